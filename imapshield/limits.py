@@ -1,0 +1,78 @@
+"""Every number that somebody on the other end can push against, with its reason.
+
+A limit that fires is logged with its name here and its value; `Limits(name=value)` changes it.
+Times are seconds, sizes octets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+
+def _limit(default: float, reason: str) -> float:
+    return field(default=default, metadata={"reason": reason})
+
+
+def _count(default: int, reason: str) -> int:
+    return field(default=default, metadata={"reason": reason})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The limits of one server. `reasons()` lists them for people."""
+
+    backlog: int = _count(100, "commands pending at once; the fix of KB Q230285 resets over 100")
+    backlog_octets: int = _count(
+        1 << 20, "octets of pending commands without literals; 100 lines of 64 KiB would be 6 MiB"
+    )
+    strict_backlog: bool = field(
+        default=False,
+        metadata={"reason": "reset after login too instead of flow control, as Exchange did"},
+    )
+    report_only: bool = field(
+        default=False, metadata={"reason": "log what would have been reset, and reset nothing"}
+    )
+
+    stranger_commands: int = _count(
+        100, "commands before login in all: a client needs five, a NOOP loop needs no end"
+    )
+    stranger_octets: int = _count(64 << 10, "octets before login in all, literals included")
+    stranger_seconds: float = _limit(
+        60, "from the connection to the login, whatever arrives meanwhile; Courier has the same"
+    )
+    stranger_line: int = _count(8 << 10, "one line before login; SASL tokens are the longest")
+    stranger_literal: int = _count(4 << 10, "one literal before login: a name or a password")
+    stranger_depth: int = _count(1, "nested parentheses before login: ID alone has one level")
+    stranger_bad: int = _count(3, "malformed commands before login; Dovecot has the same")
+    stranger_unread: int = _count(4 << 10, "octets of unread replies before login, as Dovecot")
+    login_failures: int = _count(3, "failed logins on one connection; then it must come again")
+
+    line: int = _count(64 << 10, "one line after login; long UID sets of mbsync and imapsync fit")
+    literal: int = _count(
+        64 << 10, "a literal that is an argument, such as a mailbox name or search text"
+    )
+    command_octets: int = _count(
+        512 << 10, "one whole command, its literals together, without APPEND's messages"
+    )
+    command_parts: int = _count(1000, "literals in one command; CVE-2024-34055 sent thousands")
+    message: int = _count(64 << 20, "one message to APPEND; told to clients as APPENDLIMIT")
+    message_memory: int = _count(256 << 10, "of a message in APPEND kept in memory, not in a file")
+    bad: int = _count(50, "malformed commands in a row after login; a client out of step")
+    idle_seconds: float = _limit(30 * 60, "without a command after login (RFC 9051 section 5.4)")
+    literal_seconds: float = _limit(
+        60, "without one octet of a literal that was promised; a drip feeds itself no longer"
+    )
+    stalled_seconds: float = _limit(
+        30, "a full backlog and full output without one octet read; then the reset"
+    )
+    unread_seconds: float = _limit(300, "output waiting without one octet read; Dovecot has 300")
+    closing_seconds: float = _limit(5, "for a last BYE to be read before the connection is reset")
+    unread: int = _count(64 << 10, "octets of output held for a reader before work stops")
+    chunk: int = _count(256 << 10, "octets of message data in one turn of one session")
+    turn: int = _count(16, "commands of one session answered in one turn, so replies are one write")
+
+    connections: int = _count(10_000, "connections in all; one costs a few kilobytes")
+
+    def reasons(self) -> dict[str, tuple[object, str]]:
+        """Each limit's value and reason by its name."""
+        return {f.name: (getattr(self, f.name), f.metadata["reason"]) for f in fields(self)}

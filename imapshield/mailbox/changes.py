@@ -1,0 +1,154 @@
+"""What a mailbox knows of each message, in columns, and how a store says that something changed.
+
+Rules
+-----
+* `Columns` replaces its arrays when messages come or go and never changes one in place, so that a thousand sessions
+  that look at the same mailbox share one copy (`mailbox.view`). Flags, MODSEQ and sizes do change in place.
+* A flag list is `bytes` ready to send, in canonical order; equal lists are one small number.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+UNKNOWN_SIZE = 0xFFFFFFFFFFFFFFFF
+
+
+class Row(NamedTuple):
+    """One message: `flags` such as ``b"\\\\Seen $Junk"``, `internaldate` in epoch seconds, `size` None if unmeasured."""
+
+    uid: int
+    flags: bytes
+    modseq: int
+    size: int | None
+    internaldate: int
+
+
+@dataclass(slots=True)
+class Delta:
+    """Everything that changed after some MODSEQ: new and changed messages by rising UID, and those that went.
+
+    `recent` are new messages which the asker, having claimed them, is the first to hear of.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    vanished: list[int] = field(default_factory=list)
+    highestmodseq: int = 1
+    uidnext: int = 1
+    recent: list[int] = field(default_factory=list)
+
+
+class Change(NamedTuple):
+    """A delta as the listeners hear it: uids only, the rest stands in the columns by now."""
+
+    added: Sequence[int]
+    changed: Sequence[int]
+    vanished: Sequence[int]
+    recent: Sequence[int] = ()
+
+
+class Columns:
+    """The messages of one mailbox, rising by UID: row i of every array is the same message."""
+
+    __slots__ = (
+        "_ids",
+        "dates",
+        "flag_lists",
+        "flag_sets",
+        "flags",
+        "highestmodseq",
+        "modseqs",
+        "sizes",
+        "uidnext",
+        "uids",
+    )
+
+    def __init__(self) -> None:
+        self.uids = array("I")
+        self.flags = array("H")
+        self.modseqs = array("Q")
+        self.sizes = array("Q")
+        self.dates = array("q")
+        self.highestmodseq = 1
+        self.uidnext = 1
+        self.flag_lists: list[bytes] = [b""]
+        self.flag_sets: list[frozenset[bytes]] = [frozenset()]
+        self._ids: dict[bytes, int] = {b"": 0}
+
+    def flag_id(self, flags: bytes) -> int:
+        """The number of this flag list. Keywords differ by case only in the sender's mind (RFC 9051 section 2.3.2)."""
+        found = self._ids.get(flags)
+        if found is None:
+            found = self._ids[flags] = len(self.flag_lists)
+            self.flag_lists.append(flags)
+            self.flag_sets.append(frozenset(flags.lower().split()))
+        return found
+
+    def ids_with(self, flag: bytes) -> set[int]:
+        """The numbers of the flag lists that hold `flag`, compared without case."""
+        wanted = flag.lower()
+        return {i for i, members in enumerate(self.flag_sets) if wanted in members}
+
+    def row(self, uid: int) -> int | None:
+        """The row of message `uid`, or None."""
+        i = bisect_left(self.uids, uid)
+        return i if i < len(self.uids) and self.uids[i] == uid else None
+
+    def apply(self, delta: Delta) -> Change:
+        """Take in `delta` and say what that changed; a delta that was seen already changes nothing."""
+        vanished = self._remove(delta.vanished)
+        added: list[int] = []
+        changed: list[int] = []
+        last = self.uids[-1] if self.uids else 0
+        fresh: list[Row] = []
+        for row in delta.rows:
+            if row.uid > last:
+                fresh.append(row)
+                added.append(row.uid)
+                continue
+            i = self.row(row.uid)
+            if i is None:  # a late row of a message that another delta expunged
+                continue
+            if row.size is not None:
+                self.sizes[i] = row.size
+            if row.modseq > self.modseqs[i]:
+                self.modseqs[i] = row.modseq
+                self.flags[i] = self.flag_id(row.flags)
+                changed.append(row.uid)
+        if fresh:
+            self._extend(fresh)
+        self.highestmodseq = max(self.highestmodseq, delta.highestmodseq)
+        self.uidnext = max(self.uidnext, delta.uidnext)
+        return Change(added, changed, vanished, delta.recent)
+
+    def _extend(self, rows: Sequence[Row]) -> None:
+        self.uids = self.uids + array("I", [row.uid for row in rows])
+        self.flags = self.flags + array("H", [self.flag_id(row.flags) for row in rows])
+        self.modseqs = self.modseqs + array("Q", [row.modseq for row in rows])
+        self.sizes = self.sizes + array(
+            "Q", [UNKNOWN_SIZE if row.size is None else row.size for row in rows]
+        )
+        self.dates = self.dates + array("q", [row.internaldate for row in rows])
+
+    def _remove(self, uids: Iterable[int]) -> list[int]:
+        gone = {uid for uid in uids if self.row(uid) is not None}
+        if not gone:
+            return []
+        keep = [i for i, uid in enumerate(self.uids) if uid not in gone]
+        self.uids = array("I", [self.uids[i] for i in keep])
+        self.flags = array("H", [self.flags[i] for i in keep])
+        self.modseqs = array("Q", [self.modseqs[i] for i in keep])
+        self.sizes = array("Q", [self.sizes[i] for i in keep])
+        self.dates = array("q", [self.dates[i] for i in keep])
+        return sorted(gone)
+
+    def set_sizes(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """Note sizes that were measured late."""
+        for uid, size in sizes:
+            i = self.row(uid)
+            if i is not None:
+                self.sizes[i] = size

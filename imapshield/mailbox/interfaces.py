@@ -1,0 +1,272 @@
+"""The contracts of storage: `IStore` blocks and owns the disk, `IAccount` and `IMailbox` are what a session awaits.
+
+To bring your own mail: implement `IStore` (plain blocking methods, one a command-sized transaction) and wrap it in
+`mailbox.account.StoreAccount`; or implement `IAccount` and `IMailbox` yourself and return the account from a realm.
+tests/contract.py says in code what each method must do; every store passes it.
+
+Rules
+-----
+* A UID is never given twice under one UIDVALIDITY, nor a UIDVALIDITY twice under one name.
+* Every change of a message or its flags gets a MODSEQ larger than any before it in that mailbox.
+* Errors are `errors.StoreError` and nothing else; what raised one has changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypeVar
+
+from zope.interface import Attribute, Interface
+
+from imapshield.mailbox.changes import Change, Columns, Delta
+from imapshield.wire.commands import FetchItem, Octets, SearchKey
+
+T = TypeVar("T")
+
+
+class MailboxInfo(NamedTuple):
+    """One name of LIST. A name that is not `selectable` only holds others (\\Noselect)."""
+
+    name: str
+    selectable: bool = True
+    special_use: tuple[bytes, ...] = ()
+
+
+class MailboxStatus(NamedTuple):
+    """What STATUS can tell; `size` in octets as on the wire, `mailbox_id` is RFC 8474's MAILBOXID."""
+
+    messages: int
+    recent: int
+    unseen: int
+    deleted: int
+    uidnext: int
+    uidvalidity: int
+    highestmodseq: int
+    size: int
+    mailbox_id: bytes
+
+
+class Opened(NamedTuple):
+    """A mailbox as `IStore.open` finds it. `key` names it to the store until it is deleted, renames or not."""
+
+    key: int
+    name: str
+    uidvalidity: int
+    mailbox_id: bytes
+    delta: Delta
+
+
+class NewMessage(NamedTuple):
+    """A message to store: canonical flags, epoch seconds (None: now), the bytes exactly as the client sent them."""
+
+    flags: tuple[bytes, ...]
+    internaldate: int | None
+    content: Octets
+
+
+class Appended(NamedTuple):
+    """Where appended messages went: for APPENDUID (RFC 4315)."""
+
+    uidvalidity: int
+    uids: list[int]
+
+
+class Copied(NamedTuple):
+    """What COPY or MOVE did: for COPYUID. `source_uids[i]` became `target_uids[i]`."""
+
+    uidvalidity: int
+    source_uids: list[int]
+    target_uids: list[int]
+    delta: Delta
+
+
+class Blob(NamedTuple):
+    """A string too large to be handed over whole: `size` octets, to be had by `read(uid, item, offset, size)`."""
+
+    uid: int
+    item: FetchItem
+    size: int
+
+
+@dataclass(slots=True)
+class Fetched:
+    """Part of a FETCH: `columns[i][j]` answers item i for message `uids[j]`, as bytes ready to send.
+
+    `gone` are asked-for messages that no longer exist. Uids after the last of `uids` and `gone` were not reached:
+    ask again for those. Strings are complete nstrings (``NIL`` or ``{3}\\r\\nabc``), literal8 where BINARY needs it.
+    """
+
+    uids: list[int] = field(default_factory=list)
+    columns: list[list[bytes | Blob]] = field(default_factory=list)
+    gone: list[int] = field(default_factory=list)
+
+
+class Worker(Protocol):
+    """Where blocking calls run, one after another for one account."""
+
+    def run(self, fn: Callable[..., T], *args: object) -> Awaitable[T]:
+        """Run ``fn(*args)`` after everything handed over before it; its result or exception is the awaitable's."""
+
+
+class IStore(Interface):
+    """One user's mail, blocking. Called from one thread at a time. Names are `str`, hierarchy delimiter ``/``."""
+
+    def mailboxes() -> Iterable[MailboxInfo]:
+        """Every mailbox, INBOX always among them, parents of existing ones as not selectable where missing."""
+
+    def subscriptions() -> set[str]:
+        """The subscribed names, whether or not such mailboxes exist."""
+
+    def subscribe(name: str, on: bool) -> None:
+        """Subscribe or unsubscribe; unsubscribing what is not subscribed is not an error."""
+
+    def create(name: str, special_use: Sequence[bytes]) -> bytes:
+        """Create a mailbox, with its missing parents, and return its MAILBOXID. MailboxExists, BadMailboxName."""
+
+    def delete(name: str) -> None:
+        """Delete a mailbox and its messages; inferiors stay. NoSuchMailbox, NotAllowed for INBOX."""
+
+    def rename(old: str, new: str) -> None:
+        """Rename with all inferiors, keeping UIDs and UIDVALIDITY. INBOX: move its messages into the new mailbox."""
+
+    def status(name: str) -> MailboxStatus:
+        """Look at a mailbox without opening it, counting what was delivered until now."""
+
+    def open(name: str, claim_recent: bool) -> Opened:
+        """Find a mailbox, take in what was delivered, and tell all of it. `claim_recent`: this session is the
+        first to be told of the messages in ``delta.recent``, and no other will be (RFC 3501 section 2.3.2)."""
+
+    def changes(key: int, since: int, claim_recent: bool) -> Delta:
+        """Take in what was delivered or changed on disk; tell what changed after MODSEQ `since`."""
+
+    def append(name: str, messages: Sequence[NewMessage]) -> Appended:
+        """Store all of `messages` or none; they are on stable storage when this returns."""
+
+    def fetch(key: int, uids: Sequence[int], items: Sequence[FetchItem], budget: int) -> Fetched:
+        """Answer `items` (ENVELOPE, BODY, BODYSTRUCTURE, SAVEDATE, EMAILID, THREADID, BodySection, Binary, Preview)
+        for as many of `uids`, in order, as fit into about `budget` octets, at least one."""
+
+    def read(key: int, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
+        """`size` octets from `offset` of what a `Blob` stands for. MessageGone."""
+
+    def sizes(key: int, uids: Sequence[int]) -> list[tuple[int, int]]:
+        """(uid, RFC822.SIZE) of each that still exists, measured now where it was not known."""
+
+    def store_flags(
+        key: int,
+        uids: Sequence[int],
+        op: bytes,
+        flags: Sequence[bytes],
+        unchanged_since: int | None,
+        since: int,
+    ) -> tuple[Delta, list[int]]:
+        """Add (b"+"), remove (b"-") or replace (b"") flags in one transaction. Messages changed after
+        `unchanged_since` are left alone and returned as the list. A message whose flags already were so keeps its
+        MODSEQ. The delta tells everything that changed after `since`."""
+
+    def expunge(key: int, uids: Sequence[int] | None, since: int) -> Delta:
+        """Remove the messages that have \\Deleted (of `uids`, when given)."""
+
+    def copy(key: int, uids: Sequence[int], target: str, move: bool, since: int) -> Copied:
+        """Copy (or move) to the mailbox `target`, all or none, keeping flags and INTERNALDATE."""
+
+    def search(key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
+        """Those of `uids` that match one HeaderHas, TextHas, ObjectIs, or DateIs on SENT or SAVED; Age is not ours."""
+
+    def probe() -> Sequence[str]:
+        """The folders of the file system whose change means that mail came or went, for a watcher; may be empty."""
+
+    def close() -> None:
+        """Release every handle; the store may not be used afterwards."""
+
+
+class Listener(Protocol):
+    """Told of each change to an open mailbox, at once and on the reactor; must not block or raise."""
+
+    def __call__(self, change: Change) -> None:
+        """Take note of `change`."""
+
+
+class IMailbox(Interface):
+    """An open mailbox, shared by the sessions that have it selected. Each method awaits at most one hop."""
+
+    name: str = Attribute("its name now, after renames")
+    uidvalidity: int = Attribute("UIDVALIDITY")
+    mailbox_id: bytes = Attribute("MAILBOXID of RFC 8474")
+    columns: Columns = Attribute("what is known of every message; read only")
+
+    def watch(listener: Listener, claim_recent: bool) -> None:
+        """Tell `listener` of changes from now on; a session that may claim \\Recent says so."""
+
+    def unwatch(listener: Listener) -> None:
+        """Stop telling it; the last one to leave closes the mailbox."""
+
+    async def poll() -> None:
+        """Look at the disk; listeners hear what changed before this returns."""
+
+    async def fetch(uids: Sequence[int], items: Sequence[FetchItem], budget: int) -> Fetched:
+        """See `IStore.fetch`."""
+
+    async def read(uid: int, item: FetchItem, offset: int, size: int) -> bytes:
+        """See `IStore.read`."""
+
+    async def sizes(uids: Sequence[int]) -> None:
+        """Make sure that `columns` holds RFC822.SIZE of `uids`."""
+
+    async def store_flags(
+        uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
+    ) -> list[int]:
+        """See `IStore.store_flags`; returns the uids left alone."""
+
+    async def expunge(uids: Sequence[int] | None) -> None:
+        """See `IStore.expunge`; listeners hear what went."""
+
+    async def copy(uids: Sequence[int], target: str, move: bool) -> Copied:
+        """See `IStore.copy`."""
+
+    async def search(uids: Sequence[int], leaf: SearchKey) -> list[int]:
+        """See `IStore.search`."""
+
+
+class IAccount(Interface):
+    """A logged-in user's mail: what a realm returns as the avatar for this interface.
+
+    Any of the optional powers (quota, metadata, …) is an interface of its own, provided beside this one; the
+    capabilities of a session follow from what its account provides.
+    """
+
+    user: str = Attribute("the user's name, for logs")
+
+    async def mailboxes() -> Iterable[MailboxInfo]:
+        """See `IStore`; so are all methods here that have its names."""
+
+    async def subscriptions() -> set[str]:
+        """The subscribed names."""
+
+    async def subscribe(name: str, on: bool) -> None:
+        """SUBSCRIBE, UNSUBSCRIBE."""
+
+    async def create(name: str, special_use: Sequence[bytes]) -> bytes:
+        """CREATE; returns the MAILBOXID."""
+
+    async def delete(name: str) -> None:
+        """DELETE."""
+
+    async def rename(old: str, new: str) -> None:
+        """RENAME."""
+
+    async def status(name: str) -> MailboxStatus:
+        """STATUS."""
+
+    async def open(name: str, claim_recent: bool) -> tuple[IMailbox, frozenset[int]]:
+        """Open for SELECT or EXAMINE; with it the uids that are \\Recent to this session alone.
+
+        The caller must `watch` the mailbox before it awaits anything else.
+        """
+
+    async def append(name: str, messages: Sequence[NewMessage]) -> Appended:
+        """APPEND."""
+
+    def close() -> None:
+        """The session has ended; called once for each login."""
