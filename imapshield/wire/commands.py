@@ -1,8 +1,9 @@
 """What a client can ask for: one frozen value per command, built by `wire.grammar` and by tests.
 
-Names are RFC 9051's. Mailbox names are `str`, already decoded from modified UTF-7 or UTF-8 and with INBOX
-folded (`wire.names`). Flags are canonical `bytes` (`wire.flags`). Dates are `datetime.date`, instants are integer
-seconds since the epoch plus the zone they were written in, where the zone matters.
+Names are RFC 9051's. Mailbox names are `str`, already decoded from modified UTF-7 or UTF-8 and with
+INBOX folded (`wire.names`). Flags are canonical `bytes` (`wire.flags`). Dates are `datetime.date`,
+instants are integer seconds since the epoch plus the zone they were written in, where the zone
+matters.
 """
 
 from __future__ import annotations
@@ -17,10 +18,38 @@ from imapshield.wire.sequence import SequenceSet
 class Octets(Protocol):
     """A literal's content, wherever the edge put it: in memory, or in a file for a large APPEND."""
 
-    size: int
+    binary: bool
+    """Whether it came as literal8, ``~{n}`` (RFC 3516), and may hold NUL."""
+
+    @property
+    def size(self) -> int:
+        """How many octets there are."""
 
     def read(self, offset: int, size: int) -> bytes:
-        """`size` octets from `offset`; fewer only at the end."""
+        """Return `size` octets from `offset`; fewer only at the end."""
+
+    def close(self) -> None:
+        """Release what holds them; they cannot be read any more."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """Octets held in memory; `content` is all of them."""
+
+    content: bytes
+    binary: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many octets there are."""
+        return len(self.content)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` octets from `offset`; fewer only at the end."""
+        return self.content[offset : offset + size]
+
+    def close(self) -> None:
+        """Do nothing: memory needs no release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +63,14 @@ class Secret:
 
 
 class Command:
-    """Base of all commands; `name` is the table's key, as on the wire: ``UID FETCH`` is ``FETCH`` with `uid` set."""
+    """Base of all commands. ``UID FETCH`` is ``FETCH`` with `uid` set."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Simple(Command):
-    """A command without arguments: CAPABILITY NOOP LOGOUT STARTTLS NAMESPACE CHECK CLOSE UNSELECT IDLE …"""
+    """A command without arguments: CAPABILITY NOOP LOGOUT STARTTLS NAMESPACE CHECK CLOSE IDLE."""
 
     name: bytes
 
@@ -70,7 +99,7 @@ class Login(Command):
 
 @dataclass(frozen=True, slots=True)
 class Authenticate(Command):
-    """AUTHENTICATE mechanism [initial response]; the response is decoded, ``=`` is empty, None is absent."""
+    """AUTHENTICATE; the initial response is decoded, ``=`` is empty, None is absent."""
 
     mechanism: bytes
     initial: Secret | None
@@ -99,7 +128,7 @@ class Select(Command):
 
 @dataclass(frozen=True, slots=True)
 class Create(Command):
-    """CREATE; `special_use` are the USE attributes of RFC 6154; `container` when the name ended in the delimiter."""
+    """CREATE; `special_use` are the USE attributes of RFC 6154."""
 
     mailbox: str
     special_use: tuple[bytes, ...] = ()
@@ -130,10 +159,11 @@ class Subscribe(Command):
 
 @dataclass(frozen=True, slots=True)
 class List(Command):
-    """LIST, with RFC 5258's selection and return options (upper case); LSUB when `lsub`.
+    r"""LIST, with RFC 5258's selection and return options (upper case); LSUB when `lsub`.
 
-    `patterns` are decoded like names, wildcards kept. `status_items` belongs to RETURN (STATUS (…)) of RFC 5819.
-    `extended` says that the extended syntax was used, in which case \\HasChildren and friends follow RFC 5258.
+    `patterns` are decoded like names, wildcards kept. `status_items` belongs to RETURN (STATUS (…))
+    of RFC 5819. `extended` says that the extended syntax was used, in which case \\HasChildren and
+    friends follow RFC 5258.
     """
 
     reference: str
@@ -155,7 +185,11 @@ class Status(Command):
 
 @dataclass(frozen=True, slots=True)
 class AppendMessage:
-    """One message of APPEND; `internaldate` in epoch seconds with `zone` minutes east of UTC, None is now."""
+    """One message of APPEND.
+
+    `internaldate` in epoch seconds with `zone` minutes east of UTC, None
+    is now.
+    """
 
     flags: tuple[bytes, ...]
     internaldate: int | None
@@ -180,10 +214,10 @@ class Expunge(Command):
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What stands between the brackets of BODY[…]: part numbers, then one of the texts, then header fields.
+    """What stands between the brackets of BODY[…]: part numbers, a text, header fields.
 
-    `text` is b"" (all of the part), HEADER, HEADER.FIELDS, HEADER.FIELDS.NOT, TEXT or MIME. `fields` are as the
-    client wrote them; compare them without case.
+    `text` is b"" (all of the part), HEADER, HEADER.FIELDS, HEADER.FIELDS.NOT, TEXT or MIME.
+    `fields` are as the client wrote them; compare them without case.
     """
 
     path: tuple[int, ...] = ()
@@ -193,7 +227,10 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A FETCH item of one word: UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODY BODYSTRUCTURE MODSEQ …
+    """A FETCH item of one word.
+
+    UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODY BODYSTRUCTURE
+    MODSEQ …
 
     RFC822, RFC822.HEADER and RFC822.TEXT are `BodySection` with `label` set.
     """
@@ -203,7 +240,11 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class BodySection:
-    """BODY[section]<partial> and its PEEK; `label` is how the answer names it when that is not BODY[…]."""
+    """BODY[section]<partial> and its PEEK.
+
+    `label` is how the answer names it when that is not
+    BODY[…].
+    """
 
     section: Section
     peek: bool = False
@@ -233,7 +274,11 @@ FetchItem = Attribute | BodySection | Binary | Preview
 
 @dataclass(frozen=True, slots=True)
 class Fetch(Command):
-    """FETCH and UID FETCH; macros are expanded. CHANGEDSINCE and VANISHED are RFC 7162, PARTIAL is RFC 9394."""
+    """FETCH and UID FETCH; macros are expanded.
+
+    CHANGEDSINCE and VANISHED are RFC 7162, PARTIAL is
+    RFC 9394.
+    """
 
     sequence: SequenceSet
     items: tuple[FetchItem, ...]
@@ -288,7 +333,11 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class HasFlag:
-    """SEEN, KEYWORD x and so on; \\Recent too. UNSEEN is Not(HasFlag(…)); NEW is AllOf(RECENT, UNSEEN)."""
+    r"""SEEN, KEYWORD x and so on; \Recent too.
+
+    UNSEEN is Not(HasFlag(…)); NEW is AllOf(RECENT,
+    UNSEEN).
+    """
 
     flag: bytes
 
@@ -311,7 +360,11 @@ class SizeIs:
 
 @dataclass(frozen=True, slots=True)
 class DateIs:
-    """BEFORE ON SINCE (`sent`: SENTBEFORE …; `saved`: SAVEDBEFORE …): `how` is b"BEFORE", b"ON" or b"SINCE"."""
+    """BEFORE ON SINCE, of `field` INTERNAL, SENT (SENTBEFORE …) or SAVED (SAVEDBEFORE …).
+
+    `how` is b"BEFORE", b"ON" or
+    b"SINCE".
+    """
 
     how: bytes
     day: date
@@ -328,7 +381,11 @@ class AgeIs:
 
 @dataclass(frozen=True, slots=True)
 class HeaderHas:
-    """HEADER field text; FROM TO CC BCC SUBJECT are this too. An empty `text` asks that the field be there."""
+    """HEADER field text; FROM TO CC BCC SUBJECT are this too.
+
+    An empty `text` asks that the field
+    be there.
+    """
 
     field: bytes
     text: str
@@ -375,9 +432,13 @@ SearchKey = (
 
 @dataclass(frozen=True, slots=True)
 class Search(Command):
-    """SEARCH and UID SEARCH; `returns` None is the plain form, otherwise RFC 4731's options in upper case.
+    """SEARCH and UID SEARCH.
 
-    RETURN () is ``frozenset({b"ALL"})``. SAVE (RFC 5182) is one of `returns`. `partial` is RFC 9394's.
+    `returns` None is the plain form, otherwise RFC 4731's options in
+    upper case.
+
+    RETURN () is ``frozenset({b"ALL"})``. SAVE (RFC 5182) is one of `returns`. `partial` is RFC
+    9394's.
     """
 
     key: SearchKey
