@@ -1,0 +1,107 @@
+"""BODY[section] and BINARY[section], as ranges where they are (RFC 9051 section 6.4.5.1)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from imapshield.errors import Refused
+from imapshield.message import decoding
+from imapshield.message.skeleton import Part
+from imapshield.wire.commands import Section
+
+# All but blank lines: a field with the lines that continue it.
+_fields: Final = re.compile(rb"(?!\r?\n)[^\n]++(?:\n|\Z)(?:[ \t][^\n]*+(?:\n|\Z))*+").findall
+
+
+def find(part: Part, path: tuple[int, ...]) -> Part | None:
+    """Return the part that `path` numbers, None if there is none; () is `part` itself.
+
+    A message that is no multipart has its body as part 1; inside a message/rfc822 part numbering
+    starts anew.
+    """
+    found = part
+    last = len(path) - 1
+    for index, number in enumerate(path):
+        if found.is_multipart:
+            if not 1 <= number <= len(found.children):
+                return None
+            found = found.children[number - 1]
+        elif number != 1 or (index < last and found.embedded is None):
+            return None
+        if index < last and found.embedded is not None:
+            found = found.embedded
+    return found
+
+
+def extract(part: Part, data: bytes, section: Section) -> tuple[int, int] | bytes | None:
+    """Return what BODY[section] of the message `data` is.
+
+    Returns:
+        a range of `data`, or octets put together from it (HEADER.FIELDS and HEADER.FIELDS.NOT), or
+        None, which is answered NIL, where there is no such part or the part has no such text.
+    """
+    found = find(part, section.path)
+    text = section.text
+    if found is None:
+        return None
+    if text == b"MIME":
+        return (found.start, found.body_start) if section.path else None
+    if section.path:
+        if text == b"":
+            return found.body_start, found.end
+        found = found.embedded
+        if found is None:
+            return None
+    if text == b"":
+        return found.start, found.end
+    if text == b"TEXT":
+        return found.body_start, found.end
+    if text == b"HEADER":
+        return found.start, found.body_start
+    header = data[found.start : found.body_start]
+    return header_fields(header, section.fields, exclude=text == b"HEADER.FIELDS.NOT")
+
+
+def header_fields(header: bytes, names: tuple[bytes, ...], exclude: bool = False) -> bytes:
+    """Return the fields of `header` called one of `names`, or all others.
+
+    Order and repetitions are the message's. The blank line at the end is included if there is one.
+
+    Args:
+        header: a header block.
+        names: field names in any case.
+        exclude: return the other fields.
+    """
+    wanted = {name.lower() for name in names}
+    out = [
+        line
+        for line in _fields(header)
+        if (line.partition(b":")[0].rstrip(b" \t").lower() in wanted) is not exclude
+    ]
+    if header.endswith(b"\n\r\n") or header == b"\r\n":
+        out.append(b"\r\n")
+    elif header.endswith(b"\n\n") or header == b"\n":
+        out.append(b"\n")
+    return b"".join(out)
+
+
+def binary(part: Part, data: bytes, path: tuple[int, ...]) -> bytes | None:
+    """Return the content of a part, decoded (RFC 3516); None if there is no such part.
+
+    The whole message, path (), is not encoded and is returned as it is.
+
+    Raises:
+        Refused: UNKNOWN-CTE.
+    """
+    found = find(part, path)
+    if found is None:
+        return None
+    if not path:
+        return data[found.start : found.end]
+    encoding = found.transfer_encoding()
+    if encoding not in decoding.KNOWN:
+        raise Refused(
+            b"UNKNOWN-CTE", "The part has a Content-Transfer-Encoding that is not known here"
+        )
+    return decoding.decode(data[found.body_start : found.end], encoding)

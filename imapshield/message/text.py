@@ -1,0 +1,95 @@
+"""The words of a message: for SEARCH, and for PREVIEW (RFC 8970)."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Final
+
+from imapshield.message import decoding
+from imapshield.message.charsets import to_text
+from imapshield.message.headers import decode_header, fields
+from imapshield.message.skeleton import Part
+
+# Octets of a part that a preview is looked for in: HTML mails begin with style sheets of up to some
+# ten kilobytes.
+PREVIEW_OCTETS: Final = 1 << 16
+
+_space = re.compile(r"\s+")
+# Not html.parser, which needs quadratic time for some input. Each alternative reads to the end if
+# its own end is missing, so no octet is tried twice.
+_markup = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(script|style|head|title)\b.*?(?:</\1\s*+>|\Z)|<[^>]*+(?:>|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+_quoted = re.compile(r"^>.*$", re.MULTILINE)
+
+
+def searchable(part: Part, data: bytes, headers: bool) -> Iterator[str]:
+    """Yield the decoded text of every text part, HTML with its tags, as Dovecot searches it.
+
+    Args:
+        part: the tree of the message.
+        data: the message.
+        headers: yield the decoded fields of all parts too, one ``Name: body`` each (the TEXT key).
+    """
+    for each in part.walk():
+        if headers:
+            for name, body in fields(data[each.start : each.body_start]):
+                yield f"{name.decode('latin-1')}: {decode_header(body)}"
+        if each.kind.startswith((b"text/", b"message/")) and each.embedded is None:
+            yield _decoded(each, data, each.end)
+
+
+def _decoded(part: Part, data: bytes, end: int) -> str:
+    encoding = part.transfer_encoding()
+    octets = data[part.body_start : end]
+    if encoding in decoding.KNOWN:
+        octets = decoding.decode(octets, encoding)
+    return to_text(octets, part.parameter(b"charset") or b"us-ascii")
+
+
+class _Folding(dict[int, str]):
+    """Characters to their decomposed form, filled as they come, up to what living languages need.
+
+    Character by character, not `unicodedata.normalize` of the whole: that sorts runs of combining
+    marks in quadratic time, and a mail can hold a million of them.
+    """
+
+    def __missing__(self, code: int) -> str:
+        shown = unicodedata.normalize("NFKD", chr(code)).casefold()
+        if len(self) < 1 << 16:
+            self[code] = shown
+        return shown
+
+
+_folding = _Folding()
+
+
+def normalize(text: str) -> str:
+    """Return the form in which needle and haystack are compared: no case, decomposed."""
+    if text.isascii():
+        return text.lower()
+    return text.casefold().translate(_folding)
+
+
+def preview(part: Part, data: bytes, limit: int = 200) -> str:
+    """Return the first words of the message, at most `limit` characters; "" when it has no text.
+
+    The first text part that says anything is shown; lines quoted from others only if there is
+    nothing else.
+    """
+    fallback = ""
+    for each in part.walk():
+        if not each.kind.startswith(b"text/"):
+            continue
+        text = _decoded(each, data, min(each.end, each.body_start + PREVIEW_OCTETS))
+        if each.kind == b"text/html":
+            text = html.unescape(_markup.sub(" ", text))
+        own = _space.sub(" ", _quoted.sub("", text)).strip()
+        if own:
+            return own[:limit].rstrip()
+        fallback = fallback or _space.sub(" ", text).strip()
+    return fallback[:limit].rstrip()
