@@ -23,6 +23,11 @@ ASTRING_ATOM = re.compile(rb"[%b\]]+" % _ATOM_CHAR)
 # list-char       = ATOM-CHAR / list-wildcards / resp-specials
 LIST_ATOM = re.compile(rb"[%b\]%%*]+" % _ATOM_CHAR)
 
+# flag            = "\Answered" / … / flag-keyword / flag-extension
+# flag-keyword    = "$MDNSent" / … / atom
+# flag-extension  = "\" atom
+FLAG = re.compile(rb"\\?[%b]+" % _ATOM_CHAR)
+
 # tag             = 1*<any ASTRING-CHAR except "+">
 # At most 64 octets: clients count in four to ten, and the tag is what an answer repeats.
 TAG = re.compile(rb"[%b\]]{1,64}" % _ATOM_CHAR.replace(b"+", b""))
@@ -47,3 +52,6 @@ BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}|=")
 
 # field-name of RFC 5322: printable ASCII but the colon
 FIELD_NAME = re.compile(rb"[!-9;-~]+")
+
+# objectid        = 1*255(ALPHA / DIGIT / "_" / "-"), RFC 8474
+OBJECTID = re.compile(rb"[A-Za-z0-9_\-]{1,255}")

@@ -63,7 +63,10 @@ class Secret:
 
 
 class Command:
-    """Base of all commands. ``UID FETCH`` is ``FETCH`` with `uid` set."""
+    """Base of all commands. ``UID FETCH`` is ``FETCH`` with `uid` set.
+
+    Where a command takes a `SequenceSet`, ``$`` (RFC 5182) is `sequence.SAVED`.
+    """
 
     __slots__ = ()
 
@@ -381,7 +384,7 @@ class AgeIs:
 
 @dataclass(frozen=True, slots=True)
 class HeaderHas:
-    """HEADER field text; FROM TO CC BCC SUBJECT are this too.
+    """HEADER field text; FROM TO CC BCC SUBJECT are this too. `field` is in upper case.
 
     An empty `text` asks that the field
     be there.

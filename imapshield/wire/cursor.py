@@ -20,6 +20,8 @@ from typing import TypeVar
 from imapshield.errors import Malformed
 from imapshield.wire import abnf
 from imapshield.wire.commands import Octets
+from imapshield.wire.flags import canonical
+from imapshield.wire.names import decode_name
 from imapshield.wire.sequence import SAVED, SequenceSet
 
 T = TypeVar("T")
@@ -49,9 +51,15 @@ class GrammarLimits:
     string: int = 64 << 10
     """Octets of a string, quoted or literal, as `Limits.literal`."""
 
+    patterns: int = 32
+    """Patterns of one LIST: each is tried on each mailbox, and people need two."""
+
     pattern: int = 1000
     """Characters of a LIST pattern, each of which costs a bit a character of each name; names are
     no longer."""
+
+    texts: int = 50
+    """BODY and TEXT keys of one search: each may read every message. A person types ten words."""
 
     messages: int = 1000
     """Messages of one MULTIAPPEND."""
@@ -102,7 +110,9 @@ class Cursor:
 
     def at_end(self) -> bool:
         """Whether nothing is left but spaces, which several clients leave behind."""
-        return self._index + 1 >= len(self._parts) and not self._text[self._at :].strip(b" ")
+        if self._index + 1 < len(self._parts):
+            return False
+        return _SPACES.match(self._text, self._at) is not None
 
     def end(self) -> None:
         """Require the end of the command."""
@@ -128,9 +138,16 @@ class Cursor:
 
     def match(self, rule: re.Pattern[bytes], what: str) -> bytes:
         """Read what `rule` matches here."""
-        found = rule.match(self._text, self._at)
+        found = self.optional(rule)
         if found is None:
             raise Malformed(f"Expected {what}")
+        return found
+
+    def optional(self, rule: re.Pattern[bytes]) -> bytes | None:
+        """Read what `rule` matches here; None where it does not."""
+        found = rule.match(self._text, self._at)
+        if found is None:
+            return None
         self._at = found.end()
         return found[0]
 
@@ -189,6 +206,14 @@ class Cursor:
     def list_mailbox(self, what: str) -> bytes:
         """Read ``list-mailbox = 1*list-char / string``."""
         return self._string_or(abnf.LIST_ATOM, what)
+
+    def mailbox(self, what: str = "a mailbox name") -> str:
+        """Read ``mailbox``, decoded, INBOX folded."""
+        return decode_name(self.astring(what), self.utf8)
+
+    def flag(self) -> bytes:
+        """Read ``flag``, in its canonical spelling."""
+        return canonical(self.match(abnf.FLAG, "a flag"))
 
     def nstring(self, what: str) -> bytes | None:
         """Read ``nstring = string / nil``; None is NIL."""
@@ -259,11 +284,8 @@ class Cursor:
         return SequenceSet.parse(octets)
 
     def _string_or(self, rule: re.Pattern[bytes], what: str) -> bytes:
-        found = rule.match(self._text, self._at)
-        if found is None:
-            return self.string(what)
-        self._at = found.end()
-        return found[0]
+        found = self.optional(rule)
+        return self.string(what) if found is None else found
 
     def _digits(self, what: str, least: int, most: int) -> int:
         digits = self.match(abnf.DIGITS, what)
@@ -275,4 +297,5 @@ class Cursor:
         return number
 
 
+_SPACES = re.compile(rb" *\Z")
 _UNESCAPE = re.compile(rb'\\(["\\])')

@@ -1,0 +1,45 @@
+"""APPEND, with MULTIAPPEND, literal8 and RFC 6855's UTF8 data."""
+
+from __future__ import annotations
+
+from imapshield.errors import Malformed
+from imapshield.wire.commands import Append, AppendMessage
+from imapshield.wire.cursor import Cursor
+from imapshield.wire.dates import parse_date_time
+from imapshield.wire.flags import RECENT
+
+
+def append(cursor: Cursor) -> Append:
+    """``append = "APPEND" SP mailbox 1*(SP append-message)`` (RFC 3502)."""
+    cursor.sp("APPEND")
+    mailbox = cursor.mailbox()
+    messages: list[AppendMessage] = []
+    while not messages or not cursor.at_end():
+        if len(messages) == cursor.limits.messages:
+            raise Malformed("APPEND has too many messages")
+        cursor.sp("the mailbox name and each message")
+        messages.append(_message(cursor))
+    return Append(mailbox, tuple(messages))
+
+
+def _message(cursor: Cursor) -> AppendMessage:
+    """``append-message = [flag-list SP] [date-time SP] append-data``."""
+    flags: list[bytes] = []
+    internaldate, zone = None, 0
+    if cursor.peek() == b"(":
+        # Copying tools send the flags that another server had. \Recent cannot be set, and is no
+        # reason to lose mail.
+        given = cursor.list_of(cursor.flag, "flags", empty=True)
+        flags = [flag for flag in given if flag != RECENT]
+        cursor.sp("the flags")
+    if cursor.peek() == b'"':
+        internaldate, zone = parse_date_time(cursor.quoted("a date and time"))
+        cursor.sp("the date and time")
+    if cursor.keyword(b"UTF8"):
+        cursor.sp("UTF8")
+        cursor.expect(b"(", "Expected a parenthesis after UTF8")
+        content = cursor.literal("a message")
+        cursor.expect(b")", "Expected a parenthesis after the message")
+    else:
+        content = cursor.literal("a message")
+    return AppendMessage(tuple(dict.fromkeys(flags)), internaldate, content, zone)

@@ -1,0 +1,179 @@
+"""FETCH and UID FETCH, with BINARY, PREVIEW, OBJECTID, SAVEDATE, CONDSTORE, QRESYNC and PARTIAL."""
+
+from __future__ import annotations
+
+import re
+
+from imapshield.errors import Malformed
+from imapshield.wire import abnf
+from imapshield.wire.commands import (
+    Attribute,
+    Binary,
+    BodySection,
+    Fetch,
+    FetchItem,
+    Preview,
+    Section,
+)
+from imapshield.wire.cursor import Cursor
+
+_FAST: tuple[FetchItem, ...] = tuple(map(Attribute, (b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE")))
+_ALL = (*_FAST, Attribute(b"ENVELOPE"))
+
+MACROS: dict[bytes, tuple[FetchItem, ...]] = {
+    b"FAST": _FAST,
+    b"ALL": _ALL,
+    b"FULL": (*_ALL, Attribute(b"BODY")),
+}
+
+ITEMS: dict[bytes, FetchItem] = {
+    b"RFC822": BodySection(Section(), label=b"RFC822"),
+    # Alone of the three it leaves \Seen as it is (RFC 3501 section 6.4.5).
+    b"RFC822.HEADER": BodySection(Section(text=b"HEADER"), peek=True, label=b"RFC822.HEADER"),
+    b"RFC822.TEXT": BodySection(Section(text=b"TEXT"), label=b"RFC822.TEXT"),
+    **{
+        name: Attribute(name)
+        for name in (
+            b"UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODY BODYSTRUCTURE MODSEQ EMAILID"
+            b" THREADID SAVEDATE"
+        ).split()
+    },
+}
+
+_SECTION_TEXTS = frozenset(b"HEADER HEADER.FIELDS HEADER.FIELDS.NOT TEXT MIME".split())
+_LAZY = re.compile(rb" \(LAZY\)", re.IGNORECASE)
+_DIGIT = re.compile(rb"(?=[0-9])")
+
+
+def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
+    """``fetch = "FETCH" SP sequence-set SP (macro / fetch-att / list) [SP fetch-modifiers]``."""
+    cursor.sp("FETCH")
+    sequence = cursor.sequence_set()
+    cursor.sp("the sequence set")
+    if cursor.peek() == b"(":
+        items = tuple(cursor.list_of(lambda: _item(cursor), "FETCH items"))
+    else:
+        word = cursor.word("a FETCH item")
+        items = MACROS.get(word) or (_named_item(cursor, word),)
+    # Asked twice is answered once: 2,300 times BODY[] in a line were 2,300 copies of every message.
+    items = tuple(dict.fromkeys(items))
+    if len(items) > cursor.limits.items:
+        raise Malformed("FETCH has too many items")
+    changed_since: int | None = None
+    vanished = False
+    partial: tuple[int, int] | None = None
+
+    def modifier() -> None:
+        nonlocal changed_since, vanished, partial
+        word = cursor.word("a modifier")
+        if word == b"CHANGEDSINCE":
+            cursor.sp("CHANGEDSINCE")
+            changed_since = cursor.number64("a MODSEQ")
+        elif word == b"VANISHED":
+            vanished = True
+        elif word == b"PARTIAL":
+            cursor.sp("PARTIAL")
+            partial = partial_range(cursor)
+        else:
+            raise Malformed("Unknown modifier of FETCH")
+
+    if not cursor.at_end():
+        cursor.sp("the FETCH items")
+        cursor.list_of(modifier, "modifiers")
+    if vanished and (not uid or changed_since is None):
+        raise Malformed("VANISHED needs UID FETCH and CHANGEDSINCE")
+    if partial is not None and not uid:
+        raise Malformed("PARTIAL needs UID FETCH")
+    return Fetch(sequence, items, uid, changed_since, vanished, partial)
+
+
+def partial_range(cursor: Cursor) -> tuple[int, int]:
+    """``partial-range = nz-number ":" nz-number / "-" nz-number ":" "-" nz-number`` (RFC 9394).
+
+    Returned nearest to the counted end first: (1, 500), or (-1, -500) counting from the last.
+    """
+    sign = -1 if cursor.skip(b"-") else 1
+    first = cursor.nz_number("a range such as 1:500")
+    cursor.expect(b":", "Expected a colon in the range")
+    if sign < 0:
+        cursor.expect(b"-", "Expected both ends of the range to be negative")
+    last = cursor.nz_number("a range such as 1:500")
+    return sign * min(first, last), sign * max(first, last)
+
+
+def _item(cursor: Cursor) -> FetchItem:
+    return _named_item(cursor, cursor.word("a FETCH item"))
+
+
+def _named_item(cursor: Cursor, word: bytes) -> FetchItem:
+    if cursor.skip(b"["):
+        if word in (b"BODY", b"BODY.PEEK"):
+            section = _section(cursor)
+            return BodySection(section, word == b"BODY.PEEK", _partial(cursor))
+        if word in (b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE"):
+            path, dot = _path(cursor)
+            if dot:
+                raise Malformed("Expected a part number")
+            cursor.expect(b"]", "Expected ] after the part number")
+            if word == b"BINARY.SIZE":
+                return Binary(path, size_only=True)
+            return Binary(path, word == b"BINARY.PEEK", _partial(cursor))
+    elif word == b"PREVIEW":
+        # Outside parentheses, FETCH's own modifiers may follow here, also in parentheses.
+        return Preview(lazy=cursor.optional(_LAZY) is not None)
+    elif (item := ITEMS.get(word)) is not None:
+        return item
+    raise Malformed("Unknown FETCH item")
+
+
+def _section(cursor: Cursor) -> Section:
+    """``section-spec "]"``: ``section-msgtext / (section-part ["." section-text])``, or nothing."""
+    path, dot = _path(cursor)
+    if cursor.skip(b"]"):
+        if dot:
+            raise Malformed("Expected a part number or the name of a section")
+        return Section(path)
+    if path and not dot:
+        raise Malformed("Expected ] after the part number")
+    text = cursor.word("the name of a section")
+    if text not in _SECTION_TEXTS or (text == b"MIME" and not path):
+        raise Malformed("Unknown section")
+    fields: tuple[bytes, ...] = ()
+    if text.startswith(b"HEADER.FIELDS"):
+        cursor.sp("HEADER.FIELDS")
+        fields = tuple(cursor.list_of(lambda: field_name(cursor), "header fields"))
+    cursor.expect(b"]", "Expected ] after the section")
+    return Section(path, text, fields)
+
+
+def _path(cursor: Cursor) -> tuple[tuple[int, ...], bool]:
+    """``[section-part = nz-number *("." nz-number)]``, and whether a dot is behind it."""
+    path: list[int] = []
+    dot = False
+    while cursor.optional(_DIGIT) is not None:
+        if len(path) == cursor.limits.depth:
+            raise Malformed("The part number is too long")
+        path.append(cursor.nz_number("a part number"))
+        dot = cursor.skip(b".")
+        if not dot:
+            break
+    return tuple(path), dot
+
+
+def _partial(cursor: Cursor) -> tuple[int, int] | None:
+    """``partial = "<" number64 "." nz-number64 ">"``."""
+    if not cursor.skip(b"<"):
+        return None
+    offset = cursor.number64("an offset")
+    cursor.expect(b".", "Expected a dot after the offset")
+    size = cursor.nz_number64("a size")
+    cursor.expect(b">", "Expected > after the size")
+    return offset, size
+
+
+def field_name(cursor: Cursor) -> bytes:
+    """``header-fld-name = astring``, of the octets that a field's name can have (RFC 5322)."""
+    name = cursor.astring("the name of a header field")
+    if abnf.FIELD_NAME.fullmatch(name) is None:
+        raise Malformed("A header field cannot have this name")
+    return name

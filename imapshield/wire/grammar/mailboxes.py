@@ -1,0 +1,229 @@
+"""SELECT, EXAMINE, CREATE, DELETE, RENAME, SUBSCRIBE, LIST, LSUB and STATUS."""
+
+from __future__ import annotations
+
+from imapshield.errors import Malformed, Refused
+from imapshield.wire import abnf
+from imapshield.wire.commands import (
+    Create,
+    Delete,
+    List,
+    Qresync,
+    Rename,
+    Select,
+    Status,
+    Subscribe,
+)
+from imapshield.wire.cursor import Cursor
+from imapshield.wire.names import DELIMITER, decode_pattern
+from imapshield.wire.sequence import SequenceSet
+
+SPECIAL_USES = {
+    use.lower(): use
+    for use in (
+        b"\\All",
+        b"\\Archive",
+        b"\\Drafts",
+        b"\\Flagged",
+        b"\\Important",
+        b"\\Junk",
+        b"\\Sent",
+        b"\\Trash",
+    )
+}
+"""RFC 6154 and RFC 8457, by their lower case."""
+
+STATUS_ITEMS = frozenset(
+    b"MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN DELETED SIZE HIGHESTMODSEQ MAILBOXID".split()
+)
+_SELECTION = frozenset(b"SUBSCRIBED REMOTE RECURSIVEMATCH SPECIAL-USE".split())
+_RETURNS = frozenset(b"SUBSCRIBED CHILDREN SPECIAL-USE STATUS".split())
+
+
+def select(cursor: Cursor, *, readonly: bool = False) -> Select:
+    """``select = ("SELECT" / "EXAMINE") SP mailbox [SP select-params]`` (RFC 4466)."""
+    cursor.sp("SELECT or EXAMINE")
+    mailbox = cursor.mailbox()
+    condstore = False
+    qresync: Qresync | None = None
+
+    def parameter() -> None:
+        nonlocal condstore, qresync
+        word = cursor.word("a parameter")
+        if word == b"CONDSTORE":
+            condstore = True
+        elif word == b"QRESYNC":
+            qresync = _qresync(cursor)
+        else:
+            raise Malformed("Unknown parameter of SELECT")
+
+    if not cursor.at_end():
+        cursor.sp("the mailbox name")
+        cursor.list_of(parameter, "parameters")
+    return Select(mailbox, readonly, condstore, qresync)
+
+
+def _qresync(cursor: Cursor) -> Qresync:
+    """``SP "(" uidvalidity SP mod-sequence-value [SP known-uids] [SP seq-match-data] ")"``."""
+    cursor.sp("QRESYNC")
+    cursor.expect(b"(", "Expected the values of QRESYNC in parentheses")
+    uidvalidity = cursor.nz_number("a UIDVALIDITY")
+    cursor.sp("the UIDVALIDITY")
+    modseq = cursor.number64("a MODSEQ")
+    known_uids = match_sequence = match_uids = None
+    more = cursor.skip(b" ")
+    if more and cursor.peek() != b"(":
+        known_uids = _numbers(cursor)
+        more = cursor.skip(b" ")
+    if more:
+        cursor.expect(b"(", "Expected the known message numbers in parentheses")
+        match_sequence = _numbers(cursor)
+        cursor.sp("the known message numbers")
+        match_uids = _numbers(cursor)
+        cursor.expect(b")", "Expected a parenthesis after the known UIDs")
+    cursor.expect(b")", "Expected a parenthesis after the values of QRESYNC")
+    return Qresync(uidvalidity, modseq, known_uids, match_sequence, match_uids)
+
+
+def _numbers(cursor: Cursor) -> SequenceSet:
+    numbers = cursor.sequence_set(saved=False)
+    if numbers.tail:
+        raise Malformed("There can be no * in what the client knows")
+    return numbers
+
+
+def create(cursor: Cursor) -> Create:
+    r"""``create = "CREATE" SP mailbox [SP "(USE (" [use-attr *(SP use-attr)] "))"]`` (RFC 6154).
+
+    A delimiter at the end announces inferiors (RFC 9051 section 6.3.4); all our mailboxes can have
+    them, so it goes.
+    """
+    cursor.sp("CREATE")
+    mailbox = cursor.mailbox()
+    if len(mailbox) > 1:
+        mailbox = mailbox.removesuffix(DELIMITER)
+    uses: list[bytes] = []
+
+    def parameter() -> None:
+        if not cursor.keyword(b"USE"):
+            raise Malformed("Unknown parameter of CREATE")
+        cursor.sp("USE")
+        uses.extend(cursor.list_of(use, "special uses", empty=True))
+
+    def use() -> bytes:
+        found = SPECIAL_USES.get(cursor.match(abnf.FLAG, "a special use").lower())
+        if found is None:
+            raise Refused(b"USEATTR", "Unknown special use")
+        return found
+
+    if not cursor.at_end():
+        cursor.sp("the mailbox name")
+        cursor.list_of(parameter, "parameters")
+    return Create(mailbox, tuple(dict.fromkeys(uses)))
+
+
+def delete(cursor: Cursor) -> Delete:
+    """``delete = "DELETE" SP mailbox``."""
+    cursor.sp("DELETE")
+    return Delete(cursor.mailbox())
+
+
+def rename(cursor: Cursor) -> Rename:
+    """``rename = "RENAME" SP mailbox SP mailbox``."""
+    cursor.sp("RENAME")
+    old = cursor.mailbox()
+    cursor.sp("the mailbox name")
+    return Rename(old, cursor.mailbox("a new mailbox name"))
+
+
+def subscribe(cursor: Cursor, *, on: bool = True) -> Subscribe:
+    """``subscribe = ("SUBSCRIBE" / "UNSUBSCRIBE") SP mailbox``."""
+    cursor.sp("SUBSCRIBE or UNSUBSCRIBE")
+    return Subscribe(cursor.mailbox(), on)
+
+
+def lsub(cursor: Cursor) -> List:
+    """``lsub = "LSUB" SP mailbox SP list-mailbox`` (RFC 3501)."""
+    cursor.sp("LSUB")
+    reference = _reference(cursor)
+    return List(reference, (_pattern(cursor),), lsub=True)
+
+
+def list_(cursor: Cursor) -> List:
+    """``list = "LIST" [SP list-select-opts] SP mailbox SP mbox-or-pat [SP list-return-opts]``."""
+    cursor.sp("LIST")
+    selection: frozenset[bytes] = frozenset()
+    returns: frozenset[bytes] = frozenset()
+    status_items: tuple[bytes, ...] = ()
+    extended = cursor.peek() == b"("
+    if extended:
+        words = cursor.list_of(lambda: _option(cursor, _SELECTION), "options", empty=True)
+        selection = frozenset(words)
+        if b"RECURSIVEMATCH" in selection and not selection & {b"SUBSCRIBED", b"SPECIAL-USE"}:
+            raise Malformed("RECURSIVEMATCH needs SUBSCRIBED or SPECIAL-USE")
+        cursor.sp("the selection options")
+    reference = _reference(cursor)
+    if cursor.peek() == b"(":
+        extended = True
+        patterns = cursor.list_of(lambda: _pattern(cursor), "patterns")
+        if len(patterns) > cursor.limits.patterns:
+            raise Malformed("LIST has too many patterns")
+    else:
+        patterns = [_pattern(cursor)]
+
+    def option() -> bytes:
+        nonlocal status_items
+        word = _option(cursor, _RETURNS)
+        if word == b"STATUS":
+            cursor.sp("STATUS")
+            status_items = _status_items(cursor)
+        return word
+
+    if not cursor.at_end():
+        extended = True
+        cursor.sp("the pattern")
+        if not cursor.keyword(b"RETURN"):
+            raise Malformed("Expected RETURN or the end of the command")
+        cursor.sp("RETURN")
+        returns = frozenset(cursor.list_of(option, "options", empty=True))
+    return List(
+        reference, tuple(patterns), False, selection, returns, status_items, extended=extended
+    )
+
+
+def _option(cursor: Cursor, known: frozenset[bytes]) -> bytes:
+    word = cursor.word("an option")
+    if word not in known:
+        raise Malformed("Unknown option of LIST")
+    return word
+
+
+def _reference(cursor: Cursor) -> str:
+    reference = decode_pattern(cursor.astring("a reference name"), cursor.utf8)
+    cursor.sp("the reference name")
+    return reference
+
+
+def _pattern(cursor: Cursor) -> str:
+    pattern = decode_pattern(cursor.list_mailbox("a mailbox pattern"), cursor.utf8)
+    if len(pattern) > cursor.limits.pattern:
+        raise Malformed("The mailbox pattern is too long")
+    return pattern
+
+
+def status(cursor: Cursor) -> Status:
+    """``status = "STATUS" SP mailbox SP "(" status-att *(SP status-att) ")"``."""
+    cursor.sp("STATUS")
+    mailbox = cursor.mailbox()
+    cursor.sp("the mailbox name")
+    return Status(mailbox, _status_items(cursor))
+
+
+def _status_items(cursor: Cursor) -> tuple[bytes, ...]:
+    def item() -> bytes:
+        word = cursor.word("a status item")
+        if word not in STATUS_ITEMS:
+            raise Malformed("Unknown status item")
+        return word
+
+    return tuple(dict.fromkeys(cursor.list_of(item, "status items")))

@@ -1,0 +1,68 @@
+"""LOGIN, AUTHENTICATE, ENABLE and ID."""
+
+from __future__ import annotations
+
+from binascii import Error, a2b_base64
+
+from imapshield.errors import Malformed
+from imapshield.wire import abnf
+from imapshield.wire.commands import Authenticate, Enable, Id, Login, Secret
+from imapshield.wire.cursor import Cursor
+
+ID_FIELDS = 30
+"""RFC 2971 section 3.3 lets nobody send more."""
+
+
+def login(cursor: Cursor) -> Login:
+    """``login = "LOGIN" SP userid SP password``, both astrings."""
+    cursor.sp("LOGIN")
+    user = cursor.astring("a user name")
+    cursor.sp("the user name")
+    return Login(user, Secret(cursor.astring("a password")))
+
+
+def authenticate(cursor: Cursor) -> Authenticate:
+    """``authenticate = "AUTHENTICATE" SP auth-type [SP (base64 / "=")]`` (RFC 4959)."""
+    cursor.sp("AUTHENTICATE")
+    mechanism = cursor.atom("a mechanism").upper()
+    if cursor.at_end():
+        return Authenticate(mechanism, None)
+    cursor.sp("the mechanism")
+    return Authenticate(mechanism, Secret(decode_base64(cursor.match(abnf.BASE64, "base64"))))
+
+
+def decode_base64(octets: bytes) -> bytes:
+    """Read a line of SASL: base64, or ``=`` for nothing; Malformed otherwise (CVE-2025-59028)."""
+    if octets == b"=":
+        return b""
+    try:
+        return a2b_base64(octets, strict_mode=True)
+    except Error:
+        raise Malformed("The response is not valid base64") from None
+
+
+def enable(cursor: Cursor) -> Enable:
+    """``enable = "ENABLE" 1*(SP capability)`` (RFC 5161)."""
+    names: list[bytes] = []
+    while not names or not cursor.at_end():
+        cursor.sp("ENABLE and each capability")
+        cursor.spend()
+        names.append(cursor.atom("a capability").upper())
+    return Enable(tuple(dict.fromkeys(names)))
+
+
+def identity(cursor: Cursor) -> Id:
+    """``id = "ID" SP ("(" [string SP nstring *(SP string SP nstring)] ")" / nil)`` (RFC 2971)."""
+    cursor.sp("ID")
+    if cursor.keyword(b"NIL"):
+        return Id(())
+
+    def field() -> tuple[bytes, bytes | None]:
+        name = cursor.string("a field name as a string")
+        cursor.sp("the field name")
+        return name, cursor.nstring("a string or NIL")
+
+    fields = cursor.list_of(field, "names and values", empty=True)
+    if len(fields) > ID_FIELDS:
+        raise Malformed("ID has more than 30 fields")
+    return Id(tuple(fields))
