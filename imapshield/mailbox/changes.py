@@ -19,7 +19,7 @@ UNKNOWN_SIZE = 0xFFFFFFFFFFFFFFFF
 
 
 class Row(NamedTuple):
-    """One message: `flags` such as ``b"\\\\Seen $Junk"``, `internaldate` in epoch seconds, `size` None if unmeasured."""
+    """One message: `flags` such as ``\\Seen $Junk``, `internaldate` in epoch seconds, `size` None if unmeasured."""
 
     uid: int
     flags: bytes

@@ -133,6 +133,9 @@ class IStore(Interface):
     def status(name: str) -> MailboxStatus:
         """Look at a mailbox without opening it, counting what was delivered until now."""
 
+    def key(name: str) -> int:
+        """Return what names this mailbox until it is deleted. NoSuchMailbox."""
+
     def open(name: str, claim_recent: bool) -> Opened:
         """Find a mailbox, take in what was delivered, and tell all of it. `claim_recent`: this session is the
         first to be told of the messages in ``delta.recent``, and no other will be (RFC 3501 section 2.3.2)."""
@@ -174,8 +177,8 @@ class IStore(Interface):
     def search(key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
         """Those of `uids` that match one HeaderHas, TextHas, ObjectIs, or DateIs on SENT or SAVED; Age is not ours."""
 
-    def probe() -> Sequence[str]:
-        """The folders of the file system whose change means that mail came or went, for a watcher; may be empty."""
+    def probe(key: int) -> Sequence[str]:
+        """Name the folders of the file system whose change means that mail came or went here; may be none."""
 
     def close() -> None:
         """Release every handle; the store may not be used afterwards."""
@@ -201,6 +204,9 @@ class IMailbox(Interface):
 
     def unwatch(listener: Listener) -> None:
         """Stop telling it; the last one to leave closes the mailbox."""
+
+    async def listen() -> None:
+        """From now on tell listeners of mail from outside within a second, unasked (for IDLE)."""
 
     async def poll() -> None:
         """Look at the disk; listeners hear what changed before this returns."""

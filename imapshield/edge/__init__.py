@@ -1,0 +1,1 @@
+"""One connection of Twisted's: bytes in through `protocol`, bytes out through `outbox`."""

@@ -1,0 +1,91 @@
+"""Makes a `ShieldedIMAP4Server` for each connection, and says good-bye to all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import ServerFactory
+
+from imapshield import facts
+from imapshield.edge.protocol import ShieldedIMAP4Server
+from imapshield.limits import Limits
+
+
+class ShieldedIMAP4Factory(ServerFactory):
+    """Serves IMAP for the users of `portal`.
+
+    Args:
+        portal: its realm returns an account for `imapshield.mailbox.interfaces.IAccount`.
+        limits: every number that a client can push against.
+        context_factory: an OpenSSL context factory, which turns STARTTLS on.
+        tell: is told each `facts.Fact`.
+        reactor: an `IReactorTime`, for tests.
+        challengers: SASL mechanisms beside PLAIN, name → factory of challenge credentials.
+    """
+
+    noisy = False
+    protocol = ShieldedIMAP4Server
+
+    def __init__(
+        self,
+        portal: Portal,
+        *,
+        limits: Limits | None = None,
+        context_factory: Any = None,
+        tell: facts.Tell = facts.nobody,
+        reactor: IReactorTime | None = None,
+        challengers: dict[bytes, Callable[[], Any]] | None = None,
+    ) -> None:
+        self.portal = portal
+        self.limits = limits or Limits()
+        self.tell = tell
+        self.connections: set[ShieldedIMAP4Server] = set()
+        self._context_factory = context_factory
+        self._reactor = reactor
+        self._challengers = dict(challengers or {})
+        self._emptied: list[Deferred[None]] = []
+
+    def buildProtocol(self, addr: IAddress | None) -> ShieldedIMAP4Server | None:
+        """Make a server for one client, unless there are too many already."""
+        if len(self.connections) >= self.limits.connections:
+            seen = len(self.connections) + 1
+            self.tell(
+                facts.LimitHit(
+                    0, str(addr), "connections", self.limits.connections, seen, "refused"
+                )
+            )
+            return None
+        server = self.protocol(
+            dict(self._challengers),
+            self._context_factory,
+            limits=self.limits,
+            tell=self.tell,
+            clock=self._reactor,
+        )
+        server.factory = self
+        server.portal = self.portal
+        server.on_lost = self._lost
+        self.connections.add(server)
+        return server
+
+    def _lost(self, server: ShieldedIMAP4Server) -> None:
+        self.connections.discard(server)
+        if not self.connections:
+            emptied, self._emptied = self._emptied, []
+            for deferred in emptied:
+                deferred.callback(None)
+
+    def shutdown(self) -> Deferred[None]:
+        """Say BYE to everybody; fires when all are gone, at most `limits.closing_seconds` later."""
+        done: Deferred[None] = Deferred()
+        if not self.connections:
+            done.callback(None)
+            return done
+        self._emptied.append(done)
+        for server in list(self.connections):
+            server.bye("The server is going down; come again in a minute", b"UNAVAILABLE")
+        return done

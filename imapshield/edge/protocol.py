@@ -1,0 +1,551 @@
+"""The connection: Twisted's `IMAP4Server` with the rule in its `lineReceived`.
+
+Rules
+-----
+* `lineReceived` is the only door for commands, and executes none: a later turn of the reactor does.
+* Of the base class we use its life (lines and raw mode, timeouts, portal, challengers) and never its parser.
+* Every command is answered once, in the order they came, one at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import Any, cast
+
+from twisted.cred.credentials import UsernamePassword
+from twisted.cred.error import LoginFailed, UnhandledCredentials
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IReactorTime, ISSLTransport, ITLSTransport
+from twisted.mail import imap4
+from twisted.python.failure import Failure
+
+from imapshield import facts
+from imapshield.cred.checkers import Busy
+from imapshield.edge.outbox import Disconnected, Outbox
+from imapshield.edge.spool import Spool
+from imapshield.errors import Malformed, Refused
+from imapshield.guard.guard import Guard
+from imapshield.guard.verdicts import Abort, Bye, Go, Refuse, Verdict
+from imapshield.limits import Limits
+from imapshield.mailbox.interfaces import IAccount
+from imapshield.session.session import Session
+from imapshield.wire import encode
+from imapshield.wire.framing import Announced, Frame, Framer, MemorySink
+
+_numbers = count(1)
+
+
+class ShieldedIMAP4Server(imap4.IMAP4Server):
+    """An IMAP server for one connection that cannot be flooded.
+
+    Args (all optional, the first three are the base class's):
+        chal: SASL mechanisms beside PLAIN, name → factory of `twisted.mail.interfaces` challenge credentials.
+        contextFactory: turns STARTTLS on.
+        limits: every number that the peer can push against.
+        tell: is told each `facts.Fact`.
+        clock: an `IReactorTime` for tests; by default the reactor's.
+    `portal` must be set before the connection is made; `factory.ShieldedIMAP4Factory` does.
+    """
+
+    transport: Any
+    portal: Any
+    challengers: dict[bytes, Callable[[], Any]]
+    timeOut: Any
+
+    def __init__(
+        self,
+        chal: dict[bytes, Callable[[], Any]] | None = None,
+        contextFactory: Any = None,
+        scheduler: Any = None,
+        *,
+        limits: Limits | None = None,
+        tell: facts.Tell = facts.nobody,
+        clock: IReactorTime | None = None,
+    ) -> None:
+        super().__init__(chal, contextFactory, scheduler)
+        self.limits = limits or Limits()
+        self.tell = tell
+        self.now: Callable[[], float] = time.monotonic
+        if clock is not None:
+            self.now = clock.seconds
+        self._clock = clock
+        self.number = next(_numbers)
+        self.peer = ""
+        self.user = ""
+        self.commands = self.octets_in = 0
+        self.on_lost: Callable[[ShieldedIMAP4Server], object] | None = None
+        self._guard = Guard(self.limits)
+        self._framer = Framer()
+        self._reported: set[str] = set()
+        self._turn_due = False
+        self._go_due = False
+        self._skipping: bytes | None = None
+        self._line_due: Deferred[bytes] | None = None
+        self._dead = False
+        self._stall_check: Any = None
+
+    # The rule.
+
+    def lineReceived(self, line: bytes) -> None:
+        """Put a line's command on the backlog. Nothing is executed here; the 101st pending command is a reset."""
+        if self._dead:
+            return
+        if self._guard.asked():
+            self._answer_line(line)
+        else:
+            event = self._framer.line(line)
+            self._obey(self._guard.judge(event), event)
+        self._hold()
+
+    def _obey(self, verdict: Verdict, event: Announced | Frame | None = None) -> None:
+        if isinstance(verdict, Abort):
+            self._limit_hit(verdict, "reset", event)
+            if not self.limits.report_only:
+                return self._reset()
+            verdict = Go()
+        if isinstance(verdict, Bye):
+            self._limit_hit(verdict, "bye", event)
+            return self.bye(verdict.text)
+        if isinstance(event, Announced):
+            self._literal(verdict, event)
+        elif event is not None:
+            self._wake()
+        return None
+
+    def _reset(self) -> None:
+        """Reset the connection (RST), and let nothing that it sent after this cost anything."""
+        self._die()
+        self.transport.abortConnection()
+
+    def _die(self) -> None:
+        self._dead = True
+        self.clearLineBuffer()
+        self._guard.drop()
+        self._framer.abandon()
+        self.setTimeout(None)
+        self._outbox.close()
+
+    # What comes in.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Count octets, then let the base class cut lines out of them."""
+        if self._dead:
+            return
+        if data:
+            self.octets_in += len(data)
+            self._obey(self._guard.octets(len(data)))
+            if self._dead:
+                return
+            if self._skipping is not None:
+                data = self._skip(data)
+        super().dataReceived(data)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Take octets of a literal."""
+        if self._guard.trusted:
+            self.setTimeout(self.limits.literal_seconds)
+        rest = self._framer.data(data)
+        if rest is not None:
+            if self._guard.trusted:
+                self.setTimeout(self.limits.idle_seconds)
+            self.setLineMode(rest)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Answer an overlong line: a stranger goes, a user's line is skipped to its end."""
+        if self._dead:
+            return
+        limit = "line" if self._guard.trusted else "stranger_line"
+        abort = Abort(limit, self.MAX_LENGTH, len(line))
+        if not self._guard.trusted:
+            self._limit_hit(abort, "bye", None, line)
+            self.bye("A line was too long")
+            return
+        self._limit_hit(abort, "refused", None, line)
+        self._skipping = line[: self.MAX_LENGTH]
+        rest = self._skip(line)
+        if rest:
+            self._buffer = rest
+            self.callLater(0, lambda: self.dataReceived(b""))
+
+    def _skip(self, data: bytes) -> bytes:
+        """Skip an overlong line; what it began with is answered as a malformed command once it ends."""
+        _, end, rest = data.partition(self.delimiter)
+        if not end:
+            return b""
+        start, self._skipping = self._skipping or b"", None
+        event = self._framer.line(start.partition(b"{")[0])
+        if isinstance(event, Frame):
+            refusal = Malformed(f"A line may have {self.MAX_LENGTH} octets")
+            self._obey(
+                self._guard.judge(Frame(event.tag, event.name, (), event.octets, refusal)), event
+            )
+        return rest
+
+    def _literal(self, verdict: Verdict, event: Announced) -> None:
+        if isinstance(verdict, Refuse):
+            frame = self._framer.refuse(verdict.refusal, event.waits)
+            if frame is not None:
+                self._obey(self._guard.judge(frame), frame)
+            elif self._framer.due:
+                self.setRawMode()
+            return
+        big = event.size > self.limits.message_memory
+        sink = Spool(self.limits.message_memory) if big else MemorySink()
+        if self._framer.accept(sink):
+            self.setRawMode()
+        if event.waits:
+            self._go_due = True
+            self._wake()
+
+    def _hold(self) -> None:
+        """Stop taking up lines while the guard says so, and go on when it does not."""
+        if self._dead or self._guard.holding == self.paused:
+            return
+        if self.paused:
+            self.resumeProducing()
+        else:
+            self.pauseProducing()
+
+    # What is done about it, in turns.
+
+    def _wake(self) -> None:
+        if not self._turn_due and not self._dead:
+            self._turn_due = True
+            self.callLater(0, self._turn)
+
+    def _turn(self) -> None:
+        """Answer a few commands; the other connections have their turn before our next."""
+        self._turn_due = False
+        self._outbox.hold()
+        for _ in range(self.limits.turn):
+            if self._dead or self._outbox.full:
+                break
+            frame = self._guard.take()
+            if frame is None:
+                break
+            self.commands += 1
+            done = Deferred.fromCoroutine(self._session.run(frame))
+            done.addErrback(self._interrupted)
+            if not done.called:
+                done.addCallback(self._finished_late)
+                break
+            self._finished()
+        else:
+            self._wake()
+        if self._go_due and not self._guard.busy:
+            self._go_due = False
+            self._outbox.write(encode.continuation("Go ahead"))
+        self._outbox.flush()
+
+    def _finished(self) -> None:
+        self._guard.answered()
+        if self._guard.trusted and not self._dead:
+            self.resetTimeout()
+        self._hold()
+
+    def _finished_late(self, _: object) -> None:
+        self._finished()
+        self._wake()
+
+    def _interrupted(self, failure: Failure) -> None:
+        """A command was cut short because its connection ended; anything else is a bug, and is logged as one."""
+        if failure.check(Disconnected) and self._dead:
+            return
+        self.failed("command", failure.getTraceback())
+        self._reset()
+
+    # What the session asks of its connection (`session.session.Connection`).
+
+    def write(self, data: bytes) -> None:
+        """Send octets."""
+        self._outbox.write(data)
+
+    def drain(self) -> Deferred[None]:
+        """Wait for the next turn, and for the peer to read."""
+        if self._dead:
+            raise Disconnected
+        return self._outbox.drain()
+
+    def line(self) -> Deferred[bytes]:
+        """The next line, which is not a command but belongs to the one that runs."""
+        if self._dead:
+            raise Disconnected
+        self._outbox.flush()
+        self._line_due = Deferred()
+        self._guard.ask()
+        self.callLater(0, self._hold)
+        return self._line_due
+
+    def _answer_line(self, line: bytes) -> None:
+        due, self._line_due = self._line_due, None
+        if due is not None:
+            due.callback(line)
+
+    @property
+    def secure(self) -> bool:
+        """Whether nobody else can listen: TLS, this machine's own addresses, or a UNIX socket."""
+        return self.tls or self._local
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return ISSLTransport.providedBy(self.transport) or self.startedTLS
+
+    @property
+    def can_start_tls(self) -> bool:
+        """Whether STARTTLS can be done now."""
+        return bool(self.ctx and self.canStartTLS and not self.tls)
+
+    def start_tls(self) -> None:
+        """Negotiate TLS; whatever was sent in the clear behind STARTTLS is thrown away unseen (CVE-2011-0411)."""
+        self.clearLineBuffer()
+        self._outbox.flush()
+        self.startedTLS = True
+        self.transport.startTLS(self.ctx)
+
+    def authenticateLogin(self, user: bytes, passwd: bytes) -> Deferred[Any]:
+        """Ask the portal whose these are: fires with (interface, avatar, logout)."""
+        return self.authenticate_with(UsernamePassword(user, passwd))
+
+    def authenticate_with(self, credentials: Any) -> Deferred[Any]:
+        """Ask the portal whose credentials these are."""
+        return cast("Deferred[Any]", self.portal.login(credentials, None, IAccount))
+
+    def mechanisms(self) -> list[bytes]:
+        """SASL mechanisms beside PLAIN, which the session knows itself."""
+        return [name for name in self.challengers if name != b"PLAIN"]
+
+    async def login(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
+        """Return the account of `user`; `Refused` when the password is wrong."""
+        return await self._avatar(self.authenticateLogin(user, password), user, mechanism)
+
+    async def login_challenge(
+        self, mechanism: bytes, ask: Callable[[bytes], Awaitable[bytes]]
+    ) -> IAccount:
+        """Run one of `challengers`, as `twisted.mail.interfaces.IChallengeResponseIMAP` describes them."""
+        credentials = self.challengers[mechanism]()
+        while True:
+            answer = await ask(credentials.getChallenge())
+            try:
+                credentials.setResponse(answer)
+            except imap4.IllegalClientResponse:
+                raise Malformed("That is no answer to the challenge") from None
+            if not credentials.moreChallenges():
+                break
+        user = getattr(credentials, "username", b"")
+        return await self._avatar(self.authenticate_with(credentials), user, mechanism.decode())
+
+    async def _avatar(self, login: Deferred[Any], user: bytes, mechanism: str) -> IAccount:
+        try:
+            _, account, logout = await login
+        except Busy:
+            raise Refused(b"UNAVAILABLE", "Too many logins at once; try again soon") from None
+        except (LoginFailed, UnhandledCredentials):
+            self.login_failed(user, mechanism)
+            raise Refused(b"AUTHENTICATIONFAILED", "That user name or password is wrong") from None
+        if self._dead:
+            logout()
+            raise Disconnected
+        self.logged_in(user.decode("utf-8", "replace"), mechanism, account, logout)
+        return cast("IAccount", account)
+
+    def cut(self) -> None:
+        """Reset the connection."""
+        self._reset()
+
+    def logged_in(
+        self, user: str, mechanism: str, account: Any, logout: Callable[[], None]
+    ) -> None:
+        """The session has an account now."""
+        self.user = user
+        self.account = account
+        self._onLogout = logout
+        self.state = "auth"
+        self.MAX_LENGTH = self.limits.line
+        self._outbox.allow(self.limits.unread)
+        self._guard.login()
+        self.setTimeout(self.limits.idle_seconds)
+        self.tell(facts.LoggedIn(self.number, self.peer, user, mechanism, self.tls))
+
+    def login_failed(self, user: bytes, mechanism: str) -> None:
+        """A login was wrong."""
+        self.tell(facts.LoginFailed(self.number, self.peer, facts.printable(user, 64), mechanism))
+        self._after(self._guard.login_failed())
+
+    def accepted(self) -> None:
+        """A command was well-formed."""
+        self._guard.accepted()
+
+    def malformed(self, sample: bytes, text: str) -> None:
+        """A command was malformed."""
+        self.tell(facts.Rejected(self.number, self.peer, facts.printable(sample), text))
+        self._after(self._guard.malformed())
+
+    def failed(self, command: str, traceback: str) -> str:
+        """Something of ours broke; returns the reference that stands in the log."""
+        reference = f"{self.number:x}-{self.commands:x}"
+        self.tell(facts.Failed(self.number, self.peer, reference, command, traceback))
+        return reference
+
+    def _after(self, verdict: Verdict) -> None:
+        """Obey once the answer that is being written is out."""
+        if isinstance(verdict, Bye):
+            self.callLater(0, lambda: None if self._dead else self._obey(verdict))
+
+    def bye(self, text: str, code: bytes | None = None) -> None:
+        """Say BYE and close; reset a peer that does not read it."""
+        if self._dead:
+            return
+        self._outbox.write(encode.untagged(b"BYE", text, code))
+        self.close()
+
+    def close(self) -> None:
+        """Close after what was written is sent, or in `closing_seconds` whether it is or not."""
+        if self._dead:
+            return
+        self._die()
+        self.transport.loseConnection()
+        self.setTimeout(self.limits.closing_seconds)
+
+    # The life of the connection.
+
+    def callLater(self, period: float, func: Callable[[], object]) -> Any:
+        """The base class's seam for tests."""
+        if self._clock is not None:
+            return self._clock.callLater(period, func)
+        return super().callLater(period, func)
+
+    def connectionMade(self) -> None:
+        """Greet."""
+        self.peer, self._local = _peer(self.transport)
+        self._connected_at = self.now()
+        self.MAX_LENGTH = self.limits.stranger_line
+        self.timeOut = self.limits.stranger_seconds
+        set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
+        if set_no_delay is not None:
+            set_no_delay(True)
+        self._outbox = Outbox(self.transport, self.callLater, self.limits.stranger_unread)
+        self._outbox.on_full = self._stalled_from_now
+        self._outbox.on_room = self._wake
+        self.canStartTLS = ITLSTransport.providedBy(self.transport)
+        self._session = Session(self, self.limits)
+        self.tell(facts.Connected(self.number, self.peer))
+        super().connectionMade()
+
+    def sendServerGreeting(self) -> None:
+        """Greet with the capabilities, which saves every client a round trip."""
+        self._outbox.write(self._session.greeting())
+        self._outbox.flush()
+
+    def listCapabilities(self) -> list[bytes]:
+        """What CAPABILITY answers."""
+        return self._session.capabilities()
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+        """Release everything."""
+        if not self._dead:
+            self._die()
+        self.setTimeout(None)
+        if self._stall_check is not None and self._stall_check.active():
+            self._stall_check.cancel()
+        self._session.disconnected()
+        if self._line_due is not None:
+            due, self._line_due = self._line_due, None
+            due.addErrback(lambda _: None)
+            due.errback(Disconnected())
+        super().connectionLost(reason)
+        self.account = None
+        self.tell(
+            facts.Gone(
+                self.number,
+                self.peer,
+                reason.getErrorMessage(),
+                self.now() - self._connected_at,
+                self.commands,
+                self.octets_in,
+                self._outbox.octets,
+                self.user,
+            )
+        )
+        if self.on_lost is not None:
+            self.on_lost(self)
+
+    def timeoutConnection(self) -> None:
+        """A deadline has passed: a stranger's, an idle user's, a literal's, or that of a last BYE."""
+        if self._dead:
+            self.transport.abortConnection()
+            return
+        if self._guard.trusted and self._guard.busy and self._line_due is None:
+            self.setTimeout(self.limits.idle_seconds)  # it waits for us, not we for it
+            return
+        if not self._guard.trusted:
+            name = "stranger_seconds"
+        elif self.line_mode:
+            name = "idle_seconds"
+        else:
+            name = "literal_seconds"
+        value = getattr(self.limits, name)
+        self._limit_hit(Abort(name, value, value), "bye")
+        self.bye("Too long without a login" if name == "stranger_seconds" else "Idle for too long")
+
+    def _stalled_from_now(self) -> None:
+        if self._stall_check is None or not self._stall_check.active():
+            self._watch_stall(self._outbox.progress(), 0.0)
+
+    def _watch_stall(self, before: tuple[int, ...], waited: float) -> None:
+        step = self.limits.stalled_seconds
+
+        def check() -> None:
+            after = self._outbox.progress()
+            if self._dead or not self._outbox.full:
+                return
+            if after != before:
+                self._watch_stall(after, 0.0)
+                return
+            limit = "stalled_seconds" if self._guard.stalled() else "unread_seconds"
+            if waited + step >= getattr(self.limits, limit):
+                self._obey(Abort(limit, getattr(self.limits, limit), waited + step))
+            else:
+                self._watch_stall(after, waited + step)
+
+        self._stall_check = self.callLater(step, check)
+
+    def _limit_hit(
+        self,
+        verdict: Abort | Bye,
+        consequence: str,
+        event: Announced | Frame | None = None,
+        sample: bytes = b"",
+    ) -> None:
+        if self.limits.report_only and isinstance(verdict, Abort) and consequence == "reset":
+            if verdict.limit in self._reported:
+                return
+            self._reported.add(verdict.limit)
+            consequence = "none"
+        if event is not None and event.name not in (b"LOGIN", b"AUTHENTICATE"):
+            sample = (event.tag or b"") + b" " + event.name
+        self.tell(
+            facts.LimitHit(
+                self.number,
+                self.peer,
+                verdict.limit,
+                verdict.value,
+                verdict.seen,
+                consequence,
+                self.user,
+                facts.printable(sample),
+            )
+        )
+
+
+def _peer(transport: Any) -> tuple[str, bool]:
+    """The client's address for logs, and whether it is on this machine."""
+    address = transport.getPeer()
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        host = str(address.host)
+        return host, host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
+    return "local", isinstance(address, UNIXAddress)

@@ -1,0 +1,276 @@
+"""An account over any `IStore`: keeps the blocking store behind a worker, and its open mailboxes shared and current.
+
+Every method is one hop to the worker. What comes back changes the mailbox's columns on this side, and whoever watches
+it hears of that before the method's own caller does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
+
+from zope.interface import implementer
+
+from imapshield.errors import NoSuchMailbox
+from imapshield.mailbox.changes import Change, Columns, Delta
+from imapshield.mailbox.interfaces import (
+    Appended,
+    Copied,
+    Fetched,
+    IAccount,
+    IMailbox,
+    IStore,
+    Listener,
+    MailboxInfo,
+    MailboxStatus,
+    NewMessage,
+    Opened,
+    Worker,
+)
+from imapshield.wire.commands import FetchItem, SearchKey
+
+T = TypeVar("T")
+
+KEPT_OPEN = 8
+"""Mailboxes of an account whose columns are kept after the last session left: most clients come back to the same."""
+
+
+class Bell(Protocol):
+    """Rings when a folder of the file system changes; `maildir.watch` is one."""
+
+    def watch(self, paths: Sequence[str], ring: Callable[[], object]) -> Rope:
+        """Call `ring` whenever something in `paths` may have changed."""
+
+
+class Rope(Protocol):
+    """What stops a bell."""
+
+    def stop(self) -> None:
+        """Ring no more."""
+
+
+@implementer(IAccount)
+class StoreAccount:
+    """One user's account, shared by all the sessions of that user.
+
+    Args:
+        user: the name, for logs.
+        open_store: makes the store; called in the worker when the first method is.
+        worker: where the store lives.
+        bell: tells of mail that came from outside; without it clients hear of it when they ask.
+        on_idle: called when the last session has left.
+    """
+
+    def __init__(
+        self,
+        user: str,
+        open_store: Callable[[], IStore],
+        worker: Worker,
+        bell: Bell | None = None,
+        on_idle: Callable[[StoreAccount], object] | None = None,
+    ) -> None:
+        self.user = user
+        self.sessions = 0
+        self.bell = bell
+        self._open_store = open_store
+        self._worker = worker
+        self._on_idle = on_idle
+        self._store: IStore | None = None
+        self._open: dict[int, StoreMailbox] = {}
+
+    def acquire(self) -> StoreAccount:
+        """Another session uses this account."""
+        self.sessions += 1
+        return self
+
+    def close(self) -> None:
+        """A session has left."""
+        self.sessions -= 1
+        if not self.sessions and self._on_idle is not None:
+            self._on_idle(self)
+
+    async def shut(self) -> None:
+        """Close the store; the account may be used again, and opens it again then."""
+
+        def job() -> None:
+            store, self._store = self._store, None
+            if store is not None:
+                store.close()
+
+        self._open.clear()
+        await self._worker.run(job)
+
+    async def run(self, job: Callable[[IStore], T]) -> T:
+        """Run `job` with the store, in the worker."""
+
+        def hop() -> T:
+            if self._store is None:
+                self._store = self._open_store()
+            return job(self._store)
+
+        return await self._worker.run(hop)
+
+    async def mailboxes(self) -> Iterable[MailboxInfo]:
+        """See `IAccount`, also for what follows."""
+        return await self.run(lambda store: store.mailboxes())
+
+    async def subscriptions(self) -> set[str]:
+        return await self.run(lambda store: store.subscriptions())
+
+    async def subscribe(self, name: str, on: bool) -> None:
+        await self.run(lambda store: store.subscribe(name, on))
+
+    async def create(self, name: str, special_use: Sequence[bytes]) -> bytes:
+        return await self.run(lambda store: store.create(name, special_use))
+
+    async def delete(self, name: str) -> None:
+        await self.run(lambda store: store.delete(name))
+
+    async def rename(self, old: str, new: str) -> None:
+        await self.run(lambda store: store.rename(old, new))
+
+    async def status(self, name: str) -> MailboxStatus:
+        return await self.run(lambda store: store.status(name))
+
+    async def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:
+        appended = await self.run(lambda store: store.append(name, messages))
+        for mailbox in [m for m in self._open.values() if m.name == name and m.watched]:
+            await mailbox.poll()
+        return appended
+
+    async def open(self, name: str, claim_recent: bool) -> tuple[IMailbox, frozenset[int]]:
+        known = {key: mailbox.columns.highestmodseq for key, mailbox in self._open.items()}
+
+        def job(store: IStore) -> Opened | tuple[int, Delta]:
+            key = store.key(name)
+            if key in known:
+                return key, store.changes(key, known[key], claim_recent)
+            return store.open(name, claim_recent)
+
+        found = await self.run(job)
+        if isinstance(found, Opened):
+            mailbox = self._open.get(found.key)
+            if mailbox is None:
+                mailbox = self._open[found.key] = StoreMailbox(self, found)
+            recent = mailbox.heard(found.delta, claimed_elsewhere=True)
+        else:
+            key, delta = found
+            mailbox = self._open.pop(key)
+            self._open[key] = mailbox  # the one used last goes last
+            mailbox.name = name
+            recent = mailbox.heard(delta, claimed_elsewhere=True)
+        self._let_go()
+        return mailbox, frozenset(recent)
+
+    def _let_go(self) -> None:
+        idle = [key for key, mailbox in self._open.items() if not mailbox.watched]
+        for key in idle[: max(0, len(idle) - KEPT_OPEN)]:
+            del self._open[key]
+
+    def lost(self, key: int) -> None:
+        """The mailbox was deleted."""
+        self._open.pop(key, None)
+
+
+@implementer(IMailbox)
+class StoreMailbox:
+    """An open mailbox of a `StoreAccount`."""
+
+    def __init__(self, account: StoreAccount, opened: Opened) -> None:
+        self.name = opened.name
+        self.uidvalidity = opened.uidvalidity
+        self.mailbox_id = opened.mailbox_id
+        self.columns = Columns()
+        self._account = account
+        self._key = opened.key
+        self._listeners: dict[Listener, bool] = {}
+        self._rope: Rope | None = None
+        self._polling = False
+
+    @property
+    def watched(self) -> bool:
+        """Whether any session has it selected."""
+        return bool(self._listeners)
+
+    def watch(self, listener: Listener, claim_recent: bool) -> None:
+        """See `IMailbox`, also for what follows."""
+        self._listeners[listener] = claim_recent
+
+    def unwatch(self, listener: Listener) -> None:
+        self._listeners.pop(listener, None)
+        if not self._listeners and self._rope is not None:
+            self._rope.stop()
+            self._rope = None
+
+    async def listen(self) -> None:
+        """Let the account's bell, if it has one, tell of mail from outside while somebody watches."""
+        bell = self._account.bell
+        if bell is None or self._rope is not None:
+            return
+        paths = await self._run(lambda store: store.probe(self._key))
+        if self._rope is None and self._listeners:
+            self._rope = bell.watch(list(paths), self.poll)
+
+    def heard(self, delta: Delta, *, claimed_elsewhere: bool = False) -> Sequence[int]:
+        """Take in a delta and tell the listeners; returns what became \\Recent, which `claimed_elsewhere` keeps
+        from them."""
+        change = self.columns.apply(delta)
+        claimer = next((one for one, may in self._listeners.items() if may), None)
+        if claimed_elsewhere:
+            claimer = None
+        if change.added or change.changed or change.vanished or change.recent:
+            without = Change(change.added, change.changed, change.vanished)
+            for listener in list(self._listeners):
+                listener(change if listener is claimer else without)
+        return change.recent
+
+    async def poll(self) -> None:
+        claim = any(self._listeners.values())
+        self.heard(
+            await self._run(
+                lambda store: store.changes(self._key, self.columns.highestmodseq, claim)
+            )
+        )
+
+    async def fetch(self, uids: Sequence[int], items: Sequence[FetchItem], budget: int) -> Fetched:
+        return await self._run(lambda store: store.fetch(self._key, uids, items, budget))
+
+    async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
+        return await self._run(lambda store: store.read(self._key, uid, item, offset, size))
+
+    async def sizes(self, uids: Sequence[int]) -> None:
+        if uids:
+            self.columns.set_sizes(await self._run(lambda store: store.sizes(self._key, uids)))
+
+    async def store_flags(
+        self, uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
+    ) -> list[int]:
+        since = self.columns.highestmodseq
+        delta, failed = await self._run(
+            lambda store: store.store_flags(self._key, uids, op, flags, unchanged_since, since)
+        )
+        self.heard(delta)
+        return failed
+
+    async def expunge(self, uids: Sequence[int] | None) -> None:
+        since = self.columns.highestmodseq
+        self.heard(await self._run(lambda store: store.expunge(self._key, uids, since)))
+
+    async def copy(self, uids: Sequence[int], target: str, move: bool) -> Copied:
+        since = self.columns.highestmodseq
+        copied = await self._run(lambda store: store.copy(self._key, uids, target, move, since))
+        self.heard(copied.delta)
+        for mailbox in list(self._account._open.values()):
+            if mailbox.name == target and mailbox is not self and mailbox.watched:
+                await mailbox.poll()
+        return copied
+
+    async def search(self, uids: Sequence[int], leaf: SearchKey) -> list[int]:
+        return await self._run(lambda store: store.search(self._key, uids, leaf))
+
+    async def _run(self, job: Callable[[IStore], T]) -> T:
+        try:
+            return await self._account.run(job)
+        except NoSuchMailbox:
+            self._account.lost(self._key)
+            raise

@@ -1,0 +1,346 @@
+"""Mail in memory: the reference that says, in the fewest lines, what a store does. For tests, examples and demos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from zope.interface import implementer
+
+from imapshield.errors import (
+    BadMailboxName,
+    MailboxExists,
+    MessageGone,
+    NoSuchMailbox,
+    NotAllowed,
+)
+from imapshield.mailbox.answers import OpenMessage, date_is, day_of
+from imapshield.mailbox.changes import Delta, Row
+from imapshield.mailbox.interfaces import (
+    Appended,
+    Blob,
+    Copied,
+    Fetched,
+    IStore,
+    MailboxInfo,
+    MailboxStatus,
+    NewMessage,
+    Opened,
+)
+from imapshield.wire.commands import (
+    Attribute,
+    Binary,
+    BodySection,
+    DateIs,
+    FetchItem,
+    ObjectIs,
+    SearchKey,
+)
+from imapshield.wire.dates import encode_internaldate
+from imapshield.wire.flags import flag_list
+
+LARGEST_STRING = 256 << 10
+
+
+@dataclass(slots=True)
+class _Message:
+    uid: int
+    flags: bytes
+    modseq: int
+    internaldate: int
+    savedate: int
+    content: bytes
+    email_id: bytes
+
+    def row(self) -> Row:
+        return Row(self.uid, self.flags, self.modseq, len(self.content), self.internaldate)
+
+
+@dataclass(slots=True)
+class _Mailbox:
+    key: int
+    uidvalidity: int
+    special_use: tuple[bytes, ...] = ()
+    messages: dict[int, _Message] = field(default_factory=dict)
+    vanished: list[tuple[int, int]] = field(default_factory=list)
+    modseq: int = 1
+    uidnext: int = 1
+    recent_from: int = 1
+
+    @property
+    def id(self) -> bytes:
+        return b"F%d" % self.key
+
+
+@implementer(IStore)
+class MemoryStore:
+    """A user's mail that is gone with the process. `now` gives seconds since the epoch."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._numbers = count(1)
+        self._uidvalidity = int(now())
+        self._boxes: dict[str, _Mailbox] = {}
+        self._subscribed: set[str] = set()
+        self._add("INBOX")
+
+    def _add(self, name: str, special_use: Sequence[bytes] = ()) -> _Mailbox:
+        self._uidvalidity += 1
+        box = _Mailbox(next(self._numbers), self._uidvalidity, tuple(special_use))
+        self._boxes[name] = box
+        return box
+
+    def _box(self, name: str) -> _Mailbox:
+        if name not in self._boxes:
+            raise NoSuchMailbox
+        return self._boxes[name]
+
+    def _by_key(self, key: int) -> _Mailbox:
+        for box in self._boxes.values():
+            if box.key == key:
+                return box
+        raise NoSuchMailbox
+
+    def mailboxes(self) -> Iterable[MailboxInfo]:
+        """See `IStore`, also for what follows."""
+        infos = {n: MailboxInfo(n, True, box.special_use) for n, box in self._boxes.items()}
+        for name in self._boxes:
+            for parent in _parents(name):
+                infos.setdefault(parent, MailboxInfo(parent, False))
+        return [infos[name] for name in sorted(infos)]
+
+    def subscriptions(self) -> set[str]:
+        return set(self._subscribed)
+
+    def subscribe(self, name: str, on: bool) -> None:
+        if on:
+            self._subscribed.add(name)
+        else:
+            self._subscribed.discard(name)
+
+    def create(self, name: str, special_use: Sequence[bytes]) -> bytes:
+        if not name or "" in name.split("/") or any(ord(c) < 32 for c in name):
+            raise BadMailboxName
+        if name in self._boxes:
+            raise MailboxExists
+        for parent in _parents(name):
+            if parent not in self._boxes:
+                self._add(parent)
+        return self._add(name, special_use).id
+
+    def delete(self, name: str) -> None:
+        if name == "INBOX":
+            raise NotAllowed
+        self._box(name)
+        del self._boxes[name]
+
+    def rename(self, old: str, new: str) -> None:
+        box = self._box(old)
+        if new in self._boxes:
+            raise MailboxExists
+        if not new or "" in new.split("/"):
+            raise BadMailboxName
+        if old == "INBOX":
+            self.create(new, ())
+            self.copy(box.key, sorted(box.messages), new, True, 0)
+            return
+        if new.startswith(old + "/"):
+            raise BadMailboxName
+        for parent in _parents(new):
+            if parent not in self._boxes:
+                self._add(parent)
+        for name in [n for n in self._boxes if n == old or n.startswith(old + "/")]:
+            self._boxes[new + name[len(old) :]] = self._boxes.pop(name)
+
+    def status(self, name: str) -> MailboxStatus:
+        box = self._box(name)
+        flags = [m.flags.split() for m in box.messages.values()]
+        return MailboxStatus(
+            messages=len(flags),
+            recent=sum(uid >= box.recent_from for uid in box.messages),
+            unseen=sum(b"\\Seen" not in f for f in flags),
+            deleted=sum(b"\\Deleted" in f for f in flags),
+            uidnext=box.uidnext,
+            uidvalidity=box.uidvalidity,
+            highestmodseq=box.modseq,
+            size=sum(len(m.content) for m in box.messages.values()),
+            mailbox_id=box.id,
+        )
+
+    def key(self, name: str) -> int:
+        return self._box(name).key
+
+    def open(self, name: str, claim_recent: bool) -> Opened:
+        box = self._box(name)
+        delta = self.changes(box.key, 0, claim_recent)
+        return Opened(box.key, name, box.uidvalidity, box.id, delta)
+
+    def changes(self, key: int, since: int, claim_recent: bool) -> Delta:
+        box = self._by_key(key)
+        recent: list[int] = []
+        if claim_recent:
+            recent = [uid for uid in sorted(box.messages) if uid >= box.recent_from]
+            box.recent_from = box.uidnext
+        return _delta(box, since, recent)
+
+    def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:
+        box = self._box(name)
+        uids = []
+        for new in messages:
+            content = new.content.read(0, new.content.size)
+            at = int(self._now())
+            date = at if new.internaldate is None else new.internaldate
+            uids.append(self._put(box, flag_list(new.flags), date, content))
+        return Appended(box.uidvalidity, uids)
+
+    def _put(
+        self, box: _Mailbox, flags: bytes, date: int, content: bytes, email_id: bytes | None = None
+    ) -> int:
+        uid, box.uidnext = box.uidnext, box.uidnext + 1
+        box.modseq += 1
+        email_id = email_id or b"M%d" % next(self._numbers)
+        box.messages[uid] = _Message(
+            uid, flags, box.modseq, date, int(self._now()), content, email_id
+        )
+        return uid
+
+    def fetch(
+        self, key: int, uids: Sequence[int], items: Sequence[FetchItem], budget: int
+    ) -> Fetched:
+        box = self._by_key(key)
+        out = Fetched(columns=[[] for _ in items])
+        for uid in uids:
+            if budget <= 0:
+                break
+            if uid not in box.messages:
+                out.gone.append(uid)
+                continue
+            out.uids.append(uid)
+            opened = OpenMessage(box.messages[uid].content)
+            for column, item in zip(out.columns, items, strict=True):
+                value = _answer(box.messages[uid], opened, item)
+                budget -= 100 if isinstance(value, Blob) else len(value) + 100
+                column.append(value)
+        return out
+
+    def read(self, key: int, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
+        message = self._by_key(key).messages.get(uid)
+        if message is None:
+            raise MessageGone
+        octets = OpenMessage(message.content).octets(item) or b""
+        return octets[offset : offset + size]
+
+    def sizes(self, key: int, uids: Sequence[int]) -> list[tuple[int, int]]:
+        messages = self._by_key(key).messages
+        return [(uid, len(messages[uid].content)) for uid in uids if uid in messages]
+
+    def store_flags(
+        self,
+        key: int,
+        uids: Sequence[int],
+        op: bytes,
+        flags: Sequence[bytes],
+        unchanged_since: int | None,
+        since: int,
+    ) -> tuple[Delta, list[int]]:
+        box = self._by_key(key)
+        failed = []
+        for message in _those(box, uids):
+            if unchanged_since is not None and message.modseq > unchanged_since:
+                failed.append(message.uid)
+                continue
+            now = message.flags.split()
+            given = {flag.lower() for flag in flags}
+            if op == b"+":
+                after = flag_list([*now, *flags])
+            elif op == b"-":
+                after = flag_list([flag for flag in now if flag.lower() not in given])
+            else:
+                after = flag_list(flags)
+            if after != message.flags:
+                box.modseq += 1
+                message.flags, message.modseq = after, box.modseq
+        return _delta(box, since), failed
+
+    def expunge(self, key: int, uids: Sequence[int] | None, since: int) -> Delta:
+        box = self._by_key(key)
+        for message in list(_those(box, sorted(box.messages) if uids is None else uids)):
+            if b"\\Deleted" in message.flags.split():
+                _remove(box, message.uid)
+        return _delta(box, since)
+
+    def copy(self, key: int, uids: Sequence[int], target: str, move: bool, since: int) -> Copied:
+        source, box = self._by_key(key), self._box(target)
+        went, came = [], []
+        for message in list(_those(source, uids)):
+            went.append(message.uid)
+            came.append(
+                self._put(
+                    box, message.flags, message.internaldate, message.content, message.email_id
+                )
+            )
+            if move:
+                _remove(source, message.uid)
+        return Copied(box.uidvalidity, went, came, _delta(source, since))
+
+    def search(self, key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
+        box = self._by_key(key)
+        return [message.uid for message in _those(box, uids) if _matches(message, leaf)]
+
+    def probe(self, key: int) -> Sequence[str]:
+        self._by_key(key)
+        return ()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _parents(name: str) -> Iterator[str]:
+    for i, c in enumerate(name):
+        if c == "/":
+            yield name[:i]
+
+
+def _those(box: _Mailbox, uids: Iterable[int]) -> Iterator[_Message]:
+    return (box.messages[uid] for uid in uids if uid in box.messages)
+
+
+def _remove(box: _Mailbox, uid: int) -> None:
+    del box.messages[uid]
+    box.modseq += 1
+    box.vanished.append((box.modseq, uid))
+
+
+def _delta(box: _Mailbox, since: int, recent: Sequence[int] = ()) -> Delta:
+    return Delta(
+        rows=[m.row() for uid, m in sorted(box.messages.items()) if m.modseq > since],
+        vanished=[uid for modseq, uid in box.vanished if modseq > since],
+        highestmodseq=box.modseq,
+        uidnext=box.uidnext,
+        recent=list(recent),
+    )
+
+
+def _answer(message: _Message, opened: OpenMessage, item: FetchItem) -> bytes | Blob:
+    match item:
+        case Attribute(b"SAVEDATE"):
+            return encode_internaldate(message.savedate)
+        case Attribute(b"EMAILID"):
+            return b"(%b)" % message.email_id
+        case Attribute(b"THREADID"):
+            return b"NIL"
+        case Binary(size_only=False) | BodySection():
+            octets = opened.octets(item)
+            if octets is not None and len(octets) > LARGEST_STRING:
+                return Blob(message.uid, item, len(octets))
+    return opened.answer(item)
+
+
+def _matches(message: _Message, leaf: SearchKey) -> bool:
+    match leaf:
+        case ObjectIs(thread, wanted):
+            return not thread and message.email_id == wanted
+        case DateIs(how, day, b"SAVED"):
+            return date_is(how, day, day_of(message.savedate))
+    return OpenMessage(message.content).matches(leaf)

@@ -1,0 +1,158 @@
+"""SEARCH: a key and candidate messages → those that match (RFC 9051 section 6.4.4).
+
+What the columns know is answered from them; only what is left goes to the store, in pieces, so that one search
+through a large folder does not keep the account's other sessions waiting for longer than a piece takes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import date
+
+from imapshield.mailbox.changes import UNKNOWN_SIZE
+from imapshield.mailbox.interfaces import IMailbox
+from imapshield.mailbox.view import View
+from imapshield.wire.commands import (
+    AgeIs,
+    AllOf,
+    AnyOf,
+    DateIs,
+    HasFlag,
+    HeaderHas,
+    InSet,
+    ModseqIs,
+    Not,
+    ObjectIs,
+    SearchKey,
+    SizeIs,
+    TextHas,
+)
+
+PIECE = 1000
+"""Messages per hop for a key that the store has cached; `TEXT_PIECE` for one that has it read whole messages."""
+TEXT_PIECE = 50
+
+_EPOCH = date(1970, 1, 1).toordinal()
+_DAY = 86400
+_COST = {TextHas: 4, HeaderHas: 3, DateIs: 2, ObjectIs: 2, Not: 1, AnyOf: 1, AllOf: 1}
+
+
+class Query:
+    """One SEARCH over `view` of `mailbox`.
+
+    Args:
+        now: seconds since the epoch, for OLDER and YOUNGER.
+        saved: the UIDs that ``$`` stands for (RFC 5182).
+        pause: awaited between pieces, so that other connections have their turns.
+    """
+
+    def __init__(
+        self,
+        mailbox: IMailbox,
+        view: View,
+        *,
+        now: float,
+        saved: Sequence[int] = (),
+        pause: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        self._mailbox = mailbox
+        self._view = view
+        self._now = now
+        self._saved = saved
+        self._pause = pause
+
+    async def run(self, key: SearchKey) -> Sequence[int]:
+        """Return the UIDs that match, rising; messages that vanished unbeknown to the client are left out."""
+        uids: Sequence[int] = self._view.uids
+        columns = self._view.columns
+        if uids is not columns.uids:
+            uids = [uid for uid in uids if columns.row(uid) is not None]
+        return await self._matching(key, uids)
+
+    async def _matching(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
+        if not uids:
+            return uids
+        match key:
+            case AllOf(keys):
+                for one in sorted(keys, key=lambda k: _COST.get(type(k), 0)):
+                    uids = await self._matching(one, uids)
+                return uids
+            case AnyOf(keys):
+                found: set[int] = set()
+                for one in sorted(keys, key=lambda k: _COST.get(type(k), 0)):
+                    found.update(await self._matching(one, [u for u in uids if u not in found]))
+                return [uid for uid in uids if uid in found]
+            case Not(inner):
+                without = set(await self._matching(inner, uids))
+                return [uid for uid in uids if uid not in without]
+            case HasFlag() | InSet() | ModseqIs() | AgeIs():
+                return self._known(key, uids)
+            case SizeIs(more, octets):
+                await self._mailbox.sizes(
+                    [u for u, size in self._pairs(uids, "sizes") if size == UNKNOWN_SIZE]
+                )
+                if more:
+                    return [u for u, size in self._pairs(uids, "sizes") if size > octets]
+                return [u for u, size in self._pairs(uids, "sizes") if size < octets]
+            case DateIs(how, day, b"INTERNAL"):
+                low = (day.toordinal() - _EPOCH) * _DAY
+                if how == b"BEFORE":
+                    return [u for u, at in self._pairs(uids, "dates") if at < low]
+                if how == b"SINCE":
+                    return [u for u, at in self._pairs(uids, "dates") if at >= low]
+                return [u for u, at in self._pairs(uids, "dates") if low <= at < low + _DAY]
+            case _:
+                return await self._asked(key, uids)
+
+    def _known(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
+        match key:
+            case HasFlag(flag):
+                if flag.upper() == b"\\RECENT":
+                    return [uid for uid in uids if uid in self._view.recent]
+                ids = self._view.columns.ids_with(flag)
+                return [uid for uid, flags in self._pairs(uids, "flags") if flags in ids]
+            case InSet(None):
+                saved = set(self._saved)
+                return [uid for uid in uids if uid in saved]
+            case InSet(sequence, by_uid):
+                assert sequence is not None
+                view = self._view
+                if by_uid:
+                    spans = sequence.intersect(view.uids, view.uids[-1])
+                else:
+                    # numbers beyond the last message match nothing here: SEARCH only asks
+                    count = len(view.uids)
+                    spans = [
+                        (low - 1, min(high, count))
+                        for low, high in sequence.resolve(count)
+                        if low <= count
+                    ]
+                chosen = set(view.gather(spans))
+                return [uid for uid in uids if uid in chosen]
+            case ModseqIs(modseq):
+                return [uid for uid, at in self._pairs(uids, "modseqs") if at >= modseq]
+            case AgeIs(younger, seconds):
+                edge = self._now - seconds
+                if younger:
+                    return [uid for uid, at in self._pairs(uids, "dates") if at >= edge]
+                return [uid for uid, at in self._pairs(uids, "dates") if at < edge]
+        raise AssertionError(key)
+
+    def _pairs(self, uids: Sequence[int], column: str) -> Iterable[tuple[int, int]]:
+        """Each of `uids` with its value in a column."""
+        columns = self._view.columns
+        values: array[int] = getattr(columns, column)
+        if uids is columns.uids:
+            return zip(uids, values, strict=True)
+        rows = [(uid, columns.row(uid)) for uid in uids]
+        return [(uid, values[row]) for uid, row in rows if row is not None]
+
+    async def _asked(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
+        size = TEXT_PIECE if isinstance(key, TextHas) else PIECE
+        found: list[int] = []
+        for start in range(0, len(uids), size):
+            found += await self._mailbox.search(uids[start : start + size], key)
+            if self._pause is not None and start + size < len(uids):
+                await self._pause()
+        return found

@@ -1,0 +1,139 @@
+r"""One client's picture of a mailbox: which number is which message, and what it has yet to be told.
+
+Rules
+-----
+* A number keeps its message until the client is told of an EXPUNGE, and that only when `flush` is allowed to
+  (RFC 9051 section 7.5.1: never in answer to FETCH, STORE or SEARCH). New messages may be told at any time.
+* The array of UIDs is the mailbox's own while both say the same, so an idle client costs nothing by its messages.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from imapshield.errors import Malformed
+from imapshield.mailbox.changes import Change, Columns
+from imapshield.wire.sequence import SequenceSet
+
+
+class Updates(NamedTuple):
+    """What a client is to be told now, in this order: numbers expunged (each as it counts when it is told) with their
+    UIDs, then the new EXISTS and RECENT or None, then the (number, uid) of messages whose flags changed."""
+
+    expunged: Sequence[int]
+    vanished: Sequence[int]
+    exists: int | None
+    recent: int | None
+    flags: Sequence[tuple[int, int]]
+
+
+class View:
+    """What one client knows of the mailbox behind `columns`; `recent` are the UIDs that are \\Recent to it."""
+
+    def __init__(self, columns: Columns, recent: Iterable[int] = ()) -> None:
+        self.columns = columns
+        self.uids: array[int] = columns.uids
+        self.recent = set(recent)
+        self._changed: set[int] = set()
+        self._vanished: set[int] = set()
+        self._recent_told = len(self.recent)
+
+    def heard(self, change: Change) -> None:
+        """Note a change of the mailbox (`interfaces.Listener`)."""
+        self._changed.update(change.changed)
+        self.recent.update(change.recent)
+        if change.vanished:
+            self._changed.difference_update(change.vanished)
+            self.recent.difference_update(change.vanished)
+            self._vanished.update(uid for uid in change.vanished if self.number(uid) is not None)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the mailbox has changed in a way that the client was not told."""
+        return bool(self._changed or self._vanished or self.uids is not self.columns.uids)
+
+    def number(self, uid: int) -> int | None:
+        """The sequence number of message `uid`, None if the client does not know of it."""
+        i = bisect_left(self.uids, uid)
+        return i + 1 if i < len(self.uids) and self.uids[i] == uid else None
+
+    def forget(self, uids: Iterable[int]) -> None:
+        """The client knows the flags of `uids` already: it was told, or said .SILENT."""
+        self._changed.difference_update(uids)
+
+    def changed(self, uid: int) -> bool:
+        """Whether a change of the flags of `uid` is still to be told."""
+        return uid in self._changed
+
+    def flush(self, *, expunge: bool) -> Updates | None:
+        """Return what is to be told and take it as told; None if there is nothing."""
+        if not self.behind:
+            return None
+        numbers: list[int] = []
+        gone: list[int] = []
+        if expunge and self._vanished:
+            gone = sorted(self._vanished)
+            # downwards, so that each number is right without counting on the others
+            numbers = [bisect_left(self.uids, uid) + 1 for uid in reversed(gone)]
+            self._vanished.clear()
+        before = len(self.uids) - len(gone)
+        if self._vanished:
+            last = self.uids[-1]  # there is one: something of it has vanished
+            fresh = self.columns.uids[bisect_left(self.columns.uids, last + 1) :]
+            self.uids = self.uids + fresh if fresh else self.uids
+        else:
+            self.uids = self.columns.uids
+        exists = len(self.uids) if len(self.uids) != before else None
+        recent = (
+            len(self.recent)
+            if exists is not None or len(self.recent) != self._recent_told
+            else None
+        )
+        self._recent_told = len(self.recent)
+        flags = [
+            (number, uid)
+            for uid in sorted(self._changed)
+            if (number := self.number(uid)) is not None
+        ]
+        self._changed.clear()
+        return Updates(numbers, gone, exists, recent, flags)
+
+    def select(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
+        """Return the rows that `sequence` names, as (start, stop) of `uids`, rising.
+
+        A sequence number beyond the last message is `Malformed` (RFC 9051 section 9, seq-number); a UID that is not
+        there is simply not there. In an empty mailbox ``*`` names nothing.
+        """
+        count = len(self.uids)
+        if uid:
+            return sequence.intersect(self.uids, self.uids[-1] if count else 0)
+        if not count:
+            if sequence.highest:
+                raise Malformed("There is no message of that number")
+            return []
+        if sequence.highest > count:
+            raise Malformed("There is no message of that number")
+        return [(low - 1, high) for low, high in sequence.resolve(count)]
+
+    def gather(self, spans: Iterable[tuple[int, int]]) -> Sequence[int]:
+        """Return the UIDs in `spans` of rows: the very array, if that is all of them."""
+        spans = list(spans)
+        if spans == [(0, len(self.uids))]:
+            return self.uids
+        out: array[int] = array("I")
+        for start, stop in spans:
+            out.extend(self.uids[start:stop])
+        return out
+
+    def flags(self, uid: int) -> bytes | None:
+        """Return the flag list of `uid`, \\Recent among them; None if the message is gone."""
+        row = self.columns.row(uid)
+        if row is None:
+            return None
+        flags = self.columns.flag_lists[self.columns.flags[row]]
+        if uid in self.recent:
+            return b"\\Recent " + flags if flags else b"\\Recent"
+        return flags

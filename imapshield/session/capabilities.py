@@ -1,0 +1,54 @@
+"""What a session can do, derived from the table and from what the connection and the account can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imapshield.session import table
+from imapshield.session.states import State
+
+if TYPE_CHECKING:
+    from imapshield.session.session import Session
+
+GRAMMAR = (b"IMAP4rev1", b"LITERAL+")
+"""What framing and grammar alone make true; anybody may be told."""
+
+MAILBOX = (
+    b"CHILDREN",
+    b"LIST-EXTENDED",
+    b"LIST-STATUS",
+    b"SPECIAL-USE",
+    b"CREATE-SPECIAL-USE",
+    b"ESEARCH",
+    b"WITHIN",
+    b"STATUS=SIZE",
+    b"MULTIAPPEND",
+    b"BINARY",
+    b"PREVIEW",
+    b"OBJECTID",
+    b"SAVEDATE",
+)
+"""What the handlers of LIST, STATUS, SEARCH, FETCH and APPEND do beyond IMAP4rev1."""
+
+BEFORE_LOGIN = (b"ID", b"SASL-IR", b"ENABLE", b"IDLE")
+"""Of the table's: what clients look for before they log in. The rest would only lengthen every greeting."""
+
+
+def of(session: Session) -> list[bytes]:
+    """Return the capability names, in a fixed order."""
+    names = list(GRAMMAR)
+    from_table = [entry.capability for entry in table.TABLE.values() if entry.capability]
+    if session.state is State.STRANGER:
+        names += [name for name in from_table if name in BEFORE_LOGIN]
+        if session.io.can_start_tls:
+            names.append(b"STARTTLS")
+        if session.io.secure:
+            names.append(b"AUTH=PLAIN")
+        else:
+            names.append(b"LOGINDISABLED")
+        names += [b"AUTH=" + name for name in session.io.mechanisms()]
+        return names
+    names += from_table
+    names += MAILBOX
+    names.append(b"APPENDLIMIT=%d" % session.limits.message)
+    return names

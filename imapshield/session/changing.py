@@ -1,0 +1,103 @@
+"""STORE, COPY, MOVE and EXPUNGE: changing the messages of the selected mailbox."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imapshield.errors import NoSuchMailbox, Refused
+from imapshield.wire import encode
+from imapshield.wire.commands import Copy, Expunge, Store
+from imapshield.wire.flags import flag_list
+from imapshield.wire.responses import Tagged, ok
+from imapshield.wire.sequence import SequenceSet
+
+if TYPE_CHECKING:
+    from imapshield.session.session import Session
+
+
+def _writable(session: Session) -> None:
+    if session.readonly:
+        raise Refused(b"READ-ONLY", "The mailbox was opened read only")
+
+
+async def store(session: Session, command: Store) -> Tagged:
+    """STORE and UID STORE (RFC 9051 section 6.4.6, RFC 7162 section 3.1.3)."""
+    _writable(session)
+    view = session.view
+    if command.unchanged_since is not None:
+        session.enabled.add(b"CONDSTORE")
+    uids = list(view.gather(view.select(command.sequence, uid=command.uid)))
+    flags = [flag for flag in command.flags if flag.lower() != b"\\recent"]
+    expected = _expected(session, uids, command.op, flags) if command.silent else {}
+    failed: list[int] = []
+    if uids:
+        failed = await session.mailbox.store_flags(uids, command.op, flags, command.unchanged_since)
+    left_alone = set(failed)
+    if command.silent and not session.condstore:
+        # what turned out as the client expects need not be told; what somebody else did as well must be
+        view.forget(uid for uid, text in expected.items() if text == _now(session, uid))
+    else:
+        done = [uid for uid in uids if uid not in left_alone]
+        if command.silent:
+            session.tell_modseqs(done, uid=command.uid)
+        else:
+            session.tell_flags(done, uid=command.uid)
+        view.forget(done)
+    if failed:
+        numbers = (
+            failed if command.uid else [n for u in failed if (n := view.number(u)) is not None]
+        )
+        return ok("Some had changed", b"MODIFIED " + SequenceSet.from_uids(numbers).encode())
+    return ok("Stored")
+
+
+def _now(session: Session, uid: int) -> frozenset[bytes] | None:
+    columns = session.view.columns
+    row = columns.row(uid)
+    return None if row is None else columns.flag_sets[columns.flags[row]]
+
+
+def _expected(
+    session: Session, uids: list[int], op: bytes, flags: list[bytes]
+) -> dict[int, frozenset[bytes]]:
+    """What the client, who knows the flags as they are in the view, expects them to be after this."""
+    given = frozenset(flag_list(flags).lower().split())
+    out: dict[int, frozenset[bytes]] = {}
+    for uid in uids:
+        now = _now(session, uid)
+        if now is not None and not session.view.changed(uid):
+            out[uid] = now | given if op == b"+" else now - given if op == b"-" else given
+    return out
+
+
+async def copy(session: Session, command: Copy) -> Tagged:
+    """COPY and MOVE (RFC 9051 sections 6.4.7 and 6.4.8), all or nothing, with COPYUID."""
+    if command.move:
+        _writable(session)
+    view = session.view
+    uids = list(view.gather(view.select(command.sequence, uid=command.uid)))
+    if not uids:
+        return ok("There was nothing to do")
+    try:
+        done = await session.mailbox.copy(uids, command.mailbox, command.move)
+    except NoSuchMailbox:
+        raise Refused(b"TRYCREATE", "There is no such mailbox; create it first") from None
+    if not done.source_uids:
+        return ok("There was nothing to do", b"EXPUNGEISSUED")
+    code = encode.copyuid(done.uidvalidity, done.source_uids, done.target_uids)
+    if command.move:
+        # before the EXPUNGEs, so that the client knows where what goes has gone (RFC 6851 section 4.3)
+        session.io.write(encode.untagged(b"OK", "Moved", code))
+        return ok("Moved")
+    return ok("Copied", code)
+
+
+async def expunge(session: Session, command: Expunge) -> Tagged:
+    """EXPUNGE, and UID EXPUNGE (RFC 4315)."""
+    _writable(session)
+    view = session.view
+    uids = None
+    if command.uids is not None:
+        uids = list(view.gather(view.select(command.uids, uid=True)))
+    await session.mailbox.expunge(uids)
+    return ok("Expunged")

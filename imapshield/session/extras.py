@@ -1,0 +1,47 @@
+"""CAPABILITY, ID, ENABLE and NAMESPACE: what client and server tell each other about themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imapshield.wire import encode
+from imapshield.wire.commands import Enable, Id, Simple
+from imapshield.wire.responses import Tagged, ok
+
+if TYPE_CHECKING:
+    from imapshield.session.session import Session
+
+ENABLED_BY_NAME: frozenset[bytes] = frozenset()
+"""What ENABLE can turn on; extensions that need it are added here with what they do."""
+
+
+async def capability(session: Session, _: Simple) -> Tagged:
+    """CAPABILITY (RFC 9051 section 6.1.1)."""
+    session.io.write(encode.capability(session.capabilities()))
+    return ok("That is what this server can do")
+
+
+async def identify(session: Session, command: Id) -> Tagged:
+    """ID (RFC 2971). Who the client says it is stands in the log when it misbehaves."""
+    session.client = {
+        name.decode("ascii", "replace")[:30].lower(): (value or b"").decode("utf-8", "replace")[
+            :200
+        ]
+        for name, value in command.fields[:30]
+    }
+    session.io.write(encode.identity([(b"name", b"imapshield")]))
+    return ok("Pleased to meet you")
+
+
+async def enable(session: Session, command: Enable) -> Tagged:
+    """ENABLE (RFC 5161): names that mean nothing to us are passed over."""
+    names = [name for name in command.capabilities if name in ENABLED_BY_NAME]
+    session.enabled.update(names)
+    session.io.write(encode.enabled(names))
+    return ok("Enabled")
+
+
+async def namespace(session: Session, _: Simple) -> Tagged:
+    """NAMESPACE (RFC 2342): one, personal, without a prefix."""
+    session.io.write(encode.namespace())
+    return ok("That is all there is")

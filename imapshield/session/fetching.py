@@ -1,0 +1,269 @@
+"""FETCH: what the columns know goes out as it is; the rest comes from the store, a piece at a time.
+
+Rules
+-----
+* One piece a turn: `limits.chunk` octets or `PIECE` messages, then the peer has to read and others have their turn.
+* No object is made per message: values travel in columns, and one template makes the lines.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from imapshield.errors import StoreError
+from imapshield.mailbox.changes import UNKNOWN_SIZE
+from imapshield.mailbox.interfaces import Blob, Fetched
+from imapshield.wire import encode
+from imapshield.wire.commands import Attribute, Binary, BodySection, Fetch, FetchItem
+from imapshield.wire.dates import encode_internaldate
+from imapshield.wire.responses import Tagged, no, ok
+
+if TYPE_CHECKING:
+    from imapshield.session.session import Session
+
+PIECE = 1000
+"""Messages a turn; a thousand lines of flags are some 40 KB."""
+
+KNOWN = frozenset({b"UID", b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"MODSEQ"})
+"""Items that are answered without asking the store."""
+
+_UID, _FLAGS, _MODSEQ = Attribute(b"UID"), Attribute(b"FLAGS"), Attribute(b"MODSEQ")
+
+Column = Sequence[bytes | int] | Sequence[bytes | Blob]
+
+
+async def fetch(session: Session, command: Fetch) -> Tagged:
+    """FETCH and UID FETCH (RFC 9051 section 6.4.5)."""
+    view = session.view
+    spans = view.select(command.sequence, uid=command.uid)
+    items = _items(session, command)
+    marks = not session.readonly and any(
+        isinstance(i, (BodySection, Binary)) and not i.peek and not _size_only(i) for i in items
+    )
+    gone = False
+    for rows in _pieces(spans):
+        numbers, uids = rows, view.uids[rows.start : rows.stop] if isinstance(rows, range) else None
+        if uids is None:
+            uids = array("I", [view.uids[i] for i in rows])
+        if command.changed_since is not None:
+            numbers, uids = _changed_since(session, numbers, uids, command.changed_since)
+        while uids:
+            if marks:
+                await _mark_seen(session, uids[:_MARKED])
+            done, missing = await _piece(session, numbers, uids[:_MARKED] if marks else uids, items)
+            gone = gone or missing
+            numbers, uids = numbers[done:], uids[done:]
+            await session.io.drain()
+    if gone:
+        return no("Some of the messages no longer exist", b"EXPUNGEISSUED")
+    return ok("Fetched")
+
+
+_MARKED = 200
+"""Messages marked \\Seen before they are read: a client that goes away has few marked in vain."""
+
+
+def _size_only(item: FetchItem) -> bool:
+    return isinstance(item, Binary) and item.size_only
+
+
+def _items(session: Session, command: Fetch) -> list[FetchItem]:
+    items = list(dict.fromkeys(command.items))
+    if command.uid and _UID not in items:
+        items.insert(0, _UID)
+    wants_modseq = command.changed_since is not None or (session.condstore and _FLAGS in items)
+    if wants_modseq and _MODSEQ not in items:
+        items.append(_MODSEQ)
+    return items
+
+
+def _pieces(spans: Sequence[tuple[int, int]]) -> Iterator[Sequence[int]]:
+    """Cut spans of rows into pieces; one that is a single span stays a range."""
+    gathered: list[int] = []
+    for start, stop in spans:
+        at = start
+        while at < stop:
+            end = min(stop, at + PIECE - len(gathered))
+            if not gathered and (end - at == PIECE or len(spans) == 1):
+                yield range(at, end)
+            else:
+                gathered += range(at, end)
+                if len(gathered) == PIECE:
+                    yield gathered
+                    gathered = []
+            at = end
+    if gathered:
+        yield gathered
+
+
+def _changed_since(
+    session: Session, numbers: Sequence[int], uids: array[int], modseq: int
+) -> tuple[Sequence[int], array[int]]:
+    columns = session.view.columns
+    kept = [
+        (number, uid)
+        for number, uid in zip(numbers, uids, strict=True)
+        if (row := columns.row(uid)) is not None and columns.modseqs[row] > modseq
+    ]
+    return [number for number, _ in kept], array("I", [uid for _, uid in kept])
+
+
+async def _mark_seen(session: Session, uids: Sequence[int]) -> None:
+    columns = session.view.columns
+    seen = columns.ids_with(b"\\Seen")
+    unseen = [
+        uid
+        for uid in uids
+        if (row := columns.row(uid)) is not None and columns.flags[row] not in seen
+    ]
+    if unseen:
+        await session.mailbox.store_flags(unseen, b"+", [b"\\Seen"], None)
+
+
+async def _piece(
+    session: Session, numbers: Sequence[int], uids: Sequence[int], items: Sequence[FetchItem]
+) -> tuple[int, bool]:
+    """Answer for as many of `uids` as one turn takes; returns how many, and whether any of them was gone."""
+    asked = [item for item in items if not (isinstance(item, Attribute) and item.name in KNOWN)]
+    if Attribute(b"RFC822.SIZE") in items:
+        await _measure(session, uids)
+    fetched: Fetched | None = None
+    done = len(uids)
+    if asked:
+        fetched = await session.mailbox.fetch(uids, asked, session.limits.chunk)
+        done = _reached(uids, fetched)
+    chosen: Sequence[int] = uids[:done] if fetched is None else fetched.uids
+    rows, numbers, uids, missing = _rows(session, numbers, uids[:done], chosen)
+    if fetched is not None and len(uids) != len(fetched.uids):
+        position = {uid: i for i, uid in enumerate(fetched.uids)}
+        keep = [position[uid] for uid in uids]
+        fetched.columns = [[column[i] for i in keep] for column in fetched.columns]
+    missing = missing or len(uids) < done
+    columns: list[Column] = []
+    from_store = iter(fetched.columns if fetched is not None else ())
+    for item in items:
+        if isinstance(item, Attribute) and item.name in KNOWN:
+            columns.append(_known(session, item.name, rows, uids))
+        else:
+            columns.append(next(from_store))
+    labels = [encode.label(item) for item in items]
+    if _FLAGS in items:
+        session.view.forget(uids)
+    if fetched is not None and any(isinstance(v, Blob) for c in fetched.columns for v in c):
+        await _stream(session, numbers, labels, columns)
+    elif uids:
+        ones = (
+            map(_ONE.__add__, numbers)
+            if not isinstance(numbers, range)
+            else range(numbers.start + 1, numbers.stop + 1)
+        )
+        session.io.write(encode.fetch_lines(ones, labels, columns))  # type: ignore[arg-type]
+    return done, missing
+
+
+_ONE = 1
+
+
+def _reached(uids: Sequence[int], fetched: Fetched) -> int:
+    """How many of `uids` the store has dealt with."""
+    answered = len(fetched.uids) + len(fetched.gone)
+    return max(answered, 1)
+
+
+async def _measure(session: Session, uids: Sequence[int]) -> None:
+    columns = session.view.columns
+    await session.mailbox.sizes(
+        [
+            uid
+            for uid in uids
+            if (row := columns.row(uid)) is not None and columns.sizes[row] == UNKNOWN_SIZE
+        ]
+    )
+
+
+def _rows(
+    session: Session, numbers: Sequence[int], asked: Sequence[int], chosen: Sequence[int]
+) -> tuple[Sequence[int], Sequence[int], Sequence[int], bool]:
+    """Where the messages `chosen` (of `asked`, whose view rows are `numbers`) stand in the columns, without those
+    that vanished: their rows, their view rows, their uids, and whether any had vanished."""
+    view = session.view
+    if view.uids is view.columns.uids and len(chosen) == len(asked):
+        return numbers[: len(asked)], numbers[: len(asked)], asked, False
+    wanted = set(chosen)
+    kept = [
+        (row, number, uid)
+        for number, uid in zip(numbers, asked, strict=False)
+        if uid in wanted and (row := view.columns.row(uid)) is not None
+    ]
+    rows, view_rows, uids = ([k[i] for k in kept] for i in range(3))
+    return rows, view_rows, uids, len(kept) < len(asked)
+
+
+def _known(
+    session: Session, name: bytes, rows: Sequence[int], uids: Sequence[int]
+) -> Sequence[bytes | int]:
+    columns = session.view.columns
+    match name:
+        case b"UID":
+            return uids
+        case b"FLAGS":
+            if session.view.recent:
+                return [session.flag_text(uid) or b"" for uid in uids]
+            lists = columns.flag_lists
+            return [lists[i] for i in _take(columns.flags, rows)]
+        case b"INTERNALDATE":
+            return [encode_internaldate(at) for at in _take(columns.dates, rows)]
+        case b"RFC822.SIZE":
+            return _take(columns.sizes, rows)
+        case _:
+            return _take(columns.modseqs, rows)
+
+
+def _take(values: array[int], rows: Sequence[int]) -> Sequence[int]:
+    if isinstance(rows, range):
+        return values[rows.start : rows.stop]
+    return [values[row] for row in rows]
+
+
+async def _stream(
+    session: Session, numbers: Sequence[int], labels: Sequence[bytes], columns: Sequence[Column]
+) -> None:
+    """Send messages of which some string is too large to be held: it is read while the peer reads."""
+    for number, *values in zip(numbers, *columns, strict=True):
+        if not any(isinstance(value, Blob) for value in values):
+            session.io.write(
+                encode.fetch_lines([number + 1], labels, [[value] for value in values])
+            )
+            continue
+        separator = b"* %d FETCH (" % (number + 1)
+        for label, value in zip(labels, values, strict=True):
+            session.io.write(separator + label + b" ")
+            if isinstance(value, Blob):
+                await _send_blob(session, value)
+            else:
+                session.io.write(encode.fetch_value(label, value))
+            separator = b" "
+        session.io.write(b")\r\n")
+        await session.io.drain()
+
+
+async def _send_blob(session: Session, blob: Blob) -> None:
+    binary = isinstance(blob.item, Binary)
+    session.io.write(encode.literal_head(blob.size, binary=binary))
+    sent = 0
+    while sent < blob.size:
+        try:
+            data = await session.mailbox.read(
+                blob.uid, blob.item, sent, min(session.limits.chunk, blob.size - sent)
+            )
+        except StoreError:
+            data = b""
+        if not data:
+            # the size is promised, and what was to fill it is gone: only the end of the connection says so
+            session.io.cut()
+            await session.io.drain()
+        session.io.write(data if binary else data.replace(b"\0", b"\x80"))
+        sent += len(data)
+        await session.io.drain()

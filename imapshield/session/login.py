@@ -1,0 +1,96 @@
+"""LOGIN, AUTHENTICATE, STARTTLS and LOGOUT: how a stranger becomes a user, and how either leaves."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import TYPE_CHECKING
+
+from imapshield.errors import Malformed, Refused
+from imapshield.wire import encode
+from imapshield.wire.commands import Authenticate, Login, Simple
+from imapshield.wire.responses import Tagged, ok
+
+if TYPE_CHECKING:
+    from imapshield.mailbox.interfaces import IAccount
+    from imapshield.session.session import Session
+
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+
+
+async def logout(session: Session, _: Simple) -> Tagged:
+    """LOGOUT."""
+    session.leave()
+    session.io.write(encode.untagged(b"BYE", "Good-bye"))
+    session.closing = True
+    return ok("Logged out")
+
+
+async def starttls(session: Session, _: Simple) -> Tagged:
+    """STARTTLS (RFC 9051 section 6.2.1). The edge changes over once the OK is written."""
+    if not session.io.can_start_tls:
+        raise Malformed("TLS cannot be started here")
+    session.tls_due = True
+    return ok("Begin TLS now")
+
+
+async def login(session: Session, command: Login) -> Tagged:
+    """LOGIN (RFC 9051 section 6.2.3)."""
+    _may_send_password(session)
+    account = await session.io.login(command.user, command.password.value, "LOGIN")
+    return _welcome(session, account)
+
+
+async def authenticate(session: Session, command: Authenticate) -> Tagged:
+    """AUTHENTICATE (RFC 9051 section 6.2.2), with an initial response (RFC 4959)."""
+    initial = None if command.initial is None else command.initial.value
+
+    async def ask(challenge: bytes) -> bytes:
+        nonlocal initial
+        if initial is not None:
+            answer, initial = initial, None
+            return answer
+        session.io.write(encode.continuation(base64.b64encode(challenge)))
+        line = await session.io.line()
+        if line == b"*":
+            raise Malformed("Authentication was called off")
+        if not _BASE64.fullmatch(line):
+            raise Malformed("That is not base64")
+        try:
+            return base64.b64decode(line)
+        except binascii.Error:
+            raise Malformed("That is not base64") from None
+
+    if command.mechanism == b"PLAIN":
+        _may_send_password(session)
+        user, password = _plain(await ask(b""))
+        account = await session.io.login(user, password, "PLAIN")
+    elif command.mechanism in session.io.mechanisms():
+        account = await session.io.login_challenge(command.mechanism, ask)
+    else:
+        raise Refused(b"CANNOT", "That mechanism is not offered; CAPABILITY tells which are")
+    return _welcome(session, account)
+
+
+def _plain(message: bytes) -> tuple[bytes, bytes]:
+    """Return user and password of SASL PLAIN (RFC 4616); to act for another user is not offered."""
+    fields = message.split(b"\0")
+    if len(fields) != 3 or not fields[1] or not fields[2]:
+        raise Malformed("PLAIN takes NUL, user, NUL, password")
+    if fields[0] not in (b"", fields[1]):
+        raise Refused(b"AUTHORIZATIONFAILED", "You may not act for another user")
+    return fields[1], fields[2]
+
+
+def _may_send_password(session: Session) -> None:
+    if not session.io.secure:
+        raise Refused(
+            b"PRIVACYREQUIRED",
+            "Use TLS: a password in the clear can be read on the way",
+        )
+
+
+def _welcome(session: Session, account: IAccount) -> Tagged:
+    session.log_in(account)
+    return ok("Welcome", encode.capability_code(session.capabilities()))

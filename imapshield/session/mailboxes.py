@@ -1,0 +1,158 @@
+"""CREATE, DELETE, RENAME, SUBSCRIBE, LIST, LSUB and STATUS: the mailboxes of an account, seen from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from imapshield.errors import StoreError
+from imapshield.mailbox.interfaces import MailboxInfo, MailboxStatus
+from imapshield.wire import encode
+from imapshield.wire.commands import Create, Delete, List, Rename, Status, Subscribe
+from imapshield.wire.names import DELIMITER, ListPattern, fold_inbox
+from imapshield.wire.responses import Tagged, ok
+
+if TYPE_CHECKING:
+    from imapshield.session.session import Session
+
+
+async def create(session: Session, command: Create) -> Tagged:
+    """CREATE (RFC 9051 section 6.3.4, RFC 6154); a last delimiter only says that inferiors will follow."""
+    name = command.mailbox.removesuffix(DELIMITER)
+    mailbox_id = await session.account.create(name, command.special_use)
+    return ok("Created", b"MAILBOXID (%b)" % mailbox_id)
+
+
+async def delete(session: Session, command: Delete) -> Tagged:
+    """DELETE (RFC 9051 section 6.3.5)."""
+    await session.account.delete(command.mailbox)
+    return ok("Deleted")
+
+
+async def rename(session: Session, command: Rename) -> Tagged:
+    """RENAME (RFC 9051 section 6.3.6)."""
+    await session.account.rename(command.old, command.new.removesuffix(DELIMITER))
+    return ok("Renamed")
+
+
+async def subscribe(session: Session, command: Subscribe) -> Tagged:
+    """SUBSCRIBE and UNSUBSCRIBE."""
+    await session.account.subscribe(command.mailbox, command.on)
+    return ok("Subscribed" if command.on else "Unsubscribed")
+
+
+async def status(session: Session, command: Status) -> Tagged:
+    """STATUS (RFC 9051 section 6.3.11)."""
+    found = await session.account.status(command.mailbox)
+    session.io.write(_status_line(session, command.mailbox, command.items, found))
+    return ok("That is its status")
+
+
+def _status_line(
+    session: Session, name: str, items: Iterable[bytes], found: MailboxStatus
+) -> bytes:
+    values: dict[bytes, int | bytes] = {
+        b"MESSAGES": found.messages,
+        b"RECENT": found.recent,
+        b"UNSEEN": found.unseen,
+        b"DELETED": found.deleted,
+        b"UIDNEXT": found.uidnext,
+        b"UIDVALIDITY": found.uidvalidity,
+        b"HIGHESTMODSEQ": found.highestmodseq,
+        b"SIZE": found.size,
+        b"MAILBOXID": b"(%b)" % found.mailbox_id,
+        b"APPENDLIMIT": session.limits.message,
+    }
+    return encode.status(
+        name, [(item, values[item]) for item in items if item in values], utf8=session.utf8
+    )
+
+
+async def list_(session: Session, command: List) -> Tagged:
+    """LIST with RFC 5258, 5819 and 6154, and LSUB."""
+    if command.patterns == ("",):
+        # asks only for the delimiter, and the root of the reference, of which we have one
+        session.io.write(
+            encode.list_response(b"LSUB" if command.lsub else b"LIST", [b"\\Noselect"], "")
+        )
+        return ok("That is the delimiter")
+    infos = {info.name: info for info in await session.account.mailboxes()}
+    wants_subscribed = (
+        command.lsub or b"SUBSCRIBED" in command.selection or b"SUBSCRIBED" in command.returns
+    )
+    subscribed = await session.account.subscriptions() if wants_subscribed else set()
+    patterns = [ListPattern(fold_inbox(command.reference + p)) for p in command.patterns]
+
+    def matches(name: str) -> bool:
+        return any(pattern.matches(name) for pattern in patterns)
+
+    if command.lsub:
+        session.io.write(_lsub(session, sorted(subscribed), infos, matches))
+        return ok("Those are subscribed")
+    parents = {name[:i] for name in infos for i, c in enumerate(name) if c == DELIMITER}
+    names = set(infos)
+    if b"SUBSCRIBED" in command.selection:
+        names = set(subscribed)
+    with_child: set[str] = set()
+    if b"RECURSIVEMATCH" in command.selection:
+        for name in subscribed:
+            with_child |= {name[:i] for i, c in enumerate(name) if c == DELIMITER}
+        names |= with_child
+    chosen = sorted((n for n in names if matches(n)), key=lambda n: (n != "INBOX", n))
+    if b"SPECIAL-USE" in command.selection:
+        chosen = [n for n in chosen if n in infos and infos[n].special_use]
+    for name in chosen:
+        attributes = _attributes(name, infos, parents, command.extended)
+        if name in subscribed and wants_subscribed:
+            attributes.append(b"\\Subscribed")
+        extended = [(b"CHILDINFO", b'("SUBSCRIBED")')] if name in with_child else []
+        session.io.write(
+            encode.list_response(b"LIST", attributes, name, extended=extended, utf8=session.utf8)
+        )
+        if command.status_items and name in infos and infos[name].selectable:
+            await _list_status(session, name, command.status_items)
+    return ok("Those are the mailboxes")
+
+
+async def _list_status(session: Session, name: str, items: Iterable[bytes]) -> None:
+    """STATUS within LIST (RFC 5819 section 2): one that cannot be had is left out."""
+    try:
+        found = await session.account.status(name)
+    except StoreError:
+        return
+    session.io.write(_status_line(session, name, items, found))
+    await session.io.drain()
+
+
+def _attributes(
+    name: str, infos: dict[str, MailboxInfo], parents: set[str], extended: bool
+) -> list[bytes]:
+    info = infos.get(name)
+    attributes: list[bytes] = []
+    if info is None or not info.selectable:
+        attributes.append(b"\\NonExistent" if extended else b"\\Noselect")
+    attributes.append(b"\\HasChildren" if name in parents else b"\\HasNoChildren")
+    if info is not None:
+        attributes += info.special_use
+    return attributes
+
+
+def _lsub(
+    session: Session,
+    subscribed: list[str],
+    infos: dict[str, MailboxInfo],
+    matches: Callable[[str], bool],
+) -> bytes:
+    out: dict[str, list[bytes]] = {}
+    for name in subscribed:
+        if matches(name):
+            out[name] = [] if name in infos and infos[name].selectable else [b"\\Noselect"]
+            continue
+        # RFC 3501 section 6.3.9: with %, a parent stands in for what is subscribed below it
+        for i, c in enumerate(name):
+            if c == DELIMITER and matches(name[:i]):
+                out.setdefault(name[:i], [b"\\Noselect"])
+    return b"".join(
+        encode.list_response(b"LSUB", attributes, name, utf8=session.utf8)
+        for name, attributes in sorted(out.items())
+    )

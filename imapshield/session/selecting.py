@@ -1,0 +1,64 @@
+"""SELECT, EXAMINE, CLOSE and UNSELECT."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imapshield.mailbox.view import View
+from imapshield.session.states import State
+from imapshield.wire import encode, flags
+from imapshield.wire.commands import Select, Simple
+from imapshield.wire.responses import Tagged, ok
+
+if TYPE_CHECKING:
+    from imapshield.session.session import Session
+
+
+async def select(session: Session, command: Select) -> Tagged:
+    """SELECT and EXAMINE (RFC 9051 section 6.3.2): when it fails, nothing is selected."""
+    if session.state is State.SELECTED:
+        session.leave()
+        session.io.write(encode.untagged(b"OK", "The mailbox before this is closed", b"CLOSED"))
+    claim = not command.readonly
+    mailbox, recent = await session.account.open(command.mailbox, claim)
+    view = View(mailbox.columns, recent)
+    session.watch(mailbox, view, claim)
+    session.enter(mailbox, view, command.readonly)
+    columns = mailbox.columns
+    keywords = session.keywords()
+    permanent = [] if command.readonly else [*flags.SYSTEM_FLAGS, *keywords, b"\\*"]
+    out = [
+        encode.flags([*flags.SYSTEM_FLAGS, *keywords]),
+        encode.untagged(b"OK", "Flags", encode.permanentflags_code(permanent)),
+        encode.exists(len(view.uids)),
+    ]
+    if b"IMAP4REV2" not in session.enabled:
+        out.append(encode.recent(len(view.recent)))
+        unseen = _first_unseen(view)
+        if unseen:
+            out.append(encode.untagged(b"OK", "First unseen", b"UNSEEN %d" % unseen))
+    out += [
+        encode.untagged(b"OK", "UIDs valid", b"UIDVALIDITY %d" % mailbox.uidvalidity),
+        encode.untagged(b"OK", "Next UID", b"UIDNEXT %d" % columns.uidnext),
+        encode.untagged(b"OK", "Highest", b"HIGHESTMODSEQ %d" % columns.highestmodseq),
+        encode.untagged(b"OK", "Mailbox id", b"MAILBOXID (%b)" % mailbox.mailbox_id),
+    ]
+    session.io.write(b"".join(out))
+    if command.readonly:
+        return ok("Opened, read only", b"READ-ONLY")
+    return ok("Opened", b"READ-WRITE")
+
+
+def _first_unseen(view: View) -> int:
+    seen = view.columns.ids_with(b"\\Seen")
+    return next((i for i, f in enumerate(view.columns.flags, 1) if f not in seen), 0)
+
+
+async def close(session: Session, command: Simple) -> Tagged:
+    r"""CLOSE removes what has \Deleted, without telling; UNSELECT (RFC 3691) does not."""
+    try:
+        if command.name == b"CLOSE" and not session.readonly:
+            await session.mailbox.expunge(None)
+    finally:
+        session.leave()
+    return ok("Closed")

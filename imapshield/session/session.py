@@ -1,0 +1,325 @@
+"""One client's session: a command at a time, each answered by one tagged line.
+
+Rules
+-----
+* Whatever goes wrong, the answer is a line of ours: BAD for the grammar, NO for a refusal of ours or of the store,
+  and for a bug of ours NO [SERVERBUG] with a reference whose traceback is in the log.
+* What others did to the mailbox is told before the tagged line; numbers that went only when the command permits.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from imapshield.errors import Malformed, Refused, StoreError
+from imapshield.limits import Limits
+from imapshield.mailbox.changes import Change
+from imapshield.mailbox.interfaces import IAccount, IMailbox
+from imapshield.mailbox.view import View
+from imapshield.session import capabilities, table
+from imapshield.session.states import State, refusal
+from imapshield.wire import encode, flags
+from imapshield.wire.framing import Frame
+from imapshield.wire.grammar import parse
+from imapshield.wire.responses import Tagged, bad, no
+from imapshield.wire.sequence import SequenceSet
+
+
+class Connection(Protocol):
+    """What a session asks of the edge. Awaitables end in an exception that is not ours when the peer is gone."""
+
+    def write(self, data: bytes) -> None:
+        """Send octets."""
+
+    def drain(self) -> Awaitable[None]:
+        """Let other connections have their turn, and the peer read what it was sent."""
+
+    def line(self) -> Awaitable[bytes]:
+        """The next line, which belongs to the command that is running."""
+
+    @property
+    def secure(self) -> bool:
+        """Whether a password may be sent."""
+
+    @property
+    def can_start_tls(self) -> bool:
+        """Whether STARTTLS can be done now."""
+
+    def start_tls(self) -> None:
+        """Negotiate TLS after what was written."""
+
+    def mechanisms(self) -> list[bytes]:
+        """SASL mechanisms beside PLAIN."""
+
+    async def login(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
+        """Whose name and password these are; `Refused` when nobody's."""
+
+    async def login_challenge(
+        self, mechanism: bytes, ask: Callable[[bytes], Awaitable[bytes]]
+    ) -> IAccount:
+        """Run one of `mechanisms`: `ask` sends a challenge and awaits the answer."""
+
+    def accepted(self) -> None:
+        """A command was well-formed."""
+
+    def malformed(self, sample: bytes, text: str) -> None:
+        """A command was malformed."""
+
+    def failed(self, command: str, traceback: str) -> str:
+        """Something broke; returns a reference for the client to quote."""
+
+    def cut(self) -> None:
+        """Reset the connection: what was promised to the client cannot be delivered."""
+
+    def close(self) -> None:
+        """Close after what was written is sent."""
+
+
+class Session:
+    """The state of one client; the handlers of `table` work on it.
+
+    `view` is there exactly in the state SELECTED. `enabled` holds what ENABLE turned on.
+    """
+
+    def __init__(
+        self, io: Connection, limits: Limits, now: Callable[[], float] = time.time
+    ) -> None:
+        self.io = io
+        self.limits = limits
+        self.now = now
+        self.state = State.STRANGER
+        self.enabled: set[bytes] = set()
+        self.tag = b""
+        self.client: dict[str, str] = {}
+        self.saved: list[int] = []
+        self.closing = False
+        self.tls_due = False
+        self.readonly = False
+        self.idling = False
+        self._account: IAccount | None = None
+        self._mailbox: IMailbox | None = None
+        self._view: View | None = None
+        self._keywords_seen = 0
+
+    @property
+    def account(self) -> IAccount:
+        """The account, after login."""
+        assert self._account is not None
+        return self._account
+
+    @property
+    def mailbox(self) -> IMailbox:
+        """The selected mailbox."""
+        assert self._mailbox is not None
+        return self._mailbox
+
+    @property
+    def view(self) -> View:
+        """What the client knows of the selected mailbox."""
+        assert self._view is not None
+        return self._view
+
+    @property
+    def utf8(self) -> bool:
+        """Whether names go out as UTF-8 (RFC 6855, RFC 9051)."""
+        return bool(self.enabled & {b"UTF8=ACCEPT", b"IMAP4REV2"})
+
+    @property
+    def condstore(self) -> bool:
+        """Whether the client wants MODSEQ with every FETCH response (RFC 7162)."""
+        return bool(self.enabled & {b"CONDSTORE", b"QRESYNC"})
+
+    def greeting(self) -> bytes:
+        """What the client reads first."""
+        return encode.untagged(
+            b"OK", "imapshield ready", encode.capability_code(self.capabilities())
+        )
+
+    def capabilities(self) -> list[bytes]:
+        """What this session can do now."""
+        return capabilities.of(self)
+
+    async def run(self, frame: Frame) -> None:
+        """Answer one command."""
+        entry = table.TABLE.get(frame.name)
+        self.tag = frame.tag or b""
+        try:
+            answer = await self._answer(frame, entry)
+        except Malformed as error:
+            answer = bad(error.text)
+            self._was_malformed(frame, error.text)
+        except (Refused, StoreError) as error:
+            answer = no(error.text, error.code)
+        except Exception as error:
+            if self.state is State.GONE:
+                raise  # the peer went while we worked
+            reference = self.io.failed(
+                frame.name.decode("ascii", "replace"),
+                "".join(traceback.format_exception(error)),
+            )
+            answer = no(f"Internal error, see reference {reference} in the log", b"SERVERBUG")
+        if self.state is State.GONE:
+            return
+        if frame.tag is None:
+            self.io.write(encode.untagged(*answer))
+        else:
+            uid = frame.parts[:1] and frame.parts[0][:4].upper() == b"UID "  # type: ignore[index]
+            if self._view is not None and entry is not None:
+                self.tell(expunge=bool(entry.expunge or uid), uid=bool(uid))
+            self.io.write(encode.tagged(frame.tag, answer))
+        if self.tls_due:
+            self.tls_due = False
+            self.io.start_tls()
+        if self.closing:
+            self.io.close()
+
+    async def _answer(self, frame: Frame, entry: table.Entry | None) -> Tagged:
+        if frame.refused is not None:
+            raise frame.refused
+        if entry is None:
+            if self.state is State.STRANGER and frame.tag and frame.tag.upper() in _OTHER_PROTOCOLS:
+                # a browser or mail sender made to talk to us (ALPACA): what follows is not for us either
+                self.io.write(encode.untagged(b"BYE", "This is an IMAP server"))
+                self.closing = True
+            raise Malformed("Unknown command")
+        if self.state not in entry.states:
+            raise Malformed(refusal(self.state, entry.states))
+        command = parse(frame.parts)
+        self.io.accepted()
+        try:
+            return await entry.handler(self, command)
+        finally:
+            for part in frame.parts:
+                if not isinstance(part, bytes):
+                    part.close()
+
+    def _was_malformed(self, frame: Frame, text: str) -> None:
+        self.io.malformed((frame.tag or b"") + b" " + frame.name, text)
+
+    def log_in(self, account: IAccount) -> None:
+        """The client is this account's user from now on."""
+        self._account = account
+        self.state = State.USER
+
+    def enter(self, mailbox: IMailbox, view: View, readonly: bool) -> None:
+        """Have `mailbox` selected; the caller has left the one before."""
+        self._mailbox, self._view, self.readonly = mailbox, view, readonly
+        self._keywords_seen = len(mailbox.columns.flag_lists)
+        self.saved = []
+        self.state = State.SELECTED
+
+    def leave(self) -> None:
+        """Have no mailbox selected."""
+        if self._mailbox is not None:
+            self._mailbox.unwatch(self._heard)
+        self._mailbox = self._view = None
+        if self.state is State.SELECTED:
+            self.state = State.USER
+
+    def watch(self, mailbox: IMailbox, view: View, claim_recent: bool) -> None:
+        """Hear of the changes of a mailbox that is about to be entered."""
+        self._view = view
+        self._mailbox = mailbox
+        mailbox.watch(self._heard, claim_recent)
+
+    def _heard(self, change: Change) -> None:
+        if self._view is not None:
+            self._view.heard(change)
+            if self.idling:
+                self.tell(expunge=True)
+
+    def disconnected(self) -> None:
+        """The peer is gone: let go of everything."""
+        self.leave()
+        self.state = State.GONE
+        self._account = None
+
+    def tell(self, *, expunge: bool, uid: bool = False) -> None:
+        """Write what the client has not been told of its mailbox."""
+        view = self.view
+        updates = view.flush(expunge=expunge)
+        if updates is None:
+            return
+        if updates.vanished and b"QRESYNC" in self.enabled:
+            self.io.write(encode.vanished(SequenceSet.from_uids(updates.vanished)))
+        elif updates.expunged:
+            self.io.write(encode.expunge(updates.expunged))
+        if updates.exists is not None:
+            self.io.write(encode.exists(updates.exists))
+        if updates.recent is not None and b"IMAP4REV2" not in self.enabled:
+            self.io.write(encode.recent(updates.recent))
+        if updates.flags:
+            self.tell_flags([uid for _, uid in updates.flags], uid=uid)
+
+    def tell_flags(self, uids: list[int], *, uid: bool) -> None:
+        """Write FETCH responses with the flags of `uids` (known to the client), MODSEQ and UID where wanted."""
+        view = self.view
+        known = [
+            (number, one, text, view.columns.modseqs[row])
+            for one in uids
+            if (number := view.number(one)) is not None
+            and (row := view.columns.row(one)) is not None
+            and (text := self.flag_text(one)) is not None
+        ]
+        if not known:
+            return
+        self._tell_keywords()
+        numbers, ids, texts, modseqs = zip(*known, strict=True)
+        labels, columns = [b"FLAGS"], [texts]
+        if uid or b"QRESYNC" in self.enabled:
+            labels, columns = [b"UID", *labels], [ids, *columns]
+        if self.condstore:
+            labels, columns = [*labels, b"MODSEQ"], [*columns, modseqs]
+        self.io.write(encode.fetch_lines(numbers, labels, columns))
+
+    def tell_modseqs(self, uids: list[int], *, uid: bool) -> None:
+        """Write FETCH responses with only the new MODSEQ of `uids` (RFC 7162 section 3.1.3, after .SILENT)."""
+        view = self.view
+        known = [
+            (number, one, view.columns.modseqs[row])
+            for one in uids
+            if (number := view.number(one)) is not None
+            and (row := view.columns.row(one)) is not None
+        ]
+        if known:
+            numbers, ids, modseqs = zip(*known, strict=True)
+            labels, columns = (
+                ([b"UID", b"MODSEQ"], [ids, modseqs]) if uid else ([b"MODSEQ"], [modseqs])
+            )
+            self.io.write(encode.fetch_lines(numbers, labels, columns))
+
+    def flag_text(self, uid: int) -> bytes | None:
+        r"""Return the flags of `uid` as they are sent: \Recent is IMAP4rev1's alone."""
+        text = self.view.flags(uid)
+        if text and b"IMAP4REV2" in self.enabled and uid in self.view.recent:
+            return text.removeprefix(b"\\Recent").lstrip()
+        return text
+
+    def _tell_keywords(self) -> None:
+        """Announce keywords that have come up since SELECT, before a FETCH response shows them."""
+        columns = self.view.columns
+        if len(columns.flag_lists) != self._keywords_seen:
+            seen = self.keywords(self._keywords_seen)
+            self._keywords_seen = len(columns.flag_lists)
+            now = self.keywords()
+            if now != seen:
+                self.io.write(encode.flags([*flags.SYSTEM_FLAGS, *now]))
+
+    def keywords(self, upto: int | None = None) -> list[bytes]:
+        """The keywords in use in the selected mailbox."""
+        found: dict[bytes, bytes] = {}
+        for text in self.view.columns.flag_lists[:upto]:
+            for flag in text.split():
+                if not flag.startswith(b"\\"):
+                    found.setdefault(flag.lower(), flag)
+        return sorted(found.values())
+
+
+_OTHER_PROTOCOLS = frozenset(
+    b"GET POST PUT HEAD OPTIONS DELETE CONNECT TRACE PATCH PRI EHLO HELO LHLO MAIL USER".split()
+)
+
+Handler = Callable[[Session, Any], Awaitable[Tagged]]

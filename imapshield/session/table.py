@@ -1,0 +1,67 @@
+"""THE table: every command, the states it may be sent in, what it may tell, and who does it.
+
+A new command is a row here, a parser in `wire.grammar` and a coroutine in one of the modules below. `capability` is
+what the row lets the server advertise; None belongs to the base protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from imapshield.session import (
+    appending,
+    changing,
+    extras,
+    fetching,
+    login,
+    mailboxes,
+    searching,
+    selecting,
+    watching,
+)
+from imapshield.session.states import ANY, SELECTED, STRANGER, USER, State
+from imapshield.wire.responses import Tagged
+
+
+class Entry(NamedTuple):
+    """One command. `expunge`: EXPUNGE may be told before its tagged line (RFC 9051 section 7.5.1)."""
+
+    states: frozenset[State]
+    handler: Callable[[Any, Any], Awaitable[Tagged]]
+    expunge: bool = True
+    capability: bytes | None = None
+
+
+TABLE: dict[bytes, Entry] = {
+    b"CAPABILITY": Entry(ANY, extras.capability),
+    b"NOOP": Entry(ANY, watching.noop),
+    b"LOGOUT": Entry(ANY, login.logout),
+    b"ID": Entry(ANY, extras.identify, capability=b"ID"),
+    b"STARTTLS": Entry(STRANGER, login.starttls),
+    b"LOGIN": Entry(STRANGER, login.login),
+    b"AUTHENTICATE": Entry(STRANGER, login.authenticate, capability=b"SASL-IR"),
+    b"ENABLE": Entry(USER, extras.enable, capability=b"ENABLE"),
+    b"NAMESPACE": Entry(USER, extras.namespace, capability=b"NAMESPACE"),
+    b"SELECT": Entry(USER, selecting.select),
+    b"EXAMINE": Entry(USER, selecting.select),
+    b"CREATE": Entry(USER, mailboxes.create),
+    b"DELETE": Entry(USER, mailboxes.delete),
+    b"RENAME": Entry(USER, mailboxes.rename),
+    b"SUBSCRIBE": Entry(USER, mailboxes.subscribe),
+    b"UNSUBSCRIBE": Entry(USER, mailboxes.subscribe),
+    b"LIST": Entry(USER, mailboxes.list_),
+    b"LSUB": Entry(USER, mailboxes.list_),
+    b"STATUS": Entry(USER, mailboxes.status),
+    b"APPEND": Entry(USER, appending.append),
+    b"IDLE": Entry(USER, watching.idle, capability=b"IDLE"),
+    b"CHECK": Entry(SELECTED, watching.noop),
+    b"CLOSE": Entry(SELECTED, selecting.close),
+    b"UNSELECT": Entry(SELECTED, selecting.close, capability=b"UNSELECT"),
+    b"EXPUNGE": Entry(SELECTED, changing.expunge, capability=b"UIDPLUS"),
+    b"SEARCH": Entry(SELECTED, searching.search, expunge=False),
+    b"FETCH": Entry(SELECTED, fetching.fetch, expunge=False),
+    b"STORE": Entry(SELECTED, changing.store, expunge=False),
+    b"COPY": Entry(SELECTED, changing.copy),
+    b"MOVE": Entry(SELECTED, changing.copy, capability=b"MOVE"),
+}
