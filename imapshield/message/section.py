@@ -60,13 +60,21 @@ def extract(part: Part, data: bytes, section: Section) -> tuple[int, int] | byte
     if text == b"HEADER":
         return found.start, found.body_start
     header = data[found.start : found.body_start]
-    return header_fields(header, section.fields, exclude=text == b"HEADER.FIELDS.NOT")
+    if found.body_start == found.end and data.startswith(b"\r\n", found.end):
+        # A boundary follows the blank line and took it, but "subsetting does not exclude" it.
+        header += b"\r\n" if header[-1:] in (b"", b"\n") else b""
+    excluded = text == b"HEADER.FIELDS.NOT"
+    fields = header_fields(header, section.fields, exclude=excluded)
+    if found is part and not excluded and not _has_blank(header):
+        # A message of nothing but fields: Dovecot adds the line, and some clients read up to it.
+        fields += b"\r\n" if fields[-1:] in (b"", b"\n") else b"\r\n\r\n"
+    return fields
 
 
 def header_fields(header: bytes, names: tuple[bytes, ...], exclude: bool = False) -> bytes:
     """Return the fields of `header` called one of `names`, or all others.
 
-    Order and repetitions are the message's. The blank line at the end is included if there is one.
+    Order and repetitions are the message's. The blank line is included if there is one.
 
     Args:
         header: a header block.
@@ -79,11 +87,13 @@ def header_fields(header: bytes, names: tuple[bytes, ...], exclude: bool = False
         for line in _fields(header)
         if (line.partition(b":")[0].rstrip(b" \t").lower() in wanted) is not exclude
     ]
-    if header.endswith(b"\n\r\n") or header == b"\r\n":
+    if _has_blank(header):
         out.append(b"\r\n")
-    elif header.endswith(b"\n\n") or header == b"\n":
-        out.append(b"\n")
     return b"".join(out)
+
+
+def _has_blank(header: bytes) -> bool:
+    return header.endswith((b"\n\r\n", b"\n\n")) or header in (b"\r\n", b"\n")
 
 
 def binary(part: Part, data: bytes, path: tuple[int, ...]) -> bytes | None:

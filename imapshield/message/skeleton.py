@@ -7,6 +7,7 @@ something, and those are as many as there are parts, which `MimeLimits` bounds.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -128,7 +129,10 @@ def scan(data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> Part:
 class _Scan:
     """The walk; `open` are the parts down to the one being read, `marks` their boundaries."""
 
-    __slots__ = ("counted", "counted_to", "data", "limits", "line_counts", "marks", "open", "total")
+    __slots__ = (
+        *("counted", "counted_to", "cut", "data", "limits", "line_counts", "marks", "open"),
+        "total",
+    )
 
     def __init__(self, data: bytes, limits: MimeLimits) -> None:
         self.data = data
@@ -136,53 +140,39 @@ class _Scan:
         self.open: list[Part] = []
         self.line_counts: list[int] = []
         self.marks: list[_Mark] = []
-        self.total = 0
+        self.total = 1
         self.counted = 0
         self.counted_to = 0
+        # Of the parts open, those from this one on have no body: see `_header`.
+        self.cut = sys.maxsize
 
     def run(self) -> Part:
-        data = self.data
-        root = Part(0)
-        part, complete = root, self._header(root, False)
+        part = root = Part(0)
+        floor = self._header(root, False)
         while True:
             self.open.append(part)
-            self.total += 1
-            floor = part.body_start
-            self._count(floor)
+            self._count(part.body_start)
             self.line_counts.append(self.counted)
             if part.kind in MESSAGE_KINDS:
                 if len(self.open) < self.limits.depth and self.total < self.limits.parts:
-                    part.embedded = Part(floor, floor)
+                    self.total += 1
+                    part.embedded = Part(part.body_start, part.body_start)
                     part = part.embedded
-                    complete = complete and self._header(part, False)
+                    if self.cut > len(self.open):
+                        floor = self._header(part, False)
                     continue
                 part.opaque = True
-            elif part.kind.startswith(b"multipart/"):
-                self._multipart(part, complete)
             after = self._content(floor)
             if after < 0:
-                self._close(0, len(data))
+                self._close(0, len(self.data))
                 return root
             parent = self.open[-1]
+            self.total += 1
             part = Part(after)
             if parent.kind == b"multipart/digest":
                 part.type, part.subtype, part.kind = b"message", b"rfc822", b"message/rfc822"
             parent.children.append(part)
-            complete = self._header(part, True)
-
-    def _multipart(self, part: Part, complete: bool) -> None:
-        """Expect the boundary of `part`, unless it has none or its header was cut short."""
-        if not part.subtype:
-            part.opaque = True
-            return
-        part.is_multipart = True
-        boundary = part.parameter(b"boundary") if complete else None
-        if boundary is None:
-            return
-        if len(self.open) >= self.limits.depth:
-            part.opaque, part.is_multipart = True, False
-            return
-        self.marks.append(_Mark(boundary[: self.limits.boundary], len(self.open)))
+            floor = self._header(part, True)
 
     def _content(self, floor: int) -> int:
         """Go on from `floor`, the start of a line, to where the next part starts; -1 if nowhere.
@@ -198,6 +188,7 @@ class _Scan:
             mark = self._marks_at(hit, line_end)
             end = hit - 1 if hit > floor and data[hit - 1] == 0x0D else hit
             self._close(mark.depth, max(end, floor))
+            self.cut = sys.maxsize
             text_end = hit + len(mark.needle)
             closes = data.startswith(b"--", text_end)
             while self.marks[-1] is not mark:
@@ -265,27 +256,57 @@ class _Scan:
         self._count(end)
         while len(self.open) > depth:
             part = self.open.pop()
-            part.end = end
-            part.lines = self.counted - self.line_counts.pop()
+            lines = self.line_counts.pop()
+            if len(self.open) >= self.cut:
+                part.end = part.body_start
+            else:
+                part.end = end
+                part.lines = self.counted - lines
 
-    def _header(self, part: Part, mime: bool) -> bool:
-        """Read the header that starts at ``part.start``; whether a blank line ends it."""
+    def _header(self, part: Part, mime: bool) -> int:
+        """Read the header that starts at ``part.start``; return the start of the line after it.
+
+        It ends with a blank line, or at a boundary, or with the message. A boundary takes the line
+        end before it, even that of a blank line: then the part has neither blank line nor body.
+        """
         data = self.data
         start = part.start
         hit = self._next(start - 1) if self.marks and self.total < self.limits.parts else -1
         limit = len(data) if hit < 0 else hit
-        # The line end of a blank line may be the one that begins the boundary.
         end = _blank_line(data, start, limit + 1)
-        complete = end >= 0
-        if not complete:
-            # The header goes on to the end, or to a boundary, whose line end is not the header's.
-            end = limit
-            if hit > start and data[hit - 1] == 0x0D:
-                end -= 1
-            end = max(start, end)
-        part.body_start = part.end = end
-        self._fields(part, data[start : min(end, start + self.limits.header)], mime)
-        return complete
+        whole = end >= 0 and end - 1 != hit
+        stop = end
+        if not whole:
+            stop = hit - 1 if hit > start and data[hit - 1] == 0x0D else limit
+            stop = max(start, stop)
+        self._fields(part, data[start : min(stop, start + self.limits.header)], mime)
+        if part.kind.startswith(b"multipart/"):
+            own = self._multipart(part, end >= 0)
+            if own is not None and not whole:
+                self._next(hit)
+                whole = self._marks_at(hit, data.find(b"\n", hit + 3)) is own
+        if whole:
+            part.body_start = part.end = end
+            return end
+        part.body_start = part.end = stop
+        self.cut = len(self.open)
+        return min(limit + 1, len(data))
+
+    def _multipart(self, part: Part, has_blank: bool) -> _Mark | None:
+        """Expect the boundary of `part`, if it has one and a body to look for it."""
+        if not part.subtype:
+            part.opaque = True
+            return None
+        part.is_multipart = True
+        boundary = part.parameter(b"boundary") if has_blank else None
+        if boundary is None:
+            return None
+        if len(self.open) + 1 >= self.limits.depth:
+            part.opaque, part.is_multipart = True, False
+            return None
+        mark = _Mark(boundary[: self.limits.boundary], len(self.open) + 1)
+        self.marks.append(mark)
+        return mark
 
     def _fields(self, part: Part, header: bytes, mime: bool) -> None:
         """Take what the Content-… fields of `header` say."""
