@@ -165,7 +165,7 @@ class List(Command):
     r"""LIST, with RFC 5258's selection and return options (upper case); LSUB when `lsub`.
 
     `patterns` are decoded like names, wildcards kept. `status_items` belongs to RETURN (STATUS (…))
-    of RFC 5819. `extended` says that the extended syntax was used, in which case \\HasChildren and
+    of RFC 5819. `extended` says that the extended syntax was used, in which case \HasChildren and
     friends follow RFC 5258.
     """
 
@@ -190,8 +190,7 @@ class Status(Command):
 class AppendMessage:
     """One message of APPEND.
 
-    `internaldate` in epoch seconds with `zone` minutes east of UTC, None
-    is now.
+    `internaldate` in epoch seconds with `zone` minutes east of UTC, None is now.
     """
 
     flags: tuple[bytes, ...]
@@ -232,8 +231,7 @@ class Section:
 class Attribute:
     """A FETCH item of one word.
 
-    UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODY BODYSTRUCTURE
-    MODSEQ …
+    UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODY BODYSTRUCTURE MODSEQ …
 
     RFC822, RFC822.HEADER and RFC822.TEXT are `BodySection` with `label` set.
     """
@@ -245,8 +243,7 @@ class Attribute:
 class BodySection:
     """BODY[section]<partial> and its PEEK.
 
-    `label` is how the answer names it when that is not
-    BODY[…].
+    `label` is how the answer names it when that is not BODY[…].
     """
 
     section: Section
@@ -279,8 +276,7 @@ FetchItem = Attribute | BodySection | Binary | Preview
 class Fetch(Command):
     """FETCH and UID FETCH; macros are expanded.
 
-    CHANGEDSINCE and VANISHED are RFC 7162, PARTIAL is
-    RFC 9394.
+    CHANGEDSINCE and VANISHED are RFC 7162, PARTIAL is RFC 9394.
     """
 
     sequence: SequenceSet
@@ -338,8 +334,7 @@ class Not:
 class HasFlag:
     r"""SEEN, KEYWORD x and so on; \Recent too.
 
-    UNSEEN is Not(HasFlag(…)); NEW is AllOf(RECENT,
-    UNSEEN).
+    UNSEEN is Not(HasFlag(…)); NEW is AllOf(RECENT, UNSEEN).
     """
 
     flag: bytes
@@ -365,8 +360,7 @@ class SizeIs:
 class DateIs:
     """BEFORE ON SINCE, of `field` INTERNAL, SENT (SENTBEFORE …) or SAVED (SAVEDBEFORE …).
 
-    `how` is b"BEFORE", b"ON" or
-    b"SINCE".
+    `how` is b"BEFORE", b"ON" or b"SINCE".
     """
 
     how: bytes
@@ -386,8 +380,7 @@ class AgeIs:
 class HeaderHas:
     """HEADER field text; FROM TO CC BCC SUBJECT are this too. `field` is in upper case.
 
-    An empty `text` asks that the field
-    be there.
+    An empty `text` asks that the field be there.
     """
 
     field: bytes
@@ -437,11 +430,10 @@ SearchKey = (
 class Search(Command):
     """SEARCH and UID SEARCH.
 
-    `returns` None is the plain form, otherwise RFC 4731's options in
-    upper case.
+    `returns` None is the plain form, otherwise RFC 4731's options in upper case.
 
-    RETURN () is ``frozenset({b"ALL"})``. SAVE (RFC 5182) is one of `returns`. `partial` is RFC
-    9394's.
+    RETURN () is ``frozenset({b"ALL"})``. SAVE (RFC 5182) is one of `returns`, and so is PARTIAL
+    (RFC 9394), whose range is `partial`: (1, 500), or (-1, -500) from the last message back.
     """
 
     key: SearchKey

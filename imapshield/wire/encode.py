@@ -113,8 +113,7 @@ def nstring(value: bytes | None, *, utf8: bool = False, binary: bool = False) ->
 def astring(value: bytes, *, utf8: bool = False) -> bytes:
     """Return `value` as an atom if it can be one, else a string.
 
-    The atom NIL would be read as
-    nothing.
+    The atom NIL would be read as nothing.
     """
     if abnf.ASTRING_ATOM.fullmatch(value) and value.upper() != NIL:
         return value
@@ -232,8 +231,7 @@ def recent(count: int) -> bytes:
 def expunge(numbers: Iterable[int]) -> bytes:
     """Return an EXPUNGE line for each number, in the order given.
 
-    Each counts on the ones before
-    it.
+    Each counts on the ones before it.
     """
     return b"".join(map(b"* %d EXPUNGE\r\n".__mod__, numbers))
 
@@ -246,8 +244,7 @@ def vanished(uids: SequenceSet, *, earlier: bool = False) -> bytes:
 def search(numbers: Iterable[int], modseq: int | None = None, *, kind: bytes = b"SEARCH") -> bytes:
     """Return the plain SEARCH or (by `kind`) SORT line.
 
-    `modseq` is the highest of those found (RFC
-    7162).
+    `modseq` is the highest of those found (RFC 7162).
     """
     text = b" ".join([kind, *map(b"%d".__mod__, numbers)])
     # RFC 7162: nothing found, no MODSEQ.
@@ -257,8 +254,7 @@ def search(numbers: Iterable[int], modseq: int | None = None, *, kind: bytes = b
 def esearch(tag: bytes, uid: bool, pairs: Iterable[tuple[bytes, int | bytes]]) -> bytes:
     """Return the ESEARCH line (RFC 9051 section 7.3.4).
 
-    `pairs` are `pairs` such as (COUNT, 3), (ALL,
-    b"2:4").
+    `pairs` are such as (COUNT, 3), (ALL, b"2:4").
     """
     items = [b'* ESEARCH (TAG "%b")' % tag.translate(_CLEAN)]
     if uid:
@@ -270,8 +266,7 @@ def esearch(tag: bytes, uid: bool, pairs: Iterable[tuple[bytes, int | bytes]]) -
 def thread(roots: Iterable[ThreadNode]) -> bytes:
     """Return the THREAD line (RFC 5256).
 
-    A conversation may be thousands deep, so this walks and
-    does not recurse.
+    A conversation may be thousands deep, so this walks and does not recurse.
     """
     out: list[bytes] = []
     for root in roots:
@@ -301,8 +296,7 @@ def thread(roots: Iterable[ThreadNode]) -> bytes:
 def copyuid(uidvalidity: int, source: Iterable[int], target: Iterable[int]) -> bytes:
     """Return the COPYUID response code (RFC 4315).
 
-    The i-th of `source` became the i-th of
-    `target`.
+    The i-th of `source` became the i-th of `target`.
     """
     return b"COPYUID %d %b %b" % (uidvalidity, compact(source), compact(target))
 
@@ -364,3 +358,8 @@ def fetch_lines(
     items = [name.replace(b"%", b"%%") + b" " + _FORMS.get(name, b"%b") for name in labels]
     template = b"* %d FETCH (" + b" ".join(items) + b")\r\n"
     return b"".join(map(template.__mod__, zip(numbers, *columns, strict=True)))
+
+
+def fetch_value(name: bytes, value: bytes | int) -> bytes:
+    """Return one value as `fetch_lines` would write it in the column `name`."""
+    return _FORMS.get(name, b"%b") % value

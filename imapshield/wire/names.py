@@ -37,8 +37,7 @@ def decode_name(octets: bytes, utf8: bool = False) -> str:
 def decode_pattern(octets: bytes, utf8: bool = False) -> str:
     """Like `decode_name` for a LIST pattern or reference, which may be part of a name.
 
-    INBOX is
-    left alone.
+    INBOX is left alone.
     """
     if not utf8 and octets.isascii():
         return _decode_utf7(octets)
@@ -51,8 +50,7 @@ def decode_pattern(octets: bytes, utf8: bool = False) -> str:
 def encode_name(name: str, utf8: bool = False) -> bytes:
     """Return `name` in modified UTF-7, or UTF-8 for a client that enabled it.
 
-    `encode.astring`
-    makes it an argument.
+    `encode.astring` makes it an argument.
     """
     try:
         octets = name.encode("utf-8")

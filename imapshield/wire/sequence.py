@@ -77,8 +77,7 @@ class SequenceSet:
     def highest(self) -> int:
         """The highest number named as a number; 0 when there is none.
 
-        RFC 9051: over EXISTS it is
-        an error.
+        RFC 9051: over EXISTS it is an error.
         """
         return self.ranges[-1][1] if self.ranges else 0
 
@@ -98,8 +97,7 @@ class SequenceSet:
     def resolve(self, largest: int) -> list[tuple[int, int]]:
         """Return the intervals, ``*`` being `largest`; numbers above `largest` stay.
 
-        An empty mailbox has
-        largest 0.
+        An empty mailbox has largest 0.
         """
         if not self.tail or largest < 1:
             return list(self.ranges)
@@ -138,8 +136,7 @@ SAVED = SequenceSet(saved=True)
 def compact(numbers: Iterable[int]) -> bytes:
     """Return `numbers` in their own order, rising runs drawn together.
 
-    For COPYUID and for the ALL of
-    ESORT.
+    For COPYUID and for the ALL of ESORT.
     """
     return b",".join([b"%d" % a if a == b else b"%d:%d" % (a, b) for a, b in _runs(numbers)])
 

@@ -1,0 +1,280 @@
+"""Hypothesis strategies for what the wire carries: sets, names, flags, and every command."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from imapshield.wire import flags as flag_names
+from imapshield.wire.commands import (
+    AgeIs,
+    AllOf,
+    AnyOf,
+    Append,
+    AppendMessage,
+    Attribute,
+    Authenticate,
+    Binary,
+    BodySection,
+    Copy,
+    Create,
+    DateIs,
+    Delete,
+    Enable,
+    Expunge,
+    Fetch,
+    HasFlag,
+    HeaderHas,
+    Id,
+    InSet,
+    List,
+    Login,
+    Memory,
+    ModseqIs,
+    Not,
+    ObjectIs,
+    Preview,
+    Qresync,
+    Rename,
+    Search,
+    Secret,
+    Section,
+    Select,
+    Simple,
+    SizeIs,
+    Sort,
+    Status,
+    Store,
+    Subscribe,
+    TextHas,
+    Thread,
+)
+from imapshield.wire.grammar.fetch import ITEMS
+from imapshield.wire.grammar.mailboxes import SPECIAL_USES, STATUS_ITEMS
+from imapshield.wire.names import fold_inbox
+from imapshield.wire.sequence import SAVED, TOP, SequenceSet
+
+LAWS = settings(derandomize=True, deadline=None, max_examples=200, database=None)
+
+ATOM = st.text("abcXYZ019$_-.+!", min_size=1, max_size=8).map(str.encode)
+OCTETS = st.binary(max_size=12).map(lambda octets: octets.replace(b"\0", b" "))
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=10)
+NAMES = st.one_of(
+    st.sampled_from(["INBOX", "INBOX/x", "Sent & co", "日本語/é", 'a"\\b', "NIL"]), TEXT
+)
+MAILBOXES = NAMES.map(fold_inbox)
+NUMBER = st.integers(1, TOP)
+NUMBER64 = st.integers(0, 2**63 - 1)
+RANGES = st.tuples(st.integers(1, 60), st.integers(1, 60)) | st.tuples(NUMBER, NUMBER)
+
+
+def sequence_of(ranges, tail: int) -> SequenceSet:
+    items = [b"%d:%d" % pair for pair in ranges]
+    if tail:
+        items.append(b"*:%d" % tail)
+    return SequenceSet.parse(b",".join(items))
+
+
+NUMBERS = st.builds(sequence_of, st.lists(RANGES, min_size=1, max_size=6), st.just(0))
+SEQUENCES = NUMBERS | st.builds(
+    sequence_of, st.lists(RANGES, max_size=6), st.integers(1, 60) | st.just(TOP)
+)
+SETS = SEQUENCES | st.just(SAVED)
+SYSTEM = st.sampled_from(flag_names.SYSTEM_FLAGS)
+FLAGS = st.lists(SYSTEM | ATOM, unique=True, max_size=5).map(tuple)
+
+
+def _subset(words: bytes, least: int = 0):
+    return st.lists(st.sampled_from(words.split()), unique=True, min_size=least)
+
+
+SIMPLE = st.builds(
+    Simple,
+    st.sampled_from(b"CAPABILITY NOOP LOGOUT STARTTLS NAMESPACE CHECK CLOSE UNSELECT IDLE".split()),
+)
+QRESYNC = st.builds(Qresync, NUMBER, NUMBER64, st.none() | NUMBERS) | st.builds(
+    Qresync, NUMBER, NUMBER64, st.none() | NUMBERS, NUMBERS, NUMBERS
+)
+STATUS = st.lists(st.sampled_from(sorted(STATUS_ITEMS)), unique=True, min_size=1).map(tuple)
+
+
+@st.composite
+def lists(draw) -> List:
+    reference = draw(NAMES)
+    patterns = st.text("ab/%*é]&", max_size=6) | NAMES
+    if draw(st.booleans()):
+        return List(reference, (draw(patterns),), lsub=draw(st.booleans()))
+    selection = frozenset(draw(_subset(b"SUBSCRIBED REMOTE SPECIAL-USE")))
+    if selection & {b"SUBSCRIBED", b"SPECIAL-USE"} and draw(st.booleans()):
+        selection |= {b"RECURSIVEMATCH"}
+    returns = frozenset(draw(_subset(b"SUBSCRIBED CHILDREN SPECIAL-USE STATUS")))
+    return List(
+        reference,
+        tuple(draw(st.lists(patterns, min_size=1, max_size=3))),
+        selection=selection,
+        returns=returns,
+        status_items=draw(STATUS) if b"STATUS" in returns else (),
+        extended=True,
+    )
+
+
+DATES = st.dates(date(1, 1, 1))
+
+
+@st.composite
+def messages(draw) -> AppendMessage:
+    flags, content = draw(FLAGS), Memory(draw(st.binary(max_size=8)), draw(st.booleans()))
+    if draw(st.booleans()):
+        return AppendMessage(flags, None, content)
+    zone = draw(st.integers(-1439, 1439))
+    return AppendMessage(flags, draw(st.integers(-62135000000, 253402200000)), content, zone)
+
+
+PATHS = st.lists(st.integers(1, 99), max_size=4).map(tuple)
+PARTIALS = st.none() | st.tuples(NUMBER64, st.integers(1, 2**63 - 1))
+FIELDS = st.text("abcXYZ-%]{(\"\\'", min_size=1, max_size=8).map(str.encode)
+SECTIONS = st.one_of(
+    st.builds(Section, PATHS, st.sampled_from([b"", b"HEADER", b"TEXT"])),
+    st.builds(Section, PATHS.filter(bool), st.just(b"MIME")),
+    st.builds(
+        Section,
+        PATHS,
+        st.sampled_from([b"HEADER.FIELDS", b"HEADER.FIELDS.NOT"]),
+        st.lists(FIELDS, min_size=1, max_size=3).map(tuple),
+    ),
+)
+FETCH_ITEMS = st.one_of(
+    st.sampled_from(list(ITEMS.values())),
+    st.builds(BodySection, SECTIONS, st.booleans(), PARTIALS),
+    st.builds(Binary, PATHS, st.booleans(), PARTIALS),
+    st.builds(Binary, PATHS, size_only=st.just(True)),
+    st.builds(Preview, st.booleans()),
+)
+
+
+@st.composite
+def fetches(draw) -> Fetch:
+    uid = draw(st.booleans())
+    since = draw(st.none() | NUMBER64)
+    return Fetch(
+        draw(SETS),
+        tuple(draw(st.lists(FETCH_ITEMS, unique=True, min_size=1, max_size=5))),
+        uid,
+        since,
+        vanished=uid and since is not None and draw(st.booleans()),
+        partial=draw(st.none() | PARTIAL_RANGES) if uid else None,
+    )
+
+
+def _partial_range(first: int, more: int, sign: int) -> tuple[int, int]:
+    return sign * first, sign * (first + more)
+
+
+PARTIAL_RANGES = st.builds(
+    _partial_range, st.integers(1, 999), st.integers(0, 999), st.sampled_from((1, -1))
+)
+
+
+def all_of(keys) -> object:
+    """AND in the one form that the grammar makes."""
+    flat = [k for key in keys for k in (key.keys if isinstance(key, AllOf) else (key,))]
+    return flat[0] if len(flat) == 1 else AllOf(tuple(flat))
+
+
+def any_of(keys) -> object:
+    flat = [k for key in keys for k in (key.keys if isinstance(key, AnyOf) else (key,))]
+    return AnyOf(tuple(flat))
+
+
+def negated(key) -> object:
+    return key.key if isinstance(key, Not) else Not(key)
+
+
+LEAVES = st.one_of(
+    st.just(AllOf(())),
+    st.builds(HasFlag, SYSTEM | ATOM | st.just(flag_names.RECENT)),
+    st.builds(InSet, SEQUENCES | st.none(), st.booleans()),
+    st.builds(SizeIs, st.booleans(), NUMBER64),
+    st.builds(
+        DateIs,
+        st.sampled_from([b"BEFORE", b"ON", b"SINCE"]),
+        DATES,
+        st.sampled_from([b"INTERNAL", b"SENT", b"SAVED"]),
+    ),
+    st.builds(AgeIs, st.booleans(), NUMBER),
+    st.builds(HeaderHas, st.sampled_from([b"FROM", b"SUBJECT"]) | FIELDS.map(bytes.upper), TEXT),
+    st.builds(TextHas, TEXT, st.booleans()),
+    st.builds(ModseqIs, NUMBER64),
+    st.builds(ObjectIs, st.booleans(), st.sampled_from([b"M1", b"T_-9"])),
+)
+KEYS = st.recursive(
+    LEAVES,
+    lambda keys: st.one_of(
+        st.lists(keys, max_size=3).map(all_of),
+        st.lists(keys, min_size=2, max_size=3).map(any_of),
+        keys.map(negated),
+    ),
+    max_leaves=8,
+)
+
+
+@st.composite
+def searching(draw, kind):
+    returns, partial = None, None
+    if draw(st.booleans()):
+        returns = frozenset(draw(_subset(b"MIN MAX COUNT SAVE"))) or frozenset({b"ALL"})
+        if b"ALL" not in returns and draw(st.booleans()):
+            returns |= {b"PARTIAL"}
+            partial = draw(PARTIAL_RANGES)
+    key, uid = draw(KEYS), draw(st.booleans())
+    if kind is Search:
+        return Search(key, uid, returns, partial)
+    words = draw(_subset(b"ARRIVAL CC DATE FROM SIZE SUBJECT TO", 1))
+    return Sort(tuple((draw(st.booleans()), word) for word in words), key, uid, returns, partial)
+
+
+COMMANDS = st.one_of(
+    SIMPLE,
+    st.builds(Id, st.lists(st.tuples(OCTETS, st.none() | OCTETS), max_size=4).map(tuple)),
+    st.builds(
+        Enable,
+        st.lists(ATOM.map(bytes.upper), min_size=1, max_size=3, unique=True).map(tuple),
+    ),
+    st.builds(Login, OCTETS, st.builds(Secret, OCTETS)),
+    st.builds(
+        Authenticate,
+        st.sampled_from([b"PLAIN", b"SCRAM-SHA-256"]),
+        st.none() | st.builds(Secret, st.binary(max_size=12)),
+    ),
+    st.builds(Select, MAILBOXES, st.booleans(), st.booleans(), st.none() | QRESYNC),
+    st.builds(
+        Create,
+        MAILBOXES.map(lambda name: name.rstrip("/")),
+        st.lists(st.sampled_from(sorted(SPECIAL_USES.values())), unique=True, max_size=3).map(
+            tuple
+        ),
+    ),
+    st.builds(Delete, MAILBOXES),
+    st.builds(Rename, MAILBOXES, MAILBOXES),
+    st.builds(Subscribe, MAILBOXES, st.booleans()),
+    lists(),
+    st.builds(Status, MAILBOXES, STATUS),
+    st.builds(Append, MAILBOXES, st.lists(messages(), min_size=1, max_size=3).map(tuple)),
+    st.builds(Expunge, st.none() | SETS),
+    fetches(),
+    st.builds(
+        Store,
+        SETS,
+        st.sampled_from([b"+", b"-", b""]),
+        FLAGS,
+        st.booleans(),
+        st.booleans(),
+        st.none() | NUMBER64,
+    ),
+    st.builds(Copy, SETS, MAILBOXES, st.booleans(), st.booleans()),
+    searching(Search),
+    searching(Sort),
+    st.builds(Thread, st.sampled_from([b"REFERENCES", b"ORDEREDSUBJECT"]), KEYS, st.booleans()),
+)
