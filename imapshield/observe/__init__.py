@@ -1,0 +1,1 @@
+"""Facts become what an operator reads."""
