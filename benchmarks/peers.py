@@ -1,0 +1,233 @@
+"""Servers to measure: each started in a folder of its own, in the foreground, on loopback.
+
+`start(name, root)` serves the Maildirs `root`/<user>/ and knows how to stop what it has started,
+by process id, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.processes import family
+
+HOST = "127.0.0.1"
+USER, PASSWORD = "alice", "secret"
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Defaults of Debian but for: the ports, no TLS, no limits of sessions that a benchmark would hit
+# (client_limit, process_limit, mail_max_userip_connections), and the safest fsync.
+_DOVECOT = """\
+protocols = imap
+listen = {host}
+base_dir = {state}/run
+state_dir = {state}/state
+log_path = {state}/log
+ssl = no
+disable_plaintext_auth = no
+auth_mechanisms = plain login
+default_process_limit = 5000
+default_client_limit = 20000
+default_internal_user = {internal}
+default_internal_group = {internal_group}
+default_login_user = {login}
+mail_location = maildir:{root}/%u
+mail_fsync = always
+mail_max_userip_connections = 0
+first_valid_uid = 1
+first_valid_gid = 0
+passdb {{
+  driver = static
+  args = password={password}
+}}
+userdb {{
+  driver = static
+  args = uid={uid} gid={gid} home={root}/%u
+}}
+service imap-login {{
+  {chroot}
+  service_count = {login_count}
+  inet_listener imap {{
+    port = {port}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+service imap {{
+  service_count = {imap_count}
+}}
+service anvil {{
+  {chroot}
+}}
+"""
+
+
+# (state folder, mail root, port, options) to (command line, version)
+_Command = Callable[[Path, Path, int, Sequence[str]], tuple[Sequence[str], str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A server that runs: where it listens, and the process that all of its processes come from."""
+
+    name: str
+    version: str
+    port: int
+    pid: int
+    host: str = HOST
+    user: str = USER
+    password: str = PASSWORD
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.create_server((HOST, 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def mail_owner() -> tuple[int, int]:
+    """Give the (uid, gid) that mail belongs to: Dovecot refuses to serve root's."""
+    if os.getuid():
+        return os.getuid(), os.getgid()
+    nobody = pwd.getpwnam("nobody")
+    return nobody.pw_uid, nobody.pw_gid
+
+
+def own(path: Path) -> None:
+    """Hand a folder and all within to `mail_owner`; does nothing unless root asks."""
+    if os.getuid() == 0:
+        uid, gid = mail_owner()
+        for folder, _, files in os.walk(path):
+            os.chown(folder, uid, gid)
+            for name in files:
+                os.chown(os.path.join(folder, name), uid, gid)
+
+
+@contextmanager
+def start(name: str, root: Path, options: Sequence[str] = ()) -> Iterator[Peer]:
+    """Start the server `name`, one of NAMES, over `root`; end it, and its children, when done.
+
+    `options` go to imapshield's command line. Raises RuntimeError with the server's own words.
+    """
+    port = free_port()
+    state = Path(tempfile.mkdtemp(prefix=f"bench-{name}-"))
+    state.chmod(0o755)  # Dovecot's processes of other users must pass through
+    log = state / "output"
+    try:
+        command, version = _COMMANDS[name](state, root, port, options)
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=state,
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            )
+        try:
+            _await_greeting(process, port)
+            yield Peer(name, version, port, process.pid)
+        except TimeoutError:
+            words = "".join(
+                f.read_text(errors="replace") for f in (log, state / "log") if f.exists()
+            )
+            raise RuntimeError(f"{name} did not greet: {words[-2000:] or 'no word'}") from None
+        finally:
+            _stop(process)
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def _dovecot(
+    state: Path, root: Path, port: int, _: Sequence[str], reuse: bool = False
+) -> tuple[Sequence[str], str]:
+    program = shutil.which("dovecot", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if program is None:
+        raise RuntimeError("no dovecot here: apt-get install dovecot-imapd")
+    uid, gid = mail_owner()
+    me = pwd.getpwuid(os.getuid()).pw_name
+    as_root = os.getuid() == 0
+    configuration = state / "dovecot.conf"
+    configuration.write_text(
+        _DOVECOT.format(
+            host=HOST,
+            port=port,
+            state=state,
+            root=root,
+            password=PASSWORD,
+            uid=uid,
+            gid=gid,
+            internal="dovecot" if as_root else me,
+            internal_group="dovecot" if as_root else me,
+            login="dovenull" if as_root else me,
+            login_count=0 if reuse else 1,
+            imap_count=1000 if reuse else 1,
+            chroot="" if as_root else "chroot =",
+        )
+    )
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    return [program, "-F", "-c", str(configuration)], version.stdout.split()[0]
+
+
+def _imapshield(
+    _: Path, root: Path, port: int, options: Sequence[str]
+) -> tuple[Sequence[str], str]:
+    twistd = Path(sys.executable).with_name("twistd")
+    command = [str(twistd), "--nodaemon", "--pidfile=", "imapshield"]
+    command += ["--listen", f"tcp:{port}:interface={HOST}", "--mail-root", str(root)]
+    command += ["--auth", f"memory:{USER}:{PASSWORD}", *options]
+    describe = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty"]
+    version = subprocess.run(describe, capture_output=True, text=True, check=False)
+    return command, version.stdout.strip() or "unversioned"
+
+
+_COMMANDS: dict[str, _Command] = {
+    "dovecot": _dovecot,
+    # What its manual calls the high-performance mode: processes serve one session after another.
+    "dovecot-reuse": partial(_dovecot, reuse=True),
+    "imapshield": _imapshield,
+}
+NAMES = tuple(_COMMANDS)
+
+
+def _await_greeting(process: subprocess.Popen[bytes], port: int, patience: float = 20) -> None:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with socket.create_connection((HOST, port), 2) as trying:
+                if trying.recv(4) == b"* OK":
+                    return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """TERM to the one that we started; KILL, by id, to what is left of its family after 10 s."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        for pid in family(process.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        process.wait(10)
