@@ -54,11 +54,13 @@ class Guard:
             return True
         if self._exclusive is not None:
             return not self._asked
-        if (self.trusted and not self.limits.strict_backlog) or self.limits.report_only:
-            # a command that is half here must be let in whole, or it could never leave
+        controlled = self.trusted and not self.limits.strict_backlog
+        if controlled or self.limits.report_only:
+            # to report the excess there has to be one; and a command that is half here must be let in
+            # whole, or it could never leave
+            most = self.limits.backlog + (not controlled)
             return not self._unfinished and (
-                self.pending >= self.limits.backlog
-                or self._backlog_octets >= self.limits.backlog_octets
+                self.pending >= most or self._backlog_octets >= self.limits.backlog_octets
             )
         return False
 

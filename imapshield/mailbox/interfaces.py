@@ -97,9 +97,9 @@ class Fetched:
     ask again for those. Strings are complete nstrings (``NIL`` or ``{3}\\r\\nabc``), literal8 where BINARY needs it.
     """
 
-    uids: list[int] = field(default_factory=list)
+    uids: Sequence[int] = ()
     columns: list[list[bytes | Blob]] = field(default_factory=list)
-    gone: list[int] = field(default_factory=list)
+    gone: Sequence[int] = ()
 
 
 class Worker(Protocol):

@@ -209,20 +209,22 @@ class MemoryStore:
         self, key: int, uids: Sequence[int], items: Sequence[FetchItem], budget: int
     ) -> Fetched:
         box = self._by_key(key)
-        out = Fetched(columns=[[] for _ in items])
+        found: list[int] = []
+        gone: list[int] = []
+        columns: list[list[bytes | Blob]] = [[] for _ in items]
         for uid in uids:
             if budget <= 0:
                 break
             if uid not in box.messages:
-                out.gone.append(uid)
+                gone.append(uid)
                 continue
-            out.uids.append(uid)
+            found.append(uid)
             opened = OpenMessage(box.messages[uid].content)
-            for column, item in zip(out.columns, items, strict=True):
+            for column, item in zip(columns, items, strict=True):
                 value = _answer(box.messages[uid], opened, item)
                 budget -= 100 if isinstance(value, Blob) else len(value) + 100
                 column.append(value)
-        return out
+        return Fetched(found, columns, gone)
 
     def read(self, key: int, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
         message = self._by_key(key).messages.get(uid)

@@ -39,6 +39,7 @@ _KNOWN: Final = {
 }
 # ASCII and Latin-1 are what mailers say when they mean cp1252, as browsers have found.
 _AS_IF: Final = {"ascii": "utf_8", "latin_1": "cp1252"}
+_surrogate = re.compile("[\ud800-\udfff]")
 _other = re.compile(r"[^a-z0-9]+")
 
 
@@ -54,7 +55,9 @@ def to_text(octets: bytes, charset: bytes) -> str:
             return octets.decode("utf_8")
         except UnicodeDecodeError:
             codec = "cp1252"
-    return octets.decode(codec, "replace")
+    text = octets.decode(codec, "replace")
+    # This decoder alone lets half a character through, which no encoder would take again.
+    return _surrogate.sub("\ufffd", text) if codec == "utf_7" else text
 
 
 def _codec(charset: bytes) -> str:

@@ -23,7 +23,7 @@ ATEXT: Final = rb"A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff"
 TOKEN: Final = rb"A-Za-z0-9!#$%&'*+\-^_`{|}~.\x80-\xff"
 
 _atom = re.compile(b"[" + ATEXT + b"]++").match
-_atom_or_dot = re.compile(b"[." + ATEXT + b"]*+").match
+_words = re.compile(b"(?:[." + ATEXT + b"]++(?: (?=[." + ATEXT + b"]))?+)*+").match
 _token = re.compile(b"[" + TOKEN + b"]*+").match
 _space = re.compile(rb"[ \t\r\n]*+").match
 _to_space = re.compile(rb"[^; \t\r\n]*+").match
@@ -163,7 +163,7 @@ class Cursor:
             if self.data[self.pos] == 0x22:
                 stopped = self.quoted(text)
             else:
-                stopped = self._run(_atom_or_dot(self.data, self.pos), text)
+                stopped = self._run(_words(self.data, self.pos), text)
             if stopped != MORE:
                 return stopped
             if self.data[self.pos] not in _is_atext and not self.at(b'".'):

@@ -109,6 +109,9 @@ def binary(part: Part, data: bytes, path: tuple[int, ...]) -> bytes | None:
         return None
     if not path:
         return data[found.start : found.end]
+    if found.is_multipart or found.embedded is not None:
+        # RFC 2045 section 6.4: what is composed of parts is never encoded itself.
+        return data[found.body_start : found.end]
     encoding = found.transfer_encoding()
     if encoding not in decoding.KNOWN:
         raise Refused(

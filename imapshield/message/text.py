@@ -17,6 +17,7 @@ from imapshield.message.skeleton import Part
 # ten kilobytes.
 PREVIEW_OCTETS: Final = 1 << 16
 
+_fold = re.compile(rb"\r?\n(?=[ \t])")
 _space = re.compile(r"\s+")
 # Not html.parser, which needs quadratic time for some input. Each alternative reads to the end if
 # its own end is missing, so no octet is tried twice.
@@ -33,14 +34,21 @@ def searchable(part: Part, data: bytes, headers: bool) -> Iterator[str]:
     Args:
         part: the tree of the message.
         data: the message.
-        headers: yield the decoded fields of all parts too, one ``Name: body`` each (the TEXT key).
+        headers: yield the decoded header of every part too (the TEXT key).
     """
     for each in part.walk():
         if headers:
-            for name, body in fields(data[each.start : each.body_start]):
-                yield f"{name.decode('latin-1')}: {decode_header(body)}"
+            yield _header(data[each.start : each.body_start])
         if each.kind.startswith((b"text/", b"message/")) and each.embedded is None:
             yield _decoded(each, data, each.end)
+
+
+def _header(block: bytes) -> str:
+    if b"=?" not in block:
+        return to_text(_fold.sub(b"", block), b"utf-8")
+    return "".join(
+        f"{name.decode('latin-1')}: {decode_header(body)}\r\n" for name, body in fields(block)
+    )
 
 
 def _decoded(part: Part, data: bytes, end: int) -> str:
@@ -88,6 +96,7 @@ def preview(part: Part, data: bytes, limit: int = 200) -> str:
         text = _decoded(each, data, min(each.end, each.body_start + PREVIEW_OCTETS))
         if each.kind == b"text/html":
             text = html.unescape(_markup.sub(" ", text))
+        text = text.replace("\0", "")
         own = _space.sub(" ", _quoted.sub("", text)).strip()
         if own:
             return own[:limit].rstrip()

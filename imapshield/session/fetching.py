@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from imapshield.errors import StoreError
 from imapshield.mailbox.changes import UNKNOWN_SIZE
@@ -30,6 +30,7 @@ KNOWN = frozenset({b"UID", b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"MODSEQ"}
 """Items that are answered without asking the store."""
 
 _UID, _FLAGS, _MODSEQ = Attribute(b"UID"), Attribute(b"FLAGS"), Attribute(b"MODSEQ")
+_SIZE = Attribute(b"RFC822.SIZE")
 
 Column = Sequence[bytes | int] | Sequence[bytes | Blob]
 
@@ -44,9 +45,7 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
     )
     gone = False
     for rows in _pieces(spans):
-        numbers, uids = rows, view.uids[rows.start : rows.stop] if isinstance(rows, range) else None
-        if uids is None:
-            uids = array("I", [view.uids[i] for i in rows])
+        numbers, uids = rows, _take(view.uids, rows)
         if command.changed_since is not None:
             numbers, uids = _changed_since(session, numbers, uids, command.changed_since)
         while uids:
@@ -99,15 +98,15 @@ def _pieces(spans: Sequence[tuple[int, int]]) -> Iterator[Sequence[int]]:
 
 
 def _changed_since(
-    session: Session, numbers: Sequence[int], uids: array[int], modseq: int
-) -> tuple[Sequence[int], array[int]]:
+    session: Session, numbers: Sequence[int], uids: Sequence[int], modseq: int
+) -> tuple[Sequence[int], Sequence[int]]:
     columns = session.view.columns
     kept = [
         (number, uid)
         for number, uid in zip(numbers, uids, strict=True)
         if (row := columns.row(uid)) is not None and columns.modseqs[row] > modseq
     ]
-    return [number for number, _ in kept], array("I", [uid for _, uid in kept])
+    return [number for number, _ in kept], [uid for _, uid in kept]
 
 
 async def _mark_seen(session: Session, uids: Sequence[int]) -> None:
@@ -122,54 +121,46 @@ async def _mark_seen(session: Session, uids: Sequence[int]) -> None:
         await session.mailbox.store_flags(unseen, b"+", [b"\\Seen"], None)
 
 
+class _Rows(NamedTuple):
+    """Messages being answered: their rows in the view (number less one), their rows in the columns, their UIDs."""
+
+    view: Sequence[int]
+    columns: Sequence[int]
+    uids: Sequence[int]
+
+
 async def _piece(
     session: Session, numbers: Sequence[int], uids: Sequence[int], items: Sequence[FetchItem]
 ) -> tuple[int, bool]:
-    """Answer for as many of `uids` as one turn takes; returns how many, and whether any of them was gone."""
-    asked = [item for item in items if not (isinstance(item, Attribute) and item.name in KNOWN)]
-    if Attribute(b"RFC822.SIZE") in items:
+    """Answer for as many of `uids`, whose rows in the view are `numbers`, as one turn takes.
+
+    Returns how many those were, and whether any of them was gone.
+    """
+    if _SIZE in items:
         await _measure(session, uids)
-    fetched: Fetched | None = None
-    done = len(uids)
+    asked = [item for item in items if not _is_known(item)]
+    fetched = Fetched(uids=uids)
     if asked:
         fetched = await session.mailbox.fetch(uids, asked, session.limits.chunk)
-        done = _reached(uids, fetched)
-    chosen: Sequence[int] = uids[:done] if fetched is None else fetched.uids
-    rows, numbers, uids, missing = _rows(session, numbers, uids[:done], chosen)
-    if fetched is not None and len(uids) != len(fetched.uids):
-        position = {uid: i for i, uid in enumerate(fetched.uids)}
-        keep = [position[uid] for uid in uids]
-        fetched.columns = [[column[i] for i in keep] for column in fetched.columns]
-    missing = missing or len(uids) < done
-    columns: list[Column] = []
-    from_store = iter(fetched.columns if fetched is not None else ())
-    for item in items:
-        if isinstance(item, Attribute) and item.name in KNOWN:
-            columns.append(_known(session, item.name, rows, uids))
-        else:
-            columns.append(next(from_store))
-    labels = [encode.label(item) for item in items]
+    done = max(1, len(fetched.uids) + len(fetched.gone))
+    rows = _rows(session, numbers[:done], uids[:done], fetched)
+    from_store = iter(fetched.columns)
+    columns: list[Column] = [
+        _known(session, item, rows) if _is_known(item) else next(from_store) for item in items
+    ]
     if _FLAGS in items:
-        session.view.forget(uids)
-    if fetched is not None and any(isinstance(v, Blob) for c in fetched.columns for v in c):
-        await _stream(session, numbers, labels, columns)
-    elif uids:
-        ones = (
-            map(_ONE.__add__, numbers)
-            if not isinstance(numbers, range)
-            else range(numbers.start + 1, numbers.stop + 1)
-        )
-        session.io.write(encode.fetch_lines(ones, labels, columns))  # type: ignore[arg-type]
-    return done, missing
+        session.view.forget(rows.uids)
+    labels = [encode.label(item) for item in items]
+    shown = [row + 1 for row in rows.view]
+    if any(isinstance(value, Blob) for column in fetched.columns for value in column):
+        await _stream(session, shown, labels, columns)
+    elif shown:
+        session.io.write(encode.fetch_lines(shown, labels, columns))  # type: ignore[arg-type]
+    return done, len(shown) < done
 
 
-_ONE = 1
-
-
-def _reached(uids: Sequence[int], fetched: Fetched) -> int:
-    """How many of `uids` the store has dealt with."""
-    answered = len(fetched.uids) + len(fetched.gone)
-    return max(answered, 1)
+def _is_known(item: FetchItem) -> bool:
+    return isinstance(item, Attribute) and item.name in KNOWN
 
 
 async def _measure(session: Session, uids: Sequence[int]) -> None:
@@ -183,42 +174,38 @@ async def _measure(session: Session, uids: Sequence[int]) -> None:
     )
 
 
-def _rows(
-    session: Session, numbers: Sequence[int], asked: Sequence[int], chosen: Sequence[int]
-) -> tuple[Sequence[int], Sequence[int], Sequence[int], bool]:
-    """Where the messages `chosen` (of `asked`, whose view rows are `numbers`) stand in the columns, without those
-    that vanished: their rows, their view rows, their uids, and whether any had vanished."""
+def _rows(session: Session, numbers: Sequence[int], uids: Sequence[int], fetched: Fetched) -> _Rows:
+    """Find the messages of `fetched` in the columns; those that vanished meanwhile are taken out of it."""
     view = session.view
-    if view.uids is view.columns.uids and len(chosen) == len(asked):
-        return numbers[: len(asked)], numbers[: len(asked)], asked, False
-    wanted = set(chosen)
+    if view.uids is view.columns.uids and not fetched.gone:
+        return _Rows(numbers, numbers, uids)
+    number = dict(zip(uids, numbers, strict=True))
     kept = [
-        (row, number, uid)
-        for number, uid in zip(numbers, asked, strict=False)
-        if uid in wanted and (row := view.columns.row(uid)) is not None
+        (i, number[uid], row, uid)
+        for i, uid in enumerate(fetched.uids)
+        if (row := view.columns.row(uid)) is not None
     ]
-    rows, view_rows, uids = ([k[i] for k in kept] for i in range(3))
-    return rows, view_rows, uids, len(kept) < len(asked)
+    fetched.columns = [[column[i] for i, *_ in kept] for column in fetched.columns]
+    return _Rows([k[1] for k in kept], [k[2] for k in kept], [k[3] for k in kept])
 
 
-def _known(
-    session: Session, name: bytes, rows: Sequence[int], uids: Sequence[int]
-) -> Sequence[bytes | int]:
+def _known(session: Session, item: FetchItem, rows: _Rows) -> Sequence[bytes | int]:
+    assert isinstance(item, Attribute)
     columns = session.view.columns
-    match name:
+    match item.name:
         case b"UID":
-            return uids
+            return rows.uids
         case b"FLAGS":
             if session.view.recent:
-                return [session.flag_text(uid) or b"" for uid in uids]
+                return [session.flag_text(uid) or b"" for uid in rows.uids]
             lists = columns.flag_lists
-            return [lists[i] for i in _take(columns.flags, rows)]
+            return [lists[i] for i in _take(columns.flags, rows.columns)]
         case b"INTERNALDATE":
-            return [encode_internaldate(at) for at in _take(columns.dates, rows)]
+            return [encode_internaldate(at) for at in _take(columns.dates, rows.columns)]
         case b"RFC822.SIZE":
-            return _take(columns.sizes, rows)
+            return _take(columns.sizes, rows.columns)
         case _:
-            return _take(columns.modseqs, rows)
+            return _take(columns.modseqs, rows.columns)
 
 
 def _take(values: array[int], rows: Sequence[int]) -> Sequence[int]:
@@ -233,11 +220,9 @@ async def _stream(
     """Send messages of which some string is too large to be held: it is read while the peer reads."""
     for number, *values in zip(numbers, *columns, strict=True):
         if not any(isinstance(value, Blob) for value in values):
-            session.io.write(
-                encode.fetch_lines([number + 1], labels, [[value] for value in values])
-            )
+            session.io.write(encode.fetch_lines([number], labels, [[value] for value in values]))
             continue
-        separator = b"* %d FETCH (" % (number + 1)
+        separator = b"* %d FETCH (" % number
         for label, value in zip(labels, values, strict=True):
             session.io.write(separator + label + b" ")
             if isinstance(value, Blob):

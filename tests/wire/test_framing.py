@@ -1,0 +1,134 @@
+"""Lines and literals become whole commands."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.errors import Malformed, Refused
+from imapshield.wire.commands import Memory
+from imapshield.wire.framing import Announced, Frame, Framer, MemorySink
+
+
+def feed(framer: Framer, chunks: list[bytes]) -> list[Frame]:
+    """What the edge does, with a guard that lets everything in."""
+    frames: list[Frame] = []
+    buffer, raw = b"", False
+    for chunk in chunks:
+        buffer += chunk
+        while True:
+            if raw:
+                if not buffer:
+                    break
+                rest = framer.data(buffer)
+                buffer = b"" if rest is None else rest
+                raw = rest is None
+                continue
+            line, end, rest_of_buffer = buffer.partition(b"\r\n")
+            if not end:
+                break
+            buffer = rest_of_buffer
+            event = framer.line(line)
+            if isinstance(event, Announced):
+                raw = framer.accept(MemorySink())
+            else:
+                frames.append(event)
+    return frames
+
+
+class Framing(SynchronousTestCase):
+    def test_line(self) -> None:
+        """A line is a command: tag, name, and what follows the tag."""
+        frame = Framer().line(b"a1 uid fetch 1 FLAGS")
+        self.assertEqual(frame, Frame(b"a1", b"FETCH", (b"uid fetch 1 FLAGS",), 22))
+
+    def test_literal(self) -> None:
+        """A literal is a part between two texts, whose marker is left out."""
+        framer = Framer()
+        event = framer.line(b"a LOGIN {5}")
+        self.assertEqual(event, Announced(b"a", b"LOGIN", 5, True, (b"LOGIN ",), 0, 0))
+        self.assertTrue(framer.accept(MemorySink()))
+        self.assertEqual(framer.data(b"alice x"), b" x")
+        frame = framer.line(b" x")
+        assert isinstance(frame, Frame)
+        self.assertEqual(frame.parts, (b"LOGIN ", Memory(b"alice"), b" x"))
+
+    def test_empty_literal(self) -> None:
+        """An empty literal is complete at once."""
+        framer = Framer()
+        framer.line(b"a LOGIN {0+}")
+        self.assertFalse(framer.accept(MemorySink()))
+        frame = framer.line(b"")
+        assert isinstance(frame, Frame)
+        self.assertEqual(frame.parts, (b"LOGIN ", Memory(b""), b""))
+
+    def test_literal8(self) -> None:
+        """A literal8 is known as one."""
+        frame = feed(Framer(), [b"a APPEND x ~{2+}\r\n\0\1\r\n"])[0]
+        self.assertEqual(frame.parts[1], Memory(b"\0\1", binary=True))
+
+    def test_no_tag(self) -> None:
+        """Without a tag a line is refused, and so is what a literal of it holds."""
+        for line in (b"", b"NOOP", b"+ NOOP", b"* NOOP", b" NOOP", b"a(b NOOP", b"\xff NOOP", b"x" * 65 + b" NOOP"):
+            frame = Framer().line(line)
+            assert isinstance(frame, Frame)
+            self.assertIsNone(frame.tag)
+            self.assertIsInstance(frame.refused, Malformed)
+
+    def test_lying_sizes(self) -> None:
+        """What only looks like a literal is left to the grammar."""
+        for marker in (b"{-1}", b"{+}", b"{}", b"{0x10}", b"{1_0}", b"{ 9 }", b"{10-}", b"{99999999999999999999}"):
+            self.assertIsInstance(Framer().line(b"a LOGIN " + marker), Frame)
+
+    def test_refused_waiting(self) -> None:
+        """A client that waits is told at once, and the next line is a new command."""
+        framer = Framer()
+        framer.line(b"a APPEND x {9999}")
+        refusal = Refused(b"TOOBIG", "no")
+        frame = framer.refuse(refusal, True)
+        assert frame is not None
+        self.assertIs(frame.refused, refusal)
+        self.assertEqual(framer.line(b"b NOOP"), Frame(b"b", b"NOOP", (b"NOOP",), 8))
+
+    def test_refused_sent(self) -> None:
+        """One that does not wait has its command skipped, so that nothing in it is taken for a command."""
+        framer = Framer()
+        framer.line(b"a APPEND x {10+}")
+        self.assertIsNone(framer.refuse(Refused(b"TOOBIG", "no"), False))
+        self.assertEqual(framer.data(b"x LOGOUT\r\n {3+}\r\n"), b" {3+}\r\n")
+        event = framer.line(b" {3+}")
+        self.assertIsInstance(event, Announced)
+        self.assertTrue(framer.accept(MemorySink()))
+        self.assertEqual(framer.data(b"abc"), b"")
+        frame = framer.line(b"")
+        assert isinstance(frame, Frame)
+        self.assertEqual((frame.tag, frame.parts), (b"a", ()))
+        self.assertIsInstance(frame.refused, Refused)
+
+    def test_full_disk(self) -> None:
+        """A sink that can take no more refuses the command; the rest of it is skipped."""
+
+        class Full(MemorySink):
+            def write(self, data: bytes) -> None:
+                raise Refused(b"OVERQUOTA", "full")
+
+        framer = Framer()
+        framer.line(b"a APPEND x {4+}")
+        framer.accept(Full())
+        self.assertIsNone(framer.data(b"ab"))
+        self.assertEqual(framer.data(b"cd"), b"")
+        frame = framer.line(b"")
+        assert isinstance(frame, Frame) and isinstance(frame.refused, Refused)
+        self.assertEqual(frame.refused.code, b"OVERQUOTA")
+
+    @settings(derandomize=True, deadline=None, max_examples=200)
+    @given(st.lists(st.binary(max_size=30), min_size=1, max_size=6), st.data())
+    def test_any_split(self, literals: list[bytes], data: st.DataObject) -> None:
+        """However a stream is cut into reads, it frames alike."""
+        stream = b"".join(
+            b"t%d APPEND x {%d+}\r\n%b\r\nn NOOP\r\n" % (i, len(octets), octets)
+            for i, octets in enumerate(literals)
+        )
+        cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=8)))
+        pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+        self.assertEqual(feed(Framer(), pieces), feed(Framer(), [stream]))
+        self.assertEqual(len(feed(Framer(), pieces)), 2 * len(literals))
