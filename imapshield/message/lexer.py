@@ -160,10 +160,8 @@ class Cursor:
         if self.data[self.pos] == 0x2E:
             return BROKEN
         while True:
-            if self.data[self.pos] == 0x22:
-                stopped = self.quoted(text)
-            else:
-                stopped = self._run(_words(self.data, self.pos), text)
+            quoted = self.data[self.pos] == 0x22
+            stopped = self.quoted(text) if quoted else self._run(_words(self.data, self.pos), text)
             if stopped != MORE:
                 return stopped
             if self.data[self.pos] not in _is_atext and not self.at(b'".'):
