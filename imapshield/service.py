@@ -72,8 +72,8 @@ class ShieldService(Service):
             waiting = maybeDeferred(endpoint.listen, self.factory)
             waiting.addCallbacks(self._ports.append, problems.append)
             if problems:
-                for port in self._ports:
-                    port.stopListening()
+                while self._ports:
+                    self._ports.pop().stopListening()
                 raise CannotServe(f"cannot listen on {text}: {_why(problems[0].value)}")
 
     def startService(self) -> None:

@@ -97,7 +97,13 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         """Join the command line to the file; the command line wins."""
         here = {name: self[name] for name in (*TEXTS, *FLAGS) if self[name]}
         here |= {name: values for name, values in self.given.items() if values}
-        self.settings = (_config(self["config"]) if self["config"] else {}) | here
+        there = _config(self["config"]) if self["config"] else {}
+        if "limit" in here:
+            here["limit"] = [
+                *there.get("limit", []),
+                *here["limit"],
+            ]  # of two for one name the last counts
+        self.settings = there | here
         self.limits = _limits(self.settings)
         if "mail-root" in self.settings and "auth" not in self.settings:
             raise usage.UsageError(
@@ -304,8 +310,11 @@ def _config(path: str) -> dict[str, Any]:
             found[name] = str(value)
         elif name in ("listen", "auth") and isinstance(value, str):
             found[name] = [value]
-        elif not isinstance(value, known[name]):
-            raise usage.UsageError(f"--config {path}: {name} has to be a {known[name].__name__}")
+        elif not isinstance(value, known[name]) or (
+            isinstance(value, list) and not all(isinstance(one, str) for one in value)
+        ):
+            kind = {str: "a string", bool: "true or false", list: "a list of strings"}[known[name]]
+            raise usage.UsageError(f"--config {path}: {name} has to be {kind}")
     return found
 
 
@@ -315,7 +324,7 @@ def _limits(settings: dict[str, Any]) -> Limits:
     values = {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs}
     if "backlog" in settings:
         values["backlog"] = settings["backlog"]
-    kinds = {field.name: type(field.default) for field in fields(Limits)}
+    kinds = {field.name: field.type for field in fields(Limits)}
     changed: dict[str, Any] = {}
     for name, text in values.items():
         if name not in kinds:
@@ -323,26 +332,27 @@ def _limits(settings: dict[str, Any]) -> Limits:
         try:
             changed[name] = _value(kinds[name], text)
         except ValueError:
-            raise usage.UsageError(f"--limit {name}={text}: not a number above zero") from None
+            raise usage.UsageError(f"--limit {name}={text}: {_KINDS[kinds[name]]}") from None
     for flag in ("strict-backlog", "report-only"):
         if settings.get(flag):
             changed[flag.replace("-", "_")] = True
     return Limits(**changed)
 
 
-def _value(kind: type, text: str) -> float | bool:
-    if kind is bool:
-        return (
-            {"true": True, "false": False}[text.lower()]
-            if text.lower() in ("true", "false")
-            else _no()
-        )
-    number = float(text) if kind is float or "." in text else int(text)
-    return number if 0 < number < 1e12 else _no()
+_KINDS: dict[Any, str] = {
+    "int": "has to be a whole number above zero",
+    "float": "has to be a number above zero",
+    "bool": "has to be true or false",
+}
 
 
-def _no() -> Any:
-    raise ValueError
+def _value(kind: Any, text: str) -> float | bool:
+    if kind == "bool":
+        return ("false", "true").index(text.lower()) == 1
+    number = int(text) if kind == "int" else float(text)
+    if not 0 < number < 1e12:
+        raise ValueError
+    return number
 
 
 def _limits_text() -> str:
