@@ -1,0 +1,138 @@
+"""SEARCH, key by key, over the store in memory."""
+
+from datetime import date
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.mailbox import query
+from imapshield.mailbox.interfaces import NewMessage
+from imapshield.mailbox.query import Query
+from imapshield.mailbox.view import View
+from imapshield.wire.commands import (
+    AgeIs,
+    AllOf,
+    AnyOf,
+    DateIs,
+    HasFlag,
+    HeaderHas,
+    InSet,
+    Memory,
+    ModseqIs,
+    Not,
+    SearchKey,
+    SizeIs,
+    TextHas,
+)
+from imapshield.wire.sequence import SequenceSet
+from tests.harness import NOW, MemoryRealm
+
+DAY = 86400
+LETTERS = [
+    ((b"\\Seen",), 10 * DAY, b"Subject: Caf\xc3\xa9\r\nDate: Sat, 1 Jan 2000 23:00:00 -0800\r\n\r\nalpha\r\n"),
+    ((), 10 * DAY + DAY - 1, b"Subject: =?utf-8?q?caf=C3=A9?= beta\r\nFrom: a@b\r\n\r\nALPHA beta\r\n"),
+    ((b"\\Flagged", b"$Junk"), 11 * DAY, b"Subject: x\r\n\r\n" + b"y" * 1000),
+    ((b"\\Seen", b"\\Deleted"), int(NOW) - 50, b"X-Empty:\r\n\r\n"),
+]
+
+
+class Search(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.account = MemoryRealm().account()
+        for flags, at, content in LETTERS:
+            self.wait(self.account.append("INBOX", [NewMessage(flags, at, Memory(content))]))
+        self.mailbox, recent = self.wait(self.account.open("INBOX", True))
+        self.view = View(self.mailbox.columns, recent)
+
+    def wait(self, awaitable: Any) -> Any:
+        return self.successResultOf(Deferred.fromCoroutine(awaitable))
+
+    def found(self, key: SearchKey, **more: Any) -> list[int]:
+        return list(self.wait(Query(self.mailbox, self.view, now=NOW, **more).run(key)))
+
+    def test_flags(self) -> None:
+        """Flags and keywords, without case."""
+        self.assertEqual(self.found(HasFlag(b"\\Seen")), [1, 4])
+        self.assertEqual(self.found(Not(HasFlag(b"\\Seen"))), [2, 3])
+        self.assertEqual(self.found(HasFlag(b"$junk")), [3])
+        self.assertEqual(self.found(HasFlag(b"\\Recent")), [1, 2, 3, 4])
+
+    def test_logic(self) -> None:
+        """AND, OR and NOT, and none of them."""
+        self.assertEqual(self.found(AllOf(())), [1, 2, 3, 4])
+        self.assertEqual(self.found(AllOf((HasFlag(b"\\Seen"), HasFlag(b"\\Deleted")))), [4])
+        self.assertEqual(self.found(AnyOf((HasFlag(b"\\Flagged"), HasFlag(b"\\Deleted")))), [3, 4])
+        self.assertEqual(self.found(Not(AllOf((HasFlag(b"\\Seen"), Not(HasFlag(b"\\Deleted")))))), [2, 3, 4])
+
+    def test_sets(self) -> None:
+        """Numbers, UIDs and the saved result; what lies beyond the last message matches nothing."""
+        self.assertEqual(self.found(InSet(SequenceSet.parse(b"2:9"))), [2, 3, 4])
+        self.assertEqual(self.found(InSet(SequenceSet.parse(b"*"))), [4])
+        self.assertEqual(self.found(InSet(SequenceSet.parse(b"1,4:99"), uid=True)), [1, 4])
+        self.assertEqual(self.found(InSet(None), saved=[3]), [3])
+
+    def test_sizes(self) -> None:
+        """LARGER and SMALLER are strict."""
+        size = len(LETTERS[2][2])
+        self.assertEqual(self.found(SizeIs(True, size)), [])
+        self.assertEqual(self.found(SizeIs(True, size - 1)), [3])
+        self.assertEqual(self.found(SizeIs(False, size)), [1, 2, 4])
+
+    def test_dates(self) -> None:
+        """Internal dates by day; the Date field by the day that is written there, whatever its zone."""
+        day = date(1970, 1, 11)
+        self.assertEqual(self.found(DateIs(b"ON", day)), [1, 2])
+        self.assertEqual(self.found(DateIs(b"BEFORE", day)), [])
+        self.assertEqual(self.found(DateIs(b"SINCE", date(1970, 1, 12))), [3, 4])
+        self.assertEqual(self.found(DateIs(b"ON", date(2000, 1, 1), b"SENT")), [1])
+        self.assertEqual(self.found(DateIs(b"SINCE", date(2000, 1, 2), b"SENT")), [])
+
+    def test_ages(self) -> None:
+        """YOUNGER and OLDER."""
+        self.assertEqual(self.found(AgeIs(True, 60)), [4])
+        self.assertEqual(self.found(AgeIs(False, 60)), [1, 2, 3])
+
+    def test_text(self) -> None:
+        """Headers and bodies are compared decoded and without case."""
+        self.assertEqual(self.found(HeaderHas(b"subject", "CAFÉ")), [1, 2])
+        self.assertEqual(self.found(HeaderHas(b"X-Empty", "")), [4])
+        self.assertEqual(self.found(TextHas("alpha")), [1, 2])
+        self.assertEqual(self.found(TextHas("café", headers=True)), [1, 2])
+        self.assertEqual(self.found(TextHas("café")), [])
+
+    def test_modseq(self) -> None:
+        """MODSEQ n is at or after n."""
+        modseq = self.view.columns.modseqs[2]
+        self.assertEqual(self.found(ModseqIs(modseq)), [3, 4])
+
+    def test_cheap_first(self) -> None:
+        """What the columns know narrows the search before any message is read."""
+        asked: list[list[int]] = []
+        search = self.mailbox.search
+
+        def spy(uids: Any, leaf: Any) -> Any:
+            asked.append(list(uids))
+            return search(uids, leaf)
+
+        self.mailbox.search = spy
+        self.found(AllOf((TextHas("alpha"), HasFlag(b"\\Seen"))))
+        self.assertEqual(asked, [[1, 4]])
+
+    def test_pieces(self) -> None:
+        """A text search goes piece by piece, with a pause between them."""
+        pauses: list[int] = []
+
+        async def pause() -> None:
+            pauses.append(1)
+
+        self.patch(query, "TEXT_PIECE", 2)
+        self.assertEqual(self.found(TextHas("alpha"), pause=pause), [1, 2])
+        self.assertEqual(len(pauses), 1)
+
+    def test_gone(self) -> None:
+        """A message that vanished unbeknown to the client is not found."""
+        self.mailbox.watch(self.view.heard, False)
+        self.wait(self.mailbox.expunge(None))
+        self.assertEqual(self.found(HasFlag(b"\\Seen")), [1])
+        self.assertEqual(len(self.view.uids), 4)
