@@ -158,7 +158,10 @@ class Rule(Loopback):
 
         def script(way: Callable[[], Peer], data: bytes) -> str:
             peer = way()
-            peer.send(data)
+            try:
+                peer.send(data)
+            except ConnectionResetError:  # before all of it was sent
+                return "reset"
             return peer.ending()
 
         for way in self.ways():
