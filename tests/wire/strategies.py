@@ -14,7 +14,6 @@ from imapshield.wire.commands import (
     AnyOf,
     Append,
     AppendMessage,
-    Attribute,
     Authenticate,
     Binary,
     BodySection,

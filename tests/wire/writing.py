@@ -358,7 +358,7 @@ def _text(w: Writer, word: bytes, text: str) -> None:
     w.astring(text.encode("utf-8"))
 
 
-def _key(w: Writer, key: SearchKey) -> None:
+def _key(w: Writer, key: SearchKey) -> None:  # noqa: C901
     match key:
         case AllOf(()):
             w.word(b"ALL")

@@ -1,0 +1,63 @@
+"""APPEND: RFC 9051, MULTIAPPEND, literal8 and UTF8 data."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.errors import Malformed
+from imapshield.wire.commands import Append, AppendMessage, Memory
+from imapshield.wire.cursor import GrammarLimits
+from imapshield.wire.grammar import parse
+
+MAIL = Memory(b"Subject: x\r\n\r\n")
+DATE = b'"17-Jul-1996 02:44:25 -0700"'
+
+
+class AppendTests(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """Flags and date, each there or not."""
+        for text, message in (
+            (b"APPEND saved ", AppendMessage((), None, MAIL)),
+            (b"APPEND saved () ", AppendMessage((), None, MAIL)),
+            (b"APPEND saved (\\seen $Junk) ", AppendMessage((b"\\Seen", b"$Junk"), None, MAIL)),
+            (b"APPEND saved " + DATE + b" ", AppendMessage((), 837596665, MAIL, -420)),
+            (
+                b"APPEND saved (\\Seen) " + DATE + b" ",
+                AppendMessage((b"\\Seen",), 837596665, MAIL, -420),
+            ),
+        ):
+            self.assertEqual(parse([text, MAIL, b""]), Append("saved", (message,)))
+
+    def test_recent_is_left_out(self) -> None:
+        r"""\Recent, which copying tools bring along, costs no mail."""
+        parsed = parse([b"APPEND x (\\Recent \\Seen) ", MAIL, b""])
+        self.assertEqual(parsed.messages[0].flags, (b"\\Seen",))
+
+    def test_several(self) -> None:
+        """RFC 3502: one command, two messages."""
+        parsed = parse([b"APPEND x (\\Seen) ", MAIL, b" (\\Flagged) ", Memory(b"2"), b""])
+        self.assertEqual([m.flags for m in parsed.messages], [(b"\\Seen",), (b"\\Flagged",)])
+        limits = GrammarLimits(messages=1)
+        self.assertRaises(Malformed, parse, [b"APPEND x ", MAIL, b" ", MAIL, b""], limits=limits)
+
+    def test_mailbox_as_literal(self) -> None:
+        """The name may be a literal too."""
+        parsed = parse([b"APPEND ", Memory(b"inbox"), b" ", MAIL, b""])
+        self.assertEqual(parsed, Append("INBOX", (AppendMessage((), None, MAIL),)))
+
+    def test_binary(self) -> None:
+        """A literal8 with NUL is a message, alone or as UTF8 data (RFC 3516, RFC 6855)."""
+        mail = Memory(b"a\0", binary=True)
+        for parts in ([b"APPEND x ", mail, b""], [b"APPEND x (\\Seen) UTF8 (", mail, b")"]):
+            self.assertIs(parse(parts).messages[0].content, mail)
+
+    def test_malformed(self) -> None:
+        """No message, no space, a date that is none, text behind the message."""
+        for parts in (
+            [b"APPEND x"], [b"APPEND x (\\Seen)"], [b'APPEND x "hello"'], [b"APPEND x hello"],
+            [b"APPEND x (\\Seen)", MAIL, b""], [b"APPEND x " + DATE, MAIL, b""], [b"APPEND x ", MAIL, b"x"],
+            [b'APPEND x "17-Jul-96" ', MAIL, b""], [b"APPEND x (\\Foo) ", MAIL, b""],
+            [b"APPEND x ", MAIL, b"", MAIL, b""], [b"APPEND ", MAIL, b""], [b"APPEND x UTF8 (", MAIL, b""],
+            [b"APPEND x ", MAIL, b" (\\Seen)"],
+        ):  # fmt: skip
+            self.assertRaises(Malformed, parse, parts)

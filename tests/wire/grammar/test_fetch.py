@@ -1,0 +1,178 @@
+"""FETCH: RFC 9051 and 3501, BINARY, PREVIEW, CONDSTORE, QRESYNC and PARTIAL."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.errors import Malformed
+from imapshield.wire.commands import (
+    Attribute,
+    Binary,
+    BodySection,
+    Fetch,
+    FetchItem,
+    Memory,
+    Preview,
+    Section,
+)
+from imapshield.wire.grammar import parse
+from imapshield.wire.sequence import SAVED, SequenceSet
+
+numbers = SequenceSet.parse
+
+
+def items(text: bytes) -> tuple[FetchItem, ...]:
+    return parse([b"FETCH 1 " + text]).items
+
+
+class ItemTests(SynchronousTestCase):
+    def test_macros(self) -> None:
+        """ALL, FAST and FULL are what RFC 9051 section 6.4.5 says."""
+        fast = [b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE"]
+        for macro, names in (
+            (b"FAST", fast),
+            (b"all", [*fast, b"ENVELOPE"]),
+            (b"FULL", [*fast, b"ENVELOPE", b"BODY"]),
+        ):
+            self.assertEqual(items(macro), tuple(map(Attribute, names)))
+        self.assertRaises(Malformed, items, b"(ALL)")
+
+    def test_words(self) -> None:
+        """Items of one word, in any case, alone or in parentheses."""
+        for name in (
+            b"UID", b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"ENVELOPE", b"BODY", b"BODYSTRUCTURE",
+            b"MODSEQ", b"EMAILID", b"THREADID", b"SAVEDATE",
+        ):  # fmt: skip
+            self.assertEqual(items(name.lower()), (Attribute(name),))
+            self.assertEqual(items(b"(" + name + b")"), (Attribute(name),))
+
+    def test_sections(self) -> None:
+        """BODY[…] in each of its shapes."""
+        for text, section in (
+            (b"BODY[]", Section()),
+            (b"BODY[1]", Section((1,))),
+            (b"BODY[1.2.3]", Section((1, 2, 3))),
+            (b"BODY[HEADER]", Section((), b"HEADER")),
+            (b"body[text]", Section((), b"TEXT")),
+            (b"BODY[4.2.HEADER]", Section((4, 2), b"HEADER")),
+            (b"BODY[4.2.2.MIME]", Section((4, 2, 2), b"MIME")),
+            (b"BODY[HEADER.FIELDS (DATE From)]", Section((), b"HEADER.FIELDS", (b"DATE", b"From"))),
+            (b'BODY[2.HEADER.FIELDS.NOT ("To")]', Section((2,), b"HEADER.FIELDS.NOT", (b"To",))),
+        ):
+            self.assertEqual(items(text), (BodySection(section),))
+            self.assertEqual(
+                items(text[:4] + b".PEEK" + text[4:]), (BodySection(section, peek=True),)
+            )
+
+    def test_fields_as_literals(self) -> None:
+        """Field names are astrings, so they may be literals."""
+        parsed = parse([b"FETCH 1 BODY[HEADER.FIELDS (", Memory(b"DATE"), b" FROM)]"])
+        self.assertEqual(parsed.items[0].section.fields, (b"DATE", b"FROM"))
+
+    def test_partial(self) -> None:
+        """``<offset.size>``; the size is not 0, and neither is negative."""
+        self.assertEqual(items(b"BODY[]<0.2048>"), (BodySection(Section(), partial=(0, 2048)),))
+        for text in (
+            b"BODY[]<0.0>",
+            b"BODY[]<-5.-9>",
+            b"BODY[]<0>",
+            b"BODY[]<0.1",
+            b"BODY[]<.1>",
+            b"ENVELOPE<0.1>",
+        ):
+            self.assertRaises(Malformed, items, text)
+
+    def test_rfc822(self) -> None:
+        r"""RFC 3501's names answer under their own name; RFC822.HEADER alone sets no \Seen."""
+        self.assertEqual(
+            items(b"(RFC822 RFC822.HEADER RFC822.TEXT)"),
+            (
+                BodySection(Section(), label=b"RFC822"),
+                BodySection(Section(text=b"HEADER"), peek=True, label=b"RFC822.HEADER"),
+                BodySection(Section(text=b"TEXT"), label=b"RFC822.TEXT"),
+            ),
+        )
+        self.assertRaises(Malformed, items, b"RFC822.PEEK")
+
+    def test_binary(self) -> None:
+        """RFC 3516."""
+        self.assertEqual(items(b"BINARY[1.2]<0.9>"), (Binary((1, 2), partial=(0, 9)),))
+        self.assertEqual(items(b"BINARY.PEEK[1]"), (Binary((1,), peek=True),))
+        self.assertEqual(items(b"BINARY.SIZE[1]"), (Binary((1,), size_only=True),))
+        self.assertEqual(items(b"BINARY[]"), (Binary(()),))
+        for text in (
+            b"BINARY",
+            b"BINARY[TEXT]",
+            b"BINARY[1.]",
+            b"BINARY.SIZE[1]<0.1>",
+            b"BINARY[0]",
+        ):
+            self.assertRaises(Malformed, items, text)
+
+    def test_preview(self) -> None:
+        """RFC 8970's modifier, and FETCH's own modifiers behind a PREVIEW."""
+        self.assertEqual(items(b"PREVIEW"), (Preview(),))
+        self.assertEqual(items(b"(PREVIEW (lazy) UID)"), (Preview(lazy=True), Attribute(b"UID")))
+        parsed = parse([b"FETCH 1 PREVIEW (CHANGEDSINCE 5)"])
+        self.assertEqual((parsed.items, parsed.changed_since), ((Preview(),), 5))
+        self.assertRaises(Malformed, items, b"(PREVIEW (EAGER))")
+
+    def test_twice_is_once(self) -> None:
+        """2,300 times BODY[] is one BODY[]; different items are counted."""
+        self.assertEqual(len(items(b"(" + b"BODY[] " * 2300 + b"UID)")), 2)
+        many = b"(" + b" ".join(b"BODY[%d]" % i for i in range(1, 252)) + b")"
+        self.assertRaises(Malformed, items, many)
+
+    def test_malformed(self) -> None:
+        """What is no item."""
+        for text in (
+            b"", b"()", b"(FLAGS", b"FLAGS UID", b"(FLAGS  UID)", b"FOO", b"BODY[0]", b"BODY[1.0]", b"BODY[01.]",
+            b"BODY[MIME]", b"BODY[FOO]", b"BODY[1.]", b"BODY[.1]", b"BODY[1 2]", b"BODY[1TEXT]", b"BODY[TEXT",
+            b"BODY[HEADER.FIELDS]", b"BODY[HEADER.FIELDS ()]", b"BODY[HEADER.FIELDS DATE]", b"BODY [TEXT]",
+            b'BODY[HEADER.FIELDS ("a:b")]', b'BODY[HEADER.FIELDS ("")]', b"BODY[4294967296]", b"FLAGS[]",
+            b"BODYSTRUCTURE[1]", b"BODY[" + b"1." * 60 + b"1]", b"BODY[HEADER (x)]", b"BODY.PEEK",
+        ):  # fmt: skip
+            self.assertRaises(Malformed, items, text)
+        self.assertRaises(
+            Malformed, parse, [b"FETCH 1 BODY[HEADER.FIELDS (", Memory(b"a\r\nb"), b")]"]
+        )
+
+
+class FetchTests(SynchronousTestCase):
+    def test_example(self) -> None:
+        """RFC 9051 section 6.4.5."""
+        self.assertEqual(
+            parse([b"FETCH 2:4 (FLAGS BODY[HEADER.FIELDS (DATE FROM)])"]),
+            Fetch(
+                numbers(b"2:4"),
+                (
+                    Attribute(b"FLAGS"),
+                    BodySection(Section((), b"HEADER.FIELDS", (b"DATE", b"FROM"))),
+                ),
+            ),
+        )
+        self.assertEqual(parse([b"uid fetch $ uid"]), Fetch(SAVED, (Attribute(b"UID"),), uid=True))
+
+    def test_modifiers(self) -> None:
+        """RFC 7162 and 9394: what changed, what vanished, and part of it."""
+        self.assertEqual(
+            parse([b"UID FETCH 300:500 (FLAGS) (CHANGEDSINCE 12345 VANISHED PARTIAL -1:-30)"]),
+            Fetch(
+                numbers(b"300:500"),
+                (Attribute(b"FLAGS"),),
+                uid=True,
+                changed_since=12345,
+                vanished=True,
+                partial=(-1, -30),
+            ),
+        )
+
+    def test_malformed(self) -> None:
+        """VANISHED needs UID FETCH and CHANGEDSINCE; unknown modifiers."""
+        for line in (
+            b"FETCH", b"FETCH 1", b"FETCH x FLAGS", b"FETCH 1 FLAGS ()", b"FETCH 1 FLAGS (FOO)",
+            b"UID FETCH 1 FLAGS (VANISHED)", b"FETCH 1 FLAGS (CHANGEDSINCE 1 VANISHED)",
+            b"FETCH 1 FLAGS (PARTIAL 1:2)", b"UID FETCH 1 FLAGS (PARTIAL 0:2)", b"FETCH 1 FLAGS (CHANGEDSINCE x)",
+            b"UID FETCH 1 FLAGS (PARTIAL -1:2)", b"FETCH 1 FLAGS (CHANGEDSINCE 1) x",
+        ):  # fmt: skip
+            self.assertRaises(Malformed, parse, [line])

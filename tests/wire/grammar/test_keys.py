@@ -1,0 +1,134 @@
+"""Search keys that hold no others."""
+
+from __future__ import annotations
+
+import codecs
+from datetime import date
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.errors import Malformed, Refused
+from imapshield.wire.commands import (
+    AgeIs,
+    AllOf,
+    DateIs,
+    HasFlag,
+    HeaderHas,
+    InSet,
+    Memory,
+    ModseqIs,
+    Not,
+    ObjectIs,
+    SearchKey,
+    SizeIs,
+    TextHas,
+)
+from imapshield.wire.grammar import parse
+from imapshield.wire.grammar.keys import CHARSETS
+from imapshield.wire.sequence import SequenceSet
+
+DAY = date(1994, 2, 1)
+RECENT, SEEN = HasFlag(b"\\Recent"), HasFlag(b"\\Seen")
+
+
+def key(text: bytes) -> SearchKey:
+    return parse([b"SEARCH " + text]).key
+
+
+class KeyTests(SynchronousTestCase):
+    def test_each(self) -> None:
+        """Every key of RFC 9051, 3501, 5032, 7162, 8474 and 8514 as its value."""
+        for text, expected in (
+            (b"ALL", AllOf(())),
+            (b"answered", HasFlag(b"\\Answered")),
+            (b"UNDRAFT", Not(HasFlag(b"\\Draft"))),
+            (b"UNSEEN", Not(SEEN)),
+            (b"NEW", AllOf((RECENT, Not(SEEN)))),
+            (b"OLD", Not(RECENT)),
+            (b"RECENT", RECENT),
+            (b"KEYWORD $Junk", HasFlag(b"$Junk")),
+            (b"UNKEYWORD $Junk", Not(HasFlag(b"$Junk"))),
+            (b"1:5,*", InSet(SequenceSet.parse(b"1:5,*"))),
+            (b"$", InSet(None)),
+            (b"UID 7", InSet(SequenceSet.parse(b"7"), uid=True)),
+            (b"UID $", InSet(None, uid=True)),
+            (b"FROM Smith", HeaderHas(b"FROM", "Smith")),
+            (b'subject "a b"', HeaderHas(b"SUBJECT", "a b")),
+            (b'HEADER message-id "<x>"', HeaderHas(b"MESSAGE-ID", "<x>")),
+            (b'HEADER X-Foo ""', HeaderHas(b"X-FOO", "")),
+            (b"BODY x", TextHas("x")),
+            (b"TEXT x", TextHas("x", headers=True)),
+            (b"SINCE 1-Feb-1994", DateIs(b"SINCE", DAY)),
+            (b'SENTBEFORE "1-Feb-1994"', DateIs(b"BEFORE", DAY, b"SENT")),
+            (b"SAVEDON 01-feb-1994", DateIs(b"ON", DAY, b"SAVED")),
+            (b"SAVEDATESUPPORTED", AllOf(())),
+            (b"LARGER 9223372036854775807", SizeIs(True, 2**63 - 1)),
+            (b"SMALLER 0", SizeIs(False, 0)),
+            (b"YOUNGER 259200", AgeIs(True, 259200)),
+            (b"OLDER 1", AgeIs(False, 1)),
+            (b"MODSEQ 620162338", ModseqIs(620162338)),
+            (b'MODSEQ "/flags/\\\\draft" all 620162338', ModseqIs(620162338)),
+            (b"EMAILID M6d99ac3275bb4e", ObjectIs(False, b"M6d99ac3275bb4e")),
+            (b"THREADID T64b478a75b7ea9", ObjectIs(True, b"T64b478a75b7ea9")),
+        ):
+            self.assertEqual(key(text), expected)
+
+    def test_malformed(self) -> None:
+        """Keys that are none, and keys without what they need."""
+        for text in (
+            b"", b"FOO", b"FROM", b"FROM ", b"FROM (x)", b"KEYWORD \\Seen", b"KEYWORD", b"UID", b"UID x", b"0",
+            b"SINCE yesterday", b"SINCE 30-Feb-1994", b"LARGER -1", b"LARGER x", b"YOUNGER 0", b"MODSEQ x",
+            b'MODSEQ "x" some 1', b"EMAILID a.b", b'HEADER "a:b" x', b'HEADER "" x', b"HEADER x", b"\\Seen", b'"x"',
+            b"FROM x)", b"FROM x\0", b"\xff",
+        ):  # fmt: skip
+            self.assertRaises(Malformed, key, text)
+
+    def test_bodies_are_counted(self) -> None:
+        """Fifty words may be looked for in every message; more may not."""
+        self.assertEqual(len(key(b"BODY x " * 49 + b"TEXT x").keys), 50)
+        self.assertRaises(Malformed, key, b"BODY x " * 50 + b"TEXT x")
+
+
+class CharsetTests(SynchronousTestCase):
+    def test_texts(self) -> None:
+        """Texts are decoded from their charset; without one they are UTF-8."""
+        for charset, octets in (
+            (b"CHARSET UTF-8 ", "é".encode()),
+            (b"CHARSET utf8 ", "é".encode()),
+            (b"", "é".encode()),
+            (b'CHARSET "iso-8859-1" ', b"\xe9"),
+        ):
+            parsed = parse([b"SEARCH " + charset + b"TEXT ", Memory(octets), b""])
+            self.assertEqual(parsed.key, TextHas("é", headers=True))
+
+    def test_unknown(self) -> None:
+        """An unknown charset is refused, and says which are not; Python's own codecs are unknown too."""
+        for charset in (
+            b"X-UNKNOWN",
+            b"zlib_codec",
+            b"idna",
+            b"unicode_escape",
+            b"utf-16",
+            b"os",
+            b"../x",
+        ):
+            error = self.assertRaises(Refused, parse, [b"SEARCH CHARSET " + charset + b" ALL"])
+            self.assertEqual(error.code, b"BADCHARSET (US-ASCII UTF-8)")
+
+    def test_wrong_octets(self) -> None:
+        """Octets that are none in their charset are malformed, in every charset."""
+        self.assertRaises(Malformed, parse, [b"SEARCH TEXT ", Memory(b"\xff"), b""])
+        self.assertRaises(
+            Malformed, parse, [b"SEARCH CHARSET US-ASCII TEXT ", Memory(b"\xe9"), b""]
+        )
+        for charset in CHARSETS:
+            for octets in (b"\xff\xfe", b"\x1b$B\x80", b"\x80", bytes(range(1, 256))):
+                try:
+                    parse([b"SEARCH CHARSET " + charset + b" TEXT ", Memory(octets), b""])
+                except Malformed as error:
+                    self.assertEqual(error.text, "The text to search for is not in its charset")
+
+    def test_codecs_exist(self) -> None:
+        """Python has every charset that we say we have."""
+        for codec in CHARSETS.values():
+            self.assertTrue(codecs.lookup(codec)._is_text_encoding)

@@ -1,0 +1,160 @@
+"""The commands about mailboxes: examples of RFC 9051, 5258, 5819, 6154 and 7162."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.errors import Malformed, Refused
+from imapshield.wire.commands import (
+    Create,
+    Delete,
+    List,
+    Memory,
+    Qresync,
+    Rename,
+    Select,
+    Status,
+    Subscribe,
+)
+from imapshield.wire.grammar import parse
+from imapshield.wire.sequence import SequenceSet
+
+numbers = SequenceSet.parse
+
+
+class SelectTests(SynchronousTestCase):
+    def test_plain(self) -> None:
+        """SELECT and EXAMINE, the name in every form."""
+        self.assertEqual(parse([b"SELECT INBOX"]), Select("INBOX"))
+        self.assertEqual(parse([b'EXAMINE "inbox"']), Select("INBOX", readonly=True))
+        self.assertEqual(parse([b"SELECT ", Memory(b"a/b"), b""]), Select("a/b"))
+
+    def test_condstore(self) -> None:
+        """RFC 7162 section 3.1.8."""
+        self.assertEqual(parse([b"SELECT INBOX (CONDSTORE)"]), Select("INBOX", condstore=True))
+
+    def test_qresync(self) -> None:
+        """The four shapes of QRESYNC's values (RFC 7162 section 3.2.5)."""
+        head = b"SELECT INBOX (QRESYNC (67890007 20050715194045000"
+        for tail, q in (
+            (b"", ()),
+            (b" 41,43:211,214:541", (numbers(b"41,43:211,214:541"),)),
+            (b" (1 2)", (None, numbers(b"1"), numbers(b"2"))),
+            (b" 41 (1,5 2,9)", (numbers(b"41"), numbers(b"1,5"), numbers(b"2,9"))),
+        ):
+            expected = Qresync(67890007, 20050715194045000, *q)
+            self.assertEqual(parse([head + tail + b"))"]).qresync, expected)
+
+    def test_malformed(self) -> None:
+        """Unknown and damaged parameters; ``*`` and ``$`` are nothing that a client knows."""
+        for line in (
+            b"SELECT", b"SELECT a b", b"SELECT INBOX ()", b"SELECT INBOX (FOO)", b"SELECT INBOX (QRESYNC)",
+            b"SELECT INBOX (QRESYNC (1))", b"SELECT INBOX (QRESYNC (0 1))", b"SELECT INBOX (QRESYNC (1 2 *))",
+            b"SELECT INBOX (QRESYNC (1 2 $))", b"SELECT INBOX (QRESYNC (1 2 1 (1)))",
+            b"SELECT INBOX (QRESYNC (1 2 (1 2) 3))", b"SELECT INBOX (QRESYNC (1 2 ))", b"SELECT &A-",
+            b"SELECT *", b"SELECT a%",
+        ):  # fmt: skip
+            self.assertRaises(Malformed, parse, [line])
+
+
+class NameTests(SynchronousTestCase):
+    def test_one_name(self) -> None:
+        """DELETE, SUBSCRIBE, UNSUBSCRIBE and RENAME."""
+        self.assertEqual(parse([b"DELETE blurdybloop"]), Delete("blurdybloop"))
+        self.assertEqual(
+            parse([b'SUBSCRIBE "#news.comp.mail.mime"']), Subscribe("#news.comp.mail.mime")
+        )
+        self.assertEqual(parse([b"UNSUBSCRIBE x"]), Subscribe("x", on=False))
+        self.assertEqual(parse([b"RENAME INBOX old-mail"]), Rename("INBOX", "old-mail"))
+        for line in (b"DELETE", b"DELETE a b", b"RENAME a", b"RENAME a b c", b"SUBSCRIBE  a"):
+            self.assertRaises(Malformed, parse, [line])
+
+    def test_create(self) -> None:
+        """A delimiter at the end goes; special uses are canonical."""
+        self.assertEqual(parse([b"CREATE owatagusiam/"]), Create("owatagusiam"))
+        self.assertEqual(parse([b"CREATE /"]), Create("/"))
+        self.assertEqual(
+            parse([b"CREATE MySpecial (USE (\\drafts \\Sent))"]),
+            Create("MySpecial", (b"\\Drafts", b"\\Sent")),
+        )
+        self.assertEqual(parse([b"CREATE x (USE ())"]), Create("x"))
+
+    def test_create_refused(self) -> None:
+        """An unknown use is refused with USEATTR (RFC 6154), an unknown parameter is malformed."""
+        error = self.assertRaises(Refused, parse, [b"CREATE x (USE (\\Foo))"])
+        self.assertEqual(error.code, b"USEATTR")
+        for line in (
+            b"CREATE x (FOO)",
+            b"CREATE x ()",
+            b"CREATE x USE (\\Sent)",
+            b"CREATE x (USE \\Sent)",
+        ):
+            self.assertRaises(Malformed, parse, [line])
+
+
+class ListTests(SynchronousTestCase):
+    def test_plain(self) -> None:
+        """The forms of RFC 3501; atoms may hold wildcards and brackets."""
+        self.assertEqual(parse([b'LIST "" ""']), List("", ("",)))
+        self.assertEqual(parse([b"LIST ~/Mail/ %"]), List("~/Mail/", ("%",)))
+        self.assertEqual(parse([b'LIST "" a]*%']), List("", ("a]*%",)))
+        self.assertEqual(parse([b'LIST "" ', Memory(b"inbox/*"), b""]), List("", ("inbox/*",)))
+        self.assertEqual(parse([b'LSUB "#news." "comp.*"']), List("#news.", ("comp.*",), lsub=True))
+        self.assertEqual(parse([b'LIST "" "&AOk-*"']), List("", ("é*",)))
+
+    def test_extended(self) -> None:
+        """RFC 5258's selection, return options and lists of patterns; RFC 5819's STATUS."""
+        self.assertEqual(
+            parse([b'LIST (SUBSCRIBED recursivematch) "" "*" RETURN (CHILDREN)']),
+            List(
+                "",
+                ("*",),
+                selection=frozenset({b"SUBSCRIBED", b"RECURSIVEMATCH"}),
+                returns=frozenset({b"CHILDREN"}),
+                extended=True,
+            ),
+        )
+        self.assertEqual(
+            parse([b'LIST "" (INBOX "Drafts" Sent/%)']),
+            List("", ("INBOX", "Drafts", "Sent/%"), extended=True),
+        )
+        self.assertEqual(
+            parse([b'LIST "" % RETURN (STATUS (MESSAGES UNSEEN) SPECIAL-USE)']),
+            List(
+                "",
+                ("%",),
+                returns=frozenset({b"STATUS", b"SPECIAL-USE"}),
+                status_items=(b"MESSAGES", b"UNSEEN"),
+                extended=True,
+            ),
+        )
+        for line in (b'LIST () "" x', b'LIST "" (x)', b'LIST "" x RETURN ()'):
+            self.assertEqual(parse([line]), List("", ("x",), extended=True))
+
+    def test_malformed(self) -> None:
+        """Options that are unknown or make no sense, and too many or too long patterns."""
+        for line in (
+            b"LIST", b'LIST ""', b'LIST "" ()', b'LIST "" x y', b'LIST "" x RETURN', b'LIST "" x RETURN (FOO)',
+            b'LIST (FOO) "" x', b'LIST (RECURSIVEMATCH) "" x', b'LIST (REMOTE RECURSIVEMATCH) "" x',
+            b'LIST "" x RETURN (STATUS)', b'LIST "" x RETURN (STATUS (BOGUS))', b'LSUB "" (x)',
+            b'LSUB "" x RETURN ()', b'LIST "" &A*', b'LIST "" ' + b"*" * 1001,
+            b'LIST "" (' + b"x " * 40 + b"x)",
+        ):  # fmt: skip
+            self.assertRaises(Malformed, parse, [line])
+
+
+class StatusTests(SynchronousTestCase):
+    def test_items(self) -> None:
+        """Items in upper case, each once, known ones only."""
+        self.assertEqual(
+            parse([b"STATUS blurdybloop (uidnext MESSAGES UIDNEXT)"]),
+            Status("blurdybloop", (b"UIDNEXT", b"MESSAGES")),
+        )
+        for line in (
+            b"STATUS x",
+            b"STATUS x ()",
+            b"STATUS x (BOGUS)",
+            b"STATUS x MESSAGES",
+            b"STATUS x (MESSAGES",
+        ):
+            self.assertRaises(Malformed, parse, [line])

@@ -1,0 +1,110 @@
+"""SEARCH: what holds keys, and what is to be returned."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.errors import Malformed
+from imapshield.wire.commands import AllOf, AnyOf, HasFlag, HeaderHas, Not, Search, SearchKey
+from imapshield.wire.cursor import GrammarLimits
+from imapshield.wire.grammar import parse
+
+SEEN, DRAFT = HasFlag(b"\\Seen"), HasFlag(b"\\Draft")
+ANSWERED, DELETED = HasFlag(b"\\Answered"), HasFlag(b"\\Deleted")
+
+
+def key(text: bytes, **limits: int) -> SearchKey:
+    return parse([b"SEARCH " + text], limits=GrammarLimits(**limits)).key
+
+
+class TreeTests(SynchronousTestCase):
+    def test_example(self) -> None:
+        """RFC 9051 section 6.4.4."""
+        self.assertEqual(
+            key(b'FLAGGED SINCE 1-Feb-1994 NOT FROM "Smith"').keys[2],
+            Not(HeaderHas(b"FROM", "Smith")),
+        )
+
+    def test_nesting(self) -> None:
+        """AND binds what is in parentheses, OR the two that follow, NOT the one."""
+        for text, expected in (
+            (b"SEEN DRAFT", AllOf((SEEN, DRAFT))),
+            (b"OR SEEN DRAFT", AnyOf((SEEN, DRAFT))),
+            (b"OR SEEN DRAFT DELETED", AllOf((AnyOf((SEEN, DRAFT)), DELETED))),
+            (b"OR (SEEN DELETED) DRAFT", AnyOf((AllOf((SEEN, DELETED)), DRAFT))),
+            (b"NOT SEEN DRAFT", AllOf((Not(SEEN), DRAFT))),
+            (b"NOT (SEEN DRAFT)", Not(AllOf((SEEN, DRAFT)))),
+            (b"NOT OR SEEN DRAFT", Not(AnyOf((SEEN, DRAFT)))),
+            (b"OR NOT SEEN NOT DRAFT", AnyOf((Not(SEEN), Not(DRAFT)))),
+            (b"(SEEN)", SEEN),
+            (b"NOT ALL", Not(AllOf(()))),
+        ):
+            self.assertEqual(key(text), expected)
+
+    def test_one_form(self) -> None:
+        """Chains of one kind are one value, however they were nested."""
+        any_four = AnyOf((SEEN, DRAFT, ANSWERED, DELETED))
+        for text in (
+            b"OR SEEN OR DRAFT OR ANSWERED DELETED",
+            b"OR OR OR SEEN DRAFT ANSWERED DELETED",
+            b"OR OR SEEN DRAFT OR ANSWERED DELETED",
+            b"OR (OR SEEN DRAFT) (OR ANSWERED DELETED)",
+        ):
+            self.assertEqual(key(text), any_four)
+        self.assertEqual(key(b"((SEEN (DRAFT)) ANSWERED)"), AllOf((SEEN, DRAFT, ANSWERED)))
+        for text in (b"NOT NOT SEEN", b"NOT UNSEEN", b"NOT (NOT (SEEN))", b"ALL SEEN ALL"):
+            self.assertEqual(key(text), SEEN)
+
+    def test_long_chains_do_not_nest(self) -> None:
+        """What clients build of a list of Message-IDs is flat; 4,000 times NOT is nothing."""
+        chain = b"OR HEADER MESSAGE-ID x " * 1500 + b"HEADER MESSAGE-ID x"
+        self.assertEqual(len(key(chain).keys), 1501)
+        self.assertEqual(key(b"NOT " * 4000 + b"SEEN"), SEEN)
+
+    def test_depth(self) -> None:
+        """What nests is bounded, parentheses, NOT and OR together."""
+        self.assertEqual(key(b"NOT (OR SEEN (DRAFT DELETED))", depth=4).key.keys[0], SEEN)
+        for text in (
+            b"NOT (OR SEEN (DRAFT DELETED))",
+            b"((((SEEN))))",
+            b"NOT OR SEEN NOT OR SEEN DRAFT",
+        ):
+            self.assertRaises(Malformed, key, text, depth=3)
+
+    def test_count(self) -> None:
+        """Keys are counted, opening ones too."""
+        key(b"NOT (OR SEEN DRAFT)", terms=5)
+        self.assertRaises(Malformed, key, b"NOT (OR SEEN DRAFT)", terms=4)
+
+    def test_malformed(self) -> None:
+        """Parentheses without their other, operators without their keys."""
+        for text in (
+            b"(", b")", b"()", b"(SEEN", b"SEEN)", b"(SEEN))", b"( SEEN)", b"(SEEN )", b"OR", b"OR SEEN",
+            b"OR SEEN )", b"(OR SEEN) DRAFT", b"NOT", b"NOT ", b"NOT)", b"NOT(SEEN)", b"SEEN  DRAFT", b"SEEN(DRAFT)",
+            b"OR SEEN  DRAFT", b"(SEEN)(DRAFT)", b"NOTSEEN", b"{-100}zzz",
+        ):  # fmt: skip
+            self.assertRaises(Malformed, key, text)
+
+
+class ReturnTests(SynchronousTestCase):
+    def test_options(self) -> None:
+        """RFC 4731, 5182 and 9394; () is ALL."""
+        for text, returns, partial in (
+            (b"", None, None),
+            (b"RETURN () ", {b"ALL"}, None),
+            (b"RETURN (min COUNT) ", {b"MIN", b"COUNT"}, None),
+            (b"RETURN (SAVE) ", {b"SAVE"}, None),
+            (b"RETURN (PARTIAL 500:1 COUNT) ", {b"PARTIAL", b"COUNT"}, (1, 500)),
+            (b"RETURN (PARTIAL -1:-100) ", {b"PARTIAL"}, (-1, -100)),
+        ):
+            parsed = parse([b"UID SEARCH " + text + b"CHARSET UTF-8 SEEN"])
+            self.assertEqual(parsed, Search(SEEN, True, returns, partial))
+
+    def test_malformed(self) -> None:
+        """Options that are unknown or exclude each other, and a charset in front."""
+        for text in (
+            b"RETURN ALL", b"RETURN (FOO) ALL", b"RETURN ()", b"RETURN (PARTIAL) ALL", b"RETURN (PARTIAL 0:1) ALL",
+            b"RETURN (ALL PARTIAL 1:2) ALL", b"CHARSET UTF-8 RETURN () ALL", b"CHARSET UTF-8", b"CHARSET", b"RETURN",
+            b"RETURN (PARTIAL 1:-2) ALL", b"RETURN (PARTIAL 1) ALL",
+        ):  # fmt: skip
+            self.assertRaises(Malformed, key, text)

@@ -1,0 +1,38 @@
+"""The terminals accept RFC 9051's octets, each of 256 tried."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.wire import abnf
+
+CTL = set(range(32)) | set(range(127, 256))
+SPECIALS = CTL | set(b'(){ %*"\\]')
+
+
+def accepted(rule) -> set[int]:
+    return {i for i in range(256) if rule.fullmatch(bytes([i]))}
+
+
+class TerminalTests(SynchronousTestCase):
+    def test_classes(self) -> None:
+        """ATOM-CHAR, ASTRING-CHAR, list-char and the octets of a tag."""
+        everything = set(range(256))
+        self.assertEqual(accepted(abnf.ATOM), everything - SPECIALS)
+        self.assertEqual(accepted(abnf.ASTRING_ATOM), everything - SPECIALS | set(b"]"))
+        self.assertEqual(accepted(abnf.LIST_ATOM), everything - SPECIALS | set(b"]%*"))
+        self.assertEqual(accepted(abnf.TAG), everything - SPECIALS - set(b"+") | set(b"]"))
+        self.assertEqual(accepted(abnf.FIELD_NAME), set(range(33, 127)) - set(b":"))
+
+    def test_tag_length(self) -> None:
+        """A tag of 64 octets is one; of 65 it is none."""
+        self.assertTrue(abnf.TAG.fullmatch(b"a" * 64))
+        self.assertFalse(abnf.TAG.fullmatch(b"a" * 65))
+        self.assertFalse(abnf.TAG.fullmatch(b"a\n"))
+
+    def test_quoted(self) -> None:
+        """Two escapes and no more; no CR, LF or NUL (CVE-2019-11500)."""
+        for octets in (b'""', b'"a b"', b'"\\""', b'"\\\\"', b'"\xff"', b'"\t"'):
+            self.assertTrue(abnf.QUOTED.fullmatch(octets), octets)
+        for octets in (b'"', b'"a', b'"\\a"', b'"\\"', b'"\r"', b'"\n"', b'"\0"', b'"a"b"'):
+            self.assertFalse(abnf.QUOTED.fullmatch(octets), octets)

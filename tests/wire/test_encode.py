@@ -1,0 +1,284 @@
+"""Answers are what the RFCs show, and no byte of anybody's can break one."""
+
+from __future__ import annotations
+
+import re
+from array import array
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.wire import encode
+from imapshield.wire.commands import Attribute, Binary, BodySection, Memory, Preview, Section
+from imapshield.wire.cursor import Cursor
+from imapshield.wire.responses import ThreadNode, bad, no, ok
+from imapshield.wire.sequence import SequenceSet
+from tests.wire.strategies import FETCH_ITEMS, LAWS
+
+OCTETS = st.binary(max_size=12)
+LITERAL = re.compile(rb"(~?)\{([0-9]+)\}\r\n")
+
+
+def parts(octets: bytes) -> list[bytes | Memory]:
+    """Split an answer at its first literal, as a client's framing does."""
+    found = LITERAL.search(octets)
+    if found is None:
+        return [octets]
+    end = found.end() + int(found[2])
+    return [
+        octets[: found.start()],
+        Memory(octets[found.end() : end], bool(found[1])),
+        octets[end:],
+    ]
+
+
+class StringTests(SynchronousTestCase):
+    @LAWS
+    @given(OCTETS.map(lambda octets: octets.replace(b"\0", b"")), st.booleans())
+    def test_read_again(self, value: bytes, utf8: bool) -> None:
+        """A string, an astring and an nstring are read as what was written."""
+        for octets, read in (
+            (encode.string(value, utf8=utf8), Cursor.string),
+            (encode.astring(value, utf8=utf8), Cursor.astring),
+            (encode.nstring(value, utf8=utf8), Cursor.nstring),
+            (encode.literal(value), Cursor.string),
+        ):
+            cursor = Cursor(parts(octets))
+            self.assertEqual(read(cursor, "a string"), value)
+            cursor.end()
+
+    @LAWS
+    @given(OCTETS)
+    def test_lines_are_not_broken(self, value: bytes) -> None:
+        """Outside a literal there is no CR, LF, NUL or, before ENABLE, 8-bit octet."""
+        for octets in (
+            encode.string(value),
+            encode.astring(value),
+            encode.nstring(value, binary=True),
+        ):
+            outside = b"".join(p for p in parts(octets) if isinstance(p, bytes))
+            self.assertIsNone(re.search(rb"[\r\n\0\x80-\xff]", outside))
+
+    def test_choices(self) -> None:
+        """Atom, quoted or literal, each where it is the shortest that is legal."""
+        self.assertEqual(encode.astring(b"INBOX"), b"INBOX")
+        self.assertEqual(encode.astring(b""), b'""')
+        self.assertEqual(encode.astring(b"nil"), b'"nil"')
+        self.assertEqual(encode.astring(b"a b"), b'"a b"')
+        self.assertEqual(encode.string(b"a"), b'"a"')
+        self.assertEqual(encode.string(b'a"\\'), b'"a\\"\\\\"')
+        self.assertEqual(encode.string(b"a\nb"), b"{3}\r\na\nb")
+        self.assertEqual(encode.string(b"a" * 1001)[:8], b"{1001}\r\n")
+        self.assertEqual(encode.nstring(None), b"NIL")
+
+    def test_8bit(self) -> None:
+        """UTF-8 goes in quotes to a client that enabled it; other 8-bit octets never."""
+        self.assertEqual(encode.string("é".encode()), b"{2}\r\n\xc3\xa9")
+        self.assertEqual(encode.string("é".encode(), utf8=True), b'"\xc3\xa9"')
+        self.assertEqual(encode.string(b"\xe9", utf8=True), b"{1}\r\n\xe9")
+
+    def test_nul(self) -> None:
+        """NUL goes in a literal8, or as 0x80, so that the size is true."""
+        self.assertEqual(encode.nstring(b"a\0", binary=True), b"~{2}\r\na\0")
+        self.assertEqual(encode.nstring(b"a\0"), b"{2}\r\na\x80")
+        self.assertEqual(encode.nstring(b"a", binary=True), b'"a"')
+        self.assertEqual(encode.literal_head(9), b"{9}\r\n")
+        self.assertEqual(encode.literal_head(9, binary=True), b"~{9}\r\n")
+
+
+class ConditionTests(SynchronousTestCase):
+    def test_known(self) -> None:
+        """Tagged, untagged, continuation."""
+        self.assertEqual(encode.tagged(b"a1", ok("Done")), b"a1 OK Done\r\n")
+        self.assertEqual(
+            encode.tagged(b"a1", no("Full", b"OVERQUOTA")), b"a1 NO [OVERQUOTA] Full\r\n"
+        )
+        self.assertEqual(encode.untagged(b"BYE", "Bye"), b"* BYE Bye\r\n")
+        self.assertEqual(encode.continuation("Ready"), b"+ Ready\r\n")
+        self.assertEqual(encode.continuation(b"AGE="), b"+ AGE=\r\n")
+        self.assertEqual(encode.continuation(), b"+ \r\n")
+        self.assertEqual(encode.tagged(b"a", ok("")), b"a OK Done\r\n")
+        self.assertEqual(encode.line(b"ESEARCH"), b"* ESEARCH\r\n")
+
+    @LAWS
+    @given(OCTETS, st.text(max_size=9), st.none() | OCTETS)
+    def test_one_line(self, tag: bytes, text: str, code: bytes | None) -> None:
+        """Whatever is in tag, text and code, the answer is one line of ASCII with one code."""
+        for octets in (
+            encode.tagged(tag, bad(text, code)),
+            encode.untagged(b"OK", text, code),
+            encode.continuation(text),
+            encode.esearch(tag, False, []),
+        ):
+            self.assertIsNotNone(re.fullmatch(rb"[ -~]+\r\n", octets))
+        if code is not None:
+            self.assertTrue(encode.untagged(b"OK", "x", code).endswith(b"] x\r\n"))
+            self.assertEqual(encode.untagged(b"OK", "x", code).count(b"]"), 1)
+
+
+class UntaggedTests(SynchronousTestCase):
+    def test_rfc_examples(self) -> None:
+        """Lines as RFC 9051, 2971, 5161, 7162, 5256 and 4315 print them."""
+        for octets, line in (
+            (encode.capability([b"IMAP4rev1", b"IDLE"]), b"* CAPABILITY IMAP4rev1 IDLE\r\n"),
+            (encode.enabled([b"CONDSTORE"]), b"* ENABLED CONDSTORE\r\n"),
+            (encode.enabled([]), b"* ENABLED\r\n"),
+            (encode.identity(None), b"* ID NIL\r\n"),
+            (encode.identity([]), b"* ID NIL\r\n"),
+            (encode.identity([(b"name", b"x"), (b"os", None)]), b'* ID ("name" "x" "os" NIL)\r\n'),
+            (encode.namespace(), b'* NAMESPACE (("" "/")) NIL NIL\r\n'),
+            (
+                encode.namespace(("",), ("Other/",)),
+                b'* NAMESPACE (("" "/")) (("Other/" "/")) NIL\r\n',
+            ),
+            (encode.flags([b"\\Seen", b"$Junk"]), b"* FLAGS (\\Seen $Junk)\r\n"),
+            (encode.exists(23), b"* 23 EXISTS\r\n"),
+            (encode.recent(5), b"* 5 RECENT\r\n"),
+            (encode.expunge([3, 3, 5]), b"* 3 EXPUNGE\r\n* 3 EXPUNGE\r\n* 5 EXPUNGE\r\n"),
+            (encode.expunge([]), b""),
+            (encode.vanished(SequenceSet.from_uids([1, 2, 9])), b"* VANISHED 1:2,9\r\n"),
+            (
+                encode.vanished(SequenceSet.from_uids([41, 43, 44]), earlier=True),
+                b"* VANISHED (EARLIER) 41,43:44\r\n",
+            ),
+            (encode.search([2, 84, 882]), b"* SEARCH 2 84 882\r\n"),
+            (encode.search([]), b"* SEARCH\r\n"),
+            (encode.search([2, 5], 917162500), b"* SEARCH 2 5 (MODSEQ 917162500)\r\n"),
+            (encode.search([5, 2], kind=b"SORT"), b"* SORT 5 2\r\n"),
+            (
+                encode.esearch(b"A285", True, [(b"MIN", 7), (b"ALL", b"7,9:12")]),
+                b'* ESEARCH (TAG "A285") UID MIN 7 ALL 7,9:12\r\n',
+            ),
+            (encode.esearch(b"A", False, []), b'* ESEARCH (TAG "A")\r\n'),
+            (
+                encode.status("blurdybloop", [(b"MESSAGES", 231), (b"MAILBOXID", b"(F1)")]),
+                b"* STATUS blurdybloop (MESSAGES 231 MAILBOXID (F1))\r\n",
+            ),
+        ):
+            self.assertEqual(octets, line)
+
+    def test_codes(self) -> None:
+        """Response codes, without their brackets."""
+        self.assertEqual(
+            encode.copyuid(38505, [304, 319, 320], [3956, 3957, 3958]),
+            b"COPYUID 38505 304,319:320 3956:3958",
+        )
+        self.assertEqual(encode.appenduid(38505, [3955]), b"APPENDUID 38505 3955")
+        self.assertEqual(
+            encode.permanentflags_code([b"\\Seen", b"\\*"]), b"PERMANENTFLAGS (\\Seen \\*)"
+        )
+
+    def test_list(self) -> None:
+        """LIST: the name as the client reads names, no delimiter as NIL, extended items last."""
+        self.assertEqual(
+            encode.list_response(b"LIST", [b"\\HasChildren"], "Entwürfe"),
+            b'* LIST (\\HasChildren) "/" Entw&APw-rfe\r\n',
+        )
+        self.assertEqual(
+            encode.list_response(b"LIST", [], "Entwürfe", utf8=True),
+            '* LIST () "/" "Entwürfe"\r\n'.encode(),
+        )
+        self.assertEqual(
+            encode.list_response(b"LSUB", [], "a b", delimiter=None), b'* LSUB () NIL "a b"\r\n'
+        )
+        self.assertEqual(
+            encode.list_response(b"LIST", [], "x", extended=[(b"CHILDINFO", b'("SUBSCRIBED")')]),
+            b'* LIST () "/" x ("CHILDINFO" ("SUBSCRIBED"))\r\n',
+        )
+
+    def test_hostile_names(self) -> None:
+        """A mailbox name with a line end in it cannot end the line."""
+        name = "x\r\n* BYE"
+        self.assertEqual(encode.mailbox(name), b'"x&AA0ACg-* BYE"')
+        self.assertEqual(encode.mailbox(name, utf8=True), b"{8}\r\nx\r\n* BYE")
+
+    def test_thread(self) -> None:
+        """The trees of RFC 5256, one without its root, and one ten thousand deep."""
+        roots = [
+            ThreadNode(2),
+            ThreadNode(
+                3,
+                [
+                    ThreadNode(
+                        6,
+                        [
+                            ThreadNode(4, [ThreadNode(23)]),
+                            ThreadNode(44, [ThreadNode(7, [ThreadNode(96)])]),
+                        ],
+                    )
+                ],
+            ),
+        ]
+        self.assertEqual(encode.thread(roots), b"* THREAD (2)(3 6 (4 23)(44 7 96))\r\n")
+        orphans = ThreadNode(None, [ThreadNode(3), ThreadNode(5)])
+        self.assertEqual(encode.thread([orphans]), b"* THREAD ((3)(5))\r\n")
+        orphan = ThreadNode(None, [ThreadNode(3, [ThreadNode(5)])])
+        self.assertEqual(encode.thread([orphan]), b"* THREAD (3 5)\r\n")
+        self.assertEqual(encode.thread([]), b"* THREAD\r\n")
+        deep = ThreadNode(10_000)
+        for number in range(9_999, 0, -1):
+            deep = ThreadNode(number, [deep])
+        self.assertEqual(
+            encode.thread([deep]),
+            b"* THREAD (%b)\r\n" % b" ".join(b"%d" % i for i in range(1, 10_001)),
+        )
+
+
+class FetchTests(SynchronousTestCase):
+    def test_labels(self) -> None:
+        """An answer names what was asked for, without PEEK, and with the offset of a partial only."""
+        for item, label in (
+            (Attribute(b"ENVELOPE"), b"ENVELOPE"),
+            (BodySection(Section(), peek=True), b"BODY[]"),
+            (BodySection(Section((1, 2), b"MIME")), b"BODY[1.2.MIME]"),
+            (BodySection(Section((3,)), partial=(0, 512)), b"BODY[3]<0>"),
+            (
+                BodySection(Section((), b"HEADER.FIELDS", (b"DATE", b"a b"))),
+                b'BODY[HEADER.FIELDS (DATE "a b")]',
+            ),
+            (BodySection(Section(text=b"HEADER"), True, label=b"RFC822.HEADER"), b"RFC822.HEADER"),
+            (Binary((1, 2), partial=(5, 9)), b"BINARY[1.2]<5>"),
+            (Binary((1,), size_only=True), b"BINARY.SIZE[1]"),
+            (Preview(lazy=True), b"PREVIEW"),
+        ):
+            self.assertEqual(encode.label(item), label)
+
+    @LAWS
+    @given(FETCH_ITEMS)
+    def test_labels_are_one_line(self, item) -> None:
+        """No label has a line end in it, and a template survives a per cent sign."""
+        label = encode.label(item)
+        self.assertIsNotNone(re.fullmatch(rb"[ -~]+", label))
+        value = 1 if label in (b"UID", b"RFC822.SIZE", b"MODSEQ") else b"x"
+        line = encode.fetch_lines([7], [label], [[value]])
+        self.assertTrue(line.startswith(b"* 7 FETCH (" + label + b" "))
+
+    def test_lines(self) -> None:
+        """Columns become lines; FLAGS and MODSEQ get their parentheses."""
+        self.assertEqual(
+            encode.fetch_lines(
+                range(1, 3),
+                [b"UID", b"FLAGS", b"MODSEQ", b"RFC822.SIZE", b"BODY[]"],
+                [
+                    array("I", [5, 9]),
+                    [b"\\Seen", b""],
+                    [7, 8],
+                    array("Q", [1, 2]),
+                    [b"{1}\r\na", b"NIL"],
+                ],
+            ),
+            b"* 1 FETCH (UID 5 FLAGS (\\Seen) MODSEQ (7) RFC822.SIZE 1 BODY[] {1}\r\na)\r\n"
+            b"* 2 FETCH (UID 9 FLAGS () MODSEQ (8) RFC822.SIZE 2 BODY[] NIL)\r\n",
+        )
+        self.assertEqual(encode.fetch_lines([], [b"UID"], [[]]), b"")
+
+    def test_value(self) -> None:
+        """One value is as in its column."""
+        self.assertEqual(encode.fetch_value(b"FLAGS", b"\\Seen"), b"(\\Seen)")
+        self.assertEqual(encode.fetch_value(b"UID", 5), b"5")
+        self.assertEqual(encode.fetch_value(b"BODY[]", b"NIL"), b"NIL")
+
+    def test_columns_of_one_length(self) -> None:
+        """A column too short is our bug, and no answer."""
+        self.assertRaises(ValueError, encode.fetch_lines, [1, 2], [b"UID"], [[5]])

@@ -1,0 +1,154 @@
+"""Mailbox names have one spelling each; LIST patterns match as a naive matcher does, and at once."""
+
+from __future__ import annotations
+
+from functools import cache
+from time import process_time
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.errors import Malformed
+from imapshield.wire.names import (
+    ListPattern,
+    decode_name,
+    decode_pattern,
+    encode_name,
+    fold_inbox,
+)
+from tests.wire.strategies import LAWS
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+class NameTests(SynchronousTestCase):
+    KNOWN = {
+        "~peter/mail/台北/日本語": b"~peter/mail/&U,BTFw-/&ZeVnLIqe-",  # RFC 3501 section 5.1.3
+        "☺!": b"&Jjo-!",  # the same: "&Jjo!" lacks its end
+        "台北日本語": b"&U,BTF2XlZyyKng-",  # the same: "&U,BTFw-&ZeVnLIqe-" has a shift too many
+        "Entwürfe": b"Entw&APw-rfe",
+        "A&B": b"A&-B",
+        "&": b"&-",
+        "😀": b"&2D3eAA-",
+        "": b"",
+        "a\tb": b"a&AAk-b",
+    }
+
+    def test_known(self) -> None:
+        """Names of the RFC and of real mailboxes."""
+        for name, octets in self.KNOWN.items():
+            self.assertEqual(encode_name(name), octets)
+            self.assertEqual(decode_name(octets), name)
+
+    def test_not_canonical(self) -> None:
+        """Every other spelling is refused, and so is what is none."""
+        for octets in (
+            b"&", b"&Jjo", b"&Jjo!", b"&U,BTFw-&ZeVnLIqe-", b"&AGE-", b"&A-", b"&AA-", b"&AAA", b"&Jjp-",
+            b"&2D0-", b"&3gDYPQ-", b"a&b", b"&=-", b"&J/o-", b"&Jjo=-", b"a\tb", b"a\0", b"\x7f", b"&-&",
+        ):  # fmt: skip
+            self.assertRaises(Malformed, decode_name, octets)
+
+    @LAWS
+    @given(NAMES)
+    def test_round_trip(self, name: str) -> None:
+        """A name written and read is itself, in both spellings, but for INBOX."""
+        self.assertEqual(decode_name(encode_name(name)), fold_inbox(name))
+        self.assertEqual(decode_name(encode_name(name, True), True), fold_inbox(name))
+
+    @LAWS
+    @given(st.binary(max_size=10) | st.text("&AGhJjo-,+é", max_size=10).map(str.encode))
+    def test_one_spelling(self, octets: bytes) -> None:
+        """What can be read would be written the same, or is Malformed; ASCII comes from ASCII."""
+        try:
+            name = decode_pattern(octets)
+        except Malformed:
+            return
+        self.assertEqual(encode_name(name, utf8=not octets.isascii()), octets)
+
+    def test_utf8(self) -> None:
+        """8-bit names are UTF-8; ``&`` is itself only after ENABLE."""
+        self.assertEqual(decode_name("é".encode()), "é")
+        self.assertEqual(decode_name(b"a&b", utf8=True), "a&b")
+        self.assertRaises(Malformed, decode_name, b"\xff")
+        self.assertRaises(Malformed, decode_name, b"\xed\xa0\x80", utf8=True)
+
+    def test_lone_surrogate(self) -> None:
+        """A name that is no text, as a folder's may be, is written as something that can be read."""
+        self.assertEqual(encode_name("a\udcff"), b"a?")
+        self.assertEqual(encode_name("a\udcff", True), b"a?")
+
+    def test_inbox(self) -> None:
+        """INBOX has no case, as a first level and nowhere else."""
+        for name, folded in {
+            "inbox": "INBOX",
+            "InBox/x": "INBOX/x",
+            "inboxes": "inboxes",
+            "a/inbox": "a/inbox",
+            "ınbox": "ınbox",
+            "inbox.x": "inbox.x",
+            "inbo": "inbo",
+        }.items():
+            self.assertEqual(fold_inbox(name), folded)
+        self.assertEqual(decode_name(b"inbox/Sub"), "INBOX/Sub")
+        self.assertEqual(decode_pattern(b"inbox/Sub"), "inbox/Sub")
+
+
+def naive(pattern: str, name: str) -> bool:
+    """RFC 9051 section 6.3.9, tried every way."""
+
+    @cache
+    def match(i: int, j: int) -> bool:
+        if i == len(pattern):
+            return j == len(name)
+        if pattern[i] in "*%":
+            more = j < len(name) and (pattern[i] == "*" or name[j] != "/")
+            return match(i + 1, j) or (more and match(i, j + 1))
+        return j < len(name) and pattern[i] == name[j] and match(i + 1, j + 1)
+
+    return match(0, 0)
+
+
+class PatternTests(SynchronousTestCase):
+    @LAWS
+    @given(st.text("ab/%*", max_size=8), st.text("ab/", max_size=8))
+    def test_as_naive(self, pattern: str, name: str) -> None:
+        """A pattern matches what the RFC's words say."""
+        self.assertEqual(ListPattern(pattern).matches(name), naive(pattern, name))
+
+    def test_known(self) -> None:
+        """The wildcards, at both ends and in between."""
+        for pattern, name, matches in (
+            ("*", "a/b", True),
+            ("%", "a/b", False),
+            ("%", "a", True),
+            ("a/%", "a/b", True),
+            ("a/%", "a/b/c", False),
+            ("a/%/c", "a/b/c", True),
+            ("%/%", "a/b", True),
+            ("*c", "a/b/c", True),
+            ("*c", "a/b/cd", False),
+            ("", "", True),
+            ("", "a", False),
+            ("A", "a", False),
+            ("%%", "a/b", False),
+            ("%*", "a/b", True),
+        ):
+            self.assertEqual(ListPattern(pattern).matches(name), matches, (pattern, name))
+
+    def test_inbox(self) -> None:
+        """INBOX matches in any case, with wildcards too, and its inferiors do; no other name does."""
+        for pattern in ("inbox", "InBoX", "in%", "*box", "INBOX", "%"):
+            self.assertTrue(ListPattern(pattern).matches("INBOX"), pattern)
+        for pattern in ("inbox/%", "INBOX/x", "i*", "%/x"):
+            self.assertTrue(ListPattern(pattern).matches("INBOX/x"), pattern)
+        self.assertFalse(ListPattern("inbox/X").matches("INBOX/x"))
+        self.assertFalse(ListPattern("inboxes").matches("INBOXES"))
+        self.assertFalse(ListPattern("i%").matches("INBOXES"))
+
+    def test_cost(self) -> None:
+        """Sixty wildcards against a thousand characters are matched at once (CVE-2021-40110)."""
+        start = process_time()
+        for pattern in ("*" * 64, "%*" * 32, "*a" * 32 + "b", "%a" * 32 + "b", "*a%" * 21 + "b"):
+            self.assertEqual(ListPattern(pattern).matches("a" * 1000), not pattern.endswith("b"))
+        self.assertLess(process_time() - start, 0.2)

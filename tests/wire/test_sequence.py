@@ -1,0 +1,167 @@
+"""Sequence sets obey the laws of sets, and never grow."""
+
+from __future__ import annotations
+
+from array import array
+from itertools import pairwise
+from time import process_time
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.errors import Malformed
+from imapshield.wire.sequence import SAVED, TOP, SequenceSet, compact
+from tests.wire.strategies import LAWS, SEQUENCES
+
+parse = SequenceSet.parse
+
+SMALL = st.integers(1, 40)
+ITEMS = st.lists(
+    st.tuples(SMALL | st.just("*"), st.none() | SMALL | st.just("*")), min_size=1, max_size=8
+)
+
+
+def text(items) -> bytes:
+    return ",".join(str(a) if b is None else f"{a}:{b}" for a, b in items).encode()
+
+
+def naive(items, largest: int) -> set[int]:
+    """What RFC 9051 says, number by number, of those that exist."""
+    numbers: set[int] = set()
+    for a, b in items:
+        first = largest if a == "*" else a
+        last = first if b is None else largest if b == "*" else b
+        if "*" in (a, b) and not largest:
+            continue
+        numbers.update(range(min(first, last), max(first, last) + 1))
+    return {n for n in numbers if n <= largest}
+
+
+class LawTests(SynchronousTestCase):
+    @LAWS
+    @given(ITEMS, st.integers(0, 45))
+    def test_resolve(self, items, largest: int) -> None:
+        """The intervals hold what the RFC says, sorted, disjoint, not adjacent."""
+        intervals = parse(text(items)).resolve(largest)
+        held = {n for a, b in intervals for n in range(a, b + 1) if n <= largest}
+        self.assertEqual(held, naive(items, largest))
+        for (_, end), (start, _) in pairwise(intervals):
+            self.assertGreater(start, end + 1)
+
+    @LAWS
+    @given(ITEMS, st.integers(0, 45))
+    def test_contains(self, items, largest: int) -> None:
+        """`contains` agrees with the numbers one by one."""
+        numbers = parse(text(items))
+        expected = naive(items, largest)
+        self.assertEqual({n for n in range(largest + 1) if numbers.contains(n, largest)}, expected)
+
+    @LAWS
+    @given(ITEMS, st.sets(SMALL))
+    def test_intersect(self, items, existing: set[int]) -> None:
+        """The slices hold the UIDs that are in the set, and are not empty."""
+        uids = array("I", sorted(existing))
+        largest = uids[-1] if uids else 0
+        slices = parse(text(items)).intersect(uids, largest)
+        self.assertTrue(all(start < stop for start, stop in slices))
+        met = [uid for start, stop in slices for uid in uids[start:stop]]
+        self.assertEqual(met, sorted(naive(items, largest) & existing))
+
+    @LAWS
+    @given(SEQUENCES)
+    def test_encode(self, numbers: SequenceSet) -> None:
+        """A set written and read is itself."""
+        self.assertEqual(parse(numbers.encode()), numbers)
+
+    @LAWS
+    @given(st.sets(SMALL))
+    def test_from_uids(self, uids: set[int]) -> None:
+        """The set of some UIDs holds those."""
+        numbers = SequenceSet.from_uids(sorted(uids))
+        self.assertEqual({n for n in range(50) if n in numbers}, uids)
+        self.assertEqual(numbers.resolve(99), list(numbers.ranges))
+
+    @LAWS
+    @given(st.lists(SMALL, min_size=1))
+    def test_compact(self, numbers: list[int]) -> None:
+        """The order of the numbers survives."""
+        read: list[int] = []
+        for item in compact(numbers).decode().split(","):
+            first, _, last = item.partition(":")
+            read += range(int(first), int(last or first) + 1)
+        self.assertEqual(read, numbers)
+
+    @LAWS
+    @given(st.binary(max_size=8) | st.text("019*:,", max_size=12).map(str.encode))
+    def test_anything(self, octets: bytes) -> None:
+        """No octets raise anything but Malformed."""
+        try:
+            parse(octets)
+        except Malformed as error:
+            self.assertTrue(error.text.isascii())
+
+
+class ParseTests(SynchronousTestCase):
+    def test_rfc_examples(self) -> None:
+        """RFC 9051: "2,4:7,9,12:*" of 15 messages is 2,4,5,6,7,9,12,13,14,15."""
+        numbers = parse(b"2,4:7,9,12:*")
+        self.assertEqual(numbers.resolve(15), [(2, 2), (4, 7), (9, 9), (12, 15)])
+
+    def test_reversed(self) -> None:
+        """RFC 9051: 2:4 and 4:2 are equivalent."""
+        self.assertEqual(parse(b"4:2"), parse(b"2:4"))
+        self.assertEqual(parse(b"*:4"), parse(b"4:*"))
+
+    def test_star_above_largest(self) -> None:
+        """RFC 9051: 3291:* includes the last message, even if its UID is less."""
+        self.assertEqual(parse(b"3291:*").resolve(7), [(7, 7)])
+        self.assertEqual(parse(b"3291:*").intersect([5, 7], 7), [(1, 2)])
+
+    def test_merged(self) -> None:
+        """Overlapping and neighbouring ranges are one."""
+        self.assertEqual(parse(b"5,1:3,4,2:3,1,1,1").ranges, ((1, 5),))
+
+    def test_star_alone(self) -> None:
+        """``*`` alone is the last message, and there is none in an empty mailbox."""
+        self.assertEqual(parse(b"*").intersect([3, 9], 9), [(1, 2)])
+        self.assertEqual(parse(b"*").resolve(0), [])
+        self.assertEqual(parse(b"*:*"), parse(b"*"))
+        self.assertEqual(parse(b"*:*").encode(), b"*")
+
+    def test_edges(self) -> None:
+        """1 and 4294967295 are numbers; 0, 4294967296, leading zeros and signs are not."""
+        self.assertEqual(parse(b"1:4294967295").ranges, ((1, TOP),))
+        for octets in (
+            b"", b"0", b"1:0", b"0:*", b"01", b"00000000001", b"4294967296", b"1:4294967296", b"4294967296:*",
+            b"-1", b"+1", b"1_0", b"1,", b",1", b"1,,2", b"1:", b":1", b"1:2:3", b"1 ", b" 1", b"$", b"1,$",
+            b"**", b"99999999999999999999", "١".encode(), b"\xb2", b"1\n",
+        ):  # fmt: skip
+            self.assertRaises(Malformed, parse, octets)
+
+    def test_highest(self) -> None:
+        """`highest` is the highest number that was written."""
+        self.assertEqual(parse(b"9,3:5,*").highest, 9)
+        self.assertEqual(parse(b"3:*").highest, 0)
+
+    def test_truth(self) -> None:
+        """Only the empty set is false; ``$`` is not empty, and encodes as itself."""
+        self.assertFalse(SequenceSet())
+        self.assertTrue(parse(b"*"))
+        self.assertTrue(SAVED)
+        self.assertEqual(SAVED.encode(), b"$")
+        self.assertEqual(SAVED.resolve(9), [])
+
+
+class CostTests(SynchronousTestCase):
+    def test_never_expanded(self) -> None:
+        """``1:4294967295`` costs what ``1`` costs."""
+        numbers = parse(b"1:4294967295")
+        self.assertEqual(numbers.intersect(range(1, 1_000_001), 1_000_000), [(0, 1_000_000)])
+
+    def test_ten_thousand_ranges(self) -> None:
+        """Ten thousand falling ranges are sorted once."""
+        octets = b",".join(b"%d:%d" % (i, i + 1) for i in range(40_000, 0, -4))
+        start = process_time()
+        self.assertEqual(len(parse(octets).ranges), 10_000)
+        self.assertLess(process_time() - start, 0.3)
