@@ -5,6 +5,7 @@ A grammar leaves choices (atom, quoted or literal; a word's case): `random` make
 
 from __future__ import annotations
 
+from base64 import b64encode
 from random import Random
 
 from imapshield.wire import abnf, dates, names
@@ -150,8 +151,6 @@ def _login(w: Writer, c: Login) -> None:
 
 
 def _authenticate(w: Writer, c: Authenticate) -> None:
-    from base64 import b64encode
-
     w.word(b"AUTHENTICATE")
     w.sp()
     w.word(c.mechanism)
