@@ -160,7 +160,7 @@ class Rule(Loopback):
             peer = way()
             try:
                 peer.send(data)
-            except ConnectionError:  # the reset came before all of it was sent
+            except (ConnectionError, ssl.SSLEOFError):  # before all of it was sent
                 return "reset"
             return peer.ending()
 
