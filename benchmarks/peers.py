@@ -6,6 +6,7 @@ by process id, and nothing else.
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import shutil
@@ -172,7 +173,7 @@ def _dovecot(
             uid=uid,
             gid=gid,
             internal="dovecot" if as_root else me,
-            internal_group="dovecot" if as_root else me,
+            internal_group="dovecot" if as_root else grp.getgrgid(gid).gr_name,
             login="dovenull" if as_root else me,
             login_count=0 if reuse else 1,
             imap_count=1000 if reuse else 1,
@@ -187,6 +188,8 @@ def _imapshield(
     _: Path, root: Path, port: int, options: Sequence[str]
 ) -> tuple[Sequence[str], str]:
     twistd = Path(sys.executable).with_name("twistd")
+    if not twistd.exists():
+        raise RuntimeError(f"no twistd beside {sys.executable}: install imapshield there")
     command = [str(twistd), "--nodaemon", "--pidfile=", "imapshield"]
     command += ["--listen", f"tcp:{port}:interface={HOST}", "--mail-root", str(root)]
     command += ["--auth", f"memory:{USER}:{PASSWORD}", *options]

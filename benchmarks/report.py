@@ -84,7 +84,7 @@ def size_text(octets: float | None) -> str:
 
 def table(reports: Sequence[Report]) -> str:
     """Lay reports side by side. Ratios are of each to the first: below 1 is faster or smaller."""
-    names = [f"{report.server} {report.version}" for report in reports]
+    names = [f"{report.server} {report.version}".strip() for report in reports]
     heading = f"{reports[0].messages} messages; {', '.join(names)}; medians"
     lines = [heading, ""]
     rows = {row.name: row.unit for report in reports for row in report.rows}

@@ -99,4 +99,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except RuntimeError as complaint:  # a server that does not start, in its own words
+        sys.exit(str(complaint))
