@@ -270,7 +270,7 @@ def decode_header(body: bytes) -> str:
     """
     body = unfold(body)
     if b"=?" not in body:
-        return to_text(body, b"utf-8")
+        return to_text(body, b"")
     shown: list[str] = []
     octets: list[bytes] = []
     charset = b""
@@ -282,7 +282,7 @@ def decode_header(body: bytes) -> str:
             if octets:
                 shown.append(to_text(b"".join(octets), charset))
                 octets = []
-            shown.append(to_text(between, b"utf-8"))
+            shown.append(to_text(between, b""))
         elif word_charset != charset:
             shown.append(to_text(b"".join(octets), charset))
             octets = []
@@ -292,7 +292,7 @@ def decode_header(body: bytes) -> str:
         octets.append(_word(word[2], word[3]))
         done = word.end()
     shown.append(to_text(b"".join(octets), charset))
-    shown.append(to_text(body[done:], b"utf-8"))
+    shown.append(to_text(body[done:], b""))
     return "".join(shown)
 
 

@@ -22,15 +22,21 @@ def find(part: Part, path: tuple[int, ...]) -> Part | None:
     """
     found = part
     last = len(path) - 1
+    is_message = True
     for index, number in enumerate(path):
         if found.is_multipart:
             if not 1 <= number <= len(found.children):
                 return None
             found = found.children[number - 1]
-        elif number != 1 or (index < last and found.embedded is None):
+            is_message = False
+        elif number != 1 or not is_message:
             return None
-        if index < last and found.embedded is not None:
-            found = found.embedded
+        if index < last:
+            if found.embedded is not None:
+                found = found.embedded
+                is_message = True
+            elif not found.is_multipart:
+                return None
     return found
 
 

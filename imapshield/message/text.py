@@ -45,7 +45,7 @@ def searchable(part: Part, data: bytes, headers: bool) -> Iterator[str]:
 
 def _header(block: bytes) -> str:
     if b"=?" not in block:
-        return to_text(_fold.sub(b"", block), b"utf-8")
+        return to_text(_fold.sub(b"", block), b"")
     return "".join(
         f"{name.decode('latin-1')}: {decode_header(body)}\r\n" for name, body in fields(block)
     )

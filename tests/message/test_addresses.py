@@ -1,0 +1,193 @@
+"""Address lists: what is one, and what stands there when it is none."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.message.addresses import END_OF_GROUP, Address, addresses
+
+LIMIT = 100
+
+
+def person(
+    mailbox: bytes | None, host: bytes | None, name: bytes | None = None, route: bytes | None = None
+) -> Address:
+    return Address(name, route, mailbox, host)
+
+
+NONE = person(b"MISSING_MAILBOX", b"MISSING_DOMAIN")
+
+
+class Reading(SynchronousTestCase):
+    def check(self, value: bytes, *expected: Address) -> None:
+        self.assertEqual(addresses(value, LIMIT), list(expected))
+
+    def test_regular(self) -> None:
+        """The forms that nearly all mails have."""
+        self.check(b"a@b", person(b"a", b"b"))
+        self.check(b" <a@b> ", person(b"a", b"b"))
+        self.check(b"Fred Foobar <f@x.example>", person(b"f", b"x.example", b"Fred Foobar"))
+        self.check(
+            b'"Doe, Jane"  <j.d@x>, c@d,\r\n e@f',
+            person(b"j.d", b"x", b"Doe, Jane"),
+            person(b"c", b"d"),
+            person(b"e", b"f"),
+        )
+        self.check(b"J. R. <a@b>", person(b"a", b"b", b"J. R."))
+        self.check(b"=?utf-8?q?x?= <a@b>", person(b"a", b"b", b"=?utf-8?q?x?="))
+        self.check(b"J\xc3\xbcrgen <a@b>", person(b"a", b"b", b"J\xc3\xbcrgen"))
+        self.check(b"")
+        self.check(b" \r\n ")
+
+    def test_names(self) -> None:
+        """Names are put together from words; without angle brackets a comment is one."""
+        self.check(b'"a" b\t "c\\"d" <a@b>', person(b"a", b"b", b'a b c"d'))
+        self.check(b'"" <a@b>', person(b"a", b"b"))
+        self.check(b"a@b (Fred (x) \\) Foo)", person(b"a", b"b", b"Fred (x) ) Foo"))
+        self.check(b"Fred <a@b> (comment)", person(b"a", b"b", b"Fred"))
+        self.check(b'"a\r\n b" <a@b>', person(b"a", b"b", b"a b"))
+
+    def test_local_parts_and_domains(self) -> None:
+        """Quoted local parts, dots anywhere, domain literals, white space and comments everywhere."""
+        self.check(b'"a b"@c', person(b"a b", b"c"))
+        self.check(b"a..b.@c", person(b"a..b.", b"c"))
+        self.check(b"<a@[1.2.3.4]>", person(b"a", b"[1.2.3.4]"))
+        self.check(b"a@[1.2.\r\n3.4]", person(b"a", b"[1.2.3.4]"))
+        self.check(b"a (x) @ b . c", person(b"a", b"b.c", b"x"))
+        self.check(b"< a @ b >", person(b"a", b"b"))
+
+    def test_routes(self) -> None:
+        """RFC 5322 section 4.4, obs-route: shown as it is, without its spaces."""
+        self.check(b"x <@a, @b:c@d>", person(b"c", b"d", b"x", b"@a,@b"))
+        self.check(
+            b"<@a;c@d>",
+            person(None, None)._replace(
+                route=b"INVALID_ROUTE", mailbox=b"MISSING_MAILBOX", host=b"SYNTAX_ERROR"
+            ),
+        )
+
+    def test_groups(self) -> None:
+        """A group is its name, its members and an end."""
+        self.check(
+            b"A group: a@b, C <c@d>;",
+            person(b"A group", None),
+            person(b"a", b"b"),
+            person(b"c", b"d", b"C"),
+            END_OF_GROUP,
+        )
+        self.check(
+            b"undisclosed-recipients:;", person(b"undisclosed-recipients", None), END_OF_GROUP
+        )
+        self.check(b"g:;, a@b", person(b"g", None), END_OF_GROUP, person(b"a", b"b"))
+        self.check(b"g: a@b", person(b"g", None), person(b"a", b"b"), END_OF_GROUP)
+
+    def test_no_addresses(self) -> None:
+        """What is no address is named as Dovecot names it, never left out."""
+        self.check(b"fred", person(b"fred", b"MISSING_DOMAIN"))
+        self.check(b"Fred Foobar", person(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"Fred Foobar"))
+        self.check(b'"fred"', person(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"fred"))
+        self.check(b"Fred <>", person(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"Fred"))
+        self.check(
+            b"Fred <a@b", person(b"a", b"SYNTAX_ERROR", b"Fred")._replace(host=b"SYNTAX_ERROR")
+        )
+        self.check(b"a@b,,c@d", person(b"a", b"b"), NONE, person(b"c", b"d"))
+        self.check(b"a@b,", person(b"a", b"b"))
+        self.check(b"a@b, (", person(b"a", b"b"), NONE)
+        self.check(b"@", NONE)
+        self.check(b". Fred", person(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b".  Fred"))
+        self.check(
+            b"(",
+        )
+        self.check(b"a\0b@c", person(b"a", b"MISSING_DOMAIN"))
+
+    def test_two_ats(self) -> None:
+        """After what cannot be read the list ends."""
+        self.check(b"a@b@c, d@e", person(b"a", b"b"))
+
+    def test_limit(self) -> None:
+        """No more addresses than asked for; a group that is cut has an end all the same."""
+        self.assertEqual(len(addresses(b"a@b, " * 50, 10)), 10)
+        self.assertEqual(addresses(b"g:" + b"a," * 50, 3)[-1], END_OF_GROUP)
+
+    @settings(derandomize=True, deadline=None, max_examples=500)
+    @given(
+        st.lists(
+            st.sampled_from(
+                [
+                    b"a",
+                    b"b c",
+                    b"@",
+                    b"<",
+                    b">",
+                    b",",
+                    b";",
+                    b":",
+                    b".",
+                    b'"',
+                    b"(",
+                    b")",
+                    b"\\",
+                    b"[",
+                    b"]",
+                    b" ",
+                    b"\r\n ",
+                    b"\0",
+                    b"\xff",
+                ]
+            ),
+            max_size=30,
+        ).map(b"".join)
+    )
+    def test_never_raises(self, value: bytes) -> None:
+        """Every value has addresses, each with mailbox and host unless it marks a group."""
+        for each in addresses(value, LIMIT):
+            self.assertFalse(each.mailbox is None and each != END_OF_GROUP, each)
+
+    @settings(derandomize=True, deadline=None, max_examples=300)
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from([None, b"A", b"A B", b"x. y"]),
+                st.sampled_from([b"a", b"a.b", b"a+b"]),
+                st.sampled_from([b"c", b"c.d"]),
+            ),
+            max_size=8,
+        )
+    )
+    def test_fast_and_slow_agree(self, people: list[tuple[bytes | None, bytes, bytes]]) -> None:
+        """Comments, which the fast path does not know, change nothing about what is in angle brackets."""
+
+        def written(comment: bytes) -> bytes:
+            return b", ".join(
+                (name or b"") + b" " + comment + b"<" + local + b"@" + host + b">"
+                for name, local, host in people
+            )
+
+        expected = [Address(*(name, None, local, host)) for name, local, host in people]
+        self.assertEqual(addresses(written(b""), LIMIT), expected)
+        self.assertEqual(addresses(written(b"(c) "), LIMIT), expected)
+
+    def test_hostile_sizes(self) -> None:
+        """Half a megabyte of anything; what is quadratic would not come back from here."""
+        size = 1 << 19
+        for value in (
+            b"a@b, ",
+            b"a ",
+            b"a (x) ",
+            b'"a" ',
+            b"(",
+            b'"',
+            b'"\\',
+            b",",
+            b"<",
+            b"a:;, ",
+            b"@a,",
+            b".",
+            b"a.",
+            b"a@b,\r\n ",
+            b"(\\",
+        ):
+            addresses(value * (size // len(value)), 1000)
+        self.assertEqual(len(addresses(b"a@b, " * 100_000, 10_000)), 10_000)

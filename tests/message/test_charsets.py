@@ -1,0 +1,65 @@
+"""Charsets: any name, any octets."""
+
+from __future__ import annotations
+
+from encodings import _cache  # type: ignore[attr-defined]
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.message.charsets import _KNOWN, to_text
+
+
+class Charsets(SynchronousTestCase):
+    def test_known(self) -> None:
+        """Names as mails write them."""
+        for octets, charset, text in (
+            ("é".encode(), b"UTF-8", "é"),
+            (b"\xe9", b"iso-8859-1", "é"),
+            (b"\x93\x94", b"ISO_8859-1", "\u201c\u201d"),
+            (b"\xa4", b"iso-8859-15", "€"),
+            ("日本".encode("iso2022_jp"), b"ISO-2022-JP", "日本"),
+            ("日本".encode("cp932"), b"Shift_JIS", "日本"),
+            ("中文".encode("gb18030"), b"gb2312", "中文"),
+            ("привет".encode("koi8_r"), b"KOI8-R", "привет"),
+            ("привет".encode("cp1251"), b"windows-1251", "привет"),
+            ("é".encode(), b"us-ascii", "é"),
+            (b"\xe9", b"us-ascii", "é"),
+            ("é".encode(), b"x-unknown", "é"),
+            (b"\xff", b"utf-8", "\ufffd"),
+        ):
+            self.assertEqual(to_text(octets, charset), text, charset)
+
+    def test_no_charsets(self) -> None:
+        """Codecs that are no charsets are never asked: some inflate, some take quadratic time."""
+        for name in (
+            b"zlib",
+            b"bz2",
+            b"base64",
+            b"rot13",
+            b"punycode",
+            b"idna",
+            b"unicode_escape",
+            b"undefined",
+        ):
+            self.assertEqual(to_text(b"abc", name), "abc")
+
+    def test_unknown_names_leave_no_trace(self) -> None:
+        """Python remembers every unknown charset for ever, so it is not told them."""
+        before = len(_cache)
+        for number in range(100):
+            to_text(b"\xe9", b"charset-%d" % number)
+        self.assertLessEqual(len(_cache), before + 2)
+
+    def test_all_names_decode(self) -> None:
+        """Every name that is taken for known is known, and its text can be encoded again."""
+        octets = bytes(range(256)) + b"+2AA-+AAA\xff\xfe"
+        for name in _KNOWN:
+            to_text(octets, name.encode()).encode()
+
+    @settings(derandomize=True, deadline=None, max_examples=200)
+    @given(st.binary(max_size=40), st.binary(max_size=20))
+    def test_never_raises(self, octets: bytes, charset: bytes) -> None:
+        """There is always an answer."""
+        to_text(octets, charset).encode()

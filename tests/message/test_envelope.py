@@ -1,0 +1,125 @@
+"""ENVELOPE, octet for octet."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.message.envelope import envelope
+from imapshield.message.skeleton import MimeLimits
+from tests.message import mails
+from tests.message.grammar import parse_envelope
+
+
+class Envelopes(SynchronousTestCase):
+    def check(self, header: bytes, *expected: bytes) -> None:
+        """`expected` are the ten fields as Dovecot 2.3 sends them."""
+        found = envelope(header)
+        self.assertEqual(found, b"(" + b" ".join(expected) + b")")
+        parse_envelope(found)
+
+    def test_rfc_example(self) -> None:
+        """The example of RFC 9051 section 7.5.2."""
+        self.check(
+            b"Date: Wed, 17 Jul 1996 02:23:25 -0700 (PDT)\r\nFrom: Terry Gray <gray@cac.washington.edu>\r\n"
+            b"Subject: IMAP4rev2 WG mtg summary and minutes\r\nTo: imap@cac.washington.edu\r\n"
+            b"cc: minutes@CNRI.Reston.VA.US, John Klensin <KLENSIN@MIT.EDU>\r\n"
+            b"Message-Id: <B27397-0100000@cac.washington.edu>\r\n\r\n",
+            b'"Wed, 17 Jul 1996 02:23:25 -0700 (PDT)"',
+            b'"IMAP4rev2 WG mtg summary and minutes"',
+            *[b'(("Terry Gray" NIL "gray" "cac.washington.edu"))'] * 3,
+            b'((NIL NIL "imap" "cac.washington.edu"))',
+            b'((NIL NIL "minutes" "CNRI.Reston.VA.US")("John Klensin" NIL "KLENSIN" "MIT.EDU"))',
+            b"NIL",
+            b"NIL",
+            b'"<B27397-0100000@cac.washington.edu>"',
+        )
+
+    def test_nothing(self) -> None:
+        """Fields that are absent are NIL, fields that are empty are empty."""
+        self.check(b"", *[b"NIL"] * 10)
+        self.check(
+            b"Date:\r\nSubject: \r\nFrom: \r\nTo:\r\nMessage-ID:   \r\n\r\n",
+            *(b'""', b'""'),
+            *[b"NIL"] * 7,
+            b'"  "',
+        )
+
+    def test_sender_and_reply_to(self) -> None:
+        """Sender and Reply-To default to From (RFC 9051 section 7.5.2), also when they are empty."""
+        sender, reply = b'((NIL NIL "s" "t"))', b'((NIL NIL "r" "t"))'
+        self.check(
+            b"Sender: s@t\r\nReply-To: r@t\r\n",
+            b"NIL",
+            b"NIL",
+            b"NIL",
+            sender,
+            reply,
+            *[b"NIL"] * 5,
+        )
+        self.check(
+            b"From: s@t\r\nSender:\r\nReply-To: r@t\r\n",
+            b"NIL",
+            b"NIL",
+            sender,
+            sender,
+            reply,
+            *[b"NIL"] * 5,
+        )
+
+    def test_repeated(self) -> None:
+        """Addresses of repeated fields are all shown; of other fields the last counts."""
+        self.check(
+            b"From: a@b\r\nSubject: 1\r\nfrom : c@d\r\nSUBJECT: 2\r\n",
+            *(b"NIL", b'"2"'),
+            *[b'((NIL NIL "a" "b")(NIL NIL "c" "d"))'] * 3,
+            *[b"NIL"] * 5,
+        )
+
+    def test_texts(self) -> None:
+        """White space collapses in subjects and names; what changed, or may not be quoted, is a literal."""
+        for written, sent in (
+            (b"a\r\n b", b"{3}\r\na b"),
+            (b"a  b", b"{3}\r\na b"),
+            (b"a ", b"{1}\r\na"),
+            (b"\r\n a", b"{1}\r\na"),
+            (b'a "b"', b'{5}\r\na "b"'),
+            (b"\xc3\xa9", b"{2}\r\n\xc3\xa9"),
+            (b"a\0b", b"{5}\r\na\xef\xbf\xbdb"),
+            (b"=?utf-8?q?a?=", b'"=?utf-8?q?a?="'),
+        ):
+            self.check(b"Subject: " + written + b"\r\n\r\n", b"NIL", sent, *[b"NIL"] * 8)
+
+    def test_unfolded(self) -> None:
+        """Other fields lose their folds only."""
+        for written, sent in (
+            (b"<a@b>\r\n\t<c@d>", b'"<a@b>\t<c@d>"'),
+            (b'"a  b" ', b'"\\"a  b\\" "'),
+            (b"a\rb", b'"a b"'),
+        ):
+            self.check(b"In-Reply-To: " + written + b"\r\n", *[b"NIL"] * 8, sent, b"NIL")
+
+    def test_budget(self) -> None:
+        """The addresses of all fields together are limited."""
+        found = parse_envelope(
+            envelope(b"To: a@b,c@d\r\nFrom: e@f\r\nCc: g@h\r\n", MimeLimits(addresses=2))
+        )
+        self.assertEqual(
+            [len(people) if isinstance(people, list) else 0 for people in found],
+            [0, 0, 1, 1, 1, 1, 0, 0, 0, 0],
+        )
+
+    def test_hostile_sizes(self) -> None:
+        """A hundred thousand addresses, or fields, are read up to the limit."""
+        for header in (
+            b"To: " + b"a@b, " * 100_000,
+            b"To: x\r\n" * 100_000,
+            b"Subject: y\r\n" * 100_000,
+        ):
+            parse_envelope(envelope(header))
+
+    @settings(derandomize=True, deadline=None, max_examples=400)
+    @given(mails.hostile)
+    def test_always_grammar(self, data: bytes) -> None:
+        """Whatever the header, the envelope is what the ABNF says."""
+        parse_envelope(envelope(data))

@@ -1,0 +1,178 @@
+"""Field bodies: found, unfolded, decoded."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.message.headers import (
+    content_type,
+    decode_header,
+    disposition,
+    fields,
+    header_values,
+    languages,
+    leading_token,
+    lone_token,
+    unfold,
+)
+from tests.message import mails
+
+
+class Fields(SynchronousTestCase):
+    HEADER = (
+        b"A: 1\r\nno colon\r\n cont: x\r\nB :\t2\r\n\tfold\r\na:3\r\nC:\r\n d\r\nLast: \r\n\r\n"
+    )
+
+    def test_all(self) -> None:
+        """Fields with names as written; lines without a colon are none."""
+        self.assertEqual(
+            list(fields(self.HEADER)),
+            [(b"A", b"1"), (b"B", b"2\r\n\tfold"), (b"a", b"3"), (b"C", b"\r\n d"), (b"Last", b"")],
+        )
+
+    def test_values(self) -> None:
+        """Bodies by name, in any case, in order."""
+        self.assertEqual(header_values(self.HEADER, b"A"), [b"1", b"3"])
+        self.assertEqual(header_values(self.HEADER, b"b"), [b"2\r\n\tfold"])
+        self.assertEqual(header_values(self.HEADER, b"cont"), [])
+        self.assertEqual(header_values(b"a: x", b"a"), [b"x"])
+        self.assertEqual(header_values(b"a: x\na:y\n", b"A"), [b"x", b"y"])
+
+    def test_unfold(self) -> None:
+        """A fold is a line end; the white space after it stays."""
+        self.assertEqual(unfold(b"a\r\n b\n\tc"), b"a b\tc")
+
+    @settings(derandomize=True, deadline=None, max_examples=300)
+    @given(mails.hostile)
+    def test_agree(self, header: bytes) -> None:
+        """Looking for a name finds what going through all fields finds."""
+        for name in (b"from", b"subject", b"content-type"):
+            found = [body for each, body in fields(header) if each.lower() == name]
+            self.assertEqual(header_values(header, name), found)
+
+
+class Bodies(SynchronousTestCase):
+    def test_limit(self) -> None:
+        """No more parameters than asked for, whatever their form."""
+        for form in (b"; a=b", b"; a*0=b", b"; a*=b", b"; a (c) =b", b"; a", b";;"):
+            self.assertLessEqual(len(content_type(b"a/b" + form * 500, 10)[2]), 10)
+
+    def test_disposition(self) -> None:
+        """A disposition without end is none."""
+        self.assertEqual(disposition(b"(c) inline; a=b", 10), (b"inline", [(b"a", b"b")]))
+        self.assertEqual(disposition(b"inline (", 10), None)
+        self.assertEqual(disposition(b"", 10), (b"", []))
+
+    def test_tokens(self) -> None:
+        """One token, alone or first."""
+        self.assertEqual(lone_token(b" base64 "), b"base64")
+        self.assertEqual(lone_token(b"(c) base64 (d)"), b"base64")
+        self.assertEqual(lone_token(b"base64 x"), b"")
+        self.assertEqual(leading_token(b" BASE64; x"), b"base64")
+        self.assertEqual(leading_token(b";"), b"")
+
+    def test_languages(self) -> None:
+        """Language tags up to what is none."""
+        self.assertEqual(languages(b"en, (c) de-DE , fr x, it"), [b"en", b"de-DE", b"fr"])
+        self.assertEqual(languages(b"en ("), [])
+
+    @settings(derandomize=True, deadline=None, max_examples=300)
+    @given(
+        st.lists(
+            st.sampled_from(
+                [
+                    b"a",
+                    b"/",
+                    b";",
+                    b"=",
+                    b'"',
+                    b"(",
+                    b")",
+                    b"\\",
+                    b"*0",
+                    b"*",
+                    b" ",
+                    b"\r\n ",
+                    b"\0",
+                    b"\xff",
+                ]
+            ),
+            max_size=25,
+        ).map(b"".join)
+    )
+    def test_never_raise(self, body: bytes) -> None:
+        """Every body has something to say."""
+        content_type(body, 10)
+        disposition(body, 10)
+        languages(body)
+        lone_token(body)
+        leading_token(body)
+
+
+class Decoding(SynchronousTestCase):
+    def test_rfc2047_examples(self) -> None:
+        """The table of RFC 2047 section 8."""
+        for body, text in (
+            (b"(=?ISO-8859-1?Q?a?=)", "(a)"),
+            (b"(=?ISO-8859-1?Q?a?= b)", "(a b)"),
+            (b"(=?ISO-8859-1?Q?a?= =?ISO-8859-1?Q?b?=)", "(ab)"),
+            (b"(=?ISO-8859-1?Q?a?=  =?ISO-8859-1?Q?b?=)", "(ab)"),
+            (b"(=?ISO-8859-1?Q?a?=\r\n    =?ISO-8859-1?Q?b?=)", "(ab)"),
+            (b"(=?ISO-8859-1?Q?a_b?=)", "(a b)"),
+            (b"(=?ISO-8859-1?Q?a?= =?ISO-8859-2?Q?_b?=)", "(a b)"),
+            (b"=?ISO-8859-1?B?SWYgeW91IGNhbiByZWFkIHRoaXMgeW8=?=", "If you can read this yo"),
+        ):
+            self.assertEqual(decode_header(body), text)
+
+    def test_tolerance(self) -> None:
+        """Words cut inside a character, languages, raw UTF-8, Latin-1 without a word, and what is no word."""
+        for body, text in (
+            (b"=?utf-8?q?=C3?= =?utf-8?q?=A9?=", "é"),
+            (b"=?utf-8*en?q?a?=", "a"),
+            (b"=?utf-8?q?a b?=", "a b"),
+            (b"caf\xc3\xa9", "café"),
+            (b"caf\xe9", "café"),
+            (b"=?x-none?q?=E9?=", "é"),
+            (b"=?utf-8?x?a?=", "=?utf-8?x?a?="),
+            (b"=?utf-8?q?a", "=?utf-8?q?a"),
+            (b"=?utf-8?b?w6k?=", "é"),
+            (b"=?utf-8?b?!!?=", ""),
+            (b"=??q?a?= x", "a x"),
+            (b"a\r\n b", "a b"),
+            (b"=?=?=?=", "=?=?=?="),
+        ):
+            self.assertEqual(decode_header(body), text)
+
+    @settings(derandomize=True, deadline=None, max_examples=300)
+    @given(
+        st.lists(
+            st.sampled_from(
+                [
+                    b"=?",
+                    b"?=",
+                    b"?",
+                    b"utf-8",
+                    b"utf-7",
+                    b"q",
+                    b"b",
+                    b"=E9",
+                    b"w6k=",
+                    b"+2AA-",
+                    b" ",
+                    b"\r\n ",
+                    b"\xff",
+                ]
+            ),
+            max_size=25,
+        ).map(b"".join)
+    )
+    def test_always_text(self, body: bytes) -> None:
+        """Every body is text that can be encoded again."""
+        decode_header(body).encode()
+
+    def test_hostile_sizes(self) -> None:
+        """A megabyte of beginnings."""
+        for piece in (b"=?", b"=?a?q?", b"=?a?q?b?= ", b"=?a", b"\r\n "):
+            decode_header(piece * ((1 << 20) // len(piece)))

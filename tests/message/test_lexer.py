@@ -1,0 +1,57 @@
+"""Words of field bodies, read one by one."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.message.lexer import BROKEN, END, MORE, Cursor
+
+
+class Cursors(SynchronousTestCase):
+    def check(self, rule: str, value: bytes, stopped: int, text: bytes, rest: bytes = b"") -> None:
+        cursor = Cursor(value)
+        found: list[bytes] = []
+        self.assertEqual(getattr(cursor, rule)(found), stopped, value)
+        self.assertEqual((b"".join(found), value[cursor.pos :]), (text, rest))
+
+    def test_skip(self) -> None:
+        """White space, folds and comments, which nest, are passed; the last comment is kept."""
+        for value, stopped, comment in (
+            (b" \t\r\n x", MORE, b""),
+            (b"", END, b""),
+            (b"(a(b)\\)c) (d)x", MORE, b"d"),
+            (b"(a(b)\\)c)", END, b"a(b))c"),
+            (b"(a\r\n b\0)", END, b"a b\xef\xbf\xbd"),
+            (b"(a", BROKEN, b""),
+            (b"(a\\", BROKEN, b""),
+            (b"(a\\)b", BROKEN, b"a"),
+            (b"(a\\\r\n b)", END, b"a\\ b"),
+        ):
+            cursor = Cursor(value)
+            self.assertEqual((cursor.skip(), cursor.comment), (stopped, comment), value)
+
+    def test_words(self) -> None:
+        """Atoms, tokens and quoted strings end where they must."""
+        self.check("atom", b"ab (c) d", MORE, b"ab", b"d")
+        self.check("atom", b"a.b", MORE, b"a", b".b")
+        self.check("atom", b"(a)", BROKEN, b"", b"(a)")
+        self.check("token", b"a.b/c", MORE, b"a.b", b"/c")
+        self.check("token", b"/c", MORE, b"", b"/c")
+        self.check("quoted", b'"a\\"b" c', MORE, b'a"b', b"c")
+        self.check("quoted", b'"a\r\n b"', END, b"a b")
+        self.check("quoted", b'"a\\', BROKEN, b"")
+
+    def test_phrases(self) -> None:
+        """A phrase is its words with one space between them."""
+        self.check("phrase", b'a  b "c d"<', MORE, b"a b c d", b"<")
+        self.check("phrase", b"a.b c. d", END, b"a.b c. d")
+        self.check("phrase", b".a", BROKEN, b"", b".a")
+        self.check("phrase", b"", END, b"")
+
+    def test_domains(self) -> None:
+        """Domains lose the space around dots; literals keep their brackets."""
+        self.check("domain", b"@a . b c", MORE, b"a.b", b"c")
+        self.check("domain", b"@[1.\r\n2]", END, b"[1.2]")
+        self.check("domain", b"@[a\\]b\0]x", MORE, b"[a\\]b\xef\xbf\xbd]", b"x")
+        for broken in (b"@", b"@[a", b"@[[", b"@a.", b"@,"):
+            self.assertEqual(Cursor(broken).domain([]), BROKEN)

@@ -1,0 +1,226 @@
+"""BODY[…] and BINARY[…]: numbers, ranges, fields."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.errors import Refused
+from imapshield.message.section import binary, extract, header_fields
+from imapshield.message.skeleton import scan
+from imapshield.wire.commands import Section
+from tests.message import mails
+
+# The shape of RFC 9051 section 6.4.5.1's example.
+NESTED = (
+    b"Subject: top\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n"
+    b"--a\r\nContent-Type: TEXT/PLAIN\r\n\r\none\r\n"
+    b"--a\r\nContent-Type: APPLICATION/OCTET-STREAM\r\n\r\ntwo\r\n"
+    b"--a\r\nContent-Type: MESSAGE/RFC822\r\nX: 3\r\n\r\n"
+    b"Subject: three\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+    b"--b\r\nX: 31\r\n\r\nthree one\r\n--b\r\n\r\nthree two\r\n--b--\r\n\r\n"
+    b"--a\r\nContent-Type: multipart/mixed; boundary=c\r\nX: 4\r\n\r\n"
+    b"--c\r\nContent-Type: IMAGE/GIF\r\nX: 41\r\n\r\nfour one\r\n"
+    b"--c\r\nContent-Type: MESSAGE/RFC822\r\n\r\nSubject: four two\r\n\r\nfour two\r\n--c--\r\n"
+    b"--a--\r\n"
+)
+
+
+def fetch(
+    data: bytes, path: tuple[int, ...], text: bytes = b"", fields: tuple[bytes, ...] = ()
+) -> bytes | None:
+    found = extract(scan(data), data, Section(path, text, fields))
+    return data[found[0] : found[1]] if isinstance(found, tuple) else found
+
+
+class Sections(SynchronousTestCase):
+    def check(self, path: tuple[int, ...], text: bytes, expected: bytes | None) -> None:
+        self.assertEqual(fetch(NESTED, path, text), expected, (path, text))
+
+    def test_whole(self) -> None:
+        """Without numbers the message is meant."""
+        head = b"Subject: top\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n"
+        self.check((), b"", NESTED)
+        self.check((), b"HEADER", head)
+        self.check((), b"TEXT", NESTED[len(head) :])
+        self.check((), b"MIME", None)
+
+    def test_numbers(self) -> None:
+        """Parts are numbered as RFC 9051 section 6.4.5.1 shows; numbering enters messages."""
+        for path, expected in (
+            ((1,), b"one"),
+            ((2,), b"two"),
+            ((3, 1), b"three one"),
+            ((3, 2), b"three two"),
+            ((4, 1), b"four one"),
+            ((4, 2), b"Subject: four two\r\n\r\nfour two"),
+            ((4, 2, 1), b"four two"),
+        ):
+            self.check(path, b"", expected)
+
+    def test_texts(self) -> None:
+        """HEADER and TEXT are those of a message inside, MIME is the header of the part."""
+        self.check((3,), b"MIME", b"Content-Type: MESSAGE/RFC822\r\nX: 3\r\n\r\n")
+        self.check(
+            (3,), b"HEADER", b"Subject: three\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+        )
+        self.check(
+            (3,), b"TEXT", b"--b\r\nX: 31\r\n\r\nthree one\r\n--b\r\n\r\nthree two\r\n--b--\r\n"
+        )
+        self.check((3, 1), b"MIME", b"X: 31\r\n\r\n")
+        self.check((4,), b"MIME", b"Content-Type: multipart/mixed; boundary=c\r\nX: 4\r\n\r\n")
+        self.check((4, 2), b"HEADER", b"Subject: four two\r\n\r\n")
+        self.check((4, 2), b"TEXT", b"four two")
+        self.check((1,), b"HEADER", None)
+        self.check((1,), b"TEXT", None)
+        self.check((4,), b"HEADER", None)
+
+    def test_no_such_part(self) -> None:
+        """Numbers that lead nowhere find nothing; 0 is no number."""
+        for path in ((0,), (5,), (1, 1), (3, 3), (3, 0), (4, 2, 2), (4, 2, 1, 1), (3, 1, 1)):
+            self.check(path, b"", None)
+
+    def test_single_part(self) -> None:
+        """Part 1 of a message that is no multipart is its body, with the message's header."""
+        data = b"Subject: x\r\n\r\nbody"
+        self.assertEqual(fetch(data, (1,)), b"body")
+        self.assertEqual(fetch(data, (1,), b"MIME"), b"Subject: x\r\n\r\n")
+        self.assertEqual(fetch(data, (1,), b"HEADER"), None)
+        self.assertEqual(fetch(data, (1, 1)), None)
+        self.assertEqual(fetch(data, (2,)), None)
+
+    def test_message_in_message(self) -> None:
+        """A message that is a message/rfc822 has the message inside as part 1."""
+        data = b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\nbody"
+        self.assertEqual(fetch(data, (1,)), b"Subject: x\r\n\r\nbody")
+        self.assertEqual(fetch(data, (1,), b"HEADER"), b"Subject: x\r\n\r\n")
+        self.assertEqual(fetch(data, (1, 1)), b"body")
+
+    def test_fields(self) -> None:
+        """HEADER.FIELDS of the message, and of a message inside."""
+        self.assertEqual(
+            fetch(NESTED, (), b"HEADER.FIELDS", (b"SUBJECT",)), b"Subject: top\r\n\r\n"
+        )
+        self.assertEqual(
+            fetch(NESTED, (3,), b"HEADER.FIELDS", (b"subject",)), b"Subject: three\r\n\r\n"
+        )
+        self.assertEqual(
+            fetch(NESTED, (4, 2), b"HEADER.FIELDS.NOT", (b"X",)), b"Subject: four two\r\n\r\n"
+        )
+        self.assertEqual(fetch(NESTED, (1,), b"HEADER.FIELDS", (b"X",)), None)
+
+    def test_fields_without_blank_line(self) -> None:
+        """A message of fields only: HEADER.FIELDS ends with a blank line, HEADER.FIELDS.NOT with what is there."""
+        self.assertEqual(fetch(b"A: 1\r\nB: 2", (), b"HEADER.FIELDS", (b"B",)), b"B: 2\r\n\r\n")
+        self.assertEqual(fetch(b"A: 1\r\nB: 2\r\n", (), b"HEADER.FIELDS", (b"C",)), b"\r\n")
+        self.assertEqual(fetch(b"A: 1\r\nB: 2\r\n", (), b"HEADER.FIELDS.NOT", (b"B",)), b"A: 1\r\n")
+
+    def test_fields_before_a_boundary(self) -> None:
+        """A blank line that a boundary took still ends the fields of a message inside."""
+        data = b"Content-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\nA: 1\r\n\r\n--b--\r\n"
+        self.assertEqual(fetch(data, (1,), b"HEADER"), b"A: 1\r\n")
+        self.assertEqual(fetch(data, (1,), b"HEADER.FIELDS", (b"A",)), b"A: 1\r\n\r\n")
+
+    @settings(derandomize=True, deadline=None, max_examples=300)
+    @given(
+        mails.hostile,
+        st.lists(st.integers(0, 4), max_size=4).map(tuple),
+        st.sampled_from([b"", b"HEADER", b"TEXT", b"MIME"]),
+    )
+    def test_always_within(self, data: bytes, path: tuple[int, ...], text: bytes) -> None:
+        """Whatever the message, what is found is a range of it."""
+        found = extract(scan(data), data, Section(path, text))
+        if found is not None:
+            assert isinstance(found, tuple)
+            self.assertTrue(0 <= found[0] <= found[1] <= len(data))
+
+
+class HeaderFields(SynchronousTestCase):
+    HEADER = b"A: 1\r\nno colon\r\nB : 2\r\n\tfold\r\na: 3\r\nAB: 4\r\n\r\n"
+
+    def test_include(self) -> None:
+        """Fields keep their order, spelling and folds; case does not matter, repetitions are kept."""
+        self.assertEqual(
+            header_fields(self.HEADER, (b"b", b"A")), b"A: 1\r\nB : 2\r\n\tfold\r\na: 3\r\n\r\n"
+        )
+        self.assertEqual(header_fields(self.HEADER, ()), b"\r\n")
+
+    def test_exclude(self) -> None:
+        """The other fields are all other lines."""
+        self.assertEqual(
+            header_fields(self.HEADER, (b"a",), True),
+            b"no colon\r\nB : 2\r\n\tfold\r\nAB: 4\r\n\r\n",
+        )
+        self.assertEqual(header_fields(self.HEADER, (), True), self.HEADER)
+
+    def test_blank_line(self) -> None:
+        """A blank line is there if the header has it."""
+        for header, expected in (
+            (b"\r\n", b"\r\n"),
+            (b"\n", b"\r\n"),
+            (b"", b""),
+            (b"A: 1", b"A: 1"),
+            (b"A: 1\n\n", b"A: 1\n\r\n"),
+        ):
+            self.assertEqual(header_fields(header, (b"A",)), expected)
+
+    @settings(derandomize=True, deadline=None, max_examples=300)
+    @given(mails.hostile)
+    def test_partition(self, data: bytes) -> None:
+        """Every field is either asked for or another."""
+        header = data[: scan(data).body_start]
+        names = (b"From", b"content-type", b"Subject")
+        both = header_fields(header, names), header_fields(header, names, exclude=True)
+        blank = (
+            b"\r\n" if header.endswith((b"\n\r\n", b"\n\n")) or header in (b"\r\n", b"\n") else b""
+        )
+        self.assertEqual(
+            sum(map(len, both)) - len(blank),
+            len(header) + header.endswith(b"\n\n") + (header == b"\n"),
+        )
+
+
+class Binary(SynchronousTestCase):
+    def check(self, encoding: bytes, body: bytes, expected: bytes) -> None:
+        data = b"Content-Type: a/b\r\nContent-Transfer-Encoding: " + encoding + b"\r\n\r\n" + body
+        self.assertEqual(binary(scan(data), data, (1,)), expected)
+
+    def test_decoding(self) -> None:
+        """The content of a part, its encoding undone; the default is 7bit."""
+        self.check(b"BASE64", b"SGVs\r\nbG8=\r\n", b"Hello")
+        self.check(b"quoted-printable (x)", b"a=3D=\r\nb", b"a=b")
+        self.check(b"8bit", b"\xff\0", b"\xff\0")
+        self.check(b"", b"x", b"x")
+
+    def test_unknown(self) -> None:
+        """RFC 3516 section 4.3: an encoding that is not known is refused as such."""
+        with self.assertRaises(Refused) as caught:
+            self.check(b"x-uuencode", b"x", b"")
+        self.assertEqual(caught.exception.code, b"UNKNOWN-CTE")
+
+    def test_composite(self) -> None:
+        """The message, multiparts and messages inside are never encoded (RFC 2045 section 6.4)."""
+        for kind in (b"multipart/x; boundary=b", b"message/rfc822"):
+            data = (
+                b"Content-Type: "
+                + kind
+                + b"\r\nContent-Transfer-Encoding: base64\r\n\r\n--b\r\n\r\nSGVsbG8=\r\n--b--"
+            )
+            part = scan(data)
+            self.assertEqual(binary(part, data, ()), data)
+            if part.embedded is not None:
+                self.assertEqual(binary(part, data, (1,)), data[part.body_start :])
+
+    def test_no_such_part(self) -> None:
+        """A part that is not there is None."""
+        self.assertIsNone(binary(scan(b""), b"", (2,)))
+
+    @settings(derandomize=True, deadline=None, max_examples=200)
+    @given(mails.hostile, st.sampled_from([(), (1,), (2,), (1, 1)]))
+    def test_never_raises(self, data: bytes, path: tuple[int, ...]) -> None:
+        """Whatever the message, there are octets, or nothing, or UNKNOWN-CTE."""
+        try:
+            binary(scan(data), data, path)
+        except Refused as refusal:
+            self.assertEqual(refusal.code, b"UNKNOWN-CTE")

@@ -1,0 +1,211 @@
+"""BODY and BODYSTRUCTURE, octet for octet."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.message.skeleton import DEFAULT_LIMITS, MimeLimits, scan
+from imapshield.message.structure import body, bodystructure
+from tests.message import mails
+from tests.message.grammar import parse_body
+
+
+def full(data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
+    return bodystructure(scan(data, limits), data, limits)
+
+
+class Structures(SynchronousTestCase):
+    def check(self, data: bytes, expected: bytes) -> None:
+        """`expected` is what Dovecot 2.3 sends for `data`, where the test does not say otherwise."""
+        self.assertEqual(full(data), expected)
+        parse_body(expected, extended=True)
+
+    def field(self, field: bytes, expected: bytes) -> None:
+        """`field` in the header of an empty message gives the structure `expected`."""
+        self.check(b"MIME-Version: 1.0\r\n" + field + b"\r\n\r\n", expected)
+
+    def test_rfc_example(self) -> None:
+        """The example of RFC 3501 section 7.4.2, as far as it can be built."""
+        data = (
+            b"MIME-Version: 1.0\r\nContent-Type: TEXT/PLAIN; CHARSET=US-ASCII\r\n\r\n"
+            + b"x\r\n" * 92
+        )
+        part = scan(data)
+        self.assertEqual(
+            body(part, data), b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7bit" 276 92)'
+        )
+
+    def test_rfc_multipart_example(self) -> None:
+        """The two-part example of RFC 3501 section 7.4.2."""
+        diff = b"0123456789abcdef" * 71 + b"\r\n" * 8 + b"\r"
+        data = (
+            b"Content-Type: MULTIPART/MIXED; boundary=b\r\n\r\n"
+            b"--b\r\nContent-Type: TEXT/PLAIN; CHARSET=US-ASCII\r\n\r\nhi\r\n\r\n"
+            b'--b\r\nContent-Type: TEXT/PLAIN; CHARSET=US-ASCII; NAME="cc.diff"\r\n'
+            b"Content-ID: <960723163407.20117h@cac.washington.edu>\r\nContent-Description: Compiler diff\r\n"
+            b"Content-Transfer-Encoding: BASE64\r\n\r\n" + diff + b"\r\n--b--\r\n"
+        )
+        self.assertEqual(
+            body(scan(data), data),
+            b'(("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7bit" 4 1)'
+            b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII" "NAME" "cc.diff") '
+            b'"<960723163407.20117h@cac.washington.edu>" "Compiler diff" "BASE64" 1153 8) "MIXED")',
+        )
+
+    def test_defaults(self) -> None:
+        """What the message does not say is said as Dovecot does."""
+        self.check(
+            b"", b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL)'
+        )
+        self.field(
+            b"Content-Type: text/x; a=b",
+            b'("text" "x" ("a" "b" "charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL)',
+        )
+        self.field(
+            b"Content-Type: image/png", b'("image" "png" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)'
+        )
+
+    def test_extension_data(self) -> None:
+        """MD5, disposition, language and location stand at the end."""
+        self.field(
+            b"Content-Type: a/b\r\nContent-MD5: Q2hlY2s=\r\nContent-Disposition: Attachment; filename=x\r\n"
+            b"Content-Language: en, de-DE\r\nContent-Location: http://x/\r\n y\r\nContent-Description: a\r\n b",
+            b'("a" "b" NIL NIL "a b" "7bit" 0 "Q2hlY2s=" ("Attachment" ("filename" "x")) ("en" "de-DE") "http://x/ y")',
+        )
+        self.field(
+            b"Content-Type: a/b\r\nContent-Disposition: inline",
+            b'("a" "b" NIL NIL NIL "7bit" 0 NIL ("inline" NIL) NIL NIL)',
+        )
+        self.field(
+            b"Content-Type: a/b\r\nContent-Language: ,en",
+            b'("a" "b" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)',
+        )
+
+    def test_tolerance(self) -> None:
+        """Parameters are read whatever stands between them; cases are kept."""
+        for field, params in (
+            (
+                b'TEXT/HTML;\r\n\tcharset="iso-8859-1"; format=flowed;',
+                b'"charset" "iso-8859-1" "format" "flowed"',
+            ),
+            (b"TEXT/HTML (c); Charset=x (d); a = b", b'"Charset" "x" "a" "b"'),
+            (b"TEXT / HTML ; charset=x; a=", b'"charset" "x" "a" ""'),
+            (b"TEXT/HTML; charset=x; ; lost=y; a=b", b'"charset" "x" "a" "b"'),
+            (b'TEXT/HTML; charset="a;b\\"c.png"', b'"charset" "a;b\\"c.png"'),
+            (b"TEXT/HTML; charset==?utf-8?q?a?=; x=y", b'"charset" "=?utf-8?q?a?=" "x" "y"'),
+            (b'TEXT/HTML; charset="x" y; z=1', b'"charset" "x" "z" "1"'),
+            (b"TEXT/HTML; charset", b'"charset" "us-ascii"'),
+            (b'TEXT/HTML; a="', b'"charset" "us-ascii"'),
+            (b'TEXT/HTML; a="\xc3\xa9"', b'"a" {2}\r\n\xc3\xa9 "charset" "us-ascii"'),
+            (b'TEXT/HTML; a="x\0y"', b'"a" {5}\r\nx\xef\xbf\xbdy "charset" "us-ascii"'),
+            (b'TEXT/HTML; a="' + b'\\"' * 5 + b'"', b'"a" {5}\r\n""""" "charset" "us-ascii"'),
+        ):
+            self.field(
+                b"Content-Type: " + field,
+                b'("TEXT" "HTML" (' + params + b') NIL NIL "7bit" 0 0 NIL NIL NIL NIL)',
+            )
+
+    def test_rfc2231(self) -> None:
+        """Continuations are put together and left encoded; sets with gaps stay as they are."""
+        for field, params in (
+            (b"a*0*=utf-8''x%20; a*1=y%z", b'"a*" "utf-8\'\'x%20y%25z"'),
+            (b"a*1=y; a*0=x", b'"a" "xy"'),
+            (b"a*=utf-8''%e2; b=c", b'"b" "c" "a*" "utf-8\'\'%e2"'),
+            (b"a*1=x; a*2*=y; b=c", b'"b" "c" "a*1" "x" "a*2*" "y"'),
+            (b"a*0=x; a*1*=%20", b'"a*" "\'\'x%20"'),
+            (b"a*x=1", b'"a*x" "1"'),
+            # RFC 2231 section 3: the example, whose order of sections is free.
+            (
+                b'\r\n URL*0="ftp://";\r\n URL*1="cs.utk.edu/pub/moore/bulk-mailer/bulk-mailer.tar"',
+                b'"URL" "ftp://cs.utk.edu/pub/moore/bulk-mailer/bulk-mailer.tar"',
+            ),
+            # RFC 2231 section 4.1.
+            (
+                (
+                    b"\r\n title*0*=us-ascii'en'This%20is%20even%20more%20\r\n ;"
+                    b'title*1*=%2A%2A%2Afun%2A%2A%2A%20;\r\n title*2="isn\'t it!"'
+                ),
+                b'"title*" "us-ascii\'en\'This%20is%20even%20more%20%2A%2A%2Afun%2A%2A%2A%20isn\'t it!"',
+            ),
+        ):
+            self.field(
+                b"Content-Type: a/b; " + field,
+                b'("a" "b" (' + params + b') NIL NIL "7bit" 0 NIL NIL NIL NIL)',
+            )
+
+    def test_broken_types(self) -> None:
+        """A type that cannot be read is empty, not text/plain; a multipart without subtype is opaque."""
+        self.field(b"Content-Type: ", b'("" "" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)')
+        self.field(
+            b"Content-Type: text",
+            b'("text" "" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL)',
+        )
+        self.field(b"Content-Type: a/b c; d=e", b'("" "" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)')
+        self.field(
+            b"Content-Type: multipart",
+            b'("application" "octet-stream" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)',
+        )
+
+    def test_encodings(self) -> None:
+        """An encoding is sent as written, unless more than a token stands there."""
+        for written, sent in (
+            (b"BASE64", b"BASE64"),
+            (b"8bit (x)", b"8bit"),
+            (b"7bit;", b"7bit"),
+            (b"x-y z", b"7bit"),
+        ):
+            self.field(
+                b"Content-Transfer-Encoding: " + written,
+                b'("text" "plain" ("charset" "us-ascii") NIL NIL "'
+                + sent
+                + b'" 0 0 NIL NIL NIL NIL)',
+            )
+
+    def test_multipart_without_parts(self) -> None:
+        """The grammar wants a part where there is none."""
+        empty = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
+        self.field(
+            b"Content-Type: multipart/x; y=z",
+            b"(" + empty + b' NIL NIL NIL NIL) "x" ("y" "z") NIL NIL NIL)',
+        )
+        data = b"Content-Type: multipart/x\r\n\r\n"
+        self.assertEqual(body(scan(data), data), b"(" + empty + b') "x")')
+
+    def test_message(self) -> None:
+        """A message/rfc822 has envelope, structure and lines, and its extension data after them."""
+        self.check(
+            b"Content-Type: Message/RFC822; a=b\r\nContent-Disposition: inline\r\n\r\nSubject: x\r\n\r\ny\r\n",
+            b'("message" "rfc822" ("a" "b") NIL NIL "7bit" 17 (NIL "x" NIL NIL NIL NIL NIL NIL NIL NIL) '
+            b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 3 1 NIL NIL NIL NIL) 3 NIL ("inline" NIL) NIL NIL)',
+        )
+
+    def test_encoded_message(self) -> None:
+        """A message/rfc822 with an encoding, which RFC 2046 section 5.2.1 forbids, is read as if it had none."""
+        self.check(
+            b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\nU3ViamVjdDogeA==\r\n",
+            b'("message" "rfc822" NIL NIL NIL "base64" 18 (NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL) '
+            b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL) 1 NIL NIL NIL NIL)',
+        )
+
+    def test_beyond_limits(self) -> None:
+        """Opaque parts are application/octet-stream."""
+        for kind in (b"message/rfc822", b"multipart/x; boundary=b"):
+            found = full(b"Content-Type: " + kind + b"\r\n\r\n--b\r\n\r\n", MimeLimits(depth=1))
+            self.assertTrue(found.startswith(b'("application" "octet-stream"'), found)
+
+
+class Grammar(SynchronousTestCase):
+    @settings(derandomize=True, deadline=None, max_examples=500)
+    @given(mails.hostile)
+    def test_always_grammar(self, data: bytes) -> None:
+        """Whatever the message, both values are what the ABNF of RFC 9051 says, and say the same."""
+        part = scan(data)
+        short = parse_body(body(part, data), extended=False)
+        long = parse_body(bodystructure(part, data), extended=True)
+        self.assertEqual(short["subtype"], long["subtype"])
+
+    def test_deep(self) -> None:
+        """The deepest message allowed can be written."""
+        data = b"Content-Type: message/rfc822\r\n\r\n" * 200
+        self.assertEqual(full(data).count(b'"message" "rfc822"'), 99)

@@ -1,0 +1,122 @@
+"""The words of messages, for SEARCH and PREVIEW."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.message.skeleton import scan
+from imapshield.message.text import normalize, preview, searchable
+from tests.message import mails
+
+
+def words(data: bytes, headers: bool = False) -> str:
+    return "\n".join(searchable(scan(data), data, headers))
+
+
+class Searching(SynchronousTestCase):
+    def test_bodies(self) -> None:
+        """Text parts are decoded; HTML keeps its tags, other parts and preambles are not searched."""
+        found = words(mails.ALTERNATIVE)
+        for text in ("café au lait", "<p>café</p>"):
+            self.assertIn(text, found)
+        for text in ("SGVsbG8", "Hello", "preamble", "epilogue", "Jürgen", "outer"):
+            self.assertNotIn(text, found)
+
+    def test_headers(self) -> None:
+        """The headers of all parts are decoded, those of messages inside too."""
+        found = words(mails.FORWARD, headers=True)
+        for text in (
+            "From: Jürgen",
+            "Subject: éè",
+            "filename=",
+            "Subject: afternoon meeting",
+            "by y\twith ESMTP",
+        ):
+            self.assertIn(text, found)
+
+    def test_message_parts(self) -> None:
+        """Other message types are text, messages inside are searched part by part."""
+        self.assertIn(
+            "Action: failed",
+            words(b"Content-Type: message/delivery-status\r\n\r\nAction: failed\r\n"),
+        )
+        self.assertEqual(words(b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\ny"), "y")
+
+    def test_unknown_encoding(self) -> None:
+        """What cannot be decoded is searched as it stands."""
+        self.assertEqual(
+            words(b"Mime-Version: 1\r\nContent-Transfer-Encoding: x-y\r\n\r\nabc"), "abc"
+        )
+
+    @settings(derandomize=True, deadline=None, max_examples=300)
+    @given(mails.hostile)
+    def test_never_raises(self, data: bytes) -> None:
+        """Every message has text that can be encoded again."""
+        (words(data, headers=True) + preview(scan(data), data)).encode()
+
+
+class Normalizing(SynchronousTestCase):
+    def test_case(self) -> None:
+        """Case and composition do not matter, accents do."""
+        for one, other in (
+            ("Straße", "STRASSE"),
+            ("é", "E\u0301"),
+            ("ﬁ", "FI"),
+            ("ABC", "abc"),
+            ("Ⅷ", "viii"),
+        ):
+            self.assertEqual(normalize(one), normalize(other))
+        self.assertNotEqual(normalize("é"), normalize("e"))
+
+    @settings(derandomize=True, deadline=None, max_examples=300)
+    @given(st.text(max_size=20), st.text(max_size=20))
+    def test_parts_stay_parts(self, one: str, other: str) -> None:
+        """What is in a text is in its normal form."""
+        self.assertIn(normalize(other), normalize(one + other + one))
+        self.assertEqual(normalize(normalize(one)), normalize(one))
+
+    def test_marks(self) -> None:
+        """Half a million combining marks in the wrong order take no quadratic time."""
+        self.assertEqual(len(normalize("a" + "\u0301\u0323" * 250_000)), 500_001)
+
+
+class Previews(SynchronousTestCase):
+    def check(self, data: bytes, expected: str, limit: int = 200) -> None:
+        self.assertEqual(preview(scan(data), data, limit), expected)
+
+    def test_plain(self) -> None:
+        """White space is one space, the length is limited in characters."""
+        self.check(b"\r\n\r\n  Hello\r\n\r\n\tJoe,  \r\n", "Hello Joe,")
+        self.check(b"\r\n" + "é".encode() * 300, "é" * 200)
+        self.check(b"\r\none two three", "one", limit=4)
+        self.check(b"", "")
+
+    def test_quoted(self) -> None:
+        """Quoted lines are shown only if there are no others."""
+        self.check(b"\r\nJoe wrote:\r\n> Hi\r\nYes.\r\n", "Joe wrote: Yes.")
+        self.check(b"\r\n> Hi\r\n> there\r\n", "> Hi > there")
+
+    def test_html(self) -> None:
+        """Markup is left out, with all that is not shown."""
+        head = b"Content-Type: text/html; charset=utf-8\r\n\r\n"
+        self.check(
+            head
+            + b"<html><head><title>T</title></head><style>p{}</style><p>Hi <b>you</b> &amp; me<!-- no -->",
+            "Hi you & me",
+        )
+        self.check(head + b"<script>x", "")
+        self.check(head + b"a<br", "a")
+
+    def test_first_text(self) -> None:
+        """The first text part that says anything is shown."""
+        self.check(mails.ALTERNATIVE, "café au lait")
+        data = b"Content-Type: multipart/x; boundary=b\r\n\r\n--b\r\n\r\n \r\n--b\r\nContent-Type: text/html\r\n\r\n<i>x</i>\r\n--b--\r\n"
+        self.check(data, "x")
+
+    def test_hostile_sizes(self) -> None:
+        """Megabytes of what HTML parsers choke on."""
+        for piece in (b"<!--", b"<", b"<script>", b"&amp", b"<!", b"<a ", b"</", b">\n", b" "):
+            data = b"Content-Type: text/html\r\n\r\n" + piece * ((1 << 20) // len(piece))
+            preview(scan(data), data)
