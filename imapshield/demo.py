@@ -75,9 +75,10 @@ See it work:
     Thunderbird: server {host}, port {port}, connection security "None", normal password
 
 Make it yours:
-    imapshield passwd {self.users} {USER}      another password, or another user's
-    {self.mail}/USER                            where a user's Maildir belongs
-    twistd imapshield --help                   all options, such as --mail-root for mail you have
+    imapshield passwd {self.users} {USER}
+        sets another password, or another user's; a user's Maildir is {self.mail}/USER
+    twistd imapshield --help
+        lists all options, such as --mail-root for the mail you have
 """
 
     def next_words(self, host: str, port: str) -> str:

@@ -83,7 +83,10 @@ class ShieldService(Service):
         super().startService()
         self._loop.start(SUMMARY_SECONDS, now=False)
         for port in self._ports or ():
-            self._log.info("serving at {address}", address=port.getHost())
+            address = port.getHost()
+            host, number = getattr(address, "host", None), getattr(address, "port", None)
+            where = address if host is None else f"{host}:{number}"
+            self._log.info("serving at {where}", where=where, address=address)
 
     def stopService(self) -> Deferred[None]:
         """Let nobody in, say BYE to all, then close the mail."""

@@ -7,6 +7,7 @@ from unittest import mock
 from twisted.application.service import IService
 from twisted.cred.credentials import UsernamePassword
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.error import CannotListenError
@@ -367,7 +368,7 @@ class FakePort:
         self.stopped = True
 
     def getHost(self):
-        return "here"
+        return IPv4Address("TCP", "127.0.0.1", 1)
 
 
 class FakeEndpoint:

@@ -24,7 +24,7 @@ PEERS = 10_000
 """Peers (times kinds of line) counted at once; with more, the oldest count is told early and begun anew."""
 
 _OPTIONS = {
-    "backlog": "--backlog",
+    "backlog": "--backlog=N",
     "strict_backlog": "--strict-backlog",
     "report_only": "--report-only",
 }
@@ -100,7 +100,7 @@ class LogFacts:
         fields = asdict(fact)
         quoted = {f"{key}_text": json.dumps(v) for key, v in fields.items() if isinstance(v, str)}
         if isinstance(fact, facts.LimitHit):
-            quoted["option"] = _OPTIONS.get(fact.limit, f"--limit={fact.limit}")
+            quoted["option"] = _OPTIONS.get(fact.limit, f"--limit={fact.limit}=N")
         self._log.emit(level, text, fact=kind.__name__, **quoted, **fields)
 
     def summarise(self, *, everything: bool = False) -> None:
