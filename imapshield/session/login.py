@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import re
 from typing import TYPE_CHECKING
 
 from imapshield.errors import Malformed, Refused
 from imapshield.wire import encode
 from imapshield.wire.commands import Authenticate, Login, Simple
+from imapshield.wire.grammar.nonauth import decode_base64
 from imapshield.wire.responses import Tagged, ok
 
 if TYPE_CHECKING:
     from imapshield.mailbox.interfaces import IAccount
     from imapshield.session.session import Session
-
-_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
-
 
 async def logout(session: Session, _: Simple) -> Tagged:
     """LOGOUT."""
@@ -55,12 +51,7 @@ async def authenticate(session: Session, command: Authenticate) -> Tagged:
         line = await session.io.line()
         if line == b"*":
             raise Malformed("Authentication was called off")
-        if not _BASE64.fullmatch(line):
-            raise Malformed("That is not base64")
-        try:
-            return base64.b64decode(line)
-        except binascii.Error:
-            raise Malformed("That is not base64") from None
+        return decode_base64(line)
 
     if command.mechanism == b"PLAIN":
         _may_send_password(session)

@@ -187,7 +187,7 @@ class Session:
             raise Malformed("Unknown command")
         if self.state not in entry.states:
             raise Malformed(refusal(self.state, entry.states))
-        command = parse(frame.parts)
+        command = parse(frame.parts, utf8=self.utf8)
         self.io.accepted()
         try:
             return await entry.handler(self, command)

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from imapshield.errors import Malformed, Refused
+from imapshield.wire import abnf
 from imapshield.wire.commands import Memory, Octets
 
-# tag = 1*<any ASTRING-CHAR except "+">; 64 octets are more than any client needs, and we echo them
-_TAG = re.compile(rb"([!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,64}) ")
 _WORD = re.compile(rb"(?:UID )?[A-Z0-9\-]{1,32}(?![^ ])", re.IGNORECASE)
 _LITERAL = re.compile(rb"(~?)\{([0-9]{1,19})(\+?)\}\Z")
 
@@ -117,12 +116,11 @@ class Framer:
         self._octets += len(line) + 2
         if not self.inside:
             self.inside = True
-            found = _TAG.match(line)
-            if found is None:
+            tag, space, rest = line.partition(b" ")
+            if not space or abnf.TAG.fullmatch(tag) is None:
                 self._refused = Malformed("A command begins with a tag and a space")
             else:
-                self._tag = found[1]
-                line = line[found.end() :]
+                self._tag, line = tag, rest
                 word = _WORD.match(line)
                 self._name = word[0].upper().removeprefix(b"UID ") if word else b""
         literal = _LITERAL.search(line)

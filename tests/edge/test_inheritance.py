@@ -1,0 +1,53 @@
+"""What we have from Twisted's IMAP4Server, attribute by attribute.
+
+When Twisted adds one, `test_all_filed` fails until a person has put it into one of the three columns.
+"""
+
+import re
+
+from twisted.mail.imap4 import IMAP4Server
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.edge.protocol import ShieldedIMAP4Server
+
+OVERRIDDEN = """
+    authenticateLogin callLater connectionLost connectionMade dataReceived lineLengthExceeded lineReceived
+    listCapabilities rawDataReceived sendServerGreeting timeoutConnection
+""".split()
+
+USED = """
+    MAX_LENGTH _buffer _busyReceiving _onLogout account canStartTLS capabilities challengers clearLineBuffer connected
+    delimiter factory line_mode logPrefix makeConnection pauseProducing paused portal resetTimeout resumeProducing
+    setLineMode setRawMode setTimeout startedTLS state stopProducing tags timeOut transport
+    _TimeoutMixin__timedOut _TimeoutMixin__timeoutCall
+""".split()
+
+NEVER_REACHED = re.compile(
+    r"""
+    (arg|opt|parse|search|spew|do|unauth|auth|select|logout)_\w+  # the parser, and what it dispatches to
+    | _IMAP4Server__\w+ | _(cb|eb)[A-Z]\w+ | _(list|select)Work   # the halves of its commands
+    | send(Bad|Negative|Positive|Untagged)Response | sendContinuationRequest | sendLine | _respond
+    | IDENT | POSTAUTH_TIMEOUT | atomre | authenticate | blocked | checkpoint | dispatchCommand | lookupCommand | mbox
+    | parseState | spewMessage | flagsChanged | modeChanged | newMessages
+    | _(fileLiteral|stringLiteral|literalStringLimit|pendingLiteral|requiresLastMessageInfo|searchFilter|setupChallenge
+      |singleSearchStep|unblock)
+    """,
+    re.VERBOSE,
+)
+
+
+class Inheritance(SynchronousTestCase):
+    def attributes(self) -> set[str]:
+        return {name for name in dir(IMAP4Server) if not name.startswith("__")}
+
+    def test_all_filed(self) -> None:
+        """Every attribute of the base class is overridden, used, or known never to be reached."""
+        filed = {*OVERRIDDEN, *USED}
+        self.assertEqual([n for n in sorted(self.attributes() - filed) if not NEVER_REACHED.fullmatch(n)], [])
+        self.assertEqual([name for name in sorted(filed) if NEVER_REACHED.fullmatch(name)], [])
+        self.assertEqual(sorted(filed - self.attributes()), [])
+
+    def test_overridden(self) -> None:
+        """What is said to be overridden is, and nothing else."""
+        own = {name for name in vars(ShieldedIMAP4Server) if not name.startswith("__")}
+        self.assertEqual(sorted(own & self.attributes()), sorted(OVERRIDDEN))
