@@ -66,6 +66,15 @@ class Server:
         self.wait_for("serving at")
         return self
 
+    def drain(self) -> None:
+        """Take in what it has said until now."""
+        while not self._lines.empty():
+            line = self._lines.get()
+            if line is None:
+                self._lines.put(None)
+                raise AssertionError(f"the server ended: {''.join(self.output)}")
+            self.output.append(line)
+
     def stop(self, how: int = signal.SIGTERM) -> str:
         """End it; returns all it has said."""
         with contextlib.suppress(ProcessLookupError):
