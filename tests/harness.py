@@ -150,7 +150,11 @@ class Client:
     def turn(self) -> None:
         """Let everything that is due happen."""
         for _ in range(10_000):
-            due = [c for c in self.server.clock.getDelayedCalls() if c.getTime() <= self.server.clock.seconds()]
+            due = [
+                c
+                for c in self.server.clock.getDelayedCalls()
+                if c.getTime() <= self.server.clock.seconds()
+            ]
             if not due:
                 return
             self.server.clock.advance(0)
@@ -163,7 +167,9 @@ class Client:
 
         self.protocol.connectionLost(Failure(ConnectionLost()))
 
-    def append(self, content: bytes = MAIL, mailbox: bytes = b"INBOX", flags: bytes = b"()") -> bytes:
+    def append(
+        self, content: bytes = MAIL, mailbox: bytes = b"INBOX", flags: bytes = b"()"
+    ) -> bytes:
         return self.send(
             b"app APPEND %b %b {%d+}\r\n%b\r\n" % (mailbox, flags, len(content), content)
         )

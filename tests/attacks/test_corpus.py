@@ -22,7 +22,9 @@ class Corpus(SynchronousTestCase):
         client = self.client(server, attack.who)
         before = client.protocol._outbox.octets
         answer = b"".join(client.send(data) for data in attack.send)
-        ended = RESET if client.transport.aborted else BYE if client.transport.disconnecting else OPEN
+        ended = (
+            RESET if client.transport.aborted else BYE if client.transport.disconnecting else OPEN
+        )
         self.assertEqual(ended, attack.ends, answer[:500])
         for pattern in attack.says:
             self.assertRegex(answer, re.compile(pattern, re.MULTILINE))

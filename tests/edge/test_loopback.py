@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.portal import Portal
-from twisted.internet import reactor, ssl as twisted_ssl
+from twisted.internet import reactor
+from twisted.internet import ssl as twisted_ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
@@ -204,7 +205,12 @@ class Rule(Loopback):
         def script() -> int:
             peer = self.log_in()
             peer.command(b"SELECT INBOX")
-            peer.send(b"".join(b"f%d UID FETCH %d (FLAGS BODY.PEEK[])\r\n" % (i, i % 10 + 1) for i in range(5000)))
+            peer.send(
+                b"".join(
+                    b"f%d UID FETCH %d (FLAGS BODY.PEEK[])\r\n" % (i, i % 10 + 1)
+                    for i in range(5000)
+                )
+            )
             done = 0
             while done < 5000:
                 line = peer.line()
@@ -243,7 +249,9 @@ class Silent(Loopback):
 
     async def test_never_reads(self) -> None:
         """A user who sends and never reads is cut, and holds no memory meanwhile."""
-        await self.realm.account().append("INBOX", [NewMessage((), None, Memory(MAIL + b"x" * 200_000))] * 20)
+        await self.realm.account().append(
+            "INBOX", [NewMessage((), None, Memory(MAIL + b"x" * 200_000))] * 20
+        )
 
         def script() -> str:
             peer = self.log_in()

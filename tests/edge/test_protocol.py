@@ -257,7 +257,9 @@ class Bad(SynchronousTestCase):
     def test_refused_literal(self) -> None:
         """A refused LITERAL+ is skipped; its text is not run as a command."""
         client = Server(message=100).login()
-        answer = client.send(b"a APPEND INBOX {200+}\r\n" + b"x LOGOUT\r\n" * 20 + b"\r\nb NOOP\r\n")
+        answer = client.send(
+            b"a APPEND INBOX {200+}\r\n" + b"x LOGOUT\r\n" * 20 + b"\r\nb NOOP\r\n"
+        )
         self.assertIn(b"a NO [TOOBIG]", answer)
         self.assertIn(b"b OK", answer)
         self.assertNotIn(b"BYE", answer)
@@ -330,7 +332,14 @@ class Login(SynchronousTestCase):
 
     def test_plain_nonsense(self) -> None:
         """What is not base64, or not PLAIN, is BAD and never an exception's text."""
-        for line in (b"!!!!", b"AAA", b"AAAA", base64.b64encode(b"a\0b"), base64.b64encode(b"\0\0"), b"\xff"):
+        for line in (
+            b"!!!!",
+            b"AAA",
+            b"AAAA",
+            base64.b64encode(b"a\0b"),
+            base64.b64encode(b"\0\0"),
+            b"\xff",
+        ):
             client = Server().connect()
             client(b"a AUTHENTICATE PLAIN")
             self.assertIn(b"a BAD", client(line), line)
@@ -348,8 +357,8 @@ class Login(SynchronousTestCase):
 
     def test_lost_during_login(self) -> None:
         """Who goes away while the password is checked leaves no session behind."""
-        from twisted.cred.credentials import IUsernamePassword
         from twisted.cred.checkers import ICredentialsChecker
+        from twisted.cred.credentials import IUsernamePassword
         from twisted.internet.defer import Deferred
         from zope.interface import implementer
 

@@ -17,7 +17,9 @@ def noop(name: bytes = b"NOOP", text: bytes = b"") -> Frame:
 
 def literal(size: int, *, waits: bool = True, name: bytes = b"LOGIN", **more: Any) -> Announced:
     values = {"texts": (name + b" ",), "literals": 0, "literal_octets": 0, **more}
-    return Announced(b"a", name, size, waits, values["texts"], values["literals"], values["literal_octets"])
+    return Announced(
+        b"a", name, size, waits, values["texts"], values["literals"], values["literal_octets"]
+    )
 
 
 def user(**limits: Any) -> Guard:

@@ -12,7 +12,9 @@ def row(uid: int, flags: bytes = b"", modseq: int = 1, size: int | None = 10) ->
 class Applying(SynchronousTestCase):
     def setUp(self) -> None:
         self.columns = Columns()
-        self.columns.apply(Delta([row(1), row(3, b"\\Seen", 2), row(7, b"", 3, None)], highestmodseq=3, uidnext=8))
+        self.columns.apply(
+            Delta([row(1), row(3, b"\\Seen", 2), row(7, b"", 3, None)], highestmodseq=3, uidnext=8)
+        )
 
     def test_rows(self) -> None:
         """Every array has a row for each message, rising by UID."""

@@ -30,8 +30,16 @@ from tests.harness import NOW, MemoryRealm
 
 DAY = 86400
 LETTERS = [
-    ((b"\\Seen",), 10 * DAY, b"Subject: Caf\xc3\xa9\r\nDate: Sat, 1 Jan 2000 23:00:00 -0800\r\n\r\nalpha\r\n"),
-    ((), 10 * DAY + DAY - 1, b"Subject: =?utf-8?q?caf=C3=A9?= beta\r\nFrom: a@b\r\n\r\nALPHA beta\r\n"),
+    (
+        (b"\\Seen",),
+        10 * DAY,
+        b"Subject: Caf\xc3\xa9\r\nDate: Sat, 1 Jan 2000 23:00:00 -0800\r\n\r\nalpha\r\n",
+    ),
+    (
+        (),
+        10 * DAY + DAY - 1,
+        b"Subject: =?utf-8?q?caf=C3=A9?= beta\r\nFrom: a@b\r\n\r\nALPHA beta\r\n",
+    ),
     ((b"\\Flagged", b"$Junk"), 11 * DAY, b"Subject: x\r\n\r\n" + b"y" * 1000),
     ((b"\\Seen", b"\\Deleted"), int(NOW) - 50, b"X-Empty:\r\n\r\n"),
 ]
@@ -63,7 +71,9 @@ class Search(SynchronousTestCase):
         self.assertEqual(self.found(AllOf(())), [1, 2, 3, 4])
         self.assertEqual(self.found(AllOf((HasFlag(b"\\Seen"), HasFlag(b"\\Deleted")))), [4])
         self.assertEqual(self.found(AnyOf((HasFlag(b"\\Flagged"), HasFlag(b"\\Deleted")))), [3, 4])
-        self.assertEqual(self.found(Not(AllOf((HasFlag(b"\\Seen"), Not(HasFlag(b"\\Deleted")))))), [2, 3, 4])
+        self.assertEqual(
+            self.found(Not(AllOf((HasFlag(b"\\Seen"), Not(HasFlag(b"\\Deleted")))))), [2, 3, 4]
+        )
 
     def test_sets(self) -> None:
         """Numbers, UIDs and the saved result; what lies beyond the last message matches nothing."""

@@ -20,8 +20,10 @@ class Mailbox:
         self.add(count)
 
     def _apply(self, rows: list[Row], vanished: list[int]) -> None:
-        uidnext = (self.columns.uidnext if not rows else max(r.uid for r in rows) + 1)
-        change = self.columns.apply(Delta(rows, vanished, self.modseq, max(uidnext, self.columns.uidnext)))
+        uidnext = self.columns.uidnext if not rows else max(r.uid for r in rows) + 1
+        change = self.columns.apply(
+            Delta(rows, vanished, self.modseq, max(uidnext, self.columns.uidnext))
+        )
         for view in self.views:
             view.heard(change)
 
@@ -77,7 +79,9 @@ class Telling(SynchronousTestCase):
         self.assertEqual(updates.exists, 6)
         updates = view.flush(expunge=True)
         assert updates is not None
-        self.assertEqual((updates.expunged, updates.vanished, updates.exists), ([4, 2], [2, 4], None))
+        self.assertEqual(
+            (updates.expunged, updates.vanished, updates.exists), ([4, 2], [2, 4], None)
+        )
         self.assertEqual(list(view.uids), [1, 3, 5, 6])
 
     def test_came_and_went(self) -> None:
@@ -118,7 +122,12 @@ class Selecting(SynchronousTestCase):
     def test_numbers(self) -> None:
         """Numbers name rows; ``*`` is the last."""
         view = Mailbox(5).view()
-        for text, spans in ((b"1:*", [(0, 5)]), (b"*", [(4, 5)]), (b"2,4:5", [(1, 2), (3, 5)]), (b"*:1", [(0, 5)])):
+        for text, spans in (
+            (b"1:*", [(0, 5)]),
+            (b"*", [(4, 5)]),
+            (b"2,4:5", [(1, 2), (3, 5)]),
+            (b"*:1", [(0, 5)]),
+        ):
             self.assertEqual(view.select(SequenceSet.parse(text), uid=False), spans)
 
     def test_beyond(self) -> None:

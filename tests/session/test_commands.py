@@ -65,7 +65,9 @@ class Information(Case):
 
     def test_id(self) -> None:
         """ID is answered, before login too."""
-        self.assertIn(b'* ID ("name" "imapshield")', self.server.connect()(b'a ID ("name" "x" "version" NIL)'))
+        self.assertIn(
+            b'* ID ("name" "imapshield")', self.server.connect()(b'a ID ("name" "x" "version" NIL)')
+        )
 
     def test_namespace(self) -> None:
         """NAMESPACE: one, personal, delimiter ``/``."""
@@ -136,7 +138,8 @@ class Mailboxes(Case):
         self.client.append()
         answer = self.client(b"a STATUS INBOX (MESSAGES RECENT UNSEEN DELETED UIDNEXT SIZE)")
         self.assertIn(
-            b"* STATUS INBOX (MESSAGES 2 RECENT 2 UNSEEN 1 DELETED 1 UIDNEXT 3 SIZE %d)" % (2 * len(MAIL)),
+            b"* STATUS INBOX (MESSAGES 2 RECENT 2 UNSEEN 1 DELETED 1 UIDNEXT 3 SIZE %d)"
+            % (2 * len(MAIL)),
             answer,
         )
 
@@ -153,7 +156,17 @@ class Selecting(Case):
         self.client.append(flags=b"(\\Seen)")
         self.client.append(flags=b"($Work)")
         answer = self.client(b"a SELECT INBOX")
-        for part in (b"* 2 EXISTS", b"* 2 RECENT", b"[UNSEEN 2]", b"[UIDNEXT 3]", b"[UIDVALIDITY ", b"[PERMANENTFLAGS (", b"\\*)]", b"$Work", b"a OK [READ-WRITE]"):
+        for part in (
+            b"* 2 EXISTS",
+            b"* 2 RECENT",
+            b"[UNSEEN 2]",
+            b"[UIDNEXT 3]",
+            b"[UIDVALIDITY ",
+            b"[PERMANENTFLAGS (",
+            b"\\*)]",
+            b"$Work",
+            b"a OK [READ-WRITE]",
+        ):
             self.assertIn(part, answer)
 
     def test_recent_once(self) -> None:
@@ -195,7 +208,13 @@ class Fetching(Case):
         """Items come in the order they were asked for, UID first in UID FETCH."""
         client = self.filled(1)
         answer = client(b"a UID FETCH 1 (FLAGS RFC822.SIZE INTERNALDATE)")
-        self.assertTrue(answer.startswith(b"* 1 FETCH (UID 1 FLAGS (\\Recent) RFC822.SIZE %d INTERNALDATE \"14-Nov-2023" % len(MAIL)), answer)
+        self.assertTrue(
+            answer.startswith(
+                b'* 1 FETCH (UID 1 FLAGS (\\Recent) RFC822.SIZE %d INTERNALDATE "14-Nov-2023'
+                % len(MAIL)
+            ),
+            answer,
+        )
 
     def test_seen(self) -> None:
         """BODY[] sets \\Seen and tells so; BODY.PEEK[] does not."""
@@ -209,7 +228,7 @@ class Fetching(Case):
         """A partial is cut out, labelled by its start; past the end it is empty."""
         client = self.filled(1)
         self.assertIn(b"BODY[]<3> {4}\r\n" + MAIL[3:7], client(b"a FETCH 1 BODY.PEEK[]<3.4>"))
-        self.assertIn(b'BODY[]<9999> {0}\r\n', client(b"a FETCH 1 BODY.PEEK[]<9999.4>"))
+        self.assertIn(b"BODY[]<9999> {0}\r\n", client(b"a FETCH 1 BODY.PEEK[]<9999.4>"))
 
     def test_missing_part(self) -> None:
         """A part that is not there is NIL, and the connection lives on."""
@@ -244,7 +263,10 @@ class Fetching(Case):
         """Scattered sets are answered in the mailbox's order."""
         client = self.filled(10)
         answer = lines(client(b"a UID FETCH 9,1:3,7 (UID)"))
-        self.assertEqual([re.findall(rb"\d+", line) for line in answer[:-1]], [[b"%d" % n] * 2 for n in (1, 2, 3, 7, 9)])
+        self.assertEqual(
+            [re.findall(rb"\d+", line) for line in answer[:-1]],
+            [[b"%d" % n] * 2 for n in (1, 2, 3, 7, 9)],
+        )
 
     def test_gone(self) -> None:
         """A message that another session expunged is left out, with NO [EXPUNGEISSUED], and told when it may be."""
@@ -270,8 +292,13 @@ class Changing(Case):
     def test_store(self) -> None:
         """STORE adds, removes and replaces, and tells the result unless it is .SILENT."""
         client = self.filled(1)
-        self.assertIn(b"* 1 FETCH (FLAGS (\\Recent \\Flagged \\Seen", client(b"a STORE 1 +FLAGS (\\Seen \\Flagged $x)"))
-        self.assertIn(b"* 1 FETCH (FLAGS (\\Recent \\Seen $x))", client(b"a STORE 1 -FLAGS (\\Flagged)"))
+        self.assertIn(
+            b"* 1 FETCH (FLAGS (\\Recent \\Flagged \\Seen",
+            client(b"a STORE 1 +FLAGS (\\Seen \\Flagged $x)"),
+        )
+        self.assertIn(
+            b"* 1 FETCH (FLAGS (\\Recent \\Seen $x))", client(b"a STORE 1 -FLAGS (\\Flagged)")
+        )
         self.assertEqual(client(b"a STORE 1 FLAGS.SILENT (\\Draft)"), b"a OK Stored\r\n")
         self.assertIn(b"* 1 FETCH (UID 1 FLAGS (\\Recent \\Draft))", client(b"a UID FETCH 1 FLAGS"))
 
@@ -317,7 +344,9 @@ class Changing(Case):
         client = self.filled(3)
         client(b"a CREATE there")
         answer = client(b"b MOVE 1,3 there")
-        self.assertRegex(answer, rb"\* OK \[COPYUID \d+ 1,3 1:2\] Moved\r\n\* 3 EXPUNGE\r\n\* 1 EXPUNGE\r\n")
+        self.assertRegex(
+            answer, rb"\* OK \[COPYUID \d+ 1,3 1:2\] Moved\r\n\* 3 EXPUNGE\r\n\* 1 EXPUNGE\r\n"
+        )
         self.assertTrue(answer.endswith(b"b OK Moved\r\n"))
 
     def test_expunge(self) -> None:
@@ -389,7 +418,8 @@ class Searching(Case):
         """RETURN answers with ESEARCH and the command's tag."""
         client = self.filled(3)
         self.assertIn(
-            b'* ESEARCH (TAG "a") UID MIN 1 MAX 3 ALL 1:3 COUNT 3', client(b"a UID SEARCH RETURN (MIN MAX ALL COUNT) ALL")
+            b'* ESEARCH (TAG "a") UID MIN 1 MAX 3 ALL 1:3 COUNT 3',
+            client(b"a UID SEARCH RETURN (MIN MAX ALL COUNT) ALL"),
         )
 
 
@@ -430,7 +460,8 @@ class Watching(Case):
         """What is sent behind IDLE in one packet is its DONE, and then commands again."""
         client = self.filled(1)
         self.assertEqual(
-            client.send(b"a IDLE\r\nDONE\r\nb NOOP\r\n"), b"+ Idling\r\na OK Done idling\r\nb OK Done\r\n"
+            client.send(b"a IDLE\r\nDONE\r\nb NOOP\r\n"),
+            b"+ Idling\r\na OK Done idling\r\nb OK Done\r\n",
         )
 
     def test_deleted_mailbox(self) -> None:

@@ -68,7 +68,16 @@ class Framing(SynchronousTestCase):
 
     def test_no_tag(self) -> None:
         """Without a tag a line is refused, and so is what a literal of it holds."""
-        for line in (b"", b"NOOP", b"+ NOOP", b"* NOOP", b" NOOP", b"a(b NOOP", b"\xff NOOP", b"x" * 65 + b" NOOP"):
+        for line in (
+            b"",
+            b"NOOP",
+            b"+ NOOP",
+            b"* NOOP",
+            b" NOOP",
+            b"a(b NOOP",
+            b"\xff NOOP",
+            b"x" * 65 + b" NOOP",
+        ):
             frame = Framer().line(line)
             assert isinstance(frame, Frame)
             self.assertIsNone(frame.tag)
@@ -76,7 +85,16 @@ class Framing(SynchronousTestCase):
 
     def test_lying_sizes(self) -> None:
         """What only looks like a literal is left to the grammar."""
-        for marker in (b"{-1}", b"{+}", b"{}", b"{0x10}", b"{1_0}", b"{ 9 }", b"{10-}", b"{99999999999999999999}"):
+        for marker in (
+            b"{-1}",
+            b"{+}",
+            b"{}",
+            b"{0x10}",
+            b"{1_0}",
+            b"{ 9 }",
+            b"{10-}",
+            b"{99999999999999999999}",
+        ):
             self.assertIsInstance(Framer().line(b"a LOGIN " + marker), Frame)
 
     def test_refused_waiting(self) -> None:
