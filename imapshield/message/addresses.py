@@ -142,9 +142,6 @@ class _Reader:
 
     def _mailbox(self) -> int:
         cursor = self.cursor
-        if cursor.pos >= cursor.end:
-            self._add()
-            return END
         start = cursor.pos
         stopped = self._name_and_angle()
         if stopped == BROKEN:

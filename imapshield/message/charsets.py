@@ -53,8 +53,10 @@ def to_text(octets: bytes, charset: bytes) -> str:
     if codec == "utf_8" and charset.lower() != b"utf-8":
         try:
             return octets.decode("utf_8")
-        except UnicodeDecodeError:
-            codec = "cp1252"
+        except UnicodeDecodeError as error:
+            # A character cut in two at the end does not make it another charset.
+            cut = error.end == len(octets) and not octets[: error.start].isascii()
+            codec = "utf_8" if cut else "cp1252"
     text = octets.decode(codec, "replace")
     # This decoder alone lets half a character through, which no encoder would take again.
     return _surrogate.sub("\ufffd", text) if codec == "utf_7" else text

@@ -28,6 +28,7 @@ class Charsets(SynchronousTestCase):
             (b"\xe9", b"us-ascii", "é"),
             ("é".encode(), b"x-unknown", "é"),
             (b"\xff", b"utf-8", "\ufffd"),
+            ("éé".encode()[:-1], b"us-ascii", "é\ufffd"),
         ):
             self.assertEqual(to_text(octets, charset), text, charset)
 

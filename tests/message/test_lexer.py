@@ -22,6 +22,7 @@ class Cursors(SynchronousTestCase):
             (b"(a(b)\\)c) (d)x", MORE, b"d"),
             (b"(a(b)\\)c)", END, b"a(b))c"),
             (b"(a\r\n b\0)", END, b"a b\xef\xbf\xbd"),
+            (b"(a\n b)", END, b"a b"),
             (b"(a", BROKEN, b""),
             (b"(a\\", BROKEN, b""),
             (b"(a\\)b", BROKEN, b"a"),

@@ -102,6 +102,26 @@ class Scanning(SynchronousTestCase):
         data = b"Content-Type: multipart/x; boundary=b\r\n\r\n--b \t\r\n\r\n1\r\n--bcd\r\n\r\n2\r\n--b--junk\r\n"
         self.check(data, (b"multipart/x", [(b"text/plain", b"1"), (b"text/plain", b"2")]))
 
+    def test_inner_boundary_beyond_outer(self) -> None:
+        """A boundary of a part that has ended starts nothing, however often it comes later."""
+        inner = b"Content-Type: multipart/x; boundary=i\r\n\r\n--i\r\n\r\na"
+        data = multipart(
+            b"o", inner, b"\r\nb\r\n--i\r\n--i--", inner.replace(b"=i", b"=io"), b"\r\n--i--"
+        )
+        leaf = b"text/plain"
+        self.check(
+            data.replace(b"--o\r\n\r\nb", b"--o\r\nX: --i\r\n\r\nb"),
+            (
+                b"multipart/mixed",
+                [
+                    (b"multipart/x", [(leaf, b"a")]),
+                    (leaf, b"b\r\n--i\r\n--i--"),
+                    (b"multipart/x", []),
+                    (leaf, b"--i--"),
+                ],
+            ),
+        )
+
     def test_missing_end(self) -> None:
         """A multipart that never closes ends with the message, or with the one around it."""
         data = multipart(

@@ -77,6 +77,11 @@ class Normalizing(SynchronousTestCase):
         self.assertIn(normalize(other), normalize(one + other + one))
         self.assertEqual(normalize(normalize(one)), normalize(one))
 
+    def test_many_characters(self) -> None:
+        """More different characters than are remembered are normalized all the same."""
+        everything = "".join(map(chr, range(0x10000, 0x20100)))
+        self.assertEqual(normalize(everything), normalize(everything))
+
     def test_marks(self) -> None:
         """Half a million combining marks in the wrong order take no quadratic time."""
         self.assertEqual(len(normalize("a" + "\u0301\u0323" * 250_000)), 500_001)
