@@ -21,9 +21,17 @@ def envelope(header: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
         header: the header block of a message.
         limits: how much of it to look at.
     """
+    return write_envelope(header, limits, limits.addresses)[0]
+
+
+def write_envelope(header: bytes, limits: MimeLimits, budget: int) -> tuple[bytes, int]:
+    """Return `envelope` with at most `budget` addresses read, and what is left of the budget.
+
+    A structure has an envelope for each message inside, and two octets of From can become 130 of
+    envelope: it is the whole answer that has to be limited.
+    """
     block = b"\n" + header[: limits.header]
     low = block.lower()
-    budget = limits.addresses
 
     def last(name: bytes) -> bytes | None:
         values = find_values(block, low, name)
@@ -41,7 +49,7 @@ def envelope(header: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
 
     subject = last(b"subject")
     sender = people(b"from")
-    return b"(%b %b %b %b %b %b %b %b %b %b)" % (
+    shown = b"(%b %b %b %b %b %b %b %b %b %b)" % (
         unfolded(last(b"date")),
         b"NIL" if subject is None else text(subject),
         sender,
@@ -53,6 +61,7 @@ def envelope(header: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
         unfolded(last(b"in-reply-to")),
         unfolded(last(b"message-id")),
     )
+    return shown, budget
 
 
 def _or(shown: bytes, default: bytes) -> bytes:

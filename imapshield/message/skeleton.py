@@ -37,7 +37,7 @@ class MimeLimits:
         The largest honest headers list some thousands of recipients; the worst that can be in one
         costs about a second.
     parameters: of one field; Dovecot's number since CVE-2026-27859.
-    addresses: of one envelope, all fields together; CVE-2024-23184 was the lack of it.
+    addresses: of one envelope, or of all in one structure; CVE-2024-23184 was the lack of it.
     boundary: octets of a boundary that count, of RFC 2046's 70 and a few to spare.
     """
 

@@ -6,7 +6,7 @@ values as the author wrote them, RFC 2231 parameters put together but not decode
 
 from __future__ import annotations
 
-from imapshield.message.envelope import envelope
+from imapshield.message.envelope import write_envelope
 from imapshield.message.headers import Parameters, disposition, languages
 from imapshield.message.quoting import string, unfolded
 from imapshield.message.skeleton import DEFAULT_LIMITS, MimeLimits, Part
@@ -17,64 +17,100 @@ _NO_PARTS = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
 
 def body(part: Part, data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
     """Return the value of FETCH BODY, for `part` of the message `data`."""
-    out: list[bytes] = []
-    _write(part, data, out, False, limits)
-    return b"".join(out)
+    return _Writer(data, limits, extended=False).write(part)
 
 
 def bodystructure(part: Part, data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
     """Return the value of FETCH BODYSTRUCTURE: BODY with the extension data."""
-    out: list[bytes] = []
-    _write(part, data, out, True, limits)
-    return b"".join(out)
+    return _Writer(data, limits, extended=True).write(part)
 
 
-def _write(part: Part, data: bytes, out: list[bytes], extended: bool, limits: MimeLimits) -> None:
-    out.append(b"(")
-    if part.is_multipart:
+class _Writer:
+    """Writes one structure into `out`; `addresses` is what the envelopes in it may still take."""
+
+    __slots__ = ("addresses", "data", "extended", "limits", "out")
+
+    def __init__(self, data: bytes, limits: MimeLimits, *, extended: bool) -> None:
+        self.data = data
+        self.limits = limits
+        self.extended = extended
+        self.addresses = limits.addresses
+        self.out: list[bytes] = []
+
+    def write(self, part: Part) -> bytes:
+        self.part(part)
+        return b"".join(self.out)
+
+    def part(self, part: Part) -> None:
+        """Append `part` in its parentheses."""
+        self.out.append(b"(")
+        if part.is_multipart:
+            self.multipart(part)
+        else:
+            self.single(part)
+        if self.extended:
+            self.common(part)
+        self.out.append(b")")
+
+    def multipart(self, part: Part) -> None:
+        out = self.out
         for child in part.children:
-            _write(child, data, out, extended, limits)
+            self.part(child)
         if not part.children:
-            out.append(_NO_PARTS + (b" NIL NIL NIL NIL)" if extended else b")"))
+            out.append(_NO_PARTS + (b" NIL NIL NIL NIL)" if self.extended else b")"))
         out.append(b" " + string(part.subtype))
-        if extended:
+        if self.extended:
             out.append(b" " + _params(part.params, False))
-    else:
-        _single(part, data, out, extended, limits)
-        if extended:
-            out.append(b" " + unfolded(part.fields.get(b"md5")))
-    if extended:
-        _common(part, out, limits)
-    out.append(b")")
 
-
-def _single(part: Part, data: bytes, out: list[bytes], extended: bool, limits: MimeLimits) -> None:
-    is_text = part.type.lower() == b"text"
-    if part.embedded is not None:
-        media = b'"message" "rfc822"' if part.kind == b"message/rfc822" else b'"message" "global"'
-    elif part.opaque:
-        media = b'"application" "octet-stream"'
-    else:
-        media = b"%b %b" % (string(part.type), string(part.subtype))
-    fields = part.fields
-    out.append(
-        b"%b %b %b %b %b %d"
-        % (
-            media,
-            _params(part.params, is_text),
-            unfolded(fields.get(b"id")),
-            unfolded(fields.get(b"description")),
-            string(part.encoding or b"7bit"),
-            part.end - part.body_start,
+    def single(self, part: Part) -> None:
+        is_text = part.type.lower() == b"text"
+        if part.embedded is not None:
+            global_ = part.kind == b"message/global"
+            media = b'"message" "global"' if global_ else b'"message" "rfc822"'
+        elif part.opaque:
+            media = b'"application" "octet-stream"'
+        else:
+            media = b"%b %b" % (string(part.type), string(part.subtype))
+        fields = part.fields
+        self.out.append(
+            b"%b %b %b %b %b %d"
+            % (
+                media,
+                _params(part.params, is_text),
+                unfolded(fields.get(b"id")),
+                unfolded(fields.get(b"description")),
+                string(part.encoding or b"7bit"),
+                part.end - part.body_start,
+            )
         )
-    )
-    if is_text:
-        out.append(b" %d" % part.lines)
-    elif part.embedded is not None:
-        header = data[part.embedded.start : part.embedded.body_start]
-        out.append(b" " + envelope(header, limits) + b" ")
-        _write(part.embedded, data, out, extended, limits)
-        out.append(b" %d" % part.lines)
+        if is_text:
+            self.out.append(b" %d" % part.lines)
+        elif part.embedded is not None:
+            self.message(part.embedded)
+            self.out.append(b" %d" % part.lines)
+        if self.extended:
+            self.out.append(b" " + unfolded(fields.get(b"md5")))
+
+    def message(self, inner: Part) -> None:
+        """Append envelope and structure of a message inside."""
+        header = self.data[inner.start : inner.body_start]
+        shown, self.addresses = write_envelope(header, self.limits, self.addresses)
+        self.out.append(b" %b " % shown)
+        self.part(inner)
+
+    def common(self, part: Part) -> None:
+        """Append disposition, language and location."""
+        out, fields = self.out, part.fields
+        field = fields.get(b"disposition")
+        parsed = disposition(field, self.limits.parameters) if field is not None else None
+        if parsed is None:
+            out.append(b" NIL")
+        else:
+            out.append(b" (%b %b)" % (string(parsed[0]), _params(parsed[1], False)))
+        field = fields.get(b"language")
+        tags = languages(field) if field is not None else []
+        out.append(b" (%b)" % b" ".join([string(tag) for tag in tags]) if tags else b" NIL")
+        out.append(b" " + unfolded(fields.get(b"location")))
 
 
 def _params(params: Parameters, is_text: bool) -> bytes:
@@ -84,18 +120,3 @@ def _params(params: Parameters, is_text: bool) -> bytes:
     if is_text and not any(name.lower() == b"charset" for name, _ in params):
         words.append(b'"charset" "us-ascii"')
     return b"(" + b" ".join(words) + b")"
-
-
-def _common(part: Part, out: list[bytes], limits: MimeLimits) -> None:
-    """Disposition, language and location."""
-    fields = part.fields
-    field = fields.get(b"disposition")
-    parsed = disposition(field, limits.parameters) if field is not None else None
-    if parsed is None:
-        out.append(b" NIL")
-    else:
-        out.append(b" (%b %b)" % (string(parsed[0]), _params(parsed[1], False)))
-    field = fields.get(b"language")
-    tags = languages(field) if field is not None else []
-    out.append(b" (%b)" % b" ".join([string(tag) for tag in tags]) if tags else b" NIL")
-    out.append(b" " + unfolded(fields.get(b"location")))

@@ -209,3 +209,9 @@ class Grammar(SynchronousTestCase):
         """The deepest message allowed can be written."""
         data = b"Content-Type: message/rfc822\r\n\r\n" * 200
         self.assertEqual(full(data).count(b'"message" "rfc822"'), 99)
+
+    def test_many_envelopes(self) -> None:
+        """The addresses of all messages inside are limited together: they weigh more than the mail."""
+        message = b"--b\r\n\r\nFrom: " + b"a," * 5000 + b"\r\n\r\n\r\n"
+        data = b"Content-Type: multipart/digest; boundary=b\r\n\r\n" + message * 50
+        self.assertLess(len(full(data)), 3 * len(data) + 10_000 * 3 * 50)
