@@ -180,7 +180,7 @@ class MemoryStore:
         box = self._by_key(key)
         recent: list[int] = []
         if claim_recent:
-            recent = [uid for uid in sorted(box.messages) if uid >= box.recent_from]
+            recent = [u for u in range(box.recent_from, box.uidnext) if u in box.messages]
             box.recent_from = box.uidnext
         return _delta(box, since, recent)
 
@@ -315,9 +315,10 @@ def _remove(box: _Mailbox, uid: int) -> None:
 
 
 def _delta(box: _Mailbox, since: int, recent: Sequence[int] = ()) -> Delta:
+    news = box.modseq > since
     return Delta(
-        rows=[m.row() for uid, m in sorted(box.messages.items()) if m.modseq > since],
-        vanished=[uid for modseq, uid in box.vanished if modseq > since],
+        rows=[m.row() for _, m in sorted(box.messages.items()) if m.modseq > since] if news else [],
+        vanished=[uid for modseq, uid in box.vanished if modseq > since] if news else [],
         highestmodseq=box.modseq,
         uidnext=box.uidnext,
         recent=list(recent),
