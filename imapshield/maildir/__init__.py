@@ -1,0 +1,1 @@
+"""Mail on disk: Maildir++ folders and an SQLite index beside them. Blocking; `worker` keeps it off the reactor."""
