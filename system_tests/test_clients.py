@@ -63,7 +63,7 @@ class ClientTests(SynchronousTestCase):
     def login(self, user="alice"):
         client = imaplib.IMAP4("127.0.0.1", self.server.port, timeout=PATIENCE)
         self.addCleanup(client.shutdown)
-        client.login(user, f'"{PASSWORD}"')
+        client.login(user, PASSWORD)
         return client
 
     def run_it(self, *command, **options):

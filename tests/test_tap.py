@@ -6,6 +6,7 @@ from unittest import mock
 
 from twisted.application.service import IService
 from twisted.cred.credentials import UsernamePassword
+from twisted.cred.error import UnauthorizedLogin
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
@@ -203,27 +204,6 @@ class MakeServiceTests(Files, SynchronousTestCase):
         """A mail root without --auth gets one line that says what is missing."""
         self.refuses("--mail-root", self.mail, saying=["--auth", "file:PATH", "imapshield passwd"])
 
-    def login(self, service, user, password):
-        return service.factory.portal.login(UsernamePassword(user, password), None, IAccount)
-
-    def test_memory(self):
-        """--auth memory:alice:secret lets alice in, and several --auth are asked in turn."""
-        service = self.make(
-            "--mail-root",
-            self.mail,
-            "--auth",
-            "memory:bob:x",
-            "--auth",
-            "memory:alice:secret:eve:y",
-        )
-        self.assertEqual(self.out.getvalue(), "")
-        for user, password in ((b"alice", b"secret"), (b"bob", b"x"), (b"eve", b"y")):
-            _, account, logout = self.successResultOf(self.login(service, user, password))
-            self.assertEqual(account.user, user.decode())
-            logout()
-        self.assertTrue(self.login(service, b"alice", b"x").addErrback(lambda f: True).result)
-        self.successResultOf(service.stopService())
-
     def test_file_is_hashed(self):
         """--auth file: is the file of hashed passwords, relative to where twistd was started."""
         here = os.getcwd()
@@ -309,6 +289,23 @@ class Greeted(LineReceiver):
 
 
 class ServiceTests(Files, TestCase):
+    async def test_memory(self):
+        """--auth memory:alice:secret lets alice in, and several --auth are asked in turn."""
+        service = self.make(
+            "--mail-root", self.mail, "--auth", "memory:bob:x", "--auth", "memory:alice:secret:eve:y"
+        )  # fmt: skip
+        self.assertEqual(self.out.getvalue(), "")
+        login = service.factory.portal.login
+        for user, password in ((b"alice", b"secret"), (b"bob", b"x"), (b"eve", b"y")):
+            _, account, logout = await login(UsernamePassword(user, password), None, IAccount)
+            self.assertEqual(account.user, user.decode())
+            self.assertIn("INBOX", [info.name for info in await account.mailboxes()])
+            self.assertTrue(os.path.isdir(os.path.join(self.mail, user.decode(), "new")))
+            logout()
+        with self.assertRaises(UnauthorizedLogin):
+            await login(UsernamePassword(b"alice", b"x"), None, IAccount)
+        await service.stopService()
+
     async def test_serves_and_stops(self):
         """It greets on every endpoint, and when it stops says BYE to all and lets nobody in."""
         service = self.make(

@@ -18,7 +18,10 @@ from zope.interface import Interface, implementer
 
 from imapshield.cred.users import BadUserName, user_name
 from imapshield.mailbox.account import Bell, StoreAccount
-from imapshield.mailbox.interfaces import IAccount, IStore, Worker
+from imapshield.mailbox.interfaces import IAccount, IStore
+from imapshield.maildir.store import MaildirStore
+from imapshield.maildir.watch import Watcher
+from imapshield.maildir.worker import SerialWorker
 
 THREADS = 4
 IDLE_ACCOUNTS = 100
@@ -68,7 +71,7 @@ class MaildirRealm:
         mail_root: see `MailRoot`.
         reactor: an `IReactorThreads`; also asked to stop the threads when it stops.
         pool: threads for the disk; by default four of the realm's own.
-        bell: hears of mail that is delivered while clients idle; may also be set later.
+        bell: rings when mail is delivered while clients idle; by default a `Watcher` of the realm's own.
         idle: accounts kept open without a session.
         open_store: makes the store of a Maildir; for stores of one's own.
     """
@@ -86,7 +89,7 @@ class MaildirRealm:
         open_store: Callable[[str], IStore] | None = None,
     ) -> None:
         self.mail_root = MailRoot(mail_root)
-        self.bell = bell
+        self.bell: Bell = bell or Watcher(reactor)
         self._reactor = reactor
         self._pool = pool or ThreadPool(0, THREADS, "maildir")
         self._started = self._closed = False
@@ -122,6 +125,8 @@ class MaildirRealm:
         """Close every store, then the threads. What sessions still await is finished first."""
         if not self._closed:
             self._closed = True
+            if isinstance(self.bell, Watcher):
+                self.bell.stop()
             accounts = [*self._accounts.values()]
             self._accounts.clear()
             self._idle.clear()
@@ -137,7 +142,7 @@ class MaildirRealm:
             account = self._accounts[user] = StoreAccount(
                 user,
                 lambda: self._open_store(root),
-                self._worker(),
+                SerialWorker(self._pool, self._reactor),
                 bell=self.bell,
                 on_idle=self._left,
             )
@@ -173,20 +178,11 @@ class MaildirRealm:
             self._closed = True
             self._pool.stop()
 
-    def _worker(self) -> Worker:
-        from imapshield.maildir.worker import SerialWorker
-
-        return SerialWorker(self._pool, self._reactor)
-
     def _maildir(self, root: str) -> IStore:
-        from imapshield.maildir.store import MaildirStore
+        def note(text: str) -> None:  # in a thread of the pool
+            self._reactor.callFromThread(self._log.warn, "{root}: {text}", root=root, text=text)
 
-        note = self._log.warn
-
-        def tell(text: str) -> None:
-            note("{root}: {text}", root=root, text=text)
-
-        store: IStore = MaildirStore(root, now=time.time, note=tell)
+        store: IStore = MaildirStore(root, now=time.time, note=note)
         return store
 
 

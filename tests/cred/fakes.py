@@ -17,8 +17,8 @@ class Reactor(Clock):
         super().__init__()
         self.triggers: list[Callable[[], object]] = []
 
-    def callFromThread(self, call: Callable[..., object], *args: Any) -> None:
-        call(*args)
+    def callFromThread(self, call: Callable[..., object], *args: Any, **named: Any) -> None:
+        call(*args, **named)
 
     def addSystemEventTrigger(self, phase: str, event: str, call: Callable[[], object]) -> None:
         self.triggers.append(call)
@@ -60,10 +60,3 @@ class Pool:
                 on_result(False, Failure())
             else:
                 on_result(True, result)
-
-
-class Now:
-    """A worker whose jobs are done when it is asked."""
-
-    async def run(self, fn: Callable[..., Any], *args: object) -> Any:
-        return fn(*args)

@@ -10,7 +10,7 @@ from zope.interface.verify import verifyObject
 from imapshield.cred.realm import MaildirRealm, MailRoot
 from imapshield.cred.users import BadUserName
 from imapshield.mailbox.interfaces import IAccount
-from tests.cred.fakes import Now, Pool, Reactor
+from tests.cred.fakes import Pool, Reactor
 
 
 class MailRootTests(SynchronousTestCase):
@@ -48,7 +48,6 @@ class RealmTests(SynchronousTestCase):
         self.realm = MaildirRealm(
             "/srv/mail", reactor=self.reactor, pool=self.pool, idle=2, open_store=self.open_store
         )
-        self.patch(self.realm, "_worker", Now)
 
     def open_store(self, root):
         store = mock.Mock()
