@@ -18,7 +18,6 @@ from imapshield.message.skeleton import Part
 PREVIEW_OCTETS: Final = 1 << 16
 
 _fold = re.compile(rb"\r?\n(?=[ \t])")
-_space = re.compile(r"\s+")
 # Not html.parser, which needs quadratic time for some input. Each alternative reads to the end if
 # its own end is missing, so no octet is tried twice.
 _markup = re.compile(
@@ -97,8 +96,8 @@ def preview(part: Part, data: bytes, limit: int = 200) -> str:
         if each.kind == b"text/html":
             text = html.unescape(_markup.sub(" ", text))
         text = text.replace("\0", "")
-        own = _space.sub(" ", _quoted.sub("", text)).strip()
+        own = " ".join((_quoted.sub("", text) if ">" in text else text).split())
         if own:
             return own[:limit].rstrip()
-        fallback = fallback or _space.sub(" ", text).strip()
+        fallback = fallback or " ".join(text.split())
     return fallback[:limit].rstrip()
