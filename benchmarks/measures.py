@@ -40,7 +40,7 @@ class Scale:
     appends: int = 50
     idle: int = 1000
     clients: int = 20
-    turns: int = 30  # of six commands, for each of the clients
+    turns: int = 3  # of fifty commands, for each of the clients
 
     @property
     def many(self) -> int:
@@ -58,7 +58,7 @@ class Scale:
             round_trips=300,
             appends=20,
             idle=250,
-            turns=10,
+            turns=1,
         )
 
 
@@ -414,20 +414,21 @@ def _noop_stranger(bench: Bench, watch: Watch) -> float:
 
 
 def _mix(bench: Bench, client: Client, lot: random.Random, storing: bool) -> int:
-    """Do what a client does when its user looks for mail; say in how many commands."""
+    """Do what a client does when its user looks for mail ten times; say in how many commands."""
     count = client.select()
     expect("messages in INBOX", count, bench.scale.messages)
-    first = lot.randint(1, max(1, count - 49))
-    last = min(first + 49, count)
-    answer = client.command(f"FETCH {first}:{last} (UID FLAGS ENVELOPE)")
-    expect("envelopes", len(answer.fetched(b"ENVELOPE (")), last + 1 - first)
-    answer = client.command(f"FETCH {lot.randint(first, last)} (BODY.PEEK[])")
-    expect("bodies", len(answer.fetched(b"BODY[] {")), 1)
-    if storing:
-        client.command(rf"STORE {first} {lot.choice('+-')}FLAGS (\Flagged)")
-    client.command("SEARCH UNSEEN").searched()
-    client.command("NOOP")
-    return 6 if storing else 5
+    for _ in range(10):
+        first = lot.randint(1, max(1, count - 49))
+        last = min(first + 49, count)
+        answer = client.command(f"FETCH {first}:{last} (UID FLAGS ENVELOPE)")
+        expect("envelopes", len(answer.fetched(b"ENVELOPE (")), last + 1 - first)
+        answer = client.command(f"FETCH {lot.randint(first, last)} (BODY.PEEK[])")
+        expect("bodies", len(answer.fetched(b"BODY[] {")), 1)
+        if storing:
+            client.command(rf"STORE {first} {lot.choice('+-')}FLAGS (\Flagged)")
+        client.command("SEARCH UNSEEN").searched()
+        client.command("NOOP")
+    return 51 if storing else 41
 
 
 def _mixed(name: str, storing: bool) -> None:
