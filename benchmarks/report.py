@@ -43,7 +43,7 @@ class Report:
     memory: list[Holding] = field(default_factory=list)
     kernel: str = field(default_factory=platform.release)
     # What else the machine was doing before it began, as a load average: figures of a busy one lie.
-    load: float = field(default_factory=lambda: round(os.getloadavg()[0], 1))
+    busy: float = field(default_factory=lambda: round(os.getloadavg()[0], 1))
 
     @property
     def failures(self) -> list[str]:
@@ -89,8 +89,8 @@ def table(reports: Sequence[Report]) -> str:
     """Lay reports side by side. Ratios are of each to the first: below 1 is faster or smaller."""
     names = [f"{report.server} {report.version}".strip() for report in reports]
     heading = f"{reports[0].messages} messages; {', '.join(names)}; medians"
-    if (load := max(report.load for report in reports)) > 0.5:
-        heading += f"; MEASURED ON A BUSY MACHINE (load average {load})"
+    if (busy := max(report.busy for report in reports)) > 0.5:
+        heading += f"; MEASURED ON A BUSY MACHINE (load average {busy})"
     lines = [heading, ""]
     rows = {row.name: row.unit for report in reports for row in report.rows}
     found = [{row.name: row for row in report.rows} for report in reports]
