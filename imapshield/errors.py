@@ -8,11 +8,12 @@ exception that somebody else raised.
 
 
 class Malformed(Exception):
-    """The command breaks the grammar: answered ``tag BAD text`` (RFC 9051 section 7.1.3)."""
+    """The command breaks the grammar: answered ``tag BAD [code] text`` (RFC 9051 section 7.1.3)."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, code: bytes | None = None) -> None:
         super().__init__(text)
         self.text = text
+        self.code = code
 
 
 class Refused(Exception):

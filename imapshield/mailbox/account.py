@@ -232,6 +232,11 @@ class StoreMailbox:
             )
         )
 
+    async def vanished(self, since: int) -> Sequence[int]:
+        delta = await self._run(lambda store: store.changes(self._key, since, False))
+        self.heard(delta)
+        return sorted(delta.vanished)
+
     async def fetch(self, uids: Sequence[int], items: Sequence[FetchItem], budget: int) -> Fetched:
         return await self._run(lambda store: store.fetch(self._key, uids, items, budget))
 

@@ -141,7 +141,8 @@ class IStore(Interface):
         first to be told of the messages in ``delta.recent``, and no other will be (RFC 3501 section 2.3.2)."""
 
     def changes(key: int, since: int, claim_recent: bool) -> Delta:
-        """Take in what was delivered or changed on disk; tell what changed after MODSEQ `since`."""
+        """Take in what was delivered or changed on disk; tell what changed after MODSEQ `since`. Where the store
+        does not remember what vanished since then, it names every UID below UIDNEXT that is not there."""
 
     def append(name: str, messages: Sequence[NewMessage]) -> Appended:
         """Store all of `messages` or none; they are on stable storage when this returns."""
@@ -210,6 +211,10 @@ class IMailbox(Interface):
 
     async def poll() -> None:
         """Look at the disk; listeners hear what changed before this returns."""
+
+    async def vanished(since: int) -> Sequence[int]:
+        """The UIDs, rising, of messages that went after MODSEQ `since`; more that are not there may be among them,
+        if the store does not remember that far (RFC 7162 section 3.2.5)."""
 
     async def fetch(uids: Sequence[int], items: Sequence[FetchItem], budget: int) -> Fetched:
         """See `IStore.fetch`."""

@@ -7,7 +7,7 @@ through a large folder does not keep the account's other sessions waiting for lo
 from __future__ import annotations
 
 from array import array
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import date
 
 from imapshield.mailbox.changes import UNKNOWN_SIZE
@@ -36,6 +36,20 @@ TEXT_PIECE = 50
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAY = 86400
 _COST = {TextHas: 4, HeaderHas: 3, DateIs: 2, ObjectIs: 2, Not: 1, AnyOf: 1, AllOf: 1}
+
+
+def leaves(key: SearchKey) -> Iterator[SearchKey]:
+    """Yield every key in `key` that holds no other."""
+    todo = [key]
+    while todo:
+        one = todo.pop()
+        match one:
+            case AllOf(keys) | AnyOf(keys):
+                todo += keys
+            case Not(inner):
+                todo.append(inner)
+            case _:
+                yield one
 
 
 class Query:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imapshield.session import table
+from imapshield.session import extras, table
 from imapshield.session.states import State
 
 if TYPE_CHECKING:
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 GRAMMAR = (b"IMAP4rev1", b"LITERAL+")
 """What framing and grammar alone make true; anybody may be told."""
 
+REV2 = frozenset(
+    b"BINARY ENABLE ESEARCH IDLE LIST-EXTENDED LIST-STATUS MOVE NAMESPACE SASL-IR SEARCHRES SPECIAL-USE STATUS=SIZE"
+    b" UIDPLUS UNSELECT IMAP4rev2".split()
+)
+"""The extensions of IMAP4rev1 that IMAP4rev2 is made of (RFC 9051 appendix E), and what ENABLE calls the whole."""
+
 MAILBOX = (
     b"CHILDREN",
     b"LIST-EXTENDED",
@@ -20,6 +26,8 @@ MAILBOX = (
     b"SPECIAL-USE",
     b"CREATE-SPECIAL-USE",
     b"ESEARCH",
+    b"SEARCHRES",
+    b"PARTIAL",
     b"WITHIN",
     b"STATUS=SIZE",
     b"MULTIAPPEND",
@@ -37,7 +45,11 @@ BEFORE_LOGIN = (b"ID", b"SASL-IR", b"ENABLE", b"IDLE")
 def of(session: Session) -> list[bytes]:
     """Return the capability names, in a fixed order."""
     names = list(GRAMMAR)
-    from_table = [entry.capability for entry in table.TABLE.values() if entry.capability]
+    from_table = [
+        name for entry in table.TABLE.values() for name in (entry.capability or b"").split()
+    ]
+    if REV2 <= {*from_table, *MAILBOX, *extras.ENABLES}:
+        names.insert(1, b"IMAP4rev2")
     if session.state is State.STRANGER:
         names += [name for name in from_table if name in BEFORE_LOGIN]
         if session.io.can_start_tls:
@@ -50,5 +62,6 @@ def of(session: Session) -> list[bytes]:
         return names
     names += from_table
     names += MAILBOX
+    names += [name for name in extras.ENABLES if name != b"IMAP4rev2"]
     names.append(b"APPENDLIMIT=%d" % session.limits.message)
     return names

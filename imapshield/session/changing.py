@@ -8,7 +8,7 @@ from imapshield.errors import NoSuchMailbox, Refused
 from imapshield.wire import encode
 from imapshield.wire.commands import Copy, Expunge, Store
 from imapshield.wire.flags import flag_list
-from imapshield.wire.responses import Tagged, ok
+from imapshield.wire.responses import Tagged, no, ok
 from imapshield.wire.sequence import SequenceSet
 
 if TYPE_CHECKING:
@@ -25,24 +25,25 @@ async def store(session: Session, command: Store) -> Tagged:
     _writable(session)
     view = session.view
     if command.unchanged_since is not None:
-        session.enabled.add(b"CONDSTORE")
-    uids = list(view.gather(view.select(command.sequence, uid=command.uid)))
+        session.enable_condstore()
+    uids = list(view.gather(session.spans(command.sequence, uid=command.uid)))
     flags = [flag for flag in command.flags if flag.lower() != b"\\recent"]
     expected = _expected(session, uids, command.op, flags) if command.silent else {}
     failed: list[int] = []
     if uids:
         failed = await session.mailbox.store_flags(uids, command.op, flags, command.unchanged_since)
     left_alone = set(failed)
-    if command.silent and not session.condstore:
+    done = [uid for uid in uids if uid not in left_alone]
+    if command.silent:
         # what turned out as the client expects need not be told; what somebody else did as well must be
-        view.forget(uid for uid, text in expected.items() if text == _now(session, uid))
-    else:
-        done = [uid for uid in uids if uid not in left_alone]
-        if command.silent:
+        done = [uid for uid in done if uid in expected and expected[uid] == _now(session, uid)]
+        if session.condstore:
             session.tell_modseqs(done, uid=command.uid)
-        else:
-            session.tell_flags(done, uid=command.uid)
-        view.forget(done)
+    else:
+        session.tell_flags(done, uid=command.uid)
+    view.forget(done)
+    if uids and all(view.columns.row(uid) is None for uid in uids):
+        return no("Those messages no longer exist", b"EXPUNGEISSUED")
     if failed:
         numbers = (
             failed if command.uid else [n for u in failed if (n := view.number(u)) is not None]
@@ -75,7 +76,7 @@ async def copy(session: Session, command: Copy) -> Tagged:
     if command.move:
         _writable(session)
     view = session.view
-    uids = list(view.gather(view.select(command.sequence, uid=command.uid)))
+    uids = list(view.gather(session.spans(command.sequence, uid=command.uid)))
     if not uids:
         return ok("There was nothing to do")
     try:
@@ -88,7 +89,7 @@ async def copy(session: Session, command: Copy) -> Tagged:
     if command.move:
         # before the EXPUNGEs, so that the client knows where what goes has gone (RFC 6851 section 4.3)
         session.io.write(encode.untagged(b"OK", "Moved", code))
-        return ok("Moved")
+        return ok("Moved", session.highest())
     return ok("Copied", code)
 
 
@@ -98,6 +99,6 @@ async def expunge(session: Session, command: Expunge) -> Tagged:
     view = session.view
     uids = None
     if command.uids is not None:
-        uids = list(view.gather(view.select(command.uids, uid=True)))
+        uids = list(view.gather(session.spans(command.uids, uid=True)))
     await session.mailbox.expunge(uids)
-    return ok("Expunged")
+    return ok("Expunged", session.highest())

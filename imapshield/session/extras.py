@@ -11,8 +11,8 @@ from imapshield.wire.responses import Tagged, ok
 if TYPE_CHECKING:
     from imapshield.session.session import Session
 
-ENABLED_BY_NAME: frozenset[bytes] = frozenset()
-"""What ENABLE can turn on; extensions that need it are added here with what they do."""
+ENABLES = (b"CONDSTORE", b"QRESYNC", b"UTF8=ACCEPT", b"IMAP4rev2", b"UIDONLY")
+"""What ENABLE can turn on. `Session.enabled` has them in upper case; its properties say what each means."""
 
 
 async def capability(session: Session, _: Simple) -> Tagged:
@@ -35,8 +35,8 @@ async def identify(session: Session, command: Id) -> Tagged:
 
 async def enable(session: Session, command: Enable) -> Tagged:
     """ENABLE (RFC 5161): names that mean nothing to us are passed over."""
-    names = [name for name in command.capabilities if name in ENABLED_BY_NAME]
-    session.enabled.update(names)
+    names = [name for name in ENABLES if name.upper() in command.capabilities]
+    session.enabled.update(name.upper() for name in names)
     session.io.write(encode.enabled(names))
     return ok("Enabled")
 

@@ -9,16 +9,18 @@ Rules
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from imapshield.errors import StoreError
 from imapshield.mailbox.changes import UNKNOWN_SIZE
 from imapshield.mailbox.interfaces import Blob, Fetched
+from imapshield.session import resync
 from imapshield.wire import encode
 from imapshield.wire.commands import Attribute, Binary, BodySection, Fetch, FetchItem
 from imapshield.wire.dates import encode_internaldate
 from imapshield.wire.responses import Tagged, no, ok
+from imapshield.wire.sequence import SequenceSet
 
 if TYPE_CHECKING:
     from imapshield.session.session import Session
@@ -38,7 +40,17 @@ Column = Sequence[bytes | int] | Sequence[bytes | Blob]
 async def fetch(session: Session, command: Fetch) -> Tagged:
     """FETCH and UID FETCH (RFC 9051 section 6.4.5)."""
     view = session.view
-    spans = view.select(command.sequence, uid=command.uid)
+    if command.changed_since is not None or _MODSEQ in command.items:
+        session.enable_condstore()
+    if command.vanished:
+        resync.check(session)
+        assert command.changed_since is not None
+        await resync.vanished(session, command.sequence, command.changed_since)
+    spans: Sequence[tuple[int, int]] = session.spans(command.sequence, uid=command.uid)
+    if command.changed_since is not None:
+        spans = _changed_since(session, spans, command.changed_since)
+    if command.partial is not None:
+        spans = _cut(spans, command.partial)
     items = _items(session, command)
     marks = not session.readonly and any(
         isinstance(i, (BodySection, Binary)) and not i.peek and not _size_only(i) for i in items
@@ -46,8 +58,6 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
     gone = False
     for rows in _pieces(spans):
         numbers, uids = rows, _take(view.uids, rows)
-        if command.changed_since is not None:
-            numbers, uids = _changed_since(session, numbers, uids, command.changed_since)
         while uids:
             if marks:
                 await _mark_seen(session, uids[:_MARKED])
@@ -70,7 +80,7 @@ def _size_only(item: FetchItem) -> bool:
 
 def _items(session: Session, command: Fetch) -> list[FetchItem]:
     items = list(dict.fromkeys(command.items))
-    if command.uid and _UID not in items:
+    if command.uid and _UID not in items and not session.uid_only:
         items.insert(0, _UID)
     wants_modseq = command.changed_since is not None or (session.condstore and _FLAGS in items)
     if wants_modseq and _MODSEQ not in items:
@@ -98,15 +108,36 @@ def _pieces(spans: Sequence[tuple[int, int]]) -> Iterator[Sequence[int]]:
 
 
 def _changed_since(
-    session: Session, numbers: Sequence[int], uids: Sequence[int], modseq: int
-) -> tuple[Sequence[int], Sequence[int]]:
-    columns = session.view.columns
-    kept = [
-        (number, uid)
-        for number, uid in zip(numbers, uids, strict=True)
-        if (row := columns.row(uid)) is not None and columns.modseqs[row] > modseq
-    ]
-    return [number for number, _ in kept], [uid for _, uid in kept]
+    session: Session, spans: Iterable[tuple[int, int]], modseq: int
+) -> list[tuple[int, int]]:
+    """Of the rows in `spans`, those that changed after `modseq`."""
+    view, columns = session.view, session.view.columns
+    modseqs = columns.modseqs
+    chosen: Iterable[int]
+    if view.uids is columns.uids:
+        chosen = [i for span in spans for i in range(*span) if modseqs[i] > modseq]
+    else:
+        chosen = [
+            i
+            for span in spans
+            for i in range(*span)
+            if (row := columns.row(view.uids[i])) is not None and modseqs[row] > modseq
+        ]
+    return [(first, last + 1) for first, last in SequenceSet.from_uids(chosen).ranges]
+
+
+def _cut(spans: Sequence[tuple[int, int]], part: tuple[int, int]) -> list[tuple[int, int]]:
+    """Of the rows in `spans`, the part that RFC 9394 counts from the first, or backwards from the last."""
+    total = sum(stop - start for start, stop in spans)
+    near, far = part
+    low, high = (near - 1, far) if near > 0 else (total + far, total + near + 1)
+    cut = []
+    for start, stop in spans:
+        first, last = max(start, start + low), min(stop, start + high)
+        if first < last:
+            cut.append((first, last))
+        low, high = low - (stop - start), high - (stop - start)
+    return cut
 
 
 async def _mark_seen(session: Session, uids: Sequence[int]) -> None:
@@ -153,9 +184,10 @@ async def _piece(
     labels = [encode.label(item) for item in items]
     shown = [row + 1 for row in rows.view]
     if any(isinstance(value, Blob) for column in fetched.columns for value in column):
-        await _stream(session, shown, labels, columns)
+        numbered = rows.uids if session.uid_only else shown
+        await _stream(session, numbered, labels, columns)
     elif shown:
-        session.io.write(encode.fetch_lines(shown, labels, columns))  # type: ignore[arg-type]
+        session.io.write(session.fetch_lines(shown, rows.uids, labels, columns))  # type: ignore[arg-type]
     return done, len(shown) < done
 
 
@@ -220,9 +252,11 @@ async def _stream(
     """Send messages of which some string is too large to be held: it is read while the peer reads."""
     for number, *values in zip(numbers, *columns, strict=True):
         if not any(isinstance(value, Blob) for value in values):
-            session.io.write(encode.fetch_lines([number], labels, [[value] for value in values]))
+            # with UIDONLY `numbers` are UIDs
+            row = [[value] for value in values]
+            session.io.write(session.fetch_lines([number], [number], labels, row))
             continue
-        separator = b"* %d FETCH (" % number
+        separator = b"* %d %b (" % (number, b"UIDFETCH" if session.uid_only else b"FETCH")
         for label, value in zip(labels, values, strict=True):
             session.io.write(separator + label + b" ")
             if isinstance(value, Blob):

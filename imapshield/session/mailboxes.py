@@ -43,6 +43,8 @@ async def subscribe(session: Session, command: Subscribe) -> Tagged:
 
 async def status(session: Session, command: Status) -> Tagged:
     """STATUS (RFC 9051 section 6.3.11)."""
+    if b"HIGHESTMODSEQ" in command.items:
+        session.enable_condstore()
     found = await session.account.status(command.mailbox)
     session.io.write(_status_line(session, command.mailbox, command.items, found))
     return ok("That is its status")
@@ -102,7 +104,7 @@ async def list_(session: Session, command: List) -> Tagged:
     if b"SPECIAL-USE" in command.selection:
         chosen = [n for n in chosen if n in infos and infos[n].special_use]
     for name in chosen:
-        attributes = _attributes(name, infos, parents, command.extended)
+        attributes = _attributes(name, infos, parents, command.extended or session.rev2)
         if name in subscribed and wants_subscribed:
             attributes.append(b"\\Subscribed")
         extended = [(b"CHILDINFO", b'("SUBSCRIBED")')] if name in with_child else []

@@ -1,13 +1,14 @@
-"""SEARCH: which messages match."""
+"""SEARCH: which messages match, said plainly or extended, and kept for ``$``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from imapshield.mailbox.query import Query
+from imapshield.errors import Malformed, Refused, StoreError
+from imapshield.mailbox.query import Query, leaves
 from imapshield.wire import encode
-from imapshield.wire.commands import Search
+from imapshield.wire.commands import InSet, ModseqIs, Search, Sort
 from imapshield.wire.responses import Tagged, ok
 from imapshield.wire.sequence import compact
 
@@ -16,7 +17,23 @@ if TYPE_CHECKING:
 
 
 async def search(session: Session, command: Search) -> Tagged:
-    """SEARCH and UID SEARCH (RFC 9051 section 6.4.4), plain or extended (RFC 4731)."""
+    """SEARCH and UID SEARCH (RFC 9051 section 6.4.4), with RFCs 4731 (RETURN), 5182 (SAVE) and 9394 (PARTIAL)."""
+    if command.charset and b"UTF8=ACCEPT" in session.enabled:
+        raise Malformed(
+            "After ENABLE UTF8=ACCEPT, texts are UTF-8 without CHARSET"
+        )  # RFC 6855 section 3
+    uids = await find(session, command)
+    answer(session, command, uids, b"SEARCH")
+    return ok("Searched")
+
+
+async def find(session: Session, command: Search | Sort) -> Sequence[int]:
+    """Return the UIDs that match, rising. After a NO the saved result is empty (RFC 5182 section 2.1)."""
+    keys = list(leaves(command.key))
+    if any(isinstance(key, ModseqIs) for key in keys):
+        session.enable_condstore()
+    if session.uid_only and any(isinstance(k, InSet) and k.sequence and not k.uid for k in keys):
+        raise session.needs_uid()
     query = Query(
         session.mailbox,
         session.view,
@@ -24,21 +41,72 @@ async def search(session: Session, command: Search) -> Tagged:
         saved=session.saved,
         pause=session.io.drain,
     )
-    uids = await query.run(command.key)
-    numbers = uids if command.uid else _numbers(session, uids)
-    if command.returns is None:
-        session.io.write(encode.search(numbers))
-    else:
-        session.io.write(
-            encode.esearch(session.tag, command.uid, _results(command.returns, numbers))
-        )
-    return ok("Searched")
+    try:
+        return await query.run(command.key)
+    except (Refused, StoreError):
+        if command.returns and b"SAVE" in command.returns:
+            session.saved = ()
+        raise
+
+
+def answer(session: Session, command: Search | Sort, uids: Sequence[int], kind: bytes) -> None:
+    """Write what was found, in the order of `uids`, as ESEARCH or as the plain response `kind`; save it if asked."""
+    returns = command.returns
+    if returns is None and session.rev2 and kind == b"SEARCH":
+        returns = frozenset({b"ALL"})  # RFC 9051 section 6.4.4: no SEARCH response any more
+    wants_modseq = any(isinstance(key, ModseqIs) for key in leaves(command.key))
+    if returns is None:
+        modseq = _highest(session, uids) if wants_modseq else None
+        numbers = uids if command.uid else _numbers(session, uids)
+        session.io.write(encode.search(numbers, modseq, kind=kind))
+        return
+    part = _part(uids, command.partial) if command.partial else ()
+    told = _told(returns, uids, part)
+    if b"SAVE" in returns:
+        session.saved = sorted(uids if returns == {b"SAVE"} else told)
+        if returns == {b"SAVE"}:
+            return
+    if not command.uid:
+        uids, part = _numbers(session, uids), _numbers(session, part)
+    pairs = _results(returns, uids)
+    if command.partial:
+        first, last = command.partial
+        pairs.append((b"PARTIAL", b"(%d:%d %b)" % (first, last, compact(part) or encode.NIL)))
+    if wants_modseq and told:
+        pairs.append((b"MODSEQ", _highest(session, told)))
+    session.io.write(encode.esearch(session.tag, command.uid, pairs))
 
 
 def _numbers(session: Session, uids: Sequence[int]) -> Sequence[int]:
     if uids is session.view.uids:
         return range(1, len(uids) + 1)
     return [n for uid in uids if (n := session.view.number(uid)) is not None]
+
+
+def _highest(session: Session, uids: Sequence[int]) -> int:
+    columns = session.view.columns
+    rows = map(columns.row, uids)
+    return max((columns.modseqs[row] for row in rows if row is not None), default=0)
+
+
+def _part(found: Sequence[int], part: tuple[int, int]) -> Sequence[int]:
+    """Cut out what RFC 9394 counts from the first, or backwards from the last."""
+    near, far = part
+    if near > 0:
+        return found[near - 1 : far]
+    return found[max(0, len(found) + far) : max(0, len(found) + near + 1)]
+
+
+def _told(returns: frozenset[bytes], found: Sequence[int], part: Sequence[int]) -> Sequence[int]:
+    """What SAVE saves and MODSEQ is the highest of: all, unless only some are told (RFC 5182 section 2.4, RFC 9394)."""
+    if not found or returns & {b"ALL", b"COUNT"} or not returns & {b"MIN", b"MAX", b"PARTIAL"}:
+        return found
+    some = set(part)
+    if b"MIN" in returns:
+        some.add(found[0])
+    if b"MAX" in returns:
+        some.add(found[-1])
+    return list(some)
 
 
 def _results(returns: frozenset[bytes], numbers: Sequence[int]) -> list[tuple[bytes, int | bytes]]:

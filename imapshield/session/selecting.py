@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imapshield.mailbox.view import View
+from imapshield.session import fetching, resync
 from imapshield.session.states import State
 from imapshield.wire import encode, flags
-from imapshield.wire.commands import Select, Simple
+from imapshield.wire.commands import Attribute, Fetch, Qresync, Select, Simple
 from imapshield.wire.responses import Tagged, ok
+from imapshield.wire.sequence import SequenceSet
 
 if TYPE_CHECKING:
     from imapshield.session.session import Session
@@ -16,9 +18,13 @@ if TYPE_CHECKING:
 
 async def select(session: Session, command: Select) -> Tagged:
     """SELECT and EXAMINE (RFC 9051 section 6.3.2): when it fails, nothing is selected."""
+    if command.qresync is not None:
+        resync.check(session)
     if session.state is State.SELECTED:
         session.leave()
         session.io.write(encode.untagged(b"OK", "The mailbox before this is closed", b"CLOSED"))
+    if command.condstore:
+        session.enable_condstore()
     claim = not command.readonly
     mailbox, recent = await session.account.open(command.mailbox, claim)
     view = View(mailbox.columns, recent)
@@ -32,9 +38,11 @@ async def select(session: Session, command: Select) -> Tagged:
         encode.untagged(b"OK", "Flags", encode.permanentflags_code(permanent)),
         encode.exists(len(view.uids)),
     ]
-    if b"IMAP4REV2" not in session.enabled:
+    if session.rev2:
+        out.append(encode.list_response(b"LIST", (), mailbox.name, utf8=True))
+    else:
         out.append(encode.recent(len(view.recent)))
-        unseen = _first_unseen(view)
+        unseen = 0 if session.uid_only else _first_unseen(view)
         if unseen:
             out.append(encode.untagged(b"OK", "First unseen", b"UNSEEN %d" % unseen))
     out += [
@@ -44,9 +52,22 @@ async def select(session: Session, command: Select) -> Tagged:
         encode.untagged(b"OK", "Mailbox id", b"MAILBOXID (%b)" % mailbox.mailbox_id),
     ]
     session.io.write(b"".join(out))
+    if command.qresync is not None and command.qresync.uidvalidity == mailbox.uidvalidity:
+        await _resync(session, command.qresync)
     if command.readonly:
         return ok("Opened, read only", b"READ-ONLY")
     return ok("Opened", b"READ-WRITE")
+
+
+async def _resync(session: Session, known: Qresync) -> None:
+    """Tell what went and what changed after the client's MODSEQ (RFC 7162 section 3.2.5).
+
+    Its sequence-match-data are not needed: the store's log is more exact than what could be concluded from them.
+    """
+    uids = known.known_uids or SequenceSet(tail=1)
+    await resync.vanished(session, uids, known.modseq)
+    changed = Fetch(uids, (Attribute(b"FLAGS"),), uid=True, changed_since=known.modseq)
+    await fetching.fetch(session, changed)
 
 
 def _first_unseen(view: View) -> int:
@@ -56,9 +77,11 @@ def _first_unseen(view: View) -> int:
 
 async def close(session: Session, command: Simple) -> Tagged:
     r"""CLOSE removes what has \Deleted, without telling; UNSELECT (RFC 3691) does not."""
+    code = None
     try:
         if command.name == b"CLOSE" and not session.readonly:
             await session.mailbox.expunge(None)
+            code = session.highest()
     finally:
         session.leave()
-    return ok("Closed")
+    return ok("Closed", code)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from imapshield.errors import Malformed, Refused, StoreError
@@ -94,7 +94,7 @@ class Session:
         self.enabled: set[bytes] = set()
         self.tag = b""
         self.client: dict[str, str] = {}
-        self.saved: list[int] = []
+        self.saved: Sequence[int] = ()
         self.closing = False
         self.tls_due = False
         self.readonly = False
@@ -128,9 +128,49 @@ class Session:
         return bool(self.enabled & {b"UTF8=ACCEPT", b"IMAP4REV2"})
 
     @property
+    def rev2(self) -> bool:
+        """Whether the client wants what IMAP4rev2 changed (RFC 9051 appendix E)."""
+        return b"IMAP4REV2" in self.enabled
+
+    @property
     def condstore(self) -> bool:
         """Whether the client wants MODSEQ with every FETCH response (RFC 7162)."""
         return bool(self.enabled & {b"CONDSTORE", b"QRESYNC"})
+
+    @property
+    def qresync(self) -> bool:
+        """Whether the client hears of what is gone by UID, and of HIGHESTMODSEQ after it (RFC 7162)."""
+        return b"QRESYNC" in self.enabled
+
+    @property
+    def uid_only(self) -> bool:
+        """Whether message numbers are used no more (RFC 9586)."""
+        return b"UIDONLY" in self.enabled
+
+    def enable_condstore(self) -> None:
+        """A command came that says the client knows of MODSEQ (RFC 7162 section 3.1)."""
+        if self.condstore:
+            return
+        self.enabled.add(b"CONDSTORE")
+        if self.state is State.SELECTED:
+            highest = b"HIGHESTMODSEQ %d" % self.mailbox.columns.highestmodseq
+            self.io.write(encode.untagged(b"OK", "Highest", highest))
+
+    def highest(self) -> bytes | None:
+        """The HIGHESTMODSEQ code that ends what expunged messages (RFC 7162 sections 3.2.7 and 3.2.8)."""
+        if not self.qresync:
+            return None
+        return b"HIGHESTMODSEQ %d" % self.mailbox.columns.highestmodseq
+
+    def needs_uid(self) -> Malformed:
+        """What a message number is answered with after ENABLE UIDONLY (RFC 9586 section 3)."""
+        return Malformed("Message numbers are not used in this session", b"UIDREQUIRED")
+
+    def spans(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
+        """Return the rows of the view that a command names, ``$`` (RFC 5182) being the UIDs saved."""
+        if sequence.saved:
+            return self.view.select(SequenceSet.from_uids(self.saved), uid=True)
+        return self.view.select(sequence, uid=uid)
 
     def greeting(self) -> bytes:
         """What the client reads first."""
@@ -149,7 +189,7 @@ class Session:
         try:
             answer = await self._answer(frame, entry)
         except Malformed as error:
-            answer = bad(error.text)
+            answer = bad(error.text, error.code)
             self._was_malformed(frame, error.text)
         except (Refused, StoreError) as error:
             answer = no(error.text, error.code)
@@ -189,6 +229,8 @@ class Session:
             raise Malformed(refusal(self.state, entry.states))
         command = parse(frame.parts, utf8=self.utf8)
         self.io.accepted()
+        if self.uid_only and getattr(command, "uid", True) is False:
+            raise self.needs_uid()
         try:
             return await entry.handler(self, command)
         finally:
@@ -208,7 +250,7 @@ class Session:
         """Have `mailbox` selected; the caller has left the one before."""
         self._mailbox, self._view, self.readonly = mailbox, view, readonly
         self._keywords_seen = len(mailbox.columns.flag_lists)
-        self.saved = []
+        self.saved = ()
         self.state = State.SELECTED
 
     def leave(self) -> None:
@@ -216,6 +258,7 @@ class Session:
         if self._mailbox is not None:
             self._mailbox.unwatch(self._heard)
         self._mailbox = self._view = None
+        self.saved = ()
         if self.state is State.SELECTED:
             self.state = State.USER
 
@@ -243,13 +286,13 @@ class Session:
         updates = view.flush(expunge=expunge)
         if updates is None:
             return
-        if updates.vanished and b"QRESYNC" in self.enabled:
+        if updates.vanished and (self.qresync or self.uid_only):
             self.io.write(encode.vanished(SequenceSet.from_uids(updates.vanished)))
         elif updates.expunged:
             self.io.write(encode.expunge(updates.expunged))
         if updates.exists is not None:
             self.io.write(encode.exists(updates.exists))
-        if updates.recent is not None and b"IMAP4REV2" not in self.enabled:
+        if updates.recent is not None and not self.rev2:
             self.io.write(encode.recent(updates.recent))
         if updates.flags:
             self.tell_flags([uid for _, uid in updates.flags], uid=uid)
@@ -269,11 +312,23 @@ class Session:
         self._tell_keywords()
         numbers, ids, texts, modseqs = zip(*known, strict=True)
         labels, columns = [b"FLAGS"], [texts]
-        if uid or b"QRESYNC" in self.enabled:
+        if (uid or self.qresync) and not self.uid_only:
             labels, columns = [b"UID", *labels], [ids, *columns]
         if self.condstore:
             labels, columns = [*labels, b"MODSEQ"], [*columns, modseqs]
-        self.io.write(encode.fetch_lines(numbers, labels, columns))
+        self.io.write(self.fetch_lines(numbers, ids, labels, columns))
+
+    def fetch_lines(
+        self,
+        numbers: Sequence[int],
+        uids: Sequence[int],
+        labels: Sequence[bytes],
+        columns: Sequence[Sequence[bytes | int]],
+    ) -> bytes:
+        """Return FETCH responses, or the UIDFETCH responses of RFC 9586."""
+        if self.uid_only:
+            return encode.fetch_lines(uids, labels, columns, kind=b"UIDFETCH")
+        return encode.fetch_lines(numbers, labels, columns)
 
     def tell_modseqs(self, uids: list[int], *, uid: bool) -> None:
         """Write FETCH responses with only the new MODSEQ of `uids` (RFC 7162 section 3.1.3, after .SILENT)."""
@@ -286,15 +341,15 @@ class Session:
         ]
         if known:
             numbers, ids, modseqs = zip(*known, strict=True)
-            labels, columns = (
-                ([b"UID", b"MODSEQ"], [ids, modseqs]) if uid else ([b"MODSEQ"], [modseqs])
-            )
-            self.io.write(encode.fetch_lines(numbers, labels, columns))
+            labels, columns = [b"MODSEQ"], [modseqs]
+            if uid and not self.uid_only:
+                labels, columns = [b"UID", *labels], [ids, *columns]
+            self.io.write(self.fetch_lines(numbers, ids, labels, columns))
 
     def flag_text(self, uid: int) -> bytes | None:
         r"""Return the flags of `uid` as they are sent: \Recent is IMAP4rev1's alone."""
         text = self.view.flags(uid)
-        if text and b"IMAP4REV2" in self.enabled and uid in self.view.recent:
+        if text and self.rev2 and uid in self.view.recent:
             return text.removeprefix(b"\\Recent").lstrip()
         return text
 

@@ -8,7 +8,7 @@ matters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol
 
@@ -434,12 +434,14 @@ class Search(Command):
 
     RETURN () is ``frozenset({b"ALL"})``. SAVE (RFC 5182) is one of `returns`, and so is PARTIAL
     (RFC 9394), whose range is `partial`: (1, 500), or (-1, -500) from the last message back.
+    `charset` says that there was one; what it was is gone into the texts.
     """
 
     key: SearchKey
     uid: bool = False
     returns: frozenset[bytes] | None = None
     partial: tuple[int, int] | None = None
+    charset: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -344,19 +344,23 @@ _FORMS = {
 
 
 def fetch_lines(
-    numbers: Iterable[int], labels: Sequence[bytes], columns: Sequence[Iterable[bytes | int]]
+    numbers: Iterable[int],
+    labels: Sequence[bytes],
+    columns: Sequence[Iterable[bytes | int]],
+    *,
+    kind: bytes = b"FETCH",
 ) -> bytes:
     r"""Return a FETCH line for each message, all from one template.
 
     Args:
-        numbers: the messages' sequence numbers.
+        numbers: the messages' sequence numbers; their UIDs where `kind` is UIDFETCH (RFC 9586).
         labels: from `label`, one a column.
         columns: per label the messages' values. UID, RFC822.SIZE and MODSEQ are int; FLAGS is a
         flag list without its
             parentheses (``\Seen $Junk``); everything else is bytes ready to send.
     """
     items = [name.replace(b"%", b"%%") + b" " + _FORMS.get(name, b"%b") for name in labels]
-    template = b"* %d FETCH (" + b" ".join(items) + b")\r\n"
+    template = b"* %d " + kind + b" (" + b" ".join(items) + b")\r\n"
     return b"".join(map(template.__mod__, zip(numbers, *columns, strict=True)))
 
 

@@ -30,7 +30,8 @@ def search(cursor: Cursor, *, uid: bool = False) -> Search:
     if cursor.keyword(b"CHARSET"):
         cursor.sp("CHARSET")
         charset = charset_name(cursor)
-    return Search(search_keys(cursor, charset), uid, returns, partial)
+    keys = search_keys(cursor, charset)
+    return Search(keys, uid, returns, partial, charset=charset is not None)
 
 
 def return_options(cursor: Cursor) -> tuple[frozenset[bytes] | None, tuple[int, int] | None]:

@@ -1,0 +1,193 @@
+"""CONDSTORE and QRESYNC (RFC 7162), after the examples of the RFC."""
+
+import re
+
+from tests.harness import Client
+from tests.session.test_commands import Case, lines
+
+
+def modseq(answer: bytes) -> int:
+    """The HIGHESTMODSEQ of an answer."""
+    found = re.findall(rb"HIGHESTMODSEQ (\d+)", answer)
+    assert found, answer
+    return int(found[-1])
+
+
+class Condstore(Case):
+    def test_enabling(self) -> None:
+        """Each command that shows knowledge of MODSEQ makes FETCH responses tell it, and HIGHESTMODSEQ is told then."""
+        for command in (
+            b"FETCH 1 MODSEQ",
+            b"FETCH 1 (FLAGS) (CHANGEDSINCE 1)",
+            b"STORE 1 (UNCHANGEDSINCE 99) +FLAGS.SILENT (\\Seen)",
+            b"SEARCH MODSEQ 1",
+            b"STATUS INBOX (HIGHESTMODSEQ)",
+            b"ENABLE CONDSTORE",
+        ):
+            with self.subTest(command):
+                self.setUp()
+                client = self.filled(1)
+                other = self.other()
+                other(b"a STORE 1 +FLAGS (\\Flagged)")
+                self.assertNotIn(b"MODSEQ", client(b"a NOOP"))
+                answer = client(b"b " + command)
+                if not command.startswith(b"ENABLE"):
+                    self.assertIn(b"* OK [HIGHESTMODSEQ", answer)
+                other(b"a STORE 1 -FLAGS (\\Flagged)")
+                self.assertIn(b" MODSEQ (", client(b"c NOOP"))
+
+    def test_select(self) -> None:
+        """SELECT (CONDSTORE) enables it, and tells HIGHESTMODSEQ once."""
+        self.client.append()
+        answer = self.client(b"A142 SELECT INBOX (CONDSTORE)")
+        self.assertEqual(answer.count(b"HIGHESTMODSEQ"), 1)
+        self.assertIn(b"MODSEQ (", self.client(b"b FETCH 1 FLAGS"))
+
+    def test_unchangedsince(self) -> None:
+        """STORE (UNCHANGEDSINCE) leaves alone what others changed, and says which (RFC 7162 section 3.1.3, example 5)."""
+        client = self.filled(9)
+        other = self.other()
+        before = modseq(client(b"s SELECT INBOX (CONDSTORE)"))
+        other(b"a STORE 7,9 +FLAGS.SILENT ($Other)")
+        answer = client(b"d105 STORE 7,5,9 (UNCHANGEDSINCE %d) +FLAGS.SILENT (\\Deleted)" % before)
+        self.assertRegex(answer, rb"\* 5 FETCH \(MODSEQ \(\d+\)\)\r\n")
+        self.assertIn(b"d105 OK [MODIFIED 7,9]", answer)
+        self.assertRegex(answer, rb"\* 7 FETCH \(FLAGS \(\$Other\) MODSEQ \(\d+\)\)")
+        self.assertIn(
+            b"e OK [MODIFIED 7,9]",
+            client(b"e UID STORE 7,9 (UNCHANGEDSINCE 1) +FLAGS (\\Deleted)"),
+        )
+
+    def test_silent_is_not_deaf(self) -> None:
+        """A .SILENT store that hit upon another's change tells the flags, not only the MODSEQ."""
+        client = self.filled(1)
+        client(b"a ENABLE CONDSTORE")
+        self.other()(b"b STORE 1 +FLAGS (\\Flagged)")
+        answer = client(b"c STORE 1 +FLAGS.SILENT (\\Seen)")
+        self.assertRegex(answer, rb"\* 1 FETCH \(FLAGS \(\\Recent \\Flagged \\Seen\) MODSEQ")
+
+    def test_changedsince(self) -> None:
+        """FETCH (CHANGEDSINCE) tells only what changed, with MODSEQ (RFC 7162 section 3.1.4.1)."""
+        client = self.filled(5)
+        since = modseq(client(b"s SELECT INBOX"))
+        client(b"a STORE 2,4 +FLAGS.SILENT (\\Seen)")
+        answer = lines(client(b"s100 UID FETCH 1:* (FLAGS) (CHANGEDSINCE %d)" % since))
+        self.assertEqual(
+            [one[:9] for one in answer if b"FETCH (" in one], [b"* 2 FETCH", b"* 4 FETCH"]
+        )
+        self.assertRegex(answer[1], rb"^\* 2 FETCH \(UID 2 FLAGS \(\\Seen\) MODSEQ \(\d+\)\)$")
+
+    def test_search(self) -> None:
+        """SEARCH MODSEQ is answered with the highest MODSEQ found, and with none if nothing was (section 3.1.5)."""
+        client = self.filled(3)
+        since = modseq(client(b"s SELECT INBOX (CONDSTORE)"))
+        client(b"a STORE 2:3 +FLAGS.SILENT (\\Seen)")
+        highest = modseq(client(b"b STATUS INBOX (HIGHESTMODSEQ)"))
+        answer = client(b'c SEARCH MODSEQ "/flags/\\\\draft" all %d' % (since + 1))
+        self.assertIn(b"* SEARCH 2 3 (MODSEQ %d)\r\n" % highest, answer)
+        self.assertIn(b"* SEARCH\r\n", client(b"d SEARCH NOT ALL MODSEQ %d" % (highest + 1)))
+        self.assertIn(
+            b'* ESEARCH (TAG "e") ALL 2:3 MODSEQ %d\r\n' % highest,
+            client(b"e SEARCH RETURN (ALL) MODSEQ %d" % (since + 1)),
+        )
+        self.assertIn(
+            b'* ESEARCH (TAG "f") MIN 2 MODSEQ %d\r\n' % (highest - 1),
+            client(b"f SEARCH RETURN (MIN) MODSEQ %d" % (since + 1)),
+        )
+
+    def test_all_gone(self) -> None:
+        """STORE on messages that are all gone is NO [EXPUNGEISSUED]."""
+        client = self.filled(2)
+        other = self.other()
+        other(b"a STORE 1 +FLAGS (\\Deleted)")
+        other(b"b EXPUNGE")
+        self.assertIn(b"c NO [EXPUNGEISSUED]", client(b"c STORE 1 +FLAGS (\\Seen)"))
+
+
+class Qresync(Case):
+    def away(self) -> tuple[Client, int, int]:
+        """A client that knows 9 messages, of which then 2 and 7 to 9 go and 3 changes; UIDVALIDITY and its MODSEQ."""
+        client = self.filled(9)
+        answer = client(b"s SELECT INBOX")
+        validity = int(re.findall(rb"UIDVALIDITY (\d+)", answer)[0])
+        client(b"u UNSELECT")
+        other = self.other()
+        other(b"a STORE 2,7:9 +FLAGS.SILENT (\\Deleted)")
+        other(b"b EXPUNGE")
+        other(b"c UID STORE 3 +FLAGS.SILENT (\\Seen)")
+        other(b"d LOGOUT")
+        client(b"e ENABLE QRESYNC")
+        return client, validity, modseq(answer)
+
+    def test_select(self) -> None:
+        """SELECT (QRESYNC) tells what went, then what changed, before its OK (section 3.2.5)."""
+        client, validity, since = self.away()
+        answer = lines(client(b"A02 SELECT INBOX (QRESYNC (%d %d))" % (validity, since)))
+        at = answer.index(b"* VANISHED (EARLIER) 2,7:9")
+        self.assertRegex(answer[at + 1], rb"^\* 2 FETCH \(UID 3 FLAGS \(\\Seen\) MODSEQ \(\d+\)\)$")
+        self.assertEqual(len(answer), at + 3)
+
+    def test_known_uids(self) -> None:
+        """Known UIDs narrow that down; sequence-match-data changes nothing."""
+        client, validity, since = self.away()
+        answer = client(b"A02 SELECT INBOX (QRESYNC (%d %d 4:8 (1,3 1,4)))" % (validity, since))
+        self.assertIn(b"* VANISHED (EARLIER) 7:8\r\n", answer)
+        self.assertNotIn(b"FETCH", answer)
+
+    def test_other_uidvalidity(self) -> None:
+        """Under another UIDVALIDITY nothing is told."""
+        client, validity, since = self.away()
+        answer = client(b"A02 SELECT INBOX (QRESYNC (%d %d))" % (validity + 1, since))
+        self.assertNotIn(b"VANISHED", answer)
+        self.assertNotIn(b"FETCH", answer)
+
+    def test_not_enabled(self) -> None:
+        """QRESYNC and VANISHED without ENABLE QRESYNC are BAD, and leave the mailbox selected."""
+        client = self.filled(1)
+        self.assertIn(b"a BAD", client(b"a SELECT INBOX (QRESYNC (1 1))"))
+        self.assertIn(b"b BAD", client(b"b UID FETCH 1:* FLAGS (CHANGEDSINCE 1 VANISHED)"))
+        self.assertIn(b"c OK", client(b"c FETCH 1 FLAGS"))
+
+    def test_vanished_fetch(self) -> None:
+        """UID FETCH (CHANGEDSINCE VANISHED) tells what went before what changed (section 3.2.6)."""
+        client, _, since = self.away()
+        client(b"s SELECT INBOX")
+        answer = lines(client(b"s100 UID FETCH 2:8 (FLAGS) (CHANGEDSINCE %d VANISHED)" % since))
+        self.assertEqual(answer[0], b"* VANISHED (EARLIER) 2,7:8")
+        self.assertTrue(answer[1].startswith(b"* 2 FETCH (UID 3 FLAGS (\\Seen) MODSEQ ("))
+
+    def test_expunge(self) -> None:
+        """VANISHED takes the place of EXPUNGE, and the OK has HIGHESTMODSEQ (sections 3.2.7 and 3.2.10)."""
+        client = self.filled(4)
+        other = self.other()
+        client(b"e ENABLE QRESYNC")
+        client(b"a STORE 1,3 +FLAGS.SILENT (\\Deleted)")
+        answer = client(b"A202 UID EXPUNGE 1:2")
+        self.assertEqual(lines(answer)[0], b"* VANISHED 1")
+        self.assertRegex(answer, rb"A202 OK \[HIGHESTMODSEQ \d+\]")
+        other(b"b STORE 3 +FLAGS (\\Deleted)")
+        other(b"c EXPUNGE")
+        self.assertIn(b"* VANISHED 3\r\n", client(b"d NOOP"))
+        client(b"f STORE 1 +FLAGS.SILENT (\\Deleted)")
+        self.assertRegex(client(b"g CLOSE"), rb"^g OK \[HIGHESTMODSEQ \d+\]")
+
+    def test_unasked(self) -> None:
+        """Unasked FETCH responses have UID and MODSEQ."""
+        client = self.filled(1)
+        client(b"e ENABLE QRESYNC")
+        self.other()(b"a STORE 1 +FLAGS (\\Seen)")
+        self.assertRegex(
+            client(b"b NOOP"), rb"\* 1 FETCH \(UID 1 FLAGS \(\\Recent \\Seen\) MODSEQ \(\d+\)\)"
+        )
+
+    def test_still_untold(self) -> None:
+        """What went and is still to be told by VANISHED is not told by VANISHED (EARLIER) as well."""
+        client = self.filled(3)
+        since = modseq(client(b"s SELECT INBOX"))
+        client(b"e ENABLE QRESYNC")
+        other = self.other()
+        other(b"b STORE 2 +FLAGS (\\Deleted)")
+        other(b"c EXPUNGE")
+        answer = client(b"d UID FETCH 1:* (FLAGS) (CHANGEDSINCE %d VANISHED)" % since)
+        self.assertNotIn(b"EARLIER", answer)
+        self.assertIn(b"* VANISHED 2\r\n", answer)

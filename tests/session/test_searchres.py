@@ -1,0 +1,140 @@
+"""SEARCHRES (RFC 5182), ESEARCH (RFC 4731) and PARTIAL (RFC 9394)."""
+
+from tests.harness import MAIL, Client
+from tests.session.test_commands import Case, lines
+
+
+class Saved(Case):
+    def searched(self) -> Client:
+        """Five messages, of which 2 and 4 are flagged, and the search for those saved."""
+        client = self.filled(5)
+        client(b"a STORE 2,4 +FLAGS.SILENT (\\Flagged)")
+        self.assertEqual(client(b"A282 SEARCH RETURN (SAVE) FLAGGED"), b"A282 OK Searched\r\n")
+        return client
+
+    def test_everywhere(self) -> None:
+        """``$`` is what was found, in FETCH, STORE, COPY, MOVE, SEARCH and UID EXPUNGE (section 2.1)."""
+        client = self.searched()
+        client(b"b CREATE other")
+        self.assertEqual(
+            [one[:9] for one in lines(client(b"A283 FETCH $ (UID)"))[:2]],
+            [b"* 2 FETCH", b"* 4 FETCH"],
+        )
+        self.assertIn(b"* SEARCH 4", client(b"c SEARCH $ 3:5"))
+        self.assertIn(b"* SEARCH 2", client(b"d UID SEARCH UID $ SMALLER 9999 1:3"))
+        self.assertRegex(client(b"e COPY $ other"), rb"e OK \[COPYUID \d+ 2,4 1:2\]")
+        self.assertIn(b"* 2 FETCH", client(b"f STORE $ +FLAGS (\\Deleted)"))
+        self.assertEqual(lines(client(b"g UID EXPUNGE $"))[:2], [b"* 4 EXPUNGE", b"* 2 EXPUNGE"])
+        self.assertEqual(client(b"h FETCH $ FLAGS"), b"h OK Fetched\r\n")
+        self.assertIn(b"i OK There was nothing", client(b"i MOVE $ other"))
+
+    def test_expunged(self) -> None:
+        """What is expunged drops out, and numbers stay those of their messages."""
+        client = self.searched()
+        client(b"b STORE 1:2 +FLAGS.SILENT (\\Deleted)")
+        client(b"c EXPUNGE")
+        self.assertEqual(lines(client(b"d FETCH $ UID"))[0], b"* 2 FETCH (UID 4)")
+
+    def test_emptied(self) -> None:
+        """A search that found nothing or failed, and another SELECT, empty it; a BAD one does not (section 2.1)."""
+        client = self.searched()
+        self.assertIn(b"b BAD", client(b"b SEARCH RETURN (SAVE) NONSENSE"))
+        self.assertIn(b"* 4 FETCH", client(b"c FETCH $ UID"))
+        client(b"d SEARCH RETURN (SAVE) ANSWERED")
+        self.assertEqual(client(b"e FETCH $ UID"), b"e OK Fetched\r\n")
+        client(b"f SEARCH RETURN (SAVE) ALL")
+        client(b"g SELECT INBOX")
+        self.assertEqual(client(b"h FETCH $ UID"), b"h OK Fetched\r\n")
+
+    def test_what_is_saved(self) -> None:
+        """With MIN, MAX or PARTIAL alone only those are saved, with ALL or COUNT everything (section 2.4)."""
+        client = self.filled(9)
+        for returns, saved in (
+            (b"SAVE MIN", b"1"),
+            (b"SAVE MAX", b"9"),
+            (b"SAVE MIN MAX", b"1,9"),
+            (b"SAVE MIN COUNT", b"1:9"),
+            (b"SAVE MIN ALL", b"1:9"),
+            (b"SAVE", b"1:9"),
+            (b"SAVE PARTIAL 2:4", b"2:4"),
+            (b"SAVE PARTIAL 2:4 MAX", b"2:4,9"),
+            (b"SAVE PARTIAL 2:4 COUNT", b"1:9"),
+        ):
+            client(b"a SEARCH RETURN (%b) ALL" % returns)
+            self.assertIn(b"ALL " + saved + b"\r\n", client(b"b SEARCH RETURN (ALL) $"), returns)
+
+    def test_kept_while_it_is_used(self) -> None:
+        """A search may save what it took from what was saved (section 2.3)."""
+        client = self.searched()
+        client(b"b SEARCH RETURN (SAVE) $ 3:5")
+        self.assertEqual(lines(client(b"c FETCH $ UID"))[0], b"* 4 FETCH (UID 4)")
+
+
+class Extended(Case):
+    def test_nothing_found(self) -> None:
+        """MIN, MAX and ALL of nothing are left out, COUNT is 0 (RFC 4731 section 3.1)."""
+        client = self.filled(2)
+        self.assertEqual(
+            lines(client(b"A285 SEARCH RETURN (MIN MAX COUNT ALL) FLAGGED"))[0],
+            b'* ESEARCH (TAG "A285") COUNT 0',
+        )
+
+    def test_empty_mailbox(self) -> None:
+        """An empty mailbox can be searched."""
+        self.client(b"s SELECT INBOX")
+        self.assertEqual(
+            lines(self.client(b"a UID SEARCH RETURN () 1:*"))[0], b'* ESEARCH (TAG "a") UID'
+        )
+
+
+class Partial(Case):
+    def test_search(self) -> None:
+        """PARTIAL cuts the result from either end, NIL where nothing is left (RFC 9394 section 3.1)."""
+        client = self.filled(10)
+        client(b"d STORE 3 +FLAGS.SILENT (\\Deleted)")
+        client(b"e EXPUNGE")
+        for part, told in (
+            (b"1:3", b"1:3 1:2,4"),
+            (b"-1:-3", b"-1:-3 8:10"),
+            (b"-3:-1", b"-1:-3 8:10"),
+            (b"8:500", b"8:500 9:10"),
+            (b"-8:-500", b"-8:-500 1:2"),
+            (b"500:600", b"500:600 NIL"),
+        ):
+            self.assertEqual(
+                lines(client(b"A01 UID SEARCH RETURN (PARTIAL %b) ALL" % part))[0],
+                b'* ESEARCH (TAG "A01") UID PARTIAL (%b)' % told,
+            )
+
+    def test_fetch(self) -> None:
+        """UID FETCH (PARTIAL) takes a part of the messages that the set names (RFC 9394 section 3.3)."""
+        client = self.filled(10)
+        for part, uids in (
+            (b"1:2", [3, 5]),
+            (b"-1:-2", [9, 8]),
+            (b"2:9", [5, 8, 9]),
+            (b"-4:-9", [3]),
+            (b"7:9", []),
+        ):
+            answer = lines(client(b"a UID FETCH 3,5,8:9 (UID) (PARTIAL %b)" % part))
+            self.assertEqual(
+                answer[:-1], [b"* %d FETCH (UID %d)" % (u, u) for u in sorted(uids)], part
+            )
+
+    def test_fetch_after_changedsince(self) -> None:
+        """With CHANGEDSINCE it is a part of what changed."""
+        client = self.filled(4)
+        client(b"a STORE 2:4 +FLAGS.SILENT (\\Seen)")
+        answer = lines(client(b"b UID FETCH 1:* (UID) (PARTIAL 1:2 CHANGEDSINCE 5)"))
+        self.assertEqual(
+            [one[:9] for one in answer if b"FETCH (" in one], [b"* 2 FETCH", b"* 3 FETCH"]
+        )
+
+    def test_streamed(self) -> None:
+        """A part of large messages is streamed like any other."""
+        big = MAIL + b"x" * 300_000
+        for _ in range(3):
+            self.client.append(big)
+        self.client(b"s SELECT INBOX")
+        answer = self.client(b"a UID FETCH 1:* (BODY.PEEK[]) (PARTIAL -1:-1)")
+        self.assertTrue(answer.startswith(b"* 3 FETCH (UID 3 BODY[] {%d}\r\n" % len(big)))
