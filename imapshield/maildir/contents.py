@@ -83,13 +83,8 @@ class Contents:
         finally:
             os.close(fd)
         size = measure(octets)
-        self.note_size(message, size, len(octets))
+        self.measured.append((size, len(octets), message.uid))
         return size
-
-    def note_size(self, message: Message, wire: int, physical: int) -> None:
-        """Remember what a message turned out to measure, if that is news."""
-        if (wire, physical) != (message.size, message.physical):
-            self.measured.append((wire, physical, message.uid))
 
 
 class Reading:
@@ -131,15 +126,21 @@ class Reading:
         """Return the message."""
         if self._whole is None:
             # One octet more than expected shows the end of the file; what other programs appended is shown too.
-            octets = files.read_range(self._fd, 0, self._message.physical + 1)
-            if len(octets) > self._message.physical:
-                octets += files.read_range(self._fd, len(octets), os.fstat(self._fd).st_size)
-            wire = octets
-            if not self._message.verbatim or len(octets) != self._message.physical:
-                wire = to_wire(octets)
-            self._contents.note_size(self._message, len(wire), len(octets))
-            self._whole = OpenMessage(wire)
+            self._whole = OpenMessage(self.octets())
         return self._whole
+
+    def octets(self) -> bytes:
+        """Return the message's octets, for who needs nothing else of it."""
+        message = self._message
+        octets = os.pread(self._fd, message.physical + 1, 0)
+        if len(octets) != message.physical:
+            octets = files.read_range(self._fd, 0, os.fstat(self._fd).st_size)
+            wire = to_wire(octets)
+        else:
+            wire = octets if message.size == message.physical else to_wire(octets)
+        if len(wire) != message.size or len(octets) != message.physical:
+            self._contents.measured.append((len(wire), len(octets), message.uid))
+        return wire
 
     def range(self, start: int, size: int) -> bytes:
         """Return a range of the file, for a message that goes out as it is."""

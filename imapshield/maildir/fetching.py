@@ -26,7 +26,9 @@ from imapshield.wire.commands import Attribute, Binary, BodySection, FetchItem
 from imapshield.wire.dates import encode_internaldate
 
 STEP = 128
-"""Messages looked up at once: enough to make the query's own cost small, few enough not to overshoot the budget."""
+READ_STEP = 32
+"""Messages looked up at once: enough to make the query's own cost small, few enough not to overshoot the budget; and
+fewer where they have to be read, of which the budget lets only some tens through."""
 
 LARGEST_STRING = 256 << 10
 _OVERHEAD = 100
@@ -60,8 +62,8 @@ class Fetching:
         box = self._index.box(key)
         contents = Contents(self._core, self._core.folder(box.name))
         chunk = _Chunk(self._index, self._answers, contents, key, items)
-        for start in range(0, len(uids), STEP):
-            budget = chunk.step(uids[start : start + STEP], budget)
+        for start in range(0, len(uids), chunk.size):
+            budget = chunk.step(uids[start : start + chunk.size], budget)
             if budget <= 0:
                 break
         chunk.keep()
@@ -122,6 +124,8 @@ class _Chunk:
         self._items = items
         self._ids = [None if text is None else answers.id(text) for text in map(text_of, items)]
         self._fresh: list[tuple[bytes, int, int]] = []
+        self._bodies = len(items) == 1 and _is_whole(items[0])
+        self.size = STEP if None not in self._ids else READ_STEP
         self.uids: list[int] = []
         self.gone: list[int] = []
         self.columns: list[list[bytes | Blob]] = [[] for _ in items]
@@ -147,13 +151,16 @@ class _Chunk:
         for uid in uids:
             found = there.get(uid)
             try:
-                values = None
+                values: list[bytes | Blob] | None = None
                 if found is not None:
-                    values = self._values(Message._make(found[:5]), found[5], found[6], kept)
+                    message = Message._make(found[:5])
+                    if self._bodies and message.physical <= LARGEST_STRING // 2:
+                        values = self._body(message)
+                    else:
+                        values = self._values(message, found[5], found[6], kept)
             except OSError:
-                if (
-                    self.uids or self.gone
-                ):  # tell of those before it; asked again, it comes first and is refused
+                # Tell of those before it: asked again, it comes first and is refused.
+                if self.uids or self.gone:
                     return 0
                 raise
             if values is None:
@@ -167,6 +174,17 @@ class _Chunk:
             if budget <= 0:
                 break
         return budget
+
+    def _body(self, message: Message) -> list[bytes | Blob] | None:
+        """Answer BODY[] alone, what synchronizing clients ask for: most of its cost is the system calls'."""
+        fd = self._contents.open(message)
+        if fd is None:
+            return None
+        try:
+            octets = Reading(self._contents, message, fd).octets()
+        finally:
+            os.close(fd)
+        return [encode.literal(octets)]
 
     def _values(
         self, message: Message, saved: int, email_id: bytes, kept: Sequence[dict[int, bytes]]
@@ -232,6 +250,15 @@ def string_of(
         and item.section.text in _HEADER_ITEMS
     )
     return (reading.head() if header_only else reading.whole()).octets(item)
+
+
+def _is_whole(item: FetchItem) -> bool:
+    return (
+        isinstance(item, BodySection)
+        and not item.section.path
+        and not item.section.text
+        and item.partial is None
+    )
 
 
 def _cut(start: int, end: int, partial: tuple[int, int] | None) -> tuple[int, int]:

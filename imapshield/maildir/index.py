@@ -258,7 +258,7 @@ class Index:
         """Remove messages and log that they went, in a write transaction."""
         db, some = self.db, as_json(uids)
         among = "uid IN (SELECT value FROM json_each(?))"
-        for (item,) in self.items_of(box.key):
+        for item, _ in self.items_of(box.key):
             db.execute(
                 f"DELETE FROM answer WHERE mailbox = ? AND item = ? AND {among}",  # noqa: S608
                 (box.key, item, some),
@@ -279,10 +279,10 @@ class Index:
             ).fetchone()
         self.set(box.key, highestmodseq=modseq, floor=floor, logged=logged)
 
-    def items_of(self, key: int) -> list[tuple[int]]:
-        """Return the items for which the mailbox has answers."""
+    def items_of(self, key: int) -> list[tuple[int, bytes]]:
+        """Return number and text of the items for which the mailbox has answers."""
         return self.db.execute(
-            "SELECT id FROM item WHERE EXISTS"
+            "SELECT id, text FROM item WHERE EXISTS"
             " (SELECT 1 FROM answer WHERE mailbox = ? AND item = item.id)",
             (key,),
         ).fetchall()

@@ -160,7 +160,9 @@ class MaildirStore:
 
     def _measure_some(self, key: int) -> None:
         rows = self._index.db.execute(
-            "SELECT uid, physical FROM message WHERE mailbox = ? AND size IS NULL", (key,)
+            "SELECT uid, physical FROM message INDEXED BY message_unmeasured"
+            " WHERE mailbox = ? AND size IS NULL",
+            (key,),
         ).fetchall()
         if rows and sum(physical for _, physical in rows) <= MEASURED_FOR_STATUS:
             self._sizes(key, [uid for uid, _ in rows])
@@ -180,7 +182,9 @@ class MaildirStore:
 
     def changes(self, key: int, since: int, claim_recent: bool) -> Delta:
         with self._asked():
-            _, recent = self._syncing.sync(self._index.box(key), claim_recent)
+            box, recent = self._syncing.sync(self._index.box(key), claim_recent)
+            if since == box.highestmodseq:  # what every NOOP and every second of IDLE finds
+                return Delta([], [], since, box.uidnext, recent)
             return self._syncing.delta(key, since, recent)
 
     def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:

@@ -21,6 +21,11 @@ from imapshield.wire.names import fold_inbox
 FORCED_SECONDS = 3600.0
 """Directories are read again after this long, whatever their mtimes say: clocks get set, backups get restored."""
 
+# SQLite knows no better than to walk through the mailbox for the few messages, or none, that are in new/.
+_FROM = {
+    True: "FROM message WHERE mailbox = ?",
+    False: "FROM message INDEXED BY message_new WHERE mailbox = ? AND place = 1",
+}
 _COLUMNS = "uid, flags, modseq, size, internaldate"
 
 
@@ -67,7 +72,8 @@ class Syncing:
                 listing = None
         if listing is None and not (claim and self._claimable(box)):
             return box, []
-        with self._index.write():
+        # To be told of \\Recent twice after a power cut does no harm, so a mere claim does not wait for the disk.
+        with self._index.write(durable=listing is not None):
             box = self._index.box(box.key)
             look = core.look(folder)
             if listing is not None:
@@ -89,10 +95,7 @@ class Syncing:
         return bool(box.hot & CUR_HOT) and not 0 <= now - look.cur_mtime / 1e9 < HOT_SECONDS
 
     def _expected(self, key: int, cur: bool) -> Iterable[tuple[int, bytes]]:
-        query = "SELECT place, name FROM message WHERE mailbox = ?"
-        if not cur:
-            query += " AND place = 1"
-        return self._index.db.execute(query, (key,))
+        return self._index.db.execute(f"SELECT place, name {_FROM[cur]}", (key,))
 
     def _trust(self, box: Box, look: Look, cur: bool) -> None:
         """Record with which mtimes the directories were read."""
@@ -111,9 +114,7 @@ class Syncing:
                     self._index.set(box.key, hot=hot, **new)
 
     def _take_in(self, box: Box, folder: bytes, first: Listing, listing: Listing) -> Box:
-        query = "SELECT uid, name, place, flags FROM message WHERE mailbox = ?"
-        if listing.cur is None:
-            query += " AND place = 1"
+        query = f"SELECT uid, name, place, flags {_FROM[listing.cur is not None]}"
         known = [Known(*row) for row in self._index.db.execute(query, (box.key,))]
         plan = reconcile(known, listing)
         # readdir() may miss a file that is renamed under it, so one listing proves no absence.
@@ -205,7 +206,8 @@ class Syncing:
         if box.recentuid + 1 < box.uidnext:
             return True
         row = self._index.db.execute(
-            "SELECT 1 FROM message WHERE mailbox = ? AND place = 1 LIMIT 1", (box.key,)
+            f"SELECT 1 {_FROM[False]} LIMIT 1",
+            (box.key,),
         ).fetchone()
         return row is not None
 
@@ -221,7 +223,8 @@ class Syncing:
             )
         ]
         waiting = db.execute(
-            "SELECT uid, name FROM message WHERE mailbox = ? AND place = 1", (box.key,)
+            f"SELECT uid, name {_FROM[False]}",
+            (box.key,),
         ).fetchall()
         moved: list[tuple[bytes, int, int]] = []
         for uid, name in waiting:
