@@ -168,7 +168,7 @@ async def _piece(
     Returns how many those were, and whether any of them was gone.
     """
     if _SIZE in items:
-        await _measure(session, uids)
+        await measure(session, uids)
     asked = [item for item in items if not _is_known(item)]
     fetched = Fetched(uids=uids)
     if asked:
@@ -195,7 +195,8 @@ def _is_known(item: FetchItem) -> bool:
     return isinstance(item, Attribute) and item.name in KNOWN
 
 
-async def _measure(session: Session, uids: Sequence[int]) -> None:
+async def measure(session: Session, uids: Sequence[int]) -> None:
+    """Make sure that the columns hold RFC822.SIZE of `uids`."""
     columns = session.view.columns
     await session.mailbox.sizes(
         [

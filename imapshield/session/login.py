@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from imapshield.mailbox.interfaces import IAccount
     from imapshield.session.session import Session
 
+
 async def logout(session: Session, _: Simple) -> Tagged:
     """LOGOUT."""
     session.leave()

@@ -18,6 +18,7 @@ from imapshield.session import (
     mailboxes,
     searching,
     selecting,
+    sorting,
     watching,
 )
 from imapshield.session.states import ANY, SELECTED, STRANGER, USER, State
@@ -60,6 +61,13 @@ TABLE: dict[bytes, Entry] = {
     b"UNSELECT": Entry(SELECTED, selecting.close, capability=b"UNSELECT"),
     b"EXPUNGE": Entry(SELECTED, changing.expunge, capability=b"UIDPLUS"),
     b"SEARCH": Entry(SELECTED, searching.search, expunge=False),
+    b"SORT": Entry(SELECTED, sorting.sort, expunge=False, capability=b"SORT SORT=DISPLAY ESORT"),
+    b"THREAD": Entry(
+        SELECTED,
+        sorting.thread,
+        expunge=False,
+        capability=b"THREAD=ORDEREDSUBJECT THREAD=REFERENCES",
+    ),
     b"FETCH": Entry(SELECTED, fetching.fetch, expunge=False),
     b"STORE": Entry(SELECTED, changing.store, expunge=False),
     b"COPY": Entry(SELECTED, changing.copy),

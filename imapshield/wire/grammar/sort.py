@@ -8,7 +8,7 @@ from imapshield.wire.cursor import Cursor
 from imapshield.wire.grammar.keys import charset_name
 from imapshield.wire.grammar.search import return_options, search_keys
 
-CRITERIA = frozenset(b"ARRIVAL CC DATE FROM SIZE SUBJECT TO".split())
+CRITERIA = frozenset(b"ARRIVAL CC DATE DISPLAYFROM DISPLAYTO FROM SIZE SUBJECT TO".split())
 ALGORITHMS = frozenset({b"ORDEREDSUBJECT", b"REFERENCES"})
 
 

@@ -1,0 +1,138 @@
+"""SORT and THREAD (RFC 5256, RFC 5957, RFC 5267): what SEARCH finds, in order or by conversation.
+
+What is ordered by comes from the store as header fields, one FETCH item each, so that its cache serves every order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from imapshield.errors import StoreError
+from imapshield.mailbox import ordering
+from imapshield.mailbox.interfaces import Blob
+from imapshield.session import searching
+from imapshield.session.fetching import measure
+from imapshield.wire import encode
+from imapshield.wire.commands import BodySection, Search, Section, Sort, Thread
+from imapshield.wire.responses import Tagged, ok
+
+if TYPE_CHECKING:
+    from imapshield.session.session import Session
+
+PIECE = 1000
+FIELD_OCTETS = 64 << 10
+"""Read of a field that is too large to be handed over whole."""
+
+Key = Callable[[bytes], object]
+
+KEYS: dict[bytes, tuple[bytes, Key]] = {
+    b"SUBJECT": (b"SUBJECT", lambda header: ordering.subject_key(header)[0]),
+    **{name: (name, partial(ordering.address_key, field=name)) for name in (b"CC", b"FROM", b"TO")},
+    **{
+        b"DISPLAY" + name: (name, partial(ordering.display_key, field=name))
+        for name in (b"FROM", b"TO")
+    },
+}
+"""What is sorted by one header field alone: the field, and the key that is made of it."""
+
+_THREADED = (b"DATE", b"SUBJECT", b"MESSAGE-ID", b"REFERENCES", b"IN-REPLY-TO")
+
+
+async def sort(session: Session, command: Sort) -> Tagged:
+    """SORT and UID SORT, with the results of ESORT."""
+    uids = await searching.find(session, command)
+    wanted = dict.fromkeys(
+        KEYS[name][0] if name in KEYS else name
+        for _, name in command.criteria
+        if name in KEYS or name == b"DATE"
+    )
+    found: list[int] = []
+    columns: dict[bytes, list[object]] = {name: [] for _, name in command.criteria}
+    fields = list(wanted)
+
+    def take(uid: int, headers: Sequence[bytes]) -> None:
+        row = session.view.columns.row(uid)
+        if row is None:
+            return
+        found.append(uid)
+        known = session.view.columns
+        for name, column in columns.items():
+            if name in KEYS:
+                field, key = KEYS[name]
+                column.append(key(headers[fields.index(field)]))
+            elif name == b"DATE":
+                column.append(ordering.date_key(headers[fields.index(b"DATE")], known.dates[row]))
+            else:
+                column.append(known.dates[row] if name == b"ARRIVAL" else known.sizes[row])
+
+    if b"SIZE" in columns:
+        await measure(session, uids)
+    await _headers(session, uids, fields, take)
+    keys = [(reverse, columns[name]) for reverse, name in command.criteria]
+    searching.answer(session, command, ordering.ordered(found, keys), b"SORT")
+    return ok("Sorted")
+
+
+async def thread(session: Session, command: Thread) -> Tagged:
+    """THREAD and UID THREAD."""
+    uids = await searching.find(session, Search(command.key, command.uid))
+    messages: list[ordering.Threaded] = []
+    linked = command.algorithm == b"REFERENCES"
+
+    def take(uid: int, headers: Sequence[bytes]) -> None:
+        row, number = session.view.columns.row(uid), session.view.number(uid)
+        if row is None or number is None:
+            return
+        date = ordering.date_key(headers[0], session.view.columns.dates[row])
+        subject, reply = ordering.subject_key(headers[1])
+        ids = ordering.message_ids(headers[2], b"message-id") if linked else []
+        messages.append(
+            ordering.Threaded(
+                uid if command.uid else number,
+                date,
+                subject,
+                reply,
+                ids[0] if ids else b"",
+                ordering.references(headers[3] + headers[4]) if linked else (),
+            )
+        )
+
+    await _headers(session, uids, _THREADED if linked else _THREADED[:2], take)
+    threads = ordering.by_references(messages) if linked else ordering.by_subject(messages)
+    session.io.write(encode.thread(threads))
+    return ok("Threaded")
+
+
+async def _headers(
+    session: Session,
+    uids: Sequence[int],
+    fields: Sequence[bytes],
+    take: Callable[[int, Sequence[bytes]], None],
+) -> None:
+    """Call `take` with each of `uids` that still exists and its `fields`, each a header of one name.
+
+    They come as literals. What announces a literal is no field, so it need not be taken off.
+    """
+    items = [BodySection(Section(text=b"HEADER.FIELDS", fields=(f,)), peek=True) for f in fields]
+    at = 0
+    while at < len(uids):
+        piece = uids[at : at + PIECE]
+        if not items:
+            for uid in piece:
+                take(uid, ())
+            at += len(piece)
+            continue
+        fetched = await session.mailbox.fetch(piece, items, session.limits.chunk)
+        for uid, *values in zip(fetched.uids, *fetched.columns, strict=True):
+            take(uid, [v if isinstance(v, bytes) else await _large(session, v) for v in values])
+        at += max(1, len(fetched.uids) + len(fetched.gone))
+        await session.io.drain()
+
+
+async def _large(session: Session, blob: Blob) -> bytes:
+    try:
+        return await session.mailbox.read(blob.uid, blob.item, 0, FIELD_OCTETS)
+    except StoreError:
+        return b""

@@ -1,0 +1,143 @@
+"""SORT and THREAD (RFC 5256), SORT=DISPLAY (RFC 5957) and ESORT (RFC 5267)."""
+
+from tests.harness import Client
+from tests.session.test_commands import Case, lines
+
+
+def mail(subject: str, date: str, sender: str = "a@x.org", more: str = "", size: int = 0) -> bytes:
+    head = f"From: {sender}\r\nTo: {sender}\r\nSubject: {subject}\r\nDate: {date}\r\n{more}\r\n"
+    return head.encode() + b"x" * size
+
+
+class Sorting(Case):
+    def mails(self) -> Client:
+        for one in (
+            mail("Re: beta", "Mon, 6 Nov 2023 12:00:00 +0000", "Zoe <ann@x.org>", size=300),
+            mail("alpha", "Mon, 6 Nov 2023 12:00:00 +0200", "Carl <bob@x.org>", size=200),
+            mail(
+                "[list] Beta",
+                "Sun, 5 Nov 2023 12:00:00 +0000",
+                "=?utf-8?q?=C3=84nne?= <carl@x.org>",
+                size=100,
+            ),
+            mail("", "nonsense", "dora@x.org"),
+        ):
+            self.client.append(one)
+        self.client(b"s SELECT INBOX")
+        return self.client
+
+    def test_keys(self) -> None:
+        """Each key, either way; equals by their numbers."""
+        client = self.mails()
+        for criteria, numbers in (
+            (b"SUBJECT", b"4 2 1 3"),
+            (b"REVERSE SUBJECT", b"1 3 2 4"),
+            (b"DATE", b"3 2 1 4"),
+            (b"SUBJECT DATE", b"4 2 3 1"),
+            (b"SUBJECT REVERSE DATE", b"4 2 1 3"),
+            (b"FROM", b"1 2 3 4"),
+            (b"REVERSE TO", b"4 3 2 1"),
+            (b"CC", b"1 2 3 4"),
+            (b"REVERSE CC", b"1 2 3 4"),
+            (b"SIZE", b"4 2 3 1"),
+            (b"ARRIVAL", b"1 2 3 4"),
+            (b"DISPLAYFROM", b"3 2 4 1"),
+            (b"REVERSE DISPLAYTO", b"1 4 2 3"),
+        ):
+            answer = client(b"a282 SORT (%b) UTF-8 ALL" % criteria)
+            self.assertEqual(lines(answer)[0], b"* SORT " + numbers, criteria)
+
+    def test_uid_and_search(self) -> None:
+        """UID SORT answers UIDs, of what the keys match; nothing found is a line too."""
+        client = self.mails()
+        client(b"a STORE 1 +FLAGS.SILENT (\\Deleted)")
+        client(b"b EXPUNGE")
+        self.assertEqual(lines(client(b"c UID SORT (DATE) US-ASCII 1:3"))[0], b"* SORT 3 2 4")
+        self.assertEqual(lines(client(b"d SORT (DATE) UTF-8 SUBJECT beta"))[0], b"* SORT 2")
+        self.assertEqual(lines(client(b"e SORT (SUBJECT) US-ASCII TEXT unseen"))[0], b"* SORT")
+
+    def test_charset(self) -> None:
+        """An unknown charset is NO [BADCHARSET]; an unknown key BAD."""
+        client = self.mails()
+        self.assertIn(b"a NO [BADCHARSET", client(b"a SORT (DATE) X-NONE ALL"))
+        self.assertIn(b"b BAD", client(b"b SORT (COLOUR) UTF-8 ALL"))
+
+    def test_esort(self) -> None:
+        """ESORT keeps the order in ALL, MIN, MAX and PARTIAL (RFC 5267 section 3)."""
+        client = self.mails()
+        self.assertEqual(
+            lines(client(b"E01 UID SORT RETURN (COUNT ALL MIN MAX) (DATE) UTF-8 ALL"))[0],
+            b'* ESEARCH (TAG "E01") UID MIN 3 MAX 4 ALL 3,2,1,4 COUNT 4',
+        )
+        self.assertEqual(
+            lines(client(b"E02 UID SORT RETURN (PARTIAL 2:3) (DATE) UTF-8 ALL"))[0],
+            b'* ESEARCH (TAG "E02") UID PARTIAL (2:3 2,1)',
+        )
+
+    def test_modseq(self) -> None:
+        """MODSEQ among the keys brings the highest (RFC 7162 section 3.1.6)."""
+        client = self.mails()
+        self.assertRegex(
+            client(b"a SORT (DATE) UTF-8 MODSEQ 1 1:2"), rb"\* SORT 2 1 \(MODSEQ \d+\)\r\n"
+        )
+
+    def test_many(self) -> None:
+        """A large mailbox is sorted whole."""
+        client = self.filled(2300)
+        answer = lines(client(b"a SORT (REVERSE SUBJECT) UTF-8 ALL"))[0]
+        self.assertEqual(answer, b"* SORT " + b" ".join(b"%d" % i for i in range(1, 2301)))
+
+    def test_gone(self) -> None:
+        """What others expunged meanwhile is left out."""
+        client = self.mails()
+        other = self.other()
+        other(b"a STORE 2 +FLAGS (\\Deleted)")
+        other(b"b EXPUNGE")
+        self.assertEqual(lines(client(b"c SORT (DATE) UTF-8 ALL"))[0], b"* SORT 3 1 4")
+
+
+class Threading(Case):
+    def mails(self) -> Client:
+        day = "Mon, 6 Nov 2023 12:00:0%d +0000"
+        for one in (
+            mail("one", day % 1, more="Message-ID: <1@x>\r\n"),
+            mail("two", day % 2, more="Message-ID: <2@x>\r\n"),
+            mail("Re: two", day % 3, more="Message-ID: <3@x>\r\nIn-Reply-To: <2@x>\r\n"),
+            mail("Re: two", day % 4, more="Message-ID: <4@x>\r\nReferences: <2@x>\r\n <3@x>\r\n"),
+            mail("Re: one", day % 5, more="Message-ID: <5@x>\r\n"),
+            mail("Re: two", day % 6, more="Message-ID: <6@x>\r\nReferences: <2@x>\r\n"),
+        ):
+            self.client.append(one)
+        self.client(b"s SELECT INBOX")
+        return self.client
+
+    def test_references(self) -> None:
+        """REFERENCES follows the references, and subjects where there are none."""
+        client = self.mails()
+        self.assertEqual(
+            lines(client(b"A283 THREAD REFERENCES UTF-8 ALL"))[0], b"* THREAD (1 5)(2 (3 4)(6))"
+        )
+        self.assertEqual(
+            lines(client(b"A284 UID THREAD REFERENCES US-ASCII UID 3:6"))[0],
+            b"* THREAD ((3 4)(6))(5)",
+        )
+
+    def test_ordered_subject(self) -> None:
+        """ORDEREDSUBJECT goes by subject and date alone."""
+        client = self.mails()
+        self.assertEqual(
+            lines(client(b"A283 THREAD ORDEREDSUBJECT UTF-8 ALL"))[0],
+            b"* THREAD (1 5)(2 (3)(4)(6))",
+        )
+
+    def test_nothing(self) -> None:
+        """Nothing found is an empty THREAD line."""
+        client = self.mails()
+        self.assertEqual(lines(client(b"a THREAD REFERENCES UTF-8 SEEN"))[0], b"* THREAD")
+
+    def test_large_header(self) -> None:
+        """A References field of hundreds of kilobytes is read as far as is sane."""
+        refs = "References:" + "".join(f" <{i}@y>\r\n" for i in range(30_000))
+        self.client.append(mail("x", "nonsense", more=refs))
+        self.client(b"s SELECT INBOX")
+        self.assertIn(b"* THREAD (1)", self.client(b"a THREAD REFERENCES UTF-8 ALL"))
