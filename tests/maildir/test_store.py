@@ -1,0 +1,34 @@
+"""The Maildir store keeps the contract of all stores, and its own promises about the disk."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.maildir.store import MaildirStore
+from tests.contract import StoreContract
+
+
+class ContractTests(StoreContract, SynchronousTestCase):
+    """What every store does."""
+
+    def make_store(self) -> MaildirStore:
+        self.root = self.mktemp()
+        store = self.reopen()
+        store.mailboxes()
+        return store
+
+    def reopen(self) -> MaildirStore:
+        self.notes: list[str] = []
+        store = MaildirStore(self.root, now=time.time, note=self.notes.append)
+        self.addCleanup(store.close)
+        return store
+
+    def deliver(self, mailbox: str, content: bytes) -> None:
+        folder = self.root + ("" if mailbox == "INBOX" else "/." + mailbox.replace("/", "."))
+        name = f"{time.time():.6f}.{len(os.listdir(folder + '/new'))}.mx"
+        with open(f"{folder}/tmp/{name}", "wb") as file:
+            file.write(content)
+        os.rename(f"{folder}/tmp/{name}", f"{folder}/new/{name}")
