@@ -69,6 +69,7 @@ service imap-login {{
 }}
 service imap {{
   service_count = {imap_count}
+  process_limit = 5000
 }}
 service anvil {{
   {chroot}
