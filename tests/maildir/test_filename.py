@@ -104,5 +104,5 @@ class FilenameTests(SynchronousTestCase):
     def test_arrival(self):
         """Names sort by seconds, then microseconds and counter as numbers; a name that tells none by its mtime."""
         names = [b"1.M9P1.x", b"1.M10P1.x", b"1.M10P1Q2.x", b"1.M10P1Q10.x", b"2.12_3.x"]
-        self.assertEqual(sorted(reversed(names), key=lambda n: arrival(n, 5.0)), names)
+        self.assertEqual(sorted(set(names), key=lambda n: arrival(n, 5.0)), names)
         self.assertEqual(arrival(b"msg", 5.0)[0], 5.0)
