@@ -154,7 +154,8 @@ class Folders:
             uids = [uid for (uid,) in rows]
             self._changing.copy(inbox.key, uids, new, True, inbox.highestmodseq)
         except BaseException:
-            self.delete(new)
+            if not any(self._core.list(self._core.folder(new), cur=True)):
+                self.delete(new)
             raise
 
     def subscriptions(self) -> set[str]:
