@@ -85,13 +85,17 @@ class Outbox:
             for ready in waiting:
                 ready.callback(None)
 
-    def close(self) -> None:
-        """Write nothing more. What waits in `drain` is told `Disconnected`."""
+    def close(self, *, lost: bool = False) -> None:
+        """Write nothing more. What waits in `drain` is told `Disconnected`.
+
+        A connection that is `lost` is not touched: behind STARTTLS its transport has lost its protocol too, and raises.
+        """
         if self._closed:
             return
-        self.flush()
+        if not lost:
+            self.flush()
+            self._transport.unregisterProducer()
         self._closed = True
-        self._transport.unregisterProducer()
         waiting, self._waiting = self._waiting, []
         for ready in waiting:
             ready.errback(Disconnected())

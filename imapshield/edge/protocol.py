@@ -121,13 +121,13 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._die()
         self.transport.abortConnection()
 
-    def _die(self) -> None:
+    def _die(self, *, lost: bool = False) -> None:
         self._dead = True
         self.clearLineBuffer()
         self._guard.drop()
         self._framer.abandon()
         self.setTimeout(None)
-        self._outbox.close()
+        self._outbox.close(lost=lost)
 
     # What comes in.
 
@@ -448,7 +448,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         """Release everything."""
         if not self._dead:
-            self._die()
+            self._die(lost=True)
         self.setTimeout(None)
         if self._stall_check is not None and self._stall_check.active():
             self._stall_check.cancel()

@@ -233,6 +233,25 @@ class Rule(Loopback):
 
         self.assertEqual(await self.client(script), b"d OK Done\r")
 
+    async def test_hung_up(self) -> None:
+        """A client that closes without a word, in the clear or in TLS, is gone at once and forgotten."""
+
+        def script(way: Callable[[], Peer]) -> None:
+            peer = way()
+            assert b" OK" in peer.command(b"NOOP")
+            peer.close()
+
+        for way in self.ways():
+            gone: Deferred[None] = Deferred()
+            lost = self.factory._lost
+            self.patch(
+                self.factory, "_lost", lambda s, gone=gone, lost=lost: gone.callback(lost(s))
+            )
+            await self.client(script, way)
+            await gone.addTimeout(10, reactor)  # type: ignore[arg-type]
+            self.assertEqual(self.factory.connections, set())
+            self.factory._lost = lost  # type: ignore[method-assign]
+
     async def test_no_delay(self) -> None:
         """TCP_NODELAY is set: an answer of several writes does not wait for an acknowledgement."""
 
