@@ -39,7 +39,7 @@ class Sorting(Case):
             (b"REVERSE TO", b"4 3 2 1"),
             (b"CC", b"1 2 3 4"),
             (b"REVERSE CC", b"1 2 3 4"),
-            (b"SIZE", b"4 2 3 1"),
+            (b"SIZE", b"4 3 2 1"),
             (b"ARRIVAL", b"1 2 3 4"),
             (b"DISPLAYFROM", b"3 2 4 1"),
             (b"REVERSE DISPLAYTO", b"1 4 2 3"),
