@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import signal
@@ -11,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TWISTD = os.path.join(os.path.dirname(sys.executable), "twistd")
@@ -25,17 +25,25 @@ def free_port() -> int:
 
 
 class Server:
-    """``twistd imapshield`` with `arguments`; `stop` ends it."""
+    """``twistd imapshield`` with `arguments`; `stop` ends it.
+
+    `before` is a command that ends in ``exec`` of its arguments, such as setpriv: the pid stays the server's.
+    """
 
     def __init__(
-        self, *arguments: str, twistd: str = TWISTD, port: int | None = None, **environment: str
+        self,
+        *arguments: str,
+        twistd: str = TWISTD,
+        port: int | None = None,
+        before: Sequence[str] = (),
+        **environment: str,
     ) -> None:
         self.port = port or free_port()
         self.output: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
             [
-                twistd, "--nodaemon", "--pidfile=", "imapshield",
+                *before, twistd, "--nodaemon", "--pidfile=", "imapshield",
                 "--listen", f"tcp:{self.port}:interface=127.0.0.1", *arguments,
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -56,6 +64,7 @@ class Server:
         while True:
             line = self._lines.get(timeout=max(0.01, until - time.monotonic()))
             if line is None:
+                self._lines.put(None)
                 raise AssertionError(f"ended before it said {text!r}: {''.join(self.output)}")
             self.output.append(line)
             if text in line:
@@ -75,9 +84,9 @@ class Server:
                 raise AssertionError(f"the server ended: {''.join(self.output)}")
             self.output.append(line)
 
-    def stop(self, how: int = signal.SIGTERM) -> str:
-        """End it; returns all it has said."""
-        with contextlib.suppress(ProcessLookupError):
+    def stop(self, how: int | None = signal.SIGTERM) -> str:
+        """End it, or wait for the end of what was told to end; returns all it has said."""
+        if how is not None:
             self.process.send_signal(how)
         try:
             self.process.wait(PATIENCE)

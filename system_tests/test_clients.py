@@ -129,6 +129,7 @@ class ImaplibTests(ClientTests):
         self.assertEqual(client.search(None, "KEYWORD", "$Mine")[1], [b"1 2 3"])
         self.assertEqual(client.copy("1:3", "Work")[0], "OK")
         self.assertEqual(client.uid("MOVE", "4:5", '"Work/K&APY-ln"')[0], "OK")
+        self.assertEqual(len(client.response("EXPUNGE")[1]), 2)
         self.assertEqual(client.store("1", "+FLAGS", "(\\Deleted)")[0], "OK")
         self.assertEqual(client.expunge()[1], [b"1"])
         self.assertEqual(client.status("Work", "(MESSAGES)")[1], [b"Work (MESSAGES 3)"])

@@ -134,7 +134,7 @@ class FreshTests(SynchronousTestCase):
         server.process.send_signal(signal.SIGTERM)
         self.assertIn(b"* BYE", client.sock.recv(1000))
         client.sock.close()
-        self.assertNotIn("Traceback", server.stop())
+        self.assertNotIn("Traceback", server.stop(None))
 
         again = self.server(port=server.port).ready()
         self.assertIn("shown at the first start", "".join(again.output))
