@@ -55,6 +55,7 @@ class Columns:
     """The messages of one mailbox, rising by UID: row i of every array is the same message."""
 
     __slots__ = (
+        "_first",
         "_ids",
         "dates",
         "flag_lists",
@@ -78,6 +79,7 @@ class Columns:
         self.flag_lists: list[bytes] = [b""]
         self.flag_sets: list[frozenset[bytes]] = [frozenset()]
         self._ids: dict[bytes, int] = {b"": 0}
+        self._first: tuple[tuple[bytes, int, int], int] = ((b"", 0, 0), -1)
 
     def flag_id(self, flags: bytes) -> int:
         """The number of this flag list. Keywords differ by case only in the sender's mind (RFC 9051 section 2.3.2)."""
@@ -92,6 +94,15 @@ class Columns:
         """The numbers of the flag lists that hold `flag`, compared without case."""
         wanted = flag.lower()
         return {i for i, members in enumerate(self.flag_sets) if wanted in members}
+
+    def first_without(self, flag: bytes) -> int:
+        """The first row whose flags lack `flag`, -1 if there is none; every SELECT asks for it, so it is kept."""
+        state = (flag, self.highestmodseq, len(self.uids))
+        if self._first[0] != state:
+            ids = self.ids_with(flag)
+            first = next((i for i, flags in enumerate(self.flags) if flags not in ids), -1)
+            self._first = (state, first)
+        return self._first[1]
 
     def row(self, uid: int) -> int | None:
         """The row of message `uid`, or None."""

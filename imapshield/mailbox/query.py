@@ -46,6 +46,9 @@ def leaves(key: SearchKey) -> Iterator[SearchKey]:
         match one:
             case AllOf(keys) | AnyOf(keys):
                 todo += keys
+            case Not(HasFlag(flag)) if flag.upper() != b"\\RECENT":  # UNSEEN above all
+                ids = self._view.columns.ids_with(flag)
+                return [uid for uid, flags in self._pairs(uids, "flags") if flags not in ids]
             case Not(inner):
                 todo.append(inner)
             case _:

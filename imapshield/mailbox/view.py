@@ -60,6 +60,15 @@ class View:
         i = bisect_left(self.uids, uid)
         return i + 1 if i < len(self.uids) and self.uids[i] == uid else None
 
+    def numbers(self, uids: Sequence[int]) -> Sequence[int]:
+        """The sequence numbers of many messages, in their order; those the client does not know of are left out."""
+        if uids is self.uids:
+            return range(1, len(uids) + 1)
+        if len(uids) * 8 < len(self.uids):
+            return [number for uid in uids if (number := self.number(uid)) is not None]
+        known = dict(zip(self.uids, range(1, len(self.uids) + 1), strict=True))
+        return [known[uid] for uid in uids if uid in known]
+
     def forget(self, uids: Iterable[int]) -> None:
         """The client knows the flags of `uids` already: it was told, or said .SILENT."""
         self._changed.difference_update(uids)

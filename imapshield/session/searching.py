@@ -57,7 +57,7 @@ def answer(session: Session, command: Search | Sort, uids: Sequence[int], kind: 
     wants_modseq = any(isinstance(key, ModseqIs) for key in leaves(command.key))
     if returns is None:
         modseq = _highest(session, uids) if wants_modseq else None
-        numbers = uids if command.uid else _numbers(session, uids)
+        numbers = uids if command.uid else session.view.numbers(uids)
         session.io.write(encode.search(numbers, modseq, kind=kind))
         return
     part = _part(uids, command.partial) if command.partial else ()
@@ -67,7 +67,7 @@ def answer(session: Session, command: Search | Sort, uids: Sequence[int], kind: 
         if returns == {b"SAVE"}:
             return
     if not command.uid:
-        uids, part = _numbers(session, uids), _numbers(session, part)
+        uids, part = session.view.numbers(uids), session.view.numbers(part)
     pairs = _results(returns, uids)
     if command.partial:
         first, last = command.partial
@@ -75,12 +75,6 @@ def answer(session: Session, command: Search | Sort, uids: Sequence[int], kind: 
     if wants_modseq and told:
         pairs.append((b"MODSEQ", _highest(session, told)))
     session.io.write(encode.esearch(session.tag, command.uid, pairs))
-
-
-def _numbers(session: Session, uids: Sequence[int]) -> Sequence[int]:
-    if uids is session.view.uids:
-        return range(1, len(uids) + 1)
-    return [n for uid in uids if (n := session.view.number(uid)) is not None]
 
 
 def _highest(session: Session, uids: Sequence[int]) -> int:

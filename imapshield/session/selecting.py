@@ -42,7 +42,7 @@ async def select(session: Session, command: Select) -> Tagged:
         out.append(encode.list_response(b"LIST", (), mailbox.name, utf8=True))
     else:
         out.append(encode.recent(len(view.recent)))
-        unseen = 0 if session.uid_only else _first_unseen(view)
+        unseen = 0 if session.uid_only else columns.first_without(b"\\Seen") + 1
         if unseen:
             out.append(encode.untagged(b"OK", "First unseen", b"UNSEEN %d" % unseen))
     out += [
@@ -68,11 +68,6 @@ async def _resync(session: Session, known: Qresync) -> None:
     await resync.vanished(session, uids, known.modseq)
     changed = Fetch(uids, (Attribute(b"FLAGS"),), uid=True, changed_since=known.modseq)
     await fetching.fetch(session, changed)
-
-
-def _first_unseen(view: View) -> int:
-    seen = view.columns.ids_with(b"\\Seen")
-    return next((i for i, f in enumerate(view.columns.flags, 1) if f not in seen), 0)
 
 
 async def close(session: Session, command: Simple) -> Tagged:

@@ -55,3 +55,11 @@ class Applying(SynchronousTestCase):
         """A size that was measured late is noted."""
         self.columns.set_sizes([(7, 99), (8, 5)])
         self.assertEqual(list(self.columns.sizes), [10, 10, 99])
+
+    def test_first_without(self) -> None:
+        """The first row without a flag, found again when flags or messages changed."""
+        self.assertEqual(self.columns.first_without(b"\\Seen"), 0)
+        self.columns.apply(Delta([row(1, b"\\Seen", 4)], highestmodseq=4))
+        self.assertEqual(self.columns.first_without(b"\\Seen"), 2)
+        self.columns.apply(Delta([row(7, b"\\Seen", 5)], highestmodseq=5))
+        self.assertEqual(self.columns.first_without(b"\\Seen"), -1)
