@@ -128,6 +128,11 @@ class StoreAccount:
 
     async def rename(self, old: str, new: str) -> None:
         await self.run(lambda store: store.rename(old, new))
+        if old == "INBOX":
+            return  # stays, emptied
+        for mailbox in self._open.values():
+            if mailbox.name == old or mailbox.name.startswith(old + "/"):
+                mailbox.name = new + mailbox.name[len(old) :]
 
     async def status(self, name: str) -> MailboxStatus:
         return await self.run(lambda store: store.status(name))

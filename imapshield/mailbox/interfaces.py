@@ -34,7 +34,8 @@ class MailboxInfo(NamedTuple):
 
 
 class MailboxStatus(NamedTuple):
-    """What STATUS can tell; `size` in octets as on the wire, `mailbox_id` is RFC 8474's MAILBOXID."""
+    """What STATUS can tell; `size` in octets as on the wire, and so is `deleted_size`, of the messages with \\Deleted
+    (wanted with `IQuota`). `mailbox_id` is RFC 8474's MAILBOXID."""
 
     messages: int
     recent: int
@@ -45,6 +46,7 @@ class MailboxStatus(NamedTuple):
     highestmodseq: int
     size: int
     mailbox_id: bytes
+    deleted_size: int = 0
 
 
 class Opened(NamedTuple):

@@ -46,9 +46,6 @@ def leaves(key: SearchKey) -> Iterator[SearchKey]:
         match one:
             case AllOf(keys) | AnyOf(keys):
                 todo += keys
-            case Not(HasFlag(flag)) if flag.upper() != b"\\RECENT":  # UNSEEN above all
-                ids = self._view.columns.ids_with(flag)
-                return [uid for uid, flags in self._pairs(uids, "flags") if flags not in ids]
             case Not(inner):
                 todo.append(inner)
             case _:
@@ -100,6 +97,9 @@ class Query:
                 for one in sorted(keys, key=lambda k: _COST.get(type(k), 0)):
                     found.update(await self._matching(one, [u for u in uids if u not in found]))
                 return [uid for uid in uids if uid in found]
+            case Not(HasFlag(flag)) if flag.upper() != b"\\RECENT":  # UNSEEN above all
+                ids = self._view.columns.ids_with(flag)
+                return [uid for uid, flags in self._pairs(uids, "flags") if flags not in ids]
             case Not(inner):
                 without = set(await self._matching(inner, uids))
                 return [uid for uid in uids if uid not in without]

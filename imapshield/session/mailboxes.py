@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from imapshield.errors import StoreError
+from imapshield.errors import NoSuchMailbox, Refused, StoreError
 from imapshield.mailbox.interfaces import MailboxInfo, MailboxStatus
+from imapshield.session.states import State
 from imapshield.wire import encode
 from imapshield.wire.commands import Create, Delete, List, Rename, Status, Subscribe
 from imapshield.wire.names import DELIMITER, ListPattern, fold_inbox
@@ -24,8 +25,16 @@ async def create(session: Session, command: Create) -> Tagged:
 
 
 async def delete(session: Session, command: Delete) -> Tagged:
-    """DELETE (RFC 9051 section 6.3.5)."""
-    await session.account.delete(command.mailbox)
+    """DELETE (RFC 9051 section 6.3.5); the selected mailbox is closed by it."""
+    try:
+        await session.account.delete(command.mailbox)
+    except NoSuchMailbox:
+        if any(info.name == command.mailbox for info in await session.account.mailboxes()):
+            raise Refused(b"HASCHILDREN", "That name only holds other mailboxes") from None
+        raise
+    if session.state is State.SELECTED and session.mailbox.name == command.mailbox:
+        session.leave()
+        session.io.write(encode.untagged(b"OK", "The selected mailbox is gone", b"CLOSED"))
     return ok("Deleted")
 
 
@@ -62,6 +71,7 @@ def _status_line(
         b"UIDVALIDITY": found.uidvalidity,
         b"HIGHESTMODSEQ": found.highestmodseq,
         b"SIZE": found.size,
+        b"DELETED-STORAGE": -(-found.deleted_size // 1024),
         b"MAILBOXID": b"(%b)" % found.mailbox_id,
         b"APPENDLIMIT": session.limits.message,
     }
@@ -78,6 +88,8 @@ async def list_(session: Session, command: List) -> Tagged:
             encode.list_response(b"LSUB" if command.lsub else b"LIST", [b"\\Noselect"], "")
         )
         return ok("That is the delimiter")
+    if b"HIGHESTMODSEQ" in command.status_items:
+        session.enable_condstore()
     infos = {info.name: info for info in await session.account.mailboxes()}
     wants_subscribed = (
         command.lsub or b"SUBSCRIBED" in command.selection or b"SUBSCRIBED" in command.returns
@@ -91,23 +103,21 @@ async def list_(session: Session, command: List) -> Tagged:
     if command.lsub:
         session.io.write(_lsub(session, sorted(subscribed), infos, matches))
         return ok("Those are subscribed")
-    parents = {name[:i] for name in infos for i, c in enumerate(name) if c == DELIMITER}
-    names = set(infos)
+    parents = _parents(infos)
+    selected = set(infos)
     if b"SUBSCRIBED" in command.selection:
-        names = set(subscribed)
-    with_child: set[str] = set()
-    if b"RECURSIVEMATCH" in command.selection:
-        for name in subscribed:
-            with_child |= {name[:i] for i, c in enumerate(name) if c == DELIMITER}
-        names |= with_child
-    chosen = sorted((n for n in names if matches(n)), key=lambda n: (n != "INBOX", n))
+        selected = set(subscribed)
     if b"SPECIAL-USE" in command.selection:
-        chosen = [n for n in chosen if n in infos and infos[n].special_use]
-    for name in chosen:
+        selected = {n for n in selected if n in infos and infos[n].special_use}
+    # RFC 5258 section 3.5: parents of what was selected, whether or not that matches the pattern itself
+    with_child = _parents(selected) if b"RECURSIVEMATCH" in command.selection else set()
+    kinds = [b'"%b"' % kind for kind in sorted(command.selection & {b"SUBSCRIBED", b"SPECIAL-USE"})]
+    chosen = filter(matches, selected | with_child)
+    for name in sorted(chosen, key=lambda n: (n != "INBOX", n)):
         attributes = _attributes(name, infos, parents, command.extended or session.rev2)
         if name in subscribed and wants_subscribed:
             attributes.append(b"\\Subscribed")
-        extended = [(b"CHILDINFO", b'("SUBSCRIBED")')] if name in with_child else []
+        extended = [(b"CHILDINFO", encode.parenthesised(kinds))] if name in with_child else []
         session.io.write(
             encode.list_response(b"LIST", attributes, name, extended=extended, utf8=session.utf8)
         )
@@ -124,6 +134,10 @@ async def _list_status(session: Session, name: str, items: Iterable[bytes]) -> N
         return
     session.io.write(_status_line(session, name, items, found))
     await session.io.drain()
+
+
+def _parents(names: Iterable[str]) -> set[str]:
+    return {name[:i] for name in names for i, c in enumerate(name) if c == DELIMITER}
 
 
 def _attributes(

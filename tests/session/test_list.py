@@ -1,0 +1,178 @@
+"""LIST in all its forms: RFC 5258 (LIST-EXTENDED), 5819 (LIST-STATUS), 6154 (SPECIAL-USE), 3348 (CHILDREN)."""
+
+from tests.session.test_commands import Case, lines
+
+
+class Extended(Case):
+    def setUp(self) -> None:
+        """The mailboxes of RFC 5258 section 5, with Vegetable deleted and below it one that stays."""
+        super().setUp()
+        for name in (
+            b"Fruit/Apple",
+            b"Fruit/Banana",
+            b"Fruit/Peach",
+            b"Tofu",
+            b"Vegetable/Broccoli",
+            b"Vegetable/Corn",
+        ):
+            self.client(b"c CREATE " + name)
+        for name in (
+            b"INBOX",
+            b"Fruit/Banana",
+            b"Fruit/Peach",
+            b"Vegetable",
+            b"Vegetable/Broccoli",
+        ):
+            self.client(b"s SUBSCRIBE " + name)
+        self.client(b"d DELETE Fruit/Peach")
+
+    def listed(self, command: bytes) -> list[bytes]:
+        return [
+            one.removeprefix(b"* LIST ") for one in lines(self.client(b"A01 LIST " + command))[:-1]
+        ]
+
+    def test_subscribed(self) -> None:
+        """LIST (SUBSCRIBED) has what is subscribed, what does not exist as \\NonExistent (example 2)."""
+        self.assertEqual(
+            self.listed(b'(SUBSCRIBED) "" "*"'),
+            [
+                b'(\\HasNoChildren \\Subscribed) "/" INBOX',
+                b'(\\HasNoChildren \\Subscribed) "/" Fruit/Banana',
+                b'(\\NonExistent \\HasNoChildren \\Subscribed) "/" Fruit/Peach',
+                b'(\\HasChildren \\Subscribed) "/" Vegetable',
+                b'(\\HasNoChildren \\Subscribed) "/" Vegetable/Broccoli',
+            ],
+        )
+
+    def test_return_subscribed(self) -> None:
+        """RETURN (SUBSCRIBED) marks what is subscribed and leaves nothing out (example 7)."""
+        self.assertEqual(
+            self.listed(b'"" "%" RETURN (SUBSCRIBED CHILDREN)'),
+            [
+                b'(\\HasNoChildren \\Subscribed) "/" INBOX',
+                b'(\\HasChildren) "/" Fruit',
+                b'(\\HasNoChildren) "/" Tofu',
+                b'(\\HasChildren \\Subscribed) "/" Vegetable',
+            ],
+        )
+
+    def test_recursive(self) -> None:
+        """RECURSIVEMATCH has parents of what is subscribed, and says so in CHILDINFO (example 8)."""
+        self.assertEqual(
+            self.listed(b'(SUBSCRIBED RECURSIVEMATCH) "" "%"'),
+            [
+                b'(\\HasNoChildren \\Subscribed) "/" INBOX',
+                b'(\\HasChildren) "/" Fruit ("CHILDINFO" ("SUBSCRIBED"))',
+                b'(\\HasChildren \\Subscribed) "/" Vegetable ("CHILDINFO" ("SUBSCRIBED"))',
+            ],
+        )
+        self.client(b"s SUBSCRIBE no/such/box")
+        self.assertEqual(
+            self.listed(b'(RECURSIVEMATCH SUBSCRIBED) "" "no%"'),
+            [b'(\\NonExistent \\HasNoChildren) "/" no ("CHILDINFO" ("SUBSCRIBED"))'],
+        )
+        self.assertIn(b"BAD", self.client(b'a LIST (RECURSIVEMATCH) "" "%"'))
+
+    def test_remote(self) -> None:
+        """REMOTE changes nothing: there are none; RECURSIVEMATCH with it alone is BAD."""
+        self.assertEqual(self.listed(b'(REMOTE) "" "%"'), self.listed(b'"" "%" RETURN ()'))
+        self.assertIn(b"BAD", self.client(b'a LIST (REMOTE RECURSIVEMATCH) "" "%"'))
+
+    def test_patterns(self) -> None:
+        """Several patterns are one list, each name once (example 10)."""
+        self.assertEqual(
+            self.listed(b'"" ("INBOX" "Fruit/%" "F*") RETURN (CHILDREN)'),
+            [
+                b'(\\HasNoChildren) "/" INBOX',
+                b'(\\HasChildren) "/" Fruit',
+                b'(\\HasNoChildren) "/" Fruit/Apple',
+                b'(\\HasNoChildren) "/" Fruit/Banana',
+            ],
+        )
+
+    def test_status(self) -> None:
+        """RETURN (STATUS (…)) follows each mailbox that can be selected (RFC 5819)."""
+        self.client(b"d DELETE Fruit")
+        self.client.append()
+        answer = lines(
+            self.client(b'A01 LIST "" ("INBOX" "Fruit") RETURN (STATUS (MESSAGES UNSEEN))')
+        )
+        self.assertEqual(
+            answer[:-1],
+            [
+                b'* LIST (\\HasNoChildren) "/" INBOX',
+                b"* STATUS INBOX (MESSAGES 1 UNSEEN 1)",
+                b'* LIST (\\NonExistent \\HasChildren) "/" Fruit',
+            ],
+        )
+
+    def test_special_use(self) -> None:
+        """CREATE (USE …), and LIST (SPECIAL-USE) finds it again (RFC 6154)."""
+        self.assertIn(b"a OK", self.client(b"a CREATE MyDrafts (USE (\\Drafts))"))
+        self.assertIn(b"b NO [USEATTR]", self.client(b"b CREATE Other (USE (\\Nonsense))"))
+        self.client(b"c CREATE Old/Sent (USE (\\Sent))")
+        self.assertEqual(
+            self.listed(b'(SPECIAL-USE) "" "*"'),
+            [b'(\\HasNoChildren \\Drafts) "/" MyDrafts', b'(\\HasNoChildren \\Sent) "/" Old/Sent'],
+        )
+        self.assertEqual(
+            self.listed(b'(SPECIAL-USE RECURSIVEMATCH) "" "O%"'),
+            [b'(\\HasChildren) "/" Old ("CHILDINFO" ("SPECIAL-USE"))'],
+        )
+        self.assertIn(
+            b'(\\HasNoChildren \\Drafts) "/" MyDrafts', self.listed(b'"" "%" RETURN (SPECIAL-USE)')
+        )
+
+    def test_plain(self) -> None:
+        """Without extensions a name that only holds others is \\Noselect."""
+        self.client(b"d DELETE Fruit")
+        self.assertIn(b'(\\Noselect \\HasChildren) "/" Fruit', self.listed(b'"" "%"'))
+
+
+class Selected(Case):
+    def test_rename(self) -> None:
+        """A selected mailbox that is renamed stays selected, by its new name."""
+        self.client(b"a CREATE old/x")
+        self.client.append(mailbox=b"old/x")
+        self.client(b"b SELECT old/x")
+        self.server.login()(b"c RENAME old new")
+        self.assertIn(b"* 1 FETCH", self.client(b"d FETCH 1 UID"))
+        self.server.login().append(mailbox=b"new/x")
+        self.client(b"e IDLE")
+        self.assertIn(b"f OK", self.client(b"DONE") + self.client(b"f NOOP"))
+        self.assertIn(b"* 2 FETCH", self.client(b"g FETCH 2 UID"))
+
+    def test_rename_inbox(self) -> None:
+        """RENAME INBOX moves its messages, and INBOX stays."""
+        self.filled(2)
+        answer = self.client(b"a RENAME INBOX Old")
+        self.assertIn(b"a OK", answer)
+        self.assertIn(b"EXPUNGE", answer + self.client(b"b NOOP"))
+        self.assertIn(b"MESSAGES 2", self.client(b"c STATUS Old (MESSAGES)"))
+
+    def test_delete(self) -> None:
+        """DELETE of the selected mailbox closes it."""
+        self.client(b"a CREATE x")
+        self.client(b"b SELECT x")
+        self.assertEqual(
+            lines(self.client(b"c DELETE x"))[0], b"* OK [CLOSED] The selected mailbox is gone"
+        )
+        self.assertIn(b"d BAD Select", self.client(b"d FETCH 1 UID"))
+
+    def test_haschildren(self) -> None:
+        """A name that only holds others cannot be deleted: NO [HASCHILDREN] (RFC 9051 section 6.3.5)."""
+        self.client(b"a CREATE x/y")
+        self.assertIn(b"b OK", self.client(b"b DELETE x"))
+        self.assertIn(b"c NO [HASCHILDREN]", self.client(b"c DELETE x"))
+
+    def test_appendlimit(self) -> None:
+        """STATUS tells APPENDLIMIT (RFC 7889)."""
+        limit = self.server.factory.limits.message
+        self.assertIn(b"(APPENDLIMIT %d)" % limit, self.client(b"a STATUS INBOX (APPENDLIMIT)"))
+        self.assertIn(b"APPENDLIMIT=%d" % limit, self.client(b"b CAPABILITY"))
+
+    def test_highestmodseq_in_list(self) -> None:
+        """HIGHESTMODSEQ asked for in LIST enables CONDSTORE too."""
+        self.filled(1)
+        self.client(b'a LIST "" INBOX RETURN (STATUS (HIGHESTMODSEQ))')
+        self.assertIn(b"MODSEQ (", self.client(b"b FETCH 1 FLAGS"))
