@@ -118,6 +118,22 @@ class StoreContract:
             self.assertRaises(BadMailboxName, self.store.create, name, [])
         self.assertEqual(self.names(), ["INBOX"])
 
+    def test_bad_names_are_nobodys(self):
+        """A name that cannot be is a mailbox that does not exist, to every command that needs one."""
+        key = self.key()
+        self.put()
+        for name in ("", "A//B", "A\nB"):
+            for call in (
+                lambda: self.store.open(name, True),  # noqa: B023
+                lambda: self.store.status(name),  # noqa: B023
+                lambda: self.store.delete(name),  # noqa: B023
+                lambda: self.store.rename(name, "B"),  # noqa: B023
+                lambda: self.put(name=name),  # noqa: B023
+                lambda: self.store.copy(key, [1], name, True, 0),  # noqa: B023
+            ):
+                self.assertRaises(NoSuchMailbox, call)
+            self.store.subscribe(name, False)
+
     def test_any_other_name(self):
         """Every other character is somebody's folder: dots, spaces, wildcards, other scripts."""
         names = [

@@ -37,14 +37,16 @@ MESSAGE = ", ".join(Message._fields)
 
 def to_wire(octets: bytes) -> bytes:
     """Return `octets` with every line ending in CRLF."""
-    if b"\r\n" in octets:
+    # Looking for one octet is ten times faster than for two, and a file with LF mostly has no CR at all.
+    if b"\r" in octets:
         octets = octets.replace(b"\r\n", b"\n")
     return octets.replace(b"\n", b"\r\n")
 
 
 def measure(octets: bytes) -> int:
     """Return the size that `to_wire` gives."""
-    return len(octets) + octets.count(b"\n") - octets.count(b"\r\n")
+    crlf = octets.count(b"\r\n") if b"\r" in octets else 0
+    return len(octets) + octets.count(b"\n") - crlf
 
 
 class Contents:
@@ -72,6 +74,21 @@ class Contents:
             return files.open_message(core.path(self._folder, *found))
         except FileNotFoundError:
             return None
+
+    def octets(self, fd: int, message: Message) -> bytes:
+        """Return a message as on the wire."""
+        physical, size = message.physical, message.size
+        # One octet more than expected shows the end of the file; what other programs appended is shown too.
+        octets = os.pread(fd, physical + 1, 0)
+        if len(octets) == physical:
+            if size == physical:
+                return octets
+        else:
+            octets = files.read_range(fd, 0, os.fstat(fd).st_size)
+        wire = to_wire(octets)
+        if len(wire) != size or len(octets) != physical:
+            self.measured.append((len(wire), len(octets), message.uid))
+        return wire
 
     def size(self, message: Message) -> int | None:
         """Return the size on the wire, measured; None if the message is gone."""
@@ -125,22 +142,8 @@ class Reading:
     def whole(self) -> OpenMessage:
         """Return the message."""
         if self._whole is None:
-            # One octet more than expected shows the end of the file; what other programs appended is shown too.
-            self._whole = OpenMessage(self.octets())
+            self._whole = OpenMessage(self._contents.octets(self._fd, self._message))
         return self._whole
-
-    def octets(self) -> bytes:
-        """Return the message's octets, for who needs nothing else of it."""
-        message = self._message
-        octets = os.pread(self._fd, message.physical + 1, 0)
-        if len(octets) != message.physical:
-            octets = files.read_range(self._fd, 0, os.fstat(self._fd).st_size)
-            wire = to_wire(octets)
-        else:
-            wire = octets if message.size == message.physical else to_wire(octets)
-        if len(wire) != message.size or len(octets) != message.physical:
-            self._contents.measured.append((len(wire), len(octets), message.uid))
-        return wire
 
     def range(self, start: int, size: int) -> bytes:
         """Return a range of the file, for a message that goes out as it is."""

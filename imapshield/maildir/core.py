@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import count
 from typing import NamedTuple
 
-from imapshield.errors import NoSuchMailbox, NotAllowed
+from imapshield.errors import BadMailboxName, NoSuchMailbox, NotAllowed
 from imapshield.maildir import filename, files, layout
 from imapshield.maildir.filename import Keywords
 from imapshield.maildir.index import FILE, Box, Index
@@ -69,6 +69,13 @@ class Core:
         """Return the path of a mailbox's folder."""
         below = layout.directory(name)
         return self.root + b"/" + below if below else self.root
+
+    def known_folder(self, name: str) -> bytes:
+        """Return the path of a folder that must be there: a name that can be nobody's is not. NoSuchMailbox."""
+        try:
+            return self.folder(name)
+        except BadMailboxName:
+            raise NoSuchMailbox from None
 
     def unique(self) -> bytes:
         """Return a base name for a new file."""

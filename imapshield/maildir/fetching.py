@@ -181,10 +181,9 @@ class _Chunk:
         if fd is None:
             return None
         try:
-            octets = Reading(self._contents, message, fd).octets()
+            return [encode.literal(self._contents.octets(fd, message))]
         finally:
             os.close(fd)
-        return [encode.literal(octets)]
 
     def _values(
         self, message: Message, saved: int, email_id: bytes, kept: Sequence[dict[int, bytes]]

@@ -92,7 +92,7 @@ class Folders:
         name = fold_inbox(name)
         if name == INBOX:
             raise NotAllowed("INBOX cannot be deleted")
-        folder = self._core.folder(name)
+        folder = self._core.known_folder(name)
         trash = self._core.root + b"/tmp/" + self._core.unique()
         with undoing() as undo, self._index.write():
             try:
@@ -113,7 +113,7 @@ class Folders:
         if old == INBOX:
             self._rename_inbox(new)
             return
-        layout.directory(old)
+        self._core.known_folder(old)
         below = old + DELIMITER
         with undoing() as undo, self._index.write():
             names = self._names()
@@ -166,7 +166,7 @@ class Folders:
     def subscribe(self, name: str, on: bool) -> None:
         """Add or remove a line, leaving those that we cannot read."""
         name = fold_inbox(name)
-        directory = layout.directory(name)
+        directory = layout.directory(name) if on else b""
         with self._index.write(durable=False):
             version_2, lines = self._subscribed()
             kept = {line: read for line, read in lines.items() if on or read != name}

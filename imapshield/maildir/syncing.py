@@ -39,10 +39,10 @@ class Syncing:
     def adopt(self, name: str) -> Box:
         """Return the mailbox of that name; a folder that the index has not met becomes one. NoSuchMailbox."""
         name = fold_inbox(name)
+        folder = self._core.known_folder(name)
         box = self._index.named(name)
         if box is not None:
             return box
-        folder = self._core.folder(name)
         self._core.look(folder)
         with self._index.write():
             return self._index.named(name) or self._first_met(name, folder)
