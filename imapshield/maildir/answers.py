@@ -49,7 +49,7 @@ class Answers:
         row = db.execute("SELECT id, used FROM item WHERE text = ?", (text,)).fetchone()
         if row is not None and now - row[1] < _REFRESHED_SECONDS:
             return int(row[0])
-        with self._index.write(durable=False):
+        with self._index.write():
             if text.startswith(_LIST):
                 self._make_room()
             db.execute(
@@ -101,7 +101,7 @@ class Answers:
         """
         if not answers and not sizes:
             return
-        with self._index.write(durable=False) as db:
+        with self._index.write() as db:
             db.executemany(
                 "INSERT OR REPLACE INTO answer SELECT message.mailbox, item.id, message.uid, ?"
                 " FROM message, item WHERE message.mailbox = ? AND message.uid = ? AND item.id = ?",

@@ -62,7 +62,7 @@ class Folders:
         name = fold_inbox(name)
         layout.directory(name)
         wanted = [*layout.parents(name), name]
-        with undoing() as undo, self._index.write():
+        with undoing() as undo, self._index.write(durable=True):
             if os.path.isdir(self._core.folder(name)):
                 raise MailboxExists
             missing = [n for n in wanted if not os.path.isdir(self._core.folder(n))]
@@ -94,7 +94,7 @@ class Folders:
             raise NotAllowed("INBOX cannot be deleted")
         folder = self._core.known_folder(name)
         trash = self._core.root + b"/tmp/" + self._core.unique()
-        with undoing() as undo, self._index.write():
+        with undoing() as undo, self._index.write(durable=True):
             try:
                 os.rename(folder, trash)
             except FileNotFoundError:
@@ -115,7 +115,7 @@ class Folders:
             return
         self._core.known_folder(old)
         below = old + DELIMITER
-        with undoing() as undo, self._index.write():
+        with undoing() as undo, self._index.write(durable=True):
             names = self._names()
             taken = set(names)
             going = [n for n in names if n == old or n.startswith(below)]
@@ -167,7 +167,7 @@ class Folders:
         """Add or remove a line, leaving those that we cannot read."""
         name = fold_inbox(name)
         directory = layout.directory(name) if on else b""
-        with self._index.write(durable=False):
+        with self._index.write():
             version_2, lines = self._subscribed()
             kept = {line: read for line, read in lines.items() if on or read != name}
             if on and name not in lines.values():

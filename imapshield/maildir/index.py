@@ -3,8 +3,11 @@
 Rules
 -----
 * A write transaction (BEGIN IMMEDIATE) is the lock between processes: UIDs are given inside one, from rows read in it.
-* What a client may be told of UIDs and MODSEQs is on stable storage first (synchronous=FULL); what can be found out
-  again (sizes, cached answers, when a directory was read) does not wait for the disk.
+* A commit survives the end of this process, however it comes, without waiting for the disk (synchronous=NORMAL); only
+  the end of the machine can lose the last of them. The messages are files, and are synced; UIDs and MODSEQs that
+  clients were told, and the index lost, are never given again: the first to open an index after the machine has
+  started leaves a gap of `GAP`. That is a sync less in every APPEND and STORE. What makes or names a mailbox, and so
+  gives a UIDVALIDITY, waits for the disk (`durable`).
 * Mailbox ids begin at random, so that a session that outlives a rebuilt index holds a key to nothing.
 """
 
@@ -30,6 +33,19 @@ LOG_KEPT = 100_000
 _REBUILT_AHEAD = 86_400
 """A burst of new folders runs the account's UIDVALIDITY ahead of the clock, one second each; a rebuilt index begins
 this far ahead so as to meet none of those it no longer knows."""
+
+
+GAP = 1000
+"""More UIDs, and more MODSEQs, than a mailbox gives in the seconds that a file system may keep from the disk."""
+
+
+def boot_id() -> str:
+    """Return what names this start of the machine; where nothing does, another name each time."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return secrets.token_hex(8)
 
 
 class Box(NamedTuple):
@@ -130,6 +146,7 @@ class Index:
         self._db = db
         self._durable = True
         self._inode = os.stat(self._path).st_ino
+        self._after_start()
 
     def _create(self, db: sqlite3.Connection, ahead: int) -> None:
         db.execute("BEGIN IMMEDIATE")
@@ -138,11 +155,28 @@ class Index:
             plain = "\n".join(line.partition("--")[0] for line in schema.splitlines())
             for statement in plain.split(";"):
                 db.execute(statement)
-            db.execute("INSERT INTO account VALUES (1, ?)", (int(self._now()) + ahead - 1,))
+            db.execute(
+                "INSERT INTO account VALUES (1, ?, ?)", (int(self._now()) + ahead - 1, boot_id())
+            )
             first = secrets.randbits(40)
             db.execute("INSERT INTO sqlite_sequence VALUES ('mailbox', ?)", (first,))
             db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
+
+    def _after_start(self) -> None:
+        """Leave a gap in UIDs and MODSEQs if the machine has been started since the last write."""
+        boot = boot_id()
+        if self.db.execute("SELECT boot FROM account").fetchone() == (boot,):
+            return
+        with self.write(durable=True) as db:
+            if db.execute("SELECT boot FROM account").fetchone() != (boot,):
+                # the log of expunged messages may have lost its end too, so it begins anew
+                db.execute(
+                    "UPDATE mailbox SET uidnext = uidnext + ?, highestmodseq = highestmodseq + ?,"
+                    " floor = highestmodseq + ?",
+                    (GAP, GAP, GAP),
+                )
+                db.execute("UPDATE account SET boot = ?", (boot,))
 
     def _set_aside(self) -> None:
         """Move a broken database out of the way: nothing in it is needed to show the mail."""
@@ -170,7 +204,7 @@ class Index:
         return Unreadable()
 
     @contextmanager
-    def write(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
+    def write(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
         """Hold the account's lock; commit at the end or roll everything back."""
         db = self.db
         if durable is not self._durable:

@@ -3,7 +3,8 @@
 
 CREATE TABLE account (
     id INTEGER PRIMARY KEY CHECK (id = 1),
-    uidvalidity INTEGER NOT NULL            -- the last one given to any mailbox; never goes back
+    uidvalidity INTEGER NOT NULL,           -- the last one given to any mailbox; never goes back
+    boot TEXT NOT NULL                      -- which start of the machine wrote here last
 );
 
 CREATE TABLE mailbox (

@@ -44,7 +44,7 @@ class Syncing:
         if box is not None:
             return box
         self._core.look(folder)
-        with self._index.write():
+        with self._index.write(durable=True):
             return self._index.named(name) or self._first_met(name, folder)
 
     def _first_met(self, name: str, folder: bytes) -> Box:
@@ -72,8 +72,7 @@ class Syncing:
                 listing = None
         if listing is None and not (claim and self._claimable(box)):
             return box, []
-        # To be told of \\Recent twice after a power cut does no harm, so a mere claim does not wait for the disk.
-        with self._index.write(durable=listing is not None):
+        with self._index.write():
             box = self._index.box(box.key)
             look = core.look(folder)
             if listing is not None:
@@ -110,7 +109,7 @@ class Syncing:
             if self._index.db.in_transaction:
                 self._index.set(box.key, hot=hot, **new)
             else:
-                with self._index.write(durable=False):
+                with self._index.write():
                     self._index.set(box.key, hot=hot, **new)
 
     def _take_in(self, box: Box, folder: bytes, first: Listing, listing: Listing) -> Box:

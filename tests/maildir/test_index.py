@@ -1,0 +1,38 @@
+"""What the index remembers when the machine stops."""
+
+from imapshield.maildir import index
+from tests.maildir.disk import DiskTestCase
+
+
+class Restarts(DiskTestCase):
+    def test_process(self) -> None:
+        """A process that ends loses nothing: the next one goes on where it was."""
+        first = self.put()
+        self.store.close()
+        self.store = self.open_store()
+        self.assertEqual(self.put(), first + 1)
+
+    def test_machine(self) -> None:
+        """After the machine was started anew, UIDs and MODSEQs that may have been told and lost are passed over."""
+        first = self.put()
+        before = self.store.status("INBOX")
+        self.store.close()
+        self.patch(index, "boot_id", lambda: "another start")
+        self.store = self.open_store()
+        after = self.store.status("INBOX")
+        self.assertEqual(after.uidnext, before.uidnext + index.GAP)
+        self.assertEqual(after.highestmodseq, before.highestmodseq + index.GAP)
+        self.assertEqual(after.uidvalidity, before.uidvalidity)
+        opened = self.store.open("INBOX", False)
+        self.assertEqual([row.uid for row in opened.delta.rows], [first])
+
+    def test_once(self) -> None:
+        """The gap is left once for each start, however often the index is opened."""
+        self.put()
+        self.store.close()
+        self.patch(index, "boot_id", lambda: "another start")
+        for _ in range(3):
+            self.store = self.open_store()
+            uidnext = self.store.status("INBOX").uidnext
+            self.store.close()
+        self.assertEqual(uidnext, 2 + index.GAP)
