@@ -72,6 +72,13 @@ class NoSpace(StoreError):
     text = "There is no space left for this; nothing was stored"
 
 
+class TooManyEntries(StoreError):
+    """A mailbox has as much metadata as it may (RFC 5464 section 4.3)."""
+
+    code = b"METADATA TOOMANY"
+    text = "There is too much metadata on this mailbox already"
+
+
 class Unreadable(StoreError):
     """A folder or file is there and cannot be read or written; the log says which and why."""
 

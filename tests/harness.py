@@ -18,7 +18,7 @@ from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.facts import Fact
 from imapshield.limits import Limits
 from imapshield.mailbox.account import StoreAccount
-from imapshield.mailbox.interfaces import IAccount, IStore
+from imapshield.mailbox.interfaces import IAccount, IMetadata, IQuota, IStore
 from imapshield.mailbox.memory import MemoryStore
 
 NOW = 1_700_000_000.0
@@ -64,7 +64,9 @@ class MemoryRealm:
 
     def account(self, user: bytes = b"alice") -> StoreAccount:
         if user not in self.accounts:
-            self.accounts[user] = StoreAccount(user.decode(), self.store, self.worker)
+            self.accounts[user] = StoreAccount(
+                user.decode(), self.store, self.worker, powers=(IQuota, IMetadata)
+            )
         return self.accounts[user]
 
     def requestAvatar(self, avatarId: Any, mind: object, *interfaces: Any) -> Any:

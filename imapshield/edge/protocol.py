@@ -371,6 +371,17 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.setTimeout(self.limits.idle_seconds)
         self.tell(facts.LoggedIn(self.number, self.peer, user, mechanism, self.tls))
 
+    def unauthenticated(self) -> None:
+        """The user has gone and the connection stays (RFC 8437): a stranger's limits count again."""
+        logout, self._onLogout = self._onLogout, None
+        if logout is not None:
+            logout()
+        self.account, self.user, self.state = None, "", "unauth"
+        self.MAX_LENGTH = self.limits.stranger_line
+        self._outbox.allow(self.limits.stranger_unread)
+        self._guard.logout()
+        self.setTimeout(self.limits.stranger_seconds)
+
     def login_failed(self, user: bytes, mechanism: str) -> None:
         """A login was wrong."""
         self.tell(facts.LoginFailed(self.number, self.peer, facts.printable(user, 64), mechanism))

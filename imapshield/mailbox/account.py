@@ -6,10 +6,10 @@ it hears of that before the method's own caller does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from zope.interface import implementer
+from zope.interface import Interface, directlyProvides, implementer
 
 from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.changes import Change, Columns, Delta
@@ -25,6 +25,7 @@ from imapshield.mailbox.interfaces import (
     MailboxStatus,
     NewMessage,
     Opened,
+    Quota,
     Worker,
 )
 from imapshield.wire.commands import FetchItem, SearchKey
@@ -59,6 +60,7 @@ class StoreAccount:
         worker: where the store lives.
         bell: tells of mail that came from outside; without it clients hear of it when they ask.
         on_idle: called when the last session has left.
+        powers: the optional interfaces (`IQuota`, `IMetadata`) whose store interface the store provides.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class StoreAccount:
         worker: Worker,
         bell: Bell | None = None,
         on_idle: Callable[[StoreAccount], object] | None = None,
+        powers: Iterable[type[Interface]] = (),
     ) -> None:
+        directlyProvides(self, *powers)
         self.user = user
         self.sessions = 0
         self.bell = bell
@@ -136,6 +140,15 @@ class StoreAccount:
 
     async def status(self, name: str) -> MailboxStatus:
         return await self.run(lambda store: store.status(name))
+
+    async def quota(self) -> Quota:
+        return await self.run(lambda store: store.quota())  # type: ignore[attr-defined]
+
+    async def metadata(self, name: str) -> dict[bytes, bytes]:
+        return await self.run(lambda store: store.metadata(name))  # type: ignore[attr-defined]
+
+    async def set_metadata(self, name: str, values: Mapping[bytes, bytes | None]) -> None:
+        await self.run(lambda store: store.set_metadata(name, values))  # type: ignore[attr-defined]
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:
         appended = await self.run(lambda store: store.append(name, messages))

@@ -13,7 +13,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -187,6 +187,36 @@ class IStore(Interface):
         """Release every handle; the store may not be used afterwards."""
 
 
+class Quota(NamedTuple):
+    """What an account uses, in octets and messages, and the most that it may; None is no limit."""
+
+    octets: int
+    messages: int
+    most_octets: int | None = None
+    most_messages: int | None = None
+
+
+class IQuotaStore(Interface):
+    """A store that knows a quota (RFC 9208). What goes over it raises `errors.NoSpace`."""
+
+    def quota() -> Quota:
+        """What the account uses and may use; all its mailboxes share it."""
+
+
+class IMetadataStore(Interface):
+    """A store that keeps what clients say of mailboxes (RFC 5464). The mailbox "" is the server, for this account."""
+
+    def metadata(name: str) -> dict[bytes, bytes]:
+        """The entries of a mailbox, in lower case, and their values. NoSuchMailbox."""
+
+    def set_metadata(name: str, values: Mapping[bytes, bytes | None]) -> None:
+        """Set entries, or remove those whose value is None: all or none. They are renamed and deleted with their
+        mailbox. NoSuchMailbox; `errors.TooManyEntries` for more than `METADATA_ENTRIES` of one mailbox."""
+
+
+METADATA_ENTRIES = 100
+
+
 class Listener(Protocol):
     """Told of each change to an open mailbox, at once and on the reactor; must not block or raise."""
 
@@ -283,3 +313,20 @@ class IAccount(Interface):
 
     def close() -> None:
         """The session has ended; called once for each login."""
+
+
+class IQuota(Interface):
+    """An account with a quota."""
+
+    async def quota() -> Quota:
+        """See `IQuotaStore`."""
+
+
+class IMetadata(Interface):
+    """An account that keeps metadata."""
+
+    async def metadata(name: str) -> dict[bytes, bytes]:
+        """See `IMetadataStore`."""
+
+    async def set_metadata(name: str, values: Mapping[bytes, bytes | None]) -> None:
+        """See `IMetadataStore`."""

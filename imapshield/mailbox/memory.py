@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -12,21 +12,27 @@ from imapshield.errors import (
     BadMailboxName,
     MailboxExists,
     MessageGone,
+    NoSpace,
     NoSuchMailbox,
     NotAllowed,
+    TooManyEntries,
 )
 from imapshield.mailbox.answers import OpenMessage, date_is, day_of
 from imapshield.mailbox.changes import Delta, Row
 from imapshield.mailbox.interfaces import (
+    METADATA_ENTRIES,
     Appended,
     Blob,
     Copied,
     Fetched,
+    IMetadataStore,
+    IQuotaStore,
     IStore,
     MailboxInfo,
     MailboxStatus,
     NewMessage,
     Opened,
+    Quota,
 )
 from imapshield.wire.commands import (
     Attribute,
@@ -67,18 +73,31 @@ class _Mailbox:
     modseq: int = 1
     uidnext: int = 1
     recent_from: int = 1
+    metadata: dict[bytes, bytes] = field(default_factory=dict)
 
     @property
     def id(self) -> bytes:
         return b"F%d" % self.key
 
 
-@implementer(IStore)
+@implementer(IStore, IQuotaStore, IMetadataStore)
 class MemoryStore:
-    """A user's mail that is gone with the process. `now` gives seconds since the epoch."""
+    """A user's mail that is gone with the process.
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    Args:
+        now: gives seconds since the epoch.
+        most_octets, most_messages: the quota; None is no limit.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        most_octets: int | None = None,
+        most_messages: int | None = None,
+    ) -> None:
         self._now = now
+        self._most = (most_octets, most_messages)
+        self._metadata: dict[bytes, bytes] = {}
         self._numbers = count(1)
         self._uidvalidity = int(now())
         self._boxes: dict[str, _Mailbox] = {}
@@ -166,6 +185,9 @@ class MemoryStore:
             highestmodseq=box.modseq,
             size=sum(len(m.content) for m in box.messages.values()),
             mailbox_id=box.id,
+            deleted_size=sum(
+                len(m.content) for m in box.messages.values() if b"\\Deleted" in m.flags.split()
+            ),
         )
 
     def key(self, name: str) -> int:
@@ -186,6 +208,7 @@ class MemoryStore:
 
     def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:
         box = self._box(name)
+        self._need(len(messages), sum(new.content.size for new in messages))
         uids = []
         for new in messages:
             content = new.content.read(0, new.content.size)
@@ -274,6 +297,9 @@ class MemoryStore:
 
     def copy(self, key: int, uids: Sequence[int], target: str, move: bool, since: int) -> Copied:
         source, box = self._by_key(key), self._box(target)
+        if not move:
+            copied = list(_those(source, uids))
+            self._need(len(copied), sum(len(m.content) for m in copied))
         went, came = [], []
         for message in list(_those(source, uids)):
             went.append(message.uid)
@@ -293,6 +319,33 @@ class MemoryStore:
     def probe(self, key: int) -> Sequence[str]:
         self._by_key(key)
         return ()
+
+    def quota(self) -> Quota:
+        """See `IQuotaStore`."""
+        boxes = self._boxes.values()
+        octets = sum(len(m.content) for box in boxes for m in box.messages.values())
+        return Quota(octets, sum(len(box.messages) for box in boxes), *self._most)
+
+    def _need(self, messages: int, octets: int) -> None:
+        used = self.quota()
+        if used.most_octets is not None and used.octets + octets > used.most_octets:
+            raise NoSpace
+        if used.most_messages is not None and used.messages + messages > used.most_messages:
+            raise NoSpace
+
+    def metadata(self, name: str) -> dict[bytes, bytes]:
+        """See `IMetadataStore`, also for what follows."""
+        return dict(self._box(name).metadata if name else self._metadata)
+
+    def set_metadata(self, name: str, values: Mapping[bytes, bytes | None]) -> None:
+        kept = {**self.metadata(name), **values}
+        after = {entry: value for entry, value in kept.items() if value is not None}
+        if len(after) > METADATA_ENTRIES:
+            raise TooManyEntries
+        if name:
+            self._box(name).metadata = after
+        else:
+            self._metadata = after
 
     def close(self) -> None:
         """Nothing is held."""

@@ -58,7 +58,8 @@ class Query:
     Args:
         now: seconds since the epoch, for OLDER and YOUNGER.
         saved: the UIDs that ``$`` stands for (RFC 5182).
-        pause: awaited between pieces, so that other connections have their turns.
+        pause: awaited between pieces, with how many messages are done and of how many, so that other connections
+            have their turns.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Query:
         *,
         now: float,
         saved: Sequence[int] = (),
-        pause: Callable[[], Awaitable[object]] | None = None,
+        pause: Callable[[int, int], Awaitable[object]] | None = None,
     ) -> None:
         self._mailbox = mailbox
         self._view = view
@@ -171,5 +172,5 @@ class Query:
         for start in range(0, len(uids), size):
             found += await self._mailbox.search(uids[start : start + size], key)
             if self._pause is not None and start + size < len(uids):
-                await self._pause()
+                await self._pause(start + size, len(uids))
         return found

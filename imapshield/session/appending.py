@@ -1,28 +1,51 @@
-"""APPEND: storing messages that the client sends."""
+"""APPEND and REPLACE: storing messages that the client sends."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from imapshield.errors import NoSuchMailbox, Refused
-from imapshield.mailbox.interfaces import NewMessage
-from imapshield.wire import encode
-from imapshield.wire.commands import Append
+from imapshield.mailbox.interfaces import Appended, NewMessage
+from imapshield.wire import encode, flags
+from imapshield.wire.commands import Append, AppendMessage, Replace
 from imapshield.wire.responses import Tagged, ok
+from imapshield.wire.sequence import TOP, SequenceSet
 
 if TYPE_CHECKING:
     from imapshield.session.session import Session
 
 
+async def replace(session: Session, command: Replace) -> Tagged:
+    """REPLACE and UID REPLACE (RFC 8508): the new message is there before the old one goes."""
+    if session.readonly:
+        raise Refused(b"READ-ONLY", "The mailbox was opened read only")
+    number = (
+        SequenceSet(tail=TOP) if command.number is None else SequenceSet.from_uids([command.number])
+    )
+    old = list(session.view.gather(session.spans(number, uid=command.uid)))
+    if not old:
+        raise Refused(b"NONEXISTENT", "There is no message to replace")
+    appended = await _store(session, command.mailbox, (command.message,))
+    code = encode.appenduid(appended.uidvalidity, appended.uids)
+    session.io.write(encode.untagged(b"OK", "The new message is stored", code))
+    await session.mailbox.store_flags(old, b"+", [flags.DELETED], None)
+    await session.mailbox.expunge(old)
+    return ok("Replaced", session.highest())
+
+
 async def append(session: Session, command: Append) -> Tagged:
     """APPEND (RFC 9051 section 6.3.12, RFC 3502): all the messages or none, with APPENDUID (RFC 4315)."""
-    if any(not message.content.size for message in command.messages):
+    appended = await _store(session, command.mailbox, command.messages)
+    return ok("Stored", encode.appenduid(appended.uidvalidity, appended.uids))
+
+
+async def _store(session: Session, mailbox: str, messages: Sequence[AppendMessage]) -> Appended:
+    if any(not message.content.size for message in messages):
         raise Refused(None, "A message cannot be empty")  # RFC 3502 section 6.3.11
     try:
-        appended = await session.account.append(
-            command.mailbox,
-            [NewMessage(m.flags, m.internaldate, m.content) for m in command.messages],
+        return await session.account.append(
+            mailbox, [NewMessage(m.flags, m.internaldate, m.content) for m in messages]
         )
     except NoSuchMailbox:
         raise Refused(b"TRYCREATE", "There is no such mailbox; create it first") from None
-    return ok("Stored", encode.appenduid(appended.uidvalidity, appended.uids))

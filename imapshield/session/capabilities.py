@@ -35,6 +35,7 @@ MAILBOX = (
     b"PREVIEW",
     b"OBJECTID",
     b"SAVEDATE",
+    b"INPROGRESS",
 )
 """What the handlers of LIST, STATUS, SEARCH, FETCH and APPEND do beyond IMAP4rev1."""
 
@@ -46,7 +47,10 @@ def of(session: Session) -> list[bytes]:
     """Return the capability names, in a fixed order."""
     names = list(GRAMMAR)
     from_table = [
-        name for entry in table.TABLE.values() for name in (entry.capability or b"").split()
+        name
+        for entry in table.TABLE.values()
+        if session.can(entry)
+        for name in (entry.capability or b"").split()
     ]
     if REV2 <= {*from_table, *MAILBOX, *extras.ENABLES}:
         names.insert(1, b"IMAP4rev2")

@@ -24,6 +24,13 @@ async def logout(session: Session, _: Simple) -> Tagged:
     return ok("Logged out")
 
 
+async def unauthenticate(session: Session, _: Simple) -> Tagged:
+    """UNAUTHENTICATE (RFC 8437): a stranger again once the OK is written, with TLS as it is."""
+    session.leave()
+    session.logout_due = True
+    return ok("You may log in again")
+
+
 async def starttls(session: Session, _: Simple) -> Tagged:
     """STARTTLS (RFC 9051 section 6.2.1). The edge changes over once the OK is written."""
     if not session.io.can_start_tls:

@@ -39,7 +39,7 @@ async def find(session: Session, command: Search | Sort) -> Sequence[int]:
         session.view,
         now=session.now(),
         saved=session.saved,
-        pause=session.io.drain,
+        pause=session.pause,
     )
     try:
         return await query.run(command.key)

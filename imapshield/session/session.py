@@ -27,6 +27,9 @@ from imapshield.wire.grammar import parse
 from imapshield.wire.responses import Tagged, bad, no
 from imapshield.wire.sequence import SequenceSet
 
+PROGRESS_SECONDS = 10
+"""Between two tidings of a long command: RFC 9585 section 4 has it so."""
+
 
 class Connection(Protocol):
     """What a session asks of the edge. Awaitables end in an exception that is not ours when the peer is gone."""
@@ -61,6 +64,9 @@ class Connection(Protocol):
         self, mechanism: bytes, ask: Callable[[bytes], Awaitable[bytes]]
     ) -> IAccount:
         """Run one of `mechanisms`: `ask` sends a challenge and awaits the answer."""
+
+    def unauthenticated(self) -> None:
+        """The user has gone, and the client may log in as another (RFC 8437)."""
 
     def accepted(self) -> None:
         """A command was well-formed."""
@@ -97,12 +103,14 @@ class Session:
         self.saved: Sequence[int] = ()
         self.closing = False
         self.tls_due = False
+        self.logout_due = False
         self.readonly = False
         self.idling = False
         self._account: IAccount | None = None
         self._mailbox: IMailbox | None = None
         self._view: View | None = None
         self._keywords_seen = 0
+        self._told_at = 0.0
 
     @property
     def account(self) -> IAccount:
@@ -172,6 +180,16 @@ class Session:
             return self.view.select(SequenceSet.from_uids(self.saved), uid=True)
         return self.view.select(sequence, uid=uid)
 
+    async def pause(self, done: int | None = None, total: int | None = None) -> None:
+        """Let others have their turn; a client that has waited for long is told how far we are (RFC 9585)."""
+        await self.io.drain()
+        now = self.now()
+        if now - self._told_at >= PROGRESS_SECONDS:
+            self._told_at = now
+            how_far = [encode.NIL if n is None else b"%d" % n for n in (done, total)]
+            code = b'INPROGRESS ("%b" %b %b)' % (self.tag, *how_far)
+            self.io.write(encode.untagged(b"OK", "Still at it", code))
+
     def greeting(self) -> bytes:
         """What the client reads first."""
         return encode.untagged(
@@ -186,6 +204,7 @@ class Session:
         """Answer one command."""
         entry = table.TABLE.get(frame.name)
         self.tag = frame.tag or b""
+        self._told_at = self.now()
         try:
             answer = await self._answer(frame, entry)
         except Malformed as error:
@@ -210,6 +229,10 @@ class Session:
             if self._view is not None and entry is not None:
                 self.tell(expunge=bool(entry.expunge or uid), uid=bool(uid))
             self.io.write(encode.tagged(frame.tag, answer))
+        if self.logout_due:
+            self.logout_due = False
+            self.log_out()
+            self.io.unauthenticated()
         if self.tls_due:
             self.tls_due = False
             self.io.start_tls()
@@ -225,6 +248,8 @@ class Session:
                 self.io.write(encode.untagged(b"BYE", "This is an IMAP server"))
                 self.closing = True
             raise Malformed("Unknown command")
+        if entry.needs is not None and self._account is not None and not self.can(entry):
+            raise Malformed("There is no such command here")
         if self.state not in entry.states:
             raise Malformed(refusal(self.state, entry.states))
         command = parse(frame.parts, utf8=self.utf8)
@@ -241,10 +266,21 @@ class Session:
     def _was_malformed(self, frame: Frame, text: str) -> None:
         self.io.malformed((frame.tag or b"") + b" " + frame.name, text)
 
+    def can(self, entry: table.Entry) -> bool:
+        """Whether the account has what a command needs."""
+        return entry.needs is None or bool(entry.needs.providedBy(self._account))
+
     def log_in(self, account: IAccount) -> None:
         """The client is this account's user from now on."""
         self._account = account
         self.state = State.USER
+
+    def log_out(self) -> None:
+        """The client is nobody any more, and nothing that it enabled counts (RFC 8437)."""
+        self.leave()
+        self.enabled.clear()
+        self._account = None
+        self.state = State.STRANGER
 
     def enter(self, mailbox: IMailbox, view: View, readonly: bool) -> None:
         """Have `mailbox` selected; the caller has left the one before."""

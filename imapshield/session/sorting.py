@@ -128,7 +128,7 @@ async def _headers(
         for uid, *values in zip(fetched.uids, *fetched.columns, strict=True):
             take(uid, [v if isinstance(v, bytes) else await _large(session, v) for v in values])
         at += max(1, len(fetched.uids) + len(fetched.gone))
-        await session.io.drain()
+        await session.pause(min(at, len(uids)), len(uids))
 
 
 async def _large(session: Session, blob: Blob) -> bytes:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+from zope.interface import Interface
+
+from imapshield.mailbox.interfaces import IMetadata, IQuota
 from imapshield.session import (
     appending,
     changing,
@@ -16,6 +19,8 @@ from imapshield.session import (
     fetching,
     login,
     mailboxes,
+    metadata,
+    quota,
     searching,
     selecting,
     sorting,
@@ -26,12 +31,16 @@ from imapshield.wire.responses import Tagged
 
 
 class Entry(NamedTuple):
-    """One command. `expunge`: EXPUNGE may be told before its tagged line (RFC 9051 section 7.5.1)."""
+    """One command. `expunge`: EXPUNGE may be told before its tagged line (RFC 9051 section 7.5.1).
+
+    `capability` may be several, with spaces between. An account that does not provide `needs` has no such command.
+    """
 
     states: frozenset[State]
     handler: Callable[[Any, Any], Awaitable[Tagged]]
     expunge: bool = True
     capability: bytes | None = None
+    needs: type[Interface] | None = None
 
 
 TABLE: dict[bytes, Entry] = {
@@ -55,6 +64,17 @@ TABLE: dict[bytes, Entry] = {
     b"LSUB": Entry(USER, mailboxes.list_),
     b"STATUS": Entry(USER, mailboxes.status),
     b"APPEND": Entry(USER, appending.append),
+    b"GETQUOTA": Entry(
+        USER,
+        quota.getquota,
+        capability=b"QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE",
+        needs=IQuota,
+    ),
+    b"GETQUOTAROOT": Entry(USER, quota.getquotaroot, needs=IQuota),
+    b"SETQUOTA": Entry(USER, quota.setquota, needs=IQuota),
+    b"GETMETADATA": Entry(USER, metadata.getmetadata, capability=b"METADATA", needs=IMetadata),
+    b"SETMETADATA": Entry(USER, metadata.setmetadata, needs=IMetadata),
+    b"UNAUTHENTICATE": Entry(USER, login.unauthenticate, capability=b"UNAUTHENTICATE"),
     b"IDLE": Entry(USER, watching.idle, capability=b"IDLE"),
     b"CHECK": Entry(SELECTED, watching.noop),
     b"CLOSE": Entry(SELECTED, selecting.close),
@@ -70,6 +90,7 @@ TABLE: dict[bytes, Entry] = {
     ),
     b"FETCH": Entry(SELECTED, fetching.fetch, expunge=False),
     b"STORE": Entry(SELECTED, changing.store, expunge=False),
+    b"REPLACE": Entry(SELECTED, appending.replace, capability=b"REPLACE"),
     b"COPY": Entry(SELECTED, changing.copy),
     b"MOVE": Entry(SELECTED, changing.copy, capability=b"MOVE"),
 }

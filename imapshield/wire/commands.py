@@ -208,6 +208,66 @@ class Append(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class Replace(Command):
+    """REPLACE and UID REPLACE (RFC 8508) of the one message `number`; None is ``*``."""
+
+    number: int | None
+    mailbox: str
+    message: AppendMessage
+    uid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Compress(Command):
+    """COMPRESS (RFC 4978)."""
+
+    algorithm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GetQuota(Command):
+    """GETQUOTA (RFC 9208)."""
+
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GetQuotaRoot(Command):
+    """GETQUOTAROOT."""
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetQuota(Command):
+    """SETQUOTA: the limits of resources, named in upper case."""
+
+    root: bytes
+    limits: tuple[tuple[bytes, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GetMetadata(Command):
+    """GETMETADATA (RFC 5464); `mailbox` "" is the server.
+
+    `entries` in lower case; `most` is MAXSIZE; `depth` None is infinity.
+    """
+
+    mailbox: str
+    entries: tuple[bytes, ...]
+    most: int | None = None
+    depth: int | None = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SetMetadata(Command):
+    """SETMETADATA: values by entry, None removes."""
+
+    mailbox: str
+    values: tuple[tuple[bytes, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Expunge(Command):
     """EXPUNGE, or UID EXPUNGE of `uids` (RFC 4315)."""
 

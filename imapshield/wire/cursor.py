@@ -104,6 +104,10 @@ class Cursor:
         """Return the next octet, or b"" before a literal and at the end."""
         return self._text[self._at : self._at + 1]
 
+    def ahead(self, rule: re.Pattern[bytes]) -> bool:
+        """Whether `rule` matches here; nothing is read."""
+        return rule.match(self._text, self._at) is not None
+
     def at_literal(self) -> bool:
         """Whether a literal comes next."""
         return self._at == len(self._text) and self._index + 1 < len(self._parts)

@@ -293,6 +293,25 @@ def thread(roots: Iterable[ThreadNode]) -> bytes:
     return b"* THREAD%b\r\n" % (b" " + b"".join(out) if out else b"")
 
 
+def quota(root: bytes, resources: Iterable[tuple[bytes, int, int]]) -> bytes:
+    """Return the QUOTA line (RFC 9208) of resources, each with what is used and what there may be."""
+    shown = [b"%b %d %d" % resource for resource in resources]
+    return b"* QUOTA %b %b\r\n" % (astring(root), parenthesised(shown))
+
+
+def quotaroot(name: str, roots: Iterable[bytes], *, utf8: bool = False) -> bytes:
+    """Return the QUOTAROOT line."""
+    return b"* QUOTAROOT %b\r\n" % b" ".join([mailbox(name, utf8=utf8), *map(astring, roots)])
+
+
+def metadata(
+    name: str, values: Iterable[tuple[bytes, bytes | None]], *, utf8: bool = False
+) -> bytes:
+    """Return the METADATA line (RFC 5464) of entries with their values; None is NIL."""
+    pairs = [astring(entry) + b" " + nstring(value, binary=True) for entry, value in values]
+    return b"* METADATA %b %b\r\n" % (mailbox(name, utf8=utf8), parenthesised(pairs))
+
+
 def copyuid(uidvalidity: int, source: Iterable[int], target: Iterable[int]) -> bytes:
     """Return the COPYUID response code (RFC 4315).
 

@@ -131,10 +131,10 @@ class Search(SynchronousTestCase):
 
     def test_pieces(self) -> None:
         """A text search goes piece by piece, with a pause between them."""
-        pauses: list[int] = []
+        pauses: list[tuple[int, int]] = []
 
-        async def pause() -> None:
-            pauses.append(1)
+        async def pause(done: int, total: int) -> None:
+            pauses.append((done, total))
 
         self.patch(query, "TEXT_PIECE", 2)
         self.assertEqual(self.found(TextHas("alpha"), pause=pause), [1, 2])

@@ -16,7 +16,17 @@ from functools import partial
 from imapshield.errors import Malformed
 from imapshield.wire.commands import Command, Expunge, Octets, Simple
 from imapshield.wire.cursor import DEFAULT, Cursor, GrammarLimits
-from imapshield.wire.grammar import append, fetch, mailboxes, nonauth, search, sort, store
+from imapshield.wire.grammar import (
+    append,
+    fetch,
+    mailboxes,
+    metadata,
+    nonauth,
+    quota,
+    search,
+    sort,
+    store,
+)
 
 Parser = Callable[[Cursor], Command]
 
@@ -50,6 +60,13 @@ PARSERS: dict[bytes, Parser] = {
     b"STATUS": mailboxes.status,
     b"APPEND": append.append,
     b"IDLE": _simple(b"IDLE"),
+    b"COMPRESS": nonauth.compress,
+    b"UNAUTHENTICATE": _simple(b"UNAUTHENTICATE"),
+    b"GETQUOTA": quota.getquota,
+    b"GETQUOTAROOT": quota.getquotaroot,
+    b"SETQUOTA": quota.setquota,
+    b"GETMETADATA": metadata.getmetadata,
+    b"SETMETADATA": metadata.setmetadata,
     # selected
     b"CHECK": _simple(b"CHECK"),
     b"CLOSE": _simple(b"CLOSE"),
@@ -66,6 +83,8 @@ PARSERS: dict[bytes, Parser] = {
     b"UID FETCH": partial(fetch.fetch, uid=True),
     b"STORE": store.store,
     b"UID STORE": partial(store.store, uid=True),
+    b"REPLACE": append.replace,
+    b"UID REPLACE": partial(append.replace, uid=True),
     b"COPY": store.copy,
     b"UID COPY": partial(store.copy, uid=True),
     b"MOVE": partial(store.copy, move=True),

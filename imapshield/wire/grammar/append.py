@@ -1,9 +1,9 @@
-"""APPEND, with MULTIAPPEND, literal8 and RFC 6855's UTF8 data."""
+"""APPEND, with MULTIAPPEND, literal8 and RFC 6855's UTF8 data, and REPLACE."""
 
 from __future__ import annotations
 
 from imapshield.errors import Malformed
-from imapshield.wire.commands import Append, AppendMessage
+from imapshield.wire.commands import Append, AppendMessage, Replace
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.dates import parse_date_time
 from imapshield.wire.flags import RECENT
@@ -20,6 +20,16 @@ def append(cursor: Cursor) -> Append:
         cursor.sp("the mailbox name and each message")
         messages.append(_message(cursor))
     return Append(mailbox, tuple(messages))
+
+
+def replace(cursor: Cursor, *, uid: bool = False) -> Replace:
+    """``replace = "REPLACE" SP seq-number SP mailbox append-message`` (RFC 8508)."""
+    cursor.sp("REPLACE")
+    number = None if cursor.skip(b"*") else cursor.nz_number("a message number")
+    cursor.sp("the message number")
+    mailbox = cursor.mailbox()
+    cursor.sp("the mailbox name")
+    return Replace(number, mailbox, _message(cursor), uid)
 
 
 def _message(cursor: Cursor) -> AppendMessage:

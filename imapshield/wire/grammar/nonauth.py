@@ -1,4 +1,4 @@
-"""LOGIN, AUTHENTICATE, ENABLE and ID."""
+"""LOGIN, AUTHENTICATE, ENABLE, COMPRESS and ID."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from binascii import a2b_base64
 
 from imapshield.errors import Malformed
 from imapshield.wire import abnf
-from imapshield.wire.commands import Authenticate, Enable, Id, Login, Secret
+from imapshield.wire.commands import Authenticate, Compress, Enable, Id, Login, Secret
 from imapshield.wire.cursor import Cursor
 
 ID_FIELDS = 30
@@ -49,6 +49,12 @@ def enable(cursor: Cursor) -> Enable:
         cursor.spend()
         names.append(cursor.atom("a capability").upper())
     return Enable(tuple(dict.fromkeys(names)))
+
+
+def compress(cursor: Cursor) -> Compress:
+    """``compress = "COMPRESS" SP algorithm`` (RFC 4978)."""
+    cursor.sp("COMPRESS")
+    return Compress(cursor.atom("an algorithm").upper())
 
 
 def identity(cursor: Cursor) -> Id:

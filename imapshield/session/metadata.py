@@ -1,0 +1,54 @@
+"""GETMETADATA and SETMETADATA (RFC 5464): what clients note about mailboxes and the account.
+
+An account is one user's, so /shared entries are no more shared than /private ones; they are kept apart all the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imapshield.errors import Refused
+from imapshield.mailbox.interfaces import IMetadata
+from imapshield.wire import encode
+from imapshield.wire.commands import GetMetadata, SetMetadata
+from imapshield.wire.responses import Tagged, ok
+
+if TYPE_CHECKING:
+    from imapshield.session.session import Session
+
+VALUE_OCTETS = 32 << 10
+"""The longest value: a hundred of them on each mailbox is what a user may keep beside the mail."""
+
+
+async def getmetadata(session: Session, command: GetMetadata) -> Tagged:
+    """GETMETADATA: an entry asked for by name that is not there is NIL; MAXSIZE leaves out what is longer."""
+    stored = await IMetadata(session.account).metadata(command.mailbox)
+    found: dict[bytes, bytes | None] = {}
+    for entry in command.entries:
+        if command.depth == 0:
+            found[entry] = stored.get(entry)
+            continue
+        below = entry + b"/"
+        for name in sorted(stored):
+            rest = name.removeprefix(below)
+            near = command.depth is None or b"/" not in rest
+            if name == entry or (rest != name and near):
+                found[name] = stored[name]
+    longest = 0
+    told: list[tuple[bytes, bytes | None]] = []
+    for name, value in found.items():
+        if value is not None and command.most is not None and len(value) > command.most:
+            longest = max(longest, len(value))
+        else:
+            told.append((name, value))
+    if told:
+        session.io.write(encode.metadata(command.mailbox, told, utf8=session.utf8))
+    return ok("That is noted", b"METADATA LONGENTRIES %d" % longest if longest else None)
+
+
+async def setmetadata(session: Session, command: SetMetadata) -> Tagged:
+    """SETMETADATA: all of the values or none."""
+    if any(value is not None and len(value) > VALUE_OCTETS for _, value in command.values):
+        raise Refused(b"METADATA MAXSIZE %d" % VALUE_OCTETS, "That value is too long")
+    await IMetadata(session.account).set_metadata(command.mailbox, dict(command.values))
+    return ok("Noted")

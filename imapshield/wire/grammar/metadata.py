@@ -1,0 +1,96 @@
+"""GETMETADATA and SETMETADATA (RFC 5464)."""
+
+from __future__ import annotations
+
+import re
+
+from imapshield.errors import Malformed
+from imapshield.wire.commands import GetMetadata, SetMetadata
+from imapshield.wire.cursor import Cursor
+from imapshield.wire.names import decode_name
+
+ENTRY_OCTETS = 256
+
+# entry = astring ; slash-separated path to entry, MUST NOT contain "*" or "%"
+_ENTRY = re.compile(rb"(?:/[!-$&-)+-.0-~]+)+")
+_ENTRIES = re.compile(rb"\( *[/\"]|\(\Z")  # not of options
+_DEPTHS = {b"0": 0, b"1": 1, b"INFINITY": None}
+
+
+def getmetadata(cursor: Cursor) -> GetMetadata:
+    """``getmetadata = "GETMETADATA" [SP getmetadata-options] SP mailbox SP entries``.
+
+    The RFC's own examples have the options behind the mailbox, and so do clients.
+    """
+    cursor.sp("GETMETADATA")
+    most: int | None = None
+    depth: int | None = 0
+
+    def option() -> None:
+        nonlocal most, depth
+        word = cursor.word("an option")
+        cursor.sp("the option")
+        if word == b"MAXSIZE":
+            most = cursor.number("a number of octets")
+        elif word == b"DEPTH":
+            given = cursor.atom("a depth").upper()
+            if given not in _DEPTHS:
+                raise Malformed("DEPTH is 0, 1 or infinity")
+            depth = _DEPTHS[given]
+        else:
+            raise Malformed("Unknown option of GETMETADATA")
+
+    def entry() -> bytes:
+        return _entry(cursor)
+
+    def options() -> bool:
+        if cursor.peek() != b"(":
+            return False
+        cursor.list_of(option, "options")
+        cursor.sp("the options")
+        return True
+
+    before = options()
+    mailbox = _mailbox(cursor)
+    if not before and cursor.peek() == b"(" and not cursor.ahead(_ENTRIES):
+        options()
+    entries = [_entry(cursor)] if cursor.peek() != b"(" else cursor.list_of(entry, "entries")
+    return GetMetadata(mailbox, tuple(dict.fromkeys(entries)), most, depth)
+
+
+def setmetadata(cursor: Cursor) -> SetMetadata:
+    """``setmetadata = "SETMETADATA" SP mailbox SP entry-values``."""
+    cursor.sp("SETMETADATA")
+    mailbox = _mailbox(cursor)
+
+    def value() -> tuple[bytes, bytes | None]:
+        entry = _entry(cursor)
+        cursor.sp("the entry")
+        if cursor.keyword(b"NIL"):
+            return entry, None
+        if cursor.at_literal():  # a literal8 is right here
+            octets = cursor.literal("a value")
+            if octets.size > cursor.limits.string:
+                raise Malformed("This value is too long")
+            return entry, octets.read(0, octets.size)
+        return entry, cursor.string("a string or NIL")
+
+    return SetMetadata(mailbox, tuple(cursor.list_of(value, "entries and values")))
+
+
+def _mailbox(cursor: Cursor) -> str:
+    """Read the mailbox; an empty one is the server."""
+    name = decode_name(cursor.astring("a mailbox name"), cursor.utf8)
+    cursor.sp("the mailbox name")
+    return name
+
+
+def _entry(cursor: Cursor) -> bytes:
+    """Read ``entry``, in lower case: it is compared without case."""
+    entry = cursor.astring("an entry name")
+    if len(entry) > ENTRY_OCTETS or _ENTRY.fullmatch(entry) is None:
+        raise Malformed("This is no name of an entry")
+    entry = entry.lower()
+    if not entry.startswith((b"/private/", b"/shared/")):
+        raise Malformed("Entries begin with /private/ or /shared/")
+    return entry

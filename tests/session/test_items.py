@@ -1,0 +1,107 @@
+"""What FETCH, STATUS, SEARCH and APPEND know beyond IMAP4rev1: BINARY, OBJECTID, SAVEDATE, PREVIEW, WITHIN, SIZE."""
+
+import re
+
+from tests.harness import MAIL
+from tests.session.test_commands import Case, lines
+
+ENCODED = (
+    b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+    b"Content-Type: text/plain\r\n\r\nhello\r\n--b\r\nContent-Type: application/x\r\nContent-Transfer-Encoding: base64\r\n"
+    b"\r\nAGEA\r\n--b\r\nContent-Type: application/y\r\nContent-Transfer-Encoding: x-unknown\r\n\r\n?\r\n--b--\r\n"
+)
+
+
+class Binary(Case):
+    def test_fetch(self) -> None:
+        """BINARY decodes a part, NUL as literal8; SIZE is that of what is decoded (RFC 3516)."""
+        self.client.append(ENCODED)
+        self.client(b"s SELECT INBOX")
+        answer = self.client(
+            b"a FETCH 1 (BINARY.PEEK[1] BINARY.PEEK[2] BINARY.SIZE[2] BINARY.PEEK[2]<1.1>)"
+        )
+        self.assertIn(
+            b"BINARY[1] {5}\r\nhello BINARY[2] ~{3}\r\n\0a\0 BINARY.SIZE[2] 3 BINARY[2]<1> {1}\r\na)",
+            answer,
+        )
+
+    def test_unknown(self) -> None:
+        """An encoding that is not known is NO [UNKNOWN-CTE]."""
+        self.client.append(ENCODED)
+        self.client(b"s SELECT INBOX")
+        self.assertIn(b"a NO [UNKNOWN-CTE]", self.client(b"a FETCH 1 BINARY.PEEK[3]"))
+
+    def test_append(self) -> None:
+        """APPEND takes a literal8, NUL and all (section 4.4)."""
+        mail = MAIL + b"\0\r\n"
+        self.assertIn(
+            b"a OK", self.client.send(b"a APPEND INBOX ~{%d+}\r\n%b\r\n" % (len(mail), mail))
+        )
+        self.client(b"s SELECT INBOX")
+        self.assertIn(b"~{%d}\r\n%b" % (len(mail), mail), self.client(b"b FETCH 1 BINARY.PEEK[]"))
+
+
+class Objects(Case):
+    def test_ids(self) -> None:
+        """MAILBOXID in CREATE, SELECT and STATUS is one; EMAILID stays through COPY and MOVE (RFC 8474)."""
+        created = re.findall(rb"MAILBOXID \((\w+)\)", self.client(b"a CREATE foo"))
+        self.assertEqual(re.findall(rb"MAILBOXID \((\w+)\)", self.client(b"b SELECT foo")), created)
+        self.client(b"c RENAME foo bar")
+        self.assertEqual(
+            re.findall(rb"MAILBOXID \((\w+)\)", self.client(b"d STATUS bar (MAILBOXID)")), created
+        )
+        self.filled(1)
+        email = re.findall(
+            rb"EMAILID \((\w+)\) THREADID (\S+)\)", self.client(b"e FETCH 1 (EMAILID THREADID)")
+        )
+        self.assertEqual(email[0][1], b"NIL")
+        self.client(b"f MOVE 1 bar")
+        self.client(b"g SELECT bar")
+        self.assertIn(b"* SEARCH 1", self.client(b"h SEARCH EMAILID " + email[0][0]))
+        self.assertIn(b"* SEARCH\r\n", self.client(b"i SEARCH THREADID T1"))
+
+
+class Others(Case):
+    def test_savedate(self) -> None:
+        """SAVEDATE is when a message came into its mailbox, whatever INTERNALDATE says (RFC 8514)."""
+        self.client.send(
+            b'a APPEND INBOX "01-Jan-2001 00:00:00 +0000" {%d+}\r\n%b\r\n' % (len(MAIL), MAIL)
+        )
+        self.client(b"s SELECT INBOX")
+        self.assertIn(b'SAVEDATE "14-Nov-2023 22:13:20 +0000"', self.client(b"b FETCH 1 SAVEDATE"))
+        for key, found in (
+            (b"SAVEDON 14-Nov-2023", b" 1"),
+            (b"SAVEDBEFORE 14-Nov-2023", b""),
+            (b"SAVEDSINCE 1-Jan-2023", b" 1"),
+            (b"SAVEDATESUPPORTED", b" 1"),
+        ):
+            self.assertEqual(lines(self.client(b"c SEARCH " + key))[0], b"* SEARCH" + found)
+
+    def test_preview(self) -> None:
+        """PREVIEW is the text's beginning, LAZY or not (RFC 8970)."""
+        self.filled(1)
+        self.assertIn(b'PREVIEW "At noon?"', self.client(b"a FETCH 1 (PREVIEW)"))
+        self.assertIn(b'PREVIEW "At noon?"', self.client(b"b FETCH 1 (RFC822.SIZE PREVIEW (LAZY))"))
+
+    def test_within(self) -> None:
+        """YOUNGER and OLDER count from now (RFC 5032)."""
+        self.filled(1)
+        session = self.client.protocol._session
+        session.now = lambda: 1_700_000_000.0 + 3600
+        for key, found in (
+            (b"YOUNGER 3600", b" 1"),
+            (b"OLDER 3600", b""),
+            (b"OLDER 3599", b" 1"),
+            (b"YOUNGER 10", b""),
+        ):
+            self.assertEqual(lines(self.client(b"a SEARCH " + key))[0], b"* SEARCH" + found, key)
+
+    def test_multiappend(self) -> None:
+        """A message without octets, or one that cannot be stored, stores none of them (RFC 3502)."""
+        self.assertIn(b"a NO", self.client.send(b"a APPEND INBOX {1+}\r\nx {0+}\r\n\r\n"))
+        self.assertIn(b"MESSAGES 0", self.client(b"b STATUS INBOX (MESSAGES)"))
+
+    def test_status_size(self) -> None:
+        """STATUS SIZE is the sum of all RFC822.SIZE (RFC 8438)."""
+        self.client.append()
+        self.assertIn(b"(SIZE %d)" % len(MAIL), self.client(b"a STATUS INBOX (SIZE)"))

@@ -1,0 +1,101 @@
+"""METADATA (RFC 5464): of mailboxes and of the account, within limits."""
+
+from imapshield.mailbox.interfaces import METADATA_ENTRIES
+from imapshield.session.metadata import VALUE_OCTETS
+from tests.session.test_commands import Case, lines
+
+
+class Metadata(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        self.client(
+            b'a SETMETADATA INBOX (/shared/comment "Shared comment" /private/comment "My own comment")'
+        )
+        self.client(
+            b'a SETMETADATA INBOX (/private/filters/values/small "s" /private/filters/values/boss "b" /private/filters "f")'
+        )
+
+    def test_get(self) -> None:
+        """Entries by name, one or several, in any case; one that is not there is NIL (section 4.2)."""
+        self.assertEqual(
+            lines(self.client(b'a GETMETADATA "INBOX" /shared/comment'))[0],
+            b'* METADATA INBOX (/shared/comment "Shared comment")',
+        )
+        self.assertEqual(
+            lines(
+                self.client(b"a GETMETADATA INBOX (/SHARED/Comment /private/comment /private/none)")
+            )[0],
+            b'* METADATA INBOX (/shared/comment "Shared comment" /private/comment "My own comment" /private/none NIL)',
+        )
+        self.assertEqual(
+            lines(self.client(b'a GETMETADATA "" /shared/comment'))[0],
+            b'* METADATA "" (/shared/comment NIL)',
+        )
+
+    def test_maxsize(self) -> None:
+        """MAXSIZE leaves longer values out and says how long; before or behind the mailbox (section 4.2.1)."""
+        for command in (b"GETMETADATA (MAXSIZE 10) INBOX", b"GETMETADATA INBOX (MAXSIZE 10)"):
+            answer = lines(self.client(b"a " + command + b" (/shared/comment /private/filters)"))
+            self.assertEqual(answer[0], b'* METADATA INBOX (/private/filters "f")')
+            self.assertIn(b"a OK [METADATA LONGENTRIES 14]", answer[1])
+
+    def test_depth(self) -> None:
+        """DEPTH 1 goes one level down, infinity all (section 4.2.2)."""
+        self.assertEqual(
+            lines(self.client(b'a GETMETADATA (DEPTH 1) "INBOX" (/private/filters/values)'))[0],
+            b'* METADATA INBOX (/private/filters/values/boss "b" /private/filters/values/small "s")',
+        )
+        self.assertEqual(
+            lines(self.client(b"a GETMETADATA (DEPTH 1 MAXSIZE 99) INBOX /private/filters"))[0],
+            b'* METADATA INBOX (/private/filters "f")',
+        )
+        self.assertEqual(
+            lines(self.client(b"a GETMETADATA (DEPTH infinity) INBOX /private/filters"))[0].count(
+                b"/private/"
+            ),
+            3,
+        )
+        self.assertEqual(
+            self.client(b"a GETMETADATA (DEPTH infinity) INBOX /private/none"),
+            b"a OK That is noted\r\n",
+        )
+
+    def test_set(self) -> None:
+        """NIL removes, a literal may be binary, and mailboxes take their metadata along and with them."""
+        self.client(b"a SETMETADATA INBOX (/private/comment NIL)")
+        self.assertIn(b"/private/comment NIL", self.client(b"a GETMETADATA INBOX /private/comment"))
+        self.client.send(b'a SETMETADATA "" (/shared/vendor/x ~{3+}\r\na\0b)\r\n')
+        self.assertIn(
+            b"(/shared/vendor/x ~{3}\r\na\0b)", self.client(b'a GETMETADATA "" /shared/vendor/x')
+        )
+        self.client(b"a CREATE x")
+        self.client(b'a SETMETADATA x (/private/comment "moved")')
+        self.client(b"a RENAME x y")
+        self.assertIn(b'"moved"', self.client(b"a GETMETADATA y /private/comment"))
+        self.client(b"a DELETE y")
+        self.client(b"a CREATE y")
+        self.assertNotIn(b'"moved"', self.client(b"a GETMETADATA y /private/comment"))
+
+    def test_refused(self) -> None:
+        """Names that are none are BAD; mailboxes that are not there and too much of it are NO."""
+        for entry in (
+            b"comment",
+            b"/other/x",
+            b"/private/",
+            b"/private/a//b",
+            b"/private/a*",
+            b"/private/a%",
+            b'"/private/a b"',
+            b"/private",
+        ):
+            self.assertIn(b"a BAD", self.client(b"a GETMETADATA INBOX " + entry), entry)
+        self.assertIn(b"a NO [NONEXISTENT]", self.client(b"a GETMETADATA nowhere /private/a"))
+        self.assertIn(b"a NO [NONEXISTENT]", self.client(b'a SETMETADATA nowhere (/private/a "x")'))
+        big = b"x" * (VALUE_OCTETS + 1)
+        answer = self.client.send(
+            b"a SETMETADATA INBOX (/private/a {%d+}\r\n%b)\r\n" % (len(big), big)
+        )
+        self.assertIn(b"a NO [METADATA MAXSIZE %d]" % VALUE_OCTETS, answer)
+        many = b" ".join(b'/private/n%d "x"' % i for i in range(METADATA_ENTRIES))
+        self.assertIn(b"a NO [METADATA TOOMANY]", self.client(b"a SETMETADATA INBOX (%b)" % many))
+        self.assertIn(b"NIL", self.client(b"a GETMETADATA INBOX /private/n1"))

@@ -1,0 +1,56 @@
+"""UIDONLY (RFC 9586): no message numbers, neither asked nor answered."""
+
+from tests.harness import MAIL, Client
+from tests.session.test_commands import Case, lines
+
+
+class UidOnly(Case):
+    def selected(self, count: int = 3) -> Client:
+        for _ in range(count):
+            self.client.append()
+        self.assertIn(b"* ENABLED UIDONLY", self.client(b"10 ENABLE UIDONLY"))
+        self.assertNotIn(b"[UNSEEN", self.client(b"s SELECT INBOX"))
+        return self.client
+
+    def test_numbers_refused(self) -> None:
+        """Commands and search keys with numbers are BAD [UIDREQUIRED] (section 3)."""
+        client = self.selected()
+        for command in (
+            b"FETCH 1 FLAGS", b"STORE 1 +FLAGS (\\Seen)", b"COPY 1 INBOX", b"MOVE * INBOX", b"SEARCH ALL",
+            b"SORT (DATE) UTF-8 ALL", b"THREAD REFERENCES UTF-8 ALL", b"UID SEARCH 1:2", b"UID SEARCH NOT (OR 1 SEEN)",
+        ):  # fmt: skip
+            self.assertIn(b"07 BAD [UIDREQUIRED]", client(b"07 " + command), command)
+        self.assertIn(b"* SEARCH 2", client(b"08 UID SEARCH UID 2"))
+
+    def test_uidfetch(self) -> None:
+        """FETCH responses are UIDFETCH, asked or not; large bodies too."""
+        client = self.selected()
+        other = self.other()
+        self.assertEqual(
+            lines(client(b"a UID FETCH 3 FLAGS"))[0], b"* 3 UIDFETCH (FLAGS (\\Recent))"
+        )
+        self.assertIn(b"* 2 UIDFETCH (FLAGS", client(b"b UID STORE 2 +FLAGS (\\Seen)"))
+        other(b"c STORE 1 +FLAGS (\\Seen)")
+        self.assertIn(b"* 1 UIDFETCH (FLAGS", client(b"d NOOP"))
+        big = MAIL + b"x" * 400_000
+        client.append(big)
+        answer = client(b"e UID FETCH 3:4 BODY.PEEK[]")
+        self.assertIn(b"* 3 UIDFETCH (BODY[] {%d}" % len(MAIL), answer)
+        self.assertIn(b"* 4 UIDFETCH (BODY[] {%d}" % len(big), answer)
+
+    def test_vanished(self) -> None:
+        """EXPUNGE is told as VANISHED."""
+        client = self.selected()
+        client(b"a UID STORE 2 +FLAGS.SILENT (\\Deleted)")
+        self.assertEqual(lines(client(b"b EXPUNGE"))[0], b"* VANISHED 2")
+        self.assertEqual(
+            lines(client(b"c UID MOVE 3 INBOX"))[1:3], [b"* VANISHED 3", b"* 2 EXISTS"]
+        )
+
+    def test_silent_condstore(self) -> None:
+        """MODSEQ alone comes in UIDFETCH as well."""
+        client = self.selected()
+        client(b"a ENABLE CONDSTORE")
+        self.assertRegex(
+            client(b"b UID STORE 2 +FLAGS.SILENT (\\Seen)"), rb"^\* 2 UIDFETCH \(MODSEQ \(\d+\)\)"
+        )

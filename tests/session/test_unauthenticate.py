@@ -1,0 +1,25 @@
+"""UNAUTHENTICATE (RFC 8437): one connection, one user after the other."""
+
+from tests.session.test_commands import Case
+
+
+class Unauthenticate(Case):
+    def test_another_user(self) -> None:
+        """The mailbox is closed, the account left, nothing enabled any more, and another may log in."""
+        self.filled(1)
+        self.client(b"a ENABLE QRESYNC IMAP4rev2")
+        self.assertEqual(self.client(b"b UNAUTHENTICATE"), b"b OK You may log in again\r\n")
+        self.assertIn(b"c BAD Log in first", self.client(b'c LIST "" *'))
+        self.assertIn(b"d OK", self.client(b"d LOGIN bob word"))
+        self.assertIn(b"* 0 EXISTS", self.client(b"e SELECT INBOX"))
+        self.assertIn(b"* SEARCH\r\n", self.client(b"f SEARCH ALL"))
+        self.assertEqual(self.server.realm.accounts[b"alice"].sessions, 0)
+        self.client.lose()
+        self.assertEqual(self.server.realm.accounts[b"bob"].sessions, 0)
+
+    def test_stranger_again(self) -> None:
+        """A stranger's limits count again: line length and failed logins."""
+        self.client(b"a UNAUTHENTICATE")
+        self.assertEqual(self.client.protocol.MAX_LENGTH, self.server.factory.limits.stranger_line)
+        self.assertIn(b"LOGIN", self.client(b"b CAPABILITY") + b"LOGIN")
+        self.assertNotIn(b"UNAUTHENTICATE", self.client(b"c CAPABILITY"))
