@@ -84,7 +84,7 @@ Make it yours:
     def next_words(self, host: str, port: str) -> str:
         """Where things are, at later starts."""
         return f"""\
-imapshield: mail in {self.mail}, users in {self.users}, serving at {host}:{port}
+imapshield: mail in {self.mail}, users in {self.users}, clients at {host}:{port}
 imapshield: the password of {USER} was shown at the first start; a new one: imapshield passwd {self.users} {USER}
 """
 
