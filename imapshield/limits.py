@@ -69,7 +69,16 @@ class Limits:
     closing_seconds: float = _limit(5, "for a last BYE to be read before the connection is reset")
     unread: int = _count(64 << 10, "octets of output held for a reader before work stops")
     chunk: int = _count(256 << 10, "octets of message data in one turn of one session")
+    inflate_ratio: int = _count(
+        100,
+        "octets of commands to one octet received under COMPRESS, after the first MiB; text has 3 to 20",
+    )
     turn: int = _count(16, "commands of one session answered in one turn, so replies are one write")
+
+    messages: int = _count(
+        0,
+        "messages one command may touch, told as MESSAGELIMIT; 0 is no limit, as few clients know of it",
+    )
 
     connections: int = _count(10_000, "connections in all; one costs a few kilobytes")
 

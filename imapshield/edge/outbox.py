@@ -38,6 +38,7 @@ class Outbox:
         self._flush_due = False
         self._closed = False
         self._waiting: list[Deferred[None]] = []
+        self.squeeze: Callable[[bytes], bytes] | None = None
         self.on_full: Callable[[], object] = _nothing
         self.on_room: Callable[[], object] = _nothing
         transport.registerProducer(self, True)
@@ -67,6 +68,8 @@ class Outbox:
         if self._fragments and not self._closed:
             data = b"".join(self._fragments)
             self._fragments.clear()
+            if self.squeeze is not None:
+                data = self.squeeze(data)
             self.octets += len(data)
             self._transport.write(data)
 

@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 
 from imapshield import facts
 from imapshield.cred.checkers import Busy
+from imapshield.edge.compress import BadStream, Deflater, Inflater
 from imapshield.edge.outbox import Disconnected, Outbox
 from imapshield.edge.spool import Spool
 from imapshield.errors import Malformed, Refused
@@ -37,6 +38,9 @@ from imapshield.wire import encode
 from imapshield.wire.framing import Announced, Frame, Framer, MemorySink
 
 _numbers = count(1)
+
+INFLATED_FREELY = 1 << 20
+"""Octets of commands that may come out of COMPRESS before `Limits.inflate_ratio` is asked for."""
 
 
 class ShieldedIMAP4Server(imap4.IMAP4Server):
@@ -87,6 +91,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._line_due: Deferred[bytes] | None = None
         self._dead = False
         self._stall_check: Any = None
+        self._inflater: Inflater | None = None
+        self._inflated = 0
 
     # The rule.
 
@@ -132,11 +138,34 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     # What comes in.
 
     def dataReceived(self, data: bytes) -> None:
-        """Count octets, then let the base class cut lines out of them."""
+        """Count octets, then let the base class cut lines out of them, inflated under COMPRESS."""
+        if self._dead:
+            return
+        self.octets_in += len(data)
+        if self._inflater is None or self._busyReceiving:
+            self._received(data)
+            return
+        self._inflater.feed(data)
+        if not data:  # going on after a pause: first what lies here inflated already
+            self._received(b"")
+        try:
+            while not self._dead and not self.paused and (piece := self._inflater.take()):
+                if self.line_mode:  # literals have limits of their own, and may well be all zeros
+                    self._inflated += len(piece)
+                self._inflated_too_much(self._inflater.octets_in)
+                self._received(piece)
+        except BadStream:
+            self._reset()
+
+    def _inflated_too_much(self, octets_in: int) -> None:
+        seen = self._inflated // max(1, octets_in)
+        if self._inflated > INFLATED_FREELY and seen > self.limits.inflate_ratio:
+            self._obey(Abort("inflate_ratio", self.limits.inflate_ratio, seen))
+
+    def _received(self, data: bytes) -> None:
         if self._dead:
             return
         if data:
-            self.octets_in += len(data)
             self._obey(self._guard.octets(len(data)))
             if self._dead:
                 return
@@ -306,6 +335,20 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._outbox.flush()
         self.startedTLS = True
         self.transport.startTLS(self.ctx)
+
+    @property
+    def can_compress(self) -> bool:
+        """Whether COMPRESS has not been done yet."""
+        return self._inflater is None
+
+    def start_compression(self) -> None:
+        """Deflate what is written from now on, and inflate what comes."""
+        self._outbox.flush()
+        self._outbox.squeeze = Deflater()
+        self._inflater = Inflater()
+        early = self.clearLineBuffer()
+        if early:  # deflated already, by a client that did not wait for the OK
+            self.callLater(0, lambda: self.dataReceived(early))
 
     def authenticateLogin(self, user: bytes, passwd: bytes) -> Deferred[Any]:
         """Ask the portal whose these are: fires with (interface, avatar, logout)."""

@@ -77,9 +77,12 @@ class Query:
         self._saved = saved
         self._pause = pause
 
-    async def run(self, key: SearchKey) -> Sequence[int]:
-        """Return the UIDs that match, rising; messages that vanished unbeknown to the client are left out."""
-        uids: Sequence[int] = self._view.uids
+    async def run(self, key: SearchKey, among: Sequence[int] | None = None) -> Sequence[int]:
+        """Return the UIDs that match, rising, of all that the client knows or of those `among` them.
+
+        Messages that vanished unbeknown to the client are left out.
+        """
+        uids: Sequence[int] = self._view.uids if among is None else among
         columns = self._view.columns
         if uids is not columns.uids:
             uids = [uid for uid in uids if columns.row(uid) is not None]

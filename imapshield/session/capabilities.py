@@ -64,8 +64,12 @@ def of(session: Session) -> list[bytes]:
             names.append(b"LOGINDISABLED")
         names += [b"AUTH=" + name for name in session.io.mechanisms()]
         return names
+    if not session.io.can_compress:
+        from_table.remove(b"COMPRESS=DEFLATE")  # RFC 4978 section 3: not offered twice
     names += from_table
     names += MAILBOX
     names += [name for name in extras.ENABLES if name != b"IMAP4rev2"]
+    if session.limits.messages:
+        names.append(b"MESSAGELIMIT=%d" % session.limits.messages)
     names.append(b"APPENDLIMIT=%d" % session.limits.message)
     return names

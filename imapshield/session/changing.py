@@ -26,7 +26,8 @@ async def store(session: Session, command: Store) -> Tagged:
     view = session.view
     if command.unchanged_since is not None:
         session.enable_condstore()
-    uids = list(view.gather(session.spans(command.sequence, uid=command.uid)))
+    spans, limited = session.within_limit(session.spans(command.sequence, uid=command.uid))
+    uids = list(view.gather(spans))
     flags = [flag for flag in command.flags if flag.lower() != b"\\recent"]
     expected = _expected(session, uids, command.op, flags) if command.silent else {}
     failed: list[int] = []
@@ -49,7 +50,7 @@ async def store(session: Session, command: Store) -> Tagged:
             failed if command.uid else [n for u in failed if (n := view.number(u)) is not None]
         )
         return ok("Some had changed", b"MODIFIED " + SequenceSet.from_uids(numbers).encode())
-    return ok("Stored")
+    return ok("Stored", limited)
 
 
 def _now(session: Session, uid: int) -> frozenset[bytes] | None:
@@ -76,7 +77,10 @@ async def copy(session: Session, command: Copy) -> Tagged:
     if command.move:
         _writable(session)
     view = session.view
-    uids = list(view.gather(session.spans(command.sequence, uid=command.uid)))
+    spans, limited = session.within_limit(session.spans(command.sequence, uid=command.uid))
+    if limited:  # all or nothing
+        raise Refused(b"MESSAGELIMIT %d" % session.limits.messages, "Those are too many at once")
+    uids = list(view.gather(spans))
     if not uids:
         return ok("There was nothing to do")
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from imapshield.errors import Malformed, Refused
 from imapshield.wire import encode
-from imapshield.wire.commands import Enable, Id, Simple
+from imapshield.wire.commands import Compress, Enable, Id, Simple
 from imapshield.wire.responses import Tagged, ok
 
 if TYPE_CHECKING:
@@ -39,6 +40,16 @@ async def enable(session: Session, command: Enable) -> Tagged:
     session.enabled.update(name.upper() for name in names)
     session.io.write(encode.enabled(names))
     return ok("Enabled")
+
+
+async def compress(session: Session, command: Compress) -> Tagged:
+    """COMPRESS (RFC 4978): from the end of the OK on."""
+    if command.algorithm != b"DEFLATE":
+        raise Malformed("The only algorithm is DEFLATE")
+    if not session.io.can_compress:
+        raise Refused(b"COMPRESSIONACTIVE", "The connection is compressed already")
+    session.compression_due = True
+    return ok("What follows is deflated")
 
 
 async def namespace(session: Session, _: Simple) -> Tagged:

@@ -51,6 +51,7 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
         spans = _changed_since(session, spans, command.changed_since)
     if command.partial is not None:
         spans = _cut(spans, command.partial)
+    spans, limited = session.within_limit(spans)
     items = _items(session, command)
     marks = not session.readonly and any(
         isinstance(i, (BodySection, Binary)) and not i.peek and not _size_only(i) for i in items
@@ -67,7 +68,7 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
             await session.io.drain()
     if gone:
         return no("Some of the messages no longer exist", b"EXPUNGEISSUED")
-    return ok("Fetched")
+    return ok("Fetched", limited)
 
 
 _MARKED = 200

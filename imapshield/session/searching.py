@@ -24,7 +24,7 @@ async def search(session: Session, command: Search) -> Tagged:
         )  # RFC 6855 section 3
     uids = await find(session, command)
     answer(session, command, uids, b"SEARCH")
-    return ok("Searched")
+    return ok("Searched", session.within_limit([(0, len(session.view.uids))])[1])
 
 
 async def find(session: Session, command: Search | Sort) -> Sequence[int]:
@@ -41,8 +41,9 @@ async def find(session: Session, command: Search | Sort) -> Sequence[int]:
         saved=session.saved,
         pause=session.pause,
     )
+    spans, _ = session.within_limit([(0, len(session.view.uids))])
     try:
-        return await query.run(command.key)
+        return await query.run(command.key, session.view.gather(spans))
     except (Refused, StoreError):
         if command.returns and b"SAVE" in command.returns:
             session.saved = ()

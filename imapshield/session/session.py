@@ -54,6 +54,13 @@ class Connection(Protocol):
     def start_tls(self) -> None:
         """Negotiate TLS after what was written."""
 
+    @property
+    def can_compress(self) -> bool:
+        """Whether COMPRESS can be done now."""
+
+    def start_compression(self) -> None:
+        """Deflate what is written from now on, and inflate what comes (RFC 4978)."""
+
     def mechanisms(self) -> list[bytes]:
         """SASL mechanisms beside PLAIN."""
 
@@ -104,6 +111,7 @@ class Session:
         self.closing = False
         self.tls_due = False
         self.logout_due = False
+        self.compression_due = False
         self.readonly = False
         self.idling = False
         self._account: IAccount | None = None
@@ -180,6 +188,21 @@ class Session:
             return self.view.select(SequenceSet.from_uids(self.saved), uid=True)
         return self.view.select(sequence, uid=uid)
 
+    def within_limit(
+        self, spans: Sequence[tuple[int, int]]
+    ) -> tuple[Sequence[tuple[int, int]], bytes | None]:
+        """Leave of `spans` the last that one command may touch, and the code that says so (RFC 9738 section 3.1)."""
+        most = self.limits.messages
+        excess = sum(stop - start for start, stop in spans) - most
+        if not most or excess <= 0:
+            return spans, None
+        kept = list(spans)
+        while excess >= kept[0][1] - kept[0][0]:
+            start, stop = kept.pop(0)
+            excess -= stop - start
+        kept[0] = kept[0][0] + excess, kept[0][1]
+        return kept, b"MESSAGELIMIT %d %d" % (most, self.view.uids[kept[0][0]])
+
     async def pause(self, done: int | None = None, total: int | None = None) -> None:
         """Let others have their turn; a client that has waited for long is told how far we are (RFC 9585)."""
         await self.io.drain()
@@ -236,6 +259,9 @@ class Session:
         if self.tls_due:
             self.tls_due = False
             self.io.start_tls()
+        if self.compression_due:
+            self.compression_due = False
+            self.io.start_compression()
         if self.closing:
             self.io.close()
 

@@ -74,6 +74,7 @@ TABLE: dict[bytes, Entry] = {
     b"SETQUOTA": Entry(USER, quota.setquota, needs=IQuota),
     b"GETMETADATA": Entry(USER, metadata.getmetadata, capability=b"METADATA", needs=IMetadata),
     b"SETMETADATA": Entry(USER, metadata.setmetadata, needs=IMetadata),
+    b"COMPRESS": Entry(USER, extras.compress, capability=b"COMPRESS=DEFLATE"),
     b"UNAUTHENTICATE": Entry(USER, login.unauthenticate, capability=b"UNAUTHENTICATE"),
     b"IDLE": Entry(USER, watching.idle, capability=b"IDLE"),
     b"CHECK": Entry(SELECTED, watching.noop),

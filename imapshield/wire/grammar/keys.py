@@ -29,7 +29,7 @@ from imapshield.wire.commands import (
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.dates import parse_date
 from imapshield.wire.grammar.fetch import field_name
-from imapshield.wire.sequence import SequenceSet
+from imapshield.wire.sequence import TOP, SequenceSet
 
 CHARSETS: dict[bytes, str] = {
     name: name.decode("ascii")
@@ -139,6 +139,13 @@ class KeyReader:
             self._cursor.sp("the entry type")
         return ModseqIs(self._cursor.number64("a MODSEQ"))
 
+    def beside(self, way: int) -> tuple[tuple[int, int], ...]:
+        """Read a UID, for the range of those above it (1) or below it (-1)."""
+        self._cursor.sp("UIDAFTER or UIDBEFORE")
+        uid = self._cursor.nz_number("a UID")
+        first, last = (uid + 1, TOP) if way > 0 else (1, uid - 1)
+        return ((first, last),) if first <= last else ()
+
     def object_id(self) -> bytes:
         """Read ``objectid`` (RFC 8474)."""
         self._cursor.sp("EMAILID or THREADID")
@@ -169,6 +176,9 @@ KEYS: dict[bytes, Callable[[KeyReader], SearchKey]] = {
     b"KEYWORD": KeyReader.keyword,
     b"UNKEYWORD": lambda reader: Not(reader.keyword()),
     b"UID": lambda reader: InSet(reader.uids(), uid=True),
+    # RFC 9738 section 3.2, for searches that go on where MESSAGELIMIT ended them
+    b"UIDAFTER": lambda reader: InSet(SequenceSet(reader.beside(1)), uid=True),
+    b"UIDBEFORE": lambda reader: InSet(SequenceSet(reader.beside(-1)), uid=True),
     **{word: _header(word) for word in (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT")},
     b"HEADER": KeyReader.header,
     b"BODY": lambda reader: TextHas(reader.body_text()),

@@ -1,0 +1,59 @@
+"""COMPRESS=DEFLATE (RFC 4978): octets of the wire ⇄ octets of the protocol, never more at once than were asked for.
+
+A few octets can inflate to a thousand times as many. So they are inflated in pieces, only while somebody takes them,
+and what is left stays as small as it came. What one connection's two streams hold is about 110 KiB: 64 to deflate
+(`WINDOW`, `MEMORY`), 40 to inflate, since the peer chooses that window.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+PIECE = 16 << 10
+"""Octets inflated at a time: the base class splits lines in quadratic time, so its buffer is kept small."""
+
+WINDOW = 13
+MEMORY = 6
+LEVEL = 6
+
+
+class BadStream(Exception):
+    """What came is no deflated stream, or was ended, after which nothing can follow."""
+
+
+class Inflater:
+    """Inflates what the peer sends."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(-15)
+        self._waiting = b""
+        self.octets_in = self.octets_out = 0
+
+    def feed(self, data: bytes) -> None:
+        """Keep `data` until it is taken."""
+        self.octets_in += len(data)
+        self._waiting += data
+
+    def take(self) -> bytes:
+        """Inflate up to `PIECE` octets; b"" when more has to come first."""
+        try:
+            # Called even with nothing waiting: the stream may hold what there was no room for.
+            piece = self._stream.decompress(self._waiting, PIECE)
+        except zlib.error:
+            raise BadStream from None
+        if self._stream.eof:
+            raise BadStream
+        self._waiting = self._stream.unconsumed_tail
+        self.octets_out += len(piece)
+        return piece
+
+
+class Deflater:
+    """Deflates what is sent; each call's octets can be read by the peer at once."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.compressobj(LEVEL, zlib.DEFLATED, -WINDOW, MEMORY)
+
+    def __call__(self, data: bytes) -> bytes:
+        """Return `data` deflated."""
+        return self._stream.compress(data) + self._stream.flush(zlib.Z_SYNC_FLUSH)

@@ -1,0 +1,142 @@
+"""COMPRESS=DEFLATE (RFC 4978): the same protocol in fewer octets, and no way to make many of few."""
+
+import zlib
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield import facts
+from imapshield.edge.compress import PIECE, BadStream, Deflater, Inflater
+from tests.harness import MAIL, Client, Server
+
+
+class Deflated:
+    """A client that speaks deflated."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.out = zlib.compressobj(6, zlib.DEFLATED, -15)
+        self.come = zlib.decompressobj(-15)
+
+    def deflate(self, data: bytes) -> bytes:
+        return self.out.compress(data) + self.out.flush(zlib.Z_SYNC_FLUSH)
+
+    def __call__(self, line: bytes) -> bytes:
+        return self.send(line + b"\r\n")
+
+    def send(self, data: bytes) -> bytes:
+        return self.come.decompress(self.client.send(self.deflate(data)))
+
+
+class Compress(SynchronousTestCase):
+    def compressed(self, **limits: int) -> Deflated:
+        self.server = Server(**limits)
+        self.client = self.server.login()
+        self.assertEqual(self.client(b"a COMPRESS DEFLATE"), b"a OK What follows is deflated\r\n")
+        return Deflated(self.client)
+
+    def test_session(self) -> None:
+        """Commands, literals and answers go on as before."""
+        client = self.compressed()
+        self.assertEqual(client(b"b NOOP"), b"b OK Done\r\n")
+        self.assertEqual(client(b"c APPEND INBOX {%d}" % len(MAIL)), b"+ Go ahead\r\n")
+        self.assertIn(b"c OK [APPENDUID", client(MAIL))
+        client(b"d SELECT INBOX")
+        self.assertIn(MAIL, client(b"e FETCH 1 BODY[]"))
+        self.assertEqual(client(b"f IDLE"), b"+ Idling\r\n")
+        self.assertEqual(client(b"DONE"), b"f OK Done idling\r\n")
+        self.assertIn(b"* BYE", client(b"g LOGOUT"))
+
+    def test_octet_by_octet(self) -> None:
+        """However the stream is cut, the commands are the same."""
+        client = self.compressed()
+        answer = b"".join(
+            self.client.send(bytes([octet])) for octet in client.deflate(b"b NOOP\r\nc NOOP\r\n")
+        )
+        self.assertEqual(client.come.decompress(answer), b"b OK Done\r\nc OK Done\r\n")
+
+    def test_once(self) -> None:
+        """It is offered after login, and not again; another algorithm is BAD."""
+        stranger = Server().connect()
+        self.assertNotIn(b"COMPRESS", stranger.greeting)
+        self.assertIn(b"a BAD", stranger(b"a COMPRESS DEFLATE"))
+        self.assertIn(b"a BAD", Server().login()(b"a COMPRESS LZMA"))
+        client = self.compressed()
+        self.assertIn(b"b NO [COMPRESSIONACTIVE]", client(b"b COMPRESS DEFLATE"))
+        self.assertNotIn(b"COMPRESS", client(b"c CAPABILITY"))
+
+    def test_before_the_ok(self) -> None:
+        """What a client deflated without waiting for the OK is taken up."""
+        server = Server()
+        plain = server.login()
+        client = Deflated(plain)
+        answer = plain.send(b"a COMPRESS DEFLATE\r\n" + client.deflate(b"b NOOP\r\n"))
+        head, _, rest = answer.partition(b"\r\n")
+        self.assertTrue(head.startswith(b"a OK"))
+        self.assertEqual(client.come.decompress(rest), b"b OK Done\r\n")
+
+    def test_backlog(self) -> None:
+        """Thousands of commands in a few octets are answered, a backlog at a time; nothing more is inflated meanwhile."""
+        client = self.compressed()
+        data = client.deflate(b"b NOOP\r\n" * 20_000)
+        self.assertLess(len(data), 1000)
+        self.client.protocol.dataReceived(data)
+        self.assertLess(len(self.client.protocol._buffer), 2 * PIECE)
+        self.assertLessEqual(self.client.protocol._guard.pending, 100)
+        answer = client.come.decompress(self.client.read())
+        self.assertEqual(answer.count(b"b OK"), 20_000)
+
+    def test_bomb(self) -> None:
+        """Commands that inflate a hundredfold and more are a reset, told with the limit's name."""
+        client = self.compressed()
+        self.client.send(client.deflate(b"b NOOP\r\n" * 300_000))
+        self.assertTrue(self.client.transport.aborted)
+        (hit,) = self.server.told(facts.LimitHit)
+        self.assertEqual((hit.limit, hit.consequence), ("inflate_ratio", "reset"))
+
+    def test_zeros(self) -> None:
+        """A message of nothing but zeros may be as small as it deflates to."""
+        client = self.compressed()
+        mail = MAIL + b"A" * (5 << 20)
+        self.assertIn(b"b OK", client.send(b"b APPEND INBOX {%d+}\r\n%b\r\n" % (len(mail), mail)))
+        self.assertFalse(self.client.transport.aborted)
+
+    def test_long_line(self) -> None:
+        """A line without an end is refused as ever."""
+        client = self.compressed()
+        self.assertIn(b"b BAD", client.send(b"b " + b"x" * 500_000 + b"\r\n"))
+        self.assertEqual(client(b"c NOOP"), b"c OK Done\r\n")
+
+    def test_garbage(self) -> None:
+        """What is no deflated stream, or ends it, is a reset."""
+        self.compressed()
+        self.client.send(b"\xff" * 100)
+        self.assertTrue(self.client.transport.aborted)
+        client = self.compressed()
+        self.client.send(client.out.flush(zlib.Z_FINISH))
+        self.assertTrue(self.client.transport.aborted)
+
+
+class Streams(SynchronousTestCase):
+    def test_piecewise(self) -> None:
+        """A megabyte of zeros comes out in pieces, and as long as none is taken nothing is inflated."""
+        deflated = zlib.compressobj(9, zlib.DEFLATED, -15)
+        inflater = Inflater()
+        inflater.feed(deflated.compress(bytes(1 << 20)) + deflated.flush(zlib.Z_SYNC_FLUSH))
+        self.assertEqual(inflater.octets_out, 0)
+        pieces = []
+        while piece := inflater.take():
+            pieces.append(len(piece))
+        self.assertEqual((sum(pieces), max(pieces)), (1 << 20, PIECE))
+
+    def test_there_and_back(self) -> None:
+        """What is deflated is what is inflated."""
+        deflater, inflater = Deflater(), Inflater()
+        for data in (b"hello", b"", b"hello" * 1000):
+            inflater.feed(deflater(data))
+            self.assertEqual(inflater.take(), data)
+
+    def test_bad(self) -> None:
+        """Anything else raises BadStream."""
+        inflater = Inflater()
+        inflater.feed(b"\xff\xff\xff")
+        self.assertRaises(BadStream, inflater.take)
