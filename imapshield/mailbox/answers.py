@@ -11,7 +11,7 @@ from email.utils import parsedate_tz
 
 from imapshield.message import envelope, section, structure, text
 from imapshield.message.headers import decode_header, header_values
-from imapshield.message.skeleton import Part, scan
+from imapshield.message.skeleton import DEFAULT_LIMITS, Part, scan
 from imapshield.wire import encode
 from imapshield.wire.commands import (
     Attribute,
@@ -26,6 +26,7 @@ from imapshield.wire.commands import (
 )
 
 _HEADER_END = b"\r\n\r\n"
+_ADDRESSES = frozenset({b"FROM", b"TO", b"CC", b"BCC", b"SENDER", b"REPLY-TO"})
 
 
 class OpenMessage:
@@ -117,8 +118,24 @@ def header_of(data: bytes) -> bytes:
 
 
 def header_text(header: bytes, field: bytes) -> list[str]:
-    """Return a field's values as SEARCH compares them."""
-    return [text.normalize(decode_header(value)) for value in header_values(header, field)]
+    """Return a field's values as SEARCH compares them.
+
+    Of addresses also mailbox@host, however that is written: ``<ann (home)@ (work) example.org>`` is found by
+    ``ann@example.org``, as ENVELOPE shows it.
+    """
+    values = header_values(header, field)
+    shown = [text.normalize(decode_header(value)) for value in values]
+    if field.upper() in _ADDRESSES:
+        for value in values:
+            plain = [
+                b"%b@%b" % (a.mailbox, a.host)
+                for a in envelope.addresses(value, DEFAULT_LIMITS.addresses)
+                if a.mailbox and a.host
+            ]
+            spelled = text.normalize(", ".join(decode_header(one) for one in plain))
+            if spelled and spelled not in shown:
+                shown.append(spelled)
+    return shown
 
 
 def sent_date(header: bytes) -> date | None:

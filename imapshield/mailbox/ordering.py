@@ -26,8 +26,8 @@ _SPACES = re.compile(r"\s+")
 # subj-trailer = "(fwd)" / WSP
 _FORWARDED = "(fwd)"
 # subj-blob = "[" *BLOBCHAR "]" *WSP
-_BLOBS = re.compile(r"(?:\[[^\[\]]*+\] *+)*+")
-_BLOB = r"(?:\[[^\[\]]*+\] *+)?+"
+_BLOBS = re.compile(r"(?:\[[^\[\]]*+\] *+)*")
+_BLOB = r"(?:\[[^\[\]]*+\] *+)?"
 # subj-refwd = ("re" / ("fw" ["d"])) *WSP [subj-blob] ":"
 _REPLY = re.compile(rf"(?:re|fwd?) *+{_BLOB}:", re.IGNORECASE)
 _FORWARD = "[fwd:"
@@ -234,7 +234,8 @@ class _Forest:
             if above >= 0 and self.parent[here] < 0:
                 self._link(above, here)
             above = here
-        if above >= 0:  # whatever others' references said of this one before
+        if above >= 0:  # whatever others' references said of this one before, even if this leads nowhere
+            self.parent[mine] = -1
             self._link(above, mine)
 
     def _link(self, above: int, below: int) -> None:

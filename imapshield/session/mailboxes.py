@@ -112,7 +112,9 @@ async def list_(session: Session, command: List) -> Tagged:
     # RFC 5258 section 3.5: parents of what was selected, whether or not that matches the pattern itself
     with_child = _parents(selected) if b"RECURSIVEMATCH" in command.selection else set()
     kinds = [b'"%b"' % kind for kind in sorted(command.selection & {b"SUBSCRIBED", b"SPECIAL-USE"})]
-    chosen = filter(matches, selected | with_child)
+    # only those of which some child is not shown itself: "servers SHOULD suppress redundant CHILDINFO responses"
+    needed = _parents(n for n in selected if not matches(n)) if with_child else set()
+    chosen = filter(matches, selected | needed)
     for name in sorted(chosen, key=lambda n: (n != "INBOX", n)):
         attributes = _attributes(name, infos, parents, command.extended or session.rev2)
         if name in subscribed and wants_subscribed:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imapshield.errors import Malformed, Refused, StoreError
+from imapshield.mailbox.interfaces import IMailbox
 from imapshield.mailbox.query import Query, leaves
+from imapshield.mailbox.view import View
 from imapshield.wire import encode
 from imapshield.wire.commands import InSet, ModseqIs, Search, Sort
 from imapshield.wire.responses import Tagged, ok
@@ -27,23 +30,32 @@ async def search(session: Session, command: Search) -> Tagged:
     return ok("Searched", session.within_limit([(0, len(session.view.uids))])[1])
 
 
-async def find(session: Session, command: Search | Sort) -> Sequence[int]:
-    """Return the UIDs that match, rising. After a NO the saved result is empty (RFC 5182 section 2.1)."""
+async def find(
+    session: Session,
+    command: Search | Sort,
+    mailbox: IMailbox | None = None,
+    view: View | None = None,
+) -> Sequence[int]:
+    """Return the UIDs that match, rising, by default in the selected mailbox.
+
+    After a NO the saved result is empty (RFC 5182 section 2.1).
+    """
     keys = list(leaves(command.key))
     if any(isinstance(key, ModseqIs) for key in keys):
         session.enable_condstore()
     if session.uid_only and any(isinstance(k, InSet) and k.sequence and not k.uid for k in keys):
         raise session.needs_uid()
+    view = view or session.view
     query = Query(
-        session.mailbox,
-        session.view,
+        mailbox or session.mailbox,
+        view,
         now=session.now(),
         saved=session.saved,
         pause=session.pause,
     )
-    spans, _ = session.within_limit([(0, len(session.view.uids))])
+    spans, _ = session.within_limit([(0, len(view.uids))])
     try:
-        return await query.run(command.key, session.view.gather(spans))
+        return await query.run(command.key, view.gather(spans))
     except (Refused, StoreError):
         if command.returns and b"SAVE" in command.returns:
             session.saved = ()
@@ -52,34 +64,45 @@ async def find(session: Session, command: Search | Sort) -> Sequence[int]:
 
 def answer(session: Session, command: Search | Sort, uids: Sequence[int], kind: bytes) -> None:
     """Write what was found, in the order of `uids`, as ESEARCH or as the plain response `kind`; save it if asked."""
-    returns = command.returns
-    if returns is None and session.rev2 and kind == b"SEARCH":
-        returns = frozenset({b"ALL"})  # RFC 9051 section 6.4.4: no SEARCH response any more
-    wants_modseq = any(isinstance(key, ModseqIs) for key in leaves(command.key))
-    if returns is None:
-        modseq = _highest(session, uids) if wants_modseq else None
+    if command.returns is None and session.rev2 and kind == b"SEARCH":
+        # RFC 9051 section 6.4.4: there is no SEARCH response any more
+        command = replace(command, returns=frozenset({b"ALL"}))
+    if command.returns is None:
+        modseq = _highest(session.view, uids) if _wants_modseq(command) else None
         numbers = uids if command.uid else session.view.numbers(uids)
         session.io.write(encode.search(numbers, modseq, kind=kind))
         return
+    pairs = results(session, command, uids, session.view)
+    if command.returns != {b"SAVE"}:
+        session.io.write(encode.esearch(session.tag, command.uid, pairs))
+
+
+def results(
+    session: Session, command: Search | Sort, uids: Sequence[int], view: View
+) -> list[tuple[bytes, int | bytes]]:
+    """Return what the RETURN of `command` asks of what was found, and save it for ``$`` if that is asked."""
+    returns = command.returns or frozenset()
     part = _part(uids, command.partial) if command.partial else ()
     told = _told(returns, uids, part)
     if b"SAVE" in returns:
-        session.saved = sorted(uids if returns == {b"SAVE"} else told)
-        if returns == {b"SAVE"}:
-            return
+        session.saved = sorted(told)
     if not command.uid:
-        uids, part = session.view.numbers(uids), session.view.numbers(part)
+        uids, part = view.numbers(uids), view.numbers(part)
     pairs = _results(returns, uids)
     if command.partial:
         first, last = command.partial
         pairs.append((b"PARTIAL", b"(%d:%d %b)" % (first, last, compact(part) or encode.NIL)))
-    if wants_modseq and told:
-        pairs.append((b"MODSEQ", _highest(session, told)))
-    session.io.write(encode.esearch(session.tag, command.uid, pairs))
+    if told and _wants_modseq(command):
+        pairs.append((b"MODSEQ", _highest(view, told)))
+    return pairs
 
 
-def _highest(session: Session, uids: Sequence[int]) -> int:
-    columns = session.view.columns
+def _wants_modseq(command: Search | Sort) -> bool:
+    return any(isinstance(key, ModseqIs) for key in leaves(command.key))
+
+
+def _highest(view: View, uids: Sequence[int]) -> int:
+    columns = view.columns
     rows = map(columns.row, uids)
     return max((columns.modseqs[row] for row in rows if row is not None), default=0)
 

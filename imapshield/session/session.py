@@ -201,7 +201,8 @@ class Session:
             start, stop = kept.pop(0)
             excess -= stop - start
         kept[0] = kept[0][0] + excess, kept[0][1]
-        return kept, b"MESSAGELIMIT %d %d" % (most, self.view.uids[kept[0][0]])
+        lowest = self._view.uids[kept[0][0]] if self._view is not None else 0
+        return kept, b"MESSAGELIMIT %d %d" % (most, lowest)
 
     async def pause(self, done: int | None = None, total: int | None = None) -> None:
         """Let others have their turn; a client that has waited for long is told how far we are (RFC 9585)."""

@@ -20,6 +20,7 @@ from imapshield.session import (
     login,
     mailboxes,
     metadata,
+    multisearch,
     quota,
     searching,
     selecting,
@@ -82,6 +83,7 @@ TABLE: dict[bytes, Entry] = {
     b"UNSELECT": Entry(SELECTED, selecting.close, capability=b"UNSELECT"),
     b"EXPUNGE": Entry(SELECTED, changing.expunge, capability=b"UIDPLUS"),
     b"SEARCH": Entry(SELECTED, searching.search, expunge=False),
+    b"ESEARCH": Entry(USER, multisearch.esearch, expunge=False, capability=b"MULTISEARCH"),
     b"SORT": Entry(SELECTED, sorting.sort, expunge=False, capability=b"SORT SORT=DISPLAY ESORT"),
     b"THREAD": Entry(
         SELECTED,

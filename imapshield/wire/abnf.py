@@ -38,7 +38,7 @@ WORD = re.compile(rb"[A-Za-z][A-Za-z0-9.\-]*")
 # quoted          = DQUOTE *QUOTED-CHAR DQUOTE
 # QUOTED-CHAR     = <any TEXT-CHAR except quoted-specials> / "\" quoted-specials / UTF8-2 / UTF8-3 /
 # UTF8-4 Whether 8-bit octets are UTF-8 is asked where a text is made of them.
-QUOTED = re.compile(rb'"([^"\\\r\n\0]*+(?:\\["\\][^"\\\r\n\0]*+)*+)"')
+QUOTED = re.compile(rb'"([^"\\\r\n\0]*+(?:\\["\\][^"\\\r\n\0]*+)*)"')
 
 # number          = 1*DIGIT
 DIGITS = re.compile(rb"[0-9]+")

@@ -505,6 +505,24 @@ class Search(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class MailboxFilter:
+    """Which mailboxes a NOTIFY or an ESEARCH means: `kind` in upper case, and `names` where it takes some."""
+
+    kind: bytes
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MultiSearch(Command):
+    """ESEARCH (RFC 7377); see `Search`."""
+
+    sources: tuple[MailboxFilter, ...]
+    key: SearchKey
+    returns: frozenset[bytes]
+    partial: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sort(Command):
     """SORT and UID SORT (RFC 5256): `criteria` are (reverse, key) pairs, key in upper case."""
 

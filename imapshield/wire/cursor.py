@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from imapshield.errors import Malformed
+from imapshield.errors import Malformed, Refused
 from imapshield.wire import abnf
 from imapshield.wire.commands import Octets
 from imapshield.wire.flags import canonical
@@ -213,7 +213,11 @@ class Cursor:
 
     def mailbox(self, what: str = "a mailbox name") -> str:
         """Read ``mailbox``, decoded, INBOX folded."""
-        return decode_name(self.astring(what), self.utf8)
+        octets = self.astring(what)
+        try:
+            return decode_name(octets, self.utf8)
+        except Malformed as error:  # well-formed as a command: there is and can be no mailbox of that name
+            raise Refused(b"CANNOT", error.text) from None
 
     def flag(self) -> bytes:
         """Read ``flag``, in its canonical spelling."""

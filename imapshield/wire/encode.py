@@ -251,16 +251,23 @@ def search(numbers: Iterable[int], modseq: int | None = None, *, kind: bytes = b
     return b"* %b (MODSEQ %d)\r\n" % (text, modseq) if modseq else b"* %b\r\n" % text
 
 
-def esearch(tag: bytes, uid: bool, pairs: Iterable[tuple[bytes, int | bytes]]) -> bytes:
+def esearch(
+    tag: bytes, uid: bool, pairs: Iterable[tuple[bytes, int | bytes]], place: bytes = b""
+) -> bytes:
     """Return the ESEARCH line (RFC 9051 section 7.3.4).
 
-    `pairs` are such as (COUNT, 3), (ALL, b"2:4").
+    `pairs` are such as (COUNT, 3), (ALL, b"2:4"); `place` is `search_place`.
     """
-    items = [b'* ESEARCH (TAG "%b")' % tag.translate(_CLEAN)]
+    items = [b'* ESEARCH (TAG "%b"%b)' % (tag.translate(_CLEAN), place)]
     if uid:
         items.append(b"UID")
     items += [name + b" " + _value(value) for name, value in pairs]
     return b" ".join(items) + CRLF
+
+
+def search_place(name: str, uidvalidity: int, *, utf8: bool = False) -> bytes:
+    """Return the mailbox of an ESEARCH line (RFC 7377)."""
+    return b" MAILBOX %b UIDVALIDITY %d" % (mailbox(name, utf8=utf8), uidvalidity)
 
 
 def thread(roots: Iterable[ThreadNode]) -> bytes:

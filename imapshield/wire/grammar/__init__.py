@@ -19,6 +19,7 @@ from imapshield.wire.cursor import DEFAULT, Cursor, GrammarLimits
 from imapshield.wire.grammar import (
     append,
     fetch,
+    filters,
     mailboxes,
     metadata,
     nonauth,
@@ -75,6 +76,7 @@ PARSERS: dict[bytes, Parser] = {
     b"UID EXPUNGE": store.uid_expunge,
     b"SEARCH": search.search,
     b"UID SEARCH": partial(search.search, uid=True),
+    b"ESEARCH": filters.esearch,
     b"SORT": sort.sort,
     b"UID SORT": partial(sort.sort, uid=True),
     b"THREAD": sort.thread,

@@ -200,13 +200,13 @@ def _option(cursor: Cursor, known: frozenset[bytes]) -> bytes:
 
 
 def _reference(cursor: Cursor) -> str:
-    reference = decode_pattern(cursor.astring("a reference name"), cursor.utf8)
+    reference = _part_of_name(cursor.astring("a reference name"), cursor.utf8)
     cursor.sp("the reference name")
     return reference
 
 
 def _pattern(cursor: Cursor) -> str:
-    pattern = decode_pattern(cursor.list_mailbox("a mailbox pattern"), cursor.utf8)
+    pattern = _part_of_name(cursor.list_mailbox("a mailbox pattern"), cursor.utf8)
     if len(pattern) > cursor.limits.pattern:
         raise Malformed("The mailbox pattern is too long")
     return pattern
@@ -228,3 +228,11 @@ def _status_items(cursor: Cursor) -> tuple[bytes, ...]:
         return word
 
     return tuple(dict.fromkeys(cursor.list_of(item, "status items")))
+
+
+def _part_of_name(octets: bytes, utf8: bool) -> str:
+    """Return a pattern or reference; one that no name can match is no error, and is taken as it stands."""
+    try:
+        return decode_pattern(octets, utf8)
+    except Malformed:
+        return octets.decode("latin-1")

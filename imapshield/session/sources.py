@@ -1,0 +1,42 @@
+"""Filters of mailboxes (RFC 5465 section 6) → the names that they stand for now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from imapshield.session.states import State
+from imapshield.wire.commands import MailboxFilter
+from imapshield.wire.names import DELIMITER, INBOX
+
+if TYPE_CHECKING:
+    from imapshield.session.session import Session
+
+
+async def resolve(session: Session, filters: Iterable[MailboxFilter]) -> list[str]:
+    """Return the mailboxes that can be selected and that one of `filters` means; names that are none are left out."""
+    filters = list(filters)
+    names = [info.name for info in await session.account.mailboxes() if info.selectable]
+    subscribed: set[str] = set()
+    if any(one.kind == b"SUBSCRIBED" for one in filters):
+        subscribed = await session.account.subscriptions()
+    return [name for name in names if any(means(session, f, name, subscribed) for f in filters)]
+
+
+def means(session: Session, which: MailboxFilter, name: str, subscribed: set[str]) -> bool:
+    """Whether a filter means the mailbox `name`."""
+    match which.kind:
+        case b"SELECTED" | b"SELECTED-DELAYED":
+            return session.state is State.SELECTED and session.mailbox.name == name
+        case b"INBOXES":
+            return name == INBOX
+        case b"PERSONAL":
+            return True
+        case b"SUBSCRIBED":
+            return name in subscribed
+        case b"SUBTREE":
+            return any(name == top or name.startswith(top + DELIMITER) for top in which.names)
+        case b"SUBTREE-ONE":
+            return name in which.names or name.rpartition(DELIMITER)[0] in which.names
+        case _:
+            return name in which.names

@@ -1,0 +1,44 @@
+"""Which mailboxes: the filters of RFC 5465 section 6 and RFC 7377, and the commands made of them."""
+
+from __future__ import annotations
+
+from imapshield.errors import Malformed
+from imapshield.wire.commands import MailboxFilter, MultiSearch
+from imapshield.wire.cursor import Cursor
+from imapshield.wire.grammar.keys import charset_name
+from imapshield.wire.grammar.search import return_options, search_keys
+
+ALONE = frozenset(b"SELECTED SELECTED-DELAYED INBOXES PERSONAL SUBSCRIBED".split())
+NAMING = frozenset(b"SUBTREE SUBTREE-ONE MAILBOXES".split())
+
+
+def mailbox_filter(cursor: Cursor) -> MailboxFilter:
+    """``filter-mailboxes``: one of `ALONE`, or one of `NAMING` and the mailboxes it names."""
+    kind = cursor.word("which mailboxes")
+    if kind in ALONE:
+        return MailboxFilter(kind)
+    if kind not in NAMING:
+        raise Malformed("Unknown kind of mailboxes")
+    cursor.sp("the kind of mailboxes")
+    if cursor.peek() == b"(":
+        return MailboxFilter(kind, tuple(cursor.list_of(cursor.mailbox, "mailboxes")))
+    return MailboxFilter(kind, (cursor.mailbox(),))
+
+
+def esearch(cursor: Cursor) -> MultiSearch:
+    """``esearch = "ESEARCH" [SP esearch-source-opts] [SP search-return-opts] SP search-program``."""
+    cursor.sp("ESEARCH")
+    sources = [MailboxFilter(b"SELECTED")]
+    if cursor.keyword(b"IN"):
+        cursor.sp("IN")
+        sources = cursor.list_of(lambda: mailbox_filter(cursor), "kinds of mailboxes")
+        cursor.sp("the mailboxes")
+    if any(one.kind == b"SELECTED-DELAYED" for one in sources):
+        raise Malformed("Unknown kind of mailboxes")
+    returns, partial = return_options(cursor)
+    charset = None
+    if cursor.keyword(b"CHARSET"):
+        cursor.sp("CHARSET")
+        charset = charset_name(cursor)
+    key = search_keys(cursor, charset)
+    return MultiSearch(tuple(sources), key, returns or frozenset({b"ALL"}), partial)

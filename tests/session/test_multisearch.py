@@ -1,0 +1,83 @@
+"""MULTISEARCH (RFC 7377): several mailboxes in one search."""
+
+import re
+
+from tests.session.test_commands import Case, lines
+
+
+class MultiSearch(Case):
+    def setUp(self) -> None:
+        """folder1 with two messages that match, folder2/banana with one, folder2/peach with none, salmon apart."""
+        super().setUp()
+        for name in (b"folder1", b"folder2/banana", b"folder2/peach", b"folder2/salmon/x"):
+            self.client(b"c CREATE " + name)
+        for name, flags in (
+            (b"folder1", b"()"),
+            (b"folder1", b"(\\Seen)"),
+            (b"folder1", b"()"),
+            (b"folder2/banana", b"()"),
+            (b"folder2/peach", b"(\\Seen)"),
+            (b"folder2/salmon/x", b"()"),
+        ):
+            self.client.append(mailbox=name, flags=flags)
+
+    def found(self, command: bytes) -> list[bytes]:
+        return [
+            re.sub(rb"UIDVALIDITY \d+", b"UIDVALIDITY 1", one)
+            for one in lines(self.client(b"tag1 ESEARCH " + command))[:-1]
+        ]
+
+    def test_subtree(self) -> None:
+        """Mailboxes by name and trees; where nothing is found nothing is said (the example of section 2.1)."""
+        self.assertEqual(
+            self.found(b'IN (mailboxes "folder1" subtree-one "folder2") unseen'),
+            [
+                b'* ESEARCH (TAG "tag1" MAILBOX folder1 UIDVALIDITY 1) UID ALL 1,3',
+                b'* ESEARCH (TAG "tag1" MAILBOX folder2/banana UIDVALIDITY 1) UID ALL 1',
+            ],
+        )
+        self.assertEqual(len(self.found(b'IN (mailboxes "folder1" subtree "folder2") unseen')), 3)
+        self.assertEqual(len(self.found(b"IN (mailboxes (folder1 nowhere folder2/peach)) ALL")), 2)
+        self.assertEqual(len(self.found(b"IN (inboxes) ALL")), 0)
+
+    def test_returns(self) -> None:
+        """RETURN says what is told."""
+        self.assertEqual(
+            self.found(b"IN (personal) RETURN (COUNT MAX) UNSEEN SUBJECT lunch")[0],
+            b'* ESEARCH (TAG "tag1" MAILBOX folder1 UIDVALIDITY 1) UID MAX 3 COUNT 2',
+        )
+
+    def test_subscribed(self) -> None:
+        """Of the subscribed ones, those that exist."""
+        self.client(b"s SUBSCRIBE folder1")
+        self.client(b"s SUBSCRIBE gone")
+        self.assertEqual(len(self.found(b"IN (subscribed) ALL")), 1)
+
+    def test_selected(self) -> None:
+        """The selected mailbox, by default too, with numbers and SAVE; these not for others."""
+        self.assertIn(b"a BAD", self.client(b"a ESEARCH ALL"))
+        self.client(b"s SELECT folder1")
+        self.assertEqual(
+            self.found(b"RETURN (SAVE ALL) 2:3"),
+            [b'* ESEARCH (TAG "tag1" MAILBOX folder1 UIDVALIDITY 1) UID ALL 2:3'],
+        )
+        self.assertEqual(len(self.found(b"IN (selected) $")), 1)
+        for command in (b"1:2", b"$", b"UID $", b"NOT OR SEEN 1"):
+            self.assertIn(
+                b"BAD", self.client(b"a ESEARCH IN (selected personal) " + command), command
+            )
+        self.assertIn(b"BAD", self.client(b"a ESEARCH IN (inboxes) RETURN (SAVE) ALL"))
+        self.assertIn(b"BAD", self.client(b"a ESEARCH IN (selected-delayed) ALL"))
+        self.assertEqual(len(self.found(b"IN (personal) UID 1:2")), 4)
+
+    def test_leaves_no_trace(self) -> None:
+        r"""Searching another mailbox neither takes \Recent nor stays."""
+        self.found(b"IN (personal) TEXT noon")
+        self.assertIn(b"* 3 RECENT", self.client(b"s SELECT folder1"))
+        self.assertFalse(
+            [
+                m
+                for m in self.server.realm.account()._open.values()
+                if m.watched and m.name != "folder1"
+            ]
+        )
