@@ -10,7 +10,7 @@ Rules
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import count
 from typing import Any, cast
 
@@ -413,6 +413,10 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._guard.login()
         self.setTimeout(self.limits.idle_seconds)
         self.tell(facts.LoggedIn(self.number, self.peer, user, mechanism, self.tls))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside the commands."""
+        Deferred.fromCoroutine(work).addErrback(self._interrupted)
 
     def unauthenticated(self) -> None:
         """The user has gone and the connection stays (RFC 8437): a stranger's limits count again."""

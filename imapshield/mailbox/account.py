@@ -7,6 +7,7 @@ it hears of that before the method's own caller does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 from zope.interface import Interface, directlyProvides, implementer
@@ -17,8 +18,10 @@ from imapshield.mailbox.interfaces import (
     Appended,
     Copied,
     Fetched,
+    Happening,
     IAccount,
     IMailbox,
+    INotify,
     IStore,
     Listener,
     MailboxInfo,
@@ -50,7 +53,7 @@ class Rope(Protocol):
         """Ring no more."""
 
 
-@implementer(IAccount)
+@implementer(IAccount, INotify)
 class StoreAccount:
     """One user's account, shared by all the sessions of that user.
 
@@ -73,6 +76,8 @@ class StoreAccount:
         powers: Iterable[type[Interface]] = (),
     ) -> None:
         directlyProvides(self, *powers)
+        self._listeners: dict[Callable[[Happening], None], None] = {}
+        self._ropes: dict[str, Rope] = {}
         self.user = user
         self.sessions = 0
         self.bell = bell
@@ -104,6 +109,35 @@ class StoreAccount:
         self._open.clear()
         await self._worker.run(job)
 
+    def watch(self, listener: Callable[[Happening], None]) -> None:
+        """See `INotify`, also for what follows."""
+        self._listeners[listener] = None
+
+    def unwatch(self, listener: Callable[[Happening], None]) -> None:
+        self._listeners.pop(listener, None)
+        if not self._listeners:
+            for rope in self._ropes.values():
+                rope.stop()
+            self._ropes.clear()
+
+    async def listen(self, names: Iterable[str]) -> None:
+        if self.bell is None:
+            return
+        for name in set(names) - set(self._ropes):
+            try:
+                paths = await self.run(lambda store, name=name: store.probe(store.key(name)))  # type: ignore[misc]
+            except NoSuchMailbox:
+                continue
+            if self._listeners and name not in self._ropes:
+                self._ropes[name] = self.bell.watch(
+                    list(paths), partial(self.happened, "messages", name)
+                )
+
+    def happened(self, kind: str, name: str, old: str = "", entries: Sequence[bytes] = ()) -> None:
+        """Tell the listeners."""
+        for listener in list(self._listeners):
+            listener(Happening(kind, name, old, entries))
+
     async def run(self, job: Callable[[IStore], T]) -> T:
         """Run `job` with the store, in the worker."""
 
@@ -123,15 +157,20 @@ class StoreAccount:
 
     async def subscribe(self, name: str, on: bool) -> None:
         await self.run(lambda store: store.subscribe(name, on))
+        self.happened("subscribed" if on else "unsubscribed", name)
 
     async def create(self, name: str, special_use: Sequence[bytes]) -> bytes:
-        return await self.run(lambda store: store.create(name, special_use))
+        mailbox_id = await self.run(lambda store: store.create(name, special_use))
+        self.happened("created", name)
+        return mailbox_id
 
     async def delete(self, name: str) -> None:
         await self.run(lambda store: store.delete(name))
+        self.happened("deleted", name)
 
     async def rename(self, old: str, new: str) -> None:
         await self.run(lambda store: store.rename(old, new))
+        self.happened("renamed", new, old)
         if old == "INBOX":
             return  # stays, emptied
         for mailbox in self._open.values():
@@ -149,11 +188,13 @@ class StoreAccount:
 
     async def set_metadata(self, name: str, values: Mapping[bytes, bytes | None]) -> None:
         await self.run(lambda store: store.set_metadata(name, values))  # type: ignore[attr-defined]
+        self.happened("metadata", name, entries=list(values))
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:
         appended = await self.run(lambda store: store.append(name, messages))
         for mailbox in [m for m in self._open.values() if m.name == name and m.watched]:
             await mailbox.poll()
+        self.happened("messages", name)
         return appended
 
     async def open(self, name: str, claim_recent: bool) -> tuple[IMailbox, frozenset[int]]:
@@ -170,7 +211,9 @@ class StoreAccount:
             mailbox = self._open.get(found.key)
             if mailbox is None:
                 mailbox = self._open[found.key] = StoreMailbox(self, found)
-            recent = mailbox.heard(found.delta, claimed_elsewhere=True)
+                recent = mailbox.columns.apply(found.delta).recent
+            else:
+                recent = mailbox.heard(found.delta, claimed_elsewhere=True)
         else:
             key, delta = found
             mailbox = self._open.pop(key)
@@ -237,6 +280,8 @@ class StoreMailbox:
         if claimed_elsewhere:
             claimer = None
         if change.added or change.changed or change.vanished or change.recent:
+            kind = "messages" if change.added or change.vanished else "flags"
+            self._account.happened(kind, self.name)
             without = Change(change.added, change.changed, change.vanished)
             for listener in list(self._listeners):
                 listener(change if listener is claimer else without)
@@ -286,6 +331,7 @@ class StoreMailbox:
         for mailbox in list(self._account._open.values()):
             if mailbox.name == target and mailbox is not self and mailbox.watched:
                 await mailbox.poll()
+        self._account.happened("messages", target)
         return copied
 
     async def search(self, uids: Sequence[int], leaf: SearchKey) -> list[int]:

@@ -315,6 +315,32 @@ class IAccount(Interface):
         """The session has ended; called once for each login."""
 
 
+class Happening(NamedTuple):
+    """Something that happened to the mailbox `name` of an account ("" is the account itself).
+
+    `kind` is messages (came or went), flags, created, deleted, renamed (from `old`), subscribed, unsubscribed, or
+    metadata (of `entries`).
+    """
+
+    kind: str
+    name: str
+    old: str = ""
+    entries: Sequence[bytes] = ()
+
+
+class INotify(Interface):
+    """An account that tells what happens in all of its mailboxes (RFC 5465)."""
+
+    def watch(listener: Callable[[Happening], None]) -> None:
+        """Tell `listener` of all that sessions of this account do, at once; it must not block or raise."""
+
+    def unwatch(listener: Callable[[Happening], None]) -> None:
+        """Stop telling it."""
+
+    async def listen(names: Iterable[str]) -> None:
+        """Tell also of mail that comes into these mailboxes from outside, until the last listener leaves."""
+
+
 class IQuota(Interface):
     """An account with a quota."""
 

@@ -234,7 +234,7 @@ class _Forest:
             if above >= 0 and self.parent[here] < 0:
                 self._link(above, here)
             above = here
-        if above >= 0:  # whatever others' references said of this one before, even if this leads nowhere
+        if above >= 0:  # counts more than what others' references said, even if it leads nowhere
             self.parent[mine] = -1
             self._link(above, mine)
 

@@ -54,6 +54,8 @@ async def select(session: Session, command: Select) -> Tagged:
     session.io.write(b"".join(out))
     if command.qresync is not None and command.qresync.uidvalidity == mailbox.uidvalidity:
         await _resync(session, command.qresync)
+    if session.notices is not None and session.notices.selected is not None:
+        await mailbox.listen()
     if command.readonly:
         return ok("Opened, read only", b"READ-ONLY")
     return ok("Opened", b"READ-WRITE")

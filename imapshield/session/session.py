@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from imapshield.errors import Malformed, Refused, StoreError
 from imapshield.limits import Limits
 from imapshield.mailbox.changes import Change
-from imapshield.mailbox.interfaces import IAccount, IMailbox
+from imapshield.mailbox.interfaces import IAccount, IMailbox, INotify
 from imapshield.mailbox.view import View
 from imapshield.session import capabilities, table
+from imapshield.session.notifying import Notices
 from imapshield.session.states import State, refusal
 from imapshield.wire import encode, flags
+from imapshield.wire.dates import encode_internaldate
 from imapshield.wire.framing import Frame
 from imapshield.wire.grammar import parse
 from imapshield.wire.responses import Tagged, bad, no
@@ -72,6 +75,9 @@ class Connection(Protocol):
     ) -> IAccount:
         """Run one of `mechanisms`: `ask` sends a challenge and awaits the answer."""
 
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside the commands."""
+
     def unauthenticated(self) -> None:
         """The user has gone, and the client may log in as another (RFC 8437)."""
 
@@ -114,6 +120,8 @@ class Session:
         self.compression_due = False
         self.readonly = False
         self.idling = False
+        self.notices: Notices | None = None
+        self._running = False
         self._account: IAccount | None = None
         self._mailbox: IMailbox | None = None
         self._view: View | None = None
@@ -224,8 +232,24 @@ class Session:
         """What this session can do now."""
         return capabilities.of(self)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a command is being answered, and what nobody asked for may not be written."""
+        return self._running and not self.idling
+
     async def run(self, frame: Frame) -> None:
         """Answer one command."""
+        self._running = True
+        try:
+            await self._run(frame)
+        finally:
+            self._running = False
+        if self.notices is not None and self.state is not State.GONE:
+            if self._view is not None:
+                self._tell_at_once()
+            self.notices.settle()
+
+    async def _run(self, frame: Frame) -> None:
         entry = table.TABLE.get(frame.name)
         self.tag = frame.tag or b""
         self._told_at = self.now()
@@ -304,6 +328,7 @@ class Session:
 
     def log_out(self) -> None:
         """The client is nobody any more, and nothing that it enabled counts (RFC 8437)."""
+        self.stop_notices()
         self.leave()
         self.enabled.clear()
         self._account = None
@@ -336,9 +361,24 @@ class Session:
             self._view.heard(change)
             if self.idling:
                 self.tell(expunge=True)
+            elif not self.busy:
+                self._tell_at_once()
+
+    def _tell_at_once(self) -> None:
+        """Tell what others did if NOTIFY said to; what is new with the items that it named."""
+        notices = self.notices
+        if notices is not None and notices.selected is not None:
+            self.tell(expunge=not notices.delayed)
+
+    def stop_notices(self) -> None:
+        """Tell nothing unasked any more (NOTIFY NONE)."""
+        if self.notices is not None:
+            INotify(self.account).unwatch(self.notices.happened)
+            self.notices = None
 
     def disconnected(self) -> None:
         """The peer is gone: let go of everything."""
+        self.stop_notices()
         self.leave()
         self.state = State.GONE
         self._account = None
@@ -346,6 +386,7 @@ class Session:
     def tell(self, *, expunge: bool, uid: bool = False) -> None:
         """Write what the client has not been told of its mailbox."""
         view = self.view
+        last = view.uids[-1] if view.uids else 0
         updates = view.flush(expunge=expunge)
         if updates is None:
             return
@@ -357,6 +398,8 @@ class Session:
             self.io.write(encode.exists(updates.exists))
         if updates.recent is not None and not self.rev2:
             self.io.write(encode.recent(updates.recent))
+        if self.notices is not None and updates.exists is not None:
+            self.notices.arrived(list(view.uids[bisect_right(view.uids, last) :]))
         if updates.flags:
             self.tell_flags([uid for _, uid in updates.flags], uid=uid)
 
@@ -408,6 +451,21 @@ class Session:
             if uid and not self.uid_only:
                 labels, columns = [b"UID", *labels], [ids, *columns]
             self.io.write(self.fetch_lines(numbers, ids, labels, columns))
+
+    def known_value(self, name: bytes, uid: int, row: int) -> bytes | int:
+        """One value of `fetching.KNOWN`, of the message in `row` of the columns."""
+        columns = self.view.columns
+        match name:
+            case b"UID":
+                return uid
+            case b"FLAGS":
+                return self.flag_text(uid) or b""
+            case b"INTERNALDATE":
+                return encode_internaldate(columns.dates[row])
+            case b"RFC822.SIZE":
+                return columns.sizes[row]
+            case _:
+                return columns.modseqs[row]
 
     def flag_text(self, uid: int) -> bytes | None:
         r"""Return the flags of `uid` as they are sent: \Recent is IMAP4rev1's alone."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from zope.interface import Interface
 
-from imapshield.mailbox.interfaces import IMetadata, IQuota
+from imapshield.mailbox.interfaces import IMetadata, INotify, IQuota
 from imapshield.session import (
     appending,
     changing,
@@ -21,6 +21,7 @@ from imapshield.session import (
     mailboxes,
     metadata,
     multisearch,
+    notifying,
     quota,
     searching,
     selecting,
@@ -75,6 +76,7 @@ TABLE: dict[bytes, Entry] = {
     b"SETQUOTA": Entry(USER, quota.setquota, needs=IQuota),
     b"GETMETADATA": Entry(USER, metadata.getmetadata, capability=b"METADATA", needs=IMetadata),
     b"SETMETADATA": Entry(USER, metadata.setmetadata, needs=IMetadata),
+    b"NOTIFY": Entry(USER, notifying.notify, capability=b"NOTIFY", needs=INotify),
     b"COMPRESS": Entry(USER, extras.compress, capability=b"COMPRESS=DEFLATE"),
     b"UNAUTHENTICATE": Entry(USER, login.unauthenticate, capability=b"UNAUTHENTICATE"),
     b"IDLE": Entry(USER, watching.idle, capability=b"IDLE"),

@@ -319,6 +319,11 @@ def metadata(
     return b"* METADATA %b %b\r\n" % (mailbox(name, utf8=utf8), parenthesised(pairs))
 
 
+def metadata_changed(name: str, entries: Iterable[bytes], *, utf8: bool = False) -> bytes:
+    """Return the METADATA line that only says which entries were changed."""
+    return b"* METADATA %b %b\r\n" % (mailbox(name, utf8=utf8), b" ".join(map(astring, entries)))
+
+
 def copyuid(uidvalidity: int, source: Iterable[int], target: Iterable[int]) -> bytes:
     """Return the COPYUID response code (RFC 4315).
 

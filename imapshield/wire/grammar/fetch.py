@@ -51,7 +51,7 @@ def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
     sequence = cursor.sequence_set()
     cursor.sp("the sequence set")
     if cursor.peek() == b"(":
-        items = tuple(cursor.list_of(lambda: _item(cursor), "FETCH items"))
+        items = tuple(cursor.list_of(lambda: fetch_item(cursor), "FETCH items"))
     else:
         word = cursor.word("a FETCH item")
         items = MACROS.get(word) or (_named_item(cursor, word),)
@@ -101,7 +101,8 @@ def partial_range(cursor: Cursor) -> tuple[int, int]:
     return sign * min(first, last), sign * max(first, last)
 
 
-def _item(cursor: Cursor) -> FetchItem:
+def fetch_item(cursor: Cursor) -> FetchItem:
+    """``fetch-att``."""
     return _named_item(cursor, cursor.word("a FETCH item"))
 
 

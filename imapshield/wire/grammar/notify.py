@@ -1,0 +1,64 @@
+"""NOTIFY (RFC 5465)."""
+
+from __future__ import annotations
+
+from imapshield.errors import Malformed
+from imapshield.wire.commands import EventGroup, FetchItem, Notify
+from imapshield.wire.cursor import Cursor
+from imapshield.wire.grammar.fetch import fetch_item
+from imapshield.wire.grammar.filters import mailbox_filter
+
+MESSAGE_EVENTS = frozenset(b"MESSAGENEW MESSAGEEXPUNGE FLAGCHANGE ANNOTATIONCHANGE".split())
+_SELECTED = frozenset({b"SELECTED", b"SELECTED-DELAYED"})
+
+
+def notify(cursor: Cursor) -> Notify:
+    """``notify = "NOTIFY" SP ("SET" [SP "STATUS"] 1*(SP event-group) / "NONE")``."""
+    cursor.sp("NOTIFY")
+    if cursor.keyword(b"NONE"):
+        return Notify(())
+    if not cursor.keyword(b"SET"):
+        raise Malformed("Expected SET or NONE")
+    cursor.sp("SET")
+    status = cursor.keyword(b"STATUS")
+    if status:
+        cursor.sp("STATUS")
+    groups = [_group(cursor)]
+    while not cursor.at_end():
+        cursor.sp("a group of events")
+        cursor.spend()
+        groups.append(_group(cursor))
+    return Notify(tuple(groups), status)
+
+
+def _group(cursor: Cursor) -> EventGroup:
+    """``event-group = "(" filter-mailboxes SP ("(" event *(SP event) ")" / "NONE") ")"``."""
+    cursor.expect(b"(", "Expected a group of events in parentheses")
+    which = mailbox_filter(cursor)
+    cursor.sp("the mailboxes")
+    items: list[FetchItem] = []
+
+    def event() -> bytes:
+        name = cursor.word("an event")
+        if name == b"MESSAGENEW" and which.kind in _SELECTED and cursor.skip(b" ("):
+            cursor.enter()
+            items.append(fetch_item(cursor))
+            while cursor.skip(b" "):
+                cursor.spend()
+                items.append(fetch_item(cursor))
+            cursor.expect(b")", "Expected a parenthesis after the FETCH items")
+            cursor.leave()
+        return name
+
+    events: list[bytes] = []
+    if not cursor.keyword(b"NONE"):
+        events = cursor.list_of(event, "events")
+    cursor.expect(b")", "Expected a parenthesis after the group of events")
+    of_messages = MESSAGE_EVENTS.intersection(events)
+    if of_messages and not of_messages >= {b"MESSAGENEW", b"MESSAGEEXPUNGE"}:
+        raise Malformed("MessageNew and MessageExpunge go together, and others only with them")
+    if which.kind in _SELECTED and len(of_messages) < len(events):
+        raise Malformed("The selected mailbox has events of messages only")
+    if len(items) > cursor.limits.items:
+        raise Malformed("NOTIFY has too many FETCH items")
+    return EventGroup(which, frozenset(events), tuple(dict.fromkeys(items)))

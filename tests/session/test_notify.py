@@ -1,0 +1,189 @@
+"""NOTIFY (RFC 5465): what happens elsewhere is told at once, and never in the middle of something else."""
+
+import re
+
+from tests.harness import MAIL, Client
+from tests.session.test_commands import Case, lines
+
+MESSAGES = b"(MessageNew MessageExpunge)"
+
+
+class Notify(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        self.other = self.server.login()
+        for name in (b"foo", b"bar/x"):
+            self.other(b"c CREATE " + name)
+
+    def told(self, client: Client | None = None) -> list[bytes]:
+        return [
+            re.sub(rb"UIDVALIDITY \d+", b"UIDVALIDITY 1", one)
+            for one in lines((client or self.client).read())
+        ]
+
+    def test_status(self) -> None:
+        """SET STATUS tells how each mailbox is now; later each change, of mailboxes that were named."""
+        self.other.append(mailbox=b"foo")
+        answer = lines(self.client(b"a NOTIFY SET STATUS (mailboxes foo %b)" % MESSAGES))
+        self.assertRegex(answer[0], rb"^\* STATUS foo \(MESSAGES 1 UIDNEXT 2 UIDVALIDITY \d+\)$")
+        self.assertEqual(answer[1:], [b"a OK Those are told"])
+        self.other.append(mailbox=b"foo")
+        self.assertEqual(self.told(), [b"* STATUS foo (MESSAGES 2 UIDNEXT 3 UIDVALIDITY 1)"])
+        self.other.append(mailbox=b"bar/x")
+        self.assertEqual(self.told(), [])
+        self.other(b"s SELECT foo")
+        self.other(b"t STORE 1 +FLAGS (\\Deleted)")
+        self.assertEqual(self.told(), [])
+        self.other(b"u EXPUNGE")
+        self.assertEqual(self.told(), [b"* STATUS foo (MESSAGES 1 UIDNEXT 3 UIDVALIDITY 1)"])
+        self.other(b"v COPY 1 bar/x")
+        self.assertEqual(self.told(), [])
+
+    def test_flags(self) -> None:
+        """FlagChange tells UNSEEN, with CONDSTORE HIGHESTMODSEQ too."""
+        self.other.append(mailbox=b"foo")
+        self.client(b"e ENABLE CONDSTORE")
+        self.client(b"a NOTIFY SET (personal (MessageNew MessageExpunge FlagChange))")
+        self.other(b"s SELECT foo")
+        self.other(b"t STORE 1 +FLAGS (\\Seen)")
+        self.assertRegex(self.told()[-1], rb"^\* STATUS foo \(.*UNSEEN 0 HIGHESTMODSEQ \d+\)$")
+
+    def test_first_group_counts(self) -> None:
+        """Of several groups the first that means a mailbox decides (section 6)."""
+        self.client(
+            b"a NOTIFY SET (mailboxes foo NONE) (subtree bar %b) (personal %b)"
+            % (MESSAGES, MESSAGES)
+        )
+        self.other.append(mailbox=b"foo")
+        self.assertEqual(self.told(), [])
+        self.other.append(mailbox=b"bar/x")
+        self.other.append(mailbox=b"INBOX")
+        self.assertEqual(len(self.told()), 2)
+
+    def test_selected(self) -> None:
+        """The selected mailbox is told of as if it were idle, with what MessageNew names (section 5.2)."""
+        self.client.append()
+        self.client(b"s SELECT INBOX")
+        self.client(
+            b"a NOTIFY SET (selected (MessageNew (UID FLAGS BODY.PEEK[HEADER.FIELDS (Subject)]) MessageExpunge FlagChange))"
+        )
+        self.other.append()
+        told = b"\r\n".join(self.told())
+        self.assertIn(b"* 2 EXISTS", told)
+        self.assertIn(
+            b"* 2 FETCH (UID 2 FLAGS (\\Recent) BODY[HEADER.FIELDS (Subject)] {18}\r\nSubject: Lunch",
+            told,
+        )
+        self.other(b"s SELECT INBOX")
+        self.other(b"t STORE 1 +FLAGS (\\Deleted)")
+        self.assertIn(b"* 1 FETCH (FLAGS", b"".join(self.told()))
+        self.other(b"u EXPUNGE")
+        self.assertIn(b"* 1 EXPUNGE", self.told())
+
+    def test_selected_delayed(self) -> None:
+        """With selected-delayed an EXPUNGE waits for a command that permits it (section 5.3)."""
+        self.client.append()
+        self.client(b"a NOTIFY SET (selected-delayed %b)" % MESSAGES)
+        self.client(b"s SELECT INBOX")
+        self.other(b"s SELECT INBOX")
+        self.other(b"t STORE 1 +FLAGS (\\Deleted)")
+        self.other(b"u EXPUNGE")
+        self.assertNotIn(b"* 1 EXPUNGE", self.told())
+        self.other.append()
+        self.assertIn(b"* 2 EXISTS", self.told())
+        self.assertIn(b"* 1 EXPUNGE", self.client(b"b NOOP"))
+
+    def test_large(self) -> None:
+        """What is too large to be told in one piece is left to the client."""
+        self.client(b"s SELECT INBOX")
+        self.client(b"a NOTIFY SET (selected (MessageNew (UID BODY.PEEK[]) MessageExpunge))")
+        self.other.append(MAIL + b"x" * 400_000)
+        self.assertNotIn(b"FETCH", b"".join(self.told()))
+
+    def test_names(self) -> None:
+        """Mailboxes that come, go and change their names; subscriptions; metadata (section 5.4 and on)."""
+        self.client(
+            b"a NOTIFY SET (personal (MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange))"
+        )
+        for command, told in (
+            (b"CREATE new", b'* LIST () "/" new'),
+            (b"RENAME new newer", b'* LIST () "/" newer ("OLDNAME" (new))'),
+            (b"SUBSCRIBE newer", b'* LIST (\\Subscribed) "/" newer'),
+            (b"UNSUBSCRIBE newer", b'* LIST () "/" newer'),
+            (b'SETMETADATA newer (/private/comment "x")', b"* METADATA newer /private/comment"),
+            (b'SETMETADATA "" (/private/comment "x")', b'* METADATA "" /private/comment'),
+            (b"DELETE newer", b'* LIST (\\NonExistent) "/" newer'),
+        ):
+            self.other(b"c " + command)
+            self.assertEqual(self.told(), [told])
+
+    def test_subscribed(self) -> None:
+        """Which mailboxes are subscribed is known as it changes."""
+        self.client(b"a NOTIFY SET (subscribed %b)" % MESSAGES)
+        self.other.append(mailbox=b"foo")
+        self.assertEqual(self.told(), [])
+        self.other(b"s SUBSCRIBE foo")
+        self.other.append(mailbox=b"foo")
+        self.assertEqual(len(self.told()), 1)
+
+    def test_not_in_between(self) -> None:
+        """While a command runs nothing is told; it is when the command is done."""
+        self.client(b"a NOTIFY SET (personal %b)" % MESSAGES)
+        self.client.protocol.dataReceived(b"b APPEND INBOX {5}\r\n")
+        self.client.read()
+        session = self.client.protocol._session
+        session._running = True
+        self.other.append(mailbox=b"foo")
+        self.assertEqual(self.told(), [])
+        session._running = False
+        answer = lines(self.client.send(b"Hello\r\n"))
+        self.assertIn(b"b OK", answer[0])
+        self.assertIn(b"* STATUS foo", b"".join(answer[1:]))
+
+    def test_idle(self) -> None:
+        """In IDLE other mailboxes are told of as well."""
+        self.client(b"a NOTIFY SET (personal %b)" % MESSAGES)
+        self.client(b"s SELECT INBOX")
+        self.client(b"b IDLE")
+        self.other.append(mailbox=b"foo")
+        self.other.append()
+        told = self.told()
+        self.assertIn(b"* 1 EXISTS", told)
+        self.assertIn(b"* STATUS foo (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1)", told)
+        self.assertIn(b"b OK", self.client(b"DONE"))
+
+    def test_none(self) -> None:
+        """NONE, LOGOUT and the end of the connection end it."""
+        account = self.server.realm.account()
+        self.client(b"a NOTIFY SET (personal %b)" % MESSAGES)
+        self.client(b"b NOTIFY NONE")
+        self.other.append(mailbox=b"foo")
+        self.assertEqual(self.told(), [])
+        self.client(b"c NOTIFY SET (personal %b)" % MESSAGES)
+        self.assertEqual(len(account._listeners), 1)
+        self.client.lose()
+        self.assertEqual(len(account._listeners), 0)
+
+    def test_refused(self) -> None:
+        """Events that are not known are NO [BADEVENT]; combinations that make no sense are BAD (section 3.1)."""
+        self.assertIn(
+            b"a NO [BADEVENT (MessageNew",
+            self.client(b"a NOTIFY SET (personal (MessageNew MessageExpunge AnnotationChange))"),
+        )
+        for groups in (
+            b"(personal (MessageNew))", b"(personal (FlagChange))", b"(selected (MailboxName))", b"(nonsense NONE)",
+            b"(personal (MessageNew (UID) MessageExpunge))", b"personal NONE", b"", b"(personal ())",
+        ):  # fmt: skip
+            self.assertIn(b"b BAD", self.client(b"b NOTIFY SET " + groups), groups)
+
+    def test_overflow(self) -> None:
+        """A client that does not read is told that it missed something, and nothing more is kept for it."""
+        self.client(b"a NOTIFY SET (personal (MailboxName))")
+        outbox = self.client.protocol._outbox
+        outbox.full = True
+        for i in range(1100):
+            self.server.realm.account().happened("created", f"m{i}")
+        outbox.full = False
+        outbox.resumeProducing()
+        told = self.told()
+        self.assertEqual(told, [b"* OK [NOTIFICATIONOVERFLOW] Too much happened"])
