@@ -41,6 +41,9 @@ class Limits:
         60, "from the connection to the login, whatever arrives meanwhile; Courier has the same"
     )
     stranger_line: int = _count(8 << 10, "one line before login; SASL tokens are the longest")
+    stranger_id: int = _count(
+        36 << 10, "one line of ID before login: RFC 2971 permits thirty fields of a kilobyte"
+    )
     stranger_literal: int = _count(4 << 10, "one literal before login: a name or a password")
     stranger_depth: int = _count(1, "nested parentheses before login: ID alone has one level")
     stranger_bad: int = _count(3, "malformed commands before login; Dovecot has the same")

@@ -445,6 +445,7 @@ class StoreContract:
         self.deliver("INBOX", MAIL)
         self.store.open("INBOX", False)
         self.assertEqual(self.store.status("INBOX").recent, 1)
+        self.assertEqual(self.store.open("INBOX", False).delta.recent, [1])
         opened = self.store.open("INBOX", True)
         self.assertEqual(opened.delta.recent, [1])
         self.deliver("INBOX", MAIL)

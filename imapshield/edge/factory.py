@@ -55,7 +55,12 @@ class ShieldedIMAP4Factory(ServerFactory):
             seen = len(self.connections) + 1
             self.tell(
                 facts.LimitHit(
-                    0, str(addr), "connections", self.limits.connections, seen, "refused"
+                    0,
+                    str(getattr(addr, "host", "local")),
+                    "connections",
+                    self.limits.connections,
+                    seen,
+                    "refused",
                 )
             )
             return None

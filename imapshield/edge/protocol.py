@@ -100,6 +100,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Put a line's command on the backlog. Nothing is executed here; the 101st pending command is a reset."""
         if self._dead:
             return
+        if not self._guard.trusted:
+            self.MAX_LENGTH = self.limits.stranger_line
         if self._guard.asked():
             self._answer_line(line)
         else:
@@ -187,6 +189,11 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Answer an overlong line: a stranger goes, a user's line is skipped to its end."""
         if self._dead:
             return
+        if self._may_be_long(line):
+            self.MAX_LENGTH = self.limits.stranger_id
+            self._buffer = line
+            self.callLater(0, lambda: self.dataReceived(b""))
+            return
         limit = "line" if self._guard.trusted else "stranger_line"
         abort = Abort(limit, self.MAX_LENGTH, len(line))
         if not self._guard.trusted:
@@ -199,6 +206,15 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if rest:
             self._buffer = rest
             self.callLater(0, lambda: self.dataReceived(b""))
+
+    def _may_be_long(self, line: bytes) -> bool:
+        """Whether a stranger's overlong line is an ID, which may be longer than all else that strangers say."""
+        return (
+            not self._guard.trusted
+            and self.MAX_LENGTH < self.limits.stranger_id
+            and not self._framer.inside
+            and line[:72].upper().partition(b" ")[2].startswith(b"ID (")
+        )
 
     def _skip(self, data: bytes) -> bytes:
         """Skip an overlong line; what it began with is answered as a malformed command once it ends."""

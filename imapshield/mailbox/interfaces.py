@@ -139,8 +139,8 @@ class IStore(Interface):
         """Return what names this mailbox until it is deleted. NoSuchMailbox."""
 
     def open(name: str, claim_recent: bool) -> Opened:
-        """Find a mailbox, take in what was delivered, and tell all of it. `claim_recent`: this session is the
-        first to be told of the messages in ``delta.recent``, and no other will be (RFC 3501 section 2.3.2)."""
+        """Find a mailbox, take in what was delivered, and tell all of it. ``delta.recent`` are the messages that no
+        session has claimed yet; with `claim_recent` this one does, and no other will (RFC 3501 section 2.3.2)."""
 
     def changes(key: int, since: int, claim_recent: bool) -> Delta:
         """Take in what was delivered or changed on disk; tell what changed after MODSEQ `since`. Where the store

@@ -200,9 +200,8 @@ class MemoryStore:
 
     def changes(self, key: int, since: int, claim_recent: bool) -> Delta:
         box = self._by_key(key)
-        recent: list[int] = []
+        recent = [u for u in range(box.recent_from, box.uidnext) if u in box.messages]
         if claim_recent:
-            recent = [u for u in range(box.recent_from, box.uidnext) if u in box.messages]
             box.recent_from = box.uidnext
         return _delta(box, since, recent)
 

@@ -59,7 +59,7 @@ class Syncing:
         return self._index.box(box.key)
 
     def sync(self, box: Box, claim: bool) -> tuple[Box, list[int]]:
-        """Take in what happened on disk; returns the mailbox as it is now and what `claim` made \\Recent."""
+        """Take in what happened on disk; returns the mailbox as it is now and what was \\Recent, until this `claim`."""
         core, folder = self._core, self._core.folder(box.name)
         look = core.look(folder)
         scan_cur = look[:2] != (box.cur_mtime, box.cur_ino) or self._due(box, look)
@@ -71,7 +71,7 @@ class Syncing:
                 self._trust(box, look, scan_cur)
                 listing = None
         if listing is None and not (claim and self._claimable(box)):
-            return box, []
+            return box, self._unclaimed(box)
         with self._index.write():
             box = self._index.box(box.key)
             look = core.look(folder)
@@ -81,7 +81,9 @@ class Syncing:
                 box = self._take_in(box, folder, listing, core.list(folder, scan_cur))
                 self._trust(box, look, scan_cur)
                 box = self._index.box(box.key)
-            recent = self._claim(box, folder) if claim else []
+            recent = self._unclaimed(box)
+            if claim:
+                self._claim(box, folder)
             return self._index.box(box.key), recent
 
     def _due(self, box: Box, look: Look) -> bool:
@@ -210,17 +212,20 @@ class Syncing:
         ).fetchone()
         return row is not None
 
-    def _claim(self, box: Box, folder: bytes) -> list[int]:
-        """Make what nobody was told of \\Recent, and move it out of ``new/``, as the Maildir specification asks."""
+    def _unclaimed(self, box: Box) -> list[int]:
+        """Return the messages that no session was told of as \\Recent."""
+        if box.recentuid + 1 >= box.uidnext:
+            return []
+        found = self._index.db.execute(
+            "SELECT uid FROM message WHERE mailbox = ? AND uid > ? ORDER BY uid",
+            (box.key, box.recentuid),
+        )
+        return [uid for (uid,) in found]
+
+    def _claim(self, box: Box, folder: bytes) -> None:
+        """Take note that all was told as \\Recent, and move it out of ``new/``, as the Maildir specification asks."""
         db = self._index.db
         before = self._core.look(folder)
-        recent = [
-            uid
-            for (uid,) in db.execute(
-                "SELECT uid FROM message WHERE mailbox = ? AND uid > ? ORDER BY uid",
-                (box.key, box.recentuid),
-            )
-        ]
         waiting = db.execute(
             f"SELECT uid, name {_FROM[False]}",
             (box.key,),
@@ -241,7 +246,6 @@ class Syncing:
         self._index.set(box.key, recentuid=box.uidnext - 1)
         if moved:
             self._core.touched(box, before)
-        return recent
 
     def delta(self, key: int, since: int, recent: list[int] | None = None) -> Delta:
         """Tell everything that changed after MODSEQ `since`."""

@@ -31,21 +31,21 @@ END_OF_GROUP: Final = Address(None, None, None, None)
 _WORD = b"[." + ATEXT + b"]++"
 # Nearly every address there is: name <local@domain> or local@domain, up to a comma or the end.
 _regular = re.compile(
-    rb'(?:"([^"\\\r\n\0]*+)"[ \t\r\n]*+|((?!\.)' + _WORD + rb"(?: " + _WORD + rb")*+)[ \t\r\n]*+)?"
+    rb'(?:"([^"\\\r\n\0]*+)"[ \t\r\n]*+|((?!\.)' + _WORD + rb"(?: " + _WORD + rb")*)[ \t\r\n]*+)?"
     rb"<([."
     + ATEXT
     + rb"]++)@(["
     + ATEXT
     + rb"]++(?:\.["
     + ATEXT
-    + rb"]++)*+)>[ \t\r\n]*+(?:,[ \t\r\n]*+|\Z)"
+    + rb"]++)*)>[ \t\r\n]*+(?:,[ \t\r\n]*+|\Z)"
     rb"|([."
     + ATEXT
     + rb"]++)@(["
     + ATEXT
     + rb"]++(?:\.["
     + ATEXT
-    + rb"]++)*+)[ \t\r\n]*+(?:,[ \t\r\n]*+|\Z)"
+    + rb"]++)*)[ \t\r\n]*+(?:,[ \t\r\n]*+|\Z)"
 ).match
 
 

@@ -23,7 +23,7 @@ ATEXT: Final = rb"A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff"
 TOKEN: Final = rb"A-Za-z0-9!#$%&'*+\-^_`{|}~.\x80-\xff"
 
 _atom = re.compile(b"[" + ATEXT + b"]++").match
-_words = re.compile(b"(?:[." + ATEXT + b"]++(?: (?=[." + ATEXT + b"]))?+)*+").match
+_words = re.compile(b"(?:[." + ATEXT + b"]++(?: (?=[." + ATEXT + b"]))?)*").match
 _token = re.compile(b"[" + TOKEN + b"]*+").match
 _space = re.compile(rb"[ \t\r\n]*+").match
 _to_space = re.compile(rb"[^; \t\r\n]*+").match

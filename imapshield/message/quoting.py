@@ -11,7 +11,7 @@ _unquotable = re.compile(rb"[\r\n\0\x80-\xff]").search
 _specials = re.compile(rb'["\\]')
 _fold = re.compile(rb"[\r\n](?=[ \t\r\n]|\Z)")
 _line_end = re.compile(rb"[\r\n]")
-_for_humans = re.compile(rb'[^"\\\r\n\t \0\x80-\xff]++(?: [^"\\\r\n\t \0\x80-\xff]++)*+').fullmatch
+_for_humans = re.compile(rb'[^"\\\r\n\t \0\x80-\xff]++(?: [^"\\\r\n\t \0\x80-\xff]++)*').fullmatch
 _blanks = re.compile(rb"[ \t\r\n]++")
 
 

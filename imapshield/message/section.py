@@ -11,7 +11,7 @@ from imapshield.message.skeleton import Part
 from imapshield.wire.commands import Section
 
 # All but blank lines: a field with the lines that continue it.
-_fields: Final = re.compile(rb"(?!\r?\n)[^\n]++(?:\n|\Z)(?:[ \t][^\n]*+(?:\n|\Z))*+").findall
+_fields: Final = re.compile(rb"(?!\r?\n)[^\n]++(?:\n|\Z)(?:[ \t][^\n]*+(?:\n|\Z))*").findall
 
 
 def find(part: Part, path: tuple[int, ...]) -> Part | None:

@@ -359,7 +359,7 @@ def _blank_line(data: bytes, start: int, limit: int) -> int:
     if data.startswith(b"\n", start):
         return start + 1
     with_cr = data.find(b"\n\r\n", start, limit)
-    bare = data.find(b"\n\n", start, limit if with_cr < 0 else with_cr)
+    bare = data.find(b"\n\n", start, limit if with_cr < 0 else with_cr + 1)
     if bare >= 0:
         return bare + 2
     return with_cr + 3 if with_cr >= 0 else -1

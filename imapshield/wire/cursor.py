@@ -216,7 +216,9 @@ class Cursor:
         octets = self.astring(what)
         try:
             return decode_name(octets, self.utf8)
-        except Malformed as error:  # well-formed as a command: there is and can be no mailbox of that name
+        except (
+            Malformed
+        ) as error:  # well-formed as a command: there is and can be no mailbox of that name
             raise Refused(b"CANNOT", error.text) from None
 
     def flag(self) -> bytes:

@@ -245,6 +245,18 @@ class Bad(SynchronousTestCase):
         answer = client.send(b"a NOOP " + b"x" * 8200)
         self.assertIn(b"* BYE", answer)
 
+    def test_long_id(self) -> None:
+        """A stranger's ID may have thirty fields of a kilobyte (RFC 2971); the line after it is short again."""
+        field = b'"n" "' + b"v" * 1024 + b'"'
+        line = b"a ID (" + b" ".join([field] * 30) + b")\r\n"
+        for cut in (1, 10_000, 30_000, len(line) - 1):
+            client = Server().connect()
+            answer = client.send(line[:cut]) + client.send(line[cut:])
+            self.assertIn(b"a OK", answer)
+            self.assertIn(b"* BYE", client.send(b"b NOOP " + b"x" * 8200))
+        client = Server().connect()
+        self.assertIn(b"* BYE", client.send(b"a ID (" + b"x" * 40_000))
+
     def test_long_line_user(self) -> None:
         """A user's overlong line is answered BAD when it ends, and the session stays in step."""
         for cut in (1, 70_000, 90_000):

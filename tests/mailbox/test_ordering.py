@@ -158,6 +158,13 @@ class Threads(SynchronousTestCase):
             b"(1)(2 3 (4 5)(6))",
         )  # fmt: skip
 
+    def test_presumed_parent(self) -> None:
+        """What others presumed of a message's parent is dropped for its own word, even if that would be a circle."""
+        self.assertEqual(
+            self.references(("a", [], "x", 0), ("b", ["a", "c"], "y", 0), ("c", ["b"], "z", 0)),
+            b"(1)(3 2)",
+        )
+
     def test_missing_parent(self) -> None:
         """Answers to a message that is not there are together; one alone stands for itself."""
         self.assertEqual(self.references(("b", ["a"], "x", 1), ("c", ["a"], "y", 1)), b"((1)(2))")

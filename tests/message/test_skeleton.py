@@ -51,6 +51,11 @@ class Scanning(SynchronousTestCase):
         """A message that begins with a blank line has no fields."""
         self.check(b"\r\nx", (b"text/plain", b"x"))
 
+    def test_first_blank_line(self) -> None:
+        """The first blank line ends the header, though another of the other kind begins in it."""
+        self.assertEqual(scan(b"a: b\n\n\r\n").body_start, 6)
+        self.assertEqual(scan(b"a: b\r\n\r\n\n\n").body_start, 8)
+
     def test_rfc2046_example(self) -> None:
         """RFC 2046 section 5.1.1: the line end before a boundary is not the part's."""
         data = (

@@ -130,7 +130,8 @@ class Mailboxes(Case):
         """Names of any letters come back as modified UTF-7."""
         self.client(b"a CREATE Entw&APw-rfe")
         self.assertIn(b"Entw&APw-rfe", self.client(b'a LIST "" *'))
-        self.assertIn(b"BAD", self.client(b"a CREATE Entw&APw"))
+        self.assertIn(b"a NO [CANNOT]", self.client(b"a CREATE Entw&APw"))
+        self.assertEqual(self.client(b'a LIST "" Entw&APw'), b"a OK Those are the mailboxes\r\n")
 
     def test_status(self) -> None:
         """STATUS counts."""
@@ -170,8 +171,9 @@ class Selecting(Case):
             self.assertIn(part, answer)
 
     def test_recent_once(self) -> None:
-        """A message is \\Recent to the first session that selects, not to EXAMINE, and to no other."""
+        """A message is \\Recent to the first session that selects, and to no other; EXAMINE does not count."""
         self.client.append()
+        self.assertIn(b"* 1 RECENT", self.server.login()(b"a EXAMINE INBOX"))
         self.assertIn(b"* 1 RECENT", self.server.login()(b"a SELECT INBOX"))
         self.assertIn(b"* 0 RECENT", self.server.login()(b"a SELECT INBOX"))
 

@@ -56,6 +56,16 @@ class Extended(Case):
             ],
         )
 
+    def test_recursive_not_twice(self) -> None:
+        """A parent is left out if all that it would stand for is shown itself (RFC 5258 section 3.5)."""
+        self.assertEqual(
+            self.listed(b'(SUBSCRIBED RECURSIVEMATCH) "" (Fruit Fruit/*)'),
+            [
+                b'(\\HasNoChildren \\Subscribed) "/" Fruit/Banana',
+                b'(\\NonExistent \\HasNoChildren \\Subscribed) "/" Fruit/Peach',
+            ],
+        )
+
     def test_recursive(self) -> None:
         """RECURSIVEMATCH has parents of what is subscribed, and says so in CHILDINFO (example 8)."""
         self.assertEqual(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
+from imapshield.errors import Malformed, Refused
 from imapshield.wire import abnf
 from imapshield.wire.commands import Memory
 from imapshield.wire.cursor import NUMBER, NUMBER64, Cursor, GrammarLimits
@@ -63,7 +63,7 @@ class StringTests(SynchronousTestCase):
         self.assertEqual(cursor(b"inbox").mailbox(), "INBOX")
         self.assertEqual(cursor(b"&AOk-").mailbox(), "é")
         self.assertEqual(Cursor([b"&AOk-"], utf8=True).mailbox(), "&AOk-")
-        self.assertRaises(Malformed, cursor(b'"\xff"').mailbox)
+        self.assertRaises(Refused, cursor(b'"\xff"').mailbox)
 
     def test_list_mailbox(self) -> None:
         """A pattern's atom may have wildcards; nobody else's."""

@@ -57,7 +57,7 @@ class AppendTests(SynchronousTestCase):
             [b"APPEND x"], [b"APPEND x (\\Seen)"], [b'APPEND x "hello"'], [b"APPEND x hello"],
             [b"APPEND x (\\Seen)", MAIL, b""], [b"APPEND x " + DATE, MAIL, b""], [b"APPEND x ", MAIL, b"x"],
             [b'APPEND x "17-Jul-96" ', MAIL, b""], [b"APPEND x (\\Foo) ", MAIL, b""],
-            [b"APPEND x ", MAIL, b"", MAIL, b""], [b"APPEND ", MAIL, b""], [b"APPEND x UTF8 (", MAIL, b""],
+            [b"APPEND x ", MAIL, b"", MAIL, b""], [b"APPEND ", Memory(b"x"), b""], [b"APPEND x UTF8 (", MAIL, b""],
             [b"APPEND x ", MAIL, b" (\\Seen)"],
         ):  # fmt: skip
             self.assertRaises(Malformed, parse, parts)

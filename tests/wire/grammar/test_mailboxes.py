@@ -51,10 +51,16 @@ class SelectTests(SynchronousTestCase):
             b"SELECT", b"SELECT a b", b"SELECT INBOX ()", b"SELECT INBOX (FOO)", b"SELECT INBOX (QRESYNC)",
             b"SELECT INBOX (QRESYNC (1))", b"SELECT INBOX (QRESYNC (0 1))", b"SELECT INBOX (QRESYNC (1 2 *))",
             b"SELECT INBOX (QRESYNC (1 2 $))", b"SELECT INBOX (QRESYNC (1 2 1 (1)))",
-            b"SELECT INBOX (QRESYNC (1 2 (1 2) 3))", b"SELECT INBOX (QRESYNC (1 2 ))", b"SELECT &A-",
-            b"SELECT *", b"SELECT a%",
+            b"SELECT INBOX (QRESYNC (1 2 (1 2) 3))", b"SELECT INBOX (QRESYNC (1 2 ))", b"SELECT *", b"SELECT a%",
         ):  # fmt: skip
             self.assertRaises(Malformed, parse, [line])
+
+    def test_no_name(self) -> None:
+        """What spells no name is a name that is refused, in a pattern one that nothing matches."""
+        for octets in (b"&A-", b"&AOk", b'"\xff"'):
+            error = self.assertRaises(Refused, parse, [b"SELECT " + octets])
+            self.assertEqual(error.code, b"CANNOT")
+        self.assertEqual(parse([b'LIST "" &A*']), List("", ("&A*",)))
 
 
 class NameTests(SynchronousTestCase):
@@ -137,7 +143,7 @@ class ListTests(SynchronousTestCase):
             b"LIST", b'LIST ""', b'LIST "" ()', b'LIST "" x y', b'LIST "" x RETURN', b'LIST "" x RETURN (FOO)',
             b'LIST (FOO) "" x', b'LIST (RECURSIVEMATCH) "" x', b'LIST (REMOTE RECURSIVEMATCH) "" x',
             b'LIST "" x RETURN (STATUS)', b'LIST "" x RETURN (STATUS (BOGUS))', b'LSUB "" (x)',
-            b'LSUB "" x RETURN ()', b'LIST "" &A*', b'LIST "" ' + b"*" * 1001,
+            b'LSUB "" x RETURN ()', b'LIST "" ' + b"*" * 1001,
             b'LIST "" (' + b"x " * 40 + b"x)",
         ):  # fmt: skip
             self.assertRaises(Malformed, parse, [line])
