@@ -24,7 +24,9 @@ from twisted.mail import imap4
 from twisted.python.failure import Failure
 
 from imapshield import facts
+from imapshield.cred import sasl
 from imapshield.cred.checkers import Busy
+from imapshield.edge.binding import channel_bindings
 from imapshield.edge.compress import BadStream, Deflater, Inflater
 from imapshield.edge.outbox import Disconnected, Outbox
 from imapshield.edge.spool import Spool
@@ -375,8 +377,12 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         return cast("Deferred[Any]", self.portal.login(credentials, None, IAccount))
 
     def mechanisms(self) -> list[bytes]:
-        """SASL mechanisms beside PLAIN, which the session knows itself."""
-        return [name for name in self.challengers if name != b"PLAIN"]
+        """SASL mechanisms beside PLAIN, which the session knows itself, as far as a checker takes them."""
+        others = {name: make for name, make in self.challengers.items() if name != b"PLAIN"}
+        if not others:
+            return []
+        bindings = channel_bindings(self.transport)
+        return sasl.offered(others, self.portal, private=self.secure, bindings=bindings)
 
     async def login(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
         """Return the account of `user`; `Refused` when the password is wrong."""
@@ -387,6 +393,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     ) -> IAccount:
         """Run one of `challengers`, as `twisted.mail.interfaces.IChallengeResponseIMAP` describes them."""
         credentials = self.challengers[mechanism]()
+        if hasattr(credentials, "bind_channel"):
+            credentials.bind_channel(channel_bindings(self.transport))
         while True:
             answer = await ask(credentials.getChallenge())
             try:
@@ -396,7 +404,13 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             if not credentials.moreChallenges():
                 break
         user = getattr(credentials, "username", b"")
-        return await self._avatar(self.authenticate_with(credentials), user, mechanism.decode())
+        login = self.authenticate_with(credentials)
+        try:
+            return await self._avatar(login, user, mechanism.decode())
+        except Refused:
+            if hasattr(credentials, "failure"):  # RFC 7628 section 3.2.3: said before the NO
+                await ask(credentials.failure())
+            raise
 
     async def _avatar(self, login: Deferred[Any], user: bytes, mechanism: str) -> IAccount:
         try:
@@ -409,7 +423,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if self._dead:
             logout()
             raise Disconnected
-        self.logged_in(user.decode("utf-8", "replace"), mechanism, account, logout)
+        name = user.decode("utf-8", "replace") or account.user
+        self.logged_in(name, mechanism, account, logout)
         return cast("IAccount", account)
 
     def cut(self) -> None:
