@@ -83,6 +83,10 @@ class Limits:
         "messages one command may touch, told as MESSAGELIMIT; 0 is no limit, as few clients know of it",
     )
 
+    quota: int = _count(
+        0, "octets of mail in one account; 0 is no limit, delivery agents ask nobody"
+    )
+    quota_messages: int = _count(0, "messages in one account; 0 is no limit")
     connections: int = _count(10_000, "connections in all; one costs a few kilobytes")
 
     def reasons(self) -> dict[str, tuple[object, str]]:

@@ -141,7 +141,8 @@ def makeService(options: Options) -> IService:
             _checker(options, reactor, text)
             for text in settings.get("auth", [f"file:{home.users}"])
         ]
-        realm = _realm(lambda: MaildirRealm(root, reactor=reactor), root)
+        quota = (options.limits.quota or None, options.limits.quota_messages or None)
+        realm = _realm(lambda: MaildirRealm(root, reactor=reactor, quota=quota), root)
     except usage.UsageError as error:
         raise SystemExit(f"imapshield: {error}") from None
     log = LogFacts(verbose=bool(settings.get("verbose")))

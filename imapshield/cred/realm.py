@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.cred.error import UnauthorizedLogin
@@ -18,7 +18,7 @@ from zope.interface import Interface, implementer
 
 from imapshield.cred.users import BadUserName, user_name
 from imapshield.mailbox.account import Bell, StoreAccount
-from imapshield.mailbox.interfaces import IAccount, IStore
+from imapshield.mailbox.interfaces import IAccount, IMetadata, IQuota, IStore
 from imapshield.maildir.store import MaildirStore
 from imapshield.maildir.watch import Watcher
 from imapshield.maildir.worker import SerialWorker
@@ -74,6 +74,8 @@ class MaildirRealm:
         bell: rings when mail is delivered while clients idle; by default a `Watcher` of the realm's own.
         idle: accounts kept open without a session.
         open_store: makes the store of a Maildir; for stores of one's own.
+        powers: the optional interfaces whose store interface that store provides.
+        quota: the most octets and messages of one account; None is no limit.
     """
 
     _log = Logger()
@@ -87,6 +89,8 @@ class MaildirRealm:
         bell: Bell | None = None,
         idle: int = IDLE_ACCOUNTS,
         open_store: Callable[[str], IStore] | None = None,
+        powers: Iterable[type[Interface]] = (),
+        quota: tuple[int | None, int | None] = (None, None),
     ) -> None:
         self.mail_root = MailRoot(mail_root)
         self.bell: Bell = bell or Watcher(reactor)
@@ -95,6 +99,8 @@ class MaildirRealm:
         self._started = self._closed = False
         self._keep = idle
         self._open_store = open_store or self._maildir
+        self._powers = tuple(powers) if open_store else (IQuota, IMetadata)
+        self._quota = quota
         self._accounts: dict[str, StoreAccount] = {}
         self._idle: OrderedDict[str, StoreAccount] = OrderedDict()
 
@@ -145,6 +151,7 @@ class MaildirRealm:
                 SerialWorker(self._pool, self._reactor),
                 bell=self.bell,
                 on_idle=self._left,
+                powers=self._powers,
             )
         return account
 
@@ -182,7 +189,7 @@ class MaildirRealm:
         def note(text: str) -> None:  # in a thread of the pool
             self._reactor.callFromThread(self._log.warn, "{root}: {text}", root=root, text=text)
 
-        store: IStore = MaildirStore(root, now=time.time, note=note)
+        store: IStore = MaildirStore(root, now=time.time, note=note, quota=self._quota)
         return store
 
 

@@ -18,6 +18,7 @@ from imapshield.errors import MessageGone, NoSuchMailbox
 from imapshield.mailbox.changes import Delta
 from imapshield.mailbox.interfaces import Appended, Copied, NewMessage
 from imapshield.maildir import filename, files
+from imapshield.maildir.account import Quotas
 from imapshield.maildir.core import Core, Finder
 from imapshield.maildir.filename import Keywords
 from imapshield.maildir.index import Box, as_json
@@ -59,8 +60,9 @@ def undoing() -> Iterator[Undo]:
 class Changing:
     """The writing side of a store; see `IStore` for the methods."""
 
-    def __init__(self, core: Core, syncing: Syncing) -> None:
+    def __init__(self, core: Core, syncing: Syncing, quotas: Quotas) -> None:
         self._core = core
+        self._quotas = quotas
         self._index = core.index
         self._syncing = syncing
 
@@ -68,6 +70,7 @@ class Changing:
         """Write and sync the files before the lock is taken: a slow disk makes nobody else wait."""
         core = self._core
         box = self._syncing.adopt(name)
+        self._quotas.need(len(messages), sum(message.content.size for message in messages))
         folder = core.folder(box.name)
         core.look(folder)
         now = int(core.now())
@@ -274,6 +277,8 @@ class Changing:
         rows = index.rows(
             "uid, name, place, flags, size, physical, internaldate, email_id", key, uids
         )
+        if not move:
+            self._quotas.need(len(rows), sum(row[5] for row in rows))
         if not rows:
             return Copied(target.uidvalidity, [], [], Delta())
         lists = {row[3] for row in rows}

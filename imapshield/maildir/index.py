@@ -152,11 +152,17 @@ class Index:
         db.execute("BEGIN IMMEDIATE")
         if db.execute("PRAGMA user_version").fetchone() == (0,):  # nobody else was faster
             schema = resources.files("imapshield.maildir").joinpath("schema.sql").read_text("utf-8")
-            plain = "\n".join(line.partition("--")[0] for line in schema.splitlines())
-            for statement in plain.split(";"):
-                db.execute(statement)
+            statement = ""
+            for line in schema.splitlines():
+                statement += line.partition("--")[0] + "\n"
+                if sqlite3.complete_statement(
+                    statement
+                ):  # not executescript(), which commits first
+                    db.execute(statement)
+                    statement = ""
             db.execute(
-                "INSERT INTO account VALUES (1, ?, ?)", (int(self._now()) + ahead - 1, boot_id())
+                "INSERT INTO account (id, uidvalidity, boot) VALUES (1, ?, ?)",
+                (int(self._now()) + ahead - 1, boot_id()),
             )
             first = secrets.randbits(40)
             db.execute("INSERT INTO sqlite_sequence VALUES ('mailbox', ?)", (first,))
@@ -266,7 +272,7 @@ class Index:
 
     def forget(self, key: int) -> None:
         """Remove a mailbox with all that is known of its messages, in a write transaction."""
-        for table in ("answer", "expunged", "message"):
+        for table in ("answer", "expunged", "message", "metadata"):
             self.db.execute(f"DELETE FROM {table} WHERE mailbox = ?", (key,))  # noqa: S608
         self.db.execute("DELETE FROM mailbox WHERE id = ?", (key,))
 

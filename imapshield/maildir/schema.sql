@@ -4,7 +4,9 @@
 CREATE TABLE account (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     uidvalidity INTEGER NOT NULL,           -- the last one given to any mailbox; never goes back
-    boot TEXT NOT NULL                      -- which start of the machine wrote here last
+    boot TEXT NOT NULL,                     -- which start of the machine wrote here last
+    octets INTEGER NOT NULL DEFAULT 0,      -- of all message files; the triggers below keep both
+    messages INTEGER NOT NULL DEFAULT 0
 );
 
 CREATE TABLE mailbox (
@@ -66,3 +68,18 @@ CREATE TABLE answer (                       -- ready to send; a row here implies
     value BLOB NOT NULL,
     PRIMARY KEY (mailbox, item, uid)
 ) WITHOUT ROWID;
+
+CREATE TABLE metadata (                     -- RFC 5464; mailbox 0 is the account itself
+    mailbox INTEGER NOT NULL,
+    entry BLOB NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (mailbox, entry)
+) WITHOUT ROWID;
+
+CREATE TRIGGER message_came AFTER INSERT ON message BEGIN
+    UPDATE account SET octets = octets + new.physical, messages = messages + 1;
+END;
+
+CREATE TRIGGER message_went AFTER DELETE ON message BEGIN
+    UPDATE account SET octets = octets - old.physical, messages = messages - 1;
+END;

@@ -39,8 +39,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from zope.interface import implementer
 
@@ -50,13 +50,17 @@ from imapshield.mailbox.interfaces import (
     Appended,
     Copied,
     Fetched,
+    IMetadataStore,
+    IQuotaStore,
     IStore,
     MailboxInfo,
     MailboxStatus,
     NewMessage,
     Opened,
+    Quota,
 )
 from imapshield.maildir import files
+from imapshield.maildir.account import SERVER, Metadata, Quotas
 from imapshield.maildir.answers import Answers
 from imapshield.maildir.changing import Changing
 from imapshield.maildir.contents import MESSAGE, Contents, Message
@@ -72,7 +76,7 @@ MEASURED_FOR_STATUS = 16 << 20
 which RFC 8438 section 3 permits, so that a first STATUS of a large mailbox does not read all of it."""
 
 
-@implementer(IStore)
+@implementer(IStore, IQuotaStore, IMetadataStore)
 class MaildirStore:
     """One user's mail in the Maildir `root`, which is made if it is not there.
 
@@ -80,14 +84,24 @@ class MaildirStore:
         root: the directory that holds ``cur``, ``new`` and ``tmp``.
         now: seconds since the epoch; the clock that file times are compared with.
         note: told what an operator should know, a line at a time.
+        quota: the most octets and the most messages that the account may have; None is no limit.
     """
 
-    def __init__(self, root: str, *, now: Callable[[], float], note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        now: Callable[[], float],
+        note: Callable[[str], None],
+        quota: tuple[int | None, int | None] = (None, None),
+    ) -> None:
         self._core = core = Core(root, now, note)
         self._index = core.index
         answers = Answers(core.index, now)
         self._syncing = Syncing(core)
-        self._changing = Changing(core, self._syncing)
+        self._quotas = Quotas(core.index, quota)
+        self._metadata = Metadata(core.index)
+        self._changing = Changing(core, self._syncing, self._quotas)
         self._folders = Folders(core, self._syncing, self._changing)
         self._fetching = Fetching(core, answers)
         self._searching = Searching(core, answers)
@@ -240,6 +254,27 @@ class MaildirStore:
     def search(self, key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
         with self._asked():
             return self._searching.search(key, uids, leaf)
+
+    def quota(self) -> Quota:
+        """See `IQuotaStore`. Every folder is looked at first, for what nobody has opened yet."""
+        with self._asked():
+            for info in self._folders.mailboxes():
+                if info.selectable:
+                    with suppress(NoSuchMailbox):
+                        self._syncing.sync(self._syncing.adopt(info.name), claim=False)
+            return self._quotas.used()
+
+    def metadata(self, name: str) -> dict[bytes, bytes]:
+        """See `IMetadataStore`, also for what follows."""
+        with self._asked():
+            return self._metadata.get(self._metadata_key(name))
+
+    def set_metadata(self, name: str, values: Mapping[bytes, bytes | None]) -> None:
+        with self._asked():
+            self._metadata.set(self._metadata_key(name), values)
+
+    def _metadata_key(self, name: str) -> int:
+        return self._syncing.adopt(name).key if name else SERVER
 
     def probe(self, key: int) -> Sequence[str]:
         with self._asked():
