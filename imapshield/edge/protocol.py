@@ -137,6 +137,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._guard.drop()
         self._framer.abandon()
         self.setTimeout(None)
+        # First the session: a command that waits for room hears of the end from the outbox, and it is no bug then.
+        self._session.disconnected()
         self._outbox.close(lost=lost)
 
     # What comes in.
@@ -541,7 +543,6 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.setTimeout(None)
         if self._stall_check is not None and self._stall_check.active():
             self._stall_check.cancel()
-        self._session.disconnected()
         if self._line_due is not None:
             due, self._line_due = self._line_due, None
             due.addErrback(lambda _: None)

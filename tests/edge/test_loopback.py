@@ -21,7 +21,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from imapshield.edge.factory import ShieldedIMAP4Factory
-from imapshield.facts import Fact, LimitHit
+from imapshield.facts import Fact, Failed, LimitHit
 from imapshield.limits import Limits
 from imapshield.mailbox.interfaces import NewMessage
 from imapshield.wire.commands import Memory
@@ -287,6 +287,7 @@ class Silent(Loopback):
         self.assertEqual(await self.client(script), "cut")
         limits = {hit.limit for hit in self.facts if isinstance(hit, LimitHit)}
         self.assertEqual(limits, {"stalled_seconds"})
+        self.assertEqual([fact for fact in self.facts if isinstance(fact, Failed)], [])
 
 
 class Flood(Loopback):
