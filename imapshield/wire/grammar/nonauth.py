@@ -63,12 +63,14 @@ def identity(cursor: Cursor) -> Id:
     if cursor.keyword(b"NIL"):
         return Id(())
 
-    def field() -> tuple[bytes, bytes | None]:
+    cursor.expect(b"(", "Expected a parenthesised list of names and values")
+    cursor.skip(b" ")  # aioimaplib puts a space inside each parenthesis
+    fields: list[tuple[bytes, bytes | None]] = []
+    while not cursor.skip(b")"):
         name = cursor.string("a field name as a string")
         cursor.sp("the field name")
-        return name, cursor.nstring("a string or NIL")
-
-    fields = cursor.list_of(field, "names and values", empty=True)
-    if len(fields) > ID_FIELDS:
-        raise Malformed("ID has more than 30 fields")
+        fields.append((name, cursor.nstring("a string or NIL")))
+        if len(fields) > ID_FIELDS:
+            raise Malformed("ID has more than 30 fields")
+        cursor.skip(b" ")
     return Id(tuple(fields))

@@ -88,6 +88,7 @@ class IdTests(SynchronousTestCase):
         )
         self.assertEqual(parse([b"ID NIL"]), Id(()))
         self.assertEqual(parse([b"ID ()"]), Id(()))
+        self.assertEqual(parse([b'ID ( "name" "aioimaplib" )']), Id(((b"name", b"aioimaplib"),)))
 
     def test_malformed(self) -> None:
         """A name without its value, a name that is NIL, 31 fields, parentheses without end."""
