@@ -36,7 +36,7 @@ class LargeTests(ServerCase):
         """All 10,000 messages are there, each as it was stored, its size what was said."""
         client = self.login()
         self.assertEqual(self.ok(client.select("INBOX", readonly=True)), [b"%d" % COUNT])
-        self.assertEqual(self.fetched(client), corpus(COUNT))
+        self.same(self.fetched(client), corpus(COUNT))
         data = self.ok(
             client.fetch("1:*", "(UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)")
         )

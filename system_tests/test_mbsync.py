@@ -71,10 +71,8 @@ class MbsyncTests(ServerCase):
     def both(self, expected, folder="INBOX"):
         """Both sides hold exactly the same messages, each as often as it should be there."""
         far = "" if folder == "INBOX" else "." + folder.replace("/", ".")
-        self.assertEqual(stored(self.maildir(far), without_tuid) - expected, {})
-        self.assertEqual(expected - stored(self.maildir(far), without_tuid), {})
-        self.assertEqual(stored(self.near(folder), without_tuid) - expected, {})
-        self.assertEqual(expected - stored(self.near(folder), without_tuid), {})
+        self.same(stored(self.maildir(far), without_tuid), expected)
+        self.same(stored(self.near(folder), without_tuid), expected)
 
     def test_ten_thousand(self):
         """10,000 messages come down; 500 new ones on each side cross; a third run finds nothing to do."""

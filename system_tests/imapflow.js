@@ -1,0 +1,95 @@
+// A day of npm's imapflow against one server: node imapflow.js PORT USER PASSWORD MAILDIR
+'use strict';
+const assert = require('node:assert');
+const fs = require('node:fs');
+const { ImapFlow } = require('imapflow');
+
+const [port, user, pass, maildir] = process.argv.slice(2);
+const message = subject => Buffer.from(`Subject: ${subject}\r\nFrom: bob@example.org\r\n\r\nhello\r\n`);
+const options = { host: '127.0.0.1', port: Number(port), secure: false, auth: { user, pass }, logger: false };
+
+async function main() {
+    const client = new ImapFlow(options);
+    await client.connect();
+
+    // Folders, with a name that is not ASCII.
+    await client.mailboxCreate('Kept');
+    await client.mailboxCreate(['Work', 'Köln']);
+    await client.mailboxSubscribe('Kept');
+    const listed = (await client.list({ statusQuery: { messages: true } })).map(box => box.path);
+    assert.deepStrictEqual(listed.sort(), ['INBOX', 'Kept', 'Work', 'Work/Köln'].sort());
+    await client.mailboxRename(['Work', 'Köln'], 'Bonn');
+    assert.ok(!(await client.list()).some(box => box.path === 'Work/Köln'));
+
+    // Append with flags and a date.
+    const when = new Date('2025-01-01T10:00:00Z');
+    for (const subject of ['a', 'b', 'c', 'd', 'e', 'f']) {
+        const answer = await client.append('INBOX', message(subject), subject === 'a' ? ['\\Flagged'] : [], when);
+        assert.ok(answer.uid && answer.uidValidity, 'no APPENDUID');
+    }
+    const status = await client.status('INBOX', { messages: true, unseen: true, uidNext: true, uidValidity: true });
+    assert.deepStrictEqual([status.messages, status.unseen, status.uidNext], [6, 6, 7]);
+
+    const lock = await client.getMailboxLock('INBOX');
+    try {
+        const one = await client.fetchOne('2', { source: true, envelope: true, bodyStructure: true, flags: true, internalDate: true });
+        assert.deepStrictEqual(one.source, message('b'));
+        assert.strictEqual(one.envelope.subject, 'b');
+        assert.strictEqual(one.bodyStructure.type, 'text/plain');
+        assert.strictEqual(one.internalDate.getTime(), when.getTime());
+        const subjects = [];
+        for await (const each of client.fetch('1:*', { envelope: true, headers: ['subject'] })) {
+            assert.strictEqual(each.headers.toString().trim(), `Subject: ${each.envelope.subject}`);
+            subjects.push(each.envelope.subject);
+        }
+        assert.deepStrictEqual(subjects, ['a', 'b', 'c', 'd', 'e', 'f']);
+        const { content } = await client.download('3', 'TEXT');
+        const chunks = [];
+        for await (const chunk of content) chunks.push(chunk);
+        assert.strictEqual(Buffer.concat(chunks).toString(), 'hello\r\n');
+
+        assert.deepStrictEqual(await client.search({ subject: 'c' }, { uid: true }), [3]);
+        assert.deepStrictEqual(await client.search({ or: [{ flagged: true }, { subject: 'f' }] }), [1, 6]);
+        assert.deepStrictEqual(await client.search({ since: new Date('2030-01-01') }), []);
+
+        await client.messageFlagsAdd('2:3', ['\\Seen', '$Mine']);
+        await client.messageFlagsRemove('3', ['\\Seen']);
+        await client.messageFlagsSet('4', ['\\Answered']);
+        assert.deepStrictEqual(await client.search({ seen: true }), [2]);
+        assert.deepStrictEqual(await client.search({ keyword: '$Mine' }), [2, 3]);
+        const copied = await client.messageCopy('1:2', 'Kept');
+        assert.strictEqual(copied.uidMap.size, 2);
+        const moved = await client.messageMove('5', 'Kept');
+        assert.deepStrictEqual([...moved.uidMap.keys()], [5]);
+        assert.ok(await client.messageDelete('6', { uid: true }));
+        assert.strictEqual(client.mailbox.exists, 4);
+
+        // Mail that is delivered now is told in IDLE, which imapflow enters by itself or when asked.
+        const told = new Promise((resolve, reject) => {
+            const timer = setTimeout(() => reject(new Error('no EXISTS within 10 s')), 10000);
+            client.on('exists', data => { clearTimeout(timer); resolve(data); });
+        });
+        const idling = client.idle();
+        await new Promise(resolve => setTimeout(resolve, 200));
+        const began = Date.now();
+        fs.writeFileSync(`${maildir}/tmp/late`, message('late'));
+        fs.renameSync(`${maildir}/tmp/late`, `${maildir}/new/1900000000.late.host`);
+        const data = await told;
+        assert.ok(Date.now() - began < 1000, `told after ${Date.now() - began} ms`);
+        assert.strictEqual(data.count, 5);
+        await client.noop(); // breaks IDLE
+        await idling;
+        assert.strictEqual((await client.fetchOne('*', { envelope: true })).envelope.subject, 'late');
+    } finally {
+        lock.release();
+    }
+    await client.mailboxDelete('Bonn');
+    await assert.rejects(client.mailboxOpen('Bonn'));
+    await client.logout();
+
+    const wrong = new ImapFlow({ ...options, auth: { user, pass: 'wrong' } });
+    wrong.on('error', () => {});
+    await assert.rejects(wrong.connect(), error => error.authenticationFailed);
+}
+
+main().then(() => console.log('done'), error => { console.error(error); process.exit(1); });

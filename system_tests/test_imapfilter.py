@@ -1,0 +1,107 @@
+"""imapfilter: searches, flags, copies, moves and deletes by a script in Lua, which asks the server for everything."""
+
+from __future__ import annotations
+
+from system_tests.cases import PASSWORD, USER, ServerCase, deliver, letters, simple, tool
+
+
+class ImapfilterTests(ServerCase):
+    def script(self, text):
+        """Run a script; `check` in it ends the program with status 1 when its arguments differ."""
+        head = f"""\
+options.timeout = 60
+options.create = true
+options.subscribe = true
+options.expunge = true
+options.starttls = false
+account = IMAP {{ server = '127.0.0.1', port = {self.port}, username = '{USER}', password = '{PASSWORD}' }}
+function check(what, got, expected)
+    if got ~= expected then
+        io.stderr:write(what .. ': got ' .. tostring(got) .. ', not ' .. tostring(expected) .. '\\n')
+        os.exit(1)
+    end
+end
+"""
+        config = self.write("config.lua", head + text)
+        self.run_it(tool("imapfilter", "imapfilter"), "-v", "-c", config)
+
+    def test_filter(self):
+        """Searches of every kind find what they should, and what is done with it is on disk."""
+        for subject in ("invoice 1", "invoice 2", "newsletter", "spam", "hello"):
+            deliver(self.maildir(), simple(subject))
+        self.script("""
+local box = account.INBOX
+local exist, recent, unseen, next = box:check_status()
+check('exist', exist, 5)
+check('unseen', unseen, 5)
+check('subject', #box:contain_subject('invoice'), 2)
+check('match', #box:match_subject('^.nvoice [0-9]'), 2)
+check('from', #box:contain_from('bob@example.org'), 5)
+check('body', #box:contain_body('hello'), 5)
+check('smaller', #box:is_smaller(100000), 5)
+check('older', #box:is_older(1), 0)
+check('set', #(box:contain_subject('invoice') + box:contain_subject('spam')), 3)
+box:contain_subject('invoice'):mark_flagged()
+box:contain_subject('invoice 1'):mark_seen()
+box:contain_subject('invoice'):copy_messages(account['Invoices/2025'])
+box:contain_subject('newsletter'):move_messages(account['Köln'])
+box:contain_subject('spam'):delete_messages()
+box:contain_subject('hello'):add_flags({ 'Checked' })
+check('flagged', #box:is_flagged(), 2)
+check('keyword', #box:has_keyword('Checked'), 1)
+check('left', #box:select_all(), 3)
+""")
+        self.assertEqual(
+            letters(self.maildir()) | {b"hello": ""},
+            {b"invoice 1": "FS", b"invoice 2": "F", b"hello": ""},
+        )
+        self.assertEqual(
+            letters(self.maildir(".Invoices.2025")), {b"invoice 1": "FS", b"invoice 2": "F"}
+        )
+        # imapfilter sends names in UTF-7 of its own making: options.charset is not for them.
+        self.assertIn(b"newsletter", letters(self.maildir(".K&APY-ln")))
+
+    def test_folders(self):
+        """list_all, list_subscribed, create, rename, subscribe and delete."""
+        self.script("""
+check('create', account:create_mailbox('Work'), true)
+check('subscribe', account:subscribe_mailbox('Work'), true)
+check('rename', account:rename_mailbox('Work', 'Play'), true)
+local boxes, folders = account:list_all()
+local names = table.concat(boxes, ' ')
+check('list', names:find('Play') ~= nil and names:find('Work') == nil, true)
+check('delete', account:delete_mailbox('Play'), true)
+""")
+
+    def test_fetch(self):
+        """Headers, bodies, sizes, dates and structures come as they are."""
+        deliver(self.maildir(), simple("one"))
+        self.script("""
+local results = account.INBOX:select_all()
+for _, message in ipairs(results) do
+    local box, uid = table.unpack(message)
+    check('subject', box[uid]:fetch_field('subject'), 'Subject: one')
+    check('body', box[uid]:fetch_body(), 'hello\\r\\n')
+    check('size', box[uid]:fetch_size() > 100, true)
+    check('date', #box[uid]:fetch_date() > 20, true)
+    check('structure', box[uid]:fetch_structure()['1']['type'], 'text/plain')
+end
+check('one', #results, 1)
+""")
+
+    def test_idle(self):
+        """enter_idle comes back when mail arrives."""
+        agent = self.write(
+            "late",
+            f"#!/bin/sh\n(sleep 0.5; printf 'Subject: late\\n\\nx\\n' >{self.maildir()}/tmp/late\n"
+            f"mv {self.maildir()}/tmp/late {self.maildir()}/new/1800000000.late.host) >/dev/null 2>&1 &\n",
+            0o700,
+        )
+        self.login().select()
+        self.script(f"""
+os.execute('{agent}')
+local woken, event = account.INBOX:enter_idle()
+check('woken', woken, true)
+check('event', event, 'EXISTS')
+check('there', #account.INBOX:contain_subject('late'), 1)
+""")
