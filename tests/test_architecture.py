@@ -59,6 +59,7 @@ RULES = {
     "maildir": Rule((*BASE, "wire", "message", "mailbox"), ("zope",)),
     "cred.passwords": Rule((), ("argon2",)),
     "cred.users": Rule(()),
+    "cred.legacy": Rule((*BASE, "mailbox", "wire"), ("twisted", "zope")),
     "cred": Rule((*BASE, "mailbox", "maildir"), ("twisted", "zope")),
     "observe": Rule(("limits", "facts"), ("twisted",)),
     "demo": Rule(("cred.passwords", "cred.users")),

@@ -21,11 +21,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorTime, ISSLTransport, ITLSTransport
 from twisted.mail import imap4
+from twisted.mail.interfaces import IAccountIMAP
 from twisted.python.failure import Failure
 
 from imapshield import facts
 from imapshield.cred import sasl
 from imapshield.cred.checkers import Busy
+from imapshield.cred.legacy import LegacyAccount
 from imapshield.edge.binding import channel_bindings
 from imapshield.edge.compress import BadStream, Deflater, Inflater
 from imapshield.edge.outbox import Disconnected, Outbox
@@ -376,7 +378,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def authenticate_with(self, credentials: Any) -> Deferred[Any]:
         """Ask the portal whose credentials these are."""
-        return cast("Deferred[Any]", self.portal.login(credentials, None, IAccount))
+        return cast("Deferred[Any]", self.portal.login(credentials, None, IAccount, IAccountIMAP))
 
     def mechanisms(self) -> list[bytes]:
         """SASL mechanisms beside PLAIN, which the session knows itself, as far as a checker takes them."""
@@ -416,7 +418,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     async def _avatar(self, login: Deferred[Any], user: bytes, mechanism: str) -> IAccount:
         try:
-            _, account, logout = await login
+            interface, account, logout = await login
         except Busy:
             raise Refused(b"UNAVAILABLE", "Too many logins at once; try again soon") from None
         except (LoginFailed, UnhandledCredentials):
@@ -425,7 +427,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if self._dead:
             logout()
             raise Disconnected
-        name = user.decode("utf-8", "replace") or account.user
+        name = user.decode("utf-8", "replace") or getattr(account, "user", "")
+        if interface is IAccountIMAP:
+            account = LegacyAccount(account, name)
         self.logged_in(name, mechanism, account, logout)
         return cast("IAccount", account)
 
