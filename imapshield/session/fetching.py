@@ -183,13 +183,28 @@ async def _piece(
     if _FLAGS in items:
         session.view.forget(rows.uids)
     labels = [encode.label(item) for item in items]
-    shown = [row + 1 for row in rows.view]
-    if any(isinstance(value, Blob) for column in fetched.columns for value in column):
+    view = rows.view
+    shown: Sequence[int] = (
+        range(view.start + 1, view.stop + 1)
+        if isinstance(view, range)
+        else [row + 1 for row in view]
+    )
+    if _has_blob(asked, fetched):
         numbered = rows.uids if session.uid_only else shown
         await _stream(session, numbered, labels, columns)
     elif shown:
         session.io.write(session.fetch_lines(shown, rows.uids, labels, columns))  # type: ignore[arg-type]
     return done, len(shown) < done
+
+
+def _has_blob(asked: Sequence[FetchItem], fetched: Fetched) -> bool:
+    """Whether a string is too large to be held; what is kept as an answer never is."""
+    return any(
+        isinstance(value, Blob)
+        for item, column in zip(asked, fetched.columns, strict=True)
+        if not isinstance(item, Attribute)
+        for value in column
+    )
 
 
 def _is_known(item: FetchItem) -> bool:
