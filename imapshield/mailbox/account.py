@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from zope.interface import Interface, directlyProvides, implementer
 
@@ -20,6 +20,7 @@ from imapshield.mailbox.interfaces import (
     Fetched,
     Happening,
     IAccount,
+    ICatenate,
     IMailbox,
     INotify,
     IStore,
@@ -31,7 +32,7 @@ from imapshield.mailbox.interfaces import (
     Quota,
     Worker,
 )
-from imapshield.wire.commands import FetchItem, SearchKey
+from imapshield.wire.commands import FetchItem, Octets, SearchKey
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ class Rope(Protocol):
         """Ring no more."""
 
 
-@implementer(IAccount, INotify)
+@implementer(IAccount, INotify, ICatenate)
 class StoreAccount:
     """One user's account, shared by all the sessions of that user.
 
@@ -191,11 +192,23 @@ class StoreAccount:
         self.happened("metadata", name, entries=list(values))
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:
-        appended = await self.run(lambda store: store.append(name, messages))
-        for mailbox in [m for m in self._open.values() if m.name == name and m.watched]:
-            await mailbox.poll()
+        return await self.put(name, lambda store: store.append(name, messages))
+
+    async def put(self, name: str, job: Callable[[IStore], T]) -> T:
+        """Run a job that brings messages into a mailbox; whoever watches that hears of them in the same hop."""
+        watched = [m for m in self._open.values() if m.name == name and m.watched]
+
+        def hop(store: IStore) -> tuple[T, list[Delta]]:
+            return job(store), [mailbox.changes(store) for mailbox in watched]
+
+        done, deltas = await self.run(hop)
+        for mailbox, delta in zip(watched, deltas, strict=True):
+            mailbox.heard(delta)
         self.happened("messages", name)
-        return appended
+        return done
+
+    def stored(self, mailbox: IMailbox, uid: int, item: FetchItem, size: int) -> Octets:
+        return Stored(self, cast("StoreMailbox", mailbox).key, uid, item, size)
 
     async def open(self, name: str, claim_recent: bool) -> tuple[IMailbox, frozenset[int]]:
         known = {key: mailbox.columns.highestmodseq for key, mailbox in self._open.items()}
@@ -233,6 +246,28 @@ class StoreAccount:
         self._open.pop(key, None)
 
 
+class Stored:
+    """Part of a stored message as content of a new one (`wire.commands.Octets`): read in the worker, by the append."""
+
+    binary = False
+
+    def __init__(
+        self, account: StoreAccount, key: int, uid: int, item: FetchItem, size: int
+    ) -> None:
+        self._account = account
+        self._what = key, uid, item
+        self.size = size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` octets from `offset`; MessageGone."""
+        store = self._account._store
+        assert store is not None  # it is appending
+        return store.read(*self._what, offset, size)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 @implementer(IMailbox)
 class StoreMailbox:
     """An open mailbox of a `StoreAccount`."""
@@ -243,7 +278,7 @@ class StoreMailbox:
         self.mailbox_id = opened.mailbox_id
         self.columns = Columns()
         self._account = account
-        self._key = opened.key
+        self.key = opened.key
         self._listeners: dict[Listener, bool] = {}
         self._rope: Rope | None = None
         self._polling = False
@@ -268,7 +303,7 @@ class StoreMailbox:
         bell = self._account.bell
         if bell is None or self._rope is not None:
             return
-        paths = await self._run(lambda store: store.probe(self._key))
+        paths = await self._run(lambda store: store.probe(self.key))
         if self._rope is None and self._listeners:
             self._rope = bell.watch(list(paths), self.poll)
 
@@ -288,58 +323,57 @@ class StoreMailbox:
         return change.recent
 
     async def poll(self) -> None:
-        claim = any(self._listeners.values())
-        self.heard(
-            await self._run(
-                lambda store: store.changes(self._key, self.columns.highestmodseq, claim)
-            )
-        )
+        self.heard(await self._run(self.changes))
+
+    def changes(self, store: IStore) -> Delta:
+        """Ask `store`, in its worker, for what the columns do not know."""
+        claim = any(list(self._listeners.values()))
+        return store.changes(self.key, self.columns.highestmodseq, claim)
 
     async def vanished(self, since: int) -> Sequence[int]:
-        delta = await self._run(lambda store: store.changes(self._key, since, False))
+        delta = await self._run(lambda store: store.changes(self.key, since, False))
         self.heard(delta)
         return sorted(delta.vanished)
 
     async def fetch(self, uids: Sequence[int], items: Sequence[FetchItem], budget: int) -> Fetched:
-        return await self._run(lambda store: store.fetch(self._key, uids, items, budget))
+        return await self._run(lambda store: store.fetch(self.key, uids, items, budget))
 
     async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
-        return await self._run(lambda store: store.read(self._key, uid, item, offset, size))
+        return await self._run(lambda store: store.read(self.key, uid, item, offset, size))
 
     async def sizes(self, uids: Sequence[int]) -> None:
         if uids:
-            self.columns.set_sizes(await self._run(lambda store: store.sizes(self._key, uids)))
+            self.columns.set_sizes(await self._run(lambda store: store.sizes(self.key, uids)))
 
     async def store_flags(
         self, uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
     ) -> list[int]:
         since = self.columns.highestmodseq
         delta, failed = await self._run(
-            lambda store: store.store_flags(self._key, uids, op, flags, unchanged_since, since)
+            lambda store: store.store_flags(self.key, uids, op, flags, unchanged_since, since)
         )
         self.heard(delta)
         return failed
 
     async def expunge(self, uids: Sequence[int] | None) -> None:
         since = self.columns.highestmodseq
-        self.heard(await self._run(lambda store: store.expunge(self._key, uids, since)))
+        self.heard(await self._run(lambda store: store.expunge(self.key, uids, since)))
 
     async def copy(self, uids: Sequence[int], target: str, move: bool) -> Copied:
         since = self.columns.highestmodseq
-        copied = await self._run(lambda store: store.copy(self._key, uids, target, move, since))
+        # not by _run: NoSuchMailbox says here that the target is not there
+        copied = await self._account.put(
+            target, lambda store: store.copy(self.key, uids, target, move, since)
+        )
         self.heard(copied.delta)
-        for mailbox in list(self._account._open.values()):
-            if mailbox.name == target and mailbox is not self and mailbox.watched:
-                await mailbox.poll()
-        self._account.happened("messages", target)
         return copied
 
     async def search(self, uids: Sequence[int], leaf: SearchKey) -> list[int]:
-        return await self._run(lambda store: store.search(self._key, uids, leaf))
+        return await self._run(lambda store: store.search(self.key, uids, leaf))
 
     async def _run(self, job: Callable[[IStore], T]) -> T:
         try:
             return await self._account.run(job)
         except NoSuchMailbox:
-            self._account.lost(self._key)
+            self._account.lost(self.key)
             raise
