@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from itertools import count
 from typing import Any, cast
 
-from twisted.cred.credentials import UsernamePassword
+from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.error import LoginFailed, UnhandledCredentials
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
@@ -340,6 +340,11 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     def secure(self) -> bool:
         """Whether nobody else can listen: TLS, this machine's own addresses, or a UNIX socket."""
         return self.tls or self._local
+
+    @property
+    def takes_passwords(self) -> bool:
+        """Whether a checker of the portal takes names and passwords."""
+        return IUsernamePassword in self.portal.listCredentialsInterfaces()
 
     @property
     def tls(self) -> bool:

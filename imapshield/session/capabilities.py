@@ -58,7 +58,7 @@ def of(session: Session) -> list[bytes]:
         names += [name for name in from_table if name in BEFORE_LOGIN]
         if session.io.can_start_tls:
             names.append(b"STARTTLS")
-        if session.io.secure:
+        if session.io.secure and session.io.takes_passwords:
             names.append(b"AUTH=PLAIN")
         else:
             names.append(b"LOGINDISABLED")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ def results(
     part = _part(uids, command.partial) if command.partial else ()
     told = _told(returns, uids, part)
     if b"SAVE" in returns:
-        session.saved = sorted(told)
+        session.saved = array("I", sorted(told))
     if not command.uid:
         uids, part = view.numbers(uids), view.numbers(part)
     pairs = _results(returns, uids)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import time
 import traceback
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from imapshield.errors import Malformed, Refused, StoreError
 from imapshield.limits import Limits
@@ -21,6 +21,7 @@ from imapshield.mailbox.changes import Change
 from imapshield.mailbox.interfaces import IAccount, IMailbox, INotify
 from imapshield.mailbox.view import View
 from imapshield.session import capabilities, table
+from imapshield.session.connection import Connection
 from imapshield.session.notifying import Notices
 from imapshield.session.states import State, refusal
 from imapshield.wire import encode, flags
@@ -32,69 +33,6 @@ from imapshield.wire.sequence import SequenceSet
 
 PROGRESS_SECONDS = 10
 """Between two tidings of a long command: RFC 9585 section 4 has it so."""
-
-
-class Connection(Protocol):
-    """What a session asks of the edge. Awaitables end in an exception that is not ours when the peer is gone."""
-
-    def write(self, data: bytes) -> None:
-        """Send octets."""
-
-    def drain(self) -> Awaitable[None]:
-        """Let other connections have their turn, and the peer read what it was sent."""
-
-    def line(self) -> Awaitable[bytes]:
-        """The next line, which belongs to the command that is running."""
-
-    @property
-    def secure(self) -> bool:
-        """Whether a password may be sent."""
-
-    @property
-    def can_start_tls(self) -> bool:
-        """Whether STARTTLS can be done now."""
-
-    def start_tls(self) -> None:
-        """Negotiate TLS after what was written."""
-
-    @property
-    def can_compress(self) -> bool:
-        """Whether COMPRESS can be done now."""
-
-    def start_compression(self) -> None:
-        """Deflate what is written from now on, and inflate what comes (RFC 4978)."""
-
-    def mechanisms(self) -> list[bytes]:
-        """SASL mechanisms beside PLAIN."""
-
-    async def login(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
-        """Whose name and password these are; `Refused` when nobody's."""
-
-    async def login_challenge(
-        self, mechanism: bytes, ask: Callable[[bytes], Awaitable[bytes]]
-    ) -> IAccount:
-        """Run one of `mechanisms`: `ask` sends a challenge and awaits the answer."""
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` beside the commands."""
-
-    def unauthenticated(self) -> None:
-        """The user has gone, and the client may log in as another (RFC 8437)."""
-
-    def accepted(self) -> None:
-        """A command was well-formed."""
-
-    def malformed(self, sample: bytes, text: str) -> None:
-        """A command was malformed."""
-
-    def failed(self, command: str, traceback: str) -> str:
-        """Something broke; returns a reference for the client to quote."""
-
-    def cut(self) -> None:
-        """Reset the connection: what was promised to the client cannot be delivered."""
-
-    def close(self) -> None:
-        """Close after what was written is sent."""
 
 
 class Session:

@@ -212,7 +212,9 @@ class Tokening(Case):
 
     def bearer(self, message: bytes, mechanism: bytes = b"OAUTHBEARER") -> tuple[Client, bytes]:
         client = self.client()
-        return client, client(b"t1 AUTHENTICATE %b %b" % (mechanism, base64.b64encode(message) or b"="))
+        return client, client(
+            b"t1 AUTHENTICATE %b %b" % (mechanism, base64.b64encode(message) or b"=")
+        )
 
     def test_login(self) -> None:
         """The checker says whose token it is, whatever the client says (the example of RFC 7628 section 4.1)."""
@@ -267,6 +269,14 @@ class Offered(Case):
         self.assertIn(b"AUTH=SCRAM-SHA-256", far.greeting)
         self.assertNotIn(b"OAUTHBEARER", far.greeting)
         self.assertIn(b"t NO [CANNOT]", far(b"t AUTHENTICATE OAUTHBEARER"))
+
+    def test_tokens_alone(self) -> None:
+        """Where no checker takes passwords, none is asked for."""
+        self.server.factory.portal = Portal(self.server.realm, [Tokens()])
+        greeting = self.client().greeting
+        self.assertIn(b"LOGINDISABLED", greeting)
+        self.assertNotIn(b"AUTH=PLAIN", greeting)
+        self.assertIn(b"AUTH=OAUTHBEARER", greeting)
 
     def test_others(self) -> None:
         """Twisted's own mechanisms are offered by the same rule."""
