@@ -93,4 +93,10 @@ class ShieldedIMAP4Factory(ServerFactory):
         self._emptied.append(done)
         for server in list(self.connections):
             server.bye("The server is going down; come again in a minute", b"UNAVAILABLE")
-        return done
+        # each resets itself by then; what does not is no reason to stay
+        last = server.callLater(self.limits.closing_seconds + 1, self._give_up)
+        return done.addCallback(lambda _: last.cancel() if last.active() else None)
+
+    def _give_up(self) -> None:
+        for server in list(self.connections):
+            self._lost(server)

@@ -46,6 +46,9 @@ async def rename(session: Session, command: Rename) -> Tagged:
 
 async def subscribe(session: Session, command: Subscribe) -> Tagged:
     """SUBSCRIBE and UNSUBSCRIBE."""
+    if command.on and all(i.name != command.mailbox for i in await session.account.mailboxes()):
+        # a server MAY validate; a name mistyped once would else be listed by LSUB for ever
+        raise NoSuchMailbox
     await session.account.subscribe(command.mailbox, command.on)
     return ok("Subscribed" if command.on else "Unsubscribed")
 

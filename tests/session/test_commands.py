@@ -111,8 +111,12 @@ class Mailboxes(Case):
             self.assertIn(b"a " + answer, self.client(b"a " + command), command)
 
     def test_subscriptions(self) -> None:
-        """LSUB lists what is subscribed, existing or not, and parents of that where ``%`` asks for them."""
-        self.client(b"a SUBSCRIBE gone/below")
+        """LSUB lists what is subscribed, still existing or not, and parents of that where ``%`` asks for them."""
+        self.assertIn(b"a NO [NONEXISTENT]", self.client(b"a SUBSCRIBE gone/below"))
+        self.client(b"a CREATE gone/below")
+        self.assertIn(b"a OK", self.client(b"a SUBSCRIBE gone/below"))
+        self.client(b"a DELETE gone/below")
+        self.client(b"a DELETE gone")
         self.assertIn(b'* LSUB (\\Noselect) "/" gone/below', self.client(b'a LSUB "" *'))
         self.assertIn(b'* LSUB (\\Noselect) "/" gone\r\n', self.client(b'a LSUB "" %'))
         self.client(b"a UNSUBSCRIBE gone/below")

@@ -76,7 +76,10 @@ class Extended(Case):
                 b'(\\HasChildren \\Subscribed) "/" Vegetable ("CHILDINFO" ("SUBSCRIBED"))',
             ],
         )
+        self.client(b"c CREATE no/such/box")
         self.client(b"s SUBSCRIBE no/such/box")
+        for name in (b"no/such/box", b"no/such", b"no"):
+            self.client(b"d DELETE " + name)
         self.assertEqual(
             self.listed(b'(RECURSIVEMATCH SUBSCRIBED) "" "no%"'),
             [b'(\\NonExistent \\HasNoChildren) "/" no ("CHILDINFO" ("SUBSCRIBED"))'],
