@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import Malformed
-from imapshield.wire.commands import Append, AppendMessage, Memory
+from imapshield.wire.commands import Append, AppendMessage, Memory, Replace
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 
@@ -61,3 +61,25 @@ class AppendTests(SynchronousTestCase):
             [b"APPEND x ", MAIL, b" (\\Seen)"],
         ):  # fmt: skip
             self.assertRaises(Malformed, parse, parts)
+
+
+class ReplaceTests(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """A number or ``*``, a mailbox, and one message as in APPEND (RFC 8508)."""
+        message = AppendMessage((b"\\Draft",), 837596665, MAIL, -420)
+        parts = [b"REPLACE 4 Drafts (\\Draft) " + DATE + b" ", MAIL, b""]
+        self.assertEqual(parse(parts), Replace(4, "Drafts", message))
+        parsed = parse([b"UID REPLACE * inbox ", MAIL, b""])
+        self.assertEqual(parsed, Replace(None, "INBOX", AppendMessage((), None, MAIL), uid=True))
+
+    def test_malformed(self) -> None:
+        """Several messages to be replaced, none, or several to replace one."""
+        for start in (
+            b"REPLACE 1:2 x ",
+            b"REPLACE 1,2 x ",
+            b"REPLACE 0 x ",
+            b"REPLACE $ x ",
+            b"REPLACE x ",
+        ):
+            self.assertRaises(Malformed, parse, [start, MAIL, b""])
+        self.assertRaises(Malformed, parse, [b"REPLACE 1 x ", MAIL, b" ", MAIL, b""])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import Malformed
-from imapshield.wire.commands import Authenticate, Enable, Id, Login, Memory, Secret
+from imapshield.wire.commands import Authenticate, Compress, Enable, Id, Login, Memory, Secret
 from imapshield.wire.grammar import parse
 from imapshield.wire.grammar.nonauth import decode_base64
 
@@ -97,4 +97,12 @@ class IdTests(SynchronousTestCase):
             b"ID", b'ID ("a")', b"ID (NIL NIL)", b"ID (" + b" ".join([b'"a" NIL'] * 31) + b")",
             b"ID ((((", b"ID (" * 4000,
         ):  # fmt: skip
+            self.assertRaises(Malformed, parse, [line])
+
+
+class CompressTests(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """An atom in any case; whether it is known is not the grammar's business."""
+        self.assertEqual(parse([b"COMPRESS deflate"]), Compress(b"DEFLATE"))
+        for line in (b"COMPRESS", b"COMPRESS ", b"COMPRESS (DEFLATE)", b"COMPRESS DEFLATE 9"):
             self.assertRaises(Malformed, parse, [line])

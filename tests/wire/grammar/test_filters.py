@@ -1,0 +1,41 @@
+"""Filters of mailboxes, and ESEARCH (RFC 7377)."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.errors import Malformed
+from imapshield.wire.commands import AllOf, HasFlag, MailboxFilter, MultiSearch, Not
+from imapshield.wire.grammar import parse
+
+ALL = frozenset({b"ALL"})
+UNSEEN = Not(HasFlag(b"\\Seen"))
+
+
+class ESearchTests(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """Where to look, what to answer, what to look for; the selected mailbox where nothing is said."""
+        for line, command in (
+            (b"ESEARCH ALL", MultiSearch((MailboxFilter(b"SELECTED"),), AllOf(()), ALL)),
+            (
+                b'ESEARCH IN (mailboxes "folder1" subtree "folder2") unseen',
+                MultiSearch((MailboxFilter(b"MAILBOXES", ("folder1",)), MailboxFilter(b"SUBTREE", ("folder2",))), UNSEEN, ALL),
+            ),
+            (
+                b"ESEARCH IN (mailboxes (a inbox) personal) RETURN (COUNT PARTIAL 1:9) CHARSET UTF-8 unseen",
+                MultiSearch(
+                    (MailboxFilter(b"MAILBOXES", ("a", "INBOX")), MailboxFilter(b"PERSONAL")),
+                    UNSEEN, frozenset({b"COUNT", b"PARTIAL"}), (1, 9),
+                ),
+            ),
+        ):  # fmt: skip
+            self.assertEqual(parse([line]), command)
+
+    def test_malformed(self) -> None:
+        """Kinds that are none, names where none belong and none where some do."""
+        for line in (
+            b"ESEARCH", b"ESEARCH IN", b"ESEARCH IN () ALL", b"ESEARCH IN (nowhere) ALL", b"ESEARCH IN (mailboxes) ALL",
+            b"ESEARCH IN (mailboxes ()) ALL", b"ESEARCH IN (personal", b"ESEARCH IN (selected-delayed) ALL",
+            b"ESEARCH IN (personal (scope)) ALL", b"ESEARCH IN (personal)",
+        ):  # fmt: skip
+            self.assertRaises(Malformed, parse, [line])

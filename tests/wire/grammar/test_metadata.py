@@ -1,0 +1,70 @@
+"""GETMETADATA and SETMETADATA (RFC 5464)."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.errors import Malformed
+from imapshield.wire.commands import GetMetadata, Memory, SetMetadata
+from imapshield.wire.cursor import GrammarLimits
+from imapshield.wire.grammar import parse
+
+COMMENT = b"/shared/comment"
+
+
+class GetTests(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """One entry or several, with options before the mailbox or, as in the RFC's examples, behind it."""
+        for line, command in (
+            (b'GETMETADATA "" /shared/comment', GetMetadata("", (COMMENT,))),
+            (
+                b"GETMETADATA inbox (/Shared/Comment /private/x/y)",
+                GetMetadata("INBOX", (COMMENT, b"/private/x/y")),
+            ),
+            (
+                b'GETMETADATA "INBOX" (MAXSIZE 1024) (/shared/comment)',
+                GetMetadata("INBOX", (COMMENT,), 1024),
+            ),
+            (
+                b"GETMETADATA (maxsize 5 DEPTH infinity) x /shared/comment",
+                GetMetadata("x", (COMMENT,), 5, None),
+            ),
+            (b'GETMETADATA (DEPTH 1) x ("/shared/comment")', GetMetadata("x", (COMMENT,), None, 1)),
+        ):
+            self.assertEqual(parse([line]), command, line)
+        self.assertEqual(
+            parse([b"GETMETADATA x (", Memory(COMMENT), b")"]), GetMetadata("x", (COMMENT,))
+        )
+
+    def test_malformed(self) -> None:
+        """Entries that cannot be, options that are none."""
+        for line in (
+            b"GETMETADATA x", b"GETMETADATA x ()", b"GETMETADATA x comment", b"GETMETADATA x /shared", b"GETMETADATA x /shared/",
+            b"GETMETADATA x /shared//a", b'GETMETADATA x "/shared/a*"', b'GETMETADATA x "/shared/%"', b"GETMETADATA x /vendor/a",
+            b"GETMETADATA (DEPTH 2) x /shared/a", b"GETMETADATA (SIZE 2) x /shared/a", b"GETMETADATA x (MAXSIZE -1) /shared/a",
+            b"GETMETADATA x /shared/" + b"a" * 300, b"GETMETADATA (DEPTH 1) x (DEPTH 1) /shared/a",
+        ):  # fmt: skip
+            self.assertRaises(Malformed, parse, [line])
+
+
+class SetTests(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """Quoted, literal and binary values, and NIL, which removes."""
+        binary = Memory(b"a\0", binary=True)
+        parsed = parse([b'SETMETADATA x (/shared/a "b" /shared/c NIL /shared/d ', binary, b")"])
+        values = ((b"/shared/a", b"b"), (b"/shared/c", None), (b"/shared/d", b"a\0"))
+        self.assertEqual(parsed, SetMetadata("x", values))
+
+    def test_malformed(self) -> None:
+        """No value, no list, a value that is too long."""
+        for line in (
+            b"SETMETADATA x /shared/a NIL",
+            b"SETMETADATA x (/shared/a)",
+            b"SETMETADATA x ()",
+            b"SETMETADATA x (/shared/a b)",
+        ):
+            self.assertRaises(Malformed, parse, [line])
+        limits = GrammarLimits(string=10)
+        self.assertRaises(
+            Malformed, parse, [b"SETMETADATA x (/shared/a ", Memory(b"x" * 11), b")"], limits=limits
+        )

@@ -1,0 +1,69 @@
+"""NOTIFY (RFC 5465)."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.errors import Malformed
+from imapshield.wire.commands import (
+    Attribute,
+    BodySection,
+    EventGroup,
+    MailboxFilter,
+    Notify,
+    Section,
+)
+from imapshield.wire.cursor import GrammarLimits
+from imapshield.wire.grammar import parse
+
+MESSAGES = frozenset({b"MESSAGENEW", b"MESSAGEEXPUNGE"})
+
+
+class NotifyTests(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """NONE, and the examples of RFC 5465 section 3."""
+        self.assertEqual(parse([b"NOTIFY NONE"]), Notify(()))
+        line = (
+            b"NOTIFY SET STATUS (selected (MessageNew (uid body.peek[header.fields (From To)]) MessageExpunge))"
+            b" (subtree Lemonde (MessageNew MessageExpunge)) (mailboxes (a inbox) NONE)"
+        )
+        header = BodySection(Section((), b"HEADER.FIELDS", (b"From", b"To")), peek=True)
+        self.assertEqual(
+            parse([line]),
+            Notify(
+                (
+                    EventGroup(MailboxFilter(b"SELECTED"), MESSAGES, (Attribute(b"UID"), header)),
+                    EventGroup(MailboxFilter(b"SUBTREE", ("Lemonde",)), MESSAGES),
+                    EventGroup(MailboxFilter(b"MAILBOXES", ("a", "INBOX")), frozenset()),
+                ),
+                True,
+            ),
+        )
+        self.assertEqual(
+            parse([b"NOTIFY SET (personal (MailboxName Something))"]),
+            Notify(
+                (EventGroup(MailboxFilter(b"PERSONAL"), frozenset({b"MAILBOXNAME", b"SOMETHING"})),)
+            ),
+        )
+
+    def test_malformed(self) -> None:
+        """Events that do not go together, items where there can be none, lists that do not end."""
+        for line in (
+            b"NOTIFY", b"NOTIFY SET", b"NOTIFY GET", b"NOTIFY SET STATUS", b"NOTIFY SET personal NONE", b"NOTIFY SET (personal)",
+            b"NOTIFY SET (personal ())", b"NOTIFY SET (personal (MessageNew))", b"NOTIFY SET (personal (FlagChange))",
+            b"NOTIFY SET (selected (MailboxName))", b"NOTIFY SET (personal (MessageNew (UID) MessageExpunge))",
+            b"NOTIFY SET (selected (MessageNew () MessageExpunge))", b"NOTIFY SET (selected (MessageNew (UID MessageExpunge)",
+            b"NOTIFY SET (personal NONE)(personal NONE)", b"NOTIFY NONE x",
+        ):  # fmt: skip
+            self.assertRaises(Malformed, parse, [line])
+
+    def test_limits(self) -> None:
+        """FETCH items and groups are counted as elsewhere."""
+        line = b"NOTIFY SET (selected (MessageNew (UID FLAGS MODSEQ) MessageExpunge))"
+        self.assertRaises(Malformed, parse, [line], limits=GrammarLimits(items=2))
+        self.assertRaises(
+            Malformed,
+            parse,
+            [b"NOTIFY SET" + b" (personal NONE)" * 20],
+            limits=GrammarLimits(terms=10),
+        )
