@@ -147,7 +147,8 @@ class IStore(Interface):
         does not remember what vanished since then, it names every UID below UIDNEXT that is not there."""
 
     def append(name: str, messages: Sequence[NewMessage]) -> Appended:
-        """Store all of `messages` or none; they are on stable storage when this returns."""
+        """Store all of `messages` or none; they are on stable storage when this returns. Their content may be read by
+        calls of this store's own `read`, and end in MessageGone."""
 
     def fetch(key: int, uids: Sequence[int], items: Sequence[FetchItem], budget: int) -> Fetched:
         """Answer `items` (ENVELOPE, BODY, BODYSTRUCTURE, SAVEDATE, EMAILID, THREADID, BodySection, Binary, Preview)
@@ -339,6 +340,13 @@ class INotify(Interface):
 
     async def listen(names: Iterable[str]) -> None:
         """Tell also of mail that comes into these mailboxes from outside, until the last listener leaves."""
+
+
+class ICatenate(Interface):
+    """An account that makes new messages of parts of stored ones (RFC 4469)."""
+
+    def stored(mailbox: IMailbox, uid: int, item: FetchItem, size: int) -> Octets:
+        """The `size` octets that `item` is of a message, as content for `IAccount.append`, and to be read by it."""
 
 
 class IQuota(Interface):

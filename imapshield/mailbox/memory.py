@@ -208,9 +208,9 @@ class MemoryStore:
     def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:
         box = self._box(name)
         self._need(len(messages), sum(new.content.size for new in messages))
+        contents = [new.content.read(0, new.content.size) for new in messages]
         uids = []
-        for new in messages:
-            content = new.content.read(0, new.content.size)
+        for new, content in zip(messages, contents, strict=True):
             at = int(self._now())
             date = at if new.internaldate is None else new.internaldate
             uids.append(self._put(box, flag_list(new.flags), date, content))

@@ -1,4 +1,4 @@
-"""APPEND and REPLACE: storing messages that the client sends."""
+"""APPEND and REPLACE: storing messages that the client sends, or has put together (CATENATE)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from imapshield.errors import NoSuchMailbox, Refused
 from imapshield.mailbox.interfaces import Appended, NewMessage
+from imapshield.session import catenating
 from imapshield.wire import encode, flags
 from imapshield.wire.commands import Append, AppendMessage, Replace
 from imapshield.wire.responses import Tagged, ok
@@ -41,11 +42,18 @@ async def append(session: Session, command: Append) -> Tagged:
 
 
 async def _store(session: Session, mailbox: str, messages: Sequence[AppendMessage]) -> Appended:
-    if any(not message.content.size for message in messages):
-        raise Refused(None, "A message cannot be empty")  # RFC 3502 section 6.3.11
     try:
-        return await session.account.append(
-            mailbox, [NewMessage(m.flags, m.internaldate, m.content) for m in messages]
-        )
+        try:
+            contents = [await catenating.content(session, message) for message in messages]
+        except Refused:
+            await session.account.status(mailbox)  # TRYCREATE comes before whatever else is wrong
+            raise
+        if not all(content.size for content in contents):
+            raise Refused(None, "A message cannot be empty")  # RFC 3502 section 6.3.11
+        new = [
+            NewMessage(message.flags, message.internaldate, content)
+            for message, content in zip(messages, contents, strict=True)
+        ]
+        return await session.account.append(mailbox, new)
     except NoSuchMailbox:
         raise Refused(b"TRYCREATE", "There is no such mailbox; create it first") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from imapshield.mailbox.interfaces import ICatenate
 from imapshield.session import extras, table
 from imapshield.session.states import State
 
@@ -69,6 +70,8 @@ def of(session: Session) -> list[bytes]:
     names += from_table
     names += MAILBOX
     names += [name for name in extras.ENABLES if name != b"IMAP4rev2"]
+    if ICatenate.providedBy(session.account):
+        names.append(b"CATENATE")
     if session.limits.messages:
         names.append(b"MESSAGELIMIT=%d" % session.limits.messages)
     names.append(b"APPENDLIMIT=%d" % session.limits.message)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from imapshield.errors import Malformed, NoSuchMailbox
@@ -34,26 +32,12 @@ async def esearch(session: Session, command: MultiSearch) -> Tagged:
         raise Malformed("Message numbers and saved results are those of the selected mailbox")
     search = Search(command.key, True, command.returns, command.partial)
     for name in await sources.resolve(session, command.sources):
-        if session.state is State.SELECTED and name == session.mailbox.name:
-            await _one(session, search, session.mailbox, session.view)
-            continue
         try:
-            mailbox, _ = await session.account.open(name, False)
-            with _watched(mailbox) as view:
+            async with sources.opened(session, name) as (mailbox, view):
                 await _one(session, search, mailbox, view)
         except NoSuchMailbox:
             continue
     return ok("Searched")
-
-
-@contextmanager
-def _watched(mailbox: IMailbox) -> Iterator[View]:
-    view = View(mailbox.columns)
-    mailbox.watch(view.heard, False)
-    try:
-        yield view
-    finally:
-        mailbox.unwatch(view.heard)
 
 
 async def _one(session: Session, search: Search, mailbox: IMailbox, view: View) -> None:

@@ -183,9 +183,10 @@ class Notices:
             (b"UIDNEXT", found.uidnext),
             (b"UIDVALIDITY", found.uidvalidity),
         ]
-        if b"FLAGCHANGE" in self.events(name):
+        flags = b"FLAGCHANGE" in self.events(name)
+        if flags:
             items.append((b"UNSEEN", found.unseen))
-        if session.condstore:
+        if flags or session.condstore:  # a change of flags is seen by it (RFC 5465 section 5.1)
             items.append((b"HIGHESTMODSEQ", found.highestmodseq))
         session.io.write(encode.status(name, items, utf8=session.utf8))
 

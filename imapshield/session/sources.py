@@ -1,10 +1,13 @@
-"""Filters of mailboxes (RFC 5465 section 6) → the names that they stand for now."""
+"""Filters of mailboxes (RFC 5465 section 6) → the names that they stand for now; and how to look into one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from imapshield.mailbox.interfaces import IMailbox
+from imapshield.mailbox.view import View
 from imapshield.session.states import State
 from imapshield.wire.commands import MailboxFilter
 from imapshield.wire.names import DELIMITER, INBOX
@@ -40,3 +43,18 @@ def means(session: Session, which: MailboxFilter, name: str, subscribed: set[str
             return name in which.names or name.rpartition(DELIMITER)[0] in which.names
         case _:
             return name in which.names
+
+
+@asynccontextmanager
+async def opened(session: Session, name: str) -> AsyncIterator[tuple[IMailbox, View]]:
+    """Have the mailbox `name` at hand, with the session's own view of it if it is the one selected. NoSuchMailbox."""
+    if session.state is State.SELECTED and name == session.mailbox.name:
+        yield session.mailbox, session.view
+        return
+    mailbox, _ = await session.account.open(name, False)
+    view = View(mailbox.columns)
+    mailbox.watch(view.heard, False)
+    try:
+        yield mailbox, view
+    finally:
+        mailbox.unwatch(view.heard)

@@ -190,12 +190,13 @@ class Status(Command):
 class AppendMessage:
     """One message of APPEND.
 
-    `internaldate` in epoch seconds with `zone` minutes east of UTC, None is now.
+    `internaldate` in epoch seconds with `zone` minutes east of UTC, None is now. `content` of
+    CATENATE (RFC 4469) are its parts: octets, and URLs as `bytes`.
     """
 
     flags: tuple[bytes, ...]
     internaldate: int | None
-    content: Octets
+    content: Octets | tuple[Octets | bytes, ...]
     zone: int = 0
 
 

@@ -40,9 +40,12 @@ class Notify(Case):
         self.assertEqual(self.told(), [])
 
     def test_flags(self) -> None:
-        """FlagChange tells UNSEEN, with CONDSTORE HIGHESTMODSEQ too."""
+        """FlagChange tells UNSEEN and HIGHESTMODSEQ (section 5.1), after ENABLE CONDSTORE every STATUS the latter."""
         self.other.append(mailbox=b"foo")
         self.client(b"e ENABLE CONDSTORE")
+        told = self.client(b"n NOTIFY SET STATUS (mailboxes foo %b)" % MESSAGES)
+        self.assertRegex(told, rb"^\* STATUS foo \([^N]*NEXT 2 UIDVALIDITY \d+ HIGHESTMODSEQ \d+\)")
+        self.client = self.server.login()
         self.client(b"a NOTIFY SET (personal (MessageNew MessageExpunge FlagChange))")
         self.other(b"s SELECT foo")
         self.other(b"t STORE 1 +FLAGS (\\Seen)")

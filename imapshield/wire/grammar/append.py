@@ -1,9 +1,9 @@
-"""APPEND, with MULTIAPPEND, literal8 and RFC 6855's UTF8 data, and REPLACE."""
+"""APPEND, with MULTIAPPEND, CATENATE, literal8 and RFC 6855's UTF8 data, and REPLACE."""
 
 from __future__ import annotations
 
 from imapshield.errors import Malformed
-from imapshield.wire.commands import Append, AppendMessage, Replace
+from imapshield.wire.commands import Append, AppendMessage, Octets, Replace
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.dates import parse_date_time
 from imapshield.wire.flags import RECENT
@@ -45,11 +45,35 @@ def _message(cursor: Cursor) -> AppendMessage:
     if cursor.peek() == b'"':
         internaldate, zone = parse_date_time(cursor.quoted("a date and time"))
         cursor.sp("the date and time")
+    content: Octets | tuple[Octets | bytes, ...]
     if cursor.keyword(b"UTF8"):
-        cursor.sp("UTF8")
-        cursor.expect(b"(", "Expected a parenthesis after UTF8")
-        content = cursor.literal("a message")
-        cursor.expect(b")", "Expected a parenthesis after the message")
+        content = _utf8(cursor)
+    elif cursor.keyword(b"CATENATE"):
+        cursor.sp("CATENATE")
+        content = tuple(cursor.list_of(lambda: _part(cursor), "parts"))
+        if sum(isinstance(part, bytes) for part in content) > cursor.limits.items:
+            raise Malformed("CATENATE has too many URLs")
     else:
         content = cursor.literal("a message")
     return AppendMessage(tuple(dict.fromkeys(flags)), internaldate, content, zone)
+
+
+def _part(cursor: Cursor) -> Octets | bytes:
+    """``cat-part = "TEXT" SP literal / "URL" SP astring`` (RFC 4469), or UTF8 data."""
+    word = cursor.word("TEXT or URL")
+    if word == b"UTF8":
+        return _utf8(cursor)
+    cursor.sp("the kind of part")
+    if word == b"TEXT":
+        return cursor.literal("a text")
+    if word == b"URL":
+        return cursor.astring("a URL")
+    raise Malformed("Expected TEXT or URL")
+
+
+def _utf8(cursor: Cursor) -> Octets:
+    cursor.sp("UTF8")
+    cursor.expect(b"(", "Expected a parenthesis after UTF8")
+    octets = cursor.literal("a message")
+    cursor.expect(b")", "Expected a parenthesis after the message")
+    return octets

@@ -109,7 +109,7 @@ def fetch_item(cursor: Cursor) -> FetchItem:
 def _named_item(cursor: Cursor, word: bytes) -> FetchItem:
     if cursor.skip(b"["):
         if word in (b"BODY", b"BODY.PEEK"):
-            section = _section(cursor)
+            section = section_spec(cursor)
             return BodySection(section, word == b"BODY.PEEK", _partial(cursor))
         if word in (b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE"):
             path, dot = _path(cursor)
@@ -127,7 +127,7 @@ def _named_item(cursor: Cursor, word: bytes) -> FetchItem:
     raise Malformed("Unknown FETCH item")
 
 
-def _section(cursor: Cursor) -> Section:
+def section_spec(cursor: Cursor) -> Section:
     """``section-spec "]"``: ``section-msgtext / (section-part ["." section-text])``, or nothing."""
     path, dot = _path(cursor)
     if cursor.skip(b"]"):

@@ -1,0 +1,222 @@
+"""CATENATE (RFC 4469): a message of what the client sends and of parts of messages that are here already."""
+
+import re
+import time
+
+from imapshield.maildir.store import MaildirStore
+from tests.harness import MAIL, MemoryRealm, Server
+from tests.session.test_commands import Case
+
+BOUNDARY = b"------------030308070208000400050907"
+DRAFT = (
+    b'Subject: draft\r\nContent-Type: multipart/mixed; boundary="%b"\r\n\r\n'
+    b"--%b\r\nContent-Type: text/plain\r\n\r\nfirst\r\n"
+    b"--%b\r\nContent-Type: application/x-zip-compressed\r\n\r\nzip\r\n--%b--\r\n"
+    % ((BOUNDARY[2:],) + (BOUNDARY[2:],) * 3)
+)
+
+
+def text(octets: bytes) -> bytes:
+    return b"TEXT {%d+}\r\n%b" % (len(octets), octets)
+
+
+class Catenate(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        self.prepare(self.server)
+
+    def prepare(self, server: Server) -> None:
+        self.server, self.client = server, server.login()
+        self.client(b"c CREATE Drafts")
+        self.client.append(DRAFT, b"Drafts")
+
+    def append(self, *parts: bytes, to: bytes = b"INBOX") -> bytes:
+        return self.client.send(
+            b"A003 APPEND %b (\\Seen \\Draft $MDNSent) CATENATE (%b)\r\n" % (to, b" ".join(parts))
+        )
+
+    def stored(self, uid: int = 1) -> bytes:
+        self.client(b"s EXAMINE INBOX")
+        answer = self.client(b"f UID FETCH %d BODY.PEEK[]" % uid)
+        self.client(b"u UNSELECT")
+        return answer.partition(b"}\r\n")[2].rpartition(b")\r\nf OK")[0]
+
+    def test_attachment_replaced(self) -> None:
+        """Example 1 of appendix A: header and text of one message, the attachment is another message."""
+        self.client.append(MAIL, b"Drafts")
+        validity = re.search(rb"\d+", self.client(b"a STATUS Drafts (UIDVALIDITY)"))
+        assert validity is not None
+        base = b'URL "/Drafts;UIDVALIDITY=%b/;UID=' % validity[0]
+        line = b"\r\n--" + BOUNDARY[2:]
+        answer = self.append(
+            base + b'1/;section=HEADER"',
+            text(line + b"\r\n"),
+            base + b'1/;section=1.MIME"',
+            base + b'1/;section=1"',
+            text(line + b"\r\n"),
+            base + b'2"',
+            text(line + b"--\r\n"),
+        )
+        self.assertRegex(answer, rb"A003 OK \[APPENDUID \d+ 1\]")
+        header = DRAFT[: DRAFT.index(b"\r\n\r\n") + 4]
+        mime = b"Content-Type: text/plain\r\n\r\n"
+        self.assertEqual(
+            self.stored(),
+            header + line + b"\r\n" + mime + b"first" + line + b"\r\n" + MAIL + line + b"--\r\n",
+        )
+        self.client(b"s SELECT Drafts")
+        self.assertNotIn(b"\\Seen", self.client(b"f FETCH 1:* FLAGS"))
+
+    def test_waits(self) -> None:
+        """A client that waits before each text is told to go on."""
+        self.assertEqual(
+            self.client(b"a APPEND INBOX CATENATE (TEXT {14}"), b"+ Go ahead\r\n", "first"
+        )
+        self.assertEqual(
+            self.client.send(b'Subject: x\r\n\r\n URL "/Drafts/;UID=1/;SECTION=2" TEXT {2}\r\n'),
+            b"+ Go ahead\r\n",
+        )
+        self.assertIn(b"a OK", self.client.send(b"\r\n)\r\n"))
+        self.assertEqual(self.stored(), b"Subject: x\r\n\r\nzip\r\n")
+
+    def test_relative(self) -> None:
+        """Without a slash a URL is relative to the selected mailbox (section 3); names are UTF-8 behind percents."""
+        self.client(b"c CREATE Drafts/L&APY-we")
+        self.client.append(DRAFT, b"Drafts/L&APY-we")
+        self.assertIn(b"NO [BADURL ;UID=1]", self.append(b"URL ;UID=1"))
+        self.client(b"s SELECT Drafts/L&APY-we")
+        for url in (
+            b";UID=1/;SECTION=2",
+            b"L%C3%B6we/;UID=1/;SECTION=2",
+            b"/Drafts%2FL%c3%b6we/;uid=1/;section=2",
+        ):
+            answer = self.append(text(b"A: b\r\n\r\n"), b'URL "%b"' % url)
+            self.assertIn(b"A003 OK", answer, url)
+        self.client(b"u UNSELECT")
+        for uid in (1, 2, 3):
+            self.assertIn(b"A: b\r\n\r\nzip", self.stored(uid))
+
+    def test_partial(self) -> None:
+        """PARTIAL takes octets of a part, to its end without a size, none behind it."""
+        for url, octets in (
+            (b"1.3", b"ubj"),
+            (b"%d" % (len(DRAFT) - 4), b"--\r\n"),
+            (b"9999.1", b""),
+        ):
+            self.append(text(b"X: "), b'URL "/Drafts/;UID=1/;PARTIAL=%b"' % url, to=b"Drafts")
+            self.client(b"s EXAMINE Drafts")
+            self.assertIn(
+                b"{%d}\r\nX: %b)" % (3 + len(octets), octets), self.client(b"f FETCH * BODY.PEEK[]")
+            )
+            self.client(b"u UNSELECT")
+
+    def test_large(self) -> None:
+        """A part that is too large for one piece is read where it lies."""
+        large = b"X: y\r\n\r\n" + b"0123456789abcdef" * 40_000
+        self.client.append(large, b"Drafts")
+        self.assertIn(
+            b"A003 OK",
+            self.append(
+                b'URL "/Drafts/;UID=2"',
+                b'URL "/Drafts/;UID=2/;SECTION=TEXT/;PARTIAL=5.500000"',
+                text(b"end"),
+                b'URL "/Drafts/;UID=2/;SECTION=HEADER"',
+            ),
+        )
+        self.assertEqual(self.stored(), large + large[13:500_013] + b"end" + large[:8])
+
+    def test_several(self) -> None:
+        """With MULTIAPPEND each message is one or is put together (RFC 3502), and either all are stored or none."""
+        good, bad = b'CATENATE (URL "/Drafts/;UID=1")', b'CATENATE (URL "/Drafts/;UID=9")'
+        plain = b"(\\Answered) {%d+}\r\n%b" % (len(MAIL), MAIL)
+        for first, second in ((good, good), (good, plain), (plain, good)):
+            self.assertRegex(
+                self.client.send(b"a APPEND INBOX %b %b\r\n" % (first, second)), rb"a OK \[APPENDUID \d+ \d:\d\]"
+            )  # fmt: skip
+        for first, second in ((good, bad), (bad, plain)):
+            self.assertIn(
+                b"b NO [BADURL /Drafts/;UID=9]", self.client.send(b"b APPEND INBOX %b %b\r\n" % (first, second))
+            )  # fmt: skip
+        self.assertIn(b"MESSAGES 6", self.client(b"c STATUS INBOX (MESSAGES)"))
+
+    def test_replace(self) -> None:
+        """REPLACE takes such a message too (RFC 8508 section 3.1)."""
+        self.client(b"s SELECT Drafts")
+        answer = self.client.send(
+            b'r UID REPLACE 1 Drafts CATENATE (URL ";UID=1/;SECTION=HEADER" %b)\r\n' % text(b"new")
+        )
+        self.assertIn(b"* 1 EXPUNGE", answer)
+        self.assertIn(b"r OK", answer)
+        self.assertIn(b"new)", self.client(b"f FETCH 1 BODY[]"))
+
+    def test_bad_url(self) -> None:
+        """Whatever is no part of a message in this account is NO [BADURL], and names the first (section 4.1)."""
+        for url in (
+            b"/Drafts/;UID=9", b"/Drafts;UIDVALIDITY=9/;UID=1", b"/nowhere/;UID=1", b"/Drafts/;UID=1/;SECTION=9",
+            b"/Drafts/;UID=1/;SECTION=1.FOO", b"/Drafts/;UID=0", b"/Drafts", b"imap://localhost/Drafts/;UID=1",
+            b"/Drafts/;UID=1/;SECTION=%ZZ", b"/%FF/;UID=1", b"/%07/;UID=1", b"/Drafts/;UID=1;URLAUTH=anonymous",
+            b"/Drafts/;UID=1/;SECTION=HEADER%0D%0A", b"/Drafts/;UID=99999999999", b"/Drafts/;UID=1?SUBJECT",
+        ):  # fmt: skip
+            answer = self.append(text(MAIL), b'URL "%b"' % url, b"URL /second/;UID=1")
+            self.assertIn(b"A003 NO [BADURL %b] " % url, answer)
+        self.assertIn(b"NO [BADURL ?a?] ", self.append(b'URL "]a]"'))
+        self.assertIn(b"MESSAGES 0", self.client(b"a STATUS INBOX (MESSAGES)"))
+
+    def test_try_create(self) -> None:
+        """That the mailbox is not there is said before anything else."""
+        for parts in ([text(MAIL)], [b'URL "/Drafts/;UID=1"'], [b'URL "/Drafts/;UID=9"']):
+            self.assertIn(b"NO [TRYCREATE]", self.append(*parts, to=b"nowhere"))
+
+    def test_too_big(self) -> None:
+        """A message that becomes larger than one may be is NO [TOOBIG] (section 4.2), and costs no reading."""
+        self.prepare(Server(realm=self.server.realm, message=2 * len(DRAFT)))
+        url = b'URL "/Drafts/;UID=1"'
+        self.assertIn(b"A003 OK", self.append(url, url))
+        self.assertIn(b"A003 NO [TOOBIG]", self.append(url, url, text(b"x")))
+
+    def test_empty(self) -> None:
+        """A message of nothing is none."""
+        self.assertIn(b"A003 NO", self.append(b'URL "/Drafts/;UID=1/;PARTIAL=99999.1"'))
+
+    def test_malformed(self) -> None:
+        """No parts, a part of another kind, too many URLs."""
+        for parts in (
+            b"()",
+            b"(MAIL /x)",
+            b"(TEXT x)",
+            b"(URL)",
+            b"(URL a",
+            b"",
+            b"(" + b" ".join([b"URL a"] * 251) + b")",
+        ):
+            self.assertIn(b"a BAD", self.client(b"a APPEND INBOX CATENATE " + parts), parts)
+
+    def test_gone_meanwhile(self) -> None:
+        """When a part is expunged before it is copied, nothing is stored."""
+        account = self.server.realm.account()
+        before = account.append
+
+        async def late(name, messages):  # type: ignore[no-untyped-def]
+            mailbox, _ = await account.open("Drafts", False)
+            await mailbox.store_flags([1], b"+", [b"\\Deleted"], None)
+            await mailbox.expunge([1])
+            return await before(name, messages)
+
+        self.patch(account, "append", late)
+        self.assertIn(b"NO [EXPUNGEISSUED]", self.client.send(
+            b"a APPEND INBOX {%d+}\r\n%b CATENATE (URL /Drafts/;UID=1)\r\n" % (len(MAIL), MAIL)
+        ))  # fmt: skip
+        self.assertIn(b"MESSAGES 0", self.client(b"b STATUS INBOX (MESSAGES)"))
+
+
+class OnDisk(Catenate):
+    """The same of a Maildir."""
+
+    def prepare(self, server: Server) -> None:
+        path = self.mktemp()
+        super().prepare(
+            Server(
+                realm=MemoryRealm(store=lambda: MaildirStore(path, now=time.time, note=print)),
+                message=server.factory.limits.message,
+            )
+        )

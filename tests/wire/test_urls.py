@@ -1,0 +1,64 @@
+"""IMAP URLs (RFC 5092), those that are relative and name a message."""
+
+from contextlib import suppress
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.errors import Malformed
+from imapshield.wire.commands import BodySection, Section
+from imapshield.wire.cursor import NUMBER64
+from imapshield.wire.urls import MessageUrl, parse
+
+WHOLE = BodySection(Section(), peek=True)
+
+
+class Parse(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """The mailbox, its UIDVALIDITY, the UID, a section, octets of it; words in any case."""
+        for url, message in (
+            (b"/foo/;UID=7", MessageUrl("foo", None, 7, WHOLE)),
+            (b"/foo;UIDVALIDITY=3/;UID=7/", MessageUrl("foo", 3, 7, WHOLE)),
+            (b"/inbox/;uid=7", MessageUrl("INBOX", None, 7, WHOLE)),
+            (b"/a%2Fb%3B/c/;UID=7", MessageUrl("a/b;/c", None, 7, WHOLE)),
+            (b"/R%26D/;UID=7", MessageUrl("R&D", None, 7, WHOLE)),
+            (b"/caf%C3%A9/;UID=7", MessageUrl("café", None, 7, WHOLE)),
+            (b";UID=7", MessageUrl("top/here", None, 7, WHOLE)),
+            (b"there/;UID=7", MessageUrl("top/there", None, 7, WHOLE)),
+            (
+                b"/foo/;UID=7/;SECTION=1.2.MIME",
+                MessageUrl("foo", None, 7, BodySection(Section((1, 2), b"MIME"), peek=True)),
+            ),
+            (
+                b"/foo/;UID=7/;section=HEADER.FIELDS%20(To%20Cc)/;partial=5.10",
+                MessageUrl(
+                    "foo", None, 7,
+                    BodySection(Section((), b"HEADER.FIELDS", (b"To", b"Cc")), True, (5, 10)),
+                ),
+            ),
+            (
+                b"/foo/;UID=7/;PARTIAL=5",
+                MessageUrl("foo", None, 7, BodySection(Section(), True, (5, NUMBER64))),
+            ),
+        ):  # fmt: skip
+            self.assertEqual(parse(url, "top/here"), message)
+
+    def test_nothing_selected(self) -> None:
+        """A relative path needs a mailbox to be relative to."""
+        self.assertRaises(Malformed, parse, b";UID=7", None)
+        self.assertEqual(parse(b";UID=7", "INBOX").mailbox, "INBOX")
+
+    @settings(derandomize=True, deadline=None, max_examples=300)
+    @given(
+        st.lists(st.sampled_from([b"/", b"foo", b";UID=1", b";SECTION=", b"1.", b"TEXT", b"%20", b"%", b";PARTIAL=1", b"]", b"\0"])).map(b"".join)
+    )  # fmt: skip
+    def test_anything(self, url: bytes) -> None:
+        """Whatever comes is a URL or Malformed."""
+        with suppress(Malformed):
+            parse(url, "INBOX")
+
+    def test_long(self) -> None:
+        """64 KiB that are no URL cost no more than their length."""
+        for piece in (b"/", b"a", b"/;UID=1", b";", b"%41", b"/;SECTION=", b"1."):
+            self.assertRaises(Malformed, parse, piece * (65536 // len(piece)), "INBOX")
