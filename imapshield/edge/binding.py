@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Any
 
@@ -9,7 +10,10 @@ from OpenSSL import SSL, crypto
 
 
 def channel_bindings(transport: Any) -> dict[bytes, bytes]:
-    """Return the data of each channel binding type that `transport` has; nothing without TLS."""
+    """Return the data of each channel binding type that `transport` has; nothing without TLS.
+
+    Before the handshake, when the greeting of implicit TLS is written, the certificate is all there is.
+    """
     for one in (transport, getattr(transport, "protocol", None)):  # after STARTTLS it is the second
         handle = getattr(one, "getHandle", lambda: None)()
         if isinstance(handle, SSL.Connection):
@@ -20,7 +24,9 @@ def channel_bindings(transport: Any) -> dict[bytes, bytes]:
 def _of(connection: SSL.Connection) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     if connection.get_protocol_version_name() == "TLSv1.3":
-        found[b"tls-exporter"] = connection.export_keying_material(b"EXPORTER-Channel-Binding", 32)
+        with contextlib.suppress(SSL.Error):
+            label = b"EXPORTER-Channel-Binding"
+            found[b"tls-exporter"] = connection.export_keying_material(label, 32)
     own = connection.get_certificate()
     if own is not None:
         algorithm = own.to_cryptography().signature_hash_algorithm

@@ -1,0 +1,98 @@
+"""What only a real connection shows: COMPRESS and channel binding over TCP, TLS and STARTTLS."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import ssl
+import zlib
+from collections.abc import Callable
+
+from twisted.cred.portal import Portal
+
+from imapshield.cred.sasl import ScramChecker, ScramSecret, challengers
+from tests.edge import test_loopback
+from tests.edge.test_loopback import Peer
+from tests.harness import MAIL
+
+SECRET = ScramSecret.make(b"pencil", b"salt" * 4, 4096)
+
+
+class Deflated:
+    """Sends and reads deflated, on the socket of a peer."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.out = zlib.compressobj(6, zlib.DEFLATED, -15)
+        self.come = zlib.decompressobj(-15)
+
+    def command(self, text: bytes) -> bytes:
+        data = self.out.compress(b"t " + text + b"\r\n") + self.out.flush(zlib.Z_SYNC_FLUSH)
+        self.peer.send(data)
+        answer = b""
+        while b"\r\nt " not in b"\r\n" + answer:
+            answer += self.come.decompress(self.peer.socket.recv(1 << 16))
+        return answer
+
+
+class Compress(test_loopback.Loopback):
+    async def test_everywhere(self) -> None:
+        """A session under COMPRESS, over TCP, TLS and STARTTLS, with a message too large for one turn."""
+
+        def script(way: Callable[[], Peer]) -> tuple[bytes, int]:
+            peer = way()
+            assert b" OK" in peer.command(b"LOGIN alice secret")
+            assert b" OK" in peer.command(b"COMPRESS DEFLATE")
+            client = Deflated(peer)
+            client.command(b"CREATE x")
+            mail = MAIL + b"y" * 200_000
+            client.command(b"APPEND x {%d+}\r\n%b" % (len(mail), mail))
+            client.command(b"SELECT x")
+            answer = client.command(b"FETCH 1:* BODY.PEEK[]")
+            assert mail in answer
+            return client.command(b"NOOP"), len(answer)
+
+        for way in self.ways():
+            last, octets = await self.client(script, way)
+            self.assertTrue(last.startswith(b"t OK"))
+            self.assertGreater(octets, 200_000)
+
+
+class Plus(test_loopback.Loopback):
+    async def test_server_end_point(self) -> None:
+        """A client binds its login to the certificate that it was shown; over TCP there is nothing to bind to."""
+        checker = ScramChecker({b"alice": SECRET}.get)
+        self.factory.portal = Portal(self.realm, [checker])
+        self.factory._challengers = challengers([checker])
+
+        def script(way: Callable[[], Peer]) -> bytes:
+            peer = way()
+            if not isinstance(peer.socket, ssl.SSLSocket):
+                return peer.command(b"AUTHENTICATE SCRAM-SHA-256-PLUS")
+            der = peer.socket.getpeercert(True)
+            assert der is not None
+            header = b"p=tls-server-end-point,,"
+            bare = b"n=alice,r=abcdefgh"
+            peer.send(b"t AUTHENTICATE SCRAM-SHA-256-PLUS %b\r\n" % base64.b64encode(header + bare))
+            first = base64.b64decode(peer.line()[2:])
+            nonce = first.split(b",")[0]
+            bound = base64.b64encode(header + hashlib.sha256(der).digest())
+            without = b"c=%b,%b" % (bound, nonce)
+            signed = b",".join((bare, first, without))
+            salted = hashlib.pbkdf2_hmac("sha256", b"pencil", SECRET.salt, 4096)
+            key = hmac.digest(salted, b"Client Key", "sha256")
+            signature = hmac.digest(hashlib.sha256(key).digest(), signed, "sha256")
+            proof = base64.b64encode(bytes(a ^ b for a, b in zip(key, signature, strict=True)))
+            peer.send(base64.b64encode(without + b",p=" + proof) + b"\r\n")
+            assert base64.b64decode(peer.line()[2:]).startswith(b"v=")
+            peer.send(b"\r\n")
+            return peer.line()
+
+        for way, expected in (
+            (self.peer, b"t NO"),
+            (self.tls_peer, b"t OK"),
+            (self.starttls_peer, b"t OK"),
+        ):
+            answer = await self.client(script, way)
+            self.assertTrue(answer.startswith(expected), answer)
