@@ -124,7 +124,9 @@ DATES = st.dates(date(1, 1, 1))
 
 @st.composite
 def messages(draw) -> AppendMessage:
-    flags, content = draw(FLAGS), Memory(draw(st.binary(max_size=8)), draw(st.booleans()))
+    octets = st.builds(Memory, st.binary(max_size=8), st.booleans())
+    parts = st.lists(octets | st.just(b"/x/;UID=1"), min_size=1, max_size=3).map(tuple)
+    flags, content = draw(FLAGS), draw(octets | parts)
     if draw(st.booleans()):
         return AppendMessage(flags, None, content)
     zone = draw(st.integers(-1439, 1439))

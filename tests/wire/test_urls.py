@@ -1,6 +1,6 @@
 """IMAP URLs (RFC 5092), those that are relative and name a message."""
 
-from contextlib import suppress
+import contextlib
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,7 +55,7 @@ class Parse(SynchronousTestCase):
     )  # fmt: skip
     def test_anything(self, url: bytes) -> None:
         """Whatever comes is a URL or Malformed."""
-        with suppress(Malformed):
+        with contextlib.suppress(Malformed):
             parse(url, "INBOX")
 
     def test_long(self) -> None:

@@ -239,6 +239,11 @@ def _status(w: Writer, c: Status) -> None:
 
 
 def _append(w: Writer, c: Append) -> None:
+    def part(part) -> None:
+        w.word(b"URL" if isinstance(part, bytes) else b"TEXT")
+        w.sp()
+        (w.astring if isinstance(part, bytes) else w.literal)(part)
+
     w.word(b"APPEND")
     w.sp()
     w.mailbox(c.mailbox)
@@ -249,7 +254,12 @@ def _append(w: Writer, c: Append) -> None:
             w.sp()
         if message.internaldate is not None:
             w.put(dates.encode_internaldate(message.internaldate, message.zone), b" ")
-        w.literal(message.content)
+        if isinstance(message.content, tuple):
+            w.word(b"CATENATE")
+            w.sp()
+            w.listed(message.content, part)
+        else:
+            w.literal(message.content)
 
 
 def _expunge(w: Writer, c: Expunge) -> None:
