@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar, cast
 
 from zope.interface import Interface, directlyProvides, implementer
 
-from imapshield.errors import NoSuchMailbox
+from imapshield.errors import NoSuchMailbox, StoreError
 from imapshield.mailbox.changes import Change, Columns, Delta
 from imapshield.mailbox.interfaces import (
     Appended,
@@ -198,12 +198,13 @@ class StoreAccount:
         """Run a job that brings messages into a mailbox; whoever watches that hears of them in the same hop."""
         watched = [m for m in self._open.values() if m.name == name and m.watched]
 
-        def hop(store: IStore) -> tuple[T, list[Delta]]:
-            return job(store), [mailbox.changes(store) for mailbox in watched]
+        def hop(store: IStore) -> tuple[T, list[Delta | None]]:
+            return job(store), [_news(mailbox, store) for mailbox in watched]
 
         done, deltas = await self.run(hop)
         for mailbox, delta in zip(watched, deltas, strict=True):
-            mailbox.heard(delta)
+            if delta is not None:
+                mailbox.heard(delta)
         self.happened("messages", name)
         return done
 
@@ -211,7 +212,8 @@ class StoreAccount:
         return Stored(self, cast("StoreMailbox", mailbox).key, uid, item, size)
 
     async def open(self, name: str, claim_recent: bool) -> tuple[IMailbox, frozenset[int]]:
-        known = {key: mailbox.columns.highestmodseq for key, mailbox in self._open.items()}
+        before = dict(self._open)
+        known = {key: mailbox.columns.highestmodseq for key, mailbox in before.items()}
 
         def job(store: IStore) -> Opened | tuple[int, Delta]:
             key = store.key(name)
@@ -229,8 +231,8 @@ class StoreAccount:
                 recent = mailbox.heard(found.delta, claimed_elsewhere=True)
         else:
             key, delta = found
-            mailbox = self._open.pop(key)
-            self._open[key] = mailbox  # the one used last goes last
+            # The one used last goes last. Meanwhile another session may have let go of it, or shut the account.
+            mailbox = self._open[key] = self._open.pop(key, before[key])
             mailbox.name = name
             recent = mailbox.heard(delta, claimed_elsewhere=True)
         self._let_go()
@@ -244,6 +246,17 @@ class StoreAccount:
     def lost(self, key: int) -> None:
         """The mailbox was deleted."""
         self._open.pop(key, None)
+
+
+def _news(mailbox: StoreMailbox, store: IStore) -> Delta | None:
+    """What those who watch a mailbox have not heard of, or None where that cannot be said.
+
+    The messages are stored by now: a NO for somebody else's mailbox that has gone would have them sent again.
+    """
+    try:
+        return mailbox.changes(store)
+    except StoreError:
+        return None
 
 
 class Stored:
