@@ -127,7 +127,7 @@ class StoreAccount:
         for name in set(names) - set(self._ropes):
             try:
                 paths = await self.run(lambda store, name=name: store.probe(store.key(name)))  # type: ignore[misc]
-            except NoSuchMailbox:
+            except StoreError:  # gone meanwhile, or cannot be read: whoever opens it is told
                 continue
             if self._listeners and name not in self._ropes:
                 self._ropes[name] = self.bell.watch(

@@ -103,6 +103,8 @@ class Notices:
                 what.name
             )
         events = self.events(what.name)
+        if events and what.kind in ("created", "renamed"):
+            self._session.io.spawn(INotify(self._session.account).listen([what.name]))
         if what.kind in ("messages", "flags"):
             if (b"MESSAGENEW" if what.kind == "messages" else b"FLAGCHANGE") in events:
                 self._changed[what.name] = None

@@ -86,7 +86,7 @@ TABLE: dict[bytes, Entry] = {
     b"EXPUNGE": Entry(SELECTED, changing.expunge, capability=b"UIDPLUS"),
     b"SEARCH": Entry(SELECTED, searching.search, expunge=False),
     b"ESEARCH": Entry(USER, multisearch.esearch, expunge=False, capability=b"MULTISEARCH"),
-    b"SORT": Entry(SELECTED, sorting.sort, expunge=False, capability=b"SORT SORT=DISPLAY ESORT"),
+    b"SORT": Entry(SELECTED, sorting.sort, expunge=False, capability=b"SORT SORT=DISPLAY ESORT I18NLEVEL=1"),
     b"THREAD": Entry(
         SELECTED,
         sorting.thread,

@@ -212,7 +212,7 @@ class Legacy(SynchronousTestCase):
     def test_mailboxes(self) -> None:
         """LIST, RENAME, DELETE, subscriptions, and refusals with their codes."""
         self.client(b"a CREATE x/y")
-        self.client(b"b SUBSCRIBE x/y")
+        self.client(b"b SUBSCRIBE X/Y")  # as such accounts spell it
         listed = self.client(b'c LIST "" * RETURN (SUBSCRIBED)')
         self.assertIn(b'* LIST (\\HasNoChildren \\Subscribed) "/" X/Y', listed)
         self.assertIn(b'* LIST (\\HasNoChildren) "/" INBOX', listed)

@@ -1,7 +1,10 @@
 """NOTIFY (RFC 5465): what happens elsewhere is told at once, and never in the middle of something else."""
 
 import re
+from collections.abc import Callable, Sequence
 
+from imapshield.mailbox.interfaces import NewMessage
+from imapshield.wire.commands import Memory
 from tests.harness import MAIL, Client
 from tests.session.test_commands import Case, lines
 
@@ -178,6 +181,37 @@ class Notify(Case):
             b"(personal (MessageNew (UID) MessageExpunge))", b"personal NONE", b"", b"(personal ())",
         ):  # fmt: skip
             self.assertIn(b"b BAD", self.client(b"b NOTIFY SET " + groups), groups)
+
+    def test_from_outside(self) -> None:
+        """Mail that other programs deliver is heard by the bell, in mailboxes that come later too."""
+        rung: dict[str, Callable[[], object]] = {}
+        stopped: list[str] = []
+
+        class Bell:
+            def watch(self, paths: Sequence[str], ring: Callable[[], object]) -> "Rope":
+                rung[paths[0]] = ring
+                return Rope(paths[0])
+
+        class Rope:
+            def __init__(self, path: str) -> None:
+                self.path = path
+
+            def stop(self) -> None:
+                stopped.append(self.path)
+
+        account = self.server.realm.account()
+        account.bell = Bell()
+        store = account._store
+        self.patch(store, "probe", lambda key: [f"box{key}"])
+        self.client(b"a NOTIFY SET (personal (MessageNew MessageExpunge))")
+        self.assertEqual(len(rung), 4)  # INBOX, foo, bar and bar/x
+        store.append("foo", [NewMessage((), None, Memory(MAIL))])
+        rung[f"box{store.key('foo')}"]()
+        self.assertEqual(self.told(), [b"* STATUS foo (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1)"])
+        self.other(b"c CREATE later")
+        self.assertEqual(len(rung), 5)
+        self.client(b"b NOTIFY NONE")
+        self.assertEqual(sorted(stopped), sorted(rung))
 
     def test_overflow(self) -> None:
         """A client that does not read is told that it missed something, and nothing more is kept for it."""
