@@ -50,7 +50,7 @@ async function main() {
 
         assert.deepStrictEqual(await client.search({ subject: 'c' }, { uid: true }), [3]);
         assert.deepStrictEqual(await client.search({ or: [{ flagged: true }, { subject: 'f' }] }), [1, 6]);
-        assert.deepStrictEqual(await client.search({ since: new Date('2030-01-01') }), []);
+        assert.deepStrictEqual(await client.search({ before: new Date('2001-01-01') }), []);
 
         await client.messageFlagsAdd('2:3', ['\\Seen', '$Mine']);
         await client.messageFlagsRemove('3', ['\\Seen']);
@@ -92,4 +92,5 @@ async function main() {
     await assert.rejects(wrong.connect(), error => error.authenticationFailed);
 }
 
-main().then(() => console.log('done'), error => { console.error(error); process.exit(1); });
+// A timer of imapflow 1 outlives its connections by a minute.
+main().then(() => console.log('done') || process.exit(0), error => { console.error(error); process.exit(1); });
