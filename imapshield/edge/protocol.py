@@ -10,29 +10,26 @@ Rules
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from itertools import count
 from typing import Any, cast
 
-from twisted.cred.credentials import IUsernamePassword, UsernamePassword
-from twisted.cred.error import LoginFailed, UnhandledCredentials
+from twisted.cred.credentials import UsernamePassword
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IReactorTime, ISSLTransport, ITLSTransport
+from twisted.internet.interfaces import IReactorTime, ITLSTransport
 from twisted.mail import imap4
 from twisted.mail.interfaces import IAccountIMAP
 from twisted.python.failure import Failure
 
 from imapshield import facts
-from imapshield.cred import sasl
-from imapshield.cred.checkers import Busy
-from imapshield.cred.legacy import LegacyAccount
-from imapshield.edge.binding import channel_bindings
-from imapshield.edge.compress import BadStream, Deflater, Inflater
+from imapshield.edge.compress import BadStream, Inflater
+from imapshield.edge.link import Link
 from imapshield.edge.outbox import Disconnected, Outbox
+from imapshield.edge.patience import Patience
 from imapshield.edge.spool import Spool
-from imapshield.errors import Malformed, Refused
+from imapshield.errors import Malformed
 from imapshield.guard.guard import Guard
 from imapshield.guard.verdicts import Abort, Bye, Go, Refuse, Verdict
 from imapshield.limits import Limits
@@ -92,9 +89,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._turn_due = False
         self._go_due = False
         self._skipping: bytes | None = None
-        self._line_due: Deferred[bytes] | None = None
         self._dead = False
-        self._stall_check: Any = None
         self._inflater: Inflater | None = None
         self._inflated = 0
 
@@ -107,17 +102,17 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if not self._guard.trusted:
             self.MAX_LENGTH = self.limits.stranger_line
         if self._guard.asked():
-            self._answer_line(line)
+            self._link.answer(line)
         else:
             event = self._framer.line(line)
             self._obey(self._guard.judge(event), event)
-        self._hold()
+        self.hold()
 
     def _obey(self, verdict: Verdict, event: Announced | Frame | None = None) -> None:
         if isinstance(verdict, Abort):
             self._limit_hit(verdict, "reset", event)
             if not self.limits.report_only:
-                return self._reset()
+                return self.reset()
             verdict = Go()
         if isinstance(verdict, Bye):
             self._limit_hit(verdict, "bye", event)
@@ -128,7 +123,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self._wake()
         return None
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
         """Reset the connection (RST), and let nothing that it sent after this cost anything."""
         self._die()
         self.transport.abortConnection()
@@ -163,7 +158,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
                 self._inflated_too_much(self._inflater.octets_in)
                 self._received(piece)
         except BadStream:
-            self._reset()
+            self.reset()
 
     def _inflated_too_much(self, octets_in: int) -> None:
         seen = self._inflated // max(1, octets_in)
@@ -252,7 +247,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self._go_due = True
             self._wake()
 
-    def _hold(self) -> None:
+    def hold(self) -> None:
         """Stop taking up lines while the guard says so, and go on when it does not."""
         if self._dead or self._guard.holding == self.paused:
             return
@@ -280,7 +275,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
                 break
             self.commands += 1
             done = Deferred.fromCoroutine(self._session.run(frame))
-            done.addErrback(self._interrupted)
+            done.addErrback(self.interrupted)
             if not done.called:
                 done.addCallback(self._finished_late)
                 break
@@ -296,86 +291,18 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._guard.answered()
         if self._guard.trusted and not self._dead:
             self.resetTimeout()
-        self._hold()
+        self.hold()
 
     def _finished_late(self, _: object) -> None:
         self._finished()
         self._wake()
 
-    def _interrupted(self, failure: Failure) -> None:
+    def interrupted(self, failure: Failure) -> None:
         """A command was cut short because its connection ended; anything else is a bug, and is logged as one."""
         if failure.check(Disconnected) and self._dead:
             return
         self.failed("command", failure.getTraceback())
-        self._reset()
-
-    # What the session asks of its connection (`session.session.Connection`).
-
-    def write(self, data: bytes) -> None:
-        """Send octets."""
-        self._outbox.write(data)
-
-    def drain(self) -> Deferred[None]:
-        """Wait for the next turn, and for the peer to read."""
-        if self._dead:
-            raise Disconnected
-        return self._outbox.drain()
-
-    def line(self) -> Deferred[bytes]:
-        """The next line, which is not a command but belongs to the one that runs."""
-        if self._dead:
-            raise Disconnected
-        self._outbox.flush()
-        self._line_due = Deferred()
-        self._guard.ask()
-        self.callLater(0, self._hold)
-        return self._line_due
-
-    def _answer_line(self, line: bytes) -> None:
-        due, self._line_due = self._line_due, None
-        if due is not None:
-            due.callback(line)
-
-    @property
-    def secure(self) -> bool:
-        """Whether nobody else can listen: TLS, this machine's own addresses, or a UNIX socket."""
-        return self.tls or self._local
-
-    @property
-    def takes_passwords(self) -> bool:
-        """Whether a checker of the portal takes names and passwords."""
-        return IUsernamePassword in self.portal.listCredentialsInterfaces()
-
-    @property
-    def tls(self) -> bool:
-        """Whether the connection is encrypted."""
-        return ISSLTransport.providedBy(self.transport) or self.startedTLS
-
-    @property
-    def can_start_tls(self) -> bool:
-        """Whether STARTTLS can be done now."""
-        return bool(self.ctx and self.canStartTLS and not self.tls)
-
-    def start_tls(self) -> None:
-        """Negotiate TLS; whatever was sent in the clear behind STARTTLS is thrown away unseen (CVE-2011-0411)."""
-        self.clearLineBuffer()
-        self._outbox.flush()
-        self.startedTLS = True
-        self.transport.startTLS(self.ctx)
-
-    @property
-    def can_compress(self) -> bool:
-        """Whether COMPRESS has not been done yet."""
-        return self._inflater is None
-
-    def start_compression(self) -> None:
-        """Deflate what is written from now on, and inflate what comes."""
-        self._outbox.flush()
-        self._outbox.squeeze = Deflater()
-        self._inflater = Inflater()
-        early = self.clearLineBuffer()
-        if early:  # deflated already, by a client that did not wait for the OK
-            self.callLater(0, lambda: self.dataReceived(early))
+        self.reset()
 
     def authenticateLogin(self, user: bytes, passwd: bytes) -> Deferred[Any]:
         """Ask the portal whose these are: fires with (interface, avatar, logout)."""
@@ -385,67 +312,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Ask the portal whose credentials these are."""
         return cast("Deferred[Any]", self.portal.login(credentials, None, IAccount, IAccountIMAP))
 
-    def mechanisms(self) -> list[bytes]:
-        """SASL mechanisms beside PLAIN, which the session knows itself, as far as a checker takes them."""
-        others = {name: make for name, make in self.challengers.items() if name != b"PLAIN"}
-        if not others:
-            return []
-        bindings = channel_bindings(self.transport)
-        return sasl.offered(others, self.portal, private=self.secure, bindings=bindings)
-
-    async def login(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
-        """Return the account of `user`; `Refused` when the password is wrong."""
-        return await self._avatar(self.authenticateLogin(user, password), user, mechanism)
-
-    async def login_challenge(
-        self, mechanism: bytes, ask: Callable[[bytes], Awaitable[bytes]]
-    ) -> IAccount:
-        """Run one of `challengers`, as `twisted.mail.interfaces.IChallengeResponseIMAP` describes them."""
-        credentials = self.challengers[mechanism]()
-        if hasattr(credentials, "bind_channel"):
-            credentials.bind_channel(channel_bindings(self.transport))
-        while True:
-            answer = await ask(credentials.getChallenge())
-            try:
-                credentials.setResponse(answer)
-            except imap4.IllegalClientResponse:
-                raise Malformed("That is no answer to the challenge") from None
-            if not credentials.moreChallenges():
-                break
-        user = getattr(credentials, "username", b"")
-        login = self.authenticate_with(credentials)
-        try:
-            return await self._avatar(login, user, mechanism.decode())
-        except Refused:
-            if hasattr(credentials, "failure"):  # RFC 7628 section 3.2.3: said before the NO
-                await ask(credentials.failure())
-            raise
-
-    async def _avatar(self, login: Deferred[Any], user: bytes, mechanism: str) -> IAccount:
-        try:
-            interface, account, logout = await login
-        except Busy:
-            raise Refused(b"UNAVAILABLE", "Too many logins at once; try again soon") from None
-        except (LoginFailed, UnhandledCredentials):
-            self.login_failed(user, mechanism)
-            raise Refused(b"AUTHENTICATIONFAILED", "That user name or password is wrong") from None
-        if self._dead:
-            logout()
-            raise Disconnected
-        name = user.decode("utf-8", "replace") or getattr(account, "user", "")
-        if interface is IAccountIMAP:
-            account = LegacyAccount(account, name)
-        self.logged_in(name, mechanism, account, logout)
-        return cast("IAccount", account)
-
-    def cut(self) -> None:
-        """Reset the connection."""
-        self._reset()
-
-    def logged_in(
-        self, user: str, mechanism: str, account: Any, logout: Callable[[], None]
-    ) -> None:
-        """The session has an account now."""
+    def log_in(self, user: str, mechanism: str, account: Any, logout: Callable[[], None]) -> None:
+        """The session has an account now, and a user's limits."""
         self.user = user
         self.account = account
         self._onLogout = logout
@@ -454,14 +322,10 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._outbox.allow(self.limits.unread)
         self._guard.login()
         self.setTimeout(self.limits.idle_seconds)
-        self.tell(facts.LoggedIn(self.number, self.peer, user, mechanism, self.tls))
+        self.tell(facts.LoggedIn(self.number, self.peer, user, mechanism, self._link.tls))
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` beside the commands."""
-        Deferred.fromCoroutine(work).addErrback(self._interrupted)
-
-    def unauthenticated(self) -> None:
-        """The user has gone and the connection stays (RFC 8437): a stranger's limits count again."""
+    def log_out(self) -> None:
+        """The user has gone and the connection stays: a stranger's limits count again."""
         logout, self._onLogout = self._onLogout, None
         if logout is not None:
             logout()
@@ -471,19 +335,12 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._guard.logout()
         self.setTimeout(self.limits.stranger_seconds)
 
-    def login_failed(self, user: bytes, mechanism: str) -> None:
-        """A login was wrong."""
-        self.tell(facts.LoginFailed(self.number, self.peer, facts.printable(user, 64), mechanism))
-        self._after(self._guard.login_failed())
-
-    def accepted(self) -> None:
-        """A command was well-formed."""
-        self._guard.accepted()
-
-    def malformed(self, sample: bytes, text: str) -> None:
-        """A command was malformed."""
-        self.tell(facts.Rejected(self.number, self.peer, facts.printable(sample), text))
-        self._after(self._guard.malformed())
+    def inflate(self) -> None:
+        """Take what comes from now on as deflated (RFC 4978)."""
+        self._inflater = Inflater()
+        early = self.clearLineBuffer()
+        if early:  # deflated already, by a client that did not wait for the OK
+            self.callLater(0, lambda: self.dataReceived(early))
 
     def failed(self, command: str, traceback: str) -> str:
         """Something of ours broke; returns the reference that stands in the log."""
@@ -491,25 +348,28 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.tell(facts.Failed(self.number, self.peer, reference, command, traceback))
         return reference
 
-    def _after(self, verdict: Verdict) -> None:
+    def obey_later(self, verdict: Verdict) -> None:
         """Obey once the answer that is being written is out."""
         if isinstance(verdict, Bye):
             self.callLater(0, lambda: None if self._dead else self._obey(verdict))
 
     def bye(self, text: str, code: bytes | None = None) -> None:
         """Say BYE and close; reset a peer that does not read it."""
-        if self._dead:
-            return
-        self._outbox.write(encode.untagged(b"BYE", text, code))
-        self.close()
+        if not self._dead:
+            self._outbox.write(encode.untagged(b"BYE", text, code))
+            self.close()
 
     def close(self) -> None:
         """Close after what was written is sent, or in `closing_seconds` whether it is or not."""
-        if self._dead:
-            return
-        self._die()
-        self.transport.loseConnection()
-        self.setTimeout(self.limits.closing_seconds)
+        if not self._dead:
+            self._die()
+            self.transport.loseConnection()
+            self.setTimeout(self.limits.closing_seconds)
+
+    @property
+    def dead(self) -> bool:
+        """Whether it is over: nothing more is read, executed or written."""
+        return self._dead
 
     # The life of the connection.
 
@@ -521,7 +381,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def connectionMade(self) -> None:
         """Greet."""
-        self.peer, self._local = _peer(self.transport)
+        self.peer, local = _peer(self.transport)
         self._connected_at = self.now()
         self.MAX_LENGTH = self.limits.stranger_line
         self.timeOut = self.limits.stranger_seconds
@@ -529,10 +389,13 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if set_no_delay is not None:
             set_no_delay(True)
         self._outbox = Outbox(self.transport, self.callLater, self.limits.stranger_unread)
-        self._outbox.on_full = self._stalled_from_now
         self._outbox.on_room = self._wake
+        self._patience = Patience(
+            self._outbox, self.callLater, self.limits, self._guard.stalled, self._obey
+        )
         self.canStartTLS = ITLSTransport.providedBy(self.transport)
-        self._session = Session(self, self.limits)
+        self._link = Link(self, self._guard, self._outbox, local=local)
+        self._session = Session(self._link, self.limits)
         self.tell(facts.Connected(self.number, self.peer))
         super().connectionMade()
 
@@ -550,12 +413,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if not self._dead:
             self._die(lost=True)
         self.setTimeout(None)
-        if self._stall_check is not None and self._stall_check.active():
-            self._stall_check.cancel()
-        if self._line_due is not None:
-            due, self._line_due = self._line_due, None
-            due.addErrback(lambda _: None)
-            due.errback(Disconnected())
+        self._patience.stop()
+        self._link.lost()
         super().connectionLost(reason)
         self.account = None
         self.tell(
@@ -578,7 +437,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if self._dead:
             self.transport.abortConnection()
             return
-        if self._guard.trusted and self._guard.busy and self._line_due is None:
+        if self._guard.trusted and self._guard.busy and not self._link.asking:
             self.setTimeout(self.limits.idle_seconds)  # it waits for us, not we for it
             return
         if not self._guard.trusted:
@@ -590,28 +449,6 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         value = getattr(self.limits, name)
         self._limit_hit(Abort(name, value, value), "bye")
         self.bye("Too long without a login" if name == "stranger_seconds" else "Idle for too long")
-
-    def _stalled_from_now(self) -> None:
-        if self._stall_check is None or not self._stall_check.active():
-            self._watch_stall(self._outbox.progress(), 0.0)
-
-    def _watch_stall(self, before: tuple[int, ...], waited: float) -> None:
-        step = self.limits.stalled_seconds
-
-        def check() -> None:
-            after = self._outbox.progress()
-            if self._dead or not self._outbox.full:
-                return
-            if after != before:
-                self._watch_stall(after, 0.0)
-                return
-            limit = "stalled_seconds" if self._guard.stalled() else "unread_seconds"
-            if waited + step >= getattr(self.limits, limit):
-                self._obey(Abort(limit, getattr(self.limits, limit), waited + step))
-            else:
-                self._watch_stall(after, waited + step)
-
-        self._stall_check = self.callLater(step, check)
 
     def _limit_hit(
         self,

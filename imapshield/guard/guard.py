@@ -71,8 +71,10 @@ class Guard:
 
     def octets(self, count: int) -> Verdict:
         """Octets have arrived, of whatever kind."""
+        if self.trusted:
+            return Queued()
         self._octets += count
-        if not self.trusted and self._octets > self.limits.stranger_octets:
+        if self._octets > self.limits.stranger_octets:
             return self._abort("stranger_octets", self._octets)
         return Queued()
 
@@ -103,7 +105,7 @@ class Guard:
         if self._unfinished:
             return None
         self._unfinished = True
-        self._commands += 1
+        self._commands += not self.trusted
         limits = self.limits
         if self.pending > limits.backlog:
             return Abort("backlog", limits.backlog, self.pending)

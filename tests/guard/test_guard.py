@@ -218,6 +218,26 @@ class User(SynchronousTestCase):
         self.assertIsInstance(guard.judge(literal(100, name=b"SEARCH", literal_octets=151)), Refuse)
         self.assertIsInstance(guard.judge(literal(1, name=b"SEARCH", literals=4)), Refuse)
 
+    def test_stranger_again(self) -> None:
+        """Who was a user and is a stranger again has what is left of a stranger's allowance, and no less."""
+        guard = Guard(Limits())
+        guard.judge(noop())
+        guard.take()
+        guard.answered()
+        guard.login()
+        guard.octets(1 << 20)
+        for _ in range(500):
+            guard.judge(noop())
+            guard.take()
+            guard.answered()
+        guard.logout()
+        self.assertEqual(guard.octets(1000), Queued())
+        for _ in range(99):
+            self.assertEqual(guard.judge(noop()), Queued())
+            guard.take()
+            guard.answered()
+        self.assertIsInstance(guard.judge(noop()), Abort)
+
 
 class Exclusive(SynchronousTestCase):
     def test_idle_holds(self) -> None:
