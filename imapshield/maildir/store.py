@@ -154,10 +154,11 @@ class MaildirStore:
             self._measure_some(box.key)
             with self._index.snapshot() as db:
                 box = self._index.box(box.key)
-                messages, recent, seen, deleted, size = db.execute(
+                messages, recent, seen, deleted, size, deleted_size = db.execute(
                     "SELECT count(*), total(uid > ?), total(instr(flags, x'5c5365656e') > 0),"
-                    " total(instr(flags, x'5c44656c65746564') > 0), total(coalesce(size, 2 * physical))"
-                    " FROM message WHERE mailbox = ?",
+                    " total(deleted), total(octets), total(iif(deleted, octets, 0))"
+                    " FROM (SELECT uid, flags, coalesce(size, 2 * physical) AS octets,"
+                    " instr(flags, x'5c44656c65746564') > 0 AS deleted FROM message WHERE mailbox = ?)",
                     (box.recentuid, box.key),
                 ).fetchone()
         return MailboxStatus(
@@ -170,6 +171,7 @@ class MaildirStore:
             highestmodseq=box.highestmodseq,
             size=int(size),
             mailbox_id=box.mailbox_id,
+            deleted_size=int(deleted_size),
         )
 
     def _measure_some(self, key: int) -> None:

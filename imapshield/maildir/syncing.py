@@ -257,7 +257,9 @@ class Syncing:
                 # Left alone, SQLite takes the one way for the other: it knows nothing of how much has changed.
                 some = "INDEXED BY message_modseq WHERE mailbox = ? AND modseq > ?"
                 every = "WHERE mailbox = ? AND +modseq > ?"
-                query = f"SELECT {_COLUMNS} FROM message {some if since > 1 else every} ORDER BY uid"  # noqa: S608
+                query = (
+                    f"SELECT {_COLUMNS} FROM message {some if since > 1 else every} ORDER BY uid"  # noqa: S608
+                )
                 rows = list(map(Row._make, db.execute(query, (key, since))))
                 vanished = self._vanished(box, since) if since else []
             return Delta(rows, vanished, box.highestmodseq, box.uidnext, recent or [])
