@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 SUMMARY_SECONDS = 10.0
+SPARE_FILES = 200
+"""Files that are not connections: logs, and messages and indexes while they are read."""
 
 
 class CannotServe(SystemExit, Exception):
@@ -40,6 +43,7 @@ class ShieldService(Service):
         closing: what to do, one after another, when the last client is gone.
         every_now_and_then: called every few seconds.
         clock: an `IReactorTime`.
+        connections: how many there may be, each an open file.
     """
 
     _log = Logger(namespace="imapshield")
@@ -51,8 +55,10 @@ class ShieldService(Service):
         closing: Sequence[Callable[[], Any]],
         every_now_and_then: Callable[[], object],
         clock: Any,
+        connections: int = 0,
     ) -> None:
         self.factory = factory
+        self._connections = connections
         self._endpoints = endpoints
         self._closing = closing
         self._loop = LoopingCall(every_now_and_then)
@@ -66,6 +72,7 @@ class ShieldService(Service):
             CannotServe: on one of the endpoints we cannot; none is listened on then.
         """
         super().privilegedStartService()
+        self._open_files()
         self._ports = []
         for text, endpoint in self._endpoints:
             problems: list[Failure] = []
@@ -75,6 +82,19 @@ class ShieldService(Service):
                 while self._ports:
                     self._ports.pop().stopListening()
                 raise CannotServe(f"cannot listen on {text}: {_why(problems[0].value)}")
+
+    def _open_files(self) -> None:
+        """Take as many open files as the system lets us have; a shell's default of 1,024 is a low limit."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        if resource.RLIM_INFINITY != hard < self._connections + SPARE_FILES:
+            self._log.warn(
+                "at most {files} files may be open (ulimit -n), so fewer connections fit than"
+                " --limit connections={connections}",
+                files=hard,
+                connections=self._connections,
+            )
 
     def startService(self) -> None:
         """Listen, unless that is done."""

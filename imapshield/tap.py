@@ -158,7 +158,8 @@ def makeService(options: Options) -> IService:
     closing.append(lambda: log.summarise(everything=True))
     if words:
         print(words, flush=True)
-    return ShieldService(endpoints, factory, closing, log.summarise, reactor)
+    connections = options.limits.connections
+    return ShieldService(endpoints, factory, closing, log.summarise, reactor, connections)
 
 
 def _endpoint(reactor: Any, text: str) -> Any:
