@@ -87,6 +87,15 @@ class Limits:
         0, "octets of mail in one account; 0 is no limit, delivery agents ask nobody"
     )
     quota_messages: int = _count(0, "messages in one account; 0 is no limit")
+    contexts: int = _count(
+        4,
+        "searches of one session that are kept up to date (RFC 5267); each is what matched, 4 octets a message",
+    )
+    sorted_context: int = _count(
+        2000,
+        "results of a SORT that is kept up to date: a new one is put in order with all of them",
+    )
+
     connections: int = _count(10_000, "connections in all; one costs a few kilobytes")
 
     def reasons(self) -> dict[str, tuple[object, str]]:

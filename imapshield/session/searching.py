@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 
 async def search(session: Session, command: Search) -> Tagged:
-    """SEARCH and UID SEARCH (RFC 9051 section 6.4.4), with RFCs 4731 (RETURN), 5182 (SAVE) and 9394 (PARTIAL)."""
+    """SEARCH and UID SEARCH (RFC 9051 section 6.4.4), with RFCs 4731, 5182 (SAVE), 5267 (UPDATE), 9394 (PARTIAL)."""
     if command.charset and b"UTF8=ACCEPT" in session.enabled:
         raise Malformed(
             "After ENABLE UTF8=ACCEPT, texts are UTF-8 without CHARSET"
         )  # RFC 6855 section 3
+    since = session.contexts.begin(command)
     uids = await find(session, command)
+    await session.contexts.keep(command, uids, since)
     answer(session, command, uids, b"SEARCH")
     return ok("Searched", session.within_limit([(0, len(session.view.uids))])[1])
 

@@ -22,6 +22,7 @@ from imapshield.mailbox.interfaces import IAccount, IMailbox, INotify
 from imapshield.mailbox.view import View
 from imapshield.session import capabilities, table
 from imapshield.session.connection import Connection
+from imapshield.session.contexts import Contexts
 from imapshield.session.notifying import Notices
 from imapshield.session.states import State, refusal
 from imapshield.wire import encode, flags
@@ -59,6 +60,7 @@ class Session:
         self.readonly = False
         self.idling = False
         self.notices: Notices | None = None
+        self.contexts = Contexts(self)
         self._running = False
         self._account: IAccount | None = None
         self._mailbox: IMailbox | None = None
@@ -214,6 +216,7 @@ class Session:
             uid = frame.parts[:1] and frame.parts[0][:4].upper() == b"UID "  # type: ignore[index]
             if self._view is not None and entry is not None:
                 self.tell(expunge=bool(entry.expunge or uid), uid=bool(uid))
+                await self.contexts.refresh()
             self.io.write(encode.tagged(frame.tag, answer))
         if self.logout_due:
             self.logout_due = False
@@ -284,6 +287,7 @@ class Session:
         if self._mailbox is not None:
             self._mailbox.unwatch(self._heard)
         self._mailbox = self._view = None
+        self.contexts.clear()
         self.saved = ()
         if self.state is State.SELECTED:
             self.state = State.USER
@@ -297,6 +301,7 @@ class Session:
     def _heard(self, change: Change) -> None:
         if self._view is not None:
             self._view.heard(change)
+            self.contexts.heard(change)
             if self.idling:
                 self.tell(expunge=True)
             elif not self.busy:
@@ -328,6 +333,8 @@ class Session:
         updates = view.flush(expunge=expunge)
         if updates is None:
             return
+        if updates.vanished:
+            self.contexts.expunged(updates.vanished, updates.expunged[::-1])
         if updates.vanished and (self.qresync or self.uid_only):
             self.io.write(encode.vanished(SequenceSet.from_uids(updates.vanished)))
         elif updates.expunged:
@@ -336,10 +343,14 @@ class Session:
             self.io.write(encode.exists(updates.exists))
         if updates.recent is not None and not self.rev2:
             self.io.write(encode.recent(updates.recent))
-        if self.notices is not None and updates.exists is not None:
-            self.notices.arrived(list(view.uids[bisect_right(view.uids, last) :]))
+        if updates.exists is not None:
+            fresh = list(view.uids[bisect_right(view.uids, last) :])
+            self.contexts.arrived(fresh)
+            if self.notices is not None:
+                self.notices.arrived(fresh)
         if updates.flags:
             self.tell_flags([uid for _, uid in updates.flags], uid=uid)
+        self.contexts.settle()
 
     def tell_flags(self, uids: list[int], *, uid: bool) -> None:
         """Write FETCH responses with the flags of `uids` (known to the client), MODSEQ and UID where wanted."""

@@ -5,13 +5,13 @@ What is ordered by comes from the store as header fields, one FETCH item each, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from imapshield.errors import StoreError
 from imapshield.mailbox import ordering
-from imapshield.mailbox.interfaces import Blob
+from imapshield.mailbox.interfaces import Blob, IMailbox
 from imapshield.session import searching
 from imapshield.session.fetching import measure
 from imapshield.wire import encode
@@ -26,6 +26,7 @@ FIELD_OCTETS = 64 << 10
 """Read of a field that is too large to be handed over whole."""
 
 Key = Callable[[bytes], object]
+Pause = Callable[[int, int], Awaitable[object]]
 
 KEYS: dict[bytes, tuple[bytes, Key]] = {
     b"SUBJECT": (b"SUBJECT", lambda header: ordering.subject_key(header)[0]),
@@ -42,7 +43,19 @@ _THREADED = (b"DATE", b"SUBJECT", b"MESSAGE-ID", b"REFERENCES", b"IN-REPLY-TO")
 
 async def sort(session: Session, command: Sort) -> Tagged:
     """SORT and UID SORT, with the results of ESORT."""
+    since = session.contexts.begin(command)
     uids = await searching.find(session, command)
+    found = await order(session, command, uids, session.pause)
+    await session.contexts.keep(command, found, since)
+    searching.answer(session, command, found, b"SORT")
+    return ok("Sorted")
+
+
+async def order(
+    session: Session, command: Sort, uids: Sequence[int], pause: Pause
+) -> Sequence[int]:
+    """Return those of `uids` that still exist, in the order that `command` asks for."""
+    mailbox, known = session.mailbox, session.view.columns
     wanted = dict.fromkeys(
         KEYS[name][0] if name in KEYS else name
         for _, name in command.criteria
@@ -53,11 +66,10 @@ async def sort(session: Session, command: Sort) -> Tagged:
     fields = list(wanted)
 
     def take(uid: int, headers: Sequence[bytes]) -> None:
-        row = session.view.columns.row(uid)
+        row = known.row(uid)
         if row is None:
             return
         found.append(uid)
-        known = session.view.columns
         for name, column in columns.items():
             if name in KEYS:
                 field, key = KEYS[name]
@@ -69,10 +81,9 @@ async def sort(session: Session, command: Sort) -> Tagged:
 
     if b"SIZE" in columns:
         await measure(session, uids)
-    await _headers(session, uids, fields, take)
+    await _headers(mailbox, session.limits.chunk, uids, fields, take, pause)
     keys = [(reverse, columns[name]) for reverse, name in command.criteria]
-    searching.answer(session, command, ordering.ordered(found, keys), b"SORT")
-    return ok("Sorted")
+    return ordering.ordered(found, keys)
 
 
 async def thread(session: Session, command: Thread) -> Tagged:
@@ -99,17 +110,21 @@ async def thread(session: Session, command: Thread) -> Tagged:
             )
         )
 
-    await _headers(session, uids, _THREADED if linked else _THREADED[:2], take)
+    fields = _THREADED if linked else _THREADED[:2]
+    chunk = session.limits.chunk
+    await _headers(session.mailbox, chunk, uids, fields, take, session.pause)
     threads = ordering.by_references(messages) if linked else ordering.by_subject(messages)
     session.io.write(encode.thread(threads))
     return ok("Threaded")
 
 
 async def _headers(
-    session: Session,
+    mailbox: IMailbox,
+    chunk: int,
     uids: Sequence[int],
     fields: Sequence[bytes],
     take: Callable[[int, Sequence[bytes]], None],
+    pause: Pause,
 ) -> None:
     """Call `take` with each of `uids` that still exists and its `fields`, each a header of one name.
 
@@ -124,15 +139,15 @@ async def _headers(
                 take(uid, ())
             at += len(piece)
             continue
-        fetched = await session.mailbox.fetch(piece, items, session.limits.chunk)
+        fetched = await mailbox.fetch(piece, items, chunk)
         for uid, *values in zip(fetched.uids, *fetched.columns, strict=True):
-            take(uid, [v if isinstance(v, bytes) else await _large(session, v) for v in values])
+            take(uid, [v if isinstance(v, bytes) else await _large(mailbox, v) for v in values])
         at += max(1, len(fetched.uids) + len(fetched.gone))
-        await session.pause(min(at, len(uids)), len(uids))
+        await pause(min(at, len(uids)), len(uids))
 
 
-async def _large(session: Session, blob: Blob) -> bytes:
+async def _large(mailbox: IMailbox, blob: Blob) -> bytes:
     try:
-        return await session.mailbox.read(blob.uid, blob.item, 0, FIELD_OCTETS)
+        return await mailbox.read(blob.uid, blob.item, 0, FIELD_OCTETS)
     except StoreError:
         return b""

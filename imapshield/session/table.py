@@ -15,6 +15,7 @@ from imapshield.mailbox.interfaces import IMetadata, INotify, IQuota
 from imapshield.session import (
     appending,
     changing,
+    contexts,
     extras,
     fetching,
     login,
@@ -85,8 +86,11 @@ TABLE: dict[bytes, Entry] = {
     b"UNSELECT": Entry(SELECTED, selecting.close, capability=b"UNSELECT"),
     b"EXPUNGE": Entry(SELECTED, changing.expunge, capability=b"UIDPLUS"),
     b"SEARCH": Entry(SELECTED, searching.search, expunge=False),
+    b"CANCELUPDATE": Entry(SELECTED, contexts.cancel, capability=b"CONTEXT=SEARCH CONTEXT=SORT"),
     b"ESEARCH": Entry(USER, multisearch.esearch, expunge=False, capability=b"MULTISEARCH"),
-    b"SORT": Entry(SELECTED, sorting.sort, expunge=False, capability=b"SORT SORT=DISPLAY ESORT I18NLEVEL=1"),
+    b"SORT": Entry(
+        SELECTED, sorting.sort, expunge=False, capability=b"SORT SORT=DISPLAY ESORT I18NLEVEL=1"
+    ),
     b"THREAD": Entry(
         SELECTED,
         sorting.thread,

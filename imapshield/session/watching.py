@@ -30,6 +30,7 @@ async def idle(session: Session, _: Simple) -> Tagged:
     if session.state is State.SELECTED:
         session.tell(expunge=True)
     session.idling = session.state is State.SELECTED
+    session.contexts.settle()
     try:
         line = await session.io.line()
     finally:

@@ -493,8 +493,9 @@ class Search(Command):
 
     `returns` None is the plain form, otherwise RFC 4731's options in upper case.
 
-    RETURN () is ``frozenset({b"ALL"})``. SAVE (RFC 5182) is one of `returns`, and so is PARTIAL
-    (RFC 9394), whose range is `partial`: (1, 500), or (-1, -500) from the last message back.
+    RETURN () is ``frozenset({b"ALL"})``. SAVE (RFC 5182) is one of `returns`, and so are UPDATE and
+    CONTEXT (RFC 5267) and PARTIAL (RFC 9394), whose range is `partial`: (1, 500), or (-1, -500) from
+    the last message back.
     `charset` says that there was one; what it was is gone into the texts.
     """
 
@@ -503,6 +504,13 @@ class Search(Command):
     returns: frozenset[bytes] | None = None
     partial: tuple[int, int] | None = None
     charset: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CancelUpdate(Command):
+    """CANCELUPDATE (RFC 5267): the tags of searches with UPDATE."""
+
+    tags: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)

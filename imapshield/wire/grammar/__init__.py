@@ -78,6 +78,7 @@ PARSERS: dict[bytes, Parser] = {
     b"SEARCH": search.search,
     b"UID SEARCH": partial(search.search, uid=True),
     b"NOTIFY": notify.notify,
+    b"CANCELUPDATE": search.cancel_update,
     b"ESEARCH": filters.esearch,
     b"SORT": sort.sort,
     b"UID SORT": partial(sort.sort, uid=True),

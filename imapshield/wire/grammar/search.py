@@ -14,18 +14,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from imapshield.errors import Malformed
-from imapshield.wire.commands import AllOf, AnyOf, Not, Search, SearchKey
+from imapshield.wire.commands import AllOf, AnyOf, CancelUpdate, Not, Search, SearchKey
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.grammar.fetch import partial_range
 from imapshield.wire.grammar.keys import KeyReader, charset_name
 
 RETURNS = frozenset(b"MIN MAX ALL COUNT SAVE PARTIAL".split())
+CONTEXTS = frozenset({b"UPDATE", b"CONTEXT"})
+"""What RFC 5267 adds for the selected mailbox; CONTEXT alone is a hint that we have no need of."""
 
 
 def search(cursor: Cursor, *, uid: bool = False) -> Search:
     """``search = "SEARCH" [SP search-return-opts] SP search-program``."""
     cursor.sp("SEARCH")
-    returns, partial = return_options(cursor)
+    returns, partial = return_options(cursor, RETURNS | CONTEXTS)
     charset = None
     if cursor.keyword(b"CHARSET"):
         cursor.sp("CHARSET")
@@ -34,7 +36,19 @@ def search(cursor: Cursor, *, uid: bool = False) -> Search:
     return Search(keys, uid, returns, partial, charset=charset is not None)
 
 
-def return_options(cursor: Cursor) -> tuple[frozenset[bytes] | None, tuple[int, int] | None]:
+def cancel_update(cursor: Cursor) -> CancelUpdate:
+    """``"CANCELUPDATE" 1*(SP quoted)`` (RFC 5267)."""
+    tags: list[bytes] = []
+    while not tags or not cursor.at_end():
+        cursor.sp("CANCELUPDATE and each tag")
+        cursor.spend()
+        tags.append(cursor.quoted("a tag"))
+    return CancelUpdate(tuple(tags))
+
+
+def return_options(
+    cursor: Cursor, known: frozenset[bytes] = RETURNS
+) -> tuple[frozenset[bytes] | None, tuple[int, int] | None]:
     """``["RETURN" SP "(" [option *(SP option)] ")" SP]``, and PARTIAL's range.
 
     PARTIAL is among the options too, so that they are never empty: ``()`` is ALL (RFC 9051, 6.4.4).
@@ -47,7 +61,7 @@ def return_options(cursor: Cursor) -> tuple[frozenset[bytes] | None, tuple[int, 
     def option() -> bytes:
         nonlocal partial
         word = cursor.word("a result option")
-        if word not in RETURNS:
+        if word not in known:
             raise Malformed("Unknown result option")
         if word == b"PARTIAL":
             cursor.sp("PARTIAL")

@@ -5,7 +5,16 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import Malformed
-from imapshield.wire.commands import AllOf, AnyOf, HasFlag, HeaderHas, Not, Search, SearchKey
+from imapshield.wire.commands import (
+    AllOf,
+    AnyOf,
+    CancelUpdate,
+    HasFlag,
+    HeaderHas,
+    Not,
+    Search,
+    SearchKey,
+)
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 
@@ -94,6 +103,7 @@ class ReturnTests(SynchronousTestCase):
             (b"RETURN () ", {b"ALL"}, None),
             (b"RETURN (min COUNT) ", {b"MIN", b"COUNT"}, None),
             (b"RETURN (SAVE) ", {b"SAVE"}, None),
+            (b"RETURN (update CONTEXT COUNT) ", {b"UPDATE", b"CONTEXT", b"COUNT"}, None),
             (b"RETURN (PARTIAL 500:1 COUNT) ", {b"PARTIAL", b"COUNT"}, (1, 500)),
             (b"RETURN (PARTIAL -1:-100) ", {b"PARTIAL"}, (-1, -100)),
         ):
@@ -108,3 +118,16 @@ class ReturnTests(SynchronousTestCase):
             b"RETURN (PARTIAL 1:-2) ALL", b"RETURN (PARTIAL 1) ALL",
         ):  # fmt: skip
             self.assertRaises(Malformed, key, text)
+
+
+class CancelUpdateTests(SynchronousTestCase):
+    def test_tags(self) -> None:
+        """Tags in quotes, one at least (RFC 5267)."""
+        self.assertEqual(parse([b'CANCELUPDATE "B01" "B]02"']), CancelUpdate((b"B01", b"B]02")))
+        for line in (
+            b"CANCELUPDATE",
+            b"CANCELUPDATE B01",
+            b'CANCELUPDATE "B01""B02"',
+            b"CANCELUPDATE ",
+        ):
+            self.assertRaises(Malformed, parse, [line])
