@@ -243,8 +243,12 @@ class ServerCase(SynchronousTestCase):
         self.log = said
         return done.stdout
 
-    def in_terminal(self, *command, patience=PATIENCE):
-        """Run a program that wants a terminal, and keep its screen read; returns the screen."""
+    def in_terminal(self, *command, answers=(), patience=PATIENCE):
+        """Run a program that wants a terminal, and keep its screen read; returns the screen.
+
+        Of `answers` each is a text to wait for on the screen, one after the other, and the keys to type then.
+        """
+        waiting, seen = list(answers), 0
         pid, terminal = pty.fork()
         if not pid:
             os.environ.update(
@@ -261,11 +265,15 @@ class ServerCase(SynchronousTestCase):
                 if not data:
                     break
                 screen += data
+                while waiting and (found := screen.find(waiting[0][0], seen)) >= 0:
+                    text, keys = waiting.pop(0)
+                    seen = found + len(text)
+                    os.write(terminal, keys)
         except OSError:
             pass  # how Linux says that the other end of a terminal has gone
         finally:
             _, status = os.waitpid(pid, 0)
             killer.cancel()
             os.close(terminal)
-        self.assertEqual(status, 0, screen[-3000:])
+        self.assertEqual((status, waiting), (0, []), screen[-3000:])
         return screen
