@@ -141,7 +141,7 @@ class _Chunk:
                 column.extend(values)
                 budget -= sum(map(len, values))
             self.uids += uids
-            return budget - len(uids) * _OVERHEAD
+            return budget
         return self._one_by_one(uids, [dict(rows) for rows in kept], budget)
 
     def _one_by_one(
