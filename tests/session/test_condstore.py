@@ -96,12 +96,14 @@ class Condstore(Case):
         )
 
     def test_all_gone(self) -> None:
-        """STORE on messages that are all gone is NO [EXPUNGEISSUED]."""
+        """STORE on messages that are all gone is NO [EXPUNGEISSUED], with .SILENT OK (RFC 2180 section 4.2)."""
         client = self.filled(2)
         other = self.other()
         other(b"a STORE 1 +FLAGS (\\Deleted)")
         other(b"b EXPUNGE")
         self.assertIn(b"c NO [EXPUNGEISSUED]", client(b"c STORE 1 +FLAGS (\\Seen)"))
+        silent = client(b"d STORE 1 +FLAGS.SILENT (\\Seen)")
+        self.assertIn(b"d OK [EXPUNGEISSUED]", silent)
 
 
 class Qresync(Case):
