@@ -43,6 +43,8 @@ ITEMS: dict[bytes, FetchItem] = {
 _SECTION_TEXTS = frozenset(b"HEADER HEADER.FIELDS HEADER.FIELDS.NOT TEXT MIME".split())
 _LAZY = re.compile(rb" \(LAZY\)", re.IGNORECASE)
 _DIGIT = re.compile(rb"(?=[0-9])")
+# As deep as a structure is told: what a client was shown it can ask for.
+_PARTS = 100
 
 
 def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
@@ -152,7 +154,7 @@ def _path(cursor: Cursor) -> tuple[tuple[int, ...], bool]:
     path: list[int] = []
     dot = False
     while cursor.optional(_DIGIT) is not None:
-        if len(path) == cursor.limits.depth:
+        if len(path) == _PARTS:
             raise Malformed("The part number is too long")
         path.append(cursor.nz_number("a part number"))
         dot = cursor.skip(b".")

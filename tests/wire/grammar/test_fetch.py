@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import Malformed
+from imapshield.message.skeleton import DEFAULT_LIMITS
 from imapshield.wire.commands import (
     Attribute,
     Binary,
@@ -63,6 +64,14 @@ class ItemTests(SynchronousTestCase):
             self.assertEqual(
                 items(text[:4] + b".PEEK" + text[4:]), (BodySection(section, peek=True),)
             )
+
+    def test_deep(self) -> None:
+        """A part is asked for as deep as a structure shows parts."""
+        deepest = b"1." * (DEFAULT_LIMITS.depth - 1) + b"1"
+        self.assertEqual(
+            items(b"BODY[%b.MIME]" % deepest),
+            (BodySection(Section((1,) * DEFAULT_LIMITS.depth, b"MIME")),),
+        )
 
     def test_fields_as_literals(self) -> None:
         """Field names are astrings, so they may be literals."""
@@ -130,7 +139,7 @@ class ItemTests(SynchronousTestCase):
             b"BODY[MIME]", b"BODY[FOO]", b"BODY[1.]", b"BODY[.1]", b"BODY[1 2]", b"BODY[1TEXT]", b"BODY[TEXT",
             b"BODY[HEADER.FIELDS]", b"BODY[HEADER.FIELDS ()]", b"BODY[HEADER.FIELDS DATE]", b"BODY [TEXT]",
             b'BODY[HEADER.FIELDS ("a:b")]', b'BODY[HEADER.FIELDS ("")]', b"BODY[4294967296]", b"FLAGS[]",
-            b"BODYSTRUCTURE[1]", b"BODY[" + b"1." * 60 + b"1]", b"BODY[HEADER (x)]", b"BODY.PEEK",
+            b"BODYSTRUCTURE[1]", b"BODY[" + b"1." * 100 + b"1]", b"BODY[HEADER (x)]", b"BODY.PEEK",
         ):  # fmt: skip
             self.assertRaises(Malformed, items, text)
         self.assertRaises(
