@@ -69,12 +69,7 @@ def extract(part: Part, data: bytes, section: Section) -> tuple[int, int] | byte
     if found.body_start == found.end and data.startswith(b"\r\n", found.end):
         # A boundary follows the blank line and took it, but "subsetting does not exclude" it.
         header += b"\r\n" if header[-1:] in (b"", b"\n") else b""
-    excluded = text == b"HEADER.FIELDS.NOT"
-    fields = header_fields(header, section.fields, exclude=excluded)
-    if found is part and not excluded and not _has_blank(header):
-        # A message of nothing but fields: Dovecot adds the line, and some clients read up to it.
-        fields += b"\r\n" if fields[-1:] in (b"", b"\n") else b"\r\n\r\n"
-    return fields
+    return header_fields(header, section.fields, exclude=text == b"HEADER.FIELDS.NOT")
 
 
 def header_fields(header: bytes, names: tuple[bytes, ...], exclude: bool = False) -> bytes:
