@@ -7,9 +7,8 @@ are asked of it, and not at all for those that need only its header.
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from email.utils import parsedate_tz
 
-from imapshield.message import envelope, section, structure, text
+from imapshield.message import dates, envelope, section, structure, text
 from imapshield.message.headers import decode_header, header_values
 from imapshield.message.skeleton import DEFAULT_LIMITS, Part, scan
 from imapshield.wire import encode
@@ -140,15 +139,9 @@ def header_text(header: bytes, field: bytes) -> list[str]:
 
 def sent_date(header: bytes) -> date | None:
     """Return the day of the Date field as it was written there, whatever the zone (RFC 9051 section 6.4.4)."""
-    for value in header_values(header, b"date"):
-        try:
-            parsed = parsedate_tz(value.decode("ascii", "replace"))
-            if parsed is not None:
-                return date(*parsed[:3])
-        except (ValueError, IndexError, TypeError, OverflowError):
-            pass
-        return None
-    return None
+    values = header_values(header, b"date")
+    sent = dates.parse(values[-1]) if values else None
+    return None if sent is None else sent.day
 
 
 def date_is(how: bytes, day: date, found: date | None) -> bool:

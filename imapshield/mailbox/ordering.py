@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from email.utils import mktime_tz, parsedate_tz
 from typing import NamedTuple
 
+from imapshield.message import dates
 from imapshield.message.addresses import addresses
 from imapshield.message.headers import decode_header, header_values
 from imapshield.wire.responses import ThreadNode
@@ -104,17 +104,10 @@ def subject_key(header: bytes) -> tuple[str, bool]:
 
 
 def date_key(header: bytes, internaldate: int) -> int:
-    """Return the instant of the Date field, or INTERNALDATE where there is none (RFC 5256 section 2.2)."""
+    """Return the instant of the Date field, or INTERNALDATE where none can be read (RFC 5256 section 2.2)."""
     value = _last(header, b"date")
-    if value is None:
-        return internaldate
-    try:
-        parsed = parsedate_tz(value.decode("ascii", "replace"))
-        if parsed is None:
-            return internaldate
-        return int(mktime_tz(parsed))
-    except (ValueError, IndexError, TypeError, OverflowError):
-        return internaldate
+    sent = None if value is None else dates.parse(value)
+    return internaldate if sent is None else sent.epoch
 
 
 def address_key(header: bytes, field: bytes) -> str:
@@ -234,8 +227,9 @@ class _Forest:
             if above >= 0 and self.parent[here] < 0:
                 self._link(above, here)
             above = here
-        if above >= 0:  # counts more than what others' references said, even if it leads nowhere
-            self.parent[mine] = -1
+        # Counts more than what others' references said, even if it leads nowhere, even if it is nothing.
+        self.parent[mine] = -1
+        if above >= 0:
             self._link(above, mine)
 
     def _link(self, above: int, below: int) -> None:

@@ -77,8 +77,11 @@ class Keys(SynchronousTestCase):
             b"Date: never\r\n",
             b"Date: 99 Foo 99999999999 00:00\r\n",
             b"Date:\r\n",
+            b"Date: 1 Jan 2010 59:10 +0000\r\n",
         ):
             self.assertEqual(date_key(header, 5), 5, header)
+        twice = b"Date: 1 Jan 1970 00:00:01\r\nDate: 1 Jan 1970 00 (h) : 00:02\r\n"
+        self.assertEqual(date_key(twice, 5), 2)
 
     def test_addresses(self) -> None:
         """The mailbox of the first address, of a group its name; the shown name, or else the address."""
@@ -221,6 +224,17 @@ class Threads(SynchronousTestCase):
                 ("a", ["q"], "4", 0),
             ),
             b"(2)(3 4 1)",
+        )
+
+    def test_no_references_count_too(self) -> None:
+        """A message that says nothing of a parent has none, if others said so before it."""
+        self.assertEqual(
+            self.references(
+                ("b", [], "1", 0),
+                ("x", ["b", "a"], "2", 0),
+                ("a", [], "3", 0),
+            ),
+            b"(1)(3 2)",
         )
 
     def test_large(self) -> None:
