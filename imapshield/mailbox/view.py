@@ -55,6 +55,11 @@ class View:
         """Whether the mailbox has changed in a way that the client was not told."""
         return bool(self._changed or self._vanished or self.uids is not self.columns.uids)
 
+    @property
+    def outdated(self) -> bool:
+        """Whether numbers are taken by messages that are gone."""
+        return bool(self._vanished)
+
     def number(self, uid: int) -> int | None:
         """The sequence number of message `uid`, None if the client does not know of it."""
         i = bisect_left(self.uids, uid)

@@ -30,7 +30,13 @@ async def search(session: Session, command: Search) -> Tagged:
     uids = await find(session, command)
     await session.contexts.keep(command, uids, since)
     answer(session, command, uids, b"SEARCH")
-    return ok("Searched", session.within_limit([(0, len(session.view.uids))])[1])
+    return done(session, "Searched")
+
+
+def done(session: Session, text: str) -> Tagged:
+    """Return the OK of a search, which says if there is more than was looked at, or less than the client knows of."""
+    _, limited = session.within_limit([(0, len(session.view.uids))])
+    return ok(text, limited or (b"EXPUNGEISSUED" if session.view.outdated else None))
 
 
 async def find(

@@ -202,7 +202,7 @@ class Session:
             answer = no(error.text, error.code)
         except Exception as error:
             if self.state is State.GONE:
-                raise  # the peer went while we worked
+                return  # the peer went while we worked, and what we worked on went with it
             reference = self.io.failed(
                 frame.name.decode("ascii", "replace"),
                 "".join(traceback.format_exception(error)),

@@ -16,7 +16,7 @@ from imapshield.session import searching
 from imapshield.session.fetching import measure
 from imapshield.wire import encode
 from imapshield.wire.commands import BodySection, Search, Section, Sort, Thread
-from imapshield.wire.responses import Tagged, ok
+from imapshield.wire.responses import Tagged
 
 if TYPE_CHECKING:
     from imapshield.session.session import Session
@@ -48,7 +48,7 @@ async def sort(session: Session, command: Sort) -> Tagged:
     found = await order(session, command, uids, session.pause)
     await session.contexts.keep(command, found, since)
     searching.answer(session, command, found, b"SORT")
-    return ok("Sorted")
+    return searching.done(session, "Sorted")
 
 
 async def order(
@@ -115,7 +115,7 @@ async def thread(session: Session, command: Thread) -> Tagged:
     await _headers(session.mailbox, chunk, uids, fields, take, session.pause)
     threads = ordering.by_references(messages) if linked else ordering.by_subject(messages)
     session.io.write(encode.thread(threads))
-    return ok("Threaded")
+    return searching.done(session, "Threaded")
 
 
 async def _headers(

@@ -4,10 +4,11 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.facts import Failed
 from imapshield.session import table
 from imapshield.session.states import State
 from imapshield.wire.grammar import PARSERS
-from tests.harness import MAIL, Client, Server
+from tests.harness import MAIL, Client, MemoryRealm, Server, SlowWorker
 
 
 def lines(answer: bytes) -> list[bytes]:
@@ -286,6 +287,37 @@ class Fetching(Case):
         self.assertNotIn(b"* 2 EXPUNGE", answer)
         self.assertIn(b"* 2 EXPUNGE", client(b"b NOOP"))
         self.assertIn(b"* 2 FETCH (UID 3", client(b"c FETCH 2 UID"))
+
+    def test_search_gone(self) -> None:
+        """SEARCH leaves it out too, and says so (RFC 5530, EXPUNGEISSUED)."""
+        client = self.filled(3)
+        other = self.other()
+        other(b"a STORE 2 +FLAGS (\\Deleted)")
+        other(b"b EXPUNGE")
+        for command, found in (
+            (b"SEARCH ALL", b"* SEARCH 1 3"),
+            (b"SORT (ARRIVAL) UTF-8 ALL", b"* SORT 1 3"),
+            (b"THREAD REFERENCES UTF-8 ALL", b"* THREAD ((1)(3))"),
+        ):
+            answer = lines(client(b"c " + command))
+            self.assertEqual(answer[0], found)
+            self.assertRegex(answer[-1], rb"^c OK \[EXPUNGEISSUED\]")
+        self.assertRegex(lines(client(b"d UID SEARCH ALL"))[-1], rb"^d OK \w")
+
+    def test_client_gone(self) -> None:
+        """When the client goes while its command waits for the store, that is no error of ours."""
+        worker = SlowWorker()
+        server = Server(realm=MemoryRealm(worker=worker))
+        for command in (b"FETCH 1 ENVELOPE", b"THREAD REFERENCES UTF-8 ALL", b"SEARCH BODY x"):
+            client = server.login()
+            for line in (b"a APPEND INBOX {3+}\r\na: ", b"s SELECT INBOX", b"c " + command):
+                client(line)
+                if not line.startswith(b"c"):
+                    worker.step()
+                    client.read()
+            client.lose()
+            worker.step()
+        self.assertEqual(server.told(Failed), [])
 
     def test_beyond(self) -> None:
         """A number beyond the last message is BAD; a UID that is not there is simply not there."""
