@@ -72,7 +72,8 @@ class _Folding(dict[int, str]):
         return shown
 
 
-_folding = _Folding()
+# The one letter that RFC 5051 holds for another and case folding does not: Turkish ı has the capital I.
+_folding = _Folding({0x131: "i"})
 
 
 def normalize(text: str) -> str:

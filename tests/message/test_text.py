@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.mailbox.ordering import collated
 from imapshield.message.skeleton import scan
 from imapshield.message.text import normalize, preview, searchable
 from tests.message import mails
@@ -69,6 +70,14 @@ class Normalizing(SynchronousTestCase):
         ):
             self.assertEqual(normalize(one), normalize(other))
         self.assertNotEqual(normalize("é"), normalize("e"))
+
+    def test_casemap(self) -> None:
+        """What i;unicode-casemap (RFC 5051, so I18NLEVEL=1) holds for equal, SEARCH does."""
+        spelled: dict[str, str] = {}
+        for character in map(chr, [*range(0xD800), *range(0xE000, 0x20000)]):
+            first = spelled.setdefault(collated(character), character)
+            self.assertEqual(normalize(character), normalize(first))
+        self.assertEqual(normalize("yırt"), normalize("YIRT"))
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(st.text(max_size=20), st.text(max_size=20))
