@@ -302,7 +302,6 @@ class Fetching(Case):
             answer = lines(client(b"c " + command))
             self.assertEqual(answer[0], found)
             self.assertRegex(answer[-1], rb"^c OK \[EXPUNGEISSUED\]")
-        self.assertRegex(lines(client(b"d UID SEARCH ALL"))[-1], rb"^d OK \w")
 
     def test_client_gone(self) -> None:
         """When the client goes while its command waits for the store, that is no error of ours."""
