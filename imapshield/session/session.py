@@ -397,7 +397,7 @@ class Session:
         if known:
             numbers, ids, modseqs = zip(*known, strict=True)
             labels, columns = [b"MODSEQ"], [modseqs]
-            if uid and not self.uid_only:
+            if (uid or b"QRESYNC" in self.enabled) and not self.uid_only:
                 labels, columns = [b"UID", *labels], [ids, *columns]
             self.io.write(self.fetch_lines(numbers, ids, labels, columns))
 

@@ -58,6 +58,14 @@ class Condstore(Case):
             client(b"e UID STORE 7,9 (UNCHANGEDSINCE 1) +FLAGS (\\Deleted)"),
         )
 
+    def test_uid_under_qresync(self) -> None:
+        """Once QRESYNC is on, every FETCH response has the UID, that with a new MODSEQ alone too (RFC 7162)."""
+        client = self.filled(1)
+        client(b"a ENABLE QRESYNC")
+        self.assertRegex(
+            client(b"b STORE 1 +FLAGS.SILENT (\\Seen)"), rb"\* 1 FETCH \(UID 1 MODSEQ \(\d+\)\)"
+        )
+
     def test_silent_is_not_deaf(self) -> None:
         """A .SILENT store that hit upon another's change tells the flags, not only the MODSEQ."""
         client = self.filled(1)
