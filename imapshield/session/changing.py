@@ -44,9 +44,9 @@ async def store(session: Session, command: Store) -> Tagged:
         session.tell_flags(done, uid=command.uid)
     view.forget(done)
     if uids and all(view.columns.row(uid) is None for uid in uids):
-        # RFC 2180 section 4.2: only the client that was to be told something hears that it failed
+        # a UID that is not there is no error (RFC 9051 section 6.4.9), nor is there one with .SILENT (RFC 2180, 4.2)
         gone = "Those messages have been deleted", b"EXPUNGEISSUED"
-        return ok(*gone) if command.silent else no(*gone)
+        return ok(*gone) if command.silent or command.uid else no(*gone)
     if failed:
         numbers = (
             failed if command.uid else [n for u in failed if (n := view.number(u)) is not None]

@@ -67,7 +67,9 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
             numbers, uids = numbers[done:], uids[done:]
             await session.io.drain()
     if gone:
-        return no("Some of the messages no longer exist", b"EXPUNGEISSUED")
+        missing_some = "Some of the messages no longer exist", b"EXPUNGEISSUED"
+        # RFC 9051 section 6.4.9: a UID that is not there is no error
+        return ok(*missing_some) if command.uid else no(*missing_some)
     return ok("Fetched", limited)
 
 

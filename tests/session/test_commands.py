@@ -288,6 +288,16 @@ class Fetching(Case):
         self.assertIn(b"* 2 EXPUNGE", client(b"b NOOP"))
         self.assertIn(b"* 2 FETCH (UID 3", client(b"c FETCH 2 UID"))
 
+    def test_uid_gone(self) -> None:
+        """By its UID, what is not there (any more) is no error (RFC 9051 section 6.4.9)."""
+        client = self.filled(3)
+        other = self.other()
+        other(b"a STORE 2 +FLAGS (\\Deleted)")
+        other(b"b EXPUNGE")
+        answer = lines(client(b"a UID FETCH 2:9 (ENVELOPE)"))
+        self.assertRegex(answer[0], rb"^\* 3 FETCH \(UID 3 ")
+        self.assertRegex(answer[-1], rb"^a OK \[EXPUNGEISSUED\]")
+
     def test_search_gone(self) -> None:
         """SEARCH leaves it out too, and says so (RFC 5530, EXPUNGEISSUED)."""
         client = self.filled(3)

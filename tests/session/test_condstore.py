@@ -104,7 +104,7 @@ class Condstore(Case):
         )
 
     def test_all_gone(self) -> None:
-        """STORE on messages that are all gone is NO [EXPUNGEISSUED], with .SILENT OK (RFC 2180 section 4.2)."""
+        """STORE on messages that are all gone is NO [EXPUNGEISSUED], OK with .SILENT or by UID (RFC 2180 section 4.2)."""
         client = self.filled(2)
         other = self.other()
         other(b"a STORE 1 +FLAGS (\\Deleted)")
@@ -112,6 +112,9 @@ class Condstore(Case):
         self.assertIn(b"c NO [EXPUNGEISSUED]", client(b"c STORE 1 +FLAGS (\\Seen)"))
         silent = client(b"d STORE 1 +FLAGS.SILENT (\\Seen)")
         self.assertIn(b"d OK [EXPUNGEISSUED]", silent)
+        other(b"a STORE 1 +FLAGS (\\Deleted)")
+        other(b"b EXPUNGE")
+        self.assertIn(b"e OK", client(b"e UID STORE 2 +FLAGS (\\Seen)"))
 
 
 class Qresync(Case):
