@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 
 from imapshield.message import dates, envelope, section, structure, text
+from imapshield.message.addresses import BAD_SYNTAX, NO_DOMAIN, NO_MAILBOX
 from imapshield.message.headers import decode_header, header_values
 from imapshield.message.skeleton import DEFAULT_LIMITS, Part, scan
 from imapshield.wire import encode
@@ -25,6 +26,8 @@ from imapshield.wire.commands import (
 )
 
 _HEADER_END = b"\r\n\r\n"
+# What an address shows in place of what it lacks: nobody wrote it, so nobody finds it.
+_MADE_UP = frozenset({NO_MAILBOX, NO_DOMAIN, BAD_SYNTAX})
 _ADDRESSES = frozenset({b"FROM", b"TO", b"CC", b"BCC", b"SENDER", b"REPLY-TO"})
 
 
@@ -129,7 +132,7 @@ def header_text(header: bytes, field: bytes) -> list[str]:
             plain = [
                 b"%b@%b" % (a.mailbox, a.host)
                 for a in envelope.addresses(value, DEFAULT_LIMITS.addresses)
-                if a.mailbox and a.host
+                if a.mailbox and a.host and not _MADE_UP.intersection(a)
             ]
             spelled = text.normalize(", ".join(decode_header(one) for one in plain))
             if spelled and spelled not in shown:

@@ -10,7 +10,7 @@ from typing import Final
 
 from imapshield.message import decoding
 from imapshield.message.charsets import to_text
-from imapshield.message.headers import decode_header, fields
+from imapshield.message.headers import decode_header
 from imapshield.message.skeleton import Part
 
 # Octets of a part that a preview is looked for in: HTML mails begin with style sheets of up to some
@@ -45,9 +45,12 @@ def searchable(part: Part, data: bytes, headers: bool) -> Iterator[str]:
 def _header(block: bytes) -> str:
     if b"=?" not in block:
         return to_text(_fold.sub(b"", block), b"")
-    return "".join(
-        f"{name.decode('latin-1')}: {decode_header(body)}\r\n" for name, body in fields(block)
-    )
+    shown = []
+    # Line by line, not field by field: what is no field stands in the header all the same.
+    for line in _fold.sub(b"", block).split(b"\n"):
+        name, colon, body = line.partition(b":")
+        shown.append(to_text(name, b"") + colon.decode() + decode_header(body))
+    return "\n".join(shown)
 
 
 def _decoded(part: Part, data: bytes, end: int) -> str:

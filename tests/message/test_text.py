@@ -37,6 +37,13 @@ class Searching(SynchronousTestCase):
         ):
             self.assertIn(text, found)
 
+    def test_lines_that_are_no_fields(self) -> None:
+        """TEXT finds what stands in the header without a colon, beside encoded words too."""
+        found = words(
+            b"Subject:=?utf-8?q?=C3=A9?=\r\nof no\r\n field\r\nX: y\r\n\r\n", headers=True
+        )
+        self.assertIn("Subject:é\r\nof no field\r\nX: y\r\n", found)
+
     def test_message_parts(self) -> None:
         """Other message types are text, messages inside are searched part by part."""
         self.assertIn(
