@@ -268,6 +268,9 @@ class ServerCase(SynchronousTestCase):
                 while waiting and (found := screen.find(waiting[0][0], seen)) >= 0:
                     text, keys = waiting.pop(0)
                     seen = found + len(text)
+                    time.sleep(
+                        0.3
+                    )  # alpine throws away what is typed before it has asked to the end
                     os.write(terminal, keys)
         except OSError:
             pass  # how Linux says that the other end of a terminal has gone

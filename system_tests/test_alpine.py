@@ -51,9 +51,16 @@ color-style=no-color
         self.alpine(
             (b"m4", b"\r"),
             (b"hello", b"<"),
-            (b"m4", b"n**"),
-            (b"Flagged message 2", b"nsKept\r"),
-            (b"copied", b"nndx"),
+            (b"m4", b"n"),
+            (b"m1", b"*"),
+            (b"or Important ?", b"*"),
+            (b"Flagged message 2", b"n"),
+            (b"m2", b"s"),
+            (b"SAVE", b"Kept\r"),
+            (b"DEL", b"n"),
+            (b"m3", b"n"),
+            (b"m4", b"d"),
+            (b"marked for deletion", b"x"),
             (b"xpunged", b"q"),
         )
         self.assertEqual(letters(self.maildir()), {b"m0": "S", b"m1": "F", b"m3": ""})
