@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator
 
 from imapshield.message.charsets import to_text
 from imapshield.message.decoding import decode_base64
@@ -57,19 +56,6 @@ def field_body(block: bytes, colon: int, end: int) -> bytes:
         # Nothing but blanks in the first line: only the first of them goes.
         body = raw[1:]
     return body
-
-
-def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield every field as (name as written, body); lines without a colon are left out."""
-    pos, size = 0, len(header)
-    while pos < size:
-        end = field_end(header, pos)
-        colon = header.find(b":", pos, end)
-        if colon >= 0:
-            name = header[pos:colon].rstrip(b" \t")
-            if b"\n" not in name:
-                yield name, field_body(header, colon, end)
-        pos = end
 
 
 def header_values(header: bytes, name: bytes) -> list[bytes]:

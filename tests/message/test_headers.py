@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -10,7 +12,8 @@ from imapshield.message.headers import (
     content_type,
     decode_header,
     disposition,
-    fields,
+    field_body,
+    field_end,
     header_values,
     languages,
     leading_token,
@@ -20,17 +23,21 @@ from imapshield.message.headers import (
 from tests.message import mails
 
 
+def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Every field as (name, body), found by going through the header."""
+    pos = 0
+    while pos < len(header):
+        end = field_end(header, pos)
+        name, colon, _ = header[pos:end].partition(b":")
+        if colon and b"\n" not in name:
+            yield name.rstrip(b" \t"), field_body(header, pos + len(name), end)
+        pos = end
+
+
 class Fields(SynchronousTestCase):
     HEADER = (
         b"A: 1\r\nno colon\r\n cont: x\r\nB :\t2\r\n\tfold\r\na:3\r\nC:\r\n d\r\nLast: \r\n\r\n"
     )
-
-    def test_all(self) -> None:
-        """Fields with names as written; lines without a colon are none."""
-        self.assertEqual(
-            list(fields(self.HEADER)),
-            [(b"A", b"1"), (b"B", b"2\r\n\tfold"), (b"a", b"3"), (b"C", b"\r\n d"), (b"Last", b"")],
-        )
 
     def test_values(self) -> None:
         """Bodies by name, in any case, in order."""
