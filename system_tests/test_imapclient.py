@@ -20,7 +20,6 @@ FAILED = {
     "test_move",  # without UIDs: asks for imaplib's IMAP4.move, which Python has not
     "test_small_connection_timeout_fail",  # wants a connection on loopback to take more than 1 ms
     "test_small_read_timeout_fail",  # and an answer more than 10 us
-    "test_subscriptions",  # wants NO to SUBSCRIBE of what is not there, where RFC 9051 6.3.7 leaves us the choice
 }
 """Failures of imapclient 4.1.0 that say nothing of the server, each with its reason."""
 
