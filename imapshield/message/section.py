@@ -25,9 +25,11 @@ def find(part: Part, path: tuple[int, ...]) -> Part | None:
     is_message = True
     for index, number in enumerate(path):
         if found.is_multipart:
-            if not 1 <= number <= len(found.children):
+            # The part that a structure makes up for a multipart without any is there to be fetched.
+            children = found.children or [Part(found.end, found.end, found.end)]
+            if not 1 <= number <= len(children):
                 return None
-            found = found.children[number - 1]
+            found = children[number - 1]
             is_message = False
         elif number != 1 or not is_message:
             return None

@@ -110,6 +110,21 @@ class Sections(SynchronousTestCase):
         )
         self.assertEqual(fetch(NESTED, (1,), b"HEADER.FIELDS", (b"X",)), None)
 
+    def test_multipart_without_parts(self) -> None:
+        """The empty part that its structure shows is empty, not missing."""
+        data = (
+            b"Mime-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\nno boundary\r\n"
+        )
+        for path, text, octets in (
+            ((1,), b"", b""),
+            ((1,), b"MIME", b""),
+            ((1,), b"TEXT", None),
+            ((2,), b"", None),
+            ((1, 1), b"", None),
+        ):
+            self.assertEqual(fetch(data, path, text), octets, (path, text))
+        self.assertEqual(binary(scan(data), data, (1,)), b"")
+
     def test_fields_without_blank_line(self) -> None:
         """No blank line is made up "in the case of a message that has no body and no blank line" (RFC 9051 6.4.5.1)."""
         self.assertEqual(fetch(b"A: 1\r\nB: 2", (), b"HEADER.FIELDS", (b"B",)), b"B: 2")
