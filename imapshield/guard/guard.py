@@ -126,15 +126,25 @@ class Guard:
             return Go()
         if event.literals >= limits.command_parts:
             return Refuse(Refused(b"LIMIT", "Too many literals in one command"))
+        if event.octets > limits.command_octets:  # what stands between the literals
+            return self._too_long()
         if event.name in (b"APPEND", b"REPLACE"):
             if event.size > limits.message:
                 return Refuse(Refused(b"TOOBIG", f"A message may have {limits.message} octets"))
+            if event.literal_octets + event.size > limits.append:
+                return Refuse(
+                    Refused(b"TOOBIG", f"Messages together may have {limits.append} octets")
+                )
             return Go()
         if event.size > limits.literal:
             return Refuse(Refused(b"TOOBIG", f"A literal here may have {limits.literal} octets"))
-        if event.literal_octets + event.size > limits.command_octets:
-            return Refuse(Refused(b"TOOBIG", f"A command may have {limits.command_octets} octets"))
+        if event.literal_octets + event.octets + event.size > limits.command_octets:
+            return self._too_long()
         return Go()
+
+    def _too_long(self) -> Verdict:
+        most = self.limits.command_octets
+        return Refuse(Refused(b"TOOBIG", f"A command may have {most} octets"))
 
     def _too_big(self, event: Announced, limit: str, value: int) -> Verdict:
         if event.waits:

@@ -42,7 +42,7 @@ class Frame:
 class Announced:
     """A literal of `size` octets is promised in command `name`; `waits` if the client waits for ``+`` (not LITERAL+).
 
-    `texts` is what the command holds so far, `literals` and `literal_octets` count those before this one.
+    `texts` is what the command holds so far, in `octets`; `literals` and `literal_octets` count those before this one.
     """
 
     tag: bytes | None
@@ -52,6 +52,7 @@ class Announced:
     texts: tuple[bytes, ...]
     literals: int
     literal_octets: int
+    octets: int = 0
 
 
 class Sink(Protocol):
@@ -139,6 +140,7 @@ class Framer:
             tuple(p for p in self._parts if isinstance(p, bytes)),
             len(self._parts) // 2,
             self._literal_octets,
+            self._octets,
         )
 
     def accept(self, sink: Sink) -> bool:

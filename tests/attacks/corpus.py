@@ -27,13 +27,17 @@ class Attack(NamedTuple):
     hold: bool = False
 
 
-def _each(name: str, aims_at: str, who: str, lines: list[bytes], ends: str, *says: bytes) -> list[Attack]:
+def _each(
+    name: str, aims_at: str, who: str, lines: list[bytes], ends: str, *says: bytes
+) -> list[Attack]:
     return [
-        Attack(f"{name} {i}", aims_at, who, (line + b"\r\n",), ends, says) for i, line in enumerate(lines)
+        Attack(f"{name} {i}", aims_at, who, (line + b"\r\n",), ends, says)
+        for i, line in enumerate(lines)
     ]
 
 
 NOOPS = b"a NOOP\r\n"
+# fmt: off
 ATTACKS = [
     # Floods before login.
     Attack("Q230285", "memory: every NOOP of a packed frame queued and answered", STRANGER, (NOOPS * 187,), RESET),
@@ -111,10 +115,12 @@ ATTACKS = [
            OPEN, b"^a (BAD|NO) "),
     Attack("APPEND of everything", "disk: a message of 99,999,999,999,999 octets", USER, (b"a APPEND INBOX {99999999999999}\r\n",), OPEN, (b"^a NO \\[TOOBIG\\]",)),
     Attack("APPEND smuggling", "a literal's text run as commands", USER, (b"a APPEND INBOX {29+}\r\nx LOGOUT\r\ny DELETE INBOX\r\n123\r\n",), OPEN, (b"^a OK ",), (b"BYE", b"^x ", b"^y ")),
+    Attack("text between literals", "memory: 64 KiB of it before each of a thousand", SELECTED, (b"a SEARCH " + b" ".join([b"SUBJECT x " * 6000 + b"{1+}\r\nx"] * 20) + b"\r\n",), OPEN, (b"^a NO \\[TOOBIG\\]",)),
     Attack("SELECT in a loop", "listeners that stay behind", USER, (b"a SELECT INBOX\r\n" * 90,), OPEN, (b"^a OK ",)),
     Attack("quoted without an end", "a parser", USER, (b'a CREATE "abc\r\n',), OPEN, (b"^a BAD ",)),
     Attack("quoted escape at the end", "a parser", USER, (b'a CREATE "abc\\"\r\n',), OPEN, (b"^a BAD ",)),
     *_each("names", "the file system", USER,
            [b'a CREATE "../../etc/passwd"', b'a CREATE "..."', b'a SELECT "../bob"', b'a CREATE "a/../../b"', b'a CREATE "&AC4-&AC4-&AC8-x"', b'a CREATE "/etc/passwd"', b'a RENAME INBOX "../../x"', b"a CREATE &AAA-", b'a CREATE "a\\\\b"', b'a SUBSCRIBE "../../../../tmp/x"'],
            OPEN, b"^a (OK|NO|BAD) "),
-]  # fmt: skip
+]
+# fmt: on

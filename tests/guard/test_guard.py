@@ -16,9 +16,16 @@ def noop(name: bytes = b"NOOP", text: bytes = b"") -> Frame:
 
 
 def literal(size: int, *, waits: bool = True, name: bytes = b"LOGIN", **more: Any) -> Announced:
-    values = {"texts": (name + b" ",), "literals": 0, "literal_octets": 0, **more}
+    values = {"texts": (name + b" ",), "literals": 0, "literal_octets": 0, "octets": 0, **more}
     return Announced(
-        b"a", name, size, waits, values["texts"], values["literals"], values["literal_octets"]
+        b"a",
+        name,
+        size,
+        waits,
+        values["texts"],
+        values["literals"],
+        values["literal_octets"],
+        values["octets"],
     )
 
 
@@ -237,6 +244,18 @@ class User(SynchronousTestCase):
             guard.take()
             guard.answered()
         self.assertIsInstance(guard.judge(noop()), Abort)
+
+    def test_between_literals(self) -> None:
+        """The text between literals counts too, and so do the messages of one APPEND together."""
+        guard = user(command_octets=1000, message=1000, append=2500)
+        for name in (b"SEARCH", b"APPEND"):
+            self.assertEqual(guard.judge(literal(10, name=name, octets=900)), Go())
+            self.assertIsInstance(guard.judge(literal(10, name=name, octets=1001)), Refuse)
+        self.assertIsInstance(guard.judge(literal(200, name=b"SEARCH", octets=900)), Refuse)
+        self.assertEqual(guard.judge(literal(500, name=b"APPEND", literal_octets=2000)), Go())
+        self.assertIsInstance(
+            guard.judge(literal(501, name=b"APPEND", literal_octets=2000)), Refuse
+        )
 
 
 class Exclusive(SynchronousTestCase):

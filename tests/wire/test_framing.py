@@ -45,7 +45,7 @@ class Framing(SynchronousTestCase):
         """A literal is a part between two texts, whose marker is left out."""
         framer = Framer()
         event = framer.line(b"a LOGIN {5}")
-        self.assertEqual(event, Announced(b"a", b"LOGIN", 5, True, (b"LOGIN ",), 0, 0))
+        self.assertEqual(event, Announced(b"a", b"LOGIN", 5, True, (b"LOGIN ",), 0, 0, 13))
         self.assertTrue(framer.accept(MemorySink()))
         self.assertEqual(framer.data(b"alice x"), b" x")
         frame = framer.line(b" x")
