@@ -24,7 +24,7 @@ from imapshield.cred.sasl import (
     ScramSecret,
     challengers,
 )
-from imapshield.edge import protocol
+from imapshield.edge import link
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from tests.harness import Client, Server
 
@@ -186,7 +186,7 @@ class Plus(Scrams):
     def setUp(self) -> None:
         super().setUp()
         self.bindings = {b"tls-exporter": b"E" * 32, b"tls-server-end-point": b"P" * 32}
-        self.patch(protocol, "channel_bindings", lambda _: self.bindings)
+        self.patch(link, "channel_bindings", lambda _: self.bindings)
 
     def plus(self, gs2: bytes, bound: bytes) -> bytes:
         return self.exchange(self.client(), gs2=gs2, bound=bound, mechanism=b"SCRAM-SHA-256-PLUS")
