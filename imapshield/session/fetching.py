@@ -183,6 +183,7 @@ async def _piece(
         _known(session, item, rows) if _is_known(item) else next(from_store) for item in items
     ]
     if _FLAGS in items:
+        session.tell_keywords()
         session.view.forget(rows.uids)
     labels = [encode.label(item) for item in items]
     view = rows.view

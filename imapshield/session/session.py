@@ -364,7 +364,7 @@ class Session:
         ]
         if not known:
             return
-        self._tell_keywords()
+        self.tell_keywords()
         numbers, ids, texts, modseqs = zip(*known, strict=True)
         labels, columns = [b"FLAGS"], [texts]
         if (uid or self.qresync) and not self.uid_only:
@@ -423,7 +423,7 @@ class Session:
             return text.removeprefix(b"\\Recent").lstrip()
         return text
 
-    def _tell_keywords(self) -> None:
+    def tell_keywords(self) -> None:
         """Announce keywords that have come up since SELECT, before a FETCH response shows them."""
         columns = self.view.columns
         if len(columns.flag_lists) != self._keywords_seen:

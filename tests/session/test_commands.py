@@ -355,6 +355,14 @@ class Changing(Case):
         answer = client(b"a STORE 1 +FLAGS ($New)")
         self.assertLess(answer.index(b"* FLAGS ("), answer.index(b"* 1 FETCH"))
 
+    def test_keywords_announced_to_others(self) -> None:
+        """Another session hears of the keyword too before FETCH shows it."""
+        client = self.filled(1)
+        other = self.other()
+        client(b"a STORE 1 +FLAGS ($New)")
+        answer = other(b"a FETCH 1 FLAGS")
+        self.assertLess(answer.index(b"* FLAGS ("), answer.index(b"* 1 FETCH"))
+
     def test_others_hear(self) -> None:
         """Another session hears of changed flags, once."""
         client = self.filled(1)
