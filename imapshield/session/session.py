@@ -244,11 +244,11 @@ class Session:
             raise Malformed("There is no such command here")
         if self.state not in entry.states:
             raise Malformed(refusal(self.state, entry.states))
-        command = parse(frame.parts, utf8=self.utf8)
-        self.io.accepted()
-        if self.uid_only and getattr(command, "uid", True) is False:
-            raise self.needs_uid()
         try:
+            command = parse(frame.parts, utf8=self.utf8)
+            self.io.accepted()
+            if self.uid_only and getattr(command, "uid", True) is False:
+                raise self.needs_uid()
             return await entry.handler(self, command)
         finally:
             for part in frame.parts:
