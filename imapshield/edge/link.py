@@ -30,13 +30,11 @@ if TYPE_CHECKING:
 class Link:
     """One session's connection; `local` says that the peer is on this machine."""
 
-    def __init__(
-        self, server: ShieldedIMAP4Server, guard: Guard, outbox: Outbox, *, local: bool
-    ) -> None:
+    def __init__(self, server: ShieldedIMAP4Server, guard: Guard, outbox: Outbox) -> None:
         self._server = server
         self._guard = guard
         self._outbox = outbox
-        self._local = local
+        self.local = False
         self._due: Deferred[bytes] | None = None
 
     def write(self, data: bytes) -> None:
@@ -83,7 +81,7 @@ class Link:
     @property
     def secure(self) -> bool:
         """Whether nobody else can listen: TLS, this machine's own addresses, or a UNIX socket."""
-        return self.tls or self._local
+        return self.tls or self.local
 
     @property
     def takes_passwords(self) -> bool:

@@ -144,7 +144,10 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Count octets, then let the base class cut lines out of them, inflated under COMPRESS."""
         if self._dead:
             return
+        first = not self.octets_in
         self.octets_in += len(data)
+        if first:
+            self._meet()
         if self._inflater is None or self._busyReceiving:
             self._received(data)
             return
@@ -381,7 +384,6 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def connectionMade(self) -> None:
         """Greet."""
-        self.peer, local = _peer(self.transport)
         self._connected_at = self.now()
         self.MAX_LENGTH = self.limits.stranger_line
         self.timeOut = self.limits.stranger_seconds
@@ -394,10 +396,16 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self._outbox, self.callLater, self.limits, self._guard.stalled, self._obey
         )
         self.canStartTLS = ITLSTransport.providedBy(self.transport)
-        self._link = Link(self, self._guard, self._outbox, local=local)
+        self._link = Link(self, self._guard, self._outbox)
+        self._meet()
         self._session = Session(self._link, self.limits)
         self.tell(facts.Connected(self.number, self.peer))
         super().connectionMade()
+
+    def _meet(self) -> None:
+        """See who it is; behind a proxy only the first octets tell, and until then it is a stranger from anywhere."""
+        self.peer, local = _peer(self.transport)
+        self._link.local = local and (bool(self.octets_in) or not _behind_proxy(self.transport))
 
     def sendServerGreeting(self) -> None:
         """Greet with the capabilities, which saves every client a round trip."""
@@ -476,6 +484,11 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
                 facts.printable(sample),
             )
         )
+
+
+def _behind_proxy(transport: Any) -> bool:
+    """Whether a PROXY header (endpoint ``haproxy:``) says first whose connection it is."""
+    return type(transport).__module__.startswith("twisted.protocols.haproxy")
 
 
 def _peer(transport: Any) -> tuple[str, bool]:

@@ -17,11 +17,12 @@ from twisted.cred.portal import Portal
 from twisted.internet import reactor
 from twisted.internet import ssl as twisted_ssl
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from imapshield.edge.factory import ShieldedIMAP4Factory
-from imapshield.facts import Fact, Failed, LimitHit
+from imapshield.facts import Fact, Failed, LimitHit, LoginFailed
 from imapshield.limits import Limits
 from imapshield.mailbox.interfaces import NewMessage
 from imapshield.wire.commands import Memory
@@ -334,3 +335,44 @@ def resident() -> int:
     """Octets of memory that this process uses now."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+class Proxied(Loopback):
+    """Behind ``haproxy:``, the address that counts is the one in the PROXY header."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        endpoint = serverFromString(reactor, "haproxy:tcp:0:interface=127.0.0.1")
+        port = self.successResultOf(endpoint.listen(self.factory))
+        self.addCleanup(port.stopListening)
+        self.proxied_port = port.getHost().port
+
+    async def test_far_away(self) -> None:
+        """Who comes from elsewhere through a proxy on this machine may not log in in the clear."""
+
+        def script() -> tuple[bytes, bytes]:
+            raw = socket.create_connection(("127.0.0.1", self.proxied_port), 10)
+            greeting = raw.recv(1000)
+            raw.sendall(b"PROXY TCP4 192.0.2.7 127.0.0.1 4444 143\r\na LOGIN alice secret\r\n")
+            answer = raw.recv(1000)
+            raw.close()
+            return greeting, answer
+
+        greeting, answer = await self.client(script)
+        self.assertIn(b"LOGINDISABLED", greeting)
+        self.assertNotIn(b"AUTH=PLAIN", greeting)
+        self.assertTrue(answer.startswith(b"a NO [PRIVACYREQUIRED]"), answer)
+
+    async def test_wrong_password(self) -> None:
+        """The log names the client and not the proxy, or fail2ban would shut out everybody."""
+
+        def script() -> None:
+            raw = socket.create_connection(("127.0.0.1", self.proxied_port), 10)
+            raw.recv(1000)
+            raw.sendall(b"PROXY TCP4 127.0.0.9 127.0.0.1 4444 143\r\na LOGIN alice wrong\r\n")
+            raw.recv(1000)
+            raw.close()
+
+        await self.client(script)
+        failed = [fact.peer for fact in self.facts if isinstance(fact, LoginFailed)]
+        self.assertEqual(failed, ["127.0.0.9"])
