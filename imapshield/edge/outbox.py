@@ -7,6 +7,7 @@ import socket
 import struct
 import termios
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -117,6 +118,17 @@ class Outbox:
     def stopProducing(self) -> None:
         """The connection is gone; `connectionLost` follows and closes."""
         self.full = True
+
+    def acknowledge(self) -> None:
+        """Let TCP acknowledge now what has come.
+
+        A client that sends a literal and its line end apart, without TCP_NODELAY, as Python's imaplib does, holds the
+        second back until the first is acknowledged, which the kernel puts off for 40 ms.
+        """
+        handle = getattr(_lowest(self._transport), "socket", None)
+        if handle is not None and hasattr(socket, "TCP_QUICKACK"):
+            with suppress(OSError):  # a UNIX socket
+                handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def progress(self) -> tuple[int, ...]:
         """A value that differs whenever the peer has taken a single octet more.

@@ -187,6 +187,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if rest is not None:
             if self._guard.trusted:
                 self.setTimeout(self.limits.idle_seconds)
+            if not rest:
+                self._outbox.acknowledge()
             self.setLineMode(rest)
 
     def lineLengthExceeded(self, line: bytes) -> None:

@@ -1,5 +1,7 @@
 """The way out: one write a turn, and no more than the peer reads."""
 
+import socket
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -61,3 +63,17 @@ class Writing(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(self.writes, [b"last"])
         self.assertIsNone(self.transport.producer)
+
+    def test_acknowledge(self) -> None:
+        """TCP is told to acknowledge at once; what is not TCP has nothing to be told."""
+        told: list[tuple[int, ...]] = []
+
+        class Handle:
+            def setsockopt(self, *option: int) -> None:
+                told.append(option)
+                raise OSError("not TCP")
+
+        self.outbox.acknowledge()
+        self.transport.socket = Handle()  # type: ignore[attr-defined]
+        self.outbox.acknowledge()
+        self.assertEqual(told, [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)])
