@@ -118,9 +118,17 @@ class Core:
             self.index.set(box.key, hot=hot, **new)
 
     def list(self, folder: bytes, cur: bool) -> Listing:
-        """List a folder, ``new/`` first: a file that is moved meanwhile is then listed once at least."""
-        new = files.names(folder + b"/new")
-        return Listing(new, files.names(folder + b"/cur") if cur else None)
+        """List a folder, ``new/`` first: a file that is moved meanwhile is then listed once at least.
+
+        NoSuchMailbox if another program has removed it.
+        """
+        try:
+            new = files.names(folder + b"/new")
+            return Listing(new, files.names(folder + b"/cur") if cur else None)
+        except FileNotFoundError:
+            if os.path.isdir(folder):
+                raise
+            raise NoSuchMailbox from None
 
     def path(self, folder: bytes, place: int, name: bytes) -> bytes:
         """Return the path of a message file."""

@@ -289,6 +289,16 @@ class MtimeTests(DiskTestCase):
 
 
 class FolderTests(DiskTestCase):
+    def test_folder_removed_under_a_session(self):
+        """A folder that another program removed is a mailbox that is gone, whatever is asked of it."""
+        self.store.create("a", ())
+        self.put(name="a")
+        key = self.store.key("a")
+        shutil.rmtree(self.path(".a"))
+        self.assertRaises(NoSuchMailbox, self.store.fetch, key, [1], [WHOLE], BUDGET)
+        self.assertRaises(NoSuchMailbox, self.store.changes, key, 0, False)
+        self.assertRaises(NoSuchMailbox, self.store.store_flags, key, [1], b"+", [SEEN], None, 0)
+
     def test_folders_of_others(self):
         """Folders that others make are mailboxes; what is no Maildir++ folder is passed over."""
         for name in (
