@@ -23,8 +23,11 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from imapshield.errors import NoSpace, NoSuchMailbox, StoreBusy, StoreError, Unreadable
+from imapshield.maildir import files
 
 FILE = b"imapshield.sqlite"
+GIVEN = b"imapshield-uidvalidity"
+"""The last UIDVALIDITY given, in a file of its own: it must outlive the index."""
 VERSION = 1
 BUSY_SECONDS = 10.0
 LOG_KEPT = 100_000
@@ -84,6 +87,7 @@ class Index:
 
     def __init__(self, path: bytes, now: Callable[[], float], note: Callable[[str], None]) -> None:
         self._path = path
+        self._given = os.path.join(os.path.dirname(path), GIVEN)
         self._now = now
         self._note = note
         self._db: sqlite3.Connection | None = None
@@ -162,7 +166,7 @@ class Index:
                     statement = ""
             db.execute(
                 "INSERT INTO account (id, uidvalidity, boot) VALUES (1, ?, ?)",
-                (int(self._now()) + ahead - 1, boot_id()),
+                (max(int(self._now()) + ahead - 1, self._last_given()), boot_id()),
             )
             first = secrets.randbits(40)
             db.execute("INSERT INTO sqlite_sequence VALUES ('mailbox', ?)", (first,))
@@ -183,6 +187,11 @@ class Index:
                     (GAP, GAP, GAP),
                 )
                 db.execute("UPDATE account SET boot = ?", (boot,))
+
+    def _last_given(self) -> int:
+        """The last UIDVALIDITY that an index before this one gave; 0 if there was none."""
+        found = files.read_small(self._given, 20).strip()
+        return int(found) if found.isdigit() else 0
 
     def _set_aside(self) -> None:
         """Move a broken database out of the way: nothing in it is needed to show the mail."""
@@ -256,6 +265,8 @@ class Index:
         (last,) = db.execute("SELECT uidvalidity FROM account").fetchone()
         given = uidvalidity or min(max(last + 1, int(self._now())), 0xFFFFFFFF)
         db.execute("UPDATE account SET uidvalidity = ?", (max(last, given),))
+        # Beside the index too: one that is lost within the second must not give the same again.
+        files.replace(self._given, b"%d\n" % max(last, given))
         mailbox_id = b"F" + secrets.token_hex(8).encode()
         row = db.execute(
             "INSERT INTO mailbox (name, uidvalidity, uidnext, mailbox_id, special_use)"

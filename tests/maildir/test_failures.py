@@ -39,7 +39,7 @@ class StepTests(DiskTestCase):
             os.path.join(folder, name)
             for folder, _, names in os.walk(self.root)
             for name in names
-            if not name.startswith("imapshield.sqlite")
+            if not name.startswith("imapshield")
         )
 
     def test_append(self):

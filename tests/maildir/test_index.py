@@ -1,5 +1,8 @@
 """What the index remembers when the machine stops."""
 
+import contextlib
+import os
+
 from imapshield.maildir import index
 from tests.maildir.disk import DiskTestCase
 
@@ -36,3 +39,19 @@ class Restarts(DiskTestCase):
             uidnext = self.store.status("INBOX").uidnext
             self.store.close()
         self.assertEqual(uidnext, 2 + index.GAP)
+
+    def test_lost_within_the_second(self) -> None:
+        """An index that is lost is followed by one with other UIDVALIDITYs, however soon and whatever the clock says."""
+        self.clock.stand_at = lambda: 1_800_000_000.0
+        given = set()
+        for harm in (os.unlink, lambda path: os.truncate(path, 0), os.unlink):
+            self.put()
+            given.add(self.store.status("INBOX").uidvalidity)
+            self.store.close()
+            for suffix in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path("imapshield.sqlite" + suffix))
+            harm(self.path("imapshield.sqlite"))
+            self.store = self.open_store()
+        given.add(self.store.status("INBOX").uidvalidity)
+        self.assertEqual(len(given), 4)
