@@ -166,7 +166,10 @@ class Index:
                     statement = ""
             db.execute(
                 "INSERT INTO account (id, uidvalidity, boot) VALUES (1, ?, ?)",
-                (max(int(self._now()) + ahead - 1, self._last_given()), boot_id()),
+                (
+                    max(int(self._now()) + (ahead or self._ahead()) - 1, self._last_given()),
+                    boot_id(),
+                ),
             )
             first = secrets.randbits(40)
             db.execute("INSERT INTO sqlite_sequence VALUES ('mailbox', ?)", (first,))
@@ -187,6 +190,15 @@ class Index:
                     (GAP, GAP, GAP),
                 )
                 db.execute("UPDATE account SET boot = ?", (boot,))
+
+    def _ahead(self) -> int:
+        """How far ahead of the clock a new index begins: one beside mail that is there may have had another before."""
+        root = os.path.dirname(self._path)
+        used = any(name.startswith(b".") for name in os.listdir(root))
+        for part in (b"cur", b"new"):
+            with suppress(FileNotFoundError):
+                used = used or bool(os.listdir(os.path.join(root, part)))
+        return _REBUILT_AHEAD if used else 0
 
     def _last_given(self) -> int:
         """The last UIDVALIDITY that an index before this one gave; 0 if there was none."""
