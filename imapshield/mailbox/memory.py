@@ -342,7 +342,9 @@ class MemoryStore:
         if len(after) > METADATA_ENTRIES:
             raise TooManyEntries
         if name:
-            self._box(name).metadata = after
+            box = self._box(name)
+            box.modseq += after != box.metadata
+            box.metadata = after
         else:
             self._metadata = after
 

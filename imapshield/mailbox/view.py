@@ -31,7 +31,10 @@ class Updates(NamedTuple):
 
 
 class View:
-    """What one client knows of the mailbox behind `columns`; `recent` are the UIDs that are \\Recent to it."""
+    """What one client knows of the mailbox behind `columns`; `recent` are the UIDs that are \\Recent to it.
+
+    Of what happened up to the MODSEQ `settled` it was told everything.
+    """
 
     def __init__(self, columns: Columns, recent: Iterable[int] = ()) -> None:
         self.columns = columns
@@ -40,6 +43,7 @@ class View:
         self._changed: set[int] = set()
         self._vanished: set[int] = set()
         self._recent_told = len(self.recent)
+        self.settled = columns.highestmodseq
 
     def heard(self, change: Change) -> None:
         """Note a change of the mailbox (`interfaces.Listener`)."""
@@ -85,6 +89,7 @@ class View:
     def flush(self, *, expunge: bool) -> Updates | None:
         """Return what is to be told and take it as told; None if there is nothing."""
         if not self.behind:
+            self.settled = self.columns.highestmodseq
             return None
         numbers: list[int] = []
         gone: list[int] = []
@@ -113,6 +118,8 @@ class View:
             if (number := self.number(uid)) is not None
         ]
         self._changed.clear()
+        if not self._vanished:
+            self.settled = self.columns.highestmodseq
         return Updates(numbers, gone, exists, recent, flags)
 
     def select(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:

@@ -49,8 +49,12 @@ class Metadata:
         return dict(rows.fetchall())
 
     def set(self, key: int, values: Mapping[bytes, bytes | None]) -> None:
-        """Set or, where the value is None, remove; all or none. TooManyEntries."""
+        """Set or, where the value is None, remove; all or none. TooManyEntries.
+
+        What changes gets the mailbox a new MODSEQ (RFC 7162 section 3.2).
+        """
         with self._index.write() as db:
+            before = self.get(key)
             for entry, value in values.items():
                 if value is None:
                     db.execute("DELETE FROM metadata WHERE mailbox = ? AND entry = ?", (key, entry))
@@ -58,5 +62,8 @@ class Metadata:
                     db.execute(
                         "INSERT OR REPLACE INTO metadata VALUES (?, ?, ?)", (key, entry, value)
                     )
-            if len(self.get(key)) > METADATA_ENTRIES:
+            after = self.get(key)
+            if len(after) > METADATA_ENTRIES:
                 raise TooManyEntries
+            if after != before and key != SERVER:
+                self._index.set(key, highestmodseq=self._index.box(key).highestmodseq + 1)

@@ -39,7 +39,7 @@ async def store(session: Session, command: Store) -> Tagged:
         # what turned out as the client expects need not be told; what somebody else did as well must be
         done = [uid for uid in done if uid in expected and expected[uid] == _now(session, uid)]
         if session.condstore:
-            session.tell_modseqs(done, uid=command.uid)
+            session.tell_modseqs(done)
     else:
         session.tell_flags(done, uid=command.uid)
     view.forget(done)

@@ -37,8 +37,10 @@ async def identify(session: Session, command: Id) -> Tagged:
 async def enable(session: Session, command: Enable) -> Tagged:
     """ENABLE (RFC 5161): names that mean nothing to us are passed over."""
     names = [name for name in ENABLES if name.upper() in command.capabilities]
-    session.enabled.update(name.upper() for name in names)
     session.io.write(encode.enabled(names))
+    if {b"CONDSTORE", b"QRESYNC"} & set(names):
+        session.enable_condstore()
+    session.enabled.update(name.upper() for name in names)
     return ok("Enabled")
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from imapshield.errors import Malformed
 from imapshield.wire import encode
+from imapshield.wire.commands import Qresync
 from imapshield.wire.sequence import SequenceSet
 
 if TYPE_CHECKING:
+    from imapshield.mailbox.view import View
     from imapshield.session.session import Session
 
 
@@ -18,13 +21,30 @@ def check(session: Session) -> None:
         raise Malformed("ENABLE QRESYNC first")
 
 
-async def vanished(session: Session, uids: SequenceSet, since: int) -> None:
-    """Tell which of `uids` went after MODSEQ `since`, but for those that an EXPUNGE is still to be told of."""
+def agreed(view: View, known: Qresync) -> int:
+    """The highest UID that the client has under its right number, 0 if it sent none (RFC 7162 section 3.2.5.2).
+
+    Of what was below that, the client knows what is gone, even if the store has forgotten when it went.
+    """
+    if known.match_sequence is None or known.match_uids is None:
+        return 0
+    numbers = takewhile(len(view.uids).__ge__, known.match_sequence)
+    pairs = zip(numbers, known.match_uids, strict=False)
+    return max((uid for number, uid in pairs if view.uids[number - 1] == uid), default=0)
+
+
+async def vanished(session: Session, uids: SequenceSet, since: int, above: int = 0) -> None:
+    """Tell which of `uids`, of those over `above`, went after MODSEQ `since`, but for those that an EXPUNGE is still to
+    be told of."""
     if uids.saved:
         uids = SequenceSet.from_uids(session.saved)
     gone = await session.mailbox.vanished(since)
     view = session.view
     largest = view.columns.uidnext - 1
-    told = [uid for uid in gone if uids.contains(uid, largest) and view.number(uid) is None]
+    told = [
+        uid
+        for uid in gone
+        if uid > above and uids.contains(uid, largest) and view.number(uid) is None
+    ]
     if told:
         session.io.write(encode.vanished(SequenceSet.from_uids(told), earlier=True))

@@ -12,7 +12,7 @@ from imapshield.mailbox.interfaces import IMailbox
 from imapshield.mailbox.query import Query, leaves
 from imapshield.mailbox.view import View
 from imapshield.wire import encode
-from imapshield.wire.commands import InSet, ModseqIs, Search, Sort
+from imapshield.wire.commands import Command, InSet, ModseqIs, Search, Sort, Thread
 from imapshield.wire.responses import Tagged, ok
 from imapshield.wire.sequence import compact
 
@@ -31,6 +31,14 @@ async def search(session: Session, command: Search) -> Tagged:
     await session.contexts.keep(command, uids, since)
     answer(session, command, uids, b"SEARCH")
     return done(session, "Searched")
+
+
+def by_number(command: Command) -> bool:
+    """Whether a search names messages by number: nothing may vanish during it, nor during UID SEARCH (RFC 7162)."""
+    return isinstance(command, (Search, Sort, Thread)) and any(
+        isinstance(key, InSet) and key.sequence is not None and not key.uid
+        for key in leaves(command.key)
+    )
 
 
 def done(session: Session, text: str) -> Tagged:
@@ -52,7 +60,7 @@ async def find(
     keys = list(leaves(command.key))
     if any(isinstance(key, ModseqIs) for key in keys):
         session.enable_condstore()
-    if session.uid_only and any(isinstance(k, InSet) and k.sequence and not k.uid for k in keys):
+    if session.uid_only and by_number(command):
         raise session.needs_uid()
     view = view or session.view
     query = Query(

@@ -62,23 +62,20 @@ async def select(session: Session, command: Select) -> Tagged:
 
 
 async def _resync(session: Session, known: Qresync) -> None:
-    """Tell what went and what changed after the client's MODSEQ (RFC 7162 section 3.2.5).
-
-    Its sequence-match-data are not needed: the store's log is more exact than what could be concluded from them.
-    """
+    """Tell what went and what changed after the client's MODSEQ (RFC 7162 section 3.2.5)."""
     uids = known.known_uids or SequenceSet(tail=1)
-    await resync.vanished(session, uids, known.modseq)
+    await resync.vanished(session, uids, known.modseq, resync.agreed(session.view, known))
     changed = Fetch(uids, (Attribute(b"FLAGS"),), uid=True, changed_since=known.modseq)
     await fetching.fetch(session, changed)
 
 
 async def close(session: Session, command: Simple) -> Tagged:
     r"""CLOSE removes what has \Deleted, without telling; UNSELECT (RFC 3691) does not."""
-    code = None
     try:
         if command.name == b"CLOSE" and not session.readonly:
             await session.mailbox.expunge(None)
-            code = session.highest()
     finally:
         session.leave()
-    return ok("Closed", code)
+    return ok(
+        "Closed"
+    )  # without HIGHESTMODSEQ, since nobody was told what went (RFC 7162 section 3.2.8)

@@ -20,7 +20,7 @@ from imapshield.limits import Limits
 from imapshield.mailbox.changes import Change
 from imapshield.mailbox.interfaces import IAccount, IMailbox, INotify
 from imapshield.mailbox.view import View
-from imapshield.session import capabilities, table
+from imapshield.session import capabilities, searching, table
 from imapshield.session.connection import Connection
 from imapshield.session.contexts import Contexts
 from imapshield.session.notifying import Notices
@@ -67,6 +67,7 @@ class Session:
         self._view: View | None = None
         self._keywords_seen = 0
         self._told_at = 0.0
+        self._numbered = False
 
     @property
     def account(self) -> IAccount:
@@ -193,6 +194,7 @@ class Session:
         entry = table.TABLE.get(frame.name)
         self.tag = frame.tag or b""
         self._told_at = self.now()
+        self._numbered = False
         try:
             answer = await self._answer(frame, entry)
         except Malformed as error:
@@ -215,7 +217,8 @@ class Session:
         else:
             uid = frame.parts[:1] and frame.parts[0][:4].upper() == b"UID "  # type: ignore[index]
             if self._view is not None and entry is not None:
-                self.tell(expunge=bool(entry.expunge or uid), uid=bool(uid))
+                expunge = entry.expunge or (uid and not self._numbered)
+                self.tell(expunge=bool(expunge), uid=bool(uid))
                 await self.contexts.refresh()
             self.io.write(encode.tagged(frame.tag, answer))
         if self.logout_due:
@@ -247,6 +250,7 @@ class Session:
         try:
             command = parse(frame.parts, utf8=self.utf8)
             self.io.accepted()
+            self._numbered = searching.by_number(command)
             if self.uid_only and getattr(command, "uid", True) is False:
                 raise self.needs_uid()
             return await entry.handler(self, command)
@@ -350,6 +354,10 @@ class Session:
                 self.notices.arrived(fresh)
         if updates.flags:
             self.tell_flags([uid for _, uid in updates.flags], uid=uid)
+        if self.qresync and view.outdated:
+            # a client that heard a higher MODSEQ and is cut off now would never hear of what is still to vanish
+            untold = b"HIGHESTMODSEQ %d" % view.settled
+            self.io.write(encode.untagged(b"OK", "Some messages are still to vanish", untold))
         self.contexts.settle()
 
     def tell_flags(self, uids: list[int], *, uid: bool) -> None:
@@ -367,7 +375,7 @@ class Session:
         self.tell_keywords()
         numbers, ids, texts, modseqs = zip(*known, strict=True)
         labels, columns = [b"FLAGS"], [texts]
-        if (uid or self.qresync) and not self.uid_only:
+        if (uid or self.condstore) and not self.uid_only:
             labels, columns = [b"UID", *labels], [ids, *columns]
         if self.condstore:
             labels, columns = [*labels, b"MODSEQ"], [*columns, modseqs]
@@ -385,7 +393,7 @@ class Session:
             return encode.fetch_lines(uids, labels, columns, kind=b"UIDFETCH")
         return encode.fetch_lines(numbers, labels, columns)
 
-    def tell_modseqs(self, uids: list[int], *, uid: bool) -> None:
+    def tell_modseqs(self, uids: list[int]) -> None:
         """Write FETCH responses with only the new MODSEQ of `uids` (RFC 7162 section 3.1.3, after .SILENT)."""
         view = self.view
         known = [
@@ -397,7 +405,7 @@ class Session:
         if known:
             numbers, ids, modseqs = zip(*known, strict=True)
             labels, columns = [b"MODSEQ"], [modseqs]
-            if (uid or b"QRESYNC" in self.enabled) and not self.uid_only:
+            if not self.uid_only:  # as always after CONDSTORE (RFC 7162 section 3.2.4)
                 labels, columns = [b"UID", *labels], [ids, *columns]
             self.io.write(self.fetch_lines(numbers, ids, labels, columns))
 

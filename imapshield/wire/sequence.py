@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from imapshield.errors import Malformed
 
@@ -88,6 +89,10 @@ class SequenceSet:
         """Whether `number` is named, leaving ``*`` out of account."""
         i = bisect_right(self.ranges, (number, TOP + 1)) - 1
         return i >= 0 and self.ranges[i][0] <= number <= self.ranges[i][1]
+
+    def __iter__(self) -> Iterator[int]:
+        """Go through the numbers that are named, ``*`` left out: there may be four thousand million."""
+        return chain.from_iterable(range(first, last + 1) for first, last in self.ranges)
 
     def contains(self, number: int, largest: int) -> bool:
         """Whether `number` is in the set when the highest number is `largest`."""

@@ -81,3 +81,12 @@ class MetadataTests(DiskTestCase):
         entries = {b"/private/%d" % i: b"x" for i in range(METADATA_ENTRIES + 1)}
         self.assertRaises(TooManyEntries, self.store.set_metadata, "INBOX", entries)
         self.assertEqual(self.store.metadata("INBOX"), {})
+
+    def test_modseq(self) -> None:
+        """What changes raises the mailbox's HIGHESTMODSEQ, what does not leaves it (RFC 7162 section 3.2)."""
+        for value, raises in ((b"x", True), (b"x", False), (None, True), (None, False)):
+            before = self.store.status("INBOX").highestmodseq
+            self.store.set_metadata("INBOX", {b"/private/comment": value})
+            self.assertEqual(self.store.status("INBOX").highestmodseq > before, raises)
+        self.store.set_metadata("", {b"/private/comment": b"x"})
+        self.assertEqual(self.store.changes(self.store.key("INBOX"), before, False).rows, [])

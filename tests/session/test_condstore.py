@@ -15,14 +15,16 @@ def modseq(answer: bytes) -> int:
 
 class Condstore(Case):
     def test_enabling(self) -> None:
-        """Each command that shows knowledge of MODSEQ makes FETCH responses tell it, and HIGHESTMODSEQ is told then."""
+        """Each command that shows knowledge of MODSEQ has HIGHESTMODSEQ told, and MODSEQ and UID in FETCH responses from
+        then on (RFC 7162 sections 3.1 and 3.2.4)."""
         for command in (
             b"FETCH 1 MODSEQ",
             b"FETCH 1 (FLAGS) (CHANGEDSINCE 1)",
-            b"STORE 1 (UNCHANGEDSINCE 99) +FLAGS.SILENT (\\Seen)",
+            b"STORE 1 (UNCHANGEDSINCE 99) +FLAGS.SILENT (\\Answered)",
             b"SEARCH MODSEQ 1",
             b"STATUS INBOX (HIGHESTMODSEQ)",
             b"ENABLE CONDSTORE",
+            b"ENABLE QRESYNC",
         ):
             with self.subTest(command):
                 self.setUp()
@@ -31,10 +33,13 @@ class Condstore(Case):
                 other(b"a STORE 1 +FLAGS (\\Flagged)")
                 self.assertNotIn(b"MODSEQ", client(b"a NOOP"))
                 answer = client(b"b " + command)
-                if not command.startswith(b"ENABLE"):
-                    self.assertIn(b"* OK [HIGHESTMODSEQ", answer)
+                self.assertEqual(answer.count(b"* OK [HIGHESTMODSEQ"), 1)
                 other(b"a STORE 1 -FLAGS (\\Flagged)")
-                self.assertIn(b" MODSEQ (", client(b"c NOOP"))
+                self.assertRegex(
+                    client(b"c NOOP"), rb"\* 1 FETCH \(UID 1 FLAGS \(.*\) MODSEQ \(\d+\)\)"
+                )
+                self.assertRegex(client(b"d STORE 1 +FLAGS.SILENT (\\Draft)"), rb"\(UID 1 MODSEQ")
+                self.assertRegex(client(b"e FETCH 1 BODY[]"), rb"\(UID 1 FLAGS \(.*\) MODSEQ")
 
     def test_select(self) -> None:
         """SELECT (CONDSTORE) enables it, and tells HIGHESTMODSEQ once."""
@@ -50,20 +55,12 @@ class Condstore(Case):
         before = modseq(client(b"s SELECT INBOX (CONDSTORE)"))
         other(b"a STORE 7,9 +FLAGS.SILENT ($Other)")
         answer = client(b"d105 STORE 7,5,9 (UNCHANGEDSINCE %d) +FLAGS.SILENT (\\Deleted)" % before)
-        self.assertRegex(answer, rb"\* 5 FETCH \(MODSEQ \(\d+\)\)\r\n")
+        self.assertRegex(answer, rb"\* 5 FETCH \(UID 5 MODSEQ \(\d+\)\)\r\n")
         self.assertIn(b"d105 OK [MODIFIED 7,9]", answer)
-        self.assertRegex(answer, rb"\* 7 FETCH \(FLAGS \(\$Other\) MODSEQ \(\d+\)\)")
+        self.assertRegex(answer, rb"\* 7 FETCH \(UID 7 FLAGS \(\$Other\) MODSEQ \(\d+\)\)")
         self.assertIn(
             b"e OK [MODIFIED 7,9]",
             client(b"e UID STORE 7,9 (UNCHANGEDSINCE 1) +FLAGS (\\Deleted)"),
-        )
-
-    def test_uid_under_qresync(self) -> None:
-        """Once QRESYNC is on, every FETCH response has the UID, that with a new MODSEQ alone too (RFC 7162)."""
-        client = self.filled(1)
-        client(b"a ENABLE QRESYNC")
-        self.assertRegex(
-            client(b"b STORE 1 +FLAGS.SILENT (\\Seen)"), rb"\* 1 FETCH \(UID 1 MODSEQ \(\d+\)\)"
         )
 
     def test_silent_is_not_deaf(self) -> None:
@@ -72,7 +69,7 @@ class Condstore(Case):
         client(b"a ENABLE CONDSTORE")
         self.other()(b"b STORE 1 +FLAGS (\\Flagged)")
         answer = client(b"c STORE 1 +FLAGS.SILENT (\\Seen)")
-        self.assertRegex(answer, rb"\* 1 FETCH \(FLAGS \(\\Recent \\Flagged \\Seen\) MODSEQ")
+        self.assertRegex(answer, rb"\* 1 FETCH \(UID 1 FLAGS \(\\Recent \\Flagged \\Seen\) MODSEQ")
 
     def test_changedsince(self) -> None:
         """FETCH (CHANGEDSINCE) tells only what changed, with MODSEQ (RFC 7162 section 3.1.4.1)."""
@@ -141,11 +138,71 @@ class Qresync(Case):
         self.assertEqual(len(answer), at + 3)
 
     def test_known_uids(self) -> None:
-        """Known UIDs narrow that down; sequence-match-data changes nothing."""
+        """Known UIDs narrow that down."""
         client, validity, since = self.away()
-        answer = client(b"A02 SELECT INBOX (QRESYNC (%d %d 4:8 (1,3 1,4)))" % (validity, since))
+        answer = client(b"A02 SELECT INBOX (QRESYNC (%d %d 4:8))" % (validity, since))
         self.assertIn(b"* VANISHED (EARLIER) 7:8\r\n", answer)
         self.assertNotIn(b"FETCH", answer)
+
+    def test_match_data(self) -> None:
+        """What is up to a message that the client has under its right number is not told as gone (section 3.2.5.2), only
+        what changed there."""
+        client, validity, since = self.away()  # 1,3:6 are there
+        for given, gone in (
+            (b"(1,3 1,4)", b"7:9"),
+            (b"(1:5 1,3:6)", b"7:9"),
+            (b"(1,4 1,4)", b"2,7:9"),
+            (b"(1:4000000000 1:4000000000)", b"2,7:9"),
+            (b"(6,9 6,9)", b"2,7:9"),
+            (b"(5 6,9)", b"7:9"),
+        ):
+            select = b"a SELECT INBOX (QRESYNC (%d %d %b))" % (validity, since, given)
+            answer = client(select)
+            self.assertIn(b"* VANISHED (EARLIER) %b\r\n" % gone, answer, given)
+            self.assertIn(b"* 2 FETCH (UID 3 ", answer)
+        answer = client(b"a SELECT INBOX (QRESYNC (%d %d 1:6 (5 6)))" % (validity, since))
+        self.assertNotIn(b"VANISHED", answer)
+
+    def test_delayed(self) -> None:
+        """While VANISHED has to wait, HIGHESTMODSEQ stays below it, whatever MODSEQ is told (sections 3.2 and 6)."""
+        client = self.filled(3)
+        other = self.other()
+        client(b"e ENABLE QRESYNC")
+        before = modseq(client(b"s SELECT INBOX"))
+        other(b"a STORE 3 +FLAGS.SILENT (\\Deleted)")
+        between = modseq(client(b"a STATUS INBOX (HIGHESTMODSEQ)"))
+        self.assertGreater(between, before)
+        other(b"b EXPUNGE")
+        for command in (
+            b"STORE 1 +FLAGS (\\Seen)",
+            b"STORE 2 +FLAGS.SILENT (\\Seen)",
+            b"FETCH 1 FLAGS",
+        ):
+            answer = client(b"b " + command)
+            self.assertEqual(modseq(answer), between, answer)
+            self.assertNotIn(b"VANISHED", answer)
+        answer = client(b"c NOOP")
+        self.assertIn(b"* VANISHED 3\r\n", answer)
+        self.assertNotIn(b"HIGHESTMODSEQ", answer)
+        self.assertNotIn(b"HIGHESTMODSEQ", client(b"d FETCH 1 FLAGS"))
+
+    def test_search_by_number(self) -> None:
+        """VANISHED waits for UID SEARCH, SORT and THREAD with message numbers too, and for no others (section 3.2.10.2)."""
+        for command in (b"SEARCH", b"SORT (ARRIVAL) UTF-8", b"THREAD REFERENCES UTF-8"):
+            client = self.filled(2)
+            client(b"e ENABLE QRESYNC")
+            other = self.other()
+            other(b"a STORE 2 +FLAGS.SILENT (\\Deleted)")
+            other(b"b EXPUNGE")
+            self.assertNotIn(b"VANISHED", client(b"a UID %b OR SEEN 1:2" % command))
+            self.assertIn(b"VANISHED", client(b"a UID %b UID 1:2" % command))
+            self.setUp()
+
+    def test_metadata(self) -> None:
+        """SETMETADATA raises HIGHESTMODSEQ (section 3.2)."""
+        before = modseq(self.filled(1)(b"a STATUS INBOX (HIGHESTMODSEQ)"))
+        self.client(b'b SETMETADATA INBOX (/private/comment "x")')
+        self.assertEqual(modseq(self.client(b"c STATUS INBOX (HIGHESTMODSEQ)")), before + 1)
 
     def test_other_uidvalidity(self) -> None:
         """Under another UIDVALIDITY nothing is told."""
@@ -182,7 +239,8 @@ class Qresync(Case):
         other(b"c EXPUNGE")
         self.assertIn(b"* VANISHED 3\r\n", client(b"d NOOP"))
         client(b"f STORE 1 +FLAGS.SILENT (\\Deleted)")
-        self.assertRegex(client(b"g CLOSE"), rb"^g OK \[HIGHESTMODSEQ \d+\]")
+        # nobody was told what went: the client must not believe itself up to date (section 3.2.8)
+        self.assertEqual(client(b"g CLOSE"), b"g OK Closed\r\n")
 
     def test_unasked(self) -> None:
         """Unasked FETCH responses have UID and MODSEQ."""
