@@ -25,6 +25,7 @@ from imapshield.wire.commands import (
     Binary,
     BodySection,
     DateIs,
+    EnvelopeHas,
     HeaderHas,
     Memory,
     ObjectIs,
@@ -423,6 +424,33 @@ class StoreContract:
         self.assertEqual(self.flags("A"), {1: {SEEN}, 2: {FLAGGED}})
         self.assertEqual(self.fetch(2, EMAILID, "A"), known)
 
+    def test_replace(self):
+        """REPLACE is one step: the new message is in its mailbox, the old one is not, with or without \\Deleted."""
+        self.store.create("A", [])
+        for _ in range(3):
+            self.put(SEEN)
+        key, since = self.key(), self.modseq()
+        new = NewMessage((FLAGGED,), 1_000_000_000, Memory(SECOND))
+        replaced = self.store.replace(key, 2, "INBOX", new, since)
+        self.assertEqual(replaced.appended, (self.store.status("INBOX").uidvalidity, [4]))
+        self.assertEqual([row.uid for row in replaced.delta.rows], [4])
+        self.assertEqual(replaced.delta.vanished, [2])
+        self.assertEqual(self.flags(), {1: {SEEN}, 3: {SEEN}, 4: {FLAGGED}})
+        replaced = self.store.replace(key, 3, "A", new, replaced.delta.highestmodseq)
+        self.assertEqual((replaced.appended.uids, replaced.delta.vanished), ([1], [3]))
+        self.assertEqual(
+            (self.flags(), self.flags("A")), ({1: {SEEN}, 4: {FLAGGED}}, {1: {FLAGGED}})
+        )
+        self.assertEqual(self.fetch(1, WHOLE, "A"), self.fetch(4, WHOLE))
+
+    def test_replace_refused(self):
+        """A REPLACE of what is gone, or into no mailbox, changes nothing."""
+        self.put()
+        new = NewMessage((), None, Memory(SECOND))
+        self.assertRaises(MessageGone, self.store.replace, self.key(), 7, "INBOX", new, 0)
+        self.assertRaises(NoSuchMailbox, self.store.replace, self.key(), 1, "A", new, 0)
+        self.assertEqual(self.flags(), {1: set()})
+
     def test_changes(self):
         """`changes` tells what changed since, once; nothing is told of what did not."""
         key = self.key()
@@ -580,10 +608,12 @@ class StoreContract:
         self.put()
         self.put(content=SECOND)
         for leaf, wanted in (
-            (HeaderHas(b"SUBJECT", "lunch"), [1]),
+            (EnvelopeHas(b"SUBJECT", "lunch"), [1]),
             (HeaderHas(b"subject", "CAFÉ"), [2]),
-            (HeaderHas(b"FROM", "example.org"), [1, 2]),
-            (HeaderHas(b"FROM", "zoë"), [2]),
+            (EnvelopeHas(b"FROM", "example.org"), [1, 2]),
+            (EnvelopeHas(b"FROM", "zoë"), [2]),
+            (EnvelopeHas(b"TO", ""), [1]),
+            (EnvelopeHas(b"CC", ""), []),
             (HeaderHas(b"TO", ""), [1]),
             (HeaderHas(b"CC", ""), []),
             (HeaderHas(b"X-Tag", "BLUE"), [2]),
@@ -598,6 +628,27 @@ class StoreContract:
             (DateIs(b"BEFORE", date(2023, 1, 1), b"SAVED"), []),
             (ObjectIs(False, self.fetch(2, EMAILID)[1:-1]), [2]),
             (ObjectIs(True, b"T1"), []),
+        ):
+            self.assertEqual(self.search(leaf), wanted, leaf)
+            self.assertEqual(self.search(leaf), wanted, leaf)
+
+    def test_search_envelope(self):
+        """FROM and the like find what ENVELOPE shows, HEADER what was written; however much there is, twice alike."""
+        many = b",\r\n ".join(b"list%d@example.org" % i for i in range(5000))
+        self.put(content=b"From: Ann (boss) <ann(x)@example.org>\r\nTo: %b\r\n\r\n" % many)
+        self.put(content=b"From: ann@example.org (boss)\r\nTo: Team: bob@b;\r\n\r\n")
+        for leaf, wanted in (
+            (EnvelopeHas(b"FROM", "boss"), [2]),
+            (HeaderHas(b"FROM", "BOSS"), [1, 2]),
+            (EnvelopeHas(b"FROM", "ann <ANN@example.org>"), [1]),
+            (EnvelopeHas(b"FROM", "ann@example"), [1, 2]),
+            (HeaderHas(b"FROM", "ann@example"), [2]),
+            (HeaderHas(b"FROM", "ann("), [1]),
+            (EnvelopeHas(b"TO", "team"), [2]),
+            (EnvelopeHas(b"TO", "team:"), []),
+            (EnvelopeHas(b"TO", "list4999@"), [1]),
+            (HeaderHas(b"TO", "list4999@"), [1]),
+            (EnvelopeHas(b"TO", ""), [1, 2]),
         ):
             self.assertEqual(self.search(leaf), wanted, leaf)
             self.assertEqual(self.search(leaf), wanted, leaf)

@@ -9,15 +9,15 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 
 from imapshield.message import dates, envelope, section, structure, text
-from imapshield.message.addresses import BAD_SYNTAX, NO_DOMAIN, NO_MAILBOX
 from imapshield.message.headers import decode_header, header_values
-from imapshield.message.skeleton import DEFAULT_LIMITS, Part, scan
+from imapshield.message.skeleton import Part, scan
 from imapshield.wire import encode
 from imapshield.wire.commands import (
     Attribute,
     Binary,
     BodySection,
     DateIs,
+    EnvelopeHas,
     FetchItem,
     HeaderHas,
     Preview,
@@ -26,9 +26,6 @@ from imapshield.wire.commands import (
 )
 
 _HEADER_END = b"\r\n\r\n"
-# What an address shows in place of what it lacks: nobody wrote it, so nobody finds it.
-_MADE_UP = frozenset({NO_MAILBOX, NO_DOMAIN, BAD_SYNTAX})
-_ADDRESSES = frozenset({b"FROM", b"TO", b"CC", b"BCC", b"SENDER", b"REPLY-TO"})
 
 
 class OpenMessage:
@@ -95,11 +92,11 @@ class OpenMessage:
         return octets[start : start + size]
 
     def matches(self, key: SearchKey) -> bool:
-        """Whether the message matches a HeaderHas, a TextHas, or a DateIs on the Date field."""
+        """Whether the message matches a HeaderHas, an EnvelopeHas, a TextHas, or a DateIs on the Date field."""
         match key:
-            case HeaderHas(field, wanted):
+            case HeaderHas(_, wanted) | EnvelopeHas(_, wanted):
                 needle = text.normalize(wanted)
-                return any(needle in shown for shown in header_text(self.header, field))
+                return any(needle in shown for shown in compared(self.header, key))
             case TextHas(wanted, headers):
                 needle = text.normalize(wanted)
                 return any(
@@ -119,25 +116,13 @@ def header_of(data: bytes) -> bytes:
     return data if end < 0 else data[: end + 4]
 
 
-def header_text(header: bytes, field: bytes) -> list[str]:
-    """Return a field's values as SEARCH compares them.
-
-    Of addresses also mailbox@host, however that is written: ``<ann (home)@ (work) example.org>`` is found by
-    ``ann@example.org``, as ENVELOPE shows it.
-    """
-    values = header_values(header, field)
-    shown = [text.normalize(decode_header(value)) for value in values]
-    if field.upper() in _ADDRESSES:
-        for value in values:
-            plain = [
-                b"%b@%b" % (a.mailbox, a.host)
-                for a in envelope.addresses(value, DEFAULT_LIMITS.addresses)
-                if a.mailbox and a.host and not _MADE_UP.intersection(a)
-            ]
-            spelled = text.normalize(", ".join(decode_header(one) for one in plain))
-            if spelled and spelled not in shown:
-                shown.append(spelled)
-    return shown
+def compared(header: bytes, key: HeaderHas | EnvelopeHas) -> list[str]:
+    """Return the texts that `key` is looked for in, each by itself."""
+    if isinstance(key, EnvelopeHas):
+        shown = envelope.texts(header, key.field)
+    else:
+        shown = [decode_header(value) for value in header_values(header, key.field)]
+    return [text.normalize(one) for one in shown]
 
 
 def sent_date(header: bytes) -> date | None:

@@ -179,7 +179,7 @@ class IStore(Interface):
         """Copy (or move) to the mailbox `target`, all or none, keeping flags and INTERNALDATE."""
 
     def search(key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
-        """Those of `uids` that match one HeaderHas, TextHas, ObjectIs, or DateIs on SENT or SAVED; Age is not ours."""
+        """Those of `uids` that match one HeaderHas, EnvelopeHas, TextHas, ObjectIs, or DateIs on SENT or SAVED."""
 
     def probe(key: int) -> Sequence[str]:
         """Name the folders of the file system whose change means that mail came or went here; may be none."""

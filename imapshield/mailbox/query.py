@@ -18,6 +18,7 @@ from imapshield.wire.commands import (
     AllOf,
     AnyOf,
     DateIs,
+    EnvelopeHas,
     HasFlag,
     HeaderHas,
     InSet,
@@ -35,7 +36,8 @@ TEXT_PIECE = 50
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAY = 86400
-_COST = {TextHas: 4, HeaderHas: 3, DateIs: 2, ObjectIs: 2, Not: 1, AnyOf: 1, AllOf: 1}
+_DEAR = {TextHas: 4, HeaderHas: 3, EnvelopeHas: 2, DateIs: 2, ObjectIs: 2}
+_COST = _DEAR | dict.fromkeys((Not, AnyOf, AllOf), 1)
 
 
 def leaves(key: SearchKey) -> Iterator[SearchKey]:

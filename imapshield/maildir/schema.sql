@@ -55,7 +55,7 @@ CREATE TABLE expunged (
     PRIMARY KEY (mailbox, modseq, uid)
 ) WITHOUT ROWID;
 
-CREATE TABLE item (                         -- what answers are kept for: FETCH items as spelled, and ?FIELD for SEARCH
+CREATE TABLE item (                         -- what answers are kept for: FETCH items, ?ENVELOPE FIELD and the like for SEARCH
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     text BLOB NOT NULL UNIQUE,
     used INTEGER NOT NULL DEFAULT 0

@@ -8,19 +8,35 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-from imapshield.mailbox.answers import OpenMessage, date_is, day_of, header_text, sent_date
+from imapshield.mailbox.answers import OpenMessage, compared, date_is, day_of, sent_date
 from imapshield.maildir.answers import LARGEST_KEPT, Answers
 from imapshield.maildir.contents import MESSAGE, Contents, Message, Reading
 from imapshield.maildir.core import Core
 from imapshield.message.text import normalize
-from imapshield.wire.commands import DateIs, HeaderHas, ObjectIs, SearchKey, TextHas
+from imapshield.wire.commands import DateIs, EnvelopeHas, HeaderHas, ObjectIs, SearchKey, TextHas
 
-FIELDS = (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT", b"MESSAGE-ID")
+_SHOWN = (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT")
 _SENT = b"?SENT"
+_USUAL: dict[bytes, HeaderHas | EnvelopeHas] = {
+    **{b"?ENVELOPE " + field: EnvelopeHas(field, "") for field in _SHOWN},
+    b"?HEADER MESSAGE-ID": HeaderHas(b"MESSAGE-ID", ""),
+}
+_WRITTEN: dict[bytes, HeaderHas | EnvelopeHas] = {
+    b"?HEADER " + field: HeaderHas(field, "") for field in _SHOWN
+}
+"""What is kept for SEARCH, by its name in the index: what is searched most, with the sent date; and the same fields as
+they were written, which are read when HEADER asks for one of them first."""
+
 _EACH = "\0"
 """Stands before each value: a header may have the field twice, and a field that is there may be empty."""
 
 _COMPARE = {b"BEFORE": "<", b"ON": "=", b"SINCE": ">="}
+
+
+def _kept_as(leaf: HeaderHas | EnvelopeHas) -> bytes | None:
+    form = b"?ENVELOPE " if isinstance(leaf, EnvelopeHas) else b"?HEADER "
+    name = form + leaf.field.upper()
+    return name if name in _USUAL or name in _WRITTEN else None
 
 
 class Searching:
@@ -38,20 +54,19 @@ class Searching:
         if not uids:
             return []
         match leaf:
-            case HeaderHas(field, wanted) if field.upper() in FIELDS:
+            case HeaderHas(_, wanted) | EnvelopeHas(_, wanted) if text := _kept_as(leaf):
                 needle = (normalize(wanted) or _EACH).encode("utf-8", "replace")
-                hit = "instr(value, ?) > 0"
-                return self._compare(key, uids, b"?" + field.upper(), hit, needle, contents)
+                return self._compare(key, uids, leaf, text, "instr(value, ?) > 0", needle, contents)
             case DateIs(how, day, b"SENT"):
                 hit = f"value > 0 AND value {_COMPARE[how]} ?"
-                return self._compare(key, uids, _SENT, hit, day.toordinal(), contents)
+                return self._compare(key, uids, leaf, _SENT, hit, day.toordinal(), contents)
             case DateIs(how, day):
                 rows = self._index.rows("uid, saved", key, uids)
                 return [uid for uid, saved in rows if date_is(how, day, day_of(saved))]
             case ObjectIs(thread, wanted_id):
                 rows = [] if thread else self._index.rows("uid, email_id", key, uids)
                 return [uid for uid, email_id in rows if email_id == wanted_id]
-            case HeaderHas():
+            case HeaderHas() | EnvelopeHas():
                 found = self._read(key, uids, contents, Reading.head)
             case TextHas():
                 found = self._read(key, uids, contents, Reading.whole)
@@ -65,6 +80,7 @@ class Searching:
         self,
         key: int,
         uids: Sequence[int],
+        leaf: SearchKey,
         text: bytes,
         hit: str,
         argument: object,
@@ -72,24 +88,38 @@ class Searching:
     ) -> list[int]:
         item = self._answers.id(text)
         rows = self._answers.get(key, item, uids, hit, argument)
+        found = [uid for uid, matches in rows if matches]
         if len(rows) < len(uids):
             known = {uid for uid, _ in rows}
-            self._fill(key, [uid for uid in uids if uid not in known], contents)
-            rows = self._answers.get(key, item, uids, hit, argument)
-        return [uid for uid, matches in rows if matches]
+            unknown = [uid for uid in uids if uid not in known]
+            found = sorted(found + self._fill(key, unknown, leaf, text, contents))
+        return found
 
-    def _fill(self, key: int, uids: Sequence[int], contents: Contents) -> None:
-        items = [(field, self._answers.id(b"?" + field)) for field in FIELDS]
+    def _fill(
+        self, key: int, uids: Sequence[int], leaf: SearchKey, text: bytes, contents: Contents
+    ) -> list[int]:
+        """Keep for the next time what is looked for under `text` and beside it, and return what matches `leaf`.
+
+        What is too large to be kept is read each time.
+        """
+        kept = _WRITTEN if text in _WRITTEN else _USUAL
+        items = [(one, self._answers.id(name)) for name, one in kept.items()]
         sent = self._answers.id(_SENT)
         fresh: list[tuple[object, int, int]] = []
+        matching = []
         for uid, message in self._read(key, uids, contents, Reading.head):
             header = message.header
-            for field, item in items:
-                shown = "".join(_EACH + value for value in header_text(header, field))
-                fresh.append((shown.encode("utf-8", "replace")[:LARGEST_KEPT], uid, item))
+            for one, item in items:
+                shown = "".join(_EACH + value for value in compared(header, one))
+                value = shown.encode("utf-8", "replace")
+                if len(value) <= LARGEST_KEPT:
+                    fresh.append((value, uid, item))
             day = sent_date(header)
             fresh.append((0 if day is None else day.toordinal(), uid, sent))
+            if message.matches(leaf):
+                matching.append(uid)
         self._answers.keep(key, fresh, contents.measured)
+        return matching
 
     def _read(
         self,

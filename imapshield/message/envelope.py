@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from imapshield.message.addresses import Address, addresses
+from imapshield.message.addresses import END_OF_GROUP, Address, addresses
+from imapshield.message.charsets import to_text
 from imapshield.message.headers import decode_header, find_values, header_values
-from imapshield.message.quoting import nstring, text, unfolded
+from imapshield.message.quoting import nstring, text, tidy, unfolded
 from imapshield.message.skeleton import DEFAULT_LIMITS, MimeLimits
 
-__all__ = ["Address", "addresses", "decode_header", "envelope", "header_values"]
+__all__ = ["Address", "addresses", "decode_header", "envelope", "header_values", "texts"]
 
 
 def envelope(header: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
@@ -62,6 +63,37 @@ def write_envelope(header: bytes, limits: MimeLimits, budget: int) -> tuple[byte
         unfolded(last(b"message-id")),
     )
     return shown, budget
+
+
+def texts(header: bytes, field: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> list[str]:
+    """Return what the envelope shows of a subject or address field, decoded, for SEARCH.
+
+    An address is one text, ``mailbox@host`` or ``name <mailbox@host>``, so that what people copy from their client
+    is found. Nothing else of the field is in it: no comments, no quotes, no other spelling.
+
+    Args:
+        header: the header block of a message.
+        field: SUBJECT, FROM, TO, CC or BCC, in any case.
+        limits: how much of it to look at.
+    """
+    values = header_values(header[: limits.header], field)
+    if field.upper() == b"SUBJECT":
+        return [decode_header(tidy(value)) for value in values[-1:]]
+    found: list[Address] = []
+    for value in values:
+        if len(found) < limits.addresses:
+            found += addresses(value, limits.addresses - len(found))
+    return [_spelled(one) for one in found if one != END_OF_GROUP]
+
+
+def _spelled(one: Address) -> str:
+    name, route, mailbox, host = one
+    if host is None:  # a group
+        return decode_header(mailbox or b"")
+    where = to_text(b"%b@%b" % (mailbox or b"", host), b"")
+    if route is not None:
+        where = f"{to_text(route, b'')}:{where}"
+    return where if name is None else f"{decode_header(tidy(name))} <{where}>"
 
 
 def _or(shown: bytes, default: bytes) -> bytes:

@@ -45,8 +45,13 @@ def unfolded(value: bytes | None) -> bytes:
     return string(value)
 
 
+def tidy(value: bytes) -> bytes:
+    """Return a subject or name as it is shown: white space becomes one space, none stays at either end."""
+    return _blanks.sub(b" ", value).strip(b" ")
+
+
 def text(value: bytes) -> bytes:
-    """Return a subject or name: white space becomes one space, none stays at either end.
+    """Return `tidy` of a subject or name.
 
     It is quoted only when nothing had to be changed, else it is a literal: Dovecot does so, and
     clients have read it that way for twenty years.
@@ -55,5 +60,5 @@ def text(value: bytes) -> bytes:
         return b'"%b"' % value
     if not value:
         return b'""'
-    shown = _blanks.sub(b" ", value).strip(b" ")
+    shown = tidy(value)
     return literal(shown) if shown else b'""'

@@ -439,10 +439,18 @@ class AgeIs:
 
 @dataclass(frozen=True, slots=True)
 class HeaderHas:
-    """HEADER field text; FROM TO CC BCC SUBJECT are this too. `field` is in upper case.
+    """HEADER field text: in the field as it was written. `field` is in upper case.
 
     An empty `text` asks that the field be there.
     """
+
+    field: bytes
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeHas:
+    """FROM TO CC BCC SUBJECT (`field`) text: in what ENVELOPE shows, decoded."""
 
     field: bytes
     text: str
@@ -481,6 +489,7 @@ SearchKey = (
     | DateIs
     | AgeIs
     | HeaderHas
+    | EnvelopeHas
     | TextHas
     | ModseqIs
     | ObjectIs

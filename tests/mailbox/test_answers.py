@@ -4,25 +4,42 @@ from datetime import date
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.mailbox.answers import header_text, sent_date
+from imapshield.mailbox.answers import compared, sent_date
+from imapshield.message.headers import decode_header
+from imapshield.message.text import normalize
+from imapshield.wire.commands import EnvelopeHas, HeaderHas
 
 
 class Answers(SynchronousTestCase):
     def test_addresses(self) -> None:
-        """An address is found as it is written and as ENVELOPE shows it, but not by what it lacks."""
+        """FROM compares what ENVELOPE shows, address for address, HEADER FROM the field; neither minds case."""
         for value, shown in (
-            (b"ann@example.org", ["ann@example.org"]),
+            (b"Ann@example.org", ["ann@example.org"]),
+            (b"Ann (the boss) <ann (home)@ (work) example.org>", ["ann <ann@example.org>"]),
+            (b"ann@example.org (Ann O'Hara)", ["ann o'hara <ann@example.org>"]),
+            (b'"O\\"Hara, Ann" <"ann o"@example.org>', ['o"hara, ann <ann o@example.org>']),
+            (b"=?utf-8?q?Zo=C3=AB?=\r\n  =?utf-8?q?_Q?= <zoe@q>", ["zoe\u0308 q <zoe@q>"]),
+            (b"<@a,@b:c@d>", ["@a,@b:c@d"]),
             (
-                b"Ann <ann (home)@ (work) example.org>",
-                ["ann <ann (home)@ (work) example.org>", "ann@example.org"],
+                b'"My  =?utf-8?q?=54eam?=": a@b, C <c@d>;, e@f',
+                ["my  team", "a@b", "c <c@d>", "e@f"],
             ),
-            (b"Ann <ann>", ["ann <ann>"]),
-            (b"Ann, b@c", ["ann, b@c", "b@c"]),
-            (b"a@", ["a@"]),
-            (b"<@b>", ["<@b>"]),
-            (b"Ann <a@b", ["ann <a@b"]),
+            (b"none:;", ["none"]),
+            (b"Ann, b@c", ["ann@missing_domain", "b@c"]),
+            (b"(nobody)", []),
+            (b"", []),
         ):
-            self.assertEqual(header_text(b"From: %b\r\n\r\n" % value, b"from"), shown, value)
+            header = b"From: %b\r\n\r\n" % value
+            self.assertEqual(compared(header, EnvelopeHas(b"FROM", "")), shown, value)
+            written = [normalize(decode_header(value))]
+            self.assertEqual(compared(header, HeaderHas(b"FROM", "")), written, value)
+
+    def test_given_twice(self) -> None:
+        """Of a field given twice what ENVELOPE shows: every address, the last subject; HEADER looks at each."""
+        header = b"To: a@b\r\nSubject: One\r\nto: c@d\r\nSubject:  Two \r\n  words\r\n\r\n"
+        self.assertEqual(compared(header, EnvelopeHas(b"TO", "")), ["a@b", "c@d"])
+        self.assertEqual(compared(header, EnvelopeHas(b"SUBJECT", "")), ["two words"])
+        self.assertEqual(compared(header, HeaderHas(b"SUBJECT", "")), ["one", "two   words"])
 
     def test_sent(self) -> None:
         """Of two Date fields the last, which ENVELOPE shows; of what is none, none."""

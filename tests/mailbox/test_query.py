@@ -15,6 +15,7 @@ from imapshield.wire.commands import (
     AllOf,
     AnyOf,
     DateIs,
+    EnvelopeHas,
     HasFlag,
     HeaderHas,
     InSet,
@@ -112,14 +113,17 @@ class Search(SynchronousTestCase):
         self.assertEqual(self.found(TextHas("café")), [])
 
     def test_addresses(self) -> None:
-        """An address is found as ENVELOPE shows it, however it was written."""
+        """FROM finds an address as ENVELOPE shows it, however it was written; HEADER FROM as it was written."""
         content = b"From: <ann (home)@ (work) example.org>\r\nTo: Team: bob@example.org;\r\n\r\n"
         self.wait(self.account.append("INBOX", [NewMessage((), None, Memory(content))]))
         self.wait(self.mailbox.poll())
         self.view.flush(expunge=True)
-        self.assertEqual(self.found(HeaderHas(b"FROM", "Ann@example.org")), [5])
-        self.assertEqual(self.found(HeaderHas(b"TO", "bob@example.org")), [5])
+        self.assertEqual(self.found(EnvelopeHas(b"FROM", "Ann@example.org")), [5])
+        self.assertEqual(self.found(EnvelopeHas(b"TO", "bob@example.org")), [5])
+        self.assertEqual(self.found(EnvelopeHas(b"TO", "team")), [5])
+        self.assertEqual(self.found(EnvelopeHas(b"FROM", "home")), [])
         self.assertEqual(self.found(HeaderHas(b"FROM", "home")), [5])
+        self.assertEqual(self.found(HeaderHas(b"FROM", "Ann@example.org")), [])
 
     def test_modseq(self) -> None:
         """MODSEQ n is at or after n."""

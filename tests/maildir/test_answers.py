@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from datetime import date
 
 from imapshield.errors import NotAllowed
@@ -13,6 +15,7 @@ from imapshield.wire.commands import (
     Attribute,
     BodySection,
     DateIs,
+    EnvelopeHas,
     HeaderHas,
     Preview,
     Section,
@@ -127,19 +130,31 @@ class SearchTests(DiskTestCase):
         for _ in range(3):
             self.put()
         key = self.store.key("INBOX")
-        self.assertEqual(self.store.search(key, [1, 2, 3], HeaderHas(b"FROM", "ann")), [1, 2, 3])
+        self.assertEqual(self.store.search(key, [1, 2, 3], EnvelopeHas(b"FROM", "ann")), [1, 2, 3])
         self.put(content=SECOND)
         with counted("open") as calls:
             self.assertEqual(
-                self.store.search(key, [1, 2, 3, 4], HeaderHas(b"SUBJECT", "café")), [4]
+                self.store.search(key, [1, 2, 3, 4], EnvelopeHas(b"SUBJECT", "café")), [4]
             )
         self.assertEqual(len([path for path, *_ in calls if b"/cur/" in path]), 1)
         with counted("open") as calls:
             self.assertEqual(
                 self.store.search(key, [1, 3], DateIs(b"ON", date(2023, 11, 13), b"SENT")), [1, 3]
             )
-            self.assertEqual(self.store.search(key, [], HeaderHas(b"TO", "x")), [])
+            self.assertEqual(self.store.search(key, [], EnvelopeHas(b"TO", "x")), [])
         self.assertEqual(calls, [])
+
+    def test_older_index(self):
+        """What an index holds under the name of the rule before, which found comments too, is not looked at."""
+        self.put()
+        key = self.store.key("INBOX")
+        with closing(sqlite3.connect(os.path.join(self.root, "imapshield.sqlite"))) as db:
+            db.execute("INSERT INTO item (id, text) VALUES (77, ?)", (b"?FROM",))
+            db.execute("INSERT INTO answer VALUES (?, 77, 1, ?)", (key, b"\0old (comment)"))
+            db.commit()
+        for kind in (EnvelopeHas, HeaderHas):
+            self.assertEqual(self.store.search(key, [1], kind(b"FROM", "comment")), [])
+            self.assertEqual(self.store.search(key, [1], kind(b"FROM", "ann")), [1])
 
     def test_gone(self):
         """A message whose file is gone matches nothing and disturbs nobody."""
@@ -147,7 +162,7 @@ class SearchTests(DiskTestCase):
             self.put()
         key = self.store.key("INBOX")
         os.unlink(self.path("cur", self.cur()[1]))
-        for leaf in (HeaderHas(b"FROM", "ann"), HeaderHas(b"X-None", ""), TextHas("noon")):
+        for leaf in (EnvelopeHas(b"FROM", "ann"), HeaderHas(b"X-None", ""), TextHas("noon")):
             self.assertNotIn(2, self.store.search(key, [1, 2, 3], leaf))
         self.assertEqual([uid for uid, _ in self.store.sizes(key, [1, 2, 3])], [1, 2, 3])
 

@@ -24,6 +24,7 @@ from imapshield.wire.commands import (
     DateIs,
     Delete,
     Enable,
+    EnvelopeHas,
     Expunge,
     Fetch,
     HasFlag,
@@ -400,7 +401,7 @@ def _key(w: Writer, key: SearchKey) -> None:  # noqa: C901
             w.astring(dates.encode_date(day))
         case AgeIs(younger, seconds):
             w.put(b"%b %d" % (b"YOUNGER" if younger else b"OLDER", seconds))
-        case HeaderHas(field, text) if field in (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT"):
+        case EnvelopeHas(field, text):
             _text(w, field, text)
         case HeaderHas(field, text):
             w.put(b"HEADER ")

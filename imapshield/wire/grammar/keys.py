@@ -16,6 +16,7 @@ from imapshield.wire.commands import (
     AgeIs,
     AllOf,
     DateIs,
+    EnvelopeHas,
     HasFlag,
     HeaderHas,
     InSet,
@@ -156,8 +157,8 @@ def _constant(key: SearchKey) -> Callable[[KeyReader], SearchKey]:
     return lambda _reader: key
 
 
-def _header(word: bytes) -> Callable[[KeyReader], SearchKey]:
-    return lambda reader: HeaderHas(word, reader.text())
+def _envelope(word: bytes) -> Callable[[KeyReader], SearchKey]:
+    return lambda reader: EnvelopeHas(word, reader.text())
 
 
 def _date(how: bytes, field: bytes) -> Callable[[KeyReader], SearchKey]:
@@ -179,7 +180,7 @@ KEYS: dict[bytes, Callable[[KeyReader], SearchKey]] = {
     # RFC 9738 section 3.2, for searches that go on where MESSAGELIMIT ended them
     b"UIDAFTER": lambda reader: InSet(SequenceSet(reader.beside(1)), uid=True),
     b"UIDBEFORE": lambda reader: InSet(SequenceSet(reader.beside(-1)), uid=True),
-    **{word: _header(word) for word in (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT")},
+    **{word: _envelope(word) for word in (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT")},
     b"HEADER": KeyReader.header,
     b"BODY": lambda reader: TextHas(reader.body_text()),
     b"TEXT": lambda reader: TextHas(reader.body_text(), headers=True),

@@ -9,8 +9,8 @@ from imapshield.wire.commands import (
     AllOf,
     AnyOf,
     CancelUpdate,
+    EnvelopeHas,
     HasFlag,
-    HeaderHas,
     Not,
     Search,
     SearchKey,
@@ -31,7 +31,7 @@ class TreeTests(SynchronousTestCase):
         """RFC 9051 section 6.4.4."""
         self.assertEqual(
             key(b'FLAGGED SINCE 1-Feb-1994 NOT FROM "Smith"').keys[2],
-            Not(HeaderHas(b"FROM", "Smith")),
+            Not(EnvelopeHas(b"FROM", "Smith")),
         )
 
     def test_nesting(self) -> None:
