@@ -16,7 +16,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from imapshield.cred.legacymailbox import LegacyMailbox, ask, mailbox_id, text
+from imapshield.cred.legacymailbox import LegacyMailbox, as_added, ask, mailbox_id, text
 from imapshield.errors import MailboxExists, NoSuchMailbox, NotAllowed
 from imapshield.mailbox.interfaces import (
     Appended,
@@ -26,7 +26,7 @@ from imapshield.mailbox.interfaces import (
     MailboxStatus,
     NewMessage,
 )
-from imapshield.wire.flags import DELETED, SEEN, flag_list
+from imapshield.wire.flags import DELETED, SEEN
 from imapshield.wire.names import DELIMITER, INBOX
 
 
@@ -128,12 +128,7 @@ class LegacyAccount:
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:
         mailbox = LegacyMailbox(self._select, name, await self._select(name, True), self._now)
-        return await mailbox.add(
-            [
-                (m.content.read(0, m.content.size), flag_list(m.flags), m.internaldate)
-                for m in messages
-            ]
-        )
+        return await mailbox.add([as_added(message) for message in messages])
 
     def close(self) -> None:
         """The realm's own logout says good-bye."""

@@ -25,6 +25,7 @@ from imapshield.mailbox.interfaces import (
     Fetched,
     IMailbox,
     Listener,
+    NewMessage,
 )
 from imapshield.wire.commands import (
     Attribute,
@@ -257,6 +258,16 @@ class LegacyMailbox:
             await self.poll()
         return Copied(to.uidvalidity, went, came, Delta())
 
+    async def replace(self, uid: int, target: str, message: NewMessage) -> Appended:
+        if uid not in await self._by_uid([uid]):
+            raise MessageGone
+        there = await self._select(target, True)
+        to = LegacyMailbox(self._select, target, there, self._now)
+        appended = await to.add([as_added(message)])
+        await ask(self.theirs.store, _set([uid]), ["\\Deleted"], 1, True)
+        await self.expunge([uid])
+        return appended
+
     async def add(self, messages: Sequence[tuple[bytes, bytes, int | None]]) -> Appended:
         """Store octets, flags and INTERNALDATE of each of `messages`."""
         calls = [
@@ -287,6 +298,12 @@ class LegacyMailbox:
             for uid in uids
             if uid in found and OpenMessage(await _octets(found[uid])).matches(leaf)
         ]
+
+
+def as_added(message: NewMessage) -> tuple[bytes, bytes, int | None]:
+    """A new message as `LegacyMailbox.add` takes it."""
+    content = message.content
+    return content.read(0, content.size), flag_list(message.flags), message.internaldate
 
 
 async def _each(calls: Iterable[Callable[[], Awaitable[object]]]) -> None:

@@ -381,6 +381,14 @@ class StoreMailbox:
         self.heard(copied.delta)
         return copied
 
+    async def replace(self, uid: int, target: str, message: NewMessage) -> Appended:
+        since = self.columns.highestmodseq
+        replaced = await self._account.put(
+            target, lambda store: store.replace(self.key, uid, target, message, since)
+        )
+        self.heard(replaced.delta)
+        return replaced.appended
+
     async def search(self, uids: Sequence[int], leaf: SearchKey) -> list[int]:
         return await self._run(lambda store: store.search(self.key, uids, leaf))
 

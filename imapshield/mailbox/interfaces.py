@@ -83,6 +83,13 @@ class Copied(NamedTuple):
     delta: Delta
 
 
+class Replaced(NamedTuple):
+    """What REPLACE did; `delta` is of the mailbox that had the old message."""
+
+    appended: Appended
+    delta: Delta
+
+
 class Blob(NamedTuple):
     """A string too large to be handed over whole: `size` octets, to be had by `read(uid, item, offset, size)`."""
 
@@ -178,6 +185,10 @@ class IStore(Interface):
     def copy(key: int, uids: Sequence[int], target: str, move: bool, since: int) -> Copied:
         """Copy (or move) to the mailbox `target`, all or none, keeping flags and INTERNALDATE."""
 
+    def replace(key: int, uid: int, target: str, message: NewMessage, since: int) -> Replaced:
+        """Store `message` in the mailbox `target` and remove `uid`, in one step; only what the new one has more
+        counts for a quota (RFC 8508). MessageGone if there is no `uid`."""
+
     def search(key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
         """Those of `uids` that match one HeaderHas, EnvelopeHas, TextHas, ObjectIs, or DateIs on SENT or SAVED."""
 
@@ -269,6 +280,9 @@ class IMailbox(Interface):
 
     async def copy(uids: Sequence[int], target: str, move: bool) -> Copied:
         """See `IStore.copy`."""
+
+    async def replace(uid: int, target: str, message: NewMessage) -> Appended:
+        """See `IStore.replace`."""
 
     async def search(uids: Sequence[int], leaf: SearchKey) -> list[int]:
         """See `IStore.search`."""

@@ -33,6 +33,7 @@ from imapshield.mailbox.interfaces import (
     NewMessage,
     Opened,
     Quota,
+    Replaced,
 )
 from imapshield.wire.commands import (
     Attribute,
@@ -208,6 +209,9 @@ class MemoryStore:
     def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:
         box = self._box(name)
         self._need(len(messages), sum(new.content.size for new in messages))
+        return self._append(box, messages)
+
+    def _append(self, box: _Mailbox, messages: Sequence[NewMessage]) -> Appended:
         contents = [new.content.read(0, new.content.size) for new in messages]
         uids = []
         for new, content in zip(messages, contents, strict=True):
@@ -311,6 +315,16 @@ class MemoryStore:
                 _remove(source, message.uid)
         return Copied(box.uidvalidity, went, came, _delta(source, since))
 
+    def replace(self, key: int, uid: int, target: str, message: NewMessage, since: int) -> Replaced:
+        source, box = self._by_key(key), self._box(target)
+        old = next(_those(source, [uid]), None)
+        if old is None:
+            raise MessageGone
+        self._need(0, message.content.size - len(old.content))
+        appended = self._append(box, [message])
+        _remove(source, uid)
+        return Replaced(appended, _delta(source, since))
+
     def search(self, key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
         box = self._by_key(key)
         return [message.uid for message in _those(box, uids) if _matches(message, leaf)]
@@ -327,10 +341,12 @@ class MemoryStore:
 
     def _need(self, messages: int, octets: int) -> None:
         used = self.quota()
-        if used.most_octets is not None and used.octets + octets > used.most_octets:
-            raise NoSpace
-        if used.most_messages is not None and used.messages + messages > used.most_messages:
-            raise NoSpace
+        for more, now, most in (
+            (octets, used.octets, used.most_octets),
+            (messages, used.messages, used.most_messages),
+        ):
+            if more > 0 and most is not None and now + more > most:
+                raise NoSpace
 
     def metadata(self, name: str) -> dict[bytes, bytes]:
         """See `IMetadataStore`, also for what follows."""

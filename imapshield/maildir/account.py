@@ -29,10 +29,12 @@ class Quotas:
         if self._most == (None, None):
             return
         used = self.used()
-        if used.most_octets is not None and used.octets + octets > used.most_octets:
-            raise NoSpace
-        if used.most_messages is not None and used.messages + messages > used.most_messages:
-            raise NoSpace
+        for more, now, most in (
+            (octets, used.octets, used.most_octets),
+            (messages, used.messages, used.most_messages),
+        ):
+            if more > 0 and most is not None and now + more > most:
+                raise NoSpace
 
 
 class Metadata:

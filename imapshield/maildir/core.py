@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import count
@@ -13,7 +14,7 @@ from imapshield.errors import BadMailboxName, NoSuchMailbox, NotAllowed
 from imapshield.maildir import filename, files, layout
 from imapshield.maildir.filename import Keywords
 from imapshield.maildir.index import FILE, Box, Index
-from imapshield.maildir.reconcile import CUR, NEW, Listing
+from imapshield.maildir.reconcile import CUR, NEW, TMP, Listing
 from imapshield.wire.flags import RECENT, flag_list
 
 HOT_SECONDS = 1.0
@@ -26,6 +27,10 @@ KEYWORDS = 1000
 KEYWORD_FILE = b"/dovecot-keywords"
 CUR_HOT = 1
 NEW_HOT = 2
+UNSETTLED = 4
+"""In `Box.hot`: there are messages in ``tmp/``."""
+
+_PARTS = (b"/cur/", b"/new/", b"/tmp/")
 
 
 class Look(NamedTuple):
@@ -57,6 +62,8 @@ class Core:
             os.makedirs(self.root, 0o700, exist_ok=True)
             files.make(self.root)
             files.sweep(self.root, self.now())
+            self.index.ready()
+            self._settle_all()
             self._made = True
         self.index.ready()
 
@@ -132,7 +139,40 @@ class Core:
 
     def path(self, folder: bytes, place: int, name: bytes) -> bytes:
         """Return the path of a message file."""
-        return folder + (b"/new/" if place == NEW else b"/cur/") + name
+        return folder + _PARTS[place] + name
+
+    def _settle_all(self) -> None:
+        """Go on where a process before this one ended; what cannot be renamed now can be read where it is."""
+        pending = self.index.db.execute("SELECT id FROM mailbox WHERE hot & ?", (UNSETTLED,))
+        for (key,) in pending.fetchall():
+            self.settled(key)
+
+    def settled(self, key: int, first: int = 1) -> None:
+        """`settle` in a transaction of its own, for messages that are stored, whatever comes of this."""
+        try:
+            with self.index.write():
+                self.settle(key, first)
+        except (OSError, sqlite3.Error, NoSuchMailbox) as error:
+            self.note(f"messages stay in tmp/ for now: {error}")
+
+    def settle(self, key: int, first: int = 1) -> None:
+        """Rename messages from ``tmp/`` into ``cur/``, UIDs from `first` on, in a write transaction."""
+        db = self.index.db
+        box = self.index.box(key)
+        folder = self.folder(box.name)
+        before = self.look(folder)
+        those = f"mailbox = ? AND uid >= ? AND place = {TMP}"
+        found = db.execute(f"SELECT name FROM message WHERE {those}", (key, first)).fetchall()  # noqa: S608
+        scanned = box.scanned
+        for (name,) in found:
+            try:
+                os.rename(self.path(folder, TMP, name), self.path(folder, CUR, name))
+            except FileNotFoundError:  # a process that crashed had come so far, or somebody took it
+                scanned = 0.0
+        files.sync_directory(folder + b"/cur")
+        db.execute(f"UPDATE message SET place = {CUR} WHERE {those}", (key, first))  # noqa: S608
+        self.index.set(key, hot=box.hot & ~UNSETTLED, scanned=scanned)
+        self.touched(self.index.box(key), before)
 
     def keywords(self, box: Box) -> Keywords:
         """Return the mailbox's keywords as the folder's file and the index have them now."""

@@ -182,8 +182,9 @@ def sweep(folder: bytes, now: float) -> None:
     """Remove from ``tmp/`` what a crash left there."""
     try:
         with os.scandir(folder + b"/tmp") as entries:
+            # ctime, as a second name of an old message has that message's mtime
             stale = [
-                e for e in entries if now - e.stat(follow_symlinks=False).st_mtime > STALE_SECONDS
+                e for e in entries if now - e.stat(follow_symlinks=False).st_ctime > STALE_SECONDS
             ]
     except OSError:
         return

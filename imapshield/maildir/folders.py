@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from imapshield.errors import BadMailboxName, MailboxExists, NoSuchMailbox, NotAllowed
 from imapshield.mailbox.interfaces import MailboxInfo
 from imapshield.maildir import files, layout
-from imapshield.maildir.changing import Changing, Undo, undoing
+from imapshield.maildir.adding import Adding
 from imapshield.maildir.core import Core
 from imapshield.maildir.index import Box
 from imapshield.maildir.syncing import Syncing
+from imapshield.maildir.undo import Undo, undoing
 from imapshield.wire.names import DELIMITER, INBOX, fold_inbox
 
 MAILBOXES = 10_000
@@ -26,11 +27,11 @@ _VERSION_2 = b"V\t2\n\n"
 class Folders:
     """The tree of mailboxes; see `IStore` for the methods."""
 
-    def __init__(self, core: Core, syncing: Syncing, changing: Changing) -> None:
+    def __init__(self, core: Core, syncing: Syncing, adding: Adding) -> None:
         self._core = core
         self._index = core.index
         self._syncing = syncing
-        self._changing = changing
+        self._adding = adding
 
     def _names(self) -> list[str]:
         """Every mailbox that has a directory, sorted."""
@@ -152,7 +153,7 @@ class Folders:
                 "SELECT uid FROM message WHERE mailbox = ? ORDER BY uid", (inbox.key,)
             )
             uids = [uid for (uid,) in rows]
-            self._changing.copy(inbox.key, uids, new, True, inbox.highestmodseq)
+            self._adding.copy(inbox.key, uids, new, True, inbox.highestmodseq)
         except BaseException:
             if not any(self._core.list(self._core.folder(new), cur=True)):
                 self.delete(new)

@@ -9,10 +9,12 @@ from imapshield.maildir.filename import base
 
 CUR = 0
 NEW = 1
+TMP = 2
+"""Committed, but not yet given the name by which other programs see it; see `store`."""
 
 
 class Known(NamedTuple):
-    """A message as the index has it: `place` is CUR or NEW."""
+    """A message as the index has it: `place` is CUR, NEW or TMP."""
 
     uid: int
     name: bytes
@@ -59,7 +61,8 @@ def reconcile(known: Iterable[Known], listing: Listing) -> Plan:
     for row in rows:
         there = found.pop(base(row.name), None)
         if there is None:
-            missing.append(row)
+            if row.place != TMP:  # which is not listed
+                missing.append(row)
         elif there != (row.place, row.name):
             renamed.append((row, *there))
     return Plan(list(found.values()), renamed, missing)
@@ -70,5 +73,6 @@ def same(known: Iterable[tuple[int, bytes]], listing: Listing) -> bool:
     new: set[bytes] = set()
     cur: set[bytes] = set()
     for place, name in known:
-        (new if place else cur).add(name)
+        if place != TMP:
+            (new if place else cur).add(name)
     return new == listing.new and (listing.cur is None or cur == listing.cur)

@@ -29,6 +29,11 @@ as ``imapshield.sqlite``, without a leading dot, so that no program takes it for
 committed. At every point a crash leaves whole files: at worst a message that nobody was promised comes up as new.
 EXPUNGE unlinks before it commits for the same reason turned round: what the client saw go must not come back.
 
+*Several at once.* A COPY of a hundred messages must not come up as sixty. Their files, second names for the same
+octets, are made in ``tmp/``, and that directory is synced; the commit, which waits for the disk, says that they are
+there; then they are renamed into ``cur/``. Until then a row's `place` is TMP, and it is read where it is: only other
+programs do not see it yet. Who opens an index in which a mailbox is UNSETTLED does the renames that a crash prevented.
+
 *What was not done.* Files are not moved out of ``new/`` by a look, only when a session takes them as \\Recent or flags
 are stored: STATUS and EXAMINE change nothing. Dovecot's lock file for keywords is not taken: the file is replaced
 whole, and a lost race costs a keyword's letter. inotify is a hint, never the truth (`watch`). On NFS SQLite's WAL does
@@ -58,9 +63,11 @@ from imapshield.mailbox.interfaces import (
     NewMessage,
     Opened,
     Quota,
+    Replaced,
 )
 from imapshield.maildir import files
 from imapshield.maildir.account import SERVER, Metadata, Quotas
+from imapshield.maildir.adding import Adding
 from imapshield.maildir.answers import Answers
 from imapshield.maildir.changing import Changing
 from imapshield.maildir.contents import MESSAGE, Contents, Message
@@ -101,8 +108,9 @@ class MaildirStore:
         self._syncing = Syncing(core)
         self._quotas = Quotas(core.index, quota)
         self._metadata = Metadata(core.index)
-        self._changing = Changing(core, self._syncing, self._quotas)
-        self._folders = Folders(core, self._syncing, self._changing)
+        self._adding = Adding(core, self._syncing, self._quotas)
+        self._changing = Changing(core, self._syncing)
+        self._folders = Folders(core, self._syncing, self._adding)
         self._fetching = Fetching(core, answers)
         self._searching = Searching(core, answers)
         self._answers = answers
@@ -205,7 +213,7 @@ class MaildirStore:
 
     def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:
         with self._asked():
-            return self._changing.append(name, messages)
+            return self._adding.append(name, messages)
 
     def fetch(
         self, key: int, uids: Sequence[int], items: Sequence[FetchItem], budget: int
@@ -251,7 +259,11 @@ class MaildirStore:
 
     def copy(self, key: int, uids: Sequence[int], target: str, move: bool, since: int) -> Copied:
         with self._asked():
-            return self._changing.copy(key, uids, target, move, since)
+            return self._adding.copy(key, uids, target, move, since)
+
+    def replace(self, key: int, uid: int, target: str, message: NewMessage, since: int) -> Replaced:
+        with self._asked():
+            return self._adding.replace(key, uid, target, message, since)
 
     def search(self, key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
         with self._asked():

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from imapshield.mailbox.changes import Delta, Row
 from imapshield.maildir import filename, importing
-from imapshield.maildir.core import CUR_HOT, HOT_SECONDS, NEW_HOT, Core, Look
+from imapshield.maildir.core import CUR_HOT, HOT_SECONDS, NEW_HOT, UNSETTLED, Core, Look
 from imapshield.maildir.index import Box
 from imapshield.maildir.reconcile import CUR, NEW, Known, Listing, Plan, files, reconcile, same
 from imapshield.wire.names import fold_inbox
@@ -100,10 +100,10 @@ class Syncing:
 
     def _trust(self, box: Box, look: Look, cur: bool) -> None:
         """Record with which mtimes the directories were read."""
-        hot = box.hot & CUR_HOT
+        hot = box.hot & (CUR_HOT | UNSETTLED)
         new: dict[str, object] = {"new_mtime": look.new_mtime, "new_ino": look.new_ino}
         if cur:
-            hot = CUR_HOT if self._core.is_hot(look.cur_mtime) else 0
+            hot = box.hot & UNSETTLED | (CUR_HOT if self._core.is_hot(look.cur_mtime) else 0)
             new |= {"cur_mtime": look.cur_mtime, "cur_ino": look.cur_ino}
             new["scanned"] = self._core.now()
         hot |= NEW_HOT if self._core.is_hot(look.new_mtime) else 0

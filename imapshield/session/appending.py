@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from imapshield.errors import NoSuchMailbox, Refused
-from imapshield.mailbox.interfaces import Appended, NewMessage
+from imapshield.mailbox.interfaces import NewMessage
 from imapshield.session import catenating
-from imapshield.wire import encode, flags
+from imapshield.wire import encode
 from imapshield.wire.commands import Append, AppendMessage, Replace
 from imapshield.wire.responses import Tagged, ok
 from imapshield.wire.sequence import TOP, SequenceSet
@@ -27,33 +28,43 @@ async def replace(session: Session, command: Replace) -> Tagged:
     old = list(session.view.gather(session.spans(number, uid=command.uid)))
     if not old:
         raise Refused(b"NONEXISTENT", "There is no message to replace")
-    appended = await _store(session, command.mailbox, (command.message,))
+    with _try_create():
+        (new,) = await _new(session, command.mailbox, (command.message,))
+        appended = await session.mailbox.replace(old[0], command.mailbox, new)
+    # Before the EXPUNGE: so the client knows what came before it hears what went (section 4.3).
     code = encode.appenduid(appended.uidvalidity, appended.uids)
     session.io.write(encode.untagged(b"OK", "The new message is stored", code))
-    await session.mailbox.store_flags(old, b"+", [flags.DELETED], None)
-    await session.mailbox.expunge(old)
     return ok("Replaced", session.highest())
 
 
 async def append(session: Session, command: Append) -> Tagged:
     """APPEND (RFC 9051 section 6.3.12, RFC 3502): all the messages or none, with APPENDUID (RFC 4315)."""
-    appended = await _store(session, command.mailbox, command.messages)
+    with _try_create():
+        new = await _new(session, command.mailbox, command.messages)
+        appended = await session.account.append(command.mailbox, new)
     return ok("Stored", encode.appenduid(appended.uidvalidity, appended.uids))
 
 
-async def _store(session: Session, mailbox: str, messages: Sequence[AppendMessage]) -> Appended:
+@contextmanager
+def _try_create() -> Iterator[None]:
     try:
-        try:
-            contents = [await catenating.content(session, message) for message in messages]
-        except Refused:
-            await session.account.status(mailbox)  # TRYCREATE comes before whatever else is wrong
-            raise
-        if not all(content.size for content in contents):
-            raise Refused(None, "A message cannot be empty")  # RFC 3502 section 6.3.11
-        new = [
-            NewMessage(message.flags, message.internaldate, content)
-            for message, content in zip(messages, contents, strict=True)
-        ]
-        return await session.account.append(mailbox, new)
+        yield
     except NoSuchMailbox:
         raise Refused(b"TRYCREATE", "There is no such mailbox; create it first") from None
+
+
+async def _new(
+    session: Session, mailbox: str, messages: Sequence[AppendMessage]
+) -> list[NewMessage]:
+    """Put together what is to be stored in `mailbox`."""
+    try:
+        contents = [await catenating.content(session, message) for message in messages]
+    except Refused:
+        await session.account.status(mailbox)  # TRYCREATE comes before whatever else is wrong
+        raise
+    if not all(content.size for content in contents):
+        raise Refused(None, "A message cannot be empty")  # RFC 3502 section 6.3.11
+    return [
+        NewMessage(message.flags, message.internaldate, content)
+        for message, content in zip(messages, contents, strict=True)
+    ]

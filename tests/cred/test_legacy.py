@@ -251,6 +251,17 @@ class Legacy(SynchronousTestCase):
         self.assertIn(b"* 2 EXPUNGE\r\n", self.client(b"b UID EXPUNGE 2:3"))
         self.assertIn(b"* SEARCH 1\r\n", self.client(b"c SEARCH DELETED"))
 
+    def test_replace(self) -> None:
+        """REPLACE puts the new one in, whatever the mailbox, and takes out the old one alone."""
+        self.filled(3)
+        self.client(b"a STORE 1 +FLAGS.SILENT (\\Deleted)")
+        answer = self.client.send(
+            b"b REPLACE 2 INBOX (\\Draft) {%d+}\r\n%b\r\n" % (len(MAIL), MAIL)
+        )
+        self.assertRegex(answer, rb"(?s)APPENDUID \d+ 4\].*\* 2 EXPUNGE\r\n.*b OK")
+        self.assertIn(b"* 3 FETCH (UID 4 FLAGS (\\Draft", self.client(b"c FETCH 3 (UID FLAGS)"))
+        self.assertIn(b"d NO [NONEXISTENT]", self.client(b"d UID REPLACE 2 INBOX {1+}\r\nx"))
+
     def test_resync(self) -> None:
         """A client that comes back is told of everything anew, for no MODSEQ is remembered."""
         self.filled(3)

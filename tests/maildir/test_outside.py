@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 
 from imapshield.errors import MessageGone, NoSuchMailbox
 from imapshield.mailbox.interfaces import NewMessage
@@ -392,15 +391,14 @@ class FolderTests(DiskTestCase):
 
     def test_sweep(self):
         """What a crash left in tmp/ is removed when it is old enough to be nobody's."""
-        for name, age in (("old", STALE_SECONDS + 60), ("young", 60)):
-            path = self.path("tmp", name)
-            with open(path, "wb"):
-                pass
-            os.utime(path, (time.time() - age,) * 2)
+        with open(self.path("tmp", "old"), "wb"):
+            pass
+        os.utime(self.path("tmp", "old"), (1, 1))  # the age of the message says nothing
         os.makedirs(self.path("tmp", "deleted", "cur"))
-        os.utime(self.path("tmp", "deleted"), (1, 1))
-        self.open_store().mailboxes()
-        self.assertEqual(os.listdir(self.path("tmp")), ["young"])
+        for later, left in ((60, ["deleted", "old"]), (STALE_SECONDS, [])):
+            self.clock.later += later
+            self.open_store().mailboxes()
+            self.assertEqual(sorted(os.listdir(self.path("tmp"))), left)
 
 
 class TwoStoresTests(DiskTestCase):

@@ -37,6 +37,16 @@ class Quota(Case):
         self.assertIn(b"b OK", self.client(b"b COPY 1 there"))
         self.assertIn(b"c OK", self.client(b"c MOVE 1:2 there"))
 
+    def test_replace(self) -> None:
+        """A draft in a full account can be replaced: what goes makes room for what comes (RFC 8508 section 3.4)."""
+        self.filled(3)
+        size = len(MAIL) + 3 * 400
+        answer = self.client.send(b"a REPLACE 3 INBOX {%d+}\r\n%b\r\n" % (size, MAIL.ljust(size)))
+        self.assertIn(b"a OK", answer)
+        answer = self.client.send(b"b REPLACE 1 INBOX {2000+}\r\n%b\r\n" % MAIL.ljust(2000))
+        self.assertIn(b"b NO [OVERQUOTA]", answer)
+        self.assertIn(b"MESSAGES 3", self.client(b"c STATUS INBOX (MESSAGES)"))
+
     def test_deleted(self) -> None:
         """STATUS tells what deletion would give back (section 4.1.4)."""
         self.client.append(flags=b"(\\Deleted)")
