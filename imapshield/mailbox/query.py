@@ -156,10 +156,10 @@ class Query:
             case ModseqIs(modseq):
                 return [uid for uid, at in self._pairs(uids, "modseqs") if at >= modseq]
             case AgeIs(younger, seconds):
-                edge = self._now - seconds
+                edge = int(self._now) - seconds  # to the second, and of that second both are
                 if younger:
                     return [uid for uid, at in self._pairs(uids, "dates") if at >= edge]
-                return [uid for uid, at in self._pairs(uids, "dates") if at < edge]
+                return [uid for uid, at in self._pairs(uids, "dates") if at <= edge]
         raise AssertionError(key)
 
     def _pairs(self, uids: Sequence[int], column: str) -> Iterable[tuple[int, int]]:

@@ -84,13 +84,15 @@ class Others(Case):
         self.assertIn(b'PREVIEW "At noon?"', self.client(b"b FETCH 1 (RFC822.SIZE PREVIEW (LAZY))"))
 
     def test_within(self) -> None:
-        """YOUNGER and OLDER count from now (RFC 5032)."""
+        """YOUNGER and OLDER count from now, and of the very second both are (RFC 5032 section 2)."""
         self.filled(1)
         session = self.client.protocol._session
-        session.now = lambda: 1_700_000_000.0 + 3600
+        session.now = lambda: 1_700_000_000.9 + 3600
         for key, found in (
             (b"YOUNGER 3600", b" 1"),
-            (b"OLDER 3600", b""),
+            (b"YOUNGER 3599", b""),
+            (b"OLDER 3600", b" 1"),
+            (b"OLDER 3601", b""),
             (b"OLDER 3599", b" 1"),
             (b"YOUNGER 10", b""),
         ):
