@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from imapshield.errors import Malformed
 from imapshield.mailbox.changes import Change, Columns
-from imapshield.wire.sequence import SequenceSet
+from imapshield.wire.sequence import TOP, SequenceSet
 
 
 class Updates(NamedTuple):
@@ -125,17 +125,13 @@ class View:
     def select(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
         """Return the rows that `sequence` names, as (start, stop) of `uids`, rising.
 
-        A sequence number beyond the last message is `Malformed` (RFC 9051 section 9, seq-number); a UID that is not
-        there is simply not there. In an empty mailbox ``*`` names nothing.
+        A sequence number beyond the last message is `Malformed`, and so is ``*`` where there is no message (RFC 9051
+        section 9, seq-number); a UID that is not there is simply not there.
         """
         count = len(self.uids)
         if uid:
             return sequence.intersect(self.uids, self.uids[-1] if count else 0)
-        if not count:
-            if sequence.highest:
-                raise Malformed("There is no message of that number")
-            return []
-        if sequence.highest > count:
+        if max(sequence.highest, sequence.tail % TOP) > count or (sequence.tail and not count):
             raise Malformed("There is no message of that number")
         return [(low - 1, high) for low, high in sequence.resolve(count)]
 

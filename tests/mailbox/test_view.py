@@ -131,16 +131,17 @@ class Selecting(SynchronousTestCase):
             self.assertEqual(view.select(SequenceSet.parse(text), uid=False), spans)
 
     def test_beyond(self) -> None:
-        """A number beyond the last message is malformed; a UID beyond is nobody's."""
+        """A number beyond the last message is malformed, also in a range to ``*``; a UID beyond is nobody's."""
         view = Mailbox(5).view()
-        self.assertRaises(Malformed, view.select, SequenceSet.parse(b"6"), uid=False)
+        for text in (b"6", b"6:*", b"*:6,1"):
+            self.assertRaises(Malformed, view.select, SequenceSet.parse(text), uid=False)
         self.assertEqual(view.select(SequenceSet.parse(b"6:9"), uid=True), [])
         self.assertEqual(view.select(SequenceSet.parse(b"6:*"), uid=True), [(4, 5)])
 
     def test_empty(self) -> None:
-        """In an empty mailbox ``1:*`` names nothing, by number or UID."""
+        """In an empty mailbox ``*`` is a number beyond the last, and no UID."""
         view = Mailbox(0).view()
-        self.assertEqual(view.select(SequenceSet.parse(b"*"), uid=False), [])
+        self.assertRaises(Malformed, view.select, SequenceSet.parse(b"*"), uid=False)
         self.assertEqual(view.select(SequenceSet.parse(b"1:*"), uid=True), [])
 
     def test_gather(self) -> None:
