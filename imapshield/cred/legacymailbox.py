@@ -37,6 +37,7 @@ from imapshield.wire.commands import (
     SearchKey,
 )
 from imapshield.wire.flags import DELETED, RECENT, canonical, flag_list
+from imapshield.wire.sequence import SequenceSet
 
 LARGEST_STRING = 256 << 10
 PIECE = 50
@@ -122,7 +123,7 @@ class LegacyMailbox:
             row = columns.row(uid)
             if row is None or columns.flag_lists[columns.flags[row]] != flags:
                 rows.append(Row(uid, flags, modseq, None, _date(message, modseq // 1000)))
-        vanished = [uid for uid in columns.uids if uid not in there]
+        vanished = SequenceSet.from_uids(uid for uid in columns.uids if uid not in there)
         uidnext = max(int(await ask(self.theirs.getUIDNext)), max(there, default=0) + 1)
         first = columns.highestmodseq == 1
         highest = modseq if rows or vanished or first else columns.highestmodseq
@@ -133,9 +134,8 @@ class LegacyMailbox:
                 fresh = [uid for uid in change.added if claims and uid in self.recent]
                 listener(Change(change.added, change.changed, change.vanished, fresh))
 
-    async def vanished(self, since: int) -> Sequence[int]:
-        there = set(self.columns.uids)
-        return [uid for uid in range(1, self.columns.uidnext) if uid not in there]
+    async def vanished(self, since: int) -> SequenceSet:
+        return SequenceSet.missing(self.columns.uids, self.columns.uidnext)
 
     async def _messages(self, which: Any, *, uid: bool) -> list[Any]:
         if not await ask(self.theirs.getMessageCount):

@@ -33,6 +33,7 @@ from imapshield.mailbox.interfaces import (
     Worker,
 )
 from imapshield.wire.commands import FetchItem, Octets, SearchKey
+from imapshield.wire.sequence import SequenceSet
 
 T = TypeVar("T")
 
@@ -343,10 +344,10 @@ class StoreMailbox:
         claim = any(list(self._listeners.values()))
         return store.changes(self.key, self.columns.highestmodseq, claim)
 
-    async def vanished(self, since: int) -> Sequence[int]:
+    async def vanished(self, since: int) -> SequenceSet:
         delta = await self._run(lambda store: store.changes(self.key, since, False))
         self.heard(delta)
-        return sorted(delta.vanished)
+        return delta.vanished
 
     async def fetch(self, uids: Sequence[int], items: Sequence[FetchItem], budget: int) -> Fetched:
         return await self._run(lambda store: store.fetch(self.key, uids, items, budget))

@@ -13,7 +13,10 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
+
+from imapshield.wire.sequence import SequenceSet
 
 UNKNOWN_SIZE = 0xFFFFFFFFFFFFFFFF
 
@@ -32,11 +35,12 @@ class Row(NamedTuple):
 class Delta:
     """Everything that changed after some MODSEQ: new and changed messages by rising UID, and those that went.
 
-    `recent` are new messages which the asker, having claimed them, is the first to hear of.
+    `vanished` may name every UID below `uidnext` that is not there, if the store has forgotten when they went. `recent`
+    are new messages which the asker, having claimed them, is the first to hear of.
     """
 
     rows: list[Row] = field(default_factory=list)
-    vanished: list[int] = field(default_factory=list)
+    vanished: SequenceSet = field(default_factory=SequenceSet)
     highestmodseq: int = 1
     uidnext: int = 1
     recent: list[int] = field(default_factory=list)
@@ -145,17 +149,19 @@ class Columns:
         )
         self.dates = self.dates + array("q", [row.internaldate for row in rows])
 
-    def _remove(self, uids: Iterable[int]) -> list[int]:
-        gone = {uid for uid in uids if self.row(uid) is not None}
-        if not gone:
+    def _remove(self, vanished: SequenceSet) -> list[int]:
+        spans = vanished.intersect(self.uids, 0)
+        if not spans:
             return []
-        keep = [i for i, uid in enumerate(self.uids) if uid not in gone]
-        self.uids = array("I", [self.uids[i] for i in keep])
-        self.flags = array("H", [self.flags[i] for i in keep])
-        self.modseqs = array("Q", [self.modseqs[i] for i in keep])
-        self.sizes = array("Q", [self.sizes[i] for i in keep])
-        self.dates = array("q", [self.dates[i] for i in keep])
-        return sorted(gone)
+        gone = _cut(self.uids, spans).tolist()
+        ends = [*spans, (len(self.uids), 0)]
+        kept = [(after, before) for (_, after), (before, _) in pairwise([(0, 0), *ends])]
+        self.uids = _cut(self.uids, kept)
+        self.flags = _cut(self.flags, kept)
+        self.modseqs = _cut(self.modseqs, kept)
+        self.sizes = _cut(self.sizes, kept)
+        self.dates = _cut(self.dates, kept)
+        return gone
 
     def set_sizes(self, sizes: Iterable[tuple[int, int]]) -> None:
         """Note sizes that were measured late."""
@@ -163,3 +169,10 @@ class Columns:
             i = self.row(uid)
             if i is not None:
                 self.sizes[i] = size
+
+
+def _cut(numbers: array[int], spans: Iterable[tuple[int, int]]) -> array[int]:
+    some = array(numbers.typecode)
+    for start, stop in spans:
+        some.extend(numbers[start:stop])
+    return some

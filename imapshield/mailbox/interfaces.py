@@ -21,6 +21,7 @@ from zope.interface import Attribute, Interface
 
 from imapshield.mailbox.changes import Change, Columns, Delta
 from imapshield.wire.commands import FetchItem, Octets, SearchKey
+from imapshield.wire.sequence import SequenceSet
 
 T = TypeVar("T")
 
@@ -257,8 +258,8 @@ class IMailbox(Interface):
     async def poll() -> None:
         """Look at the disk; listeners hear what changed before this returns."""
 
-    async def vanished(since: int) -> Sequence[int]:
-        """The UIDs, rising, of messages that went after MODSEQ `since`; more that are not there may be among them,
+    async def vanished(since: int) -> SequenceSet:
+        """The UIDs of messages that went after MODSEQ `since`; more that are not there may be among them,
         if the store does not remember that far (RFC 7162 section 3.2.5)."""
 
     async def fetch(uids: Sequence[int], items: Sequence[FetchItem], budget: int) -> Fetched:

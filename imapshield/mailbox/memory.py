@@ -46,6 +46,7 @@ from imapshield.wire.commands import (
 )
 from imapshield.wire.dates import encode_internaldate
 from imapshield.wire.flags import flag_list
+from imapshield.wire.sequence import SequenceSet
 
 LARGEST_STRING = 256 << 10
 
@@ -388,7 +389,7 @@ def _delta(box: _Mailbox, since: int, recent: Sequence[int] = ()) -> Delta:
     news = box.modseq > since
     return Delta(
         rows=[m.row() for _, m in sorted(box.messages.items()) if m.modseq > since] if news else [],
-        vanished=[uid for modseq, uid in box.vanished if modseq > since] if news else [],
+        vanished=SequenceSet.from_uids(sorted(uid for at, uid in box.vanished if at > since)),
         highestmodseq=box.modseq,
         uidnext=box.uidnext,
         recent=list(recent),

@@ -77,6 +77,7 @@ from imapshield.maildir.folders import Folders
 from imapshield.maildir.searching import Searching
 from imapshield.maildir.syncing import Syncing
 from imapshield.wire.commands import FetchItem, SearchKey
+from imapshield.wire.sequence import SequenceSet
 
 MEASURED_FOR_STATUS = 16 << 20
 """STATUS measures messages of unknown size if they are no more octets than this; beyond it counts an upper bound,
@@ -208,7 +209,7 @@ class MaildirStore:
         with self._asked():
             box, recent = self._syncing.sync(self._index.box(key), claim_recent)
             if since == box.highestmodseq:  # what every NOOP and every second of IDLE finds
-                return Delta([], [], since, box.uidnext, recent)
+                return Delta([], SequenceSet(), since, box.uidnext, recent)
             return self._syncing.delta(key, since, recent)
 
     def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:

@@ -17,6 +17,7 @@ from imapshield.maildir.core import CUR_HOT, HOT_SECONDS, NEW_HOT, UNSETTLED, Co
 from imapshield.maildir.index import Box
 from imapshield.maildir.reconcile import CUR, NEW, Known, Listing, Plan, files, reconcile, same
 from imapshield.wire.names import fold_inbox
+from imapshield.wire.sequence import SequenceSet
 
 FORCED_SECONDS = 3600.0
 """Directories are read again after this long, whatever their mtimes say: clocks get set, backups get restored."""
@@ -252,7 +253,7 @@ class Syncing:
         with self._index.snapshot() as db:
             box = self._index.box(key)
             rows: list[Row] = []
-            vanished: list[int] = []
+            vanished = SequenceSet()
             if since < box.highestmodseq:
                 # Left alone, SQLite takes the one way for the other: it knows nothing of how much has changed.
                 some = "INDEXED BY message_modseq WHERE mailbox = ? AND modseq > ?"
@@ -261,19 +262,18 @@ class Syncing:
                     f"SELECT {_COLUMNS} FROM message {some if since > 1 else every} ORDER BY uid"  # noqa: S608
                 )
                 rows = list(map(Row._make, db.execute(query, (key, since))))
-                vanished = self._vanished(box, since) if since else []
+                if since:
+                    vanished = self._vanished(box, since)
             return Delta(rows, vanished, box.highestmodseq, box.uidnext, recent or [])
 
-    def _vanished(self, box: Box, since: int) -> list[int]:
+    def _vanished(self, box: Box, since: int) -> SequenceSet:
         db = self._index.db
         if since >= box.floor:
             found = db.execute(
                 "SELECT uid FROM expunged WHERE mailbox = ? AND modseq > ? ORDER BY uid",
                 (box.key, since),
             )
-            return [uid for (uid,) in found]
+            return SequenceSet.from_uids(uid for (uid,) in found)
         # The log does not reach back that far: whatever is not there went, then or earlier.
-        there = {
-            uid for (uid,) in db.execute("SELECT uid FROM message WHERE mailbox = ?", (box.key,))
-        }
-        return [uid for uid in range(1, box.uidnext) if uid not in there]
+        found = db.execute("SELECT uid FROM message WHERE mailbox = ? ORDER BY uid", (box.key,))
+        return SequenceSet.missing((uid for (uid,) in found), box.uidnext)

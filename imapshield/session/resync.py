@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from imapshield.errors import Malformed
 from imapshield.wire import encode
 from imapshield.wire.commands import Qresync
-from imapshield.wire.sequence import SequenceSet
+from imapshield.wire.sequence import TOP, SequenceSet
 
 if TYPE_CHECKING:
     from imapshield.mailbox.view import View
@@ -41,10 +41,8 @@ async def vanished(session: Session, uids: SequenceSet, since: int, above: int =
     gone = await session.mailbox.vanished(since)
     view = session.view
     largest = view.columns.uidnext - 1
-    told = [
-        uid
-        for uid in gone
-        if uid > above and uids.contains(uid, largest) and view.number(uid) is None
-    ]
+    told = gone.common(uids.resolve(largest)).common([(above + 1, TOP)])
+    if told.intersect(view.uids, 0):
+        told = told.common(SequenceSet.missing(view.uids, largest + 1).ranges)
     if told:
-        session.io.write(encode.vanished(SequenceSet.from_uids(told), earlier=True))
+        session.io.write(encode.vanished(told, earlier=True))

@@ -74,6 +74,19 @@ class SequenceSet:
         """Make the set of `uids`, which must rise."""
         return cls(tuple(_runs(uids)))
 
+    @classmethod
+    def missing(cls, numbers: Iterable[int], end: int) -> SequenceSet:
+        """Make the set of all from 1 up to `end`, that excluded, but for `numbers`, which must rise."""
+        ranges = []
+        first = 1
+        for low, high in _runs(numbers):
+            if low > first:
+                ranges.append((first, low - 1))
+            first = high + 1
+        if end > first:
+            ranges.append((first, end - 1))
+        return cls(tuple(ranges))
+
     @property
     def highest(self) -> int:
         """The highest number named as a number; 0 when there is none.
@@ -124,6 +137,21 @@ class SequenceSet:
                 met.append((start, stop))
                 start = stop
         return met
+
+    def common(self, ranges: Iterable[tuple[int, int]]) -> SequenceSet:
+        """Return what is named here, ``*`` left out, and in `ranges`, which must rise."""
+        found: list[tuple[int, int]] = []
+        mine = iter(self.ranges)
+        at = next(mine, None)
+        for first, last in ranges:
+            while at is not None and at[1] < first:
+                at = next(mine, None)
+            while at is not None and at[0] <= last:
+                found.append((max(first, at[0]), min(last, at[1])))
+                if at[1] > last:
+                    break
+                at = next(mine, None)
+        return SequenceSet(_merged(found))
 
     def encode(self) -> bytes:
         """Return the set as the wire has it; parsing that gives an equal set."""

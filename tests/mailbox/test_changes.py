@@ -3,6 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.mailbox.changes import UNKNOWN_SIZE, Change, Columns, Delta, Row
+from imapshield.wire.sequence import SequenceSet
 
 
 def row(uid: int, flags: bytes = b"", modseq: int = 1, size: int | None = 10) -> Row:
@@ -27,20 +28,22 @@ class Applying(SynchronousTestCase):
 
     def test_change(self) -> None:
         """New, changed and vanished messages are told apart."""
-        change = self.columns.apply(Delta([row(3, b"", 4), row(9, b"", 5)], [1, 2], 6, 10))
+        change = self.columns.apply(
+            Delta([row(3, b"", 4), row(9, b"", 5)], SequenceSet.from_uids([1, 2]), 6, 10)
+        )
         self.assertEqual(change, Change([9], [3], [1], []))
         self.assertEqual(list(self.columns.uids), [3, 7, 9])
 
     def test_twice(self) -> None:
         """A delta that was seen already changes nothing."""
-        delta = Delta([row(3, b"", 4), row(9, b"", 5)], [1], 6, 10)
+        delta = Delta([row(3, b"", 4), row(9, b"", 5)], SequenceSet.from_uids([1]), 6, 10)
         self.columns.apply(delta)
         self.assertEqual(self.columns.apply(delta), Change([], [], [], []))
 
     def test_shared(self) -> None:
         """Arrays of UIDs are replaced, never changed, so that views may share them."""
         before = self.columns.uids
-        self.columns.apply(Delta([row(9, b"", 5)], [1], 6, 10))
+        self.columns.apply(Delta([row(9, b"", 5)], SequenceSet.from_uids([1]), 6, 10))
         self.assertEqual(list(before), [1, 3, 7])
 
     def test_flags(self) -> None:

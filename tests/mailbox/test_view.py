@@ -22,7 +22,12 @@ class Mailbox:
     def _apply(self, rows: list[Row], vanished: list[int]) -> None:
         uidnext = self.columns.uidnext if not rows else max(r.uid for r in rows) + 1
         change = self.columns.apply(
-            Delta(rows, vanished, self.modseq, max(uidnext, self.columns.uidnext))
+            Delta(
+                rows,
+                SequenceSet.from_uids(sorted(vanished)),
+                self.modseq,
+                max(uidnext, self.columns.uidnext),
+            )
         )
         for view in self.views:
             view.heard(change)

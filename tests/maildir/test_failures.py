@@ -134,7 +134,7 @@ class StepTests(DiskTestCase):
         self.assertEqual(len(self.cur()), 3)
         since = self.store.status("INBOX").highestmodseq
         with failing("unlink", OSError(errno.EACCES, "Permission denied", b"x"), 1):
-            self.assertEqual(self.store.expunge(key, None, since).vanished, [1])
+            self.assertEqual([*self.store.expunge(key, None, since).vanished], [1])
         self.assertEqual(len(self.cur()), 2)
         self.assertEqual(len(self.notes), 2)
 
@@ -314,8 +314,8 @@ class IndexTests(DiskTestCase):
         key, since = self.store.key("INBOX"), self.store.status("INBOX").highestmodseq
         for uid in range(1, 8):
             self.store.expunge(key, [uid], since)
-        self.assertEqual(self.store.changes(key, since, False).vanished, [1, 2, 3, 4, 5, 6, 7])
+        self.assertEqual([*self.store.changes(key, since, False).vanished], [1, 2, 3, 4, 5, 6, 7])
         now = self.store.status("INBOX").highestmodseq
-        self.assertEqual(self.store.changes(key, now - 1, False).vanished, [7])
+        self.assertEqual([*self.store.changes(key, now - 1, False).vanished], [7])
         (logged,) = self.store._index.db.execute("SELECT count(*) FROM expunged").fetchone()
         self.assertLessEqual(logged, 4)

@@ -133,7 +133,7 @@ class RenameTests(DiskTestCase):
         delta = self.store.changes(self.key, self.since, True)
         self.assertEqual([row[:2] for row in delta.rows], [(1, b"\\Answered \\Flagged \\Deleted")])
         self.assertGreater(delta.rows[0].modseq, self.since)
-        self.assertEqual(delta.vanished, [])
+        self.assertEqual([*delta.vanished], [])
 
     def test_unknown_letters_stay(self):
         """A letter that means nothing to us is kept in the name and told to nobody."""
@@ -174,7 +174,7 @@ class RenameTests(DiskTestCase):
         """EXPUNGE spares a message from which another program has just taken \\Deleted."""
         self.store.store_flags(self.key, [1, 2], b"+", [DELETED], None, 0)
         self.rename(self.cur()[0], self.first)
-        self.assertEqual(self.store.expunge(self.key, None, self.since).vanished, [2])
+        self.assertEqual([*self.store.expunge(self.key, None, self.since).vanished], [2])
         self.cool()
         self.assertEqual(self.flags(), {1: b"\\Seen"})
 
@@ -189,7 +189,7 @@ class RenameTests(DiskTestCase):
         self.assertEqual(self.cur(".A"), [])
         self.cool()
         delta = self.store.changes(self.key, self.since, True)
-        self.assertEqual((delta.rows, delta.vanished), ([], [1]))
+        self.assertEqual((delta.rows, [*delta.vanished]), ([], [1]))
 
     def test_back_to_new(self):
         """A file that mutt moves back to new/ is the same message."""
@@ -213,7 +213,7 @@ class RenameTests(DiskTestCase):
         self.patch(os, "listdir", listdir)
         delta = self.store.changes(self.key, self.since, True)
         self.assertTrue(missed)
-        self.assertEqual(([row.uid for row in delta.rows], delta.vanished), ([3], []))
+        self.assertEqual(([row.uid for row in delta.rows], [*delta.vanished]), ([3], []))
 
     def test_two_files_of_one_base(self):
         """A backup restored over a live folder shows each message once, and the other file when that is gone."""
@@ -417,7 +417,7 @@ class TwoStoresTests(DiskTestCase):
         self.store.store_flags(key, [2, 3], b"+", [DELETED], None, 0)
         self.store.expunge(key, [3], 0)
         delta = other.changes(key, since, True)
-        self.assertEqual(([row.uid for row in delta.rows], delta.vanished), ([2], [3]))
+        self.assertEqual(([row.uid for row in delta.rows], [*delta.vanished]), ([2], [3]))
         other.rename("INBOX", "Old")
         self.assertEqual(len(self.store.changes(key, 0, True).rows), 0)
 

@@ -50,6 +50,24 @@ class LawTests(SynchronousTestCase):
             self.assertGreater(start, end + 1)
 
     @LAWS
+    @given(st.sets(SMALL), st.sets(SMALL))
+    def test_common(self, some: set[int], others: set[int]) -> None:
+        """`common` is what both have."""
+        both = SequenceSet.from_uids(sorted(some)).common(
+            SequenceSet.from_uids(sorted(others)).ranges
+        )
+        self.assertEqual(both, SequenceSet.from_uids(sorted(some & others)))
+
+    @LAWS
+    @given(st.sets(SMALL), SMALL)
+    def test_missing(self, there: set[int], end: int) -> None:
+        """`missing` is all that is not there, and costs what is there costs."""
+        there = {number for number in there if number < end}
+        expected = SequenceSet.from_uids(sorted({*range(1, end)} - there))
+        self.assertEqual(SequenceSet.missing(sorted(there), end), expected)
+        self.assertEqual(len(SequenceSet.missing([7], TOP).ranges), 2)
+
+    @LAWS
     @given(ITEMS, st.integers(0, 45))
     def test_contains(self, items, largest: int) -> None:
         """`contains` agrees with the numbers one by one."""
