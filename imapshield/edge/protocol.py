@@ -472,7 +472,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
                 return
             self._reported.add(verdict.limit)
             consequence = "none"
-        if event is not None and event.name not in (b"LOGIN", b"AUTHENTICATE"):
+        if event is not None and event.name not in (b"", b"LOGIN", b"AUTHENTICATE"):
             sample = (event.tag or b"") + b" " + event.name
         self.tell(
             facts.LimitHit(

@@ -260,7 +260,8 @@ class Session:
                     part.close()
 
     def _was_malformed(self, frame: Frame, text: str) -> None:
-        self.io.malformed((frame.tag or b"") + b" " + frame.name, text)
+        # a line of one word is no tag for the log: it may be SASL that came too late
+        self.io.malformed((frame.tag or b"") + b" " + frame.name if frame.name else b"", text)
 
     def can(self, entry: table.Entry) -> bool:
         """Whether the account has what a command needs."""

@@ -29,8 +29,8 @@ LIST_ATOM = re.compile(rb"[%b\]%%*]+" % _ATOM_CHAR)
 FLAG = re.compile(rb"\\?[%b]+" % _ATOM_CHAR)
 
 # tag             = 1*<any ASTRING-CHAR except "+">
-# At most 64 octets: clients count in four to ten, and the tag is what an answer repeats.
-TAG = re.compile(rb"[%b\]]{1,64}" % _ATOM_CHAR.replace(b"+", b""))
+# At most 1000 octets, though RFC 9051 has no limit: clients need four to ten, and every answer repeats the tag.
+TAG = re.compile(rb"[%b\]]{1,1000}" % _ATOM_CHAR.replace(b"+", b""))
 
 # A word of the protocol: a command, a FETCH item before its bracket, a search key, an option.
 WORD = re.compile(rb"[A-Za-z][A-Za-z0-9.\-]*")

@@ -118,10 +118,12 @@ class Framer:
         if not self.inside:
             self.inside = True
             tag, space, rest = line.partition(b" ")
-            if not space or abnf.TAG.fullmatch(tag) is None:
+            if abnf.TAG.fullmatch(tag) is not None:
+                self._tag = tag
+            if self._tag is None or not space:
                 self._refused = Malformed("A command begins with a tag and a space")
             else:
-                self._tag, line = tag, rest
+                line = rest
                 word = _WORD.match(line)
                 self._name = word[0].upper().removeprefix(b"UID ") if word else b""
         literal = _LITERAL.search(line)

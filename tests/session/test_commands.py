@@ -4,7 +4,7 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.facts import Failed
+from imapshield.facts import Failed, Rejected
 from imapshield.session import table
 from imapshield.session.states import State
 from imapshield.wire.grammar import PARSERS
@@ -77,6 +77,13 @@ class Information(Case):
     def test_unknown(self) -> None:
         """An unknown command is BAD, and none of its bytes come back."""
         self.assertEqual(self.client(b"a FROBNICATE \x01x"), b"a BAD Unknown command\r\n")
+
+    def test_lone_word(self) -> None:
+        """A word alone is answered as a tag, and not logged: it may be a password that came too late for its mechanism."""
+        client = self.server.connect()
+        self.assertIn(b"a NO [CANNOT]", client(b"a AUTHENTICATE X-NONE"))
+        self.assertIn(b"AGFsaWNlAHNlY3JldA== BAD", client(b"AGFsaWNlAHNlY3JldA=="))
+        self.assertEqual([fact.sample for fact in self.server.told(Rejected)], [""])
 
 
 class Mailboxes(Case):

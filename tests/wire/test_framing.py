@@ -70,18 +70,25 @@ class Framing(SynchronousTestCase):
         """Without a tag a line is refused, and so is what a literal of it holds."""
         for line in (
             b"",
-            b"NOOP",
             b"+ NOOP",
             b"* NOOP",
             b" NOOP",
             b"a(b NOOP",
             b"\xff NOOP",
-            b"x" * 65 + b" NOOP",
+            b"x" * 1001 + b" NOOP",
         ):
             frame = Framer().line(line)
             assert isinstance(frame, Frame)
             self.assertIsNone(frame.tag)
             self.assertIsInstance(frame.refused, Malformed)
+
+    def test_only_a_tag(self) -> None:
+        """A tag without a command is refused, and that can be said to the tag (RFC 9051 section 7.1.3)."""
+        for line in (b"a1", b"a1 "):
+            frame = Framer().line(line)
+            assert isinstance(frame, Frame)
+            self.assertEqual((frame.tag, frame.name), (b"a1", b""))
+        self.assertIsInstance(Framer().line(b"a1").refused, Malformed)  # type: ignore[union-attr]
 
     def test_lying_sizes(self) -> None:
         """What only looks like a literal is left to the grammar."""
