@@ -43,16 +43,18 @@ async def store(session: Session, command: Store) -> Tagged:
     else:
         session.tell_flags(done, uid=command.uid)
     view.forget(done)
-    if uids and all(view.columns.row(uid) is None for uid in uids):
-        # a UID that is not there is no error (RFC 9051 section 6.4.9), nor is there one with .SILENT (RFC 2180, 4.2)
-        gone = "Those messages have been deleted", b"EXPUNGEISSUED"
-        return ok(*gone) if command.silent or command.uid else no(*gone)
+    gone = view.outdated and any(view.columns.row(uid) is None for uid in uids)
+    text, code = "Stored", limited
     if failed:
         numbers = (
             failed if command.uid else [n for u in failed if (n := view.number(u)) is not None]
         )
-        return ok("Some had changed", b"MODIFIED " + SequenceSet.from_uids(numbers).encode())
-    return ok("Stored", limited)
+        text, code = "Some had changed", b"MODIFIED " + SequenceSet.from_uids(numbers).encode()
+    if gone:
+        text, code = "Some of those messages have been deleted", code or b"EXPUNGEISSUED"
+    # a UID that is not there is no error (RFC 9051 section 6.4.9), nor is there one with .SILENT (RFC 2180, 4.2)
+    answer = no if gone and not (command.silent or command.uid) else ok
+    return answer(text, code)
 
 
 def _now(session: Session, uid: int) -> frozenset[bytes] | None:

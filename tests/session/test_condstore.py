@@ -113,6 +113,23 @@ class Condstore(Case):
         other(b"b EXPUNGE")
         self.assertIn(b"e OK", client(b"e UID STORE 2 +FLAGS (\\Seen)"))
 
+    def test_some_gone(self) -> None:
+        """Where only some are gone the others are changed and told, with NO (RFC 2180, 4.2.3; RFC 7162 section 3.1.3)."""
+        client = self.filled(4)
+        other = self.other()
+        other(b"a STORE 2 +FLAGS.SILENT (\\Deleted)")
+        other(b"b EXPUNGE")
+        answer = client(b"c STORE 1:3 +FLAGS ($Label)")
+        self.assertEqual(re.findall(rb"\* (\d) FETCH \(FLAGS", answer), [b"1", b"3"])
+        self.assertIn(b"c NO [EXPUNGEISSUED]", answer)
+        highest = modseq(other(b"s STATUS INBOX (HIGHESTMODSEQ)"))
+        other(b"d STORE 2 +FLAGS.SILENT ($Other)")
+        answer = client(b"e STORE 1:4 (UNCHANGEDSINCE %d) +FLAGS (\\Seen)" % highest)
+        self.assertIn(b"e NO [MODIFIED 3]", answer)
+        self.assertEqual(re.findall(rb"\* (\d) FETCH .*Seen", answer), [b"1", b"4"])
+        self.assertIn(b"f OK [EXPUNGEISSUED]", client(b"f STORE 1:3 +FLAGS.SILENT ($Label)"))
+        self.assertIn(b"g OK [EXPUNGEISSUED]", client(b"g UID STORE 1:3 +FLAGS ($Label)"))
+
 
 class Qresync(Case):
     def away(self) -> tuple[Client, int, int]:
