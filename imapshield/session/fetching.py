@@ -60,9 +60,12 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
     for rows in _pieces(spans):
         numbers, uids = rows, _take(view.uids, rows)
         while uids:
+            shown = items
             if marks:
                 await _mark_seen(session, uids[:_MARKED])
-            done, missing = await _piece(session, numbers, uids[:_MARKED] if marks else uids, items)
+                if any(map(view.changed, uids[:_MARKED])):
+                    shown = _with_flags(session, items)
+            done, missing = await _piece(session, numbers, uids[:_MARKED] if marks else uids, shown)
             gone = gone or missing
             numbers, uids = numbers[done:], uids[done:]
             await session.io.drain()
@@ -89,6 +92,18 @@ def _items(session: Session, command: Fetch) -> list[FetchItem]:
     if wants_modseq and _MODSEQ not in items:
         items.append(_MODSEQ)
     return items
+
+
+def _with_flags(session: Session, items: list[FetchItem]) -> list[FetchItem]:
+    r"""Add what \Seen has changed: RFC 9051 section 6.4.5 wants it told in the same FETCH response."""
+    if _FLAGS in items:
+        return items
+    first = [_FLAGS]
+    if _UID in items or (session.condstore and not session.uid_only):
+        first.insert(0, _UID)
+    if session.condstore:
+        first.append(_MODSEQ)
+    return [*first, *(item for item in items if item not in first)]
 
 
 def _pieces(spans: Sequence[tuple[int, int]]) -> Iterator[Sequence[int]]:

@@ -231,12 +231,17 @@ class Fetching(Case):
         )
 
     def test_seen(self) -> None:
-        """BODY[] sets \\Seen and tells so; BODY.PEEK[] does not."""
+        """BODY[] sets \\Seen and tells so, in the same response; BODY.PEEK[] does not."""
         client = self.filled(1)
         self.assertNotIn(b"Seen", client(b"a FETCH 1 BODY.PEEK[]"))
-        answer = client(b"a FETCH 1 BODY[]")
-        self.assertIn(b"BODY[] {%d}\r\n%b)" % (len(MAIL), MAIL), answer)
-        self.assertIn(b"FLAGS (\\Recent \\Seen)", answer)
+        body = b"BODY[] {%d}\r\n%b)\r\n" % (len(MAIL), MAIL)
+        self.assertEqual(
+            client(b"a FETCH 1 BODY[]"),
+            b"* 1 FETCH (FLAGS (\\Recent \\Seen) " + body + b"a OK Fetched\r\n",
+        )
+        self.assertEqual(
+            client(b"b UID FETCH 1 BODY[]"), b"* 1 FETCH (UID 1 " + body + b"b OK Fetched\r\n"
+        )
 
     def test_partial(self) -> None:
         """A partial is cut out, labelled by its start; past the end it is empty."""
