@@ -88,6 +88,10 @@ class Limits:
         0, "octets of mail in one account; 0 is no limit, delivery agents ask nobody"
     )
     quota_messages: int = _count(0, "messages in one account; 0 is no limit")
+    metadata: int = _count(
+        32 << 10,
+        "octets of one value of METADATA; each mailbox has up to a hundred beside its mail",
+    )
     contexts: int = _count(
         4,
         "searches of one session that are kept up to date (RFC 5267); each is what matched, 4 octets a message",

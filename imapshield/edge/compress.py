@@ -17,6 +17,10 @@ MEMORY = 6
 LEVEL = 6
 
 
+FLUSHED = b"\0\0\xff\xff"
+"""What a flush ends with. Octets that are not deflated any more can only follow one (RFC 8437 section 4.1)."""
+
+
 class BadStream(Exception):
     """What came is no deflated stream, or was ended, after which nothing can follow."""
 
@@ -27,25 +31,44 @@ class Inflater:
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(-15)
         self._waiting = b""
+        self._at = 0
         self.octets_in = self.octets_out = 0
 
     def feed(self, data: bytes) -> None:
         """Keep `data` until it is taken."""
         self.octets_in += len(data)
-        self._waiting += data
+        keep = max(0, self._at - len(FLUSHED) + 1)  # a flush may be half taken
+        self._waiting = self._waiting[keep:] + data
+        self._at -= keep
 
     def take(self) -> bytes:
-        """Inflate up to `PIECE` octets; b"" when more has to come first."""
-        try:
-            # Called even with nothing waiting: the stream may hold what there was no room for.
-            piece = self._stream.decompress(self._waiting, PIECE)
-        except zlib.error:
-            raise BadStream from None
+        """Inflate up to `PIECE` octets, no further than to the next flush; b"" when more has to come first."""
+        while True:
+            piece = self._some()
+            if piece or self._at == len(self._waiting):
+                return piece
+
+    def _some(self) -> bytes:
         if self._stream.eof:
             raise BadStream
-        self._waiting = self._stream.unconsumed_tail
+        flush = self._waiting.find(FLUSHED, max(0, self._at - len(FLUSHED) + 1))
+        stop = len(self._waiting) if flush < 0 else flush + len(FLUSHED)
+        try:
+            # Called even with nothing waiting: the stream may hold what there was no room for.
+            piece = self._stream.decompress(memoryview(self._waiting)[self._at : stop], PIECE)
+        except zlib.error:
+            raise BadStream from None
+        if self._stream.eof and not piece:
+            raise BadStream
+        self._at = stop - len(self._stream.unconsumed_tail) - len(self._stream.unused_data)
         self.octets_out += len(piece)
         return piece
+
+    def rest(self) -> bytes:
+        """Return what was not taken and is not deflated, the peer having ended that."""
+        return self._waiting[self._at :].removeprefix(
+            b"\x03\0"
+        )  # the end of the stream, if it was sent
 
 
 class Deflater:

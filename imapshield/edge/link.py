@@ -165,6 +165,8 @@ class Link:
         return cast("IAccount", account)
 
     def unauthenticated(self) -> None:
+        self._outbox.flush()
+        self._outbox.squeeze = None
         self._server.log_out()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -36,9 +36,11 @@ from imapshield.limits import Limits
 from imapshield.mailbox.interfaces import IAccount
 from imapshield.session.session import Session
 from imapshield.wire import encode
-from imapshield.wire.framing import Announced, Frame, Framer, MemorySink
+from imapshield.wire.framing import LITERAL, Announced, Frame, Framer, MemorySink
 
 _numbers = count(1)
+
+_ANNOUNCEMENT = len("~{1234567890123456789+}")
 
 INFLATED_FREELY = 1 << 20
 """Octets of commands that may come out of COMPRESS before `Limits.inflate_ratio` is asked for."""
@@ -89,6 +91,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._turn_due = False
         self._go_due = False
         self._skipping: bytes | None = None
+        self._tail = b""
         self._dead = False
         self._inflater: Inflater | None = None
         self._inflated = 0
@@ -223,17 +226,25 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         )
 
     def _skip(self, data: bytes) -> bytes:
-        """Skip an overlong line; what it began with is answered as a malformed command once it ends."""
-        _, end, rest = data.partition(self.delimiter)
+        """Skip an overlong line; what it began with is answered as a malformed command once it ends.
+
+        A literal that it announces is skipped with it: "the server MUST treat the specified number of following
+        octets and the following line as part of the same command" (RFC 7888 section 3).
+        """
+        skipped, end, rest = (self._tail + data).partition(self.delimiter)
+        self._tail = skipped[-_ANNOUNCEMENT:]  # or half of the delimiter
         if not end:
             return b""
         start, self._skipping = self._skipping or b"", None
-        event = self._framer.line(start.partition(b"{")[0])
+        literal, self._tail = LITERAL.search(self._tail), b""
+        event = self._framer.line(start.partition(b"{")[0] + (literal[0] if literal else b""))
+        refusal = Malformed(f"A line may have {self.MAX_LENGTH} octets")
         if isinstance(event, Frame):
-            refusal = Malformed(f"A line may have {self.MAX_LENGTH} octets")
-            self._obey(
-                self._guard.judge(Frame(event.tag, event.name, (), event.octets, refusal)), event
-            )
+            event = Frame(event.tag, event.name, (), event.octets, refusal)
+        verdict = self._guard.judge(event)
+        if isinstance(event, Announced) and not isinstance(verdict, (Abort, Bye)):
+            verdict = Refuse(refusal)
+        self._obey(verdict, event)
         return rest
 
     def _literal(self, verdict: Verdict, event: Announced) -> None:
@@ -339,6 +350,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._outbox.allow(self.limits.stranger_unread)
         self._guard.logout()
         self.setTimeout(self.limits.stranger_seconds)
+        if self._inflater is not None:  # RFC 8437 section 4.1: neither side deflates any more
+            rest, self._inflater = self._inflater.rest(), None
+            self.callLater(0, lambda: self._received(rest))
 
     def inflate(self) -> None:
         """Take what comes from now on as deflated (RFC 4978)."""

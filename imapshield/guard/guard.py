@@ -24,7 +24,7 @@ _PARENTHESIS = re.compile(rb"[()]")
 
 # After these the next line is not a command, or not to be read as we read this one: nothing behind them is
 # taken up until they are answered or ask for a line.
-EXCLUSIVE = frozenset({b"IDLE", b"AUTHENTICATE", b"STARTTLS", b"COMPRESS"})
+EXCLUSIVE = frozenset({b"IDLE", b"AUTHENTICATE", b"STARTTLS", b"COMPRESS", b"UNAUTHENTICATE"})
 
 
 class Guard:
@@ -136,6 +136,9 @@ class Guard:
                     Refused(b"TOOBIG", f"Messages together may have {limits.append} octets")
                 )
             return Go()
+        if event.name == b"SETMETADATA" and event.size > limits.metadata:
+            code = b"METADATA MAXSIZE %d" % limits.metadata  # RFC 5464 section 4.3
+            return Refuse(Refused(code, "That value is too long"))
         if event.size > limits.literal:
             return Refuse(Refused(b"TOOBIG", f"A literal here may have {limits.literal} octets"))
         if event.literal_octets + event.octets + event.size > limits.command_octets:

@@ -224,8 +224,8 @@ class IMetadataStore(Interface):
 
     def set_metadata(name: str, values: Mapping[bytes, bytes | None]) -> None:
         """Set entries, or remove those whose value is None: all or none. They are renamed and deleted with their
-        mailbox, whose MODSEQ rises if they change. NoSuchMailbox; `errors.TooManyEntries` for more than
-        `METADATA_ENTRIES` of one mailbox."""
+        mailbox, of INBOX copied, and MODSEQ rises if they change. NoSuchMailbox; `errors.TooManyEntries` for more
+        than `METADATA_ENTRIES` of one mailbox."""
 
 
 METADATA_ENTRIES = 100

@@ -164,6 +164,7 @@ class MemoryStore:
             raise BadMailboxName
         if old == "INBOX":
             self.create(new, ())
+            self._box(new).metadata = dict(box.metadata)
             self.copy(box.key, sorted(box.messages), new, True, 0)
             return
         if new.startswith(old + "/"):

@@ -149,6 +149,7 @@ class Folders:
         inbox, _ = self._syncing.sync(self._syncing.adopt(INBOX), claim=False)
         self.create(new, ())
         try:
+            self._copy_metadata(inbox.key, new)
             rows = self._index.db.execute(
                 "SELECT uid FROM message WHERE mailbox = ? ORDER BY uid", (inbox.key,)
             )
@@ -158,6 +159,15 @@ class Folders:
             if not any(self._core.list(self._core.folder(new), cur=True)):
                 self.delete(new)
             raise
+
+    def _copy_metadata(self, key: int, name: str) -> None:
+        """Both have it then (RFC 5464 section 4.1)."""
+        with self._index.write() as db:
+            db.execute(
+                "INSERT INTO metadata SELECT mailbox.id, entry, value FROM metadata, mailbox"
+                " WHERE metadata.mailbox = ? AND mailbox.name = ?",
+                (key, name),
+            )
 
     def subscriptions(self) -> set[str]:
         """Read Dovecot's ``subscriptions``, either version."""

@@ -97,7 +97,8 @@ async def copy(session: Session, command: Copy) -> Tagged:
     if command.move:
         # before the EXPUNGEs, so that the client knows where what goes has gone (RFC 6851 section 4.3)
         session.io.write(encode.untagged(b"OK", "Moved", code))
-        return ok("Moved", session.highest())
+        highest = session.mailbox.columns.highestmodseq
+        return ok("Moved", b"HIGHESTMODSEQ %d" % highest)  # told to everybody (section 4.4)
     return ok("Copied", code)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imapshield.errors import Malformed, Refused
+from imapshield.errors import Malformed
 from imapshield.wire import encode
 from imapshield.wire.commands import Compress, Enable, Id, Simple
 from imapshield.wire.responses import Tagged, ok
@@ -49,7 +49,7 @@ async def compress(session: Session, command: Compress) -> Tagged:
     if command.algorithm != b"DEFLATE":
         raise Malformed("The only algorithm is DEFLATE")
     if not session.io.can_compress:
-        raise Refused(b"COMPRESSIONACTIVE", "The connection is compressed already")
+        raise Malformed("The connection is compressed already", b"COMPRESSIONACTIVE")
     session.compression_due = True
     return ok("What follows is deflated")
 

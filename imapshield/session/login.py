@@ -53,6 +53,8 @@ async def authenticate(session: Session, command: Authenticate) -> Tagged:
     async def ask(challenge: bytes) -> bytes:
         nonlocal initial
         if initial is not None:
+            if challenge:
+                raise Malformed("With this mechanism the server speaks first")
             answer, initial = initial, None
             return answer
         session.io.write(encode.continuation(base64.b64encode(challenge)))

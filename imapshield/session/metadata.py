@@ -16,8 +16,8 @@ from imapshield.wire.responses import Tagged, ok
 if TYPE_CHECKING:
     from imapshield.session.session import Session
 
-VALUE_OCTETS = 32 << 10
-"""The longest value: a hundred of them on each mailbox is what a user may keep beside the mail."""
+ADMIN = b"/shared/admin"
+"""Of the server's entries the one that is the operator's (RFC 5464 section 3.2.1.1)."""
 
 
 async def getmetadata(session: Session, command: GetMetadata) -> Tagged:
@@ -48,7 +48,10 @@ async def getmetadata(session: Session, command: GetMetadata) -> Tagged:
 
 async def setmetadata(session: Session, command: SetMetadata) -> Tagged:
     """SETMETADATA: all of the values or none."""
-    if any(value is not None and len(value) > VALUE_OCTETS for _, value in command.values):
-        raise Refused(b"METADATA MAXSIZE %d" % VALUE_OCTETS, "That value is too long")
+    most = session.limits.metadata
+    if any(value is not None and len(value) > most for _, value in command.values):
+        raise Refused(b"METADATA MAXSIZE %d" % most, "That value is too long")
+    if not command.mailbox and any(entry == ADMIN for entry, _ in command.values):
+        raise Refused(b"NOPERM", "Whom to ask is not for users to say")
     await IMetadata(session.account).set_metadata(command.mailbox, dict(command.values))
     return ok("Noted")

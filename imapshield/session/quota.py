@@ -40,7 +40,7 @@ async def _tell(session: Session) -> None:
     used = await IQuota(session.account).quota()
     resources = []
     if used.most_octets is not None:  # told in units of 1024 octets (section 5.1)
-        resources.append((b"STORAGE", -(-used.octets // 1024), used.most_octets // 1024))
+        resources.append((b"STORAGE", -(-used.octets // 1024), -(-used.most_octets // 1024)))
     if used.most_messages is not None:
         resources.append((b"MESSAGE", used.messages, used.most_messages))
     session.io.write(encode.quota(ROOT, resources))

@@ -20,7 +20,7 @@ from imapshield.wire import abnf
 from imapshield.wire.commands import Memory, Octets
 
 _WORD = re.compile(rb"(?:UID )?[A-Z0-9\-]{1,32}(?![^ ])", re.IGNORECASE)
-_LITERAL = re.compile(rb"(~?)\{([0-9]{1,19})(\+?)\}\Z")
+LITERAL = re.compile(rb"(~?)\{([0-9]{1,19})(\+?)\}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Framer:
                 line = rest
                 word = _WORD.match(line)
                 self._name = word[0].upper().removeprefix(b"UID ") if word else b""
-        literal = _LITERAL.search(line)
+        literal = LITERAL.search(line)
         if literal is None:
             return self._complete(line)
         text = line[: literal.start()]

@@ -281,6 +281,9 @@ class Offered(Case):
     def test_others(self) -> None:
         """Twisted's own mechanisms are offered by the same rule."""
         self.assertIn(b"AUTH=CRAM-MD5", self.client().greeting)
+        # it speaks first, so it takes no initial response (RFC 4959 section 3)
+        self.assertIn(b"a BAD", self.client()(b"a AUTHENTICATE CRAM-MD5 eA=="))
+        self.assertEqual(self.client()(b"a AUTHENTICATE CRAM-MD5")[:2], b"+ ")
         server = Server()
         server.factory._challengers = dict(challengers([Tokens()]))
         self.assertNotIn(b"OAUTHBEARER", server.connect().greeting)

@@ -5,7 +5,7 @@ import zlib
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield import facts
-from imapshield.edge.compress import PIECE, BadStream, Deflater, Inflater
+from imapshield.edge.compress import FLUSHED, PIECE, BadStream, Deflater, Inflater
 from tests.harness import MAIL, Client, Server
 
 
@@ -61,8 +61,28 @@ class Compress(SynchronousTestCase):
         self.assertIn(b"a BAD", stranger(b"a COMPRESS DEFLATE"))
         self.assertIn(b"a BAD", Server().login()(b"a COMPRESS LZMA"))
         client = self.compressed()
-        self.assertIn(b"b NO [COMPRESSIONACTIVE]", client(b"b COMPRESS DEFLATE"))
+        self.assertIn(b"b BAD [COMPRESSIONACTIVE]", client(b"b COMPRESS DEFLATE"))
         self.assertNotIn(b"COMPRESS", client(b"c CAPABILITY"))
+
+    def test_unauthenticate(self) -> None:
+        """UNAUTHENTICATE ends it for both sides, whether or not the client waits or ends its stream (RFC 8437)."""
+        for cut in (None, 1, 3):
+            for end in (zlib.Z_SYNC_FLUSH, zlib.Z_FINISH):
+                client = self.compressed()
+                data = client.out.compress(b"a NOOP\r\n") + client.out.flush(zlib.Z_SYNC_FLUSH)
+                data += client.out.compress(b"b UNAUTHENTICATE\r\n") + client.out.flush(end)
+                after = b"c LOGIN bob word\r\n"
+                answer = self.client.send(data + (after if cut is None else after[:cut]))
+                if cut is not None:
+                    answer += self.client.send(after[cut:])
+                end_of = answer.rindex(FLUSHED) + len(FLUSHED)
+                self.assertEqual(
+                    client.come.decompress(answer[:end_of]),
+                    b"a OK Done\r\nb OK You may log in again\r\n",
+                )
+                self.assertTrue(answer[end_of:].startswith(b"c OK [CAPABILITY "), answer)
+                self.assertEqual(self.client(b"d COMPRESS DEFLATE")[:4], b"d OK")
+                self.assertEqual(Deflated(self.client)(b"e NOOP"), b"e OK Done\r\n")
 
     def test_before_the_ok(self) -> None:
         """What a client deflated without waiting for the OK is taken up."""

@@ -259,12 +259,27 @@ class Bad(SynchronousTestCase):
 
     def test_long_line_user(self) -> None:
         """A user's overlong line is answered BAD when it ends, and the session stays in step."""
-        for cut in (1, 70_000, 90_000):
+        for cut in (1, 70_000, 80_011, 90_000):
             client = Server().login()
             data = b"long NOOP " + b"x" * 80_000 + b"\r\nnext NOOP\r\n"
             answer = client.send(data[:cut]) + client.send(data[cut:])
             self.assertIn(b"long BAD", answer)
             self.assertIn(b"next OK", answer)
+
+    def test_long_line_literal(self) -> None:
+        """A literal that an overlong line announces is skipped with it, and its text is not run as commands (RFC 7888)."""
+        text = b"x LOGOUT\r\n" * 20
+        for cut in (1, 70_000, 80_014, 80_016, 80_020, 80_100):
+            client = Server().login()
+            data = b"long NOOP " + b"x" * 80_000 + b" {200+}\r\n" + text + b" y\r\nnext NOOP\r\n"
+            answer = client.send(data[:cut]) + client.send(data[cut:])
+            self.assertEqual(answer.count(b"long BAD"), 1)
+            self.assertIn(b"next OK", answer)
+            self.assertNotIn(b"BYE", answer)
+        client = Server().login()
+        answer = client.send(b"long NOOP " + b"x" * 80_000 + b" {200}\r\nnext NOOP\r\n")
+        self.assertIn(b"long BAD", answer)
+        self.assertIn(b"next OK", answer)
 
     def test_refused_literal(self) -> None:
         """A refused LITERAL+ is skipped; its text is not run as a command."""

@@ -82,6 +82,13 @@ class MetadataTests(DiskTestCase):
         self.assertRaises(TooManyEntries, self.store.set_metadata, "INBOX", entries)
         self.assertEqual(self.store.metadata("INBOX"), {})
 
+    def test_rename_inbox(self) -> None:
+        """RENAME INBOX copies what is said of it."""
+        self.store.set_metadata("INBOX", {b"/private/comment": b"x"})
+        self.store.rename("INBOX", "a")
+        self.assertEqual(self.store.metadata("a"), self.store.metadata("INBOX"))
+        self.assertEqual(self.store.metadata("a"), {b"/private/comment": b"x"})
+
     def test_modseq(self) -> None:
         """What changes raises the mailbox's HIGHESTMODSEQ, what does not leaves it (RFC 7162 section 3.2)."""
         for value, raises in ((b"x", True), (b"x", False), (None, True), (None, False)):

@@ -414,7 +414,7 @@ class Changing(Case):
         self.assertRegex(
             answer, rb"\* OK \[COPYUID \d+ 1,3 1:2\] Moved\r\n\* 3 EXPUNGE\r\n\* 1 EXPUNGE\r\n"
         )
-        self.assertTrue(answer.endswith(b"b OK Moved\r\n"))
+        self.assertRegex(answer, rb"b OK \[HIGHESTMODSEQ \d+\] Moved\r\n\Z")
 
     def test_expunge(self) -> None:
         """EXPUNGE removes what has \\Deleted, UID EXPUNGE only of those it names; UIDs are never used again."""

@@ -1,7 +1,7 @@
 """METADATA (RFC 5464): of mailboxes and of the account, within limits."""
 
+from imapshield.limits import Limits
 from imapshield.mailbox.interfaces import METADATA_ENTRIES
-from imapshield.session.metadata import VALUE_OCTETS
 from tests.session.test_commands import Case, lines
 
 
@@ -26,6 +26,11 @@ class Metadata(Case):
                 self.client(b"a GETMETADATA INBOX (/SHARED/Comment /private/comment /private/none)")
             )[0],
             b'* METADATA INBOX (/shared/comment "Shared comment" /private/comment "My own comment" /private/none NIL)',
+        )
+        # as the example of section 4.4.1 has it
+        self.assertEqual(
+            lines(self.client(b'a GETMETADATA "INBOX" /private/comment /shared/comment'))[0],
+            b'* METADATA INBOX (/private/comment "My own comment" /shared/comment "Shared comment")',
         )
         self.assertEqual(
             lines(self.client(b'a GETMETADATA "" /shared/comment'))[0],
@@ -68,6 +73,8 @@ class Metadata(Case):
         self.assertIn(
             b"(/shared/vendor/x ~{3}\r\na\0b)", self.client(b'a GETMETADATA "" /shared/vendor/x')
         )
+        self.client(b'a SETMETADATA "" ("/private/a b" "c")')
+        self.assertIn(b'("/private/a b" "c")', self.client(b'a GETMETADATA "" "/private/a b"'))
         self.client(b"a CREATE x")
         self.client(b'a SETMETADATA x (/private/comment "moved")')
         self.client(b"a RENAME x y")
@@ -85,17 +92,34 @@ class Metadata(Case):
             b"/private/a//b",
             b"/private/a*",
             b"/private/a%",
-            b'"/private/a b"',
             b"/private",
         ):
             self.assertIn(b"a BAD", self.client(b"a GETMETADATA INBOX " + entry), entry)
         self.assertIn(b"a NO [NONEXISTENT]", self.client(b"a GETMETADATA nowhere /private/a"))
         self.assertIn(b"a NO [NONEXISTENT]", self.client(b'a SETMETADATA nowhere (/private/a "x")'))
-        big = b"x" * (VALUE_OCTETS + 1)
-        answer = self.client.send(
-            b"a SETMETADATA INBOX (/private/a {%d+}\r\n%b)\r\n" % (len(big), big)
-        )
-        self.assertIn(b"a NO [METADATA MAXSIZE %d]" % VALUE_OCTETS, answer)
+        most = Limits().metadata
+        for octets in (most + 1, 1 << 20):
+            answer = self.client.send(
+                b"a SETMETADATA INBOX (/private/a {%d+}\r\n%b)\r\n" % (octets, b"x" * octets)
+            )
+            self.assertIn(b"a NO [METADATA MAXSIZE %d]" % most, answer)
+        big = b'a SETMETADATA INBOX (/private/a "%b")' % (b"x" * (most + 1))
+        self.assertIn(b"a NO [METADATA MAXSIZE %d]" % most, self.client(big))
         many = b" ".join(b'/private/n%d "x"' % i for i in range(METADATA_ENTRIES))
         self.assertIn(b"a NO [METADATA TOOMANY]", self.client(b"a SETMETADATA INBOX (%b)" % many))
         self.assertIn(b"NIL", self.client(b"a GETMETADATA INBOX /private/n1"))
+
+    def test_admin(self) -> None:
+        """The server's /shared/admin cannot be set, and nothing else beside it is; a mailbox's can (section 3.2.1.1)."""
+        answer = self.client(b'a SETMETADATA "" (/private/a "x" /shared/Admin "mailto:me")')
+        self.assertIn(b"a NO [NOPERM]", answer)
+        answer = self.client(b'a GETMETADATA "" (/private/a /shared/admin)')
+        self.assertIn(b"(/private/a NIL /shared/admin NIL)", answer)
+        self.assertIn(b"a OK", self.client(b'a SETMETADATA INBOX (/shared/admin "x")'))
+
+    def test_rename_inbox(self) -> None:
+        """RENAME INBOX leaves INBOX what was noted of it, and gives the new mailbox the same (section 4.1)."""
+        self.client(b"a RENAME INBOX old")
+        for name in (b"INBOX", b"old"):
+            answer = self.client(b"b GETMETADATA %b /private/comment" % name)
+            self.assertIn(b'"My own comment"', answer)

@@ -55,6 +55,13 @@ class Quota(Case):
             self.client(b"S STATUS INBOX (DELETED DELETED-STORAGE)"),
         )
 
+    def test_rounding(self) -> None:
+        """A limit that is no whole number of kibioctets is told rounded up, as usage is: never more used than may be."""
+        server = Server(realm=MemoryRealm(store=lambda: MemoryStore(lambda: NOW, 1025, None)))
+        client = server.login()
+        client.append(b"x" * 1025)
+        self.assertIn(b'* QUOTA "" (STORAGE 2 2)\r\n', client(b'a GETQUOTA ""'))
+
     def test_unlimited(self) -> None:
         """Without a limit nothing is listed."""
         self.assertIn(b'* QUOTA "" ()\r\n', Server().login()(b'a GETQUOTA ""'))

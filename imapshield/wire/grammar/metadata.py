@@ -12,7 +12,7 @@ from imapshield.wire.names import decode_name
 ENTRY_OCTETS = 256
 
 # entry = astring ; slash-separated path to entry, MUST NOT contain "*" or "%"
-_ENTRY = re.compile(rb"(?:/[!-$&-)+-.0-~]+)+")
+_ENTRY = re.compile(rb"(?:/[ -$&-)+-.0-~]+)+")
 _ENTRIES = re.compile(rb"\( *[/\"]|\(\Z")  # not of options
 _DEPTHS = {b"0": 0, b"1": 1, b"INFINITY": None}
 
@@ -20,7 +20,8 @@ _DEPTHS = {b"0": 0, b"1": 1, b"INFINITY": None}
 def getmetadata(cursor: Cursor) -> GetMetadata:
     """``getmetadata = "GETMETADATA" [SP getmetadata-options] SP mailbox SP entries``.
 
-    The RFC's own examples have the options behind the mailbox, and so do clients.
+    The RFC's own examples have the options behind the mailbox, and so do clients; or several entries without
+    parentheses.
     """
     cursor.sp("GETMETADATA")
     most: int | None = None
@@ -54,7 +55,14 @@ def getmetadata(cursor: Cursor) -> GetMetadata:
     mailbox = _mailbox(cursor)
     if not before and cursor.peek() == b"(" and not cursor.ahead(_ENTRIES):
         options()
-    entries = [_entry(cursor)] if cursor.peek() != b"(" else cursor.list_of(entry, "entries")
+    if cursor.peek() == b"(":
+        entries = cursor.list_of(entry, "entries")
+    else:
+        entries = [_entry(cursor)]
+        while not cursor.at_end():
+            cursor.sp("each entry")
+            cursor.spend()
+            entries.append(_entry(cursor))
     return GetMetadata(mailbox, tuple(dict.fromkeys(entries)), most, depth)
 
 
