@@ -184,7 +184,8 @@ class IStore(Interface):
         """Remove the messages that have \\Deleted (of `uids`, when given)."""
 
     def copy(key: int, uids: Sequence[int], target: str, move: bool, since: int) -> Copied:
-        """Copy (or move) to the mailbox `target`, all or none, keeping flags and INTERNALDATE."""
+        """Copy (or move) to the mailbox `target`, all or none, keeping flags and INTERNALDATE. Of `uids` that are gone,
+        COPY is MessageGone (RFC 9051 section 6.4.7: no part of it), MOVE takes the others (RFC 6851 section 3.3)."""
 
     def replace(key: int, uid: int, target: str, message: NewMessage, since: int) -> Replaced:
         """Store `message` in the mailbox `target` and remove `uid`, in one step; only what the new one has more

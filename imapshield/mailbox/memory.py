@@ -302,11 +302,13 @@ class MemoryStore:
 
     def copy(self, key: int, uids: Sequence[int], target: str, move: bool, since: int) -> Copied:
         source, box = self._by_key(key), self._box(target)
+        those = list(_those(source, uids))
         if not move:
-            copied = list(_those(source, uids))
-            self._need(len(copied), sum(len(m.content) for m in copied))
+            if len(those) < len(uids):
+                raise MessageGone
+            self._need(len(those), sum(len(m.content) for m in those))
         went, came = [], []
-        for message in list(_those(source, uids)):
+        for message in those:
             went.append(message.uid)
             came.append(
                 self._put(

@@ -181,6 +181,8 @@ class Adding:
             "uid, name, place, flags, size, physical, internaldate, email_id", key, uids
         )
         if not move:
+            if len(rows) < len(uids):
+                raise MessageGone
             self._quotas.need(len(rows), sum(row[5] for row in rows))
         if not rows:
             return Copied(target.uidvalidity, [], [], Delta())

@@ -85,12 +85,15 @@ async def copy(session: Session, command: Copy) -> Tagged:
     if limited:  # all or nothing
         raise Refused(b"MESSAGELIMIT %d" % session.limits.messages, "Those are too many at once")
     uids = list(view.gather(spans))
+    if command.uid:  # a UID that is gone is no error (RFC 9051 section 6.4.9), a number that is gone is one
+        uids = [uid for uid in uids if view.columns.row(uid) is not None]
     if not uids:
         return ok("There was nothing to do")
     try:
         done = await session.mailbox.copy(uids, command.mailbox, command.move)
     except NoSuchMailbox:
         raise Refused(b"TRYCREATE", "There is no such mailbox; create it first") from None
+    session.brought(command.mailbox, done.target_uids)
     if not done.source_uids:
         return ok("There was nothing to do", b"EXPUNGEISSUED")
     code = encode.copyuid(done.uidvalidity, done.source_uids, done.target_uids)

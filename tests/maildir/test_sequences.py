@@ -65,6 +65,9 @@ class Account:
                     return self.heard(key, store.expunge(key, uids, self.since(key)))
                 case "copy", box, uids, target, move:
                     key = store.key(box)
+                    if not move:  # or else few would be of messages that are all there
+                        known = self.seen.setdefault(key, Columns())
+                        uids = [uid for uid in uids if known.row(uid) is not None] or uids
                     copied = store.copy(key, uids, target, move, self.since(key))
                     return copied.source_uids, copied.target_uids, self.heard(key, copied.delta)
                 case "create", box:

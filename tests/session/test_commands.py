@@ -401,6 +401,19 @@ class Changing(Case):
         client(b"e SELECT there")
         self.assertIn(b"\\Flagged", client(b"f FETCH 1 FLAGS"))
 
+    def test_copy_of_the_gone(self) -> None:
+        """What another session has just removed makes COPY a NO that copies nothing, but not UID COPY, nor MOVE."""
+        client = self.filled(3)
+        client(b"a CREATE there")
+        other = self.other()
+        other(b"a STORE 2 +FLAGS.SILENT (\\Deleted)")
+        other(b"b EXPUNGE")
+        self.assertIn(b"b NO [EXPUNGEISSUED]", client(b"b COPY 1:3 there"))
+        self.assertRegex(client(b"c UID COPY 1:3 there"), rb"COPYUID \d+ 1,3 1:2\]")
+        other(b"d UID STORE 1 +FLAGS.SILENT (\\Deleted)")
+        other(b"e EXPUNGE")
+        self.assertRegex(client(b"f UID MOVE 1,3 there"), rb"COPYUID \d+ 3 3\]")
+
     def test_copy_to_itself(self) -> None:
         """A copy into the selected mailbox is told as new mail."""
         client = self.filled(1)
