@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,15 @@ if TYPE_CHECKING:
 async def create(session: Session, command: Create) -> Tagged:
     """CREATE (RFC 9051 section 6.3.4, RFC 6154); a last delimiter only says that inferiors will follow."""
     name = command.mailbox.removesuffix(DELIMITER)
+    _net_unicode(session, name)
     mailbox_id = await session.account.create(name, command.special_use)
     return ok("Created", b"MAILBOXID (%b)" % mailbox_id)
+
+
+def _net_unicode(session: Session, name: str) -> None:
+    """Refuse a new name that is no Net-Unicode (RFC 9051 section 5.1); modified UTF-7 has no such rule."""
+    if session.utf8 and not unicodedata.is_normalized("NFC", name):
+        raise Refused(b"CANNOT", "Mailbox names are in Unicode's Normalization Form C")
 
 
 async def delete(session: Session, command: Delete) -> Tagged:
@@ -40,7 +48,9 @@ async def delete(session: Session, command: Delete) -> Tagged:
 
 async def rename(session: Session, command: Rename) -> Tagged:
     """RENAME (RFC 9051 section 6.3.6)."""
-    await session.account.rename(command.old, command.new.removesuffix(DELIMITER))
+    name = command.new.removesuffix(DELIMITER)
+    _net_unicode(session, name)
+    await session.account.rename(command.old, name)
     return ok("Renamed")
 
 

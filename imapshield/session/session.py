@@ -376,7 +376,8 @@ class Session:
         self.tell_keywords()
         numbers, ids, texts, modseqs = zip(*known, strict=True)
         labels, columns = [b"FLAGS"], [texts]
-        if (uid or self.condstore) and not self.uid_only:
+        # RFC 9051 section 7.5.2: unsolicited FETCH responses "MUST include UID FETCH item"
+        if (uid or self.condstore or self.rev2) and not self.uid_only:
             labels, columns = [b"UID", *labels], [ids, *columns]
         if self.condstore:
             labels, columns = [*labels, b"MODSEQ"], [*columns, modseqs]

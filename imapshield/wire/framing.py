@@ -176,10 +176,13 @@ class Framer:
         sink = self._sink
         assert sink is not None
         try:
+            if b"\0" in mine and not self._binary:
+                # where it can stand, `*CHAR8`, is told back as another octet: better no message than a changed one
+                raise Malformed("A NUL can be in a literal8 only")
             sink.write(mine)
-        except Refused as refusal:
+        except (Malformed, Refused) as refusal:
             sink.discard()
-            self._refused = refusal
+            self._refused = self._refused or refusal
             self._sink = _Nowhere()
         self._literal_octets += len(mine)
         if self._due:

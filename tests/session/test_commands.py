@@ -201,11 +201,12 @@ class Selecting(Case):
 
     def test_select_fails(self) -> None:
         """A SELECT that fails leaves nothing selected, and tells that the one before is closed."""
-        self.client(b"a SELECT INBOX")
-        answer = self.client(b"b SELECT nowhere")
-        self.assertIn(b"[CLOSED]", answer)
-        self.assertIn(b"b NO", answer)
-        self.assertIn(b"c BAD Select", self.client(b"c FETCH 1 FLAGS"))
+        for name in (b"nowhere", b"no&name"):
+            self.client(b"a SELECT INBOX")
+            answer = self.client(b"b SELECT " + name)
+            self.assertIn(b"[CLOSED]", answer)
+            self.assertIn(b"b NO", answer)
+            self.assertIn(b"c BAD Select", self.client(b"c FETCH 1 FLAGS"))
 
     def test_close(self) -> None:
         """CLOSE removes what has \\Deleted and tells nothing; UNSELECT removes nothing."""

@@ -28,6 +28,15 @@ class Utf8(Case):
         self.assertIn('"Entwürfe & mehr"'.encode(), self.client(b'c LIST "" *'))
         self.assertIn(b'"Entw&APw-rfe &- mehr"', self.server.login()(b'c LIST "" *'))
 
+    def test_net_unicode(self) -> None:
+        """New names are normalized (RFC 9051 section 5.1), except where they come as modified UTF-7."""
+        self.assertIn(b"a OK", self.client(b"a CREATE e&AwE-"))
+        self.client(b"b ENABLE UTF8=ACCEPT")
+        self.assertIn(b"c OK", self.client('c SELECT "e\u0301"'.encode()))
+        self.assertIn(b"d NO [CANNOT]", self.client('d CREATE "o\u0301"'.encode()))
+        self.assertIn(b"e NO [CANNOT]", self.client('e RENAME "e\u0301" "o\u0301"'.encode()))
+        self.assertIn(b"f OK", self.client('f RENAME "e\u0301" "ó"'.encode()))
+
     def test_charset(self) -> None:
         """SEARCH with CHARSET is BAD afterwards (RFC 6855 section 3)."""
         self.filled(1)
@@ -65,6 +74,16 @@ class Rev2(Case):
         self.client(b"a SELECT INBOX")
         self.assertEqual(lines(self.client(b"b FETCH 2 FLAGS"))[0], b"* 2 FETCH (FLAGS ())")
         self.assertNotIn(b"RECENT", self.client.append())
+
+    def test_unsolicited(self) -> None:
+        """FETCH responses that were not asked for have the UID (RFC 9051 section 7.5.2)."""
+        self.client(b"a SELECT INBOX")
+        other = self.other()
+        other(b"b STORE 2 +FLAGS.SILENT (\\Flagged)")
+        self.assertIn(b"* 2 FETCH (UID 2 FLAGS (\\Flagged))", self.client(b"c NOOP"))
+        self.client(b"d IDLE")
+        other(b"e STORE 2 -FLAGS.SILENT (\\Flagged)")
+        self.assertEqual(self.client.read(), b"* 2 FETCH (UID 2 FLAGS ())\r\n")
 
     def test_search(self) -> None:
         """SEARCH is answered with ESEARCH, also when nothing was found."""

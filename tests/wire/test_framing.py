@@ -129,6 +129,16 @@ class Framing(SynchronousTestCase):
         self.assertEqual((frame.tag, frame.parts), (b"a", ()))
         self.assertIsInstance(frame.refused, Refused)
 
+    def test_nul(self) -> None:
+        """A NUL in a literal that is no literal8 refuses the command (RFC 9051 section 9, CHAR8)."""
+        frames = feed(
+            Framer(),
+            [b"a APPEND x {2+}\r\n\0\1\r\nb APPEND x ~{1+}\r\n\0 {1+}\r\n\0\r\nc NOOP\r\n"],
+        )
+        self.assertEqual(
+            [type(frame.refused) for frame in frames], [Malformed, Malformed, type(None)]
+        )
+
     def test_full_disk(self) -> None:
         """A sink that can take no more refuses the command; the rest of it is skipped."""
 
@@ -150,7 +160,7 @@ class Framing(SynchronousTestCase):
     def test_any_split(self, literals: list[bytes], data: st.DataObject) -> None:
         """However a stream is cut into reads, it frames alike."""
         stream = b"".join(
-            b"t%d APPEND x {%d+}\r\n%b\r\nn NOOP\r\n" % (i, len(octets), octets)
+            b"t%d APPEND x ~{%d+}\r\n%b\r\nn NOOP\r\n" % (i, len(octets), octets)
             for i, octets in enumerate(literals)
         )
         cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=8)))

@@ -44,7 +44,10 @@ _RETURNS = frozenset(b"SUBSCRIBED CHILDREN SPECIAL-USE STATUS".split())
 def select(cursor: Cursor, *, readonly: bool = False) -> Select:
     """``select = ("SELECT" / "EXAMINE") SP mailbox [SP select-params]`` (RFC 4466)."""
     cursor.sp("SELECT or EXAMINE")
-    mailbox = cursor.mailbox()
+    try:
+        mailbox = cursor.mailbox()
+    except Refused:
+        mailbox = ""  # no mailbox's name either: a SELECT that fails has to deselect (RFC 9051 section 6.3.2)
     condstore = False
     qresync: Qresync | None = None
 

@@ -56,10 +56,11 @@ class SelectTests(SynchronousTestCase):
             self.assertRaises(Malformed, parse, [line])
 
     def test_no_name(self) -> None:
-        """What spells no name is a name that is refused, in a pattern one that nothing matches."""
+        """What spells no name is a name that is refused, in a pattern one that nothing matches, in SELECT nobody's."""
         for octets in (b"&A-", b"&AOk", b'"\xff"'):
-            error = self.assertRaises(Refused, parse, [b"SELECT " + octets])
+            error = self.assertRaises(Refused, parse, [b"CREATE " + octets])
             self.assertEqual(error.code, b"CANNOT")
+            self.assertEqual(parse([b"SELECT " + octets]), Select(""))
         self.assertEqual(parse([b'LIST "" &A*']), List("", ("&A*",)))
 
 
