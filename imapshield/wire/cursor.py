@@ -248,8 +248,16 @@ class Cursor:
         return content
 
     def quoted(self, what: str) -> bytes:
-        """Read ``quoted``, its content without escapes."""
+        """Read ``quoted``, its content without escapes.
+
+        A client that enabled UTF-8 in quotes must mean it (RFC 6855 section 3); from others come Latin-1 passwords.
+        """
         content = self.match(abnf.QUOTED, f"{what} in proper quotes")[1:-1]
+        if self.utf8 and not content.isascii():
+            try:
+                content.decode("utf-8")
+            except UnicodeDecodeError:
+                raise Malformed(f"Expected {what} in UTF-8") from None
         if len(content) > self.limits.string:
             raise Malformed(f"Expected {what}, and this is too long for one")
         if b"\\" in content:

@@ -37,6 +37,13 @@ class Utf8(Case):
         self.assertIn(b"e NO [CANNOT]", self.client('e RENAME "e\u0301" "o\u0301"'.encode()))
         self.assertIn(b"f OK", self.client('f RENAME "e\u0301" "ó"'.encode()))
 
+    def test_not_utf8(self) -> None:
+        """Octets in quotes that are no UTF-8 are BAD, wherever they stand (RFC 6855 section 3)."""
+        self.client(b"a ENABLE UTF8=ACCEPT")
+        for command in (b'CREATE "\xff"', b'LIST "" "\xff"', b'ID ("name" "\xc3")'):
+            self.assertIn(b"b BAD", self.client(b"b " + command), command)
+        self.assertIn(b"b NO", self.client.send(b"b CREATE {1+}\r\n\xff\r\n"))
+
     def test_charset(self) -> None:
         """SEARCH with CHARSET is BAD afterwards (RFC 6855 section 3)."""
         self.filled(1)

@@ -85,10 +85,18 @@ class Writer:
         self.parts += [content, b""]
 
     def string(self, value: bytes) -> None:
-        if b"\r" in value or b"\n" in value or self.random.random() < 0.2:
+        if self.needs_literal(value) or self.random.random() < 0.2:
             self.literal(Memory(value))
         else:
             self.put(b'"', value.replace(b"\\", b"\\\\").replace(b'"', b'\\"'), b'"')
+
+    def needs_literal(self, value: bytes) -> bool:
+        if self.utf8:  # then quotes hold nothing else
+            try:
+                value.decode("utf-8")
+            except UnicodeDecodeError:
+                return True
+        return b"\r" in value or b"\n" in value
 
     def astring(self, value: bytes, rule=abnf.ASTRING_ATOM) -> None:
         if rule.fullmatch(value) and self.random.random() < 0.7:
