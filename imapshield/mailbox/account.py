@@ -203,10 +203,13 @@ class StoreAccount:
             return job(store), [_news(mailbox, store) for mailbox in watched]
 
         done, deltas = await self.run(hop)
+        told = False
         for mailbox, delta in zip(watched, deltas, strict=True):
             if delta is not None:
                 mailbox.heard(delta)
-        self.happened("messages", name)
+                told = True
+        if not told:  # as `heard` did
+            self.happened("messages", name)
         return done
 
     def stored(self, mailbox: IMailbox, uid: int, item: FetchItem, size: int) -> Octets:

@@ -86,8 +86,8 @@ class View:
         """Whether a change of the flags of `uid` is still to be told."""
         return uid in self._changed
 
-    def flush(self, *, expunge: bool) -> Updates | None:
-        """Return what is to be told and take it as told; None if there is nothing."""
+    def flush(self, *, expunge: bool, flags: bool = True) -> Updates | None:
+        """Return what is to be told and take it as told; None if there is nothing. Without `flags` those wait."""
         if not self.behind:
             self.settled = self.columns.highestmodseq
             return None
@@ -112,15 +112,17 @@ class View:
             else None
         )
         self._recent_told = len(self.recent)
-        flags = [
-            (number, uid)
-            for uid in sorted(self._changed)
-            if (number := self.number(uid)) is not None
-        ]
-        self._changed.clear()
-        if not self._vanished:
+        changed: list[tuple[int, int]] = []
+        if flags:
+            changed = [
+                (number, uid)
+                for uid in sorted(self._changed)
+                if (number := self.number(uid)) is not None
+            ]
+            self._changed.clear()
+        if not (self._vanished or self._changed):
             self.settled = self.columns.highestmodseq
-        return Updates(numbers, gone, exists, recent, flags)
+        return Updates(numbers, gone, exists, recent, changed)
 
     def select(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
         """Return the rows that `sequence` names, as (start, stop) of `uids`, rising.

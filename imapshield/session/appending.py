@@ -31,6 +31,7 @@ async def replace(session: Session, command: Replace) -> Tagged:
     with _try_create():
         (new,) = await _new(session, command.mailbox, (command.message,))
         appended = await session.mailbox.replace(old[0], command.mailbox, new)
+    session.brought(command.mailbox, appended.uids)
     # Before the EXPUNGE: so the client knows what came before it hears what went (section 4.3).
     code = encode.appenduid(appended.uidvalidity, appended.uids)
     session.io.write(encode.untagged(b"OK", "The new message is stored", code))
@@ -42,6 +43,7 @@ async def append(session: Session, command: Append) -> Tagged:
     with _try_create():
         new = await _new(session, command.mailbox, command.messages)
         appended = await session.account.append(command.mailbox, new)
+    session.brought(command.mailbox, appended.uids)
     return ok("Stored", encode.appenduid(appended.uidvalidity, appended.uids))
 
 

@@ -85,7 +85,9 @@ async def copy(session: Session, command: Copy) -> Tagged:
     if limited:  # all or nothing
         raise Refused(b"MESSAGELIMIT %d" % session.limits.messages, "Those are too many at once")
     uids = list(view.gather(spans))
-    if command.uid:  # a UID that is gone is no error (RFC 9051 section 6.4.9), a number that is gone is one
+    if (
+        command.uid
+    ):  # a UID that is gone is no error (RFC 9051 section 6.4.9), a number that is gone is one
         uids = [uid for uid in uids if view.columns.row(uid) is not None]
     if not uids:
         return ok("There was nothing to do")

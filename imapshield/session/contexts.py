@@ -50,12 +50,18 @@ async def cancel(session: Session, command: CancelUpdate) -> Tagged:
 
 
 class Context:
-    """A search, and the UIDs that it found, in the order of SORT or rising, among those up to `last`."""
+    """A search, and the UIDs that it found, in the order of SORT or rising, among those up to `last`.
 
-    def __init__(self, command: Search | Sort, found: Sequence[int], last: int) -> None:
+    `place` names the mailbox in each response, where an ESEARCH (RFC 7377) wants that.
+    """
+
+    def __init__(
+        self, command: Search | Sort, found: Sequence[int], last: int, place: bytes = b""
+    ) -> None:
         self.command = command
         self.found = array("I", found)
         self.last = last
+        self.place = place
         self._flags = any(isinstance(one, HasFlag | ModseqIs) for one in leaves(command.key))
 
     def affected(self, uids: Sequence[int]) -> Sequence[int]:
@@ -108,6 +114,7 @@ class Contexts:
         self._session = session
         self._kept: dict[bytes, Context] = {}
         self._changed: set[int] = set()
+        self._arrived: set[int] = set()
         self._searching: set[int] = set()
         self._turn = 0
         self._telling = False
@@ -116,7 +123,7 @@ class Contexts:
         """The mailbox is selected no more."""
         self._kept.clear()
         self._turn += 1
-        self._changed, self._searching = set(), set()
+        self._changed, self._arrived, self._searching = set(), set(), set()
 
     def drop(self, tag: bytes) -> None:
         """Tell no more of the search that was sent with `tag`."""
@@ -130,7 +137,9 @@ class Contexts:
             raise Malformed("The tag is that of a search which is kept up to date")
         return self._session.mailbox.columns.highestmodseq
 
-    async def keep(self, command: Search | Sort, found: Sequence[int], since: int) -> None:
+    async def keep(
+        self, command: Search | Sort, found: Sequence[int], since: int, place: bytes = b""
+    ) -> None:
         """Keep what `command` found up to date, if it says UPDATE; `since` is the MODSEQ when it began."""
         session, limits = self._session, self._session.limits
         if UPDATE not in (command.returns or ()):
@@ -138,16 +147,17 @@ class Contexts:
         large = isinstance(command, Sort) and len(found) > limits.sorted_context
         if len(self._kept) >= limits.contexts or large:
             why = "Too large to be kept in order" if large else "Too many are kept up to date"
-            self._refuse(session.tag, why)
+            self.refuse(session.tag, why)
             return
         key = await _pinned(session, command.key)
         last = session.view.uids[-1] if session.view.uids else 0
-        self._kept[session.tag] = Context(replace(command, key=key), found, last)
+        self._kept[session.tag] = Context(replace(command, key=key), found, last, place)
         columns = session.mailbox.columns
         changes = zip(columns.uids, columns.modseqs, strict=True)
         self._changed.update(uid for uid, modseq in changes if modseq > since)
 
-    def _refuse(self, tag: bytes, why: str) -> None:
+    def refuse(self, tag: bytes, why: str) -> None:
+        """The search of `tag` is not kept up to date (any more)."""
         self._session.io.write(encode.untagged(b"NO", why, b'NOUPDATE "%b"' % tag))
 
     def heard(self, change: Change) -> None:
@@ -155,10 +165,11 @@ class Contexts:
         if self._kept:
             self._changed.update(change.changed)
 
-    def arrived(self, uids: Iterable[int]) -> None:
-        """The client has been told of new messages."""
+    def arrived(self, uids: Iterable[int], others: Iterable[int]) -> None:
+        """The client has been told of new messages, of which `others` are not its own."""
         if self._kept:
             self._changed.update(uids)
+            self._arrived.update(others)
 
     def expunged(self, uids: Sequence[int], numbers: Sequence[int]) -> None:
         """The client is about to be told that `uids` are gone, which until now have these `numbers`."""
@@ -168,15 +179,16 @@ class Contexts:
                 uid = context.command.uid
                 number = dict(zip(uids, uids if uid else numbers, strict=True))
                 pairs = [(b"REMOVEFROM", context.remove(gone, number))]
-                self._session.io.write(encode.esearch(tag, uid, pairs))
+                self._session.io.write(encode.esearch(tag, uid, pairs, context.place))
 
     @property
-    def _pending(self) -> bool:
+    def pending(self) -> bool:
+        """Whether something has changed that is still to be searched."""
         return bool(self._kept and (self._changed or self._searching))
 
     def settle(self) -> None:
         """Tell what waits, unless a command is running."""
-        if self._pending and not self._telling and not self._session.busy:
+        if self.pending and not self._telling and not self._session.busy:
             self._telling = True
             self._session.io.spawn(self._unasked())
 
@@ -184,17 +196,18 @@ class Contexts:
         session = self._session
         try:
             await session.io.drain()
-            while self._pending and not session.busy and session.state is State.SELECTED:
+            while self.pending and not session.busy and session.state is State.SELECTED:
                 await self.refresh(unasked=True)
         finally:
             self._telling = False
+            session.arrivals.settle()
 
     async def refresh(self, *, unasked: bool = False) -> None:
         """Search what has changed, and tell what that does to the results.
 
         One that began later takes the place of one that is under way; and what nobody asked for gives way to commands.
         """
-        if not self._pending:
+        if not self.pending:
             return
         session, view, mailbox = self._session, self._session.view, self._session.mailbox
         self._searching |= self._changed
@@ -221,11 +234,12 @@ class Contexts:
                 continue
             if error is not None:
                 self.drop(tag)
-                self._refuse(tag, "The messages cannot be searched any more")
+                self.refuse(tag, "The messages cannot be searched any more")
             else:
                 self._tell(tag, context, uids, found, order)
                 context.last = max([context.last, *uids[-1:]])
         self._searching = set()
+        self._arrived &= self._changed
 
     async def _pause(self, *_: int) -> None:
         await self._session.io.drain()
@@ -252,8 +266,9 @@ class Contexts:
         if come:
             now = come.union(context.found) if order else come
             pairs.append((b"ADDTO", context.add(come, [u for u in order if u in now], number)))
+            self._session.arrivals.want(come & self._arrived, context.command.update)
         if pairs:
-            self._session.io.write(encode.esearch(tag, uid, pairs))
+            self._session.io.write(encode.esearch(tag, uid, pairs, context.place))
 
 
 def _placed(pairs: Iterable[tuple[int, int]]) -> bytes:

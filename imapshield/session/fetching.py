@@ -47,10 +47,10 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
         assert command.changed_since is not None
         await resync.vanished(session, command.sequence, command.changed_since)
     spans: Sequence[tuple[int, int]] = session.spans(command.sequence, uid=command.uid)
-    if command.changed_since is not None:
-        spans = _changed_since(session, spans, command.changed_since)
     if command.partial is not None:
         spans = _cut(spans, command.partial)
+    if command.changed_since is not None:  # of those; "first" the part (RFC 9394 section 3.4)
+        spans = _changed_since(session, spans, command.changed_since)
     spans, limited = session.within_limit(spans)
     items = _items(session, command)
     marks = not session.readonly and any(
@@ -147,7 +147,7 @@ def _changed_since(
 def _cut(spans: Sequence[tuple[int, int]], part: tuple[int, int]) -> list[tuple[int, int]]:
     """Of the rows in `spans`, the part that RFC 9394 counts from the first, or backwards from the last."""
     total = sum(stop - start for start, stop in spans)
-    near, far = part
+    near, far = sorted(part, key=abs)
     low, high = (near - 1, far) if near > 0 else (total + far, total + near + 1)
     cut = []
     for start, stop in spans:

@@ -95,7 +95,7 @@ def _status_line(
 
 async def list_(session: Session, command: List) -> Tagged:
     """LIST with RFC 5258, 5819 and 6154, and LSUB."""
-    if command.patterns == ("",):
+    if command.patterns == ("",) and not command.extended:
         # asks only for the delimiter, and the root of the reference, of which we have one
         session.io.write(
             encode.list_response(b"LSUB" if command.lsub else b"LIST", [b"\\Noselect"], "")
@@ -108,7 +108,8 @@ async def list_(session: Session, command: List) -> Tagged:
         command.lsub or b"SUBSCRIBED" in command.selection or b"SUBSCRIBED" in command.returns
     )
     subscribed = await session.account.subscriptions() if wants_subscribed else set()
-    patterns = [ListPattern(fold_inbox(command.reference + p)) for p in command.patterns]
+    # an empty one means nothing in an extended LIST (RFC 5258 section 3)
+    patterns = [ListPattern(fold_inbox(command.reference + p)) for p in command.patterns if p]
 
     def matches(name: str) -> bool:
         return any(pattern.matches(name) for pattern in patterns)
@@ -116,56 +117,58 @@ async def list_(session: Session, command: List) -> Tagged:
     if command.lsub:
         session.io.write(_lsub(session, sorted(subscribed), infos, matches))
         return ok("Those are subscribed")
-    parents = _parents(infos)
+    above = parents(infos)
     selected = set(infos)
     if b"SUBSCRIBED" in command.selection:
         selected = set(subscribed)
     if b"SPECIAL-USE" in command.selection:
         selected = {n for n in selected if n in infos and infos[n].special_use}
     # RFC 5258 section 3.5: parents of what was selected, whether or not that matches the pattern itself
-    with_child = _parents(selected) if b"RECURSIVEMATCH" in command.selection else set()
+    with_child = parents(selected) if b"RECURSIVEMATCH" in command.selection else set()
     kinds = [b'"%b"' % kind for kind in sorted(command.selection & {b"SUBSCRIBED", b"SPECIAL-USE"})]
     # only those of which some child is not shown itself: "servers SHOULD suppress redundant CHILDINFO responses"
-    needed = _parents(n for n in selected if not matches(n)) if with_child else set()
+    needed = parents(n for n in selected if not matches(n)) if with_child else set()
     chosen = filter(matches, selected | needed)
     for name in sorted(chosen, key=lambda n: (n != "INBOX", n)):
-        attributes = _attributes(name, infos, parents, command.extended or session.rev2)
+        status = b""
+        if command.status_items and name in selected and name in infos and infos[name].selectable:
+            try:
+                found = await session.account.status(name)
+                status = _status_line(session, name, command.status_items, found)
+            except NoSuchMailbox:
+                del infos[name]  # which the LIST response before it has to say (RFC 5819 section 2)
+            except StoreError:
+                pass
+        shown = attributes(name, infos, above, extended=command.extended or session.rev2)
         if name in subscribed and wants_subscribed:
-            attributes.append(b"\\Subscribed")
+            shown.append(b"\\Subscribed")
         extended = [(b"CHILDINFO", encode.parenthesised(kinds))] if name in with_child else []
         session.io.write(
-            encode.list_response(b"LIST", attributes, name, extended=extended, utf8=session.utf8)
+            encode.list_response(b"LIST", shown, name, extended=extended, utf8=session.utf8)
+            + status
         )
-        if command.status_items and name in infos and infos[name].selectable:
-            await _list_status(session, name, command.status_items)
+        if status:
+            await session.io.drain()
     return ok("Those are the mailboxes")
 
 
-async def _list_status(session: Session, name: str, items: Iterable[bytes]) -> None:
-    """STATUS within LIST (RFC 5819 section 2): one that cannot be had is left out."""
-    try:
-        found = await session.account.status(name)
-    except StoreError:
-        return
-    session.io.write(_status_line(session, name, items, found))
-    await session.io.drain()
-
-
-def _parents(names: Iterable[str]) -> set[str]:
+def parents(names: Iterable[str]) -> set[str]:
+    """Return the superiors of `names`."""
     return {name[:i] for name in names for i, c in enumerate(name) if c == DELIMITER}
 
 
-def _attributes(
-    name: str, infos: dict[str, MailboxInfo], parents: set[str], extended: bool
+def attributes(
+    name: str, infos: dict[str, MailboxInfo], above: set[str], *, extended: bool
 ) -> list[bytes]:
+    """Return what LIST says of `name`, `above` being the superiors of all mailboxes."""
     info = infos.get(name)
-    attributes: list[bytes] = []
+    found: list[bytes] = []
     if info is None or not info.selectable:
-        attributes.append(b"\\NonExistent" if extended else b"\\Noselect")
-    attributes.append(b"\\HasChildren" if name in parents else b"\\HasNoChildren")
+        found.append(b"\\NonExistent" if extended else b"\\Noselect")
+    found.append(b"\\HasChildren" if name in above else b"\\HasNoChildren")
     if info is not None:
-        attributes += info.special_use
-    return attributes
+        found += info.special_use
+    return found
 
 
 def _lsub(

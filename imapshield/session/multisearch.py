@@ -17,33 +17,43 @@ from imapshield.wire.responses import Tagged, ok
 if TYPE_CHECKING:
     from imapshield.session.session import Session
 
-_SELECTED = (MailboxFilter(b"SELECTED"),)
+_SELECTED = MailboxFilter(b"SELECTED")
 
 
 async def esearch(session: Session, command: MultiSearch) -> Tagged:
-    """Answer with an ESEARCH response for each mailbox in which something was found."""
-    alone = command.sources == _SELECTED
-    if alone and session.state is not State.SELECTED:
+    """Answer with an ESEARCH response for each mailbox in which something was found.
+
+    Message numbers are those of each mailbox; UPDATE is for the selected one alone (section 2.2).
+    """
+    update = b"UPDATE" in command.returns
+    needs_selected = update or _SELECTED in command.sources
+    if needs_selected and session.state is not State.SELECTED:
         raise Malformed("Select a mailbox first")
-    numbers = (key for key in leaves(command.key) if isinstance(key, InSet))
-    if not alone and (
-        b"SAVE" in command.returns or any(k.sequence is None or not k.uid for k in numbers)
-    ):
-        raise Malformed("Message numbers and saved results are those of the selected mailbox")
-    search = Search(command.key, True, command.returns, command.partial)
-    for name in await sources.resolve(session, command.sources):
+    saved = b"SAVE" in command.returns or any(
+        isinstance(key, InSet) and key.sequence is None for key in leaves(command.key)
+    )
+    if saved and command.sources != (_SELECTED,):
+        raise Malformed("Saved results are those of the selected mailbox")
+    names = await sources.resolve(session, command.sources)
+    search = Search(command.key, True, command.returns, command.partial, update=command.update)
+    since = session.contexts.begin(search) if update else 0
+    for name in names:
         try:
             async with sources.opened(session, name) as (mailbox, view):
-                await _one(session, search, mailbox, view)
+                await _one(session, search, mailbox, view, since)
         except NoSuchMailbox:
             continue
+    if update and session.mailbox.name not in names:
+        session.contexts.refuse(session.tag, "The selected mailbox is not among those searched")
     return ok("Searched")
 
 
-async def _one(session: Session, search: Search, mailbox: IMailbox, view: View) -> None:
+async def _one(session: Session, search: Search, mailbox: IMailbox, view: View, since: int) -> None:
     found = await searching.find(session, search, mailbox, view)
+    place = encode.search_place(mailbox.name, mailbox.uidvalidity, utf8=session.utf8)
+    if session.state is State.SELECTED and view is session.view:
+        await session.contexts.keep(search, found, since, place)
     pairs = searching.results(session, search, found, view)
     if found and pairs:
-        place = encode.search_place(mailbox.name, mailbox.uidvalidity, utf8=session.utf8)
         session.io.write(encode.esearch(session.tag, True, pairs, place))
     await session.io.drain()

@@ -9,15 +9,27 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from imapshield.errors import Refused, StoreError
-from imapshield.mailbox.interfaces import Blob, Happening, INotify
-from imapshield.session import sources
-from imapshield.session.fetching import KNOWN
+from imapshield.mailbox.interfaces import Happening, INotify, MailboxInfo
+from imapshield.session import mailboxes, sources
 from imapshield.session.states import State
 from imapshield.wire import encode
-from imapshield.wire.commands import Attribute, EventGroup, Notify
+from imapshield.wire.commands import (
+    Append,
+    Copy,
+    Create,
+    Delete,
+    EventGroup,
+    Notify,
+    Rename,
+    Replace,
+    SetMetadata,
+    Subscribe,
+)
+from imapshield.wire.names import DELIMITER
 from imapshield.wire.responses import Tagged, ok
 
 if TYPE_CHECKING:
@@ -32,6 +44,9 @@ EVENTS = (
     b"MailboxMetadataChange",
     b"ServerMetadataChange",
 )
+NEW, FLAGS = b"MESSAGENEW", b"FLAGCHANGE"
+EVERYTHING = frozenset({NEW, b"MESSAGEEXPUNGE", FLAGS})
+"""What a client hears of the selected mailbox as long as it has sent no NOTIFY (section 3.1)."""
 MOST_LINES = 1000
 """Changes of names, subscriptions and metadata waiting to be told; beyond it RFC 5465's NOTIFICATIONOVERFLOW."""
 
@@ -43,6 +58,9 @@ async def notify(session: Session, command: Notify) -> Tagged:
     """NOTIFY SET and NONE: each takes the place of the one before."""
     if any(not group.events <= _KNOWN_EVENTS for group in command.groups):
         raise Refused(b"BADEVENT " + encode.parenthesised(EVENTS), "Some events are not known here")
+    if command.groups and session.state is State.SELECTED:
+        await session.mailbox.poll()
+        session.tell(expunge=True, mine=True)  # "implies an implicit NOOP command"
     session.stop_notices()
     if not command.groups:
         return ok("Nothing is told any more")
@@ -50,18 +68,15 @@ async def notify(session: Session, command: Notify) -> Tagged:
     notices = Notices(session, command.groups, subscribed)
     account = INotify(session.account)
     session.notices = notices
+    if notices.selected is not None:
+        session.told = notices.selected.events
     account.watch(notices.happened)
-    mailboxes = [
-        name
-        for name in await sources.resolve(session, [group.which for group in command.groups])
-        if notices.events(name)
-    ]
-    await account.listen(mailboxes)
+    await notices.listen()
     if session.state is State.SELECTED and notices.selected is not None:
         await session.mailbox.listen()
     if command.status:
-        for name in mailboxes:
-            if b"MESSAGENEW" in notices.events(name):
+        for name in await sources.resolve(session, [group.which for group in command.groups]):
+            if NEW in notices.events(name):
                 await notices.tell_status(name)
     return ok("Those are told")
 
@@ -76,8 +91,8 @@ class Notices:
         self._groups = [group for group in groups if group.which.kind not in _SELECTED]
         self._subscribed = subscribed
         self._changed: dict[str, None] = {}
-        self._lines: list[bytes] = []
-        self._fresh: list[int] = []
+        self._happened: list[Happening] = []
+        self._overflowed = False
         self._telling = False
         self.selected = next((g for g in groups if g.which.kind in _SELECTED and g.events), None)
 
@@ -86,67 +101,103 @@ class Notices:
         """Whether expunges wait for a command that permits them."""
         return self.selected is None or self.selected.which.kind == b"SELECTED-DELAYED"
 
-    def events(self, name: str) -> frozenset[bytes]:
-        """The events of the first group that means `name`; none for the selected mailbox, which is told apart."""
+    def is_selected(self, name: str) -> bool:
+        """Whether `name` is the selected mailbox, of whose messages `selected` alone decides."""
         session = self._session
-        if session.state is State.SELECTED and session.mailbox.name == name:
-            return frozenset()
-        for group in self._groups:
-            if sources.means(session, group.which, name, self._subscribed):
-                return group.events
-        return frozenset()
+        return session.state is State.SELECTED and session.mailbox.name == name
+
+    def events(self, name: str) -> frozenset[bytes]:
+        """The events that the groups which mean `name` ask for together; none if one of them says NONE (section 6)."""
+        meant = [
+            group.events
+            for group in self._groups
+            if sources.means(self._session, group.which, name, self._subscribed)
+        ]
+        return frozenset().union(*meant) if all(meant) else frozenset()
+
+    async def listen(self) -> None:
+        """Hear of mail from outside in all mailboxes of which messages are to be told."""
+        account = self._session.account
+        try:
+            names = [info.name for info in await account.mailboxes() if info.selectable]
+        except StoreError:  # whoever opens one is told
+            return
+        await INotify(account).listen([name for name in names if NEW in self.events(name)])
 
     def happened(self, what: Happening) -> None:
         """Note what happened in the account (`interfaces.INotify`)."""
-        if what.kind in ("subscribed", "unsubscribed"):
-            (self._subscribed.add if what.kind == "subscribed" else self._subscribed.discard)(
-                what.name
-            )
-        events = self.events(what.name)
-        if events and what.kind in ("created", "renamed"):
-            self._session.io.spawn(INotify(self._session.account).listen([what.name]))
+        before = self.events(what.name)
+        if what.old:
+            before |= self.events(what.old)
+        if what.kind == "subscribed":
+            self._subscribed.add(what.name)
+        elif what.kind == "unsubscribed":
+            self._subscribed.discard(what.name)
+        events = before | self.events(what.name)
+        if what.kind in ("created", "renamed", "subscribed"):
+            self._session.io.spawn(self.listen())
+        if self._is_own(what):
+            return
         if what.kind in ("messages", "flags"):
-            if (b"MESSAGENEW" if what.kind == "messages" else b"FLAGCHANGE") in events:
+            kind = NEW if what.kind == "messages" else FLAGS
+            if kind in events and not self.is_selected(what.name):
                 self._changed[what.name] = None
-        elif len(self._lines) < MOST_LINES:
-            self._lines += self._line(what, events)
-        else:
-            self._session.stop_notices()
-            self._lines = [encode.untagged(b"OK", "Too much happened", b"NOTIFICATIONOVERFLOW")]
+        elif self._wanted(what, events):
+            self._happened.append(what)
+            if len(self._happened) > MOST_LINES:
+                self._overflow()
+        if what.kind in ("created", "renamed") and FLAGS in self.events(what.name):
+            self._changed[what.name] = None  # it may have another UIDVALIDITY now (section 5.1)
         self.settle()
 
-    def _line(self, what: Happening, events: frozenset[bytes]) -> list[bytes]:
-        utf8 = self._session.utf8
-        if what.kind == "metadata":
-            wanted = events if what.name else self._events_of_server()
-            if (b"MAILBOXMETADATACHANGE" if what.name else b"SERVERMETADATACHANGE") in wanted:
-                return [encode.metadata_changed(what.name, what.entries, utf8=utf8)]
-            return []
-        if what.kind in ("subscribed", "unsubscribed"):
-            if b"SUBSCRIPTIONCHANGE" not in events:
-                return []
-            attributes = [b"\\Subscribed"] if what.kind == "subscribed" else []
-            return [encode.list_response(b"LIST", attributes, what.name, utf8=utf8)]
-        if b"MAILBOXNAME" not in events | self.events(what.old):
-            return []
-        attributes = [b"\\NonExistent"] if what.kind == "deleted" else []
-        extended = []
-        if what.old:
-            extended = [(b"OLDNAME", encode.parenthesised([encode.mailbox(what.old, utf8=utf8)]))]
-        return [encode.list_response(b"LIST", attributes, what.name, extended=extended, utf8=utf8)]
+    def _overflow(self) -> None:
+        """Go on as after NOTIFY NONE, and say so (section 5.8)."""
+        session = self._session
+        INotify(session.account).unwatch(self.happened)
+        session.told = frozenset()
+        self._groups, self.selected = [], None
+        self._happened.clear()
+        self._changed.clear()
+        self._overflowed = True
 
-    def _events_of_server(self) -> frozenset[bytes]:
-        return frozenset().union(*(group.events for group in self._groups))
+    def _is_own(self, what: Happening) -> bool:
+        """Whether the client's own command did this, which it need not be told (section 5). Once a command."""
+        session = self._session
+        match session.command:
+            case Create(name):
+                mine = "created", name.removesuffix(DELIMITER)
+            case Delete(name):
+                mine = "deleted", name
+            case Rename(_, name):
+                mine = "renamed", name.removesuffix(DELIMITER)
+            case Subscribe(name, on):
+                mine = "subscribed" if on else "unsubscribed", name
+            case SetMetadata(name):
+                mine = "metadata", name
+            case Append(name) | Copy(_, name) | Replace(_, name):
+                mine = "messages", name
+            case _:
+                return False
+        if mine != (what.kind, what.name):
+            return False
+        session.command = None
+        return True
 
-    def arrived(self, uids: list[int]) -> None:
-        """New messages in the selected mailbox, which the client has been told of by EXISTS."""
-        if self.selected is not None and self.selected.items:
-            self._fresh += uids
-            self.settle()
+    def _wanted(self, what: Happening, events: frozenset[bytes]) -> bool:
+        match what.kind:
+            case "metadata" if what.name:
+                return b"MAILBOXMETADATACHANGE" in events
+            case "metadata":
+                return any(b"SERVERMETADATACHANGE" in group.events for group in self._groups)
+            case "subscribed" | "unsubscribed":
+                return b"SUBSCRIPTIONCHANGE" in events
+            case _:  # one of the superiors may be what the client looks at
+                names = [what.name, *mailboxes.parents([what.name])]
+                return b"MAILBOXNAME" in events.union(*map(self.events, names))
 
     def settle(self) -> None:
         """Tell what waits, unless a command is running."""
-        waits = self._changed or self._lines or self._fresh
+        waits = self._changed or self._happened or self._overflowed
         if waits and not self._telling and not self._session.busy:
             self._telling = True
             self._session.io.spawn(self._tell())
@@ -156,19 +207,71 @@ class Notices:
         try:
             await session.io.drain()
             while not session.busy and session.state is not State.GONE:
-                if self._lines:
-                    session.io.write(b"".join(self._lines))
-                    self._lines.clear()
+                if session.notices is not self:
+                    break
+                if self._overflowed:
+                    self._overflowed = False
+                    code = b"NOTIFICATIONOVERFLOW"
+                    session.io.write(encode.untagged(b"OK", "Too much happened", code))
+                elif self._happened:
+                    await self._tell_happened()
                 elif self._changed:
                     name = next(iter(self._changed))
                     del self._changed[name]
                     await self.tell_status(name)
-                elif self._fresh:
-                    await self._tell_fresh()
                 else:
                     break
         finally:
             self._telling = False
+
+    async def _tell_happened(self) -> None:
+        """Write what LIST and METADATA say now of the mailboxes to which something happened."""
+        session = self._session
+        try:
+            infos = {info.name: info for info in await session.account.mailboxes()}
+        except StoreError:
+            self._happened.clear()
+            return
+        if session.busy or session.notices is not self:
+            return
+        above = mailboxes.parents(infos)
+        out: dict[bytes, None] = {}
+        for what in self._happened:
+            if what.kind == "metadata":
+                line = encode.metadata_changed(what.name, what.entries, utf8=session.utf8)
+                out[line] = None
+                continue
+            for name in self._affected(what, infos):
+                out[self._list_line(name, what.old, infos, above)] = None
+        self._happened.clear()
+        session.io.write(b"".join(out))
+
+    def _affected(self, what: Happening, infos: Iterable[str]) -> list[str]:
+        """The mailbox, and the parent of one that came or went (section 5.4), with what may have come with it."""
+        path = [what.name]
+        if what.kind in ("created", "deleted"):
+            for name in sorted(mailboxes.parents(path), key=len, reverse=True):
+                path.append(name)
+                below = name + DELIMITER
+                if what.kind == "deleted" or any(
+                    one.startswith(below) and one not in path for one in infos
+                ):
+                    break
+        if what.kind in ("subscribed", "unsubscribed", "renamed"):
+            return path
+        return [name for name in path if b"MAILBOXNAME" in self.events(name)]
+
+    def _list_line(
+        self, name: str, old: str, infos: dict[str, MailboxInfo], above: set[str]
+    ) -> bytes:
+        utf8 = self._session.utf8
+        shown = mailboxes.attributes(name, infos, above, extended=True)
+        if name in self._subscribed:
+            shown.append(b"\\Subscribed")
+        extended = []
+        if old:
+            extended = [(b"OLDNAME", encode.parenthesised([encode.mailbox(old, utf8=utf8)]))]
+        return encode.list_response(b"LIST", shown, name, extended=extended, utf8=utf8)
 
     async def tell_status(self, name: str) -> None:
         """Write STATUS of a mailbox; one that has gone meanwhile is left out."""
@@ -176,6 +279,8 @@ class Notices:
         try:
             found = await session.account.status(name)
         except StoreError:
+            return
+        if session.notices is not self or self.is_selected(name):
             return
         if session.busy and self._telling:
             self._changed[name] = None
@@ -185,34 +290,9 @@ class Notices:
             (b"UIDNEXT", found.uidnext),
             (b"UIDVALIDITY", found.uidvalidity),
         ]
-        flags = b"FLAGCHANGE" in self.events(name)
+        flags = FLAGS in self.events(name)
         if flags:
             items.append((b"UNSEEN", found.unseen))
         if flags or session.condstore:  # a change of flags is seen by it (RFC 5465 section 5.1)
             items.append((b"HIGHESTMODSEQ", found.highestmodseq))
         session.io.write(encode.status(name, items, utf8=session.utf8))
-
-    async def _tell_fresh(self) -> None:
-        """Write the FETCH items that MessageNew asked for; what is too large to be written at once is left out."""
-        session, selected = self._session, self.selected
-        uids, self._fresh = self._fresh, []
-        if selected is None or session.state is not State.SELECTED:
-            return
-        view, mailbox = session.view, session.mailbox
-        known = [i for i in selected.items if isinstance(i, Attribute) and i.name in KNOWN]
-        asked = [i for i in selected.items if i not in known]
-        fetched = await mailbox.fetch(uids, asked, session.limits.chunk)
-        if session.busy:
-            self._fresh = uids + self._fresh
-            return
-        if session.state is not State.SELECTED or session.view is not view:
-            return
-        labels = [encode.label(item) for item in [*known, *asked]]
-        for i, uid in enumerate(fetched.uids):
-            number, row = view.number(uid), view.columns.row(uid)
-            values = [column[i] for column in fetched.columns]
-            if number is None or row is None or any(isinstance(v, Blob) for v in values):
-                continue
-            mine = [session.known_value(item.name, uid, row) for item in known]
-            columns = [[value] for value in [*mine, *values]]
-            session.io.write(session.fetch_lines([number], [uid], labels, columns))  # type: ignore[arg-type]

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imapshield.errors import Malformed, Refused, StoreError
+from imapshield.errors import Malformed
 from imapshield.mailbox.interfaces import IMailbox
 from imapshield.mailbox.query import Query, leaves
 from imapshield.mailbox.view import View
 from imapshield.wire import encode
-from imapshield.wire.commands import Command, InSet, ModseqIs, Search, Sort, Thread
+from imapshield.wire.commands import Command, InSet, ModseqIs, MultiSearch, Search, Sort, Thread
 from imapshield.wire.responses import Tagged, ok
 from imapshield.wire.sequence import compact
 
@@ -35,7 +35,7 @@ async def search(session: Session, command: Search) -> Tagged:
 
 def by_number(command: Command) -> bool:
     """Whether a search names messages by number: nothing may vanish during it, nor during UID SEARCH (RFC 7162)."""
-    return isinstance(command, (Search, Sort, Thread)) and any(
+    return isinstance(command, (Search, Sort, Thread, MultiSearch)) and any(
         isinstance(key, InSet) and key.sequence is not None and not key.uid
         for key in leaves(command.key)
     )
@@ -53,10 +53,7 @@ async def find(
     mailbox: IMailbox | None = None,
     view: View | None = None,
 ) -> Sequence[int]:
-    """Return the UIDs that match, rising, by default in the selected mailbox.
-
-    After a NO the saved result is empty (RFC 5182 section 2.1).
-    """
+    """Return the UIDs that match, rising, by default in the selected mailbox."""
     keys = list(leaves(command.key))
     if any(isinstance(key, ModseqIs) for key in keys):
         session.enable_condstore()
@@ -71,12 +68,7 @@ async def find(
         pause=session.pause,
     )
     spans, _ = session.within_limit([(0, len(view.uids))])
-    try:
-        return await query.run(command.key, view.gather(spans))
-    except (Refused, StoreError):
-        if command.returns and b"SAVE" in command.returns:
-            session.saved = ()
-        raise
+    return await query.run(command.key, view.gather(spans))
 
 
 def answer(session: Session, command: Search | Sort, uids: Sequence[int], kind: bytes) -> None:
@@ -126,7 +118,7 @@ def _highest(view: View, uids: Sequence[int]) -> int:
 
 def _part(found: Sequence[int], part: tuple[int, int]) -> Sequence[int]:
     """Cut out what RFC 9394 counts from the first, or backwards from the last."""
-    near, far = part
+    near, far = sorted(part, key=abs)
     if near > 0:
         return found[near - 1 : far]
     return found[max(0, len(found) + far) : max(0, len(found) + near + 1)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import traceback
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from imapshield.errors import Malformed, Refused, StoreError
@@ -21,14 +21,17 @@ from imapshield.mailbox.changes import Change
 from imapshield.mailbox.interfaces import IAccount, IMailbox, INotify
 from imapshield.mailbox.view import View
 from imapshield.session import capabilities, searching, table
+from imapshield.session.arrivals import Arrivals
 from imapshield.session.connection import Connection
 from imapshield.session.contexts import Contexts
-from imapshield.session.notifying import Notices
+from imapshield.session.notifying import EVERYTHING, FLAGS, Notices
 from imapshield.session.states import State, refusal
 from imapshield.wire import encode, flags
+from imapshield.wire.commands import Command
 from imapshield.wire.dates import encode_internaldate
 from imapshield.wire.framing import Frame
 from imapshield.wire.grammar import parse
+from imapshield.wire.grammar.search import Unsaved
 from imapshield.wire.responses import Tagged, bad, no
 from imapshield.wire.sequence import SequenceSet
 
@@ -39,7 +42,8 @@ PROGRESS_SECONDS = 10
 class Session:
     """The state of one client; the handlers of `table` work on it.
 
-    `view` is there exactly in the state SELECTED. `enabled` holds what ENABLE turned on.
+    `view` is there exactly in the state SELECTED. `enabled` holds what ENABLE turned on. `told` are the events of the
+    selected mailbox that the client hears of, all of them until a NOTIFY. `command` is the one being done.
     """
 
     def __init__(
@@ -60,7 +64,10 @@ class Session:
         self.readonly = False
         self.idling = False
         self.notices: Notices | None = None
+        self.told = EVERYTHING
+        self.command: Command | None = None
         self.contexts = Contexts(self)
+        self.arrivals = Arrivals(self)
         self._running = False
         self._account: IAccount | None = None
         self._mailbox: IMailbox | None = None
@@ -68,6 +75,8 @@ class Session:
         self._keywords_seen = 0
         self._told_at = 0.0
         self._numbered = False
+        self._stirred = False
+        self._brought: set[int] = set()
 
     @property
     def account(self) -> IAccount:
@@ -185,16 +194,19 @@ class Session:
             await self._run(frame)
         finally:
             self._running = False
-        if self.notices is not None and self.state is not State.GONE:
+            self.command = None
+        if self.state is not State.GONE:
             if self._view is not None:
                 self._tell_at_once()
-            self.notices.settle()
+            if self.notices is not None:
+                self.notices.settle()
+            self.arrivals.settle()
 
     async def _run(self, frame: Frame) -> None:
         entry = table.TABLE.get(frame.name)
         self.tag = frame.tag or b""
         self._told_at = self.now()
-        self._numbered = False
+        self._numbered = self._stirred = False
         try:
             answer = await self._answer(frame, entry)
         except Malformed as error:
@@ -218,8 +230,10 @@ class Session:
             uid = frame.parts[:1] and frame.parts[0][:4].upper() == b"UID "  # type: ignore[index]
             if self._view is not None and entry is not None:
                 expunge = entry.expunge or (uid and not self._numbered)
-                self.tell(expunge=bool(expunge), uid=bool(uid))
+                mine = entry.changes and self._stirred
+                self.tell(expunge=bool(expunge), uid=bool(uid), mine=mine)
                 await self.contexts.refresh()
+                await self.arrivals.tell()
             self.io.write(encode.tagged(frame.tag, answer))
         if self.logout_due:
             self.logout_due = False
@@ -248,12 +262,19 @@ class Session:
         if self.state not in entry.states:
             raise Malformed(refusal(self.state, entry.states))
         try:
-            command = parse(frame.parts, utf8=self.utf8)
+            self.command = command = parse(frame.parts, utf8=self.utf8)
             self.io.accepted()
             self._numbered = searching.by_number(command)
             if self.uid_only and getattr(command, "uid", True) is False:
                 raise self.needs_uid()
             return await entry.handler(self, command)
+        except Malformed:
+            raise
+        except Exception as error:
+            saves = b"SAVE" in (getattr(self.command, "returns", None) or ())
+            if saves or isinstance(error, Unsaved):
+                self.saved = ()  # a NO empties what was saved, a BAD does not (RFC 5182 section 2.1)
+            raise
         finally:
             for part in frame.parts:
                 if not isinstance(part, bytes):
@@ -275,6 +296,7 @@ class Session:
     def log_out(self) -> None:
         """The client is nobody any more, and nothing that it enabled counts (RFC 8437)."""
         self.stop_notices()
+        self.told = EVERYTHING
         self.leave()
         self.enabled.clear()
         self._account = None
@@ -293,6 +315,8 @@ class Session:
             self._mailbox.unwatch(self._heard)
         self._mailbox = self._view = None
         self.contexts.clear()
+        self.arrivals.clear()
+        self._brought.clear()
         self.saved = ()
         if self.state is State.SELECTED:
             self.state = State.USER
@@ -303,10 +327,16 @@ class Session:
         self._mailbox = mailbox
         mailbox.watch(self._heard, claim_recent)
 
+    def brought(self, mailbox: str, uids: Iterable[int]) -> None:
+        """This client has put messages into `mailbox` itself; if that is selected, it need not be sent them."""
+        if self.state is State.SELECTED and self.mailbox.name == mailbox:
+            self._brought.update(uids)
+
     def _heard(self, change: Change) -> None:
         if self._view is not None:
             self._view.heard(change)
             self.contexts.heard(change)
+            self._stirred = True
             if self.idling:
                 self.tell(expunge=True)
             elif not self.busy:
@@ -319,7 +349,8 @@ class Session:
             self.tell(expunge=not notices.delayed)
 
     def stop_notices(self) -> None:
-        """Tell nothing unasked any more (NOTIFY NONE)."""
+        """Tell nothing unasked any more, and of the selected mailbox nothing that others do (NOTIFY NONE)."""
+        self.told = frozenset()
         if self.notices is not None:
             INotify(self.account).unwatch(self.notices.happened)
             self.notices = None
@@ -331,11 +362,17 @@ class Session:
         self.state = State.GONE
         self._account = None
 
-    def tell(self, *, expunge: bool, uid: bool = False) -> None:
-        """Write what the client has not been told of its mailbox."""
+    def tell(self, *, expunge: bool, uid: bool = False, mine: bool = False) -> None:
+        """Write what the client has not been told of its mailbox and wants to hear; all, if it is its own doing.
+
+        What NOTIFY left out waits for the next NOTIFY SET (RFC 5465 section 5: "can be used as a snapshot facility").
+        """
         view = self.view
+        if not (mine or self.told):
+            self.contexts.settle()
+            return
         last = view.uids[-1] if view.uids else 0
-        updates = view.flush(expunge=expunge)
+        updates = view.flush(expunge=expunge, flags=mine or FLAGS in self.told)
         if updates is None:
             return
         if updates.vanished:
@@ -350,16 +387,20 @@ class Session:
             self.io.write(encode.recent(updates.recent))
         if updates.exists is not None:
             fresh = list(view.uids[bisect_right(view.uids, last) :])
-            self.contexts.arrived(fresh)
-            if self.notices is not None:
-                self.notices.arrived(fresh)
+            others = [one for one in fresh if one not in self._brought]
+            self._brought.clear()
+            self.contexts.arrived(fresh, others)
+            if self.notices is not None and self.notices.selected is not None:
+                self.arrivals.want(others, self.notices.selected.items)
         if updates.flags:
-            self.tell_flags([uid for _, uid in updates.flags], uid=uid)
+            uid = uid or self.notices is not None  # RFC 5465 section 5.1
+            self.tell_flags([one for _, one in updates.flags], uid=uid)
         if self.qresync and view.outdated:
             # a client that heard a higher MODSEQ and is cut off now would never hear of what is still to vanish
             untold = b"HIGHESTMODSEQ %d" % view.settled
             self.io.write(encode.untagged(b"OK", "Some messages are still to vanish", untold))
         self.contexts.settle()
+        self.arrivals.settle()
 
     def tell_flags(self, uids: list[int], *, uid: bool) -> None:
         """Write FETCH responses with the flags of `uids` (known to the client), MODSEQ and UID where wanted."""

@@ -10,7 +10,7 @@ from imapshield.mailbox.interfaces import IMailbox
 from imapshield.mailbox.view import View
 from imapshield.session.states import State
 from imapshield.wire.commands import MailboxFilter
-from imapshield.wire.names import DELIMITER, INBOX
+from imapshield.wire.names import DELIMITER
 
 if TYPE_CHECKING:
     from imapshield.session.session import Session
@@ -31,9 +31,8 @@ def means(session: Session, which: MailboxFilter, name: str, subscribed: set[str
     match which.kind:
         case b"SELECTED" | b"SELECTED-DELAYED":
             return session.state is State.SELECTED and session.mailbox.name == name
-        case b"INBOXES":
-            return name == INBOX
-        case b"PERSONAL":
+        # delivery agents deliver into any mailbox, and then both are the same (RFC 5465 section 6.3)
+        case b"PERSONAL" | b"INBOXES":
             return True
         case b"SUBSCRIBED":
             return name in subscribed

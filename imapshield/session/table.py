@@ -37,6 +37,7 @@ class Entry(NamedTuple):
     """One command. `expunge`: EXPUNGE may be told before its tagged line (RFC 9051 section 7.5.1).
 
     `capability` may be several, with spaces between. An account that does not provide `needs` has no such command.
+    `changes`: it may change the selected mailbox, and tells that whatever NOTIFY says.
     """
 
     states: frozenset[State]
@@ -44,6 +45,7 @@ class Entry(NamedTuple):
     expunge: bool = True
     capability: bytes | None = None
     needs: type[Interface] | None = None
+    changes: bool = False
 
 
 TABLE: dict[bytes, Entry] = {
@@ -66,7 +68,7 @@ TABLE: dict[bytes, Entry] = {
     b"LIST": Entry(USER, mailboxes.list_),
     b"LSUB": Entry(USER, mailboxes.list_),
     b"STATUS": Entry(USER, mailboxes.status),
-    b"APPEND": Entry(USER, appending.append),
+    b"APPEND": Entry(USER, appending.append, changes=True),
     b"GETQUOTA": Entry(
         USER,
         quota.getquota,
@@ -84,7 +86,7 @@ TABLE: dict[bytes, Entry] = {
     b"CHECK": Entry(SELECTED, watching.noop),
     b"CLOSE": Entry(SELECTED, selecting.close),
     b"UNSELECT": Entry(SELECTED, selecting.close, capability=b"UNSELECT"),
-    b"EXPUNGE": Entry(SELECTED, changing.expunge, capability=b"UIDPLUS"),
+    b"EXPUNGE": Entry(SELECTED, changing.expunge, capability=b"UIDPLUS", changes=True),
     b"SEARCH": Entry(SELECTED, searching.search, expunge=False),
     b"CANCELUPDATE": Entry(SELECTED, contexts.cancel, capability=b"CONTEXT=SEARCH CONTEXT=SORT"),
     b"ESEARCH": Entry(USER, multisearch.esearch, expunge=False, capability=b"MULTISEARCH"),
@@ -98,8 +100,8 @@ TABLE: dict[bytes, Entry] = {
         capability=b"THREAD=ORDEREDSUBJECT THREAD=REFERENCES",
     ),
     b"FETCH": Entry(SELECTED, fetching.fetch, expunge=False),
-    b"STORE": Entry(SELECTED, changing.store, expunge=False),
-    b"REPLACE": Entry(SELECTED, appending.replace, capability=b"REPLACE"),
-    b"COPY": Entry(SELECTED, changing.copy),
-    b"MOVE": Entry(SELECTED, changing.copy, capability=b"MOVE"),
+    b"STORE": Entry(SELECTED, changing.store, expunge=False, changes=True),
+    b"REPLACE": Entry(SELECTED, appending.replace, capability=b"REPLACE", changes=True),
+    b"COPY": Entry(SELECTED, changing.copy, changes=True),
+    b"MOVE": Entry(SELECTED, changing.copy, capability=b"MOVE", changes=True),
 }

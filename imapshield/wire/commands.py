@@ -504,7 +504,7 @@ class Search(Command):
 
     RETURN () is ``frozenset({b"ALL"})``. SAVE (RFC 5182) is one of `returns`, and so are UPDATE and
     CONTEXT (RFC 5267) and PARTIAL (RFC 9394), whose range is `partial`: (1, 500), or (-1, -500) from
-    the last message back.
+    the last message back, in the client's order. `update` are the FETCH items of UPDATE (RFC 5465).
     `charset` says that there was one; what it was is gone into the texts.
     """
 
@@ -513,6 +513,7 @@ class Search(Command):
     returns: frozenset[bytes] | None = None
     partial: tuple[int, int] | None = None
     charset: bool = field(default=False, compare=False)
+    update: tuple[FetchItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -558,17 +559,19 @@ class MultiSearch(Command):
     key: SearchKey
     returns: frozenset[bytes]
     partial: tuple[int, int] | None = None
+    update: tuple[FetchItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Sort(Command):
-    """SORT and UID SORT (RFC 5256): `criteria` are (reverse, key) pairs, key in upper case."""
+    """SORT and UID SORT (RFC 5256): `criteria` are (reverse, key) pairs, key in upper case; see `Search`."""
 
     criteria: tuple[tuple[bool, bytes], ...]
     key: SearchKey
     uid: bool = False
     returns: frozenset[bytes] | None = None
     partial: tuple[int, int] | None = None
+    update: tuple[FetchItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class MultiSearch(Case):
         )
         self.assertEqual(len(self.found(b'IN (mailboxes "folder1" subtree "folder2") unseen')), 3)
         self.assertEqual(len(self.found(b"IN (mailboxes (folder1 nowhere folder2/peach)) ALL")), 2)
-        self.assertEqual(len(self.found(b"IN (inboxes) ALL")), 0)
+        self.assertEqual(len(self.found(b"IN (inboxes) ALL")), 4)  # as RFC 5465 section 6.3 has it
 
     def test_returns(self) -> None:
         """RETURN says what is told."""
@@ -54,21 +54,54 @@ class MultiSearch(Case):
         self.assertEqual(len(self.found(b"IN (subscribed) ALL")), 1)
 
     def test_selected(self) -> None:
-        """The selected mailbox, by default too, with numbers and SAVE; these not for others."""
-        self.assertIn(b"a BAD", self.client(b"a ESEARCH ALL"))
+        """The selected mailbox, by default too, with SAVE, which is not for others."""
+        for command in (b"ESEARCH ALL", b"ESEARCH IN (selected personal) ALL",
+                        b"ESEARCH IN (personal) RETURN (UPDATE) ALL"):  # fmt: skip
+            self.assertIn(b"a BAD", self.client(b"a " + command), command)
         self.client(b"s SELECT folder1")
         self.assertEqual(
             self.found(b"RETURN (SAVE ALL) 2:3"),
             [b'* ESEARCH (TAG "tag1" MAILBOX folder1 UIDVALIDITY 1) UID ALL 2:3'],
         )
         self.assertEqual(len(self.found(b"IN (selected) $")), 1)
-        for command in (b"1:2", b"$", b"UID $", b"NOT OR SEEN 1"):
+        for command in (b"$", b"UID $", b"NOT OR SEEN $"):
             self.assertIn(
                 b"BAD", self.client(b"a ESEARCH IN (selected personal) " + command), command
             )
         self.assertIn(b"BAD", self.client(b"a ESEARCH IN (inboxes) RETURN (SAVE) ALL"))
         self.assertIn(b"BAD", self.client(b"a ESEARCH IN (selected-delayed) ALL"))
         self.assertEqual(len(self.found(b"IN (personal) UID 1:2")), 4)
+
+    def test_numbers(self) -> None:
+        """Message numbers count in each mailbox, and none is too high (section 2)."""
+        self.assertEqual(len(self.found(b"IN (personal) FROM ann 1:100")), 4)
+        self.assertEqual(
+            self.found(b"IN (personal) 2:200"),
+            [b'* ESEARCH (TAG "tag1" MAILBOX folder1 UIDVALIDITY 1) UID ALL 2:3'],
+        )
+        self.client(b"s SELECT folder1")
+        self.assertEqual(
+            [
+                len(lines(self.client(b"tag1 UID ESEARCH FROM ann " + n)))
+                for n in (b"1:100", b"4:9")
+            ],
+            [2, 1],
+        )
+
+    def test_contexts(self) -> None:
+        """CONTEXT is a hint; UPDATE is for the selected mailbox, which is named each time (section 2.2)."""
+        self.assertEqual(len(self.found(b"IN (personal) RETURN (CONTEXT COUNT) ALL")), 4)
+        self.client(b"s SELECT folder1")
+        where = rb'"tag1" MAILBOX folder1 UIDVALIDITY \d+\) UID '
+        answer = self.client(b"tag1 ESEARCH IN (personal) RETURN (UPDATE COUNT) UNSEEN")
+        self.assertRegex(answer, where + b"COUNT 2")
+        self.assertRegex(self.client.append(mailbox=b"folder1"), where + rb"ADDTO \(0 4\)")
+        self.assertIn(b"tag1 BAD", self.client(b"tag1 ESEARCH RETURN (UPDATE) SEEN"))
+        self.client(b'c CANCELUPDATE "tag1"')
+        self.assertIn(
+            b'* NO [NOUPDATE "d"]',
+            self.client(b"d ESEARCH IN (mailboxes folder2/peach) RETURN (UPDATE ALL) SEEN"),
+        )
 
     def test_leaves_no_trace(self) -> None:
         r"""Searching another mailbox neither takes \Recent nor stays."""

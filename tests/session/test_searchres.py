@@ -40,6 +40,16 @@ class Saved(Case):
         client = self.searched()
         self.assertIn(b"b BAD", client(b"b SEARCH RETURN (SAVE) NONSENSE"))
         self.assertIn(b"* 4 FETCH", client(b"c FETCH $ UID"))
+        self.assertIn(b"c1 NO [BADCHARSET", client(b"c1 SEARCH CHARSET X-NONE (OR $ 1) TEXT x"))
+        self.assertIn(b"* 4 FETCH", client(b"c2 FETCH $ UID"))
+        for command in (
+            b"SEARCH RETURN (SAVE) CHARSET X-NONE ALL",
+            b"SORT RETURN (SAVE) (DATE) X-NONE ALL",
+        ):
+            client(b"c3 SEARCH RETURN (SAVE) FLAGGED")
+            self.assertIn(b"c4 NO [BADCHARSET", client(b"c4 " + command))
+            self.assertEqual(client(b"c5 FETCH $ UID"), b"c5 OK Fetched\r\n")
+        client(b"c6 SEARCH RETURN (SAVE) ALL")
         client(b"d SEARCH RETURN (SAVE) ANSWERED")
         self.assertEqual(client(b"e FETCH $ UID"), b"e OK Fetched\r\n")
         client(b"f SEARCH RETURN (SAVE) ALL")
@@ -89,14 +99,14 @@ class Extended(Case):
 
 class Partial(Case):
     def test_search(self) -> None:
-        """PARTIAL cuts the result from either end, NIL where nothing is left (RFC 9394 section 3.1)."""
+        """PARTIAL cuts the result from either end, NIL where nothing is left, and repeats its range (RFC 9394 section 3.1)."""
         client = self.filled(10)
         client(b"d STORE 3 +FLAGS.SILENT (\\Deleted)")
         client(b"e EXPUNGE")
         for part, told in (
             (b"1:3", b"1:3 1:2,4"),
             (b"-1:-3", b"-1:-3 8:10"),
-            (b"-3:-1", b"-1:-3 8:10"),
+            (b"-3:-1", b"-3:-1 8:10"),
             (b"8:500", b"8:500 9:10"),
             (b"-8:-500", b"-8:-500 1:2"),
             (b"500:600", b"500:600 NIL"),
@@ -122,13 +132,12 @@ class Partial(Case):
             )
 
     def test_fetch_after_changedsince(self) -> None:
-        """With CHANGEDSINCE it is a part of what changed."""
+        """With CHANGEDSINCE it is what changed of the part, in whatever order they are written (RFC 9394 section 3.4)."""
         client = self.filled(4)
         client(b"a STORE 2:4 +FLAGS.SILENT (\\Seen)")
-        answer = lines(client(b"b UID FETCH 1:* (UID) (PARTIAL 1:2 CHANGEDSINCE 5)"))
-        self.assertEqual(
-            [one[:9] for one in answer if b"FETCH (" in one], [b"* 2 FETCH", b"* 3 FETCH"]
-        )
+        for modifiers in (b"PARTIAL -3:-4 CHANGEDSINCE 5", b"CHANGEDSINCE 5 PARTIAL -4:-3"):
+            answer = lines(client(b"b UID FETCH 1:* (UID) (%b)" % modifiers))
+            self.assertEqual([one[:9] for one in answer if b"FETCH (" in one], [b"* 2 FETCH"])
 
     def test_streamed(self) -> None:
         """A part of large messages is streamed like any other."""

@@ -80,6 +80,7 @@ PARSERS: dict[bytes, Parser] = {
     b"NOTIFY": notify.notify,
     b"CANCELUPDATE": search.cancel_update,
     b"ESEARCH": filters.esearch,
+    b"UID ESEARCH": filters.esearch,  # the examples of RFC 7377 section 2 have it so
     b"SORT": sort.sort,
     b"UID SORT": partial(sort.sort, uid=True),
     b"THREAD": sort.thread,

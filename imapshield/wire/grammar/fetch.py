@@ -92,7 +92,7 @@ def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
 def partial_range(cursor: Cursor) -> tuple[int, int]:
     """``partial-range = nz-number ":" nz-number / "-" nz-number ":" "-" nz-number`` (RFC 9394).
 
-    Returned nearest to the counted end first: (1, 500), or (-1, -500) counting from the last.
+    Returned as it was written; "500:400 is the same as 400:500".
     """
     sign = -1 if cursor.skip(b"-") else 1
     first = cursor.nz_number("a range such as 1:500")
@@ -100,7 +100,22 @@ def partial_range(cursor: Cursor) -> tuple[int, int]:
     if sign < 0:
         cursor.expect(b"-", "Expected both ends of the range to be negative")
     last = cursor.nz_number("a range such as 1:500")
-    return sign * min(first, last), sign * max(first, last)
+    return sign * first, sign * last
+
+
+def fetch_items(cursor: Cursor) -> tuple[FetchItem, ...]:
+    """``fetch-att *(SP fetch-att) ")"``, behind the parenthesis that opens it."""
+    cursor.enter()
+    items: list[FetchItem] = []
+    while not items or cursor.skip(b" "):
+        cursor.spend()
+        items.append(fetch_item(cursor))
+    cursor.expect(b")", "Expected a parenthesis after the FETCH items")
+    cursor.leave()
+    different = tuple(dict.fromkeys(items))
+    if len(different) > cursor.limits.items:
+        raise Malformed("There are too many FETCH items")
+    return different
 
 
 def fetch_item(cursor: Cursor) -> FetchItem:

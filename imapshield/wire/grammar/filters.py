@@ -5,8 +5,7 @@ from __future__ import annotations
 from imapshield.errors import Malformed
 from imapshield.wire.commands import MailboxFilter, MultiSearch
 from imapshield.wire.cursor import Cursor
-from imapshield.wire.grammar.keys import charset_name
-from imapshield.wire.grammar.search import return_options, search_keys
+from imapshield.wire.grammar.search import known_charset, return_options, search_keys
 
 ALONE = frozenset(b"SELECTED SELECTED-DELAYED INBOXES PERSONAL SUBSCRIBED".split())
 NAMING = frozenset(b"SUBTREE SUBTREE-ONE MAILBOXES".split())
@@ -35,10 +34,11 @@ def esearch(cursor: Cursor) -> MultiSearch:
         cursor.sp("the mailboxes")
     if any(one.kind == b"SELECTED-DELAYED" for one in sources):
         raise Malformed("Unknown kind of mailboxes")
-    returns, partial = return_options(cursor)
+    options = return_options(cursor)
     charset = None
     if cursor.keyword(b"CHARSET"):
         cursor.sp("CHARSET")
-        charset = charset_name(cursor)
+        charset = known_charset(cursor, options)
     key = search_keys(cursor, charset)
-    return MultiSearch(tuple(sources), key, returns or frozenset({b"ALL"}), partial)
+    returns = options.returns or frozenset({b"ALL"})
+    return MultiSearch(tuple(sources), key, returns, options.partial, options.update)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from imapshield.errors import Malformed
 from imapshield.wire.commands import EventGroup, FetchItem, Notify
 from imapshield.wire.cursor import Cursor
-from imapshield.wire.grammar.fetch import fetch_item
+from imapshield.wire.grammar.fetch import fetch_items
 from imapshield.wire.grammar.filters import mailbox_filter
 
 MESSAGE_EVENTS = frozenset(b"MESSAGENEW MESSAGEEXPUNGE FLAGCHANGE ANNOTATIONCHANGE".split())
+OTHER_EVENTS = frozenset(
+    b"MAILBOXNAME SUBSCRIPTIONCHANGE MAILBOXMETADATACHANGE SERVERMETADATACHANGE".split()
+)
 _SELECTED = frozenset({b"SELECTED", b"SELECTED-DELAYED"})
 
 
@@ -28,6 +31,8 @@ def notify(cursor: Cursor) -> Notify:
         cursor.sp("a group of events")
         cursor.spend()
         groups.append(_group(cursor))
+    if sum(group.which.kind in _SELECTED for group in groups) > 1:
+        raise Malformed("The selected mailbox can be named once")
     return Notify(tuple(groups), status)
 
 
@@ -36,18 +41,13 @@ def _group(cursor: Cursor) -> EventGroup:
     cursor.expect(b"(", "Expected a group of events in parentheses")
     which = mailbox_filter(cursor)
     cursor.sp("the mailboxes")
-    items: list[FetchItem] = []
+    items: tuple[FetchItem, ...] = ()
 
     def event() -> bytes:
+        nonlocal items
         name = cursor.word("an event")
         if name == b"MESSAGENEW" and which.kind in _SELECTED and cursor.skip(b" ("):
-            cursor.enter()
-            items.append(fetch_item(cursor))
-            while cursor.skip(b" "):
-                cursor.spend()
-                items.append(fetch_item(cursor))
-            cursor.expect(b")", "Expected a parenthesis after the FETCH items")
-            cursor.leave()
+            items = fetch_items(cursor)
         return name
 
     events: list[bytes] = []
@@ -57,8 +57,6 @@ def _group(cursor: Cursor) -> EventGroup:
     of_messages = MESSAGE_EVENTS.intersection(events)
     if of_messages and not of_messages >= {b"MESSAGENEW", b"MESSAGEEXPUNGE"}:
         raise Malformed("MessageNew and MessageExpunge go together, and others only with them")
-    if which.kind in _SELECTED and len(of_messages) < len(events):
+    if which.kind in _SELECTED and OTHER_EVENTS.intersection(events):
         raise Malformed("The selected mailbox has events of messages only")
-    if len(items) > cursor.limits.items:
-        raise Malformed("NOTIFY has too many FETCH items")
-    return EventGroup(which, frozenset(events), tuple(dict.fromkeys(items)))
+    return EventGroup(which, frozenset(events), items)

@@ -11,29 +11,48 @@ Rules
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from imapshield.errors import Malformed
-from imapshield.wire.commands import AllOf, AnyOf, CancelUpdate, Not, Search, SearchKey
+from imapshield.errors import Malformed, Refused
+from imapshield.wire.commands import (
+    AllOf,
+    AnyOf,
+    CancelUpdate,
+    FetchItem,
+    Not,
+    Search,
+    SearchKey,
+)
 from imapshield.wire.cursor import Cursor
-from imapshield.wire.grammar.fetch import partial_range
+from imapshield.wire.grammar.fetch import fetch_items, partial_range
 from imapshield.wire.grammar.keys import KeyReader, charset_name
 
-RETURNS = frozenset(b"MIN MAX ALL COUNT SAVE PARTIAL".split())
-CONTEXTS = frozenset({b"UPDATE", b"CONTEXT"})
-"""What RFC 5267 adds for the selected mailbox; CONTEXT alone is a hint that we have no need of."""
+RETURNS = frozenset(b"MIN MAX ALL COUNT SAVE PARTIAL UPDATE CONTEXT".split())
+"""CONTEXT is a hint that we have no need of (RFC 5267 section 4.2)."""
+
+
+class Unsaved(Refused):
+    """A search that is refused and said SAVE: what was saved is to be forgotten (RFC 5182 section 2.1)."""
+
+
+class Options(NamedTuple):
+    """The result options: None for the plain form, never empty; PARTIAL's range and UPDATE's FETCH items."""
+
+    returns: frozenset[bytes] | None = None
+    partial: tuple[int, int] | None = None
+    update: tuple[FetchItem, ...] = ()
 
 
 def search(cursor: Cursor, *, uid: bool = False) -> Search:
     """``search = "SEARCH" [SP search-return-opts] SP search-program``."""
     cursor.sp("SEARCH")
-    returns, partial = return_options(cursor, RETURNS | CONTEXTS)
+    options = return_options(cursor)
     charset = None
     if cursor.keyword(b"CHARSET"):
         cursor.sp("CHARSET")
-        charset = charset_name(cursor)
+        charset = known_charset(cursor, options)
     keys = search_keys(cursor, charset)
-    return Search(keys, uid, returns, partial, charset=charset is not None)
+    return Search(keys, uid, options.returns, options.partial, charset is not None, options.update)
 
 
 def cancel_update(cursor: Cursor) -> CancelUpdate:
@@ -46,33 +65,47 @@ def cancel_update(cursor: Cursor) -> CancelUpdate:
     return CancelUpdate(tuple(tags))
 
 
-def return_options(
-    cursor: Cursor, known: frozenset[bytes] = RETURNS
-) -> tuple[frozenset[bytes] | None, tuple[int, int] | None]:
-    """``["RETURN" SP "(" [option *(SP option)] ")" SP]``, and PARTIAL's range.
+def known_charset(cursor: Cursor, options: Options) -> str:
+    """Read ``charset SP``, for a search with these options."""
+    try:
+        return charset_name(cursor)
+    except Refused as error:
+        if options.returns and b"SAVE" in options.returns:
+            raise Unsaved(error.code, error.text) from None
+        raise
+
+
+def return_options(cursor: Cursor) -> Options:
+    """``["RETURN" SP "(" [option *(SP option)] ")" SP]``.
 
     PARTIAL is among the options too, so that they are never empty: ``()`` is ALL (RFC 9051, 6.4.4).
     """
     if not cursor.keyword(b"RETURN"):
-        return None, None
+        return Options()
     cursor.sp("RETURN")
     partial: tuple[int, int] | None = None
+    update: tuple[FetchItem, ...] = ()
 
     def option() -> bytes:
-        nonlocal partial
+        nonlocal partial, update
         word = cursor.word("a result option")
-        if word not in known:
+        if word not in RETURNS:
             raise Malformed("Unknown result option")
         if word == b"PARTIAL":
+            if partial is not None:
+                raise Malformed("There can be one PARTIAL")  # RFC 9394 section 3.1
             cursor.sp("PARTIAL")
             partial = partial_range(cursor)
+        # RFC 5465 has a space in the example of section 7 and none in the grammar of section 8
+        elif word == b"UPDATE" and (cursor.skip(b" (") or cursor.skip(b"(")):
+            update = fetch_items(cursor)
         return word
 
     options = frozenset(cursor.list_of(option, "result options", empty=True))
     cursor.sp("the result options")
     if options >= {b"ALL", b"PARTIAL"}:
         raise Malformed("ALL and PARTIAL exclude each other")
-    return options or frozenset({b"ALL"}), partial
+    return Options(options or frozenset({b"ALL"}), partial, update)
 
 
 def search_keys(cursor: Cursor, charset: str | None) -> SearchKey:

@@ -6,7 +6,7 @@ from imapshield.errors import Malformed
 from imapshield.wire.commands import Sort, Thread
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.grammar.keys import charset_name
-from imapshield.wire.grammar.search import CONTEXTS, RETURNS, return_options, search_keys
+from imapshield.wire.grammar.search import known_charset, return_options, search_keys
 
 CRITERIA = frozenset(b"ARRIVAL CC DATE DISPLAYFROM DISPLAYTO FROM SIZE SUBJECT TO".split())
 ALGORITHMS = frozenset({b"ORDEREDSUBJECT", b"REFERENCES"})
@@ -15,7 +15,7 @@ ALGORITHMS = frozenset({b"ORDEREDSUBJECT", b"REFERENCES"})
 def sort(cursor: Cursor, *, uid: bool = False) -> Sort:
     """``sort = "SORT" SP [search-return-opts SP] sort-criteria SP charset SP search-keys``."""
     cursor.sp("SORT")
-    returns, partial = return_options(cursor, RETURNS | CONTEXTS)
+    options = return_options(cursor)
     criteria: dict[bytes, bool] = {}
 
     def criterion() -> None:
@@ -30,9 +30,9 @@ def sort(cursor: Cursor, *, uid: bool = False) -> Sort:
 
     cursor.list_of(criterion, "sort keys")
     cursor.sp("the sort keys")
-    key = search_keys(cursor, charset_name(cursor))
+    key = search_keys(cursor, known_charset(cursor, options))
     pairs = tuple((reverse, word) for word, reverse in criteria.items())
-    return Sort(pairs, key, uid, returns, partial)
+    return Sort(pairs, key, uid, *options)
 
 
 def thread(cursor: Cursor, *, uid: bool = False) -> Thread:

@@ -39,6 +39,10 @@ class NotifyTests(SynchronousTestCase):
                 True,
             ),
         )
+        for which in (b"SELECTED", b"PERSONAL"):
+            group = EventGroup(MailboxFilter(which), MESSAGES | {b"SOMETHING"})
+            line = b"NOTIFY SET (%b (MessageNew MessageNew MessageExpunge Something))" % which
+            self.assertEqual(parse([line]), Notify((group,)))
         self.assertEqual(
             parse([b"NOTIFY SET (personal (MailboxName Something))"]),
             Notify(
@@ -54,6 +58,7 @@ class NotifyTests(SynchronousTestCase):
             b"NOTIFY SET (selected (MailboxName))", b"NOTIFY SET (personal (MessageNew (UID) MessageExpunge))",
             b"NOTIFY SET (selected (MessageNew () MessageExpunge))", b"NOTIFY SET (selected (MessageNew (UID MessageExpunge)",
             b"NOTIFY SET (personal NONE)(personal NONE)", b"NOTIFY NONE x",
+            b"NOTIFY SET (selected NONE) (selected-delayed NONE)",
         ):  # fmt: skip
             self.assertRaises(Malformed, parse, [line])
 

@@ -8,12 +8,14 @@ from imapshield.errors import Malformed
 from imapshield.wire.commands import (
     AllOf,
     AnyOf,
+    Attribute,
     CancelUpdate,
     EnvelopeHas,
     HasFlag,
     Not,
     Search,
     SearchKey,
+    Sort,
 )
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
@@ -104,7 +106,7 @@ class ReturnTests(SynchronousTestCase):
             (b"RETURN (min COUNT) ", {b"MIN", b"COUNT"}, None),
             (b"RETURN (SAVE) ", {b"SAVE"}, None),
             (b"RETURN (update CONTEXT COUNT) ", {b"UPDATE", b"CONTEXT", b"COUNT"}, None),
-            (b"RETURN (PARTIAL 500:1 COUNT) ", {b"PARTIAL", b"COUNT"}, (1, 500)),
+            (b"RETURN (PARTIAL 500:1 COUNT) ", {b"PARTIAL", b"COUNT"}, (500, 1)),
             (b"RETURN (PARTIAL -1:-100) ", {b"PARTIAL"}, (-1, -100)),
         ):
             parsed = parse([b"UID SEARCH " + text + b"CHARSET UTF-8 SEEN"])
@@ -115,9 +117,18 @@ class ReturnTests(SynchronousTestCase):
         for text in (
             b"RETURN ALL", b"RETURN (FOO) ALL", b"RETURN ()", b"RETURN (PARTIAL) ALL", b"RETURN (PARTIAL 0:1) ALL",
             b"RETURN (ALL PARTIAL 1:2) ALL", b"CHARSET UTF-8 RETURN () ALL", b"CHARSET UTF-8", b"CHARSET", b"RETURN",
-            b"RETURN (PARTIAL 1:-2) ALL", b"RETURN (PARTIAL 1) ALL",
+            b"RETURN (PARTIAL 1:-2) ALL", b"RETURN (PARTIAL 1) ALL", b"RETURN (PARTIAL 1:2 PARTIAL 3:4) ALL",
+            b"RETURN (UPDATE ()) ALL", b"RETURN (UPDATE (UID) ALL", b"RETURN (COUNT (UID)) ALL",
         ):  # fmt: skip
             self.assertRaises(Malformed, key, text)
+
+    def test_update(self) -> None:
+        """UPDATE may have FETCH items, with a space as in RFC 5465 section 7, or without as in section 8."""
+        for text in (b"UPDATE (UID FLAGS uid)", b"UPDATE(UID FLAGS)"):
+            parsed = parse([b"SORT RETURN (COUNT " + text + b") (DATE) UTF-8 SEEN"])
+            assert isinstance(parsed, Sort)
+            self.assertEqual(parsed.returns, {b"COUNT", b"UPDATE"})
+            self.assertEqual(parsed.update, (Attribute(b"UID"), Attribute(b"FLAGS")))
 
 
 class CancelUpdateTests(SynchronousTestCase):
