@@ -119,6 +119,40 @@ class Extended(Case):
             ],
         )
 
+    def test_status_of_matches(self) -> None:
+        """A parent that is shown for its children alone has no STATUS (RFC 5819 section 3)."""
+        self.assertEqual(
+            self.listed(b'(SUBSCRIBED RECURSIVEMATCH) "" (INBOX Fruit) RETURN (STATUS (MESSAGES))'),
+            [
+                b'(\\HasNoChildren \\Subscribed) "/" INBOX',
+                b"* STATUS INBOX (MESSAGES 0)",
+                b'(\\HasChildren) "/" Fruit ("CHILDINFO" ("SUBSCRIBED"))',
+            ],
+        )
+
+    def test_status_of_what_goes(self) -> None:
+        """A mailbox that goes between LIST and STATUS is listed as one that is not there (RFC 5819 section 2)."""
+        account = self.server.realm.account()
+        before = account.mailboxes
+
+        async def late() -> object:
+            found = list(await before())
+            await account.delete("Tofu")
+            return found
+
+        self.patch(account, "mailboxes", late)
+        self.assertEqual(
+            self.listed(b'"" Tofu RETURN (STATUS (MESSAGES))'),
+            [b'(\\NonExistent \\HasNoChildren) "/" Tofu'],
+        )
+
+    def test_empty_pattern(self) -> None:
+        """Only in a plain LIST an empty name asks for the delimiter; else it means nothing (RFC 5258 section 3)."""
+        self.assertEqual(self.listed(b'"" ""'), [b'(\\Noselect) "/" ""'])
+        for command in (b'() "" ""', b'"" ("")', b'"" "" RETURN ()', b'(SUBSCRIBED) Tofu ("")'):
+            self.assertEqual(self.listed(command), [], command)
+        self.assertEqual(self.listed(b'Tofu ("" "%")'), [b'(\\HasNoChildren) "/" Tofu'])
+
     def test_special_use(self) -> None:
         """CREATE (USE …), and LIST (SPECIAL-USE) finds it again (RFC 6154)."""
         self.assertIn(b"a OK", self.client(b"a CREATE MyDrafts (USE (\\Drafts))"))
@@ -140,6 +174,73 @@ class Extended(Case):
         """Without extensions a name that only holds others is \\Noselect."""
         self.client(b"d DELETE Fruit")
         self.assertIn(b'(\\Noselect \\HasChildren) "/" Fruit', self.listed(b'"" "%"'))
+
+
+class Examples(Case):
+    """RFC 5258 section 5, from example 8 on, with hierarchies of their own."""
+
+    def listed(self, command: bytes) -> list[bytes]:
+        answer = lines(self.client(b"a LIST " + command))[:-1]
+        hidden = (b"\\HasNoChildren ", b"\\HasNoChildren", b"\\HasChildren ", b"\\HasChildren")
+        for word in hidden:
+            answer = [one.replace(word, b"") for one in answer]
+        return [one.removeprefix(b"* LIST ").replace(b' "/"', b"") for one in answer]
+
+    def has(self, mailboxes: bytes, subscribed: bytes) -> None:
+        for name in mailboxes.split():
+            self.client(b"c CREATE " + name)
+        for name in subscribed.split():
+            self.client(b"s SUBSCRIBE " + name)
+
+    def test_8(self) -> None:
+        r"""\HasChildren and CHILDINFO say different things."""
+        self.has(b"Foo Foo/Bar Foo/Baz Moo", b"Foo/Baz")
+        self.assertEqual(self.listed(b'(SUBSCRIBED) "" "*"'), [b"(\\Subscribed) Foo/Baz"])
+        self.assertEqual(self.listed(b'(SUBSCRIBED) "" "%"'), [])
+        recursive = b'(SUBSCRIBED RECURSIVEMATCH) "" "%"'
+        self.assertEqual(self.listed(recursive), [b'() Foo ("CHILDINFO" ("SUBSCRIBED"))'])
+        self.client(b"s SUBSCRIBE Foo")
+        self.assertEqual(
+            self.listed(recursive), [b'(\\Subscribed) Foo ("CHILDINFO" ("SUBSCRIBED"))']
+        )
+        self.client(b"s UNSUBSCRIBE Foo/Baz")
+        self.client(b"s SUBSCRIBE Moo")
+        self.assertEqual(
+            self.listed(recursive + b" RETURN (CHILDREN)"),
+            [b"(\\Subscribed) Foo", b"(\\Subscribed) Moo"],
+        )
+
+    def test_9(self) -> None:
+        """CHILDINFO is there whether or not the children match the pattern, and is not alone for those that do."""
+        subscribed = (
+            b"baz2/bar2 baz2/bar22 baz2/bar222 eps2 eps2/mamba foo2/bar1 foo2/bar2 qux2/bar2"
+        )
+        self.has(b"foo2 baz2 " + subscribed, subscribed)
+        self.client(b"d DELETE qux2")
+        self.assertEqual(
+            self.listed(b'(RECURSIVEMATCH SUBSCRIBED) "" "*2"'),
+            [
+                b"(\\Subscribed) baz2/bar2",
+                b"(\\Subscribed) baz2/bar22",
+                b"(\\Subscribed) baz2/bar222",
+                b'(\\Subscribed) eps2 ("CHILDINFO" ("SUBSCRIBED"))',
+                b'() foo2 ("CHILDINFO" ("SUBSCRIBED"))',
+                b"(\\Subscribed) foo2/bar2",
+                b"(\\Subscribed) qux2/bar2",
+            ],
+        )
+
+    def test_10(self) -> None:
+        """A subscribed name below that does not exist is CHILDINFO, and no child."""
+        self.has(b"foo foo/bar", b"foo/bar")
+        self.client(b"d DELETE foo/bar")
+        self.assertEqual(
+            lines(self.client(b'a3 LIST (SUBSCRIBED RECURSIVEMATCH) "" foo RETURN (CHILDREN)'))[0],
+            b'* LIST (\\HasNoChildren) "/" foo ("CHILDINFO" ("SUBSCRIBED"))',
+        )
+        self.assertEqual(
+            self.listed(b'(SUBSCRIBED) "" "foo/*"'), [b"(\\NonExistent \\Subscribed) foo/bar"]
+        )
 
 
 class Selected(Case):
