@@ -65,6 +65,13 @@ class NotAllowed(StoreError):
     text = "That cannot be done to this mailbox"
 
 
+class OverLimit(StoreError):
+    """There would be more mailboxes, subscriptions or keywords than we keep (RFC 5530 LIMIT)."""
+
+    code = b"LIMIT"
+    text = "There are too many of these already"
+
+
 class NoSpace(StoreError):
     """The disk, or the account's share of it, is full."""
 

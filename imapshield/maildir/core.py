@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import count
 from typing import NamedTuple
 
-from imapshield.errors import BadMailboxName, NoSuchMailbox, NotAllowed
+from imapshield.errors import BadMailboxName, NoSuchMailbox, OverLimit
 from imapshield.maildir import filename, files, layout
 from imapshield.maildir.filename import Keywords
 from imapshield.maildir.index import FILE, Box, Index
@@ -190,14 +190,14 @@ class Core:
         return known[1]
 
     def learn(self, box: Box, flags: Iterable[bytes]) -> Keywords:
-        """Return the keywords with those of `flags` among them, in a write transaction. NotAllowed: too many."""
+        """Return the keywords with those of `flags` among them, in a write transaction. OverLimit: too many."""
         keywords = self.keywords(box)
         fresh = {flag.lower(): flag for flag in flags if not keywords.knows(flag)}
         fresh.pop(RECENT.lower(), None)
         if not fresh:
             return keywords
         if len(keywords.lettered) + len(keywords.others) + len(fresh) > KEYWORDS:
-            raise NotAllowed("This mailbox has too many different keywords")
+            raise OverLimit("This mailbox has too many different keywords")
         self._keywords.pop(box.key, None)
         lettered = [keywords.learn(flag) for flag in fresh.values()]
         if any(lettered):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imapshield.errors import NoSuchMailbox, Refused
+from imapshield.errors import NoSuchMailbox, OverLimit, Refused
 from imapshield.wire import encode
 from imapshield.wire.commands import Copy, Expunge, Store
-from imapshield.wire.flags import flag_list
+from imapshield.wire.flags import SYSTEM_FLAGS, flag_list
 from imapshield.wire.responses import Tagged, no, ok
 from imapshield.wire.sequence import SequenceSet
 
@@ -31,8 +31,16 @@ async def store(session: Session, command: Store) -> Tagged:
     flags = [flag for flag in command.flags if flag.lower() != b"\\recent"]
     expected = _expected(session, uids, command.op, flags) if command.silent else {}
     failed: list[int] = []
-    if uids:
-        failed = await session.mailbox.store_flags(uids, command.op, flags, command.unchanged_since)
+    try:
+        if uids:
+            failed = await session.mailbox.store_flags(
+                uids, command.op, flags, command.unchanged_since
+            )
+    except OverLimit:
+        # RFC 9051 section 7.1, PERMANENTFLAGS: then it has no ``\*`` any more
+        permanent = encode.permanentflags_code([*SYSTEM_FLAGS, *session.keywords()])
+        session.io.write(encode.untagged(b"OK", "No more keywords", permanent))
+        raise
     left_alone = set(failed)
     done = [uid for uid in uids if uid not in left_alone]
     if command.silent:

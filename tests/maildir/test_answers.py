@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 from datetime import date
 
-from imapshield.errors import NotAllowed
+from imapshield.errors import OverLimit
 from imapshield.mailbox.interfaces import Blob
 from imapshield.maildir import answers, core, folders, store
 from imapshield.maildir.fetching import STEP
@@ -172,11 +172,9 @@ class BoundTests(DiskTestCase):
         """A mailbox takes a thousand keywords and no more."""
         self.patch(core, "KEYWORDS", 30)
         self.put(*(b"k%d" % i for i in range(30)))
-        self.assertRaises(NotAllowed, self.put, b"one-more")
+        self.assertRaises(OverLimit, self.put, b"one-more")
         key = self.store.key("INBOX")
-        self.assertRaises(
-            NotAllowed, self.store.store_flags, key, [1], b"+", [b"one-more"], None, 0
-        )
+        self.assertRaises(OverLimit, self.store.store_flags, key, [1], b"+", [b"one-more"], None, 0)
         self.assertEqual(len(self.flags()[1].split()), 30)
         self.assertEqual(self.put(b"K3"), 2)
 
@@ -184,10 +182,10 @@ class BoundTests(DiskTestCase):
         """An account has so many mailboxes and subscriptions and no more."""
         self.patch(folders, "MAILBOXES", 3)
         self.patch(folders, "SUBSCRIPTIONS", 1)
-        self.assertRaises(NotAllowed, self.store.create, "A/B/C", [])
+        self.assertRaises(OverLimit, self.store.create, "A/B/C", [])
         self.store.create("A/B", [])
         self.store.subscribe("A", True)
-        self.assertRaises(NotAllowed, self.store.subscribe, "B", True)
+        self.assertRaises(OverLimit, self.store.subscribe, "B", True)
         self.assertEqual(len(self.store.mailboxes()), 3)
 
     def test_status_of_unmeasured(self):

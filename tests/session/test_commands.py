@@ -1,14 +1,17 @@
 """The commands of IMAP4rev1, each in the ordinary case and in the ones that clients get wrong."""
 
 import re
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.errors import OverLimit
 from imapshield.facts import Failed, Rejected
+from imapshield.mailbox.memory import MemoryStore
 from imapshield.session import table
 from imapshield.session.states import State
 from imapshield.wire.grammar import PARSERS
-from tests.harness import MAIL, Client, MemoryRealm, Server, SlowWorker
+from tests.harness import MAIL, NOW, Client, MemoryRealm, Server, SlowWorker
 
 
 def lines(answer: bytes) -> list[bytes]:
@@ -375,6 +378,24 @@ class Changing(Case):
         client(b"a STORE 1 +FLAGS ($New)")
         answer = other(b"a FETCH 1 FLAGS")
         self.assertLess(answer.index(b"* FLAGS ("), answer.index(b"* 1 FETCH"))
+
+    def test_too_many_keywords(self) -> None:
+        r"""A keyword too many is NO [LIMIT], and PERMANENTFLAGS has no \* any more (RFC 9051 section 7.1)."""
+
+        class Full(MemoryStore):
+            def store_flags(self, *_: Any) -> Any:
+                raise OverLimit
+
+        client = Server(realm=MemoryRealm(store=lambda: Full(lambda: NOW))).login()
+        client.append(flags=b"($x)")
+        client(b"s SELECT INBOX")
+        self.assertEqual(
+            lines(client(b"a STORE 1 +FLAGS ($y)")),
+            [
+                b"* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $x)] No more keywords",
+                b"a NO [LIMIT] There are too many of these already",
+            ],
+        )
 
     def test_others_hear(self) -> None:
         """Another session hears of changed flags, once."""
