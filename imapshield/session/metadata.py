@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
 ADMIN = b"/shared/admin"
 """Of the server's entries the one that is the operator's (RFC 5464 section 3.2.1.1)."""
+SPECIAL_USE = b"/private/specialuse"
+"""Of a mailbox's entries the one that says what LIST says; it is set by CREATE alone (RFC 6154 section 4)."""
 
 
 async def getmetadata(session: Session, command: GetMetadata) -> Tagged:
     """GETMETADATA: an entry asked for by name that is not there is NIL; MAXSIZE leaves out what is longer."""
     stored = await IMetadata(session.account).metadata(command.mailbox)
+    for info in await session.account.mailboxes() if command.mailbox else ():
+        if info.name == command.mailbox and info.special_use:
+            stored = {**stored, SPECIAL_USE: b" ".join(info.special_use)}
     found: dict[bytes, bytes | None] = {}
     for entry in command.entries:
         if command.depth == 0:
@@ -53,5 +58,7 @@ async def setmetadata(session: Session, command: SetMetadata) -> Tagged:
         raise Refused(b"METADATA MAXSIZE %d" % most, "That value is too long")
     if not command.mailbox and any(entry == ADMIN for entry, _ in command.values):
         raise Refused(b"NOPERM", "Whom to ask is not for users to say")
+    if command.mailbox and any(entry == SPECIAL_USE for entry, _ in command.values):
+        raise Refused(b"CANNOT", "What a mailbox is for is said when it is created")
     await IMetadata(session.account).set_metadata(command.mailbox, dict(command.values))
     return ok("Noted")

@@ -37,6 +37,20 @@ class Metadata(Case):
             b'* METADATA "" (/shared/comment NIL)',
         )
 
+    def test_special_use(self) -> None:
+        """/private/specialuse is what LIST says, and nothing else can be put there (RFC 6154 section 4)."""
+        self.client(b"a CREATE MyDrafts (USE (\\Drafts \\Sent))")
+        for name, value in ((b"MyDrafts", b'"\\\\Drafts \\\\Sent"'), (b"INBOX", b"NIL")):
+            self.assertEqual(
+                lines(self.client(b"t2 GETMETADATA %b /private/specialuse" % name))[0],
+                b"* METADATA %b (/private/specialuse %b)" % (name, value),
+            )
+        for name, value in ((b"INBOX", b'"\\\\Junk"'), (b"MyDrafts", b"NIL")):
+            self.assertIn(
+                b"t3 NO [CANNOT]",
+                self.client(b"t3 SETMETADATA %b (/private/specialuse %b)" % (name, value)),
+            )
+
     def test_maxsize(self) -> None:
         """MAXSIZE leaves longer values out and says how long; before or behind the mailbox (section 4.2.1)."""
         for command in (b"GETMETADATA (MAXSIZE 10) INBOX", b"GETMETADATA INBOX (MAXSIZE 10)"):

@@ -21,17 +21,15 @@ from imapshield.wire.sequence import SequenceSet
 SPECIAL_USES = {
     use.lower(): use
     for use in (
-        b"\\All",
         b"\\Archive",
         b"\\Drafts",
-        b"\\Flagged",
         b"\\Important",
         b"\\Junk",
         b"\\Sent",
         b"\\Trash",
     )
 }
-"""RFC 6154 and RFC 8457, by their lower case."""
+"""RFC 6154 and RFC 8457, by their lower case; not \\All and \\Flagged, which show what other mailboxes hold."""
 
 STATUS_ITEMS = frozenset(
     b"MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN DELETED SIZE HIGHESTMODSEQ MAILBOXID APPENDLIMIT"

@@ -87,9 +87,10 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(parse([b"CREATE x (USE ())"]), Create("x"))
 
     def test_create_refused(self) -> None:
-        """An unknown use is refused with USEATTR (RFC 6154), an unknown parameter is malformed."""
-        error = self.assertRaises(Refused, parse, [b"CREATE x (USE (\\Foo))"])
-        self.assertEqual(error.code, b"USEATTR")
+        """A use that is unknown, or would need a view of other mailboxes, is refused with USEATTR (RFC 6154)."""
+        for use in (b"\\Foo", b"\\All", b"\\Drafts \\Flagged"):
+            error = self.assertRaises(Refused, parse, [b"CREATE x (USE (%b))" % use])
+            self.assertEqual(error.code, b"USEATTR")
         for line in (
             b"CREATE x (FOO)",
             b"CREATE x ()",
