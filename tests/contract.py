@@ -217,6 +217,9 @@ class StoreContract:
         self.assertEqual(self.key("X/Y/B"), key)
         self.assertEqual(self.fetch(1, WHOLE, "X/Y/B"), b"{%d}\r\n%b" % (len(MAIL), MAIL))
         self.assertRaises(NoSuchMailbox, self.store.open, "A", False)
+        self.store.delete("X/Y")  # now it only holds another
+        self.store.rename("X/Y", "Z")
+        self.assertEqual(self.key("Z/B"), key)
 
     def test_rename_refused(self):
         """RENAME to a name that is taken or cannot be, into itself, or from nothing changes nothing."""

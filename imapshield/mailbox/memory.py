@@ -157,12 +157,15 @@ class MemoryStore:
         del self._boxes[name]
 
     def rename(self, old: str, new: str) -> None:
-        box = self._box(old)
+        going = [n for n in self._boxes if n == old or n.startswith(old + "/")]
+        if not going:
+            raise NoSuchMailbox
         if new in self._boxes:
             raise MailboxExists
         if not new or "" in new.split("/"):
             raise BadMailboxName
         if old == "INBOX":
+            box = self._box(old)
             self.create(new, ())
             self._box(new).metadata = dict(box.metadata)
             self.copy(box.key, sorted(box.messages), new, True, 0)
@@ -172,7 +175,7 @@ class MemoryStore:
         for parent in _parents(new):
             if parent not in self._boxes:
                 self._add(parent)
-        for name in [n for n in self._boxes if n == old or n.startswith(old + "/")]:
+        for name in going:
             self._boxes[new + name[len(old) :]] = self._boxes.pop(name)
 
     def status(self, name: str) -> MailboxStatus:

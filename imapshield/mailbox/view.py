@@ -51,8 +51,9 @@ class View:
         self.recent.update(change.recent)
         if change.vanished:
             self._changed.difference_update(change.vanished)
-            self.recent.difference_update(change.vanished)
             self._vanished.update(uid for uid in change.vanished if self.number(uid) is not None)
+            # what the client knows counts for RECENT until it is told of its EXPUNGE, as it does for EXISTS
+            self.recent.difference_update(u for u in change.vanished if u not in self._vanished)
 
     @property
     def behind(self) -> bool:
@@ -98,6 +99,7 @@ class View:
             # downwards, so that each number is right without counting on the others
             numbers = [bisect_left(self.uids, uid) + 1 for uid in reversed(gone)]
             self._vanished.clear()
+            self.recent.difference_update(gone)
         before = len(self.uids) - len(gone)
         if self._vanished:
             last = self.uids[-1]  # there is one: something of it has vanished

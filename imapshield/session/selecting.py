@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.view import View
 from imapshield.session import fetching, resync
 from imapshield.session.states import State
@@ -74,6 +75,8 @@ async def close(session: Session, command: Simple) -> Tagged:
     try:
         if command.name == b"CLOSE" and not session.readonly:
             await session.mailbox.expunge(None)
+    except NoSuchMailbox:
+        pass  # deleted by somebody else: of no mailbox it is true that its messages are removed
     finally:
         session.leave()
     return ok(

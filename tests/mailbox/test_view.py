@@ -112,11 +112,14 @@ class Telling(SynchronousTestCase):
         self.assertEqual(list(updates.flags), [(2, 4)])
 
     def test_recent(self) -> None:
-        """RECENT is told when it changes, and goes with its messages."""
+        """RECENT is told when it changes, and goes when its messages are told to go."""
         mailbox = Mailbox(2)
         view = View(mailbox.columns, [1, 2])
         mailbox.views.append(view)
         mailbox.expunge(1)
+        updates = view.flush(expunge=False)
+        assert updates is not None
+        self.assertIsNone(updates.recent)
         updates = view.flush(expunge=True)
         assert updates is not None
         self.assertEqual(updates.recent, 1)

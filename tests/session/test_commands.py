@@ -567,9 +567,10 @@ class Watching(Case):
         )
 
     def test_deleted_mailbox(self) -> None:
-        """A selected mailbox that another session deletes is NO [NONEXISTENT], and the session goes on."""
+        """A selected mailbox that another session deletes is NO [NONEXISTENT], and can be closed."""
         self.client(b"a CREATE x")
         self.client(b"b SELECT x")
         self.server.login()(b"c DELETE x")
         self.assertIn(b"d NO [NONEXISTENT]", self.client(b"d NOOP"))
+        self.assertIn(b"d OK", self.client(b"d CLOSE"))
         self.assertIn(b"e OK", self.client(b"e SELECT INBOX"))

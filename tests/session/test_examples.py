@@ -1,0 +1,143 @@
+"""Transcripts of RFC 9051 section 6 that no other test has, with our texts, delimiter and attributes."""
+
+from tests.session.test_commands import Case, lines
+
+
+class Examples(Case):
+    def replay(self, script: str) -> None:
+        """Send the ``C:`` lines; what comes must be the ``S:`` lines, of tagged ones the condition and code."""
+        want: list[bytes] = []
+        got: list[bytes] = []
+        for line in script.strip().splitlines():
+            who, _, text = line.strip().partition(": ")
+            if who == "C":
+                self.assertEqual(got, want, script)
+                want, got = [], []
+                for answer in lines(self.client(text.encode())):
+                    words = answer.split(b" ", 2)
+                    coded = words[-1].partition(b"]")[0] + b"]" if words[-1][:1] == b"[" else b""
+                    tagged = words[0] == text.split()[0].encode()
+                    got.append(b" ".join([*words[:2], coded]).strip() if tagged else answer)
+            else:
+                want.append(text.encode())
+        self.assertEqual(got, want, script)
+
+    def test_enable(self) -> None:
+        """Section 6.3.1: ENABLE leaves the CAPABILITY list as it is."""
+        before = self.client(b"t1 CAPABILITY")
+        self.client(b"t2 ENABLE IMAP4rev2 UTF8=ACCEPT QRESYNC X-GOOD-IDEA")
+        self.assertEqual(self.client(b"t1 CAPABILITY"), before)
+
+    def test_delete(self) -> None:
+        """Section 6.3.5: what has inferiors is \\Noselect when it is deleted, and gone with the last of them."""
+        for name in (b"blurdybloop", b"foo/bar"):
+            self.client(b"a CREATE " + name)
+        self.replay(
+            r"""
+            C: A82 LIST "" *
+            S: * LIST (\HasNoChildren) "/" INBOX
+            S: * LIST (\HasNoChildren) "/" blurdybloop
+            S: * LIST (\HasChildren) "/" foo
+            S: * LIST (\HasNoChildren) "/" foo/bar
+            S: A82 OK
+            C: A83 DELETE blurdybloop
+            S: A83 OK
+            C: A84 DELETE foo
+            S: A84 OK
+            C: A86 LIST "" %
+            S: * LIST (\HasNoChildren) "/" INBOX
+            S: * LIST (\Noselect \HasChildren) "/" foo
+            S: A86 OK
+            C: A684 DELETE foo
+            S: A684 NO [HASCHILDREN]
+            C: A685 DELETE foo/bar
+            S: A685 OK
+            C: A686 LIST "" *
+            S: * LIST (\HasNoChildren) "/" INBOX
+            S: A686 OK
+            """
+        )
+
+    def test_rename(self) -> None:
+        """Section 6.3.6: inferiors go along, also those of a name that is \\Noselect, but not those of INBOX."""
+        for name in (b"blurdybloop", b"foo/bar", b"INBOX/bar"):
+            self.client(b"a CREATE " + name)
+        self.client(b"a DELETE foo")
+        self.replay(
+            r"""
+            C: A683 RENAME blurdybloop sarasoop
+            S: A683 OK
+            C: A684 RENAME foo zowie
+            S: A684 OK
+            C: Z433 RENAME INBOX old-mail
+            S: Z433 OK
+            C: Z434 LIST "" *
+            S: * LIST (\HasChildren) "/" INBOX
+            S: * LIST (\HasNoChildren) "/" INBOX/bar
+            S: * LIST (\HasNoChildren) "/" old-mail
+            S: * LIST (\HasNoChildren) "/" sarasoop
+            S: * LIST (\Noselect \HasChildren) "/" zowie
+            S: * LIST (\HasNoChildren) "/" zowie/bar
+            S: Z434 OK
+            """
+        )
+
+    def test_subscriptions_stay(self) -> None:
+        """Section 6.3.6: RENAME leaves subscriptions as they are; the client's 1002 and 1003 change them."""
+        self.client(b"a CREATE X")
+        self.client(b"a SUBSCRIBE X")
+        self.replay(
+            r"""
+            C: 1001 RENAME X Y
+            S: 1001 OK
+            C: 1002 SUBSCRIBE Y
+            S: 1002 OK
+            C: l LIST (SUBSCRIBED) "" *
+            S: * LIST (\NonExistent \HasNoChildren \Subscribed) "/" X
+            S: * LIST (\HasNoChildren \Subscribed) "/" Y
+            S: l OK
+            C: 1003 UNSUBSCRIBE X
+            S: 1003 OK
+            C: l LSUB "" *
+            S: * LSUB () "/" Y
+            S: l OK
+            """
+        )
+
+    def test_idle(self) -> None:
+        """Section 6.3.13: messages that go and come while A002 and A004 idle, numbers counting on."""
+        client = self.filled(3)
+        other = self.other()
+        client(b"A002 IDLE")
+        other.append()
+        self.assertIn(b"* 4 EXISTS\r\n", client.read())
+        client(b"DONE")
+        other(b"a STORE 2 +FLAGS.SILENT (\\Deleted)")
+        other(b"b EXPUNGE")
+        self.assertRegex(client(b"A003 FETCH 4 UID"), rb"^\* 4 FETCH \(UID 4\)\r\nA003 OK")
+        self.assertIn(b"* 2 EXPUNGE\r\n", client(b"A004 IDLE"))
+        other(b"c STORE 3 +FLAGS.SILENT (\\Deleted)")
+        client.read()
+        other(b"d EXPUNGE")
+        self.assertIn(b"* 3 EXPUNGE\r\n", client.read())
+        other.append()
+        self.assertIn(b"* 3 EXISTS\r\n", client.read())
+        client(b"DONE")
+        self.assertIn(b"* 3 FETCH (UID 5)\r\n", client(b"A005 FETCH 3 UID"))
+
+    def test_uid(self) -> None:
+        """Sections 6.3.12 and 6.4.9: UIDs that are not there copy, move and change nothing, and that is no error."""
+        self.filled(1)
+        self.replay(
+            r"""
+            C: A005 UID COPY 305:310 meeting
+            S: A005 OK
+            C: A006 UID MOVE 305:310 meeting
+            S: A006 OK
+            C: A007 UID STORE 305:310 +FLAGS (\Seen)
+            S: A007 OK
+            C: A008 UID SEARCH UID 559:*
+            S: * SEARCH 1
+            S: A008 OK
+            """
+        )
