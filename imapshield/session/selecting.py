@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.view import View
-from imapshield.session import fetching, resync
+from imapshield.session import fetching, mailboxes, resync
 from imapshield.session.states import State
 from imapshield.wire import encode, flags
 from imapshield.wire.commands import Attribute, Fetch, Qresync, Select, Simple
@@ -27,6 +27,8 @@ async def select(session: Session, command: Select) -> Tagged:
     if command.condstore:
         session.enable_condstore()
     claim = not command.readonly
+    # asked before, so that nothing can happen between the opening and what is told of it
+    infos = {i.name: i for i in await session.account.mailboxes()} if session.rev2 else {}
     mailbox, recent = await session.account.open(command.mailbox, claim)
     view = View(mailbox.columns, recent)
     session.watch(mailbox, view, claim)
@@ -40,7 +42,9 @@ async def select(session: Session, command: Select) -> Tagged:
         encode.exists(len(view.uids)),
     ]
     if session.rev2:
-        out.append(encode.list_response(b"LIST", (), mailbox.name, utf8=True))
+        name, above = mailbox.name, mailboxes.parents(infos)
+        shown = mailboxes.attributes(name, infos, above, extended=True)
+        out.append(encode.list_response(b"LIST", shown, name, utf8=True))
     else:
         out.append(encode.recent(len(view.recent)))
         unseen = 0 if session.uid_only else columns.first_without(b"\\Seen") + 1

@@ -72,9 +72,16 @@ class Rev2(Case):
     def test_select(self) -> None:
         """SELECT tells the name in a LIST response, and neither RECENT nor UNSEEN (RFC 9051 section 6.3.2)."""
         answer = self.client(b"A142 SELECT inbox")
-        self.assertIn(b'* LIST () "/" INBOX\r\n', answer)
+        self.assertIn(b'* LIST (\\HasNoChildren) "/" INBOX\r\n', answer)
         self.assertNotIn(b"RECENT", answer)
         self.assertNotIn(b"UNSEEN", answer)
+
+    def test_attributes(self) -> None:
+        """The attributes in that LIST response are those of LIST ("MUST be accurate")."""
+        self.client(b"a CREATE x/y (USE (\\Sent))")
+        listed = lines(self.client(b'b LIST "" x*'))[:-1]
+        selected = self.client(b"c SELECT x") + self.client(b"d EXAMINE x/y")
+        self.assertEqual([s for s in lines(selected) if s.startswith(b"* LIST")], listed)
 
     def test_no_recent(self) -> None:
         r"""\Recent and RECENT are not told any more."""
