@@ -40,6 +40,7 @@ async def replace(session: Session, command: Replace) -> Tagged:
 
 async def append(session: Session, command: Append) -> Tagged:
     """APPEND (RFC 9051 section 6.3.12, RFC 3502): all the messages or none, with APPENDUID (RFC 4315)."""
+    session.within_limit([(0, len(command.messages))], whole=True)
     with _try_create():
         new = await _new(session, command.mailbox, command.messages)
         appended = await session.account.append(command.mailbox, new)

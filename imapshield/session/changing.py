@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from imapshield.errors import NoSuchMailbox, OverLimit, Refused
@@ -26,7 +27,7 @@ async def store(session: Session, command: Store) -> Tagged:
     view = session.view
     if command.unchanged_since is not None:
         session.enable_condstore()
-    spans, limited = session.within_limit(session.spans(command.sequence, uid=command.uid))
+    spans = session.within_limit(session.spans(command.sequence, uid=command.uid))
     uids = list(view.gather(spans))
     flags = [flag for flag in command.flags if flag.lower() != b"\\recent"]
     expected = _expected(session, uids, command.op, flags) if command.silent else {}
@@ -49,10 +50,10 @@ async def store(session: Session, command: Store) -> Tagged:
         if session.condstore:
             session.tell_modseqs(done)
     else:
-        session.tell_flags(done, uid=command.uid)
+        session.tell_flags(done[::-1] if session.limited else done, uid=command.uid)
     view.forget(done)
     gone = view.outdated and any(view.columns.row(uid) is None for uid in uids)
-    text, code = "Stored", limited
+    text, code = "Stored", None
     if failed:
         numbers = (
             failed if command.uid else [n for u in failed if (n := view.number(u)) is not None]
@@ -85,17 +86,18 @@ def _expected(
 
 
 async def copy(session: Session, command: Copy) -> Tagged:
-    """COPY and MOVE (RFC 9051 sections 6.4.7 and 6.4.8), all or nothing, with COPYUID."""
+    """COPY and MOVE (RFC 9051 sections 6.4.7 and 6.4.8), all or nothing, with COPYUID.
+
+    A MOVE of too many moves the last of them (RFC 9738 section 3.1).
+    """
     if command.move:
         _writable(session)
     view = session.view
-    spans, limited = session.within_limit(session.spans(command.sequence, uid=command.uid))
-    if limited:  # all or nothing
-        raise Refused(b"MESSAGELIMIT %d" % session.limits.messages, "Those are too many at once")
+    wanted = session.spans(command.sequence, uid=command.uid)
+    spans = session.within_limit(wanted, whole=not command.move)
     uids = list(view.gather(spans))
-    if (
-        command.uid
-    ):  # a UID that is gone is no error (RFC 9051 section 6.4.9), a number that is gone is one
+    if command.uid:
+        # one that is gone is no error (RFC 9051 section 6.4.9), a number that is gone is one
         uids = [uid for uid in uids if view.columns.row(uid) is not None]
     if not uids:
         return ok("There was nothing to do")
@@ -121,6 +123,17 @@ async def expunge(session: Session, command: Expunge) -> Tagged:
     view = session.view
     uids = None
     if command.uids is not None:
-        uids = list(view.gather(session.spans(command.uids, uid=True)))
+        spans: Sequence[tuple[int, int]] = session.spans(command.uids, uid=True)
+        if session.limits.messages:  # what counts is what goes (RFC 9738 section 3.1)
+            ids = view.columns.ids_with(b"\\Deleted")
+            rows = [
+                row
+                for start, stop in spans
+                for row in range(start, stop)
+                if (at := view.columns.row(view.uids[row])) is not None
+                and view.columns.flags[at] in ids
+            ]
+            spans = session.within_limit([(row, row + 1) for row in rows])
+        uids = list(view.gather(spans))
     await session.mailbox.expunge(uids)
     return ok("Expunged", session.highest())

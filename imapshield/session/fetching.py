@@ -17,7 +17,7 @@ from imapshield.mailbox.changes import UNKNOWN_SIZE
 from imapshield.mailbox.interfaces import Blob, Fetched
 from imapshield.session import resync
 from imapshield.wire import encode
-from imapshield.wire.commands import Attribute, Binary, BodySection, Fetch, FetchItem
+from imapshield.wire.commands import Attribute, Binary, BodySection, Fetch, FetchItem, Select
 from imapshield.wire.dates import encode_internaldate
 from imapshield.wire.responses import Tagged, no, ok
 from imapshield.wire.sequence import SequenceSet
@@ -48,16 +48,19 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
         await resync.vanished(session, command.sequence, command.changed_since)
     spans: Sequence[tuple[int, int]] = session.spans(command.sequence, uid=command.uid)
     if command.partial is not None:
+        near, far = sorted(map(abs, command.partial))
+        session.within_limit([(0, far - near + 1)], whole=True)  # RFC 9738 section 3.1
         spans = _cut(spans, command.partial)
     if command.changed_since is not None:  # of those; "first" the part (RFC 9394 section 3.4)
         spans = _changed_since(session, spans, command.changed_since)
-    spans, limited = session.within_limit(spans)
+    if not isinstance(session.command, Select):  # QRESYNC tells of everything
+        spans = session.within_limit(spans)
     items = _items(session, command)
     marks = not session.readonly and any(
         isinstance(i, (BodySection, Binary)) and not i.peek and not _size_only(i) for i in items
     )
     gone = False
-    for rows in _pieces(spans):
+    for rows in _downwards(spans) if session.limited else _pieces(spans):
         numbers, uids = rows, _take(view.uids, rows)
         while uids:
             shown = items
@@ -73,7 +76,7 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
         missing_some = "Some of the messages no longer exist", b"EXPUNGEISSUED"
         # RFC 9051 section 6.4.9: a UID that is not there is no error
         return ok(*missing_some) if command.uid else no(*missing_some)
-    return ok("Fetched", limited)
+    return ok("Fetched")
 
 
 _MARKED = 200
@@ -123,6 +126,11 @@ def _pieces(spans: Sequence[tuple[int, int]]) -> Iterator[Sequence[int]]:
             at = end
     if gathered:
         yield gathered
+
+
+def _downwards(spans: Sequence[tuple[int, int]]) -> Iterator[Sequence[int]]:
+    """Each row alone and the last first, which RFC 9738 section 3.1 requires where not all are answered."""
+    return ([row] for start, stop in reversed(spans) for row in reversed(range(start, stop)))
 
 
 def _changed_since(

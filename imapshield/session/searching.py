@@ -7,12 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imapshield.errors import Malformed
+from imapshield.errors import Malformed, Refused
 from imapshield.mailbox.interfaces import IMailbox
 from imapshield.mailbox.query import Query, leaves
 from imapshield.mailbox.view import View
 from imapshield.wire import encode
-from imapshield.wire.commands import Command, InSet, ModseqIs, MultiSearch, Search, Sort, Thread
+from imapshield.wire.commands import (
+    AllOf,
+    Command,
+    InSet,
+    ModseqIs,
+    MultiSearch,
+    Search,
+    Sort,
+    Thread,
+)
 from imapshield.wire.responses import Tagged, ok
 from imapshield.wire.sequence import compact
 
@@ -42,9 +51,8 @@ def by_number(command: Command) -> bool:
 
 
 def done(session: Session, text: str) -> Tagged:
-    """Return the OK of a search, which says if there is more than was looked at, or less than the client knows of."""
-    _, limited = session.within_limit([(0, len(session.view.uids))])
-    return ok(text, limited or (b"EXPUNGEISSUED" if session.view.outdated else None))
+    """Return the OK of a search, which says if there is less than the client knows of."""
+    return ok(text, b"EXPUNGEISSUED" if session.view.outdated else None)
 
 
 async def find(
@@ -52,8 +60,10 @@ async def find(
     command: Search | Sort,
     mailbox: IMailbox | None = None,
     view: View | None = None,
+    *,
+    whole: bool = False,
 ) -> Sequence[int]:
-    """Return the UIDs that match, rising, by default in the selected mailbox."""
+    """Return the UIDs that match, rising, by default in the selected mailbox; `whole`: see `Session.within_limit`."""
     keys = list(leaves(command.key))
     if any(isinstance(key, ModseqIs) for key in keys):
         session.enable_condstore()
@@ -67,8 +77,19 @@ async def find(
         saved=session.saved,
         pause=session.pause,
     )
-    spans, _ = session.within_limit([(0, len(view.uids))])
-    return await query.run(command.key, view.gather(spans))
+    among: Sequence[int] = view.uids
+    most = session.limits.messages
+    if 0 < most < len(among):
+        # what counts is what is looked at: the sets of numbers say what that is, UIDAFTER and UIDBEFORE among them
+        one = command.key
+        sets = [k for k in (one.keys if isinstance(one, AllOf) else (one,)) if isinstance(k, InSet)]
+        among = await query.run(AllOf(tuple(sets)))
+        if len(among) > most and whole:
+            raise Refused(b"MESSAGELIMIT %d" % most, "Those are too many at once")
+        if len(among) > most:
+            among = among[-most:]
+            session.limited = b"MESSAGELIMIT %d %d" % (most, among[0])
+    return await query.run(command.key, among)
 
 
 def answer(session: Session, command: Search | Sort, uids: Sequence[int], kind: bytes) -> None:

@@ -43,7 +43,8 @@ class Session:
     """The state of one client; the handlers of `table` work on it.
 
     `view` is there exactly in the state SELECTED. `enabled` holds what ENABLE turned on. `told` are the events of the
-    selected mailbox that the client hears of, all of them until a NOTIFY. `command` is the one being done.
+    selected mailbox that the client hears of, all of them until a NOTIFY. `command` is the one being done, `limited`
+    the code that says that it did not all it was to do.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Session:
         self.notices: Notices | None = None
         self.told = EVERYTHING
         self.command: Command | None = None
+        self.limited: bytes | None = None
         self.contexts = Contexts(self)
         self.arrivals = Arrivals(self)
         self._running = False
@@ -147,20 +149,25 @@ class Session:
         return self.view.select(sequence, uid=uid)
 
     def within_limit(
-        self, spans: Sequence[tuple[int, int]]
-    ) -> tuple[Sequence[tuple[int, int]], bytes | None]:
-        """Leave of `spans` the last that one command may touch, and the code that says so (RFC 9738 section 3.1)."""
+        self, spans: Sequence[tuple[int, int]], *, whole: bool = False
+    ) -> Sequence[tuple[int, int]]:
+        """Leave of `spans` of the view the last rows that one command may touch (RFC 9738 section 3.1).
+
+        The end of the command says so. `whole`: Refused instead, for what is done to all or to none.
+        """
         most = self.limits.messages
         excess = sum(stop - start for start, stop in spans) - most
         if not most or excess <= 0:
-            return spans, None
+            return spans
+        if whole:
+            raise Refused(b"MESSAGELIMIT %d" % most, "Those are too many at once")
         kept = list(spans)
         while excess >= kept[0][1] - kept[0][0]:
             start, stop = kept.pop(0)
             excess -= stop - start
         kept[0] = kept[0][0] + excess, kept[0][1]
-        lowest = self._view.uids[kept[0][0]] if self._view is not None else 0
-        return kept, b"MESSAGELIMIT %d %d" % (most, lowest)
+        self.limited = b"MESSAGELIMIT %d %d" % (most, self.view.uids[kept[0][0]])
+        return kept
 
     async def pause(self, done: int | None = None, total: int | None = None) -> None:
         """Let others have their turn; a client that has waited for long is told how far we are (RFC 9585)."""
@@ -207,6 +214,7 @@ class Session:
         self.tag = frame.tag or b""
         self._told_at = self.now()
         self._numbered = self._stirred = False
+        self.limited = None
         try:
             answer = await self._answer(frame, entry)
         except Malformed as error:
@@ -224,6 +232,11 @@ class Session:
             answer = no(f"Internal error, see reference {reference} in the log", b"SERVERBUG")
         if self.state is State.GONE:
             return
+        if self.limited is not None:
+            if answer.code is None:
+                answer = answer._replace(code=self.limited)
+            else:  # two codes do not go into one line
+                self.io.write(encode.untagged(b"NO", "Not all was done", self.limited))
         if frame.tag is None:
             self.io.write(encode.untagged(*answer))
         else:

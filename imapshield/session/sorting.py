@@ -44,7 +44,7 @@ _THREADED = (b"DATE", b"SUBJECT", b"MESSAGE-ID", b"REFERENCES", b"IN-REPLY-TO")
 async def sort(session: Session, command: Sort) -> Tagged:
     """SORT and UID SORT, with the results of ESORT."""
     since = session.contexts.begin(command)
-    uids = await searching.find(session, command)
+    uids = await searching.find(session, command, whole=True)
     found = await order(session, command, uids, session.pause)
     await session.contexts.keep(command, found, since)
     searching.answer(session, command, found, b"SORT")
@@ -88,7 +88,7 @@ async def order(
 
 async def thread(session: Session, command: Thread) -> Tagged:
     """THREAD and UID THREAD."""
-    uids = await searching.find(session, Search(command.key, command.uid))
+    uids = await searching.find(session, Search(command.key, command.uid), whole=True)
     messages: list[ordering.Threaded] = []
     linked = command.algorithm == b"REFERENCES"
 

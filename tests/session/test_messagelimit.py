@@ -6,6 +6,7 @@ from tests.session.test_commands import Case, lines
 
 class MessageLimit(Case):
     def setUp(self) -> None:
+        """UIDs 1, 2 and 4 to 7, numbered 1 to 6."""
         self.server = Server(messages=4)
         self.client = self.server.login()
         self.filled(6)
@@ -19,27 +20,97 @@ class MessageLimit(Case):
         self.assertNotIn(b"MESSAGELIMIT", Server().login()(b"a CAPABILITY"))
 
     def test_some(self) -> None:
-        """FETCH, STORE and SEARCH do the last, and say from which UID on."""
+        """FETCH, STORE and SEARCH do the last, from the last downwards, and say from which UID on."""
         for command in (
             b"FETCH 1:* UID",
             b"STORE 1:6 +FLAGS (\\Seen)",
-            b"UID FETCH 1:2,4:7 UID",
+            b"UID FETCH 1:2,4:7 BODY.PEEK[TEXT]",
             b"SEARCH ALL",
         ):
             answer = lines(self.client(b"03 " + command))
             self.assertIn(b"03 OK [MESSAGELIMIT 4 4]", answer[-1], command)
+            numbers = [int(one.split()[1]) for one in answer if b" FETCH (" in one]
+            self.assertEqual(numbers, [6, 5, 4, 3] if numbers else [], command)
         self.assertEqual(lines(self.client(b"04 UID SEARCH ALL"))[0], b"* SEARCH 4 5 6 7")
         self.assertEqual(self.client(b"05 UID FETCH 1:4 UID").count(b"FETCH (UID"), 3)
 
+    def test_another_code(self) -> None:
+        """Where the tagged line has another code, an untagged NO says it."""
+        self.client(b"a STORE 6 +FLAGS.SILENT (\\Seen)")
+        answer = lines(self.client(b"b STORE 1:* (UNCHANGEDSINCE 1) +FLAGS (\\Flagged)"))
+        self.assertEqual(
+            answer[-2:],
+            [b"* NO [MESSAGELIMIT 4 4] Not all was done", b"b OK [MODIFIED 3:6] Some had changed"],
+        )
+
+    def test_search(self) -> None:
+        """What counts is what is searched, not what is found; ``$`` is of that alone (sections 3.1 and 3.4)."""
+        self.client(b"a STORE 1 +FLAGS.SILENT (\\Seen)")
+        self.assertEqual(
+            lines(self.client(b"b UID SEARCH RETURN (SAVE ALL) SEEN"))[0],
+            b'* ESEARCH (TAG "b") UID',
+        )
+        self.assertIn(b"c OK [MESSAGELIMIT 4 4]", self.client(b"c SEARCH SEEN"))
+        for key in (b"UID 1:4", b"UIDBEFORE 5", b"(SEEN 1:3)", b"UIDAFTER 1 UIDBEFORE 7"):
+            self.assertNotIn(b"MESSAGELIMIT", self.client(b"d SEARCH " + key), key)
+        self.assertEqual(
+            lines(self.client(b"e UID SEARCH UIDBEFORE 4")), [b"* SEARCH 1 2", b"e OK Searched"]
+        )
+
     def test_all_or_nothing(self) -> None:
-        """COPY and MOVE do none."""
-        self.assertIn(b"a NO [MESSAGELIMIT 4]", self.client(b"a COPY 1:* INBOX"))
-        self.assertIn(b"b NO [MESSAGELIMIT 4]", self.client(b"b UID MOVE 1:* INBOX"))
-        self.assertIn(b"c OK", self.client(b"c COPY 1:4 INBOX"))
+        """COPY, SORT, THREAD, an APPEND of many and a FETCH of a larger part are done whole or not at all."""
+        for command in (
+            b"COPY 1:* INBOX",
+            b"SORT (DATE) UTF-8 ALL",
+            b"UID THREAD REFERENCES UTF-8 ALL",
+            b"UID FETCH 1:* UID (PARTIAL -1:-5)",
+            b"APPEND INBOX" + b" {1+}\r\nx" * 5,
+        ):
+            self.assertIn(b"a NO [MESSAGELIMIT 4]", self.client(b"a " + command), command)
+        for command in (
+            b"SORT (DATE) UTF-8 UIDAFTER 4",
+            b"UID FETCH 1:* UID (PARTIAL -5:-8)",
+            b"COPY 1:4 INBOX",
+        ):
+            self.assertIn(b"c OK", self.client(b"c " + command), command)
+
+    def test_move(self) -> None:
+        """MOVE moves the last."""
+        self.client(b"c CREATE x")
+        answer = lines(self.client(b"b UID MOVE 1:* x"))
+        self.assertRegex(answer[0], rb"COPYUID \d+ 4:7 1:4\]")
+        self.assertEqual(answer[1], b"* NO [MESSAGELIMIT 4 4] Not all was done")
+        self.assertEqual(lines(self.client(b"c UID SEARCH ALL"))[0], b"* SEARCH 1 2")
+
+    def test_expunge(self) -> None:
+        """UID EXPUNGE counts what it removes; EXPUNGE and CLOSE have no limit."""
+        self.client(b"a STORE 3:6 +FLAGS.SILENT (\\Deleted)")
+        self.client(b"a STORE 1 +FLAGS.SILENT (\\Deleted)")
+        self.assertIn(b"b OK [MESSAGELIMIT 4 4]", self.client(b"b UID EXPUNGE 1:*"))
+        self.assertEqual(lines(self.client(b"c UID SEARCH ALL"))[0], b"* SEARCH 1 2")
+        for _ in range(4):
+            self.client.append()
+        for numbers in (b"1:3", b"4:6"):
+            self.client(b"d STORE %b +FLAGS.SILENT (\\Deleted)" % numbers)
+        self.assertEqual(self.client(b"e EXPUNGE").count(b"EXPUNGE\r\n"), 6)
+
+    def test_several_mailboxes(self) -> None:
+        """A search of several mailboxes that looks at the last of some is OK [LIMIT] (RFC 7377 section 2.4)."""
+        answer = lines(self.client(b"a ESEARCH IN (personal) RETURN (COUNT) ALL"))
+        self.assertIn(b"COUNT 4", answer[0])
+        self.assertIn(b"a OK [LIMIT]", answer[1])
+
+    def test_resync(self) -> None:
+        """SELECT (QRESYNC) tells of all that changed."""
+        self.client(b"e ENABLE QRESYNC")
+        uidvalidity = self.server.realm.account()._store._box("INBOX").uidvalidity
+        answer = self.client(b"s SELECT INBOX (QRESYNC (%d 1))" % uidvalidity)
+        self.assertEqual(answer.count(b" FETCH ("), 6)
+        self.assertNotIn(b"MESSAGELIMIT", answer)
 
     def test_beside(self) -> None:
         """UIDAFTER and UIDBEFORE (section 3.2)."""
-        self.assertEqual(lines(self.client(b"a UID SEARCH UIDBEFORE 5"))[0], b"* SEARCH 4")
+        self.assertEqual(lines(self.client(b"a UID SEARCH UIDBEFORE 5"))[0], b"* SEARCH 1 2 4")
         self.assertEqual(lines(self.client(b"b UID SEARCH UIDAFTER 5"))[0], b"* SEARCH 6 7")
         self.assertEqual(lines(self.client(b"c UID SEARCH UIDBEFORE 1"))[0], b"* SEARCH")
         self.assertEqual(lines(self.client(b"d UID SEARCH UIDAFTER 4294967295"))[0], b"* SEARCH")
