@@ -46,8 +46,8 @@ async def esearch(session: Session, command: MultiSearch) -> Tagged:
     if update and session.mailbox.name not in names:
         session.contexts.refuse(session.tag, "The selected mailbox is not among those searched")
     if session.limited is not None:
-        session.limited = None  # it has a UID, of some mailbox or other; so it is LIMIT (section 2.4)
-        return ok("Searched the last messages of each mailbox", b"LIMIT")
+        session.limited = None  # it has a UID, of some mailbox or other
+        return ok("Searched the last messages of each mailbox", b"LIMIT")  # section 2.4
     return ok("Searched")
 
 
