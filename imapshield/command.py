@@ -55,6 +55,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("file", metavar="FILE", help="the password file")
         if run is not _users:
             command.add_argument("user", metavar="USER")
+        if run is _passwd:
+            command.add_argument(
+                "--scram",
+                action="store_true",
+                help="so that clients need not send it (SCRAM-SHA-256), if all users of FILE have it so",
+            )
         command.set_defaults(run=run)
     return parser
 
@@ -63,7 +69,13 @@ def _passwd(options: argparse.Namespace) -> None:
     password = _ask()
     if not password:
         raise _Refused("an empty password is none; nothing was changed")
-    new = users.put(options.file, options.user, passwords.hash_password(password))
+    try:
+        made = (
+            passwords.hash_scram(password) if options.scram else passwords.hash_password(password)
+        )
+    except passwords.NotAscii:
+        raise _Refused("for SCRAM a password may have only ASCII characters") from None
+    new = users.put(options.file, options.user, made)
     _say(f"{'added' if new else 'changed'} {options.user}")
 
 

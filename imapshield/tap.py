@@ -124,6 +124,7 @@ def makeService(options: Options) -> IService:
 
     from imapshield.cred.checkers import AnyOf
     from imapshield.cred.realm import MaildirRealm
+    from imapshield.cred.sasl import challengers
     from imapshield.edge.factory import ShieldedIMAP4Factory
     from imapshield.observe.logs import LogFacts
     from imapshield.service import ShieldService
@@ -152,6 +153,8 @@ def makeService(options: Options) -> IService:
         context_factory=context,
         tell=log,
         reactor=reactor,
+        # of several, nobody could say whose user a client of SCRAM is before it has proved it
+        challengers=challengers(checkers) if len(checkers) == 1 else None,
     )
     closing: list[Callable[[], Any]] = [c.close for c in checkers if hasattr(c, "close")]
     closing.append(realm.close)

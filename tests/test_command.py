@@ -48,6 +48,18 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(self.run_it("passwd", self.path, "alice", tty=["sé", "sé"])[0], 0)
         self.assertTrue(self.verifies("alice", "sé".encode()))
 
+    def test_passwd_scram(self):
+        """--scram keeps what SCRAM needs; a password that it cannot have is refused."""
+        self.patch(passwords, "STORED_ITERATIONS", 4096)
+        self.run_it("passwd", "--scram", self.path, "alice", typed=b"secret")
+        self.assertTrue(self.verifies("alice", b"secret"))
+        with open(self.path, "rb") as file:
+            self.assertIn(b"alice:$scram-sha-256$", file.read())
+        answer = self.run_it("passwd", "--scram", self.path, "alice", typed="sé".encode())
+        self.assertEqual(answer[0], 1)
+        self.assertIn("ASCII", answer[2])
+        self.assertTrue(self.verifies("alice", b"secret"))
+
     def test_passwd_mistyped(self):
         """If the two differ, or there is none, nothing changes."""
         status, _, err = self.run_it("passwd", self.path, "alice", tty=["a", "b"])

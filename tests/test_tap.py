@@ -14,6 +14,7 @@ from twisted.internet.endpoints import clientFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -305,6 +306,19 @@ class ServiceTests(Files, TestCase):
         with self.assertRaises(UnauthorizedLogin):
             await login(UsernamePassword(b"alice", b"x"), None, IAccount)
         await service.stopService()
+
+    async def test_scram(self):
+        """A password file whose users all have SCRAM secrets offers it; of two --auth neither does."""
+        users.put(self.users, "alice", passwords.hash_scram(b"x", iterations=4096))
+        one = ["--auth", f"file:{self.users}"]
+        for arguments, offered in ((one, True), ([*one, "--auth", "memory:a:b"], False)):
+            service = self.make("--mail-root", self.mail, *arguments)
+            transport = StringTransport()
+            server = service.factory.buildProtocol(None)
+            server.makeConnection(transport)
+            self.assertEqual(b"AUTH=SCRAM-SHA-256" in transport.value(), offered)
+            server.connectionLost()
+            await service.stopService()
 
     async def test_serves_and_stops(self):
         """It greets on every endpoint, and when it stops says BYE to all and lets nobody in."""

@@ -12,9 +12,10 @@ import os
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
@@ -27,6 +28,9 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import Interface, implementer
 
 from imapshield.cred import passwords, users
+from imapshield.cred.sasl import IScramProof, no_secret
+
+T = TypeVar("T")
 
 THREADS = 2
 """Passwords hashed at once: on a small machine the rest of the server needs a core too."""
@@ -45,7 +49,8 @@ class Busy(LoginFailed):
 
 @implementer(ICredentialsChecker)
 class PasswordFile:
-    """Checks `IUsernamePassword` against a file of ``user:hash`` lines, read again whenever it changes.
+    """Checks `IUsernamePassword` against a file of ``user:hash`` lines, read again whenever it changes; and
+    `IScramProof`, which needs no thread, while all of its hashes are SCRAM's.
 
     Args:
         path: the file; `users.put` and ``imapshield passwd`` write it.
@@ -54,7 +59,7 @@ class PasswordFile:
         waiting: logins that may be under way before more fail with `Busy`.
     """
 
-    credentialInterfaces = (IUsernamePassword,)
+    credentialInterfaces = (IUsernamePassword, IScramProof)
     _log = Logger()
 
     def __init__(
@@ -69,12 +74,16 @@ class PasswordFile:
         self._reading = threading.Lock()
         self._version: object = None
         self._users: dict[str, str] = {}
+        self._secrets: dict[bytes, passwords.ScramSecret] = {}
         self._trouble = ""
         self._secret = secrets.token_bytes(32)
         self._remembered: OrderedDict[str, tuple[str, bytes, float]] = OrderedDict()
 
     def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
         """The user name, as given. Fails with `UnauthorizedLogin`, or with `Busy`."""
+        if IScramProof.providedBy(credentials):
+            right = credentials.proved and credentials.secrets is self
+            return succeed(credentials.username) if right else fail(UnauthorizedLogin())
         try:
             user = users.user_name(credentials.username)
         except users.BadUserName:
@@ -90,6 +99,35 @@ class PasswordFile:
             self._reactor, self._pool, self._check, user, credentials.password
         )
         return checked.addBoth(self._checked, user, digest, credentials.username)
+
+    @property
+    def ready(self) -> bool:
+        """Whether SCRAM can be offered: a client that prefers it would try it in vain for whoever has another hash."""
+        return bool(self._scram())
+
+    def secret(self, user: bytes) -> passwords.ScramSecret:
+        """See `sasl.ScramSource`."""
+        known = self._scram()
+        found = known.get(user)
+        if found is not None:
+            return found
+        other = self._somebody(user, known)
+        iterations = passwords.STORED_ITERATIONS if other is None else other.iterations
+        return no_secret(self._secret, user, iterations)
+
+    def _somebody(self, user: bytes, known: Mapping[Any, T]) -> T | None:
+        """For an unknown name somebody's value, always the same: so they are as common with strangers as with users."""
+        number = int.from_bytes(blake2b(user, key=self._secret, digest_size=8).digest())
+        return next(islice(known.values(), number % len(known), None)) if known else None
+
+    def _scram(self) -> dict[bytes, passwords.ScramSecret]:
+        """The users' secrets, as the file has them now; none if some user has none."""
+        try:
+            with self._reading:
+                self._read()
+                return self._secrets
+        except Busy:
+            return {}
 
     def close(self) -> None:
         """Stop the threads. Checks that wait fail with `Busy`."""
@@ -114,7 +152,7 @@ class PasswordFile:
         stored = known.get(user)
         # A stranger must not learn from the time it takes who exists: an unknown user is checked against somebody
         # else's hash, whose parameters cost what everybody's cost.
-        against = stored or next(iter(known.values()), None)
+        against = stored or self._somebody(user.encode(), known)
         right = against is not None and passwords.verify(against, password)
         return stored if right else None
 
@@ -157,7 +195,7 @@ class PasswordFile:
         return found.st_mtime_ns, found.st_ino, found.st_size
 
     def _read(self) -> None:
-        """In a thread, locked: read the file if it changed, and say once what is wrong with it.
+        """Locked, in a thread or for SCRAM: read the file if it changed, and say once what is wrong with it.
 
         Raises:
             Busy: it cannot be read, so that nobody can say whether a password is right.
@@ -174,6 +212,9 @@ class PasswordFile:
             )
             raise Busy("the password file cannot be read") from None
         self._users, self._version = found, version
+        made = {user.encode(): passwords.scram(stored) for user, stored in found.items()}
+        secrets = {user: secret for user, secret in made.items() if secret is not None}
+        self._secrets = secrets if len(secrets) == len(found) else {}
         self._complain("{path}: {problems}", problems)
 
     def _complain(self, text: str, problems: Sequence[str]) -> None:

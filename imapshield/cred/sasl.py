@@ -15,8 +15,8 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from hashlib import pbkdf2_hmac, sha256
-from typing import Any, NamedTuple
+from hashlib import sha256
+from typing import Any, Protocol
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import ICredentials
@@ -26,10 +26,7 @@ from twisted.mail.imap4 import IllegalClientResponse
 from twisted.mail.interfaces import IChallengeResponse
 from zope.interface import Attribute, implementer
 
-ITERATIONS = 15_000
-"""Of PBKDF2 for a new secret. RFC 7677 section 4 asks for 4096 at least, and since for as many as can be borne."""
-
-SALT_OCTETS = 16
+from imapshield.cred.passwords import ITERATIONS, ScramSecret
 
 _CLIENT_FIRST = re.compile(
     rb"(n|y|p=([A-Za-z0-9.-]+)),(?:a=([^,]+))?,(n=([^,]+),r=([!-+\--~]+)(?:,.*)?)"
@@ -38,31 +35,12 @@ _CLIENT_FINAL = re.compile(rb"(c=([A-Za-z0-9+/=]+),r=([!-+\--~]+)(?:,.*)?),p=([A
 _BEARER = re.compile(rb"[Bb]earer +([A-Za-z0-9._~+/=-]+)")
 
 
-class ScramSecret(NamedTuple):
-    """What is kept of a password for SCRAM-SHA-256; who has it cannot log in with it."""
-
-    salt: bytes
-    iterations: int
-    stored_key: bytes
-    server_key: bytes
-
-    @classmethod
-    def make(
-        cls, password: bytes, salt: bytes | None = None, iterations: int = ITERATIONS
-    ) -> ScramSecret:
-        """Make the secret of a password (UTF-8), by default with a new salt. Slow on purpose: not for the reactor."""
-        salt = secrets.token_bytes(SALT_OCTETS) if salt is None else salt
-        salted = pbkdf2_hmac("sha256", password, salt, iterations)
-        client_key, server_key = _hmac(salted, b"Client Key"), _hmac(salted, b"Server Key")
-        return cls(salt, iterations, sha256(client_key).digest(), server_key)
-
-
 class IScramProof(ICredentials):
     """Credentials of a client that has proved to know a password."""
 
     username: bytes = Attribute("whose")
     proved: bool = Attribute("whether the proof was right")
-    secrets: object = Attribute("the checker that gave the secret")
+    secrets: object = Attribute("the checker that gave the secret, a `ScramSource`")
 
 
 class IBearerToken(ICredentials):
@@ -70,6 +48,23 @@ class IBearerToken(ICredentials):
 
     username: bytes = Attribute("who the client says it is; of OAUTHBEARER it may be empty")
     token: bytes = Attribute("the token")
+
+
+class ScramSource(Protocol):
+    """What a checker of `IScramProof` is besides."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether SCRAM can be offered now."""
+
+    def secret(self, user: bytes) -> ScramSecret:
+        """The secret of `user`, or `no_secret`; must not block."""
+
+
+def no_secret(key: bytes, user: bytes, iterations: int = ITERATIONS) -> ScramSecret:
+    """Return for an unknown `user` a secret that fits nothing, with a salt that is always the same under one `key`."""
+    salt = _hmac(key, user)[:16]
+    return ScramSecret(salt, iterations, secrets.token_bytes(32), secrets.token_bytes(32))
 
 
 @implementer(ICredentialsChecker)
@@ -81,18 +76,15 @@ class ScramChecker:
     """
 
     credentialInterfaces = (IScramProof,)
+    ready = True
 
     def __init__(self, lookup: Callable[[bytes], ScramSecret | None]) -> None:
         self._lookup = lookup
         self._key = secrets.token_bytes(32)
 
     def secret(self, user: bytes) -> ScramSecret:
-        """The secret of `user`; of an unknown one a secret that fits nothing, with a salt that is always the same."""
-        found = self._lookup(user)
-        if found is not None:
-            return found
-        salt = _hmac(self._key, user)[:SALT_OCTETS]
-        return ScramSecret(salt, ITERATIONS, secrets.token_bytes(32), secrets.token_bytes(32))
+        """See `ScramSource`."""
+        return self._lookup(user) or no_secret(self._key, user)
 
     def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
         """The user name. Fails with `UnauthorizedLogin`."""
@@ -105,7 +97,7 @@ class ScramChecker:
 class Scram:
     """One exchange of SCRAM-SHA-256; with `plus` of SCRAM-SHA-256-PLUS, which needs TLS."""
 
-    def __init__(self, checker: ScramChecker, plus: bool = False) -> None:
+    def __init__(self, checker: ScramSource, plus: bool = False) -> None:
         self.username = b""
         self.proved = False
         self.secrets = checker
@@ -225,14 +217,14 @@ def challengers(checkers: Iterable[Any], *, bearer: bool = True) -> dict[bytes, 
     """Make `ShieldedIMAP4Factory`'s `challengers` of the portal's checkers.
 
     Args:
-        checkers: of them each `ScramChecker` is taken note of.
+        checkers: of them the first that takes `IScramProof` is asked for secrets.
         bearer: offer OAUTHBEARER and XOAUTH2, if a checker takes `IBearerToken`.
     """
     found: dict[bytes, Callable[[], Any]] = {}
     for checker in checkers:
-        if isinstance(checker, ScramChecker):
-            found[b"SCRAM-SHA-256-PLUS"] = partial(Scram, checker, True)
-            found[b"SCRAM-SHA-256"] = partial(Scram, checker)
+        if IScramProof in checker.credentialInterfaces:
+            found.setdefault(b"SCRAM-SHA-256-PLUS", partial(Scram, checker, True))
+            found.setdefault(b"SCRAM-SHA-256", partial(Scram, checker))
         if bearer and IBearerToken in checker.credentialInterfaces:
             found[b"OAUTHBEARER"] = Bearer
             found[b"XOAUTH2"] = partial(Bearer, True)
@@ -262,6 +254,7 @@ def offered(
             any(interface.providedBy(credentials) for interface in taken)
             and (private or not getattr(credentials, "needs_privacy", False))
             and (bindings or not getattr(credentials, "plus", False))
+            and getattr(getattr(credentials, "secrets", None), "ready", True)
         ):
             names.append(name)
     return names

@@ -3,7 +3,7 @@ import threading
 from unittest import mock
 
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.credentials import IAnonymous, UsernamePassword
+from twisted.cred.credentials import IAnonymous, IUsernamePassword, UsernamePassword
 from twisted.cred.error import LoginFailed, UnauthorizedLogin
 from twisted.internet import reactor
 from twisted.internet.defer import fail, succeed
@@ -64,6 +64,34 @@ class PasswordFileTests(SynchronousTestCase):
         with mock.patch.object(passwords, "verify", wraps=passwords.verify) as verify:
             self.refuses(b"nobody", b"secret")
         self.assertEqual(verify.call_count, 1)
+
+    def test_scram(self):
+        """SCRAM can be offered while every user has its kind of hash, with which a password can be sent as well."""
+        self.assertFalse(self.checker.ready)
+        row = passwords.hash_scram(b"secret", iterations=4096)
+        users.put(self.path, "alice", row)
+        self.assertTrue(self.checker.ready)
+        self.assertEqual(self.checker.secret(b"alice"), passwords.scram(row))
+        self.accepts(b"alice", b"secret")
+        self.refuses(b"alice", b"Secret")
+        users.put(self.path, "bob", BOB)
+        self.assertFalse(self.checker.ready)
+        self.assertNotEqual(self.checker.secret(b"alice"), passwords.scram(row))
+        os.unlink(self.path)
+        self.assertFalse(self.checker.ready)
+
+    def test_scram_unknown_users(self):
+        """Who does not exist has a salt that stays and as many iterations as somebody who does, and no password fits."""
+        for name, iterations in (("alice", 4096), ("bob", 5000)):
+            users.put(self.path, name, passwords.hash_scram(b"x", iterations=iterations))
+        names = [b"nobody%d" % i for i in range(40)] + [b"", b"\xff", b".."]
+        secrets = {name: self.checker.secret(name) for name in names}
+        self.assertEqual({s.iterations for s in secrets.values()}, {4096, 5000})
+        for name, secret in secrets.items():
+            again = self.checker.secret(name)
+            self.assertEqual(secret[:2], again[:2])
+            self.assertEqual(len(secret.salt), 16)
+            self.assertNotEqual(secret.stored_key, again.stored_key)
 
     def test_no_users(self):
         """An empty file lets nobody in."""
@@ -206,7 +234,7 @@ class RealThreadTests(TestCase):
 
 
 class Fixed:
-    def __init__(self, answer, interfaces=PasswordFile.credentialInterfaces):
+    def __init__(self, answer, interfaces=(IUsernamePassword,)):
         self.answer = answer
         self.credentialInterfaces = interfaces
 

@@ -1,3 +1,4 @@
+import base64
 import time
 from unittest import mock
 
@@ -6,10 +7,24 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.cred import passwords
-from imapshield.cred.passwords import UnusableHash, check, hash_password, hash_scrypt, verify
+from imapshield.cred.passwords import (
+    NotAscii,
+    ScramSecret,
+    UnusableHash,
+    check,
+    hash_password,
+    hash_scram,
+    hash_scrypt,
+    scram,
+    verify,
+)
 
 # Known answer of RFC 7914 section 12: scrypt("password", "NaCl", N=1024, r=8, p=16), its first 32 octets
 NACL = "$scrypt$ln=10,r=8,p=16$TmFDbA$/bq+HJ00cgB4VucZDQHp/nxq18vII3gw53N2Y0s3MWI"
+
+
+# The password of RFC 7677 section 3; its server's signature is checked in test_sasl
+PENCIL = "$scram-sha-256$i=4096$W22ZaJ0SNY7soEsUEjb6gQ$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY$wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU"
 
 
 class PasswordTests(SynchronousTestCase):
@@ -55,11 +70,29 @@ class PasswordTests(SynchronousTestCase):
         self.assertIn("imapshield passwd", str(caught.exception))
         self.assertNotIn("hunter2", str(caught.exception))
 
+    def test_scram(self):
+        """SCRAM's secret is a hash too; 100,000 rounds for a new one, and other programs' are read."""
+        self.assertTrue(verify(PENCIL, b"pencil"))
+        self.assertFalse(verify(PENCIL, b"pencils"))
+        salt = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
+        self.assertEqual(scram(PENCIL), ScramSecret.make(b"pencil", salt, 4096))
+        stored = hash_scram(b"secret")
+        self.assertTrue(stored.startswith("$scram-sha-256$i=100000$"))
+        self.assertTrue(verify(stored, b"secret"))
+        self.assertIsNone(scram(NACL))
+
+    def test_scram_ascii(self):
+        """Without SASLprep two clients may spell what is not ASCII in two ways, so it is refused (RFC 5802 section 2.2)."""
+        for password in ("é".encode(), b"\xff", b"a\tb", b"\x7f"):
+            self.assertRaises(NotAscii, hash_scram, password)
+
     def test_damaged_hashes(self):
         """What is no whole hash is an error of its own, never "wrong password" and never a traceback."""
         for stored in (
             "", "$", "$scrypt$", "$scrypt$ln=10,r=8,p=16$TmFDbA$", "$scrypt$ln=0,r=8,p=1$TmFDbA$AAAAAAAAAAAAAAAAAAAAAAAA",
             "$scrypt$ln=4,r=8,p=1$TmFDb$AAAAAAAAAAAAAAAAAAAAAAAA", NACL + "\n", NACL.replace("10", "-1"),
+            "$scram-sha-256$", PENCIL[:-1], PENCIL + "=", PENCIL.replace("sha-256", "sha-1"),
+            PENCIL.replace("i=4096", "i=0"), PENCIL.replace("i=4096", "i=99999999"),
             "$argon2id$", "$argon2id$v=19$m=8,t=1,p=1$x", "$2b$12$abcdefghijklmnopqrstuv",
         ):  # fmt: skip
             with self.subTest(stored=stored), self.assertRaises(UnusableHash):

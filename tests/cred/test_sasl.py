@@ -17,15 +17,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from imapshield import facts
-from imapshield.cred.sasl import (
-    IBearerToken,
-    Scram,
-    ScramChecker,
-    ScramSecret,
-    challengers,
-)
+from imapshield.cred import passwords, users
+from imapshield.cred.checkers import PasswordFile
+from imapshield.cred.passwords import ScramSecret
+from imapshield.cred.sasl import IBearerToken, Scram, ScramChecker, challengers
 from imapshield.edge import link
 from imapshield.edge.factory import ShieldedIMAP4Factory
+from tests.cred.fakes import Pool, Reactor
 from tests.harness import Client, Server
 
 SALT = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
@@ -45,8 +43,11 @@ class Tokens:
 
 
 class Case(SynchronousTestCase):
+    def source(self) -> Any:
+        return ScramChecker({b"user": SECRET, b"a,b=c": SECRET}.get)
+
     def setUp(self) -> None:
-        self.scram = ScramChecker({b"user": SECRET, b"a,b=c": SECRET}.get)
+        self.scram = self.source()
         checkers = [self.scram, Tokens(), InMemoryUsernamePasswordDatabaseDontUse(alice=b"secret")]
         self.server = Server()
         self.server.factory = ShieldedIMAP4Factory(
@@ -178,6 +179,34 @@ class Scrams(Case):
         credentials = Scram(ScramChecker(lambda _: None))
         credentials.proved = True
         self.failureResultOf(self.scram.requestAvatarId(credentials), UnauthorizedLogin)
+
+
+class FromFile(Scrams):
+    """The same with the password file."""
+
+    def source(self) -> Any:
+        path = self.mktemp()
+        octets = (SECRET.salt, SECRET.stored_key, SECRET.server_key)
+        shown = "$".join(base64.b64encode(o).decode().rstrip("=") for o in octets)
+        for name in ("user", "a,b=c"):
+            users.put(path, name, f"$scram-sha-256$i=4096${shown}")
+        return PasswordFile(path, reactor=Reactor(), pool=Pool())
+
+    def test_sent(self) -> None:
+        """The password may be sent as well, and SCRAM is no more offered when somebody cannot use it."""
+        self.server.factory.portal.registerChecker(self.scram)
+        self.assertIn(b"a OK", self.client()(b"a LOGIN user pencil"))
+        self.assertIn(b"AUTH=SCRAM-SHA-256", self.client().greeting)
+        users.put(self.scram.path, "bob", passwords.hash_scrypt(b"x", ln=2))
+        self.assertNotIn(b"AUTH=SCRAM-SHA-256", self.client().greeting)
+        self.assertIn(b"NO [CANNOT]", self.exchange(self.client()))
+
+    def test_failures(self) -> None:
+        """Three wrong proofs end a connection, as three wrong passwords do."""
+        client = self.client()
+        for _ in range(2):
+            self.assertNotIn(b"BYE", self.exchange(client, b"pen"))
+        self.assertIn(b"* BYE", self.exchange(client, b"pen"))
 
 
 class Plus(Scrams):

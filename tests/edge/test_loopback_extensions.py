@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from twisted.cred.portal import Portal
 
-from imapshield.cred.sasl import ScramChecker, ScramSecret, challengers
+from imapshield.cred.passwords import ScramSecret
+from imapshield.cred.sasl import ScramChecker, challengers
 from tests.edge import test_loopback
 from tests.edge.test_loopback import Peer
 from tests.harness import MAIL
