@@ -76,6 +76,7 @@ class Session:
         self._view: View | None = None
         self._keywords_seen = 0
         self._told_at = 0.0
+        self._progress = 0, 0
         self._numbered = False
         self._stirred = False
         self._brought: set[int] = set()
@@ -175,9 +176,19 @@ class Session:
         now = self.now()
         if now - self._told_at >= PROGRESS_SECONDS:
             self._told_at = now
-            how_far = [encode.NIL if n is None else b"%d" % n for n in (done, total)]
-            code = b'INPROGRESS ("%b" %b %b)' % (self.tag, *how_far)
+            code = b"INPROGRESS (%b %b)" % (self._quoted_tag(), self._how_far(done, total))
             self.io.write(encode.untagged(b"OK", "Still at it", code))
+
+    def _quoted_tag(self) -> bytes:
+        return encode.NIL if b"]" in self.tag else encode.quoted(self.tag)  # which ends a code
+
+    def _how_far(self, done: int | None, total: int | None) -> bytes:
+        """Return progress and goal if they go on from what was said before, and do not say that all is done."""
+        before, goal = self._progress
+        if done is None or total is None or not before < done < total or goal not in (0, total):
+            return b"NIL NIL"
+        self._progress = done, total
+        return b"%d %d" % (done, total)
 
     def greeting(self) -> bytes:
         """What the client reads first."""
@@ -215,6 +226,7 @@ class Session:
         self._told_at = self.now()
         self._numbered = self._stirred = False
         self.limited = None
+        self._progress = 0, 0
         try:
             answer = await self._answer(frame, entry)
         except Malformed as error:
