@@ -173,7 +173,7 @@ class Scram:
 
 @implementer(IBearerToken, IChallengeResponse)
 class Bearer:
-    """OAUTHBEARER (RFC 7628), or Google's and Microsoft's older XOAUTH2."""
+    """OAUTHBEARER (RFC 7628), or Google's and Microsoft's older XOAUTH2. Without a token no checker is asked."""
 
     needs_privacy = True
     """A token is as good as a password: it is not taken over a connection that others can read."""
@@ -198,9 +198,7 @@ class Bearer:
             raise IllegalClientResponse("client message")
         fields = dict(pair.partition(b"=")[::2] for pair in pairs[:-2])
         token = _BEARER.fullmatch(fields.get(b"auth", b""))
-        if token is None:
-            raise IllegalClientResponse("no token")
-        self.token = token[1]
+        self.token = b"" if token is None else token[1]
         self.username = fields.get(b"user", b"") if self._old else _saslname(gs2[1] or b"")
 
     def moreChallenges(self) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.cred.credentials import IUsernamePassword
-from twisted.cred.error import LoginFailed, UnhandledCredentials
-from twisted.internet.defer import Deferred
+from twisted.cred.error import LoginFailed, UnauthorizedLogin, UnhandledCredentials
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import ISSLTransport
 from twisted.mail.imap4 import IllegalClientResponse
 from twisted.mail.interfaces import IAccountIMAP
@@ -136,7 +136,10 @@ class Link:
             if not credentials.moreChallenges():
                 break
         user = getattr(credentials, "username", b"")
-        login = self._server.authenticate_with(credentials)
+        if getattr(credentials, "token", None) == b"":
+            login: Deferred[Any] = fail(UnauthorizedLogin())
+        else:
+            login = self._server.authenticate_with(credentials)
         try:
             return await self._avatar(login, user, mechanism.decode())
         except Refused:
@@ -158,7 +161,8 @@ class Link:
         if server.dead:
             logout()
             raise Disconnected
-        name = user.decode("utf-8", "replace") or getattr(account, "user", "")
+        # not whom the client says it is: with a token that proves nothing
+        name = getattr(account, "user", "") or user.decode("utf-8", "replace")
         if interface is IAccountIMAP:
             account = LegacyAccount(account, name)
         server.log_in(name, mechanism, account, logout)
