@@ -34,9 +34,7 @@ async def store(session: Session, command: Store) -> Tagged:
     failed: list[int] = []
     try:
         if uids:
-            failed = await session.mailbox.store_flags(
-                uids, command.op, flags, command.unchanged_since
-            )
+            failed = await _store(session, uids, command, flags)
     except OverLimit:
         # RFC 9051 section 7.1, PERMANENTFLAGS: then it has no ``\*`` any more
         permanent = encode.permanentflags_code([*SYSTEM_FLAGS, *session.keywords()])
@@ -64,6 +62,24 @@ async def store(session: Session, command: Store) -> Tagged:
     # a UID that is not there is no error (RFC 9051 section 6.4.9), nor is there one with .SILENT (RFC 2180, 4.2)
     answer = no if gone and not (command.silent or command.uid) else ok
     return answer(text, code)
+
+
+async def _store(
+    session: Session, uids: list[int], command: Store, flags: list[bytes]
+) -> list[int]:
+    """Change flags; returns the UIDs left alone.
+
+    UNCHANGEDSINCE 0 "always fails if the metadata item exists", so it sets a keyword only where there is none yet: that
+    is how clients agree on who sends a receipt (RFC 7162 section 3.1.3, example 8).
+    """
+    change, since = session.mailbox.store_flags, command.unchanged_since
+    if since != 0 or command.op != b"+" or any(flag.startswith(b"\\") for flag in flags):
+        return await change(uids, command.op, flags, since)
+    given = frozenset(flag_list(flags).lower().split())
+    taken = [uid for uid in uids if given & (_now(session, uid) or frozenset())]
+    free = sorted({*uids}.difference(taken))
+    left = await change(free, command.op, flags, session.view.columns.highestmodseq) if free else []
+    return sorted([*taken, *left])
 
 
 def _now(session: Session, uid: int) -> frozenset[bytes] | None:

@@ -63,6 +63,19 @@ class Condstore(Case):
             client(b"e UID STORE 7,9 (UNCHANGEDSINCE 1) +FLAGS (\\Deleted)"),
         )
 
+    def test_absent_keyword(self) -> None:
+        """UNCHANGEDSINCE 0 sets a keyword where there is none, and never a system flag (section 3.1.3, examples 7 and 8)."""
+        client = self.filled(3)
+        self.other()(b"a STORE 2 +FLAGS ($mdnsent)")
+        command = b"a102 STORE 1:3 (UNCHANGEDSINCE 0) +FLAGS.SILENT ($MDNSent)"
+        answer = client(command)
+        self.assertRegex(answer, rb"\* 3 FETCH \(UID 3 MODSEQ")
+        self.assertIn(b"a102 OK [MODIFIED 2]", answer)
+        self.assertIn(b"a102 OK [MODIFIED 1:3]", client(command))
+        for flags in (b"+FLAGS (\\Seen)", b"+FLAGS ($New \\Seen)", b"FLAGS ($New)", b"-FLAGS ($x)"):
+            answer = client(b"a STORE 1 (UNCHANGEDSINCE 0) " + flags)
+            self.assertIn(b"a OK [MODIFIED 1]", answer, flags)
+
     def test_silent_is_not_deaf(self) -> None:
         """A .SILENT store that hit upon another's change tells the flags, not only the MODSEQ."""
         client = self.filled(1)
