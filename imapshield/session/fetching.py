@@ -155,7 +155,7 @@ def _changed_since(
 def _cut(spans: Sequence[tuple[int, int]], part: tuple[int, int]) -> list[tuple[int, int]]:
     """Of the rows in `spans`, the part that RFC 9394 counts from the first, or backwards from the last."""
     total = sum(stop - start for start, stop in spans)
-    near, far = sorted(part, key=abs)
+    near, far = part
     low, high = (near - 1, far) if near > 0 else (total + far, total + near + 1)
     cut = []
     for start, stop in spans:

@@ -139,7 +139,7 @@ def _highest(view: View, uids: Sequence[int]) -> int:
 
 def _part(found: Sequence[int], part: tuple[int, int]) -> Sequence[int]:
     """Cut out what RFC 9394 counts from the first, or backwards from the last."""
-    near, far = sorted(part, key=abs)
+    near, far = part
     if near > 0:
         return found[near - 1 : far]
     return found[max(0, len(found) + far) : max(0, len(found) + near + 1)]

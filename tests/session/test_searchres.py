@@ -99,14 +99,15 @@ class Extended(Case):
 
 class Partial(Case):
     def test_search(self) -> None:
-        """PARTIAL cuts the result from either end, NIL where nothing is left, and repeats its range (RFC 9394 section 3.1)."""
+        """PARTIAL cuts the result from either end, NIL where nothing is left, and tells its range (RFC 9394 section 3.1)."""
         client = self.filled(10)
         client(b"d STORE 3 +FLAGS.SILENT (\\Deleted)")
         client(b"e EXPUNGE")
         for part, told in (
             (b"1:3", b"1:3 1:2,4"),
             (b"-1:-3", b"-1:-3 8:10"),
-            (b"-3:-1", b"-3:-1 8:10"),
+            (b"-3:-1", b"-1:-3 8:10"),
+            (b"3:2", b"2:3 2,4"),
             (b"8:500", b"8:500 9:10"),
             (b"-8:-500", b"-8:-500 1:2"),
             (b"500:600", b"500:600 NIL"),

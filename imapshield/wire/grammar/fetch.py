@@ -92,7 +92,8 @@ def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
 def partial_range(cursor: Cursor) -> tuple[int, int]:
     """``partial-range = nz-number ":" nz-number / "-" nz-number ":" "-" nz-number`` (RFC 9394).
 
-    Returned as it was written; "500:400 is the same as 400:500".
+    Returned with the end first that is counted from: "500:400 is the same as 400:500", and is answered so (as Dovecot
+    does and imaptest asks); of a negative range that is -1:-100, as in the examples of section 3.1.
     """
     sign = -1 if cursor.skip(b"-") else 1
     first = cursor.nz_number("a range such as 1:500")
@@ -100,7 +101,7 @@ def partial_range(cursor: Cursor) -> tuple[int, int]:
     if sign < 0:
         cursor.expect(b"-", "Expected both ends of the range to be negative")
     last = cursor.nz_number("a range such as 1:500")
-    return sign * first, sign * last
+    return sign * min(first, last), sign * max(first, last)
 
 
 def fetch_items(cursor: Cursor) -> tuple[FetchItem, ...]:

@@ -106,7 +106,7 @@ class ReturnTests(SynchronousTestCase):
             (b"RETURN (min COUNT) ", {b"MIN", b"COUNT"}, None),
             (b"RETURN (SAVE) ", {b"SAVE"}, None),
             (b"RETURN (update CONTEXT COUNT) ", {b"UPDATE", b"CONTEXT", b"COUNT"}, None),
-            (b"RETURN (PARTIAL 500:1 COUNT) ", {b"PARTIAL", b"COUNT"}, (500, 1)),
+            (b"RETURN (PARTIAL 500:1 COUNT) ", {b"PARTIAL", b"COUNT"}, (1, 500)),
             (b"RETURN (PARTIAL -1:-100) ", {b"PARTIAL"}, (-1, -100)),
         ):
             parsed = parse([b"UID SEARCH " + text + b"CHARSET UTF-8 SEEN"])
