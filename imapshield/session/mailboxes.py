@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING
 
 from imapshield.errors import NoSuchMailbox, Refused, StoreError
 from imapshield.mailbox.interfaces import MailboxInfo, MailboxStatus
+from imapshield.session.sources import superiors
 from imapshield.session.states import State
 from imapshield.wire import encode
 from imapshield.wire.commands import Create, Delete, List, Rename, Status, Subscribe
@@ -154,11 +155,11 @@ async def list_(session: Session, command: List) -> Tagged:
 
 def parents(names: Iterable[str]) -> set[str]:
     """Return the superiors of `names`."""
-    return {name[:i] for name in names for i, c in enumerate(name) if c == DELIMITER}
+    return {above for name in names for above in superiors(name)}
 
 
 def attributes(
-    name: str, infos: dict[str, MailboxInfo], above: set[str], *, extended: bool
+    name: str, infos: dict[str, MailboxInfo], above: Container[str], *, extended: bool
 ) -> list[bytes]:
     """Return what LIST says of `name`, `above` being the superiors of all mailboxes."""
     info = infos.get(name)

@@ -9,7 +9,8 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING
 
 from imapshield.errors import Refused, StoreError
@@ -192,7 +193,7 @@ class Notices:
             case "subscribed" | "unsubscribed":
                 return b"SUBSCRIPTIONCHANGE" in events
             case _:  # one of the superiors may be what the client looks at
-                names = [what.name, *mailboxes.parents([what.name])]
+                names = [what.name, *sources.superiors(what.name)]
                 return b"MAILBOXNAME" in events.union(*map(self.events, names))
 
     def settle(self) -> None:
@@ -234,35 +235,36 @@ class Notices:
             return
         if session.busy or session.notices is not self:
             return
-        above = mailboxes.parents(infos)
+        below = Counter(above for name in infos for above in sources.superiors(name))
         out: dict[bytes, None] = {}
         for what in self._happened:
             if what.kind == "metadata":
                 line = encode.metadata_changed(what.name, what.entries, utf8=session.utf8)
                 out[line] = None
                 continue
-            for name in self._affected(what, infos):
-                out[self._list_line(name, what.old, infos, above)] = None
+            for name in self._affected(what, infos, below):
+                out[self._list_line(name, what.old, infos, below)] = None
         self._happened.clear()
         session.io.write(b"".join(out))
 
-    def _affected(self, what: Happening, infos: Iterable[str]) -> list[str]:
-        """The mailbox, and the parent of one that came or went (section 5.4), with what may have come with it."""
+    def _affected(
+        self, what: Happening, infos: Container[str], below: Mapping[str, int]
+    ) -> list[str]:
+        """The mailbox, and the parent of one that came or went (section 5.4), with what may have come with it: that
+        has no others below it, `below` being how many there are."""
         path = [what.name]
         if what.kind in ("created", "deleted"):
-            for name in sorted(mailboxes.parents(path), key=len, reverse=True):
+            for name in reversed(sources.superiors(what.name)):
+                others = below[name] > sum(one in infos for one in path)
                 path.append(name)
-                below = name + DELIMITER
-                if what.kind == "deleted" or any(
-                    one.startswith(below) and one not in path for one in infos
-                ):
+                if what.kind == "deleted" or others:
                     break
         if what.kind in ("subscribed", "unsubscribed", "renamed"):
             return path
         return [name for name in path if b"MAILBOXNAME" in self.events(name)]
 
     def _list_line(
-        self, name: str, old: str, infos: dict[str, MailboxInfo], above: set[str]
+        self, name: str, old: str, infos: dict[str, MailboxInfo], above: Container[str]
     ) -> bytes:
         utf8 = self._session.utf8
         shown = mailboxes.attributes(name, infos, above, extended=True)

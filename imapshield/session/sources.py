@@ -26,6 +26,11 @@ async def resolve(session: Session, filters: Iterable[MailboxFilter]) -> list[st
     return [name for name in names if any(means(session, f, name, subscribed) for f in filters)]
 
 
+def superiors(name: str) -> list[str]:
+    """Return the names above `name`, the highest first."""
+    return [name[:i] for i, c in enumerate(name) if c == DELIMITER]
+
+
 def means(session: Session, which: MailboxFilter, name: str, subscribed: set[str]) -> bool:
     """Whether a filter means the mailbox `name`."""
     match which.kind:
@@ -37,7 +42,7 @@ def means(session: Session, which: MailboxFilter, name: str, subscribed: set[str
         case b"SUBSCRIBED":
             return name in subscribed
         case b"SUBTREE":
-            return any(name == top or name.startswith(top + DELIMITER) for top in which.names)
+            return name in which.names or not which.names.isdisjoint(superiors(name))
         case b"SUBTREE-ONE":
             return name in which.names or name.rpartition(DELIMITER)[0] in which.names
         case _:

@@ -528,7 +528,7 @@ class MailboxFilter:
     """Which mailboxes a NOTIFY or an ESEARCH means: `kind` in upper case, and `names` where it takes some."""
 
     kind: bytes
-    names: tuple[str, ...] = ()
+    names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ class GrammarLimits:
     """Octets of a string, quoted or literal, as `Limits.literal`."""
 
     patterns: int = 32
-    """Patterns of one LIST: each is tried on each mailbox, and people need two."""
+    """Patterns of one LIST, groups of one NOTIFY, sources of one ESEARCH: each is tried on each
+    mailbox, and people need two."""
 
     pattern: int = 1000
     """Characters of a LIST pattern, each of which costs a bit a character of each name; names are

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imapshield.errors import Malformed
+from imapshield.errors import Malformed, Refused
 from imapshield.wire.commands import MailboxFilter, MultiSearch
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.grammar.search import known_charset, return_options, search_keys
@@ -20,8 +20,8 @@ def mailbox_filter(cursor: Cursor) -> MailboxFilter:
         raise Malformed("Unknown kind of mailboxes")
     cursor.sp("the kind of mailboxes")
     if cursor.peek() == b"(":
-        return MailboxFilter(kind, tuple(cursor.list_of(cursor.mailbox, "mailboxes")))
-    return MailboxFilter(kind, (cursor.mailbox(),))
+        return MailboxFilter(kind, frozenset(cursor.list_of(cursor.mailbox, "mailboxes")))
+    return MailboxFilter(kind, frozenset({cursor.mailbox()}))
 
 
 def esearch(cursor: Cursor) -> MultiSearch:
@@ -32,6 +32,8 @@ def esearch(cursor: Cursor) -> MultiSearch:
         cursor.sp("IN")
         sources = cursor.list_of(lambda: mailbox_filter(cursor), "kinds of mailboxes")
         cursor.sp("the mailboxes")
+    if len(sources) > cursor.limits.patterns:
+        raise Refused(b"LIMIT", "Too many kinds of mailboxes in one search")
     if any(one.kind == b"SELECTED-DELAYED" for one in sources):
         raise Malformed("Unknown kind of mailboxes")
     options = return_options(cursor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imapshield.errors import Malformed
+from imapshield.errors import Malformed, Refused
 from imapshield.wire.commands import EventGroup, FetchItem, Notify
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.grammar.fetch import fetch_items
@@ -33,6 +33,8 @@ def notify(cursor: Cursor) -> Notify:
         groups.append(_group(cursor))
     if sum(group.which.kind in _SELECTED for group in groups) > 1:
         raise Malformed("The selected mailbox can be named once")
+    if len(groups) > cursor.limits.patterns:
+        raise Refused(b"NOTIFICATIONOVERFLOW", "Too many groups of events")
     return Notify(tuple(groups), status)
 
 

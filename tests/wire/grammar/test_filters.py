@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
+from imapshield.errors import Malformed, Refused
 from imapshield.wire.commands import AllOf, HasFlag, MailboxFilter, MultiSearch, Not
 from imapshield.wire.grammar import parse
 
@@ -19,12 +19,12 @@ class ESearchTests(SynchronousTestCase):
             (b"ESEARCH ALL", MultiSearch((MailboxFilter(b"SELECTED"),), AllOf(()), ALL)),
             (
                 b'ESEARCH IN (mailboxes "folder1" subtree "folder2") unseen',
-                MultiSearch((MailboxFilter(b"MAILBOXES", ("folder1",)), MailboxFilter(b"SUBTREE", ("folder2",))), UNSEEN, ALL),
+                MultiSearch((MailboxFilter(b"MAILBOXES", frozenset({"folder1"})), MailboxFilter(b"SUBTREE", frozenset({"folder2"}))), UNSEEN, ALL),
             ),
             (
                 b"ESEARCH IN (mailboxes (a inbox) personal) RETURN (COUNT PARTIAL 1:9) CHARSET UTF-8 unseen",
                 MultiSearch(
-                    (MailboxFilter(b"MAILBOXES", ("a", "INBOX")), MailboxFilter(b"PERSONAL")),
+                    (MailboxFilter(b"MAILBOXES", frozenset({"a", "INBOX"})), MailboxFilter(b"PERSONAL")),
                     UNSEEN, frozenset({b"COUNT", b"PARTIAL"}), (1, 9),
                 ),
             ),
@@ -39,3 +39,10 @@ class ESearchTests(SynchronousTestCase):
             b"ESEARCH IN (personal (scope)) ALL", b"ESEARCH IN (personal)",
         ):  # fmt: skip
             self.assertRaises(Malformed, parse, [line])
+
+    def test_limits(self) -> None:
+        """Too many kinds are refused (RFC 7377 section 2.4)."""
+        error = self.assertRaises(
+            Refused, parse, [b"ESEARCH IN (inboxes" + b" personal" * 32 + b") ALL"]
+        )
+        self.assertEqual(error.code, b"LIMIT")

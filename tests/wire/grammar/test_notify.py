@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
+from imapshield.errors import Malformed, Refused
 from imapshield.wire.commands import (
     Attribute,
     BodySection,
@@ -33,8 +33,8 @@ class NotifyTests(SynchronousTestCase):
             Notify(
                 (
                     EventGroup(MailboxFilter(b"SELECTED"), MESSAGES, (Attribute(b"UID"), header)),
-                    EventGroup(MailboxFilter(b"SUBTREE", ("Lemonde",)), MESSAGES),
-                    EventGroup(MailboxFilter(b"MAILBOXES", ("a", "INBOX")), frozenset()),
+                    EventGroup(MailboxFilter(b"SUBTREE", frozenset({"Lemonde"})), MESSAGES),
+                    EventGroup(MailboxFilter(b"MAILBOXES", frozenset({"a", "INBOX"})), frozenset()),
                 ),
                 True,
             ),
@@ -63,7 +63,7 @@ class NotifyTests(SynchronousTestCase):
             self.assertRaises(Malformed, parse, [line])
 
     def test_limits(self) -> None:
-        """FETCH items and groups are counted as elsewhere."""
+        """FETCH items and groups are counted as elsewhere; of groups there can be too many to watch (section 3.1)."""
         line = b"NOTIFY SET (selected (MessageNew (UID FLAGS MODSEQ) MessageExpunge))"
         self.assertRaises(Malformed, parse, [line], limits=GrammarLimits(items=2))
         self.assertRaises(
@@ -72,3 +72,5 @@ class NotifyTests(SynchronousTestCase):
             [b"NOTIFY SET" + b" (personal NONE)" * 20],
             limits=GrammarLimits(terms=10),
         )
+        error = self.assertRaises(Refused, parse, [b"NOTIFY SET" + b" (personal NONE)" * 33])
+        self.assertEqual(error.code, b"NOTIFICATIONOVERFLOW")
