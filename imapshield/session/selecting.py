@@ -21,6 +21,8 @@ async def select(session: Session, command: Select) -> Tagged:
     """SELECT and EXAMINE (RFC 9051 section 6.3.2): when it fails, nothing is selected."""
     if command.qresync is not None:
         resync.check(session)
+        if session.uid_only and command.qresync.match_sequence is not None:
+            raise session.needs_uid()  # RFC 9586 section 3.7
     if session.state is State.SELECTED:
         session.leave()
         session.io.write(encode.untagged(b"OK", "The mailbox before this is closed", b"CLOSED"))

@@ -504,7 +504,7 @@ class Search(Command):
 
     RETURN () is ``frozenset({b"ALL"})``. SAVE (RFC 5182) is one of `returns`, and so are UPDATE and
     CONTEXT (RFC 5267) and PARTIAL (RFC 9394), whose range is `partial`: (1, 500), or (-1, -500) from
-    the last message back, in the client's order. `update` are the FETCH items of UPDATE (RFC 5465).
+    the last message back. `update` are the FETCH items of UPDATE (RFC 5465).
     `charset` says that there was one; what it was is gone into the texts.
     """
 

@@ -18,9 +18,19 @@ class UidOnly(Case):
         for command in (
             b"FETCH 1 FLAGS", b"STORE 1 +FLAGS (\\Seen)", b"COPY 1 INBOX", b"MOVE * INBOX", b"SEARCH ALL",
             b"SORT (DATE) UTF-8 ALL", b"THREAD REFERENCES UTF-8 ALL", b"UID SEARCH 1:2", b"UID SEARCH NOT (OR 1 SEEN)",
+            b"ESEARCH IN (personal) 1", b"UID SORT (DATE) UTF-8 1", b"REPLACE 1 INBOX {1+}\r\nx",
         ):  # fmt: skip
             self.assertIn(b"07 BAD [UIDREQUIRED]", client(b"07 " + command), command)
         self.assertIn(b"* SEARCH 2", client(b"08 UID SEARCH UID 2"))
+
+    def test_resync(self) -> None:
+        """QRESYNC's known numbers are refused, its known UIDs are not (section 3.7)."""
+        client = self.selected()
+        client(b"a ENABLE QRESYNC")
+        self.assertIn(
+            b"b BAD [UIDREQUIRED]", client(b"b SELECT INBOX (QRESYNC (1 1 1:3 (1:3 1:3)))")
+        )
+        self.assertIn(b"c OK", client(b"c SELECT INBOX (QRESYNC (1 1 1:3))"))
 
     def test_uidfetch(self) -> None:
         """FETCH responses are UIDFETCH, asked or not; large bodies too."""
