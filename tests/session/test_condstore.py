@@ -63,6 +63,21 @@ class Condstore(Case):
             client(b"e UID STORE 7,9 (UNCHANGEDSINCE 1) +FLAGS (\\Deleted)"),
         )
 
+    def test_all_pass(self) -> None:
+        """Every message that was stored has its MODSEQ told, .SILENT or not, named twice or not (examples 3 and 4)."""
+        client = self.filled(9)
+        for command, uids in (
+            (b"UID STORE 6,4,8", b"4 6 8"),
+            (b"STORE *", b"9"),
+            (b"STORE 7,3:9", b"3 4 5 6 7 8 9"),
+        ):
+            answer = client(
+                b"a %b (UNCHANGEDSINCE 12121230045) +FLAGS.SILENT (\\Deleted)" % command
+            )
+            told = re.findall(rb"FETCH \(UID (\d+) MODSEQ \(\d+\)\)", answer)
+            self.assertEqual(told, uids.split(), answer)
+            self.assertIn(b"a OK Stored\r\n", answer)
+
     def test_absent_keyword(self) -> None:
         """UNCHANGEDSINCE 0 sets a keyword where there is none, and never a system flag (section 3.1.3, examples 7 and 8)."""
         client = self.filled(3)
@@ -108,6 +123,15 @@ class Condstore(Case):
             b'* ESEARCH (TAG "e") ALL 2:3 MODSEQ %d\r\n' % highest,
             client(b"e SEARCH RETURN (ALL) MODSEQ %d" % (since + 1)),
         )
+        nothing = b"t SEARCH OR NOT MODSEQ 1 LARGER 50000"  # example 16
+        self.assertEqual(lines(client(nothing))[0], b"* SEARCH")
+        for answer, command in (
+            (b'* ESEARCH (TAG "e") ALL 2:3 MODSEQ %d\r\n', b"RETURN (ALL) (ARRIVAL)"),
+            (b"* SORT 2 3 (MODSEQ %d)\r\n", b"(ARRIVAL)"),
+        ):
+            found = client(b"e SORT %b UTF-8 MODSEQ %d" % (command, since + 1))
+            self.assertIn(answer % highest, found)
+        self.assertIn(b"* SORT\r\n", client(b"e SORT (ARRIVAL) UTF-8 MODSEQ %d" % (highest + 1)))
         self.assertIn(
             b'* ESEARCH (TAG "f") MIN 2 MODSEQ %d\r\n' % (highest - 1),
             client(b"f SEARCH RETURN (MIN) MODSEQ %d" % (since + 1)),

@@ -29,7 +29,8 @@ class Binary(Case):
         """An encoding that is not known is NO [UNKNOWN-CTE]."""
         self.client.append(ENCODED)
         self.client(b"s SELECT INBOX")
-        self.assertIn(b"a NO [UNKNOWN-CTE]", self.client(b"a FETCH 1 BINARY.PEEK[3]"))
+        for item in (b"BINARY.PEEK[3]", b"BINARY.SIZE[3]"):
+            self.assertIn(b"a NO [UNKNOWN-CTE]", self.client(b"a FETCH 1 " + item))
 
     def test_append(self) -> None:
         """APPEND takes a literal8, NUL and all (section 4.4)."""
