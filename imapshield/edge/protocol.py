@@ -89,7 +89,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._framer = Framer()
         self._reported: set[str] = set()
         self._turn_due = False
-        self._go_due = False
+        self._go_due = 0
+        self._taken_up = 0
+        self._late: dict[int, int] = {}
         self._skipping: bytes | None = None
         self._tail = b""
         self._dead = False
@@ -123,6 +125,10 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if isinstance(event, Announced):
             self._literal(verdict, event)
         elif event is not None:
+            self._taken_up += 1
+            if self._go_due:  # the client did not wait for them: they come before the answer all the same
+                self._late[self._taken_up] = self._go_due
+                self._go_due = 0
             self._wake()
         return None
 
@@ -260,7 +266,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if self._framer.accept(sink):
             self.setRawMode()
         if event.waits:
-            self._go_due = True
+            self._go_due += 1
             self._wake()
 
     def hold(self) -> None:
@@ -290,6 +296,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             if frame is None:
                 break
             self.commands += 1
+            for _ in range(self._late.pop(self.commands, 0)):
+                self._outbox.write(encode.continuation("Go ahead"))
             done = Deferred.fromCoroutine(self._session.run(frame))
             done.addErrback(self.interrupted)
             if not done.called:
@@ -299,8 +307,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         else:
             self._wake()
         if self._go_due and not self._guard.busy:
-            self._go_due = False
-            self._outbox.write(encode.continuation("Go ahead"))
+            for _ in range(self._go_due):
+                self._outbox.write(encode.continuation("Go ahead"))
+            self._go_due = 0
         self._outbox.flush()
 
     def _finished(self) -> None:

@@ -50,8 +50,5 @@ SEQUENCE = re.compile(rb"[0-9*][0-9*:,]*")
 # 4959)
 BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}|=")
 
-# field-name of RFC 5322: printable ASCII but the colon
-FIELD_NAME = re.compile(rb"[!-9;-~]+")
-
 # objectid        = 1*255(ALPHA / DIGIT / "_" / "-"), RFC 8474
 OBJECTID = re.compile(rb"[A-Za-z0-9_\-]{1,255}")

@@ -324,6 +324,16 @@ class Login(SynchronousTestCase):
         self.assertLess(answer.index(b"a OK"), answer.index(b"b OK"))
         self.assertIn(b"c OK", answer)
 
+    def test_did_not_wait(self) -> None:
+        """Who does not wait for ``+`` gets it all the same, before the answer and after those to the commands before."""
+        answer = Server().connect().send(
+            b"a NOOP\r\nb LOGIN {5}\r\nalice {6}\r\nsecret\r\nc NOOP\r\n"
+        )
+        self.assertRegex(
+            answer,
+            rb"^a OK Done\r\n\+ Go ahead\r\n\+ Go ahead\r\nb OK [^\r]*\r\nc OK Done\r\n$",
+        )
+
     def test_wrong(self) -> None:
         """A wrong password is NO [AUTHENTICATIONFAILED], told at once; after three the connection ends."""
         server = Server()

@@ -247,6 +247,13 @@ class Fetching(Case):
             client(b"b UID FETCH 1 BODY[]"), b"* 1 FETCH (UID 1 " + body + b"b OK Fetched\r\n"
         )
 
+    def test_fields_that_cannot_be(self) -> None:
+        """What can be no field's name is none of the fields, and is named in the answer as it was asked for."""
+        client = self.filled(1)
+        answer = client(b'a FETCH 1 BODY.PEEK[HEADER.FIELDS ("X Y%" "" subject)]')
+        self.assertIn(b'BODY[HEADER.FIELDS ("X Y%" "" subject)] {18}\r\nSubject: Lunch\r\n\r\n)', answer)
+        self.assertIn(b"* SEARCH\r\n", client(b'b SEARCH HEADER "Subject:" ""'))
+
     def test_partial(self) -> None:
         """A partial is cut out, labelled by its start; past the end it is empty."""
         client = self.filled(1)

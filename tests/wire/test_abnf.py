@@ -22,7 +22,6 @@ class TerminalTests(SynchronousTestCase):
         self.assertEqual(accepted(abnf.ASTRING_ATOM), everything - SPECIALS | set(b"]"))
         self.assertEqual(accepted(abnf.LIST_ATOM), everything - SPECIALS | set(b"]%*"))
         self.assertEqual(accepted(abnf.TAG), everything - SPECIALS - set(b"+") | set(b"]"))
-        self.assertEqual(accepted(abnf.FIELD_NAME), set(range(33, 127)) - set(b":"))
 
     def test_tag_length(self) -> None:
         """A tag of 1000 octets is one; of 1001 it is none."""
