@@ -92,6 +92,7 @@ class Notices:
         self._groups = [group for group in groups if group.which.kind not in _SELECTED]
         self._subscribed = subscribed
         self._changed: dict[str, None] = {}
+        self._told: dict[str, int] = {}
         self._happened: list[Happening] = []
         self._overflowed = False
         self._telling = False
@@ -276,7 +277,7 @@ class Notices:
         return encode.list_response(b"LIST", shown, name, extended=extended, utf8=utf8)
 
     async def tell_status(self, name: str) -> None:
-        """Write STATUS of a mailbox; one that has gone meanwhile is left out."""
+        """Write STATUS of a mailbox; one that has gone meanwhile is left out, and so is what was told last."""
         session = self._session
         try:
             found = await session.account.status(name)
@@ -297,4 +298,7 @@ class Notices:
             items.append((b"UNSEEN", found.unseen))
         if flags or session.condstore:  # a change of flags is seen by it (RFC 5465 section 5.1)
             items.append((b"HIGHESTMODSEQ", found.highestmodseq))
-        session.io.write(encode.status(name, items, utf8=session.utf8))
+        line = encode.status(name, items, utf8=session.utf8)
+        if self._told.get(name) != hash(line):  # a bell rings more than once
+            self._told[name] = hash(line)
+            session.io.write(line)

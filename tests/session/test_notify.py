@@ -305,7 +305,7 @@ class Notify(Case):
             self.assertIn(b"b BAD", self.client(b"b NOTIFY SET " + groups), groups)
 
     def test_from_outside(self) -> None:
-        """Mail that other programs deliver is heard by the bell, in mailboxes that come later too."""
+        """Mail that other programs deliver is heard by the bell, told once, in mailboxes that come later too."""
         rung: dict[str, Callable[[], object]] = {}
         stopped: list[str] = []
 
@@ -332,6 +332,8 @@ class Notify(Case):
         store.append("foo", [NewMessage((), None, Memory(MAIL))])
         rung[f"box{store.key('foo')}"]()
         self.assertEqual(self.told(), [b"* STATUS foo (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1)"])
+        rung[f"box{store.key('foo')}"]()
+        self.assertEqual(self.told(), [])
         self.other(b"c CREATE later")
         self.assertEqual(len(rung), 5)
         self.client(b"b NOTIFY NONE")
