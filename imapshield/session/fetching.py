@@ -59,16 +59,20 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
     marks = not session.readonly and any(
         isinstance(i, (BodySection, Binary)) and not i.peek and not _size_only(i) for i in items
     )
+    decoded = [Binary(i.path, size_only=True) for i in items if isinstance(i, Binary)]
+    at_once = 1 if decoded else _MARKED
     gone = False
     for rows in _downwards(spans) if session.limited else _pieces(spans):
         numbers, uids = rows, _take(view.uids, rows)
         while uids:
             shown = items
             if marks:
-                await _mark_seen(session, uids[:_MARKED])
-                if any(map(view.changed, uids[:_MARKED])):
+                if decoded:  # a part that cannot be is refused before its message counts as read
+                    await session.mailbox.fetch(uids[:1], decoded, session.limits.chunk)
+                await _mark_seen(session, uids[:at_once])
+                if any(map(view.changed, uids[:at_once])):
                     shown = _with_flags(session, items)
-            done, missing = await _piece(session, numbers, uids[:_MARKED] if marks else uids, shown)
+            done, missing = await _piece(session, numbers, uids[:at_once] if marks else uids, shown)
             gone = gone or missing
             numbers, uids = numbers[done:], uids[done:]
             await session.io.drain()

@@ -326,8 +326,8 @@ class Login(SynchronousTestCase):
 
     def test_did_not_wait(self) -> None:
         """Who does not wait for ``+`` gets it all the same, before the answer and after those to the commands before."""
-        answer = Server().connect().send(
-            b"a NOOP\r\nb LOGIN {5}\r\nalice {6}\r\nsecret\r\nc NOOP\r\n"
+        answer = (
+            Server().connect().send(b"a NOOP\r\nb LOGIN {5}\r\nalice {6}\r\nsecret\r\nc NOOP\r\n")
         )
         self.assertRegex(
             answer,

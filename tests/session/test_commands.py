@@ -251,7 +251,9 @@ class Fetching(Case):
         """What can be no field's name is none of the fields, and is named in the answer as it was asked for."""
         client = self.filled(1)
         answer = client(b'a FETCH 1 BODY.PEEK[HEADER.FIELDS ("X Y%" "" subject)]')
-        self.assertIn(b'BODY[HEADER.FIELDS ("X Y%" "" subject)] {18}\r\nSubject: Lunch\r\n\r\n)', answer)
+        self.assertIn(
+            b'BODY[HEADER.FIELDS ("X Y%" "" subject)] {18}\r\nSubject: Lunch\r\n\r\n)', answer
+        )
         self.assertIn(b"* SEARCH\r\n", client(b'b SEARCH HEADER "Subject:" ""'))
 
     def test_partial(self) -> None:

@@ -32,6 +32,17 @@ class Binary(Case):
         for item in (b"BINARY.PEEK[3]", b"BINARY.SIZE[3]"):
             self.assertIn(b"a NO [UNKNOWN-CTE]", self.client(b"a FETCH 1 " + item))
 
+    def test_unknown_is_not_seen(self) -> None:
+        """What could not be decoded is not marked as read, and what comes behind it neither."""
+        for mail in (ENCODED.replace(b"x-unknown", b"8bit"), ENCODED, MAIL):
+            self.client.append(mail)
+        self.client(b"s SELECT INBOX")
+        for item in (b"BINARY[3]", b"(BODY[1] BINARY.SIZE[3])"):
+            answer = self.client(b"a FETCH 1:3 " + item)
+            self.assertIn(b"* 1 FETCH", answer)
+            self.assertIn(b"a NO [UNKNOWN-CTE]", answer)
+            self.assertIn(b"* SEARCH 1\r\n", self.client(b"b SEARCH SEEN"))
+
     def test_append(self) -> None:
         """APPEND takes a literal8, NUL and all (section 4.4)."""
         mail = MAIL + b"\0\r\n"
