@@ -191,5 +191,8 @@ def _partial(cursor: Cursor) -> tuple[int, int] | None:
 
 
 def field_name(cursor: Cursor) -> bytes:
-    """``header-fld-name = astring``: there need be no field that can have this name."""
-    return cursor.astring("the name of a header field")
+    """``header-fld-name = astring``: no field need have it, but the answer repeats it, so it is in one line."""
+    name = cursor.astring("the name of a header field")
+    if b"\r" in name or b"\n" in name:
+        raise Malformed("A header field cannot have this name")
+    return name
