@@ -267,6 +267,12 @@ ACTIONS = st.sampled_from(
 )  # fmt: skip
 
 
+NOTIFIED = st.sampled_from(
+    [b"", b"SET (selected (MessageNew MessageExpunge FlagChange))", b"SET (selected-delayed (MessageNew MessageExpunge))",
+     b"NONE"]
+)  # fmt: skip
+
+
 SEARCHES = (
     b"SEARCH RETURN %b UNSEEN",
     b"UID SEARCH RETURN %b OR SEEN SUBJECT 3",
@@ -338,20 +344,20 @@ class Law(SynchronousTestCase):
         st.lists(
             st.tuples(st.booleans(), ACTIONS, st.integers(1, 6), st.integers(0, 5)), max_size=25
         ),
-        st.booleans(),
+        NOTIFIED,
     )
     def test_lists_stay_right(
-        self, actions: list[tuple[bool, bytes, int, int]], notify: bool
+        self, actions: list[tuple[bool, bytes, int, int]], notify: bytes
     ) -> None:
         """Whatever two clients do, and whenever, a list kept by what is told is what would be found."""
         pair = Pair()
         if notify:
-            pair.say(pair.client, b"n NOTIFY SET (selected (MessageNew MessageExpunge FlagChange))")
+            pair.say(pair.client, b"n NOTIFY " + notify)
             pair.work()
         for action in actions:
             pair.act(*action)
-        for _ in range(2):
-            pair.say(pair.client, b"n NOOP")
+        for command in (b"NOOP", b"NOTIFY SET (selected (MessageNew MessageExpunge))"):
+            pair.say(pair.client, b"n " + command)
             pair.work()
         kept = [results.list for results in pair.every]
         for results in pair.every:
