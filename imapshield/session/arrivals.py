@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from imapshield.errors import StoreError
 from imapshield.mailbox.interfaces import Blob
-from imapshield.session.fetching import KNOWN, measure
+from imapshield.session.fetching import KNOWN, Column, measure, stream
 from imapshield.session.states import State
 from imapshield.wire import encode
 from imapshield.wire.commands import Attribute, FetchItem
@@ -29,11 +29,13 @@ class Arrivals:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._wanted: dict[int, dict[FetchItem, None]] = {}
+        self._large: dict[int, dict[FetchItem, None]] = {}
         self._telling = False
 
     def clear(self) -> None:
         """The mailbox is selected no more."""
         self._wanted.clear()
+        self._large.clear()
 
     def want(self, uids: Iterable[int], items: Sequence[FetchItem]) -> None:
         """Have `items` told of the new messages `uids`."""
@@ -56,16 +58,20 @@ class Arrivals:
             self._telling = False
 
     async def tell(self, *, unasked: bool = False) -> None:
-        """Write FETCH responses; what nobody asked for gives way to commands."""
+        """Write FETCH responses; what nobody asked for gives way to commands, and leaves to them what is too large to
+        be written at once: a command might come in between."""
         session = self._session
+        if not unasked:
+            self._wanted.update(self._large)
+            self._large.clear()
         while self._wanted and session.state is State.SELECTED and not (unasked and session.busy):
             items = next(iter(self._wanted.values()))
             uids = sorted(uid for uid, wanted in self._wanted.items() if wanted == items)
             await self._tell(uids, list(items), unasked)
 
     async def _tell(self, uids: Sequence[int], wanted: list[FetchItem], unasked: bool) -> None:
-        """Tell `uids` as far as one turn goes. What is too large to be written at once is left out."""
-        session = self._session
+        """Tell `uids` as far as one turn goes."""
+        session, asked_for = self._session, dict.fromkeys(wanted)
         view, mailbox = session.view, session.mailbox
         if (session.condstore or session.rev2) and not session.uid_only:
             wanted = [_UID, *wanted]  # as every FETCH response that nobody asked for (RFC 9051)
@@ -95,11 +101,13 @@ class Arrivals:
             number, row = view.number(uid), view.columns.row(uid)
             if number is None or row is None:
                 continue
-            pairs = [(encode.label(k), session.known_value(k.name, uid, row)) for k in known]
-            values = [(encode.label(a), c[i]) for a, c in zip(asked, fetched.columns, strict=True)]
-            pairs += [(label, value) for label, value in values if not isinstance(value, Blob)]
-            if pairs:
-                labels, row_values = zip(*pairs, strict=True)
-                columns = [[value] for value in row_values]
-                session.io.write(session.fetch_lines([number], [uid], labels, columns))
+            labels = [encode.label(item) for item in [*known, *asked]]
+            columns: list[Column] = [[session.known_value(k.name, uid, row)] for k in known]
+            columns += [[column[i]] for column in fetched.columns]
+            if not any(isinstance(column[0], Blob) for column in columns):
+                session.io.write(session.fetch_lines([number], [uid], labels, columns))  # type: ignore[arg-type]
+            elif unasked:
+                self._large[uid] = asked_for
+            else:
+                await stream(session, [uid if session.uid_only else number], labels, columns)
         await session.io.drain()

@@ -221,7 +221,7 @@ async def _piece(
     )
     if _has_blob(asked, fetched):
         numbered = rows.uids if session.uid_only else shown
-        await _stream(session, numbered, labels, columns)
+        await stream(session, numbered, labels, columns)
     elif shown:
         session.io.write(session.fetch_lines(shown, rows.uids, labels, columns))  # type: ignore[arg-type]
     return done, len(shown) < done
@@ -293,7 +293,7 @@ def _take(values: array[int], rows: Sequence[int]) -> Sequence[int]:
     return [values[row] for row in rows]
 
 
-async def _stream(
+async def stream(
     session: Session, numbers: Sequence[int], labels: Sequence[bytes], columns: Sequence[Column]
 ) -> None:
     """Send messages of which some string is too large to be held: it is read while the peer reads."""
