@@ -17,7 +17,7 @@ from typing import Any
 from zope.interface import implementer
 
 from imapshield.cred.legacymailbox import LegacyMailbox, as_added, ask, mailbox_id, text
-from imapshield.errors import MailboxExists, NoSuchMailbox, NotAllowed
+from imapshield.errors import MailboxExists, NoSuchMailbox, NotAllowed, Refused
 from imapshield.mailbox.interfaces import (
     Appended,
     IAccount,
@@ -39,6 +39,9 @@ class LegacyAccount:
         user: whose it is, for logs.
         now: seconds since the epoch.
     """
+
+    lacks = (b"CREATE-SPECIAL-USE", b"MULTIAPPEND", b"OBJECTID", b"SAVEDATE")
+    """Messages are stored one by one; ids are made of names, and no copy has the original's; the rest is not kept."""
 
     def __init__(self, account: Any, user: str, now: Callable[[], float] = time.time) -> None:
         self.user = user
@@ -84,7 +87,7 @@ class LegacyAccount:
 
     async def create(self, name: str, special_use: Sequence[bytes]) -> bytes:
         if special_use:
-            raise NotAllowed("Special uses cannot be kept here")
+            raise Refused(b"USEATTR", "Special uses cannot be kept here")
         if not await ask(self._account.create, self._theirs(name)):
             raise MailboxExists
         return mailbox_id(name)

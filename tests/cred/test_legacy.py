@@ -224,7 +224,7 @@ class Legacy(SynchronousTestCase):
             (b"CREATE x", b"ALREADYEXISTS"),
             (b"DELETE INBOX", b"CANNOT"),
             (b"RENAME z y", b"NONEXISTENT"),
-            (b"CREATE d (USE (\\Drafts))", b"CANNOT"),
+            (b"CREATE d (USE (\\Drafts))", b"USEATTR"),
         ):
             self.assertIn(b"f NO [%b]" % code, self.client(b"f " + command), command)
         self.assertIn(b"app NO [TRYCREATE]", self.client.append(mailbox=b"nowhere"))
@@ -297,5 +297,6 @@ class Legacy(SynchronousTestCase):
     def test_no_powers(self) -> None:
         """What such accounts cannot do is not advertised."""
         answer = self.client(b"a CAPABILITY")
-        for name in (b"QUOTA", b"METADATA", b"NOTIFY"):
+        for name in (b"QUOTA", b"METADATA", b"NOTIFY", b"CATENATE", *LegacyAccount.lacks):
             self.assertNotIn(name, answer)
+        self.assertIn(b"IMAP4rev2", answer)
