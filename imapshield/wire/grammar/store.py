@@ -24,6 +24,8 @@ def store(cursor: Cursor, *, uid: bool = False) -> Store:
         nonlocal unchanged_since
         if not cursor.keyword(b"UNCHANGEDSINCE"):
             raise Malformed("Unknown modifier of STORE")
+        if unchanged_since is not None:
+            raise Malformed("UNCHANGEDSINCE may stand there once")
         cursor.sp("UNCHANGEDSINCE")
         unchanged_since = cursor.number64("a MODSEQ")
 
