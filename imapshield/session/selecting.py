@@ -74,6 +74,8 @@ async def _resync(session: Session, known: Qresync) -> None:
     await resync.vanished(session, uids, known.modseq, resync.agreed(session.view, known))
     changed = Fetch(uids, (Attribute(b"FLAGS"),), uid=True, changed_since=known.modseq)
     await fetching.fetch(session, changed)
+    if session.view.behind:
+        session.tell_settled()
 
 
 async def close(session: Session, command: Simple) -> Tagged:

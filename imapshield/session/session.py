@@ -253,7 +253,7 @@ class Session:
             self.io.write(encode.untagged(*answer))
         else:
             uid = frame.parts[:1] and frame.parts[0][:4].upper() == b"UID "  # type: ignore[index]
-            if self._view is not None and entry is not None:
+            if self._view is not None and entry is not None and entry.tells:
                 expunge = entry.expunge or (uid and not self._numbered)
                 mine = entry.changes and self._stirred
                 self.tell(expunge=bool(expunge), uid=bool(uid), mine=mine)
@@ -421,11 +421,15 @@ class Session:
             uid = uid or self.notices is not None  # RFC 5465 section 5.1
             self.tell_flags([one for _, one in updates.flags], uid=uid)
         if self.qresync and view.outdated:
-            # a client that heard a higher MODSEQ and is cut off now would never hear of what is still to vanish
-            untold = b"HIGHESTMODSEQ %d" % view.settled
-            self.io.write(encode.untagged(b"OK", "Some messages are still to vanish", untold))
+            self.tell_settled()
         self.contexts.settle()
         self.arrivals.settle()
+
+    def tell_settled(self) -> None:
+        """Say up to where a client of QRESYNC has heard everything: else one that heard a higher MODSEQ and is cut off
+        now would never hear of what is still to be told (RFC 7162 section 6)."""
+        settled = b"HIGHESTMODSEQ %d" % self.view.settled
+        self.io.write(encode.untagged(b"OK", "Something is still to be told", settled))
 
     def tell_flags(self, uids: list[int], *, uid: bool) -> None:
         """Write FETCH responses with the flags of `uids` (known to the client), MODSEQ and UID where wanted."""

@@ -37,7 +37,9 @@ class Entry(NamedTuple):
     """One command. `expunge`: EXPUNGE may be told before its tagged line (RFC 9051 section 7.5.1).
 
     `capability` may be several, with spaces between. An account that does not provide `needs` has no such command.
-    `changes`: it may change the selected mailbox, and tells that whatever NOTIFY says.
+    `changes`: it may change the selected mailbox, and tells that whatever NOTIFY says. `tells` is False for what tells
+    all there is to know by itself: clients put its numbers and UIDs together into one picture, in which nothing may
+    move before the tagged line.
     """
 
     states: frozenset[State]
@@ -46,6 +48,7 @@ class Entry(NamedTuple):
     capability: bytes | None = None
     needs: type[Interface] | None = None
     changes: bool = False
+    tells: bool = True
 
 
 TABLE: dict[bytes, Entry] = {
@@ -58,8 +61,8 @@ TABLE: dict[bytes, Entry] = {
     b"AUTHENTICATE": Entry(STRANGER, login.authenticate, capability=b"SASL-IR"),
     b"ENABLE": Entry(USER, extras.enable, capability=b"ENABLE"),
     b"NAMESPACE": Entry(USER, extras.namespace, capability=b"NAMESPACE"),
-    b"SELECT": Entry(USER, selecting.select),
-    b"EXAMINE": Entry(USER, selecting.select),
+    b"SELECT": Entry(USER, selecting.select, tells=False),
+    b"EXAMINE": Entry(USER, selecting.select, tells=False),
     b"CREATE": Entry(USER, mailboxes.create),
     b"DELETE": Entry(USER, mailboxes.delete),
     b"RENAME": Entry(USER, mailboxes.rename),

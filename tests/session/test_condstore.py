@@ -2,7 +2,10 @@
 
 import re
 
-from tests.harness import Client
+from imapshield.mailbox.interfaces import NewMessage
+from imapshield.mailbox.memory import MemoryStore
+from imapshield.wire.commands import Memory
+from tests.harness import MAIL, NOW, Client, MemoryRealm, Server, SlowWorker
 from tests.session.test_commands import Case, lines
 
 
@@ -316,3 +319,29 @@ class Qresync(Case):
         answer = client(b"d UID FETCH 1:* (FLAGS) (CHANGEDSINCE %d VANISHED)" % since)
         self.assertNotIn(b"EARLIER", answer)
         self.assertIn(b"* VANISHED 2\r\n", answer)
+
+    def test_one_picture(self) -> None:
+        """What happens while SELECT (QRESYNC) answers is told by the next command: clients count EXISTS, VANISHED and
+        FETCH together."""
+        worker, store = SlowWorker(), MemoryStore(lambda: NOW)
+        key = store.key("INBOX")
+        for _ in range(3):
+            store.append("INBOX", [NewMessage((), None, Memory(MAIL))])
+        validity = store.open("INBOX", True).uidvalidity
+        client = Server(realm=MemoryRealm(worker, lambda: store)).login()
+        client(b"e ENABLE QRESYNC")
+        client(b"s SELECT INBOX (QRESYNC (%d 1))" % validity)
+        worker.step()
+        self.assertIn(b"* 3 EXISTS\r\n", client.read())
+        store.append("INBOX", [NewMessage((), None, Memory(MAIL))])
+        store.store_flags(key, [2], b"+", [b"\\Deleted"], None, 0)
+        store.expunge(key, [2], 0)
+        worker.step()
+        told = lines(client.read())
+        self.assertEqual([line.split()[2] for line in told[:-2]], [b"FETCH", b"FETCH"])
+        self.assertTrue(told[-2].startswith(b"* OK [HIGHESTMODSEQ 4]"))
+        self.assertTrue(told[-1].startswith(b"s OK [READ-WRITE]"))
+        client(b"n NOOP")
+        worker.step()
+        told = lines(client.read())
+        self.assertEqual(told[:2], [b"* VANISHED 2", b"* 3 EXISTS"])
