@@ -394,6 +394,8 @@ class Session:
         """
         view = self.view
         if not (mine or self.told):
+            if self.qresync and view.behind:
+                self.tell_settled()
             self.contexts.settle()
             return
         last = view.uids[-1] if view.uids else 0
@@ -420,7 +422,7 @@ class Session:
         if updates.flags:
             uid = uid or self.notices is not None  # RFC 5465 section 5.1
             self.tell_flags([one for _, one in updates.flags], uid=uid)
-        if self.qresync and view.outdated:
+        if self.qresync and view.behind:
             self.tell_settled()
         self.contexts.settle()
         self.arrivals.settle()

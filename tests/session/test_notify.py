@@ -143,6 +143,18 @@ class Notify(Case):
         told = self.client(b"c NOTIFY SET (selected (MessageNew MessageExpunge FlagChange))")
         self.assertIn(b"* 1 FETCH (UID 1 FLAGS", told)
 
+    def test_resync(self) -> None:
+        """A client of QRESYNC is told up to where it has heard everything, for all that NOTIFY leaves out."""
+        self.client.append()
+        self.client(b"e ENABLE QRESYNC")
+        self.client(b"s SELECT INBOX")
+        self.other(b"s SELECT INBOX")
+        for command in (b"NONE", b"SET (selected %b)" % MESSAGES):
+            self.client(b"a NOTIFY " + command)
+            before = self.server.realm.account()._store._box("INBOX").modseq
+            self.other(b"b STORE 1 FLAGS (%b)" % command[:3])
+            self.assertIn(b"[HIGHESTMODSEQ %d]" % before, self.client(b"c UID FETCH 1 MODSEQ"))
+
     def test_own_mail(self) -> None:
         """What the client brings itself it is not sent (section 5.2)."""
         self.client(b"s SELECT INBOX")
