@@ -218,13 +218,13 @@ class Contexts(Case):
 
     def test_while_it_searches(self) -> None:
         """What changes while the search runs, and after it looked, is told."""
-        client, other = self.filled(2), self.other()
+        client = self.filled(2)
         account = self.server.realm.account()
         mailbox = next(iter(account._open.values()))
         before = mailbox.search
 
         async def late(uids, leaf):  # type: ignore[no-untyped-def]
-            other(b"s STORE 1 +FLAGS (\\Seen)")
+            await mailbox.store_flags([1], b"+", [b"\\Seen"], None)
             return await before(uids, leaf)
 
         self.patch(mailbox, "search", late)
