@@ -57,7 +57,7 @@ class GrammarLimits:
 
     pattern: int = 1000
     """Characters of a LIST pattern, each of which costs a bit a character of each name; names are
-    no longer."""
+    no longer, so a longer one matches none."""
 
     texts: int = 50
     """BODY and TEXT keys of one search: each may read every message. A person types ten words."""

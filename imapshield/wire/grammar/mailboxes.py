@@ -35,6 +35,9 @@ STATUS_ITEMS = frozenset(
     b"MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN DELETED SIZE HIGHESTMODSEQ MAILBOXID APPENDLIMIT"
     b" DELETED-STORAGE".split()
 )
+_NOBODY = "\0"
+"""A pattern that no name matches, since none can have a NUL."""
+
 _SELECTION = frozenset(b"SUBSCRIBED REMOTE RECURSIVEMATCH SPECIAL-USE".split())
 _RETURNS = frozenset(b"SUBSCRIBED CHILDREN SPECIAL-USE STATUS".split())
 
@@ -203,14 +206,14 @@ def _option(cursor: Cursor, known: frozenset[bytes]) -> bytes:
 def _reference(cursor: Cursor) -> str:
     reference = _part_of_name(cursor.astring("a reference name"), cursor.utf8)
     cursor.sp("the reference name")
-    return reference
+    # it may have wildcards too, so it costs what a pattern costs
+    return reference if len(reference) <= cursor.limits.pattern else _NOBODY
 
 
 def _pattern(cursor: Cursor) -> str:
+    """``list-mailbox``. "Any syntactically valid pattern that is not accepted ... MUST be silently ignored" (6.3.9)."""
     pattern = _part_of_name(cursor.list_mailbox("a mailbox pattern"), cursor.utf8)
-    if len(pattern) > cursor.limits.pattern:
-        raise Malformed("The mailbox pattern is too long")
-    return pattern
+    return pattern if len(pattern) <= cursor.limits.pattern else _NOBODY
 
 
 def status(cursor: Cursor) -> Status:
