@@ -20,8 +20,18 @@ def mailbox_filter(cursor: Cursor) -> MailboxFilter:
         raise Malformed("Unknown kind of mailboxes")
     cursor.sp("the kind of mailboxes")
     if cursor.peek() == b"(":
-        return MailboxFilter(kind, frozenset(cursor.list_of(cursor.mailbox, "mailboxes")))
-    return MailboxFilter(kind, frozenset({cursor.mailbox()}))
+        names = cursor.list_of(lambda: _name(cursor), "mailboxes")
+    else:
+        names = [_name(cursor)]
+    return MailboxFilter(kind, frozenset(name for name in names if name is not None))
+
+
+def _name(cursor: Cursor) -> str | None:
+    """Read a mailbox; None if none can have that name: those that are not there are ignored (RFC 5465 section 3.1)."""
+    try:
+        return cursor.mailbox()
+    except Refused:
+        return None
 
 
 def esearch(cursor: Cursor) -> MultiSearch:

@@ -40,6 +40,14 @@ class ESearchTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertRaises(Malformed, parse, [line])
 
+    def test_impossible(self) -> None:
+        """What can be no mailbox's name is ignored like one that is none (RFC 5465 section 3.1)."""
+        for names in (b'"a&b"', b'("a&b" "a&b")'):
+            self.assertEqual(
+                parse([b"ESEARCH IN (mailboxes " + names + b") ALL"]),
+                MultiSearch((MailboxFilter(b"MAILBOXES"),), AllOf(()), ALL),
+            )
+
     def test_limits(self) -> None:
         """Too many kinds are refused (RFC 7377 section 2.4)."""
         error = self.assertRaises(
