@@ -19,10 +19,8 @@ def mailbox_filter(cursor: Cursor) -> MailboxFilter:
     if kind not in NAMING:
         raise Malformed("Unknown kind of mailboxes")
     cursor.sp("the kind of mailboxes")
-    if cursor.peek() == b"(":
-        names = cursor.list_of(lambda: _name(cursor), "mailboxes")
-    else:
-        names = [_name(cursor)]
+    several = cursor.peek() == b"("
+    names = cursor.list_of(lambda: _name(cursor), "mailboxes") if several else [_name(cursor)]
     return MailboxFilter(kind, frozenset(name for name in names if name is not None))
 
 
