@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from imapshield.errors import Malformed
-from imapshield.wire import abnf
 from imapshield.wire.commands import (
     Attribute,
     Binary,
