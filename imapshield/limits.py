@@ -23,7 +23,8 @@ class Limits:
 
     backlog: int = _count(100, "commands pending at once; the fix of KB Q230285 resets over 100")
     backlog_octets: int = _count(
-        1 << 20, "octets of pending commands without literals; 100 lines of 64 KiB would be 6 MiB"
+        256 << 10,
+        "octets of pending commands with their literals; 100 messages to APPEND would be 100 files",
     )
     strict_backlog: bool = field(
         default=False,
@@ -78,6 +79,9 @@ class Limits:
         "octets of commands to one octet received under COMPRESS, after the first MiB; text has 3 to 20",
     )
     turn: int = _count(16, "commands of one session answered in one turn, so replies are one write")
+    turn_seconds: float = _limit(
+        0.002, "work before the sockets are looked at again; users take turns, not connections"
+    )
 
     messages: int = _count(
         0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,11 @@ from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
+from twisted.protocols.policies import TimeoutMixin
 
 from imapshield import facts
 from imapshield.edge.protocol import ShieldedIMAP4Server
+from imapshield.edge.turns import Turns
 from imapshield.limits import Limits
 
 
@@ -46,6 +49,9 @@ class ShieldedIMAP4Factory(ServerFactory):
         self.connections: set[ShieldedIMAP4Server] = set()
         self._context_factory = context_factory
         self._reactor = reactor
+        call_later = TimeoutMixin().callLater if reactor is None else reactor.callLater
+        now = time.monotonic if reactor is None else reactor.seconds
+        self._turns = Turns(call_later, now, self.limits.turn_seconds)
         self._challengers = dict(challengers or {})
         self._emptied: list[Deferred[None]] = []
 
@@ -70,6 +76,7 @@ class ShieldedIMAP4Factory(ServerFactory):
             limits=self.limits,
             tell=self.tell,
             clock=self._reactor,
+            turns=self._turns,
         )
         server.factory = self
         server.portal = self.portal

@@ -25,7 +25,8 @@ class Disconnected(Exception):
 class Outbox:
     """The way out of one connection.
 
-    `call_later` is a reactor's; `unread` the octets the transport may hold before it is `full`.
+    `call_later` is a reactor's; `unread` the octets the transport may hold before it is `full`. Who waited for room
+    goes on `in_turn`, which is given what to do.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class Outbox:
         self._transport = transport
         self._call_later = call_later
         self._fragments: list[bytes] = []
+        self._held = 0
         self._flush_due = False
         self._closed = False
         self._waiting: list[Deferred[None]] = []
         self.squeeze: Callable[[bytes], bytes] | None = None
         self.on_full: Callable[[], object] = _nothing
         self.on_room: Callable[[], object] = _nothing
+        self.in_turn: Callable[[Callable[[], object]], object] = lambda work: call_later(0, work)
         transport.registerProducer(self, True)
         self.allow(unread)
 
@@ -55,9 +58,15 @@ class Outbox:
         if self._closed:
             return
         self._fragments.append(data)
+        self._held += len(data)
         if not self._flush_due:
             self._flush_due = True
             self._call_later(0, self.flush)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether as much waits for `flush` as the transport may hold."""
+        return self._held >= self._limit
 
     def hold(self) -> None:
         """Let `write` schedule nothing: the caller will `flush`."""
@@ -69,6 +78,7 @@ class Outbox:
         if self._fragments and not self._closed:
             data = b"".join(self._fragments)
             self._fragments.clear()
+            self._held = 0
             if self.squeeze is not None:
                 data = self.squeeze(data)
             self.octets += len(data)
@@ -80,7 +90,7 @@ class Outbox:
         ready: Deferred[None] = Deferred()
         self._waiting.append(ready)
         if not self.full:
-            self._call_later(0, self._release)
+            self.in_turn(self._release)
         return ready
 
     def _release(self) -> None:
@@ -112,7 +122,8 @@ class Outbox:
     def resumeProducing(self) -> None:
         """The transport has sent all it held."""
         self.full = False
-        self._release()
+        if self._waiting:
+            self.in_turn(self._release)
         self.on_room()
 
     def stopProducing(self) -> None:

@@ -29,6 +29,7 @@ from imapshield.edge.link import Link
 from imapshield.edge.outbox import Disconnected, Outbox
 from imapshield.edge.patience import Patience
 from imapshield.edge.spool import Spool
+from imapshield.edge.turns import Turns
 from imapshield.errors import Malformed
 from imapshield.guard.guard import Guard
 from imapshield.guard.verdicts import Abort, Bye, Go, Refuse, Verdict
@@ -55,6 +56,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         limits: every number that the peer can push against.
         tell: is told each `facts.Fact`.
         clock: an `IReactorTime` for tests; by default the reactor's.
+        turns: shared with the other connections; by default this one's own.
     `portal` must be set before the connection is made; `factory.ShieldedIMAP4Factory` does.
     """
 
@@ -72,6 +74,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         limits: Limits | None = None,
         tell: facts.Tell = facts.nobody,
         clock: IReactorTime | None = None,
+        turns: Turns | None = None,
     ) -> None:
         super().__init__(chal, contextFactory, scheduler)
         self.limits = limits or Limits()
@@ -80,6 +83,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if clock is not None:
             self.now = clock.seconds
         self._clock = clock
+        self.turns = turns or Turns(self.callLater, self.now, self.limits.turn_seconds)
         self.number = next(_numbers)
         self.peer = ""
         self.user = ""
@@ -285,14 +289,22 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     def _wake(self) -> None:
         if not self._turn_due and not self._dead:
             self._turn_due = True
-            self.callLater(0, self._turn)
+            self._in_turn(self._turn)
+
+    def _in_turn(self, work: Callable[[], object]) -> None:
+        # Strangers of one address share its turns, as the connections of one user share theirs.
+        self.turns.take((self._guard.trusted, self.user or self.peer), work)
 
     def _turn(self) -> None:
         """Answer a few commands; the other connections have their turn before our next."""
         self._turn_due = False
         self._outbox.hold()
+        until = self.now() + self.limits.turn_seconds
         for _ in range(self.limits.turn):
             if self._dead or self._outbox.full:
+                break
+            if self._outbox.loaded or self.now() > until:
+                self._wake()
                 break
             frame = self._guard.take()
             if frame is None:
@@ -419,6 +431,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             set_no_delay(True)
         self._outbox = Outbox(self.transport, self.callLater, self.limits.stranger_unread)
         self._outbox.on_room = self._wake
+        self._outbox.in_turn = self._in_turn
         self._patience = Patience(
             self._outbox, self.callLater, self.limits, self._guard.stalled, self._obey
         )

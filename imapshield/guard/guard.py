@@ -36,7 +36,7 @@ class Guard:
         self._backlog: deque[Frame] = deque()
         self._backlog_octets = 0
         self._running: Frame | None = None
-        self._unfinished = False
+        self._unfinished = self._full = False
         self._exclusive: Frame | None = None
         self._asked = False
         self._octets = self._commands = self._bad = self._failures = 0
@@ -59,9 +59,13 @@ class Guard:
             # to report the excess there has to be one; and a command that is half here must be let in
             # whole, or it could never leave
             most = self.limits.backlog + (not controlled)
-            return not self._unfinished and (
-                self.pending >= most or self._backlog_octets >= self.limits.backlog_octets
-            )
+            octets = self.limits.backlog_octets
+            if (
+                self._full and controlled
+            ):  # until half of it is done: to go on and stop again costs as much as a command
+                most, octets = most // 2 + 1, octets // 2 + 1
+            self._full = self.pending >= most or self._backlog_octets >= octets
+            return self._full and not self._unfinished
         return False
 
     @property
@@ -95,7 +99,7 @@ class Guard:
         if refusal is not event.refused:
             event = Frame(event.tag, event.name, (), event.octets, refusal)
         self._backlog.append(event)
-        self._backlog_octets += event.octets
+        self._backlog_octets += _octets(event)
         if event.name in EXCLUSIVE and refusal is None:
             self._exclusive = event
         return excess or Queued()
@@ -172,7 +176,7 @@ class Guard:
         if self._running is not None or not self._backlog:
             return None
         self._running = self._backlog.popleft()
-        self._backlog_octets -= self._running.octets
+        self._backlog_octets -= _octets(self._running)
         return self._running
 
     def answered(self) -> None:
@@ -193,7 +197,7 @@ class Guard:
 
     def stalled(self) -> bool:
         """Whether the backlog is full, so that a peer which does not read either is up to no good."""
-        return self.pending >= self.limits.backlog
+        return self._full or self.pending >= self.limits.backlog
 
     def accepted(self) -> None:
         """A command was well-formed."""
@@ -245,3 +249,7 @@ class Guard:
         if not self.limits.report_only:
             self._dead = verdict
         return verdict
+
+
+def _octets(frame: Frame) -> int:
+    return frame.octets + sum(part.size for part in frame.parts if not isinstance(part, bytes))

@@ -43,6 +43,7 @@ class Writing(SynchronousTestCase):
         self.clock.advance(100)
         self.assertNoResult(ready)
         self.outbox.resumeProducing()
+        self.clock.advance(0)
         self.assertIsNone(self.successResultOf(ready))
 
     def test_full_in_between(self) -> None:

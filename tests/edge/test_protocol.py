@@ -95,6 +95,15 @@ class Rule(SynchronousTestCase):
         )
         self.assertFalse(client.transport.paused_reading)
 
+    def test_large_answers(self) -> None:
+        """A turn ends when its answers are as much as the transport may hold; the rest follows."""
+        client = Server(unread=1000).login()
+        writes: list[bytes] = []
+        client.transport.write = writes.append  # type: ignore[method-assign]
+        client.send(b"c CAPABILITY\r\n" * 16)
+        self.assertLess(max(map(len, writes)), 3000)
+        self.assertEqual(b"".join(writes).count(b"c OK"), 16)
+
     def test_strict(self) -> None:
         """With strict_backlog the 101st pending command resets a user too."""
         client = Server(strict_backlog=True).login()

@@ -8,6 +8,7 @@ from imapshield.errors import Malformed, Refused
 from imapshield.guard.guard import Guard
 from imapshield.guard.verdicts import Abort, Bye, Go, Queued, Refuse
 from imapshield.limits import Limits
+from imapshield.wire.commands import Memory
 from imapshield.wire.framing import Announced, Frame
 
 
@@ -95,16 +96,19 @@ class Backlog(SynchronousTestCase):
         self.assertIsNotNone(guard.take())
 
     def test_user_is_held(self) -> None:
-        """A user is held at the cap and not reset, and let on when there is room."""
+        """A user is held at the cap and not reset, and let on when half of it is done."""
         guard = user()
         for _ in range(100):
             self.assertFalse(guard.holding)
             guard.judge(noop())
         self.assertTrue(guard.holding)
-        self.assertTrue(guard.stalled())
-        guard.take()
-        guard.answered()
+        for _ in range(50):
+            self.assertTrue(guard.holding)
+            self.assertTrue(guard.stalled())
+            guard.take()
+            guard.answered()
         self.assertFalse(guard.holding)
+        self.assertFalse(guard.stalled())
 
     def test_strict(self) -> None:
         """With strict_backlog a user is reset like anybody."""
@@ -119,6 +123,20 @@ class Backlog(SynchronousTestCase):
         guard = user(backlog_octets=1000)
         guard.judge(Frame(b"a", b"UID", (b"UID FETCH",), 1001))
         self.assertTrue(guard.holding)
+
+    def test_literal_octets(self) -> None:
+        """Literals count among the octets that are pending, those in files too, until their command runs."""
+        guard = user(backlog_octets=1000)
+        parts = (b"APPEND INBOX ", Memory(bytes(600)), b"")
+        for _ in range(2):
+            self.assertFalse(guard.holding)
+            guard.judge(Frame(b"a", b"APPEND", parts, 20))
+        self.assertTrue(guard.holding)
+        guard.take()
+        self.assertTrue(guard.holding)
+        guard.answered()
+        guard.take()
+        self.assertFalse(guard.holding)
 
     def test_held_in_the_middle(self) -> None:
         """A command that has begun is let in whole: held, it could never leave."""

@@ -154,6 +154,20 @@ class Search(SynchronousTestCase):
         self.assertEqual(self.found(TextHas("alpha"), pause=pause), [1, 2])
         self.assertEqual(len(pauses), 1)
 
+    def test_many_keys(self) -> None:
+        """A search of many keys pauses between them too, though each is answered from the columns at once."""
+        pauses: list[None] = []
+
+        async def pause() -> None:
+            pauses.append(None)
+
+        self.patch(query, "STRIDE", 40)
+        for key in (AllOf, AnyOf):
+            keys = tuple(SizeIs(more=True, octets=9999 * (key is AnyOf)) for _ in range(100))
+            self.found(key(keys), pause=pause)
+            self.assertIn(len(pauses), (9, 10))
+            pauses.clear()
+
     def test_gone(self) -> None:
         """A message that vanished unbeknown to the client is not found."""
         self.mailbox.watch(self.view.heard, False)
