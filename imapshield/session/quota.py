@@ -14,20 +14,22 @@ if TYPE_CHECKING:
     from imapshield.session.session import Session
 
 ROOT = b""
+ALIAS = b"User quota"
+"""What Dovecot calls it: the tests of Perl's Mail::IMAPClient ask for no other."""
 
 
 async def getquota(session: Session, command: GetQuota) -> Tagged:
     """GETQUOTA."""
-    if command.root != ROOT:
+    if command.root not in (ROOT, ALIAS):
         raise Refused(b"NONEXISTENT", "There is no such quota root")
-    await _tell(session)
+    await _tell(session, command.root)
     return ok("That is the quota")
 
 
 async def getquotaroot(session: Session, command: GetQuotaRoot) -> Tagged:
     """GETQUOTAROOT; the mailbox need not exist (section 4.1.2)."""
     session.io.write(encode.quotaroot(command.mailbox, [ROOT], utf8=session.utf8))
-    await _tell(session)
+    await _tell(session, ROOT)
     return ok("That is the quota")
 
 
@@ -36,11 +38,11 @@ async def setquota(_session: Session, _: SetQuota) -> Tagged:
     raise Refused(b"NOPERM", "Quotas are not set by users")
 
 
-async def _tell(session: Session) -> None:
+async def _tell(session: Session, root: bytes) -> None:
     used = await IQuota(session.account).quota()
     resources = []
     if used.most_octets is not None:  # told in units of 1024 octets (section 5.1)
         resources.append((b"STORAGE", -(-used.octets // 1024), -(-used.most_octets // 1024)))
     if used.most_messages is not None:
         resources.append((b"MESSAGE", used.messages, used.most_messages))
-    session.io.write(encode.quota(ROOT, resources))
+    session.io.write(encode.quota(root, resources))

@@ -24,6 +24,10 @@ class Quota(Case):
         )
         self.assertIn(b"a NO [NONEXISTENT]", self.client(b"a GETQUOTA other"))
 
+    def test_alias(self) -> None:
+        """The root is also found as "User quota", by which Perl's Mail::IMAPClient tests a server."""
+        self.assertIn(b'* QUOTA "User quota" (STORAGE 0', self.client(b'a GETQUOTA "User quota"'))
+
     def test_set(self) -> None:
         """SETQUOTA is not for users."""
         self.assertIn(b"S0000 NO [NOPERM]", self.client(b'S0000 SETQUOTA "" (STORAGE 510)'))
