@@ -6,6 +6,7 @@ import os
 import re
 
 from benchmarks.corpus import messages
+from imapshield.cred import passwords, users
 from system_tests.cases import (
     PASSWORD,
     USER,
@@ -20,6 +21,7 @@ from system_tests.cases import (
     stored,
     tool,
 )
+from system_tests.server import Server
 
 COUNT, NEW = 10_000, 500
 
@@ -33,7 +35,7 @@ Port {port}
 User {user}
 Pass "{password}"
 SSLType None
-AuthMechs LOGIN
+AuthMechs {mechanism}
 
 MaildirStore near
 Path {home}/Mail/
@@ -58,10 +60,12 @@ def without_tuid(octets: bytes) -> bytes:
 
 
 class MbsyncTests(ServerCase):
-    def sync(self):
+    def sync(self, mechanism="LOGIN"):
         if not os.path.exists(f"{self.home}/mbsyncrc"):
             os.makedirs(f"{self.home}/Mail", exist_ok=True)
-            text = CONFIG.format(port=self.port, user=USER, password=PASSWORD, home=self.home)
+            text = CONFIG.format(
+                port=self.port, user=USER, password=PASSWORD, home=self.home, mechanism=mechanism
+            )
             self.write("mbsyncrc", text)
         self.run_it(tool("mbsync", "isync"), "-c", f"{self.home}/mbsyncrc", "all")
 
@@ -117,6 +121,18 @@ class MbsyncTests(ServerCase):
         self.assertEqual(
             ends, sorted(["S"] * 5 + ["FS"] * 5 + ["FRS"] * 10 + ["RS"] * 10 + [""] * 30)
         )
+
+    def test_scram(self):
+        """With a password file made for it, mbsync (Cyrus SASL) proves its password and does not send it."""
+        self.stop()
+        path = f"{self.base}/users"
+        users.put(path, USER, passwords.hash_scram(PASSWORD.encode()))
+        self.server = Server("--mail-root", self.root, "--auth", f"file:{path}", port=self.port)
+        self.server.ready()
+        deliver(self.maildir(), simple("m"), "1700000000.1.host")
+        self.sync("SCRAM-SHA-256")
+        self.assertEqual(list(by_subject(self.near())), [b"m"])
+        self.assertIn("mechanism=SCRAM-SHA-256", self.stop())
 
     def test_expunge(self):
         """What is deleted on one side goes on the other, and nothing else does."""
