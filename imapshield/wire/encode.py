@@ -10,6 +10,7 @@ are written as
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from imapshield.wire import abnf
@@ -27,6 +28,7 @@ them expect."""
 
 _CLEAN = bytes(i if 32 <= i < 127 else 63 for i in range(256))
 _CLEAN_CODE = _CLEAN[:93] + b"?" + _CLEAN[94:]  # and no "]", which ends a code
+_NOT_BARE = re.compile(rb"[\[\]]|\A[0-9]+\Z")
 _UNQUOTABLE = bytes(range(128, 256)) + b"\r\n\0"
 _UNQUOTABLE_UTF8 = b"\r\n\0"
 
@@ -111,11 +113,11 @@ def nstring(value: bytes | None, *, utf8: bool = False, binary: bool = False) ->
 
 
 def astring(value: bytes, *, utf8: bool = False) -> bytes:
-    """Return `value` as an atom if it can be one, else a string.
+    """Return `value` as an atom if nobody can take it for anything else, else a string.
 
-    The atom NIL would be read as nothing.
+    The atom NIL would be read as nothing. npm's imap ends at brackets, and makes 12 of a mailbox's name 012.
     """
-    if abnf.ASTRING_ATOM.fullmatch(value) and value.upper() != NIL:
+    if abnf.ATOM.fullmatch(value) and not _NOT_BARE.search(value) and value.upper() != NIL:
         return value
     return string(value, utf8=utf8)
 

@@ -66,6 +66,8 @@ class StringTests(SynchronousTestCase):
         self.assertEqual(encode.astring(b""), b'""')
         self.assertEqual(encode.astring(b"nil"), b'"nil"')
         self.assertEqual(encode.astring(b"a b"), b'"a b"')
+        for misread in (b"[Gmail]/All", b"]", b"012"):  # by npm's imap 0.8
+            self.assertEqual(encode.astring(misread), b'"%b"' % misread)
         self.assertEqual(encode.string(b"a"), b'"a"')
         self.assertEqual(encode.string(b'a"\\'), b'"a\\"\\\\"')
         self.assertEqual(encode.string(b"a\nb"), b"{3}\r\na\nb")
