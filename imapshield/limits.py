@@ -61,7 +61,9 @@ class Limits:
     command_parts: int = _count(1000, "literals in one command; CVE-2024-34055 sent thousands")
     message: int = _count(64 << 20, "one message to APPEND; told to clients as APPENDLIMIT")
     append: int = _count(256 << 20, "all the messages of one APPEND together, while they arrive")
-    message_memory: int = _count(256 << 10, "of a message in APPEND kept in memory, not in a file")
+    message_memory: int = _count(
+        256 << 10, "of the messages of an APPEND kept in memory, not in a file"
+    )
     bad: int = _count(50, "malformed commands in a row after login; a client out of step")
     idle_seconds: float = _limit(30 * 60, "without a command after login (RFC 9051 section 5.4)")
     literal_seconds: float = _limit(

@@ -37,11 +37,9 @@ from imapshield.limits import Limits
 from imapshield.mailbox.interfaces import IAccount
 from imapshield.session.session import Session
 from imapshield.wire import encode
-from imapshield.wire.framing import LITERAL, Announced, Frame, Framer, MemorySink
+from imapshield.wire.framing import ANNOUNCEMENT, LITERAL, Announced, Frame, Framer, MemorySink
 
 _numbers = count(1)
-
-_ANNOUNCEMENT = len("~{1234567890123456789+}")
 
 INFLATED_FREELY = 1 << 20
 """Octets of commands that may come out of COMPRESS before `Limits.inflate_ratio` is asked for."""
@@ -97,6 +95,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._taken_up = 0
         self._late: dict[int, int] = {}
         self._skipping: bytes | None = None
+        self._spool = Spool(0)
         self._tail = b""
         self._dead = False
         self._inflater: Inflater | None = None
@@ -244,7 +243,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         octets and the following line as part of the same command" (RFC 7888 section 3).
         """
         skipped, end, rest = (self._tail + data).partition(self.delimiter)
-        self._tail = skipped[-_ANNOUNCEMENT:]  # or half of the delimiter
+        self._tail = skipped[-ANNOUNCEMENT:]  # or half of the delimiter
         if not end:
             return b""
         start, self._skipping = self._skipping or b"", None
@@ -267,9 +266,11 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             elif self._framer.due:
                 self.setRawMode()
             return
-        big = event.size > self.limits.message_memory
-        sink = Spool(self.limits.message_memory) if big else MemorySink()
-        if self._framer.accept(sink):
+        if event.literals == 0:
+            self._spool = Spool(self.limits.message_memory)
+        # arguments have limits of their own, messages together the size of one
+        message = event.name in (b"APPEND", b"REPLACE")
+        if self._framer.accept(self._spool.literal() if message else MemorySink()):
             self.setRawMode()
         if event.waits:
             self._go_due += 1

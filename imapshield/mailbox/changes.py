@@ -4,7 +4,9 @@ Rules
 -----
 * `Columns` replaces its arrays when messages come or go and never changes one in place, so that a thousand sessions
   that look at the same mailbox share one copy (`mailbox.view`). Flags, MODSEQ and sizes do change in place.
-* A flag list is `bytes` ready to send, in canonical order; equal lists are one small number.
+* A flag list is `bytes` ready to send, in canonical order; equal lists are one small number. The number of a list
+  that no message has any more is given to another one, so no number is kept across a delta.
+* `keywords` are all that there were since the mailbox was opened, by their lower case.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from typing import NamedTuple
 from imapshield.wire.sequence import SequenceSet
 
 UNKNOWN_SIZE = 0xFFFFFFFFFFFFFFFF
+UNUSED_LISTS = 1000
+"""Flag lists kept beyond those in use: a client that thinks up a new one for every STORE would have them all kept."""
 
 
 class Row(NamedTuple):
@@ -60,12 +64,14 @@ class Columns:
 
     __slots__ = (
         "_first",
+        "_free",
         "_ids",
         "dates",
         "flag_lists",
         "flag_sets",
         "flags",
         "highestmodseq",
+        "keywords",
         "modseqs",
         "sizes",
         "uidnext",
@@ -74,7 +80,7 @@ class Columns:
 
     def __init__(self) -> None:
         self.uids = array("I")
-        self.flags = array("H")
+        self.flags = array("I")
         self.modseqs = array("Q")
         self.sizes = array("Q")
         self.dates = array("q")
@@ -82,17 +88,42 @@ class Columns:
         self.uidnext = 1
         self.flag_lists: list[bytes] = [b""]
         self.flag_sets: list[frozenset[bytes]] = [frozenset()]
+        self.keywords: dict[bytes, bytes] = {}
         self._ids: dict[bytes, int] = {b"": 0}
+        self._free: list[int] = []
         self._first: tuple[tuple[bytes, int, int], int] = ((b"", 0, 0), -1)
 
     def flag_id(self, flags: bytes) -> int:
         """The number of this flag list. Keywords differ by case only in the sender's mind (RFC 9051 section 2.3.2)."""
         found = self._ids.get(flags)
         if found is None:
-            found = self._ids[flags] = len(self.flag_lists)
-            self.flag_lists.append(flags)
-            self.flag_sets.append(frozenset(flags.lower().split()))
+            members = frozenset(flags.lower().split())
+            if any(one not in self.keywords for one in members):
+                for flag in flags.split():
+                    if not flag.startswith(b"\\"):
+                        self.keywords.setdefault(flag.lower(), flag)
+            if self._free:
+                found = self._free.pop()
+                self.flag_lists[found], self.flag_sets[found] = flags, members
+            else:
+                found = len(self.flag_lists)
+                self.flag_lists.append(flags)
+                self.flag_sets.append(members)
+            self._ids[flags] = found
         return found
+
+    def _sweep(self) -> None:
+        """Let go of the flag lists that no message has, if they are many."""
+        if len(self._ids) <= UNUSED_LISTS:
+            return
+        used = {0, *self.flags}
+        if len(self._ids) <= len(used) + UNUSED_LISTS:
+            return
+        for flags, number in list(self._ids.items()):
+            if number not in used:
+                del self._ids[flags]
+                self.flag_lists[number], self.flag_sets[number] = b"", frozenset()
+                self._free.append(number)
 
     def ids_with(self, flag: bytes) -> set[int]:
         """The numbers of the flag lists that hold `flag`, compared without case."""
@@ -136,13 +167,14 @@ class Columns:
                 changed.append(row.uid)
         if fresh:
             self._extend(fresh)
+        self._sweep()
         self.highestmodseq = max(self.highestmodseq, delta.highestmodseq)
         self.uidnext = max(self.uidnext, delta.uidnext)
         return Change(added, changed, vanished, delta.recent)
 
     def _extend(self, rows: Sequence[Row]) -> None:
         self.uids = self.uids + array("I", [row.uid for row in rows])
-        self.flags = self.flags + array("H", [self.flag_id(row.flags) for row in rows])
+        self.flags = self.flags + array("I", [self.flag_id(row.flags) for row in rows])
         self.modseqs = self.modseqs + array("Q", [row.modseq for row in rows])
         self.sizes = self.sizes + array(
             "Q", [UNKNOWN_SIZE if row.size is None else row.size for row in rows]

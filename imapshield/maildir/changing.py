@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from imapshield.mailbox.changes import Delta
 from imapshield.maildir import filename, files
-from imapshield.maildir.core import Core, Finder
+from imapshield.maildir.core import FLAG_OCTETS, Core, Finder
 from imapshield.maildir.filename import Keywords
 from imapshield.maildir.index import Box
 from imapshield.maildir.reconcile import CUR
@@ -69,7 +69,8 @@ class Changing:
                 continue
             new = memo.get(old)
             if new is None:
-                new = memo[old] = core.spelled(_applied(op, old, flags), keywords)
+                most = max(len(old), FLAG_OCTETS)  # what there is may always be less
+                new = memo[old] = core.spelled(_applied(op, old, flags), keywords, most)
             if new != old:
                 target = self._rename(folder, (place, name), new, keywords, finder, undo)
                 if target is not None:

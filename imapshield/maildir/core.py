@@ -24,6 +24,9 @@ to 10 ms, some network file systems count in seconds."""
 KEYWORDS = 1000
 """Keywords of one mailbox: those beyond 26 live in the index, and each one is told to every client."""
 
+FLAG_OCTETS = 4096
+"""Flags of one message, as they are sent: people have under ten keywords, and a mailbox opened holds all its lists."""
+
 KEYWORD_FILE = b"/dovecot-keywords"
 CUR_HOT = 1
 NEW_HOT = 2
@@ -206,9 +209,12 @@ class Core:
             self.index.set(box.key, keywords=b" ".join(keywords.others))
         return keywords
 
-    def spelled(self, flags: Iterable[bytes], keywords: Keywords) -> bytes:
-        """Return `flags` as the mailbox spells and orders them; ``\\Recent`` is nobody's to set."""
-        return flag_list([keywords.spell(flag) for flag in flags if flag.lower() != RECENT.lower()])
+    def spelled(self, flags: Iterable[bytes], keywords: Keywords, most: int = FLAG_OCTETS) -> bytes:
+        """Return `flags` as the mailbox spells and orders them; ``\\Recent`` is nobody's to set. OverLimit."""
+        text = flag_list([keywords.spell(flag) for flag in flags if flag.lower() != RECENT.lower()])
+        if len(text) > most:
+            raise OverLimit("A message cannot have so many flags")
+        return text
 
 
 class Finder:

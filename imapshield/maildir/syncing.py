@@ -261,7 +261,13 @@ class Syncing:
                 query = (
                     f"SELECT {_COLUMNS} FROM message {some if since > 1 else every} ORDER BY uid"  # noqa: S608
                 )
-                rows = list(map(Row._make, db.execute(query, (key, since))))
+                lists: dict[
+                    bytes, bytes
+                ] = {}  # thousands of messages with the same four KiB of flags
+                rows = [
+                    Row(uid, lists.setdefault(flags, flags), *rest)
+                    for uid, flags, *rest in db.execute(query, (key, since))
+                ]
                 if since:
                     vanished = self._vanished(box, since)
             return Delta(rows, vanished, box.highestmodseq, box.uidnext, recent or [])

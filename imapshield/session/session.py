@@ -330,7 +330,7 @@ class Session:
     def enter(self, mailbox: IMailbox, view: View, readonly: bool) -> None:
         """Have `mailbox` selected; the caller has left the one before."""
         self._mailbox, self._view, self.readonly = mailbox, view, readonly
-        self._keywords_seen = len(mailbox.columns.flag_lists)
+        self._keywords_seen = len(mailbox.columns.keywords)
         self.saved = ()
         self.state = State.SELECTED
 
@@ -507,22 +507,13 @@ class Session:
 
     def tell_keywords(self) -> None:
         """Announce keywords that have come up since SELECT, before a FETCH response shows them."""
-        columns = self.view.columns
-        if len(columns.flag_lists) != self._keywords_seen:
-            seen = self.keywords(self._keywords_seen)
-            self._keywords_seen = len(columns.flag_lists)
-            now = self.keywords()
-            if now != seen:
-                self.io.write(encode.flags([*flags.SYSTEM_FLAGS, *now]))
+        seen, self._keywords_seen = self._keywords_seen, len(self.view.columns.keywords)
+        if seen != self._keywords_seen:
+            self.io.write(encode.flags([*flags.SYSTEM_FLAGS, *self.keywords()]))
 
-    def keywords(self, upto: int | None = None) -> list[bytes]:
+    def keywords(self) -> list[bytes]:
         """The keywords in use in the selected mailbox."""
-        found: dict[bytes, bytes] = {}
-        for text in self.view.columns.flag_lists[:upto]:
-            for flag in text.split():
-                if not flag.startswith(b"\\"):
-                    found.setdefault(flag.lower(), flag)
-        return sorted(found.values())
+        return sorted(self.view.columns.keywords.values())
 
 
 _OTHER_PROTOCOLS = frozenset(

@@ -20,6 +20,7 @@ from imapshield.wire import abnf
 from imapshield.wire.commands import Memory, Octets
 
 _WORD = re.compile(rb"(?:UID )?[A-Z0-9\-]{1,32}(?![^ ])", re.IGNORECASE)
+ANNOUNCEMENT = len("~{1234567890123456789+}")
 LITERAL = re.compile(rb"(~?)\{([0-9]{1,19})(\+?)\}\Z")
 
 
@@ -126,7 +127,8 @@ class Framer:
                 line = rest
                 word = _WORD.match(line)
                 self._name = word[0].upper().removeprefix(b"UID ") if word else b""
-        literal = LITERAL.search(line)
+        # searching all of a long line, to match at its end, took most of the time that long lines cost
+        literal = LITERAL.search(line, max(0, len(line) - ANNOUNCEMENT))
         if literal is None:
             return self._complete(line)
         text = line[: literal.start()]

@@ -15,7 +15,7 @@ from imapshield.wire.commands import Memory
 class Spooling(SynchronousTestCase):
     def test_small(self) -> None:
         """What fits stays in memory."""
-        sink = Spool(10)
+        sink = Spool(10).literal()
         sink.write(b"12345")
         sink.write(b"67890")
         self.assertEqual(sink.finish(), Memory(b"1234567890"))
@@ -24,7 +24,7 @@ class Spooling(SynchronousTestCase):
         """What does not goes into a file without a name, in full, and goes with it."""
         folder = self.mktemp()
         os.mkdir(folder)
-        sink = Spool(10, folder)
+        sink = Spool(10, folder).literal()
         for _ in range(5):
             sink.write(b"12345")
         content = sink.finish()
@@ -49,7 +49,38 @@ class Spooling(SynchronousTestCase):
             return Full()
 
         self.patch(spool.tempfile, "TemporaryFile", full)
-        sink = Spool(3)
+        sink = Spool(3).literal()
         error = self.assertRaises(Refused, sink.write, b"12345")
         self.assertEqual(error.code, b"OVERQUOTA")
         sink.discard()
+
+    def test_many(self) -> None:
+        """The literals of one command share its memory and one file, which goes with the last of them."""
+        files: list[Any] = []
+        make = spool.tempfile.TemporaryFile
+
+        def one(**more: Any) -> Any:
+            files.append(make(**more))
+            return files[-1]
+
+        self.patch(spool.tempfile, "TemporaryFile", one)
+        shared = Spool(10)
+        contents = []
+        for i in range(100):
+            sink = shared.literal()
+            sink.write(b"%03d" % i)
+            sink.write(b"-%03d" % i)
+            contents.append(sink.finish())
+        kept = [one for one in contents if isinstance(one, Memory)]
+        self.assertEqual((len(kept), len(files)), (1, 1))
+        for i, content in enumerate(contents):
+            self.assertEqual(content.read(0, 99), b"%03d-%03d" % (i, i))
+            self.assertEqual(content.read(2, 3), (b"%03d-%03d" % (i, i))[2:5])
+        lost = shared.literal()
+        lost.write(b"12345678901")
+        lost.discard()
+        for content in contents:
+            self.assertFalse(files[0].closed)
+            content.close()
+            content.close()
+        self.assertTrue(files[0].closed)

@@ -54,6 +54,21 @@ class Applying(SynchronousTestCase):
         self.assertEqual(columns.ids_with(b"$junk"), {columns.flags[3]})
         self.assertEqual(columns.ids_with(b"\\SEEN"), {columns.flags[1], columns.flags[3]})
 
+    def test_flag_lists(self) -> None:
+        """A new flag list for each of ten thousand STOREs is no more memory than for a thousand; none is mixed up."""
+        columns = self.columns
+        for i in range(10_000):
+            columns.apply(Delta([row(1 + i % 2 * 2, b"k%d q%d" % (i % 100, i // 100), 10 + i)]))
+            shown = columns.flag_lists[columns.flags[i % 2]]
+            self.assertEqual(shown, b"k%d q%d" % (i % 100, i // 100))
+        self.assertLess(len(columns.flag_lists), 1010)
+        self.assertEqual(columns.flag_lists[columns.flags[2]], b"")
+        self.assertEqual(
+            columns.ids_with(b"Q99"), set(columns.flags[:2]) | columns.ids_with(b"q99")
+        )
+        self.assertEqual(columns.flag_sets[columns.flags[0]], {b"k98", b"q99"})
+        self.assertEqual(len(columns.keywords), 200)
+
     def test_sizes(self) -> None:
         """A size that was measured late is noted."""
         self.columns.set_sizes([(7, 99), (8, 5)])

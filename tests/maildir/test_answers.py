@@ -178,6 +178,18 @@ class BoundTests(DiskTestCase):
         self.assertEqual(len(self.flags()[1].split()), 30)
         self.assertEqual(self.put(b"K3"), 2)
 
+    def test_flags_of_a_message(self):
+        """A message takes four KiB of flags and no more, however they come; fewer is always possible."""
+        words = [b"k%02d" % i + b"x" * 100 for i in range(60)]
+        key = self.store.key("INBOX")
+        self.assertRaises(OverLimit, self.put, *words)
+        self.put(*words[:30])
+        for op, some in ((b"+", words[30:]), (b"", words)):
+            self.assertRaises(OverLimit, self.store.store_flags, key, [1], op, some, None, 0)
+        self.patch(core, "FLAG_OCTETS", 100)
+        self.store.store_flags(key, [1], b"-", words[:1], None, 0)
+        self.assertEqual(len(self.flags()[1].split()), 29)
+
     def test_mailboxes_and_subscriptions(self):
         """An account has so many mailboxes and subscriptions and no more."""
         self.patch(folders, "MAILBOXES", 3)
