@@ -4,13 +4,15 @@ Rules
 -----
 * Nothing recurses and nothing is quadratic, whatever the mail: a subject of a thousand brackets, a conversation a
   hundred thousand deep, references in a circle.
+* What goes over all messages awaits `pause` after every `TURN` of them: to link a hundred thousand takes a second, in
+  which others want to be served.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from imapshield.message import dates
@@ -21,6 +23,10 @@ from imapshield.wire.responses import ThreadNode
 DEEP = 200
 """Ancestors looked at before a reference is taken for a circle. Only references that come before what they refer to are
 looked at in this way; the subject brings such a conversation together all the same."""
+
+TURN = 1000
+
+Pause = Callable[[], Awaitable[object]]
 
 _SPACES = re.compile(r"\s+")
 # subj-trailer = "(fwd)" / WSP
@@ -148,7 +154,9 @@ def references(header: bytes) -> list[bytes]:
     return message_ids(header, b"references") or message_ids(header, b"in-reply-to")[:1]
 
 
-def ordered(numbers: Sequence[int], keys: Sequence[tuple[bool, Sequence[object]]]) -> Sequence[int]:
+async def ordered(
+    numbers: Sequence[int], keys: Sequence[tuple[bool, Sequence[object]]], pause: Pause
+) -> Sequence[int]:
     """Return `numbers` sorted by `keys`, the first counting most: (reverse, a key for each number).
 
     Equals stay in the order they came, reversed or not.
@@ -156,6 +164,7 @@ def ordered(numbers: Sequence[int], keys: Sequence[tuple[bool, Sequence[object]]
     order = list(range(len(numbers)))
     for reverse, column in reversed(keys):
         order.sort(key=column.__getitem__, reverse=reverse)  # type: ignore[arg-type]
+        await pause()
     return [numbers[i] for i in order]
 
 
@@ -169,40 +178,63 @@ class Threaded(NamedTuple):
     id: bytes = b""
     references: Sequence[bytes] = ()
 
+    @property
+    def age(self) -> int:
+        """What siblings are ordered by: the date, then the number."""
+        return (self.date << 32) + self.number
 
-def by_subject(messages: Iterable[Threaded]) -> list[ThreadNode]:
+
+async def by_subject(messages: Sequence[Threaded], pause: Pause) -> list[ThreadNode]:
     """Return the threads of ORDEREDSUBJECT: the oldest message of a subject, and the others as its answers."""
-    groups: dict[str, list[Threaded]] = {}
-    for message in sorted(messages, key=lambda m: (m.date, m.number)):
-        groups.setdefault(message.subject, []).append(message)
-    return [
-        ThreadNode(first.number, [ThreadNode(one.number) for one in rest])
-        for first, *rest in groups.values()
-    ]
+    answers: dict[str, list[ThreadNode]] = {}
+    threads: list[ThreadNode] = []
+    for done, message in enumerate(sorted(messages, key=lambda m: m.age), 1):
+        if message.subject in answers:
+            answers[message.subject].append(ThreadNode(message.number))
+        else:
+            below: list[ThreadNode] = []
+            answers[message.subject] = below
+            threads.append(ThreadNode(message.number, below))
+        if not done % TURN:
+            await pause()
+    return threads
 
 
-def by_references(messages: Sequence[Threaded]) -> list[ThreadNode]:
+async def by_references(messages: Sequence[Threaded], pause: Pause) -> list[ThreadNode]:
     """Return the threads of REFERENCES (RFC 5256 section 3)."""
-    forest = _Forest(messages)
-    forest.prune()
-    forest.gather()
-    return forest.nodes()
+    forest = _Forest(pause)
+    await forest.link(messages)
+    await forest.prune()
+    await forest.gather()
+    return await forest.nodes()
 
 
 class _Forest:
     """Containers by number: `children` and `parent` of each, and the message in it, None for a dummy's."""
 
-    def __init__(self, messages: Sequence[Threaded]) -> None:
+    def __init__(self, pause: Pause) -> None:
+        self._pause = pause
         self.message: list[Threaded | None] = []
         self.parent: list[int] = []
+        self.children: list[list[int]] = []
+        self.roots: list[int] = []
         self._childless: list[bool] = []
         self._by_id: dict[bytes, int] = {}
+
+    async def link(self, messages: Sequence[Threaded]) -> None:
+        """Steps 1 and 2: parents, and what has none."""
+        work = 0
         for message in messages:
             self._add(message)
-        self.children: list[list[int]] = [[] for _ in self.parent]
-        self.roots: list[int] = []
+            work += 1 + len(message.references)
+            if work >= TURN:
+                work = 0
+                await self._pause()
+        self.children = [[] for _ in self.parent]
         for i, parent in enumerate(self.parent):
             (self.roots if parent < 0 else self.children[parent]).append(i)
+            if not (i + 1) % TURN:
+                await self._pause()
 
     def _new(self, message: Threaded | None = None) -> int:
         self.message.append(message)
@@ -257,9 +289,9 @@ class _Forest:
             order += self.children[i]
         return order
 
-    def prune(self) -> None:
+    async def prune(self) -> None:
         """Step 3: remove dummies; those that hold several conversations together stay, at the root."""
-        for i in reversed(self._downwards()):
+        for done, i in enumerate(reversed(self._downwards()), 1):
             kept: list[int] = []
             for child in self.children[i]:
                 if self.message[child] is not None:
@@ -271,6 +303,8 @@ class _Forest:
                 else:
                     kept += self.children[child]
             self.children[i] = kept
+            if not done % TURN:
+                await self._pause()
         roots = []
         for i in self.roots:
             if self.message[i] is None and len(self.children[i]) < 2:
@@ -284,21 +318,24 @@ class _Forest:
         assert message is not None  # a dummy's children are none
         return message
 
-    def _age(self, i: int) -> tuple[int, int]:
-        message = self._first(i)
-        return message.date, message.number
-
-    def _sort(self) -> None:
+    async def _sort(self) -> None:
         """Steps 4 and 6: siblings by date, a dummy by its first child."""
-        for i in reversed(self._downwards()):
-            self.children[i].sort(key=self._age)
-        self.roots.sort(key=self._age)
+        ages = [0] * len(self.message)
+        for done, i in enumerate(reversed(self._downwards()), 1):
+            self.children[i].sort(key=ages.__getitem__)
+            ages[i] = self._first(i).age
+            if not done % TURN:
+                await self._pause()
+        self.roots.sort(key=ages.__getitem__)
+        await self._pause()
 
-    def gather(self) -> None:
+    async def gather(self) -> None:
         """Step 5: bring together what has one subject."""
-        self._sort()
+        await self._sort()
         table: dict[str, int] = {}
-        for i in self.roots:
+        for done, i in enumerate(self.roots, 1):
+            if not done % TURN:
+                await self._pause()
             subject = self._first(i).subject
             if not subject:
                 continue
@@ -309,7 +346,9 @@ class _Forest:
             ):
                 table[subject] = i
         moved: set[int] = set()
-        for i in list(self.roots):
+        for done, i in enumerate(list(self.roots), 1):
+            if not done % TURN:
+                await self._pause()
             known = table.get(self._first(i).subject, i)
             if known == i:
                 continue
@@ -326,13 +365,15 @@ class _Forest:
                 self.roots.append(both)
             moved.add(i)
         self.roots = [i for i in self.roots if i not in moved]
-        self._sort()
+        await self._sort()
 
-    def nodes(self) -> list[ThreadNode]:
+    async def nodes(self) -> list[ThreadNode]:
         """The conversations as values."""
         made: dict[int, ThreadNode] = {}
-        for i in reversed(self._downwards()):
+        for done, i in enumerate(reversed(self._downwards()), 1):
             message = self.message[i]
-            children = [made.pop(child) for child in self.children[i]]
+            children = tuple([made.pop(child) for child in self.children[i]])
             made[i] = ThreadNode(None if message is None else message.number, children)
+            if not done % TURN:
+                await self._pause()
         return [made[i] for i in self.roots]

@@ -77,7 +77,7 @@ class View:
         if len(uids) * 8 < len(self.uids):
             return [number for uid in uids if (number := self.number(uid)) is not None]
         known = dict(zip(self.uids, range(1, len(self.uids) + 1), strict=True))
-        return [known[uid] for uid in uids if uid in known]
+        return [number for number in map(known.get, uids) if number]
 
     def forget(self, uids: Iterable[int]) -> None:
         """The client knows the flags of `uids` already: it was told, or said .SILENT."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from imapshield.errors import StoreError
 from imapshield.mailbox import ordering
-from imapshield.mailbox.interfaces import Blob, IMailbox
+from imapshield.mailbox.interfaces import Blob, Fetched, IMailbox
 from imapshield.session import searching
 from imapshield.session.fetching import measure
 from imapshield.wire import encode
@@ -26,7 +26,7 @@ FIELD_OCTETS = 64 << 10
 """Read of a field that is too large to be handed over whole."""
 
 Key = Callable[[bytes], object]
-Pause = Callable[[int, int], Awaitable[object]]
+Pause = Callable[..., Awaitable[object]]
 
 KEYS: dict[bytes, tuple[bytes, Key]] = {
     b"SUBJECT": (b"SUBJECT", lambda header: ordering.subject_key(header)[0]),
@@ -55,7 +55,7 @@ async def order(
     session: Session, command: Sort, uids: Sequence[int], pause: Pause
 ) -> Sequence[int]:
     """Return those of `uids` that still exist, in the order that `command` asks for."""
-    mailbox, known = session.mailbox, session.view.columns
+    known = session.view.columns
     wanted = dict.fromkeys(
         KEYS[name][0] if name in KEYS else name
         for _, name in command.criteria
@@ -79,11 +79,9 @@ async def order(
             else:
                 column.append(known.dates[row] if name == b"ARRIVAL" else known.sizes[row])
 
-    if b"SIZE" in columns:
-        await measure(session, uids)
-    await _headers(mailbox, session.limits.chunk, uids, fields, take, pause)
+    await _headers(session, uids, fields, take, pause, sizes=b"SIZE" in columns)
     keys = [(reverse, columns[name]) for reverse, name in command.criteria]
-    return ordering.ordered(found, keys)
+    return await ordering.ordered(found, keys, pause)
 
 
 async def thread(session: Session, command: Thread) -> Tagged:
@@ -106,40 +104,44 @@ async def thread(session: Session, command: Thread) -> Tagged:
                 subject,
                 reply,
                 ids[0] if ids else b"",
-                ordering.references(headers[3] + headers[4]) if linked else (),
+                # a tuple of octets is nothing that Python's garbage collector, which takes no turns, walks through
+                tuple(ordering.references(headers[3] + headers[4])) if linked else (),
             )
         )
 
     fields = _THREADED if linked else _THREADED[:2]
-    chunk = session.limits.chunk
-    await _headers(session.mailbox, chunk, uids, fields, take, session.pause)
-    threads = ordering.by_references(messages) if linked else ordering.by_subject(messages)
-    session.io.write(encode.thread(threads))
+    await _headers(session, uids, fields, take, session.pause)
+    by = ordering.by_references if linked else ordering.by_subject
+    for i, piece in enumerate(encode.thread(await by(messages, session.pause))):
+        if i:
+            await session.io.drain()
+        session.io.write(piece)
     return searching.done(session, "Threaded")
 
 
 async def _headers(
-    mailbox: IMailbox,
-    chunk: int,
+    session: Session,
     uids: Sequence[int],
     fields: Sequence[bytes],
     take: Callable[[int, Sequence[bytes]], None],
     pause: Pause,
+    *,
+    sizes: bool = False,
 ) -> None:
-    """Call `take` with each of `uids` that still exists and its `fields`, each a header of one name.
+    """Call `take` with each of `uids` that still exists and its `fields`, each a header of one name, a piece a turn.
 
     They come as literals. What announces a literal is no field, so it need not be taken off.
     """
     items = [BodySection(Section(text=b"HEADER.FIELDS", fields=(f,)), peek=True) for f in fields]
+    mailbox = session.mailbox
     at = 0
     while at < len(uids):
         piece = uids[at : at + PIECE]
-        if not items:
-            for uid in piece:
-                take(uid, ())
-            at += len(piece)
-            continue
-        fetched = await mailbox.fetch(piece, items, chunk)
+        if sizes:
+            await measure(session, piece)
+        fetched = Fetched(piece)
+        if items:
+            fetched = await mailbox.fetch(piece, items, session.limits.chunk)
         for uid, *values in zip(fetched.uids, *fetched.columns, strict=True):
             take(uid, [v if isinstance(v, bytes) else await _large(mailbox, v) for v in values])
         at += max(1, len(fetched.uids) + len(fetched.gone))

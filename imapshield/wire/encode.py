@@ -11,7 +11,7 @@ are written as
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from imapshield.wire import abnf
 from imapshield.wire.commands import Attribute, Binary, BodySection, FetchItem, Section
@@ -25,6 +25,8 @@ NIL = b"NIL"
 QUOTED_OCTETS = 1000
 """Longer strings go as literals: clients read lines into buffers, as RFC 9051 section 4.3.1 lets
 them expect."""
+
+THREAD_PIECE = 4000
 
 _CLEAN = bytes(i if 32 <= i < 127 else 63 for i in range(256))
 _CLEAN_CODE = _CLEAN[:93] + b"?" + _CLEAN[94:]  # and no "]", which ends a code
@@ -272,20 +274,25 @@ def search_place(name: str, uidvalidity: int, *, utf8: bool = False) -> bytes:
     return b" MAILBOX %b UIDVALIDITY %d" % (mailbox(name, utf8=utf8), uidvalidity)
 
 
-def thread(roots: Iterable[ThreadNode]) -> bytes:
-    """Return the THREAD line (RFC 5256).
+def thread(roots: Iterable[ThreadNode]) -> Iterator[bytes]:
+    """Yield the THREAD line (RFC 5256) in pieces that take about a millisecond each.
 
     A conversation may be thousands deep, so this walks and does not recurse.
     """
-    out: list[bytes] = []
+    out: list[bytes] = [b"* THREAD"]
+    separator = b" ("
     for root in roots:
-        out.append(b"(")
+        out.append(separator)
+        separator = b"("
         todo: list[ThreadNode | bytes] = [root]
         while todo:
             node = todo.pop()
             if isinstance(node, bytes):
                 out.append(node)
                 continue
+            if len(out) > THREAD_PIECE:
+                yield b"".join(out)
+                out.clear()
             if node.number is not None:
                 out.append(b"%d" % node.number)
             children = node.children
@@ -299,7 +306,8 @@ def thread(roots: Iterable[ThreadNode]) -> bytes:
                 for child in reversed(children):
                     todo += (b")", child, b"(")
         out.append(b")")
-    return b"* THREAD%b\r\n" % (b" " + b"".join(out) if out else b"")
+    out.append(b"\r\n")
+    yield b"".join(out)
 
 
 def quota(root: bytes, resources: Iterable[tuple[bytes, int, int]]) -> bytes:

@@ -1,24 +1,58 @@
 """Base subjects, sort keys and conversations are those of RFC 5256, for any mail and in time linear in it."""
 
+from collections.abc import Coroutine, Iterator
+from types import coroutine
+from typing import Any, TypeVar
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.mailbox import ordering
 from imapshield.mailbox.ordering import (
+    TURN,
     Threaded,
     address_key,
     base_subject,
-    by_references,
-    by_subject,
     collated,
     date_key,
     display_key,
     message_ids,
-    ordered,
     references,
 )
 from imapshield.wire import encode
 from imapshield.wire.responses import ThreadNode
+
+T = TypeVar("T")
+
+
+def done(work: Coroutine[Any, Any, T], pauses: int = 0) -> T:
+    """The result of `work`, which has paused at least so many times."""
+    while True:
+        try:
+            work.send(None)
+        except StopIteration as stopped:
+            assert pauses <= 0, pauses
+            return stopped.value
+        pauses -= 1
+
+
+@coroutine
+def pause() -> Iterator[None]:
+    """Let the caller of `done` count."""
+    yield
+
+
+def ordered(numbers: list[int], keys: list[Any]) -> Any:
+    return done(ordering.ordered(numbers, keys, pause))
+
+
+def by_subject(messages: list[Threaded], pauses: int = 0) -> list[ThreadNode]:
+    return done(ordering.by_subject(messages, pause), pauses)
+
+
+def by_references(messages: list[Threaded], pauses: int = 0) -> list[ThreadNode]:
+    return done(ordering.by_references(messages, pause), pauses)
 
 
 class Subjects(SynchronousTestCase):
@@ -123,7 +157,7 @@ class Keys(SynchronousTestCase):
 
 
 def shown(threads: list[ThreadNode]) -> bytes:
-    return encode.thread(threads)[9:-2].strip()
+    return b"".join(encode.thread(threads))[9:-2].strip()
 
 
 class Threads(SynchronousTestCase):
@@ -238,23 +272,25 @@ class Threads(SynchronousTestCase):
         )
 
     def test_large(self) -> None:
-        """A hundred thousand messages in one chain, either way round, or in one bush, are done at once."""
+        """Many messages in one chain, either way round, or in one bush, or with many references each, are linked in
+        time linear in them, a few at a time."""
         n = 30_000
         ids = [b"%d@x" % i for i in range(n)]
         forwards = [Threaded(i + 1, i, "", False, ids[i], ids[max(0, i - 1) : i]) for i in range(n)]
-        (root,) = by_references(forwards)
-        self.assertEqual(encode.thread([root]).count(b" "), n + 1)
+        (root,) = by_references(forwards, 5 * n // TURN)
+        self.assertEqual(b"".join(encode.thread([root])).count(b" "), n + 1)
         backwards = [
             Threaded(n - i, n - i, "", False, ids[i], ids[i + 1 : i + 2]) for i in range(n)
         ]
-        self.assertEqual(len(by_references(backwards)), 1)
+        self.assertEqual(len(by_references(backwards, 5 * n // TURN)), 1)
         bush = [Threaded(i + 1, i, "", False, ids[i], [b"root", b"other"]) for i in range(n)]
-        self.assertEqual(len(by_references(bush)[0].children), n)
+        self.assertEqual(len(by_references(bush, 5 * n // TURN)[0].children), n)
+        self.assertEqual(len(by_subject(bush, n // TURN)[0].children), n - 1)
         long = [
             Threaded(i + 1, i, "", False, ids[i], [*ids[:1000], b"%d@y" % i])
             for i in range(1000, 1100)
         ]
-        self.assertEqual(len(by_references(long)), 1)
+        self.assertEqual(len(by_references(long, 50)), 1)
 
     @given(
         st.lists(

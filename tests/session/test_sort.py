@@ -1,5 +1,8 @@
 """SORT and THREAD (RFC 5256), SORT=DISPLAY (RFC 5957) and ESORT (RFC 5267)."""
 
+from imapshield.mailbox import ordering
+from imapshield.session import sorting
+from imapshield.wire import encode
 from tests.harness import Client
 from tests.session.test_commands import Case, lines
 
@@ -141,3 +144,36 @@ class Threading(Case):
         self.client.append(mail("x", "nonsense", more=refs))
         self.client(b"s SELECT INBOX")
         self.assertIn(b"* THREAD (1)", self.client(b"a THREAD REFERENCES UTF-8 ALL"))
+
+    def test_others_have_their_turn(self) -> None:
+        """While conversations are linked, keys sorted and the answer written, another session is served."""
+        for i in range(60):
+            self.client.append(mail(str(i), "now", more=f"Message-ID: <{i}@x>\r\n"))
+        client, other = self.client, self.server.login()
+        client(b"s SELECT INBOX")
+        self.patch(ordering, "TURN", 5)
+        self.patch(sorting, "PIECE", 20)
+        self.patch(encode, "THREAD_PIECE", 20)
+        served = 0
+
+        def ask() -> None:
+            """Have `other` send one NOOP after the other for as long as `client` waits."""
+            nonlocal served
+            served += other.transport.value().count(b"n OK")
+            other.transport.clear()
+            if not client.transport.value().endswith(b"ed\r\n"):
+                other.protocol.dataReceived(b"n NOOP\r\n")
+                self.server.clock.callLater(0, ask)
+
+        for command, turns in (
+            (b"THREAD REFERENCES UTF-8 ALL", 60),
+            (b"THREAD ORDEREDSUBJECT UTF-8 ALL", 20),
+            (b"SORT (SUBJECT FROM) UTF-8 ALL", 5),
+            (b"SORT (ARRIVAL SIZE) UTF-8 ALL", 5),
+        ):
+            alone = client(b"c " + command)
+            served = 0
+            client.protocol.dataReceived(b"c %b\r\n" % command)
+            ask()
+            self.assertEqual(client.read(), alone)
+            self.assertGreaterEqual(served, turns, command)

@@ -212,17 +212,20 @@ class UntaggedTests(SynchronousTestCase):
                 ],
             ),
         ]
-        self.assertEqual(encode.thread(roots), b"* THREAD (2)(3 6 (4 23)(44 7 96))\r\n")
+        self.assertEqual(b"".join(encode.thread(roots)), b"* THREAD (2)(3 6 (4 23)(44 7 96))\r\n")
         orphans = ThreadNode(None, [ThreadNode(3), ThreadNode(5)])
-        self.assertEqual(encode.thread([orphans]), b"* THREAD ((3)(5))\r\n")
+        self.assertEqual(b"".join(encode.thread([orphans])), b"* THREAD ((3)(5))\r\n")
         orphan = ThreadNode(None, [ThreadNode(3, [ThreadNode(5)])])
-        self.assertEqual(encode.thread([orphan]), b"* THREAD (3 5)\r\n")
-        self.assertEqual(encode.thread([]), b"* THREAD\r\n")
+        self.assertEqual(b"".join(encode.thread([orphan])), b"* THREAD (3 5)\r\n")
+        self.assertEqual(b"".join(encode.thread([])), b"* THREAD\r\n")
+        pieces = list(encode.thread(ThreadNode(i) for i in range(10_000)))
+        self.assertGreater(len(pieces), 5)
+        self.assertLess(max(map(len, pieces)), 10_000)
         deep = ThreadNode(10_000)
         for number in range(9_999, 0, -1):
             deep = ThreadNode(number, [deep])
         self.assertEqual(
-            encode.thread([deep]),
+            b"".join(encode.thread([deep])),
             b"* THREAD (%b)\r\n" % b" ".join(b"%d" % i for i in range(1, 10_001)),
         )
 
