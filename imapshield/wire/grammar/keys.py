@@ -86,9 +86,12 @@ class KeyReader:
         return self._sequence()
 
     def keyword(self) -> HasFlag:
-        """Read ``flag-keyword``."""
+        """Read ``flag-keyword``, in quotes too: npm's emailjs-imap-client puts them around all it searches for."""
         self._cursor.sp("KEYWORD or UNKEYWORD")
-        return HasFlag(flags.canonical(self._cursor.atom("a keyword")))
+        word = self._cursor.astring("a keyword")
+        if not abnf.ATOM.fullmatch(word):
+            raise Malformed("Expected a keyword")
+        return HasFlag(flags.canonical(word))
 
     def text(self, after: str = "the search key") -> str:
         """Read an astring, decoded."""

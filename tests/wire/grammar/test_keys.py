@@ -49,6 +49,7 @@ class KeyTests(SynchronousTestCase):
             (b"RECENT", RECENT),
             (b"KEYWORD $Junk", HasFlag(b"$Junk")),
             (b"UNKEYWORD $Junk", Not(HasFlag(b"$Junk"))),
+            (b'KEYWORD "$Junk"', HasFlag(b"$Junk")),  # as npm's emailjs-imap-client has it
             (b"1:5,*", InSet(SequenceSet.parse(b"1:5,*"))),
             (b"$", InSet(None)),
             (b"UID 7", InSet(SequenceSet.parse(b"7"), uid=True)),
@@ -78,7 +79,7 @@ class KeyTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """Keys that are none, and keys without what they need."""
         for text in (
-            b"", b"FOO", b"FROM", b"FROM ", b"FROM (x)", b"KEYWORD \\Seen", b"KEYWORD", b"UID", b"UID x", b"0",
+            b"", b"FOO", b"FROM", b"FROM ", b"FROM (x)", b"KEYWORD \\Seen", b'KEYWORD "\\\\Seen"', b"KEYWORD", b"UID", b"UID x", b"0",
             b"SINCE yesterday", b"SINCE 30-Feb-1994", b"LARGER -1", b"LARGER x", b"YOUNGER 0", b"MODSEQ x",
             b'MODSEQ "x" some 1', b"EMAILID a.b", b"HEADER x", b"\\Seen", b'"x"',
             b"FROM x)", b"FROM x\0", b"\xff",
