@@ -118,9 +118,7 @@ class Query:
             case HasFlag() | InSet() | ModseqIs() | AgeIs():
                 return self._known(key, uids)
             case SizeIs(more, octets):
-                await self._mailbox.sizes(
-                    [u for u, size in self._pairs(uids, "sizes") if size == UNKNOWN_SIZE]
-                )
+                await self._measure(uids)
                 if more:
                     return [u for u, size in self._pairs(uids, "sizes") if size > octets]
                 return [u for u, size in self._pairs(uids, "sizes") if size < octets]
@@ -198,6 +196,13 @@ class Query:
             return [(uid, known[uid]) for uid in uids if uid in known]
         rows = [(uid, columns.row(uid)) for uid in uids]
         return [(uid, values[row]) for uid, row in rows if row is not None]
+
+    async def _measure(self, uids: Sequence[int]) -> None:
+        unknown = [u for u, size in self._pairs(uids, "sizes") if size == UNKNOWN_SIZE]
+        for start in range(0, len(unknown), TEXT_PIECE):
+            await self._mailbox.sizes(unknown[start : start + TEXT_PIECE])
+            if self._pause is not None and start + TEXT_PIECE < len(unknown):
+                await self._pause(start + TEXT_PIECE, len(unknown))
 
     async def _asked(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
         size = TEXT_PIECE if isinstance(key, TextHas) else PIECE

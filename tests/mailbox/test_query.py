@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.mailbox import query
+from imapshield.mailbox.changes import UNKNOWN_SIZE
 from imapshield.mailbox.interfaces import NewMessage
 from imapshield.mailbox.query import Query
 from imapshield.mailbox.view import View
@@ -153,6 +154,27 @@ class Search(SynchronousTestCase):
         self.patch(query, "TEXT_PIECE", 2)
         self.assertEqual(self.found(TextHas("alpha"), pause=pause), [1, 2])
         self.assertEqual(len(pauses), 1)
+
+    def test_sizes_in_pieces(self) -> None:
+        """Sizes that nobody has measured are measured piece by piece too, since that reads the messages."""
+        self.patch(query, "TEXT_PIECE", 2)
+        columns = self.view.columns
+        for row in range(3):
+            columns.sizes[row] = UNKNOWN_SIZE
+        asked: list[list[int]] = []
+        pauses: list[tuple[int, int]] = []
+        sizes = self.mailbox.sizes
+
+        async def pause(done: int, total: int) -> None:
+            pauses.append((done, total))
+
+        def spy(uids: list[int]) -> Any:
+            asked.append(uids)
+            return sizes(uids)
+
+        self.mailbox.sizes = spy
+        self.assertEqual(self.found(SizeIs(more=True, octets=1000), pause=pause), [3])
+        self.assertEqual((asked, pauses), ([[1, 2], [3]], [(2, 3)]))
 
     def test_many_keys(self) -> None:
         """A search of many keys pauses between them too, though each is answered from the columns at once."""
