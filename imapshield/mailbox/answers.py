@@ -100,7 +100,7 @@ class OpenMessage:
             case TextHas(wanted, headers):
                 needle = text.normalize(wanted)
                 return any(
-                    needle in text.normalize(shown)
+                    text.contains(shown, needle)
                     for shown in text.searchable(self.part, self.data, headers)
                 )
             case DateIs(how, day, b"SENT"):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from imapshield.mailbox.answers import OpenMessage, header_of
 from imapshield.maildir import files
 from imapshield.maildir.core import Core, Finder
+from imapshield.message.pieces import PIECE, lines
 
 HEAD = 64 << 10
 
@@ -37,6 +38,12 @@ MESSAGE = ", ".join(Message._fields)
 
 def to_wire(octets: bytes) -> bytes:
     """Return `octets` with every line ending in CRLF."""
+    if len(octets) > PIECE:
+        return b"".join(map(_to_wire, lines(octets)))
+    return _to_wire(octets)
+
+
+def _to_wire(octets: bytes) -> bytes:
     # Looking for one octet is ten times faster than for two, and a file with LF mostly has no CR at all.
     if b"\r" in octets:
         octets = octets.replace(b"\r\n", b"\n")

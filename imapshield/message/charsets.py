@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from encodings.aliases import aliases
 from typing import Final
+
+from imapshield.message.pieces import PIECE
 
 # Python looks a charset up by importing a module of that name and remembers every name for ever, so
 # only names that are known to be charsets may reach it. Left out besides: codecs that are no
@@ -57,9 +60,19 @@ def to_text(octets: bytes, charset: bytes) -> str:
             # A character cut in two at the end does not make it another charset.
             cut = error.end == len(octets) and not octets[: error.start].isascii()
             codec = "utf_8" if cut else "cp1252"
-    text = octets.decode(codec, "replace")
+    text = _decoded(octets, codec)
     # This decoder alone lets half a character through, which no encoder would take again.
     return _surrogate.sub("\ufffd", text) if codec == "utf_7" else text
+
+
+def _decoded(octets: bytes, codec: str) -> str:
+    if len(octets) <= PIECE:
+        return octets.decode(codec, "replace")
+    decoder = codecs.getincrementaldecoder(codec)("replace")
+    pieces = range(0, len(octets), PIECE)
+    return "".join(
+        [decoder.decode(octets[at : at + PIECE], at + PIECE >= len(octets)) for at in pieces]
+    )
 
 
 def _codec(charset: bytes) -> str:

@@ -6,6 +6,8 @@ import binascii
 import re
 from typing import Final
 
+from imapshield.message.pieces import PIECE, lines
+
 IDENTITY: Final = frozenset((b"7bit", b"8bit", b"binary"))
 KNOWN: Final = IDENTITY | {b"base64", b"quoted-printable"}
 
@@ -28,6 +30,23 @@ def decode(octets: bytes, encoding: bytes) -> bytes:
 
 def decode_base64(octets: bytes) -> bytes:
     """Base64, less whatever is not of its alphabet; what follows the padding is not content."""
+    if len(octets) <= PIECE:
+        return _decode_base64(octets)
+    decoded = []
+    rest = b""
+    for start in range(0, len(octets), PIECE):
+        piece = octets[start : start + PIECE]
+        if b"=" in piece:
+            rest += piece
+            break
+        bare = rest + piece.translate(None, _NOT_BASE64)
+        whole = len(bare) & ~3
+        decoded.append(binascii.a2b_base64(bare[:whole]))
+        rest = bare[whole:]
+    return b"".join([*decoded, _decode_base64(rest)])
+
+
+def _decode_base64(octets: bytes) -> bytes:
     try:
         return binascii.a2b_base64(octets)
     except binascii.Error:
@@ -40,6 +59,12 @@ def decode_base64(octets: bytes) -> bytes:
 
 def decode_quoted_printable(octets: bytes) -> bytes:
     """Quoted-printable; what is not an escape stands as it is."""
+    if len(octets) > PIECE:
+        return b"".join(map(_decode_quoted_printable, lines(octets)))
+    return _decode_quoted_printable(octets)
+
+
+def _decode_quoted_printable(octets: bytes) -> bytes:
     if b" \r\n" in octets or b"\t\r\n" in octets or octets[-1:] in (b" ", b"\t"):
         octets = _trailing.sub(b"", octets)
     return binascii.a2b_qp(octets)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from imapshield.errors import Refused
 from imapshield.message import decoding
+from imapshield.message.headers import field_end
+from imapshield.message.pieces import PIECE
 from imapshield.message.skeleton import Part
 from imapshield.wire.commands import Section
 
@@ -87,12 +90,24 @@ def header_fields(header: bytes, names: tuple[bytes, ...], exclude: bool = False
     wanted = {name.lower() for name in names}
     out = [
         line
-        for line in _fields(header)
+        for line in (_fields(header) if len(header) <= PIECE else _large_fields(header))
         if (line.partition(b":")[0].rstrip(b" \t").lower() in wanted) is not exclude
     ]
     if _has_blank(header):
         out.append(b"\r\n")
     return b"".join(out)
+
+
+def _large_fields(header: bytes) -> Iterator[bytes]:
+    """Yield what `_fields` finds, line by line."""
+    at = 0
+    while at < len(header):
+        if header.startswith((b"\r\n", b"\n"), at):
+            at = header.index(b"\n", at) + 1
+            continue
+        end = field_end(header, at)
+        yield header[at:end]
+        at = end
 
 
 def _has_blank(header: bytes) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 from imapshield.message import decoding
 from imapshield.message.charsets import to_text
 from imapshield.message.headers import decode_header
+from imapshield.message.pieces import PIECE, lines
 from imapshield.message.skeleton import Part
 
 # Octets of a part that a preview is looked for in: HTML mails begin with style sheets of up to some
@@ -37,7 +38,7 @@ def searchable(part: Part, data: bytes, headers: bool) -> Iterator[str]:
     """
     for each in part.walk():
         if headers:
-            yield _header(data[each.start : each.body_start])
+            yield from map(_header, lines(data[each.start : each.body_start]))
         if each.kind.startswith((b"text/", b"message/")) and each.embedded is None:
             yield _decoded(each, data, each.end)
 
@@ -84,6 +85,18 @@ def normalize(text: str) -> str:
     if text.isascii():
         return text.lower()
     return text.casefold().translate(_folding)
+
+
+def contains(text: str, needle: str) -> bool:
+    """Whether `needle`, which is normalized, is in `text`, which is not.
+
+    Every character becomes one or more, so that of a needle no more characters of the text than it has can be in it.
+    """
+    step = max(PIECE, len(needle))
+    return any(
+        needle in normalize(text[start : start + step + len(needle)])
+        for start in range(0, len(text) or 1, step)
+    )
 
 
 def preview(part: Part, data: bytes, limit: int = 200) -> str:
