@@ -28,7 +28,7 @@ TURN = 1000
 
 Pause = Callable[[], Awaitable[object]]
 
-_SPACES = re.compile(r"\s+")
+_SPACES = re.compile(r"[ \t\r\n]+")  # step 1; no other kind of space
 # subj-trailer = "(fwd)" / WSP
 _FORWARDED = "(fwd)"
 # subj-blob = "[" *BLOBCHAR "]" *WSP
@@ -130,8 +130,9 @@ def display_key(header: bytes, field: bytes) -> str:
         for one in addresses(value, 1):
             if one.host is None:  # a group
                 return collated(decode_header(one.mailbox or b""))
-            if one.name:
-                return collated(decode_header(one.name))
+            name = decode_header(one.name or b"")
+            if name:
+                return collated(name)
             shown = b"%b@%b" % (one.mailbox or b"", one.host)
             return collated(shown.decode("utf-8", "replace"))
     return ""

@@ -62,6 +62,7 @@ class Subjects(SynchronousTestCase):
             ("Lunch", "Lunch", False),
             ("", "", False),
             ("  two \t\r\n words ", "two words", False),
+            ("two\xa0\xa0words\u3000", "two\xa0\xa0words\u3000", False),
             ("Re: Lunch", "Lunch", True),
             ("RE : lunch", "lunch", True),
             ("Re[2]: Lunch", "Lunch", True),
@@ -123,6 +124,7 @@ class Keys(SynchronousTestCase):
             (b"Ann Lee <ann@x.org>, bob@y.org", "ANN", "ANN LEE"),
             (b"bob@y.org", "BOB", "BOB@Y.ORG"),
             (b"=?utf-8?q?=C3=84nn?= <z@x.org>", "Z", collated("Änn")),
+            (b"=?utf-8?q??= <zoe@x.org>", "ZOE", "ZOE@X.ORG"),
             (b"Friends: ann@x.org;", "FRIENDS", "FRIENDS"),
             (b"", "", ""),
         ):
