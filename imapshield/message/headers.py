@@ -245,8 +245,12 @@ def _joined(pieces: list[tuple[bytes, int, bool, bytes]]) -> Parameters:
 
 
 def unfold(body: bytes) -> bytes:
-    """Return `body` without its line ends; white space stays (RFC 5322 section 2.2.3)."""
-    return _fold.sub(b"", body) if b"\n" in body else body
+    """Return `body` without its line ends; white space stays (RFC 5322 section 2.2.3).
+
+    But a tab that begins a line is a space: many mailers fold at a space and put a tab in its place, and who
+    searches for two words cannot know where the line was broken.
+    """
+    return _fold.sub(b"", body.replace(b"\n\t", b"\n ")) if b"\n" in body else body
 
 
 def decode_header(body: bytes) -> str:

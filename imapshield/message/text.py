@@ -44,11 +44,12 @@ def searchable(part: Part, data: bytes, headers: bool) -> Iterator[str]:
 
 
 def _header(block: bytes) -> str:
+    block = _fold.sub(b"", block.replace(b"\n\t", b"\n "))  # as `unfold` does
     if b"=?" not in block:
-        return to_text(_fold.sub(b"", block), b"")
+        return to_text(block, b"")
     shown = []
     # Line by line, not field by field: what is no field stands in the header all the same.
-    for line in _fold.sub(b"", block).split(b"\n"):
+    for line in block.split(b"\n"):
         name, colon, body = line.partition(b":")
         shown.append(to_text(name, b"") + colon.decode() + decode_header(body))
     return "\n".join(shown)

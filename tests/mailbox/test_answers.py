@@ -41,6 +41,12 @@ class Answers(SynchronousTestCase):
         self.assertEqual(compared(header, EnvelopeHas(b"SUBJECT", "")), ["two words"])
         self.assertEqual(compared(header, HeaderHas(b"SUBJECT", "")), ["one", "two   words"])
 
+    def test_folded(self) -> None:
+        """Words are found as they are read, whether the line between them was broken with a space or a tab."""
+        header = b"Subject: one\r\n\ttwo\r\n three\r\n\r\n"
+        for key in EnvelopeHas, HeaderHas:
+            self.assertEqual(compared(header, key(b"SUBJECT", "")), ["one two three"])
+
     def test_sent(self) -> None:
         """Of two Date fields the last, which ENVELOPE shows; of what is none, none."""
         twice = b"Date: 1 Jan 2001 00:00 +0000\r\nDate: 2 Feb 2002 23 (h):59 -0800\r\n\r\n"

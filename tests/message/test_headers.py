@@ -48,8 +48,8 @@ class Fields(SynchronousTestCase):
         self.assertEqual(header_values(b"a: x\na:y\n", b"A"), [b"x", b"y"])
 
     def test_unfold(self) -> None:
-        """A fold is a line end; the white space after it stays."""
-        self.assertEqual(unfold(b"a\r\n b\n\tc"), b"a b\tc")
+        """A fold is a line end; the white space after it stays, a tab as a space."""
+        self.assertEqual(unfold(b"a\r\n b\n\tc\td\r\n\t e"), b"a b c\td  e")
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(mails.hostile)

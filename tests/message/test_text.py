@@ -33,7 +33,7 @@ class Searching(SynchronousTestCase):
             "Subject: éè",
             "filename=",
             "Subject: afternoon meeting",
-            "by y\twith ESMTP",
+            "by y with ESMTP",
         ):
             self.assertIn(text, found)
 
