@@ -16,7 +16,7 @@ import os
 import secrets
 from collections.abc import Sequence
 
-from imapshield.errors import MessageGone, NoSuchMailbox
+from imapshield.errors import MessageGone, NoSuchMailbox, OverLimit
 from imapshield.mailbox.changes import Delta
 from imapshield.mailbox.interfaces import Appended, Copied, NewMessage, Replaced
 from imapshield.maildir import filename, files
@@ -96,6 +96,8 @@ class Adding:
         written: list[tuple[bytes, int, int]] = []
         for message in messages:
             size = message.content.size
+            if size > files.LARGEST:
+                raise OverLimit("A message cannot be that large")
             base = filename.sized(core.unique(), size, size)
             date = now if message.internaldate is None else message.internaldate
             path = core.path(folder, TMP, base)

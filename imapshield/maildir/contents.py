@@ -91,7 +91,7 @@ class Contents:
             if size == physical:
                 return octets
         else:
-            octets = files.read_range(fd, 0, os.fstat(fd).st_size)
+            octets = files.read_range(fd, 0, min(os.fstat(fd).st_size, files.LARGEST))
         wire = to_wire(octets)
         if len(wire) != size or len(octets) != physical:
             self.measured.append((len(wire), len(octets), message.uid))
@@ -103,7 +103,7 @@ class Contents:
         if fd is None:
             return None
         try:
-            octets = files.read_range(fd, 0, os.fstat(fd).st_size)
+            octets = files.read_range(fd, 0, min(os.fstat(fd).st_size, files.LARGEST))
         finally:
             os.close(fd)
         size = measure(octets)

@@ -106,6 +106,11 @@ def read_small(path: bytes, limit: int = 16 << 20) -> bytes:
         os.close(fd)
 
 
+LARGEST = 256 << 20
+"""The largest message. One is read whole for most that is asked of it, and takes a few times its size of memory: a file
+of three gigabytes in ``cur/``, a hole with nothing in it, took eight."""
+
+
 def open_message(path: bytes) -> int:
     """Return a descriptor to read a message from."""
     return os.open(path, _READ)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from imapshield.mailbox.changes import Delta, Row
 from imapshield.maildir import filename, importing
+from imapshield.maildir import files as messagefiles
 from imapshield.maildir.core import CUR_HOT, HOT_SECONDS, NEW_HOT, UNSETTLED, Core, Look
 from imapshield.maildir.index import Box
 from imapshield.maildir.reconcile import CUR, NEW, Known, Listing, Plan, files, reconcile, same
@@ -36,6 +37,7 @@ class Syncing:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._index = core.index
+        self._noted: set[bytes] = set()
 
     def adopt(self, name: str) -> Box:
         """Return the mailbox of that name; a folder that the index has not met becomes one. NoSuchMailbox."""
@@ -170,7 +172,9 @@ class Syncing:
                 status = os.lstat(self._core.path(folder, place, name))
             except FileNotFoundError:  # moved or gone already: the next look will tell
                 continue
-            if stat.S_ISREG(status.st_mode):
+            if status.st_size > messagefiles.LARGEST:
+                self._too_large(self._core.path(folder, place, name))
+            elif stat.S_ISREG(status.st_mode):
                 key = filename.arrival(name, status.st_mtime)
                 ordered.append((key, place, name, status.st_size, int(status.st_mtime)))
         ordered.sort()
@@ -203,6 +207,11 @@ class Syncing:
             "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
         )
         return uidnext
+
+    def _too_large(self, path: bytes) -> None:
+        if path not in self._noted and len(self._noted) < 1000:
+            self._noted.add(path)
+            self._core.note(f"{os.fsdecode(path)!r}: too large to be shown as a message")
 
     def _claimable(self, box: Box) -> bool:
         if box.recentuid + 1 < box.uidnext:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 
-from imapshield.errors import MessageGone, NoSuchMailbox
+from imapshield.errors import MessageGone, NoSuchMailbox, OverLimit
 from imapshield.mailbox.interfaces import NewMessage
+from imapshield.maildir import files
 from imapshield.maildir.files import STALE_SECONDS
+from imapshield.wire import encode
 from imapshield.wire.commands import Attribute, BodySection, Memory, Section
 from tests.contract import BUDGET, DELETED, MAIL, SEEN, WHOLE
 from tests.maildir.disk import DiskTestCase, counted
@@ -92,6 +94,23 @@ class DeliveryTests(DiskTestCase):
         item = BodySection(Section((), b"HEADER.FIELDS", (b"Subject",)))
         got = self.store.fetch(key, range(1, 21), [item], BUDGET).columns[0]
         self.assertEqual(set(got), {b"{16}\r\nSubject: end\r\n\r\n"})
+
+    def test_large(self):
+        """A file far larger than mail is no message, one that grew so is cut, and none such is stored."""
+        self.put()
+        self.patch(files, "LARGEST", 100)
+        for name, size in (("1700000000.large:2,S", 101), ("1700000001.grows:2,S", 100)):
+            with open(self.path("cur", name), "wb") as file:
+                file.truncate(size)
+        self.assertEqual(self.store.status("INBOX").messages, 2)
+        key = self.store.key("INBOX")
+        with open(self.path("cur", name), "ab") as file:
+            file.truncate(1000)
+        self.assertEqual(self.store.sizes(key, [2]), [(2, 100)])
+        fetched = self.store.fetch(key, [2], [WHOLE], BUDGET)
+        self.assertEqual(fetched.columns, [[encode.literal(bytes(100))]])
+        large = NewMessage((), None, Memory(bytes(101)))
+        self.assertRaises(OverLimit, self.store.append, "INBOX", [large])
 
     def test_only_files_are_mail(self):
         """Directories, symbolic links, FIFOs and dot files in cur/ and new/ are no messages."""
@@ -369,9 +388,9 @@ class FolderTests(DiskTestCase):
         self.store.create("A", [])
         self.put(b"$Work", name="A")
         self.store.subscribe("A", True)
-        for folder, _, files in os.walk(self.root):
+        for folder, _, names in os.walk(self.root):
             self.assertEqual(os.stat(folder).st_mode & 0o777, 0o700, folder)
-            for name in files:
+            for name in names:
                 mode = os.stat(os.path.join(folder, name)).st_mode & 0o077
                 self.assertEqual(mode, 0, name)
 
