@@ -6,6 +6,7 @@ import io
 from collections.abc import Awaitable
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.ssl import CertificateOptions
@@ -68,8 +69,6 @@ class Client(IMAP4Client):
 
 class TwistedClient(test_loopback.Loopback):
     async def connect(self) -> Any:
-        from twisted.internet import reactor
-
         client = await connectProtocol(
             clientFromString(reactor, f"tcp:127.0.0.1:{self.port}"), Client()
         )
