@@ -23,5 +23,7 @@ class NodeImapTests(ServerCase):
             timeout=90, env={"NODE_PATH": MODULES, "NODE_NO_WARNINGS": "1"},
         )  # fmt: skip
         self.assertEqual(said.strip(), b"done")
-        self.assertEqual(set(letters(self.maildir())), {b"=?utf-8?q?K=C3=B6ln?=", b"c", b"e", b"late"})
+        self.assertEqual(
+            set(letters(self.maildir())), {b"=?utf-8?q?K=C3=B6ln?=", b"c", b"e", b"late"}
+        )
         self.assertEqual(set(letters(self.maildir(".Kept"))), {b"a", b"b", b"c", b"d"})
