@@ -15,6 +15,9 @@ from imapshield.wire.sequence import SequenceSet
 if TYPE_CHECKING:
     from imapshield.session.session import Session
 
+TOLD_AT_ONCE = 2000
+"""FETCH responses that a STORE writes before others have their turn."""
+
 
 def _writable(session: Session) -> None:
     if session.readonly:
@@ -44,12 +47,18 @@ async def store(session: Session, command: Store) -> Tagged:
     done = [uid for uid in uids if uid not in left_alone]
     if command.silent:
         # what turned out as the client expects need not be told; what somebody else did as well must be
-        done = [uid for uid in done if uid in expected and expected[uid] == _now(session, uid)]
+        done = _as_expected(session, done, expected)
         if session.condstore:
             session.tell_modseqs(done)
+        view.forget(done)
     else:
-        session.tell_flags(done[::-1] if session.limited else done, uid=command.uid)
-    view.forget(done)
+        told = done[::-1] if session.limited else done
+        for start in range(0, len(told), TOLD_AT_ONCE):
+            piece = told[start : start + TOLD_AT_ONCE]
+            session.tell_flags(piece, uid=command.uid)
+            view.forget(piece)
+            if start + TOLD_AT_ONCE < len(told):
+                await session.pause(start + TOLD_AT_ONCE, len(told))
     gone = view.outdated and any(view.columns.row(uid) is None for uid in uids)
     text, code = "Stored", None
     if failed:
@@ -94,10 +103,35 @@ def _expected(
     """What the client, who knows the flags as they are in the view, expects them to be after this."""
     given = frozenset(flag_list(flags).lower().split())
     out: dict[int, frozenset[bytes]] = {}
+    # one set for all messages that have the same: of 500 keywords it is 32 KiB
+    after: dict[int, frozenset[bytes]] = {}
     for uid in uids:
         now = _now(session, uid)
-        if now is not None and not session.view.changed(uid):
-            out[uid] = now | given if op == b"+" else now - given if op == b"-" else given
+        if now is None or session.view.changed(uid):
+            continue
+        found = after.get(id(now))
+        if found is None:
+            found = now | given if op == b"+" else now - given if op == b"-" else given
+            after[id(now)] = found
+        out[uid] = found
+    return out
+
+
+def _as_expected(
+    session: Session, uids: list[int], expected: dict[int, frozenset[bytes]]
+) -> list[int]:
+    """Return those of `uids` that have now the flags that were expected."""
+    same: dict[tuple[int, int], bool] = {}
+    out: list[int] = []
+    for uid in uids:
+        wanted, now = expected.get(uid), _now(session, uid)
+        if wanted is None or now is None:
+            continue
+        pair = id(wanted), id(now)
+        if pair not in same:
+            same[pair] = wanted == now
+        if same[pair]:
+            out.append(uid)
     return out
 
 

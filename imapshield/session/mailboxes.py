@@ -94,6 +94,10 @@ def _status_line(
     )
 
 
+LISTED_AT_ONCE = 500
+"""LIST responses written before others have their turn."""
+
+
 async def list_(session: Session, command: List) -> Tagged:
     """LIST with RFC 5258, 5819 and 6154, and LSUB."""
     if command.patterns == ("",) and not command.extended:
@@ -130,7 +134,9 @@ async def list_(session: Session, command: List) -> Tagged:
     # only those of which some child is not shown itself: "servers SHOULD suppress redundant CHILDINFO responses"
     needed = parents(n for n in selected if not matches(n)) if with_child else set()
     chosen = filter(matches, selected | needed)
-    for name in sorted(chosen, key=lambda n: (n != "INBOX", n)):
+    for count, name in enumerate(sorted(chosen, key=lambda n: (n != "INBOX", n)), 1):
+        if count % LISTED_AT_ONCE == 0:
+            await session.io.drain()
         status = b""
         if command.status_items and name in selected and name in infos and infos[name].selectable:
             try:

@@ -435,25 +435,31 @@ class Session:
 
     def tell_flags(self, uids: list[int], *, uid: bool) -> None:
         """Write FETCH responses with the flags of `uids` (known to the client), MODSEQ and UID where wanted."""
-        view = self.view
+        view, columns = self.view, self.view.columns
+        same = view.uids is columns.uids
         known = [
-            (number, one, text, view.columns.modseqs[row])
+            (number, one, text, columns.modseqs[row])
             for one in uids
             if (number := view.number(one)) is not None
-            and (row := view.columns.row(one)) is not None
-            and (text := self.flag_text(one)) is not None
+            and (row := number - 1 if same else columns.row(one)) is not None
+            and (
+                text := self.flag_text(one)
+                if one in view.recent
+                else columns.flag_lists[columns.flags[row]]
+            )
+            is not None
         ]
         if not known:
             return
         self.tell_keywords()
         numbers, ids, texts, modseqs = zip(*known, strict=True)
-        labels, columns = [b"FLAGS"], [texts]
+        labels, shown = [b"FLAGS"], [texts]
         # RFC 9051 section 7.5.2: unsolicited FETCH responses "MUST include UID FETCH item"
         if (uid or self.condstore or self.rev2) and not self.uid_only:
-            labels, columns = [b"UID", *labels], [ids, *columns]
+            labels, shown = [b"UID", *labels], [ids, *shown]
         if self.condstore:
-            labels, columns = [*labels, b"MODSEQ"], [*columns, modseqs]
-        self.io.write(self.fetch_lines(numbers, ids, labels, columns))
+            labels, shown = [*labels, b"MODSEQ"], [*shown, modseqs]
+        self.io.write(self.fetch_lines(numbers, ids, labels, shown))
 
     def fetch_lines(
         self,

@@ -1,0 +1,59 @@
+"""STORE of many messages, which costs neither others their turn nor more memory than their flags."""
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.session import changing, mailboxes
+from tests.harness import Server
+
+
+class LargeStore(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.server = Server()
+        self.client = self.server.login()
+        for _ in range(5):
+            self.client.append()
+        self.client(b"s SELECT INBOX")
+
+    def test_expected(self) -> None:
+        """What is expected of messages with the same flags is one set: of 500 keywords it has 32 KiB."""
+        session: Any = self.client.protocol._session
+        words = [b"k%d" % i for i in range(100)]
+        expected = changing._expected(session, [1, 2, 3, 4, 5], b"+", words)
+        self.assertEqual(len(expected), 5)
+        self.assertEqual(len({id(one) for one in expected.values()}), 1)
+        answer = self.client(b"a STORE 1:5 +FLAGS.SILENT (" + b" ".join(words) + b")")
+        self.assertTrue(answer.endswith(b"a OK Stored\r\n"))
+        self.assertNotIn(b"FETCH", answer)
+
+    def test_pieces(self) -> None:
+        """Many responses go out in pieces, and what others change in between is told after them."""
+        self.patch(changing, "TOLD_AT_ONCE", 2)
+        session: Any = self.client.protocol._session
+        pause = session.pause
+
+        async def other(*args: int) -> None:
+            await session.mailbox.store_flags([1, 5], b"+", [b"other"], None)
+            await pause(*args)
+
+        session.pause = other
+        answer = self.client(b"a STORE 1:5 +FLAGS (mine)").splitlines()
+        told = [line.split()[1] for line in answer if b"FETCH" in line]
+        self.assertEqual(told, [b"1", b"2", b"3", b"4", b"5", b"1"])
+        for line in answer[-3:-1]:
+            self.assertIn(b"mine other", line)
+
+    def test_list(self) -> None:
+        """LIST of many mailboxes goes out in pieces, whole and in order."""
+        self.patch(mailboxes, "LISTED_AT_ONCE", 3)
+        for i in range(10):
+            self.client(b"c CREATE m%d" % i)
+        writes: list[bytes] = []
+        self.client.transport.write = writes.append  # type: ignore[method-assign]
+        self.client(b'a LIST "" *')
+        self.assertGreater(len(writes), 3)
+        lines = b"".join(writes).splitlines()
+        self.assertEqual(
+            [line.split()[-1] for line in lines[1:-1]], [b"m%d" % i for i in range(10)]
+        )
