@@ -18,8 +18,8 @@ class NetImapTests(ServerCase):
     def test_day(self):
         """Everything in netimap.rb, and its end as it lies on disk."""
         said = self.run_it(
-            tool("ruby", "ruby"), f"{HERE}/system_tests/netimap.rb", str(self.port), USER, PASSWORD, self.maildir(), self.pem,
-            timeout=90,
+            tool("ruby", "ruby"), f"{HERE}/system_tests/netimap.rb", str(self.port), USER, PASSWORD,
+            self.maildir(), self.pem, timeout=90,
         )  # fmt: skip
         self.assertEqual(said.strip(), b"done")
         self.assertEqual(
