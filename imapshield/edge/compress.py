@@ -12,6 +12,12 @@ import zlib
 PIECE = 16 << 10
 """Octets inflated at a time: the base class splits lines in quadratic time, so its buffer is kept small."""
 
+EMPTY = 16 << 10
+"""Octets in a row that inflate to nothing. A flush is five, and the tables of a block are some hundreds."""
+
+ROUNDS = 100
+"""Flushes looked at before others have their turn."""
+
 WINDOW = 13
 MEMORY = 6
 LEVEL = 6
@@ -31,7 +37,7 @@ class Inflater:
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(-15)
         self._waiting = b""
-        self._at = 0
+        self._at = self._empty = 0
         self.octets_in = self.octets_out = 0
 
     def feed(self, data: bytes) -> None:
@@ -41,18 +47,33 @@ class Inflater:
         self._waiting = self._waiting[keep:] + data
         self._at -= keep
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is more to inflate of what has come."""
+        return self._at < len(self._waiting)
+
     def take(self) -> bytes:
-        """Inflate up to `PIECE` octets, no further than to the next flush; b"" when more has to come first."""
-        while True:
+        """Inflate up to `PIECE` octets, no further than to the next flush; b"" if so far nothing comes of it.
+
+        Raises:
+            BadStream: also when `EMPTY` octets came and nothing of them: blocks can be empty, and cost time.
+        """
+        for _ in range(ROUNDS):
+            before = self._at
             piece = self._some()
-            if piece or self._at == len(self._waiting):
+            self._empty = 0 if piece else self._empty + self._at - before
+            if self._empty > EMPTY:
+                raise BadStream
+            if piece or not self.waiting:
                 return piece
+        return b""
 
     def _some(self) -> bytes:
         if self._stream.eof:
             raise BadStream
         flush = self._waiting.find(FLUSHED, max(0, self._at - len(FLUSHED) + 1))
         stop = len(self._waiting) if flush < 0 else flush + len(FLUSHED)
+        stop = min(stop, self._at + PIECE)
         try:
             # Called even with nothing waiting: the stream may hold what there was no room for.
             piece = self._stream.decompress(memoryview(self._waiting)[self._at : stop], PIECE)

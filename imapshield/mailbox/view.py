@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from imapshield.errors import Malformed
 from imapshield.mailbox.changes import Change, Columns
 from imapshield.wire.sequence import TOP, SequenceSet
+
+NEWS_KEPT = 16
+"""Changes heard of before they are taken in unasked."""
 
 
 class Updates(NamedTuple):
@@ -31,7 +34,7 @@ class Updates(NamedTuple):
 
 
 class View:
-    """What one client knows of the mailbox behind `columns`; `recent` are the UIDs that are \\Recent to it.
+    """What one client knows of the mailbox behind `columns`; `recent` are the UIDs that are \\Recent to it at first.
 
     Of what happened up to the MODSEQ `settled` it was told everything.
     """
@@ -39,36 +42,65 @@ class View:
     def __init__(self, columns: Columns, recent: Iterable[int] = ()) -> None:
         self.columns = columns
         self.uids: array[int] = columns.uids
-        self.recent = set(recent)
+        self._recent = set(recent)
+        self._news: list[Change] = []
         self._changed: set[int] = set()
         self._vanished: set[int] = set()
-        self._recent_told = len(self.recent)
+        self._recent_told = len(self._recent)
         self.settled = columns.highestmodseq
 
     def heard(self, change: Change) -> None:
-        """Note a change of the mailbox (`interfaces.Listener`)."""
-        self._changed.update(change.changed)
-        self.recent.update(change.recent)
-        if change.vanished:
-            self._changed.difference_update(change.vanished)
-            self._vanished.update(uid for uid in change.vanished if self.number(uid) is not None)
-            # what the client knows counts for RECENT until it is told of its EXPUNGE, as it does for EXISTS
-            self.recent.difference_update(u for u in change.vanished if u not in self._vanished)
+        """Note a change of the mailbox (`interfaces.Listener`).
+
+        It is taken in when it matters: hundreds of sessions may hear at once of a change of thousands of messages.
+        """
+        self._news.append(change)
+        if len(self._news) > NEWS_KEPT:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        if not self._news:
+            return
+        news, self._news = self._news, []
+        for change in news:
+            self._changed.update(change.changed)
+            self._recent.update(change.recent)
+            if change.vanished:
+                self._changed.difference_update(change.vanished)
+                self._vanished.update(u for u in change.vanished if self.number(u) is not None)
+                # what the client knows counts for RECENT until it is told of its EXPUNGE, as it does for EXISTS
+                self._recent.difference_update(
+                    u for u in change.vanished if u not in self._vanished
+                )
+
+    @property
+    def recent(self) -> set[int]:
+        """The UIDs that are \\Recent to the client."""
+        self._take_in()
+        return self._recent
 
     @property
     def behind(self) -> bool:
         """Whether the mailbox has changed in a way that the client was not told."""
+        self._take_in()
         return bool(self._changed or self._vanished or self.uids is not self.columns.uids)
 
     @property
     def outdated(self) -> bool:
         """Whether numbers are taken by messages that are gone."""
+        self._take_in()
         return bool(self._vanished)
 
     def number(self, uid: int) -> int | None:
         """The sequence number of message `uid`, None if the client does not know of it."""
         i = bisect_left(self.uids, uid)
         return i + 1 if i < len(self.uids) and self.uids[i] == uid else None
+
+    def finder(self, count: int) -> Callable[[int], int | None]:
+        """Return `number`, or what is faster where `count` messages will be asked for."""
+        if count * 8 < len(self.uids):
+            return self.number
+        return dict(zip(self.uids, range(1, len(self.uids) + 1), strict=True)).get
 
     def numbers(self, uids: Sequence[int]) -> Sequence[int]:
         """The sequence numbers of many messages, in their order; those the client does not know of are left out."""
@@ -81,10 +113,12 @@ class View:
 
     def forget(self, uids: Iterable[int]) -> None:
         """The client knows the flags of `uids` already: it was told, or said .SILENT."""
+        self._take_in()
         self._changed.difference_update(uids)
 
     def changed(self, uid: int) -> bool:
         """Whether a change of the flags of `uid` is still to be told."""
+        self._take_in()
         return uid in self._changed
 
     def flush(self, *, expunge: bool, flags: bool = True) -> Updates | None:
@@ -116,10 +150,11 @@ class View:
         self._recent_told = len(self.recent)
         changed: list[tuple[int, int]] = []
         if flags:
+            number_of = self.finder(len(self._changed))
             changed = [
                 (number, uid)
                 for uid in sorted(self._changed)
-                if (number := self.number(uid)) is not None
+                if (number := number_of(uid)) is not None
             ]
             self._changed.clear()
         if not (self._vanished or self._changed):

@@ -70,7 +70,7 @@ class Session:
         self.limited: bytes | None = None
         self.contexts = Contexts(self)
         self.arrivals = Arrivals(self)
-        self._running = False
+        self._running = self._telling = False
         self._account: IAccount | None = None
         self._mailbox: IMailbox | None = None
         self._view: View | None = None
@@ -362,10 +362,22 @@ class Session:
             self._view.heard(change)
             self.contexts.heard(change)
             self._stirred = True
-            if self.idling:
-                self.tell(expunge=True)
-            elif not self.busy:
-                self._tell_at_once()
+            if not self.busy and not self._telling and (self.idling or self.notices is not None):
+                self._telling = True
+                self.io.spawn(self._tell_soon())
+
+    async def _tell_soon(self) -> None:
+        """Tell unasked, when it is our turn: of a STORE of thousands hundreds who idle may have to be told."""
+        try:
+            await self.io.drain()
+        finally:
+            self._telling = False
+        if self._view is None:
+            return
+        if self.idling:
+            self.tell(expunge=True)
+        elif not self.busy:
+            self._tell_at_once()
 
     def _tell_at_once(self) -> None:
         """Tell what others did if NOTIFY said to; what is new with the items that it named."""
@@ -436,15 +448,15 @@ class Session:
     def tell_flags(self, uids: list[int], *, uid: bool) -> None:
         """Write FETCH responses with the flags of `uids` (known to the client), MODSEQ and UID where wanted."""
         view, columns = self.view, self.view.columns
-        same = view.uids is columns.uids
+        same, recent, number_of = view.uids is columns.uids, view.recent, view.finder(len(uids))
         known = [
             (number, one, text, columns.modseqs[row])
             for one in uids
-            if (number := view.number(one)) is not None
+            if (number := number_of(one)) is not None
             and (row := number - 1 if same else columns.row(one)) is not None
             and (
                 text := self.flag_text(one)
-                if one in view.recent
+                if one in recent
                 else columns.flag_lists[columns.flags[row]]
             )
             is not None

@@ -160,3 +160,33 @@ class Streams(SynchronousTestCase):
         inflater = Inflater()
         inflater.feed(b"\xff\xff\xff")
         self.assertRaises(BadStream, inflater.take)
+
+    def test_empty_blocks(self) -> None:
+        """A flood of blocks that hold nothing is looked at a part at a time, and then is no stream."""
+        stored, fixed = b"\0\0\0\xff\xff", b"\x02\x08\x20\x80\x00"
+        for block in (stored, fixed):
+            inflater = Inflater()
+            inflater.feed(block * 100)
+            for _ in range(100):
+                self.assertEqual(inflater.take(), b"")
+            self.assertFalse(inflater.waiting)
+            inflater.feed(block * 13_000)
+            if block is stored:
+                self.assertEqual(inflater.take(), b"")
+                self.assertTrue(inflater.waiting)
+            with self.assertRaises(BadStream):
+                while inflater.waiting:
+                    inflater.take()
+
+    def test_flushes(self) -> None:
+        """Honest streams flush after each line, and some flush twice."""
+        deflated, inflater = zlib.compressobj(6, zlib.DEFLATED, -15), Inflater()
+        for _ in range(5000):
+            inflater.feed(
+                deflated.compress(b"a NOOP\r\n")
+                + deflated.flush(zlib.Z_SYNC_FLUSH)
+                + deflated.flush(zlib.Z_FULL_FLUSH)
+            )
+            self.assertEqual(inflater.take(), b"a NOOP\r\n")
+            while inflater.waiting:
+                self.assertEqual(inflater.take(), b"")

@@ -44,6 +44,20 @@ class LargeStore(SynchronousTestCase):
         for line in answer[-3:-1]:
             self.assertIn(b"mine other", line)
 
+    def test_idle(self) -> None:
+        """Those who idle are told in their own turns, once for all that happened until then."""
+        idle = [self.server.login() for _ in range(3)]
+        for one in idle:
+            one(b"s SELECT INBOX")
+            one(b"i IDLE")
+        session: Any = self.client.protocol._session
+        for word in (b"a", b"b"):
+            done = session.mailbox.store_flags([1, 2], b"+", [word], None)
+            self.assertRaises(StopIteration, done.send, None)
+        self.assertEqual([one.transport.value() for one in idle], [b"", b"", b""])
+        for one in idle:
+            self.assertEqual(one.read().count(b"FETCH (FLAGS"), 2)
+
     def test_list(self) -> None:
         """LIST of many mailboxes goes out in pieces, whole and in order."""
         self.patch(mailboxes, "LISTED_AT_ONCE", 3)
