@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from types import TracebackType
 
 Pieces = list[bytes]
@@ -113,6 +114,16 @@ class Client:
         self.socket.sendall(b"%b %b\r\n" % (tag, text.encode()))
         return self._answer(tag)
 
+    def ask(self, *pieces: bytes) -> Answer:
+        """Send one command, in which every second piece is a literal; wait for OK, NO or BAD."""
+        tag = self._tag()
+        literals = [b"{%d+}\r\n%b" % (len(piece), piece) for piece in pieces[1::2]]
+        sent = [
+            piece for pair in zip_longest(pieces[::2], literals, fillvalue=b"") for piece in pair
+        ]
+        self.socket.sendall(b"%b %b\r\n" % (tag, b"".join(sent)))
+        return self._answer(tag, refused=True)
+
     def pipeline(self, texts: Iterable[str]) -> list[Answer]:
         """Send all commands at once, then wait for all their answers, in order."""
         tagged = [(self._tag(), text.encode()) for text in texts]
@@ -158,7 +169,7 @@ class Client:
             pieces += [literal, line]
         return pieces
 
-    def _answer(self, tag: bytes) -> Answer:
+    def _answer(self, tag: bytes, refused: bool = False) -> Answer:
         start = tag + b" "
         untagged: list[Pieces] = []
         readline = self._reader.readline
@@ -169,6 +180,6 @@ class Client:
             if not line.endswith(b"\r\n"):
                 raise Wrong("the server hung up")
             untagged.append(self._pieces(line) if line.endswith(b"}\r\n") else [line])
-        if not line.startswith(start + b"OK"):
+        if not refused and not line.startswith(start + b"OK"):
             raise Wrong(line.decode(errors="replace").strip())
         return Answer(untagged, line)
