@@ -9,6 +9,7 @@ Rules
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from itertools import count
@@ -40,6 +41,8 @@ from imapshield.wire import encode
 from imapshield.wire.framing import ANNOUNCEMENT, LITERAL, Announced, Frame, Framer, MemorySink
 
 _numbers = count(1)
+
+_NO_ADDRESS = re.compile(r"[^0-9A-Za-z.:%]|\A\Z|.{64}")
 
 INFLATED_FREELY = 1 << 20
 """Octets of commands that may come out of COMPRESS before `Limits.inflate_ratio` is asked for."""
@@ -559,5 +562,7 @@ def _peer(transport: Any) -> tuple[str, bool]:
     address = transport.getPeer()
     if isinstance(address, (IPv4Address, IPv6Address)):
         host = str(address.host)
+        if _NO_ADDRESS.search(host):  # a PROXY header may say anything
+            return "unknown", False
         return host, host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
     return "local", isinstance(address, UNIXAddress)

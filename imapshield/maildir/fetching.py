@@ -10,8 +10,9 @@ Rules
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from imapshield.errors import MessageGone
 from imapshield.mailbox.interfaces import Blob, Fetched
@@ -37,13 +38,14 @@ _HEADER_ITEMS = (b"HEADER", b"HEADER.FIELDS", b"HEADER.FIELDS.NOT")
 
 
 class Held(NamedTuple):
-    """A large string being streamed: where it starts in the file, or, when it is not there as sent, its octets."""
+    """A large string being streamed: where it starts in the message's file, or, when it is not there as it is sent, a
+    file of its own. In memory it would be kept for as long as a client that went away does not read on."""
 
     key: int
     uid: int
     item: FetchItem
     start: int
-    octets: bytes | None
+    file: IO[bytes] | None
 
 
 class Fetching:
@@ -75,17 +77,23 @@ class Fetching:
         contents = Contents(self._core, self._core.folder(box.name))
         held = self._held
         if held is None or held[:3] != (key, uid, item):
+            self._let_go()
             held = self._held = self._hold(key, uid, item, contents)
-        if held.octets is not None:
-            octets = held.octets[offset : offset + size]
-            if offset + size >= len(held.octets):
-                self._held = None
+        if held.file is not None:
+            octets = files.read_range(held.file.fileno(), offset, size)
+            if offset + size >= os.fstat(held.file.fileno()).st_size:
+                self._let_go()
             return octets
         fd, _ = self._open(key, uid, contents)
         try:
             return files.read_range(fd, held.start + offset, size)
         finally:
             os.close(fd)
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held is not None and held.file is not None:
+            held.file.close()
 
     def _open(self, key: int, uid: int, contents: Contents) -> tuple[int, Message]:
         rows = self._index.rows(MESSAGE, key, [uid])
@@ -103,7 +111,10 @@ class Fetching:
             os.close(fd)
         if isinstance(found, tuple):
             return Held(key, uid, item, found[0], None)
-        return Held(key, uid, item, 0, found or b"")
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+        file.write(found or b"")
+        file.flush()
+        return Held(key, uid, item, 0, file)
 
 
 class _Chunk:

@@ -22,7 +22,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from imapshield.edge.factory import ShieldedIMAP4Factory
-from imapshield.facts import Fact, Failed, LimitHit, LoginFailed
+from imapshield.facts import Fact, Failed, LimitHit, LoginFailed, Rejected
 from imapshield.limits import Limits
 from imapshield.mailbox.interfaces import NewMessage
 from imapshield.wire.commands import Memory
@@ -362,6 +362,22 @@ class Proxied(Loopback):
         self.assertIn(b"LOGINDISABLED", greeting)
         self.assertNotIn(b"AUTH=PLAIN", greeting)
         self.assertTrue(answer.startswith(b"a NO [PRIVACYREQUIRED]"), answer)
+
+    async def test_no_address(self) -> None:
+        """What a header says instead of an address does not get into the log, nor past where passwords may be sent."""
+
+        def script() -> None:
+            for said in (b"127.0.0.1\nlogin", b"127.%b" % (b"1" * 64), b'127.1"', b"x" * 80):
+                raw = socket.create_connection(("127.0.0.1", self.proxied_port), 10)
+                raw.recv(1000)
+                raw.sendall(b"PROXY TCP4 %b 127.0.0.1 44 143\r\na LOGIN alice wrong\r\n" % said)
+                self.assertIn(b"PRIVACYREQUIRED", raw.recv(1000))
+                raw.sendall(b"b XYZZY\r\n")
+                raw.recv(1000)
+                raw.close()
+
+        await self.client(script)
+        self.assertEqual({f.peer for f in self.facts if isinstance(f, Rejected)}, {"unknown"})
 
     async def test_wrong_password(self) -> None:
         """The log names the client and not the proxy, or fail2ban would shut out everybody."""

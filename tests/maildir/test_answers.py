@@ -122,6 +122,7 @@ class KeptTests(DiskTestCase):
                 for at in range(0, blob.size, 100_000)
             ]
             self.assertTrue(b"".join(pieces) == wanted, item)
+            self.assertIsNone(self.store._fetching._held)
 
 
 class SearchTests(DiskTestCase):
