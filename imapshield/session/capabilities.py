@@ -59,11 +59,12 @@ def of(session: Session) -> list[bytes]:
         names += [name for name in from_table if name in BEFORE_LOGIN]
         if session.io.can_start_tls:
             names.append(b"STARTTLS")
+        # PLAIN last: Twisted's client takes the first that it knows.
+        names += [b"AUTH=" + name for name in session.io.mechanisms()]
         if session.io.secure and session.io.takes_passwords:
             names.append(b"AUTH=PLAIN")
         else:
             names.append(b"LOGINDISABLED")
-        names += [b"AUTH=" + name for name in session.io.mechanisms()]
         return names
     if not session.io.can_compress:
         from_table.remove(b"COMPRESS=DEFLATE")  # RFC 4978 section 3: not offered twice
