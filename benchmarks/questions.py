@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from email import message_from_bytes
 from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.message import Message
+from email.utils import parsedate
 from itertools import takewhile
 from random import Random
 
@@ -35,7 +36,12 @@ LEAF, COMPOSED, NOWHERE = "leaf", "composed", "parts that are not"
 EMBEDDING = ((b"message", b"rfc822"), (b"message", b"global"))
 PATHS = 60
 """Parts of one message that are asked for, of those that have thousands."""
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 SIZES = (0, 300, 1000, 3000, 10_000, 100_000, 10_000_000)
+SENT_DAYS = [
+    f"{day}-{year}" for year in (1960, 1970, 1995, 2001, 2025) for day in ("1-Jan", "17-May")
+]
+STORED_DAYS = ("9-Sep-2001", "10-Sep-2001", "2-Oct-2001", "1-Jan-2003")
 FLAG_KEYS = (
     *("ALL", "ANSWERED", "DELETED", "DRAFT", "FLAGGED", "SEEN", "UNANSWERED", "UNDELETED"),
     *("UNDRAFT", "UNFLAGGED", "UNSEEN", "OLD", "NEW", "RECENT", f"KEYWORD {KEYWORD}"),
@@ -118,14 +124,17 @@ def searches(mails: Sequence[bytes], words: int) -> Iterator[tuple[str, tuple[by
         yield "SEARCH RETURN", (f"SEARCH RETURN ({form}) UNSEEN".encode(),)
     yield "SEARCH RETURN", (b"UID SEARCH RETURN (ALL) OR SEEN DRAFT",)
     yield "SEARCH RETURN", (b"SEARCH RETURN (PARTIAL 2:5) SEEN",)
-    for size in SIZES:
+    sizes = [
+        len(mail.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+        for mail in mails[:: len(mails) // 20 + 1]
+    ]
+    for size in (*SIZES, *sizes):
         yield "SEARCH sizes", (b"SEARCH LARGER %d" % size,)
         yield "SEARCH sizes", (b"SEARCH SMALLER %d" % size,)
-    for year in (1960, 1970, 1995, *range(1997, 2027, 3)):
-        for day in (f"1-Jan-{year}", f"17-May-{year}"):
-            for key in ("SENTBEFORE", "SENTON", "SENTSINCE"):
-                yield f"SEARCH {key}", (f"SEARCH {key} {day}".encode(),)
-    for day in ("9-Sep-2001", "10-Sep-2001", "2-Oct-2001", "1-Jan-2003"):
+    for day in sorted({*SENT_DAYS, *_days(mails[:: len(mails) // 20 + 1])}):
+        for key in ("SENTBEFORE", "SENTON", "SENTSINCE"):
+            yield f"SEARCH {key}", (f"SEARCH {key} {day}".encode(),)
+    for day in STORED_DAYS:
         for key in ("BEFORE", "ON", "SINCE"):
             yield f"SEARCH {key}", (f"SEARCH {key} {day}".encode(),)
     for field in HEADER_FIELDS:
@@ -141,6 +150,14 @@ def searches(mails: Sequence[bytes], words: int) -> Iterator[tuple[str, tuple[by
         if field.upper() in ENVELOPE_KEYS:
             key = field.upper()
             yield f"SEARCH {key}", (f"SEARCH CHARSET UTF-8 {key} ".encode(), needle)
+
+
+def _days(mails: Iterable[bytes]) -> Iterator[str]:
+    """Yield days that mails are from, as SEARCH writes them."""
+    for mail in mails:
+        sent = parsedate(str(message_from_bytes(mail).get("Date", "")))
+        if sent is not None and 1000 < sent[0] < 9999:
+            yield f"{sent[2]}-{MONTHS[sent[1] - 1]}-{sent[0]}"
 
 
 def _needles(mails: Sequence[bytes], count: int) -> list[tuple[str, str]]:

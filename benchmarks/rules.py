@@ -65,6 +65,8 @@ _date = re.compile(
     r" (?:[01]\d|2[0-3]):[0-5]\d(?::[0-6]\d)?"
     r" (?:[+-]\d{4}|ut|gmt|[ecmp][sd]t|[a-ik-z])(?: ?\(.*\))?"
 ).fullmatch
+_base64 = re.compile(r"[A-Za-z0-9+/]*={0,2}").fullmatch
+_not_quoted = re.compile(r"=(?![0-9A-Fa-f]{2}|[ \t]*\r?(?:\n|\Z))").search
 _encoded_word = re.compile(rb"=\?([^?*]*)(\*[^?]*)?\?([bBqQ])\?([^?]*)\?=")
 # Charsets that Python has a codec for and the C library has not.
 _PYTHON_ONLY = (b"ks_c_5601-1987", b"iso-8859-8-i", b"koi8_r")
@@ -218,13 +220,24 @@ def binary_size(one: Difference) -> bool:
     ' quoted-printable "a robust implementation might" keep what is no escape'
 )
 def damaged_encoding(one: Difference) -> bool:
-    encodings = [e.lower() for found in everywhere(one, "Content-Transfer-Encoding") for e in found]
-    return (
-        one.what == "BINARY"
-        and one.theirs in ("NO [PARSE", "HANGUP")
-        and isinstance(one.ours, bytes)
-        and any(encoding.startswith((b"base64", b"quoted-printable")) for encoding in encodings)
-    )
+    if one.what == "BINARY":
+        refused = one.theirs in ("NO [PARSE", "HANGUP") and isinstance(one.ours, bytes)
+        return refused and _damaged(one.mail)
+    return of_text(one) and _damaged(one.mail)
+
+
+@lru_cache(maxsize=64)
+def _damaged(mail: bytes) -> bool:
+    """Whether the encoding of some part is broken."""
+    for part in message_from_bytes(mail).walk():
+        encoding = str(part.get("Content-Transfer-Encoding", "")).lower()
+        text = "" if part.is_multipart() else str(part.get_payload()).rstrip()
+        bare = re.sub(r"\s", "", text)
+        if encoding.startswith("base64") and (len(bare) % 4 or not _base64(bare)):
+            return True
+        if encoding.startswith("quoted-printable") and _not_quoted(text):
+            return True
+    return False
 
 
 @rule(
@@ -369,6 +382,8 @@ def _texts(mail: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _is(octets: bytes, charset: bytes) -> bool:
+    if charset.lower() == b"iso-8859-1" and re.search(rb"[\x80-\x9f]", octets):
+        return False  # Windows-1252 in truth
     try:
         octets.decode(charset.decode("ascii"))
     except (ValueError, LookupError):
