@@ -423,6 +423,14 @@ class OrderTests(SynchronousTestCase):
         clock.advance(100)
         self.assertEqual(ticks, [1])
 
+    def test_threads(self):
+        """A thread that waits for the interpreter gets it soon: indexes are read while the reactor is busy."""
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        service = ShieldService([], mock.Mock(shutdown=lambda: succeed(None)), [], int, Clock())
+        service.startService()
+        self.assertLess(sys.getswitchinterval(), 0.001)
+        self.successResultOf(service.stopService())
+
     def test_reasons(self):
         """Each reason why one cannot listen has an advice."""
         for error, advice in (
