@@ -117,7 +117,11 @@ class Link:
         return sasl.offered(others, self._server.portal, private=self.secure, bindings=bindings)
 
     async def login(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
-        login = self._server.authenticateLogin(user, password)
+        # RFC 4616 section 2; LDAP behind a checker would take it for an anonymous bind
+        if not password:
+            login: Deferred[Any] = fail(UnauthorizedLogin())
+        else:
+            login = self._server.authenticateLogin(user, password)
         return await self._avatar(login, user, mechanism)
 
     async def login_challenge(

@@ -77,7 +77,7 @@ async def authenticate(session: Session, command: Authenticate) -> Tagged:
 def _plain(message: bytes) -> tuple[bytes, bytes]:
     """Return user and password of SASL PLAIN (RFC 4616); to act for another user is not offered."""
     fields = message.split(b"\0")
-    if len(fields) != 3 or not fields[1] or not fields[2]:
+    if len(fields) != 3 or not fields[1]:
         raise Malformed("PLAIN takes NUL, user, NUL, password")
     if fields[0] not in (b"", fields[1]):
         raise Refused(b"AUTHORIZATIONFAILED", "You may not act for another user")

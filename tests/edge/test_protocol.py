@@ -390,6 +390,17 @@ class Login(SynchronousTestCase):
             client(b"a AUTHENTICATE PLAIN")
             self.assertIn(b"a BAD", client(line), line)
 
+    def test_empty_password(self) -> None:
+        """An empty password, as Thunderbird sends it after OK in its empty prompt, is wrong; no checker hears it."""
+        from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
+
+        server = Server(checker=InMemoryUsernamePasswordDatabaseDontUse(alice=b""))
+        client = server.connect()
+        plain = b"a AUTHENTICATE PLAIN " + base64.b64encode(b"\0alice\0")
+        for command in (plain, b'a LOGIN alice ""'):
+            self.assertIn(b"a NO [AUTHENTICATIONFAILED]", client(command))
+        self.assertEqual([fact.user for fact in server.told(facts.LoginFailed)], ["alice", "alice"])
+
     def test_far_away(self) -> None:
         """Off this machine, without TLS, no password is taken and the capabilities say so."""
         client = Server().connect("192.0.2.1")
