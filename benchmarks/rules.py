@@ -65,8 +65,8 @@ _date = re.compile(
     r" (?:[01]\d|2[0-3]):[0-5]\d(?::[0-6]\d)?"
     r" (?:[+-]\d{4}|ut|gmt|[ecmp][sd]t|[a-ik-z])(?: ?\(.*\))?"
 ).fullmatch
-_base64 = re.compile(r"[A-Za-z0-9+/]*={0,2}").fullmatch
-_not_quoted = re.compile(r"=(?![0-9A-Fa-f]{2}|[ \t]*\r?(?:\n|\Z))").search
+_base64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}").fullmatch
+_not_quoted = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*\r?\n)").search
 _encoded_word = re.compile(rb"=\?([^?*]*)(\*[^?]*)?\?([bBqQ])\?([^?]*)\?=")
 # Charsets that Python has a codec for and the C library has not.
 _PYTHON_ONLY = (b"ks_c_5601-1987", b"iso-8859-8-i", b"koi8_r")
@@ -228,15 +228,22 @@ def damaged_encoding(one: Difference) -> bool:
 
 @lru_cache(maxsize=64)
 def _damaged(mail: bytes) -> bool:
-    """Whether the encoding of some part is broken."""
-    for part in message_from_bytes(mail).walk():
-        encoding = str(part.get("Content-Transfer-Encoding", "")).lower()
-        text = "" if part.is_multipart() else str(part.get_payload()).rstrip()
-        bare = re.sub(r"\s", "", text)
-        if encoding.startswith("base64") and (len(bare) % 4 or not _base64(bare)):
-            return True
-        if encoding.startswith("quoted-printable") and _not_quoted(text):
-            return True
+    """Whether a text that follows a Content-Transfer-Encoding is broken; `email` reads some otherwise."""
+    blocks = _headers(mail)
+    for at, block in enumerate(blocks):
+        for encoding in _fields(block, "Content-Transfer-Encoding"):
+            text = b""
+            for following in blocks[at + 1 :]:
+                before, boundary, _ = (b"\n" + following).partition(b"\n--")
+                text += before
+                if boundary:
+                    break
+            bare = b"".join(text.split())
+            is_base64 = encoding.lower().startswith(b"base64")
+            if is_base64 and (len(bare) % 4 or not _base64(bare)):
+                return True
+            if encoding.lower().startswith(b"quoted-printable") and _not_quoted(text.rstrip()):
+                return True
     return False
 
 
@@ -263,7 +270,7 @@ def encoding_without_mime_version(one: Difference) -> bool:
 
 @rule("RFC 5322 section 3.6: there is one; ENVELOPE and BODYSTRUCTURE show the one that counts")
 def field_given_twice(one: Difference) -> bool:
-    if of_text(one):
+    if of_text(one) or one.what == "BINARY":
         kinds = ("Content-Type", "Content-Transfer-Encoding")
         return any(len(found) > 1 for name in kinds for found in everywhere(one, name))
     if one.what.startswith("SEARCH HEADER"):
