@@ -65,6 +65,7 @@ _date = re.compile(
     r" (?:[01]\d|2[0-3]):[0-5]\d(?::[0-6]\d)?"
     r" (?:[+-]\d{4}|ut|gmt|[ecmp][sd]t|[a-ik-z])(?: ?\(.*\))?"
 ).fullmatch
+_boundary = re.compile(rb"\n--(?=\S)").split
 _base64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}").fullmatch
 _not_quoted = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*\r?\n)").search
 _encoded_word = re.compile(rb"=\?([^?*]*)(\*[^?]*)?\?([bBqQ])\?([^?]*)\?=")
@@ -234,7 +235,7 @@ def _damaged(mail: bytes) -> bool:
         for encoding in _fields(block, "Content-Transfer-Encoding"):
             text = b""
             for following in blocks[at + 1 :]:
-                before, boundary, _ = (b"\n" + following).partition(b"\n--")
+                before, *boundary = _boundary(b"\n" + following, 1)
                 text += before
                 if boundary:
                     break
