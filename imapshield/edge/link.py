@@ -159,7 +159,7 @@ class Link:
             raise Refused(b"UNAVAILABLE", "Too many logins at once; try again soon") from None
         except (LoginFailed, UnhandledCredentials):
             name = facts.printable(user, 64)
-            server.tell(facts.LoginFailed(server.number, server.peer, name, mechanism))
+            server.report.login_failed(name, mechanism)
             server.obey_later(self._guard.login_failed())
             raise Refused(b"AUTHENTICATIONFAILED", "That user name or password is wrong") from None
         if server.dead:
@@ -185,7 +185,7 @@ class Link:
 
     def malformed(self, sample: bytes, text: str) -> None:
         server = self._server
-        server.tell(facts.Rejected(server.number, server.peer, facts.printable(sample), text))
+        server.report.rejected(sample, text)
         server.obey_later(self._guard.malformed())
 
     def failed(self, command: str, traceback: str) -> str:

@@ -9,14 +9,11 @@ Rules
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
-from itertools import count
 from typing import Any, cast
 
 from twisted.cred.credentials import UsernamePassword
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorTime, ITLSTransport
@@ -25,10 +22,12 @@ from twisted.mail.interfaces import IAccountIMAP
 from twisted.python.failure import Failure
 
 from imapshield import facts
+from imapshield.edge import peer
 from imapshield.edge.compress import BadStream, Inflater
 from imapshield.edge.link import Link
 from imapshield.edge.outbox import Disconnected, Outbox
 from imapshield.edge.patience import Patience
+from imapshield.edge.reports import Reports
 from imapshield.edge.spool import Spool
 from imapshield.edge.turns import Turns
 from imapshield.errors import Malformed
@@ -39,10 +38,6 @@ from imapshield.mailbox.interfaces import IAccount
 from imapshield.session.session import Session
 from imapshield.wire import encode
 from imapshield.wire.framing import ANNOUNCEMENT, LITERAL, Announced, Frame, Framer, MemorySink
-
-_numbers = count(1)
-
-_NO_ADDRESS = re.compile(r"[^0-9A-Za-z.:%]|\A\Z|.{64}")
 
 INFLATED_FREELY = 1 << 20
 """Octets of commands that may come out of COMPRESS before `Limits.inflate_ratio` is asked for."""
@@ -79,20 +74,16 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     ) -> None:
         super().__init__(chal, contextFactory, scheduler)
         self.limits = limits or Limits()
-        self.tell = tell
         self.now: Callable[[], float] = time.monotonic
         if clock is not None:
             self.now = clock.seconds
         self._clock = clock
         self.turns = turns or Turns(self.callLater, self.now, self.limits.turn_seconds)
-        self.number = next(_numbers)
-        self.peer = ""
-        self.user = ""
+        self.report = Reports(tell, self.limits.report_only)
         self.commands = self.octets_in = 0
         self.on_lost: Callable[[ShieldedIMAP4Server], object] | None = None
         self._guard = Guard(self.limits)
         self._framer = Framer()
-        self._reported: set[str] = set()
         self._turn_due = False
         self._go_due = 0
         self._taken_up = 0
@@ -122,12 +113,12 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def _obey(self, verdict: Verdict, event: Announced | Frame | None = None) -> None:
         if isinstance(verdict, Abort):
-            self._limit_hit(verdict, "reset", event)
+            self.report.limit_hit(verdict, "reset", event)
             if not self.limits.report_only:
                 return self.reset()
             verdict = Go()
         if isinstance(verdict, Bye):
-            self._limit_hit(verdict, "bye", event)
+            self.report.limit_hit(verdict, "bye", event)
             return self.bye(verdict.text)
         if isinstance(event, Announced):
             self._literal(verdict, event)
@@ -198,6 +189,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
                     self._inflate_soon()
                     break
         except BadStream:
+            self.report.rejected(b"", "What is sent deflated cannot be read")
             self.reset()
 
     def _inflated_too_much(self, octets_in: int) -> None:
@@ -240,10 +232,10 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         limit = "line" if self._guard.trusted else "stranger_line"
         abort = Abort(limit, self.MAX_LENGTH, len(line))
         if not self._guard.trusted:
-            self._limit_hit(abort, "bye", None, line)
+            self.report.limit_hit(abort, "bye", sample=line)
             self.bye("A line was too long")
             return
-        self._limit_hit(abort, "refused", None, line)
+        self.report.limit_hit(abort, "refused", sample=line)
         self._skipping = line[: self.MAX_LENGTH]
         rest = self._skip(line)
         if rest:
@@ -317,7 +309,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def _in_turn(self, work: Callable[[], object]) -> None:
         # Strangers of one address share its turns, as the connections of one user share theirs.
-        self.turns.take((self._guard.trusted, self.user or self.peer), work)
+        self.turns.take((self._guard.trusted, self.report.user or self.report.peer), work)
 
     def _turn(self) -> None:
         """Answer a few commands; the other connections have their turn before our next."""
@@ -377,7 +369,6 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def log_in(self, user: str, mechanism: str, account: Any, logout: Callable[[], None]) -> None:
         """The session has an account now, and a user's limits."""
-        self.user = user
         self.account = account
         self._onLogout = logout
         self.state = "auth"
@@ -385,14 +376,14 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._outbox.allow(self.limits.unread)
         self._guard.login()
         self.setTimeout(self.limits.idle_seconds)
-        self.tell(facts.LoggedIn(self.number, self.peer, user, mechanism, self._link.tls))
+        self.report.logged_in(user, mechanism, self._link.tls)
 
     def log_out(self) -> None:
         """The user has gone and the connection stays: a stranger's limits count again."""
         logout, self._onLogout = self._onLogout, None
         if logout is not None:
             logout()
-        self.account, self.user, self.state = None, "", "unauth"
+        self.account, self.report.user, self.state = None, "", "unauth"
         self.MAX_LENGTH = self.limits.stranger_line
         self._outbox.allow(self.limits.stranger_unread)
         self._guard.logout()
@@ -412,9 +403,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def failed(self, command: str, traceback: str) -> str:
         """Something of ours broke; returns the reference that stands in the log."""
-        reference = f"{self.number:x}-{self.commands:x}"
-        self.tell(facts.Failed(self.number, self.peer, reference, command, traceback))
-        return reference
+        return self.report.failed(self.commands, command, traceback)
 
     def obey_later(self, verdict: Verdict) -> None:
         """Obey once the answer that is being written is out."""
@@ -465,13 +454,13 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._link = Link(self, self._guard, self._outbox)
         self._meet()
         self._session = Session(self._link, self.limits)
-        self.tell(facts.Connected(self.number, self.peer))
+        self.report.connected()
         super().connectionMade()
 
     def _meet(self) -> None:
         """See who it is; behind a proxy only the first octets tell, and until then it is a stranger from anywhere."""
-        self.peer, local = _peer(self.transport)
-        self._link.local = local and (bool(self.octets_in) or not _behind_proxy(self.transport))
+        self.report.peer, local = peer.whose(self.transport)
+        self._link.local = local and (bool(self.octets_in) or not peer.is_proxied(self.transport))
 
     def sendServerGreeting(self) -> None:
         """Greet with the capabilities, which saves every client a round trip."""
@@ -491,18 +480,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._link.lost()
         super().connectionLost(reason)
         self.account = None
-        self.tell(
-            facts.Gone(
-                self.number,
-                self.peer,
-                reason.getErrorMessage(),
-                self.now() - self._connected_at,
-                self.commands,
-                self.octets_in,
-                self._outbox.octets,
-                self.user,
-            )
-        )
+        seconds = self.now() - self._connected_at
+        octets = self.octets_in, self._outbox.octets
+        self.report.gone(reason.getErrorMessage(), seconds, self.commands, octets)
         if self.on_lost is not None:
             self.on_lost(self)
 
@@ -521,48 +501,5 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         else:
             name = "literal_seconds"
         value = getattr(self.limits, name)
-        self._limit_hit(Abort(name, value, value), "bye")
+        self.report.limit_hit(Abort(name, value, value), "bye")
         self.bye("Too long without a login" if name == "stranger_seconds" else "Idle for too long")
-
-    def _limit_hit(
-        self,
-        verdict: Abort | Bye,
-        consequence: str,
-        event: Announced | Frame | None = None,
-        sample: bytes = b"",
-    ) -> None:
-        if self.limits.report_only and isinstance(verdict, Abort) and consequence == "reset":
-            if verdict.limit in self._reported:
-                return
-            self._reported.add(verdict.limit)
-            consequence = "none"
-        if event is not None and event.name not in (b"", b"LOGIN", b"AUTHENTICATE"):
-            sample = (event.tag or b"") + b" " + event.name
-        self.tell(
-            facts.LimitHit(
-                self.number,
-                self.peer,
-                verdict.limit,
-                verdict.value,
-                verdict.seen,
-                consequence,
-                self.user,
-                facts.printable(sample),
-            )
-        )
-
-
-def _behind_proxy(transport: Any) -> bool:
-    """Whether a PROXY header (endpoint ``haproxy:``) says first whose connection it is."""
-    return type(transport).__module__.startswith("twisted.protocols.haproxy")
-
-
-def _peer(transport: Any) -> tuple[str, bool]:
-    """The client's address for logs, and whether it is on this machine."""
-    address = transport.getPeer()
-    if isinstance(address, (IPv4Address, IPv6Address)):
-        host = str(address.host)
-        if _NO_ADDRESS.search(host):  # a PROXY header may say anything
-            return "unknown", False
-        return host, host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
-    return "local", isinstance(address, UNIXAddress)

@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield import facts
 from imapshield.edge.compress import FLUSHED, PIECE, BadStream, Deflater, Inflater
+from imapshield.facts import Rejected
 from tests.harness import MAIL, Client, Server
 
 
@@ -127,10 +128,12 @@ class Compress(SynchronousTestCase):
         self.assertEqual(client(b"c NOOP"), b"c OK Done\r\n")
 
     def test_garbage(self) -> None:
-        """What is no deflated stream, or ends it, is a reset."""
+        """What is no deflated stream, or ends it, is a reset, and the log says so."""
         self.compressed()
         self.client.send(b"\xff" * 100)
         self.assertTrue(self.client.transport.aborted)
+        told = [fact.text for fact in self.server.facts if isinstance(fact, Rejected)]
+        self.assertEqual(told, ["What is sent deflated cannot be read"])
         client = self.compressed()
         self.client.send(client.out.flush(zlib.Z_FINISH))
         self.assertTrue(self.client.transport.aborted)
