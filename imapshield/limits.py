@@ -40,8 +40,8 @@ class Limits:
     stranger_octets: int = _count(64 << 10, "octets before login in all, literals included")
     stranger_seconds: float = _limit(
         60,
-        "from the connection to the login, whatever arrives meanwhile; Courier has the same. Thunderbird connects before"
-        " it asks for the password, and connects anew for a slow typist",
+        "from the connection to the login, whatever arrives meanwhile; Courier has the same. Thunderbird connects"
+        " before it asks for the password, and connects anew for a slow typist",
     )
     stranger_line: int = _count(8 << 10, "one line before login; SASL tokens are the longest")
     stranger_id: int = _count(
