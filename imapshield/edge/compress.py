@@ -87,9 +87,8 @@ class Inflater:
 
     def rest(self) -> bytes:
         """Return what was not taken and is not deflated, the peer having ended that."""
-        return self._waiting[self._at :].removeprefix(
-            b"\x03\0"
-        )  # the end of the stream, if it was sent
+        end = b"\x03\0"  # of the stream, if it was sent
+        return self._waiting[self._at :].removeprefix(end)
 
 
 class Deflater:

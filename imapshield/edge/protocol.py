@@ -124,9 +124,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self._literal(verdict, event)
         elif event is not None:
             self._taken_up += 1
-            if (
-                self._go_due
-            ):  # the client did not wait for them: they come before the answer all the same
+            if self._go_due:
+                # The client did not wait for its "+": they come before the answer all the same.
                 self._late[self._taken_up] = self._go_due
                 self._go_due = 0
             self._wake()

@@ -60,9 +60,8 @@ class Guard:
             # whole, or it could never leave
             most = self.limits.backlog + (not controlled)
             octets = self.limits.backlog_octets
-            if (
-                self._full and controlled
-            ):  # until half of it is done: to go on and stop again costs as much as a command
+            if self._full and controlled:
+                # until half of it is done: to go on and stop again costs as much as a command
                 most, octets = most // 2 + 1, octets // 2 + 1
             self._full = self.pending >= most or self._backlog_octets >= octets
             return self._full and not self._unfinished

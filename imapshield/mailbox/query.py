@@ -135,9 +135,8 @@ class Query:
     async def _all_of(self, keys: Iterable[SearchKey], uids: Sequence[int]) -> Sequence[int]:
         for one in sorted(keys, key=_cost):
             some = await self._matching(one, uids)
-            if len(some) < len(
-                uids
-            ):  # else as it was: the mailbox's own array is faster than a copy
+            if len(some) < len(uids):
+                # else as it was: the mailbox's own array is faster than a copy
                 uids = some
         return uids
 

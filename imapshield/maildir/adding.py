@@ -145,8 +145,10 @@ class Adding:
 
     def _settled(self, key: int) -> Box:
         """Return a mailbox, in a write transaction, with nothing in ``tmp/`` from before."""
-        if self._index.box(key).hot & UNSETTLED:
-            self._core.settle(key)
+        box = self._index.box(key)
+        if not box.hot & UNSETTLED:
+            return box
+        self._core.settle(key)
         return self._index.box(key)
 
     def _insert(
@@ -233,9 +235,8 @@ class Adding:
     def _copy_answers(self, key: int, uids: Sequence[int], into: int, first: int) -> None:
         some = as_json(uids)
         for item, text in self._index.items_of(key):
-            if text.startswith(
-                b"?"
-            ):  # for SEARCH: seven small rows a message, found out again when asked for
+            if text.startswith(b"?"):
+                # for SEARCH: seven small rows a message, found out again when asked for
                 continue
             self._index.db.execute(
                 "INSERT INTO answer SELECT ?, ?, some.key + ?, answer.value"

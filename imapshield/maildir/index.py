@@ -159,9 +159,8 @@ class Index:
             statement = ""
             for line in schema.splitlines():
                 statement += line.partition("--")[0] + "\n"
-                if sqlite3.complete_statement(
-                    statement
-                ):  # not executescript(), which commits first
+                if sqlite3.complete_statement(statement):
+                    # not executescript(), which commits first
                     db.execute(statement)
                     statement = ""
             db.execute(

@@ -245,9 +245,8 @@ class Syncing:
             target = name if b":2," in name else filename.base(name) + b":2,"
             try:
                 os.rename(self._core.path(folder, NEW, name), self._core.path(folder, CUR, target))
-            except (
-                OSError
-            ):  # somebody was faster; or it cannot be moved, which keeps nobody from reading it
+            except OSError:
+                # somebody was faster; or it cannot be moved, which keeps nobody from reading it
                 continue
             moved.append((target, box.key, uid))
         db.executemany(
