@@ -24,7 +24,7 @@ from benchmarks import corpus
 from benchmarks.client import Client, Wrong
 from benchmarks.measures import COLD, MEASURES, Bench, Measure, Scale, Target, Watch
 from benchmarks.processes import memory
-from benchmarks.report import Holding, Report, Row, table
+from benchmarks.report import Holding, MessageRow, Report, table
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def run(benches: Sequence[tuple[Bench, Report]], only: str = "") -> None:
     for measure in MEASURES:
         if not re.search(only, measure.name, re.IGNORECASE):
             continue
-        rows = [(bench, Row(measure.name, measure.unit)) for bench, _ in benches]
+        rows = [(bench, MessageRow(measure.name, measure.unit)) for bench, _ in benches]
         for (_, report), (bench, row) in zip(benches, rows, strict=True):
             if bench.cold_folders or not measure.cold:
                 report.rows.append(row)
@@ -100,7 +100,7 @@ def run(benches: Sequence[tuple[Bench, Report]], only: str = "") -> None:
             )
 
 
-def _take_turns(measure: Measure, rows: Sequence[tuple[Bench, Row]]) -> None:
+def _take_turns(measure: Measure, rows: Sequence[tuple[Bench, MessageRow]]) -> None:
     spent = dict.fromkeys(range(len(rows)), 0.0)
     rounds = 1 if measure.cold else max(bench.scale.rounds for bench, _ in rows) if rows else 0
     for number in range(-1 if measure.warm else 0, rounds):

@@ -16,7 +16,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MemoryLiteral:
     """Octets: `private` would come back if the processes ended, `pss` adds their share of the rest.
 
     Neither holds what the kernel keeps for them: sockets, page tables, descriptors.
@@ -69,7 +69,7 @@ def settled_cpu(root: int, patience: float = 0.5) -> float:
     return before
 
 
-def memory(root: int) -> Memory:
+def memory(root: int) -> MemoryLiteral:
     """Add up the memory of `root` and its descendants, from smaps_rollup."""
     pids = family(root)
     sums: defaultdict[str, int] = defaultdict(int)
@@ -78,7 +78,7 @@ def memory(root: int) -> Memory:
             name, value, *_ = line.split()
             sums[name] += int(value) * 1024
     private = sums["Private_Clean:"] + sums["Private_Dirty:"]
-    return Memory(len(pids), sums["Rss:"], sums["Pss:"], private)
+    return MemoryLiteral(len(pids), sums["Rss:"], sums["Pss:"], private)
 
 
 def resident(root: int) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 @dataclass(slots=True)
-class Row:
+class MessageRow:
     """One row: seconds a unit, a value for each round. Or `failed`, and why."""
 
     name: str
@@ -39,7 +39,7 @@ class Report:
     server: str
     version: str
     messages: int
-    rows: list[Row] = field(default_factory=list)
+    rows: list[MessageRow] = field(default_factory=list)
     memory: list[Holding] = field(default_factory=list)
     kernel: str = field(default_factory=platform.release)
     # What else the machine was doing before it began, as a load average: figures of a busy one lie.
@@ -48,7 +48,7 @@ class Report:
     @property
     def failures(self) -> list[str]:
         """Rows that failed, with their reasons."""
-        entries: list[Row | Holding] = [*self.rows, *self.memory]
+        entries: list[MessageRow | Holding] = [*self.rows, *self.memory]
         return [f"{self.server}: {e.name}: {e.failed}" for e in entries if e.failed]
 
     def save(self, path: Path) -> None:
@@ -59,7 +59,7 @@ class Report:
     def load(cls, path: Path) -> Report:
         """Read what `save` wrote."""
         fields = json.loads(path.read_text())
-        fields["rows"] = [Row(**row) for row in fields["rows"]]
+        fields["rows"] = [MessageRow(**row) for row in fields["rows"]]
         fields["memory"] = [Holding(**entry) for entry in fields["memory"]]
         return cls(**fields)
 

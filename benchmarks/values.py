@@ -11,7 +11,7 @@ import re
 from benchmarks.client import Answer, Pieces
 
 Value = bytes | int | list["Value"] | None
-Fetched = dict[str, Value]
+FetchResult = dict[str, Value]
 """The items of one message, their names in capitals."""
 
 _fetched = re.compile(rb"\* (\d+) FETCH (?=\()").match
@@ -22,12 +22,12 @@ _literal = re.compile(rb"~?\{\d+\}\r\n\Z").match
 _word = re.compile(rb"[^ ()\[\r\n]+(?:\[[^\]]*\](?:<\d+>)?)?").match
 
 
-def fetched(answer: Answer) -> dict[int, Fetched]:
+def fetched(answer: Answer) -> dict[int, FetchResult]:
     """Read all FETCH answers: of each message number the items, their names in capitals.
 
     Raises ValueError where an answer is no IMAP.
     """
-    found: dict[int, Fetched] = {}
+    found: dict[int, FetchResult] = {}
     for pieces in answer.untagged:
         if match := _fetched(pieces[0]):
             items = _Reader(pieces, match.end()).value()

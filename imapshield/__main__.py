@@ -2,6 +2,6 @@
 
 import sys
 
-from imapshield.command import main
+from imapshield.cli import main
 
 sys.exit(main())

@@ -7,7 +7,7 @@ exception that somebody else raised.
 """
 
 
-class Malformed(Exception):
+class BadCommand(Exception):
     """The command breaks the grammar: answered ``tag BAD [code] text`` (RFC 9051 section 7.1.3)."""
 
     def __init__(self, text: str, code: bytes | None = None) -> None:
@@ -16,7 +16,7 @@ class Malformed(Exception):
         self.code = code
 
 
-class Refused(Exception):
+class CommandRefused(Exception):
     """The command is understood and refused: answered ``tag NO [code] text`` (RFC 5530)."""
 
     def __init__(self, code: bytes | None, text: str) -> None:

@@ -17,7 +17,7 @@ from twisted.cred.portal import Portal
 from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
-from imapshield.demo import Home
+from imapshield.first_run import FirstRunFolder
 from imapshield.limits import Limits
 
 LISTEN = "tcp:1143:interface=127.0.0.1"
@@ -122,18 +122,18 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
-    from imapshield.cred.checkers import AnyOf
+    from imapshield.cred.checkers import CheckerChain
     from imapshield.cred.realm import MaildirRealm
     from imapshield.cred.sasl import challengers
     from imapshield.edge.factory import ShieldedIMAP4Factory
-    from imapshield.observe.logs import LogFacts
+    from imapshield.observe.log_observer import LogObserver
     from imapshield.service import ShieldService
 
     settings = options.settings
     try:
         endpoints = [(text, _endpoint(reactor, text)) for text in settings.get("listen", [LISTEN])]
         context = _context(settings.get("certificate"), settings.get("key"))
-        home = Home.of(os.environ)
+        home = FirstRunFolder.of(os.environ)
         words = ""
         if "mail-root" not in settings or "auth" not in settings:
             words = _at_home(home, endpoints[0][0], settings)
@@ -146,9 +146,9 @@ def makeService(options: Options) -> IService:
         realm = _realm(lambda: MaildirRealm(root, reactor=reactor, quota=quota), root)
     except usage.UsageError as error:
         raise SystemExit(f"imapshield: {error}") from None
-    log = LogFacts(verbose=bool(settings.get("verbose")))
+    log = LogObserver(verbose=bool(settings.get("verbose")))
     factory = ShieldedIMAP4Factory(
-        Portal(realm, [AnyOf(checkers)]),
+        Portal(realm, [CheckerChain(checkers)]),
         limits=options.limits,
         context_factory=context,
         tell=log,
@@ -174,7 +174,7 @@ def _endpoint(reactor: Any, text: str) -> Any:
         ) from None
 
 
-def _at_home(home: Home, listen: str, settings: dict[str, Any]) -> str:
+def _at_home(home: FirstRunFolder, listen: str, settings: dict[str, Any]) -> str:
     """Get our own folder ready; returns what to tell about it."""
     try:
         password = home.prepare()

@@ -19,19 +19,16 @@ from imapshield.errors import (
     NotAllowed,
     StoreError,
 )
-from imapshield.mailbox.interfaces import Blob, IStore, NewMessage
-from imapshield.wire.commands import (
-    Attribute,
-    Binary,
-    BodySection,
-    DateIs,
-    EnvelopeHas,
-    HeaderHas,
-    Memory,
-    ObjectIs,
-    Preview,
-    Section,
-    TextHas,
+from imapshield.mailbox.storage import IStore
+from imapshield.mailbox.values import Blob, NewMessage
+from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, Preview, Section
+from imapshield.wire.commands.search_keys import (
+    DateKey,
+    EnvelopeKey,
+    HeaderKey,
+    ObjectIdKey,
+    TextKey,
 )
 
 NOW = 1_700_000_000.0
@@ -61,7 +58,7 @@ class StoreContract:
 
     def deliver(self, mailbox: str, content: bytes) -> None:
         """Let mail arrive as from outside; by default as from another session."""
-        self.store.append(mailbox, [NewMessage((), None, Memory(content))])
+        self.store.append(mailbox, [NewMessage((), None, MemoryLiteral(content))])
 
     def setUp(self) -> None:
         self.store = self.make_store()
@@ -69,7 +66,7 @@ class StoreContract:
     def put(
         self, *flags: bytes, name: str = "INBOX", content: bytes = MAIL, at: int | None = None
     ) -> int:
-        return self.store.append(name, [NewMessage(flags, at, Memory(content))]).uids[0]
+        return self.store.append(name, [NewMessage(flags, at, MemoryLiteral(content))]).uids[0]
 
     def key(self, name: str = "INBOX") -> int:
         return self.store.key(name)
@@ -172,7 +169,7 @@ class StoreContract:
             lambda: self.store.delete("A"),
             lambda: self.store.changes(key, 0, True),
             lambda: self.store.fetch(key, [1], [ENVELOPE], BUDGET),
-            lambda: self.store.append("A", [NewMessage((), None, Memory(MAIL))]),
+            lambda: self.store.append("A", [NewMessage((), None, MemoryLiteral(MAIL))]),
             lambda: self.store.copy(self.key(), [self.put()], "A", False, 0),
         ):
             self.assertRaises(NoSuchMailbox, call)
@@ -267,8 +264,8 @@ class StoreContract:
         appended = self.store.append(
             "INBOX",
             [
-                NewMessage((SEEN, b"$Junk"), 1_000_000_000, Memory(MAIL)),
-                NewMessage((), None, Memory(SECOND)),
+                NewMessage((SEEN, b"$Junk"), 1_000_000_000, MemoryLiteral(MAIL)),
+                NewMessage((), None, MemoryLiteral(SECOND)),
             ],
         )
         status = self.store.status("INBOX")
@@ -434,7 +431,7 @@ class StoreContract:
         for _ in range(3):
             self.put(SEEN)
         key, since = self.key(), self.modseq()
-        new = NewMessage((FLAGGED,), 1_000_000_000, Memory(SECOND))
+        new = NewMessage((FLAGGED,), 1_000_000_000, MemoryLiteral(SECOND))
         replaced = self.store.replace(key, 2, "INBOX", new, since)
         self.assertEqual(replaced.appended, (self.store.status("INBOX").uidvalidity, [4]))
         self.assertEqual([row.uid for row in replaced.delta.rows], [4])
@@ -450,7 +447,7 @@ class StoreContract:
     def test_replace_refused(self):
         """A REPLACE of what is gone, or into no mailbox, changes nothing."""
         self.put()
-        new = NewMessage((), None, Memory(SECOND))
+        new = NewMessage((), None, MemoryLiteral(SECOND))
         self.assertRaises(MessageGone, self.store.replace, self.key(), 7, "INBOX", new, 0)
         self.assertRaises(NoSuchMailbox, self.store.replace, self.key(), 1, "A", new, 0)
         self.assertEqual(self.flags(), {1: set()})
@@ -612,26 +609,26 @@ class StoreContract:
         self.put()
         self.put(content=SECOND)
         for leaf, wanted in (
-            (EnvelopeHas(b"SUBJECT", "lunch"), [1]),
-            (HeaderHas(b"subject", "CAFÉ"), [2]),
-            (EnvelopeHas(b"FROM", "example.org"), [1, 2]),
-            (EnvelopeHas(b"FROM", "zoë"), [2]),
-            (EnvelopeHas(b"TO", ""), [1]),
-            (EnvelopeHas(b"CC", ""), []),
-            (HeaderHas(b"TO", ""), [1]),
-            (HeaderHas(b"CC", ""), []),
-            (HeaderHas(b"X-Tag", "BLUE"), [2]),
-            (HeaderHas(b"X-Tag", ""), [2]),
-            (TextHas("noon"), [1]),
-            (TextHas("lunch"), []),
-            (TextHas("lunch", headers=True), [1]),
-            (DateIs(b"ON", date(2023, 11, 13), b"SENT"), [1]),
-            (DateIs(b"BEFORE", date(2023, 11, 13), b"SENT"), []),
-            (DateIs(b"SINCE", date(2023, 11, 13), b"SENT"), [1]),
-            (DateIs(b"SINCE", date(2023, 1, 1), b"SAVED"), [1, 2]),
-            (DateIs(b"BEFORE", date(2023, 1, 1), b"SAVED"), []),
-            (ObjectIs(False, self.fetch(2, EMAILID)[1:-1]), [2]),
-            (ObjectIs(True, b"T1"), []),
+            (EnvelopeKey(b"SUBJECT", "lunch"), [1]),
+            (HeaderKey(b"subject", "CAFÉ"), [2]),
+            (EnvelopeKey(b"FROM", "example.org"), [1, 2]),
+            (EnvelopeKey(b"FROM", "zoë"), [2]),
+            (EnvelopeKey(b"TO", ""), [1]),
+            (EnvelopeKey(b"CC", ""), []),
+            (HeaderKey(b"TO", ""), [1]),
+            (HeaderKey(b"CC", ""), []),
+            (HeaderKey(b"X-Tag", "BLUE"), [2]),
+            (HeaderKey(b"X-Tag", ""), [2]),
+            (TextKey("noon"), [1]),
+            (TextKey("lunch"), []),
+            (TextKey("lunch", headers=True), [1]),
+            (DateKey(b"ON", date(2023, 11, 13), b"SENT"), [1]),
+            (DateKey(b"BEFORE", date(2023, 11, 13), b"SENT"), []),
+            (DateKey(b"SINCE", date(2023, 11, 13), b"SENT"), [1]),
+            (DateKey(b"SINCE", date(2023, 1, 1), b"SAVED"), [1, 2]),
+            (DateKey(b"BEFORE", date(2023, 1, 1), b"SAVED"), []),
+            (ObjectIdKey(False, self.fetch(2, EMAILID)[1:-1]), [2]),
+            (ObjectIdKey(True, b"T1"), []),
         ):
             self.assertEqual(self.search(leaf), wanted, leaf)
             self.assertEqual(self.search(leaf), wanted, leaf)
@@ -642,17 +639,17 @@ class StoreContract:
         self.put(content=b"From: Ann (boss) <ann(x)@example.org>\r\nTo: %b\r\n\r\n" % many)
         self.put(content=b"From: ann@example.org (boss)\r\nTo: Team: bob@b;\r\n\r\n")
         for leaf, wanted in (
-            (EnvelopeHas(b"FROM", "boss"), [2]),
-            (HeaderHas(b"FROM", "BOSS"), [1, 2]),
-            (EnvelopeHas(b"FROM", "ann <ANN@example.org>"), [1]),
-            (EnvelopeHas(b"FROM", "ann@example"), [1, 2]),
-            (HeaderHas(b"FROM", "ann@example"), [2]),
-            (HeaderHas(b"FROM", "ann("), [1]),
-            (EnvelopeHas(b"TO", "team"), [2]),
-            (EnvelopeHas(b"TO", "team:"), []),
-            (EnvelopeHas(b"TO", "list4999@"), [1]),
-            (HeaderHas(b"TO", "list4999@"), [1]),
-            (EnvelopeHas(b"TO", ""), [1, 2]),
+            (EnvelopeKey(b"FROM", "boss"), [2]),
+            (HeaderKey(b"FROM", "BOSS"), [1, 2]),
+            (EnvelopeKey(b"FROM", "ann <ANN@example.org>"), [1]),
+            (EnvelopeKey(b"FROM", "ann@example"), [1, 2]),
+            (HeaderKey(b"FROM", "ann@example"), [2]),
+            (HeaderKey(b"FROM", "ann("), [1]),
+            (EnvelopeKey(b"TO", "team"), [2]),
+            (EnvelopeKey(b"TO", "team:"), []),
+            (EnvelopeKey(b"TO", "list4999@"), [1]),
+            (HeaderKey(b"TO", "list4999@"), [1]),
+            (EnvelopeKey(b"TO", ""), [1, 2]),
         ):
             self.assertEqual(self.search(leaf), wanted, leaf)
             self.assertEqual(self.search(leaf), wanted, leaf)

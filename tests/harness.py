@@ -15,11 +15,12 @@ from zope.interface import implementer
 
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.protocol import ShieldedIMAP4Server
-from imapshield.facts import Fact
+from imapshield.events import Event
 from imapshield.limits import Limits
-from imapshield.mailbox.account import StoreAccount
-from imapshield.mailbox.interfaces import IAccount, IMetadata, IQuota, IStore
-from imapshield.mailbox.memory import MemoryStore
+from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
+from imapshield.mailbox.storage import IStore
+from imapshield.mailbox.store_account import StoreAccount
+from imapshield.testing.memory_store import MemoryStore
 
 NOW = 1_700_000_000.0
 MAIL = b"From: Ann <ann@example.org>\r\nTo: bob@example.org\r\nSubject: Lunch\r\nDate: Mon, 13 Nov 2023 10:00:00 +0100\r\n\r\nAt noon?\r\n"
@@ -100,7 +101,7 @@ class Server:
 
     def __init__(self, *, realm: Any = None, checker: Any = None, **limits: Any) -> None:
         self.clock = Clock()
-        self.facts: list[Fact] = []
+        self.facts: list[Event] = []
         self.realm = realm or MemoryRealm()
         checker = checker or InMemoryUsernamePasswordDatabaseDontUse(alice=b"secret", bob=b"word")
         self.factory = ShieldedIMAP4Factory(

@@ -65,7 +65,7 @@ class PluginTests(SynchronousTestCase):
 
     def test_command_is_light(self):
         """``imapshield passwd`` needs no Twisted."""
-        self.assertNotIn("twisted", self.modules("import imapshield.command"))
+        self.assertNotIn("twisted", self.modules("import imapshield.cli"))
 
     def test_public_names(self):
         """The names of the README are there, and no others."""

@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from imapshield import tap
 from imapshield.cred import passwords, users
 from imapshield.limits import Limits
-from imapshield.mailbox.interfaces import IAccount
+from imapshield.mailbox.account_api import IAccount
 from imapshield.service import CannotServe, ShieldService
 from imapshield.tap import Options, makeService
 from tests.certificates import self_signed

@@ -227,7 +227,7 @@ class PasswordFile:
 
 
 @implementer(ICredentialsChecker)
-class AnyOf:
+class CheckerChain:
     """Several checkers as one: the first that accepts decides; `Busy` if none did and one could not say."""
 
     _log = Logger()

@@ -17,8 +17,9 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import Interface, implementer
 
 from imapshield.cred.users import BadUserName, user_name
-from imapshield.mailbox.account import Bell, StoreAccount
-from imapshield.mailbox.interfaces import IAccount, IMetadata, IQuota, IStore
+from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
+from imapshield.mailbox.storage import IStore
+from imapshield.mailbox.store_account import ChangeNotifier, StoreAccount
 from imapshield.maildir.store import MaildirStore
 from imapshield.maildir.watch import Watcher
 from imapshield.maildir.worker import SerialWorker
@@ -86,14 +87,14 @@ class MaildirRealm:
         *,
         reactor: Any,
         pool: ThreadPool | None = None,
-        bell: Bell | None = None,
+        bell: ChangeNotifier | None = None,
         idle: int = IDLE_ACCOUNTS,
         open_store: Callable[[str], IStore] | None = None,
         powers: Iterable[type[Interface]] = (),
         quota: tuple[int | None, int | None] = (None, None),
     ) -> None:
         self.mail_root = MailRoot(mail_root)
-        self.bell: Bell = bell or Watcher(reactor)
+        self.bell: ChangeNotifier = bell or Watcher(reactor)
         self._reactor = reactor
         self._pool = pool or ThreadPool(0, THREADS, "maildir")
         self._started = self._closed = False

@@ -12,9 +12,9 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.protocols.policies import TimeoutMixin
 
-from imapshield import facts
+from imapshield import events
+from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.protocol import ShieldedIMAP4Server
-from imapshield.edge.turns import Turns
 from imapshield.limits import Limits
 
 
@@ -25,7 +25,7 @@ class ShieldedIMAP4Factory(ServerFactory):
         portal: its realm returns an account for `imapshield.mailbox.interfaces.IAccount`.
         limits: every number that a client can push against.
         context_factory: an OpenSSL context factory, which turns STARTTLS on.
-        tell: is told each `facts.Fact`.
+        tell: is told each `facts.Event`.
         reactor: an `IReactorTime`, for tests.
         challengers: SASL mechanisms beside PLAIN, name → factory of challenge credentials.
     """
@@ -39,7 +39,7 @@ class ShieldedIMAP4Factory(ServerFactory):
         *,
         limits: Limits | None = None,
         context_factory: Any = None,
-        tell: facts.Tell = facts.nobody,
+        tell: events.EventObserver = events.nobody,
         reactor: IReactorTime | None = None,
         challengers: dict[bytes, Callable[[], Any]] | None = None,
     ) -> None:
@@ -51,7 +51,7 @@ class ShieldedIMAP4Factory(ServerFactory):
         self._reactor = reactor
         call_later = TimeoutMixin().callLater if reactor is None else reactor.callLater
         now = time.monotonic if reactor is None else reactor.seconds
-        self._turns = Turns(call_later, now, self.limits.turn_seconds)
+        self._turns = FairQueue(call_later, now, self.limits.turn_seconds)
         self._challengers = dict(challengers or {})
         self._emptied: list[Deferred[None]] = []
 
@@ -60,7 +60,7 @@ class ShieldedIMAP4Factory(ServerFactory):
         if len(self.connections) >= self.limits.connections:
             seen = len(self.connections) + 1
             self.tell(
-                facts.LimitHit(
+                events.LimitTriggered(
                     0,
                     str(getattr(addr, "host", "local")),
                     "connections",

@@ -21,23 +21,30 @@ from twisted.mail import imap4
 from twisted.mail.interfaces import IAccountIMAP
 from twisted.python.failure import Failure
 
-from imapshield import facts
+from imapshield import events
 from imapshield.edge import peer
 from imapshield.edge.compress import BadStream, Inflater
-from imapshield.edge.link import Link
-from imapshield.edge.outbox import Disconnected, Outbox
-from imapshield.edge.patience import Patience
-from imapshield.edge.reports import Reports
+from imapshield.edge.event_reporter import EventReporter
+from imapshield.edge.fair_queue import FairQueue
+from imapshield.edge.session_io import SessionIO
 from imapshield.edge.spool import Spool
-from imapshield.edge.turns import Turns
-from imapshield.errors import Malformed
-from imapshield.guard.guard import Guard
-from imapshield.guard.verdicts import Abort, Bye, Go, Refuse, Verdict
+from imapshield.edge.write_buffer import Disconnected, WriteBuffer
+from imapshield.edge.write_timeout import WriteTimeout
+from imapshield.errors import BadCommand
+from imapshield.guard.connection_guard import ConnectionGuard
+from imapshield.guard.verdicts import AcceptLiteral, Disconnect, RejectLiteral, Reset, Verdict
 from imapshield.limits import Limits
-from imapshield.mailbox.interfaces import IAccount
+from imapshield.mailbox.account_api import IAccount
 from imapshield.session.session import Session
 from imapshield.wire import encode
-from imapshield.wire.framing import ANNOUNCEMENT, LITERAL, Announced, Frame, Framer, MemorySink
+from imapshield.wire.framing import (
+    ANNOUNCEMENT,
+    LITERAL,
+    Framer,
+    LiteralAnnounced,
+    MemorySink,
+    RawCommand,
+)
 
 INFLATED_FREELY = 1 << 20
 """Octets of commands that may come out of COMPRESS before `Limits.inflate_ratio` is asked for."""
@@ -50,7 +57,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         chal: SASL mechanisms beside PLAIN, name → factory of `twisted.mail.interfaces` challenge credentials.
         contextFactory: turns STARTTLS on.
         limits: every number that the peer can push against.
-        tell: is told each `facts.Fact`.
+        tell: is told each `facts.Event`.
         clock: an `IReactorTime` for tests; by default the reactor's.
         turns: shared with the other connections; by default this one's own.
     `portal` must be set before the connection is made; `factory.ShieldedIMAP4Factory` does.
@@ -68,9 +75,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         scheduler: Any = None,
         *,
         limits: Limits | None = None,
-        tell: facts.Tell = facts.nobody,
+        tell: events.EventObserver = events.nobody,
         clock: IReactorTime | None = None,
-        turns: Turns | None = None,
+        turns: FairQueue | None = None,
     ) -> None:
         super().__init__(chal, contextFactory, scheduler)
         self.limits = limits or Limits()
@@ -78,11 +85,11 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if clock is not None:
             self.now = clock.seconds
         self._clock = clock
-        self.turns = turns or Turns(self.callLater, self.now, self.limits.turn_seconds)
-        self.report = Reports(tell, self.limits.report_only)
+        self.turns = turns or FairQueue(self.callLater, self.now, self.limits.turn_seconds)
+        self.report = EventReporter(tell, self.limits.report_only)
         self.commands = self.octets_in = 0
         self.on_lost: Callable[[ShieldedIMAP4Server], object] | None = None
-        self._guard = Guard(self.limits)
+        self._guard = ConnectionGuard(self.limits)
         self._framer = Framer()
         self._turn_due = False
         self._go_due = 0
@@ -111,16 +118,16 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self._obey(self._guard.judge(event), event)
         self.hold()
 
-    def _obey(self, verdict: Verdict, event: Announced | Frame | None = None) -> None:
-        if isinstance(verdict, Abort):
+    def _obey(self, verdict: Verdict, event: LiteralAnnounced | RawCommand | None = None) -> None:
+        if isinstance(verdict, Reset):
             self.report.limit_hit(verdict, "reset", event)
             if not self.limits.report_only:
                 return self.reset()
-            verdict = Go()
-        if isinstance(verdict, Bye):
+            verdict = AcceptLiteral()
+        if isinstance(verdict, Disconnect):
             self.report.limit_hit(verdict, "bye", event)
             return self.bye(verdict.text)
-        if isinstance(event, Announced):
+        if isinstance(event, LiteralAnnounced):
             self._literal(verdict, event)
         elif event is not None:
             self._taken_up += 1
@@ -194,7 +201,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     def _inflated_too_much(self, octets_in: int) -> None:
         seen = self._inflated // max(1, octets_in)
         if self._inflated > INFLATED_FREELY and seen > self.limits.inflate_ratio:
-            self._obey(Abort("inflate_ratio", self.limits.inflate_ratio, seen))
+            self._obey(Reset("inflate_ratio", self.limits.inflate_ratio, seen))
 
     def _received(self, data: bytes) -> None:
         if self._dead:
@@ -229,7 +236,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self.callLater(0, lambda: self.dataReceived(b""))
             return
         limit = "line" if self._guard.trusted else "stranger_line"
-        abort = Abort(limit, self.MAX_LENGTH, len(line))
+        abort = Reset(limit, self.MAX_LENGTH, len(line))
         if not self._guard.trusted:
             self.report.limit_hit(abort, "bye", sample=line)
             self.bye("A line was too long")
@@ -263,17 +270,17 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         start, self._skipping = self._skipping or b"", None
         literal, self._tail = LITERAL.search(self._tail), b""
         event = self._framer.line(start.partition(b"{")[0] + (literal[0] if literal else b""))
-        refusal = Malformed(f"A line may have {self.MAX_LENGTH} octets")
-        if isinstance(event, Frame):
-            event = Frame(event.tag, event.name, (), event.octets, refusal)
+        refusal = BadCommand(f"A line may have {self.MAX_LENGTH} octets")
+        if isinstance(event, RawCommand):
+            event = RawCommand(event.tag, event.name, (), event.octets, refusal)
         verdict = self._guard.judge(event)
-        if isinstance(event, Announced) and not isinstance(verdict, (Abort, Bye)):
-            verdict = Refuse(refusal)
+        if isinstance(event, LiteralAnnounced) and not isinstance(verdict, (Reset, Disconnect)):
+            verdict = RejectLiteral(refusal)
         self._obey(verdict, event)
         return rest
 
-    def _literal(self, verdict: Verdict, event: Announced) -> None:
-        if isinstance(verdict, Refuse):
+    def _literal(self, verdict: Verdict, event: LiteralAnnounced) -> None:
+        if isinstance(verdict, RejectLiteral):
             frame = self._framer.refuse(verdict.refusal, event.waits)
             if frame is not None:
                 self._obey(self._guard.judge(frame), frame)
@@ -406,7 +413,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def obey_later(self, verdict: Verdict) -> None:
         """Obey once the answer that is being written is out."""
-        if isinstance(verdict, Bye):
+        if isinstance(verdict, Disconnect):
             self.callLater(0, lambda: None if self._dead else self._obey(verdict))
 
     def bye(self, text: str, code: bytes | None = None) -> None:
@@ -443,14 +450,14 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             set_no_delay(True)
-        self._outbox = Outbox(self.transport, self.callLater, self.limits.stranger_unread)
+        self._outbox = WriteBuffer(self.transport, self.callLater, self.limits.stranger_unread)
         self._outbox.on_room = self._wake
         self._outbox.in_turn = self._in_turn
-        self._patience = Patience(
+        self._patience = WriteTimeout(
             self._outbox, self.callLater, self.limits, self._guard.stalled, self._obey
         )
         self.canStartTLS = ITLSTransport.providedBy(self.transport)
-        self._link = Link(self, self._guard, self._outbox)
+        self._link = SessionIO(self, self._guard, self._outbox)
         self._meet()
         self._session = Session(self._link, self.limits)
         self.report.connected()
@@ -500,5 +507,5 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         else:
             name = "literal_seconds"
         value = getattr(self.limits, name)
-        self.report.limit_hit(Abort(name, value, value), "bye")
+        self.report.limit_hit(Reset(name, value, value), "bye")
         self.bye("Too long without a login" if name == "stranger_seconds" else "Idle for too long")

@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Callable
 from typing import IO
 
-from imapshield.errors import Refused
-from imapshield.wire.commands import Memory, Octets
+from imapshield.errors import CommandRefused
+from imapshield.wire.commands.base import LiteralData, MemoryLiteral
 
 
 class SpooledFile:
@@ -27,7 +27,7 @@ class SpooledFile:
         self.binary = False
 
     def read(self, offset: int, size: int) -> bytes:
-        """See `wire.commands.Octets`."""
+        """See `wire.commands.LiteralData`."""
         self._file.seek(self._start + offset)
         return self._file.read(max(0, min(size, self.size - offset)))
 
@@ -61,13 +61,15 @@ class Spool:
         return SpoolSink(self)
 
     def append(self, data: bytes) -> tuple[IO[bytes], int]:
-        """Write to the file; returns it and where `data` is. `Refused` when the disk is full."""
+        """Write to the file; returns it and where `data` is. `CommandRefused` when the disk is full."""
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
             self._file.write(data)
         except OSError:
-            raise Refused(b"OVERQUOTA", "There is no space to receive this message") from None
+            raise CommandRefused(
+                b"OVERQUOTA", "There is no space to receive this message"
+            ) from None
         start, self._end = self._end, self._end + len(data)
         return self._file, start
 
@@ -94,7 +96,7 @@ class SpoolSink:
         self._size = 0
 
     def write(self, data: bytes) -> None:
-        """Take octets; `Refused` when the disk does not."""
+        """Take octets; `CommandRefused` when the disk does not."""
         self._size += len(data)
         if self._in_file:
             self._spool.append(data)
@@ -108,10 +110,10 @@ class SpoolSink:
             self._spool.use()
             self._file = self._spool.append(data)
 
-    def finish(self) -> Octets:
+    def finish(self) -> LiteralData:
         """Return the literal whole."""
         if self._file is None:
-            return Memory(b"".join(self._chunks))
+            return MemoryLiteral(b"".join(self._chunks))
         file, start = self._file
         return SpooledFile(file, self._size, start, self._spool.release)
 

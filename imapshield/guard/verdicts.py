@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imapshield.errors import Malformed, Refused
+from imapshield.errors import BadCommand, CommandRefused
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
+class Accepted:
     """It is on the backlog, or was only counted: go on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Go:
+class AcceptLiteral:
     """Let the literal come."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
+class RejectLiteral:
     """Do not let the literal come; its command ends in this refusal."""
 
-    refusal: Malformed | Refused
+    refusal: BadCommand | CommandRefused
 
 
 @dataclass(frozen=True, slots=True)
-class Abort:
+class Reset:
     """Reset the connection: `limit` (a field of `Limits`), whose `value` was passed by `seen`."""
 
     limit: str
@@ -34,7 +34,7 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
-class Bye:
+class Disconnect:
     """Say BYE with `text` and close, for a limit that honest people meet too."""
 
     limit: str
@@ -43,4 +43,4 @@ class Bye:
     text: str
 
 
-Verdict = Queued | Go | Refuse | Abort | Bye
+Verdict = Accepted | AcceptLiteral | RejectLiteral | Reset | Disconnect

@@ -10,24 +10,24 @@ from array import array
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import date
 
-from imapshield.mailbox.changes import UNKNOWN_SIZE
-from imapshield.mailbox.interfaces import IMailbox
+from imapshield.mailbox.account_api import IMailbox
+from imapshield.mailbox.columns import UNKNOWN_SIZE
 from imapshield.mailbox.view import View
-from imapshield.wire.commands import (
-    AgeIs,
-    AllOf,
-    AnyOf,
-    DateIs,
-    EnvelopeHas,
-    HasFlag,
-    HeaderHas,
-    InSet,
-    ModseqIs,
+from imapshield.wire.commands.search_keys import (
+    AgeKey,
+    And,
+    DateKey,
+    EnvelopeKey,
+    FlagKey,
+    HeaderKey,
+    ModseqKey,
     Not,
-    ObjectIs,
+    ObjectIdKey,
+    Or,
     SearchKey,
-    SizeIs,
-    TextHas,
+    SequenceKey,
+    SizeKey,
+    TextKey,
 )
 
 PIECE = 1000
@@ -38,8 +38,8 @@ STRIDE = 20_000
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAY = 86400
-_DEAR = {TextHas: 4, HeaderHas: 3, EnvelopeHas: 2, DateIs: 2, ObjectIs: 2}
-_COST = _DEAR | dict.fromkeys((Not, AnyOf, AllOf), 1)
+_DEAR = {TextKey: 4, HeaderKey: 3, EnvelopeKey: 2, DateKey: 2, ObjectIdKey: 2}
+_COST = _DEAR | dict.fromkeys((Not, Or, And), 1)
 
 
 def _cost(key: SearchKey) -> int:
@@ -52,7 +52,7 @@ def leaves(key: SearchKey) -> Iterator[SearchKey]:
     while todo:
         one = todo.pop()
         match one:
-            case AllOf(keys) | AnyOf(keys):
+            case And(keys) | Or(keys):
                 todo += keys
             case Not(inner):
                 todo.append(inner)
@@ -105,24 +105,24 @@ class Query:
             self._looked_at = 0
             await self._pause()
         match key:
-            case AllOf(keys):
+            case And(keys):
                 return await self._all_of(keys, uids)
-            case AnyOf(keys):
+            case Or(keys):
                 return await self._any_of(keys, uids)
-            case Not(HasFlag(flag)) if flag.upper() != b"\\RECENT":  # UNSEEN above all
+            case Not(FlagKey(flag)) if flag.upper() != b"\\RECENT":  # UNSEEN above all
                 ids = self._view.columns.ids_with(flag)
                 return [uid for uid, flags in self._pairs(uids, "flags") if flags not in ids]
             case Not(inner):
                 without = set(await self._matching(inner, uids))
                 return [uid for uid in uids if uid not in without]
-            case HasFlag() | InSet() | ModseqIs() | AgeIs():
+            case FlagKey() | SequenceKey() | ModseqKey() | AgeKey():
                 return self._known(key, uids)
-            case SizeIs(more, octets):
+            case SizeKey(more, octets):
                 await self._measure(uids)
                 if more:
                     return [u for u, size in self._pairs(uids, "sizes") if size > octets]
                 return [u for u, size in self._pairs(uids, "sizes") if size < octets]
-            case DateIs(how, day, b"INTERNAL"):
+            case DateKey(how, day, b"INTERNAL"):
                 low = (day.toordinal() - _EPOCH) * _DAY
                 if how == b"BEFORE":
                     return [u for u, at in self._pairs(uids, "dates") if at < low]
@@ -152,15 +152,15 @@ class Query:
 
     def _known(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
         match key:
-            case HasFlag(flag):
+            case FlagKey(flag):
                 if flag.upper() == b"\\RECENT":
                     return [uid for uid in uids if uid in self._view.recent]
                 ids = self._view.columns.ids_with(flag)
                 return [uid for uid, flags in self._pairs(uids, "flags") if flags in ids]
-            case InSet(None):
+            case SequenceKey(None):
                 saved = set(self._saved)
                 return [uid for uid in uids if uid in saved]
-            case InSet(sequence, by_uid):
+            case SequenceKey(sequence, by_uid):
                 assert sequence is not None
                 view = self._view
                 if by_uid:
@@ -175,9 +175,9 @@ class Query:
                     ]
                 chosen = set(view.gather(spans))
                 return [uid for uid in uids if uid in chosen]
-            case ModseqIs(modseq):
+            case ModseqKey(modseq):
                 return [uid for uid, at in self._pairs(uids, "modseqs") if at >= modseq]
-            case AgeIs(younger, seconds):
+            case AgeKey(younger, seconds):
                 edge = int(self._now) - seconds  # to the second, and of that second both are
                 if younger:
                     return [uid for uid, at in self._pairs(uids, "dates") if at >= edge]
@@ -204,7 +204,7 @@ class Query:
                 await self._pause(start + TEXT_PIECE, len(unknown))
 
     async def _asked(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
-        size = TEXT_PIECE if isinstance(key, TextHas) else PIECE
+        size = TEXT_PIECE if isinstance(key, TextKey) else PIECE
         found: list[int] = []
         for start in range(0, len(uids), size):
             found += await self._mailbox.search(uids[start : start + size], key)

@@ -14,15 +14,15 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from imapshield.errors import Malformed
-from imapshield.mailbox.changes import Change, Columns
+from imapshield.errors import BadCommand
+from imapshield.mailbox.columns import Change, Columns
 from imapshield.wire.sequence import TOP, SequenceSet
 
 NEWS_KEPT = 16
 """Changes heard of before they are taken in unasked."""
 
 
-class Updates(NamedTuple):
+class PendingUpdates(NamedTuple):
     """What a client is to be told now, in this order: numbers expunged (each as it counts when it is told) with their
     UIDs, then the new EXISTS and RECENT or None, then the (number, uid) of messages whose flags changed."""
 
@@ -121,7 +121,7 @@ class View:
         self._take_in()
         return uid in self._changed
 
-    def flush(self, *, expunge: bool, flags: bool = True) -> Updates | None:
+    def flush(self, *, expunge: bool, flags: bool = True) -> PendingUpdates | None:
         """Return what is to be told and take it as told; None if there is nothing. Without `flags` those wait."""
         if not self.behind:
             self.settled = self.columns.highestmodseq
@@ -159,19 +159,19 @@ class View:
             self._changed.clear()
         if not (self._vanished or self._changed):
             self.settled = self.columns.highestmodseq
-        return Updates(numbers, gone, exists, recent, changed)
+        return PendingUpdates(numbers, gone, exists, recent, changed)
 
     def select(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
         """Return the rows that `sequence` names, as (start, stop) of `uids`, rising.
 
-        A sequence number beyond the last message is `Malformed`, and so is ``*`` where there is no message (RFC 9051
+        A sequence number beyond the last message is `BadCommand`, and so is ``*`` where there is no message (RFC 9051
         section 9, seq-number); a UID that is not there is simply not there.
         """
         count = len(self.uids)
         if uid:
             return sequence.intersect(self.uids, self.uids[-1] if count else 0)
         if max(sequence.highest, sequence.tail % TOP) > count or (sequence.tail and not count):
-            raise Malformed("There is no message of that number")
+            raise BadCommand("There is no message of that number")
         return [(low - 1, high) for low, high in sequence.resolve(count)]
 
     def gather(self, spans: Iterable[tuple[int, int]]) -> Sequence[int]:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 
 from imapshield.errors import NoSpace, StoreError, Unreadable
-from imapshield.wire.commands import Octets
+from imapshield.wire.commands.base import LiteralData
 
 PARTS = (b"cur", b"new", b"tmp")
 PIECE = 1 << 20
@@ -56,7 +56,7 @@ def names(path: bytes) -> frozenset[bytes]:
     return frozenset([name for name in os.listdir(path) if name[:1] != b"."])
 
 
-def write_message(path: bytes, content: Octets, mtime: int) -> None:
+def write_message(path: bytes, content: LiteralData, mtime: int) -> None:
     """Write and sync a new file with `mtime`; on failure there is none."""
     fd = os.open(path, _WRITE, 0o600)
     try:

@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 
 from imapshield.errors import BadMailboxName, MailboxExists, NoSuchMailbox, NotAllowed, OverLimit
-from imapshield.mailbox.interfaces import MailboxInfo
+from imapshield.mailbox.values import MailboxInfo
 from imapshield.maildir import files, layout
-from imapshield.maildir.adding import Adding
-from imapshield.maildir.core import Core
-from imapshield.maildir.index import Box
-from imapshield.maildir.syncing import Syncing
+from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.append_copy import Adding
+from imapshield.maildir.index import MailboxRow
+from imapshield.maildir.sync import Syncing
 from imapshield.maildir.undo import Undo, undoing
 from imapshield.wire.names import DELIMITER, INBOX, fold_inbox
 
@@ -27,7 +27,7 @@ _VERSION_2 = b"V\t2\n\n"
 class Folders:
     """The tree of mailboxes; see `IStore` for the methods."""
 
-    def __init__(self, core: Core, syncing: Syncing, adding: Adding) -> None:
+    def __init__(self, core: AccountState, syncing: Syncing, adding: Adding) -> None:
         self._core = core
         self._index = core.index
         self._syncing = syncing
@@ -74,7 +74,7 @@ class Folders:
             files.sync_directory(self._core.root)
         return box.mailbox_id
 
-    def _make(self, name: str, special_use: bytes, undo: Undo) -> Box:
+    def _make(self, name: str, special_use: bytes, undo: Undo) -> MailboxRow:
         folder = self._core.folder(name)
         try:
             os.mkdir(folder, 0o700)

@@ -51,7 +51,7 @@ def boot_id() -> str:
         return secrets.token_hex(8)
 
 
-class Box(NamedTuple):
+class MailboxRow(NamedTuple):
     """A row of `mailbox`."""
 
     key: int
@@ -73,7 +73,7 @@ class Box(NamedTuple):
     scanned: float
 
 
-_BOX = "SELECT id, " + ", ".join(Box._fields[1:]) + " FROM mailbox WHERE "  # noqa: S608
+_BOX = "SELECT id, " + ", ".join(MailboxRow._fields[1:]) + " FROM mailbox WHERE "  # noqa: S608
 
 
 class Index:
@@ -258,19 +258,21 @@ class Index:
         finally:
             db.execute("ROLLBACK")
 
-    def box(self, key: int) -> Box:
+    def box(self, key: int) -> MailboxRow:
         """Return a mailbox by its key. NoSuchMailbox."""
         row = self.db.execute(_BOX + "id = ?", (key,)).fetchone()
         if row is None:
             raise NoSuchMailbox
-        return Box(*row)
+        return MailboxRow(*row)
 
-    def named(self, name: str) -> Box | None:
+    def named(self, name: str) -> MailboxRow | None:
         """Return a mailbox by its name, None if the index has not met it."""
         row = self.db.execute(_BOX + "name = ?", (name,)).fetchone()
-        return None if row is None else Box(*row)
+        return None if row is None else MailboxRow(*row)
 
-    def add(self, name: str, special_use: bytes, uidvalidity: int = 0, uidnext: int = 1) -> Box:
+    def add(
+        self, name: str, special_use: bytes, uidvalidity: int = 0, uidnext: int = 1
+    ) -> MailboxRow:
         """Add a mailbox, in a write transaction; `uidvalidity` is one found on disk, else a new one is given."""
         db = self.db
         (last,) = db.execute("SELECT uidvalidity FROM account").fetchone()
@@ -316,7 +318,7 @@ class Index:
             (key, as_json(uids)),
         ).fetchall()
 
-    def expunge(self, box: Box, uids: Sequence[int], modseq: int) -> None:
+    def expunge(self, box: MailboxRow, uids: Sequence[int], modseq: int) -> None:
         """Remove messages and log that they went, in a write transaction."""
         db, some = self.db, as_json(uids)
         among = "uid IN (SELECT value FROM json_each(?))"

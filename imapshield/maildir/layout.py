@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from imapshield.errors import BadMailboxName, Malformed
+from imapshield.errors import BadCommand, BadMailboxName
 from imapshield.wire.names import DELIMITER, INBOX, decode_pattern, encode_name, fold_inbox
 
 LEVELS = 20
@@ -44,7 +44,7 @@ def mailbox(directory_name: bytes) -> str | None:
         name = DELIMITER.join(levels)
         if fold_inbox(name) == name != INBOX and directory(name) == directory_name:
             return name
-    except (Malformed, BadMailboxName):
+    except (BadCommand, BadMailboxName):
         pass
     return None
 

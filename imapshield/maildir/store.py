@@ -50,33 +50,32 @@ from contextlib import contextmanager, suppress
 from zope.interface import implementer
 
 from imapshield.errors import NoSuchMailbox, StoreError
-from imapshield.mailbox.changes import Delta
-from imapshield.mailbox.interfaces import (
-    Appended,
-    Copied,
-    Fetched,
-    IMetadataStore,
-    IQuotaStore,
-    IStore,
+from imapshield.mailbox.columns import Delta
+from imapshield.mailbox.storage import IMetadataStore, IQuotaStore, IStore
+from imapshield.mailbox.values import (
+    AppendResult,
+    CopyResult,
+    FetchResult,
     MailboxInfo,
     MailboxStatus,
     NewMessage,
-    Opened,
+    OpenedMailbox,
     Quota,
-    Replaced,
+    ReplaceResult,
 )
 from imapshield.maildir import files
-from imapshield.maildir.account import SERVER, Metadata, Quotas
-from imapshield.maildir.adding import Adding
-from imapshield.maildir.answers import Answers
-from imapshield.maildir.changing import Changing
-from imapshield.maildir.contents import MESSAGE, Contents, Message
-from imapshield.maildir.core import Core
-from imapshield.maildir.fetching import Fetching
+from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.append_copy import Adding
+from imapshield.maildir.fetch_cache import Answers
+from imapshield.maildir.flags_expunge import Changing
 from imapshield.maildir.folders import Folders
-from imapshield.maildir.searching import Searching
-from imapshield.maildir.syncing import Syncing
-from imapshield.wire.commands import FetchItem, SearchKey
+from imapshield.maildir.message_fetch import Fetching
+from imapshield.maildir.message_file import MESSAGE, Contents, Message
+from imapshield.maildir.message_search import Searching
+from imapshield.maildir.quota_metadata import SERVER, Metadata, Quotas
+from imapshield.maildir.sync import Syncing
+from imapshield.wire.commands.fetch import FetchItem
+from imapshield.wire.commands.search_keys import SearchKey
 from imapshield.wire.sequence import SequenceSet
 
 MEASURED_FOR_STATUS = 16 << 20
@@ -103,7 +102,7 @@ class MaildirStore:
         note: Callable[[str], None],
         quota: tuple[int | None, int | None] = (None, None),
     ) -> None:
-        self._core = core = Core(root, now, note)
+        self._core = core = AccountState(root, now, note)
         self._index = core.index
         answers = Answers(core.index, now)
         self._syncing = Syncing(core)
@@ -199,11 +198,11 @@ class MaildirStore:
                 raise NoSuchMailbox
             return box.key
 
-    def open(self, name: str, claim_recent: bool) -> Opened:
+    def open(self, name: str, claim_recent: bool) -> OpenedMailbox:
         with self._asked():
             box, recent = self._syncing.sync(self._syncing.adopt(name), claim_recent)
             delta = self._syncing.delta(box.key, 0, recent)
-            return Opened(box.key, box.name, box.uidvalidity, box.mailbox_id, delta)
+            return OpenedMailbox(box.key, box.name, box.uidvalidity, box.mailbox_id, delta)
 
     def changes(self, key: int, since: int, claim_recent: bool) -> Delta:
         with self._asked():
@@ -212,13 +211,13 @@ class MaildirStore:
                 return Delta([], SequenceSet(), since, box.uidnext, recent)
             return self._syncing.delta(key, since, recent)
 
-    def append(self, name: str, messages: Sequence[NewMessage]) -> Appended:
+    def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
         with self._asked():
             return self._adding.append(name, messages)
 
     def fetch(
         self, key: int, uids: Sequence[int], items: Sequence[FetchItem], budget: int
-    ) -> Fetched:
+    ) -> FetchResult:
         with self._asked():
             return self._fetching.fetch(key, uids, items, budget)
 
@@ -258,11 +257,15 @@ class MaildirStore:
         with self._asked():
             return self._changing.expunge(key, uids, since)
 
-    def copy(self, key: int, uids: Sequence[int], target: str, move: bool, since: int) -> Copied:
+    def copy(
+        self, key: int, uids: Sequence[int], target: str, move: bool, since: int
+    ) -> CopyResult:
         with self._asked():
             return self._adding.copy(key, uids, target, move, since)
 
-    def replace(self, key: int, uid: int, target: str, message: NewMessage, since: int) -> Replaced:
+    def replace(
+        self, key: int, uid: int, target: str, message: NewMessage, since: int
+    ) -> ReplaceResult:
         with self._asked():
             return self._adding.replace(key, uid, target, message, since)
 

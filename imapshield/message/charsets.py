@@ -7,7 +7,7 @@ import re
 from encodings.aliases import aliases
 from typing import Final
 
-from imapshield.message.pieces import PIECE
+from imapshield.message.chunks import PIECE
 
 # Python looks a charset up by importing a module of that name and remembers every name for ever, so
 # only names that are known to be charsets may reach it. Left out besides: codecs that are no

@@ -5,8 +5,8 @@ from __future__ import annotations
 from imapshield.message.addresses import END_OF_GROUP, Address, addresses
 from imapshield.message.charsets import to_text
 from imapshield.message.headers import decode_header, find_values, header_values
-from imapshield.message.quoting import nstring, text, tidy, unfolded
-from imapshield.message.skeleton import DEFAULT_LIMITS, MimeLimits
+from imapshield.message.imap_string import nstring, text, tidy, unfolded
+from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits
 
 __all__ = ["Address", "addresses", "decode_header", "envelope", "header_values", "texts"]
 

@@ -10,8 +10,8 @@ import binascii
 import re
 
 from imapshield.message.charsets import to_text
-from imapshield.message.decoding import decode_base64
 from imapshield.message.lexer import BROKEN, END, MORE, TOKEN, Cursor
+from imapshield.message.transfer_encoding import decode_base64
 
 Parameters = list[tuple[bytes, bytes]]
 

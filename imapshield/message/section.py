@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from imapshield.errors import Refused
-from imapshield.message import decoding
+from imapshield.errors import CommandRefused
+from imapshield.message import transfer_encoding
+from imapshield.message.chunks import PIECE
 from imapshield.message.headers import field_end
-from imapshield.message.pieces import PIECE
-from imapshield.message.skeleton import Part
-from imapshield.wire.commands import Section
+from imapshield.message.mime_tree import Part
+from imapshield.wire.commands.fetch import Section
 
 # All but blank lines: a field with the lines that continue it.
 _fields: Final = re.compile(rb"(?!\r?\n)[^\n]++(?:\n|\Z)(?:[ \t][^\n]*+(?:\n|\Z))*").findall
@@ -131,8 +131,8 @@ def binary(part: Part, data: bytes, path: tuple[int, ...]) -> bytes | None:
         # RFC 2045 section 6.4: what is composed of parts is never encoded itself.
         return data[found.body_start : found.end]
     encoding = found.transfer_encoding()
-    if encoding not in decoding.KNOWN:
-        raise Refused(
+    if encoding not in transfer_encoding.KNOWN:
+        raise CommandRefused(
             b"UNKNOWN-CTE", "The part has a Content-Transfer-Encoding that is not known here"
         )
-    return decoding.decode(data[found.body_start : found.end], encoding)
+    return transfer_encoding.decode(data[found.body_start : found.end], encoding)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from imapshield.message.envelope import write_envelope
 from imapshield.message.headers import Parameters, disposition, languages
-from imapshield.message.quoting import string, unfolded
-from imapshield.message.skeleton import DEFAULT_LIMITS, MimeLimits, Part
+from imapshield.message.imap_string import string, unfolded
+from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, Part
 
 # A multipart must have a part in the grammar even if it has none in the message.
 _NO_PARTS = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'

@@ -8,11 +8,11 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
-from imapshield.message import decoding
+from imapshield.message import transfer_encoding
 from imapshield.message.charsets import to_text
+from imapshield.message.chunks import PIECE, lines
 from imapshield.message.headers import decode_header
-from imapshield.message.pieces import PIECE, lines
-from imapshield.message.skeleton import Part
+from imapshield.message.mime_tree import Part
 
 # Octets of a part that a preview is looked for in: HTML mails begin with style sheets of up to some
 # ten kilobytes.
@@ -58,8 +58,8 @@ def _header(block: bytes) -> str:
 def _decoded(part: Part, data: bytes, end: int) -> str:
     encoding = part.transfer_encoding()
     octets = data[part.body_start : end]
-    if encoding in decoding.KNOWN:
-        octets = decoding.decode(octets, encoding)
+    if encoding in transfer_encoding.KNOWN:
+        octets = transfer_encoding.decode(octets, encoding)
     return to_text(octets, part.parameter(b"charset") or b"us-ascii")
 
 

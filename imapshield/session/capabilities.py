@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imapshield.mailbox.interfaces import ICatenate
-from imapshield.session import extras, table
+from imapshield.mailbox.account_api import ICatenate
+from imapshield.session import table
+from imapshield.session.handlers import enable
 from imapshield.session.states import State
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def of(session: Session) -> list[bytes]:
         if session.can(entry)
         for name in (entry.capability or b"").split()
     ]
-    if REV2 <= {*from_table, *MAILBOX, *extras.ENABLES}:
+    if REV2 <= {*from_table, *MAILBOX, *enable.ENABLES}:
         names.insert(1, b"IMAP4rev2")
     if session.state is State.STRANGER:
         names += [name for name in from_table if name in BEFORE_LOGIN]
@@ -71,7 +72,7 @@ def of(session: Session) -> list[bytes]:
     names += from_table
     lacks = getattr(session.account, "lacks", ())
     names += [name for name in MAILBOX if name not in lacks]
-    names += [name for name in extras.ENABLES if name != b"IMAP4rev2"]
+    names += [name for name in enable.ENABLES if name != b"IMAP4rev2"]
     if ICatenate.providedBy(session.account):
         names.append(b"CATENATE")
     if session.limits.messages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
-from imapshield.mailbox.interfaces import IAccount
+from imapshield.mailbox.account_api import IAccount
 
 
 class Connection(Protocol):
@@ -46,7 +46,7 @@ class Connection(Protocol):
         """SASL mechanisms beside PLAIN."""
 
     async def login(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
-        """Whose name and password these are; `Refused` when nobody's."""
+        """Whose name and password these are; `CommandRefused` when nobody's."""
 
     async def login_challenge(
         self, mechanism: bytes, ask: Callable[[bytes], Awaitable[bytes]]

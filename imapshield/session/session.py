@@ -15,21 +15,22 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from imapshield.errors import Malformed, Refused, StoreError
+from imapshield.errors import BadCommand, CommandRefused, StoreError
 from imapshield.limits import Limits
-from imapshield.mailbox.changes import Change
-from imapshield.mailbox.interfaces import IAccount, IMailbox, INotify
+from imapshield.mailbox.account_api import IAccount, IMailbox, INotify
+from imapshield.mailbox.columns import Change
 from imapshield.mailbox.view import View
-from imapshield.session import capabilities, searching, table
-from imapshield.session.arrivals import Arrivals
+from imapshield.session import capabilities, table
 from imapshield.session.connection import Connection
-from imapshield.session.contexts import Contexts
-from imapshield.session.notifying import EVERYTHING, FLAGS, Notices
+from imapshield.session.handlers import search
+from imapshield.session.handlers.notify import EVERYTHING, FLAGS, NotifySubscription
+from imapshield.session.new_messages import NewMessages
+from imapshield.session.search_contexts import SearchContexts
 from imapshield.session.states import State, refusal
 from imapshield.wire import encode, flags
-from imapshield.wire.commands import Command
+from imapshield.wire.commands.base import Command
 from imapshield.wire.dates import encode_internaldate
-from imapshield.wire.framing import Frame
+from imapshield.wire.framing import RawCommand
 from imapshield.wire.grammar import parse
 from imapshield.wire.grammar.search import Unsaved
 from imapshield.wire.responses import Tagged, bad, no
@@ -64,12 +65,12 @@ class Session:
         self.compression_due = False
         self.readonly = False
         self.idling = False
-        self.notices: Notices | None = None
+        self.notices: NotifySubscription | None = None
         self.told = EVERYTHING
         self.command: Command | None = None
         self.limited: bytes | None = None
-        self.contexts = Contexts(self)
-        self.arrivals = Arrivals(self)
+        self.contexts = SearchContexts(self)
+        self.arrivals = NewMessages(self)
         self._running = self._telling = False
         self._account: IAccount | None = None
         self._mailbox: IMailbox | None = None
@@ -139,9 +140,9 @@ class Session:
             return None
         return b"HIGHESTMODSEQ %d" % self.mailbox.columns.highestmodseq
 
-    def needs_uid(self) -> Malformed:
+    def needs_uid(self) -> BadCommand:
         """What a message number is answered with after ENABLE UIDONLY (RFC 9586 section 3)."""
-        return Malformed("Message numbers are not used in this session", b"UIDREQUIRED")
+        return BadCommand("Message numbers are not used in this session", b"UIDREQUIRED")
 
     def spans(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
         """Return the rows of the view that a command names, ``$`` (RFC 5182) being the UIDs saved."""
@@ -161,7 +162,7 @@ class Session:
         if not most or excess <= 0:
             return spans
         if whole:
-            raise Refused(b"MESSAGELIMIT %d" % most, "Those are too many at once")
+            raise CommandRefused(b"MESSAGELIMIT %d" % most, "Those are too many at once")
         kept = list(spans)
         while excess >= kept[0][1] - kept[0][0]:
             start, stop = kept.pop(0)
@@ -205,7 +206,7 @@ class Session:
         """Whether a command is being answered, and what nobody asked for may not be written."""
         return self._running and not self.idling
 
-    async def run(self, frame: Frame) -> None:
+    async def run(self, frame: RawCommand) -> None:
         """Answer one command."""
         self._running = True
         try:
@@ -220,7 +221,7 @@ class Session:
                 self.notices.settle()
             self.arrivals.settle()
 
-    async def _run(self, frame: Frame) -> None:
+    async def _run(self, frame: RawCommand) -> None:
         entry = table.TABLE.get(frame.name)
         self.tag = frame.tag or b""
         self._told_at = self.now()
@@ -229,10 +230,10 @@ class Session:
         self._progress = 0, 0
         try:
             answer = await self._answer(frame, entry)
-        except Malformed as error:
+        except BadCommand as error:
             answer = bad(error.text, error.code)
             self._was_malformed(frame, error.text)
-        except (Refused, StoreError) as error:
+        except (CommandRefused, StoreError) as error:
             answer = no(error.text, error.code)
         except Exception as error:
             if self.state is State.GONE:
@@ -273,7 +274,7 @@ class Session:
         if self.closing:
             self.io.close()
 
-    async def _answer(self, frame: Frame, entry: table.Entry | None) -> Tagged:
+    async def _answer(self, frame: RawCommand, entry: table.CommandSpec | None) -> Tagged:
         if frame.refused is not None:
             raise frame.refused
         if entry is None:
@@ -281,19 +282,19 @@ class Session:
                 # a browser or mail sender made to talk to us (ALPACA): what follows is not for us either
                 self.io.write(encode.untagged(b"BYE", "This is an IMAP server"))
                 self.closing = True
-            raise Malformed("Unknown command")
+            raise BadCommand("Unknown command")
         if entry.needs is not None and self._account is not None and not self.can(entry):
-            raise Malformed("There is no such command here")
+            raise BadCommand("There is no such command here")
         if self.state not in entry.states:
-            raise Malformed(refusal(self.state, entry.states))
+            raise BadCommand(refusal(self.state, entry.states))
         try:
             self.command = command = parse(frame.parts, utf8=self.utf8)
             self.io.accepted()
-            self._numbered = searching.by_number(command)
+            self._numbered = search.by_number(command)
             if self.uid_only and getattr(command, "uid", True) is False:
                 raise self.needs_uid()
             return await entry.handler(self, command)
-        except Malformed:
+        except BadCommand:
             raise
         except Exception as error:
             saves = b"SAVE" in (getattr(self.command, "returns", None) or ())
@@ -305,11 +306,11 @@ class Session:
                 if not isinstance(part, bytes):
                     part.close()
 
-    def _was_malformed(self, frame: Frame, text: str) -> None:
+    def _was_malformed(self, frame: RawCommand, text: str) -> None:
         # a line of one word is no tag for the log: it may be SASL that came too late
         self.io.malformed((frame.tag or b"") + b" " + frame.name if frame.name else b"", text)
 
-    def can(self, entry: table.Entry) -> bool:
+    def can(self, entry: table.CommandSpec) -> bool:
         """Whether the account has what a command needs."""
         return entry.needs is None or bool(entry.needs.providedBy(self._account))
 

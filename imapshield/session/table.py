@@ -11,29 +11,29 @@ from typing import Any, NamedTuple
 
 from zope.interface import Interface
 
-from imapshield.mailbox.interfaces import IMetadata, INotify, IQuota
-from imapshield.session import (
-    appending,
-    changing,
-    contexts,
-    extras,
-    fetching,
+from imapshield.mailbox.account_api import IMetadata, INotify, IQuota
+from imapshield.session import search_contexts
+from imapshield.session.handlers import (
+    append,
+    enable,
+    fetch,
+    idle,
     login,
     mailboxes,
     metadata,
     multisearch,
-    notifying,
+    notify,
     quota,
-    searching,
-    selecting,
-    sorting,
-    watching,
+    search,
+    select,
+    sort_thread,
+    store_copy,
 )
 from imapshield.session.states import ANY, SELECTED, STRANGER, USER, State
 from imapshield.wire.responses import Tagged
 
 
-class Entry(NamedTuple):
+class CommandSpec(NamedTuple):
     """One command. `expunge`: EXPUNGE may be told before its tagged line (RFC 9051 section 7.5.1).
 
     `capability` may be several, with spaces between. An account that does not provide `needs` has no such command.
@@ -51,60 +51,64 @@ class Entry(NamedTuple):
     tells: bool = True
 
 
-TABLE: dict[bytes, Entry] = {
-    b"CAPABILITY": Entry(ANY, extras.capability),
-    b"NOOP": Entry(ANY, watching.noop),
-    b"LOGOUT": Entry(ANY, login.logout),
-    b"ID": Entry(ANY, extras.identify, capability=b"ID"),
-    b"STARTTLS": Entry(STRANGER, login.starttls),
-    b"LOGIN": Entry(STRANGER, login.login),
-    b"AUTHENTICATE": Entry(STRANGER, login.authenticate, capability=b"SASL-IR"),
-    b"ENABLE": Entry(USER, extras.enable, capability=b"ENABLE"),
-    b"NAMESPACE": Entry(USER, extras.namespace, capability=b"NAMESPACE"),
-    b"SELECT": Entry(USER, selecting.select, tells=False),
-    b"EXAMINE": Entry(USER, selecting.select, tells=False),
-    b"CREATE": Entry(USER, mailboxes.create),
-    b"DELETE": Entry(USER, mailboxes.delete),
-    b"RENAME": Entry(USER, mailboxes.rename),
-    b"SUBSCRIBE": Entry(USER, mailboxes.subscribe),
-    b"UNSUBSCRIBE": Entry(USER, mailboxes.subscribe),
-    b"LIST": Entry(USER, mailboxes.list_),
-    b"LSUB": Entry(USER, mailboxes.list_),
-    b"STATUS": Entry(USER, mailboxes.status),
-    b"APPEND": Entry(USER, appending.append, changes=True),
-    b"GETQUOTA": Entry(
+TABLE: dict[bytes, CommandSpec] = {
+    b"CAPABILITY": CommandSpec(ANY, enable.capability),
+    b"NOOP": CommandSpec(ANY, idle.noop),
+    b"LOGOUT": CommandSpec(ANY, login.logout),
+    b"ID": CommandSpec(ANY, enable.identify, capability=b"ID"),
+    b"STARTTLS": CommandSpec(STRANGER, login.starttls),
+    b"LOGIN": CommandSpec(STRANGER, login.login),
+    b"AUTHENTICATE": CommandSpec(STRANGER, login.authenticate, capability=b"SASL-IR"),
+    b"ENABLE": CommandSpec(USER, enable.enable, capability=b"ENABLE"),
+    b"NAMESPACE": CommandSpec(USER, enable.namespace, capability=b"NAMESPACE"),
+    b"SELECT": CommandSpec(USER, select.select, tells=False),
+    b"EXAMINE": CommandSpec(USER, select.select, tells=False),
+    b"CREATE": CommandSpec(USER, mailboxes.create),
+    b"DELETE": CommandSpec(USER, mailboxes.delete),
+    b"RENAME": CommandSpec(USER, mailboxes.rename),
+    b"SUBSCRIBE": CommandSpec(USER, mailboxes.subscribe),
+    b"UNSUBSCRIBE": CommandSpec(USER, mailboxes.subscribe),
+    b"LIST": CommandSpec(USER, mailboxes.list_),
+    b"LSUB": CommandSpec(USER, mailboxes.list_),
+    b"STATUS": CommandSpec(USER, mailboxes.status),
+    b"APPEND": CommandSpec(USER, append.append, changes=True),
+    b"GETQUOTA": CommandSpec(
         USER,
         quota.getquota,
         capability=b"QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE",
         needs=IQuota,
     ),
-    b"GETQUOTAROOT": Entry(USER, quota.getquotaroot, needs=IQuota),
-    b"SETQUOTA": Entry(USER, quota.setquota, needs=IQuota),
-    b"GETMETADATA": Entry(USER, metadata.getmetadata, capability=b"METADATA", needs=IMetadata),
-    b"SETMETADATA": Entry(USER, metadata.setmetadata, needs=IMetadata),
-    b"NOTIFY": Entry(USER, notifying.notify, capability=b"NOTIFY", needs=INotify),
-    b"COMPRESS": Entry(USER, extras.compress, capability=b"COMPRESS=DEFLATE"),
-    b"UNAUTHENTICATE": Entry(USER, login.unauthenticate, capability=b"UNAUTHENTICATE"),
-    b"IDLE": Entry(USER, watching.idle, capability=b"IDLE"),
-    b"CHECK": Entry(SELECTED, watching.noop),
-    b"CLOSE": Entry(SELECTED, selecting.close),
-    b"UNSELECT": Entry(SELECTED, selecting.close, capability=b"UNSELECT"),
-    b"EXPUNGE": Entry(SELECTED, changing.expunge, capability=b"UIDPLUS", changes=True),
-    b"SEARCH": Entry(SELECTED, searching.search, expunge=False),
-    b"CANCELUPDATE": Entry(SELECTED, contexts.cancel, capability=b"CONTEXT=SEARCH CONTEXT=SORT"),
-    b"ESEARCH": Entry(USER, multisearch.esearch, expunge=False, capability=b"MULTISEARCH"),
-    b"SORT": Entry(
-        SELECTED, sorting.sort, expunge=False, capability=b"SORT SORT=DISPLAY ESORT I18NLEVEL=1"
+    b"GETQUOTAROOT": CommandSpec(USER, quota.getquotaroot, needs=IQuota),
+    b"SETQUOTA": CommandSpec(USER, quota.setquota, needs=IQuota),
+    b"GETMETADATA": CommandSpec(
+        USER, metadata.getmetadata, capability=b"METADATA", needs=IMetadata
     ),
-    b"THREAD": Entry(
+    b"SETMETADATA": CommandSpec(USER, metadata.setmetadata, needs=IMetadata),
+    b"NOTIFY": CommandSpec(USER, notify.notify, capability=b"NOTIFY", needs=INotify),
+    b"COMPRESS": CommandSpec(USER, enable.compress, capability=b"COMPRESS=DEFLATE"),
+    b"UNAUTHENTICATE": CommandSpec(USER, login.unauthenticate, capability=b"UNAUTHENTICATE"),
+    b"IDLE": CommandSpec(USER, idle.idle, capability=b"IDLE"),
+    b"CHECK": CommandSpec(SELECTED, idle.noop),
+    b"CLOSE": CommandSpec(SELECTED, select.close),
+    b"UNSELECT": CommandSpec(SELECTED, select.close, capability=b"UNSELECT"),
+    b"EXPUNGE": CommandSpec(SELECTED, store_copy.expunge, capability=b"UIDPLUS", changes=True),
+    b"SEARCH": CommandSpec(SELECTED, search.search, expunge=False),
+    b"CANCELUPDATE": CommandSpec(
+        SELECTED, search_contexts.cancel, capability=b"CONTEXT=SEARCH CONTEXT=SORT"
+    ),
+    b"ESEARCH": CommandSpec(USER, multisearch.esearch, expunge=False, capability=b"MULTISEARCH"),
+    b"SORT": CommandSpec(
+        SELECTED, sort_thread.sort, expunge=False, capability=b"SORT SORT=DISPLAY ESORT I18NLEVEL=1"
+    ),
+    b"THREAD": CommandSpec(
         SELECTED,
-        sorting.thread,
+        sort_thread.thread,
         expunge=False,
         capability=b"THREAD=ORDEREDSUBJECT THREAD=REFERENCES",
     ),
-    b"FETCH": Entry(SELECTED, fetching.fetch, expunge=False),
-    b"STORE": Entry(SELECTED, changing.store, expunge=False, changes=True),
-    b"REPLACE": Entry(SELECTED, appending.replace, capability=b"REPLACE", changes=True),
-    b"COPY": Entry(SELECTED, changing.copy, changes=True),
-    b"MOVE": Entry(SELECTED, changing.copy, capability=b"MOVE", changes=True),
+    b"FETCH": CommandSpec(SELECTED, fetch.fetch, expunge=False),
+    b"STORE": CommandSpec(SELECTED, store_copy.store, expunge=False, changes=True),
+    b"REPLACE": CommandSpec(SELECTED, append.replace, capability=b"REPLACE", changes=True),
+    b"COPY": CommandSpec(SELECTED, store_copy.copy, changes=True),
+    b"MOVE": CommandSpec(SELECTED, store_copy.copy, capability=b"MOVE", changes=True),
 }

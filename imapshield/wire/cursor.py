@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from imapshield.errors import Malformed, Refused
+from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
-from imapshield.wire.commands import Octets
+from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.flags import canonical
 from imapshield.wire.names import decode_name
 from imapshield.wire.sequence import SAVED, SequenceSet
@@ -70,7 +70,7 @@ DEFAULT = GrammarLimits()
 
 
 class Cursor:
-    """Reads `parts`: text (bytes) and literals (`Octets`) by turns, text first.
+    """Reads `parts`: text (bytes) and literals (`LiteralData`) by turns, text first.
 
     `utf8` says whether the client enabled UTF-8 names (`names.decode_name`). The `what` of a method
     is the noun of its error: "Expected a mailbox name".
@@ -80,7 +80,7 @@ class Cursor:
 
     def __init__(
         self,
-        parts: Sequence[bytes | Octets],
+        parts: Sequence[bytes | LiteralData],
         limits: GrammarLimits = DEFAULT,
         utf8: bool = False,
     ) -> None:
@@ -98,7 +98,7 @@ class Cursor:
         self._at = 0
         text = self._parts[self._index] if self._index < len(self._parts) else b""
         if not isinstance(text, bytes):
-            raise Malformed("Expected a space between two literals")
+            raise BadCommand("Expected a space between two literals")
         self._text = text
 
     def peek(self) -> bytes:
@@ -122,12 +122,12 @@ class Cursor:
     def end(self) -> None:
         """Require the end of the command."""
         if not self.at_end():
-            raise Malformed("Unexpected arguments at the end of the command")
+            raise BadCommand("Unexpected arguments at the end of the command")
 
     def sp(self, after: str) -> None:
         """Read one space."""
         if not self.skip(b" "):
-            raise Malformed(f"Expected a space after {after}")
+            raise BadCommand(f"Expected a space after {after}")
 
     def skip(self, token: bytes) -> bool:
         """Read `token` if it comes next, and say whether it did; letters as they are."""
@@ -139,13 +139,13 @@ class Cursor:
     def expect(self, token: bytes, message: str) -> None:
         """Read `token`, or be Malformed with `message`."""
         if not self.skip(token):
-            raise Malformed(message)
+            raise BadCommand(message)
 
     def match(self, rule: re.Pattern[bytes], what: str) -> bytes:
         """Read what `rule` matches here."""
         found = self.optional(rule)
         if found is None:
-            raise Malformed(f"Expected {what}")
+            raise BadCommand(f"Expected {what}")
         return found
 
     def optional(self, rule: re.Pattern[bytes]) -> bytes | None:
@@ -172,13 +172,13 @@ class Cursor:
         """Take `count` from the allowance of terms."""
         self._terms -= count
         if self._terms < 0:
-            raise Malformed("The command has too many parts")
+            raise BadCommand("The command has too many parts")
 
     def enter(self) -> None:
         """Go one level deeper; every `enter` has its `leave`."""
         self.depth += 1
         if self.depth > self.limits.depth:
-            raise Malformed("The command is nested too deeply")
+            raise BadCommand("The command is nested too deeply")
 
     def leave(self) -> None:
         """Come back from one level."""
@@ -196,7 +196,7 @@ class Cursor:
                 if self.skip(b")"):
                     break
                 if not self.skip(b" "):
-                    raise Malformed(f"Expected a space or a parenthesis in the list of {what}")
+                    raise BadCommand(f"Expected a space or a parenthesis in the list of {what}")
         self.leave()
         return items
 
@@ -218,9 +218,9 @@ class Cursor:
         try:
             return decode_name(octets, self.utf8)
         except (
-            Malformed
+            BadCommand
         ) as error:  # well-formed as a command: there is and can be no mailbox of that name
-            raise Refused(b"CANNOT", error.text) from None
+            raise CommandRefused(b"CANNOT", error.text) from None
 
     def flag(self) -> bytes:
         """Read ``flag``, in its canonical spelling."""
@@ -237,15 +237,15 @@ class Cursor:
         if self.peek() == b'"':
             return self.quoted(what)
         if not self.at_literal():
-            raise Malformed(f"Expected {what}")
+            raise BadCommand(f"Expected {what}")
         octets = self.literal(what)
         if octets.binary:
-            raise Malformed(f"Expected {what}, not a binary literal")
+            raise BadCommand(f"Expected {what}, not a binary literal")
         if octets.size > self.limits.string:
-            raise Malformed(f"Expected {what}, and this is too long for one")
+            raise BadCommand(f"Expected {what}, and this is too long for one")
         content = octets.read(0, octets.size)
         if b"\0" in content:
-            raise Malformed(f"Expected {what}, and a NUL cannot be in one")
+            raise BadCommand(f"Expected {what}, and a NUL cannot be in one")
         return content
 
     def quoted(self, what: str) -> bytes:
@@ -258,20 +258,20 @@ class Cursor:
             try:
                 content.decode("utf-8")
             except UnicodeDecodeError:
-                raise Malformed(f"Expected {what} in UTF-8") from None
+                raise BadCommand(f"Expected {what} in UTF-8") from None
         if len(content) > self.limits.string:
-            raise Malformed(f"Expected {what}, and this is too long for one")
+            raise BadCommand(f"Expected {what}, and this is too long for one")
         if b"\\" in content:
             content = _UNESCAPE.sub(rb"\1", content)
         return content
 
-    def literal(self, what: str) -> Octets:
+    def literal(self, what: str) -> LiteralData:
         """Read a literal, of whatever size and kind, unread."""
         if not self.at_literal():
-            raise Malformed(f"Expected {what} as a literal")
+            raise BadCommand(f"Expected {what} as a literal")
         octets = self._parts[self._index + 1]
         if isinstance(octets, bytes):
-            raise Malformed(f"Expected {what} as a literal")
+            raise BadCommand(f"Expected {what} as a literal")
         self._index += 1
         self._next_text()
         return octets
@@ -299,7 +299,7 @@ class Cursor:
         octets = self.match(abnf.SEQUENCE, "a sequence set such as 1:5,7")
         self._ranges -= octets.count(b",") + 1
         if self._ranges < 0:
-            raise Malformed("The command names too many message numbers")
+            raise BadCommand("The command names too many message numbers")
         return SequenceSet.parse(octets)
 
     def _string_or(self, rule: re.Pattern[bytes], what: str) -> bytes:
@@ -312,7 +312,7 @@ class Cursor:
         # digits raise.
         number = int(digits) if len(digits) <= 20 else most + 1
         if not least <= number <= most:
-            raise Malformed(f"Expected {what}, and this number is out of range")
+            raise BadCommand(f"Expected {what}, and this number is out of range")
         return number
 
 

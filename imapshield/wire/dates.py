@@ -9,7 +9,7 @@ import re
 from datetime import date
 from functools import lru_cache
 
-from imapshield.errors import Malformed
+from imapshield.errors import BadCommand
 
 MONTHS = (
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
@@ -40,7 +40,7 @@ def parse_date(octets: bytes) -> date:
     """Read ``date-text``, its quotes removed; Malformed if there is no such day."""
     found = _DATE.fullmatch(octets)
     if found is None:
-        raise Malformed("Expected a date such as 17-Jul-1996")
+        raise BadCommand("Expected a date such as 17-Jul-1996")
     return _day(*found.groups())
 
 
@@ -51,12 +51,12 @@ def parse_date_time(octets: bytes) -> tuple[int, int]:
     """
     found = _DATE_TIME.fullmatch(octets)
     if found is None:
-        raise Malformed('Expected a date and time such as "17-Jul-1996 02:44:25 -0700"')
+        raise BadCommand('Expected a date and time such as "17-Jul-1996 02:44:25 -0700"')
     days = _day(*found.group(1, 2, 3)).toordinal() - _EPOCH_DAY
     hour, minute, second, zone_hour, zone_minute = map(int, found.group(4, 5, 6, 8, 9))
     # 60 is a leap second: legal in RFC 5322 dates, which clients copy.
     if hour > 23 or minute > 59 or second > 60 or zone_hour > 23 or zone_minute > 59:
-        raise Malformed("There is no such time of day")
+        raise BadCommand("There is no such time of day")
     zone = zone_hour * 60 + zone_minute
     if found[7] == b"-":
         zone = -zone
@@ -92,8 +92,8 @@ def _zone_text(zone: int) -> bytes:
 def _day(day: bytes, month: bytes, year: bytes) -> date:
     number = _MONTH.get(month.lower())
     if number is None:
-        raise Malformed("There is no such month")
+        raise BadCommand("There is no such month")
     try:
         return date(int(year), number, int(day))
     except ValueError:
-        raise Malformed("There is no such day") from None
+        raise BadCommand("There is no such day") from None

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from imapshield.wire import abnf
-from imapshield.wire.commands import Attribute, Binary, BodySection, FetchItem, Section
+from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Section
 from imapshield.wire.names import DELIMITER, encode_name
 from imapshield.wire.responses import Tagged, ThreadNode
 from imapshield.wire.sequence import SequenceSet, compact

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from imapshield.errors import Malformed
+from imapshield.errors import BadCommand
 from imapshield.wire import abnf
 
 ANSWERED = b"\\Answered"
@@ -36,12 +36,12 @@ def canonical(flag: bytes) -> bytes:
     if flag[:1] == b"\\":
         system = _SYSTEM.get(flag.lower())
         if system is None:
-            raise Malformed("Unknown system flag")
+            raise BadCommand("Unknown system flag")
         return system
     if len(flag) > KEYWORD_OCTETS:
-        raise Malformed("This keyword is too long")
+        raise BadCommand("This keyword is too long")
     if abnf.ATOM.fullmatch(flag) is None:
-        raise Malformed("A keyword must be an atom")
+        raise BadCommand("A keyword must be an atom")
     return flag
 
 

@@ -1,7 +1,7 @@
 """Lines and literals → whole commands. Never loses its place, whatever it is sent (RFC 9051 section 2.2.1).
 
-The edge hands over lines (without CRLF) and, while a literal is due, raw data. Out come `Announced` (a literal is
-promised: say `accept` or `refuse`) and `Frame` (a command is complete, or was refused and has been skipped).
+The edge hands over lines (without CRLF) and, while a literal is due, raw data. Out come `LiteralAnnounced` (a literal is
+promised: say `accept` or `refuse`) and `RawCommand` (a command is complete, or was refused and has been skipped).
 
 Rules
 -----
@@ -15,9 +15,9 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from imapshield.errors import Malformed, Refused
+from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
-from imapshield.wire.commands import Memory, Octets
+from imapshield.wire.commands.base import LiteralData, MemoryLiteral
 
 _WORD = re.compile(rb"(?:UID )?[A-Z0-9\-]{1,32}(?![^ ])", re.IGNORECASE)
 ANNOUNCEMENT = len("~{1234567890123456789+}")
@@ -25,7 +25,7 @@ LITERAL = re.compile(rb"(~?)\{([0-9]{1,19})(\+?)\}\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class RawCommand:
     """One whole command. `tag` is None where none could be read; `name` is upper case, without UID, or empty.
 
     `parts` alternate text and literals, from behind the tag. `octets` is what it took to send, literals left
@@ -34,13 +34,13 @@ class Frame:
 
     tag: bytes | None
     name: bytes
-    parts: tuple[bytes | Octets, ...]
+    parts: tuple[bytes | LiteralData, ...]
     octets: int
-    refused: Malformed | Refused | None = None
+    refused: BadCommand | CommandRefused | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Announced:
+class LiteralAnnounced:
     """A literal of `size` octets is promised in command `name`; `waits` if the client waits for ``+`` (not LITERAL+).
 
     `texts` is what the command holds so far, in `octets`; `literals` and `literal_octets` count those before this one.
@@ -60,9 +60,9 @@ class Sink(Protocol):
     """Where a literal's octets go while they arrive."""
 
     def write(self, data: bytes) -> None:
-        """Take the next octets; raises `Refused` when it cannot (and is then not written to again)."""
+        """Take the next octets; raises `CommandRefused` when it cannot (and is then not written to again)."""
 
-    def finish(self) -> Octets:
+    def finish(self) -> LiteralData:
         """All octets have arrived."""
 
     def discard(self) -> None:
@@ -79,9 +79,9 @@ class MemorySink:
         """Keep `data`."""
         self._chunks.append(data)
 
-    def finish(self) -> Octets:
+    def finish(self) -> LiteralData:
         """Return the literal whole."""
-        return Memory(b"".join(self._chunks))
+        return MemoryLiteral(b"".join(self._chunks))
 
     def discard(self) -> None:
         """Drop what was kept."""
@@ -92,7 +92,7 @@ class Framer:
     """Puts the commands of one connection together."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes | Octets] = []
+        self._parts: list[bytes | LiteralData] = []
         self._sink: Sink | None = None
         self._begin()
 
@@ -105,7 +105,7 @@ class Framer:
         self._parts = []
         self._octets = self._literal_octets = self._due = 0
         self._binary = False
-        self._refused: Malformed | Refused | None = None
+        self._refused: BadCommand | CommandRefused | None = None
         self.inside = False
 
     @property
@@ -113,7 +113,7 @@ class Framer:
         """Octets of a literal still to come."""
         return self._due
 
-    def line(self, line: bytes) -> Frame | Announced:
+    def line(self, line: bytes) -> RawCommand | LiteralAnnounced:
         """Take a line, which begins a command or goes on with one after a literal."""
         self._octets += len(line) + 2
         if not self.inside:
@@ -122,7 +122,7 @@ class Framer:
             if abnf.TAG.fullmatch(tag) is not None:
                 self._tag = tag
             if self._tag is None or not space:
-                self._refused = Malformed("A command begins with a tag and a space")
+                self._refused = BadCommand("A command begins with a tag and a space")
             else:
                 line = rest
                 word = _WORD.match(line)
@@ -136,7 +136,7 @@ class Framer:
             self._parts.append(text)
         self._binary = bool(literal[1])
         self._due = int(literal[2])
-        return Announced(
+        return LiteralAnnounced(
             self._tag,
             self._name,
             self._due,
@@ -157,7 +157,7 @@ class Framer:
         self._finish_literal()
         return False
 
-    def refuse(self, refusal: Malformed | Refused, waits: bool) -> Frame | None:
+    def refuse(self, refusal: BadCommand | CommandRefused, waits: bool) -> RawCommand | None:
         """Refuse the command whose literal was announced.
 
         A client that waits is told at once, so this is the command's end and its frame is returned. One that does
@@ -180,9 +180,9 @@ class Framer:
         try:
             if b"\0" in mine and not self._binary:
                 # where it can stand, `*CHAR8`, is told back as another octet: better no message than a changed one
-                raise Malformed("A NUL can be in a literal8 only")
+                raise BadCommand("A NUL can be in a literal8 only")
             sink.write(mine)
-        except (Malformed, Refused) as refusal:
+        except (BadCommand, CommandRefused) as refusal:
             sink.discard()
             self._refused = self._refused or refusal
             self._sink = _Nowhere()
@@ -207,13 +207,13 @@ class Framer:
         if self._refused is None:
             self._parts.append(octets)
 
-    def _complete(self, line: bytes) -> Frame:
+    def _complete(self, line: bytes) -> RawCommand:
         if self._refused is None:
             self._parts.append(line)
-            frame = Frame(self._tag, self._name, tuple(self._parts), self._octets)
+            frame = RawCommand(self._tag, self._name, tuple(self._parts), self._octets)
             self._parts = []
         else:
-            frame = Frame(self._tag, self._name, (), self._octets, self._refused)
+            frame = RawCommand(self._tag, self._name, (), self._octets, self._refused)
         self._begin()
         return frame
 
@@ -224,8 +224,8 @@ class _Nowhere:
     def write(self, data: bytes) -> None:
         pass
 
-    def finish(self) -> Octets:
-        return Memory(b"")
+    def finish(self) -> LiteralData:
+        return MemoryLiteral(b"")
 
     def discard(self) -> None:
         pass

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from binascii import Error, a2b_base64, b2a_base64
 
-from imapshield.errors import Malformed
+from imapshield.errors import BadCommand
 
 DELIMITER = "/"
 INBOX = "INBOX"
@@ -44,7 +44,7 @@ def decode_pattern(octets: bytes, utf8: bool = False) -> str:
     try:
         return octets.decode("utf-8")
     except UnicodeDecodeError:
-        raise Malformed("A mailbox name is not valid UTF-8") from None
+        raise BadCommand("A mailbox name is not valid UTF-8") from None
 
 
 def encode_name(name: str, utf8: bool = False) -> bytes:
@@ -76,18 +76,18 @@ def _decode_utf7(octets: bytes) -> str:
         return octets.decode("ascii")
     pieces = _SHIFT.split(octets)  # plain, shifted, plain, shifted, … plain
     if not all(map(_PLAIN.fullmatch, pieces[::2])):
-        raise Malformed("A mailbox name is not valid modified UTF-7")
+        raise BadCommand("A mailbox name is not valid modified UTF-7")
     try:
         name = "".join(
             _decode_shifted(piece) if i % 2 else piece.decode("ascii")
             for i, piece in enumerate(pieces)
         )
     except (Error, UnicodeDecodeError):
-        raise Malformed("A mailbox name is not valid modified UTF-7") from None
+        raise BadCommand("A mailbox name is not valid modified UTF-7") from None
     # One law instead of four rules: spare bits, spare shifts and shifted ASCII all come back
     # different.
     if _encode_utf7(name) != octets:
-        raise Malformed("A mailbox name is not in canonical modified UTF-7")
+        raise BadCommand("A mailbox name is not in canonical modified UTF-7")
     return name
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from imapshield.errors import Malformed
+from imapshield.errors import BadCommand
 
 TOP = 0xFFFFFFFF
 
@@ -48,24 +48,24 @@ class SequenceSet:
             if item.isdigit():
                 first = last = int(item[:11])
                 if item[0] == 48:  # "0": no number here is zero or has leading zeros
-                    raise Malformed("Message numbers start at 1")
+                    raise BadCommand("Message numbers start at 1")
             else:
                 found = _ITEM.fullmatch(item)
                 if found is None:
-                    raise Malformed("Expected a sequence set such as 1:5,7")
+                    raise BadCommand("Expected a sequence set such as 1:5,7")
                 left, right = found.groups()
                 if left == b"*" or right == b"*":
                     other = right if left == b"*" else left
                     start = TOP if other is None or other == b"*" else int(other)
                     if start > TOP:
-                        raise Malformed("A message number is out of range")
+                        raise BadCommand("A message number is out of range")
                     tail = min(tail, start) if tail else start
                     continue
                 first, last = int(left), int(right)
                 if first > last:
                     first, last = last, first
             if last > TOP:
-                raise Malformed("A message number is out of range")
+                raise BadCommand("A message number is out of range")
             singles.append((first, last))
         return cls(_merged(singles), tail)
 

@@ -6,8 +6,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from imapshield.errors import Malformed
-from imapshield.wire.commands import BodySection
+from imapshield.errors import BadCommand
+from imapshield.wire.commands.fetch import BodySection
 from imapshield.wire.cursor import NUMBER64, Cursor
 from imapshield.wire.grammar.fetch import section_spec
 from imapshield.wire.names import DELIMITER, decode_name
@@ -35,12 +35,12 @@ def parse(url: bytes, selected: str | None) -> MessageUrl:
     """Return what a URL without scheme and server means while the mailbox `selected` is; Malformed for any other."""
     found = _URL.fullmatch(url)
     if found is None or _NO_ESCAPE.search(url):
-        raise Malformed("Expected the URL of a message")
+        raise BadCommand("Expected the URL of a message")
     slash, name, uidvalidity, uid, text, start, size = found.groups()
     mailbox = decode_name(unquote_to_bytes(name), utf8=True)
     if not slash:
         if selected is None:
-            raise Malformed("There is no mailbox that the URL is relative to")
+            raise BadCommand("There is no mailbox that the URL is relative to")
         parent, delimiter, _ = selected.rpartition(DELIMITER)
         mailbox = parent + delimiter + mailbox if mailbox else selected
     cursor = Cursor([unquote_to_bytes(text or b"") + b"]"])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield import facts
+from imapshield import events
 from tests.attacks.corpus import ATTACKS, BYE, OPEN, RESET, SELECTED, STRANGER, Attack
 from tests.harness import Client, Server
 
@@ -30,7 +30,7 @@ class Corpus(SynchronousTestCase):
             self.assertRegex(answer, re.compile(pattern, re.MULTILINE))
         for pattern in attack.never:
             self.assertNotRegex(answer, re.compile(pattern, re.MULTILINE))
-        self.assertEqual(server.told(facts.Failed), [])
+        self.assertEqual(server.told(events.CommandFailed), [])
         self.assertNotRegex(re.sub(rb"\{\d+\}\r\n[^)]*", b"", answer), LEAKS)
         sent = sum(map(len, attack.send))
         self.assertLess(client.protocol._outbox.octets - before, 100_000 + 10 * sent)

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from imapshield.cred import checkers, passwords, users
-from imapshield.cred.checkers import AnyOf, Busy, PasswordFile
+from imapshield.cred.checkers import Busy, CheckerChain, PasswordFile
 from tests.cred.fakes import Pool, Reactor
 
 ALICE = passwords.hash_scrypt(b"secret", ln=2)
@@ -244,7 +244,7 @@ class Fixed:
 
 class AnyOfTests(SynchronousTestCase):
     def ask(self, *answers):
-        return AnyOf([Fixed(answer) for answer in answers]).requestAvatarId(
+        return CheckerChain([Fixed(answer) for answer in answers]).requestAvatarId(
             UsernamePassword(b"a", b"b")
         )
 
@@ -261,7 +261,7 @@ class AnyOfTests(SynchronousTestCase):
 
     def test_interfaces(self):
         """It checks what any of them checks, and asks only those that can."""
-        both = AnyOf([Fixed(b"anonymous", (IAnonymous,)), Fixed(b"named")])
+        both = CheckerChain([Fixed(b"anonymous", (IAnonymous,)), Fixed(b"named")])
         verifyObject(ICredentialsChecker, both)
         self.assertEqual(len(both.credentialInterfaces), 2)
         self.assertEqual(

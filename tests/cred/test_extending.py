@@ -13,9 +13,10 @@ from zope.interface.verify import verifyObject
 
 from imapshield.edge.spool import SpooledFile
 from imapshield.errors import NotAllowed
-from imapshield.mailbox.account import StoreAccount
-from imapshield.mailbox.interfaces import IAccount, MailboxInfo, NewMessage
-from imapshield.mailbox.memory import MemoryStore
+from imapshield.mailbox.account_api import IAccount
+from imapshield.mailbox.store_account import StoreAccount
+from imapshield.mailbox.values import MailboxInfo, NewMessage
+from imapshield.testing.memory_store import MemoryStore
 from tests.harness import MAIL, InlineWorker, Server
 
 

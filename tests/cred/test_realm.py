@@ -9,7 +9,7 @@ from zope.interface.verify import verifyObject
 
 from imapshield.cred.realm import MaildirRealm, MailRoot
 from imapshield.cred.users import BadUserName
-from imapshield.mailbox.interfaces import IAccount
+from imapshield.mailbox.account_api import IAccount
 from tests.cred.fakes import Pool, Reactor
 
 

@@ -16,12 +16,12 @@ from twisted.mail.imap4 import IllegalClientResponse
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from imapshield import facts
+from imapshield import events
 from imapshield.cred import passwords, users
 from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.passwords import ScramSecret
 from imapshield.cred.sasl import IBearerToken, Scram, ScramChecker, challengers
-from imapshield.edge import link
+from imapshield.edge import session_io
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from tests.cred.fakes import Pool, Reactor
 from tests.harness import Client, Server
@@ -116,7 +116,7 @@ class Scrams(Case):
             client = self.client()
             self.assertIn(b"a OK [CAPABILITY", self.exchange(client, initial=initial))
             self.assertIn(b"b OK", client(b"b SELECT INBOX"))
-        self.assertEqual(self.server.told(facts.LoggedIn)[0].mechanism, "SCRAM-SHA-256")
+        self.assertEqual(self.server.told(events.LoggedIn)[0].mechanism, "SCRAM-SHA-256")
 
     def test_escaped(self) -> None:
         """Names may have ``,`` and ``=``."""
@@ -127,7 +127,7 @@ class Scrams(Case):
         self.assertIn(b"a NO [AUTHENTICATIONFAILED]", self.exchange(self.client(), b"pen"))
         self.assertIn(b"a NO [AUTHENTICATIONFAILED]", self.exchange(self.client(), user=b"nobody"))
         self.assertEqual(self.scram.secret(b"nobody").salt, self.scram.secret(b"nobody").salt)
-        self.assertEqual(len(self.server.told(facts.LoginFailed)), 2)
+        self.assertEqual(len(self.server.told(events.LoginFailed)), 2)
 
     def test_rfc(self) -> None:
         """The example of RFC 7677 section 3."""
@@ -221,7 +221,7 @@ class Plus(Scrams):
     def setUp(self) -> None:
         super().setUp()
         self.bindings = {b"tls-exporter": b"E" * 32, b"tls-server-end-point": b"P" * 32}
-        self.patch(link, "channel_bindings", lambda _: self.bindings)
+        self.patch(session_io, "channel_bindings", lambda _: self.bindings)
 
     def plus(self, gs2: bytes, bound: bytes) -> bytes:
         return self.exchange(self.client(), gs2=gs2, bound=bound, mechanism=b"SCRAM-SHA-256-PLUS")
@@ -267,7 +267,7 @@ class Tokening(Case):
             self.assertIn(b"t1 OK", answer)
             self.assertIn(b"a OK", client(b"a SELECT INBOX"))
         self.assertEqual(
-            [f.user for f in self.server.told(facts.LoggedIn)],
+            [f.user for f in self.server.told(events.LoggedIn)],
             ["alice"] * 3,
         )
 

@@ -22,10 +22,10 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from imapshield.edge.factory import ShieldedIMAP4Factory
-from imapshield.facts import Fact, Failed, LimitHit, LoginFailed, Rejected
+from imapshield.events import BadCommandReceived, CommandFailed, Event, LimitTriggered, LoginFailed
 from imapshield.limits import Limits
-from imapshield.mailbox.interfaces import NewMessage
-from imapshield.wire.commands import Memory
+from imapshield.mailbox.values import NewMessage
+from imapshield.wire.commands.base import MemoryLiteral
 from tests.certificates import self_signed
 from tests.harness import MAIL, MemoryRealm
 
@@ -95,7 +95,7 @@ class Loopback(TestCase):
     limits: dict[str, Any] = {}
 
     def setUp(self) -> None:
-        self.facts: list[Fact] = []
+        self.facts: list[Event] = []
         self.realm = MemoryRealm()
         cert, key = self_signed()
         pair = twisted_ssl.PrivateCertificate.loadPEM(cert + key)
@@ -171,7 +171,7 @@ class Rule(Loopback):
                 self.assertEqual(await self.client(script, way, data), "reset")
         # after STARTTLS, which was one of its hundred, a stranger's hundredth NOOP is one too many as well
         self.assertLessEqual(
-            {hit.limit for hit in self.facts if isinstance(hit, LimitHit)},
+            {hit.limit for hit in self.facts if isinstance(hit, LimitTriggered)},
             {"backlog", "stranger_commands"},
         )
 
@@ -201,7 +201,7 @@ class Rule(Loopback):
 
     async def test_pipelining_user(self) -> None:
         """A user who pipelines 5,000 UID FETCHes gets every answer."""
-        await self.realm.account().append("INBOX", [NewMessage((), None, Memory(MAIL))] * 10)
+        await self.realm.account().append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))] * 10)
 
         def script() -> int:
             peer = self.log_in()
@@ -220,7 +220,7 @@ class Rule(Loopback):
             return done
 
         self.assertEqual(await self.client(script), 5000)
-        self.assertEqual([f for f in self.facts if isinstance(f, LimitHit)], [])
+        self.assertEqual([f for f in self.facts if isinstance(f, LimitTriggered)], [])
 
     async def test_starttls_injection(self) -> None:
         """What is sent in the clear behind STARTTLS is never answered (CVE-2011-0411, CVE-2021-33515)."""
@@ -270,7 +270,7 @@ class Silent(Loopback):
     async def test_never_reads(self) -> None:
         """A user who sends and never reads is cut, and holds no memory meanwhile."""
         await self.realm.account().append(
-            "INBOX", [NewMessage((), None, Memory(MAIL + b"x" * 200_000))] * 20
+            "INBOX", [NewMessage((), None, MemoryLiteral(MAIL + b"x" * 200_000))] * 20
         )
 
         def script() -> str:
@@ -286,15 +286,15 @@ class Silent(Loopback):
             return "cut" if poll.poll(10_000) else "open"
 
         self.assertEqual(await self.client(script), "cut")
-        limits = {hit.limit for hit in self.facts if isinstance(hit, LimitHit)}
+        limits = {hit.limit for hit in self.facts if isinstance(hit, LimitTriggered)}
         self.assertEqual(limits, {"stalled_seconds"})
-        self.assertEqual([fact for fact in self.facts if isinstance(fact, Failed)], [])
+        self.assertEqual([fact for fact in self.facts if isinstance(fact, CommandFailed)], [])
 
 
 class Flood(Loopback):
     async def test_three_addresses(self) -> None:
         """Floods from three addresses that reconnect for ever leave memory flat, and a victim is answered."""
-        await self.realm.account().append("INBOX", [NewMessage((), None, Memory(MAIL))] * 10)
+        await self.realm.account().append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))] * 10)
         until = time.monotonic() + 2
 
         def attack(host: str) -> int:
@@ -377,7 +377,9 @@ class Proxied(Loopback):
                 raw.close()
 
         await self.client(script)
-        self.assertEqual({f.peer for f in self.facts if isinstance(f, Rejected)}, {"unknown"})
+        self.assertEqual(
+            {f.peer for f in self.facts if isinstance(f, BadCommandReceived)}, {"unknown"}
+        )
 
     async def test_wrong_password(self) -> None:
         """The log names the client and not the proxy, or fail2ban would shut out everybody."""

@@ -7,7 +7,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.mail.imap4 import IMAP4Server
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield import facts
+from imapshield import events
 from imapshield.edge.protocol import ShieldedIMAP4Server
 from tests.harness import MAIL, MemoryRealm, Server, SlowWorker
 
@@ -34,7 +34,7 @@ class Rule(SynchronousTestCase):
         self.assertEqual(answer, b"")
         self.assertTrue(client.transport.aborted)
         self.assertEqual(client.protocol._buffer, b"")
-        (hit,) = server.told(facts.LimitHit)
+        (hit,) = server.told(events.LimitTriggered)
         self.assertEqual(
             (hit.limit, hit.value, hit.seen, hit.consequence), ("backlog", 100, 101, "reset")
         )
@@ -64,7 +64,7 @@ class Rule(SynchronousTestCase):
         self.assertEqual(client.send(b"a NOOP\r\n" * 90).count(b"OK"), 90)
         client.send(b"a NOOP\r\n" * 90)
         self.assertTrue(client.transport.aborted)
-        self.assertEqual(server.told(facts.LimitHit)[0].limit, "stranger_commands")
+        self.assertEqual(server.told(events.LimitTriggered)[0].limit, "stranger_commands")
 
     def test_coalesced(self) -> None:
         """The answers of one turn are one write."""
@@ -116,10 +116,10 @@ class Rule(SynchronousTestCase):
         client = server.connect()
         self.assertEqual(client.send(b"a NOOP\r\n" * 500).count(b"a OK"), 500)
         self.assertEqual(
-            {(hit.limit, hit.consequence) for hit in server.told(facts.LimitHit)},
+            {(hit.limit, hit.consequence) for hit in server.told(events.LimitTriggered)},
             {("backlog", "none")},
         )
-        self.assertEqual(len(server.told(facts.LimitHit)), 1)
+        self.assertEqual(len(server.told(events.LimitTriggered)), 1)
 
     def test_fair_turns(self) -> None:
         """One client's backlog does not keep another waiting for more than a turn."""
@@ -209,7 +209,7 @@ class Deadlines(SynchronousTestCase):
         self.assertFalse(client.transport.aborted)
         server.clock.advance(1)
         self.assertTrue(client.transport.aborted)
-        self.assertEqual(server.told(facts.LimitHit)[0].limit, "stalled_seconds")
+        self.assertEqual(server.told(events.LimitTriggered)[0].limit, "stalled_seconds")
 
     def test_slow_reader(self) -> None:
         """One who reads something, however little, is not."""
@@ -320,7 +320,7 @@ class Bad(SynchronousTestCase):
         answer = client(b"a STATUS INBOX (MESSAGES)")
         self.assertIn(b"a NO [SERVERBUG]", answer)
         self.assertNotIn(b"secret", answer)
-        (failed,) = server.told(facts.Failed)
+        (failed,) = server.told(events.CommandFailed)
         self.assertIn("/var/mail/secret", failed.traceback)
         self.assertIn(b"b OK", client(b"b NOOP"))
 
@@ -351,7 +351,7 @@ class Login(SynchronousTestCase):
             answer = client(b"a LOGIN alice wrong")
             self.assertIn(b"a NO [AUTHENTICATIONFAILED]", answer)
         self.assertIn(b"* BYE", answer)
-        self.assertEqual([f.user for f in server.told(facts.LoginFailed)], ["alice"] * 3)
+        self.assertEqual([f.user for f in server.told(events.LoginFailed)], ["alice"] * 3)
 
     def test_quoted(self) -> None:
         """Passwords with quotes and backslashes can be used."""
@@ -399,7 +399,9 @@ class Login(SynchronousTestCase):
         plain = b"a AUTHENTICATE PLAIN " + base64.b64encode(b"\0alice\0")
         for command in (plain, b'a LOGIN alice ""'):
             self.assertIn(b"a NO [AUTHENTICATIONFAILED]", client(command))
-        self.assertEqual([fact.user for fact in server.told(facts.LoginFailed)], ["alice", "alice"])
+        self.assertEqual(
+            [fact.user for fact in server.told(events.LoginFailed)], ["alice", "alice"]
+        )
 
     def test_far_away(self) -> None:
         """Off this machine, without TLS, no password is taken and the capabilities say so."""
@@ -435,7 +437,7 @@ class Login(SynchronousTestCase):
         waiting.callback(b"alice")
         client.turn()
         self.assertEqual(server.realm.account().sessions, 0)
-        self.assertEqual(server.told(facts.Failed), [])
+        self.assertEqual(server.told(events.CommandFailed), [])
 
 
 class Life(SynchronousTestCase):
@@ -456,7 +458,7 @@ class Life(SynchronousTestCase):
         self.assertFalse(any(m.watched for m in server.realm.account()._open.values()))
         self.assertEqual(server.clock.getDelayedCalls(), [])
         self.assertEqual(server.factory.connections, set())
-        (gone,) = server.told(facts.Gone)
+        (gone,) = server.told(events.ConnectionClosed)
         self.assertEqual((gone.user, gone.commands), ("alice", 2))
 
     def test_lost_in_the_middle(self) -> None:
@@ -468,7 +470,7 @@ class Life(SynchronousTestCase):
         client.lose()
         worker.step()
         client.turn()
-        self.assertEqual(server.told(facts.Failed), [])
+        self.assertEqual(server.told(events.CommandFailed), [])
         self.assertEqual(server.clock.getDelayedCalls(), [])
 
     def test_lost_while_full(self) -> None:
@@ -484,7 +486,7 @@ class Life(SynchronousTestCase):
         client.protocol._outbox.full = True
         client.lose()
         client.turn()
-        self.assertEqual(server.told(facts.Failed), [])
+        self.assertEqual(server.told(events.CommandFailed), [])
 
     def test_idle_then_lost(self) -> None:
         """A connection lost in IDLE is no error."""
@@ -493,7 +495,7 @@ class Life(SynchronousTestCase):
         client(b"a SELECT INBOX")
         client(b"a IDLE")
         client.lose()
-        self.assertEqual(server.told(facts.Failed), [])
+        self.assertEqual(server.told(events.CommandFailed), [])
 
     def test_shutdown(self) -> None:
         """Going down, everybody is told, and it is over when all are gone."""
@@ -513,7 +515,7 @@ class Life(SynchronousTestCase):
         server.connect()
         server.connect()
         self.assertIsNone(server.factory.buildProtocol(None))
-        self.assertEqual(server.told(facts.LimitHit)[0].limit, "connections")
+        self.assertEqual(server.told(events.LimitTriggered)[0].limit, "connections")
 
     def test_clock_is_one(self) -> None:
         """The reactor given to the factory is the only clock."""

@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.edge import spool
 from imapshield.edge.spool import Spool, SpooledFile
-from imapshield.errors import Refused
-from imapshield.wire.commands import Memory
+from imapshield.errors import CommandRefused
+from imapshield.wire.commands.base import MemoryLiteral
 
 
 class Spooling(SynchronousTestCase):
@@ -18,7 +18,7 @@ class Spooling(SynchronousTestCase):
         sink = Spool(10).literal()
         sink.write(b"12345")
         sink.write(b"67890")
-        self.assertEqual(sink.finish(), Memory(b"1234567890"))
+        self.assertEqual(sink.finish(), MemoryLiteral(b"1234567890"))
 
     def test_large(self) -> None:
         """What does not goes into a file without a name, in full, and goes with it."""
@@ -50,7 +50,7 @@ class Spooling(SynchronousTestCase):
 
         self.patch(spool.tempfile, "TemporaryFile", full)
         sink = Spool(3).literal()
-        error = self.assertRaises(Refused, sink.write, b"12345")
+        error = self.assertRaises(CommandRefused, sink.write, b"12345")
         self.assertEqual(error.code, b"OVERQUOTA")
         sink.discard()
 
@@ -71,7 +71,7 @@ class Spooling(SynchronousTestCase):
             sink.write(b"%03d" % i)
             sink.write(b"-%03d" % i)
             contents.append(sink.finish())
-        kept = [one for one in contents if isinstance(one, Memory)]
+        kept = [one for one in contents if isinstance(one, MemoryLiteral)]
         self.assertEqual((len(kept), len(files)), (1, 1))
         for i, content in enumerate(contents):
             self.assertEqual(content.read(0, 99), b"%03d-%03d" % (i, i))

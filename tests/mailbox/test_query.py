@@ -7,25 +7,25 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.mailbox import query
-from imapshield.mailbox.changes import UNKNOWN_SIZE
-from imapshield.mailbox.interfaces import NewMessage
+from imapshield.mailbox.columns import UNKNOWN_SIZE
 from imapshield.mailbox.query import Query
+from imapshield.mailbox.values import NewMessage
 from imapshield.mailbox.view import View
-from imapshield.wire.commands import (
-    AgeIs,
-    AllOf,
-    AnyOf,
-    DateIs,
-    EnvelopeHas,
-    HasFlag,
-    HeaderHas,
-    InSet,
-    Memory,
-    ModseqIs,
+from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.search_keys import (
+    AgeKey,
+    And,
+    DateKey,
+    EnvelopeKey,
+    FlagKey,
+    HeaderKey,
+    ModseqKey,
     Not,
+    Or,
     SearchKey,
-    SizeIs,
-    TextHas,
+    SequenceKey,
+    SizeKey,
+    TextKey,
 )
 from imapshield.wire.sequence import SequenceSet
 from tests.harness import NOW, MemoryRealm
@@ -51,7 +51,7 @@ class Search(SynchronousTestCase):
     def setUp(self) -> None:
         self.account = MemoryRealm().account()
         for flags, at, content in LETTERS:
-            self.wait(self.account.append("INBOX", [NewMessage(flags, at, Memory(content))]))
+            self.wait(self.account.append("INBOX", [NewMessage(flags, at, MemoryLiteral(content))]))
         self.mailbox, recent = self.wait(self.account.open("INBOX", True))
         self.view = View(self.mailbox.columns, recent)
 
@@ -63,73 +63,73 @@ class Search(SynchronousTestCase):
 
     def test_flags(self) -> None:
         """Flags and keywords, without case."""
-        self.assertEqual(self.found(HasFlag(b"\\Seen")), [1, 4])
-        self.assertEqual(self.found(Not(HasFlag(b"\\Seen"))), [2, 3])
-        self.assertEqual(self.found(HasFlag(b"$junk")), [3])
-        self.assertEqual(self.found(HasFlag(b"\\Recent")), [1, 2, 3, 4])
+        self.assertEqual(self.found(FlagKey(b"\\Seen")), [1, 4])
+        self.assertEqual(self.found(Not(FlagKey(b"\\Seen"))), [2, 3])
+        self.assertEqual(self.found(FlagKey(b"$junk")), [3])
+        self.assertEqual(self.found(FlagKey(b"\\Recent")), [1, 2, 3, 4])
 
     def test_logic(self) -> None:
         """AND, OR and NOT, and none of them."""
-        self.assertEqual(self.found(AllOf(())), [1, 2, 3, 4])
-        self.assertEqual(self.found(AllOf((HasFlag(b"\\Seen"), HasFlag(b"\\Deleted")))), [4])
-        self.assertEqual(self.found(AnyOf((HasFlag(b"\\Flagged"), HasFlag(b"\\Deleted")))), [3, 4])
+        self.assertEqual(self.found(And(())), [1, 2, 3, 4])
+        self.assertEqual(self.found(And((FlagKey(b"\\Seen"), FlagKey(b"\\Deleted")))), [4])
+        self.assertEqual(self.found(Or((FlagKey(b"\\Flagged"), FlagKey(b"\\Deleted")))), [3, 4])
         self.assertEqual(
-            self.found(Not(AllOf((HasFlag(b"\\Seen"), Not(HasFlag(b"\\Deleted")))))), [2, 3, 4]
+            self.found(Not(And((FlagKey(b"\\Seen"), Not(FlagKey(b"\\Deleted")))))), [2, 3, 4]
         )
 
     def test_sets(self) -> None:
         """Numbers, UIDs and the saved result; what lies beyond the last message matches nothing."""
-        self.assertEqual(self.found(InSet(SequenceSet.parse(b"2:9"))), [2, 3, 4])
-        self.assertEqual(self.found(InSet(SequenceSet.parse(b"*"))), [4])
-        self.assertEqual(self.found(InSet(SequenceSet.parse(b"1,4:99"), uid=True)), [1, 4])
-        self.assertEqual(self.found(InSet(None), saved=[3]), [3])
+        self.assertEqual(self.found(SequenceKey(SequenceSet.parse(b"2:9"))), [2, 3, 4])
+        self.assertEqual(self.found(SequenceKey(SequenceSet.parse(b"*"))), [4])
+        self.assertEqual(self.found(SequenceKey(SequenceSet.parse(b"1,4:99"), uid=True)), [1, 4])
+        self.assertEqual(self.found(SequenceKey(None), saved=[3]), [3])
 
     def test_sizes(self) -> None:
         """LARGER and SMALLER are strict."""
         size = len(LETTERS[2][2])
-        self.assertEqual(self.found(SizeIs(True, size)), [])
-        self.assertEqual(self.found(SizeIs(True, size - 1)), [3])
-        self.assertEqual(self.found(SizeIs(False, size)), [1, 2, 4])
+        self.assertEqual(self.found(SizeKey(True, size)), [])
+        self.assertEqual(self.found(SizeKey(True, size - 1)), [3])
+        self.assertEqual(self.found(SizeKey(False, size)), [1, 2, 4])
 
     def test_dates(self) -> None:
         """Internal dates by day; the Date field by the day that is written there, whatever its zone."""
         day = date(1970, 1, 11)
-        self.assertEqual(self.found(DateIs(b"ON", day)), [1, 2])
-        self.assertEqual(self.found(DateIs(b"BEFORE", day)), [])
-        self.assertEqual(self.found(DateIs(b"SINCE", date(1970, 1, 12))), [3, 4])
-        self.assertEqual(self.found(DateIs(b"ON", date(2000, 1, 1), b"SENT")), [1])
-        self.assertEqual(self.found(DateIs(b"SINCE", date(2000, 1, 2), b"SENT")), [])
+        self.assertEqual(self.found(DateKey(b"ON", day)), [1, 2])
+        self.assertEqual(self.found(DateKey(b"BEFORE", day)), [])
+        self.assertEqual(self.found(DateKey(b"SINCE", date(1970, 1, 12))), [3, 4])
+        self.assertEqual(self.found(DateKey(b"ON", date(2000, 1, 1), b"SENT")), [1])
+        self.assertEqual(self.found(DateKey(b"SINCE", date(2000, 1, 2), b"SENT")), [])
 
     def test_ages(self) -> None:
         """YOUNGER and OLDER."""
-        self.assertEqual(self.found(AgeIs(True, 60)), [4])
-        self.assertEqual(self.found(AgeIs(False, 60)), [1, 2, 3])
+        self.assertEqual(self.found(AgeKey(True, 60)), [4])
+        self.assertEqual(self.found(AgeKey(False, 60)), [1, 2, 3])
 
     def test_text(self) -> None:
         """Headers and bodies are compared decoded and without case."""
-        self.assertEqual(self.found(HeaderHas(b"subject", "CAFÉ")), [1, 2])
-        self.assertEqual(self.found(HeaderHas(b"X-Empty", "")), [4])
-        self.assertEqual(self.found(TextHas("alpha")), [1, 2])
-        self.assertEqual(self.found(TextHas("café", headers=True)), [1, 2])
-        self.assertEqual(self.found(TextHas("café")), [])
+        self.assertEqual(self.found(HeaderKey(b"subject", "CAFÉ")), [1, 2])
+        self.assertEqual(self.found(HeaderKey(b"X-Empty", "")), [4])
+        self.assertEqual(self.found(TextKey("alpha")), [1, 2])
+        self.assertEqual(self.found(TextKey("café", headers=True)), [1, 2])
+        self.assertEqual(self.found(TextKey("café")), [])
 
     def test_addresses(self) -> None:
         """FROM finds an address as ENVELOPE shows it, however it was written; HEADER FROM as it was written."""
         content = b"From: <ann (home)@ (work) example.org>\r\nTo: Team: bob@example.org;\r\n\r\n"
-        self.wait(self.account.append("INBOX", [NewMessage((), None, Memory(content))]))
+        self.wait(self.account.append("INBOX", [NewMessage((), None, MemoryLiteral(content))]))
         self.wait(self.mailbox.poll())
         self.view.flush(expunge=True)
-        self.assertEqual(self.found(EnvelopeHas(b"FROM", "Ann@example.org")), [5])
-        self.assertEqual(self.found(EnvelopeHas(b"TO", "bob@example.org")), [5])
-        self.assertEqual(self.found(EnvelopeHas(b"TO", "team")), [5])
-        self.assertEqual(self.found(EnvelopeHas(b"FROM", "home")), [])
-        self.assertEqual(self.found(HeaderHas(b"FROM", "home")), [5])
-        self.assertEqual(self.found(HeaderHas(b"FROM", "Ann@example.org")), [])
+        self.assertEqual(self.found(EnvelopeKey(b"FROM", "Ann@example.org")), [5])
+        self.assertEqual(self.found(EnvelopeKey(b"TO", "bob@example.org")), [5])
+        self.assertEqual(self.found(EnvelopeKey(b"TO", "team")), [5])
+        self.assertEqual(self.found(EnvelopeKey(b"FROM", "home")), [])
+        self.assertEqual(self.found(HeaderKey(b"FROM", "home")), [5])
+        self.assertEqual(self.found(HeaderKey(b"FROM", "Ann@example.org")), [])
 
     def test_modseq(self) -> None:
         """MODSEQ n is at or after n."""
         modseq = self.view.columns.modseqs[2]
-        self.assertEqual(self.found(ModseqIs(modseq)), [3, 4])
+        self.assertEqual(self.found(ModseqKey(modseq)), [3, 4])
 
     def test_cheap_first(self) -> None:
         """What the columns know narrows the search before any message is read."""
@@ -141,7 +141,7 @@ class Search(SynchronousTestCase):
             return search(uids, leaf)
 
         self.mailbox.search = spy
-        self.found(AllOf((TextHas("alpha"), HasFlag(b"\\Seen"))))
+        self.found(And((TextKey("alpha"), FlagKey(b"\\Seen"))))
         self.assertEqual(asked, [[1, 4]])
 
     def test_pieces(self) -> None:
@@ -152,7 +152,7 @@ class Search(SynchronousTestCase):
             pauses.append((done, total))
 
         self.patch(query, "TEXT_PIECE", 2)
-        self.assertEqual(self.found(TextHas("alpha"), pause=pause), [1, 2])
+        self.assertEqual(self.found(TextKey("alpha"), pause=pause), [1, 2])
         self.assertEqual(len(pauses), 1)
 
     def test_sizes_in_pieces(self) -> None:
@@ -173,7 +173,7 @@ class Search(SynchronousTestCase):
             return sizes(uids)
 
         self.mailbox.sizes = spy
-        self.assertEqual(self.found(SizeIs(more=True, octets=1000), pause=pause), [3])
+        self.assertEqual(self.found(SizeKey(more=True, octets=1000), pause=pause), [3])
         self.assertEqual((asked, pauses), ([[1, 2], [3]], [(2, 3)]))
 
     def test_many_keys(self) -> None:
@@ -184,8 +184,8 @@ class Search(SynchronousTestCase):
             pauses.append(None)
 
         self.patch(query, "STRIDE", 40)
-        for key in (AllOf, AnyOf):
-            keys = tuple(SizeIs(more=True, octets=9999 * (key is AnyOf)) for _ in range(100))
+        for key in (And, Or):
+            keys = tuple(SizeKey(more=True, octets=9999 * (key is Or)) for _ in range(100))
             self.found(key(keys), pause=pause)
             self.assertIn(len(pauses), (9, 10))
             pauses.clear()
@@ -194,5 +194,5 @@ class Search(SynchronousTestCase):
         """A message that vanished unbeknown to the client is not found."""
         self.mailbox.watch(self.view.heard, False)
         self.wait(self.mailbox.expunge(None))
-        self.assertEqual(self.found(HasFlag(b"\\Seen")), [1])
+        self.assertEqual(self.found(FlagKey(b"\\Seen")), [1])
         self.assertEqual(len(self.view.uids), 4)

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
-from imapshield.mailbox.changes import Columns, Delta, Row
+from imapshield.errors import BadCommand
+from imapshield.mailbox.columns import Columns, Delta, MessageRow
 from imapshield.mailbox.view import View
 from imapshield.wire.sequence import SequenceSet
 
@@ -19,7 +19,7 @@ class Mailbox:
         self.views: list[View] = []
         self.add(count)
 
-    def _apply(self, rows: list[Row], vanished: list[int]) -> None:
+    def _apply(self, rows: list[MessageRow], vanished: list[int]) -> None:
         uidnext = self.columns.uidnext if not rows else max(r.uid for r in rows) + 1
         change = self.columns.apply(
             Delta(
@@ -35,11 +35,13 @@ class Mailbox:
     def add(self, count: int) -> None:
         self.modseq += 1
         start = self.columns.uidnext
-        self._apply([Row(uid, b"", self.modseq, 1, 0) for uid in range(start, start + count)], [])
+        self._apply(
+            [MessageRow(uid, b"", self.modseq, 1, 0) for uid in range(start, start + count)], []
+        )
 
     def flag(self, uid: int, flags: bytes) -> None:
         self.modseq += 1
-        self._apply([Row(uid, flags, self.modseq, 1, 0)], [])
+        self._apply([MessageRow(uid, flags, self.modseq, 1, 0)], [])
 
     def expunge(self, *uids: int) -> None:
         self.modseq += 1
@@ -142,14 +144,14 @@ class Selecting(SynchronousTestCase):
         """A number beyond the last message is malformed, also in a range to ``*``; a UID beyond is nobody's."""
         view = Mailbox(5).view()
         for text in (b"6", b"6:*", b"*:6,1"):
-            self.assertRaises(Malformed, view.select, SequenceSet.parse(text), uid=False)
+            self.assertRaises(BadCommand, view.select, SequenceSet.parse(text), uid=False)
         self.assertEqual(view.select(SequenceSet.parse(b"6:9"), uid=True), [])
         self.assertEqual(view.select(SequenceSet.parse(b"6:*"), uid=True), [(4, 5)])
 
     def test_empty(self) -> None:
         """In an empty mailbox ``*`` is a number beyond the last, and no UID."""
         view = Mailbox(0).view()
-        self.assertRaises(Malformed, view.select, SequenceSet.parse(b"*"), uid=False)
+        self.assertRaises(BadCommand, view.select, SequenceSet.parse(b"*"), uid=False)
         self.assertEqual(view.select(SequenceSet.parse(b"1:*"), uid=True), [])
 
     def test_gather(self) -> None:

@@ -12,9 +12,9 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.mailbox.interfaces import NewMessage
+from imapshield.mailbox.values import NewMessage
 from imapshield.maildir.store import MaildirStore
-from imapshield.wire.commands import Memory
+from imapshield.wire.commands.base import MemoryLiteral
 from tests.contract import MAIL
 
 
@@ -59,7 +59,7 @@ class DiskTestCase(SynchronousTestCase):
         return name
 
     def put(self, *flags: bytes, name: str = "INBOX", content: bytes = MAIL) -> int:
-        return self.store.append(name, [NewMessage(flags, None, Memory(content))]).uids[0]
+        return self.store.append(name, [NewMessage(flags, None, MemoryLiteral(content))]).uids[0]
 
     def flags(self, name: str = "INBOX", store: Any = None) -> dict[int, bytes]:
         opened = (store or self.store).open(name, False)

@@ -10,9 +10,9 @@ from itertools import count
 from unittest import mock
 
 from imapshield.errors import StoreError
-from imapshield.mailbox.interfaces import NewMessage
+from imapshield.mailbox.values import NewMessage
 from imapshield.maildir.store import MaildirStore
-from imapshield.wire.commands import Memory
+from imapshield.wire.commands.base import MemoryLiteral
 from tests.contract import BUDGET, MAIL, SEEN, WHOLE
 from tests.maildir.disk import DiskTestCase, failing
 
@@ -97,7 +97,7 @@ class CrashTests(DiskTestCase):
 
     def test_multiappend(self):
         """APPEND of three."""
-        messages = [NewMessage((SEEN, b"$Mine"), None, Memory(MAIL))] * 3
+        messages = [NewMessage((SEEN, b"$Mine"), None, MemoryLiteral(MAIL))] * 3
         with self.killed() as copies:
             self.store.append("A", messages)
         self.assertGreater(len(copies), 12)
@@ -115,7 +115,7 @@ class CrashTests(DiskTestCase):
     def test_replace(self):
         """REPLACE: the old one or the new one is there, whole, at any moment."""
         with self.killed() as copies:
-            self.store.replace(self.key, 2, "A", NewMessage((SEEN,), None, Memory(MAIL)), 0)
+            self.store.replace(self.key, 2, "A", NewMessage((SEEN,), None, MemoryLiteral(MAIL)), 0)
         for root in copies:
             store = self.opened(root)
             there, new = self.whole(store, "INBOX"), self.whole(store, "A")

@@ -8,10 +8,10 @@ import sqlite3
 from unittest import mock
 
 from imapshield.errors import NoSpace, StoreBusy, StoreError, Unreadable
-from imapshield.mailbox.interfaces import NewMessage
+from imapshield.mailbox.values import NewMessage
 from imapshield.maildir import index as index_module
 from imapshield.maildir.index import Index
-from imapshield.wire.commands import Memory
+from imapshield.wire.commands.base import MemoryLiteral
 from tests.contract import BUDGET, DELETED, ENVELOPE, MAIL, SEEN, WHOLE
 from tests.maildir.disk import DiskTestCase, failing
 
@@ -51,7 +51,9 @@ class StepTests(DiskTestCase):
         for error in (FULL, BROKEN):
             for name in ("write", "utime", "fsync", "rename", "stat", "replace", "open"):
                 for after in range(60):
-                    messages = [NewMessage((SEEN, b"$New%d" % failures), None, Memory(MAIL))] * 3
+                    messages = [
+                        NewMessage((SEEN, b"$New%d" % failures), None, MemoryLiteral(MAIL))
+                    ] * 3
                     try:
                         with failing(name, error, after):
                             self.store.append("INBOX", messages)
@@ -301,7 +303,9 @@ class IndexTests(DiskTestCase):
         store = self.open_store()
         store.mailboxes()
         self.store._index.db.execute("BEGIN IMMEDIATE")
-        self.assertRaises(StoreBusy, store.append, "INBOX", [NewMessage((), None, Memory(MAIL))])
+        self.assertRaises(
+            StoreBusy, store.append, "INBOX", [NewMessage((), None, MemoryLiteral(MAIL))]
+        )
         self.store._index.db.execute("ROLLBACK")
         self.assertEqual((self.flags(), os.listdir(self.path("tmp"))), ({}, []))
 

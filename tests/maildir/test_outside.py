@@ -6,11 +6,12 @@ import os
 import shutil
 
 from imapshield.errors import MessageGone, NoSuchMailbox, OverLimit
-from imapshield.mailbox.interfaces import NewMessage
+from imapshield.mailbox.values import NewMessage
 from imapshield.maildir import files
 from imapshield.maildir.files import STALE_SECONDS
 from imapshield.wire import encode
-from imapshield.wire.commands import Attribute, BodySection, Memory, Section
+from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.fetch import Attribute, BodySection, Section
 from tests.contract import BUDGET, DELETED, MAIL, SEEN, WHOLE
 from tests.maildir.disk import DiskTestCase, counted
 
@@ -109,7 +110,7 @@ class DeliveryTests(DiskTestCase):
         self.assertEqual(self.store.sizes(key, [2]), [(2, 100)])
         fetched = self.store.fetch(key, [2], [WHOLE], BUDGET)
         self.assertEqual(fetched.columns, [[encode.literal(bytes(100))]])
-        large = NewMessage((), None, Memory(bytes(101)))
+        large = NewMessage((), None, MemoryLiteral(bytes(101)))
         self.assertRaises(OverLimit, self.store.append, "INBOX", [large])
 
     def test_only_files_are_mail(self):
@@ -426,7 +427,7 @@ class TwoStoresTests(DiskTestCase):
         other = self.open_store()
         self.deliver()
         for store in (self.store, other, self.store):
-            store.append("INBOX", [NewMessage((), None, Memory(MAIL))])
+            store.append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))])
             self.deliver()
             store.open("INBOX", True)
         first, second = self.store.open("INBOX", True), other.open("INBOX", True)

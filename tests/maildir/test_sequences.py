@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import StoreError
-from imapshield.mailbox.changes import Columns
-from imapshield.mailbox.interfaces import NewMessage
-from imapshield.mailbox.memory import MemoryStore
+from imapshield.mailbox.columns import Columns
+from imapshield.mailbox.values import NewMessage
 from imapshield.maildir.store import MaildirStore
-from imapshield.wire.commands import Memory
+from imapshield.testing.memory_store import MemoryStore
+from imapshield.wire.commands.base import MemoryLiteral
 from tests.contract import BUDGET, DELETED, MAIL, SECOND, SEEN, WHOLE
 
 BOXES = ("INBOX", "A", "A/b")
@@ -49,12 +49,12 @@ class Account:
             match step:
                 case "append", box, flags, count:
                     messages = [
-                        NewMessage(tuple(flags), 10**9, Memory(MAIL if i else SECOND))
+                        NewMessage(tuple(flags), 10**9, MemoryLiteral(MAIL if i else SECOND))
                         for i in range(count)
                     ]
                     return store.append(box, messages).uids
                 case "deliver", box:
-                    return store.append(box, [NewMessage((), None, Memory(MAIL))]).uids
+                    return store.append(box, [NewMessage((), None, MemoryLiteral(MAIL))]).uids
                 case "store", box, uids, op, flags:
                     key = store.key(box)
                     return self.heard(

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Refused
+from imapshield.errors import CommandRefused
+from imapshield.message.mime_tree import scan
 from imapshield.message.section import binary, extract, header_fields
-from imapshield.message.skeleton import scan
-from imapshield.wire.commands import Section
+from imapshield.wire.commands.fetch import Section
 from tests.message import mails
 
 # The shape of RFC 9051 section 6.4.5.1's example.
@@ -210,7 +210,7 @@ class Binary(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """RFC 3516 section 4.3: an encoding that is not known is refused as such."""
-        with self.assertRaises(Refused) as caught:
+        with self.assertRaises(CommandRefused) as caught:
             self.check(b"x-uuencode", b"x", b"")
         self.assertEqual(caught.exception.code, b"UNKNOWN-CTE")
 
@@ -237,5 +237,5 @@ class Binary(SynchronousTestCase):
         """Whatever the message, there are octets, or nothing, or UNKNOWN-CTE."""
         try:
             binary(scan(data), data, path)
-        except Refused as refusal:
+        except CommandRefused as refusal:
             self.assertEqual(refusal.code, b"UNKNOWN-CTE")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.message.skeleton import DEFAULT_LIMITS, MimeLimits, scan
+from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, scan
 from imapshield.message.structure import body, bodystructure
 from tests.message import mails
 from tests.message.grammar import parse_body

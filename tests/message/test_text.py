@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.mailbox.ordering import collated
-from imapshield.message.skeleton import scan
+from imapshield.mailbox.sort_order import collated
+from imapshield.message.mime_tree import scan
 from imapshield.message.text import normalize, preview, searchable
 from tests.message import mails
 

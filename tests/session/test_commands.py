@@ -6,10 +6,10 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import OverLimit
-from imapshield.facts import Failed, Rejected
-from imapshield.mailbox.memory import MemoryStore
+from imapshield.events import BadCommandReceived, CommandFailed
 from imapshield.session import table
 from imapshield.session.states import State
+from imapshield.testing.memory_store import MemoryStore
 from imapshield.wire.grammar import PARSERS
 from tests.harness import MAIL, NOW, Client, MemoryRealm, Server, SlowWorker
 
@@ -86,7 +86,7 @@ class Information(Case):
         client = self.server.connect()
         self.assertIn(b"a NO [CANNOT]", client(b"a AUTHENTICATE X-NONE"))
         self.assertIn(b"AGFsaWNlAHNlY3JldA== BAD", client(b"AGFsaWNlAHNlY3JldA=="))
-        self.assertEqual([fact.sample for fact in self.server.told(Rejected)], [""])
+        self.assertEqual([fact.sample for fact in self.server.told(BadCommandReceived)], [""])
 
 
 class Mailboxes(Case):
@@ -351,7 +351,7 @@ class Fetching(Case):
                     client.read()
             client.lose()
             worker.step()
-        self.assertEqual(server.told(Failed), [])
+        self.assertEqual(server.told(CommandFailed), [])
 
     def test_beyond(self) -> None:
         """A number beyond the last message is BAD; a UID that is not there is simply not there."""

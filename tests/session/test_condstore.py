@@ -2,9 +2,9 @@
 
 import re
 
-from imapshield.mailbox.interfaces import NewMessage
-from imapshield.mailbox.memory import MemoryStore
-from imapshield.wire.commands import Memory
+from imapshield.mailbox.values import NewMessage
+from imapshield.testing.memory_store import MemoryStore
+from imapshield.wire.commands.base import MemoryLiteral
 from tests.harness import MAIL, NOW, Client, MemoryRealm, Server, SlowWorker
 from tests.session.test_commands import Case, lines
 
@@ -326,14 +326,14 @@ class Qresync(Case):
         worker, store = SlowWorker(), MemoryStore(lambda: NOW)
         key = store.key("INBOX")
         for _ in range(3):
-            store.append("INBOX", [NewMessage((), None, Memory(MAIL))])
+            store.append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))])
         validity = store.open("INBOX", True).uidvalidity
         client = Server(realm=MemoryRealm(worker, lambda: store)).login()
         client(b"e ENABLE QRESYNC")
         client(b"s SELECT INBOX (QRESYNC (%d 1))" % validity)
         worker.step()
         self.assertIn(b"* 3 EXISTS\r\n", client.read())
-        store.append("INBOX", [NewMessage((), None, Memory(MAIL))])
+        store.append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))])
         store.store_flags(key, [2], b"+", [b"\\Deleted"], None, 0)
         store.expunge(key, [2], 0)
         worker.step()

@@ -4,7 +4,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.session import changing, mailboxes
+from imapshield.session.handlers import mailboxes, store_copy
 from tests.harness import Server
 
 
@@ -20,7 +20,7 @@ class LargeStore(SynchronousTestCase):
         """What is expected of messages with the same flags is one set: of 500 keywords it has 32 KiB."""
         session: Any = self.client.protocol._session
         words = [b"k%d" % i for i in range(100)]
-        expected = changing._expected(session, [1, 2, 3, 4, 5], b"+", words)
+        expected = store_copy._expected(session, [1, 2, 3, 4, 5], b"+", words)
         self.assertEqual(len(expected), 5)
         self.assertEqual(len({id(one) for one in expected.values()}), 1)
         answer = self.client(b"a STORE 1:5 +FLAGS.SILENT (" + b" ".join(words) + b")")
@@ -29,7 +29,7 @@ class LargeStore(SynchronousTestCase):
 
     def test_pieces(self) -> None:
         """Many responses go out in pieces, and what others change in between is told after them."""
-        self.patch(changing, "TOLD_AT_ONCE", 2)
+        self.patch(store_copy, "TOLD_AT_ONCE", 2)
         session: Any = self.client.protocol._session
         pause = session.pause
 

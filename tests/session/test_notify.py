@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable, Sequence
 
-from imapshield.mailbox.interfaces import NewMessage
-from imapshield.wire.commands import Memory
+from imapshield.mailbox.values import NewMessage
+from imapshield.wire.commands.base import MemoryLiteral
 from tests.harness import MAIL, Client
 from tests.session.test_commands import Case, lines
 
@@ -327,12 +327,12 @@ class Notify(Case):
         rung: dict[str, Callable[[], object]] = {}
         stopped: list[str] = []
 
-        class Bell:
-            def watch(self, paths: Sequence[str], ring: Callable[[], object]) -> "Rope":
+        class ChangeNotifier:
+            def watch(self, paths: Sequence[str], ring: Callable[[], object]) -> "Subscription":
                 rung[paths[0]] = ring
-                return Rope(paths[0])
+                return Subscription(paths[0])
 
-        class Rope:
+        class Subscription:
             def __init__(self, path: str) -> None:
                 self.path = path
 
@@ -340,14 +340,14 @@ class Notify(Case):
                 stopped.append(self.path)
 
         account = self.server.realm.account()
-        account.bell = Bell()
+        account.bell = ChangeNotifier()
         store = account._store
         self.patch(store, "probe", lambda key: [f"box{key}"])
         self.client(b"s SELECT bar")
         self.client(b"a NOTIFY SET (personal (MessageNew MessageExpunge))")
         self.client(b"u UNSELECT")
         self.assertEqual(len(rung), 4)  # INBOX, foo, bar and bar/x
-        store.append("foo", [NewMessage((), None, Memory(MAIL))])
+        store.append("foo", [NewMessage((), None, MemoryLiteral(MAIL))])
         rung[f"box{store.key('foo')}"]()
         self.assertEqual(self.told(), [b"* STATUS foo (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1)"])
         rung[f"box{store.key('foo')}"]()

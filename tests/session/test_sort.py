@@ -1,7 +1,7 @@
 """SORT and THREAD (RFC 5256), SORT=DISPLAY (RFC 5957) and ESORT (RFC 5267)."""
 
-from imapshield.mailbox import ordering
-from imapshield.session import sorting
+from imapshield.mailbox import sort_order
+from imapshield.session.handlers import sort_thread
 from imapshield.wire import encode
 from tests.harness import Client
 from tests.session.test_commands import Case, lines
@@ -151,8 +151,8 @@ class Threading(Case):
             self.client.append(mail(str(i), "now", more=f"Message-ID: <{i}@x>\r\n"))
         client, other = self.client, self.server.login()
         client(b"s SELECT INBOX")
-        self.patch(ordering, "TURN", 5)
-        self.patch(sorting, "PIECE", 20)
+        self.patch(sort_order, "TURN", 5)
+        self.patch(sort_thread, "PIECE", 20)
         self.patch(encode, "THREAD_PIECE", 20)
         served = 0
 

@@ -8,49 +8,39 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from imapshield.wire import flags as flag_names
-from imapshield.wire.commands import (
-    AgeIs,
-    AllOf,
-    AnyOf,
-    Append,
-    AppendMessage,
-    Authenticate,
-    Binary,
-    BodySection,
-    Copy,
+from imapshield.wire.commands.append import Append, AppendMessage
+from imapshield.wire.commands.base import MemoryLiteral, Secret, Simple
+from imapshield.wire.commands.enable import Enable, Id
+from imapshield.wire.commands.fetch import Binary, BodySection, Fetch, Preview, Section
+from imapshield.wire.commands.login import Authenticate, Login
+from imapshield.wire.commands.mailboxes import (
     Create,
-    DateIs,
     Delete,
-    Enable,
-    EnvelopeHas,
-    Expunge,
-    Fetch,
-    HasFlag,
-    HeaderHas,
-    Id,
-    InSet,
     List,
-    Login,
-    Memory,
-    ModseqIs,
-    Not,
-    ObjectIs,
-    Preview,
     Qresync,
     Rename,
-    Search,
-    Secret,
-    Section,
     Select,
-    Simple,
-    SizeIs,
-    Sort,
     Status,
-    Store,
     Subscribe,
-    TextHas,
-    Thread,
 )
+from imapshield.wire.commands.search import Search
+from imapshield.wire.commands.search_keys import (
+    AgeKey,
+    And,
+    DateKey,
+    EnvelopeKey,
+    FlagKey,
+    HeaderKey,
+    ModseqKey,
+    Not,
+    ObjectIdKey,
+    Or,
+    SequenceKey,
+    SizeKey,
+    TextKey,
+)
+from imapshield.wire.commands.sort_thread import Sort, Thread
+from imapshield.wire.commands.store_copy import Copy, Expunge, Store
 from imapshield.wire.grammar.fetch import ITEMS
 from imapshield.wire.grammar.mailboxes import SPECIAL_USES, STATUS_ITEMS
 from imapshield.wire.names import fold_inbox
@@ -125,7 +115,7 @@ DATES = st.dates(date(1, 1, 1))
 
 @st.composite
 def messages(draw) -> AppendMessage:
-    octets = st.builds(Memory, st.binary(max_size=8), st.booleans())
+    octets = st.builds(MemoryLiteral, st.binary(max_size=8), st.booleans())
     parts = st.lists(octets | st.just(b"/x/;UID=1"), min_size=1, max_size=3).map(tuple)
     flags, content = draw(FLAGS), draw(octets | parts)
     if draw(st.booleans()):
@@ -181,13 +171,13 @@ PARTIAL_RANGES = st.builds(
 
 def all_of(keys) -> object:
     """AND in the one form that the grammar makes."""
-    flat = [k for key in keys for k in (key.keys if isinstance(key, AllOf) else (key,))]
-    return flat[0] if len(flat) == 1 else AllOf(tuple(flat))
+    flat = [k for key in keys for k in (key.keys if isinstance(key, And) else (key,))]
+    return flat[0] if len(flat) == 1 else And(tuple(flat))
 
 
 def any_of(keys) -> object:
-    flat = [k for key in keys for k in (key.keys if isinstance(key, AnyOf) else (key,))]
-    return AnyOf(tuple(flat))
+    flat = [k for key in keys for k in (key.keys if isinstance(key, Or) else (key,))]
+    return Or(tuple(flat))
 
 
 def negated(key) -> object:
@@ -195,22 +185,22 @@ def negated(key) -> object:
 
 
 LEAVES = st.one_of(
-    st.just(AllOf(())),
-    st.builds(HasFlag, SYSTEM | ATOM | st.just(flag_names.RECENT)),
-    st.builds(InSet, SEQUENCES | st.none(), st.booleans()),
-    st.builds(SizeIs, st.booleans(), NUMBER64),
+    st.just(And(())),
+    st.builds(FlagKey, SYSTEM | ATOM | st.just(flag_names.RECENT)),
+    st.builds(SequenceKey, SEQUENCES | st.none(), st.booleans()),
+    st.builds(SizeKey, st.booleans(), NUMBER64),
     st.builds(
-        DateIs,
+        DateKey,
         st.sampled_from([b"BEFORE", b"ON", b"SINCE"]),
         DATES,
         st.sampled_from([b"INTERNAL", b"SENT", b"SAVED"]),
     ),
-    st.builds(AgeIs, st.booleans(), NUMBER),
-    st.builds(HeaderHas, st.sampled_from([b"FROM", b"SUBJECT"]) | FIELDS.map(bytes.upper), TEXT),
-    st.builds(EnvelopeHas, st.sampled_from([b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT"]), TEXT),
-    st.builds(TextHas, TEXT, st.booleans()),
-    st.builds(ModseqIs, NUMBER64),
-    st.builds(ObjectIs, st.booleans(), st.sampled_from([b"M1", b"T_-9"])),
+    st.builds(AgeKey, st.booleans(), NUMBER),
+    st.builds(HeaderKey, st.sampled_from([b"FROM", b"SUBJECT"]) | FIELDS.map(bytes.upper), TEXT),
+    st.builds(EnvelopeKey, st.sampled_from([b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT"]), TEXT),
+    st.builds(TextKey, TEXT, st.booleans()),
+    st.builds(ModseqKey, NUMBER64),
+    st.builds(ObjectIdKey, st.booleans(), st.sampled_from([b"M1", b"T_-9"])),
 )
 KEYS = st.recursive(
     LEAVES,

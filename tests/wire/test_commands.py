@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.wire.commands import Login, Memory, Secret
+from imapshield.wire.commands.base import MemoryLiteral, Secret
+from imapshield.wire.commands.login import Login
 
 
 class ValueTests(SynchronousTestCase):
@@ -19,7 +20,7 @@ class ValueTests(SynchronousTestCase):
 
     def test_memory(self) -> None:
         """Octets in memory are read by offset, and fewer at the end; closing them is harmless."""
-        octets = Memory(b"abcdef")
+        octets = MemoryLiteral(b"abcdef")
         self.assertEqual((octets.size, octets.binary), (6, False))
         self.assertEqual(octets.read(0, 3), b"abc")
         self.assertEqual(octets.read(4, 9), b"ef")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
+from imapshield.errors import BadCommand
 from imapshield.wire.dates import encode_date, encode_internaldate, parse_date, parse_date_time
 from tests.wire.strategies import LAWS
 
@@ -58,14 +58,14 @@ class DateTests(SynchronousTestCase):
             b"", b"1-Feb-94", b"30-Feb-1994", b"0-Feb-1994", b"1-Foo-1994", b"1-Feb-0000", b"1/2/1994",
             b"001-Feb-1994", b"1-Feb-1994 ", b"1-Feb-19\xb24", b"-1-Feb-1994", b"1-Feb-1994\n",
         ):  # fmt: skip
-            self.assertRaises(Malformed, parse_date, octets)
+            self.assertRaises(BadCommand, parse_date, octets)
         for octets in (
             b"", b"17-Jul-1996 02:44:25", b"17-Jul-1996 24:00:00 +0000", b"17-Jul-1996 02:60:00 +0000",
             b"17-Jul-1996 02:44:61 +0000", b"17-Jul-1996 02:44:25 +2400", b"17-Jul-1996 02:44:25 +0060",
             b"17-Jul-1996 02:44:25 GMT", b"31-Jun-1996 02:44:25 +0000", b"  7-Jul-1996 02:44:25 -0700",
             b"17-Jul-1996  02:44:25 -0700", b"17-Jul-1996 2:44:25 -0700",
         ):  # fmt: skip
-            self.assertRaises(Malformed, parse_date_time, octets)
+            self.assertRaises(BadCommand, parse_date_time, octets)
 
     def test_impossible_times(self) -> None:
         """A file's mtime may be anything; the answer has a date all the same."""

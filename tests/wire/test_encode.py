@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.wire import encode
-from imapshield.wire.commands import Attribute, Binary, BodySection, Memory, Preview, Section
+from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, Preview, Section
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.responses import ThreadNode, bad, no, ok
 from imapshield.wire.sequence import SequenceSet
@@ -20,7 +21,7 @@ OCTETS = st.binary(max_size=12)
 LITERAL = re.compile(rb"(~?)\{([0-9]+)\}\r\n")
 
 
-def parts(octets: bytes) -> list[bytes | Memory]:
+def parts(octets: bytes) -> list[bytes | MemoryLiteral]:
     """Split an answer at its first literal, as a client's framing does."""
     found = LITERAL.search(octets)
     if found is None:
@@ -28,7 +29,7 @@ def parts(octets: bytes) -> list[bytes | Memory]:
     end = found.end() + int(found[2])
     return [
         octets[: found.start()],
-        Memory(octets[found.end() : end], bool(found[1])),
+        MemoryLiteral(octets[found.end() : end], bool(found[1])),
         octets[end:],
     ]
 

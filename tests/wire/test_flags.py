@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
+from imapshield.errors import BadCommand
 from imapshield.wire.flags import KEYWORD_OCTETS, SYSTEM_FLAGS, canonical, flag_list
 from tests.wire.strategies import FLAGS, LAWS
 
@@ -28,7 +28,7 @@ class FlagTests(SynchronousTestCase):
             b"", b"\\", b"\\*", b"\\Foo", b"a b", b"a]", b"(", b"a\r\n", b"\xe9", b'"a"', b"a\\b",
             b"a" * (KEYWORD_OCTETS + 1),
         ):  # fmt: skip
-            self.assertRaises(Malformed, canonical, flag)
+            self.assertRaises(BadCommand, canonical, flag)
 
     def test_list_order(self) -> None:
         """System flags come first, in their order, then keywords; none twice."""

@@ -4,14 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed, Refused
-from imapshield.wire.commands import Memory
-from imapshield.wire.framing import Announced, Frame, Framer, MemorySink
+from imapshield.errors import BadCommand, CommandRefused
+from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.framing import Framer, LiteralAnnounced, MemorySink, RawCommand
 
 
-def feed(framer: Framer, chunks: list[bytes]) -> list[Frame]:
+def feed(framer: Framer, chunks: list[bytes]) -> list[RawCommand]:
     """What the edge does, with a guard that lets everything in."""
-    frames: list[Frame] = []
+    frames: list[RawCommand] = []
     buffer, raw = b"", False
     for chunk in chunks:
         buffer += chunk
@@ -28,7 +28,7 @@ def feed(framer: Framer, chunks: list[bytes]) -> list[Frame]:
                 break
             buffer = rest_of_buffer
             event = framer.line(line)
-            if isinstance(event, Announced):
+            if isinstance(event, LiteralAnnounced):
                 raw = framer.accept(MemorySink())
             else:
                 frames.append(event)
@@ -39,18 +39,18 @@ class Framing(SynchronousTestCase):
     def test_line(self) -> None:
         """A line is a command: tag, name, and what follows the tag."""
         frame = Framer().line(b"a1 uid fetch 1 FLAGS")
-        self.assertEqual(frame, Frame(b"a1", b"FETCH", (b"uid fetch 1 FLAGS",), 22))
+        self.assertEqual(frame, RawCommand(b"a1", b"FETCH", (b"uid fetch 1 FLAGS",), 22))
 
     def test_literal(self) -> None:
         """A literal is a part between two texts, whose marker is left out."""
         framer = Framer()
         event = framer.line(b"a LOGIN {5}")
-        self.assertEqual(event, Announced(b"a", b"LOGIN", 5, True, (b"LOGIN ",), 0, 0, 13))
+        self.assertEqual(event, LiteralAnnounced(b"a", b"LOGIN", 5, True, (b"LOGIN ",), 0, 0, 13))
         self.assertTrue(framer.accept(MemorySink()))
         self.assertEqual(framer.data(b"alice x"), b" x")
         frame = framer.line(b" x")
-        assert isinstance(frame, Frame)
-        self.assertEqual(frame.parts, (b"LOGIN ", Memory(b"alice"), b" x"))
+        assert isinstance(frame, RawCommand)
+        self.assertEqual(frame.parts, (b"LOGIN ", MemoryLiteral(b"alice"), b" x"))
 
     def test_empty_literal(self) -> None:
         """An empty literal is complete at once."""
@@ -58,13 +58,13 @@ class Framing(SynchronousTestCase):
         framer.line(b"a LOGIN {0+}")
         self.assertFalse(framer.accept(MemorySink()))
         frame = framer.line(b"")
-        assert isinstance(frame, Frame)
-        self.assertEqual(frame.parts, (b"LOGIN ", Memory(b""), b""))
+        assert isinstance(frame, RawCommand)
+        self.assertEqual(frame.parts, (b"LOGIN ", MemoryLiteral(b""), b""))
 
     def test_literal8(self) -> None:
         """A literal8 is known as one."""
         frame = feed(Framer(), [b"a APPEND x ~{2+}\r\n\0\1\r\n"])[0]
-        self.assertEqual(frame.parts[1], Memory(b"\0\1", binary=True))
+        self.assertEqual(frame.parts[1], MemoryLiteral(b"\0\1", binary=True))
 
     def test_no_tag(self) -> None:
         """Without a tag a line is refused, and so is what a literal of it holds."""
@@ -78,17 +78,17 @@ class Framing(SynchronousTestCase):
             b"x" * 1001 + b" NOOP",
         ):
             frame = Framer().line(line)
-            assert isinstance(frame, Frame)
+            assert isinstance(frame, RawCommand)
             self.assertIsNone(frame.tag)
-            self.assertIsInstance(frame.refused, Malformed)
+            self.assertIsInstance(frame.refused, BadCommand)
 
     def test_only_a_tag(self) -> None:
         """A tag without a command is refused, and that can be said to the tag (RFC 9051 section 7.1.3)."""
         for line in (b"a1", b"a1 "):
             frame = Framer().line(line)
-            assert isinstance(frame, Frame)
+            assert isinstance(frame, RawCommand)
             self.assertEqual((frame.tag, frame.name), (b"a1", b""))
-        self.assertIsInstance(Framer().line(b"a1").refused, Malformed)  # type: ignore[union-attr]
+        self.assertIsInstance(Framer().line(b"a1").refused, BadCommand)  # type: ignore[union-attr]
 
     def test_lying_sizes(self) -> None:
         """What only looks like a literal is left to the grammar."""
@@ -102,32 +102,32 @@ class Framing(SynchronousTestCase):
             b"{10-}",
             b"{99999999999999999999}",
         ):
-            self.assertIsInstance(Framer().line(b"a LOGIN " + marker), Frame)
+            self.assertIsInstance(Framer().line(b"a LOGIN " + marker), RawCommand)
 
     def test_refused_waiting(self) -> None:
         """A client that waits is told at once, and the next line is a new command."""
         framer = Framer()
         framer.line(b"a APPEND x {9999}")
-        refusal = Refused(b"TOOBIG", "no")
+        refusal = CommandRefused(b"TOOBIG", "no")
         frame = framer.refuse(refusal, True)
         assert frame is not None
         self.assertIs(frame.refused, refusal)
-        self.assertEqual(framer.line(b"b NOOP"), Frame(b"b", b"NOOP", (b"NOOP",), 8))
+        self.assertEqual(framer.line(b"b NOOP"), RawCommand(b"b", b"NOOP", (b"NOOP",), 8))
 
     def test_refused_sent(self) -> None:
         """One that does not wait has its command skipped, so that nothing in it is taken for a command."""
         framer = Framer()
         framer.line(b"a APPEND x {10+}")
-        self.assertIsNone(framer.refuse(Refused(b"TOOBIG", "no"), False))
+        self.assertIsNone(framer.refuse(CommandRefused(b"TOOBIG", "no"), False))
         self.assertEqual(framer.data(b"x LOGOUT\r\n {3+}\r\n"), b" {3+}\r\n")
         event = framer.line(b" {3+}")
-        self.assertIsInstance(event, Announced)
+        self.assertIsInstance(event, LiteralAnnounced)
         self.assertTrue(framer.accept(MemorySink()))
         self.assertEqual(framer.data(b"abc"), b"")
         frame = framer.line(b"")
-        assert isinstance(frame, Frame)
+        assert isinstance(frame, RawCommand)
         self.assertEqual((frame.tag, frame.parts), (b"a", ()))
-        self.assertIsInstance(frame.refused, Refused)
+        self.assertIsInstance(frame.refused, CommandRefused)
 
     def test_nul(self) -> None:
         """A NUL in a literal that is no literal8 refuses the command (RFC 9051 section 9, CHAR8)."""
@@ -136,7 +136,7 @@ class Framing(SynchronousTestCase):
             [b"a APPEND x {2+}\r\n\0\1\r\nb APPEND x ~{1+}\r\n\0 {1+}\r\n\0\r\nc NOOP\r\n"],
         )
         self.assertEqual(
-            [type(frame.refused) for frame in frames], [Malformed, Malformed, type(None)]
+            [type(frame.refused) for frame in frames], [BadCommand, BadCommand, type(None)]
         )
 
     def test_full_disk(self) -> None:
@@ -144,7 +144,7 @@ class Framing(SynchronousTestCase):
 
         class Full(MemorySink):
             def write(self, data: bytes) -> None:
-                raise Refused(b"OVERQUOTA", "full")
+                raise CommandRefused(b"OVERQUOTA", "full")
 
         framer = Framer()
         framer.line(b"a APPEND x {4+}")
@@ -152,7 +152,7 @@ class Framing(SynchronousTestCase):
         self.assertIsNone(framer.data(b"ab"))
         self.assertEqual(framer.data(b"cd"), b"")
         frame = framer.line(b"")
-        assert isinstance(frame, Frame) and isinstance(frame.refused, Refused)
+        assert isinstance(frame, RawCommand) and isinstance(frame.refused, CommandRefused)
         self.assertEqual(frame.refused.code, b"OVERQUOTA")
 
     @settings(derandomize=True, deadline=None, max_examples=200)

@@ -9,14 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
-from imapshield.wire.names import (
-    ListPattern,
-    decode_name,
-    decode_pattern,
-    encode_name,
-    fold_inbox,
-)
+from imapshield.errors import BadCommand
+from imapshield.wire.names import ListPattern, decode_name, decode_pattern, encode_name, fold_inbox
 from tests.wire.strategies import LAWS
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -47,7 +41,7 @@ class NameTests(SynchronousTestCase):
             b"&", b"&Jjo", b"&Jjo!", b"&U,BTFw-&ZeVnLIqe-", b"&AGE-", b"&A-", b"&AA-", b"&AAA", b"&Jjp-",
             b"&2D0-", b"&3gDYPQ-", b"a&b", b"&=-", b"&J/o-", b"&Jjo=-", b"a\tb", b"a\0", b"\x7f", b"&-&",
         ):  # fmt: skip
-            self.assertRaises(Malformed, decode_name, octets)
+            self.assertRaises(BadCommand, decode_name, octets)
 
     @LAWS
     @given(NAMES)
@@ -62,7 +56,7 @@ class NameTests(SynchronousTestCase):
         """What can be read would be written the same, or is Malformed; ASCII comes from ASCII."""
         try:
             name = decode_pattern(octets)
-        except Malformed:
+        except BadCommand:
             return
         self.assertEqual(encode_name(name, utf8=not octets.isascii()), octets)
 
@@ -70,8 +64,8 @@ class NameTests(SynchronousTestCase):
         """8-bit names are UTF-8; ``&`` is itself only after ENABLE."""
         self.assertEqual(decode_name("é".encode()), "é")
         self.assertEqual(decode_name(b"a&b", utf8=True), "a&b")
-        self.assertRaises(Malformed, decode_name, b"\xff")
-        self.assertRaises(Malformed, decode_name, b"\xed\xa0\x80", utf8=True)
+        self.assertRaises(BadCommand, decode_name, b"\xff")
+        self.assertRaises(BadCommand, decode_name, b"\xed\xa0\x80", utf8=True)
 
     def test_lone_surrogate(self) -> None:
         """A name that is no text, as a folder's may be, is written as something that can be read."""

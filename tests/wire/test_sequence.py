@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
+from imapshield.errors import BadCommand
 from imapshield.wire.sequence import SAVED, TOP, SequenceSet, compact
 from tests.wire.strategies import LAWS, SEQUENCES
 
@@ -116,7 +116,7 @@ class LawTests(SynchronousTestCase):
         """No octets raise anything but Malformed."""
         try:
             parse(octets)
-        except Malformed as error:
+        except BadCommand as error:
             self.assertTrue(error.text.isascii())
 
 
@@ -155,7 +155,7 @@ class ParseTests(SynchronousTestCase):
             b"-1", b"+1", b"1_0", b"1,", b",1", b"1,,2", b"1:", b":1", b"1:2:3", b"1 ", b" 1", b"$", b"1,$",
             b"**", b"99999999999999999999", "١".encode(), b"\xb2", b"1\n",
         ):  # fmt: skip
-            self.assertRaises(Malformed, parse, octets)
+            self.assertRaises(BadCommand, parse, octets)
 
     def test_highest(self) -> None:
         """`highest` is the highest number that was written."""

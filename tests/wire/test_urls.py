@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
-from imapshield.wire.commands import BodySection, Section
+from imapshield.errors import BadCommand
+from imapshield.wire.commands.fetch import BodySection, Section
 from imapshield.wire.cursor import NUMBER64
 from imapshield.wire.urls import MessageUrl, parse
 
@@ -46,7 +46,7 @@ class Parse(SynchronousTestCase):
 
     def test_nothing_selected(self) -> None:
         """A relative path needs a mailbox to be relative to."""
-        self.assertRaises(Malformed, parse, b";UID=7", None)
+        self.assertRaises(BadCommand, parse, b";UID=7", None)
         self.assertEqual(parse(b";UID=7", "INBOX").mailbox, "INBOX")
 
     @settings(derandomize=True, deadline=None, max_examples=300)
@@ -55,10 +55,10 @@ class Parse(SynchronousTestCase):
     )  # fmt: skip
     def test_anything(self, url: bytes) -> None:
         """Whatever comes is a URL or Malformed."""
-        with contextlib.suppress(Malformed):
+        with contextlib.suppress(BadCommand):
             parse(url, "INBOX")
 
     def test_long(self) -> None:
         """64 KiB that are no URL cost no more than their length."""
         for piece in (b"/", b"a", b"/;UID=1", b";", b"%41", b"/;SECTION=", b"1."):
-            self.assertRaises(Malformed, parse, piece * (65536 // len(piece)), "INBOX")
+            self.assertRaises(BadCommand, parse, piece * (65536 // len(piece)), "INBOX")

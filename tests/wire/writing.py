@@ -9,51 +9,41 @@ from base64 import b64encode
 from random import Random
 
 from imapshield.wire import abnf, dates, names
-from imapshield.wire.commands import (
-    AgeIs,
-    AllOf,
-    AnyOf,
-    Append,
-    Attribute,
-    Authenticate,
-    Binary,
-    BodySection,
-    Command,
-    Copy,
+from imapshield.wire.commands.append import Append
+from imapshield.wire.commands.base import Command, LiteralData, MemoryLiteral, Simple
+from imapshield.wire.commands.enable import Enable, Id
+from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, Fetch, Preview
+from imapshield.wire.commands.login import Authenticate, Login
+from imapshield.wire.commands.mailboxes import (
     Create,
-    DateIs,
     Delete,
-    Enable,
-    EnvelopeHas,
-    Expunge,
-    Fetch,
-    HasFlag,
-    HeaderHas,
-    Id,
-    InSet,
     List,
-    Login,
-    Memory,
-    ModseqIs,
-    Not,
-    ObjectIs,
-    Octets,
-    Preview,
     Rename,
-    Search,
-    SearchKey,
     Select,
-    Simple,
-    SizeIs,
-    Sort,
     Status,
-    Store,
     Subscribe,
-    TextHas,
-    Thread,
 )
+from imapshield.wire.commands.search import Search
+from imapshield.wire.commands.search_keys import (
+    AgeKey,
+    And,
+    DateKey,
+    EnvelopeKey,
+    FlagKey,
+    HeaderKey,
+    ModseqKey,
+    Not,
+    ObjectIdKey,
+    Or,
+    SearchKey,
+    SequenceKey,
+    SizeKey,
+    TextKey,
+)
+from imapshield.wire.commands.sort_thread import Sort, Thread
+from imapshield.wire.commands.store_copy import Copy, Expunge, Store
 
-Parts = list[bytes | Octets]
+Parts = list[bytes | LiteralData]
 
 
 def write(command: Command, random: Random, utf8: bool = False) -> Parts:
@@ -81,12 +71,12 @@ class Writer:
     def sp(self) -> None:
         self.put(b" ")
 
-    def literal(self, content: Octets) -> None:
+    def literal(self, content: LiteralData) -> None:
         self.parts += [content, b""]
 
     def string(self, value: bytes) -> None:
         if self.needs_literal(value) or self.random.random() < 0.2:
-            self.literal(Memory(value))
+            self.literal(MemoryLiteral(value))
         else:
             self.put(b'"', value.replace(b"\\", b"\\\\").replace(b'"', b'\\"'), b'"')
 
@@ -364,7 +354,7 @@ def _returns(w: Writer, c) -> None:
 
 
 def _keys(w: Writer, key: SearchKey) -> None:
-    if isinstance(key, AllOf) and key.keys:
+    if isinstance(key, And) and key.keys:
         w.joined(key.keys, lambda k: _key(w, k))
     else:
         _key(w, key)
@@ -378,50 +368,50 @@ def _text(w: Writer, word: bytes, text: str) -> None:
 
 def _key(w: Writer, key: SearchKey) -> None:  # noqa: C901
     match key:
-        case AllOf(()):
+        case And(()):
             w.word(b"ALL")
-        case AllOf(keys):
+        case And(keys):
             w.listed(keys, lambda k: _key(w, k))
-        case AnyOf(keys):
+        case Or(keys):
             for k in keys[:-1]:
                 w.word(b"OR")
                 w.sp()
                 _key(w, k)
                 w.sp()
             _key(w, keys[-1])
-        case Not(HasFlag(flag)) if flag.startswith(b"\\") and flag != b"\\Recent":
+        case Not(FlagKey(flag)) if flag.startswith(b"\\") and flag != b"\\Recent":
             w.word(b"UN" + flag[1:])
         case Not(inner):
             w.word(b"NOT")
             w.sp()
             _key(w, inner)
-        case HasFlag(flag) if flag.startswith(b"\\"):
+        case FlagKey(flag) if flag.startswith(b"\\"):
             w.word(flag[1:])
-        case HasFlag(flag):
+        case FlagKey(flag):
             w.put(b"KEYWORD ", flag)
-        case InSet(sequence, uid):
+        case SequenceKey(sequence, uid):
             w.put(b"UID " if uid else b"", b"$" if sequence is None else sequence.encode())
-        case SizeIs(more, octets):
+        case SizeKey(more, octets):
             w.put(b"%b %d" % (b"LARGER" if more else b"SMALLER", octets))
-        case DateIs(how, day, field):
+        case DateKey(how, day, field):
             w.word((b"" if field == b"INTERNAL" else field) + how)
             w.sp()
             w.astring(dates.encode_date(day))
-        case AgeIs(younger, seconds):
+        case AgeKey(younger, seconds):
             w.put(b"%b %d" % (b"YOUNGER" if younger else b"OLDER", seconds))
-        case EnvelopeHas(field, text):
+        case EnvelopeKey(field, text):
             _text(w, field, text)
-        case HeaderHas(field, text):
+        case HeaderKey(field, text):
             w.put(b"HEADER ")
             w.astring(field)
             w.sp()
             w.astring(text.encode("utf-8"))
-        case TextHas(text, headers):
+        case TextKey(text, headers):
             _text(w, b"TEXT" if headers else b"BODY", text)
-        case ModseqIs(modseq):
+        case ModseqKey(modseq):
             w.put(b'MODSEQ "/flags/\\\\draft" all ' if w.random.random() < 0.3 else b"MODSEQ ")
             w.put(b"%d" % modseq)
-        case ObjectIs(thread, id_):
+        case ObjectIdKey(thread, id_):
             w.put(b"THREADID " if thread else b"EMAILID ", id_)
         case _:
             raise AssertionError(key)

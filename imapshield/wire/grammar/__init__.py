@@ -4,7 +4,7 @@ Rules
 -----
 * A parser starts behind its command's name and stops where it likes; `parse` asks
   that to be the end.
-* Nothing but `Malformed` and `Refused` comes out, whatever goes in, and no text
+* Nothing but `BadCommand` and `CommandRefused` comes out, whatever goes in, and no text
   quotes the client.
 """
 
@@ -13,21 +13,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from imapshield.errors import Malformed
-from imapshield.wire.commands import Command, Expunge, Octets, Simple
+from imapshield.errors import BadCommand
+from imapshield.wire.commands.base import Command, LiteralData, Simple
+from imapshield.wire.commands.store_copy import Expunge
 from imapshield.wire.cursor import DEFAULT, Cursor, GrammarLimits
 from imapshield.wire.grammar import (
     append,
     fetch,
-    filters,
+    login,
+    mailbox_filters,
     mailboxes,
     metadata,
-    nonauth,
     notify,
     quota,
     search,
-    sort,
-    store,
+    sort_thread,
+    store_copy,
 )
 
 Parser = Callable[[Cursor], Command]
@@ -42,13 +43,13 @@ PARSERS: dict[bytes, Parser] = {
     b"CAPABILITY": _simple(b"CAPABILITY"),
     b"NOOP": _simple(b"NOOP"),
     b"LOGOUT": _simple(b"LOGOUT"),
-    b"ID": nonauth.identity,
+    b"ID": login.identity,
     # not authenticated
     b"STARTTLS": _simple(b"STARTTLS"),
-    b"AUTHENTICATE": nonauth.authenticate,
-    b"LOGIN": nonauth.login,
+    b"AUTHENTICATE": login.authenticate,
+    b"LOGIN": login.login,
     # authenticated
-    b"ENABLE": nonauth.enable,
+    b"ENABLE": login.enable,
     b"SELECT": mailboxes.select,
     b"EXAMINE": partial(mailboxes.select, readonly=True),
     b"CREATE": mailboxes.create,
@@ -62,7 +63,7 @@ PARSERS: dict[bytes, Parser] = {
     b"STATUS": mailboxes.status,
     b"APPEND": append.append,
     b"IDLE": _simple(b"IDLE"),
-    b"COMPRESS": nonauth.compress,
+    b"COMPRESS": login.compress,
     b"UNAUTHENTICATE": _simple(b"UNAUTHENTICATE"),
     b"GETQUOTA": quota.getquota,
     b"GETQUOTAROOT": quota.getquotaroot,
@@ -74,32 +75,32 @@ PARSERS: dict[bytes, Parser] = {
     b"CLOSE": _simple(b"CLOSE"),
     b"UNSELECT": _simple(b"UNSELECT"),
     b"EXPUNGE": lambda _cursor: Expunge(),
-    b"UID EXPUNGE": store.uid_expunge,
+    b"UID EXPUNGE": store_copy.uid_expunge,
     b"SEARCH": search.search,
     b"UID SEARCH": partial(search.search, uid=True),
     b"NOTIFY": notify.notify,
     b"CANCELUPDATE": search.cancel_update,
-    b"ESEARCH": filters.esearch,
-    b"UID ESEARCH": filters.esearch,  # the examples of RFC 7377 section 2 have it so
-    b"SORT": sort.sort,
-    b"UID SORT": partial(sort.sort, uid=True),
-    b"THREAD": sort.thread,
-    b"UID THREAD": partial(sort.thread, uid=True),
+    b"ESEARCH": mailbox_filters.esearch,
+    b"UID ESEARCH": mailbox_filters.esearch,  # the examples of RFC 7377 section 2 have it so
+    b"SORT": sort_thread.sort,
+    b"UID SORT": partial(sort_thread.sort, uid=True),
+    b"THREAD": sort_thread.thread,
+    b"UID THREAD": partial(sort_thread.thread, uid=True),
     b"FETCH": fetch.fetch,
     b"UID FETCH": partial(fetch.fetch, uid=True),
-    b"STORE": store.store,
-    b"UID STORE": partial(store.store, uid=True),
+    b"STORE": store_copy.store,
+    b"UID STORE": partial(store_copy.store, uid=True),
     b"REPLACE": append.replace,
     b"UID REPLACE": partial(append.replace, uid=True),
-    b"COPY": store.copy,
-    b"UID COPY": partial(store.copy, uid=True),
-    b"MOVE": partial(store.copy, move=True),
-    b"UID MOVE": partial(store.copy, uid=True, move=True),
+    b"COPY": store_copy.copy,
+    b"UID COPY": partial(store_copy.copy, uid=True),
+    b"MOVE": partial(store_copy.copy, move=True),
+    b"UID MOVE": partial(store_copy.copy, uid=True, move=True),
 }
 
 
 def parse(
-    parts: Sequence[bytes | Octets], *, limits: GrammarLimits = DEFAULT, utf8: bool = False
+    parts: Sequence[bytes | LiteralData], *, limits: GrammarLimits = DEFAULT, utf8: bool = False
 ) -> Command:
     """Return the command that `parts` spell.
 
@@ -119,7 +120,7 @@ def parse(
         name = b"UID " + cursor.word("a command after UID")
     parser = PARSERS.get(name)
     if parser is None:
-        raise Malformed("Unknown command")
+        raise BadCommand("Unknown command")
     command = parser(cursor)
     cursor.end()
     return command

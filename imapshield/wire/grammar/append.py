@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from imapshield.errors import Malformed
-from imapshield.wire.commands import Append, AppendMessage, Octets, Replace
+from imapshield.errors import BadCommand
+from imapshield.wire.commands.append import Append, AppendMessage, Replace
+from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.dates import parse_date_time
 from imapshield.wire.flags import RECENT
@@ -16,7 +17,7 @@ def append(cursor: Cursor) -> Append:
     messages: list[AppendMessage] = []
     while not messages or not cursor.at_end():
         if len(messages) == cursor.limits.messages:
-            raise Malformed("APPEND has too many messages")
+            raise BadCommand("APPEND has too many messages")
         cursor.sp("the mailbox name and each message")
         messages.append(_message(cursor))
     return Append(mailbox, tuple(messages))
@@ -45,20 +46,20 @@ def _message(cursor: Cursor) -> AppendMessage:
     if cursor.peek() == b'"':
         internaldate, zone = parse_date_time(cursor.quoted("a date and time"))
         cursor.sp("the date and time")
-    content: Octets | tuple[Octets | bytes, ...]
+    content: LiteralData | tuple[LiteralData | bytes, ...]
     if cursor.keyword(b"UTF8"):
         content = _utf8(cursor)
     elif cursor.keyword(b"CATENATE"):
         cursor.sp("CATENATE")
         content = tuple(cursor.list_of(lambda: _part(cursor), "parts"))
         if sum(isinstance(part, bytes) for part in content) > cursor.limits.items:
-            raise Malformed("CATENATE has too many URLs")
+            raise BadCommand("CATENATE has too many URLs")
     else:
         content = cursor.literal("a message")
     return AppendMessage(tuple(dict.fromkeys(flags)), internaldate, content, zone)
 
 
-def _part(cursor: Cursor) -> Octets | bytes:
+def _part(cursor: Cursor) -> LiteralData | bytes:
     """``cat-part = "TEXT" SP literal / "URL" SP astring`` (RFC 4469), or UTF8 data."""
     word = cursor.word("TEXT or URL")
     if word == b"UTF8":
@@ -68,10 +69,10 @@ def _part(cursor: Cursor) -> Octets | bytes:
         return cursor.literal("a text")
     if word == b"URL":
         return cursor.astring("a URL")
-    raise Malformed("Expected TEXT or URL")
+    raise BadCommand("Expected TEXT or URL")
 
 
-def _utf8(cursor: Cursor) -> Octets:
+def _utf8(cursor: Cursor) -> LiteralData:
     cursor.sp("UTF8")
     cursor.expect(b"(", "Expected a parenthesis after UTF8")
     octets = cursor.literal("a message")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from imapshield.errors import Malformed
-from imapshield.wire.commands import (
+from imapshield.errors import BadCommand
+from imapshield.wire.commands.fetch import (
     Attribute,
     Binary,
     BodySection,
@@ -59,7 +59,7 @@ def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
     # Asked twice is answered once: 2,300 times BODY[] in a line were 2,300 copies of every message.
     items = tuple(dict.fromkeys(items))
     if len(items) > cursor.limits.items:
-        raise Malformed("FETCH has too many items")
+        raise BadCommand("FETCH has too many items")
     changed_since: int | None = None
     vanished = False
     partial: tuple[int, int] | None = None
@@ -76,15 +76,15 @@ def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
             cursor.sp("PARTIAL")
             partial = partial_range(cursor)
         else:
-            raise Malformed("Unknown modifier of FETCH")
+            raise BadCommand("Unknown modifier of FETCH")
 
     if not cursor.at_end():
         cursor.sp("the FETCH items")
         cursor.list_of(modifier, "modifiers")
     if vanished and (not uid or changed_since is None):
-        raise Malformed("VANISHED needs UID FETCH and CHANGEDSINCE")
+        raise BadCommand("VANISHED needs UID FETCH and CHANGEDSINCE")
     if partial is not None and not uid:
-        raise Malformed("PARTIAL needs UID FETCH")
+        raise BadCommand("PARTIAL needs UID FETCH")
     return Fetch(sequence, items, uid, changed_since, vanished, partial)
 
 
@@ -114,7 +114,7 @@ def fetch_items(cursor: Cursor) -> tuple[FetchItem, ...]:
     cursor.leave()
     different = tuple(dict.fromkeys(items))
     if len(different) > cursor.limits.items:
-        raise Malformed("There are too many FETCH items")
+        raise BadCommand("There are too many FETCH items")
     return different
 
 
@@ -131,7 +131,7 @@ def _named_item(cursor: Cursor, word: bytes) -> FetchItem:
         if word in (b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE"):
             path, dot = _path(cursor)
             if dot:
-                raise Malformed("Expected a part number")
+                raise BadCommand("Expected a part number")
             cursor.expect(b"]", "Expected ] after the part number")
             if word == b"BINARY.SIZE":
                 return Binary(path, size_only=True)
@@ -141,7 +141,7 @@ def _named_item(cursor: Cursor, word: bytes) -> FetchItem:
         return Preview(lazy=cursor.optional(_LAZY) is not None)
     elif (item := ITEMS.get(word)) is not None:
         return item
-    raise Malformed("Unknown FETCH item")
+    raise BadCommand("Unknown FETCH item")
 
 
 def section_spec(cursor: Cursor) -> Section:
@@ -149,13 +149,13 @@ def section_spec(cursor: Cursor) -> Section:
     path, dot = _path(cursor)
     if cursor.skip(b"]"):
         if dot:
-            raise Malformed("Expected a part number or the name of a section")
+            raise BadCommand("Expected a part number or the name of a section")
         return Section(path)
     if path and not dot:
-        raise Malformed("Expected ] after the part number")
+        raise BadCommand("Expected ] after the part number")
     text = cursor.word("the name of a section")
     if text not in _SECTION_TEXTS or (text == b"MIME" and not path):
-        raise Malformed("Unknown section")
+        raise BadCommand("Unknown section")
     fields: tuple[bytes, ...] = ()
     if text.startswith(b"HEADER.FIELDS"):
         cursor.sp("HEADER.FIELDS")
@@ -170,7 +170,7 @@ def _path(cursor: Cursor) -> tuple[tuple[int, ...], bool]:
     dot = False
     while cursor.optional(_DIGIT) is not None:
         if len(path) == _PARTS:
-            raise Malformed("The part number is too long")
+            raise BadCommand("The part number is too long")
         path.append(cursor.nz_number("a part number"))
         dot = cursor.skip(b".")
         if not dot:
@@ -193,5 +193,5 @@ def field_name(cursor: Cursor) -> bytes:
     """``header-fld-name = astring``: no field need have it, but the answer repeats it, so it is in one line."""
     name = cursor.astring("the name of a header field")
     if b"\r" in name or b"\n" in name:
-        raise Malformed("A header field cannot have this name")
+        raise BadCommand("A header field cannot have this name")
     return name

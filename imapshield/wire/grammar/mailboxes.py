@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from imapshield.errors import Malformed, Refused
+from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
-from imapshield.wire.commands import (
+from imapshield.wire.commands.mailboxes import (
     Create,
     Delete,
     List,
@@ -47,7 +47,7 @@ def select(cursor: Cursor, *, readonly: bool = False) -> Select:
     cursor.sp("SELECT or EXAMINE")
     try:
         mailbox = cursor.mailbox()
-    except Refused:
+    except CommandRefused:
         mailbox = ""  # no mailbox's name either: a SELECT that fails has to deselect (RFC 9051 section 6.3.2)
     condstore = False
     qresync: Qresync | None = None
@@ -60,7 +60,7 @@ def select(cursor: Cursor, *, readonly: bool = False) -> Select:
         elif word == b"QRESYNC":
             qresync = _qresync(cursor)
         else:
-            raise Malformed("Unknown parameter of SELECT")
+            raise BadCommand("Unknown parameter of SELECT")
 
     if not cursor.at_end():
         cursor.sp("the mailbox name")
@@ -93,7 +93,7 @@ def _qresync(cursor: Cursor) -> Qresync:
 def _numbers(cursor: Cursor) -> SequenceSet:
     numbers = cursor.sequence_set(saved=False)
     if numbers.tail:
-        raise Malformed("There can be no * in what the client knows")
+        raise BadCommand("There can be no * in what the client knows")
     return numbers
 
 
@@ -111,14 +111,14 @@ def create(cursor: Cursor) -> Create:
 
     def parameter() -> None:
         if not cursor.keyword(b"USE"):
-            raise Malformed("Unknown parameter of CREATE")
+            raise BadCommand("Unknown parameter of CREATE")
         cursor.sp("USE")
         uses.extend(cursor.list_of(use, "special uses", empty=True))
 
     def use() -> bytes:
         found = SPECIAL_USES.get(cursor.match(abnf.FLAG, "a special use").lower())
         if found is None:
-            raise Refused(b"USEATTR", "Unknown special use")
+            raise CommandRefused(b"USEATTR", "Unknown special use")
         return found
 
     if not cursor.at_end():
@@ -165,14 +165,14 @@ def list_(cursor: Cursor) -> List:
         words = cursor.list_of(lambda: _option(cursor, _SELECTION), "options", empty=True)
         selection = frozenset(words)
         if b"RECURSIVEMATCH" in selection and not selection & {b"SUBSCRIBED", b"SPECIAL-USE"}:
-            raise Malformed("RECURSIVEMATCH needs SUBSCRIBED or SPECIAL-USE")
+            raise BadCommand("RECURSIVEMATCH needs SUBSCRIBED or SPECIAL-USE")
         cursor.sp("the selection options")
     reference = _reference(cursor)
     if cursor.peek() == b"(":
         extended = True
         patterns = cursor.list_of(lambda: _pattern(cursor), "patterns")
         if len(patterns) > cursor.limits.patterns:
-            raise Malformed("LIST has too many patterns")
+            raise BadCommand("LIST has too many patterns")
     else:
         patterns = [_pattern(cursor)]
 
@@ -188,7 +188,7 @@ def list_(cursor: Cursor) -> List:
         extended = True
         cursor.sp("the pattern")
         if not cursor.keyword(b"RETURN"):
-            raise Malformed("Expected RETURN or the end of the command")
+            raise BadCommand("Expected RETURN or the end of the command")
         cursor.sp("RETURN")
         returns = frozenset(cursor.list_of(option, "options", empty=True))
     return List(
@@ -199,7 +199,7 @@ def list_(cursor: Cursor) -> List:
 def _option(cursor: Cursor, known: frozenset[bytes]) -> bytes:
     word = cursor.word("an option")
     if word not in known:
-        raise Malformed("Unknown option of LIST")
+        raise BadCommand("Unknown option of LIST")
     return word
 
 
@@ -228,7 +228,7 @@ def _status_items(cursor: Cursor) -> tuple[bytes, ...]:
     def item() -> bytes:
         word = cursor.word("a status item")
         if word not in STATUS_ITEMS:
-            raise Malformed("Unknown status item")
+            raise BadCommand("Unknown status item")
         return word
 
     return tuple(dict.fromkeys(cursor.list_of(item, "status items")))
@@ -238,5 +238,5 @@ def _part_of_name(octets: bytes, utf8: bool) -> str:
     """Return a pattern or reference; one that no name can match is no error, and is taken as it stands."""
     try:
         return decode_pattern(octets, utf8)
-    except Malformed:
+    except BadCommand:
         return octets.decode("latin-1")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from imapshield.errors import Malformed
-from imapshield.wire.commands import GetMetadata, SetMetadata
+from imapshield.errors import BadCommand
+from imapshield.wire.commands.metadata import GetMetadata, SetMetadata
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.names import decode_name
 
@@ -36,10 +36,10 @@ def getmetadata(cursor: Cursor) -> GetMetadata:
         elif word == b"DEPTH":
             given = cursor.atom("a depth").upper()
             if given not in _DEPTHS:
-                raise Malformed("DEPTH is 0, 1 or infinity")
+                raise BadCommand("DEPTH is 0, 1 or infinity")
             depth = _DEPTHS[given]
         else:
-            raise Malformed("Unknown option of GETMETADATA")
+            raise BadCommand("Unknown option of GETMETADATA")
 
     def entry() -> bytes:
         return _entry(cursor)
@@ -79,7 +79,7 @@ def setmetadata(cursor: Cursor) -> SetMetadata:
         if cursor.at_literal():  # a literal8 is right here
             octets = cursor.literal("a value")
             if octets.size > cursor.limits.string:
-                raise Malformed("This value is too long")
+                raise BadCommand("This value is too long")
             return entry, octets.read(0, octets.size)
         return entry, cursor.string("a string or NIL")
 
@@ -97,8 +97,8 @@ def _entry(cursor: Cursor) -> bytes:
     """Read ``entry``, in lower case: it is compared without case."""
     entry = cursor.astring("an entry name")
     if len(entry) > ENTRY_OCTETS or _ENTRY.fullmatch(entry) is None:
-        raise Malformed("This is no name of an entry")
+        raise BadCommand("This is no name of an entry")
     entry = entry.lower()
     if not entry.startswith((b"/private/", b"/shared/")):
-        raise Malformed("Entries begin with /private/ or /shared/")
+        raise BadCommand("Entries begin with /private/ or /shared/")
     return entry

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from imapshield.errors import Malformed, Refused
-from imapshield.wire.commands import EventGroup, FetchItem, Notify
+from imapshield.errors import BadCommand, CommandRefused
+from imapshield.wire.commands.fetch import FetchItem
+from imapshield.wire.commands.notify import EventGroup, Notify
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.grammar.fetch import fetch_items
-from imapshield.wire.grammar.filters import mailbox_filter
+from imapshield.wire.grammar.mailbox_filters import mailbox_filter
 
 MESSAGE_EVENTS = frozenset(b"MESSAGENEW MESSAGEEXPUNGE FLAGCHANGE ANNOTATIONCHANGE".split())
 OTHER_EVENTS = frozenset(
@@ -21,7 +22,7 @@ def notify(cursor: Cursor) -> Notify:
     if cursor.keyword(b"NONE"):
         return Notify(())
     if not cursor.keyword(b"SET"):
-        raise Malformed("Expected SET or NONE")
+        raise BadCommand("Expected SET or NONE")
     cursor.sp("SET")
     status = cursor.keyword(b"STATUS")
     if status:
@@ -32,9 +33,9 @@ def notify(cursor: Cursor) -> Notify:
         cursor.spend()
         groups.append(_group(cursor))
     if sum(group.which.kind in _SELECTED for group in groups) > 1:
-        raise Malformed("The selected mailbox can be named once")
+        raise BadCommand("The selected mailbox can be named once")
     if len(groups) > cursor.limits.patterns:
-        raise Refused(b"NOTIFICATIONOVERFLOW", "Too many groups of events")
+        raise CommandRefused(b"NOTIFICATIONOVERFLOW", "Too many groups of events")
     return Notify(tuple(groups), status)
 
 
@@ -58,7 +59,7 @@ def _group(cursor: Cursor) -> EventGroup:
     cursor.expect(b")", "Expected a parenthesis after the group of events")
     of_messages = MESSAGE_EVENTS.intersection(events)
     if of_messages and not of_messages >= {b"MESSAGENEW", b"MESSAGEEXPUNGE"}:
-        raise Malformed("MessageNew and MessageExpunge go together, and others only with them")
+        raise BadCommand("MessageNew and MessageExpunge go together, and others only with them")
     if which.kind in _SELECTED and OTHER_EVENTS.intersection(events):
-        raise Malformed("The selected mailbox has events of messages only")
+        raise BadCommand("The selected mailbox has events of messages only")
     return EventGroup(which, frozenset(events), items)

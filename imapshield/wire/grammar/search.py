@@ -3,7 +3,7 @@
 Rules
 -----
 * A stack of our own and no recursion: 4,000 times NOT is a long line, not a deep stack.
-* The tree has one form: OR of OR is one `AnyOf`, AND of AND one `AllOf`, NOT of NOT nothing, and
+* The tree has one form: OR of OR is one `Or`, AND of AND one `And`, NOT of NOT nothing, and
   one key alone is itself. So the chains of OR that clients build of lists do not nest, and what
   does nest may be refused.
 """
@@ -13,25 +13,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from imapshield.errors import Malformed, Refused
-from imapshield.wire.commands import (
-    AllOf,
-    AnyOf,
-    CancelUpdate,
-    FetchItem,
-    Not,
-    Search,
-    SearchKey,
-)
+from imapshield.errors import BadCommand, CommandRefused
+from imapshield.wire.commands.fetch import FetchItem
+from imapshield.wire.commands.search import CancelUpdate, Search
+from imapshield.wire.commands.search_keys import And, Not, Or, SearchKey
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.grammar.fetch import fetch_items, partial_range
-from imapshield.wire.grammar.keys import KeyReader, charset_name
+from imapshield.wire.grammar.search_keys import KeyReader, charset_name
 
 RETURNS = frozenset(b"MIN MAX ALL COUNT SAVE PARTIAL UPDATE CONTEXT".split())
 """CONTEXT is a hint that we have no need of (RFC 5267 section 4.2)."""
 
 
-class Unsaved(Refused):
+class Unsaved(CommandRefused):
     """A search that is refused and said SAVE: what was saved is to be forgotten (RFC 5182 section 2.1)."""
 
 
@@ -69,7 +63,7 @@ def known_charset(cursor: Cursor, options: Options) -> str:
     """Read ``charset SP``, for a search with these options."""
     try:
         return charset_name(cursor)
-    except Refused as error:
+    except CommandRefused as error:
         if options.returns and b"SAVE" in options.returns:
             raise Unsaved(error.code, error.text) from None
         raise
@@ -90,10 +84,10 @@ def return_options(cursor: Cursor) -> Options:
         nonlocal partial, update
         word = cursor.word("a result option")
         if word not in RETURNS:
-            raise Malformed("Unknown result option")
+            raise BadCommand("Unknown result option")
         if word == b"PARTIAL":
             if partial is not None:
-                raise Malformed("There can be one PARTIAL")  # RFC 9394 section 3.1
+                raise BadCommand("There can be one PARTIAL")  # RFC 9394 section 3.1
             cursor.sp("PARTIAL")
             partial = partial_range(cursor)
         # RFC 5465 has a space in the example of section 7 and none in the grammar of section 8
@@ -104,7 +98,7 @@ def return_options(cursor: Cursor) -> Options:
     options = frozenset(cursor.list_of(option, "result options", empty=True))
     cursor.sp("the result options")
     if options >= {b"ALL", b"PARTIAL"}:
-        raise Malformed("ALL and PARTIAL exclude each other")
+        raise BadCommand("ALL and PARTIAL exclude each other")
     return Options(options or frozenset({b"ALL"}), partial, update)
 
 
@@ -162,7 +156,7 @@ class _Tree:
 
     def _push(self, frame: _Frame) -> None:
         if len(self._frames) > self._cursor.limits.depth:
-            raise Malformed("The search is nested too deeply")
+            raise BadCommand("The search is nested too deeply")
         self._frames.append(frame)
 
     def add(self, key: SearchKey) -> SearchKey | None:
@@ -173,16 +167,16 @@ class _Tree:
             if top.kind == "not":
                 key = key.key if isinstance(key, Not) else Not(key)
             elif top.kind == "or":
-                top.keys.extend(key.keys if isinstance(key, AnyOf) else (key,))
+                top.keys.extend(key.keys if isinstance(key, Or) else (key,))
                 top.missing -= 1
                 if top.missing:
                     break
-                key = AnyOf(tuple(top.keys))
+                key = Or(tuple(top.keys))
             else:
-                top.keys.extend(key.keys if isinstance(key, AllOf) else (key,))
+                top.keys.extend(key.keys if isinstance(key, And) else (key,))
                 if not (cursor.at_end() if len(frames) == 1 else cursor.skip(b")")):
                     break
-                key = top.keys[0] if len(top.keys) == 1 else AllOf(tuple(top.keys))
+                key = top.keys[0] if len(top.keys) == 1 else And(tuple(top.keys))
             # The key has ended its frame, and may be the last of the one around it.
             frames.pop()
             if not frames:

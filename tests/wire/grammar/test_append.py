@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
-from imapshield.wire.commands import Append, AppendMessage, Memory, Replace
+from imapshield.errors import BadCommand
+from imapshield.wire.commands.append import Append, AppendMessage, Replace
+from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 
-MAIL = Memory(b"Subject: x\r\n\r\n")
+MAIL = MemoryLiteral(b"Subject: x\r\n\r\n")
 DATE = b'"17-Jul-1996 02:44:25 -0700"'
 
 
@@ -35,19 +36,19 @@ class AppendTests(SynchronousTestCase):
 
     def test_several(self) -> None:
         """RFC 3502: one command, two messages."""
-        parsed = parse([b"APPEND x (\\Seen) ", MAIL, b" (\\Flagged) ", Memory(b"2"), b""])
+        parsed = parse([b"APPEND x (\\Seen) ", MAIL, b" (\\Flagged) ", MemoryLiteral(b"2"), b""])
         self.assertEqual([m.flags for m in parsed.messages], [(b"\\Seen",), (b"\\Flagged",)])
         limits = GrammarLimits(messages=1)
-        self.assertRaises(Malformed, parse, [b"APPEND x ", MAIL, b" ", MAIL, b""], limits=limits)
+        self.assertRaises(BadCommand, parse, [b"APPEND x ", MAIL, b" ", MAIL, b""], limits=limits)
 
     def test_mailbox_as_literal(self) -> None:
         """The name may be a literal too."""
-        parsed = parse([b"APPEND ", Memory(b"inbox"), b" ", MAIL, b""])
+        parsed = parse([b"APPEND ", MemoryLiteral(b"inbox"), b" ", MAIL, b""])
         self.assertEqual(parsed, Append("INBOX", (AppendMessage((), None, MAIL),)))
 
     def test_binary(self) -> None:
         """A literal8 with NUL is a message, alone or as UTF8 data (RFC 3516, RFC 6855)."""
-        mail = Memory(b"a\0", binary=True)
+        mail = MemoryLiteral(b"a\0", binary=True)
         for parts in ([b"APPEND x ", mail, b""], [b"APPEND x (\\Seen) UTF8 (", mail, b")"]):
             self.assertIs(parse(parts).messages[0].content, mail)
 
@@ -57,10 +58,10 @@ class AppendTests(SynchronousTestCase):
             [b"APPEND x"], [b"APPEND x (\\Seen)"], [b'APPEND x "hello"'], [b"APPEND x hello"],
             [b"APPEND x (\\Seen)", MAIL, b""], [b"APPEND x " + DATE, MAIL, b""], [b"APPEND x ", MAIL, b"x"],
             [b'APPEND x "17-Jul-96" ', MAIL, b""], [b"APPEND x (\\Foo) ", MAIL, b""],
-            [b"APPEND x ", MAIL, b"", MAIL, b""], [b"APPEND ", Memory(b"x"), b""], [b"APPEND x UTF8 (", MAIL, b""],
+            [b"APPEND x ", MAIL, b"", MAIL, b""], [b"APPEND ", MemoryLiteral(b"x"), b""], [b"APPEND x UTF8 (", MAIL, b""],
             [b"APPEND x ", MAIL, b" (\\Seen)"],
         ):  # fmt: skip
-            self.assertRaises(Malformed, parse, parts)
+            self.assertRaises(BadCommand, parse, parts)
 
 
 class ReplaceTests(SynchronousTestCase):
@@ -81,5 +82,5 @@ class ReplaceTests(SynchronousTestCase):
             b"REPLACE $ x ",
             b"REPLACE x ",
         ):
-            self.assertRaises(Malformed, parse, [start, MAIL, b""])
-        self.assertRaises(Malformed, parse, [b"REPLACE 1 x ", MAIL, b" ", MAIL, b""])
+            self.assertRaises(BadCommand, parse, [start, MAIL, b""])
+        self.assertRaises(BadCommand, parse, [b"REPLACE 1 x ", MAIL, b" ", MAIL, b""])

@@ -2,21 +2,21 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
-from imapshield.wire.commands import Memory
+from imapshield.errors import BadCommand
+from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 
-MAIL = Memory(b"Subject: x\r\n\r\n")
+MAIL = MemoryLiteral(b"Subject: x\r\n\r\n")
 
 
 class CatenateTests(SynchronousTestCase):
     def test_parts(self) -> None:
         """Literals, UTF8 data and URLs make a message, among others (RFC 3502)."""
-        mail = Memory(b"a\0", binary=True)
+        mail = MemoryLiteral(b"a\0", binary=True)
         parsed = parse(
             [b"APPEND x (\\Seen) CATENATE (text ", MAIL, b' URL "/a" Utf8 (', mail, b") URL ",
-             Memory(b";UID=1"), b") ", MAIL, b""]
+             MemoryLiteral(b";UID=1"), b") ", MAIL, b""]
         )  # fmt: skip
         parts = (MAIL, b"/a", mail, b";UID=1")
         self.assertEqual([m.content for m in parsed.messages], [parts, MAIL])
@@ -27,7 +27,7 @@ class CatenateTests(SynchronousTestCase):
             [b"APPEND x CATENATE ()"], [b"APPEND x CATENATE (MAIL ", MAIL, b")"], [b"APPEND x CATENATE (TEXT ", MAIL, b""],
             [b"APPEND x CATENATE (TEXT a)"], [b"APPEND x CATENATE ", MAIL, b""],
         ):  # fmt: skip
-            self.assertRaises(Malformed, parse, parts)
+            self.assertRaises(BadCommand, parse, parts)
         parse([b"APPEND x CATENATE (URL a URL b)"], limits=GrammarLimits(items=2))
         limits = GrammarLimits(items=1)
-        self.assertRaises(Malformed, parse, [b"APPEND x CATENATE (URL a URL b)"], limits=limits)
+        self.assertRaises(BadCommand, parse, [b"APPEND x CATENATE (URL a URL b)"], limits=limits)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
-from imapshield.message.skeleton import DEFAULT_LIMITS
-from imapshield.wire.commands import (
+from imapshield.errors import BadCommand
+from imapshield.message.mime_tree import DEFAULT_LIMITS
+from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.fetch import (
     Attribute,
     Binary,
     BodySection,
     Fetch,
     FetchItem,
-    Memory,
     Preview,
     Section,
 )
@@ -36,7 +36,7 @@ class ItemTests(SynchronousTestCase):
             (b"FULL", [*fast, b"ENVELOPE", b"BODY"]),
         ):
             self.assertEqual(items(macro), tuple(map(Attribute, names)))
-        self.assertRaises(Malformed, items, b"(ALL)")
+        self.assertRaises(BadCommand, items, b"(ALL)")
 
     def test_words(self) -> None:
         """Items of one word, in any case, alone or in parentheses."""
@@ -75,7 +75,7 @@ class ItemTests(SynchronousTestCase):
 
     def test_fields_as_literals(self) -> None:
         """Field names are astrings, so they may be literals."""
-        parsed = parse([b"FETCH 1 BODY[HEADER.FIELDS (", Memory(b"DATE"), b" FROM)]"])
+        parsed = parse([b"FETCH 1 BODY[HEADER.FIELDS (", MemoryLiteral(b"DATE"), b" FROM)]"])
         self.assertEqual(parsed.items[0].section.fields, (b"DATE", b"FROM"))
 
     def test_fields_that_cannot_be(self) -> None:
@@ -94,7 +94,7 @@ class ItemTests(SynchronousTestCase):
             b"BODY[]<.1>",
             b"ENVELOPE<0.1>",
         ):
-            self.assertRaises(Malformed, items, text)
+            self.assertRaises(BadCommand, items, text)
 
     def test_rfc822(self) -> None:
         r"""RFC 3501's names answer under their own name; RFC822.HEADER alone sets no \Seen."""
@@ -106,7 +106,7 @@ class ItemTests(SynchronousTestCase):
                 BodySection(Section(text=b"TEXT"), label=b"RFC822.TEXT"),
             ),
         )
-        self.assertRaises(Malformed, items, b"RFC822.PEEK")
+        self.assertRaises(BadCommand, items, b"RFC822.PEEK")
 
     def test_binary(self) -> None:
         """RFC 3516."""
@@ -121,7 +121,7 @@ class ItemTests(SynchronousTestCase):
             b"BINARY.SIZE[1]<0.1>",
             b"BINARY[0]",
         ):
-            self.assertRaises(Malformed, items, text)
+            self.assertRaises(BadCommand, items, text)
 
     def test_preview(self) -> None:
         """RFC 8970's modifier, and FETCH's own modifiers behind a PREVIEW."""
@@ -129,13 +129,13 @@ class ItemTests(SynchronousTestCase):
         self.assertEqual(items(b"(PREVIEW (lazy) UID)"), (Preview(lazy=True), Attribute(b"UID")))
         parsed = parse([b"FETCH 1 PREVIEW (CHANGEDSINCE 5)"])
         self.assertEqual((parsed.items, parsed.changed_since), ((Preview(),), 5))
-        self.assertRaises(Malformed, items, b"(PREVIEW (EAGER))")
+        self.assertRaises(BadCommand, items, b"(PREVIEW (EAGER))")
 
     def test_twice_is_once(self) -> None:
         """2,300 times BODY[] is one BODY[]; different items are counted."""
         self.assertEqual(len(items(b"(" + b"BODY[] " * 2300 + b"UID)")), 2)
         many = b"(" + b" ".join(b"BODY[%d]" % i for i in range(1, 252)) + b")"
-        self.assertRaises(Malformed, items, many)
+        self.assertRaises(BadCommand, items, many)
 
     def test_malformed(self) -> None:
         """What is no item."""
@@ -146,9 +146,9 @@ class ItemTests(SynchronousTestCase):
             b"BODY[4294967296]", b"FLAGS[]",
             b"BODYSTRUCTURE[1]", b"BODY[" + b"1." * 100 + b"1]", b"BODY[HEADER (x)]", b"BODY.PEEK",
         ):  # fmt: skip
-            self.assertRaises(Malformed, items, text)
+            self.assertRaises(BadCommand, items, text)
         self.assertRaises(
-            Malformed, parse, [b"FETCH 1 BODY[HEADER.FIELDS (", Memory(b"a\r\nb"), b")]"]
+            BadCommand, parse, [b"FETCH 1 BODY[HEADER.FIELDS (", MemoryLiteral(b"a\r\nb"), b")]"]
         )
 
 
@@ -189,4 +189,4 @@ class FetchTests(SynchronousTestCase):
             b"FETCH 1 FLAGS (PARTIAL 1:2)", b"UID FETCH 1 FLAGS (PARTIAL 0:2)", b"FETCH 1 FLAGS (CHANGEDSINCE x)",
             b"UID FETCH 1 FLAGS (PARTIAL -1:2)", b"FETCH 1 FLAGS (CHANGEDSINCE 1) x",
         ):  # fmt: skip
-            self.assertRaises(Malformed, parse, [line])
+            self.assertRaises(BadCommand, parse, [line])

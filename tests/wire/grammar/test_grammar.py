@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed, Refused
-from imapshield.wire.commands import Command, Expunge, Memory, Simple
+from imapshield.errors import BadCommand, CommandRefused
+from imapshield.wire.commands.base import Command, MemoryLiteral, Simple
+from imapshield.wire.commands.store_copy import Expunge
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import PARSERS, parse
 from tests.wire.strategies import COMMANDS, LAWS
@@ -19,10 +20,10 @@ from tests.wire.writing import write
 SEEDS = st.integers(0, 2**32)
 
 
-def attempt(parts) -> Command | Malformed | Refused:
+def attempt(parts) -> Command | BadCommand | CommandRefused:
     try:
         return parse(parts)
-    except (Malformed, Refused) as error:
+    except (BadCommand, CommandRefused) as error:
         return error
 
 
@@ -59,7 +60,13 @@ class LawTests(SynchronousTestCase):
             part = parts[i]
             if not isinstance(part, bytes):
                 parts[i] = data.draw(
-                    st.sampled_from([Memory(part.read(0, 99), True), Memory(b"a\0b"), Memory(b"")])
+                    st.sampled_from(
+                        [
+                            MemoryLiteral(part.read(0, 99), True),
+                            MemoryLiteral(b"a\0b"),
+                            MemoryLiteral(b""),
+                        ]
+                    )
                 )
                 continue
             at = data.draw(st.integers(0, len(part)))
@@ -70,7 +77,7 @@ class LawTests(SynchronousTestCase):
             )
             parts[i] = part[:at] + fill + part[to:]
         outcome = attempt(parts)
-        if isinstance(outcome, (Malformed, Refused)):
+        if isinstance(outcome, (BadCommand, CommandRefused)):
             self.assertTrue(outcome.text.isascii() and outcome.text.isprintable())
 
     @LAWS
@@ -89,11 +96,15 @@ class LawTests(SynchronousTestCase):
     def test_soup(self, name: bytes, tokens: list[bytes]) -> None:
         """Tokens in any order raise nothing but our two errors."""
         attempt([name + b" " + b"".join(tokens)])
-        attempt([name + b" " + b" ".join(tokens), Memory(b"x"), b"".join(tokens)])
+        attempt([name + b" " + b" ".join(tokens), MemoryLiteral(b"x"), b"".join(tokens)])
 
     @LAWS
-    @given(st.lists(st.binary(max_size=20) | st.builds(Memory, st.binary(max_size=9)), max_size=5))
-    def test_anything(self, parts: list[bytes | Memory]) -> None:
+    @given(
+        st.lists(
+            st.binary(max_size=20) | st.builds(MemoryLiteral, st.binary(max_size=9)), max_size=5
+        )
+    )
+    def test_anything(self, parts: list[bytes | MemoryLiteral]) -> None:
         """Nor does anything else, in any shape."""
         attempt(parts)
 
@@ -107,13 +118,13 @@ class TableTests(SynchronousTestCase):
 
     def test_simple_takes_no_argument(self) -> None:
         """An argument too many is an error, a literal too."""
-        for parts in ([b"NOOP x"], [b"NOOP(("], [b"NOOP ", Memory(b""), b""]):
-            self.assertRaises(Malformed, parse, parts)
+        for parts in ([b"NOOP x"], [b"NOOP(("], [b"NOOP ", MemoryLiteral(b""), b""]):
+            self.assertRaises(BadCommand, parse, parts)
 
     def test_unknown_command_is_not_echoed(self) -> None:
         """The answer to an unknown command holds none of it."""
         for line in (b"XYZZY", b"UID NOOP", b"UID", b"", b"\xff\xfe", b"({[", b"__class__"):
-            error = self.assertRaises(Malformed, parse, [line])
+            error = self.assertRaises(BadCommand, parse, [line])
             self.assertNotIn("XYZZY", error.text)
 
     def test_many_names_that_are_attributes(self) -> None:
@@ -183,7 +194,7 @@ class CostTests(SynchronousTestCase):
 
     def test_cost_of_literals(self) -> None:
         """Thousands of literals are counted like anything else (CVE-2024-34055)."""
-        parts = [b"SEARCH SUBJECT "] + [Memory(b"x"), b" SUBJECT "] * 6000
+        parts = [b"SEARCH SUBJECT "] + [MemoryLiteral(b"x"), b" SUBJECT "] * 6000
         start = process_time()
         self.assertEqual(attempt(parts).text, "The command has too many parts")
         self.assertLess(process_time() - start, 0.5)
@@ -192,7 +203,7 @@ class CostTests(SynchronousTestCase):
         """Ranges are counted over all the sets of a command."""
         limits = GrammarLimits(ranges=10)
         self.assertIsInstance(parse([b"SEARCH 1,2,3,4,5 1,2,3,4,5"], limits=limits), Command)
-        self.assertRaises(Malformed, parse, [b"SEARCH 1,2,3,4,5 1,2,3,4,5,6"], limits=limits)
+        self.assertRaises(BadCommand, parse, [b"SEARCH 1,2,3,4,5 1,2,3,4,5,6"], limits=limits)
 
     def test_a_line_full_of_uids(self) -> None:
         """What mbsync and imapsync send is far from any allowance."""

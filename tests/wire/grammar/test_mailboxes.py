@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed, Refused
-from imapshield.wire.commands import (
+from imapshield.errors import BadCommand, CommandRefused
+from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.mailboxes import (
     Create,
     Delete,
     List,
-    Memory,
     Qresync,
     Rename,
     Select,
@@ -27,7 +27,7 @@ class SelectTests(SynchronousTestCase):
         """SELECT and EXAMINE, the name in every form."""
         self.assertEqual(parse([b"SELECT INBOX"]), Select("INBOX"))
         self.assertEqual(parse([b'EXAMINE "inbox"']), Select("INBOX", readonly=True))
-        self.assertEqual(parse([b"SELECT ", Memory(b"a/b"), b""]), Select("a/b"))
+        self.assertEqual(parse([b"SELECT ", MemoryLiteral(b"a/b"), b""]), Select("a/b"))
 
     def test_condstore(self) -> None:
         """RFC 7162 section 3.1.8."""
@@ -53,12 +53,12 @@ class SelectTests(SynchronousTestCase):
             b"SELECT INBOX (QRESYNC (1 2 $))", b"SELECT INBOX (QRESYNC (1 2 1 (1)))",
             b"SELECT INBOX (QRESYNC (1 2 (1 2) 3))", b"SELECT INBOX (QRESYNC (1 2 ))", b"SELECT *", b"SELECT a%",
         ):  # fmt: skip
-            self.assertRaises(Malformed, parse, [line])
+            self.assertRaises(BadCommand, parse, [line])
 
     def test_no_name(self) -> None:
         """What spells no name is a name that is refused, in a pattern one that nothing matches, in SELECT nobody's."""
         for octets in (b"&A-", b"&AOk", b'"\xff"'):
-            error = self.assertRaises(Refused, parse, [b"CREATE " + octets])
+            error = self.assertRaises(CommandRefused, parse, [b"CREATE " + octets])
             self.assertEqual(error.code, b"CANNOT")
             self.assertEqual(parse([b"SELECT " + octets]), Select(""))
         self.assertEqual(parse([b'LIST "" &A*']), List("", ("&A*",)))
@@ -76,7 +76,7 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(parse([b"UNSUBSCRIBE x"]), Subscribe("x", on=False))
         self.assertEqual(parse([b"RENAME INBOX old-mail"]), Rename("INBOX", "old-mail"))
         for line in (b"DELETE", b"DELETE a b", b"RENAME a", b"RENAME a b c", b"SUBSCRIBE  a"):
-            self.assertRaises(Malformed, parse, [line])
+            self.assertRaises(BadCommand, parse, [line])
 
     def test_create(self) -> None:
         """A delimiter at the end goes; special uses are canonical."""
@@ -91,7 +91,7 @@ class NameTests(SynchronousTestCase):
     def test_create_refused(self) -> None:
         """A use that is unknown, or would need a view of other mailboxes, is refused with USEATTR (RFC 6154)."""
         for use in (b"\\Foo", b"\\All", b"\\Drafts \\Flagged"):
-            error = self.assertRaises(Refused, parse, [b"CREATE x (USE (%b))" % use])
+            error = self.assertRaises(CommandRefused, parse, [b"CREATE x (USE (%b))" % use])
             self.assertEqual(error.code, b"USEATTR")
         for line in (
             b"CREATE x (FOO)",
@@ -99,7 +99,7 @@ class NameTests(SynchronousTestCase):
             b"CREATE x USE (\\Sent)",
             b"CREATE x (USE \\Sent)",
         ):
-            self.assertRaises(Malformed, parse, [line])
+            self.assertRaises(BadCommand, parse, [line])
 
 
 class ListTests(SynchronousTestCase):
@@ -108,7 +108,9 @@ class ListTests(SynchronousTestCase):
         self.assertEqual(parse([b'LIST "" ""']), List("", ("",)))
         self.assertEqual(parse([b"LIST ~/Mail/ %"]), List("~/Mail/", ("%",)))
         self.assertEqual(parse([b'LIST "" a]*%']), List("", ("a]*%",)))
-        self.assertEqual(parse([b'LIST "" ', Memory(b"inbox/*"), b""]), List("", ("inbox/*",)))
+        self.assertEqual(
+            parse([b'LIST "" ', MemoryLiteral(b"inbox/*"), b""]), List("", ("inbox/*",))
+        )
         self.assertEqual(parse([b'LSUB "#news." "comp.*"']), List("#news.", ("comp.*",), lsub=True))
         self.assertEqual(parse([b'LIST "" "&AOk-*"']), List("", ("é*",)))
 
@@ -150,7 +152,7 @@ class ListTests(SynchronousTestCase):
             b'LSUB "" x RETURN ()',
             b'LIST "" (' + b"x " * 40 + b"x)",
         ):  # fmt: skip
-            self.assertRaises(Malformed, parse, [line])
+            self.assertRaises(BadCommand, parse, [line])
 
 
 class StatusTests(SynchronousTestCase):
@@ -167,4 +169,4 @@ class StatusTests(SynchronousTestCase):
             b"STATUS x MESSAGES",
             b"STATUS x (MESSAGES",
         ):
-            self.assertRaises(Malformed, parse, [line])
+            self.assertRaises(BadCommand, parse, [line])

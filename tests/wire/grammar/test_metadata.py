@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
-from imapshield.wire.commands import GetMetadata, Memory, SetMetadata
+from imapshield.errors import BadCommand
+from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.metadata import GetMetadata, SetMetadata
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 
@@ -33,7 +34,7 @@ class GetTests(SynchronousTestCase):
         ):
             self.assertEqual(parse([line]), command, line)
         self.assertEqual(
-            parse([b"GETMETADATA x (", Memory(COMMENT), b")"]), GetMetadata("x", (COMMENT,))
+            parse([b"GETMETADATA x (", MemoryLiteral(COMMENT), b")"]), GetMetadata("x", (COMMENT,))
         )
 
     def test_malformed(self) -> None:
@@ -44,13 +45,13 @@ class GetTests(SynchronousTestCase):
             b"GETMETADATA (DEPTH 2) x /shared/a", b"GETMETADATA (SIZE 2) x /shared/a", b"GETMETADATA x (MAXSIZE -1) /shared/a",
             b"GETMETADATA x /shared/" + b"a" * 300, b"GETMETADATA (DEPTH 1) x (DEPTH 1) /shared/a",
         ):  # fmt: skip
-            self.assertRaises(Malformed, parse, [line])
+            self.assertRaises(BadCommand, parse, [line])
 
 
 class SetTests(SynchronousTestCase):
     def test_forms(self) -> None:
         """Quoted, literal and binary values, and NIL, which removes."""
-        binary = Memory(b"a\0", binary=True)
+        binary = MemoryLiteral(b"a\0", binary=True)
         parsed = parse([b'SETMETADATA x (/shared/a "b" /shared/c NIL /shared/d ', binary, b")"])
         values = ((b"/shared/a", b"b"), (b"/shared/c", None), (b"/shared/d", b"a\0"))
         self.assertEqual(parsed, SetMetadata("x", values))
@@ -63,8 +64,11 @@ class SetTests(SynchronousTestCase):
             b"SETMETADATA x ()",
             b"SETMETADATA x (/shared/a b)",
         ):
-            self.assertRaises(Malformed, parse, [line])
+            self.assertRaises(BadCommand, parse, [line])
         limits = GrammarLimits(string=10)
         self.assertRaises(
-            Malformed, parse, [b"SETMETADATA x (/shared/a ", Memory(b"x" * 11), b")"], limits=limits
+            BadCommand,
+            parse,
+            [b"SETMETADATA x (/shared/a ", MemoryLiteral(b"x" * 11), b")"],
+            limits=limits,
         )

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed, Refused
-from imapshield.wire.commands import (
-    Attribute,
-    BodySection,
-    EventGroup,
-    MailboxFilter,
-    Notify,
-    Section,
-)
+from imapshield.errors import BadCommand, CommandRefused
+from imapshield.wire.commands.fetch import Attribute, BodySection, Section
+from imapshield.wire.commands.mailbox_filters import MailboxFilter
+from imapshield.wire.commands.notify import EventGroup, Notify
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 
@@ -60,17 +55,17 @@ class NotifyTests(SynchronousTestCase):
             b"NOTIFY SET (personal NONE)(personal NONE)", b"NOTIFY NONE x",
             b"NOTIFY SET (selected NONE) (selected-delayed NONE)",
         ):  # fmt: skip
-            self.assertRaises(Malformed, parse, [line])
+            self.assertRaises(BadCommand, parse, [line])
 
     def test_limits(self) -> None:
         """FETCH items and groups are counted as elsewhere; of groups there can be too many to watch (section 3.1)."""
         line = b"NOTIFY SET (selected (MessageNew (UID FLAGS MODSEQ) MessageExpunge))"
-        self.assertRaises(Malformed, parse, [line], limits=GrammarLimits(items=2))
+        self.assertRaises(BadCommand, parse, [line], limits=GrammarLimits(items=2))
         self.assertRaises(
-            Malformed,
+            BadCommand,
             parse,
             [b"NOTIFY SET" + b" (personal NONE)" * 20],
             limits=GrammarLimits(terms=10),
         )
-        error = self.assertRaises(Refused, parse, [b"NOTIFY SET" + b" (personal NONE)" * 33])
+        error = self.assertRaises(CommandRefused, parse, [b"NOTIFY SET" + b" (personal NONE)" * 33])
         self.assertEqual(error.code, b"NOTIFICATIONOVERFLOW")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
-from imapshield.wire.commands import GetQuota, GetQuotaRoot, SetQuota
+from imapshield.errors import BadCommand
+from imapshield.wire.commands.quota import GetQuota, GetQuotaRoot, SetQuota
 from imapshield.wire.grammar import parse
 
 
@@ -26,4 +26,4 @@ class QuotaTests(SynchronousTestCase):
             b"GETQUOTA", b"GETQUOTAROOT", b"SETQUOTA", b'SETQUOTA ""', b'SETQUOTA "" STORAGE 1', b'SETQUOTA "" (STORAGE)',
             b'SETQUOTA "" (STORAGE x)', b'SETQUOTA "" (STORAGE 9223372036854775808)', b"GETQUOTA a b",
         ):  # fmt: skip
-            self.assertRaises(Malformed, parse, [line])
+            self.assertRaises(BadCommand, parse, [line])

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import Malformed
-from imapshield.wire.commands import (
-    AllOf,
-    AnyOf,
-    Attribute,
-    CancelUpdate,
-    EnvelopeHas,
-    HasFlag,
-    Not,
-    Search,
-    SearchKey,
-    Sort,
-)
+from imapshield.errors import BadCommand
+from imapshield.wire.commands.fetch import Attribute
+from imapshield.wire.commands.search import CancelUpdate, Search
+from imapshield.wire.commands.search_keys import And, EnvelopeKey, FlagKey, Not, Or, SearchKey
+from imapshield.wire.commands.sort_thread import Sort
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 
-SEEN, DRAFT = HasFlag(b"\\Seen"), HasFlag(b"\\Draft")
-ANSWERED, DELETED = HasFlag(b"\\Answered"), HasFlag(b"\\Deleted")
+SEEN, DRAFT = FlagKey(b"\\Seen"), FlagKey(b"\\Draft")
+ANSWERED, DELETED = FlagKey(b"\\Answered"), FlagKey(b"\\Deleted")
 
 
 def key(text: bytes, **limits: int) -> SearchKey:
@@ -33,28 +25,28 @@ class TreeTests(SynchronousTestCase):
         """RFC 9051 section 6.4.4."""
         self.assertEqual(
             key(b'FLAGGED SINCE 1-Feb-1994 NOT FROM "Smith"').keys[2],
-            Not(EnvelopeHas(b"FROM", "Smith")),
+            Not(EnvelopeKey(b"FROM", "Smith")),
         )
 
     def test_nesting(self) -> None:
         """AND binds what is in parentheses, OR the two that follow, NOT the one."""
         for text, expected in (
-            (b"SEEN DRAFT", AllOf((SEEN, DRAFT))),
-            (b"OR SEEN DRAFT", AnyOf((SEEN, DRAFT))),
-            (b"OR SEEN DRAFT DELETED", AllOf((AnyOf((SEEN, DRAFT)), DELETED))),
-            (b"OR (SEEN DELETED) DRAFT", AnyOf((AllOf((SEEN, DELETED)), DRAFT))),
-            (b"NOT SEEN DRAFT", AllOf((Not(SEEN), DRAFT))),
-            (b"NOT (SEEN DRAFT)", Not(AllOf((SEEN, DRAFT)))),
-            (b"NOT OR SEEN DRAFT", Not(AnyOf((SEEN, DRAFT)))),
-            (b"OR NOT SEEN NOT DRAFT", AnyOf((Not(SEEN), Not(DRAFT)))),
+            (b"SEEN DRAFT", And((SEEN, DRAFT))),
+            (b"OR SEEN DRAFT", Or((SEEN, DRAFT))),
+            (b"OR SEEN DRAFT DELETED", And((Or((SEEN, DRAFT)), DELETED))),
+            (b"OR (SEEN DELETED) DRAFT", Or((And((SEEN, DELETED)), DRAFT))),
+            (b"NOT SEEN DRAFT", And((Not(SEEN), DRAFT))),
+            (b"NOT (SEEN DRAFT)", Not(And((SEEN, DRAFT)))),
+            (b"NOT OR SEEN DRAFT", Not(Or((SEEN, DRAFT)))),
+            (b"OR NOT SEEN NOT DRAFT", Or((Not(SEEN), Not(DRAFT)))),
             (b"(SEEN)", SEEN),
-            (b"NOT ALL", Not(AllOf(()))),
+            (b"NOT ALL", Not(And(()))),
         ):
             self.assertEqual(key(text), expected)
 
     def test_one_form(self) -> None:
         """Chains of one kind are one value, however they were nested."""
-        any_four = AnyOf((SEEN, DRAFT, ANSWERED, DELETED))
+        any_four = Or((SEEN, DRAFT, ANSWERED, DELETED))
         for text in (
             b"OR SEEN OR DRAFT OR ANSWERED DELETED",
             b"OR OR OR SEEN DRAFT ANSWERED DELETED",
@@ -62,7 +54,7 @@ class TreeTests(SynchronousTestCase):
             b"OR (OR SEEN DRAFT) (OR ANSWERED DELETED)",
         ):
             self.assertEqual(key(text), any_four)
-        self.assertEqual(key(b"((SEEN (DRAFT)) ANSWERED)"), AllOf((SEEN, DRAFT, ANSWERED)))
+        self.assertEqual(key(b"((SEEN (DRAFT)) ANSWERED)"), And((SEEN, DRAFT, ANSWERED)))
         for text in (b"NOT NOT SEEN", b"NOT UNSEEN", b"NOT (NOT (SEEN))", b"ALL SEEN ALL"):
             self.assertEqual(key(text), SEEN)
 
@@ -80,12 +72,12 @@ class TreeTests(SynchronousTestCase):
             b"((((SEEN))))",
             b"NOT OR SEEN NOT OR SEEN DRAFT",
         ):
-            self.assertRaises(Malformed, key, text, depth=3)
+            self.assertRaises(BadCommand, key, text, depth=3)
 
     def test_count(self) -> None:
         """Keys are counted, opening ones too."""
         key(b"NOT (OR SEEN DRAFT)", terms=5)
-        self.assertRaises(Malformed, key, b"NOT (OR SEEN DRAFT)", terms=4)
+        self.assertRaises(BadCommand, key, b"NOT (OR SEEN DRAFT)", terms=4)
 
     def test_malformed(self) -> None:
         """Parentheses without their other, operators without their keys."""
@@ -94,7 +86,7 @@ class TreeTests(SynchronousTestCase):
             b"OR SEEN )", b"(OR SEEN) DRAFT", b"NOT", b"NOT ", b"NOT)", b"NOT(SEEN)", b"SEEN  DRAFT", b"SEEN(DRAFT)",
             b"OR SEEN  DRAFT", b"(SEEN)(DRAFT)", b"NOTSEEN", b"{-100}zzz",
         ):  # fmt: skip
-            self.assertRaises(Malformed, key, text)
+            self.assertRaises(BadCommand, key, text)
 
 
 class ReturnTests(SynchronousTestCase):
@@ -120,7 +112,7 @@ class ReturnTests(SynchronousTestCase):
             b"RETURN (PARTIAL 1:-2) ALL", b"RETURN (PARTIAL 1) ALL", b"RETURN (PARTIAL 1:2 PARTIAL 3:4) ALL",
             b"RETURN (UPDATE ()) ALL", b"RETURN (UPDATE (UID) ALL", b"RETURN (COUNT (UID)) ALL",
         ):  # fmt: skip
-            self.assertRaises(Malformed, key, text)
+            self.assertRaises(BadCommand, key, text)
 
     def test_update(self) -> None:
         """UPDATE may have FETCH items, with a space as in RFC 5465 section 7, or without as in section 8."""
@@ -141,4 +133,4 @@ class CancelUpdateTests(SynchronousTestCase):
             b'CANCELUPDATE "B01""B02"',
             b"CANCELUPDATE ",
         ):
-            self.assertRaises(Malformed, parse, [line])
+            self.assertRaises(BadCommand, parse, [line])

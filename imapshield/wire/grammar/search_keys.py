@@ -1,0 +1,203 @@
+"""One search key that holds no other, and the charsets its text can be in. `KEYS` is all there are.
+
+Rules
+-----
+* A charset is looked up, never tried: Python imports a module for each new name, and keeps the name
+  for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from imapshield.errors import BadCommand, CommandRefused
+from imapshield.wire import abnf, flags
+from imapshield.wire.commands.search_keys import (
+    AgeKey,
+    And,
+    DateKey,
+    EnvelopeKey,
+    FlagKey,
+    HeaderKey,
+    ModseqKey,
+    Not,
+    ObjectIdKey,
+    SearchKey,
+    SequenceKey,
+    SizeKey,
+    TextKey,
+)
+from imapshield.wire.cursor import Cursor
+from imapshield.wire.dates import parse_date
+from imapshield.wire.grammar.fetch import field_name
+from imapshield.wire.sequence import TOP, SequenceSet
+
+CHARSETS: dict[bytes, str] = {
+    name: name.decode("ascii")
+    for name in (
+        b"utf-8 iso-8859-1 iso-8859-2 iso-8859-3 iso-8859-4 iso-8859-5 iso-8859-6 iso-8859-7"
+        b" iso-8859-8 iso-8859-9 iso-8859-10 iso-8859-13 iso-8859-14 iso-8859-15 iso-8859-16"
+        b" windows-1250 windows-1251 windows-1252 windows-1253 windows-1254 windows-1255"
+        b" windows-1256 windows-1257 windows-1258 koi8-r koi8-u gb2312 gbk gb18030 big5 euc-jp"
+        b" iso-2022-jp shift_jis euc-kr iso-2022-kr tis-620"
+    ).split()
+} | {b"us-ascii": "ascii", b"ascii": "ascii", b"utf8": "utf-8"}
+
+
+def charset_name(cursor: Cursor) -> str:
+    """Read ``charset SP`` as a codec's name; Refused with BADCHARSET when we have none."""
+    charset = CHARSETS.get(cursor.astring("a charset").lower())
+    if charset is None:
+        raise CommandRefused(b"BADCHARSET (US-ASCII UTF-8)", "This charset is not supported")
+    cursor.sp("the charset")
+    return charset
+
+
+class KeyReader:
+    """Reads the keys of one search; each method reads the space and the argument behind a word.
+
+    Without a `charset` texts are UTF-8: RFC 3501 says US-ASCII, RFC 9051 UTF-8, which holds it.
+    """
+
+    __slots__ = ("_charset", "_cursor", "_texts")
+
+    def __init__(self, cursor: Cursor, charset: str | None) -> None:
+        self._cursor = cursor
+        self._charset = charset or "utf-8"
+        self._texts = cursor.limits.texts
+
+    def read(self) -> SearchKey:
+        """Read one key."""
+        word = self._cursor.optional(abnf.WORD)
+        if word is None:
+            return SequenceKey(self._sequence())
+        parser = KEYS.get(word.upper())
+        if parser is None:
+            raise BadCommand("Unknown search key")
+        return parser(self)
+
+    def _sequence(self) -> SequenceSet | None:
+        sequence = self._cursor.sequence_set()
+        return None if sequence.saved else sequence
+
+    def uids(self) -> SequenceSet | None:
+        """Read a sequence set; None is ``$``."""
+        self._cursor.sp("UID")
+        return self._sequence()
+
+    def keyword(self) -> FlagKey:
+        """Read ``flag-keyword``, in quotes too: npm's emailjs-imap-client puts them around all it searches for."""
+        self._cursor.sp("KEYWORD or UNKEYWORD")
+        word = self._cursor.astring("a keyword")
+        if not abnf.ATOM.fullmatch(word):
+            raise BadCommand("Expected a keyword")
+        return FlagKey(flags.canonical(word))
+
+    def text(self, after: str = "the search key") -> str:
+        """Read an astring, decoded."""
+        self._cursor.sp(after)
+        octets = self._cursor.astring("a text to search for")
+        try:
+            return octets.decode(self._charset)
+        except UnicodeDecodeError:
+            raise BadCommand("The text to search for is not in its charset") from None
+
+    def body_text(self) -> str:
+        """Read an astring that will be looked for in every message."""
+        self._texts -= 1
+        if self._texts < 0:
+            raise BadCommand("Too many BODY and TEXT keys in one search")
+        return self.text()
+
+    def header(self) -> HeaderKey:
+        """Read ``header-fld-name SP astring``; the name in upper case."""
+        self._cursor.sp("HEADER")
+        return HeaderKey(field_name(self._cursor).upper(), self.text("the header field"))
+
+    def date(self, how: bytes, field: bytes) -> DateKey:
+        """Read ``date = date-text / DQUOTE date-text DQUOTE``."""
+        self._cursor.sp("the search key")
+        return DateKey(how, parse_date(self._cursor.astring("a date")), field)
+
+    def octets(self) -> int:
+        """Read ``number64``."""
+        self._cursor.sp("LARGER or SMALLER")
+        return self._cursor.number64("a number of octets")
+
+    def seconds(self) -> int:
+        """Read ``nz-number``."""
+        self._cursor.sp("OLDER or YOUNGER")
+        return self._cursor.nz_number("a number of seconds")
+
+    def modseq(self) -> ModseqKey:
+        """Read ``[entry-name SP entry-type-req SP] mod-sequence-valzer`` (RFC 7162).
+
+        We keep one MODSEQ a message, for all of its flags: the entry is read and left.
+        """
+        self._cursor.sp("MODSEQ")
+        if self._cursor.peek() == b'"':
+            self._cursor.quoted("an entry name")
+            self._cursor.sp("the entry name")
+            if self._cursor.word("an entry type") not in (b"PRIV", b"SHARED", b"ALL"):
+                raise BadCommand("Unknown entry type")
+            self._cursor.sp("the entry type")
+        return ModseqKey(self._cursor.number64("a MODSEQ"))
+
+    def beside(self, way: int) -> tuple[tuple[int, int], ...]:
+        """Read a UID, for the range of those above it (1) or below it (-1)."""
+        self._cursor.sp("UIDAFTER or UIDBEFORE")
+        uid = self._cursor.nz_number("a UID")
+        first, last = (uid + 1, TOP) if way > 0 else (1, uid - 1)
+        return ((first, last),) if first <= last else ()
+
+    def object_id(self) -> bytes:
+        """Read ``objectid`` (RFC 8474)."""
+        self._cursor.sp("EMAILID or THREADID")
+        return self._cursor.match(abnf.OBJECTID, "an object id")
+
+
+def _constant(key: SearchKey) -> Callable[[KeyReader], SearchKey]:
+    return lambda _reader: key
+
+
+def _envelope(word: bytes) -> Callable[[KeyReader], SearchKey]:
+    return lambda reader: EnvelopeKey(word, reader.text())
+
+
+def _date(how: bytes, field: bytes) -> Callable[[KeyReader], SearchKey]:
+    return lambda reader: reader.date(how, field)
+
+
+_RECENT = FlagKey(flags.RECENT)
+
+KEYS: dict[bytes, Callable[[KeyReader], SearchKey]] = {
+    b"ALL": _constant(And(())),
+    **{flag[1:].upper(): _constant(FlagKey(flag)) for flag in flags.SYSTEM_FLAGS},
+    **{b"UN" + flag[1:].upper(): _constant(Not(FlagKey(flag))) for flag in flags.SYSTEM_FLAGS},
+    b"RECENT": _constant(_RECENT),
+    b"OLD": _constant(Not(_RECENT)),
+    b"NEW": _constant(And((_RECENT, Not(FlagKey(flags.SEEN))))),
+    b"KEYWORD": KeyReader.keyword,
+    b"UNKEYWORD": lambda reader: Not(reader.keyword()),
+    b"UID": lambda reader: SequenceKey(reader.uids(), uid=True),
+    # RFC 9738 section 3.2, for searches that go on where MESSAGELIMIT ended them
+    b"UIDAFTER": lambda reader: SequenceKey(SequenceSet(reader.beside(1)), uid=True),
+    b"UIDBEFORE": lambda reader: SequenceKey(SequenceSet(reader.beside(-1)), uid=True),
+    **{word: _envelope(word) for word in (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT")},
+    b"HEADER": KeyReader.header,
+    b"BODY": lambda reader: TextKey(reader.body_text()),
+    b"TEXT": lambda reader: TextKey(reader.body_text(), headers=True),
+    **{
+        prefix + how: _date(how, field)
+        for prefix, field in ((b"", b"INTERNAL"), (b"SENT", b"SENT"), (b"SAVED", b"SAVED"))
+        for how in (b"BEFORE", b"ON", b"SINCE")
+    },
+    b"SAVEDATESUPPORTED": _constant(And(())),  # RFC 8514: everything, where dates are saved
+    b"LARGER": lambda reader: SizeKey(more=True, octets=reader.octets()),
+    b"SMALLER": lambda reader: SizeKey(more=False, octets=reader.octets()),
+    b"OLDER": lambda reader: AgeKey(younger=False, seconds=reader.seconds()),
+    b"YOUNGER": lambda reader: AgeKey(younger=True, seconds=reader.seconds()),
+    b"MODSEQ": KeyReader.modseq,
+    b"EMAILID": lambda reader: ObjectIdKey(thread=False, id=reader.object_id()),
+    b"THREADID": lambda reader: ObjectIdKey(thread=True, id=reader.object_id()),
+}

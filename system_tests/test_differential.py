@@ -1,0 +1,110 @@
+"""Every answer that differs from Dovecot's is accounted for: `benchmarks.beside` on messages that tempt servers.
+
+Each of AWKWARD shows one rule of `benchmarks.rules`, which are also the names in docs/divergences.rst.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from benchmarks.beside import compare
+from benchmarks.rules import RULES
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks.corpus import messages
+from system_tests.server import HERE
+from tests.message.mails import FORWARD
+
+DATE = b"Date: Wed, 01 Jan 2025 10:00:00 +0000\r\n"
+
+
+def mail(header: bytes, body: bytes = b"the body and more\r\n", date: bytes = DATE) -> bytes:
+    lines = header.strip().replace(b"\n", b"\r\n")
+    return b"From: a@example.org\r\nMIME-Version: 1.0\r\n%b%b\r\n\r\n%b" % (date, lines, body)
+
+
+def multipart(*parts: bytes) -> bytes:
+    inner = b"".join(b"--b\r\n" + part.replace(b"\n", b"\r\n") + b"\r\n" for part in parts)
+    return mail(b"Subject: parts\nContent-Type: multipart/mixed; boundary=b", inner + b"--b--\r\n")
+
+
+QUOTED = b"Content-Transfer-Encoding: quoted-printable\n\n=C3=A9_and =\nmore"
+AWKWARD: tuple[tuple[str, bytes], ...] = (
+    ("not of a list", mail(b"Subject: seen, and before the first that is not")),
+    ("letter case", mail(b"Content-Type: text/plain; charset=US-ASCII")),
+    ("letter case", mail(b"Content-Transfer-Encoding: 7BIT")),
+    ("no such part", mail(b"Content-Type: application/x-y", b"the octets\r\n")),
+    ("message global", multipart(b"Content-Type: message/global\n\nSubject: \xc3\xa9\n\nthe")),
+    ("blank line made up", b"Subject: nothing but fields\r\nTo: b@c\r\n" + DATE),
+    (
+        "header that reaches into the next part",
+        multipart(b"Content-Type: message/rfc822\n\nSubject: inner", b"X: y\n\nthe next"),
+    ),
+    ("nul in the name of a field", mail(b"Subject\0: hidden\nSub\0ject: a")),
+    ("binary of no leaf", multipart(QUOTED, b"\nthe plain")),
+    ("binary size", multipart(b"Content-Type: text/html\n" + QUOTED, QUOTED)),
+    ("damaged encoding", mail(b"Content-Transfer-Encoding: base64", b"dGhl!!!IGVuZA=\r\n")),
+    ("damaged encoding", mail(b"Content-Transfer-Encoding: quoted-printable", b"the =ZZ\r\n")),
+    ("encoding without mime version", b"Content-Transfer-Encoding: base64\r\n\r\ndGhlIGVuZA==\r\n"),
+    ("encoding written oddly", mail(b"Content-Transfer-Encoding:")),
+    ("field given twice", mail(b"Subject: Re: first a\nSubject: second")),
+    ("field given twice", mail(b"Subject: dates\nDate: Thu, 01 Jan 2015 10:00:00 +0000")),
+    (
+        "field given twice",
+        mail(b"Content-Type: multipart/mixed; boundary=x\nContent-Type: text/plain"),
+    ),
+    ("date beyond 32 bits", mail(b"X: y", date=b"Date: Sat, 01 Jan 1966 12:00:00 -0400\r\n")),
+    ("date beyond 32 bits", mail(b"X: y", date=b"Date: Mon, 30 Jun 3609 15:33:50 +0600\r\n")),
+    ("no date", mail(b"Subject: undated", date=b"")),
+    ("date that is none", mail(b"X: y", date=b"Date: Whenever\r\n")),
+    ("date that is none", mail(b"X: y", date=b"Date: Wed 29 May 2019 06:09:22 PM EDT\r\n")),
+    ("spaces at folds", mail(b"Subject: two \n\twords")),
+    ("spaces at folds", mail(b"Subject: two a")),
+    ("space that is no space", mail(b"Subject: =?iso-8859-1?Q?RE=A0=3A_two?=")),
+    ("sharp s", mail(b"Subject: =?utf-8?Q?Gru=C3=9F?=")),
+    ("word with a language", mail(b"Subject: =?utf-8*sl?Q?ab?= b")),
+    ("charset that is odd or wrong", mail(b"Subject: =?koi8_r?B?wcLD?= =?utf-8?Q?a=C3?=")),
+    (
+        "charset that is odd or wrong",
+        mail(b"Content-Type: text/plain; charset=ks_c_5601-1987", b"\xc5\xd7 the\r\n"),
+    ),
+    ("octets without a charset", mail(b"Subject: \xe4\xf6\xfc\nTo: M\xfcller <m@example.org>")),
+    ("address as the envelope has it", mail(b"Subject: to nobody\nTo: \nBcc:")),
+    ("text in an unknown encoding", mail(b"Content-Transfer-Encoding: 8bits", b"the text\r\n")),
+    ("text of no subtype", mail(b"Content-Type: text", b"the text of a kind\r\n")),
+)
+
+USUAL = (
+    ("every field that BODYSTRUCTURE has", FORWARD),
+    ("a question", mail(b"Subject: one\nMessage-ID: <q@example.org>")),
+    ("an answer", mail(b"Subject: two\nMessage-ID: <a@example.org>\nIn-Reply-To: <q@example.org>")),
+    (
+        "one more",
+        mail(b"Subject: three\nMessage-ID: <m@example.org>\nReferences: <x@y>\n\t<q@example.org>"),
+    ),
+    ("addresses", mail(b'To: nobody, (c) <@r:a@b> , g: x@y,z;\nReply-To: <>\nBcc: "q\\"" <a>')),
+)
+
+
+class BesideDovecotTests(SynchronousTestCase):
+    def test_accounted_for(self) -> None:
+        """Whatever differs, a rule explains it, and each rule is needed."""
+        ordinary = [(f"corpus {index}", data) for index, data in enumerate(messages(150))]
+        found, unexplained = compare([*AWKWARD, *USUAL, *ordinary], words=60)
+        self.assertEqual(unexplained, [], "\n\n".join(unexplained))
+        self.assertEqual(set(found.by_rule), {rule.name for rule in RULES}, found.table())
+        self.assertEqual(set(found.by_rule), {name for name, _ in AWKWARD})
+
+    def test_unexplained(self) -> None:
+        """A difference that no rule explains is told in full."""
+        found, unexplained = compare(AWKWARD[:4], words=0, rules=())
+        self.assertEqual(len(found.unexplained), len(unexplained))
+        self.assertIn("message 4, no such part", "\n".join(unexplained))
+        self.assertIn("theirs b''\n  ours   None", "\n".join(unexplained))
+
+    def test_documented(self) -> None:
+        """docs/divergences.rst has a row for each rule, by its name, and for no other."""
+        with open(os.path.join(HERE, "docs", "divergences.rst"), encoding="utf-8") as file:
+            names = re.findall(r"^   \* - \*\*(.+)\*\*", file.read(), re.MULTILINE)
+        self.assertEqual(sorted(names), sorted(rule.name for rule in RULES))

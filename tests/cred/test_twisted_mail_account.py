@@ -1,0 +1,302 @@
+"""What was written for twisted.mail's own IMAP server is served by this one: docs/extending.rst shows `OldRealm`."""
+
+from __future__ import annotations
+
+import email
+import io
+import re
+from email.utils import formatdate
+from typing import Any
+
+from twisted.cred.portal import IRealm
+from twisted.internet.defer import succeed
+from twisted.mail import imap4
+from twisted.mail.interfaces import IAccountIMAP, IMailboxIMAP, IMessageIMAP, IMessageIMAPFile
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from imapshield.cred.twisted_mail_account import TwistedMailAccount
+from imapshield.mailbox.account_api import IAccount, IMailbox
+from tests.harness import MAIL, Server
+
+
+@implementer(IMessageIMAP)
+class OldMessage:
+    """A message as twisted.mail has them."""
+
+    def __init__(self, uid: int, octets: bytes, flags: list[str], date: str) -> None:
+        self.uid, self.octets, self.flags, self.date = uid, octets, flags, date
+
+    def getUID(self) -> int:
+        return self.uid
+
+    def getFlags(self) -> list[str]:
+        return self.flags
+
+    def getInternalDate(self) -> str:
+        return self.date
+
+    def getHeaders(self, negate: bool, *names: str) -> dict[str, str]:
+        return {k.lower(): v for k, v in email.message_from_bytes(self.octets).items()}
+
+    def getBodyFile(self) -> io.BytesIO:
+        return io.BytesIO(self.octets.partition(b"\r\n\r\n")[2])
+
+    def getSize(self) -> int:
+        return len(self.octets)
+
+    def isMultipart(self) -> bool:
+        return False
+
+    def getSubPart(self, part: int) -> Any:
+        raise IndexError(part)
+
+
+@implementer(IMessageIMAPFile)
+class OldFileMessage(OldMessage):
+    """One that can be read whole, which gives it byte for byte."""
+
+    def open(self) -> io.BytesIO:
+        return io.BytesIO(self.octets.replace(b"\r\n", b"\n"))
+
+
+@implementer(IMailboxIMAP)
+class OldMailbox:
+    """A mailbox as one writes them for twisted.mail, some of its methods with Deferreds."""
+
+    kind: Any = OldFileMessage
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+        self.uidnext = 1
+        self.listeners: list[Any] = []
+
+    def getHierarchicalDelimiter(self) -> str:
+        return "/"
+
+    def getFlags(self) -> list[str]:
+        return ["\\Seen", "\\Deleted"]
+
+    def getUIDValidity(self) -> int:
+        return 42
+
+    def getUIDNext(self) -> int:
+        return self.uidnext
+
+    def getUID(self, message: int) -> int:
+        return int(self.messages[message - 1].uid)
+
+    def getMessageCount(self) -> int:
+        return len(self.messages)
+
+    def getRecentCount(self) -> int:
+        return 0
+
+    def getUnseenCount(self) -> int:
+        return sum("\\Seen" not in m.flags for m in self.messages)
+
+    def isWriteable(self) -> bool:
+        return True
+
+    def destroy(self) -> None:
+        self.messages.clear()
+
+    def requestStatus(self, names: Any) -> Any:
+        return imap4.statusRequestHelper(self, names)
+
+    def addListener(self, listener: Any) -> None:
+        self.listeners.append(listener)
+
+    def removeListener(self, listener: Any) -> None:
+        self.listeners.remove(listener)
+
+    def addMessage(self, message: Any, flags: Any, date: Any) -> Any:
+        self.messages.append(
+            self.kind(self.uidnext, message.read(), list(flags), date or formatdate(0))
+        )
+        self.uidnext += 1
+        for listener in list(self.listeners):
+            listener.newMessages(len(self.messages), None)
+        return succeed(None)
+
+    def expunge(self) -> Any:
+        gone = [m for m in self.messages if "\\Deleted" in m.flags]
+        self.messages = [m for m in self.messages if m not in gone]
+        return succeed([m.uid for m in gone])
+
+    def _chosen(self, messages: Any, uid: bool) -> list[tuple[int, Any]]:
+        messages.last = (self.uidnext - 1) if uid else len(self.messages)
+        return [(i, m) for i, m in enumerate(self.messages, 1) if (m.uid if uid else i) in messages]
+
+    def fetch(self, messages: Any, uid: bool) -> Any:
+        return iter(self._chosen(messages, uid))
+
+    def store(self, messages: Any, flags: Any, mode: int, uid: bool) -> Any:
+        chosen = self._chosen(messages, uid)
+        for _, message in chosen:
+            old = [f for f in message.flags if f not in flags]
+            message.flags = old if mode < 0 else [*old, *flags] if mode else list(flags)
+        return succeed({i: m.flags for i, m in chosen})
+
+
+class OldAccount(imap4.MemoryAccount):
+    """twisted.mail's own account in memory, with such mailboxes."""
+
+    def _emptyMailbox(self, name: str, id: int) -> OldMailbox:
+        return OldMailbox()
+
+
+@implementer(IRealm)
+class OldRealm:
+    """A realm as one writes them for twisted.mail: it knows nothing of imapshield."""
+
+    def __init__(self) -> None:
+        self.account = OldAccount("alice")
+        self.account.create("INBOX")
+        self.left = 0
+
+    def requestAvatar(self, avatarId: bytes, mind: object, *interfaces: Any) -> Any:
+        assert IAccountIMAP in interfaces
+        return IAccountIMAP, self.account, self.logout
+
+    def logout(self) -> None:
+        self.left += 1
+
+
+class Legacy(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.realm = OldRealm()
+        self.server = Server(realm=self.realm)
+        self.client = self.server.login()
+
+    def filled(self, count: int = 3) -> None:
+        for _ in range(count):
+            self.client.append()
+        self.client(b"s SELECT INBOX")
+
+    def test_interfaces(self) -> None:
+        """The adapter is a whole IAccount, and gives whole IMailboxes."""
+        account = TwistedMailAccount(self.realm.account, "alice")
+        self.assertTrue(verifyObject(IAccount, account))
+        from twisted.internet.defer import Deferred
+
+        mailbox, _ = self.successResultOf(Deferred.fromCoroutine(account.open("INBOX", True)))
+        self.assertTrue(verifyObject(IMailbox, mailbox))
+
+    def test_session(self) -> None:
+        """A whole session: append, select, fetch, store, search, sort, copy, move, expunge, and logout."""
+        self.assertRegex(self.client.append(flags=b"(\\Flagged)"), rb"app OK \[APPENDUID 42 1\]")
+        self.client.append()
+        answer = self.client(b"a SELECT INBOX")
+        for part in (b"* 2 EXISTS", b"[UIDVALIDITY 42]", b"[UIDNEXT 3]", b"a OK [READ-WRITE]"):
+            self.assertIn(part, answer)
+        self.assertIn(
+            b"BODY[] {%d}\r\n%b)" % (len(MAIL), MAIL), self.client(b"b FETCH 1 (BODY.PEEK[])")
+        )
+        self.assertIn(b"RFC822.SIZE %d" % len(MAIL), self.client(b"c FETCH 2 RFC822.SIZE"))
+        self.assertIn(b"* 2 FETCH (FLAGS (\\Seen))", self.client(b"d STORE 2 +FLAGS (\\Seen)"))
+        self.assertIn(b"* SEARCH 1\r\n", self.client(b"e SEARCH UNSEEN SUBJECT lunch"))
+        self.assertIn(b"* SORT 1 2\r\n", self.client(b"f SORT (SUBJECT) UTF-8 ALL"))
+        self.client(b"g CREATE other")
+        self.assertRegex(self.client(b"h COPY 1:2 other"), rb"h OK \[COPYUID 42 1:2 1:2\]")
+        self.assertIn(b"* 1 EXPUNGE", self.client(b"i MOVE 1 other"))
+        self.assertIn(
+            b"(MESSAGES 3 UNSEEN 2 SIZE %d)" % (3 * len(MAIL)),
+            self.client(b"j STATUS other (MESSAGES UNSEEN SIZE)"),
+        )
+        self.client(b"k LOGOUT")
+        self.client.lose()
+        self.assertEqual(self.realm.left, 1)
+
+    def test_mailboxes(self) -> None:
+        """LIST, RENAME, DELETE, subscriptions, and refusals with their codes."""
+        self.client(b"a CREATE x/y")
+        self.client(b"b SUBSCRIBE X/Y")  # as such accounts spell it
+        listed = self.client(b'c LIST "" * RETURN (SUBSCRIBED)')
+        self.assertIn(b'* LIST (\\HasNoChildren \\Subscribed) "/" X/Y', listed)
+        self.assertIn(b'* LIST (\\HasNoChildren) "/" INBOX', listed)
+        self.assertIn(b"d OK", self.client(b"d RENAME x/y z"))
+        self.assertIn(b"e OK", self.client(b"e DELETE z"))
+        for command, code in (
+            (b"SELECT z", b"NONEXISTENT"),
+            (b"DELETE z", b"NONEXISTENT"),
+            (b"CREATE x", b"ALREADYEXISTS"),
+            (b"DELETE INBOX", b"CANNOT"),
+            (b"RENAME z y", b"NONEXISTENT"),
+            (b"CREATE d (USE (\\Drafts))", b"USEATTR"),
+        ):
+            self.assertIn(b"f NO [%b]" % code, self.client(b"f " + command), command)
+        self.assertIn(b"app NO [TRYCREATE]", self.client.append(mailbox=b"nowhere"))
+
+    def test_others(self) -> None:
+        """What another session does is heard by NOOP, and by IDLE where the mailbox tells its listeners."""
+        self.filled(3)
+        other = self.server.login()
+        other(b"s SELECT INBOX")
+        other(b"a STORE 2 +FLAGS (\\Deleted)")
+        other(b"b EXPUNGE")
+        self.assertIn(b"* 2 EXPUNGE", self.client(b"c NOOP"))
+        self.client(b"d IDLE")
+        other.append()
+        self.assertIn(b"* 3 EXISTS", self.client.read())
+        self.client(b"DONE")
+        self.client(b"e UNSELECT")
+        self.assertEqual(self.realm.account.mailboxes["INBOX"].listeners, [])
+
+    def test_uid_expunge(self) -> None:
+        """UID EXPUNGE spares what it does not name, though theirs cannot."""
+        self.filled(3)
+        self.client(b"a STORE 1:2 +FLAGS.SILENT (\\Deleted)")
+        self.assertIn(b"* 2 EXPUNGE\r\n", self.client(b"b UID EXPUNGE 2:3"))
+        self.assertIn(b"* SEARCH 1\r\n", self.client(b"c SEARCH DELETED"))
+
+    def test_replace(self) -> None:
+        """REPLACE puts the new one in, whatever the mailbox, and takes out the old one alone."""
+        self.filled(3)
+        self.client(b"a STORE 1 +FLAGS.SILENT (\\Deleted)")
+        answer = self.client.send(
+            b"b REPLACE 2 INBOX (\\Draft) {%d+}\r\n%b\r\n" % (len(MAIL), MAIL)
+        )
+        self.assertRegex(answer, rb"(?s)APPENDUID \d+ 4\].*\* 2 EXPUNGE\r\n.*b OK")
+        self.assertIn(b"* 3 FETCH (UID 4 FLAGS (\\Draft", self.client(b"c FETCH 3 (UID FLAGS)"))
+        self.assertIn(b"d NO [NONEXISTENT]", self.client(b"d UID REPLACE 2 INBOX {1+}\r\nx"))
+
+    def test_resync(self) -> None:
+        """A client that comes back is told of everything anew, for no MODSEQ is remembered."""
+        self.filled(3)
+        self.client(b"a STORE 2 +FLAGS.SILENT (\\Deleted)")
+        self.client(b"b EXPUNGE")
+        modseq = int(re.findall(rb"HIGHESTMODSEQ (\d+)", self.client(b"c SELECT INBOX"))[0])
+        again = self.server.login()
+        again(b"d ENABLE QRESYNC")
+        answer = again(b"e SELECT INBOX (QRESYNC (42 %d))" % (modseq - 1))
+        self.assertIn(b"* VANISHED (EARLIER) 2\r\n", answer)
+        self.assertIn(b"* 2 FETCH (UID 3 FLAGS", answer)
+
+    def test_put_together(self) -> None:
+        """A message that has no file is put together of its header fields and its body."""
+        self.realm.account.mailboxes["INBOX"].kind = OldMessage
+        self.filled(1)
+        answer = self.client(
+            b"a FETCH 1 (BODY.PEEK[HEADER.FIELDS (SUBJECT)] BODY.PEEK[TEXT] EMAILID SAVEDATE)"
+        )
+        self.assertIn(b"subject: Lunch", answer)
+        self.assertIn(b"BODY[TEXT] {10}\r\nAt noon?\r\n", answer)
+        self.assertIn(b"SAVEDATE NIL", answer)
+
+    def test_large(self) -> None:
+        """Large messages are streamed."""
+        big = MAIL + b"x" * 400_000
+        self.client.append(big)
+        self.client(b"s SELECT INBOX")
+        self.assertIn(
+            b"BODY[] {%d}\r\n%b)" % (len(big), big), self.client(b"a FETCH 1 BODY.PEEK[]")
+        )
+
+    def test_no_powers(self) -> None:
+        """What such accounts cannot do is not advertised."""
+        answer = self.client(b"a CAPABILITY")
+        for name in (b"QUOTA", b"METADATA", b"NOTIFY", b"CATENATE", *TwistedMailAccount.lacks):
+            self.assertNotIn(name, answer)
+        self.assertIn(b"IMAP4rev2", answer)

@@ -1,0 +1,55 @@
+"""What SEARCH compares is what somebody wrote."""
+
+from datetime import date
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.mailbox.message_items import compared, sent_date
+from imapshield.message.headers import decode_header
+from imapshield.message.text import normalize
+from imapshield.wire.commands.search_keys import EnvelopeKey, HeaderKey
+
+
+class Answers(SynchronousTestCase):
+    def test_addresses(self) -> None:
+        """FROM compares what ENVELOPE shows, address for address, HEADER FROM the field; neither minds case."""
+        for value, shown in (
+            (b"Ann@example.org", ["ann@example.org"]),
+            (b"Ann (the boss) <ann (home)@ (work) example.org>", ["ann <ann@example.org>"]),
+            (b"ann@example.org (Ann O'Hara)", ["ann o'hara <ann@example.org>"]),
+            (b'"O\\"Hara, Ann" <"ann o"@example.org>', ['o"hara, ann <ann o@example.org>']),
+            (b"=?utf-8?q?Zo=C3=AB?=\r\n  =?utf-8?q?_Q?= <zoe@q>", ["zoe\u0308 q <zoe@q>"]),
+            (b"<@a,@b:c@d>", ["@a,@b:c@d"]),
+            (
+                b'"My  =?utf-8?q?=54eam?=": a@b, C <c@d>;, e@f',
+                ["my  team", "a@b", "c <c@d>", "e@f"],
+            ),
+            (b"none:;", ["none"]),
+            (b"Ann, b@c", ["ann@missing_domain", "b@c"]),
+            (b"(nobody)", []),
+            (b"", []),
+        ):
+            header = b"From: %b\r\n\r\n" % value
+            self.assertEqual(compared(header, EnvelopeKey(b"FROM", "")), shown, value)
+            written = [normalize(decode_header(value))]
+            self.assertEqual(compared(header, HeaderKey(b"FROM", "")), written, value)
+
+    def test_given_twice(self) -> None:
+        """Of a field given twice what ENVELOPE shows: every address, the last subject; HEADER looks at each."""
+        header = b"To: a@b\r\nSubject: One\r\nto: c@d\r\nSubject:  Two \r\n  words\r\n\r\n"
+        self.assertEqual(compared(header, EnvelopeKey(b"TO", "")), ["a@b", "c@d"])
+        self.assertEqual(compared(header, EnvelopeKey(b"SUBJECT", "")), ["two words"])
+        self.assertEqual(compared(header, HeaderKey(b"SUBJECT", "")), ["one", "two   words"])
+
+    def test_folded(self) -> None:
+        """Words are found as they are read, whether the line between them was broken with a space or a tab."""
+        header = b"Subject: one\r\n\ttwo\r\n three\r\n\r\n"
+        for key in EnvelopeKey, HeaderKey:
+            self.assertEqual(compared(header, key(b"SUBJECT", "")), ["one two three"])
+
+    def test_sent(self) -> None:
+        """Of two Date fields the last, which ENVELOPE shows; of what is none, none."""
+        twice = b"Date: 1 Jan 2001 00:00 +0000\r\nDate: 2 Feb 2002 23 (h):59 -0800\r\n\r\n"
+        self.assertEqual(sent_date(twice), date(2002, 2, 2))
+        self.assertEqual(sent_date(b"Date: soon\r\n\r\n"), None)
+        self.assertEqual(sent_date(b"\r\n"), None)

@@ -1,0 +1,81 @@
+"""Whoever comes from Dovecot or Courier keeps the UIDs."""
+
+from __future__ import annotations
+
+import os
+
+from imapshield.maildir.uid_import import parse_courier, parse_dovecot
+from tests.contract import SEEN
+from tests.maildir.disk import DiskTestCase
+
+DOVECOT = b"3 V1500000000 N31 G0123456789abcdef\n7 :one\n9 S20 W22 :two,S=20\n30 :gone\n"
+COURIER = b"1 1500000000 31\n7 one\n9 two,S=20\n30 gone\n"
+
+
+class ImportTests(DiskTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        for part in ("cur", "new", "tmp"):
+            os.makedirs(self.path(".A", part))
+        for name in ("one:2,S", "two,S=20:2,"):
+            self.deliver(folder=".A", name=name, place="cur")
+        self.deliver(folder=".A", name="zfresh")
+
+    def write(self, name: str, content: bytes) -> None:
+        with open(self.path(".A", name), "wb") as file:
+            file.write(content)
+
+    def test_taken_over(self):
+        """UIDVALIDITY, UIDNEXT and UIDs are those of the other server; only what it had not seen is \\Recent."""
+        for name, content in (("dovecot-uidlist", DOVECOT), ("courierimapuiddb", COURIER)):
+            self.write(name, content)
+            opened = self.store.open("A", True)
+            self.assertEqual(opened.uidvalidity, 1_500_000_000)
+            self.assertEqual(
+                [row[:2] for row in opened.delta.rows], [(7, b"\\Seen"), (9, b""), (31, b"")]
+            )
+            self.assertEqual((opened.delta.uidnext, opened.delta.recent), (32, [31]))
+            self.assertEqual(self.put(SEEN, name="A"), 32)
+            self.store.delete("A")
+            os.makedirs(self.path(".A"))
+            self.store.open("A", True)
+            self.store.delete("A")
+            self.setUp()
+
+    def test_emptied(self):
+        """A folder that was emptied goes on counting where the other server stopped."""
+        for name in self.cur(".A") + self.new(".A"):
+            for part in ("cur", "new"):
+                if os.path.exists(self.path(".A", part, name)):
+                    os.unlink(self.path(".A", part, name))
+        self.write("dovecot-uidlist", DOVECOT)
+        self.assertEqual(self.put(name="A"), 31)
+        self.assertEqual(self.store.status("A").uidvalidity, 1_500_000_000)
+
+    def test_only_once(self):
+        """After we gave UIDs the other server's file is out of date: a lost index takes over nothing."""
+        self.write("dovecot-uidlist", DOVECOT)
+        self.store.open("A", True)
+        self.store.close()
+        for name in os.listdir(self.root):
+            if name.startswith("imapshield.sqlite"):
+                os.unlink(self.path(name))
+        opened = self.open_store().open("A", True)
+        self.assertGreater(opened.uidvalidity, 1_500_000_000)
+        self.assertEqual([row.uid for row in opened.delta.rows], [1, 2, 3])
+
+    def test_nonsense(self):
+        """A file that cannot be believed is not."""
+        for content in (
+            b"",
+            b"nonsense",
+            b"1 1500000000 31 old version\n7 one\n",
+            b"3 N31\n7 :one\n",
+            b"3 V0 N31\n",
+            b"3 V99999999999 N31\n",
+            b"3 V1500000000 N31\n7 :one\n7 :two\n",
+        ):
+            self.assertIsNone(parse_dovecot(content), content)
+            self.assertIsNone(parse_courier(content), content)
+        found = parse_dovecot(b"3 V5 N2\n9 :one\nx :two\n0 :three\n-1 :four\n5\n")
+        self.assertEqual(found, (5, 10, {b"one": 9}))

@@ -1,0 +1,52 @@
+"""Octets as IMAP strings."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.message.imap_string import literal, nstring, string, text, unfolded
+from tests.message.grammar import Reader
+
+
+def read(sent: bytes) -> bytes | None:
+    reader = Reader(sent)
+    value = reader.nstring()
+    reader.end()
+    return value
+
+
+class Quoting(SynchronousTestCase):
+    def test_string(self) -> None:
+        """Quoted where it can be; a literal for 8-bit, line ends, NUL, or more than four escapes."""
+        for value, sent in (
+            (b"", b'""'),
+            (b"a\tb", b'"a\tb"'),
+            (b'a"\\', b'"a\\"\\\\"'),
+            (b'"""""', b'{5}\r\n"""""'),
+            (b"\xc3\xa9", b"{2}\r\n\xc3\xa9"),
+            (b"a\r\nb", b"{4}\r\na\r\nb"),
+            (b"\0", b"{3}\r\n\xef\xbf\xbd"),
+        ):
+            self.assertEqual(string(value), sent)
+        self.assertEqual(nstring(None), b"NIL")
+        self.assertEqual(unfolded(None), b"NIL")
+
+    @settings(derandomize=True, deadline=None, max_examples=400)
+    @given(st.binary(max_size=40))
+    def test_grammar(self, value: bytes) -> None:
+        """All forms are `nstring`, and say the value: whole, unfolded, or with its white space collapsed."""
+        whole = value.replace(b"\0", b"\xef\xbf\xbd")
+        self.assertEqual(read(literal(value)), whole)
+        self.assertEqual(read(string(value)), whole)
+        self.assertNotIn(b"\n", read(unfolded(value)) or b"")
+        blank = b" \t\r\n"
+        expected = b" ".join(
+            word
+            for word in whole.translate(bytes(32 if i in blank else i for i in range(256))).split(
+                b" "
+            )
+            if word
+        )
+        self.assertEqual(read(text(value)), expected)

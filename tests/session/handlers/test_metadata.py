@@ -1,0 +1,139 @@
+"""METADATA (RFC 5464): of mailboxes and of the account, within limits."""
+
+from imapshield.limits import Limits
+from imapshield.mailbox.values import METADATA_ENTRIES
+from tests.session.test_commands import Case, lines
+
+
+class Metadata(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        self.client(
+            b'a SETMETADATA INBOX (/shared/comment "Shared comment" /private/comment "My own comment")'
+        )
+        self.client(
+            b'a SETMETADATA INBOX (/private/filters/values/small "s" /private/filters/values/boss "b" /private/filters "f")'
+        )
+
+    def test_get(self) -> None:
+        """Entries by name, one or several, in any case; one that is not there is NIL (section 4.2)."""
+        self.assertEqual(
+            lines(self.client(b'a GETMETADATA "INBOX" /shared/comment'))[0],
+            b'* METADATA INBOX (/shared/comment "Shared comment")',
+        )
+        self.assertEqual(
+            lines(
+                self.client(b"a GETMETADATA INBOX (/SHARED/Comment /private/comment /private/none)")
+            )[0],
+            b'* METADATA INBOX (/shared/comment "Shared comment" /private/comment "My own comment" /private/none NIL)',
+        )
+        # as the example of section 4.4.1 has it
+        self.assertEqual(
+            lines(self.client(b'a GETMETADATA "INBOX" /private/comment /shared/comment'))[0],
+            b'* METADATA INBOX (/private/comment "My own comment" /shared/comment "Shared comment")',
+        )
+        self.assertEqual(
+            lines(self.client(b'a GETMETADATA "" /shared/comment'))[0],
+            b'* METADATA "" (/shared/comment NIL)',
+        )
+
+    def test_special_use(self) -> None:
+        """/private/specialuse is what LIST says, and nothing else can be put there (RFC 6154 section 4)."""
+        self.client(b"a CREATE MyDrafts (USE (\\Drafts \\Sent))")
+        for name, value in ((b"MyDrafts", b'"\\\\Drafts \\\\Sent"'), (b"INBOX", b"NIL")):
+            self.assertEqual(
+                lines(self.client(b"t2 GETMETADATA %b /private/specialuse" % name))[0],
+                b"* METADATA %b (/private/specialuse %b)" % (name, value),
+            )
+        for name, value in ((b"INBOX", b'"\\\\Junk"'), (b"MyDrafts", b"NIL")):
+            self.assertIn(
+                b"t3 NO [CANNOT]",
+                self.client(b"t3 SETMETADATA %b (/private/specialuse %b)" % (name, value)),
+            )
+
+    def test_maxsize(self) -> None:
+        """MAXSIZE leaves longer values out and says how long; before or behind the mailbox (section 4.2.1)."""
+        for command in (b"GETMETADATA (MAXSIZE 10) INBOX", b"GETMETADATA INBOX (MAXSIZE 10)"):
+            answer = lines(self.client(b"a " + command + b" (/shared/comment /private/filters)"))
+            self.assertEqual(answer[0], b'* METADATA INBOX (/private/filters "f")')
+            self.assertIn(b"a OK [METADATA LONGENTRIES 14]", answer[1])
+
+    def test_depth(self) -> None:
+        """DEPTH 1 goes one level down, infinity all (section 4.2.2)."""
+        self.assertEqual(
+            lines(self.client(b'a GETMETADATA (DEPTH 1) "INBOX" (/private/filters/values)'))[0],
+            b'* METADATA INBOX (/private/filters/values/boss "b" /private/filters/values/small "s")',
+        )
+        self.assertEqual(
+            lines(self.client(b"a GETMETADATA (DEPTH 1 MAXSIZE 99) INBOX /private/filters"))[0],
+            b'* METADATA INBOX (/private/filters "f")',
+        )
+        self.assertEqual(
+            lines(self.client(b"a GETMETADATA (DEPTH infinity) INBOX /private/filters"))[0].count(
+                b"/private/"
+            ),
+            3,
+        )
+        self.assertEqual(
+            self.client(b"a GETMETADATA (DEPTH infinity) INBOX /private/none"),
+            b"a OK That is noted\r\n",
+        )
+
+    def test_set(self) -> None:
+        """NIL removes, a literal may be binary, and mailboxes take their metadata along and with them."""
+        self.client(b"a SETMETADATA INBOX (/private/comment NIL)")
+        self.assertIn(b"/private/comment NIL", self.client(b"a GETMETADATA INBOX /private/comment"))
+        self.client.send(b'a SETMETADATA "" (/shared/vendor/x ~{3+}\r\na\0b)\r\n')
+        self.assertIn(
+            b"(/shared/vendor/x ~{3}\r\na\0b)", self.client(b'a GETMETADATA "" /shared/vendor/x')
+        )
+        self.client(b'a SETMETADATA "" ("/private/a b" "c")')
+        self.assertIn(b'("/private/a b" "c")', self.client(b'a GETMETADATA "" "/private/a b"'))
+        self.client(b"a CREATE x")
+        self.client(b'a SETMETADATA x (/private/comment "moved")')
+        self.client(b"a RENAME x y")
+        self.assertIn(b'"moved"', self.client(b"a GETMETADATA y /private/comment"))
+        self.client(b"a DELETE y")
+        self.client(b"a CREATE y")
+        self.assertNotIn(b'"moved"', self.client(b"a GETMETADATA y /private/comment"))
+
+    def test_refused(self) -> None:
+        """Names that are none are BAD; mailboxes that are not there and too much of it are NO."""
+        for entry in (
+            b"comment",
+            b"/other/x",
+            b"/private/",
+            b"/private/a//b",
+            b"/private/a*",
+            b"/private/a%",
+            b"/private",
+        ):
+            self.assertIn(b"a BAD", self.client(b"a GETMETADATA INBOX " + entry), entry)
+        self.assertIn(b"a NO [NONEXISTENT]", self.client(b"a GETMETADATA nowhere /private/a"))
+        self.assertIn(b"a NO [NONEXISTENT]", self.client(b'a SETMETADATA nowhere (/private/a "x")'))
+        most = Limits().metadata
+        for octets in (most + 1, 1 << 20):
+            answer = self.client.send(
+                b"a SETMETADATA INBOX (/private/a {%d+}\r\n%b)\r\n" % (octets, b"x" * octets)
+            )
+            self.assertIn(b"a NO [METADATA MAXSIZE %d]" % most, answer)
+        big = b'a SETMETADATA INBOX (/private/a "%b")' % (b"x" * (most + 1))
+        self.assertIn(b"a NO [METADATA MAXSIZE %d]" % most, self.client(big))
+        many = b" ".join(b'/private/n%d "x"' % i for i in range(METADATA_ENTRIES))
+        self.assertIn(b"a NO [METADATA TOOMANY]", self.client(b"a SETMETADATA INBOX (%b)" % many))
+        self.assertIn(b"NIL", self.client(b"a GETMETADATA INBOX /private/n1"))
+
+    def test_admin(self) -> None:
+        """The server's /shared/admin cannot be set, and nothing else beside it is; a mailbox's can (section 3.2.1.1)."""
+        answer = self.client(b'a SETMETADATA "" (/private/a "x" /shared/Admin "mailto:me")')
+        self.assertIn(b"a NO [NOPERM]", answer)
+        answer = self.client(b'a GETMETADATA "" (/private/a /shared/admin)')
+        self.assertIn(b"(/private/a NIL /shared/admin NIL)", answer)
+        self.assertIn(b"a OK", self.client(b'a SETMETADATA INBOX (/shared/admin "x")'))
+
+    def test_rename_inbox(self) -> None:
+        """RENAME INBOX leaves INBOX what was noted of it, and gives the new mailbox the same (section 4.1)."""
+        self.client(b"a RENAME INBOX old")
+        for name in (b"INBOX", b"old"):
+            answer = self.client(b"b GETMETADATA %b /private/comment" % name)
+            self.assertIn(b'"My own comment"', answer)
