@@ -51,13 +51,13 @@ class BadCommandReceived(Event):
 class LimitTriggered(Event):
     """A limit of `limits.Limits` fired: which, its value, what was `seen`, and what that led to.
 
-    `consequence` is "reset", "bye", "refused", "paused", or "none" in report-only mode.
+    `action` is "reset", "bye", "refused", "paused", or "none" in report-only mode.
     """
 
     limit: str
     value: float
-    seen: float
-    consequence: str
+    observed: float
+    action: str
     user: str = ""
     sample: str = ""
 
@@ -86,7 +86,7 @@ class ConnectionClosed(Event):
 EventObserver = Callable[[Event], None]
 
 
-def nobody(fact: Event) -> None:
+def ignore(fact: Event) -> None:
     """Tell nobody: for tests and for servers that watch nothing."""
 
 

@@ -22,7 +22,7 @@ class Limits:
     """The limits of one server. `reasons()` lists them for people."""
 
     backlog: int = _count(100, "commands pending at once; the fix of KB Q230285 resets over 100")
-    backlog_octets: int = _count(
+    max_backlog_bytes: int = _count(
         256 << 10,
         "octets of pending commands with their literals; 100 messages to APPEND would be 100 files",
     )
@@ -34,39 +34,49 @@ class Limits:
         default=False, metadata={"reason": "log what would have been reset, and reset nothing"}
     )
 
-    stranger_commands: int = _count(
+    preauth_commands: int = _count(
         100, "commands before login in all: a client needs five, a NOOP loop needs no end"
     )
-    stranger_octets: int = _count(64 << 10, "octets before login in all, literals included")
-    stranger_seconds: float = _limit(
+    preauth_bytes: int = _count(64 << 10, "octets before login in all, literals included")
+    preauth_seconds: float = _limit(
         60,
         "from the connection to the login, whatever arrives meanwhile; Courier has the same. Thunderbird connects"
         " before it asks for the password, and connects anew for a slow typist",
     )
-    stranger_line: int = _count(8 << 10, "one line before login; SASL tokens are the longest")
-    stranger_id: int = _count(
+    preauth_line_length: int = _count(8 << 10, "one line before login; SASL tokens are the longest")
+    preauth_id_length: int = _count(
         36 << 10, "one line of ID before login: RFC 2971 permits thirty fields of a kilobyte"
     )
-    stranger_literal: int = _count(4 << 10, "one literal before login: a name or a password")
-    stranger_depth: int = _count(1, "nested parentheses before login: ID alone has one level")
-    stranger_bad: int = _count(3, "malformed commands before login; Dovecot has the same")
-    stranger_unread: int = _count(4 << 10, "octets of unread replies before login, as Dovecot")
-    login_failures: int = _count(3, "failed logins on one connection; then it must come again")
+    preauth_literal_size: int = _count(4 << 10, "one literal before login: a name or a password")
+    preauth_nesting: int = _count(1, "nested parentheses before login: ID alone has one level")
+    preauth_bad_commands: int = _count(3, "malformed commands before login; Dovecot has the same")
+    preauth_unsent_bytes: int = _count(4 << 10, "octets of unread replies before login, as Dovecot")
+    max_login_failures: int = _count(3, "failed logins on one connection; then it must come again")
 
-    line: int = _count(64 << 10, "one line after login; long UID sets of mbsync and imapsync fit")
-    literal: int = _count(
+    max_line_length: int = _count(
+        64 << 10, "one line after login; long UID sets of mbsync and imapsync fit"
+    )
+    max_literal_size: int = _count(
         64 << 10, "a literal that is an argument, such as a mailbox name or search text"
     )
-    command_octets: int = _count(
+    max_command_size: int = _count(
         512 << 10, "one whole command, its literals together, without APPEND's messages"
     )
-    command_parts: int = _count(1000, "literals in one command; CVE-2024-34055 sent thousands")
-    message: int = _count(64 << 20, "one message to APPEND; told to clients as APPENDLIMIT")
-    append: int = _count(256 << 20, "all the messages of one APPEND together, while they arrive")
-    message_memory: int = _count(
+    max_command_literals: int = _count(
+        1000, "literals in one command; CVE-2024-34055 sent thousands"
+    )
+    max_message_size: int = _count(
+        64 << 20, "one message to APPEND; told to clients as APPENDLIMIT"
+    )
+    max_append_size: int = _count(
+        256 << 20, "all the messages of one APPEND together, while they arrive"
+    )
+    append_memory_bytes: int = _count(
         256 << 10, "of the messages of an APPEND kept in memory, not in a file"
     )
-    bad: int = _count(50, "malformed commands in a row after login; a client out of step")
+    max_bad_commands: int = _count(
+        50, "malformed commands in a row after login; a client out of step"
+    )
     idle_seconds: float = _limit(30 * 60, "without a command after login (RFC 9051 section 5.4)")
     literal_seconds: float = _limit(
         60, "without one octet of a literal that was promised; a drip feeds itself no longer"
@@ -74,42 +84,44 @@ class Limits:
     stalled_seconds: float = _limit(
         30, "a full backlog and full output without one octet read; then the reset"
     )
-    unread_seconds: float = _limit(300, "output waiting without one octet read; Dovecot has 300")
+    unsent_seconds: float = _limit(300, "output waiting without one octet read; Dovecot has 300")
     closing_seconds: float = _limit(5, "for a last BYE to be read before the connection is reset")
-    unread: int = _count(64 << 10, "octets of output held for a reader before work stops")
-    chunk: int = _count(256 << 10, "octets of message data in one turn of one session")
-    inflate_ratio: int = _count(
+    max_unsent_bytes: int = _count(64 << 10, "octets of output held for a reader before work stops")
+    fetch_chunk_size: int = _count(256 << 10, "octets of message data in one turn of one session")
+    max_inflate_ratio: int = _count(
         100,
         "octets of commands to one octet received under COMPRESS, after the first MiB; text has 3 to 20",
     )
-    turn: int = _count(16, "commands of one session answered in one turn, so replies are one write")
+    commands_per_turn: int = _count(
+        16, "commands of one session answered in one turn, so replies are one write"
+    )
     turn_seconds: float = _limit(
         0.002, "work before the sockets are looked at again; users take turns, not connections"
     )
 
-    messages: int = _count(
+    max_messages_per_command: int = _count(
         0,
         "messages one command may touch, told as MESSAGELIMIT; 0 is no limit, as few clients know of it",
     )
 
-    quota: int = _count(
+    quota_bytes: int = _count(
         0, "octets of mail in one account; 0 is no limit, delivery agents ask nobody"
     )
     quota_messages: int = _count(0, "messages in one account; 0 is no limit")
-    metadata: int = _count(
+    max_metadata_size: int = _count(
         32 << 10,
         "octets of one value of METADATA; each mailbox has up to a hundred beside its mail",
     )
-    contexts: int = _count(
+    max_search_contexts: int = _count(
         4,
         "searches of one session that are kept up to date (RFC 5267); each is what matched, 4 octets a message",
     )
-    sorted_context: int = _count(
+    max_sort_context_results: int = _count(
         2000,
         "results of a SORT that is kept up to date: a new one is put in order with all of them",
     )
 
-    connections: int = _count(10_000, "connections in all; one costs a few kilobytes")
+    max_connections: int = _count(10_000, "connections in all; one costs a few kilobytes")
 
     def reasons(self) -> dict[str, tuple[object, str]]:
         """Each limit's value and reason by its name."""

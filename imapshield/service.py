@@ -59,7 +59,7 @@ class ShieldService(Service):
         endpoints: Sequence[tuple[str, Any]],
         factory: Any,
         closing: Sequence[Callable[[], Any]],
-        every_now_and_then: Callable[[], object],
+        periodic: Callable[[], object],
         clock: Any,
         connections: int = 0,
     ) -> None:
@@ -67,7 +67,7 @@ class ShieldService(Service):
         self._connections = connections
         self._endpoints = endpoints
         self._closing = closing
-        self._loop = LoopingCall(every_now_and_then)
+        self._loop = LoopingCall(periodic)
         self._loop.clock = clock
         self._ports: list[Any] | None = None
 

@@ -142,7 +142,7 @@ def makeService(options: Options) -> IService:
             _checker(options, reactor, text)
             for text in settings.get("auth", [f"file:{home.users}"])
         ]
-        quota = (options.limits.quota or None, options.limits.quota_messages or None)
+        quota = (options.limits.quota_bytes or None, options.limits.quota_messages or None)
         realm = _realm(lambda: MaildirRealm(root, reactor=reactor, quota=quota), root)
     except usage.UsageError as error:
         raise SystemExit(f"imapshield: {error}") from None
@@ -161,7 +161,7 @@ def makeService(options: Options) -> IService:
     closing.append(lambda: log.summarise(everything=True))
     if words:
         print(words, flush=True)
-    connections = options.limits.connections
+    connections = options.limits.max_connections
     return ShieldService(endpoints, factory, closing, log.summarise, reactor, connections)
 
 

@@ -185,7 +185,7 @@ class FreshTests(SynchronousTestCase):
         self.refused("--listen", "nonsense", saying="tcp:143")
         self.refused("--certificate", "/no/such.pem", saying="/no/such.pem")
         self.refused("--backlog", "x", saying="whole number")
-        self.refused("--limit", "x=1", saying="stranger_seconds")
+        self.refused("--limit", "x=1", saying="preauth_seconds")
 
     def test_port_in_use(self):
         """A port in use is one line and status 1, in the foreground and for the daemon's parent."""

@@ -17,7 +17,7 @@ import imapshield
 PACKAGE = os.path.dirname(os.path.abspath(imapshield.__file__))
 HERE = os.path.dirname(PACKAGE)
 
-BASE = ("limits", "errors", "facts")
+BASE = ("limits", "errors", "events")
 PURE = (
     "os",
     "io",
@@ -48,7 +48,7 @@ class Rule(NamedTuple):
 RULES = {
     "limits": Rule(never=PURE),
     "errors": Rule(never=PURE),
-    "facts": Rule(never=PURE),
+    "events": Rule(never=PURE),
     "wire": Rule(BASE, never=PURE),
     "guard": Rule((*BASE, "wire.framing"), never=PURE),
     "message": Rule((*BASE, "wire"), never=PURE),
@@ -62,15 +62,16 @@ RULES = {
     "cred.twisted_mail_account": Rule((*BASE, "mailbox", "wire", "cred.twisted_mail_mailbox"), ("twisted", "zope")),
     "cred.twisted_mail_mailbox": Rule((*BASE, "mailbox", "wire"), ("twisted", "zope")),
     "cred": Rule((*BASE, "mailbox", "maildir"), ("twisted", "zope")),
-    "observe": Rule(("limits", "facts"), ("twisted",)),
-    "demo": Rule(("cred.passwords", "cred.users")),
-    "command": Rule(("__init__", "cred.passwords", "cred.users")),
-    "__main__": Rule(("command",)),
+    "testing": Rule((*BASE, "cred", "edge", "mailbox", "message", "wire"), ("twisted", "zope")),
+    "observe": Rule(("limits", "events"), ("twisted",)),
+    "first_run": Rule(("cred.passwords", "cred.users")),
+    "cli": Rule(("__init__", "cred.passwords", "cred.users")),
+    "__main__": Rule(("cli",)),
     "__init__": Rule(("limits", "cred.realm", "edge.factory", "edge.protocol")),
     "service": Rule((), ("twisted",)),
     "edge": Rule((*BASE, "wire", "guard", "message", "mailbox", "session", "cred"), ("twisted", "zope", "OpenSSL")),
     "tap": Rule(
-        (*BASE, "cred", "edge", "observe", "maildir", "service", "demo"), ("twisted", "zope", "OpenSSL")
+        (*BASE, "cred", "edge", "observe", "maildir", "service", "first_run"), ("twisted", "zope", "OpenSSL")
     ),
 }  # fmt: skip
 

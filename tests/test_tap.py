@@ -79,30 +79,34 @@ class OptionsTests(Files, SynchronousTestCase):
     def test_limits(self):
         """Every limit can be set by its name, in its type; --backlog is short for one of them."""
         options = self.parse(
-            "--limit", "line=1000", "--limit", "idle-seconds=1.5", "--limit", "strict_backlog=true",
+            "--limit", "max_line_length=1000", "--limit", "idle-seconds=1.5", "--limit", "strict_backlog=true",
             "--backlog", "50", "--report-only",
         )  # fmt: skip
         self.assertEqual(
             options.limits,
-            Limits(line=1000, idle_seconds=1.5, strict_backlog=True, backlog=50, report_only=True),
+            Limits(
+                max_line_length=1000,
+                idle_seconds=1.5,
+                strict_backlog=True,
+                backlog=50,
+                report_only=True,
+            ),
         )
 
     def test_limits_that_cannot_be(self):
         """A wrong name is answered with the list, a wrong number with what it should be."""
-        self.refuses(
-            "--limit", "bakclog=1", saying=["no such limit", "backlog", "stranger_seconds"]
-        )
+        self.refuses("--limit", "bakclog=1", saying=["no such limit", "backlog", "preauth_seconds"])
         for setting in (
-            "line",
-            "line=",
-            "line=x",
-            "line=-1",
-            "line=0",
-            "line=1.5",
-            "line=nan",
+            "max_line_length",
+            "max_line_length=",
+            "max_line_length=x",
+            "max_line_length=-1",
+            "max_line_length=0",
+            "max_line_length=1.5",
+            "max_line_length=nan",
             "idle_seconds=inf",
             "report_only=1",
-            "line=99999999999999",
+            "max_line_length=99999999999999",
         ):
             self.refuses("--limit", setting, saying=setting.partition("=")[0])
         self.refuses("--backlog", "many", saying="backlog=many")
@@ -146,14 +150,20 @@ class OptionsTests(Files, SynchronousTestCase):
         path = self.file(
             "c.toml",
             b'listen = ["tcp:1", "tcp:2"]\nauth = "memory:a:b"\nmail-root = "/x"\nbacklog = 7\nreport-only = true\n'
-            b"[limit]\nline = 2000\nidle_seconds = 2.5\nstrict_backlog = true\n",
+            b"[limit]\nmax_line_length = 2000\nidle_seconds = 2.5\nstrict_backlog = true\n",
         )
         options = self.parse("--config", path)
         self.assertEqual(options.settings["listen"], ["tcp:1", "tcp:2"])
         self.assertEqual(options.settings["auth"], ["memory:a:b"])
         self.assertEqual(
             options.limits,
-            Limits(backlog=7, report_only=True, line=2000, idle_seconds=2.5, strict_backlog=True),
+            Limits(
+                backlog=7,
+                report_only=True,
+                max_line_length=2000,
+                idle_seconds=2.5,
+                strict_backlog=True,
+            ),
         )
         options = self.parse(
             "--config",
@@ -165,11 +175,11 @@ class OptionsTests(Files, SynchronousTestCase):
             "--mail-root",
             "/y",
             "--limit",
-            "line=3000",
+            "max_line_length=3000",
         )
         self.assertEqual(options.settings["listen"], ["tcp:3"])
         self.assertEqual((options.limits.backlog, options.settings["mail-root"]), (8, "/y"))
-        self.assertEqual((options.limits.line, options.limits.idle_seconds), (3000, 2.5))
+        self.assertEqual((options.limits.max_line_length, options.limits.idle_seconds), (3000, 2.5))
 
     def test_config_that_cannot_be(self):
         """A file that is missing, garbled or has a wrong name or type is one line that names the file."""

@@ -167,7 +167,7 @@ class MaildirRealm:
             self._shut(oldest)
 
     def _shut(self, account: StoreAccount) -> Deferred[None]:
-        shut = Deferred.fromCoroutine(account.shut())
+        shut = Deferred.fromCoroutine(account.shut_down())
         return shut.addErrback(
             lambda failure: self._log.failure(
                 "closing the mail of {user}", failure=failure, user=account.user

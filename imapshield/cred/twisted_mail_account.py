@@ -100,7 +100,7 @@ class TwistedMailAccount:
         mailbox = TwistedMailMailbox(self._select, name, await self._select(name, False), self._now)
         await mailbox.poll()
         columns = mailbox.columns
-        await mailbox.sizes(columns.uids)
+        await mailbox.load_sizes(columns.uids)
         seen, deleted = columns.ids_with(SEEN), columns.ids_with(DELETED)
         gone = [size for size, f in zip(columns.sizes, columns.flags, strict=True) if f in deleted]
         return MailboxStatus(

@@ -67,17 +67,17 @@ class TwistedMailMailbox:
         self._listeners: dict[Listener, bool] = {}
         self._heard = False
 
-    def watch(self, listener: Listener, claim_recent: bool) -> None:
+    def subscribe(self, listener: Listener, claim_recent: bool) -> None:
         """See `IMailbox`, also for what follows."""
         self._listeners[listener] = claim_recent
 
-    def unwatch(self, listener: Listener) -> None:
+    def unsubscribe(self, listener: Listener) -> None:
         self._listeners.pop(listener, None)
         if not self._listeners and self._heard:
             self._heard = False
             self.theirs.removeListener(self)
 
-    async def listen(self) -> None:
+    async def watch_for_changes(self) -> None:
         if not self._heard:
             self._heard = True
             self.theirs.addListener(self)
@@ -172,7 +172,7 @@ class TwistedMailMailbox:
         octets = MessageItems(await _octets(messages[uid])).octets(item) or b""
         return octets[offset : offset + size]
 
-    async def sizes(self, uids: Sequence[int]) -> None:
+    async def load_sizes(self, uids: Sequence[int]) -> None:
         # not getSize(): it need not be that of the lines which go out
         for start in range(0, len(uids), PIECE):
             found = await self._by_uid(uids[start : start + PIECE])

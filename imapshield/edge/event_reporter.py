@@ -25,7 +25,7 @@ class EventReporter:
         self._report_only = report_only
         self._reported: set[str] = set()
 
-    def connected(self) -> None:
+    def connection_opened(self) -> None:
         """It has begun."""
         self._tell(events.ConnectionOpened(self.number, self.peer))
 
@@ -38,31 +38,31 @@ class EventReporter:
         """Somebody who said to be `name` was not let in."""
         self._tell(events.LoginFailed(self.number, self.peer, name, mechanism))
 
-    def rejected(self, sample: bytes, text: str) -> None:
+    def bad_command(self, sample: bytes, text: str) -> None:
         """A malformed command, and what was said to it."""
         self._tell(
             events.BadCommandReceived(self.number, self.peer, events.printable(sample), text)
         )
 
-    def failed(self, commands: int, command: str, traceback: str) -> str:
+    def command_failed(self, commands: int, command: str, traceback: str) -> str:
         """Something of ours broke; returns the reference that stands in the log."""
         reference = f"{self.number:x}-{commands:x}"
         self._tell(events.CommandFailed(self.number, self.peer, reference, command, traceback))
         return reference
 
-    def limit_hit(
+    def limit_triggered(
         self,
         verdict: Reset | Disconnect,
-        consequence: str,
+        action: str,
         event: LiteralAnnounced | RawCommand | None = None,
         sample: bytes = b"",
     ) -> None:
         """A limit fired: at the command `event`, or at octets of which `sample` is the beginning."""
-        if self._report_only and isinstance(verdict, Reset) and consequence == "reset":
+        if self._report_only and isinstance(verdict, Reset) and action == "reset":
             if verdict.limit in self._reported:
                 return
             self._reported.add(verdict.limit)
-            consequence = "none"
+            action = "none"
         if event is not None and event.name not in (b"", b"LOGIN", b"AUTHENTICATE"):
             sample = (event.tag or b"") + b" " + event.name
         self._tell(
@@ -71,14 +71,16 @@ class EventReporter:
                 self.peer,
                 verdict.limit,
                 verdict.value,
-                verdict.seen,
-                consequence,
+                verdict.observed,
+                action,
                 self.user,
                 events.printable(sample),
             )
         )
 
-    def gone(self, why: str, seconds: float, commands: int, octets: tuple[int, int]) -> None:
+    def connection_closed(
+        self, why: str, seconds: float, commands: int, octets: tuple[int, int]
+    ) -> None:
         """It has ended, having carried `octets` in and out."""
         self._tell(
             events.ConnectionClosed(

@@ -39,7 +39,7 @@ class ShieldedIMAP4Factory(ServerFactory):
         *,
         limits: Limits | None = None,
         context_factory: Any = None,
-        tell: events.EventObserver = events.nobody,
+        tell: events.EventObserver = events.ignore,
         reactor: IReactorTime | None = None,
         challengers: dict[bytes, Callable[[], Any]] | None = None,
     ) -> None:
@@ -57,14 +57,14 @@ class ShieldedIMAP4Factory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> ShieldedIMAP4Server | None:
         """Make a server for one client, unless there are too many already."""
-        if len(self.connections) >= self.limits.connections:
+        if len(self.connections) >= self.limits.max_connections:
             seen = len(self.connections) + 1
             self.tell(
                 events.LimitTriggered(
                     0,
                     str(getattr(addr, "host", "local")),
-                    "connections",
-                    self.limits.connections,
+                    "max_connections",
+                    self.limits.max_connections,
                     seen,
                     "refused",
                 )
@@ -76,7 +76,7 @@ class ShieldedIMAP4Factory(ServerFactory):
             limits=self.limits,
             tell=self.tell,
             clock=self._reactor,
-            turns=self._turns,
+            fair_queue=self._turns,
         )
         server.factory = self
         server.portal = self.portal

@@ -32,7 +32,7 @@ class FairQueue:
         self._waiting: OrderedDict[Hashable, deque[Work]] = OrderedDict()
         self._due = False
 
-    def take(self, whose: Hashable, work: Work) -> None:
+    def add(self, whose: Hashable, work: Work) -> None:
         """Have `work` done in a later turn of the reactor, after what waits already."""
         self._waiting.setdefault(whose, deque()).append(work)
         if not self._due:

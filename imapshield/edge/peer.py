@@ -10,7 +10,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 _NO_ADDRESS = re.compile(r"[^0-9A-Za-z.:%]|\A\Z|.{64}")
 
 
-def whose(transport: Any) -> tuple[str, bool]:
+def peer_address(transport: Any) -> tuple[str, bool]:
     """The client's address for logs, and whether it is on this machine."""
     address = transport.getPeer()
     if isinstance(address, (IPv4Address, IPv6Address)):

@@ -47,7 +47,7 @@ from imapshield.wire.framing import (
 )
 
 INFLATED_FREELY = 1 << 20
-"""Octets of commands that may come out of COMPRESS before `Limits.inflate_ratio` is asked for."""
+"""Octets of commands that may come out of COMPRESS before `Limits.max_inflate_ratio` is asked for."""
 
 
 class ShieldedIMAP4Server(imap4.IMAP4Server):
@@ -75,9 +75,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         scheduler: Any = None,
         *,
         limits: Limits | None = None,
-        tell: events.EventObserver = events.nobody,
+        tell: events.EventObserver = events.ignore,
         clock: IReactorTime | None = None,
-        turns: FairQueue | None = None,
+        fair_queue: FairQueue | None = None,
     ) -> None:
         super().__init__(chal, contextFactory, scheduler)
         self.limits = limits or Limits()
@@ -85,7 +85,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if clock is not None:
             self.now = clock.seconds
         self._clock = clock
-        self.turns = turns or FairQueue(self.callLater, self.now, self.limits.turn_seconds)
+        self.fair_queue = fair_queue or FairQueue(
+            self.callLater, self.now, self.limits.turn_seconds
+        )
         self.report = EventReporter(tell, self.limits.report_only)
         self.commands = self.octets_in = 0
         self.on_lost: Callable[[ShieldedIMAP4Server], object] | None = None
@@ -109,23 +111,25 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Put a line's command on the backlog. Nothing is executed here; the 101st pending command is a reset."""
         if self._dead:
             return
-        if not self._guard.trusted:
-            self.MAX_LENGTH = self.limits.stranger_line
-        if self._guard.asked():
+        if not self._guard.authenticated:
+            self.MAX_LENGTH = self.limits.preauth_line_length
+        if self._guard.consume_expected_line():
             self._link.answer(line)
         else:
-            event = self._framer.line(line)
-            self._obey(self._guard.judge(event), event)
-        self.hold()
+            event = self._framer.receive_line(line)
+            self.apply_verdict(self._guard.check(event), event)
+        self.update_reading()
 
-    def _obey(self, verdict: Verdict, event: LiteralAnnounced | RawCommand | None = None) -> None:
+    def apply_verdict(
+        self, verdict: Verdict, event: LiteralAnnounced | RawCommand | None = None
+    ) -> None:
         if isinstance(verdict, Reset):
-            self.report.limit_hit(verdict, "reset", event)
+            self.report.limit_triggered(verdict, "reset", event)
             if not self.limits.report_only:
                 return self.reset()
             verdict = AcceptLiteral()
         if isinstance(verdict, Disconnect):
-            self.report.limit_hit(verdict, "bye", event)
+            self.report.limit_triggered(verdict, "bye", event)
             return self.bye(verdict.text)
         if isinstance(event, LiteralAnnounced):
             self._literal(verdict, event)
@@ -140,14 +144,14 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def reset(self) -> None:
         """Reset the connection (RST), and let nothing that it sent after this cost anything."""
-        self._die()
+        self.teardown()
         self.transport.abortConnection()
 
-    def _die(self, *, lost: bool = False) -> None:
+    def teardown(self, *, lost: bool = False) -> None:
         self._dead = True
         self.clearLineBuffer()
-        self._guard.drop()
-        self._framer.abandon()
+        self._guard.discard()
+        self._framer.discard()
         self.setTimeout(None)
         # First the session: a command that waits for room hears of the end from the outbox, and it is no bug then.
         self._session.disconnected()
@@ -195,19 +199,19 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
                     self._inflate_soon()
                     break
         except BadStream:
-            self.report.rejected(b"", "What is sent deflated cannot be read")
+            self.report.bad_command(b"", "What is sent deflated cannot be read")
             self.reset()
 
     def _inflated_too_much(self, octets_in: int) -> None:
         seen = self._inflated // max(1, octets_in)
-        if self._inflated > INFLATED_FREELY and seen > self.limits.inflate_ratio:
-            self._obey(Reset("inflate_ratio", self.limits.inflate_ratio, seen))
+        if self._inflated > INFLATED_FREELY and seen > self.limits.max_inflate_ratio:
+            self.apply_verdict(Reset("max_inflate_ratio", self.limits.max_inflate_ratio, seen))
 
     def _received(self, data: bytes) -> None:
         if self._dead:
             return
         if data:
-            self._obey(self._guard.octets(len(data)))
+            self.apply_verdict(self._guard.bytes_received(len(data)))
             if self._dead:
                 return
             if self._skipping is not None:
@@ -216,14 +220,14 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def rawDataReceived(self, data: bytes) -> None:
         """Take octets of a literal."""
-        if self._guard.trusted:
+        if self._guard.authenticated:
             self.setTimeout(self.limits.literal_seconds)
-        rest = self._framer.data(data)
+        rest = self._framer.receive_literal(data)
         if rest is not None:
-            if self._guard.trusted:
+            if self._guard.authenticated:
                 self.setTimeout(self.limits.idle_seconds)
             if not rest:
-                self._outbox.acknowledge()
+                self._outbox.send_tcp_ack()
             self.setLineMode(rest)
 
     def lineLengthExceeded(self, line: bytes) -> None:
@@ -231,17 +235,17 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if self._dead:
             return
         if self._may_be_long(line):
-            self.MAX_LENGTH = self.limits.stranger_id
+            self.MAX_LENGTH = self.limits.preauth_id_length
             self._buffer = line
             self.callLater(0, lambda: self.dataReceived(b""))
             return
-        limit = "line" if self._guard.trusted else "stranger_line"
+        limit = "max_line_length" if self._guard.authenticated else "preauth_line_length"
         abort = Reset(limit, self.MAX_LENGTH, len(line))
-        if not self._guard.trusted:
-            self.report.limit_hit(abort, "bye", sample=line)
+        if not self._guard.authenticated:
+            self.report.limit_triggered(abort, "bye", sample=line)
             self.bye("A line was too long")
             return
-        self.report.limit_hit(abort, "refused", sample=line)
+        self.report.limit_triggered(abort, "refused", sample=line)
         self._skipping = line[: self.MAX_LENGTH]
         rest = self._skip(line)
         if rest:
@@ -251,8 +255,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     def _may_be_long(self, line: bytes) -> bool:
         """Whether a stranger's overlong line is an ID, which may be longer than all else that strangers say."""
         return (
-            not self._guard.trusted
-            and self.MAX_LENGTH < self.limits.stranger_id
+            not self._guard.authenticated
+            and self.MAX_LENGTH < self.limits.preauth_id_length
             and not self._framer.inside
             and line[:72].upper().partition(b" ")[2].startswith(b"ID (")
         )
@@ -269,37 +273,39 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             return b""
         start, self._skipping = self._skipping or b"", None
         literal, self._tail = LITERAL.search(self._tail), b""
-        event = self._framer.line(start.partition(b"{")[0] + (literal[0] if literal else b""))
+        event = self._framer.receive_line(
+            start.partition(b"{")[0] + (literal[0] if literal else b"")
+        )
         refusal = BadCommand(f"A line may have {self.MAX_LENGTH} octets")
         if isinstance(event, RawCommand):
             event = RawCommand(event.tag, event.name, (), event.octets, refusal)
-        verdict = self._guard.judge(event)
+        verdict = self._guard.check(event)
         if isinstance(event, LiteralAnnounced) and not isinstance(verdict, (Reset, Disconnect)):
             verdict = RejectLiteral(refusal)
-        self._obey(verdict, event)
+        self.apply_verdict(verdict, event)
         return rest
 
     def _literal(self, verdict: Verdict, event: LiteralAnnounced) -> None:
         if isinstance(verdict, RejectLiteral):
-            frame = self._framer.refuse(verdict.refusal, event.waits)
+            frame = self._framer.reject_literal(verdict.rejection, event.synchronizing)
             if frame is not None:
-                self._obey(self._guard.judge(frame), frame)
-            elif self._framer.due:
+                self.apply_verdict(self._guard.check(frame), frame)
+            elif self._framer.literal_bytes_due:
                 self.setRawMode()
             return
         if event.literals == 0:
-            self._spool = Spool(self.limits.message_memory)
+            self._spool = Spool(self.limits.append_memory_bytes)
         # arguments have limits of their own, messages together the size of one
         message = event.name in (b"APPEND", b"REPLACE")
-        if self._framer.accept(self._spool.literal() if message else MemorySink()):
+        if self._framer.accept_literal(self._spool.literal() if message else MemorySink()):
             self.setRawMode()
-        if event.waits:
+        if event.synchronizing:
             self._go_due += 1
             self._wake()
 
-    def hold(self) -> None:
+    def update_reading(self) -> None:
         """Stop taking up lines while the guard says so, and go on when it does not."""
-        if self._dead or self._guard.holding == self.paused:
+        if self._dead or self._guard.input_paused == self.paused:
             return
         if self.paused:
             self.resumeProducing()
@@ -315,20 +321,20 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def _in_turn(self, work: Callable[[], object]) -> None:
         # Strangers of one address share its turns, as the connections of one user share theirs.
-        self.turns.take((self._guard.trusted, self.report.user or self.report.peer), work)
+        self.fair_queue.add((self._guard.authenticated, self.report.user or self.report.peer), work)
 
     def _turn(self) -> None:
         """Answer a few commands; the other connections have their turn before our next."""
         self._turn_due = False
-        self._outbox.hold()
+        self._outbox.defer_flush()
         until = self.now() + self.limits.turn_seconds
-        for _ in range(self.limits.turn):
+        for _ in range(self.limits.commands_per_turn):
             if self._dead or self._outbox.full:
                 break
-            if self._outbox.loaded or self.now() > until:
+            if self._outbox.flush_due or self.now() > until:
                 self._wake()
                 break
-            frame = self._guard.take()
+            frame = self._guard.next_command()
             if frame is None:
                 break
             self.commands += 1
@@ -349,10 +355,10 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._outbox.flush()
 
     def _finished(self) -> None:
-        self._guard.answered()
-        if self._guard.trusted and not self._dead:
+        self._guard.command_finished()
+        if self._guard.authenticated and not self._dead:
             self.resetTimeout()
-        self.hold()
+        self.update_reading()
 
     def _finished_late(self, _: object) -> None:
         self._finished()
@@ -378,8 +384,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.account = account
         self._onLogout = logout
         self.state = "auth"
-        self.MAX_LENGTH = self.limits.line
-        self._outbox.allow(self.limits.unread)
+        self.MAX_LENGTH = self.limits.max_line_length
+        self._outbox.set_limit(self.limits.max_unsent_bytes)
         self._guard.login()
         self.setTimeout(self.limits.idle_seconds)
         self.report.logged_in(user, mechanism, self._link.tls)
@@ -390,17 +396,17 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if logout is not None:
             logout()
         self.account, self.report.user, self.state = None, "", "unauth"
-        self.MAX_LENGTH = self.limits.stranger_line
-        self._outbox.allow(self.limits.stranger_unread)
+        self.MAX_LENGTH = self.limits.preauth_line_length
+        self._outbox.set_limit(self.limits.preauth_unsent_bytes)
         self._guard.logout()
-        self.setTimeout(self.limits.stranger_seconds)
+        self.setTimeout(self.limits.preauth_seconds)
         if self._inflater is not None:  # RFC 8437 section 4.1: neither side deflates any more
             rest, self._inflater = self._inflater.rest(), None
             if not self.paused:
                 self.transport.resumeProducing()
             self.callLater(0, lambda: self._received(rest))
 
-    def inflate(self) -> None:
+    def start_inflating(self) -> None:
         """Take what comes from now on as deflated (RFC 4978)."""
         self._inflater = Inflater()
         early = self.clearLineBuffer()
@@ -409,12 +415,12 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def failed(self, command: str, traceback: str) -> str:
         """Something of ours broke; returns the reference that stands in the log."""
-        return self.report.failed(self.commands, command, traceback)
+        return self.report.command_failed(self.commands, command, traceback)
 
-    def obey_later(self, verdict: Verdict) -> None:
+    def apply_verdict_later(self, verdict: Verdict) -> None:
         """Obey once the answer that is being written is out."""
         if isinstance(verdict, Disconnect):
-            self.callLater(0, lambda: None if self._dead else self._obey(verdict))
+            self.callLater(0, lambda: None if self._dead else self.apply_verdict(verdict))
 
     def bye(self, text: str, code: bytes | None = None) -> None:
         """Say BYE and close; reset a peer that does not read it."""
@@ -425,7 +431,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     def close(self) -> None:
         """Close after what was written is sent, or in `closing_seconds` whether it is or not."""
         if not self._dead:
-            self._die()
+            self.teardown()
             self.transport.loseConnection()
             self.setTimeout(self.limits.closing_seconds)
 
@@ -445,27 +451,27 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     def connectionMade(self) -> None:
         """Greet."""
         self._connected_at = self.now()
-        self.MAX_LENGTH = self.limits.stranger_line
-        self.timeOut = self.limits.stranger_seconds
+        self.MAX_LENGTH = self.limits.preauth_line_length
+        self.timeOut = self.limits.preauth_seconds
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             set_no_delay(True)
-        self._outbox = WriteBuffer(self.transport, self.callLater, self.limits.stranger_unread)
+        self._outbox = WriteBuffer(self.transport, self.callLater, self.limits.preauth_unsent_bytes)
         self._outbox.on_room = self._wake
-        self._outbox.in_turn = self._in_turn
+        self._outbox.schedule = self._in_turn
         self._patience = WriteTimeout(
-            self._outbox, self.callLater, self.limits, self._guard.stalled, self._obey
+            self._outbox, self.callLater, self.limits, self._guard.backlog_full, self.apply_verdict
         )
         self.canStartTLS = ITLSTransport.providedBy(self.transport)
         self._link = SessionIO(self, self._guard, self._outbox)
         self._meet()
         self._session = Session(self._link, self.limits)
-        self.report.connected()
+        self.report.connection_opened()
         super().connectionMade()
 
     def _meet(self) -> None:
         """See who it is; behind a proxy only the first octets tell, and until then it is a stranger from anywhere."""
-        self.report.peer, local = peer.whose(self.transport)
+        self.report.peer, local = peer.peer_address(self.transport)
         self._link.local = local and (bool(self.octets_in) or not peer.is_proxied(self.transport))
 
     def sendServerGreeting(self) -> None:
@@ -480,7 +486,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         """Release everything."""
         if not self._dead:
-            self._die(lost=True)
+            self.teardown(lost=True)
         self.setTimeout(None)
         self._patience.stop()
         self._link.lost()
@@ -488,7 +494,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.account = None
         seconds = self.now() - self._connected_at
         octets = self.octets_in, self._outbox.octets
-        self.report.gone(reason.getErrorMessage(), seconds, self.commands, octets)
+        self.report.connection_closed(reason.getErrorMessage(), seconds, self.commands, octets)
         if self.on_lost is not None:
             self.on_lost(self)
 
@@ -497,15 +503,15 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if self._dead:
             self.transport.abortConnection()
             return
-        if self._guard.trusted and self._guard.busy and not self._link.asking:
+        if self._guard.authenticated and self._guard.busy and not self._link.awaiting_line:
             self.setTimeout(self.limits.idle_seconds)  # it waits for us, not we for it
             return
-        if not self._guard.trusted:
-            name = "stranger_seconds"
+        if not self._guard.authenticated:
+            name = "preauth_seconds"
         elif self.line_mode:
             name = "idle_seconds"
         else:
             name = "literal_seconds"
         value = getattr(self.limits, name)
-        self.report.limit_hit(Reset(name, value, value), "bye")
-        self.bye("Too long without a login" if name == "stranger_seconds" else "Idle for too long")
+        self.report.limit_triggered(Reset(name, value, value), "bye")
+        self.bye("Too long without a login" if name == "preauth_seconds" else "Idle for too long")

@@ -48,17 +48,17 @@ class SessionIO:
             raise Disconnected
         return self._outbox.drain()
 
-    def line(self) -> Deferred[bytes]:
+    def read_line(self) -> Deferred[bytes]:
         if self._server.dead:
             raise Disconnected
         self._outbox.flush()
         self._due = Deferred()
-        self._guard.ask()
-        self._server.callLater(0, self._server.hold)
+        self._guard.expect_line()
+        self._server.callLater(0, self._server.update_reading)
         return self._due
 
     @property
-    def asking(self) -> bool:
+    def awaiting_line(self) -> bool:
         """Whether a command waits for a line of the client's."""
         return self._due is not None
 
@@ -86,7 +86,7 @@ class SessionIO:
         return self.tls or self.local
 
     @property
-    def takes_passwords(self) -> bool:
+    def accepts_passwords(self) -> bool:
         return IUsernamePassword in self._server.portal.listCredentialsInterfaces()
 
     @property
@@ -102,14 +102,14 @@ class SessionIO:
 
     @property
     def can_compress(self) -> bool:
-        return self._outbox.squeeze is None
+        return self._outbox.compress is None
 
     def start_compression(self) -> None:
         self._outbox.flush()
-        self._outbox.squeeze = Deflater()
-        self._server.inflate()
+        self._outbox.compress = Deflater()
+        self._server.start_inflating()
 
-    def mechanisms(self) -> list[bytes]:
+    def sasl_mechanisms(self) -> list[bytes]:
         """As far as a checker takes them; the session knows PLAIN itself."""
         challengers = self._server.challengers
         others = {name: make for name, make in challengers.items() if name != b"PLAIN"}
@@ -126,7 +126,7 @@ class SessionIO:
             login = self._server.authenticateLogin(user, password)
         return await self._avatar(login, user, mechanism)
 
-    async def login_challenge(
+    async def login_sasl(
         self, mechanism: bytes, ask: Callable[[bytes], Awaitable[bytes]]
     ) -> IAccount:
         """Run one of `challengers`, as `twisted.mail.interfaces.IChallengeResponseIMAP` describes them."""
@@ -164,7 +164,7 @@ class SessionIO:
         except (LoginFailed, UnhandledCredentials):
             name = events.printable(user, 64)
             server.report.login_failed(name, mechanism)
-            server.obey_later(self._guard.login_failed())
+            server.apply_verdict_later(self._guard.login_failed())
             raise CommandRefused(
                 b"AUTHENTICATIONFAILED", "That user name or password is wrong"
             ) from None
@@ -178,26 +178,26 @@ class SessionIO:
         server.log_in(name, mechanism, account, logout)
         return cast("IAccount", account)
 
-    def unauthenticated(self) -> None:
+    def logged_out(self) -> None:
         self._outbox.flush()
-        self._outbox.squeeze = None
+        self._outbox.compress = None
         self._server.log_out()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         Deferred.fromCoroutine(work).addErrback(self._server.interrupted)
 
-    def accepted(self) -> None:
-        self._guard.accepted()
+    def command_parsed(self) -> None:
+        self._guard.command_parsed()
 
-    def malformed(self, sample: bytes, text: str) -> None:
+    def bad_command(self, sample: bytes, text: str) -> None:
         server = self._server
-        server.report.rejected(sample, text)
-        server.obey_later(self._guard.malformed())
+        server.report.bad_command(sample, text)
+        server.apply_verdict_later(self._guard.bad_command())
 
-    def failed(self, command: str, traceback: str) -> str:
+    def command_failed(self, command: str, traceback: str) -> str:
         return self._server.failed(command, traceback)
 
-    def cut(self) -> None:
+    def reset(self) -> None:
         self._server.reset()
 
     def close(self) -> None:

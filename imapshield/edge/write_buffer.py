@@ -41,14 +41,14 @@ class WriteBuffer:
         self._flush_due = False
         self._closed = False
         self._waiting: list[Deferred[None]] = []
-        self.squeeze: Callable[[bytes], bytes] | None = None
+        self.compress: Callable[[bytes], bytes] | None = None
         self.on_full: Callable[[], object] = _nothing
         self.on_room: Callable[[], object] = _nothing
-        self.in_turn: Callable[[Callable[[], object]], object] = lambda work: call_later(0, work)
+        self.schedule: Callable[[Callable[[], object]], object] = lambda work: call_later(0, work)
         transport.registerProducer(self, True)
-        self.allow(unread)
+        self.set_limit(unread)
 
-    def allow(self, unread: int) -> None:
+    def set_limit(self, unread: int) -> None:
         """Let the transport hold `unread` octets, which Twisted calls its buffer size."""
         self._limit = unread
         _lowest(self._transport).bufferSize = unread
@@ -64,11 +64,11 @@ class WriteBuffer:
             self._call_later(0, self.flush)
 
     @property
-    def loaded(self) -> bool:
+    def flush_due(self) -> bool:
         """Whether as much waits for `flush` as the transport may hold."""
         return self._held >= self._limit
 
-    def hold(self) -> None:
+    def defer_flush(self) -> None:
         """Let `write` schedule nothing: the caller will `flush`."""
         self._flush_due = True
 
@@ -79,8 +79,8 @@ class WriteBuffer:
             data = b"".join(self._fragments)
             self._fragments.clear()
             self._held = 0
-            if self.squeeze is not None:
-                data = self.squeeze(data)
+            if self.compress is not None:
+                data = self.compress(data)
             self.octets += len(data)
             self._transport.write(data)
 
@@ -90,7 +90,7 @@ class WriteBuffer:
         ready: Deferred[None] = Deferred()
         self._waiting.append(ready)
         if not self.full:
-            self.in_turn(self._release)
+            self.schedule(self._release)
         return ready
 
     def _release(self) -> None:
@@ -123,14 +123,14 @@ class WriteBuffer:
         """The transport has sent all it held."""
         self.full = False
         if self._waiting:
-            self.in_turn(self._release)
+            self.schedule(self._release)
         self.on_room()
 
     def stopProducing(self) -> None:
         """The connection is gone; `connectionLost` follows and closes."""
         self.full = True
 
-    def acknowledge(self) -> None:
+    def send_tcp_ack(self) -> None:
         """Let TCP acknowledge now what has come.
 
         A client that sends a literal and its line end apart, without TCP_NODELAY, as Python's imaplib does, holds the
@@ -141,7 +141,7 @@ class WriteBuffer:
             with suppress(OSError):  # a UNIX socket
                 handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
-    def progress(self) -> tuple[int, ...]:
+    def acked_bytes(self) -> tuple[int, ...]:
         """A value that differs whenever the peer has taken a single octet more.
 
         `resumeProducing` will not do: it comes when all is sent, which on a slow line is minutes later.

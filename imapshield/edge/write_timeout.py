@@ -16,7 +16,7 @@ class WriteTimeout:
     Args:
         outbox: of the connection.
         call_later: a reactor's.
-        limits: `stalled_seconds` if `stalled()` says that the backlog is full too, otherwise `unread_seconds`.
+        limits: `stalled_seconds` if `stalled()` says that the backlog is full too, otherwise `unsent_seconds`.
         obey: told the verdict.
     """
 
@@ -44,7 +44,7 @@ class WriteTimeout:
 
     def _begin(self) -> None:
         if self._check is None or not self._check.active():
-            self._wait(self._outbox.progress(), 0.0)
+            self._wait(self._outbox.acked_bytes(), 0.0)
 
     def _wait(self, before: tuple[int, ...], waited: float) -> None:
         step = self._limits.stalled_seconds
@@ -53,11 +53,11 @@ class WriteTimeout:
     def _look(self, before: tuple[int, ...], waited: float) -> None:
         if not self._outbox.full:
             return
-        now = self._outbox.progress()
+        now = self._outbox.acked_bytes()
         if now != before:
             self._wait(now, 0.0)
             return
-        limit = "stalled_seconds" if self._stalled() else "unread_seconds"
+        limit = "stalled_seconds" if self._stalled() else "unsent_seconds"
         value = getattr(self._limits, limit)
         if waited < value:
             self._wait(now, waited)

@@ -21,7 +21,7 @@ class AcceptLiteral:
 class RejectLiteral:
     """Do not let the literal come; its command ends in this refusal."""
 
-    refusal: BadCommand | CommandRefused
+    rejection: BadCommand | CommandRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Reset:
 
     limit: str
     value: float
-    seen: float
+    observed: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Disconnect:
 
     limit: str
     value: float
-    seen: float
+    observed: float
     text: str
 
 

@@ -39,13 +39,13 @@ class IMailbox(Interface):
     mailbox_id: bytes = Attribute("MAILBOXID of RFC 8474")
     columns: Columns = Attribute("what is known of every message; read only")
 
-    def watch(listener: Listener, claim_recent: bool) -> None:
+    def subscribe(listener: Listener, claim_recent: bool) -> None:
         """Tell `listener` of changes from now on; a session that may claim \\Recent says so."""
 
-    def unwatch(listener: Listener) -> None:
+    def unsubscribe(listener: Listener) -> None:
         """Stop telling it; the last one to leave closes the mailbox."""
 
-    async def listen() -> None:
+    async def watch_for_changes() -> None:
         """From now on tell listeners of mail from outside within a second, unasked (for IDLE)."""
 
     async def poll() -> None:
@@ -61,7 +61,7 @@ class IMailbox(Interface):
     async def read(uid: int, item: FetchItem, offset: int, size: int) -> bytes:
         """See `IStore.read`."""
 
-    async def sizes(uids: Sequence[int]) -> None:
+    async def load_sizes(uids: Sequence[int]) -> None:
         """Make sure that `columns` holds RFC822.SIZE of `uids`."""
 
     async def store_flags(
@@ -129,20 +129,20 @@ class IAccount(Interface):
 class INotify(Interface):
     """An account that tells what happens in all of its mailboxes (RFC 5465)."""
 
-    def watch(listener: Callable[[AccountEvent], None]) -> None:
+    def add_listener(listener: Callable[[AccountEvent], None]) -> None:
         """Tell `listener` of all that sessions of this account do, at once; it must not block or raise."""
 
-    def unwatch(listener: Callable[[AccountEvent], None]) -> None:
+    def remove_listener(listener: Callable[[AccountEvent], None]) -> None:
         """Stop telling it."""
 
-    async def listen(names: Iterable[str]) -> None:
+    async def watch_mailboxes(names: Iterable[str]) -> None:
         """Tell also of mail that comes into these mailboxes from outside, until the last listener leaves."""
 
 
 class ICatenate(Interface):
     """An account that makes new messages of parts of stored ones (RFC 4469)."""
 
-    def stored(mailbox: IMailbox, uid: int, item: FetchItem, size: int) -> LiteralData:
+    def stored_part(mailbox: IMailbox, uid: int, item: FetchItem, size: int) -> LiteralData:
         """The `size` octets that `item` is of a message, as content for `IAccount.append`, and to be read by it."""
 
 

@@ -173,7 +173,7 @@ class Query:
                         for low, high in sequence.resolve(count)
                         if low <= count
                     ]
-                chosen = set(view.gather(spans))
+                chosen = set(view.uids_of(spans))
                 return [uid for uid in uids if uid in chosen]
             case ModseqKey(modseq):
                 return [uid for uid, at in self._pairs(uids, "modseqs") if at >= modseq]
@@ -199,7 +199,7 @@ class Query:
     async def _measure(self, uids: Sequence[int]) -> None:
         unknown = [u for u, size in self._pairs(uids, "sizes") if size == UNKNOWN_SIZE]
         for start in range(0, len(unknown), TEXT_PIECE):
-            await self._mailbox.sizes(unknown[start : start + TEXT_PIECE])
+            await self._mailbox.load_sizes(unknown[start : start + TEXT_PIECE])
             if self._pause is not None and start + TEXT_PIECE < len(unknown):
                 await self._pause(start + TEXT_PIECE, len(unknown))
 

@@ -109,7 +109,7 @@ class IStore(Interface):
     def search(key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
         """Those of `uids` that match one HeaderHas, EnvelopeHas, TextHas, ObjectIs, or DateIs on SENT or SAVED."""
 
-    def probe(key: int) -> Sequence[str]:
+    def watch_paths(key: int) -> Sequence[str]:
         """Name the folders of the file system whose change means that mail came or went here; may be none."""
 
     def close() -> None:

@@ -97,7 +97,7 @@ class StoreAccount:
         if not self.sessions and self._on_idle is not None:
             self._on_idle(self)
 
-    async def shut(self) -> None:
+    async def shut_down(self) -> None:
         """Close the store; the account may be used again, and opens it again then."""
 
         def job() -> None:
@@ -108,31 +108,33 @@ class StoreAccount:
         self._open.clear()
         await self._worker.run(job)
 
-    def watch(self, listener: Callable[[AccountEvent], None]) -> None:
+    def add_listener(self, listener: Callable[[AccountEvent], None]) -> None:
         """See `INotify`, also for what follows."""
         self._listeners[listener] = None
 
-    def unwatch(self, listener: Callable[[AccountEvent], None]) -> None:
+    def remove_listener(self, listener: Callable[[AccountEvent], None]) -> None:
         self._listeners.pop(listener, None)
         if not self._listeners:
             for rope in self._ropes.values():
                 rope.stop()
             self._ropes.clear()
 
-    async def listen(self, names: Iterable[str]) -> None:
+    async def watch_mailboxes(self, names: Iterable[str]) -> None:
         if self.bell is None:
             return
         for name in set(names) - set(self._ropes):
             try:
-                paths = await self.run(lambda store, name=name: store.probe(store.key(name)))  # type: ignore[misc]
+                paths = await self.run(lambda store, name=name: store.watch_paths(store.key(name)))  # type: ignore[misc]
             except StoreError:  # gone meanwhile, or cannot be read: whoever opens it is told
                 continue
             if self._listeners and name not in self._ropes:
                 self._ropes[name] = self.bell.watch(
-                    list(paths), partial(self.happened, "messages", name)
+                    list(paths), partial(self.notify_listeners, "messages", name)
                 )
 
-    def happened(self, kind: str, name: str, old: str = "", entries: Sequence[bytes] = ()) -> None:
+    def notify_listeners(
+        self, kind: str, name: str, old: str = "", entries: Sequence[bytes] = ()
+    ) -> None:
         """Tell the listeners."""
         for listener in list(self._listeners):
             listener(AccountEvent(kind, name, old, entries))
@@ -156,20 +158,20 @@ class StoreAccount:
 
     async def subscribe(self, name: str, on: bool) -> None:
         await self.run(lambda store: store.subscribe(name, on))
-        self.happened("subscribed" if on else "unsubscribed", name)
+        self.notify_listeners("subscribed" if on else "unsubscribed", name)
 
     async def create(self, name: str, special_use: Sequence[bytes]) -> bytes:
         mailbox_id = await self.run(lambda store: store.create(name, special_use))
-        self.happened("created", name)
+        self.notify_listeners("created", name)
         return mailbox_id
 
     async def delete(self, name: str) -> None:
         await self.run(lambda store: store.delete(name))
-        self.happened("deleted", name)
+        self.notify_listeners("deleted", name)
 
     async def rename(self, old: str, new: str) -> None:
         await self.run(lambda store: store.rename(old, new))
-        self.happened("renamed", new, old)
+        self.notify_listeners("renamed", new, old)
         if old == "INBOX":
             return  # stays, emptied
         for mailbox in self._open.values():
@@ -187,7 +189,7 @@ class StoreAccount:
 
     async def set_metadata(self, name: str, values: Mapping[bytes, bytes | None]) -> None:
         await self.run(lambda store: store.set_metadata(name, values))  # type: ignore[attr-defined]
-        self.happened("metadata", name, entries=list(values))
+        self.notify_listeners("metadata", name, entries=list(values))
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
         return await self.put(name, lambda store: store.append(name, messages))
@@ -203,14 +205,14 @@ class StoreAccount:
         told = False
         for mailbox, delta in zip(watched, deltas, strict=True):
             if delta is not None:
-                mailbox.heard(delta)
+                mailbox.apply_delta(delta)
                 told = True
         if not told:  # as `heard` did
-            self.happened("messages", name)
+            self.notify_listeners("messages", name)
         return done
 
-    def stored(self, mailbox: IMailbox, uid: int, item: FetchItem, size: int) -> LiteralData:
-        return Stored(self, cast("StoreMailbox", mailbox).key, uid, item, size)
+    def stored_part(self, mailbox: IMailbox, uid: int, item: FetchItem, size: int) -> LiteralData:
+        return StoredPart(self, cast("StoreMailbox", mailbox).key, uid, item, size)
 
     async def open(self, name: str, claim_recent: bool) -> tuple[IMailbox, frozenset[int]]:
         before = dict(self._open)
@@ -229,13 +231,13 @@ class StoreAccount:
                 mailbox = self._open[found.key] = StoreMailbox(self, found)
                 recent = mailbox.columns.apply(found.delta).recent
             else:
-                recent = mailbox.heard(found.delta, claimed_elsewhere=True)
+                recent = mailbox.apply_delta(found.delta, claimed_elsewhere=True)
         else:
             key, delta = found
             # The one used last goes last. Meanwhile another session may have let go of it, or shut the account.
             mailbox = self._open[key] = self._open.pop(key, before[key])
             mailbox.name = name
-            recent = mailbox.heard(delta, claimed_elsewhere=True)
+            recent = mailbox.apply_delta(delta, claimed_elsewhere=True)
         self._let_go()
         return mailbox, frozenset(recent)
 
@@ -260,7 +262,7 @@ def _news(mailbox: StoreMailbox, store: IStore) -> Delta | None:
         return None
 
 
-class Stored:
+class StoredPart:
     """Part of a stored message as content of a new one (`wire.commands.LiteralData`): read in the worker, by the append."""
 
     binary = False
@@ -302,26 +304,26 @@ class StoreMailbox:
         """Whether any session has it selected."""
         return bool(self._listeners)
 
-    def watch(self, listener: Listener, claim_recent: bool) -> None:
+    def subscribe(self, listener: Listener, claim_recent: bool) -> None:
         """See `IMailbox`, also for what follows."""
         self._listeners[listener] = claim_recent
 
-    def unwatch(self, listener: Listener) -> None:
+    def unsubscribe(self, listener: Listener) -> None:
         self._listeners.pop(listener, None)
         if not self._listeners and self._rope is not None:
             self._rope.stop()
             self._rope = None
 
-    async def listen(self) -> None:
+    async def watch_for_changes(self) -> None:
         """Let the account's bell, if it has one, tell of mail from outside while somebody watches."""
         bell = self._account.bell
         if bell is None or self._rope is not None:
             return
-        paths = await self._run(lambda store: store.probe(self.key))
+        paths = await self._run(lambda store: store.watch_paths(self.key))
         if self._rope is None and self._listeners:
             self._rope = bell.watch(list(paths), self.poll)
 
-    def heard(self, delta: Delta, *, claimed_elsewhere: bool = False) -> Sequence[int]:
+    def apply_delta(self, delta: Delta, *, claimed_elsewhere: bool = False) -> Sequence[int]:
         """Take in a delta and tell the listeners; returns what became \\Recent, which `claimed_elsewhere` keeps
         from them."""
         change = self.columns.apply(delta)
@@ -330,14 +332,14 @@ class StoreMailbox:
             claimer = None
         if change.added or change.changed or change.vanished or change.recent:
             kind = "messages" if change.added or change.vanished else "flags"
-            self._account.happened(kind, self.name)
+            self._account.notify_listeners(kind, self.name)
             without = Change(change.added, change.changed, change.vanished)
             for listener in list(self._listeners):
                 listener(change if listener is claimer else without)
         return change.recent
 
     async def poll(self) -> None:
-        self.heard(await self._run(self.changes))
+        self.apply_delta(await self._run(self.changes))
 
     def changes(self, store: IStore) -> Delta:
         """Ask `store`, in its worker, for what the columns do not know."""
@@ -346,7 +348,7 @@ class StoreMailbox:
 
     async def vanished(self, since: int) -> SequenceSet:
         delta = await self._run(lambda store: store.changes(self.key, since, False))
-        self.heard(delta)
+        self.apply_delta(delta)
         return delta.vanished
 
     async def fetch(
@@ -357,7 +359,7 @@ class StoreMailbox:
     async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
         return await self._run(lambda store: store.read(self.key, uid, item, offset, size))
 
-    async def sizes(self, uids: Sequence[int]) -> None:
+    async def load_sizes(self, uids: Sequence[int]) -> None:
         if uids:
             self.columns.set_sizes(await self._run(lambda store: store.sizes(self.key, uids)))
 
@@ -368,12 +370,12 @@ class StoreMailbox:
         delta, failed = await self._run(
             lambda store: store.store_flags(self.key, uids, op, flags, unchanged_since, since)
         )
-        self.heard(delta)
+        self.apply_delta(delta)
         return failed
 
     async def expunge(self, uids: Sequence[int] | None) -> None:
         since = self.columns.highestmodseq
-        self.heard(await self._run(lambda store: store.expunge(self.key, uids, since)))
+        self.apply_delta(await self._run(lambda store: store.expunge(self.key, uids, since)))
 
     async def copy(self, uids: Sequence[int], target: str, move: bool) -> CopyResult:
         since = self.columns.highestmodseq
@@ -381,7 +383,7 @@ class StoreMailbox:
         copied = await self._account.put(
             target, lambda store: store.copy(self.key, uids, target, move, since)
         )
-        self.heard(copied.delta)
+        self.apply_delta(copied.delta)
         return copied
 
     async def replace(self, uid: int, target: str, message: NewMessage) -> AppendResult:
@@ -389,7 +391,7 @@ class StoreMailbox:
         replaced = await self._account.put(
             target, lambda store: store.replace(self.key, uid, target, message, since)
         )
-        self.heard(replaced.delta)
+        self.apply_delta(replaced.delta)
         return replaced.appended
 
     async def search(self, uids: Sequence[int], leaf: SearchKey) -> list[int]:

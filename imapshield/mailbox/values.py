@@ -102,8 +102,8 @@ class Quota(NamedTuple):
 
     octets: int
     messages: int
-    most_octets: int | None = None
-    most_messages: int | None = None
+    max_octets: int | None = None
+    max_messages: int | None = None
 
 
 METADATA_ENTRIES = 100

@@ -18,7 +18,7 @@ from imapshield.errors import BadCommand
 from imapshield.mailbox.columns import Change, Columns
 from imapshield.wire.sequence import TOP, SequenceSet
 
-NEWS_KEPT = 16
+MAX_UNAPPLIED_CHANGES = 16
 """Changes heard of before they are taken in unasked."""
 
 
@@ -47,15 +47,15 @@ class View:
         self._changed: set[int] = set()
         self._vanished: set[int] = set()
         self._recent_told = len(self._recent)
-        self.settled = columns.highestmodseq
+        self.synced_modseq = columns.highestmodseq
 
-    def heard(self, change: Change) -> None:
+    def on_change(self, change: Change) -> None:
         """Note a change of the mailbox (`interfaces.Listener`).
 
         It is taken in when it matters: hundreds of sessions may hear at once of a change of thousands of messages.
         """
         self._news.append(change)
-        if len(self._news) > NEWS_KEPT:
+        if len(self._news) > MAX_UNAPPLIED_CHANGES:
             self._take_in()
 
     def _take_in(self) -> None:
@@ -80,13 +80,13 @@ class View:
         return self._recent
 
     @property
-    def behind(self) -> bool:
+    def has_pending_updates(self) -> bool:
         """Whether the mailbox has changed in a way that the client was not told."""
         self._take_in()
         return bool(self._changed or self._vanished or self.uids is not self.columns.uids)
 
     @property
-    def outdated(self) -> bool:
+    def has_pending_expunges(self) -> bool:
         """Whether numbers are taken by messages that are gone."""
         self._take_in()
         return bool(self._vanished)
@@ -96,7 +96,7 @@ class View:
         i = bisect_left(self.uids, uid)
         return i + 1 if i < len(self.uids) and self.uids[i] == uid else None
 
-    def finder(self, count: int) -> Callable[[int], int | None]:
+    def number_lookup(self, count: int) -> Callable[[int], int | None]:
         """Return `number`, or what is faster where `count` messages will be asked for."""
         if count * 8 < len(self.uids):
             return self.number
@@ -111,20 +111,20 @@ class View:
         known = dict(zip(self.uids, range(1, len(self.uids) + 1), strict=True))
         return [number for number in map(known.get, uids) if number]
 
-    def forget(self, uids: Iterable[int]) -> None:
+    def forget_flag_changes(self, uids: Iterable[int]) -> None:
         """The client knows the flags of `uids` already: it was told, or said .SILENT."""
         self._take_in()
         self._changed.difference_update(uids)
 
-    def changed(self, uid: int) -> bool:
+    def flags_changed(self, uid: int) -> bool:
         """Whether a change of the flags of `uid` is still to be told."""
         self._take_in()
         return uid in self._changed
 
-    def flush(self, *, expunge: bool, flags: bool = True) -> PendingUpdates | None:
+    def take_updates(self, *, expunge: bool, flags: bool = True) -> PendingUpdates | None:
         """Return what is to be told and take it as told; None if there is nothing. Without `flags` those wait."""
-        if not self.behind:
-            self.settled = self.columns.highestmodseq
+        if not self.has_pending_updates:
+            self.synced_modseq = self.columns.highestmodseq
             return None
         numbers: list[int] = []
         gone: list[int] = []
@@ -150,7 +150,7 @@ class View:
         self._recent_told = len(self.recent)
         changed: list[tuple[int, int]] = []
         if flags:
-            number_of = self.finder(len(self._changed))
+            number_of = self.number_lookup(len(self._changed))
             changed = [
                 (number, uid)
                 for uid in sorted(self._changed)
@@ -158,10 +158,10 @@ class View:
             ]
             self._changed.clear()
         if not (self._vanished or self._changed):
-            self.settled = self.columns.highestmodseq
+            self.synced_modseq = self.columns.highestmodseq
         return PendingUpdates(numbers, gone, exists, recent, changed)
 
-    def select(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
+    def rows_of(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
         """Return the rows that `sequence` names, as (start, stop) of `uids`, rising.
 
         A sequence number beyond the last message is `BadCommand`, and so is ``*`` where there is no message (RFC 9051
@@ -174,7 +174,7 @@ class View:
             raise BadCommand("There is no message of that number")
         return [(low - 1, high) for low, high in sequence.resolve(count)]
 
-    def gather(self, spans: Iterable[tuple[int, int]]) -> Sequence[int]:
+    def uids_of(self, spans: Iterable[tuple[int, int]]) -> Sequence[int]:
         """Return the UIDs in `spans` of rows: the very array, if that is all of them."""
         spans = list(spans)
         if spans == [(0, len(self.uids))]:

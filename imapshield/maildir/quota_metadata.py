@@ -30,8 +30,8 @@ class Quotas:
             return
         used = self.used()
         for more, now, most in (
-            (octets, used.octets, used.most_octets),
-            (messages, used.messages, used.most_messages),
+            (octets, used.octets, used.max_octets),
+            (messages, used.messages, used.max_messages),
         ):
             if more > 0 and most is not None and now + more > most:
                 raise NoSpace

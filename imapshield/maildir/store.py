@@ -294,7 +294,7 @@ class MaildirStore:
     def _metadata_key(self, name: str) -> int:
         return self._syncing.adopt(name).key if name else SERVER
 
-    def probe(self, key: int) -> Sequence[str]:
+    def watch_paths(self, key: int) -> Sequence[str]:
         with self._asked():
             folder = os.fsdecode(self._core.folder(self._index.box(key).name))
             return (folder + "/new", folder + "/cur")

@@ -47,8 +47,8 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
     events.LimitTriggered: (
         _WARN,
         (
-            "limit {limit}={value:g} hit peer={peer} connection={connection} seen={seen:g} "
-            "then={consequence} change-with={option} user={user_text} sample={sample_text}"
+            "limit {limit}={value:g} hit peer={peer} connection={connection} seen={observed:g} "
+            "then={action} change-with={option} user={user_text} sample={sample_text}"
         ),
     ),
     events.CommandFailed: (

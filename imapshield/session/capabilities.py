@@ -56,13 +56,13 @@ def of(session: Session) -> list[bytes]:
     ]
     if REV2 <= {*from_table, *MAILBOX, *enable.ENABLES}:
         names.insert(1, b"IMAP4rev2")
-    if session.state is State.STRANGER:
+    if session.state is State.NOT_AUTHENTICATED:
         names += [name for name in from_table if name in BEFORE_LOGIN]
         if session.io.can_start_tls:
             names.append(b"STARTTLS")
         # PLAIN last: Twisted's client takes the first that it knows.
-        names += [b"AUTH=" + name for name in session.io.mechanisms()]
-        if session.io.secure and session.io.takes_passwords:
+        names += [b"AUTH=" + name for name in session.io.sasl_mechanisms()]
+        if session.io.secure and session.io.accepts_passwords:
             names.append(b"AUTH=PLAIN")
         else:
             names.append(b"LOGINDISABLED")
@@ -75,7 +75,7 @@ def of(session: Session) -> list[bytes]:
     names += [name for name in enable.ENABLES if name != b"IMAP4rev2"]
     if ICatenate.providedBy(session.account):
         names.append(b"CATENATE")
-    if session.limits.messages:
-        names.append(b"MESSAGELIMIT=%d" % session.limits.messages)
-    names.append(b"APPENDLIMIT=%d" % session.limits.message)
+    if session.limits.max_messages_per_command:
+        names.append(b"MESSAGELIMIT=%d" % session.limits.max_messages_per_command)
+    names.append(b"APPENDLIMIT=%d" % session.limits.max_message_size)
     return names

@@ -51,8 +51,10 @@ async def content(session: Session, message: AppendMessage) -> LiteralData:
         raise BadCommand("There is no CATENATE here")
     parts = [await _stored(session, p) if isinstance(p, bytes) else p for p in message.content]
     joined = Joined(parts)
-    if joined.size > session.limits.message:
-        raise CommandRefused(b"TOOBIG", f"A message may have {session.limits.message} octets")
+    if joined.size > session.limits.max_message_size:
+        raise CommandRefused(
+            b"TOOBIG", f"A message may have {session.limits.max_message_size} octets"
+        )
     return joined
 
 
@@ -64,7 +66,7 @@ async def _stored(session: Session, url: bytes) -> LiteralData:
         async with mailbox_filters.opened(session, name) as (mailbox, _):
             if uidvalidity not in (None, mailbox.uidvalidity):
                 raise bad
-            fetched = await mailbox.fetch([uid], [item], session.limits.chunk)
+            fetched = await mailbox.fetch([uid], [item], session.limits.fetch_chunk_size)
     except (BadCommand, BadMailboxName, NoSuchMailbox):
         raise bad from None
     value = fetched.columns[0][0] if fetched.uids else b""
@@ -76,4 +78,4 @@ async def _stored(session: Session, url: bytes) -> LiteralData:
             raise bad
         size = len(octets)
     await session.pause()
-    return ICatenate(session.account).stored(mailbox, uid, item, size)
+    return ICatenate(session.account).stored_part(mailbox, uid, item, size)

@@ -17,7 +17,7 @@ class Connection(Protocol):
     def drain(self) -> Awaitable[None]:
         """Let other connections have their turn, and the peer read what it was sent."""
 
-    def line(self) -> Awaitable[bytes]:
+    def read_line(self) -> Awaitable[bytes]:
         """The next line, which belongs to the command that is running."""
 
     @property
@@ -25,7 +25,7 @@ class Connection(Protocol):
         """Whether a password may be sent."""
 
     @property
-    def takes_passwords(self) -> bool:
+    def accepts_passwords(self) -> bool:
         """Whether there is anybody who can look at a name and password."""
 
     @property
@@ -42,33 +42,33 @@ class Connection(Protocol):
     def start_compression(self) -> None:
         """Deflate what is written from now on, and inflate what comes (RFC 4978)."""
 
-    def mechanisms(self) -> list[bytes]:
+    def sasl_mechanisms(self) -> list[bytes]:
         """SASL mechanisms beside PLAIN."""
 
     async def login(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
         """Whose name and password these are; `CommandRefused` when nobody's."""
 
-    async def login_challenge(
+    async def login_sasl(
         self, mechanism: bytes, ask: Callable[[bytes], Awaitable[bytes]]
     ) -> IAccount:
         """Run one of `mechanisms`: `ask` sends a challenge and awaits the answer."""
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside the commands."""
 
-    def unauthenticated(self) -> None:
+    def logged_out(self) -> None:
         """The user has gone, and the client may log in as another (RFC 8437)."""
 
-    def accepted(self) -> None:
+    def command_parsed(self) -> None:
         """A command was well-formed."""
 
-    def malformed(self, sample: bytes, text: str) -> None:
+    def bad_command(self, sample: bytes, text: str) -> None:
         """A command was malformed."""
 
-    def failed(self, command: str, traceback: str) -> str:
+    def command_failed(self, command: str, traceback: str) -> str:
         """Something broke; returns a reference for the client to quote."""
 
-    def cut(self) -> None:
+    def reset(self) -> None:
         """Reset the connection: what was promised to the client cannot be delivered."""
 
     def close(self) -> None:

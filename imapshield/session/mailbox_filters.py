@@ -57,8 +57,8 @@ async def opened(session: Session, name: str) -> AsyncIterator[tuple[IMailbox, V
         return
     mailbox, _ = await session.account.open(name, False)
     view = View(mailbox.columns)
-    mailbox.watch(view.heard, False)
+    mailbox.subscribe(view.on_change, False)
     try:
         yield mailbox, view
     finally:
-        mailbox.unwatch(view.heard)
+        mailbox.unsubscribe(view.on_change)

@@ -46,9 +46,9 @@ class NewMessages:
     def settle(self) -> None:
         """Tell what waits, unless a command is running or a search may still want more."""
         session = self._session
-        if self._wanted and not (self._telling or session.busy or session.contexts.pending):
+        if self._wanted and not (self._telling or session.busy or session.search_contexts.pending):
             self._telling = True
-            session.io.spawn(self._unasked())
+            session.io.run_in_background(self._unasked())
 
     async def _unasked(self) -> None:
         try:
@@ -83,7 +83,7 @@ class NewMessages:
         try:
             if _SIZE in known:
                 await measure(session, uids)
-            fetched = await mailbox.fetch(uids, asked, session.limits.chunk)
+            fetched = await mailbox.fetch(uids, asked, session.limits.fetch_chunk_size)
         except StoreError:
             self._wanted.clear()  # the mailbox has gone
             return
@@ -96,7 +96,7 @@ class NewMessages:
         if not fetched.uids and not fetched.gone:
             self._wanted.clear()
         if _FLAGS in known:
-            session.tell_keywords()
+            session.send_new_keywords()
         for i, uid in enumerate(fetched.uids):
             number, row = view.number(uid), view.columns.row(uid)
             if number is None or row is None:

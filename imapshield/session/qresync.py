@@ -37,7 +37,7 @@ async def vanished(session: Session, uids: SequenceSet, since: int, above: int =
     """Tell which of `uids`, of those over `above`, went after MODSEQ `since`, but for those that an EXPUNGE is still to
     be told of."""
     if uids.saved:
-        uids = SequenceSet.from_uids(session.saved)
+        uids = SequenceSet.from_uids(session.saved_search)
     gone = await session.mailbox.vanished(since)
     view = session.view
     largest = view.columns.uidnext - 1

@@ -44,7 +44,7 @@ UPDATE = b"UPDATE"
 async def cancel(session: Session, command: CancelUpdate) -> Tagged:
     """CANCELUPDATE; of a search that is not kept up to date (any more) there is nothing to do."""
     for tag in command.tags:
-        session.contexts.drop(tag)
+        session.search_contexts.drop(tag)
     return ok("Those are kept up to date no more")
 
 
@@ -143,8 +143,8 @@ class SearchContexts:
         session, limits = self._session, self._session.limits
         if UPDATE not in (command.returns or ()):
             return
-        large = isinstance(command, Sort) and len(found) > limits.sorted_context
-        if len(self._kept) >= limits.contexts or large:
+        large = isinstance(command, Sort) and len(found) > limits.max_sort_context_results
+        if len(self._kept) >= limits.max_search_contexts or large:
             why = "Too large to be kept in order" if large else "Too many are kept up to date"
             self.refuse(session.tag, why)
             return
@@ -189,7 +189,7 @@ class SearchContexts:
         """Tell what waits, unless a command is running."""
         if self.pending and not self._telling and not self._session.busy:
             self._telling = True
-            self._session.io.spawn(self._unasked())
+            self._session.io.run_in_background(self._unasked())
 
     async def _unasked(self) -> None:
         session = self._session
@@ -199,7 +199,7 @@ class SearchContexts:
                 await self.refresh(unasked=True)
         finally:
             self._telling = False
-            session.arrivals.settle()
+            session.new_messages.settle()
 
     async def refresh(self, *, unasked: bool = False) -> None:
         """Search what has changed, and tell what that does to the results.
@@ -229,7 +229,7 @@ class SearchContexts:
                     )
             except (CommandRefused, StoreError) as caught:
                 error = caught
-            if turn != self._turn or (unasked and session.busy) or session.state is State.GONE:
+            if turn != self._turn or (unasked and session.busy) or session.state is State.LOGOUT:
                 return
             if self._kept.get(tag) is not context:
                 continue
@@ -267,7 +267,7 @@ class SearchContexts:
         if come:
             now = come.union(context.found) if order else come
             pairs.append((b"ADDTO", context.add(come, [u for u in order if u in now], number)))
-            self._session.arrivals.want(come & self._arrived, context.command.update)
+            self._session.new_messages.want(come & self._arrived, context.command.update)
         if pairs:
             self._session.io.write(encode.esearch(tag, uid, pairs, context.place))
 
@@ -286,7 +286,7 @@ async def _pinned(session: Session, key: SearchKey) -> SearchKey:
         case Not(inner):
             return Not(await _pinned(session, inner))
         case SequenceKey(None) | SequenceKey(_, False):
-            query = Query(session.mailbox, session.view, now=0, saved=session.saved)
+            query = Query(session.mailbox, session.view, now=0, saved=session.saved_search)
             uids = SequenceSet.from_uids(await query.run(key))
             tail = key.sequence.tail if key.sequence is not None else 0
             if not 0 < tail < TOP:

@@ -26,7 +26,7 @@ from imapshield.session.handlers import search
 from imapshield.session.handlers.notify import EVERYTHING, FLAGS, NotifySubscription
 from imapshield.session.new_messages import NewMessages
 from imapshield.session.search_contexts import SearchContexts
-from imapshield.session.states import State, refusal
+from imapshield.session.states import State, wrong_state_text
 from imapshield.wire import encode, flags
 from imapshield.wire.commands.base import Command
 from imapshield.wire.dates import encode_internaldate
@@ -54,23 +54,23 @@ class Session:
         self.io = io
         self.limits = limits
         self.now = now
-        self.state = State.STRANGER
+        self.state = State.NOT_AUTHENTICATED
         self.enabled: set[bytes] = set()
         self.tag = b""
         self.client: dict[str, str] = {}
-        self.saved: Sequence[int] = ()
+        self.saved_search: Sequence[int] = ()
         self.closing = False
         self.tls_due = False
         self.logout_due = False
         self.compression_due = False
         self.readonly = False
         self.idling = False
-        self.notices: NotifySubscription | None = None
-        self.told = EVERYTHING
+        self.notify_subscription: NotifySubscription | None = None
+        self.subscribed_events = EVERYTHING
         self.command: Command | None = None
-        self.limited: bytes | None = None
-        self.contexts = SearchContexts(self)
-        self.arrivals = NewMessages(self)
+        self.limit_code: bytes | None = None
+        self.search_contexts = SearchContexts(self)
+        self.new_messages = NewMessages(self)
         self._running = self._telling = False
         self._account: IAccount | None = None
         self._mailbox: IMailbox | None = None
@@ -134,21 +134,21 @@ class Session:
             highest = b"HIGHESTMODSEQ %d" % self.mailbox.columns.highestmodseq
             self.io.write(encode.untagged(b"OK", "Highest", highest))
 
-    def highest(self) -> bytes | None:
+    def highestmodseq_code(self) -> bytes | None:
         """The HIGHESTMODSEQ code that ends what expunged messages (RFC 7162 sections 3.2.7 and 3.2.8)."""
         if not self.qresync:
             return None
         return b"HIGHESTMODSEQ %d" % self.mailbox.columns.highestmodseq
 
-    def needs_uid(self) -> BadCommand:
+    def uid_required(self) -> BadCommand:
         """What a message number is answered with after ENABLE UIDONLY (RFC 9586 section 3)."""
         return BadCommand("Message numbers are not used in this session", b"UIDREQUIRED")
 
-    def spans(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
+    def rows_of(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
         """Return the rows of the view that a command names, ``$`` (RFC 5182) being the UIDs saved."""
         if sequence.saved:
-            return self.view.select(SequenceSet.from_uids(self.saved), uid=True)
-        return self.view.select(sequence, uid=uid)
+            return self.view.rows_of(SequenceSet.from_uids(self.saved_search), uid=True)
+        return self.view.rows_of(sequence, uid=uid)
 
     def within_limit(
         self, spans: Sequence[tuple[int, int]], *, whole: bool = False
@@ -157,7 +157,7 @@ class Session:
 
         The end of the command says so. `whole`: Refused instead, for what is done to all or to none.
         """
-        most = self.limits.messages
+        most = self.limits.max_messages_per_command
         excess = sum(stop - start for start, stop in spans) - most
         if not most or excess <= 0:
             return spans
@@ -168,7 +168,7 @@ class Session:
             start, stop = kept.pop(0)
             excess -= stop - start
         kept[0] = kept[0][0] + excess, kept[0][1]
-        self.limited = b"MESSAGELIMIT %d %d" % (most, self.view.uids[kept[0][0]])
+        self.limit_code = b"MESSAGELIMIT %d %d" % (most, self.view.uids[kept[0][0]])
         return kept
 
     async def pause(self, done: int | None = None, total: int | None = None) -> None:
@@ -214,19 +214,19 @@ class Session:
         finally:
             self._running = False
             self.command = None
-        if self.state is not State.GONE:
+        if self.state is not State.LOGOUT:
             if self._view is not None:
                 self._tell_at_once()
-            if self.notices is not None:
-                self.notices.settle()
-            self.arrivals.settle()
+            if self.notify_subscription is not None:
+                self.notify_subscription.settle()
+            self.new_messages.settle()
 
     async def _run(self, frame: RawCommand) -> None:
         entry = table.TABLE.get(frame.name)
         self.tag = frame.tag or b""
         self._told_at = self.now()
         self._numbered = self._stirred = False
-        self.limited = None
+        self.limit_code = None
         self._progress = 0, 0
         try:
             answer = await self._answer(frame, entry)
@@ -236,20 +236,20 @@ class Session:
         except (CommandRefused, StoreError) as error:
             answer = no(error.text, error.code)
         except Exception as error:
-            if self.state is State.GONE:
+            if self.state is State.LOGOUT:
                 return  # the peer went while we worked, and what we worked on went with it
-            reference = self.io.failed(
+            reference = self.io.command_failed(
                 frame.name.decode("ascii", "replace"),
                 "".join(traceback.format_exception(error)),
             )
             answer = no(f"Internal error, see reference {reference} in the log", b"SERVERBUG")
-        if self.state is State.GONE:
+        if self.state is State.LOGOUT:
             return
-        if self.limited is not None:
+        if self.limit_code is not None:
             if answer.code is None:
-                answer = answer._replace(code=self.limited)
+                answer = answer._replace(code=self.limit_code)
             else:  # two codes do not go into one line
-                self.io.write(encode.untagged(b"NO", "Not all was done", self.limited))
+                self.io.write(encode.untagged(b"NO", "Not all was done", self.limit_code))
         if frame.tag is None:
             self.io.write(encode.untagged(*answer))
         else:
@@ -257,14 +257,14 @@ class Session:
             if self._view is not None and entry is not None and entry.tells:
                 expunge = entry.expunge or (uid and not self._numbered)
                 mine = entry.changes and self._stirred
-                self.tell(expunge=bool(expunge), uid=bool(uid), mine=mine)
-                await self.contexts.refresh()
-                await self.arrivals.tell()
+                self.send_pending_updates(expunge=bool(expunge), uid=bool(uid), mine=mine)
+                await self.search_contexts.refresh()
+                await self.new_messages.tell()
             self.io.write(encode.tagged(frame.tag, answer))
         if self.logout_due:
             self.logout_due = False
             self.log_out()
-            self.io.unauthenticated()
+            self.io.logged_out()
         if self.tls_due:
             self.tls_due = False
             self.io.start_tls()
@@ -275,10 +275,14 @@ class Session:
             self.io.close()
 
     async def _answer(self, frame: RawCommand, entry: table.CommandSpec | None) -> Tagged:
-        if frame.refused is not None:
-            raise frame.refused
+        if frame.rejection is not None:
+            raise frame.rejection
         if entry is None:
-            if self.state is State.STRANGER and frame.tag and frame.tag.upper() in _OTHER_PROTOCOLS:
+            if (
+                self.state is State.NOT_AUTHENTICATED
+                and frame.tag
+                and frame.tag.upper() in _OTHER_PROTOCOLS
+            ):
                 # a browser or mail sender made to talk to us (ALPACA): what follows is not for us either
                 self.io.write(encode.untagged(b"BYE", "This is an IMAP server"))
                 self.closing = True
@@ -286,20 +290,20 @@ class Session:
         if entry.needs is not None and self._account is not None and not self.can(entry):
             raise BadCommand("There is no such command here")
         if self.state not in entry.states:
-            raise BadCommand(refusal(self.state, entry.states))
+            raise BadCommand(wrong_state_text(self.state, entry.states))
         try:
             self.command = command = parse(frame.parts, utf8=self.utf8)
-            self.io.accepted()
+            self.io.command_parsed()
             self._numbered = search.by_number(command)
             if self.uid_only and getattr(command, "uid", True) is False:
-                raise self.needs_uid()
+                raise self.uid_required()
             return await entry.handler(self, command)
         except BadCommand:
             raise
         except Exception as error:
             saves = b"SAVE" in (getattr(self.command, "returns", None) or ())
             if saves or isinstance(error, Unsaved):
-                self.saved = ()  # a NO empties what was saved, a BAD does not (RFC 5182 section 2.1)
+                self.saved_search = ()  # a NO empties what was saved, a BAD does not (RFC 5182 section 2.1)
             raise
         finally:
             for part in frame.parts:
@@ -308,7 +312,7 @@ class Session:
 
     def _was_malformed(self, frame: RawCommand, text: str) -> None:
         # a line of one word is no tag for the log: it may be SASL that came too late
-        self.io.malformed((frame.tag or b"") + b" " + frame.name if frame.name else b"", text)
+        self.io.bad_command((frame.tag or b"") + b" " + frame.name if frame.name else b"", text)
 
     def can(self, entry: table.CommandSpec) -> bool:
         """Whether the account has what a command needs."""
@@ -317,55 +321,59 @@ class Session:
     def log_in(self, account: IAccount) -> None:
         """The client is this account's user from now on."""
         self._account = account
-        self.state = State.USER
+        self.state = State.AUTHENTICATED
 
     def log_out(self) -> None:
         """The client is nobody any more, and nothing that it enabled counts (RFC 8437)."""
         self.stop_notices()
-        self.told = EVERYTHING
+        self.subscribed_events = EVERYTHING
         self.leave()
         self.enabled.clear()
         self._account = None
-        self.state = State.STRANGER
+        self.state = State.NOT_AUTHENTICATED
 
     def enter(self, mailbox: IMailbox, view: View, readonly: bool) -> None:
         """Have `mailbox` selected; the caller has left the one before."""
         self._mailbox, self._view, self.readonly = mailbox, view, readonly
         self._keywords_seen = len(mailbox.columns.keywords)
-        self.saved = ()
+        self.saved_search = ()
         self.state = State.SELECTED
 
     def leave(self) -> None:
         """Have no mailbox selected."""
         if self._mailbox is not None:
-            self._mailbox.unwatch(self._heard)
+            self._mailbox.unsubscribe(self._heard)
         self._mailbox = self._view = None
-        self.contexts.clear()
-        self.arrivals.clear()
+        self.search_contexts.clear()
+        self.new_messages.clear()
         self._brought.clear()
-        self.saved = ()
+        self.saved_search = ()
         if self.state is State.SELECTED:
-            self.state = State.USER
+            self.state = State.AUTHENTICATED
 
     def watch(self, mailbox: IMailbox, view: View, claim_recent: bool) -> None:
         """Hear of the changes of a mailbox that is about to be entered."""
         self._view = view
         self._mailbox = mailbox
-        mailbox.watch(self._heard, claim_recent)
+        mailbox.subscribe(self._heard, claim_recent)
 
-    def brought(self, mailbox: str, uids: Iterable[int]) -> None:
+    def note_own_uids(self, mailbox: str, uids: Iterable[int]) -> None:
         """This client has put messages into `mailbox` itself; if that is selected, it need not be sent them."""
         if self.state is State.SELECTED and self.mailbox.name == mailbox:
             self._brought.update(uids)
 
     def _heard(self, change: Change) -> None:
         if self._view is not None:
-            self._view.heard(change)
-            self.contexts.heard(change)
+            self._view.on_change(change)
+            self.search_contexts.heard(change)
             self._stirred = True
-            if not self.busy and not self._telling and (self.idling or self.notices is not None):
+            if (
+                not self.busy
+                and not self._telling
+                and (self.idling or self.notify_subscription is not None)
+            ):
                 self._telling = True
-                self.io.spawn(self._tell_soon())
+                self.io.run_in_background(self._tell_soon())
 
     async def _tell_soon(self) -> None:
         """Tell unasked, when it is our turn: of a STORE of thousands hundreds who idle may have to be told."""
@@ -376,47 +384,47 @@ class Session:
         if self._view is None:
             return
         if self.idling:
-            self.tell(expunge=True)
+            self.send_pending_updates(expunge=True)
         elif not self.busy:
             self._tell_at_once()
 
     def _tell_at_once(self) -> None:
         """Tell what others did if NOTIFY said to; what is new with the items that it named."""
-        notices = self.notices
+        notices = self.notify_subscription
         if notices is not None and notices.selected is not None:
-            self.tell(expunge=not notices.delayed)
+            self.send_pending_updates(expunge=not notices.delayed)
 
     def stop_notices(self) -> None:
         """Tell nothing unasked any more, and of the selected mailbox nothing that others do (NOTIFY NONE)."""
-        self.told = frozenset()
-        if self.notices is not None:
-            INotify(self.account).unwatch(self.notices.happened)
-            self.notices = None
+        self.subscribed_events = frozenset()
+        if self.notify_subscription is not None:
+            INotify(self.account).remove_listener(self.notify_subscription.happened)
+            self.notify_subscription = None
 
     def disconnected(self) -> None:
         """The peer is gone: let go of everything."""
         self.stop_notices()
         self.leave()
-        self.state = State.GONE
+        self.state = State.LOGOUT
         self._account = None
 
-    def tell(self, *, expunge: bool, uid: bool = False, mine: bool = False) -> None:
+    def send_pending_updates(self, *, expunge: bool, uid: bool = False, mine: bool = False) -> None:
         """Write what the client has not been told of its mailbox and wants to hear; all, if it is its own doing.
 
         What NOTIFY left out waits for the next NOTIFY SET (RFC 5465 section 5: "can be used as a snapshot facility").
         """
         view = self.view
-        if not (mine or self.told):
-            if self.qresync and view.behind:
-                self.tell_settled()
-            self.contexts.settle()
+        if not (mine or self.subscribed_events):
+            if self.qresync and view.has_pending_updates:
+                self.send_synced_modseq()
+            self.search_contexts.settle()
             return
         last = view.uids[-1] if view.uids else 0
-        updates = view.flush(expunge=expunge, flags=mine or FLAGS in self.told)
+        updates = view.take_updates(expunge=expunge, flags=mine or FLAGS in self.subscribed_events)
         if updates is None:
             return
         if updates.vanished:
-            self.contexts.expunged(updates.vanished, updates.expunged[::-1])
+            self.search_contexts.expunged(updates.vanished, updates.expunged[::-1])
         if updates.vanished and (self.qresync or self.uid_only):
             self.io.write(encode.vanished(SequenceSet.from_uids(updates.vanished)))
         elif updates.expunged:
@@ -429,27 +437,34 @@ class Session:
             fresh = list(view.uids[bisect_right(view.uids, last) :])
             others = [one for one in fresh if one not in self._brought]
             self._brought.clear()
-            self.contexts.arrived(fresh, others)
-            if self.notices is not None and self.notices.selected is not None:
-                self.arrivals.want(others, self.notices.selected.items)
+            self.search_contexts.arrived(fresh, others)
+            if (
+                self.notify_subscription is not None
+                and self.notify_subscription.selected is not None
+            ):
+                self.new_messages.want(others, self.notify_subscription.selected.items)
         if updates.flags:
-            uid = uid or self.notices is not None  # RFC 5465 section 5.1
-            self.tell_flags([one for _, one in updates.flags], uid=uid)
-        if self.qresync and view.behind:
-            self.tell_settled()
-        self.contexts.settle()
-        self.arrivals.settle()
+            uid = uid or self.notify_subscription is not None  # RFC 5465 section 5.1
+            self.send_flags([one for _, one in updates.flags], uid=uid)
+        if self.qresync and view.has_pending_updates:
+            self.send_synced_modseq()
+        self.search_contexts.settle()
+        self.new_messages.settle()
 
-    def tell_settled(self) -> None:
+    def send_synced_modseq(self) -> None:
         """Say up to where a client of QRESYNC has heard everything: else one that heard a higher MODSEQ and is cut off
         now would never hear of what is still to be told (RFC 7162 section 6)."""
-        settled = b"HIGHESTMODSEQ %d" % self.view.settled
+        settled = b"HIGHESTMODSEQ %d" % self.view.synced_modseq
         self.io.write(encode.untagged(b"OK", "Something is still to be told", settled))
 
-    def tell_flags(self, uids: list[int], *, uid: bool) -> None:
+    def send_flags(self, uids: list[int], *, uid: bool) -> None:
         """Write FETCH responses with the flags of `uids` (known to the client), MODSEQ and UID where wanted."""
         view, columns = self.view, self.view.columns
-        same, recent, number_of = view.uids is columns.uids, view.recent, view.finder(len(uids))
+        same, recent, number_of = (
+            view.uids is columns.uids,
+            view.recent,
+            view.number_lookup(len(uids)),
+        )
         known = [
             (number, one, text, columns.modseqs[row])
             for one in uids
@@ -464,7 +479,7 @@ class Session:
         ]
         if not known:
             return
-        self.tell_keywords()
+        self.send_new_keywords()
         numbers, ids, texts, modseqs = zip(*known, strict=True)
         labels, shown = [b"FLAGS"], [texts]
         # RFC 9051 section 7.5.2: unsolicited FETCH responses "MUST include UID FETCH item"
@@ -486,7 +501,7 @@ class Session:
             return encode.fetch_lines(uids, labels, columns, kind=b"UIDFETCH")
         return encode.fetch_lines(numbers, labels, columns)
 
-    def tell_modseqs(self, uids: list[int]) -> None:
+    def send_modseqs(self, uids: list[int]) -> None:
         """Write FETCH responses with only the new MODSEQ of `uids` (RFC 7162 section 3.1.3, after .SILENT)."""
         view = self.view
         known = [
@@ -524,7 +539,7 @@ class Session:
             return text.removeprefix(b"\\Recent").lstrip()
         return text
 
-    def tell_keywords(self) -> None:
+    def send_new_keywords(self) -> None:
         """Announce keywords that have come up since SELECT, before a FETCH response shows them."""
         seen, self._keywords_seen = self._keywords_seen, len(self.view.columns.keywords)
         if seen != self._keywords_seen:

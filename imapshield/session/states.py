@@ -8,28 +8,28 @@ from enum import Enum
 class State(Enum):
     """Where a session stands; the value is Twisted's word for it."""
 
-    STRANGER = "unauth"
-    USER = "auth"
+    NOT_AUTHENTICATED = "unauth"
+    AUTHENTICATED = "auth"
     SELECTED = "select"
-    GONE = "logout"
+    LOGOUT = "logout"
 
 
-ANY = frozenset({State.STRANGER, State.USER, State.SELECTED})
-STRANGER = frozenset({State.STRANGER})
-USER = frozenset({State.USER, State.SELECTED})
+ANY_STATE = frozenset({State.NOT_AUTHENTICATED, State.AUTHENTICATED, State.SELECTED})
+NOT_AUTHENTICATED = frozenset({State.NOT_AUTHENTICATED})
+AUTHENTICATED = frozenset({State.AUTHENTICATED, State.SELECTED})
 SELECTED = frozenset({State.SELECTED})
 
 WRONG_STATE = {
-    State.STRANGER: "Log in first",
-    State.USER: "Select a mailbox first",
+    State.NOT_AUTHENTICATED: "Log in first",
+    State.AUTHENTICATED: "Select a mailbox first",
     State.SELECTED: "You are logged in already",
-    State.GONE: "You have logged out",
+    State.LOGOUT: "You have logged out",
 }
 """What a command is told that may not be sent in this state."""
 
 
-def refusal(state: State, allowed: frozenset[State]) -> str:
+def wrong_state_text(state: State, allowed: frozenset[State]) -> str:
     """Say why a command of the states `allowed` cannot be done in `state`."""
-    if allowed == STRANGER:
+    if allowed == NOT_AUTHENTICATED:
         return WRONG_STATE[State.SELECTED]
     return WRONG_STATE[state]

@@ -29,7 +29,7 @@ from imapshield.session.handlers import (
     sort_thread,
     store_copy,
 )
-from imapshield.session.states import ANY, SELECTED, STRANGER, USER, State
+from imapshield.session.states import ANY_STATE, AUTHENTICATED, NOT_AUTHENTICATED, SELECTED, State
 from imapshield.wire.responses import Tagged
 
 
@@ -52,42 +52,44 @@ class CommandSpec(NamedTuple):
 
 
 TABLE: dict[bytes, CommandSpec] = {
-    b"CAPABILITY": CommandSpec(ANY, enable.capability),
-    b"NOOP": CommandSpec(ANY, idle.noop),
-    b"LOGOUT": CommandSpec(ANY, login.logout),
-    b"ID": CommandSpec(ANY, enable.identify, capability=b"ID"),
-    b"STARTTLS": CommandSpec(STRANGER, login.starttls),
-    b"LOGIN": CommandSpec(STRANGER, login.login),
-    b"AUTHENTICATE": CommandSpec(STRANGER, login.authenticate, capability=b"SASL-IR"),
-    b"ENABLE": CommandSpec(USER, enable.enable, capability=b"ENABLE"),
-    b"NAMESPACE": CommandSpec(USER, enable.namespace, capability=b"NAMESPACE"),
-    b"SELECT": CommandSpec(USER, select.select, tells=False),
-    b"EXAMINE": CommandSpec(USER, select.select, tells=False),
-    b"CREATE": CommandSpec(USER, mailboxes.create),
-    b"DELETE": CommandSpec(USER, mailboxes.delete),
-    b"RENAME": CommandSpec(USER, mailboxes.rename),
-    b"SUBSCRIBE": CommandSpec(USER, mailboxes.subscribe),
-    b"UNSUBSCRIBE": CommandSpec(USER, mailboxes.subscribe),
-    b"LIST": CommandSpec(USER, mailboxes.list_),
-    b"LSUB": CommandSpec(USER, mailboxes.list_),
-    b"STATUS": CommandSpec(USER, mailboxes.status),
-    b"APPEND": CommandSpec(USER, append.append, changes=True),
+    b"CAPABILITY": CommandSpec(ANY_STATE, enable.capability),
+    b"NOOP": CommandSpec(ANY_STATE, idle.noop),
+    b"LOGOUT": CommandSpec(ANY_STATE, login.logout),
+    b"ID": CommandSpec(ANY_STATE, enable.identify, capability=b"ID"),
+    b"STARTTLS": CommandSpec(NOT_AUTHENTICATED, login.starttls),
+    b"LOGIN": CommandSpec(NOT_AUTHENTICATED, login.login),
+    b"AUTHENTICATE": CommandSpec(NOT_AUTHENTICATED, login.authenticate, capability=b"SASL-IR"),
+    b"ENABLE": CommandSpec(AUTHENTICATED, enable.enable, capability=b"ENABLE"),
+    b"NAMESPACE": CommandSpec(AUTHENTICATED, enable.namespace, capability=b"NAMESPACE"),
+    b"SELECT": CommandSpec(AUTHENTICATED, select.select, tells=False),
+    b"EXAMINE": CommandSpec(AUTHENTICATED, select.select, tells=False),
+    b"CREATE": CommandSpec(AUTHENTICATED, mailboxes.create),
+    b"DELETE": CommandSpec(AUTHENTICATED, mailboxes.delete),
+    b"RENAME": CommandSpec(AUTHENTICATED, mailboxes.rename),
+    b"SUBSCRIBE": CommandSpec(AUTHENTICATED, mailboxes.subscribe),
+    b"UNSUBSCRIBE": CommandSpec(AUTHENTICATED, mailboxes.subscribe),
+    b"LIST": CommandSpec(AUTHENTICATED, mailboxes.list_),
+    b"LSUB": CommandSpec(AUTHENTICATED, mailboxes.list_),
+    b"STATUS": CommandSpec(AUTHENTICATED, mailboxes.status),
+    b"APPEND": CommandSpec(AUTHENTICATED, append.append, changes=True),
     b"GETQUOTA": CommandSpec(
-        USER,
+        AUTHENTICATED,
         quota.getquota,
         capability=b"QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE",
         needs=IQuota,
     ),
-    b"GETQUOTAROOT": CommandSpec(USER, quota.getquotaroot, needs=IQuota),
-    b"SETQUOTA": CommandSpec(USER, quota.setquota, needs=IQuota),
+    b"GETQUOTAROOT": CommandSpec(AUTHENTICATED, quota.getquotaroot, needs=IQuota),
+    b"SETQUOTA": CommandSpec(AUTHENTICATED, quota.setquota, needs=IQuota),
     b"GETMETADATA": CommandSpec(
-        USER, metadata.getmetadata, capability=b"METADATA", needs=IMetadata
+        AUTHENTICATED, metadata.getmetadata, capability=b"METADATA", needs=IMetadata
     ),
-    b"SETMETADATA": CommandSpec(USER, metadata.setmetadata, needs=IMetadata),
-    b"NOTIFY": CommandSpec(USER, notify.notify, capability=b"NOTIFY", needs=INotify),
-    b"COMPRESS": CommandSpec(USER, enable.compress, capability=b"COMPRESS=DEFLATE"),
-    b"UNAUTHENTICATE": CommandSpec(USER, login.unauthenticate, capability=b"UNAUTHENTICATE"),
-    b"IDLE": CommandSpec(USER, idle.idle, capability=b"IDLE"),
+    b"SETMETADATA": CommandSpec(AUTHENTICATED, metadata.setmetadata, needs=IMetadata),
+    b"NOTIFY": CommandSpec(AUTHENTICATED, notify.notify, capability=b"NOTIFY", needs=INotify),
+    b"COMPRESS": CommandSpec(AUTHENTICATED, enable.compress, capability=b"COMPRESS=DEFLATE"),
+    b"UNAUTHENTICATE": CommandSpec(
+        AUTHENTICATED, login.unauthenticate, capability=b"UNAUTHENTICATE"
+    ),
+    b"IDLE": CommandSpec(AUTHENTICATED, idle.idle, capability=b"IDLE"),
     b"CHECK": CommandSpec(SELECTED, idle.noop),
     b"CLOSE": CommandSpec(SELECTED, select.close),
     b"UNSELECT": CommandSpec(SELECTED, select.close, capability=b"UNSELECT"),
@@ -96,7 +98,9 @@ TABLE: dict[bytes, CommandSpec] = {
     b"CANCELUPDATE": CommandSpec(
         SELECTED, search_contexts.cancel, capability=b"CONTEXT=SEARCH CONTEXT=SORT"
     ),
-    b"ESEARCH": CommandSpec(USER, multisearch.esearch, expunge=False, capability=b"MULTISEARCH"),
+    b"ESEARCH": CommandSpec(
+        AUTHENTICATED, multisearch.esearch, expunge=False, capability=b"MULTISEARCH"
+    ),
     b"SORT": CommandSpec(
         SELECTED, sort_thread.sort, expunge=False, capability=b"SORT SORT=DISPLAY ESORT I18NLEVEL=1"
     ),

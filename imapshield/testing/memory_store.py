@@ -331,7 +331,7 @@ class MemoryStore:
         box = self._by_key(key)
         return [message.uid for message in _those(box, uids) if _matches(message, leaf)]
 
-    def probe(self, key: int) -> Sequence[str]:
+    def watch_paths(self, key: int) -> Sequence[str]:
         self._by_key(key)
         return ()
 
@@ -344,8 +344,8 @@ class MemoryStore:
     def _need(self, messages: int, octets: int) -> None:
         used = self.quota()
         for more, now, most in (
-            (octets, used.octets, used.most_octets),
-            (messages, used.messages, used.most_messages),
+            (octets, used.octets, used.max_octets),
+            (messages, used.messages, used.max_messages),
         ):
             if more > 0 and most is not None and now + more > most:
                 raise NoSpace

@@ -49,7 +49,7 @@ class GrammarLimits:
     not counted."""
 
     string: int = 64 << 10
-    """Octets of a string, quoted or literal, as `Limits.literal`."""
+    """Octets of a string, quoted or literal, as `Limits.max_literal_size`."""
 
     patterns: int = 32
     """Patterns of one LIST, groups of one NOTIFY, sources of one ESEARCH: each is tried on each

@@ -36,7 +36,7 @@ class RawCommand:
     name: bytes
     parts: tuple[bytes | LiteralData, ...]
     octets: int
-    refused: BadCommand | CommandRefused | None = None
+    rejection: BadCommand | CommandRefused | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class LiteralAnnounced:
     tag: bytes | None
     name: bytes
     size: int
-    waits: bool
+    synchronizing: bool
     texts: tuple[bytes, ...]
     literals: int
     literal_octets: int
@@ -109,11 +109,11 @@ class Framer:
         self.inside = False
 
     @property
-    def due(self) -> int:
+    def literal_bytes_due(self) -> int:
         """Octets of a literal still to come."""
         return self._due
 
-    def line(self, line: bytes) -> RawCommand | LiteralAnnounced:
+    def receive_line(self, line: bytes) -> RawCommand | LiteralAnnounced:
         """Take a line, which begins a command or goes on with one after a literal."""
         self._octets += len(line) + 2
         if not self.inside:
@@ -147,7 +147,7 @@ class Framer:
             self._octets,
         )
 
-    def accept(self, sink: Sink) -> bool:
+    def accept_literal(self, sink: Sink) -> bool:
         """Let the announced literal go into `sink`; False when it is empty, and the next line is due already."""
         if self._refused is not None:
             sink = _Nowhere()
@@ -157,7 +157,9 @@ class Framer:
         self._finish_literal()
         return False
 
-    def refuse(self, refusal: BadCommand | CommandRefused, waits: bool) -> RawCommand | None:
+    def reject_literal(
+        self, refusal: BadCommand | CommandRefused, waits: bool
+    ) -> RawCommand | None:
         """Refuse the command whose literal was announced.
 
         A client that waits is told at once, so this is the command's end and its frame is returned. One that does
@@ -171,7 +173,7 @@ class Framer:
             self._finish_literal()
         return None
 
-    def data(self, data: bytes) -> bytes | None:
+    def receive_literal(self, data: bytes) -> bytes | None:
         """Take octets of the literal that is due; None, or what follows its last octet."""
         mine, rest = data[: self._due], data[self._due :]
         self._due -= len(mine)
@@ -192,7 +194,7 @@ class Framer:
         self._finish_literal()
         return rest
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         """The connection has ended: release what an unfinished command held."""
         if self._sink is not None:
             self._sink.discard()

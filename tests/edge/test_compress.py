@@ -112,7 +112,7 @@ class Compress(SynchronousTestCase):
         self.client.send(client.deflate(b"b NOOP\r\n" * 300_000))
         self.assertTrue(self.client.transport.aborted)
         (hit,) = self.server.told(events.LimitTriggered)
-        self.assertEqual((hit.limit, hit.consequence), ("inflate_ratio", "reset"))
+        self.assertEqual((hit.limit, hit.action), ("max_inflate_ratio", "reset"))
 
     def test_zeros(self) -> None:
         """A message of nothing but zeros may be as small as it deflates to."""

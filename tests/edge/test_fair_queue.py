@@ -25,7 +25,7 @@ class UsersOneAfterAnother(SynchronousTestCase):
             self.done.append(name)
             self.now += seconds
 
-        self.turns.take(name[0], do)
+        self.turns.add(name[0], do)
 
     def test_users_alternate(self) -> None:
         """A user with a hundred things to do has one of them done, and then it is the next one's turn."""
@@ -50,7 +50,7 @@ class UsersOneAfterAnother(SynchronousTestCase):
 
     def test_later(self) -> None:
         """What is handed over by work that is being done is for a later turn."""
-        self.turns.take("a", lambda: self.work("a0"))
+        self.turns.add("a", lambda: self.work("a0"))
         self.turn()
         self.assertEqual(self.done, [])
         self.turn()
@@ -60,7 +60,7 @@ class UsersOneAfterAnother(SynchronousTestCase):
 
     def test_failure(self) -> None:
         """Work that raises takes nobody's turn with it."""
-        self.turns.take("a", lambda: 1 // 0)
+        self.turns.add("a", lambda: 1 // 0)
         self.work("b0")
         self.assertRaises(ZeroDivisionError, self.turn)
         self.turn()

@@ -172,7 +172,7 @@ class Rule(Loopback):
         # after STARTTLS, which was one of its hundred, a stranger's hundredth NOOP is one too many as well
         self.assertLessEqual(
             {hit.limit for hit in self.facts if isinstance(hit, LimitTriggered)},
-            {"backlog", "stranger_commands"},
+            {"backlog", "preauth_commands"},
         )
 
     async def test_nothing_is_executed(self) -> None:
@@ -184,7 +184,7 @@ class Rule(Loopback):
             return peer.ending()
 
         await self.client(script)
-        gone = [fact for fact in self.facts if type(fact).__name__ == "Gone"]
+        gone = [fact for fact in self.facts if type(fact).__name__ == "ConnectionClosed"]
         self.assertEqual([fact.commands for fact in gone], [0])  # type: ignore[attr-defined]
 
     async def test_turns(self) -> None:
@@ -265,7 +265,7 @@ class Rule(Loopback):
 
 
 class Silent(Loopback):
-    limits = {"stalled_seconds": 0.5, "unread_seconds": 1.0}
+    limits = {"stalled_seconds": 0.5, "unsent_seconds": 1.0}
 
     async def test_never_reads(self) -> None:
         """A user who sends and never reads is cut, and holds no memory meanwhile."""

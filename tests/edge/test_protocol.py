@@ -36,7 +36,7 @@ class Rule(SynchronousTestCase):
         self.assertEqual(client.protocol._buffer, b"")
         (hit,) = server.told(events.LimitTriggered)
         self.assertEqual(
-            (hit.limit, hit.value, hit.seen, hit.consequence), ("backlog", 100, 101, "reset")
+            (hit.limit, hit.value, hit.observed, hit.action), ("backlog", 100, 101, "reset")
         )
 
     def test_nothing_in_line_received(self) -> None:
@@ -64,7 +64,7 @@ class Rule(SynchronousTestCase):
         self.assertEqual(client.send(b"a NOOP\r\n" * 90).count(b"OK"), 90)
         client.send(b"a NOOP\r\n" * 90)
         self.assertTrue(client.transport.aborted)
-        self.assertEqual(server.told(events.LimitTriggered)[0].limit, "stranger_commands")
+        self.assertEqual(server.told(events.LimitTriggered)[0].limit, "preauth_commands")
 
     def test_coalesced(self) -> None:
         """The answers of one turn are one write."""
@@ -97,7 +97,7 @@ class Rule(SynchronousTestCase):
 
     def test_large_answers(self) -> None:
         """A turn ends when its answers are as much as the transport may hold; the rest follows."""
-        client = Server(unread=1000).login()
+        client = Server(max_unsent_bytes=1000).login()
         writes: list[bytes] = []
         client.transport.write = writes.append  # type: ignore[method-assign]
         client.send(b"c CAPABILITY\r\n" * 16)
@@ -116,7 +116,7 @@ class Rule(SynchronousTestCase):
         client = server.connect()
         self.assertEqual(client.send(b"a NOOP\r\n" * 500).count(b"a OK"), 500)
         self.assertEqual(
-            {(hit.limit, hit.consequence) for hit in server.told(events.LimitTriggered)},
+            {(hit.limit, hit.action) for hit in server.told(events.LimitTriggered)},
             {("backlog", "none")},
         )
         self.assertEqual(len(server.told(events.LimitTriggered)), 1)
@@ -130,7 +130,7 @@ class Rule(SynchronousTestCase):
         greedy.protocol.dataReceived(b"g NOOP\r\n" * 100)
         modest.protocol.dataReceived(b"m NOOP\r\n")
         greedy.turn()
-        self.assertEqual(writes[0].count(b"g OK"), server.factory.limits.turn)
+        self.assertEqual(writes[0].count(b"g OK"), server.factory.limits.commands_per_turn)
         self.assertIn(b"m OK", writes[1])
 
 
@@ -216,7 +216,7 @@ class Deadlines(SynchronousTestCase):
         server = Server()
         client = server.login()
         progress = iter(range(100))
-        client.protocol._outbox.progress = lambda: (next(progress),)  # type: ignore[method-assign]
+        client.protocol._outbox.acked_bytes = lambda: (next(progress),)  # type: ignore[method-assign]
         client.protocol._outbox.pauseProducing()
         client.send(b"a NOOP\r\n" * 200)
         for _ in range(20):
@@ -292,7 +292,7 @@ class Bad(SynchronousTestCase):
 
     def test_refused_literal(self) -> None:
         """A refused LITERAL+ is skipped; its text is not run as a command."""
-        client = Server(message=100).login()
+        client = Server(max_message_size=100).login()
         answer = client.send(
             b"a APPEND INBOX {200+}\r\n" + b"x LOGOUT\r\n" * 20 + b"\r\nb NOOP\r\n"
         )
@@ -511,11 +511,11 @@ class Life(SynchronousTestCase):
 
     def test_too_many(self) -> None:
         """Connections are bounded in number."""
-        server = Server(connections=2)
+        server = Server(max_connections=2)
         server.connect()
         server.connect()
         self.assertIsNone(server.factory.buildProtocol(None))
-        self.assertEqual(server.told(events.LimitTriggered)[0].limit, "connections")
+        self.assertEqual(server.told(events.LimitTriggered)[0].limit, "max_connections")
 
     def test_clock_is_one(self) -> None:
         """The reactor given to the factory is the only clock."""

@@ -29,7 +29,7 @@ class Writing(SynchronousTestCase):
     def test_unread(self) -> None:
         """The transport is told how many octets it may hold."""
         self.assertEqual(self.transport.bufferSize, 4096)
-        self.outbox.allow(65536)
+        self.outbox.set_limit(65536)
         self.assertEqual(self.transport.bufferSize, 65536)
 
     def test_drain(self) -> None:
@@ -74,7 +74,7 @@ class Writing(SynchronousTestCase):
                 told.append(option)
                 raise OSError("not TCP")
 
-        self.outbox.acknowledge()
+        self.outbox.send_tcp_ack()
         self.transport.socket = Handle()  # type: ignore[attr-defined]
-        self.outbox.acknowledge()
+        self.outbox.send_tcp_ack()
         self.assertEqual(told, [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)])

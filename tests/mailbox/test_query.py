@@ -118,7 +118,7 @@ class Search(SynchronousTestCase):
         content = b"From: <ann (home)@ (work) example.org>\r\nTo: Team: bob@example.org;\r\n\r\n"
         self.wait(self.account.append("INBOX", [NewMessage((), None, MemoryLiteral(content))]))
         self.wait(self.mailbox.poll())
-        self.view.flush(expunge=True)
+        self.view.take_updates(expunge=True)
         self.assertEqual(self.found(EnvelopeKey(b"FROM", "Ann@example.org")), [5])
         self.assertEqual(self.found(EnvelopeKey(b"TO", "bob@example.org")), [5])
         self.assertEqual(self.found(EnvelopeKey(b"TO", "team")), [5])
@@ -163,7 +163,7 @@ class Search(SynchronousTestCase):
             columns.sizes[row] = UNKNOWN_SIZE
         asked: list[list[int]] = []
         pauses: list[tuple[int, int]] = []
-        sizes = self.mailbox.sizes
+        sizes = self.mailbox.load_sizes
 
         async def pause(done: int, total: int) -> None:
             pauses.append((done, total))
@@ -172,8 +172,8 @@ class Search(SynchronousTestCase):
             asked.append(uids)
             return sizes(uids)
 
-        self.mailbox.sizes = spy
-        self.assertEqual(self.found(SizeKey(more=True, octets=1000), pause=pause), [3])
+        self.mailbox.load_sizes = spy
+        self.assertEqual(self.found(SizeKey(larger=True, octets=1000), pause=pause), [3])
         self.assertEqual((asked, pauses), ([[1, 2], [3]], [(2, 3)]))
 
     def test_many_keys(self) -> None:
@@ -185,14 +185,14 @@ class Search(SynchronousTestCase):
 
         self.patch(query, "STRIDE", 40)
         for key in (And, Or):
-            keys = tuple(SizeKey(more=True, octets=9999 * (key is Or)) for _ in range(100))
+            keys = tuple(SizeKey(larger=True, octets=9999 * (key is Or)) for _ in range(100))
             self.found(key(keys), pause=pause)
             self.assertIn(len(pauses), (9, 10))
             pauses.clear()
 
     def test_gone(self) -> None:
         """A message that vanished unbeknown to the client is not found."""
-        self.mailbox.watch(self.view.heard, False)
+        self.mailbox.subscribe(self.view.on_change, False)
         self.wait(self.mailbox.expunge(None))
         self.assertEqual(self.found(FlagKey(b"\\Seen")), [1])
         self.assertEqual(len(self.view.uids), 4)

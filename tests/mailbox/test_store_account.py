@@ -21,7 +21,7 @@ class Together(SynchronousTestCase):
         self.worker.step()
         mailbox, _ = self.successResultOf(first)
         again = Deferred.fromCoroutine(self.account.open("INBOX", False))
-        shut = Deferred.fromCoroutine(self.account.shut())
+        shut = Deferred.fromCoroutine(self.account.shut_down())
         self.worker.step()
         self.assertIs(self.successResultOf(again)[0], mailbox)
         self.worker.step()
@@ -36,7 +36,7 @@ class Together(SynchronousTestCase):
 
         done(account.create("Work", ()))
         mailbox, _ = done(account.open("Work", False))
-        mailbox.watch(lambda change: None, False)
+        mailbox.subscribe(lambda change: None, False)
         # Behind the account's back, as when another program removes the folder.
         done(account.run(lambda store: store.delete("Work")))
         done(account.create("Work", ()))

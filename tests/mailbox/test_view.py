@@ -30,7 +30,7 @@ class Mailbox:
             )
         )
         for view in self.views:
-            view.heard(change)
+            view.on_change(change)
 
     def add(self, count: int) -> None:
         self.modseq += 1
@@ -59,15 +59,15 @@ class Telling(SynchronousTestCase):
         mailbox = Mailbox(3)
         view = mailbox.view()
         self.assertIs(view.uids, mailbox.columns.uids)
-        self.assertFalse(view.behind)
-        self.assertIsNone(view.flush(expunge=True))
+        self.assertFalse(view.has_pending_updates)
+        self.assertIsNone(view.take_updates(expunge=True))
 
     def test_new(self) -> None:
         """New messages are told at any time."""
         mailbox = Mailbox(3)
         view = mailbox.view()
         mailbox.add(2)
-        updates = view.flush(expunge=False)
+        updates = view.take_updates(expunge=False)
         assert updates is not None
         self.assertEqual((updates.exists, updates.expunged), (5, []))
         self.assertIs(view.uids, mailbox.columns.uids)
@@ -77,14 +77,14 @@ class Telling(SynchronousTestCase):
         mailbox = Mailbox(5)
         view = mailbox.view()
         mailbox.expunge(2, 4)
-        updates = view.flush(expunge=False)
+        updates = view.take_updates(expunge=False)
         self.assertTrue(updates is None or not updates.expunged)
         self.assertEqual(view.number(5), 5)
         mailbox.add(1)
-        updates = view.flush(expunge=False)
+        updates = view.take_updates(expunge=False)
         assert updates is not None
         self.assertEqual(updates.exists, 6)
-        updates = view.flush(expunge=True)
+        updates = view.take_updates(expunge=True)
         assert updates is not None
         self.assertEqual(
             (updates.expunged, updates.vanished, updates.exists), ([4, 2], [2, 4], None)
@@ -97,7 +97,7 @@ class Telling(SynchronousTestCase):
         view = mailbox.view()
         mailbox.add(1)
         mailbox.expunge(2)
-        updates = view.flush(expunge=True)
+        updates = view.take_updates(expunge=True)
         self.assertTrue(updates is None or (updates.exists is None and not updates.expunged))
 
     def test_flags(self) -> None:
@@ -108,8 +108,8 @@ class Telling(SynchronousTestCase):
         mailbox.flag(3, b"\\Seen")
         mailbox.flag(4, b"\\Seen")
         mailbox.expunge(1, 3)
-        view.forget([2])
-        updates = view.flush(expunge=True)
+        view.forget_flag_changes([2])
+        updates = view.take_updates(expunge=True)
         assert updates is not None
         self.assertEqual(list(updates.flags), [(2, 4)])
 
@@ -119,10 +119,10 @@ class Telling(SynchronousTestCase):
         view = View(mailbox.columns, [1, 2])
         mailbox.views.append(view)
         mailbox.expunge(1)
-        updates = view.flush(expunge=False)
+        updates = view.take_updates(expunge=False)
         assert updates is not None
         self.assertIsNone(updates.recent)
-        updates = view.flush(expunge=True)
+        updates = view.take_updates(expunge=True)
         assert updates is not None
         self.assertEqual(updates.recent, 1)
         self.assertEqual(view.flags(2), b"\\Recent")
@@ -138,27 +138,27 @@ class Selecting(SynchronousTestCase):
             (b"2,4:5", [(1, 2), (3, 5)]),
             (b"*:1", [(0, 5)]),
         ):
-            self.assertEqual(view.select(SequenceSet.parse(text), uid=False), spans)
+            self.assertEqual(view.rows_of(SequenceSet.parse(text), uid=False), spans)
 
     def test_beyond(self) -> None:
         """A number beyond the last message is malformed, also in a range to ``*``; a UID beyond is nobody's."""
         view = Mailbox(5).view()
         for text in (b"6", b"6:*", b"*:6,1"):
-            self.assertRaises(BadCommand, view.select, SequenceSet.parse(text), uid=False)
-        self.assertEqual(view.select(SequenceSet.parse(b"6:9"), uid=True), [])
-        self.assertEqual(view.select(SequenceSet.parse(b"6:*"), uid=True), [(4, 5)])
+            self.assertRaises(BadCommand, view.rows_of, SequenceSet.parse(text), uid=False)
+        self.assertEqual(view.rows_of(SequenceSet.parse(b"6:9"), uid=True), [])
+        self.assertEqual(view.rows_of(SequenceSet.parse(b"6:*"), uid=True), [(4, 5)])
 
     def test_empty(self) -> None:
         """In an empty mailbox ``*`` is a number beyond the last, and no UID."""
         view = Mailbox(0).view()
-        self.assertRaises(BadCommand, view.select, SequenceSet.parse(b"*"), uid=False)
-        self.assertEqual(view.select(SequenceSet.parse(b"1:*"), uid=True), [])
+        self.assertRaises(BadCommand, view.rows_of, SequenceSet.parse(b"*"), uid=False)
+        self.assertEqual(view.rows_of(SequenceSet.parse(b"1:*"), uid=True), [])
 
     def test_gather(self) -> None:
         """All of them are the array itself."""
         view = Mailbox(5).view()
-        self.assertIs(view.gather([(0, 5)]), view.uids)
-        self.assertEqual(list(view.gather([(0, 1), (3, 5)])), [1, 4, 5])
+        self.assertIs(view.uids_of([(0, 5)]), view.uids)
+        self.assertEqual(list(view.uids_of([(0, 1), (3, 5)])), [1, 4, 5])
 
 
 class Model:
@@ -169,7 +169,7 @@ class Model:
         self.uids = list(view.uids)
 
     def told(self, expunge: bool) -> None:
-        updates = self.view.flush(expunge=expunge)
+        updates = self.view.take_updates(expunge=expunge)
         if updates is None:
             return
         for number in updates.expunged:
@@ -219,4 +219,4 @@ class Law(SynchronousTestCase):
             model.told(True)
             self.assertEqual(model.uids, list(mailbox.columns.uids))
             self.assertIs(model.view.uids, mailbox.columns.uids)
-            self.assertFalse(model.view.behind)
+            self.assertFalse(model.view.has_pending_updates)

@@ -169,7 +169,7 @@ class Catenate(Case):
 
     def test_too_big(self) -> None:
         """A message that becomes larger than one may be is NO [TOOBIG] (section 4.2), and costs no reading."""
-        self.prepare(Server(realm=self.server.realm, message=2 * len(DRAFT)))
+        self.prepare(Server(realm=self.server.realm, max_message_size=2 * len(DRAFT)))
         url = b'URL "/Drafts/;UID=1"'
         self.assertIn(b"A003 OK", self.append(url, url))
         self.assertIn(b"A003 NO [TOOBIG]", self.append(url, url, text(b"x")))
@@ -217,6 +217,6 @@ class OnDisk(Catenate):
         super().prepare(
             Server(
                 realm=MemoryRealm(store=lambda: MaildirStore(path, now=time.time, note=print)),
-                message=server.factory.limits.message,
+                max_message_size=server.factory.limits.max_message_size,
             )
         )

@@ -28,9 +28,9 @@ class Table(SynchronousTestCase):
         server = Server()
         for name, entry in table.TABLE.items():
             client = server.connect()
-            if State.STRANGER not in entry.states:
+            if State.NOT_AUTHENTICATED not in entry.states:
                 self.assertIn(b"a BAD Log in first", client(b"a " + name), name)
-            elif State.USER not in entry.states:
+            elif State.AUTHENTICATED not in entry.states:
                 user = server.login()
                 self.assertIn(b"a BAD You are logged in already", user(b"a " + name), name)
         user = server.login()

@@ -281,7 +281,7 @@ class Selected(Case):
 
     def test_appendlimit(self) -> None:
         """STATUS tells APPENDLIMIT (RFC 7889)."""
-        limit = self.server.factory.limits.message
+        limit = self.server.factory.limits.max_message_size
         self.assertIn(b"(APPENDLIMIT %d)" % limit, self.client(b"a STATUS INBOX (APPENDLIMIT)"))
         self.assertIn(b"APPENDLIMIT=%d" % limit, self.client(b"b CAPABILITY"))
 

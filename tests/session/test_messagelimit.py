@@ -7,7 +7,7 @@ from tests.session.test_commands import Case, lines
 class MessageLimit(Case):
     def setUp(self) -> None:
         """UIDs 1, 2 and 4 to 7, numbered 1 to 6."""
-        self.server = Server(messages=4)
+        self.server = Server(max_messages_per_command=4)
         self.client = self.server.login()
         self.filled(6)
         self.client(b"d STORE 3 +FLAGS.SILENT (\\Deleted)")

@@ -342,7 +342,7 @@ class Notify(Case):
         account = self.server.realm.account()
         account.bell = ChangeNotifier()
         store = account._store
-        self.patch(store, "probe", lambda key: [f"box{key}"])
+        self.patch(store, "watch_paths", lambda key: [f"box{key}"])
         self.client(b"s SELECT bar")
         self.client(b"a NOTIFY SET (personal (MessageNew MessageExpunge))")
         self.client(b"u UNSELECT")
@@ -363,7 +363,7 @@ class Notify(Case):
         outbox = self.client.protocol._outbox
         outbox.full = True
         for i in range(1100):
-            self.server.realm.account().happened("created", f"m{i}")
+            self.server.realm.account().notify_listeners("created", f"m{i}")
         outbox.full = False
         outbox.resumeProducing()
         told = self.told()
@@ -372,7 +372,7 @@ class Notify(Case):
         self.client(b"s SELECT foo")
         self.client.protocol._session._running = True
         for i in range(1100):
-            self.server.realm.account().happened("created", f"m{i}")
+            self.server.realm.account().notify_listeners("created", f"m{i}")
         self.client.protocol._session._running = False
         self.assertEqual(self.told(), [])
         self.assertIn(b"OVERFLOW", self.client(b"b NOOP"))

@@ -186,7 +186,7 @@ class SearchContexts(Case):
 
     def test_limits(self) -> None:
         """Too many, or too large a SORT, are answered and not kept up to date (section 4.3.1)."""
-        self.server = Server(contexts=2, sorted_context=2)
+        self.server = Server(max_search_contexts=2, max_sort_context_results=2)
         self.client = self.server.login()
         client = self.filled(3)
         sort = b" SORT RETURN (UPDATE COUNT) (SIZE) UTF-8 "

@@ -20,6 +20,8 @@ class Unauthenticate(Case):
     def test_stranger_again(self) -> None:
         """A stranger's limits count again: line length and failed logins."""
         self.client(b"a UNAUTHENTICATE")
-        self.assertEqual(self.client.protocol.MAX_LENGTH, self.server.factory.limits.stranger_line)
+        self.assertEqual(
+            self.client.protocol.MAX_LENGTH, self.server.factory.limits.preauth_line_length
+        )
         self.assertIn(b"LOGIN", self.client(b"b CAPABILITY") + b"LOGIN")
         self.assertNotIn(b"UNAUTHENTICATE", self.client(b"c CAPABILITY"))

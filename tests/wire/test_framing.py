@@ -19,7 +19,7 @@ def feed(framer: Framer, chunks: list[bytes]) -> list[RawCommand]:
             if raw:
                 if not buffer:
                     break
-                rest = framer.data(buffer)
+                rest = framer.receive_literal(buffer)
                 buffer = b"" if rest is None else rest
                 raw = rest is None
                 continue
@@ -27,9 +27,9 @@ def feed(framer: Framer, chunks: list[bytes]) -> list[RawCommand]:
             if not end:
                 break
             buffer = rest_of_buffer
-            event = framer.line(line)
+            event = framer.receive_line(line)
             if isinstance(event, LiteralAnnounced):
-                raw = framer.accept(MemorySink())
+                raw = framer.accept_literal(MemorySink())
             else:
                 frames.append(event)
     return frames
@@ -38,26 +38,26 @@ def feed(framer: Framer, chunks: list[bytes]) -> list[RawCommand]:
 class Framing(SynchronousTestCase):
     def test_line(self) -> None:
         """A line is a command: tag, name, and what follows the tag."""
-        frame = Framer().line(b"a1 uid fetch 1 FLAGS")
+        frame = Framer().receive_line(b"a1 uid fetch 1 FLAGS")
         self.assertEqual(frame, RawCommand(b"a1", b"FETCH", (b"uid fetch 1 FLAGS",), 22))
 
     def test_literal(self) -> None:
         """A literal is a part between two texts, whose marker is left out."""
         framer = Framer()
-        event = framer.line(b"a LOGIN {5}")
+        event = framer.receive_line(b"a LOGIN {5}")
         self.assertEqual(event, LiteralAnnounced(b"a", b"LOGIN", 5, True, (b"LOGIN ",), 0, 0, 13))
-        self.assertTrue(framer.accept(MemorySink()))
-        self.assertEqual(framer.data(b"alice x"), b" x")
-        frame = framer.line(b" x")
+        self.assertTrue(framer.accept_literal(MemorySink()))
+        self.assertEqual(framer.receive_literal(b"alice x"), b" x")
+        frame = framer.receive_line(b" x")
         assert isinstance(frame, RawCommand)
         self.assertEqual(frame.parts, (b"LOGIN ", MemoryLiteral(b"alice"), b" x"))
 
     def test_empty_literal(self) -> None:
         """An empty literal is complete at once."""
         framer = Framer()
-        framer.line(b"a LOGIN {0+}")
-        self.assertFalse(framer.accept(MemorySink()))
-        frame = framer.line(b"")
+        framer.receive_line(b"a LOGIN {0+}")
+        self.assertFalse(framer.accept_literal(MemorySink()))
+        frame = framer.receive_line(b"")
         assert isinstance(frame, RawCommand)
         self.assertEqual(frame.parts, (b"LOGIN ", MemoryLiteral(b""), b""))
 
@@ -77,18 +77,18 @@ class Framing(SynchronousTestCase):
             b"\xff NOOP",
             b"x" * 1001 + b" NOOP",
         ):
-            frame = Framer().line(line)
+            frame = Framer().receive_line(line)
             assert isinstance(frame, RawCommand)
             self.assertIsNone(frame.tag)
-            self.assertIsInstance(frame.refused, BadCommand)
+            self.assertIsInstance(frame.rejection, BadCommand)
 
     def test_only_a_tag(self) -> None:
         """A tag without a command is refused, and that can be said to the tag (RFC 9051 section 7.1.3)."""
         for line in (b"a1", b"a1 "):
-            frame = Framer().line(line)
+            frame = Framer().receive_line(line)
             assert isinstance(frame, RawCommand)
             self.assertEqual((frame.tag, frame.name), (b"a1", b""))
-        self.assertIsInstance(Framer().line(b"a1").refused, BadCommand)  # type: ignore[union-attr]
+        self.assertIsInstance(Framer().receive_line(b"a1").rejection, BadCommand)  # type: ignore[union-attr]
 
     def test_lying_sizes(self) -> None:
         """What only looks like a literal is left to the grammar."""
@@ -102,32 +102,32 @@ class Framing(SynchronousTestCase):
             b"{10-}",
             b"{99999999999999999999}",
         ):
-            self.assertIsInstance(Framer().line(b"a LOGIN " + marker), RawCommand)
+            self.assertIsInstance(Framer().receive_line(b"a LOGIN " + marker), RawCommand)
 
     def test_refused_waiting(self) -> None:
         """A client that waits is told at once, and the next line is a new command."""
         framer = Framer()
-        framer.line(b"a APPEND x {9999}")
+        framer.receive_line(b"a APPEND x {9999}")
         refusal = CommandRefused(b"TOOBIG", "no")
-        frame = framer.refuse(refusal, True)
+        frame = framer.reject_literal(refusal, True)
         assert frame is not None
-        self.assertIs(frame.refused, refusal)
-        self.assertEqual(framer.line(b"b NOOP"), RawCommand(b"b", b"NOOP", (b"NOOP",), 8))
+        self.assertIs(frame.rejection, refusal)
+        self.assertEqual(framer.receive_line(b"b NOOP"), RawCommand(b"b", b"NOOP", (b"NOOP",), 8))
 
     def test_refused_sent(self) -> None:
         """One that does not wait has its command skipped, so that nothing in it is taken for a command."""
         framer = Framer()
-        framer.line(b"a APPEND x {10+}")
-        self.assertIsNone(framer.refuse(CommandRefused(b"TOOBIG", "no"), False))
-        self.assertEqual(framer.data(b"x LOGOUT\r\n {3+}\r\n"), b" {3+}\r\n")
-        event = framer.line(b" {3+}")
+        framer.receive_line(b"a APPEND x {10+}")
+        self.assertIsNone(framer.reject_literal(CommandRefused(b"TOOBIG", "no"), False))
+        self.assertEqual(framer.receive_literal(b"x LOGOUT\r\n {3+}\r\n"), b" {3+}\r\n")
+        event = framer.receive_line(b" {3+}")
         self.assertIsInstance(event, LiteralAnnounced)
-        self.assertTrue(framer.accept(MemorySink()))
-        self.assertEqual(framer.data(b"abc"), b"")
-        frame = framer.line(b"")
+        self.assertTrue(framer.accept_literal(MemorySink()))
+        self.assertEqual(framer.receive_literal(b"abc"), b"")
+        frame = framer.receive_line(b"")
         assert isinstance(frame, RawCommand)
         self.assertEqual((frame.tag, frame.parts), (b"a", ()))
-        self.assertIsInstance(frame.refused, CommandRefused)
+        self.assertIsInstance(frame.rejection, CommandRefused)
 
     def test_nul(self) -> None:
         """A NUL in a literal that is no literal8 refuses the command (RFC 9051 section 9, CHAR8)."""
@@ -136,7 +136,7 @@ class Framing(SynchronousTestCase):
             [b"a APPEND x {2+}\r\n\0\1\r\nb APPEND x ~{1+}\r\n\0 {1+}\r\n\0\r\nc NOOP\r\n"],
         )
         self.assertEqual(
-            [type(frame.refused) for frame in frames], [BadCommand, BadCommand, type(None)]
+            [type(frame.rejection) for frame in frames], [BadCommand, BadCommand, type(None)]
         )
 
     def test_full_disk(self) -> None:
@@ -147,13 +147,13 @@ class Framing(SynchronousTestCase):
                 raise CommandRefused(b"OVERQUOTA", "full")
 
         framer = Framer()
-        framer.line(b"a APPEND x {4+}")
-        framer.accept(Full())
-        self.assertIsNone(framer.data(b"ab"))
-        self.assertEqual(framer.data(b"cd"), b"")
-        frame = framer.line(b"")
-        assert isinstance(frame, RawCommand) and isinstance(frame.refused, CommandRefused)
-        self.assertEqual(frame.refused.code, b"OVERQUOTA")
+        framer.receive_line(b"a APPEND x {4+}")
+        framer.accept_literal(Full())
+        self.assertIsNone(framer.receive_literal(b"ab"))
+        self.assertEqual(framer.receive_literal(b"cd"), b"")
+        frame = framer.receive_line(b"")
+        assert isinstance(frame, RawCommand) and isinstance(frame.rejection, CommandRefused)
+        self.assertEqual(frame.rejection.code, b"OVERQUOTA")
 
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(st.lists(st.binary(max_size=30), min_size=1, max_size=6), st.data())

@@ -199,7 +199,7 @@ def _rename(w: Writer, c: Rename) -> None:
 
 
 def _subscribe(w: Writer, c: Subscribe) -> None:
-    w.word(b"SUBSCRIBE" if c.on else b"UNSUBSCRIBE")
+    w.word(b"SUBSCRIBE" if c.subscribe else b"UNSUBSCRIBE")
     w.sp()
     w.mailbox(c.mailbox)
 

@@ -25,17 +25,17 @@ async def replace(session: Session, command: Replace) -> Tagged:
     number = (
         SequenceSet(tail=TOP) if command.number is None else SequenceSet.from_uids([command.number])
     )
-    old = list(session.view.gather(session.spans(number, uid=command.uid)))
+    old = list(session.view.uids_of(session.rows_of(number, uid=command.uid)))
     if not old:
         raise CommandRefused(b"NONEXISTENT", "There is no message to replace")
     with _try_create():
         (new,) = await _new(session, command.mailbox, (command.message,))
         appended = await session.mailbox.replace(old[0], command.mailbox, new)
-    session.brought(command.mailbox, appended.uids)
+    session.note_own_uids(command.mailbox, appended.uids)
     # Before the EXPUNGE: so the client knows what came before it hears what went (section 4.3).
     code = encode.appenduid(appended.uidvalidity, appended.uids)
     session.io.write(encode.untagged(b"OK", "The new message is stored", code))
-    return ok("Replaced", session.highest())
+    return ok("Replaced", session.highestmodseq_code())
 
 
 async def append(session: Session, command: Append) -> Tagged:
@@ -44,7 +44,7 @@ async def append(session: Session, command: Append) -> Tagged:
     with _try_create():
         new = await _new(session, command.mailbox, command.messages)
         appended = await session.account.append(command.mailbox, new)
-    session.brought(command.mailbox, appended.uids)
+    session.note_own_uids(command.mailbox, appended.uids)
     return ok("Stored", encode.appenduid(appended.uidvalidity, appended.uids))
 
 

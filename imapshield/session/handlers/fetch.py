@@ -47,7 +47,7 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
         qresync.check(session)
         assert command.changed_since is not None
         await qresync.vanished(session, command.sequence, command.changed_since)
-    spans: Sequence[tuple[int, int]] = session.spans(command.sequence, uid=command.uid)
+    spans: Sequence[tuple[int, int]] = session.rows_of(command.sequence, uid=command.uid)
     if command.partial is not None:
         near, far = sorted(map(abs, command.partial))
         session.within_limit([(0, far - near + 1)], whole=True)  # RFC 9738 section 3.1
@@ -63,15 +63,15 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
     decoded = [Binary(i.path, size_only=True) for i in items if isinstance(i, Binary)]
     at_once = 1 if decoded else _MARKED
     gone = False
-    for rows in _downwards(spans) if session.limited else _pieces(spans):
+    for rows in _downwards(spans) if session.limit_code else _pieces(spans):
         numbers, uids = rows, _take(view.uids, rows)
         while uids:
             shown = items
             if marks:
                 if decoded:  # a part that cannot be is refused before its message counts as read
-                    await session.mailbox.fetch(uids[:1], decoded, session.limits.chunk)
+                    await session.mailbox.fetch(uids[:1], decoded, session.limits.fetch_chunk_size)
                 await _mark_seen(session, uids[:at_once])
-                if any(map(view.changed, uids[:at_once])):
+                if any(map(view.flags_changed, uids[:at_once])):
                     shown = _with_flags(session, items)
             done, missing = await _piece(session, numbers, uids[:at_once] if marks else uids, shown)
             gone = gone or missing
@@ -203,7 +203,7 @@ async def _piece(
     asked = [item for item in items if not _is_known(item)]
     fetched = FetchResult(uids=uids)
     if asked:
-        fetched = await session.mailbox.fetch(uids, asked, session.limits.chunk)
+        fetched = await session.mailbox.fetch(uids, asked, session.limits.fetch_chunk_size)
     done = max(1, len(fetched.uids) + len(fetched.gone))
     rows = _rows(session, numbers[:done], uids[:done], fetched)
     from_store = iter(fetched.columns)
@@ -211,8 +211,8 @@ async def _piece(
         _known(session, item, rows) if _is_known(item) else next(from_store) for item in items
     ]
     if _FLAGS in items:
-        session.tell_keywords()
-        session.view.forget(rows.uids)
+        session.send_new_keywords()
+        session.view.forget_flag_changes(rows.uids)
     labels = [encode.label(item) for item in items]
     view = rows.view
     shown: Sequence[int] = (
@@ -245,7 +245,7 @@ def _is_known(item: FetchItem) -> bool:
 async def measure(session: Session, uids: Sequence[int]) -> None:
     """Make sure that the columns hold RFC822.SIZE of `uids`."""
     columns = session.view.columns
-    await session.mailbox.sizes(
+    await session.mailbox.load_sizes(
         [
             uid
             for uid in uids
@@ -325,13 +325,13 @@ async def _send_blob(session: Session, blob: Blob) -> None:
     while sent < blob.size:
         try:
             data = await session.mailbox.read(
-                blob.uid, blob.item, sent, min(session.limits.chunk, blob.size - sent)
+                blob.uid, blob.item, sent, min(session.limits.fetch_chunk_size, blob.size - sent)
             )
         except StoreError:
             data = b""
         if not data:
             # the size is promised, and what was to fill it is gone: only the end of the connection says so
-            session.io.cut()
+            session.io.reset()
             await session.io.drain()
         session.io.write(data if binary else data.replace(b"\0", b"\x80"))
         sent += len(data)

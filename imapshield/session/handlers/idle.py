@@ -24,15 +24,15 @@ async def noop(session: Session, _: Simple) -> Tagged:
 async def idle(session: Session, _: Simple) -> Tagged:
     """IDLE (RFC 2177): tell at once, until DONE."""
     if session.state is State.SELECTED:
-        await session.mailbox.listen()
+        await session.mailbox.watch_for_changes()
         await session.mailbox.poll()
     session.io.write(encode.continuation("Idling"))
     if session.state is State.SELECTED:
-        session.tell(expunge=True)
+        session.send_pending_updates(expunge=True)
     session.idling = session.state is State.SELECTED
-    session.contexts.settle()
+    session.search_contexts.settle()
     try:
-        line = await session.io.line()
+        line = await session.io.read_line()
     finally:
         session.idling = False
     if line.upper() != b"DONE":

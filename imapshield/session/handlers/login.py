@@ -59,7 +59,7 @@ async def authenticate(session: Session, command: Authenticate) -> Tagged:
             answer, initial = initial, None
             return answer
         session.io.write(encode.continuation(base64.b64encode(challenge)))
-        line = await session.io.line()
+        line = await session.io.read_line()
         if line == b"*":
             raise BadCommand("Authentication was called off")
         return decode_base64(line)
@@ -68,8 +68,8 @@ async def authenticate(session: Session, command: Authenticate) -> Tagged:
         _may_send_password(session)
         user, password = _plain(await ask(b""))
         account = await session.io.login(user, password, "PLAIN")
-    elif command.mechanism in session.io.mechanisms():
-        account = await session.io.login_challenge(command.mechanism, ask)
+    elif command.mechanism in session.io.sasl_mechanisms():
+        account = await session.io.login_sasl(command.mechanism, ask)
     else:
         raise CommandRefused(b"CANNOT", "That mechanism is not offered; CAPABILITY tells which are")
     return _welcome(session, account)

@@ -57,11 +57,13 @@ async def rename(session: Session, command: Rename) -> Tagged:
 
 async def subscribe(session: Session, command: Subscribe) -> Tagged:
     """SUBSCRIBE and UNSUBSCRIBE."""
-    if command.on and all(i.name != command.mailbox for i in await session.account.mailboxes()):
+    if command.subscribe and all(
+        i.name != command.mailbox for i in await session.account.mailboxes()
+    ):
         # a server MAY validate; a name mistyped once would else be listed by LSUB for ever
         raise NoSuchMailbox
-    await session.account.subscribe(command.mailbox, command.on)
-    return ok("Subscribed" if command.on else "Unsubscribed")
+    await session.account.subscribe(command.mailbox, command.subscribe)
+    return ok("Subscribed" if command.subscribe else "Unsubscribed")
 
 
 async def status(session: Session, command: Status) -> Tagged:
@@ -87,7 +89,7 @@ def _status_line(
         b"SIZE": found.size,
         b"DELETED-STORAGE": -(-found.deleted_size // 1024),
         b"MAILBOXID": b"(%b)" % found.mailbox_id,
-        b"APPENDLIMIT": session.limits.message,
+        b"APPENDLIMIT": session.limits.max_message_size,
     }
     return encode.status(
         name, [(item, values[item]) for item in items if item in values], utf8=session.utf8

@@ -42,7 +42,7 @@ async def getmetadata(session: Session, command: GetMetadata) -> Tagged:
     longest = 0
     told: list[tuple[bytes, bytes | None]] = []
     for name, value in found.items():
-        if value is not None and command.most is not None and len(value) > command.most:
+        if value is not None and command.max_size is not None and len(value) > command.max_size:
             longest = max(longest, len(value))
         else:
             told.append((name, value))
@@ -53,7 +53,7 @@ async def getmetadata(session: Session, command: GetMetadata) -> Tagged:
 
 async def setmetadata(session: Session, command: SetMetadata) -> Tagged:
     """SETMETADATA: all of the values or none."""
-    most = session.limits.metadata
+    most = session.limits.max_metadata_size
     if any(value is not None and len(value) > most for _, value in command.values):
         raise CommandRefused(b"METADATA MAXSIZE %d" % most, "That value is too long")
     if not command.mailbox and any(entry == ADMIN for entry, _ in command.values):

@@ -39,7 +39,7 @@ async def esearch(session: Session, command: MultiSearch) -> Tagged:
         raise BadCommand("Saved results are those of the selected mailbox")
     names = await mailbox_filters.resolve(session, command.sources)
     search = Search(command.key, True, command.returns, command.partial, update=command.update)
-    since = session.contexts.begin(search) if update else 0
+    since = session.search_contexts.begin(search) if update else 0
     for name in names:
         try:
             async with mailbox_filters.opened(session, name) as (mailbox, view):
@@ -47,9 +47,11 @@ async def esearch(session: Session, command: MultiSearch) -> Tagged:
         except NoSuchMailbox:
             continue
     if update and session.mailbox.name not in names:
-        session.contexts.refuse(session.tag, "The selected mailbox is not among those searched")
-    if session.limited is not None:
-        session.limited = None  # it has a UID, of some mailbox or other
+        session.search_contexts.refuse(
+            session.tag, "The selected mailbox is not among those searched"
+        )
+    if session.limit_code is not None:
+        session.limit_code = None  # it has a UID, of some mailbox or other
         return ok("Searched the last messages of each mailbox", b"LIMIT")  # section 2.4
     return ok("Searched")
 
@@ -58,7 +60,7 @@ async def _one(session: Session, search: Search, mailbox: IMailbox, view: View, 
     found = await find(session, search, mailbox, view)
     place = encode.search_place(mailbox.name, mailbox.uidvalidity, utf8=session.utf8)
     if session.state is State.SELECTED and view is session.view:
-        await session.contexts.keep(search, found, since, place)
+        await session.search_contexts.keep(search, found, since, place)
     pairs = results(session, search, found, view)
     if found and pairs:
         session.io.write(encode.esearch(session.tag, True, pairs, place))

@@ -58,23 +58,23 @@ async def notify(session: Session, command: Notify) -> Tagged:
         )
     if command.groups and session.state is State.SELECTED:
         await session.mailbox.poll()
-        session.tell(expunge=True, mine=True)  # "implies an implicit NOOP command"
+        session.send_pending_updates(expunge=True, mine=True)  # "implies an implicit NOOP command"
     session.stop_notices()
     if not command.groups:
         return ok("Nothing is told any more")
     subscribed = await session.account.subscriptions()
     notices = NotifySubscription(session, command.groups, subscribed)
     account = INotify(session.account)
-    session.notices = notices
+    session.notify_subscription = notices
     if notices.selected is not None:
-        session.told = notices.selected.events
-    account.watch(notices.happened)
+        session.subscribed_events = notices.selected.events
+    account.add_listener(notices.happened)
     await notices.listen()
     if session.state is State.SELECTED and notices.selected is not None:
-        await session.mailbox.listen()
+        await session.mailbox.watch_for_changes()
     if command.status:
         for name in await mailbox_filters.resolve(
-            session, [group.which for group in command.groups]
+            session, [group.filter for group in command.groups]
         ):
             if NEW in notices.events(name):
                 await notices.tell_status(name)
@@ -88,19 +88,19 @@ class NotifySubscription:
         self, session: Session, groups: tuple[EventGroup, ...], subscribed: set[str]
     ) -> None:
         self._session = session
-        self._groups = [group for group in groups if group.which.kind not in _SELECTED]
+        self._groups = [group for group in groups if group.filter.kind not in _SELECTED]
         self._subscribed = subscribed
         self._changed: dict[str, None] = {}
         self._told: dict[str, int] = {}
         self._happened: list[AccountEvent] = []
         self._overflowed = False
         self._telling = False
-        self.selected = next((g for g in groups if g.which.kind in _SELECTED and g.events), None)
+        self.selected = next((g for g in groups if g.filter.kind in _SELECTED and g.events), None)
 
     @property
     def delayed(self) -> bool:
         """Whether expunges wait for a command that permits them."""
-        return self.selected is None or self.selected.which.kind == b"SELECTED-DELAYED"
+        return self.selected is None or self.selected.filter.kind == b"SELECTED-DELAYED"
 
     def is_selected(self, name: str) -> bool:
         """Whether `name` is the selected mailbox, of whose messages `selected` alone decides."""
@@ -112,7 +112,7 @@ class NotifySubscription:
         meant = [
             group.events
             for group in self._groups
-            if mailbox_filters.means(self._session, group.which, name, self._subscribed)
+            if mailbox_filters.means(self._session, group.filter, name, self._subscribed)
         ]
         return frozenset().union(*meant) if all(meant) else frozenset()
 
@@ -123,7 +123,7 @@ class NotifySubscription:
             names = [info.name for info in await account.mailboxes() if info.selectable]
         except StoreError:  # whoever opens one is told
             return
-        await INotify(account).listen([name for name in names if NEW in self.events(name)])
+        await INotify(account).watch_mailboxes([name for name in names if NEW in self.events(name)])
 
     def happened(self, what: AccountEvent) -> None:
         """Note what happened in the account (`interfaces.INotify`)."""
@@ -136,7 +136,7 @@ class NotifySubscription:
             self._subscribed.discard(what.name)
         events = before | self.events(what.name)
         if what.kind in ("created", "renamed", "subscribed"):
-            self._session.io.spawn(self.listen())
+            self._session.io.run_in_background(self.listen())
         if self._is_own(what):
             return
         if what.kind in ("messages", "flags"):
@@ -154,8 +154,8 @@ class NotifySubscription:
     def _overflow(self) -> None:
         """Go on as after NOTIFY NONE, and say so (section 5.8)."""
         session = self._session
-        INotify(session.account).unwatch(self.happened)
-        session.told = frozenset()
+        INotify(session.account).remove_listener(self.happened)
+        session.subscribed_events = frozenset()
         self._groups, self.selected = [], None
         self._happened.clear()
         self._changed.clear()
@@ -201,14 +201,14 @@ class NotifySubscription:
         waits = self._changed or self._happened or self._overflowed
         if waits and not self._telling and not self._session.busy:
             self._telling = True
-            self._session.io.spawn(self._tell())
+            self._session.io.run_in_background(self._tell())
 
     async def _tell(self) -> None:
         session = self._session
         try:
             await session.io.drain()
-            while not session.busy and session.state is not State.GONE:
-                if session.notices is not self:
+            while not session.busy and session.state is not State.LOGOUT:
+                if session.notify_subscription is not self:
                     break
                 if self._overflowed:
                     self._overflowed = False
@@ -233,7 +233,7 @@ class NotifySubscription:
         except StoreError:
             self._happened.clear()
             return
-        if session.busy or session.notices is not self:
+        if session.busy or session.notify_subscription is not self:
             return
         below = Counter(above for name in infos for above in mailbox_filters.superiors(name))
         out: dict[bytes, None] = {}
@@ -282,7 +282,7 @@ class NotifySubscription:
             found = await session.account.status(name)
         except StoreError:
             return
-        if session.notices is not self or self.is_selected(name):
+        if session.notify_subscription is not self or self.is_selected(name):
             return
         if session.busy and self._telling:
             self._changed[name] = None

@@ -41,8 +41,8 @@ async def setquota(_session: Session, _: SetQuota) -> Tagged:
 async def _tell(session: Session, root: bytes) -> None:
     used = await IQuota(session.account).quota()
     resources = []
-    if used.most_octets is not None:  # told in units of 1024 octets (section 5.1)
-        resources.append((b"STORAGE", -(-used.octets // 1024), -(-used.most_octets // 1024)))
-    if used.most_messages is not None:
-        resources.append((b"MESSAGE", used.messages, used.most_messages))
+    if used.max_octets is not None:  # told in units of 1024 octets (section 5.1)
+        resources.append((b"STORAGE", -(-used.octets // 1024), -(-used.max_octets // 1024)))
+    if used.max_messages is not None:
+        resources.append((b"MESSAGE", used.messages, used.max_messages))
     session.io.write(encode.quota(root, resources))

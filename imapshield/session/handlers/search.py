@@ -29,9 +29,9 @@ async def search(session: Session, command: Search) -> Tagged:
         raise BadCommand(
             "After ENABLE UTF8=ACCEPT, texts are UTF-8 without CHARSET"
         )  # RFC 6855 section 3
-    since = session.contexts.begin(command)
+    since = session.search_contexts.begin(command)
     uids = await find(session, command)
-    await session.contexts.keep(command, uids, since)
+    await session.search_contexts.keep(command, uids, since)
     answer(session, command, uids, b"SEARCH")
     return done(session, "Searched")
 
@@ -46,7 +46,7 @@ def by_number(command: Command) -> bool:
 
 def done(session: Session, text: str) -> Tagged:
     """Return the OK of a search, which says if there is less than the client knows of."""
-    return ok(text, b"EXPUNGEISSUED" if session.view.outdated else None)
+    return ok(text, b"EXPUNGEISSUED" if session.view.has_pending_expunges else None)
 
 
 async def find(
@@ -62,17 +62,17 @@ async def find(
     if any(isinstance(key, ModseqKey) for key in keys):
         session.enable_condstore()
     if session.uid_only and by_number(command):
-        raise session.needs_uid()
+        raise session.uid_required()
     view = view or session.view
     query = Query(
         mailbox or session.mailbox,
         view,
         now=session.now(),
-        saved=session.saved,
+        saved=session.saved_search,
         pause=session.pause,
     )
     among: Sequence[int] = view.uids
-    most = session.limits.messages
+    most = session.limits.max_messages_per_command
     if 0 < most < len(among):
         # what counts is what is looked at: the sets of numbers say what that is, UIDAFTER and UIDBEFORE among them
         one = command.key
@@ -84,7 +84,7 @@ async def find(
             raise CommandRefused(b"MESSAGELIMIT %d" % most, "Those are too many at once")
         if len(among) > most:
             among = among[-most:]
-            session.limited = b"MESSAGELIMIT %d %d" % (most, among[0])
+            session.limit_code = b"MESSAGELIMIT %d %d" % (most, among[0])
     return await query.run(command.key, among)
 
 
@@ -111,7 +111,7 @@ def results(
     part = _part(uids, command.partial) if command.partial else ()
     told = _told(returns, uids, part)
     if b"SAVE" in returns:
-        session.saved = array("I", sorted(told))
+        session.saved_search = array("I", sorted(told))
     if not command.uid:
         uids, part = view.numbers(uids), view.numbers(part)
     pairs = _results(returns, uids)

@@ -25,7 +25,7 @@ async def select(session: Session, command: Select) -> Tagged:
     if command.qresync is not None:
         qresync.check(session)
         if session.uid_only and command.qresync.match_sequence is not None:
-            raise session.needs_uid()  # RFC 9586 section 3.7
+            raise session.uid_required()  # RFC 9586 section 3.7
     if session.state is State.SELECTED:
         session.leave()
         session.io.write(encode.untagged(b"OK", "The mailbox before this is closed", b"CLOSED"))
@@ -64,8 +64,8 @@ async def select(session: Session, command: Select) -> Tagged:
     session.io.write(b"".join(out))
     if command.qresync is not None and command.qresync.uidvalidity == mailbox.uidvalidity:
         await _resync(session, command.qresync)
-    if session.notices is not None and session.notices.selected is not None:
-        await mailbox.listen()
+    if session.notify_subscription is not None and session.notify_subscription.selected is not None:
+        await mailbox.watch_for_changes()
     if command.readonly:
         return ok("Opened, read only", b"READ-ONLY")
     return ok("Opened", b"READ-WRITE")
@@ -77,8 +77,8 @@ async def _resync(session: Session, known: Qresync) -> None:
     await qresync.vanished(session, uids, known.modseq, qresync.agreed(session.view, known))
     changed = Fetch(uids, (Attribute(b"FLAGS"),), uid=True, changed_since=known.modseq)
     await fetch.fetch(session, changed)
-    if session.view.behind:
-        session.tell_settled()
+    if session.view.has_pending_updates:
+        session.send_synced_modseq()
 
 
 async def close(session: Session, command: Simple) -> Tagged:

@@ -49,10 +49,10 @@ _THREADED = (b"DATE", b"SUBJECT", b"MESSAGE-ID", b"REFERENCES", b"IN-REPLY-TO")
 
 async def sort(session: Session, command: Sort) -> Tagged:
     """SORT and UID SORT, with the results of ESORT."""
-    since = session.contexts.begin(command)
+    since = session.search_contexts.begin(command)
     uids = await search.find(session, command, whole=True)
     found = await order(session, command, uids, session.pause)
-    await session.contexts.keep(command, found, since)
+    await session.search_contexts.keep(command, found, since)
     search.answer(session, command, found, b"SORT")
     return search.done(session, "Sorted")
 
@@ -147,7 +147,7 @@ async def _headers(
             await measure(session, piece)
         fetched = FetchResult(piece)
         if items:
-            fetched = await mailbox.fetch(piece, items, session.limits.chunk)
+            fetched = await mailbox.fetch(piece, items, session.limits.fetch_chunk_size)
         for uid, *values in zip(fetched.uids, *fetched.columns, strict=True):
             take(uid, [v if isinstance(v, bytes) else await _large(mailbox, v) for v in values])
         at += max(1, len(fetched.uids) + len(fetched.gone))

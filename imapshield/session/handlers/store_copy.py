@@ -30,8 +30,8 @@ async def store(session: Session, command: Store) -> Tagged:
     view = session.view
     if command.unchanged_since is not None:
         session.enable_condstore()
-    spans = session.within_limit(session.spans(command.sequence, uid=command.uid))
-    uids = list(view.gather(spans))
+    spans = session.within_limit(session.rows_of(command.sequence, uid=command.uid))
+    uids = list(view.uids_of(spans))
     flags = [flag for flag in command.flags if flag.lower() != b"\\recent"]
     expected = _expected(session, uids, command.op, flags) if command.silent else {}
     failed: list[int] = []
@@ -49,17 +49,17 @@ async def store(session: Session, command: Store) -> Tagged:
         # what turned out as the client expects need not be told; what somebody else did as well must be
         done = _as_expected(session, done, expected)
         if session.condstore:
-            session.tell_modseqs(done)
-        view.forget(done)
+            session.send_modseqs(done)
+        view.forget_flag_changes(done)
     else:
-        told = done[::-1] if session.limited else done
+        told = done[::-1] if session.limit_code else done
         for start in range(0, len(told), TOLD_AT_ONCE):
             piece = told[start : start + TOLD_AT_ONCE]
-            session.tell_flags(piece, uid=command.uid)
-            view.forget(piece)
+            session.send_flags(piece, uid=command.uid)
+            view.forget_flag_changes(piece)
             if start + TOLD_AT_ONCE < len(told):
                 await session.pause(start + TOLD_AT_ONCE, len(told))
-    gone = view.outdated and any(view.columns.row(uid) is None for uid in uids)
+    gone = view.has_pending_expunges and any(view.columns.row(uid) is None for uid in uids)
     text, code = "Stored", None
     if failed:
         numbers = (
@@ -107,7 +107,7 @@ def _expected(
     after: dict[int, frozenset[bytes]] = {}
     for uid in uids:
         now = _now(session, uid)
-        if now is None or session.view.changed(uid):
+        if now is None or session.view.flags_changed(uid):
             continue
         found = after.get(id(now))
         if found is None:
@@ -143,9 +143,9 @@ async def copy(session: Session, command: Copy) -> Tagged:
     if command.move:
         _writable(session)
     view = session.view
-    wanted = session.spans(command.sequence, uid=command.uid)
+    wanted = session.rows_of(command.sequence, uid=command.uid)
     spans = session.within_limit(wanted, whole=not command.move)
-    uids = list(view.gather(spans))
+    uids = list(view.uids_of(spans))
     if command.uid:
         # one that is gone is no error (RFC 9051 section 6.4.9), a number that is gone is one
         uids = [uid for uid in uids if view.columns.row(uid) is not None]
@@ -155,7 +155,7 @@ async def copy(session: Session, command: Copy) -> Tagged:
         done = await session.mailbox.copy(uids, command.mailbox, command.move)
     except NoSuchMailbox:
         raise CommandRefused(b"TRYCREATE", "There is no such mailbox; create it first") from None
-    session.brought(command.mailbox, done.target_uids)
+    session.note_own_uids(command.mailbox, done.target_uids)
     if not done.source_uids:
         return ok("There was nothing to do", b"EXPUNGEISSUED")
     code = encode.copyuid(done.uidvalidity, done.source_uids, done.target_uids)
@@ -173,8 +173,10 @@ async def expunge(session: Session, command: Expunge) -> Tagged:
     view = session.view
     uids = None
     if command.uids is not None:
-        spans: Sequence[tuple[int, int]] = session.spans(command.uids, uid=True)
-        if session.limits.messages:  # what counts is what goes (RFC 9738 section 3.1)
+        spans: Sequence[tuple[int, int]] = session.rows_of(command.uids, uid=True)
+        if (
+            session.limits.max_messages_per_command
+        ):  # what counts is what goes (RFC 9738 section 3.1)
             ids = view.columns.ids_with(b"\\Deleted")
             rows = [
                 row
@@ -184,6 +186,6 @@ async def expunge(session: Session, command: Expunge) -> Tagged:
                 and view.columns.flags[at] in ids
             ]
             spans = session.within_limit([(row, row + 1) for row in rows])
-        uids = list(view.gather(spans))
+        uids = list(view.uids_of(spans))
     await session.mailbox.expunge(uids)
-    return ok("Expunged", session.highest())
+    return ok("Expunged", session.highestmodseq_code())

@@ -57,7 +57,7 @@ class Subscribe(Command):
     """SUBSCRIBE, or UNSUBSCRIBE when not `on`."""
 
     mailbox: str
-    on: bool = True
+    subscribe: bool = True
 
 
 @dataclass(frozen=True, slots=True)

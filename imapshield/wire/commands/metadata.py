@@ -16,7 +16,7 @@ class GetMetadata(Command):
 
     mailbox: str
     entries: tuple[bytes, ...]
-    most: int | None = None
+    max_size: int | None = None
     depth: int | None = 0
 
 

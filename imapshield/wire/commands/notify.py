@@ -16,7 +16,7 @@ class EventGroup:
     `items` are those of MessageNew, to be fetched of what is new in the selected mailbox.
     """
 
-    which: MailboxFilter
+    filter: MailboxFilter
     events: frozenset[bytes]
     items: tuple[FetchItem, ...] = ()
 

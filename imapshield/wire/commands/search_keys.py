@@ -51,7 +51,7 @@ class SequenceKey:
 class SizeKey:
     """LARGER (`more`) or SMALLER than `octets`."""
 
-    more: bool
+    larger: bool
     octets: int
 
 
@@ -62,7 +62,7 @@ class DateKey:
     `how` is b"BEFORE", b"ON" or b"SINCE".
     """
 
-    how: bytes
+    comparison: bytes
     day: date
     field: bytes = b"INTERNAL"
 

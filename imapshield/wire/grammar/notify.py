@@ -32,7 +32,7 @@ def notify(cursor: Cursor) -> Notify:
         cursor.sp("a group of events")
         cursor.spend()
         groups.append(_group(cursor))
-    if sum(group.which.kind in _SELECTED for group in groups) > 1:
+    if sum(group.filter.kind in _SELECTED for group in groups) > 1:
         raise BadCommand("The selected mailbox can be named once")
     if len(groups) > cursor.limits.patterns:
         raise CommandRefused(b"NOTIFICATIONOVERFLOW", "Too many groups of events")

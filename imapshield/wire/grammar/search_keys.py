@@ -193,8 +193,8 @@ KEYS: dict[bytes, Callable[[KeyReader], SearchKey]] = {
         for how in (b"BEFORE", b"ON", b"SINCE")
     },
     b"SAVEDATESUPPORTED": _constant(And(())),  # RFC 8514: everything, where dates are saved
-    b"LARGER": lambda reader: SizeKey(more=True, octets=reader.octets()),
-    b"SMALLER": lambda reader: SizeKey(more=False, octets=reader.octets()),
+    b"LARGER": lambda reader: SizeKey(larger=True, octets=reader.octets()),
+    b"SMALLER": lambda reader: SizeKey(larger=False, octets=reader.octets()),
     b"OLDER": lambda reader: AgeKey(younger=False, seconds=reader.seconds()),
     b"YOUNGER": lambda reader: AgeKey(younger=True, seconds=reader.seconds()),
     b"MODSEQ": KeyReader.modseq,

@@ -111,7 +111,7 @@ class Metadata(Case):
             self.assertIn(b"a BAD", self.client(b"a GETMETADATA INBOX " + entry), entry)
         self.assertIn(b"a NO [NONEXISTENT]", self.client(b"a GETMETADATA nowhere /private/a"))
         self.assertIn(b"a NO [NONEXISTENT]", self.client(b'a SETMETADATA nowhere (/private/a "x")'))
-        most = Limits().metadata
+        most = Limits().max_metadata_size
         for octets in (most + 1, 1 << 20):
             answer = self.client.send(
                 b"a SETMETADATA INBOX (/private/a {%d+}\r\n%b)\r\n" % (octets, b"x" * octets)

@@ -73,7 +73,7 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(
             parse([b'SUBSCRIBE "#news.comp.mail.mime"']), Subscribe("#news.comp.mail.mime")
         )
-        self.assertEqual(parse([b"UNSUBSCRIBE x"]), Subscribe("x", on=False))
+        self.assertEqual(parse([b"UNSUBSCRIBE x"]), Subscribe("x", subscribe=False))
         self.assertEqual(parse([b"RENAME INBOX old-mail"]), Rename("INBOX", "old-mail"))
         for line in (b"DELETE", b"DELETE a b", b"RENAME a", b"RENAME a b c", b"SUBSCRIBE  a"):
             self.assertRaises(BadCommand, parse, [line])
