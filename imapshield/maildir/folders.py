@@ -13,7 +13,7 @@ from imapshield.maildir.append_copy import Adding
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.sync import Syncing
 from imapshield.maildir.undo import Undo, undoing
-from imapshield.wire.names import DELIMITER, INBOX, fold_inbox
+from imapshield.wire.names import DELIMITER, INBOX, fold_inbox, parent_names
 
 MAILBOXES = 10_000
 """Folders of one account: each LIST reads them all, and a loop of CREATE would eat the disk's inodes."""
@@ -54,7 +54,7 @@ class Folders:
         }
         infos = {name: MailboxInfo(name, True, uses.get(name, ())) for name in self._names()}
         for name in list(infos):
-            for parent in layout.parents(name):
+            for parent in parent_names(name):
                 infos.setdefault(parent, MailboxInfo(parent, False))
         return [infos[name] for name in sorted(infos)]
 
@@ -62,7 +62,7 @@ class Folders:
         """Make a directory for the name and each superior that has none."""
         name = fold_inbox(name)
         layout.directory(name)
-        wanted = [*layout.parents(name), name]
+        wanted = [*parent_names(name), name]
         with undoing() as undo, self._index.write(durable=True):
             if os.path.isdir(self._core.folder(name)):
                 raise MailboxExists
@@ -130,7 +130,7 @@ class Folders:
             if any(target in taken for _, target in pairs):
                 raise MailboxExists
             moves = [(n, self._core.folder(n), t, self._core.folder(t)) for n, t in pairs]
-            for parent in layout.parents(new):
+            for parent in parent_names(new):
                 if parent not in taken:
                     self._make(parent, b"", undo)
             for name, folder, target, target_folder in moves:

@@ -49,12 +49,6 @@ def mailbox(directory_name: bytes) -> str | None:
     return None
 
 
-def parents(name: str) -> list[str]:
-    """Return the superiors of `name`, the topmost first; ``INBOX/x`` has INBOX."""
-    levels = name.split(DELIMITER)
-    return [DELIMITER.join(levels[:i]) for i in range(1, len(levels))]
-
-
 def _encode(level: str) -> bytes:
     if level in ("", ".", ".."):
         raise BadMailboxName("A level of that mailbox name is empty or all dots")

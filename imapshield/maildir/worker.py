@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
 T = TypeVar("T")
@@ -53,11 +53,3 @@ class SerialWorker:
         self._next()
         if not done.called:
             done.callback(result)
-
-
-class InlineWorker:
-    """Runs each job at once, in the caller's thread: for tests."""
-
-    def run(self, fn: Callable[..., T], *args: object) -> Deferred[T]:
-        """Return an already fired Deferred."""
-        return maybeDeferred(fn, *args)

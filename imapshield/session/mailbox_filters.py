@@ -10,7 +10,7 @@ from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.view import View
 from imapshield.session.states import State
 from imapshield.wire.commands.mailbox_filters import MailboxFilter
-from imapshield.wire.names import DELIMITER
+from imapshield.wire.names import DELIMITER, parent_names
 
 if TYPE_CHECKING:
     from imapshield.session.session import Session
@@ -26,11 +26,6 @@ async def resolve(session: Session, filters: Iterable[MailboxFilter]) -> list[st
     return [name for name in names if any(means(session, f, name, subscribed) for f in filters)]
 
 
-def superiors(name: str) -> list[str]:
-    """Return the names above `name`, the highest first."""
-    return [name[:i] for i, c in enumerate(name) if c == DELIMITER]
-
-
 def means(session: Session, which: MailboxFilter, name: str, subscribed: set[str]) -> bool:
     """Whether a filter means the mailbox `name`."""
     match which.kind:
@@ -42,7 +37,7 @@ def means(session: Session, which: MailboxFilter, name: str, subscribed: set[str
         case b"SUBSCRIBED":
             return name in subscribed
         case b"SUBTREE":
-            return name in which.names or not which.names.isdisjoint(superiors(name))
+            return name in which.names or not which.names.isdisjoint(parent_names(name))
         case b"SUBTREE-ONE":
             return name in which.names or name.rpartition(DELIMITER)[0] in which.names
         case _:

@@ -37,6 +37,7 @@ from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, Fetch
 from imapshield.wire.commands.search_keys import DateKey, ObjectIdKey, SearchKey
 from imapshield.wire.dates import encode_internaldate
 from imapshield.wire.flags import flag_list
+from imapshield.wire.names import parent_names
 from imapshield.wire.sequence import SequenceSet
 
 LARGEST_STRING = 256 << 10
@@ -118,7 +119,7 @@ class MemoryStore:
         """See `IStore`, also for what follows."""
         infos = {n: MailboxInfo(n, True, box.special_use) for n, box in self._boxes.items()}
         for name in self._boxes:
-            for parent in _parents(name):
+            for parent in parent_names(name):
                 infos.setdefault(parent, MailboxInfo(parent, False))
         return [infos[name] for name in sorted(infos)]
 
@@ -136,7 +137,7 @@ class MemoryStore:
             raise BadMailboxName
         if name in self._boxes:
             raise MailboxExists
-        for parent in _parents(name):
+        for parent in parent_names(name):
             if parent not in self._boxes:
                 self._add(parent)
         return self._add(name, special_use).id
@@ -163,7 +164,7 @@ class MemoryStore:
             return
         if new.startswith(old + "/"):
             raise BadMailboxName
-        for parent in _parents(new):
+        for parent in parent_names(new):
             if parent not in self._boxes:
                 self._add(parent)
         for name in going:
@@ -368,12 +369,6 @@ class MemoryStore:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def _parents(name: str) -> Iterator[str]:
-    for i, c in enumerate(name):
-        if c == "/":
-            yield name[:i]
 
 
 def _those(box: _Mailbox, uids: Iterable[int]) -> Iterator[_Message]:

@@ -62,6 +62,11 @@ def encode_name(name: str, utf8: bool = False) -> bytes:
     return _encode_utf7(name)
 
 
+def parent_names(name: str) -> list[str]:
+    """Return the names of the mailboxes above `name`, the topmost first."""
+    return [name[:i] for i, c in enumerate(name) if c == DELIMITER]
+
+
 def fold_inbox(name: str) -> str:
     """Return `name` with a first level of INBOX, in any case, as INBOX (RFC 9051 section 5.1)."""
     head, tail = name[:5], name[5:]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield import events
+from imapshield.testing.in_process import Client, Server
 from tests.attacks.corpus import ATTACKS, BYE, OPEN, RESET, SELECTED, STRANGER, Attack
-from tests.harness import Client, Server
 
 LEAKS = re.compile(rb"Traceback|Error|codec|object|0x|None|b'|File \"|/home")
 
@@ -30,18 +30,18 @@ class Corpus(SynchronousTestCase):
             self.assertRegex(answer, re.compile(pattern, re.MULTILINE))
         for pattern in attack.never:
             self.assertNotRegex(answer, re.compile(pattern, re.MULTILINE))
-        self.assertEqual(server.told(events.CommandFailed), [])
+        self.assertEqual(server.events_of(events.CommandFailed), [])
         self.assertNotRegex(re.sub(rb"\{\d+\}\r\n[^)]*", b"", answer), LEAKS)
         sent = sum(map(len, attack.send))
         self.assertLess(client.protocol._outbox.octets - before, 100_000 + 10 * sent)
         commands = sum(data.count(b"\r\n") for data in attack.send)
-        self.assertLessEqual(len(server.facts), 6 + commands)
+        self.assertLessEqual(len(server.events), 6 + commands)
         if ended == OPEN and not attack.hold:
             self.assertEqual(client(b"zz NOOP").splitlines()[-1], b"zz OK Done")
         if ended != OPEN:
             self.assertEqual(client.protocol._buffer, b"")
             self.assertEqual(client.send(b"zz NOOP\r\n"), b"")
-        client.lose()
+        client.lose_connection()
         self.assertEqual(server.clock.getDelayedCalls(), [])
 
     def client(self, server: Server, who: str) -> Client:

@@ -16,8 +16,8 @@ from imapshield.errors import NotAllowed
 from imapshield.mailbox.account_api import IAccount
 from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.values import MailboxInfo, NewMessage
+from imapshield.testing.in_process import MAIL, InlineWorker, Server
 from imapshield.testing.memory_store import MemoryStore
-from tests.harness import MAIL, InlineWorker, Server
 
 
 @implementer(ICredentialsChecker)
@@ -120,7 +120,7 @@ class ExtendingTests(SynchronousTestCase):
         self.assertIn(b"c NO [CANNOT]", bob(b"c CREATE mine"))
         self.assertEqual(server.realm.account.sessions, 2)
         alice(b"z LOGOUT")
-        alice.lose()
+        alice.lose_connection()
         self.assertEqual(server.realm.account.sessions, 1)
 
     def test_an_account_of_ones_own(self):
@@ -131,5 +131,5 @@ class ExtendingTests(SynchronousTestCase):
         self.assertIn(b"Moved to another server", client(b'a LIST "" *'))
         for command in (b"SELECT INBOX", b"CREATE x", b"STATUS INBOX (MESSAGES)"):
             self.assertIn(b"b NO [CANNOT] Your mail has moved", client(b"b " + command))
-        client.lose()
+        client.lose_connection()
         self.assertEqual([account.sessions for account in server.realm.accounts], [0])

@@ -23,8 +23,8 @@ from imapshield.cred.passwords import ScramSecret
 from imapshield.cred.sasl import IBearerToken, Scram, ScramChecker, challengers
 from imapshield.edge import session_io
 from imapshield.edge.factory import ShieldedIMAP4Factory
+from imapshield.testing.in_process import Client, Server
 from tests.cred.fakes import Pool, Reactor
-from tests.harness import Client, Server
 
 SALT = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
 SECRET = ScramSecret.make(b"pencil", SALT, 4096)
@@ -58,7 +58,7 @@ class Case(SynchronousTestCase):
         self.server = Server()
         self.server.factory = ShieldedIMAP4Factory(
             Portal(self.server.realm, checkers),
-            tell=self.server.facts.append,
+            tell=self.server.events.append,
             reactor=self.server.clock,
             challengers={**challengers(checkers), b"CRAM-MD5": CramMD5Credentials},
         )
@@ -116,7 +116,7 @@ class Scrams(Case):
             client = self.client()
             self.assertIn(b"a OK [CAPABILITY", self.exchange(client, initial=initial))
             self.assertIn(b"b OK", client(b"b SELECT INBOX"))
-        self.assertEqual(self.server.told(events.LoggedIn)[0].mechanism, "SCRAM-SHA-256")
+        self.assertEqual(self.server.events_of(events.LoggedIn)[0].mechanism, "SCRAM-SHA-256")
 
     def test_escaped(self) -> None:
         """Names may have ``,`` and ``=``."""
@@ -127,7 +127,7 @@ class Scrams(Case):
         self.assertIn(b"a NO [AUTHENTICATIONFAILED]", self.exchange(self.client(), b"pen"))
         self.assertIn(b"a NO [AUTHENTICATIONFAILED]", self.exchange(self.client(), user=b"nobody"))
         self.assertEqual(self.scram.secret(b"nobody").salt, self.scram.secret(b"nobody").salt)
-        self.assertEqual(len(self.server.told(events.LoginFailed)), 2)
+        self.assertEqual(len(self.server.events_of(events.LoginFailed)), 2)
 
     def test_rfc(self) -> None:
         """The example of RFC 7677 section 3."""
@@ -267,7 +267,7 @@ class Tokening(Case):
             self.assertIn(b"t1 OK", answer)
             self.assertIn(b"a OK", client(b"a SELECT INBOX"))
         self.assertEqual(
-            [f.user for f in self.server.told(events.LoggedIn)],
+            [f.user for f in self.server.events_of(events.LoggedIn)],
             ["alice"] * 3,
         )
 

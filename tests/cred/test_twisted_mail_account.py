@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 
 from imapshield.cred.twisted_mail_account import TwistedMailAccount
 from imapshield.mailbox.account_api import IAccount, IMailbox
-from tests.harness import MAIL, Server
+from imapshield.testing.in_process import MAIL, Server
 
 
 @implementer(IMessageIMAP)
@@ -206,7 +206,7 @@ class Legacy(SynchronousTestCase):
             self.client(b"j STATUS other (MESSAGES UNSEEN SIZE)"),
         )
         self.client(b"k LOGOUT")
-        self.client.lose()
+        self.client.lose_connection()
         self.assertEqual(self.realm.left, 1)
 
     def test_mailboxes(self) -> None:

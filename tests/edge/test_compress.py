@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield import events
 from imapshield.edge.compress import FLUSHED, PIECE, BadStream, Deflater, Inflater
 from imapshield.events import BadCommandReceived
-from tests.harness import MAIL, Client, Server
+from imapshield.testing.in_process import MAIL, Client, Server
 
 
 class Deflated:
@@ -111,7 +111,7 @@ class Compress(SynchronousTestCase):
         client = self.compressed()
         self.client.send(client.deflate(b"b NOOP\r\n" * 300_000))
         self.assertTrue(self.client.transport.aborted)
-        (hit,) = self.server.told(events.LimitTriggered)
+        (hit,) = self.server.events_of(events.LimitTriggered)
         self.assertEqual((hit.limit, hit.action), ("max_inflate_ratio", "reset"))
 
     def test_zeros(self) -> None:
@@ -132,7 +132,7 @@ class Compress(SynchronousTestCase):
         self.compressed()
         self.client.send(b"\xff" * 100)
         self.assertTrue(self.client.transport.aborted)
-        told = [fact.text for fact in self.server.facts if isinstance(fact, BadCommandReceived)]
+        told = [fact.text for fact in self.server.events if isinstance(fact, BadCommandReceived)]
         self.assertEqual(told, ["What is sent deflated cannot be read"])
         client = self.compressed()
         self.client.send(client.out.flush(zlib.Z_FINISH))

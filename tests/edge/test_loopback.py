@@ -25,9 +25,9 @@ from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.events import BadCommandReceived, CommandFailed, Event, LimitTriggered, LoginFailed
 from imapshield.limits import Limits
 from imapshield.mailbox.values import NewMessage
+from imapshield.testing.in_process import MAIL, MemoryRealm
 from imapshield.wire.commands.base import MemoryLiteral
 from tests.certificates import self_signed
-from tests.harness import MAIL, MemoryRealm
 
 T = TypeVar("T")
 FRAME = b"a NOOP\r\n" * 187  # 1,496 octets: one full Ethernet frame

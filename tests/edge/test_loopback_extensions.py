@@ -13,9 +13,9 @@ from twisted.cred.portal import Portal
 
 from imapshield.cred.passwords import ScramSecret
 from imapshield.cred.sasl import ScramChecker, challengers
+from imapshield.testing.in_process import MAIL
 from tests.edge import test_loopback
 from tests.edge.test_loopback import Peer
-from tests.harness import MAIL
 
 SECRET = ScramSecret.make(b"pencil", b"salt" * 4, 4096)
 

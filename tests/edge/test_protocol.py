@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield import events
 from imapshield.edge.protocol import ShieldedIMAP4Server
-from tests.harness import MAIL, MemoryRealm, Server, SlowWorker
+from imapshield.testing.in_process import MAIL, MemoryRealm, Server, SlowWorker
 
 
 class Rule(SynchronousTestCase):
@@ -34,7 +34,7 @@ class Rule(SynchronousTestCase):
         self.assertEqual(answer, b"")
         self.assertTrue(client.transport.aborted)
         self.assertEqual(client.protocol._buffer, b"")
-        (hit,) = server.told(events.LimitTriggered)
+        (hit,) = server.events_of(events.LimitTriggered)
         self.assertEqual(
             (hit.limit, hit.value, hit.observed, hit.action), ("backlog", 100, 101, "reset")
         )
@@ -64,7 +64,7 @@ class Rule(SynchronousTestCase):
         self.assertEqual(client.send(b"a NOOP\r\n" * 90).count(b"OK"), 90)
         client.send(b"a NOOP\r\n" * 90)
         self.assertTrue(client.transport.aborted)
-        self.assertEqual(server.told(events.LimitTriggered)[0].limit, "preauth_commands")
+        self.assertEqual(server.events_of(events.LimitTriggered)[0].limit, "preauth_commands")
 
     def test_coalesced(self) -> None:
         """The answers of one turn are one write."""
@@ -116,10 +116,10 @@ class Rule(SynchronousTestCase):
         client = server.connect()
         self.assertEqual(client.send(b"a NOOP\r\n" * 500).count(b"a OK"), 500)
         self.assertEqual(
-            {(hit.limit, hit.action) for hit in server.told(events.LimitTriggered)},
+            {(hit.limit, hit.action) for hit in server.events_of(events.LimitTriggered)},
             {("backlog", "none")},
         )
-        self.assertEqual(len(server.told(events.LimitTriggered)), 1)
+        self.assertEqual(len(server.events_of(events.LimitTriggered)), 1)
 
     def test_fair_turns(self) -> None:
         """One client's backlog does not keep another waiting for more than a turn."""
@@ -129,7 +129,7 @@ class Rule(SynchronousTestCase):
         greedy.transport.write = modest.transport.write = writes.append  # type: ignore[method-assign]
         greedy.protocol.dataReceived(b"g NOOP\r\n" * 100)
         modest.protocol.dataReceived(b"m NOOP\r\n")
-        greedy.turn()
+        greedy.run_due_calls()
         self.assertEqual(writes[0].count(b"g OK"), server.factory.limits.commands_per_turn)
         self.assertIn(b"m OK", writes[1])
 
@@ -209,7 +209,7 @@ class Deadlines(SynchronousTestCase):
         self.assertFalse(client.transport.aborted)
         server.clock.advance(1)
         self.assertTrue(client.transport.aborted)
-        self.assertEqual(server.told(events.LimitTriggered)[0].limit, "stalled_seconds")
+        self.assertEqual(server.events_of(events.LimitTriggered)[0].limit, "stalled_seconds")
 
     def test_slow_reader(self) -> None:
         """One who reads something, however little, is not."""
@@ -320,7 +320,7 @@ class Bad(SynchronousTestCase):
         answer = client(b"a STATUS INBOX (MESSAGES)")
         self.assertIn(b"a NO [SERVERBUG]", answer)
         self.assertNotIn(b"secret", answer)
-        (failed,) = server.told(events.CommandFailed)
+        (failed,) = server.events_of(events.CommandFailed)
         self.assertIn("/var/mail/secret", failed.traceback)
         self.assertIn(b"b OK", client(b"b NOOP"))
 
@@ -351,7 +351,7 @@ class Login(SynchronousTestCase):
             answer = client(b"a LOGIN alice wrong")
             self.assertIn(b"a NO [AUTHENTICATIONFAILED]", answer)
         self.assertIn(b"* BYE", answer)
-        self.assertEqual([f.user for f in server.told(events.LoginFailed)], ["alice"] * 3)
+        self.assertEqual([f.user for f in server.events_of(events.LoginFailed)], ["alice"] * 3)
 
     def test_quoted(self) -> None:
         """Passwords with quotes and backslashes can be used."""
@@ -400,7 +400,7 @@ class Login(SynchronousTestCase):
         for command in (plain, b'a LOGIN alice ""'):
             self.assertIn(b"a NO [AUTHENTICATIONFAILED]", client(command))
         self.assertEqual(
-            [fact.user for fact in server.told(events.LoginFailed)], ["alice", "alice"]
+            [fact.user for fact in server.events_of(events.LoginFailed)], ["alice", "alice"]
         )
 
     def test_far_away(self) -> None:
@@ -433,11 +433,11 @@ class Login(SynchronousTestCase):
         server = Server(checker=Slow())
         client = server.connect()
         client(b"a LOGIN alice secret")
-        client.lose()
+        client.lose_connection()
         waiting.callback(b"alice")
-        client.turn()
+        client.run_due_calls()
         self.assertEqual(server.realm.account().sessions, 0)
-        self.assertEqual(server.told(events.CommandFailed), [])
+        self.assertEqual(server.events_of(events.CommandFailed), [])
 
 
 class Life(SynchronousTestCase):
@@ -453,12 +453,12 @@ class Life(SynchronousTestCase):
         server = Server()
         client = server.login()
         client(b"a SELECT INBOX")
-        client.lose()
+        client.lose_connection()
         self.assertEqual(server.realm.account().sessions, 0)
         self.assertFalse(any(m.watched for m in server.realm.account()._open.values()))
         self.assertEqual(server.clock.getDelayedCalls(), [])
         self.assertEqual(server.factory.connections, set())
-        (gone,) = server.told(events.ConnectionClosed)
+        (gone,) = server.events_of(events.ConnectionClosed)
         self.assertEqual((gone.user, gone.commands), ("alice", 2))
 
     def test_lost_in_the_middle(self) -> None:
@@ -467,10 +467,10 @@ class Life(SynchronousTestCase):
         server = Server(realm=MemoryRealm(worker))
         client = server.login()
         client(b"a SELECT INBOX")
-        client.lose()
+        client.lose_connection()
         worker.step()
-        client.turn()
-        self.assertEqual(server.told(events.CommandFailed), [])
+        client.run_due_calls()
+        self.assertEqual(server.events_of(events.CommandFailed), [])
         self.assertEqual(server.clock.getDelayedCalls(), [])
 
     def test_lost_while_full(self) -> None:
@@ -484,9 +484,9 @@ class Life(SynchronousTestCase):
         client.protocol.dataReceived(b"b FETCH 1:* (FLAGS)\r\n")
         server.clock.advance(0)
         client.protocol._outbox.full = True
-        client.lose()
-        client.turn()
-        self.assertEqual(server.told(events.CommandFailed), [])
+        client.lose_connection()
+        client.run_due_calls()
+        self.assertEqual(server.events_of(events.CommandFailed), [])
 
     def test_idle_then_lost(self) -> None:
         """A connection lost in IDLE is no error."""
@@ -494,8 +494,8 @@ class Life(SynchronousTestCase):
         client = server.login()
         client(b"a SELECT INBOX")
         client(b"a IDLE")
-        client.lose()
-        self.assertEqual(server.told(events.CommandFailed), [])
+        client.lose_connection()
+        self.assertEqual(server.events_of(events.CommandFailed), [])
 
     def test_shutdown(self) -> None:
         """Going down, everybody is told, and it is over when all are gone."""
@@ -506,7 +506,7 @@ class Life(SynchronousTestCase):
             self.assertIn(b"* BYE", client.read())
         self.assertNoResult(done)
         for client in clients:
-            client.lose()
+            client.lose_connection()
         self.assertIsNone(self.successResultOf(done))
 
     def test_too_many(self) -> None:
@@ -515,7 +515,7 @@ class Life(SynchronousTestCase):
         server.connect()
         server.connect()
         self.assertIsNone(server.factory.buildProtocol(None))
-        self.assertEqual(server.told(events.LimitTriggered)[0].limit, "max_connections")
+        self.assertEqual(server.events_of(events.LimitTriggered)[0].limit, "max_connections")
 
     def test_clock_is_one(self) -> None:
         """The reactor given to the factory is the only clock."""

@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.edge.write_buffer import Disconnected, WriteBuffer
-from tests.harness import Transport
+from imapshield.testing.in_process import Transport
 
 
 class Writing(SynchronousTestCase):

@@ -11,6 +11,7 @@ from imapshield.mailbox.columns import UNKNOWN_SIZE
 from imapshield.mailbox.query import Query
 from imapshield.mailbox.values import NewMessage
 from imapshield.mailbox.view import View
+from imapshield.testing.in_process import NOW, MemoryRealm
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.commands.search_keys import (
     AgeKey,
@@ -28,7 +29,6 @@ from imapshield.wire.commands.search_keys import (
     TextKey,
 )
 from imapshield.wire.sequence import SequenceSet
-from tests.harness import NOW, MemoryRealm
 
 DAY = 86400
 LETTERS = [

@@ -5,9 +5,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.values import NewMessage
+from imapshield.testing.in_process import MAIL, NOW, InlineWorker, SlowWorker
 from imapshield.testing.memory_store import MemoryStore
 from imapshield.wire.commands.base import MemoryLiteral
-from tests.harness import MAIL, NOW, InlineWorker, SlowWorker
 
 
 class Together(SynchronousTestCase):

@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir.store import MaildirStore
+from imapshield.testing.store_contract import MAIL
 from imapshield.wire.commands.base import MemoryLiteral
-from tests.contract import MAIL
 
 
 class Clock:

@@ -12,8 +12,8 @@ from unittest import mock
 from imapshield.errors import StoreError
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir.store import MaildirStore
+from imapshield.testing.store_contract import BUDGET, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
-from tests.contract import BUDGET, MAIL, SEEN, WHOLE
 from tests.maildir.disk import DiskTestCase, failing
 
 STEPS = ("link", "rename", "unlink", "fsync", "replace")

@@ -11,8 +11,8 @@ from imapshield.errors import NoSpace, StoreBusy, StoreError, Unreadable
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir import index as index_module
 from imapshield.maildir.index import Index
+from imapshield.testing.store_contract import BUDGET, DELETED, ENVELOPE, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
-from tests.contract import BUDGET, DELETED, ENVELOPE, MAIL, SEEN, WHOLE
 from tests.maildir.disk import DiskTestCase, failing
 
 FULL = OSError(errno.ENOSPC, "No space left on device", b"some/file")

@@ -11,9 +11,17 @@ from imapshield.errors import OverLimit
 from imapshield.mailbox.values import Blob
 from imapshield.maildir import account_state, fetch_cache, folders, store
 from imapshield.maildir.message_fetch import STEP
+from imapshield.testing.store_contract import (
+    BUDGET,
+    DELETED,
+    ENVELOPE,
+    MAIL,
+    SECOND,
+    STRUCTURE,
+    WHOLE,
+)
 from imapshield.wire.commands.fetch import Attribute, BodySection, Preview, Section
 from imapshield.wire.commands.search_keys import DateKey, EnvelopeKey, HeaderKey, TextKey
-from tests.contract import BUDGET, DELETED, ENVELOPE, MAIL, SECOND, STRUCTURE, WHOLE
 from tests.maildir.disk import DiskTestCase, counted
 
 

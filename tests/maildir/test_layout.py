@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadMailboxName
-from imapshield.maildir.layout import LEVELS, directory, mailbox, parents
+from imapshield.maildir.layout import LEVELS, directory, mailbox
+from imapshield.wire.names import parent_names
 
 
 class LayoutTests(SynchronousTestCase):
@@ -71,5 +72,5 @@ class LayoutTests(SynchronousTestCase):
 
     def test_parents(self):
         """Superiors, the topmost first."""
-        self.assertEqual(parents("a/b/c"), ["a", "a/b"])
-        self.assertEqual(parents("a"), [])
+        self.assertEqual(parent_names("a/b/c"), ["a", "a/b"])
+        self.assertEqual(parent_names("a"), [])

@@ -9,10 +9,10 @@ from imapshield.errors import MessageGone, NoSuchMailbox, OverLimit
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir import files
 from imapshield.maildir.files import STALE_SECONDS
+from imapshield.testing.store_contract import BUDGET, DELETED, MAIL, SEEN, WHOLE
 from imapshield.wire import encode
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.commands.fetch import Attribute, BodySection, Section
-from tests.contract import BUDGET, DELETED, MAIL, SEEN, WHOLE
 from tests.maildir.disk import DiskTestCase, counted
 
 LF_MAIL = MAIL.replace(b"\r\n", b"\n")

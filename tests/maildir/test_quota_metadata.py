@@ -6,8 +6,8 @@ from imapshield.errors import NoSpace, NoSuchMailbox, TooManyEntries
 from imapshield.mailbox.storage import IMetadataStore, IQuotaStore
 from imapshield.mailbox.values import METADATA_ENTRIES, NewMessage, Quota
 from imapshield.maildir.store import MaildirStore
+from imapshield.testing.store_contract import MAIL
 from imapshield.wire.commands.base import MemoryLiteral
-from tests.contract import MAIL
 from tests.maildir.disk import DiskTestCase
 
 

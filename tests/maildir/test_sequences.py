@@ -16,8 +16,8 @@ from imapshield.mailbox.columns import Columns
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing.memory_store import MemoryStore
+from imapshield.testing.store_contract import BUDGET, DELETED, MAIL, SECOND, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
-from tests.contract import BUDGET, DELETED, MAIL, SECOND, SEEN, WHOLE
 
 BOXES = ("INBOX", "A", "A/b")
 boxes = st.sampled_from(BOXES)

@@ -8,7 +8,7 @@ import time
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.maildir.store import MaildirStore
-from tests.contract import StoreContract
+from imapshield.testing.store_contract import StoreContract
 
 
 class ContractTests(StoreContract, SynchronousTestCase):

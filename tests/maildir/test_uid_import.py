@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from imapshield.maildir.uid_import import parse_courier, parse_dovecot
-from tests.contract import SEEN
+from imapshield.testing.store_contract import SEEN
 from tests.maildir.disk import DiskTestCase
 
 DOVECOT = b"3 V1500000000 N31 G0123456789abcdef\n7 :one\n9 S20 W22 :two,S=20\n30 :gone\n"

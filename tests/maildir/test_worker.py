@@ -9,7 +9,8 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.maildir.worker import InlineWorker, SerialWorker
+from imapshield.maildir.worker import SerialWorker
+from imapshield.testing.in_process import InlineWorker
 
 
 class Pool:

@@ -4,7 +4,7 @@ import re
 import time
 
 from imapshield.maildir.store import MaildirStore
-from tests.harness import MAIL, MemoryRealm, Server
+from imapshield.testing.in_process import MAIL, MemoryRealm, Server
 from tests.session.test_commands import Case
 
 BOUNDARY = b"------------030308070208000400050907"

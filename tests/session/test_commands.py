@@ -9,9 +9,9 @@ from imapshield.errors import OverLimit
 from imapshield.events import BadCommandReceived, CommandFailed
 from imapshield.session import table
 from imapshield.session.states import State
+from imapshield.testing.in_process import MAIL, NOW, Client, MemoryRealm, Server, SlowWorker
 from imapshield.testing.memory_store import MemoryStore
 from imapshield.wire.grammar import PARSERS
-from tests.harness import MAIL, NOW, Client, MemoryRealm, Server, SlowWorker
 
 
 def lines(answer: bytes) -> list[bytes]:
@@ -86,7 +86,7 @@ class Information(Case):
         client = self.server.connect()
         self.assertIn(b"a NO [CANNOT]", client(b"a AUTHENTICATE X-NONE"))
         self.assertIn(b"AGFsaWNlAHNlY3JldA== BAD", client(b"AGFsaWNlAHNlY3JldA=="))
-        self.assertEqual([fact.sample for fact in self.server.told(BadCommandReceived)], [""])
+        self.assertEqual([fact.sample for fact in self.server.events_of(BadCommandReceived)], [""])
 
 
 class Mailboxes(Case):
@@ -349,9 +349,9 @@ class Fetching(Case):
                 if not line.startswith(b"c"):
                     worker.step()
                     client.read()
-            client.lose()
+            client.lose_connection()
             worker.step()
-        self.assertEqual(server.told(CommandFailed), [])
+        self.assertEqual(server.events_of(CommandFailed), [])
 
     def test_beyond(self) -> None:
         """A number beyond the last message is BAD; a UID that is not there is simply not there."""

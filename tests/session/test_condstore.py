@@ -3,9 +3,9 @@
 import re
 
 from imapshield.mailbox.values import NewMessage
+from imapshield.testing.in_process import MAIL, NOW, Client, MemoryRealm, Server, SlowWorker
 from imapshield.testing.memory_store import MemoryStore
 from imapshield.wire.commands.base import MemoryLiteral
-from tests.harness import MAIL, NOW, Client, MemoryRealm, Server, SlowWorker
 from tests.session.test_commands import Case, lines
 
 

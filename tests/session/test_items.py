@@ -2,7 +2,7 @@
 
 import re
 
-from tests.harness import MAIL
+from imapshield.testing.in_process import MAIL
 from tests.session.test_commands import Case, lines
 
 ENCODED = (

@@ -1,6 +1,6 @@
 """MESSAGELIMIT (RFC 9738), for operators who set it: a command touches so many messages, the last ones first."""
 
-from tests.harness import Server
+from imapshield.testing.in_process import Server
 from tests.session.test_commands import Case, lines
 
 

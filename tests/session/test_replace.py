@@ -1,6 +1,6 @@
 """REPLACE (RFC 8508): the new draft comes, then the old one goes."""
 
-from tests.harness import MAIL
+from imapshield.testing.in_process import MAIL
 from tests.session.test_commands import Case, lines
 
 

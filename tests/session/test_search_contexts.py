@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.harness import Client, MemoryRealm, Server, SlowWorker
+from imapshield.testing.in_process import Client, MemoryRealm, Server, SlowWorker
 from tests.session.test_commands import Case, lines
 
 UPDATE = re.compile(
@@ -371,12 +371,12 @@ class Law(SynchronousTestCase):
         pair.say(pair.client, b"n NOTIFY SET (selected (MessageNew MessageExpunge FlagChange))")
         pair.work()
         pair.append(pair.other)
-        pair.other.turn()
+        pair.other.run_due_calls()
         pair.worker.step()
         self.assertIn(b"* 5 EXISTS", pair.client.read())
         self.assertEqual(len(pair.worker.jobs), 1)
         pair.say(pair.client, b"f FETCH 1 BODY.PEEK[]")
-        pair.client.turn()
+        pair.client.run_due_calls()
         pair.worker.step()
         self.assertEqual(pair.client.read(), b"")
         answer = b""

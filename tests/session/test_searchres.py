@@ -1,6 +1,6 @@
 """SEARCHRES (RFC 5182), ESEARCH (RFC 4731) and PARTIAL (RFC 9394)."""
 
-from tests.harness import MAIL, Client
+from imapshield.testing.in_process import MAIL, Client
 from tests.session.test_commands import Case, lines
 
 

@@ -2,8 +2,8 @@
 
 from imapshield.mailbox import sort_order
 from imapshield.session.handlers import sort_thread
+from imapshield.testing.in_process import Client
 from imapshield.wire import encode
-from tests.harness import Client
 from tests.session.test_commands import Case, lines
 
 

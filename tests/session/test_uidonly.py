@@ -1,6 +1,6 @@
 """UIDONLY (RFC 9586): no message numbers, neither asked nor answered."""
 
-from tests.harness import MAIL, Client
+from imapshield.testing.in_process import MAIL, Client
 from tests.session.test_commands import Case, lines
 
 

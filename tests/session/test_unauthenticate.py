@@ -14,7 +14,7 @@ class Unauthenticate(Case):
         self.assertIn(b"* 0 EXISTS", self.client(b"e SELECT INBOX"))
         self.assertIn(b"* SEARCH\r\n", self.client(b"f SEARCH ALL"))
         self.assertEqual(self.server.realm.accounts[b"alice"].sessions, 0)
-        self.client.lose()
+        self.client.lose_connection()
         self.assertEqual(self.server.realm.accounts[b"bob"].sessions, 0)
 
     def test_stranger_again(self) -> None:

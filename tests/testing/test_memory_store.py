@@ -2,9 +2,9 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.testing.in_process import NOW
 from imapshield.testing.memory_store import MemoryStore
-from tests.contract import StoreContract
-from tests.harness import NOW
+from imapshield.testing.store_contract import StoreContract
 
 
 class Contract(StoreContract, SynchronousTestCase):

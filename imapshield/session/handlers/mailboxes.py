@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from imapshield.errors import CommandRefused, NoSuchMailbox, StoreError
 from imapshield.mailbox.values import MailboxInfo, MailboxStatus
-from imapshield.session.mailbox_filters import superiors
 from imapshield.session.states import State
 from imapshield.wire import encode
 from imapshield.wire.commands.mailboxes import Create, Delete, List, Rename, Status, Subscribe
-from imapshield.wire.names import DELIMITER, ListPattern, fold_inbox
+from imapshield.wire.names import DELIMITER, ListPattern, fold_inbox, parent_names
 from imapshield.wire.responses import Tagged, ok
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ async def list_(session: Session, command: List) -> Tagged:
 
 def parents(names: Iterable[str]) -> set[str]:
     """Return the superiors of `names`."""
-    return {above for name in names for above in superiors(name)}
+    return {above for name in names for above in parent_names(name)}
 
 
 def attributes(

@@ -25,7 +25,7 @@ from imapshield.wire.commands.mailboxes import Create, Delete, Rename, Subscribe
 from imapshield.wire.commands.metadata import SetMetadata
 from imapshield.wire.commands.notify import EventGroup, Notify
 from imapshield.wire.commands.store_copy import Copy
-from imapshield.wire.names import DELIMITER
+from imapshield.wire.names import DELIMITER, parent_names
 from imapshield.wire.responses import Tagged, ok
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class NotifySubscription:
             case "subscribed" | "unsubscribed":
                 return b"SUBSCRIPTIONCHANGE" in events
             case _:  # one of the superiors may be what the client looks at
-                names = [what.name, *mailbox_filters.superiors(what.name)]
+                names = [what.name, *parent_names(what.name)]
                 return b"MAILBOXNAME" in events.union(*map(self.events, names))
 
     def settle(self) -> None:
@@ -235,7 +235,7 @@ class NotifySubscription:
             return
         if session.busy or session.notify_subscription is not self:
             return
-        below = Counter(above for name in infos for above in mailbox_filters.superiors(name))
+        below = Counter(above for name in infos for above in parent_names(name))
         out: dict[bytes, None] = {}
         for what in self._happened:
             if what.kind == "metadata":
@@ -254,7 +254,7 @@ class NotifySubscription:
         has no others below it, `below` being how many there are."""
         path = [what.name]
         if what.kind in ("created", "deleted"):
-            for name in reversed(mailbox_filters.superiors(what.name)):
+            for name in reversed(parent_names(what.name)):
                 others = below[name] > sum(one in infos for one in path)
                 path.append(name)
                 if what.kind == "deleted" or others:

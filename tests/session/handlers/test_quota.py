@@ -1,8 +1,8 @@
 """QUOTA (RFC 9208), for accounts that have one, and OVERQUOTA."""
 
 from imapshield.mailbox.store_account import StoreAccount
+from imapshield.testing.in_process import MAIL, NOW, MemoryRealm, Server
 from imapshield.testing.memory_store import MemoryStore
-from tests.harness import MAIL, NOW, MemoryRealm, Server
 from tests.session.test_commands import Case, lines
 
 

@@ -101,13 +101,13 @@ class Server:
 
     def __init__(self, *, realm: Any = None, checker: Any = None, **limits: Any) -> None:
         self.clock = Clock()
-        self.facts: list[Event] = []
+        self.events: list[Event] = []
         self.realm = realm or MemoryRealm()
         checker = checker or InMemoryUsernamePasswordDatabaseDontUse(alice=b"secret", bob=b"word")
         self.factory = ShieldedIMAP4Factory(
             Portal(self.realm, [checker]),
             limits=Limits(**limits),
-            tell=self.facts.append,
+            tell=self.events.append,
             reactor=self.clock,
         )
 
@@ -120,8 +120,8 @@ class Server:
         assert b"login OK" in answer, answer
         return client
 
-    def told(self, kind: type[Any]) -> list[Any]:
-        return [fact for fact in self.facts if isinstance(fact, kind)]
+    def events_of(self, kind: type[Any]) -> list[Any]:
+        return [fact for fact in self.events if isinstance(fact, kind)]
 
 
 class Client:
@@ -145,12 +145,12 @@ class Client:
         return self.read()
 
     def read(self) -> bytes:
-        self.turn()
+        self.run_due_calls()
         value = self.transport.value()
         self.transport.clear()
         return value
 
-    def turn(self) -> None:
+    def run_due_calls(self) -> None:
         """Let everything that is due happen."""
         for _ in range(10_000):
             due = [
@@ -163,7 +163,7 @@ class Client:
             self.server.clock.advance(0)
         raise AssertionError("the server never comes to rest")
 
-    def lose(self) -> None:
+    def lose_connection(self) -> None:
         """The connection ends."""
         from twisted.internet.error import ConnectionLost
         from twisted.python.failure import Failure
