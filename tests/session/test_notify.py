@@ -31,16 +31,16 @@ class Notify(Case):
         self.assertRegex(answer[0], rb"^\* STATUS foo \(MESSAGES 1 UIDNEXT 2 UIDVALIDITY \d+\)$")
         self.assertEqual(answer[1:], [b"a OK Those are told"])
         self.other.append(mailbox=b"foo")
-        self.assertEqual(self.events_of(), [b"* STATUS foo (MESSAGES 2 UIDNEXT 3 UIDVALIDITY 1)"])
+        self.assertEqual(self.told(), [b"* STATUS foo (MESSAGES 2 UIDNEXT 3 UIDVALIDITY 1)"])
         self.other.append(mailbox=b"bar/x")
-        self.assertEqual(self.events_of(), [])
+        self.assertEqual(self.told(), [])
         self.other(b"s SELECT foo")
         self.other(b"t STORE 1 +FLAGS (\\Deleted)")
-        self.assertEqual(self.events_of(), [])
+        self.assertEqual(self.told(), [])
         self.other(b"u EXPUNGE")
-        self.assertEqual(self.events_of(), [b"* STATUS foo (MESSAGES 1 UIDNEXT 3 UIDVALIDITY 1)"])
+        self.assertEqual(self.told(), [b"* STATUS foo (MESSAGES 1 UIDNEXT 3 UIDVALIDITY 1)"])
         self.other(b"v COPY 1 bar/x")
-        self.assertEqual(self.events_of(), [])
+        self.assertEqual(self.told(), [])
 
     def test_flags(self) -> None:
         """FlagChange tells UNSEEN and HIGHESTMODSEQ (section 5.1), after ENABLE CONDSTORE every STATUS the latter."""
@@ -52,7 +52,7 @@ class Notify(Case):
         self.client(b"a NOTIFY SET (personal (MessageNew MessageExpunge FlagChange))")
         self.other(b"s SELECT foo")
         self.other(b"t STORE 1 +FLAGS (\\Seen)")
-        self.assertRegex(self.events_of()[-1], rb"^\* STATUS foo \(.*UNSEEN 0 HIGHESTMODSEQ \d+\)$")
+        self.assertRegex(self.told()[-1], rb"^\* STATUS foo \(.*UNSEEN 0 HIGHESTMODSEQ \d+\)$")
 
     def test_groups(self) -> None:
         """Groups that mean the same mailbox count together (section 6), but for NONE, which is none (section 8)."""
@@ -63,7 +63,7 @@ class Notify(Case):
         for name, told in ((b"foo", 0), (b"bar/x", 2), (b"INBOX", 1)):
             self.other.append(mailbox=name)
             self.other(b"s SUBSCRIBE " + name)
-            self.assertEqual(len(self.events_of()), told, name)
+            self.assertEqual(len(self.told()), told, name)
 
     def test_selected(self) -> None:
         """The selected mailbox is told of as if it were idle, with what MessageNew names (section 5.2)."""
@@ -73,7 +73,7 @@ class Notify(Case):
             b"a NOTIFY SET (selected (MessageNew (UID FLAGS BODY.PEEK[HEADER.FIELDS (Subject)]) MessageExpunge FlagChange))"
         )
         self.other.append()
-        told = b"\r\n".join(self.events_of())
+        told = b"\r\n".join(self.told())
         self.assertIn(b"* 2 EXISTS", told)
         self.assertIn(
             b"* 2 FETCH (UID 2 FLAGS (\\Recent) BODY[HEADER.FIELDS (Subject)] {18}\r\nSubject: Lunch",
@@ -81,9 +81,9 @@ class Notify(Case):
         )
         self.other(b"s SELECT INBOX")
         self.other(b"t STORE 1 +FLAGS (\\Deleted)")
-        self.assertIn(b"* 1 FETCH (UID 1 FLAGS", b"".join(self.events_of()))  # section 5.1
+        self.assertIn(b"* 1 FETCH (UID 1 FLAGS", b"".join(self.told()))  # section 5.1
         self.other(b"u EXPUNGE")
-        self.assertIn(b"* 1 EXPUNGE", self.events_of())
+        self.assertIn(b"* 1 EXPUNGE", self.told())
 
     def test_selected_delayed(self) -> None:
         """With selected-delayed an EXPUNGE waits for a command that permits it (section 5.3)."""
@@ -93,9 +93,9 @@ class Notify(Case):
         self.other(b"s SELECT INBOX")
         self.other(b"t STORE 1 +FLAGS (\\Deleted)")
         self.other(b"u EXPUNGE")
-        self.assertNotIn(b"* 1 EXPUNGE", self.events_of())
+        self.assertNotIn(b"* 1 EXPUNGE", self.told())
         self.other.append()
-        self.assertIn(b"* 2 EXISTS", self.events_of())
+        self.assertIn(b"* 2 EXISTS", self.told())
         self.assertIn(b"* 1 EXPUNGE", self.client(b"b NOOP"))
 
     def test_not_selected(self) -> None:
@@ -111,7 +111,7 @@ class Notify(Case):
                 self.assertNotRegex(self.client(b"c " + quiet), rb"EXISTS|FLAGS|STATUS")
             self.client(b"d IDLE")
             self.other(b"e STORE 1 -FLAGS (\\Flagged)")
-            self.assertEqual(self.events_of(), [])
+            self.assertEqual(self.told(), [])
             self.client(b"DONE")
             told = self.client(b"f FETCH 1 BODY[TEXT]")
             self.assertRegex(told, rb"FLAGS \([^)]*\\Seen")
@@ -138,7 +138,7 @@ class Notify(Case):
         self.client(b"a NOTIFY SET (selected %b)" % MESSAGES)
         self.other(b"s SELECT INBOX")
         self.other(b"t STORE 1 +FLAGS (\\Flagged)")
-        self.assertEqual(self.events_of(), [])
+        self.assertEqual(self.told(), [])
         self.assertEqual(self.client(b"b NOOP"), b"b OK Done\r\n")
         told = self.client(b"c NOTIFY SET (selected (MessageNew MessageExpunge FlagChange))")
         self.assertIn(b"* 1 FETCH (UID 1 FLAGS", told)
@@ -161,7 +161,7 @@ class Notify(Case):
         self.client(b"a NOTIFY SET (selected (MessageNew (UID) MessageExpunge))")
         self.assertNotIn(b"FETCH", self.client.append() + self.client(b"b COPY 1 INBOX"))
         self.other.append()
-        self.assertEqual(self.events_of()[-1], b"* 3 FETCH (UID 3)")
+        self.assertEqual(self.told()[-1], b"* 3 FETCH (UID 3)")
 
     def test_many_new(self) -> None:
         """All that is new is told, however much it is, MODSEQ with it under CONDSTORE (RFC 7162 section 3.1)."""
@@ -184,7 +184,7 @@ class Notify(Case):
         self.client(b"s SELECT INBOX")
         self.client(b"a NOTIFY SET (selected (MessageNew (UID BODY.PEEK[]) MessageExpunge))")
         self.other.append(MAIL + b"x" * 400_000)
-        self.assertNotIn(b"FETCH", b"".join(self.events_of()))
+        self.assertNotIn(b"FETCH", b"".join(self.told()))
         told = self.client(b"b NOOP")
         self.assertTrue(
             told.startswith(b"* 1 FETCH (UID 1 BODY[] {%d}\r\nFrom" % (len(MAIL) + 400_000))
@@ -207,37 +207,37 @@ class Notify(Case):
             (b"DELETE newer", b'* LIST (\\NonExistent \\HasNoChildren) "/" newer'),
         ):
             self.other(b"c " + command)
-            self.assertEqual(self.events_of(), [told])
+            self.assertEqual(self.told(), [told])
 
     def test_parents(self) -> None:
         """With a mailbox that comes or goes its parent is told, and what came with it (section 5.4)."""
         self.client(b"a NOTIFY SET (personal (MailboxName))")
         self.other(b"c CREATE foo/a/b")
         self.assertEqual(
-            self.events_of(),
+            self.told(),
             [b'* LIST (\\HasNoChildren) "/" foo/a/b', b'* LIST (\\HasChildren) "/" foo/a',
              b'* LIST (\\HasChildren) "/" foo'],
         )  # fmt: skip
         self.other(b"d CREATE foo/a/c")
-        self.assertEqual(len(self.events_of()), 2)
+        self.assertEqual(len(self.told()), 2)
         self.other(b"e DELETE foo/a/b")
         self.assertEqual(
-            self.events_of(),
+            self.told(),
             [b'* LIST (\\NonExistent \\HasNoChildren) "/" foo/a/b', b'* LIST (\\HasChildren) "/" foo/a'],
         )  # fmt: skip
         self.other(b"f RENAME foo fooo")
-        self.assertEqual(self.events_of(), [b'* LIST (\\HasChildren) "/" fooo ("OLDNAME" (foo))'])
+        self.assertEqual(self.told(), [b'* LIST (\\HasChildren) "/" fooo ("OLDNAME" (foo))'])
         self.other(b"g RENAME INBOX old")
-        self.assertEqual(self.events_of(), [b'* LIST (\\HasNoChildren) "/" old ("OLDNAME" (INBOX))'])
+        self.assertEqual(self.told(), [b'* LIST (\\HasNoChildren) "/" old ("OLDNAME" (INBOX))'])
 
     def test_names_of_selected(self) -> None:
         """Other groups decide of all but the messages of the selected mailbox (section 3.1)."""
         self.client(b"s SELECT foo")
         self.client(b"a NOTIFY SET (personal (MessageNew MessageExpunge MailboxName))")
         self.other.append(mailbox=b"foo")
-        self.assertEqual(self.events_of(), [])
+        self.assertEqual(self.told(), [])
         self.other(b"c RENAME foo fooo")
-        self.assertIn(b'"OLDNAME" (foo)', b"".join(self.events_of()))
+        self.assertIn(b'"OLDNAME" (foo)', b"".join(self.told()))
 
     def test_not_oneself(self) -> None:
         """What the client does itself it is not told (section 5)."""
@@ -255,21 +255,21 @@ class Notify(Case):
         """FlagChange tells of another UIDVALIDITY (section 5.1)."""
         self.client(b"a NOTIFY SET (mailboxes foo (MessageNew MessageExpunge FlagChange))")
         self.other(b"d DELETE foo")
-        self.assertEqual(self.events_of(), [])
+        self.assertEqual(self.told(), [])
         self.other(b"c CREATE foo")
-        self.assertRegex(self.events_of()[0], rb"^\* STATUS foo .* UIDVALIDITY ")
+        self.assertRegex(self.told()[0], rb"^\* STATUS foo .* UIDVALIDITY ")
 
     def test_subscribed(self) -> None:
         """Which mailboxes are subscribed is known as it changes."""
         self.client(b"a NOTIFY SET (subscribed %b)" % MESSAGES)
         self.other.append(mailbox=b"foo")
-        self.assertEqual(self.events_of(), [])
+        self.assertEqual(self.told(), [])
         self.other(b"s SUBSCRIBE foo")
         self.other.append(mailbox=b"foo")
-        self.assertEqual(len(self.events_of()), 1)
+        self.assertEqual(len(self.told()), 1)
         self.client(b"a NOTIFY SET (subscribed (SubscriptionChange))")
         self.other(b"s UNSUBSCRIBE foo")
-        self.assertEqual(self.events_of(), [b'* LIST (\\HasNoChildren) "/" foo'])
+        self.assertEqual(self.told(), [b'* LIST (\\HasNoChildren) "/" foo'])
 
     def test_not_in_between(self) -> None:
         """While a command runs nothing is told; it is when the command is done."""
@@ -279,7 +279,7 @@ class Notify(Case):
         session = self.client.protocol._session
         session._running = True
         self.other.append(mailbox=b"foo")
-        self.assertEqual(self.events_of(), [])
+        self.assertEqual(self.told(), [])
         session._running = False
         answer = lines(self.client.send(b"Hello\r\n"))
         self.assertIn(b"b OK", answer[0])
@@ -292,7 +292,7 @@ class Notify(Case):
         self.client(b"b IDLE")
         self.other.append(mailbox=b"foo")
         self.other.append()
-        told = self.events_of()
+        told = self.told()
         self.assertIn(b"* 1 EXISTS", told)
         self.assertIn(b"* STATUS foo (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1)", told)
         self.assertIn(b"b OK", self.client(b"DONE"))
@@ -303,7 +303,7 @@ class Notify(Case):
         self.client(b"a NOTIFY SET (personal %b)" % MESSAGES)
         self.client(b"b NOTIFY NONE")
         self.other.append(mailbox=b"foo")
-        self.assertEqual(self.events_of(), [])
+        self.assertEqual(self.told(), [])
         self.client(b"c NOTIFY SET (personal %b)" % MESSAGES)
         self.assertEqual(len(account._listeners), 1)
         self.client.lose_connection()
@@ -349,9 +349,9 @@ class Notify(Case):
         self.assertEqual(len(rung), 4)  # INBOX, foo, bar and bar/x
         store.append("foo", [NewMessage((), None, MemoryLiteral(MAIL))])
         rung[f"box{store.key('foo')}"]()
-        self.assertEqual(self.events_of(), [b"* STATUS foo (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1)"])
+        self.assertEqual(self.told(), [b"* STATUS foo (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1)"])
         rung[f"box{store.key('foo')}"]()
-        self.assertEqual(self.events_of(), [])
+        self.assertEqual(self.told(), [])
         self.other(b"c CREATE later")
         self.assertEqual(len(rung), 5)
         self.client(b"b NOTIFY NONE")
@@ -366,7 +366,7 @@ class Notify(Case):
             self.server.realm.account().notify_listeners("created", f"m{i}")
         outbox.full = False
         outbox.resumeProducing()
-        told = self.events_of()
+        told = self.told()
         self.assertEqual(told, [b"* OK [NOTIFICATIONOVERFLOW] Too much happened"])
         self.client(b"a NOTIFY SET (personal (MailboxName)) (selected %b)" % MESSAGES)
         self.client(b"s SELECT foo")
@@ -374,7 +374,7 @@ class Notify(Case):
         for i in range(1100):
             self.server.realm.account().notify_listeners("created", f"m{i}")
         self.client.protocol._session._running = False
-        self.assertEqual(self.events_of(), [])
+        self.assertEqual(self.told(), [])
         self.assertIn(b"OVERFLOW", self.client(b"b NOOP"))
         self.other.append(mailbox=b"foo")
         self.assertEqual(self.client(b"c NOOP"), b"c OK Done\r\n")
