@@ -113,7 +113,9 @@ def refusal(answer: Answer) -> str:
 class Beside:
     """Two servers over the same mail, and what was found: answers agree, differ by rules, or more."""
 
-    def __init__(self, theirs: Side, ours: Side, mails: Sequence[bytes], rules: Sequence[Rule]):
+    def __init__(
+        self, theirs: Side, ours: Side, mails: Sequence[bytes], rules: Sequence[Rule]
+    ) -> None:
         self.theirs, self.ours, self.mails, self.rules = theirs, ours, mails, rules
         self.agreed: Counter[str] = Counter()
         self.explained: Counter[str] = Counter()

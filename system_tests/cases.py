@@ -139,7 +139,7 @@ class ServerCase(SynchronousTestCase):
     options: Sequence[str] = ()
     complaints: Iterable[str] = SUSPICIONS
 
-    def setUp(self):
+    def setUp(self) -> None:
         # Not under _trial_temp: paths that are long or not ASCII trouble several clients.
         self.base = tempfile.mkdtemp(prefix="imapshield-")
         self.addCleanup(shutil.rmtree, self.base, ignore_errors=True)
@@ -151,10 +151,10 @@ class ServerCase(SynchronousTestCase):
         self.prepare()
         self.start()
 
-    def prepare(self):
+    def prepare(self) -> None:
         """What has to lie on disk before the server starts."""
 
-    def start(self, port=None, before=(), options=()):
+    def start(self, port=None, before=(), options=()) -> None:
         """Start the server, again on the same port if there was one."""
         port = port or (self.server.port if self.server else None)
         auth = ":".join(f"{user}:{PASSWORD}" for user in USERS)
@@ -172,7 +172,7 @@ class ServerCase(SynchronousTestCase):
             self.assertNotIn(word, said)
         return said
 
-    def end(self):
+    def end(self) -> None:
         if self.server and self.server.process.returncode is None:
             ended = self.server.process.poll()
             said = self.stop()
@@ -182,10 +182,10 @@ class ServerCase(SynchronousTestCase):
         """The path of a folder: "" is INBOX, others begin with a dot."""
         return os.path.join(self.root, user, folder) if folder else os.path.join(self.root, user)
 
-    def fill(self, count, folder="", user=USER, seed=1999):
+    def fill(self, count, folder="", user=USER, seed=1999) -> None:
         write_maildir(self.maildir(folder, user), count, seed)
 
-    def link(self, count, folder="", user=USER):
+    def link(self, count, folder="", user=USER) -> None:
         """As `fill`, from a corpus made once."""
         shutil.copytree(
             large(count), self.maildir(folder, user), copy_function=os.link, dirs_exist_ok=True
@@ -212,7 +212,7 @@ class ServerCase(SynchronousTestCase):
         self.assertEqual(sum(found.values()), count)
         return found
 
-    def same(self, found, expected):
+    def same(self, found, expected) -> None:
         """These are the same messages, each as often: told in a line, for a diff of 10,000 messages takes hours."""
         missing, surplus = expected - found, found - expected
         if missing or surplus:

@@ -11,8 +11,8 @@ from system_tests.cases import PASSWORD, USER, ServerCase, deliver, letters, sim
 
 
 class AioimaplibTests(ServerCase):
-    def run_async(self, scenario):
-        async def bounded():
+    def run_async(self, scenario) -> None:
+        async def bounded() -> None:
             async with asyncio.timeout(60):
                 await scenario()
 
@@ -29,10 +29,10 @@ class AioimaplibTests(ServerCase):
         self.assertEqual(answer.result, "OK", answer)
         return answer.lines
 
-    def test_session(self):
+    def test_session(self) -> None:
         """Folders, append, search, fetch, store, copy, move, expunge, close."""
 
-        async def scenario():
+        async def scenario() -> None:
             box = await self.box()
             await self.done(box.create("Kept"))
             for subject in "abcd":
@@ -55,12 +55,12 @@ class AioimaplibTests(ServerCase):
         self.assertEqual(letters(self.maildir()), {b"a": "F", b"d": ""})
         self.assertEqual(letters(self.maildir(".Kept")), {b"a": "F", b"b": ""})
 
-    def test_in_flight(self):
+    def test_in_flight(self) -> None:
         """Ten connections in one loop, each with commands of several kinds in flight."""
         self.fill(100)
 
-        async def scenario():
-            async def one():
+        async def scenario() -> None:
+            async def one() -> None:
                 box = await self.box()
                 await self.done(box.select("INBOX"))
                 # Not two of one kind: aioimaplib mixes up the answers of three FETCHes in flight.
@@ -78,10 +78,10 @@ class AioimaplibTests(ServerCase):
 
         self.run_async(scenario)
 
-    def test_idle(self):
+    def test_idle(self) -> None:
         """A delivery comes out of wait_server_push within a second, and the session works on afterwards."""
 
-        async def scenario():
+        async def scenario() -> None:
             box = await self.box()
             await self.done(box.select("INBOX"))
             idle = await box.idle_start(timeout=30)

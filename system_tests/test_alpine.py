@@ -16,13 +16,13 @@ from system_tests.cases import (
 
 
 class AlpineTests(ServerCase):
-    def setUp(self):
+    def setUp(self) -> None:
         super().setUp()
         for number in range(5):
             deliver(self.maildir(), simple(f"m{number}"), f"1700000000.{number}.host")
         self.ok(self.login().create("Kept"))
 
-    def alpine(self, *answers):
+    def alpine(self, *answers) -> None:
         where = f"{{127.0.0.1:{self.port}/imap/user={USER}/notls}}"
         config = self.write(
             "pinerc",
@@ -46,7 +46,7 @@ color-style=no-color
             tool("alpine", "alpine"), "-p", config, "-i", "-n", "1", answers=[*login, *answers]
         )
 
-    def test_session(self):
+    def test_session(self) -> None:
         """The first is read, the second flagged, the third saved elsewhere, the fifth deleted; then all is expunged."""
         self.alpine(
             (b"m4", b"\r"),

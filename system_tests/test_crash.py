@@ -39,11 +39,11 @@ class CrashTests(ServerCase):
     def message(self, name):
         return simple(name, f"{name} " * 3000)
 
-    def until_killed(self, work, how, seconds):
+    def until_killed(self, work, how, seconds) -> None:
         """Do `work` again and again in a session, and stop the server in the midst of it."""
         failed = []
 
-        def loop():
+        def loop() -> None:
             try:
                 client = self.login()
                 while True:
@@ -63,13 +63,13 @@ class CrashTests(ServerCase):
             self.assertFalse(thread.is_alive())
         self.assertEqual(failed, [])
 
-    def appends(self, how):
+    def appends(self, how) -> None:
         names = iter(range(1_000_000))
         promised = {}
         valid = None
         for kill in range(KILLS):
 
-            def work(client):
+            def work(client) -> None:
                 name = f"m{next(names)}"
                 kind, (text,) = client.append("INBOX", "", None, self.message(name))
                 if kind == "OK":
@@ -89,15 +89,15 @@ class CrashTests(ServerCase):
             )
             self.assertEqual(len(found), len(files(self.maildir())))
 
-    def test_appends_killed(self):
+    def test_appends_killed(self) -> None:
         """kill -9 while three sessions append: nothing that was OK is lost, nothing is there twice or by half."""
         self.appends(signal.SIGKILL)
 
-    def test_appends_stopped(self):
+    def test_appends_stopped(self) -> None:
         """The same with SIGTERM."""
         self.appends(signal.SIGTERM)
 
-    def moves(self, how):
+    def moves(self, how) -> None:
         client = self.login()
         self.ok(client.create("Other"))
         names = [f"m{number}" for number in range(150)]
@@ -106,7 +106,7 @@ class CrashTests(ServerCase):
         there, back = "INBOX", "Other"
         for kill in range(KILLS):
 
-            def work(client, there=there, back=back):
+            def work(client, there=there, back=back) -> None:
                 client.select(there)
                 uids = client.uid("SEARCH", "ALL")[1][0].split()
                 # A few at a time, the same ones in all three sessions: they get in each other's way.
@@ -118,15 +118,15 @@ class CrashTests(ServerCase):
             self.assertEqual(sorted(both), sorted(names))
             there, back = back, there
 
-    def test_moves_killed(self):
+    def test_moves_killed(self) -> None:
         """kill -9 while three sessions move: each message is in one of the two folders, and whole."""
         self.moves(signal.SIGKILL)
 
-    def test_moves_stopped(self):
+    def test_moves_stopped(self) -> None:
         """The same with SIGTERM."""
         self.moves(signal.SIGTERM)
 
-    def test_copies_killed(self):
+    def test_copies_killed(self) -> None:
         """kill -9 while messages are copied in bulk: each COPY is done or not (RFC 9051 section 6.4.7)."""
         client = self.login()
         self.ok(client.create("Other"))
@@ -135,7 +135,7 @@ class CrashTests(ServerCase):
         before = self.seen()
         done = []
 
-        def work(client):
+        def work(client) -> None:
             client.select()
             done.append(client.copy("1:*", "Other")[0])
 
@@ -148,7 +148,7 @@ class CrashTests(ServerCase):
             self.assertIn(len(copies), (0, 100))
             self.assertLessEqual(len(set(copies.values())), 1, "a COPY in part")
 
-    def test_restart(self):
+    def test_restart(self) -> None:
         """UIDs, UIDVALIDITY, UIDNEXT, flags, keywords, dates, subscriptions and MAILBOXIDs outlive a restart."""
         client = self.login()
         for name in ("Work", "Work/2025"):

@@ -29,7 +29,7 @@ class CurlCase(ServerCase):
 class AbsentTests(CurlCase):
     complaints = FAULTS  # to ask for what is not there is a bad command
 
-    def test_absent(self):
+    def test_absent(self) -> None:
         """A folder, a message or a UIDVALIDITY that is not there is an error of curl's, and no disturbance here."""
         self.upload("INBOX", simple("one"))
         self.curl(
@@ -41,14 +41,14 @@ class AbsentTests(CurlCase):
 
 
 class CurlTests(CurlCase):
-    def test_list(self):
+    def test_list(self) -> None:
         """With a path of nothing curl lists the folders."""
         self.curl("", "-X", "CREATE Work/2025")
         said = self.curl("")
         self.assertIn(b'"/" INBOX', said)
         self.assertIn(b'"/" Work/2025', said)
 
-    def test_read(self):
+    def test_read(self) -> None:
         """curl fetches messages byte for byte, by number and by UID, and sections of them."""
         self.fill(40)
         client = self.login()
@@ -64,14 +64,14 @@ class CurlTests(CurlCase):
             header + self.curl("INBOX;MAILINDEX=7;SECTION=TEXT"), self.curl("INBOX;MAILINDEX=7")
         )
 
-    def test_search(self):
+    def test_search(self) -> None:
         """?SUBJECT%20x searches the folder of the URL."""
         for subject in ("apple", "pear", "apple pie"):
             self.upload("INBOX", simple(subject))
         self.assertEqual(self.curl("INBOX?SUBJECT%20apple"), b"* SEARCH 1 3\r\n")
         self.assertEqual(self.curl("INBOX?NOT%20SUBJECT%20apple"), b"* SEARCH 2\r\n")
 
-    def test_append(self):
+    def test_append(self) -> None:
         """-T appends: a small message, one of 3 MB, one with 8-bit octets; each is stored as it was sent."""
         large = simple("large") + b"0123456789 abcdef\r\n" * 180_000
         eight = simple("eight", "Gr\xfc\xdfe").replace(b"\xc3\xbc", b"\xfc")
@@ -83,7 +83,7 @@ class CurlTests(CurlCase):
         self.assertEqual(self.curl("INBOX;MAILINDEX=2"), large)
         self.assertEqual(self.curl("INBOX;MAILINDEX=3"), eight)
 
-    def test_change(self):
+    def test_change(self) -> None:
         """-X sends STORE, COPY, MOVE and EXPUNGE in the folder of the URL."""
         for folder in ("One", "Two"):
             self.curl("", "-X", f"CREATE {folder}")
@@ -100,22 +100,22 @@ class CurlTests(CurlCase):
 
 
 class TlsCase(CurlCase):
-    def prepare(self):
+    def prepare(self) -> None:
         self.pem = write_certificate(self.home)
         self.tls = ("--cacert", self.pem)
 
 
 class StartTlsTests(TlsCase):
-    def start(self, **more):
+    def start(self, **more) -> None:
         super().start(**{**more, "options": ("--certificate", self.pem)})
 
-    def test_required(self):
+    def test_required(self) -> None:
         """--ssl-reqd upgrades with STARTTLS, checks our certificate, and reads and appends."""
         self.tls += ("--ssl-reqd",)
         self.upload("INBOX", simple("sealed"))
         self.assertEqual(self.curl("INBOX;MAILINDEX=1"), simple("sealed"))
 
-    def test_large(self):
+    def test_large(self) -> None:
         """Five megabytes go up and come down through STARTTLS."""
         self.tls += ("--ssl-reqd",)
         octets = simple("large") + b"0123456789 abcdef\r\n" * 300_000
@@ -126,13 +126,13 @@ class StartTlsTests(TlsCase):
 class ImapsTests(TlsCase):
     scheme = "imaps"
 
-    def start(self, **more):
+    def start(self, **more) -> None:
         port = free_port()
         listen = f"ssl:{port}:privateKey={self.pem}:certKey={self.pem}:interface=127.0.0.1"
         super().start(**{**more, "options": ("--listen", listen)})
         self.port = port
 
-    def test_implicit(self):
+    def test_implicit(self) -> None:
         """imaps: reads and appends."""
         self.upload("INBOX", simple("sealed"))
         self.assertEqual(self.curl("INBOX;MAILINDEX=1"), simple("sealed"))

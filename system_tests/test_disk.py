@@ -24,7 +24,7 @@ from system_tests.cases import (
 class DiskCase(ServerCase):
     complaints = FAULTS
 
-    def append(self, client, *subjects, folder="INBOX", body="hello"):
+    def append(self, client, *subjects, folder="INBOX", body="hello") -> None:
         for subject in subjects:
             self.ok(client.append(folder, "", None, simple(subject, body)))
 
@@ -57,13 +57,13 @@ class DiskCase(ServerCase):
 class FullTests(DiskCase):
     """The mail root is a tmpfs of 4 MB in a mount namespace of the server's own, which ends with it."""
 
-    def start(self):
+    def start(self) -> None:
         shell = f'mount -t tmpfs -o size=4m tmpfs {self.root} && exec "$@"'
         namespace = (tool("unshare", "util-linux"), "--user", "--map-root-user", "--mount")
         super().start(before=(*namespace, "sh", "-c", shell, "sh"))
         self.root = f"/proc/{self.server.process.pid}/root{self.root}"
 
-    def fill_up(self):
+    def fill_up(self) -> None:
         with open(f"{self.root}/ballast", "wb", buffering=0) as file:
             size = 1 << 16
             while size:
@@ -73,7 +73,7 @@ class FullTests(DiskCase):
                 except OSError:
                     size //= 2
 
-    def test_append(self):
+    def test_append(self) -> None:
         """A message too large for what is left is refused, leaves nothing behind, and a smaller one is stored."""
         client = self.login()
         self.append(client, "before")
@@ -85,7 +85,7 @@ class FullTests(DiskCase):
         self.append(client, "after")
         self.assertEqual(stored(self.maildir()), {plain(simple(s)): 1 for s in ("before", "after")})
 
-    def test_full(self):
+    def test_full(self) -> None:
         """With not an octet left each command is answered; what was there is still read; later all goes on."""
         client = self.login()
         self.ok(client.create("Other"))
@@ -126,7 +126,7 @@ class FullTests(DiskCase):
 class ForbiddenTests(DiskCase):
     """Files and folders that the server's user may not read or write; root is without its capability to do so."""
 
-    def start(self):
+    def start(self) -> None:
         before = ()
         if os.getuid() == 0:
             before = (
@@ -141,7 +141,7 @@ class ForbiddenTests(DiskCase):
         self.addCleanup(lambda: os.path.exists(path) and os.chmod(path, old))
         return lambda: os.chmod(path, old)
 
-    def test_unreadable_folder(self):
+    def test_unreadable_folder(self) -> None:
         """A folder that cannot be read is a clear NO, the others work, and afterwards it is as it was."""
         client = self.login()
         self.ok(client.create("Work"))
@@ -167,7 +167,7 @@ class ForbiddenTests(DiskCase):
         self.assertEqual(self.ok(other.select()), [b"1"])
         self.assertEqual(self.left_over(), [])
 
-    def test_read_only_folder(self):
+    def test_read_only_folder(self) -> None:
         """A folder that cannot be written is read, and whatever would change it is refused."""
         client = self.login()
         self.append(client, "a", "b")
@@ -185,7 +185,7 @@ class ForbiddenTests(DiskCase):
         self.append(client, "c")
         self.assertEqual(sum(stored(self.maildir()).values()), 3)
 
-    def test_unreadable_account(self):
+    def test_unreadable_account(self) -> None:
         """A Maildir that is closed is nobody else's trouble."""
         self.append(self.login(), "a")
         restore = self.mode(self.maildir(), 0)
@@ -200,7 +200,7 @@ class ForbiddenTests(DiskCase):
         restore()
         self.assertEqual(self.ok(self.login().select()), [b"1"])
 
-    def test_unreadable_message(self):
+    def test_unreadable_message(self) -> None:
         """One file that cannot be read: the others are fetched, and it too once it can be."""
         client = self.login()
         self.append(client, "a", "b", "c")
@@ -225,7 +225,7 @@ class ForbiddenTests(DiskCase):
 
 
 class RubbishTests(DiskCase):
-    def test_broken_messages(self):
+    def test_broken_messages(self) -> None:
         """What is no message hides nothing: all that is good is fetched, nothing hangs, nothing of it is removed."""
         self.ok(self.login().select())
         cur = self.maildir("cur")
@@ -281,7 +281,7 @@ class RubbishTests(DiskCase):
         after = {os.path.basename(path).partition(":")[0] for path in files(self.maildir())}
         self.assertLessEqual({name.partition(":")[0] for name in before}, after)
 
-    def test_gone_meanwhile(self):
+    def test_gone_meanwhile(self) -> None:
         """A file that is removed behind our back is no more than one message less."""
         client = self.login()
         self.append(client, "a", "b", "c")
@@ -290,7 +290,7 @@ class RubbishTests(DiskCase):
         self.assertGreaterEqual(len(self.tuples(client, "1:3", "(BODY.PEEK[])")), 2)
         eventually(lambda: client.noop() and client.search(None, "ALL")[1] == [b"1 2"], 5)
 
-    def test_folder_gone_meanwhile(self):
+    def test_folder_gone_meanwhile(self) -> None:
         """A folder that is removed while it is selected is answered with NO, and its name can be used again."""
         client = self.login()
         self.ok(client.create("Work"))
@@ -344,43 +344,43 @@ class IndexTests(DiskCase):
         self.assertEqual(len(self.seen(client)[1]), 8)
         return valid, again
 
-    def test_kept(self):
+    def test_kept(self) -> None:
         """Without any damage UIDs and UIDVALIDITY are the same after a restart."""
         valid, again = self.damage(lambda _: None)
         self.assertEqual(valid, again)
 
-    def test_removed(self):
+    def test_removed(self) -> None:
         """The index removed."""
 
-        def harm(_):
+        def harm(_) -> None:
             for name in os.listdir(self.maildir()):
                 if name.startswith("imapshield"):
                     os.unlink(self.maildir(name))
 
         self.damage(harm)
 
-    def test_garbage(self):
+    def test_garbage(self) -> None:
         """The index overwritten with rubbish."""
 
-        def harm(path):
+        def harm(path) -> None:
             size = os.path.getsize(path)
             with open(path, "wb") as file:
                 file.write(os.urandom(size))
 
         self.damage(harm)
 
-    def test_cut(self):
+    def test_cut(self) -> None:
         """The index cut off in the middle."""
         self.damage(lambda path: os.truncate(path, os.path.getsize(path) // 2))
 
-    def test_empty(self):
+    def test_empty(self) -> None:
         """The index empty."""
         self.damage(lambda path: os.truncate(path, 0))
 
-    def test_holes(self):
+    def test_holes(self) -> None:
         """A few pages of the index overwritten, beyond the first."""
 
-        def harm(path):
+        def harm(path) -> None:
             with open(path, "r+b") as file:
                 for page in range(2, os.path.getsize(path) // 4096, 3):
                     file.seek(page * 4096)
@@ -388,7 +388,7 @@ class IndexTests(DiskCase):
 
         self.damage(harm)
 
-    def test_directory(self):
+    def test_directory(self) -> None:
         """A directory where the index should be is told with NO, and nothing is touched until it is gone."""
         self.append(self.login(), "a")
         self.stop()
@@ -400,7 +400,7 @@ class IndexTests(DiskCase):
         os.rmdir(path)
         self.assertEqual(list(self.seen(self.login())[1].values()), [simple("a")])
 
-    def test_removed_under_way(self):
+    def test_removed_under_way(self) -> None:
         """The index removed while the server runs: it goes on, and so do those who log in later."""
         client = self.login()
         self.append(client, *"abc")

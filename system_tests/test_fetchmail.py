@@ -37,7 +37,7 @@ class FetchmailTests(ServerCase):
             f'  no rewrite no mimedecode pass8bits mda "{agent}"\n',
         )
 
-    def fetch(self, *words, status=0):
+    def fetch(self, *words, status=0) -> None:
         self.run_it(
             tool("fetchmail", "fetchmail"), "-v", "--pidfile", f"{self.home}/pid", "-f", self.config(*words),
             status=status, env={"FETCHMAILHOME": self.home},
@@ -51,7 +51,7 @@ class FetchmailTests(ServerCase):
                 found[octets] = found.get(octets, 0) + 1
         return found
 
-    def test_take(self):
+    def test_take(self) -> None:
         """Everything is fetched once and gone from the server; the second time there is nothing (status 1)."""
         for number in range(COUNT):
             deliver(self.maildir(), simple(f"m{number}"), f"1700000000.{number:03}.host")
@@ -60,7 +60,7 @@ class FetchmailTests(ServerCase):
         self.assertEqual(stored(self.maildir()), {})
         self.fetch("fetchall", status=1)
 
-    def test_keep(self):
+    def test_keep(self) -> None:
         """Kept mail stays and becomes \\Seen; only what is new comes the next time."""
         for number in range(5):
             deliver(self.maildir(), simple(f"m{number}"))
@@ -72,7 +72,7 @@ class FetchmailTests(ServerCase):
         self.assertEqual(sum(self.got().values()), 6)
         self.assertEqual(sum(stored(self.maildir()).values()), 6)
 
-    def test_corpus(self):
+    def test_corpus(self) -> None:
         """Real mail, with its 8-bit headers and its attachments, arrives with the octets that it had."""
         self.fill(40)
         expected = dict(stored(self.maildir()))
@@ -82,14 +82,14 @@ class FetchmailTests(ServerCase):
         ]
         self.same(*bodies)
 
-    def test_folder(self):
+    def test_folder(self) -> None:
         """Another folder than INBOX."""
         self.ok(self.login().create("Lists/twisted"))
         deliver(self.maildir(".Lists.twisted"), simple("x"))
         self.fetch("folder", "Lists/twisted")
         self.assertEqual(self.got(), {plain(simple("x")): 1})
 
-    def test_idle(self):
+    def test_idle(self) -> None:
         """In IDLE it fetches what is delivered at once, again and again."""
         deliver(self.maildir(), simple("first"))
         with open(f"{self.home}/said", "wb") as log:

@@ -19,7 +19,7 @@ class FloodTests(ServerCase):
         self.fill(100)
         results, times, broken = [], [], []
 
-        def attack():
+        def attack() -> None:
             try:
                 results.append(
                     flood(
@@ -54,10 +54,10 @@ class FloodTests(ServerCase):
         self.assertLess(result.rss_peak - result.rss_before, 50e6)
         return result
 
-    def test_flood(self):
+    def test_flood(self) -> None:
         """Attackers who never read are reset; the session that is open and new logins are served meanwhile."""
         self.flooded(reading=False)
 
-    def test_reading_flood(self):
+    def test_reading_flood(self) -> None:
         """Attackers who read their answers are stopped as well."""
         self.flooded(reading=True)

@@ -12,7 +12,7 @@ COUNT = 25
 
 
 class GetmailTests(ServerCase):
-    def fetch(self, *options, mailboxes='"INBOX",'):
+    def fetch(self, *options, mailboxes='"INBOX",') -> None:
         for part in ("cur", "new"):
             os.makedirs(f"{self.home}/Mail/{part}", exist_ok=True)
         # Its own Maildir destination refuses to work for root, who may be running this.
@@ -54,7 +54,7 @@ verbose = 2
             re.sub(rb"\s+", b" ", o.partition(b"\n\n")[2]) for o in found.elements()
         )
 
-    def test_new_only(self):
+    def test_new_only(self) -> None:
         """What it has seen it does not fetch again: UIDs stay, also over a restart of the server."""
         self.fill(COUNT)
         self.fetch()
@@ -67,14 +67,14 @@ verbose = 2
         self.assertEqual(sum(stored(f"{self.home}/Mail").values()), COUNT + 3)
         self.assertEqual(sum(stored(self.maildir()).values()), COUNT + 3)
 
-    def test_delete(self):
+    def test_delete(self) -> None:
         """With delete = true nothing stays on the server."""
         self.fill(20)
         self.fetch("", "delete = true")
         self.assertEqual(sum(stored(f"{self.home}/Mail").values()), 20)
         self.assertEqual(stored(self.maildir()), {})
 
-    def test_move(self):
+    def test_move(self) -> None:
         """With move_on_delete it is in another folder."""
         self.ok(self.login().create("Done"))
         self.fill(20)
@@ -82,7 +82,7 @@ verbose = 2
         self.assertEqual(stored(self.maildir()), {})
         self.same(stored(self.maildir(".Done")), corpus(20))
 
-    def test_folders(self):
+    def test_folders(self) -> None:
         """Several folders, one with a name that is not ASCII."""
         client = self.login()
         for name in ("Work", "K&APY-ln"):

@@ -20,7 +20,7 @@ class ImapToolsTests(ServerCase):
         self.addCleanup(box.logout)
         return box
 
-    def test_fetch(self):
+    def test_fetch(self) -> None:
         """400 real messages, one by one and in bulk, parsed; searches find what was planted."""
         self.fill(400)
         box = self.box()
@@ -39,7 +39,7 @@ class ImapToolsTests(ServerCase):
         self.assertEqual(len(box.numbers()), 400)
         self.assertEqual(set(box.uids()), {m.uid for m in found})
 
-    def test_search(self):
+    def test_search(self) -> None:
         """Dates, flags, sizes, headers, UIDs, and text that is not ASCII."""
         box = self.box()
         box.append(simple("apple"), dt=datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC))
@@ -53,7 +53,7 @@ class ImapToolsTests(ServerCase):
             len(box.uids(AND(header=imap_tools.H("Message-ID", "<apple@example.org>")))), 1
         )
 
-    def test_change(self):
+    def test_change(self) -> None:
         """append, flag, copy, move, delete."""
         box = self.box()
         box.folder.create("Kept")
@@ -70,7 +70,7 @@ class ImapToolsTests(ServerCase):
         self.assertEqual(letters(self.maildir(".Kept"))[b"b"].replace("a", ""), "F")
         self.assertEqual(len(box.uids(AND(keyword="Mine"))), 2)
 
-    def test_folders(self):
+    def test_folders(self) -> None:
         """create, list, exists, status, rename, subscribe, set and delete, with a name that is not ASCII."""
         box = self.box()
         for name in ("Work", "Work/Köln", "日本語"):
@@ -93,7 +93,7 @@ class ImapToolsTests(ServerCase):
         box.folder.delete("Über")
         self.assertEqual(stored(self.maildir()), {})
 
-    def test_idle(self):
+    def test_idle(self) -> None:
         """idle.wait comes back within a second of a delivery."""
         box = self.box()
         box.idle.start()
@@ -110,13 +110,13 @@ class ImapToolsTests(ServerCase):
 
 
 class StartTlsTests(ServerCase):
-    def prepare(self):
+    def prepare(self) -> None:
         self.pem = write_certificate(self.home)
 
-    def start(self, **more):
+    def start(self, **more) -> None:
         super().start(**{**more, "options": ("--certificate", self.pem)})
 
-    def test_starttls(self):
+    def test_starttls(self) -> None:
         """MailBoxStartTls checks the certificate, logs in and reads."""
         import ssl
 

@@ -28,13 +28,13 @@ class LiveTests(ServerCase):
     # It asks for folders that are not there and hangs up in the middle of things, on purpose.
     complaints = FAULTS
 
-    def prepare(self):
+    def prepare(self) -> None:
         self.pem = write_certificate(self.home)
 
-    def start(self, **more):
+    def start(self, **more) -> None:
         super().start(**{**more, "options": ("--certificate", self.pem)})
 
-    def livetest(self, more=""):
+    def livetest(self, more="") -> None:
         config = self.write(
             "live.ini",
             f"[DEFAULT]\nhost = localhost\nport = {self.port}\nusername = {USER}\npassword = {PASSWORD}\n{more}",
@@ -52,10 +52,10 @@ class LiveTests(ServerCase):
         failed = set(re.findall(r"^(?:FAIL|ERROR): (\w+)", self.log, re.MULTILINE))
         self.assertEqual(failed - FAILED, set(), self.log[-6000:])
 
-    def test_plain(self):
+    def test_plain(self) -> None:
         """All of it, in the clear."""
         self.livetest("ssl = false\n")
 
-    def test_starttls(self):
+    def test_starttls(self) -> None:
         """All of it behind STARTTLS with a certificate that is checked."""
         self.livetest("ssl = false\nstarttls = true\n")

@@ -6,7 +6,7 @@ from system_tests.cases import PASSWORD, USER, ServerCase, deliver, letters, sim
 
 
 class ImapfilterTests(ServerCase):
-    def script(self, text):
+    def script(self, text) -> None:
         """Run a script; `check` in it ends the program with status 1 when its arguments differ."""
         head = f"""\
 options.timeout = 60
@@ -25,7 +25,7 @@ end
         config = self.write("config.lua", head + text)
         self.run_it(tool("imapfilter", "imapfilter"), "-v", "-c", config)
 
-    def test_filter(self):
+    def test_filter(self) -> None:
         """Searches of every kind find what they should, and what is done with it is on disk."""
         for subject in ("invoice 1", "invoice 2", "newsletter", "spam", "hello"):
             deliver(self.maildir(), simple(subject))
@@ -61,7 +61,7 @@ check('left', #box:select_all(), 3)
         # imapfilter sends names in UTF-7 of its own making: options.charset is not for them.
         self.assertIn(b"newsletter", letters(self.maildir(".K&APY-ln")))
 
-    def test_folders(self):
+    def test_folders(self) -> None:
         """list_all, list_subscribed, create, rename, subscribe and delete."""
         self.script("""
 check('create', account:create_mailbox('Work'), true)
@@ -73,7 +73,7 @@ check('list', names:find('Play') ~= nil and names:find('Work') == nil, true)
 check('delete', account:delete_mailbox('Play'), true)
 """)
 
-    def test_fetch(self):
+    def test_fetch(self) -> None:
         """Headers, bodies, sizes, dates and structures come as they are."""
         deliver(self.maildir(), simple("one"))
         self.script("""
@@ -89,7 +89,7 @@ end
 check('one', #results, 1)
 """)
 
-    def test_idle(self):
+    def test_idle(self) -> None:
         """enter_idle comes back when mail arrives."""
         agent = self.write(
             "late",

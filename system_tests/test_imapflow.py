@@ -14,7 +14,7 @@ MODULES = os.path.join(sys.prefix, "npm", "node_modules")
 class ImapflowTests(ServerCase):
     complaints = FAULTS  # it opens a folder that is not there, and logs in with a wrong password
 
-    def test_day(self):
+    def test_day(self) -> None:
         """Everything in imapflow.js, and its end as it lies on disk."""
         self.assertTrue(
             os.path.isdir(f"{MODULES}/imapflow"), "no imapflow: run system_tests/install"

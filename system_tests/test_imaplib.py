@@ -29,10 +29,10 @@ COUNT = 10_000
 
 
 class LargeTests(ServerCase):
-    def prepare(self):
+    def prepare(self) -> None:
         self.link(COUNT)
 
-    def test_every_message(self):
+    def test_every_message(self) -> None:
         """All 10,000 messages are there, each as it was stored, its size what was said."""
         client = self.login()
         self.assertEqual(self.ok(client.select("INBOX", readonly=True)), [b"%d" % COUNT])
@@ -50,11 +50,11 @@ class LargeTests(ServerCase):
 
 
 class ImaplibTests(ServerCase):
-    def append(self, client, *subjects, folder="INBOX", flags=""):
+    def append(self, client, *subjects, folder="INBOX", flags="") -> None:
         for subject in subjects:
             self.ok(client.append(folder, flags, None, simple(subject)))
 
-    def test_before_login(self):
+    def test_before_login(self) -> None:
         """CAPABILITY, NOOP and a login that is wrong and then right; LOGOUT says BYE."""
         client = imaplib.IMAP4("127.0.0.1", self.port, timeout=60)
         self.assertIn("IMAP4REV1", client.capabilities)
@@ -63,7 +63,7 @@ class ImaplibTests(ServerCase):
         self.ok(client.login(USER, PASSWORD))
         self.assertEqual(client.logout()[0], "BYE")
 
-    def test_authenticate(self):
+    def test_authenticate(self) -> None:
         """AUTHENTICATE PLAIN, and a password of quotes and backslashes in LOGIN is wrong but no error."""
         client = imaplib.IMAP4("127.0.0.1", self.port, timeout=60)
         self.addCleanup(client.shutdown)
@@ -71,7 +71,7 @@ class ImaplibTests(ServerCase):
         self.ok(client.authenticate("PLAIN", lambda _: f"\0{USER}\0{PASSWORD}".encode()))
         self.ok(client.select())
 
-    def test_folders(self):
+    def test_folders(self) -> None:
         """CREATE, LIST, LSUB, SUBSCRIBE, UNSUBSCRIBE, STATUS, RENAME, DELETE and NAMESPACE."""
         client = self.login()
         self.assertEqual(self.ok(client.namespace()), [b'(("" "/")) NIL NIL'])
@@ -96,7 +96,7 @@ class ImaplibTests(ServerCase):
         self.assertEqual(client.create("INBOX")[0], "NO")
         self.assertEqual(client.delete("INBOX")[0], "NO")
 
-    def test_utf7(self):
+    def test_utf7(self) -> None:
         """Folder names in modified UTF-7 lie on disk as other servers have them, and come back."""
         client = self.login()
         names = ("K&APY-ln", "&ZeVnLIqe-", "Q&-A", "with space", "Gr&APwA3w-e/&2D3eAA-")
@@ -109,7 +109,7 @@ class ImaplibTests(ServerCase):
             self.assertIn(name.encode(), listed)
         self.assertEqual(sum(stored(self.maildir(".K&APY-ln")).values()), 1)
 
-    def test_literals(self):
+    def test_literals(self) -> None:
         """Folder names, searches and messages as literals; octets above 127 and lone LFs."""
         client = self.login()
         client.literal = b"by literal"
@@ -132,7 +132,7 @@ class ImaplibTests(ServerCase):
         client.literal = "Grüße".encode()
         self.ok(client.uid("SEARCH", "CHARSET", "UTF-8", "SUBJECT"))
 
-    def test_search_utf8(self):
+    def test_search_utf8(self) -> None:
         """SEARCH CHARSET UTF-8 with a literal finds encoded words and 8-bit headers."""
         client = self.login()
         word = b"Subject: =?iso-8859-1?Q?Gr=FC=DFe?=\r\n\r\nx\r\n"
@@ -142,7 +142,7 @@ class ImaplibTests(ServerCase):
         client.literal = "grüße".encode()
         self.assertEqual(self.ok(client.search("UTF-8", "SUBJECT")), [b"1 2"])
 
-    def test_dates(self):
+    def test_dates(self) -> None:
         """APPEND's date is INTERNALDATE, to the second, and its zone is understood."""
         client = self.login()
         when = imaplib.Time2Internaldate(1_600_000_000)
@@ -152,7 +152,7 @@ class ImaplibTests(ServerCase):
         self.assertEqual(time.mktime(imaplib.Internaldate2tuple(answer)), 1_600_000_000)
         self.assertEqual(self.ok(client.search(None, "ON", "13-Sep-2020")), [b"1"])
 
-    def test_change(self):
+    def test_change(self) -> None:
         """STORE in its forms, COPY, MOVE, SEARCH, EXPUNGE, UID EXPUNGE, CHECK, CLOSE and UNSELECT."""
         client = self.login()
         self.ok(client.create("Kept"))
@@ -188,7 +188,7 @@ class ImaplibTests(ServerCase):
         self.ok(client.close())
         self.assertEqual(self.ok(client.select("Kept", readonly=True)), [b"3"])
 
-    def test_read_only(self):
+    def test_read_only(self) -> None:
         """EXAMINE changes nothing: \\Seen is not set, STORE is refused."""
         client = self.login()
         self.append(client, "a")
@@ -197,7 +197,7 @@ class ImaplibTests(ServerCase):
         self.assertEqual(client.store("1", "+FLAGS", "(\\Flagged)")[0], "NO")
         self.assertEqual(letters(self.maildir()), {b"a": ""})
 
-    def test_idle(self):
+    def test_idle(self) -> None:
         """In IDLE a delivery is told within a second, and so are flags and deletions by another session."""
         client, other = self.login(), self.login()
         self.append(other, "first")
@@ -227,7 +227,7 @@ class ImaplibTests(ServerCase):
         self.assertTrue(line.startswith(b"idle OK"), line)
         self.assertEqual(self.ok(client.search(None, "ALL")), [b"1 2 3 4 5"])
 
-    def test_changes_on_disk(self):
+    def test_changes_on_disk(self) -> None:
         """What another program does to the Maildir is told at the next NOOP: mail, flags, a removal."""
         client = self.login()
         paths = [deliver(self.maildir(), simple(s)) for s in "abc"]
@@ -249,7 +249,7 @@ class ImaplibTests(ServerCase):
         subjects = [one[1].strip() for one in data if isinstance(one, tuple)]
         self.assertEqual(subjects, [b"Subject: a", b"Subject: c", b"Subject: d"])
 
-    def test_pipelined(self):
+    def test_pipelined(self) -> None:
         """5,000 UID FETCHes sent without reading are all answered, and in order."""
         self.fill(50)
         client = self.login()
@@ -266,7 +266,7 @@ class ImaplibTests(ServerCase):
         sender.join(60)
         self.assertEqual(tags, list(range(5000)))
 
-    def test_two_at_once(self):
+    def test_two_at_once(self) -> None:
         """Two sessions of one user, and another user who sees nothing of it."""
         one, two, stranger = self.login(), self.login(), self.login("bob")
         one.select()
@@ -279,13 +279,13 @@ class ImaplibTests(ServerCase):
 
 
 class StartTlsTests(ServerCase):
-    def prepare(self):
+    def prepare(self) -> None:
         self.pem = write_certificate(self.home)
 
-    def start(self, **more):
+    def start(self, **more) -> None:
         super().start(**{**more, "options": ("--certificate", self.pem)})
 
-    def test_starttls(self):
+    def test_starttls(self) -> None:
         """STARTTLS with a checked certificate; the capabilities after it have no STARTTLS."""
         client = imaplib.IMAP4("localhost", self.port, timeout=60)
         self.assertIn("STARTTLS", client.capabilities)
@@ -297,7 +297,7 @@ class StartTlsTests(ServerCase):
         self.assertEqual(self.ok(client.fetch("1", "BODY[]"))[0][1], simple("sealed"))
         client.logout()
 
-    def test_injected(self):
+    def test_injected(self) -> None:
         """What is sent in the clear behind STARTTLS is not taken for a command inside TLS."""
         raw = socket.create_connection(("127.0.0.1", self.port), 60)
         self.addCleanup(raw.close)

@@ -10,14 +10,14 @@ JARS = "/usr/share/java/javax.mail.jar:/usr/share/java/javax.activation.jar"
 
 
 class JavaMailTests(ServerCase):
-    def prepare(self):
+    def prepare(self) -> None:
         self.link(1000, ".Thousand")
         self.pem = write_certificate(self.home)
 
-    def start(self, **more):
+    def start(self, **more) -> None:
         super().start(**{**more, "options": ("--certificate", self.pem)})
 
-    def test_day(self):
+    def test_day(self) -> None:
         """Everything in JavaMail.java, and its end as it lies on disk."""
         said = self.run_it(
             tool("java", "default-jdk-headless"), "-cp", JARS, f"{HERE}/system_tests/JavaMail.java",

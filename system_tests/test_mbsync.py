@@ -60,7 +60,7 @@ def without_tuid(octets: bytes) -> bytes:
 
 
 class MbsyncTests(ServerCase):
-    def sync(self, mechanism="LOGIN"):
+    def sync(self, mechanism="LOGIN") -> None:
         if not os.path.exists(f"{self.home}/mbsyncrc"):
             os.makedirs(f"{self.home}/Mail", exist_ok=True)
             text = CONFIG.format(
@@ -69,16 +69,16 @@ class MbsyncTests(ServerCase):
             self.write("mbsyncrc", text)
         self.run_it(tool("mbsync", "isync"), "-c", f"{self.home}/mbsyncrc", "all")
 
-    def near(self, folder="INBOX"):
+    def near(self, folder="INBOX") -> str:
         return f"{self.home}/Mail/{folder}"
 
-    def both(self, expected, folder="INBOX"):
+    def both(self, expected, folder="INBOX") -> None:
         """Both sides hold exactly the same messages, each as often as it should be there."""
         far = "" if folder == "INBOX" else "." + folder.replace("/", ".")
         self.same(stored(self.maildir(far), without_tuid), expected)
         self.same(stored(self.near(folder), without_tuid), expected)
 
-    def test_ten_thousand(self):
+    def test_ten_thousand(self) -> None:
         """10,000 messages come down; 500 new ones on each side cross; a third run finds nothing to do."""
         self.link(COUNT)
         self.sync()
@@ -95,13 +95,13 @@ class MbsyncTests(ServerCase):
         self.sync()
         self.assertEqual((files(self.maildir()), files(self.near())), before)
 
-    def pair(self, count=60):
+    def pair(self, count=60) -> None:
         """A folder on both sides, with subjects to tell messages by."""
         for number in range(count):
             deliver(self.maildir(), simple(f"m{number:03}"), f"1700000000.{number:03}.host")
         self.sync()
 
-    def test_flags(self):
+    def test_flags(self) -> None:
         """Flags cross both ways, and are taken away both ways; those of both sides at once are joined."""
         self.pair()
         client = self.login()
@@ -122,7 +122,7 @@ class MbsyncTests(ServerCase):
             ends, sorted(["S"] * 5 + ["FS"] * 5 + ["FRS"] * 10 + ["RS"] * 10 + [""] * 30)
         )
 
-    def test_scram(self):
+    def test_scram(self) -> None:
         """With a password file made for it, mbsync (Cyrus SASL) proves its password and does not send it."""
         self.stop()
         path = f"{self.base}/users"
@@ -134,7 +134,7 @@ class MbsyncTests(ServerCase):
         self.assertEqual(list(by_subject(self.near())), [b"m"])
         self.assertIn("mechanism=SCRAM-SHA-256", self.stop())
 
-    def test_expunge(self):
+    def test_expunge(self) -> None:
         """What is deleted on one side goes on the other, and nothing else does."""
         self.pair()
         client = self.login()
@@ -150,7 +150,7 @@ class MbsyncTests(ServerCase):
         self.assertEqual(sorted(letters(self.near())), [b"m%03d" % n for n in range(20, 40)])
         self.assertEqual(self.ok(client.noop()) and client.select()[1], [b"20"])
 
-    def test_folders(self):
+    def test_folders(self) -> None:
         """New folders cross both ways, with their messages and with names that are not ASCII."""
         client = self.login()
         for name in ("Work", "Work/2025", "K&APY-ln"):
@@ -166,7 +166,7 @@ class MbsyncTests(ServerCase):
             self.assertEqual({without_tuid(o): n for o, n in self.fetched(client, f'"{name}"').items()},
                              {plain(simple(name)): 1})  # fmt: skip
 
-    def test_removed_folder(self):
+    def test_removed_folder(self) -> None:
         """A folder that is empty and deleted here goes there as well."""
         client = self.login()
         self.ok(client.create("Passing"))

@@ -18,7 +18,7 @@ from system_tests.cases import (
 
 
 class NeomuttTests(ServerCase):
-    def setUp(self):
+    def setUp(self) -> None:
         super().setUp()
         for number in range(6):
             deliver(self.maildir(), simple(f"m{number}"), f"1700000000.{number}.host")
@@ -42,7 +42,7 @@ push "{keys}"
             tool("neomutt", "neomutt"), "-n", "-F", self.config(keys + "<quit>", more)
         )
 
-    def test_read(self):
+    def test_read(self) -> None:
         """A message that is displayed is \\Seen and one that is piped is whole; the others stay unseen."""
         # Keys that are typed ahead keep neomutt from drawing its screen: what it read goes into a pipe.
         self.mutt(
@@ -57,12 +57,12 @@ push "{keys}"
             {b"m%d" % n: "S" if n == 1 else "" for n in range(6)},
         )
 
-    def test_flag(self):
+    def test_flag(self) -> None:
         """Flagged, marked as new and marked as answered: all as in the file names."""
         self.mutt("<first-entry><flag-message><first-entry><set-flag>r<sync-mailbox>")
         self.assertEqual(letters(self.maildir())[b"m0"].replace("S", ""), "FR")
 
-    def test_copy_and_move(self):
+    def test_copy_and_move(self) -> None:
         """copy-message leaves the original; save-message moves; both are one whole message in the other folder."""
         self.mutt(
             "<first-entry><copy-message>=Kept<enter>"
@@ -73,7 +73,7 @@ push "{keys}"
         )
         self.assertEqual(set(letters(self.maildir())), {b"m0", b"m1", b"m2", b"m3", b"m4"})
 
-    def test_move_many(self):
+    def test_move_many(self) -> None:
         """Tagged messages are moved together."""
         self.mutt(
             "<tag-pattern>~s m[1-4]<enter><tag-prefix><save-message>=Kept<enter><sync-mailbox>"
@@ -81,14 +81,14 @@ push "{keys}"
         self.assertEqual(set(letters(self.maildir(".Kept"))), {b"m1", b"m2", b"m3", b"m4"})
         self.assertEqual(set(letters(self.maildir())), {b"m0", b"m5"})
 
-    def test_delete(self):
+    def test_delete(self) -> None:
         """Deleted and purged, and nothing else is."""
         self.mutt(
             "<first-entry><next-entry><delete-message><last-entry><delete-message><sync-mailbox>"
         )
         self.assertEqual(set(letters(self.maildir())), {b"m0", b"m2", b"m3", b"m4"})
 
-    def test_sent(self):
+    def test_sent(self) -> None:
         """What is sent is appended to the record folder, 8-bit text and all."""
         # Not in batch mode: "Fcc to an IMAP mailbox is not supported in batch mode".
         editor = self.write("editor", '#!/bin/sh\nprintf "Grüße\\n" >>"$1"\n', 0o700)
@@ -102,7 +102,7 @@ push "{keys}"
             re.search(rb"Gr=C3=BC=C3=9Fe|Gr\xc3\xbc\xc3\x9fe|R3LDvMOfZQ", octets), octets
         )
 
-    def test_save_from_elsewhere(self):
+    def test_save_from_elsewhere(self) -> None:
         """From a Maildir of its own to the server: APPEND."""
         here = f"{self.home}/Here"
         for number in range(3):
@@ -114,12 +114,12 @@ push "{keys}"
             {re.search(rb"Subject: (.*)", o)[1] for o in found}, {b"here0", b"here1", b"here2"}
         )
 
-    def test_new_folder(self):
+    def test_new_folder(self) -> None:
         """Copying to a folder that is not there: NO [TRYCREATE] makes neomutt create it and try again."""
         self.mutt("<first-entry><copy-message>=Fresh<enter>")
         self.assertEqual(stored(self.maildir(".Fresh")), {plain(simple("m0")): 1})
 
-    def test_new_mail(self):
+    def test_new_mail(self) -> None:
         """Mail that is delivered while the folder is open is shown and read."""
         self.write("late.sh", f"""\
 #!/bin/sh

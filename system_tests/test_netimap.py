@@ -8,14 +8,14 @@ from system_tests.server import HERE
 
 
 class NetImapTests(ServerCase):
-    def prepare(self):
+    def prepare(self) -> None:
         self.link(1000, ".Thousand")
         self.pem = write_certificate(self.home)
 
-    def start(self, **more):
+    def start(self, **more) -> None:
         super().start(**{**more, "options": ("--certificate", self.pem)})
 
-    def test_day(self):
+    def test_day(self) -> None:
         """Everything in netimap.rb, and its end as it lies on disk."""
         said = self.run_it(
             tool("ruby", "ruby"), f"{HERE}/system_tests/netimap.rb", str(self.port), USER, PASSWORD,

@@ -12,10 +12,10 @@ MODULES = os.path.join(sys.prefix, "npm", "node_modules")
 
 
 class NodeImapTests(ServerCase):
-    def prepare(self):
+    def prepare(self) -> None:
         self.link(1000, ".Thousand")
 
-    def test_day(self):
+    def test_day(self) -> None:
         """Everything in nodeimap.js, and its end as it lies on disk."""
         self.assertTrue(os.path.isdir(f"{MODULES}/imap"), "no imap: run system_tests/install")
         said = self.run_it(

@@ -56,16 +56,16 @@ def without_marker(octets: bytes) -> bytes:
 
 
 class OfflineimapTests(ServerCase):
-    def sync(self):
+    def sync(self) -> None:
         text = CONFIG.format(home=self.home, port=self.port, user=USER, password=PASSWORD)
         config = self.write("offlineimaprc", text)
         self.run_it(tool("offlineimap", "offlineimap3"), "-o", "-c", config)
         self.assertNotIn("ERROR", self.log)
 
-    def near(self, folder="INBOX"):
+    def near(self, folder="INBOX") -> str:
         return f"{self.home}/Mail/{folder}"
 
-    def test_both_ways(self):
+    def test_both_ways(self) -> None:
         """Mail, folders, flags and deletions cross in both directions; a last run changes nothing."""
         self.fill(COUNT)
         client = self.login()
@@ -114,7 +114,7 @@ class OfflineimapTests(ServerCase):
             before,
         )
 
-    def test_new_folder_up(self):
+    def test_new_folder_up(self) -> None:
         """A folder made here is made there, with what is in it."""
         self.sync()
         deliver(self.near("Fresh"), plain(simple("one")), "1700000000.1.home")

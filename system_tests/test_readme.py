@@ -21,7 +21,7 @@ def command(containing: str) -> str:
 
 
 class ReadmeTests(SynchronousTestCase):
-    def test_start(self):
+    def test_start(self) -> None:
         """The command of the README serves on a machine that has Python alone, and what it says to type next works."""
         folder = os.path.abspath(self.mktemp())
         left_out = shutil.ignore_patterns(

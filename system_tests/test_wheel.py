@@ -61,7 +61,7 @@ def environment() -> str:
 
 
 class WheelTests(SynchronousTestCase):
-    def test_contents(self):
+    def test_contents(self) -> None:
         """The wheel has the plugin, the schema and the licence, and no __init__.py that would hide Twisted."""
         with zipfile.ZipFile(wheel()) as archive:
             names = archive.namelist()
@@ -83,7 +83,7 @@ class WheelTests(SynchronousTestCase):
 
 
 class FreshTests(SynchronousTestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         self.home = os.path.abspath(self.mktemp())
         os.mkdir(self.home)
 
@@ -106,7 +106,7 @@ class FreshTests(SynchronousTestCase):
         self.addCleanup(lambda: server.process.poll() is not None or server.stop(signal.SIGKILL))
         return server
 
-    def test_commands(self):
+    def test_commands(self) -> None:
         """The console script, the module and the plugin are there, and twistd is still Twisted's."""
         self.assertEqual(self.bin("imapshield", "--version").stdout.strip(), imapshield.__version__)
         self.assertEqual(
@@ -119,7 +119,7 @@ class FreshTests(SynchronousTestCase):
         self.assertIn("imapshield", self.bin("twistd", "imapshield", "--help-auth").stdout)
         self.assertEqual(self.bin("twistd", "web", "--help").returncode, 0)
 
-    def test_first_start_to_last(self):
+    def test_first_start_to_last(self) -> None:
         """One command serves; the printed password logs in; SIGTERM says BYE; the second start knows the first."""
         server = self.server().ready()
         said = "".join(server.output)
@@ -145,7 +145,7 @@ class FreshTests(SynchronousTestCase):
         client.logout()
         self.assertNotIn("Traceback", again.stop())
 
-    def test_new_password(self):
+    def test_new_password(self) -> None:
         """A password set while the server runs counts at once, and the old one no more."""
         server = self.server().ready()
         old = re.search(r"password +(\S+)", "".join(server.output)).group(1)
@@ -169,7 +169,7 @@ class FreshTests(SynchronousTestCase):
         client.logout()
         self.assertNotIn("new one", server.stop())
 
-    def refused(self, *arguments, saying):
+    def refused(self, *arguments, saying) -> None:
         """The start fails with status 1 and one line on standard error."""
         done = self.bin("twistd", "--nodaemon", "--pidfile=", "imapshield", *arguments)
         self.assertEqual(done.returncode, 1, done)
@@ -177,7 +177,7 @@ class FreshTests(SynchronousTestCase):
         self.assertIn(saying, done.stderr)
         self.assertNotIn("Traceback", done.stdout)
 
-    def test_errors(self):
+    def test_errors(self) -> None:
         """What is wrong on the command line is one line that says what to do."""
         self.refused("--nonsense", saying="--help")
         self.refused("--mail-root", self.home, saying="--auth")
@@ -187,7 +187,7 @@ class FreshTests(SynchronousTestCase):
         self.refused("--backlog", "x", saying="whole number")
         self.refused("--limit", "x=1", saying="preauth_seconds")
 
-    def test_port_in_use(self):
+    def test_port_in_use(self) -> None:
         """A port in use is one line and status 1, in the foreground and for the daemon's parent."""
         port = free_port()
         with socket.create_server(("127.0.0.1", port)):

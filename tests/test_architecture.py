@@ -147,7 +147,7 @@ def strings(source: str) -> Iterator[str]:
 
 
 class PatternTests(SynchronousTestCase):
-    def test_possessive_groups(self):
+    def test_possessive_groups(self) -> None:
         """No pattern repeats a group possessively, which the oldest Pythons that we promise get wrong."""
         found = set()
         for module, path in modules():
@@ -158,7 +158,7 @@ class PatternTests(SynchronousTestCase):
 
 
 class ImportTests(SynchronousTestCase):
-    def test_walls(self):
+    def test_walls(self) -> None:
         """No part of the package imports what its row of the table does not have."""
         found = list(modules())
         self.assertGreater(len(found), 40)
@@ -168,7 +168,7 @@ class ImportTests(SynchronousTestCase):
                 bad += [text for one in imports(module, file.read()) if (text := broken(one))]
         self.assertEqual(bad, [])
 
-    def test_the_table_bites(self):
+    def test_the_table_bites(self) -> None:
         """A few imports which nobody may write are found."""
         for module, source in (
             ("wire.x", "import twisted"), ("wire.x", "from os import path"), ("wire.x", "from imapshield.mailbox import view"),
@@ -182,7 +182,7 @@ class ImportTests(SynchronousTestCase):
                 (one,) = imports(module, source)
                 self.assertIsNotNone(broken(one))
 
-    def test_reactor(self):
+    def test_reactor(self) -> None:
         """Only tap and the plugin (for its checker) import the reactor, and only inside a function."""
         inside, outside = [], []
         for module, path in [
@@ -201,7 +201,7 @@ class ImportTests(SynchronousTestCase):
         self.assertEqual(sorted(inside), ["plugin", "tap"])
         self.assertEqual(sorted(outside), ["plugin", "tap"])
 
-    def test_declared(self):
+    def test_declared(self) -> None:
         """Whatever the package imports of others is a dependency that pyproject.toml declares."""
         with open(os.path.join(HERE, "pyproject.toml"), "rb") as file:
             project = tomllib.load(file)["project"]

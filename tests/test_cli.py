@@ -11,7 +11,7 @@ from imapshield.cred import passwords, users
 
 
 class CommandTests(SynchronousTestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         self.path = self.mktemp()
         self.patch(passwords, "hash_password", lambda p: passwords.hash_scrypt(p, ln=2))
 
@@ -31,7 +31,7 @@ class CommandTests(SynchronousTestCase):
         with open(self.path, "rb") as file:
             return passwords.verify(users.parse(file.read())[0][user], password)
 
-    def test_passwd_from_a_pipe(self):
+    def test_passwd_from_a_pipe(self) -> None:
         """One line of a pipe is the password, whatever octets it has, and nothing shows it."""
         status, out, err = self.run_it(
             "passwd", self.path, "alice", typed=b"s\xc3\xa9 cret\r\nmore\n"
@@ -43,12 +43,12 @@ class CommandTests(SynchronousTestCase):
         )
         self.assertTrue(self.verifies("alice", b"new"))
 
-    def test_passwd_typed(self):
+    def test_passwd_typed(self) -> None:
         """At a terminal it is asked for twice, unseen."""
         self.assertEqual(self.run_it("passwd", self.path, "alice", tty=["sé", "sé"])[0], 0)
         self.assertTrue(self.verifies("alice", "sé".encode()))
 
-    def test_passwd_scram(self):
+    def test_passwd_scram(self) -> None:
         """--scram keeps what SCRAM needs; a password that it cannot have is refused."""
         self.patch(passwords, "STORED_ITERATIONS", 4096)
         self.run_it("passwd", "--scram", self.path, "alice", typed=b"secret")
@@ -60,7 +60,7 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("ASCII", answer[2])
         self.assertTrue(self.verifies("alice", b"secret"))
 
-    def test_passwd_mistyped(self):
+    def test_passwd_mistyped(self) -> None:
         """If the two differ, or there is none, nothing changes."""
         status, _, err = self.run_it("passwd", self.path, "alice", tty=["a", "b"])
         self.assertEqual(
@@ -77,7 +77,7 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual((status, len(err.splitlines())), (1, 1))
         self.assertFalse(os.path.exists(self.path))
 
-    def test_users(self):
+    def test_users(self) -> None:
         """Users are listed, and lines which nobody can use are named without their text."""
         for name in ("bob", "alice"):
             self.run_it("passwd", self.path, name, typed=b"x")
@@ -88,14 +88,14 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("line 3", err)
         self.assertNotIn("hunter2", err)
 
-    def test_remove(self):
+    def test_remove(self) -> None:
         """A user is removed once; the second time it is said that there is none."""
         self.run_it("passwd", self.path, "alice", typed=b"x")
         self.assertEqual(self.run_it("remove", self.path, "alice"), (0, "removed alice\n", ""))
         status, _, err = self.run_it("remove", self.path, "alice")
         self.assertEqual((status, len(err.splitlines())), (1, 1))
 
-    def test_errors_are_one_line(self):
+    def test_errors_are_one_line(self) -> None:
         """A bad name, a missing file and a folder in its place are one line each."""
         for arguments in (
             ("passwd", self.path, ".."), ("passwd", self.path, "a:b"), ("users", self.path), ("remove", self.path, "x"),
@@ -105,12 +105,12 @@ class CommandTests(SynchronousTestCase):
                 status, out, err = self.run_it(*arguments, typed=b"x")
                 self.assertEqual((status, out, len(err.splitlines())), (1, "", 1))
 
-    def test_no_password_argument(self):
+    def test_no_password_argument(self) -> None:
         """A password on the command line, where every process could read it, is refused."""
         with self.assertRaises(SystemExit):
             self.run_it("passwd", self.path, "alice", "secret")
 
-    def test_module(self):
+    def test_module(self) -> None:
         """``python -m imapshield`` is the same command."""
         done = subprocess.run(
             [sys.executable, "-m", "imapshield", "--version"], capture_output=True, text=True, check=True,

@@ -11,11 +11,11 @@ from imapshield.first_run import FirstRunFolder
 
 
 class HomeTests(SynchronousTestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         self.home = FirstRunFolder(os.path.abspath(self.mktemp()))
         self.patch(passwords, "hash_password", lambda p: passwords.hash_scrypt(p, ln=2))
 
-    def test_place(self):
+    def test_place(self) -> None:
         """The XDG data directory counts when it is absolute."""
         self.assertEqual(FirstRunFolder.of({"XDG_DATA_HOME": "/x"}).folder, "/x/imapshield")
         for environ in ({}, {"XDG_DATA_HOME": "x"}, {"XDG_DATA_HOME": ""}):
@@ -23,7 +23,7 @@ class HomeTests(SynchronousTestCase):
                 FirstRunFolder.of(environ).folder, os.path.expanduser("~/.local/share/imapshield")
             )
 
-    def test_first_start(self):
+    def test_first_start(self) -> None:
         """The first start makes a user with a password that nobody else has, and mail; the second changes nothing."""
         password = self.home.prepare()
         with open(self.home.users, "rb") as file:
@@ -35,14 +35,14 @@ class HomeTests(SynchronousTestCase):
         self.assertIsNone(self.home.prepare())
         self.assertNotEqual(FirstRunFolder(os.path.abspath(self.mktemp())).prepare(), password)
 
-    def test_cut_short(self):
+    def test_cut_short(self) -> None:
         """After a first start that died before the password was set, the next is the first, and mail comes once."""
         self.home.prepare()
         os.unlink(self.home.users)
         self.assertIsNotNone(self.home.prepare())
         self.assertEqual(len(os.listdir(os.path.join(self.home.mail, "demo", "new"))), 3)
 
-    def test_words(self):
+    def test_words(self) -> None:
         """The first words have all that a newcomer must type; the next do not show a password."""
         words = self.home.first_words("127.0.0.1", "1143", "pass")
         for text in (
@@ -55,7 +55,7 @@ class HomeTests(SynchronousTestCase):
             self.assertIn(text, words)
         self.assertIn("shown at the first start", self.home.next_words("127.0.0.1", "1143"))
 
-    def test_samples(self):
+    def test_samples(self) -> None:
         """The samples are whole messages: plain, alternative, attachments; subjects beyond ASCII; one in a folder."""
         folder = self.mktemp()
         first_run.fill(folder, datetime(2026, 1, 2, tzinfo=UTC))

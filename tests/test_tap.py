@@ -25,12 +25,13 @@ from imapshield.mailbox.account_api import IAccount
 from imapshield.service import CannotServe, ShieldService
 from imapshield.tap import Options, makeService
 from tests.certificates import self_signed
+from typing import Never
 
 
 class Files:
     """A folder with all that the command line may name."""
 
-    def setUp(self):
+    def setUp(self) -> None:
         self.folder = os.path.abspath(self.mktemp())
         self.mail = self.path("mail")
         os.makedirs(self.mail)
@@ -71,12 +72,12 @@ class Files:
 
 
 class OptionsTests(Files, SynchronousTestCase):
-    def test_nothing(self):
+    def test_nothing(self) -> None:
         """With no option there are no settings and the limits are the defaults."""
         options = self.parse()
         self.assertEqual((options.settings, options.limits), ({}, Limits()))
 
-    def test_limits(self):
+    def test_limits(self) -> None:
         """Every limit can be set by its name, in its type; --backlog is short for one of them."""
         options = self.parse(
             "--limit", "max_line_length=1000", "--limit", "idle-seconds=1.5", "--limit", "strict_backlog=true",
@@ -93,7 +94,7 @@ class OptionsTests(Files, SynchronousTestCase):
             ),
         )
 
-    def test_limits_that_cannot_be(self):
+    def test_limits_that_cannot_be(self) -> None:
         """A wrong name is answered with the list, a wrong number with what it should be."""
         self.refuses("--limit", "bakclog=1", saying=["no such limit", "backlog", "preauth_seconds"])
         for setting in (
@@ -111,7 +112,7 @@ class OptionsTests(Files, SynchronousTestCase):
             self.refuses("--limit", setting, saying=setting.partition("=")[0])
         self.refuses("--backlog", "many", saying="backlog=many")
 
-    def test_limit_help(self):
+    def test_limit_help(self) -> None:
         """--limit help lists each limit with its value and its reason."""
         with self.assertRaises(SystemExit) as caught:
             self.parse("--limit", "help")
@@ -119,13 +120,13 @@ class OptionsTests(Files, SynchronousTestCase):
             self.assertIn(f"{name}={value}", caught.exception.code)
             self.assertIn(reason, caught.exception.code)
 
-    def test_unknown_options(self):
+    def test_unknown_options(self) -> None:
         """What is no option is said in one line, without pages of help."""
         self.refuses("--nonsense", saying=["nonsense", "--help"])
         self.refuses("surplus", saying="surplus")
         self.refuses("--listen", saying="--help")
 
-    def test_help(self):
+    def test_help(self) -> None:
         """The help names every option of the command line."""
         with self.assertRaises(SystemExit) as caught:
             self.parse("--help")
@@ -145,7 +146,7 @@ class OptionsTests(Files, SynchronousTestCase):
         ):
             self.assertIn(f"--{name}", self.out.getvalue())
 
-    def test_config(self):
+    def test_config(self) -> None:
         """The file has the same options, and the command line wins."""
         path = self.file(
             "c.toml",
@@ -181,7 +182,7 @@ class OptionsTests(Files, SynchronousTestCase):
         self.assertEqual((options.limits.backlog, options.settings["mail-root"]), (8, "/y"))
         self.assertEqual((options.limits.max_line_length, options.limits.idle_seconds), (3000, 2.5))
 
-    def test_config_that_cannot_be(self):
+    def test_config_that_cannot_be(self) -> None:
         """A file that is missing, garbled or has a wrong name or type is one line that names the file."""
         self.refuses("--config", self.path("none"), saying=self.path("none"))
         for content in (b"=", b"\xff", b"nonsense = 1", b"listen = 1", b"backlog = true", b"mail-root = 1", b"report-only = 1",
@@ -191,7 +192,7 @@ class OptionsTests(Files, SynchronousTestCase):
 
 
 class MakeServiceTests(Files, SynchronousTestCase):
-    def test_first_start(self):
+    def test_first_start(self) -> None:
         """With no option it serves from a folder of its own and tells user, password and what to type."""
         service = self.make()
         self.assertTrue(IService.providedBy(service))
@@ -206,16 +207,16 @@ class MakeServiceTests(Files, SynchronousTestCase):
         self.assertIn("shown at the first start", self.out.getvalue())
         self.assertNotIn("-u demo:", self.out.getvalue())
 
-    def test_own_folder_unwritable(self):
+    def test_own_folder_unwritable(self) -> None:
         """If that folder cannot be made, the line says which and what else to do."""
         self.file("xdg", b"in the way")
         self.refuses(saying=[self.path("xdg"), "--mail-root"])
 
-    def test_mail_root_alone(self):
+    def test_mail_root_alone(self) -> None:
         """A mail root without --auth gets one line that says what is missing."""
         self.refuses("--mail-root", self.mail, saying=["--auth", "file:PATH", "imapshield passwd"])
 
-    def test_file_is_hashed(self):
+    def test_file_is_hashed(self) -> None:
         """--auth file: is the file of hashed passwords, relative to where twistd was started."""
         here = os.getcwd()
         self.addCleanup(os.chdir, here)
@@ -229,7 +230,7 @@ class MakeServiceTests(Files, SynchronousTestCase):
         self.assertEqual([c.path for c in checker.checkers], [self.users] * 2)
         self.assertEqual(service.factory.portal.realm.mail_root.base, self.mail)
 
-    def test_auth_that_cannot_be(self):
+    def test_auth_that_cannot_be(self) -> None:
         """A type that is not there or a file that is not there is one line that says what to do."""
         root = ("--mail-root", self.mail, "--auth")
         self.refuses(*root, "nonsense:x", saying=["nonsense", "--help-auth"])
@@ -240,7 +241,7 @@ class MakeServiceTests(Files, SynchronousTestCase):
         )
         self.refuses(*root, "file:", saying="file:/")
 
-    def test_mail_root_that_cannot_be(self):
+    def test_mail_root_that_cannot_be(self) -> None:
         """A mail root that is missing, no folder, unreadable or shared by mistake is one line that says what to do."""
         auth = ("--auth", "memory:a:b", "--mail-root")
         self.refuses(*auth, self.path("none"), saying=[self.path("none"), "make it"])
@@ -250,13 +251,13 @@ class MakeServiceTests(Files, SynchronousTestCase):
         with mock.patch.object(tap.os, "access", return_value=False):
             self.refuses(*auth, self.mail, saying=[self.mail, "chown"])
 
-    def test_endpoint_that_cannot_be(self):
+    def test_endpoint_that_cannot_be(self) -> None:
         """An endpoint that nobody can parse is one line with an example."""
         for text in ("", "nonsense", "nonsense:1", "tcp:x", "tcp:1:nonsense=2"):
             self.refuses("--listen", text, saying=["--listen", "tcp:"])
         self.assertFalse(os.path.exists(self.path("xdg")))
 
-    def test_certificate(self):
+    def test_certificate(self) -> None:
         """A certificate turns STARTTLS on; the key may lie in the same file."""
         certificate, key = self_signed()
         one, two = self.file("cert.pem", certificate), self.file("key.pem", key)
@@ -266,7 +267,7 @@ class MakeServiceTests(Files, SynchronousTestCase):
             self.assertIsNotNone(service.factory.buildProtocol(None).ctx)
         self.assertIsNone(self.make().factory.buildProtocol(None).ctx)
 
-    def test_certificate_that_cannot_be(self):
+    def test_certificate_that_cannot_be(self) -> None:
         """A missing, damaged, encrypted or foreign certificate or key is one line that names the file."""
         certificate, key = self_signed()
         one = self.file("cert.pem", certificate)
@@ -287,20 +288,20 @@ class MakeServiceTests(Files, SynchronousTestCase):
 
 
 class Greeted(LineReceiver):
-    def __init__(self):
+    def __init__(self) -> None:
         self.lines, self.first, self.lost = [], Deferred(), Deferred()
 
-    def lineReceived(self, line):
+    def lineReceived(self, line) -> None:
         self.lines.append(line)
         if len(self.lines) == 1:
             self.first.callback(None)
 
-    def connectionLost(self, reason):
+    def connectionLost(self, reason) -> None:
         self.lost.callback(None)
 
 
 class ServiceTests(Files, TestCase):
-    async def test_memory(self):
+    async def test_memory(self) -> None:
         """--auth memory:alice:secret lets alice in, and several --auth are asked in turn."""
         service = self.make(
             "--mail-root", self.mail, "--auth", "memory:bob:x", "--auth", "memory:alice:secret:eve:y"
@@ -317,7 +318,7 @@ class ServiceTests(Files, TestCase):
             await login(UsernamePassword(b"alice", b"x"), None, IAccount)
         await service.stopService()
 
-    async def test_scram(self):
+    async def test_scram(self) -> None:
         """A password file whose users all have SCRAM secrets offers it; of two --auth neither does."""
         users.put(self.users, "alice", passwords.hash_scram(b"x", iterations=4096))
         one = ["--auth", f"file:{self.users}"]
@@ -330,7 +331,7 @@ class ServiceTests(Files, TestCase):
             server.connectionLost()
             await service.stopService()
 
-    async def test_serves_and_stops(self):
+    async def test_serves_and_stops(self) -> None:
         """It greets on every endpoint, and when it stops says BYE to all and lets nobody in."""
         service = self.make(
             "--listen",
@@ -358,7 +359,7 @@ class ServiceTests(Files, TestCase):
             self.assertNotEqual(late.connect_ex(("127.0.0.1", address.port)), 0)
         self.assertFalse(os.path.exists(f"{self.folder}/s"))
 
-    async def test_port_in_use(self):
+    async def test_port_in_use(self) -> None:
         """A port in use ends the start with status 1 and one line, and leaves no other port open."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
@@ -382,10 +383,10 @@ class ServiceTests(Files, TestCase):
 
 
 class FakePort:
-    def __init__(self):
+    def __init__(self) -> None:
         self.stopped = False
 
-    def stopListening(self):
+    def stopListening(self) -> None:
         self.stopped = True
 
     def getHost(self):
@@ -393,7 +394,7 @@ class FakePort:
 
 
 class FakeEndpoint:
-    def __init__(self, answer):
+    def __init__(self, answer) -> None:
         self.answer = answer
 
     def listen(self, factory):
@@ -401,7 +402,7 @@ class FakeEndpoint:
 
 
 class OrderTests(SynchronousTestCase):
-    def test_order(self):
+    def test_order(self) -> None:
         """Stopping closes the doors, then says BYE, then closes the mail, whatever fails on the way."""
         port, calls, gone = FakePort(), [], Deferred()
 
@@ -410,7 +411,7 @@ class OrderTests(SynchronousTestCase):
                 calls.append(("shutdown", port.stopped))
                 return gone
 
-        def broken():
+        def broken() -> Never:
             calls.append("broken")
             raise OSError
 
@@ -433,7 +434,7 @@ class OrderTests(SynchronousTestCase):
         clock.advance(100)
         self.assertEqual(ticks, [1])
 
-    def test_threads(self):
+    def test_threads(self) -> None:
         """A thread that waits for the interpreter gets it soon: indexes are read while the reactor is busy."""
         self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
         service = ShieldService([], mock.Mock(shutdown=lambda: succeed(None)), [], int, Clock())
@@ -441,7 +442,7 @@ class OrderTests(SynchronousTestCase):
         self.assertLess(sys.getswitchinterval(), 0.001)
         self.successResultOf(service.stopService())
 
-    def test_reasons(self):
+    def test_reasons(self) -> None:
         """Each reason why one cannot listen has an advice."""
         for error, advice in (
             (CannotListenError("", 1, OSError(98, "x")), "another program"),
@@ -459,7 +460,7 @@ class OrderTests(SynchronousTestCase):
             self.assertIn(advice, err.getvalue())
             self.assertEqual(len(err.getvalue().splitlines()), 1)
 
-    def test_twistd_hears_of_it(self):
+    def test_twistd_hears_of_it(self) -> None:
         """The error is an Exception, for twistd to tidy up, and ends the process with status 1 and no traceback."""
         with mock.patch.object(sys, "__stderr__", io.StringIO()):
             error = CannotServe("text")

@@ -86,37 +86,37 @@ class StoreContract:
         self.assertEqual((list(fetched.uids), list(fetched.gone)), ([uid], []))
         return fetched.columns[0][0]
 
-    def test_provides_istore(self):
+    def test_provides_istore(self) -> None:
         """A store provides `IStore`, signatures included."""
         verifyObject(IStore, self.store)
 
     # mailboxes
 
-    def test_inbox_is_there(self):
+    def test_inbox_is_there(self) -> None:
         """A new account has INBOX, and nothing else."""
         self.assertEqual([info[:2] for info in self.store.mailboxes()], [("INBOX", True)])
         self.assertEqual(self.store.open("INBOX", True).delta.rows, [])
 
-    def test_create(self):
+    def test_create(self) -> None:
         """CREATE makes a mailbox and its missing parents, and returns its MAILBOXID."""
         made = self.store.create("Work/Reports", [])
         self.assertEqual(self.names(), ["INBOX", "Work", "Work/Reports"])
         self.assertEqual(self.store.status("Work/Reports").mailbox_id, made)
         self.assertNotEqual(self.store.status("Work").mailbox_id, made)
 
-    def test_create_twice(self):
+    def test_create_twice(self) -> None:
         """A name that is taken, INBOX too, cannot be created."""
         self.store.create("A", [])
         for name in ("A", "INBOX"):
             self.assertRaises(MailboxExists, self.store.create, name, [])
 
-    def test_bad_names(self):
+    def test_bad_names(self) -> None:
         """Names with empty levels or control characters are refused and nothing is made."""
         for name in ("", "/A", "A/", "A//B", "A\nB", "A\0B"):
             self.assertRaises(BadMailboxName, self.store.create, name, [])
         self.assertEqual(self.names(), ["INBOX"])
 
-    def test_bad_names_are_nobodys(self):
+    def test_bad_names_are_nobodys(self) -> None:
         """A name that cannot be is a mailbox that does not exist, to every command that needs one."""
         key = self.key()
         self.put()
@@ -132,7 +132,7 @@ class StoreContract:
                 self.assertRaises(NoSuchMailbox, call)
             self.store.subscribe(name, False)
 
-    def test_any_other_name(self):
+    def test_any_other_name(self) -> None:
         """Every other character is somebody's folder: dots, spaces, wildcards, other scripts."""
         names = [
             "a.b",
@@ -150,13 +150,13 @@ class StoreContract:
             self.store.create(name, [])
         self.assertEqual(sorted(self.names()), sorted(["INBOX", "Entwürfe", *names]))
 
-    def test_special_use(self):
+    def test_special_use(self) -> None:
         """Special-use attributes are told by LIST; parents that were made on the way have none."""
         self.store.create("Mail/Sent", [b"\\Sent"])
         uses = {info.name: info.special_use for info in self.store.mailboxes()}
         self.assertEqual(uses, {"INBOX": (), "Mail": (), "Mail/Sent": (b"\\Sent",)})
 
-    def test_delete(self):
+    def test_delete(self) -> None:
         """DELETE removes the mailbox; its key is nobody's from then on."""
         self.store.create("A", [])
         key = self.key("A")
@@ -174,7 +174,7 @@ class StoreContract:
         ):
             self.assertRaises(NoSuchMailbox, call)
 
-    def test_delete_keeps_inferiors(self):
+    def test_delete_keeps_inferiors(self) -> None:
         """The inferiors of a deleted mailbox stay, and its name holds them without being selectable."""
         self.store.create("A/B", [])
         self.store.delete("A")
@@ -185,11 +185,11 @@ class StoreContract:
         self.store.create("A", [])
         self.assertEqual(self.store.open("A", False).delta.rows, [])
 
-    def test_delete_inbox(self):
+    def test_delete_inbox(self) -> None:
         """INBOX cannot be deleted."""
         self.assertRaises(NotAllowed, self.store.delete, "INBOX")
 
-    def test_uidvalidity_is_new_after_delete(self):
+    def test_uidvalidity_is_new_after_delete(self) -> None:
         """A mailbox that is deleted and made again has another UIDVALIDITY, larger, and another MAILBOXID and key."""
         self.store.create("A", [])
         before, key = self.store.status("A"), self.key("A")
@@ -202,7 +202,7 @@ class StoreContract:
         self.assertNotEqual(self.key("A"), key)
         self.assertEqual((after.messages, after.uidnext), (0, 1))
 
-    def test_rename(self):
+    def test_rename(self) -> None:
         """RENAME takes inferiors along and changes neither UIDs, UIDVALIDITY, MAILBOXID nor key."""
         self.store.create("A/B", [])
         self.store.create("AB", [])
@@ -218,7 +218,7 @@ class StoreContract:
         self.store.rename("X/Y", "Z")
         self.assertEqual(self.key("Z/B"), key)
 
-    def test_rename_refused(self):
+    def test_rename_refused(self) -> None:
         """RENAME to a name that is taken or cannot be, into itself, or from nothing changes nothing."""
         self.store.create("A/C", [])
         self.store.create("B", [])
@@ -233,7 +233,7 @@ class StoreContract:
             self.assertRaises(error, self.store.rename, old, new)
         self.assertEqual(self.names(), before)
 
-    def test_rename_inbox(self):
+    def test_rename_inbox(self) -> None:
         """RENAME INBOX moves its messages away; INBOX and its inferiors stay."""
         self.store.create("INBOX/sub", [])
         self.put(SEEN)
@@ -245,7 +245,7 @@ class StoreContract:
         self.assertEqual((status.messages, status.uidvalidity, status.uidnext), (0, uidvalidity, 3))
         self.assertEqual(self.flags("Old"), {1: {SEEN}, 2: set()})
 
-    def test_subscriptions(self):
+    def test_subscriptions(self) -> None:
         """Names are subscribed whether such mailboxes exist or not; unsubscribing the unknown is no error."""
         self.store.create("Ünï/a.b", [])
         for name in ("INBOX", "Ünï/a.b", "none"):
@@ -259,7 +259,7 @@ class StoreContract:
 
     # messages
 
-    def test_append(self):
+    def test_append(self) -> None:
         """APPEND gives rising UIDs, keeps flags, date and octets, and tells UIDVALIDITY."""
         appended = self.store.append(
             "INBOX",
@@ -279,7 +279,7 @@ class StoreContract:
             self.store.sizes(self.key(), [1, 2, 3]), [(1, len(MAIL)), (2, len(SECOND))]
         )
 
-    def test_octets_are_kept(self):
+    def test_octets_are_kept(self) -> None:
         """Whatever was stored comes back octet for octet: bare LF, bare CR, NUL-free binary, no line end, nothing."""
         for content in (
             b"",
@@ -294,7 +294,7 @@ class StoreContract:
             self.assertEqual(self.fetch(uid, WHOLE), b"{%d}\r\n%b" % (len(content), content))
             self.assertEqual(self.store.sizes(self.key(), [uid]), [(uid, len(content))])
 
-    def test_uids_are_never_given_twice(self):
+    def test_uids_are_never_given_twice(self) -> None:
         """A UID is gone for good when its message is, also after a restart."""
         self.put(DELETED)
         self.put(DELETED)
@@ -303,7 +303,7 @@ class StoreContract:
         self.assertEqual(self.store.status("INBOX").uidnext, 3)
         self.assertEqual(self.put(), 3)
 
-    def test_flags_in_canonical_order(self):
+    def test_flags_in_canonical_order(self) -> None:
         """Flags are told as system flags in their order, then keywords; \\Recent is nobody's to store."""
         self.put(
             b"zeta", b"$Forwarded", b"\\Draft", SEEN, DELETED, FLAGGED, b"\\Answered", b"Alpha"
@@ -313,7 +313,7 @@ class StoreContract:
             row.flags, b"\\Answered \\Flagged \\Deleted \\Seen \\Draft $Forwarded Alpha zeta"
         )
 
-    def test_store_flags(self):
+    def test_store_flags(self) -> None:
         """STORE adds, removes and replaces; what was so already keeps its MODSEQ."""
         for _ in range(3):
             self.put()
@@ -335,7 +335,7 @@ class StoreContract:
         self.store.store_flags(key, [3], b"", [], None, since)
         self.assertEqual(self.flags(), {1: {SEEN}, 2: {FLAGGED}, 3: set()})
 
-    def test_keywords_differ_by_more_than_case(self):
+    def test_keywords_differ_by_more_than_case(self) -> None:
         """A keyword in another case is the same keyword."""
         self.put(b"$Work")
         self.store.store_flags(self.key(), [1], b"+", [b"$WORK"], None, 0)
@@ -343,7 +343,7 @@ class StoreContract:
         self.store.store_flags(self.key(), [1], b"-", [b"$work"], None, 0)
         self.assertEqual(self.flags(), {1: set()})
 
-    def test_forty_keywords(self):
+    def test_forty_keywords(self) -> None:
         """More keywords than there are letters are kept like the first."""
         keywords = {b"keyword%d" % i for i in range(40)}
         self.put(*keywords)
@@ -351,7 +351,7 @@ class StoreContract:
         self.store = self.reopen()
         self.assertEqual(self.flags(), {1: keywords - {b"keyword7", b"keyword39"}})
 
-    def test_unchanged_since(self):
+    def test_unchanged_since(self) -> None:
         """With UNCHANGEDSINCE messages that were changed later are left alone and named."""
         self.put()
         self.put()
@@ -362,7 +362,7 @@ class StoreContract:
         self.assertEqual(self.flags(), {1: {SEEN}, 2: {FLAGGED}})
         self.assertEqual([row.uid for row in delta.rows], [1, 2])
 
-    def test_expunge(self):
+    def test_expunge(self) -> None:
         """EXPUNGE removes what has \\Deleted, of the given UIDs if any are given, and tells what went."""
         for flag in (DELETED, SEEN, DELETED, DELETED):
             self.put(flag)
@@ -379,7 +379,7 @@ class StoreContract:
         self.assertEqual((list(fetched.uids), list(fetched.gone)), ([2], [1, 3]))
         self.assertRaises(MessageGone, self.store.read, key, 1, WHOLE, 0, 10)
 
-    def test_copy(self):
+    def test_copy(self) -> None:
         """COPY keeps flags, INTERNALDATE, octets and EMAILID, and leaves the source as it was."""
         self.store.create("A", [])
         self.put(b"Other", name="A")
@@ -400,19 +400,19 @@ class StoreContract:
             self.assertEqual(self.fetch(3, item, "A"), self.fetch(2, item))
         self.assertEqual(self.flags(), {1: {SEEN, b"$Work"}, 2: set()})
 
-    def test_copy_to_itself(self):
+    def test_copy_to_itself(self) -> None:
         """A mailbox can be copied into itself; the delta tells the copies."""
         self.put(SEEN)
         copied = self.store.copy(self.key(), [1], "INBOX", False, self.modseq())
         self.assertEqual([row.uid for row in copied.delta.rows], [2])
         self.assertEqual(self.flags(), {1: {SEEN}, 2: {SEEN}})
 
-    def test_copy_to_nowhere(self):
+    def test_copy_to_nowhere(self) -> None:
         """COPY to a mailbox that is not there copies nothing."""
         self.put()
         self.assertRaises(NoSuchMailbox, self.store.copy, self.key(), [1], "A", False, 0)
 
-    def test_move(self):
+    def test_move(self) -> None:
         """MOVE is COPY and the source's messages vanish, with or without \\Deleted."""
         self.store.create("A", [])
         for flag in (SEEN, DELETED, FLAGGED):
@@ -425,7 +425,7 @@ class StoreContract:
         self.assertEqual(self.flags("A"), {1: {SEEN}, 2: {FLAGGED}})
         self.assertEqual(self.fetch(2, EMAILID, "A"), known)
 
-    def test_replace(self):
+    def test_replace(self) -> None:
         """REPLACE is one step: the new message is in its mailbox, the old one is not, with or without \\Deleted."""
         self.store.create("A", [])
         for _ in range(3):
@@ -444,7 +444,7 @@ class StoreContract:
         )
         self.assertEqual(self.fetch(1, WHOLE, "A"), self.fetch(4, WHOLE))
 
-    def test_replace_refused(self):
+    def test_replace_refused(self) -> None:
         """A REPLACE of what is gone, or into no mailbox, changes nothing."""
         self.put()
         new = NewMessage((), None, MemoryLiteral(SECOND))
@@ -452,7 +452,7 @@ class StoreContract:
         self.assertRaises(NoSuchMailbox, self.store.replace, self.key(), 1, "A", new, 0)
         self.assertEqual(self.flags(), {1: set()})
 
-    def test_changes(self):
+    def test_changes(self) -> None:
         """`changes` tells what changed since, once; nothing is told of what did not."""
         key = self.key()
         self.put()
@@ -469,7 +469,7 @@ class StoreContract:
         delta = self.store.changes(key, delta.highestmodseq, False)
         self.assertEqual((delta.rows, [*delta.vanished]), ([], [2]))
 
-    def test_recent_is_told_once(self):
+    def test_recent_is_told_once(self) -> None:
         """A new message is \\Recent to the first that claims it and to nobody after; who does not claim takes none."""
         self.deliver("INBOX", MAIL)
         self.store.open("INBOX", False)
@@ -485,7 +485,7 @@ class StoreContract:
         self.assertEqual(self.store.open("INBOX", True).delta.recent, [])
         self.assertEqual(self.store.status("INBOX").recent, 0)
 
-    def test_status(self):
+    def test_status(self) -> None:
         """STATUS counts without opening."""
         self.put(SEEN)
         self.put(DELETED)
@@ -499,7 +499,7 @@ class StoreContract:
             (opened.uidvalidity, opened.delta.highestmodseq, opened.mailbox_id),
         )
 
-    def test_restart(self):
+    def test_restart(self) -> None:
         """All that a client may hold on to outlives a restart."""
         self.store.create("A", [b"\\Archive"])
         self.put(SEEN, b"$Work", name="A")
@@ -516,7 +516,7 @@ class StoreContract:
 
     # what is in messages
 
-    def test_fetch_in_columns(self):
+    def test_fetch_in_columns(self) -> None:
         """FETCH answers every item for every message, in the order asked, twice alike."""
         self.put()
         self.put(content=SECOND)
@@ -528,7 +528,7 @@ class StoreContract:
         self.assertTrue(first.columns[3][0].startswith(b"(M"))
         self.assertEqual(first.columns[4], [b"NIL", b"NIL"])
 
-    def test_header_fields(self):
+    def test_header_fields(self) -> None:
         """Header fields are answered as the message spells them, whatever the order asked, twice alike."""
         self.put()
         for fields in ((b"Subject", b"FROM"), (b"from", b"subject"), (b"Subject", b"FROM")):
@@ -539,7 +539,7 @@ class StoreContract:
         self.assertNotIn(b"Lunch", self.fetch(1, others))
         self.assertIn(b"bob@example.org", self.fetch(1, others))
 
-    def test_sections(self):
+    def test_sections(self) -> None:
         """HEADER, TEXT, parts, partials, BINARY and PREVIEW; a part that is not there is NIL."""
         self.put()
         head, body = MAIL.split(b"\r\n\r\n")
@@ -559,7 +559,7 @@ class StoreContract:
         self.assertEqual(self.fetch(1, Binary((1,), size_only=True)), b"%d" % len(body))
         self.assertEqual(self.fetch(1, Preview()), b'"At noon?"')
 
-    def test_savedate(self):
+    def test_savedate(self) -> None:
         """SAVEDATE is when the message came here, whatever its INTERNALDATE."""
         self.put(at=1_000_000_000)
         self.assertRegex(
@@ -567,7 +567,7 @@ class StoreContract:
         )
         self.assertNotIn(b"2001", self.fetch(1, Attribute(b"SAVEDATE")))
 
-    def test_budget(self):
+    def test_budget(self) -> None:
         """A small budget still answers for one message; asking on gets the rest."""
         for _ in range(5):
             self.put(content=MAIL + b"x" * 1000)
@@ -579,7 +579,7 @@ class StoreContract:
             got += fetched.uids
         self.assertEqual(got, uids)
 
-    def test_large_strings(self):
+    def test_large_strings(self) -> None:
         """A string over 256 KiB is a `Blob`, and reading it in pieces gives what it stands for."""
         body = b"".join(b"line %d\r\n" % i for i in range(60_000))
         content = b"Subject: large\r\n\r\n" + body
@@ -604,7 +604,7 @@ class StoreContract:
     def search(self, leaf: Any) -> list[int]:
         return self.store.search(self.key(), list(self.flags()), leaf)
 
-    def test_search_headers(self):
+    def test_search_headers(self) -> None:
         """Header searches find decoded text without case, also in fields nobody indexes."""
         self.put()
         self.put(content=SECOND)
@@ -633,7 +633,7 @@ class StoreContract:
             self.assertEqual(self.search(leaf), wanted, leaf)
             self.assertEqual(self.search(leaf), wanted, leaf)
 
-    def test_search_envelope(self):
+    def test_search_envelope(self) -> None:
         """FROM and the like find what ENVELOPE shows, HEADER what was written; however much there is, twice alike."""
         many = b",\r\n ".join(b"list%d@example.org" % i for i in range(5000))
         self.put(content=b"From: Ann (boss) <ann(x)@example.org>\r\nTo: %b\r\n\r\n" % many)

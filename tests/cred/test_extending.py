@@ -18,6 +18,7 @@ from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.values import MailboxInfo, NewMessage
 from imapshield.testing.in_process import MAIL, InlineWorker, Server
 from imapshield.testing.memory_store import MemoryStore
+from typing import Never
 
 
 @implementer(ICredentialsChecker)
@@ -26,7 +27,7 @@ class OneTimePasswords:
 
     credentialInterfaces = (IUsernamePassword,)
 
-    def __init__(self, passwords):
+    def __init__(self, passwords) -> None:
         self.passwords = passwords
 
     def requestAvatarId(self, credentials):
@@ -41,7 +42,7 @@ class OneTimePasswords:
 class ArchiveRealm:
     """A realm of one's own: every user sees one archive, and the same one."""
 
-    def __init__(self, store):
+    def __init__(self, store) -> None:
         self.account = StoreAccount("archive", lambda: store, InlineWorker())
 
     def requestAvatar(self, avatarId, mind, *interfaces):
@@ -52,10 +53,10 @@ class ArchiveRealm:
 class ReadOnlyStore(MemoryStore):
     """A store of one's own: what it is asked to change it refuses, with a text that the client is shown."""
 
-    def append(self, name, messages):
+    def append(self, name, messages) -> Never:
         raise NotAllowed("Nothing is added to the archive")
 
-    def create(self, name, special_use):
+    def create(self, name, special_use) -> Never:
         raise NotAllowed("The archive has the folders that it has")
 
 
@@ -63,7 +64,7 @@ class ReadOnlyStore(MemoryStore):
 class NoticeAccount:
     """An account of one's own, without a store: one mailbox, which cannot be opened."""
 
-    def __init__(self, user):
+    def __init__(self, user) -> None:
         self.user = user
         self.sessions = 1
 
@@ -73,21 +74,21 @@ class NoticeAccount:
     async def subscriptions(self):
         return {"INBOX"}
 
-    async def open(self, name, claim_recent):
+    async def open(self, name, claim_recent) -> Never:
         raise NotAllowed("Your mail has moved; ask the help desk")
 
-    async def _refuse(self, *arguments):
+    async def _refuse(self, *arguments) -> Never:
         raise NotAllowed("Your mail has moved; ask the help desk")
 
     subscribe = create = delete = rename = status = append = _refuse
 
-    def close(self):
+    def close(self) -> None:
         self.sessions -= 1
 
 
 @implementer(IRealm)
 class NoticeRealm:
-    def __init__(self):
+    def __init__(self) -> None:
         self.accounts = []
 
     def requestAvatar(self, avatarId, mind, *interfaces):
@@ -97,7 +98,7 @@ class NoticeRealm:
 
 
 class ExtendingTests(SynchronousTestCase):
-    def test_a_checker_of_ones_own(self):
+    def test_a_checker_of_ones_own(self) -> None:
         """A checker decides who may log in."""
         checker = OneTimePasswords({b"alice": [b"one", b"two"]})
         verifyObject(ICredentialsChecker, checker)
@@ -105,7 +106,7 @@ class ExtendingTests(SynchronousTestCase):
         for password, answer in ((b"one", b"OK"), (b"one", b"NO"), (b"two", b"OK")):
             self.assertIn(b"a " + answer, server.connect()(b"a LOGIN alice " + password))
 
-    def test_a_realm_and_a_store_of_ones_own(self):
+    def test_a_realm_and_a_store_of_ones_own(self) -> None:
         """A realm decides what is whose, and a store what can be done with it."""
         store = ReadOnlyStore(lambda: 1_700_000_000.0)
         content = SpooledFile(io.BytesIO(MAIL), len(MAIL))
@@ -123,7 +124,7 @@ class ExtendingTests(SynchronousTestCase):
         alice.lose_connection()
         self.assertEqual(server.realm.account.sessions, 1)
 
-    def test_an_account_of_ones_own(self):
+    def test_an_account_of_ones_own(self) -> None:
         """An account needs no store at all; what it refuses is told to the client in its words."""
         verifyObject(IAccount, NoticeAccount("alice"))
         server = Server(realm=NoticeRealm())

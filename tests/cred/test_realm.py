@@ -14,13 +14,13 @@ from tests.cred.fakes import Pool, Reactor
 
 
 class MailRootTests(SynchronousTestCase):
-    def test_folder(self):
+    def test_folder(self) -> None:
         """A plain folder holds one Maildir for each user."""
         root = MailRoot("/srv/mail/")
         self.assertEqual((root.place("alice"), root.base), ("/srv/mail/alice", "/srv/mail"))
         self.assertEqual(root.place("{domain}@%h"), "/srv/mail/{domain}@%h")
 
-    def test_pattern(self):
+    def test_pattern(self) -> None:
         """User, local part and domain may stand anywhere in it."""
         root = MailRoot("/srv/{domain}/{local}/Maildir")
         self.assertEqual(root.place("a@b@example.org"), "/srv/example.org/a@b/Maildir")
@@ -29,11 +29,11 @@ class MailRootTests(SynchronousTestCase):
         self.assertEqual(MailRoot("/home/m-{local}").base, "/home")
         self.assertEqual(MailRoot("/home/{local}").place("alice"), "/home/alice")
 
-    def test_one_folder_for_many(self):
+    def test_one_folder_for_many(self) -> None:
         """A pattern that would show users each other's mail is refused."""
         self.assertRaises(ValueError, MailRoot, "/srv/{domain}")
 
-    def test_parts_cannot_escape(self):
+    def test_parts_cannot_escape(self) -> None:
         """Each part that becomes a folder is as harmless as a whole name."""
         root = MailRoot("/srv/{domain}/{local}")
         for user in ("a@..", "a@.", "..@b", ".@b", "@b", "a@", "alice", ".x@b"):
@@ -42,7 +42,7 @@ class MailRootTests(SynchronousTestCase):
 
 
 class RealmTests(SynchronousTestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         self.reactor, self.pool = Reactor(), Pool()
         self.opened = []
         self.realm = MaildirRealm(
@@ -58,10 +58,10 @@ class RealmTests(SynchronousTestCase):
     def login(self, user):
         return self.realm.requestAvatar(user, None, IAccount)
 
-    def use(self, account):
+    def use(self, account) -> None:
         self.successResultOf(Deferred.fromCoroutine(account.mailboxes()))
 
-    def test_avatar(self):
+    def test_avatar(self) -> None:
         """A user gets an account whose store is opened only when it is used, at the user's place."""
         verifyObject(IRealm, self.realm)
         interface, account, logout = self.login(b"alice")
@@ -72,11 +72,11 @@ class RealmTests(SynchronousTestCase):
         self.assertEqual(self.opened[0][0], "/srv/mail/alice")
         logout()
 
-    def test_other_interfaces(self):
+    def test_other_interfaces(self) -> None:
         """Who asks for something else hears so."""
         self.assertRaises(NotImplementedError, self.realm.requestAvatar, b"alice", None, IRealm)
 
-    def test_shared(self):
+    def test_shared(self) -> None:
         """All sessions of a user have one account, also after all have left for a while; others have another."""
         first, second = self.login(b"alice"), self.login(b"alice")
         self.assertIs(first[1], second[1])
@@ -89,14 +89,14 @@ class RealmTests(SynchronousTestCase):
         self.use(third[1])
         self.assertEqual(len(self.opened), 1)
 
-    def test_logout_counts_once(self):
+    def test_logout_counts_once(self) -> None:
         """A logout said twice does not count another session out."""
         first, second = self.login(b"alice"), self.login(b"alice")
         first[2]()
         first[2]()
         self.assertEqual(second[1].sessions, 1)
 
-    def test_idle_accounts_are_few(self):
+    def test_idle_accounts_are_few(self) -> None:
         """Of the accounts without sessions the oldest are closed; those with sessions never are."""
         busy = self.login(b"busy")
         self.use(busy[1])
@@ -108,7 +108,7 @@ class RealmTests(SynchronousTestCase):
         self.assertEqual(closed, ["/srv/mail/a", "/srv/mail/b"])
         self.assertIs(self.login(b"busy")[1], busy[1])
 
-    def test_bad_names(self):
+    def test_bad_names(self) -> None:
         """A name that could leave the root is refused like a wrong password, and the log says why."""
         logged = []
         globalLogPublisher.addObserver(logged.append)
@@ -118,7 +118,7 @@ class RealmTests(SynchronousTestCase):
         self.assertEqual(len([e for e in logged if "reason" in e]), 6)
         self.assertEqual(self.pool.state, "new")
 
-    def test_close(self):
+    def test_close(self) -> None:
         """Closing closes every store, used or idle, and then stops the threads."""
         for name in (b"alice", b"bob"):
             _, account, logout = self.login(name)
@@ -131,7 +131,7 @@ class RealmTests(SynchronousTestCase):
         for trigger in self.reactor.triggers:
             trigger()
 
-    def test_close_survives_a_broken_store(self):
+    def test_close_survives_a_broken_store(self) -> None:
         """One store that cannot be closed does not keep the others open, nor the process alive."""
         for name in (b"alice", b"bob"):
             self.use(self.login(name)[1])
@@ -141,7 +141,7 @@ class RealmTests(SynchronousTestCase):
         self.assertEqual(self.pool.state, "stopped")
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
 
-    def test_nobody_closes(self):
+    def test_nobody_closes(self) -> None:
         """When the reactor ends and nobody closed the realm, its threads end all the same."""
         self.login(b"alice")
         (trigger,) = self.reactor.triggers

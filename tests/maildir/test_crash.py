@@ -86,7 +86,7 @@ class CrashTests(DiskTestCase):
         self.assertEqual([f for f in found if f not in (before, before | news)], [])
         self.assertEqual(self.notes, [])
 
-    def test_copy(self):
+    def test_copy(self) -> None:
         """COPY of three."""
         for first in (1, 4):
             with self.killed() as copies:
@@ -95,7 +95,7 @@ class CrashTests(DiskTestCase):
             self.assertGreaterEqual(len(copies), 8)
             self.all_or_none(copies, self.flags(), first)
 
-    def test_multiappend(self):
+    def test_multiappend(self) -> None:
         """APPEND of three."""
         messages = [NewMessage((SEEN, b"$Mine"), None, MemoryLiteral(MAIL))] * 3
         with self.killed() as copies:
@@ -103,7 +103,7 @@ class CrashTests(DiskTestCase):
         self.assertGreater(len(copies), 12)
         self.all_or_none(copies, self.flags(), 1)
 
-    def test_move(self):
+    def test_move(self) -> None:
         """MOVE of three: each is in one place, whole."""
         with self.killed() as copies:
             self.store.copy(self.key, [1, 2, 3], "A", True, 0)
@@ -112,7 +112,7 @@ class CrashTests(DiskTestCase):
             found = [*self.whole(store, "INBOX").values(), *self.whole(store, "A").values()]
             self.assertEqual(found, [b"\\Seen $Mine"] * 3)
 
-    def test_replace(self):
+    def test_replace(self) -> None:
         """REPLACE: the old one or the new one is there, whole, at any moment."""
         with self.killed() as copies:
             self.store.replace(self.key, 2, "A", NewMessage((SEEN,), None, MemoryLiteral(MAIL)), 0)
@@ -122,7 +122,7 @@ class CrashTests(DiskTestCase):
             self.assertIn(len(there) + len(new), (3, 4))
             self.assertLessEqual({1, 3}, set(there))
 
-    def test_settled_later(self):
+    def test_settled_later(self) -> None:
         """Messages that cannot be renamed now are there all the same, for every command, and are renamed later."""
         error = OSError(5, "Input/output error", b"x")
         with failing("rename", error):
@@ -143,7 +143,7 @@ class CrashTests(DiskTestCase):
         self.assertEqual(os.listdir(self.path(".A", "tmp")), [])
         self.assertEqual(len(self.cur(".A")), 3)
 
-    def test_taken_from_tmp(self):
+    def test_taken_from_tmp(self) -> None:
         """What somebody removes from tmp/ is told as expunged, once there is a look."""
         with failing("rename", OSError(5, "Input/output error", b"x")):
             self.store.copy(self.key, [1, 2, 3], "A", False, 0)
@@ -151,7 +151,7 @@ class CrashTests(DiskTestCase):
         self.store.close()
         self.assertEqual(sorted(self.flags("A", self.open_store())), [1, 3])
 
-    def test_failing_copy(self):
+    def test_failing_copy(self) -> None:
         """A COPY of several that fails leaves nothing in tmp/."""
         for step, after in (("link", 1), ("fsync", 0)):
             with failing(step, OSError(5, "Input/output error", b"x"), after):

@@ -14,6 +14,7 @@ from imapshield.maildir.index import Index
 from imapshield.testing.store_contract import BUDGET, DELETED, ENVELOPE, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
 from tests.maildir.disk import DiskTestCase, failing
+from typing import Never
 
 FULL = OSError(errno.ENOSPC, "No space left on device", b"some/file")
 BROKEN = OSError(errno.EIO, "Input/output error", b"some/file")
@@ -42,7 +43,7 @@ class StepTests(DiskTestCase):
             if not name.startswith("imapshield")
         )
 
-    def test_append(self):
+    def test_append(self) -> None:
         """A failing APPEND of three messages stores none of them and leaves no file, whichever step it was."""
         self.put(SEEN)
         before, known = self.tree(), self.flags()
@@ -73,12 +74,12 @@ class StepTests(DiskTestCase):
                 self.store.expunge(key, None, 0)
         self.assertGreater(failures, 2 * 20)
 
-    def test_short_content(self):
+    def test_short_content(self) -> None:
         """Content that ends early is not stored."""
         self.assertRaises(Unreadable, self.store.append, "INBOX", [NewMessage((), None, Short())])
         self.assertEqual((self.tree(), self.flags()), ([], {}))
 
-    def test_store_flags(self):
+    def test_store_flags(self) -> None:
         """A STORE that fails at any message changes none."""
         for _ in range(4):
             self.put()
@@ -93,7 +94,7 @@ class StepTests(DiskTestCase):
             self.assertEqual((self.tree(), self.flags()), (before, known))
             self.assertEqual(self.store.status("INBOX").highestmodseq, modseq)
 
-    def test_copy_and_move(self):
+    def test_copy_and_move(self) -> None:
         """A COPY or MOVE that fails at any message leaves both mailboxes as they were."""
         self.store.create("A", [])
         for _ in range(4):
@@ -109,7 +110,7 @@ class StepTests(DiskTestCase):
                 self.cool()
                 self.assertEqual((self.tree(), self.flags(), self.flags("A")), (before, known, {}))
 
-    def test_copy_without_links(self):
+    def test_copy_without_links(self) -> None:
         """Where the file system has no hard links, COPY makes files."""
         self.store.create("A", [])
         self.put(SEEN)
@@ -126,7 +127,7 @@ class StepTests(DiskTestCase):
             self.store.fetch(self.store.key("A"), [1], [WHOLE], BUDGET).columns, [[wire]]
         )
 
-    def test_expunge(self):
+    def test_expunge(self) -> None:
         """An EXPUNGE that cannot remove anything says so; one that fails later tells what it removed."""
         for _ in range(3):
             self.put(DELETED)
@@ -140,7 +141,7 @@ class StepTests(DiskTestCase):
         self.assertEqual(len(self.cur()), 2)
         self.assertEqual(len(self.notes), 2)
 
-    def test_rename_and_delete(self):
+    def test_rename_and_delete(self) -> None:
         """A RENAME that fails half-way renames nothing, a DELETE that fails deletes nothing."""
         for name in ("A/B", "A/C"):
             self.store.create(name, [])
@@ -156,7 +157,7 @@ class StepTests(DiskTestCase):
             self.assertEqual(self.tree(), before)
         self.assertEqual(self.flags("A/B"), {1: b""})
 
-    def test_create(self):
+    def test_create(self) -> None:
         """A CREATE that fails leaves no folder."""
         for step, most in (("mkdir", 9), ("fsync", 1), ("open", 2)):
             for after in range(most):
@@ -165,7 +166,7 @@ class StepTests(DiskTestCase):
                 self.assertEqual([i.name for i in self.store.mailboxes()], ["INBOX"])
         self.store.create("A/B", [])
 
-    def test_commit_fails(self):
+    def test_commit_fails(self) -> None:
         """When the index cannot be committed, the files of an APPEND or COPY go again."""
         self.store.create("A", [])
         self.put()
@@ -194,7 +195,7 @@ class StepTests(DiskTestCase):
         self.cool()
         self.assertEqual((self.flags(), self.flags("A")), ({1: b""}, {}))
 
-    def test_crash_before_commit(self):
+    def test_crash_before_commit(self) -> None:
         """Files that a crash left without a row come up as new mail, whole."""
         self.put()
         self.store.close()
@@ -207,7 +208,7 @@ class StepTests(DiskTestCase):
 
 
 class UnreadableTests(DiskTestCase):
-    def test_message(self):
+    def test_message(self) -> None:
         """FETCH answers what comes before an unreadable message, then refuses; the rest can be asked for."""
         for _ in range(3):
             self.put()
@@ -228,7 +229,7 @@ class UnreadableTests(DiskTestCase):
         self.assertIn("Permission denied", self.notes[0])
         self.assertEqual(len(self.cur()), 3)
 
-    def test_folder(self):
+    def test_folder(self) -> None:
         """A folder that cannot be listed is refused, and nothing in it is taken for deleted."""
         self.put()
         self.cool()
@@ -237,7 +238,7 @@ class UnreadableTests(DiskTestCase):
             self.assertRaises(Unreadable, self.store.open, "INBOX", True)
         self.assertEqual(self.flags(), {1: b""})
 
-    def test_root(self):
+    def test_root(self) -> None:
         """A mail root that cannot be made is one note and a StoreError, not a traceback."""
         with open(self.path("file"), "wb"):
             pass
@@ -247,7 +248,7 @@ class UnreadableTests(DiskTestCase):
 
 
 class IndexTests(DiskTestCase):
-    def test_broken_index(self):
+    def test_broken_index(self) -> None:
         """A broken index is moved aside with a note; the mail is all there under a new UIDVALIDITY and new keys."""
         self.store.create("A", [])
         self.put(SEEN, b"$Work", name="A")
@@ -266,11 +267,11 @@ class IndexTests(DiskTestCase):
         self.assertEqual(len(self.notes), 1)
         self.assertTrue([n for n in os.listdir(self.root) if ".broken-" in n])
 
-    def test_broken_while_open(self):
+    def test_broken_while_open(self) -> None:
         """An index that breaks under us costs one command a NO, and is then built anew."""
         self.put()
 
-        def broken(*args):
+        def broken(*args) -> Never:
             error = sqlite3.DatabaseError("database disk image is malformed")
             error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise error
@@ -280,7 +281,7 @@ class IndexTests(DiskTestCase):
         self.assertEqual(self.flags(), {1: b""})
         self.assertEqual(len(self.notes), 2)
 
-    def test_replaced(self):
+    def test_replaced(self) -> None:
         """An index that somebody removes while we run is noticed, and made anew."""
         self.put()
         key = self.store.key("INBOX")
@@ -290,14 +291,14 @@ class IndexTests(DiskTestCase):
         self.assertRaises(StoreError, self.store.changes, key, 0, True)
         self.assertEqual(self.flags(), {1: b""})
 
-    def test_newer(self):
+    def test_newer(self) -> None:
         """An index of a later version is left alone."""
         self.put()
         self.store._index.db.execute("PRAGMA user_version = 99")
         self.assertRaises(Unreadable, self.open_store().mailboxes)
         self.assertFalse([n for n in os.listdir(self.root) if ".broken-" in n])
 
-    def test_busy(self):
+    def test_busy(self) -> None:
         """An account whose index somebody holds too long is busy, and nothing is stored."""
         self.patch(index_module, "BUSY_SECONDS", 0.01)
         store = self.open_store()
@@ -309,7 +310,7 @@ class IndexTests(DiskTestCase):
         self.store._index.db.execute("ROLLBACK")
         self.assertEqual((self.flags(), os.listdir(self.path("tmp"))), ({}, []))
 
-    def test_forgotten_expunges(self):
+    def test_forgotten_expunges(self) -> None:
         """What vanished is told right even when the log of it no longer reaches back."""
         self.patch(index_module, "LOG_KEPT", 4)
         for _ in range(8):

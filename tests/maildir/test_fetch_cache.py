@@ -44,7 +44,7 @@ class KeptTests(DiskTestCase):
     def fetch(self, uids, items=ITEMS, key=None):
         return self.store.fetch(key or self.key, uids, items, BUDGET)
 
-    def test_files_are_read_once(self):
+    def test_files_are_read_once(self) -> None:
         """One open file serves all items; the second time no file is opened, also after a restart."""
         with counted("open") as calls:
             first = self.fetch([1, 2, 4])
@@ -61,7 +61,7 @@ class KeptTests(DiskTestCase):
             self.assertEqual(self.fetch([1, 2, 3, 4, 5]).columns[0][:2], first.columns[0][:2])
         self.assertEqual(self.opened(calls), 2)
 
-    def test_copied_with_the_message(self):
+    def test_copied_with_the_message(self) -> None:
         """COPY and MOVE take answers along."""
         first = self.fetch([2, 4, 5])
         self.store.create("A", [])
@@ -71,7 +71,7 @@ class KeptTests(DiskTestCase):
             self.assertEqual(self.fetch([1, 2, 3], key=self.store.key("A")).columns, first.columns)
         self.assertEqual(self.opened(calls), 0)
 
-    def test_gone_with_the_message(self):
+    def test_gone_with_the_message(self) -> None:
         """With its message an answer goes."""
         self.fetch([1, 2, 3])
         self.store.store_flags(self.key, [2], b"+", [DELETED], None, 0)
@@ -84,7 +84,7 @@ class KeptTests(DiskTestCase):
         (left,) = self.store._index.db.execute("SELECT count(DISTINCT uid) FROM answer").fetchone()
         self.assertEqual(left, 2)
 
-    def test_lists_are_bounded(self):
+    def test_lists_are_bounded(self) -> None:
         """Answers are kept for the header lists used last, and for no list of absurd length."""
         for i in range(fetch_cache.LISTS + 5):
             self.clock.later += 10
@@ -97,7 +97,7 @@ class KeptTests(DiskTestCase):
         )
         self.assertEqual(db.execute("SELECT count(*) FROM answer").fetchone(), (fetch_cache.LISTS,))
 
-    def test_budget_of_kept_answers(self):
+    def test_budget_of_kept_answers(self) -> None:
         """The budget counts for kept answers as well."""
         for _ in range(300):
             self.put()
@@ -106,7 +106,7 @@ class KeptTests(DiskTestCase):
         short = self.store.fetch(self.key, uids, self.ITEMS, 1000)
         self.assertEqual(len(short.uids), STEP)
 
-    def test_size_decides(self):
+    def test_size_decides(self) -> None:
         """A string over the limit is a Blob in a file with LF too, and in one that nobody measured."""
         self.deliver(b"Subject: large\n\n" + b"word\n" * 60_000)
         self.store.open("INBOX", True)
@@ -128,7 +128,7 @@ class KeptTests(DiskTestCase):
 
 
 class SearchTests(DiskTestCase):
-    def test_headers_are_read_once(self):
+    def test_headers_are_read_once(self) -> None:
         """The first search of a field reads each header; later ones, of the other fields too, read none."""
         for _ in range(3):
             self.put()
@@ -147,7 +147,7 @@ class SearchTests(DiskTestCase):
             self.assertEqual(self.store.search(key, [], EnvelopeKey(b"TO", "x")), [])
         self.assertEqual(calls, [])
 
-    def test_older_index(self):
+    def test_older_index(self) -> None:
         """What an index holds under the name of the rule before, which found comments too, is not looked at."""
         self.put()
         key = self.store.key("INBOX")
@@ -159,7 +159,7 @@ class SearchTests(DiskTestCase):
             self.assertEqual(self.store.search(key, [1], kind(b"FROM", "comment")), [])
             self.assertEqual(self.store.search(key, [1], kind(b"FROM", "ann")), [1])
 
-    def test_gone(self):
+    def test_gone(self) -> None:
         """A message whose file is gone matches nothing and disturbs nobody."""
         for _ in range(3):
             self.put()
@@ -171,7 +171,7 @@ class SearchTests(DiskTestCase):
 
 
 class BoundTests(DiskTestCase):
-    def test_keywords(self):
+    def test_keywords(self) -> None:
         """A mailbox takes a thousand keywords and no more."""
         self.patch(account_state, "KEYWORDS", 30)
         self.put(*(b"k%d" % i for i in range(30)))
@@ -181,7 +181,7 @@ class BoundTests(DiskTestCase):
         self.assertEqual(len(self.flags()[1].split()), 30)
         self.assertEqual(self.put(b"K3"), 2)
 
-    def test_flags_of_a_message(self):
+    def test_flags_of_a_message(self) -> None:
         """A message takes four KiB of flags and no more, however they come; fewer is always possible."""
         words = [b"k%02d" % i + b"x" * 100 for i in range(60)]
         key = self.store.key("INBOX")
@@ -193,7 +193,7 @@ class BoundTests(DiskTestCase):
         self.store.store_flags(key, [1], b"-", words[:1], None, 0)
         self.assertEqual(len(self.flags()[1].split()), 29)
 
-    def test_mailboxes_and_subscriptions(self):
+    def test_mailboxes_and_subscriptions(self) -> None:
         """An account has so many mailboxes and subscriptions and no more."""
         self.patch(folders, "MAILBOXES", 3)
         self.patch(folders, "SUBSCRIPTIONS", 1)
@@ -203,7 +203,7 @@ class BoundTests(DiskTestCase):
         self.assertRaises(OverLimit, self.store.subscribe, "B", True)
         self.assertEqual(len(self.store.mailboxes()), 3)
 
-    def test_status_of_unmeasured(self):
+    def test_status_of_unmeasured(self) -> None:
         """STATUS measures a little, and of much tells an upper bound, as RFC 8438 permits."""
         content = MAIL.replace(b"\r\n", b"\n")
         self.deliver(content)

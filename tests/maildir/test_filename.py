@@ -30,14 +30,14 @@ def keywords() -> Keywords:
 
 
 class FilenameTests(SynchronousTestCase):
-    def test_unique(self):
+    def test_unique(self) -> None:
         """A name sorts by time and holds nothing that means something in a Maildir name."""
         name = unique(1700000000.0000425, 42, 7, "mail/host:1,x é", "9f")
         self.assertEqual(name, b"1700000000.M000042P42Q7R9f.mail\\057host\\0721\\054x \\xe9")
         self.assertEqual(base(name), name)
         self.assertNotEqual(name, unique(1700000000.0000425, 42, 8, "host", "9f"))
 
-    def test_sizes(self):
+    def test_sizes(self) -> None:
         """Sizes are read from the name, where it has them."""
         name = sized(b"1.x", 20, 22)
         self.assertEqual((name, physical_size(name), wire_size(name)), (b"1.x,S=20,W=22", 20, 22))
@@ -45,7 +45,7 @@ class FilenameTests(SynchronousTestCase):
         for other in (b"1.x", b"1.x,W=", b"1.x,W=a", b"1.x,W=9999999999999999"):
             self.assertIsNone(wire_size(other))
 
-    def test_flags(self):
+    def test_flags(self) -> None:
         """Letters are flags; P is $Forwarded; unknown letters are none."""
         for name, wanted in (
             (b"x", b""),
@@ -58,7 +58,7 @@ class FilenameTests(SynchronousTestCase):
         ):
             self.assertEqual(flag_list(flags_of(name, keywords())), wanted, name)
 
-    def test_named(self):
+    def test_named(self) -> None:
         """New letters are sorted; unknown ones and what follows a comma stay."""
         for name, flags, wanted in (
             (b"x", [b"\\Seen", b"work"], b"x:2,Sb"),
@@ -68,7 +68,7 @@ class FilenameTests(SynchronousTestCase):
         ):
             self.assertEqual(named(name, flags, keywords()), wanted)
 
-    def test_kept(self):
+    def test_kept(self) -> None:
         """Flags that have no letter are kept from the index, the others are the name's to tell."""
         found = canonical(b"x:2,S", b"\\Flagged only-in-index Work", keywords())
         self.assertEqual(found, b"\\Seen only-in-index")
@@ -78,14 +78,14 @@ class FilenameTests(SynchronousTestCase):
         st.sampled_from([b"x", b"x:2,FTa", b"y:2,Xq,z"]),
     )
     @settings(derandomize=True, deadline=None, max_examples=100)
-    def test_round_trip(self, flags, name):
+    def test_round_trip(self, flags, name) -> None:
         """What is written into a name is what is read from it."""
         written = named(name, flags, keywords())
         self.assertEqual(canonical(written, b"", keywords()), flag_list(flags))
         self.assertEqual(base(written), base(name))
         self.assertEqual(named(written, flags, keywords()), written)
 
-    def test_keywords(self):
+    def test_keywords(self) -> None:
         """The 27th keyword finds no letter; a slot that is free is used; nonsense in the file is passed over."""
         words = parse_keywords(b"0 a\n2 c\n2x d\n99 e\n3 not an atom\n4 \xff\n\n1", b"extra")
         self.assertEqual(words.lettered, [b"a", b"", b"c"])
@@ -101,7 +101,7 @@ class FilenameTests(SynchronousTestCase):
         again = parse_keywords(format_keywords(words), b"extra late")
         self.assertEqual(again.lettered, words.lettered)
 
-    def test_arrival(self):
+    def test_arrival(self) -> None:
         """Names sort by seconds, then microseconds and counter as numbers; a name that tells none by its mtime."""
         names = [b"1.M9P1.x", b"1.M10P1.x", b"1.M10P1Q2.x", b"1.M10P1Q10.x", b"2.12_3.x"]
         self.assertEqual(sorted(set(names), key=lambda n: arrival(n, 5.0)), names)

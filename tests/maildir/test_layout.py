@@ -12,7 +12,7 @@ from imapshield.wire.names import parent_names
 
 
 class LayoutTests(SynchronousTestCase):
-    def test_examples(self):
+    def test_examples(self) -> None:
         """Levels are dots, modified UTF-7 is Dovecot's and Courier's, a dot inside a level is escaped."""
         for name, wanted in (
             ("A", b".A"),
@@ -31,7 +31,7 @@ class LayoutTests(SynchronousTestCase):
         self.assertEqual((directory("INBOX"), directory("inbox")), (b"", b""))
         self.assertEqual(directory("inbox/x"), b".INBOX.x")
 
-    def test_refused(self):
+    def test_refused(self) -> None:
         """What could leave the Maildir, confuse a reader or not be stored is no name."""
         for name in (
             "", "/", "/a", "a/", "a//b", ".", "..", "../x", "a/../b", "a/.", "a\0b", "a\nb", "\x7f",
@@ -40,7 +40,7 @@ class LayoutTests(SynchronousTestCase):
             self.assertRaises(BadMailboxName, directory, name)
         self.assertEqual(len(directory("x" * 254)), 255)
 
-    def test_not_ours(self):
+    def test_not_ours(self) -> None:
         """A directory that no name gives is no mailbox."""
         for name in (
             b"", b".", b"..", b"...", b"A", b"cur", b".A..B", b".A.", b".INBOX", b".inbox", b".Inbox.x",
@@ -50,7 +50,7 @@ class LayoutTests(SynchronousTestCase):
 
     @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=4))
     @settings(derandomize=True, deadline=None, max_examples=300)
-    def test_round_trip(self, levels):
+    def test_round_trip(self, levels) -> None:
         """A name that has a directory is what that directory is read as, and the directory is in the Maildir."""
         name = "/".join(levels)
         try:
@@ -64,13 +64,13 @@ class LayoutTests(SynchronousTestCase):
 
     @given(st.binary(max_size=12))
     @settings(derandomize=True, deadline=None, max_examples=300)
-    def test_any_directory(self, name):
+    def test_any_directory(self, name) -> None:
         """Any directory name is read as nothing or as a mailbox that is that directory."""
         found = mailbox(b"." + name)
         if found is not None:
             self.assertEqual(directory(found), b"." + name)
 
-    def test_parents(self):
+    def test_parents(self) -> None:
         """Superiors, the topmost first."""
         self.assertEqual(parent_names("a/b/c"), ["a", "a/b"])
         self.assertEqual(parent_names("a"), [])

@@ -19,7 +19,7 @@ LF_MAIL = MAIL.replace(b"\r\n", b"\n")
 
 
 class DeliveryTests(DiskTestCase):
-    def test_order_of_delivery(self):
+    def test_order_of_delivery(self) -> None:
         """Messages found together get UIDs in the order of their delivery, not of the directory."""
         names = [
             "1700000001.M999P1.mx",
@@ -44,7 +44,7 @@ class DeliveryTests(DiskTestCase):
             [n.decode().partition(":")[0] for (n,) in rows], ["no time at all", *names]
         )
 
-    def test_looking_moves_nothing(self):
+    def test_looking_moves_nothing(self) -> None:
         """STATUS and EXAMINE give UIDs and leave the mail in new/; a session that takes it as \\Recent moves it."""
         name = self.deliver()
         self.assertEqual(self.store.status("INBOX").recent, 1)
@@ -54,7 +54,7 @@ class DeliveryTests(DiskTestCase):
         self.assertEqual((self.new(), self.cur()), ([], [name + ":2,"]))
         self.assertEqual(self.store.open("INBOX", True).delta.recent, [])
 
-    def test_noticed_at_once(self):
+    def test_noticed_at_once(self) -> None:
         """Mail is noticed at the next look, even in the clock tick of the last one."""
         key, since = self.store.key("INBOX"), 0
         for i in range(1, 40):
@@ -63,7 +63,7 @@ class DeliveryTests(DiskTestCase):
             self.assertEqual([row.uid for row in delta.rows], [i])
             since = delta.highestmodseq
 
-    def test_lf_on_disk(self):
+    def test_lf_on_disk(self) -> None:
         """A file with LF goes out with CRLF, its size is that, and `W=` in its name saves measuring."""
         self.deliver(LF_MAIL)
         self.deliver(LF_MAIL, name=f"1800000000.mx,S={len(LF_MAIL)},W={len(MAIL)}")
@@ -78,14 +78,14 @@ class DeliveryTests(DiskTestCase):
         self.assertEqual(self.store.sizes(key, [1, 2]), [(1, len(MAIL)), (2, len(MAIL))])
         self.assertEqual(self.store.status("INBOX").size, 2 * len(MAIL))
 
-    def test_a_size_that_lies(self):
+    def test_a_size_that_lies(self) -> None:
         """A name that promises another size than the file has is corrected when the message is read."""
         self.deliver(LF_MAIL, name="1700000000.mx,S=5,W=5")
         key = self.store.open("INBOX", False).key
         self.store.fetch(key, [1], [WHOLE], BUDGET)
         self.assertEqual(self.store.sizes(key, [1]), [(1, len(MAIL))])
 
-    def test_large_header(self):
+    def test_large_header(self) -> None:
         """A header that goes beyond the first piece read of a large file is found whole."""
         for eol in (b"\r\n", b"\n"):
             for pad in range(65510, 65540, 3):
@@ -96,7 +96,7 @@ class DeliveryTests(DiskTestCase):
         got = self.store.fetch(key, range(1, 21), [item], BUDGET).columns[0]
         self.assertEqual(set(got), {b"{16}\r\nSubject: end\r\n\r\n"})
 
-    def test_large(self):
+    def test_large(self) -> None:
         """A file far larger than mail is no message, one that grew so is cut, and none such is stored."""
         self.put()
         self.patch(files, "LARGEST", 100)
@@ -113,7 +113,7 @@ class DeliveryTests(DiskTestCase):
         large = NewMessage((), None, MemoryLiteral(bytes(101)))
         self.assertRaises(OverLimit, self.store.append, "INBOX", [large])
 
-    def test_only_files_are_mail(self):
+    def test_only_files_are_mail(self) -> None:
         """Directories, symbolic links, FIFOs and dot files in cur/ and new/ are no messages."""
         secret = self.mktemp()
         with open(secret, "wb") as file:
@@ -146,7 +146,7 @@ class RenameTests(DiskTestCase):
     def rename(self, old: str, new: str) -> None:
         os.rename(self.path("cur", old), self.path("cur", new))
 
-    def test_flags_change(self):
+    def test_flags_change(self) -> None:
         """Flags that another program sets or removes are told, and nothing else."""
         self.rename(self.first, self.first.replace(":2,S", ":2,FRT"))
         self.cool()
@@ -155,7 +155,7 @@ class RenameTests(DiskTestCase):
         self.assertGreater(delta.rows[0].modseq, self.since)
         self.assertEqual([*delta.vanished], [])
 
-    def test_unknown_letters_stay(self):
+    def test_unknown_letters_stay(self) -> None:
         """A letter that means nothing to us is kept in the name and told to nobody."""
         self.rename(self.second, self.second + "Xz")
         self.cool()
@@ -163,7 +163,7 @@ class RenameTests(DiskTestCase):
         self.store.store_flags(self.key, [2], b"+", [SEEN], None, 0)
         self.assertTrue(self.cur()[1].endswith(":2,SXz"))
 
-    def test_keywords_of_dovecot(self):
+    def test_keywords_of_dovecot(self) -> None:
         """Letters mean what dovecot-keywords says; ours are added to that file."""
         with open(self.path("dovecot-keywords"), "wb") as file:
             file.write(b"0 $Junk\n2 Work\nnonsense\n77 far\n")
@@ -176,7 +176,7 @@ class RenameTests(DiskTestCase):
             self.assertEqual(file.read(), b"0 $Junk\n1 mine\n2 Work\n")
         self.assertTrue(self.cur()[0].endswith(":2,Sbc"))
 
-    def test_renamed_under_us(self):
+    def test_renamed_under_us(self) -> None:
         """What another program renames a moment ago is found by its base, by every command."""
         other = self.first.replace(":2,S", ":2,FS")
         self.rename(self.first, other)
@@ -190,7 +190,7 @@ class RenameTests(DiskTestCase):
         self.assertEqual(self.store.copy(self.key, [1], "A", True, 0).target_uids, [2])
         self.assertEqual(len(self.cur(".A")), 2)
 
-    def test_undeleted_under_us(self):
+    def test_undeleted_under_us(self) -> None:
         """EXPUNGE spares a message from which another program has just taken \\Deleted."""
         self.store.store_flags(self.key, [1, 2], b"+", [DELETED], None, 0)
         self.rename(self.cur()[0], self.first)
@@ -198,7 +198,7 @@ class RenameTests(DiskTestCase):
         self.cool()
         self.assertEqual(self.flags(), {1: b"\\Seen"})
 
-    def test_deleted(self):
+    def test_deleted(self) -> None:
         """A file that is gone is a message that vanished; until that is noticed it is answered as gone."""
         os.unlink(self.path("cur", self.first))
         fetched = self.store.fetch(self.key, [1, 2], [WHOLE], BUDGET)
@@ -211,14 +211,14 @@ class RenameTests(DiskTestCase):
         delta = self.store.changes(self.key, self.since, True)
         self.assertEqual((delta.rows, [*delta.vanished]), ([], [1]))
 
-    def test_back_to_new(self):
+    def test_back_to_new(self) -> None:
         """A file that mutt moves back to new/ is the same message."""
         base = self.second.partition(":")[0]
         os.rename(self.path("cur", self.second), self.path("new", base))
         self.assertEqual(self.flags(), {1: b"\\Seen", 2: b""})
         self.assertEqual(self.store.status("INBOX").uidnext, 3)
 
-    def test_missed_by_a_listing(self):
+    def test_missed_by_a_listing(self) -> None:
         """A file that one directory listing misses, as readdir() may while it is renamed, is not expunged."""
         real, missed = os.listdir, []
 
@@ -235,7 +235,7 @@ class RenameTests(DiskTestCase):
         self.assertTrue(missed)
         self.assertEqual(([row.uid for row in delta.rows], [*delta.vanished]), ([3], []))
 
-    def test_two_files_of_one_base(self):
+    def test_two_files_of_one_base(self) -> None:
         """A backup restored over a live folder shows each message once, and the other file when that is gone."""
         shutil.copy(self.path("cur", self.first), self.path("cur", self.first + "T"))
         self.cool()
@@ -246,7 +246,7 @@ class RenameTests(DiskTestCase):
 
 
 class MtimeTests(DiskTestCase):
-    def test_unchanged_is_not_read(self):
+    def test_unchanged_is_not_read(self) -> None:
         """A mailbox in which nothing happened is not listed again."""
         self.put()
         self.cool()
@@ -257,7 +257,7 @@ class MtimeTests(DiskTestCase):
             self.store.status("INBOX")
         self.assertEqual(calls, [])
 
-    def test_our_own_changes_are_not_read(self):
+    def test_our_own_changes_are_not_read(self) -> None:
         """A loop of APPEND, STORE and looks lists cur/ never, and once when it is over."""
         self.clock.stand_at = lambda: os.stat(self.path("cur")).st_mtime + 0.1
         self.store.open("INBOX", True)
@@ -274,7 +274,7 @@ class MtimeTests(DiskTestCase):
             self.store.open("INBOX", True)
         self.assertEqual(len([path for (path,) in calls if path.endswith(b"cur")]), 1)
 
-    def test_same_tick(self):
+    def test_same_tick(self) -> None:
         """A change that left the mtime as it was is found when the directory has cooled."""
         self.put()
         self.store.open("INBOX", True)
@@ -285,7 +285,7 @@ class MtimeTests(DiskTestCase):
         self.cool()
         self.assertEqual(self.flags(), {1: b"\\Seen"})
 
-    def test_forced(self):
+    def test_forced(self) -> None:
         """Once an hour even a directory whose mtime was set back is read."""
         self.put()
         self.cool()
@@ -298,7 +298,7 @@ class MtimeTests(DiskTestCase):
         self.clock.later += 3601
         self.assertEqual(self.flags(), {1: b"\\Seen"})
 
-    def test_clock_behind(self):
+    def test_clock_behind(self) -> None:
         """With a clock behind the file system's nothing is trusted, and nothing missed."""
         self.clock.later = -1e6
         key = self.store.open("INBOX", True).key
@@ -308,7 +308,7 @@ class MtimeTests(DiskTestCase):
 
 
 class FolderTests(DiskTestCase):
-    def test_folder_removed_under_a_session(self):
+    def test_folder_removed_under_a_session(self) -> None:
         """A folder that another program removed is a mailbox that is gone, whatever is asked of it."""
         self.store.create("a", ())
         self.put(name="a")
@@ -318,7 +318,7 @@ class FolderTests(DiskTestCase):
         self.assertRaises(NoSuchMailbox, self.store.changes, key, 0, False)
         self.assertRaises(NoSuchMailbox, self.store.store_flags, key, [1], b"+", [SEEN], None, 0)
 
-    def test_folders_of_others(self):
+    def test_folders_of_others(self) -> None:
         """Folders that others make are mailboxes; what is no Maildir++ folder is passed over."""
         for name in (
             ".A",
@@ -342,7 +342,7 @@ class FolderTests(DiskTestCase):
         self.deliver(folder=".A.B&AC4-c")
         self.assertEqual(self.flags("A/B.c"), {1: b""})
 
-    def test_repair(self):
+    def test_repair(self) -> None:
         """A folder that lacks its directories gets them."""
         os.mkdir(self.path(".A"))
         self.assertEqual(self.flags("A"), {})
@@ -353,7 +353,7 @@ class FolderTests(DiskTestCase):
         self.assertEqual(self.flags(), {})
         self.assertEqual(self.put(), 2)
 
-    def test_removed_by_others(self):
+    def test_removed_by_others(self) -> None:
         """A folder that others remove is gone; made again it is a mailbox with UIDs of its own."""
         self.store.create("A", [])
         self.put(name="A")
@@ -373,7 +373,7 @@ class FolderTests(DiskTestCase):
         self.assertGreater(after.uidvalidity, before.uidvalidity)
         self.assertEqual(after.messages, 0)
 
-    def test_linked_folder(self):
+    def test_linked_folder(self) -> None:
         """A folder that is a symbolic link is served, and deleting it removes the link alone."""
         elsewhere = os.path.abspath(self.mktemp())
         for part in ("cur", "new", "tmp"):
@@ -384,7 +384,7 @@ class FolderTests(DiskTestCase):
         self.assertEqual(len(os.listdir(os.path.join(elsewhere, "cur"))), 1)
         self.assertFalse(os.path.lexists(self.path(".Shared")))
 
-    def test_modes(self):
+    def test_modes(self) -> None:
         """Nobody else may read what we make."""
         self.store.create("A", [])
         self.put(b"$Work", name="A")
@@ -395,7 +395,7 @@ class FolderTests(DiskTestCase):
                 mode = os.stat(os.path.join(folder, name)).st_mode & 0o077
                 self.assertEqual(mode, 0, name)
 
-    def test_subscriptions_of_dovecot(self):
+    def test_subscriptions_of_dovecot(self) -> None:
         """Both versions of Dovecot's file are read and written, lines we cannot read included."""
         for content, after in (
             (b"INBOX\nA.B&AC4-c\n\xff\n", b"INBOX\n\xff\nX.Y\n"),
@@ -409,7 +409,7 @@ class FolderTests(DiskTestCase):
             with open(self.path("subscriptions"), "rb") as file:
                 self.assertEqual(file.read(), after)
 
-    def test_sweep(self):
+    def test_sweep(self) -> None:
         """What a crash left in tmp/ is removed when it is old enough to be nobody's."""
         with open(self.path("tmp", "old"), "wb"):
             pass
@@ -422,7 +422,7 @@ class FolderTests(DiskTestCase):
 
 
 class TwoStoresTests(DiskTestCase):
-    def test_both_see_all(self):
+    def test_both_see_all(self) -> None:
         """Two processes that serve one account give different UIDs and tell each other's changes."""
         other = self.open_store()
         self.deliver()
@@ -441,7 +441,7 @@ class TwoStoresTests(DiskTestCase):
         other.rename("INBOX", "Old")
         self.assertEqual(len(self.store.changes(key, 0, True).rows), 0)
 
-    def test_recent_to_one(self):
+    def test_recent_to_one(self) -> None:
         """A message is \\Recent in one of two processes."""
         other = self.open_store()
         self.deliver()

@@ -19,7 +19,7 @@ def listing(new: set[bytes], cur: set[bytes]) -> Listing:
 
 
 class ReconcileTests(SynchronousTestCase):
-    def test_examples(self):
+    def test_examples(self) -> None:
         """New, renamed, moved and missing files are told apart."""
         known = [
             Known(1, b"a:2,", CUR, b""),
@@ -32,14 +32,14 @@ class ReconcileTests(SynchronousTestCase):
         self.assertEqual(plan.renamed, [(known[1], CUR, b"b:2,ST"), (known[2], CUR, b"c:2,")])
         self.assertEqual(plan.missing, [known[3]])
 
-    def test_only_new(self):
+    def test_only_new(self) -> None:
         """With new/ alone listed, messages in cur/ are nobody's business."""
         known = [Known(3, b"c", NEW, b"")]
         plan = reconcile(known, Listing(frozenset([b"c", b"x"]), None))
         self.assertEqual(plan, ([(NEW, b"x")], [], []))
         self.assertTrue(same([(NEW, b"c")], Listing(frozenset([b"c"]), None)))
 
-    def test_twins(self):
+    def test_twins(self) -> None:
         """Of two files of one base in cur/ the known one is the message; unknown, one of them is."""
         both = listing(set(), {b"a:2,S", b"a:2,T"})
         for name in (b"a:2,S", b"a:2,T"):
@@ -52,7 +52,7 @@ class ReconcileTests(SynchronousTestCase):
         st.sets(st.sampled_from(NAMES)),
     )
     @settings(derandomize=True, deadline=None, max_examples=300)
-    def test_law(self, new, cur, before):
+    def test_law(self, new, cur, before) -> None:
         """After a plan is carried out every base that is on disk has one message, and no other has any."""
         once = {base(name): name for name in sorted(before)}
         known = [Known(i, name, CUR, b"") for i, name in enumerate(once.values())]

@@ -115,7 +115,7 @@ class Account:
 class SequenceTests(SynchronousTestCase):
     @given(st.lists(steps, max_size=14))
     @settings(derandomize=True, deadline=None, max_examples=60)
-    def test_like_the_reference(self, sequence):
+    def test_like_the_reference(self, sequence) -> None:
         """After every step all that clients can see is what the reference store shows."""
         root = os.path.abspath(self.mktemp())
         opened: list[MaildirStore] = []

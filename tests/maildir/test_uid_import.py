@@ -25,7 +25,7 @@ class ImportTests(DiskTestCase):
         with open(self.path(".A", name), "wb") as file:
             file.write(content)
 
-    def test_taken_over(self):
+    def test_taken_over(self) -> None:
         """UIDVALIDITY, UIDNEXT and UIDs are those of the other server; only what it had not seen is \\Recent."""
         for name, content in (("dovecot-uidlist", DOVECOT), ("courierimapuiddb", COURIER)):
             self.write(name, content)
@@ -42,7 +42,7 @@ class ImportTests(DiskTestCase):
             self.store.delete("A")
             self.setUp()
 
-    def test_emptied(self):
+    def test_emptied(self) -> None:
         """A folder that was emptied goes on counting where the other server stopped."""
         for name in self.cur(".A") + self.new(".A"):
             for part in ("cur", "new"):
@@ -52,7 +52,7 @@ class ImportTests(DiskTestCase):
         self.assertEqual(self.put(name="A"), 31)
         self.assertEqual(self.store.status("A").uidvalidity, 1_500_000_000)
 
-    def test_only_once(self):
+    def test_only_once(self) -> None:
         """After we gave UIDs the other server's file is out of date: a lost index takes over nothing."""
         self.write("dovecot-uidlist", DOVECOT)
         self.store.open("A", True)
@@ -64,7 +64,7 @@ class ImportTests(DiskTestCase):
         self.assertGreater(opened.uidvalidity, 1_500_000_000)
         self.assertEqual([row.uid for row in opened.delta.rows], [1, 2, 3])
 
-    def test_nonsense(self):
+    def test_nonsense(self) -> None:
         """A file that cannot be believed is not."""
         for content in (
             b"",

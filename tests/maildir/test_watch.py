@@ -12,9 +12,10 @@ from twisted.python.runtime import platform
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.maildir.watch import GATHER_SECONDS, POLL_SECONDS, Watcher
+from typing import Never
 
 
-def nothing(reactor):
+def nothing(reactor) -> None:
     return None
 
 
@@ -35,7 +36,7 @@ class PollTests(SynchronousTestCase):
     def change(self, at: int) -> None:
         os.utime(self.folder, (at, at))
 
-    def test_change(self):
+    def test_change(self) -> None:
         """A change rings at the next poll, and once more after, for what came in the same tick of the clock."""
         watch = self.watcher.watch([self.folder], self.ring)
         self.turn()
@@ -49,7 +50,7 @@ class PollTests(SynchronousTestCase):
         self.assertEqual(len(self.rung), 3)
         watch.stop()
 
-    def test_folder_goes_and_comes(self):
+    def test_folder_goes_and_comes(self) -> None:
         """A folder that vanishes or is replaced rings like any change."""
         self.watcher.watch([self.folder, self.folder + "/none"], self.ring)
         self.turn()
@@ -62,7 +63,7 @@ class PollTests(SynchronousTestCase):
         self.turn()
         self.assertEqual(len(self.rung), 3)
 
-    def test_stop(self):
+    def test_stop(self) -> None:
         """A stopped watch rings no more, even if it was about to; after the last nothing is polled."""
         watch = self.watcher.watch([self.folder], self.ring)
         other = self.watcher.watch([self.folder], lambda: None)
@@ -76,7 +77,7 @@ class PollTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual((self.watcher._by_path, self.watcher._watches), ({}, set()))
 
-    def test_gathered(self):
+    def test_gathered(self) -> None:
         """Many hints at once are one ring."""
         watch = self.watcher.watch([self.folder], self.ring)
         for _ in range(50):
@@ -84,7 +85,7 @@ class PollTests(SynchronousTestCase):
         self.clock.advance(GATHER_SECONDS)
         self.assertEqual(len(self.rung), 1)
 
-    def test_one_at_a_time(self):
+    def test_one_at_a_time(self) -> None:
         """While what a ring began is not done, further hints wait, and become one ring after it."""
         running: list[Deferred[None]] = []
 
@@ -105,7 +106,7 @@ class PollTests(SynchronousTestCase):
         self.clock.advance(GATHER_SECONDS)
         self.assertEqual(len(running), 3)
 
-    def test_no_inotify(self):
+    def test_no_inotify(self) -> None:
         """A reactor without file descriptors, or a system without inotify, polls."""
         watcher = Watcher(self.clock)
         watcher.watch([self.folder], self.ring)
@@ -144,7 +145,7 @@ if platform.isLinux():
         def watch(self, i: int = 0):
             return self.watcher.watch([self.folders[i]], lambda: self.rung.append(self.folders[i]))
 
-        def test_rings_at_once(self):
+        def test_rings_at_once(self) -> None:
             """A file that comes, goes or is renamed rings before any poll, in its own folder only; files that are read do
             not."""
             self.watch(0)
@@ -153,7 +154,7 @@ if platform.isLinux():
             self.read()
             self.assertEqual(self.rung, [self.folders[0]])
 
-        def test_shared(self):
+        def test_shared(self) -> None:
             """All watches of a process share one inotify; two of one folder share a watch, which goes with the last."""
             first, second = self.watch(0), self.watch(0)
             self.watch(1)
@@ -169,7 +170,7 @@ if platform.isLinux():
             self.read()
             self.assertEqual(self.rung, [self.folders[0]])
 
-        def test_folder_deleted(self):
+        def test_folder_deleted(self) -> None:
             """Twisted closes its inotify when a watched folder goes; the others are watched by a new one."""
             first, _ = self.watch(0), self.watch(1)
             shutil.rmtree(self.folders[0])
@@ -181,12 +182,12 @@ if platform.isLinux():
             self.assertEqual(self.rung, [self.folders[1]])
             first.stop()
 
-        def test_no_watches_left(self):
+        def test_no_watches_left(self) -> None:
             """When the user's watches are used up the poll does it."""
             from twisted.internet.inotify import INotifyError
 
             class Full:
-                def watch(self, *args, **kwargs):
+                def watch(self, *args, **kwargs) -> Never:
                     raise INotifyError("no watches left")
 
                 def loseConnection(self) -> None: ...

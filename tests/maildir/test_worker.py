@@ -19,7 +19,7 @@ class Pool:
     def __init__(self) -> None:
         self.jobs = []
 
-    def callInThreadWithCallback(self, *job):
+    def callInThreadWithCallback(self, *job) -> None:
         self.jobs.append(job)
 
     def step(self) -> None:
@@ -33,7 +33,7 @@ class Pool:
 
 
 class Reactor(MemoryReactorClock):
-    def callFromThread(self, f, *args, **kwargs):
+    def callFromThread(self, f, *args, **kwargs) -> None:
         f(*args, **kwargs)
 
 
@@ -42,7 +42,7 @@ class SerialWorkerTests(SynchronousTestCase):
         self.pool = Pool()
         self.worker = SerialWorker(self.pool, Reactor())
 
-    def test_one_at_a_time(self):
+    def test_one_at_a_time(self) -> None:
         """The next job enters the pool when the one before has left it, and order is kept."""
         ran: list[int] = []
         jobs = [self.worker.run(ran.append, i) for i in range(3)]
@@ -53,14 +53,14 @@ class SerialWorkerTests(SynchronousTestCase):
             self.successResultOf(jobs[i])
         self.assertEqual(self.pool.jobs, [])
 
-    def test_two_accounts(self):
+    def test_two_accounts(self) -> None:
         """Accounts do not wait for each other."""
         other = SerialWorker(self.pool, Reactor())
         self.worker.run(int)
         other.run(int)
         self.assertEqual(len(self.pool.jobs), 2)
 
-    def test_failure(self):
+    def test_failure(self) -> None:
         """A job that raises is its caller's failure and nobody else's."""
         first, second = self.worker.run(int, "x"), self.worker.run(int, "7")
         self.pool.step()
@@ -68,14 +68,14 @@ class SerialWorkerTests(SynchronousTestCase):
         self.pool.step()
         self.assertEqual(self.successResultOf(second), 7)
 
-    def test_asked_again_from_a_callback(self):
+    def test_asked_again_from_a_callback(self) -> None:
         """A callback may hand over the next job."""
         done = self.worker.run(int, "1").addCallback(lambda n: self.worker.run(int, str(n + 1)))
         self.pool.step()
         self.pool.step()
         self.assertEqual(self.successResultOf(done), 2)
 
-    def test_cancelled_while_waiting(self):
+    def test_cancelled_while_waiting(self) -> None:
         """A job that is cancelled before its turn does not run; one that runs goes on, unheard."""
         ran: list[int] = []
         first, second = (self.worker.run(ran.append, i) for i in range(2))
@@ -89,14 +89,14 @@ class SerialWorkerTests(SynchronousTestCase):
         self.successResultOf(third)
         self.assertEqual(ran, [0, 2])
 
-    def test_many(self):
+    def test_many(self) -> None:
         """A long queue is worked off without recursion."""
         jobs = [self.worker.run(int) for _ in range(3000)]
         while self.pool.jobs:
             self.pool.step()
         self.assertEqual(sum(map(self.successResultOf, jobs)), 0)
 
-    def test_inline(self):
+    def test_inline(self) -> None:
         """The inline worker runs a job at once, in this thread."""
         worker = InlineWorker()
         here = self.successResultOf(worker.run(threading.get_ident))
