@@ -206,9 +206,9 @@ class Law(SynchronousTestCase):
             if step == "add":
                 mailbox.add(value)
             elif step == "tell":
-                models[value].events_of(False)
+                models[value].told(False)
             elif step == "tell expunges":
-                models[value].events_of(True)
+                models[value].told(True)
             elif uids and step == "expunge":
                 mailbox.expunge(uids[value % len(uids)])
             elif uids:
@@ -216,7 +216,7 @@ class Law(SynchronousTestCase):
             for model in models:
                 self.assertEqual(model.uids, list(model.view.uids))
         for model in models:
-            model.events_of(True)
+            model.told(True)
             self.assertEqual(model.uids, list(mailbox.columns.uids))
             self.assertIs(model.view.uids, mailbox.columns.uids)
             self.assertFalse(model.view.has_pending_updates)
