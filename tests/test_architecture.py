@@ -50,7 +50,7 @@ RULES = {
     "errors": Rule(never=PURE),
     "events": Rule(never=PURE),
     "wire": Rule(BASE, never=PURE),
-    "guard": Rule((*BASE, "wire.framing"), never=PURE),
+    "guard": Rule((*BASE, "wire.framing", "wire.traits"), never=PURE),
     "message": Rule((*BASE, "wire"), never=PURE),
     "mailbox": Rule((*BASE, "wire", "message"), ("zope",), NO_DISK),
     "session": Rule((*BASE, "wire", "message", "mailbox"), ("zope",), NO_DISK),

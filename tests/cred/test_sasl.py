@@ -58,7 +58,7 @@ class Case(SynchronousTestCase):
         self.server = Server()
         self.server.factory = ShieldedIMAP4Factory(
             Portal(self.server.realm, checkers),
-            tell=self.server.events.append,
+            observers=[self.server.events.append],
             reactor=self.server.clock,
             challengers={**challengers(checkers), b"CRAM-MD5": CramMD5Credentials},
         )

@@ -5,7 +5,7 @@ import zlib
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield import events
-from imapshield.edge.compress import FLUSHED, PIECE, BadStream, Deflater, Inflater
+from imapshield.edge.compress import FLUSH_MARK, CHUNK_SIZE, BadStream, Deflater, Inflater
 from imapshield.events import BadCommandReceived
 from imapshield.testing.in_process import MAIL, Client, Server
 
@@ -76,7 +76,7 @@ class Compress(SynchronousTestCase):
                 answer = self.client.send(data + (after if cut is None else after[:cut]))
                 if cut is not None:
                     answer += self.client.send(after[cut:])
-                end_of = answer.rindex(FLUSHED) + len(FLUSHED)
+                end_of = answer.rindex(FLUSH_MARK) + len(FLUSH_MARK)
                 self.assertEqual(
                     client.come.decompress(answer[:end_of]),
                     b"a OK Done\r\nb OK You may log in again\r\n",
@@ -101,7 +101,7 @@ class Compress(SynchronousTestCase):
         data = client.deflate(b"b NOOP\r\n" * 20_000)
         self.assertLess(len(data), 1000)
         self.client.protocol.dataReceived(data)
-        self.assertLess(len(self.client.protocol._buffer), 2 * PIECE)
+        self.assertLess(len(self.client.protocol._buffer), 2 * CHUNK_SIZE)
         self.assertLessEqual(self.client.protocol._guard.pending, 100)
         answer = client.come.decompress(self.client.read())
         self.assertEqual(answer.count(b"b OK"), 20_000)
@@ -133,7 +133,7 @@ class Compress(SynchronousTestCase):
         self.client.send(b"\xff" * 100)
         self.assertTrue(self.client.transport.aborted)
         told = [fact.text for fact in self.server.events if isinstance(fact, BadCommandReceived)]
-        self.assertEqual(told, ["What is sent deflated cannot be read"])
+        self.assertEqual(told, ["Invalid compressed data"])
         client = self.compressed()
         self.client.send(client.out.flush(zlib.Z_FINISH))
         self.assertTrue(self.client.transport.aborted)
@@ -145,11 +145,10 @@ class Streams(SynchronousTestCase):
         deflated = zlib.compressobj(9, zlib.DEFLATED, -15)
         inflater = Inflater()
         inflater.feed(deflated.compress(bytes(1 << 20)) + deflated.flush(zlib.Z_SYNC_FLUSH))
-        self.assertEqual(inflater.octets_out, 0)
         pieces = []
         while piece := inflater.take():
             pieces.append(len(piece))
-        self.assertEqual((sum(pieces), max(pieces)), (1 << 20, PIECE))
+        self.assertEqual((sum(pieces), max(pieces)), (1 << 20, CHUNK_SIZE))
 
     def test_there_and_back(self) -> None:
         """What is deflated is what is inflated."""
@@ -172,13 +171,13 @@ class Streams(SynchronousTestCase):
             inflater.feed(block * 100)
             for _ in range(100):
                 self.assertEqual(inflater.take(), b"")
-            self.assertFalse(inflater.waiting)
+            self.assertFalse(inflater.has_input)
             inflater.feed(block * 13_000)
             if block is stored:
                 self.assertEqual(inflater.take(), b"")
-                self.assertTrue(inflater.waiting)
+                self.assertTrue(inflater.has_input)
             with self.assertRaises(BadStream):
-                while inflater.waiting:
+                while inflater.has_input:
                     inflater.take()
 
     def test_flushes(self) -> None:
@@ -191,5 +190,5 @@ class Streams(SynchronousTestCase):
                 + deflated.flush(zlib.Z_FULL_FLUSH)
             )
             self.assertEqual(inflater.take(), b"a NOOP\r\n")
-            while inflater.waiting:
+            while inflater.has_input:
                 self.assertEqual(inflater.take(), b"")

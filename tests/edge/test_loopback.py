@@ -103,7 +103,7 @@ class Loopback(TestCase):
             Portal(self.realm, [InMemoryUsernamePasswordDatabaseDontUse(alice=b"secret")]),
             limits=Limits(**self.limits),
             context_factory=pair.options(),
-            tell=self.facts.append,
+            observers=[self.facts.append],
         )
         plain = reactor.listenTCP(0, self.factory, interface="127.0.0.1")  # type: ignore[attr-defined]
         tls = reactor.listenSSL(0, self.factory, pair.options(), interface="127.0.0.1")  # type: ignore[attr-defined]
@@ -244,14 +244,14 @@ class Rule(Loopback):
 
         for way in self.ways():
             gone: Deferred[None] = Deferred()
-            lost = self.factory._lost
+            lost = self.factory._connection_lost
             self.patch(
-                self.factory, "_lost", lambda s, gone=gone, lost=lost: gone.callback(lost(s))
+                self.factory, "_connection_lost", lambda s, gone=gone, lost=lost: gone.callback(lost(s))
             )
             await self.client(script, way)
             await gone.addTimeout(10, reactor)  # type: ignore[arg-type]
             self.assertEqual(self.factory.connections, set())
-            self.factory._lost = lost  # type: ignore[method-assign]
+            self.factory._connection_lost = lost  # type: ignore[method-assign]
 
     async def test_no_delay(self) -> None:
         """TCP_NODELAY is set: an answer of several writes does not wait for an acknowledgement."""

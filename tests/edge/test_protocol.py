@@ -45,7 +45,7 @@ class Rule(SynchronousTestCase):
         for _ in range(100):
             client.protocol.lineReceived(b"a NOOP")
         self.assertEqual(client.transport.value(), b"")
-        self.assertEqual(client.protocol.commands, 0)
+        self.assertEqual(client.protocol._runner.commands, 0)
 
     def test_after_the_end(self) -> None:
         """What arrives after the reset costs nothing."""
@@ -77,7 +77,7 @@ class Rule(SynchronousTestCase):
     def test_peer_does_not_read(self) -> None:
         """While the peer does not read, nothing is taken off the backlog, so the rule ends that too."""
         client = Server().connect()
-        client.protocol._outbox.pauseProducing()
+        client.protocol._write_buffer.pauseProducing()
         self.assertEqual(client.send(b"a NOOP\r\n" * 60), b"")
         client.send(b"a NOOP\r\n" * 41)
         self.assertTrue(client.transport.aborted)
@@ -203,7 +203,7 @@ class Deadlines(SynchronousTestCase):
         """A user with a full backlog who reads nothing for thirty seconds is reset."""
         server = Server()
         client = server.login()
-        client.protocol._outbox.pauseProducing()
+        client.protocol._write_buffer.pauseProducing()
         client.send(b"a NOOP\r\n" * 200)
         server.clock.advance(29)
         self.assertFalse(client.transport.aborted)
@@ -216,8 +216,8 @@ class Deadlines(SynchronousTestCase):
         server = Server()
         client = server.login()
         progress = iter(range(100))
-        client.protocol._outbox.acked_bytes = lambda: (next(progress),)  # type: ignore[method-assign]
-        client.protocol._outbox.pauseProducing()
+        client.protocol._write_buffer.acked_bytes = lambda: (next(progress),)  # type: ignore[method-assign]
+        client.protocol._write_buffer.pauseProducing()
         client.send(b"a NOOP\r\n" * 200)
         for _ in range(20):
             server.clock.advance(30)
@@ -227,7 +227,7 @@ class Deadlines(SynchronousTestCase):
         """Without a backlog it takes five minutes."""
         server = Server()
         client = server.login()
-        client.protocol._outbox.pauseProducing()
+        client.protocol._write_buffer.pauseProducing()
         for _ in range(9):
             server.clock.advance(30)
         self.assertFalse(client.transport.aborted)
@@ -479,11 +479,11 @@ class Life(SynchronousTestCase):
         client = server.login()
         client.append(MAIL)
         client(b"a SELECT INBOX")
-        client.protocol._outbox.pauseProducing()
-        client.protocol._outbox.full = False
+        client.protocol._write_buffer.pauseProducing()
+        client.protocol._write_buffer.full = False
         client.protocol.dataReceived(b"b FETCH 1:* (FLAGS)\r\n")
         server.clock.advance(0)
-        client.protocol._outbox.full = True
+        client.protocol._write_buffer.full = True
         client.lose_connection()
         client.run_due_calls()
         self.assertEqual(server.events_of(events.CommandFailed), [])

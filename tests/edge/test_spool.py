@@ -15,7 +15,7 @@ from imapshield.wire.commands.base import MemoryLiteral
 class Spooling(SynchronousTestCase):
     def test_small(self) -> None:
         """What fits stays in memory."""
-        sink = Spool(10).literal()
+        sink = Spool(10).new_sink()
         sink.write(b"12345")
         sink.write(b"67890")
         self.assertEqual(sink.finish(), MemoryLiteral(b"1234567890"))
@@ -24,7 +24,7 @@ class Spooling(SynchronousTestCase):
         """What does not goes into a file without a name, in full, and goes with it."""
         folder = self.mktemp()
         os.mkdir(folder)
-        sink = Spool(10, folder).literal()
+        sink = Spool(10, folder).new_sink()
         for _ in range(5):
             sink.write(b"12345")
         content = sink.finish()
@@ -49,7 +49,7 @@ class Spooling(SynchronousTestCase):
             return Full()
 
         self.patch(spool.tempfile, "TemporaryFile", full)
-        sink = Spool(3).literal()
+        sink = Spool(3).new_sink()
         error = self.assertRaises(CommandRefused, sink.write, b"12345")
         self.assertEqual(error.code, b"OVERQUOTA")
         sink.discard()
@@ -67,7 +67,7 @@ class Spooling(SynchronousTestCase):
         shared = Spool(10)
         contents = []
         for i in range(100):
-            sink = shared.literal()
+            sink = shared.new_sink()
             sink.write(b"%03d" % i)
             sink.write(b"-%03d" % i)
             contents.append(sink.finish())
@@ -76,7 +76,7 @@ class Spooling(SynchronousTestCase):
         for i, content in enumerate(contents):
             self.assertEqual(content.read(0, 99), b"%03d-%03d" % (i, i))
             self.assertEqual(content.read(2, 3), (b"%03d-%03d" % (i, i))[2:5])
-        lost = shared.literal()
+        lost = shared.new_sink()
         lost.write(b"12345678901")
         lost.discard()
         for content in contents:

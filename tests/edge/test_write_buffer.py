@@ -24,12 +24,12 @@ class Writing(SynchronousTestCase):
         self.assertEqual(self.writes, [])
         self.clock.advance(0)
         self.assertEqual(self.writes, [b"abc"])
-        self.assertEqual(self.outbox.octets, 3)
+        self.assertEqual(self.outbox.bytes_written, 3)
 
     def test_unread(self) -> None:
         """The transport is told how many octets it may hold."""
         self.assertEqual(self.transport.bufferSize, 4096)
-        self.outbox.set_limit(65536)
+        self.outbox.set_high_water_mark(65536)
         self.assertEqual(self.transport.bufferSize, 65536)
 
     def test_drain(self) -> None:
