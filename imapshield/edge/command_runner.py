@@ -31,8 +31,8 @@ class CommandRunner:
     """Takes commands off the guard's backlog and has the session execute them.
 
     Commands run in batches of at most `commands_per_turn` commands and about `turn_seconds`; then other connections
-    have their turn. The responses of a batch are one write. While the write buffer is full, no command is taken: a client
-    that never reads fills its backlog.
+    have their turn. The responses of a batch are one write. While the write buffer is full, no command is taken off
+    the backlog, so a client that never reads fills its backlog and is reset.
 
     Args:
         host: the protocol that owns the connection.

@@ -84,19 +84,12 @@ class EventReporter:
         )
 
     def connection_closed(
-        self, reason: str, seconds: float, commands: int, octets_in: int, octets_out: int
+        self, reason: str, seconds: float, commands: int, octets: tuple[int, int]
     ) -> None:
-        """Report that the connection has ended."""
+        """Report that the connection has ended, after `octets` in and out."""
         self._publish(
             events.ConnectionClosed(
-                self.number,
-                self.peer,
-                reason,
-                seconds,
-                commands,
-                octets_in,
-                octets_out,
-                self.user,
+                self.number, self.peer, reason, seconds, commands, *octets, self.user
             )
         )
 

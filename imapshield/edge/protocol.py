@@ -24,9 +24,9 @@ from imapshield import events
 from imapshield.edge import peer
 from imapshield.edge.authentication import Authentication
 from imapshield.edge.command_runner import CommandRunner
-from imapshield.edge.compressed_input import CompressedInput
 from imapshield.edge.event_reporter import EventReporter
 from imapshield.edge.fair_queue import FairQueue
+from imapshield.edge.input_decoder import InputDecoder
 from imapshield.edge.literal_input import LiteralInput
 from imapshield.edge.overlong_lines import OverlongLines
 from imapshield.edge.served_session import SessionFactory
@@ -126,7 +126,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._framer = Framer()
         self._literals = LiteralInput(self, self._framer, self._guard, self.limits)
         self._overlong_lines = OverlongLines(self, self._framer, self._guard, self.limits)
-        self._compressed_input: CompressedInput | None = None
+        self._decoder = InputDecoder(self, self.limits, self._now, self._schedule)
 
     # Input
 
@@ -134,15 +134,14 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Count the bytes, inflate them under COMPRESS, and let the base class split them into lines."""
         if self.closed:
             return
-        if not self.octets_in:
-            self.octets_in += len(data)
+        is_first = not self.octets_in
+        self.octets_in += len(data)
+        if is_first:
             self._identify_peer()
-        else:
-            self.octets_in += len(data)
-        if self._compressed_input is None or self._busyReceiving:
+        if self._busyReceiving:
             self.process_input(data)
         else:
-            self._compressed_input.receive(data)
+            self._decoder.receive(data)
 
     def process_input(self, data: bytes) -> None:
         """Process input that is not compressed."""
@@ -182,13 +181,6 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self.resumeProducing()
         else:
             self.pauseProducing()
-
-    def start_decompression(self) -> None:
-        """Inflate what the peer sends from now on (RFC 4978)."""
-        self._compressed_input = CompressedInput(self, self.limits, self._now, self._schedule)
-        early = self.clearLineBuffer()
-        if early:  # Compressed already, by a client that did not wait for the OK.
-            self.callLater(0, lambda: self.dataReceived(early))
 
     # Execution
 
@@ -244,13 +236,6 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._write_buffer.set_high_water_mark(self.limits.preauth_unsent_bytes)
         self._guard.logout()
         self.setTimeout(self.limits.preauth_seconds)
-        if (
-            self._compressed_input is not None
-        ):  # RFC 8437 section 4.1: neither side compresses any more
-            rest, self._compressed_input = self._compressed_input.stop(), None
-            if not self.paused:
-                self.transport.resumeProducing()
-            self.callLater(0, lambda: self.process_input(rest))
 
     # Life of the connection
 
@@ -265,9 +250,6 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._connected_at = self._now()
         self.MAX_LENGTH = self.limits.preauth_line_length
         self.timeOut = self.limits.preauth_seconds
-        set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
-        if set_no_delay is not None:
-            set_no_delay(True)
         self.canStartTLS = ITLSTransport.providedBy(self.transport)
         guard, limits = self._guard, self.limits
         self._write_buffer = WriteBuffer(
@@ -277,7 +259,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self._write_buffer, self.callLater, limits, guard.backlog_full, self.apply_verdict
         )
         self._authentication = Authentication(self, self.portal, self.challengers, guard)
-        self._io = SessionIO(self, self._authentication, self._write_buffer, guard)
+        self._io = SessionIO(self, self._authentication, self._decoder, self._write_buffer, guard)
         self._identify_peer()
         self._session = self._make_session(self._io)
         self._runner = CommandRunner(
@@ -289,14 +271,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         super().connectionMade()
 
     def _identify_peer(self) -> None:
-        """Determine the peer address.
-
-        Behind a PROXY endpoint it is known only after the header, that is with the first input. Until then the peer
-        is treated as remote.
-        """
-        self.reporter.peer, is_local = peer.peer_address(self.transport)
-        known = bool(self.octets_in) or not peer.is_proxied(self.transport)
-        self._io.peer_is_local = is_local and known
+        has_input = self.octets_in > 0
+        self.reporter.peer, self._io.peer_is_local = peer.identify(self.transport, has_input)
 
     def sendServerGreeting(self) -> None:
         """Send the greeting."""
@@ -342,8 +318,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             reason.getErrorMessage(),
             self._now() - self._connected_at,
             self._runner.commands,
-            self.octets_in,
-            self._write_buffer.bytes_written,
+            (self.octets_in, self._write_buffer.bytes_written),
         )
         if self.on_lost is not None:
             self.on_lost(self)

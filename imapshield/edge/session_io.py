@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from imapshield.edge.authentication import Authentication
 from imapshield.edge.compress import Deflater
 from imapshield.edge.event_reporter import EventReporter
+from imapshield.edge.input_decoder import InputDecoder
 from imapshield.edge.write_buffer import Disconnected, WriteBuffer
 from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.guard.verdicts import Verdict
@@ -36,9 +37,6 @@ class SessionHost(Protocol):
 
     def update_reading(self) -> None:
         """Pause or resume reading as the guard says."""
-
-    def start_decompression(self) -> None:
-        """Inflate what the peer sends from now on."""
 
     def log_out(self) -> None:
         """Continue the connection without a user."""
@@ -65,6 +63,7 @@ class SessionIO:
     Args:
         host: the protocol that owns the connection.
         authentication: performs the logins.
+        decoder: inflates the input under COMPRESS.
         write_buffer: takes the responses.
         guard: learns which commands are invalid, and which line a command waits for.
 
@@ -76,11 +75,13 @@ class SessionIO:
         self,
         host: SessionHost,
         authentication: Authentication,
+        decoder: InputDecoder,
         write_buffer: WriteBuffer,
         guard: ConnectionGuard,
     ) -> None:
         self._host = host
         self._authentication = authentication
+        self._decoder = decoder
         self._write_buffer = write_buffer
         self._guard = guard
         self.peer_is_local = False
@@ -163,7 +164,7 @@ class SessionIO:
         """Compress both directions from now on (RFC 4978)."""
         self._write_buffer.flush()
         self._write_buffer.compress = Deflater()
-        self._host.start_decompression()
+        self._decoder.start_inflating()
 
     @property
     def accepts_passwords(self) -> bool:
@@ -202,6 +203,7 @@ class SessionIO:
         self._write_buffer.flush()
         self._write_buffer.compress = None
         self._host.log_out()
+        self._decoder.stop_inflating()
 
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` concurrently with the commands."""

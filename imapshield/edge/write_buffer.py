@@ -60,6 +60,8 @@ class WriteBuffer:
         self._flush_scheduled = False
         self._closed = False
         self._drain_waiters: list[Deferred[None]] = []
+        # Responses must not wait for the acknowledgement of earlier ones. A UNIX socket has no such option.
+        getattr(transport, "setTcpNoDelay", lambda _: None)(True)
         transport.registerProducer(self, True)
         self.set_high_water_mark(high_water_mark)
 

@@ -1,4 +1,4 @@
-"""`CompressedInput`: feeds a connection that uses COMPRESS with inflated input, in fair turns (RFC 4978)."""
+"""`InputDecoder`: passes on what a client sends, inflated in fair turns while COMPRESS is active (RFC 4978)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNCHECKED_BYTES = 1 << 20
 
 
 class InputHost(Protocol):
-    """What `CompressedInput` needs of the protocol that owns the connection."""
+    """What `InputDecoder` needs of the protocol that owns the connection."""
 
     transport: Any
     reporter: EventReporter
@@ -23,8 +23,17 @@ class InputHost(Protocol):
     paused: Any
     line_mode: Any
 
+    def callLater(self, period: float, func: Callable[[], object]) -> Any:
+        """Call `func` in `period` seconds."""
+
+    def clearLineBuffer(self) -> bytes:
+        """Drop and return the received bytes that were not processed yet."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Receive bytes from the transport."""
+
     def process_input(self, data: bytes) -> None:
-        """Process inflated input."""
+        """Process input that is not compressed."""
 
     def apply_verdict(self, verdict: Reset) -> None:
         """Reset the connection, unless the server only reports."""
@@ -33,11 +42,11 @@ class InputHost(Protocol):
         """Reset the connection."""
 
 
-class CompressedInput:
-    """Inflates the input of one connection.
+class InputDecoder:
+    """Decodes the input of one connection.
 
     Args:
-        host: receives the inflated input.
+        host: the protocol that owns the connection; processes the decoded input.
         limits: `max_inflate_ratio` and `turn_seconds`.
         now: the reactor's `seconds`.
         schedule: runs work when it is this connection's turn.
@@ -54,22 +63,36 @@ class CompressedInput:
         self._limits = limits
         self._now = now
         self._schedule = schedule
-        self._inflater = Inflater()
+        self._inflater: Inflater | None = None
         self._command_bytes = 0
         self._scheduled = False
-        self._stopped = False
+
+    def start_inflating(self) -> None:
+        """Take what the peer sends from now on as compressed."""
+        self._inflater = Inflater()
+        self._command_bytes = 0
+        early = self._host.clearLineBuffer()
+        if early:  # Compressed already, by a client that did not wait for the OK.
+            self._host.callLater(0, lambda: self._host.dataReceived(early))
+
+    def stop_inflating(self) -> None:
+        """Take what the peer sends from now on as it is (RFC 8437 section 4.1: neither side compresses any more)."""
+        if self._inflater is None:
+            return
+        rest, self._inflater = self._inflater.rest(), None
+        if not self._host.paused:
+            self._host.transport.resumeProducing()
+        self._host.callLater(0, lambda: self._host.process_input(rest))
 
     def receive(self, data: bytes) -> None:
-        """Take compressed input; b"" when the connection resumes reading after a pause."""
+        """Decode `data`; b"" when the connection resumes reading after a pause."""
+        if self._inflater is None:
+            self._host.process_input(data)
+            return
         self._inflater.feed(data)
         if not data:  # What was inflated before the pause comes first.
             self._host.process_input(b"")
         self._inflate_later()
-
-    def stop(self) -> bytes:
-        """Stop inflating, and return the input that was not inflated."""
-        self._stopped = True
-        return self._inflater.rest()
 
     def _inflate_later(self) -> None:
         # Reading stops meanwhile: 64 KiB of the cheapest blocks take longer to inflate than one turn.
@@ -80,26 +103,27 @@ class CompressedInput:
 
     def _inflate(self) -> None:
         self._scheduled = False
+        host, inflater = self._host, self._inflater
         deadline = self._now() + self._limits.turn_seconds
         try:
-            while not self._stopped and not self._host.closed and not self._host.paused:
-                chunk = self._inflater.take()
-                if not chunk and not self._inflater.has_input:
-                    self._host.transport.resumeProducing()
+            while inflater is not None and not host.closed and not host.paused:
+                chunk = inflater.take()
+                if not chunk and not inflater.has_input:
+                    host.transport.resumeProducing()
                     break
-                self._check_ratio(chunk)
-                self._host.process_input(chunk)
+                self._check_ratio(len(chunk), inflater.bytes_in)
+                host.process_input(chunk)
                 if self._now() > deadline:
                     self._inflate_later()
                     break
         except BadStream:
-            self._host.reporter.bad_command(b"", "Invalid compressed data")
-            self._host.reset()
+            host.reporter.bad_command(b"", "Invalid compressed data")
+            host.reset()
 
-    def _check_ratio(self, chunk: bytes) -> None:
+    def _check_ratio(self, inflated_bytes: int, bytes_in: int) -> None:
         if self._host.line_mode:  # literals have limits of their own, and may well be all zeros
-            self._command_bytes += len(chunk)
-        ratio = self._command_bytes // max(1, self._inflater.bytes_in)
+            self._command_bytes += inflated_bytes
+        ratio = self._command_bytes // max(1, bytes_in)
         max_ratio = self._limits.max_inflate_ratio
         if self._command_bytes > UNCHECKED_BYTES and ratio > max_ratio:
             self._host.apply_verdict(Reset("max_inflate_ratio", max_ratio, ratio))
