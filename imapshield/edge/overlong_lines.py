@@ -10,13 +10,7 @@ from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.guard.verdicts import Disconnect, RejectLiteral, Reset, Verdict
 from imapshield.limits import Limits
 from imapshield.wire import traits
-from imapshield.wire.framing import (
-    ANNOUNCEMENT,
-    LITERAL,
-    Framer,
-    LiteralAnnounced,
-    RawCommand,
-)
+from imapshield.wire.framing import ANNOUNCEMENT, LITERAL, Framer, LiteralAnnounced, RawCommand
 
 _CRLF = b"\r\n"
 

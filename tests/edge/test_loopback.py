@@ -246,7 +246,9 @@ class Rule(Loopback):
             gone: Deferred[None] = Deferred()
             lost = self.factory._connection_lost
             self.patch(
-                self.factory, "_connection_lost", lambda s, gone=gone, lost=lost: gone.callback(lost(s))
+                self.factory,
+                "_connection_lost",
+                lambda s, gone=gone, lost=lost: gone.callback(lost(s)),
             )
             await self.client(script, way)
             await gone.addTimeout(10, reactor)  # type: ignore[arg-type]
