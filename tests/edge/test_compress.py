@@ -56,9 +56,9 @@ class CompressTests(SynchronousTestCase):
 
     def test_when_offered(self) -> None:
         """COMPRESS is offered after login and only once; another algorithm is BAD."""
-        client = Server().connect()
-        self.assertNotIn(b"COMPRESS", client.greeting)
-        self.assertIn(b"a BAD", client(b"a COMPRESS DEFLATE"))
+        before_login = Server().connect()
+        self.assertNotIn(b"COMPRESS", before_login.greeting)
+        self.assertIn(b"a BAD", before_login(b"a COMPRESS DEFLATE"))
         self.assertIn(b"a BAD", Server().login()(b"a COMPRESS LZMA"))
         client = self.start()
         self.assertIn(b"b BAD [COMPRESSIONACTIVE]", client(b"b COMPRESS DEFLATE"))

@@ -61,6 +61,21 @@ class InvalidInputTests(SynchronousTestCase):
         self.assertIn(b"long BAD", answer)
         self.assertIn(b"next OK", answer)
 
+    def test_overlong_line_is_not_logged(self) -> None:
+        """The reported sample of an overlong line is empty if the line may hold a password."""
+        for before, line, sample in (
+            (b"", b"a NOOP ", "a NOOP xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"),
+            (b"", b"a LOGIN alice secret", ""),
+            (b"a LOGIN {5}\r\n", b"alice secret", ""),
+            (b"a AUTHENTICATE PLAIN\r\n", b"AGFsaWNlAHNlY3JldA==", ""),
+        ):
+            server = Server()
+            client = server.connect()
+            client.send(before)
+            client.send(line + b"x" * 9000)
+            (event,) = server.events_of(events.LimitTriggered)
+            self.assertEqual((event.limit, event.sample), ("preauth_line_length", sample))
+
     def test_rejected_literal(self) -> None:
         """A rejected LITERAL+ is skipped, and its text is not executed."""
         client = Server(max_message_size=100).login()
@@ -87,7 +102,7 @@ class InvalidInputTests(SynchronousTestCase):
         def broken(name: str) -> Any:
             raise RuntimeError("/var/mail/secret")
 
-        server.realm.account().status = broken
+        self.patch(server.realm.account(), "status", broken)
         answer = client(b"a STATUS INBOX (MESSAGES)")
         self.assertIn(b"a NO [SERVERBUG]", answer)
         self.assertNotIn(b"secret", answer)

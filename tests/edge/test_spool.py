@@ -2,11 +2,11 @@
 
 import errno
 import os
+import tempfile
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.edge import spool
 from imapshield.edge.spool import Spool, SpooledFile
 from imapshield.errors import CommandRefused
 from imapshield.wire.commands.base import MemoryLiteral
@@ -48,7 +48,7 @@ class SpoolTests(SynchronousTestCase):
         def open_full(**_: Any) -> FullFile:
             return FullFile()
 
-        self.patch(spool.tempfile, "TemporaryFile", open_full)
+        self.patch(tempfile, "TemporaryFile", open_full)
         sink = Spool(3).new_sink()
         error = self.assertRaises(CommandRefused, sink.write, b"12345")
         self.assertEqual(error.code, b"OVERQUOTA")
@@ -57,13 +57,13 @@ class SpoolTests(SynchronousTestCase):
     def test_many_literals(self) -> None:
         """The literals of one command share the memory budget and one file, which is closed with the last of them."""
         files: list[Any] = []
-        open_temporary = spool.tempfile.TemporaryFile
+        open_temporary = tempfile.TemporaryFile
 
         def open_file(**more: Any) -> Any:
             files.append(open_temporary(**more))
             return files[-1]
 
-        self.patch(spool.tempfile, "TemporaryFile", open_file)
+        self.patch(tempfile, "TemporaryFile", open_file)
         shared = Spool(10)
         contents = []
         for i in range(100):
