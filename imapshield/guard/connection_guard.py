@@ -147,11 +147,7 @@ class ConnectionGuard:
             return _too_large("Command", limits.max_command_size)
         traits = traits_of(event.name)
         if traits.carries_messages:
-            if event.size > limits.max_message_size:
-                return _too_large("Message", limits.max_message_size)
-            if event.literal_octets + event.size > limits.max_append_size:
-                return _too_large("Total size of the messages", limits.max_append_size)
-            return AcceptLiteral()
+            return self._check_message(event)
         if traits.carries_metadata and event.size > limits.max_metadata_size:
             code = b"METADATA MAXSIZE %d" % limits.max_metadata_size  # RFC 5464 section 4.3
             return _too_large("Metadata value", limits.max_metadata_size, code)
@@ -159,6 +155,14 @@ class ConnectionGuard:
             return _too_large("Literal", limits.max_literal_size)
         if event.literal_octets + event.octets + event.size > limits.max_command_size:
             return _too_large("Command", limits.max_command_size)
+        return AcceptLiteral()
+
+    def _check_message(self, event: LiteralAnnounced) -> Verdict:
+        limits = self.limits
+        if event.size > limits.max_message_size:
+            return _too_large("Message", limits.max_message_size)
+        if event.literal_octets + event.size > limits.max_append_size:
+            return _too_large("Total size of the messages", limits.max_append_size)
         return AcceptLiteral()
 
     def _check_preauth_literal(self, event: LiteralAnnounced) -> Verdict:

@@ -16,7 +16,7 @@ class EchoSession:
 
     def __init__(self, io: SessionIO) -> None:
         self.io = io
-        self.is_connected = True
+        self.disconnections = 0
 
     def greeting(self) -> bytes:
         return b"* OK echo\r\n"
@@ -36,7 +36,7 @@ class EchoSession:
         self.io.write(b"%b OK %b\r\n" % (command.tag or b"*", text))
 
     def disconnected(self) -> None:
-        self.is_connected = False
+        self.disconnections += 1
 
 
 class MakeSessionTests(SynchronousTestCase):
@@ -71,7 +71,7 @@ class MakeSessionTests(SynchronousTestCase):
         client = self.connect()
         self.assertEqual(client.send(b"a NOOP\r\n" * 101), b"")
         self.assertTrue(client.transport.aborted)
-        self.assertFalse(self.sessions[0].is_connected)
+        self.assertEqual(self.sessions[0].disconnections, 1)
 
     def test_unhandled_exception(self) -> None:
         """An exception of the session is reported, and resets the connection."""
@@ -82,9 +82,10 @@ class MakeSessionTests(SynchronousTestCase):
         self.assertIn("RuntimeError: bug", event.traceback)
 
     def test_disconnected(self) -> None:
-        """The session is told once that the connection has ended, by either side."""
+        """`disconnected` is called once, whichever side ends the connection."""
         client = self.connect()
         client(b"a LOGOUT")
-        self.assertFalse(self.sessions[0].is_connected)
+        client.lose_connection()
+        self.assertEqual(self.sessions[0].disconnections, 1)
         self.connect().lose_connection()
-        self.assertFalse(self.sessions[1].is_connected)
+        self.assertEqual(self.sessions[1].disconnections, 1)
