@@ -151,7 +151,7 @@ def makeService(options: Options) -> IService:
         Portal(realm, [CheckerChain(checkers)]),
         limits=options.limits,
         context_factory=context,
-        tell=log,
+        observers=[log],
         reactor=reactor,
         # of several, nobody could say whose user a client of SCRAM is before it has proved it
         challengers=challengers(checkers) if len(checkers) == 1 else None,

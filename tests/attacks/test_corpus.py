@@ -20,7 +20,7 @@ class Corpus(SynchronousTestCase):
     def survive(self, attack: Attack) -> None:
         server = Server()
         client = self.client(server, attack.who)
-        before = client.protocol._outbox.octets
+        before = client.protocol._write_buffer.bytes_written
         answer = b"".join(client.send(data) for data in attack.send)
         ended = (
             RESET if client.transport.aborted else BYE if client.transport.disconnecting else OPEN
@@ -33,7 +33,7 @@ class Corpus(SynchronousTestCase):
         self.assertEqual(server.events_of(events.CommandFailed), [])
         self.assertNotRegex(re.sub(rb"\{\d+\}\r\n[^)]*", b"", answer), LEAKS)
         sent = sum(map(len, attack.send))
-        self.assertLess(client.protocol._outbox.octets - before, 100_000 + 10 * sent)
+        self.assertLess(client.protocol._write_buffer.bytes_written - before, 100_000 + 10 * sent)
         commands = sum(data.count(b"\r\n") for data in attack.send)
         self.assertLessEqual(len(server.events), 6 + commands)
         if ended == OPEN and not attack.hold:

@@ -21,7 +21,7 @@ from imapshield.cred import passwords, users
 from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.passwords import ScramSecret
 from imapshield.cred.sasl import IBearerToken, Scram, ScramChecker, challengers
-from imapshield.edge import session_io
+from imapshield.edge import authentication
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.testing.in_process import Client, Server
 from tests.cred.fakes import Pool, Reactor
@@ -58,7 +58,7 @@ class Case(SynchronousTestCase):
         self.server = Server()
         self.server.factory = ShieldedIMAP4Factory(
             Portal(self.server.realm, checkers),
-            tell=self.server.events.append,
+            observers=[self.server.events.append],
             reactor=self.server.clock,
             challengers={**challengers(checkers), b"CRAM-MD5": CramMD5Credentials},
         )
@@ -221,7 +221,7 @@ class Plus(Scrams):
     def setUp(self) -> None:
         super().setUp()
         self.bindings = {b"tls-exporter": b"E" * 32, b"tls-server-end-point": b"P" * 32}
-        self.patch(session_io, "channel_bindings", lambda _: self.bindings)
+        self.patch(authentication, "channel_bindings", lambda _: self.bindings)
 
     def plus(self, gs2: bytes, bound: bytes) -> bytes:
         return self.exchange(self.client(), gs2=gs2, bound=bound, mechanism=b"SCRAM-SHA-256-PLUS")

@@ -360,7 +360,7 @@ class Notify(Case):
     def test_overflow(self) -> None:
         """A client that does not read is told that it missed something, and nothing more is kept for it."""
         self.client(b"a NOTIFY SET (personal (MailboxName))")
-        outbox = self.client.protocol._outbox
+        outbox = self.client.protocol._write_buffer
         outbox.full = True
         for i in range(1100):
             self.server.realm.account().notify_listeners("created", f"m{i}")
