@@ -2,6 +2,7 @@ import io
 import os
 import socket
 import sys
+from typing import Never
 from unittest import mock
 
 from twisted.application.service import IService
@@ -25,7 +26,6 @@ from imapshield.mailbox.account_api import IAccount
 from imapshield.service import CannotServe, ShieldService
 from imapshield.tap import Options, makeService
 from tests.certificates import self_signed
-from typing import Never
 
 
 class Files:

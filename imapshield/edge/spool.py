@@ -86,7 +86,7 @@ class Spool:
 
 
 class SpoolSink:
-    """A sink (`wire.framing.Sink`) that takes what memory its `Spool` has left, and goes on in its file."""
+    """A sink (`wire.framing.LiteralSink`) that takes what memory its `Spool` has left, and goes on in its file."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool

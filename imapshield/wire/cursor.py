@@ -20,53 +20,53 @@ from typing import TypeVar
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
 from imapshield.wire.commands.base import LiteralData
-from imapshield.wire.flags import canonical
+from imapshield.wire.flags import canonical_flag
 from imapshield.wire.names import decode_name
 from imapshield.wire.sequence import SAVED, SequenceSet
 
 T = TypeVar("T")
 
-NUMBER = 0xFFFFFFFF
-NUMBER64 = 0x7FFFFFFFFFFFFFFF
+MAX_NUMBER = 0xFFFFFFFF
+MAX_NUMBER64 = 0x7FFFFFFFFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrammarLimits:
     """What one command may hold, beyond its octets."""
 
-    depth: int = 50
+    max_depth: int = 50
     """Nested parentheses, NOT and OR. Chains of OR do not nest (see `grammar.search`), so people
     need about four; whoever walks the result may recurse this deep."""
 
-    terms: int = 5000
+    max_terms: int = 5000
     """List elements and search keys. Message-ID searches of sync tools have hundreds."""
 
-    ranges: int = 40_000
+    max_ranges: int = 40_000
     """Elements of sequence sets: a 64 KiB line full of one-digit numbers has 32,768."""
 
-    items: int = 250
+    max_fetch_items: int = 250
     """Different FETCH items, each of which may be the whole message once more. Header fields are
     not counted."""
 
-    string: int = 64 << 10
+    max_string_size: int = 64 << 10
     """Octets of a string, quoted or literal, as `Limits.max_literal_size`."""
 
-    patterns: int = 32
+    max_patterns: int = 32
     """Patterns of one LIST, groups of one NOTIFY, sources of one ESEARCH: each is tried on each
     mailbox, and people need two."""
 
-    pattern: int = 1000
+    max_pattern_length: int = 1000
     """Characters of a LIST pattern, each of which costs a bit a character of each name; names are
     no longer, so a longer one matches none."""
 
-    texts: int = 50
+    max_text_keys: int = 50
     """BODY and TEXT keys of one search: each may read every message. A person types ten words."""
 
-    messages: int = 1000
+    max_append_messages: int = 1000
     """Messages of one MULTIAPPEND."""
 
 
-DEFAULT = GrammarLimits()
+DEFAULT_LIMITS = GrammarLimits()
 
 
 class Cursor:
@@ -76,12 +76,22 @@ class Cursor:
     is the noun of its error: "Expected a mailbox name".
     """
 
-    __slots__ = ("_at", "_index", "_parts", "_ranges", "_terms", "_text", "depth", "limits", "utf8")
+    __slots__ = (
+        "_index",
+        "_parts",
+        "_position",
+        "_ranges",
+        "_terms",
+        "_text",
+        "depth",
+        "limits",
+        "utf8",
+    )
 
     def __init__(
         self,
         parts: Sequence[bytes | LiteralData],
-        limits: GrammarLimits = DEFAULT,
+        limits: GrammarLimits = DEFAULT_LIMITS,
         utf8: bool = False,
     ) -> None:
         self.limits = limits
@@ -89,13 +99,13 @@ class Cursor:
         self.depth = 0
         self._parts = parts
         self._index = -1
-        self._terms = limits.terms
-        self._ranges = limits.ranges
+        self._terms = limits.max_terms
+        self._ranges = limits.max_ranges
         self._next_text()
 
     def _next_text(self) -> None:
         self._index += 1
-        self._at = 0
+        self._position = 0
         text = self._parts[self._index] if self._index < len(self._parts) else b""
         if not isinstance(text, bytes):
             raise BadCommand("Expected a space between two literals")
@@ -103,36 +113,36 @@ class Cursor:
 
     def peek(self) -> bytes:
         """Return the next octet, or b"" before a literal and at the end."""
-        return self._text[self._at : self._at + 1]
+        return self._text[self._position : self._position + 1]
 
-    def ahead(self, rule: re.Pattern[bytes]) -> bool:
+    def next_matches(self, rule: re.Pattern[bytes]) -> bool:
         """Whether `rule` matches here; nothing is read."""
-        return rule.match(self._text, self._at) is not None
+        return rule.match(self._text, self._position) is not None
 
     def at_literal(self) -> bool:
         """Whether a literal comes next."""
-        return self._at == len(self._text) and self._index + 1 < len(self._parts)
+        return self._position == len(self._text) and self._index + 1 < len(self._parts)
 
     def at_end(self) -> bool:
         """Whether nothing is left but spaces, which several clients leave behind."""
         if self._index + 1 < len(self._parts):
             return False
-        return _SPACES.match(self._text, self._at) is not None
+        return _SPACES.match(self._text, self._position) is not None
 
-    def end(self) -> None:
+    def expect_end(self) -> None:
         """Require the end of the command."""
         if not self.at_end():
             raise BadCommand("Unexpected arguments at the end of the command")
 
-    def sp(self, after: str) -> None:
+    def space(self, after: str) -> None:
         """Read one space."""
         if not self.skip(b" "):
             raise BadCommand(f"Expected a space after {after}")
 
     def skip(self, token: bytes) -> bool:
         """Read `token` if it comes next, and say whether it did; letters as they are."""
-        if self._text.startswith(token, self._at):
-            self._at += len(token)
+        if self._text.startswith(token, self._position):
+            self._position += len(token)
             return True
         return False
 
@@ -143,32 +153,32 @@ class Cursor:
 
     def match(self, rule: re.Pattern[bytes], what: str) -> bytes:
         """Read what `rule` matches here."""
-        found = self.optional(rule)
+        found = self.try_match(rule)
         if found is None:
             raise BadCommand(f"Expected {what}")
         return found
 
-    def optional(self, rule: re.Pattern[bytes]) -> bytes | None:
+    def try_match(self, rule: re.Pattern[bytes]) -> bytes | None:
         """Read what `rule` matches here; None where it does not."""
-        found = rule.match(self._text, self._at)
+        found = rule.match(self._text, self._position)
         if found is None:
             return None
-        self._at = found.end()
+        self._position = found.end()
         return found[0]
 
     def word(self, what: str) -> bytes:
         """Read a protocol word, returned in upper case."""
         return self.match(abnf.WORD, what).upper()
 
-    def keyword(self, word: bytes) -> bool:
+    def skip_word(self, word: bytes) -> bool:
         """Read `word` (upper case) if it is the whole next word, in any case; say whether."""
-        found = abnf.WORD.match(self._text, self._at)
+        found = abnf.WORD.match(self._text, self._position)
         if found is None or found[0].upper() != word:
             return False
-        self._at = found.end()
+        self._position = found.end()
         return True
 
-    def spend(self, count: int = 1) -> None:
+    def count_term(self, count: int = 1) -> None:
         """Take `count` from the allowance of terms."""
         self._terms -= count
         if self._terms < 0:
@@ -177,21 +187,21 @@ class Cursor:
     def enter(self) -> None:
         """Go one level deeper; every `enter` has its `leave`."""
         self.depth += 1
-        if self.depth > self.limits.depth:
+        if self.depth > self.limits.max_depth:
             raise BadCommand("The command is nested too deeply")
 
     def leave(self) -> None:
         """Come back from one level."""
         self.depth -= 1
 
-    def list_of(self, item: Callable[[], T], what: str, *, empty: bool = False) -> list[T]:
+    def list_of(self, item: Callable[[], T], what: str, *, allow_empty: bool = False) -> list[T]:
         """Read ``"(" item *(SP item) ")"``, or ``()`` where `empty` allows that."""
         self.expect(b"(", f"Expected a parenthesised list of {what}")
         self.enter()
         items: list[T] = []
-        if not (empty and self.skip(b")")):
+        if not (allow_empty and self.skip(b")")):
             while True:
-                self.spend()
+                self.count_term()
                 items.append(item())
                 if self.skip(b")"):
                     break
@@ -224,11 +234,11 @@ class Cursor:
 
     def flag(self) -> bytes:
         """Read ``flag``, in its canonical spelling."""
-        return canonical(self.match(abnf.FLAG, "a flag"))
+        return canonical_flag(self.match(abnf.FLAG, "a flag"))
 
     def nstring(self, what: str) -> bytes | None:
         """Read ``nstring = string / nil``; None is NIL."""
-        if self.keyword(b"NIL"):
+        if self.skip_word(b"NIL"):
             return None
         return self.string(what)
 
@@ -241,7 +251,7 @@ class Cursor:
         octets = self.literal(what)
         if octets.binary:
             raise BadCommand(f"Expected {what}, not a binary literal")
-        if octets.size > self.limits.string:
+        if octets.size > self.limits.max_string_size:
             raise BadCommand(f"Expected {what}, and this is too long for one")
         content = octets.read(0, octets.size)
         if b"\0" in content:
@@ -259,7 +269,7 @@ class Cursor:
                 content.decode("utf-8")
             except UnicodeDecodeError:
                 raise BadCommand(f"Expected {what} in UTF-8") from None
-        if len(content) > self.limits.string:
+        if len(content) > self.limits.max_string_size:
             raise BadCommand(f"Expected {what}, and this is too long for one")
         if b"\\" in content:
             content = _UNESCAPE.sub(rb"\1", content)
@@ -278,23 +288,23 @@ class Cursor:
 
     def number(self, what: str) -> int:
         """Read ``number``, 32 bits."""
-        return self._digits(what, 0, NUMBER)
+        return self._digits(what, 0, MAX_NUMBER)
 
     def number64(self, what: str) -> int:
         """Read ``number64``, 63 bits."""
-        return self._digits(what, 0, NUMBER64)
+        return self._digits(what, 0, MAX_NUMBER64)
 
     def nz_number(self, what: str) -> int:
         """Read ``nz-number``, 32 bits."""
-        return self._digits(what, 1, NUMBER)
+        return self._digits(what, 1, MAX_NUMBER)
 
     def nz_number64(self, what: str) -> int:
         """Read ``nz-number64``, 63 bits."""
-        return self._digits(what, 1, NUMBER64)
+        return self._digits(what, 1, MAX_NUMBER64)
 
-    def sequence_set(self, *, saved: bool = True) -> SequenceSet:
+    def sequence_set(self, *, allow_saved: bool = True) -> SequenceSet:
         """Read ``sequence-set``, or ``$`` as `sequence.SAVED` unless `saved` forbids it."""
-        if saved and self.skip(b"$"):
+        if allow_saved and self.skip(b"$"):
             return SAVED
         octets = self.match(abnf.SEQUENCE, "a sequence set such as 1:5,7")
         self._ranges -= octets.count(b",") + 1
@@ -303,7 +313,7 @@ class Cursor:
         return SequenceSet.parse(octets)
 
     def _string_or(self, rule: re.Pattern[bytes], what: str) -> bytes:
-        found = self.optional(rule)
+        found = self.try_match(rule)
         return self.string(what) if found is None else found
 
     def _digits(self, what: str, least: int, most: int) -> int:

@@ -22,11 +22,11 @@ from imapshield.wire.sequence import SequenceSet, compact
 CRLF = b"\r\n"
 NIL = b"NIL"
 
-QUOTED_OCTETS = 1000
+MAX_QUOTED_SIZE = 1000
 """Longer strings go as literals: clients read lines into buffers, as RFC 9051 section 4.3.1 lets
 them expect."""
 
-THREAD_PIECE = 4000
+THREAD_CHUNK_TOKENS = 4000
 
 _CLEAN = bytes(i if 32 <= i < 127 else 63 for i in range(256))
 _CLEAN_CODE = _CLEAN[:93] + b"?" + _CLEAN[94:]  # and no "]", which ends a code
@@ -93,7 +93,7 @@ def string(value: bytes, *, utf8: bool = False) -> bytes:
 
     `utf8`: the client enabled IMAP4rev2 or UTF8=ACCEPT, and takes UTF-8 in quotes.
     """
-    if len(value) > QUOTED_OCTETS:
+    if len(value) > MAX_QUOTED_SIZE:
         return literal(value)
     if len(value.translate(None, _UNQUOTABLE_UTF8 if utf8 else _UNQUOTABLE)) < len(value):
         return literal(value)
@@ -256,20 +256,20 @@ def search(numbers: Iterable[int], modseq: int | None = None, *, kind: bytes = b
 
 
 def esearch(
-    tag: bytes, uid: bool, pairs: Iterable[tuple[bytes, int | bytes]], place: bytes = b""
+    tag: bytes, uid: bool, pairs: Iterable[tuple[bytes, int | bytes]], mailbox_item: bytes = b""
 ) -> bytes:
     """Return the ESEARCH line (RFC 9051 section 7.3.4).
 
     `pairs` are such as (COUNT, 3), (ALL, b"2:4"); `place` is `search_place`.
     """
-    items = [b'* ESEARCH (TAG "%b"%b)' % (tag.translate(_CLEAN), place)]
+    items = [b'* ESEARCH (TAG "%b"%b)' % (tag.translate(_CLEAN), mailbox_item)]
     if uid:
         items.append(b"UID")
     items += [name + b" " + _value(value) for name, value in pairs]
     return b" ".join(items) + CRLF
 
 
-def search_place(name: str, uidvalidity: int, *, utf8: bool = False) -> bytes:
+def esearch_mailbox(name: str, uidvalidity: int, *, utf8: bool = False) -> bytes:
     """Return the mailbox of an ESEARCH line (RFC 7377)."""
     return b" MAILBOX %b UIDVALIDITY %d" % (mailbox(name, utf8=utf8), uidvalidity)
 
@@ -290,7 +290,7 @@ def thread(roots: Iterable[ThreadNode]) -> Iterator[bytes]:
             if isinstance(node, bytes):
                 out.append(node)
                 continue
-            if len(out) > THREAD_PIECE:
+            if len(out) > THREAD_CHUNK_TOKENS:
                 yield b"".join(out)
                 out.clear()
             if node.number is not None:

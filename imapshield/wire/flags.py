@@ -19,7 +19,7 @@ RECENT = b"\\Recent"
 
 SYSTEM_FLAGS = (ANSWERED, FLAGGED, DELETED, SEEN, DRAFT)
 
-KEYWORD_OCTETS = 128
+MAX_KEYWORD_LENGTH = 128
 """The longest keyword: those in use have under 30, and each one is told to every client of the
 mailbox."""
 
@@ -27,7 +27,7 @@ _SYSTEM = {flag.lower(): flag for flag in (*SYSTEM_FLAGS, RECENT)}
 _RANK = {flag: i for i, flag in enumerate(SYSTEM_FLAGS)}
 
 
-def canonical(flag: bytes) -> bytes:
+def canonical_flag(flag: bytes) -> bytes:
     r"""Return a flag in the spelling used everywhere else; Malformed if it cannot be one.
 
     ``\Recent`` passes: what it means where is the command's business. Any other unknown ``\Flag``
@@ -38,7 +38,7 @@ def canonical(flag: bytes) -> bytes:
         if system is None:
             raise BadCommand("Unknown system flag")
         return system
-    if len(flag) > KEYWORD_OCTETS:
+    if len(flag) > MAX_KEYWORD_LENGTH:
         raise BadCommand("This keyword is too long")
     if abnf.ATOM.fullmatch(flag) is None:
         raise BadCommand("A keyword must be an atom")

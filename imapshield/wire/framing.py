@@ -56,7 +56,7 @@ class LiteralAnnounced:
     octets: int = 0
 
 
-class Sink(Protocol):
+class LiteralSink(Protocol):
     """Where a literal's octets go while they arrive."""
 
     def write(self, data: bytes) -> None:
@@ -93,7 +93,7 @@ class Framer:
 
     def __init__(self) -> None:
         self._parts: list[bytes | LiteralData] = []
-        self._sink: Sink | None = None
+        self._sink: LiteralSink | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -147,7 +147,7 @@ class Framer:
             self._octets,
         )
 
-    def accept_literal(self, sink: Sink) -> bool:
+    def accept_literal(self, sink: LiteralSink) -> bool:
         """Let the announced literal go into `sink`; False when it is empty, and the next line is due already."""
         if self._refused is not None:
             sink = _Nowhere()

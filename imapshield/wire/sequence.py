@@ -18,7 +18,7 @@ from itertools import chain
 
 from imapshield.errors import BadCommand
 
-TOP = 0xFFFFFFFF
+MAX_NUMBER = 0xFFFFFFFF
 
 # seq-number = nz-number / "*"
 # seq-range  = seq-number ":" seq-number
@@ -56,15 +56,15 @@ class SequenceSet:
                 left, right = found.groups()
                 if left == b"*" or right == b"*":
                     other = right if left == b"*" else left
-                    start = TOP if other is None or other == b"*" else int(other)
-                    if start > TOP:
+                    start = MAX_NUMBER if other is None or other == b"*" else int(other)
+                    if start > MAX_NUMBER:
                         raise BadCommand("A message number is out of range")
                     tail = min(tail, start) if tail else start
                     continue
                 first, last = int(left), int(right)
                 if first > last:
                     first, last = last, first
-            if last > TOP:
+            if last > MAX_NUMBER:
                 raise BadCommand("A message number is out of range")
             singles.append((first, last))
         return cls(_merged(singles), tail)
@@ -75,7 +75,7 @@ class SequenceSet:
         return cls(tuple(_runs(uids)))
 
     @classmethod
-    def missing(cls, numbers: Iterable[int], end: int) -> SequenceSet:
+    def complement(cls, numbers: Iterable[int], end: int) -> SequenceSet:
         """Make the set of all from 1 up to `end`, that excluded, but for `numbers`, which must rise."""
         ranges = []
         first = 1
@@ -100,7 +100,7 @@ class SequenceSet:
 
     def __contains__(self, number: int) -> bool:
         """Whether `number` is named, leaving ``*`` out of account."""
-        i = bisect_right(self.ranges, (number, TOP + 1)) - 1
+        i = bisect_right(self.ranges, (number, MAX_NUMBER + 1)) - 1
         return i >= 0 and self.ranges[i][0] <= number <= self.ranges[i][1]
 
     def __iter__(self) -> Iterator[int]:
@@ -121,7 +121,7 @@ class SequenceSet:
             return list(self.ranges)
         return list(_merged([*self.ranges, (min(self.tail, largest), largest)]))
 
-    def intersect(self, numbers: Sequence[int], largest: int) -> list[tuple[int, int]]:
+    def matching_slices(self, numbers: Sequence[int], largest: int) -> list[tuple[int, int]]:
         """Find where the set meets `numbers`, which rise, as non-empty slices (start, stop).
 
         Two bisections an interval: ``1:*`` over a hundred thousand UIDs costs a microsecond.
@@ -138,7 +138,7 @@ class SequenceSet:
                 start = stop
         return met
 
-    def common(self, ranges: Iterable[tuple[int, int]]) -> SequenceSet:
+    def intersection(self, ranges: Iterable[tuple[int, int]]) -> SequenceSet:
         """Return what is named here, ``*`` left out, and in `ranges`, which must rise."""
         found: list[tuple[int, int]] = []
         mine = iter(self.ranges)
@@ -159,7 +159,7 @@ class SequenceSet:
             return b"$"
         items = [b"%d" % a if a == b else b"%d:%d" % (a, b) for a, b in self.ranges]
         if self.tail:
-            items.append(b"*" if self.tail == TOP else b"%d:*" % self.tail)
+            items.append(b"*" if self.tail == MAX_NUMBER else b"%d:*" % self.tail)
         return b",".join(items)
 
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.fetch import BodySection
-from imapshield.wire.cursor import NUMBER64, Cursor
+from imapshield.wire.cursor import MAX_NUMBER64, Cursor
 from imapshield.wire.grammar.fetch import section_spec
 from imapshield.wire.names import DELIMITER, decode_name
 
@@ -45,7 +45,7 @@ def parse(url: bytes, selected: str | None) -> MessageUrl:
         mailbox = parent + delimiter + mailbox if mailbox else selected
     cursor = Cursor([unquote_to_bytes(text or b"") + b"]"])
     section = section_spec(cursor)
-    cursor.end()
-    partial = None if start is None else (int(start), NUMBER64 if size is None else int(size))
+    cursor.expect_end()
+    partial = None if start is None else (int(start), MAX_NUMBER64 if size is None else int(size))
     item = BodySection(section, peek=True, partial=partial)
     return MessageUrl(mailbox, int(uidvalidity) if uidvalidity else None, int(uid), item)

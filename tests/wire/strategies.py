@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from imapshield.wire import flags as flag_names
 from imapshield.wire.commands.append import Append, AppendMessage
-from imapshield.wire.commands.base import MemoryLiteral, Secret, Simple
+from imapshield.wire.commands.base import BareCommand, MemoryLiteral, Secret
 from imapshield.wire.commands.enable import Enable, Id
 from imapshield.wire.commands.fetch import Binary, BodySection, Fetch, Preview, Section
 from imapshield.wire.commands.login import Authenticate, Login
@@ -44,7 +44,7 @@ from imapshield.wire.commands.store_copy import Copy, Expunge, Store
 from imapshield.wire.grammar.fetch import ITEMS
 from imapshield.wire.grammar.mailboxes import SPECIAL_USES, STATUS_ITEMS
 from imapshield.wire.names import fold_inbox
-from imapshield.wire.sequence import SAVED, TOP, SequenceSet
+from imapshield.wire.sequence import MAX_NUMBER, SAVED, SequenceSet
 
 LAWS = settings(derandomize=True, deadline=None, max_examples=200, database=None)
 
@@ -55,7 +55,7 @@ NAMES = st.one_of(
     st.sampled_from(["INBOX", "INBOX/x", "Sent & co", "日本語/é", 'a"\\b', "NIL"]), TEXT
 )
 MAILBOXES = NAMES.map(fold_inbox)
-NUMBER = st.integers(1, TOP)
+NUMBER = st.integers(1, MAX_NUMBER)
 NUMBER64 = st.integers(0, 2**63 - 1)
 RANGES = st.tuples(st.integers(1, 60), st.integers(1, 60)) | st.tuples(NUMBER, NUMBER)
 
@@ -69,7 +69,7 @@ def sequence_of(ranges, tail: int) -> SequenceSet:
 
 NUMBERS = st.builds(sequence_of, st.lists(RANGES, min_size=1, max_size=6), st.just(0))
 SEQUENCES = NUMBERS | st.builds(
-    sequence_of, st.lists(RANGES, max_size=6), st.integers(1, 60) | st.just(TOP)
+    sequence_of, st.lists(RANGES, max_size=6), st.integers(1, 60) | st.just(MAX_NUMBER)
 )
 SETS = SEQUENCES | st.just(SAVED)
 SYSTEM = st.sampled_from(flag_names.SYSTEM_FLAGS)
@@ -81,7 +81,7 @@ def _subset(words: bytes, least: int = 0):
 
 
 SIMPLE = st.builds(
-    Simple,
+    BareCommand,
     st.sampled_from(b"CAPABILITY NOOP LOGOUT STARTTLS NAMESPACE CHECK CLOSE UNSELECT IDLE".split()),
 )
 QRESYNC = st.builds(Qresync, NUMBER, NUMBER64, st.none() | NUMBERS) | st.builds(

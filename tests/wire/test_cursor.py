@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
 from imapshield.wire.commands.base import MemoryLiteral
-from imapshield.wire.cursor import NUMBER, NUMBER64, Cursor, GrammarLimits
+from imapshield.wire.cursor import MAX_NUMBER, MAX_NUMBER64, Cursor, GrammarLimits
 from imapshield.wire.sequence import SAVED
 
 
@@ -20,9 +20,9 @@ class StringTests(SynchronousTestCase):
         """An astring is an atom, quoted, or a literal, and what follows is next."""
         for c in (cursor(b"a]b x"), cursor(b'"a]b" x'), cursor(b"", MemoryLiteral(b"a]b"), b" x")):
             self.assertEqual(c.astring("a name"), b"a]b")
-            c.sp("the name")
+            c.space("the name")
             self.assertEqual(c.atom("an atom"), b"x")
-            c.end()
+            c.expect_end()
 
     def test_escapes(self) -> None:
         r"""\" and \\ are undone, once."""
@@ -45,13 +45,13 @@ class StringTests(SynchronousTestCase):
             MemoryLiteral(b"a", binary=True),
             MemoryLiteral(b"aaaa"),
         ):
-            self.assertRaises(BadCommand, cursor(b"", octets, string=3).astring, "a name")
-        self.assertRaises(BadCommand, cursor(b'"aaaa"', string=3).astring, "a name")
+            self.assertRaises(BadCommand, cursor(b"", octets, max_string_size=3).astring, "a name")
+        self.assertRaises(BadCommand, cursor(b'"aaaa"', max_string_size=3).astring, "a name")
 
     def test_literal_is_not_read(self) -> None:
         """A message comes as it is, of whatever size."""
         octets = MemoryLiteral(b"\0" * 99, binary=True)
-        self.assertIs(cursor(b"", octets, string=3).literal("a message"), octets)
+        self.assertIs(cursor(b"", octets, max_string_size=3).literal("a message"), octets)
         self.assertRaises(BadCommand, cursor(b"x", octets).literal, "a message")
         self.assertRaises(BadCommand, cursor(b"").literal, "a message")
 
@@ -81,9 +81,9 @@ class NumberTests(SynchronousTestCase):
     def test_ranges(self) -> None:
         """32 bits and 63 bits, from 0 or 1."""
         self.assertEqual(cursor(b"0").number("a number"), 0)
-        self.assertEqual(cursor(b"4294967295").number("a number"), NUMBER)
-        self.assertEqual(cursor(b"9223372036854775807").number64("a number"), NUMBER64)
-        self.assertEqual(cursor(b"9223372036854775807").nz_number64("a number"), NUMBER64)
+        self.assertEqual(cursor(b"4294967295").number("a number"), MAX_NUMBER)
+        self.assertEqual(cursor(b"9223372036854775807").number64("a number"), MAX_NUMBER64)
+        self.assertEqual(cursor(b"9223372036854775807").nz_number64("a number"), MAX_NUMBER64)
         self.assertRaises(BadCommand, cursor(b"0").nz_number, "a number")
         self.assertRaises(BadCommand, cursor(b"4294967296").number, "a number")
         self.assertRaises(BadCommand, cursor(b"9223372036854775808").number64, "a number")
@@ -95,28 +95,28 @@ class NumberTests(SynchronousTestCase):
             self.assertRaises(BadCommand, cursor(octets).number, "a number")
         c = cursor(b"1_0")
         self.assertEqual(c.number("a number"), 1)
-        self.assertRaises(BadCommand, c.end)
+        self.assertRaises(BadCommand, c.expect_end)
 
     def test_sequence_set(self) -> None:
         """``$`` is the saved result, unless it may not be."""
         self.assertIs(cursor(b"$").sequence_set(), SAVED)
-        self.assertRaises(BadCommand, cursor(b"$").sequence_set, saved=False)
+        self.assertRaises(BadCommand, cursor(b"$").sequence_set, allow_saved=False)
         self.assertEqual(cursor(b"1:2 x").sequence_set().ranges, ((1, 2),))
-        self.assertRaises(BadCommand, cursor(b"1,2,3", ranges=2).sequence_set)
+        self.assertRaises(BadCommand, cursor(b"1,2,3", max_ranges=2).sequence_set)
 
 
 class WordTests(SynchronousTestCase):
     def test_keyword(self) -> None:
         """A keyword is a whole word, of any case, and is left if it is another."""
         c = cursor(b"return (")
-        self.assertFalse(c.keyword(b"RETUR"))
-        self.assertTrue(c.keyword(b"RETURN"))
+        self.assertFalse(c.skip_word(b"RETUR"))
+        self.assertTrue(c.skip_word(b"RETURN"))
         self.assertEqual(c.peek(), b" ")
 
     def test_optional(self) -> None:
         """What does not match is left."""
         c = cursor(b"a")
-        self.assertIsNone(c.optional(abnf.DIGITS))
+        self.assertIsNone(c.try_match(abnf.DIGITS))
         self.assertEqual(c.word("a word"), b"A")
 
     def test_flag(self) -> None:
@@ -128,7 +128,7 @@ class WordTests(SynchronousTestCase):
         """The text of an error is the noun it was given."""
         error = self.assertRaises(BadCommand, cursor(b")").atom, "a capability")
         self.assertEqual(error.text, "Expected a capability")
-        error = self.assertRaises(BadCommand, cursor(b"x").sp, "the mailbox name")
+        error = self.assertRaises(BadCommand, cursor(b"x").space, "the mailbox name")
         self.assertEqual(error.text, "Expected a space after the mailbox name")
 
 
@@ -138,14 +138,14 @@ class ListTests(SynchronousTestCase):
         c = cursor(b"(a b)")
         self.assertEqual(c.list_of(lambda: c.atom("an atom"), "atoms"), [b"a", b"b"])
         c = cursor(b"()")
-        self.assertEqual(c.list_of(lambda: c.atom("an atom"), "atoms", empty=True), [])
+        self.assertEqual(c.list_of(lambda: c.atom("an atom"), "atoms", allow_empty=True), [])
         for octets in (b"()", b"( a)", b"(a )", b"(a  b)", b"(a", b"a", b"(a\tb)", b""):
             c = cursor(octets)
             self.assertRaises(BadCommand, c.list_of, lambda c=c: c.atom("an atom"), "atoms")
 
     def test_counts(self) -> None:
         """Elements are counted over the whole command."""
-        c = cursor(b"(a b)(a b)", terms=3)
+        c = cursor(b"(a b)(a b)", max_terms=3)
         c.list_of(lambda: c.atom("an atom"), "atoms")
         self.assertRaises(BadCommand, c.list_of, lambda: c.atom("an atom"), "atoms")
 
@@ -157,17 +157,17 @@ class ListTests(SynchronousTestCase):
                 return c.list_of(lambda: nested(c), "lists")
             return c.astring("an atom")
 
-        self.assertEqual(nested(cursor(b"((a) (b))", depth=2)), [[b"a"], [b"b"]])
-        self.assertRaises(BadCommand, nested, cursor(b"(((a)))", depth=2))
-        self.assertRaises(BadCommand, nested, cursor(b"((", MemoryLiteral(b"x"), b" (a)", depth=2))
+        self.assertEqual(nested(cursor(b"((a) (b))", max_depth=2)), [[b"a"], [b"b"]])
+        self.assertRaises(BadCommand, nested, cursor(b"(((a)))", max_depth=2))
+        self.assertRaises(BadCommand, nested, cursor(b"((", MemoryLiteral(b"x"), b" (a)", max_depth=2))
 
     def test_end(self) -> None:
         """Spaces may stand at the end; nothing else, and no literal."""
-        cursor(b"  ").end()
+        cursor(b"  ").expect_end()
         for c in (
             cursor(b" x"),
             cursor(b" ", MemoryLiteral(b""), b""),
             cursor(b"\t"),
             cursor(b" \n"),
         ):
-            self.assertRaises(BadCommand, c.end)
+            self.assertRaises(BadCommand, c.expect_end)

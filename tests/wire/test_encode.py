@@ -47,7 +47,7 @@ class StringTests(SynchronousTestCase):
         ):
             cursor = Cursor(parts(octets))
             self.assertEqual(read(cursor, "a string"), value)
-            cursor.end()
+            cursor.expect_end()
 
     @LAWS
     @given(OCTETS)

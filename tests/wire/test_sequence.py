@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
-from imapshield.wire.sequence import SAVED, TOP, SequenceSet, compact
+from imapshield.wire.sequence import MAX_NUMBER, SAVED, SequenceSet, compact
 from tests.wire.strategies import LAWS, SEQUENCES
 
 parse = SequenceSet.parse
@@ -53,7 +53,7 @@ class LawTests(SynchronousTestCase):
     @given(st.sets(SMALL), st.sets(SMALL))
     def test_common(self, some: set[int], others: set[int]) -> None:
         """`common` is what both have."""
-        both = SequenceSet.from_uids(sorted(some)).common(
+        both = SequenceSet.from_uids(sorted(some)).intersection(
             SequenceSet.from_uids(sorted(others)).ranges
         )
         self.assertEqual(both, SequenceSet.from_uids(sorted(some & others)))
@@ -64,8 +64,8 @@ class LawTests(SynchronousTestCase):
         """`missing` is all that is not there, and costs what is there costs."""
         there = {number for number in there if number < end}
         expected = SequenceSet.from_uids(sorted({*range(1, end)} - there))
-        self.assertEqual(SequenceSet.missing(sorted(there), end), expected)
-        self.assertEqual(len(SequenceSet.missing([7], TOP).ranges), 2)
+        self.assertEqual(SequenceSet.complement(sorted(there), end), expected)
+        self.assertEqual(len(SequenceSet.complement([7], MAX_NUMBER).ranges), 2)
 
     @LAWS
     @given(ITEMS, st.integers(0, 45))
@@ -81,7 +81,7 @@ class LawTests(SynchronousTestCase):
         """The slices hold the UIDs that are in the set, and are not empty."""
         uids = array("I", sorted(existing))
         largest = uids[-1] if uids else 0
-        slices = parse(text(items)).intersect(uids, largest)
+        slices = parse(text(items)).matching_slices(uids, largest)
         self.assertTrue(all(start < stop for start, stop in slices))
         met = [uid for start, stop in slices for uid in uids[start:stop]]
         self.assertEqual(met, sorted(naive(items, largest) & existing))
@@ -134,7 +134,7 @@ class ParseTests(SynchronousTestCase):
     def test_star_above_largest(self) -> None:
         """RFC 9051: 3291:* includes the last message, even if its UID is less."""
         self.assertEqual(parse(b"3291:*").resolve(7), [(7, 7)])
-        self.assertEqual(parse(b"3291:*").intersect([5, 7], 7), [(1, 2)])
+        self.assertEqual(parse(b"3291:*").matching_slices([5, 7], 7), [(1, 2)])
 
     def test_merged(self) -> None:
         """Overlapping and neighbouring ranges are one."""
@@ -142,14 +142,14 @@ class ParseTests(SynchronousTestCase):
 
     def test_star_alone(self) -> None:
         """``*`` alone is the last message, and there is none in an empty mailbox."""
-        self.assertEqual(parse(b"*").intersect([3, 9], 9), [(1, 2)])
+        self.assertEqual(parse(b"*").matching_slices([3, 9], 9), [(1, 2)])
         self.assertEqual(parse(b"*").resolve(0), [])
         self.assertEqual(parse(b"*:*"), parse(b"*"))
         self.assertEqual(parse(b"*:*").encode(), b"*")
 
     def test_edges(self) -> None:
         """1 and 4294967295 are numbers; 0, 4294967296, leading zeros and signs are not."""
-        self.assertEqual(parse(b"1:4294967295").ranges, ((1, TOP),))
+        self.assertEqual(parse(b"1:4294967295").ranges, ((1, MAX_NUMBER),))
         for octets in (
             b"", b"0", b"1:0", b"0:*", b"01", b"00000000001", b"4294967296", b"1:4294967296", b"4294967296:*",
             b"-1", b"+1", b"1_0", b"1,", b",1", b"1,,2", b"1:", b":1", b"1:2:3", b"1 ", b" 1", b"$", b"1,$",
@@ -175,7 +175,7 @@ class CostTests(SynchronousTestCase):
     def test_never_expanded(self) -> None:
         """``1:4294967295`` costs what ``1`` costs."""
         numbers = parse(b"1:4294967295")
-        self.assertEqual(numbers.intersect(range(1, 1_000_001), 1_000_000), [(0, 1_000_000)])
+        self.assertEqual(numbers.matching_slices(range(1, 1_000_001), 1_000_000), [(0, 1_000_000)])
 
     def test_ten_thousand_ranges(self) -> None:
         """Ten thousand falling ranges are sorted once."""

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.fetch import BodySection, Section
-from imapshield.wire.cursor import NUMBER64
+from imapshield.wire.cursor import MAX_NUMBER64
 from imapshield.wire.urls import MessageUrl, parse
 
 WHOLE = BodySection(Section(), peek=True)
@@ -39,7 +39,7 @@ class Parse(SynchronousTestCase):
             ),
             (
                 b"/foo/;UID=7/;PARTIAL=5",
-                MessageUrl("foo", None, 7, BodySection(Section(), True, (5, NUMBER64))),
+                MessageUrl("foo", None, 7, BodySection(Section(), True, (5, MAX_NUMBER64))),
             ),
         ):  # fmt: skip
             self.assertEqual(parse(url, "top/here"), message)

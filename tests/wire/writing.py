@@ -10,7 +10,7 @@ from random import Random
 
 from imapshield.wire import abnf, dates, names
 from imapshield.wire.commands.append import Append
-from imapshield.wire.commands.base import Command, LiteralData, MemoryLiteral, Simple
+from imapshield.wire.commands.base import BareCommand, Command, LiteralData, MemoryLiteral
 from imapshield.wire.commands.enable import Enable, Id
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, Fetch, Preview
 from imapshield.wire.commands.login import Authenticate, Login
@@ -120,7 +120,7 @@ class Writer:
         return items
 
 
-def _simple(w: Writer, c: Simple) -> None:
+def _simple(w: Writer, c: BareCommand) -> None:
     w.word(c.name)
 
 
@@ -153,8 +153,8 @@ def _authenticate(w: Writer, c: Authenticate) -> None:
     w.word(b"AUTHENTICATE")
     w.sp()
     w.word(c.mechanism)
-    if c.initial is not None:
-        w.put(b" ", b64encode(c.initial.value) or b"=")
+    if c.initial_response is not None:
+        w.put(b" ", b64encode(c.initial_response.value) or b"=")
 
 
 def _select(w: Writer, c: Select) -> None:
@@ -252,7 +252,7 @@ def _append(w: Writer, c: Append) -> None:
             w.listed(message.flags, w.flag)
             w.sp()
         if message.internaldate is not None:
-            w.put(dates.encode_internaldate(message.internaldate, message.zone), b" ")
+            w.put(dates.encode_internaldate(message.internaldate, message.zone_minutes), b" ")
         if isinstance(message.content, tuple):
             w.word(b"CATENATE")
             w.sp()
@@ -324,7 +324,7 @@ def _store(w: Writer, c: Store) -> None:
     w.put(b" ", c.sequence.encode(), b" ")
     if c.unchanged_since is not None:
         w.put(b"(UNCHANGEDSINCE %d) " % c.unchanged_since)
-    w.put(c.op)
+    w.put(c.operation)
     w.word(b"FLAGS.SILENT" if c.silent else b"FLAGS")
     w.sp()
     if c.flags and w.random.random() < 0.3:
@@ -335,7 +335,7 @@ def _store(w: Writer, c: Store) -> None:
 
 def _copy(w: Writer, c: Copy) -> None:
     _uid(w, c)
-    w.word(b"MOVE" if c.move else b"COPY")
+    w.word(b"MOVE" if c.is_move else b"COPY")
     w.put(b" ", c.sequence.encode(), b" ")
     w.mailbox(c.mailbox)
 
@@ -451,7 +451,7 @@ def _thread(w: Writer, c: Thread) -> None:
 
 
 WRITERS = {
-    Simple: _simple,
+    BareCommand: _simple,
     Id: _id,
     Enable: _enable,
     Login: _login,

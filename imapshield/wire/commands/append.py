@@ -18,7 +18,7 @@ class AppendMessage:
     flags: tuple[bytes, ...]
     internaldate: int | None
     content: LiteralData | tuple[LiteralData | bytes, ...]
-    zone: int = 0
+    zone_minutes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

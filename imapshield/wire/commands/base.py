@@ -63,7 +63,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Simple(Command):
+class BareCommand(Command):
     """A command without arguments: CAPABILITY NOOP LOGOUT STARTTLS NAMESPACE CHECK CLOSE IDLE."""
 
     name: bytes

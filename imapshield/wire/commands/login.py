@@ -20,4 +20,4 @@ class Authenticate(Command):
     """AUTHENTICATE; the initial response is decoded, ``=`` is empty, None is absent."""
 
     mechanism: bytes
-    initial: Secret | None
+    initial_response: Secret | None

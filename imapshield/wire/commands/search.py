@@ -27,7 +27,7 @@ class Search(Command):
     returns: frozenset[bytes] | None = None
     partial: tuple[int, int] | None = None
     charset: bool = field(default=False, compare=False)
-    update: tuple[FetchItem, ...] = ()
+    update_items: tuple[FetchItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +45,4 @@ class MultiSearch(Command):
     key: SearchKey
     returns: frozenset[bytes]
     partial: tuple[int, int] | None = None
-    update: tuple[FetchItem, ...] = ()
+    update_items: tuple[FetchItem, ...] = ()

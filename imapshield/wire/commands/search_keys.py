@@ -52,7 +52,7 @@ class SizeKey:
     """LARGER (`more`) or SMALLER than `octets`."""
 
     larger: bool
-    octets: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class ModseqKey:
 class ObjectIdKey:
     """EMAILID or THREADID (RFC 8474)."""
 
-    thread: bool
+    is_thread_id: bool
     id: bytes
 
 

@@ -18,7 +18,7 @@ class Sort(Command):
     uid: bool = False
     returns: frozenset[bytes] | None = None
     partial: tuple[int, int] | None = None
-    update: tuple[FetchItem, ...] = ()
+    update_items: tuple[FetchItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

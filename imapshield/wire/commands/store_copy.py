@@ -20,7 +20,7 @@ class Store(Command):
     """STORE and UID STORE; `op` is b"+", b"-" or b"" (replace)."""
 
     sequence: SequenceSet
-    op: bytes
+    operation: bytes
     flags: tuple[bytes, ...]
     silent: bool = False
     uid: bool = False
@@ -34,4 +34,4 @@ class Copy(Command):
     sequence: SequenceSet
     mailbox: str
     uid: bool = False
-    move: bool = False
+    is_move: bool = False

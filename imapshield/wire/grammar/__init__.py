@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from imapshield.errors import BadCommand
-from imapshield.wire.commands.base import Command, LiteralData, Simple
+from imapshield.wire.commands.base import BareCommand, Command, LiteralData
 from imapshield.wire.commands.store_copy import Expunge
-from imapshield.wire.cursor import DEFAULT, Cursor, GrammarLimits
+from imapshield.wire.cursor import DEFAULT_LIMITS, Cursor, GrammarLimits
 from imapshield.wire.grammar import (
     append,
     fetch,
@@ -35,7 +35,7 @@ Parser = Callable[[Cursor], Command]
 
 
 def _simple(name: bytes) -> Parser:
-    return lambda _cursor: Simple(name)
+    return lambda _cursor: BareCommand(name)
 
 
 PARSERS: dict[bytes, Parser] = {
@@ -56,7 +56,7 @@ PARSERS: dict[bytes, Parser] = {
     b"DELETE": mailboxes.delete,
     b"RENAME": mailboxes.rename,
     b"SUBSCRIBE": mailboxes.subscribe,
-    b"UNSUBSCRIBE": partial(mailboxes.subscribe, on=False),
+    b"UNSUBSCRIBE": partial(mailboxes.subscribe, subscribe=False),
     b"LIST": mailboxes.list_,
     b"LSUB": mailboxes.lsub,
     b"NAMESPACE": _simple(b"NAMESPACE"),
@@ -100,7 +100,10 @@ PARSERS: dict[bytes, Parser] = {
 
 
 def parse(
-    parts: Sequence[bytes | LiteralData], *, limits: GrammarLimits = DEFAULT, utf8: bool = False
+    parts: Sequence[bytes | LiteralData],
+    *,
+    limits: GrammarLimits = DEFAULT_LIMITS,
+    utf8: bool = False,
 ) -> Command:
     """Return the command that `parts` spell.
 
@@ -116,11 +119,11 @@ def parse(
     cursor = Cursor(parts, limits, utf8)
     name = cursor.word("a command")
     if name == b"UID":
-        cursor.sp("UID")
+        cursor.space("UID")
         name = b"UID " + cursor.word("a command after UID")
     parser = PARSERS.get(name)
     if parser is None:
         raise BadCommand("Unknown command")
     command = parser(cursor)
-    cursor.end()
+    cursor.expect_end()
     return command

@@ -12,24 +12,24 @@ from imapshield.wire.flags import RECENT
 
 def append(cursor: Cursor) -> Append:
     """``append = "APPEND" SP mailbox 1*(SP append-message)`` (RFC 3502)."""
-    cursor.sp("APPEND")
+    cursor.space("APPEND")
     mailbox = cursor.mailbox()
     messages: list[AppendMessage] = []
     while not messages or not cursor.at_end():
-        if len(messages) == cursor.limits.messages:
+        if len(messages) == cursor.limits.max_append_messages:
             raise BadCommand("APPEND has too many messages")
-        cursor.sp("the mailbox name and each message")
+        cursor.space("the mailbox name and each message")
         messages.append(_message(cursor))
     return Append(mailbox, tuple(messages))
 
 
 def replace(cursor: Cursor, *, uid: bool = False) -> Replace:
     """``replace = "REPLACE" SP seq-number SP mailbox append-message`` (RFC 8508)."""
-    cursor.sp("REPLACE")
+    cursor.space("REPLACE")
     number = None if cursor.skip(b"*") else cursor.nz_number("a message number")
-    cursor.sp("the message number")
+    cursor.space("the message number")
     mailbox = cursor.mailbox()
-    cursor.sp("the mailbox name")
+    cursor.space("the mailbox name")
     return Replace(number, mailbox, _message(cursor), uid)
 
 
@@ -40,19 +40,19 @@ def _message(cursor: Cursor) -> AppendMessage:
     if cursor.peek() == b"(":
         # Copying tools send the flags that another server had. \Recent cannot be set, and is no
         # reason to lose mail.
-        given = cursor.list_of(cursor.flag, "flags", empty=True)
+        given = cursor.list_of(cursor.flag, "flags", allow_empty=True)
         flags = [flag for flag in given if flag != RECENT]
-        cursor.sp("the flags")
+        cursor.space("the flags")
     if cursor.peek() == b'"':
         internaldate, zone = parse_date_time(cursor.quoted("a date and time"))
-        cursor.sp("the date and time")
+        cursor.space("the date and time")
     content: LiteralData | tuple[LiteralData | bytes, ...]
-    if cursor.keyword(b"UTF8"):
+    if cursor.skip_word(b"UTF8"):
         content = _utf8(cursor)
-    elif cursor.keyword(b"CATENATE"):
-        cursor.sp("CATENATE")
+    elif cursor.skip_word(b"CATENATE"):
+        cursor.space("CATENATE")
         content = tuple(cursor.list_of(lambda: _part(cursor), "parts"))
-        if sum(isinstance(part, bytes) for part in content) > cursor.limits.items:
+        if sum(isinstance(part, bytes) for part in content) > cursor.limits.max_fetch_items:
             raise BadCommand("CATENATE has too many URLs")
     else:
         content = cursor.literal("a message")
@@ -64,7 +64,7 @@ def _part(cursor: Cursor) -> LiteralData | bytes:
     word = cursor.word("TEXT or URL")
     if word == b"UTF8":
         return _utf8(cursor)
-    cursor.sp("the kind of part")
+    cursor.space("the kind of part")
     if word == b"TEXT":
         return cursor.literal("a text")
     if word == b"URL":
@@ -73,7 +73,7 @@ def _part(cursor: Cursor) -> LiteralData | bytes:
 
 
 def _utf8(cursor: Cursor) -> LiteralData:
-    cursor.sp("UTF8")
+    cursor.space("UTF8")
     cursor.expect(b"(", "Expected a parenthesis after UTF8")
     octets = cursor.literal("a message")
     cursor.expect(b")", "Expected a parenthesis after the message")

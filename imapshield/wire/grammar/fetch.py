@@ -43,14 +43,14 @@ _SECTION_TEXTS = frozenset(b"HEADER HEADER.FIELDS HEADER.FIELDS.NOT TEXT MIME".s
 _LAZY = re.compile(rb" \(LAZY\)", re.IGNORECASE)
 _DIGIT = re.compile(rb"(?=[0-9])")
 # As deep as a structure is told: what a client was shown it can ask for.
-_PARTS = 100
+_MAX_PATH_LENGTH = 100
 
 
 def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
     """``fetch = "FETCH" SP sequence-set SP (macro / fetch-att / list) [SP fetch-modifiers]``."""
-    cursor.sp("FETCH")
+    cursor.space("FETCH")
     sequence = cursor.sequence_set()
-    cursor.sp("the sequence set")
+    cursor.space("the sequence set")
     if cursor.peek() == b"(":
         items = tuple(cursor.list_of(lambda: fetch_item(cursor), "FETCH items"))
     else:
@@ -58,7 +58,7 @@ def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
         items = MACROS.get(word) or (_named_item(cursor, word),)
     # Asked twice is answered once: 2,300 times BODY[] in a line were 2,300 copies of every message.
     items = tuple(dict.fromkeys(items))
-    if len(items) > cursor.limits.items:
+    if len(items) > cursor.limits.max_fetch_items:
         raise BadCommand("FETCH has too many items")
     changed_since: int | None = None
     vanished = False
@@ -68,18 +68,18 @@ def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
         nonlocal changed_since, vanished, partial
         word = cursor.word("a modifier")
         if word == b"CHANGEDSINCE":
-            cursor.sp("CHANGEDSINCE")
+            cursor.space("CHANGEDSINCE")
             changed_since = cursor.number64("a MODSEQ")
         elif word == b"VANISHED":
             vanished = True
         elif word == b"PARTIAL":
-            cursor.sp("PARTIAL")
+            cursor.space("PARTIAL")
             partial = partial_range(cursor)
         else:
             raise BadCommand("Unknown modifier of FETCH")
 
     if not cursor.at_end():
-        cursor.sp("the FETCH items")
+        cursor.space("the FETCH items")
         cursor.list_of(modifier, "modifiers")
     if vanished and (not uid or changed_since is None):
         raise BadCommand("VANISHED needs UID FETCH and CHANGEDSINCE")
@@ -103,17 +103,17 @@ def partial_range(cursor: Cursor) -> tuple[int, int]:
     return sign * min(first, last), sign * max(first, last)
 
 
-def fetch_items(cursor: Cursor) -> tuple[FetchItem, ...]:
+def parenthesised_items(cursor: Cursor) -> tuple[FetchItem, ...]:
     """``fetch-att *(SP fetch-att) ")"``, behind the parenthesis that opens it."""
     cursor.enter()
     items: list[FetchItem] = []
     while not items or cursor.skip(b" "):
-        cursor.spend()
+        cursor.count_term()
         items.append(fetch_item(cursor))
     cursor.expect(b")", "Expected a parenthesis after the FETCH items")
     cursor.leave()
     different = tuple(dict.fromkeys(items))
-    if len(different) > cursor.limits.items:
+    if len(different) > cursor.limits.max_fetch_items:
         raise BadCommand("There are too many FETCH items")
     return different
 
@@ -138,7 +138,7 @@ def _named_item(cursor: Cursor, word: bytes) -> FetchItem:
             return Binary(path, word == b"BINARY.PEEK", _partial(cursor))
     elif word == b"PREVIEW":
         # Outside parentheses, FETCH's own modifiers may follow here, also in parentheses.
-        return Preview(lazy=cursor.optional(_LAZY) is not None)
+        return Preview(lazy=cursor.try_match(_LAZY) is not None)
     elif (item := ITEMS.get(word)) is not None:
         return item
     raise BadCommand("Unknown FETCH item")
@@ -158,7 +158,7 @@ def section_spec(cursor: Cursor) -> Section:
         raise BadCommand("Unknown section")
     fields: tuple[bytes, ...] = ()
     if text.startswith(b"HEADER.FIELDS"):
-        cursor.sp("HEADER.FIELDS")
+        cursor.space("HEADER.FIELDS")
         fields = tuple(cursor.list_of(lambda: field_name(cursor), "header fields"))
     cursor.expect(b"]", "Expected ] after the section")
     return Section(path, text, fields)
@@ -168,8 +168,8 @@ def _path(cursor: Cursor) -> tuple[tuple[int, ...], bool]:
     """``[section-part = nz-number *("." nz-number)]``, and whether a dot is behind it."""
     path: list[int] = []
     dot = False
-    while cursor.optional(_DIGIT) is not None:
-        if len(path) == _PARTS:
+    while cursor.try_match(_DIGIT) is not None:
+        if len(path) == _MAX_PATH_LENGTH:
             raise BadCommand("The part number is too long")
         path.append(cursor.nz_number("a part number"))
         dot = cursor.skip(b".")

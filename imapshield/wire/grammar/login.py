@@ -11,25 +11,25 @@ from imapshield.wire.commands.enable import Compress, Enable, Id
 from imapshield.wire.commands.login import Authenticate, Login
 from imapshield.wire.cursor import Cursor
 
-ID_FIELDS = 30
+MAX_ID_FIELDS = 30
 """RFC 2971 section 3.3 lets nobody send more."""
 
 
 def login(cursor: Cursor) -> Login:
     """``login = "LOGIN" SP userid SP password``, both astrings."""
-    cursor.sp("LOGIN")
+    cursor.space("LOGIN")
     user = cursor.astring("a user name")
-    cursor.sp("the user name")
+    cursor.space("the user name")
     return Login(user, Secret(cursor.astring("a password")))
 
 
 def authenticate(cursor: Cursor) -> Authenticate:
     """``authenticate = "AUTHENTICATE" SP auth-type [SP (base64 / "=")]`` (RFC 4959)."""
-    cursor.sp("AUTHENTICATE")
+    cursor.space("AUTHENTICATE")
     mechanism = cursor.atom("a mechanism").upper()
     if cursor.at_end():
         return Authenticate(mechanism, None)
-    cursor.sp("the mechanism")
+    cursor.space("the mechanism")
     return Authenticate(mechanism, Secret(decode_base64(cursor.match(abnf.BASE64, "base64"))))
 
 
@@ -47,22 +47,22 @@ def enable(cursor: Cursor) -> Enable:
     """``enable = "ENABLE" 1*(SP capability)`` (RFC 5161)."""
     names: list[bytes] = []
     while not names or not cursor.at_end():
-        cursor.sp("ENABLE and each capability")
-        cursor.spend()
+        cursor.space("ENABLE and each capability")
+        cursor.count_term()
         names.append(cursor.atom("a capability").upper())
     return Enable(tuple(dict.fromkeys(names)))
 
 
 def compress(cursor: Cursor) -> Compress:
     """``compress = "COMPRESS" SP algorithm`` (RFC 4978)."""
-    cursor.sp("COMPRESS")
+    cursor.space("COMPRESS")
     return Compress(cursor.atom("an algorithm").upper())
 
 
 def identity(cursor: Cursor) -> Id:
     """``id = "ID" SP ("(" [string SP nstring *(SP string SP nstring)] ")" / nil)`` (RFC 2971)."""
-    cursor.sp("ID")
-    if cursor.keyword(b"NIL"):
+    cursor.space("ID")
+    if cursor.skip_word(b"NIL"):
         return Id(())
 
     cursor.expect(b"(", "Expected a parenthesised list of names and values")
@@ -70,9 +70,9 @@ def identity(cursor: Cursor) -> Id:
     fields: list[tuple[bytes, bytes | None]] = []
     while not cursor.skip(b")"):
         name = cursor.string("a field name as a string")
-        cursor.sp("the field name")
+        cursor.space("the field name")
         fields.append((name, cursor.nstring("a string or NIL")))
-        if len(fields) > ID_FIELDS:
+        if len(fields) > MAX_ID_FIELDS:
             raise BadCommand("ID has more than 30 fields")
         cursor.skip(b" ")
     return Id(tuple(fields))

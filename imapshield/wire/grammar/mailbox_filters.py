@@ -19,7 +19,7 @@ def mailbox_filter(cursor: Cursor) -> MailboxFilter:
         return MailboxFilter(kind)
     if kind not in NAMING:
         raise BadCommand("Unknown kind of mailboxes")
-    cursor.sp("the kind of mailboxes")
+    cursor.space("the kind of mailboxes")
     several = cursor.peek() == b"("
     names = cursor.list_of(lambda: _name(cursor), "mailboxes") if several else [_name(cursor)]
     return MailboxFilter(kind, frozenset(name for name in names if name is not None))
@@ -35,21 +35,21 @@ def _name(cursor: Cursor) -> str | None:
 
 def esearch(cursor: Cursor) -> MultiSearch:
     """``esearch = "ESEARCH" [SP esearch-source-opts] [SP search-return-opts] SP search-program``."""
-    cursor.sp("ESEARCH")
+    cursor.space("ESEARCH")
     sources = [MailboxFilter(b"SELECTED")]
-    if cursor.keyword(b"IN"):
-        cursor.sp("IN")
+    if cursor.skip_word(b"IN"):
+        cursor.space("IN")
         sources = cursor.list_of(lambda: mailbox_filter(cursor), "kinds of mailboxes")
-        cursor.sp("the mailboxes")
-    if len(sources) > cursor.limits.patterns:
+        cursor.space("the mailboxes")
+    if len(sources) > cursor.limits.max_patterns:
         raise CommandRefused(b"LIMIT", "Too many kinds of mailboxes in one search")
     if any(one.kind == b"SELECTED-DELAYED" for one in sources):
         raise BadCommand("Unknown kind of mailboxes")
     options = return_options(cursor)
     charset = None
-    if cursor.keyword(b"CHARSET"):
-        cursor.sp("CHARSET")
+    if cursor.skip_word(b"CHARSET"):
+        cursor.space("CHARSET")
         charset = known_charset(cursor, options)
     key = search_keys(cursor, charset)
     returns = options.returns or frozenset({b"ALL"})
-    return MultiSearch(tuple(sources), key, returns, options.partial, options.update)
+    return MultiSearch(tuple(sources), key, returns, options.partial, options.update_items)

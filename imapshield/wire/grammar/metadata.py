@@ -9,7 +9,7 @@ from imapshield.wire.commands.metadata import GetMetadata, SetMetadata
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.names import decode_name
 
-ENTRY_OCTETS = 256
+MAX_ENTRY_LENGTH = 256
 
 # entry = astring ; slash-separated path to entry, MUST NOT contain "*" or "%"
 _ENTRY = re.compile(rb"(?:/[ -$&-)+-.0-~]+)+")
@@ -23,14 +23,14 @@ def getmetadata(cursor: Cursor) -> GetMetadata:
     The RFC's own examples have the options behind the mailbox, and so do clients; or several entries without
     parentheses.
     """
-    cursor.sp("GETMETADATA")
+    cursor.space("GETMETADATA")
     most: int | None = None
     depth: int | None = 0
 
     def option() -> None:
         nonlocal most, depth
         word = cursor.word("an option")
-        cursor.sp("the option")
+        cursor.space("the option")
         if word == b"MAXSIZE":
             most = cursor.number("a number of octets")
         elif word == b"DEPTH":
@@ -48,37 +48,37 @@ def getmetadata(cursor: Cursor) -> GetMetadata:
         if cursor.peek() != b"(":
             return False
         cursor.list_of(option, "options")
-        cursor.sp("the options")
+        cursor.space("the options")
         return True
 
     before = options()
     mailbox = _mailbox(cursor)
-    if not before and cursor.peek() == b"(" and not cursor.ahead(_ENTRIES):
+    if not before and cursor.peek() == b"(" and not cursor.next_matches(_ENTRIES):
         options()
     if cursor.peek() == b"(":
         entries = cursor.list_of(entry, "entries")
     else:
         entries = [_entry(cursor)]
         while not cursor.at_end():
-            cursor.sp("each entry")
-            cursor.spend()
+            cursor.space("each entry")
+            cursor.count_term()
             entries.append(_entry(cursor))
     return GetMetadata(mailbox, tuple(dict.fromkeys(entries)), most, depth)
 
 
 def setmetadata(cursor: Cursor) -> SetMetadata:
     """``setmetadata = "SETMETADATA" SP mailbox SP entry-values``."""
-    cursor.sp("SETMETADATA")
+    cursor.space("SETMETADATA")
     mailbox = _mailbox(cursor)
 
     def value() -> tuple[bytes, bytes | None]:
         entry = _entry(cursor)
-        cursor.sp("the entry")
-        if cursor.keyword(b"NIL"):
+        cursor.space("the entry")
+        if cursor.skip_word(b"NIL"):
             return entry, None
         if cursor.at_literal():  # a literal8 is right here
             octets = cursor.literal("a value")
-            if octets.size > cursor.limits.string:
+            if octets.size > cursor.limits.max_string_size:
                 raise BadCommand("This value is too long")
             return entry, octets.read(0, octets.size)
         return entry, cursor.string("a string or NIL")
@@ -89,14 +89,14 @@ def setmetadata(cursor: Cursor) -> SetMetadata:
 def _mailbox(cursor: Cursor) -> str:
     """Read the mailbox; an empty one is the server."""
     name = decode_name(cursor.astring("a mailbox name"), cursor.utf8)
-    cursor.sp("the mailbox name")
+    cursor.space("the mailbox name")
     return name
 
 
 def _entry(cursor: Cursor) -> bytes:
     """Read ``entry``, in lower case: it is compared without case."""
     entry = cursor.astring("an entry name")
-    if len(entry) > ENTRY_OCTETS or _ENTRY.fullmatch(entry) is None:
+    if len(entry) > MAX_ENTRY_LENGTH or _ENTRY.fullmatch(entry) is None:
         raise BadCommand("This is no name of an entry")
     entry = entry.lower()
     if not entry.startswith((b"/private/", b"/shared/")):

@@ -6,7 +6,7 @@ from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.notify import EventGroup, Notify
 from imapshield.wire.cursor import Cursor
-from imapshield.wire.grammar.fetch import fetch_items
+from imapshield.wire.grammar.fetch import parenthesised_items
 from imapshield.wire.grammar.mailbox_filters import mailbox_filter
 
 MESSAGE_EVENTS = frozenset(b"MESSAGENEW MESSAGEEXPUNGE FLAGCHANGE ANNOTATIONCHANGE".split())
@@ -18,23 +18,23 @@ _SELECTED = frozenset({b"SELECTED", b"SELECTED-DELAYED"})
 
 def notify(cursor: Cursor) -> Notify:
     """``notify = "NOTIFY" SP ("SET" [SP "STATUS"] 1*(SP event-group) / "NONE")``."""
-    cursor.sp("NOTIFY")
-    if cursor.keyword(b"NONE"):
+    cursor.space("NOTIFY")
+    if cursor.skip_word(b"NONE"):
         return Notify(())
-    if not cursor.keyword(b"SET"):
+    if not cursor.skip_word(b"SET"):
         raise BadCommand("Expected SET or NONE")
-    cursor.sp("SET")
-    status = cursor.keyword(b"STATUS")
+    cursor.space("SET")
+    status = cursor.skip_word(b"STATUS")
     if status:
-        cursor.sp("STATUS")
+        cursor.space("STATUS")
     groups = [_group(cursor)]
     while not cursor.at_end():
-        cursor.sp("a group of events")
-        cursor.spend()
+        cursor.space("a group of events")
+        cursor.count_term()
         groups.append(_group(cursor))
     if sum(group.filter.kind in _SELECTED for group in groups) > 1:
         raise BadCommand("The selected mailbox can be named once")
-    if len(groups) > cursor.limits.patterns:
+    if len(groups) > cursor.limits.max_patterns:
         raise CommandRefused(b"NOTIFICATIONOVERFLOW", "Too many groups of events")
     return Notify(tuple(groups), status)
 
@@ -43,18 +43,18 @@ def _group(cursor: Cursor) -> EventGroup:
     """``event-group = "(" filter-mailboxes SP ("(" event *(SP event) ")" / "NONE") ")"``."""
     cursor.expect(b"(", "Expected a group of events in parentheses")
     which = mailbox_filter(cursor)
-    cursor.sp("the mailboxes")
+    cursor.space("the mailboxes")
     items: tuple[FetchItem, ...] = ()
 
     def event() -> bytes:
         nonlocal items
         name = cursor.word("an event")
         if name == b"MESSAGENEW" and which.kind in _SELECTED and cursor.skip(b" ("):
-            items = fetch_items(cursor)
+            items = parenthesised_items(cursor)
         return name
 
     events: list[bytes] = []
-    if not cursor.keyword(b"NONE"):
+    if not cursor.skip_word(b"NONE"):
         events = cursor.list_of(event, "events")
     cursor.expect(b")", "Expected a parenthesis after the group of events")
     of_messages = MESSAGE_EVENTS.intersection(events)

@@ -18,14 +18,14 @@ from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.search import CancelUpdate, Search
 from imapshield.wire.commands.search_keys import And, Not, Or, SearchKey
 from imapshield.wire.cursor import Cursor
-from imapshield.wire.grammar.fetch import fetch_items, partial_range
+from imapshield.wire.grammar.fetch import parenthesised_items, partial_range
 from imapshield.wire.grammar.search_keys import KeyReader, charset_name
 
 RETURNS = frozenset(b"MIN MAX ALL COUNT SAVE PARTIAL UPDATE CONTEXT".split())
 """CONTEXT is a hint that we have no need of (RFC 5267 section 4.2)."""
 
 
-class Unsaved(CommandRefused):
+class SaveRefused(CommandRefused):
     """A search that is refused and said SAVE: what was saved is to be forgotten (RFC 5182 section 2.1)."""
 
 
@@ -34,27 +34,29 @@ class Options(NamedTuple):
 
     returns: frozenset[bytes] | None = None
     partial: tuple[int, int] | None = None
-    update: tuple[FetchItem, ...] = ()
+    update_items: tuple[FetchItem, ...] = ()
 
 
 def search(cursor: Cursor, *, uid: bool = False) -> Search:
     """``search = "SEARCH" [SP search-return-opts] SP search-program``."""
-    cursor.sp("SEARCH")
+    cursor.space("SEARCH")
     options = return_options(cursor)
     charset = None
-    if cursor.keyword(b"CHARSET"):
-        cursor.sp("CHARSET")
+    if cursor.skip_word(b"CHARSET"):
+        cursor.space("CHARSET")
         charset = known_charset(cursor, options)
     keys = search_keys(cursor, charset)
-    return Search(keys, uid, options.returns, options.partial, charset is not None, options.update)
+    return Search(
+        keys, uid, options.returns, options.partial, charset is not None, options.update_items
+    )
 
 
 def cancel_update(cursor: Cursor) -> CancelUpdate:
     """``"CANCELUPDATE" 1*(SP quoted)`` (RFC 5267)."""
     tags: list[bytes] = []
     while not tags or not cursor.at_end():
-        cursor.sp("CANCELUPDATE and each tag")
-        cursor.spend()
+        cursor.space("CANCELUPDATE and each tag")
+        cursor.count_term()
         tags.append(cursor.quoted("a tag"))
     return CancelUpdate(tuple(tags))
 
@@ -65,7 +67,7 @@ def known_charset(cursor: Cursor, options: Options) -> str:
         return charset_name(cursor)
     except CommandRefused as error:
         if options.returns and b"SAVE" in options.returns:
-            raise Unsaved(error.code, error.text) from None
+            raise SaveRefused(error.code, error.text) from None
         raise
 
 
@@ -74,9 +76,9 @@ def return_options(cursor: Cursor) -> Options:
 
     PARTIAL is among the options too, so that they are never empty: ``()`` is ALL (RFC 9051, 6.4.4).
     """
-    if not cursor.keyword(b"RETURN"):
+    if not cursor.skip_word(b"RETURN"):
         return Options()
-    cursor.sp("RETURN")
+    cursor.space("RETURN")
     partial: tuple[int, int] | None = None
     update: tuple[FetchItem, ...] = ()
 
@@ -88,15 +90,15 @@ def return_options(cursor: Cursor) -> Options:
         if word == b"PARTIAL":
             if partial is not None:
                 raise BadCommand("There can be one PARTIAL")  # RFC 9394 section 3.1
-            cursor.sp("PARTIAL")
+            cursor.space("PARTIAL")
             partial = partial_range(cursor)
         # RFC 5465 has a space in the example of section 7 and none in the grammar of section 8
         elif word == b"UPDATE" and (cursor.skip(b" (") or cursor.skip(b"(")):
-            update = fetch_items(cursor)
+            update = parenthesised_items(cursor)
         return word
 
-    options = frozenset(cursor.list_of(option, "result options", empty=True))
-    cursor.sp("the result options")
+    options = frozenset(cursor.list_of(option, "result options", allow_empty=True))
+    cursor.space("the result options")
     if options >= {b"ALL", b"PARTIAL"}:
         raise BadCommand("ALL and PARTIAL exclude each other")
     return Options(options or frozenset({b"ALL"}), partial, update)
@@ -106,7 +108,7 @@ def search_keys(cursor: Cursor, charset: str | None) -> SearchKey:
     """``search-key *(SP search-key)`` to the end of the command, texts being in `charset`."""
     reader, tree = KeyReader(cursor, charset), _Tree(cursor)
     while True:
-        cursor.spend()
+        cursor.count_term()
         if tree.open():
             continue
         whole = tree.add(reader.read())
@@ -138,14 +140,14 @@ class _Tree:
         cursor, top = self._cursor, self._frames[-1]
         if cursor.skip(b"("):
             self._push(_Frame("list"))
-        elif cursor.keyword(b"NOT"):
-            cursor.sp("NOT")
+        elif cursor.skip_word(b"NOT"):
+            cursor.space("NOT")
             if top.kind == "not":
                 self._frames.pop()
             else:
                 self._push(_Frame("not"))
-        elif cursor.keyword(b"OR"):
-            cursor.sp("OR")
+        elif cursor.skip_word(b"OR"):
+            cursor.space("OR")
             if top.kind == "or":
                 top.missing += 1
             else:
@@ -155,7 +157,7 @@ class _Tree:
         return True
 
     def _push(self, frame: _Frame) -> None:
-        if len(self._frames) > self._cursor.limits.depth:
+        if len(self._frames) > self._cursor.limits.max_depth:
             raise BadCommand("The search is nested too deeply")
         self._frames.append(frame)
 
@@ -181,5 +183,5 @@ class _Tree:
             frames.pop()
             if not frames:
                 return key
-        cursor.sp("a search key")
+        cursor.space("a search key")
         return None

@@ -30,7 +30,7 @@ from imapshield.wire.commands.search_keys import (
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.dates import parse_date
 from imapshield.wire.grammar.fetch import field_name
-from imapshield.wire.sequence import TOP, SequenceSet
+from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
 CHARSETS: dict[bytes, str] = {
     name: name.decode("ascii")
@@ -49,7 +49,7 @@ def charset_name(cursor: Cursor) -> str:
     charset = CHARSETS.get(cursor.astring("a charset").lower())
     if charset is None:
         raise CommandRefused(b"BADCHARSET (US-ASCII UTF-8)", "This charset is not supported")
-    cursor.sp("the charset")
+    cursor.space("the charset")
     return charset
 
 
@@ -64,11 +64,11 @@ class KeyReader:
     def __init__(self, cursor: Cursor, charset: str | None) -> None:
         self._cursor = cursor
         self._charset = charset or "utf-8"
-        self._texts = cursor.limits.texts
+        self._texts = cursor.limits.max_text_keys
 
     def read(self) -> SearchKey:
         """Read one key."""
-        word = self._cursor.optional(abnf.WORD)
+        word = self._cursor.try_match(abnf.WORD)
         if word is None:
             return SequenceKey(self._sequence())
         parser = KEYS.get(word.upper())
@@ -82,20 +82,20 @@ class KeyReader:
 
     def uids(self) -> SequenceSet | None:
         """Read a sequence set; None is ``$``."""
-        self._cursor.sp("UID")
+        self._cursor.space("UID")
         return self._sequence()
 
     def keyword(self) -> FlagKey:
         """Read ``flag-keyword``, in quotes too: npm's emailjs-imap-client puts them around all it searches for."""
-        self._cursor.sp("KEYWORD or UNKEYWORD")
+        self._cursor.space("KEYWORD or UNKEYWORD")
         word = self._cursor.astring("a keyword")
         if not abnf.ATOM.fullmatch(word):
             raise BadCommand("Expected a keyword")
-        return FlagKey(flags.canonical(word))
+        return FlagKey(flags.canonical_flag(word))
 
     def text(self, after: str = "the search key") -> str:
         """Read an astring, decoded."""
-        self._cursor.sp(after)
+        self._cursor.space(after)
         octets = self._cursor.astring("a text to search for")
         try:
             return octets.decode(self._charset)
@@ -111,22 +111,22 @@ class KeyReader:
 
     def header(self) -> HeaderKey:
         """Read ``header-fld-name SP astring``; the name in upper case."""
-        self._cursor.sp("HEADER")
+        self._cursor.space("HEADER")
         return HeaderKey(field_name(self._cursor).upper(), self.text("the header field"))
 
     def date(self, how: bytes, field: bytes) -> DateKey:
         """Read ``date = date-text / DQUOTE date-text DQUOTE``."""
-        self._cursor.sp("the search key")
+        self._cursor.space("the search key")
         return DateKey(how, parse_date(self._cursor.astring("a date")), field)
 
     def octets(self) -> int:
         """Read ``number64``."""
-        self._cursor.sp("LARGER or SMALLER")
+        self._cursor.space("LARGER or SMALLER")
         return self._cursor.number64("a number of octets")
 
     def seconds(self) -> int:
         """Read ``nz-number``."""
-        self._cursor.sp("OLDER or YOUNGER")
+        self._cursor.space("OLDER or YOUNGER")
         return self._cursor.nz_number("a number of seconds")
 
     def modseq(self) -> ModseqKey:
@@ -134,25 +134,25 @@ class KeyReader:
 
         We keep one MODSEQ a message, for all of its flags: the entry is read and left.
         """
-        self._cursor.sp("MODSEQ")
+        self._cursor.space("MODSEQ")
         if self._cursor.peek() == b'"':
             self._cursor.quoted("an entry name")
-            self._cursor.sp("the entry name")
+            self._cursor.space("the entry name")
             if self._cursor.word("an entry type") not in (b"PRIV", b"SHARED", b"ALL"):
                 raise BadCommand("Unknown entry type")
-            self._cursor.sp("the entry type")
+            self._cursor.space("the entry type")
         return ModseqKey(self._cursor.number64("a MODSEQ"))
 
-    def beside(self, way: int) -> tuple[tuple[int, int], ...]:
+    def uid_range(self, way: int) -> tuple[tuple[int, int], ...]:
         """Read a UID, for the range of those above it (1) or below it (-1)."""
-        self._cursor.sp("UIDAFTER or UIDBEFORE")
+        self._cursor.space("UIDAFTER or UIDBEFORE")
         uid = self._cursor.nz_number("a UID")
-        first, last = (uid + 1, TOP) if way > 0 else (1, uid - 1)
+        first, last = (uid + 1, MAX_NUMBER) if way > 0 else (1, uid - 1)
         return ((first, last),) if first <= last else ()
 
     def object_id(self) -> bytes:
         """Read ``objectid`` (RFC 8474)."""
-        self._cursor.sp("EMAILID or THREADID")
+        self._cursor.space("EMAILID or THREADID")
         return self._cursor.match(abnf.OBJECTID, "an object id")
 
 
@@ -181,8 +181,8 @@ KEYS: dict[bytes, Callable[[KeyReader], SearchKey]] = {
     b"UNKEYWORD": lambda reader: Not(reader.keyword()),
     b"UID": lambda reader: SequenceKey(reader.uids(), uid=True),
     # RFC 9738 section 3.2, for searches that go on where MESSAGELIMIT ended them
-    b"UIDAFTER": lambda reader: SequenceKey(SequenceSet(reader.beside(1)), uid=True),
-    b"UIDBEFORE": lambda reader: SequenceKey(SequenceSet(reader.beside(-1)), uid=True),
+    b"UIDAFTER": lambda reader: SequenceKey(SequenceSet(reader.uid_range(1)), uid=True),
+    b"UIDBEFORE": lambda reader: SequenceKey(SequenceSet(reader.uid_range(-1)), uid=True),
     **{word: _envelope(word) for word in (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT")},
     b"HEADER": KeyReader.header,
     b"BODY": lambda reader: TextKey(reader.body_text()),
@@ -193,11 +193,11 @@ KEYS: dict[bytes, Callable[[KeyReader], SearchKey]] = {
         for how in (b"BEFORE", b"ON", b"SINCE")
     },
     b"SAVEDATESUPPORTED": _constant(And(())),  # RFC 8514: everything, where dates are saved
-    b"LARGER": lambda reader: SizeKey(larger=True, octets=reader.octets()),
-    b"SMALLER": lambda reader: SizeKey(larger=False, octets=reader.octets()),
+    b"LARGER": lambda reader: SizeKey(larger=True, size=reader.octets()),
+    b"SMALLER": lambda reader: SizeKey(larger=False, size=reader.octets()),
     b"OLDER": lambda reader: AgeKey(younger=False, seconds=reader.seconds()),
     b"YOUNGER": lambda reader: AgeKey(younger=True, seconds=reader.seconds()),
     b"MODSEQ": KeyReader.modseq,
-    b"EMAILID": lambda reader: ObjectIdKey(thread=False, id=reader.object_id()),
-    b"THREADID": lambda reader: ObjectIdKey(thread=True, id=reader.object_id()),
+    b"EMAILID": lambda reader: ObjectIdKey(is_thread_id=False, id=reader.object_id()),
+    b"THREADID": lambda reader: ObjectIdKey(is_thread_id=True, id=reader.object_id()),
 }

@@ -14,7 +14,7 @@ ALGORITHMS = frozenset({b"ORDEREDSUBJECT", b"REFERENCES"})
 
 def sort(cursor: Cursor, *, uid: bool = False) -> Sort:
     """``sort = "SORT" SP [search-return-opts SP] sort-criteria SP charset SP search-keys``."""
-    cursor.sp("SORT")
+    cursor.space("SORT")
     options = return_options(cursor)
     criteria: dict[bytes, bool] = {}
 
@@ -22,14 +22,14 @@ def sort(cursor: Cursor, *, uid: bool = False) -> Sort:
         word = cursor.word("a sort key")
         reverse = word == b"REVERSE"
         if reverse:
-            cursor.sp("REVERSE")
+            cursor.space("REVERSE")
             word = cursor.word("a sort key after REVERSE")
         if word not in CRITERIA:
             raise BadCommand("Unknown sort key")
         criteria.setdefault(word, reverse)  # what was sorted by once cannot decide a second time
 
     cursor.list_of(criterion, "sort keys")
-    cursor.sp("the sort keys")
+    cursor.space("the sort keys")
     key = search_keys(cursor, known_charset(cursor, options))
     pairs = tuple((reverse, word) for word, reverse in criteria.items())
     return Sort(pairs, key, uid, *options)
@@ -37,9 +37,9 @@ def sort(cursor: Cursor, *, uid: bool = False) -> Sort:
 
 def thread(cursor: Cursor, *, uid: bool = False) -> Thread:
     """``thread = "THREAD" SP thread-alg SP charset SP search-keys``."""
-    cursor.sp("THREAD")
+    cursor.space("THREAD")
     algorithm = cursor.word("a threading algorithm")
     if algorithm not in ALGORITHMS:
         raise BadCommand("Unknown threading algorithm")
-    cursor.sp("the algorithm")
+    cursor.space("the algorithm")
     return Thread(algorithm, search_keys(cursor, charset_name(cursor)), uid)

@@ -38,7 +38,7 @@ class AppendTests(SynchronousTestCase):
         """RFC 3502: one command, two messages."""
         parsed = parse([b"APPEND x (\\Seen) ", MAIL, b" (\\Flagged) ", MemoryLiteral(b"2"), b""])
         self.assertEqual([m.flags for m in parsed.messages], [(b"\\Seen",), (b"\\Flagged",)])
-        limits = GrammarLimits(messages=1)
+        limits = GrammarLimits(max_append_messages=1)
         self.assertRaises(BadCommand, parse, [b"APPEND x ", MAIL, b" ", MAIL, b""], limits=limits)
 
     def test_mailbox_as_literal(self) -> None:

@@ -28,6 +28,6 @@ class CatenateTests(SynchronousTestCase):
             [b"APPEND x CATENATE (TEXT a)"], [b"APPEND x CATENATE ", MAIL, b""],
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, parts)
-        parse([b"APPEND x CATENATE (URL a URL b)"], limits=GrammarLimits(items=2))
-        limits = GrammarLimits(items=1)
+        parse([b"APPEND x CATENATE (URL a URL b)"], limits=GrammarLimits(max_fetch_items=2))
+        limits = GrammarLimits(max_fetch_items=1)
         self.assertRaises(BadCommand, parse, [b"APPEND x CATENATE (URL a URL b)"], limits=limits)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand, CommandRefused
-from imapshield.wire.commands.base import Command, MemoryLiteral, Simple
+from imapshield.wire.commands.base import BareCommand, Command, MemoryLiteral
 from imapshield.wire.commands.store_copy import Expunge
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import PARSERS, parse
@@ -113,7 +113,7 @@ class TableTests(SynchronousTestCase):
     def test_simple(self) -> None:
         """Commands without arguments are their names, in any case."""
         for name in (b"NOOP", b"noop", b"NoOp  "):
-            self.assertEqual(parse([name]), Simple(b"NOOP"))
+            self.assertEqual(parse([name]), BareCommand(b"NOOP"))
         self.assertEqual(parse([b"EXPUNGE"]), Expunge())
 
     def test_simple_takes_no_argument(self) -> None:
@@ -201,7 +201,7 @@ class CostTests(SynchronousTestCase):
 
     def test_allowances_hold_for_the_command(self) -> None:
         """Ranges are counted over all the sets of a command."""
-        limits = GrammarLimits(ranges=10)
+        limits = GrammarLimits(max_ranges=10)
         self.assertIsInstance(parse([b"SEARCH 1,2,3,4,5 1,2,3,4,5"], limits=limits), Command)
         self.assertRaises(BadCommand, parse, [b"SEARCH 1,2,3,4,5 1,2,3,4,5,6"], limits=limits)
 

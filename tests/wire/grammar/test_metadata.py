@@ -65,7 +65,7 @@ class SetTests(SynchronousTestCase):
             b"SETMETADATA x (/shared/a b)",
         ):
             self.assertRaises(BadCommand, parse, [line])
-        limits = GrammarLimits(string=10)
+        limits = GrammarLimits(max_string_size=10)
         self.assertRaises(
             BadCommand,
             parse,

@@ -60,12 +60,12 @@ class NotifyTests(SynchronousTestCase):
     def test_limits(self) -> None:
         """FETCH items and groups are counted as elsewhere; of groups there can be too many to watch (section 3.1)."""
         line = b"NOTIFY SET (selected (MessageNew (UID FLAGS MODSEQ) MessageExpunge))"
-        self.assertRaises(BadCommand, parse, [line], limits=GrammarLimits(items=2))
+        self.assertRaises(BadCommand, parse, [line], limits=GrammarLimits(max_fetch_items=2))
         self.assertRaises(
             BadCommand,
             parse,
             [b"NOTIFY SET" + b" (personal NONE)" * 20],
-            limits=GrammarLimits(terms=10),
+            limits=GrammarLimits(max_terms=10),
         )
         error = self.assertRaises(CommandRefused, parse, [b"NOTIFY SET" + b" (personal NONE)" * 33])
         self.assertEqual(error.code, b"NOTIFICATIONOVERFLOW")

@@ -66,18 +66,18 @@ class TreeTests(SynchronousTestCase):
 
     def test_depth(self) -> None:
         """What nests is bounded, parentheses, NOT and OR together."""
-        self.assertEqual(key(b"NOT (OR SEEN (DRAFT DELETED))", depth=4).key.keys[0], SEEN)
+        self.assertEqual(key(b"NOT (OR SEEN (DRAFT DELETED))", max_depth=4).key.keys[0], SEEN)
         for text in (
             b"NOT (OR SEEN (DRAFT DELETED))",
             b"((((SEEN))))",
             b"NOT OR SEEN NOT OR SEEN DRAFT",
         ):
-            self.assertRaises(BadCommand, key, text, depth=3)
+            self.assertRaises(BadCommand, key, text, max_depth=3)
 
     def test_count(self) -> None:
         """Keys are counted, opening ones too."""
-        key(b"NOT (OR SEEN DRAFT)", terms=5)
-        self.assertRaises(BadCommand, key, b"NOT (OR SEEN DRAFT)", terms=4)
+        key(b"NOT (OR SEEN DRAFT)", max_terms=5)
+        self.assertRaises(BadCommand, key, b"NOT (OR SEEN DRAFT)", max_terms=4)
 
     def test_malformed(self) -> None:
         """Parentheses without their other, operators without their keys."""
@@ -120,7 +120,7 @@ class ReturnTests(SynchronousTestCase):
             parsed = parse([b"SORT RETURN (COUNT " + text + b") (DATE) UTF-8 SEEN"])
             assert isinstance(parsed, Sort)
             self.assertEqual(parsed.returns, {b"COUNT", b"UPDATE"})
-            self.assertEqual(parsed.update, (Attribute(b"UID"), Attribute(b"FLAGS")))
+            self.assertEqual(parsed.update_items, (Attribute(b"UID"), Attribute(b"FLAGS")))
 
 
 class CancelUpdateTests(SynchronousTestCase):

@@ -55,10 +55,11 @@ class CopyTests(SynchronousTestCase):
         """COPY and MOVE, of numbers, UIDs and what was saved."""
         self.assertEqual(parse([b"COPY 2:4 MEETING"]), Copy(numbers(b"2:4"), "MEETING"))
         self.assertEqual(
-            parse([b"UID MOVE 42:69 inbox"]), Copy(numbers(b"42:69"), "INBOX", uid=True, move=True)
+            parse([b"UID MOVE 42:69 inbox"]),
+            Copy(numbers(b"42:69"), "INBOX", uid=True, is_move=True),
         )
         self.assertEqual(parse([b"UID COPY $ x"]), Copy(SAVED, "x", uid=True))
-        self.assertEqual(parse([b"MOVE * x"]), Copy(numbers(b"*"), "x", move=True))
+        self.assertEqual(parse([b"MOVE * x"]), Copy(numbers(b"*"), "x", is_move=True))
         for line in (b"COPY", b"COPY 1", b"COPY 1 a b", b"COPY a 1", b"COPY $1 a"):
             self.assertRaises(BadCommand, parse, [line])
 
