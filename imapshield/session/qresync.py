@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from imapshield.errors import BadCommand
 from imapshield.wire import encode
-from imapshield.wire.commands.mailboxes import Qresync
+from imapshield.wire.commands.select import Qresync
 from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
 if TYPE_CHECKING:

@@ -17,9 +17,7 @@ from imapshield.wire.commands.mailboxes import (
     Create,
     Delete,
     List,
-    Qresync,
     Rename,
-    Select,
     Status,
     Subscribe,
 )
@@ -39,6 +37,7 @@ from imapshield.wire.commands.search_keys import (
     SizeKey,
     TextKey,
 )
+from imapshield.wire.commands.select import Qresync, Select
 from imapshield.wire.commands.sort_thread import Sort, Thread
 from imapshield.wire.commands.store_copy import Copy, Expunge, Store
 from imapshield.wire.grammar.fetch import ITEMS

@@ -159,7 +159,9 @@ class ListTests(SynchronousTestCase):
 
         self.assertEqual(nested(cursor(b"((a) (b))", max_depth=2)), [[b"a"], [b"b"]])
         self.assertRaises(BadCommand, nested, cursor(b"(((a)))", max_depth=2))
-        self.assertRaises(BadCommand, nested, cursor(b"((", MemoryLiteral(b"x"), b" (a)", max_depth=2))
+        self.assertRaises(
+            BadCommand, nested, cursor(b"((", MemoryLiteral(b"x"), b" (a)", max_depth=2)
+        )
 
     def test_end(self) -> None:
         """Spaces may stand at the end; nothing else, and no literal."""

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
-from imapshield.wire.dates import encode_date, encode_internaldate, parse_date, parse_date_time
+from imapshield.wire.dates import encode_internaldate, parse_date, parse_date_time
 from tests.wire.strategies import LAWS
 
+MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -37,8 +38,9 @@ class DateTests(SynchronousTestCase):
     @LAWS
     @given(st.dates())
     def test_dates(self, day: date) -> None:
-        """A day written and read is itself."""
-        self.assertEqual(parse_date(encode_date(day)), day)
+        """A date is parsed as the day that it was written for."""
+        text = f"{day.day}-{MONTHS[day.month - 1]}-{day.year:04}"
+        self.assertEqual(parse_date(text.encode()), day)
 
     def test_known(self) -> None:
         """RFC 9051's example, the space before a day of one digit, a missing one, any case."""

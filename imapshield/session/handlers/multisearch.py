@@ -13,7 +13,8 @@ from imapshield.session.handlers.search import find, results
 from imapshield.session.states import State
 from imapshield.wire import encode
 from imapshield.wire.commands.mailbox_filters import MailboxFilter
-from imapshield.wire.commands.search import MultiSearch, Search
+from imapshield.wire.commands.multisearch import MultiSearch
+from imapshield.wire.commands.search import Search
 from imapshield.wire.commands.search_keys import SequenceKey
 from imapshield.wire.responses import Tagged, ok
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""SORT and THREAD, each with its UID form (RFC 5256)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from imapshield.wire.commands.search_keys import SearchKey
 
 @dataclass(frozen=True, slots=True)
 class Sort(Command):
-    """SORT and UID SORT (RFC 5256): `criteria` are (reverse, key) pairs, key in upper case; see `Search`."""
+    """SORT and UID SORT.
+
+    `criteria` are pairs of (reverse, sort key), the sort key in upper case. The other fields mean what they mean in
+    `Search`.
+    """
 
     criteria: tuple[tuple[bool, bytes], ...]
     key: SearchKey
@@ -23,7 +27,7 @@ class Sort(Command):
 
 @dataclass(frozen=True, slots=True)
 class Thread(Command):
-    """THREAD and UID THREAD (RFC 5256): `algorithm` in upper case."""
+    """THREAD and UID THREAD; `algorithm` is ORDEREDSUBJECT or REFERENCES."""
 
     algorithm: bytes
     key: SearchKey

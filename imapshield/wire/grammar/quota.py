@@ -25,8 +25,10 @@ def setquota(cursor: Cursor) -> SetQuota:
     cursor.space("the quota root")
 
     def limit() -> tuple[bytes, int]:
-        name = cursor.atom("a resource").upper()
-        cursor.space("the resource")
+        name = cursor.atom("a resource name").upper()
+        cursor.space("the resource name")
         return name, cursor.number64("a limit")
 
-    return SetQuota(root, tuple(cursor.list_of(limit, "resources and limits", allow_empty=True)))
+    return SetQuota(
+        root, tuple(cursor.list_of(limit, "resource names and limits", allow_empty=True))
+    )

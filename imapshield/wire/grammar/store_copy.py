@@ -23,9 +23,9 @@ def store(cursor: Cursor, *, uid: bool = False) -> Store:
     def modifier() -> None:
         nonlocal unchanged_since
         if not cursor.skip_word(b"UNCHANGEDSINCE"):
-            raise BadCommand("Unknown modifier of STORE")
+            raise BadCommand("Unknown STORE modifier")
         if unchanged_since is not None:
-            raise BadCommand("UNCHANGEDSINCE may stand there once")
+            raise BadCommand("UNCHANGEDSINCE may be given only once")
         cursor.space("UNCHANGEDSINCE")
         unchanged_since = cursor.number64("a MODSEQ")
 
@@ -33,23 +33,25 @@ def store(cursor: Cursor, *, uid: bool = False) -> Store:
         cursor.list_of(modifier, "modifiers")
         cursor.space("the modifiers")
     word = cursor.match(_FLAGS, "FLAGS, +FLAGS or -FLAGS").upper()
-    op = word[:1] if word[:1] in b"+-" else b""
+    operation = word[:1] if word[:1] in b"+-" else b""
     cursor.space("FLAGS")
-    return Store(sequence, op, _flags(cursor), word.endswith(b".SILENT"), uid, unchanged_since)
+    return Store(
+        sequence, operation, _flags(cursor), word.endswith(b".SILENT"), uid, unchanged_since
+    )
 
 
 def _flags(cursor: Cursor) -> tuple[bytes, ...]:
-    r"""``flag-list / (flag *(SP flag))``: the second without parentheses, as in ``FLAGS \Seen``."""
+    r"""``flag-list / (flag *(SP flag))``; the second form has no parentheses, as in ``FLAGS \Seen``."""
     if cursor.peek() == b"(":
         flags = cursor.list_of(cursor.flag, "flags", allow_empty=True)
     else:
         flags = [cursor.flag()]
         while not cursor.at_end():
-            cursor.space("a flag")
+            cursor.space("each flag")
             cursor.count_term()
             flags.append(cursor.flag())
     if RECENT in flags:
-        raise BadCommand("\\Recent cannot be changed")
+        raise BadCommand("Only the server can change \\Recent")
     return tuple(dict.fromkeys(flags))
 
 

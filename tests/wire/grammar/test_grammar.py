@@ -14,8 +14,8 @@ from imapshield.wire.commands.base import BareCommand, Command, MemoryLiteral
 from imapshield.wire.commands.store_copy import Expunge
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import PARSERS, parse
+from tests.wire.command_writer import write
 from tests.wire.strategies import COMMANDS, LAWS
-from tests.wire.writing import write
 
 SEEDS = st.integers(0, 2**32)
 

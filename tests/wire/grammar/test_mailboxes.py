@@ -10,60 +10,11 @@ from imapshield.wire.commands.mailboxes import (
     Create,
     Delete,
     List,
-    Qresync,
     Rename,
-    Select,
     Status,
     Subscribe,
 )
 from imapshield.wire.grammar import parse
-from imapshield.wire.sequence import SequenceSet
-
-numbers = SequenceSet.parse
-
-
-class SelectTests(SynchronousTestCase):
-    def test_plain(self) -> None:
-        """SELECT and EXAMINE, the name in every form."""
-        self.assertEqual(parse([b"SELECT INBOX"]), Select("INBOX"))
-        self.assertEqual(parse([b'EXAMINE "inbox"']), Select("INBOX", readonly=True))
-        self.assertEqual(parse([b"SELECT ", MemoryLiteral(b"a/b"), b""]), Select("a/b"))
-
-    def test_condstore(self) -> None:
-        """RFC 7162 section 3.1.8."""
-        self.assertEqual(parse([b"SELECT INBOX (CONDSTORE)"]), Select("INBOX", condstore=True))
-
-    def test_qresync(self) -> None:
-        """The four shapes of QRESYNC's values (RFC 7162 section 3.2.5)."""
-        head = b"SELECT INBOX (QRESYNC (67890007 20050715194045000"
-        for tail, q in (
-            (b"", ()),
-            (b" 41,43:211,214:541", (numbers(b"41,43:211,214:541"),)),
-            (b" (1 2)", (None, numbers(b"1"), numbers(b"2"))),
-            (b" 41 (1,5 2,9)", (numbers(b"41"), numbers(b"1,5"), numbers(b"2,9"))),
-        ):
-            expected = Qresync(67890007, 20050715194045000, *q)
-            self.assertEqual(parse([head + tail + b"))"]).qresync, expected)
-
-    def test_malformed(self) -> None:
-        """Unknown and damaged parameters; ``*`` and ``$`` are nothing that a client knows."""
-        for line in (
-            b"SELECT", b"SELECT a b", b"SELECT INBOX ()", b"SELECT INBOX (FOO)", b"SELECT INBOX (QRESYNC)",
-            b"SELECT INBOX (QRESYNC (1))", b"SELECT INBOX (QRESYNC (0 1))", b"SELECT INBOX (QRESYNC (1 2 *))",
-            b"SELECT INBOX (QRESYNC (1 2 $))", b"SELECT INBOX (QRESYNC (1 2 1 (1)))",
-            b"SELECT INBOX (QRESYNC (1 2 (1 2) 3))", b"SELECT INBOX (QRESYNC (1 2 ))", b"SELECT *", b"SELECT a%",
-        ):  # fmt: skip
-            self.assertRaises(BadCommand, parse, [line])
-
-    def test_no_name(self) -> None:
-        """What spells no name is a name that is refused, in a pattern one that nothing matches, in SELECT nobody's."""
-        for octets in (b"&A-", b"&AOk", b'"\xff"'):
-            error = self.assertRaises(CommandRefused, parse, [b"CREATE " + octets])
-            self.assertEqual(error.code, b"CANNOT")
-            self.assertEqual(parse([b"SELECT " + octets]), Select(""))
-        self.assertEqual(parse([b'LIST "" &A*']), List("", ("&A*",)))
-        self.assertEqual(parse([b'LIST "" ' + b"*" * 1001]), List("", ("\0",)))
-        self.assertEqual(parse([b"LIST " + b"a" * 1001 + b" x"]), List("\0", ("x",)))
 
 
 class NameTests(SynchronousTestCase):
@@ -77,6 +28,12 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(parse([b"RENAME INBOX old-mail"]), Rename("INBOX", "old-mail"))
         for line in (b"DELETE", b"DELETE a b", b"RENAME a", b"RENAME a b c", b"SUBSCRIBE  a"):
             self.assertRaises(BadCommand, parse, [line])
+
+    def test_names_that_cannot_be_decoded(self) -> None:
+        """A name that no mailbox can have is refused with CANNOT; it is not a syntax error."""
+        for name in (b"&A-", b"&AOk", b'"\xff"'):
+            error = self.assertRaises(CommandRefused, parse, [b"CREATE " + name])
+            self.assertEqual(error.code, b"CANNOT")
 
     def test_create(self) -> None:
         """A delimiter at the end goes; special uses are canonical."""
@@ -142,6 +99,12 @@ class ListTests(SynchronousTestCase):
         )
         for line in (b'LIST () "" x', b'LIST "" (x)', b'LIST "" x RETURN ()'):
             self.assertEqual(parse([line]), List("", ("x",), extended=True))
+
+    def test_patterns_that_match_nothing(self) -> None:
+        """A pattern that cannot be decoded or is too long is accepted and matches no mailbox."""
+        self.assertEqual(parse([b'LIST "" &A*']), List("", ("&A*",)))
+        self.assertEqual(parse([b'LIST "" ' + b"*" * 1001]), List("", ("\0",)))
+        self.assertEqual(parse([b"LIST " + b"a" * 1001 + b" x"]), List("\0", ("x",)))
 
     def test_malformed(self) -> None:
         """Options that are unknown or make no sense, and too many patterns."""

@@ -19,7 +19,6 @@ from imapshield.wire.commands.mailboxes import (
     Delete,
     List,
     Rename,
-    Select,
     Status,
     Subscribe,
 )
@@ -40,6 +39,7 @@ from imapshield.wire.commands.search_keys import (
     SizeKey,
     TextKey,
 )
+from imapshield.wire.commands.select import Select
 from imapshield.wire.commands.sort_thread import Sort, Thread
 from imapshield.wire.commands.store_copy import Copy, Expunge, Store
 
@@ -396,7 +396,7 @@ def _key(w: Writer, key: SearchKey) -> None:  # noqa: C901
         case DateKey(how, day, field):
             w.word((b"" if field == b"INTERNAL" else field) + how)
             w.sp()
-            w.astring(dates.encode_date(day))
+            w.astring(b"%d-%b-%04d" % (day.day, dates.MONTHS[day.month - 1], day.year))
         case AgeKey(younger, seconds):
             w.put(b"%b %d" % (b"YOUNGER" if younger else b"OLDER", seconds))
         case EnvelopeKey(field, text):
