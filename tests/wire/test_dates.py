@@ -12,7 +12,7 @@ from imapshield.errors import BadCommand
 from imapshield.wire.dates import encode_internaldate, parse_date, parse_date_time
 from tests.wire.strategies import LAWS
 
-MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -104,7 +104,7 @@ class KeyReader:
         try:
             return octets.decode(self._charset)
         except UnicodeDecodeError:
-            raise BadCommand("Expected a text in the given charset") from None
+            raise BadCommand("The search text is not valid in its charset") from None
 
     def body_text(self) -> str:
         """Read an astring that is searched for in the body of every message."""

@@ -131,7 +131,7 @@ class CharsetTests(SynchronousTestCase):
                 try:
                     parse([b"SEARCH CHARSET " + charset + b" TEXT ", MemoryLiteral(octets), b""])
                 except BadCommand as error:
-                    self.assertEqual(error.text, "The text to search for is not in its charset")
+                    self.assertEqual(error.text, "The search text is not valid in its charset")
 
     def test_codecs_exist(self) -> None:
         """Python has every charset that we say we have."""
