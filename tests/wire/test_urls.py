@@ -1,4 +1,4 @@
-"""IMAP URLs (RFC 5092), those that are relative and name a message."""
+"""IMAP URLs (RFC 5092) that are relative and name a message."""
 
 import contextlib
 
@@ -14,9 +14,9 @@ from imapshield.wire.urls import MessageUrl, parse
 WHOLE = BodySection(Section(), peek=True)
 
 
-class Parse(SynchronousTestCase):
+class MessageUrlTests(SynchronousTestCase):
     def test_forms(self) -> None:
-        """The mailbox, its UIDVALIDITY, the UID, a section, octets of it; words in any case."""
+        """A URL has a mailbox, UIDVALIDITY, UID, section and partial range; its keywords have no case."""
         for url, message in (
             (b"/foo/;UID=7", MessageUrl("foo", None, 7, WHOLE)),
             (b"/foo;UIDVALIDITY=3/;UID=7/", MessageUrl("foo", 3, 7, WHOLE)),
@@ -45,7 +45,7 @@ class Parse(SynchronousTestCase):
             self.assertEqual(parse(url, "top/here"), message)
 
     def test_nothing_selected(self) -> None:
-        """A relative path needs a mailbox to be relative to."""
+        """A relative URL is refused while no mailbox is selected."""
         self.assertRaises(BadCommand, parse, b";UID=7", None)
         self.assertEqual(parse(b";UID=7", "INBOX").mailbox, "INBOX")
 
@@ -53,12 +53,12 @@ class Parse(SynchronousTestCase):
     @given(
         st.lists(st.sampled_from([b"/", b"foo", b";UID=1", b";SECTION=", b"1.", b"TEXT", b"%20", b"%", b";PARTIAL=1", b"]", b"\0"])).map(b"".join)
     )  # fmt: skip
-    def test_anything(self, url: bytes) -> None:
-        """Whatever comes is a URL or Malformed."""
+    def test_only_bad_command_is_raised(self, url: bytes) -> None:
+        """No bytes raise anything but BadCommand."""
         with contextlib.suppress(BadCommand):
             parse(url, "INBOX")
 
-    def test_long(self) -> None:
-        """64 KiB that are no URL cost no more than their length."""
-        for piece in (b"/", b"a", b"/;UID=1", b";", b"%41", b"/;SECTION=", b"1."):
-            self.assertRaises(BadCommand, parse, piece * (65536 // len(piece)), "INBOX")
+    def test_time_is_linear(self) -> None:
+        """64 KiB that are not a URL are refused in linear time."""
+        for repeated in (b"/", b"a", b"/;UID=1", b";", b"%41", b"/;SECTION=", b"1."):
+            self.assertRaises(BadCommand, parse, repeated * (65536 // len(repeated)), "INBOX")
