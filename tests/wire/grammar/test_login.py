@@ -13,7 +13,7 @@ from imapshield.wire.grammar.login import decode_base64
 
 class LoginTests(SynchronousTestCase):
     def test_forms(self) -> None:
-        """User and password as atoms, quoted, and literals."""
+        """User name and password are atoms, quoted or literals."""
         login = Login(b"SMITH", Secret(b'se"same'))
         self.assertEqual(parse([b'LOGIN SMITH "se\\"same"']), login)
         self.assertEqual(
@@ -23,7 +23,7 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual(parse([b'LOGIN a "\xc3\xa9"']), Login(b"a", Secret("é".encode())))
 
     def test_malformed(self) -> None:
-        """Too few, too many, and what is no string."""
+        """Missing and extra arguments, and arguments that are no strings, are refused."""
         for line in (
             b"LOGIN",
             b"LOGIN a",
@@ -35,14 +35,14 @@ class LoginTests(SynchronousTestCase):
         ):
             self.assertRaises(BadCommand, parse, [line])
 
-    def test_literal_spaces(self) -> None:
-        """A thousand spaces and a literal are an error (CVE-2007-1373)."""
+    def test_spaces_before_a_literal(self) -> None:
+        """A thousand spaces before a literal are refused (CVE-2007-1373)."""
         self.assertRaises(BadCommand, parse, [b"LOGIN" + b" " * 1008, MemoryLiteral(b"x"), b" y"])
 
 
 class AuthenticateTests(SynchronousTestCase):
     def test_forms(self) -> None:
-        """Without, with and with an empty initial response (RFC 4959)."""
+        """The initial response may be absent, present or empty (RFC 4959)."""
         self.assertEqual(parse([b"AUTHENTICATE plain"]), Authenticate(b"PLAIN", None))
         self.assertEqual(parse([b"AUTHENTICATE PLAIN ="]), Authenticate(b"PLAIN", Secret(b"")))
         self.assertEqual(
@@ -51,7 +51,7 @@ class AuthenticateTests(SynchronousTestCase):
         )
 
     def test_base64(self) -> None:
-        """Base64 is strict, in the command and in a continuation (CVE-2025-59028)."""
+        """Base64 is strict, in the command and in a response (CVE-2025-59028)."""
         self.assertEqual(decode_base64(b"AGEAYg=="), b"\0a\0b")
         self.assertEqual(decode_base64(b"="), b"")
         self.assertEqual(decode_base64(b""), b"")

@@ -1,4 +1,4 @@
-"""The commands about mailboxes: examples of RFC 9051, 5258, 5819, 6154 and 7162."""
+"""The commands about mailboxes: examples of RFC 9051, 5258, 5819 and 6154."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from imapshield.wire.grammar import parse
 
 
 class NameTests(SynchronousTestCase):
-    def test_one_name(self) -> None:
-        """DELETE, SUBSCRIBE, UNSUBSCRIBE and RENAME."""
+    def test_commands_with_names(self) -> None:
+        """DELETE, SUBSCRIBE, UNSUBSCRIBE and RENAME have one or two names."""
         self.assertEqual(parse([b"DELETE blurdybloop"]), Delete("blurdybloop"))
         self.assertEqual(
             parse([b'SUBSCRIBE "#news.comp.mail.mime"']), Subscribe("#news.comp.mail.mime")
@@ -36,7 +36,7 @@ class NameTests(SynchronousTestCase):
             self.assertEqual(error.code, b"CANNOT")
 
     def test_create(self) -> None:
-        """A delimiter at the end goes; special uses are canonical."""
+        """A delimiter at the end is dropped; special uses are returned in their canonical spelling."""
         self.assertEqual(parse([b"CREATE owatagusiam/"]), Create("owatagusiam"))
         self.assertEqual(parse([b"CREATE /"]), Create("/"))
         self.assertEqual(
@@ -46,7 +46,7 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(parse([b"CREATE x (USE ())"]), Create("x"))
 
     def test_create_refused(self) -> None:
-        """A use that is unknown, or would need a view of other mailboxes, is refused with USEATTR (RFC 6154)."""
+        """A special use that is unknown, or needs a view of other mailboxes, is refused with USEATTR (RFC 6154)."""
         for use in (b"\\Foo", b"\\All", b"\\Drafts \\Flagged"):
             error = self.assertRaises(CommandRefused, parse, [b"CREATE x (USE (%b))" % use])
             self.assertEqual(error.code, b"USEATTR")
@@ -61,7 +61,7 @@ class NameTests(SynchronousTestCase):
 
 class ListTests(SynchronousTestCase):
     def test_plain(self) -> None:
-        """The forms of RFC 3501; atoms may hold wildcards and brackets."""
+        """The forms of RFC 3501 are parsed; atoms may contain wildcards and brackets."""
         self.assertEqual(parse([b'LIST "" ""']), List("", ("",)))
         self.assertEqual(parse([b"LIST ~/Mail/ %"]), List("~/Mail/", ("%",)))
         self.assertEqual(parse([b'LIST "" a]*%']), List("", ("a]*%",)))
@@ -72,7 +72,7 @@ class ListTests(SynchronousTestCase):
         self.assertEqual(parse([b'LIST "" "&AOk-*"']), List("", ("é*",)))
 
     def test_extended(self) -> None:
-        """RFC 5258's selection, return options and lists of patterns; RFC 5819's STATUS."""
+        """The options and pattern lists of RFC 5258 and the STATUS of RFC 5819 are parsed."""
         self.assertEqual(
             parse([b'LIST (SUBSCRIBED recursivematch) "" "*" RETURN (CHILDREN)']),
             List(
@@ -107,7 +107,7 @@ class ListTests(SynchronousTestCase):
         self.assertEqual(parse([b"LIST " + b"a" * 1001 + b" x"]), List("\0", ("x",)))
 
     def test_malformed(self) -> None:
-        """Options that are unknown or make no sense, and too many patterns."""
+        """Unknown options, combinations without meaning, and too many patterns are refused."""
         for line in (
             b"LIST", b'LIST ""', b'LIST "" ()', b'LIST "" x y', b'LIST "" x RETURN', b'LIST "" x RETURN (FOO)',
             b'LIST (FOO) "" x', b'LIST (RECURSIVEMATCH) "" x', b'LIST (REMOTE RECURSIVEMATCH) "" x',
@@ -120,7 +120,7 @@ class ListTests(SynchronousTestCase):
 
 class StatusTests(SynchronousTestCase):
     def test_items(self) -> None:
-        """Items in upper case, each once, known ones only."""
+        """Items are known, and returned in upper case, each once."""
         self.assertEqual(
             parse([b"STATUS blurdybloop (uidnext MESSAGES UIDNEXT)"]),
             Status("blurdybloop", (b"UIDNEXT", b"MESSAGES")),

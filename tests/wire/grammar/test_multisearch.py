@@ -1,4 +1,4 @@
-"""Filters of mailboxes, and ESEARCH (RFC 7377)."""
+"""ESEARCH (RFC 7377)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNSEEN = Not(FlagKey(b"\\Seen"))
 
 class ESearchTests(SynchronousTestCase):
     def test_forms(self) -> None:
-        """Where to look, what to answer, what to look for; the selected mailbox where nothing is said."""
+        """ESEARCH has mailbox filters, result options and search keys; without filters it searches the selected mailbox."""
         for line, command in (
             (b"ESEARCH ALL", MultiSearch((MailboxFilter(b"SELECTED"),), And(()), ALL)),
             (
@@ -34,7 +34,7 @@ class ESearchTests(SynchronousTestCase):
             self.assertEqual(parse([line]), command)
 
     def test_malformed(self) -> None:
-        """Kinds that are none, names where none belong and none where some do."""
+        """Unknown filters, and names where none are permitted or some are missing, are refused."""
         for line in (
             b"ESEARCH", b"ESEARCH IN", b"ESEARCH IN () ALL", b"ESEARCH IN (nowhere) ALL", b"ESEARCH IN (mailboxes) ALL",
             b"ESEARCH IN (mailboxes ()) ALL", b"ESEARCH IN (personal", b"ESEARCH IN (selected-delayed) ALL",
@@ -43,7 +43,7 @@ class ESearchTests(SynchronousTestCase):
             self.assertRaises(BadCommand, parse, [line])
 
     def test_limits(self) -> None:
-        """Too many kinds are refused (RFC 7377 section 2.4)."""
+        """Too many mailbox filters are refused (RFC 7377 section 2.4)."""
         error = self.assertRaises(
             CommandRefused, parse, [b"ESEARCH IN (inboxes" + b" personal" * 32 + b") ALL"]
         )
