@@ -2,7 +2,6 @@ import io
 import os
 import socket
 import sys
-from typing import Never
 from unittest import mock
 
 from twisted.application.service import IService
@@ -26,6 +25,7 @@ from imapshield.mailbox.account_api import IAccount
 from imapshield.service import CannotServe, ShieldService
 from imapshield.tap import Options, makeService
 from tests.certificates import self_signed
+from typing import Never
 
 
 class Files:

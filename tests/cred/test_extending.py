@@ -1,7 +1,6 @@
 """The three ways to extend imapshield, each the whole of what one has to write; docs/extending.rst shows them."""
 
 import io
-from typing import Never
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
@@ -19,6 +18,7 @@ from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.values import MailboxInfo, NewMessage
 from imapshield.testing.in_process import MAIL, InlineWorker, Server
 from imapshield.testing.memory_store import MemoryStore
+from typing import Never
 
 
 @implementer(ICredentialsChecker)

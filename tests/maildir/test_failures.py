@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from typing import Never
 from unittest import mock
 
 from imapshield.errors import NoSpace, StoreBusy, StoreError, Unreadable
@@ -15,6 +14,7 @@ from imapshield.maildir.index import Index
 from imapshield.testing.store_contract import BUDGET, DELETED, ENVELOPE, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
 from tests.maildir.disk import DiskTestCase, failing
+from typing import Never
 
 FULL = OSError(errno.ENOSPC, "No space left on device", b"some/file")
 BROKEN = OSError(errno.EIO, "Input/output error", b"some/file")

@@ -57,15 +57,18 @@ class DateTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """Texts that are no dates, and days and times that do not exist, are refused."""
         for octets in (
-            b"", b"1-Feb-94", b"30-Feb-1994", b"0-Feb-1994", b"1-Foo-1994", b"1-Feb-0000", b"1/2/1994",
-            b"001-Feb-1994", b"1-Feb-1994 ", b"1-Feb-19\xb24", b"-1-Feb-1994", b"1-Feb-1994\n",
+            b"", b"1-Feb-94", b"30-Feb-1994", b"0-Feb-1994", b"1-Foo-1994", b"1-Feb-0000",
+            b"1/2/1994", b"001-Feb-1994", b"1-Feb-1994 ", b"1-Feb-19\xb24", b"-1-Feb-1994",
+            b"1-Feb-1994\n",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse_date, octets)
         for octets in (
-            b"", b"17-Jul-1996 02:44:25", b"17-Jul-1996 24:00:00 +0000", b"17-Jul-1996 02:60:00 +0000",
-            b"17-Jul-1996 02:44:61 +0000", b"17-Jul-1996 02:44:25 +2400", b"17-Jul-1996 02:44:25 +0060",
-            b"17-Jul-1996 02:44:25 GMT", b"31-Jun-1996 02:44:25 +0000", b"  7-Jul-1996 02:44:25 -0700",
-            b"17-Jul-1996  02:44:25 -0700", b"17-Jul-1996 2:44:25 -0700",
+            b"", b"17-Jul-1996 02:44:25", b"17-Jul-1996 24:00:00 +0000",
+            b"17-Jul-1996 02:60:00 +0000", b"17-Jul-1996 02:44:61 +0000",
+            b"17-Jul-1996 02:44:25 +2400", b"17-Jul-1996 02:44:25 +0060",
+            b"17-Jul-1996 02:44:25 GMT", b"31-Jun-1996 02:44:25 +0000",
+            b"  7-Jul-1996 02:44:25 -0700", b"17-Jul-1996  02:44:25 -0700",
+            b"17-Jul-1996 2:44:25 -0700",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse_date_time, octets)
 

@@ -88,7 +88,9 @@ class FramerTests(SynchronousTestCase):
             command = Framer().receive_line(line)
             assert isinstance(command, RawCommand)
             self.assertEqual((command.tag, command.name), (b"a1", b""))
-        self.assertIsInstance(Framer().receive_line(b"a1").rejection, BadCommand)  # type: ignore[union-attr]
+        command = Framer().receive_line(b"a1")
+        assert isinstance(command, RawCommand)
+        self.assertIsInstance(command.rejection, BadCommand)
 
     def test_what_is_no_literal(self) -> None:
         """What only looks like a literal announcement is left to the grammar."""

@@ -38,8 +38,9 @@ class NameTests(SynchronousTestCase):
     def test_not_canonical(self) -> None:
         """Every other spelling of a name is refused, and so is what encodes no name."""
         for octets in (
-            b"&", b"&Jjo", b"&Jjo!", b"&U,BTFw-&ZeVnLIqe-", b"&AGE-", b"&A-", b"&AA-", b"&AAA", b"&Jjp-",
-            b"&2D0-", b"&3gDYPQ-", b"a&b", b"&=-", b"&J/o-", b"&Jjo=-", b"a\tb", b"a\0", b"\x7f", b"&-&",
+            b"&", b"&Jjo", b"&Jjo!", b"&U,BTFw-&ZeVnLIqe-", b"&AGE-", b"&A-", b"&AA-", b"&AAA",
+            b"&Jjp-", b"&2D0-", b"&3gDYPQ-", b"a&b", b"&=-", b"&J/o-", b"&Jjo=-", b"a\tb", b"a\0",
+            b"\x7f", b"&-&",
         ):  # fmt: skip
             self.assertRaises(BadCommand, decode_name, octets)
 

@@ -154,9 +154,10 @@ class ParseTests(SynchronousTestCase):
         """1 and 4294967295 are numbers; 0, 4294967296, leading zeros and signs are refused."""
         self.assertEqual(parse(b"1:4294967295").ranges, ((1, MAX_NUMBER),))
         for octets in (
-            b"", b"0", b"1:0", b"0:*", b"01", b"00000000001", b"4294967296", b"1:4294967296", b"4294967296:*",
-            b"-1", b"+1", b"1_0", b"1,", b",1", b"1,,2", b"1:", b":1", b"1:2:3", b"1 ", b" 1", b"$", b"1,$",
-            b"**", b"99999999999999999999", "١".encode(), b"\xb2", b"1\n",
+            b"", b"0", b"1:0", b"0:*", b"01", b"00000000001", b"4294967296", b"1:4294967296",
+            b"4294967296:*", b"-1", b"+1", b"1_0", b"1,", b",1", b"1,,2", b"1:", b":1", b"1:2:3",
+            b"1 ", b" 1", b"$", b"1,$", b"**", b"99999999999999999999", "١".encode(), b"\xb2",
+            b"1\n",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, octets)
 

@@ -51,8 +51,24 @@ class MessageUrlTests(SynchronousTestCase):
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(
-        st.lists(st.sampled_from([b"/", b"foo", b";UID=1", b";SECTION=", b"1.", b"TEXT", b"%20", b"%", b";PARTIAL=1", b"]", b"\0"])).map(b"".join)
-    )  # fmt: skip
+        st.lists(
+            st.sampled_from(
+                [
+                    b"/",
+                    b"foo",
+                    b";UID=1",
+                    b";SECTION=",
+                    b"1.",
+                    b"TEXT",
+                    b"%20",
+                    b"%",
+                    b";PARTIAL=1",
+                    b"]",
+                    b"\0",
+                ]
+            )
+        ).map(b"".join)
+    )
     def test_only_bad_command_is_raised(self, url: bytes) -> None:
         """No bytes raise anything but BadCommand."""
         with contextlib.suppress(BadCommand):

@@ -66,9 +66,10 @@ class AppendTests(SynchronousTestCase):
         """No message, no space, an invalid date, and text after the message are refused."""
         for parts in (
             [b"APPEND x"], [b"APPEND x (\\Seen)"], [b'APPEND x "hello"'], [b"APPEND x hello"],
-            [b"APPEND x (\\Seen)", MAIL, b""], [b"APPEND x " + DATE, MAIL, b""], [b"APPEND x ", MAIL, b"x"],
-            [b'APPEND x "17-Jul-96" ', MAIL, b""], [b"APPEND x (\\Foo) ", MAIL, b""],
-            [b"APPEND x ", MAIL, b"", MAIL, b""], [b"APPEND ", MemoryLiteral(b"x"), b""], [b"APPEND x UTF8 (", MAIL, b""],
+            [b"APPEND x (\\Seen)", MAIL, b""], [b"APPEND x " + DATE, MAIL, b""],
+            [b"APPEND x ", MAIL, b"x"], [b'APPEND x "17-Jul-96" ', MAIL, b""],
+            [b"APPEND x (\\Foo) ", MAIL, b""], [b"APPEND x ", MAIL, b"", MAIL, b""],
+            [b"APPEND ", MemoryLiteral(b"x"), b""], [b"APPEND x UTF8 (", MAIL, b""],
             [b"APPEND x ", MAIL, b" (\\Seen)"],
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, parts)
@@ -111,8 +112,9 @@ class CatenateTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """Other parts, no parts, and more URLs than FETCH items are permitted are refused."""
         for parts in (
-            [b"APPEND x CATENATE ()"], [b"APPEND x CATENATE (MAIL ", MAIL, b")"], [b"APPEND x CATENATE (TEXT ", MAIL, b""],
-            [b"APPEND x CATENATE (TEXT a)"], [b"APPEND x CATENATE ", MAIL, b""],
+            [b"APPEND x CATENATE ()"], [b"APPEND x CATENATE (MAIL ", MAIL, b")"],
+            [b"APPEND x CATENATE (TEXT ", MAIL, b""], [b"APPEND x CATENATE (TEXT a)"],
+            [b"APPEND x CATENATE ", MAIL, b""],
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, parts)
         parse([b"APPEND x CATENATE (URL a URL b)"], limits=GrammarLimits(max_fetch_items=2))

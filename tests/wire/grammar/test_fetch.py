@@ -44,8 +44,8 @@ class ItemTests(SynchronousTestCase):
     def test_attributes(self) -> None:
         """Items of one word are accepted in any case, alone or in parentheses."""
         for name in (
-            b"UID", b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"ENVELOPE", b"BODY", b"BODYSTRUCTURE",
-            b"MODSEQ", b"EMAILID", b"THREADID", b"SAVEDATE",
+            b"UID", b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"ENVELOPE", b"BODY",
+            b"BODYSTRUCTURE", b"MODSEQ", b"EMAILID", b"THREADID", b"SAVEDATE",
         ):  # fmt: skip
             self.assertEqual(items(name.lower()), (Attribute(name),))
             self.assertEqual(items(b"(" + name + b")"), (Attribute(name),))
@@ -145,10 +145,10 @@ class ItemTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """Unknown items and damaged sections are refused."""
         for text in (
-            b"", b"()", b"(FLAGS", b"FLAGS UID", b"(FLAGS  UID)", b"FOO", b"BODY[0]", b"BODY[1.0]", b"BODY[01.]",
-            b"BODY[MIME]", b"BODY[FOO]", b"BODY[1.]", b"BODY[.1]", b"BODY[1 2]", b"BODY[1TEXT]", b"BODY[TEXT",
-            b"BODY[HEADER.FIELDS]", b"BODY[HEADER.FIELDS ()]", b"BODY[HEADER.FIELDS DATE]", b"BODY [TEXT]",
-            b"BODY[4294967296]", b"FLAGS[]",
+            b"", b"()", b"(FLAGS", b"FLAGS UID", b"(FLAGS  UID)", b"FOO", b"BODY[0]", b"BODY[1.0]",
+            b"BODY[01.]", b"BODY[MIME]", b"BODY[FOO]", b"BODY[1.]", b"BODY[.1]", b"BODY[1 2]",
+            b"BODY[1TEXT]", b"BODY[TEXT", b"BODY[HEADER.FIELDS]", b"BODY[HEADER.FIELDS ()]",
+            b"BODY[HEADER.FIELDS DATE]", b"BODY [TEXT]", b"BODY[4294967296]", b"FLAGS[]",
             b"BODYSTRUCTURE[1]", b"BODY[" + b"1." * 100 + b"1]", b"BODY[HEADER (x)]", b"BODY.PEEK",
         ):  # fmt: skip
             self.assertRaises(BadCommand, items, text)
@@ -191,7 +191,8 @@ class FetchTests(SynchronousTestCase):
         for line in (
             b"FETCH", b"FETCH 1", b"FETCH x FLAGS", b"FETCH 1 FLAGS ()", b"FETCH 1 FLAGS (FOO)",
             b"UID FETCH 1 FLAGS (VANISHED)", b"FETCH 1 FLAGS (CHANGEDSINCE 1 VANISHED)",
-            b"FETCH 1 FLAGS (PARTIAL 1:2)", b"UID FETCH 1 FLAGS (PARTIAL 0:2)", b"FETCH 1 FLAGS (CHANGEDSINCE x)",
-            b"UID FETCH 1 FLAGS (PARTIAL -1:2)", b"FETCH 1 FLAGS (CHANGEDSINCE 1) x",
+            b"FETCH 1 FLAGS (PARTIAL 1:2)", b"UID FETCH 1 FLAGS (PARTIAL 0:2)",
+            b"FETCH 1 FLAGS (CHANGEDSINCE x)", b"UID FETCH 1 FLAGS (PARTIAL -1:2)",
+            b"FETCH 1 FLAGS (CHANGEDSINCE 1) x",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])

@@ -109,10 +109,10 @@ class ListTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """Unknown options, combinations without meaning, and too many patterns are refused."""
         for line in (
-            b"LIST", b'LIST ""', b'LIST "" ()', b'LIST "" x y', b'LIST "" x RETURN', b'LIST "" x RETURN (FOO)',
-            b'LIST (FOO) "" x', b'LIST (RECURSIVEMATCH) "" x', b'LIST (REMOTE RECURSIVEMATCH) "" x',
-            b'LIST "" x RETURN (STATUS)', b'LIST "" x RETURN (STATUS (BOGUS))', b'LSUB "" (x)',
-            b'LSUB "" x RETURN ()',
+            b"LIST", b'LIST ""', b'LIST "" ()', b'LIST "" x y', b'LIST "" x RETURN',
+            b'LIST "" x RETURN (FOO)', b'LIST (FOO) "" x', b'LIST (RECURSIVEMATCH) "" x',
+            b'LIST (REMOTE RECURSIVEMATCH) "" x', b'LIST "" x RETURN (STATUS)',
+            b'LIST "" x RETURN (STATUS (BOGUS))', b'LSUB "" (x)', b'LSUB "" x RETURN ()',
             b'LIST "" (' + b"x " * 40 + b"x)",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])

@@ -40,9 +40,11 @@ class GetMetadataTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """Impossible entry names and unknown options are refused."""
         for line in (
-            b"GETMETADATA x", b"GETMETADATA x ()", b"GETMETADATA x comment", b"GETMETADATA x /shared", b"GETMETADATA x /shared/",
-            b"GETMETADATA x /shared//a", b'GETMETADATA x "/shared/a*"', b'GETMETADATA x "/shared/%"', b"GETMETADATA x /vendor/a",
-            b"GETMETADATA (DEPTH 2) x /shared/a", b"GETMETADATA (SIZE 2) x /shared/a", b"GETMETADATA x (MAXSIZE -1) /shared/a",
+            b"GETMETADATA x", b"GETMETADATA x ()", b"GETMETADATA x comment",
+            b"GETMETADATA x /shared", b"GETMETADATA x /shared/", b"GETMETADATA x /shared//a",
+            b'GETMETADATA x "/shared/a*"', b'GETMETADATA x "/shared/%"',
+            b"GETMETADATA x /vendor/a", b"GETMETADATA (DEPTH 2) x /shared/a",
+            b"GETMETADATA (SIZE 2) x /shared/a", b"GETMETADATA x (MAXSIZE -1) /shared/a",
             b"GETMETADATA x /shared/" + b"a" * 300, b"GETMETADATA (DEPTH 1) x (DEPTH 1) /shared/a",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])

@@ -21,23 +21,36 @@ class ESearchTests(SynchronousTestCase):
             (b"ESEARCH ALL", MultiSearch((MailboxFilter(b"SELECTED"),), And(()), ALL)),
             (
                 b'ESEARCH IN (mailboxes "folder1" subtree "folder2") unseen',
-                MultiSearch((MailboxFilter(b"MAILBOXES", frozenset({"folder1"})), MailboxFilter(b"SUBTREE", frozenset({"folder2"}))), UNSEEN, ALL),
+                MultiSearch(
+                    (
+                        MailboxFilter(b"MAILBOXES", frozenset({"folder1"})),
+                        MailboxFilter(b"SUBTREE", frozenset({"folder2"})),
+                    ),
+                    UNSEEN,
+                    ALL,
+                ),
             ),
             (
                 b"ESEARCH IN (mailboxes (a inbox) personal) RETURN (COUNT PARTIAL 1:9) CHARSET UTF-8 unseen",
                 MultiSearch(
-                    (MailboxFilter(b"MAILBOXES", frozenset({"a", "INBOX"})), MailboxFilter(b"PERSONAL")),
-                    UNSEEN, frozenset({b"COUNT", b"PARTIAL"}), (1, 9),
+                    (
+                        MailboxFilter(b"MAILBOXES", frozenset({"a", "INBOX"})),
+                        MailboxFilter(b"PERSONAL"),
+                    ),
+                    UNSEEN,
+                    frozenset({b"COUNT", b"PARTIAL"}),
+                    (1, 9),
                 ),
             ),
-        ):  # fmt: skip
+        ):
             self.assertEqual(parse([line]), command)
 
     def test_malformed(self) -> None:
         """Unknown filters, and names where none are permitted or some are missing, are refused."""
         for line in (
-            b"ESEARCH", b"ESEARCH IN", b"ESEARCH IN () ALL", b"ESEARCH IN (nowhere) ALL", b"ESEARCH IN (mailboxes) ALL",
-            b"ESEARCH IN (mailboxes ()) ALL", b"ESEARCH IN (personal", b"ESEARCH IN (selected-delayed) ALL",
+            b"ESEARCH", b"ESEARCH IN", b"ESEARCH IN () ALL", b"ESEARCH IN (nowhere) ALL",
+            b"ESEARCH IN (mailboxes) ALL", b"ESEARCH IN (mailboxes ()) ALL",
+            b"ESEARCH IN (personal", b"ESEARCH IN (selected-delayed) ALL",
             b"ESEARCH IN (personal (scope)) ALL", b"ESEARCH IN (personal)",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])

@@ -48,10 +48,13 @@ class NotifyTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """Events that cannot be combined, misplaced FETCH items, and lists without end are refused."""
         for line in (
-            b"NOTIFY", b"NOTIFY SET", b"NOTIFY GET", b"NOTIFY SET STATUS", b"NOTIFY SET personal NONE", b"NOTIFY SET (personal)",
-            b"NOTIFY SET (personal ())", b"NOTIFY SET (personal (MessageNew))", b"NOTIFY SET (personal (FlagChange))",
-            b"NOTIFY SET (selected (MailboxName))", b"NOTIFY SET (personal (MessageNew (UID) MessageExpunge))",
-            b"NOTIFY SET (selected (MessageNew () MessageExpunge))", b"NOTIFY SET (selected (MessageNew (UID MessageExpunge)",
+            b"NOTIFY", b"NOTIFY SET", b"NOTIFY GET", b"NOTIFY SET STATUS",
+            b"NOTIFY SET personal NONE", b"NOTIFY SET (personal)", b"NOTIFY SET (personal ())",
+            b"NOTIFY SET (personal (MessageNew))", b"NOTIFY SET (personal (FlagChange))",
+            b"NOTIFY SET (selected (MailboxName))",
+            b"NOTIFY SET (personal (MessageNew (UID) MessageExpunge))",
+            b"NOTIFY SET (selected (MessageNew () MessageExpunge))",
+            b"NOTIFY SET (selected (MessageNew (UID MessageExpunge)",
             b"NOTIFY SET (personal NONE)(personal NONE)", b"NOTIFY NONE x",
             b"NOTIFY SET (selected NONE) (selected-delayed NONE)",
         ):  # fmt: skip

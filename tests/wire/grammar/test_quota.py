@@ -23,7 +23,8 @@ class QuotaTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """Missing arguments, limits that are no numbers, and limits that are too large are refused."""
         for line in (
-            b"GETQUOTA", b"GETQUOTAROOT", b"SETQUOTA", b'SETQUOTA ""', b'SETQUOTA "" STORAGE 1', b'SETQUOTA "" (STORAGE)',
-            b'SETQUOTA "" (STORAGE x)', b'SETQUOTA "" (STORAGE 9223372036854775808)', b"GETQUOTA a b",
+            b"GETQUOTA", b"GETQUOTAROOT", b"SETQUOTA", b'SETQUOTA ""', b'SETQUOTA "" STORAGE 1',
+            b'SETQUOTA "" (STORAGE)', b'SETQUOTA "" (STORAGE x)',
+            b'SETQUOTA "" (STORAGE 9223372036854775808)', b"GETQUOTA a b",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])

@@ -91,9 +91,10 @@ class KeyTreeTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """Parentheses without their counterpart and operators without their keys are refused."""
         for text in (
-            b"(", b")", b"()", b"(SEEN", b"SEEN)", b"(SEEN))", b"( SEEN)", b"(SEEN )", b"OR", b"OR SEEN",
-            b"OR SEEN )", b"(OR SEEN) DRAFT", b"NOT", b"NOT ", b"NOT)", b"NOT(SEEN)", b"SEEN  DRAFT", b"SEEN(DRAFT)",
-            b"OR SEEN  DRAFT", b"(SEEN)(DRAFT)", b"NOTSEEN", b"{-100}zzz",
+            b"(", b")", b"()", b"(SEEN", b"SEEN)", b"(SEEN))", b"( SEEN)", b"(SEEN )", b"OR",
+            b"OR SEEN", b"OR SEEN )", b"(OR SEEN) DRAFT", b"NOT", b"NOT ", b"NOT)", b"NOT(SEEN)",
+            b"SEEN  DRAFT", b"SEEN(DRAFT)", b"OR SEEN  DRAFT", b"(SEEN)(DRAFT)", b"NOTSEEN",
+            b"{-100}zzz",
         ):  # fmt: skip
             self.assertRaises(BadCommand, key, text)
 
@@ -118,10 +119,12 @@ class ResultOptionTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """Unknown options, options that cannot be combined, and a charset before RETURN are refused."""
         for text in (
-            b"RETURN ALL", b"RETURN (FOO) ALL", b"RETURN ()", b"RETURN (PARTIAL) ALL", b"RETURN (PARTIAL 0:1) ALL",
-            b"RETURN (ALL PARTIAL 1:2) ALL", b"CHARSET UTF-8 RETURN () ALL", b"CHARSET UTF-8", b"CHARSET", b"RETURN",
-            b"RETURN (PARTIAL 1:-2) ALL", b"RETURN (PARTIAL 1) ALL", b"RETURN (PARTIAL 1:2 PARTIAL 3:4) ALL",
-            b"RETURN (UPDATE ()) ALL", b"RETURN (UPDATE (UID) ALL", b"RETURN (COUNT (UID)) ALL",
+            b"RETURN ALL", b"RETURN (FOO) ALL", b"RETURN ()", b"RETURN (PARTIAL) ALL",
+            b"RETURN (PARTIAL 0:1) ALL", b"RETURN (ALL PARTIAL 1:2) ALL",
+            b"CHARSET UTF-8 RETURN () ALL", b"CHARSET UTF-8", b"CHARSET", b"RETURN",
+            b"RETURN (PARTIAL 1:-2) ALL", b"RETURN (PARTIAL 1) ALL",
+            b"RETURN (PARTIAL 1:2 PARTIAL 3:4) ALL", b"RETURN (UPDATE ()) ALL",
+            b"RETURN (UPDATE (UID) ALL", b"RETURN (COUNT (UID)) ALL",
         ):  # fmt: skip
             self.assertRaises(BadCommand, key, text)
 

@@ -82,10 +82,10 @@ class KeyTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """Unknown keys, and keys without their arguments, are refused."""
         for text in (
-            b"", b"FOO", b"FROM", b"FROM ", b"FROM (x)", b"KEYWORD \\Seen", b'KEYWORD "\\\\Seen"', b"KEYWORD", b"UID", b"UID x", b"0",
-            b"SINCE yesterday", b"SINCE 30-Feb-1994", b"LARGER -1", b"LARGER x", b"YOUNGER 0", b"MODSEQ x",
-            b'MODSEQ "x" some 1', b"EMAILID a.b", b"HEADER x", b"\\Seen", b'"x"',
-            b"FROM x)", b"FROM x\0", b"\xff",
+            b"", b"FOO", b"FROM", b"FROM ", b"FROM (x)", b"KEYWORD \\Seen", b'KEYWORD "\\\\Seen"',
+            b"KEYWORD", b"UID", b"UID x", b"0", b"SINCE yesterday", b"SINCE 30-Feb-1994",
+            b"LARGER -1", b"LARGER x", b"YOUNGER 0", b"MODSEQ x", b'MODSEQ "x" some 1',
+            b"EMAILID a.b", b"HEADER x", b"\\Seen", b'"x"', b"FROM x)", b"FROM x\0", b"\xff",
         ):  # fmt: skip
             self.assertRaises(BadCommand, key, text)
 

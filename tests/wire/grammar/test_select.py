@@ -41,10 +41,12 @@ class SelectTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """Unknown and damaged parameters are refused; a client cannot know ``*`` or ``$``."""
         for line in (
-            b"SELECT", b"SELECT a b", b"SELECT INBOX ()", b"SELECT INBOX (FOO)", b"SELECT INBOX (QRESYNC)",
-            b"SELECT INBOX (QRESYNC (1))", b"SELECT INBOX (QRESYNC (0 1))", b"SELECT INBOX (QRESYNC (1 2 *))",
+            b"SELECT", b"SELECT a b", b"SELECT INBOX ()", b"SELECT INBOX (FOO)",
+            b"SELECT INBOX (QRESYNC)", b"SELECT INBOX (QRESYNC (1))",
+            b"SELECT INBOX (QRESYNC (0 1))", b"SELECT INBOX (QRESYNC (1 2 *))",
             b"SELECT INBOX (QRESYNC (1 2 $))", b"SELECT INBOX (QRESYNC (1 2 1 (1)))",
-            b"SELECT INBOX (QRESYNC (1 2 (1 2) 3))", b"SELECT INBOX (QRESYNC (1 2 ))", b"SELECT *", b"SELECT a%",
+            b"SELECT INBOX (QRESYNC (1 2 (1 2) 3))", b"SELECT INBOX (QRESYNC (1 2 ))", b"SELECT *",
+            b"SELECT a%",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])
 

@@ -35,8 +35,9 @@ class SortTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """Unknown sort keys and a missing charset are refused."""
         for line in (
-            b"SORT", b"SORT ()", b"SORT () UTF-8 ALL", b"SORT (FOO) UTF-8 ALL", b"SORT (REVERSE) UTF-8 ALL",
-            b"SORT (REVERSE REVERSE DATE) UTF-8 ALL", b"SORT DATE UTF-8 ALL", b"SORT (DATE) UTF-8",
+            b"SORT", b"SORT ()", b"SORT () UTF-8 ALL", b"SORT (FOO) UTF-8 ALL",
+            b"SORT (REVERSE) UTF-8 ALL", b"SORT (REVERSE REVERSE DATE) UTF-8 ALL",
+            b"SORT DATE UTF-8 ALL", b"SORT (DATE) UTF-8",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])
         self.assertRaises(CommandRefused, parse, [b"SORT (DATE) ALL ALL"])

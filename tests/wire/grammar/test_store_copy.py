@@ -44,11 +44,12 @@ class StoreTests(SynchronousTestCase):
         r"""Unknown operations and modifiers, missing flags, and \Recent are refused."""
         for line in (
             b"STORE", b"STORE 1", b"STORE 1 FLAGS", b"STORE 1 FLAGS ", b"STORE 1 FOO (\\Seen)",
-            b"STORE 1 ++FLAGS (x)", b"STORE 1 FLAGS.LOUD (x)", b"STORE 1 FLAGSX (x)", b"STORE 1 FLAGS(x)",
-            b"STORE 1 FLAGS (\\Recent)", b"STORE 1 FLAGS (\\Foo)", b"STORE 1 FLAGS (\\*)", b"STORE 0 FLAGS (x)",
-            b"STORE 1 (FOO 1) FLAGS (x)", b"STORE 1 () FLAGS (x)",
-            b"STORE 1 (UNCHANGEDSINCE 1 UNCHANGEDSINCE 2) FLAGS (x)", b"STORE 1 (UNCHANGEDSINCE -1) FLAGS (x)",
-            b'STORE 1 FLAGS ("x")', b"STORE 1 FLAGS (x) y", b"STORE x FLAGS (x)",
+            b"STORE 1 ++FLAGS (x)", b"STORE 1 FLAGS.LOUD (x)", b"STORE 1 FLAGSX (x)",
+            b"STORE 1 FLAGS(x)", b"STORE 1 FLAGS (\\Recent)", b"STORE 1 FLAGS (\\Foo)",
+            b"STORE 1 FLAGS (\\*)", b"STORE 0 FLAGS (x)", b"STORE 1 (FOO 1) FLAGS (x)",
+            b"STORE 1 () FLAGS (x)", b"STORE 1 (UNCHANGEDSINCE 1 UNCHANGEDSINCE 2) FLAGS (x)",
+            b"STORE 1 (UNCHANGEDSINCE -1) FLAGS (x)", b'STORE 1 FLAGS ("x")',
+            b"STORE 1 FLAGS (x) y", b"STORE x FLAGS (x)",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])
 
