@@ -22,7 +22,7 @@ from imapshield.mailbox.message_items import MessageItems
 from imapshield.mailbox.values import AppendResult, Blob, CopyResult, FetchResult, NewMessage
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
 from imapshield.wire.commands.search_keys import DateKey, ObjectIdKey, SearchKey
-from imapshield.wire.flags import DELETED, RECENT, canonical, flag_list
+from imapshield.wire.flags import DELETED, RECENT, canonical_flag, flag_list
 from imapshield.wire.sequence import SequenceSet
 
 LARGEST_STRING = 256 << 10
@@ -121,7 +121,7 @@ class TwistedMailMailbox:
                 listener(Change(change.added, change.changed, change.vanished, fresh))
 
     async def vanished(self, since: int) -> SequenceSet:
-        return SequenceSet.missing(self.columns.uids, self.columns.uidnext)
+        return SequenceSet.complement(self.columns.uids, self.columns.uidnext)
 
     async def _messages(self, which: Any, *, uid: bool) -> list[Any]:
         if not await ask(self.theirs.getMessageCount):
@@ -323,7 +323,7 @@ def _flags(message: Any) -> tuple[bytes, bool]:
     found = []
     for flag in message.getFlags():
         try:
-            found.append(canonical(text(flag).encode("utf-8", "replace")))
+            found.append(canonical_flag(text(flag).encode("utf-8", "replace")))
         except BadCommand:
             continue
     return flag_list(flag for flag in found if flag != RECENT), RECENT in found

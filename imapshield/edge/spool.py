@@ -100,7 +100,7 @@ class Spool:
 
 
 class SpoolSink:
-    """A `wire.framing.Sink` that keeps its literal in the memory budget of a `Spool`, or in the file of it."""
+    """A `wire.framing.LiteralSink` that keeps its literal in the memory budget of a `Spool`, or in the file of it."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
