@@ -8,7 +8,7 @@ from imapshield.edge.spool import Spool
 from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.guard.verdicts import RejectLiteral, Verdict
 from imapshield.limits import Limits
-from imapshield.wire.framing import Framer, LiteralAnnounced, MemorySink, RawCommand, Sink
+from imapshield.wire.framing import Framer, LiteralAnnounced, LiteralSink, MemorySink, RawCommand
 from imapshield.wire.traits import traits_of
 
 
@@ -54,7 +54,7 @@ class LiteralInput:
             self._host.setRawMode()
         return event.synchronizing
 
-    def _new_sink(self, event: LiteralAnnounced) -> Sink:
+    def _new_sink(self, event: LiteralAnnounced) -> LiteralSink:
         if event.literals == 0:
             self._spool = Spool(self._limits.append_memory_bytes)
         return self._spool.new_sink() if traits_of(event.name).carries_messages else MemorySink()

@@ -10,9 +10,8 @@ from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.guard.verdicts import Disconnect, RejectLiteral, Reset, Verdict
 from imapshield.limits import Limits
 from imapshield.wire import traits
-from imapshield.wire.framing import ANNOUNCEMENT, LITERAL, Framer, LiteralAnnounced, RawCommand
-
-_CRLF = b"\r\n"
+from imapshield.wire.framing import Framer, LiteralAnnounced, RawCommand
+from imapshield.wire.overlong_line import OverlongLine
 
 
 class OverlongLineHost(Protocol):
@@ -47,10 +46,7 @@ class OverlongLines:
         self._framer = framer
         self._guard = guard
         self._limits = limits
-        self._start: bytes | None = (
-            None  # of the line that is being skipped, with its tag and command name
-        )
-        self._tail = b""
+        self._overlong: OverlongLine | None = None  # the line that is being skipped
 
     def begin(self, line: bytes) -> None:
         """Handle a line longer than `MAX_LENGTH`.
@@ -76,31 +72,22 @@ class OverlongLines:
         reset = Reset(limit, host.MAX_LENGTH, len(line))
         host.reporter.limit_triggered(reset, action, sample=line if may_log else b"")
         if self._guard.authenticated:
-            self._start = line[: host.MAX_LENGTH]
+            rejection = BadCommand(f"Line too long: the limit is {host.MAX_LENGTH} bytes")
+            self._overlong = OverlongLine(self._framer, line[: host.MAX_LENGTH], rejection)
             host.receive_again(self.skip(line))
         else:
             host.bye("Line too long")
 
     def skip(self, data: bytes) -> bytes:
         """Remove from `data` what belongs to the line that is being skipped, if any."""
-        if self._start is None:
+        overlong = self._overlong
+        if overlong is None:
             return data
-        skipped, end, rest = (self._tail + data).partition(_CRLF)
-        self._tail = skipped[-ANNOUNCEMENT:]  # which may end in half of the CRLF
-        if not end:
-            return b""
-        literal = LITERAL.search(self._tail)
-        line = self._start.partition(b"{")[0] + (literal[0] if literal else b"")
-        self._start, self._tail = None, b""
-        self._reject(line)
+        rest, event = overlong.feed(data)
+        if event is not None:
+            self._overlong = None
+            verdict = self._guard.check(event)
+            if isinstance(event, LiteralAnnounced) and not isinstance(verdict, (Reset, Disconnect)):
+                verdict = RejectLiteral(overlong.rejection)
+            self._host.apply_verdict(verdict, event)
         return rest
-
-    def _reject(self, shortened_line: bytes) -> None:
-        event = self._framer.receive_line(shortened_line)
-        rejection = BadCommand(f"Line too long: the limit is {self._host.MAX_LENGTH} bytes")
-        if isinstance(event, RawCommand):
-            event = RawCommand(event.tag, event.name, (), event.octets, rejection)
-        verdict = self._guard.check(event)
-        if isinstance(event, LiteralAnnounced) and not isinstance(verdict, (Reset, Disconnect)):
-            verdict = RejectLiteral(rejection)
-        self._host.apply_verdict(verdict, event)
