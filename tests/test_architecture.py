@@ -69,9 +69,11 @@ RULES = {
     "__main__": Rule(("cli",)),
     "__init__": Rule(("limits", "cred.realm", "edge.factory", "edge.protocol")),
     "service": Rule((), ("twisted",)),
+    "config": Rule(("limits",), never=PURE),
+    "tls": Rule(("config",), ("twisted", "OpenSSL")),
     "edge": Rule((*BASE, "wire", "guard", "message", "mailbox", "session", "cred"), ("twisted", "zope", "OpenSSL")),
     "tap": Rule(
-        (*BASE, "cred", "edge", "observe", "maildir", "service", "first_run"), ("twisted", "zope", "OpenSSL")
+        (*BASE, "config", "cred", "edge", "first_run", "observe", "service", "tls"), ("twisted",)
     ),
 }  # fmt: skip
 
