@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from imapshield.errors import NoSpace, TooManyEntries
+from imapshield.errors import QuotaExceeded, TooManyEntries
 from imapshield.mailbox.values import METADATA_ENTRIES, Quota
 from imapshield.maildir.index import Index
 
@@ -34,7 +34,7 @@ class Quotas:
             (messages, used.messages, used.max_messages),
         ):
             if more > 0 and most is not None and now + more > most:
-                raise NoSpace
+                raise QuotaExceeded
 
 
 class Metadata:

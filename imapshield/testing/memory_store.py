@@ -12,9 +12,9 @@ from imapshield.errors import (
     BadMailboxName,
     MailboxExists,
     MessageGone,
-    NoSpace,
     NoSuchMailbox,
     NotAllowed,
+    QuotaExceeded,
     TooManyEntries,
 )
 from imapshield.mailbox.columns import Delta, MessageRow
@@ -349,7 +349,7 @@ class MemoryStore:
             (messages, used.messages, used.max_messages),
         ):
             if more > 0 and most is not None and now + more > most:
-                raise NoSpace
+                raise QuotaExceeded
 
     def metadata(self, name: str) -> dict[bytes, bytes]:
         """See `IMetadataStore`, also for what follows."""

@@ -402,7 +402,7 @@ class Changing(Case):
             lines(client(b"a STORE 1 +FLAGS ($y)")),
             [
                 b"* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $x)] No more keywords",
-                b"a NO [LIMIT] There are too many of these already",
+                b"a NO [LIMIT] Limit exceeded",
             ],
         )
 
