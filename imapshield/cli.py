@@ -78,7 +78,7 @@ def _passwd(options: argparse.Namespace) -> None:
         raise CommandError(
             "SCRAM permits only printable ASCII characters in a password; omit --scram or choose another password"
         ) from None
-    added = users.put(options.file, options.user, stored)
+    added = users.set_hash(options.file, options.user, stored)
     print(f"{'added' if added else 'changed'} {options.user}")
 
 
@@ -92,7 +92,7 @@ def _users(options: argparse.Namespace) -> None:
 
 
 def _remove(options: argparse.Namespace) -> None:
-    if not users.drop(options.file, options.user):
+    if not users.remove(options.file, options.user):
         raise CommandError(
             f"{options.file}: no user {options.user}; list the users with `imapshield users {options.file}`"
         )

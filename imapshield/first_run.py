@@ -61,7 +61,7 @@ class FirstRunFolder:
             deliver_samples(maildir, datetime.now(UTC))
         password = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(4)) for _ in range(3))
         # The password file comes last: if a first start is interrupted, the next one is a first start again.
-        users.put(self.users, USER, passwords.hash_password(password.encode()))
+        users.set_hash(self.users, USER, passwords.hash_password(password.encode()))
         return password
 
     def welcome_message(self, host: str, port: str, password: str) -> str:

@@ -36,7 +36,7 @@ class CommandLineTestCase(TestCase):
         self.mail = self.path("mail")
         os.makedirs(self.mail)
         self.users = self.path("users")
-        users.put(self.users, "alice", passwords.hash_scrypt(b"secret", ln=2))
+        users.set_hash(self.users, "alice", passwords.hash_scrypt(b"secret", ln=2))
         self.patch(passwords, "hash_password", lambda p: passwords.hash_scrypt(p, ln=2))
         self.patch(os, "environ", {**os.environ, "XDG_DATA_HOME": self.path("xdg")})
         self.out = io.StringIO()
@@ -259,7 +259,7 @@ class RunningServiceTests(CommandLineTestCase):
 
     async def test_scram(self) -> None:
         """SCRAM is offered if the only --auth is a password file with SCRAM secrets for all users."""
-        users.put(self.users, "alice", passwords.hash_scram(b"x", iterations=4096))
+        users.set_hash(self.users, "alice", passwords.hash_scram(b"x", iterations=4096))
         file_only = ["--auth", f"file:{self.users}"]
         for arguments, offered in (
             (file_only, True),

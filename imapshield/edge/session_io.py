@@ -14,7 +14,7 @@ from twisted.mail.interfaces import IAccountIMAP
 
 from imapshield import events
 from imapshield.cred import sasl
-from imapshield.cred.checkers import Busy
+from imapshield.cred.checkers import CheckerBusy
 from imapshield.cred.twisted_mail_account import TwistedMailAccount
 from imapshield.edge.channel_binding import channel_bindings
 from imapshield.edge.compress import Deflater
@@ -157,7 +157,7 @@ class SessionIO:
         server = self._server
         try:
             interface, account, logout = await login
-        except Busy:
+        except CheckerBusy:
             raise CommandRefused(
                 b"UNAVAILABLE", "Too many logins at once; try again soon"
             ) from None

@@ -22,7 +22,7 @@ BOB = passwords.hash_scrypt(b"other", ln=2)
 class PasswordFileTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.path = self.mktemp()
-        users.put(self.path, "alice", ALICE)
+        users.set_hash(self.path, "alice", ALICE)
         self.reactor = Reactor()
         self.pool = Pool()
         self.checker = PasswordFile(self.path, reactor=self.reactor, pool=self.pool, waiting=3)
@@ -69,12 +69,12 @@ class PasswordFileTests(SynchronousTestCase):
         """SCRAM can be offered while every user has its kind of hash, with which a password can be sent as well."""
         self.assertFalse(self.checker.ready)
         row = passwords.hash_scram(b"secret", iterations=4096)
-        users.put(self.path, "alice", row)
+        users.set_hash(self.path, "alice", row)
         self.assertTrue(self.checker.ready)
         self.assertEqual(self.checker.secret(b"alice"), passwords.scram(row))
         self.accepts(b"alice", b"secret")
         self.refuses(b"alice", b"Secret")
-        users.put(self.path, "bob", BOB)
+        users.set_hash(self.path, "bob", BOB)
         self.assertFalse(self.checker.ready)
         self.assertNotEqual(self.checker.secret(b"alice"), passwords.scram(row))
         os.unlink(self.path)
@@ -83,7 +83,7 @@ class PasswordFileTests(SynchronousTestCase):
     def test_scram_unknown_users(self) -> None:
         """Who does not exist has a salt that stays and as many iterations as somebody who does, and no password fits."""
         for name, iterations in (("alice", 4096), ("bob", 5000)):
-            users.put(self.path, name, passwords.hash_scram(b"x", iterations=iterations))
+            users.set_hash(self.path, name, passwords.hash_scram(b"x", iterations=iterations))
         names = [b"nobody%d" % i for i in range(40)] + [b"", b"\xff", b".."]
         secrets = {name: self.checker.secret(name) for name in names}
         self.assertEqual({s.iterations for s in secrets.values()}, {4096, 5000})
@@ -95,7 +95,7 @@ class PasswordFileTests(SynchronousTestCase):
 
     def test_no_users(self) -> None:
         """An empty file lets nobody in."""
-        users.drop(self.path, "alice")
+        users.remove(self.path, "alice")
         self.refuses(b"alice", b"secret")
 
     def test_nothing_runs_on_the_reactor(self) -> None:
@@ -147,7 +147,7 @@ class PasswordFileTests(SynchronousTestCase):
         """Only the last so many are remembered, as a keyed hash and not as passwords."""
         with mock.patch.object(checkers, "REMEMBERED", 2):
             for name in ("alice", "bob", "carol"):
-                users.put(self.path, name, ALICE)
+                users.set_hash(self.path, name, ALICE)
             for name in (b"alice", b"bob", b"carol"):
                 self.accepts(name, b"secret")
         self.assertEqual(list(self.checker._remembered), ["bob", "carol"])
@@ -156,14 +156,14 @@ class PasswordFileTests(SynchronousTestCase):
     def test_changed_password(self) -> None:
         """A password that was changed in the file counts at once, and the remembered one does not."""
         self.accepts(b"alice", b"secret")
-        users.put(self.path, "alice", BOB)
+        users.set_hash(self.path, "alice", BOB)
         self.refuses(b"alice", b"secret")
         self.accepts(b"alice", b"other")
 
     def test_removed_user(self) -> None:
         """A user who was removed is out at once."""
         self.accepts(b"alice", b"secret")
-        users.drop(self.path, "alice")
+        users.remove(self.path, "alice")
         self.refuses(b"alice", b"secret")
 
     def test_file_not_read_again_without_need(self) -> None:
@@ -219,7 +219,7 @@ class RealThreadTests(TestCase):
     async def test_in_a_thread(self) -> None:
         """With a real pool, hashing happens in another thread."""
         path = self.mktemp()
-        users.put(path, "alice", ALICE)
+        users.set_hash(path, "alice", ALICE)
         checker = PasswordFile(path, reactor=reactor)
         self.addCleanup(checker.close)
         seen = []

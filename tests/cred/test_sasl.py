@@ -195,7 +195,7 @@ class FromFile(Scrams):
         octets = (SECRET.salt, SECRET.stored_key, SECRET.server_key)
         shown = "$".join(base64.b64encode(o).decode().rstrip("=") for o in octets)
         for name in ("user", "a,b=c"):
-            users.put(path, name, f"$scram-sha-256$i=4096${shown}")
+            users.set_hash(path, name, f"$scram-sha-256$i=4096${shown}")
         return PasswordFile(path, reactor=Reactor(), pool=Pool())
 
     def test_sent(self) -> None:
@@ -203,7 +203,7 @@ class FromFile(Scrams):
         self.server.factory.portal.registerChecker(self.scram)
         self.assertIn(b"a OK", self.client()(b"a LOGIN user pencil"))
         self.assertIn(b"AUTH=SCRAM-SHA-256", self.client().greeting)
-        users.put(self.scram.path, "bob", passwords.hash_scrypt(b"x", ln=2))
+        users.set_hash(self.scram.path, "bob", passwords.hash_scrypt(b"x", ln=2))
         self.assertNotIn(b"AUTH=SCRAM-SHA-256", self.client().greeting)
         self.assertIn(b"NO [CANNOT]", self.exchange(self.client()))
 
