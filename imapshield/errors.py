@@ -68,7 +68,7 @@ class NotAllowed(StoreError):
     text = "Operation not allowed on this mailbox"
 
 
-class OverLimit(StoreError):
+class StoreLimitExceeded(StoreError):
     """The account would exceed the store's limit of mailboxes, subscriptions or keywords (RFC 5530 LIMIT)."""
 
     code = b"LIMIT"
@@ -88,14 +88,14 @@ class QuotaExceeded(NoSpace):
     text = "Quota exceeded (mailbox for user is full)"
 
 
-class TooManyEntries(StoreError):
+class TooMuchMetadata(StoreError):
     """The mailbox would have more METADATA entries than permitted (RFC 5464 section 4.3)."""
 
     code = b"METADATA TOOMANY"
     text = "Too many metadata entries on this mailbox"
 
 
-class Unreadable(StoreError):
+class StoreIOError(StoreError):
     """A file or directory exists but cannot be read or written. The log says which one, and why."""
 
     code = b"SERVERBUG"
@@ -109,7 +109,7 @@ class StoreBusy(StoreError):
     text = "Mailbox is in use by another program, try again"
 
 
-class MessageGone(StoreError):
+class MessageExpunged(StoreError):
     """Another session expunged a message that the command needs (RFC 5530 EXPUNGEISSUED)."""
 
     code = b"EXPUNGEISSUED"

@@ -16,7 +16,7 @@ from twisted.mail import imap4
 from twisted.mail.interfaces import IMailboxIMAPListener, IMessageIMAPCopier, IMessageIMAPFile
 from zope.interface import implementer
 
-from imapshield.errors import BadCommand, MailboxExists, MessageGone, NoSuchMailbox, NotAllowed
+from imapshield.errors import BadCommand, MailboxExists, MessageExpunged, NoSuchMailbox, NotAllowed
 from imapshield.mailbox.account_api import IMailbox, Listener
 from imapshield.mailbox.columns import Change, Columns, Delta, MessageRow
 from imapshield.mailbox.message_items import MessageItems
@@ -197,7 +197,7 @@ class TwistedMailMailbox:
     async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
         messages = await self._messages_by_uid([uid])
         if uid not in messages:
-            raise MessageGone
+            raise MessageExpunged
         octets = MessageItems(await _content(messages[uid])).octets(item) or b""
         return octets[offset : offset + size]
 
@@ -276,7 +276,7 @@ class TwistedMailMailbox:
 
     async def replace(self, uid: int, target: str, message: NewMessage) -> AppendResult:
         if uid not in await self._messages_by_uid([uid]):
-            raise MessageGone
+            raise MessageExpunged
         destination = await self._mailbox(target)
         appended = await destination.add([AddedMessage.from_new(message)])
         await self._mark_deleted([uid])
