@@ -12,7 +12,7 @@ from twisted.mail.imap4 import IllegalClientResponse
 from twisted.mail.interfaces import IAccountIMAP
 
 from imapshield.cred import sasl
-from imapshield.cred.checkers import Busy
+from imapshield.cred.checkers import CheckerBusy
 from imapshield.cred.twisted_mail_account import TwistedMailAccount
 from imapshield.edge.channel_binding import channel_bindings
 from imapshield.edge.event_reporter import EventReporter
@@ -124,7 +124,7 @@ class Authentication:
         """Wait for the portal, and return the account of the user whose login was right."""
         try:
             interface, account, logout = await login
-        except Busy:
+        except CheckerBusy:
             raise CommandRefused(
                 b"UNAVAILABLE", "Too many simultaneous logins, try again later"
             ) from None

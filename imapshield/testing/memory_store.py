@@ -11,11 +11,11 @@ from zope.interface import implementer
 from imapshield.errors import (
     BadMailboxName,
     MailboxExists,
-    MessageGone,
-    NoSpace,
+    MessageExpunged,
     NoSuchMailbox,
     NotAllowed,
-    TooManyEntries,
+    QuotaExceeded,
+    TooMuchMetadata,
 )
 from imapshield.mailbox.columns import Delta, MessageRow
 from imapshield.mailbox.message_items import MessageItems, date_is, day_of
@@ -252,7 +252,7 @@ class MemoryStore:
     def read(self, key: int, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
         message = self._by_key(key).messages.get(uid)
         if message is None:
-            raise MessageGone
+            raise MessageExpunged
         octets = MessageItems(message.content).octets(item) or b""
         return octets[offset : offset + size]
 
@@ -302,7 +302,7 @@ class MemoryStore:
         those = list(_those(source, uids))
         if not move:
             if len(those) < len(uids):
-                raise MessageGone
+                raise MessageExpunged
             self._need(len(those), sum(len(m.content) for m in those))
         went, came = [], []
         for message in those:
@@ -322,7 +322,7 @@ class MemoryStore:
         source, box = self._by_key(key), self._box(target)
         old = next(_those(source, [uid]), None)
         if old is None:
-            raise MessageGone
+            raise MessageExpunged
         self._need(0, message.content.size - len(old.content))
         appended = self._append(box, [message])
         _remove(source, uid)
@@ -349,7 +349,7 @@ class MemoryStore:
             (messages, used.messages, used.max_messages),
         ):
             if more > 0 and most is not None and now + more > most:
-                raise NoSpace
+                raise QuotaExceeded
 
     def metadata(self, name: str) -> dict[bytes, bytes]:
         """See `IMetadataStore`, also for what follows."""
@@ -359,7 +359,7 @@ class MemoryStore:
         kept = {**self.metadata(name), **values}
         after = {entry: value for entry, value in kept.items() if value is not None}
         if len(after) > METADATA_ENTRIES:
-            raise TooManyEntries
+            raise TooMuchMetadata
         if name:
             box = self._box(name)
             box.modseq += after != box.metadata

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from imapshield.errors import (
     BadMailboxName,
     MailboxExists,
-    MessageGone,
+    MessageExpunged,
     NoSuchMailbox,
     NotAllowed,
     StoreError,
@@ -377,7 +377,7 @@ class StoreContract:
         self.assertEqual(self.flags(), {2: {SEEN}})
         fetched = self.store.fetch(key, [1, 2, 3], [ENVELOPE], BUDGET)
         self.assertEqual((list(fetched.uids), list(fetched.gone)), ([2], [1, 3]))
-        self.assertRaises(MessageGone, self.store.read, key, 1, WHOLE, 0, 10)
+        self.assertRaises(MessageExpunged, self.store.read, key, 1, WHOLE, 0, 10)
 
     def test_copy(self) -> None:
         """COPY keeps flags, INTERNALDATE, octets and EMAILID, and leaves the source as it was."""
@@ -386,7 +386,7 @@ class StoreContract:
         self.put(SEEN, b"$Work", at=1_000_000_000)
         self.put(content=SECOND)
         key, since = self.key(), self.modseq()
-        self.assertRaises(MessageGone, self.store.copy, key, [1, 2, 7], "A", False, since)
+        self.assertRaises(MessageExpunged, self.store.copy, key, [1, 2, 7], "A", False, since)
         copied = self.store.copy(key, [1, 2], "A", False, since)
         self.assertEqual(copied[:3], (self.store.status("A").uidvalidity, [1, 2], [2, 3]))
         self.assertEqual((copied.delta.rows, [*copied.delta.vanished]), ([], []))
@@ -448,7 +448,7 @@ class StoreContract:
         """A REPLACE of what is gone, or into no mailbox, changes nothing."""
         self.put()
         new = NewMessage((), None, MemoryLiteral(SECOND))
-        self.assertRaises(MessageGone, self.store.replace, self.key(), 7, "INBOX", new, 0)
+        self.assertRaises(MessageExpunged, self.store.replace, self.key(), 7, "INBOX", new, 0)
         self.assertRaises(NoSuchMailbox, self.store.replace, self.key(), 1, "A", new, 0)
         self.assertEqual(self.flags(), {1: set()})
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import OverLimit
+from imapshield.errors import StoreLimitExceeded
 from imapshield.events import BadCommandReceived, CommandFailed
 from imapshield.session import table
 from imapshield.session.states import State
@@ -393,7 +393,7 @@ class Changing(Case):
 
         class Full(MemoryStore):
             def store_flags(self, *_: Any) -> Any:
-                raise OverLimit
+                raise StoreLimitExceeded
 
         client = Server(realm=MemoryRealm(store=lambda: Full(lambda: NOW))).login()
         client.append(flags=b"($x)")
@@ -402,7 +402,7 @@ class Changing(Case):
             lines(client(b"a STORE 1 +FLAGS ($y)")),
             [
                 b"* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $x)] No more keywords",
-                b"a NO [LIMIT] There are too many of these already",
+                b"a NO [LIMIT] Limit exceeded",
             ],
         )
 

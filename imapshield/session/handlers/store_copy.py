@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from imapshield.errors import CommandRefused, NoSuchMailbox, OverLimit
+from imapshield.errors import CommandRefused, NoSuchMailbox, StoreLimitExceeded
 from imapshield.wire import encode
 from imapshield.wire.commands.store_copy import Copy, Expunge, Store
 from imapshield.wire.flags import SYSTEM_FLAGS, flag_list
@@ -38,7 +38,7 @@ async def store(session: Session, command: Store) -> Tagged:
     try:
         if uids:
             failed = await _store(session, uids, command, flags)
-    except OverLimit:
+    except StoreLimitExceeded:
         # RFC 9051 section 7.1, PERMANENTFLAGS: then it has no ``\*`` any more
         permanent = encode.permanentflags_code([*SYSTEM_FLAGS, *session.keywords()])
         session.io.write(encode.untagged(b"OK", "No more keywords", permanent))
