@@ -75,15 +75,14 @@ RULES = {
     "__main__": Rule(("cli",)),
     "__init__": Rule(("limits", "cred.realm", "edge.factory", "edge.protocol")),
     "service": Rule((), ("twisted",)),
-    "config": Rule(("limits",), ("twisted",)),
-    "tls": Rule((), ("twisted", "OpenSSL")),
+    "config": Rule(("limits",), never=IO_MODULES),
+    "tls": Rule(("config",), ("twisted", "OpenSSL")),
     "edge": Rule(
         (*BASE, "wire", "guard", "message", "mailbox", "session", "cred"),
         ("twisted", "zope", "OpenSSL"),
     ),
     "tap": Rule(
-        (*BASE, "config", "cred", "edge", "first_run", "maildir", "observe", "service", "tls"),
-        ("twisted", "zope", "OpenSSL"),
+        (*BASE, "config", "cred", "edge", "first_run", "observe", "service", "tls"), ("twisted",)
     ),
 }
 
