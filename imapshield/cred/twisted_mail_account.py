@@ -34,7 +34,7 @@ class TwistedMailAccount:
         now: seconds since the epoch.
     """
 
-    lacks = (b"CREATE-SPECIAL-USE", b"MULTIAPPEND", b"OBJECTID", b"SAVEDATE")
+    unsupported_capabilities = (b"CREATE-SPECIAL-USE", b"MULTIAPPEND", b"OBJECTID", b"SAVEDATE")
     """Messages are stored one by one; ids are made of names, and no copy has the original's; the rest is not kept."""
 
     def __init__(self, account: Any, user: str, now: Callable[[], float] = time.time) -> None:
@@ -74,7 +74,7 @@ class TwistedMailAccount:
         names = [info.name for info in await self.mailboxes()]
         return {n for n in names if await ask(self._account.isSubscribed, self._theirs(n))}
 
-    async def subscribe(self, name: str, on: bool) -> None:
+    async def set_subscribed(self, name: str, on: bool) -> None:
         if on or await ask(self._account.isSubscribed, self._theirs(name)):
             call = self._account.subscribe if on else self._account.unsubscribe
             await ask(call, self._theirs(name))
@@ -101,12 +101,12 @@ class TwistedMailAccount:
         await mailbox.poll()
         columns = mailbox.columns
         await mailbox.load_sizes(columns.uids)
-        seen, deleted = columns.ids_with(SEEN), columns.ids_with(DELETED)
-        gone = [size for size, f in zip(columns.sizes, columns.flags, strict=True) if f in deleted]
+        seen, deleted = columns.flag_ids_with(SEEN), columns.flag_ids_with(DELETED)
+        gone = [size for size, f in zip(columns.sizes, columns.flag_ids, strict=True) if f in deleted]
         return MailboxStatus(
             messages=len(columns.uids),
             recent=await ask(mailbox.theirs.getRecentCount),
-            unseen=sum(f not in seen for f in columns.flags),
+            unseen=sum(f not in seen for f in columns.flag_ids),
             deleted=len(gone),
             uidnext=columns.uidnext,
             uidvalidity=mailbox.uidvalidity,

@@ -17,7 +17,8 @@ from zope.interface import implementer
 
 from imapshield.errors import BadCommand, MailboxExists, MessageGone, NoSuchMailbox, NotAllowed
 from imapshield.mailbox.account_api import IMailbox, Listener
-from imapshield.mailbox.columns import Change, Columns, Delta, MessageRow
+from imapshield.mailbox.columns import Columns
+from imapshield.mailbox.deltas import Change, Delta, MessageRow
 from imapshield.mailbox.message_items import MessageItems
 from imapshield.mailbox.values import AppendResult, Blob, CopyResult, FetchResult, NewMessage
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
@@ -107,7 +108,7 @@ class TwistedMailMailbox:
             if recent:
                 self.recent.add(uid)
             row = columns.row(uid)
-            if row is None or columns.flag_lists[columns.flags[row]] != flags:
+            if row is None or columns.flag_lists[columns.flag_ids[row]] != flags:
                 rows.append(MessageRow(uid, flags, modseq, None, _date(message, modseq // 1000)))
         vanished = SequenceSet.from_uids(uid for uid in columns.uids if uid not in there)
         uidnext = max(int(await ask(self.theirs.getUIDNext)), max(there, default=0) + 1)
@@ -160,16 +161,16 @@ class TwistedMailMailbox:
             case Attribute(b"EMAILID"):
                 return b"(%b-%d-%d)" % (self.mailbox_id, self.uidvalidity, uid)
             case Binary(size_only=False) | BodySection():
-                octets = opened.octets(item)
+                octets = opened.content(item)
                 if octets is not None and len(octets) > LARGEST_STRING:
                     return Blob(uid, item, len(octets))
-        return opened.answer(item)
+        return opened.value(item)
 
     async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
         messages = await self._by_uid([uid])
         if uid not in messages:
             raise MessageGone
-        octets = MessageItems(await _octets(messages[uid])).octets(item) or b""
+        octets = MessageItems(await _octets(messages[uid])).content(item) or b""
         return octets[offset : offset + size]
 
     async def load_sizes(self, uids: Sequence[int]) -> None:
@@ -203,8 +204,8 @@ class TwistedMailMailbox:
     async def expunge(self, uids: Sequence[int] | None) -> None:
         await self.poll()
         columns = self.columns
-        deleted = columns.ids_with(DELETED)
-        marked = [uid for uid, f in zip(columns.uids, columns.flags, strict=True) if f in deleted]
+        deleted = columns.flag_ids_with(DELETED)
+        marked = [uid for uid, f in zip(columns.uids, columns.flag_ids, strict=True) if f in deleted]
         # theirs has no UID EXPUNGE: what is to stay loses its mark meanwhile
         spared = [] if uids is None else sorted(set(marked) - set(uids))
         if spared:

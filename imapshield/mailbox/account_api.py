@@ -7,7 +7,8 @@ from typing import Protocol
 
 from zope.interface import Attribute, Interface
 
-from imapshield.mailbox.columns import Change, Columns
+from imapshield.mailbox.columns import Columns
+from imapshield.mailbox.deltas import Change
 from imapshield.mailbox.values import (
     AccountEvent,
     AppendResult,
@@ -78,7 +79,7 @@ class IMailbox(Interface):
     async def replace(uid: int, target: str, message: NewMessage) -> AppendResult:
         """See `IStore.replace`."""
 
-    async def search(uids: Sequence[int], leaf: SearchKey) -> list[int]:
+    async def search(uids: Sequence[int], key: SearchKey) -> list[int]:
         """See `IStore.search`."""
 
 
@@ -98,7 +99,7 @@ class IAccount(Interface):
     async def subscriptions() -> set[str]:
         """The subscribed names."""
 
-    async def subscribe(name: str, on: bool) -> None:
+    async def set_subscribed(name: str, on: bool) -> None:
         """SUBSCRIBE, UNSUBSCRIBE."""
 
     async def create(name: str, special_use: Sequence[bytes]) -> bytes:

@@ -30,10 +30,10 @@ from imapshield.wire.commands.search_keys import (
     TextKey,
 )
 
-PIECE = 1000
+MESSAGES_PER_CALL = 1000
 """Messages per hop for a key that the store has cached; `TEXT_PIECE` for one that has it read whole messages."""
-TEXT_PIECE = 50
-STRIDE = 20_000
+MESSAGE_BODIES_PER_CALL = 50
+MESSAGES_PER_PAUSE = 20_000
 """Messages times keys answered from the columns before others have their turn: some milliseconds of them."""
 
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -46,7 +46,7 @@ def _cost(key: SearchKey) -> int:
     return _COST.get(type(key), 0)
 
 
-def leaves(key: SearchKey) -> Iterator[SearchKey]:
+def leaf_keys(key: SearchKey) -> Iterator[SearchKey]:
     """Yield every key in `key` that holds no other."""
     todo = [key]
     while todo:
@@ -101,7 +101,7 @@ class Query:
         if not uids:
             return uids
         self._looked_at += len(uids)
-        if self._looked_at > STRIDE and self._pause is not None:
+        if self._looked_at > MESSAGES_PER_PAUSE and self._pause is not None:
             self._looked_at = 0
             await self._pause()
         match key:
@@ -110,8 +110,8 @@ class Query:
             case Or(keys):
                 return await self._any_of(keys, uids)
             case Not(FlagKey(flag)) if flag.upper() != b"\\RECENT":  # UNSEEN above all
-                ids = self._view.columns.ids_with(flag)
-                return [uid for uid, flags in self._pairs(uids, "flags") if flags not in ids]
+                ids = self._view.columns.flag_ids_with(flag)
+                return [uid for uid, flags in self._pairs(uids, "flag_ids") if flags not in ids]
             case Not(inner):
                 without = set(await self._matching(inner, uids))
                 return [uid for uid in uids if uid not in without]
@@ -155,8 +155,8 @@ class Query:
             case FlagKey(flag):
                 if flag.upper() == b"\\RECENT":
                     return [uid for uid in uids if uid in self._view.recent]
-                ids = self._view.columns.ids_with(flag)
-                return [uid for uid, flags in self._pairs(uids, "flags") if flags in ids]
+                ids = self._view.columns.flag_ids_with(flag)
+                return [uid for uid, flags in self._pairs(uids, "flag_ids") if flags in ids]
             case SequenceKey(None):
                 saved = set(self._saved)
                 return [uid for uid in uids if uid in saved]
@@ -198,13 +198,13 @@ class Query:
 
     async def _measure(self, uids: Sequence[int]) -> None:
         unknown = [u for u, size in self._pairs(uids, "sizes") if size == UNKNOWN_SIZE]
-        for start in range(0, len(unknown), TEXT_PIECE):
-            await self._mailbox.load_sizes(unknown[start : start + TEXT_PIECE])
-            if self._pause is not None and start + TEXT_PIECE < len(unknown):
-                await self._pause(start + TEXT_PIECE, len(unknown))
+        for start in range(0, len(unknown), MESSAGE_BODIES_PER_CALL):
+            await self._mailbox.load_sizes(unknown[start : start + MESSAGE_BODIES_PER_CALL])
+            if self._pause is not None and start + MESSAGE_BODIES_PER_CALL < len(unknown):
+                await self._pause(start + MESSAGE_BODIES_PER_CALL, len(unknown))
 
     async def _asked(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
-        size = TEXT_PIECE if isinstance(key, TextKey) else PIECE
+        size = MESSAGE_BODIES_PER_CALL if isinstance(key, TextKey) else MESSAGES_PER_CALL
         found: list[int] = []
         for start in range(0, len(uids), size):
             found += await self._mailbox.search(uids[start : start + size], key)

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from zope.interface import Interface
 
-from imapshield.mailbox.columns import Delta
+from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import (
     AppendResult,
     CopyResult,
@@ -32,6 +32,20 @@ class Worker(Protocol):
         """Run ``fn(*args)`` after everything handed over before it; its result or exception is the awaitable's."""
 
 
+class ChangeNotifier(Protocol):
+    """Rings when a folder of the file system changes; `maildir.watch` is one."""
+
+    def watch(self, paths: Sequence[str], ring: Callable[[], object]) -> Subscription:
+        """Call `ring` whenever something in `paths` may have changed."""
+
+
+class Subscription(Protocol):
+    """What stops a bell."""
+
+    def stop(self) -> None:
+        """Ring no more."""
+
+
 class IStore(Interface):
     """One user's mail, blocking. Called from one thread at a time. Names are `str`, hierarchy delimiter ``/``."""
 
@@ -41,7 +55,7 @@ class IStore(Interface):
     def subscriptions() -> set[str]:
         """The subscribed names, whether or not such mailboxes exist."""
 
-    def subscribe(name: str, on: bool) -> None:
+    def set_subscribed(name: str, subscribed: bool) -> None:
         """Subscribe or unsubscribe; unsubscribing what is not subscribed is not an error."""
 
     def create(name: str, special_use: Sequence[bytes]) -> bytes:

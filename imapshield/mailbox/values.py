@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from imapshield.mailbox.columns import Delta
+from imapshield.mailbox.deltas import Delta
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.fetch import FetchItem
 
@@ -94,7 +94,7 @@ class FetchResult:
 
     uids: Sequence[int] = ()
     columns: list[list[bytes | Blob]] = field(default_factory=list)
-    gone: Sequence[int] = ()
+    missing: Sequence[int] = ()
 
 
 class Quota(NamedTuple):
@@ -106,7 +106,7 @@ class Quota(NamedTuple):
     max_messages: int | None = None
 
 
-METADATA_ENTRIES = 100
+MAX_METADATA_ENTRIES = 100
 
 
 class AccountEvent(NamedTuple):

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from imapshield.errors import BadCommand
-from imapshield.mailbox.columns import Change, Columns
+from imapshield.mailbox.columns import Columns
+from imapshield.mailbox.deltas import Change
 from imapshield.wire.sequence import TOP, SequenceSet
 
 MAX_UNAPPLIED_CHANGES = 16
@@ -189,7 +190,7 @@ class View:
         row = self.columns.row(uid)
         if row is None:
             return None
-        flags = self.columns.flag_lists[self.columns.flags[row]]
+        flags = self.columns.flag_lists[self.columns.flag_ids[row]]
         if uid in self.recent:
             return b"\\Recent " + flags if flags else b"\\Recent"
         return flags

@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 
 from imapshield.message.lexer import ATEXT, BROKEN, END, MORE, Cursor
 
-NO_MAILBOX: Final = b"MISSING_MAILBOX"
-NO_DOMAIN: Final = b"MISSING_DOMAIN"
-BAD_SYNTAX: Final = b"SYNTAX_ERROR"
-BAD_ROUTE: Final = b"INVALID_ROUTE"
+MISSING_MAILBOX: Final = b"MISSING_MAILBOX"
+MISSING_DOMAIN: Final = b"MISSING_DOMAIN"
+SYNTAX_ERROR: Final = b"SYNTAX_ERROR"
+INVALID_ROUTE: Final = b"INVALID_ROUTE"
 
 
 class Address(NamedTuple):
@@ -49,7 +49,7 @@ _regular = re.compile(
 ).match
 
 
-def addresses(value: bytes, limit: int) -> list[Address]:
+def parse_addresses(value: bytes, limit: int) -> list[Address]:
     """Read the addresses of a field body, `limit` at most; a group cut short still has its end."""
     found: list[Address] = []
     pos = len(value) - len(value.lstrip(b" \t\r\n"))
@@ -108,8 +108,8 @@ class _Reader:
             Address(
                 self.name,
                 self.route,
-                NO_MAILBOX if self.mailbox is None else self.mailbox,
-                self.host or NO_DOMAIN,
+                MISSING_MAILBOX if self.mailbox is None else self.mailbox,
+                self.host or MISSING_DOMAIN,
             )
         )
         self.name = self.route = self.mailbox = self.host = None
@@ -159,7 +159,7 @@ class _Reader:
             return BROKEN
         self.name = b"".join(words) or None
         if self._angle() == BROKEN:
-            self.host = BAD_SYNTAX
+            self.host = SYNTAX_ERROR
         return cursor.more()
 
     def _angle(self) -> int:
@@ -171,7 +171,7 @@ class _Reader:
             if self._route() == MORE and cursor.at(b":"):
                 cursor.pos += 1
             else:
-                self.route = BAD_ROUTE
+                self.route = INVALID_ROUTE
             if cursor.skip() != MORE:
                 return BROKEN
         if not cursor.at(b">"):

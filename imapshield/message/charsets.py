@@ -7,7 +7,7 @@ import re
 from encodings.aliases import aliases
 from typing import Final
 
-from imapshield.message.chunks import PIECE
+from imapshield.message.chunks import CHUNK_SIZE
 
 # Python looks a charset up by importing a module of that name and remembers every name for ever, so
 # only names that are known to be charsets may reach it. Left out besides: codecs that are no
@@ -66,12 +66,15 @@ def to_text(octets: bytes, charset: bytes) -> str:
 
 
 def _decoded(octets: bytes, codec: str) -> str:
-    if len(octets) <= PIECE:
+    if len(octets) <= CHUNK_SIZE:
         return octets.decode(codec, "replace")
     decoder = codecs.getincrementaldecoder(codec)("replace")
-    pieces = range(0, len(octets), PIECE)
+    pieces = range(0, len(octets), CHUNK_SIZE)
     return "".join(
-        [decoder.decode(octets[at : at + PIECE], at + PIECE >= len(octets)) for at in pieces]
+        [
+            decoder.decode(octets[at : at + CHUNK_SIZE], at + CHUNK_SIZE >= len(octets))
+            for at in pieces
+        ]
     )
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-PIECE: Final = 1 << 18
+CHUNK_SIZE: Final = 1 << 18
 
 
-def lines(octets: bytes, size: int = PIECE) -> Iterator[bytes]:
+def line_chunks(octets: bytes, size: int = CHUNK_SIZE) -> Iterator[bytes]:
     """Yield `octets` in pieces of at least `size` octets, but for the last, that end where a line does."""
     at = 0
     while at < len(octets):

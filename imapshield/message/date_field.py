@@ -13,14 +13,14 @@ _marks = re.compile(r"\\.|[()]", re.DOTALL)
 _spaced = re.compile(r"\s++(?=[:,])|(?<=:)\s++")
 
 
-class Sent(NamedTuple):
+class SentDate(NamedTuple):
     """When a message was sent: the day as it was written, whatever the zone, and the instant."""
 
     day: date
     epoch: int
 
 
-def parse(value: bytes) -> Sent | None:
+def parse_date_field(value: bytes) -> SentDate | None:
     """Read the body of a Date field; None where no date and time can be made out.
 
     Comments and spaces may stand anywhere (obs-date-time); no zone is UTC. More is understood than
@@ -31,7 +31,7 @@ def parse(value: bytes) -> Sent | None:
         parsed = parsedate_tz(_spaced.sub("", text))
         if parsed is None or parsed[3] > 23 or parsed[4] > 59 or parsed[5] > 60:
             return None
-        return Sent(date(*parsed[:3]), int(mktime_tz(parsed)))
+        return SentDate(date(*parsed[:3]), int(mktime_tz(parsed)))
     except (ValueError, IndexError, TypeError, OverflowError):
         return None
 

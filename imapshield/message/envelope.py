@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from imapshield.message.addresses import END_OF_GROUP, Address, addresses
+from imapshield.message.addresses import END_OF_GROUP, Address, parse_addresses
 from imapshield.message.charsets import to_text
 from imapshield.message.headers import decode_header, find_values, header_values
-from imapshield.message.imap_string import nstring, text, tidy, unfolded
+from imapshield.message.imap_string import collapse_space, display_string, nstring, unfolded_nstring
 from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits
-
-__all__ = ["Address", "addresses", "decode_header", "envelope", "header_values", "texts"]
 
 
 def envelope(header: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
@@ -22,10 +20,10 @@ def envelope(header: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
         header: the header block of a message.
         limits: how much of it to look at.
     """
-    return write_envelope(header, limits, limits.addresses)[0]
+    return envelope_within_budget(header, limits, limits.addresses)[0]
 
 
-def write_envelope(header: bytes, limits: MimeLimits, budget: int) -> tuple[bytes, int]:
+def envelope_within_budget(header: bytes, limits: MimeLimits, budget: int) -> tuple[bytes, int]:
     """Return `envelope` with at most `budget` addresses read, and what is left of the budget.
 
     A structure has an envelope for each message inside, and two octets of From can become 130 of
@@ -43,7 +41,7 @@ def write_envelope(header: bytes, limits: MimeLimits, budget: int) -> tuple[byte
         found: list[Address] = []
         for value in find_values(block, low, name):
             if budget > 0:
-                read = addresses(value, budget)
+                read = parse_addresses(value, budget)
                 budget -= len(read)
                 found += read
         return _people(found)
@@ -51,21 +49,21 @@ def write_envelope(header: bytes, limits: MimeLimits, budget: int) -> tuple[byte
     subject = last(b"subject")
     sender = people(b"from")
     shown = b"(%b %b %b %b %b %b %b %b %b %b)" % (
-        unfolded(last(b"date")),
-        b"NIL" if subject is None else text(subject),
+        unfolded_nstring(last(b"date")),
+        b"NIL" if subject is None else display_string(subject),
         sender,
         _or(people(b"sender"), sender),
         _or(people(b"reply-to"), sender),
         people(b"to"),
         people(b"cc"),
         people(b"bcc"),
-        unfolded(last(b"in-reply-to")),
-        unfolded(last(b"message-id")),
+        unfolded_nstring(last(b"in-reply-to")),
+        unfolded_nstring(last(b"message-id")),
     )
     return shown, budget
 
 
-def texts(header: bytes, field: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> list[str]:
+def search_texts(header: bytes, field: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> list[str]:
     """Return what the envelope shows of a subject or address field, decoded, for SEARCH.
 
     An address is one text, ``mailbox@host`` or ``name <mailbox@host>``, so that what people copy from their client
@@ -78,11 +76,11 @@ def texts(header: bytes, field: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> l
     """
     values = header_values(header[: limits.header], field)
     if field.upper() == b"SUBJECT":
-        return [decode_header(tidy(value)) for value in values[-1:]]
+        return [decode_header(collapse_space(value)) for value in values[-1:]]
     found: list[Address] = []
     for value in values:
         if len(found) < limits.addresses:
-            found += addresses(value, limits.addresses - len(found))
+            found += parse_addresses(value, limits.addresses - len(found))
     return [_spelled(one) for one in found if one != END_OF_GROUP]
 
 
@@ -93,7 +91,7 @@ def _spelled(one: Address) -> str:
     where = to_text(b"%b@%b" % (mailbox or b"", host), b"")
     if route is not None:
         where = f"{to_text(route, b'')}:{where}"
-    return where if name is None else f"{decode_header(tidy(name))} <{where}>"
+    return where if name is None else f"{decode_header(collapse_space(name))} <{where}>"
 
 
 def _or(shown: bytes, default: bytes) -> bytes:
@@ -107,7 +105,7 @@ def _people(found: list[Address]) -> bytes:
         [
             b"(%b %b %b %b)"
             % (
-                b"NIL" if name is None else text(name),
+                b"NIL" if name is None else display_string(name),
                 nstring(route),
                 nstring(mailbox),
                 nstring(host),

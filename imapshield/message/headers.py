@@ -86,7 +86,7 @@ def find_values(block: bytes, low: bytes, name: bytes) -> list[bytes]:
     return found
 
 
-def content_type(body: bytes, limit: int) -> tuple[bytes, bytes, Parameters]:
+def parse_content_type(body: bytes, limit: int) -> tuple[bytes, bytes, Parameters]:
     """Return a Content-Type body as (type, subtype, parameters), each as written.
 
     What cannot be read at all is (b"", b"", []): not text/plain, for a client must not show it as
@@ -94,7 +94,7 @@ def content_type(body: bytes, limit: int) -> tuple[bytes, bytes, Parameters]:
     """
     match = _type(body)
     if match is not None:
-        return match[1], match[2], parameters(body, match.end(), limit)
+        return match[1], match[2], parse_parameters(body, match.end(), limit)
     cursor = Cursor(body)
     main: list[bytes] = []
     sub: list[bytes] = []
@@ -107,10 +107,10 @@ def content_type(body: bytes, limit: int) -> tuple[bytes, bytes, Parameters]:
         return b"", b"", []
     if cursor.pos < cursor.end and not cursor.at(b";"):
         return b"", b"", []
-    return main[0], sub[0], parameters(body, cursor.pos, limit)
+    return main[0], sub[0], parse_parameters(body, cursor.pos, limit)
 
 
-def lone_token(body: bytes) -> bytes:
+def sole_token(body: bytes) -> bytes:
     """Return the one token that a body consists of, b"" if it does not."""
     match = _token_only(body)
     if match is not None:
@@ -128,17 +128,17 @@ def leading_token(body: bytes) -> bytes:
     return match[1].lower() if match is not None else b""
 
 
-def disposition(body: bytes, limit: int) -> tuple[bytes, Parameters] | None:
+def parse_disposition(body: bytes, limit: int) -> tuple[bytes, Parameters] | None:
     """Return a Content-Disposition body as (disposition, parameters); None if it is broken."""
     cursor = Cursor(body)
     cursor.skip()
     text: list[bytes] = []
     if cursor.token(text) == BROKEN:
         return None
-    return text[0], parameters(body, cursor.pos, limit)
+    return text[0], parse_parameters(body, cursor.pos, limit)
 
 
-def languages(body: bytes) -> list[bytes]:
+def parse_languages(body: bytes) -> list[bytes]:
     """Return the tags of a Content-Language body, up to the first that is none."""
     cursor = Cursor(body)
     found: list[bytes] = []
@@ -154,7 +154,7 @@ def languages(body: bytes) -> list[bytes]:
         cursor.skip()
 
 
-def parameters(body: bytes, pos: int, limit: int) -> Parameters:
+def parse_parameters(body: bytes, pos: int, limit: int) -> Parameters:
     """Read ``; name=value`` pairs from `pos` on, `limit` of them or of attempts at one.
 
     The pieces of RFC 2231 section 3 are put together: ``name*0*=``, ``name*1=`` are sent as one

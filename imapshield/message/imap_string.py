@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from imapshield.message.lexer import NUL_SHOWN
+from imapshield.message.lexer import NUL_REPLACEMENT
 
 _plain = re.compile(rb'[^"\\\r\n\0\x80-\xff]*+').fullmatch
 _unquotable = re.compile(rb"[\r\n\0\x80-\xff]").search
@@ -18,7 +18,7 @@ _blanks = re.compile(rb"[ \t\r\n]++")
 def literal(value: bytes) -> bytes:
     """``{n}`` CRLF and the octets. NUL is legal in no literal and becomes U+FFFD."""
     if b"\0" in value:
-        value = value.replace(b"\0", NUL_SHOWN)
+        value = value.replace(b"\0", NUL_REPLACEMENT)
     return b"{%d}\r\n%b" % (len(value), value)
 
 
@@ -36,7 +36,7 @@ def nstring(value: bytes | None) -> bytes:
     return b"NIL" if value is None else string(value)
 
 
-def unfolded(value: bytes | None) -> bytes:
+def unfolded_nstring(value: bytes | None) -> bytes:
     """Return `nstring` of a body in one line: of folds the blanks stay, stray line ends are one."""
     if value is None:
         return b"NIL"
@@ -45,12 +45,12 @@ def unfolded(value: bytes | None) -> bytes:
     return string(value)
 
 
-def tidy(value: bytes) -> bytes:
+def collapse_space(value: bytes) -> bytes:
     """Return a subject or name as it is shown: white space becomes one space, none stays at either end."""
     return _blanks.sub(b" ", value).strip(b" ")
 
 
-def text(value: bytes) -> bytes:
+def display_string(value: bytes) -> bytes:
     """Return `tidy` of a subject or name.
 
     It is quoted only when nothing had to be changed, else it is a literal: Dovecot does so, and
@@ -60,5 +60,5 @@ def text(value: bytes) -> bytes:
         return b'"%b"' % value
     if not value:
         return b'""'
-    shown = tidy(value)
+    shown = collapse_space(value)
     return literal(shown) if shown else b'""'

@@ -16,7 +16,7 @@ MORE: Final = 1
 
 # A literal may not hold NUL (RFC 9051 section 9, CHAR8), and dropping one could join two words into
 # a third.
-NUL_SHOWN: Final = b"\xef\xbf\xbd"
+NUL_REPLACEMENT: Final = b"\xef\xbf\xbd"
 
 # 8-bit octets are words: raw UTF-8 names are everywhere, and RFC 6532 allows them.
 ATEXT: Final = rb"A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\x80-\xff"
@@ -101,7 +101,7 @@ class Cursor:
                     text[-1] = text[-1][:-1]
                 kept = len(text)
             elif octet == 0:
-                text.append(NUL_SHOWN)
+                text.append(NUL_REPLACEMENT)
                 kept = len(text)
             elif octet == 0x28:
                 level += 1
@@ -189,7 +189,7 @@ class Cursor:
             if octet == 0x5D:
                 literal = self.data[start : self.pos]
                 literal = literal.replace(b"\r\n", b"").replace(b"\n", b"")
-                text.append(literal.replace(b"\0", NUL_SHOWN))
+                text.append(literal.replace(b"\0", NUL_REPLACEMENT))
                 return self.skip()
             if octet == 0x5C and self.pos < self.end and self.data[self.pos] not in b"\r\n\0":
                 self.pos += 1

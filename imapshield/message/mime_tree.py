@@ -14,14 +14,14 @@ from typing import Final
 
 from imapshield.message.headers import (
     Parameters,
-    content_type,
-    disposition,
     field_body,
     field_end,
     find_values,
-    languages,
     leading_token,
-    lone_token,
+    parse_content_type,
+    parse_disposition,
+    parse_languages,
+    sole_token,
 )
 
 
@@ -117,7 +117,7 @@ class _Mark:
         self.known = 0
 
 
-def scan(data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> Part:
+def parse_mime_tree(data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> Part:
     """Return the tree of the message `data`.
 
     Args:
@@ -336,20 +336,20 @@ class _Scan:
                 # nothing.
                 found.clear()
         else:
-            main, sub, part.params = content_type(body, self.limits.parameters)
+            main, sub, part.params = parse_content_type(body, self.limits.parameters)
             part.type, part.subtype, part.kind = main, sub, (main + b"/" + sub).lower()
         body = found.get(b"transfer-encoding")
         if body is not None:
-            part.encoding = lone_token(body)
+            part.encoding = sole_token(body)
 
     def _says_nothing(self, name: bytes, body: bytes) -> bool:
         """Whether a later field of that name is to be heard instead; the choice is Dovecot's."""
         if name == b"disposition":
-            known = disposition(body, self.limits.parameters)
+            known = parse_disposition(body, self.limits.parameters)
             return known is None or not known[1]
         if name == b"transfer-encoding":
-            return not lone_token(body)
-        return name == b"language" and not languages(body)
+            return not sole_token(body)
+        return name == b"language" and not parse_languages(body)
 
 
 def _blank_line(data: bytes, start: int, limit: int) -> int:

@@ -8,7 +8,7 @@ from typing import Final
 
 from imapshield.errors import CommandRefused
 from imapshield.message import transfer_encoding
-from imapshield.message.chunks import PIECE
+from imapshield.message.chunks import CHUNK_SIZE
 from imapshield.message.headers import field_end
 from imapshield.message.mime_tree import Part
 from imapshield.wire.commands.fetch import Section
@@ -17,7 +17,7 @@ from imapshield.wire.commands.fetch import Section
 _fields: Final = re.compile(rb"(?!\r?\n)[^\n]++(?:\n|\Z)(?:[ \t][^\n]*+(?:\n|\Z))*").findall
 
 
-def find(part: Part, path: tuple[int, ...]) -> Part | None:
+def find_part(part: Part, path: tuple[int, ...]) -> Part | None:
     """Return the part that `path` numbers, None if there is none; () is `part` itself.
 
     A message that is no multipart has its body as part 1; inside a message/rfc822 part numbering
@@ -45,14 +45,14 @@ def find(part: Part, path: tuple[int, ...]) -> Part | None:
     return found
 
 
-def extract(part: Part, data: bytes, section: Section) -> tuple[int, int] | bytes | None:
+def body_section(part: Part, data: bytes, section: Section) -> tuple[int, int] | bytes | None:
     """Return what BODY[section] of the message `data` is.
 
     Returns:
         a range of `data`, or octets put together from it (HEADER.FIELDS and HEADER.FIELDS.NOT), or
         None, which is answered NIL, where there is no such part or the part has no such text.
     """
-    found = find(part, section.path)
+    found = find_part(part, section.path)
     text = section.text
     if found is None:
         return None
@@ -90,7 +90,7 @@ def header_fields(header: bytes, names: tuple[bytes, ...], exclude: bool = False
     wanted = {name.lower() for name in names}
     out = [
         line
-        for line in (_fields(header) if len(header) <= PIECE else _large_fields(header))
+        for line in (_fields(header) if len(header) <= CHUNK_SIZE else _large_fields(header))
         if (line.partition(b":")[0].rstrip(b" \t").lower() in wanted) is not exclude
     ]
     if _has_blank(header):
@@ -114,7 +114,7 @@ def _has_blank(header: bytes) -> bool:
     return header.endswith((b"\n\r\n", b"\n\n")) or header in (b"\r\n", b"\n")
 
 
-def binary(part: Part, data: bytes, path: tuple[int, ...]) -> bytes | None:
+def binary_section(part: Part, data: bytes, path: tuple[int, ...]) -> bytes | None:
     """Return the content of a part, decoded (RFC 3516); None if there is no such part.
 
     The whole message, path (), is not encoded and is returned as it is.
@@ -122,7 +122,7 @@ def binary(part: Part, data: bytes, path: tuple[int, ...]) -> bytes | None:
     Raises:
         Refused: UNKNOWN-CTE.
     """
-    found = find(part, path)
+    found = find_part(part, path)
     if found is None:
         return None
     if not path:

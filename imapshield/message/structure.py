@@ -6,9 +6,9 @@ values as the author wrote them, RFC 2231 parameters put together but not decode
 
 from __future__ import annotations
 
-from imapshield.message.envelope import write_envelope
-from imapshield.message.headers import Parameters, disposition, languages
-from imapshield.message.imap_string import string, unfolded
+from imapshield.message.envelope import envelope_within_budget
+from imapshield.message.headers import Parameters, parse_disposition, parse_languages
+from imapshield.message.imap_string import string, unfolded_nstring
 from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, Part
 
 # A multipart must have a part in the grammar even if it has none in the message.
@@ -77,8 +77,8 @@ class _Writer:
             % (
                 media,
                 _params(part.params, is_text),
-                unfolded(fields.get(b"id")),
-                unfolded(fields.get(b"description")),
+                unfolded_nstring(fields.get(b"id")),
+                unfolded_nstring(fields.get(b"description")),
                 string(part.encoding or b"7bit"),
                 part.end - part.body_start,
             )
@@ -89,12 +89,12 @@ class _Writer:
             self.message(part.embedded)
             self.out.append(b" %d" % part.lines)
         if self.extended:
-            self.out.append(b" " + unfolded(fields.get(b"md5")))
+            self.out.append(b" " + unfolded_nstring(fields.get(b"md5")))
 
     def message(self, inner: Part) -> None:
         """Append envelope and structure of a message inside."""
         header = self.data[inner.start : inner.body_start]
-        shown, self.addresses = write_envelope(header, self.limits, self.addresses)
+        shown, self.addresses = envelope_within_budget(header, self.limits, self.addresses)
         self.out.append(b" %b " % shown)
         self.part(inner)
 
@@ -102,15 +102,15 @@ class _Writer:
         """Append disposition, language and location."""
         out, fields = self.out, part.fields
         field = fields.get(b"disposition")
-        parsed = disposition(field, self.limits.parameters) if field is not None else None
+        parsed = parse_disposition(field, self.limits.parameters) if field is not None else None
         if parsed is None:
             out.append(b" NIL")
         else:
             out.append(b" (%b %b)" % (string(parsed[0]), _params(parsed[1], False)))
         field = fields.get(b"language")
-        tags = languages(field) if field is not None else []
+        tags = parse_languages(field) if field is not None else []
         out.append(b" (%b)" % b" ".join([string(tag) for tag in tags]) if tags else b" NIL")
-        out.append(b" " + unfolded(fields.get(b"location")))
+        out.append(b" " + unfolded_nstring(fields.get(b"location")))
 
 
 def _params(params: Parameters, is_text: bool) -> bytes:

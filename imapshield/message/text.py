@@ -10,13 +10,13 @@ from typing import Final
 
 from imapshield.message import transfer_encoding
 from imapshield.message.charsets import to_text
-from imapshield.message.chunks import PIECE, lines
+from imapshield.message.chunks import CHUNK_SIZE, line_chunks
 from imapshield.message.headers import decode_header
 from imapshield.message.mime_tree import Part
 
 # Octets of a part that a preview is looked for in: HTML mails begin with style sheets of up to some
 # ten kilobytes.
-PREVIEW_OCTETS: Final = 1 << 16
+PREVIEW_BYTES: Final = 1 << 16
 
 _fold = re.compile(rb"\r?\n(?=[ \t])")
 # Not html.parser, which needs quadratic time for some input. Each alternative reads to the end if
@@ -28,7 +28,7 @@ _markup = re.compile(
 _quoted = re.compile(r"^>.*$", re.MULTILINE)
 
 
-def searchable(part: Part, data: bytes, headers: bool) -> Iterator[str]:
+def searchable_texts(part: Part, data: bytes, headers: bool) -> Iterator[str]:
     """Yield the decoded text of every text part, HTML with its tags, as Dovecot searches it.
 
     Args:
@@ -38,7 +38,7 @@ def searchable(part: Part, data: bytes, headers: bool) -> Iterator[str]:
     """
     for each in part.walk():
         if headers:
-            yield from map(_header, lines(data[each.start : each.body_start]))
+            yield from map(_header, line_chunks(data[each.start : each.body_start]))
         if each.kind.startswith((b"text/", b"message/")) and each.embedded is None:
             yield _decoded(each, data, each.end)
 
@@ -93,7 +93,7 @@ def contains(text: str, needle: str) -> bool:
 
     Every character becomes one or more, so that of a needle no more characters of the text than it has can be in it.
     """
-    step = max(PIECE, len(needle))
+    step = max(CHUNK_SIZE, len(needle))
     return any(
         needle in normalize(text[start : start + step + len(needle)])
         for start in range(0, len(text) or 1, step)
@@ -110,7 +110,7 @@ def preview(part: Part, data: bytes, limit: int = 200) -> str:
     for each in part.walk():
         if not each.kind.startswith(b"text/"):
             continue
-        text = _decoded(each, data, min(each.end, each.body_start + PREVIEW_OCTETS))
+        text = _decoded(each, data, min(each.end, each.body_start + PREVIEW_BYTES))
         if each.kind == b"text/html":
             text = html.unescape(_markup.sub(" ", text))
         text = text.replace("\0", "")

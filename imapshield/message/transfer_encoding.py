@@ -6,7 +6,7 @@ import binascii
 import re
 from typing import Final
 
-from imapshield.message.chunks import PIECE, lines
+from imapshield.message.chunks import CHUNK_SIZE, line_chunks
 
 IDENTITY: Final = frozenset((b"7bit", b"8bit", b"binary"))
 KNOWN: Final = IDENTITY | {b"base64", b"quoted-printable"}
@@ -30,12 +30,12 @@ def decode(octets: bytes, encoding: bytes) -> bytes:
 
 def decode_base64(octets: bytes) -> bytes:
     """Base64, less whatever is not of its alphabet; what follows the padding is not content."""
-    if len(octets) <= PIECE:
+    if len(octets) <= CHUNK_SIZE:
         return _decode_base64(octets)
     decoded = []
     rest = b""
-    for start in range(0, len(octets), PIECE):
-        piece = octets[start : start + PIECE]
+    for start in range(0, len(octets), CHUNK_SIZE):
+        piece = octets[start : start + CHUNK_SIZE]
         if b"=" in piece:
             rest += piece
             break
@@ -59,8 +59,8 @@ def _decode_base64(octets: bytes) -> bytes:
 
 def decode_quoted_printable(octets: bytes) -> bytes:
     """Quoted-printable; what is not an escape stands as it is."""
-    if len(octets) > PIECE:
-        return b"".join(map(_decode_quoted_printable, lines(octets)))
+    if len(octets) > CHUNK_SIZE:
+        return b"".join(map(_decode_quoted_printable, line_chunks(octets)))
     return _decode_quoted_printable(octets)
 
 

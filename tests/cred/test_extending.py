@@ -1,6 +1,7 @@
 """The three ways to extend imapshield, each the whole of what one has to write; docs/extending.rst shows them."""
 
 import io
+from typing import Never
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
@@ -18,7 +19,6 @@ from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.values import MailboxInfo, NewMessage
 from imapshield.testing.in_process import MAIL, InlineWorker, Server
 from imapshield.testing.memory_store import MemoryStore
-from typing import Never
 
 
 @implementer(ICredentialsChecker)
@@ -80,7 +80,7 @@ class NoticeAccount:
     async def _refuse(self, *arguments) -> Never:
         raise NotAllowed("Your mail has moved; ask the help desk")
 
-    subscribe = create = delete = rename = status = append = _refuse
+    set_subscribed = create = delete = rename = status = append = _refuse
 
     def close(self) -> None:
         self.sessions -= 1

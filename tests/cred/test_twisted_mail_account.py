@@ -297,6 +297,6 @@ class Legacy(SynchronousTestCase):
     def test_no_powers(self) -> None:
         """What such accounts cannot do is not advertised."""
         answer = self.client(b"a CAPABILITY")
-        for name in (b"QUOTA", b"METADATA", b"NOTIFY", b"CATENATE", *TwistedMailAccount.lacks):
+        for name in (b"QUOTA", b"METADATA", b"NOTIFY", b"CATENATE", *TwistedMailAccount.unsupported_capabilities):
             self.assertNotIn(name, answer)
         self.assertIn(b"IMAP4rev2", answer)

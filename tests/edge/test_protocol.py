@@ -455,7 +455,7 @@ class Life(SynchronousTestCase):
         client(b"a SELECT INBOX")
         client.lose_connection()
         self.assertEqual(server.realm.account().sessions, 0)
-        self.assertFalse(any(m.watched for m in server.realm.account()._open.values()))
+        self.assertFalse(any(m.is_selected for m in server.realm.account()._open.values()))
         self.assertEqual(server.clock.getDelayedCalls(), [])
         self.assertEqual(server.factory.connections, set())
         (gone,) = server.events_of(events.ConnectionClosed)

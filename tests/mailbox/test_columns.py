@@ -2,7 +2,8 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.mailbox.columns import UNKNOWN_SIZE, Change, Columns, Delta, MessageRow
+from imapshield.mailbox.columns import UNKNOWN_SIZE, Columns
+from imapshield.mailbox.deltas import Change, Delta, MessageRow
 from imapshield.wire.sequence import SequenceSet
 
 
@@ -50,23 +51,25 @@ class Applying(SynchronousTestCase):
         """Equal flag lists are one number, and members are found without case."""
         columns = self.columns
         columns.apply(Delta([row(9, b"\\Seen $Junk", 5), row(10, b"\\Seen", 6)]))
-        self.assertEqual(columns.flags[1], columns.flags[4])
-        self.assertEqual(columns.ids_with(b"$junk"), {columns.flags[3]})
-        self.assertEqual(columns.ids_with(b"\\SEEN"), {columns.flags[1], columns.flags[3]})
+        self.assertEqual(columns.flag_ids[1], columns.flag_ids[4])
+        self.assertEqual(columns.flag_ids_with(b"$junk"), {columns.flag_ids[3]})
+        self.assertEqual(
+            columns.flag_ids_with(b"\\SEEN"), {columns.flag_ids[1], columns.flag_ids[3]}
+        )
 
     def test_flag_lists(self) -> None:
         """A new flag list for each of ten thousand STOREs is no more memory than for a thousand; none is mixed up."""
         columns = self.columns
         for i in range(10_000):
             columns.apply(Delta([row(1 + i % 2 * 2, b"k%d q%d" % (i % 100, i // 100), 10 + i)]))
-            shown = columns.flag_lists[columns.flags[i % 2]]
+            shown = columns.flag_lists[columns.flag_ids[i % 2]]
             self.assertEqual(shown, b"k%d q%d" % (i % 100, i // 100))
         self.assertLess(len(columns.flag_lists), 1010)
-        self.assertEqual(columns.flag_lists[columns.flags[2]], b"")
+        self.assertEqual(columns.flag_lists[columns.flag_ids[2]], b"")
         self.assertEqual(
-            columns.ids_with(b"Q99"), set(columns.flags[:2]) | columns.ids_with(b"q99")
+            columns.flag_ids_with(b"Q99"), set(columns.flag_ids[:2]) | columns.flag_ids_with(b"q99")
         )
-        self.assertEqual(columns.flag_sets[columns.flags[0]], {b"k98", b"q99"})
+        self.assertEqual(columns.flag_sets[columns.flag_ids[0]], {b"k98", b"q99"})
         self.assertEqual(len(columns.keywords), 200)
 
     def test_sizes(self) -> None:
@@ -76,8 +79,8 @@ class Applying(SynchronousTestCase):
 
     def test_first_without(self) -> None:
         """The first row without a flag, found again when flags or messages changed."""
-        self.assertEqual(self.columns.first_without(b"\\Seen"), 0)
+        self.assertEqual(self.columns.first_row_without(b"\\Seen"), 0)
         self.columns.apply(Delta([row(1, b"\\Seen", 4)], highestmodseq=4))
-        self.assertEqual(self.columns.first_without(b"\\Seen"), 2)
+        self.assertEqual(self.columns.first_row_without(b"\\Seen"), 2)
         self.columns.apply(Delta([row(7, b"\\Seen", 5)], highestmodseq=5))
-        self.assertEqual(self.columns.first_without(b"\\Seen"), -1)
+        self.assertEqual(self.columns.first_row_without(b"\\Seen"), -1)

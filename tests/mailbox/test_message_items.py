@@ -4,7 +4,7 @@ from datetime import date
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.mailbox.message_items import compared, sent_date
+from imapshield.mailbox.message_items import searched_texts, sent_date
 from imapshield.message.headers import decode_header
 from imapshield.message.text import normalize
 from imapshield.wire.commands.search_keys import EnvelopeKey, HeaderKey
@@ -30,22 +30,22 @@ class Answers(SynchronousTestCase):
             (b"", []),
         ):
             header = b"From: %b\r\n\r\n" % value
-            self.assertEqual(compared(header, EnvelopeKey(b"FROM", "")), shown, value)
+            self.assertEqual(searched_texts(header, EnvelopeKey(b"FROM", "")), shown, value)
             written = [normalize(decode_header(value))]
-            self.assertEqual(compared(header, HeaderKey(b"FROM", "")), written, value)
+            self.assertEqual(searched_texts(header, HeaderKey(b"FROM", "")), written, value)
 
     def test_given_twice(self) -> None:
         """Of a field given twice what ENVELOPE shows: every address, the last subject; HEADER looks at each."""
         header = b"To: a@b\r\nSubject: One\r\nto: c@d\r\nSubject:  Two \r\n  words\r\n\r\n"
-        self.assertEqual(compared(header, EnvelopeKey(b"TO", "")), ["a@b", "c@d"])
-        self.assertEqual(compared(header, EnvelopeKey(b"SUBJECT", "")), ["two words"])
-        self.assertEqual(compared(header, HeaderKey(b"SUBJECT", "")), ["one", "two   words"])
+        self.assertEqual(searched_texts(header, EnvelopeKey(b"TO", "")), ["a@b", "c@d"])
+        self.assertEqual(searched_texts(header, EnvelopeKey(b"SUBJECT", "")), ["two words"])
+        self.assertEqual(searched_texts(header, HeaderKey(b"SUBJECT", "")), ["one", "two   words"])
 
     def test_folded(self) -> None:
         """Words are found as they are read, whether the line between them was broken with a space or a tab."""
         header = b"Subject: one\r\n\ttwo\r\n three\r\n\r\n"
         for key in EnvelopeKey, HeaderKey:
-            self.assertEqual(compared(header, key(b"SUBJECT", "")), ["one two three"])
+            self.assertEqual(searched_texts(header, key(b"SUBJECT", "")), ["one two three"])
 
     def test_sent(self) -> None:
         """Of two Date fields the last, which ENVELOPE shows; of what is none, none."""

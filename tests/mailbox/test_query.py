@@ -151,13 +151,13 @@ class Search(SynchronousTestCase):
         async def pause(done: int, total: int) -> None:
             pauses.append((done, total))
 
-        self.patch(query, "TEXT_PIECE", 2)
+        self.patch(query, "MESSAGE_BODIES_PER_CALL", 2)
         self.assertEqual(self.found(TextKey("alpha"), pause=pause), [1, 2])
         self.assertEqual(len(pauses), 1)
 
     def test_sizes_in_pieces(self) -> None:
         """Sizes that nobody has measured are measured piece by piece too, since that reads the messages."""
-        self.patch(query, "TEXT_PIECE", 2)
+        self.patch(query, "MESSAGE_BODIES_PER_CALL", 2)
         columns = self.view.columns
         for row in range(3):
             columns.sizes[row] = UNKNOWN_SIZE
@@ -183,7 +183,7 @@ class Search(SynchronousTestCase):
         async def pause() -> None:
             pauses.append(None)
 
-        self.patch(query, "STRIDE", 40)
+        self.patch(query, "MESSAGES_PER_PAUSE", 40)
         for key in (And, Or):
             keys = tuple(SizeKey(larger=True, octets=9999 * (key is Or)) for _ in range(100))
             self.found(key(keys), pause=pause)

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
-from imapshield.mailbox.columns import Columns, Delta, MessageRow
+from imapshield.mailbox.columns import Columns
+from imapshield.mailbox.deltas import Delta, MessageRow
 from imapshield.mailbox.view import View
 from imapshield.wire.sequence import SequenceSet
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.message.addresses import END_OF_GROUP, Address, addresses
+from imapshield.message.addresses import END_OF_GROUP, Address, parse_addresses
 
 LIMIT = 100
 
@@ -22,7 +22,7 @@ NONE = person(b"MISSING_MAILBOX", b"MISSING_DOMAIN")
 
 class Reading(SynchronousTestCase):
     def check(self, value: bytes, *expected: Address) -> None:
-        self.assertEqual(addresses(value, LIMIT), list(expected))
+        self.assertEqual(parse_addresses(value, LIMIT), list(expected))
 
     def test_regular(self) -> None:
         """The forms that nearly all mails have."""
@@ -120,8 +120,8 @@ class Reading(SynchronousTestCase):
 
     def test_limit(self) -> None:
         """No more addresses than asked for; a group that is cut has an end all the same."""
-        self.assertEqual(len(addresses(b"a@b, " * 50, 10)), 10)
-        self.assertEqual(addresses(b"g:" + b"a," * 50, 3)[-1], END_OF_GROUP)
+        self.assertEqual(len(parse_addresses(b"a@b, " * 50, 10)), 10)
+        self.assertEqual(parse_addresses(b"g:" + b"a," * 50, 3)[-1], END_OF_GROUP)
 
     @settings(derandomize=True, deadline=None, max_examples=500)
     @given(
@@ -154,7 +154,7 @@ class Reading(SynchronousTestCase):
     )
     def test_never_raises(self, value: bytes) -> None:
         """Every value has addresses, each with mailbox and host unless it marks a group."""
-        for each in addresses(value, LIMIT):
+        for each in parse_addresses(value, LIMIT):
             self.assertFalse(each.mailbox is None and each != END_OF_GROUP, each)
 
     @settings(derandomize=True, deadline=None, max_examples=300)
@@ -178,8 +178,8 @@ class Reading(SynchronousTestCase):
             )
 
         expected = [Address(*(name, None, local, host)) for name, local, host in people]
-        self.assertEqual(addresses(written(b""), LIMIT), expected)
-        self.assertEqual(addresses(written(b"(c) "), LIMIT), expected)
+        self.assertEqual(parse_addresses(written(b""), LIMIT), expected)
+        self.assertEqual(parse_addresses(written(b"(c) "), LIMIT), expected)
 
     def test_hostile_sizes(self) -> None:
         """128 KiB of anything; what is quadratic would not come back from here."""
@@ -201,5 +201,5 @@ class Reading(SynchronousTestCase):
             b"a@b,\r\n ",
             b"(\\",
         ):
-            addresses(value * (size // len(value)), 1000)
-        self.assertEqual(len(addresses(b"a@b, " * 100_000, 10_000)), 10_000)
+            parse_addresses(value * (size // len(value)), 1000)
+        self.assertEqual(len(parse_addresses(b"a@b, " * 100_000, 10_000)), 10_000)

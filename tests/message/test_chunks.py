@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.maildir import message_file
 from imapshield.message import charsets, section, text, transfer_encoding
-from imapshield.message.chunks import lines
+from imapshield.message.chunks import line_chunks
 
 ALPHABETS = (
     (b"QUJD", b"QU", b"\r\n", b" ", b"!", b"x"),
@@ -26,17 +26,17 @@ class Pieces(SynchronousTestCase):
 
     def small(self, module: object) -> None:
         """Have a piece of that module be a few octets."""
-        patched = mock.patch.object(module, "PIECE", 7)
+        patched = mock.patch.object(module, "CHUNK_SIZE", 7)
         patched.start()
         self.addCleanup(patched.stop)
         if hasattr(module, "lines"):
-            self.patch(module, "lines", lambda octets: lines(octets, 7))
+            self.patch(module, "lines", lambda octets: line_chunks(octets, 7))
 
     def test_lines(self) -> None:
         """Pieces end with a line, are no smaller than asked for, and together they are all there was."""
         for _ in range(300):
             octets = self.some(ALPHABETS[2])
-            pieces = list(lines(octets, 7))
+            pieces = list(line_chunks(octets, 7))
             self.assertEqual(b"".join(pieces), octets)
             for piece in pieces[:-1]:
                 self.assertTrue(piece.endswith(b"\n") and len(piece) >= 7)
@@ -82,7 +82,7 @@ class Pieces(SynchronousTestCase):
 
     def test_contains(self) -> None:
         """A text that two pieces share is found, and none that is not there."""
-        self.patch(text, "PIECE", 3)
+        self.patch(text, "CHUNK_SIZE", 3)
         for _ in range(2000):
             shown = "".join(self.random.choices(ALPHABETS[3], k=self.random.randrange(12)))
             needle = text.normalize("".join(self.random.choices(ALPHABETS[3], k=2)))

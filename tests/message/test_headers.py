@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.message.headers import (
-    content_type,
     decode_header,
-    disposition,
     field_body,
     field_end,
     header_values,
-    languages,
     leading_token,
-    lone_token,
+    parse_content_type,
+    parse_disposition,
+    parse_languages,
+    sole_token,
     unfold,
 )
 from tests.message import mails
@@ -64,26 +64,26 @@ class Bodies(SynchronousTestCase):
     def test_limit(self) -> None:
         """No more parameters than asked for, whatever their form."""
         for form in (b"; a=b", b"; a*0=b", b"; a*=b", b"; a (c) =b", b"; a", b";;"):
-            self.assertLessEqual(len(content_type(b"a/b" + form * 500, 10)[2]), 10)
+            self.assertLessEqual(len(parse_content_type(b"a/b" + form * 500, 10)[2]), 10)
 
     def test_disposition(self) -> None:
         """A disposition without end is none."""
-        self.assertEqual(disposition(b"(c) inline; a=b", 10), (b"inline", [(b"a", b"b")]))
-        self.assertEqual(disposition(b"inline (", 10), None)
-        self.assertEqual(disposition(b"", 10), (b"", []))
+        self.assertEqual(parse_disposition(b"(c) inline; a=b", 10), (b"inline", [(b"a", b"b")]))
+        self.assertEqual(parse_disposition(b"inline (", 10), None)
+        self.assertEqual(parse_disposition(b"", 10), (b"", []))
 
     def test_tokens(self) -> None:
         """One token, alone or first."""
-        self.assertEqual(lone_token(b" base64 "), b"base64")
-        self.assertEqual(lone_token(b"(c) base64 (d)"), b"base64")
-        self.assertEqual(lone_token(b"base64 x"), b"")
+        self.assertEqual(sole_token(b" base64 "), b"base64")
+        self.assertEqual(sole_token(b"(c) base64 (d)"), b"base64")
+        self.assertEqual(sole_token(b"base64 x"), b"")
         self.assertEqual(leading_token(b" BASE64; x"), b"base64")
         self.assertEqual(leading_token(b";"), b"")
 
     def test_languages(self) -> None:
         """Language tags up to what is none."""
-        self.assertEqual(languages(b"en, (c) de-DE , fr x, it"), [b"en", b"de-DE", b"fr"])
-        self.assertEqual(languages(b"en ("), [])
+        self.assertEqual(parse_languages(b"en, (c) de-DE , fr x, it"), [b"en", b"de-DE", b"fr"])
+        self.assertEqual(parse_languages(b"en ("), [])
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(
@@ -111,10 +111,10 @@ class Bodies(SynchronousTestCase):
     )
     def test_never_raise(self, body: bytes) -> None:
         """Every body has something to say."""
-        content_type(body, 10)
-        disposition(body, 10)
-        languages(body)
-        lone_token(body)
+        parse_content_type(body, 10)
+        parse_disposition(body, 10)
+        parse_languages(body)
+        sole_token(body)
         leading_token(body)
 
 

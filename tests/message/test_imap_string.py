@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.message.imap_string import literal, nstring, string, text, unfolded
+from imapshield.message.imap_string import (
+    display_string,
+    literal,
+    nstring,
+    string,
+    unfolded_nstring,
+)
 from tests.message.grammar import Reader
 
 
@@ -31,7 +37,7 @@ class Quoting(SynchronousTestCase):
         ):
             self.assertEqual(string(value), sent)
         self.assertEqual(nstring(None), b"NIL")
-        self.assertEqual(unfolded(None), b"NIL")
+        self.assertEqual(unfolded_nstring(None), b"NIL")
 
     @settings(derandomize=True, deadline=None, max_examples=400)
     @given(st.binary(max_size=40))
@@ -40,7 +46,7 @@ class Quoting(SynchronousTestCase):
         whole = value.replace(b"\0", b"\xef\xbf\xbd")
         self.assertEqual(read(literal(value)), whole)
         self.assertEqual(read(string(value)), whole)
-        self.assertNotIn(b"\n", read(unfolded(value)) or b"")
+        self.assertNotIn(b"\n", read(unfolded_nstring(value)) or b"")
         blank = b" \t\r\n"
         expected = b" ".join(
             word
@@ -49,4 +55,4 @@ class Quoting(SynchronousTestCase):
             )
             if word
         )
-        self.assertEqual(read(text(value)), expected)
+        self.assertEqual(read(display_string(value)), expected)

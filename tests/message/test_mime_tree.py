@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, Part, scan
+from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, Part, parse_mime_tree
 from tests.message import mails
 
 
@@ -30,11 +30,11 @@ def multipart(boundary: bytes, *parts: bytes, kind: bytes = b"mixed") -> bytes:
 
 class Scanning(SynchronousTestCase):
     def check(self, data: bytes, expected: object, limits: MimeLimits = DEFAULT_LIMITS) -> None:
-        self.assertEqual(outline(scan(data, limits), data), expected)
+        self.assertEqual(outline(parse_mime_tree(data, limits), data), expected)
 
     def test_plain(self) -> None:
         """A message without MIME is one text part; its lines are the line ends of its body."""
-        part = scan(b"Subject: x\r\n\r\none\r\ntwo")
+        part = parse_mime_tree(b"Subject: x\r\n\r\none\r\ntwo")
         self.assertEqual((part.start, part.body_start, part.end), (0, 14, 22))
         self.assertEqual((part.kind, part.lines, part.encoding), (b"text/plain", 1, b""))
 
@@ -44,7 +44,7 @@ class Scanning(SynchronousTestCase):
 
     def test_header_only(self) -> None:
         """A header that no blank line ends is all there is."""
-        part = scan(b"Subject: x\r\nContent-Type: text/html")
+        part = parse_mime_tree(b"Subject: x\r\nContent-Type: text/html")
         self.assertEqual((part.body_start, part.end, part.kind), (35, 35, b"text/html"))
 
     def test_body_only(self) -> None:
@@ -53,8 +53,8 @@ class Scanning(SynchronousTestCase):
 
     def test_first_blank_line(self) -> None:
         """The first blank line ends the header, though another of the other kind begins in it."""
-        self.assertEqual(scan(b"a: b\n\n\r\n").body_start, 6)
-        self.assertEqual(scan(b"a: b\r\n\r\n\n\n").body_start, 8)
+        self.assertEqual(parse_mime_tree(b"a: b\n\n\r\n").body_start, 6)
+        self.assertEqual(parse_mime_tree(b"a: b\r\n\r\n\n\n").body_start, 8)
 
     def test_rfc2046_example(self) -> None:
         """RFC 2046 section 5.1.1: the line end before a boundary is not the part's."""
@@ -74,7 +74,7 @@ class Scanning(SynchronousTestCase):
             b"This is explicitly typed plain US-ASCII text.\r\nIt DOES end with a linebreak.\r\n"
         )
         self.check(data, (b"multipart/mixed", [(b"text/plain", first), (b"text/plain", second)]))
-        self.assertEqual([child.lines for child in scan(data).children], [1, 2])
+        self.assertEqual([child.lines for child in parse_mime_tree(data).children], [1, 2])
 
     def test_digest(self) -> None:
         """RFC 2046 section 5.1.5: parts of a digest are messages unless they say otherwise."""
@@ -146,7 +146,7 @@ class Scanning(SynchronousTestCase):
             b"Content-Type: multipart/mixed\r\n\r\n--\r\nx",
             b"Content-Type: multipart/x; boundary=a\r\n\r\nx",
         ):
-            part = scan(data)
+            part = parse_mime_tree(data)
             self.assertTrue(part.is_multipart)
             self.assertEqual(part.children, [])
             self.assertEqual(part.end, len(data))
@@ -161,14 +161,14 @@ class Scanning(SynchronousTestCase):
         """A boundary ends a header too, and takes the line end before it: even a blank line's."""
         for gap in (b"\r\n", b"\r\n\r\n"):
             data = b"Content-Type: multipart/x; boundary=b\r\n\r\n--b\r\nX: y" + gap + b"--b--\r\n"
-            child = scan(data).children[0]
+            child = parse_mime_tree(data).children[0]
             self.assertEqual(data[child.start : child.body_start], b"X: y" + gap[:-2])
             self.assertEqual((child.body_start, child.lines), (child.end, 0))
 
     def test_message_of_a_header(self) -> None:
         """Around a message that is only a header, the line end before the boundary is kept."""
         data = multipart(b"b", b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n")
-        part = scan(data).children[0]
+        part = parse_mime_tree(data).children[0]
         inner = part.embedded
         assert inner is not None
         self.assertEqual(data[part.body_start : part.end], b"Subject: x\r\n\r\n")
@@ -186,7 +186,7 @@ class Scanning(SynchronousTestCase):
     def test_epilogue_belongs_to_its_multipart(self) -> None:
         """The line end of a close-delimiter right before an outer boundary is kept, as Dovecot does."""
         data = multipart(b"o", b"Content-Type: multipart/x; boundary=i\r\n\r\n--i--")
-        child = scan(data).children[0]
+        child = parse_mime_tree(data).children[0]
         self.assertEqual(data[child.body_start : child.end], b"--i--\r\n")
 
     def test_bare_line_feeds(self) -> None:
@@ -196,13 +196,13 @@ class Scanning(SynchronousTestCase):
 
     def test_no_mime(self) -> None:
         """Without MIME-Version and Content-Type the other Content fields say nothing (RFC 2045 section 4)."""
-        self.assertEqual(scan(b"Content-Disposition: inline\r\n\r\n").fields, {})
-        part = scan(b"Content-Disposition: inline\r\nMime-Version : 1.0\r\n\r\n")
+        self.assertEqual(parse_mime_tree(b"Content-Disposition: inline\r\n\r\n").fields, {})
+        part = parse_mime_tree(b"Content-Disposition: inline\r\nMime-Version : 1.0\r\n\r\n")
         self.assertEqual(part.fields, {b"disposition": b"inline"})
 
     def test_first_field_counts(self) -> None:
         """Of a field given twice the first counts, unless nothing can be read from it."""
-        part = scan(
+        part = parse_mime_tree(
             b"Content-Type: a/b\r\ncontent-type: c/d\r\n"
             b"Content-Disposition: inline\r\nContent-Disposition: attachment; a=b\r\nContent-Disposition: x; c=d\r\n"
             b"Content-Transfer-Encoding: 8bit;\r\nContent-Transfer-Encoding: Base64\r\n\r\n"
@@ -213,9 +213,9 @@ class Scanning(SynchronousTestCase):
 
     def test_types_that_are_none(self) -> None:
         """A Content-Type without a subtype, or unreadable, keeps what could be read."""
-        self.assertEqual(scan(b"Content-Type: text\r\n\r\n").kind, b"text/")
-        self.assertEqual(scan(b"Content-Type: ;;\r\n\r\n").kind, b"/")
-        self.assertTrue(scan(b"Content-Type: multipart\r\n\r\n").opaque)
+        self.assertEqual(parse_mime_tree(b"Content-Type: text\r\n\r\n").kind, b"text/")
+        self.assertEqual(parse_mime_tree(b"Content-Type: ;;\r\n\r\n").kind, b"/")
+        self.assertTrue(parse_mime_tree(b"Content-Type: multipart\r\n\r\n").opaque)
 
     def test_message_global(self) -> None:
         """message/global holds a message too (RFC 9051, body-type-msg)."""
@@ -231,33 +231,33 @@ class Limiting(SynchronousTestCase):
         data = b"Content-Type: message/rfc822\r\n\r\n" * 20
         kinds = [
             (part.embedded is not None, part.opaque)
-            for part in scan(data, MimeLimits(depth=5)).walk()
+            for part in parse_mime_tree(data, MimeLimits(depth=5)).walk()
         ]
         self.assertEqual(kinds, [(True, False)] * 4 + [(False, True)])
         data = b"".join(
             b"Content-Type: multipart/x; boundary=b%02d\r\n\r\n--b%02d\r\n" % (i, i)
             for i in range(20)
         )
-        parts = list(scan(data, MimeLimits(depth=5)).walk())
+        parts = list(parse_mime_tree(data, MimeLimits(depth=5)).walk())
         self.assertEqual([part.is_multipart for part in parts], [True] * 4 + [False])
         self.assertTrue(parts[-1].opaque)
 
     def test_parts(self) -> None:
         """After so many parts the rest of the message belongs to the last of them."""
         data = b"Content-Type: multipart/x; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 50
-        part = scan(data, MimeLimits(parts=10))
+        part = parse_mime_tree(data, MimeLimits(parts=10))
         self.assertEqual(len(part.children), 9)
         self.assertEqual(part.children[-1].end, len(data))
 
     def test_header(self) -> None:
         """Fields beyond the limit are not seen."""
         data = b"X: " + b"y" * 100 + b"\r\nContent-Type: text/x\r\n\r\n"
-        self.assertEqual(scan(data, MimeLimits(header=50)).kind, b"text/plain")
+        self.assertEqual(parse_mime_tree(data, MimeLimits(header=50)).kind, b"text/plain")
 
     def test_boundary(self) -> None:
         """Only so much of a boundary counts."""
         data = b"Content-Type: multipart/x; boundary=abcdef\r\n\r\n--abcxyz\r\n\r\nx\r\n"
-        self.assertEqual(len(scan(data, MimeLimits(boundary=3)).children), 1)
+        self.assertEqual(len(parse_mime_tree(data, MimeLimits(boundary=3)).children), 1)
 
 
 class Surviving(SynchronousTestCase):
@@ -265,7 +265,7 @@ class Surviving(SynchronousTestCase):
     @given(mails.hostile)
     def test_ranges(self, data: bytes) -> None:
         """Whatever the message: ranges lie within it, parts within their parents and in order."""
-        root = scan(data)
+        root = parse_mime_tree(data)
         self.assertEqual((root.start, root.end), (0, len(data)))
         for part in root.walk():
             self.assertLessEqual(part.start, part.body_start)
@@ -288,7 +288,7 @@ class Surviving(SynchronousTestCase):
         bare = crlf.replace(b"\r\n", b"\n")
 
         def kinds(message: bytes) -> list[bytes]:
-            return [part.kind for part in scan(message).walk()]
+            return [part.kind for part in parse_mime_tree(message).walk()]
 
         self.assertEqual(kinds(crlf), kinds(bare))
 
@@ -322,4 +322,4 @@ class Surviving(SynchronousTestCase):
             b"x" * size,
             b"--" * size,
         ):
-            self.assertEqual(scan(data).end, len(data))
+            self.assertEqual(parse_mime_tree(data).end, len(data))

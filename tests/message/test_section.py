@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import CommandRefused
-from imapshield.message.mime_tree import scan
-from imapshield.message.section import binary, extract, header_fields
+from imapshield.message.mime_tree import parse_mime_tree
+from imapshield.message.section import binary_section, body_section, header_fields
 from imapshield.wire.commands.fetch import Section
 from tests.message import mails
 
@@ -30,7 +30,7 @@ NESTED = (
 def fetch(
     data: bytes, path: tuple[int, ...], text: bytes = b"", fields: tuple[bytes, ...] = ()
 ) -> bytes | None:
-    found = extract(scan(data), data, Section(path, text, fields))
+    found = body_section(parse_mime_tree(data), data, Section(path, text, fields))
     return data[found[0] : found[1]] if isinstance(found, tuple) else found
 
 
@@ -123,7 +123,7 @@ class Sections(SynchronousTestCase):
             ((1, 1), b"", None),
         ):
             self.assertEqual(fetch(data, path, text), octets, (path, text))
-        self.assertEqual(binary(scan(data), data, (1,)), b"")
+        self.assertEqual(binary_section(parse_mime_tree(data), data, (1,)), b"")
 
     def test_fields_without_blank_line(self) -> None:
         """No blank line is made up "in the case of a message that has no body and no blank line" (RFC 9051 6.4.5.1)."""
@@ -145,7 +145,7 @@ class Sections(SynchronousTestCase):
     )
     def test_always_within(self, data: bytes, path: tuple[int, ...], text: bytes) -> None:
         """Whatever the message, what is found is a range of it."""
-        found = extract(scan(data), data, Section(path, text))
+        found = body_section(parse_mime_tree(data), data, Section(path, text))
         if found is not None:
             assert isinstance(found, tuple)
             self.assertTrue(0 <= found[0] <= found[1] <= len(data))
@@ -184,7 +184,7 @@ class HeaderFields(SynchronousTestCase):
     @given(mails.hostile)
     def test_partition(self, data: bytes) -> None:
         """Every field is either asked for or another."""
-        header = data[: scan(data).body_start]
+        header = data[: parse_mime_tree(data).body_start]
         names = (b"From", b"content-type", b"Subject")
         both = header_fields(header, names), header_fields(header, names, exclude=True)
         blank = (
@@ -199,7 +199,7 @@ class HeaderFields(SynchronousTestCase):
 class Binary(SynchronousTestCase):
     def check(self, encoding: bytes, body: bytes, expected: bytes) -> None:
         data = b"Content-Type: a/b\r\nContent-Transfer-Encoding: " + encoding + b"\r\n\r\n" + body
-        self.assertEqual(binary(scan(data), data, (1,)), expected)
+        self.assertEqual(binary_section(parse_mime_tree(data), data, (1,)), expected)
 
     def test_decoding(self) -> None:
         """The content of a part, its encoding undone; the default is 7bit."""
@@ -222,20 +222,20 @@ class Binary(SynchronousTestCase):
                 + kind
                 + b"\r\nContent-Transfer-Encoding: base64\r\n\r\n--b\r\n\r\nSGVsbG8=\r\n--b--"
             )
-            part = scan(data)
-            self.assertEqual(binary(part, data, ()), data)
+            part = parse_mime_tree(data)
+            self.assertEqual(binary_section(part, data, ()), data)
             if part.embedded is not None:
-                self.assertEqual(binary(part, data, (1,)), data[part.body_start :])
+                self.assertEqual(binary_section(part, data, (1,)), data[part.body_start :])
 
     def test_no_such_part(self) -> None:
         """A part that is not there is None."""
-        self.assertIsNone(binary(scan(b""), b"", (2,)))
+        self.assertIsNone(binary_section(parse_mime_tree(b""), b"", (2,)))
 
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(mails.hostile, st.sampled_from([(), (1,), (2,), (1, 1)]))
     def test_never_raises(self, data: bytes, path: tuple[int, ...]) -> None:
         """Whatever the message, there are octets, or nothing, or UNKNOWN-CTE."""
         try:
-            binary(scan(data), data, path)
+            binary_section(parse_mime_tree(data), data, path)
         except CommandRefused as refusal:
             self.assertEqual(refusal.code, b"UNKNOWN-CTE")

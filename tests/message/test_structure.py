@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, scan
+from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, parse_mime_tree
 from imapshield.message.structure import body, bodystructure
 from tests.message import mails
 from tests.message.grammar import parse_body
 
 
 def full(data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
-    return bodystructure(scan(data, limits), data, limits)
+    return bodystructure(parse_mime_tree(data, limits), data, limits)
 
 
 class Structures(SynchronousTestCase):
@@ -31,7 +31,7 @@ class Structures(SynchronousTestCase):
             b"MIME-Version: 1.0\r\nContent-Type: TEXT/PLAIN; CHARSET=US-ASCII\r\n\r\n"
             + b"x\r\n" * 92
         )
-        part = scan(data)
+        part = parse_mime_tree(data)
         self.assertEqual(
             body(part, data), b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7bit" 276 92)'
         )
@@ -47,7 +47,7 @@ class Structures(SynchronousTestCase):
             b"Content-Transfer-Encoding: BASE64\r\n\r\n" + diff + b"\r\n--b--\r\n"
         )
         self.assertEqual(
-            body(scan(data), data),
+            body(parse_mime_tree(data), data),
             b'(("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7bit" 4 1)'
             b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII" "NAME" "cc.diff") '
             b'"<960723163407.20117h@cac.washington.edu>" "Compiler diff" "BASE64" 1153 8) "MIXED")',
@@ -170,7 +170,7 @@ class Structures(SynchronousTestCase):
             b"(" + empty + b' NIL NIL NIL NIL) "x" ("y" "z") NIL NIL NIL)',
         )
         data = b"Content-Type: multipart/x\r\n\r\n"
-        self.assertEqual(body(scan(data), data), b"(" + empty + b') "x")')
+        self.assertEqual(body(parse_mime_tree(data), data), b"(" + empty + b') "x")')
 
     def test_message(self) -> None:
         """A message/rfc822 has envelope, structure and lines, and its extension data after them."""
@@ -200,7 +200,7 @@ class Grammar(SynchronousTestCase):
     @given(mails.hostile)
     def test_always_grammar(self, data: bytes) -> None:
         """Whatever the message, both values are what the ABNF of RFC 9051 says, and say the same."""
-        part = scan(data)
+        part = parse_mime_tree(data)
         short = parse_body(body(part, data), extended=False)
         long = parse_body(bodystructure(part, data), extended=True)
         self.assertEqual(short["subtype"], long["subtype"])

@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.mailbox.sort_order import collated
-from imapshield.message.mime_tree import scan
-from imapshield.message.text import normalize, preview, searchable
+from imapshield.mailbox.sort_order import collation_key
+from imapshield.message.mime_tree import parse_mime_tree
+from imapshield.message.text import normalize, preview, searchable_texts
 from tests.message import mails
 
 
 def words(data: bytes, headers: bool = False) -> str:
-    return "\n".join(searchable(scan(data), data, headers))
+    return "\n".join(searchable_texts(parse_mime_tree(data), data, headers))
 
 
 class Searching(SynchronousTestCase):
@@ -62,7 +62,7 @@ class Searching(SynchronousTestCase):
     @given(mails.hostile)
     def test_never_raises(self, data: bytes) -> None:
         """Every message has text that can be encoded again."""
-        (words(data, headers=True) + preview(scan(data), data)).encode()
+        (words(data, headers=True) + preview(parse_mime_tree(data), data)).encode()
 
 
 class Normalizing(SynchronousTestCase):
@@ -82,7 +82,7 @@ class Normalizing(SynchronousTestCase):
         """What i;unicode-casemap (RFC 5051, so I18NLEVEL=1) holds for equal, SEARCH does."""
         spelled: dict[str, str] = {}
         for character in map(chr, [*range(0xD800), *range(0xE000, 0x20000)]):
-            first = spelled.setdefault(collated(character), character)
+            first = spelled.setdefault(collation_key(character), character)
             self.assertEqual(normalize(character), normalize(first))
         self.assertEqual(normalize("yırt"), normalize("YIRT"))
 
@@ -105,7 +105,7 @@ class Normalizing(SynchronousTestCase):
 
 class Previews(SynchronousTestCase):
     def check(self, data: bytes, expected: str, limit: int = 200) -> None:
-        self.assertEqual(preview(scan(data), data, limit), expected)
+        self.assertEqual(preview(parse_mime_tree(data), data, limit), expected)
 
     def test_plain(self) -> None:
         """White space is one space, the length is limited in characters."""
@@ -140,4 +140,4 @@ class Previews(SynchronousTestCase):
         """Megabytes of what HTML parsers choke on."""
         for piece in (b"<!--", b"<", b"<script>", b"&amp", b"<!", b"<a ", b"</", b">\n", b" "):
             data = b"Content-Type: text/html\r\n\r\n" + piece * ((1 << 20) // len(piece))
-            preview(scan(data), data)
+            preview(parse_mime_tree(data), data)
