@@ -1,4 +1,5 @@
-"""How a store says that a mailbox changed, and how an open mailbox passes the change on."""
+"""How a store reports changes to a mailbox (`Delta`), and how an open mailbox passes them to its listeners
+(`Change`)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,15 @@ from imapshield.wire.sequence import SequenceSet
 
 
 class MessageRow(NamedTuple):
-    """One message: `flags` such as ``\\Seen $Junk``, `internaldate` in epoch seconds, `size` None if unmeasured."""
+    """The metadata of one message.
+
+    Attributes:
+        uid: the UID.
+        flags: the flag list as FETCH sends it, without parentheses and in canonical order: ``\\Seen $Junk``.
+        modseq: the MODSEQ of the last change (RFC 7162).
+        size: RFC822.SIZE in bytes, or None if the message has not been measured yet.
+        internaldate: INTERNALDATE in epoch seconds.
+    """
 
     uid: int
     flags: bytes
@@ -21,10 +30,16 @@ class MessageRow(NamedTuple):
 
 @dataclass(slots=True)
 class Delta:
-    """Everything that changed after some MODSEQ: new and changed messages by rising UID, and those that went.
+    """Everything that changed in a mailbox after some MODSEQ.
 
-    `vanished` may name every UID below `uidnext` that is not there, if the store has forgotten when they went. `recent`
-    are new messages which the asker, having claimed them, is the first to hear of.
+    Attributes:
+        rows: new and changed messages, in ascending order of UID.
+        vanished: the UIDs of expunged messages. If the store has forgotten when messages were expunged, it may name
+            every UID below `uidnext` that does not exist (RFC 7162 section 3.2.5).
+        highestmodseq: the mailbox's HIGHESTMODSEQ.
+        uidnext: the mailbox's UIDNEXT.
+        recent: the UIDs of new messages that this call claimed as \\Recent, if it asked for them. No other call gets
+            them (RFC 3501 section 2.3.2).
     """
 
     rows: list[MessageRow] = field(default_factory=list)
@@ -35,7 +50,14 @@ class Delta:
 
 
 class Change(NamedTuple):
-    """A delta as the listeners hear it: uids only, the rest stands in the columns by now."""
+    """A delta as the listeners of a mailbox receive it: UIDs only, because the columns already contain the rest.
+
+    Attributes:
+        added: the UIDs of new messages, ascending.
+        changed: the UIDs of known messages whose flags or MODSEQ changed, ascending.
+        vanished: the UIDs of known messages that were expunged, ascending.
+        recent: the UIDs that are \\Recent to the listener's session.
+    """
 
     added: Sequence[int]
     changed: Sequence[int]

@@ -121,7 +121,8 @@ def subject_key(header: bytes) -> tuple[str, bool]:
 
 
 def date_key(header: bytes, internaldate: int) -> int:
-    """Return the sent date in epoch seconds: the Date field, or INTERNALDATE if it is unreadable (RFC 5256 section 2.2)."""
+    """Return the sent date in epoch seconds: the Date field, or INTERNALDATE if it is unreadable (RFC 5256 section
+    2.2)."""
     value = _last_value(header, b"date")
     sent = None if value is None else date_field.parse_date_field(value)
     return internaldate if sent is None else sent.epoch
@@ -139,7 +140,8 @@ def address_key(header: bytes, field: bytes) -> str:
 
 
 def display_key(header: bytes, field: bytes) -> str:
-    """Return the collation key of an address field as it is displayed: the first name, or else the address (RFC 5957)."""
+    """Return the collation key of an address field as it is displayed: the first name, or else the address (RFC
+    5957)."""
     for value in header_values(header, field):
         for address in parse_addresses(value, 1):
             if address.host is None:  # a group

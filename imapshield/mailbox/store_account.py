@@ -3,8 +3,8 @@
 Rules
 -----
 * Every awaiting method makes one call in the worker, so a command costs one thread hop.
-* Results change the columns of open mailboxes on the caller's side. Listeners of a mailbox are notified before the method
-  that caused the change returns.
+* Results change the columns of open mailboxes on the caller's side. Listeners of a mailbox are notified before the
+  method that caused the change returns.
 """
 
 from __future__ import annotations
@@ -245,8 +245,8 @@ class StoreAccount:
 def _changes_or_none(mailbox: StoreMailbox, store: IStore) -> Delta | None:
     """Return what the mailbox's columns do not contain yet, or None where the store cannot tell.
 
-    The messages are stored by now. If an unrelated mailbox that was deleted turned the answer into a NO, the client would
-    send the messages again.
+    The messages are stored by now. If an unrelated mailbox that was deleted turned the answer into a NO, the client
+    would send the messages again.
     """
     try:
         return mailbox.changes(store)

@@ -2,10 +2,10 @@
 
 Rules
 -----
-* Nothing recurses and nothing is quadratic, whatever the mail: a conversation a hundred thousand messages deep, references
-  in a circle, a thousand references per message.
-* Loops over all messages await `pause` after every `MESSAGES_PER_PAUSE` of them. Linking a hundred thousand messages takes
-  a second, and other connections must be served meanwhile.
+* Nothing recurses and nothing is quadratic, whatever the mail: a conversation a hundred thousand messages deep,
+  references in a circle, a thousand references per message.
+* Loops over all messages await `pause` after every `MESSAGES_PER_PAUSE` of them. Linking a hundred thousand messages
+  takes a second, and other connections must be served meanwhile.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from imapshield.wire.responses import ThreadNode
 MAX_ANCESTORS = 200
 """Ancestors that are examined before a reference counts as circular.
 
-Only a reference to a message that already has replies is examined in this way. The subject still joins such a conversation.
+Only a reference to a message that already has replies is examined in this way. The subject still joins such a
+conversation.
 """
 
 MESSAGES_PER_PAUSE = 1000
@@ -79,8 +80,8 @@ async def thread_by_references(messages: Sequence[ThreadMessage], pause: Pause) 
 class _Forest:
     """The containers of REFERENCES, as parallel lists indexed by container.
 
-    `messages[i]` is the message in container i, or None for a dummy; `parents[i]` its parent, -1 for none; `children[i]` its
-    children. `roots` are the containers without a parent.
+    `messages[i]` is the message in container i, or None for a dummy; `parents[i]` its parent, -1 for none;
+    `children[i]` its children. `roots` are the containers without a parent.
     """
 
     def __init__(self, pause: Pause) -> None:
@@ -130,8 +131,8 @@ class _Forest:
             if parent >= 0 and self.parents[ancestor] < 0:
                 self._link(parent, ancestor)
             parent = ancestor
-        # A message's own references override what other messages implied about its parent (step 1C), even if the message has
-        # none, and even if the link would be circular.
+        # A message's own references override what other messages implied about its parent (step 1C), even if the
+        # message has none, and even if the link would be circular.
         self.parents[container] = -1
         if parent >= 0:
             self._link(parent, container)
@@ -170,8 +171,8 @@ class _Forest:
                 if self.messages[child] is not None:
                     children.append(child)
                 elif len(self.children[child]) > len(children):
-                    # The smaller list joins the larger: a chain of dummies would be quadratic otherwise. Steps 4 and 6 put
-                    # the children in order.
+                    # The smaller list joins the larger: a chain of dummies would be quadratic otherwise. Steps 4 and
+                    # 6 put the children in order.
                     self.children[child] += children
                     children = self.children[child]
                 else:
@@ -232,7 +233,8 @@ class _Forest:
         await self._sort()
 
     async def _subject_table(self) -> dict[str, int]:
-        """Steps 5A and 5B: return the root that the others of each subject join: a dummy, or the one that is no reply."""
+        """Steps 5A and 5B: return the root that the others of each subject join: a dummy, or the one that is no
+        reply."""
         table: dict[str, int] = {}
         for done, i in enumerate(self.roots, 1):
             if not done % MESSAGES_PER_PAUSE:
