@@ -1,5 +1,7 @@
 """Base subjects and sort keys are those of RFC 5256, for any mail, and cost time linear in it."""
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -117,5 +119,5 @@ class SortTests(SynchronousTestCase):
         """Every key has its own direction, and equal messages keep the mailbox's order, reversed or not."""
         numbers = [1, 2, 3, 4]
         self.assertEqual(run(sort_by_keys(numbers, [(True, [1, 2, 1, 2])], pause)), [2, 4, 1, 3])
-        keys = [(False, ["b", "a", "b", "a"]), (True, [1, 2, 3, 4])]
+        keys: list[tuple[bool, list[Any]]] = [(False, ["b", "a", "b", "a"]), (True, [1, 2, 3, 4])]
         self.assertEqual(run(sort_by_keys(numbers, keys, pause)), [4, 2, 3, 1])
