@@ -86,7 +86,7 @@ class _Reader:
     def irregular(self) -> int:
         """Read an address and the comma after it; return where to go on, the end if nowhere."""
         cursor = self.cursor
-        stopped = cursor.skip()
+        stopped = cursor.skip_space()
         if stopped != MORE:
             if stopped == BROKEN and self.found:
                 # A comma, then a comment without end.
@@ -120,7 +120,7 @@ class _Reader:
         if cursor.phrase(words) != MORE or not cursor.at(b":"):
             return BROKEN
         cursor.pos += 1
-        stopped = cursor.skip()
+        stopped = cursor.skip_space()
         self.found.append(Address(None, None, b"".join(words), None))
         if stopped == MORE and not cursor.at(b";"):
             while len(self.found) < self.limit:
@@ -128,13 +128,13 @@ class _Reader:
                 if not cursor.at(b","):
                     break
                 cursor.pos += 1
-                if cursor.skip() != MORE:
+                if cursor.skip_space() != MORE:
                     stopped = BROKEN
                     break
         if stopped != BROKEN:
             if cursor.at(b";"):
                 cursor.pos += 1
-                stopped = cursor.skip()
+                stopped = cursor.skip_space()
             else:
                 stopped = BROKEN
         self.found.append(END_OF_GROUP)
@@ -160,19 +160,19 @@ class _Reader:
         self.name = b"".join(words) or None
         if self._angle() == BROKEN:
             self.host = SYNTAX_ERROR
-        return cursor.more()
+        return cursor.more_or_end()
 
     def _angle(self) -> int:
         cursor = self.cursor
         cursor.pos += 1
-        if cursor.skip() != MORE:
+        if cursor.skip_space() != MORE:
             return BROKEN
         if cursor.at(b"@"):
             if self._route() == MORE and cursor.at(b":"):
                 cursor.pos += 1
             else:
                 self.route = INVALID_ROUTE
-            if cursor.skip() != MORE:
+            if cursor.skip_space() != MORE:
                 return BROKEN
         if not cursor.at(b">"):
             if self._local_part([]) != MORE:
@@ -182,7 +182,7 @@ class _Reader:
         if not cursor.at(b">"):
             return BROKEN
         cursor.pos += 1
-        return cursor.skip()
+        return cursor.skip_space()
 
     def _route(self) -> int:
         cursor = self.cursor
@@ -192,7 +192,7 @@ class _Reader:
             stopped = cursor.domain(text)
             if stopped != MORE:
                 return stopped
-            while cursor.skip() == MORE and cursor.at(b","):
+            while cursor.skip_space() == MORE and cursor.at(b","):
                 cursor.pos += 1
         if cursor.pos >= cursor.end:
             return END
@@ -233,7 +233,7 @@ class _Reader:
     def _bare(self) -> tuple[int, bool]:
         """Read an address without angle brackets: how it stopped, and whether it was in order."""
         cursor = self.cursor
-        cursor.comment = b""
+        cursor.last_comment = b""
         quoted = cursor.at(b'"')
         read: list[bytes] = []
         stopped = self._local_part(read)
@@ -244,8 +244,8 @@ class _Reader:
             in_domain = self._domain()
             if in_domain != MORE:
                 stopped = in_domain
-        if cursor.comment:
-            self.name = cursor.comment
+        if cursor.last_comment:
+            self.name = cursor.last_comment
         elif not has_domain:
             # One word is a mailbox; several are somebody's name.
             words: list[bytes] = []

@@ -29,7 +29,7 @@ class Cursors(SynchronousTestCase):
             (b"(a\\\r\n b)", END, b"a\\ b"),
         ):
             cursor = Cursor(value)
-            self.assertEqual((cursor.skip(), cursor.comment), (stopped, comment), value)
+            self.assertEqual((cursor.skip_space(), cursor.last_comment), (stopped, comment), value)
 
     def test_words(self) -> None:
         """Atoms, tokens and quoted strings end where they must."""
