@@ -52,10 +52,10 @@ def collapse_space(value: bytes) -> bytes:
 
 
 def display_string(value: bytes) -> bytes:
-    """Return `tidy` of a subject or name.
+    """Return a subject or name as an IMAP string, after `collapse_space`.
 
-    It is quoted only when nothing had to be changed, else it is a literal: Dovecot does so, and
-    clients have read it that way for twenty years.
+    It is quoted if nothing had to be changed, and a literal otherwise. Dovecot does the same, so clients have read it
+    in this form for twenty years.
     """
     if _displayable(value):
         return b'"%b"' % value
