@@ -83,7 +83,8 @@ class SortKeyTests(SynchronousTestCase):
         self.assertEqual(date_key(twice, 5), 2)
 
     def test_addresses(self) -> None:
-        """The address key is the first mailbox or group name; the display key is the first name, or else the address."""
+        """The address key is the first mailbox or group name; the display key is the first name, or else the
+        address."""
         for field, mailbox, shown in (
             (b"Ann Lee <ann@x.org>, bob@y.org", "ANN", "ANN LEE"),
             (b"bob@y.org", "BOB", "BOB@Y.ORG"),

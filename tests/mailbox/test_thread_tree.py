@@ -42,7 +42,8 @@ class ThreadTests(SynchronousTestCase):
         )
 
     def test_ordered_subject(self) -> None:
-        """The oldest message of a subject has all others as children, and threads are sorted by their oldest message."""
+        """The oldest message of a subject has all others as children, and threads are sorted by their oldest
+        message."""
         messages = [
             ThreadMessage(1, 50, "b"),
             ThreadMessage(2, 10, "a"),
@@ -63,7 +64,8 @@ class ThreadTests(SynchronousTestCase):
         )  # fmt: skip
 
     def test_implied_parent(self) -> None:
-        """A message's own references replace the parent that other messages implied, even if its own link would be circular."""
+        """A message's own references replace the parent that other messages implied, even if its own link would be
+        circular."""
         self.assertEqual(
             self.references(
                 ("a", [], "x", False), ("b", ["a", "c"], "y", False), ("c", ["b"], "z", False)

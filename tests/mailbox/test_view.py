@@ -102,7 +102,8 @@ class UpdateTests(SynchronousTestCase):
         self.assertTrue(updates is None or (updates.exists is None and not updates.expunged))
 
     def test_flags(self) -> None:
-        """A flag update has the current sequence number; none is sent of expunged messages and of flags the client knows."""
+        """A flag update has the current sequence number; none is sent of expunged messages and of flags the client
+        knows."""
         mailbox = Mailbox(4)
         view = mailbox.view()
         mailbox.flag(2, b"\\Seen")

@@ -1,4 +1,4 @@
-"""A Date field is read wherever RFC 5322 allows it, and not made up where there is none."""
+"""A Date field is read in every form that RFC 5322 allows, and no date is made up."""
 
 from datetime import date
 
@@ -7,9 +7,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.message.date_field import SentDate, parse_date_field
 
 
-class Dates(SynchronousTestCase):
+class DateFieldTests(SynchronousTestCase):
     def test_forms(self) -> None:
-        """Zones, years of two digits, folds, comments and spaces before and after colons, days before 1970."""
+        """Zones, two-digit years, folds, comments, spaces around colons and days before 1970 are read."""
         for value, sent in (
             (b"Thu, 1 Jan 1970 01:00:10 +0100", SentDate(date(1970, 1, 1), 10)),
             (b"1 Jan 1970 00:00:20", SentDate(date(1970, 1, 1), 20)),
@@ -30,8 +30,8 @@ class Dates(SynchronousTestCase):
         ):
             self.assertEqual(parse_date_field(value), sent, value)
 
-    def test_none(self) -> None:
-        """What is no date is none, nor is one at a time of day that there is none of."""
+    def test_no_date(self) -> None:
+        """Text that is no date is no date, and neither is one with an impossible day or time."""
         for value in (
             b"",
             b"never",
