@@ -38,7 +38,7 @@ class Delta:
             every UID below `uidnext` that does not exist (RFC 7162 section 3.2.5).
         highestmodseq: the mailbox's HIGHESTMODSEQ.
         uidnext: the mailbox's UIDNEXT.
-        recent: the UIDs of new messages that this call claimed as \\Recent, if it asked for them. No other call gets
+        recent: the UIDs of new messages that this call claimed as \\Recent, if it was to claim them. No other call gets
             them (RFC 3501 section 2.3.2).
     """
 

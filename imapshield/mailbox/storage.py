@@ -11,8 +11,8 @@ Rules
   `StoreBusy`, `NoSpace` or `OverLimit` for the reasons that these name; the docstrings name the other errors.
 * A name that no mailbox can have is `BadMailboxName` where a mailbox is made, and `NoSuchMailbox` everywhere else.
 * A method that takes the `key` of a mailbox raises `NoSuchMailbox` once the mailbox has been deleted.
-* A method that takes `since` returns in its `Delta` everything that changed in the mailbox after that MODSEQ, whoever
-  changed it, including the effects of the call itself. The caller passes the HIGHESTMODSEQ that it knows.
+* A method that takes `since` returns in its `Delta` everything that changed in the mailbox after that MODSEQ, no
+  matter who changed it, including the effects of the call itself. The caller passes the HIGHESTMODSEQ that it knows.
 """
 
 from __future__ import annotations
@@ -183,8 +183,8 @@ class IStore(Interface):
             key: the mailbox.
             uids: the messages. The result keeps their order.
             items: ENVELOPE, BODY, BODYSTRUCTURE, SAVEDATE, EMAILID and THREADID as `Attribute`; `BodySection`, `Binary`
-                and `Preview`. UID, FLAGS, MODSEQ, INTERNALDATE and RFC822.SIZE are known from deltas, and never asked
-                for.
+                and `Preview`. UID, FLAGS, MODSEQ, INTERNALDATE and RFC822.SIZE are known from deltas and are
+                never requested.
             budget: the size of the result in bytes, roughly. At least one message is returned.
         """
 

@@ -129,7 +129,7 @@ class View:
         return [number for number in map(known.get, uids) if number]
 
     def forget_flag_changes(self, uids: Iterable[int]) -> None:
-        """Drop pending flag updates of `uids`, because the client was sent the flags or asked for .SILENT."""
+        """Drop pending flag updates of `uids`, because the client was sent the flags or used .SILENT."""
         self._apply_changes()
         self._changed.difference_update(uids)
 

@@ -17,26 +17,24 @@ _NOT_CHARSETS: Final = {
     *("zlib_codec", "idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined"),
     *("mbcs", "oem", "tactis"),
 }
+# Names that messages use and Python does not know, or that mean a superset of what they name.
+_MORE_NAMES: Final = {
+    "ansi": "cp1252",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "iso_8859_8_i": "iso8859_8",
+    "ks_c_5601_1987": "cp949",
+    "macintosh": "mac_roman",
+    "unicode_1_1_utf_7": "utf_7",
+    "utf8mb4": "utf_8",
+    "windows_874": "cp874",
+    "x_gbk": "gb18030",
+    "x_mac_roman": "mac_roman",
+    "x_sjis": "cp932",
+}
 _KNOWN: Final = {
     name: codec
-    for name, codec in (
-        aliases
-        | {codec: codec for codec in aliases.values()}
-        | {
-            "utf8mb4": "utf_8",
-            "x_sjis": "cp932",
-            "ks_c_5601_1987": "cp949",
-            "gb2312": "gb18030",
-            "gbk": "gb18030",
-        }
-        | {"unicode_1_1_utf_7": "utf_7", "windows_874": "cp874", "iso_8859_8_i": "iso8859_8"}
-        | {
-            "x_mac_roman": "mac_roman",
-            "macintosh": "mac_roman",
-            "x_gbk": "gb18030",
-            "ansi": "cp1252",
-        }
-    ).items()
+    for name, codec in (aliases | {c: c for c in aliases.values()} | _MORE_NAMES).items()
     if codec not in _NOT_CHARSETS
 }
 # Mailers that write ASCII or Latin-1 mean cp1252, as web browsers have found.

@@ -91,12 +91,11 @@ def header_fields(header: bytes, names: tuple[bytes, ...], exclude: bool = False
         exclude: return all other fields instead.
     """
     wanted = {name.lower() for name in names}
+    split = _fields if len(header) <= CHUNK_SIZE else _fields_of_large_header
     out = [
-        line
-        for line in (
-            _fields(header) if len(header) <= CHUNK_SIZE else _fields_of_large_header(header)
-        )
-        if (line.partition(b":")[0].rstrip(b" \t").lower() in wanted) is not exclude
+        field
+        for field in split(header)
+        if (field.partition(b":")[0].rstrip(b" \t").lower() in wanted) is not exclude
     ]
     if _has_blank_line(header):
         out.append(b"\r\n")
