@@ -186,6 +186,9 @@ class IStore(Interface):
                 and `Preview`. UID, FLAGS, MODSEQ, INTERNALDATE and RFC822.SIZE are known from deltas and are
                 never requested.
             budget: the size of the result in bytes, roughly. At least one message is returned.
+
+        Raises:
+            CommandRefused: BINARY names a part with an unknown Content-Transfer-Encoding (UNKNOWN-CTE, RFC 3516).
         """
 
     def read(key: int, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
