@@ -91,9 +91,9 @@ class NewMessages:
             return
         if unasked and session.busy:
             return
-        for uid in [*fetched.uids, *fetched.gone]:
+        for uid in [*fetched.uids, *fetched.missing]:
             self._wanted.pop(uid, None)
-        if not fetched.uids and not fetched.gone:
+        if not fetched.uids and not fetched.missing:
             self._wanted.clear()
         if _FLAGS in known:
             session.send_new_keywords()

@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imapshield.errors import BadCommand, CommandRefused, StoreError
-from imapshield.mailbox.columns import Change
-from imapshield.mailbox.query import Query, leaves
+from imapshield.mailbox.deltas import Change
+from imapshield.mailbox.query import Query, leaf_keys
 from imapshield.session.handlers import sort_thread
 from imapshield.session.states import State
 from imapshield.wire import encode
@@ -61,7 +61,7 @@ class Context:
         self.found = array("I", found)
         self.last = last
         self.place = place
-        self._flags = any(isinstance(one, FlagKey | ModseqKey) for one in leaves(command.key))
+        self._flags = any(isinstance(one, FlagKey | ModseqKey) for one in leaf_keys(command.key))
 
     def affected(self, uids: Sequence[int]) -> Sequence[int]:
         """Those of `uids`, rising, that have to be searched: of all that may change only flags do."""

@@ -18,7 +18,7 @@ from typing import Any
 from imapshield.errors import BadCommand, CommandRefused, StoreError
 from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount, IMailbox, INotify
-from imapshield.mailbox.columns import Change
+from imapshield.mailbox.deltas import Change
 from imapshield.mailbox.view import View
 from imapshield.session import capabilities, table
 from imapshield.session.connection import Connection
@@ -473,7 +473,7 @@ class Session:
             and (
                 text := self.flag_text(one)
                 if one in recent
-                else columns.flag_lists[columns.flags[row]]
+                else columns.flag_lists[columns.flag_ids[row]]
             )
             is not None
         ]

@@ -66,7 +66,7 @@ class MemoryRealm:
     def account(self, user: bytes = b"alice") -> StoreAccount:
         if user not in self.accounts:
             self.accounts[user] = StoreAccount(
-                user.decode(), self.store, self.worker, powers=(IQuota, IMetadata)
+                user.decode(), self.store, self.worker, features=(IQuota, IMetadata)
             )
         return self.accounts[user]
 

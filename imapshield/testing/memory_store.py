@@ -17,11 +17,11 @@ from imapshield.errors import (
     QuotaExceeded,
     TooMuchMetadata,
 )
-from imapshield.mailbox.columns import Delta, MessageRow
-from imapshield.mailbox.message_items import MessageItems, date_is, day_of
+from imapshield.mailbox.deltas import Delta, MessageRow
+from imapshield.mailbox.message_items import MessageItems, date_matches, utc_day
 from imapshield.mailbox.storage import IMetadataStore, IQuotaStore, IStore
 from imapshield.mailbox.values import (
-    METADATA_ENTRIES,
+    MAX_METADATA_ENTRIES,
     AppendResult,
     Blob,
     CopyResult,
@@ -126,8 +126,8 @@ class MemoryStore:
     def subscriptions(self) -> set[str]:
         return set(self._subscribed)
 
-    def subscribe(self, name: str, on: bool) -> None:
-        if on:
+    def set_subscribed(self, name: str, subscribed: bool) -> None:
+        if subscribed:
             self._subscribed.add(name)
         else:
             self._subscribed.discard(name)
@@ -253,7 +253,7 @@ class MemoryStore:
         message = self._by_key(key).messages.get(uid)
         if message is None:
             raise MessageExpunged
-        octets = MessageItems(message.content).octets(item) or b""
+        octets = MessageItems(message.content).content(item) or b""
         return octets[offset : offset + size]
 
     def sizes(self, key: int, uids: Sequence[int]) -> list[tuple[int, int]]:
@@ -358,7 +358,7 @@ class MemoryStore:
     def set_metadata(self, name: str, values: Mapping[bytes, bytes | None]) -> None:
         kept = {**self.metadata(name), **values}
         after = {entry: value for entry, value in kept.items() if value is not None}
-        if len(after) > METADATA_ENTRIES:
+        if len(after) > MAX_METADATA_ENTRIES:
             raise TooMuchMetadata
         if name:
             box = self._box(name)
@@ -401,10 +401,10 @@ def _answer(message: _Message, opened: MessageItems, item: FetchItem) -> bytes |
         case Attribute(b"THREADID"):
             return b"NIL"
         case Binary(size_only=False) | BodySection():
-            octets = opened.octets(item)
+            octets = opened.content(item)
             if octets is not None and len(octets) > LARGEST_STRING:
                 return Blob(message.uid, item, len(octets))
-    return opened.answer(item)
+    return opened.value(item)
 
 
 def _matches(message: _Message, leaf: SearchKey) -> bool:
@@ -412,5 +412,5 @@ def _matches(message: _Message, leaf: SearchKey) -> bool:
         case ObjectIdKey(thread, wanted):
             return not thread and message.email_id == wanted
         case DateKey(how, day, b"SAVED"):
-            return date_is(how, day, day_of(message.savedate))
+            return date_matches(how, day, utc_day(message.savedate))
     return MessageItems(message.content).matches(leaf)

@@ -83,7 +83,7 @@ class StoreContract:
 
     def fetch(self, uid: int, item: Any, name: str = "INBOX") -> Any:
         fetched = self.store.fetch(self.key(name), [uid], [item], BUDGET)
-        self.assertEqual((list(fetched.uids), list(fetched.gone)), ([uid], []))
+        self.assertEqual((list(fetched.uids), list(fetched.missing)), ([uid], []))
         return fetched.columns[0][0]
 
     def test_provides_istore(self) -> None:
@@ -130,7 +130,7 @@ class StoreContract:
                 lambda: self.store.copy(key, [1], name, True, 0),  # noqa: B023
             ):
                 self.assertRaises(NoSuchMailbox, call)
-            self.store.subscribe(name, False)
+            self.store.set_subscribed(name, False)
 
     def test_any_other_name(self) -> None:
         """Every other character is somebody's folder: dots, spaces, wildcards, other scripts."""
@@ -249,11 +249,11 @@ class StoreContract:
         """Names are subscribed whether such mailboxes exist or not; unsubscribing the unknown is no error."""
         self.store.create("Ünï/a.b", [])
         for name in ("INBOX", "Ünï/a.b", "none"):
-            self.store.subscribe(name, True)
-            self.store.subscribe(name, True)
-        self.store.subscribe("other", False)
+            self.store.set_subscribed(name, True)
+            self.store.set_subscribed(name, True)
+        self.store.set_subscribed("other", False)
         self.assertEqual(self.store.subscriptions(), {"INBOX", "Ünï/a.b", "none"})
-        self.store.subscribe("none", False)
+        self.store.set_subscribed("none", False)
         self.store.delete("Ünï/a.b")
         self.assertEqual(self.reopen().subscriptions(), {"INBOX", "Ünï/a.b"})
 
@@ -376,7 +376,7 @@ class StoreContract:
         self.assertEqual([*self.store.changes(key, since, False).vanished], [1, 3, 4])
         self.assertEqual(self.flags(), {2: {SEEN}})
         fetched = self.store.fetch(key, [1, 2, 3], [ENVELOPE], BUDGET)
-        self.assertEqual((list(fetched.uids), list(fetched.gone)), ([2], [1, 3]))
+        self.assertEqual((list(fetched.uids), list(fetched.missing)), ([2], [1, 3]))
         self.assertRaises(MessageExpunged, self.store.read, key, 1, WHOLE, 0, 10)
 
     def test_copy(self) -> None:

@@ -340,7 +340,7 @@ class Notify(Case):
                 stopped.append(self.path)
 
         account = self.server.realm.account()
-        account.bell = ChangeNotifier()
+        account.change_notifier = ChangeNotifier()
         store = account._store
         self.patch(store, "watch_paths", lambda key: [f"box{key}"])
         self.client(b"s SELECT bar")

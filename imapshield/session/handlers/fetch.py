@@ -173,11 +173,11 @@ def _cut(spans: Sequence[tuple[int, int]], part: tuple[int, int]) -> list[tuple[
 
 async def _mark_seen(session: Session, uids: Sequence[int]) -> None:
     columns = session.view.columns
-    seen = columns.ids_with(b"\\Seen")
+    seen = columns.flag_ids_with(b"\\Seen")
     unseen = [
         uid
         for uid in uids
-        if (row := columns.row(uid)) is not None and columns.flags[row] not in seen
+        if (row := columns.row(uid)) is not None and columns.flag_ids[row] not in seen
     ]
     if unseen:
         await session.mailbox.store_flags(unseen, b"+", [b"\\Seen"], None)
@@ -204,7 +204,7 @@ async def _piece(
     fetched = FetchResult(uids=uids)
     if asked:
         fetched = await session.mailbox.fetch(uids, asked, session.limits.fetch_chunk_size)
-    done = max(1, len(fetched.uids) + len(fetched.gone))
+    done = max(1, len(fetched.uids) + len(fetched.missing))
     rows = _rows(session, numbers[:done], uids[:done], fetched)
     from_store = iter(fetched.columns)
     columns: list[Column] = [
@@ -259,7 +259,7 @@ def _rows(
 ) -> _Rows:
     """Find the messages of `fetched` in the columns; those that vanished meanwhile are taken out of it."""
     view = session.view
-    if view.uids is view.columns.uids and not fetched.gone:
+    if view.uids is view.columns.uids and not fetched.missing:
         return _Rows(numbers, numbers, uids)
     number = dict(zip(uids, numbers, strict=True))
     kept = [
@@ -281,7 +281,7 @@ def _known(session: Session, item: FetchItem, rows: _Rows) -> Sequence[bytes | i
             if session.view.recent:
                 return [session.flag_text(uid) or b"" for uid in rows.uids]
             lists = columns.flag_lists
-            return [lists[i] for i in _take(columns.flags, rows.columns)]
+            return [lists[i] for i in _take(columns.flag_ids, rows.columns)]
         case b"INTERNALDATE":
             return [encode_internaldate(at) for at in _take(columns.dates, rows.columns)]
         case b"RFC822.SIZE":

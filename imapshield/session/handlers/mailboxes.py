@@ -61,7 +61,7 @@ async def subscribe(session: Session, command: Subscribe) -> Tagged:
     ):
         # a server MAY validate; a name mistyped once would else be listed by LSUB for ever
         raise NoSuchMailbox
-    await session.account.subscribe(command.mailbox, command.subscribe)
+    await session.account.set_subscribed(command.mailbox, command.subscribe)
     return ok("Subscribed" if command.subscribe else "Unsubscribed")
 
 

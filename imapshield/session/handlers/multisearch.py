@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from imapshield.errors import BadCommand, NoSuchMailbox
 from imapshield.mailbox.account_api import IMailbox
-from imapshield.mailbox.query import leaves
+from imapshield.mailbox.query import leaf_keys
 from imapshield.mailbox.view import View
 from imapshield.session import mailbox_filters
 from imapshield.session.handlers.search import find, results
@@ -34,7 +34,7 @@ async def esearch(session: Session, command: MultiSearch) -> Tagged:
     if needs_selected and session.state is not State.SELECTED:
         raise BadCommand("Select a mailbox first")
     saved = b"SAVE" in command.returns or any(
-        isinstance(key, SequenceKey) and key.sequence is None for key in leaves(command.key)
+        isinstance(key, SequenceKey) and key.sequence is None for key in leaf_keys(command.key)
     )
     if saved and command.sources != (_SELECTED,):
         raise BadCommand("Saved results are those of the selected mailbox")

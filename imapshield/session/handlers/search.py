@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.mailbox.account_api import IMailbox
-from imapshield.mailbox.query import Query, leaves
+from imapshield.mailbox.query import Query, leaf_keys
 from imapshield.mailbox.view import View
 from imapshield.wire import encode
 from imapshield.wire.commands.base import Command
@@ -41,7 +41,7 @@ def by_number(command: Command) -> bool:
     """Whether a search names messages by number: nothing may vanish during it, nor during UID SEARCH (RFC 7162)."""
     return isinstance(command, (Search, Sort, Thread, MultiSearch)) and any(
         isinstance(key, SequenceKey) and key.sequence is not None and not key.uid
-        for key in leaves(command.key)
+        for key in leaf_keys(command.key)
     )
 
 
@@ -59,7 +59,7 @@ async def find(
     whole: bool = False,
 ) -> Sequence[int]:
     """Return the UIDs that match, rising, by default in the selected mailbox; `whole`: see `Session.within_limit`."""
-    keys = list(leaves(command.key))
+    keys = list(leaf_keys(command.key))
     if any(isinstance(key, ModseqKey) for key in keys):
         session.enable_condstore()
     if session.uid_only and by_number(command):
@@ -125,7 +125,7 @@ def results(
 
 
 def _wants_modseq(command: Search | Sort) -> bool:
-    return any(isinstance(key, ModseqKey) for key in leaves(command.key))
+    return any(isinstance(key, ModseqKey) for key in leaf_keys(command.key))
 
 
 def _highest(view: View, uids: Sequence[int]) -> int:

@@ -52,7 +52,7 @@ async def select(session: Session, command: Select) -> Tagged:
         out.append(encode.list_response(b"LIST", shown, name, utf8=True))
     else:
         out.append(encode.recent(len(view.recent)))
-        unseen = 0 if session.uid_only else columns.first_without(b"\\Seen") + 1
+        unseen = 0 if session.uid_only else columns.first_row_without(b"\\Seen") + 1
         if unseen:
             out.append(encode.untagged(b"OK", "First unseen", b"UNSEEN %d" % unseen))
     out += [

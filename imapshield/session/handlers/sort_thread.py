@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from imapshield.errors import StoreError
-from imapshield.mailbox import sort_order
+from imapshield.mailbox import sort_order, thread_tree
 from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.session.handlers import search
@@ -87,13 +87,13 @@ async def order(
 
     await _headers(session, uids, fields, take, pause, sizes=b"SIZE" in columns)
     keys = [(reverse, columns[name]) for reverse, name in command.criteria]
-    return await sort_order.ordered(found, keys, pause)
+    return await sort_order.sort_by_keys(found, keys, pause)
 
 
 async def thread(session: Session, command: Thread) -> Tagged:
     """THREAD and UID THREAD."""
     uids = await search.find(session, Search(command.key, command.uid), whole=True)
-    messages: list[sort_order.Threaded] = []
+    messages: list[thread_tree.ThreadMessage] = []
     linked = command.algorithm == b"REFERENCES"
 
     def take(uid: int, headers: Sequence[bytes]) -> None:
@@ -104,7 +104,7 @@ async def thread(session: Session, command: Thread) -> Tagged:
         subject, reply = sort_order.subject_key(headers[1])
         ids = sort_order.message_ids(headers[2], b"message-id") if linked else []
         messages.append(
-            sort_order.Threaded(
+            thread_tree.ThreadMessage(
                 uid if command.uid else number,
                 date,
                 subject,
@@ -117,7 +117,7 @@ async def thread(session: Session, command: Thread) -> Tagged:
 
     fields = _THREADED if linked else _THREADED[:2]
     await _headers(session, uids, fields, take, session.pause)
-    by = sort_order.by_references if linked else sort_order.by_subject
+    by = thread_tree.thread_by_references if linked else thread_tree.thread_by_subject
     for i, piece in enumerate(encode.thread(await by(messages, session.pause))):
         if i:
             await session.io.drain()
@@ -150,7 +150,7 @@ async def _headers(
             fetched = await mailbox.fetch(piece, items, session.limits.fetch_chunk_size)
         for uid, *values in zip(fetched.uids, *fetched.columns, strict=True):
             take(uid, [v if isinstance(v, bytes) else await _large(mailbox, v) for v in values])
-        at += max(1, len(fetched.uids) + len(fetched.gone))
+        at += max(1, len(fetched.uids) + len(fetched.missing))
         await pause(min(at, len(uids)), len(uids))
 
 

@@ -98,7 +98,7 @@ async def _store(
 def _now(session: Session, uid: int) -> frozenset[bytes] | None:
     columns = session.view.columns
     row = columns.row(uid)
-    return None if row is None else columns.flag_sets[columns.flags[row]]
+    return None if row is None else columns.flag_sets[columns.flag_ids[row]]
 
 
 def _expected(
@@ -181,13 +181,13 @@ async def expunge(session: Session, command: Expunge) -> Tagged:
         if (
             session.limits.max_messages_per_command
         ):  # what counts is what goes (RFC 9738 section 3.1)
-            ids = view.columns.ids_with(b"\\Deleted")
+            ids = view.columns.flag_ids_with(b"\\Deleted")
             rows = [
                 row
                 for start, stop in spans
                 for row in range(start, stop)
                 if (at := view.columns.row(view.uids[row])) is not None
-                and view.columns.flags[at] in ids
+                and view.columns.flag_ids[at] in ids
             ]
             spans = session.within_limit([(row, row + 1) for row in rows])
         uids = list(view.uids_of(spans))

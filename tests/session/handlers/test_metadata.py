@@ -1,7 +1,7 @@
 """METADATA (RFC 5464): of mailboxes and of the account, within limits."""
 
 from imapshield.limits import Limits
-from imapshield.mailbox.values import METADATA_ENTRIES
+from imapshield.mailbox.values import MAX_METADATA_ENTRIES
 from tests.session.test_commands import Case, lines
 
 
@@ -119,7 +119,7 @@ class Metadata(Case):
             self.assertIn(b"a NO [METADATA MAXSIZE %d]" % most, answer)
         big = b'a SETMETADATA INBOX (/private/a "%b")' % (b"x" * (most + 1))
         self.assertIn(b"a NO [METADATA MAXSIZE %d]" % most, self.client(big))
-        many = b" ".join(b'/private/n%d "x"' % i for i in range(METADATA_ENTRIES))
+        many = b" ".join(b'/private/n%d "x"' % i for i in range(MAX_METADATA_ENTRIES))
         self.assertIn(b"a NO [METADATA TOOMANY]", self.client(b"a SETMETADATA INBOX (%b)" % many))
         self.assertIn(b"NIL", self.client(b"a GETMETADATA INBOX /private/n1"))
 

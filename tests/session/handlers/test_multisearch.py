@@ -111,6 +111,6 @@ class MultiSearch(Case):
             [
                 m
                 for m in self.server.realm.account()._open.values()
-                if m.watched and m.name != "folder1"
+                if m.is_selected and m.name != "folder1"
             ]
         )
