@@ -35,7 +35,7 @@ from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.guard.verdicts import AcceptLiteral, Disconnect, RejectLiteral, Reset, Verdict
 from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount
-from imapshield.session.session import Session
+from imapshield.session.dispatcher import Dispatcher
 from imapshield.wire import encode
 from imapshield.wire.framing import (
     ANNOUNCEMENT,
@@ -465,7 +465,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.canStartTLS = ITLSTransport.providedBy(self.transport)
         self._link = SessionIO(self, self._guard, self._outbox)
         self._meet()
-        self._session = Session(self._link, self.limits)
+        self._session = Dispatcher(self._link, self.limits)
         self.report.connection_opened()
         super().connectionMade()
 

@@ -232,7 +232,7 @@ class Rule(Loopback):
             peer.start_tls(self.context)
             return peer.command(b"NOOP", b"d") + peer.buffer
 
-        self.assertEqual(await self.client(script), b"d OK Done\r")
+        self.assertEqual(await self.client(script), b"d OK NOOP completed\r")
 
     async def test_hung_up(self) -> None:
         """A client that closes without a word, in the clear or in TLS, is gone at once and forgotten."""

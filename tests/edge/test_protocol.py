@@ -340,7 +340,7 @@ class Login(SynchronousTestCase):
         )
         self.assertRegex(
             answer,
-            rb"^a OK Done\r\n\+ Go ahead\r\n\+ Go ahead\r\nb OK [^\r]*\r\nc OK Done\r\n$",
+            rb"^a OK NOOP completed\r\n\+ Go ahead\r\n\+ Go ahead\r\nb OK [^\r]*\r\nc OK NOOP completed\r\n$",
         )
 
     def test_wrong(self) -> None:

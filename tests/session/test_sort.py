@@ -1,7 +1,7 @@
 """SORT and THREAD (RFC 5256), SORT=DISPLAY (RFC 5957) and ESORT (RFC 5267)."""
 
 from imapshield.mailbox import sort_order
-from imapshield.session.handlers import sort_thread
+from imapshield.session import sort_keys
 from imapshield.testing.in_process import Client
 from imapshield.wire import encode
 from tests.session.test_commands import Case, lines
@@ -152,7 +152,7 @@ class Threading(Case):
         client, other = self.client, self.server.login()
         client(b"s SELECT INBOX")
         self.patch(sort_order, "TURN", 5)
-        self.patch(sort_thread, "PIECE", 20)
+        self.patch(sort_keys, "CHUNK_MESSAGES", 20)
         self.patch(encode, "THREAD_PIECE", 20)
         served = 0
 
