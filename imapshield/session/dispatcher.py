@@ -3,7 +3,8 @@
 Rules
 -----
 * Whatever goes wrong, the client gets a tagged response with a text of this server: BAD for a malformed command, NO for
-  a refusal by a handler or the store. An internal error is NO [SERVERBUG] with a reference; its traceback is in the log.
+  a refusal by a handler or the store, and NO [SERVERBUG] for an internal error, with a reference to its traceback in
+  the log.
 * Pending updates precede the tagged response, except after commands whose `CommandSpec.sync` is False.
 """
 

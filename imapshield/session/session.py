@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from imapshield.errors import CommandRefused
 from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount, IMailbox
 from imapshield.mailbox.columns import Change
@@ -100,6 +101,9 @@ class Session(SessionState):
         """Enter state SELECTED. The caller has left the previous mailbox, and awaits nothing after opening this one."""
         self._mailbox, self._view, self.readonly = mailbox, view, readonly
         mailbox.subscribe(self._on_change, not readonly)
+        if self.state is State.LOGOUT:  # the connection ended while the mailbox was being opened
+            self.leave()
+            raise CommandRefused(None, "Connection closed")
         self.announced_keywords = len(mailbox.columns.keywords)
         self.saved_search = ()
         self.state = State.SELECTED

@@ -68,8 +68,8 @@ def spec(
 ) -> CommandSpec[Session]:
     """Return a row of the table.
 
-    The arguments are those of `CommandSpec`. The result does not mention `C`, so mypy infers it from the arguments alone
-    and rejects a handler of another command.
+    The arguments are those of `CommandSpec`. The result does not mention `C`, so mypy infers it from the arguments
+    alone and rejects a handler of another command.
     """
     return CommandSpec(
         command, states, handler, expunge, capability, requires, changes_mailbox, sync

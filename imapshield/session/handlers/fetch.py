@@ -38,12 +38,7 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
         qresync.require_enabled(session)
         assert command.changed_since is not None
         await qresync.send_vanished(session, command.sequence, command.changed_since)
-    spans = _spans(session, command)
-    items = _items(session, command)
-    if not session.readonly and any(map(_sets_seen, items)):
-        missing = await _fetch_and_mark_seen(session, spans, items)
-    else:
-        missing = await _fetch(session, spans, items)
+    missing = await _fetch(session, _spans(session, command), _items(session, command))
     if not missing:
         return ok("FETCH completed")
     # RFC 9051 section 6.4.9: a UID that does not exist is no error.
@@ -78,35 +73,23 @@ def _sets_seen(item: FetchItem) -> bool:
     return isinstance(item, BodySection | Binary) and not item.peek
 
 
-async def _fetch(session: Session, spans: Spans, items: Sequence[FetchItem]) -> bool:
+async def _fetch(session: Session, spans: Spans, items: list[FetchItem]) -> bool:
     """Send the responses for `spans`; returns whether some messages no longer exist."""
+    marks = not session.readonly and any(map(_sets_seen, items))
+    sizes = [Binary(item.path, size_only=True) for item in items if isinstance(item, Binary)]
+    at_once = CHUNK_MESSAGES if not marks else 1 if sizes else SEEN_MESSAGES
     missing = False
     for chunk in _chunks(session, spans):
         rows, uids = chunk, take(session.view.uids, chunk)
         while uids:
-            done, some_missing = await _send(session, rows, uids, items)
-            missing = missing or some_missing
-            rows, uids = rows[done:], uids[done:]
-            await session.io.drain()
-    return missing
-
-
-async def _fetch_and_mark_seen(session: Session, spans: Spans, items: list[FetchItem]) -> bool:
-    r"""Send the responses for `spans`, each behind the \Seen flag; returns whether some messages no longer exist."""
-    view = session.view
-    with_flags = _with_flags(session, items)
-    sizes = [Binary(item.path, size_only=True) for item in items if isinstance(item, Binary)]
-    at_once = 1 if sizes else SEEN_MESSAGES
-    missing = False
-    for chunk in _chunks(session, spans):
-        rows, uids = chunk, take(view.uids, chunk)
-        while uids:
-            batch = uids[:at_once]
-            if sizes:  # an undecodable part is refused before its message becomes \Seen
-                await session.mailbox.fetch(batch, sizes, session.limits.fetch_chunk_size)
-            await _mark_seen(session, batch)
-            changed = any(map(view.flags_changed, batch))
-            done, some_missing = await _send(session, rows, batch, with_flags if changed else items)
+            batch, shown = uids[:at_once], items
+            if marks:
+                if sizes:  # an undecodable part is refused before its message becomes \Seen
+                    await session.mailbox.fetch(batch, sizes, session.limits.fetch_chunk_size)
+                await _mark_seen(session, batch)
+                if any(map(session.view.flags_changed, batch)):
+                    shown = _with_flags(session, items)
+            done, some_missing = await _send(session, rows, batch, shown)
             missing = missing or some_missing
             rows, uids = rows[done:], uids[done:]
             await session.io.drain()
