@@ -46,7 +46,7 @@ class Connection(Protocol):
         """Deflate output and inflate input from now on (RFC 4978)."""
 
     def sasl_mechanisms(self) -> list[bytes]:
-        """Return the names of the SASL mechanisms that are offered beside PLAIN."""
+        """Return the names of the SASL mechanisms that are offered in addition to PLAIN."""
 
     async def login(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
         """Return the account of this user.

@@ -163,7 +163,7 @@ class Session(SessionState):
             self.notify_subscription = None
 
     def send_pending_updates(self, *, expunge: bool, uid: bool = False, own: bool = False) -> None:
-        """Send what has changed in the selected mailbox since the client last heard of it.
+        """Send what has changed in the selected mailbox since the last update.
 
         Changes that NOTIFY does not include wait for the next NOTIFY SET (RFC 5465 section 5: "can be used as a
         snapshot facility").

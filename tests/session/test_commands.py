@@ -244,7 +244,8 @@ class Fetching(Case):
             b"* 1 FETCH (FLAGS (\\Recent \\Seen) " + body + b"a OK FETCH completed\r\n",
         )
         self.assertEqual(
-            client(b"b UID FETCH 1 BODY[]"), b"* 1 FETCH (UID 1 " + body + b"b OK FETCH completed\r\n"
+            client(b"b UID FETCH 1 BODY[]"),
+            b"* 1 FETCH (UID 1 " + body + b"b OK FETCH completed\r\n",
         )
 
     def test_fields_that_cannot_be(self) -> None:
@@ -456,7 +457,8 @@ class Changing(Case):
         client(b"a CREATE there")
         answer = client(b"b MOVE 1,3 there")
         self.assertRegex(
-            answer, rb"\* OK \[COPYUID \d+ 1,3 1:2\] Messages moved\r\n\* 3 EXPUNGE\r\n\* 1 EXPUNGE\r\n"
+            answer,
+            rb"\* OK \[COPYUID \d+ 1,3 1:2\] Messages moved\r\n\* 3 EXPUNGE\r\n\* 1 EXPUNGE\r\n",
         )
         self.assertRegex(answer, rb"b OK \[HIGHESTMODSEQ \d+\] MOVE completed\r\n\Z")
 

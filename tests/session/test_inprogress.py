@@ -19,7 +19,9 @@ class InProgress(Case):
         client = self.filled(120)
         self.slow(4)
         answer = client(b"a001 SEARCH TEXT noon")
-        self.assertIn(b'* OK [INPROGRESS ("a001" 100 120)] Still in progress\r\n* SEARCH 1 2', answer)
+        self.assertIn(
+            b'* OK [INPROGRESS ("a001" 100 120)] Still in progress\r\n* SEARCH 1 2', answer
+        )
 
     def test_tag(self) -> None:
         """A tag that would end the code is NIL (RFC 9585 section 4)."""

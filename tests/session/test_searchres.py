@@ -9,7 +9,9 @@ class Saved(Case):
         """Five messages, of which 2 and 4 are flagged, and the search for those saved."""
         client = self.filled(5)
         client(b"a STORE 2,4 +FLAGS.SILENT (\\Flagged)")
-        self.assertEqual(client(b"A282 SEARCH RETURN (SAVE) FLAGGED"), b"A282 OK SEARCH completed\r\n")
+        self.assertEqual(
+            client(b"A282 SEARCH RETURN (SAVE) FLAGGED"), b"A282 OK SEARCH completed\r\n"
+        )
         return client
 
     def test_everywhere(self) -> None:
