@@ -142,7 +142,7 @@ class MaildirStore:
 
     def set_subscribed(self, name: str, subscribed: bool) -> None:
         with self._asked():
-            self._folders.subscribe(name, subscribed)
+            self._folders.set_subscribed(name, subscribed)
 
     def create(self, name: str, special_use: Sequence[bytes]) -> bytes:
         with self._asked():

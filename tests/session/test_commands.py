@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.errors import StoreLimitExceeded
 from imapshield.events import BadCommandReceived, CommandFailed
 from imapshield.session import table
-from imapshield.session.states import State
+from imapshield.session.states import SELECTED, State
 from imapshield.testing.in_process import MAIL, NOW, Client, MemoryRealm, Server, SlowWorker
 from imapshield.testing.memory_store import MemoryStore
 from imapshield.wire.grammar import PARSERS
@@ -32,10 +32,10 @@ class Table(SynchronousTestCase):
                 self.assertIn(b"a BAD Log in first", client(b"a " + name), name)
             elif State.AUTHENTICATED not in entry.states:
                 user = server.login()
-                self.assertIn(b"a BAD You are logged in already", user(b"a " + name), name)
+                self.assertIn(b"a BAD Already logged in", user(b"a " + name), name)
         user = server.login()
         for name, entry in table.TABLE.items():
-            if entry.states == table.SELECTED:
+            if entry.states == SELECTED:
                 self.assertIn(b"a BAD Select a mailbox first", user(b"a " + name), name)
                 user(b"ok NOOP")
 
@@ -131,7 +131,7 @@ class Mailboxes(Case):
         self.assertIn(b'* LSUB (\\Noselect) "/" gone/below', self.client(b'a LSUB "" *'))
         self.assertIn(b'* LSUB (\\Noselect) "/" gone\r\n', self.client(b'a LSUB "" %'))
         self.client(b"a UNSUBSCRIBE gone/below")
-        self.assertEqual(self.client(b'a LSUB "" *'), b"a OK Those are subscribed\r\n")
+        self.assertEqual(self.client(b'a LSUB "" *'), b"a OK LSUB completed\r\n")
 
     def test_rename(self) -> None:
         """RENAME keeps messages, UIDs and UIDVALIDITY."""
@@ -146,7 +146,7 @@ class Mailboxes(Case):
         self.client(b"a CREATE Entw&APw-rfe")
         self.assertIn(b"Entw&APw-rfe", self.client(b'a LIST "" *'))
         self.assertIn(b"a NO [CANNOT]", self.client(b"a CREATE Entw&APw"))
-        self.assertEqual(self.client(b'a LIST "" Entw&APw'), b"a OK Those are the mailboxes\r\n")
+        self.assertEqual(self.client(b'a LIST "" Entw&APw'), b"a OK LIST completed\r\n")
 
     def test_status(self) -> None:
         """STATUS counts."""
@@ -217,7 +217,7 @@ class Selecting(Case):
         client(b"a STORE 1 +FLAGS.SILENT (\\Deleted)")
         client(b"b UNSELECT")
         self.assertIn(b"* 2 EXISTS", client(b"c SELECT INBOX"))
-        self.assertEqual(client(b"d CLOSE"), b"d OK Closed\r\n")
+        self.assertEqual(client(b"d CLOSE"), b"d OK CLOSE completed\r\n")
         self.assertIn(b"* 1 EXISTS", client(b"e SELECT INBOX"))
 
 
@@ -241,10 +241,11 @@ class Fetching(Case):
         body = b"BODY[] {%d}\r\n%b)\r\n" % (len(MAIL), MAIL)
         self.assertEqual(
             client(b"a FETCH 1 BODY[]"),
-            b"* 1 FETCH (FLAGS (\\Recent \\Seen) " + body + b"a OK Fetched\r\n",
+            b"* 1 FETCH (FLAGS (\\Recent \\Seen) " + body + b"a OK FETCH completed\r\n",
         )
         self.assertEqual(
-            client(b"b UID FETCH 1 BODY[]"), b"* 1 FETCH (UID 1 " + body + b"b OK Fetched\r\n"
+            client(b"b UID FETCH 1 BODY[]"),
+            b"* 1 FETCH (UID 1 " + body + b"b OK FETCH completed\r\n",
         )
 
     def test_fields_that_cannot_be(self) -> None:
@@ -281,7 +282,7 @@ class Fetching(Case):
                 b"* %d FETCH (UID %d BODY[] {%d}\r\n%b)\r\n" % (i, i, len(m), m)
                 for i, m in ((1, MAIL), (2, big), (3, MAIL))
             )
-            + b"a OK Fetched\r\n",
+            + b"a OK FETCH completed\r\n",
         )
 
     def test_all_flags(self) -> None:
@@ -357,7 +358,7 @@ class Fetching(Case):
         """A number beyond the last message is BAD; a UID that is not there is simply not there."""
         client = self.filled(1)
         self.assertIn(b"a BAD", client(b"a FETCH 2 FLAGS"))
-        self.assertEqual(client(b"a UID FETCH 2 FLAGS"), b"a OK Fetched\r\n")
+        self.assertEqual(client(b"a UID FETCH 2 FLAGS"), b"a OK FETCH completed\r\n")
 
 
 class Changing(Case):
@@ -371,7 +372,7 @@ class Changing(Case):
         self.assertIn(
             b"* 1 FETCH (FLAGS (\\Recent \\Seen $x))", client(b"a STORE 1 -FLAGS (\\Flagged)")
         )
-        self.assertEqual(client(b"a STORE 1 FLAGS.SILENT (\\Draft)"), b"a OK Stored\r\n")
+        self.assertEqual(client(b"a STORE 1 FLAGS.SILENT (\\Draft)"), b"a OK STORE completed\r\n")
         self.assertIn(b"* 1 FETCH (UID 1 FLAGS (\\Recent \\Draft))", client(b"a UID FETCH 1 FLAGS"))
 
     def test_keywords_announced(self) -> None:
@@ -412,7 +413,7 @@ class Changing(Case):
         other = self.other()
         client(b"a STORE 1 +FLAGS.SILENT (\\Seen)")
         self.assertIn(b"* 1 FETCH (FLAGS (\\Seen))", other(b"a NOOP"))
-        self.assertEqual(other(b"a NOOP"), b"a OK Done\r\n")
+        self.assertEqual(other(b"a NOOP"), b"a OK NOOP completed\r\n")
 
     def test_silent_is_not_deaf(self) -> None:
         """After a .SILENT store that hit upon another's change, the client is told what it could not know."""
@@ -456,9 +457,10 @@ class Changing(Case):
         client(b"a CREATE there")
         answer = client(b"b MOVE 1,3 there")
         self.assertRegex(
-            answer, rb"\* OK \[COPYUID \d+ 1,3 1:2\] Moved\r\n\* 3 EXPUNGE\r\n\* 1 EXPUNGE\r\n"
+            answer,
+            rb"\* OK \[COPYUID \d+ 1,3 1:2\] Messages moved\r\n\* 3 EXPUNGE\r\n\* 1 EXPUNGE\r\n",
         )
-        self.assertRegex(answer, rb"b OK \[HIGHESTMODSEQ \d+\] Moved\r\n\Z")
+        self.assertRegex(answer, rb"b OK \[HIGHESTMODSEQ \d+\] MOVE completed\r\n\Z")
 
     def test_expunge(self) -> None:
         """EXPUNGE removes what has \\Deleted, UID EXPUNGE only of those it names; UIDs are never used again."""
@@ -475,7 +477,7 @@ class Appending(Case):
         """APPEND, with and without flags and date, waiting for ``+`` or not."""
         size = len(MAIL)
         self.assertEqual(self.client(b"a APPEND INBOX {%d}" % size), b"+ Go ahead\r\n")
-        self.assertRegex(self.client(MAIL), rb"a OK \[APPENDUID \d+ 1\] Stored")
+        self.assertRegex(self.client(MAIL), rb"a OK \[APPENDUID \d+ 1\] APPEND completed")
         answer = self.client.send(
             b'b APPEND inbox (\\Seen) " 1-Feb-2003 04:05:06 +0100" {%d+}\r\n%b\r\n' % (size, MAIL)
         )
@@ -496,7 +498,7 @@ class Appending(Case):
     def test_waits_its_turn(self) -> None:
         """``+`` comes after the answers to the commands before."""
         answer = self.client.send(b"a NOOP\r\nb APPEND INBOX {5}\r\n")
-        self.assertEqual(answer, b"a OK Done\r\n+ Go ahead\r\n")
+        self.assertEqual(answer, b"a OK NOOP completed\r\n+ Go ahead\r\n")
 
     def test_several(self) -> None:
         """MULTIAPPEND stores all of its messages."""
@@ -548,7 +550,7 @@ class Watching(Case):
     def test_idle(self) -> None:
         """IDLE tells at once, and ends with DONE."""
         client = self.filled(1)
-        self.assertEqual(client(b"a IDLE"), b"+ Idling\r\n")
+        self.assertEqual(client(b"a IDLE"), b"+ idling\r\n")
         other = self.other()
         other.append()
         self.assertIn(b"* 2 EXISTS", client.read())
@@ -556,7 +558,7 @@ class Watching(Case):
         self.assertIn(b"* 1 FETCH", client.read())
         other(b"b EXPUNGE")
         self.assertIn(b"* 1 EXPUNGE", client.read())
-        self.assertEqual(client(b"DONE"), b"a OK Done idling\r\n")
+        self.assertEqual(client(b"DONE"), b"a OK Idle completed\r\n")
         other.append()
         self.assertEqual(client.read(), b"")
 
@@ -564,15 +566,15 @@ class Watching(Case):
         """Any other line ends it with BAD, and is not run."""
         client = self.filled(1)
         client(b"a IDLE")
-        self.assertEqual(client(b"b LOGOUT"), b"a BAD IDLE ends with DONE\r\n")
-        self.assertEqual(client(b"c NOOP"), b"c OK Done\r\n")
+        self.assertEqual(client(b"b LOGOUT"), b"a BAD Expected DONE to end IDLE\r\n")
+        self.assertEqual(client(b"c NOOP"), b"c OK NOOP completed\r\n")
 
     def test_idle_pipelined(self) -> None:
         """What is sent behind IDLE in one packet is its DONE, and then commands again."""
         client = self.filled(1)
         self.assertEqual(
             client.send(b"a IDLE\r\nDONE\r\nb NOOP\r\n"),
-            b"+ Idling\r\na OK Done idling\r\nb OK Done\r\n",
+            b"+ idling\r\na OK Idle completed\r\nb OK NOOP completed\r\n",
         )
 
     def test_deleted_mailbox(self) -> None:

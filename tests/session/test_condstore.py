@@ -79,7 +79,7 @@ class Condstore(Case):
             )
             told = re.findall(rb"FETCH \(UID (\d+) MODSEQ \(\d+\)\)", answer)
             self.assertEqual(told, uids.split(), answer)
-            self.assertIn(b"a OK Stored\r\n", answer)
+            self.assertIn(b"a OK STORE completed\r\n", answer)
 
     def test_absent_keyword(self) -> None:
         """UNCHANGEDSINCE 0 sets a keyword where there is none, and never a system flag (section 3.1.3, examples 7 and 8)."""
@@ -297,7 +297,7 @@ class Qresync(Case):
         self.assertIn(b"* VANISHED 3\r\n", client(b"d NOOP"))
         client(b"f STORE 1 +FLAGS.SILENT (\\Deleted)")
         # nobody was told what went: the client must not believe itself up to date (section 3.2.8)
-        self.assertEqual(client(b"g CLOSE"), b"g OK Closed\r\n")
+        self.assertEqual(client(b"g CLOSE"), b"g OK CLOSE completed\r\n")
 
     def test_unasked(self) -> None:
         """Unasked FETCH responses have UID and MODSEQ."""

@@ -8,7 +8,7 @@ class Enabling(Case):
         """What is known is enabled and named; what is not is passed over."""
         self.assertEqual(
             lines(self.client(b"t1 ENABLE CONDSTORE X-UNKNOWN imap4REV2")),
-            [b"* ENABLED CONDSTORE IMAP4rev2", b"t1 OK Enabled"],
+            [b"* ENABLED CONDSTORE IMAP4rev2", b"t1 OK ENABLE completed"],
         )
         self.assertEqual(lines(self.client(b"t2 ENABLE X-NO"))[0], b"* ENABLED")
 

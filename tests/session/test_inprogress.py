@@ -12,14 +12,16 @@ class InProgress(Case):
             clock[0] += seconds
             return clock[0]
 
-        self.client.protocol._session.now = now
+        self.client.protocol._session.session.now = now
 
     def test_search(self) -> None:
         """Every ten seconds, with the tag, how many messages are done and of how many."""
         client = self.filled(120)
         self.slow(4)
         answer = client(b"a001 SEARCH TEXT noon")
-        self.assertIn(b'* OK [INPROGRESS ("a001" 100 120)] Still at it\r\n* SEARCH 1 2', answer)
+        self.assertIn(
+            b'* OK [INPROGRESS ("a001" 100 120)] Still in progress\r\n* SEARCH 1 2', answer
+        )
 
     def test_tag(self) -> None:
         """A tag that would end the code is NIL (RFC 9585 section 4)."""
@@ -32,7 +34,7 @@ class InProgress(Case):
         client = self.filled(120)
         self.slow(20)
         answer = client(b"a SEARCH TEXT noon TEXT lunch")
-        told = [one[22:-14] for one in lines(answer) if b"INPROGRESS" in one]
+        told = [one[22:-20] for one in lines(answer) if b"INPROGRESS" in one]
         self.assertEqual(told, [b"50 120", b"100 120", b"NIL NIL", b"NIL NIL"])
         self.assertIn(b'("b" NIL NIL)', client(b"b SORT (SUBJECT) UTF-8 ALL"))
 

@@ -98,7 +98,7 @@ class Others(Case):
     def test_within(self) -> None:
         """YOUNGER and OLDER count from now, and of the very second both are (RFC 5032 section 2)."""
         self.filled(1)
-        session = self.client.protocol._session
+        session = self.client.protocol._session.session
         session.now = lambda: 1_700_000_000.9 + 3600
         for key, found in (
             (b"YOUNGER 3600", b" 1"),

@@ -4,7 +4,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.session.handlers import mailboxes, store_copy
+from imapshield.session.handlers import listing, store_copy
 from imapshield.testing.in_process import Server
 
 
@@ -18,19 +18,19 @@ class LargeStore(SynchronousTestCase):
 
     def test_expected(self) -> None:
         """What is expected of messages with the same flags is one set: of 500 keywords it has 32 KiB."""
-        session: Any = self.client.protocol._session
+        session: Any = self.client.protocol._session.session
         words = [b"k%d" % i for i in range(100)]
-        expected = store_copy._expected(session, [1, 2, 3, 4, 5], b"+", words)
+        expected = store_copy._expected_flags(session, [1, 2, 3, 4, 5], b"+", words)
         self.assertEqual(len(expected), 5)
         self.assertEqual(len({id(one) for one in expected.values()}), 1)
         answer = self.client(b"a STORE 1:5 +FLAGS.SILENT (" + b" ".join(words) + b")")
-        self.assertTrue(answer.endswith(b"a OK Stored\r\n"))
+        self.assertTrue(answer.endswith(b"a OK STORE completed\r\n"))
         self.assertNotIn(b"FETCH", answer)
 
     def test_pieces(self) -> None:
         """Many responses go out in pieces, and what others change in between is told after them."""
-        self.patch(store_copy, "TOLD_AT_ONCE", 2)
-        session: Any = self.client.protocol._session
+        self.patch(store_copy, "CHUNK_RESPONSES", 2)
+        session: Any = self.client.protocol._session.session
         pause = session.pause
 
         async def other(*args: int) -> None:
@@ -50,7 +50,7 @@ class LargeStore(SynchronousTestCase):
         for one in idle:
             one(b"s SELECT INBOX")
             one(b"i IDLE")
-        session: Any = self.client.protocol._session
+        session: Any = self.client.protocol._session.session
         for word in (b"a", b"b"):
             done = session.mailbox.store_flags([1, 2], b"+", [word], None)
             self.assertRaises(StopIteration, done.send, None)
@@ -60,7 +60,7 @@ class LargeStore(SynchronousTestCase):
 
     def test_list(self) -> None:
         """LIST of many mailboxes goes out in pieces, whole and in order."""
-        self.patch(mailboxes, "LISTED_AT_ONCE", 3)
+        self.patch(listing, "CHUNK_RESPONSES", 3)
         for i in range(10):
             self.client(b"c CREATE m%d" % i)
         writes: list[bytes] = []

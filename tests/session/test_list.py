@@ -269,7 +269,7 @@ class Selected(Case):
         self.client(b"a CREATE x")
         self.client(b"b SELECT x")
         self.assertEqual(
-            lines(self.client(b"c DELETE x"))[0], b"* OK [CLOSED] The selected mailbox is gone"
+            lines(self.client(b"c DELETE x"))[0], b"* OK [CLOSED] Selected mailbox deleted"
         )
         self.assertIn(b"d BAD Select", self.client(b"d FETCH 1 UID"))
 

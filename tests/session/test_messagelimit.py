@@ -40,7 +40,10 @@ class MessageLimit(Case):
         answer = lines(self.client(b"b STORE 1:* (UNCHANGEDSINCE 1) +FLAGS (\\Flagged)"))
         self.assertEqual(
             answer[-2:],
-            [b"* NO [MESSAGELIMIT 4 4] Not all was done", b"b OK [MODIFIED 3:6] Some had changed"],
+            [
+                b"* NO [MESSAGELIMIT 4 4] Not all messages were processed",
+                b"b OK [MODIFIED 3:6] Some messages were modified",
+            ],
         )
 
     def test_search(self) -> None:
@@ -54,7 +57,8 @@ class MessageLimit(Case):
         for key in (b"UID 1:4", b"UIDBEFORE 5", b"(SEEN 1:3)", b"UIDAFTER 1 UIDBEFORE 7"):
             self.assertNotIn(b"MESSAGELIMIT", self.client(b"d SEARCH " + key), key)
         self.assertEqual(
-            lines(self.client(b"e UID SEARCH UIDBEFORE 4")), [b"* SEARCH 1 2", b"e OK Searched"]
+            lines(self.client(b"e UID SEARCH UIDBEFORE 4")),
+            [b"* SEARCH 1 2", b"e OK SEARCH completed"],
         )
 
     def test_all_or_nothing(self) -> None:
@@ -79,7 +83,7 @@ class MessageLimit(Case):
         self.client(b"c CREATE x")
         answer = lines(self.client(b"b UID MOVE 1:* x"))
         self.assertRegex(answer[0], rb"COPYUID \d+ 4:7 1:4\]")
-        self.assertEqual(answer[1], b"* NO [MESSAGELIMIT 4 4] Not all was done")
+        self.assertEqual(answer[1], b"* NO [MESSAGELIMIT 4 4] Not all messages were processed")
         self.assertEqual(lines(self.client(b"c UID SEARCH ALL"))[0], b"* SEARCH 1 2")
 
     def test_expunge(self) -> None:

@@ -29,7 +29,7 @@ class Notify(Case):
         self.other.append(mailbox=b"foo")
         answer = lines(self.client(b"a NOTIFY SET STATUS (mailboxes foo %b)" % MESSAGES))
         self.assertRegex(answer[0], rb"^\* STATUS foo \(MESSAGES 1 UIDNEXT 2 UIDVALIDITY \d+\)$")
-        self.assertEqual(answer[1:], [b"a OK Those are told"])
+        self.assertEqual(answer[1:], [b"a OK NOTIFY completed"])
         self.other.append(mailbox=b"foo")
         self.assertEqual(self.told(), [b"* STATUS foo (MESSAGES 2 UIDNEXT 3 UIDVALIDITY 1)"])
         self.other.append(mailbox=b"bar/x")
@@ -139,7 +139,7 @@ class Notify(Case):
         self.other(b"s SELECT INBOX")
         self.other(b"t STORE 1 +FLAGS (\\Flagged)")
         self.assertEqual(self.told(), [])
-        self.assertEqual(self.client(b"b NOOP"), b"b OK Done\r\n")
+        self.assertEqual(self.client(b"b NOOP"), b"b OK NOOP completed\r\n")
         told = self.client(b"c NOTIFY SET (selected (MessageNew MessageExpunge FlagChange))")
         self.assertIn(b"* 1 FETCH (UID 1 FLAGS", told)
 
@@ -189,8 +189,8 @@ class Notify(Case):
         self.assertTrue(
             told.startswith(b"* 1 FETCH (UID 1 BODY[] {%d}\r\nFrom" % (len(MAIL) + 400_000))
         )
-        self.assertTrue(told.endswith(b"xxx)\r\nb OK Done\r\n"))
-        self.assertEqual(self.client(b"c NOOP"), b"c OK Done\r\n")
+        self.assertTrue(told.endswith(b"xxx)\r\nb OK NOOP completed\r\n"))
+        self.assertEqual(self.client(b"c NOOP"), b"c OK NOOP completed\r\n")
 
     def test_names(self) -> None:
         """Mailboxes that come, go and change their names; subscriptions; metadata (section 5.4 and on)."""
@@ -276,11 +276,11 @@ class Notify(Case):
         self.client(b"a NOTIFY SET (personal %b)" % MESSAGES)
         self.client.protocol.dataReceived(b"b APPEND INBOX {5}\r\n")
         self.client.read()
-        session = self.client.protocol._session
-        session._running = True
+        session = self.client.protocol._session.session
+        session.command_running = True
         self.other.append(mailbox=b"foo")
         self.assertEqual(self.told(), [])
-        session._running = False
+        session.command_running = False
         answer = lines(self.client.send(b"Hello\r\n"))
         self.assertIn(b"b OK", answer[0])
         self.assertIn(b"* STATUS foo", b"".join(answer[1:]))
@@ -367,14 +367,14 @@ class Notify(Case):
         outbox.full = False
         outbox.resumeProducing()
         told = self.told()
-        self.assertEqual(told, [b"* OK [NOTIFICATIONOVERFLOW] Too much happened"])
+        self.assertEqual(told, [b"* OK [NOTIFICATIONOVERFLOW] Too many notifications"])
         self.client(b"a NOTIFY SET (personal (MailboxName)) (selected %b)" % MESSAGES)
         self.client(b"s SELECT foo")
-        self.client.protocol._session._running = True
+        self.client.protocol._session.session.command_running = True
         for i in range(1100):
             self.server.realm.account().notify_listeners("created", f"m{i}")
-        self.client.protocol._session._running = False
+        self.client.protocol._session.session.command_running = False
         self.assertEqual(self.told(), [])
         self.assertIn(b"OVERFLOW", self.client(b"b NOOP"))
         self.other.append(mailbox=b"foo")
-        self.assertEqual(self.client(b"c NOOP"), b"c OK Done\r\n")
+        self.assertEqual(self.client(b"c NOOP"), b"c OK NOOP completed\r\n")

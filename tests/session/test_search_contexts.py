@@ -191,7 +191,7 @@ class SearchContexts(Case):
         client = self.filled(3)
         sort = b" SORT RETURN (UPDATE COUNT) (SIZE) UTF-8 "
         answer = lines(client(b"B02" + sort + b"ALL"))
-        self.assertEqual(answer[0], b'* NO [NOUPDATE "B02"] Too large to be kept in order')
+        self.assertEqual(answer[0], b'* NO [NOUPDATE "B02"] Too many results to update')
         self.assertEqual(answer[1], b'* ESEARCH (TAG "B02") COUNT 3')
         for tag in (b"a", b"b"):
             self.assertNotIn(b"NOUPDATE", client(tag + sort + b"1:2"))

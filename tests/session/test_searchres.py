@@ -9,7 +9,9 @@ class Saved(Case):
         """Five messages, of which 2 and 4 are flagged, and the search for those saved."""
         client = self.filled(5)
         client(b"a STORE 2,4 +FLAGS.SILENT (\\Flagged)")
-        self.assertEqual(client(b"A282 SEARCH RETURN (SAVE) FLAGGED"), b"A282 OK Searched\r\n")
+        self.assertEqual(
+            client(b"A282 SEARCH RETURN (SAVE) FLAGGED"), b"A282 OK SEARCH completed\r\n"
+        )
         return client
 
     def test_everywhere(self) -> None:
@@ -25,8 +27,8 @@ class Saved(Case):
         self.assertRegex(client(b"e COPY $ other"), rb"e OK \[COPYUID \d+ 2,4 1:2\]")
         self.assertIn(b"* 2 FETCH", client(b"f STORE $ +FLAGS (\\Deleted)"))
         self.assertEqual(lines(client(b"g UID EXPUNGE $"))[:2], [b"* 4 EXPUNGE", b"* 2 EXPUNGE"])
-        self.assertEqual(client(b"h FETCH $ FLAGS"), b"h OK Fetched\r\n")
-        self.assertIn(b"i OK There was nothing", client(b"i MOVE $ other"))
+        self.assertEqual(client(b"h FETCH $ FLAGS"), b"h OK FETCH completed\r\n")
+        self.assertIn(b"i OK MOVE completed, no messages found", client(b"i MOVE $ other"))
 
     def test_expunged(self) -> None:
         """What is expunged drops out, and numbers stay those of their messages."""
@@ -48,13 +50,13 @@ class Saved(Case):
         ):
             client(b"c3 SEARCH RETURN (SAVE) FLAGGED")
             self.assertIn(b"c4 NO [BADCHARSET", client(b"c4 " + command))
-            self.assertEqual(client(b"c5 FETCH $ UID"), b"c5 OK Fetched\r\n")
+            self.assertEqual(client(b"c5 FETCH $ UID"), b"c5 OK FETCH completed\r\n")
         client(b"c6 SEARCH RETURN (SAVE) ALL")
         client(b"d SEARCH RETURN (SAVE) ANSWERED")
-        self.assertEqual(client(b"e FETCH $ UID"), b"e OK Fetched\r\n")
+        self.assertEqual(client(b"e FETCH $ UID"), b"e OK FETCH completed\r\n")
         client(b"f SEARCH RETURN (SAVE) ALL")
         client(b"g SELECT INBOX")
-        self.assertEqual(client(b"h FETCH $ UID"), b"h OK Fetched\r\n")
+        self.assertEqual(client(b"h FETCH $ UID"), b"h OK FETCH completed\r\n")
 
     def test_what_is_saved(self) -> None:
         """With MIN, MAX or PARTIAL alone only those are saved, with ALL or COUNT everything (section 2.4)."""

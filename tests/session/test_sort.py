@@ -1,7 +1,7 @@
 """SORT and THREAD (RFC 5256), SORT=DISPLAY (RFC 5957) and ESORT (RFC 5267)."""
 
 from imapshield.mailbox import thread_tree
-from imapshield.session.handlers import sort_thread
+from imapshield.session import sort_keys
 from imapshield.testing.in_process import Client
 from imapshield.wire.encode import data_responses
 from tests.session.test_commands import Case, lines
@@ -152,8 +152,8 @@ class Threading(Case):
         client, other = self.client, self.server.login()
         client(b"s SELECT INBOX")
         self.patch(thread_tree, "MESSAGES_PER_PAUSE", 5)
-        self.patch(sort_thread, "PIECE", 20)
-        self.patch(data_responses, "THREAD_CHUNK_TOKENS", 20)
+        self.patch(sort_keys, "CHUNK_MESSAGES", 20)
+        self.patch(encode, "THREAD_PIECE", 20)
         served = 0
 
         def ask() -> None:

@@ -8,7 +8,7 @@ class Unauthenticate(Case):
         """The mailbox is closed, the account left, nothing enabled any more, and another may log in."""
         self.filled(1)
         self.client(b"a ENABLE QRESYNC IMAP4rev2")
-        self.assertEqual(self.client(b"b UNAUTHENTICATE"), b"b OK You may log in again\r\n")
+        self.assertEqual(self.client(b"b UNAUTHENTICATE"), b"b OK UNAUTHENTICATE completed\r\n")
         self.assertIn(b"c BAD Log in first", self.client(b'c LIST "" *'))
         self.assertIn(b"d OK", self.client(b"d LOGIN bob word"))
         self.assertIn(b"* 0 EXISTS", self.client(b"e SELECT INBOX"))

@@ -76,7 +76,7 @@ class Metadata(Case):
         )
         self.assertEqual(
             self.client(b"a GETMETADATA (DEPTH infinity) INBOX /private/none"),
-            b"a OK That is noted\r\n",
+            b"a OK GETMETADATA completed\r\n",
         )
 
     def test_set(self) -> None:

@@ -16,7 +16,7 @@ class Quota(Case):
         self.client.append(MAIL + b"x" * 1000)
         self.assertEqual(
             lines(self.client(b'G0001 GETQUOTA ""')),
-            [b'* QUOTA "" (STORAGE 2 2 MESSAGE 1 3)', b"G0001 OK That is the quota"],
+            [b'* QUOTA "" (STORAGE 2 2 MESSAGE 1 3)', b"G0001 OK GETQUOTA completed"],
         )
         self.assertEqual(
             lines(self.client(b"G0002 GETQUOTAROOT nowhere"))[:2],
