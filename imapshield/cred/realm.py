@@ -187,10 +187,10 @@ class MaildirRealm:
             self._pool.stop()
 
     def _maildir(self, root: str) -> IStore:
-        def note(text: str) -> None:  # in a thread of the pool
+        def log_warning(text: str) -> None:  # in a thread of the pool
             self._reactor.callFromThread(self._log.warn, "{root}: {text}", root=root, text=text)
 
-        store: IStore = MaildirStore(root, now=time.time, note=note, quota=self._quota)
+        store: IStore = MaildirStore(root, now=time.time, log_warning=log_warning, quota=self._quota)
         return store
 
 

@@ -35,13 +35,13 @@ class DiskTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.root = os.path.abspath(self.mktemp())
         self.clock = Clock()
-        self.notes: list[str] = []
+        self.warnings: list[str] = []
         self._numbers = count()
         self.store = self.open_store()
         self.store.mailboxes()
 
     def open_store(self) -> MaildirStore:
-        store = MaildirStore(self.root, now=self.clock, note=self.notes.append)
+        store = MaildirStore(self.root, now=self.clock, log_warning=self.warnings.append)
         self.addCleanup(store.close)
         return store
 

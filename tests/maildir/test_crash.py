@@ -56,7 +56,7 @@ class CrashTests(DiskTestCase):
                 patch.stop()
 
     def opened(self, root: str) -> MaildirStore:
-        store = MaildirStore(root, now=self.clock, note=self.notes.append)
+        store = MaildirStore(root, now=self.clock, log_warning=self.warnings.append)
         self.addCleanup(store.close)
         return store
 
@@ -84,7 +84,7 @@ class CrashTests(DiskTestCase):
         self.assertIn(before, found)
         self.assertIn(before | news, found)
         self.assertEqual([f for f in found if f not in (before, before | news)], [])
-        self.assertEqual(self.notes, [])
+        self.assertEqual(self.warnings, [])
 
     def test_copy(self) -> None:
         """COPY of three."""
@@ -127,7 +127,7 @@ class CrashTests(DiskTestCase):
         error = OSError(5, "Input/output error", b"x")
         with failing("rename", error):
             self.store.copy(self.key, [1, 2, 3], "A", False, 0)
-        self.assertEqual(len(self.notes), 1)
+        self.assertEqual(len(self.warnings), 1)
         self.assertEqual(len(os.listdir(self.path(".A", "tmp"))), 3)
         self.cool()
         self.deliver(folder=".A")  # a look at the folder does not take them for gone

@@ -10,6 +10,7 @@ from unittest import mock
 from imapshield.errors import NoSpace, StoreBusy, StoreError, Unreadable
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir import index as index_module
+from imapshield.maildir import index_database
 from imapshield.maildir.index import Index
 from imapshield.testing.store_contract import BUDGET, DELETED, ENVELOPE, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
@@ -139,7 +140,7 @@ class StepTests(DiskTestCase):
         with failing("unlink", OSError(errno.EACCES, "Permission denied", b"x"), 1):
             self.assertEqual([*self.store.expunge(key, None, since).vanished], [1])
         self.assertEqual(len(self.cur()), 2)
-        self.assertEqual(len(self.notes), 2)
+        self.assertEqual(len(self.warnings), 2)
 
     def test_rename_and_delete(self) -> None:
         """A RENAME that fails half-way renames nothing, a DELETE that fails deletes nothing."""
@@ -226,7 +227,7 @@ class UnreadableTests(DiskTestCase):
             self.assertEqual(list(self.store.fetch(key, [1, 2, 3], [item], BUDGET).uids), [1])
             self.assertRaises(Unreadable, self.store.fetch, key, [2, 3], [item], BUDGET)
             self.assertEqual(list(self.store.fetch(key, [3], [item], BUDGET).uids), [3])
-        self.assertIn("Permission denied", self.notes[0])
+        self.assertIn("Permission denied", self.warnings[0])
         self.assertEqual(len(self.cur()), 3)
 
     def test_folder(self) -> None:
@@ -244,7 +245,7 @@ class UnreadableTests(DiskTestCase):
             pass
         self.root = self.path("file", "below")
         self.assertRaises(Unreadable, self.open_store().mailboxes)
-        self.assertEqual(len(self.notes), 1)
+        self.assertEqual(len(self.warnings), 1)
 
 
 class IndexTests(DiskTestCase):
@@ -264,7 +265,7 @@ class IndexTests(DiskTestCase):
         self.assertGreater(store.status("A").uidvalidity, before.uidvalidity)
         self.assertNotEqual(store.key("A"), key)
         self.assertRaises(StoreError, store.fetch, key, [1], [WHOLE], BUDGET)
-        self.assertEqual(len(self.notes), 1)
+        self.assertEqual(len(self.warnings), 1)
         self.assertTrue([n for n in os.listdir(self.root) if ".broken-" in n])
 
     def test_broken_while_open(self) -> None:
@@ -276,10 +277,10 @@ class IndexTests(DiskTestCase):
             error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise error
 
-        with mock.patch.object(Index, "named", broken):
+        with mock.patch.object(Index, "mailbox_named", broken):
             self.assertRaises(Unreadable, self.store.open, "INBOX", True)
         self.assertEqual(self.flags(), {1: b""})
-        self.assertEqual(len(self.notes), 2)
+        self.assertEqual(len(self.warnings), 2)
 
     def test_replaced(self) -> None:
         """An index that somebody removes while we run is noticed, and made anew."""
@@ -300,7 +301,7 @@ class IndexTests(DiskTestCase):
 
     def test_busy(self) -> None:
         """An account whose index somebody holds too long is busy, and nothing is stored."""
-        self.patch(index_module, "BUSY_SECONDS", 0.01)
+        self.patch(index_database, "BUSY_SECONDS", 0.01)
         store = self.open_store()
         store.mailboxes()
         self.store._index.db.execute("BEGIN IMMEDIATE")
@@ -312,7 +313,7 @@ class IndexTests(DiskTestCase):
 
     def test_forgotten_expunges(self) -> None:
         """What vanished is told right even when the log of it no longer reaches back."""
-        self.patch(index_module, "LOG_KEPT", 4)
+        self.patch(index_module, "MAX_LOGGED_EXPUNGES", 4)
         for _ in range(8):
             self.put(DELETED)
         self.put()

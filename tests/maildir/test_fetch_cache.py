@@ -9,7 +9,7 @@ from datetime import date
 
 from imapshield.errors import OverLimit
 from imapshield.mailbox.values import Blob
-from imapshield.maildir import account_state, fetch_cache, folders, store
+from imapshield.maildir import fetch_cache, folders, keywords, mailbox_status, subscription_file
 from imapshield.maildir.message_fetch import STEP
 from imapshield.testing.store_contract import (
     BUDGET,
@@ -86,16 +86,16 @@ class KeptTests(DiskTestCase):
 
     def test_lists_are_bounded(self) -> None:
         """Answers are kept for the header lists used last, and for no list of absurd length."""
-        for i in range(fetch_cache.LISTS + 5):
+        for i in range(fetch_cache.MAX_FIELD_LISTS + 5):
             self.clock.later += 10
             self.fetch([1], [fields(b"X-%d" % i)])
         self.fetch([1], [fields(*(b"X-Very-Long-%d" % i for i in range(100)))])
         db = self.store._index.db
         texts = [text for (text,) in db.execute("SELECT text FROM item ORDER BY used")]
         self.assertEqual(
-            texts, [b"HEADER.FIELDS x-%d" % i for i in range(5, fetch_cache.LISTS + 5)]
+            texts, [b"HEADER.FIELDS x-%d" % i for i in range(5, fetch_cache.MAX_FIELD_LISTS + 5)]
         )
-        self.assertEqual(db.execute("SELECT count(*) FROM answer").fetchone(), (fetch_cache.LISTS,))
+        self.assertEqual(db.execute("SELECT count(*) FROM answer").fetchone(), (fetch_cache.MAX_FIELD_LISTS,))
 
     def test_budget_of_kept_answers(self) -> None:
         """The budget counts for kept answers as well."""
@@ -124,7 +124,7 @@ class KeptTests(DiskTestCase):
                 for at in range(0, blob.size, 100_000)
             ]
             self.assertTrue(b"".join(pieces) == wanted, item)
-            self.assertIsNone(self.store._fetching._held)
+            self.assertIsNone(self.store._blobs._blob)
 
 
 class SearchTests(DiskTestCase):
@@ -173,7 +173,7 @@ class SearchTests(DiskTestCase):
 class BoundTests(DiskTestCase):
     def test_keywords(self) -> None:
         """A mailbox takes a thousand keywords and no more."""
-        self.patch(account_state, "KEYWORDS", 30)
+        self.patch(keywords, "MAX_KEYWORDS", 30)
         self.put(*(b"k%d" % i for i in range(30)))
         self.assertRaises(OverLimit, self.put, b"one-more")
         key = self.store.key("INBOX")
@@ -189,14 +189,14 @@ class BoundTests(DiskTestCase):
         self.put(*words[:30])
         for op, some in ((b"+", words[30:]), (b"", words)):
             self.assertRaises(OverLimit, self.store.store_flags, key, [1], op, some, None, 0)
-        self.patch(account_state, "FLAG_OCTETS", 100)
+        self.patch(keywords, "MAX_FLAGS_SIZE", 100)
         self.store.store_flags(key, [1], b"-", words[:1], None, 0)
         self.assertEqual(len(self.flags()[1].split()), 29)
 
     def test_mailboxes_and_subscriptions(self) -> None:
         """An account has so many mailboxes and subscriptions and no more."""
-        self.patch(folders, "MAILBOXES", 3)
-        self.patch(folders, "SUBSCRIPTIONS", 1)
+        self.patch(folders, "MAX_MAILBOXES", 3)
+        self.patch(subscription_file, "MAX_SUBSCRIPTIONS", 1)
         self.assertRaises(OverLimit, self.store.create, "A/B/C", [])
         self.store.create("A/B", [])
         self.store.subscribe("A", True)
@@ -208,7 +208,7 @@ class BoundTests(DiskTestCase):
         content = MAIL.replace(b"\r\n", b"\n")
         self.deliver(content)
         self.deliver(content)
-        self.patch(store, "MEASURED_FOR_STATUS", len(content))
+        self.patch(mailbox_status, "MAX_MEASURED_BY_STATUS", len(content))
         self.assertEqual(self.store.status("INBOX").size, 4 * len(content))
         self.store.sizes(self.store.key("INBOX"), [1])
         self.assertEqual(self.store.status("INBOX").size, 2 * len(MAIL))

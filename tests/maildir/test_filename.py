@@ -7,19 +7,16 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.maildir.filename import (
-    Keywords,
-    arrival,
+    all_flags,
     base,
-    canonical,
+    delivery_order,
     flags_of,
-    format_keywords,
-    named,
-    parse_keywords,
-    physical_size,
-    sized,
     unique,
     wire_size,
+    with_flags,
+    with_sizes,
 )
+from imapshield.maildir.keyword_letters import Keywords, format_keywords, parse_keywords
 from imapshield.wire.flags import SYSTEM_FLAGS, flag_list
 
 KEYWORDS = (b"$Junk", b"Work", b"$MDNSent")
@@ -39,9 +36,9 @@ class FilenameTests(SynchronousTestCase):
 
     def test_sizes(self) -> None:
         """Sizes are read from the name, where it has them."""
-        name = sized(b"1.x", 20, 22)
-        self.assertEqual((name, physical_size(name), wire_size(name)), (b"1.x,S=20,W=22", 20, 22))
-        self.assertEqual(sized(b"1.x", 20, None), b"1.x,S=20")
+        name = with_sizes(b"1.x", 20, 22)
+        self.assertEqual((name, wire_size(name)), (b"1.x,S=20,W=22", 22))
+        self.assertEqual(with_sizes(b"1.x", 20, None), b"1.x,S=20")
         for other in (b"1.x", b"1.x,W=", b"1.x,W=a", b"1.x,W=9999999999999999"):
             self.assertIsNone(wire_size(other))
 
@@ -66,11 +63,11 @@ class FilenameTests(SynchronousTestCase):
             (b"x:2,SXz,more", [b"$forwarded"], b"x:2,PXz,more"),
             (b"x:2,", [b"only-in-index", b"never-heard-of"], b"x:2,"),
         ):
-            self.assertEqual(named(name, flags, keywords()), wanted)
+            self.assertEqual(with_flags(name, flags, keywords()), wanted)
 
     def test_kept(self) -> None:
         """Flags that have no letter are kept from the index, the others are the name's to tell."""
-        found = canonical(b"x:2,S", b"\\Flagged only-in-index Work", keywords())
+        found = all_flags(b"x:2,S", b"\\Flagged only-in-index Work", keywords())
         self.assertEqual(found, b"\\Seen only-in-index")
 
     @given(
@@ -80,23 +77,23 @@ class FilenameTests(SynchronousTestCase):
     @settings(derandomize=True, deadline=None, max_examples=100)
     def test_round_trip(self, flags, name) -> None:
         """What is written into a name is what is read from it."""
-        written = named(name, flags, keywords())
-        self.assertEqual(canonical(written, b"", keywords()), flag_list(flags))
+        written = with_flags(name, flags, keywords())
+        self.assertEqual(all_flags(written, b"", keywords()), flag_list(flags))
         self.assertEqual(base(written), base(name))
-        self.assertEqual(named(written, flags, keywords()), written)
+        self.assertEqual(with_flags(written, flags, keywords()), written)
 
     def test_keywords(self) -> None:
         """The 27th keyword finds no letter; a slot that is free is used; nonsense in the file is passed over."""
         words = parse_keywords(b"0 a\n2 c\n2x d\n99 e\n3 not an atom\n4 \xff\n\n1", b"extra")
         self.assertEqual(words.lettered, [b"a", b"", b"c"])
-        self.assertTrue(words.learn(b"B"))
+        self.assertTrue(words.add(b"B"))
         self.assertEqual(format_keywords(words), b"0 a\n1 B\n2 c\n")
         for i in range(23):
-            self.assertTrue(words.learn(b"k%d" % i))
-        self.assertFalse(words.learn(b"late"))
+            self.assertTrue(words.add(b"k%d" % i))
+        self.assertFalse(words.add(b"late"))
         self.assertEqual(words.others, [b"extra", b"late"])
         self.assertEqual(
-            (words.letter(b"b"), words.letter(b"LATE"), words.spell(b"LATE")), (b"b", b"", b"late")
+            (words.letter(b"b"), words.letter(b"LATE"), words.spelling(b"LATE")), (b"b", b"", b"late")
         )
         again = parse_keywords(format_keywords(words), b"extra late")
         self.assertEqual(again.lettered, words.lettered)
@@ -104,5 +101,5 @@ class FilenameTests(SynchronousTestCase):
     def test_arrival(self) -> None:
         """Names sort by seconds, then microseconds and counter as numbers; a name that tells none by its mtime."""
         names = [b"1.M9P1.x", b"1.M10P1.x", b"1.M10P1Q2.x", b"1.M10P1Q10.x", b"2.12_3.x"]
-        self.assertEqual(sorted(set(names), key=lambda n: arrival(n, 5.0)), names)
-        self.assertEqual(arrival(b"msg", 5.0)[0], 5.0)
+        self.assertEqual(sorted(set(names), key=lambda n: delivery_order(n, 5.0)), names)
+        self.assertEqual(delivery_order(b"msg", 5.0)[0], 5.0)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 
-from imapshield.maildir import index
+from imapshield.maildir import index_database
 from tests.maildir.disk import DiskTestCase
 
 
@@ -20,11 +20,11 @@ class Restarts(DiskTestCase):
         first = self.put()
         before = self.store.status("INBOX")
         self.store.close()
-        self.patch(index, "boot_id", lambda: "another start")
+        self.patch(index_database, "boot_id", lambda: "another start")
         self.store = self.open_store()
         after = self.store.status("INBOX")
-        self.assertEqual(after.uidnext, before.uidnext + index.GAP)
-        self.assertEqual(after.highestmodseq, before.highestmodseq + index.GAP)
+        self.assertEqual(after.uidnext, before.uidnext + index_database.RESTART_GAP)
+        self.assertEqual(after.highestmodseq, before.highestmodseq + index_database.RESTART_GAP)
         self.assertEqual(after.uidvalidity, before.uidvalidity)
         opened = self.store.open("INBOX", False)
         self.assertEqual([row.uid for row in opened.delta.rows], [first])
@@ -33,12 +33,12 @@ class Restarts(DiskTestCase):
         """The gap is left once for each start, however often the index is opened."""
         self.put()
         self.store.close()
-        self.patch(index, "boot_id", lambda: "another start")
+        self.patch(index_database, "boot_id", lambda: "another start")
         for _ in range(3):
             self.store = self.open_store()
             uidnext = self.store.status("INBOX").uidnext
             self.store.close()
-        self.assertEqual(uidnext, 2 + index.GAP)
+        self.assertEqual(uidnext, 2 + index_database.RESTART_GAP)
 
     def test_lost_within_the_second(self) -> None:
         """An index that is lost is followed by one with other UIDVALIDITYs, however soon and whatever the clock says."""

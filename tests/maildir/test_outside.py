@@ -99,7 +99,7 @@ class DeliveryTests(DiskTestCase):
     def test_large(self) -> None:
         """A file far larger than mail is no message, one that grew so is cut, and none such is stored."""
         self.put()
-        self.patch(files, "LARGEST", 100)
+        self.patch(files, "MAX_MESSAGE_SIZE", 100)
         for name, size in (("1700000000.large:2,S", 101), ("1700000001.grows:2,S", 100)):
             with open(self.path("cur", name), "wb") as file:
                 file.truncate(size)
@@ -131,7 +131,7 @@ class DeliveryTests(DiskTestCase):
 
         key = self.store.key("INBOX")
         self.assertRaises(Unreadable, self.store.fetch, key, [1], [WHOLE], BUDGET)
-        self.assertTrue(any(name in note for note in self.notes), self.notes)
+        self.assertTrue(any(name in note for note in self.warnings), self.warnings)
 
 
 class RenameTests(DiskTestCase):

@@ -14,7 +14,7 @@ from tests.maildir.disk import DiskTestCase
 class QuotaTests(DiskTestCase):
     def limited(self, octets: int | None, messages: int | None) -> MaildirStore:
         store = MaildirStore(
-            self.root, now=self.clock, note=self.notes.append, quota=(octets, messages)
+            self.root, now=self.clock, log_warning=self.warnings.append, quota=(octets, messages)
         )
         self.addCleanup(store.close)
         return store

@@ -121,7 +121,7 @@ class SequenceTests(SynchronousTestCase):
         opened: list[MaildirStore] = []
 
         def open_store() -> MaildirStore:
-            opened.append(MaildirStore(root, now=time.time, note=self.fail))
+            opened.append(MaildirStore(root, now=time.time, log_warning=self.fail))
             return opened[-1]
 
         disk, model = Account(open_store()), Account(MemoryStore(time.time))

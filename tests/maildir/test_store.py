@@ -21,8 +21,8 @@ class ContractTests(StoreContract, SynchronousTestCase):
         return store
 
     def reopen(self) -> MaildirStore:
-        self.notes: list[str] = []
-        store = MaildirStore(self.root, now=time.time, note=self.notes.append)
+        self.warnings: list[str] = []
+        store = MaildirStore(self.root, now=time.time, log_warning=self.warnings.append)
         self.addCleanup(store.close)
         return store
 
