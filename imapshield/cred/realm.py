@@ -21,7 +21,7 @@ from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
 from imapshield.mailbox.storage import IStore
 from imapshield.mailbox.store_account import ChangeNotifier, StoreAccount
 from imapshield.maildir.store import MaildirStore
-from imapshield.maildir.watch import Watcher
+from imapshield.maildir.watch import DirectoryWatcher
 from imapshield.maildir.worker import SerialWorker
 
 THREADS = 4
@@ -72,7 +72,7 @@ class MaildirRealm:
         mail_root: see `MailRoot`.
         reactor: an `IReactorThreads`; also asked to stop the threads when it stops.
         pool: threads for the disk; by default four of the realm's own.
-        bell: rings when mail is delivered while clients idle; by default a `Watcher` of the realm's own.
+        bell: rings when mail is delivered while clients idle; by default a `DirectoryWatcher` of the realm's own.
         idle: accounts kept open without a session.
         open_store: makes the store of a Maildir; for stores of one's own.
         powers: the optional interfaces whose store interface that store provides.
@@ -94,7 +94,7 @@ class MaildirRealm:
         quota: tuple[int | None, int | None] = (None, None),
     ) -> None:
         self.mail_root = MailRoot(mail_root)
-        self.bell: ChangeNotifier = bell or Watcher(reactor)
+        self.bell: ChangeNotifier = bell or DirectoryWatcher(reactor)
         self._reactor = reactor
         self._pool = pool or ThreadPool(0, THREADS, "maildir")
         self._started = self._closed = False
@@ -132,7 +132,7 @@ class MaildirRealm:
         """Close every store, then the threads. What sessions still await is finished first."""
         if not self._closed:
             self._closed = True
-            if isinstance(self.bell, Watcher):
+            if isinstance(self.bell, DirectoryWatcher):
                 self.bell.stop()
             accounts = [*self._accounts.values()]
             self._accounts.clear()

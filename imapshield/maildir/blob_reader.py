@@ -13,12 +13,7 @@ from typing import IO, NamedTuple
 from imapshield.errors import MessageGone
 from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.message_file import (
-    MESSAGE_COLUMNS,
-    MessageFile,
-    MessageFiles,
-    MessageReader,
-)
+from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
 from imapshield.wire.commands.fetch import Binary, BodySection, FetchItem
 
 
@@ -86,7 +81,7 @@ class BlobReader:
     def _open_message(
         self, key: int, uid: int, message_files: MessageFiles
     ) -> tuple[int, MessageFile]:
-        rows = self._account.index.message_rows(MESSAGE_COLUMNS, key, [uid])
+        rows = self._account.index.message_rows(FILE_COLUMNS, key, [uid])
         message = MessageFile._make(rows[0]) if rows else None
         fd = None if message is None else message_files.open(message)
         if message is None or fd is None:

@@ -8,7 +8,7 @@ from imapshield.mailbox.values import MailboxStatus
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.fetch_cache import FetchCache
 from imapshield.maildir.index import MailboxRow
-from imapshield.maildir.message_file import MESSAGE_COLUMNS, MessageFile, MessageFiles
+from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles
 
 MAX_MEASURED_BY_STATUS = 16 << 20
 """STATUS measures messages of unknown size if their files have at most this many bytes together. Otherwise it counts an
@@ -67,7 +67,7 @@ class MailboxCounts:
         folder = self._account.paths.folder(self._index.mailbox(key).name)
         message_files = MessageFiles(folder)
         sizes: list[tuple[int, int]] = []
-        for row in self._index.message_rows(MESSAGE_COLUMNS, key, uids):
+        for row in self._index.message_rows(FILE_COLUMNS, key, uids):
             message = MessageFile._make(row)
             size = message.size if message.size is not None else message_files.measure(message)
             if size is not None:

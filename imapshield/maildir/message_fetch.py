@@ -16,12 +16,7 @@ from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE, FetchCache, item_name
 from imapshield.maildir.index import Index
-from imapshield.maildir.message_file import (
-    MESSAGE_COLUMNS,
-    MessageFile,
-    MessageFiles,
-    MessageReader,
-)
+from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
 from imapshield.wire import encode
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
 from imapshield.wire.dates import encode_internaldate
@@ -37,7 +32,7 @@ MAX_STRING_SIZE = 256 << 10
 _OVERHEAD = 100
 """Bytes of the budget that each message uses besides its values."""
 
-_COLUMNS = MESSAGE_COLUMNS + ", saved, email_id"
+_COLUMNS = FILE_COLUMNS + ", saved, email_id"
 
 
 class MessageFetch:

@@ -21,7 +21,7 @@ from imapshield.wire.commands.fetch import Binary, BodySection
 _HEAD_SIZE = 64 << 10
 _HEADER_SECTIONS = (b"HEADER", b"HEADER.FIELDS", b"HEADER.FIELDS.NOT")
 
-MESSAGE_COLUMNS = "uid, name, place, size, physical"
+FILE_COLUMNS = "uid, name, place, size, physical"
 """The columns of a `MessageFile`, as SQL."""
 
 

@@ -12,12 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from imapshield.mailbox.message_items import MessageItems, compared, date_is, day_of, sent_date
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE, FetchCache
-from imapshield.maildir.message_file import (
-    MESSAGE_COLUMNS,
-    MessageFile,
-    MessageFiles,
-    MessageReader,
-)
+from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
 from imapshield.message.text import normalize
 from imapshield.wire.commands.search_keys import (
     DateKey,
@@ -150,7 +145,7 @@ class MessageSearch:
         part: Callable[[MessageReader], MessageItems],
     ) -> Iterator[tuple[int, MessageItems]]:
         """Yield (UID, message) of the messages that exist; `part` is `MessageReader.head` or `MessageReader.whole`."""
-        for row in self._index.message_rows(MESSAGE_COLUMNS, key, uids):
+        for row in self._index.message_rows(FILE_COLUMNS, key, uids):
             message = MessageFile._make(row)
             fd = message_files.open(message)
             if fd is None:

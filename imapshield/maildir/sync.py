@@ -67,13 +67,7 @@ from imapshield.maildir.directory_state import (
 from imapshield.maildir.file_finder import list_folder
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.layout import CUR, NEW, message_path
-from imapshield.maildir.reconcile import (
-    Known,
-    Listing,
-    files_by_base,
-    is_unchanged,
-    reconcile,
-)
+from imapshield.maildir.reconcile import Known, Listing, files_by_base, is_unchanged, reconcile
 from imapshield.maildir.uid_assignment import UidAssignment
 from imapshield.wire.names import fold_inbox
 

@@ -11,7 +11,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.runtime import platform
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.maildir.watch import GATHER_SECONDS, POLL_SECONDS, Watcher
+from imapshield.maildir.watch import GATHER_SECONDS, POLL_SECONDS, DirectoryWatcher
 from typing import Never
 
 
@@ -22,7 +22,7 @@ def nothing(reactor) -> None:
 class PollTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.watcher = Watcher(self.clock, nothing)
+        self.watcher = DirectoryWatcher(self.clock, nothing)
         self.folder = os.path.abspath(self.mktemp())
         os.makedirs(self.folder)
         self.rung: list[float] = []
@@ -67,7 +67,7 @@ class PollTests(SynchronousTestCase):
         """A stopped watch rings no more, even if it was about to; after the last nothing is polled."""
         watch = self.watcher.watch([self.folder], self.ring)
         other = self.watcher.watch([self.folder], lambda: None)
-        watch.hint()
+        watch.notify()
         watch.stop()
         watch.stop()
         self.change(1000)
@@ -75,13 +75,13 @@ class PollTests(SynchronousTestCase):
         self.assertEqual(self.rung, [])
         other.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual((self.watcher._by_path, self.watcher._watches), ({}, set()))
+        self.assertEqual((self.watcher._watches_by_path, self.watcher._watches), ({}, set()))
 
     def test_gathered(self) -> None:
         """Many hints at once are one ring."""
         watch = self.watcher.watch([self.folder], self.ring)
         for _ in range(50):
-            watch.hint()
+            watch.notify()
         self.clock.advance(GATHER_SECONDS)
         self.assertEqual(len(self.rung), 1)
 
@@ -95,20 +95,20 @@ class PollTests(SynchronousTestCase):
 
         watch = self.watcher.watch([self.folder], ring)
         for _ in range(3):
-            watch.hint()
+            watch.notify()
             self.clock.advance(GATHER_SECONDS)
         self.assertEqual(len(running), 1)
         running[0].callback(None)
         self.clock.advance(GATHER_SECONDS)
         self.assertEqual(len(running), 2)
         running[1].errback(ValueError("a disk that fails"))
-        watch.hint()
+        watch.notify()
         self.clock.advance(GATHER_SECONDS)
         self.assertEqual(len(running), 3)
 
     def test_no_inotify(self) -> None:
         """A reactor without file descriptors, or a system without inotify, polls."""
-        watcher = Watcher(self.clock)
+        watcher = DirectoryWatcher(self.clock)
         watcher.watch([self.folder], self.ring)
         self.turn()
         self.assertEqual(len(self.rung), 1)
@@ -122,7 +122,7 @@ if platform.isLinux():
 
         def setUp(self) -> None:
             self.reactor = MemoryReactorClock()
-            self.watcher = Watcher(self.reactor)
+            self.watcher = DirectoryWatcher(self.reactor)
             self.addCleanup(self.reactor.advance, 0)
             self.addCleanup(self.watcher.stop)
             self.folders = [os.path.abspath(self.mktemp()) for _ in range(2)]
@@ -192,7 +192,7 @@ if platform.isLinux():
 
                 def loseConnection(self) -> None: ...
 
-            watcher = Watcher(self.reactor, lambda reactor: Full())
+            watcher = DirectoryWatcher(self.reactor, lambda reactor: Full())
             watch = watcher.watch([self.folders[0]], lambda: self.rung.append("rung"))
             self.reactor.pump([POLL_SECONDS, GATHER_SECONDS + 0.001])
             self.assertEqual(self.rung, ["rung"])
