@@ -95,7 +95,9 @@ class KeptTests(DiskTestCase):
         self.assertEqual(
             texts, [b"HEADER.FIELDS x-%d" % i for i in range(5, fetch_cache.MAX_FIELD_LISTS + 5)]
         )
-        self.assertEqual(db.execute("SELECT count(*) FROM answer").fetchone(), (fetch_cache.MAX_FIELD_LISTS,))
+        self.assertEqual(
+            db.execute("SELECT count(*) FROM answer").fetchone(), (fetch_cache.MAX_FIELD_LISTS,)
+        )
 
     def test_budget_of_kept_answers(self) -> None:
         """The budget counts for kept answers as well."""

@@ -93,7 +93,8 @@ class FilenameTests(SynchronousTestCase):
         self.assertFalse(words.add(b"late"))
         self.assertEqual(words.others, [b"extra", b"late"])
         self.assertEqual(
-            (words.letter(b"b"), words.letter(b"LATE"), words.spelling(b"LATE")), (b"b", b"", b"late")
+            (words.letter(b"b"), words.letter(b"LATE"), words.spelling(b"LATE")),
+            (b"b", b"", b"late"),
         )
         again = parse_keywords(format_keywords(words), b"extra late")
         self.assertEqual(again.lettered, words.lettered)
