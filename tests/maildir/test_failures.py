@@ -75,9 +75,7 @@ class FailingStepTests(DiskTestCase):
                         with failing(name, error, after):
                             self.store.append("INBOX", messages)
                     except StoreError as raised:
-                        self.assertIsInstance(
-                            raised, NoSpace if error is DISK_FULL else Unreadable
-                        )
+                        self.assertIsInstance(raised, NoSpace if error is DISK_FULL else Unreadable)
                         failures += 1
                         self.assertEqual([f for f in self.tree() if f != keyword_file], before)
                         self.let_mtimes_age()
@@ -210,7 +208,7 @@ class FailingStepTests(DiskTestCase):
         self.append()
         before = self.tree()
         db = self.store._index.db
-        self.store._index._db = cast(sqlite3.Connection, UncommittableDatabase(db))
+        self.store._index._db = cast("sqlite3.Connection", UncommittableDatabase(db))
         self.assertRaises(NoSpace, self.append, SEEN)
         self.assertRaises(NoSpace, self.store.copy, self.store.key("INBOX"), [1], "A", True, 0)
         self.assertRaises(NoSpace, self.store.rename, "A", "B")

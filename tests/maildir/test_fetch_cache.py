@@ -22,7 +22,7 @@ from imapshield.testing.store_contract import (
 )
 from imapshield.wire.commands.fetch import Attribute, BodySection, Preview, Section
 from imapshield.wire.commands.search_keys import DateKey, EnvelopeKey, HeaderKey, TextKey
-from tests.maildir.disk import DiskTestCase, counted
+from tests.maildir.disk import DiskTestCase, counting_calls
 
 
 def fields(*names: bytes) -> BodySection:
@@ -35,7 +35,7 @@ class KeptTests(DiskTestCase):
     def setUp(self) -> None:
         super().setUp()
         for i in range(5):
-            self.put(content=MAIL if i % 2 else SECOND)
+            self.append(content=MAIL if i % 2 else SECOND)
         self.key = self.store.key("INBOX")
 
     def opened(self, calls: list) -> int:
@@ -46,18 +46,18 @@ class KeptTests(DiskTestCase):
 
     def test_files_are_read_once(self) -> None:
         """One open file serves all items; the second time no file is opened, also after a restart."""
-        with counted("open") as calls:
+        with counting_calls("open") as calls:
             first = self.fetch([1, 2, 4])
         self.assertEqual(self.opened(calls), 3)
         self.store = self.open_store()
         self.store.mailboxes()
-        with counted("open") as calls:
+        with counting_calls("open") as calls:
             self.assertEqual(self.fetch([1, 2, 4]), first)
             self.assertEqual(
                 self.fetch([4], [fields(b"FROM", b"subject")]).columns, [first.columns[4][2:]]
             )
         self.assertEqual(self.opened(calls), 0)
-        with counted("open") as calls:
+        with counting_calls("open") as calls:
             self.assertEqual(self.fetch([1, 2, 3, 4, 5]).columns[0][:2], first.columns[0][:2])
         self.assertEqual(self.opened(calls), 2)
 
@@ -67,7 +67,7 @@ class KeptTests(DiskTestCase):
         self.store.create("A", [])
         self.store.copy(self.key, [2, 4], "A", False, 0)
         self.store.copy(self.key, [5], "A", True, 0)
-        with counted("open") as calls:
+        with counting_calls("open") as calls:
             self.assertEqual(self.fetch([1, 2, 3], key=self.store.key("A")).columns, first.columns)
         self.assertEqual(self.opened(calls), 0)
 
@@ -87,7 +87,7 @@ class KeptTests(DiskTestCase):
     def test_lists_are_bounded(self) -> None:
         """Answers are kept for the header lists used last, and for no list of absurd length."""
         for i in range(fetch_cache.MAX_FIELD_LISTS + 5):
-            self.clock.later += 10
+            self.clock.offset += 10
             self.fetch([1], [fields(b"X-%d" % i)])
         self.fetch([1], [fields(*(b"X-Very-Long-%d" % i for i in range(100)))])
         db = self.store._index.db
@@ -102,7 +102,7 @@ class KeptTests(DiskTestCase):
     def test_budget_of_kept_answers(self) -> None:
         """The budget counts for kept answers as well."""
         for _ in range(300):
-            self.put()
+            self.append()
         uids = range(1, 306)
         self.fetch(uids)
         short = self.store.fetch(self.key, uids, self.ITEMS, 1000)
@@ -133,16 +133,16 @@ class SearchTests(DiskTestCase):
     def test_headers_are_read_once(self) -> None:
         """The first search of a field reads each header; later ones, of the other fields too, read none."""
         for _ in range(3):
-            self.put()
+            self.append()
         key = self.store.key("INBOX")
         self.assertEqual(self.store.search(key, [1, 2, 3], EnvelopeKey(b"FROM", "ann")), [1, 2, 3])
-        self.put(content=SECOND)
-        with counted("open") as calls:
+        self.append(content=SECOND)
+        with counting_calls("open") as calls:
             self.assertEqual(
                 self.store.search(key, [1, 2, 3, 4], EnvelopeKey(b"SUBJECT", "café")), [4]
             )
         self.assertEqual(len([path for path, *_ in calls if b"/cur/" in path]), 1)
-        with counted("open") as calls:
+        with counting_calls("open") as calls:
             self.assertEqual(
                 self.store.search(key, [1, 3], DateKey(b"ON", date(2023, 11, 13), b"SENT")), [1, 3]
             )
@@ -151,7 +151,7 @@ class SearchTests(DiskTestCase):
 
     def test_older_index(self) -> None:
         """What an index holds under the name of the rule before, which found comments too, is not looked at."""
-        self.put()
+        self.append()
         key = self.store.key("INBOX")
         with closing(sqlite3.connect(os.path.join(self.root, "imapshield.sqlite"))) as db:
             db.execute("INSERT INTO item (id, text) VALUES (77, ?)", (b"?FROM",))
@@ -164,7 +164,7 @@ class SearchTests(DiskTestCase):
     def test_gone(self) -> None:
         """A message whose file is gone matches nothing and disturbs nobody."""
         for _ in range(3):
-            self.put()
+            self.append()
         key = self.store.key("INBOX")
         os.unlink(self.path("cur", self.cur()[1]))
         for leaf in (EnvelopeKey(b"FROM", "ann"), HeaderKey(b"X-None", ""), TextKey("noon")):
@@ -176,19 +176,19 @@ class BoundTests(DiskTestCase):
     def test_keywords(self) -> None:
         """A mailbox takes a thousand keywords and no more."""
         self.patch(keywords, "MAX_KEYWORDS", 30)
-        self.put(*(b"k%d" % i for i in range(30)))
-        self.assertRaises(OverLimit, self.put, b"one-more")
+        self.append(*(b"k%d" % i for i in range(30)))
+        self.assertRaises(OverLimit, self.append, b"one-more")
         key = self.store.key("INBOX")
         self.assertRaises(OverLimit, self.store.store_flags, key, [1], b"+", [b"one-more"], None, 0)
         self.assertEqual(len(self.flags()[1].split()), 30)
-        self.assertEqual(self.put(b"K3"), 2)
+        self.assertEqual(self.append(b"K3"), 2)
 
     def test_flags_of_a_message(self) -> None:
         """A message takes four KiB of flags and no more, however they come; fewer is always possible."""
         words = [b"k%02d" % i + b"x" * 100 for i in range(60)]
         key = self.store.key("INBOX")
-        self.assertRaises(OverLimit, self.put, *words)
-        self.put(*words[:30])
+        self.assertRaises(OverLimit, self.append, *words)
+        self.append(*words[:30])
         for op, some in ((b"+", words[30:]), (b"", words)):
             self.assertRaises(OverLimit, self.store.store_flags, key, [1], op, some, None, 0)
         self.patch(keywords, "MAX_FLAGS_SIZE", 100)

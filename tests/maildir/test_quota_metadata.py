@@ -23,8 +23,8 @@ class QuotaTests(DiskTestCase):
         """Octets and messages are counted as they come and go, by whatever way, in every folder."""
         verifyObject(IQuotaStore, self.store)
         self.assertEqual(self.store.quota(), Quota(0, 0))
-        self.put()
-        self.put(b"\\Deleted")
+        self.append()
+        self.append(b"\\Deleted")
         self.deliver()
         self.store.create("a", ())
         self.deliver(folder=".a")

@@ -18,7 +18,7 @@ class ImportTests(DiskTestCase):
         for part in ("cur", "new", "tmp"):
             os.makedirs(self.path(".A", part))
         for name in ("one:2,S", "two,S=20:2,"):
-            self.deliver(folder=".A", name=name, place="cur")
+            self.deliver(folder=".A", name=name, directory="cur")
         self.deliver(folder=".A", name="zfresh")
 
     def write(self, name: str, content: bytes) -> None:
@@ -35,7 +35,7 @@ class ImportTests(DiskTestCase):
                 [row[:2] for row in opened.delta.rows], [(7, b"\\Seen"), (9, b""), (31, b"")]
             )
             self.assertEqual((opened.delta.uidnext, opened.delta.recent), (32, [31]))
-            self.assertEqual(self.put(SEEN, name="A"), 32)
+            self.assertEqual(self.append(SEEN, name="A"), 32)
             self.store.delete("A")
             os.makedirs(self.path(".A"))
             self.store.open("A", True)
@@ -49,7 +49,7 @@ class ImportTests(DiskTestCase):
                 if os.path.exists(self.path(".A", part, name)):
                     os.unlink(self.path(".A", part, name))
         self.write("dovecot-uidlist", DOVECOT)
-        self.assertEqual(self.put(name="A"), 31)
+        self.assertEqual(self.append(name="A"), 31)
         self.assertEqual(self.store.status("A").uidvalidity, 1_500_000_000)
 
     def test_only_once(self) -> None:
