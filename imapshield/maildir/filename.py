@@ -19,7 +19,7 @@ _DELIVERED = re.compile(rb"([0-9]{1,15})\.(?:M([0-9]{1,9}))?(?:P[0-9]+)?(?:Q([0-
 
 
 def unique(now: float, pid: int, counter: int, host: str, tag: str) -> bytes:
-    """Return a base name that nobody else creates.
+    """Return a base name that no other process or host creates.
 
     Args:
         now: seconds since the epoch.

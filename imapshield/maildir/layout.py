@@ -21,8 +21,8 @@ from imapshield.wire.names import DELIMITER, INBOX, decode_pattern, encode_name,
 CUR = 0
 NEW = 1
 TMP = 2
-"""The directory of a message file, as the index stores it. A message in ``tmp/`` is committed; other programs do not
-see it yet (`staging`)."""
+"""The directory of a message file, as the index stores it in the column ``place``. A message in ``tmp/`` is committed;
+other programs do not see it yet (`staging`)."""
 
 MAX_LEVELS = 20
 MAX_FOLDER_NAME = 255

@@ -214,7 +214,8 @@ class MaildirStore:
             return self._search.search(key, uids, leaf)
 
     def quota(self) -> Quota:
-        """Return usage and limits, after a sync of every folder: some may have mail that nobody has seen yet."""
+        """Return usage and limits, after a sync of every folder: some may have mail that the index does not have
+        yet."""
         with self._operation():
             for info in self._folders.mailboxes():
                 if info.selectable:
