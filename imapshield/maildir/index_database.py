@@ -1,8 +1,7 @@
 """The SQLite database of one account: opening it, transactions, and recovery when the file is corrupt or replaced.
 
 The database lies beside the mail as ``imapshield.sqlite``. The name has no leading dot, so no mail program takes the
-file for a folder. The mail itself is in the Maildir: if the database is lost, UIDs and metadata are lost and no message
-is.
+file for a folder. The mail itself is in the Maildir: a loss of the database loses UIDs and metadata, and no message.
 
 Rules
 -----
@@ -10,9 +9,8 @@ Rules
   allocated inside one, from rows read in it.
 * A normal commit does not wait for the disk (``synchronous = NORMAL``). It survives the end of this process in any
   case; a power failure or a kernel crash can lose the last commits. This saves one sync in every APPEND and STORE.
-  Messages are files, which are synced. UIDs and MODSEQs that clients were sent before a power failure must not be used
-  for something else, so the first process that opens the index after the machine has started skips `RESTART_GAP` of
-  them.
+  Messages are files, which are synced. UIDs and MODSEQs that were sent to clients before a power failure must not be
+  used for something else. So the first process that opens the index after a start of the machine skips `RESTART_GAP`.
 * A commit with ``durable=True`` waits for the disk. Creating and renaming mailboxes, which allocates UIDVALIDITYs, and
   staging need it.
 * Mailbox keys start at a random number. A session that holds a key from before the index was rebuilt finds no mailbox.

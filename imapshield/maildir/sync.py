@@ -34,8 +34,7 @@ One listing does not prove that a message is gone
     readdir() may miss a file that is renamed while it runs. A message is expunged only if two listings miss it, the
     second of them made inside the write transaction. ``new/`` is listed before ``cur/``, so a file that moves to
     ``cur/`` meanwhile is seen. A file that moves back to ``new/`` changes both directories, and a listing of ``new/``
-    alone would
-    mislead: if ``cur/`` has changed since it was found unchanged, both are listed.
+    alone would mislead: if ``cur/`` has changed since it was found unchanged, both are listed.
 
 What was not done, and why
 --------------------------

@@ -71,10 +71,8 @@ class Account:
                     return copied.source_uids, copied.target_uids, self.apply(key, copied.delta)
                 case "create", name:
                     store.create(name, [])
-                case "delete", name:
-                    store.delete(name)
-                case "rename", old, new:
-                    store.rename(old, new)
+                case "delete" | "rename" as method, *names:
+                    getattr(store, method)(*names)
         except StoreError:
             return StoreError
         return None
