@@ -216,7 +216,9 @@ class OnDisk(Catenate):
         path = self.mktemp()
         super().prepare(
             Server(
-                realm=MemoryRealm(store=lambda: MaildirStore(path, now=time.time, note=print)),
+                realm=MemoryRealm(
+                    store=lambda: MaildirStore(path, now=time.time, log_warning=print)
+                ),
                 max_message_size=server.factory.limits.max_message_size,
             )
         )

@@ -153,7 +153,7 @@ class Threading(Case):
         client(b"s SELECT INBOX")
         self.patch(thread_tree, "MESSAGES_PER_PAUSE", 5)
         self.patch(sort_keys, "CHUNK_MESSAGES", 20)
-        self.patch(encode, "THREAD_PIECE", 20)
+        self.patch(data_responses, "THREAD_CHUNK_TOKENS", 20)
         served = 0
 
         def ask() -> None:

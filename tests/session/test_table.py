@@ -6,7 +6,7 @@ from imapshield.session import table
 from imapshield.session.command_spec import Result
 from imapshield.session.handlers import store_copy
 from imapshield.session.states import SELECTED
-from imapshield.wire.commands.base import LiteralData, MemoryLiteral, BareCommand
+from imapshield.wire.commands.base import BareCommand, LiteralData, MemoryLiteral
 from imapshield.wire.commands.fetch import Fetch
 from imapshield.wire.grammar import PARSERS, parse
 from imapshield.wire.responses import ok
