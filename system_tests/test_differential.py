@@ -13,7 +13,7 @@ from benchmarks.rules import RULES
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.corpus import messages
-from system_tests.server import HERE
+from system_tests.server import REPOSITORY
 from tests.message.mails import FORWARD
 
 DATE = b"Date: Wed, 01 Jan 2025 10:00:00 +0000\r\n"
@@ -105,6 +105,6 @@ class BesideDovecotTests(SynchronousTestCase):
 
     def test_documented(self) -> None:
         """docs/divergences.rst has a row for each rule, by its name, and for no other."""
-        with open(os.path.join(HERE, "docs", "divergences.rst"), encoding="utf-8") as file:
+        with open(os.path.join(REPOSITORY, "docs", "divergences.rst"), encoding="utf-8") as file:
             names = re.findall(r"^   \* - \*\*(.+)\*\*", file.read(), re.MULTILINE)
         self.assertEqual(sorted(names), sorted(rule.name for rule in RULES))
