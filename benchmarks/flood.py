@@ -212,7 +212,7 @@ def describe(result: FloodResult) -> str:
     tally = result.attackers
     lines.append(
         f"attackers  {tally.connections} connections: {tally.resets} reset, {tally.closed} closed,"
-        f" {tally.stalled} given up (the server did not read), {tally.refused} refused; sent {tally.octets / 1e6:.1f} MB,"
+        f" {tally.stalled} stalled, {tally.refused} refused; sent {tally.octets / 1e6:.1f} MB,"
         f" read {tally.read / 1e6:.1f} MB"
     )
     return "\n".join(lines)
