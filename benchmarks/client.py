@@ -1,4 +1,4 @@
-"""A thin IMAP client for measurements: its own cost must stay small beside the server's.
+"""A thin IMAP client for measurements: its own cost must stay small compared to the server's.
 
 A response is a list of parts: the line, and for each literal in it the literal and the rest of the line
 after it. So the parts at odd positions are literals, whatever they contain, and a message that contains
