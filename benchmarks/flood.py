@@ -212,8 +212,8 @@ def describe(result: FloodResult) -> str:
     tally = result.attackers
     lines.append(
         f"attackers  {tally.connections} connections: {tally.resets} reset, {tally.closed} closed,"
-        f" {tally.stalled} stalled, {tally.refused} refused; sent {tally.octets / 1e6:.1f} MB,"
-        f" read {tally.read / 1e6:.1f} MB"
+        f" {tally.stalled} stalled, {tally.refused} refused; sent {tally.bytes_sent / 1e6:.1f} MB,"
+        f" read {tally.bytes_received / 1e6:.1f} MB"
     )
     return "\n".join(lines)
 

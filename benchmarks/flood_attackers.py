@@ -62,8 +62,8 @@ class Tally:
         closed: connections that ended in an orderly way.
         stalled: connections that an attacker gave up, because the server did not read.
         refused: attempts that failed.
-        octets: bytes sent.
-        read: bytes received.
+        bytes_sent: sent to the server.
+        bytes_received: received from the server; 0 unless attackers read.
     """
 
     connections: int = 0
@@ -71,8 +71,8 @@ class Tally:
     closed: int = 0
     stalled: int = 0
     refused: int = 0
-    octets: int = 0
-    read: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
 
     def add(self, other: Tally) -> None:
         """Add the numbers of another attacker."""
@@ -194,7 +194,7 @@ class _Slot:
             self.tally.closed += 1
             self.disconnect()
             return False
-        self.tally.octets += count
+        self.tally.bytes_sent += count
         self._unsent = data[count:]
         self._last_sent_at = time.monotonic()
         return True
@@ -203,7 +203,7 @@ class _Slot:
         assert self.socket is not None
         with suppress(BlockingIOError):
             while data := self.socket.recv(65536):
-                self.tally.read += len(data)
+                self.tally.bytes_received += len(data)
             raise BrokenPipeError
 
     def disconnect(self) -> None:
