@@ -122,7 +122,7 @@ class MbsyncTests(ServerCase):
         """With a SCRAM password file, mbsync (Cyrus SASL) logs in without sending its password."""
         self.stop()
         path = f"{self.base}/users"
-        users.put(path, USER, passwords.hash_scram(PASSWORD.encode()))
+        users.set_hash(path, USER, passwords.hash_scram(PASSWORD.encode()))
         self.auth = f"file:{path}"
         self.start()
         deliver(self.maildir(), small_message("m"), "1700000000.1.host")

@@ -23,7 +23,7 @@ from imapshield.mailbox.deltas import Change, Delta, MessageRow
 from imapshield.mailbox.message_items import MessageItems
 from imapshield.mailbox.values import AppendResult, Blob, CopyResult, FetchResult, NewMessage
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
-from imapshield.wire.commands.search_keys import DateKey, ObjectIdKey, SearchKey
+from imapshield.wire.commands.search import DateKey, ObjectIdKey, SearchKey
 from imapshield.wire.flags import DELETED, RECENT, canonical_flag, flag_list
 from imapshield.wire.sequence import SequenceSet
 

@@ -33,7 +33,7 @@ from imapshield.mailbox.values import (
 )
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.fetch import FetchItem
-from imapshield.wire.commands.search_keys import SearchKey
+from imapshield.wire.commands.search import SearchKey
 from imapshield.wire.sequence import SequenceSet
 
 

@@ -13,7 +13,7 @@ from imapshield.message.headers import decode_header, header_values
 from imapshield.message.mime_tree import Part, parse_mime_tree
 from imapshield.wire import encode
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Preview
-from imapshield.wire.commands.search_keys import DateKey, EnvelopeKey, HeaderKey, SearchKey, TextKey
+from imapshield.wire.commands.search import DateKey, EnvelopeKey, HeaderKey, SearchKey, TextKey
 
 _HEADER_END = b"\r\n\r\n"
 

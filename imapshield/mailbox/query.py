@@ -17,7 +17,7 @@ from datetime import date
 from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.columns import UNKNOWN_SIZE
 from imapshield.mailbox.view import View
-from imapshield.wire.commands.search_keys import (
+from imapshield.wire.commands.search import (
     AgeKey,
     And,
     DateKey,

@@ -35,7 +35,7 @@ from imapshield.mailbox.values import (
     ReplaceResult,
 )
 from imapshield.wire.commands.fetch import FetchItem
-from imapshield.wire.commands.search_keys import SearchKey
+from imapshield.wire.commands.search import SearchKey
 
 T = TypeVar("T")
 

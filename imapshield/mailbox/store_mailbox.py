@@ -27,7 +27,7 @@ from imapshield.mailbox.values import (
     OpenedMailbox,
 )
 from imapshield.wire.commands.fetch import FetchItem
-from imapshield.wire.commands.search_keys import SearchKey
+from imapshield.wire.commands.search import SearchKey
 from imapshield.wire.sequence import SequenceSet
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 Rules
 -----
 * Files come first: a message is written and synced in ``tmp/``, renamed into ``cur/``, the directory is synced, and
-  then its row is committed. At every point a crash leaf_keys whole files.
+  then its row is committed. At every point a crash leaves whole files.
 * If a method raises, it has changed nothing: the steps that were taken are undone in reverse order.
 * A crash in the middle can leave files that the index does not have. They are whole and come up as new mail. So a
   message may be there twice; it is never lost.

@@ -1,4 +1,4 @@
-"""SEARCH keys that need the content of messages: header fields are searched_texts in the index, text is read from the files.
+"""SEARCH keys that need the content of messages: header fields are compared in the index, text is read from the files.
 
 The header fields that people search are read once for each message, all together, and stored in the index in the form
 in which they are searched_texts. From then on SQLite compares them, and no message file is opened.
@@ -20,7 +20,7 @@ from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE, FetchCache
 from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
 from imapshield.message.text import normalize
-from imapshield.wire.commands.search_keys import (
+from imapshield.wire.commands.search import (
     DateKey,
     EnvelopeKey,
     HeaderKey,
@@ -164,7 +164,7 @@ class MessageSearch:
 
 
 def _item_name(key: HeaderKey | EnvelopeKey) -> bytes | None:
-    """Return the cached item that `key` is searched_texts with, None if its field is not cached."""
+    """Return the cached item that `key` is compared with, None if its field is not cached."""
     prefix = b"?ENVELOPE " if isinstance(key, EnvelopeKey) else b"?HEADER "
     name = prefix + key.field.upper()
     return name if name in _COMMON_ITEMS or name in _RAW_ITEMS else None

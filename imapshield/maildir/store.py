@@ -53,7 +53,7 @@ from imapshield.maildir.modseq_delta import delta_since
 from imapshield.maildir.subscription_file import SubscriptionFile
 from imapshield.maildir.sync import MailboxSync
 from imapshield.wire.commands.fetch import FetchItem
-from imapshield.wire.commands.search_keys import SearchKey
+from imapshield.wire.commands.search import SearchKey
 from imapshield.wire.sequence import SequenceSet
 
 

@@ -14,8 +14,8 @@ from imapshield.session import mailbox_filters
 from imapshield.session.state import SessionState
 from imapshield.session.states import State
 from imapshield.wire import urls
-from imapshield.wire.commands.append import AppendMessage
 from imapshield.wire.commands.base import LiteralData
+from imapshield.wire.commands.messages import AppendMessage
 
 
 class ConcatenatedLiteral:

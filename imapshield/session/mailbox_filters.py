@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.view import View
 from imapshield.session.state import SessionState
-from imapshield.wire.commands.mailbox_filters import MailboxFilter
+from imapshield.wire.commands.mailboxes import MailboxFilter
 from imapshield.wire.names import DELIMITER, parent_names
 
 

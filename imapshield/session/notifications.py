@@ -21,12 +21,16 @@ from imapshield.session.background import BackgroundSender
 from imapshield.session.state import FLAG_CHANGE, MESSAGE_NEW, SessionState
 from imapshield.session.states import State
 from imapshield.wire import encode
-from imapshield.wire.commands.append import Append, Replace
 from imapshield.wire.commands.base import Command
-from imapshield.wire.commands.mailboxes import Create, Delete, Rename, Subscribe
-from imapshield.wire.commands.metadata import SetMetadata
-from imapshield.wire.commands.notify import EventGroup
-from imapshield.wire.commands.store_copy import Copy
+from imapshield.wire.commands.mailboxes import (
+    Create,
+    Delete,
+    EventGroup,
+    Rename,
+    SetMetadata,
+    Subscribe,
+)
+from imapshield.wire.commands.messages import Append, Copy, Replace
 from imapshield.wire.names import DELIMITER, parent_names
 
 MAX_PENDING_EVENTS = 1000

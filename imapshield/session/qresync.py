@@ -8,7 +8,7 @@ from imapshield.errors import BadCommand
 from imapshield.mailbox.view import View
 from imapshield.session.state import SessionState
 from imapshield.wire import encode
-from imapshield.wire.commands.select import Qresync
+from imapshield.wire.commands.mailboxes import Qresync
 from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
 

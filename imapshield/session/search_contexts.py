@@ -24,17 +24,17 @@ from imapshield.session.sort_keys import sort_uids
 from imapshield.session.state import SessionState
 from imapshield.session.states import State
 from imapshield.wire import encode
-from imapshield.wire.commands.search import Search
-from imapshield.wire.commands.search_keys import (
+from imapshield.wire.commands.search import (
     And,
     FlagKey,
     ModseqKey,
     Not,
     Or,
+    Search,
     SearchKey,
     SequenceKey,
+    Sort,
 )
-from imapshield.wire.commands.sort_thread import Sort
 from imapshield.wire.sequence import MAX_NUMBER, SequenceSet, compact
 
 UPDATE = b"UPDATE"

@@ -16,7 +16,7 @@ from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.session.fetch_chunks import load_sizes
 from imapshield.session.state import SessionState
 from imapshield.wire.commands.fetch import BodySection, Section
-from imapshield.wire.commands.sort_thread import Sort
+from imapshield.wire.commands.search import Sort
 
 CHUNK_MESSAGES = 1000
 """Messages whose header fields are read at once."""

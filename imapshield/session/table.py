@@ -31,20 +31,26 @@ from imapshield.session.handlers import (
 )
 from imapshield.session.session import Session
 from imapshield.session.states import ANY_STATE, AUTHENTICATED, NOT_AUTHENTICATED, SELECTED, State
-from imapshield.wire.commands.append import Append, Replace
 from imapshield.wire.commands.base import BareCommand, Command
-from imapshield.wire.commands.enable import Compress, Enable, Id
 from imapshield.wire.commands.fetch import Fetch
-from imapshield.wire.commands.login import Authenticate, Login
-from imapshield.wire.commands.mailboxes import Create, Delete, List, Rename, Status, Subscribe
-from imapshield.wire.commands.metadata import GetMetadata, SetMetadata
-from imapshield.wire.commands.multisearch import MultiSearch
-from imapshield.wire.commands.notify import Notify
-from imapshield.wire.commands.quota import GetQuota, GetQuotaRoot, SetQuota
-from imapshield.wire.commands.search import CancelUpdate, Search
-from imapshield.wire.commands.select import Select
-from imapshield.wire.commands.sort_thread import Sort, Thread
-from imapshield.wire.commands.store_copy import Copy, Expunge, Store
+from imapshield.wire.commands.login import Authenticate, Compress, Enable, Id, Login
+from imapshield.wire.commands.mailboxes import (
+    Create,
+    Delete,
+    GetMetadata,
+    GetQuota,
+    GetQuotaRoot,
+    List,
+    Notify,
+    Rename,
+    Select,
+    SetMetadata,
+    SetQuota,
+    Status,
+    Subscribe,
+)
+from imapshield.wire.commands.messages import Append, Copy, Expunge, Replace, Store
+from imapshield.wire.commands.search import CancelUpdate, MultiSearch, Search, Sort, Thread
 
 C = TypeVar("C", bound=Command)
 

@@ -34,7 +34,7 @@ from imapshield.mailbox.values import (
     ReplaceResult,
 )
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
-from imapshield.wire.commands.search_keys import DateKey, ObjectIdKey, SearchKey
+from imapshield.wire.commands.search import DateKey, ObjectIdKey, SearchKey
 from imapshield.wire.dates import encode_internaldate
 from imapshield.wire.flags import flag_list
 from imapshield.wire.names import parent_names

@@ -23,7 +23,7 @@ from imapshield.mailbox.storage import IStore
 from imapshield.mailbox.values import Blob, NewMessage
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, Preview, Section
-from imapshield.wire.commands.search_keys import (
+from imapshield.wire.commands.search import (
     DateKey,
     EnvelopeKey,
     HeaderKey,

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.mailbox.message_items import searched_texts, sent_date
 from imapshield.message.headers import decode_header
 from imapshield.message.text import normalize
-from imapshield.wire.commands.search_keys import EnvelopeKey, HeaderKey
+from imapshield.wire.commands.search import EnvelopeKey, HeaderKey
 
 
 class SearchedTextTests(SynchronousTestCase):

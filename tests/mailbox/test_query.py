@@ -14,7 +14,7 @@ from imapshield.mailbox.values import NewMessage
 from imapshield.mailbox.view import View
 from imapshield.testing.in_process import NOW, MemoryRealm
 from imapshield.wire.commands.base import MemoryLiteral
-from imapshield.wire.commands.search_keys import (
+from imapshield.wire.commands.search import (
     AgeKey,
     And,
     DateKey,

@@ -32,7 +32,7 @@ class AccountQuotaTests(DiskTestCase):
         self.assertEqual(self.store.quota(), Quota(len(MAIL), 1))
 
     def test_limits(self) -> None:
-        """An APPEND or COPY over a limit is refused and leaf_keys no file; a MOVE is always possible."""
+        """An APPEND or COPY over a limit is refused and leaves no file; a MOVE is always possible."""
         for limits in ((2 * len(MAIL), None), (None, 2)):
             store = self.open_store(quota=limits)
             store.create("a", ())

@@ -153,7 +153,7 @@ class StagingTests(CrashTestCase):
         self.assertEqual(sorted(self.flags("A", self.open_store())), [1, 3])
 
     def test_failing_copy(self) -> None:
-        """A COPY of several messages that fails leaf_keys nothing in tmp/."""
+        """A COPY of several messages that fails leaves nothing in tmp/."""
         for step, after in (("link", 1), ("fsync", 0)):
             with failing(step, DISK_ERROR, after):
                 self.assertRaises(StoreError, self.store.copy, self.key, [1, 2, 3], "A", False, 0)

@@ -1,4 +1,4 @@
-"""A disk that fails at any step leaf_keys all mail as it was: nothing is lost, and nothing is half-written."""
+"""A disk that fails at any step leaves all mail as it was: nothing is lost, and nothing is half-written."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class FailingStepTests(DiskTestCase):
         )
 
     def test_append(self) -> None:
-        """An APPEND of three messages that fails at any step stores none of them and leaf_keys no file."""
+        """An APPEND of three messages that fails at any step stores none of them and leaves no file."""
         self.append(SEEN)
         before, flags_before = self.tree(), self.flags()
         key, keyword_file = self.store.key("INBOX"), self.path("dovecot-keywords")
@@ -133,7 +133,7 @@ class FailingStepTests(DiskTestCase):
         self.assertEqual(self.flags(), {1: b"", 2: SEEN, 3: b""})
 
     def test_copy_and_move(self) -> None:
-        """A COPY or MOVE that fails at any message leaf_keys both mailboxes as they were."""
+        """A COPY or MOVE that fails at any message leaves both mailboxes as they were."""
         self.store.create("A", [])
         for _ in range(4):
             self.append(SEEN)
@@ -196,7 +196,7 @@ class FailingStepTests(DiskTestCase):
         self.assertEqual(self.flags("A/B"), {1: b""})
 
     def test_create(self) -> None:
-        """A CREATE that fails leaf_keys no folder."""
+        """A CREATE that fails leaves no folder."""
         for step, calls in (("mkdir", 9), ("fsync", 1), ("open", 2)):
             for after in range(calls):
                 with failing(step, DISK_FULL, after):

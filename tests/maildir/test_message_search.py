@@ -8,7 +8,7 @@ from contextlib import closing
 from datetime import date
 
 from imapshield.testing.store_contract import SECOND
-from imapshield.wire.commands.search_keys import DateKey, EnvelopeKey, HeaderKey, TextKey
+from imapshield.wire.commands.search import DateKey, EnvelopeKey, HeaderKey, TextKey
 from tests.maildir.disk import DiskTestCase, counting_calls
 
 

@@ -1,4 +1,4 @@
-"""A listing and the index are searched_texts without losing or doubling a message."""
+"""A listing and the index are compared without losing or doubling a message."""
 
 from __future__ import annotations
 

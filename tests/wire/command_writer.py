@@ -11,9 +11,7 @@ from random import Random
 from typing import Any
 
 from imapshield.wire import dates
-from imapshield.wire.commands.append import Append
 from imapshield.wire.commands.base import BareCommand, Command, LiteralData
-from imapshield.wire.commands.enable import Enable, Id
 from imapshield.wire.commands.fetch import (
     Attribute,
     Binary,
@@ -23,12 +21,18 @@ from imapshield.wire.commands.fetch import (
     Preview,
     Section,
 )
-from imapshield.wire.commands.login import Authenticate, Login
-from imapshield.wire.commands.mailboxes import Create, Delete, List, Rename, Status, Subscribe
-from imapshield.wire.commands.search import Search
-from imapshield.wire.commands.select import Select
-from imapshield.wire.commands.sort_thread import Sort, Thread
-from imapshield.wire.commands.store_copy import Copy, Expunge, Store
+from imapshield.wire.commands.login import Authenticate, Enable, Id, Login
+from imapshield.wire.commands.mailboxes import (
+    Create,
+    Delete,
+    List,
+    Rename,
+    Select,
+    Status,
+    Subscribe,
+)
+from imapshield.wire.commands.messages import Append, Copy, Expunge, Store
+from imapshield.wire.commands.search import Search, Sort, Thread
 from tests.wire.part_writer import Parts, PartWriter
 from tests.wire.search_writer import write_search, write_sort, write_thread
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from imapshield.wire import dates
-from imapshield.wire.commands.search import Search
-from imapshield.wire.commands.search_keys import (
+from imapshield.wire.commands.search import (
     AgeKey,
     And,
     DateKey,
@@ -15,12 +14,14 @@ from imapshield.wire.commands.search_keys import (
     Not,
     ObjectIdKey,
     Or,
+    Search,
     SearchKey,
     SequenceKey,
     SizeKey,
+    Sort,
     TextKey,
+    Thread,
 )
-from imapshield.wire.commands.sort_thread import Sort, Thread
 from tests.wire.part_writer import PartWriter
 
 

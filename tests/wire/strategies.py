@@ -8,21 +8,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from imapshield.wire import flags as flag_names
-from imapshield.wire.commands.append import Append, AppendMessage
 from imapshield.wire.commands.base import BareCommand, MemoryLiteral, Secret
-from imapshield.wire.commands.enable import Enable, Id
 from imapshield.wire.commands.fetch import Binary, BodySection, Fetch, Preview, Section
-from imapshield.wire.commands.login import Authenticate, Login
+from imapshield.wire.commands.login import Authenticate, Enable, Id, Login
 from imapshield.wire.commands.mailboxes import (
     Create,
     Delete,
     List,
+    Qresync,
     Rename,
+    Select,
     Status,
     Subscribe,
 )
-from imapshield.wire.commands.search import Search
-from imapshield.wire.commands.search_keys import (
+from imapshield.wire.commands.messages import Append, AppendMessage, Copy, Expunge, Store
+from imapshield.wire.commands.search import (
     AgeKey,
     And,
     DateKey,
@@ -33,14 +33,14 @@ from imapshield.wire.commands.search_keys import (
     Not,
     ObjectIdKey,
     Or,
+    Search,
     SearchKey,
     SequenceKey,
     SizeKey,
+    Sort,
     TextKey,
+    Thread,
 )
-from imapshield.wire.commands.select import Qresync, Select
-from imapshield.wire.commands.sort_thread import Sort, Thread
-from imapshield.wire.commands.store_copy import Copy, Expunge, Store
 from imapshield.wire.grammar.fetch import ITEMS
 from imapshield.wire.grammar.mailboxes import SPECIAL_USES, STATUS_ITEMS
 from imapshield.wire.names import fold_inbox

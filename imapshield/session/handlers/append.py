@@ -10,7 +10,7 @@ from imapshield.mailbox.values import NewMessage
 from imapshield.session.catenate import message_content
 from imapshield.session.session import Session
 from imapshield.wire import encode
-from imapshield.wire.commands.append import Append, AppendMessage, Replace
+from imapshield.wire.commands.messages import Append, AppendMessage, Replace
 from imapshield.wire.responses import Tagged, ok
 from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 

@@ -8,7 +8,7 @@ from imapshield.session.command_spec import AfterResponse, Response
 from imapshield.session.session import Session
 from imapshield.wire import encode
 from imapshield.wire.commands.base import BareCommand
-from imapshield.wire.commands.enable import Compress, Enable, Id
+from imapshield.wire.commands.login import Compress, Enable, Id
 from imapshield.wire.responses import Tagged, ok
 
 

@@ -17,7 +17,7 @@ from imapshield.session.fetch_responses import (
 )
 from imapshield.session.session import Session
 from imapshield.wire.commands.fetch import Binary, BodySection, Fetch, FetchItem
-from imapshield.wire.commands.select import Select
+from imapshield.wire.commands.mailboxes import Select
 from imapshield.wire.responses import Tagged, no, ok
 from imapshield.wire.sequence import SequenceSet
 

@@ -9,7 +9,7 @@ from imapshield.errors import CommandRefused
 from imapshield.mailbox.account_api import IMetadata
 from imapshield.session.session import Session
 from imapshield.wire import encode
-from imapshield.wire.commands.metadata import GetMetadata, SetMetadata
+from imapshield.wire.commands.mailboxes import GetMetadata, SetMetadata
 from imapshield.wire.responses import Tagged, ok
 
 ADMIN = b"/shared/admin"
@@ -19,7 +19,7 @@ SPECIAL_USE = b"/private/specialuse"
 
 
 async def getmetadata(session: Session, command: GetMetadata) -> Tagged:
-    """Handle GETMETADATA: a named entry that does not exist is NIL; MAXSIZE leaf_keys out longer values."""
+    """Handle GETMETADATA: a named entry that does not exist is NIL; MAXSIZE leaves out longer values."""
     stored = await IMetadata(session.account).metadata(command.mailbox)
     for info in await session.account.mailboxes() if command.mailbox else ():
         if info.name == command.mailbox and info.special_use:

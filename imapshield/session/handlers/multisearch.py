@@ -11,10 +11,8 @@ from imapshield.session.handlers.search import find, return_values
 from imapshield.session.session import Session
 from imapshield.session.states import State
 from imapshield.wire import encode
-from imapshield.wire.commands.mailbox_filters import MailboxFilter
-from imapshield.wire.commands.multisearch import MultiSearch
-from imapshield.wire.commands.search import Search
-from imapshield.wire.commands.search_keys import SequenceKey
+from imapshield.wire.commands.mailboxes import MailboxFilter
+from imapshield.wire.commands.search import MultiSearch, Search, SequenceKey
 from imapshield.wire.responses import Tagged, ok
 
 _SELECTED = MailboxFilter(b"SELECTED")

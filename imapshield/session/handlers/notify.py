@@ -9,7 +9,7 @@ from imapshield.session.session import Session
 from imapshield.session.state import MESSAGE_NEW
 from imapshield.session.states import State
 from imapshield.wire import encode
-from imapshield.wire.commands.notify import Notify
+from imapshield.wire.commands.mailboxes import Notify
 from imapshield.wire.responses import Tagged, ok
 
 EVENTS = (

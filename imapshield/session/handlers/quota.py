@@ -6,7 +6,7 @@ from imapshield.errors import CommandRefused
 from imapshield.mailbox.account_api import IQuota
 from imapshield.session.session import Session
 from imapshield.wire import encode
-from imapshield.wire.commands.quota import GetQuota, GetQuotaRoot, SetQuota
+from imapshield.wire.commands.mailboxes import GetQuota, GetQuotaRoot, SetQuota
 from imapshield.wire.responses import Tagged, ok
 
 ROOT = b""

@@ -13,10 +13,17 @@ from imapshield.mailbox.view import View
 from imapshield.session.session import Session
 from imapshield.wire import encode
 from imapshield.wire.commands.base import Command
-from imapshield.wire.commands.multisearch import MultiSearch
-from imapshield.wire.commands.search import CancelUpdate, Search
-from imapshield.wire.commands.search_keys import And, ModseqKey, SearchKey, SequenceKey
-from imapshield.wire.commands.sort_thread import Sort, Thread
+from imapshield.wire.commands.search import (
+    And,
+    CancelUpdate,
+    ModseqKey,
+    MultiSearch,
+    Search,
+    SearchKey,
+    SequenceKey,
+    Sort,
+    Thread,
+)
 from imapshield.wire.responses import Tagged, ok
 from imapshield.wire.sequence import compact
 

@@ -16,7 +16,7 @@ from imapshield.session.states import State
 from imapshield.wire import encode, flags
 from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.commands.fetch import Fetch
-from imapshield.wire.commands.select import Qresync, Select
+from imapshield.wire.commands.mailboxes import Qresync, Select
 from imapshield.wire.responses import Tagged, ok
 from imapshield.wire.sequence import SequenceSet
 

@@ -9,8 +9,7 @@ from imapshield.session.handlers.search import completed, find, send_results
 from imapshield.session.session import Session
 from imapshield.session.sort_keys import read_headers, sort_uids
 from imapshield.wire import encode
-from imapshield.wire.commands.search import Search
-from imapshield.wire.commands.sort_thread import Sort, Thread
+from imapshield.wire.commands.search import Search, Sort, Thread
 from imapshield.wire.responses import Tagged
 
 _THREAD_FIELDS = (b"DATE", b"SUBJECT", b"MESSAGE-ID", b"REFERENCES", b"IN-REPLY-TO")

@@ -9,7 +9,7 @@ from imapshield.session.fetch_responses import FLAGS, MODSEQ, send_known_items
 from imapshield.session.handlers.append import try_create
 from imapshield.session.session import Session
 from imapshield.wire import encode
-from imapshield.wire.commands.store_copy import Copy, Expunge, Store
+from imapshield.wire.commands.messages import Copy, Expunge, Store
 from imapshield.wire.flags import SYSTEM_FLAGS, flag_list
 from imapshield.wire.responses import Tagged, no, ok
 from imapshield.wire.sequence import SequenceSet

@@ -1,4 +1,4 @@
-"""LOGIN and AUTHENTICATE (RFC 9051 section 6.2)."""
+"""Commands about the connection and the login: ID, ENABLE, COMPRESS, LOGIN and AUTHENTICATE."""
 
 from __future__ import annotations
 
@@ -24,3 +24,24 @@ class Authenticate(Command):
 
     mechanism: bytes
     initial_response: Secret | None
+
+
+@dataclass(frozen=True, slots=True)
+class Id(Command):
+    """ID (RFC 2971): pairs of field name and value. A value of None is NIL; no fields at all is ``ID NIL``."""
+
+    fields: tuple[tuple[bytes, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Enable(Command):
+    """ENABLE (RFC 5161): capability names in upper case, each once."""
+
+    capabilities: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compress(Command):
+    """COMPRESS (RFC 4978): the name of the algorithm in upper case."""
+
+    algorithm: bytes

@@ -1,12 +1,141 @@
-"""SEARCH, UID SEARCH and CANCELUPDATE (RFC 9051 section 6.4.4, RFC 5267)."""
+"""Search keys, and the commands that use them: SEARCH, ESEARCH, SORT and THREAD."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 
 from imapshield.wire.commands.base import Command
 from imapshield.wire.commands.fetch import FetchItem
-from imapshield.wire.commands.search_keys import SearchKey
+from imapshield.wire.commands.mailboxes import MailboxFilter
+from imapshield.wire.sequence import SequenceSet
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All of `keys` match. No keys match every message (ALL)."""
+
+    keys: tuple[SearchKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """At least one of `keys` matches (OR)."""
+
+    keys: tuple[SearchKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """`key` does not match (NOT)."""
+
+    key: SearchKey
+
+
+@dataclass(frozen=True, slots=True)
+class FlagKey:
+    r"""The message has `flag`: SEEN, KEYWORD and so on, RECENT (``\Recent``) too.
+
+    UNSEEN is ``Not(FlagKey(b"\\Seen"))``, and NEW is `And` of RECENT and UNSEEN.
+    """
+
+    flag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceKey:
+    """The message is in a sequence set, or in a set of UIDs when `uid`. None is ``$``, the saved result (RFC 5182)."""
+
+    sequence: SequenceSet | None
+    uid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SizeKey:
+    """The message is larger than `size` bytes (LARGER), or smaller when `larger` is False (SMALLER)."""
+
+    larger: bool
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class DateKey:
+    """A date of the message compared with `day`.
+
+    Args:
+        comparison: b"BEFORE", b"ON" or b"SINCE".
+        day: the day; times and time zones are disregarded.
+        field: b"INTERNAL" for INTERNALDATE, b"SENT" for the Date field (SENTBEFORE …), b"SAVED" for the save date
+            (SAVEDBEFORE …, RFC 8514).
+    """
+
+    comparison: bytes
+    day: date
+    field: bytes = b"INTERNAL"
+
+
+@dataclass(frozen=True, slots=True)
+class AgeKey:
+    """INTERNALDATE is older than `seconds` ago (OLDER), or younger when `younger` (YOUNGER) (RFC 5032)."""
+
+    younger: bool
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderKey:
+    """The header field contains `text` (HEADER). `field` is in upper case; an empty `text` matches any such field."""
+
+    field: bytes
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeKey:
+    """FROM, TO, CC, BCC or SUBJECT (`field`) contains `text`. Compared with what ENVELOPE shows, decoded."""
+
+    field: bytes
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextKey:
+    """The body contains `text` (BODY), or the body or the header does when `headers` (TEXT)."""
+
+    text: str
+    headers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModseqKey:
+    """The MODSEQ of the message is at least `modseq` (RFC 7162)."""
+
+    modseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectIdKey:
+    """The message has this EMAILID, or this THREADID when `is_thread_id` (RFC 8474)."""
+
+    is_thread_id: bool
+    id: bytes
+
+
+SearchKey = (
+    And
+    | Or
+    | Not
+    | FlagKey
+    | SequenceKey
+    | SizeKey
+    | DateKey
+    | AgeKey
+    | HeaderKey
+    | EnvelopeKey
+    | TextKey
+    | ModseqKey
+    | ObjectIdKey
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +166,39 @@ class CancelUpdate(Command):
     """CANCELUPDATE (RFC 5267): the tags of the searches whose updates are to stop."""
 
     tags: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MultiSearch(Command):
+    """ESEARCH of the mailboxes in `sources`; the other fields mean what they mean in `Search`."""
+
+    sources: tuple[MailboxFilter, ...]
+    key: SearchKey
+    returns: frozenset[bytes]
+    partial: tuple[int, int] | None = None
+    update_items: tuple[FetchItem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sort(Command):
+    """SORT and UID SORT.
+
+    `criteria` are pairs of (reverse, sort key), the sort key in upper case. The other fields mean what they mean in
+    `Search`.
+    """
+
+    criteria: tuple[tuple[bool, bytes], ...]
+    key: SearchKey
+    uid: bool = False
+    returns: frozenset[bytes] | None = None
+    partial: tuple[int, int] | None = None
+    update_items: tuple[FetchItem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Thread(Command):
+    """THREAD and UID THREAD; `algorithm` is ORDEREDSUBJECT or REFERENCES."""
+
+    algorithm: bytes
+    key: SearchKey
+    uid: bool = False

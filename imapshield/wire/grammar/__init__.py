@@ -13,7 +13,7 @@ from functools import partial
 
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.base import BareCommand, Command, LiteralData
-from imapshield.wire.commands.store_copy import Expunge
+from imapshield.wire.commands.messages import Expunge
 from imapshield.wire.cursor import DEFAULT_LIMITS, Cursor, GrammarLimits
 from imapshield.wire.grammar import (
     append,

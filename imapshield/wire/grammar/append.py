@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from imapshield.errors import BadCommand
-from imapshield.wire.commands.append import Append, AppendMessage, Replace
 from imapshield.wire.commands.base import LiteralData
+from imapshield.wire.commands.messages import Append, AppendMessage, Replace
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.dates import parse_date_time
 from imapshield.wire.flags import RECENT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imapshield.errors import BadCommand
-from imapshield.wire.commands.enable import Compress, Enable, Id
+from imapshield.wire.commands.login import Compress, Enable, Id
 from imapshield.wire.cursor import Cursor
 
 MAX_ID_FIELDS = 30

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imapshield.errors import BadCommand, CommandRefused
-from imapshield.wire.commands.mailbox_filters import MailboxFilter
+from imapshield.wire.commands.mailboxes import MailboxFilter
 from imapshield.wire.cursor import Cursor
 
 KINDS_WITHOUT_NAMES = frozenset(b"SELECTED SELECTED-DELAYED INBOXES PERSONAL SUBSCRIBED".split())

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from imapshield.errors import BadCommand
-from imapshield.wire.commands.metadata import GetMetadata, SetMetadata
+from imapshield.wire.commands.mailboxes import GetMetadata, SetMetadata
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.names import decode_name
 

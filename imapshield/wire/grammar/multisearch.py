@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from imapshield.errors import BadCommand, CommandRefused
-from imapshield.wire.commands.mailbox_filters import MailboxFilter
-from imapshield.wire.commands.multisearch import MultiSearch
+from imapshield.wire.commands.mailboxes import MailboxFilter
+from imapshield.wire.commands.search import MultiSearch
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.grammar.mailbox_filters import mailbox_filter
 from imapshield.wire.grammar.search import result_options, search_program

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.fetch import FetchItem
-from imapshield.wire.commands.notify import EventGroup, Notify
+from imapshield.wire.commands.mailboxes import EventGroup, Notify
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.grammar.fetch import parenthesised_items
 from imapshield.wire.grammar.mailbox_filters import mailbox_filter

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imapshield.wire.commands.quota import GetQuota, GetQuotaRoot, SetQuota
+from imapshield.wire.commands.mailboxes import GetQuota, GetQuotaRoot, SetQuota
 from imapshield.wire.cursor import Cursor
 
 

@@ -15,8 +15,7 @@ from typing import Literal, NamedTuple
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.fetch import FetchItem
-from imapshield.wire.commands.search import CancelUpdate, Search
-from imapshield.wire.commands.search_keys import And, Not, Or, SearchKey
+from imapshield.wire.commands.search import And, CancelUpdate, Not, Or, Search, SearchKey
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.grammar.fetch import parenthesised_items, partial_range
 from imapshield.wire.grammar.search_keys import KeyReader, charset_name

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf, flags
-from imapshield.wire.commands.search_keys import (
+from imapshield.wire.commands.search import (
     AgeKey,
     And,
     DateKey,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imapshield.errors import BadCommand, CommandRefused
-from imapshield.wire.commands.select import Qresync, Select
+from imapshield.wire.commands.mailboxes import Qresync, Select
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.sequence import SequenceSet
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imapshield.errors import BadCommand
-from imapshield.wire.commands.sort_thread import Sort, Thread
+from imapshield.wire.commands.search import Sort, Thread
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.grammar.search import known_charset, result_options, search_keys
 from imapshield.wire.grammar.search_keys import charset_name

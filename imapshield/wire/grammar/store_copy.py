@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from imapshield.errors import BadCommand
-from imapshield.wire.commands.store_copy import Copy, Expunge, Store
+from imapshield.wire.commands.messages import Copy, Expunge, Store
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.flags import RECENT
 

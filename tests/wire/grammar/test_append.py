@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
-from imapshield.wire.commands.append import Append, AppendMessage, Replace
 from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.messages import Append, AppendMessage, Replace
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 from tests.wire.grammar.typed_parse import parse_as

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
-from imapshield.wire.commands.enable import Compress, Enable, Id
+from imapshield.wire.commands.login import Compress, Enable, Id
 from imapshield.wire.grammar import parse
 from tests.wire.grammar.typed_parse import parse_as
 

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.base import BareCommand, Command, LiteralData, MemoryLiteral
 from imapshield.wire.commands.fetch import Fetch
-from imapshield.wire.commands.store_copy import Expunge
+from imapshield.wire.commands.messages import Expunge
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import PARSERS, parse
 from tests.wire.command_writer import write

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
-from imapshield.wire.commands.mailbox_filters import MailboxFilter
+from imapshield.wire.commands.mailboxes import MailboxFilter
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.grammar.mailbox_filters import mailbox_filter
 

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.base import MemoryLiteral
-from imapshield.wire.commands.metadata import GetMetadata, SetMetadata
+from imapshield.wire.commands.mailboxes import GetMetadata, SetMetadata
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand, CommandRefused
-from imapshield.wire.commands.mailbox_filters import MailboxFilter
-from imapshield.wire.commands.multisearch import MultiSearch
-from imapshield.wire.commands.search_keys import And, FlagKey, Not
+from imapshield.wire.commands.mailboxes import MailboxFilter
+from imapshield.wire.commands.search import And, FlagKey, MultiSearch, Not
 from imapshield.wire.grammar import parse
 
 ALL = frozenset({b"ALL"})

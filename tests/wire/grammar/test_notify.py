@@ -6,8 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.fetch import Attribute, BodySection, Section
-from imapshield.wire.commands.mailbox_filters import MailboxFilter
-from imapshield.wire.commands.notify import EventGroup, Notify
+from imapshield.wire.commands.mailboxes import EventGroup, MailboxFilter, Notify
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 

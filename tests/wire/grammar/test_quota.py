@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
-from imapshield.wire.commands.quota import GetQuota, GetQuotaRoot, SetQuota
+from imapshield.wire.commands.mailboxes import GetQuota, GetQuotaRoot, SetQuota
 from imapshield.wire.grammar import parse
 
 

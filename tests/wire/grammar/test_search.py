@@ -6,9 +6,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.fetch import Attribute
-from imapshield.wire.commands.search import CancelUpdate, Search
-from imapshield.wire.commands.search_keys import And, EnvelopeKey, FlagKey, Not, Or, SearchKey
-from imapshield.wire.commands.sort_thread import Sort
+from imapshield.wire.commands.search import (
+    And,
+    CancelUpdate,
+    EnvelopeKey,
+    FlagKey,
+    Not,
+    Or,
+    Search,
+    SearchKey,
+    Sort,
+)
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 from tests.wire.grammar.typed_parse import parse_as

@@ -9,8 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.base import MemoryLiteral
-from imapshield.wire.commands.search import Search
-from imapshield.wire.commands.search_keys import (
+from imapshield.wire.commands.search import (
     AgeKey,
     And,
     DateKey,
@@ -20,6 +19,7 @@ from imapshield.wire.commands.search_keys import (
     ModseqKey,
     Not,
     ObjectIdKey,
+    Search,
     SearchKey,
     SequenceKey,
     SizeKey,

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.base import MemoryLiteral
-from imapshield.wire.commands.select import Qresync, Select
+from imapshield.wire.commands.mailboxes import Qresync, Select
 from imapshield.wire.grammar import parse
 from imapshield.wire.sequence import SequenceSet
 from tests.wire.grammar.typed_parse import parse_as

@@ -7,8 +7,7 @@ from datetime import date
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand, CommandRefused
-from imapshield.wire.commands.search_keys import And, DateKey, FlagKey, TextKey
-from imapshield.wire.commands.sort_thread import Sort, Thread
+from imapshield.wire.commands.search import And, DateKey, FlagKey, Sort, TextKey, Thread
 from imapshield.wire.grammar import parse
 from tests.wire.grammar.typed_parse import parse_as
 

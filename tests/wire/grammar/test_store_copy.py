@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
-from imapshield.wire.commands.store_copy import Copy, Expunge, Store
+from imapshield.wire.commands.messages import Copy, Expunge, Store
 from imapshield.wire.grammar import parse
 from imapshield.wire.sequence import SAVED, SequenceSet
 from tests.wire.grammar.typed_parse import parse_as
