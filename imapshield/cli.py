@@ -4,8 +4,6 @@ A password is typed, or read from standard input. It is never an argument, becau
 read the arguments of the others.
 """
 
-from __future__ import annotations
-
 import argparse
 import getpass
 import sys

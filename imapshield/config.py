@@ -7,8 +7,6 @@ Rules
 * An error is one line: the option, what is wrong with it, and what to type instead.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields

@@ -3,8 +3,6 @@
 An event holds no mail, no password and no Twisted object. `peer` is the client's address as text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 

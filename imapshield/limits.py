@@ -4,8 +4,6 @@
 Names that end in ``_seconds`` are times in seconds; ``_bytes``, ``_size`` and ``_length`` are numbers of bytes.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple, TypeVar
 

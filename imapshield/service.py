@@ -1,7 +1,5 @@
 """The Twisted service: listens on all endpoints or on none, and stops in order: ports, connections, mail."""
 
-from __future__ import annotations
-
 import errno
 import resource
 import sys

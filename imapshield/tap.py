@@ -1,7 +1,5 @@
 """The ``twistd imapshield`` command: its options, and `makeService`, which connects all parts to the reactor."""
 
-from __future__ import annotations
-
 import os
 import re
 import textwrap

@@ -4,8 +4,6 @@ The files are read and checked when the server starts, so that a mistake ends th
 show up as a failed handshake later.
 """
 
-from __future__ import annotations
-
 import re
 
 from OpenSSL import SSL, crypto

@@ -5,8 +5,6 @@ So it runs in two threads, few logins wait for them, and more are refused before
 logs in repeatedly with the same password, the result is cached and a login costs one keyed hash.
 """
 
-from __future__ import annotations
-
 import hmac
 import os
 import secrets

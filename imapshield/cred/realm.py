@@ -1,7 +1,5 @@
 """Turns a user name into a Maildir account, which all sessions of that user share."""
 
-from __future__ import annotations
-
 import os
 import re
 import time

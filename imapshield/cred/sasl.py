@@ -6,8 +6,6 @@ them for `edge.factory.ShieldedIMAP4Factory`. A mechanism is offered only if a c
 credentials (`offered`).
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hmac

@@ -9,8 +9,6 @@ the interfaces of `twisted.mail` do not have is made up so that clients are neve
 * Each poll of a mailbox reads UID, flags and date of every message. An `IStore` of your own is faster.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

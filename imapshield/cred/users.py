@@ -4,8 +4,6 @@ Blocking, and without Twisted: the console script writes the file, and the check
 order of the lines, and fields after the hash, which belong to other programs, are kept.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import tempfile

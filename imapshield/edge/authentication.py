@@ -1,7 +1,5 @@
 """`Authentication`: logs a client in through a Twisted Cred portal, with a password or by SASL."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 

@@ -1,7 +1,5 @@
 """TLS channel binding data, which a SASL login can be bound to (RFC 5929, RFC 9266)."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from typing import Any

@@ -1,7 +1,5 @@
 """`CommandRunner`: executes the commands of a connection's backlog, one at a time, in fair turns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Protocol
 

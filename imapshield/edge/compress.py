@@ -5,8 +5,6 @@ them, and the rest stays as small as it arrived. The two streams of one connecti
 (`WINDOW_BITS`, `MEMORY_LEVEL`), 40 for inflating, where the peer chooses the window.
 """
 
-from __future__ import annotations
-
 import zlib
 
 CHUNK_SIZE = 16 << 10

@@ -1,7 +1,5 @@
 """`EventReporter`: makes the `events.Event` values of one connection and sends them to the observers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import count
 

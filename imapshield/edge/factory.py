@@ -1,7 +1,5 @@
 """`ShieldedIMAP4Factory`: makes a `ShieldedIMAP4Server` for each connection, and closes all of them at shutdown."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -5,8 +5,6 @@ them: the reactor ran one batch of each connection before it came back to its so
 a few milliseconds, and between two batches of one user every other user with work has had one.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Any

@@ -1,7 +1,5 @@
 """`InputDecoder`: passes on what a client sends, inflated in fair turns while COMPRESS is active (RFC 4978)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """`LiteralInput`: receives the literals that the guard accepts, and skips those it rejects."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 from imapshield.edge.spool import Spool

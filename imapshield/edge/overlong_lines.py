@@ -1,7 +1,5 @@
 """`OverlongLines`: handles lines above the length limit, so that the session stays in step with the client."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 from imapshield.edge.event_reporter import EventReporter

@@ -1,7 +1,5 @@
 """The address of a connection's peer, and whether the peer is on this machine."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

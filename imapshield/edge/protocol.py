@@ -7,8 +7,6 @@ Rules
 * Every command is answered once, in order, one at a time.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable
 from typing import Any

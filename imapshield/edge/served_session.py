@@ -1,7 +1,5 @@
 """`ServedSession`: what a connection needs of the session that executes its commands."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """`SessionIO`: what a session sees of its connection (`session.connection.Connection`), on Twisted's transport."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 

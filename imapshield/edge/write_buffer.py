@@ -1,7 +1,5 @@
 """`WriteBuffer`: collects responses into one write, and stops when the peer does not read."""
 
-from __future__ import annotations
-
 import fcntl
 import socket
 import struct

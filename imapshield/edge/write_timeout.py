@@ -3,8 +3,6 @@
 Progress is measured in bytes that the peer has acknowledged, not in time since the last write.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -9,8 +9,6 @@ Rules
 * The guard reads no clock and owns no socket, so its tests need neither.
 """
 
-from __future__ import annotations
-
 import re
 from collections import deque
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Verdicts: what the guard decides about an event, for the edge to carry out."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from imapshield.errors import BadCommand, CommandRefused

@@ -12,8 +12,6 @@ Rules
   and `IMetadata` are optional.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 

@@ -1,8 +1,6 @@
 """How a store reports changes to a mailbox (`Delta`), and how an open mailbox passes them to its listeners
 (`Change`)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple

@@ -4,8 +4,6 @@ A message is `bytes` as on the wire, with lines that end in CRLF. Its MIME struc
 at all for items that need only the header.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, date, datetime
 
 from imapshield.message import date_field, envelope, section, structure, text

@@ -8,8 +8,6 @@ Rules
 * Cheap keys are evaluated first, so that expensive ones see fewer messages.
 """
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import date

@@ -5,8 +5,6 @@ Rules
 * Nothing is quadratic, whatever the mail: a subject of a thousand brackets costs what its length costs.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Awaitable, Callable, Sequence

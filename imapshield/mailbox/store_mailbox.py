@@ -7,8 +7,6 @@ Rules
 * The store identifies the mailbox by `key`. A rename changes `name`; it does not change `key`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 

@@ -8,8 +8,6 @@ Rules
   takes a second, and other connections must be served meanwhile.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The values that stores and accounts take and return. `storage` and `account_api` say which method uses which."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple

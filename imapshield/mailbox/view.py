@@ -9,8 +9,6 @@ Rules
 * The array of UIDs is the mailbox's own array while both are equal, so an idle client needs no memory for its messages.
 """
 
-from __future__ import annotations
-
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """The quota of an account: how many bytes and messages it has, and how many it may have."""
 
-from __future__ import annotations
-
 from imapshield.errors import QuotaExceeded
 from imapshield.mailbox.values import Quota
 from imapshield.maildir.index import Index

@@ -1,7 +1,5 @@
 """The state that all parts of one account's store share."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 

@@ -4,8 +4,6 @@ No large string is kept in memory: a client that stops reading would keep it the
 message's file, as they are sent. For others a temporary file is made.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from typing import IO, NamedTuple

@@ -4,8 +4,6 @@ The index stores the times of ``cur/`` and ``new/`` as they were at the last rea
 The constants below are the bits of `MailboxRow.directory_flags`, which is the column ``hot`` of the database.
 """
 
-from __future__ import annotations
-
 import os
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ FETCH answers are cached as bytes ready to send. A FETCH of a list view whose an
 query per item, and opens no message file. The tables are ``item`` and ``answer`` of schema.sql.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Listings of a folder, and the search for a message file that another program has renamed."""
 
-from __future__ import annotations
-
 import os
 
 from imapshield.errors import NoSuchMailbox

@@ -6,8 +6,6 @@ of the file and ``W=`` the size on the wire (with CRLF), as Dovecot and Courier 
 the letters mean.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -10,8 +10,6 @@ Rules
   may read.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -3,8 +3,6 @@
 If a method raises, it has changed nothing: the steps that were taken are undone in reverse order.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack

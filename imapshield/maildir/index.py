@@ -1,7 +1,5 @@
 """Queries of the index: mailboxes, messages, and the log of expunged messages. schema.sql describes the tables."""
 
-from __future__ import annotations
-
 import json
 import secrets
 from collections.abc import Iterable, Sequence

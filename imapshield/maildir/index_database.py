@@ -17,8 +17,6 @@ Rules
 * SQLite's WAL does not work between hosts on NFS, so only one host can serve an account.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import sqlite3

@@ -5,8 +5,6 @@ keywords; the folder's ``dovecot-keywords`` says which letter is which. The 27th
 in the index alone. ``P`` (passed on) is ``$Forwarded`` here, as it is for mbsync.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 

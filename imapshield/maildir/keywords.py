@@ -1,7 +1,5 @@
 """The keywords of each mailbox: read from ``dovecot-keywords`` and the index, and extended there within limits."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from contextlib import suppress

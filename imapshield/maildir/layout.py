@@ -11,8 +11,6 @@ Rules
 * A folder is a mailbox only if its name converts to a mailbox name and back unchanged. So no two names share a folder.
 """
 
-from __future__ import annotations
-
 import unicodedata
 
 from imapshield.errors import BadCommand, BadMailboxName

@@ -1,7 +1,5 @@
 """STATUS and RFC822.SIZE: counts and sizes, from the index where it has them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from imapshield.mailbox.values import MailboxStatus

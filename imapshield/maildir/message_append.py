@@ -10,8 +10,6 @@ Rules
 * Several messages of one APPEND are all there after a crash or none of them is: see `staging`.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Sequence

@@ -11,8 +11,6 @@ Rules
   it only promises that each message is in exactly one mailbox (RFC 6851 section 3.3).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack

@@ -4,8 +4,6 @@ The order matters: a message that the client saw expunged must not come back. Af
 finds the files missing.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 

@@ -7,8 +7,6 @@ Rules
 * A large string becomes a `Blob`, which `blob_reader` reads in ranges while the client reads.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 

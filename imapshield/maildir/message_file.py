@@ -5,8 +5,6 @@ has none. Files that APPEND wrote say in their name that both sizes are equal (`
 message with bare LFs is returned byte for byte.
 """
 
-from __future__ import annotations
-
 import os
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ If it raises, it has changed nothing. After a crash in the middle, the renamed f
 program, and the next sync takes the flags from them.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack

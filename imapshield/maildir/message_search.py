@@ -4,8 +4,6 @@ The header fields that people search are read once for each message, all togethe
 in which they are searched_texts. From then on SQLite compares them, and no message file is opened.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 

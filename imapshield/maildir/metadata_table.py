@@ -1,7 +1,5 @@
 """Metadata (RFC 5464): entries and values of mailboxes, stored in the index."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from imapshield.errors import TooMuchMetadata

@@ -1,7 +1,5 @@
 """What changed in a mailbox after a MODSEQ, as the index has it."""
 
-from __future__ import annotations
-
 from imapshield.mailbox.deltas import Delta, MessageRow
 from imapshield.maildir.index import Index, MailboxRow
 from imapshield.wire.sequence import SequenceSet

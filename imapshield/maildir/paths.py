@@ -1,7 +1,5 @@
 """File names of one account: the folder of each mailbox, and unique names for new files."""
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Directory listings and rows of the index → what other programs did to the files. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

@@ -11,8 +11,6 @@ If a crash or a disk error prevents the third step, the next change of the mailb
 account, publishes the files. A single message needs no staging: its file is renamed into ``cur/`` before the commit.
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from collections.abc import Callable, Sequence

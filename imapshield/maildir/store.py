@@ -12,8 +12,6 @@ This module joins the parts. The decisions are explained where they are made:
 =======================  ==============================================================================================
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ Version 1 has one folder name without its leading dot per line. Version 2 begins
 and separates the levels of a name by TAB. Lines that are no mailbox name are kept when the file is written.
 """
 
-from __future__ import annotations
-
 from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir import files, layout
 from imapshield.maildir.account_state import AccountState

@@ -46,8 +46,6 @@ What was not done, and why
 * Symbolic links to messages are not followed (`files`). Symbolic links to folders are, so mailboxes can be shared.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 

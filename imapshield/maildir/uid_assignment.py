@@ -1,7 +1,5 @@
 """Message files that the index does not have → rows with UIDs, in the order of their delivery."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import stat

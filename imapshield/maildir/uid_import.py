@@ -5,8 +5,6 @@ imported once per folder, and a marker file records that: after imapshield has a
 no longer say which UIDs are free.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from typing import NamedTuple

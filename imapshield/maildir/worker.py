@@ -1,7 +1,5 @@
 """Runs the blocking calls of an account's store one after another, in a pool of threads that all accounts share."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -4,8 +4,6 @@ Nothing is refused. Text that cannot be an address becomes one that contains MIS
 SYNTAX_ERROR or INVALID_ROUTE, so that the reader sees that there was something. These are Dovecot's words.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Final, NamedTuple
 

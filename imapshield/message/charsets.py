@@ -1,7 +1,5 @@
 """Bytes in a named charset → text. Every charset name and every sequence of bytes has a result."""
 
-from __future__ import annotations
-
 import codecs
 import re
 from encodings.aliases import aliases

@@ -4,8 +4,6 @@ One call of C code over a message of 64 MiB, such as `re.sub` or a decoder, hold
 seconds. Meanwhile no other thread runs, including the reactor's. Between two chunks the lock is released.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final
 

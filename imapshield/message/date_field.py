@@ -1,7 +1,5 @@
 """The Date field → day and instant (RFC 5322 section 3.3, and the obsolete forms of section 4.3)."""
 
-from __future__ import annotations
-
 import re
 from datetime import date
 from email.utils import mktime_tz, parsedate_tz

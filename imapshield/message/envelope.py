@@ -1,7 +1,5 @@
 """Header blocks → ENVELOPE, ready to send (RFC 9051 section 7.5.2), and the texts that SEARCH finds in it."""
 
-from __future__ import annotations
-
 from imapshield.message.addresses import END_OF_GROUP, Address, parse_addresses
 from imapshield.message.charsets import to_text
 from imapshield.message.headers import decode_header, find_values, header_values

@@ -4,8 +4,6 @@ A block is a header as it is in the message, with or without the blank line at i
 `imap_string.unfolded_nstring` and `decode_header` remove them.
 """
 
-from __future__ import annotations
-
 import binascii
 import re
 

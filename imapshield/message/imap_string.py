@@ -1,7 +1,5 @@
 """Bytes of a message → IMAP strings: quoted where possible, otherwise literals (RFC 9051 section 9)."""
 
-from __future__ import annotations
-
 import re
 
 from imapshield.message.lexer import NUL_REPLACEMENT

@@ -7,8 +7,6 @@ Rules
 * No byte is examined more than a few times, whatever the value contains, and nothing here raises.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Final
 

@@ -1,7 +1,5 @@
 """BODY[section] and BINARY[section]: a MIME tree → ranges of the message, or bytes (RFC 9051 section 6.4.5.1)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Final

@@ -4,8 +4,6 @@ Where the RFC leaves a choice, the result is byte for byte what Dovecot sends: d
 author wrote them, RFC 2231 parameters joined but not decoded.
 """
 
-from __future__ import annotations
-
 from imapshield.message.envelope import envelope_within_budget
 from imapshield.message.headers import Parameters, parse_disposition, parse_languages
 from imapshield.message.imap_string import string, unfolded_nstring

@@ -1,7 +1,5 @@
 """The text of a message, decoded: for SEARCH, and for PREVIEW (RFC 8970)."""
 
-from __future__ import annotations
-
 import html
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """Decodes Content-Transfer-Encodings (RFC 2045 section 6). Damaged input loses only what is damaged."""
 
-from __future__ import annotations
-
 import binascii
 import re
 from typing import Final

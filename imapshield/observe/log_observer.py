@@ -8,8 +8,6 @@ Rules
   many were suppressed.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections import OrderedDict

@@ -1,7 +1,5 @@
 """Untagged responses between commands: wait for the fair queue, then send unless a command is running."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 
 from imapshield.session.state import SessionState

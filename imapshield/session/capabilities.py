@@ -1,7 +1,5 @@
 """The capabilities of a session: those of its commands, its account and its connection."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -3,8 +3,6 @@
 No part is copied to build the message: the store reads each part in place while it writes the new message.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from imapshield.errors import BadCommand, BadMailboxName, CommandRefused, NoSuchMailbox

@@ -1,7 +1,5 @@
 """The description of one command for the dispatcher, and the values that handlers return."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 from typing import Any, Generic, NamedTuple, TypeVar

@@ -1,7 +1,5 @@
 """The interface between a session and the connection that it runs on; `edge.session_io.SessionIO` implements it."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 

@@ -8,8 +8,6 @@ Rules
 * Pending updates precede the tagged response, except after commands whose `CommandSpec.sync` is False.
 """
 
-from __future__ import annotations
-
 import time
 import traceback
 from collections.abc import Callable

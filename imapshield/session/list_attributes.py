@@ -1,7 +1,5 @@
 """The attributes of mailboxes in LIST responses, for LIST, SELECT and NOTIFY."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Iterable, Mapping
 
 from imapshield.mailbox.values import MailboxInfo

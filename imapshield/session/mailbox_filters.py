@@ -1,7 +1,5 @@
 """Mailbox filters (RFC 5465 section 6): the mailboxes that a filter matches now, and access to one of them."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Container, Iterable
 from contextlib import asynccontextmanager
 

@@ -5,8 +5,6 @@ message. It follows the ADDTO of ESEARCH, as section 5.2 demands; section 7 dema
 permits either.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from functools import partial
 
@@ -52,7 +50,7 @@ class NewMessages:
     async def send(self, *, background: bool = False) -> None:
         """Send the pending FETCH responses.
 
-        In the background it stops when a command begins, and leaf_keys messages that are too large to be written at once
+        In the background it stops when a command begins, and leaves messages that are too large to be written at once
         to the next command: a command could begin in the middle of one.
         """
         state = self._state

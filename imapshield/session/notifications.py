@@ -8,8 +8,6 @@ Rules
   mailboxes.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Container, Mapping
 

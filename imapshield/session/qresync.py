@@ -1,7 +1,5 @@
 """QRESYNC (RFC 7162 section 3.2): which messages were expunged while a client was away."""
 
-from __future__ import annotations
-
 from itertools import takewhile
 
 from imapshield.errors import BadCommand

@@ -6,8 +6,6 @@ Rules
 * Between commands, updates are sent in IDLE and as NOTIFY demands.
 """
 
-from __future__ import annotations
-
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping

@@ -3,8 +3,6 @@
 Each header field is a FETCH item of its own, so that the store's cache serves every sort order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 

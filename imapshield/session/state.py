@@ -1,7 +1,5 @@
 """`SessionState`: the state of one client that handlers and the parts of a session read and write."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The states of RFC 9051 section 3, and the states in which commands are allowed."""
 
-from __future__ import annotations
-
 from enum import Enum
 
 

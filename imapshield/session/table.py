@@ -3,8 +3,6 @@
 A new command is a row here, a parser in `wire.grammar` and a coroutine in `session.handlers`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 

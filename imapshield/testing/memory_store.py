@@ -1,7 +1,5 @@
 """Mail in memory: the reference that says, in the fewest lines, what a store does. For tests, examples and demos."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count

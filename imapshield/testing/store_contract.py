@@ -4,8 +4,6 @@ A store test overrides `make_store`; `reopen` if the mail outlives the store obj
 outside. The tests use nothing but `IStore`.
 """
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Any
 

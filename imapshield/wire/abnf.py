@@ -3,8 +3,6 @@
 Each pattern is one repeated character class or an unrolled loop, so matching takes time in proportion to the input.
 """
 
-from __future__ import annotations
-
 import re
 
 # atom-specials   = "(" / ")" / "{" / SP / CTL / list-wildcards / quoted-specials / resp-specials

@@ -8,8 +8,6 @@ Rules
 * Error texts are constant: they say what was expected, and never quote the client.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

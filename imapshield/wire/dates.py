@@ -3,8 +3,6 @@
 Arithmetic only: strptime depends on the locale for the names of months, and takes ten times as long.
 """
 
-from __future__ import annotations
-
 import re
 from datetime import date
 from functools import lru_cache

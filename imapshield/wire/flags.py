@@ -3,8 +3,6 @@
 System flags have one spelling; keywords keep the spelling of the client, and are compared without case.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from imapshield.errors import BadCommand

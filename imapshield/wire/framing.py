@@ -10,8 +10,6 @@ Rules
 * A rejected command is skipped to its end with its literals, so that nothing inside it is taken for a command.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Protocol

@@ -7,8 +7,6 @@ Rules
 * The store, not this module, decides which names it can use for mailboxes.
 """
 
-from __future__ import annotations
-
 import re
 from binascii import Error, a2b_base64, b2a_base64
 

@@ -1,7 +1,5 @@
 """Skips a command line that is longer than the limit, together with the literal that it announces."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from imapshield.errors import BadCommand

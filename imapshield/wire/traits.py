@@ -3,8 +3,6 @@
 `TRAITS` is the only list of this kind. A command that it does not name has none of the traits.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """Parses the IMAP URLs of CATENATE: relative URLs of a message or a part of one (RFC 5092)."""
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes

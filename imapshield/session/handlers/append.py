@@ -1,7 +1,5 @@
 """APPEND and REPLACE: messages that the client sends, or makes of stored parts (CATENATE)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 

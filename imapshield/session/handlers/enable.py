@@ -1,7 +1,5 @@
 """CAPABILITY, ID, ENABLE, COMPRESS and NAMESPACE: what client and server can do."""
 
-from __future__ import annotations
-
 from imapshield.errors import BadCommand
 from imapshield.session.capabilities import ENABLES
 from imapshield.session.command_spec import AfterResponse, Response

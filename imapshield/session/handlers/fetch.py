@@ -1,7 +1,5 @@
 r"""FETCH: which messages, in which chunks, and which of them become \Seen."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from imapshield.session import qresync

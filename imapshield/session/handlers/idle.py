@@ -1,7 +1,5 @@
 """NOOP, CHECK and IDLE: news of what other sessions and programs do."""
 
-from __future__ import annotations
-
 from imapshield.errors import BadCommand
 from imapshield.session.session import Session
 from imapshield.session.states import State

@@ -1,7 +1,5 @@
 """LIST and LSUB: the names of mailboxes and their attributes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 from imapshield.errors import NoSuchMailbox, StoreError

@@ -1,7 +1,5 @@
 """LOGIN, AUTHENTICATE, UNAUTHENTICATE, STARTTLS and LOGOUT: the begin and the end of a user's session."""
 
-from __future__ import annotations
-
 import base64
 
 from imapshield.errors import BadCommand, CommandRefused

@@ -1,7 +1,5 @@
 """CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE and STATUS: mailboxes as a whole."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Iterable
 

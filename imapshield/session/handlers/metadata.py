@@ -3,8 +3,6 @@
 An account belongs to one user, so /shared entries are as private as /private ones; both are kept apart nevertheless.
 """
 
-from __future__ import annotations
-
 from imapshield.errors import CommandRefused
 from imapshield.mailbox.account_api import IMetadata
 from imapshield.session.session import Session

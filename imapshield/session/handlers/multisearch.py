@@ -1,7 +1,5 @@
 """ESEARCH (RFC 7377): one search through several mailboxes, selected or not."""
 
-from __future__ import annotations
-
 from imapshield.errors import BadCommand, NoSuchMailbox
 from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.query import leaf_keys

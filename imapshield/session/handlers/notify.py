@@ -1,7 +1,5 @@
 """NOTIFY (RFC 5465): subscribe to events in mailboxes, selected or not."""
 
-from __future__ import annotations
-
 from imapshield.errors import CommandRefused
 from imapshield.session import mailbox_filters
 from imapshield.session.notifications import NotifySubscription

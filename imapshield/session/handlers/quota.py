@@ -1,7 +1,5 @@
 """GETQUOTA, GETQUOTAROOT and SETQUOTA (RFC 9208): one quota root, "", for all mailboxes of an account."""
 
-from __future__ import annotations
-
 from imapshield.errors import CommandRefused
 from imapshield.mailbox.account_api import IQuota
 from imapshield.session.session import Session

@@ -1,7 +1,5 @@
 """SEARCH and CANCELUPDATE: the matching messages, as a SEARCH or ESEARCH response, and saved for ``$``."""
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace

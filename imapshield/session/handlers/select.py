@@ -1,7 +1,5 @@
 """SELECT, EXAMINE, CLOSE and UNSELECT."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from imapshield.errors import NoSuchMailbox

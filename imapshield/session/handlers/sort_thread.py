@@ -1,7 +1,5 @@
 """SORT and THREAD (RFC 5256, RFC 5957, RFC 5267): the results of a search in order, or by conversation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from imapshield.mailbox import sort_order, thread_tree

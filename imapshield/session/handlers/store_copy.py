@@ -1,7 +1,5 @@
 """STORE, COPY, MOVE and EXPUNGE: changes to the messages of the selected mailbox."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from imapshield.errors import StoreLimitExceeded

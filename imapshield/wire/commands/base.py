@@ -1,7 +1,5 @@
 """What all commands share: the base class, literals, secrets, and the commands without arguments."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

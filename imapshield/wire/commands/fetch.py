@@ -1,7 +1,5 @@
 """FETCH and UID FETCH, and the items that they, NOTIFY and CONTEXT=SEARCH can ask for (RFC 9051 section 6.4.5)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from imapshield.wire.commands.base import Command

@@ -1,7 +1,5 @@
 """Commands about the connection and the login: ID, ENABLE, COMPRESS, LOGIN and AUTHENTICATE."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from imapshield.wire.commands.base import Command, Secret

@@ -1,7 +1,5 @@
 """Commands about mailboxes: SELECT, LIST, STATUS and their kin, quota, metadata and NOTIFY."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from imapshield.wire.commands.base import Command

@@ -1,7 +1,5 @@
 """Commands that add, change, copy or remove messages: APPEND, REPLACE, STORE, COPY, MOVE and EXPUNGE."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from imapshield.wire.commands.base import Command, LiteralData

@@ -1,7 +1,5 @@
 """Encodes untagged data responses and response codes (RFC 9051 sections 7.2 to 7.5, except FETCH)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from imapshield.wire.encode.status_lines import CLEAN

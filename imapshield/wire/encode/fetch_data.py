@@ -1,7 +1,5 @@
 """Encodes FETCH responses, many at once from one template (RFC 9051 section 7.5.2)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Section

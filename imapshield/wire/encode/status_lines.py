@@ -3,8 +3,6 @@
 The texts are written by the server, but may be derived from anything: every byte outside printable ASCII becomes "?".
 """
 
-from __future__ import annotations
-
 from imapshield.wire.responses import Tagged
 
 CLEAN = bytes(i if 32 <= i < 127 else 63 for i in range(256))

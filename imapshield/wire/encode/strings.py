@@ -1,7 +1,5 @@
 """Encodes strings: as an atom, quoted or as a literal, whichever the value permits (RFC 9051 section 4.3)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

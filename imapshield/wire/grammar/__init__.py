@@ -6,8 +6,6 @@ Rules
 * Parsing raises `BadCommand` or `CommandRefused` and nothing else, and no error text quotes the client.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 

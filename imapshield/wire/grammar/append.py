@@ -1,7 +1,5 @@
 """APPEND and REPLACE, with MULTIAPPEND (RFC 3502), CATENATE (RFC 4469), literal8 and UTF8 data (RFC 6855)."""
 
-from __future__ import annotations
-
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.messages import Append, AppendMessage, Replace

@@ -1,7 +1,5 @@
 """ID (RFC 2971), ENABLE (RFC 5161) and COMPRESS (RFC 4978)."""
 
-from __future__ import annotations
-
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.login import Compress, Enable, Id
 from imapshield.wire.cursor import Cursor

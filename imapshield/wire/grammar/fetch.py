@@ -3,8 +3,6 @@
 These are BINARY, PREVIEW, OBJECTID, SAVEDATE, CONDSTORE, QRESYNC and PARTIAL.
 """
 
-from __future__ import annotations
-
 import re
 
 from imapshield.errors import BadCommand

@@ -1,7 +1,5 @@
 """LOGIN and AUTHENTICATE (RFC 9051 section 6.2), and the base64 of SASL responses."""
 
-from __future__ import annotations
-
 from binascii import a2b_base64
 
 from imapshield.errors import BadCommand

@@ -1,7 +1,5 @@
 """Mailbox filters, which NOTIFY and ESEARCH share (RFC 5465 section 6, RFC 7377)."""
 
-from __future__ import annotations
-
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.mailboxes import MailboxFilter
 from imapshield.wire.cursor import Cursor

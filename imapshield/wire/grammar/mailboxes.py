@@ -1,7 +1,5 @@
 """CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, LIST, LSUB and STATUS (RFC 9051 section 6.3)."""
 
-from __future__ import annotations
-
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
 from imapshield.wire.commands.mailboxes import Create, Delete, List, Rename, Status, Subscribe

@@ -1,7 +1,5 @@
 """GETMETADATA and SETMETADATA (RFC 5464)."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """ESEARCH, the search in several mailboxes (RFC 7377)."""
 
-from __future__ import annotations
-
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.mailboxes import MailboxFilter
 from imapshield.wire.commands.search import MultiSearch

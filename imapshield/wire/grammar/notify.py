@@ -1,7 +1,5 @@
 """NOTIFY (RFC 5465)."""
 
-from __future__ import annotations
-
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.mailboxes import EventGroup, Notify

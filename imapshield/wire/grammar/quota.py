@@ -1,7 +1,5 @@
 """GETQUOTA, GETQUOTAROOT and SETQUOTA (RFC 9208)."""
 
-from __future__ import annotations
-
 from imapshield.wire.commands.mailboxes import GetQuota, GetQuotaRoot, SetQuota
 from imapshield.wire.cursor import Cursor
 

@@ -8,8 +8,6 @@ Rules
   key is that key. So the chains of OR that clients build from lists do not nest, and what does nest can be limited.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 

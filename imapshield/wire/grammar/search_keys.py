@@ -6,8 +6,6 @@ Rules
   the name for ever.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from imapshield.errors import BadCommand, CommandRefused

@@ -1,7 +1,5 @@
 """SELECT and EXAMINE (RFC 9051 section 6.3.2), with CONDSTORE and QRESYNC (RFC 7162)."""
 
-from __future__ import annotations
-
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.mailboxes import Qresync, Select
 from imapshield.wire.cursor import Cursor

@@ -1,7 +1,5 @@
 """SORT and THREAD (RFC 5256), SORT with the result options of ESORT (RFC 5267)."""
 
-from __future__ import annotations
-
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.search import Sort, Thread
 from imapshield.wire.cursor import Cursor

@@ -1,7 +1,5 @@
 """STORE, COPY, MOVE and EXPUNGE, each with its UID form."""
 
-from __future__ import annotations
-
 import re
 
 from imapshield.errors import BadCommand
