@@ -8,7 +8,7 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield import events
-from imapshield.testing.in_process import Client, Server
+from imapshield.testing import Client, Server
 from tests.attacks.corpus import ATTACKS, BYE, OPEN, RESET, SELECTED, STRANGER, Attack
 
 LEAKS = re.compile(rb"Traceback|Error|codec|object|0x|None|b'|File \"|/home")

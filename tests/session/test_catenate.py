@@ -4,8 +4,8 @@ import re
 import time
 
 from imapshield.maildir.store import MaildirStore
-from imapshield.testing.in_process import MAIL, MemoryRealm, Server
-from tests.session.test_commands import Case
+from imapshield.testing import MAIL, MemoryRealm, Server
+from tests.session.session_case import SessionTestCase
 
 BOUNDARY = b"------------030308070208000400050907"
 DRAFT = (
@@ -20,7 +20,7 @@ def text(octets: bytes) -> bytes:
     return b"TEXT {%d+}\r\n%b" % (len(octets), octets)
 
 
-class Catenate(Case):
+class Catenate(SessionTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.prepare(self.server)

@@ -5,7 +5,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.session.handlers import mailboxes, store_copy
-from imapshield.testing.in_process import Server
+from imapshield.testing import Server
 
 
 class LargeStore(SynchronousTestCase):

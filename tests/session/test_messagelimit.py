@@ -1,15 +1,15 @@
 """MESSAGELIMIT (RFC 9738), for operators who set it: a command touches so many messages, the last ones first."""
 
-from imapshield.testing.in_process import Server
-from tests.session.test_commands import Case, lines
+from imapshield.testing import Server
+from tests.session.session_case import SessionTestCase, lines
 
 
-class MessageLimit(Case):
+class MessageLimit(SessionTestCase):
     def setUp(self) -> None:
         """UIDs 1, 2 and 4 to 7, numbered 1 to 6."""
         self.server = Server(max_messages_per_command=4)
         self.client = self.server.login()
-        self.filled(6)
+        self.select_inbox(6)
         self.client(b"d STORE 3 +FLAGS.SILENT (\\Deleted)")
         self.client(b"e EXPUNGE")
         self.client.append()

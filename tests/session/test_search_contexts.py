@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.testing.in_process import Client, MemoryRealm, Server, SlowWorker
-from tests.session.test_commands import Case, lines
+from imapshield.testing import Client, MemoryRealm, Server, SlowWorker
+from tests.session.session_case import SessionTestCase, lines
 
 UPDATE = re.compile(
     rb'\* ESEARCH \(TAG "(\w+)"\)( UID)?( REMOVEFROM \(([^)]*)\))?( ADDTO \(([^)]*)\))?'
@@ -55,10 +55,10 @@ class Results:
         return [(int(at), what) for at, what in zip(words[::2], words[1::2], strict=True)]
 
 
-class SearchContexts(Case):
+class SearchContexts(SessionTestCase):
     def test_rfc(self) -> None:
         """What comes is ADDTO, what goes REMOVEFROM, before EXPUNGE; CANCELUPDATE ends it (sections 4.3 to 4.3.5)."""
-        client = self.filled(3)
+        client = self.select_inbox(3)
         self.assertEqual(
             lines(client(b"B01 UID SEARCH RETURN (UPDATE COUNT) DELETED KEYWORD $Junk"))[0],
             b'* ESEARCH (TAG "B01") UID COUNT 0',
@@ -74,7 +74,7 @@ class SearchContexts(Case):
 
     def test_numbers(self) -> None:
         """Message numbers are those that count when they are told: after EXISTS, before EXPUNGE."""
-        client, other = self.filled(3), self.other()
+        client, other = self.select_inbox(3), self.second_client()
         client(b"a SEARCH RETURN (UPDATE) UNDELETED")
         other.append()
         other(b"s STORE 1,3 +FLAGS (\\Deleted)")
@@ -86,7 +86,7 @@ class SearchContexts(Case):
 
     def test_no_expunge_yet(self) -> None:
         """A command that may not tell of an EXPUNGE tells of what the message leaves, by its old number."""
-        client, other = self.filled(3), self.other()
+        client, other = self.select_inbox(3), self.second_client()
         client(b"a SEARCH RETURN (UPDATE) UNDELETED")
         other(b"s STORE 2 +FLAGS.SILENT (\\Deleted)")
         other(b"e EXPUNGE")
@@ -95,7 +95,7 @@ class SearchContexts(Case):
 
     def test_numbers_in_the_search(self) -> None:
         """Messages that were searched for by number or as ``$`` stay the same; ``2:*`` goes on."""
-        client = self.filled(4)
+        client = self.select_inbox(4)
         client(b"s SEARCH RETURN (SAVE) 4")
         client(b"a UID SEARCH RETURN (UPDATE) 1:2 UNSEEN")
         client(b"b UID SEARCH RETURN (UPDATE) $ UNSEEN")
@@ -123,7 +123,7 @@ class SearchContexts(Case):
 
     def test_at_once(self) -> None:
         """IDLE and NOTIFY have it told without being asked."""
-        client, other = self.filled(2), self.other()
+        client, other = self.select_inbox(2), self.second_client()
         client(b"a SEARCH RETURN (UPDATE) SEEN")
         client(b"b IDLE")
         other(b"c STORE 1 +FLAGS (\\Seen)")
@@ -146,7 +146,7 @@ class SearchContexts(Case):
 
     def test_other_options(self) -> None:
         """CONTEXT is a hint, and other options do not change what is told (section 4.3)."""
-        client = self.filled(3)
+        client = self.select_inbox(3)
         self.assertIn(b'"a") COUNT 3\r\n', client(b"a SEARCH RETURN (CONTEXT COUNT) UNSEEN"))
         self.assertIn(
             b'"b") PARTIAL (1:1 1)', client(b"b SEARCH RETURN (UPDATE PARTIAL 1:1) UNSEEN")
@@ -155,7 +155,7 @@ class SearchContexts(Case):
 
     def test_items(self) -> None:
         """UPDATE's FETCH items are told of what is new and matches, not of what comes to match (RFC 5465 section 7)."""
-        client, other = self.filled(1), self.other()
+        client, other = self.select_inbox(1), self.second_client()
         header = b"BODY.PEEK[HEADER.FIELDS (SUBJECT)]"
         client(b"a00 SEARCH RETURN (COUNT UPDATE (UID %b)) FROM ann" % header)
         client(b"a01 UID SEARCH RETURN (UPDATE (UID FLAGS)) UNSEEN")
@@ -174,7 +174,7 @@ class SearchContexts(Case):
 
     def test_items_combined(self) -> None:
         """NOTIFY's items and UPDATE's are one FETCH response, behind EXISTS and ADDTO (RFC 5465 section 5.2)."""
-        client, other = self.filled(1), self.other()
+        client, other = self.select_inbox(1), self.second_client()
         client(b"a SEARCH RETURN (UPDATE (UID FLAGS)) FROM ann")
         client(b"n NOTIFY SET (selected (MessageNew (UID INTERNALDATE) MessageExpunge FlagChange))")
         other.append()
@@ -188,7 +188,7 @@ class SearchContexts(Case):
         """Too many, or too large a SORT, are answered and not kept up to date (section 4.3.1)."""
         self.server = Server(max_search_contexts=2, max_sort_context_results=2)
         self.client = self.server.login()
-        client = self.filled(3)
+        client = self.select_inbox(3)
         sort = b" SORT RETURN (UPDATE COUNT) (SIZE) UTF-8 "
         answer = lines(client(b"B02" + sort + b"ALL"))
         self.assertEqual(answer[0], b'* NO [NOUPDATE "B02"] Too large to be kept in order')
@@ -201,7 +201,7 @@ class SearchContexts(Case):
 
     def test_lifetime(self) -> None:
         """A tag is not used twice (section 4.3); all ends with the mailbox."""
-        client = self.filled(1)
+        client = self.select_inbox(1)
         client(b"B01 SEARCH RETURN (UPDATE) SEEN")
         self.assertIn(b"B01 BAD", client(b"B01 SEARCH RETURN (UPDATE) UNSEEN"))
         self.assertIn(b"B01 OK", client(b"B01 SEARCH UNSEEN"))
@@ -212,13 +212,13 @@ class SearchContexts(Case):
 
     def test_malformed(self) -> None:
         """CANCELUPDATE names tags in quotes."""
-        client = self.filled(1)
+        client = self.select_inbox(1)
         for command in (b"CANCELUPDATE", b"CANCELUPDATE B01", b'CANCELUPDATE "a"x'):
             self.assertIn(b"a BAD", client(b"a " + command), command)
 
     def test_while_it_searches(self) -> None:
         """What changes while the search runs, and after it looked, is told."""
-        client = self.filled(2)
+        client = self.select_inbox(2)
         account = self.server.realm.account()
         mailbox = next(iter(account._open.values()))
         before = mailbox.search
@@ -233,7 +233,7 @@ class SearchContexts(Case):
 
     def test_static(self) -> None:
         """Of what cannot change with flags only new messages are searched."""
-        client = self.filled(2)
+        client = self.select_inbox(2)
         client(b"a SEARCH RETURN (UPDATE COUNT) SUBJECT lunch")
         mailbox = next(iter(self.server.realm.account()._open.values()))
         asked: list[list[int]] = []

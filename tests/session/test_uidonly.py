@@ -1,11 +1,11 @@
 """UIDONLY (RFC 9586): no message numbers, neither asked nor answered."""
 
-from imapshield.testing.in_process import MAIL, Client
-from tests.session.test_commands import Case, lines
+from imapshield.testing import MAIL, Client
+from tests.session.session_case import SessionTestCase, lines
 
 
-class UidOnly(Case):
-    def selected(self, count: int = 3) -> Client:
+class UidOnly(SessionTestCase):
+    def select_with_uidonly(self, count: int = 3) -> Client:
         for _ in range(count):
             self.client.append()
         self.assertIn(b"* ENABLED UIDONLY", self.client(b"10 ENABLE UIDONLY"))
@@ -14,7 +14,7 @@ class UidOnly(Case):
 
     def test_numbers_refused(self) -> None:
         """Commands and search keys with numbers are BAD [UIDREQUIRED] (section 3)."""
-        client = self.selected()
+        client = self.select_with_uidonly()
         for command in (
             b"FETCH 1 FLAGS", b"STORE 1 +FLAGS (\\Seen)", b"COPY 1 INBOX", b"MOVE * INBOX", b"SEARCH ALL",
             b"SORT (DATE) UTF-8 ALL", b"THREAD REFERENCES UTF-8 ALL", b"UID SEARCH 1:2", b"UID SEARCH NOT (OR 1 SEEN)",
@@ -25,7 +25,7 @@ class UidOnly(Case):
 
     def test_resync(self) -> None:
         """QRESYNC's known numbers are refused, its known UIDs are not (section 3.7)."""
-        client = self.selected()
+        client = self.select_with_uidonly()
         client(b"a ENABLE QRESYNC")
         self.assertIn(
             b"b BAD [UIDREQUIRED]", client(b"b SELECT INBOX (QRESYNC (1 1 1:3 (1:3 1:3)))")
@@ -34,8 +34,8 @@ class UidOnly(Case):
 
     def test_uidfetch(self) -> None:
         """FETCH responses are UIDFETCH, asked or not; large bodies too."""
-        client = self.selected()
-        other = self.other()
+        client = self.select_with_uidonly()
+        other = self.second_client()
         self.assertEqual(
             lines(client(b"a UID FETCH 3 FLAGS"))[0], b"* 3 UIDFETCH (FLAGS (\\Recent))"
         )
@@ -50,7 +50,7 @@ class UidOnly(Case):
 
     def test_vanished(self) -> None:
         """EXPUNGE is told as VANISHED."""
-        client = self.selected()
+        client = self.select_with_uidonly()
         client(b"a UID STORE 2 +FLAGS.SILENT (\\Deleted)")
         self.assertEqual(lines(client(b"b EXPUNGE"))[0], b"* VANISHED 2")
         self.assertEqual(
@@ -59,7 +59,7 @@ class UidOnly(Case):
 
     def test_silent_condstore(self) -> None:
         """MODSEQ alone comes in UIDFETCH as well."""
-        client = self.selected()
+        client = self.select_with_uidonly()
         client(b"a ENABLE CONDSTORE")
         self.assertRegex(
             client(b"b UID STORE 2 +FLAGS.SILENT (\\Seen)"), rb"^\* 2 UIDFETCH \(MODSEQ \(\d+\)\)"

@@ -2,10 +2,10 @@
 
 from imapshield.limits import Limits
 from imapshield.mailbox.values import METADATA_ENTRIES
-from tests.session.test_commands import Case, lines
+from tests.session.session_case import SessionTestCase, lines
 
 
-class Metadata(Case):
+class Metadata(SessionTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.client(

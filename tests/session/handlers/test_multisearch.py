@@ -2,10 +2,10 @@
 
 import re
 
-from tests.session.test_commands import Case, lines
+from tests.session.session_case import SessionTestCase, lines
 
 
-class MultiSearch(Case):
+class MultiSearch(SessionTestCase):
     def setUp(self) -> None:
         """folder1 with two messages that match, folder2/banana with one, folder2/peach with none, salmon apart."""
         super().setUp()

@@ -1,12 +1,11 @@
 """QUOTA (RFC 9208), for accounts that have one, and OVERQUOTA."""
 
 from imapshield.mailbox.store_account import StoreAccount
-from imapshield.testing.in_process import MAIL, NOW, MemoryRealm, Server
-from imapshield.testing.memory_store import MemoryStore
-from tests.session.test_commands import Case, lines
+from imapshield.testing import MAIL, NOW, MemoryRealm, MemoryStore, Server
+from tests.session.session_case import SessionTestCase, lines
 
 
-class Quota(Case):
+class Quota(SessionTestCase):
     def setUp(self) -> None:
         self.server = Server(realm=MemoryRealm(store=lambda: MemoryStore(lambda: NOW, 2048, 3)))
         self.client = self.server.login()
@@ -35,7 +34,7 @@ class Quota(Case):
     def test_over(self) -> None:
         """What does not fit is NO [OVERQUOTA]: APPEND and COPY; MOVE always fits."""
         self.assertIn(b"app NO [OVERQUOTA]", self.client.append(MAIL + b"x" * 2048))
-        self.filled(2)
+        self.select_inbox(2)
         self.client(b"c CREATE there")
         self.assertIn(b"a NO [OVERQUOTA]", self.client(b"a COPY 1:2 there"))
         self.assertIn(b"b OK", self.client(b"b COPY 1 there"))
@@ -43,7 +42,7 @@ class Quota(Case):
 
     def test_replace(self) -> None:
         """A draft in a full account can be replaced: what goes makes room for what comes (RFC 8508 section 3.4)."""
-        self.filled(3)
+        self.select_inbox(3)
         size = len(MAIL) + 3 * 400
         answer = self.client.send(b"a REPLACE 3 INBOX {%d+}\r\n%b\r\n" % (size, MAIL.ljust(size)))
         self.assertIn(b"a OK", answer)

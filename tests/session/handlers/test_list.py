@@ -1,9 +1,9 @@
 """LIST in all its forms: RFC 5258 (LIST-EXTENDED), 5819 (LIST-STATUS), 6154 (SPECIAL-USE), 3348 (CHILDREN)."""
 
-from tests.session.test_commands import Case, lines
+from tests.session.session_case import SessionTestCase, lines
 
 
-class Extended(Case):
+class Extended(SessionTestCase):
     def setUp(self) -> None:
         """The mailboxes of RFC 5258 section 5, with Vegetable deleted and below it one that stays."""
         super().setUp()
@@ -176,7 +176,7 @@ class Extended(Case):
         self.assertIn(b'(\\Noselect \\HasChildren) "/" Fruit', self.listed(b'"" "%"'))
 
 
-class Examples(Case):
+class Examples(SessionTestCase):
     """RFC 5258 section 5, from example 8 on, with hierarchies of their own."""
 
     def listed(self, command: bytes) -> list[bytes]:
@@ -241,52 +241,3 @@ class Examples(Case):
         self.assertEqual(
             self.listed(b'(SUBSCRIBED) "" "foo/*"'), [b"(\\NonExistent \\Subscribed) foo/bar"]
         )
-
-
-class Selected(Case):
-    def test_rename(self) -> None:
-        """A selected mailbox that is renamed stays selected, by its new name."""
-        self.client(b"a CREATE old/x")
-        self.client.append(mailbox=b"old/x")
-        self.client(b"b SELECT old/x")
-        self.server.login()(b"c RENAME old new")
-        self.assertIn(b"* 1 FETCH", self.client(b"d FETCH 1 UID"))
-        self.server.login().append(mailbox=b"new/x")
-        self.client(b"e IDLE")
-        self.assertIn(b"f OK", self.client(b"DONE") + self.client(b"f NOOP"))
-        self.assertIn(b"* 2 FETCH", self.client(b"g FETCH 2 UID"))
-
-    def test_rename_inbox(self) -> None:
-        """RENAME INBOX moves its messages, and INBOX stays."""
-        self.filled(2)
-        answer = self.client(b"a RENAME INBOX Old")
-        self.assertIn(b"a OK", answer)
-        self.assertIn(b"EXPUNGE", answer + self.client(b"b NOOP"))
-        self.assertIn(b"MESSAGES 2", self.client(b"c STATUS Old (MESSAGES)"))
-
-    def test_delete(self) -> None:
-        """DELETE of the selected mailbox closes it."""
-        self.client(b"a CREATE x")
-        self.client(b"b SELECT x")
-        self.assertEqual(
-            lines(self.client(b"c DELETE x"))[0], b"* OK [CLOSED] The selected mailbox is gone"
-        )
-        self.assertIn(b"d BAD Select", self.client(b"d FETCH 1 UID"))
-
-    def test_haschildren(self) -> None:
-        """A name that only holds others cannot be deleted: NO [HASCHILDREN] (RFC 9051 section 6.3.5)."""
-        self.client(b"a CREATE x/y")
-        self.assertIn(b"b OK", self.client(b"b DELETE x"))
-        self.assertIn(b"c NO [HASCHILDREN]", self.client(b"c DELETE x"))
-
-    def test_appendlimit(self) -> None:
-        """STATUS tells APPENDLIMIT (RFC 7889)."""
-        limit = self.server.factory.limits.max_message_size
-        self.assertIn(b"(APPENDLIMIT %d)" % limit, self.client(b"a STATUS INBOX (APPENDLIMIT)"))
-        self.assertIn(b"APPENDLIMIT=%d" % limit, self.client(b"b CAPABILITY"))
-
-    def test_highestmodseq_in_list(self) -> None:
-        """HIGHESTMODSEQ asked for in LIST enables CONDSTORE too."""
-        self.filled(1)
-        self.client(b'a LIST "" INBOX RETURN (STATUS (HIGHESTMODSEQ))')
-        self.assertIn(b"MODSEQ (", self.client(b"b FETCH 1 FLAGS"))

@@ -1,12 +1,12 @@
 """UNAUTHENTICATE (RFC 8437): one connection, one user after the other."""
 
-from tests.session.test_commands import Case
+from tests.session.session_case import SessionTestCase
 
 
-class Unauthenticate(Case):
+class Unauthenticate(SessionTestCase):
     def test_another_user(self) -> None:
         """The mailbox is closed, the account left, nothing enabled any more, and another may log in."""
-        self.filled(1)
+        self.select_inbox(1)
         self.client(b"a ENABLE QRESYNC IMAP4rev2")
         self.assertEqual(self.client(b"b UNAUTHENTICATE"), b"b OK You may log in again\r\n")
         self.assertIn(b"c BAD Log in first", self.client(b'c LIST "" *'))

@@ -4,14 +4,14 @@ import re
 from collections.abc import Callable, Sequence
 
 from imapshield.mailbox.values import NewMessage
-from imapshield.testing.in_process import MAIL, Client
+from imapshield.testing import MAIL, Client
 from imapshield.wire.commands.base import MemoryLiteral
-from tests.session.test_commands import Case, lines
+from tests.session.session_case import SessionTestCase, lines
 
 MESSAGES = b"(MessageNew MessageExpunge)"
 
 
-class Notify(Case):
+class Notify(SessionTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.other = self.server.login()

@@ -2,9 +2,9 @@
 
 from imapshield.mailbox import sort_order
 from imapshield.session.handlers import sort_thread
-from imapshield.testing.in_process import Client
+from imapshield.testing import Client
 from imapshield.wire import encode
-from tests.session.test_commands import Case, lines
+from tests.session.session_case import SessionTestCase, lines
 
 
 def mail(subject: str, date: str, sender: str = "a@x.org", more: str = "", size: int = 0) -> bytes:
@@ -12,7 +12,7 @@ def mail(subject: str, date: str, sender: str = "a@x.org", more: str = "", size:
     return head.encode() + b"x" * size
 
 
-class Sorting(Case):
+class Sorting(SessionTestCase):
     def mails(self) -> Client:
         for one in (
             mail("Re: beta", "Mon, 6 Nov 2023 12:00:00 +0000", "Zoe <ann@x.org>", size=300),
@@ -86,20 +86,20 @@ class Sorting(Case):
 
     def test_many(self) -> None:
         """A large mailbox is sorted whole."""
-        client = self.filled(2300)
+        client = self.select_inbox(2300)
         answer = lines(client(b"a SORT (REVERSE SUBJECT) UTF-8 ALL"))[0]
         self.assertEqual(answer, b"* SORT " + b" ".join(b"%d" % i for i in range(1, 2301)))
 
     def test_gone(self) -> None:
         """What others expunged meanwhile is left out."""
         client = self.mails()
-        other = self.other()
+        other = self.second_client()
         other(b"a STORE 2 +FLAGS (\\Deleted)")
         other(b"b EXPUNGE")
         self.assertEqual(lines(client(b"c SORT (DATE) UTF-8 ALL"))[0], b"* SORT 3 1 4")
 
 
-class Threading(Case):
+class Threading(SessionTestCase):
     def mails(self) -> Client:
         day = "Mon, 6 Nov 2023 12:00:0%d +0000"
         for one in (

@@ -2,8 +2,8 @@
 
 import re
 
-from imapshield.testing.in_process import MAIL
-from tests.session.test_commands import Case, lines
+from imapshield.testing import MAIL
+from tests.session.session_case import SessionTestCase, lines
 
 ENCODED = (
     b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
@@ -12,7 +12,7 @@ ENCODED = (
 )
 
 
-class Binary(Case):
+class Binary(SessionTestCase):
     def test_fetch(self) -> None:
         """BINARY decodes a part, NUL as literal8; SIZE is that of what is decoded (RFC 3516)."""
         self.client.append(ENCODED)
@@ -53,7 +53,7 @@ class Binary(Case):
         self.assertIn(b"~{%d}\r\n%b" % (len(mail), mail), self.client(b"b FETCH 1 BINARY.PEEK[]"))
 
 
-class Objects(Case):
+class Objects(SessionTestCase):
     def test_ids(self) -> None:
         """MAILBOXID in CREATE, SELECT and STATUS is one; EMAILID stays through COPY and MOVE (RFC 8474)."""
         created = re.findall(rb"MAILBOXID \((\w+)\)", self.client(b"a CREATE foo"))
@@ -62,7 +62,7 @@ class Objects(Case):
         self.assertEqual(
             re.findall(rb"MAILBOXID \((\w+)\)", self.client(b"d STATUS bar (MAILBOXID)")), created
         )
-        self.filled(1)
+        self.select_inbox(1)
         email = re.findall(
             rb"EMAILID \((\w+)\) THREADID (\S+)\)", self.client(b"e FETCH 1 (EMAILID THREADID)")
         )
@@ -73,7 +73,7 @@ class Objects(Case):
         self.assertIn(b"* SEARCH\r\n", self.client(b"i SEARCH THREADID T1"))
 
 
-class Others(Case):
+class Others(SessionTestCase):
     def test_savedate(self) -> None:
         """SAVEDATE is when a message came into its mailbox, whatever INTERNALDATE says (RFC 8514)."""
         self.client.send(
@@ -91,31 +91,6 @@ class Others(Case):
 
     def test_preview(self) -> None:
         """PREVIEW is the text's beginning, LAZY or not (RFC 8970)."""
-        self.filled(1)
+        self.select_inbox(1)
         self.assertIn(b'PREVIEW "At noon?"', self.client(b"a FETCH 1 (PREVIEW)"))
         self.assertIn(b'PREVIEW "At noon?"', self.client(b"b FETCH 1 (RFC822.SIZE PREVIEW (LAZY))"))
-
-    def test_within(self) -> None:
-        """YOUNGER and OLDER count from now, and of the very second both are (RFC 5032 section 2)."""
-        self.filled(1)
-        session = self.client.protocol._session
-        session.now = lambda: 1_700_000_000.9 + 3600
-        for key, found in (
-            (b"YOUNGER 3600", b" 1"),
-            (b"YOUNGER 3599", b""),
-            (b"OLDER 3600", b" 1"),
-            (b"OLDER 3601", b""),
-            (b"OLDER 3599", b" 1"),
-            (b"YOUNGER 10", b""),
-        ):
-            self.assertEqual(lines(self.client(b"a SEARCH " + key))[0], b"* SEARCH" + found, key)
-
-    def test_multiappend(self) -> None:
-        """A message without octets, or one that cannot be stored, stores none of them (RFC 3502)."""
-        self.assertIn(b"a NO", self.client.send(b"a APPEND INBOX {1+}\r\nx {0+}\r\n\r\n"))
-        self.assertIn(b"MESSAGES 0", self.client(b"b STATUS INBOX (MESSAGES)"))
-
-    def test_status_size(self) -> None:
-        """STATUS SIZE is the sum of all RFC822.SIZE (RFC 8438)."""
-        self.client.append()
-        self.assertIn(b"(SIZE %d)" % len(MAIL), self.client(b"a STATUS INBOX (SIZE)"))

@@ -1,13 +1,73 @@
-"""SEARCHRES (RFC 5182), ESEARCH (RFC 4731) and PARTIAL (RFC 9394)."""
+"""SEARCH (RFC 9051), ESEARCH (RFC 4731), SEARCHRES (RFC 5182), PARTIAL (RFC 9394) and WITHIN (RFC 5032)."""
 
-from imapshield.testing.in_process import MAIL, Client
-from tests.session.test_commands import Case, lines
+from imapshield.testing import MAIL, Client
+from tests.session.session_case import SessionTestCase, lines
 
 
-class Saved(Case):
+class Searching(SessionTestCase):
+    def test_search(self) -> None:
+        """SEARCH answers numbers, UID SEARCH UIDs, and always a line."""
+        client = self.select_inbox(3)
+        client(b"a STORE 1 +FLAGS (\\Deleted)")
+        client(b"b EXPUNGE")
+        self.assertIn(b"* SEARCH 1 2\r\n", client(b"c SEARCH ALL"))
+        self.assertIn(b"* SEARCH 2 3\r\n", client(b"d UID SEARCH UNSEEN"))
+        self.assertIn(b"* SEARCH\r\n", client(b"e SEARCH SEEN"))
+
+    def test_literal(self) -> None:
+        """A search text may be a literal, and is then asked for."""
+        client = self.select_inbox(1)
+        self.assertEqual(client(b"a SEARCH SUBJECT {5}"), b"+ Go ahead\r\n")
+        self.assertIn(b"* SEARCH 1\r\n", client(b"lunch"))
+
+    def test_charset(self) -> None:
+        """An unknown charset is NO [BADCHARSET]."""
+        client = self.select_inbox(1)
+        self.assertIn(b"a NO [BADCHARSET", client(b"a SEARCH CHARSET x-unknown ALL"))
+
+    def test_extended(self) -> None:
+        """RETURN answers with ESEARCH and the command's tag."""
+        client = self.select_inbox(3)
+        self.assertIn(
+            b'* ESEARCH (TAG "a") UID MIN 1 MAX 3 ALL 1:3 COUNT 3',
+            client(b"a UID SEARCH RETURN (MIN MAX ALL COUNT) ALL"),
+        )
+
+    def test_search_gone(self) -> None:
+        """SEARCH leaves it out too, and says so (RFC 5530, EXPUNGEISSUED)."""
+        client = self.select_inbox(3)
+        other = self.second_client()
+        other(b"a STORE 2 +FLAGS (\\Deleted)")
+        other(b"b EXPUNGE")
+        for command, found in (
+            (b"SEARCH ALL", b"* SEARCH 1 3"),
+            (b"SORT (ARRIVAL) UTF-8 ALL", b"* SORT 1 3"),
+            (b"THREAD REFERENCES UTF-8 ALL", b"* THREAD ((1)(3))"),
+        ):
+            answer = lines(client(b"c " + command))
+            self.assertEqual(answer[0], found)
+            self.assertRegex(answer[-1], rb"^c OK \[EXPUNGEISSUED\]")
+
+    def test_within(self) -> None:
+        """YOUNGER and OLDER count from now, and of the very second both are (RFC 5032 section 2)."""
+        self.select_inbox(1)
+        session = self.client.protocol._session
+        session.now = lambda: 1_700_000_000.9 + 3600
+        for key, found in (
+            (b"YOUNGER 3600", b" 1"),
+            (b"YOUNGER 3599", b""),
+            (b"OLDER 3600", b" 1"),
+            (b"OLDER 3601", b""),
+            (b"OLDER 3599", b" 1"),
+            (b"YOUNGER 10", b""),
+        ):
+            self.assertEqual(lines(self.client(b"a SEARCH " + key))[0], b"* SEARCH" + found, key)
+
+
+class Saved(SessionTestCase):
     def searched(self) -> Client:
         """Five messages, of which 2 and 4 are flagged, and the search for those saved."""
-        client = self.filled(5)
+        client = self.select_inbox(5)
         client(b"a STORE 2,4 +FLAGS.SILENT (\\Flagged)")
         self.assertEqual(client(b"A282 SEARCH RETURN (SAVE) FLAGGED"), b"A282 OK Searched\r\n")
         return client
@@ -58,7 +118,7 @@ class Saved(Case):
 
     def test_what_is_saved(self) -> None:
         """With MIN, MAX or PARTIAL alone only those are saved, with ALL or COUNT everything (section 2.4)."""
-        client = self.filled(9)
+        client = self.select_inbox(9)
         for returns, saved in (
             (b"SAVE MIN", b"1"),
             (b"SAVE MAX", b"9"),
@@ -80,10 +140,10 @@ class Saved(Case):
         self.assertEqual(lines(client(b"c FETCH $ UID"))[0], b"* 4 FETCH (UID 4)")
 
 
-class Extended(Case):
+class Extended(SessionTestCase):
     def test_nothing_found(self) -> None:
         """MIN, MAX and ALL of nothing are left out, COUNT is 0 (RFC 4731 section 3.1)."""
-        client = self.filled(2)
+        client = self.select_inbox(2)
         self.assertEqual(
             lines(client(b"A285 SEARCH RETURN (MIN MAX COUNT ALL) FLAGGED"))[0],
             b'* ESEARCH (TAG "A285") COUNT 0',
@@ -97,10 +157,10 @@ class Extended(Case):
         )
 
 
-class Partial(Case):
+class Partial(SessionTestCase):
     def test_search(self) -> None:
         """PARTIAL cuts the result from either end, NIL where nothing is left, and tells its range (RFC 9394 section 3.1)."""
-        client = self.filled(10)
+        client = self.select_inbox(10)
         client(b"d STORE 3 +FLAGS.SILENT (\\Deleted)")
         client(b"e EXPUNGE")
         for part, told in (
@@ -119,7 +179,7 @@ class Partial(Case):
 
     def test_fetch(self) -> None:
         """UID FETCH (PARTIAL) takes a part of the messages that the set names (RFC 9394 section 3.3)."""
-        client = self.filled(10)
+        client = self.select_inbox(10)
         for part, uids in (
             (b"1:2", [3, 5]),
             (b"-1:-2", [9, 8]),
@@ -134,7 +194,7 @@ class Partial(Case):
 
     def test_fetch_after_changedsince(self) -> None:
         """With CHANGEDSINCE it is what changed of the part, in whatever order they are written (RFC 9394 section 3.4)."""
-        client = self.filled(4)
+        client = self.select_inbox(4)
         client(b"a STORE 2:4 +FLAGS.SILENT (\\Seen)")
         for modifiers in (b"PARTIAL -3:-4 CHANGEDSINCE 5", b"CHANGEDSINCE 5 PARTIAL -4:-3"):
             answer = lines(client(b"b UID FETCH 1:* (UID) (%b)" % modifiers))

@@ -1,9 +1,9 @@
 """Transcripts of RFC 9051 section 6 that no other test has, with our texts, delimiter and attributes."""
 
-from tests.session.test_commands import Case, lines
+from tests.session.session_case import SessionTestCase, lines
 
 
-class Examples(Case):
+class Examples(SessionTestCase):
     def replay(self, script: str) -> None:
         """Send the ``C:`` lines; what comes must be the ``S:`` lines, of tagged ones the condition and code."""
         want: list[bytes] = []
@@ -106,8 +106,8 @@ class Examples(Case):
 
     def test_idle(self) -> None:
         """Section 6.3.13: messages that go and come while A002 and A004 idle, numbers counting on."""
-        client = self.filled(3)
-        other = self.other()
+        client = self.select_inbox(3)
+        other = self.second_client()
         client(b"A002 IDLE")
         other.append()
         self.assertIn(b"* 4 EXISTS\r\n", client.read())
@@ -127,7 +127,7 @@ class Examples(Case):
 
     def test_uid(self) -> None:
         """Sections 6.3.12 and 6.4.9: UIDs that are not there copy, move and change nothing, and that is no error."""
-        self.filled(1)
+        self.select_inbox(1)
         self.replay(
             r"""
             C: A005 UID COPY 305:310 meeting

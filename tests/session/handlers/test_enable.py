@@ -1,9 +1,30 @@
 """ENABLE (RFC 5161): CONDSTORE, QRESYNC, UTF8=ACCEPT (RFC 6855) and IMAP4rev2 (RFC 9051), and what each changes."""
 
-from tests.session.test_commands import Case, lines
+from tests.session.session_case import SessionTestCase, lines
 
 
-class Enabling(Case):
+class InformationTests(SessionTestCase):
+    def test_capability(self) -> None:
+        """CAPABILITY, the greeting and the answer to LOGIN say the same as the session can do."""
+        stranger = self.server.connect()
+        answer = lines(stranger(b"a CAPABILITY"))
+        self.assertIn(answer[0][2:], stranger.greeting)
+        self.assertIn(b"IMAP4rev1", answer[0])
+        self.assertNotIn(b"STARTTLS", answer[0])
+        self.assertEqual(lines(self.client(b"a CAPABILITY"))[1][:4], b"a OK")
+
+    def test_id(self) -> None:
+        """ID is answered, before login too."""
+        self.assertIn(
+            b'* ID ("name" "imapshield")', self.server.connect()(b'a ID ("name" "x" "version" NIL)')
+        )
+
+    def test_namespace(self) -> None:
+        """NAMESPACE: one, personal, delimiter ``/``."""
+        self.assertIn(b'* NAMESPACE (("" "/")) NIL NIL', self.client(b"a NAMESPACE"))
+
+
+class Enabling(SessionTestCase):
     def test_known_and_unknown(self) -> None:
         """What is known is enabled and named; what is not is passed over."""
         self.assertEqual(
@@ -20,7 +41,7 @@ class Enabling(Case):
             self.assertIn(b" " + name, answer)
 
 
-class Utf8(Case):
+class Utf8(SessionTestCase):
     def test_names(self) -> None:
         """Names are UTF-8 after ENABLE UTF8=ACCEPT, and modified UTF-7 for those who did not."""
         self.client(b"a ENABLE UTF8=ACCEPT")
@@ -46,7 +67,7 @@ class Utf8(Case):
 
     def test_charset(self) -> None:
         """SEARCH with CHARSET is BAD afterwards (RFC 6855 section 3)."""
-        self.filled(1)
+        self.select_inbox(1)
         self.assertIn(b"a OK", self.client(b"a SEARCH CHARSET UTF-8 ALL"))
         self.client(b"b ENABLE UTF8=ACCEPT")
         self.assertIn(b"c BAD", self.client(b"c SEARCH CHARSET UTF-8 ALL"))
@@ -62,7 +83,7 @@ class Utf8(Case):
         self.assertIn(mail, self.client(b"d FETCH 1 BODY[]"))
 
 
-class Rev2(Case):
+class Rev2(SessionTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.client.append(flags=b"(\\Seen)")
@@ -92,7 +113,7 @@ class Rev2(Case):
     def test_unsolicited(self) -> None:
         """FETCH responses that were not asked for have the UID (RFC 9051 section 7.5.2)."""
         self.client(b"a SELECT INBOX")
-        other = self.other()
+        other = self.second_client()
         other(b"b STORE 2 +FLAGS.SILENT (\\Flagged)")
         self.assertIn(b"* 2 FETCH (UID 2 FLAGS (\\Flagged))", self.client(b"c NOOP"))
         self.client(b"d IDLE")

@@ -1,0 +1,117 @@
+"""STORE, COPY, MOVE and EXPUNGE."""
+
+from typing import Any
+
+from imapshield.errors import OverLimit
+from imapshield.testing import NOW, MemoryRealm, MemoryStore, Server
+from tests.session.session_case import SessionTestCase, lines
+
+
+class Changing(SessionTestCase):
+    def test_store(self) -> None:
+        """STORE adds, removes and replaces, and tells the result unless it is .SILENT."""
+        client = self.select_inbox(1)
+        self.assertIn(
+            b"* 1 FETCH (FLAGS (\\Recent \\Flagged \\Seen",
+            client(b"a STORE 1 +FLAGS (\\Seen \\Flagged $x)"),
+        )
+        self.assertIn(
+            b"* 1 FETCH (FLAGS (\\Recent \\Seen $x))", client(b"a STORE 1 -FLAGS (\\Flagged)")
+        )
+        self.assertEqual(client(b"a STORE 1 FLAGS.SILENT (\\Draft)"), b"a OK Stored\r\n")
+        self.assertIn(b"* 1 FETCH (UID 1 FLAGS (\\Recent \\Draft))", client(b"a UID FETCH 1 FLAGS"))
+
+    def test_keywords_announced(self) -> None:
+        """A keyword that is new to the mailbox is announced before it is shown."""
+        client = self.select_inbox(1)
+        answer = client(b"a STORE 1 +FLAGS ($New)")
+        self.assertLess(answer.index(b"* FLAGS ("), answer.index(b"* 1 FETCH"))
+
+    def test_keywords_announced_to_others(self) -> None:
+        """Another session hears of the keyword too before FETCH shows it."""
+        client = self.select_inbox(1)
+        other = self.second_client()
+        client(b"a STORE 1 +FLAGS ($New)")
+        answer = other(b"a FETCH 1 FLAGS")
+        self.assertLess(answer.index(b"* FLAGS ("), answer.index(b"* 1 FETCH"))
+
+    def test_too_many_keywords(self) -> None:
+        r"""A keyword too many is NO [LIMIT], and PERMANENTFLAGS has no \* any more (RFC 9051 section 7.1)."""
+
+        class Full(MemoryStore):
+            def store_flags(self, *_: Any) -> Any:
+                raise OverLimit
+
+        client = Server(realm=MemoryRealm(store=lambda: Full(lambda: NOW))).login()
+        client.append(flags=b"($x)")
+        client(b"s SELECT INBOX")
+        self.assertEqual(
+            lines(client(b"a STORE 1 +FLAGS ($y)")),
+            [
+                b"* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $x)] No more keywords",
+                b"a NO [LIMIT] There are too many of these already",
+            ],
+        )
+
+    def test_others_hear(self) -> None:
+        """Another session hears of changed flags, once."""
+        client = self.select_inbox(1)
+        other = self.second_client()
+        client(b"a STORE 1 +FLAGS.SILENT (\\Seen)")
+        self.assertIn(b"* 1 FETCH (FLAGS (\\Seen))", other(b"a NOOP"))
+        self.assertEqual(other(b"a NOOP"), b"a OK Done\r\n")
+
+    def test_silent_is_not_deaf(self) -> None:
+        """After a .SILENT store that hit upon another's change, the client is told what it could not know."""
+        client = self.select_inbox(1)
+        other = self.second_client()
+        other(b"a STORE 1 +FLAGS (\\Flagged)")
+        answer = client(b"a STORE 1 +FLAGS.SILENT (\\Seen)")
+        self.assertIn(b"\\Flagged \\Seen", answer)
+
+    def test_copy(self) -> None:
+        """COPY keeps flags and dates and tells the new UIDs; to nowhere it says TRYCREATE."""
+        client = self.select_inbox(2)
+        client(b"a STORE 1 +FLAGS (\\Flagged)")
+        self.assertIn(b"b NO [TRYCREATE]", client(b"b COPY 1:2 there"))
+        client(b"c CREATE there")
+        self.assertRegex(client(b"d COPY 1:2 there"), rb"d OK \[COPYUID \d+ 1:2 1:2\]")
+        client(b"e SELECT there")
+        self.assertIn(b"\\Flagged", client(b"f FETCH 1 FLAGS"))
+
+    def test_copy_of_the_gone(self) -> None:
+        """What another session has just removed makes COPY a NO that copies nothing, but not UID COPY, nor MOVE."""
+        client = self.select_inbox(3)
+        client(b"a CREATE there")
+        other = self.second_client()
+        other(b"a STORE 2 +FLAGS.SILENT (\\Deleted)")
+        other(b"b EXPUNGE")
+        self.assertIn(b"b NO [EXPUNGEISSUED]", client(b"b COPY 1:3 there"))
+        self.assertRegex(client(b"c UID COPY 1:3 there"), rb"COPYUID \d+ 1,3 1:2\]")
+        other(b"d UID STORE 1 +FLAGS.SILENT (\\Deleted)")
+        other(b"e EXPUNGE")
+        self.assertRegex(client(b"f UID MOVE 1,3 there"), rb"COPYUID \d+ 3 3\]")
+
+    def test_copy_to_itself(self) -> None:
+        """A copy into the selected mailbox is told as new mail."""
+        client = self.select_inbox(1)
+        self.assertIn(b"* 2 EXISTS", client(b"a COPY 1 INBOX"))
+
+    def test_move(self) -> None:
+        """MOVE tells where messages went before it tells that they went (RFC 6851)."""
+        client = self.select_inbox(3)
+        client(b"a CREATE there")
+        answer = client(b"b MOVE 1,3 there")
+        self.assertRegex(
+            answer, rb"\* OK \[COPYUID \d+ 1,3 1:2\] Moved\r\n\* 3 EXPUNGE\r\n\* 1 EXPUNGE\r\n"
+        )
+        self.assertRegex(answer, rb"b OK \[HIGHESTMODSEQ \d+\] Moved\r\n\Z")
+
+    def test_expunge(self) -> None:
+        """EXPUNGE removes what has \\Deleted, UID EXPUNGE only of those it names; UIDs are never used again."""
+        client = self.select_inbox(4)
+        client(b"a STORE 2:4 +FLAGS.SILENT (\\Deleted)")
+        self.assertEqual(lines(client(b"b UID EXPUNGE 4"))[0], b"* 4 EXPUNGE")
+        self.assertEqual(lines(client(b"c EXPUNGE"))[:2], [b"* 3 EXPUNGE", b"* 2 EXPUNGE"])
+        self.assertIn(b"[APPENDUID", client.append())
+        self.assertIn(b"* 2 FETCH (UID 5", client(b"d FETCH 2 UID"))

@@ -1,0 +1,50 @@
+"""The base class and helpers of the tests that talk to a server as a client does."""
+
+from __future__ import annotations
+
+import re
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.testing import Client, Server
+
+
+def lines(response: bytes) -> list[bytes]:
+    """The lines of `response` without their CRLF."""
+    return response.split(b"\r\n")[:-1]
+
+
+def highest_modseq(response: bytes) -> int:
+    """The last HIGHESTMODSEQ in `response`."""
+    found = re.findall(rb"HIGHESTMODSEQ (\d+)", response)
+    assert found, response
+    return int(found[-1])
+
+
+class SessionTestCase(SynchronousTestCase):
+    """A server in memory with one client, `self.client`, logged in as alice."""
+
+    server: Server
+    client: Client
+
+    def setUp(self) -> None:
+        self.server = Server()
+        self.client = self.server.login()
+
+    def select_inbox(self, messages: int = 3) -> Client:
+        """Append `messages` copies of `MAIL` to INBOX, select INBOX with `self.client` and return that client."""
+        for _ in range(messages):
+            self.client.append()
+        self.client(b"sel SELECT INBOX")
+        return self.client
+
+    def second_client(self) -> Client:
+        """Return another client of the same user that has INBOX selected."""
+        client = self.server.login()
+        client(b"sel SELECT INBOX")
+        return client
+
+    def assert_only(self, beginning: bytes, response: bytes) -> None:
+        """Assert that `response` is a single line that begins with `beginning`, such as ``b"a OK"``."""
+        self.assertEqual(len(lines(response)), 1, response)
+        self.assertTrue(response.startswith(beginning), response)
