@@ -5,7 +5,7 @@ r"""Tools for tests of programs that embed or extend imapshield. Nothing here op
 * `MemoryRealm` gives every user an account in memory. It takes a store and a worker of your own.
 * `MemoryStore` keeps mail in memory. It is the reference implementation of `mailbox.storage.IStore`.
 * `StoreContract` is a set of tests that every store has to pass. Mix it into a test case and override `make_store`.
-* `InlineWorker` runs each store call at once; `SlowWorker` runs one when the test says so, to test what happens between.
+* `InlineWorker` runs each store call at once. `SlowWorker` keeps calls until the test runs them.
 * `Transport` is the transport of a client. It shows whether the server stopped reading or reset the connection.
 * `MAIL` is a small message and `NOW` is the time at which `MemoryRealm` stores it, in seconds since the epoch.
 

@@ -16,7 +16,7 @@ from imapshield.testing.store_contract import (
     DELETED,
     ENVELOPE,
     MAIL,
-    SECOND,
+    SECOND_MAIL,
     STRUCTURE,
     WHOLE,
 )
@@ -35,7 +35,7 @@ class KeptTests(DiskTestCase):
     def setUp(self) -> None:
         super().setUp()
         for i in range(5):
-            self.put(content=MAIL if i % 2 else SECOND)
+            self.put(content=MAIL if i % 2 else SECOND_MAIL)
         self.key = self.store.key("INBOX")
 
     def opened(self, calls: list) -> int:
@@ -134,7 +134,7 @@ class SearchTests(DiskTestCase):
             self.put()
         key = self.store.key("INBOX")
         self.assertEqual(self.store.search(key, [1, 2, 3], EnvelopeKey(b"FROM", "ann")), [1, 2, 3])
-        self.put(content=SECOND)
+        self.put(content=SECOND_MAIL)
         with counted("open") as calls:
             self.assertEqual(
                 self.store.search(key, [1, 2, 3, 4], EnvelopeKey(b"SUBJECT", "café")), [4]

@@ -216,7 +216,7 @@ class OnDisk(Catenate):
         path = self.mktemp()
         super().prepare(
             Server(
-                realm=MemoryRealm(store=lambda: MaildirStore(path, now=time.time, note=print)),
+                realm=MemoryRealm(open_store=lambda: MaildirStore(path, now=time.time, note=print)),
                 max_message_size=server.factory.limits.max_message_size,
             )
         )

@@ -1,5 +1,7 @@
 """MESSAGELIMIT (RFC 9738), for operators who set it: a command touches so many messages, the last ones first."""
 
+import re
+
 from imapshield.testing import Server
 from tests.session.session_case import SessionTestCase, lines
 
@@ -103,8 +105,10 @@ class MessageLimit(SessionTestCase):
     def test_resync(self) -> None:
         """SELECT (QRESYNC) tells of all that changed."""
         self.client(b"e ENABLE QRESYNC")
-        uidvalidity = self.server.realm.account()._store._box("INBOX").uidvalidity
-        answer = self.client(b"s SELECT INBOX (QRESYNC (%d 1))" % uidvalidity)
+        uidvalidity = re.findall(
+            rb"UIDVALIDITY (\d+)", self.client(b"u STATUS INBOX (UIDVALIDITY)")
+        )
+        answer = self.client(b"s SELECT INBOX (QRESYNC (%b 1))" % uidvalidity[0])
         self.assertEqual(answer.count(b" FETCH ("), 6)
         self.assertNotIn(b"MESSAGELIMIT", answer)
 

@@ -4,7 +4,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.events import BadCommandReceived
 from imapshield.session import table
-from imapshield.session.states import State
+from imapshield.session.states import SELECTED, State
 from imapshield.testing import Server
 from imapshield.wire.grammar import PARSERS
 from tests.session.session_case import SessionTestCase
@@ -27,7 +27,7 @@ class CommandTableTests(SynchronousTestCase):
                 self.assertIn(b"a BAD You are logged in already", user(b"a " + name), name)
         user = server.login()
         for name, entry in table.TABLE.items():
-            if entry.states == table.SELECTED:
+            if entry.states == SELECTED:
                 self.assertIn(b"a BAD Select a mailbox first", user(b"a " + name), name)
                 user(b"ok NOOP")
 

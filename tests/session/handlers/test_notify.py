@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from imapshield.mailbox.values import NewMessage
 from imapshield.testing import MAIL, Client
 from imapshield.wire.commands.base import MemoryLiteral
-from tests.session.session_case import SessionTestCase, lines
+from tests.session.session_case import SessionTestCase, highest_modseq, lines
 
 MESSAGES = b"(MessageNew MessageExpunge)"
 
@@ -151,7 +151,7 @@ class Notify(SessionTestCase):
         self.other(b"s SELECT INBOX")
         for command in (b"NONE", b"SET (selected %b)" % MESSAGES):
             self.client(b"a NOTIFY " + command)
-            before = self.server.realm.account()._store._box("INBOX").modseq
+            before = highest_modseq(self.other(b"h STATUS INBOX (HIGHESTMODSEQ)"))
             self.other(b"b STORE 1 FLAGS (%b)" % command[:3])
             self.assertIn(b"[HIGHESTMODSEQ %d]" % before, self.client(b"c UID FETCH 1 MODSEQ"))
 

@@ -7,7 +7,9 @@ from tests.session.session_case import SessionTestCase, lines
 
 class Quota(SessionTestCase):
     def setUp(self) -> None:
-        self.server = Server(realm=MemoryRealm(store=lambda: MemoryStore(lambda: NOW, 2048, 3)))
+        self.server = Server(
+            realm=MemoryRealm(open_store=lambda: MemoryStore(lambda: NOW, 2048, 3))
+        )
         self.client = self.server.login()
 
     def test_get(self) -> None:
@@ -60,7 +62,7 @@ class Quota(SessionTestCase):
 
     def test_rounding(self) -> None:
         """A limit that is no whole number of kibioctets is told rounded up, as usage is: never more used than may be."""
-        server = Server(realm=MemoryRealm(store=lambda: MemoryStore(lambda: NOW, 1025, None)))
+        server = Server(realm=MemoryRealm(open_store=lambda: MemoryStore(lambda: NOW, 1025, None)))
         client = server.login()
         client.append(b"x" * 1025)
         self.assertIn(b'* QUOTA "" (STORAGE 2 2)\r\n', client(b'a GETQUOTA ""'))
@@ -75,7 +77,9 @@ class Quota(SessionTestCase):
 
         class Plain(MemoryRealm):
             def account(self, user: bytes = b"alice") -> StoreAccount:
-                return self.accounts.setdefault(user, StoreAccount("x", self.store, self.worker))
+                return self.accounts.setdefault(
+                    user, StoreAccount("x", self.open_store, self.worker)
+                )
 
         client = Server(realm=Plain()).login()
         answer = client(b"a CAPABILITY")

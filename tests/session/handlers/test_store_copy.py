@@ -42,7 +42,7 @@ class Changing(SessionTestCase):
             def store_flags(self, *_: Any) -> Any:
                 raise OverLimit
 
-        client = Server(realm=MemoryRealm(store=lambda: Full(lambda: NOW))).login()
+        client = Server(realm=MemoryRealm(open_store=lambda: Full(lambda: NOW))).login()
         client.append(flags=b"($x)")
         client(b"s SELECT INBOX")
         self.assertEqual(
