@@ -8,10 +8,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.testing import Client, Server
 
+_TEXT = re.compile(rb"^(\+|\S+ (?:OK|NO|BAD|BYE)(?: \[[^]\r\n]*\])?) [^\r\n]*", re.MULTILINE)
+
 
 def lines(response: bytes) -> list[bytes]:
     """The lines of `response` without their CRLF."""
     return response.split(b"\r\n")[:-1]
+
+
+def without_text(response: bytes) -> bytes:
+    """`response` without the human-readable text of continuation requests and of OK, NO, BAD and BYE responses."""
+    return _TEXT.sub(rb"\1", response)
 
 
 def highest_modseq(response: bytes) -> int:
@@ -43,8 +50,3 @@ class SessionTestCase(SynchronousTestCase):
         client = self.server.login()
         client(b"sel SELECT INBOX")
         return client
-
-    def assert_only(self, beginning: bytes, response: bytes) -> None:
-        """Assert that `response` is a single line that begins with `beginning`, such as ``b"a OK"``."""
-        self.assertEqual(len(lines(response)), 1, response)
-        self.assertTrue(response.startswith(beginning), response)

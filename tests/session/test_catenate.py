@@ -5,7 +5,7 @@ import time
 
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing import MAIL, MemoryRealm, Server
-from tests.session.session_case import SessionTestCase
+from tests.session.session_case import SessionTestCase, without_text
 
 BOUNDARY = b"------------030308070208000400050907"
 DRAFT = (
@@ -17,10 +17,11 @@ DRAFT = (
 
 
 def text(octets: bytes) -> bytes:
+    """A TEXT part of CATENATE."""
     return b"TEXT {%d+}\r\n%b" % (len(octets), octets)
 
 
-class Catenate(SessionTestCase):
+class CatenateTests(SessionTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.prepare(self.server)
@@ -42,7 +43,7 @@ class Catenate(SessionTestCase):
         return answer.partition(b"}\r\n")[2].rpartition(b")\r\nf OK")[0]
 
     def test_attachment_replaced(self) -> None:
-        """Example 1 of appendix A: header and text of one message, the attachment is another message."""
+        """Example 1 of appendix A: the header and text of one message with another message as attachment."""
         self.client.append(MAIL, b"Drafts")
         validity = re.search(rb"\d+", self.client(b"a STATUS Drafts (UIDVALIDITY)"))
         assert validity is not None
@@ -67,20 +68,20 @@ class Catenate(SessionTestCase):
         self.client(b"s SELECT Drafts")
         self.assertNotIn(b"\\Seen", self.client(b"f FETCH 1:* FLAGS"))
 
-    def test_waits(self) -> None:
-        """A client that waits before each text is told to go on."""
+    def test_continuation_requests(self) -> None:
+        """Each TEXT literal that a client announces gets a continuation request."""
+        self.assertEqual(without_text(self.client(b"a APPEND INBOX CATENATE (TEXT {14}")), b"+\r\n")
         self.assertEqual(
-            self.client(b"a APPEND INBOX CATENATE (TEXT {14}"), b"+ Go ahead\r\n", "first"
-        )
-        self.assertEqual(
-            self.client.send(b'Subject: x\r\n\r\n URL "/Drafts/;UID=1/;SECTION=2" TEXT {2}\r\n'),
-            b"+ Go ahead\r\n",
+            without_text(
+                self.client.send(b'Subject: x\r\n\r\n URL "/Drafts/;UID=1/;SECTION=2" TEXT {2}\r\n')
+            ),
+            b"+\r\n",
         )
         self.assertIn(b"a OK", self.client.send(b"\r\n)\r\n"))
         self.assertEqual(self.stored(), b"Subject: x\r\n\r\nzip\r\n")
 
-    def test_relative(self) -> None:
-        """Without a slash a URL is relative to the selected mailbox (section 3); names are UTF-8 behind percents."""
+    def test_relative_urls(self) -> None:
+        """A URL without a slash is relative to the selected mailbox (section 3). Names are percent-encoded UTF-8."""
         self.client(b"c CREATE Drafts/L&APY-we")
         self.client.append(DRAFT, b"Drafts/L&APY-we")
         self.assertIn(b"NO [BADURL ;UID=1]", self.append(b"URL ;UID=1"))
@@ -97,7 +98,7 @@ class Catenate(SessionTestCase):
             self.assertIn(b"A: b\r\n\r\nzip", self.stored(uid))
 
     def test_partial(self) -> None:
-        """PARTIAL takes octets of a part, to its end without a size, none behind it."""
+        """PARTIAL takes a range of bytes: to the end without a length, nothing past the end."""
         for url, octets in (
             (b"1.3", b"ubj"),
             (b"%d" % (len(DRAFT) - 4), b"--\r\n"),
@@ -110,8 +111,8 @@ class Catenate(SessionTestCase):
             )
             self.client(b"u UNSELECT")
 
-    def test_large(self) -> None:
-        """A part that is too large for one piece is read where it lies."""
+    def test_large_parts(self) -> None:
+        """A part that is too large for one read is copied in chunks."""
         large = b"X: y\r\n\r\n" + b"0123456789abcdef" * 40_000
         self.client.append(large, b"Drafts")
         self.assertIn(
@@ -125,8 +126,8 @@ class Catenate(SessionTestCase):
         )
         self.assertEqual(self.stored(), large + large[13:500_013] + b"end" + large[:8])
 
-    def test_several(self) -> None:
-        """With MULTIAPPEND each message is one or is put together (RFC 3502), and either all are stored or none."""
+    def test_multiappend(self) -> None:
+        """MULTIAPPEND takes plain and catenated messages (RFC 3502) and stores all or none."""
         good, bad = b'CATENATE (URL "/Drafts/;UID=1")', b'CATENATE (URL "/Drafts/;UID=9")'
         plain = b"(\\Answered) {%d+}\r\n%b" % (len(MAIL), MAIL)
         for first, second in ((good, good), (good, plain), (plain, good)):
@@ -140,7 +141,7 @@ class Catenate(SessionTestCase):
         self.assertIn(b"MESSAGES 6", self.client(b"c STATUS INBOX (MESSAGES)"))
 
     def test_replace(self) -> None:
-        """REPLACE takes such a message too (RFC 8508 section 3.1)."""
+        """REPLACE takes a catenated message (RFC 8508 section 3.1)."""
         self.client(b"s SELECT Drafts")
         answer = self.client.send(
             b'r UID REPLACE 1 Drafts CATENATE (URL ";UID=1/;SECTION=HEADER" %b)\r\n' % text(b"new")
@@ -150,7 +151,7 @@ class Catenate(SessionTestCase):
         self.assertIn(b"new)", self.client(b"f FETCH 1 BODY[]"))
 
     def test_bad_url(self) -> None:
-        """Whatever is no part of a message in this account is NO [BADURL], and names the first (section 4.1)."""
+        """A URL that is no part of a message of this account is NO [BADURL] with the first such URL (section 4.1)."""
         for url in (
             b"/Drafts/;UID=9", b"/Drafts;UIDVALIDITY=9/;UID=1", b"/nowhere/;UID=1", b"/Drafts/;UID=1/;SECTION=9",
             b"/Drafts/;UID=1/;SECTION=1.FOO", b"/Drafts/;UID=0", b"/Drafts", b"imap://localhost/Drafts/;UID=1",
@@ -163,23 +164,23 @@ class Catenate(SessionTestCase):
         self.assertIn(b"MESSAGES 0", self.client(b"a STATUS INBOX (MESSAGES)"))
 
     def test_try_create(self) -> None:
-        """That the mailbox is not there is said before anything else."""
+        """A missing mailbox is NO [TRYCREATE], whatever the parts are."""
         for parts in ([text(MAIL)], [b'URL "/Drafts/;UID=1"'], [b'URL "/Drafts/;UID=9"']):
             self.assertIn(b"NO [TRYCREATE]", self.append(*parts, to=b"nowhere"))
 
     def test_too_big(self) -> None:
-        """A message that becomes larger than one may be is NO [TOOBIG] (section 4.2), and costs no reading."""
+        """A message that becomes larger than the limit is NO [TOOBIG] before any part is read (section 4.2)."""
         self.prepare(Server(realm=self.server.realm, max_message_size=2 * len(DRAFT)))
         url = b'URL "/Drafts/;UID=1"'
         self.assertIn(b"A003 OK", self.append(url, url))
         self.assertIn(b"A003 NO [TOOBIG]", self.append(url, url, text(b"x")))
 
     def test_empty(self) -> None:
-        """A message of nothing is none."""
+        """An empty message is refused."""
         self.assertIn(b"A003 NO", self.append(b'URL "/Drafts/;UID=1/;PARTIAL=99999.1"'))
 
     def test_malformed(self) -> None:
-        """No parts, a part of another kind, too many URLs."""
+        """No parts, unknown kinds of parts and more than 250 URLs are BAD."""
         for parts in (
             b"()",
             b"(MAIL /x)",
@@ -191,8 +192,8 @@ class Catenate(SessionTestCase):
         ):
             self.assertIn(b"a BAD", self.client(b"a APPEND INBOX CATENATE " + parts), parts)
 
-    def test_gone_meanwhile(self) -> None:
-        """When a part is expunged before it is copied, nothing is stored."""
+    def test_part_expunged_meanwhile(self) -> None:
+        """If a part is expunged before it is copied, nothing is stored."""
         account = self.server.realm.account()
         before = account.append
 
@@ -209,8 +210,8 @@ class Catenate(SessionTestCase):
         self.assertIn(b"MESSAGES 0", self.client(b"b STATUS INBOX (MESSAGES)"))
 
 
-class OnDisk(Catenate):
-    """The same of a Maildir."""
+class MaildirCatenateTests(CatenateTests):
+    """The same tests with a Maildir store."""
 
     def prepare(self, server: Server) -> None:
         path = self.mktemp()

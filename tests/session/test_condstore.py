@@ -2,13 +2,13 @@
 
 import re
 
-from tests.session.session_case import SessionTestCase, highest_modseq, lines
+from tests.session.session_case import SessionTestCase, highest_modseq, lines, without_text
 
 
-class Condstore(SessionTestCase):
-    def test_enabling(self) -> None:
-        """Each command that shows knowledge of MODSEQ has HIGHESTMODSEQ told, and MODSEQ and UID in FETCH responses from
-        then on (RFC 7162 sections 3.1 and 3.2.4)."""
+class CondstoreTests(SessionTestCase):
+    def test_commands_that_enable_condstore(self) -> None:
+        """Each command that uses MODSEQ enables CONDSTORE: HIGHESTMODSEQ is returned once, and FETCH responses have UID
+        and MODSEQ from then on (RFC 7162 sections 3.1 and 3.2.4)."""
         for command in (
             b"FETCH 1 MODSEQ",
             b"FETCH 1 (FLAGS) (CHANGEDSINCE 1)",
@@ -34,14 +34,15 @@ class Condstore(SessionTestCase):
                 self.assertRegex(client(b"e FETCH 1 BODY[]"), rb"\(UID 1 FLAGS \(.*\) MODSEQ")
 
     def test_select(self) -> None:
-        """SELECT (CONDSTORE) enables it, and tells HIGHESTMODSEQ once."""
+        """SELECT (CONDSTORE) enables CONDSTORE and returns HIGHESTMODSEQ once."""
         self.client.append()
         answer = self.client(b"A142 SELECT INBOX (CONDSTORE)")
         self.assertEqual(answer.count(b"HIGHESTMODSEQ"), 1)
         self.assertIn(b"MODSEQ (", self.client(b"b FETCH 1 FLAGS"))
 
     def test_unchangedsince(self) -> None:
-        """STORE (UNCHANGEDSINCE) leaves alone what others changed, and says which (RFC 7162 section 3.1.3, example 5)."""
+        """STORE (UNCHANGEDSINCE) leaves messages unchanged that changed later, and returns MODIFIED (RFC 7162 section
+        3.1.3, example 5)."""
         client = self.select_inbox(9)
         other = self.second_client()
         before = highest_modseq(client(b"s SELECT INBOX (CONDSTORE)"))
@@ -55,8 +56,9 @@ class Condstore(SessionTestCase):
             client(b"e UID STORE 7,9 (UNCHANGEDSINCE 1) +FLAGS (\\Deleted)"),
         )
 
-    def test_all_pass(self) -> None:
-        """Every message that was stored has its MODSEQ told, .SILENT or not, named twice or not (examples 3 and 4)."""
+    def test_every_stored_message_has_modseq(self) -> None:
+        """The MODSEQ of every stored message is returned, with .SILENT too, also for a message named twice (examples 3
+        and 4)."""
         client = self.select_inbox(9)
         for command, uids in (
             (b"UID STORE 6,4,8", b"4 6 8"),
@@ -68,10 +70,10 @@ class Condstore(SessionTestCase):
             )
             told = re.findall(rb"FETCH \(UID (\d+) MODSEQ \(\d+\)\)", answer)
             self.assertEqual(told, uids.split(), answer)
-            self.assertIn(b"a OK Stored\r\n", answer)
+            self.assertIn(b"a OK\r\n", without_text(answer))
 
-    def test_absent_keyword(self) -> None:
-        """UNCHANGEDSINCE 0 sets a keyword where there is none, and never a system flag (section 3.1.3, examples 7 and 8)."""
+    def test_unchangedsince_zero(self) -> None:
+        """UNCHANGEDSINCE 0 sets a keyword that is absent, and never a system flag (section 3.1.3, examples 7 and 8)."""
         client = self.select_inbox(3)
         self.second_client()(b"a STORE 2 +FLAGS ($mdnsent)")
         command = b"a102 STORE 1:3 (UNCHANGEDSINCE 0) +FLAGS.SILENT ($MDNSent)"
@@ -83,8 +85,8 @@ class Condstore(SessionTestCase):
             answer = client(b"a STORE 1 (UNCHANGEDSINCE 0) " + flags)
             self.assertIn(b"a OK [MODIFIED 1]", answer, flags)
 
-    def test_silent_is_not_deaf(self) -> None:
-        """A .SILENT store that hit upon another's change tells the flags, not only the MODSEQ."""
+    def test_silent_store_after_change_by_another(self) -> None:
+        """A .SILENT STORE returns the flags, not only MODSEQ, if another session had changed them."""
         client = self.select_inbox(1)
         client(b"a ENABLE CONDSTORE")
         self.second_client()(b"b STORE 1 +FLAGS (\\Flagged)")
@@ -92,7 +94,7 @@ class Condstore(SessionTestCase):
         self.assertRegex(answer, rb"\* 1 FETCH \(UID 1 FLAGS \(\\Recent \\Flagged \\Seen\) MODSEQ")
 
     def test_changedsince(self) -> None:
-        """FETCH (CHANGEDSINCE) tells only what changed, with MODSEQ (RFC 7162 section 3.1.4.1)."""
+        """FETCH (CHANGEDSINCE) returns only messages that changed, with MODSEQ (RFC 7162 section 3.1.4.1)."""
         client = self.select_inbox(5)
         since = highest_modseq(client(b"s SELECT INBOX"))
         client(b"a STORE 2,4 +FLAGS.SILENT (\\Seen)")
@@ -103,7 +105,7 @@ class Condstore(SessionTestCase):
         self.assertRegex(answer[1], rb"^\* 2 FETCH \(UID 2 FLAGS \(\\Seen\) MODSEQ \(\d+\)\)$")
 
     def test_search(self) -> None:
-        """SEARCH MODSEQ is answered with the highest MODSEQ found, and with none if nothing was (section 3.1.5)."""
+        """SEARCH MODSEQ returns the highest MODSEQ of the result, and none if the result is empty (section 3.1.5)."""
         client = self.select_inbox(3)
         since = highest_modseq(client(b"s SELECT INBOX (CONDSTORE)"))
         client(b"a STORE 2:3 +FLAGS.SILENT (\\Seen)")
@@ -129,8 +131,9 @@ class Condstore(SessionTestCase):
             client(b"f SEARCH RETURN (MIN) MODSEQ %d" % (since + 1)),
         )
 
-    def test_all_gone(self) -> None:
-        """STORE on messages that are all gone is NO [EXPUNGEISSUED], OK with .SILENT or by UID (RFC 2180 section 4.2)."""
+    def test_store_of_expunged_messages(self) -> None:
+        """STORE of messages that are all expunged is NO [EXPUNGEISSUED], and OK with .SILENT or by UID (RFC 2180
+        section 4.2)."""
         client = self.select_inbox(2)
         other = self.second_client()
         other(b"a STORE 1 +FLAGS (\\Deleted)")
@@ -142,8 +145,9 @@ class Condstore(SessionTestCase):
         other(b"b EXPUNGE")
         self.assertIn(b"e OK", client(b"e UID STORE 2 +FLAGS (\\Seen)"))
 
-    def test_some_gone(self) -> None:
-        """Where only some are gone the others are changed and told, with NO (RFC 2180, 4.2.3; RFC 7162 section 3.1.3)."""
+    def test_store_of_some_expunged_messages(self) -> None:
+        """If some messages are expunged, the others are changed and returned, with NO (RFC 2180 section 4.2.3, RFC 7162
+        section 3.1.3)."""
         client = self.select_inbox(4)
         other = self.second_client()
         other(b"a STORE 2 +FLAGS.SILENT (\\Deleted)")

@@ -3,9 +3,10 @@
 from tests.session.session_case import SessionTestCase, lines
 
 
-class Examples(SessionTestCase):
+class ExampleTests(SessionTestCase):
     def replay(self, script: str) -> None:
-        """Send the ``C:`` lines; what comes must be the ``S:`` lines, of tagged ones the condition and code."""
+        """Send the `C:` lines and compare the responses with the `S:` lines. Of tagged responses only status and code
+        count."""
         want: list[bytes] = []
         got: list[bytes] = []
         for line in script.strip().splitlines():
@@ -23,13 +24,13 @@ class Examples(SessionTestCase):
         self.assertEqual(got, want, script)
 
     def test_enable(self) -> None:
-        """Section 6.3.1: ENABLE leaves the CAPABILITY list as it is."""
+        """Section 6.3.1: ENABLE does not change the capabilities."""
         before = self.client(b"t1 CAPABILITY")
         self.client(b"t2 ENABLE IMAP4rev2 UTF8=ACCEPT QRESYNC X-GOOD-IDEA")
         self.assertEqual(self.client(b"t1 CAPABILITY"), before)
 
     def test_delete(self) -> None:
-        """Section 6.3.5: what has inferiors is \\Noselect when it is deleted, and gone with the last of them."""
+        r"""Section 6.3.5: a deleted mailbox with inferiors is \Noselect until the last of them is deleted."""
         for name in (b"blurdybloop", b"foo/bar"):
             self.client(b"a CREATE " + name)
         self.replay(
@@ -59,7 +60,7 @@ class Examples(SessionTestCase):
         )
 
     def test_rename(self) -> None:
-        """Section 6.3.6: inferiors go along, also those of a name that is \\Noselect, but not those of INBOX."""
+        r"""Section 6.3.6: inferiors are renamed too, also those of a \Noselect name, but not those of INBOX."""
         for name in (b"blurdybloop", b"foo/bar", b"INBOX/bar"):
             self.client(b"a CREATE " + name)
         self.client(b"a DELETE foo")
@@ -83,7 +84,7 @@ class Examples(SessionTestCase):
         )
 
     def test_subscriptions_stay(self) -> None:
-        """Section 6.3.6: RENAME leaves subscriptions as they are; the client's 1002 and 1003 change them."""
+        """Section 6.3.6: RENAME does not change subscriptions. The client's commands 1002 and 1003 do."""
         self.client(b"a CREATE X")
         self.client(b"a SUBSCRIBE X")
         self.replay(
@@ -105,7 +106,7 @@ class Examples(SessionTestCase):
         )
 
     def test_idle(self) -> None:
-        """Section 6.3.13: messages that go and come while A002 and A004 idle, numbers counting on."""
+        """Section 6.3.13: messages come and go while A002 and A004 idle, and sequence numbers follow."""
         client = self.select_inbox(3)
         other = self.second_client()
         client(b"A002 IDLE")
@@ -126,7 +127,7 @@ class Examples(SessionTestCase):
         self.assertIn(b"* 3 FETCH (UID 5)\r\n", client(b"A005 FETCH 3 UID"))
 
     def test_uid(self) -> None:
-        """Sections 6.3.12 and 6.4.9: UIDs that are not there copy, move and change nothing, and that is no error."""
+        """Sections 6.3.12 and 6.4.9: commands with UIDs that do not exist are OK and change nothing."""
         self.select_inbox(1)
         self.replay(
             r"""

@@ -4,7 +4,7 @@ from imapshield.testing import MAIL, Client
 from tests.session.session_case import SessionTestCase, lines
 
 
-class UidOnly(SessionTestCase):
+class UidOnlyTests(SessionTestCase):
     def select_with_uidonly(self, count: int = 3) -> Client:
         for _ in range(count):
             self.client.append()
@@ -13,7 +13,7 @@ class UidOnly(SessionTestCase):
         return self.client
 
     def test_numbers_refused(self) -> None:
-        """Commands and search keys with numbers are BAD [UIDREQUIRED] (section 3)."""
+        """Commands and search keys with sequence numbers are BAD [UIDREQUIRED] (section 3)."""
         client = self.select_with_uidonly()
         for command in (
             b"FETCH 1 FLAGS", b"STORE 1 +FLAGS (\\Seen)", b"COPY 1 INBOX", b"MOVE * INBOX", b"SEARCH ALL",
@@ -23,8 +23,8 @@ class UidOnly(SessionTestCase):
             self.assertIn(b"07 BAD [UIDREQUIRED]", client(b"07 " + command), command)
         self.assertIn(b"* SEARCH 2", client(b"08 UID SEARCH UID 2"))
 
-    def test_resync(self) -> None:
-        """QRESYNC's known numbers are refused, its known UIDs are not (section 3.7)."""
+    def test_qresync(self) -> None:
+        """Known sequence numbers of QRESYNC are refused. Known UIDs are not (section 3.7)."""
         client = self.select_with_uidonly()
         client(b"a ENABLE QRESYNC")
         self.assertIn(
@@ -33,7 +33,7 @@ class UidOnly(SessionTestCase):
         self.assertIn(b"c OK", client(b"c SELECT INBOX (QRESYNC (1 1 1:3))"))
 
     def test_uidfetch(self) -> None:
-        """FETCH responses are UIDFETCH, asked or not; large bodies too."""
+        """FETCH responses are UIDFETCH, solicited or not, with large bodies too."""
         client = self.select_with_uidonly()
         other = self.second_client()
         self.assertEqual(
@@ -49,7 +49,7 @@ class UidOnly(SessionTestCase):
         self.assertIn(b"* 4 UIDFETCH (BODY[] {%d}" % len(big), answer)
 
     def test_vanished(self) -> None:
-        """EXPUNGE is told as VANISHED."""
+        """EXPUNGE responses are VANISHED."""
         client = self.select_with_uidonly()
         client(b"a UID STORE 2 +FLAGS.SILENT (\\Deleted)")
         self.assertEqual(lines(client(b"b EXPUNGE"))[0], b"* VANISHED 2")
@@ -58,7 +58,7 @@ class UidOnly(SessionTestCase):
         )
 
     def test_silent_condstore(self) -> None:
-        """MODSEQ alone comes in UIDFETCH as well."""
+        """A UIDFETCH response can have MODSEQ alone."""
         client = self.select_with_uidonly()
         client(b"a ENABLE CONDSTORE")
         self.assertRegex(

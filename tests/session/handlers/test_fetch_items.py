@@ -12,9 +12,9 @@ ENCODED = (
 )
 
 
-class Binary(SessionTestCase):
+class BinaryTests(SessionTestCase):
     def test_fetch(self) -> None:
-        """BINARY decodes a part, NUL as literal8; SIZE is that of what is decoded (RFC 3516)."""
+        """BINARY decodes a part and returns NUL in a literal8. BINARY.SIZE is the decoded size (RFC 3516)."""
         self.client.append(ENCODED)
         self.client(b"s SELECT INBOX")
         answer = self.client(
@@ -25,15 +25,15 @@ class Binary(SessionTestCase):
             answer,
         )
 
-    def test_unknown(self) -> None:
-        """An encoding that is not known is NO [UNKNOWN-CTE]."""
+    def test_unknown_encoding(self) -> None:
+        """BINARY of a part with an unknown encoding is NO [UNKNOWN-CTE]."""
         self.client.append(ENCODED)
         self.client(b"s SELECT INBOX")
         for item in (b"BINARY.PEEK[3]", b"BINARY.SIZE[3]"):
             self.assertIn(b"a NO [UNKNOWN-CTE]", self.client(b"a FETCH 1 " + item))
 
-    def test_unknown_is_not_seen(self) -> None:
-        """What could not be decoded is not marked as read, and what comes behind it neither."""
+    def test_unknown_encoding_sets_no_seen(self) -> None:
+        r"""A message that could not be decoded does not get \Seen, and neither do those after it."""
         for mail in (ENCODED.replace(b"x-unknown", b"8bit"), ENCODED, MAIL):
             self.client.append(mail)
         self.client(b"s SELECT INBOX")
@@ -44,7 +44,7 @@ class Binary(SessionTestCase):
             self.assertIn(b"* SEARCH 1\r\n", self.client(b"b SEARCH SEEN"))
 
     def test_append(self) -> None:
-        """APPEND takes a literal8, NUL and all (section 4.4)."""
+        """APPEND takes a literal8 that contains NUL (RFC 3516 section 4.4)."""
         mail = MAIL + b"\0\r\n"
         self.assertIn(
             b"a OK", self.client.send(b"a APPEND INBOX ~{%d+}\r\n%b\r\n" % (len(mail), mail))
@@ -53,9 +53,9 @@ class Binary(SessionTestCase):
         self.assertIn(b"~{%d}\r\n%b" % (len(mail), mail), self.client(b"b FETCH 1 BINARY.PEEK[]"))
 
 
-class Objects(SessionTestCase):
-    def test_ids(self) -> None:
-        """MAILBOXID in CREATE, SELECT and STATUS is one; EMAILID stays through COPY and MOVE (RFC 8474)."""
+class ObjectIdTests(SessionTestCase):
+    def test_identifiers(self) -> None:
+        """CREATE, SELECT and STATUS return the same MAILBOXID. MOVE keeps the EMAILID (RFC 8474)."""
         created = re.findall(rb"MAILBOXID \((\w+)\)", self.client(b"a CREATE foo"))
         self.assertEqual(re.findall(rb"MAILBOXID \((\w+)\)", self.client(b"b SELECT foo")), created)
         self.client(b"c RENAME foo bar")
@@ -73,9 +73,9 @@ class Objects(SessionTestCase):
         self.assertIn(b"* SEARCH\r\n", self.client(b"i SEARCH THREADID T1"))
 
 
-class Others(SessionTestCase):
+class OtherItemTests(SessionTestCase):
     def test_savedate(self) -> None:
-        """SAVEDATE is when a message came into its mailbox, whatever INTERNALDATE says (RFC 8514)."""
+        """SAVEDATE is the time at which a message came into its mailbox, whatever its INTERNALDATE (RFC 8514)."""
         self.client.send(
             b'a APPEND INBOX "01-Jan-2001 00:00:00 +0000" {%d+}\r\n%b\r\n' % (len(MAIL), MAIL)
         )
@@ -90,7 +90,7 @@ class Others(SessionTestCase):
             self.assertEqual(lines(self.client(b"c SEARCH " + key))[0], b"* SEARCH" + found)
 
     def test_preview(self) -> None:
-        """PREVIEW is the text's beginning, LAZY or not (RFC 8970)."""
+        """PREVIEW is the beginning of the text, with or without LAZY (RFC 8970)."""
         self.select_inbox(1)
         self.assertIn(b'PREVIEW "At noon?"', self.client(b"a FETCH 1 (PREVIEW)"))
         self.assertIn(b'PREVIEW "At noon?"', self.client(b"b FETCH 1 (RFC822.SIZE PREVIEW (LAZY))"))

@@ -3,9 +3,9 @@
 from tests.session.session_case import SessionTestCase, lines
 
 
-class Extended(SessionTestCase):
+class ListExtendedTests(SessionTestCase):
     def setUp(self) -> None:
-        """The mailboxes of RFC 5258 section 5, with Vegetable deleted and below it one that stays."""
+        """Create the mailboxes of RFC 5258 section 5, with a deleted Fruit/Peach."""
         super().setUp()
         for name in (
             b"Fruit/Apple",
@@ -32,7 +32,7 @@ class Extended(SessionTestCase):
         ]
 
     def test_subscribed(self) -> None:
-        """LIST (SUBSCRIBED) has what is subscribed, what does not exist as \\NonExistent (example 2)."""
+        r"""LIST (SUBSCRIBED) lists subscribed names, as \NonExistent if they do not exist (example 2)."""
         self.assertEqual(
             self.listed(b'(SUBSCRIBED) "" "*"'),
             [
@@ -45,7 +45,7 @@ class Extended(SessionTestCase):
         )
 
     def test_return_subscribed(self) -> None:
-        """RETURN (SUBSCRIBED) marks what is subscribed and leaves nothing out (example 7)."""
+        """RETURN (SUBSCRIBED) marks subscribed names and leaves out no others (example 7)."""
         self.assertEqual(
             self.listed(b'"" "%" RETURN (SUBSCRIBED CHILDREN)'),
             [
@@ -56,8 +56,9 @@ class Extended(SessionTestCase):
             ],
         )
 
-    def test_recursive_not_twice(self) -> None:
-        """A parent is left out if all that it would stand for is shown itself (RFC 5258 section 3.5)."""
+    def test_recursivematch_omits_redundant_parents(self) -> None:
+        """RECURSIVEMATCH leaves out a parent if all the names it would stand for are listed themselves (RFC 5258
+        section 3.5)."""
         self.assertEqual(
             self.listed(b'(SUBSCRIBED RECURSIVEMATCH) "" (Fruit Fruit/*)'),
             [
@@ -66,8 +67,8 @@ class Extended(SessionTestCase):
             ],
         )
 
-    def test_recursive(self) -> None:
-        """RECURSIVEMATCH has parents of what is subscribed, and says so in CHILDINFO (example 8)."""
+    def test_recursivematch(self) -> None:
+        """RECURSIVEMATCH lists the parents of subscribed names with CHILDINFO (example 8)."""
         self.assertEqual(
             self.listed(b'(SUBSCRIBED RECURSIVEMATCH) "" "%"'),
             [
@@ -87,12 +88,12 @@ class Extended(SessionTestCase):
         self.assertIn(b"BAD", self.client(b'a LIST (RECURSIVEMATCH) "" "%"'))
 
     def test_remote(self) -> None:
-        """REMOTE changes nothing: there are none; RECURSIVEMATCH with it alone is BAD."""
+        """REMOTE changes nothing, as there are no remote mailboxes. RECURSIVEMATCH with REMOTE alone is BAD."""
         self.assertEqual(self.listed(b'(REMOTE) "" "%"'), self.listed(b'"" "%" RETURN ()'))
         self.assertIn(b"BAD", self.client(b'a LIST (REMOTE RECURSIVEMATCH) "" "%"'))
 
     def test_patterns(self) -> None:
-        """Several patterns are one list, each name once (example 10)."""
+        """Several patterns give one list in which each name occurs once (example 10)."""
         self.assertEqual(
             self.listed(b'"" ("INBOX" "Fruit/%" "F*") RETURN (CHILDREN)'),
             [
@@ -104,7 +105,7 @@ class Extended(SessionTestCase):
         )
 
     def test_status(self) -> None:
-        """RETURN (STATUS (…)) follows each mailbox that can be selected (RFC 5819)."""
+        """RETURN (STATUS) returns a STATUS response for each mailbox that can be selected (RFC 5819)."""
         self.client(b"d DELETE Fruit")
         self.client.append()
         answer = lines(
@@ -119,8 +120,8 @@ class Extended(SessionTestCase):
             ],
         )
 
-    def test_status_of_matches(self) -> None:
-        """A parent that is shown for its children alone has no STATUS (RFC 5819 section 3)."""
+    def test_no_status_for_childinfo(self) -> None:
+        """A parent that is listed only for its CHILDINFO gets no STATUS response (RFC 5819 section 3)."""
         self.assertEqual(
             self.listed(b'(SUBSCRIBED RECURSIVEMATCH) "" (INBOX Fruit) RETURN (STATUS (MESSAGES))'),
             [
@@ -130,8 +131,8 @@ class Extended(SessionTestCase):
             ],
         )
 
-    def test_status_of_what_goes(self) -> None:
-        """A mailbox that goes between LIST and STATUS is listed as one that is not there (RFC 5819 section 2)."""
+    def test_status_of_deleted_mailbox(self) -> None:
+        r"""A mailbox deleted between LIST and STATUS is listed as \NonExistent (RFC 5819 section 2)."""
         account = self.server.realm.account()
         before = account.mailboxes
 
@@ -147,14 +148,15 @@ class Extended(SessionTestCase):
         )
 
     def test_empty_pattern(self) -> None:
-        """Only in a plain LIST an empty name asks for the delimiter; else it means nothing (RFC 5258 section 3)."""
+        """An empty pattern asks for the delimiter in a plain LIST only. Elsewhere it matches nothing (RFC 5258 section
+        3)."""
         self.assertEqual(self.listed(b'"" ""'), [b'(\\Noselect) "/" ""'])
         for command in (b'() "" ""', b'"" ("")', b'"" "" RETURN ()', b'(SUBSCRIBED) Tofu ("")'):
             self.assertEqual(self.listed(command), [], command)
         self.assertEqual(self.listed(b'Tofu ("" "%")'), [b'(\\HasNoChildren) "/" Tofu'])
 
     def test_special_use(self) -> None:
-        """CREATE (USE …), and LIST (SPECIAL-USE) finds it again (RFC 6154)."""
+        """LIST (SPECIAL-USE) finds mailboxes created with CREATE (USE) (RFC 6154)."""
         self.assertIn(b"a OK", self.client(b"a CREATE MyDrafts (USE (\\Drafts))"))
         self.assertIn(b"b NO [USEATTR]", self.client(b"b CREATE Other (USE (\\Nonsense))"))
         self.client(b"c CREATE Old/Sent (USE (\\Sent))")
@@ -170,14 +172,14 @@ class Extended(SessionTestCase):
             b'(\\HasNoChildren \\Drafts) "/" MyDrafts', self.listed(b'"" "%" RETURN (SPECIAL-USE)')
         )
 
-    def test_plain(self) -> None:
-        """Without extensions a name that only holds others is \\Noselect."""
+    def test_plain_list_has_noselect(self) -> None:
+        r"""A plain LIST marks a name that exists only as a parent as \Noselect."""
         self.client(b"d DELETE Fruit")
         self.assertIn(b'(\\Noselect \\HasChildren) "/" Fruit', self.listed(b'"" "%"'))
 
 
-class Examples(SessionTestCase):
-    """RFC 5258 section 5, from example 8 on, with hierarchies of their own."""
+class ListExampleTests(SessionTestCase):
+    """RFC 5258 section 5, from example 8 on, each with mailboxes of its own."""
 
     def listed(self, command: bytes) -> list[bytes]:
         answer = lines(self.client(b"a LIST " + command))[:-1]
@@ -192,8 +194,8 @@ class Examples(SessionTestCase):
         for name in subscribed.split():
             self.client(b"s SUBSCRIBE " + name)
 
-    def test_8(self) -> None:
-        r"""\HasChildren and CHILDINFO say different things."""
+    def test_example_8(self) -> None:
+        r"""\HasChildren and CHILDINFO are independent of each other."""
         self.has(b"Foo Foo/Bar Foo/Baz Moo", b"Foo/Baz")
         self.assertEqual(self.listed(b'(SUBSCRIBED) "" "*"'), [b"(\\Subscribed) Foo/Baz"])
         self.assertEqual(self.listed(b'(SUBSCRIBED) "" "%"'), [])
@@ -210,8 +212,8 @@ class Examples(SessionTestCase):
             [b"(\\Subscribed) Foo", b"(\\Subscribed) Moo"],
         )
 
-    def test_9(self) -> None:
-        """CHILDINFO is there whether or not the children match the pattern, and is not alone for those that do."""
+    def test_example_9(self) -> None:
+        """CHILDINFO is returned whether or not the children match the pattern."""
         subscribed = (
             b"baz2/bar2 baz2/bar22 baz2/bar222 eps2 eps2/mamba foo2/bar1 foo2/bar2 qux2/bar2"
         )
@@ -230,8 +232,8 @@ class Examples(SessionTestCase):
             ],
         )
 
-    def test_10(self) -> None:
-        """A subscribed name below that does not exist is CHILDINFO, and no child."""
+    def test_example_10(self) -> None:
+        r"""A subscribed inferior that does not exist gives CHILDINFO but not \HasChildren."""
         self.has(b"foo foo/bar", b"foo/bar")
         self.client(b"d DELETE foo/bar")
         self.assertEqual(

@@ -5,9 +5,9 @@ import re
 from tests.session.session_case import SessionTestCase, lines
 
 
-class MultiSearch(SessionTestCase):
+class MultisearchTests(SessionTestCase):
     def setUp(self) -> None:
-        """folder1 with two messages that match, folder2/banana with one, folder2/peach with none, salmon apart."""
+        """Three messages in folder1, two of them unseen, and one in each of three mailboxes below folder2."""
         super().setUp()
         for name in (b"folder1", b"folder2/banana", b"folder2/peach", b"folder2/salmon/x"):
             self.client(b"c CREATE " + name)
@@ -28,7 +28,8 @@ class MultiSearch(SessionTestCase):
         ]
 
     def test_subtree(self) -> None:
-        """Mailboxes by name and trees; where nothing is found nothing is said (the example of section 2.1)."""
+        """ESEARCH searches mailboxes and subtrees, and returns nothing for mailboxes without a match (example of
+        section 2.1)."""
         self.assertEqual(
             self.found(b'IN (mailboxes "folder1" subtree-one "folder2") unseen'),
             [
@@ -40,21 +41,21 @@ class MultiSearch(SessionTestCase):
         self.assertEqual(len(self.found(b"IN (mailboxes (folder1 nowhere folder2/peach)) ALL")), 2)
         self.assertEqual(len(self.found(b"IN (inboxes) ALL")), 4)  # as RFC 5465 section 6.3 has it
 
-    def test_returns(self) -> None:
-        """RETURN says what is told."""
+    def test_return_options(self) -> None:
+        """RETURN selects what is returned for each mailbox."""
         self.assertEqual(
             self.found(b"IN (personal) RETURN (COUNT MAX) UNSEEN SUBJECT lunch")[0],
             b'* ESEARCH (TAG "tag1" MAILBOX folder1 UIDVALIDITY 1) UID MAX 3 COUNT 2',
         )
 
     def test_subscribed(self) -> None:
-        """Of the subscribed ones, those that exist."""
+        """ESEARCH IN (subscribed) searches the subscribed mailboxes that exist."""
         self.client(b"s SUBSCRIBE folder1")
         self.client(b"s SUBSCRIBE gone")
         self.assertEqual(len(self.found(b"IN (subscribed) ALL")), 1)
 
     def test_selected(self) -> None:
-        """The selected mailbox, by default too, with SAVE, which is not for others."""
+        """The selected mailbox is the default. SAVE and `$` are allowed only if it is the only one."""
         for command in (b"ESEARCH ALL", b"ESEARCH IN (selected personal) ALL",
                         b"ESEARCH IN (personal) RETURN (UPDATE) ALL"):  # fmt: skip
             self.assertIn(b"a BAD", self.client(b"a " + command), command)
@@ -73,7 +74,7 @@ class MultiSearch(SessionTestCase):
         self.assertEqual(len(self.found(b"IN (personal) UID 1:2")), 4)
 
     def test_numbers(self) -> None:
-        """Message numbers count in each mailbox, and none is too high (section 2)."""
+        """Sequence numbers count in each mailbox, and none is too high (section 2)."""
         self.assertEqual(len(self.found(b"IN (personal) FROM ann 1:100")), 4)
         self.assertEqual(
             self.found(b"IN (personal) 2:200"),
@@ -89,7 +90,7 @@ class MultiSearch(SessionTestCase):
         )
 
     def test_contexts(self) -> None:
-        """CONTEXT is a hint; UPDATE is for the selected mailbox, which is named each time (section 2.2)."""
+        """CONTEXT is a hint. UPDATE applies to the selected mailbox, whose name is in each update (section 2.2)."""
         self.assertEqual(len(self.found(b"IN (personal) RETURN (CONTEXT COUNT) ALL")), 4)
         self.client(b"s SELECT folder1")
         where = rb'"tag1" MAILBOX folder1 UIDVALIDITY \d+\) UID '
@@ -104,7 +105,7 @@ class MultiSearch(SessionTestCase):
         )
 
     def test_leaves_no_trace(self) -> None:
-        r"""Searching another mailbox neither takes \Recent nor stays."""
+        r"""A search of another mailbox neither claims \Recent nor keeps the mailbox open."""
         self.found(b"IN (personal) TEXT noon")
         self.assertIn(b"* 3 RECENT", self.client(b"s SELECT folder1"))
         self.assertFalse(

@@ -12,7 +12,7 @@ def mail(subject: str, date: str, sender: str = "a@x.org", more: str = "", size:
     return head.encode() + b"x" * size
 
 
-class Sorting(SessionTestCase):
+class SortTests(SessionTestCase):
     def mails(self) -> Client:
         for one in (
             mail("Re: beta", "Mon, 6 Nov 2023 12:00:00 +0000", "Zoe <ann@x.org>", size=300),
@@ -30,7 +30,7 @@ class Sorting(SessionTestCase):
         return self.client
 
     def test_keys(self) -> None:
-        """Each key, either way; equals by their numbers."""
+        """Messages are sorted by each key in both directions. Equal messages are in the order of their numbers."""
         client = self.mails()
         for criteria, numbers in (
             (b"SUBJECT", b"4 2 1 3"),
@@ -51,7 +51,7 @@ class Sorting(SessionTestCase):
             self.assertEqual(lines(answer)[0], b"* SORT " + numbers, criteria)
 
     def test_uid_and_search(self) -> None:
-        """UID SORT answers UIDs, of what the keys match; nothing found is a line too."""
+        """UID SORT returns the UIDs of the messages that match. An empty result is a line too."""
         client = self.mails()
         client(b"a STORE 1 +FLAGS.SILENT (\\Deleted)")
         client(b"b EXPUNGE")
@@ -59,8 +59,8 @@ class Sorting(SessionTestCase):
         self.assertEqual(lines(client(b"d SORT (DATE) UTF-8 SUBJECT beta"))[0], b"* SORT 2")
         self.assertEqual(lines(client(b"e SORT (SUBJECT) US-ASCII TEXT unseen"))[0], b"* SORT")
 
-    def test_charset(self) -> None:
-        """An unknown charset is NO [BADCHARSET]; an unknown key BAD."""
+    def test_charset_and_key(self) -> None:
+        """An unknown charset is NO [BADCHARSET]. An unknown sort key is BAD."""
         client = self.mails()
         self.assertIn(b"a NO [BADCHARSET", client(b"a SORT (DATE) X-NONE ALL"))
         self.assertIn(b"b BAD", client(b"b SORT (COLOUR) UTF-8 ALL"))
@@ -78,20 +78,20 @@ class Sorting(SessionTestCase):
         )
 
     def test_modseq(self) -> None:
-        """MODSEQ among the keys brings the highest (RFC 7162 section 3.1.6)."""
+        """A MODSEQ search key adds the highest MODSEQ (RFC 7162 section 3.1.6)."""
         client = self.mails()
         self.assertRegex(
             client(b"a SORT (DATE) UTF-8 MODSEQ 1 1:2"), rb"\* SORT 2 1 \(MODSEQ \d+\)\r\n"
         )
 
-    def test_many(self) -> None:
-        """A large mailbox is sorted whole."""
+    def test_large_mailbox(self) -> None:
+        """A mailbox with 2,300 messages is sorted completely."""
         client = self.select_inbox(2300)
         answer = lines(client(b"a SORT (REVERSE SUBJECT) UTF-8 ALL"))[0]
         self.assertEqual(answer, b"* SORT " + b" ".join(b"%d" % i for i in range(1, 2301)))
 
-    def test_gone(self) -> None:
-        """What others expunged meanwhile is left out."""
+    def test_expunged_by_another(self) -> None:
+        """SORT leaves out messages that another session expunged."""
         client = self.mails()
         other = self.second_client()
         other(b"a STORE 2 +FLAGS (\\Deleted)")
@@ -99,7 +99,7 @@ class Sorting(SessionTestCase):
         self.assertEqual(lines(client(b"c SORT (DATE) UTF-8 ALL"))[0], b"* SORT 3 1 4")
 
 
-class Threading(SessionTestCase):
+class ThreadTests(SessionTestCase):
     def mails(self) -> Client:
         day = "Mon, 6 Nov 2023 12:00:0%d +0000"
         for one in (
@@ -115,7 +115,7 @@ class Threading(SessionTestCase):
         return self.client
 
     def test_references(self) -> None:
-        """REFERENCES follows the references, and subjects where there are none."""
+        """REFERENCES follows References fields, and subjects where there are none."""
         client = self.mails()
         self.assertEqual(
             lines(client(b"A283 THREAD REFERENCES UTF-8 ALL"))[0], b"* THREAD (1 5)(2 (3 4)(6))"
@@ -126,27 +126,27 @@ class Threading(SessionTestCase):
         )
 
     def test_ordered_subject(self) -> None:
-        """ORDEREDSUBJECT goes by subject and date alone."""
+        """ORDEREDSUBJECT uses only subject and date."""
         client = self.mails()
         self.assertEqual(
             lines(client(b"A283 THREAD ORDEREDSUBJECT UTF-8 ALL"))[0],
             b"* THREAD (1 5)(2 (3)(4)(6))",
         )
 
-    def test_nothing(self) -> None:
-        """Nothing found is an empty THREAD line."""
+    def test_empty_result(self) -> None:
+        """An empty result is a THREAD line without threads."""
         client = self.mails()
         self.assertEqual(lines(client(b"a THREAD REFERENCES UTF-8 SEEN"))[0], b"* THREAD")
 
     def test_large_header(self) -> None:
-        """A References field of hundreds of kilobytes is read as far as is sane."""
+        """A References field of hundreds of kilobytes is read up to a limit."""
         refs = "References:" + "".join(f" <{i}@y>\r\n" for i in range(30_000))
         self.client.append(mail("x", "nonsense", more=refs))
         self.client(b"s SELECT INBOX")
         self.assertIn(b"* THREAD (1)", self.client(b"a THREAD REFERENCES UTF-8 ALL"))
 
-    def test_others_have_their_turn(self) -> None:
-        """While conversations are linked, keys sorted and the answer written, another session is served."""
+    def test_other_sessions_are_served(self) -> None:
+        """Another session is served while THREAD and SORT link, sort and write."""
         for i in range(60):
             self.client.append(mail(str(i), "now", more=f"Message-ID: <{i}@x>\r\n"))
         client, other = self.client, self.server.login()
@@ -161,7 +161,7 @@ class Threading(SessionTestCase):
             nonlocal served
             served += other.transport.value().count(b"n OK")
             other.transport.clear()
-            if not client.transport.value().endswith(b"ed\r\n"):
+            if b"\r\nc OK " not in client.transport.value():
                 other.protocol.dataReceived(b"n NOOP\r\n")
                 self.server.clock.callLater(0, ask)
 
