@@ -1,8 +1,11 @@
-"""CATENATE (RFC 4469): a message of what the client sends and of parts of messages that are here already."""
+"""CATENATE (RFC 4469): a message made of text from the client and of parts of stored messages."""
 
 import re
 import time
+from collections.abc import Sequence
+from typing import Any
 
+from imapshield.mailbox.values import AppendResult
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing import MAIL, MemoryRealm, Server
 from tests.session.session_case import SessionTestCase, without_text
@@ -27,20 +30,23 @@ class CatenateTests(SessionTestCase):
         self.prepare(self.server)
 
     def prepare(self, server: Server) -> None:
+        """Use `server`, with the message `DRAFT` in the mailbox Drafts."""
         self.server, self.client = server, server.login()
         self.client(b"c CREATE Drafts")
         self.client.append(DRAFT, b"Drafts")
 
     def append(self, *parts: bytes, to: bytes = b"INBOX") -> bytes:
+        """Append a message of `parts`, with three flags."""
         return self.client.send(
             b"A003 APPEND %b (\\Seen \\Draft $MDNSent) CATENATE (%b)\r\n" % (to, b" ".join(parts))
         )
 
     def stored(self, uid: int = 1) -> bytes:
+        """The content of a message of INBOX."""
         self.client(b"s EXAMINE INBOX")
-        answer = self.client(b"f UID FETCH %d BODY.PEEK[]" % uid)
+        response = self.client(b"f UID FETCH %d BODY.PEEK[]" % uid)
         self.client(b"u UNSELECT")
-        return answer.partition(b"}\r\n")[2].rpartition(b")\r\nf OK")[0]
+        return response.partition(b"}\r\n")[2].rpartition(b")\r\nf OK")[0]
 
     def test_attachment_replaced(self) -> None:
         """Example 1 of appendix A: the header and text of one message with another message as attachment."""
@@ -49,7 +55,7 @@ class CatenateTests(SessionTestCase):
         assert validity is not None
         base = b'URL "/Drafts;UIDVALIDITY=%b/;UID=' % validity[0]
         line = b"\r\n--" + BOUNDARY[2:]
-        answer = self.append(
+        response = self.append(
             base + b'1/;section=HEADER"',
             text(line + b"\r\n"),
             base + b'1/;section=1.MIME"',
@@ -58,7 +64,7 @@ class CatenateTests(SessionTestCase):
             base + b'2"',
             text(line + b"--\r\n"),
         )
-        self.assertRegex(answer, rb"A003 OK \[APPENDUID \d+ 1\]")
+        self.assertRegex(response, rb"A003 OK \[APPENDUID \d+ 1\]")
         header = DRAFT[: DRAFT.index(b"\r\n\r\n") + 4]
         mime = b"Content-Type: text/plain\r\n\r\n"
         self.assertEqual(
@@ -91,8 +97,8 @@ class CatenateTests(SessionTestCase):
             b"L%C3%B6we/;UID=1/;SECTION=2",
             b"/Drafts%2FL%c3%b6we/;uid=1/;section=2",
         ):
-            answer = self.append(text(b"A: b\r\n\r\n"), b'URL "%b"' % url)
-            self.assertIn(b"A003 OK", answer, url)
+            response = self.append(text(b"A: b\r\n\r\n"), b'URL "%b"' % url)
+            self.assertIn(b"A003 OK", response, url)
         self.client(b"u UNSELECT")
         for uid in (1, 2, 3):
             self.assertIn(b"A: b\r\n\r\nzip", self.stored(uid))
@@ -143,11 +149,11 @@ class CatenateTests(SessionTestCase):
     def test_replace(self) -> None:
         """REPLACE takes a catenated message (RFC 8508 section 3.1)."""
         self.client(b"s SELECT Drafts")
-        answer = self.client.send(
+        response = self.client.send(
             b'r UID REPLACE 1 Drafts CATENATE (URL ";UID=1/;SECTION=HEADER" %b)\r\n' % text(b"new")
         )
-        self.assertIn(b"* 1 EXPUNGE", answer)
-        self.assertIn(b"r OK", answer)
+        self.assertIn(b"* 1 EXPUNGE", response)
+        self.assertIn(b"r OK", response)
         self.assertIn(b"new)", self.client(b"f FETCH 1 BODY[]"))
 
     def test_bad_url(self) -> None:
@@ -158,8 +164,8 @@ class CatenateTests(SessionTestCase):
             b"/Drafts/;UID=1/;SECTION=%ZZ", b"/%FF/;UID=1", b"/%07/;UID=1", b"/Drafts/;UID=1;URLAUTH=anonymous",
             b"/Drafts/;UID=1/;SECTION=HEADER%0D%0A", b"/Drafts/;UID=99999999999", b"/Drafts/;UID=1?SUBJECT",
         ):  # fmt: skip
-            answer = self.append(text(MAIL), b'URL "%b"' % url, b"URL /second/;UID=1")
-            self.assertIn(b"A003 NO [BADURL %b] " % url, answer)
+            response = self.append(text(MAIL), b'URL "%b"' % url, b"URL /second/;UID=1")
+            self.assertIn(b"A003 NO [BADURL %b] " % url, response)
         self.assertIn(b"NO [BADURL ?a?] ", self.append(b'URL "]a]"'))
         self.assertIn(b"MESSAGES 0", self.client(b"a STATUS INBOX (MESSAGES)"))
 
@@ -195,15 +201,16 @@ class CatenateTests(SessionTestCase):
     def test_part_expunged_meanwhile(self) -> None:
         """If a part is expunged before it is copied, nothing is stored."""
         account = self.server.realm.account()
-        before = account.append
+        append = account.append
 
-        async def late(name, messages):  # type: ignore[no-untyped-def]
+        async def expunge_first(name: str, messages: Sequence[Any]) -> AppendResult:
             mailbox, _ = await account.open("Drafts", False)
             await mailbox.store_flags([1], b"+", [b"\\Deleted"], None)
             await mailbox.expunge([1])
-            return await before(name, messages)
+            appended: AppendResult = await append(name, messages)
+            return appended
 
-        self.patch(account, "append", late)
+        self.patch(account, "append", expunge_first)
         self.assertIn(b"NO [EXPUNGEISSUED]", self.client.send(
             b"a APPEND INBOX {%d+}\r\n%b CATENATE (URL /Drafts/;UID=1)\r\n" % (len(MAIL), MAIL)
         ))  # fmt: skip

@@ -24,8 +24,8 @@ class CondstoreTests(SessionTestCase):
                 other = self.second_client()
                 other(b"a STORE 1 +FLAGS (\\Flagged)")
                 self.assertNotIn(b"MODSEQ", client(b"a NOOP"))
-                answer = client(b"b " + command)
-                self.assertEqual(answer.count(b"* OK [HIGHESTMODSEQ"), 1)
+                response = client(b"b " + command)
+                self.assertEqual(response.count(b"* OK [HIGHESTMODSEQ"), 1)
                 other(b"a STORE 1 -FLAGS (\\Flagged)")
                 self.assertRegex(
                     client(b"c NOOP"), rb"\* 1 FETCH \(UID 1 FLAGS \(.*\) MODSEQ \(\d+\)\)"
@@ -36,8 +36,8 @@ class CondstoreTests(SessionTestCase):
     def test_select(self) -> None:
         """SELECT (CONDSTORE) enables CONDSTORE and returns HIGHESTMODSEQ once."""
         self.client.append()
-        answer = self.client(b"A142 SELECT INBOX (CONDSTORE)")
-        self.assertEqual(answer.count(b"HIGHESTMODSEQ"), 1)
+        response = self.client(b"A142 SELECT INBOX (CONDSTORE)")
+        self.assertEqual(response.count(b"HIGHESTMODSEQ"), 1)
         self.assertIn(b"MODSEQ (", self.client(b"b FETCH 1 FLAGS"))
 
     def test_unchangedsince(self) -> None:
@@ -47,10 +47,12 @@ class CondstoreTests(SessionTestCase):
         other = self.second_client()
         before = highest_modseq(client(b"s SELECT INBOX (CONDSTORE)"))
         other(b"a STORE 7,9 +FLAGS.SILENT ($Other)")
-        answer = client(b"d105 STORE 7,5,9 (UNCHANGEDSINCE %d) +FLAGS.SILENT (\\Deleted)" % before)
-        self.assertRegex(answer, rb"\* 5 FETCH \(UID 5 MODSEQ \(\d+\)\)\r\n")
-        self.assertIn(b"d105 OK [MODIFIED 7,9]", answer)
-        self.assertRegex(answer, rb"\* 7 FETCH \(UID 7 FLAGS \(\$Other\) MODSEQ \(\d+\)\)")
+        response = client(
+            b"d105 STORE 7,5,9 (UNCHANGEDSINCE %d) +FLAGS.SILENT (\\Deleted)" % before
+        )
+        self.assertRegex(response, rb"\* 5 FETCH \(UID 5 MODSEQ \(\d+\)\)\r\n")
+        self.assertIn(b"d105 OK [MODIFIED 7,9]", response)
+        self.assertRegex(response, rb"\* 7 FETCH \(UID 7 FLAGS \(\$Other\) MODSEQ \(\d+\)\)")
         self.assertIn(
             b"e OK [MODIFIED 7,9]",
             client(b"e UID STORE 7,9 (UNCHANGEDSINCE 1) +FLAGS (\\Deleted)"),
@@ -65,44 +67,46 @@ class CondstoreTests(SessionTestCase):
             (b"STORE *", b"9"),
             (b"STORE 7,3:9", b"3 4 5 6 7 8 9"),
         ):
-            answer = client(
+            response = client(
                 b"a %b (UNCHANGEDSINCE 12121230045) +FLAGS.SILENT (\\Deleted)" % command
             )
-            told = re.findall(rb"FETCH \(UID (\d+) MODSEQ \(\d+\)\)", answer)
-            self.assertEqual(told, uids.split(), answer)
-            self.assertIn(b"a OK\r\n", without_text(answer))
+            stored = re.findall(rb"FETCH \(UID (\d+) MODSEQ \(\d+\)\)", response)
+            self.assertEqual(stored, uids.split(), response)
+            self.assertIn(b"a OK\r\n", without_text(response))
 
     def test_unchangedsince_zero(self) -> None:
         """UNCHANGEDSINCE 0 sets a keyword that is absent, and never a system flag (section 3.1.3, examples 7 and 8)."""
         client = self.select_inbox(3)
         self.second_client()(b"a STORE 2 +FLAGS ($mdnsent)")
         command = b"a102 STORE 1:3 (UNCHANGEDSINCE 0) +FLAGS.SILENT ($MDNSent)"
-        answer = client(command)
-        self.assertRegex(answer, rb"\* 3 FETCH \(UID 3 MODSEQ")
-        self.assertIn(b"a102 OK [MODIFIED 2]", answer)
+        response = client(command)
+        self.assertRegex(response, rb"\* 3 FETCH \(UID 3 MODSEQ")
+        self.assertIn(b"a102 OK [MODIFIED 2]", response)
         self.assertIn(b"a102 OK [MODIFIED 1:3]", client(command))
         for flags in (b"+FLAGS (\\Seen)", b"+FLAGS ($New \\Seen)", b"FLAGS ($New)", b"-FLAGS ($x)"):
-            answer = client(b"a STORE 1 (UNCHANGEDSINCE 0) " + flags)
-            self.assertIn(b"a OK [MODIFIED 1]", answer, flags)
+            response = client(b"a STORE 1 (UNCHANGEDSINCE 0) " + flags)
+            self.assertIn(b"a OK [MODIFIED 1]", response, flags)
 
     def test_silent_store_after_change_by_another(self) -> None:
         """A .SILENT STORE returns the flags, not only MODSEQ, if another session had changed them."""
         client = self.select_inbox(1)
         client(b"a ENABLE CONDSTORE")
         self.second_client()(b"b STORE 1 +FLAGS (\\Flagged)")
-        answer = client(b"c STORE 1 +FLAGS.SILENT (\\Seen)")
-        self.assertRegex(answer, rb"\* 1 FETCH \(UID 1 FLAGS \(\\Recent \\Flagged \\Seen\) MODSEQ")
+        response = client(b"c STORE 1 +FLAGS.SILENT (\\Seen)")
+        self.assertRegex(
+            response, rb"\* 1 FETCH \(UID 1 FLAGS \(\\Recent \\Flagged \\Seen\) MODSEQ"
+        )
 
     def test_changedsince(self) -> None:
         """FETCH (CHANGEDSINCE) returns only messages that changed, with MODSEQ (RFC 7162 section 3.1.4.1)."""
         client = self.select_inbox(5)
         since = highest_modseq(client(b"s SELECT INBOX"))
         client(b"a STORE 2,4 +FLAGS.SILENT (\\Seen)")
-        answer = lines(client(b"s100 UID FETCH 1:* (FLAGS) (CHANGEDSINCE %d)" % since))
+        response = lines(client(b"s100 UID FETCH 1:* (FLAGS) (CHANGEDSINCE %d)" % since))
         self.assertEqual(
-            [one[:9] for one in answer if b"FETCH (" in one], [b"* 2 FETCH", b"* 4 FETCH"]
+            [line[:9] for line in response if b"FETCH (" in line], [b"* 2 FETCH", b"* 4 FETCH"]
         )
-        self.assertRegex(answer[1], rb"^\* 2 FETCH \(UID 2 FLAGS \(\\Seen\) MODSEQ \(\d+\)\)$")
+        self.assertRegex(response[1], rb"^\* 2 FETCH \(UID 2 FLAGS \(\\Seen\) MODSEQ \(\d+\)\)$")
 
     def test_search(self) -> None:
         """SEARCH MODSEQ returns the highest MODSEQ of the result, and none if the result is empty (section 3.1.5)."""
@@ -110,21 +114,21 @@ class CondstoreTests(SessionTestCase):
         since = highest_modseq(client(b"s SELECT INBOX (CONDSTORE)"))
         client(b"a STORE 2:3 +FLAGS.SILENT (\\Seen)")
         highest = highest_modseq(client(b"b STATUS INBOX (HIGHESTMODSEQ)"))
-        answer = client(b'c SEARCH MODSEQ "/flags/\\\\draft" all %d' % (since + 1))
-        self.assertIn(b"* SEARCH 2 3 (MODSEQ %d)\r\n" % highest, answer)
+        response = client(b'c SEARCH MODSEQ "/flags/\\\\draft" all %d' % (since + 1))
+        self.assertIn(b"* SEARCH 2 3 (MODSEQ %d)\r\n" % highest, response)
         self.assertIn(b"* SEARCH\r\n", client(b"d SEARCH NOT ALL MODSEQ %d" % (highest + 1)))
         self.assertIn(
             b'* ESEARCH (TAG "e") ALL 2:3 MODSEQ %d\r\n' % highest,
             client(b"e SEARCH RETURN (ALL) MODSEQ %d" % (since + 1)),
         )
-        nothing = b"t SEARCH OR NOT MODSEQ 1 LARGER 50000"  # example 16
-        self.assertEqual(lines(client(nothing))[0], b"* SEARCH")
-        for answer, command in (
+        no_match = b"t SEARCH OR NOT MODSEQ 1 LARGER 50000"  # example 16
+        self.assertEqual(lines(client(no_match))[0], b"* SEARCH")
+        for expected, command in (
             (b'* ESEARCH (TAG "e") ALL 2:3 MODSEQ %d\r\n', b"RETURN (ALL) (ARRIVAL)"),
             (b"* SORT 2 3 (MODSEQ %d)\r\n", b"(ARRIVAL)"),
         ):
-            found = client(b"e SORT %b UTF-8 MODSEQ %d" % (command, since + 1))
-            self.assertIn(answer % highest, found)
+            response = client(b"e SORT %b UTF-8 MODSEQ %d" % (command, since + 1))
+            self.assertIn(expected % highest, response)
         self.assertIn(b"* SORT\r\n", client(b"e SORT (ARRIVAL) UTF-8 MODSEQ %d" % (highest + 1)))
         self.assertIn(
             b'* ESEARCH (TAG "f") MIN 2 MODSEQ %d\r\n' % (highest - 1),
@@ -152,13 +156,13 @@ class CondstoreTests(SessionTestCase):
         other = self.second_client()
         other(b"a STORE 2 +FLAGS.SILENT (\\Deleted)")
         other(b"b EXPUNGE")
-        answer = client(b"c STORE 1:3 +FLAGS ($Label)")
-        self.assertEqual(re.findall(rb"\* (\d) FETCH \(FLAGS", answer), [b"1", b"3"])
-        self.assertIn(b"c NO [EXPUNGEISSUED]", answer)
+        response = client(b"c STORE 1:3 +FLAGS ($Label)")
+        self.assertEqual(re.findall(rb"\* (\d) FETCH \(FLAGS", response), [b"1", b"3"])
+        self.assertIn(b"c NO [EXPUNGEISSUED]", response)
         highest = highest_modseq(other(b"s STATUS INBOX (HIGHESTMODSEQ)"))
         other(b"d STORE 2 +FLAGS.SILENT ($Other)")
-        answer = client(b"e STORE 1:4 (UNCHANGEDSINCE %d) +FLAGS (\\Seen)" % highest)
-        self.assertIn(b"e NO [MODIFIED 3]", answer)
-        self.assertEqual(re.findall(rb"\* (\d) FETCH .*Seen", answer), [b"1", b"4"])
+        response = client(b"e STORE 1:4 (UNCHANGEDSINCE %d) +FLAGS (\\Seen)" % highest)
+        self.assertIn(b"e NO [MODIFIED 3]", response)
+        self.assertEqual(re.findall(rb"\* (\d) FETCH .*Seen", response), [b"1", b"4"])
         self.assertIn(b"f OK [EXPUNGEISSUED]", client(b"f STORE 1:3 +FLAGS.SILENT ($Label)"))
         self.assertIn(b"g OK [EXPUNGEISSUED]", client(b"g UID STORE 1:3 +FLAGS ($Label)"))

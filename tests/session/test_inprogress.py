@@ -1,4 +1,4 @@
-"""INPROGRESS (RFC 9585): a client that waits for long is told that we are at it."""
+"""INPROGRESS (RFC 9585): a client that waits for a long command is told how far it is."""
 
 from tests.session.session_case import SessionTestCase, lines, without_text
 
@@ -18,8 +18,8 @@ class InProgressTests(SessionTestCase):
         """A long SEARCH sends INPROGRESS every ten seconds, with the tag, the messages searched and their total."""
         client = self.select_inbox(120)
         self.let_seconds_pass(4)
-        answer = client(b"a001 SEARCH TEXT noon")
-        self.assertIn(b'* OK [INPROGRESS ("a001" 100 120)]\r\n* SEARCH 1 2', without_text(answer))
+        response = client(b"a001 SEARCH TEXT noon")
+        self.assertIn(b'* OK [INPROGRESS ("a001" 100 120)]\r\n* SEARCH 1 2', without_text(response))
 
     def test_tag_with_bracket(self) -> None:
         """A tag that would end the response code is sent as NIL (RFC 9585 section 4)."""
@@ -31,9 +31,9 @@ class InProgressTests(SessionTestCase):
         """If the numbers would decrease or reach the total, both are NIL (RFC 9585 section 4)."""
         client = self.select_inbox(120)
         self.let_seconds_pass(20)
-        answer = client(b"a SEARCH TEXT noon TEXT lunch")
-        told = [one[22:-14] for one in lines(answer) if b"INPROGRESS" in one]
-        self.assertEqual(told, [b"50 120", b"100 120", b"NIL NIL", b"NIL NIL"])
+        response = client(b"a SEARCH TEXT noon TEXT lunch")
+        progress = [line[22:-14] for line in lines(response) if b"INPROGRESS" in line]
+        self.assertEqual(progress, [b"50 120", b"100 120", b"NIL NIL", b"NIL NIL"])
         self.assertIn(b'("b" NIL NIL)', client(b"b SORT (SUBJECT) UTF-8 ALL"))
 
     def test_short_command(self) -> None:

@@ -1,4 +1,4 @@
-"""STORE of many messages, which costs neither others their turn nor more memory than their flags."""
+"""Commands with many responses: they share memory, and other sessions are served meanwhile."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ class LargeStoreTests(SynchronousTestCase):
     def test_expected_flags_are_shared(self) -> None:
         """Messages with the same flags share one expected flag list: 500 keywords take 32 KiB."""
         session: Any = self.client.protocol._session
-        words = [b"k%d" % i for i in range(100)]
-        expected = store_copy._expected(session, [1, 2, 3, 4, 5], b"+", words)
+        keywords = [b"k%d" % i for i in range(100)]
+        expected = store_copy._expected(session, [1, 2, 3, 4, 5], b"+", keywords)
         self.assertEqual(len(expected), 5)
-        self.assertEqual(len({id(one) for one in expected.values()}), 1)
-        answer = self.client(b"a STORE 1:5 +FLAGS.SILENT (" + b" ".join(words) + b")")
-        self.assertTrue(without_text(answer).endswith(b"a OK\r\n"))
-        self.assertNotIn(b"FETCH", answer)
+        self.assertEqual(len({id(flags) for flags in expected.values()}), 1)
+        response = self.client(b"a STORE 1:5 +FLAGS.SILENT (" + b" ".join(keywords) + b")")
+        self.assertTrue(without_text(response).endswith(b"a OK\r\n"))
+        self.assertNotIn(b"FETCH", response)
 
     def test_responses_in_batches(self) -> None:
         """Many FETCH responses are sent in batches, and changes by others in between follow them."""
@@ -39,25 +39,25 @@ class LargeStoreTests(SynchronousTestCase):
             await pause(*args)
 
         session.pause = other
-        answer = self.client(b"a STORE 1:5 +FLAGS (mine)").splitlines()
-        told = [line.split()[1] for line in answer if b"FETCH" in line]
-        self.assertEqual(told, [b"1", b"2", b"3", b"4", b"5", b"1"])
-        for line in answer[-3:-1]:
+        response = self.client(b"a STORE 1:5 +FLAGS (mine)").splitlines()
+        numbers = [line.split()[1] for line in response if b"FETCH" in line]
+        self.assertEqual(numbers, [b"1", b"2", b"3", b"4", b"5", b"1"])
+        for line in response[-3:-1]:
             self.assertIn(b"mine other", line)
 
     def test_idle_sessions_are_scheduled(self) -> None:
         """Idle sessions get their updates when they are scheduled, with all changes until then."""
         idle = [self.server.login() for _ in range(3)]
-        for one in idle:
-            one(b"s SELECT INBOX")
-            one(b"i IDLE")
+        for client in idle:
+            client(b"s SELECT INBOX")
+            client(b"i IDLE")
         session: Any = self.client.protocol._session
-        for word in (b"a", b"b"):
-            done = session.mailbox.store_flags([1, 2], b"+", [word], None)
+        for keyword in (b"a", b"b"):
+            done = session.mailbox.store_flags([1, 2], b"+", [keyword], None)
             self.assertRaises(StopIteration, done.send, None)
-        self.assertEqual([one.transport.value() for one in idle], [b"", b"", b""])
-        for one in idle:
-            self.assertEqual(one.read().count(b"FETCH (FLAGS"), 2)
+        self.assertEqual([client.transport.value() for client in idle], [b"", b"", b""])
+        for client in idle:
+            self.assertEqual(client.read().count(b"FETCH (FLAGS"), 2)
 
     def test_list_in_batches(self) -> None:
         """LIST of many mailboxes is sent in batches, complete and in order."""

@@ -1,4 +1,4 @@
-"""MESSAGELIMIT (RFC 9738), for operators who set it: a command touches so many messages, the last ones first."""
+"""MESSAGELIMIT (RFC 9738), which operators may set: a command processes at most so many messages, the last ones first."""
 
 import re
 
@@ -22,16 +22,16 @@ class MessageLimitTests(SessionTestCase):
         self.assertNotIn(b"MESSAGELIMIT", Server().login()(b"a CAPABILITY"))
 
     def test_last_messages_first(self) -> None:
-        """FETCH, STORE and SEARCH process the last messages, in descending order, and return the lowest UID processed."""
+        """FETCH, STORE and SEARCH process the last messages, in descending order, and return the lowest UID done."""
         for command in (
             b"FETCH 1:* UID",
             b"STORE 1:6 +FLAGS (\\Seen)",
             b"UID FETCH 1:2,4:7 BODY.PEEK[TEXT]",
             b"SEARCH ALL",
         ):
-            answer = lines(self.client(b"03 " + command))
-            self.assertIn(b"03 OK [MESSAGELIMIT 4 4]", answer[-1], command)
-            numbers = [int(one.split()[1]) for one in answer if b" FETCH (" in one]
+            response = lines(self.client(b"03 " + command))
+            self.assertIn(b"03 OK [MESSAGELIMIT 4 4]", response[-1], command)
+            numbers = [int(line.split()[1]) for line in response if b" FETCH (" in line]
             self.assertEqual(numbers, [6, 5, 4, 3] if numbers else [], command)
         self.assertEqual(lines(self.client(b"04 UID SEARCH ALL"))[0], b"* SEARCH 4 5 6 7")
         self.assertEqual(self.client(b"05 UID FETCH 1:4 UID").count(b"FETCH (UID"), 3)
@@ -39,11 +39,11 @@ class MessageLimitTests(SessionTestCase):
     def test_untagged_code(self) -> None:
         """If the tagged response has another code, MESSAGELIMIT is in an untagged NO."""
         self.client(b"a STORE 6 +FLAGS.SILENT (\\Seen)")
-        answer = lines(
+        response = lines(
             without_text(self.client(b"b STORE 1:* (UNCHANGEDSINCE 1) +FLAGS (\\Flagged)"))
         )
         self.assertEqual(
-            answer[-2:],
+            response[-2:],
             [b"* NO [MESSAGELIMIT 4 4]", b"b OK [MODIFIED 3:6]"],
         )
 
@@ -82,9 +82,9 @@ class MessageLimitTests(SessionTestCase):
     def test_move(self) -> None:
         """MOVE moves the last messages."""
         self.client(b"c CREATE x")
-        answer = lines(self.client(b"b UID MOVE 1:* x"))
-        self.assertRegex(answer[0], rb"COPYUID \d+ 4:7 1:4\]")
-        self.assertEqual(without_text(answer[1]), b"* NO [MESSAGELIMIT 4 4]")
+        response = lines(self.client(b"b UID MOVE 1:* x"))
+        self.assertRegex(response[0], rb"COPYUID \d+ 4:7 1:4\]")
+        self.assertEqual(without_text(response[1]), b"* NO [MESSAGELIMIT 4 4]")
         self.assertEqual(lines(self.client(b"c UID SEARCH ALL"))[0], b"* SEARCH 1 2")
 
     def test_expunge(self) -> None:
@@ -101,9 +101,9 @@ class MessageLimitTests(SessionTestCase):
 
     def test_multisearch(self) -> None:
         """A search of several mailboxes that reaches the limit in some is OK [LIMIT] (RFC 7377 section 2.4)."""
-        answer = lines(self.client(b"a ESEARCH IN (personal) RETURN (COUNT) ALL"))
-        self.assertIn(b"COUNT 4", answer[0])
-        self.assertIn(b"a OK [LIMIT]", answer[1])
+        response = lines(self.client(b"a ESEARCH IN (personal) RETURN (COUNT) ALL"))
+        self.assertIn(b"COUNT 4", response[0])
+        self.assertIn(b"a OK [LIMIT]", response[1])
 
     def test_qresync(self) -> None:
         """SELECT (QRESYNC) returns all changes."""
@@ -111,9 +111,9 @@ class MessageLimitTests(SessionTestCase):
         uidvalidity = re.findall(
             rb"UIDVALIDITY (\d+)", self.client(b"u STATUS INBOX (UIDVALIDITY)")
         )
-        answer = self.client(b"s SELECT INBOX (QRESYNC (%b 1))" % uidvalidity[0])
-        self.assertEqual(answer.count(b" FETCH ("), 6)
-        self.assertNotIn(b"MESSAGELIMIT", answer)
+        response = self.client(b"s SELECT INBOX (QRESYNC (%b 1))" % uidvalidity[0])
+        self.assertEqual(response.count(b" FETCH ("), 6)
+        self.assertNotIn(b"MESSAGELIMIT", response)
 
     def test_uidafter_and_uidbefore(self) -> None:
         """UIDAFTER and UIDBEFORE are search keys (section 3.2)."""

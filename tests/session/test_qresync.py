@@ -13,8 +13,8 @@ class QresyncTests(SessionTestCase):
         """A client that knew 9 messages. Then 2 and 7 to 9 were expunged and 3 was changed. Returns its UIDVALIDITY and
         MODSEQ."""
         client = self.select_inbox(9)
-        answer = client(b"s SELECT INBOX")
-        validity = int(re.findall(rb"UIDVALIDITY (\d+)", answer)[0])
+        response = client(b"s SELECT INBOX")
+        uidvalidity = int(re.findall(rb"UIDVALIDITY (\d+)", response)[0])
         client(b"u UNSELECT")
         other = self.second_client()
         other(b"a STORE 2,7:9 +FLAGS.SILENT (\\Deleted)")
@@ -22,28 +22,30 @@ class QresyncTests(SessionTestCase):
         other(b"c UID STORE 3 +FLAGS.SILENT (\\Seen)")
         other(b"d LOGOUT")
         client(b"e ENABLE QRESYNC")
-        return client, validity, highest_modseq(answer)
+        return client, uidvalidity, highest_modseq(response)
 
     def test_select_returns_changes(self) -> None:
         """SELECT (QRESYNC) returns VANISHED (EARLIER), then changed messages, before its OK (section 3.2.5)."""
-        client, validity, since = self.disconnected()
-        answer = lines(client(b"A02 SELECT INBOX (QRESYNC (%d %d))" % (validity, since)))
-        at = answer.index(b"* VANISHED (EARLIER) 2,7:9")
-        self.assertRegex(answer[at + 1], rb"^\* 2 FETCH \(UID 3 FLAGS \(\\Seen\) MODSEQ \(\d+\)\)$")
-        self.assertEqual(len(answer), at + 3)
+        client, uidvalidity, since = self.disconnected()
+        response = lines(client(b"A02 SELECT INBOX (QRESYNC (%d %d))" % (uidvalidity, since)))
+        index = response.index(b"* VANISHED (EARLIER) 2,7:9")
+        self.assertRegex(
+            response[index + 1], rb"^\* 2 FETCH \(UID 3 FLAGS \(\\Seen\) MODSEQ \(\d+\)\)$"
+        )
+        self.assertEqual(len(response), index + 3)
 
     def test_known_uids(self) -> None:
         """Known UIDs restrict what SELECT (QRESYNC) returns."""
-        client, validity, since = self.disconnected()
-        answer = client(b"A02 SELECT INBOX (QRESYNC (%d %d 4:8))" % (validity, since))
-        self.assertIn(b"* VANISHED (EARLIER) 7:8\r\n", answer)
-        self.assertNotIn(b"FETCH", answer)
+        client, uidvalidity, since = self.disconnected()
+        response = client(b"A02 SELECT INBOX (QRESYNC (%d %d 4:8))" % (uidvalidity, since))
+        self.assertIn(b"* VANISHED (EARLIER) 7:8\r\n", response)
+        self.assertNotIn(b"FETCH", response)
 
     def test_known_sequence_numbers(self) -> None:
         """UIDs before a message that the client knows under its right number are left out of VANISHED (section
         3.2.5.2)."""
-        client, validity, since = self.disconnected()  # 1,3:6 are there
-        for given, gone in (
+        client, uidvalidity, since = self.disconnected()  # 1,3:6 are there
+        for known, vanished in (
             (b"(1,3 1,4)", b"7:9"),
             (b"(1:5 1,3:6)", b"7:9"),
             (b"(1,4 1,4)", b"2,7:9"),
@@ -51,15 +53,15 @@ class QresyncTests(SessionTestCase):
             (b"(6,9 6,9)", b"2,7:9"),
             (b"(5 6,9)", b"7:9"),
         ):
-            select = b"a SELECT INBOX (QRESYNC (%d %d %b))" % (validity, since, given)
-            answer = client(select)
-            self.assertIn(b"* VANISHED (EARLIER) %b\r\n" % gone, answer, given)
-            self.assertIn(b"* 2 FETCH (UID 3 ", answer)
-        answer = client(b"a SELECT INBOX (QRESYNC (%d %d 1:6 (5 6)))" % (validity, since))
-        self.assertNotIn(b"VANISHED", answer)
+            select = b"a SELECT INBOX (QRESYNC (%d %d %b))" % (uidvalidity, since, known)
+            response = client(select)
+            self.assertIn(b"* VANISHED (EARLIER) %b\r\n" % vanished, response, known)
+            self.assertIn(b"* 2 FETCH (UID 3 ", response)
+        response = client(b"a SELECT INBOX (QRESYNC (%d %d 1:6 (5 6)))" % (uidvalidity, since))
+        self.assertNotIn(b"VANISHED", response)
 
     def test_highestmodseq_while_vanished_waits(self) -> None:
-        """While VANISHED has to wait, HIGHESTMODSEQ stays below it, whatever MODSEQ is returned (sections 3.2 and 6)."""
+        """While VANISHED has to wait, HIGHESTMODSEQ stays below it, whatever MODSEQ is sent (sections 3.2 and 6)."""
         client = self.select_inbox(3)
         other = self.second_client()
         client(b"e ENABLE QRESYNC")
@@ -73,12 +75,12 @@ class QresyncTests(SessionTestCase):
             b"STORE 2 +FLAGS.SILENT (\\Seen)",
             b"FETCH 1 FLAGS",
         ):
-            answer = client(b"b " + command)
-            self.assertEqual(highest_modseq(answer), between, answer)
-            self.assertNotIn(b"VANISHED", answer)
-        answer = client(b"c NOOP")
-        self.assertIn(b"* VANISHED 3\r\n", answer)
-        self.assertNotIn(b"HIGHESTMODSEQ", answer)
+            response = client(b"b " + command)
+            self.assertEqual(highest_modseq(response), between, response)
+            self.assertNotIn(b"VANISHED", response)
+        response = client(b"c NOOP")
+        self.assertIn(b"* VANISHED 3\r\n", response)
+        self.assertNotIn(b"HIGHESTMODSEQ", response)
         self.assertNotIn(b"HIGHESTMODSEQ", client(b"d FETCH 1 FLAGS"))
 
     def test_search_by_number(self) -> None:
@@ -101,10 +103,10 @@ class QresyncTests(SessionTestCase):
 
     def test_other_uidvalidity(self) -> None:
         """With another UIDVALIDITY, SELECT (QRESYNC) returns no changes."""
-        client, validity, since = self.disconnected()
-        answer = client(b"A02 SELECT INBOX (QRESYNC (%d %d))" % (validity + 1, since))
-        self.assertNotIn(b"VANISHED", answer)
-        self.assertNotIn(b"FETCH", answer)
+        client, uidvalidity, since = self.disconnected()
+        response = client(b"A02 SELECT INBOX (QRESYNC (%d %d))" % (uidvalidity + 1, since))
+        self.assertNotIn(b"VANISHED", response)
+        self.assertNotIn(b"FETCH", response)
 
     def test_not_enabled(self) -> None:
         """QRESYNC and VANISHED without ENABLE QRESYNC are BAD and leave the mailbox selected."""
@@ -117,9 +119,9 @@ class QresyncTests(SessionTestCase):
         """UID FETCH (CHANGEDSINCE VANISHED) returns VANISHED before changed messages (section 3.2.6)."""
         client, _, since = self.disconnected()
         client(b"s SELECT INBOX")
-        answer = lines(client(b"s100 UID FETCH 2:8 (FLAGS) (CHANGEDSINCE %d VANISHED)" % since))
-        self.assertEqual(answer[0], b"* VANISHED (EARLIER) 2,7:8")
-        self.assertTrue(answer[1].startswith(b"* 2 FETCH (UID 3 FLAGS (\\Seen) MODSEQ ("))
+        response = lines(client(b"s100 UID FETCH 2:8 (FLAGS) (CHANGEDSINCE %d VANISHED)" % since))
+        self.assertEqual(response[0], b"* VANISHED (EARLIER) 2,7:8")
+        self.assertTrue(response[1].startswith(b"* 2 FETCH (UID 3 FLAGS (\\Seen) MODSEQ ("))
 
     def test_expunge_returns_vanished(self) -> None:
         """VANISHED replaces EXPUNGE, and the OK has HIGHESTMODSEQ (sections 3.2.7 and 3.2.10)."""
@@ -127,9 +129,9 @@ class QresyncTests(SessionTestCase):
         other = self.second_client()
         client(b"e ENABLE QRESYNC")
         client(b"a STORE 1,3 +FLAGS.SILENT (\\Deleted)")
-        answer = client(b"A202 UID EXPUNGE 1:2")
-        self.assertEqual(lines(answer)[0], b"* VANISHED 1")
-        self.assertRegex(answer, rb"A202 OK \[HIGHESTMODSEQ \d+\]")
+        response = client(b"A202 UID EXPUNGE 1:2")
+        self.assertEqual(lines(response)[0], b"* VANISHED 1")
+        self.assertRegex(response, rb"A202 OK \[HIGHESTMODSEQ \d+\]")
         other(b"b STORE 3 +FLAGS (\\Deleted)")
         other(b"c EXPUNGE")
         self.assertIn(b"* VANISHED 3\r\n", client(b"d NOOP"))
@@ -154,9 +156,9 @@ class QresyncTests(SessionTestCase):
         other = self.second_client()
         other(b"b STORE 2 +FLAGS (\\Deleted)")
         other(b"c EXPUNGE")
-        answer = client(b"d UID FETCH 1:* (FLAGS) (CHANGEDSINCE %d VANISHED)" % since)
-        self.assertNotIn(b"EARLIER", answer)
-        self.assertIn(b"* VANISHED 2\r\n", answer)
+        response = client(b"d UID FETCH 1:* (FLAGS) (CHANGEDSINCE %d VANISHED)" % since)
+        self.assertNotIn(b"EARLIER", response)
+        self.assertIn(b"* VANISHED 2\r\n", response)
 
     def test_changes_during_select(self) -> None:
         """Changes that happen while SELECT (QRESYNC) runs are reported by the next command: clients combine EXISTS,
@@ -165,21 +167,21 @@ class QresyncTests(SessionTestCase):
         key = store.key("INBOX")
         for _ in range(3):
             store.append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))])
-        validity = store.open("INBOX", True).uidvalidity
+        uidvalidity = store.open("INBOX", True).uidvalidity
         client = Server(realm=MemoryRealm(worker, lambda: store)).login()
         client(b"e ENABLE QRESYNC")
-        client(b"s SELECT INBOX (QRESYNC (%d 1))" % validity)
+        client(b"s SELECT INBOX (QRESYNC (%d 1))" % uidvalidity)
         worker.step()
         self.assertIn(b"* 3 EXISTS\r\n", client.read())
         store.append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))])
         store.store_flags(key, [2], b"+", [b"\\Deleted"], None, 0)
         store.expunge(key, [2], 0)
         worker.step()
-        told = lines(client.read())
-        self.assertEqual([line.split()[2] for line in told[:-2]], [b"FETCH", b"FETCH"])
-        self.assertTrue(told[-2].startswith(b"* OK [HIGHESTMODSEQ 4]"))
-        self.assertTrue(told[-1].startswith(b"s OK [READ-WRITE]"))
+        responses = lines(client.read())
+        self.assertEqual([line.split()[2] for line in responses[:-2]], [b"FETCH", b"FETCH"])
+        self.assertTrue(responses[-2].startswith(b"* OK [HIGHESTMODSEQ 4]"))
+        self.assertTrue(responses[-1].startswith(b"s OK [READ-WRITE]"))
         client(b"n NOOP")
         worker.step()
-        told = lines(client.read())
-        self.assertEqual(told[:2], [b"* VANISHED 2", b"* 3 EXISTS"])
+        responses = lines(client.read())
+        self.assertEqual(responses[:2], [b"* VANISHED 2", b"* 3 EXISTS"])

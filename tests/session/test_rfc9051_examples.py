@@ -1,4 +1,4 @@
-"""Transcripts of RFC 9051 section 6 that no other test has, with our texts, delimiter and attributes."""
+"""Transcripts of RFC 9051 section 6 that no other test covers, with the delimiter and attributes of this server."""
 
 from tests.session.session_case import SessionTestCase, lines
 
@@ -7,21 +7,21 @@ class ExampleTests(SessionTestCase):
     def replay(self, script: str) -> None:
         """Send the `C:` lines and compare the responses with the `S:` lines. Of tagged responses only status and code
         count."""
-        want: list[bytes] = []
-        got: list[bytes] = []
+        expected: list[bytes] = []
+        received: list[bytes] = []
         for line in script.strip().splitlines():
-            who, _, text = line.strip().partition(": ")
-            if who == "C":
-                self.assertEqual(got, want, script)
-                want, got = [], []
-                for answer in lines(self.client(text.encode())):
-                    words = answer.split(b" ", 2)
+            sender, _, text = line.strip().partition(": ")
+            if sender == "C":
+                self.assertEqual(received, expected, script)
+                expected, received = [], []
+                for response in lines(self.client(text.encode())):
+                    words = response.split(b" ", 2)
                     coded = words[-1].partition(b"]")[0] + b"]" if words[-1][:1] == b"[" else b""
                     tagged = words[0] == text.split()[0].encode()
-                    got.append(b" ".join([*words[:2], coded]).strip() if tagged else answer)
+                    received.append(b" ".join([*words[:2], coded]).strip() if tagged else response)
             else:
-                want.append(text.encode())
-        self.assertEqual(got, want, script)
+                expected.append(text.encode())
+        self.assertEqual(received, expected, script)
 
     def test_enable(self) -> None:
         """Section 6.3.1: ENABLE does not change the capabilities."""

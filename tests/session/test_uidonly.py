@@ -1,4 +1,4 @@
-"""UIDONLY (RFC 9586): no message numbers, neither asked nor answered."""
+"""UIDONLY (RFC 9586): no sequence numbers, neither in commands nor in responses."""
 
 from imapshield.testing import MAIL, Client
 from tests.session.session_case import SessionTestCase, lines
@@ -44,9 +44,9 @@ class UidOnlyTests(SessionTestCase):
         self.assertIn(b"* 1 UIDFETCH (FLAGS", client(b"d NOOP"))
         big = MAIL + b"x" * 400_000
         client.append(big)
-        answer = client(b"e UID FETCH 3:4 BODY.PEEK[]")
-        self.assertIn(b"* 3 UIDFETCH (BODY[] {%d}" % len(MAIL), answer)
-        self.assertIn(b"* 4 UIDFETCH (BODY[] {%d}" % len(big), answer)
+        response = client(b"e UID FETCH 3:4 BODY.PEEK[]")
+        self.assertIn(b"* 3 UIDFETCH (BODY[] {%d}" % len(MAIL), response)
+        self.assertIn(b"* 4 UIDFETCH (BODY[] {%d}" % len(big), response)
 
     def test_vanished(self) -> None:
         """EXPUNGE responses are VANISHED."""

@@ -10,10 +10,10 @@ class AppendTests(SessionTestCase):
         size = len(MAIL)
         self.assertEqual(without_text(self.client(b"a APPEND INBOX {%d}" % size)), b"+\r\n")
         self.assertRegex(self.client(MAIL), rb"a OK \[APPENDUID \d+ 1\]")
-        answer = self.client.send(
+        response = self.client.send(
             b'b APPEND inbox (\\Seen) " 1-Feb-2003 04:05:06 +0100" {%d+}\r\n%b\r\n' % (size, MAIL)
         )
-        self.assertIn(b" 2]", answer)
+        self.assertIn(b" 2]", response)
         self.client(b"c SELECT INBOX")
         self.assertIn(b'"01-Feb-2003 03:05:06 +0000"', self.client(b"d FETCH 2 INTERNALDATE"))
 
@@ -24,18 +24,18 @@ class AppendTests(SessionTestCase):
     def test_selected_mailbox_grows(self) -> None:
         """APPEND to the selected mailbox returns EXISTS before its tagged response."""
         client = self.select_inbox(1)
-        answer = client.append()
-        self.assertLess(answer.index(b"* 2 EXISTS"), answer.index(b"app OK"))
+        response = client.append()
+        self.assertLess(response.index(b"* 2 EXISTS"), response.index(b"app OK"))
 
     def test_continuation_after_earlier_responses(self) -> None:
         """The continuation request follows the responses to earlier commands."""
-        answer = self.client.send(b"a NOOP\r\nb APPEND INBOX {5}\r\n")
-        self.assertEqual(without_text(answer), b"a OK\r\n+\r\n")
+        response = self.client.send(b"a NOOP\r\nb APPEND INBOX {5}\r\n")
+        self.assertEqual(without_text(response), b"a OK\r\n+\r\n")
 
     def test_multiappend(self) -> None:
         """MULTIAPPEND stores all of its messages (RFC 3502)."""
-        answer = self.client.send(b"a APPEND INBOX {1+}\r\nx (\\Seen) {2+}\r\nyz\r\n")
-        self.assertRegex(answer, rb"a OK \[APPENDUID \d+ 1:2\]")
+        response = self.client.send(b"a APPEND INBOX {1+}\r\nx (\\Seen) {2+}\r\nyz\r\n")
+        self.assertRegex(response, rb"a OK \[APPENDUID \d+ 1:2\]")
 
     def test_multiappend_all_or_nothing(self) -> None:
         """If one message is empty or cannot be stored, MULTIAPPEND stores none (RFC 3502)."""
@@ -51,10 +51,10 @@ class ReplaceTests(SessionTestCase):
         """REPLACE returns APPENDUID, EXPUNGE and EXISTS, then OK (the example of RFC 8508 section 3.1)."""
         self.select_inbox(4)
         self.client(b"a STORE 2 +FLAGS.SILENT (\\Deleted)")
-        answer = lines(self.replace(b"A003 REPLACE 4 INBOX (\\Seen \\Draft)"))
-        self.assertRegex(answer[0], rb"^\* OK \[APPENDUID \d+ 5\]")
-        self.assertEqual(answer[1:3], [b"* 4 EXPUNGE", b"* 4 EXISTS"])
-        self.assertIn(b"A003 OK", answer[-1])
+        response = lines(self.replace(b"A003 REPLACE 4 INBOX (\\Seen \\Draft)"))
+        self.assertRegex(response[0], rb"^\* OK \[APPENDUID \d+ 5\]")
+        self.assertEqual(response[1:3], [b"* 4 EXPUNGE", b"* 4 EXISTS"])
+        self.assertIn(b"A003 OK", response[-1])
         self.assertIn(
             b"* 4 FETCH (UID 5 FLAGS (\\Recent \\Seen \\Draft",
             self.client(b"b FETCH 4 (UID FLAGS)").replace(b"\\Seen \\Draft", b"\\Seen \\Draft"),

@@ -1,4 +1,4 @@
-"""ENABLE (RFC 5161): CONDSTORE, QRESYNC, UTF8=ACCEPT (RFC 6855) and IMAP4rev2 (RFC 9051), and what each changes."""
+"""CAPABILITY, ID, NAMESPACE and ENABLE (RFC 5161): what UTF8=ACCEPT (RFC 6855) and IMAP4rev2 (RFC 9051) change."""
 
 from tests.session.session_case import SessionTestCase, lines, without_text
 
@@ -7,10 +7,10 @@ class InformationTests(SessionTestCase):
     def test_capability_and_greeting_agree(self) -> None:
         """CAPABILITY returns the same list as the greeting, and no STARTTLS without a certificate."""
         stranger = self.server.connect()
-        answer = lines(stranger(b"a CAPABILITY"))
-        self.assertIn(answer[0][2:], stranger.greeting)
-        self.assertIn(b"IMAP4rev1", answer[0])
-        self.assertNotIn(b"STARTTLS", answer[0])
+        response = lines(stranger(b"a CAPABILITY"))
+        self.assertIn(response[0][2:], stranger.greeting)
+        self.assertIn(b"IMAP4rev1", response[0])
+        self.assertNotIn(b"STARTTLS", response[0])
         self.assertEqual(lines(self.client(b"a CAPABILITY"))[1][:4], b"a OK")
 
     def test_id_before_login(self) -> None:
@@ -36,9 +36,9 @@ class EnableTests(SessionTestCase):
     def test_advertised(self) -> None:
         """Every extension that can be enabled is a capability, IMAP4rev2 also before login."""
         self.assertIn(b"IMAP4rev1 IMAP4rev2 ", self.server.connect().greeting)
-        answer = self.client(b"a CAPABILITY")
+        response = self.client(b"a CAPABILITY")
         for name in (b"CONDSTORE", b"QRESYNC", b"UTF8=ACCEPT", b"IMAP4rev2"):
-            self.assertIn(b" " + name, answer)
+            self.assertIn(b" " + name, response)
 
 
 class Utf8AcceptTests(SessionTestCase):
@@ -77,8 +77,8 @@ class Utf8AcceptTests(SessionTestCase):
         """APPEND UTF8 (~{…}) stores the message unchanged."""
         self.client(b"a ENABLE UTF8=ACCEPT")
         mail = "Subject: é\r\n\r\n".encode()
-        answer = self.client.send(b"b APPEND INBOX UTF8 (~{%d+}\r\n%b)\r\n" % (len(mail), mail))
-        self.assertIn(b"b OK [APPENDUID", answer)
+        response = self.client.send(b"b APPEND INBOX UTF8 (~{%d+}\r\n%b)\r\n" % (len(mail), mail))
+        self.assertIn(b"b OK [APPENDUID", response)
         self.client(b"c SELECT INBOX")
         self.assertIn(mail, self.client(b"d FETCH 1 BODY[]"))
 
@@ -92,10 +92,10 @@ class Imap4rev2Tests(SessionTestCase):
 
     def test_select_list_response(self) -> None:
         """SELECT returns a LIST response, and neither RECENT nor UNSEEN (RFC 9051 section 6.3.2)."""
-        answer = self.client(b"A142 SELECT inbox")
-        self.assertIn(b'* LIST (\\HasNoChildren) "/" INBOX\r\n', answer)
-        self.assertNotIn(b"RECENT", answer)
-        self.assertNotIn(b"UNSEEN", answer)
+        response = self.client(b"A142 SELECT inbox")
+        self.assertIn(b'* LIST (\\HasNoChildren) "/" INBOX\r\n', response)
+        self.assertNotIn(b"RECENT", response)
+        self.assertNotIn(b"UNSEEN", response)
 
     def test_select_attributes(self) -> None:
         """The attributes in the LIST response of SELECT are those of LIST, as they "MUST be accurate"."""

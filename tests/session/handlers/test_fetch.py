@@ -11,13 +11,13 @@ class FetchTests(SessionTestCase):
     def test_items_in_order(self) -> None:
         """Items are returned in the order of the request. UID FETCH returns UID first."""
         client = self.select_inbox(1)
-        answer = client(b"a UID FETCH 1 (FLAGS RFC822.SIZE INTERNALDATE)")
+        response = client(b"a UID FETCH 1 (FLAGS RFC822.SIZE INTERNALDATE)")
         self.assertTrue(
-            answer.startswith(
+            response.startswith(
                 b'* 1 FETCH (UID 1 FLAGS (\\Recent) RFC822.SIZE %d INTERNALDATE "14-Nov-2023'
                 % len(MAIL)
             ),
-            answer,
+            response,
         )
 
     def test_body_sets_seen(self) -> None:
@@ -36,9 +36,9 @@ class FetchTests(SessionTestCase):
     def test_impossible_field_names(self) -> None:
         """A string that cannot be a field name selects no field, and the response repeats it as it was sent."""
         client = self.select_inbox(1)
-        answer = client(b'a FETCH 1 BODY.PEEK[HEADER.FIELDS ("X Y%" "" subject)]')
+        response = client(b'a FETCH 1 BODY.PEEK[HEADER.FIELDS ("X Y%" "" subject)]')
         self.assertIn(
-            b'BODY[HEADER.FIELDS ("X Y%" "" subject)] {18}\r\nSubject: Lunch\r\n\r\n)', answer
+            b'BODY[HEADER.FIELDS ("X Y%" "" subject)] {18}\r\nSubject: Lunch\r\n\r\n)', response
         )
         self.assertIn(b"* SEARCH\r\n", client(b'b SEARCH HEADER "Subject:" ""'))
 
@@ -60,9 +60,9 @@ class FetchTests(SessionTestCase):
         self.client.append(big)
         self.client.append()
         self.client(b"s SELECT INBOX")
-        answer = self.client(b"a FETCH 1:3 (UID BODY.PEEK[])")
+        response = self.client(b"a FETCH 1:3 (UID BODY.PEEK[])")
         self.assertEqual(
-            without_text(answer),
+            without_text(response),
             b"".join(
                 b"* %d FETCH (UID %d BODY[] {%d}\r\n%b)\r\n" % (i, i, len(m), m)
                 for i, m in ((1, MAIL), (2, big), (3, MAIL))
@@ -73,16 +73,16 @@ class FetchTests(SessionTestCase):
     def test_large_mailbox(self) -> None:
         """The responses of a mailbox with 2,500 messages are complete and in order."""
         client = self.select_inbox(2500)
-        answer = lines(client(b"a FETCH 1:* (FLAGS)"))
-        self.assertEqual(len(answer), 2501)
-        self.assertEqual([int(line.split()[1]) for line in answer[:-1]], list(range(1, 2501)))
+        response = lines(client(b"a FETCH 1:* (FLAGS)"))
+        self.assertEqual(len(response), 2501)
+        self.assertEqual([int(line.split()[1]) for line in response[:-1]], list(range(1, 2501)))
 
     def test_set_in_mailbox_order(self) -> None:
         """The messages of a set in any order are returned in the order of the mailbox."""
         client = self.select_inbox(10)
-        answer = lines(client(b"a UID FETCH 9,1:3,7 (UID)"))
+        response = lines(client(b"a UID FETCH 9,1:3,7 (UID)"))
         self.assertEqual(
-            [re.findall(rb"\d+", line) for line in answer[:-1]],
+            [re.findall(rb"\d+", line) for line in response[:-1]],
             [[b"%d" % n] * 2 for n in (1, 2, 3, 7, 9)],
         )
 
@@ -93,10 +93,10 @@ class FetchTests(SessionTestCase):
         other = self.second_client()
         other(b"a STORE 2 +FLAGS (\\Deleted)")
         other(b"b EXPUNGE")
-        answer = client(b"a FETCH 1:3 (UID ENVELOPE)")
-        self.assertIn(b"a NO [EXPUNGEISSUED]", answer)
-        self.assertIn(b"* 3 FETCH (UID 3", answer)
-        self.assertNotIn(b"* 2 EXPUNGE", answer)
+        response = client(b"a FETCH 1:3 (UID ENVELOPE)")
+        self.assertIn(b"a NO [EXPUNGEISSUED]", response)
+        self.assertIn(b"* 3 FETCH (UID 3", response)
+        self.assertNotIn(b"* 2 EXPUNGE", response)
         self.assertIn(b"* 2 EXPUNGE", client(b"b NOOP"))
         self.assertIn(b"* 2 FETCH (UID 3", client(b"c FETCH 2 UID"))
 
@@ -106,9 +106,9 @@ class FetchTests(SessionTestCase):
         other = self.second_client()
         other(b"a STORE 2 +FLAGS (\\Deleted)")
         other(b"b EXPUNGE")
-        answer = lines(client(b"a UID FETCH 2:9 (ENVELOPE)"))
-        self.assertRegex(answer[0], rb"^\* 3 FETCH \(UID 3 ")
-        self.assertRegex(answer[-1], rb"^a OK \[EXPUNGEISSUED\]")
+        response = lines(client(b"a UID FETCH 2:9 (ENVELOPE)"))
+        self.assertRegex(response[0], rb"^\* 3 FETCH \(UID 3 ")
+        self.assertRegex(response[-1], rb"^a OK \[EXPUNGEISSUED\]")
 
     def test_connection_lost_while_waiting(self) -> None:
         """A connection that ends while its command waits for the store causes no internal error."""

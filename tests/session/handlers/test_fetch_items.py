@@ -1,4 +1,4 @@
-"""What FETCH, STATUS, SEARCH and APPEND know beyond IMAP4rev1: BINARY, OBJECTID, SAVEDATE, PREVIEW, WITHIN, SIZE."""
+"""FETCH items beyond IMAP4rev1: BINARY (RFC 3516), OBJECTID (RFC 8474), SAVEDATE (RFC 8514), PREVIEW (RFC 8970)."""
 
 import re
 
@@ -17,12 +17,12 @@ class BinaryTests(SessionTestCase):
         """BINARY decodes a part and returns NUL in a literal8. BINARY.SIZE is the decoded size (RFC 3516)."""
         self.client.append(ENCODED)
         self.client(b"s SELECT INBOX")
-        answer = self.client(
+        response = self.client(
             b"a FETCH 1 (BINARY.PEEK[1] BINARY.PEEK[2] BINARY.SIZE[2] BINARY.PEEK[2]<1.1>)"
         )
         self.assertIn(
             b"BINARY[1] {5}\r\nhello BINARY[2] ~{3}\r\n\0a\0 BINARY.SIZE[2] 3 BINARY[2]<1> {1}\r\na)",
-            answer,
+            response,
         )
 
     def test_unknown_encoding(self) -> None:
@@ -38,9 +38,9 @@ class BinaryTests(SessionTestCase):
             self.client.append(mail)
         self.client(b"s SELECT INBOX")
         for item in (b"BINARY[3]", b"(BODY[1] BINARY.SIZE[3])"):
-            answer = self.client(b"a FETCH 1:3 " + item)
-            self.assertIn(b"* 1 FETCH", answer)
-            self.assertIn(b"a NO [UNKNOWN-CTE]", answer)
+            response = self.client(b"a FETCH 1:3 " + item)
+            self.assertIn(b"* 1 FETCH", response)
+            self.assertIn(b"a NO [UNKNOWN-CTE]", response)
             self.assertIn(b"* SEARCH 1\r\n", self.client(b"b SEARCH SEEN"))
 
     def test_append(self) -> None:
@@ -81,13 +81,13 @@ class OtherItemTests(SessionTestCase):
         )
         self.client(b"s SELECT INBOX")
         self.assertIn(b'SAVEDATE "14-Nov-2023 22:13:20 +0000"', self.client(b"b FETCH 1 SAVEDATE"))
-        for key, found in (
+        for key, expected in (
             (b"SAVEDON 14-Nov-2023", b" 1"),
             (b"SAVEDBEFORE 14-Nov-2023", b""),
             (b"SAVEDSINCE 1-Jan-2023", b" 1"),
             (b"SAVEDATESUPPORTED", b" 1"),
         ):
-            self.assertEqual(lines(self.client(b"c SEARCH " + key))[0], b"* SEARCH" + found)
+            self.assertEqual(lines(self.client(b"c SEARCH " + key))[0], b"* SEARCH" + expected)
 
     def test_preview(self) -> None:
         """PREVIEW is the beginning of the text, with or without LAZY (RFC 8970)."""

@@ -11,8 +11,8 @@ class IdleTests(SessionTestCase):
         other(b"a STORE 1 +FLAGS (\\Deleted)")
         other(b"b EXPUNGE")
         self.server.login().append()
-        answer = client(b"c NOOP")
-        self.assertIn(b"* 1 EXPUNGE\r\n* 2 EXISTS\r\n", answer)
+        response = client(b"c NOOP")
+        self.assertIn(b"* 1 EXPUNGE\r\n* 2 EXISTS\r\n", response)
 
     def test_idle_returns_changes_at_once(self) -> None:
         """IDLE returns changes at once and ends with DONE."""

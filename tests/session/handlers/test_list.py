@@ -28,7 +28,8 @@ class ListExtendedTests(SessionTestCase):
 
     def listed(self, command: bytes) -> list[bytes]:
         return [
-            one.removeprefix(b"* LIST ") for one in lines(self.client(b"A01 LIST " + command))[:-1]
+            line.removeprefix(b"* LIST ")
+            for line in lines(self.client(b"A01 LIST " + command))[:-1]
         ]
 
     def test_subscribed(self) -> None:
@@ -108,11 +109,11 @@ class ListExtendedTests(SessionTestCase):
         """RETURN (STATUS) returns a STATUS response for each mailbox that can be selected (RFC 5819)."""
         self.client(b"d DELETE Fruit")
         self.client.append()
-        answer = lines(
+        response = lines(
             self.client(b'A01 LIST "" ("INBOX" "Fruit") RETURN (STATUS (MESSAGES UNSEEN))')
         )
         self.assertEqual(
-            answer[:-1],
+            response[:-1],
             [
                 b'* LIST (\\HasNoChildren) "/" INBOX',
                 b"* STATUS INBOX (MESSAGES 1 UNSEEN 1)",
@@ -134,14 +135,14 @@ class ListExtendedTests(SessionTestCase):
     def test_status_of_deleted_mailbox(self) -> None:
         r"""A mailbox deleted between LIST and STATUS is listed as \NonExistent (RFC 5819 section 2)."""
         account = self.server.realm.account()
-        before = account.mailboxes
+        list_mailboxes = account.mailboxes
 
-        async def late() -> object:
-            found = list(await before())
+        async def delete_after_list() -> object:
+            listed = list(await list_mailboxes())
             await account.delete("Tofu")
-            return found
+            return listed
 
-        self.patch(account, "mailboxes", late)
+        self.patch(account, "mailboxes", delete_after_list)
         self.assertEqual(
             self.listed(b'"" Tofu RETURN (STATUS (MESSAGES))'),
             [b'(\\NonExistent \\HasNoChildren) "/" Tofu'],
@@ -182,13 +183,14 @@ class ListExampleTests(SessionTestCase):
     """RFC 5258 section 5, from example 8 on, each with mailboxes of its own."""
 
     def listed(self, command: bytes) -> list[bytes]:
-        answer = lines(self.client(b"a LIST " + command))[:-1]
+        """The LIST responses to `command`, without delimiter, \\HasChildren and \\HasNoChildren."""
+        response = lines(self.client(b"a LIST " + command))[:-1]
         hidden = (b"\\HasNoChildren ", b"\\HasNoChildren", b"\\HasChildren ", b"\\HasChildren")
         for word in hidden:
-            answer = [one.replace(word, b"") for one in answer]
-        return [one.removeprefix(b"* LIST ").replace(b' "/"', b"") for one in answer]
+            response = [line.replace(word, b"") for line in response]
+        return [line.removeprefix(b"* LIST ").replace(b' "/"', b"") for line in response]
 
-    def has(self, mailboxes: bytes, subscribed: bytes) -> None:
+    def create(self, mailboxes: bytes, subscribed: bytes) -> None:
         for name in mailboxes.split():
             self.client(b"c CREATE " + name)
         for name in subscribed.split():
@@ -196,7 +198,7 @@ class ListExampleTests(SessionTestCase):
 
     def test_example_8(self) -> None:
         r"""\HasChildren and CHILDINFO are independent of each other."""
-        self.has(b"Foo Foo/Bar Foo/Baz Moo", b"Foo/Baz")
+        self.create(b"Foo Foo/Bar Foo/Baz Moo", b"Foo/Baz")
         self.assertEqual(self.listed(b'(SUBSCRIBED) "" "*"'), [b"(\\Subscribed) Foo/Baz"])
         self.assertEqual(self.listed(b'(SUBSCRIBED) "" "%"'), [])
         recursive = b'(SUBSCRIBED RECURSIVEMATCH) "" "%"'
@@ -217,7 +219,7 @@ class ListExampleTests(SessionTestCase):
         subscribed = (
             b"baz2/bar2 baz2/bar22 baz2/bar222 eps2 eps2/mamba foo2/bar1 foo2/bar2 qux2/bar2"
         )
-        self.has(b"foo2 baz2 " + subscribed, subscribed)
+        self.create(b"foo2 baz2 " + subscribed, subscribed)
         self.client(b"d DELETE qux2")
         self.assertEqual(
             self.listed(b'(RECURSIVEMATCH SUBSCRIBED) "" "*2"'),
@@ -234,7 +236,7 @@ class ListExampleTests(SessionTestCase):
 
     def test_example_10(self) -> None:
         r"""A subscribed inferior that does not exist gives CHILDINFO but not \HasChildren."""
-        self.has(b"foo foo/bar", b"foo/bar")
+        self.create(b"foo foo/bar", b"foo/bar")
         self.client(b"d DELETE foo/bar")
         self.assertEqual(
             lines(self.client(b'a3 LIST (SUBSCRIBED RECURSIVEMATCH) "" foo RETURN (CHILDREN)'))[0],

@@ -1,4 +1,4 @@
-"""UNAUTHENTICATE (RFC 8437): one connection, one user after the other."""
+"""UNAUTHENTICATE (RFC 8437): several users on one connection, one after the other."""
 
 from tests.session.session_case import SessionTestCase, without_text
 

@@ -25,7 +25,7 @@ class MailboxTests(SessionTestCase):
 
     def test_refusals_have_codes(self) -> None:
         """A command that cannot be done is NO with the response code of RFC 5530."""
-        for command, answer in (
+        for command, response in (
             (b"CREATE INBOX", b"NO [ALREADYEXISTS]"),
             (b"DELETE INBOX", b"NO [CANNOT]"),
             (b"DELETE nowhere", b"NO [NONEXISTENT]"),
@@ -34,7 +34,7 @@ class MailboxTests(SessionTestCase):
             (b"STATUS nowhere (MESSAGES)", b"NO [NONEXISTENT]"),
             (b'CREATE "a//b"', b"NO [CANNOT]"),
         ):
-            self.assertIn(b"a " + answer, self.client(b"a " + command), command)
+            self.assertIn(b"a " + response, self.client(b"a " + command), command)
 
     def test_lsub(self) -> None:
         """LSUB lists subscribed names, whether they exist or not, and their parents where `%` stops at them."""
@@ -67,18 +67,18 @@ class MailboxTests(SessionTestCase):
         """STATUS returns counts."""
         self.client.append(flags=b"(\\Seen \\Deleted)")
         self.client.append()
-        answer = self.client(b"a STATUS INBOX (MESSAGES RECENT UNSEEN DELETED UIDNEXT SIZE)")
+        response = self.client(b"a STATUS INBOX (MESSAGES RECENT UNSEEN DELETED UIDNEXT SIZE)")
         self.assertIn(
             b"* STATUS INBOX (MESSAGES 2 RECENT 2 UNSEEN 1 DELETED 1 UIDNEXT 3 SIZE %d)"
             % (2 * len(MAIL)),
-            answer,
+            response,
         )
 
     def test_list_return_status(self) -> None:
         """LIST RETURN (STATUS) saves the client one command per mailbox."""
         self.client.append()
-        answer = self.client(b'a LIST "" * RETURN (STATUS (MESSAGES))')
-        self.assertIn(b"* STATUS INBOX (MESSAGES 1)", answer)
+        response = self.client(b'a LIST "" * RETURN (STATUS (MESSAGES))')
+        self.assertIn(b"* STATUS INBOX (MESSAGES 1)", response)
 
 
 class StatusTests(SessionTestCase):
@@ -116,9 +116,9 @@ class SelectedMailboxTests(SessionTestCase):
     def test_rename_inbox(self) -> None:
         """RENAME INBOX moves its messages to the new mailbox. INBOX stays selected and empty."""
         self.select_inbox(2)
-        answer = self.client(b"a RENAME INBOX Old")
-        self.assertIn(b"a OK", answer)
-        self.assertIn(b"EXPUNGE", answer + self.client(b"b NOOP"))
+        response = self.client(b"a RENAME INBOX Old")
+        self.assertIn(b"a OK", response)
+        self.assertIn(b"EXPUNGE", response + self.client(b"b NOOP"))
         self.assertIn(b"MESSAGES 2", self.client(b"c STATUS Old (MESSAGES)"))
 
     def test_delete_closes(self) -> None:

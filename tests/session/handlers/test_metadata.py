@@ -1,4 +1,4 @@
-"""METADATA (RFC 5464): of mailboxes and of the account, within limits."""
+"""METADATA (RFC 5464) of mailboxes and of the account, and its limits."""
 
 from imapshield.limits import Limits
 from imapshield.mailbox.values import METADATA_ENTRIES
@@ -52,11 +52,11 @@ class MetadataTests(SessionTestCase):
             )
 
     def test_maxsize(self) -> None:
-        """MAXSIZE leaves out longer values and returns the longest size, before or after the mailbox (section 4.2.1)."""
+        """MAXSIZE leaves out longer values and returns the longest size, before or after the name (section 4.2.1)."""
         for command in (b"GETMETADATA (MAXSIZE 10) INBOX", b"GETMETADATA INBOX (MAXSIZE 10)"):
-            answer = lines(self.client(b"a " + command + b" (/shared/comment /private/filters)"))
-            self.assertEqual(answer[0], b'* METADATA INBOX (/private/filters "f")')
-            self.assertIn(b"a OK [METADATA LONGENTRIES 14]", answer[1])
+            response = lines(self.client(b"a " + command + b" (/shared/comment /private/filters)"))
+            self.assertEqual(response[0], b'* METADATA INBOX (/private/filters "f")')
+            self.assertIn(b"a OK [METADATA LONGENTRIES 14]", response[1])
 
     def test_depth(self) -> None:
         """DEPTH 1 returns the next level, infinity returns all levels (section 4.2.2)."""
@@ -111,30 +111,32 @@ class MetadataTests(SessionTestCase):
             self.assertIn(b"a BAD", self.client(b"a GETMETADATA INBOX " + entry), entry)
         self.assertIn(b"a NO [NONEXISTENT]", self.client(b"a GETMETADATA nowhere /private/a"))
         self.assertIn(b"a NO [NONEXISTENT]", self.client(b'a SETMETADATA nowhere (/private/a "x")'))
-        most = Limits().max_metadata_size
-        for octets in (most + 1, 1 << 20):
-            answer = self.client.send(
+        max_size = Limits().max_metadata_size
+        for octets in (max_size + 1, 1 << 20):
+            response = self.client.send(
                 b"a SETMETADATA INBOX (/private/a {%d+}\r\n%b)\r\n" % (octets, b"x" * octets)
             )
-            self.assertIn(b"a NO [METADATA MAXSIZE %d]" % most, answer)
-        big = b'a SETMETADATA INBOX (/private/a "%b")' % (b"x" * (most + 1))
-        self.assertIn(b"a NO [METADATA MAXSIZE %d]" % most, self.client(big))
-        many = b" ".join(b'/private/n%d "x"' % i for i in range(METADATA_ENTRIES))
-        self.assertIn(b"a NO [METADATA TOOMANY]", self.client(b"a SETMETADATA INBOX (%b)" % many))
+            self.assertIn(b"a NO [METADATA MAXSIZE %d]" % max_size, response)
+        command = b'a SETMETADATA INBOX (/private/a "%b")' % (b"x" * (max_size + 1))
+        self.assertIn(b"a NO [METADATA MAXSIZE %d]" % max_size, self.client(command))
+        entries = b" ".join(b'/private/n%d "x"' % i for i in range(METADATA_ENTRIES))
+        self.assertIn(
+            b"a NO [METADATA TOOMANY]", self.client(b"a SETMETADATA INBOX (%b)" % entries)
+        )
         self.assertIn(b"NIL", self.client(b"a GETMETADATA INBOX /private/n1"))
 
     def test_server_admin_is_read_only(self) -> None:
         """/shared/admin of the server cannot be set, and the whole command fails. That of a mailbox can (section
         3.2.1.1)."""
-        answer = self.client(b'a SETMETADATA "" (/private/a "x" /shared/Admin "mailto:me")')
-        self.assertIn(b"a NO [NOPERM]", answer)
-        answer = self.client(b'a GETMETADATA "" (/private/a /shared/admin)')
-        self.assertIn(b"(/private/a NIL /shared/admin NIL)", answer)
+        response = self.client(b'a SETMETADATA "" (/private/a "x" /shared/Admin "mailto:me")')
+        self.assertIn(b"a NO [NOPERM]", response)
+        response = self.client(b'a GETMETADATA "" (/private/a /shared/admin)')
+        self.assertIn(b"(/private/a NIL /shared/admin NIL)", response)
         self.assertIn(b"a OK", self.client(b'a SETMETADATA INBOX (/shared/admin "x")'))
 
     def test_rename_inbox(self) -> None:
         """RENAME INBOX keeps the metadata of INBOX and copies it to the new mailbox (section 4.1)."""
         self.client(b"a RENAME INBOX old")
         for name in (b"INBOX", b"old"):
-            answer = self.client(b"b GETMETADATA %b /private/comment" % name)
-            self.assertIn(b'"My own comment"', answer)
+            response = self.client(b"b GETMETADATA %b /private/comment" % name)
+            self.assertIn(b'"My own comment"', response)

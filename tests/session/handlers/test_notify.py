@@ -1,10 +1,10 @@
-"""NOTIFY (RFC 5465): what happens elsewhere is told at once, and never in the middle of something else."""
+"""NOTIFY (RFC 5465): changes of other mailboxes are reported at once, but never during a command."""
 
 import re
 from collections.abc import Callable, Sequence
 
 from imapshield.mailbox.values import NewMessage
-from imapshield.testing import MAIL, Client
+from imapshield.testing import MAIL
 from imapshield.wire.commands.base import MemoryLiteral
 from tests.session.session_case import SessionTestCase, highest_modseq, lines, without_text
 
@@ -18,42 +18,42 @@ class NotifyTests(SessionTestCase):
         for name in (b"foo", b"bar/x"):
             self.other(b"c CREATE " + name)
 
-    def told(self, client: Client | None = None) -> list[bytes]:
-        return [
-            re.sub(rb"UIDVALIDITY \d+", b"UIDVALIDITY 1", one)
-            for one in lines((client or self.client).read())
-        ]
+    def received(self) -> list[bytes]:
+        """What the client has received since the last read, with 1 for each UIDVALIDITY."""
+        return lines(re.sub(rb"UIDVALIDITY \d+", b"UIDVALIDITY 1", self.client.read()))
 
     def test_set_status(self) -> None:
         """SET STATUS returns the state of the named mailboxes, then each change of them."""
         self.other.append(mailbox=b"foo")
-        answer = lines(self.client(b"a NOTIFY SET STATUS (mailboxes foo %b)" % MESSAGES))
-        self.assertRegex(answer[0], rb"^\* STATUS foo \(MESSAGES 1 UIDNEXT 2 UIDVALIDITY \d+\)$")
-        self.assertEqual(without_text(answer[1]), b"a OK")
+        response = lines(self.client(b"a NOTIFY SET STATUS (mailboxes foo %b)" % MESSAGES))
+        self.assertRegex(response[0], rb"^\* STATUS foo \(MESSAGES 1 UIDNEXT 2 UIDVALIDITY \d+\)$")
+        self.assertEqual(without_text(response[1]), b"a OK")
         self.other.append(mailbox=b"foo")
-        self.assertEqual(self.told(), [b"* STATUS foo (MESSAGES 2 UIDNEXT 3 UIDVALIDITY 1)"])
+        self.assertEqual(self.received(), [b"* STATUS foo (MESSAGES 2 UIDNEXT 3 UIDVALIDITY 1)"])
         self.other.append(mailbox=b"bar/x")
-        self.assertEqual(self.told(), [])
+        self.assertEqual(self.received(), [])
         self.other(b"s SELECT foo")
         self.other(b"t STORE 1 +FLAGS (\\Deleted)")
-        self.assertEqual(self.told(), [])
+        self.assertEqual(self.received(), [])
         self.other(b"u EXPUNGE")
-        self.assertEqual(self.told(), [b"* STATUS foo (MESSAGES 1 UIDNEXT 3 UIDVALIDITY 1)"])
+        self.assertEqual(self.received(), [b"* STATUS foo (MESSAGES 1 UIDNEXT 3 UIDVALIDITY 1)"])
         self.other(b"v COPY 1 bar/x")
-        self.assertEqual(self.told(), [])
+        self.assertEqual(self.received(), [])
 
     def test_flag_change(self) -> None:
         """FlagChange reports UNSEEN and HIGHESTMODSEQ (section 5.1). After ENABLE CONDSTORE every STATUS has
         HIGHESTMODSEQ."""
         self.other.append(mailbox=b"foo")
         self.client(b"e ENABLE CONDSTORE")
-        told = self.client(b"n NOTIFY SET STATUS (mailboxes foo %b)" % MESSAGES)
-        self.assertRegex(told, rb"^\* STATUS foo \([^N]*NEXT 2 UIDVALIDITY \d+ HIGHESTMODSEQ \d+\)")
+        response = self.client(b"n NOTIFY SET STATUS (mailboxes foo %b)" % MESSAGES)
+        self.assertRegex(
+            response, rb"^\* STATUS foo \([^N]*NEXT 2 UIDVALIDITY \d+ HIGHESTMODSEQ \d+\)"
+        )
         self.client = self.server.login()
         self.client(b"a NOTIFY SET (personal (MessageNew MessageExpunge FlagChange))")
         self.other(b"s SELECT foo")
         self.other(b"t STORE 1 +FLAGS (\\Seen)")
-        self.assertRegex(self.told()[-1], rb"^\* STATUS foo \(.*UNSEEN 0 HIGHESTMODSEQ \d+\)$")
+        self.assertRegex(self.received()[-1], rb"^\* STATUS foo \(.*UNSEEN 0 HIGHESTMODSEQ \d+\)$")
 
     def test_groups(self) -> None:
         """Several groups for a mailbox add up (section 6), except that NONE cancels the others (section 8)."""
@@ -61,10 +61,10 @@ class NotifyTests(SessionTestCase):
             b"a NOTIFY SET (subtree bar %b) (inboxes (SubscriptionChange)) (mailboxes foo NONE)"
             % MESSAGES
         )
-        for name, told in ((b"foo", 0), (b"bar/x", 2), (b"INBOX", 1)):
+        for name, expected in ((b"foo", 0), (b"bar/x", 2), (b"INBOX", 1)):
             self.other.append(mailbox=name)
             self.other(b"s SUBSCRIBE " + name)
-            self.assertEqual(len(self.told()), told, name)
+            self.assertEqual(len(self.received()), expected, name)
 
     def test_selected(self) -> None:
         """The selected group reports as IDLE does, with the FETCH items of MessageNew (section 5.2)."""
@@ -74,17 +74,17 @@ class NotifyTests(SessionTestCase):
             b"a NOTIFY SET (selected (MessageNew (UID FLAGS BODY.PEEK[HEADER.FIELDS (Subject)]) MessageExpunge FlagChange))"
         )
         self.other.append()
-        told = b"\r\n".join(self.told())
-        self.assertIn(b"* 2 EXISTS", told)
+        response = b"\r\n".join(self.received())
+        self.assertIn(b"* 2 EXISTS", response)
         self.assertIn(
             b"* 2 FETCH (UID 2 FLAGS (\\Recent) BODY[HEADER.FIELDS (Subject)] {18}\r\nSubject: Lunch",
-            told,
+            response,
         )
         self.other(b"s SELECT INBOX")
         self.other(b"t STORE 1 +FLAGS (\\Deleted)")
-        self.assertIn(b"* 1 FETCH (UID 1 FLAGS", b"".join(self.told()))  # section 5.1
+        self.assertIn(b"* 1 FETCH (UID 1 FLAGS", b"".join(self.received()))  # section 5.1
         self.other(b"u EXPUNGE")
-        self.assertIn(b"* 1 EXPUNGE", self.told())
+        self.assertIn(b"* 1 EXPUNGE", self.received())
 
     def test_selected_delayed(self) -> None:
         """With selected-delayed, EXPUNGE waits for a command that allows it (section 5.3)."""
@@ -94,9 +94,9 @@ class NotifyTests(SessionTestCase):
         self.other(b"s SELECT INBOX")
         self.other(b"t STORE 1 +FLAGS (\\Deleted)")
         self.other(b"u EXPUNGE")
-        self.assertNotIn(b"* 1 EXPUNGE", self.told())
+        self.assertNotIn(b"* 1 EXPUNGE", self.received())
         self.other.append()
-        self.assertIn(b"* 2 EXISTS", self.told())
+        self.assertIn(b"* 2 EXISTS", self.received())
         self.assertIn(b"* 1 EXPUNGE", self.client(b"b NOOP"))
 
     def test_no_group_for_selected(self) -> None:
@@ -108,20 +108,20 @@ class NotifyTests(SessionTestCase):
             self.client(b"a " + command)
             self.other(b"b STORE 1 +FLAGS (\\Flagged)")
             self.other.append()
-            for quiet in (b"NOOP", b"FETCH 1 BODY.PEEK[TEXT]"):
-                self.assertNotRegex(self.client(b"c " + quiet), rb"EXISTS|FLAGS|STATUS")
+            for command in (b"NOOP", b"FETCH 1 BODY.PEEK[TEXT]"):
+                self.assertNotRegex(self.client(b"c " + command), rb"EXISTS|FLAGS|STATUS")
             self.client(b"d IDLE")
             self.other(b"e STORE 1 -FLAGS (\\Flagged)")
-            self.assertEqual(self.told(), [])
+            self.assertEqual(self.received(), [])
             self.client(b"DONE")
-            told = self.client(b"f FETCH 1 BODY[TEXT]")
-            self.assertRegex(told, rb"FLAGS \([^)]*\\Seen")
-            self.assertNotIn(b"EXISTS", told)
+            response = self.client(b"f FETCH 1 BODY[TEXT]")
+            self.assertRegex(response, rb"FLAGS \([^)]*\\Seen")
+            self.assertNotIn(b"EXISTS", response)
             self.other(b"g STORE 1 -FLAGS (\\Seen)")
         self.other.append()
-        told = self.client(b"h NOTIFY SET (selected (MessageNew MessageExpunge FlagChange))")
-        self.assertIn(b"EXISTS", told)
-        self.assertIn(b"* 1 FETCH", told)
+        response = self.client(b"h NOTIFY SET (selected (MessageNew MessageExpunge FlagChange))")
+        self.assertIn(b"EXISTS", response)
+        self.assertIn(b"* 1 FETCH", response)
 
     def test_own_changes(self) -> None:
         """EXPUNGE and EXISTS for the client's own commands are sent in spite of NOTIFY NONE."""
@@ -139,10 +139,10 @@ class NotifyTests(SessionTestCase):
         self.client(b"a NOTIFY SET (selected %b)" % MESSAGES)
         self.other(b"s SELECT INBOX")
         self.other(b"t STORE 1 +FLAGS (\\Flagged)")
-        self.assertEqual(self.told(), [])
+        self.assertEqual(self.received(), [])
         self.assertEqual(without_text(self.client(b"b NOOP")), b"b OK\r\n")
-        told = self.client(b"c NOTIFY SET (selected (MessageNew MessageExpunge FlagChange))")
-        self.assertIn(b"* 1 FETCH (UID 1 FLAGS", told)
+        response = self.client(b"c NOTIFY SET (selected (MessageNew MessageExpunge FlagChange))")
+        self.assertIn(b"* 1 FETCH (UID 1 FLAGS", response)
 
     def test_highestmodseq_stays_behind(self) -> None:
         """Under QRESYNC, HIGHESTMODSEQ stays at the last change that was reported completely."""
@@ -162,7 +162,7 @@ class NotifyTests(SessionTestCase):
         self.client(b"a NOTIFY SET (selected (MessageNew (UID) MessageExpunge))")
         self.assertNotIn(b"FETCH", self.client.append() + self.client(b"b COPY 1 INBOX"))
         self.other.append()
-        self.assertEqual(self.told()[-1], b"* 3 FETCH (UID 3)")
+        self.assertEqual(self.received()[-1], b"* 3 FETCH (UID 3)")
 
     def test_many_new_messages(self) -> None:
         """Every new message is reported, with MODSEQ under CONDSTORE (RFC 7162 section 3.1)."""
@@ -173,10 +173,10 @@ class NotifyTests(SessionTestCase):
         )
         mail = b"".join(b" {%d+}\r\n%b" % (200_000, MAIL.ljust(200_000, b"x")) for _ in range(5))
         self.other.send(b"b APPEND INBOX" + mail + b"\r\n")
-        told = self.client.read()
+        response = self.client.read()
         for uid in range(1, 6):
             self.assertRegex(
-                told,
+                response,
                 rb"\* %d FETCH \(UID %d RFC822.SIZE 200000 MODSEQ \(\d+\) BODY\[\]" % (uid, uid),
             )
 
@@ -185,20 +185,20 @@ class NotifyTests(SessionTestCase):
         self.client(b"s SELECT INBOX")
         self.client(b"a NOTIFY SET (selected (MessageNew (UID BODY.PEEK[]) MessageExpunge))")
         self.other.append(MAIL + b"x" * 400_000)
-        self.assertNotIn(b"FETCH", b"".join(self.told()))
-        told = self.client(b"b NOOP")
+        self.assertNotIn(b"FETCH", b"".join(self.received()))
+        response = self.client(b"b NOOP")
         self.assertTrue(
-            told.startswith(b"* 1 FETCH (UID 1 BODY[] {%d}\r\nFrom" % (len(MAIL) + 400_000))
+            response.startswith(b"* 1 FETCH (UID 1 BODY[] {%d}\r\nFrom" % (len(MAIL) + 400_000))
         )
-        self.assertTrue(without_text(told).endswith(b"xxx)\r\nb OK\r\n"))
+        self.assertTrue(without_text(response).endswith(b"xxx)\r\nb OK\r\n"))
         self.assertEqual(without_text(self.client(b"c NOOP")), b"c OK\r\n")
 
     def test_mailbox_events(self) -> None:
-        """Created, renamed and deleted mailboxes, subscriptions and metadata are reported (section 5.4 and following)."""
+        """Created, renamed and deleted mailboxes, subscriptions and metadata are reported (sections 5.4 to 5.8)."""
         self.client(
             b"a NOTIFY SET (personal (MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange))"
         )
-        for command, told in (
+        for command, expected in (
             (b"CREATE new", b'* LIST (\\HasNoChildren) "/" new'),
             (b"RENAME new newer", b'* LIST (\\HasNoChildren) "/" newer ("OLDNAME" (new))'),
             (b"SUBSCRIBE newer", b'* LIST (\\HasNoChildren \\Subscribed) "/" newer'),
@@ -208,37 +208,37 @@ class NotifyTests(SessionTestCase):
             (b"DELETE newer", b'* LIST (\\NonExistent \\HasNoChildren) "/" newer'),
         ):
             self.other(b"c " + command)
-            self.assertEqual(self.told(), [told])
+            self.assertEqual(self.received(), [expected])
 
     def test_parents(self) -> None:
         """The parents of a created or deleted mailbox are reported with it (section 5.4)."""
         self.client(b"a NOTIFY SET (personal (MailboxName))")
         self.other(b"c CREATE foo/a/b")
         self.assertEqual(
-            self.told(),
+            self.received(),
             [b'* LIST (\\HasNoChildren) "/" foo/a/b', b'* LIST (\\HasChildren) "/" foo/a',
              b'* LIST (\\HasChildren) "/" foo'],
         )  # fmt: skip
         self.other(b"d CREATE foo/a/c")
-        self.assertEqual(len(self.told()), 2)
+        self.assertEqual(len(self.received()), 2)
         self.other(b"e DELETE foo/a/b")
         self.assertEqual(
-            self.told(),
+            self.received(),
             [b'* LIST (\\NonExistent \\HasNoChildren) "/" foo/a/b', b'* LIST (\\HasChildren) "/" foo/a'],
         )  # fmt: skip
         self.other(b"f RENAME foo fooo")
-        self.assertEqual(self.told(), [b'* LIST (\\HasChildren) "/" fooo ("OLDNAME" (foo))'])
+        self.assertEqual(self.received(), [b'* LIST (\\HasChildren) "/" fooo ("OLDNAME" (foo))'])
         self.other(b"g RENAME INBOX old")
-        self.assertEqual(self.told(), [b'* LIST (\\HasNoChildren) "/" old ("OLDNAME" (INBOX))'])
+        self.assertEqual(self.received(), [b'* LIST (\\HasNoChildren) "/" old ("OLDNAME" (INBOX))'])
 
     def test_mailbox_events_of_selected(self) -> None:
         """Other groups cover everything about the selected mailbox except its messages (section 3.1)."""
         self.client(b"s SELECT foo")
         self.client(b"a NOTIFY SET (personal (MessageNew MessageExpunge MailboxName))")
         self.other.append(mailbox=b"foo")
-        self.assertEqual(self.told(), [])
+        self.assertEqual(self.received(), [])
         self.other(b"c RENAME foo fooo")
-        self.assertIn(b'"OLDNAME" (foo)', b"".join(self.told()))
+        self.assertIn(b'"OLDNAME" (foo)', b"".join(self.received()))
 
     def test_own_events(self) -> None:
         """The client's own changes are not reported to it (section 5)."""
@@ -256,21 +256,21 @@ class NotifyTests(SessionTestCase):
         """FlagChange reports a new UIDVALIDITY (section 5.1)."""
         self.client(b"a NOTIFY SET (mailboxes foo (MessageNew MessageExpunge FlagChange))")
         self.other(b"d DELETE foo")
-        self.assertEqual(self.told(), [])
+        self.assertEqual(self.received(), [])
         self.other(b"c CREATE foo")
-        self.assertRegex(self.told()[0], rb"^\* STATUS foo .* UIDVALIDITY ")
+        self.assertRegex(self.received()[0], rb"^\* STATUS foo .* UIDVALIDITY ")
 
     def test_subscribed_mailboxes(self) -> None:
         """The subscribed group follows changes of the subscriptions."""
         self.client(b"a NOTIFY SET (subscribed %b)" % MESSAGES)
         self.other.append(mailbox=b"foo")
-        self.assertEqual(self.told(), [])
+        self.assertEqual(self.received(), [])
         self.other(b"s SUBSCRIBE foo")
         self.other.append(mailbox=b"foo")
-        self.assertEqual(len(self.told()), 1)
+        self.assertEqual(len(self.received()), 1)
         self.client(b"a NOTIFY SET (subscribed (SubscriptionChange))")
         self.other(b"s UNSUBSCRIBE foo")
-        self.assertEqual(self.told(), [b'* LIST (\\HasNoChildren) "/" foo'])
+        self.assertEqual(self.received(), [b'* LIST (\\HasNoChildren) "/" foo'])
 
     def test_not_during_a_command(self) -> None:
         """Nothing is reported while a command runs. It is reported when the command has completed."""
@@ -280,11 +280,11 @@ class NotifyTests(SessionTestCase):
         session = self.client.protocol._session
         session._running = True
         self.other.append(mailbox=b"foo")
-        self.assertEqual(self.told(), [])
+        self.assertEqual(self.received(), [])
         session._running = False
-        answer = lines(self.client.send(b"Hello\r\n"))
-        self.assertIn(b"b OK", answer[0])
-        self.assertIn(b"* STATUS foo", b"".join(answer[1:]))
+        response = lines(self.client.send(b"Hello\r\n"))
+        self.assertIn(b"b OK", response[0])
+        self.assertIn(b"* STATUS foo", b"".join(response[1:]))
 
     def test_idle(self) -> None:
         """IDLE reports other mailboxes too."""
@@ -293,9 +293,9 @@ class NotifyTests(SessionTestCase):
         self.client(b"b IDLE")
         self.other.append(mailbox=b"foo")
         self.other.append()
-        told = self.told()
-        self.assertIn(b"* 1 EXISTS", told)
-        self.assertIn(b"* STATUS foo (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1)", told)
+        response = self.received()
+        self.assertIn(b"* 1 EXISTS", response)
+        self.assertIn(b"* STATUS foo (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1)", response)
         self.assertIn(b"b OK", self.client(b"DONE"))
 
     def test_none_and_disconnect(self) -> None:
@@ -304,7 +304,7 @@ class NotifyTests(SessionTestCase):
         self.client(b"a NOTIFY SET (personal %b)" % MESSAGES)
         self.client(b"b NOTIFY NONE")
         self.other.append(mailbox=b"foo")
-        self.assertEqual(self.told(), [])
+        self.assertEqual(self.received(), [])
         self.client(b"c NOTIFY SET (personal %b)" % MESSAGES)
         self.assertEqual(len(account._listeners), 1)
         self.client.lose_connection()
@@ -325,12 +325,12 @@ class NotifyTests(SessionTestCase):
 
     def test_mail_from_other_programs(self) -> None:
         """Mail delivered by other programs is reported once, also in mailboxes created later."""
-        rung: dict[str, Callable[[], object]] = {}
+        on_change: dict[str, Callable[[], object]] = {}
         stopped: list[str] = []
 
         class ChangeNotifier:
             def watch(self, paths: Sequence[str], ring: Callable[[], object]) -> "Subscription":
-                rung[paths[0]] = ring
+                on_change[paths[0]] = ring
                 return Subscription(paths[0])
 
         class Subscription:
@@ -343,20 +343,20 @@ class NotifyTests(SessionTestCase):
         account = self.server.realm.account()
         account.bell = ChangeNotifier()
         store = account._store
-        self.patch(store, "watch_paths", lambda key: [f"box{key}"])
+        self.patch(store, "watch_paths", lambda key: [f"folder{key}"])
         self.client(b"s SELECT bar")
         self.client(b"a NOTIFY SET (personal (MessageNew MessageExpunge))")
         self.client(b"u UNSELECT")
-        self.assertEqual(len(rung), 4)  # INBOX, foo, bar and bar/x
+        self.assertEqual(len(on_change), 4)  # INBOX, foo, bar and bar/x
         store.append("foo", [NewMessage((), None, MemoryLiteral(MAIL))])
-        rung[f"box{store.key('foo')}"]()
-        self.assertEqual(self.told(), [b"* STATUS foo (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1)"])
-        rung[f"box{store.key('foo')}"]()
-        self.assertEqual(self.told(), [])
+        on_change[f"folder{store.key('foo')}"]()
+        self.assertEqual(self.received(), [b"* STATUS foo (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1)"])
+        on_change[f"folder{store.key('foo')}"]()
+        self.assertEqual(self.received(), [])
         self.other(b"c CREATE later")
-        self.assertEqual(len(rung), 5)
+        self.assertEqual(len(on_change), 5)
         self.client(b"b NOTIFY NONE")
-        self.assertEqual(sorted(stopped), sorted(rung))
+        self.assertEqual(sorted(stopped), sorted(on_change))
 
     def test_overflow(self) -> None:
         """A client that does not read gets [NOTIFICATIONOVERFLOW] and then nothing."""
@@ -367,16 +367,16 @@ class NotifyTests(SessionTestCase):
             self.server.realm.account().notify_listeners("created", f"m{i}")
         outbox.full = False
         outbox.resumeProducing()
-        told = self.told()
-        self.assertEqual(len(told), 1)
-        self.assertIn(b"* OK [NOTIFICATIONOVERFLOW]", told[0])
+        response = self.received()
+        self.assertEqual(len(response), 1)
+        self.assertIn(b"* OK [NOTIFICATIONOVERFLOW]", response[0])
         self.client(b"a NOTIFY SET (personal (MailboxName)) (selected %b)" % MESSAGES)
         self.client(b"s SELECT foo")
         self.client.protocol._session._running = True
         for i in range(1100):
             self.server.realm.account().notify_listeners("created", f"m{i}")
         self.client.protocol._session._running = False
-        self.assertEqual(self.told(), [])
+        self.assertEqual(self.received(), [])
         self.assertIn(b"OVERFLOW", self.client(b"b NOOP"))
         self.other.append(mailbox=b"foo")
         self.assertEqual(without_text(self.client(b"c NOOP")), b"c OK\r\n")

@@ -1,4 +1,4 @@
-"""QUOTA (RFC 9208), for accounts that have one, and OVERQUOTA."""
+"""QUOTA (RFC 9208), which an account may have, and [OVERQUOTA]."""
 
 from imapshield.mailbox.store_account import StoreAccount
 from imapshield.testing import MAIL, NOW, MemoryRealm, MemoryStore, Server
@@ -46,10 +46,10 @@ class QuotaTests(SessionTestCase):
         """REPLACE in a full account succeeds: the old message makes room for the new one (RFC 8508 section 3.4)."""
         self.select_inbox(3)
         size = len(MAIL) + 3 * 400
-        answer = self.client.send(b"a REPLACE 3 INBOX {%d+}\r\n%b\r\n" % (size, MAIL.ljust(size)))
-        self.assertIn(b"a OK", answer)
-        answer = self.client.send(b"b REPLACE 1 INBOX {2000+}\r\n%b\r\n" % MAIL.ljust(2000))
-        self.assertIn(b"b NO [OVERQUOTA]", answer)
+        response = self.client.send(b"a REPLACE 3 INBOX {%d+}\r\n%b\r\n" % (size, MAIL.ljust(size)))
+        self.assertIn(b"a OK", response)
+        response = self.client.send(b"b REPLACE 1 INBOX {2000+}\r\n%b\r\n" % MAIL.ljust(2000))
+        self.assertIn(b"b NO [OVERQUOTA]", response)
         self.assertIn(b"MESSAGES 3", self.client(b"c STATUS INBOX (MESSAGES)"))
 
     def test_deleted_storage(self) -> None:
@@ -82,7 +82,7 @@ class QuotaTests(SessionTestCase):
                 )
 
         client = Server(realm=Plain()).login()
-        answer = client(b"a CAPABILITY")
-        self.assertNotIn(b"QUOTA", answer)
-        self.assertNotIn(b"METADATA", answer)
+        response = client(b"a CAPABILITY")
+        self.assertNotIn(b"QUOTA", response)
+        self.assertNotIn(b"METADATA", response)
         self.assertIn(b"b BAD", client(b'b GETQUOTA ""'))

@@ -39,21 +39,21 @@ class SearchTests(SessionTestCase):
         other = self.second_client()
         other(b"a STORE 2 +FLAGS (\\Deleted)")
         other(b"b EXPUNGE")
-        for command, found in (
+        for command, expected in (
             (b"SEARCH ALL", b"* SEARCH 1 3"),
             (b"SORT (ARRIVAL) UTF-8 ALL", b"* SORT 1 3"),
             (b"THREAD REFERENCES UTF-8 ALL", b"* THREAD ((1)(3))"),
         ):
-            answer = lines(client(b"c " + command))
-            self.assertEqual(answer[0], found)
-            self.assertRegex(answer[-1], rb"^c OK \[EXPUNGEISSUED\]")
+            response = lines(client(b"c " + command))
+            self.assertEqual(response[0], expected)
+            self.assertRegex(response[-1], rb"^c OK \[EXPUNGEISSUED\]")
 
     def test_within(self) -> None:
         """YOUNGER and OLDER count back from the present second and both include it (RFC 5032 section 2)."""
         self.select_inbox(1)
         session = self.client.protocol._session
         session.now = lambda: 1_700_000_000.9 + 3600
-        for key, found in (
+        for key, expected in (
             (b"YOUNGER 3600", b" 1"),
             (b"YOUNGER 3599", b""),
             (b"OLDER 3600", b" 1"),
@@ -61,7 +61,7 @@ class SearchTests(SessionTestCase):
             (b"OLDER 3599", b" 1"),
             (b"YOUNGER 10", b""),
         ):
-            self.assertEqual(lines(self.client(b"a SEARCH " + key))[0], b"* SEARCH" + found, key)
+            self.assertEqual(lines(self.client(b"a SEARCH " + key))[0], b"* SEARCH" + expected, key)
 
 
 class SavedResultTests(SessionTestCase):
@@ -77,7 +77,7 @@ class SavedResultTests(SessionTestCase):
         client = self.searched()
         client(b"b CREATE other")
         self.assertEqual(
-            [one[:9] for one in lines(client(b"A283 FETCH $ (UID)"))[:2]],
+            [line[:9] for line in lines(client(b"A283 FETCH $ (UID)"))[:2]],
             [b"* 2 FETCH", b"* 4 FETCH"],
         )
         self.assertIn(b"* SEARCH 4", client(b"c SEARCH $ 3:5"))
@@ -164,7 +164,7 @@ class PartialTests(SessionTestCase):
         client = self.select_inbox(10)
         client(b"d STORE 3 +FLAGS.SILENT (\\Deleted)")
         client(b"e EXPUNGE")
-        for part, told in (
+        for part, expected in (
             (b"1:3", b"1:3 1:2,4"),
             (b"-1:-3", b"-1:-3 8:10"),
             (b"-3:-1", b"-1:-3 8:10"),
@@ -175,7 +175,7 @@ class PartialTests(SessionTestCase):
         ):
             self.assertEqual(
                 lines(client(b"A01 UID SEARCH RETURN (PARTIAL %b) ALL" % part))[0],
-                b'* ESEARCH (TAG "A01") UID PARTIAL (%b)' % told,
+                b'* ESEARCH (TAG "A01") UID PARTIAL (%b)' % expected,
             )
 
     def test_fetch(self) -> None:
@@ -188,9 +188,9 @@ class PartialTests(SessionTestCase):
             (b"-4:-9", [3]),
             (b"7:9", []),
         ):
-            answer = lines(client(b"a UID FETCH 3,5,8:9 (UID) (PARTIAL %b)" % part))
+            response = lines(client(b"a UID FETCH 3,5,8:9 (UID) (PARTIAL %b)" % part))
             self.assertEqual(
-                answer[:-1], [b"* %d FETCH (UID %d)" % (u, u) for u in sorted(uids)], part
+                response[:-1], [b"* %d FETCH (UID %d)" % (u, u) for u in sorted(uids)], part
             )
 
     def test_fetch_after_changedsince(self) -> None:
@@ -198,8 +198,8 @@ class PartialTests(SessionTestCase):
         client = self.select_inbox(4)
         client(b"a STORE 2:4 +FLAGS.SILENT (\\Seen)")
         for modifiers in (b"PARTIAL -3:-4 CHANGEDSINCE 5", b"CHANGEDSINCE 5 PARTIAL -4:-3"):
-            answer = lines(client(b"b UID FETCH 1:* (UID) (%b)" % modifiers))
-            self.assertEqual([one[:9] for one in answer if b"FETCH (" in one], [b"* 2 FETCH"])
+            response = lines(client(b"b UID FETCH 1:* (UID) (%b)" % modifiers))
+            self.assertEqual([line[:9] for line in response if b"FETCH (" in line], [b"* 2 FETCH"])
 
     def test_streamed(self) -> None:
         """A large message in a PARTIAL range is streamed."""
@@ -207,5 +207,5 @@ class PartialTests(SessionTestCase):
         for _ in range(3):
             self.client.append(big)
         self.client(b"s SELECT INBOX")
-        answer = self.client(b"a UID FETCH 1:* (BODY.PEEK[]) (PARTIAL -1:-1)")
-        self.assertTrue(answer.startswith(b"* 3 FETCH (UID 3 BODY[] {%d}\r\n" % len(big)))
+        response = self.client(b"a UID FETCH 1:* (BODY.PEEK[]) (PARTIAL -1:-1)")
+        self.assertTrue(response.startswith(b"* 3 FETCH (UID 3 BODY[] {%d}\r\n" % len(big)))

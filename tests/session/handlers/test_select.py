@@ -8,7 +8,7 @@ class SelectTests(SessionTestCase):
         """SELECT returns everything that a client needs to know about the mailbox."""
         self.client.append(flags=b"(\\Seen)")
         self.client.append(flags=b"($Work)")
-        answer = self.client(b"a SELECT INBOX")
+        response = self.client(b"a SELECT INBOX")
         for part in (
             b"* 2 EXISTS",
             b"* 2 RECENT",
@@ -20,7 +20,7 @@ class SelectTests(SessionTestCase):
             b"$Work",
             b"a OK [READ-WRITE]",
         ):
-            self.assertIn(part, answer)
+            self.assertIn(part, response)
 
     def test_recent_for_one_session(self) -> None:
         r"""A message is \Recent for the first session that selects the mailbox. EXAMINE does not count."""
@@ -43,9 +43,9 @@ class SelectTests(SessionTestCase):
         """A SELECT that fails leaves no mailbox selected, and [CLOSED] says so."""
         for name in (b"nowhere", b"no&name"):
             self.client(b"a SELECT INBOX")
-            answer = self.client(b"b SELECT " + name)
-            self.assertIn(b"[CLOSED]", answer)
-            self.assertIn(b"b NO", answer)
+            response = self.client(b"b SELECT " + name)
+            self.assertIn(b"[CLOSED]", response)
+            self.assertIn(b"b NO", response)
             self.assertIn(b"c BAD", self.client(b"c FETCH 1 FLAGS"))
 
     def test_close(self) -> None:

@@ -13,8 +13,8 @@ def mail(subject: str, date: str, sender: str = "a@x.org", more: str = "", size:
 
 
 class SortTests(SessionTestCase):
-    def mails(self) -> Client:
-        for one in (
+    def select_messages(self) -> Client:
+        for message in (
             mail("Re: beta", "Mon, 6 Nov 2023 12:00:00 +0000", "Zoe <ann@x.org>", size=300),
             mail("alpha", "Mon, 6 Nov 2023 12:00:00 +0200", "Carl <bob@x.org>", size=200),
             mail(
@@ -25,13 +25,13 @@ class SortTests(SessionTestCase):
             ),
             mail("", "nonsense", "dora@x.org"),
         ):
-            self.client.append(one)
+            self.client.append(message)
         self.client(b"s SELECT INBOX")
         return self.client
 
     def test_keys(self) -> None:
         """Messages are sorted by each key in both directions. Equal messages are in the order of their numbers."""
-        client = self.mails()
+        client = self.select_messages()
         for criteria, numbers in (
             (b"SUBJECT", b"4 2 1 3"),
             (b"REVERSE SUBJECT", b"1 3 2 4"),
@@ -47,12 +47,12 @@ class SortTests(SessionTestCase):
             (b"DISPLAYFROM", b"3 2 4 1"),
             (b"REVERSE DISPLAYTO", b"1 4 2 3"),
         ):
-            answer = client(b"a282 SORT (%b) UTF-8 ALL" % criteria)
-            self.assertEqual(lines(answer)[0], b"* SORT " + numbers, criteria)
+            response = client(b"a282 SORT (%b) UTF-8 ALL" % criteria)
+            self.assertEqual(lines(response)[0], b"* SORT " + numbers, criteria)
 
     def test_uid_and_search(self) -> None:
         """UID SORT returns the UIDs of the messages that match. An empty result is a line too."""
-        client = self.mails()
+        client = self.select_messages()
         client(b"a STORE 1 +FLAGS.SILENT (\\Deleted)")
         client(b"b EXPUNGE")
         self.assertEqual(lines(client(b"c UID SORT (DATE) US-ASCII 1:3"))[0], b"* SORT 3 2 4")
@@ -61,13 +61,13 @@ class SortTests(SessionTestCase):
 
     def test_charset_and_key(self) -> None:
         """An unknown charset is NO [BADCHARSET]. An unknown sort key is BAD."""
-        client = self.mails()
+        client = self.select_messages()
         self.assertIn(b"a NO [BADCHARSET", client(b"a SORT (DATE) X-NONE ALL"))
         self.assertIn(b"b BAD", client(b"b SORT (COLOUR) UTF-8 ALL"))
 
     def test_esort(self) -> None:
         """ESORT keeps the order in ALL, MIN, MAX and PARTIAL (RFC 5267 section 3)."""
-        client = self.mails()
+        client = self.select_messages()
         self.assertEqual(
             lines(client(b"E01 UID SORT RETURN (COUNT ALL MIN MAX) (DATE) UTF-8 ALL"))[0],
             b'* ESEARCH (TAG "E01") UID MIN 3 MAX 4 ALL 3,2,1,4 COUNT 4',
@@ -79,7 +79,7 @@ class SortTests(SessionTestCase):
 
     def test_modseq(self) -> None:
         """A MODSEQ search key adds the highest MODSEQ (RFC 7162 section 3.1.6)."""
-        client = self.mails()
+        client = self.select_messages()
         self.assertRegex(
             client(b"a SORT (DATE) UTF-8 MODSEQ 1 1:2"), rb"\* SORT 2 1 \(MODSEQ \d+\)\r\n"
         )
@@ -87,12 +87,12 @@ class SortTests(SessionTestCase):
     def test_large_mailbox(self) -> None:
         """A mailbox with 2,300 messages is sorted completely."""
         client = self.select_inbox(2300)
-        answer = lines(client(b"a SORT (REVERSE SUBJECT) UTF-8 ALL"))[0]
-        self.assertEqual(answer, b"* SORT " + b" ".join(b"%d" % i for i in range(1, 2301)))
+        response = lines(client(b"a SORT (REVERSE SUBJECT) UTF-8 ALL"))[0]
+        self.assertEqual(response, b"* SORT " + b" ".join(b"%d" % i for i in range(1, 2301)))
 
     def test_expunged_by_another(self) -> None:
         """SORT leaves out messages that another session expunged."""
-        client = self.mails()
+        client = self.select_messages()
         other = self.second_client()
         other(b"a STORE 2 +FLAGS (\\Deleted)")
         other(b"b EXPUNGE")
@@ -100,9 +100,9 @@ class SortTests(SessionTestCase):
 
 
 class ThreadTests(SessionTestCase):
-    def mails(self) -> Client:
+    def select_messages(self) -> Client:
         day = "Mon, 6 Nov 2023 12:00:0%d +0000"
-        for one in (
+        for message in (
             mail("one", day % 1, more="Message-ID: <1@x>\r\n"),
             mail("two", day % 2, more="Message-ID: <2@x>\r\n"),
             mail("Re: two", day % 3, more="Message-ID: <3@x>\r\nIn-Reply-To: <2@x>\r\n"),
@@ -110,13 +110,13 @@ class ThreadTests(SessionTestCase):
             mail("Re: one", day % 5, more="Message-ID: <5@x>\r\n"),
             mail("Re: two", day % 6, more="Message-ID: <6@x>\r\nReferences: <2@x>\r\n"),
         ):
-            self.client.append(one)
+            self.client.append(message)
         self.client(b"s SELECT INBOX")
         return self.client
 
     def test_references(self) -> None:
         """REFERENCES follows References fields, and subjects where there are none."""
-        client = self.mails()
+        client = self.select_messages()
         self.assertEqual(
             lines(client(b"A283 THREAD REFERENCES UTF-8 ALL"))[0], b"* THREAD (1 5)(2 (3 4)(6))"
         )
@@ -127,7 +127,7 @@ class ThreadTests(SessionTestCase):
 
     def test_ordered_subject(self) -> None:
         """ORDEREDSUBJECT uses only subject and date."""
-        client = self.mails()
+        client = self.select_messages()
         self.assertEqual(
             lines(client(b"A283 THREAD ORDEREDSUBJECT UTF-8 ALL"))[0],
             b"* THREAD (1 5)(2 (3)(4)(6))",
@@ -135,7 +135,7 @@ class ThreadTests(SessionTestCase):
 
     def test_empty_result(self) -> None:
         """An empty result is a THREAD line without threads."""
-        client = self.mails()
+        client = self.select_messages()
         self.assertEqual(lines(client(b"a THREAD REFERENCES UTF-8 SEEN"))[0], b"* THREAD")
 
     def test_large_header(self) -> None:
@@ -156,14 +156,14 @@ class ThreadTests(SessionTestCase):
         self.patch(encode, "THREAD_PIECE", 20)
         served = 0
 
-        def ask() -> None:
+        def send_noop() -> None:
             """Have `other` send one NOOP after the other for as long as `client` waits."""
             nonlocal served
             served += other.transport.value().count(b"n OK")
             other.transport.clear()
             if b"\r\nc OK " not in client.transport.value():
                 other.protocol.dataReceived(b"n NOOP\r\n")
-                self.server.clock.callLater(0, ask)
+                self.server.clock.callLater(0, send_noop)
 
         for command, turns in (
             (b"THREAD REFERENCES UTF-8 ALL", 60),
@@ -174,6 +174,6 @@ class ThreadTests(SessionTestCase):
             alone = client(b"c " + command)
             served = 0
             client.protocol.dataReceived(b"c %b\r\n" % command)
-            ask()
+            send_noop()
             self.assertEqual(client.read(), alone)
             self.assertGreaterEqual(served, turns, command)

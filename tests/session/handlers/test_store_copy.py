@@ -24,16 +24,16 @@ class StoreCopyTests(SessionTestCase):
     def test_new_keyword_is_announced(self) -> None:
         """A keyword that is new to the mailbox appears in FLAGS before it appears in FETCH."""
         client = self.select_inbox(1)
-        answer = client(b"a STORE 1 +FLAGS ($New)")
-        self.assertLess(answer.index(b"* FLAGS ("), answer.index(b"* 1 FETCH"))
+        response = client(b"a STORE 1 +FLAGS ($New)")
+        self.assertLess(response.index(b"* FLAGS ("), response.index(b"* 1 FETCH"))
 
     def test_new_keyword_is_announced_to_others(self) -> None:
         """Another session, too, gets FLAGS with a new keyword before FETCH."""
         client = self.select_inbox(1)
         other = self.second_client()
         client(b"a STORE 1 +FLAGS ($New)")
-        answer = other(b"a FETCH 1 FLAGS")
-        self.assertLess(answer.index(b"* FLAGS ("), answer.index(b"* 1 FETCH"))
+        response = other(b"a FETCH 1 FLAGS")
+        self.assertLess(response.index(b"* FLAGS ("), response.index(b"* 1 FETCH"))
 
     def test_too_many_keywords(self) -> None:
         r"""A keyword too many is NO [LIMIT], and PERMANENTFLAGS does not list \* any more (RFC 9051 section 7.1)."""
@@ -66,8 +66,8 @@ class StoreCopyTests(SessionTestCase):
         client = self.select_inbox(1)
         other = self.second_client()
         other(b"a STORE 1 +FLAGS (\\Flagged)")
-        answer = client(b"a STORE 1 +FLAGS.SILENT (\\Seen)")
-        self.assertIn(b"\\Flagged \\Seen", answer)
+        response = client(b"a STORE 1 +FLAGS.SILENT (\\Seen)")
+        self.assertIn(b"\\Flagged \\Seen", response)
 
     def test_copy(self) -> None:
         """COPY keeps flags and dates and returns the new UIDs. COPY to a missing mailbox is NO [TRYCREATE]."""
@@ -101,11 +101,11 @@ class StoreCopyTests(SessionTestCase):
         """MOVE returns COPYUID before the EXPUNGE responses (RFC 6851)."""
         client = self.select_inbox(3)
         client(b"a CREATE there")
-        answer = without_text(client(b"b MOVE 1,3 there"))
+        response = without_text(client(b"b MOVE 1,3 there"))
         self.assertRegex(
-            answer, rb"\* OK \[COPYUID \d+ 1,3 1:2\]\r\n\* 3 EXPUNGE\r\n\* 1 EXPUNGE\r\n"
+            response, rb"\* OK \[COPYUID \d+ 1,3 1:2\]\r\n\* 3 EXPUNGE\r\n\* 1 EXPUNGE\r\n"
         )
-        self.assertRegex(answer, rb"b OK \[HIGHESTMODSEQ \d+\]\r\n\Z")
+        self.assertRegex(response, rb"b OK \[HIGHESTMODSEQ \d+\]\r\n\Z")
 
     def test_expunge(self) -> None:
         r"""EXPUNGE removes messages with \Deleted, UID EXPUNGE only those that it names. UIDs are not reused."""
