@@ -177,6 +177,7 @@ class ImportTests(SynchronousTestCase):
             ("maildir.store", "from twisted.internet import defer"), ("cred.x", "from imapshield.session import session"),
             ("edge.x", "from imapshield.maildir import store"), ("observe.x", "import attr"), ("message.x", "import requests"),
             ("nowhere", "import re"), ("cred.checkers", "import argon2"),
+            ("edge.x", "from imapshield.testing import Server"), ("tap", "from imapshield.testing import MemoryRealm"),
         ):  # fmt: skip
             with self.subTest(module=module, source=source):
                 (one,) = imports(module, source)

@@ -1,4 +1,4 @@
-"""MESSAGELIMIT (RFC 9738), which operators may set: a command processes at most so many messages, the last ones first."""
+"""MESSAGELIMIT (RFC 9738), which operators may set: a command processes at most so many messages, the last first."""
 
 import re
 

@@ -73,7 +73,7 @@ class SavedResultTests(SessionTestCase):
         return client
 
     def test_saved_result_in_every_command(self) -> None:
-        """`$` stands for the saved result in FETCH, STORE, COPY, MOVE, SEARCH and UID EXPUNGE (RFC 5182 section 2.1)."""
+        """FETCH, STORE, COPY, MOVE, SEARCH and UID EXPUNGE take `$`, the saved result (RFC 5182 section 2.1)."""
         client = self.searched()
         client(b"b CREATE other")
         self.assertEqual(
@@ -118,7 +118,7 @@ class SavedResultTests(SessionTestCase):
         self.assertEqual(without_text(client(b"h FETCH $ UID")), b"h OK\r\n")
 
     def test_saved_part(self) -> None:
-        """MIN, MAX or PARTIAL alone save only those messages; ALL or COUNT save all that match (RFC 5182 section 2.4)."""
+        """MIN, MAX or PARTIAL alone save those messages; ALL or COUNT save all that match (RFC 5182 section 2.4)."""
         client = self.select_inbox(9)
         for returns, saved in (
             (b"SAVE MIN", b"1"),

@@ -80,7 +80,7 @@ class StoreCopyTests(SessionTestCase):
         self.assertIn(b"\\Flagged", client(b"f FETCH 1 FLAGS"))
 
     def test_copy_of_expunged(self) -> None:
-        """COPY of a message that another session expunged is NO and copies nothing; UID COPY and MOVE take the others."""
+        """COPY of an expunged message is NO and copies nothing. UID COPY and MOVE take the messages that exist."""
         client = self.select_inbox(3)
         client(b"a CREATE there")
         other = self.second_client()
