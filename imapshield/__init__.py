@@ -1,6 +1,6 @@
-"""imapshield: an IMAP server for Maildir that a flood of commands cannot knock over.
+"""imapshield: an IMAP server for Maildir that withstands floods of commands.
 
-The public names are imported when asked for: ``import imapshield`` alone imports no Twisted, so that a tool may read
+The public names are imported on first use. ``import imapshield`` alone imports no Twisted, so a tool can read
 `__version__` without installing a reactor.
 """
 
@@ -25,7 +25,7 @@ __all__ = [
     "__version__",
 ]
 
-_HOMES = {
+_MODULES = {
     "Limits": "imapshield.limits",
     "MaildirRealm": "imapshield.cred.realm",
     "ShieldedIMAP4Factory": "imapshield.edge.factory",
@@ -34,8 +34,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""``python -m imapshield …`` is the console script ``imapshield …``."""
+"""Makes ``python -m imapshield …`` the same as the console script ``imapshield …``."""
 
 import sys
 

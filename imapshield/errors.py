@@ -1,14 +1,14 @@
-"""What can go wrong, in three kinds: the client's grammar, our refusal, the store.
+"""Errors with a text for the client: a malformed command, a refused command, or a failure of the mail store.
 
 Rules
 -----
-Whatever text reaches a client was written by us: it is the `text` of one of these, never the text of an
-exception that somebody else raised.
+A client sees only texts that this package wrote: the `text` of one of these classes, never ``str()`` of another
+exception, which could reveal paths or data.
 """
 
 
 class BadCommand(Exception):
-    """The command breaks the grammar: answered ``tag BAD [code] text`` (RFC 9051 section 7.1.3)."""
+    """The command breaks the grammar. The response is ``tag BAD [code] text`` (RFC 9051 section 7.1.3)."""
 
     def __init__(self, text: str, code: bytes | None = None) -> None:
         super().__init__(text)
@@ -17,7 +17,7 @@ class BadCommand(Exception):
 
 
 class CommandRefused(Exception):
-    """The command is understood and refused: answered ``tag NO [code] text`` (RFC 5530)."""
+    """The command is valid but refused. The response is ``tag NO [code] text`` (RFC 5530)."""
 
     def __init__(self, code: bytes | None, text: str) -> None:
         super().__init__(text)
@@ -26,10 +26,13 @@ class CommandRefused(Exception):
 
 
 class StoreError(Exception):
-    """Storage could not do it; nothing was half-done. `code` and `text` are fit for the client."""
+    """The mail store could not run the operation, and left nothing half-done.
+
+    The response is ``tag NO [code] text``. Subclasses have their own default code and text.
+    """
 
     code: bytes | None = b"SERVERBUG"
-    text = "The mail store could not do this"
+    text = "Mail store error"
 
     def __init__(self, text: str | None = None) -> None:
         super().__init__(text or self.text)
@@ -38,70 +41,76 @@ class StoreError(Exception):
 
 
 class NoSuchMailbox(StoreError):
-    """The mailbox does not exist (any more)."""
+    """The mailbox does not exist, or no longer exists."""
 
     code = b"NONEXISTENT"
-    text = "There is no such mailbox"
+    text = "Mailbox does not exist"
 
 
 class MailboxExists(StoreError):
-    """A mailbox of that name is there already."""
+    """A mailbox with this name already exists."""
 
     code = b"ALREADYEXISTS"
-    text = "There is a mailbox of that name already"
+    text = "Mailbox already exists"
 
 
 class BadMailboxName(StoreError):
-    """The name cannot be one of ours: empty parts, control characters, too long, too deep."""
+    """The store cannot use the name: an empty level, control characters, too long, too many levels."""
 
     code = b"CANNOT"
-    text = "That mailbox name cannot be used here"
+    text = "Invalid mailbox name"
 
 
 class NotAllowed(StoreError):
-    """The store will never do this to this mailbox, such as delete INBOX."""
+    """The store never permits this operation on this mailbox, for example deleting INBOX."""
 
     code = b"CANNOT"
-    text = "That cannot be done to this mailbox"
+    text = "Operation not allowed on this mailbox"
 
 
-class OverLimit(StoreError):
-    """There would be more mailboxes, subscriptions or keywords than we keep (RFC 5530 LIMIT)."""
+class StoreLimitExceeded(StoreError):
+    """The account would exceed the store's limit of mailboxes, subscriptions or keywords (RFC 5530 LIMIT)."""
 
     code = b"LIMIT"
-    text = "There are too many of these already"
+    text = "Limit exceeded"
 
 
 class NoSpace(StoreError):
-    """The disk, or the account's share of it, is full."""
+    """The disk is full."""
 
     code = b"OVERQUOTA"
-    text = "There is no space left for this; nothing was stored"
+    text = "Not enough disk space"
 
 
-class TooManyEntries(StoreError):
-    """A mailbox has as much metadata as it may (RFC 5464 section 4.3)."""
+class QuotaExceeded(NoSpace):
+    """The account would exceed its quota."""
+
+    text = "Quota exceeded (mailbox for user is full)"
+
+
+class TooMuchMetadata(StoreError):
+    """The mailbox would have more METADATA entries than permitted (RFC 5464 section 4.3)."""
 
     code = b"METADATA TOOMANY"
-    text = "There is too much metadata on this mailbox already"
+    text = "Too many metadata entries on this mailbox"
 
 
-class Unreadable(StoreError):
-    """A folder or file is there and cannot be read or written; the log says which and why."""
+class StoreIOError(StoreError):
+    """A file or directory exists but cannot be read or written. The log says which one, and why."""
 
     code = b"SERVERBUG"
-    text = "The mail store could not read or write a file; nothing was lost"
+    text = "Mail store I/O error; no mail was lost"
 
 
 class StoreBusy(StoreError):
-    """Another program holds the account's index for longer than we wait."""
+    """Another program has locked the account's index for too long."""
 
     code = b"INUSE"
-    text = "The mailbox is in use by another program; try again"
+    text = "Mailbox is in use by another program, try again"
 
 
-class MessageGone(StoreError):
-    """A message was expunged by another session while it was asked for (RFC 5530 EXPUNGEISSUED)."""
+class MessageExpunged(StoreError):
+    """Another session expunged a message that the command needs (RFC 5530 EXPUNGEISSUED)."""
 
     code = b"EXPUNGEISSUED"
     text = "Some of the requested messages no longer exist"

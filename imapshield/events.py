@@ -1,17 +1,17 @@
-"""What happened, as values: `edge` and `cred` tell facts, `observe` turns them into logs and numbers.
+"""Events: what happened on a connection, as values. `edge` reports them; observers turn them into log lines.
 
-A fact holds no mail, no password and no object of Twisted's. `peer` is the client's address as text.
+An event holds no mail, no password and no Twisted object. `peer` is the client's address as text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened on connection number `connection` (0: none)."""
+    """Something that happened on connection number `connection` (0: on no connection)."""
 
     connection: int
     peer: str
@@ -24,7 +24,7 @@ class ConnectionOpened(Event):
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn(Event):
-    """A login was right."""
+    """A client logged in as `user`."""
 
     user: str
     mechanism: str
@@ -33,7 +33,7 @@ class LoggedIn(Event):
 
 @dataclass(frozen=True, slots=True)
 class LoginFailed(Event):
-    """A login was wrong; `user` as typed, shortened and made printable."""
+    """A login failed. `user` is the name that the client gave, shortened and made printable."""
 
     user: str
     mechanism: str
@@ -41,7 +41,7 @@ class LoginFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class BadCommandReceived(Event):
-    """A command was malformed: its first octets, printable, and our answer."""
+    """A command was invalid. `sample` is its beginning, made printable; `text` is what the server answered."""
 
     sample: str
     text: str
@@ -49,9 +49,15 @@ class BadCommandReceived(Event):
 
 @dataclass(frozen=True, slots=True)
 class LimitTriggered(Event):
-    """A limit of `limits.Limits` fired: which, its value, what was `seen`, and what that led to.
+    """A limit was reached.
 
-    `action` is "reset", "bye", "refused", "paused", or "none" in report-only mode.
+    Attributes:
+        limit: the name of the limit in `limits.Limits`.
+        value: the configured limit.
+        observed: the value that reached it.
+        action: "reset", "bye", "refused", "paused", or "none" in report-only mode.
+        user: the logged-in user, or "".
+        sample: the beginning of the command that reached the limit, made printable.
     """
 
     limit: str
@@ -64,7 +70,7 @@ class LimitTriggered(Event):
 
 @dataclass(frozen=True, slots=True)
 class CommandFailed(Event):
-    """Our own bug or a failing disk met a command: answered with `reference`, whose traceback is in the log."""
+    """A command failed because of a bug or a failing disk; the client was given `reference` to quote."""
 
     reference: str
     command: str
@@ -73,7 +79,7 @@ class CommandFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionClosed(Event):
-    """A connection ended: how, after how long, what it cost."""
+    """A connection ended: why, after how many seconds, commands, and bytes in each direction."""
 
     reason: str
     seconds: float
@@ -86,12 +92,14 @@ class ConnectionClosed(Event):
 EventObserver = Callable[[Event], None]
 
 
-def ignore(fact: Event) -> None:
-    """Tell nobody: for tests and for servers that watch nothing."""
+def publish(event: Event, observers: Iterable[EventObserver]) -> None:
+    """Call each of `observers` with `event`, in order. An exception that one raises is the caller's."""
+    for observer in observers:
+        observer(event)
 
 
-def printable(octets: bytes, limit: int = 40) -> str:
-    """Client bytes as a log may show them: ASCII, controls escaped, cut at `limit` octets."""
-    text = octets[:limit].decode("ascii", "backslashreplace")
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    return shown + ("…" if len(octets) > limit else "")
+def printable(data: bytes, limit: int = 40) -> str:
+    """Return client bytes in a form that is safe in a log: ASCII, controls escaped, cut to `limit` bytes."""
+    text = data[:limit].decode("ascii", "backslashreplace")
+    escaped = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return escaped + ("…" if len(data) > limit else "")

@@ -1,4 +1,4 @@
-"""The first start with no option at all: a folder of our own, a user, a few messages, and what to type next."""
+"""The start without options: creates a data directory, a demo user and sample messages, and prints what to try."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from zlib import compress, crc32
 from imapshield.cred import passwords, users
 
 USER = "demo"
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # of passwords; no characters that look alike, such as l and 1
 
 
 @dataclass(frozen=True, slots=True)
 class FirstRunFolder:
-    """The folder that serves when no other is named: ``mail/`` and ``users`` in it."""
+    """The directory that is served if ``--mail-root`` and ``--auth`` are not given: ``mail/`` and ``users`` in it."""
 
     folder: str
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> FirstRunFolder:
-        """``$XDG_DATA_HOME/imapshield``; relative values do not count (XDG Base Directory Specification)."""
-        data = environ.get("XDG_DATA_HOME", "")
-        if not os.path.isabs(data):
-            data = os.path.expanduser("~/.local/share")
-        return cls(os.path.join(data, "imapshield"))
+    def from_environ(cls, environ: Mapping[str, str]) -> FirstRunFolder:
+        """Return ``$XDG_DATA_HOME/imapshield``. The XDG specification says to ignore a relative ``$XDG_DATA_HOME``."""
+        data_home = environ.get("XDG_DATA_HOME", "")
+        if not os.path.isabs(data_home):
+            data_home = os.path.expanduser("~/.local/share")
+        return cls(os.path.join(data_home, "imapshield"))
 
     @property
     def mail(self) -> str:
@@ -44,81 +45,85 @@ class FirstRunFolder:
         return os.path.join(self.folder, "users")
 
     def prepare(self) -> str | None:
-        """Make what is missing; returns the demo user's password on the first start, else None. OSError."""
+        """Create what is missing.
+
+        Returns:
+            The password of the demo user if this created the user, else None.
+
+        Raises:
+            OSError: the directory cannot be written.
+        """
         os.makedirs(self.mail, mode=0o700, exist_ok=True)
         if os.path.exists(self.users):
             return None
         maildir = os.path.join(self.mail, USER)
         if not os.path.exists(maildir):
-            fill(maildir, datetime.now(UTC))
-        password = "-".join(
-            "".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(4))
-            for _ in range(3)
-        )
-        # Last, so that a first start which was cut short is the first again.
-        users.put(self.users, USER, passwords.hash_password(password.encode()))
+            deliver_samples(maildir, datetime.now(UTC))
+        password = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(4)) for _ in range(3))
+        # The password file comes last: if a first start is interrupted, the next one is a first start again.
+        users.set_hash(self.users, USER, passwords.hash_password(password.encode()))
         return password
 
-    def first_words(self, host: str, port: str, password: str) -> str:
-        """What to type next."""
-        at = f"{host}:{port}"
+    def welcome_message(self, host: str, port: str, password: str) -> str:
+        """Return what the first start prints: how to log in, what to try, and what to do next."""
+        address = f"{host}:{port}"
         return f"""\
-imapshield: first start. Your mail server is at {at}, with a few messages to try it:
+imapshield: first start. The mail server is at {address}, with a few sample messages.
 
     user      {USER}
-    password  {password}    (shown this once)
+    password  {password}    (shown only this once)
 
-See it work:
-    curl imap://{at}/INBOX -u {USER}:{password}
-    curl "imap://{at}/INBOX;MAILINDEX=1" -u {USER}:{password}
-    mutt -f imap://{USER}@{at}/INBOX
+Try it:
+    curl imap://{address}/INBOX -u {USER}:{password}
+    curl "imap://{address}/INBOX;MAILINDEX=1" -u {USER}:{password}
+    mutt -f imap://{USER}@{address}/INBOX
     Thunderbird: server {host}, port {port}, connection security "None", normal password
 
-Make it yours:
+Next steps:
     imapshield passwd {self.users} {USER}
-        sets another password, or another user's; a user's Maildir is {self.mail}/USER
+        changes the password, or adds another user; the Maildir of USER is {self.mail}/USER
     twistd imapshield --help
-        lists all options, such as --mail-root for the mail you have
+        lists all options, such as --mail-root to serve the mail you already have
 """
 
-    def next_words(self, host: str, port: str) -> str:
-        """Where things are, at later starts."""
+    def restart_message(self, host: str, port: str) -> str:
+        """Return what later starts print: where the mail and the users are."""
         return f"""\
-imapshield: mail in {self.mail}, users in {self.users}, clients at {host}:{port}
-imapshield: the password of {USER} was shown at the first start; a new one: imapshield passwd {self.users} {USER}
+imapshield: listening on {host}:{port}, mail in {self.mail}, users in {self.users}
+imapshield: the password of {USER} was shown at the first start; to change it: imapshield passwd {self.users} {USER}
 """
 
 
-def fill(maildir: str, now: datetime) -> None:
-    """Deliver the sample messages into a new Maildir and its folder Archive."""
-    for subfolder, message in samples(now):
+def deliver_samples(maildir: str, now: datetime) -> None:
+    """Create the Maildir `maildir` with its folder Archive, and deliver the sample messages into them."""
+    for subfolder, message in sample_messages(now):
         folder = os.path.join(maildir, subfolder)
-        for part in ("cur", "new", "tmp"):
-            os.makedirs(os.path.join(folder, part), mode=0o700, exist_ok=True)
+        for directory in ("cur", "new", "tmp"):
+            os.makedirs(os.path.join(folder, directory), mode=0o700, exist_ok=True)
         if subfolder:
             open(os.path.join(folder, "maildirfolder"), "wb").close()
         _deliver(folder, message.as_bytes())
 
 
-def samples(now: datetime) -> list[tuple[str, EmailMessage]]:
-    """The messages, each with its Maildir++ folder ("" is INBOX)."""
+def sample_messages(now: datetime) -> list[tuple[str, EmailMessage]]:
+    """Return the sample messages, each with its Maildir++ folder ("" is INBOX)."""
     plain = _message(now, "Welcome to imapshield")
     plain.set_content(
-        "This message lies as a file in your Maildir, byte for byte as you read it.\n\n"
-        "Drop a file into new/, as every mail program of the last 30 years does, and your\n"
-        "client hears of it within a second.\n"
+        "This message is a file in your Maildir, stored byte for byte as you read it.\n\n"
+        "Put another file into new/, as any mail delivery program does, and your client\n"
+        "shows it within a second.\n"
     )
-    foreign = _message(now, "Grüße aus Zürich – привет – こんにちは ✉")
-    foreign.set_content("Schöne Grüße!\nВсего хорошего!\nそれでは、また。\n")
-    foreign.add_alternative("<p>Schöne <b>Grüße</b>!</p>\n", subtype="html")
-    attached = _message(now, "With two attachments")
-    attached.set_content("A table and a very small picture.\n")
-    attached.add_attachment("limit,value\nbacklog,100\n", subtype="csv", filename="limits.csv")
-    attached.add_attachment(_dot(), "image", "png", filename="rød prikk.png")
-    kept = _message(now, "Re: Welcome to imapshield")
-    kept["In-Reply-To"] = plain["Message-ID"]
-    kept.set_content("This one lies in a folder of its own.\n")
-    return [("", plain), ("", foreign), ("", attached), (".Archive", kept)]
+    international = _message(now, "Grüße aus Zürich – привет – こんにちは ✉")
+    international.set_content("Schöne Grüße!\nВсего хорошего!\nそれでは、また。\n")
+    international.add_alternative("<p>Schöne <b>Grüße</b>!</p>\n", subtype="html")
+    attachments = _message(now, "With two attachments")
+    attachments.set_content("A table and a very small picture.\n")
+    attachments.add_attachment("limit,value\nbacklog,100\n", subtype="csv", filename="limits.csv")
+    attachments.add_attachment(_red_pixel(), "image", "png", filename="rød prikk.png")
+    archived = _message(now, "Re: Welcome to imapshield")
+    archived["In-Reply-To"] = plain["Message-ID"]
+    archived.set_content("This message is in another mailbox: Archive.\n")
+    return [("", plain), ("", international), ("", attachments), (".Archive", archived)]
 
 
 def _message(now: datetime, subject: str) -> EmailMessage:
@@ -131,8 +136,8 @@ def _message(now: datetime, subject: str) -> EmailMessage:
     return message
 
 
-def _dot() -> bytes:
-    """One red pixel as PNG."""
+def _red_pixel() -> bytes:
+    """Return a PNG image of one red pixel."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return pack(">I", len(data)) + kind + data + pack(">I", crc32(kind + data))

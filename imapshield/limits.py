@@ -1,128 +1,175 @@
-"""Every number that somebody on the other end can push against, with its reason.
+"""All limits of the server: every number that a client can push against, with its default and the reason for it.
 
-A limit that fires is logged with its name here and its value; `Limits(name=value)` changes it.
-Times are seconds, sizes octets.
+`Limits(name=value)` or ``--limit NAME=VALUE`` changes one. When a limit triggers, the log names it and its value.
+Names that end in ``_seconds`` are times in seconds; ``_bytes``, ``_size`` and ``_length`` are numbers of bytes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T", int, float, bool)
 
 
-def _limit(default: float, reason: str) -> float:
-    return field(default=default, metadata={"reason": reason})
+class _Group(NamedTuple):
+    """A group of limits. Calling it declares a limit with its default and the reason for it."""
+
+    title: str
+
+    def __call__(self, default: T, reason: str) -> T:
+        return field(default=default, metadata={"group": self.title, "reason": reason})
 
 
-def _count(default: int, reason: str) -> int:
-    return field(default=default, metadata={"reason": reason})
+_general = _Group("General")
+_before_login = _Group("Before login")
+_after_login = _Group("After login")
+_memory = _Group("Memory")
+_time = _Group("Time")
+_quota = _Group("Quota")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The limits of one server. `reasons()` lists them for people."""
+    """The limits of one server. `by_group` returns them with their reasons."""
 
-    backlog: int = _count(100, "commands pending at once; the fix of KB Q230285 resets over 100")
-    max_backlog_bytes: int = _count(
-        256 << 10,
-        "octets of pending commands with their literals; 100 messages to APPEND would be 100 files",
+    backlog: int = _general(
+        100, "Pending commands of one connection. The fix of KB Q230285 resets above 100."
     )
-    strict_backlog: bool = field(
-        default=False,
-        metadata={"reason": "reset after login too instead of flow control, as Exchange did"},
+    strict_backlog: bool = _general(
+        False,
+        "Reset above the backlog after login, too, as Exchange did, instead of pausing the connection.",
     )
-    report_only: bool = field(
-        default=False, metadata={"reason": "log what would have been reset, and reset nothing"}
+    report_only: bool = _general(
+        False, "Log which connections the limits would reset, but reset none."
+    )
+    max_connections: int = _general(
+        10_000, "Connections at the same time. Each takes a few kilobytes and an open file."
     )
 
-    preauth_commands: int = _count(
-        100, "commands before login in all: a client needs five, a NOOP loop needs no end"
+    preauth_commands: int = _before_login(
+        100, "Commands before login. A client needs about five; a NOOP loop never stops."
     )
-    preauth_bytes: int = _count(64 << 10, "octets before login in all, literals included")
-    preauth_seconds: float = _limit(
+    preauth_bytes: int = _before_login(
+        64 << 10, "Bytes that a connection may send before login, including literals."
+    )
+    preauth_seconds: float = _before_login(
         60,
-        "from the connection to the login, whatever arrives meanwhile; Courier has the same. Thunderbird connects"
-        " before it asks for the password, and connects anew for a slow typist",
+        "Time from the connection to the login; input does not extend it. Courier has the same limit. Thunderbird"
+        " connects before it asks for the password, and connects again if the user types slowly.",
     )
-    preauth_line_length: int = _count(8 << 10, "one line before login; SASL tokens are the longest")
-    preauth_id_length: int = _count(
-        36 << 10, "one line of ID before login: RFC 2971 permits thirty fields of a kilobyte"
+    preauth_line_length: int = _before_login(
+        8 << 10, "Length of one line before login. SASL tokens are the longest lines."
     )
-    preauth_literal_size: int = _count(4 << 10, "one literal before login: a name or a password")
-    preauth_nesting: int = _count(1, "nested parentheses before login: ID alone has one level")
-    preauth_bad_commands: int = _count(3, "malformed commands before login; Dovecot has the same")
-    preauth_unsent_bytes: int = _count(4 << 10, "octets of unread replies before login, as Dovecot")
-    max_login_failures: int = _count(3, "failed logins on one connection; then it must come again")
-
-    max_line_length: int = _count(
-        64 << 10, "one line after login; long UID sets of mbsync and imapsync fit"
+    preauth_id_length: int = _before_login(
+        36 << 10, "Length of ID before login. RFC 2971 permits 30 fields of one kilobyte each."
     )
-    max_literal_size: int = _count(
-        64 << 10, "a literal that is an argument, such as a mailbox name or search text"
+    preauth_literal_size: int = _before_login(
+        4 << 10, "Size of one literal before login: a user name or a password."
     )
-    max_command_size: int = _count(
-        512 << 10, "one whole command, its literals together, without APPEND's messages"
+    preauth_nesting: int = _before_login(
+        1, "Nested parentheses before login. Only ID has any, and only one level."
     )
-    max_command_literals: int = _count(
-        1000, "literals in one command; CVE-2024-34055 sent thousands"
+    preauth_bad_commands: int = _before_login(
+        3, "Malformed commands before login. Dovecot permits three, too."
     )
-    max_message_size: int = _count(
-        64 << 20, "one message to APPEND; told to clients as APPENDLIMIT"
+    preauth_unsent_bytes: int = _before_login(
+        4 << 10, "Bytes of responses that the client has not read before login, as in Dovecot."
     )
-    max_append_size: int = _count(
-        256 << 20, "all the messages of one APPEND together, while they arrive"
-    )
-    append_memory_bytes: int = _count(
-        256 << 10, "of the messages of an APPEND kept in memory, not in a file"
-    )
-    max_bad_commands: int = _count(
-        50, "malformed commands in a row after login; a client out of step"
-    )
-    idle_seconds: float = _limit(30 * 60, "without a command after login (RFC 9051 section 5.4)")
-    literal_seconds: float = _limit(
-        60, "without one octet of a literal that was promised; a drip feeds itself no longer"
-    )
-    stalled_seconds: float = _limit(
-        30, "a full backlog and full output without one octet read; then the reset"
-    )
-    unsent_seconds: float = _limit(300, "output waiting without one octet read; Dovecot has 300")
-    closing_seconds: float = _limit(5, "for a last BYE to be read before the connection is reset")
-    max_unsent_bytes: int = _count(64 << 10, "octets of output held for a reader before work stops")
-    fetch_chunk_size: int = _count(256 << 10, "octets of message data in one turn of one session")
-    max_inflate_ratio: int = _count(
-        100,
-        "octets of commands to one octet received under COMPRESS, after the first MiB; text has 3 to 20",
-    )
-    commands_per_turn: int = _count(
-        16, "commands of one session answered in one turn, so replies are one write"
-    )
-    turn_seconds: float = _limit(
-        0.002, "work before the sockets are looked at again; users take turns, not connections"
+    max_login_failures: int = _before_login(
+        3, "Failed logins of one connection. After that the client must connect again."
     )
 
-    max_messages_per_command: int = _count(
+    max_line_length: int = _after_login(
+        64 << 10, "Length of one line after login. The long UID sets of mbsync and imapsync fit."
+    )
+    max_literal_size: int = _after_login(
+        64 << 10, "Size of a literal that is an argument, such as a mailbox name or a search text."
+    )
+    max_command_size: int = _after_login(
+        512 << 10, "Size of one command with all its literals, except the messages of APPEND."
+    )
+    max_command_literals: int = _after_login(
+        1000, "Literals in one command. CVE-2024-34055 sent thousands."
+    )
+    max_message_size: int = _after_login(
+        64 << 20, "Size of one message of APPEND. Clients see it as APPENDLIMIT."
+    )
+    max_append_size: int = _after_login(
+        256 << 20, "Size of all messages of one APPEND together, while they arrive."
+    )
+    max_bad_commands: int = _after_login(
+        50, "Consecutive malformed commands after login. The client is out of step."
+    )
+    max_messages_per_command: int = _after_login(
         0,
-        "messages one command may touch, told as MESSAGELIMIT; 0 is no limit, as few clients know of it",
+        "Messages that one command may process; clients see it as MESSAGELIMIT. 0 means no limit, because few "
+        "clients know it.",
+    )
+    max_inflate_ratio: int = _after_login(
+        100,
+        "Decompressed bytes for each byte received under COMPRESS, after the first MiB. Text reaches 3 to 20.",
     )
 
-    quota_bytes: int = _count(
-        0, "octets of mail in one account; 0 is no limit, delivery agents ask nobody"
+    max_backlog_bytes: int = _memory(
+        256 << 10,
+        "Bytes of all pending commands with their literals. A hundred APPENDs would be a hundred files.",
     )
-    quota_messages: int = _count(0, "messages in one account; 0 is no limit")
-    max_metadata_size: int = _count(
-        32 << 10,
-        "octets of one value of METADATA; each mailbox has up to a hundred beside its mail",
+    append_memory_bytes: int = _memory(
+        256 << 10, "Bytes of one APPEND that are kept in memory; the rest is in a file."
     )
-    max_search_contexts: int = _count(
+    max_unsent_bytes: int = _memory(
+        64 << 10, "Bytes in the write buffer. Above this, commands wait until the client reads."
+    )
+    fetch_chunk_size: int = _memory(
+        256 << 10, "Bytes of message data that one session reads in one turn."
+    )
+    max_search_contexts: int = _memory(
         4,
-        "searches of one session that are kept up to date (RFC 5267); each is what matched, 4 octets a message",
+        "Searches of one session that are kept up to date (RFC 5267). Each takes 4 bytes for each result.",
     )
-    max_sort_context_results: int = _count(
+    max_sort_context_results: int = _memory(
         2000,
-        "results of a SORT that is kept up to date: a new one is put in order with all of them",
+        "Results of a SORT that is kept up to date. Each new message is sorted together with all of them.",
     )
 
-    max_connections: int = _count(10_000, "connections in all; one costs a few kilobytes")
+    idle_seconds: float = _time(
+        30 * 60, "Time without a command after login (RFC 9051 section 5.4)."
+    )
+    literal_seconds: float = _time(
+        60, "Time without one byte of an announced literal. Each byte that arrives restarts it."
+    )
+    stalled_seconds: float = _time(
+        30,
+        "Time with a full backlog and a full write buffer in which the client reads nothing; then the reset.",
+    )
+    unsent_seconds: float = _time(
+        300, "Time in which output waits and the client reads nothing. Dovecot has 300, too."
+    )
+    closing_seconds: float = _time(
+        5, "Time for the client to read the last BYE before the connection is reset."
+    )
+    commands_per_turn: int = _time(
+        16, "Commands of one session in one turn. Their responses are sent in one write."
+    )
+    turn_seconds: float = _time(
+        0.002,
+        "Duration of one turn, until the server reads from the network again. Users take turns, not connections.",
+    )
 
-    def reasons(self) -> dict[str, tuple[object, str]]:
-        """Each limit's value and reason by its name."""
-        return {f.name: (getattr(self, f.name), f.metadata["reason"]) for f in fields(self)}
+    quota_bytes: int = _quota(
+        0, "Bytes of mail in one account. 0 means no limit. Delivery agents do not check it."
+    )
+    quota_messages: int = _quota(0, "Messages in one account. 0 means no limit.")
+    max_metadata_size: int = _quota(
+        32 << 10,
+        "Size of one METADATA value. A mailbox may have up to a hundred in addition to its mail.",
+    )
+
+    def by_group(self) -> dict[str, dict[str, tuple[object, str]]]:
+        """Return each group's limits: name → (value, reason), in the order in which people should read them."""
+        groups: dict[str, dict[str, tuple[object, str]]] = {}
+        for limit in fields(self):
+            group = groups.setdefault(limit.metadata["group"], {})
+            group[limit.name] = getattr(self, limit.name), limit.metadata["reason"]
+        return groups

@@ -1,4 +1,4 @@
-"""The service: listens on every endpoint or on none, and stops without losing anything."""
+"""The Twisted service: listens on all endpoints or on none, and stops in order: ports, connections, mail."""
 
 from __future__ import annotations
 
@@ -16,40 +16,43 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 SUMMARY_SECONDS = 10.0
-SPARE_FILES = 200
-"""Files that are not connections: logs, and messages and indexes while they are read."""
+"""Interval of the periodic call, which logs how many lines were suppressed."""
 
+SPARE_FILES = 200
+"""Open files that are not connections: logs, and messages and indexes while they are read."""
 
 SWITCH_SECONDS = 0.0005
-"""How long a thread that could run waits for another that does. A thread that reads an index asks for the interpreter
-back after each row or file, and with Python's 5 ms, while somebody's search kept the reactor busy, a SELECT that takes
-20 ms took two seconds."""
+"""How long a runnable thread waits before it asks the running one for the interpreter (`sys.setswitchinterval`).
+
+A thread that reads an index asks for the interpreter back after each row or file. With Python's default of 5 ms, a
+SELECT that takes 20 ms took two seconds while another client's search kept the reactor busy.
+"""
 
 
 class CannotServe(SystemExit, Exception):
-    """The server cannot start: one line on standard error, and status 1.
+    """The server cannot start. Prints one line on standard error; the exit status is 1.
 
-    It is both, because twistd wants both: an Exception has its PID file removed and is told to whoever started the
-    daemon, and SystemExit ends the process without a traceback.
+    It has two base classes because twistd needs both. On an Exception, twistd removes its PID file and reports the
+    error to the process that started the daemon. SystemExit ends the process without a traceback.
     """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.code = 1
-        # By now twistd has turned sys.stderr into a log.
+        # twistd has redirected sys.stderr to the log by now.
         print(f"imapshield: {text}", file=sys.__stderr__, flush=True)
 
 
 class ShieldService(Service):
-    """One factory behind any number of endpoints.
+    """Serves one factory on any number of endpoints.
 
     Args:
-        endpoints: what to listen on, with the text that described each.
-        factory: has ``shutdown()``, which says BYE to all and fires when they are gone.
-        closing: what to do, one after another, when the last client is gone.
-        every_now_and_then: called every few seconds.
+        endpoints: pairs of an endpoint's description, for messages, and the endpoint.
+        factory: has ``shutdown()``, which sends BYE to all clients and fires when their connections are closed.
+        on_stop: called one after another once all connections are closed; may return Deferreds.
+        periodic: called every `SUMMARY_SECONDS` seconds.
         clock: an `IReactorTime`.
-        connections: how many there may be, each an open file.
+        max_connections: how many connections there may be; each needs an open file.
     """
 
     _log = Logger(namespace="imapshield")
@@ -58,53 +61,53 @@ class ShieldService(Service):
         self,
         endpoints: Sequence[tuple[str, Any]],
         factory: Any,
-        closing: Sequence[Callable[[], Any]],
+        on_stop: Sequence[Callable[[], Any]],
         periodic: Callable[[], object],
         clock: Any,
-        connections: int = 0,
+        max_connections: int = 0,
     ) -> None:
         self.factory = factory
-        self._connections = connections
+        self._max_connections = max_connections
         self._endpoints = endpoints
-        self._closing = closing
+        self._on_stop = on_stop
         self._loop = LoopingCall(periodic)
         self._loop.clock = clock
         self._ports: list[Any] | None = None
 
     def privilegedStartService(self) -> None:
-        """Listen while we may still be root.
+        """Listen on all endpoints, while the process may still be root.
 
         Raises:
-            CannotServe: on one of the endpoints we cannot; none is listened on then.
+            CannotServe: one of the endpoints failed; the others are closed again.
         """
         super().privilegedStartService()
-        self._open_files()
+        self._raise_open_file_limit()
         self._ports = []
         for text, endpoint in self._endpoints:
-            problems: list[Failure] = []
-            waiting = maybeDeferred(endpoint.listen, self.factory)
-            waiting.addCallbacks(self._ports.append, problems.append)
-            if problems:
+            failures: list[Failure] = []
+            listening = maybeDeferred(endpoint.listen, self.factory)
+            listening.addCallbacks(self._ports.append, failures.append)
+            if failures:
                 while self._ports:
                     self._ports.pop().stopListening()
-                raise CannotServe(f"cannot listen on {text}: {_why(problems[0].value)}")
+                raise CannotServe(f"cannot listen on {text}: {_advice(failures[0].value)}")
 
-    def _open_files(self) -> None:
-        """Take as many open files as the system lets us have; a shell's default of 1,024 is a low limit."""
+    def _raise_open_file_limit(self) -> None:
+        """Raise the limit of open files as far as the system permits; a shell's default of 1,024 is too low."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        if resource.RLIM_INFINITY != hard < self._connections + SPARE_FILES:
+        if resource.RLIM_INFINITY != hard < self._max_connections + SPARE_FILES:
             self._log.warn(
-                "at most {files} files may be open (ulimit -n), so fewer connections fit than"
-                " --limit connections={connections}",
+                "the system permits {files} open files, too few for --limit max_connections={connections};"
+                " raise `ulimit -n` (LimitNOFILE= in systemd) or lower the limit",
                 files=hard,
-                connections=self._connections,
+                connections=self._max_connections,
             )
 
     def startService(self) -> None:
-        """Listen, unless that is done."""
-        if self._ports is None:  # the program `twist` knows no privileges
+        """Start the periodic call, and listen if `privilegedStartService` has not run."""
+        if self._ports is None:  # the program `twist` has no privileged start
             self.privilegedStartService()
         super().startService()
         sys.setswitchinterval(SWITCH_SECONDS)
@@ -116,7 +119,7 @@ class ShieldService(Service):
             self._log.info("serving at {where}", where=where, address=address)
 
     def stopService(self) -> Deferred[None]:
-        """Let nobody in, say BYE to all, then close the mail."""
+        """Stop listening, send BYE to all clients, then close the mail."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
@@ -125,21 +128,21 @@ class ShieldService(Service):
         if self._loop.running:
             self._loop.stop()
         await DeferredList([maybeDeferred(port.stopListening) for port in ports])
-        for close in (self.factory.shutdown, *self._closing):
+        for step in (self.factory.shutdown, *self._on_stop):
             try:
-                await maybeDeferred(close)
+                await maybeDeferred(step)
             except Exception:
-                self._log.failure("while stopping")
+                self._log.failure("error while stopping; the remaining steps continue")
 
 
-def _why(error: BaseException | None) -> str:
-    """What is wrong and what to do."""
+def _advice(error: BaseException | None) -> str:
+    """Return why listening failed and what to do about it."""
     cause = error.socketError if isinstance(error, CannotListenError) else error
     code = getattr(cause, "errno", None)
     if code == errno.EADDRINUSE:
-        return "another program listens there already; stop it, or name another with --listen"
+        return "another program uses this address; stop it, or choose another with --listen"
     if code == errno.EACCES:
-        return "not allowed; ports below 1024 are root's: start as root with twistd --uid, or use another"
+        return "permission denied; ports below 1024 require root: start as root with twistd --uid, or use another port"
     if code == errno.EADDRNOTAVAIL:
-        return "this machine has no such address; leave interface= out to listen on all"
-    return f"{cause}; see --help for how to write another --listen"
+        return "this machine does not have that address; omit interface= to listen on all addresses"
+    return f"{cause}; see --help for --listen"

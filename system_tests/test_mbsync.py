@@ -126,7 +126,7 @@ class MbsyncTests(ServerCase):
         """With a password file made for it, mbsync (Cyrus SASL) proves its password and does not send it."""
         self.stop()
         path = f"{self.base}/users"
-        users.put(path, USER, passwords.hash_scram(PASSWORD.encode()))
+        users.set_hash(path, USER, passwords.hash_scram(PASSWORD.encode()))
         self.server = Server("--mail-root", self.root, "--auth", f"file:{path}", port=self.port)
         self.server.ready()
         deliver(self.maildir(), simple("m"), "1700000000.1.host")

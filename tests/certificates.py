@@ -1,4 +1,4 @@
-"""Certificates for tests, made anew each time."""
+"""Makes certificates for tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 
 def self_signed(host: str = "localhost") -> tuple[bytes, bytes]:
-    """Return a certificate and its key, both as PEM."""
+    """Return a new self-signed certificate for `host` and its private key, both as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.UTC)

@@ -1,7 +1,10 @@
+"""The start without options creates a directory with a user and mail, and prints what to try."""
+
 import os
 import stat
 from datetime import UTC, datetime
 from email import message_from_binary_file, policy
+from email.message import EmailMessage
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -10,67 +13,71 @@ from imapshield.cred import passwords, users
 from imapshield.first_run import FirstRunFolder
 
 
-class HomeTests(SynchronousTestCase):
+class FirstRunFolderTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.home = FirstRunFolder(os.path.abspath(self.mktemp()))
+        self.first_run = FirstRunFolder(os.path.abspath(self.mktemp()))
         self.patch(passwords, "hash_password", lambda p: passwords.hash_scrypt(p, ln=2))
 
-    def test_place(self) -> None:
-        """The XDG data directory counts when it is absolute."""
-        self.assertEqual(FirstRunFolder.of({"XDG_DATA_HOME": "/x"}).folder, "/x/imapshield")
-        for environ in ({}, {"XDG_DATA_HOME": "x"}, {"XDG_DATA_HOME": ""}):
+    def test_xdg_data_home(self) -> None:
+        """The directory is in $XDG_DATA_HOME if that is absolute, else in ~/.local/share."""
+        folder = FirstRunFolder.from_environ({"XDG_DATA_HOME": "/x"}).folder
+        self.assertEqual(folder, "/x/imapshield")
+        environments: list[dict[str, str]] = [{}, {"XDG_DATA_HOME": "x"}, {"XDG_DATA_HOME": ""}]
+        for environ in environments:
             self.assertEqual(
-                FirstRunFolder.of(environ).folder, os.path.expanduser("~/.local/share/imapshield")
+                FirstRunFolder.from_environ(environ).folder,
+                os.path.expanduser("~/.local/share/imapshield"),
             )
 
     def test_first_start(self) -> None:
-        """The first start makes a user with a password that nobody else has, and mail; the second changes nothing."""
-        password = self.home.prepare()
-        with open(self.home.users, "rb") as file:
-            found, problems = users.parse(file.read())
-        self.assertTrue(passwords.verify(found["demo"], password.encode()))
-        self.assertEqual((problems, list(found)), ([], ["demo"]))
-        self.assertEqual(len(os.listdir(os.path.join(self.home.mail, "demo", "new"))), 3)
-        self.assertEqual(stat.S_IMODE(os.stat(self.home.mail).st_mode), 0o700)
-        self.assertIsNone(self.home.prepare())
+        """The first start creates mail and a user with a unique password; the second start changes nothing."""
+        password = self.first_run.prepare()
+        assert password is not None
+        with open(self.first_run.users, "rb") as file:
+            hashes, problems = users.parse(file.read())
+        self.assertTrue(passwords.verify(hashes["demo"], password.encode()))
+        self.assertEqual((problems, list(hashes)), ([], ["demo"]))
+        self.assertEqual(len(os.listdir(os.path.join(self.first_run.mail, "demo", "new"))), 3)
+        self.assertEqual(stat.S_IMODE(os.stat(self.first_run.mail).st_mode), 0o700)
+        self.assertIsNone(self.first_run.prepare())
         self.assertNotEqual(FirstRunFolder(os.path.abspath(self.mktemp())).prepare(), password)
 
-    def test_cut_short(self) -> None:
-        """After a first start that died before the password was set, the next is the first, and mail comes once."""
-        self.home.prepare()
-        os.unlink(self.home.users)
-        self.assertIsNotNone(self.home.prepare())
-        self.assertEqual(len(os.listdir(os.path.join(self.home.mail, "demo", "new"))), 3)
+    def test_interrupted_first_start(self) -> None:
+        """After a first start that ended before the password was set, the next is a first start; mail comes once."""
+        self.first_run.prepare()
+        os.unlink(self.first_run.users)
+        self.assertIsNotNone(self.first_run.prepare())
+        self.assertEqual(len(os.listdir(os.path.join(self.first_run.mail, "demo", "new"))), 3)
 
-    def test_words(self) -> None:
-        """The first words have all that a newcomer must type; the next do not show a password."""
-        words = self.home.first_words("127.0.0.1", "1143", "pass")
-        for text in (
+    def test_messages(self) -> None:
+        """The first start prints all that a new user must type; later starts show no password."""
+        text = self.first_run.welcome_message("127.0.0.1", "1143", "pass")
+        for expected in (
             "curl imap://127.0.0.1:1143/INBOX -u demo:pass",
-            f"imapshield passwd {self.home.users} demo",
+            f"imapshield passwd {self.first_run.users} demo",
             "--help",
             "Thunderbird",
             "mutt",
         ):
-            self.assertIn(text, words)
-        self.assertIn("shown at the first start", self.home.next_words("127.0.0.1", "1143"))
+            self.assertIn(expected, text)
+        self.assertIn(
+            "shown at the first start", self.first_run.restart_message("127.0.0.1", "1143")
+        )
 
-    def test_samples(self) -> None:
-        """The samples are whole messages: plain, alternative, attachments; subjects beyond ASCII; one in a folder."""
+    def test_sample_messages(self) -> None:
+        """The samples are valid: plain, alternative and attachments, non-ASCII subjects, one in another mailbox."""
         folder = self.mktemp()
-        first_run.fill(folder, datetime(2026, 1, 2, tzinfo=UTC))
+        first_run.deliver_samples(folder, datetime(2026, 1, 2, tzinfo=UTC))
         messages = {}
-        for place in ("new", ".Archive/new"):
-            for name in os.listdir(os.path.join(folder, place)):
+        for directory in ("new", ".Archive/new"):
+            for name in os.listdir(os.path.join(folder, directory)):
                 self.assertNotIn(":", name)
-                with open(os.path.join(folder, place, name), "rb") as file:
-                    message = message_from_binary_file(file, policy=policy.default)
+                with open(os.path.join(folder, directory, name), "rb") as file:
+                    message = message_from_binary_file(file, EmailMessage, policy=policy.default)
                 self.assertEqual(message.defects, [])
                 messages[message["subject"]] = message
         self.assertEqual(len(messages), 4)
         self.assertTrue(any(not subject.isascii() for subject in messages))
-        attached = messages["With two attachments"]
-        self.assertEqual(
-            [p.get_filename() for p in attached.iter_attachments()], ["limits.csv", "rød prikk.png"]
-        )
+        attachments = messages["With two attachments"].iter_attachments()
+        self.assertEqual([p.get_filename() for p in attachments], ["limits.csv", "rød prikk.png"])
         self.assertTrue(os.path.exists(os.path.join(folder, ".Archive", "maildirfolder")))

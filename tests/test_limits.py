@@ -1,4 +1,4 @@
-"""Every limit has a reason, and docs/limits.rst lists them as they are."""
+"""Every limit has a group and a reason, and docs/limits.rst lists the limits as the code has them."""
 
 from pathlib import Path
 
@@ -7,23 +7,32 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.limits import Limits
 
 PAGE = Path(__file__).parent.parent / "docs" / "limits.rst"
+MARKER = ".. The tables below are generated: see tests/test_limits.py.\n\n"
 
 
-def table() -> str:
-    rows = "".join(
-        f"   * - ``{name}``\n     - {value}\n     - {reason}\n"
-        for name, (value, reason) in Limits().reasons().items()
-    )
-    return (
-        f".. list-table::\n   :header-rows: 1\n\n   * - limit\n     - value\n     - reason\n{rows}"
-    )
+def tables() -> str:
+    """Return the sections of docs/limits.rst, one per group of limits."""
+    sections = []
+    for group, limits in Limits().by_group().items():
+        rows = "".join(
+            f"   * - ``{name}``\n     - {value}\n     - {reason}\n"
+            for name, (value, reason) in limits.items()
+        )
+        sections.append(
+            f"{group}\n{'-' * len(group)}\n\n"
+            ".. list-table::\n   :header-rows: 1\n\n   * - limit\n     - default\n     - reason\n"
+            f"{rows}"
+        )
+    return "\n".join(sections)
 
 
-class Reasons(SynchronousTestCase):
+class LimitsTests(SynchronousTestCase):
     def test_reasons(self) -> None:
-        """No limit is without a reason."""
-        self.assertEqual([n for n, (_, reason) in Limits().reasons().items() if not reason], [])
+        """Every limit has a reason that is a sentence."""
+        for limits in Limits().by_group().values():
+            for name, (_, reason) in limits.items():
+                self.assertRegex(reason, r"^[A-Z0-9].*\.$", name)
 
     def test_page(self) -> None:
-        """The page for operators says what the code does; to renew it, print `table()` into it."""
-        self.assertTrue(PAGE.read_text().endswith(table()))
+        """docs/limits.rst ends with the tables of the code. To update it, write `tables()` after the marker."""
+        self.assertEqual(PAGE.read_text().partition(MARKER)[2], tables())

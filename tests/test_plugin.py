@@ -1,3 +1,5 @@
+"""Twisted finds the plugins, and imports load no more than they need."""
+
 import os
 import subprocess
 import sys
@@ -12,20 +14,20 @@ import imapshield
 from imapshield.cred.checkers import PasswordFile
 from twisted import plugins
 
-HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class PluginTests(SynchronousTestCase):
-    def test_twistd_finds_it(self) -> None:
-        """``twistd imapshield`` is our tap."""
+    def test_service_maker(self) -> None:
+        """``twistd imapshield`` is imapshield.tap."""
         (maker,) = [p for p in getPlugins(IServiceMaker) if p.tapname == "imapshield"]
         from imapshield import tap
 
         self.assertIs(maker.options, tap.Options)
         self.assertIs(maker.makeService, tap.makeService)
 
-    def test_strcred_finds_it(self) -> None:
-        """Any program of Twisted's can use ``--auth imapshield:FILE``."""
+    def test_checker_factory(self) -> None:
+        """Any Twisted program with --auth can use ``--auth imapshield:FILE``."""
         (factory,) = [p for p in getPlugins(ICheckerFactory) if p.authType == "imapshield"]
         self.assertEqual(factory.credentialInterfaces, (IUsernamePassword,))
         checker = makeChecker("imapshield:/some/users")
@@ -33,42 +35,44 @@ class PluginTests(SynchronousTestCase):
         self.assertEqual(checker.path, "/some/users")
         self.assertRaises(InvalidAuthArgumentString, makeChecker, "imapshield")
 
-    def test_no_init(self) -> None:
-        """The folders twisted/ and twisted/plugins/ are no packages of ours: an __init__.py would hide Twisted's."""
+    def test_no_init_files(self) -> None:
+        """twisted/ and twisted/plugins/ are not packages: an __init__.py would hide Twisted itself."""
         for folder in ("twisted", "twisted/plugins"):
-            self.assertNotIn("__init__.py", os.listdir(os.path.join(HERE, folder)))
+            self.assertNotIn("__init__.py", os.listdir(os.path.join(ROOT, folder)))
         self.assertGreater(len(plugins.__path__), 0)
 
-    def modules(self, code):
-        """What is imported when `code` has run in a fresh Python."""
-        done = subprocess.run(
+
+class ImportTests(SynchronousTestCase):
+    def modules(self, code: str) -> set[str]:
+        """Return the modules that are loaded after a new Python has run `code`."""
+        process = subprocess.run(
             [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
             capture_output=True,
             text=True,
             check=True,
-            cwd=HERE,
+            cwd=ROOT,
         )
-        return set(done.stdout.split())
+        return set(process.stdout.split())
 
-    def test_import_is_light(self) -> None:
-        """``import imapshield`` imports no Twisted."""
+    def test_package(self) -> None:
+        """``import imapshield`` does not import Twisted."""
         loaded = self.modules("import imapshield; imapshield.__version__; dir(imapshield)")
         self.assertEqual(
             {m for m in loaded if m.split(".")[0] in ("twisted", "zope", "OpenSSL")}, set()
         )
 
-    def test_plugin_is_light(self) -> None:
-        """What ``twistd --help`` imports brings in neither the server nor a reactor."""
+    def test_plugin(self) -> None:
+        """The plugin, which ``twistd --help`` imports, imports neither the server nor a reactor."""
         loaded = self.modules("from twisted.plugins import imapshield_plugin")
         self.assertNotIn("twisted.internet.reactor", loaded)
         self.assertEqual({m for m in loaded if m.startswith("imapshield.")}, set())
 
-    def test_command_is_light(self) -> None:
-        """``imapshield passwd`` needs no Twisted."""
+    def test_command(self) -> None:
+        """``imapshield passwd`` does not import Twisted."""
         self.assertNotIn("twisted", self.modules("import imapshield.cli"))
 
     def test_public_names(self) -> None:
-        """The names of the README are there, and no others."""
+        """The package has the names of ``__all__``, and no others."""
         for name in imapshield.__all__:
             self.assertIsNotNone(getattr(imapshield, name))
         self.assertEqual(dir(imapshield), sorted(imapshield.__all__))

@@ -1,1 +1,1 @@
-"""Who is it, and what is theirs: password files, their checker, and the realm of Maildirs."""
+"""Authentication and accounts: password files, their checker, SASL mechanisms, and the realm of Maildirs."""

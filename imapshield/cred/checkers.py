@@ -1,8 +1,8 @@
-"""Who is it: the checker of hashed passwords, which never hashes on the reactor and never queues without end.
+"""Checks passwords against a password file, off the reactor and with a bounded queue; and combines several checkers.
 
-A check takes a tenth of a second of a core and 32 to 64 MiB, and whoever can connect can ask for one. So they run in
-two threads, a few wait, and more are refused before any work is done. An honest client that comes back all the time
-with the same password is known from last time and costs one keyed hash.
+Verifying a password takes a tenth of a second of one core and 32 to 64 MiB, and anybody who can connect can cause it.
+So it runs in two threads, few logins wait for them, and more are refused before any work is done. If an honest client
+logs in repeatedly with the same password, the result is cached and a login costs one keyed hash.
 """
 
 from __future__ import annotations
@@ -28,73 +28,82 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import Interface, implementer
 
 from imapshield.cred import passwords, users
-from imapshield.cred.sasl import IScramProof, no_secret
+from imapshield.cred.sasl import IScramProof, fake_secret
 
 T = TypeVar("T")
 
 THREADS = 2
-"""Passwords hashed at once: on a small machine the rest of the server needs a core too."""
+"""Passwords hashed at the same time. On a small machine the rest of the server needs a core too."""
 
-WAITING = 32
-"""Checks running or waiting before more are refused: 32 in two threads are done within two seconds."""
+MAX_PENDING = 32
+"""Checks running or waiting before more are refused. Two threads finish 32 within two seconds."""
 
-REMEMBERED = 1000
-REMEMBER_SECONDS = 300.0
+CACHE_SIZE = 1000
+CACHE_SECONDS = 300.0
 
 
-class Busy(LoginFailed):
-    """Nobody can say now whether the login is right: to the client ``NO [UNAVAILABLE]``, so that it tries again
-    later and does not ask its user for another password."""
+class CheckerBusy(LoginFailed):
+    """The checker cannot say now whether a login is correct.
+
+    The client gets ``NO [UNAVAILABLE]``, so that it tries again later and does not ask its user for another password.
+    """
 
 
 @implementer(ICredentialsChecker)
 class PasswordFile:
-    """Checks `IUsernamePassword` against a file of ``user:hash`` lines, read again whenever it changes; and
-    `IScramProof`, which needs no thread, while all of its hashes are SCRAM's.
+    """Checks logins against a file of ``user:hash`` lines, which is read again whenever it changes.
+
+    It accepts `IUsernamePassword`; and `IScramProof`, which needs no thread, while all hashes of the file are SCRAM's.
 
     Args:
-        path: the file; `users.put` and ``imapshield passwd`` write it.
-        reactor: an `IReactorThreads` and `IReactorTime`, also asked to stop the threads when it stops.
-        pool: for tests; has the methods of `ThreadPool`.
-        waiting: logins that may be under way before more fail with `Busy`.
+        path: the file; `users.set_hash` and ``imapshield passwd`` write it.
+        reactor: an `IReactorThreads` and `IReactorTime`; the checker adds a trigger that stops its threads.
+        pool: an object with the methods of `ThreadPool`, for tests.
+        max_pending: logins running or waiting before more fail with `CheckerBusy`.
     """
 
     credentialInterfaces = (IUsernamePassword, IScramProof)
     _log = Logger()
 
     def __init__(
-        self, path: str, *, reactor: Any, pool: ThreadPool | None = None, waiting: int = WAITING
+        self,
+        path: str,
+        *,
+        reactor: Any,
+        pool: ThreadPool | None = None,
+        max_pending: int = MAX_PENDING,
     ) -> None:
         self.path = os.path.abspath(path)
         self._reactor = reactor
         self._pool = pool or ThreadPool(0, THREADS, "passwords")
-        self._waiting = waiting
-        self._under_way = 0
+        self._max_pending = max_pending
+        self._pending = 0
         self._started = self._closed = False
-        self._reading = threading.Lock()
+        self._read_lock = threading.Lock()
         self._version: object = None
-        self._users: dict[str, str] = {}
-        self._secrets: dict[bytes, passwords.ScramSecret] = {}
-        self._trouble = ""
-        self._secret = secrets.token_bytes(32)
-        self._remembered: OrderedDict[str, tuple[str, bytes, float]] = OrderedDict()
+        self._hashes: dict[str, str] = {}
+        self._scram_secrets: dict[bytes, passwords.ScramSecret] = {}
+        self._logged_problems = ""
+        self._key = secrets.token_bytes(32)
+        # user → stored hash, keyed digest of the correct password, and when the entry expires
+        self._cache: OrderedDict[str, tuple[str, bytes, float]] = OrderedDict()
 
     def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
-        """The user name, as given. Fails with `UnauthorizedLogin`, or with `Busy`."""
+        """Return the user name as the client sent it. Fails with `UnauthorizedLogin` or `CheckerBusy`."""
         if IScramProof.providedBy(credentials):
-            right = credentials.proved and credentials.secrets is self
-            return succeed(credentials.username) if right else fail(UnauthorizedLogin())
+            accepted = credentials.proved and credentials.source is self
+            return succeed(credentials.username) if accepted else fail(UnauthorizedLogin())
         try:
             user = users.user_name(credentials.username)
         except users.BadUserName:
             return fail(UnauthorizedLogin())
-        digest = blake2b(credentials.password, key=self._secret, digest_size=32).digest()
-        if self._knows(user, digest):
+        digest = blake2b(credentials.password, key=self._key, digest_size=32).digest()
+        if self._is_cached(user, digest):
             return succeed(credentials.username)
-        if self._closed or self._under_way >= self._waiting:
-            return fail(Busy("too many logins at once"))
+        if self._closed or self._pending >= self._max_pending:
+            return fail(CheckerBusy("too many logins at once"))
         self._start()
-        self._under_way += 1
+        self._pending += 1
         checked = deferToThreadPool(
             self._reactor, self._pool, self._check, user, credentials.password
         )
@@ -102,35 +111,38 @@ class PasswordFile:
 
     @property
     def ready(self) -> bool:
-        """Whether SCRAM can be offered: a client that prefers it would try it in vain for whoever has another hash."""
+        """Whether SCRAM can be offered. A client that prefers SCRAM would fail for a user with another kind of hash."""
         return bool(self._scram())
 
     def secret(self, user: bytes) -> passwords.ScramSecret:
-        """See `sasl.ScramSource`."""
+        """Return the SCRAM secret of a user, or a fake one for an unknown user (`sasl.ScramSource`)."""
         known = self._scram()
         found = known.get(user)
         if found is not None:
             return found
-        other = self._somebody(user, known)
-        iterations = passwords.STORED_ITERATIONS if other is None else other.iterations
-        return no_secret(self._secret, user, iterations)
+        decoy = self._decoy(user, known)
+        iterations = passwords.STORED_ITERATIONS if decoy is None else decoy.iterations
+        return fake_secret(self._key, user, iterations)
 
-    def _somebody(self, user: bytes, known: Mapping[Any, T]) -> T | None:
-        """For an unknown name somebody's value, always the same: so they are as common with strangers as with users."""
-        number = int.from_bytes(blake2b(user, key=self._secret, digest_size=8).digest())
+    def _decoy(self, user: bytes, known: Mapping[Any, T]) -> T | None:
+        """Return a known user's value in place of that of an unknown `user`, always the same for one name.
+
+        So each value, such as a number of iterations, is as frequent among unknown users as among known ones.
+        """
+        number = int.from_bytes(blake2b(user, key=self._key, digest_size=8).digest())
         return next(islice(known.values(), number % len(known), None)) if known else None
 
     def _scram(self) -> dict[bytes, passwords.ScramSecret]:
-        """The users' secrets, as the file has them now; none if some user has none."""
+        """Return the SCRAM secrets as the file has them now; empty if some user has none."""
         try:
-            with self._reading:
+            with self._read_lock:
                 self._read()
-                return self._secrets
-        except Busy:
+                return self._scram_secrets
+        except CheckerBusy:
             return {}
 
     def close(self) -> None:
-        """Stop the threads. Checks that wait fail with `Busy`."""
+        """Stop the threads. Checks that still wait fail with `CheckerBusy`."""
         if not self._closed:
             self._closed = True
             if self._started:
@@ -143,94 +155,96 @@ class PasswordFile:
             self._reactor.addSystemEventTrigger("during", "shutdown", self.close)
 
     def _check(self, user: str, password: bytes) -> str | None:
-        """In a thread: the user's stored hash if the password is the one."""
+        """Return the user's stored hash if the password is correct. Runs in a thread."""
         if self._closed:
-            raise Busy("the server stops")
-        with self._reading:
+            raise CheckerBusy("the server is stopping")
+        with self._read_lock:
             self._read()
-            known = self._users
+            known = self._hashes
         stored = known.get(user)
-        # A stranger must not learn from the time it takes who exists: an unknown user is checked against somebody
-        # else's hash, whose parameters cost what everybody's cost.
-        against = stored or self._somebody(user.encode(), known)
-        right = against is not None and passwords.verify(against, password)
-        return stored if right else None
+        # The time of a login must not reveal which users exist. So the password of an unknown user is verified against
+        # another user's hash, whose parameters cost as much as anybody's.
+        against = stored or self._decoy(user.encode(), known)
+        verified = against is not None and passwords.verify(against, password)
+        return stored if verified else None
 
     def _checked(
         self, result: str | Failure | None, user: str, digest: bytes, username: bytes
     ) -> bytes | Failure:
-        """On the reactor: remember who was right."""
-        self._under_way -= 1
+        """Cache a correct password, on the reactor."""
+        self._pending -= 1
         if isinstance(result, Failure):
-            if not result.check(Busy):
+            if not result.check(CheckerBusy):
                 self._log.failure("password check failed", failure=result)
-            return Failure(Busy("passwords cannot be checked"))
+            return Failure(CheckerBusy("passwords cannot be checked"))
         if result is None:
             return Failure(UnauthorizedLogin())
-        self._remembered[user] = (result, digest, self._reactor.seconds() + REMEMBER_SECONDS)
-        self._remembered.move_to_end(user)
-        while len(self._remembered) > REMEMBERED:
-            self._remembered.popitem(last=False)
+        self._cache[user] = (result, digest, self._reactor.seconds() + CACHE_SECONDS)
+        self._cache.move_to_end(user)
+        while len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
         return username
 
-    def _knows(self, user: str, digest: bytes) -> bool:
-        """Whether this password was right a moment ago and the user's line is still the same."""
-        if user not in self._remembered:
+    def _is_cached(self, user: str, digest: bytes) -> bool:
+        """Return whether this password was correct recently and the user's line has not changed since."""
+        if user not in self._cache:
             return False
-        stored, was, until = self._remembered[user]
+        stored, cached_digest, expires = self._cache[user]
         if (
-            self._reactor.seconds() > until
-            or self._version_now() != self._version
-            or self._users.get(user) != stored
+            self._reactor.seconds() > expires
+            or self._file_version() != self._version
+            or self._hashes.get(user) != stored
         ):
-            del self._remembered[user]
+            del self._cache[user]
             return False
-        return hmac.compare_digest(was, digest)
+        return hmac.compare_digest(cached_digest, digest)
 
-    def _version_now(self) -> object:
+    def _file_version(self) -> object:
         try:
-            found = os.stat(self.path)
+            status = os.stat(self.path)
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_ino, found.st_size
+        return status.st_mtime_ns, status.st_ino, status.st_size
 
     def _read(self) -> None:
-        """Locked, in a thread or for SCRAM: read the file if it changed, and say once what is wrong with it.
+        """Read the file if it has changed. Runs with the lock held, in a thread or, for SCRAM, on the reactor.
 
         Raises:
-            Busy: it cannot be read, so that nobody can say whether a password is right.
+            CheckerBusy: the file cannot be read, so no password can be checked.
         """
-        version = self._version_now()
+        version = self._file_version()
         if version is not None and version == self._version:
             return
         try:
             with open(self.path, "rb") as file:
-                found, problems = users.parse(file.read())
+                hashes, problems = users.parse(file.read())
         except OSError as error:
-            self._complain(
-                "{path}: {problems}; nobody can log in", [error.strerror or "unreadable"]
+            self._log_problems(
+                "{path}: {problems}; nobody can log in", [error.strerror or "cannot be read"]
             )
-            raise Busy("the password file cannot be read") from None
-        self._users, self._version = found, version
-        made = {user.encode(): passwords.scram(stored) for user, stored in found.items()}
-        secrets = {user: secret for user, secret in made.items() if secret is not None}
-        self._secrets = secrets if len(secrets) == len(found) else {}
-        self._complain("{path}: {problems}", problems)
+            raise CheckerBusy("the password file cannot be read") from None
+        self._hashes, self._version = hashes, version
+        parsed = {user.encode(): passwords.parse_scram(stored) for user, stored in hashes.items()}
+        scram_secrets = {user: secret for user, secret in parsed.items() if secret is not None}
+        self._scram_secrets = scram_secrets if len(scram_secrets) == len(hashes) else {}
+        self._log_problems("{path}: {problems}", problems)
 
-    def _complain(self, text: str, problems: Sequence[str]) -> None:
-        trouble = "; ".join(problems[:10]) + (
+    def _log_problems(self, text: str, problems: Sequence[str]) -> None:
+        """Log what is wrong with the file, unless that is already in the log."""
+        summary = "; ".join(problems[:10]) + (
             f"; and {len(problems) - 10} more" * (len(problems) > 10)
         )
-        if trouble and trouble != self._trouble:
-            self._log.warn(text, path=self.path, problems=trouble)
-        self._trouble = trouble
+        if summary and summary != self._logged_problems:
+            self._log.warn(text, path=self.path, problems=summary)
+        self._logged_problems = summary
 
 
 @implementer(ICredentialsChecker)
 class CheckerChain:
-    """Several checkers as one: the first that accepts decides; `Busy` if none did and one could not say."""
+    """Tries several checkers in order. The first one that accepts the credentials decides.
 
-    _log = Logger()
+    If none accepts them, the login fails with `CheckerBusy` if a checker was busy, else with `UnauthorizedLogin`.
+    """
 
     def __init__(self, checkers: Sequence[Any]) -> None:
         self.checkers = tuple(checkers)
@@ -239,18 +253,18 @@ class CheckerChain:
             interfaces.update(dict.fromkeys(checker.credentialInterfaces))
         self.credentialInterfaces = tuple(interfaces)
 
-    async def _ask(self, credentials: Any) -> Any:
-        refused: Exception = UnauthorizedLogin()
+    async def _try_all(self, credentials: Any) -> Any:
+        failure: Exception = UnauthorizedLogin()
         for checker in self.checkers:
-            if any(one.providedBy(credentials) for one in checker.credentialInterfaces):
+            if any(accepted.providedBy(credentials) for accepted in checker.credentialInterfaces):
                 try:
                     return await maybeDeferred(checker.requestAvatarId, credentials)
                 except UnauthorizedLogin:
                     continue
                 except LoginFailed as error:
-                    refused = error
-        raise refused
+                    failure = error
+        raise failure
 
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
-        """The first answer that is an avatar."""
-        return Deferred.fromCoroutine(self._ask(credentials))
+        """Return the avatar id of the first checker that accepts the credentials."""
+        return Deferred.fromCoroutine(self._try_all(credentials))

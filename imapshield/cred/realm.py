@@ -1,4 +1,4 @@
-"""What is theirs: the realm that turns a user name into a Maildir account, shared by all sessions of that user."""
+"""Turns a user name into a Maildir account, which all sessions of that user share."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from imapshield.maildir.watch import Watcher
 from imapshield.maildir.worker import SerialWorker
 
 THREADS = 4
-IDLE_ACCOUNTS = 100
-"""Accounts kept open after their last session: most clients come back within minutes, and opening costs a few ms."""
+MAX_IDLE_ACCOUNTS = 100
+"""Accounts that stay open after their last session. Most clients come back within minutes; opening takes a few ms."""
 
 _FIELD = re.compile(r"\{(user|local|domain)\}")
 
@@ -35,48 +35,48 @@ class MailRoot:
     """Where each user's Maildir is: ``DIR/<user>``, or a pattern with ``{user}``, ``{local}`` and ``{domain}``.
 
     Raises:
-        ValueError: a pattern which would give all users of a domain the same mail.
+        ValueError: with this pattern all users of a domain would have the same mail.
     """
 
     def __init__(self, pattern: str) -> None:
         fields = set(_FIELD.findall(pattern))
         if fields and not fields & {"user", "local"}:
-            raise ValueError("a mail root with {domain} needs {user} or {local} too")
+            raise ValueError("a mail root with {domain} requires {user} or {local} too")
         self.pattern = os.path.abspath(pattern if fields else os.path.join(pattern, "{user}"))
 
     @property
     def base(self) -> str:
-        """The folder that holds all of them, and must exist."""
+        """The directory above all Maildirs, which must exist."""
         return os.path.dirname(_FIELD.split(self.pattern, maxsplit=1)[0] + "x")
 
-    def place(self, user: str) -> str:
-        """The user's Maildir.
+    def maildir(self, user: str) -> str:
+        """Return the path of a user's Maildir.
 
         Raises:
-            BadUserName: the name has no place here; the text says why.
+            BadUserName: a part of the name is missing or cannot be used in a path.
         """
         local, domain = user.rsplit("@", 1) if "@" in user else (user, "")
         parts = {"user": user, "local": local, "domain": domain}
         for field in _FIELD.findall(self.pattern):
             if not parts[field]:
-                raise BadUserName(f"it has no {{{field}}}, which the mail root asks for")
+                raise BadUserName(f"it has no {{{field}}}, which the mail root requires")
             user_name(parts[field].encode())
-        return _FIELD.sub(lambda found: parts[found.group(1)], self.pattern)
+        return _FIELD.sub(lambda match: parts[match[1]], self.pattern)
 
 
 @implementer(IRealm)
 class MaildirRealm:
-    """Gives an `IAccount` on the user's Maildir.
+    """Makes an `IAccount` over the user's Maildir.
 
     Args:
-        mail_root: see `MailRoot`.
-        reactor: an `IReactorThreads`; also asked to stop the threads when it stops.
-        pool: threads for the disk; by default four of the realm's own.
-        bell: rings when mail is delivered while clients idle; by default a `Watcher` of the realm's own.
-        idle: accounts kept open without a session.
-        open_store: makes the store of a Maildir; for stores of one's own.
-        powers: the optional interfaces whose store interface that store provides.
-        quota: the most octets and messages of one account; None is no limit.
+        mail_root: a directory or a pattern, as `MailRoot` takes it.
+        reactor: an `IReactorThreads`; the realm adds a trigger that stops its threads when the reactor stops.
+        pool: the threads for disk access; by default four of the realm's own.
+        change_notifier: reports mail that is delivered while clients are in IDLE; by default a `Watcher`.
+        max_idle_accounts: how many accounts without a session stay open.
+        open_store: makes the store of a Maildir path; by default a `MaildirStore`.
+        optional_interfaces: the optional account interfaces that a store of `open_store` supports.
+        quota: the maximum number of bytes and of messages in one account; None is no limit.
     """
 
     _log = Logger()
@@ -87,20 +87,22 @@ class MaildirRealm:
         *,
         reactor: Any,
         pool: ThreadPool | None = None,
-        bell: ChangeNotifier | None = None,
-        idle: int = IDLE_ACCOUNTS,
+        change_notifier: ChangeNotifier | None = None,
+        max_idle_accounts: int = MAX_IDLE_ACCOUNTS,
         open_store: Callable[[str], IStore] | None = None,
-        powers: Iterable[type[Interface]] = (),
+        optional_interfaces: Iterable[type[Interface]] = (),
         quota: tuple[int | None, int | None] = (None, None),
     ) -> None:
         self.mail_root = MailRoot(mail_root)
-        self.bell: ChangeNotifier = bell or Watcher(reactor)
+        self._notifier: ChangeNotifier = change_notifier or Watcher(reactor)
         self._reactor = reactor
         self._pool = pool or ThreadPool(0, THREADS, "maildir")
         self._started = self._closed = False
-        self._keep = idle
-        self._open_store = open_store or self._maildir
-        self._powers = tuple(powers) if open_store else (IQuota, IMetadata)
+        self._max_idle_accounts = max_idle_accounts
+        self._open_store = open_store or self._open_maildir
+        self._optional_interfaces = (
+            tuple(optional_interfaces) if open_store else (IQuota, IMetadata)
+        )
         self._quota = quota
         self._accounts: dict[str, StoreAccount] = {}
         self._idle: OrderedDict[str, StoreAccount] = OrderedDict()
@@ -108,69 +110,71 @@ class MaildirRealm:
     def requestAvatar(
         self, avatarId: Any, mind: object, *interfaces: type[Interface]
     ) -> tuple[type[Interface], StoreAccount, Callable[[], None]]:
-        """The account of a user who has proved to be who it says.
+        """Return the account of an authenticated user.
 
         Raises:
-            UnauthorizedLogin: no such name can have mail here; the log says why.
+            UnauthorizedLogin: a user with this name cannot have mail here. The log says why.
         """
         if IAccount not in interfaces:
-            raise NotImplementedError("this realm has accounts of imapshield alone")
+            raise NotImplementedError(
+                "this realm provides only imapshield.mailbox.account_api.IAccount"
+            )
         try:
             if not isinstance(avatarId, bytes):
-                raise BadUserName("it is not a name")
+                raise BadUserName("the login is anonymous")
             user = user_name(avatarId)
-            root = self.mail_root.place(user)
-        except BadUserName as refused:
+            maildir = self.mail_root.maildir(user)
+        except BadUserName as error:
             self._log.warn(
-                "user name refused: {reason} name={name!r}", reason=str(refused), name=avatarId
+                "user name refused: {reason} name={name!r}", reason=str(error), name=avatarId
             )
             raise UnauthorizedLogin from None
-        account = self._account(user, root).acquire()
+        account = self._account(user, maildir).acquire()
         return IAccount, account, _once(account.close)
 
     async def close(self) -> None:
-        """Close every store, then the threads. What sessions still await is finished first."""
+        """Close every store, after the operations that sessions still wait for; then stop the threads."""
         if not self._closed:
             self._closed = True
-            if isinstance(self.bell, Watcher):
-                self.bell.stop()
+            if isinstance(self._notifier, Watcher):
+                self._notifier.stop()
             accounts = [*self._accounts.values()]
             self._accounts.clear()
             self._idle.clear()
             if self._started:
-                await DeferredList([self._shut(account) for account in accounts])
+                await DeferredList([self._shut_down(account) for account in accounts])
                 self._pool.stop()
 
-    def _account(self, user: str, root: str) -> StoreAccount:
+    def _account(self, user: str, maildir: str) -> StoreAccount:
         self._idle.pop(user, None)
         account = self._accounts.get(user)
         if account is None:
             self._start()
             account = self._accounts[user] = StoreAccount(
                 user,
-                lambda: self._open_store(root),
+                lambda: self._open_store(maildir),
                 SerialWorker(self._pool, self._reactor),
-                bell=self.bell,
-                on_idle=self._left,
-                powers=self._powers,
+                bell=self._notifier,
+                on_idle=self._account_idle,
+                powers=self._optional_interfaces,
             )
         return account
 
-    def _left(self, account: StoreAccount) -> None:
-        """The last session of an account has gone."""
+    def _account_idle(self, account: StoreAccount) -> None:
+        """Keep an account open without sessions; if there are too many, close the one that is idle for longest."""
         if self._closed:
             return
         self._idle[account.user] = account
-        while len(self._idle) > self._keep:
+        while len(self._idle) > self._max_idle_accounts:
             user, oldest = self._idle.popitem(last=False)
             del self._accounts[user]
-            self._shut(oldest)
+            self._shut_down(oldest)
 
-    def _shut(self, account: StoreAccount) -> Deferred[None]:
-        shut = Deferred.fromCoroutine(account.shut_down())
-        return shut.addErrback(
+    def _shut_down(self, account: StoreAccount) -> Deferred[None]:
+        shut_down = Deferred.fromCoroutine(account.shut_down())
+        return shut_down.addErrback(
             lambda failure: self._log.failure(
-                "closing the mail of {user}", failure=failure, user=account.user
+                "cannot close the mail of {user}", failure=failure, user=account.user
             )
         )
 
@@ -181,21 +185,21 @@ class MaildirRealm:
             self._reactor.addSystemEventTrigger("after", "shutdown", self._stop_pool)
 
     def _stop_pool(self) -> None:
-        """The reactor ends and nobody has called `close`: the threads must not keep the process alive."""
+        """Stop the threads if nobody called `close`: they must not keep the process alive after the reactor."""
         if not self._closed:
             self._closed = True
             self._pool.stop()
 
-    def _maildir(self, root: str) -> IStore:
-        def note(text: str) -> None:  # in a thread of the pool
-            self._reactor.callFromThread(self._log.warn, "{root}: {text}", root=root, text=text)
+    def _open_maildir(self, path: str) -> IStore:
+        def note(text: str) -> None:  # runs in a thread of the pool
+            self._reactor.callFromThread(self._log.warn, "{root}: {text}", root=path, text=text)
 
-        store: IStore = MaildirStore(root, now=time.time, note=note, quota=self._quota)
+        store: IStore = MaildirStore(path, now=time.time, note=note, quota=self._quota)
         return store
 
 
 def _once(call: Callable[[], None]) -> Callable[[], None]:
-    """`call`, the first time: a logout said twice must not count another session out."""
+    """Return a function that calls `call` only the first time: a second logout must not end another session."""
     calls = [call]
 
     def logout() -> None:

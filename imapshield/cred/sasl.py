@@ -1,8 +1,9 @@
-"""SASL beyond PLAIN: SCRAM-SHA-256 with channel binding (RFC 7677, RFC 5802), and bearer tokens (RFC 7628, XOAUTH2).
+"""SASL mechanisms other than PLAIN: SCRAM-SHA-256 with channel binding (RFC 7677, RFC 5802), and bearer tokens
+(RFC 7628, XOAUTH2).
 
-Each mechanism is a class of challenge credentials, as `twisted.mail` has them, for the `challengers` of
-`edge.factory.ShieldedIMAP4Factory`; `challengers` makes that dictionary. A mechanism is offered only if a checker of
-the portal takes its credentials (`offered`).
+Each mechanism is a class of challenge credentials like those of `twisted.mail`. `challengers` makes the dictionary of
+them for `edge.factory.ShieldedIMAP4Factory`. A mechanism is offered only if a checker of the portal accepts its
+credentials (`offered`).
 """
 
 from __future__ import annotations
@@ -36,43 +37,49 @@ _BEARER = re.compile(rb"[Bb]earer +([A-Za-z0-9._~+/=-]+)")
 
 
 class IScramProof(ICredentials):
-    """Credentials of a client that has proved to know a password."""
+    """Credentials of a client that has proved by SCRAM that it knows a password."""
 
-    username: bytes = Attribute("whose")
-    proved: bool = Attribute("whether the proof was right")
-    secrets: object = Attribute("the checker that gave the secret, a `ScramSource`")
+    username: bytes = Attribute("the user name")
+    proved: bool = Attribute("whether the proof was correct")
+    source: object = Attribute("the checker that supplied the secret, a `ScramSource`")
 
 
 class IBearerToken(ICredentials):
-    """A token that somebody else gave out, for a checker of the operator's to look at (RFC 6750)."""
+    """A token that an authorization server issued; the operator's own checker must verify it (RFC 6750)."""
 
-    username: bytes = Attribute("who the client says it is; of OAUTHBEARER it may be empty")
+    username: bytes = Attribute(
+        "the user name that the client claims; may be empty with OAUTHBEARER"
+    )
     token: bytes = Attribute("the token")
 
 
 class ScramSource(Protocol):
-    """What a checker of `IScramProof` is besides."""
+    """What a checker of `IScramProof` must provide in addition to `ICredentialsChecker`."""
 
     @property
     def ready(self) -> bool:
         """Whether SCRAM can be offered now."""
 
     def secret(self, user: bytes) -> ScramSecret:
-        """The secret of `user`, or `no_secret`; must not block."""
+        """Return the secret of `user`, or a `fake_secret` if there is no such user. Must not block."""
 
 
-def no_secret(key: bytes, user: bytes, iterations: int = ITERATIONS) -> ScramSecret:
-    """Return for an unknown `user` a secret that fits nothing, with a salt that is always the same under one `key`."""
+def fake_secret(key: bytes, user: bytes, iterations: int = ITERATIONS) -> ScramSecret:
+    """Return a secret for an unknown `user` that no password matches.
+
+    Its salt is always the same for one `user` and `key`, like that of a known user, so that clients cannot find out
+    which users exist.
+    """
     salt = _hmac(key, user)[:16]
     return ScramSecret(salt, iterations, secrets.token_bytes(32), secrets.token_bytes(32))
 
 
 @implementer(ICredentialsChecker)
 class ScramChecker:
-    """Accepts who has proved, by SCRAM, to know the password behind what `lookup` gives.
+    """Accepts clients that proved by SCRAM that they know the password of a secret.
 
     Args:
-        lookup: the `ScramSecret` of a user name, or None; called on the reactor, so it must not block.
+        lookup: returns the `ScramSecret` of a user name, or None; called on the reactor, so it must not block.
     """
 
     credentialInterfaces = (IScramProof,)
@@ -83,150 +90,168 @@ class ScramChecker:
         self._key = secrets.token_bytes(32)
 
     def secret(self, user: bytes) -> ScramSecret:
-        """See `ScramSource`."""
-        return self._lookup(user) or no_secret(self._key, user)
+        """Return the secret of `user`, or a fake one if `lookup` has none (`ScramSource`)."""
+        return self._lookup(user) or fake_secret(self._key, user)
 
     def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
-        """The user name. Fails with `UnauthorizedLogin`."""
-        if credentials.proved and credentials.secrets is self:
+        """Return the user name. Fails with `UnauthorizedLogin`."""
+        if credentials.proved and credentials.source is self:
             return succeed(credentials.username)
         return fail(UnauthorizedLogin())
 
 
 @implementer(IScramProof, IChallengeResponse)
 class Scram:
-    """One exchange of SCRAM-SHA-256; with `plus` of SCRAM-SHA-256-PLUS, which needs TLS."""
+    """One exchange of SCRAM-SHA-256.
 
-    def __init__(self, checker: ScramSource, plus: bool = False) -> None:
+    Args:
+        source: the checker that supplies the secret and accepts the proof.
+        plus: the mechanism is SCRAM-SHA-256-PLUS, which requires channel binding and thus TLS.
+    """
+
+    def __init__(self, source: ScramSource, plus: bool = False) -> None:
         self.username = b""
         self.proved = False
-        self.secrets = checker
+        self.source = source
         self.plus = plus
         self._bindings: Mapping[bytes, bytes] = {}
         self._challenge = b""
-        self._next: Callable[[bytes], None] | None = self._client_first
-        self._bare = self._bound = self._nonce = b""
+        self._next_step: Callable[[bytes], None] | None = self._client_first
+        self._client_first_bare = self._channel_binding = self._nonce = b""
         self._secret: ScramSecret | None = None
 
     def bind_channel(self, bindings: Mapping[bytes, bytes]) -> None:
-        """Say what identifies the TLS connection: binding types, such as ``tls-exporter``, and their data."""
+        """Set the channel bindings of the TLS connection: type, such as ``tls-exporter``, → data."""
         self._bindings = bindings
 
     def getChallenge(self) -> bytes:
-        """The server's next message."""
+        """Return the server's next message."""
         return self._challenge
 
     def setResponse(self, response: bytes) -> None:
-        """Take the client's next message; raises `IllegalClientResponse` if it is none."""
-        assert self._next is not None
-        self._next(response)
+        """Process the client's next message; raises `IllegalClientResponse` if it is invalid."""
+        assert self._next_step is not None
+        self._next_step(response)
 
     def moreChallenges(self) -> bool:
-        """Whether the exchange goes on."""
-        return self._next is not None
+        """Return whether the exchange continues."""
+        return self._next_step is not None
 
     def _client_first(self, message: bytes) -> None:
-        found = _CLIENT_FIRST.fullmatch(message)
-        if found is None:
+        match = _CLIENT_FIRST.fullmatch(message)
+        if match is None:
             raise IllegalClientResponse("client-first-message")
-        flag, kind, authzid, self._bare, user, nonce = found.groups()
+        flag, binding_type, authzid, self._client_first_bare, user, nonce = match.groups()
         self.username = _saslname(user)
         if authzid is not None and _saslname(authzid) != self.username:
-            raise IllegalClientResponse("acting for another user is not offered")
-        if (kind is not None) != self.plus or (kind is not None and kind not in self._bindings):
-            raise IllegalClientResponse("channel binding")
+            raise IllegalClientResponse("acting for another user is not supported")
+        if (binding_type is not None) != self.plus:
+            raise IllegalClientResponse("channel binding does not match the mechanism")
+        if binding_type is not None and binding_type not in self._bindings:
+            raise IllegalClientResponse("channel binding type is not supported")
         if flag == b"y" and self._bindings:
-            raise IllegalClientResponse("somebody has taken -PLUS out of what was offered")
-        header = message[: len(message) - len(self._bare)]
-        self._bound = base64.b64encode(header + (self._bindings[kind] if kind else b""))
-        self._secret = self.secrets.secret(self.username)
+            # The client supports channel binding and was not offered it, although the server did.
+            raise IllegalClientResponse("-PLUS was removed from the offered mechanisms")
+        header = message[: len(message) - len(self._client_first_bare)]
+        binding = self._bindings[binding_type] if binding_type else b""
+        self._channel_binding = base64.b64encode(header + binding)
+        self._secret = self.source.secret(self.username)
         self._nonce = nonce + base64.b64encode(secrets.token_bytes(18))
         salt = base64.b64encode(self._secret.salt)
         self._challenge = b"r=%b,s=%b,i=%d" % (self._nonce, salt, self._secret.iterations)
-        self._next = self._client_final
+        self._next_step = self._client_final
 
     def _client_final(self, message: bytes) -> None:
-        found = _CLIENT_FINAL.fullmatch(message)
-        if found is None:
+        match = _CLIENT_FINAL.fullmatch(message)
+        if match is None:
             raise IllegalClientResponse("client-final-message")
-        without_proof, bound, nonce, proof64 = found.groups()
+        without_proof, channel_binding, nonce, encoded_proof = match.groups()
         assert self._secret is not None
         try:
-            proof = base64.b64decode(proof64, validate=True)
+            proof = base64.b64decode(encoded_proof, validate=True)
         except binascii.Error:
             raise IllegalClientResponse("proof") from None
-        signed = b",".join((self._bare, self._challenge, without_proof))
-        signature = _hmac(self._secret.stored_key, signed)
-        client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=False))
+        auth_message = b",".join((self._client_first_bare, self._challenge, without_proof))
+        client_signature = _hmac(self._secret.stored_key, auth_message)
+        client_key = bytes(a ^ b for a, b in zip(proof, client_signature, strict=False))
         self.proved = (
             hmac.compare_digest(sha256(client_key).digest(), self._secret.stored_key)
-            and hmac.compare_digest(bound, self._bound)
+            and hmac.compare_digest(channel_binding, self._channel_binding)
             and nonce == self._nonce
         )
-        server_signature = _hmac(self._secret.server_key, signed)
+        server_signature = _hmac(self._secret.server_key, auth_message)
         self._challenge = b"v=" + base64.b64encode(server_signature)
-        self._next = self._end if self.proved else None
+        self._next_step = self._end if self.proved else None
 
     def _end(self, _message: bytes) -> None:
-        self._next = None
+        self._next_step = None
 
 
 @implementer(IBearerToken, IChallengeResponse)
 class Bearer:
-    """OAUTHBEARER (RFC 7628), or Google's and Microsoft's older XOAUTH2. Without a token no checker is asked."""
+    """OAUTHBEARER (RFC 7628), or the older XOAUTH2 of Google and Microsoft.
+
+    If the message has no token, the login fails and no checker is called.
+
+    Args:
+        xoauth2: the mechanism is XOAUTH2.
+    """
 
     needs_privacy = True
-    """A token is as good as a password: it is not taken over a connection that others can read."""
+    """A token is as good as a password, so it is not accepted on a connection that others can read."""
 
-    def __init__(self, old: bool = False) -> None:
+    def __init__(self, xoauth2: bool = False) -> None:
         self.username = self.token = b""
-        self._old = old
-        self._asked = False
+        self._xoauth2 = xoauth2
+        self._responded = False
 
     def getChallenge(self) -> bytes:
-        """Nothing: the client begins."""
+        """Return an empty challenge: the client begins."""
         return b""
 
     def setResponse(self, response: bytes) -> None:
-        """Take the client's message; raises `IllegalClientResponse` if it is none."""
-        self._asked = True
-        head, *pairs = response.split(b"\1")
-        if self._old:
-            pairs, head = [head, *pairs], b"n,,"
-        gs2 = re.fullmatch(rb"[ny],(?:a=([^,]+))?,", head)
+        """Process the client's message; raises `IllegalClientResponse` if it is invalid."""
+        self._responded = True
+        gs2_header, *pairs = response.split(b"\1")
+        if self._xoauth2:
+            pairs, gs2_header = [gs2_header, *pairs], b"n,,"
+        gs2 = re.fullmatch(rb"[ny],(?:a=([^,]+))?,", gs2_header)
         if gs2 is None or pairs[-2:] != [b"", b""]:
-            raise IllegalClientResponse("client message")
+            raise IllegalClientResponse("bearer token message")
         fields = dict(pair.partition(b"=")[::2] for pair in pairs[:-2])
         token = _BEARER.fullmatch(fields.get(b"auth", b""))
         self.token = b"" if token is None else token[1]
-        self.username = fields.get(b"user", b"") if self._old else _saslname(gs2[1] or b"")
+        self.username = fields.get(b"user", b"") if self._xoauth2 else _saslname(gs2[1] or b"")
 
     def moreChallenges(self) -> bool:
-        """Whether the client has still to speak."""
-        return not self._asked
+        """Return whether the client's message is still to come."""
+        return not self._responded
 
     def failure(self) -> bytes:
-        """What a client is told, and answers with nothing, before the NO (RFC 7628 section 3.2.2)."""
-        status = "401" if self._old else "invalid_token"
+        """Return the error that the client acknowledges before it gets the NO (RFC 7628 section 3.2.2)."""
+        status = "401" if self._xoauth2 else "invalid_token"
         return json.dumps({"status": status, "schemes": "bearer"}).encode("ascii")
 
 
 def challengers(checkers: Iterable[Any], *, bearer: bool = True) -> dict[bytes, Callable[[], Any]]:
-    """Make `ShieldedIMAP4Factory`'s `challengers` of the portal's checkers.
+    """Return the SASL mechanisms of the portal's checkers, for the `challengers` of `ShieldedIMAP4Factory`.
 
     Args:
-        checkers: of them the first that takes `IScramProof` is asked for secrets.
-        bearer: offer OAUTHBEARER and XOAUTH2, if a checker takes `IBearerToken`.
+        checkers: the first one that accepts `IScramProof` supplies the SCRAM secrets.
+        bearer: include OAUTHBEARER and XOAUTH2, if a checker accepts `IBearerToken`.
+
+    Returns:
+        name → factory of challenge credentials.
     """
-    found: dict[bytes, Callable[[], Any]] = {}
+    mechanisms: dict[bytes, Callable[[], Any]] = {}
     for checker in checkers:
         if IScramProof in checker.credentialInterfaces:
-            found.setdefault(b"SCRAM-SHA-256-PLUS", partial(Scram, checker, True))
-            found.setdefault(b"SCRAM-SHA-256", partial(Scram, checker))
+            mechanisms.setdefault(b"SCRAM-SHA-256-PLUS", partial(Scram, checker, True))
+            mechanisms.setdefault(b"SCRAM-SHA-256", partial(Scram, checker))
         if bearer and IBearerToken in checker.credentialInterfaces:
-            found[b"OAUTHBEARER"] = Bearer
-            found[b"XOAUTH2"] = partial(Bearer, True)
-    return found
+            mechanisms[b"OAUTHBEARER"] = Bearer
+            mechanisms[b"XOAUTH2"] = partial(Bearer, True)
+    return mechanisms
 
 
 def offered(
@@ -236,23 +261,23 @@ def offered(
     private: bool,
     bindings: Mapping[bytes, bytes],
 ) -> list[bytes]:
-    """Return which of `mechanisms` a client can use now.
+    """Return the names of those `mechanisms` that a client can use on its connection now.
 
     Args:
         mechanisms: name → factory of challenge credentials.
-        portal: whose checkers say which credentials they take.
+        portal: a mechanism is usable if one of the portal's checkers accepts its credentials.
         private: whether nobody else can read the connection.
-        bindings: see `Scram.bind_channel`.
+        bindings: the channel bindings of the connection, as `Scram.bind_channel` takes them.
     """
-    taken = portal.listCredentialsInterfaces()
+    accepted = portal.listCredentialsInterfaces()
     names = []
     for name, factory in mechanisms.items():
         credentials = factory()
         if (
-            any(interface.providedBy(credentials) for interface in taken)
+            any(interface.providedBy(credentials) for interface in accepted)
             and (private or not getattr(credentials, "needs_privacy", False))
             and (bindings or not getattr(credentials, "plus", False))
-            and getattr(getattr(credentials, "secrets", None), "ready", True)
+            and getattr(getattr(credentials, "source", None), "ready", True)
         ):
             names.append(name)
     return names
@@ -263,7 +288,7 @@ def _hmac(key: bytes, message: bytes) -> bytes:
 
 
 def _saslname(name: bytes) -> bytes:
-    """Take the escapes of ``,`` and ``=`` out of a name (RFC 5802 section 5.1)."""
+    """Decode the escapes of ``,`` and ``=`` in a name (RFC 5802 section 5.1)."""
     if re.search(rb"=(?!2C|3D)", name):
         raise IllegalClientResponse("saslname")
     return name.replace(b"=2C", b",").replace(b"=3D", b"=")

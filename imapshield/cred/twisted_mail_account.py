@@ -1,11 +1,12 @@
-"""Accounts and mailboxes written for `twisted.mail`'s own IMAP server, served by this one.
+"""Adapts an `IAccountIMAP` of `twisted.mail` to `IAccount`, so that accounts written for Twisted's server work here.
 
-A realm that returns an `IAccountIMAP` needs no change: the connection puts `TwistedMailAccount` around it. What those
-interfaces do not know is made up so that clients are never misled:
+A realm that returns an `IAccountIMAP` needs no change: the connection wraps it in a `TwistedMailAccount`. Data that
+the interfaces of `twisted.mail` do not have is made up so that clients are never misled:
 
-* MODSEQs are times in milliseconds, and all messages have that of the opening: a client that comes back is told the
-  flags of every message anew, and by QRESYNC of every UID that is not there. That is slow, and right.
-* Every look at the mailbox reads UID, flags and date of each message. An `IStore` of one's own does better.
+* MODSEQs are times in milliseconds, and when a mailbox is opened all its messages get the time of opening. So a client
+  that reconnects gets the flags of every message again, and with QRESYNC all UIDs that do not exist. That is slow but
+  correct.
+* Each poll of a mailbox reads UID, flags and date of every message. An `IStore` of your own is faster.
 """
 
 from __future__ import annotations
@@ -16,73 +17,87 @@ from typing import Any
 
 from zope.interface import implementer
 
-from imapshield.cred.twisted_mail_mailbox import TwistedMailMailbox, as_added, ask, mailbox_id, text
+from imapshield.cred.twisted_mail_mailbox import (
+    AddedMessage,
+    TwistedMailMailbox,
+    as_text,
+    call,
+    mailbox_id,
+)
 from imapshield.errors import CommandRefused, MailboxExists, NoSuchMailbox, NotAllowed
 from imapshield.mailbox.account_api import IAccount, IMailbox
 from imapshield.mailbox.values import AppendResult, MailboxInfo, MailboxStatus, NewMessage
 from imapshield.wire.flags import DELETED, SEEN
-from imapshield.wire.names import DELIMITER, INBOX
+from imapshield.wire.names import DELIMITER, INBOX, parent_names
 
 
 @implementer(IAccount)
 class TwistedMailAccount:
-    """An `IAccountIMAP` as an `IAccount`, for one session.
+    """An `IAccount` that wraps an `IAccountIMAP`, for one session.
 
     Args:
-        account: the account.
-        user: whose it is, for logs.
-        now: seconds since the epoch.
+        account: the `IAccountIMAP`.
+        user: the name of the user, for logs.
+        now: returns seconds since the epoch.
     """
 
-    lacks = (b"CREATE-SPECIAL-USE", b"MULTIAPPEND", b"OBJECTID", b"SAVEDATE")
-    """Messages are stored one by one; ids are made of names, and no copy has the original's; the rest is not kept."""
+    unsupported_capabilities = (b"CREATE-SPECIAL-USE", b"MULTIAPPEND", b"OBJECTID", b"SAVEDATE")
+    """Messages are added one by one; ids are derived from names, so a copy gets a new id; the others are not stored."""
 
     def __init__(self, account: Any, user: str, now: Callable[[], float] = time.time) -> None:
         self.user = user
         self._account = account
         self._now = now
-        self._delimiter = DELIMITER
+        self._delimiter = (
+            DELIMITER  # of the wrapped account; known once a mailbox of it has been seen
+        )
 
-    def _theirs(self, name: str) -> str:
+    def _to_wrapped(self, name: str) -> str:
         return name.replace(DELIMITER, self._delimiter)
 
-    def _ours(self, name: str | bytes) -> str:
-        shown = text(name).replace(self._delimiter, DELIMITER)
-        return INBOX if shown.upper() == INBOX else shown
+    def _from_wrapped(self, name: str | bytes) -> str:
+        converted = as_text(name).replace(self._delimiter, DELIMITER)
+        return INBOX if converted.upper() == INBOX else converted
 
-    async def _select(self, name: str, writing: bool) -> Any:
-        mailbox = await ask(self._account.select, self._theirs(name), writing)
+    async def _select(self, name: str, writable: bool) -> Any:
+        """Return the `IMailboxIMAP` called `name`; raises NoSuchMailbox."""
+        mailbox = await call(self._account.select, self._to_wrapped(name), writable)
         if mailbox is None:
             raise NoSuchMailbox
         self._delimiter = mailbox.getHierarchicalDelimiter()
         return mailbox
 
+    async def _mailbox(self, name: str, writable: bool) -> TwistedMailMailbox:
+        return TwistedMailMailbox(self._select, name, await self._select(name, writable), self._now)
+
     async def mailboxes(self) -> Iterable[MailboxInfo]:
-        """See `IAccount`, also for what follows."""
-        found: dict[str, MailboxInfo] = {}
-        for name, mailbox in await ask(self._account.listMailboxes, "", "*"):
+        """Return the mailboxes, and parents that do not exist themselves as \\Noselect (`IAccount.mailboxes`)."""
+        infos: dict[str, MailboxInfo] = {}
+        for wrapped_name, mailbox in await call(self._account.listMailboxes, "", "*"):
             self._delimiter = mailbox.getHierarchicalDelimiter()
-            selectable = "\\noselect" not in {text(flag).lower() for flag in mailbox.getFlags()}
-            found[self._ours(name)] = MailboxInfo(self._ours(name), selectable)
-        for name in list(found):
-            for i, c in enumerate(name):
-                if c == DELIMITER:
-                    found.setdefault(name[:i], MailboxInfo(name[:i], False))
-        return [found[name] for name in sorted(found)]
+            flags = {as_text(flag).lower() for flag in mailbox.getFlags()}
+            name = self._from_wrapped(wrapped_name)
+            infos[name] = MailboxInfo(name, "\\noselect" not in flags)
+        for name in list(infos):
+            for parent in parent_names(name):
+                infos.setdefault(parent, MailboxInfo(parent, False))
+        return [infos[name] for name in sorted(infos)]
 
     async def subscriptions(self) -> set[str]:
         names = [info.name for info in await self.mailboxes()]
-        return {n for n in names if await ask(self._account.isSubscribed, self._theirs(n))}
+        return {n for n in names if await call(self._account.isSubscribed, self._to_wrapped(n))}
 
     async def subscribe(self, name: str, on: bool) -> None:
-        if on or await ask(self._account.isSubscribed, self._theirs(name)):
-            call = self._account.subscribe if on else self._account.unsubscribe
-            await ask(call, self._theirs(name))
+        wrapped_name = self._to_wrapped(name)
+        if on:
+            await call(self._account.subscribe, wrapped_name)
+        elif await call(self._account.isSubscribed, wrapped_name):
+            await call(self._account.unsubscribe, wrapped_name)
 
     async def create(self, name: str, special_use: Sequence[bytes]) -> bytes:
         if special_use:
-            raise CommandRefused(b"USEATTR", "Special uses cannot be kept here")
-        if not await ask(self._account.create, self._theirs(name)):
+            raise CommandRefused(b"USEATTR", "Special-use attributes are not supported")
+        if not await call(self._account.create, self._to_wrapped(name)):
             raise MailboxExists
         return mailbox_id(name)
 
@@ -90,42 +105,42 @@ class TwistedMailAccount:
         if name == INBOX:
             raise NotAllowed
         await self._select(name, True)
-        await ask(self._account.delete, self._theirs(name))
+        await call(self._account.delete, self._to_wrapped(name))
 
     async def rename(self, old: str, new: str) -> None:
         await self._select(old, True)
-        await ask(self._account.rename, self._theirs(old), self._theirs(new))
+        await call(self._account.rename, self._to_wrapped(old), self._to_wrapped(new))
 
     async def status(self, name: str) -> MailboxStatus:
-        mailbox = TwistedMailMailbox(self._select, name, await self._select(name, False), self._now)
+        mailbox = await self._mailbox(name, False)
         await mailbox.poll()
         columns = mailbox.columns
         await mailbox.load_sizes(columns.uids)
         seen, deleted = columns.ids_with(SEEN), columns.ids_with(DELETED)
-        gone = [size for size, f in zip(columns.sizes, columns.flags, strict=True) if f in deleted]
+        deleted_sizes = [
+            size for size, f in zip(columns.sizes, columns.flags, strict=True) if f in deleted
+        ]
         return MailboxStatus(
             messages=len(columns.uids),
-            recent=await ask(mailbox.theirs.getRecentCount),
+            recent=await call(mailbox.wrapped.getRecentCount),
             unseen=sum(f not in seen for f in columns.flags),
-            deleted=len(gone),
+            deleted=len(deleted_sizes),
             uidnext=columns.uidnext,
             uidvalidity=mailbox.uidvalidity,
             highestmodseq=columns.highestmodseq,
             size=sum(columns.sizes),
             mailbox_id=mailbox.mailbox_id,
-            deleted_size=sum(gone),
+            deleted_size=sum(deleted_sizes),
         )
 
     async def open(self, name: str, claim_recent: bool) -> tuple[IMailbox, frozenset[int]]:
-        mailbox = TwistedMailMailbox(
-            self._select, name, await self._select(name, claim_recent), self._now
-        )
+        mailbox = await self._mailbox(name, claim_recent)
         await mailbox.poll()
         return mailbox, frozenset(mailbox.recent if claim_recent else ())
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
-        mailbox = TwistedMailMailbox(self._select, name, await self._select(name, True), self._now)
-        return await mailbox.add([as_added(message) for message in messages])
+        mailbox = await self._mailbox(name, True)
+        return await mailbox.add([AddedMessage.from_new(message) for message in messages])
 
     def close(self) -> None:
-        """The realm's own logout says good-bye."""
+        """Do nothing: the session calls the logout function of the realm."""

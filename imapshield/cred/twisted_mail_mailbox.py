@@ -1,13 +1,14 @@
-"""A mailbox written for `twisted.mail`'s own IMAP server as an `IMailbox`; see `legacy`."""
+"""Adapts an `IMailboxIMAP` of `twisted.mail` to `IMailbox`; `twisted_mail_account` describes the compromises."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from email.utils import formatdate, mktime_tz, parsedate_tz
+from functools import partial
 from hashlib import sha256
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -15,26 +16,29 @@ from twisted.mail import imap4
 from twisted.mail.interfaces import IMailboxIMAPListener, IMessageIMAPCopier, IMessageIMAPFile
 from zope.interface import implementer
 
-from imapshield.errors import BadCommand, MailboxExists, MessageGone, NoSuchMailbox, NotAllowed
+from imapshield.errors import BadCommand, MailboxExists, MessageExpunged, NoSuchMailbox, NotAllowed
 from imapshield.mailbox.account_api import IMailbox, Listener
 from imapshield.mailbox.columns import Change, Columns, Delta, MessageRow
 from imapshield.mailbox.message_items import MessageItems
 from imapshield.mailbox.values import AppendResult, Blob, CopyResult, FetchResult, NewMessage
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
 from imapshield.wire.commands.search_keys import DateKey, ObjectIdKey, SearchKey
-from imapshield.wire.flags import DELETED, RECENT, canonical, flag_list
+from imapshield.wire.flags import DELETED, RECENT, canonical_flag, flag_list
 from imapshield.wire.sequence import SequenceSet
 
-LARGEST_STRING = 256 << 10
-PIECE = 50
+MAX_INLINE_BYTES = 256 << 10
+"""Size of a body section above which it is streamed."""
 
-_BARE_LF = re.compile(rb"\r?\n")
+BATCH_SIZE = 50
+"""Messages fetched from the wrapped mailbox at once."""
+
+_LINE_END = re.compile(rb"\r?\n")
 
 
-async def ask(call: Callable[..., Any], *args: object, **kwargs: object) -> Any:
-    """Call a method that returns a value or a Deferred; its exceptions become ours."""
+async def call(function: Callable[..., Any], *args: object) -> Any:
+    """Call a method of `twisted.mail` that returns a value or a Deferred, and convert its exceptions to `errors`."""
     try:
-        return await maybeDeferred(call, *args, **kwargs)
+        return await maybeDeferred(function, *args)
     except imap4.NoSuchMailbox:
         raise NoSuchMailbox from None
     except imap4.MailboxCollision:
@@ -43,9 +47,30 @@ async def ask(call: Callable[..., Any], *args: object, **kwargs: object) -> Any:
         raise NotAllowed from None
 
 
+class AddedMessage(NamedTuple):
+    """A message to add: its bytes, its flag list, and INTERNALDATE in epoch seconds or None."""
+
+    content: bytes
+    flags: bytes
+    internaldate: int | None
+
+    @classmethod
+    def from_new(cls, message: NewMessage) -> AddedMessage:
+        """Read the content of `message` into memory."""
+        content = message.content
+        return cls(content.read(0, content.size), flag_list(message.flags), message.internaldate)
+
+
 @implementer(IMailbox, IMailboxIMAPListener)
 class TwistedMailMailbox:
-    """An `IMailboxIMAP`, called `theirs`, as an `IMailbox`."""
+    """An `IMailbox` that wraps an `IMailboxIMAP`.
+
+    Args:
+        select: returns the `IMailboxIMAP` of a name, for writing or not; used for the target of COPY.
+        name: the name of the mailbox.
+        wrapped: the `IMailboxIMAP`.
+        now: returns seconds since the epoch.
+    """
 
     _log = Logger()
 
@@ -53,130 +78,134 @@ class TwistedMailMailbox:
         self,
         select: Callable[[str, bool], Awaitable[Any]],
         name: str,
-        theirs: Any,
+        wrapped: Any,
         now: Callable[[], float],
     ) -> None:
         self.name = name
-        self.theirs = theirs
-        self.uidvalidity = int(theirs.getUIDValidity())
+        self.wrapped = wrapped
+        self.uidvalidity = int(wrapped.getUIDValidity())
         self.mailbox_id = mailbox_id(name)
         self.columns = Columns()
         self.recent: set[int] = set()
         self._select = select
         self._now = now
         self._listeners: dict[Listener, bool] = {}
-        self._heard = False
+        self._watching = False
 
     def subscribe(self, listener: Listener, claim_recent: bool) -> None:
-        """See `IMailbox`, also for what follows."""
+        """Report changes to `listener` (`IMailbox.subscribe`)."""
         self._listeners[listener] = claim_recent
 
     def unsubscribe(self, listener: Listener) -> None:
         self._listeners.pop(listener, None)
-        if not self._listeners and self._heard:
-            self._heard = False
-            self.theirs.removeListener(self)
+        if not self._listeners and self._watching:
+            self._watching = False
+            self.wrapped.removeListener(self)
 
     async def watch_for_changes(self) -> None:
-        if not self._heard:
-            self._heard = True
-            self.theirs.addListener(self)
+        if not self._watching:
+            self._watching = True
+            self.wrapped.addListener(self)
 
     def modeChanged(self, writeable: bool) -> None:
-        """See `IMailboxIMAPListener`, also for what follows: whatever it is, we look ourselves."""
+        """Ignore the change (`IMailboxIMAPListener`): a session keeps the mode in which it selected the mailbox."""
 
     def flagsChanged(self, newFlags: object) -> None:
-        self._look()
+        """Poll the mailbox: what the notification says is not used."""
+        self._poll_in_background()
 
     def newMessages(self, exists: object, recent: object) -> None:
-        self._look()
+        """Poll the mailbox: what the notification says is not used."""
+        self._poll_in_background()
 
-    def _look(self) -> None:
-        looked = Deferred.fromCoroutine(self.poll())
-        looked.addErrback(lambda failure: self._log.failure("legacy mailbox", failure=failure))
+    def _poll_in_background(self) -> None:
+        polled = Deferred.fromCoroutine(self.poll())
+        polled.addErrback(
+            lambda failure: self._log.failure("cannot poll {name}", failure=failure, name=self.name)
+        )
 
     async def poll(self) -> None:
         columns = self.columns
         modseq = max(int(self._now() * 1000), columns.highestmodseq + 1)
         rows: list[MessageRow] = []
-        there: set[int] = set()
+        uids: set[int] = set()
         for message in await self._messages(imap4.MessageSet(1, None), uid=False):
             uid = int(message.getUID())
-            there.add(uid)
+            uids.add(uid)
             flags, recent = _flags(message)
             if recent:
                 self.recent.add(uid)
             row = columns.row(uid)
             if row is None or columns.flag_lists[columns.flags[row]] != flags:
                 rows.append(MessageRow(uid, flags, modseq, None, _date(message, modseq // 1000)))
-        vanished = SequenceSet.from_uids(uid for uid in columns.uids if uid not in there)
-        uidnext = max(int(await ask(self.theirs.getUIDNext)), max(there, default=0) + 1)
+        vanished = SequenceSet.from_uids(uid for uid in columns.uids if uid not in uids)
+        uidnext = max(int(await call(self.wrapped.getUIDNext)), max(uids, default=0) + 1)
         first = columns.highestmodseq == 1
         highest = modseq if rows or vanished or first else columns.highestmodseq
         rows.sort(key=lambda row: row.uid)
         change = columns.apply(Delta(rows, vanished, highest, uidnext))
         if change.added or change.changed or change.vanished:
-            for listener, claims in list(self._listeners.items()):
-                fresh = [uid for uid in change.added if claims and uid in self.recent]
-                listener(Change(change.added, change.changed, change.vanished, fresh))
+            for listener, claims_recent in list(self._listeners.items()):
+                recent_uids = [uid for uid in change.added if claims_recent and uid in self.recent]
+                listener(Change(change.added, change.changed, change.vanished, recent_uids))
 
     async def vanished(self, since: int) -> SequenceSet:
-        return SequenceSet.missing(self.columns.uids, self.columns.uidnext)
+        return SequenceSet.complement(self.columns.uids, self.columns.uidnext)
 
-    async def _messages(self, which: Any, *, uid: bool) -> list[Any]:
-        if not await ask(self.theirs.getMessageCount):
+    async def _messages(self, messages: Any, *, uid: bool) -> list[Any]:
+        if not await call(self.wrapped.getMessageCount):
             return []
-        return [message for _, message in await ask(self.theirs.fetch, which, uid)]
+        return [message for _, message in await call(self.wrapped.fetch, messages, uid)]
 
-    async def _by_uid(self, uids: Sequence[int]) -> dict[int, Any]:
-        found = await self._messages(_set(uids), uid=True)
-        return {int(message.getUID()): message for message in found}
+    async def _messages_by_uid(self, uids: Sequence[int]) -> dict[int, Any]:
+        messages = await self._messages(_message_set(uids), uid=True)
+        return {int(message.getUID()): message for message in messages}
 
     async def fetch(
         self, uids: Sequence[int], items: Sequence[FetchItem], budget: int
     ) -> FetchResult:
-        found: list[int] = []
-        gone: list[int] = []
+        fetched: list[int] = []
+        expunged: list[int] = []
         columns: list[list[bytes | Blob]] = [[] for _ in items]
-        messages = await self._by_uid(uids[:PIECE])
-        for uid in uids[:PIECE]:
+        messages = await self._messages_by_uid(uids[:BATCH_SIZE])
+        for uid in uids[:BATCH_SIZE]:
             if budget <= 0:
                 break
             if uid not in messages:
-                gone.append(uid)
+                expunged.append(uid)
                 continue
-            found.append(uid)
-            opened = MessageItems(await _octets(messages[uid]))
+            fetched.append(uid)
+            message = MessageItems(await _content(messages[uid]))
             for column, item in zip(columns, items, strict=True):
-                value = self._answer(uid, opened, item)
+                value = self._item(uid, message, item)
                 budget -= 100 if isinstance(value, Blob) else len(value) + 100
                 column.append(value)
-        return FetchResult(found, columns, gone)
+        return FetchResult(fetched, columns, expunged)
 
-    def _answer(self, uid: int, opened: MessageItems, item: FetchItem) -> bytes | Blob:
+    def _item(self, uid: int, message: MessageItems, item: FetchItem) -> bytes | Blob:
         match item:
             case Attribute(b"SAVEDATE" | b"THREADID"):
                 return b"NIL"
             case Attribute(b"EMAILID"):
                 return b"(%b-%d-%d)" % (self.mailbox_id, self.uidvalidity, uid)
             case Binary(size_only=False) | BodySection():
-                octets = opened.octets(item)
-                if octets is not None and len(octets) > LARGEST_STRING:
+                octets = message.octets(item)
+                if octets is not None and len(octets) > MAX_INLINE_BYTES:
                     return Blob(uid, item, len(octets))
-        return opened.answer(item)
+        return message.answer(item)
 
     async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
-        messages = await self._by_uid([uid])
+        messages = await self._messages_by_uid([uid])
         if uid not in messages:
-            raise MessageGone
-        octets = MessageItems(await _octets(messages[uid])).octets(item) or b""
+            raise MessageExpunged
+        octets = MessageItems(await _content(messages[uid])).octets(item) or b""
         return octets[offset : offset + size]
 
     async def load_sizes(self, uids: Sequence[int]) -> None:
-        # not getSize(): it need not be that of the lines which go out
-        for start in range(0, len(uids), PIECE):
-            found = await self._by_uid(uids[start : start + PIECE])
-            self.columns.set_sizes([(uid, len(await _octets(m))) for uid, m in found.items()])
+        # getSize() may differ from the size of what FETCH sends, with CRLF line endings.
+        for start in range(0, len(uids), BATCH_SIZE):
+            messages = await self._messages_by_uid(uids[start : start + BATCH_SIZE])
+            self.columns.set_sizes([(uid, len(await _content(m))) for uid, m in messages.items()])
 
     async def store_flags(
         self, uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
@@ -191,12 +220,12 @@ class TwistedMailMailbox:
             and unchanged_since is not None
             and columns.modseqs[row] > unchanged_since
         ]
-        left_alone = set(failed)
-        chosen = [uid for uid, row in rows if row is not None and uid not in left_alone]
-        if chosen:
+        unchanged = set(failed)
+        changed = [uid for uid, row in rows if row is not None and uid not in unchanged]
+        if changed:
             mode = {b"+": 1, b"-": -1, b"": 0}[op]
             names = [flag.decode("ascii") for flag in flags]
-            await ask(self.theirs.store, _set(chosen), names, mode, True)
+            await call(self.wrapped.store, _message_set(changed), names, mode, True)
         await self.poll()
         return failed
 
@@ -205,143 +234,132 @@ class TwistedMailMailbox:
         columns = self.columns
         deleted = columns.ids_with(DELETED)
         marked = [uid for uid, f in zip(columns.uids, columns.flags, strict=True) if f in deleted]
-        # theirs has no UID EXPUNGE: what is to stay loses its mark meanwhile
+        # IMailboxIMAP has no UID EXPUNGE: messages that must stay lose \Deleted for the moment.
         spared = [] if uids is None else sorted(set(marked) - set(uids))
         if spared:
-            await ask(self.theirs.store, _set(spared), ["\\Deleted"], -1, True)
+            await self._mark_deleted(spared, on=False)
         try:
-            await ask(self.theirs.expunge)
+            await call(self.wrapped.expunge)
         finally:
             if spared:
-                await ask(self.theirs.store, _set(spared), ["\\Deleted"], 1, True)
+                await self._mark_deleted(spared)
         await self.poll()
 
+    async def _mark_deleted(self, uids: Iterable[int], *, on: bool = True) -> None:
+        mode = 1 if on else -1
+        await call(self.wrapped.store, _message_set(uids), ["\\Deleted"], mode, True)
+
+    async def _mailbox(self, name: str) -> TwistedMailMailbox:
+        return TwistedMailMailbox(self._select, name, await self._select(name, True), self._now)
+
     async def copy(self, uids: Sequence[int], target: str, move: bool) -> CopyResult:
-        there = await self._select(target, True)
-        to = TwistedMailMailbox(self._select, target, there, self._now)
-        messages = await self._by_uid(uids)
-        went = [uid for uid in uids if uid in messages]
-        if IMessageIMAPCopier.providedBy(there):
-            came = await to.added(
-                lambda: _each([lambda m=m: ask(there.copy, m) for m in messages.values()])  # type: ignore[misc]
-            )
+        destination = await self._mailbox(target)
+        messages = await self._messages_by_uid(uids)
+        source_uids = [uid for uid in uids if uid in messages]
+        if IMessageIMAPCopier.providedBy(destination.wrapped):
+            copies = [partial(call, destination.wrapped.copy, m) for m in messages.values()]
+            new_uids = await destination.added_uids(copies)
         else:
-            rows = {uid: self.columns.row(uid) for uid in went}
-            came = (
-                await to.add(
-                    [
-                        (
-                            await _octets(messages[uid]),
-                            _flags(messages[uid])[0],
-                            None if (row := rows[uid]) is None else self.columns.dates[row],
-                        )
-                        for uid in went
-                    ]
-                )
-            ).uids
+            added = [await self._added_message(uid, messages[uid]) for uid in source_uids]
+            new_uids = (await destination.add(added)).uids
         if move:
-            await ask(self.theirs.store, _set(went), ["\\Deleted"], 1, True)
-            await self.expunge(went)
+            await self._mark_deleted(source_uids)
+            await self.expunge(source_uids)
         else:
             await self.poll()
-        return CopyResult(to.uidvalidity, went, came, Delta())
+        return CopyResult(destination.uidvalidity, source_uids, new_uids, Delta())
+
+    async def _added_message(self, uid: int, message: Any) -> AddedMessage:
+        row = self.columns.row(uid)
+        date = None if row is None else self.columns.dates[row]
+        return AddedMessage(await _content(message), _flags(message)[0], date)
 
     async def replace(self, uid: int, target: str, message: NewMessage) -> AppendResult:
-        if uid not in await self._by_uid([uid]):
-            raise MessageGone
-        there = await self._select(target, True)
-        to = TwistedMailMailbox(self._select, target, there, self._now)
-        appended = await to.add([as_added(message)])
-        await ask(self.theirs.store, _set([uid]), ["\\Deleted"], 1, True)
+        if uid not in await self._messages_by_uid([uid]):
+            raise MessageExpunged
+        destination = await self._mailbox(target)
+        appended = await destination.add([AddedMessage.from_new(message)])
+        await self._mark_deleted([uid])
         await self.expunge([uid])
         return appended
 
-    async def add(self, messages: Sequence[tuple[bytes, bytes, int | None]]) -> AppendResult:
-        """Store octets, flags and INTERNALDATE of each of `messages`."""
+    async def add(self, messages: Sequence[AddedMessage]) -> AppendResult:
+        """Add `messages` to the wrapped mailbox, and return their UIDs."""
         calls = [
-            lambda one=one: ask(
-                self.theirs.addMessage,
-                BytesIO(one[0]),
-                tuple(one[1].decode("ascii").split()),
-                None if one[2] is None else formatdate(one[2]),
+            partial(
+                call,
+                self.wrapped.addMessage,
+                BytesIO(message.content),
+                tuple(message.flags.decode("ascii").split()),
+                None if message.internaldate is None else formatdate(message.internaldate),
             )
-            for one in messages
+            for message in messages
         ]
-        return AppendResult(self.uidvalidity, await self.added(lambda: _each(calls)))
+        return AppendResult(self.uidvalidity, await self.added_uids(calls))
 
-    async def added(self, work: Callable[[], Awaitable[None]]) -> list[int]:
-        """Do `work` and return the UIDs that it added."""
+    async def added_uids(self, calls: Iterable[Callable[[], Awaitable[object]]]) -> list[int]:
+        """Run `calls` one after another, and return the UIDs that they added to this mailbox."""
         await self.poll()
         before = set(self.columns.uids)
-        await work()
+        for add in calls:
+            await add()
         await self.poll()
         return [uid for uid in self.columns.uids if uid not in before]
 
     async def search(self, uids: Sequence[int], leaf: SearchKey) -> list[int]:
         if isinstance(leaf, ObjectIdKey) or (isinstance(leaf, DateKey) and leaf.field == b"SAVED"):
             return []
-        found = await self._by_uid(uids)
+        messages = await self._messages_by_uid(uids)
         return [
             uid
             for uid in uids
-            if uid in found and MessageItems(await _octets(found[uid])).matches(leaf)
+            if uid in messages and MessageItems(await _content(messages[uid])).matches(leaf)
         ]
 
 
-def as_added(message: NewMessage) -> tuple[bytes, bytes, int | None]:
-    """A new message as `TwistedMailMailbox.add` takes it."""
-    content = message.content
-    return content.read(0, content.size), flag_list(message.flags), message.internaldate
-
-
-async def _each(calls: Iterable[Callable[[], Awaitable[object]]]) -> None:
-    for call in calls:
-        await call()
-
-
-def _set(uids: Iterable[int]) -> Any:
-    chosen = imap4.MessageSet()
+def _message_set(uids: Iterable[int]) -> Any:
+    message_set = imap4.MessageSet()
     for uid in uids:
-        chosen.add(uid)
-    return chosen
+        message_set.add(uid)
+    return message_set
 
 
-async def _octets(message: Any) -> bytes:
-    """A message as it goes out, from its file if it has one, or else put together."""
+async def _content(message: Any) -> bytes:
+    """Return a message as it is sent: from its file if it has one, else assembled from header fields and body."""
     if IMessageIMAPFile.providedBy(message):
-        data = (await ask(message.open)).read()
+        data = (await call(message.open)).read()
     else:
         fields = message.getHeaders(True)
-        head = "".join(f"{text(name)}: {text(value)}\r\n" for name, value in fields.items())
-        body = (await ask(message.getBodyFile)).read()
-        data = head.encode("utf-8", "surrogateescape") + b"\r\n" + body
-    return _BARE_LF.sub(b"\r\n", data)
+        header = "".join(f"{as_text(name)}: {as_text(value)}\r\n" for name, value in fields.items())
+        body = (await call(message.getBodyFile)).read()
+        data = header.encode("utf-8", "surrogateescape") + b"\r\n" + body
+    return _LINE_END.sub(b"\r\n", data)
 
 
 def _flags(message: Any) -> tuple[bytes, bool]:
-    r"""The flags of a message, and whether it is \Recent. What cannot be a flag is left out."""
-    found = []
+    r"""Return the flag list of a message, without invalid flags, and whether it is \Recent."""
+    flags = []
     for flag in message.getFlags():
         try:
-            found.append(canonical(text(flag).encode("utf-8", "replace")))
+            flags.append(canonical_flag(as_text(flag).encode("utf-8", "replace")))
         except BadCommand:
             continue
-    return flag_list(flag for flag in found if flag != RECENT), RECENT in found
+    return flag_list(flag for flag in flags if flag != RECENT), RECENT in flags
 
 
 def _date(message: Any, default: int) -> int:
     try:
-        parsed = parsedate_tz(text(message.getInternalDate()))
+        parsed = parsedate_tz(as_text(message.getInternalDate()))
         return default if parsed is None else int(mktime_tz(parsed))
     except (ValueError, TypeError, OverflowError, IndexError):
         return default
 
 
-def text(value: str | bytes) -> str:
-    """Return what old code may give as either."""
+def as_text(value: str | bytes) -> str:
+    """Return a value as text: implementations of `twisted.mail` interfaces return str or bytes."""
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
 def mailbox_id(name: str) -> bytes:
-    """Make up a MAILBOXID (RFC 8474); that of another name is another."""
+    """Derive a MAILBOXID (RFC 8474) from a mailbox name; different names have different ids."""
     return b"L" + sha256(name.encode("utf-8", "replace")).hexdigest()[:24].encode("ascii")

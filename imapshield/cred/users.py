@@ -1,7 +1,7 @@
-"""User names that are safe to put into a path, and the password file: ``user:hash`` lines that a person may edit.
+"""Validates user names, and reads and writes the password file: lines ``user:hash`` that a person may edit.
 
-Blocking, and free of Twisted: `command` writes the file with it, `checkers` reads it. Fields after the hash belong to
-other programs and are kept, as are comments (``#``) and the order of lines.
+Blocking, and without Twisted: the console script writes the file, and the checker reads it. Comments (``#``), the
+order of the lines, and fields after the hash, which belong to other programs, are kept.
 """
 
 from __future__ import annotations
@@ -14,24 +14,26 @@ from contextlib import contextmanager, suppress
 
 from imapshield.cred import passwords
 
-LONGEST = 255
-"""Octets of a user name: what a file system takes as one name."""
+MAX_NAME_BYTES = 255
+"""Bytes of a user name: the longest file name that file systems accept."""
 
 
 class BadUserName(ValueError):
-    """The name cannot be a user's; the text says why, for the log and the command line."""
+    """A user cannot have this name. The text says why, for the log and the command line."""
 
 
 def user_name(raw: bytes) -> str:
-    """A login's user name as text, as typed: case is kept, because the mail folder's name has it too.
+    """Return the user name of a login as text that is safe to use in a path.
+
+    The case is kept, because the directory of the mail has it too.
 
     Raises:
-        BadUserName: it could lead out of the mail root, hide there, or garble a log.
+        BadUserName: the name could lead outside the mail root, be hidden in it, or garble a log.
     """
     if not raw:
         raise BadUserName("it is empty")
-    if len(raw) > LONGEST:
-        raise BadUserName(f"it is longer than {LONGEST} octets")
+    if len(raw) > MAX_NAME_BYTES:
+        raise BadUserName(f"it is longer than {MAX_NAME_BYTES} bytes")
     try:
         name = raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -39,13 +41,17 @@ def user_name(raw: bytes) -> str:
     if name.startswith("."):
         raise BadUserName("it begins with a dot")
     if "/" in name or not name.isprintable():
-        raise BadUserName("it has a slash or a control character")
+        raise BadUserName("it contains a slash or a control character")
     return name
 
 
 def parse(text: bytes) -> tuple[dict[str, str], list[str]]:
-    """The users and their hashes, and what is wrong with which line; of two lines for one user the first counts."""
-    users: dict[str, str] = {}
+    """Parse a password file.
+
+    Returns:
+        The hash of each user, and a text for each invalid line. If a user has two lines, the first one counts.
+    """
+    hashes: dict[str, str] = {}
     problems = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith(b"#"):
@@ -54,19 +60,22 @@ def parse(text: bytes) -> tuple[dict[str, str], list[str]]:
         try:
             name = user_name(raw)
             stored = rest.partition(b":")[0].decode("ascii", "replace").strip()
-            passwords.check(stored)
+            passwords.validate(stored)
         except ValueError as error:
             problems.append(f"line {number}: {error}")
             continue
-        if name in users:
-            problems.append(f"line {number}: a second line for a user; the first counts")
+        if name in hashes:
+            problems.append(f"line {number}: the user has an earlier line, which counts")
         else:
-            users[name] = stored
-    return users, problems
+            hashes[name] = stored
+    return hashes, problems
 
 
-def put(path: str, user: str, stored: str) -> bool:
-    """Set a user's hash, at the end of the file if the user is new; returns whether so.
+def set_hash(path: str, user: str, stored: str) -> bool:
+    """Set the hash of a user. A new user is added at the end of the file, which is created if it does not exist.
+
+    Returns:
+        Whether the user is new.
 
     Raises:
         BadUserName, OSError: nothing was changed.
@@ -74,84 +83,90 @@ def put(path: str, user: str, stored: str) -> bool:
     name = user_name(user.encode("utf-8", "surrogateescape")).encode()
     if b":" in name or name.startswith(b"#") or name != name.strip():
         raise BadUserName(
-            "in a password file it may have no colon, no # in front and no space at its ends"
+            "in a password file it cannot contain a colon, begin with #, or begin or end with a space"
         )
-    found = False
+    exists = False
 
     def edit(lines: list[bytes]) -> list[bytes]:
-        nonlocal found
-        kept = []
+        nonlocal exists
+        edited = []
         for line in lines:
             owner, _, rest = line.partition(b":")
             if owner != name:
-                kept.append(line)
-            elif not found:
-                found = True
-                _, colon, others = rest.partition(b":")
-                kept.append(name + b":" + stored.encode() + colon + others)
-        return kept if found else [*kept, name + b":" + stored.encode()]
+                edited.append(line)
+            elif not exists:
+                exists = True
+                _, colon, other_fields = rest.partition(b":")
+                edited.append(name + b":" + stored.encode() + colon + other_fields)
+        return edited if exists else [*edited, name + b":" + stored.encode()]
 
-    _rewrite(path, edit, make=True)
-    return not found
+    _rewrite(path, edit, create=True)
+    return not exists
 
 
-def drop(path: str, user: str) -> bool:
-    """Take a user's lines out; returns whether there were any."""
+def remove(path: str, user: str) -> bool:
+    """Remove all lines of a user.
+
+    Returns:
+        Whether there were any.
+
+    Raises:
+        OSError: nothing was changed.
+    """
     name = user.encode("utf-8", "surrogateescape")
     count = 0
 
     def edit(lines: list[bytes]) -> list[bytes]:
         nonlocal count
-        kept = [line for line in lines if line.partition(b":")[0] != name or line.startswith(b"#")]
-        count = len(lines) - len(kept)
-        return kept
+        edited = [
+            line for line in lines if line.partition(b":")[0] != name or line.startswith(b"#")
+        ]
+        count = len(lines) - len(edited)
+        return edited
 
-    _rewrite(path, edit, make=False)
+    _rewrite(path, edit, create=False)
     return count > 0
 
 
-def _rewrite(path: str, edit: Callable[[list[bytes]], list[bytes]], *, make: bool) -> None:
-    """Replace the file in one step: whoever reads it meanwhile, or after a power cut, has the old or the new one."""
+def _rewrite(path: str, edit: Callable[[list[bytes]], list[bytes]], *, create: bool) -> None:
+    """Replace the file atomically: a reader, also after a power failure, sees either the old or the new file."""
     path = os.path.realpath(path)
     folder = os.path.dirname(path)
-    with _locked(folder) as handle:
+    with _locked(folder) as folder_fd:
         try:
             with open(path, "rb") as file:
-                old, owner = file.read(), os.fstat(file.fileno())
+                old, status = file.read(), os.fstat(file.fileno())
         except FileNotFoundError:
-            if not make:
+            if not create:
                 raise
-            old, owner = b"", None
+            old, status = b"", None
         lines = old.splitlines()
         edited = edit(lines)
         if edited == lines:
             return
-        fd, new = tempfile.mkstemp(prefix=".imapshield-", dir=folder)  # its mode is 0600
+        fd, temporary = tempfile.mkstemp(prefix=".imapshield-", dir=folder)  # its mode is 0600
         try:
             with open(fd, "wb") as file:
                 file.write(b"".join(line + b"\n" for line in edited))
                 file.flush()
-                if owner is not None and (owner.st_uid, owner.st_gid) != (
-                    os.geteuid(),
-                    os.getegid(),
-                ):
-                    # root edits the file of the server's user, who must still be able to read it
-                    os.fchown(fd, owner.st_uid, owner.st_gid)
+                if status and (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+                    # If root edits the file, the server's user must still be able to read it.
+                    os.fchown(fd, status.st_uid, status.st_gid)
                 os.fsync(fd)
-            os.rename(new, path)
+            os.rename(temporary, path)
         except BaseException:
             with suppress(OSError):
-                os.unlink(new)
+                os.unlink(temporary)
             raise
-        os.fsync(handle)
+        os.fsync(folder_fd)
 
 
 @contextmanager
 def _locked(folder: str) -> Iterator[int]:
-    """Hold the folder against another `imapshield passwd`: a lock that leaves no file behind."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Lock the folder against another ``imapshield passwd``. Unlike a lock file, this leaves nothing behind."""
+    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield handle
+        fcntl.flock(folder_fd, fcntl.LOCK_EX)
+        yield folder_fd
     finally:
-        os.close(handle)
+        os.close(folder_fd)

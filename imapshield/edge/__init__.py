@@ -1,1 +1,1 @@
-"""One connection of Twisted's: bytes in through `protocol`, bytes out through `outbox`."""
+"""The network side of one connection, on Twisted: from bytes to commands on the backlog, and responses to bytes."""

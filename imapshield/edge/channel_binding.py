@@ -1,4 +1,4 @@
-"""What identifies a TLS connection to both of its ends, so that a login can be bound to it (RFC 5929, RFC 9266)."""
+"""TLS channel binding data, which a SASL login can be bound to (RFC 5929, RFC 9266)."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from OpenSSL import SSL, crypto
 
 
 def channel_bindings(transport: Any) -> dict[bytes, bytes]:
-    """Return the data of each channel binding type that `transport` has; nothing without TLS.
+    """Return the data of each channel binding type that `transport` offers, by type name; empty without TLS.
 
-    Before the handshake, when the greeting of implicit TLS is written, the certificate is all there is.
+    Before the handshake is complete, as when the greeting of implicit TLS is written, only tls-server-end-point is
+    known.
     """
-    for one in (transport, getattr(transport, "protocol", None)):  # after STARTTLS it is the second
-        handle = getattr(one, "getHandle", lambda: None)()
+    # After STARTTLS the TLS connection is the transport's protocol.
+    for layer in (transport, getattr(transport, "protocol", None)):
+        handle = getattr(layer, "getHandle", lambda: None)()
         if isinstance(handle, SSL.Connection):
-            return _of(handle)
+            return _bindings_of(handle)
     return {}
 
 
-def _of(connection: SSL.Connection) -> dict[bytes, bytes]:
-    found: dict[bytes, bytes] = {}
+def _bindings_of(connection: SSL.Connection) -> dict[bytes, bytes]:
+    bindings: dict[bytes, bytes] = {}
     if connection.get_protocol_version_name() == "TLSv1.3":
         with contextlib.suppress(SSL.Error):
             label = b"EXPORTER-Channel-Binding"
-            found[b"tls-exporter"] = connection.export_keying_material(label, 32)
-    own = connection.get_certificate()
-    if own is not None:
-        algorithm = own.to_cryptography().signature_hash_algorithm
-        if algorithm is not None:  # there is none for Ed25519, and RFC 5929 has no rule for that
+            bindings[b"tls-exporter"] = connection.export_keying_material(label, 32)
+    certificate = connection.get_certificate()
+    if certificate is not None:
+        algorithm = certificate.to_cryptography().signature_hash_algorithm
+        if algorithm is not None:  # Ed25519 has none, and RFC 5929 has no rule for that
             name = "sha256" if algorithm.name in ("md5", "sha1") else algorithm.name
-            der = crypto.dump_certificate(crypto.FILETYPE_ASN1, own)
-            found[b"tls-server-end-point"] = hashlib.new(name, der).digest()
-    return found
+            der = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+            bindings[b"tls-server-end-point"] = hashlib.new(name, der).digest()
+    return bindings

@@ -1,102 +1,106 @@
-"""COMPRESS=DEFLATE (RFC 4978): octets of the wire ⇄ octets of the protocol, never more at once than were asked for.
+"""COMPRESS=DEFLATE (RFC 4978): compresses and decompresses one connection's data in bounded memory and time.
 
-A few octets can inflate to a thousand times as many. So they are inflated in pieces, only while somebody takes them,
-and what is left stays as small as it came. What one connection's two streams hold is about 110 KiB: 64 to deflate
-(`WINDOW`, `MEMORY`), 40 to inflate, since the peer chooses that window.
+A few bytes can inflate to a thousand times as many. Input is therefore inflated in chunks, only while the caller takes
+them, and the rest stays as small as it arrived. The two streams of one connection hold about 110 KiB: 64 for deflating
+(`WINDOW_BITS`, `MEMORY_LEVEL`), 40 for inflating, where the peer chooses the window.
 """
 
 from __future__ import annotations
 
 import zlib
 
-PIECE = 16 << 10
-"""Octets inflated at a time: the base class splits lines in quadratic time, so its buffer is kept small."""
+CHUNK_SIZE = 16 << 10
+"""Bytes inflated at a time. The base class splits lines in quadratic time, so its buffer is kept small."""
 
-EMPTY = 16 << 10
-"""Octets in a row that inflate to nothing. A flush is five, and the tables of a block are some hundreds."""
+MAX_EMPTY_BYTES = 16 << 10
+"""Consecutive input bytes that may inflate to nothing. A flush has five, the tables of a block have some hundreds."""
 
-ROUNDS = 100
-"""Flushes looked at before others have their turn."""
+FLUSHES_PER_TAKE = 100
+"""Flushes processed before `Inflater.take` returns, so that other connections have their turn."""
 
-WINDOW = 13
-MEMORY = 6
-LEVEL = 6
+WINDOW_BITS = 13
+MEMORY_LEVEL = 6
+COMPRESSION_LEVEL = 6
 
+FLUSH_MARK = b"\0\0\xff\xff"
+"""The end of a flush. Input that is not compressed any more can only follow one (RFC 8437 section 4.1)."""
 
-FLUSHED = b"\0\0\xff\xff"
-"""What a flush ends with. Octets that are not deflated any more can only follow one (RFC 8437 section 4.1)."""
+_END_OF_STREAM = b"\x03\0"
 
 
 class BadStream(Exception):
-    """What came is no deflated stream, or was ended, after which nothing can follow."""
+    """The input is not a deflate stream, or the peer has ended the stream, after which nothing can follow."""
 
 
 class Inflater:
-    """Inflates what the peer sends."""
+    """Inflates what the peer sends, a chunk at a time. `bytes_in` is how many compressed bytes were fed."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(-15)
-        self._waiting = b""
-        self._at = self._empty = 0
-        self.octets_in = self.octets_out = 0
+        self._input = b""
+        self._position = 0  # of the first byte of _input that was not inflated yet
+        self._empty_bytes = 0
+        self.bytes_in = 0
 
     def feed(self, data: bytes) -> None:
-        """Keep `data` until it is taken."""
-        self.octets_in += len(data)
-        keep = max(0, self._at - len(FLUSHED) + 1)  # a flush may be half taken
-        self._waiting = self._waiting[keep:] + data
-        self._at -= keep
+        """Add `data` to the input."""
+        self.bytes_in += len(data)
+        consumed = max(0, self._position - len(FLUSH_MARK) + 1)  # a mark may be half inflated
+        self._input = self._input[consumed:] + data
+        self._position -= consumed
 
     @property
-    def waiting(self) -> bool:
-        """Whether there is more to inflate of what has come."""
-        return self._at < len(self._waiting)
+    def has_input(self) -> bool:
+        """Whether some of the input was not inflated yet."""
+        return self._position < len(self._input)
 
     def take(self) -> bytes:
-        """Inflate up to `PIECE` octets, no further than to the next flush; b"" if so far nothing comes of it.
+        """Inflate up to `CHUNK_SIZE` bytes, but not beyond the next flush; b"" if the input yields nothing so far.
 
         Raises:
-            BadStream: also when `EMPTY` octets came and nothing of them: blocks can be empty, and cost time.
+            BadStream: also after `MAX_EMPTY_BYTES` that yielded nothing, because empty blocks cost time.
         """
-        for _ in range(ROUNDS):
-            before = self._at
-            piece = self._some()
-            self._empty = 0 if piece else self._empty + self._at - before
-            if self._empty > EMPTY:
+        for _ in range(FLUSHES_PER_TAKE):
+            before = self._position
+            chunk = self._inflate_to_flush()
+            self._empty_bytes = 0 if chunk else self._empty_bytes + self._position - before
+            if self._empty_bytes > MAX_EMPTY_BYTES:
                 raise BadStream
-            if piece or not self.waiting:
-                return piece
+            if chunk or not self.has_input:
+                return chunk
         return b""
 
-    def _some(self) -> bytes:
+    def _inflate_to_flush(self) -> bytes:
         if self._stream.eof:
             raise BadStream
-        flush = self._waiting.find(FLUSHED, max(0, self._at - len(FLUSHED) + 1))
-        stop = len(self._waiting) if flush < 0 else flush + len(FLUSHED)
-        stop = min(stop, self._at + PIECE)
+        mark = self._input.find(FLUSH_MARK, max(0, self._position - len(FLUSH_MARK) + 1))
+        stop = len(self._input) if mark < 0 else mark + len(FLUSH_MARK)
+        stop = min(stop, self._position + CHUNK_SIZE)
         try:
-            # Called even with nothing waiting: the stream may hold what there was no room for.
-            piece = self._stream.decompress(memoryview(self._waiting)[self._at : stop], PIECE)
+            # Called even without input: the stream may hold output that the last chunk had no room for.
+            chunk = self._stream.decompress(
+                memoryview(self._input)[self._position : stop], CHUNK_SIZE
+            )
         except zlib.error:
             raise BadStream from None
-        if self._stream.eof and not piece:
+        if self._stream.eof and not chunk:
             raise BadStream
-        self._at = stop - len(self._stream.unconsumed_tail) - len(self._stream.unused_data)
-        self.octets_out += len(piece)
-        return piece
+        self._position = stop - len(self._stream.unconsumed_tail) - len(self._stream.unused_data)
+        return chunk
 
     def rest(self) -> bytes:
-        """Return what was not taken and is not deflated, the peer having ended that."""
-        end = b"\x03\0"  # of the stream, if it was sent
-        return self._waiting[self._at :].removeprefix(end)
+        """Return the input that was not inflated, when the peer has stopped compressing."""
+        return self._input[self._position :].removeprefix(_END_OF_STREAM)
 
 
 class Deflater:
-    """Deflates what is sent; each call's octets can be read by the peer at once."""
+    """Deflates what the server sends. The peer can inflate the result of each call at once."""
 
     def __init__(self) -> None:
-        self._stream = zlib.compressobj(LEVEL, zlib.DEFLATED, -WINDOW, MEMORY)
+        self._stream = zlib.compressobj(
+            COMPRESSION_LEVEL, zlib.DEFLATED, -WINDOW_BITS, MEMORY_LEVEL
+        )
 
     def __call__(self, data: bytes) -> bytes:
-        """Return `data` deflated."""
+        """Return `data` compressed and flushed."""
         return self._stream.compress(data) + self._stream.flush(zlib.Z_SYNC_FLUSH)

@@ -1,53 +1,58 @@
-"""What is told of one connection: every `facts.Event` that has its number in it is made here."""
+"""`EventReporter`: makes the `events.Event` values of one connection and sends them to the observers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import count
 
 from imapshield import events
 from imapshield.guard.verdicts import Disconnect, Reset
 from imapshield.wire.framing import LiteralAnnounced, RawCommand
+from imapshield.wire.traits import traits_of
 
-_numbers = count(1)
+_connection_numbers = count(1)
 
 
 class EventReporter:
-    """Tells `tell`; `peer` and `user` are whose connection it is, as far as that is known.
+    """Reports the events of one connection. `peer` and `user` are "" while they are unknown.
 
-    With `report_only` a limit that would have reset is told once, and that nothing came of it.
+    Args:
+        observers: called with each event.
+        report_only: each limit that would reset the connection is reported once, with the action "none".
     """
 
-    def __init__(self, tell: events.EventObserver, report_only: bool) -> None:
-        self.number = next(_numbers)
+    def __init__(self, observers: Iterable[events.EventObserver], report_only: bool) -> None:
+        self.number = next(_connection_numbers)
         self.peer = ""
         self.user = ""
-        self._tell = tell
+        self._observers = tuple(observers)
         self._report_only = report_only
-        self._reported: set[str] = set()
+        self._reported_limits: set[str] = set()
 
     def connection_opened(self) -> None:
-        """It has begun."""
-        self._tell(events.ConnectionOpened(self.number, self.peer))
+        """Report that the client has connected."""
+        self._publish(events.ConnectionOpened(self.number, self.peer))
 
     def logged_in(self, user: str, mechanism: str, tls: bool) -> None:
-        """`user` has logged in, and is who is meant from now on."""
+        """Report that `user` has logged in; later events name this user."""
         self.user = user
-        self._tell(events.LoggedIn(self.number, self.peer, user, mechanism, tls))
+        self._publish(events.LoggedIn(self.number, self.peer, user, mechanism, tls))
 
-    def login_failed(self, name: str, mechanism: str) -> None:
-        """Somebody who said to be `name` was not let in."""
-        self._tell(events.LoginFailed(self.number, self.peer, name, mechanism))
+    def login_failed(self, user: bytes, mechanism: str) -> None:
+        """Report a failed login. `user` is the name that the client gave."""
+        name = events.printable(user, 64)
+        self._publish(events.LoginFailed(self.number, self.peer, name, mechanism))
 
     def bad_command(self, sample: bytes, text: str) -> None:
-        """A malformed command, and what was said to it."""
-        self._tell(
+        """Report an invalid command, of which `sample` is the beginning, and the answer `text`."""
+        self._publish(
             events.BadCommandReceived(self.number, self.peer, events.printable(sample), text)
         )
 
-    def command_failed(self, commands: int, command: str, traceback: str) -> str:
-        """Something of ours broke; returns the reference that stands in the log."""
-        reference = f"{self.number:x}-{commands:x}"
-        self._tell(events.CommandFailed(self.number, self.peer, reference, command, traceback))
+    def command_failed(self, command_number: int, command: str, traceback: str) -> str:
+        """Report a failure of the server, and return the reference by which the log entry is found."""
+        reference = f"{self.number:x}-{command_number:x}"
+        self._publish(events.CommandFailed(self.number, self.peer, reference, command, traceback))
         return reference
 
     def limit_triggered(
@@ -57,15 +62,15 @@ class EventReporter:
         event: LiteralAnnounced | RawCommand | None = None,
         sample: bytes = b"",
     ) -> None:
-        """A limit fired: at the command `event`, or at octets of which `sample` is the beginning."""
+        """Report a limit that was reached by the command `event`, or by input of which `sample` is the beginning."""
         if self._report_only and isinstance(verdict, Reset) and action == "reset":
-            if verdict.limit in self._reported:
+            if verdict.limit in self._reported_limits:
                 return
-            self._reported.add(verdict.limit)
+            self._reported_limits.add(verdict.limit)
             action = "none"
-        if event is not None and event.name not in (b"", b"LOGIN", b"AUTHENTICATE"):
+        if event is not None and event.name and not traits_of(event.name).secret:
             sample = (event.tag or b"") + b" " + event.name
-        self._tell(
+        self._publish(
             events.LimitTriggered(
                 self.number,
                 self.peer,
@@ -79,11 +84,14 @@ class EventReporter:
         )
 
     def connection_closed(
-        self, why: str, seconds: float, commands: int, octets: tuple[int, int]
+        self, reason: str, seconds: float, commands: int, octets: tuple[int, int]
     ) -> None:
-        """It has ended, having carried `octets` in and out."""
-        self._tell(
+        """Report that the connection has ended, after `octets` in and out."""
+        self._publish(
             events.ConnectionClosed(
-                self.number, self.peer, why, seconds, commands, *octets, self.user
+                self.number, self.peer, reason, seconds, commands, *octets, self.user
             )
         )
+
+    def _publish(self, event: events.Event) -> None:
+        events.publish(event, self._observers)

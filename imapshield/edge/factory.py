@@ -1,9 +1,9 @@
-"""Makes a `ShieldedIMAP4Server` for each connection, and says good-bye to all of them."""
+"""`ShieldedIMAP4Factory`: makes a `ShieldedIMAP4Server` for each connection, and closes all of them at shutdown."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.cred.portal import Portal
@@ -15,19 +15,25 @@ from twisted.protocols.policies import TimeoutMixin
 from imapshield import events
 from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.protocol import ShieldedIMAP4Server
+from imapshield.edge.served_session import SessionFactory
 from imapshield.limits import Limits
 
 
 class ShieldedIMAP4Factory(ServerFactory):
-    """Serves IMAP for the users of `portal`.
+    """Serves IMAP to the users of `portal`.
 
     Args:
-        portal: its realm returns an account for `imapshield.mailbox.interfaces.IAccount`.
-        limits: every number that a client can push against.
-        context_factory: an OpenSSL context factory, which turns STARTTLS on.
-        tell: is told each `facts.Event`.
-        reactor: an `IReactorTime`, for tests.
-        challengers: SASL mechanisms beside PLAIN, name → factory of challenge credentials.
+        portal: its realm returns an avatar for `imapshield.mailbox.account_api.IAccount`.
+        limits: every limit that applies to a client.
+        context_factory: an OpenSSL context factory, which enables STARTTLS.
+        observers: called with each `events.Event`.
+        reactor: replaces the reactor's clock in tests.
+        challengers: SASL mechanisms besides PLAIN; name to factory of challenge credentials.
+        make_session: makes what executes the commands of a connection; by default an IMAP session on the user's
+            account.
+
+    Attributes:
+        connections: the servers of all open connections.
     """
 
     noisy = False
@@ -39,71 +45,71 @@ class ShieldedIMAP4Factory(ServerFactory):
         *,
         limits: Limits | None = None,
         context_factory: Any = None,
-        tell: events.EventObserver = events.ignore,
+        observers: Iterable[events.EventObserver] = (),
         reactor: IReactorTime | None = None,
         challengers: dict[bytes, Callable[[], Any]] | None = None,
+        make_session: SessionFactory | None = None,
     ) -> None:
         self.portal = portal
         self.limits = limits or Limits()
-        self.tell = tell
         self.connections: set[ShieldedIMAP4Server] = set()
         self._context_factory = context_factory
+        self._observers = tuple(observers)
         self._reactor = reactor
+        self._challengers = dict(challengers or {})
+        self._make_session = make_session
         call_later = TimeoutMixin().callLater if reactor is None else reactor.callLater
         now = time.monotonic if reactor is None else reactor.seconds
-        self._turns = FairQueue(call_later, now, self.limits.turn_seconds)
-        self._challengers = dict(challengers or {})
-        self._emptied: list[Deferred[None]] = []
+        self._fair_queue = FairQueue(call_later, now, self.limits.turn_seconds)
+        self._shutdown_waiters: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: IAddress | None) -> ShieldedIMAP4Server | None:
-        """Make a server for one client, unless there are too many already."""
+        """Return a server for one client, or None to refuse the connection because there are too many."""
         if len(self.connections) >= self.limits.max_connections:
-            seen = len(self.connections) + 1
-            self.tell(
-                events.LimitTriggered(
-                    0,
-                    str(getattr(addr, "host", "local")),
-                    "max_connections",
-                    self.limits.max_connections,
-                    seen,
-                    "refused",
-                )
-            )
+            host = str(getattr(addr, "host", "local"))
+            limit, attempted = self.limits.max_connections, len(self.connections) + 1
+            event = events.LimitTriggered(0, host, "max_connections", limit, attempted, "refused")
+            events.publish(event, self._observers)
             return None
         server = self.protocol(
             dict(self._challengers),
             self._context_factory,
             limits=self.limits,
-            tell=self.tell,
+            observers=self._observers,
             clock=self._reactor,
-            fair_queue=self._turns,
+            fair_queue=self._fair_queue,
+            make_session=self._make_session,
         )
         server.factory = self
         server.portal = self.portal
-        server.on_lost = self._lost
+        server.on_lost = self._connection_lost
         self.connections.add(server)
         return server
 
-    def _lost(self, server: ShieldedIMAP4Server) -> None:
+    def _connection_lost(self, server: ShieldedIMAP4Server) -> None:
         self.connections.discard(server)
         if not self.connections:
-            emptied, self._emptied = self._emptied, []
-            for deferred in emptied:
-                deferred.callback(None)
+            waiters, self._shutdown_waiters = self._shutdown_waiters, []
+            for waiter in waiters:
+                waiter.callback(None)
 
     def shutdown(self) -> Deferred[None]:
-        """Say BYE to everybody; fires when all are gone, at most `limits.closing_seconds` later."""
+        """Send BYE to every client and close.
+
+        Returns:
+            A Deferred that fires when all connections are closed, at the latest one second after `closing_seconds`.
+        """
         done: Deferred[None] = Deferred()
         if not self.connections:
             done.callback(None)
             return done
-        self._emptied.append(done)
+        self._shutdown_waiters.append(done)
         for server in list(self.connections):
-            server.bye("The server is going down; come again in a minute", b"UNAVAILABLE")
-        # each resets itself by then; what does not is no reason to stay
-        last = server.callLater(self.limits.closing_seconds + 1, self._give_up)
-        return done.addCallback(lambda _: last.cancel() if last.active() else None)
+            server.bye("Server shutting down, please reconnect in a minute", b"UNAVAILABLE")
+        # By then each connection has reset itself. One that has not must not delay the shutdown.
+        give_up = server.callLater(self.limits.closing_seconds + 1, self._give_up)
+        return done.addCallback(lambda _: give_up.cancel() if give_up.active() else None)
 
     def _give_up(self) -> None:
         for server in list(self.connections):
-            self._lost(server)
+            self._connection_lost(server)

@@ -1,8 +1,8 @@
-"""Whose turn it is: users one after another, however many connections and commands each of them has.
+"""`FairQueue`: runs the work of many connections in turn, by user and not by connection.
 
-A hundred connections of one user, each with a backlog of searches, made everybody else wait for all of them: the
-reactor ran a turn of each before it came back to its sockets. Now it comes back after `seconds`, and between two turns
-of one user every other who has something to do has had one.
+Without it, a hundred connections of one user, each with a backlog of searches, made every other user wait for all of
+them: the reactor ran one batch of each connection before it came back to its sockets. Now the reactor comes back after
+a few milliseconds, and between two batches of one user every other user with work has had one.
 """
 
 from __future__ import annotations
@@ -15,45 +15,45 @@ Work = Callable[[], object]
 
 
 class FairQueue:
-    """The work that waits, by whose it is.
+    """Queues of work, one for each key, served round-robin.
 
     Args:
-        call_later: a reactor's.
-        now: that reactor's seconds.
-        seconds: after which the reactor sees to its sockets again.
+        call_later: the reactor's `callLater`.
+        now: the reactor's `seconds`.
+        max_seconds: how long the queue may work before the reactor handles its sockets again.
     """
 
     def __init__(
-        self, call_later: Callable[[float, Work], Any], now: Callable[[], float], seconds: float
+        self, call_later: Callable[[float, Work], Any], now: Callable[[], float], max_seconds: float
     ) -> None:
         self._call_later = call_later
         self._now = now
-        self._seconds = seconds
-        self._waiting: OrderedDict[Hashable, deque[Work]] = OrderedDict()
-        self._due = False
+        self._max_seconds = max_seconds
+        self._queues: OrderedDict[Hashable, deque[Work]] = OrderedDict()
+        self._scheduled = False
 
-    def add(self, whose: Hashable, work: Work) -> None:
-        """Have `work` done in a later turn of the reactor, after what waits already."""
-        self._waiting.setdefault(whose, deque()).append(work)
-        if not self._due:
-            self._due = True
+    def add(self, key: Hashable, work: Work) -> None:
+        """Run `work` in a later iteration of the reactor, after the work already queued under `key`."""
+        self._queues.setdefault(key, deque()).append(work)
+        if not self._scheduled:
+            self._scheduled = True
             self._call_later(0, self._run)
 
     def _run(self) -> None:
-        end = self._now() + self._seconds
-        # What comes while this runs is for a later turn: it may wait for what its connection has to send first.
-        left = sum(map(len, self._waiting.values()))
+        deadline = self._now() + self._max_seconds
+        # Work added meanwhile is left for the next run: it may have to wait until its connection has sent something.
+        remaining = sum(map(len, self._queues.values()))
         try:
-            while left and self._waiting:
-                left -= 1
-                whose, queue = self._waiting.popitem(last=False)
+            while remaining and self._queues:
+                remaining -= 1
+                key, queue = self._queues.popitem(last=False)
                 work = queue.popleft()
                 if queue:
-                    self._waiting[whose] = queue
+                    self._queues[key] = queue
                 work()
-                if self._now() >= end:
+                if self._now() >= deadline:
                     break
         finally:
-            self._due = bool(self._waiting)
-            if self._due:
+            self._scheduled = bool(self._queues)
+            if self._scheduled:
                 self._call_later(0, self._run)

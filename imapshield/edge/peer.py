@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection."""
+"""The address of a connection's peer, and whether the peer is on this machine."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-_NO_ADDRESS = re.compile(r"[^0-9A-Za-z.:%]|\A\Z|.{64}")
+_NOT_AN_ADDRESS = re.compile(r"[^0-9A-Za-z.:%]|\A\Z|.{64}")
 
 
-def peer_address(transport: Any) -> tuple[str, bool]:
-    """The client's address for logs, and whether it is on this machine."""
+def identify(transport: Any, has_input: bool) -> tuple[str, bool]:
+    """Return the address of a connection's peer as text, and whether the peer is on this machine.
+
+    Behind a PROXY endpoint the address is known only after the header, that is with the first input (`has_input`).
+    Until then the peer is treated as remote. The text is "local" for a UNIX socket, and "unknown" for what is not an
+    address.
+    """
     address = transport.getPeer()
-    if isinstance(address, (IPv4Address, IPv6Address)):
-        host = str(address.host)
-        if _NO_ADDRESS.search(host):  # a PROXY header may say anything
-            return "unknown", False
-        return host, host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
-    return "local", isinstance(address, UNIXAddress)
+    known = has_input or not _is_proxied(transport)
+    if not isinstance(address, (IPv4Address, IPv6Address)):
+        return "local", known and isinstance(address, UNIXAddress)
+    host = str(address.host)
+    if _NOT_AN_ADDRESS.search(host):  # a PROXY header may contain anything
+        return "unknown", False
+    is_loopback = host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
+    return host, known and is_loopback
 
 
-def is_proxied(transport: Any) -> bool:
-    """Whether a PROXY header (endpoint ``haproxy:``) says first whose connection it is."""
+def _is_proxied(transport: Any) -> bool:
     return type(transport).__module__.startswith("twisted.protocols.haproxy")

@@ -1,204 +1,231 @@
-"""What a session sees of its connection: `session.connection.Connection` over Twisted's transport and portal."""
+"""`SessionIO`: what a session sees of its connection (`session.connection.Connection`), on Twisted's transport."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol
 
-from twisted.cred.credentials import IUsernamePassword
-from twisted.cred.error import LoginFailed, UnauthorizedLogin, UnhandledCredentials
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
-from twisted.mail.imap4 import IllegalClientResponse
-from twisted.mail.interfaces import IAccountIMAP
+from twisted.python.failure import Failure
 
-from imapshield import events
-from imapshield.cred import sasl
-from imapshield.cred.checkers import Busy
-from imapshield.cred.twisted_mail_account import TwistedMailAccount
-from imapshield.edge.channel_binding import channel_bindings
+from imapshield.edge.authentication import Authentication
 from imapshield.edge.compress import Deflater
+from imapshield.edge.event_reporter import EventReporter
+from imapshield.edge.input_decoder import InputDecoder
 from imapshield.edge.write_buffer import Disconnected, WriteBuffer
-from imapshield.errors import BadCommand, CommandRefused
 from imapshield.guard.connection_guard import ConnectionGuard
+from imapshield.guard.verdicts import Verdict
 from imapshield.mailbox.account_api import IAccount
 
-if TYPE_CHECKING:
-    from imapshield.edge.protocol import ShieldedIMAP4Server
+
+class SessionHost(Protocol):
+    """What `SessionIO` needs of the protocol that owns the connection."""
+
+    transport: Any
+    reporter: EventReporter
+    ctx: Any
+    canStartTLS: Any
+    startedTLS: Any
+    closed: bool
+
+    def callLater(self, period: float, func: Callable[[], object]) -> Any:
+        """Call `func` in `period` seconds."""
+
+    def clearLineBuffer(self) -> bytes:
+        """Drop and return the received bytes that were not processed yet."""
+
+    def update_reading(self) -> None:
+        """Pause or resume reading as the guard says."""
+
+    def log_out(self) -> None:
+        """Continue the connection without a user."""
+
+    def apply_verdict_later(self, verdict: Verdict) -> None:
+        """Apply a verdict after the response that is being written."""
+
+    def command_interrupted(self, failure: Failure) -> None:
+        """Handle an exception that a session did not handle."""
+
+    def command_failed(self, command: str, traceback: str) -> str:
+        """Report a failure of the server; returns its reference in the log."""
+
+    def reset(self) -> None:
+        """Reset the connection."""
+
+    def close(self) -> None:
+        """Close the connection after what was written is sent."""
 
 
 class SessionIO:
-    """One session's connection; `local` says that the peer is on this machine."""
+    """The connection of one session.
+
+    Args:
+        host: the protocol that owns the connection.
+        authentication: performs the logins.
+        decoder: inflates the input under COMPRESS.
+        write_buffer: takes the responses.
+        guard: learns which commands are invalid, and which line a command waits for.
+
+    Attributes:
+        peer_is_local: whether the peer is on this machine, so that nobody else can read the connection.
+    """
 
     def __init__(
-        self, server: ShieldedIMAP4Server, guard: ConnectionGuard, outbox: WriteBuffer
+        self,
+        host: SessionHost,
+        authentication: Authentication,
+        decoder: InputDecoder,
+        write_buffer: WriteBuffer,
+        guard: ConnectionGuard,
     ) -> None:
-        self._server = server
+        self._host = host
+        self._authentication = authentication
+        self._decoder = decoder
+        self._write_buffer = write_buffer
         self._guard = guard
-        self._outbox = outbox
-        self.local = False
-        self._due: Deferred[bytes] | None = None
+        self.peer_is_local = False
+        self._line_waiter: Deferred[bytes] | None = None
 
     def write(self, data: bytes) -> None:
-        """See `Connection`, also for what follows."""
-        self._outbox.write(data)
+        """Send `data`."""
+        self._write_buffer.write(data)
 
     def drain(self) -> Deferred[None]:
-        if self._server.dead:
+        """Let other connections have their turn, and wait while the write buffer is full.
+
+        Raises:
+            Disconnected: the connection has ended.
+        """
+        if self._host.closed:
             raise Disconnected
-        return self._outbox.drain()
+        return self._write_buffer.drain()
 
     def read_line(self) -> Deferred[bytes]:
-        if self._server.dead:
+        """Return the next line (without CRLF), which belongs to the running command.
+
+        Raises:
+            Disconnected: the connection has ended.
+        """
+        if self._host.closed:
             raise Disconnected
-        self._outbox.flush()
-        self._due = Deferred()
+        self._write_buffer.flush()
+        self._line_waiter = Deferred()
         self._guard.expect_line()
-        self._server.callLater(0, self._server.update_reading)
-        return self._due
+        self._host.callLater(0, self._host.update_reading)
+        return self._line_waiter
 
     @property
     def awaiting_line(self) -> bool:
-        """Whether a command waits for a line of the client's."""
-        return self._due is not None
+        """Whether a command waits for a line."""
+        return self._line_waiter is not None
 
-    def answer(self, line: bytes) -> None:
-        """The line has come."""
-        due, self._due = self._due, None
-        if due is not None:
-            due.callback(line)
+    def line_received(self, line: bytes) -> None:
+        """Hand `line` to the command that waits for it."""
+        waiter, self._line_waiter = self._line_waiter, None
+        if waiter is not None:
+            waiter.callback(line)
 
-    def lost(self) -> None:
-        """No line will come."""
-        due, self._due = self._due, None
-        if due is not None:
-            due.addErrback(lambda _: None)
-            due.errback(Disconnected())
+    def connection_lost(self) -> None:
+        """Fail a pending `read_line` with `Disconnected`."""
+        waiter, self._line_waiter = self._line_waiter, None
+        if waiter is not None:
+            waiter.addErrback(lambda _: None)
+            waiter.errback(Disconnected())
 
     @property
     def tls(self) -> bool:
         """Whether the connection is encrypted."""
-        return ISSLTransport.providedBy(self._server.transport) or self._server.startedTLS
+        return ISSLTransport.providedBy(self._host.transport) or bool(self._host.startedTLS)
 
     @property
     def secure(self) -> bool:
-        """Whether nobody else can listen: TLS, this machine's own addresses, or a UNIX socket."""
-        return self.tls or self.local
-
-    @property
-    def accepts_passwords(self) -> bool:
-        return IUsernamePassword in self._server.portal.listCredentialsInterfaces()
+        """Whether nobody can eavesdrop: TLS, an address of this machine, or a UNIX socket."""
+        return self.tls or self.peer_is_local
 
     @property
     def can_start_tls(self) -> bool:
-        return bool(self._server.ctx and self._server.canStartTLS and not self.tls)
+        """Whether STARTTLS is possible now."""
+        return bool(self._host.ctx and self._host.canStartTLS and not self.tls)
 
     def start_tls(self) -> None:
-        """What was sent in the clear behind STARTTLS is thrown away unseen (CVE-2011-0411)."""
-        self._server.clearLineBuffer()
-        self._outbox.flush()
-        self._server.startedTLS = True
-        self._server.transport.startTLS(self._server.ctx)
+        """Start TLS. Plaintext that the client sent after STARTTLS is dropped unread (CVE-2011-0411)."""
+        self._host.clearLineBuffer()
+        self._write_buffer.flush()
+        self._host.startedTLS = True
+        self._host.transport.startTLS(self._host.ctx)
 
     @property
     def can_compress(self) -> bool:
-        return self._outbox.compress is None
+        """Whether COMPRESS is possible now."""
+        return self._write_buffer.compress is None
 
     def start_compression(self) -> None:
-        self._outbox.flush()
-        self._outbox.compress = Deflater()
-        self._server.start_inflating()
+        """Compress both directions from now on (RFC 4978)."""
+        self._write_buffer.flush()
+        self._write_buffer.compress = Deflater()
+        self._decoder.start_inflating()
+
+    @property
+    def accepts_passwords(self) -> bool:
+        """Whether a checker accepts a user name and a password."""
+        return self._authentication.accepts_passwords
 
     def sasl_mechanisms(self) -> list[bytes]:
-        """As far as a checker takes them; the session knows PLAIN itself."""
-        challengers = self._server.challengers
-        others = {name: make for name, make in challengers.items() if name != b"PLAIN"}
-        if not others:
-            return []
-        bindings = channel_bindings(self._server.transport)
-        return sasl.offered(others, self._server.portal, private=self.secure, bindings=bindings)
+        """Return the SASL mechanisms besides PLAIN that can be offered now."""
+        return self._authentication.sasl_mechanisms(secure=self.secure)
 
     async def login(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
-        # RFC 4616 section 2; LDAP behind a checker would take it for an anonymous bind
-        if not password:
-            login: Deferred[Any] = fail(UnauthorizedLogin())
-        else:
-            login = self._server.authenticateLogin(user, password)
-        return await self._avatar(login, user, mechanism)
+        """Log in with a password.
+
+        Raises:
+            CommandRefused: AUTHENTICATIONFAILED, or UNAVAILABLE while too many logins are checked.
+        """
+        return await self._authentication.log_in_with_password(user, password, mechanism)
 
     async def login_sasl(
         self, mechanism: bytes, ask: Callable[[bytes], Awaitable[bytes]]
     ) -> IAccount:
-        """Run one of `challengers`, as `twisted.mail.interfaces.IChallengeResponseIMAP` describes them."""
-        credentials = self._server.challengers[mechanism]()
-        if hasattr(credentials, "bind_channel"):
-            credentials.bind_channel(channel_bindings(self._server.transport))
-        while True:
-            answer = await ask(credentials.getChallenge())
-            try:
-                credentials.setResponse(answer)
-            except IllegalClientResponse:
-                raise BadCommand("That is no answer to the challenge") from None
-            if not credentials.moreChallenges():
-                break
-        user = getattr(credentials, "username", b"")
-        if getattr(credentials, "token", None) == b"":
-            login: Deferred[Any] = fail(UnauthorizedLogin())
-        else:
-            login = self._server.authenticate_with(credentials)
-        try:
-            return await self._avatar(login, user, mechanism.decode())
-        except CommandRefused:
-            if hasattr(credentials, "failure"):  # RFC 7628 section 3.2.3: said before the NO
-                await ask(credentials.failure())
-            raise
+        """Log in with one of `sasl_mechanisms`, as `twisted.mail.interfaces.IChallengeResponseIMAP` describes.
 
-    async def _avatar(self, login: Deferred[Any], user: bytes, mechanism: str) -> IAccount:
-        server = self._server
-        try:
-            interface, account, logout = await login
-        except Busy:
-            raise CommandRefused(
-                b"UNAVAILABLE", "Too many logins at once; try again soon"
-            ) from None
-        except (LoginFailed, UnhandledCredentials):
-            name = events.printable(user, 64)
-            server.report.login_failed(name, mechanism)
-            server.apply_verdict_later(self._guard.login_failed())
-            raise CommandRefused(
-                b"AUTHENTICATIONFAILED", "That user name or password is wrong"
-            ) from None
-        if server.dead:
-            logout()
-            raise Disconnected
-        # not whom the client says it is: with a token that proves nothing
-        name = getattr(account, "user", "") or user.decode("utf-8", "replace")
-        if interface is IAccountIMAP:
-            account = TwistedMailAccount(account, name)
-        server.log_in(name, mechanism, account, logout)
-        return cast("IAccount", account)
+        Args:
+            mechanism: its name.
+            ask: sends a challenge and returns the client's response, both decoded.
+
+        Raises:
+            CommandRefused: as `login` does.
+            BadCommand: a response is not one of the mechanism.
+        """
+        return await self._authentication.log_in_with_sasl(mechanism, ask)
 
     def logged_out(self) -> None:
-        self._outbox.flush()
-        self._outbox.compress = None
-        self._server.log_out()
+        """Apply pre-authentication limits again, and end compression (UNAUTHENTICATE, RFC 8437)."""
+        self._write_buffer.flush()
+        self._write_buffer.compress = None
+        self._host.log_out()
+        self._decoder.stop_inflating()
 
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        Deferred.fromCoroutine(work).addErrback(self._server.interrupted)
+        """Run `work` concurrently with the commands."""
+        Deferred.fromCoroutine(work).addErrback(self._host.command_interrupted)
 
     def command_parsed(self) -> None:
+        """Note that a command was well-formed."""
         self._guard.command_parsed()
 
     def bad_command(self, sample: bytes, text: str) -> None:
-        server = self._server
-        server.report.bad_command(sample, text)
-        server.apply_verdict_later(self._guard.bad_command())
+        """Report an invalid command, of which `sample` is the beginning, and the answer `text`; count it."""
+        self._host.reporter.bad_command(sample, text)
+        self._host.apply_verdict_later(self._guard.bad_command())
 
     def command_failed(self, command: str, traceback: str) -> str:
-        return self._server.failed(command, traceback)
+        """Report a failure of the server; returns a reference for the client to quote."""
+        return self._host.command_failed(command, traceback)
 
     def reset(self) -> None:
-        self._server.reset()
+        """Reset the connection."""
+        self._host.reset()
 
     def close(self) -> None:
-        self._server.close()
+        """Close the connection after what was written is sent."""
+        self._host.close()

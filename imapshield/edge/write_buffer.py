@@ -1,4 +1,4 @@
-"""Answers → transport: one write a turn of the reactor, and no more than the peer is willing to read."""
+"""`WriteBuffer`: collects responses into one write, and stops when the peer does not read."""
 
 from __future__ import annotations
 
@@ -14,95 +14,117 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-_BYTES_ACKED = 120  # tcpi_bytes_acked of Linux's struct tcp_info, a 64-bit number, since 4.1
+_BYTES_ACKED = (
+    120  # offset of tcpi_bytes_acked in Linux's struct tcp_info, a 64-bit number, since 4.1
+)
 
 
 class Disconnected(Exception):
-    """The connection has ended while a command was being answered: there is nobody to answer."""
+    """The connection has ended while a command was running, so nobody can receive the response."""
 
 
 @implementer(IPushProducer)
 class WriteBuffer:
-    """The way out of one connection.
+    """The outgoing side of one connection: a producer for the transport, with back-pressure for the commands.
 
-    `call_later` is a reactor's; `unread` the octets the transport may hold before it is `full`. Who waited for room
-    goes on `in_turn`, which is given what to do.
+    Args:
+        transport: where the bytes go; this object registers itself as its producer.
+        call_later: the reactor's `callLater`.
+        high_water_mark: how many bytes the transport may hold before the buffer is `full`.
+
+    Attributes:
+        full: whether the transport holds more than the high-water mark and waits for the peer to read.
+        bytes_written: how many bytes were handed to the transport, after compression.
+        compress: applied to each write while it is set (RFC 4978).
+        on_full: called when the buffer becomes full.
+        on_drained: called when the transport has sent all it held.
+        schedule: called with the work that resumes those who wait in `drain`; by default the reactor runs it next.
     """
 
     def __init__(
-        self, transport: Any, call_later: Callable[[float, Callable[[], object]], Any], unread: int
+        self,
+        transport: Any,
+        call_later: Callable[[float, Callable[[], object]], Any],
+        high_water_mark: int,
     ) -> None:
         self.full = False
-        self.octets = 0
+        self.bytes_written = 0
+        self.compress: Callable[[bytes], bytes] | None = None
+        self.on_full: Callable[[], object] = _do_nothing
+        self.on_drained: Callable[[], object] = _do_nothing
+        self.schedule: Callable[[Callable[[], object]], object] = lambda work: call_later(0, work)
         self._transport = transport
         self._call_later = call_later
-        self._fragments: list[bytes] = []
-        self._held = 0
-        self._flush_due = False
+        self._unflushed: list[bytes] = []
+        self._unflushed_bytes = 0
+        self._flush_scheduled = False
         self._closed = False
-        self._waiting: list[Deferred[None]] = []
-        self.compress: Callable[[bytes], bytes] | None = None
-        self.on_full: Callable[[], object] = _nothing
-        self.on_room: Callable[[], object] = _nothing
-        self.schedule: Callable[[Callable[[], object]], object] = lambda work: call_later(0, work)
+        self._drain_waiters: list[Deferred[None]] = []
+        # Responses must not wait for the acknowledgement of earlier ones. A UNIX socket has no such option.
+        getattr(transport, "setTcpNoDelay", lambda _: None)(True)
         transport.registerProducer(self, True)
-        self.set_limit(unread)
+        self.set_high_water_mark(high_water_mark)
 
-    def set_limit(self, unread: int) -> None:
-        """Let the transport hold `unread` octets, which Twisted calls its buffer size."""
-        self._limit = unread
-        _lowest(self._transport).bufferSize = unread
+    def set_high_water_mark(self, high_water_mark: int) -> None:
+        """Let the transport hold `high_water_mark` bytes, which Twisted calls its buffer size."""
+        self._high_water_mark = high_water_mark
+        _innermost(self._transport).bufferSize = high_water_mark
 
     def write(self, data: bytes) -> None:
-        """Send `data`, after what was written before, in this turn of the reactor or the next."""
+        """Send `data` after everything written before, at the latest in the next iteration of the reactor."""
         if self._closed:
             return
-        self._fragments.append(data)
-        self._held += len(data)
-        if not self._flush_due:
-            self._flush_due = True
+        self._unflushed.append(data)
+        self._unflushed_bytes += len(data)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
             self._call_later(0, self.flush)
 
     @property
     def flush_due(self) -> bool:
-        """Whether as much waits for `flush` as the transport may hold."""
-        return self._held >= self._limit
+        """Whether as many bytes wait for `flush` as the transport may hold."""
+        return self._unflushed_bytes >= self._high_water_mark
 
     def defer_flush(self) -> None:
-        """Let `write` schedule nothing: the caller will `flush`."""
-        self._flush_due = True
+        """Keep `write` from scheduling a flush: the caller is about to write several times and will `flush`."""
+        self._flush_scheduled = True
 
     def flush(self) -> None:
-        """Hand what was written to the transport, as one write."""
-        self._flush_due = False
-        if self._fragments and not self._closed:
-            data = b"".join(self._fragments)
-            self._fragments.clear()
-            self._held = 0
+        """Hand everything written so far to the transport, as one write."""
+        self._flush_scheduled = False
+        if self._unflushed and not self._closed:
+            data = b"".join(self._unflushed)
+            self._unflushed.clear()
+            self._unflushed_bytes = 0
             if self.compress is not None:
                 data = self.compress(data)
-            self.octets += len(data)
+            self.bytes_written += len(data)
             self._transport.write(data)
 
     def drain(self) -> Deferred[None]:
-        """Fire in a later turn, when the peer is willing to read more. `Disconnected` if it is cut off before."""
-        self.flush()
-        ready: Deferred[None] = Deferred()
-        self._waiting.append(ready)
-        if not self.full:
-            self.schedule(self._release)
-        return ready
+        """Flush, and wait until the buffer is not full and other connections have had their turn.
 
-    def _release(self) -> None:
+        Returns:
+            A Deferred that never fires at once. It fails with `Disconnected` if the connection ends first.
+        """
+        self.flush()
+        waiter: Deferred[None] = Deferred()
+        self._drain_waiters.append(waiter)
         if not self.full:
-            waiting, self._waiting = self._waiting, []
-            for ready in waiting:
-                ready.callback(None)
+            self.schedule(self._resume_waiters)
+        return waiter
+
+    def _resume_waiters(self) -> None:
+        if not self.full:
+            waiters, self._drain_waiters = self._drain_waiters, []
+            for waiter in waiters:
+                waiter.callback(None)
 
     def close(self, *, lost: bool = False) -> None:
-        """Write nothing more. What waits in `drain` is told `Disconnected`.
+        """Flush, drop whatever is written later, and fail those who wait in `drain` with `Disconnected`.
 
-        A connection that is `lost` is not touched: behind STARTTLS its transport has lost its protocol too, and raises.
+        If the connection is `lost`, the transport is not touched: after STARTTLS it has lost its protocol too, and
+        raises.
         """
         if self._closed:
             return
@@ -110,64 +132,64 @@ class WriteBuffer:
             self.flush()
             self._transport.unregisterProducer()
         self._closed = True
-        waiting, self._waiting = self._waiting, []
-        for ready in waiting:
-            ready.errback(Disconnected())
+        waiters, self._drain_waiters = self._drain_waiters, []
+        for waiter in waiters:
+            waiter.errback(Disconnected())
 
     def pauseProducing(self) -> None:
-        """The transport holds as much as it may."""
+        """Called by the transport when it holds more than the high-water mark."""
         self.full = True
         self.on_full()
 
     def resumeProducing(self) -> None:
-        """The transport has sent all it held."""
+        """Called by the transport when it has sent all it held."""
         self.full = False
-        if self._waiting:
-            self.schedule(self._release)
-        self.on_room()
+        if self._drain_waiters:
+            self.schedule(self._resume_waiters)
+        self.on_drained()
 
     def stopProducing(self) -> None:
-        """The connection is gone; `connectionLost` follows and closes."""
+        """Called by the transport when the connection is gone; `connectionLost` follows and closes the buffer."""
         self.full = True
 
     def send_tcp_ack(self) -> None:
-        """Let TCP acknowledge now what has come.
+        """Acknowledge the received bytes at once (TCP_QUICKACK).
 
-        A client that sends a literal and its line end apart, without TCP_NODELAY, as Python's imaplib does, holds the
-        second back until the first is acknowledged, which the kernel puts off for 40 ms.
+        A client that sends a literal and the CRLF after it separately, without TCP_NODELAY, as Python's imaplib does,
+        holds the CRLF back until the literal is acknowledged. The kernel delays that acknowledgement by 40 ms.
         """
-        handle = getattr(_lowest(self._transport), "socket", None)
+        handle = getattr(_innermost(self._transport), "socket", None)
         if handle is not None and hasattr(socket, "TCP_QUICKACK"):
             with suppress(OSError):  # a UNIX socket
                 handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def acked_bytes(self) -> tuple[int, ...]:
-        """A value that differs whenever the peer has taken a single octet more.
+        """Return a value that changes whenever the peer has acknowledged at least one more byte.
 
-        `resumeProducing` will not do: it comes when all is sent, which on a slow line is minutes later.
+        `resumeProducing` cannot be used for this: it comes when everything is sent, on a slow line minutes later.
         """
-        handle = getattr(_lowest(self._transport), "socket", None)
+        handle = getattr(_innermost(self._transport), "socket", None)
         if handle is None:
-            return (self.octets, self.full)
+            return (self.bytes_written, self.full)
         try:
             info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
             if len(info) == _BYTES_ACKED + 8:
-                return (self.octets, *struct.unpack_from("Q", info, _BYTES_ACKED))
-        except (OSError, AttributeError):  # a UNIX socket, or another system than Linux
+                return (self.bytes_written, *struct.unpack_from("Q", info, _BYTES_ACKED))
+        except (OSError, AttributeError):  # a UNIX socket, or a system other than Linux
             pass
         try:
             queued = fcntl.ioctl(handle.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
         except OSError:
-            return (self.octets, self.full)
-        return (self.octets, *struct.unpack("i", queued))
+            return (self.bytes_written, self.full)
+        return (self.bytes_written, *struct.unpack("i", queued))
 
 
-def _lowest(transport: Any) -> Any:
-    """The transport below all wrappers (TLS, PROXY), whose buffer is the one that counts."""
+def _innermost(transport: Any) -> Any:
+    """Return the transport below all wrappers (TLS, PROXY), whose buffer is the one that counts."""
     while not hasattr(transport, "socket") and getattr(transport, "transport", None) is not None:
         transport = transport.transport
     return transport
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass

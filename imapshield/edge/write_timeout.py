@@ -1,4 +1,7 @@
-"""How long a peer may leave its answers unread: told in octets taken, not in time since the last write."""
+"""`WriteTimeout`: resets a connection whose peer does not read its responses.
+
+Progress is measured in bytes that the peer has acknowledged, not in time since the last write.
+"""
 
 from __future__ import annotations
 
@@ -11,59 +14,65 @@ from imapshield.limits import Limits
 
 
 class WriteTimeout:
-    """Watches an outbox that is full, and runs out when the peer takes not one octet for long enough.
+    """Watches a write buffer while it is full, and resets if the peer acknowledges no byte for too long.
 
     Args:
-        outbox: of the connection.
-        call_later: a reactor's.
-        limits: `stalled_seconds` if `stalled()` says that the backlog is full too, otherwise `unsent_seconds`.
-        obey: told the verdict.
+        write_buffer: the connection's; its `on_full` is set here.
+        call_later: the reactor's `callLater`.
+        limits: `stalled_seconds` applies while the backlog is full too, otherwise `unsent_seconds`.
+        backlog_full: returns whether the connection's backlog is full.
+        apply_verdict: called with the `Reset`.
     """
 
     def __init__(
         self,
-        outbox: WriteBuffer,
+        write_buffer: WriteBuffer,
         call_later: Callable[[float, Callable[[], object]], Any],
         limits: Limits,
-        stalled: Callable[[], bool],
-        obey: Callable[[Reset], object],
+        backlog_full: Callable[[], bool],
+        apply_verdict: Callable[[Reset], object],
     ) -> None:
-        self._outbox = outbox
+        self._write_buffer = write_buffer
         self._call_later = call_later
         self._limits = limits
-        self._stalled = stalled
-        self._obey = obey
-        self._check: Any = None
-        outbox.on_full = self._begin
+        self._backlog_full = backlog_full
+        self._apply_verdict = apply_verdict
+        self._delayed_call: Any = None
+        write_buffer.on_full = self._start
 
     def stop(self) -> None:
-        """The connection has ended."""
-        self._outbox.on_full = _nothing
-        if self._check is not None and self._check.active():
-            self._check.cancel()
+        """Stop watching, because the connection has ended."""
+        self._write_buffer.on_full = _do_nothing
+        if self._is_running():
+            self._delayed_call.cancel()
 
-    def _begin(self) -> None:
-        if self._check is None or not self._check.active():
-            self._wait(self._outbox.acked_bytes(), 0.0)
+    def _is_running(self) -> bool:
+        return self._delayed_call is not None and bool(self._delayed_call.active())
 
-    def _wait(self, before: tuple[int, ...], waited: float) -> None:
-        step = self._limits.stalled_seconds
-        self._check = self._call_later(step, lambda: self._look(before, waited + step))
+    def _start(self) -> None:
+        if not self._is_running():
+            self._check_later(self._write_buffer.acked_bytes(), 0.0)
 
-    def _look(self, before: tuple[int, ...], waited: float) -> None:
-        if not self._outbox.full:
+    def _check_later(self, acked: tuple[int, ...], waited: float) -> None:
+        interval = self._limits.stalled_seconds
+        self._delayed_call = self._call_later(
+            interval, lambda: self._check(acked, waited + interval)
+        )
+
+    def _check(self, acked_before: tuple[int, ...], waited: float) -> None:
+        if not self._write_buffer.full:
             return
-        now = self._outbox.acked_bytes()
-        if now != before:
-            self._wait(now, 0.0)
+        acked = self._write_buffer.acked_bytes()
+        if acked != acked_before:
+            self._check_later(acked, 0.0)
             return
-        limit = "stalled_seconds" if self._stalled() else "unsent_seconds"
-        value = getattr(self._limits, limit)
-        if waited < value:
-            self._wait(now, waited)
+        limit = "stalled_seconds" if self._backlog_full() else "unsent_seconds"
+        seconds = getattr(self._limits, limit)
+        if waited < seconds:
+            self._check_later(acked, waited)
         else:
-            self._obey(Reset(limit, value, waited))
+            self._apply_verdict(Reset(limit, seconds, waited))
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass

@@ -1,1 +1,1 @@
-"""What a client may do to us: pure policy over what `wire.framing` saw, for one connection."""
+"""Policy for one connection: what a client may send, judged from the framing events of `wire.framing`. Pure."""

@@ -1,18 +1,19 @@
-"""One connection's guard: counts what arrives, keeps the backlog, and says what is too much.
+"""`ConnectionGuard`: counts what one client sends, holds its backlog, and decides when a limit is exceeded.
 
 Rules
 -----
-* A command is pending from the moment its first line arrives until `answered`.
-* Before login everything has an allowance for the life of the connection. After login a client may send without
-  end, and is held (`holding`) instead of reset while the backlog is full; `strict_backlog` resets it all the same.
-* Once it has said `Reset` the guard is dead and says nothing else.
-* No clock, no socket: tests need neither.
+* A command is pending from the arrival of its first line until `command_finished`.
+* Before login, each limit covers the whole life of the connection. After login a client may send any amount: a full
+  backlog pauses its input (`input_paused`) instead of resetting the connection, unless `strict_backlog` is set.
+* After a `Reset` the guard answers every event with that `Reset`.
+* The guard reads no clock and owns no socket, so its tests need neither.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterable
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.guard.verdicts import (
@@ -25,158 +26,165 @@ from imapshield.guard.verdicts import (
 )
 from imapshield.limits import Limits
 from imapshield.wire.framing import LiteralAnnounced, RawCommand
+from imapshield.wire.traits import traits_of
 
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"?')
 _PARENTHESIS = re.compile(rb"[()]")
 
-# After these the next line is not a command, or not to be read as we read this one: nothing behind them is
-# taken up until they are answered or ask for a line.
-EXCLUSIVE = frozenset({b"IDLE", b"AUTHENTICATE", b"STARTTLS", b"COMPRESS", b"UNAUTHENTICATE"})
-
 
 class ConnectionGuard:
-    """Judges one connection."""
+    """Applies `limits` to one connection. `authenticated` is whether a user is logged in."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.authenticated = False
         self._backlog: deque[RawCommand] = deque()
-        self._backlog_octets = 0
+        self._backlog_bytes = 0
         self._running: RawCommand | None = None
-        self._unfinished = self._full = False
-        self._exclusive: RawCommand | None = None
-        self._asked = False
-        self._octets = self._commands = self._bad = self._failures = 0
-        self._dead: Reset | None = None
+        self._incomplete = False  # a command has begun to arrive and is not complete
+        self._full = False
+        self._suspending: RawCommand | None = None  # the command that suspends input, if any
+        self._line_expected = False
+        self._preauth_bytes = self._preauth_commands = 0
+        self._bad_commands = self._login_failures = 0
+        self._final: Reset | None = None
 
     @property
     def pending(self) -> int:
-        """Commands pending now, the one that is still arriving among them."""
-        return len(self._backlog) + (self._running is not None) + self._unfinished
+        """The number of pending commands, including one that has not completely arrived."""
+        return len(self._backlog) + (self._running is not None) + self._incomplete
 
     @property
     def input_paused(self) -> bool:
-        """Whether the edge must not take up another line."""
-        if self._dead is not None:
+        """Whether the edge must not read another line now."""
+        if self._final is not None:
             return True
-        if self._exclusive is not None:
-            return not self._asked
-        controlled = self.authenticated and not self.limits.strict_backlog
-        if controlled or self.limits.report_only:
-            # to report the excess there has to be one; and a command that is half here must be let in
-            # whole, or it could never leave
-            most = self.limits.backlog + (not controlled)
-            octets = self.limits.max_backlog_bytes
-            if self._full and controlled:
-                # until half of it is done: to go on and stop again costs as much as a command
-                most, octets = most // 2 + 1, octets // 2 + 1
-            self._full = self.pending >= most or self._backlog_octets >= octets
-            return self._full and not self._unfinished
-        return False
+        if self._suspending is not None:
+            return not self._line_expected
+        flow_control = self.authenticated and not self.limits.strict_backlog
+        if not flow_control and not self.limits.report_only:
+            return False
+        # Report-only mode admits one command above the limit: without an excess there is nothing to report.
+        max_pending = self.limits.backlog + (not flow_control)
+        max_bytes = self.limits.max_backlog_bytes
+        if self._full and flow_control:
+            # Resume only when half of the backlog is done: to resume and pause again costs as much as a command.
+            max_pending, max_bytes = max_pending // 2 + 1, max_bytes // 2 + 1
+        self._full = self.pending >= max_pending or self._backlog_bytes >= max_bytes
+        # An incomplete command must be received to its end, or it could never be answered.
+        return self._full and not self._incomplete
 
     @property
     def busy(self) -> bool:
-        """Whether a command before the one that is arriving is still unanswered."""
+        """Whether a completely received command is still unanswered."""
         return bool(self._backlog) or self._running is not None
 
+    @property
+    def line_expected(self) -> bool:
+        """Whether the running command waits for the next line."""
+        return self._line_expected
+
     def bytes_received(self, count: int) -> Verdict:
-        """Octets have arrived, of whatever kind."""
+        """Count `count` bytes of any kind that have arrived."""
         if self.authenticated:
             return Accepted()
-        self._octets += count
-        if self._octets > self.limits.preauth_bytes:
-            return self._abort("preauth_bytes", self._octets)
+        self._preauth_bytes += count
+        if self._preauth_bytes > self.limits.preauth_bytes:
+            return self._reset("preauth_bytes", self._preauth_bytes)
         return Accepted()
 
     def check(self, event: RawCommand | LiteralAnnounced) -> Verdict:
-        """A command has begun (`LiteralAnnounced`) or is complete (`RawCommand`): is it taken up?"""
-        if self._dead is not None:
-            return self._dead
-        excess = self._count()
+        """Judge a command that has begun (`LiteralAnnounced`) or is complete (`RawCommand`).
+
+        A complete command that is not reset goes to the backlog; before login its parentheses are checked first, and
+        a command nested too deeply is replaced by its rejection.
+
+        Returns:
+            `Reset`; for a literal also `AcceptLiteral` or `RejectLiteral`; for a command `Accepted`.
+        """
+        if self._final is not None:
+            return self._final
+        excess = self._count_command()
         if excess is not None and not self.limits.report_only:
-            self._dead = excess
+            self._final = excess
             return excess
         if isinstance(event, LiteralAnnounced):
-            return excess or self._literal(event)
-        self._unfinished = False
-        refusal = event.rejection or self._depth(
-            tuple(p for p in event.parts if isinstance(p, bytes))
+            return excess or self._check_literal(event)
+        self._incomplete = False
+        rejection = event.rejection or self._check_nesting(
+            part for part in event.parts if isinstance(part, bytes)
         )
-        if refusal is not event.rejection:
-            event = RawCommand(event.tag, event.name, (), event.octets, refusal)
+        if rejection is not event.rejection:
+            event = RawCommand(event.tag, event.name, (), event.octets, rejection)
         self._backlog.append(event)
-        self._backlog_octets += _octets(event)
-        if event.name in EXCLUSIVE and refusal is None:
-            self._exclusive = event
+        self._backlog_bytes += _size(event)
+        if rejection is None and traits_of(event.name).suspends_input:
+            self._suspending = event
         return excess or Accepted()
 
-    def _count(self) -> Reset | None:
-        """Count a command that begins, and say if it is one too many."""
-        if self._unfinished:
+    def _count_command(self) -> Reset | None:
+        """Count the command when its first line arrives, and return a `Reset` if it is one too many."""
+        if self._incomplete:
             return None
-        self._unfinished = True
-        self._commands += not self.authenticated
+        self._incomplete = True
+        self._preauth_commands += not self.authenticated
         limits = self.limits
         if self.pending > limits.backlog:
             return Reset("backlog", limits.backlog, self.pending)
-        if not self.authenticated and self._commands > limits.preauth_commands:
-            return Reset("preauth_commands", limits.preauth_commands, self._commands)
+        if not self.authenticated and self._preauth_commands > limits.preauth_commands:
+            return Reset("preauth_commands", limits.preauth_commands, self._preauth_commands)
         return None
 
-    def _literal(self, event: LiteralAnnounced) -> Verdict:
-        limits = self.limits
+    def _check_literal(self, event: LiteralAnnounced) -> Verdict:
         if event.tag is None:
-            return RejectLiteral(BadCommand("A command begins with a tag and a space"))
-        refusal = self._depth(event.texts)
-        if refusal is not None:
-            return RejectLiteral(refusal)
+            return RejectLiteral(BadCommand("Invalid command: expected a tag and a space"))
         if not self.authenticated:
-            if event.size > limits.preauth_literal_size:
-                return self._too_big(event, "preauth_literal_size", limits.preauth_literal_size)
-            return AcceptLiteral()
+            return self._check_preauth_literal(event)
+        limits = self.limits
         if event.literals >= limits.max_command_literals:
             return RejectLiteral(CommandRefused(b"LIMIT", "Too many literals in one command"))
-        if event.octets > limits.max_command_size:  # what stands between the literals
-            return self._too_long()
-        if event.name in (b"APPEND", b"REPLACE"):
-            if event.size > limits.max_message_size:
-                return RejectLiteral(
-                    CommandRefused(
-                        b"TOOBIG", f"A message may have {limits.max_message_size} octets"
-                    )
-                )
-            if event.literal_octets + event.size > limits.max_append_size:
-                return RejectLiteral(
-                    CommandRefused(
-                        b"TOOBIG", f"Messages together may have {limits.max_append_size} octets"
-                    )
-                )
-            return AcceptLiteral()
-        if event.name == b"SETMETADATA" and event.size > limits.max_metadata_size:
+        if event.octets > limits.max_command_size:  # the text between the literals
+            return _too_large("Command", limits.max_command_size)
+        traits = traits_of(event.name)
+        if traits.carries_messages:
+            return self._check_message(event)
+        if traits.carries_metadata and event.size > limits.max_metadata_size:
             code = b"METADATA MAXSIZE %d" % limits.max_metadata_size  # RFC 5464 section 4.3
-            return RejectLiteral(CommandRefused(code, "That value is too long"))
+            return _too_large("Metadata value", limits.max_metadata_size, code)
         if event.size > limits.max_literal_size:
-            return RejectLiteral(
-                CommandRefused(
-                    b"TOOBIG", f"A literal here may have {limits.max_literal_size} octets"
-                )
-            )
+            return _too_large("Literal", limits.max_literal_size)
         if event.literal_octets + event.octets + event.size > limits.max_command_size:
-            return self._too_long()
+            return _too_large("Command", limits.max_command_size)
         return AcceptLiteral()
 
-    def _too_long(self) -> Verdict:
-        most = self.limits.max_command_size
-        return RejectLiteral(CommandRefused(b"TOOBIG", f"A command may have {most} octets"))
+    def _check_message(self, event: LiteralAnnounced) -> Verdict:
+        limits = self.limits
+        if event.size > limits.max_message_size:
+            return _too_large("Message", limits.max_message_size)
+        if event.literal_octets + event.size > limits.max_append_size:
+            return _too_large("Total size of the messages", limits.max_append_size)
+        return AcceptLiteral()
 
-    def _too_big(self, event: LiteralAnnounced, limit: str, value: int) -> Verdict:
+    def _check_preauth_literal(self, event: LiteralAnnounced) -> Verdict:
+        rejection = self._check_nesting(event.texts)
+        if rejection is not None:
+            return RejectLiteral(rejection)
+        max_size = self.limits.preauth_literal_size
+        if event.size <= max_size:
+            return AcceptLiteral()
         if event.synchronizing:
-            return RejectLiteral(BadCommand(f"A literal may have {value} octets before login"))
-        # it has been sent already: to skip what a stranger chose the size of is to work for them
-        return self._abort(limit, event.size)
+            return RejectLiteral(
+                BadCommand(f"Literal too large: the limit before login is {max_size} bytes")
+            )
+        # A client that does not wait has sent the literal already. Skipping it would cost work whose amount an
+        # unauthenticated client chooses.
+        return self._reset("preauth_literal_size", event.size)
 
-    def _depth(self, texts: tuple[bytes, ...]) -> BadCommand | None:
-        """Parentheses before login, told from the text so far: CVE-2026-27857 sent them without an end."""
+    def _check_nesting(self, texts: Iterable[bytes]) -> BadCommand | None:
+        """Check the parentheses of a command before login, also before it is complete.
+
+        CVE-2026-27857: an endless line of opening parentheses.
+        """
         if self.authenticated:
             return None
         depth = 0
@@ -184,90 +192,99 @@ class ConnectionGuard:
             for found in _PARENTHESIS.finditer(_QUOTED.sub(b"", text)):
                 depth += 1 if found[0] == b"(" else -1
                 if depth > self.limits.preauth_nesting:
-                    return BadCommand("Too many levels of parentheses before login")
+                    return BadCommand("Too many nested parentheses before login")
         return None
 
     def next_command(self) -> RawCommand | None:
-        """Take the next command off the backlog, to be executed; None when there is none or one is running."""
+        """Take the next command off the backlog; None if the backlog is empty or a command is running."""
         if self._running is not None or not self._backlog:
             return None
         self._running = self._backlog.popleft()
-        self._backlog_octets -= _octets(self._running)
+        self._backlog_bytes -= _size(self._running)
         return self._running
 
     def command_finished(self) -> None:
-        """The running command's tagged response has gone to the transport."""
-        if self._running is self._exclusive:
-            self._exclusive = None
-            self._asked = False
+        """Note that the running command's tagged response has gone to the transport."""
+        if self._running is self._suspending:
+            self._suspending = None
+            self._line_expected = False
         self._running = None
 
     def expect_line(self) -> None:
-        """The running command wants the next line for itself."""
-        self._asked = True
+        """Let the next line through to the running command, which waits for it."""
+        self._line_expected = True
 
     def consume_expected_line(self) -> bool:
-        """Whether the line that has come is for the running command; if so it was asked for only once."""
-        asked, self._asked = self._asked, False
-        return asked
+        """Return whether the line that has arrived is for the running command. True once for each `expect_line`."""
+        expected, self._line_expected = self._line_expected, False
+        return expected
 
     def backlog_full(self) -> bool:
-        """Whether the backlog is full, so that a peer which does not read either is up to no good."""
+        """Return whether the backlog is full, so that a peer that does not read its responses either is stalled."""
         return self._full or self.pending >= self.limits.backlog
 
     def command_parsed(self) -> None:
-        """A command was well-formed."""
+        """Note that a command was well-formed. After login this starts the count of invalid commands again."""
         if self.authenticated:
-            self._bad = 0
+            self._bad_commands = 0
 
     def bad_command(self) -> Verdict:
-        """A command was malformed, and that was said."""
-        self._bad += 1
-        name = "max_bad_commands" if self.authenticated else "preauth_bad_commands"
-        value = (
-            self.limits.max_bad_commands if self.authenticated else self.limits.preauth_bad_commands
-        )
-        if self._bad >= value:
-            return Disconnect(name, value, self._bad, "Too many malformed commands")
-        return Accepted()
+        """Count an invalid command, which has been answered with BAD."""
+        self._bad_commands += 1
+        limit = "max_bad_commands" if self.authenticated else "preauth_bad_commands"
+        return self._disconnect_at(limit, self._bad_commands, "Too many invalid commands")
 
     def login_failed(self) -> Verdict:
-        """A login was refused."""
-        self._failures += 1
-        if self._failures >= self.limits.max_login_failures:
-            return Disconnect(
-                "max_login_failures",
-                self.limits.max_login_failures,
-                self._failures,
-                "Too many failed logins",
-            )
-        return Accepted()
+        """Count a failed login."""
+        self._login_failures += 1
+        text = "Disconnected: Too many failed logins"
+        return self._disconnect_at("max_login_failures", self._login_failures, text)
+
+    def timed_out(self, *, in_literal: bool) -> Disconnect:
+        """Return the verdict for a client that has sent nothing for too long, or not logged in in time."""
+        if not self.authenticated:
+            limit, text = "preauth_seconds", "Disconnected: Login timeout"
+        else:
+            limit = "literal_seconds" if in_literal else "idle_seconds"
+            text = "Disconnected for inactivity"
+        seconds = getattr(self.limits, limit)
+        return Disconnect(limit, seconds, seconds, text)
 
     def login(self) -> None:
-        """The client is a user now."""
+        """Apply the limits of a logged-in user from now on."""
         self.authenticated = True
-        self._bad = 0
+        self._bad_commands = 0
 
     def logout(self) -> None:
-        """The client is a stranger again (UNAUTHENTICATE), with what is left of a stranger's allowance."""
+        """Apply the pre-authentication limits again (UNAUTHENTICATE); what was used up before login stays used up."""
         self.authenticated = False
 
     def discard(self) -> None:
-        """The connection ends: nothing more is executed."""
-        for frame in self._backlog:
-            for part in frame.parts:
+        """Drop the backlog, because the connection has ended."""
+        for command in self._backlog:
+            for part in command.parts:
                 if not isinstance(part, bytes):
                     part.close()
         self._backlog.clear()
-        self._backlog_octets = 0
-        self._dead = self._dead or Reset("closed", 0, 0)
+        self._backlog_bytes = 0
+        self._final = self._final or Reset("closed", 0, 0)
 
-    def _abort(self, limit: str, seen: float) -> Reset:
-        verdict = Reset(limit, getattr(self.limits, limit), seen)
+    def _reset(self, limit: str, observed: float) -> Reset:
+        verdict = Reset(limit, getattr(self.limits, limit), observed)
         if not self.limits.report_only:
-            self._dead = verdict
+            self._final = verdict
         return verdict
 
+    def _disconnect_at(self, limit: str, count: int, text: str) -> Verdict:
+        max_count = getattr(self.limits, limit)
+        return Disconnect(limit, max_count, count, text) if count >= max_count else Accepted()
 
-def _octets(frame: RawCommand) -> int:
-    return frame.octets + sum(part.size for part in frame.parts if not isinstance(part, bytes))
+
+def _too_large(subject: str, max_size: int, code: bytes = b"TOOBIG") -> RejectLiteral:
+    return RejectLiteral(
+        CommandRefused(code, f"{subject} too large: the limit is {max_size} bytes")
+    )
+
+
+def _size(command: RawCommand) -> int:
+    return command.octets + sum(p.size for p in command.parts if not isinstance(p, bytes))

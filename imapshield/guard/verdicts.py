@@ -1,4 +1,4 @@
-"""What the guard answers; the edge obeys."""
+"""Verdicts: what the guard decides about an event, for the edge to carry out."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from imapshield.errors import BadCommand, CommandRefused
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """It is on the backlog, or was only counted: go on."""
+    """The event was counted; a complete command is now on the backlog."""
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptLiteral:
-    """Let the literal come."""
+    """Receive the announced literal."""
 
 
 @dataclass(frozen=True, slots=True)
 class RejectLiteral:
-    """Do not let the literal come; its command ends in this refusal."""
+    """Do not store the announced literal, and answer its command with `rejection`."""
 
     rejection: BadCommand | CommandRefused
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Reset the connection: `limit` (a field of `Limits`), whose `value` was passed by `seen`."""
+    """Reset the connection (TCP RST) because `observed` is above `value`, the limit named `limit` in `Limits`."""
 
     limit: str
     value: float
@@ -35,7 +35,7 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Say BYE with `text` and close, for a limit that honest people meet too."""
+    """Send BYE with `text` and close the connection. For limits that correct clients may reach too."""
 
     limit: str
     value: float

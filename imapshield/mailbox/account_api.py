@@ -87,7 +87,7 @@ class IAccount(Interface):
 
     Any of the optional powers (quota, metadata, …) is an interface of its own, provided beside this one; the
     capabilities of a session follow from what its account provides. What it is expected to do and cannot, it may name
-    in `lacks`, a collection of capabilities, which are then not told.
+    in `unsupported_capabilities`, a collection of capabilities, which are then not told.
     """
 
     user: str = Attribute("the user's name, for logs")

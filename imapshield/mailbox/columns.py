@@ -182,7 +182,7 @@ class Columns:
         self.dates = self.dates + array("q", [row.internaldate for row in rows])
 
     def _remove(self, vanished: SequenceSet) -> list[int]:
-        spans = vanished.intersect(self.uids, 0)
+        spans = vanished.matching_slices(self.uids, 0)
         if not spans:
             return []
         gone = _cut(self.uids, spans).tolist()

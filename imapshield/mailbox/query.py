@@ -164,7 +164,7 @@ class Query:
                 assert sequence is not None
                 view = self._view
                 if by_uid:
-                    spans = sequence.intersect(view.uids, view.uids[-1])
+                    spans = sequence.matching_slices(view.uids, view.uids[-1])
                 else:
                     # numbers beyond the last message match nothing here: SEARCH only asks
                     count = len(view.uids)

@@ -69,7 +69,7 @@ class IStore(Interface):
 
     def append(name: str, messages: Sequence[NewMessage]) -> AppendResult:
         """Store all of `messages` or none; they are on stable storage when this returns. Their content may be read by
-        calls of this store's own `read`, and end in MessageGone."""
+        calls of this store's own `read`, and end in MessageExpunged."""
 
     def fetch(
         key: int, uids: Sequence[int], items: Sequence[FetchItem], budget: int
@@ -78,7 +78,7 @@ class IStore(Interface):
         for as many of `uids`, in order, as fit into about `budget` octets, at least one."""
 
     def read(key: int, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
-        """`size` octets from `offset` of what a `Blob` stands for. MessageGone."""
+        """`size` octets from `offset` of what a `Blob` stands for. MessageExpunged."""
 
     def sizes(key: int, uids: Sequence[int]) -> list[tuple[int, int]]:
         """(uid, RFC822.SIZE) of each that still exists, measured now where it was not known."""
@@ -100,11 +100,11 @@ class IStore(Interface):
 
     def copy(key: int, uids: Sequence[int], target: str, move: bool, since: int) -> CopyResult:
         """Copy (or move) to the mailbox `target`, all or none, keeping flags and INTERNALDATE. Of `uids` that are gone,
-        COPY is MessageGone (RFC 9051 section 6.4.7: no part of it), MOVE takes the others (RFC 6851 section 3.3)."""
+        COPY is MessageExpunged (RFC 9051 section 6.4.7: no part of it), MOVE takes the others (RFC 6851 section 3.3)."""
 
     def replace(key: int, uid: int, target: str, message: NewMessage, since: int) -> ReplaceResult:
         """Store `message` in the mailbox `target` and remove `uid`, in one step; only what the new one has more
-        counts for a quota (RFC 8508). MessageGone if there is no `uid`."""
+        counts for a quota (RFC 8508). MessageExpunged if there is no `uid`."""
 
     def search(key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
         """Those of `uids` that match one HeaderHas, EnvelopeHas, TextHas, ObjectIs, or DateIs on SENT or SAVED."""
@@ -131,5 +131,5 @@ class IMetadataStore(Interface):
 
     def set_metadata(name: str, values: Mapping[bytes, bytes | None]) -> None:
         """Set entries, or remove those whose value is None: all or none. They are renamed and deleted with their
-        mailbox, of INBOX copied, and MODSEQ rises if they change. NoSuchMailbox; `errors.TooManyEntries` for more
+        mailbox, of INBOX copied, and MODSEQ rises if they change. NoSuchMailbox; `errors.TooMuchMetadata` for more
         than `METADATA_ENTRIES` of one mailbox."""

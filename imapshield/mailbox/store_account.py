@@ -275,7 +275,7 @@ class StoredPart:
         self.size = size
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return `size` octets from `offset`; MessageGone."""
+        """Return `size` octets from `offset`; MessageExpunged."""
         store = self._account._store
         assert store is not None  # it is appending
         return store.read(*self._what, offset, size)

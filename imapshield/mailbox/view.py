@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from imapshield.errors import BadCommand
 from imapshield.mailbox.columns import Change, Columns
-from imapshield.wire.sequence import TOP, SequenceSet
+from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
 MAX_UNAPPLIED_CHANGES = 16
 """Changes heard of before they are taken in unasked."""
@@ -169,8 +169,10 @@ class View:
         """
         count = len(self.uids)
         if uid:
-            return sequence.intersect(self.uids, self.uids[-1] if count else 0)
-        if max(sequence.highest, sequence.tail % TOP) > count or (sequence.tail and not count):
+            return sequence.matching_slices(self.uids, self.uids[-1] if count else 0)
+        if max(sequence.highest, sequence.tail % MAX_NUMBER) > count or (
+            sequence.tail and not count
+        ):
             raise BadCommand("There is no message of that number")
         return [(low - 1, high) for low, high in sequence.resolve(count)]
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import count
 from typing import NamedTuple
 
-from imapshield.errors import BadMailboxName, NoSuchMailbox, OverLimit
+from imapshield.errors import BadMailboxName, NoSuchMailbox, StoreLimitExceeded
 from imapshield.maildir import filename, files, layout
 from imapshield.maildir.filename import Keywords
 from imapshield.maildir.index import FILE, Index, MailboxRow
@@ -193,14 +193,14 @@ class AccountState:
         return known[1]
 
     def learn(self, box: MailboxRow, flags: Iterable[bytes]) -> Keywords:
-        """Return the keywords with those of `flags` among them, in a write transaction. OverLimit: too many."""
+        """Return the keywords with those of `flags` among them, in a write transaction. StoreLimitExceeded: too many."""
         keywords = self.keywords(box)
         fresh = {flag.lower(): flag for flag in flags if not keywords.knows(flag)}
         fresh.pop(RECENT.lower(), None)
         if not fresh:
             return keywords
         if len(keywords.lettered) + len(keywords.others) + len(fresh) > KEYWORDS:
-            raise OverLimit("This mailbox has too many different keywords")
+            raise StoreLimitExceeded("This mailbox has too many different keywords")
         self._keywords.pop(box.key, None)
         lettered = [keywords.learn(flag) for flag in fresh.values()]
         if any(lettered):
@@ -210,10 +210,10 @@ class AccountState:
         return keywords
 
     def spelled(self, flags: Iterable[bytes], keywords: Keywords, most: int = FLAG_OCTETS) -> bytes:
-        """Return `flags` as the mailbox spells and orders them; ``\\Recent`` is nobody's to set. OverLimit."""
+        """Return `flags` as the mailbox spells and orders them; ``\\Recent`` is nobody's to set. StoreLimitExceeded."""
         text = flag_list([keywords.spell(flag) for flag in flags if flag.lower() != RECENT.lower()])
         if len(text) > most:
-            raise OverLimit("A message cannot have so many flags")
+            raise StoreLimitExceeded("A message cannot have so many flags")
         return text
 
 

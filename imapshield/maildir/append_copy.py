@@ -16,7 +16,7 @@ import os
 import secrets
 from collections.abc import Sequence
 
-from imapshield.errors import MessageGone, NoSuchMailbox, OverLimit
+from imapshield.errors import MessageExpunged, NoSuchMailbox, StoreLimitExceeded
 from imapshield.mailbox.columns import Delta
 from imapshield.mailbox.values import AppendResult, CopyResult, NewMessage, ReplaceResult
 from imapshield.maildir import filename, files
@@ -59,7 +59,7 @@ class Adding:
         box = self._syncing.adopt(name)
         old = index.rows("physical", key, [uid])
         if not old:
-            raise MessageGone
+            raise MessageExpunged
         self._quotas.need(0, message.content.size - old[0][0])
         with undoing() as undo:
             written = self._written(box, [message], undo)
@@ -75,14 +75,14 @@ class Adding:
         before = core.look(folder)
         found = index.rows("name, place", key, [uid])
         if not found:
-            raise MessageGone
+            raise MessageExpunged
         name, place = found[0]
         try:
             os.unlink(core.path(folder, place, name))
         except FileNotFoundError:
             there = Finder(core, folder).find(name)
             if there is None:
-                raise MessageGone from None
+                raise MessageExpunged from None
             os.unlink(core.path(folder, *there))
         index.expunge(box, [uid], box.highestmodseq + 1)
         core.touched(box, before)
@@ -99,7 +99,7 @@ class Adding:
         for message in messages:
             size = message.content.size
             if size > files.LARGEST:
-                raise OverLimit("A message cannot be that large")
+                raise StoreLimitExceeded("A message cannot be that large")
             base = filename.sized(core.unique(), size, size)
             date = now if message.internaldate is None else message.internaldate
             path = core.path(folder, TMP, base)
@@ -195,7 +195,7 @@ class Adding:
         )
         if not move:
             if len(rows) < len(uids):
-                raise MessageGone
+                raise MessageExpunged
             self._quotas.need(len(rows), sum(row[5] for row in rows))
         if not rows:
             return CopyResult(target.uidvalidity, [], [], Delta())
@@ -221,7 +221,7 @@ class Adding:
             except FileNotFoundError:
                 found = finder.find(name)
                 if found is None:
-                    raise MessageGone from None
+                    raise MessageExpunged from None
                 path = core.path(source_folder, *found)
                 step(path, new_path)
             if move:

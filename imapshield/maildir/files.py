@@ -13,7 +13,7 @@ import errno
 import os
 from collections.abc import Callable
 
-from imapshield.errors import NoSpace, StoreError, Unreadable
+from imapshield.errors import NoSpace, StoreError, StoreIOError
 from imapshield.wire.commands.base import LiteralData
 
 PARTS = (b"cur", b"new", b"tmp")
@@ -32,7 +32,7 @@ def translate(error: OSError, note: Callable[[str], None]) -> StoreError:
     name = error.filename
     shown = os.fsdecode(name) if isinstance(name, bytes) else name
     note(f"{shown}: {error.strerror}")
-    return Unreadable()
+    return StoreIOError()
 
 
 def make(folder: bytes) -> None:

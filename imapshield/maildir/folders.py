@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from imapshield.errors import BadMailboxName, MailboxExists, NoSuchMailbox, NotAllowed, OverLimit
+from imapshield.errors import (
+    BadMailboxName,
+    MailboxExists,
+    NoSuchMailbox,
+    NotAllowed,
+    StoreLimitExceeded,
+)
 from imapshield.mailbox.values import MailboxInfo
 from imapshield.maildir import files, layout
 from imapshield.maildir.account_state import AccountState
@@ -68,7 +74,7 @@ class Folders:
                 raise MailboxExists
             missing = [n for n in wanted if not os.path.isdir(self._core.folder(n))]
             if len(self._names()) + len(missing) > MAILBOXES:
-                raise OverLimit("There are too many mailboxes")
+                raise StoreLimitExceeded("There are too many mailboxes")
             for each in missing:
                 box = self._make(each, b" ".join(special_use) if each == name else b"", undo)
             files.sync_directory(self._core.root)
@@ -183,7 +189,7 @@ class Folders:
             kept = {line: read for line, read in lines.items() if on or read != name}
             if on and name not in lines.values():
                 if len(lines) >= SUBSCRIPTIONS:
-                    raise OverLimit("There are too many subscriptions")
+                    raise StoreLimitExceeded("There are too many subscriptions")
                 kept[_line(directory, version_2)] = name
             if kept.keys() == lines.keys():
                 return

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from importlib import resources
 from typing import Any, NamedTuple
 
-from imapshield.errors import NoSpace, NoSuchMailbox, StoreBusy, StoreError, Unreadable
+from imapshield.errors import NoSpace, NoSuchMailbox, StoreBusy, StoreError, StoreIOError
 from imapshield.maildir import files
 
 FILE = b"imapshield.sqlite"
@@ -143,7 +143,7 @@ class Index:
                 self._create(db, ahead)
             elif version > VERSION:
                 self._note("the index was written by a newer version of imapshield")
-                raise Unreadable
+                raise StoreIOError
         except BaseException:
             db.close()
             raise
@@ -227,7 +227,7 @@ class Index:
                 self._set_aside()
             except OSError as failed:
                 self._note(f"the broken index cannot be moved: {failed.strerror}")
-        return Unreadable()
+        return StoreIOError()
 
     @contextmanager
     def write(self, durable: bool = False) -> Iterator[sqlite3.Connection]:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import IO, NamedTuple
 
-from imapshield.errors import MessageGone
+from imapshield.errors import MessageExpunged
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState
@@ -100,7 +100,7 @@ class Fetching:
         message = Message._make(rows[0]) if rows else None
         fd = None if message is None else contents.open(message)
         if message is None or fd is None:
-            raise MessageGone
+            raise MessageExpunged
         return fd, message
 
     def _hold(self, key: int, uid: int, item: FetchItem, contents: Contents) -> Held:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from imapshield.errors import NoSpace, TooManyEntries
+from imapshield.errors import QuotaExceeded, TooMuchMetadata
 from imapshield.mailbox.values import METADATA_ENTRIES, Quota
 from imapshield.maildir.index import Index
 
@@ -34,7 +34,7 @@ class Quotas:
             (messages, used.messages, used.max_messages),
         ):
             if more > 0 and most is not None and now + more > most:
-                raise NoSpace
+                raise QuotaExceeded
 
 
 class Metadata:
@@ -51,7 +51,7 @@ class Metadata:
         return dict(rows.fetchall())
 
     def set(self, key: int, values: Mapping[bytes, bytes | None]) -> None:
-        """Set or, where the value is None, remove; all or none. TooManyEntries.
+        """Set or, where the value is None, remove; all or none. TooMuchMetadata.
 
         What changes gets the mailbox a new MODSEQ (RFC 7162 section 3.2).
         """
@@ -66,6 +66,6 @@ class Metadata:
                     )
             after = self.get(key)
             if len(after) > METADATA_ENTRIES:
-                raise TooManyEntries
+                raise TooMuchMetadata
             if after != before and key != SERVER:
                 self._index.set(key, highestmodseq=self._index.box(key).highestmodseq + 1)

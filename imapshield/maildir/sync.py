@@ -299,4 +299,4 @@ class Syncing:
             return SequenceSet.from_uids(uid for (uid,) in found)
         # The log does not reach back that far: whatever is not there went, then or earlier.
         found = db.execute("SELECT uid FROM message WHERE mailbox = ? ORDER BY uid", (box.key,))
-        return SequenceSet.missing((uid for (uid,) in found), box.uidnext)
+        return SequenceSet.complement((uid for (uid,) in found), box.uidnext)

@@ -1,1 +1,1 @@
-"""Facts become what an operator reads."""
+"""Reports events to the operator."""

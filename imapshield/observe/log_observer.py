@@ -1,8 +1,11 @@
-"""Facts become log lines: one line each, at the event, with the setting to change, and never a flood of them.
+"""Turns events into log lines: one line per event, written at once, with the option to change and a rate limit.
 
-A line names its `peer` first and ends with what the client typed, in JSON quotes: a user name like ``x peer=192.0.2.1``
-must not make fail2ban ban somebody else. The same kind of line for the same peer comes at most `LINES` times in
-`WINDOW` seconds; what was left out is then counted in one line.
+Rules
+-----
+* A line names its `peer` before anything that the client sent, and client text is in JSON quotes. Otherwise a user
+  name such as ``x peer=192.0.2.1`` could make fail2ban ban another host.
+* Lines of one kind about one peer are written at most `LINES` times in `WINDOW` seconds. One more line then says how
+  many were suppressed.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from imapshield import events
 
 LINES = 5
 WINDOW = 10.0
-PEERS = 10_000
-"""Peers (times kinds of line) counted at once; with more, the oldest count is told early and begun anew."""
+MAX_COUNTERS = 10_000
+"""Pairs of a kind of line and a peer that are counted at once. Above this the oldest window ends early."""
 
 _OPTIONS = {
     "backlog": "--backlog=N",
@@ -30,6 +33,7 @@ _OPTIONS = {
 }
 
 _INFO, _WARN = LogLevel.info, LogLevel.warn
+# fail2ban and other programs parse these lines: their wording and keys are part of the interface.
 _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
     events.ConnectionOpened: (_INFO, "connected peer={peer} connection={connection}"),
     events.LoggedIn: (
@@ -58,7 +62,7 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
     events.ConnectionClosed: (
         _INFO,
         (
-            "gone peer={peer} connection={connection} seconds={seconds:.1f} commands={commands} "
+            "closed peer={peer} connection={connection} seconds={seconds:.1f} commands={commands} "
             "in={octets_in} out={octets_out} user={user_text} reason={reason_text}"
         ),
     ),
@@ -66,12 +70,15 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
 
 
 class LogObserver:
-    """A `facts.EventObserver` that logs with `twisted.logger`; each event carries the fact's fields and, as `fact`, its kind.
+    """An `events.EventObserver` that logs with `twisted.logger`.
+
+    Each logged event carries the fields of the `events.Event`, and the name of its class as the field ``event``, for
+    log observers that process structured events.
 
     Args:
         log: the logger.
-        now: seconds that never go back.
-        verbose: also each connection that came and went without a login.
+        now: returns seconds of a monotonic clock.
+        verbose: also log connections that never log in.
     """
 
     def __init__(
@@ -84,45 +91,50 @@ class LogObserver:
         self._log = log or Logger(namespace="imapshield")
         self._now = now
         self._verbose = verbose
-        # In the order in which the windows began, so that the oldest ends first.
-        self._seen: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
+        # (kind, peer) → start of the window and number of lines. Ordered by start, so that the oldest ends first.
+        self._counters: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
 
-    def __call__(self, fact: events.Event) -> None:
-        """Log `fact`, unless there were too many of its like."""
-        kind = type(fact)
-        idle = kind is events.ConnectionOpened or (
-            isinstance(fact, events.ConnectionClosed) and not fact.user
+    def __call__(self, event: events.Event) -> None:
+        """Log `event`, unless there were too many of its kind from its peer."""
+        kind = type(event)
+        without_login = kind is events.ConnectionOpened or (
+            isinstance(event, events.ConnectionClosed) and not event.user
         )
-        if idle and not self._verbose:
+        if without_login and not self._verbose:
             return
-        self.summarise()
-        if kind not in _FORMATS or not self._admit(kind.__name__, fact.peer):
+        self.summarize()
+        if kind not in _FORMATS or not self._count(kind.__name__, event.peer):
             return
         level, text = _FORMATS[kind]
-        fields = asdict(fact)
+        fields = asdict(event)
         quoted = {f"{key}_text": json.dumps(v) for key, v in fields.items() if isinstance(v, str)}
-        if isinstance(fact, events.LimitTriggered):
-            quoted["option"] = _OPTIONS.get(fact.limit, f"--limit={fact.limit}=N")
-        self._log.emit(level, text, fact=kind.__name__, **quoted, **fields)
+        if isinstance(event, events.LimitTriggered):
+            quoted["option"] = _OPTIONS.get(event.limit, f"--limit={event.limit}=N")
+        self._log.emit(level, text, event=kind.__name__, **quoted, **fields)
 
-    def summarise(self, *, everything: bool = False) -> None:
-        """Tell how many lines were left out where the time is over, or of everything; call it now and then."""
-        over = self._now() - WINDOW
-        while self._seen:
-            began, _ = next(iter(self._seen.values()))
-            if began > over and not everything and len(self._seen) <= PEERS:
+    def summarize(self, *, everything: bool = False) -> None:
+        """End the windows that are over, and log how many lines each suppressed. Call this periodically.
+
+        Args:
+            everything: end all windows, because the server stops.
+        """
+        expired = self._now() - WINDOW
+        while self._counters:
+            start, _ = next(iter(self._counters.values()))
+            if start > expired and not everything and len(self._counters) <= MAX_COUNTERS:
                 return
-            (kind, peer), (_, count) = self._seen.popitem(last=False)
+            (kind, peer), (_, count) = self._counters.popitem(last=False)
             if count > LINES:
                 self._log.warn(
-                    "left out {left_out} more lines of the kind {fact} peer={peer} in {window:g} s",
-                    left_out=count - LINES,
-                    fact=kind,
+                    "suppressed {suppressed} more {event} lines peer={peer} in {window:g} s",
+                    suppressed=count - LINES,
+                    event=kind,
                     peer=peer,
                     window=WINDOW,
                 )
 
-    def _admit(self, kind: str, peer: str) -> bool:
-        began, count = self._seen.get((kind, peer), (self._now(), 0))
-        self._seen[kind, peer] = began, count + 1
+    def _count(self, kind: str, peer: str) -> bool:
+        """Count one line; returns whether it may be written."""
+        start, count = self._counters.get((kind, peer), (self._now(), 0))
+        self._counters[kind, peer] = start, count + 1
         return count < LINES

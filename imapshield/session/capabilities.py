@@ -70,8 +70,8 @@ def of(session: Session) -> list[bytes]:
     if not session.io.can_compress:
         from_table.remove(b"COMPRESS=DEFLATE")  # RFC 4978 section 3: not offered twice
     names += from_table
-    lacks = getattr(session.account, "lacks", ())
-    names += [name for name in MAILBOX if name not in lacks]
+    unsupported = getattr(session.account, "unsupported_capabilities", ())
+    names += [name for name in MAILBOX if name not in unsupported]
     names += [name for name in enable.ENABLES if name != b"IMAP4rev2"]
     if ICatenate.providedBy(session.account):
         names.append(b"CATENATE")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from imapshield.errors import BadCommand
 from imapshield.wire import encode
-from imapshield.wire.commands.mailboxes import Qresync
-from imapshield.wire.sequence import TOP, SequenceSet
+from imapshield.wire.commands.select import Qresync
+from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
 if TYPE_CHECKING:
     from imapshield.mailbox.view import View
@@ -41,8 +41,8 @@ async def vanished(session: Session, uids: SequenceSet, since: int, above: int =
     gone = await session.mailbox.vanished(since)
     view = session.view
     largest = view.columns.uidnext - 1
-    told = gone.common(uids.resolve(largest)).common([(above + 1, TOP)])
-    if told.intersect(view.uids, 0):
-        told = told.common(SequenceSet.missing(view.uids, largest + 1).ranges)
+    told = gone.intersection(uids.resolve(largest)).intersection([(above + 1, MAX_NUMBER)])
+    if told.matching_slices(view.uids, 0):
+        told = told.intersection(SequenceSet.complement(view.uids, largest + 1).ranges)
     if told:
         session.io.write(encode.vanished(told, earlier=True))

@@ -33,7 +33,7 @@ from imapshield.wire.commands.search_keys import (
 )
 from imapshield.wire.commands.sort_thread import Sort
 from imapshield.wire.responses import Tagged, ok
-from imapshield.wire.sequence import TOP, SequenceSet, compact
+from imapshield.wire.sequence import MAX_NUMBER, SequenceSet, compact
 
 if TYPE_CHECKING:
     from imapshield.session.session import Session
@@ -267,7 +267,7 @@ class SearchContexts:
         if come:
             now = come.union(context.found) if order else come
             pairs.append((b"ADDTO", context.add(come, [u for u in order if u in now], number)))
-            self._session.new_messages.want(come & self._arrived, context.command.update)
+            self._session.new_messages.want(come & self._arrived, context.command.update_items)
         if pairs:
             self._session.io.write(encode.esearch(tag, uid, pairs, context.place))
 
@@ -289,7 +289,7 @@ async def _pinned(session: Session, key: SearchKey) -> SearchKey:
             query = Query(session.mailbox, session.view, now=0, saved=session.saved_search)
             uids = SequenceSet.from_uids(await query.run(key))
             tail = key.sequence.tail if key.sequence is not None else 0
-            if not 0 < tail < TOP:
+            if not 0 < tail < MAX_NUMBER:
                 return SequenceKey(uids, uid=True)
             # 5:* goes on as messages come
             rows = session.view.uids

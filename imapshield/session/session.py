@@ -32,7 +32,7 @@ from imapshield.wire.commands.base import Command
 from imapshield.wire.dates import encode_internaldate
 from imapshield.wire.framing import RawCommand
 from imapshield.wire.grammar import parse
-from imapshield.wire.grammar.search import Unsaved
+from imapshield.wire.grammar.search import SaveRefused
 from imapshield.wire.responses import Tagged, bad, no
 from imapshield.wire.sequence import SequenceSet
 
@@ -302,7 +302,7 @@ class Session:
             raise
         except Exception as error:
             saves = b"SAVE" in (getattr(self.command, "returns", None) or ())
-            if saves or isinstance(error, Unsaved):
+            if saves or isinstance(error, SaveRefused):
                 self.saved_search = ()  # a NO empties what was saved, a BAD does not (RFC 5182 section 2.1)
             raise
         finally:

@@ -167,7 +167,7 @@ class Server:
         self.factory = ShieldedIMAP4Factory(
             Portal(self.realm, [checker]),
             limits=Limits(**limits),
-            tell=self.events.append,
+            observers=[self.events.append],
             reactor=self.clock,
         )
 

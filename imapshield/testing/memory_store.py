@@ -14,11 +14,11 @@ from zope.interface import implementer
 from imapshield.errors import (
     BadMailboxName,
     MailboxExists,
-    MessageGone,
-    NoSpace,
+    MessageExpunged,
     NoSuchMailbox,
     NotAllowed,
-    TooManyEntries,
+    QuotaExceeded,
+    TooMuchMetadata,
 )
 from imapshield.mailbox.columns import Delta
 from imapshield.mailbox.message_items import MessageItems
@@ -232,7 +232,7 @@ class MemoryStore:
     def read(self, key: int, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
         message = self._by_key(key).messages.get(uid)
         if message is None:
-            raise MessageGone
+            raise MessageExpunged
         octets = MessageItems(message.content).octets(item) or b""
         return octets[offset : offset + size]
 
@@ -282,7 +282,7 @@ class MemoryStore:
         messages = list(source.existing(uids))
         if not move:
             if len(messages) < len(uids):
-                raise MessageGone
+                raise MessageExpunged
             self._check_quota(len(messages), sum(len(message.content) for message in messages))
         target_uids = []
         for m in messages:
@@ -300,7 +300,7 @@ class MemoryStore:
         source, destination = self._by_key(key), self._by_name(target)
         old = source.messages.get(uid)
         if old is None:
-            raise MessageGone
+            raise MessageExpunged
         self._check_quota(0, message.content.size - len(old.content))
         appended = self._append(destination, [message])
         source.remove(uid)
@@ -331,7 +331,7 @@ class MemoryStore:
             (messages, quota.messages, quota.max_messages),
         ):
             if added > 0 and limit is not None and used + added > limit:
-                raise NoSpace
+                raise QuotaExceeded
 
     def metadata(self, name: str) -> dict[bytes, bytes]:
         return dict(self._by_name(name).metadata if name else self._metadata)
@@ -340,7 +340,7 @@ class MemoryStore:
         merged = {**self.metadata(name), **values}
         after = {entry: value for entry, value in merged.items() if value is not None}
         if len(after) > METADATA_ENTRIES:
-            raise TooManyEntries
+            raise TooMuchMetadata
         if name:
             mailbox = self._by_name(name)
             mailbox.modseq += after != mailbox.metadata

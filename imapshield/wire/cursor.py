@@ -1,13 +1,11 @@
-"""A place in one command: each method reads one thing and moves on, or is Malformed.
+"""Reads one command from left to right: each method of `Cursor` reads one element, or raises `BadCommand`.
 
 Rules
 -----
-* Text and literals alternate; a literal stands where its text piece ends. Framing bounded the
-octets of both.
-* No method goes back, so a command costs its length. Counts and depth have allowances
-(`GrammarLimits`), spent for
-  the whole command, however the client spread them over its parts.
-* Errors are ours: they name what was expected, and never quote what came.
+* Text and literals alternate; a literal stands where its piece of text ends. Framing has bounded the size of both.
+* No method goes back, so a command costs time in proportion to its length. Counts and nesting are limited for the
+  whole command (`GrammarLimits`), however the client spreads them over its parts.
+* Error texts are constant: they say what was expected, and never quote the client.
 """
 
 from __future__ import annotations
@@ -20,68 +18,84 @@ from typing import TypeVar
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
 from imapshield.wire.commands.base import LiteralData
-from imapshield.wire.flags import canonical
+from imapshield.wire.flags import canonical_flag
 from imapshield.wire.names import decode_name
-from imapshield.wire.sequence import SAVED, SequenceSet
+from imapshield.wire.sequence import MAX_NUMBER, SAVED, SequenceSet
 
 T = TypeVar("T")
 
-NUMBER = 0xFFFFFFFF
-NUMBER64 = 0x7FFFFFFFFFFFFFFF
+MAX_NUMBER64 = 0x7FFFFFFFFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrammarLimits:
-    """What one command may hold, beyond its octets."""
+    """The largest counts and sizes that one command may have, besides its size on the wire."""
 
-    depth: int = 50
-    """Nested parentheses, NOT and OR. Chains of OR do not nest (see `grammar.search`), so people
-    need about four; whoever walks the result may recurse this deep."""
+    max_depth: int = 50
+    """Nested parentheses, NOT and OR. People need about four, because chains of OR do not nest (see `grammar.search`).
+    Code that walks the result may recurse this deep."""
 
-    terms: int = 5000
-    """List elements and search keys. Message-ID searches of sync tools have hundreds."""
+    max_terms: int = 5000
+    """List elements and search keys. Synchronisation tools search for hundreds of Message-IDs at once."""
 
-    ranges: int = 40_000
-    """Elements of sequence sets: a 64 KiB line full of one-digit numbers has 32,768."""
+    max_ranges: int = 40_000
+    """Elements of sequence sets: a line of 64 KiB full of one-digit numbers has 32,768."""
 
-    items: int = 250
-    """Different FETCH items, each of which may be the whole message once more. Header fields are
+    max_fetch_items: int = 250
+    """Different FETCH items, and URLs of CATENATE: each of them may be the whole message once more. Header fields are
     not counted."""
 
-    string: int = 64 << 10
-    """Octets of a string, quoted or literal, as `Limits.max_literal_size`."""
+    max_string_size: int = 64 << 10
+    """Bytes of a string, quoted or literal; the same as `Limits.max_literal_size`."""
 
-    patterns: int = 32
-    """Patterns of one LIST, groups of one NOTIFY, sources of one ESEARCH: each is tried on each
-    mailbox, and people need two."""
+    max_patterns: int = 32
+    """Patterns of one LIST, groups of one NOTIFY, mailbox filters of one ESEARCH: each is tried on each mailbox, and
+    people need two."""
 
-    pattern: int = 1000
-    """Characters of a LIST pattern, each of which costs a bit a character of each name; names are
-    no longer, so a longer one matches none."""
+    max_pattern_length: int = 1000
+    """Characters of a LIST pattern. Each costs a bit for each character of each name. Names are not longer than this,
+    so a longer pattern matches none."""
 
-    texts: int = 50
+    max_text_keys: int = 50
     """BODY and TEXT keys of one search: each may read every message. A person types ten words."""
 
-    messages: int = 1000
+    max_append_messages: int = 1000
     """Messages of one MULTIAPPEND."""
 
 
-DEFAULT = GrammarLimits()
+DEFAULT_LIMITS = GrammarLimits()
+
+_SPACES_TO_END = re.compile(rb" *\Z")
+_ESCAPE = re.compile(rb'\\(["\\])')
 
 
 class Cursor:
-    """Reads `parts`: text (bytes) and literals (`LiteralData`) by turns, text first.
+    """A position in one command.
 
-    `utf8` says whether the client enabled UTF-8 names (`names.decode_name`). The `what` of a method
-    is the noun of its error: "Expected a mailbox name".
+    The parameter `expected` of a method is the noun of its error text: "Expected a mailbox name".
+
+    Args:
+        parts: text (bytes) and literals (`LiteralData`) in turn, beginning with text.
+        limits: what the command may contain.
+        utf8: whether the client enabled UTF-8 mailbox names (see `names.decode_name`).
     """
 
-    __slots__ = ("_at", "_index", "_parts", "_ranges", "_terms", "_text", "depth", "limits", "utf8")
+    __slots__ = (
+        "_index",
+        "_parts",
+        "_position",
+        "_ranges_left",
+        "_terms_left",
+        "_text",
+        "depth",
+        "limits",
+        "utf8",
+    )
 
     def __init__(
         self,
         parts: Sequence[bytes | LiteralData],
-        limits: GrammarLimits = DEFAULT,
+        limits: GrammarLimits = DEFAULT_LIMITS,
         utf8: bool = False,
     ) -> None:
         self.limits = limits
@@ -89,232 +103,233 @@ class Cursor:
         self.depth = 0
         self._parts = parts
         self._index = -1
-        self._terms = limits.terms
-        self._ranges = limits.ranges
+        self._terms_left = limits.max_terms
+        self._ranges_left = limits.max_ranges
         self._next_text()
 
     def _next_text(self) -> None:
         self._index += 1
-        self._at = 0
+        self._position = 0
         text = self._parts[self._index] if self._index < len(self._parts) else b""
         if not isinstance(text, bytes):
             raise BadCommand("Expected a space between two literals")
         self._text = text
 
     def peek(self) -> bytes:
-        """Return the next octet, or b"" before a literal and at the end."""
-        return self._text[self._at : self._at + 1]
+        """Return the next byte; b"" before a literal and at the end."""
+        return self._text[self._position : self._position + 1]
 
-    def ahead(self, rule: re.Pattern[bytes]) -> bool:
-        """Whether `rule` matches here; nothing is read."""
-        return rule.match(self._text, self._at) is not None
+    def next_matches(self, rule: re.Pattern[bytes]) -> bool:
+        """Whether `rule` matches here. Reads nothing."""
+        return rule.match(self._text, self._position) is not None
 
     def at_literal(self) -> bool:
         """Whether a literal comes next."""
-        return self._at == len(self._text) and self._index + 1 < len(self._parts)
+        return self._position == len(self._text) and self._index + 1 < len(self._parts)
 
     def at_end(self) -> bool:
-        """Whether nothing is left but spaces, which several clients leave behind."""
+        """Whether only spaces are left. Several clients send spaces at the end of a command."""
         if self._index + 1 < len(self._parts):
             return False
-        return _SPACES.match(self._text, self._at) is not None
+        return _SPACES_TO_END.match(self._text, self._position) is not None
 
-    def end(self) -> None:
+    def expect_end(self) -> None:
         """Require the end of the command."""
         if not self.at_end():
             raise BadCommand("Unexpected arguments at the end of the command")
 
-    def sp(self, after: str) -> None:
-        """Read one space."""
+    def space(self, after: str) -> None:
+        """Read one space; `after` names the element before it."""
         if not self.skip(b" "):
             raise BadCommand(f"Expected a space after {after}")
 
     def skip(self, token: bytes) -> bool:
-        """Read `token` if it comes next, and say whether it did; letters as they are."""
-        if self._text.startswith(token, self._at):
-            self._at += len(token)
+        """Read `token` if it comes next, and return whether it did. Compares case-sensitively."""
+        if self._text.startswith(token, self._position):
+            self._position += len(token)
             return True
         return False
 
+    def skip_word(self, word: bytes) -> bool:
+        """Read `word` (given in upper case) if it is the next word, in any case, and return whether it was."""
+        found = abnf.WORD.match(self._text, self._position)
+        if found is None or found[0].upper() != word:
+            return False
+        self._position = found.end()
+        return True
+
     def expect(self, token: bytes, message: str) -> None:
-        """Read `token`, or be Malformed with `message`."""
+        """Read `token`, or raise `BadCommand` with `message`."""
         if not self.skip(token):
             raise BadCommand(message)
 
-    def match(self, rule: re.Pattern[bytes], what: str) -> bytes:
+    def match(self, rule: re.Pattern[bytes], expected: str) -> bytes:
         """Read what `rule` matches here."""
-        found = self.optional(rule)
-        if found is None:
-            raise BadCommand(f"Expected {what}")
-        return found
+        text = self.try_match(rule)
+        if text is None:
+            raise BadCommand(f"Expected {expected}")
+        return text
 
-    def optional(self, rule: re.Pattern[bytes]) -> bytes | None:
-        """Read what `rule` matches here; None where it does not."""
-        found = rule.match(self._text, self._at)
+    def try_match(self, rule: re.Pattern[bytes]) -> bytes | None:
+        """Read what `rule` matches here; None if it does not match."""
+        found = rule.match(self._text, self._position)
         if found is None:
             return None
-        self._at = found.end()
+        self._position = found.end()
         return found[0]
 
-    def word(self, what: str) -> bytes:
-        """Read a protocol word, returned in upper case."""
-        return self.match(abnf.WORD, what).upper()
+    def word(self, expected: str) -> bytes:
+        """Read a word of the protocol; return it in upper case."""
+        return self.match(abnf.WORD, expected).upper()
 
-    def keyword(self, word: bytes) -> bool:
-        """Read `word` (upper case) if it is the whole next word, in any case; say whether."""
-        found = abnf.WORD.match(self._text, self._at)
-        if found is None or found[0].upper() != word:
-            return False
-        self._at = found.end()
-        return True
-
-    def spend(self, count: int = 1) -> None:
-        """Take `count` from the allowance of terms."""
-        self._terms -= count
-        if self._terms < 0:
+    def count_term(self) -> None:
+        """Count one list element or search key, of which a command has at most `GrammarLimits.max_terms`."""
+        self._terms_left -= 1
+        if self._terms_left < 0:
             raise BadCommand("The command has too many parts")
 
     def enter(self) -> None:
-        """Go one level deeper; every `enter` has its `leave`."""
+        """Begin a nested element; call `leave` at its end."""
         self.depth += 1
-        if self.depth > self.limits.depth:
+        if self.depth > self.limits.max_depth:
             raise BadCommand("The command is nested too deeply")
 
     def leave(self) -> None:
-        """Come back from one level."""
+        """End a nested element."""
         self.depth -= 1
 
-    def list_of(self, item: Callable[[], T], what: str, *, empty: bool = False) -> list[T]:
-        """Read ``"(" item *(SP item) ")"``, or ``()`` where `empty` allows that."""
-        self.expect(b"(", f"Expected a parenthesised list of {what}")
+    def list_of(
+        self, item: Callable[[], T], expected: str, *, allow_empty: bool = False
+    ) -> list[T]:
+        """Read ``"(" item *(SP item) ")"``, or ``()`` if `allow_empty`; `item` reads one element."""
+        self.expect(b"(", f"Expected a parenthesised list of {expected}")
         self.enter()
         items: list[T] = []
-        if not (empty and self.skip(b")")):
+        if not (allow_empty and self.skip(b")")):
             while True:
-                self.spend()
+                self.count_term()
                 items.append(item())
                 if self.skip(b")"):
                     break
                 if not self.skip(b" "):
-                    raise BadCommand(f"Expected a space or a parenthesis in the list of {what}")
+                    raise BadCommand(f"Expected a space or ) in the list of {expected}")
         self.leave()
         return items
 
-    def atom(self, what: str) -> bytes:
+    def atom(self, expected: str) -> bytes:
         """Read ``atom``."""
-        return self.match(abnf.ATOM, what)
+        return self.match(abnf.ATOM, expected)
 
-    def astring(self, what: str) -> bytes:
+    def astring(self, expected: str) -> bytes:
         """Read ``astring = 1*ASTRING-CHAR / string``."""
-        return self._string_or(abnf.ASTRING_ATOM, what)
+        return self._string_or(abnf.ASTRING_ATOM, expected)
 
-    def list_mailbox(self, what: str) -> bytes:
+    def list_mailbox(self, expected: str) -> bytes:
         """Read ``list-mailbox = 1*list-char / string``."""
-        return self._string_or(abnf.LIST_ATOM, what)
+        return self._string_or(abnf.LIST_ATOM, expected)
 
-    def mailbox(self, what: str = "a mailbox name") -> str:
-        """Read ``mailbox``, decoded, INBOX folded."""
-        octets = self.astring(what)
+    def mailbox(self, expected: str = "a mailbox name") -> str:
+        """Read ``mailbox``; return it decoded, with INBOX in upper case.
+
+        Raises:
+            CommandRefused: no mailbox can have this name. The command itself keeps the grammar, so it is not BAD.
+        """
+        name = self.astring(expected)
         try:
-            return decode_name(octets, self.utf8)
-        except (
-            BadCommand
-        ) as error:  # well-formed as a command: there is and can be no mailbox of that name
+            return decode_name(name, self.utf8)
+        except BadCommand as error:
             raise CommandRefused(b"CANNOT", error.text) from None
 
     def flag(self) -> bytes:
-        """Read ``flag``, in its canonical spelling."""
-        return canonical(self.match(abnf.FLAG, "a flag"))
+        """Read ``flag``; return it in its canonical spelling."""
+        return canonical_flag(self.match(abnf.FLAG, "a flag"))
 
-    def nstring(self, what: str) -> bytes | None:
+    def nstring(self, expected: str) -> bytes | None:
         """Read ``nstring = string / nil``; None is NIL."""
-        if self.keyword(b"NIL"):
+        if self.skip_word(b"NIL"):
             return None
-        return self.string(what)
+        return self.string(expected)
 
-    def string(self, what: str) -> bytes:
-        """Read ``string = quoted / literal``, its content."""
+    def string(self, expected: str) -> bytes:
+        """Read ``string = quoted / literal``; return its content."""
         if self.peek() == b'"':
-            return self.quoted(what)
+            return self.quoted(expected)
         if not self.at_literal():
-            raise BadCommand(f"Expected {what}")
-        octets = self.literal(what)
-        if octets.binary:
-            raise BadCommand(f"Expected {what}, not a binary literal")
-        if octets.size > self.limits.string:
-            raise BadCommand(f"Expected {what}, and this is too long for one")
-        content = octets.read(0, octets.size)
+            raise BadCommand(f"Expected {expected}")
+        literal = self.literal(expected)
+        if literal.binary:
+            raise BadCommand(f"Expected {expected}, not a binary literal")
+        if literal.size > self.limits.max_string_size:
+            raise BadCommand(f"Expected {expected}, but the literal is too long")
+        content = literal.read(0, literal.size)
         if b"\0" in content:
-            raise BadCommand(f"Expected {what}, and a NUL cannot be in one")
+            raise BadCommand(f"Expected {expected}, but the literal contains NUL")
         return content
 
-    def quoted(self, what: str) -> bytes:
-        """Read ``quoted``, its content without escapes.
+    def quoted(self, expected: str) -> bytes:
+        """Read ``quoted``; return its content without escapes.
 
-        A client that enabled UTF-8 in quotes must mean it (RFC 6855 section 3); from others come Latin-1 passwords.
+        It must be valid UTF-8 if the client enabled UTF-8 in quoted strings (RFC 6855 section 3). Other clients send
+        passwords in Latin-1.
         """
-        content = self.match(abnf.QUOTED, f"{what} in proper quotes")[1:-1]
+        content = self.match(abnf.QUOTED, f"{expected} in double quotes")[1:-1]
         if self.utf8 and not content.isascii():
             try:
                 content.decode("utf-8")
             except UnicodeDecodeError:
-                raise BadCommand(f"Expected {what} in UTF-8") from None
-        if len(content) > self.limits.string:
-            raise BadCommand(f"Expected {what}, and this is too long for one")
+                raise BadCommand(f"Expected {expected} in UTF-8") from None
+        if len(content) > self.limits.max_string_size:
+            raise BadCommand(f"Expected {expected}, but the string is too long")
         if b"\\" in content:
-            content = _UNESCAPE.sub(rb"\1", content)
+            content = _ESCAPE.sub(rb"\1", content)
         return content
 
-    def literal(self, what: str) -> LiteralData:
-        """Read a literal, of whatever size and kind, unread."""
+    def literal(self, expected: str) -> LiteralData:
+        """Read a literal of any size and kind; its content stays where it is."""
         if not self.at_literal():
-            raise BadCommand(f"Expected {what} as a literal")
-        octets = self._parts[self._index + 1]
-        if isinstance(octets, bytes):
-            raise BadCommand(f"Expected {what} as a literal")
+            raise BadCommand(f"Expected {expected} as a literal")
+        literal = self._parts[self._index + 1]
+        if isinstance(literal, bytes):
+            raise BadCommand(f"Expected {expected} as a literal")
         self._index += 1
         self._next_text()
-        return octets
+        return literal
 
-    def number(self, what: str) -> int:
+    def number(self, expected: str) -> int:
         """Read ``number``, 32 bits."""
-        return self._digits(what, 0, NUMBER)
+        return self._number(expected, 0, MAX_NUMBER)
 
-    def number64(self, what: str) -> int:
+    def number64(self, expected: str) -> int:
         """Read ``number64``, 63 bits."""
-        return self._digits(what, 0, NUMBER64)
+        return self._number(expected, 0, MAX_NUMBER64)
 
-    def nz_number(self, what: str) -> int:
+    def nz_number(self, expected: str) -> int:
         """Read ``nz-number``, 32 bits."""
-        return self._digits(what, 1, NUMBER)
+        return self._number(expected, 1, MAX_NUMBER)
 
-    def nz_number64(self, what: str) -> int:
+    def nz_number64(self, expected: str) -> int:
         """Read ``nz-number64``, 63 bits."""
-        return self._digits(what, 1, NUMBER64)
+        return self._number(expected, 1, MAX_NUMBER64)
 
-    def sequence_set(self, *, saved: bool = True) -> SequenceSet:
-        """Read ``sequence-set``, or ``$`` as `sequence.SAVED` unless `saved` forbids it."""
-        if saved and self.skip(b"$"):
+    def sequence_set(self, *, allow_saved: bool = True) -> SequenceSet:
+        """Read ``sequence-set``, or ``$`` as `sequence.SAVED` if `allow_saved`."""
+        if allow_saved and self.skip(b"$"):
             return SAVED
-        octets = self.match(abnf.SEQUENCE, "a sequence set such as 1:5,7")
-        self._ranges -= octets.count(b",") + 1
-        if self._ranges < 0:
-            raise BadCommand("The command names too many message numbers")
-        return SequenceSet.parse(octets)
+        text = self.match(abnf.SEQUENCE, "a sequence set such as 1:5,7")
+        self._ranges_left -= text.count(b",") + 1
+        if self._ranges_left < 0:
+            raise BadCommand("The command has too many message numbers")
+        return SequenceSet.parse(text)
 
-    def _string_or(self, rule: re.Pattern[bytes], what: str) -> bytes:
-        found = self.optional(rule)
-        return self.string(what) if found is None else found
+    def _string_or(self, rule: re.Pattern[bytes], expected: str) -> bytes:
+        text = self.try_match(rule)
+        return self.string(expected) if text is None else text
 
-    def _digits(self, what: str, least: int, most: int) -> int:
-        digits = self.match(abnf.DIGITS, what)
-        # Twenty digits are more than `most` has; int() of a whole line would be slow, and over 4300
-        # digits raise.
-        number = int(digits) if len(digits) <= 20 else most + 1
-        if not least <= number <= most:
-            raise BadCommand(f"Expected {what}, and this number is out of range")
+    def _number(self, expected: str, minimum: int, maximum: int) -> int:
+        digits = self.match(abnf.DIGITS, expected)
+        # No permitted number has more than twenty digits. int() of a whole line would be slow, and of more than
+        # 4300 digits it raises ValueError.
+        number = int(digits) if len(digits) <= 20 else maximum + 1
+        if not minimum <= number <= maximum:
+            raise BadCommand(f"Expected {expected} between {minimum} and {maximum}")
         return number
-
-
-_SPACES = re.compile(rb" *\Z")
-_UNESCAPE = re.compile(rb'\\(["\\])')

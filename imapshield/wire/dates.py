@@ -1,6 +1,6 @@
-"""Dates: RFC 9051 ``date`` and ``date-time`` ⇄ `datetime.date`, epoch seconds and zone minutes.
+"""Parses and encodes the ``date`` and ``date-time`` of RFC 9051.
 
-Arithmetic only: strptime would ask the locale for the months' names, and costs ten times as much.
+Arithmetic only: strptime depends on the locale for the names of months, and takes ten times as long.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ MONTHS = (
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
 )  # fmt: skip
 
-_MONTH = {name.lower(): number for number, name in enumerate(MONTHS, 1)}
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
-_DAY = 86400
+_MONTH_NUMBERS = {name.lower(): number for number, name in enumerate(MONTHS, 1)}
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_SECONDS_PER_DAY = 86400
 
 # date-text      = date-day "-" date-month "-" date-year
 # date-day       = 1*2DIGIT
@@ -29,48 +29,51 @@ _DATE = re.compile(rb"([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4})")
 # date-day-fixed = (SP DIGIT) / 2DIGIT
 # time           = 2DIGIT ":" 2DIGIT ":" 2DIGIT
 # zone           = ("+" / "-") 4DIGIT
-# One digit without its space is read too: several clients write "1-Jan-2024 …".
+# A day of one digit without the space is accepted too: several clients write "1-Jan-2024 …".
 _DATE_TIME = re.compile(
     rb" ?([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4})"
     rb" ([0-9]{2}):([0-9]{2}):([0-9]{2}) ([+-])([0-9]{2})([0-9]{2})"
 )
 
 
-def parse_date(octets: bytes) -> date:
-    """Read ``date-text``, its quotes removed; Malformed if there is no such day."""
-    found = _DATE.fullmatch(octets)
+def parse_date(text: bytes) -> date:
+    """Parse ``date-text``, without quotes.
+
+    Raises:
+        BadCommand: it is not a date, or there is no such day.
+    """
+    found = _DATE.fullmatch(text)
     if found is None:
         raise BadCommand("Expected a date such as 17-Jul-1996")
     return _day(*found.groups())
 
 
-def parse_date_time(octets: bytes) -> tuple[int, int]:
-    """Read ``date-time``, its quotes removed, as (epoch seconds, zone minutes east of UTC).
+def parse_date_time(text: bytes) -> tuple[int, int]:
+    """Parse ``date-time``, without quotes.
 
-    Malformed.
+    Returns:
+        Seconds since the epoch, and the time zone in minutes east of UTC.
+
+    Raises:
+        BadCommand: it is not a date and time, or there is no such day or time.
     """
-    found = _DATE_TIME.fullmatch(octets)
+    found = _DATE_TIME.fullmatch(text)
     if found is None:
         raise BadCommand('Expected a date and time such as "17-Jul-1996 02:44:25 -0700"')
-    days = _day(*found.group(1, 2, 3)).toordinal() - _EPOCH_DAY
+    days = _day(*found.group(1, 2, 3)).toordinal() - _EPOCH_ORDINAL
     hour, minute, second, zone_hour, zone_minute = map(int, found.group(4, 5, 6, 8, 9))
-    # 60 is a leap second: legal in RFC 5322 dates, which clients copy.
+    # Second 60 is a leap second: legal in RFC 5322 dates, which clients copy.
     if hour > 23 or minute > 59 or second > 60 or zone_hour > 23 or zone_minute > 59:
-        raise BadCommand("There is no such time of day")
+        raise BadCommand("Expected a time from 00:00:00 to 23:59:60 and a zone such as +0100")
     zone = zone_hour * 60 + zone_minute
     if found[7] == b"-":
         zone = -zone
-    return days * _DAY + hour * 3600 + minute * 60 + second - zone * 60, zone
-
-
-def encode_date(day: date) -> bytes:
-    """Return ``date-text``, such as ``17-Jul-1996``."""
-    return b"%d-%b-%04d" % (day.day, MONTHS[day.month - 1], day.year)
+    return days * _SECONDS_PER_DAY + hour * 3600 + minute * 60 + second - zone * 60, zone
 
 
 def encode_internaldate(epoch: int, zone: int = 0) -> bytes:
-    """Return quoted ``date-time`` for `epoch` seconds on a clock `zone` minutes east of UTC."""
-    days, seconds = divmod(epoch + zone * 60, _DAY)
+    """Return ``date-time`` in quotes for `epoch` seconds, in the time zone `zone` minutes east of UTC."""
+    days, seconds = divmod(epoch + zone * 60, _SECONDS_PER_DAY)
     minutes, second = divmod(seconds, 60)
     hour, minute = divmod(minutes, 60)
     return b"%b%02d:%02d:%02d %b" % (_day_text(days), hour, minute, second, _zone_text(zone))
@@ -78,9 +81,8 @@ def encode_internaldate(epoch: int, zone: int = 0) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _day_text(days: int) -> bytes:
-    # A file's mtime can be any number; one that no date can show is shown as the nearest that one
-    # can.
-    day = date.fromordinal(min(max(days + _EPOCH_DAY, 1), date.max.toordinal()))
+    # A file's mtime can be any number. One outside the years 1 to 9999 becomes the nearest date inside.
+    day = date.fromordinal(min(max(days + _EPOCH_ORDINAL, 1), date.max.toordinal()))
     return b'"%02d-%b-%04d ' % (day.day, MONTHS[day.month - 1], day.year)
 
 
@@ -90,10 +92,12 @@ def _zone_text(zone: int) -> bytes:
 
 
 def _day(day: bytes, month: bytes, year: bytes) -> date:
-    number = _MONTH.get(month.lower())
+    number = _MONTH_NUMBERS.get(month.lower())
     if number is None:
-        raise BadCommand("There is no such month")
+        raise BadCommand(
+            "Expected a month: Jan, Feb, Mar, Apr, May, Jun, Jul, Aug, Sep, Oct, Nov or Dec"
+        )
     try:
         return date(int(year), number, int(day))
     except ValueError:
-        raise BadCommand("There is no such day") from None
+        raise BadCommand("This day does not exist in the calendar") from None

@@ -1,6 +1,6 @@
-"""Flags: bytes as clients write them → canonical bytes (RFC 9051 section 2.3.2).
+"""Checks flags and brings them into their canonical spelling (RFC 9051 section 2.3.2).
 
-System flags have one spelling here; keywords keep the client's, and are compared without case.
+System flags have one spelling; keywords keep the spelling of the client, and are compared without case.
 """
 
 from __future__ import annotations
@@ -19,44 +19,46 @@ RECENT = b"\\Recent"
 
 SYSTEM_FLAGS = (ANSWERED, FLAGGED, DELETED, SEEN, DRAFT)
 
-KEYWORD_OCTETS = 128
-"""The longest keyword: those in use have under 30, and each one is told to every client of the
-mailbox."""
+MAX_KEYWORD_LENGTH = 128
+"""Bytes of the longest keyword. Those in use have fewer than 30, and every client of the mailbox receives each one."""
 
-_SYSTEM = {flag.lower(): flag for flag in (*SYSTEM_FLAGS, RECENT)}
-_RANK = {flag: i for i, flag in enumerate(SYSTEM_FLAGS)}
+_SYSTEM_FLAGS_BY_LOWER = {flag.lower(): flag for flag in (*SYSTEM_FLAGS, RECENT)}
+_SYSTEM_FLAG_ORDER = {flag: i for i, flag in enumerate(SYSTEM_FLAGS)}
 
 
-def canonical(flag: bytes) -> bytes:
-    r"""Return a flag in the spelling used everywhere else; Malformed if it cannot be one.
+def canonical_flag(flag: bytes) -> bytes:
+    r"""Return `flag` in its canonical spelling.
 
-    ``\Recent`` passes: what it means where is the command's business. Any other unknown ``\Flag``
-    is refused, as RFC 9051 lets no server send one back.
+    ``\Recent`` is accepted, because each command treats it in its own way. Every other ``\Flag`` that is not a system
+    flag is refused, because RFC 9051 does not permit a server to send it back.
+
+    Raises:
+        BadCommand: it is not a flag, or too long.
     """
     if flag[:1] == b"\\":
-        system = _SYSTEM.get(flag.lower())
+        system = _SYSTEM_FLAGS_BY_LOWER.get(flag.lower())
         if system is None:
-            raise BadCommand("Unknown system flag")
+            raise BadCommand("Unknown system flag: keywords do not begin with a backslash")
         return system
-    if len(flag) > KEYWORD_OCTETS:
-        raise BadCommand("This keyword is too long")
+    if len(flag) > MAX_KEYWORD_LENGTH:
+        raise BadCommand(f"A keyword has at most {MAX_KEYWORD_LENGTH} characters")
     if abnf.ATOM.fullmatch(flag) is None:
-        raise BadCommand("A keyword must be an atom")
+        raise BadCommand("Expected a keyword without spaces and special characters")
     return flag
 
 
 def flag_list(flags: Iterable[bytes]) -> bytes:
-    r"""Join canonical flags for sending: system flags in their order, then keywords; none twice.
+    r"""Join canonical flags for sending: system flags in their order, then sorted keywords, each flag once.
 
     >>> flag_list([b"$Junk", b"\\Seen", b"$junk", b"\\Answered"])
     b'\\Answered \\Seen $Junk'
     """
-    once: dict[bytes, bytes] = {}
+    by_lower: dict[bytes, bytes] = {}
     for flag in flags:
-        once.setdefault(flag.lower(), flag)
-    ordered = sorted(once.values(), key=_order)
+        by_lower.setdefault(flag.lower(), flag)
+    ordered = sorted(by_lower.values(), key=_order)
     return b" ".join(ordered)
 
 
 def _order(flag: bytes) -> tuple[int, bytes]:
-    return _RANK.get(flag, len(_RANK)), flag.lower()
+    return _SYSTEM_FLAG_ORDER.get(flag, len(_SYSTEM_FLAG_ORDER)), flag.lower()

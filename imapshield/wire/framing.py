@@ -1,12 +1,13 @@
-"""Lines and literals → whole commands. Never loses its place, whatever it is sent (RFC 9051 section 2.2.1).
+"""Puts whole commands together from lines and literals (RFC 9051 section 2.2.1).
 
-The edge hands over lines (without CRLF) and, while a literal is due, raw data. Out come `LiteralAnnounced` (a literal is
-promised: say `accept` or `refuse`) and `RawCommand` (a command is complete, or was refused and has been skipped).
+The edge passes in lines (without CRLF) and, while a literal is expected, raw data. The framer returns
+`LiteralAnnounced` when the client announces a literal, which the caller then accepts or rejects, and `RawCommand`
+when a command is complete. Whatever the client sends, the framer knows where the next command begins.
 
 Rules
 -----
-* Size and number of what is kept are judged by the guard before a byte of it is: this file obeys.
-* A refused command is skipped to its end, literals and all, so that nothing inside it is taken for a command.
+* The guard decides how much is kept, before any of it is kept: this module sets no limits.
+* A rejected command is skipped to its end with its literals, so that nothing inside it is taken for a command.
 """
 
 from __future__ import annotations
@@ -19,17 +20,24 @@ from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
 from imapshield.wire.commands.base import LiteralData, MemoryLiteral
 
-_WORD = re.compile(rb"(?:UID )?[A-Z0-9\-]{1,32}(?![^ ])", re.IGNORECASE)
+_NAME = re.compile(rb"(?:UID )?[A-Z0-9\-]{1,32}(?![^ ])", re.IGNORECASE)
 ANNOUNCEMENT = len("~{1234567890123456789+}")
+"""Bytes of the longest literal announcement."""
+
 LITERAL = re.compile(rb"(~?)\{([0-9]{1,19})(\+?)\}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class RawCommand:
-    """One whole command. `tag` is None where none could be read; `name` is upper case, without UID, or empty.
+    """One whole command, not yet parsed.
 
-    `parts` alternate text and literals, from behind the tag. `octets` is what it took to send, literals left
-    out. A `refused` frame holds no parts: it is to be answered with that refusal, in its turn.
+    Args:
+        tag: the tag; None if the client sent no valid tag.
+        name: the name of the command in upper case, without UID; empty if there is none.
+        parts: text and literals in turn, after the tag and its space; empty for a rejected command.
+        octets: the bytes of its lines, including CRLF, without literals.
+        rejection: why the command was rejected while it was received. The response must wait for the responses to the
+            commands before it.
     """
 
     tag: bytes | None
@@ -41,9 +49,17 @@ class RawCommand:
 
 @dataclass(frozen=True, slots=True)
 class LiteralAnnounced:
-    """A literal of `size` octets is promised in command `name`; `waits` if the client waits for ``+`` (not LITERAL+).
+    """The client announces a literal.
 
-    `texts` is what the command holds so far, in `octets`; `literals` and `literal_octets` count those before this one.
+    Args:
+        tag: the tag of its command; None if the client sent no valid tag.
+        name: the name of its command, as in `RawCommand`.
+        size: the size of the literal in bytes.
+        synchronizing: whether the client waits for a continuation request before it sends the literal (no LITERAL+).
+        texts: the texts of the command so far.
+        literals: the number of literals before this one.
+        literal_octets: the bytes of the literals before this one.
+        octets: the bytes of the command's lines so far, including CRLF.
     """
 
     tag: bytes | None
@@ -56,44 +72,51 @@ class LiteralAnnounced:
     octets: int = 0
 
 
-class Sink(Protocol):
-    """Where a literal's octets go while they arrive."""
+class LiteralSink(Protocol):
+    """Receives the content of a literal while it arrives."""
 
     def write(self, data: bytes) -> None:
-        """Take the next octets; raises `CommandRefused` when it cannot (and is then not written to again)."""
+        """Store the next bytes.
+
+        Raises:
+            CommandRefused: they cannot be stored. The sink is discarded, and nothing more is written to it.
+        """
 
     def finish(self) -> LiteralData:
-        """All octets have arrived."""
+        """Return the literal, which is complete."""
 
     def discard(self) -> None:
-        """The literal is not wanted any more: release what was kept."""
+        """Release what was stored: the literal is not needed."""
 
 
 class MemorySink:
-    """Keeps a literal in memory."""
+    """Stores a literal in memory."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
 
     def write(self, data: bytes) -> None:
-        """Keep `data`."""
+        """Store `data`."""
         self._chunks.append(data)
 
     def finish(self) -> LiteralData:
-        """Return the literal whole."""
+        """Return the literal."""
         return MemoryLiteral(b"".join(self._chunks))
 
     def discard(self) -> None:
-        """Drop what was kept."""
+        """Release what was stored."""
         self._chunks.clear()
 
 
 class Framer:
-    """Puts the commands of one connection together."""
+    """Puts the commands of one connection together.
+
+    `inside` says whether a command has begun and is not complete.
+    """
 
     def __init__(self) -> None:
         self._parts: list[bytes | LiteralData] = []
-        self._sink: Sink | None = None
+        self._sink: LiteralSink | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -103,18 +126,18 @@ class Framer:
             if not isinstance(part, bytes):
                 part.close()
         self._parts = []
-        self._octets = self._literal_octets = self._due = 0
+        self._octets = self._literal_octets = self._literal_remaining = 0
         self._binary = False
-        self._refused: BadCommand | CommandRefused | None = None
+        self._rejection: BadCommand | CommandRefused | None = None
         self.inside = False
 
     @property
     def literal_bytes_due(self) -> int:
-        """Octets of a literal still to come."""
-        return self._due
+        """Bytes of the current literal that have not arrived yet."""
+        return self._literal_remaining
 
     def receive_line(self, line: bytes) -> RawCommand | LiteralAnnounced:
-        """Take a line, which begins a command or goes on with one after a literal."""
+        """Take a line without CRLF, which begins a command or continues one after a literal."""
         self._octets += len(line) + 2
         if not self.inside:
             self.inside = True
@@ -122,80 +145,90 @@ class Framer:
             if abnf.TAG.fullmatch(tag) is not None:
                 self._tag = tag
             if self._tag is None or not space:
-                self._refused = BadCommand("A command begins with a tag and a space")
+                self._rejection = BadCommand("Expected a tag and a space before the command name")
             else:
                 line = rest
-                word = _WORD.match(line)
-                self._name = word[0].upper().removeprefix(b"UID ") if word else b""
-        # searching all of a long line, to match at its end, took most of the time that long lines cost
+                name = _NAME.match(line)
+                self._name = name[0].upper().removeprefix(b"UID ") if name else b""
+        # Only the end is searched: searching all of it took most of the time that a long line costs.
         literal = LITERAL.search(line, max(0, len(line) - ANNOUNCEMENT))
         if literal is None:
             return self._complete(line)
         text = line[: literal.start()]
-        if self._refused is None:
+        if self._rejection is None:
             self._parts.append(text)
         self._binary = bool(literal[1])
-        self._due = int(literal[2])
+        self._literal_remaining = int(literal[2])
         return LiteralAnnounced(
             self._tag,
             self._name,
-            self._due,
+            self._literal_remaining,
             not literal[3],
-            tuple(p for p in self._parts if isinstance(p, bytes)),
+            tuple(part for part in self._parts if isinstance(part, bytes)),
             len(self._parts) // 2,
             self._literal_octets,
             self._octets,
         )
 
-    def accept_literal(self, sink: Sink) -> bool:
-        """Let the announced literal go into `sink`; False when it is empty, and the next line is due already."""
-        if self._refused is not None:
-            sink = _Nowhere()
+    def accept_literal(self, sink: LiteralSink) -> bool:
+        """Accept the announced literal and store it in `sink`.
+
+        Returns:
+            True if the literal comes next; False if it is empty, so that the next line comes next.
+        """
+        if self._rejection is not None:
+            sink = _NullSink()
         self._sink = sink
-        if self._due:
+        if self._literal_remaining:
             return True
         self._finish_literal()
         return False
 
     def reject_literal(
-        self, refusal: BadCommand | CommandRefused, waits: bool
+        self, rejection: BadCommand | CommandRefused, synchronizing: bool
     ) -> RawCommand | None:
-        """Refuse the command whose literal was announced.
+        """Reject the announced literal and its command.
 
-        A client that waits is told at once, so this is the command's end and its frame is returned. One that does
-        not wait has sent the literal already: it is skipped, and the frame comes with the last line.
+        Returns:
+            The rejected command if the literal was `synchronizing`: the client waits, so the command ends here. A
+            client that does not wait has sent the literal already. It is skipped, None is returned, and the rejected
+            command follows with the command's last line.
         """
-        self._refused = self._refused or refusal
-        if waits:
+        self._rejection = self._rejection or rejection
+        if synchronizing:
             return self._complete(b"")
-        self._sink = _Nowhere()
-        if not self._due:
+        self._sink = _NullSink()
+        if not self._literal_remaining:
             self._finish_literal()
         return None
 
     def receive_literal(self, data: bytes) -> bytes | None:
-        """Take octets of the literal that is due; None, or what follows its last octet."""
-        mine, rest = data[: self._due], data[self._due :]
-        self._due -= len(mine)
+        """Take bytes of the expected literal.
+
+        Returns:
+            None if more of the literal is to come, else what follows it in `data`.
+        """
+        content, rest = data[: self._literal_remaining], data[self._literal_remaining :]
+        self._literal_remaining -= len(content)
         sink = self._sink
         assert sink is not None
         try:
-            if b"\0" in mine and not self._binary:
-                # where it can stand, `*CHAR8`, is told back as another octet: better no message than a changed one
-                raise BadCommand("A NUL can be in a literal8 only")
-            sink.write(mine)
-        except (BadCommand, CommandRefused) as refusal:
+            if b"\0" in content and not self._binary:
+                # NUL is not a CHAR8, and FETCH has to replace it: better no message than a changed one.
+                raise BadCommand("NUL is permitted in binary literals (literal8) only")
+            sink.write(content)
+        except (BadCommand, CommandRefused) as rejection:
             sink.discard()
-            self._refused = self._refused or refusal
-            self._sink = _Nowhere()
-        self._literal_octets += len(mine)
-        if self._due:
+            self._rejection = self._rejection or rejection
+            self._sink = _NullSink()
+        self._literal_octets += len(content)
+        if self._literal_remaining:
             return None
         self._finish_literal()
         return rest
 
     def discard(self) -> None:
-        """The connection has ended: release what an unfinished command held."""
+        """Release what an unfinished command holds; for the end of the connection."""
         if self._sink is not None:
             self._sink.discard()
             self._sink = None
@@ -203,25 +236,25 @@ class Framer:
 
     def _finish_literal(self) -> None:
         assert self._sink is not None
-        octets = self._sink.finish()
-        octets.binary = self._binary
+        literal = self._sink.finish()
+        literal.binary = self._binary
         self._sink = None
-        if self._refused is None:
-            self._parts.append(octets)
+        if self._rejection is None:
+            self._parts.append(literal)
 
     def _complete(self, line: bytes) -> RawCommand:
-        if self._refused is None:
+        if self._rejection is None:
             self._parts.append(line)
-            frame = RawCommand(self._tag, self._name, tuple(self._parts), self._octets)
+            command = RawCommand(self._tag, self._name, tuple(self._parts), self._octets)
             self._parts = []
         else:
-            frame = RawCommand(self._tag, self._name, (), self._octets, self._refused)
+            command = RawCommand(self._tag, self._name, (), self._octets, self._rejection)
         self._begin()
-        return frame
+        return command
 
 
-class _Nowhere:
-    """Skips a literal."""
+class _NullSink:
+    """Stores nothing: skips the literal of a rejected command."""
 
     def write(self, data: bytes) -> None:
         pass

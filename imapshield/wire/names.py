@@ -1,11 +1,10 @@
-"""Mailbox names: modified UTF-7 or UTF-8 ⇄ `str`, the INBOX rule, and LIST patterns.
+"""Mailbox names: modified UTF-7 and UTF-8, the INBOX rule, parents, and LIST patterns.
 
 Rules
 -----
-* Of all spellings of a name, modified UTF-7 (RFC 3501 section 5.1.3) permits one; the others are
-Malformed, so that
-  two names on the wire are two mailboxes.
-* Whether a name can be a mailbox's is the store's business.
+* Modified UTF-7 (RFC 3501 section 5.1.3) permits one spelling of each name. All others are refused, so that two names
+  on the wire are always two mailboxes.
+* The store, not this module, decides which names it can use for mailboxes.
 """
 
 from __future__ import annotations
@@ -24,37 +23,33 @@ _UNPRINTABLE = re.compile(r"[^ -%'-~]+")
 
 
 def decode_name(octets: bytes, utf8: bool = False) -> str:
-    """Return the name that `octets` spell, INBOX folded; Malformed when they spell none.
+    """Decode a mailbox name, with INBOX in upper case.
 
     Args:
-        octets: the mailbox argument. 8-bit octets are UTF-8 with or without `utf8`; no other
-        reading makes sense. utf8: whether the client enabled IMAP4rev2 or UTF8=ACCEPT, after which
-        ``&`` means itself.
+        octets: the mailbox argument. 8-bit bytes are read as UTF-8 with or without `utf8`: nothing else makes sense.
+        utf8: whether the client enabled IMAP4rev2 or UTF8=ACCEPT; ``&`` then has no special meaning.
+
+    Raises:
+        BadCommand: it is neither modified UTF-7 nor UTF-8.
     """
     return fold_inbox(decode_pattern(octets, utf8))
 
 
 def decode_pattern(octets: bytes, utf8: bool = False) -> str:
-    """Like `decode_name` for a LIST pattern or reference, which may be part of a name.
-
-    INBOX is left alone.
-    """
+    """Decode a LIST pattern or reference like `decode_name`, but leave INBOX as it is: it may be part of a name."""
     if not utf8 and octets.isascii():
         return _decode_utf7(octets)
     try:
         return octets.decode("utf-8")
     except UnicodeDecodeError:
-        raise BadCommand("A mailbox name is not valid UTF-8") from None
+        raise BadCommand("Expected a mailbox name in valid UTF-8") from None
 
 
 def encode_name(name: str, utf8: bool = False) -> bytes:
-    """Return `name` in modified UTF-7, or UTF-8 for a client that enabled it.
-
-    `encode.astring` makes it an argument.
-    """
+    """Return `name` in modified UTF-7, or in UTF-8 if `utf8`; `encode.mailbox` makes an argument of it."""
     try:
         octets = name.encode("utf-8")
-    except UnicodeEncodeError:  # a lone surrogate, from a folder whose name is not UTF-8
+    except UnicodeEncodeError:  # a lone surrogate, from a directory whose name is not UTF-8
         octets = name.encode("utf-8", "replace")
         name = octets.decode("utf-8")
     if utf8 or _PLAIN.fullmatch(octets):
@@ -63,14 +58,14 @@ def encode_name(name: str, utf8: bool = False) -> bytes:
 
 
 def parent_names(name: str) -> list[str]:
-    """Return the names of the mailboxes above `name`, the topmost first."""
+    """Return the names of the parents of `name`, the topmost first."""
     return [name[:i] for i, c in enumerate(name) if c == DELIMITER]
 
 
 def fold_inbox(name: str) -> str:
-    """Return `name` with a first level of INBOX, in any case, as INBOX (RFC 9051 section 5.1)."""
+    """Return `name` with INBOX in upper case if that is its first level (RFC 9051 section 5.1)."""
     head, tail = name[:5], name[5:]
-    # Without isascii() the dotless ı would be an I.
+    # Without isascii() the dotless "ı" would match: its upper case is "I".
     if head != INBOX and head.isascii() and head.upper() == INBOX and tail[:1] in ("", DELIMITER):
         return INBOX + tail
     return name
@@ -79,20 +74,18 @@ def fold_inbox(name: str) -> str:
 def _decode_utf7(octets: bytes) -> str:
     if _PLAIN.fullmatch(octets):
         return octets.decode("ascii")
-    pieces = _SHIFT.split(octets)  # plain, shifted, plain, shifted, … plain
-    if not all(map(_PLAIN.fullmatch, pieces[::2])):
-        raise BadCommand("A mailbox name is not valid modified UTF-7")
+    runs = _SHIFT.split(octets)  # plain, shifted, plain, shifted, … plain
+    if not all(map(_PLAIN.fullmatch, runs[::2])):
+        raise BadCommand("Expected a mailbox name in valid modified UTF-7")
     try:
         name = "".join(
-            _decode_shifted(piece) if i % 2 else piece.decode("ascii")
-            for i, piece in enumerate(pieces)
+            _decode_shifted(run) if i % 2 else run.decode("ascii") for i, run in enumerate(runs)
         )
     except (Error, UnicodeDecodeError):
-        raise BadCommand("A mailbox name is not valid modified UTF-7") from None
-    # One law instead of four rules: spare bits, spare shifts and shifted ASCII all come back
-    # different.
+        raise BadCommand("Expected a mailbox name in valid modified UTF-7") from None
+    # Encoding again finds everything that is not canonical: unused bits, needless shifts, and shifted ASCII.
     if _encode_utf7(name) != octets:
-        raise BadCommand("A mailbox name is not in canonical modified UTF-7")
+        raise BadCommand("Expected a mailbox name in canonical modified UTF-7")
     return name
 
 
@@ -108,55 +101,55 @@ def _encode_utf7(name: str) -> bytes:
 
 
 def _shift(found: re.Match[str]) -> str:
-    # "&" is a shift of its own, "&-", wherever it stands among characters that need base64.
-    return "&-".join(_base64(piece) for piece in found[0].split("&"))
+    # "&" is always the separate shift "&-", even between characters that need base64.
+    return "&-".join(_base64(run) for run in found[0].split("&"))
 
 
-def _base64(piece: str) -> str:
-    if not piece:
+def _base64(text: str) -> str:
+    if not text:
         return ""
-    base64 = b2a_base64(piece.encode("utf-16-be"), newline=False).rstrip(b"=")
+    base64 = b2a_base64(text.encode("utf-16-be"), newline=False).rstrip(b"=")
     return "&" + base64.replace(b"/", b",").decode("ascii") + "-"
 
 
 class ListPattern:
-    """A LIST pattern: ``*`` is anything, ``%`` anything but the delimiter (RFC 9051, 6.3.9).
+    """A LIST pattern: ``*`` matches anything, ``%`` anything but the delimiter (RFC 9051 section 6.3.9).
 
-    Every set of positions in the pattern that the name read so far can have led to is one integer,
-    so a character of the name costs a few operations whatever the wildcards: nothing is ever tried
-    again (CVE-2021-40110).
+    The matcher simulates a nondeterministic automaton whose states are positions in the pattern. The set of current
+    states is one integer with a bit for each position, so a character of the name costs a few operations whatever the
+    wildcards are, and nothing backtracks (CVE-2021-40110).
     """
 
-    __slots__ = ("_accept", "_chars", "_exact", "_star", "_start", "_wild")
+    __slots__ = ("_accept", "_exact", "_positions_of_char", "_stars", "_start", "_wildcards")
 
     def __init__(self, pattern: str) -> None:
-        # Neighbouring wildcards are as one of them, the stronger.
+        # Adjacent wildcards match what the stronger of them matches alone.
         pattern = re.sub(r"[*%]{2,}", lambda found: "*" if "*" in found[0] else "%", pattern)
         self._exact = None if "*" in pattern or "%" in pattern else fold_inbox(pattern)
-        self._star = self._wild = 0
-        self._chars: dict[str, int] = {}
+        self._stars = self._wildcards = 0
+        self._positions_of_char: dict[str, int] = {}
         for i, char in enumerate(pattern):
             if char in "*%":
-                self._wild |= 1 << i
-                self._star |= (char == "*") << i
+                self._wildcards |= 1 << i
+                self._stars |= (char == "*") << i
             else:
-                self._chars[char] = self._chars.get(char, 0) | 1 << i
-        self._start = 1 | (1 & self._wild) << 1
+                self._positions_of_char[char] = self._positions_of_char.get(char, 0) | 1 << i
+        self._start = 1 | (1 & self._wildcards) << 1
         self._accept = 1 << len(pattern)
 
     def matches(self, name: str) -> bool:
-        """Whether `name` matches; INBOX in `name` matches in any case."""
+        """Whether `name` matches the pattern; INBOX in `name` matches in any case."""
         if self._exact is not None:
             return name == self._exact
-        chars, wild, at = self._chars, self._wild, self._start
-        inbox = len(INBOX) if name[:6] in (INBOX, INBOX + DELIMITER) else 0
+        positions_of_char, wildcards, states = self._positions_of_char, self._wildcards, self._start
+        inbox_length = len(INBOX) if name[:6] in (INBOX, INBOX + DELIMITER) else 0
         for i, char in enumerate(name):
-            step = chars.get(char, 0)
-            if i < inbox:
-                step |= chars.get(char.lower(), 0)
-            stay = self._star if char == DELIMITER else wild
-            at = (at & step) << 1 | at & stay
-            if not at:
+            advancing = positions_of_char.get(char, 0)
+            if i < inbox_length:
+                advancing |= positions_of_char.get(char.lower(), 0)
+            staying = self._stars if char == DELIMITER else wildcards
+            states = (states & advancing) << 1 | states & staying
+            if not states:
                 return False
-            at |= (at & wild) << 1
-        return bool(at & self._accept)
+            states |= (states & wildcards) << 1
+        return bool(states & self._accept)

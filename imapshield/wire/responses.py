@@ -1,4 +1,4 @@
-"""Answers that are more than a line of bytes: values that `wire.encode` writes."""
+"""Responses as values, which `wire.encode` turns into bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Tagged(NamedTuple):
-    """The end of a command: OK, NO or BAD, a text of ours, a response code without brackets."""
+    """A tagged response without its tag: OK, NO or BAD, a text, and a response code without brackets."""
 
     condition: bytes
     text: str
@@ -15,22 +15,22 @@ class Tagged(NamedTuple):
 
 
 def ok(text: str, code: bytes | None = None) -> Tagged:
-    """Return a success."""
+    """Return the response to a command that succeeded."""
     return Tagged(b"OK", text, code)
 
 
 def no(text: str, code: bytes | None = None) -> Tagged:
-    """Return a failure."""
+    """Return the response to a command that was refused or failed."""
     return Tagged(b"NO", text, code)
 
 
 def bad(text: str, code: bytes | None = None) -> Tagged:
-    """Return the answer to a command that could not be understood."""
+    """Return the response to a command that breaks the grammar or is not permitted in this state."""
     return Tagged(b"BAD", text, code)
 
 
 class ThreadNode(NamedTuple):
-    """A message in a thread and the answers to it; `number` None is RFC 5256's missing parent."""
+    """A message in a thread with the replies to it. A `number` of None is a missing parent (RFC 5256)."""
 
     number: int | None
     children: Sequence[ThreadNode] = ()

@@ -1,10 +1,9 @@
-"""Sequence sets (RFC 9051 ``sequence-set``): bytes ⇄ sorted intervals that are never expanded.
+"""Sequence sets (RFC 9051 ``sequence-set``) as sorted ranges, which are never expanded into numbers.
 
 Rules
 -----
-* ``1:4294967295`` costs what ``1`` costs: everything here is linear in the number of intervals,
-plus one sort.
-* ``*`` stays a symbol until `largest`, the highest number in the mailbox, is known. ``n:*`` is then
+* ``1:4294967295`` costs what ``1`` costs: everything here is linear in the number of ranges, plus one sort.
+* ``*`` stays symbolic until `largest`, the highest number in the mailbox, is known. ``n:*`` is then
   ``min(n, largest):largest``, so ``*`` alone is the same as ``4294967295:*``.
 """
 
@@ -18,7 +17,7 @@ from itertools import chain
 
 from imapshield.errors import BadCommand
 
-TOP = 0xFFFFFFFF
+MAX_NUMBER = 0xFFFFFFFF
 
 # seq-number = nz-number / "*"
 # seq-range  = seq-number ":" seq-number
@@ -29,10 +28,13 @@ _ITEM = re.compile(rb"(%b)(?::(%b))?" % (_NUMBER, _NUMBER))
 
 @dataclass(frozen=True, slots=True)
 class SequenceSet:
-    """Numbers as `ranges`, sorted, disjoint and not adjacent; `tail` n adds ``n:*``, 0 nothing.
+    """A set of sequence numbers or UIDs.
 
-    `saved` stands for ``$``, the saved result of RFC 5182, in a command that takes a sequence set;
-    only the session knows what it holds. `SAVED` is that set; of itself it holds nothing.
+    Args:
+        ranges: (first, last) pairs, both inclusive; sorted, disjoint and not adjacent.
+        tail: n for a set that also has ``n:*``; 0 for a set without ``*``.
+        saved: whether this is ``$``, the saved result of RFC 5182. Only the session knows the messages in it, so the
+            set itself is empty. `SAVED` is the one such set.
     """
 
     ranges: tuple[tuple[int, int], ...] = ()
@@ -41,14 +43,18 @@ class SequenceSet:
 
     @classmethod
     def parse(cls, octets: bytes) -> SequenceSet:
-        """Read a whole sequence set; Malformed for anything else, 0 and 4294967296 included."""
-        singles: list[tuple[int, int]] = []
+        """Parse a whole sequence set.
+
+        Raises:
+            BadCommand: it is not a sequence set, or a number in it is not between 1 and 4294967295.
+        """
+        parsed: list[tuple[int, int]] = []
         tail = 0
         for item in octets.split(b","):
             if item.isdigit():
                 first = last = int(item[:11])
-                if item[0] == 48:  # "0": no number here is zero or has leading zeros
-                    raise BadCommand("Message numbers start at 1")
+                if item[0] == 48:  # "0": numbers are not zero, and have no leading zeros
+                    raise BadCommand("Message numbers begin at 1 and have no leading zeros")
             else:
                 found = _ITEM.fullmatch(item)
                 if found is None:
@@ -56,27 +62,30 @@ class SequenceSet:
                 left, right = found.groups()
                 if left == b"*" or right == b"*":
                     other = right if left == b"*" else left
-                    start = TOP if other is None or other == b"*" else int(other)
-                    if start > TOP:
-                        raise BadCommand("A message number is out of range")
+                    start = MAX_NUMBER if other is None or other == b"*" else int(other)
+                    if start > MAX_NUMBER:
+                        raise BadCommand("Message numbers are at most 4294967295")
                     tail = min(tail, start) if tail else start
                     continue
                 first, last = int(left), int(right)
                 if first > last:
                     first, last = last, first
-            if last > TOP:
-                raise BadCommand("A message number is out of range")
-            singles.append((first, last))
-        return cls(_merged(singles), tail)
+            if last > MAX_NUMBER:
+                raise BadCommand("Message numbers are at most 4294967295")
+            parsed.append((first, last))
+        return cls(_merged(parsed), tail)
 
     @classmethod
     def from_uids(cls, uids: Iterable[int]) -> SequenceSet:
-        """Make the set of `uids`, which must rise."""
+        """Make the set of `uids`, which must be in ascending order."""
         return cls(tuple(_runs(uids)))
 
     @classmethod
-    def missing(cls, numbers: Iterable[int], end: int) -> SequenceSet:
-        """Make the set of all from 1 up to `end`, that excluded, but for `numbers`, which must rise."""
+    def complement(cls, numbers: Iterable[int], end: int) -> SequenceSet:
+        """Make the set of the numbers from 1 to ``end - 1`` that are not in `numbers`.
+
+        `numbers` must be in ascending order.
+        """
         ranges = []
         first = 1
         for low, high in _runs(numbers):
@@ -89,9 +98,9 @@ class SequenceSet:
 
     @property
     def highest(self) -> int:
-        """The highest number named as a number; 0 when there is none.
+        """The highest number in the set apart from ``*``; 0 if there is none.
 
-        RFC 9051: over EXISTS it is an error.
+        RFC 9051 makes a sequence number above EXISTS an error.
         """
         return self.ranges[-1][1] if self.ranges else 0
 
@@ -99,34 +108,35 @@ class SequenceSet:
         return bool(self.ranges or self.tail or self.saved)
 
     def __contains__(self, number: int) -> bool:
-        """Whether `number` is named, leaving ``*`` out of account."""
-        i = bisect_right(self.ranges, (number, TOP + 1)) - 1
+        """Whether `number` is in the set, disregarding ``*``."""
+        i = bisect_right(self.ranges, (number, MAX_NUMBER + 1)) - 1
         return i >= 0 and self.ranges[i][0] <= number <= self.ranges[i][1]
 
     def __iter__(self) -> Iterator[int]:
-        """Go through the numbers that are named, ``*`` left out: there may be four thousand million."""
+        """Iterate over the numbers, disregarding ``*``. There may be four thousand million of them."""
         return chain.from_iterable(range(first, last + 1) for first, last in self.ranges)
 
     def contains(self, number: int, largest: int) -> bool:
-        """Whether `number` is in the set when the highest number is `largest`."""
+        """Whether `number` is in the set if the highest number in the mailbox is `largest`."""
         in_tail = self.tail > 0 and min(self.tail, largest) <= number <= largest and number > 0
         return in_tail or number in self
 
     def resolve(self, largest: int) -> list[tuple[int, int]]:
-        """Return the intervals, ``*`` being `largest`; numbers above `largest` stay.
+        """Return the ranges with ``*`` as `largest`, which is 0 in an empty mailbox.
 
-        An empty mailbox has largest 0.
+        Numbers above `largest` are kept.
         """
         if not self.tail or largest < 1:
             return list(self.ranges)
         return list(_merged([*self.ranges, (min(self.tail, largest), largest)]))
 
-    def intersect(self, numbers: Sequence[int], largest: int) -> list[tuple[int, int]]:
-        """Find where the set meets `numbers`, which rise, as non-empty slices (start, stop).
+    def matching_slices(self, numbers: Sequence[int], largest: int) -> list[tuple[int, int]]:
+        """Return the non-empty slices (start, stop) of `numbers` that are in the set.
 
-        Two bisections an interval: ``1:*`` over a hundred thousand UIDs costs a microsecond.
+        `numbers` must be in ascending order. Each range costs two bisections: ``1:*`` over a hundred thousand UIDs
+        takes a microsecond.
         """
-        met: list[tuple[int, int]] = []
+        slices: list[tuple[int, int]] = []
         start, end = 0, len(numbers)
         for first, last in self.resolve(largest):
             start = bisect_left(numbers, first, start)
@@ -134,32 +144,32 @@ class SequenceSet:
                 break
             stop = bisect_right(numbers, last, start)
             if stop > start:
-                met.append((start, stop))
+                slices.append((start, stop))
                 start = stop
-        return met
+        return slices
 
-    def common(self, ranges: Iterable[tuple[int, int]]) -> SequenceSet:
-        """Return what is named here, ``*`` left out, and in `ranges`, which must rise."""
-        found: list[tuple[int, int]] = []
-        mine = iter(self.ranges)
-        at = next(mine, None)
+    def intersection(self, ranges: Iterable[tuple[int, int]]) -> SequenceSet:
+        """Return the numbers that are in the set, disregarding ``*``, and in `ranges`, which must be ascending."""
+        shared: list[tuple[int, int]] = []
+        own_ranges = iter(self.ranges)
+        own = next(own_ranges, None)
         for first, last in ranges:
-            while at is not None and at[1] < first:
-                at = next(mine, None)
-            while at is not None and at[0] <= last:
-                found.append((max(first, at[0]), min(last, at[1])))
-                if at[1] > last:
+            while own is not None and own[1] < first:
+                own = next(own_ranges, None)
+            while own is not None and own[0] <= last:
+                shared.append((max(first, own[0]), min(last, own[1])))
+                if own[1] > last:
                     break
-                at = next(mine, None)
-        return SequenceSet(_merged(found))
+                own = next(own_ranges, None)
+        return SequenceSet(_merged(shared))
 
     def encode(self) -> bytes:
-        """Return the set as the wire has it; parsing that gives an equal set."""
+        """Return the set as on the wire; parsing that gives an equal set."""
         if self.saved:
             return b"$"
         items = [b"%d" % a if a == b else b"%d:%d" % (a, b) for a, b in self.ranges]
         if self.tail:
-            items.append(b"*" if self.tail == TOP else b"%d:*" % self.tail)
+            items.append(b"*" if self.tail == MAX_NUMBER else b"%d:*" % self.tail)
         return b",".join(items)
 
 
@@ -167,9 +177,9 @@ SAVED = SequenceSet(saved=True)
 
 
 def compact(numbers: Iterable[int]) -> bytes:
-    """Return `numbers` in their own order, rising runs drawn together.
+    """Return `numbers` as a list in their own order, with consecutive ascending numbers written as ranges.
 
-    For COPYUID and for the ALL of ESORT.
+    COPYUID and the ALL of ESORT need the order.
     """
     return b",".join([b"%d" % a if a == b else b"%d:%d" % (a, b) for a, b in _runs(numbers)])
 

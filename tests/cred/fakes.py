@@ -1,4 +1,4 @@
-"""A reactor and a thread pool that do as they are told."""
+"""A fake reactor and a fake thread pool: time stands still, and work runs in the test's own thread."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 
-class Reactor(Clock):
-    """Time that stands still, threads that are this one, and a list of what shutdown would call."""
+class FakeReactor(Clock):
+    """A clock whose "threads" are the caller's, and which lists what it would call at shutdown."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,36 +25,38 @@ class Reactor(Clock):
         self.triggers.append(call)
 
 
-class Pool:
-    """Runs what it is given at once, or when `perform` is called if `held`."""
+class FakePool(ThreadPool):
+    """Runs jobs at once, or in `run_pending` while `paused`."""
 
-    def __init__(self, *, held: bool = False) -> None:
-        self.held = held
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+        self.paused = False
         self.jobs: deque[tuple[Callable[..., object], Callable[..., object], tuple[Any, ...]]] = (
             deque()
         )
-        self.ran = 0
+        self.jobs_run = 0
         self.state = "new"
 
     def start(self) -> None:
         self.state = "started"
 
     def stop(self) -> None:
-        self.perform()
+        self.run_pending()
         self.state = "stopped"
 
     def callInThreadWithCallback(
-        self, onResult: Callable[[bool, Any], object], func: Callable[..., object], *args: Any
+        self, onResult: Any, func: Callable[..., object], *args: Any, **kw: Any
     ) -> None:
         assert self.state == "started"
+        assert not kw
         self.jobs.append((onResult, func, args))
-        if not self.held:
-            self.perform()
+        if not self.paused:
+            self.run_pending()
 
-    def perform(self) -> None:
+    def run_pending(self) -> None:
         while self.jobs:
             on_result, func, args = self.jobs.popleft()
-            self.ran += 1
+            self.jobs_run += 1
             try:
                 result = func(*args)
             except BaseException:

@@ -1,19 +1,24 @@
+"""The password file checker verifies passwords off the reactor, bounded and cached; the chain tries several checkers."""
+
 import os
 import threading
+from collections.abc import Sequence
+from typing import Any
 from unittest import mock
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IAnonymous, IUsernamePassword, UsernamePassword
 from twisted.cred.error import LoginFailed, UnauthorizedLogin
 from twisted.internet import reactor
-from twisted.internet.defer import fail, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from imapshield.cred import checkers, passwords, users
-from imapshield.cred.checkers import Busy, CheckerChain, PasswordFile
-from tests.cred.fakes import Pool, Reactor
+from imapshield.cred.checkers import CheckerBusy, CheckerChain, PasswordFile
+from tests.cred.fakes import FakePool, FakeReactor
 
 ALICE = passwords.hash_scrypt(b"secret", ln=2)
 BOB = passwords.hash_scrypt(b"other", ln=2)
@@ -22,32 +27,36 @@ BOB = passwords.hash_scrypt(b"other", ln=2)
 class PasswordFileTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.path = self.mktemp()
-        users.put(self.path, "alice", ALICE)
-        self.reactor = Reactor()
-        self.pool = Pool()
-        self.checker = PasswordFile(self.path, reactor=self.reactor, pool=self.pool, waiting=3)
-        self.logged = []
-        globalLogPublisher.addObserver(self.logged.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.logged.append)
+        users.set_hash(self.path, "alice", ALICE)
+        self.reactor = FakeReactor()
+        self.pool = FakePool()
+        self.checker = PasswordFile(self.path, reactor=self.reactor, pool=self.pool, max_pending=3)
+        self.logged: list[dict[str, Any]] = []
+        observer: Any = self.logged.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
 
-    def ask(self, user, password):
+    def check(self, user: bytes, password: bytes) -> Deferred[Any]:
         return self.checker.requestAvatarId(UsernamePassword(user, password))
 
-    def accepts(self, user, password) -> None:
-        self.assertEqual(self.successResultOf(self.ask(user, password)), user)
+    def accepts(self, user: bytes, password: bytes) -> None:
+        self.assertEqual(self.successResultOf(self.check(user, password)), user)
 
-    def refuses(self, user, password, why=UnauthorizedLogin):
-        return self.failureResultOf(self.ask(user, password), why)
+    def refuses(
+        self, user: bytes, password: bytes, error: type[Exception] = UnauthorizedLogin
+    ) -> Failure:
+        failure: Failure = self.failureResultOf(self.check(user, password), error)
+        return failure
 
-    def warnings(self):
+    def warnings(self) -> list[dict[str, Any]]:
         return [e for e in self.logged if e["log_level"] is LogLevel.warn and "path" in e]
 
     def test_interface(self) -> None:
-        """It is a checker of twisted.cred."""
+        """PasswordFile is a checker of twisted.cred."""
         verifyObject(ICredentialsChecker, self.checker)
 
-    def test_right_and_wrong(self) -> None:
-        """The right password gives the name, all else the one answer."""
+    def test_correct_and_wrong(self) -> None:
+        """The correct password gives the user name; anything else gives the same error."""
         self.accepts(b"alice", b"secret")
         for user, password in (
             (b"alice", b"Secret"),
@@ -60,129 +69,129 @@ class PasswordFileTests(SynchronousTestCase):
             self.refuses(user, password)
 
     def test_unknown_users_cost_the_same(self) -> None:
-        """A hash is computed for a user who does not exist too, and never leads in."""
+        """For an unknown user one hash is computed too, and even its correct password is refused."""
         with mock.patch.object(passwords, "verify", wraps=passwords.verify) as verify:
             self.refuses(b"nobody", b"secret")
         self.assertEqual(verify.call_count, 1)
 
     def test_scram(self) -> None:
-        """SCRAM can be offered while every user has its kind of hash, with which a password can be sent as well."""
+        """SCRAM can be offered while all users have SCRAM secrets, with which plain passwords work as well."""
         self.assertFalse(self.checker.ready)
-        row = passwords.hash_scram(b"secret", iterations=4096)
-        users.put(self.path, "alice", row)
+        stored = passwords.hash_scram(b"secret", iterations=4096)
+        users.set_hash(self.path, "alice", stored)
         self.assertTrue(self.checker.ready)
-        self.assertEqual(self.checker.secret(b"alice"), passwords.scram(row))
+        self.assertEqual(self.checker.secret(b"alice"), passwords.parse_scram(stored))
         self.accepts(b"alice", b"secret")
         self.refuses(b"alice", b"Secret")
-        users.put(self.path, "bob", BOB)
+        users.set_hash(self.path, "bob", BOB)
         self.assertFalse(self.checker.ready)
-        self.assertNotEqual(self.checker.secret(b"alice"), passwords.scram(row))
+        self.assertNotEqual(self.checker.secret(b"alice"), passwords.parse_scram(stored))
         os.unlink(self.path)
         self.assertFalse(self.checker.ready)
 
     def test_scram_unknown_users(self) -> None:
-        """Who does not exist has a salt that stays and as many iterations as somebody who does, and no password fits."""
+        """An unknown user has a constant salt and the iterations of some known user, and no password matches."""
         for name, iterations in (("alice", 4096), ("bob", 5000)):
-            users.put(self.path, name, passwords.hash_scram(b"x", iterations=iterations))
-        names = [b"nobody%d" % i for i in range(40)] + [b"", b"\xff", b".."]
-        secrets = {name: self.checker.secret(name) for name in names}
+            users.set_hash(self.path, name, passwords.hash_scram(b"x", iterations=iterations))
+        unknown = [b"nobody%d" % i for i in range(40)] + [b"", b"\xff", b".."]
+        secrets = {user: self.checker.secret(user) for user in unknown}
         self.assertEqual({s.iterations for s in secrets.values()}, {4096, 5000})
-        for name, secret in secrets.items():
-            again = self.checker.secret(name)
+        for user, secret in secrets.items():
+            again = self.checker.secret(user)
             self.assertEqual(secret[:2], again[:2])
             self.assertEqual(len(secret.salt), 16)
             self.assertNotEqual(secret.stored_key, again.stored_key)
 
     def test_no_users(self) -> None:
-        """An empty file lets nobody in."""
-        users.drop(self.path, "alice")
+        """With an empty file nobody can log in."""
+        users.remove(self.path, "alice")
         self.refuses(b"alice", b"secret")
 
     def test_nothing_runs_on_the_reactor(self) -> None:
-        """Until a thread has done the work there is no answer."""
-        self.pool.held = True
-        answer = self.ask(b"alice", b"secret")
-        self.assertNoResult(answer)
-        self.pool.perform()
-        self.assertEqual(self.successResultOf(answer), b"alice")
+        """The result comes only after a thread has done the work."""
+        self.pool.paused = True
+        result = self.check(b"alice", b"secret")
+        self.assertNoResult(result)
+        self.pool.run_pending()
+        self.assertEqual(self.successResultOf(result), b"alice")
 
-    def test_busy_before_full(self) -> None:
-        """When as many wait as may, the next is refused at once, as "later" and not as "wrong"."""
-        self.pool.held = True
-        waiting = [self.ask(b"alice", b"wrong") for _ in range(3)]
-        failure = self.refuses(b"alice", b"secret", Busy)
+    def test_busy(self) -> None:
+        """With the maximum of pending checks, the next one fails at once, as "busy" and not as "wrong"."""
+        self.pool.paused = True
+        pending = [self.check(b"alice", b"wrong") for _ in range(3)]
+        failure = self.refuses(b"alice", b"secret", CheckerBusy)
         self.assertIsInstance(failure.value, LoginFailed)
         self.assertNotIsInstance(failure.value, UnauthorizedLogin)
-        self.pool.perform()
-        for answer in waiting:
-            self.failureResultOf(answer, UnauthorizedLogin)
-        self.pool.held = False
+        self.pool.run_pending()
+        for result in pending:
+            self.failureResultOf(result, UnauthorizedLogin)
+        self.pool.paused = False
         self.accepts(b"alice", b"secret")
 
-    def test_remembered(self) -> None:
-        """A client that comes back with the same password costs no hash, even when the threads are busy."""
+    def test_cached(self) -> None:
+        """A second login with the same password computes no hash, and succeeds even while the threads are busy."""
         self.accepts(b"alice", b"secret")
-        self.pool.held = True
-        waiting = [self.ask(b"alice", b"wrong") for _ in range(3)]
+        self.pool.paused = True
+        pending = [self.check(b"alice", b"wrong") for _ in range(3)]
         self.accepts(b"alice", b"secret")
-        self.assertEqual(self.pool.ran, 1)
-        self.pool.perform()
-        for answer in waiting:
-            self.failureResultOf(answer, UnauthorizedLogin)
+        self.assertEqual(self.pool.jobs_run, 1)
+        self.pool.run_pending()
+        for result in pending:
+            self.failureResultOf(result, UnauthorizedLogin)
 
-    def test_wrong_is_never_remembered_as_right(self) -> None:
-        """A wrong password between two right ones is refused."""
+    def test_wrong_password_is_not_cached(self) -> None:
+        """A wrong password between two correct ones is refused."""
         self.accepts(b"alice", b"secret")
         self.refuses(b"alice", b"wrong")
         self.accepts(b"alice", b"secret")
 
-    def test_forgotten_after_a_while(self) -> None:
-        """After five minutes the password is looked at again."""
+    def test_cache_expires(self) -> None:
+        """After five minutes the password is verified again."""
         self.accepts(b"alice", b"secret")
-        self.reactor.advance(checkers.REMEMBER_SECONDS + 1)
+        self.reactor.advance(checkers.CACHE_SECONDS + 1)
         self.accepts(b"alice", b"secret")
-        self.assertEqual(self.pool.ran, 2)
+        self.assertEqual(self.pool.jobs_run, 2)
 
-    def test_memory_is_bounded(self) -> None:
-        """Only the last so many are remembered, as a keyed hash and not as passwords."""
-        with mock.patch.object(checkers, "REMEMBERED", 2):
+    def test_cache_is_bounded(self) -> None:
+        """The cache holds the most recent logins only, as keyed hashes and not as passwords."""
+        with mock.patch.object(checkers, "CACHE_SIZE", 2):
             for name in ("alice", "bob", "carol"):
-                users.put(self.path, name, ALICE)
-            for name in (b"alice", b"bob", b"carol"):
-                self.accepts(name, b"secret")
-        self.assertEqual(list(self.checker._remembered), ["bob", "carol"])
-        self.assertNotIn("secret", repr(self.checker._remembered))
+                users.set_hash(self.path, name, ALICE)
+            for user in (b"alice", b"bob", b"carol"):
+                self.accepts(user, b"secret")
+        self.assertEqual(list(self.checker._cache), ["bob", "carol"])
+        self.assertNotIn("secret", repr(self.checker._cache))
 
     def test_changed_password(self) -> None:
-        """A password that was changed in the file counts at once, and the remembered one does not."""
+        """A password that is changed in the file takes effect at once, despite the cache."""
         self.accepts(b"alice", b"secret")
-        users.put(self.path, "alice", BOB)
+        users.set_hash(self.path, "alice", BOB)
         self.refuses(b"alice", b"secret")
         self.accepts(b"alice", b"other")
 
     def test_removed_user(self) -> None:
-        """A user who was removed is out at once."""
+        """A user who is removed from the file cannot log in any more, despite the cache."""
         self.accepts(b"alice", b"secret")
-        users.drop(self.path, "alice")
+        users.remove(self.path, "alice")
         self.refuses(b"alice", b"secret")
 
-    def test_file_not_read_again_without_need(self) -> None:
+    def test_unchanged_file(self) -> None:
         """An unchanged file is not read again."""
         self.refuses(b"alice", b"1")
         with mock.patch.object(users, "parse", side_effect=AssertionError):
             self.refuses(b"alice", b"2")
 
     def test_unreadable_file(self) -> None:
-        """Without the file nobody can say who is right: "later", one line in the log, and it heals by itself."""
+        """Without the file, logins fail as "busy" with one line in the log, and work again when it is back."""
         os.rename(self.path, self.path + ".away")
-        self.refuses(b"alice", b"secret", Busy)
-        self.refuses(b"alice", b"secret", Busy)
+        self.refuses(b"alice", b"secret", CheckerBusy)
+        self.refuses(b"alice", b"secret", CheckerBusy)
         self.assertEqual(len(self.warnings()), 1)
         os.rename(self.path + ".away", self.path)
         self.accepts(b"alice", b"secret")
 
-    def test_bad_lines_are_told_once(self) -> None:
-        """A plain password in the file lets nobody in, is logged once, and is not in the log."""
+    def test_invalid_lines(self) -> None:
+        """A plain text password in the file is useless, logged once by its line number, and never itself logged."""
         with open(self.path, "ab") as file:
             file.write(b"bob:hunter2\n")
         self.refuses(b"bob", b"hunter2")
@@ -193,77 +202,79 @@ class PasswordFileTests(SynchronousTestCase):
         self.assertNotIn("hunter2", repr(event))
 
     def test_close(self) -> None:
-        """Closing stops the threads once; whoever waits or comes later is told "later"."""
-        self.pool.held = True
-        answer = self.ask(b"alice", b"secret")
+        """Closing stops the threads once; pending and later logins fail as "busy"."""
+        self.pool.paused = True
+        result = self.check(b"alice", b"secret")
         (at_shutdown,) = self.reactor.triggers
         self.checker.close()
         at_shutdown()
         self.assertEqual(self.pool.state, "stopped")
-        self.failureResultOf(answer, Busy)
-        self.refuses(b"alice", b"secret", Busy)
+        self.failureResultOf(result, CheckerBusy)
+        self.refuses(b"alice", b"secret", CheckerBusy)
 
     def test_close_unused(self) -> None:
-        """A checker that never checked has no threads to stop."""
+        """A checker that was never used has no threads to stop."""
         self.checker.close()
         self.assertEqual(self.pool.state, "new")
 
-    def test_bug_in_a_hash(self) -> None:
-        """Our own trouble is "later" for the client and a traceback for us."""
+    def test_unexpected_error(self) -> None:
+        """An unexpected error is "busy" for the client and a traceback in the log."""
         with mock.patch.object(passwords, "verify", side_effect=MemoryError):
-            self.refuses(b"alice", b"secret", Busy)
+            self.refuses(b"alice", b"secret", CheckerBusy)
         self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
 
 
 class RealThreadTests(TestCase):
-    async def test_in_a_thread(self) -> None:
-        """With a real pool, hashing happens in another thread."""
+    async def test_runs_in_a_thread(self) -> None:
+        """With a real pool, hashing runs in another thread."""
         path = self.mktemp()
-        users.put(path, "alice", ALICE)
+        users.set_hash(path, "alice", ALICE)
         checker = PasswordFile(path, reactor=reactor)
         self.addCleanup(checker.close)
-        seen = []
+        threads = []
 
-        def verify(stored, password) -> bool:
-            seen.append(threading.current_thread())
+        def verify(stored: str, password: bytes) -> bool:
+            threads.append(threading.current_thread())
             return True
 
         self.patch(passwords, "verify", verify)
         self.assertEqual(await checker.requestAvatarId(UsernamePassword(b"alice", b"x")), b"alice")
-        self.assertIsNot(seen[0], threading.main_thread())
+        self.assertIsNot(threads[0], threading.main_thread())
 
 
-class Fixed:
-    def __init__(self, answer, interfaces=(IUsernamePassword,)) -> None:
-        self.answer = answer
+class FixedChecker:
+    """A checker that gives one result for all credentials."""
+
+    def __init__(
+        self, result: bytes | Exception, interfaces: Sequence[Any] = (IUsernamePassword,)
+    ) -> None:
+        self.result = result
         self.credentialInterfaces = interfaces
 
-    def requestAvatarId(self, credentials):
-        return fail(self.answer) if isinstance(self.answer, Exception) else succeed(self.answer)
+    def requestAvatarId(self, credentials: object) -> Deferred[bytes]:
+        return fail(self.result) if isinstance(self.result, Exception) else succeed(self.result)
 
 
-class AnyOfTests(SynchronousTestCase):
-    def ask(self, *answers):
-        return CheckerChain([Fixed(answer) for answer in answers]).requestAvatarId(
-            UsernamePassword(b"a", b"b")
-        )
+class CheckerChainTests(SynchronousTestCase):
+    def check(self, *results: bytes | Exception) -> Deferred[Any]:
+        chain = CheckerChain([FixedChecker(result) for result in results])
+        return chain.requestAvatarId(UsernamePassword(b"a", b"b"))
 
     def test_first_that_accepts(self) -> None:
-        """The first checker that accepts decides."""
-        self.assertEqual(
-            self.successResultOf(self.ask(UnauthorizedLogin(), Busy(), b"x", b"y")), b"x"
-        )
+        """The first checker that accepts the credentials decides."""
+        result = self.check(UnauthorizedLogin(), CheckerBusy(), b"x", b"y")
+        self.assertEqual(self.successResultOf(result), b"x")
 
-    def test_none(self) -> None:
-        """If all refuse, so does it; if one cannot say, neither can it."""
-        self.failureResultOf(self.ask(UnauthorizedLogin(), UnauthorizedLogin()), UnauthorizedLogin)
-        self.failureResultOf(self.ask(UnauthorizedLogin(), Busy(), UnauthorizedLogin()), Busy)
+    def test_none_accepts(self) -> None:
+        """If all refuse, the login is refused; if one is busy and none accepts, the chain is busy."""
+        refused, busy = UnauthorizedLogin(), CheckerBusy()
+        self.failureResultOf(self.check(refused, UnauthorizedLogin()), UnauthorizedLogin)
+        self.failureResultOf(self.check(refused, busy, UnauthorizedLogin()), CheckerBusy)
 
     def test_interfaces(self) -> None:
-        """It checks what any of them checks, and asks only those that can."""
-        both = CheckerChain([Fixed(b"anonymous", (IAnonymous,)), Fixed(b"named")])
-        verifyObject(ICredentialsChecker, both)
-        self.assertEqual(len(both.credentialInterfaces), 2)
-        self.assertEqual(
-            self.successResultOf(both.requestAvatarId(UsernamePassword(b"a", b"b"))), b"named"
-        )
+        """The chain accepts the credentials of all its checkers, and calls only those that accept them."""
+        chain = CheckerChain([FixedChecker(b"anonymous", (IAnonymous,)), FixedChecker(b"named")])
+        verifyObject(ICredentialsChecker, chain)
+        self.assertEqual(len(chain.credentialInterfaces), 2)
+        result = chain.requestAvatarId(UsernamePassword(b"a", b"b"))
+        self.assertEqual(self.successResultOf(result), b"named")

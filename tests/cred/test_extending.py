@@ -1,12 +1,14 @@
-"""The three ways to extend imapshield, each the whole of what one has to write; docs/extending.rst shows them."""
+"""Complete examples of a checker, a realm with a store, and an account of your own; docs/extending.rst shows them."""
 
 import io
+from collections.abc import Callable, Sequence
+from typing import Any, Never
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
-from twisted.internet.defer import fail, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -18,66 +20,67 @@ from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.values import MailboxInfo, NewMessage
 from imapshield.testing.in_process import MAIL, InlineWorker, Server
 from imapshield.testing.memory_store import MemoryStore
-from typing import Never
 
 
 @implementer(ICredentialsChecker)
 class OneTimePasswords:
-    """A checker of one's own: each password is good once."""
+    """A checker whose passwords are valid once."""
 
     credentialInterfaces = (IUsernamePassword,)
 
-    def __init__(self, passwords) -> None:
+    def __init__(self, passwords: dict[bytes, list[bytes]]) -> None:
         self.passwords = passwords
 
-    def requestAvatarId(self, credentials):
-        mine = self.passwords.get(credentials.username, [])
-        if credentials.password in mine:
-            mine.remove(credentials.password)
+    def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
+        unused = self.passwords.get(credentials.username, [])
+        if credentials.password in unused:
+            unused.remove(credentials.password)
             return succeed(credentials.username)
         return fail(UnauthorizedLogin())
 
 
 @implementer(IRealm)
 class ArchiveRealm:
-    """A realm of one's own: every user sees one archive, and the same one."""
+    """A realm in which all users share one archive."""
 
-    def __init__(self, store) -> None:
+    def __init__(self, store: MemoryStore) -> None:
         self.account = StoreAccount("archive", lambda: store, InlineWorker())
 
-    def requestAvatar(self, avatarId, mind, *interfaces):
+    def requestAvatar(
+        self, avatarId: object, mind: object, *interfaces: object
+    ) -> tuple[Any, StoreAccount, Callable[[], None]]:
         account = self.account.acquire()
         return IAccount, account, account.close
 
 
 class ReadOnlyStore(MemoryStore):
-    """A store of one's own: what it is asked to change it refuses, with a text that the client is shown."""
+    """A store that refuses changes, with texts that clients see."""
 
-    def append(self, name, messages) -> Never:
-        raise NotAllowed("Nothing is added to the archive")
+    def append(self, name: str, messages: object) -> Never:
+        raise NotAllowed("Messages cannot be added to the archive")
 
-    def create(self, name, special_use) -> Never:
-        raise NotAllowed("The archive has the folders that it has")
+    def create(self, name: str, special_use: object) -> Never:
+        raise NotAllowed("Mailboxes cannot be created in the archive")
 
 
 @implementer(IAccount)
 class NoticeAccount:
-    """An account of one's own, without a store: one mailbox, which cannot be opened."""
+    """An account without a store: it shows two mailboxes, and refuses everything else with a notice."""
 
-    def __init__(self, user) -> None:
+    def __init__(self, user: str) -> None:
         self.user = user
         self.sessions = 1
 
-    async def mailboxes(self):
+    async def mailboxes(self) -> Sequence[MailboxInfo]:
         return [MailboxInfo("INBOX"), MailboxInfo("Moved to another server", selectable=False)]
 
-    async def subscriptions(self):
+    async def subscriptions(self) -> set[str]:
         return {"INBOX"}
 
-    async def open(self, name, claim_recent) -> Never:
+    async def open(self, name: str, claim_recent: bool) -> Never:
         raise NotAllowed("Your mail has moved; ask the help desk")
 
-    async def _refuse(self, *arguments) -> Never:
+    async def _refuse(self, *arguments: object) -> Never:
         raise NotAllowed("Your mail has moved; ask the help desk")
 
     subscribe = create = delete = rename = status = append = _refuse
@@ -88,49 +91,54 @@ class NoticeAccount:
 
 @implementer(IRealm)
 class NoticeRealm:
-    def __init__(self) -> None:
-        self.accounts = []
+    """A realm that gives every user a `NoticeAccount`."""
 
-    def requestAvatar(self, avatarId, mind, *interfaces):
+    def __init__(self) -> None:
+        self.accounts: list[NoticeAccount] = []
+
+    def requestAvatar(
+        self, avatarId: Any, mind: object, *interfaces: object
+    ) -> tuple[Any, NoticeAccount, Callable[[], None]]:
         account = NoticeAccount(avatarId.decode())
         self.accounts.append(account)
         return IAccount, account, account.close
 
 
 class ExtendingTests(SynchronousTestCase):
-    def test_a_checker_of_ones_own(self) -> None:
-        """A checker decides who may log in."""
+    def test_checker(self) -> None:
+        """A checker of your own decides who may log in."""
         checker = OneTimePasswords({b"alice": [b"one", b"two"]})
         verifyObject(ICredentialsChecker, checker)
         server = Server(checker=checker)
-        for password, answer in ((b"one", b"OK"), (b"one", b"NO"), (b"two", b"OK")):
-            self.assertIn(b"a " + answer, server.connect()(b"a LOGIN alice " + password))
+        for password, status in ((b"one", b"OK"), (b"one", b"NO"), (b"two", b"OK")):
+            self.assertIn(b"a " + status, server.connect()(b"a LOGIN alice " + password))
 
-    def test_a_realm_and_a_store_of_ones_own(self) -> None:
-        """A realm decides what is whose, and a store what can be done with it."""
+    def test_realm_and_store(self) -> None:
+        """A realm of your own chooses each user's account, and a store of your own decides what users can do."""
         store = ReadOnlyStore(lambda: 1_700_000_000.0)
         content = SpooledFile(io.BytesIO(MAIL), len(MAIL))
         MemoryStore.append(store, "INBOX", [NewMessage((), None, content)])
-        server = Server(realm=ArchiveRealm(store))
-        verifyObject(IRealm, server.realm)
+        realm = ArchiveRealm(store)
+        verifyObject(IRealm, realm)
+        server = Server(realm=realm)
         alice, bob = server.login(b"alice", b"secret"), server.login(b"bob", b"word")
         for client in (alice, bob):
             self.assertIn(b"* 1 EXISTS", client(b"a SELECT INBOX"))
             self.assertIn(b"Subject: Lunch", client(b"b FETCH 1 BODY.PEEK[HEADER]"))
-        self.assertIn(b"app NO [CANNOT] Nothing is added to the archive", alice.append())
+        self.assertIn(b"app NO [CANNOT] Messages cannot be added to the archive", alice.append())
         self.assertIn(b"c NO [CANNOT]", bob(b"c CREATE mine"))
-        self.assertEqual(server.realm.account.sessions, 2)
+        self.assertEqual(realm.account.sessions, 2)
         alice(b"z LOGOUT")
         alice.lose_connection()
-        self.assertEqual(server.realm.account.sessions, 1)
+        self.assertEqual(realm.account.sessions, 1)
 
-    def test_an_account_of_ones_own(self) -> None:
-        """An account needs no store at all; what it refuses is told to the client in its words."""
+    def test_account(self) -> None:
+        """An account of your own needs no store, and clients see the texts of its errors."""
         verifyObject(IAccount, NoticeAccount("alice"))
-        server = Server(realm=NoticeRealm())
-        client = server.login()
+        realm = NoticeRealm()
+        client = Server(realm=realm).login()
         self.assertIn(b"Moved to another server", client(b'a LIST "" *'))
         for command in (b"SELECT INBOX", b"CREATE x", b"STATUS INBOX (MESSAGES)"):
             self.assertIn(b"b NO [CANNOT] Your mail has moved", client(b"b " + command))
         client.lose_connection()
-        self.assertEqual([account.sessions for account in server.realm.accounts], [0])
+        self.assertEqual([account.sessions for account in realm.accounts], [0])

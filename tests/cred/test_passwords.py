@@ -1,3 +1,5 @@
+"""Passwords are hashed with argon2id, scrypt or for SCRAM, and every stored format is verified or refused."""
+
 import base64
 import time
 from unittest import mock
@@ -11,49 +13,48 @@ from imapshield.cred.passwords import (
     NotAscii,
     ScramSecret,
     UnusableHash,
-    check,
     hash_password,
     hash_scram,
     hash_scrypt,
-    scram,
+    parse_scram,
+    validate,
     verify,
 )
 
-# Known answer of RFC 7914 section 12: scrypt("password", "NaCl", N=1024, r=8, p=16), its first 32 octets
+# The known answer of RFC 7914 section 12: scrypt("password", "NaCl", N=1024, r=8, p=16), first 32 bytes.
 NACL = "$scrypt$ln=10,r=8,p=16$TmFDbA$/bq+HJ00cgB4VucZDQHp/nxq18vII3gw53N2Y0s3MWI"
 
-
-# The password of RFC 7677 section 3; its server's signature is checked in test_sasl
+# The password of RFC 7677 section 3. test_sasl checks the server signature of the example.
 PENCIL = "$scram-sha-256$i=4096$W22ZaJ0SNY7soEsUEjb6gQ$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY$wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU"
 
 
 class PasswordTests(SynchronousTestCase):
     def test_known_answer(self) -> None:
-        """A hash is RFC 7914's scrypt, so that other programs can write the file."""
+        """The hash is scrypt as in RFC 7914, so other programs can write the file too."""
         self.assertTrue(verify(NACL, b"password"))
         self.assertFalse(verify(NACL, b"passwore"))
 
     @settings(max_examples=25, deadline=None, derandomize=True)
     @given(st.binary(max_size=40), st.binary(max_size=40))
-    def test_only_the_password_fits(self, password, other) -> None:
-        """Any octets are a password, and only they open its hash."""
+    def test_only_the_password_verifies(self, password: bytes, other: bytes) -> None:
+        """Any bytes can be a password, and only the same bytes verify."""
         stored = hash_scrypt(password, ln=2, r=1, p=1)
         self.assertTrue(verify(stored, password))
         self.assertEqual(verify(stored, other), other == password)
 
     def test_salted(self) -> None:
-        """Two users with one password have two hashes."""
+        """Two hashes of the same password differ."""
         self.assertNotEqual(hash_scrypt(b"x", ln=2), hash_scrypt(b"x", ln=2))
 
     def test_argon2_is_preferred(self) -> None:
-        """With argon2-cffi installed, new passwords are argon2id with one lane."""
+        """If argon2-cffi is installed, new hashes are argon2id with one lane."""
         stored = hash_password(b"secret")
         self.assertTrue(stored.startswith("$argon2id$v=19$m=65536,t=3,p=1$"), stored)
         self.assertTrue(verify(stored, b"secret"))
         self.assertFalse(verify(stored, b"Secret"))
 
     def test_scrypt_without_argon2(self) -> None:
-        """Without argon2-cffi new passwords are scrypt, and an argon2 hash says what is missing."""
+        """Without argon2-cffi new hashes are scrypt, and verifying an argon2 hash says what to install."""
         with mock.patch.object(passwords, "_argon2", None):
             stored = hash_password(b"secret")
             self.assertTrue(stored.startswith("$scrypt$ln=15,r=8,p=1$"), stored)
@@ -64,30 +65,30 @@ class PasswordTests(SynchronousTestCase):
                 )
 
     def test_plain_text_is_refused(self) -> None:
-        """A line with a plain password is never compared, and its text is not repeated."""
+        """A plain text password never verifies, and the error does not contain it."""
         with self.assertRaises(UnusableHash) as caught:
             verify("hunter2", b"hunter2")
         self.assertIn("imapshield passwd", str(caught.exception))
         self.assertNotIn("hunter2", str(caught.exception))
 
     def test_scram(self) -> None:
-        """SCRAM's secret is a hash too; 65,536 rounds for a new one, and other programs' are read."""
+        """A SCRAM secret is a hash too: new ones have 65,536 iterations, and those of other programs verify."""
         self.assertTrue(verify(PENCIL, b"pencil"))
         self.assertFalse(verify(PENCIL, b"pencils"))
         salt = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
-        self.assertEqual(scram(PENCIL), ScramSecret.make(b"pencil", salt, 4096))
+        self.assertEqual(parse_scram(PENCIL), ScramSecret.make(b"pencil", salt, 4096))
         stored = hash_scram(b"secret")
         self.assertTrue(stored.startswith("$scram-sha-256$i=65536$"))
         self.assertTrue(verify(stored, b"secret"))
-        self.assertIsNone(scram(NACL))
+        self.assertIsNone(parse_scram(NACL))
 
     def test_scram_ascii(self) -> None:
-        """Without SASLprep two clients may spell what is not ASCII in two ways, so it is refused (RFC 5802 section 2.2)."""
+        """SCRAM requires ASCII: without SASLprep two clients may encode other text differently (RFC 5802 section 2.2)."""
         for password in ("é".encode(), b"\xff", b"a\tb", b"\x7f"):
             self.assertRaises(NotAscii, hash_scram, password)
 
     def test_damaged_hashes(self) -> None:
-        """What is no whole hash is an error of its own, never "wrong password" and never a traceback."""
+        """A damaged hash raises UnusableHash; it is never a wrong password or another exception."""
         for stored in (
             "", "$", "$scrypt$", "$scrypt$ln=10,r=8,p=16$TmFDbA$", "$scrypt$ln=0,r=8,p=1$TmFDbA$AAAAAAAAAAAAAAAAAAAAAAAA",
             "$scrypt$ln=4,r=8,p=1$TmFDb$AAAAAAAAAAAAAAAAAAAAAAAA", NACL + "\n", NACL.replace("10", "-1"),
@@ -99,10 +100,10 @@ class PasswordTests(SynchronousTestCase):
                 verify(stored, b"")
 
     def test_memory_is_bounded(self) -> None:
-        """A mistyped parameter that would take all memory is refused before it does."""
-        began = time.monotonic()
+        """A mistyped parameter that would take too much memory is refused without using the memory."""
+        start = time.monotonic()
         for stored in (NACL.replace("ln=10", "ln=30"), NACL.replace("r=8", "r=9999"),
                        "$argon2id$v=19$m=99999999,t=3,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"):  # fmt: skip
             with self.assertRaisesRegex(UnusableHash, "MiB"):
-                check(stored)
-        self.assertLess(time.monotonic() - began, 1)
+                validate(stored)
+        self.assertLess(time.monotonic() - start, 1)

@@ -1,3 +1,7 @@
+"""The realm gives each user an account on a Maildir below the mail root, and closes accounts that are not used."""
+
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 from twisted.cred.error import UnauthorizedLogin
@@ -10,59 +14,64 @@ from zope.interface.verify import verifyObject
 from imapshield.cred.realm import MaildirRealm, MailRoot
 from imapshield.cred.users import BadUserName
 from imapshield.mailbox.account_api import IAccount
-from tests.cred.fakes import Pool, Reactor
+from imapshield.mailbox.store_account import StoreAccount
+from tests.cred.fakes import FakePool, FakeReactor
 
 
 class MailRootTests(SynchronousTestCase):
-    def test_folder(self) -> None:
-        """A plain folder holds one Maildir for each user."""
+    def test_directory(self) -> None:
+        """A plain directory contains one Maildir for each user."""
         root = MailRoot("/srv/mail/")
-        self.assertEqual((root.place("alice"), root.base), ("/srv/mail/alice", "/srv/mail"))
-        self.assertEqual(root.place("{domain}@%h"), "/srv/mail/{domain}@%h")
+        self.assertEqual((root.maildir("alice"), root.base), ("/srv/mail/alice", "/srv/mail"))
+        self.assertEqual(root.maildir("{domain}@%h"), "/srv/mail/{domain}@%h")
 
     def test_pattern(self) -> None:
-        """User, local part and domain may stand anywhere in it."""
+        """A pattern may contain user, local part and domain anywhere."""
         root = MailRoot("/srv/{domain}/{local}/Maildir")
-        self.assertEqual(root.place("a@b@example.org"), "/srv/example.org/a@b/Maildir")
+        self.assertEqual(root.maildir("a@b@example.org"), "/srv/example.org/a@b/Maildir")
         self.assertEqual(root.base, "/srv")
-        self.assertEqual(MailRoot("/home/{user}/Maildir").place("x@y"), "/home/x@y/Maildir")
+        self.assertEqual(MailRoot("/home/{user}/Maildir").maildir("x@y"), "/home/x@y/Maildir")
         self.assertEqual(MailRoot("/home/m-{local}").base, "/home")
-        self.assertEqual(MailRoot("/home/{local}").place("alice"), "/home/alice")
+        self.assertEqual(MailRoot("/home/{local}").maildir("alice"), "/home/alice")
 
-    def test_one_folder_for_many(self) -> None:
-        """A pattern that would show users each other's mail is refused."""
+    def test_shared_directory(self) -> None:
+        """A pattern that would give several users the same mail is refused."""
         self.assertRaises(ValueError, MailRoot, "/srv/{domain}")
 
-    def test_parts_cannot_escape(self) -> None:
-        """Each part that becomes a folder is as harmless as a whole name."""
+    def test_unsafe_parts(self) -> None:
+        """Each part of a name that becomes a directory must be as safe as a whole name."""
         root = MailRoot("/srv/{domain}/{local}")
         for user in ("a@..", "a@.", "..@b", ".@b", "@b", "a@", "alice", ".x@b"):
             with self.subTest(user=user), self.assertRaises(BadUserName):
-                root.place(user)
+                root.maildir(user)
 
 
 class RealmTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.reactor, self.pool = Reactor(), Pool()
-        self.opened = []
+        self.reactor, self.pool = FakeReactor(), FakePool()
+        self.opened: list[tuple[str, mock.Mock]] = []
         self.realm = MaildirRealm(
-            "/srv/mail", reactor=self.reactor, pool=self.pool, idle=2, open_store=self.open_store
+            "/srv/mail",
+            reactor=self.reactor,
+            pool=self.pool,
+            max_idle_accounts=2,
+            open_store=self.open_store,
         )
 
-    def open_store(self, root):
+    def open_store(self, path: str) -> Any:
         store = mock.Mock()
         store.mailboxes.return_value = []
-        self.opened.append((root, store))
+        self.opened.append((path, store))
         return store
 
-    def login(self, user):
+    def login(self, user: Any) -> tuple[Any, StoreAccount, Callable[[], None]]:
         return self.realm.requestAvatar(user, None, IAccount)
 
-    def use(self, account) -> None:
+    def use(self, account: StoreAccount) -> None:
         self.successResultOf(Deferred.fromCoroutine(account.mailboxes()))
 
     def test_avatar(self) -> None:
-        """A user gets an account whose store is opened only when it is used, at the user's place."""
+        """A user gets an account; the store of the user's Maildir is opened when it is first used."""
         verifyObject(IRealm, self.realm)
         interface, account, logout = self.login(b"alice")
         self.assertIs(interface, IAccount)
@@ -73,11 +82,11 @@ class RealmTests(SynchronousTestCase):
         logout()
 
     def test_other_interfaces(self) -> None:
-        """Who asks for something else hears so."""
+        """An avatar for another interface is refused."""
         self.assertRaises(NotImplementedError, self.realm.requestAvatar, b"alice", None, IRealm)
 
-    def test_shared(self) -> None:
-        """All sessions of a user have one account, also after all have left for a while; others have another."""
+    def test_shared_account(self) -> None:
+        """All sessions of a user share one account, also after a time without sessions; another user has another."""
         first, second = self.login(b"alice"), self.login(b"alice")
         self.assertIs(first[1], second[1])
         self.assertIsNot(first[1], self.login(b"Alice")[1])
@@ -90,36 +99,37 @@ class RealmTests(SynchronousTestCase):
         self.assertEqual(len(self.opened), 1)
 
     def test_logout_counts_once(self) -> None:
-        """A logout said twice does not count another session out."""
+        """A second call of one logout function does not end another session."""
         first, second = self.login(b"alice"), self.login(b"alice")
         first[2]()
         first[2]()
         self.assertEqual(second[1].sessions, 1)
 
-    def test_idle_accounts_are_few(self) -> None:
-        """Of the accounts without sessions the oldest are closed; those with sessions never are."""
+    def test_idle_accounts_are_bounded(self) -> None:
+        """Of the accounts without sessions, those that are idle for longest are closed; accounts in use never are."""
         busy = self.login(b"busy")
         self.use(busy[1])
         for name in (b"a", b"b", b"a", b"c", b"d"):
             _, account, logout = self.login(name)
             self.use(account)
             logout()
-        closed = [root for root, store in self.opened if store.close.called]
+        closed = [path for path, store in self.opened if store.close.called]
         self.assertEqual(closed, ["/srv/mail/a", "/srv/mail/b"])
         self.assertIs(self.login(b"busy")[1], busy[1])
 
-    def test_bad_names(self) -> None:
-        """A name that could leave the root is refused like a wrong password, and the log says why."""
-        logged = []
-        globalLogPublisher.addObserver(logged.append)
-        self.addCleanup(globalLogPublisher.removeObserver, logged.append)
+    def test_invalid_names(self) -> None:
+        """A name that could lead outside the mail root is refused like a wrong password, and the log says why."""
+        logged: list[dict[str, Any]] = []
+        observer: Any = logged.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         for name in (b"..", b"a/../../etc", b"", b"a\0", b"\xff", ()):
             self.assertRaises(UnauthorizedLogin, self.login, name)
         self.assertEqual(len([e for e in logged if "reason" in e]), 6)
         self.assertEqual(self.pool.state, "new")
 
     def test_close(self) -> None:
-        """Closing closes every store, used or idle, and then stops the threads."""
+        """Closing the realm closes every store, in use or idle, and then stops the threads."""
         for name in (b"alice", b"bob"):
             _, account, logout = self.login(name)
             self.use(account)
@@ -131,8 +141,8 @@ class RealmTests(SynchronousTestCase):
         for trigger in self.reactor.triggers:
             trigger()
 
-    def test_close_survives_a_broken_store(self) -> None:
-        """One store that cannot be closed does not keep the others open, nor the process alive."""
+    def test_close_despite_a_broken_store(self) -> None:
+        """If one store cannot be closed, the others are closed and the threads stop."""
         for name in (b"alice", b"bob"):
             self.use(self.login(name)[1])
         self.opened[0][1].close.side_effect = OSError
@@ -141,8 +151,8 @@ class RealmTests(SynchronousTestCase):
         self.assertEqual(self.pool.state, "stopped")
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
 
-    def test_nobody_closes(self) -> None:
-        """When the reactor ends and nobody closed the realm, its threads end all the same."""
+    def test_not_closed(self) -> None:
+        """If the reactor stops and the realm was not closed, its threads stop too."""
         self.login(b"alice")
         (trigger,) = self.reactor.triggers
         trigger()

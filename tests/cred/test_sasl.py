@@ -1,4 +1,4 @@
-"""SCRAM-SHA-256 (RFC 7677, its own example), -PLUS, OAUTHBEARER (RFC 7628) and XOAUTH2, through the whole server."""
+"""SCRAM-SHA-256 (RFC 7677) and -PLUS, OAUTHBEARER (RFC 7628) and XOAUTH2, tested through the whole server."""
 
 import base64
 import hmac
@@ -21,44 +21,49 @@ from imapshield.cred import passwords, users
 from imapshield.cred.checkers import PasswordFile
 from imapshield.cred.passwords import ScramSecret
 from imapshield.cred.sasl import IBearerToken, Scram, ScramChecker, challengers
-from imapshield.edge import session_io
+from imapshield.edge import authentication
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.testing.in_process import Client, Server
-from tests.cred.fakes import Pool, Reactor
+from tests.cred.fakes import FakePool, FakeReactor
 
 SALT = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
 SECRET = ScramSecret.make(b"pencil", SALT, 4096)
 
 
 @implementer(ICredentialsChecker)
-class Tokens:
-    """The operator's own checker of tokens."""
+class TokenChecker:
+    """A checker of bearer tokens, as an operator would write one."""
 
     credentialInterfaces = (IBearerToken,)
 
     def __init__(self) -> None:
-        self.asked: list[bytes] = []
+        self.checked: list[bytes] = []
 
-    def requestAvatarId(self, credentials: Any) -> Deferred[bytes]:
-        self.asked.append(credentials.token)
+    def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
+        self.checked.append(credentials.token)
         if credentials.token == b"vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==":
             return succeed(b"alice")
         return fail(UnauthorizedLogin())
 
 
-class Case(SynchronousTestCase):
-    def source(self) -> Any:
+class SaslTestCase(SynchronousTestCase):
+    """A server with a SCRAM checker, a token checker, passwords and CRAM-MD5."""
+
+    def scram_checker(self) -> Any:
         return ScramChecker({b"user": SECRET, b"a,b=c": SECRET}.get)
 
     def setUp(self) -> None:
-        self.scram = self.source()
-        tokens = Tokens()
-        self.asked = tokens.asked
-        checkers = [self.scram, tokens, InMemoryUsernamePasswordDatabaseDontUse(alice=b"secret")]
+        self.scram = self.scram_checker()
+        self.tokens = TokenChecker()
+        checkers = [
+            self.scram,
+            self.tokens,
+            InMemoryUsernamePasswordDatabaseDontUse(alice=b"secret"),
+        ]
         self.server = Server()
         self.server.factory = ShieldedIMAP4Factory(
             Portal(self.server.realm, checkers),
-            tell=self.server.events.append,
+            observers=[self.server.events.append],
             reactor=self.server.clock,
             challengers={**challengers(checkers), b"CRAM-MD5": CramMD5Credentials},
         )
@@ -68,22 +73,23 @@ class Case(SynchronousTestCase):
 
 
 def challenge(answer: bytes) -> bytes:
+    """Return the decoded challenge of a continuation request."""
     assert answer.startswith(b"+ "), answer
     return base64.b64decode(answer[2:])
 
 
-class Scrams(Case):
+class ScramTests(SaslTestCase):
     def exchange(
         self,
         client: Client,
         password: bytes = b"pencil",
         user: bytes = b"user",
         gs2: bytes = b"n,,",
-        bound: bytes = b"",
+        binding: bytes = b"",
         mechanism: bytes = b"SCRAM-SHA-256",
         initial: bool = True,
     ) -> bytes:
-        """Log in as a client does; returns the last answer, the server's signature having been checked."""
+        """Log in as a client does, check the server's signature, and return the last response."""
         bare = b"n=%b,r=rOprNGfwEbeRWgbNEkqO" % user
         first = base64.b64encode(gs2 + bare)
         if initial:
@@ -97,7 +103,7 @@ class Scrams(Case):
         fields = dict(field.split(b"=", 1) for field in server_first.split(b","))
         self.assertTrue(fields[b"r"].startswith(b"rOprNGfwEbeRWgbNEkqO"))
         salted = pbkdf2_hmac("sha256", password, base64.b64decode(fields[b"s"]), int(fields[b"i"]))
-        without = b"c=%b,r=%b" % (base64.b64encode(gs2 + bound), fields[b"r"])
+        without = b"c=%b,r=%b" % (base64.b64encode(gs2 + binding), fields[b"r"])
         signed = b",".join((bare, server_first, without))
         key = hmac.digest(salted, b"Client Key", "sha256")
         signature = hmac.digest(sha256(key).digest(), signed, "sha256")
@@ -111,26 +117,26 @@ class Scrams(Case):
         return client(b"")
 
     def test_login(self) -> None:
-        """The right password logs in, with an initial response and without."""
+        """The correct password logs in, with and without an initial response."""
         for initial in (True, False):
             client = self.client()
             self.assertIn(b"a OK [CAPABILITY", self.exchange(client, initial=initial))
             self.assertIn(b"b OK", client(b"b SELECT INBOX"))
         self.assertEqual(self.server.events_of(events.LoggedIn)[0].mechanism, "SCRAM-SHA-256")
 
-    def test_escaped(self) -> None:
-        """Names may have ``,`` and ``=``."""
+    def test_escaped_name(self) -> None:
+        """User names may contain ``,`` and ``=``."""
         self.assertIn(b"a OK", self.exchange(self.client(), user=b"a=2Cb=3Dc"))
 
-    def test_wrong(self) -> None:
-        """A wrong password and an unknown user are the same: a salt that stays, and NO."""
+    def test_wrong_password(self) -> None:
+        """A wrong password and an unknown user get the same response, and the salt of an unknown user is constant."""
         self.assertIn(b"a NO [AUTHENTICATIONFAILED]", self.exchange(self.client(), b"pen"))
         self.assertIn(b"a NO [AUTHENTICATIONFAILED]", self.exchange(self.client(), user=b"nobody"))
         self.assertEqual(self.scram.secret(b"nobody").salt, self.scram.secret(b"nobody").salt)
         self.assertEqual(len(self.server.events_of(events.LoginFailed)), 2)
 
-    def test_rfc(self) -> None:
-        """The example of RFC 7677 section 3."""
+    def test_rfc_example(self) -> None:
+        """The exchange of RFC 7677 section 3 succeeds."""
         nonce = base64.b64encode(b"x" * 18)
         credentials = Scram(self.scram)
         with mock.patch("imapshield.cred.sasl.secrets.token_bytes", return_value=b"x" * 18):
@@ -139,12 +145,12 @@ class Scrams(Case):
             credentials.getChallenge(),
             b"r=rOprNGfwEbeRWgbNEkqO" + nonce + b",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
         )
-        # with the RFC's own nonce
-        rfc = b"rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
-        credentials._nonce = rfc
-        credentials._challenge = b"r=" + rfc + b",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
+        # From here on with the nonce of the RFC.
+        nonce = b"rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+        credentials._nonce = nonce
+        credentials._challenge = b"r=" + nonce + b",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
         credentials.setResponse(
-            b"c=biws,r=" + rfc + b",p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+            b"c=biws,r=" + nonce + b",p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
         )
         self.assertTrue(credentials.proved)
         self.assertEqual(
@@ -152,7 +158,7 @@ class Scrams(Case):
         )
 
     def test_malformed(self) -> None:
-        """What is no SCRAM message is refused, in either step."""
+        """An invalid message is refused in both steps."""
         for message in (
             b"",
             b"n,,",
@@ -173,7 +179,7 @@ class Scrams(Case):
         )
 
     def test_other_nonce(self) -> None:
-        """A proof over another nonce or another binding is none, whatever it proves."""
+        """A message with another nonce proves nothing."""
         credentials = Scram(self.scram)
         credentials.setResponse(b"n,,n=user,r=x")
         credentials.setResponse(b"c=biws,r=y,p=AAAA")
@@ -181,53 +187,55 @@ class Scrams(Case):
         self.assertFalse(credentials.moreChallenges())
 
     def test_another_checker(self) -> None:
-        """What was proved to one checker counts for no other."""
+        """A proof for the secret of one checker is not accepted by another."""
         credentials = Scram(ScramChecker(lambda _: None))
         credentials.proved = True
         self.failureResultOf(self.scram.requestAvatarId(credentials), UnauthorizedLogin)
 
 
-class FromFile(Scrams):
-    """The same with the password file."""
+class ScramPasswordFileTests(ScramTests):
+    """The same exchanges with a password file."""
 
-    def source(self) -> Any:
+    def scram_checker(self) -> Any:
         path = self.mktemp()
-        octets = (SECRET.salt, SECRET.stored_key, SECRET.server_key)
-        shown = "$".join(base64.b64encode(o).decode().rstrip("=") for o in octets)
+        parts = (SECRET.salt, SECRET.stored_key, SECRET.server_key)
+        encoded = "$".join(base64.b64encode(part).decode().rstrip("=") for part in parts)
         for name in ("user", "a,b=c"):
-            users.put(path, name, f"$scram-sha-256$i=4096${shown}")
-        return PasswordFile(path, reactor=Reactor(), pool=Pool())
+            users.set_hash(path, name, f"$scram-sha-256$i=4096${encoded}")
+        return PasswordFile(path, reactor=FakeReactor(), pool=FakePool())
 
-    def test_sent(self) -> None:
-        """The password may be sent as well, and SCRAM is no more offered when somebody cannot use it."""
+    def test_plain_password(self) -> None:
+        """The same secret verifies a plain password; SCRAM is offered only while all users have SCRAM secrets."""
         self.server.factory.portal.registerChecker(self.scram)
         self.assertIn(b"a OK", self.client()(b"a LOGIN user pencil"))
         self.assertIn(b"AUTH=SCRAM-SHA-256", self.client().greeting)
-        users.put(self.scram.path, "bob", passwords.hash_scrypt(b"x", ln=2))
+        users.set_hash(self.scram.path, "bob", passwords.hash_scrypt(b"x", ln=2))
         self.assertNotIn(b"AUTH=SCRAM-SHA-256", self.client().greeting)
         self.assertIn(b"NO [CANNOT]", self.exchange(self.client()))
 
-    def test_failures(self) -> None:
-        """Three wrong proofs end a connection, as three wrong passwords do."""
+    def test_login_failures(self) -> None:
+        """Three wrong proofs end the connection, as three wrong passwords do."""
         client = self.client()
         for _ in range(2):
             self.assertNotIn(b"BYE", self.exchange(client, b"pen"))
         self.assertIn(b"* BYE", self.exchange(client, b"pen"))
 
 
-class Plus(Scrams):
-    """The same over TLS, bound to it."""
+class ScramPlusTests(ScramTests):
+    """The same exchanges over TLS, and with channel binding."""
 
     def setUp(self) -> None:
         super().setUp()
         self.bindings = {b"tls-exporter": b"E" * 32, b"tls-server-end-point": b"P" * 32}
-        self.patch(session_io, "channel_bindings", lambda _: self.bindings)
+        self.patch(authentication, "channel_bindings", lambda _: self.bindings)
 
-    def plus(self, gs2: bytes, bound: bytes) -> bytes:
-        return self.exchange(self.client(), gs2=gs2, bound=bound, mechanism=b"SCRAM-SHA-256-PLUS")
+    def plus(self, gs2: bytes, binding: bytes) -> bytes:
+        return self.exchange(
+            self.client(), gs2=gs2, binding=binding, mechanism=b"SCRAM-SHA-256-PLUS"
+        )
 
-    def test_bound(self) -> None:
-        """Each kind of binding that the connection has will do, with the right data."""
+    def test_channel_binding(self) -> None:
+        """Each binding type of the connection is accepted with the correct data, and nothing else is."""
         self.assertIn(b"AUTH=SCRAM-SHA-256-PLUS", self.client().greeting)
         self.assertIn(b"a OK", self.plus(b"p=tls-exporter,,", b"E" * 32))
         self.assertIn(b"a OK", self.plus(b"p=tls-server-end-point,a=user,", b"P" * 32))
@@ -236,13 +244,13 @@ class Plus(Scrams):
         self.assertIn(b"a BAD", self.plus(b"n,,", b""))
 
     def test_downgrade(self) -> None:
-        """A client that could bind and was told that we cannot has been told so by somebody else."""
+        """If a client supports channel binding but was not offered it, somebody removed the offer: the login fails."""
         self.assertIn(b"a BAD", self.exchange(self.client(), gs2=b"y,,"))
         self.bindings = {}
         self.assertIn(b"a OK", self.exchange(self.client(), gs2=b"y,,"))
 
 
-class Tokening(Case):
+class BearerTests(SaslTestCase):
     TOKEN = b"auth=Bearer vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="
 
     def bearer(self, message: bytes, mechanism: bytes = b"OAUTHBEARER") -> tuple[Client, bytes]:
@@ -252,7 +260,7 @@ class Tokening(Case):
         )
 
     def test_login(self) -> None:
-        """The checker says whose token it is, whatever the client says (the example of RFC 7628 section 4.1)."""
+        """The checker decides whose token it is, not the client (with the example of RFC 7628 section 4.1)."""
         for message, mechanism in (
             (
                 b"n,a=user@example.com,\1host=server.example.com\1port=143\1"
@@ -267,26 +275,26 @@ class Tokening(Case):
             self.assertIn(b"t1 OK", answer)
             self.assertIn(b"a OK", client(b"a SELECT INBOX"))
         self.assertEqual(
-            [f.user for f in self.server.events_of(events.LoggedIn)],
+            [event.user for event in self.server.events_of(events.LoggedIn)],
             ["alice"] * 3,
         )
 
-    def test_wrong(self) -> None:
-        """A wrong token is told in JSON, acknowledged, and then NO (section 4.3)."""
+    def test_wrong_token(self) -> None:
+        """A wrong token gets an error in JSON, which the client acknowledges, and then NO (RFC 7628 section 4.3)."""
         client, answer = self.bearer(b"n,a=user@example.com,\1auth=Bearer wrong\1\1")
         self.assertEqual(json.loads(challenge(answer))["status"], "invalid_token")
         self.assertIn(b"t1 NO [AUTHENTICATIONFAILED]", client(b"AQ=="))
-        for none in (b"", b"auth=\1", b"auth=Basic x\1"):
-            client, answer = self.bearer(b"n,,\1host=x\1" + none + b"\1")
+        for no_token in (b"", b"auth=\1", b"auth=Basic x\1"):
+            client, answer = self.bearer(b"n,,\1host=x\1" + no_token + b"\1")
             self.assertEqual(json.loads(challenge(answer))["status"], "invalid_token")
             self.assertIn(b"t1 NO", client(b"AQ=="))
-        self.assertEqual(self.asked, [b"wrong"])
+        self.assertEqual(self.tokens.checked, [b"wrong"])
         client, answer = self.bearer(b"user=x\1auth=Bearer wrong\1\1", b"XOAUTH2")
         self.assertEqual(json.loads(challenge(answer))["status"], "401")
         self.assertIn(b"t1 NO", client(b""))
 
     def test_malformed(self) -> None:
-        """What is no message is BAD."""
+        """A malformed message is BAD."""
         for message in (
             b"",
             b"n,,",
@@ -296,32 +304,32 @@ class Tokening(Case):
             self.assertIn(b"t1 BAD", self.bearer(message)[1], message)
 
 
-class Offered(Case):
-    def test_what_checkers_take(self) -> None:
-        """Mechanisms are offered if a checker takes their credentials, tokens only where nobody listens."""
+class OfferedMechanismsTests(SaslTestCase):
+    def test_by_checkers(self) -> None:
+        """A mechanism is offered if a checker accepts its credentials; tokens only on a private connection."""
         greeting = self.client().greeting
         for name in (b"SCRAM-SHA-256", b"OAUTHBEARER", b"XOAUTH2"):
             self.assertIn(b"AUTH=" + name, greeting)
         self.assertNotIn(b"-PLUS", greeting)
-        far = self.client("192.0.2.1")
-        self.assertIn(b"AUTH=SCRAM-SHA-256", far.greeting)
-        self.assertNotIn(b"OAUTHBEARER", far.greeting)
-        self.assertIn(b"t NO [CANNOT]", far(b"t AUTHENTICATE OAUTHBEARER"))
+        remote = self.client("192.0.2.1")
+        self.assertIn(b"AUTH=SCRAM-SHA-256", remote.greeting)
+        self.assertNotIn(b"OAUTHBEARER", remote.greeting)
+        self.assertIn(b"t NO [CANNOT]", remote(b"t AUTHENTICATE OAUTHBEARER"))
 
-    def test_tokens_alone(self) -> None:
-        """Where no checker takes passwords, none is asked for."""
-        self.server.factory.portal = Portal(self.server.realm, [Tokens()])
+    def test_only_tokens(self) -> None:
+        """If no checker accepts passwords, PLAIN and LOGIN are not offered."""
+        self.server.factory.portal = Portal(self.server.realm, [TokenChecker()])
         greeting = self.client().greeting
         self.assertIn(b"LOGINDISABLED", greeting)
         self.assertNotIn(b"AUTH=PLAIN", greeting)
         self.assertIn(b"AUTH=OAUTHBEARER", greeting)
 
-    def test_others(self) -> None:
-        """Twisted's own mechanisms are offered by the same rule."""
+    def test_mechanisms_of_twisted(self) -> None:
+        """Mechanisms of twisted.mail are offered by the same rule."""
         self.assertIn(b"AUTH=CRAM-MD5", self.client().greeting)
-        # it speaks first, so it takes no initial response (RFC 4959 section 3)
+        # The server speaks first, so an initial response is not permitted (RFC 4959 section 3).
         self.assertIn(b"a BAD", self.client()(b"a AUTHENTICATE CRAM-MD5 eA=="))
         self.assertEqual(self.client()(b"a AUTHENTICATE CRAM-MD5")[:2], b"+ ")
         server = Server()
-        server.factory._challengers = dict(challengers([Tokens()]))
+        server.factory._challengers = dict(challengers([TokenChecker()]))
         self.assertNotIn(b"OAUTHBEARER", server.connect().greeting)

@@ -1,4 +1,4 @@
-"""What was written for twisted.mail's own IMAP server is served by this one: docs/extending.rst shows `OldRealm`."""
+"""Accounts written for the IMAP server of twisted.mail are served by this one; docs/extending.rst names this file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from email.utils import formatdate
 from typing import Any
 
 from twisted.cred.portal import IRealm
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.mail import imap4
 from twisted.mail.interfaces import IAccountIMAP, IMailboxIMAP, IMessageIMAP, IMessageIMAPFile
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,8 +22,8 @@ from imapshield.testing.in_process import MAIL, Server
 
 
 @implementer(IMessageIMAP)
-class OldMessage:
-    """A message as twisted.mail has them."""
+class PlainMessage:
+    """A message that can be read only as header fields and body."""
 
     def __init__(self, uid: int, octets: bytes, flags: list[str], date: str) -> None:
         self.uid, self.octets, self.flags, self.date = uid, octets, flags, date
@@ -54,18 +54,18 @@ class OldMessage:
 
 
 @implementer(IMessageIMAPFile)
-class OldFileMessage(OldMessage):
-    """One that can be read whole, which gives it byte for byte."""
+class FileMessage(PlainMessage):
+    """A message that can be read as a file, byte for byte."""
 
     def open(self) -> io.BytesIO:
         return io.BytesIO(self.octets.replace(b"\r\n", b"\n"))
 
 
 @implementer(IMailboxIMAP)
-class OldMailbox:
-    """A mailbox as one writes them for twisted.mail, some of its methods with Deferreds."""
+class Mailbox:
+    """A mailbox written for twisted.mail. Some of its methods return Deferreds."""
 
-    kind: Any = OldFileMessage
+    message_class: Any = FileMessage
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
@@ -113,7 +113,7 @@ class OldMailbox:
 
     def addMessage(self, message: Any, flags: Any, date: Any) -> Any:
         self.messages.append(
-            self.kind(self.uidnext, message.read(), list(flags), date or formatdate(0))
+            self.message_class(self.uidnext, message.read(), list(flags), date or formatdate(0))
         )
         self.uidnext += 1
         for listener in list(self.listeners):
@@ -121,71 +121,69 @@ class OldMailbox:
         return succeed(None)
 
     def expunge(self) -> Any:
-        gone = [m for m in self.messages if "\\Deleted" in m.flags]
-        self.messages = [m for m in self.messages if m not in gone]
-        return succeed([m.uid for m in gone])
+        expunged = [m for m in self.messages if "\\Deleted" in m.flags]
+        self.messages = [m for m in self.messages if m not in expunged]
+        return succeed([m.uid for m in expunged])
 
-    def _chosen(self, messages: Any, uid: bool) -> list[tuple[int, Any]]:
+    def _selected(self, messages: Any, uid: bool) -> list[tuple[int, Any]]:
         messages.last = (self.uidnext - 1) if uid else len(self.messages)
         return [(i, m) for i, m in enumerate(self.messages, 1) if (m.uid if uid else i) in messages]
 
     def fetch(self, messages: Any, uid: bool) -> Any:
-        return iter(self._chosen(messages, uid))
+        return iter(self._selected(messages, uid))
 
     def store(self, messages: Any, flags: Any, mode: int, uid: bool) -> Any:
-        chosen = self._chosen(messages, uid)
-        for _, message in chosen:
-            old = [f for f in message.flags if f not in flags]
-            message.flags = old if mode < 0 else [*old, *flags] if mode else list(flags)
-        return succeed({i: m.flags for i, m in chosen})
+        selected = self._selected(messages, uid)
+        for _, message in selected:
+            others = [f for f in message.flags if f not in flags]
+            message.flags = others if mode < 0 else [*others, *flags] if mode else list(flags)
+        return succeed({i: m.flags for i, m in selected})
 
 
-class OldAccount(imap4.MemoryAccount):
-    """twisted.mail's own account in memory, with such mailboxes."""
+class Account(imap4.MemoryAccount):
+    """The in-memory account of twisted.mail, with these mailboxes."""
 
-    def _emptyMailbox(self, name: str, id: int) -> OldMailbox:
-        return OldMailbox()
+    def _emptyMailbox(self, name: str, id: int) -> Mailbox:
+        return Mailbox()
 
 
 @implementer(IRealm)
-class OldRealm:
-    """A realm as one writes them for twisted.mail: it knows nothing of imapshield."""
+class Realm:
+    """A realm written for twisted.mail, without knowledge of imapshield."""
 
     def __init__(self) -> None:
-        self.account = OldAccount("alice")
+        self.account = Account("alice")
         self.account.create("INBOX")
-        self.left = 0
+        self.logouts = 0
 
-    def requestAvatar(self, avatarId: bytes, mind: object, *interfaces: Any) -> Any:
+    def requestAvatar(self, avatarId: Any, mind: object, *interfaces: Any) -> Any:
         assert IAccountIMAP in interfaces
         return IAccountIMAP, self.account, self.logout
 
     def logout(self) -> None:
-        self.left += 1
+        self.logouts += 1
 
 
-class Legacy(SynchronousTestCase):
+class TwistedMailAccountTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.realm = OldRealm()
+        self.realm = Realm()
         self.server = Server(realm=self.realm)
         self.client = self.server.login()
 
-    def filled(self, count: int = 3) -> None:
+    def select_messages(self, count: int) -> None:
         for _ in range(count):
             self.client.append()
         self.client(b"s SELECT INBOX")
 
     def test_interfaces(self) -> None:
-        """The adapter is a whole IAccount, and gives whole IMailboxes."""
+        """The adapter provides IAccount, and its mailboxes provide IMailbox."""
         account = TwistedMailAccount(self.realm.account, "alice")
         self.assertTrue(verifyObject(IAccount, account))
-        from twisted.internet.defer import Deferred
-
         mailbox, _ = self.successResultOf(Deferred.fromCoroutine(account.open("INBOX", True)))
         self.assertTrue(verifyObject(IMailbox, mailbox))
 
     def test_session(self) -> None:
-        """A whole session: append, select, fetch, store, search, sort, copy, move, expunge, and logout."""
+        """APPEND, SELECT, FETCH, STORE, SEARCH, SORT, COPY, MOVE, STATUS and LOGOUT work in one session."""
         self.assertRegex(self.client.append(flags=b"(\\Flagged)"), rb"app OK \[APPENDUID 42 1\]")
         self.client.append()
         answer = self.client(b"a SELECT INBOX")
@@ -207,12 +205,12 @@ class Legacy(SynchronousTestCase):
         )
         self.client(b"k LOGOUT")
         self.client.lose_connection()
-        self.assertEqual(self.realm.left, 1)
+        self.assertEqual(self.realm.logouts, 1)
 
     def test_mailboxes(self) -> None:
-        """LIST, RENAME, DELETE, subscriptions, and refusals with their codes."""
+        """LIST, RENAME, DELETE and subscriptions work, and errors have their response codes."""
         self.client(b"a CREATE x/y")
-        self.client(b"b SUBSCRIBE X/Y")  # as such accounts spell it
+        self.client(b"b SUBSCRIBE X/Y")  # MemoryAccount converts names to capitals
         listed = self.client(b'c LIST "" * RETURN (SUBSCRIBED)')
         self.assertIn(b'* LIST (\\HasNoChildren \\Subscribed) "/" X/Y', listed)
         self.assertIn(b'* LIST (\\HasNoChildren) "/" INBOX', listed)
@@ -229,9 +227,9 @@ class Legacy(SynchronousTestCase):
             self.assertIn(b"f NO [%b]" % code, self.client(b"f " + command), command)
         self.assertIn(b"app NO [TRYCREATE]", self.client.append(mailbox=b"nowhere"))
 
-    def test_others(self) -> None:
-        """What another session does is heard by NOOP, and by IDLE where the mailbox tells its listeners."""
-        self.filled(3)
+    def test_changes_by_another_session(self) -> None:
+        """NOOP reports what another session changed, and IDLE too if the mailbox notifies its listeners."""
+        self.select_messages(3)
         other = self.server.login()
         other(b"s SELECT INBOX")
         other(b"a STORE 2 +FLAGS (\\Deleted)")
@@ -245,15 +243,15 @@ class Legacy(SynchronousTestCase):
         self.assertEqual(self.realm.account.mailboxes["INBOX"].listeners, [])
 
     def test_uid_expunge(self) -> None:
-        """UID EXPUNGE spares what it does not name, though theirs cannot."""
-        self.filled(3)
+        """UID EXPUNGE spares the messages that it does not name, although IMailboxIMAP cannot do that."""
+        self.select_messages(3)
         self.client(b"a STORE 1:2 +FLAGS.SILENT (\\Deleted)")
         self.assertIn(b"* 2 EXPUNGE\r\n", self.client(b"b UID EXPUNGE 2:3"))
         self.assertIn(b"* SEARCH 1\r\n", self.client(b"c SEARCH DELETED"))
 
     def test_replace(self) -> None:
-        """REPLACE puts the new one in, whatever the mailbox, and takes out the old one alone."""
-        self.filled(3)
+        """REPLACE adds the new message and expunges only the old one."""
+        self.select_messages(3)
         self.client(b"a STORE 1 +FLAGS.SILENT (\\Deleted)")
         answer = self.client.send(
             b"b REPLACE 2 INBOX (\\Draft) {%d+}\r\n%b\r\n" % (len(MAIL), MAIL)
@@ -262,9 +260,9 @@ class Legacy(SynchronousTestCase):
         self.assertIn(b"* 3 FETCH (UID 4 FLAGS (\\Draft", self.client(b"c FETCH 3 (UID FLAGS)"))
         self.assertIn(b"d NO [NONEXISTENT]", self.client(b"d UID REPLACE 2 INBOX {1+}\r\nx"))
 
-    def test_resync(self) -> None:
-        """A client that comes back is told of everything anew, for no MODSEQ is remembered."""
-        self.filled(3)
+    def test_qresync(self) -> None:
+        """A client that reconnects gets all flags and expunged UIDs again, because no MODSEQs are stored."""
+        self.select_messages(3)
         self.client(b"a STORE 2 +FLAGS.SILENT (\\Deleted)")
         self.client(b"b EXPUNGE")
         modseq = int(re.findall(rb"HIGHESTMODSEQ (\d+)", self.client(b"c SELECT INBOX"))[0])
@@ -274,10 +272,10 @@ class Legacy(SynchronousTestCase):
         self.assertIn(b"* VANISHED (EARLIER) 2\r\n", answer)
         self.assertIn(b"* 2 FETCH (UID 3 FLAGS", answer)
 
-    def test_put_together(self) -> None:
-        """A message that has no file is put together of its header fields and its body."""
-        self.realm.account.mailboxes["INBOX"].kind = OldMessage
-        self.filled(1)
+    def test_message_without_file(self) -> None:
+        """A message that is not available as a file is assembled from its header fields and its body."""
+        self.realm.account.mailboxes["INBOX"].message_class = PlainMessage
+        self.select_messages(1)
         answer = self.client(
             b"a FETCH 1 (BODY.PEEK[HEADER.FIELDS (SUBJECT)] BODY.PEEK[TEXT] EMAILID SAVEDATE)"
         )
@@ -286,17 +284,23 @@ class Legacy(SynchronousTestCase):
         self.assertIn(b"SAVEDATE NIL", answer)
 
     def test_large(self) -> None:
-        """Large messages are streamed."""
-        big = MAIL + b"x" * 400_000
-        self.client.append(big)
+        """A large message is streamed completely."""
+        large = MAIL + b"x" * 400_000
+        self.client.append(large)
         self.client(b"s SELECT INBOX")
         self.assertIn(
-            b"BODY[] {%d}\r\n%b)" % (len(big), big), self.client(b"a FETCH 1 BODY.PEEK[]")
+            b"BODY[] {%d}\r\n%b)" % (len(large), large), self.client(b"a FETCH 1 BODY.PEEK[]")
         )
 
-    def test_no_powers(self) -> None:
-        """What such accounts cannot do is not advertised."""
+    def test_capabilities(self) -> None:
+        """Capabilities that these accounts do not support are not advertised."""
         answer = self.client(b"a CAPABILITY")
-        for name in (b"QUOTA", b"METADATA", b"NOTIFY", b"CATENATE", *TwistedMailAccount.lacks):
+        for name in (
+            b"QUOTA",
+            b"METADATA",
+            b"NOTIFY",
+            b"CATENATE",
+            *TwistedMailAccount.unsupported_capabilities,
+        ):
             self.assertNotIn(name, answer)
         self.assertIn(b"IMAP4rev2", answer)

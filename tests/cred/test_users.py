@@ -1,3 +1,5 @@
+"""User names are safe in paths, and the password file is edited atomically, with everything else kept."""
+
 import os
 import stat
 import threading
@@ -7,17 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.cred import users
 from imapshield.cred.passwords import hash_scrypt
-from imapshield.cred.users import BadUserName, drop, parse, put, user_name
+from imapshield.cred.users import BadUserName, parse, remove, set_hash, user_name
 
 HASH = hash_scrypt(b"secret", ln=2)
 OTHER = hash_scrypt(b"other", ln=2)
 
 
-class NameTests(SynchronousTestCase):
-    def test_good_names(self) -> None:
-        """Addresses, spaces, accents, capitals and what looks like a variable are names, kept as typed."""
+class UserNameTests(SynchronousTestCase):
+    def test_valid_names(self) -> None:
+        """Addresses, spaces, accents, capitals and names that look like variables are valid and kept as typed."""
         for name in (
             "alice",
             "Alice",
@@ -34,8 +35,8 @@ class NameTests(SynchronousTestCase):
             with self.subTest(name=name):
                 self.assertEqual(user_name(name.encode()), name)
 
-    def test_bad_names(self) -> None:
-        """What could leave the mail root, hide in it or garble a log is refused."""
+    def test_invalid_names(self) -> None:
+        """A name that could lead outside the mail root, be hidden in it or garble a log is refused."""
         for raw in (
             b"", b".", b"..", b"../x", b"a/b", b"/etc", b".hidden", b"a\0b", b"a\nb", b"a\rb", b"\x1b[0m", b"\x7f",
             b"\xff", b"a\xc3", "a\u202eb".encode(), "a\u2028b".encode(), b"\xc0\xaf", b"\xed\xb0\x80", b"x" * 256,
@@ -45,8 +46,8 @@ class NameTests(SynchronousTestCase):
 
     @settings(max_examples=200, deadline=None, derandomize=True)
     @given(st.binary(max_size=12) | st.text("./\\ab\0", max_size=6).map(str.encode))
-    def test_never_outside(self, raw) -> None:
-        """No octets whatever become a path outside the root."""
+    def test_never_outside(self, raw: bytes) -> None:
+        """No bytes become a path outside the mail root."""
         try:
             name = user_name(raw)
         except BadUserName:
@@ -54,99 +55,99 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(os.path.dirname(os.path.normpath("/root/" + name)), "/root")
 
 
-class FileTests(SynchronousTestCase):
+class PasswordFileTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = self.mktemp()
         os.mkdir(self.folder)
         self.path = os.path.join(self.folder, "users")
 
-    def read(self):
+    def read(self) -> bytes:
         with open(self.path, "rb") as file:
             return file.read()
 
-    def write(self, text) -> None:
+    def write(self, text: bytes) -> None:
         with open(self.path, "wb") as file:
             file.write(text)
 
     def test_parse(self) -> None:
-        """Comments and empty lines are nothing, fields after the hash are others', trouble names its line."""
-        text = f"# people\n\nalice:{HASH}:uid=1000\r\nbob:plain\n:{HASH}\nalice:{OTHER}\nno colon\n\xff:{HASH}\n"
-        found, problems = parse(text.encode("latin-1"))
-        self.assertEqual(found, {"alice": HASH})
+        """Comments, empty lines and fields after the hash are ignored; a problem names its line."""
+        text = f"# users\n\nalice:{HASH}:uid=1000\r\nbob:plain\n:{HASH}\nalice:{OTHER}\nno colon\n\xff:{HASH}\n"
+        hashes, problems = parse(text.encode("latin-1"))
+        self.assertEqual(hashes, {"alice": HASH})
         self.assertEqual(
             [p.partition(":")[0] for p in problems], [f"line {n}" for n in (4, 5, 6, 7, 8)]
         )
 
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(st.binary(max_size=80))
-    def test_parse_never_fails(self, text) -> None:
-        """Whatever lies in the file, the server gets an answer."""
+    def test_parse_never_fails(self, text: bytes) -> None:
+        """Parsing succeeds for any content of the file."""
         parse(text)
 
-    def test_put(self) -> None:
-        """A file that was not there is made for its owner alone, and a user is added, then changed."""
-        self.assertTrue(put(self.path, "alice", HASH))
-        self.assertTrue(put(self.path, "bob", HASH))
-        self.assertFalse(put(self.path, "alice", OTHER))
+    def test_set_hash(self) -> None:
+        """A missing file is created for its owner only; a user is added, then changed."""
+        self.assertTrue(set_hash(self.path, "alice", HASH))
+        self.assertTrue(set_hash(self.path, "bob", HASH))
+        self.assertFalse(set_hash(self.path, "alice", OTHER))
         self.assertEqual(self.read(), f"alice:{OTHER}\nbob:{HASH}\n".encode())
         self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o600)
         self.assertEqual(os.listdir(self.folder), ["users"])
 
-    def test_put_keeps_the_rest(self) -> None:
-        """Comments, order, unreadable lines and others' fields survive; a second line of the user does not."""
+    def test_set_hash_keeps_the_rest(self) -> None:
+        """Comments, order, invalid lines and further fields are kept; a second line of the user is removed."""
         self.write(b"# top\n\nalice:old:uid=1\nbob:?\n#alice:x\nalice:older\n")
-        put(self.path, "alice", HASH)
+        set_hash(self.path, "alice", HASH)
         self.assertEqual(self.read(), f"# top\n\nalice:{HASH}:uid=1\nbob:?\n#alice:x\n".encode())
 
-    def test_put_without_last_newline(self) -> None:
-        """A file that an editor left without its last newline does not glue two users together."""
+    def test_no_newline_at_end(self) -> None:
+        """If the last line of the file has no newline, a new user still gets a line of its own."""
         self.write(f"alice:{HASH}".encode())
-        put(self.path, "bob", HASH)
+        set_hash(self.path, "bob", HASH)
         self.assertEqual(set(parse(self.read())[0]), {"alice", "bob"})
 
-    def test_put_refuses(self) -> None:
-        """A name that the file or the realm could not hold changes nothing."""
+    def test_set_hash_invalid_name(self) -> None:
+        """A name that is invalid in the file or in the mail root is refused, and nothing changes."""
         for name in ("", "a:b", "#a", " a", "a ", "..", "a\nb:x", "\udcff"):
             with self.subTest(name=name), self.assertRaises(BadUserName):
-                put(self.path, name, HASH)
+                set_hash(self.path, name, HASH)
         self.assertEqual(os.listdir(self.folder), [])
 
-    def test_drop(self) -> None:
-        """Removing takes all lines of one user and tells whether there was one."""
+    def test_remove(self) -> None:
+        """Removing a user removes all of its lines, and returns whether there were any."""
         self.write(f"alice:{HASH}\n#alice:x\nalicexx:{HASH}\nalice:{OTHER}\n".encode())
-        self.assertTrue(drop(self.path, "alice"))
-        self.assertFalse(drop(self.path, "alice"))
+        self.assertTrue(remove(self.path, "alice"))
+        self.assertFalse(remove(self.path, "alice"))
         self.assertEqual(self.read(), f"#alice:x\nalicexx:{HASH}\n".encode())
 
-    def test_drop_makes_no_file(self) -> None:
-        """Removing from a file that is not there says so."""
-        self.assertRaises(FileNotFoundError, drop, self.path, "alice")
+    def test_remove_creates_no_file(self) -> None:
+        """Removing a user from a missing file is an error."""
+        self.assertRaises(FileNotFoundError, remove, self.path, "alice")
         self.assertEqual(os.listdir(self.folder), [])
 
-    def test_a_crash_leaves_the_old_file(self) -> None:
-        """When the disk fails in the middle, the old file is whole and no rest lies beside it."""
-        put(self.path, "alice", HASH)
+    def test_disk_failure(self) -> None:
+        """If the disk fails during the write, the old file is intact and no temporary file is left."""
+        set_hash(self.path, "alice", HASH)
         before = self.read()
         for call in ("fsync", "rename"):
-            with mock.patch.object(users.os, call, side_effect=OSError(28, "No space")):
-                self.assertRaises(OSError, put, self.path, "bob", HASH)
+            with mock.patch(f"os.{call}", side_effect=OSError(28, "No space")):
+                self.assertRaises(OSError, set_hash, self.path, "bob", HASH)
             self.assertEqual((self.read(), os.listdir(self.folder)), (before, ["users"]))
 
     def test_symbolic_link(self) -> None:
-        """A file that is a link is written where it points."""
-        put(self.path, "alice", HASH)
+        """If the path is a symbolic link, its target is replaced and the link is kept."""
+        set_hash(self.path, "alice", HASH)
         link = os.path.join(self.folder, "link")
         os.symlink("users", link)
-        put(link, "bob", HASH)
+        set_hash(link, "bob", HASH)
         self.assertTrue(os.path.islink(link))
         self.assertEqual(set(parse(self.read())[0]), {"alice", "bob"})
 
-    def test_at_once(self) -> None:
-        """Two who add users at the same moment lose none."""
+    def test_concurrent_edits(self) -> None:
+        """Several processes that add users at the same time lose none."""
 
-        def add(start) -> None:
+        def add(start: int) -> None:
             for number in range(start, start + 10):
-                put(self.path, f"user{number}", HASH)
+                set_hash(self.path, f"user{number}", HASH)
 
         threads = [threading.Thread(target=add, args=(start,)) for start in (0, 10, 20)]
         for thread in threads:

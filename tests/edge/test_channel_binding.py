@@ -1,4 +1,4 @@
-"""Both ends of a TLS connection find the same channel bindings, over TLS and after STARTTLS."""
+"""Both ends of a TLS connection compute the same channel bindings, over TLS and after STARTTLS."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from imapshield.edge.channel_binding import channel_bindings
 from tests.certificates import self_signed
 
 
-class Bindings(SynchronousTestCase):
-    def both(self) -> tuple[Any, Any, bytes]:
-        """The transports of a server and a client that talk TLS, and the certificate as DER."""
+class ChannelBindingTests(SynchronousTestCase):
+    def connect_tls(self) -> tuple[Any, Any, bytes]:
+        """Return the transports of a server and a client connected over TLS, and the certificate as DER."""
         certificate, key = self_signed()
         context = ssl.PrivateCertificate.loadPEM(certificate + key).options()
         server_factory = TLSMemoryBIOFactory(context, False, Factory.forProtocol(Protocol))
@@ -35,19 +35,19 @@ class Bindings(SynchronousTestCase):
         return server, client, der
 
     def test_tls(self) -> None:
-        """tls-exporter is what the other end computes, tls-server-end-point the certificate's digest."""
-        server, client, der = self.both()
-        found = channel_bindings(server.wrappedProtocol.transport)
-        self.assertEqual(found[b"tls-server-end-point"], hashlib.sha256(der).digest())
+        """tls-exporter equals what the client computes, tls-server-end-point is the digest of the certificate."""
+        server, client, der = self.connect_tls()
+        bindings = channel_bindings(server.wrappedProtocol.transport)
+        self.assertEqual(bindings[b"tls-server-end-point"], hashlib.sha256(der).digest())
         handle: SSL.Connection = client.getHandle()
         self.assertEqual(
-            found[b"tls-exporter"],
+            bindings[b"tls-exporter"],
             handle.export_keying_material(b"EXPORTER-Channel-Binding", 32, b""),
         )
 
     def test_starttls(self) -> None:
-        """After STARTTLS the TLS lies behind the transport's protocol."""
-        server, _, _ = self.both()
+        """After STARTTLS the TLS connection is found in the transport's protocol."""
+        server, _, _ = self.connect_tls()
 
         class Connection:
             protocol = server
@@ -59,6 +59,6 @@ class Bindings(SynchronousTestCase):
             set(channel_bindings(Connection())), {b"tls-exporter", b"tls-server-end-point"}
         )
 
-    def test_plain(self) -> None:
-        """Without TLS there is nothing to bind to."""
+    def test_without_tls(self) -> None:
+        """Without TLS there are no channel bindings."""
         self.assertEqual(channel_bindings(StringTransport()), {})

@@ -1,4 +1,4 @@
-"""Whose turn it is: users one after another, and the sockets in between."""
+"""The fair queue serves keys round-robin, and returns to the reactor in between."""
 
 from collections.abc import Callable
 
@@ -7,61 +7,61 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.edge.fair_queue import FairQueue
 
 
-class UsersOneAfterAnother(SynchronousTestCase):
+class FairQueueTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.now = 0.0
         self.due: list[Callable[[], object]] = []
-        self.turns = FairQueue(lambda _, call: self.due.append(call), lambda: self.now, 0.005)
+        self.queue = FairQueue(lambda _, call: self.due.append(call), lambda: self.now, 0.005)
         self.done: list[str] = []
 
-    def turn(self) -> None:
-        """One of the reactor's."""
+    def run_reactor_turn(self) -> None:
+        """Run the calls that are due."""
         due, self.due = self.due, []
         for call in due:
             call()
 
-    def work(self, name: str, seconds: float = 0.0) -> None:
-        def do() -> None:
+    def add_work(self, name: str, seconds: float = 0.0) -> None:
+        def work() -> None:
             self.done.append(name)
             self.now += seconds
 
-        self.turns.add(name[0], do)
+        self.queue.add(name[0], work)
 
-    def test_users_alternate(self) -> None:
-        """A user with a hundred things to do has one of them done, and then it is the next one's turn."""
+    def test_round_robin(self) -> None:
+        """A key with a hundred items of work has one of them run, then the next key has its turn."""
         for i in range(100):
-            self.work(f"a{i}")
-        self.work("b0")
-        self.work("c0")
-        self.work("b1")
-        self.turn()
+            self.add_work(f"a{i}")
+        self.add_work("b0")
+        self.add_work("c0")
+        self.add_work("b1")
+        self.run_reactor_turn()
         self.assertEqual(self.done[:6], ["a0", "b0", "c0", "a1", "b1", "a2"])
         self.assertEqual(len(self.done), 103)
 
-    def test_sockets_in_between(self) -> None:
-        """After its time the rest waits for the reactor, which sees to its sockets first; who came meanwhile is next."""
+    def test_max_seconds(self) -> None:
+        """After `max_seconds` the reactor handles its sockets; work of a new key runs in the next round."""
         for i in range(100):
-            self.work(f"a{i}", 0.004)
-        self.turn()
+            self.add_work(f"a{i}", 0.004)
+        self.run_reactor_turn()
         self.assertEqual(self.done, ["a0", "a1"])
-        self.work("b0")
-        self.turn()
+        self.add_work("b0")
+        self.run_reactor_turn()
         self.assertEqual(self.done, ["a0", "a1", "a2", "b0", "a3"])
 
-    def test_later(self) -> None:
-        """What is handed over by work that is being done is for a later turn."""
-        self.turns.add("a", lambda: self.work("a0"))
-        self.turn()
+    def test_work_added_by_work(self) -> None:
+        """Work that is added by running work is left for a later reactor turn."""
+        self.queue.add("a", lambda: self.add_work("a0"))
+        self.run_reactor_turn()
         self.assertEqual(self.done, [])
-        self.turn()
-        self.turn()
+        self.run_reactor_turn()
+        self.run_reactor_turn()
         self.assertEqual(self.due, [])
         self.assertEqual(self.done, ["a0"])
 
-    def test_failure(self) -> None:
-        """Work that raises takes nobody's turn with it."""
-        self.turns.add("a", lambda: 1 // 0)
-        self.work("b0")
-        self.assertRaises(ZeroDivisionError, self.turn)
-        self.turn()
+    def test_exception(self) -> None:
+        """Work that raises does not keep other work from running."""
+        self.queue.add("a", lambda: 1 // 0)
+        self.add_work("b0")
+        self.assertRaises(ZeroDivisionError, self.run_reactor_turn)
+        self.run_reactor_turn()
         self.assertEqual(self.done, ["b0"])

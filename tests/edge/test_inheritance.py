@@ -1,6 +1,6 @@
-"""What we have from Twisted's IMAP4Server, attribute by attribute.
+"""What `ShieldedIMAP4Server` inherits from Twisted's IMAP4Server, attribute by attribute.
 
-When Twisted adds one, `test_all_filed` fails until a person has put it into one of the three columns.
+When Twisted adds an attribute, `test_every_attribute_is_listed` fails until somebody decides which list it belongs to.
 """
 
 import re
@@ -72,20 +72,21 @@ NEVER_REACHED = re.compile(
 )
 
 
-class Inheritance(SynchronousTestCase):
-    def attributes(self) -> set[str]:
+class InheritanceTests(SynchronousTestCase):
+    def base_attributes(self) -> set[str]:
         return {name for name in dir(IMAP4Server) if not name.startswith("__")}
 
-    def test_all_filed(self) -> None:
+    def test_every_attribute_is_listed(self) -> None:
         """Every attribute of the base class is overridden, used, or known never to be reached."""
-        filed = {*OVERRIDDEN, *USED}
+        listed = {*OVERRIDDEN, *USED}
         self.assertEqual(
-            [n for n in sorted(self.attributes() - filed) if not NEVER_REACHED.fullmatch(n)], []
+            [n for n in sorted(self.base_attributes() - listed) if not NEVER_REACHED.fullmatch(n)],
+            [],
         )
-        self.assertEqual([name for name in sorted(filed) if NEVER_REACHED.fullmatch(name)], [])
-        self.assertEqual(sorted(filed - self.attributes()), [])
+        self.assertEqual([name for name in sorted(listed) if NEVER_REACHED.fullmatch(name)], [])
+        self.assertEqual(sorted(listed - self.base_attributes()), [])
 
     def test_overridden(self) -> None:
-        """What is said to be overridden is, and nothing else."""
+        """The attributes listed as overridden are overridden, and no others."""
         own = {name for name in vars(ShieldedIMAP4Server) if not name.startswith("__")}
-        self.assertEqual(sorted(own & self.attributes()), sorted(OVERRIDDEN))
+        self.assertEqual(sorted(own & self.base_attributes()), sorted(OVERRIDDEN))

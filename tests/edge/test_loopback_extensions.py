@@ -1,4 +1,4 @@
-"""What only a real connection shows: COMPRESS and channel binding over TCP, TLS and STARTTLS."""
+"""COMPRESS and channel binding over real TCP, TLS and STARTTLS connections."""
 
 from __future__ import annotations
 
@@ -20,32 +20,34 @@ from tests.edge.test_loopback import Peer
 SECRET = ScramSecret.make(b"pencil", b"salt" * 4, 4096)
 
 
-class Deflated:
-    """Sends and reads deflated, on the socket of a peer."""
+class CompressedPeer:
+    """Sends and receives compressed data on the socket of a peer."""
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self.out = zlib.compressobj(6, zlib.DEFLATED, -15)
-        self.come = zlib.decompressobj(-15)
+        self.deflater = zlib.compressobj(6, zlib.DEFLATED, -15)
+        self.inflater = zlib.decompressobj(-15)
 
     def command(self, text: bytes) -> bytes:
-        data = self.out.compress(b"t " + text + b"\r\n") + self.out.flush(zlib.Z_SYNC_FLUSH)
+        data = self.deflater.compress(b"t " + text + b"\r\n") + self.deflater.flush(
+            zlib.Z_SYNC_FLUSH
+        )
         self.peer.send(data)
         answer = b""
         while b"\r\nt " not in b"\r\n" + answer:
-            answer += self.come.decompress(self.peer.socket.recv(1 << 16))
+            answer += self.inflater.decompress(self.peer.socket.recv(1 << 16))
         return answer
 
 
-class Compress(test_loopback.Loopback):
-    async def test_everywhere(self) -> None:
-        """A session under COMPRESS, over TCP, TLS and STARTTLS, with a message too large for one turn."""
+class CompressTests(test_loopback.LoopbackCase):
+    async def test_compressed_session(self) -> None:
+        """A session works under COMPRESS over TCP, TLS and STARTTLS, with a message too large for one batch."""
 
-        def script(way: Callable[[], Peer]) -> tuple[bytes, int]:
-            peer = way()
+        def script(connect: Callable[[], Peer]) -> tuple[bytes, int]:
+            peer = connect()
             assert b" OK" in peer.command(b"LOGIN alice secret")
             assert b" OK" in peer.command(b"COMPRESS DEFLATE")
-            client = Deflated(peer)
+            client = CompressedPeer(peer)
             client.command(b"CREATE x")
             mail = MAIL + b"y" * 200_000
             client.command(b"APPEND x {%d+}\r\n%b" % (len(mail), mail))
@@ -54,21 +56,21 @@ class Compress(test_loopback.Loopback):
             assert mail in answer
             return client.command(b"NOOP"), len(answer)
 
-        for way in self.ways():
-            last, octets = await self.client(script, way)
+        for connect in self.ways_to_connect():
+            last, size = await self.client(script, connect)
             self.assertTrue(last.startswith(b"t OK"))
-            self.assertGreater(octets, 200_000)
+            self.assertGreater(size, 200_000)
 
 
-class Plus(test_loopback.Loopback):
+class ChannelBindingTests(test_loopback.LoopbackCase):
     async def test_server_end_point(self) -> None:
-        """A client binds its login to the certificate that it was shown; over TCP there is nothing to bind to."""
+        """A client binds its login to the server's certificate; over TCP there is nothing to bind to."""
         checker = ScramChecker({b"alice": SECRET}.get)
         self.factory.portal = Portal(self.realm, [checker])
         self.factory._challengers = challengers([checker])
 
-        def script(way: Callable[[], Peer]) -> bytes:
-            peer = way()
+        def script(connect: Callable[[], Peer]) -> bytes:
+            peer = connect()
             if not isinstance(peer.socket, ssl.SSLSocket):
                 return peer.command(b"AUTHENTICATE SCRAM-SHA-256-PLUS")
             der = peer.socket.getpeercert(True)
@@ -90,10 +92,10 @@ class Plus(test_loopback.Loopback):
             peer.send(b"\r\n")
             return peer.line()
 
-        for way, expected in (
+        for connect, expected in (
             (self.peer, b"t NO"),
             (self.tls_peer, b"t OK"),
             (self.starttls_peer, b"t OK"),
         ):
-            answer = await self.client(script, way)
+            answer = await self.client(script, connect)
             self.assertTrue(answer.startswith(expected), answer)

@@ -1,4 +1,4 @@
-"""Twisted's own IMAP4Client, every command that it has, over TCP on loopback and behind STARTTLS."""
+"""Every command of Twisted's IMAP4Client, over TCP on loopback and after STARTTLS."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import clientFromString, connectProtocol
+from twisted.internet.error import ConnectionDone
 from twisted.internet.ssl import CertificateOptions
 from twisted.mail.imap4 import IMAP4Client, IMAP4Exception, Not, Or, PLAINAuthenticator, Query
+from twisted.python.failure import Failure
 
 from tests.edge import test_loopback
 
@@ -41,38 +43,38 @@ EIGHT_BIT = (
 
 
 class Client(IMAP4Client):
-    """Keeps what it is told."""
+    """A client that records unsolicited responses."""
 
     def __init__(self) -> None:
-        super().__init__(CertificateOptions())  # login() goes behind STARTTLS by itself
+        super().__init__(CertificateOptions())  # login() does STARTTLS by itself
         self.greeted: Deferred[Any] = Deferred()
-        self.gone: Deferred[None] = Deferred()
-        self.told: list[tuple[Any, ...]] = []
+        self.closed: Deferred[None] = Deferred()
+        self.unsolicited: list[tuple[Any, ...]] = []
         self.timeout = 10
 
-    def connectionLost(self, reason: Any) -> None:
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         super().connectionLost(reason)
-        self.gone.callback(None)
+        self.closed.callback(None)
 
     def serverGreeting(self, caps: Any) -> None:
         self.greeted.callback(caps)
 
     def modeChanged(self, writeable: Any) -> None:
-        self.told.append(("mode", writeable))
+        self.unsolicited.append(("mode", writeable))
 
     def flagsChanged(self, newFlags: Any) -> None:
-        self.told.append(("flags", newFlags))
+        self.unsolicited.append(("flags", newFlags))
 
     def newMessages(self, exists: Any, recent: Any) -> None:
-        self.told.append(("new", exists, recent))
+        self.unsolicited.append(("new", exists, recent))
 
 
-class TwistedClient(test_loopback.Loopback):
+class TwistedClientTests(test_loopback.LoopbackCase):
     async def connect(self) -> Any:
         client = await connectProtocol(
             clientFromString(reactor, f"tcp:127.0.0.1:{self.port}"), Client()
         )
-        self.addCleanup(lambda: (client.transport.abortConnection(), client.gone)[1])
+        self.addCleanup(lambda: (client.transport.abortConnection(), client.closed)[1])
         await client.greeted
         return client
 
@@ -81,25 +83,25 @@ class TwistedClient(test_loopback.Loopback):
         await client.login(b"alice", b"secret")
         return client
 
-    async def filled(self, *messages: bytes) -> Any:
-        """A client that has selected INBOX with these messages."""
+    async def select_inbox_with(self, *messages: bytes) -> Any:
+        """Return a client that has selected INBOX with these messages."""
         client = await self.log_in_client()
         for message in messages:
             await client.append("INBOX", io.BytesIO(message))
         await client.select("INBOX")
         return client
 
-    async def refused(self, what: Awaitable[Any], why: bytes) -> None:
+    async def assert_rejected(self, command: Awaitable[Any], text: bytes) -> None:
         try:
-            self.fail(f"not refused: {await what!r}")
+            self.fail(f"not rejected: {await command!r}")
         except IMAP4Exception as error:
-            self.assertIn(why, error.args[0])
+            self.assertIn(text, error.args[0])
 
     async def test_login(self) -> None:
-        """login() and authenticate(), right and wrong; capabilities are in the greeting, and others behind TLS."""
+        """login() and authenticate() work; the greeting has the capabilities, which change after STARTTLS."""
         client = await self.connect()
         self.assertIn(b"STARTTLS", await client.getCapabilities())
-        await self.refused(client.login(b"alice", b'wr"o\\ng'), b"[AUTHENTICATIONFAILED]")
+        await self.assert_rejected(client.login(b"alice", b'wr"o\\ng'), b"[AUTHENTICATIONFAILED]")
         self.assertTrue(client.startedTLS)
         self.assertNotIn(b"STARTTLS", await client.getCapabilities())
         await client.login(b"alice", b"secret")
@@ -107,12 +109,12 @@ class TwistedClient(test_loopback.Loopback):
         await client.logout()
         client = await self.connect()
         client.registerAuthenticator(PLAINAuthenticator(b"alice"))
-        await self.refused(client.authenticate(b"wrong"), b"[AUTHENTICATIONFAILED]")
+        await self.assert_rejected(client.authenticate(b"wrong"), b"[AUTHENTICATIONFAILED]")
         await client.authenticate(b"secret")
         await client.noop()
 
     async def test_mailboxes(self) -> None:
-        """Names of all kinds are created, subscribed, told, filled, opened, renamed and deleted."""
+        """Mailboxes with unusual names are created, subscribed, listed, filled, selected, renamed and deleted."""
         client = await self.log_in_client()
         for name in NAMES:
             await client.create(name)
@@ -140,12 +142,12 @@ class TwistedClient(test_loopback.Loopback):
         await client.rename("Köln", 'Bönn "q"')
         await client.unsubscribe("Köln")
         await client.delete('Bönn "q"')
-        await self.refused(client.select('Bönn "q"'), b"[NONEXISTENT]")
-        await self.refused(client.append("Köln", io.BytesIO(NESTED)), b"[TRYCREATE]")
+        await self.assert_rejected(client.select('Bönn "q"'), b"[NONEXISTENT]")
+        await self.assert_rejected(client.append("Köln", io.BytesIO(NESTED)), b"[TRYCREATE]")
 
     async def test_fetch(self) -> None:
-        """Each way to fetch, by number and by UID, of nested and of 8-bit mail."""
-        client = await self.filled(NESTED, EIGHT_BIT)
+        """Each kind of fetch works, by sequence number and by UID, for nested and for 8-bit messages."""
+        client = await self.select_inbox_with(NESTED, EIGHT_BIT)
         for uid in (0, 1):
             both = "1:2"
             self.assertEqual(await client.fetchUID(both, uid), {1: {"UID": "1"}, 2: {"UID": "2"}})
@@ -170,12 +172,12 @@ class TwistedClient(test_loopback.Loopback):
             self.assertIn("\\Seen", found[1]["FLAGS"])
             for way, items in (("Fast", 3), ("All", 4), ("Full", 5)):
                 found = await getattr(client, f"fetch{way}")(both, uid)
-                self.assertEqual({len(one) - uid for one in found.values()}, {items})
+                self.assertEqual({len(values) - uid for values in found.values()}, {items})
 
     async def test_parts(self) -> None:
-        """fetchSpecific: parts, headers of parts, fields, ranges of octets."""
-        client = await self.filled(NESTED)
-        for more, section, text in (
+        """FetchSpecific returns parts, headers of parts, header fields, and ranges of bytes."""
+        client = await self.select_inbox_with(NESTED)
+        for arguments, section, text in (
             ({"headerNumber": 1}, ["1"], "h\xc3\xa4llo"),
             ({"headerNumber": (3, 1)}, ["3.1"], "deep"),
             ({"headerNumber": 3, "headerType": "HEADER"}, ["3.HEADER"], "From: inner@x\r\nSubject: inner\r\n\r\n"),
@@ -185,14 +187,14 @@ class TwistedClient(test_loopback.Loopback):
                 "Subject: nested\r\n\r\n",
             ),
         ):  # fmt: skip
-            found = await client.fetchSpecific("1", **more)
+            found = await client.fetchSpecific("1", **arguments)
             self.assertEqual(found[1][0][:3], ["BODY", section, text])
         found = await client.fetchSpecific("1", headerType="TEXT", offset=2, length=3, uid=True)
         self.assertEqual(found[1][0][-4:], ["BODY", ["TEXT"], "<2>", "o\r\n"])
 
     async def test_search(self) -> None:
-        """Queries of all kinds, and what is no query."""
-        client = await self.filled(NESTED, EIGHT_BIT)
+        """Queries of all kinds work, and an invalid query is rejected."""
+        client = await self.select_inbox_with(NESTED, EIGHT_BIT)
         for query, expected in (
             (Query(all=1), [1, 2]),
             (Query(subject="nested"), [1]),
@@ -207,11 +209,11 @@ class TwistedClient(test_loopback.Loopback):
         ):
             self.assertEqual(await client.search(query), expected, query)
             self.assertEqual(await client.search(query, uid=True), expected, query)
-        await self.refused(client.search("NONSENSE"), b"Unknown search key")
+        await self.assert_rejected(client.search("NONSENSE"), b"Unknown search key")
 
     async def test_flags(self) -> None:
-        """setFlags, addFlags and removeFlags, silent or not; copy; expunge; close."""
-        client = await self.filled(NESTED, EIGHT_BIT, NESTED)
+        """setFlags, addFlags and removeFlags work, silent or not, and so do copy, expunge and close."""
+        client = await self.select_inbox_with(NESTED, EIGHT_BIT, NESTED)
         for uid in (0, 1):
             found = await client.setFlags("1:2", ["\\Flagged"], silent=0, uid=uid)
             self.assertEqual(
@@ -220,7 +222,7 @@ class TwistedClient(test_loopback.Loopback):
             self.assertEqual(await client.addFlags("1", ["$x", "\\Deleted"], uid=uid), {})
             found = await client.removeFlags("1", ["\\Flagged"], silent=0, uid=uid)
             self.assertEqual(set(found[1]["FLAGS"]), {"$x", "\\Deleted", "\\Recent"})
-            await self.refused(client.copy("1:2", f"Copies{uid}", uid), b"[TRYCREATE]")
+            await self.assert_rejected(client.copy("1:2", f"Copies{uid}", uid), b"[TRYCREATE]")
             await client.create(f"Copies{uid}")
             await client.copy("1:2", f"Copies{uid}", uid)
             self.assertEqual(await client.status(f"Copies{uid}", "MESSAGES"), {"MESSAGES": 2})
@@ -230,9 +232,9 @@ class TwistedClient(test_loopback.Loopback):
         await client.close()
         self.assertEqual(await client.status("INBOX", "MESSAGES"), {"MESSAGES": 0})
 
-    async def test_told(self) -> None:
-        """What another does is told with the next answer, and commands in a row are answered in order."""
-        client, other = await self.filled(NESTED, EIGHT_BIT), await self.log_in_client()
+    async def test_unsolicited_responses(self) -> None:
+        """Another client's changes come with the next response, and pipelined commands are answered in order."""
+        client, other = await self.select_inbox_with(NESTED, EIGHT_BIT), await self.log_in_client()
         await other.select("INBOX")
         await other.append("INBOX", io.BytesIO(NESTED))
         await other.setFlags("2", ["\\Flagged"])
@@ -241,7 +243,7 @@ class TwistedClient(test_loopback.Loopback):
         )
         await other.addFlags("1", ["\\Deleted"])
         await client.fetchUID("1:*")
-        self.assertEqual(client.told[-1], ("flags", {1: ["\\Recent", "\\Deleted"]}))
+        self.assertEqual(client.unsolicited[-1], ("flags", {1: ["\\Recent", "\\Deleted"]}))
         await other.expunge()
         lines, _ = await client.check()
         self.assertIn([b"1", b"EXPUNGE"], lines)

@@ -1,4 +1,4 @@
-"""The way out: one write a turn, and no more than the peer reads."""
+"""The write buffer: one write per reactor turn, and back-pressure from a peer that does not read."""
 
 import socket
 
@@ -9,72 +9,72 @@ from imapshield.edge.write_buffer import Disconnected, WriteBuffer
 from imapshield.testing.in_process import Transport
 
 
-class Writing(SynchronousTestCase):
+class WriteBufferTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.transport = Transport()
         self.writes: list[bytes] = []
         self.transport.write = self.writes.append  # type: ignore[method-assign]
-        self.outbox = WriteBuffer(self.transport, self.clock.callLater, 4096)
+        self.write_buffer = WriteBuffer(self.transport, self.clock.callLater, 4096)
 
     def test_one_write(self) -> None:
-        """What is written in one turn goes out as one write, in order."""
+        """Everything written in one reactor turn is one write to the transport, in order."""
         for data in (b"a", b"b", b"c"):
-            self.outbox.write(data)
+            self.write_buffer.write(data)
         self.assertEqual(self.writes, [])
         self.clock.advance(0)
         self.assertEqual(self.writes, [b"abc"])
-        self.assertEqual(self.outbox.octets, 3)
+        self.assertEqual(self.write_buffer.bytes_written, 3)
 
-    def test_unread(self) -> None:
-        """The transport is told how many octets it may hold."""
+    def test_high_water_mark(self) -> None:
+        """The high-water mark is the transport's buffer size."""
         self.assertEqual(self.transport.bufferSize, 4096)
-        self.outbox.set_limit(65536)
+        self.write_buffer.set_high_water_mark(65536)
         self.assertEqual(self.transport.bufferSize, 65536)
 
     def test_drain(self) -> None:
-        """`drain` fires in a later turn, when the peer is willing to read."""
-        ready = self.outbox.drain()
-        self.assertNoResult(ready)
+        """`drain` fires in a later reactor turn, once the buffer is not full."""
+        drained = self.write_buffer.drain()
+        self.assertNoResult(drained)
         self.clock.advance(0)
-        self.assertIsNone(self.successResultOf(ready))
-        self.outbox.pauseProducing()
-        ready = self.outbox.drain()
+        self.assertIsNone(self.successResultOf(drained))
+        self.write_buffer.pauseProducing()
+        drained = self.write_buffer.drain()
         self.clock.advance(100)
-        self.assertNoResult(ready)
-        self.outbox.resumeProducing()
+        self.assertNoResult(drained)
+        self.write_buffer.resumeProducing()
         self.clock.advance(0)
-        self.assertIsNone(self.successResultOf(ready))
+        self.assertIsNone(self.successResultOf(drained))
 
-    def test_full_in_between(self) -> None:
-        """Who waited while there was room, and then there was none, waits on."""
-        ready = self.outbox.drain()
-        self.outbox.pauseProducing()
+    def test_full_before_drain_fires(self) -> None:
+        """A `drain` that has not fired when the buffer becomes full waits until it is drained."""
+        drained = self.write_buffer.drain()
+        self.write_buffer.pauseProducing()
         self.clock.advance(1)
-        self.assertNoResult(ready)
+        self.assertNoResult(drained)
 
     def test_close(self) -> None:
-        """Closing sends what was written, tells who waits, and takes nothing more."""
-        self.outbox.pauseProducing()
-        ready = self.outbox.drain()
-        self.outbox.write(b"last")
-        self.outbox.close()
-        self.failureResultOf(ready, Disconnected)
-        self.outbox.write(b"more")
+        """Closing sends what was written, fails a pending `drain`, and drops later writes."""
+        self.write_buffer.pauseProducing()
+        drained = self.write_buffer.drain()
+        self.write_buffer.write(b"last")
+        self.write_buffer.close()
+        self.failureResultOf(drained, Disconnected)
+        self.write_buffer.write(b"more")
         self.clock.advance(1)
         self.assertEqual(self.writes, [b"last"])
         self.assertIsNone(self.transport.producer)
 
-    def test_acknowledge(self) -> None:
-        """TCP is told to acknowledge at once; what is not TCP has nothing to be told."""
-        told: list[tuple[int, ...]] = []
+    def test_send_tcp_ack(self) -> None:
+        """TCP is asked to acknowledge at once; other kinds of transport are left alone."""
+        options: list[tuple[int, ...]] = []
 
-        class Handle:
+        class UnixSocket:
             def setsockopt(self, *option: int) -> None:
-                told.append(option)
+                options.append(option)
                 raise OSError("not TCP")
 
-        self.outbox.send_tcp_ack()
-        self.transport.socket = Handle()  # type: ignore[attr-defined]
-        self.outbox.send_tcp_ack()
-        self.assertEqual(told, [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)])
+        self.write_buffer.send_tcp_ack()
+        self.transport.socket = UnixSocket()  # type: ignore[attr-defined]
+        self.write_buffer.send_tcp_ack()
+        self.assertEqual(options, [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)])

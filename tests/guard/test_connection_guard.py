@@ -1,4 +1,4 @@
-"""What one connection may do, judged without a reactor, a socket or a clock."""
+"""The limits of one connection, tested without a reactor, a socket or a clock."""
 
 from typing import Any
 
@@ -12,97 +12,88 @@ from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.framing import LiteralAnnounced, RawCommand
 
 
-def noop(name: bytes = b"NOOP", text: bytes = b"") -> RawCommand:
+def command(name: bytes = b"NOOP", text: bytes = b"") -> RawCommand:
     return RawCommand(b"a", name, (name + text,), 8)
 
 
 def literal(
-    size: int, *, waits: bool = True, name: bytes = b"LOGIN", **more: Any
+    size: int, *, synchronizing: bool = True, name: bytes = b"LOGIN", **more: Any
 ) -> LiteralAnnounced:
-    values = {"texts": (name + b" ",), "literals": 0, "literal_octets": 0, "octets": 0, **more}
-    return LiteralAnnounced(
-        b"a",
-        name,
-        size,
-        waits,
-        values["texts"],
-        values["literals"],
-        values["literal_octets"],
-        values["octets"],
-    )
+    fields = {"texts": (name + b" ",), "literals": 0, "literal_octets": 0, **more}
+    return LiteralAnnounced(b"a", name, size, synchronizing, **fields)
 
 
-def user(**limits: Any) -> ConnectionGuard:
+def authenticated_guard(**limits: Any) -> ConnectionGuard:
     guard = ConnectionGuard(Limits(**limits))
     guard.login()
     return guard
 
 
-class Backlog(SynchronousTestCase):
-    def test_hundred(self) -> None:
+class BacklogTests(SynchronousTestCase):
+    def test_100_commands(self) -> None:
         """A hundred commands may be pending."""
         guard = ConnectionGuard(Limits())
-        self.assertEqual([guard.check(noop()) for _ in range(100)], [Accepted()] * 100)
+        self.assertEqual([guard.check(command()) for _ in range(100)], [Accepted()] * 100)
         self.assertEqual(guard.pending, 100)
 
-    def test_hundred_and_first(self) -> None:
-        """The 101st pending command is an abort, and after it nothing else is ever said."""
+    def test_101st_command(self) -> None:
+        """The 101st pending command is a Reset, and every later verdict is the same Reset."""
         guard = ConnectionGuard(Limits())
         for _ in range(100):
-            guard.check(noop())
-        abort = Reset("backlog", 100, 101)
-        self.assertEqual(guard.check(noop()), abort)
-        self.assertEqual(guard.check(noop()), abort)
+            guard.check(command())
+        reset = Reset("backlog", 100, 101)
+        self.assertEqual(guard.check(command()), reset)
+        self.assertEqual(guard.check(command()), reset)
         self.assertTrue(guard.input_paused)
 
-    def test_running_is_pending(self) -> None:
-        """The command that is being executed is pending until it is answered."""
+    def test_running_command(self) -> None:
+        """A running command is pending until it is finished."""
         guard = ConnectionGuard(Limits(preauth_commands=1000))
         for _ in range(100):
-            guard.check(noop())
+            guard.check(command())
         self.assertIsNotNone(guard.next_command())
-        self.assertIsInstance(guard.check(noop()), Reset)
+        self.assertIsInstance(guard.check(command()), Reset)
 
-    def test_answered_is_not(self) -> None:
-        """An answered command is not pending any more."""
+    def test_finished_command(self) -> None:
+        """A finished command is not pending any more."""
         guard = ConnectionGuard(Limits(preauth_commands=1000))
         for _ in range(300):
-            self.assertEqual(guard.check(noop()), Accepted())
+            self.assertEqual(guard.check(command()), Accepted())
             guard.next_command()
             guard.command_finished()
         self.assertEqual(guard.pending, 0)
 
-    def test_half_a_command_is_pending(self) -> None:
-        """A command is pending from its first line on."""
+    def test_incomplete_command(self) -> None:
+        """A command is pending from its first line."""
         guard = ConnectionGuard(Limits())
         for _ in range(100):
-            guard.check(noop())
+            guard.check(command())
         self.assertEqual(guard.check(literal(5)), Reset("backlog", 100, 101))
 
-    def test_literal_counts_once(self) -> None:
-        """However many lines a command has, it is one."""
+    def test_several_lines(self) -> None:
+        """A command of several lines counts once."""
         guard = ConnectionGuard(Limits())
         guard.check(literal(1))
         guard.check(literal(1))
-        guard.check(noop(b"LOGIN"))
+        guard.check(command(b"LOGIN"))
         self.assertEqual(guard.pending, 1)
 
     def test_one_at_a_time(self) -> None:
-        """While a command runs, no other is taken."""
+        """No command is taken off the backlog while another one runs."""
         guard = ConnectionGuard(Limits())
-        guard.check(noop())
-        guard.check(noop())
+        guard.check(command())
+        guard.check(command())
         self.assertIsNotNone(guard.next_command())
         self.assertIsNone(guard.next_command())
         guard.command_finished()
         self.assertIsNotNone(guard.next_command())
 
-    def test_user_is_held(self) -> None:
-        """A user is held at the cap and not reset, and let on when half of it is done."""
-        guard = user()
+    def test_input_paused(self) -> None:
+        """A full backlog pauses the input of a user, until half of the backlog is done."""
+        guard = authenticated_guard()
         for _ in range(100):
             self.assertFalse(guard.input_paused)
-            guard.check(noop())
+            guard.check(command())
         self.assertTrue(guard.input_paused)
         for _ in range(50):
             self.assertTrue(guard.input_paused)
@@ -112,23 +103,23 @@ class Backlog(SynchronousTestCase):
         self.assertFalse(guard.input_paused)
         self.assertFalse(guard.backlog_full())
 
-    def test_strict(self) -> None:
-        """With strict_backlog a user is reset like anybody."""
-        guard = user(strict_backlog=True)
+    def test_strict_backlog(self) -> None:
+        """With strict_backlog a user is reset too."""
+        guard = authenticated_guard(strict_backlog=True)
         for _ in range(100):
-            guard.check(noop())
+            guard.check(command())
         self.assertFalse(guard.input_paused)
-        self.assertIsInstance(guard.check(noop()), Reset)
+        self.assertIsInstance(guard.check(command()), Reset)
 
-    def test_octets(self) -> None:
-        """A user whose pending commands are large is held before there are a hundred."""
-        guard = user(max_backlog_bytes=1000)
+    def test_backlog_bytes(self) -> None:
+        """Large pending commands pause the input before there are a hundred."""
+        guard = authenticated_guard(max_backlog_bytes=1000)
         guard.check(RawCommand(b"a", b"UID", (b"UID FETCH",), 1001))
         self.assertTrue(guard.input_paused)
 
-    def test_literal_octets(self) -> None:
-        """Literals count among the octets that are pending, those in files too, until their command runs."""
-        guard = user(max_backlog_bytes=1000)
+    def test_backlog_bytes_of_literals(self) -> None:
+        """Literals, in memory or in files, count as pending bytes until their command runs."""
+        guard = authenticated_guard(max_backlog_bytes=1000)
         parts = (b"APPEND INBOX ", MemoryLiteral(bytes(600)), b"")
         for _ in range(2):
             self.assertFalse(guard.input_paused)
@@ -140,87 +131,87 @@ class Backlog(SynchronousTestCase):
         guard.next_command()
         self.assertFalse(guard.input_paused)
 
-    def test_held_in_the_middle(self) -> None:
-        """A command that has begun is let in whole: held, it could never leave."""
-        guard = user()
+    def test_input_not_paused_within_command(self) -> None:
+        """An incomplete command does not pause the input, because it could never be completed."""
+        guard = authenticated_guard()
         for _ in range(99):
-            guard.check(noop())
+            guard.check(command())
         guard.check(literal(5))
         self.assertFalse(guard.input_paused)
 
     def test_report_only(self) -> None:
-        """In report-only mode the excess is told, taken up all the same, and held so that memory is bounded."""
+        """In report-only mode the excess command is reported and accepted, and the input is paused to bound the memory."""
         guard = ConnectionGuard(Limits(report_only=True))
-        verdicts = [guard.check(noop()) for _ in range(101)]
+        verdicts = [guard.check(command()) for _ in range(101)]
         self.assertEqual(verdicts[100], Reset("backlog", 100, 101))
         self.assertEqual(guard.pending, 101)
         self.assertTrue(guard.input_paused)
 
 
-class Stranger(SynchronousTestCase):
-    def test_commands(self) -> None:
-        """A stranger has a hundred commands in all, even if each is answered."""
+class PreAuthenticationTests(SynchronousTestCase):
+    def test_preauth_commands(self) -> None:
+        """A client may send a hundred commands before login, even if each is answered."""
         guard = ConnectionGuard(Limits())
         for _ in range(100):
-            guard.check(noop())
+            guard.check(command())
             guard.next_command()
             guard.command_finished()
-        self.assertEqual(guard.check(noop()), Reset("preauth_commands", 100, 101))
+        self.assertEqual(guard.check(command()), Reset("preauth_commands", 100, 101))
 
-    def test_octets(self) -> None:
-        """A stranger has 64 KiB in all."""
+    def test_preauth_bytes(self) -> None:
+        """A client may send 64 KiB before login."""
         guard = ConnectionGuard(Limits())
         self.assertEqual(guard.bytes_received(65536), Accepted())
         self.assertEqual(guard.bytes_received(1), Reset("preauth_bytes", 65536, 65537))
 
-    def test_user_octets(self) -> None:
-        """A user may send as much as it likes."""
-        self.assertEqual(user().bytes_received(1 << 30), Accepted())
+    def test_bytes_after_login(self) -> None:
+        """A user may send any amount."""
+        self.assertEqual(authenticated_guard().bytes_received(1 << 30), Accepted())
 
-    def test_literal(self) -> None:
-        """A stranger's literal has 4 KiB; a client that waits is told, one that does not is reset."""
+    def test_preauth_literal_size(self) -> None:
+        """Above 4 KiB before login, a synchronizing literal is rejected, and a non-synchronizing one is a Reset."""
         guard = ConnectionGuard(Limits())
         self.assertEqual(guard.check(literal(4096)), AcceptLiteral())
         self.assertIsInstance(guard.check(literal(4097)), RejectLiteral)
-        self.assertIsInstance(guard.check(literal(4097, waits=False)), Reset)
+        self.assertIsInstance(guard.check(literal(4097, synchronizing=False)), Reset)
 
-    def test_depth(self) -> None:
-        """One level of parentheses, counted as they open, in whatever order the tokens come."""
+    def test_preauth_nesting(self) -> None:
+        """Before login one level of parentheses is allowed, counted from the left in any order of tokens."""
         for text in (b" ((", b" (((((", b' ("x" (', b" )(((", b' ("(((" ("', b" (()"):
             verdict = ConnectionGuard(Limits()).check(literal(10, texts=(b"NOOP" + text,)))
             self.assertIsInstance(verdict, RejectLiteral, text)
             guard = ConnectionGuard(Limits())
-            guard.check(noop(text=text))
-            frame = guard.next_command()
-            assert frame is not None
-            self.assertIsInstance(frame.rejection, BadCommand, text)
-            self.assertEqual(frame.parts, ())
+            guard.check(command(text=text))
+            raw_command = guard.next_command()
+            assert raw_command is not None
+            self.assertIsInstance(raw_command.rejection, BadCommand, text)
+            self.assertEqual(raw_command.parts, ())
 
-    def test_depth_of_id(self) -> None:
-        """ID needs one level, and quoted parentheses are none."""
+    def test_nesting_of_id(self) -> None:
+        """ID uses one level, and quoted parentheses do not count."""
         guard = ConnectionGuard(Limits())
         guard.check(RawCommand(b"a", b"ID", (b'ID ("name" "x (y) ((z")',), 30))
-        frame = guard.next_command()
-        assert frame is not None
-        self.assertIsNone(frame.rejection)
+        raw_command = guard.next_command()
+        assert raw_command is not None
+        self.assertIsNone(raw_command.rejection)
 
-    def test_bad(self) -> None:
-        """The third malformed command is the last."""
+    def test_bad_commands_before_login(self) -> None:
+        """The third invalid command before login disconnects."""
         guard = ConnectionGuard(Limits())
         self.assertEqual([guard.bad_command() for _ in range(2)], [Accepted()] * 2)
         self.assertIsInstance(guard.bad_command(), Disconnect)
 
-    def test_failures(self) -> None:
-        """The third failed login is the last."""
+    def test_login_failures(self) -> None:
+        """The third failed login disconnects."""
         guard = ConnectionGuard(Limits())
         self.assertEqual([guard.login_failed() for _ in range(2)], [Accepted()] * 2)
         self.assertIsInstance(guard.login_failed(), Disconnect)
 
 
-class User(SynchronousTestCase):
-    def test_bad_in_a_row(self) -> None:
-        """A user's malformed commands count only in a row."""
-        guard = user(max_bad_commands=3)
+class AuthenticatedTests(SynchronousTestCase):
+    def test_bad_commands_after_login(self) -> None:
+        """Only consecutive invalid commands of a user count."""
+        guard = authenticated_guard(max_bad_commands=3)
         for _ in range(10):
             guard.bad_command()
             guard.bad_command()
@@ -229,17 +220,19 @@ class User(SynchronousTestCase):
         guard.bad_command()
         self.assertIsInstance(guard.bad_command(), Disconnect)
 
-    def test_message(self) -> None:
-        """A message may be large, one that is too large is refused before it is sent."""
-        guard = user(max_message_size=1000)
+    def test_message_size(self) -> None:
+        """A message that is too large is rejected before it is sent."""
+        guard = authenticated_guard(max_message_size=1000)
         self.assertEqual(guard.check(literal(1000, name=b"APPEND")), AcceptLiteral())
         verdict = guard.check(literal(1001, name=b"APPEND"))
         assert isinstance(verdict, RejectLiteral) and isinstance(verdict.rejection, CommandRefused)
         self.assertEqual(verdict.rejection.code, b"TOOBIG")
 
-    def test_arguments(self) -> None:
-        """Literals that are arguments are bounded each, in number, and all together (CVE-2024-34055)."""
-        guard = user(max_literal_size=100, max_command_size=250, max_command_literals=4)
+    def test_argument_literals(self) -> None:
+        """Argument literals are limited in size, in number, and in total size (CVE-2024-34055)."""
+        guard = authenticated_guard(
+            max_literal_size=100, max_command_size=250, max_command_literals=4
+        )
         self.assertEqual(
             guard.check(literal(100, name=b"SEARCH", literal_octets=150)), AcceptLiteral()
         )
@@ -249,29 +242,31 @@ class User(SynchronousTestCase):
         )
         self.assertIsInstance(guard.check(literal(1, name=b"SEARCH", literals=4)), RejectLiteral)
 
-    def test_stranger_again(self) -> None:
-        """Who was a user and is a stranger again has what is left of a stranger's allowance, and no less."""
+    def test_logout(self) -> None:
+        """After UNAUTHENTICATE a client has what was left of the limits before login."""
         guard = ConnectionGuard(Limits())
-        guard.check(noop())
+        guard.check(command())
         guard.next_command()
         guard.command_finished()
         guard.login()
         guard.bytes_received(1 << 20)
         for _ in range(500):
-            guard.check(noop())
+            guard.check(command())
             guard.next_command()
             guard.command_finished()
         guard.logout()
         self.assertEqual(guard.bytes_received(1000), Accepted())
         for _ in range(99):
-            self.assertEqual(guard.check(noop()), Accepted())
+            self.assertEqual(guard.check(command()), Accepted())
             guard.next_command()
             guard.command_finished()
-        self.assertIsInstance(guard.check(noop()), Reset)
+        self.assertIsInstance(guard.check(command()), Reset)
 
-    def test_between_literals(self) -> None:
-        """The text between literals counts too, and so do the messages of one APPEND together."""
-        guard = user(max_command_size=1000, max_message_size=1000, max_append_size=2500)
+    def test_command_size(self) -> None:
+        """The text between literals counts, and so do all messages of one APPEND together."""
+        guard = authenticated_guard(
+            max_command_size=1000, max_message_size=1000, max_append_size=2500
+        )
         for name in (b"SEARCH", b"APPEND"):
             self.assertEqual(guard.check(literal(10, name=name, octets=900)), AcceptLiteral())
             self.assertIsInstance(guard.check(literal(10, name=name, octets=1001)), RejectLiteral)
@@ -283,12 +278,21 @@ class User(SynchronousTestCase):
             guard.check(literal(501, name=b"APPEND", literal_octets=2000)), RejectLiteral
         )
 
+    def test_timeouts(self) -> None:
+        """A timeout disconnects, and names the limit of the state that the connection is in."""
+        guard = ConnectionGuard(Limits())
+        self.assertEqual(guard.timed_out(in_literal=True).limit, "preauth_seconds")
+        guard.login()
+        self.assertEqual(guard.timed_out(in_literal=True).limit, "literal_seconds")
+        verdict = guard.timed_out(in_literal=False)
+        self.assertEqual((verdict.limit, verdict.value), ("idle_seconds", 1800))
 
-class Exclusive(SynchronousTestCase):
-    def test_idle_holds(self) -> None:
-        """Nothing behind IDLE is read before IDLE asks for its line, and then only that line."""
-        guard = user()
-        guard.check(noop(b"IDLE"))
+
+class SuspendedInputTests(SynchronousTestCase):
+    def test_idle(self) -> None:
+        """No line is read after IDLE until IDLE expects one, and then only that line."""
+        guard = authenticated_guard()
+        guard.check(command(b"IDLE"))
         self.assertTrue(guard.input_paused)
         guard.next_command()
         guard.expect_line()
@@ -298,8 +302,8 @@ class Exclusive(SynchronousTestCase):
         guard.command_finished()
         self.assertFalse(guard.input_paused)
 
-    def test_refused_idle_does_not(self) -> None:
-        """A malformed AUTHENTICATE asks for nothing."""
+    def test_rejected_authenticate(self) -> None:
+        """A rejected AUTHENTICATE does not suspend the input."""
         guard = ConnectionGuard(Limits())
         guard.check(RawCommand(b"a", b"AUTHENTICATE", (), 20, BadCommand("no")))
         self.assertFalse(guard.input_paused)

@@ -173,7 +173,7 @@ class Search(SynchronousTestCase):
             return sizes(uids)
 
         self.mailbox.load_sizes = spy
-        self.assertEqual(self.found(SizeKey(larger=True, octets=1000), pause=pause), [3])
+        self.assertEqual(self.found(SizeKey(larger=True, size=1000), pause=pause), [3])
         self.assertEqual((asked, pauses), ([[1, 2], [3]], [(2, 3)]))
 
     def test_many_keys(self) -> None:
@@ -185,7 +185,7 @@ class Search(SynchronousTestCase):
 
         self.patch(query, "STRIDE", 40)
         for key in (And, Or):
-            keys = tuple(SizeKey(larger=True, octets=9999 * (key is Or)) for _ in range(100))
+            keys = tuple(SizeKey(larger=True, size=9999 * (key is Or)) for _ in range(100))
             self.found(key(keys), pause=pause)
             self.assertIn(len(pauses), (9, 10))
             pauses.clear()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from typing import Never
 from unittest import mock
 
-from imapshield.errors import NoSpace, StoreBusy, StoreError, Unreadable
+from imapshield.errors import NoSpace, StoreBusy, StoreError, StoreIOError
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir import index as index_module
 from imapshield.maildir.index import Index
 from imapshield.testing.store_contract import BUDGET, DELETED, ENVELOPE, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
 from tests.maildir.disk import DiskTestCase, failing
-from typing import Never
 
 FULL = OSError(errno.ENOSPC, "No space left on device", b"some/file")
 BROKEN = OSError(errno.EIO, "Input/output error", b"some/file")
@@ -59,7 +59,7 @@ class StepTests(DiskTestCase):
                         with failing(name, error, after):
                             self.store.append("INBOX", messages)
                     except StoreError as raised:
-                        self.assertIsInstance(raised, NoSpace if error is FULL else Unreadable)
+                        self.assertIsInstance(raised, NoSpace if error is FULL else StoreIOError)
                         failures += 1
                         self.assertEqual([f for f in self.tree() if f != keywords], before)
                         self.cool()
@@ -76,7 +76,7 @@ class StepTests(DiskTestCase):
 
     def test_short_content(self) -> None:
         """Content that ends early is not stored."""
-        self.assertRaises(Unreadable, self.store.append, "INBOX", [NewMessage((), None, Short())])
+        self.assertRaises(StoreIOError, self.store.append, "INBOX", [NewMessage((), None, Short())])
         self.assertEqual((self.tree(), self.flags()), ([], {}))
 
     def test_store_flags(self) -> None:
@@ -89,7 +89,7 @@ class StepTests(DiskTestCase):
         for after in range(4):
             with failing("rename", BROKEN, after):
                 self.assertRaises(
-                    Unreadable, self.store.store_flags, key, [1, 2, 3, 4], b"+", [SEEN], None, 0
+                    StoreIOError, self.store.store_flags, key, [1, 2, 3, 4], b"+", [SEEN], None, 0
                 )
             self.assertEqual((self.tree(), self.flags()), (before, known))
             self.assertEqual(self.store.status("INBOX").highestmodseq, modseq)
@@ -133,7 +133,7 @@ class StepTests(DiskTestCase):
             self.put(DELETED)
         key = self.store.open("INBOX", True).key
         with failing("unlink", OSError(errno.EACCES, "Permission denied", b"x")):
-            self.assertRaises(Unreadable, self.store.expunge, key, None, 0)
+            self.assertRaises(StoreIOError, self.store.expunge, key, None, 0)
         self.assertEqual(len(self.cur()), 3)
         since = self.store.status("INBOX").highestmodseq
         with failing("unlink", OSError(errno.EACCES, "Permission denied", b"x"), 1):
@@ -149,11 +149,11 @@ class StepTests(DiskTestCase):
         before = self.tree()
         for after in range(3):
             with failing("rename", BROKEN, after):
-                self.assertRaises(Unreadable, self.store.rename, "A", "Z/Y")
+                self.assertRaises(StoreIOError, self.store.rename, "A", "Z/Y")
             self.assertEqual(self.tree(), before)
         for step in ("rename", "fsync"):
             with failing(step, BROKEN):
-                self.assertRaises(Unreadable, self.store.delete, "A/B")
+                self.assertRaises(StoreIOError, self.store.delete, "A/B")
             self.assertEqual(self.tree(), before)
         self.assertEqual(self.flags("A/B"), {1: b""})
 
@@ -224,7 +224,7 @@ class UnreadableTests(DiskTestCase):
         self.patch(os, "open", refusing)
         for item in (WHOLE, ENVELOPE):
             self.assertEqual(list(self.store.fetch(key, [1, 2, 3], [item], BUDGET).uids), [1])
-            self.assertRaises(Unreadable, self.store.fetch, key, [2, 3], [item], BUDGET)
+            self.assertRaises(StoreIOError, self.store.fetch, key, [2, 3], [item], BUDGET)
             self.assertEqual(list(self.store.fetch(key, [3], [item], BUDGET).uids), [3])
         self.assertIn("Permission denied", self.notes[0])
         self.assertEqual(len(self.cur()), 3)
@@ -235,7 +235,7 @@ class UnreadableTests(DiskTestCase):
         self.cool()
         with failing("listdir", PermissionError(errno.EACCES, "Permission denied", b"cur")):
             self.clock.later += 4000
-            self.assertRaises(Unreadable, self.store.open, "INBOX", True)
+            self.assertRaises(StoreIOError, self.store.open, "INBOX", True)
         self.assertEqual(self.flags(), {1: b""})
 
     def test_root(self) -> None:
@@ -243,7 +243,7 @@ class UnreadableTests(DiskTestCase):
         with open(self.path("file"), "wb"):
             pass
         self.root = self.path("file", "below")
-        self.assertRaises(Unreadable, self.open_store().mailboxes)
+        self.assertRaises(StoreIOError, self.open_store().mailboxes)
         self.assertEqual(len(self.notes), 1)
 
 
@@ -277,7 +277,7 @@ class IndexTests(DiskTestCase):
             raise error
 
         with mock.patch.object(Index, "named", broken):
-            self.assertRaises(Unreadable, self.store.open, "INBOX", True)
+            self.assertRaises(StoreIOError, self.store.open, "INBOX", True)
         self.assertEqual(self.flags(), {1: b""})
         self.assertEqual(len(self.notes), 2)
 
@@ -295,7 +295,7 @@ class IndexTests(DiskTestCase):
         """An index of a later version is left alone."""
         self.put()
         self.store._index.db.execute("PRAGMA user_version = 99")
-        self.assertRaises(Unreadable, self.open_store().mailboxes)
+        self.assertRaises(StoreIOError, self.open_store().mailboxes)
         self.assertFalse([n for n in os.listdir(self.root) if ".broken-" in n])
 
     def test_busy(self) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 from datetime import date
 
-from imapshield.errors import OverLimit
+from imapshield.errors import StoreLimitExceeded
 from imapshield.mailbox.values import Blob
 from imapshield.maildir import account_state, fetch_cache, folders, store
 from imapshield.maildir.message_fetch import STEP
@@ -175,9 +175,11 @@ class BoundTests(DiskTestCase):
         """A mailbox takes a thousand keywords and no more."""
         self.patch(account_state, "KEYWORDS", 30)
         self.put(*(b"k%d" % i for i in range(30)))
-        self.assertRaises(OverLimit, self.put, b"one-more")
+        self.assertRaises(StoreLimitExceeded, self.put, b"one-more")
         key = self.store.key("INBOX")
-        self.assertRaises(OverLimit, self.store.store_flags, key, [1], b"+", [b"one-more"], None, 0)
+        self.assertRaises(
+            StoreLimitExceeded, self.store.store_flags, key, [1], b"+", [b"one-more"], None, 0
+        )
         self.assertEqual(len(self.flags()[1].split()), 30)
         self.assertEqual(self.put(b"K3"), 2)
 
@@ -185,10 +187,12 @@ class BoundTests(DiskTestCase):
         """A message takes four KiB of flags and no more, however they come; fewer is always possible."""
         words = [b"k%02d" % i + b"x" * 100 for i in range(60)]
         key = self.store.key("INBOX")
-        self.assertRaises(OverLimit, self.put, *words)
+        self.assertRaises(StoreLimitExceeded, self.put, *words)
         self.put(*words[:30])
         for op, some in ((b"+", words[30:]), (b"", words)):
-            self.assertRaises(OverLimit, self.store.store_flags, key, [1], op, some, None, 0)
+            self.assertRaises(
+                StoreLimitExceeded, self.store.store_flags, key, [1], op, some, None, 0
+            )
         self.patch(account_state, "FLAG_OCTETS", 100)
         self.store.store_flags(key, [1], b"-", words[:1], None, 0)
         self.assertEqual(len(self.flags()[1].split()), 29)
@@ -197,10 +201,10 @@ class BoundTests(DiskTestCase):
         """An account has so many mailboxes and subscriptions and no more."""
         self.patch(folders, "MAILBOXES", 3)
         self.patch(folders, "SUBSCRIPTIONS", 1)
-        self.assertRaises(OverLimit, self.store.create, "A/B/C", [])
+        self.assertRaises(StoreLimitExceeded, self.store.create, "A/B/C", [])
         self.store.create("A/B", [])
         self.store.subscribe("A", True)
-        self.assertRaises(OverLimit, self.store.subscribe, "B", True)
+        self.assertRaises(StoreLimitExceeded, self.store.subscribe, "B", True)
         self.assertEqual(len(self.store.mailboxes()), 3)
 
     def test_status_of_unmeasured(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from imapshield.errors import MessageGone, NoSuchMailbox, OverLimit
+from imapshield.errors import MessageExpunged, NoSuchMailbox, StoreLimitExceeded
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir import files
 from imapshield.maildir.files import STALE_SECONDS
@@ -111,7 +111,7 @@ class DeliveryTests(DiskTestCase):
         fetched = self.store.fetch(key, [2], [WHOLE], BUDGET)
         self.assertEqual(fetched.columns, [[encode.literal(bytes(100))]])
         large = NewMessage((), None, MemoryLiteral(bytes(101)))
-        self.assertRaises(OverLimit, self.store.append, "INBOX", [large])
+        self.assertRaises(StoreLimitExceeded, self.store.append, "INBOX", [large])
 
     def test_only_files_are_mail(self) -> None:
         """Directories, symbolic links, FIFOs and dot files in cur/ and new/ are no messages."""
@@ -127,10 +127,10 @@ class DeliveryTests(DiskTestCase):
         self.assertEqual(self.flags(), {1: b""})
         os.unlink(self.path("new", name))
         os.symlink(os.path.abspath(secret), self.path("new", name))
-        from imapshield.errors import Unreadable
+        from imapshield.errors import StoreIOError
 
         key = self.store.key("INBOX")
-        self.assertRaises(Unreadable, self.store.fetch, key, [1], [WHOLE], BUDGET)
+        self.assertRaises(StoreIOError, self.store.fetch, key, [1], [WHOLE], BUDGET)
         self.assertTrue(any(name in note for note in self.notes), self.notes)
 
 
@@ -203,9 +203,9 @@ class RenameTests(DiskTestCase):
         os.unlink(self.path("cur", self.first))
         fetched = self.store.fetch(self.key, [1, 2], [WHOLE], BUDGET)
         self.assertEqual((list(fetched.uids), list(fetched.gone)), ([2], [1]))
-        self.assertRaises(MessageGone, self.store.read, self.key, 1, WHOLE, 0, 5)
+        self.assertRaises(MessageExpunged, self.store.read, self.key, 1, WHOLE, 0, 5)
         self.store.create("A", [])
-        self.assertRaises(MessageGone, self.store.copy, self.key, [2, 1], "A", False, 0)
+        self.assertRaises(MessageExpunged, self.store.copy, self.key, [2, 1], "A", False, 0)
         self.assertEqual(self.cur(".A"), [])
         self.cool()
         delta = self.store.changes(self.key, self.since, True)

@@ -2,7 +2,7 @@
 
 from zope.interface.verify import verifyObject
 
-from imapshield.errors import NoSpace, NoSuchMailbox, TooManyEntries
+from imapshield.errors import NoSpace, NoSuchMailbox, TooMuchMetadata
 from imapshield.mailbox.storage import IMetadataStore, IQuotaStore
 from imapshield.mailbox.values import METADATA_ENTRIES, NewMessage, Quota
 from imapshield.maildir.store import MaildirStore
@@ -74,7 +74,7 @@ class MetadataTests(DiskTestCase):
     def test_too_many(self) -> None:
         """Too many entries are refused as one."""
         entries = {b"/private/%d" % i: b"x" for i in range(METADATA_ENTRIES + 1)}
-        self.assertRaises(TooManyEntries, self.store.set_metadata, "INBOX", entries)
+        self.assertRaises(TooMuchMetadata, self.store.set_metadata, "INBOX", entries)
         self.assertEqual(self.store.metadata("INBOX"), {})
 
     def test_rename_inbox(self) -> None:

@@ -1,4 +1,7 @@
+"""Events become log lines, which programs such as fail2ban parse and no client can forge."""
+
 import re
+from typing import Any
 
 from twisted.logger import Logger, LogLevel, eventAsText, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,55 +14,65 @@ from imapshield.observe.log_observer import LogObserver
 PEER = "192.0.2.7"
 
 
-class LogFactsTests(SynchronousTestCase):
+class LogObserverTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.events = []
+        self.logged: list[dict[str, Any]] = []
         self.time = 0.0
-        self.tell = self.make()
+        self.observer = self.make()
 
-    def make(self, **options):
-        log = Logger(namespace="imapshield", observer=self.events.append)
-        return LogObserver(log, lambda: self.time, **options)
+    def make(self, *, verbose: bool = False) -> LogObserver:
+        collect: Any = self.logged.append
+        log = Logger(namespace="imapshield", observer=collect)
+        return LogObserver(log, lambda: self.time, verbose=verbose)
 
-    def lines(self):
-        return [formatEvent(event) for event in self.events]
+    def lines(self) -> list[str]:
+        return [formatEvent(event) for event in self.logged]
 
-    def test_limit_hit(self) -> None:
-        """The line of a limit names it, its value, what was seen, by whom, what followed and the option to change it."""
-        self.tell(events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", "", "a NOOP"))
+    def peer(self, line: str) -> str:
+        """Return the peer that fail2ban reads from the line of a failed login."""
+        match = re.match(r"login failed peer=(\S+) ", line)
+        assert match is not None, line
+        return match[1]
+
+    def log_failed_logins(self, count: int, peer: str = PEER) -> None:
+        for _ in range(count):
+            self.observer(events.LoginFailed(1, peer, "alice", "LOGIN"))
+
+    def test_limit_triggered(self) -> None:
+        """The line of a limit has its name, its value, the observed value, the peer, the action and the option."""
+        self.observer(events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", "", "a NOOP"))
         (line,) = self.lines()
         self.assertEqual(
             line,
             'limit backlog=100 hit peer=192.0.2.7 connection=3 seen=101 then=reset change-with=--backlog=N user="" sample="a NOOP"',
         )
-        self.assertEqual(self.events[0]["log_level"], LogLevel.warn)
+        self.assertEqual(self.logged[0]["log_level"], LogLevel.warn)
 
-    def test_every_limit_has_its_option(self) -> None:
-        """Whatever limit fires, the line tells an option that there is."""
+    def test_option_of_every_limit(self) -> None:
+        """The option that the line of a limit names is accepted by the command line, for every limit."""
         from imapshield.tap import Options
 
-        for name in Limits().reasons():
+        for name in (name for limits in Limits().by_group().values() for name in limits):
             self.time += 100
-            self.tell(events.LimitTriggered(1, PEER, name, 1, 2, "reset"))
-            Options().parseOptions([self.events[-1]["option"].replace("=N", "=1")])
+            self.observer(events.LimitTriggered(1, PEER, name, 1, 2, "reset"))
+            Options().parseOptions([self.logged[-1]["option"].replace("=N", "=1")])
 
     def test_fields(self) -> None:
-        """Each event carries the fact's fields, for observers that want no text."""
-        self.tell(events.LoggedIn(5, PEER, "alice", "PLAIN", tls=True))
-        event = self.events[0]
+        """Each logged event carries the fields of the event and the name of its class."""
+        self.observer(events.LoggedIn(5, PEER, "alice", "PLAIN", tls=True))
+        event = self.logged[0]
         self.assertEqual(
-            (event["fact"], event["user"], event["tls"], event["peer"], event["connection"]),
+            (event["event"], event["user"], event["tls"], event["peer"], event["connection"]),
             ("LoggedIn", "alice", True, PEER, 5),
         )
 
-    def test_login_failed_at_the_event(self) -> None:
-        """A wrong login is a line when it happens, in a form that fail2ban can read."""
-        self.tell(events.LoginFailed(1, PEER, "alice", "LOGIN"))
-        found = re.match(r"login failed peer=(\S+) ", self.lines()[0])
-        self.assertEqual(found.group(1), PEER)
+    def test_login_failed(self) -> None:
+        """A failed login is logged at once, in the form that fail2ban reads."""
+        self.log_failed_logins(1)
+        self.assertEqual(self.peer(self.lines()[0]), PEER)
 
-    def test_nobody_bans_another(self) -> None:
-        """What a client types cannot look like another peer, another line or a format."""
+    def test_forged_lines(self) -> None:
+        """A user name cannot look like another peer, another line or a format."""
         for user in (
             "x peer=198.51.100.1",
             'x" peer=198.51.100.1 "',
@@ -69,75 +82,75 @@ class LogFactsTests(SynchronousTestCase):
             "%s",
         ):
             self.time += 100
-            self.tell(events.LoginFailed(1, PEER, user, "LOGIN"))
+            self.observer(events.LoginFailed(1, PEER, user, "LOGIN"))
             line = self.lines()[-1]
-            self.assertEqual(re.match(r"login failed peer=(\S+) ", line).group(1), PEER)
+            self.assertEqual(self.peer(line), PEER)
             self.assertEqual(len(line.splitlines()), 1)
             self.assertTrue(line.isascii())
 
     def test_every_kind(self) -> None:
-        """Each kind of fact is one line, and a traceback belongs to our own failures alone."""
+        """Each kind of event is one line; only an internal error has a traceback."""
         verbose = self.make(verbose=True)
-        for fact in (
-            events.ConnectionOpened(1, PEER), events.LoggedIn(1, PEER, "a", "PLAIN", tls=False), events.BadCommandReceived(1, PEER, "x", "no"),
-            events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4), events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4, "a"),
-        ):  # fmt: skip
-            verbose(fact)
+        for event in (
+            events.ConnectionOpened(1, PEER),
+            events.LoggedIn(1, PEER, "a", "PLAIN", tls=False),
+            events.BadCommandReceived(1, PEER, "x", "no"),
+            events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4),
+            events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4, "a"),
+        ):
+            verbose(event)
+        self.assertEqual(len(self.lines()), 5)
         for line in self.lines():
             self.assertEqual(len(line.splitlines()), 1, line)
             self.assertNotIn("Unable to format", line)
         verbose(events.CommandFailed(1, PEER, "1-2", "FETCH", "Traceback\n  boom"))
         self.assertIn("ref=1-2", self.lines()[-1])
-        self.assertIn("boom", eventAsText(self.events[-1]))
+        self.assertIn("boom", eventAsText(self.logged[-1]))
 
-    def test_strangers_come_and_go_unseen(self) -> None:
-        """A connection without a login is not logged, unless asked for."""
-        self.tell(events.ConnectionOpened(1, PEER))
-        self.tell(events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4))
-        self.tell(events.Event(1, PEER))
-        self.assertEqual(self.events, [])
+    def test_connections_without_login(self) -> None:
+        """A connection that never logs in is logged only with `verbose`."""
+        self.observer(events.ConnectionOpened(1, PEER))
+        self.observer(events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4))
+        self.observer(events.Event(1, PEER))
+        self.assertEqual(self.logged, [])
 
-    def flood(self, tell, count, peer=PEER) -> None:
-        for _ in range(count):
-            tell(events.LoginFailed(1, peer, "alice", "LOGIN"))
-
-    def test_floods_become_one_line(self) -> None:
-        """Of a thousand like lines a few are written, then one that counts the rest; then lines come again."""
-        self.flood(self.tell, 1000)
-        self.assertEqual(len(self.events), log_observer.LINES)
+    def test_flood(self) -> None:
+        """Of a thousand similar lines, five are written and one counts the rest; then lines are written again."""
+        self.log_failed_logins(1000)
+        self.assertEqual(len(self.logged), log_observer.LINES)
         self.time += log_observer.WINDOW
-        self.flood(self.tell, 1)
-        self.assertEqual(len(self.events), log_observer.LINES + 2)
-        self.assertIn(
-            "left out 995 more lines of the kind LoginFailed peer=192.0.2.7",
+        self.log_failed_logins(1)
+        self.assertEqual(len(self.logged), log_observer.LINES + 2)
+        self.assertEqual(
+            "suppressed 995 more LoginFailed lines peer=192.0.2.7 in 10 s",
             self.lines()[log_observer.LINES],
         )
 
-    def test_others_are_not_silenced(self) -> None:
-        """One peer's flood hides neither another peer's lines nor another kind of line."""
-        self.flood(self.tell, 1000)
-        self.flood(self.tell, 1, "192.0.2.8")
-        self.tell(events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset"))
-        self.assertEqual(len(self.events), log_observer.LINES + 2)
+    def test_flood_hides_nothing_else(self) -> None:
+        """The flood of one peer hides neither the lines of another peer nor lines of another kind."""
+        self.log_failed_logins(1000)
+        self.log_failed_logins(1, "192.0.2.8")
+        self.observer(events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset"))
+        self.assertEqual(len(self.logged), log_observer.LINES + 2)
 
-    def test_the_last_flood_is_told(self) -> None:
-        """When the server ends, what was left out is told; with nothing left out there is nothing to tell."""
-        self.flood(self.tell, log_observer.LINES)
-        self.tell.summarise(everything=True)
-        self.assertEqual(len(self.events), log_observer.LINES)
-        self.flood(self.tell, log_observer.LINES + 1)
-        self.tell.summarise()
-        self.assertEqual(len(self.events), 2 * log_observer.LINES)
-        self.tell.summarise(everything=True)
-        self.assertIn("left out 1 more", self.lines()[-1])
+    def test_summary_at_the_end(self) -> None:
+        """When the server stops, suppressed lines are reported; if none were suppressed, nothing is."""
+        self.log_failed_logins(log_observer.LINES)
+        self.observer.summarize(everything=True)
+        self.assertEqual(len(self.logged), log_observer.LINES)
+        self.log_failed_logins(log_observer.LINES + 1)
+        self.observer.summarize()
+        self.assertEqual(len(self.logged), 2 * log_observer.LINES)
+        self.observer.summarize(everything=True)
+        self.assertIn("suppressed 1 more", self.lines()[-1])
 
     def test_memory_is_bounded(self) -> None:
-        """However many addresses an attacker has, no more than so many are counted."""
-        self.patch(log_observer, "PEERS", 100)
+        """The number of counters is bounded, however many addresses an attacker has."""
+        self.patch(log_observer, "MAX_COUNTERS", 100)
         for number in range(1000):
-            self.flood(self.tell, 1, f"2001:db8::{number:x}")
-        self.assertLessEqual(len(self.tell._seen), 101)
+            self.log_failed_logins(1, f"2001:db8::{number:x}")
+        self.assertLessEqual(len(self.observer._counters), 101)
 
     def test_default_logger(self) -> None:
-        """Without a logger of one's own the namespace is the project's."""
+        """The default logger has the namespace of the project."""
         self.assertEqual(LogObserver()._log.namespace, "imapshield")

@@ -1,5 +1,7 @@
 """INPROGRESS (RFC 9585): a client that waits for a long command is told how far it is."""
 
+from typing import Any
+
 from tests.session.session_case import SessionTestCase, lines, without_text
 
 
@@ -12,7 +14,8 @@ class InProgressTests(SessionTestCase):
             clock[0] += seconds
             return clock[0]
 
-        self.client.protocol._session.now = now
+        session: Any = self.client.protocol._session
+        session.now = now
 
     def test_search_reports_progress(self) -> None:
         """A long SEARCH sends INPROGRESS every ten seconds, with the tag, the messages searched and their total."""

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for what the wire carries: sets, names, flags, and every command."""
+"""Hypothesis strategies for sequence sets, mailbox names, flags, FETCH items, search keys, and commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from imapshield.wire import flags as flag_names
 from imapshield.wire.commands.append import Append, AppendMessage
-from imapshield.wire.commands.base import MemoryLiteral, Secret, Simple
+from imapshield.wire.commands.base import BareCommand, MemoryLiteral, Secret
 from imapshield.wire.commands.enable import Enable, Id
 from imapshield.wire.commands.fetch import Binary, BodySection, Fetch, Preview, Section
 from imapshield.wire.commands.login import Authenticate, Login
@@ -17,9 +17,7 @@ from imapshield.wire.commands.mailboxes import (
     Create,
     Delete,
     List,
-    Qresync,
     Rename,
-    Select,
     Status,
     Subscribe,
 )
@@ -35,17 +33,20 @@ from imapshield.wire.commands.search_keys import (
     Not,
     ObjectIdKey,
     Or,
+    SearchKey,
     SequenceKey,
     SizeKey,
     TextKey,
 )
+from imapshield.wire.commands.select import Qresync, Select
 from imapshield.wire.commands.sort_thread import Sort, Thread
 from imapshield.wire.commands.store_copy import Copy, Expunge, Store
 from imapshield.wire.grammar.fetch import ITEMS
 from imapshield.wire.grammar.mailboxes import SPECIAL_USES, STATUS_ITEMS
 from imapshield.wire.names import fold_inbox
-from imapshield.wire.sequence import SAVED, TOP, SequenceSet
+from imapshield.wire.sequence import MAX_NUMBER, SAVED, SequenceSet
 
+# The settings of every property test: the same examples in each run, and no database of failures.
 LAWS = settings(derandomize=True, deadline=None, max_examples=200, database=None)
 
 ATOM = st.text("abcXYZ019$_-.+!", min_size=1, max_size=8).map(str.encode)
@@ -55,12 +56,13 @@ NAMES = st.one_of(
     st.sampled_from(["INBOX", "INBOX/x", "Sent & co", "日本語/é", 'a"\\b', "NIL"]), TEXT
 )
 MAILBOXES = NAMES.map(fold_inbox)
-NUMBER = st.integers(1, TOP)
+NUMBER = st.integers(1, MAX_NUMBER)
 NUMBER64 = st.integers(0, 2**63 - 1)
 RANGES = st.tuples(st.integers(1, 60), st.integers(1, 60)) | st.tuples(NUMBER, NUMBER)
 
 
-def sequence_of(ranges, tail: int) -> SequenceSet:
+def sequence_of(ranges: list[tuple[int, int]], tail: int) -> SequenceSet:
+    """Return the set of `ranges`, with ``tail:*`` unless `tail` is 0."""
     items = [b"%d:%d" % pair for pair in ranges]
     if tail:
         items.append(b"*:%d" % tail)
@@ -69,19 +71,19 @@ def sequence_of(ranges, tail: int) -> SequenceSet:
 
 NUMBERS = st.builds(sequence_of, st.lists(RANGES, min_size=1, max_size=6), st.just(0))
 SEQUENCES = NUMBERS | st.builds(
-    sequence_of, st.lists(RANGES, max_size=6), st.integers(1, 60) | st.just(TOP)
+    sequence_of, st.lists(RANGES, max_size=6), st.integers(1, 60) | st.just(MAX_NUMBER)
 )
 SETS = SEQUENCES | st.just(SAVED)
 SYSTEM = st.sampled_from(flag_names.SYSTEM_FLAGS)
 FLAGS = st.lists(SYSTEM | ATOM, unique=True, max_size=5).map(tuple)
 
 
-def _subset(words: bytes, least: int = 0):
-    return st.lists(st.sampled_from(words.split()), unique=True, min_size=least)
+def _subset(words: bytes, min_size: int = 0) -> st.SearchStrategy[list[bytes]]:
+    return st.lists(st.sampled_from(words.split()), unique=True, min_size=min_size)
 
 
-SIMPLE = st.builds(
-    Simple,
+BARE_COMMANDS = st.builds(
+    BareCommand,
     st.sampled_from(b"CAPABILITY NOOP LOGOUT STARTTLS NAMESPACE CHECK CLOSE UNSELECT IDLE".split()),
 )
 QRESYNC = st.builds(Qresync, NUMBER, NUMBER64, st.none() | NUMBERS) | st.builds(
@@ -91,13 +93,14 @@ STATUS = st.lists(st.sampled_from(sorted(STATUS_ITEMS)), unique=True, min_size=1
 
 
 @st.composite
-def lists(draw) -> List:
+def lists(draw: st.DrawFn) -> List:
+    """LIST with and without the extended syntax, and LSUB."""
     reference = draw(NAMES)
     patterns = st.text("ab/%*é]&", max_size=6) | NAMES
     if draw(st.booleans()):
         return List(reference, (draw(patterns),), lsub=draw(st.booleans()))
     selection = frozenset(draw(_subset(b"SUBSCRIBED REMOTE SPECIAL-USE")))
-    if selection & {b"SUBSCRIBED", b"SPECIAL-USE"} and draw(st.booleans()):
+    if bool(selection & {b"SUBSCRIBED", b"SPECIAL-USE"}) and draw(st.booleans()):
         selection |= {b"RECURSIVEMATCH"}
     returns = frozenset(draw(_subset(b"SUBSCRIBED CHILDREN SPECIAL-USE STATUS")))
     return List(
@@ -114,14 +117,15 @@ DATES = st.dates(date(1, 1, 1))
 
 
 @st.composite
-def messages(draw) -> AppendMessage:
-    octets = st.builds(MemoryLiteral, st.binary(max_size=8), st.booleans())
-    parts = st.lists(octets | st.just(b"/x/;UID=1"), min_size=1, max_size=3).map(tuple)
-    flags, content = draw(FLAGS), draw(octets | parts)
+def messages(draw: st.DrawFn) -> AppendMessage:
+    """Messages of APPEND, with and without a date, some of them with CATENATE."""
+    literals = st.builds(MemoryLiteral, st.binary(max_size=8), st.booleans())
+    parts = st.lists(literals | st.just(b"/x/;UID=1"), min_size=1, max_size=3).map(tuple)
+    flags, content = draw(FLAGS), draw(literals | parts)
     if draw(st.booleans()):
         return AppendMessage(flags, None, content)
-    zone = draw(st.integers(-1439, 1439))
-    return AppendMessage(flags, draw(st.integers(-62135000000, 253402200000)), content, zone)
+    internaldate = draw(st.integers(-62135000000, 253402200000))
+    return AppendMessage(flags, internaldate, content, draw(st.integers(-1439, 1439)))
 
 
 PATHS = st.lists(st.integers(1, 99), max_size=4).map(tuple)
@@ -147,21 +151,22 @@ FETCH_ITEMS = st.one_of(
 
 
 @st.composite
-def fetches(draw) -> Fetch:
+def fetches(draw: st.DrawFn) -> Fetch:
+    """FETCH and UID FETCH with modifiers that are permitted together."""
     uid = draw(st.booleans())
-    since = draw(st.none() | NUMBER64)
+    changed_since = draw(st.none() | NUMBER64)
     return Fetch(
         draw(SETS),
         tuple(draw(st.lists(FETCH_ITEMS, unique=True, min_size=1, max_size=5))),
         uid,
-        since,
-        vanished=uid and since is not None and draw(st.booleans()),
+        changed_since,
+        vanished=uid and changed_since is not None and draw(st.booleans()),
         partial=draw(st.none() | PARTIAL_RANGES) if uid else None,
     )
 
 
-def _partial_range(first: int, more: int, sign: int) -> tuple[int, int]:
-    return sign * first, sign * (first + more)
+def _partial_range(first: int, length: int, sign: int) -> tuple[int, int]:
+    return sign * first, sign * (first + length)
 
 
 PARTIAL_RANGES = st.builds(
@@ -169,18 +174,20 @@ PARTIAL_RANGES = st.builds(
 )
 
 
-def all_of(keys) -> object:
-    """AND in the one form that the grammar makes."""
-    flat = [k for key in keys for k in (key.keys if isinstance(key, And) else (key,))]
+def all_of(keys: list[SearchKey]) -> SearchKey:
+    """Return the AND of `keys` in the flat form that the grammar makes."""
+    flat = [inner for key in keys for inner in (key.keys if isinstance(key, And) else (key,))]
     return flat[0] if len(flat) == 1 else And(tuple(flat))
 
 
-def any_of(keys) -> object:
-    flat = [k for key in keys for k in (key.keys if isinstance(key, Or) else (key,))]
+def any_of(keys: list[SearchKey]) -> SearchKey:
+    """Return the OR of `keys` in the flat form that the grammar makes."""
+    flat = [inner for key in keys for inner in (key.keys if isinstance(key, Or) else (key,))]
     return Or(tuple(flat))
 
 
-def negated(key) -> object:
+def negated(key: SearchKey) -> SearchKey:
+    """Return the NOT of `key` in the form that the grammar makes."""
     return key.key if isinstance(key, Not) else Not(key)
 
 
@@ -214,22 +221,36 @@ KEYS = st.recursive(
 
 
 @st.composite
-def searching(draw, kind):
-    returns, partial = None, None
-    if draw(st.booleans()):
-        returns = frozenset(draw(_subset(b"MIN MAX COUNT SAVE"))) or frozenset({b"ALL"})
-        if b"ALL" not in returns and draw(st.booleans()):
-            returns |= {b"PARTIAL"}
-            partial = draw(PARTIAL_RANGES)
-    key, uid = draw(KEYS), draw(st.booleans())
-    if kind is Search:
-        return Search(key, uid, returns, partial)
+def result_options(
+    draw: st.DrawFn,
+) -> tuple[frozenset[bytes] | None, tuple[int, int] | None]:
+    """The result options of a search, and the range of PARTIAL."""
+    if not draw(st.booleans()):
+        return None, None
+    returns = frozenset(draw(_subset(b"MIN MAX COUNT SAVE"))) or frozenset({b"ALL"})
+    if b"ALL" in returns or not draw(st.booleans()):
+        return returns, None
+    return returns | {b"PARTIAL"}, draw(PARTIAL_RANGES)
+
+
+@st.composite
+def searches(draw: st.DrawFn) -> Search:
+    """SEARCH and UID SEARCH."""
+    returns, partial = draw(result_options())
+    return Search(draw(KEYS), draw(st.booleans()), returns, partial)
+
+
+@st.composite
+def sorts(draw: st.DrawFn) -> Sort:
+    """SORT and UID SORT."""
+    returns, partial = draw(result_options())
     words = draw(_subset(b"ARRIVAL CC DATE FROM SIZE SUBJECT TO", 1))
-    return Sort(tuple((draw(st.booleans()), word) for word in words), key, uid, returns, partial)
+    criteria = tuple((draw(st.booleans()), word) for word in words)
+    return Sort(criteria, draw(KEYS), draw(st.booleans()), returns, partial)
 
 
 COMMANDS = st.one_of(
-    SIMPLE,
+    BARE_COMMANDS,
     st.builds(Id, st.lists(st.tuples(OCTETS, st.none() | OCTETS), max_size=4).map(tuple)),
     st.builds(
         Enable,
@@ -267,7 +288,7 @@ COMMANDS = st.one_of(
         st.none() | NUMBER64,
     ),
     st.builds(Copy, SETS, MAILBOXES, st.booleans(), st.booleans()),
-    searching(Search),
-    searching(Sort),
+    searches(),
+    sorts(),
     st.builds(Thread, st.sampled_from([b"REFERENCES", b"ORDEREDSUBJECT"]), KEYS, st.booleans()),
 )

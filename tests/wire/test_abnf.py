@@ -1,6 +1,8 @@
-"""The terminals accept RFC 9051's octets, each of 256 tried."""
+"""The terminals accept exactly the bytes of RFC 9051; each of the 256 is tried."""
 
 from __future__ import annotations
+
+import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -10,13 +12,14 @@ CTL = set(range(32)) | set(range(127, 256))
 SPECIALS = CTL | set(b'(){ %*"\\]')
 
 
-def accepted(rule) -> set[int]:
+def accepted(rule: re.Pattern[bytes]) -> set[int]:
+    """Return the bytes that `rule` matches on their own."""
     return {i for i in range(256) if rule.fullmatch(bytes([i]))}
 
 
 class TerminalTests(SynchronousTestCase):
-    def test_classes(self) -> None:
-        """ATOM-CHAR, ASTRING-CHAR, list-char and the octets of a tag."""
+    def test_character_classes(self) -> None:
+        """ATOM-CHAR, ASTRING-CHAR, list-char and the characters of a tag are those of the ABNF."""
         everything = set(range(256))
         self.assertEqual(accepted(abnf.ATOM), everything - SPECIALS)
         self.assertEqual(accepted(abnf.ASTRING_ATOM), everything - SPECIALS | set(b"]"))
@@ -24,13 +27,13 @@ class TerminalTests(SynchronousTestCase):
         self.assertEqual(accepted(abnf.TAG), everything - SPECIALS - set(b"+") | set(b"]"))
 
     def test_tag_length(self) -> None:
-        """A tag of 1000 octets is one; of 1001 it is none."""
+        """A tag has at most 1000 bytes, and none of them is a line feed."""
         self.assertTrue(abnf.TAG.fullmatch(b"a" * 1000))
         self.assertFalse(abnf.TAG.fullmatch(b"a" * 1001))
         self.assertFalse(abnf.TAG.fullmatch(b"a\n"))
 
     def test_quoted(self) -> None:
-        """Two escapes and no more; no CR, LF or NUL (CVE-2019-11500)."""
+        """A quoted string has two escapes, and contains no CR, LF or NUL (CVE-2019-11500)."""
         for octets in (b'""', b'"a b"', b'"\\""', b'"\\\\"', b'"\xff"', b'"\t"'):
             self.assertTrue(abnf.QUOTED.fullmatch(octets), octets)
         for octets in (b'"', b'"a', b'"\\a"', b'"\\"', b'"\r"', b'"\n"', b'"\0"', b'"a"b"'):

@@ -1,4 +1,4 @@
-"""The values that a client's wishes become."""
+"""The base classes of commands: literals and secrets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from imapshield.wire.commands.base import MemoryLiteral, Secret
 from imapshield.wire.commands.login import Login
 
 
-class ValueTests(SynchronousTestCase):
+class CommandBaseTests(SynchronousTestCase):
     def test_secret(self) -> None:
         """No repr shows a password."""
         self.assertNotIn("hunter2", repr(Login(b"me", Secret(b"hunter2"))))
@@ -18,12 +18,12 @@ class ValueTests(SynchronousTestCase):
         """A command cannot be changed."""
         self.assertRaises(AttributeError, setattr, Login(b"", Secret(b"")), "user", b"root")
 
-    def test_memory(self) -> None:
-        """Octets in memory are read by offset, and fewer at the end; closing them is harmless."""
-        octets = MemoryLiteral(b"abcdef")
-        self.assertEqual((octets.size, octets.binary), (6, False))
-        self.assertEqual(octets.read(0, 3), b"abc")
-        self.assertEqual(octets.read(4, 9), b"ef")
-        self.assertEqual(octets.read(9, 9), b"")
-        octets.close()
-        self.assertEqual(octets.content, b"abcdef")
+    def test_memory_literal(self) -> None:
+        """A literal in memory is read by offset, with fewer bytes at its end; closing it is harmless."""
+        literal = MemoryLiteral(b"abcdef")
+        self.assertEqual((literal.size, literal.binary), (6, False))
+        self.assertEqual(literal.read(0, 3), b"abc")
+        self.assertEqual(literal.read(4, 9), b"ef")
+        self.assertEqual(literal.read(9, 9), b"")
+        literal.close()
+        self.assertEqual(literal.content, b"abcdef")

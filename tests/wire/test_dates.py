@@ -1,4 +1,4 @@
-"""Dates agree with the calendar, whatever the locale."""
+"""Dates agree with the calendar, whatever the locale is."""
 
 from __future__ import annotations
 
@@ -9,39 +9,41 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
-from imapshield.wire.dates import encode_date, encode_internaldate, parse_date, parse_date_time
+from imapshield.wire.dates import encode_internaldate, parse_date, parse_date_time
 from tests.wire.strategies import LAWS
 
+MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class DateTests(SynchronousTestCase):
     @LAWS
     @given(st.integers(-62135000000, 253402200000), st.integers(-1439, 1439))
-    def test_round_trip(self, epoch: int, zone: int) -> None:
-        """An instant written and read is itself, and so is its zone."""
+    def test_internaldate_is_parsed_as_written(self, epoch: int, zone: int) -> None:
+        """A time that is encoded and parsed again is the same, and so is its zone."""
         octets = encode_internaldate(epoch, zone)
         self.assertEqual(len(octets), 28)
         self.assertEqual(parse_date_time(octets[1:-1]), (epoch, zone))
 
     @LAWS
     @given(st.integers(-60000000000, 250000000000), st.integers(-1439, 1439))
-    def test_calendar(self, epoch: int, zone: int) -> None:
-        """The clock shows what `datetime` says."""
-        shown = (EPOCH + timedelta(seconds=epoch)).astimezone(timezone(timedelta(minutes=zone)))
+    def test_internaldate_agrees_with_datetime(self, epoch: int, zone: int) -> None:
+        """The encoded date and time are those of `datetime`."""
+        moment = (EPOCH + timedelta(seconds=epoch)).astimezone(timezone(timedelta(minutes=zone)))
         octets = encode_internaldate(epoch, zone)
-        self.assertEqual(int(octets[1:3]), shown.day)
-        self.assertEqual(int(octets[8:12]), shown.year)
-        self.assertEqual(octets[13:21].decode(), f"{shown:%H:%M:%S}")
+        self.assertEqual(int(octets[1:3]), moment.day)
+        self.assertEqual(int(octets[8:12]), moment.year)
+        self.assertEqual(octets[13:21].decode(), f"{moment:%H:%M:%S}")
 
     @LAWS
     @given(st.dates())
     def test_dates(self, day: date) -> None:
-        """A day written and read is itself."""
-        self.assertEqual(parse_date(encode_date(day)), day)
+        """A date is parsed as the day that it was written for."""
+        text = f"{day.day}-{MONTHS[day.month - 1]}-{day.year:04}"
+        self.assertEqual(parse_date(text.encode()), day)
 
-    def test_known(self) -> None:
-        """RFC 9051's example, the space before a day of one digit, a missing one, any case."""
+    def test_known_dates(self) -> None:
+        """The example of RFC 9051, days of one digit with and without the space, any case, and a leap second are parsed."""
         self.assertEqual(encode_internaldate(837596665, -420), b'"17-Jul-1996 02:44:25 -0700"')
         for octets in (
             b" 7-Jul-1996 02:44:25 -0700",
@@ -52,22 +54,25 @@ class DateTests(SynchronousTestCase):
         self.assertEqual(parse_date(b"1-feb-1994"), date(1994, 2, 1))
         self.assertEqual(parse_date_time(b"31-Dec-2016 23:59:60 +0000"), (1483228800, 0))
 
-    def test_no_dates(self) -> None:
-        """Days and times that are none."""
+    def test_malformed(self) -> None:
+        """Texts that are no dates, and days and times that do not exist, are refused."""
         for octets in (
-            b"", b"1-Feb-94", b"30-Feb-1994", b"0-Feb-1994", b"1-Foo-1994", b"1-Feb-0000", b"1/2/1994",
-            b"001-Feb-1994", b"1-Feb-1994 ", b"1-Feb-19\xb24", b"-1-Feb-1994", b"1-Feb-1994\n",
+            b"", b"1-Feb-94", b"30-Feb-1994", b"0-Feb-1994", b"1-Foo-1994", b"1-Feb-0000",
+            b"1/2/1994", b"001-Feb-1994", b"1-Feb-1994 ", b"1-Feb-19\xb24", b"-1-Feb-1994",
+            b"1-Feb-1994\n",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse_date, octets)
         for octets in (
-            b"", b"17-Jul-1996 02:44:25", b"17-Jul-1996 24:00:00 +0000", b"17-Jul-1996 02:60:00 +0000",
-            b"17-Jul-1996 02:44:61 +0000", b"17-Jul-1996 02:44:25 +2400", b"17-Jul-1996 02:44:25 +0060",
-            b"17-Jul-1996 02:44:25 GMT", b"31-Jun-1996 02:44:25 +0000", b"  7-Jul-1996 02:44:25 -0700",
-            b"17-Jul-1996  02:44:25 -0700", b"17-Jul-1996 2:44:25 -0700",
+            b"", b"17-Jul-1996 02:44:25", b"17-Jul-1996 24:00:00 +0000",
+            b"17-Jul-1996 02:60:00 +0000", b"17-Jul-1996 02:44:61 +0000",
+            b"17-Jul-1996 02:44:25 +2400", b"17-Jul-1996 02:44:25 +0060",
+            b"17-Jul-1996 02:44:25 GMT", b"31-Jun-1996 02:44:25 +0000",
+            b"  7-Jul-1996 02:44:25 -0700", b"17-Jul-1996  02:44:25 -0700",
+            b"17-Jul-1996 2:44:25 -0700",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse_date_time, octets)
 
-    def test_impossible_times(self) -> None:
-        """A file's mtime may be anything; the answer has a date all the same."""
+    def test_times_outside_the_calendar(self) -> None:
+        """A time outside the years 1 to 9999, which the mtime of a file may be, is encoded as a date all the same."""
         for epoch in (10**18, -(10**18), 2**63 - 1):
             self.assertEqual(len(encode_internaldate(epoch)), 28)

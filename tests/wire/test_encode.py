@@ -1,4 +1,4 @@
-"""Answers are what the RFCs show, and no byte of anybody's can break one."""
+"""Responses are what the RFCs show, and no bytes of a client or a message can break a line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.wire import encode
 from imapshield.wire.commands.base import MemoryLiteral
-from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, Preview, Section
+from imapshield.wire.commands.fetch import (
+    Attribute,
+    Binary,
+    BodySection,
+    FetchItem,
+    Preview,
+    Section,
+)
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.responses import ThreadNode, bad, no, ok
 from imapshield.wire.sequence import SequenceSet
@@ -22,7 +29,7 @@ LITERAL = re.compile(rb"(~?)\{([0-9]+)\}\r\n")
 
 
 def parts(octets: bytes) -> list[bytes | MemoryLiteral]:
-    """Split an answer at its first literal, as a client's framing does."""
+    """Split a response at its first literal, as the framing of a client does."""
     found = LITERAL.search(octets)
     if found is None:
         return [octets]
@@ -37,8 +44,8 @@ def parts(octets: bytes) -> list[bytes | MemoryLiteral]:
 class StringTests(SynchronousTestCase):
     @LAWS
     @given(OCTETS.map(lambda octets: octets.replace(b"\0", b"")), st.booleans())
-    def test_read_again(self, value: bytes, utf8: bool) -> None:
-        """A string, an astring and an nstring are read as what was written."""
+    def test_encoded_string_is_parsed(self, value: bytes, utf8: bool) -> None:
+        """A string, an astring and an nstring are parsed as what was encoded."""
         for octets, read in (
             (encode.string(value, utf8=utf8), Cursor.string),
             (encode.astring(value, utf8=utf8), Cursor.astring),
@@ -47,12 +54,12 @@ class StringTests(SynchronousTestCase):
         ):
             cursor = Cursor(parts(octets))
             self.assertEqual(read(cursor, "a string"), value)
-            cursor.end()
+            cursor.expect_end()
 
     @LAWS
     @given(OCTETS)
     def test_lines_are_not_broken(self, value: bytes) -> None:
-        """Outside a literal there is no CR, LF, NUL or, before ENABLE, 8-bit octet."""
+        """Outside a literal there is no CR, LF or NUL and, before ENABLE, no 8-bit byte."""
         for octets in (
             encode.string(value),
             encode.astring(value),
@@ -61,8 +68,8 @@ class StringTests(SynchronousTestCase):
             outside = b"".join(p for p in parts(octets) if isinstance(p, bytes))
             self.assertIsNone(re.search(rb"[\r\n\0\x80-\xff]", outside))
 
-    def test_choices(self) -> None:
-        """Atom, quoted or literal, each where it is the shortest that is legal."""
+    def test_shortest_legal_form(self) -> None:
+        """A value is sent as an atom, quoted or as a literal, whichever is the shortest legal form."""
         self.assertEqual(encode.astring(b"INBOX"), b"INBOX")
         self.assertEqual(encode.astring(b""), b'""')
         self.assertEqual(encode.astring(b"nil"), b'"nil"')
@@ -76,13 +83,13 @@ class StringTests(SynchronousTestCase):
         self.assertEqual(encode.nstring(None), b"NIL")
 
     def test_8bit(self) -> None:
-        """UTF-8 goes in quotes to a client that enabled it; other 8-bit octets never."""
+        """UTF-8 is quoted for a client that enabled it; other 8-bit bytes never are."""
         self.assertEqual(encode.string("é".encode()), b"{2}\r\n\xc3\xa9")
         self.assertEqual(encode.string("é".encode(), utf8=True), b'"\xc3\xa9"')
         self.assertEqual(encode.string(b"\xe9", utf8=True), b"{1}\r\n\xe9")
 
     def test_nul(self) -> None:
-        """NUL goes in a literal8, or as 0x80, so that the size is true."""
+        """NUL is sent in a literal8, or as 0x80, so that the size is right."""
         self.assertEqual(encode.nstring(b"a\0", binary=True), b"~{2}\r\na\0")
         self.assertEqual(encode.nstring(b"a\0"), b"{2}\r\na\x80")
         self.assertEqual(encode.nstring(b"a", binary=True), b'"a"')
@@ -90,9 +97,9 @@ class StringTests(SynchronousTestCase):
         self.assertEqual(encode.literal_head(9, binary=True), b"~{9}\r\n")
 
 
-class ConditionTests(SynchronousTestCase):
-    def test_known(self) -> None:
-        """Tagged, untagged, continuation."""
+class StatusLineTests(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """Status responses are tagged or untagged; continuation requests begin with a plus sign."""
         self.assertEqual(encode.tagged(b"a1", ok("Done")), b"a1 OK Done\r\n")
         self.assertEqual(
             encode.tagged(b"a1", no("Full", b"OVERQUOTA")), b"a1 NO [OVERQUOTA] Full\r\n"
@@ -107,7 +114,7 @@ class ConditionTests(SynchronousTestCase):
     @LAWS
     @given(OCTETS, st.text(max_size=9), st.none() | OCTETS)
     def test_one_line(self, tag: bytes, text: str, code: bytes | None) -> None:
-        """Whatever is in tag, text and code, the answer is one line of ASCII with one code."""
+        """Whatever tag, text and code contain, the response is one line of ASCII with one response code."""
         for octets in (
             encode.tagged(tag, bad(text, code)),
             encode.untagged(b"OK", text, code),
@@ -120,9 +127,9 @@ class ConditionTests(SynchronousTestCase):
             self.assertEqual(encode.untagged(b"OK", "x", code).count(b"]"), 1)
 
 
-class UntaggedTests(SynchronousTestCase):
+class DataResponseTests(SynchronousTestCase):
     def test_rfc_examples(self) -> None:
-        """Lines as RFC 9051, 2971, 5161, 7162, 5256 and 4315 print them."""
+        """Lines are those that RFC 9051, 2971, 5161, 7162, 5256 and 4315 print."""
         for octets, line in (
             (encode.capability([b"IMAP4rev1", b"IDLE"]), b"* CAPABILITY IMAP4rev1 IDLE\r\n"),
             (encode.enabled([b"CONDSTORE"]), b"* ENABLED CONDSTORE\r\n"),
@@ -162,7 +169,7 @@ class UntaggedTests(SynchronousTestCase):
             self.assertEqual(octets, line)
 
     def test_codes(self) -> None:
-        """Response codes, without their brackets."""
+        """Response codes are returned without their brackets."""
         self.assertEqual(
             encode.copyuid(38505, [304, 319, 320], [3956, 3957, 3958]),
             b"COPYUID 38505 304,319:320 3956:3958",
@@ -173,7 +180,7 @@ class UntaggedTests(SynchronousTestCase):
         )
 
     def test_list(self) -> None:
-        """LIST: the name as the client reads names, no delimiter as NIL, extended items last."""
+        """LIST has the name as the client reads names, NIL for no delimiter, and extended items last."""
         self.assertEqual(
             encode.list_response(b"LIST", [b"\\HasChildren"], "Entwürfe"),
             b'* LIST (\\HasChildren) "/" Entw&APw-rfe\r\n',
@@ -191,13 +198,13 @@ class UntaggedTests(SynchronousTestCase):
         )
 
     def test_hostile_names(self) -> None:
-        """A mailbox name with a line end in it cannot end the line."""
+        """A line break in a mailbox name cannot end the line."""
         name = "x\r\n* BYE"
         self.assertEqual(encode.mailbox(name), b'"x&AA0ACg-* BYE"')
         self.assertEqual(encode.mailbox(name, utf8=True), b"{8}\r\nx\r\n* BYE")
 
     def test_thread(self) -> None:
-        """The trees of RFC 5256, one without its root, and one ten thousand deep."""
+        """The threads of RFC 5256, a thread without its root, and one ten thousand deep are encoded."""
         roots = [
             ThreadNode(2),
             ThreadNode(
@@ -219,9 +226,9 @@ class UntaggedTests(SynchronousTestCase):
         orphan = ThreadNode(None, [ThreadNode(3, [ThreadNode(5)])])
         self.assertEqual(b"".join(encode.thread([orphan])), b"* THREAD (3 5)\r\n")
         self.assertEqual(b"".join(encode.thread([])), b"* THREAD\r\n")
-        pieces = list(encode.thread(ThreadNode(i) for i in range(10_000)))
-        self.assertGreater(len(pieces), 5)
-        self.assertLess(max(map(len, pieces)), 10_000)
+        chunks = list(encode.thread(ThreadNode(i) for i in range(10_000)))
+        self.assertGreater(len(chunks), 5)
+        self.assertLess(max(map(len, chunks)), 10_000)
         deep = ThreadNode(10_000)
         for number in range(9_999, 0, -1):
             deep = ThreadNode(number, [deep])
@@ -231,9 +238,9 @@ class UntaggedTests(SynchronousTestCase):
         )
 
 
-class FetchTests(SynchronousTestCase):
+class FetchDataTests(SynchronousTestCase):
     def test_labels(self) -> None:
-        """An answer names what was asked for, without PEEK, and with the offset of a partial only."""
+        """A response names an item without PEEK, and with only the offset of a partial."""
         for item, label in (
             (Attribute(b"ENVELOPE"), b"ENVELOPE"),
             (BodySection(Section(), peek=True), b"BODY[]"),
@@ -252,8 +259,8 @@ class FetchTests(SynchronousTestCase):
 
     @LAWS
     @given(FETCH_ITEMS)
-    def test_labels_are_one_line(self, item) -> None:
-        """No label has a line end in it, and a template survives a per cent sign."""
+    def test_labels_are_one_line(self, item: FetchItem) -> None:
+        """No label contains a line break, and a percent sign does not break the template."""
         label = encode.label(item)
         self.assertIsNotNone(re.fullmatch(rb"[ -~]+", label))
         value = 1 if label in (b"UID", b"RFC822.SIZE", b"MODSEQ") else b"x"
@@ -280,11 +287,11 @@ class FetchTests(SynchronousTestCase):
         self.assertEqual(encode.fetch_lines([], [b"UID"], [[]]), b"")
 
     def test_value(self) -> None:
-        """One value is as in its column."""
+        """One value is encoded as in its column."""
         self.assertEqual(encode.fetch_value(b"FLAGS", b"\\Seen"), b"(\\Seen)")
         self.assertEqual(encode.fetch_value(b"UID", 5), b"5")
         self.assertEqual(encode.fetch_value(b"BODY[]", b"NIL"), b"NIL")
 
-    def test_columns_of_one_length(self) -> None:
-        """A column too short is our bug, and no answer."""
+    def test_columns_of_different_length(self) -> None:
+        """A column that is too short is an error in the server, and raises ValueError."""
         self.assertRaises(ValueError, encode.fetch_lines, [1, 2], [b"UID"], [[5]])

@@ -1,4 +1,4 @@
-"""Sequence sets obey the laws of sets, and never grow."""
+"""Sequence sets obey the laws of sets, and are never expanded."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
-from imapshield.wire.sequence import SAVED, TOP, SequenceSet, compact
+from imapshield.wire.sequence import MAX_NUMBER, SAVED, SequenceSet, compact
 from tests.wire.strategies import LAWS, SEQUENCES
 
 parse = SequenceSet.parse
 
 SMALL = st.integers(1, 40)
+Item = tuple[int | str, int | str | None]
+
 ITEMS = st.lists(
     st.tuples(SMALL | st.just("*"), st.none() | SMALL | st.just("*")), min_size=1, max_size=8
 )
 
 
-def text(items) -> bytes:
+def text(items: list[Item]) -> bytes:
+    """Return the sequence set of `items` as a client writes it."""
     return ",".join(str(a) if b is None else f"{a}:{b}" for a, b in items).encode()
 
 
-def naive(items, largest: int) -> set[int]:
-    """What RFC 9051 says, number by number, of those that exist."""
+def naive(items: list[Item], largest: int) -> set[int]:
+    """Return the numbers up to `largest` that RFC 9051 says are in the set, one by one."""
     numbers: set[int] = set()
     for a, b in items:
-        first = largest if a == "*" else a
-        last = first if b is None else largest if b == "*" else b
+        first = largest if a == "*" else int(a)
+        last = first if b is None else largest if b == "*" else int(b)
         if "*" in (a, b) and not largest:
             continue
         numbers.update(range(min(first, last), max(first, last) + 1))
@@ -41,35 +44,35 @@ def naive(items, largest: int) -> set[int]:
 class LawTests(SynchronousTestCase):
     @LAWS
     @given(ITEMS, st.integers(0, 45))
-    def test_resolve(self, items, largest: int) -> None:
-        """The intervals hold what the RFC says, sorted, disjoint, not adjacent."""
+    def test_resolve(self, items: list[Item], largest: int) -> None:
+        """The resolved ranges contain what the RFC says; they are sorted, disjoint and not adjacent."""
         intervals = parse(text(items)).resolve(largest)
-        held = {n for a, b in intervals for n in range(a, b + 1) if n <= largest}
-        self.assertEqual(held, naive(items, largest))
+        numbers = {n for a, b in intervals for n in range(a, b + 1) if n <= largest}
+        self.assertEqual(numbers, naive(items, largest))
         for (_, end), (start, _) in pairwise(intervals):
             self.assertGreater(start, end + 1)
 
     @LAWS
     @given(st.sets(SMALL), st.sets(SMALL))
-    def test_common(self, some: set[int], others: set[int]) -> None:
-        """`common` is what both have."""
-        both = SequenceSet.from_uids(sorted(some)).common(
-            SequenceSet.from_uids(sorted(others)).ranges
+    def test_intersection(self, left: set[int], right: set[int]) -> None:
+        """`intersection` contains the numbers that are in both sets."""
+        both = SequenceSet.from_uids(sorted(left)).intersection(
+            SequenceSet.from_uids(sorted(right)).ranges
         )
-        self.assertEqual(both, SequenceSet.from_uids(sorted(some & others)))
+        self.assertEqual(both, SequenceSet.from_uids(sorted(left & right)))
 
     @LAWS
     @given(st.sets(SMALL), SMALL)
-    def test_missing(self, there: set[int], end: int) -> None:
-        """`missing` is all that is not there, and costs what is there costs."""
-        there = {number for number in there if number < end}
-        expected = SequenceSet.from_uids(sorted({*range(1, end)} - there))
-        self.assertEqual(SequenceSet.missing(sorted(there), end), expected)
-        self.assertEqual(len(SequenceSet.missing([7], TOP).ranges), 2)
+    def test_complement(self, present: set[int], end: int) -> None:
+        """`complement` contains all other numbers, and is as small as the set itself."""
+        present = {number for number in present if number < end}
+        expected = SequenceSet.from_uids(sorted({*range(1, end)} - present))
+        self.assertEqual(SequenceSet.complement(sorted(present), end), expected)
+        self.assertEqual(len(SequenceSet.complement([7], MAX_NUMBER).ranges), 2)
 
     @LAWS
     @given(ITEMS, st.integers(0, 45))
-    def test_contains(self, items, largest: int) -> None:
+    def test_contains(self, items: list[Item], largest: int) -> None:
         """`contains` agrees with the numbers one by one."""
         numbers = parse(text(items))
         expected = naive(items, largest)
@@ -77,25 +80,25 @@ class LawTests(SynchronousTestCase):
 
     @LAWS
     @given(ITEMS, st.sets(SMALL))
-    def test_intersect(self, items, existing: set[int]) -> None:
-        """The slices hold the UIDs that are in the set, and are not empty."""
-        uids = array("I", sorted(existing))
+    def test_matching_slices(self, items: list[Item], present: set[int]) -> None:
+        """The slices contain the UIDs that are in the set, and are not empty."""
+        uids = array("I", sorted(present))
         largest = uids[-1] if uids else 0
-        slices = parse(text(items)).intersect(uids, largest)
+        slices = parse(text(items)).matching_slices(uids, largest)
         self.assertTrue(all(start < stop for start, stop in slices))
-        met = [uid for start, stop in slices for uid in uids[start:stop]]
-        self.assertEqual(met, sorted(naive(items, largest) & existing))
+        matched = [uid for start, stop in slices for uid in uids[start:stop]]
+        self.assertEqual(matched, sorted(naive(items, largest) & present))
 
     @LAWS
     @given(SEQUENCES)
-    def test_encode(self, numbers: SequenceSet) -> None:
-        """A set written and read is itself."""
+    def test_encoded_set_is_parsed(self, numbers: SequenceSet) -> None:
+        """A set that is encoded and parsed again is the same."""
         self.assertEqual(parse(numbers.encode()), numbers)
 
     @LAWS
     @given(st.sets(SMALL))
     def test_from_uids(self, uids: set[int]) -> None:
-        """The set of some UIDs holds those."""
+        """The set of some UIDs contains those UIDs and no others."""
         numbers = SequenceSet.from_uids(sorted(uids))
         self.assertEqual({n for n in range(50) if n in numbers}, uids)
         self.assertEqual(numbers.resolve(99), list(numbers.ranges))
@@ -103,7 +106,7 @@ class LawTests(SynchronousTestCase):
     @LAWS
     @given(st.lists(SMALL, min_size=1))
     def test_compact(self, numbers: list[int]) -> None:
-        """The order of the numbers survives."""
+        """A compact list keeps the order of the numbers."""
         read: list[int] = []
         for item in compact(numbers).decode().split(","):
             first, _, last = item.partition(":")
@@ -112,8 +115,8 @@ class LawTests(SynchronousTestCase):
 
     @LAWS
     @given(st.binary(max_size=8) | st.text("019*:,", max_size=12).map(str.encode))
-    def test_anything(self, octets: bytes) -> None:
-        """No octets raise anything but Malformed."""
+    def test_only_bad_command_is_raised(self, octets: bytes) -> None:
+        """No bytes raise anything but BadCommand."""
         try:
             parse(octets)
         except BadCommand as error:
@@ -121,7 +124,7 @@ class LawTests(SynchronousTestCase):
 
 
 class ParseTests(SynchronousTestCase):
-    def test_rfc_examples(self) -> None:
+    def test_rfc_example(self) -> None:
         """RFC 9051: "2,4:7,9,12:*" of 15 messages is 2,4,5,6,7,9,12,13,14,15."""
         numbers = parse(b"2,4:7,9,12:*")
         self.assertEqual(numbers.resolve(15), [(2, 2), (4, 7), (9, 9), (12, 15)])
@@ -134,36 +137,37 @@ class ParseTests(SynchronousTestCase):
     def test_star_above_largest(self) -> None:
         """RFC 9051: 3291:* includes the last message, even if its UID is less."""
         self.assertEqual(parse(b"3291:*").resolve(7), [(7, 7)])
-        self.assertEqual(parse(b"3291:*").intersect([5, 7], 7), [(1, 2)])
+        self.assertEqual(parse(b"3291:*").matching_slices([5, 7], 7), [(1, 2)])
 
     def test_merged(self) -> None:
-        """Overlapping and neighbouring ranges are one."""
+        """Overlapping and adjacent ranges become one."""
         self.assertEqual(parse(b"5,1:3,4,2:3,1,1,1").ranges, ((1, 5),))
 
     def test_star_alone(self) -> None:
-        """``*`` alone is the last message, and there is none in an empty mailbox."""
-        self.assertEqual(parse(b"*").intersect([3, 9], 9), [(1, 2)])
+        """``*`` alone is the last message; in an empty mailbox it is none."""
+        self.assertEqual(parse(b"*").matching_slices([3, 9], 9), [(1, 2)])
         self.assertEqual(parse(b"*").resolve(0), [])
         self.assertEqual(parse(b"*:*"), parse(b"*"))
         self.assertEqual(parse(b"*:*").encode(), b"*")
 
-    def test_edges(self) -> None:
-        """1 and 4294967295 are numbers; 0, 4294967296, leading zeros and signs are not."""
-        self.assertEqual(parse(b"1:4294967295").ranges, ((1, TOP),))
+    def test_malformed(self) -> None:
+        """1 and 4294967295 are numbers; 0, 4294967296, leading zeros and signs are refused."""
+        self.assertEqual(parse(b"1:4294967295").ranges, ((1, MAX_NUMBER),))
         for octets in (
-            b"", b"0", b"1:0", b"0:*", b"01", b"00000000001", b"4294967296", b"1:4294967296", b"4294967296:*",
-            b"-1", b"+1", b"1_0", b"1,", b",1", b"1,,2", b"1:", b":1", b"1:2:3", b"1 ", b" 1", b"$", b"1,$",
-            b"**", b"99999999999999999999", "١".encode(), b"\xb2", b"1\n",
+            b"", b"0", b"1:0", b"0:*", b"01", b"00000000001", b"4294967296", b"1:4294967296",
+            b"4294967296:*", b"-1", b"+1", b"1_0", b"1,", b",1", b"1,,2", b"1:", b":1", b"1:2:3",
+            b"1 ", b" 1", b"$", b"1,$", b"**", b"99999999999999999999", "١".encode(), b"\xb2",
+            b"1\n",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, octets)
 
     def test_highest(self) -> None:
-        """`highest` is the highest number that was written."""
+        """`highest` is the highest number of the set apart from ``*``."""
         self.assertEqual(parse(b"9,3:5,*").highest, 9)
         self.assertEqual(parse(b"3:*").highest, 0)
 
     def test_truth(self) -> None:
-        """Only the empty set is false; ``$`` is not empty, and encodes as itself."""
+        """Only the empty set is false; ``$`` is not empty, and is encoded as ``$``."""
         self.assertFalse(SequenceSet())
         self.assertTrue(parse(b"*"))
         self.assertTrue(SAVED)
@@ -172,13 +176,13 @@ class ParseTests(SynchronousTestCase):
 
 
 class CostTests(SynchronousTestCase):
-    def test_never_expanded(self) -> None:
+    def test_large_range_is_not_expanded(self) -> None:
         """``1:4294967295`` costs what ``1`` costs."""
         numbers = parse(b"1:4294967295")
-        self.assertEqual(numbers.intersect(range(1, 1_000_001), 1_000_000), [(0, 1_000_000)])
+        self.assertEqual(numbers.matching_slices(range(1, 1_000_001), 1_000_000), [(0, 1_000_000)])
 
-    def test_ten_thousand_ranges(self) -> None:
-        """Ten thousand falling ranges are sorted once."""
+    def test_descending_ranges(self) -> None:
+        """Ten thousand descending ranges are sorted in linear time."""
         octets = b",".join(b"%d:%d" % (i, i + 1) for i in range(40_000, 0, -4))
         start = process_time()
         self.assertEqual(len(parse(octets).ranges), 10_000)

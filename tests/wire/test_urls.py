@@ -1,4 +1,4 @@
-"""IMAP URLs (RFC 5092), those that are relative and name a message."""
+"""IMAP URLs (RFC 5092) that are relative and name a message."""
 
 import contextlib
 
@@ -8,15 +8,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.fetch import BodySection, Section
-from imapshield.wire.cursor import NUMBER64
+from imapshield.wire.cursor import MAX_NUMBER64
 from imapshield.wire.urls import MessageUrl, parse
 
 WHOLE = BodySection(Section(), peek=True)
 
 
-class Parse(SynchronousTestCase):
+class MessageUrlTests(SynchronousTestCase):
     def test_forms(self) -> None:
-        """The mailbox, its UIDVALIDITY, the UID, a section, octets of it; words in any case."""
+        """A URL has a mailbox, UIDVALIDITY, UID, section and partial range; its keywords have no case."""
         for url, message in (
             (b"/foo/;UID=7", MessageUrl("foo", None, 7, WHOLE)),
             (b"/foo;UIDVALIDITY=3/;UID=7/", MessageUrl("foo", 3, 7, WHOLE)),
@@ -39,26 +39,42 @@ class Parse(SynchronousTestCase):
             ),
             (
                 b"/foo/;UID=7/;PARTIAL=5",
-                MessageUrl("foo", None, 7, BodySection(Section(), True, (5, NUMBER64))),
+                MessageUrl("foo", None, 7, BodySection(Section(), True, (5, MAX_NUMBER64))),
             ),
         ):  # fmt: skip
             self.assertEqual(parse(url, "top/here"), message)
 
     def test_nothing_selected(self) -> None:
-        """A relative path needs a mailbox to be relative to."""
+        """A relative URL is refused while no mailbox is selected."""
         self.assertRaises(BadCommand, parse, b";UID=7", None)
         self.assertEqual(parse(b";UID=7", "INBOX").mailbox, "INBOX")
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(
-        st.lists(st.sampled_from([b"/", b"foo", b";UID=1", b";SECTION=", b"1.", b"TEXT", b"%20", b"%", b";PARTIAL=1", b"]", b"\0"])).map(b"".join)
-    )  # fmt: skip
-    def test_anything(self, url: bytes) -> None:
-        """Whatever comes is a URL or Malformed."""
+        st.lists(
+            st.sampled_from(
+                [
+                    b"/",
+                    b"foo",
+                    b";UID=1",
+                    b";SECTION=",
+                    b"1.",
+                    b"TEXT",
+                    b"%20",
+                    b"%",
+                    b";PARTIAL=1",
+                    b"]",
+                    b"\0",
+                ]
+            )
+        ).map(b"".join)
+    )
+    def test_only_bad_command_is_raised(self, url: bytes) -> None:
+        """No bytes raise anything but BadCommand."""
         with contextlib.suppress(BadCommand):
             parse(url, "INBOX")
 
-    def test_long(self) -> None:
-        """64 KiB that are no URL cost no more than their length."""
-        for piece in (b"/", b"a", b"/;UID=1", b";", b"%41", b"/;SECTION=", b"1."):
-            self.assertRaises(BadCommand, parse, piece * (65536 // len(piece)), "INBOX")
+    def test_time_is_linear(self) -> None:
+        """64 KiB that are not a URL are refused in linear time."""
+        for repeated in (b"/", b"a", b"/;UID=1", b";", b"%41", b"/;SECTION=", b"1."):
+            self.assertRaises(BadCommand, parse, repeated * (65536 // len(repeated)), "INBOX")

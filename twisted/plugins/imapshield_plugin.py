@@ -1,7 +1,7 @@
-"""What ``twistd`` and ``--auth`` find: the server and its checker of password files.
+"""The Twisted plugins of imapshield: the server for ``twistd``, and the password file for ``--auth``.
 
-``twistd --help`` imports this file, so it imports as little as it can. Neither this folder nor the one above may ever
-hold an ``__init__.py``: it would hide Twisted's own.
+``twistd --help`` imports this file, so it imports as little as possible. Neither this directory nor its parent may
+contain an ``__init__.py``: it would hide the Twisted package.
 """
 
 from twisted.application.service import ServiceMaker
@@ -13,28 +13,28 @@ from zope.interface import implementer
 imapshield = ServiceMaker(
     "imapshield",
     "imapshield.tap",
-    "An IMAP server for Maildir that cannot be knocked over by a flood of commands.",
+    "An IMAP server for Maildir that withstands floods of commands.",
     "imapshield",
 )
 
 
 @implementer(ICheckerFactory, IPlugin)
 class PasswordFileFactory:
-    """Makes the checker of hashed passwords for any program of Twisted's that has ``--auth``."""
+    """Makes the checker of a password file, for any Twisted program that has ``--auth``."""
 
     authType = "imapshield"
     authHelp = (
-        "A file of hashed passwords, user:hash a line, read again when it changes.\n"
-        "`imapshield passwd PATH USER` adds a user or sets a password."
+        "A file with one line user:hash for each user. The file is read again when it changes.\n"
+        "`imapshield passwd PATH USER` adds a user or changes a password."
     )
-    argStringFormat = "The path of the file"
+    argStringFormat = "Path of the password file"
     credentialInterfaces = (IUsernamePassword,)
 
     def generateChecker(self, argstring):
-        """Make the checker of the file `argstring`."""
+        """Return the checker of the password file at the path `argstring`."""
         if not argstring:
-            raise InvalidAuthArgumentString("the path of a password file is missing")
-        # strcred hands over no reactor; by now the program has chosen one.
+            raise InvalidAuthArgumentString("the path of the password file is missing")
+        # strcred passes no reactor; by now the program has installed one.
         from twisted.internet import reactor
 
         from imapshield.cred.checkers import PasswordFile

@@ -12,7 +12,7 @@ from imapshield.session import catenate
 from imapshield.wire import encode
 from imapshield.wire.commands.append import Append, AppendMessage, Replace
 from imapshield.wire.responses import Tagged, ok
-from imapshield.wire.sequence import TOP, SequenceSet
+from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
 if TYPE_CHECKING:
     from imapshield.session.session import Session
@@ -23,7 +23,9 @@ async def replace(session: Session, command: Replace) -> Tagged:
     if session.readonly:
         raise CommandRefused(b"READ-ONLY", "The mailbox was opened read only")
     number = (
-        SequenceSet(tail=TOP) if command.number is None else SequenceSet.from_uids([command.number])
+        SequenceSet(tail=MAX_NUMBER)
+        if command.number is None
+        else SequenceSet.from_uids([command.number])
     )
     old = list(session.view.uids_of(session.rows_of(number, uid=command.uid)))
     if not old:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from imapshield.errors import BadCommand
 from imapshield.wire import encode
-from imapshield.wire.commands.base import Simple
+from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.commands.enable import Compress, Enable, Id
 from imapshield.wire.responses import Tagged, ok
 
@@ -17,7 +17,7 @@ ENABLES = (b"CONDSTORE", b"QRESYNC", b"UTF8=ACCEPT", b"IMAP4rev2", b"UIDONLY")
 """What ENABLE can turn on. `Session.enabled` has them in upper case; its properties say what each means."""
 
 
-async def capability(session: Session, _: Simple) -> Tagged:
+async def capability(session: Session, _: BareCommand) -> Tagged:
     """CAPABILITY (RFC 9051 section 6.1.1)."""
     session.io.write(encode.capability(session.capabilities()))
     return ok("That is what this server can do")
@@ -55,7 +55,7 @@ async def compress(session: Session, command: Compress) -> Tagged:
     return ok("What follows is deflated")
 
 
-async def namespace(session: Session, _: Simple) -> Tagged:
+async def namespace(session: Session, _: BareCommand) -> Tagged:
     """NAMESPACE (RFC 2342): one, personal, without a prefix."""
     session.io.write(encode.namespace())
     return ok("That is all there is")

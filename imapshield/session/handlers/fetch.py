@@ -18,7 +18,7 @@ from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.session import qresync
 from imapshield.wire import encode
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, Fetch, FetchItem
-from imapshield.wire.commands.mailboxes import Select
+from imapshield.wire.commands.select import Select
 from imapshield.wire.dates import encode_internaldate
 from imapshield.wire.responses import Tagged, no, ok
 from imapshield.wire.sequence import SequenceSet

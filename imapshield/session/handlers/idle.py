@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 from imapshield.errors import BadCommand
 from imapshield.session.states import State
 from imapshield.wire import encode
-from imapshield.wire.commands.base import Simple
+from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.responses import Tagged, ok
 
 if TYPE_CHECKING:
     from imapshield.session.session import Session
 
 
-async def noop(session: Session, _: Simple) -> Tagged:
+async def noop(session: Session, _: BareCommand) -> Tagged:
     """NOOP and CHECK: look at the disk, so that the client hears of mail that came just now."""
     if session.state is State.SELECTED:
         await session.mailbox.poll()
     return ok("Done")
 
 
-async def idle(session: Session, _: Simple) -> Tagged:
+async def idle(session: Session, _: BareCommand) -> Tagged:
     """IDLE (RFC 2177): tell at once, until DONE."""
     if session.state is State.SELECTED:
         await session.mailbox.watch_for_changes()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import encode
-from imapshield.wire.commands.base import Simple
+from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.commands.login import Authenticate, Login
 from imapshield.wire.grammar.login import decode_base64
 from imapshield.wire.responses import Tagged, ok
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from imapshield.session.session import Session
 
 
-async def logout(session: Session, _: Simple) -> Tagged:
+async def logout(session: Session, _: BareCommand) -> Tagged:
     """LOGOUT."""
     session.leave()
     session.io.write(encode.untagged(b"BYE", "Good-bye"))
@@ -25,14 +25,14 @@ async def logout(session: Session, _: Simple) -> Tagged:
     return ok("Logged out")
 
 
-async def unauthenticate(session: Session, _: Simple) -> Tagged:
+async def unauthenticate(session: Session, _: BareCommand) -> Tagged:
     """UNAUTHENTICATE (RFC 8437): a stranger again once the OK is written, with TLS as it is."""
     session.leave()
     session.logout_due = True
     return ok("You may log in again")
 
 
-async def starttls(session: Session, _: Simple) -> Tagged:
+async def starttls(session: Session, _: BareCommand) -> Tagged:
     """STARTTLS (RFC 9051 section 6.2.1). The edge changes over once the OK is written."""
     if not session.io.can_start_tls:
         raise BadCommand("TLS cannot be started here")
@@ -49,7 +49,7 @@ async def login(session: Session, command: Login) -> Tagged:
 
 async def authenticate(session: Session, command: Authenticate) -> Tagged:
     """AUTHENTICATE (RFC 9051 section 6.2.2), with an initial response (RFC 4959)."""
-    initial = None if command.initial is None else command.initial.value
+    initial = None if command.initial_response is None else command.initial_response.value
 
     async def ask(challenge: bytes) -> bytes:
         nonlocal initial

@@ -13,7 +13,8 @@ from imapshield.session.handlers.search import find, results
 from imapshield.session.states import State
 from imapshield.wire import encode
 from imapshield.wire.commands.mailbox_filters import MailboxFilter
-from imapshield.wire.commands.search import MultiSearch, Search
+from imapshield.wire.commands.multisearch import MultiSearch
+from imapshield.wire.commands.search import Search
 from imapshield.wire.commands.search_keys import SequenceKey
 from imapshield.wire.responses import Tagged, ok
 
@@ -38,7 +39,9 @@ async def esearch(session: Session, command: MultiSearch) -> Tagged:
     if saved and command.sources != (_SELECTED,):
         raise BadCommand("Saved results are those of the selected mailbox")
     names = await mailbox_filters.resolve(session, command.sources)
-    search = Search(command.key, True, command.returns, command.partial, update=command.update)
+    search = Search(
+        command.key, True, command.returns, command.partial, update_items=command.update_items
+    )
     since = session.search_contexts.begin(search) if update else 0
     for name in names:
         try:
@@ -58,7 +61,7 @@ async def esearch(session: Session, command: MultiSearch) -> Tagged:
 
 async def _one(session: Session, search: Search, mailbox: IMailbox, view: View, since: int) -> None:
     found = await find(session, search, mailbox, view)
-    place = encode.search_place(mailbox.name, mailbox.uidvalidity, utf8=session.utf8)
+    place = encode.esearch_mailbox(mailbox.name, mailbox.uidvalidity, utf8=session.utf8)
     if session.state is State.SELECTED and view is session.view:
         await session.search_contexts.keep(search, found, since, place)
     pairs = results(session, search, found, view)

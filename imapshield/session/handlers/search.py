@@ -13,7 +13,8 @@ from imapshield.mailbox.query import Query, leaves
 from imapshield.mailbox.view import View
 from imapshield.wire import encode
 from imapshield.wire.commands.base import Command
-from imapshield.wire.commands.search import MultiSearch, Search
+from imapshield.wire.commands.multisearch import MultiSearch
+from imapshield.wire.commands.search import Search
 from imapshield.wire.commands.search_keys import And, ModseqKey, SequenceKey
 from imapshield.wire.commands.sort_thread import Sort, Thread
 from imapshield.wire.responses import Tagged, ok

@@ -10,9 +10,9 @@ from imapshield.session import qresync
 from imapshield.session.handlers import fetch, mailboxes
 from imapshield.session.states import State
 from imapshield.wire import encode, flags
-from imapshield.wire.commands.base import Simple
+from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.commands.fetch import Attribute, Fetch
-from imapshield.wire.commands.mailboxes import Qresync, Select
+from imapshield.wire.commands.select import Qresync, Select
 from imapshield.wire.responses import Tagged, ok
 from imapshield.wire.sequence import SequenceSet
 
@@ -81,7 +81,7 @@ async def _resync(session: Session, known: Qresync) -> None:
         session.send_synced_modseq()
 
 
-async def close(session: Session, command: Simple) -> Tagged:
+async def close(session: Session, command: BareCommand) -> Tagged:
     r"""CLOSE removes what has \Deleted, without telling; UNSELECT (RFC 3691) does not."""
     try:
         if command.name == b"CLOSE" and not session.readonly:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from imapshield.errors import CommandRefused, NoSuchMailbox, OverLimit
+from imapshield.errors import CommandRefused, NoSuchMailbox, StoreLimitExceeded
 from imapshield.wire import encode
 from imapshield.wire.commands.store_copy import Copy, Expunge, Store
 from imapshield.wire.flags import SYSTEM_FLAGS, flag_list
@@ -33,12 +33,12 @@ async def store(session: Session, command: Store) -> Tagged:
     spans = session.within_limit(session.rows_of(command.sequence, uid=command.uid))
     uids = list(view.uids_of(spans))
     flags = [flag for flag in command.flags if flag.lower() != b"\\recent"]
-    expected = _expected(session, uids, command.op, flags) if command.silent else {}
+    expected = _expected(session, uids, command.operation, flags) if command.silent else {}
     failed: list[int] = []
     try:
         if uids:
             failed = await _store(session, uids, command, flags)
-    except OverLimit:
+    except StoreLimitExceeded:
         # RFC 9051 section 7.1, PERMANENTFLAGS: then it has no ``\*`` any more
         permanent = encode.permanentflags_code([*SYSTEM_FLAGS, *session.keywords()])
         session.io.write(encode.untagged(b"OK", "No more keywords", permanent))
@@ -82,12 +82,16 @@ async def _store(
     is how clients agree on who sends a receipt (RFC 7162 section 3.1.3, example 8).
     """
     change, since = session.mailbox.store_flags, command.unchanged_since
-    if since != 0 or command.op != b"+" or any(flag.startswith(b"\\") for flag in flags):
-        return await change(uids, command.op, flags, since)
+    if since != 0 or command.operation != b"+" or any(flag.startswith(b"\\") for flag in flags):
+        return await change(uids, command.operation, flags, since)
     given = frozenset(flag_list(flags).lower().split())
     taken = [uid for uid in uids if given & (_now(session, uid) or frozenset())]
     free = sorted({*uids}.difference(taken))
-    left = await change(free, command.op, flags, session.view.columns.highestmodseq) if free else []
+    left = (
+        await change(free, command.operation, flags, session.view.columns.highestmodseq)
+        if free
+        else []
+    )
     return sorted([*taken, *left])
 
 
@@ -140,11 +144,11 @@ async def copy(session: Session, command: Copy) -> Tagged:
 
     A MOVE of too many moves the last of them (RFC 9738 section 3.1).
     """
-    if command.move:
+    if command.is_move:
         _writable(session)
     view = session.view
     wanted = session.rows_of(command.sequence, uid=command.uid)
-    spans = session.within_limit(wanted, whole=not command.move)
+    spans = session.within_limit(wanted, whole=not command.is_move)
     uids = list(view.uids_of(spans))
     if command.uid:
         # one that is gone is no error (RFC 9051 section 6.4.9), a number that is gone is one
@@ -152,14 +156,14 @@ async def copy(session: Session, command: Copy) -> Tagged:
     if not uids:
         return ok("There was nothing to do")
     try:
-        done = await session.mailbox.copy(uids, command.mailbox, command.move)
+        done = await session.mailbox.copy(uids, command.mailbox, command.is_move)
     except NoSuchMailbox:
         raise CommandRefused(b"TRYCREATE", "There is no such mailbox; create it first") from None
     session.note_own_uids(command.mailbox, done.target_uids)
     if not done.source_uids:
         return ok("There was nothing to do", b"EXPUNGEISSUED")
     code = encode.copyuid(done.uidvalidity, done.source_uids, done.target_uids)
-    if command.move:
+    if command.is_move:
         # before the EXPUNGEs, so that the client knows where what goes has gone (RFC 6851 section 4.3)
         session.io.write(encode.untagged(b"OK", "Moved", code))
         highest = session.mailbox.columns.highestmodseq

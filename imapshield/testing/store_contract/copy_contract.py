@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imapshield.errors import (
-    MessageGone,
+    MessageExpunged,
     NoSuchMailbox,
 )
 from imapshield.mailbox.values import NewMessage
@@ -32,7 +32,7 @@ class CopyContract(StoreFixture):
         self.append(SEEN, b"$Work", internaldate=1_000_000_000)
         self.append(content=SECOND_MAIL)
         key, since = self.key(), self.modseq()
-        self.assertRaises(MessageGone, self.store.copy, key, [1, 2, 7], "A", False, since)
+        self.assertRaises(MessageExpunged, self.store.copy, key, [1, 2, 7], "A", False, since)
         copied = self.store.copy(key, [1, 2], "A", False, since)
         self.assertEqual(copied[:3], (self.store.status("A").uidvalidity, [1, 2], [2, 3]))
         self.assertEqual((copied.delta.rows, [*copied.delta.vanished]), ([], []))
@@ -95,6 +95,6 @@ class CopyContract(StoreFixture):
         """REPLACE of an expunged message, or into a missing mailbox, changes nothing."""
         self.append()
         new = NewMessage((), None, MemoryLiteral(SECOND_MAIL))
-        self.assertRaises(MessageGone, self.store.replace, self.key(), 7, "INBOX", new, 0)
+        self.assertRaises(MessageExpunged, self.store.replace, self.key(), 7, "INBOX", new, 0)
         self.assertRaises(NoSuchMailbox, self.store.replace, self.key(), 1, "A", new, 0)
         self.assertEqual(self.flags_by_uid(), {1: set()})

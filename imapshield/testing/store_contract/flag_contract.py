@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imapshield.errors import (
-    MessageGone,
+    MessageExpunged,
 )
 from imapshield.testing.store_contract.fixture import (
     BUDGET,
@@ -94,4 +94,4 @@ class FlagContract(StoreFixture):
         self.assertEqual(self.flags_by_uid(), {2: {SEEN}})
         fetched = self.store.fetch(key, [1, 2, 3], [ENVELOPE], BUDGET)
         self.assertEqual((list(fetched.uids), list(fetched.gone)), ([2], [1, 3]))
-        self.assertRaises(MessageGone, self.store.read, key, 1, WHOLE, 0, 10)
+        self.assertRaises(MessageExpunged, self.store.read, key, 1, WHOLE, 0, 10)

@@ -1,1 +1,4 @@
-"""What a client can ask for: one frozen value per command, built by `wire.grammar`."""
+"""IMAP commands as values: one frozen dataclass per command, one module per command family.
+
+`wire.grammar` builds them and `session.handlers` executes them; the families have the same names in all three packages.
+"""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""APPEND and REPLACE (RFC 9051 section 6.3.12, RFC 3502, RFC 4469, RFC 8508)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from imapshield.wire.commands.base import Command, LiteralData
 
 @dataclass(frozen=True, slots=True)
 class AppendMessage:
-    """One message of APPEND.
+    """One message of APPEND or REPLACE.
 
-    `internaldate` in epoch seconds with `zone` minutes east of UTC, None is now. `content` of
-    CATENATE (RFC 4469) are its parts: octets, and URLs as `bytes`.
+    Args:
+        flags: canonical flags.
+        internaldate: seconds since the epoch; None means now.
+        content: the message; with CATENATE (RFC 4469) its parts in order, where a URL is `bytes`.
+        zone_minutes: the time zone of `internaldate`, in minutes east of UTC.
     """
 
     flags: tuple[bytes, ...]
     internaldate: int | None
     content: LiteralData | tuple[LiteralData | bytes, ...]
-    zone: int = 0
+    zone_minutes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Append(Command):
-    """APPEND, several messages with MULTIAPPEND (RFC 3502)."""
+    """APPEND of one message, or of several with MULTIAPPEND (RFC 3502)."""
 
     mailbox: str
     messages: tuple[AppendMessage, ...]
@@ -31,7 +34,14 @@ class Append(Command):
 
 @dataclass(frozen=True, slots=True)
 class Replace(Command):
-    """REPLACE and UID REPLACE (RFC 8508) of the one message `number`; None is ``*``."""
+    """REPLACE and UID REPLACE (RFC 8508).
+
+    Args:
+        number: the sequence number of the message to replace, or its UID when `uid`; None means ``*``.
+        mailbox: where the new message is stored.
+        message: the new message.
+        uid: whether the command was UID REPLACE.
+    """
 
     number: int | None
     mailbox: str

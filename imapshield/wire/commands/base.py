@@ -1,4 +1,4 @@
-"""TODO."""
+"""What all commands share: the base class, literals, secrets, and the commands without arguments."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ from typing import Protocol
 
 
 class LiteralData(Protocol):
-    """A literal's content, wherever the edge put it: in memory, or in a file for a large APPEND."""
+    """The content of a literal: held in memory, or in a temporary file for a large APPEND."""
 
     binary: bool
-    """Whether it came as literal8, ``~{n}`` (RFC 3516), and may hold NUL."""
+    """Whether it was sent as literal8, ``~{n}`` (RFC 3516), and may therefore contain NUL."""
 
     @property
     def size(self) -> int:
-        """How many octets there are."""
+        """The size in bytes."""
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return `size` octets from `offset`; fewer only at the end."""
+        """Return `size` bytes from `offset`, or fewer at the end of the literal."""
 
     def close(self) -> None:
-        """Release what holds them; they cannot be read any more."""
+        """Release the memory or file; the literal cannot be read afterwards."""
 
 
 @dataclass(slots=True)
 class MemoryLiteral:
-    """Octets held in memory; `content` is all of them."""
+    """A literal held in memory."""
 
     content: bytes
     binary: bool = False
 
     @property
     def size(self) -> int:
-        """How many octets there are."""
+        """The size in bytes."""
         return len(self.content)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return `size` octets from `offset`; fewer only at the end."""
+        """Return `size` bytes from `offset`, or fewer at the end of the literal."""
         return self.content[offset : offset + size]
 
     def close(self) -> None:
-        """Do nothing: memory needs no release."""
+        """Do nothing: memory is released by the garbage collector."""
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """Bytes that no log, repr or traceback may show."""
+    """Bytes that must not appear in a log, a repr or a traceback."""
 
     value: bytes
 
@@ -54,16 +54,17 @@ class Secret:
 
 
 class Command:
-    """Base of all commands. ``UID FETCH`` is ``FETCH`` with `uid` set.
+    """Base class of all commands.
 
-    Where a command takes a `SequenceSet`, ``$`` (RFC 5182) is `sequence.SAVED`.
+    A UID command is the command itself with `uid` set: ``UID FETCH`` is `Fetch` with ``uid=True``. Where a command
+    takes a `SequenceSet`, ``$`` (RFC 5182) is `sequence.SAVED`.
     """
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Simple(Command):
-    """A command without arguments: CAPABILITY NOOP LOGOUT STARTTLS NAMESPACE CHECK CLOSE IDLE."""
+class BareCommand(Command):
+    """A command without arguments, such as NOOP, CAPABILITY, LOGOUT, STARTTLS or CLOSE; `name` is in upper case."""
 
     name: bytes

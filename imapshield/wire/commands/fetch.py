@@ -1,4 +1,4 @@
-"""TODO."""
+"""FETCH and UID FETCH, and the items that they, NOTIFY and CONTEXT=SEARCH can ask for (RFC 9051 section 6.4.5)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from imapshield.wire.sequence import SequenceSet
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What stands between the brackets of BODY[…]: part numbers, a text, header fields.
+    """The section specification between the brackets of ``BODY[…]``.
 
-    `text` is b"" (all of the part), HEADER, HEADER.FIELDS, HEADER.FIELDS.NOT, TEXT or MIME.
-    `fields` are as the client wrote them; compare them without case.
+    Args:
+        path: the part numbers, outermost first; empty for the whole message.
+        text: HEADER, HEADER.FIELDS, HEADER.FIELDS.NOT, TEXT or MIME; b"" for the whole part.
+        fields: the header field names of HEADER.FIELDS as the client wrote them. Compare them without case.
     """
 
     path: tuple[int, ...] = ()
@@ -23,11 +25,9 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A FETCH item of one word.
+    """A FETCH item that is a single word, such as UID, FLAGS or ENVELOPE; `name` is in upper case.
 
-    UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODY BODYSTRUCTURE MODSEQ …
-
-    RFC822, RFC822.HEADER and RFC822.TEXT are `BodySection` with `label` set.
+    RFC822, RFC822.HEADER and RFC822.TEXT are not attributes but `BodySection` with `label` set.
     """
 
     name: bytes
@@ -35,9 +35,13 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class BodySection:
-    """BODY[section]<partial> and its PEEK.
+    r"""``BODY[section]<partial>`` or ``BODY.PEEK[section]<partial>``.
 
-    `label` is how the answer names it when that is not BODY[…].
+    Args:
+        section: the section to return.
+        peek: whether \Seen stays unchanged.
+        partial: (offset, maximum size), both in bytes; None for the whole section.
+        label: the item's name in the response where it is not ``BODY[…]``: ``RFC822`` and the like.
     """
 
     section: Section
@@ -48,7 +52,14 @@ class BodySection:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """BINARY[part], BINARY.PEEK[part] or BINARY.SIZE[part] (RFC 3516)."""
+    r"""``BINARY[part]``, ``BINARY.PEEK[part]`` or, when `size_only`, ``BINARY.SIZE[part]`` (RFC 3516).
+
+    Args:
+        path: the part numbers, outermost first; empty for the whole message.
+        peek: whether \Seen stays unchanged.
+        partial: (offset, maximum size) of the decoded part, both in bytes; None for the whole part.
+        size_only: whether only the decoded size is wanted.
+    """
 
     path: tuple[int, ...]
     peek: bool = False
@@ -58,7 +69,7 @@ class Binary:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """PREVIEW [(LAZY)] (RFC 8970)."""
+    """PREVIEW (RFC 8970). `lazy` permits NIL for a preview that is not at hand."""
 
     lazy: bool = False
 
@@ -68,9 +79,15 @@ FetchItem = Attribute | BodySection | Binary | Preview
 
 @dataclass(frozen=True, slots=True)
 class Fetch(Command):
-    """FETCH and UID FETCH; macros are expanded.
+    """FETCH and UID FETCH.
 
-    CHANGEDSINCE and VANISHED are RFC 7162, PARTIAL is RFC 9394.
+    Args:
+        sequence: the messages.
+        items: the items, each once, with macros expanded.
+        uid: whether the command was UID FETCH.
+        changed_since: the MODSEQ of CHANGEDSINCE (RFC 7162).
+        vanished: whether expunged UIDs are wanted too (RFC 7162 VANISHED).
+        partial: the range of PARTIAL (RFC 9394): (1, 500), or (-1, -500) counted from the last message.
     """
 
     sequence: SequenceSet

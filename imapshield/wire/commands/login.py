@@ -1,4 +1,4 @@
-"""TODO."""
+"""LOGIN and AUTHENTICATE (RFC 9051 section 6.2)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from imapshield.wire.commands.base import Command, Secret
 
 @dataclass(frozen=True, slots=True)
 class Login(Command):
-    """LOGIN user password."""
+    """LOGIN with a user name and a password."""
 
     user: bytes
     password: Secret
@@ -17,7 +17,10 @@ class Login(Command):
 
 @dataclass(frozen=True, slots=True)
 class Authenticate(Command):
-    """AUTHENTICATE; the initial response is decoded, ``=`` is empty, None is absent."""
+    """AUTHENTICATE with a SASL mechanism, in upper case.
+
+    `initial_response` (RFC 4959) is decoded from base64: empty for ``=``, None when the client sent none.
+    """
 
     mechanism: bytes
-    initial: Secret | None
+    initial_response: Secret | None

@@ -1,37 +1,15 @@
-"""TODO."""
+"""CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, LIST, LSUB and STATUS (RFC 9051 section 6.3)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from imapshield.wire.commands.base import Command
-from imapshield.wire.sequence import SequenceSet
-
-
-@dataclass(frozen=True, slots=True)
-class Qresync:
-    """The QRESYNC parameter of SELECT (RFC 7162 section 3.2.5)."""
-
-    uidvalidity: int
-    modseq: int
-    known_uids: SequenceSet | None = None
-    match_sequence: SequenceSet | None = None
-    match_uids: SequenceSet | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Select(Command):
-    """SELECT, or EXAMINE when `readonly`."""
-
-    mailbox: str
-    readonly: bool = False
-    condstore: bool = False
-    qresync: Qresync | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Create(Command):
-    """CREATE; `special_use` are the USE attributes of RFC 6154."""
+    r"""CREATE. `special_use` are the attributes of the USE parameter, such as ``\Sent`` (RFC 6154)."""
 
     mailbox: str
     special_use: tuple[bytes, ...] = ()
@@ -46,7 +24,7 @@ class Delete(Command):
 
 @dataclass(frozen=True, slots=True)
 class Rename(Command):
-    """RENAME old new."""
+    """RENAME of the mailbox `old` to `new`."""
 
     old: str
     new: str
@@ -54,7 +32,7 @@ class Rename(Command):
 
 @dataclass(frozen=True, slots=True)
 class Subscribe(Command):
-    """SUBSCRIBE, or UNSUBSCRIBE when not `on`."""
+    """SUBSCRIBE, or UNSUBSCRIBE when `subscribe` is False."""
 
     mailbox: str
     subscribe: bool = True
@@ -62,11 +40,16 @@ class Subscribe(Command):
 
 @dataclass(frozen=True, slots=True)
 class List(Command):
-    r"""LIST, with RFC 5258's selection and return options (upper case); LSUB when `lsub`.
+    r"""LIST, or LSUB when `lsub`.
 
-    `patterns` are decoded like names, wildcards kept. `status_items` belongs to RETURN (STATUS (…))
-    of RFC 5819. `extended` says that the extended syntax was used, in which case \HasChildren and
-    friends follow RFC 5258.
+    Args:
+        reference: the reference name, decoded.
+        patterns: the mailbox patterns, decoded like names; wildcards stay.
+        lsub: whether the command was LSUB.
+        selection: the selection options of RFC 5258, in upper case.
+        returns: the return options of RFC 5258, in upper case.
+        status_items: the items of the return option STATUS (RFC 5819).
+        extended: whether the extended syntax was used; \HasChildren and the like then follow RFC 5258.
     """
 
     reference: str
@@ -80,7 +63,7 @@ class List(Command):
 
 @dataclass(frozen=True, slots=True)
 class Status(Command):
-    """STATUS mailbox (items), items in upper case."""
+    """STATUS of a mailbox. `items` are in upper case, each once."""
 
     mailbox: str
     items: tuple[bytes, ...]

@@ -1,4 +1,4 @@
-"""TODO."""
+"""GETMETADATA and SETMETADATA (RFC 5464)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from imapshield.wire.commands.base import Command
 
 @dataclass(frozen=True, slots=True)
 class GetMetadata(Command):
-    """GETMETADATA (RFC 5464); `mailbox` "" is the server.
+    """GETMETADATA.
 
-    `entries` in lower case; `most` is MAXSIZE; `depth` None is infinity.
+    Args:
+        mailbox: the mailbox; "" means the server.
+        entries: entry names in lower case, each once.
+        max_size: the largest value that the client wants, in bytes (MAXSIZE); None means any size.
+        depth: how many levels below each entry are wanted too: 0, 1, or None for infinity (DEPTH).
     """
 
     mailbox: str
@@ -22,7 +26,7 @@ class GetMetadata(Command):
 
 @dataclass(frozen=True, slots=True)
 class SetMetadata(Command):
-    """SETMETADATA: values by entry, None removes."""
+    """SETMETADATA: pairs of entry name and value for a mailbox ("" means the server); None removes the entry."""
 
     mailbox: str
     values: tuple[tuple[bytes, bytes | None], ...]

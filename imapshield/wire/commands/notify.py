@@ -1,4 +1,4 @@
-"""TODO."""
+"""NOTIFY (RFC 5465)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from imapshield.wire.commands.mailbox_filters import MailboxFilter
 
 @dataclass(frozen=True, slots=True)
 class EventGroup:
-    """What a NOTIFY wants to be told of some mailboxes: `events` in upper case, none for NONE.
+    """Which events a client wants to be notified of, for the mailboxes of one filter.
 
-    `items` are those of MessageNew, to be fetched of what is new in the selected mailbox.
+    Args:
+        filter: the mailboxes.
+        events: the names of the events in upper case; empty for NONE.
+        items: the FETCH items of MessageNew, which the server sends for each new message in the selected mailbox.
     """
 
     filter: MailboxFilter
@@ -23,7 +26,7 @@ class EventGroup:
 
 @dataclass(frozen=True, slots=True)
 class Notify(Command):
-    """NOTIFY SET (RFC 5465), with STATUS when `status`; NOTIFY NONE without `groups`."""
+    """NOTIFY SET, or NOTIFY NONE when there are no `groups`. `status` is NOTIFY SET STATUS."""
 
     groups: tuple[EventGroup, ...]
     status: bool = False

@@ -1,4 +1,4 @@
-"""TODO."""
+"""GETQUOTA, GETQUOTAROOT and SETQUOTA (RFC 9208)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from imapshield.wire.commands.base import Command
 
 @dataclass(frozen=True, slots=True)
 class GetQuota(Command):
-    """GETQUOTA (RFC 9208)."""
+    """GETQUOTA of a quota root."""
 
     root: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class GetQuotaRoot(Command):
-    """GETQUOTAROOT."""
+    """GETQUOTAROOT of a mailbox."""
 
     mailbox: str
 
 
 @dataclass(frozen=True, slots=True)
 class SetQuota(Command):
-    """SETQUOTA: the limits of resources, named in upper case."""
+    """SETQUOTA: pairs of resource name (in upper case) and limit, in the unit of that resource."""
 
     root: bytes
     limits: tuple[tuple[bytes, int], ...]

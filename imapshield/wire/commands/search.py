@@ -1,4 +1,4 @@
-"""TODO."""
+"""SEARCH, UID SEARCH and CANCELUPDATE (RFC 9051 section 6.4.4, RFC 5267)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from imapshield.wire.commands.base import Command
 from imapshield.wire.commands.fetch import FetchItem
-from imapshield.wire.commands.mailbox_filters import MailboxFilter
 from imapshield.wire.commands.search_keys import SearchKey
 
 
@@ -14,12 +13,15 @@ from imapshield.wire.commands.search_keys import SearchKey
 class Search(Command):
     """SEARCH and UID SEARCH.
 
-    `returns` None is the plain form, otherwise RFC 4731's options in upper case.
-
-    RETURN () is ``frozenset({b"ALL"})``. SAVE (RFC 5182) is one of `returns`, and so are UPDATE and
-    CONTEXT (RFC 5267) and PARTIAL (RFC 9394), whose range is `partial`: (1, 500), or (-1, -500) from
-    the last message back. `update` are the FETCH items of UPDATE (RFC 5465).
-    `charset` says that there was one; what it was is gone into the texts.
+    Args:
+        key: what to search for.
+        uid: whether the command was UID SEARCH.
+        returns: the result options (RFC 4731) in upper case, never empty: RETURN () is ``{b"ALL"}``. None means that
+            there was no RETURN, and the plain SEARCH response is wanted. SAVE (RFC 5182), UPDATE and CONTEXT
+            (RFC 5267) and PARTIAL (RFC 9394) are result options too.
+        partial: the range of PARTIAL: (1, 500), or (-1, -500) counted from the last message.
+        charset: whether the client named a charset. The texts in `key` are decoded already.
+        update_items: the FETCH items of UPDATE (RFC 5465).
     """
 
     key: SearchKey
@@ -27,22 +29,11 @@ class Search(Command):
     returns: frozenset[bytes] | None = None
     partial: tuple[int, int] | None = None
     charset: bool = field(default=False, compare=False)
-    update: tuple[FetchItem, ...] = ()
+    update_items: tuple[FetchItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CancelUpdate(Command):
-    """CANCELUPDATE (RFC 5267): the tags of searches with UPDATE."""
+    """CANCELUPDATE (RFC 5267): the tags of the searches whose updates are to stop."""
 
     tags: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MultiSearch(Command):
-    """ESEARCH (RFC 7377); see `Search`."""
-
-    sources: tuple[MailboxFilter, ...]
-    key: SearchKey
-    returns: frozenset[bytes]
-    partial: tuple[int, int] | None = None
-    update: tuple[FetchItem, ...] = ()

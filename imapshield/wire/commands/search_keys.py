@@ -1,4 +1,4 @@
-"""TODO."""
+"""Search keys: the tree of values that SEARCH, SORT, THREAD and ESEARCH search by (RFC 9051 section 6.4.4)."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from imapshield.wire.sequence import SequenceSet
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """Every one of `keys`; of none, everything (ALL)."""
+    """All of `keys` match. No keys match every message (ALL)."""
 
     keys: tuple[SearchKey, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """OR."""
+    """At least one of `keys` matches (OR)."""
 
     keys: tuple[SearchKey, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """NOT."""
+    """`key` does not match (NOT)."""
 
     key: SearchKey
 
 
 @dataclass(frozen=True, slots=True)
 class FlagKey:
-    r"""SEEN, KEYWORD x and so on; \Recent too.
+    r"""The message has `flag`: SEEN, KEYWORD and so on, RECENT (``\Recent``) too.
 
-    UNSEEN is Not(HasFlag(…)); NEW is AllOf(RECENT, UNSEEN).
+    UNSEEN is ``Not(FlagKey(b"\\Seen"))``, and NEW is `And` of RECENT and UNSEEN.
     """
 
     flag: bytes
@@ -41,7 +41,7 @@ class FlagKey:
 
 @dataclass(frozen=True, slots=True)
 class SequenceKey:
-    """A sequence set, or UID set when `uid`. A `sequence` of None is ``$`` (RFC 5182)."""
+    """The message is in a sequence set, or in a set of UIDs when `uid`. None is ``$``, the saved result (RFC 5182)."""
 
     sequence: SequenceSet | None
     uid: bool = False
@@ -49,17 +49,21 @@ class SequenceKey:
 
 @dataclass(frozen=True, slots=True)
 class SizeKey:
-    """LARGER (`more`) or SMALLER than `octets`."""
+    """The message is larger than `size` bytes (LARGER), or smaller when `larger` is False (SMALLER)."""
 
     larger: bool
-    octets: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
 class DateKey:
-    """BEFORE ON SINCE, of `field` INTERNAL, SENT (SENTBEFORE …) or SAVED (SAVEDBEFORE …).
+    """A date of the message compared with `day`.
 
-    `how` is b"BEFORE", b"ON" or b"SINCE".
+    Args:
+        comparison: b"BEFORE", b"ON" or b"SINCE".
+        day: the day; times and time zones are disregarded.
+        field: b"INTERNAL" for INTERNALDATE, b"SENT" for the Date field (SENTBEFORE …), b"SAVED" for the save date
+            (SAVEDBEFORE …, RFC 8514).
     """
 
     comparison: bytes
@@ -69,7 +73,7 @@ class DateKey:
 
 @dataclass(frozen=True, slots=True)
 class AgeKey:
-    """OLDER or YOUNGER (`younger`) than `seconds` (RFC 5032)."""
+    """INTERNALDATE is older than `seconds` ago (OLDER), or younger when `younger` (YOUNGER) (RFC 5032)."""
 
     younger: bool
     seconds: int
@@ -77,10 +81,7 @@ class AgeKey:
 
 @dataclass(frozen=True, slots=True)
 class HeaderKey:
-    """HEADER field text: in the field as it was written. `field` is in upper case.
-
-    An empty `text` asks that the field be there.
-    """
+    """The header field contains `text` (HEADER). `field` is in upper case; an empty `text` matches any such field."""
 
     field: bytes
     text: str
@@ -88,7 +89,7 @@ class HeaderKey:
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeKey:
-    """FROM TO CC BCC SUBJECT (`field`) text: in what ENVELOPE shows, decoded."""
+    """FROM, TO, CC, BCC or SUBJECT (`field`) contains `text`. Compared with what ENVELOPE shows, decoded."""
 
     field: bytes
     text: str
@@ -96,7 +97,7 @@ class EnvelopeKey:
 
 @dataclass(frozen=True, slots=True)
 class TextKey:
-    """BODY text, or TEXT (`headers` too)."""
+    """The body contains `text` (BODY), or the body or the header does when `headers` (TEXT)."""
 
     text: str
     headers: bool = False
@@ -104,16 +105,16 @@ class TextKey:
 
 @dataclass(frozen=True, slots=True)
 class ModseqKey:
-    """MODSEQ n: changed at or after (RFC 7162)."""
+    """The MODSEQ of the message is at least `modseq` (RFC 7162)."""
 
     modseq: int
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectIdKey:
-    """EMAILID or THREADID (RFC 8474)."""
+    """The message has this EMAILID, or this THREADID when `is_thread_id` (RFC 8474)."""
 
-    thread: bool
+    is_thread_id: bool
     id: bytes
 
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""SORT and THREAD, each with its UID form (RFC 5256)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from imapshield.wire.commands.search_keys import SearchKey
 
 @dataclass(frozen=True, slots=True)
 class Sort(Command):
-    """SORT and UID SORT (RFC 5256): `criteria` are (reverse, key) pairs, key in upper case; see `Search`."""
+    """SORT and UID SORT.
+
+    `criteria` are pairs of (reverse, sort key), the sort key in upper case. The other fields mean what they mean in
+    `Search`.
+    """
 
     criteria: tuple[tuple[bool, bytes], ...]
     key: SearchKey
     uid: bool = False
     returns: frozenset[bytes] | None = None
     partial: tuple[int, int] | None = None
-    update: tuple[FetchItem, ...] = ()
+    update_items: tuple[FetchItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Thread(Command):
-    """THREAD and UID THREAD (RFC 5256): `algorithm` in upper case."""
+    """THREAD and UID THREAD; `algorithm` is ORDEREDSUBJECT or REFERENCES."""
 
     algorithm: bytes
     key: SearchKey

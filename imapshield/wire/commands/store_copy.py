@@ -1,4 +1,4 @@
-"""TODO."""
+"""STORE, COPY, MOVE and EXPUNGE, each with its UID form (RFC 9051 section 6.4)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,19 @@ class Expunge(Command):
 
 @dataclass(frozen=True, slots=True)
 class Store(Command):
-    """STORE and UID STORE; `op` is b"+", b"-" or b"" (replace)."""
+    """STORE and UID STORE.
+
+    Args:
+        sequence: the messages.
+        operation: b"+" adds the flags, b"-" removes them, b"" replaces all flags by them.
+        flags: canonical flags, each once.
+        silent: whether the FETCH responses are to be left out (.SILENT).
+        uid: whether the command was UID STORE.
+        unchanged_since: the MODSEQ of UNCHANGEDSINCE (RFC 7162).
+    """
 
     sequence: SequenceSet
-    op: bytes
+    operation: bytes
     flags: tuple[bytes, ...]
     silent: bool = False
     uid: bool = False
@@ -29,9 +38,9 @@ class Store(Command):
 
 @dataclass(frozen=True, slots=True)
 class Copy(Command):
-    """COPY and UID COPY, or MOVE (RFC 6851) when `move`."""
+    """COPY and UID COPY, or MOVE and UID MOVE (RFC 6851) when `is_move`."""
 
     sequence: SequenceSet
     mailbox: str
     uid: bool = False
-    move: bool = False
+    is_move: bool = False

@@ -1,4 +1,4 @@
-"""APPEND, with MULTIAPPEND, CATENATE, literal8 and RFC 6855's UTF8 data, and REPLACE."""
+"""APPEND and REPLACE, with MULTIAPPEND (RFC 3502), CATENATE (RFC 4469), literal8 and UTF8 data (RFC 6855)."""
 
 from __future__ import annotations
 
@@ -12,59 +12,62 @@ from imapshield.wire.flags import RECENT
 
 def append(cursor: Cursor) -> Append:
     """``append = "APPEND" SP mailbox 1*(SP append-message)`` (RFC 3502)."""
-    cursor.sp("APPEND")
+    cursor.space("APPEND")
     mailbox = cursor.mailbox()
     messages: list[AppendMessage] = []
     while not messages or not cursor.at_end():
-        if len(messages) == cursor.limits.messages:
+        if len(messages) == cursor.limits.max_append_messages:
             raise BadCommand("APPEND has too many messages")
-        cursor.sp("the mailbox name and each message")
+        cursor.space("the mailbox name and after each message")
         messages.append(_message(cursor))
     return Append(mailbox, tuple(messages))
 
 
 def replace(cursor: Cursor, *, uid: bool = False) -> Replace:
     """``replace = "REPLACE" SP seq-number SP mailbox append-message`` (RFC 8508)."""
-    cursor.sp("REPLACE")
+    cursor.space("REPLACE")
     number = None if cursor.skip(b"*") else cursor.nz_number("a message number")
-    cursor.sp("the message number")
+    cursor.space("the message number")
     mailbox = cursor.mailbox()
-    cursor.sp("the mailbox name")
+    cursor.space("the mailbox name")
     return Replace(number, mailbox, _message(cursor), uid)
 
 
 def _message(cursor: Cursor) -> AppendMessage:
     """``append-message = [flag-list SP] [date-time SP] append-data``."""
     flags: list[bytes] = []
-    internaldate, zone = None, 0
+    internaldate, zone_minutes = None, 0
     if cursor.peek() == b"(":
-        # Copying tools send the flags that another server had. \Recent cannot be set, and is no
-        # reason to lose mail.
-        given = cursor.list_of(cursor.flag, "flags", empty=True)
-        flags = [flag for flag in given if flag != RECENT]
-        cursor.sp("the flags")
+        # Copying tools send the flags that a message has on another server. \Recent cannot be set, but ignoring it is
+        # better than losing the message.
+        flags = [
+            flag
+            for flag in cursor.list_of(cursor.flag, "flags", allow_empty=True)
+            if flag != RECENT
+        ]
+        cursor.space("the flags")
     if cursor.peek() == b'"':
-        internaldate, zone = parse_date_time(cursor.quoted("a date and time"))
-        cursor.sp("the date and time")
+        internaldate, zone_minutes = parse_date_time(cursor.quoted("a date and time"))
+        cursor.space("the date and time")
     content: LiteralData | tuple[LiteralData | bytes, ...]
-    if cursor.keyword(b"UTF8"):
-        content = _utf8(cursor)
-    elif cursor.keyword(b"CATENATE"):
-        cursor.sp("CATENATE")
+    if cursor.skip_word(b"UTF8"):
+        content = _utf8_literal(cursor)
+    elif cursor.skip_word(b"CATENATE"):
+        cursor.space("CATENATE")
         content = tuple(cursor.list_of(lambda: _part(cursor), "parts"))
-        if sum(isinstance(part, bytes) for part in content) > cursor.limits.items:
+        if sum(isinstance(part, bytes) for part in content) > cursor.limits.max_fetch_items:
             raise BadCommand("CATENATE has too many URLs")
     else:
         content = cursor.literal("a message")
-    return AppendMessage(tuple(dict.fromkeys(flags)), internaldate, content, zone)
+    return AppendMessage(tuple(dict.fromkeys(flags)), internaldate, content, zone_minutes)
 
 
 def _part(cursor: Cursor) -> LiteralData | bytes:
-    """``cat-part = "TEXT" SP literal / "URL" SP astring`` (RFC 4469), or UTF8 data."""
+    """``cat-part = "TEXT" SP literal / "URL" SP astring`` (RFC 4469), or UTF8 data (RFC 6855)."""
     word = cursor.word("TEXT or URL")
     if word == b"UTF8":
-        return _utf8(cursor)
-    cursor.sp("the kind of part")
+        return _utf8_literal(cursor)
+    cursor.space("TEXT or URL")
     if word == b"TEXT":
         return cursor.literal("a text")
     if word == b"URL":
@@ -72,9 +75,10 @@ def _part(cursor: Cursor) -> LiteralData | bytes:
     raise BadCommand("Expected TEXT or URL")
 
 
-def _utf8(cursor: Cursor) -> LiteralData:
-    cursor.sp("UTF8")
-    cursor.expect(b"(", "Expected a parenthesis after UTF8")
-    octets = cursor.literal("a message")
-    cursor.expect(b")", "Expected a parenthesis after the message")
-    return octets
+def _utf8_literal(cursor: Cursor) -> LiteralData:
+    """``SP "(" literal8 ")"`` after UTF8 (RFC 6855 section 4)."""
+    cursor.space("UTF8")
+    cursor.expect(b"(", "Expected ( after UTF8")
+    literal = cursor.literal("a message")
+    cursor.expect(b")", "Expected ) after the message")
+    return literal

@@ -1,4 +1,7 @@
-"""FETCH and UID FETCH, with BINARY, PREVIEW, OBJECTID, SAVEDATE, CONDSTORE, QRESYNC and PARTIAL."""
+"""FETCH and UID FETCH (RFC 9051 section 6.4.5), with the items and modifiers of all supported extensions.
+
+These are BINARY, PREVIEW, OBJECTID, SAVEDATE, CONDSTORE, QRESYNC and PARTIAL.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ MACROS: dict[bytes, tuple[FetchItem, ...]] = {
 
 ITEMS: dict[bytes, FetchItem] = {
     b"RFC822": BodySection(Section(), label=b"RFC822"),
-    # Alone of the three it leaves \Seen as it is (RFC 3501 section 6.4.5).
+    # The only one of the three that does not set \Seen (RFC 3501 section 6.4.5).
     b"RFC822.HEADER": BodySection(Section(text=b"HEADER"), peek=True, label=b"RFC822.HEADER"),
     b"RFC822.TEXT": BodySection(Section(text=b"TEXT"), label=b"RFC822.TEXT"),
     **{
@@ -42,23 +45,23 @@ ITEMS: dict[bytes, FetchItem] = {
 _SECTION_TEXTS = frozenset(b"HEADER HEADER.FIELDS HEADER.FIELDS.NOT TEXT MIME".split())
 _LAZY = re.compile(rb" \(LAZY\)", re.IGNORECASE)
 _DIGIT = re.compile(rb"(?=[0-9])")
-# As deep as a structure is told: what a client was shown it can ask for.
-_PARTS = 100
+# BODYSTRUCTURE shows as many levels, so a client can fetch every part that it sees there.
+_MAX_PATH_LENGTH = 100
 
 
 def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
     """``fetch = "FETCH" SP sequence-set SP (macro / fetch-att / list) [SP fetch-modifiers]``."""
-    cursor.sp("FETCH")
+    cursor.space("FETCH")
     sequence = cursor.sequence_set()
-    cursor.sp("the sequence set")
+    cursor.space("the sequence set")
     if cursor.peek() == b"(":
         items = tuple(cursor.list_of(lambda: fetch_item(cursor), "FETCH items"))
     else:
         word = cursor.word("a FETCH item")
         items = MACROS.get(word) or (_named_item(cursor, word),)
-    # Asked twice is answered once: 2,300 times BODY[] in a line were 2,300 copies of every message.
+    # Each item is answered once: 2,300 times BODY[] in a line would be 2,300 copies of every message.
     items = tuple(dict.fromkeys(items))
-    if len(items) > cursor.limits.items:
+    if len(items) > cursor.limits.max_fetch_items:
         raise BadCommand("FETCH has too many items")
     changed_since: int | None = None
     vanished = False
@@ -68,18 +71,18 @@ def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
         nonlocal changed_since, vanished, partial
         word = cursor.word("a modifier")
         if word == b"CHANGEDSINCE":
-            cursor.sp("CHANGEDSINCE")
+            cursor.space("CHANGEDSINCE")
             changed_since = cursor.number64("a MODSEQ")
         elif word == b"VANISHED":
             vanished = True
         elif word == b"PARTIAL":
-            cursor.sp("PARTIAL")
+            cursor.space("PARTIAL")
             partial = partial_range(cursor)
         else:
-            raise BadCommand("Unknown modifier of FETCH")
+            raise BadCommand("Unknown FETCH modifier")
 
     if not cursor.at_end():
-        cursor.sp("the FETCH items")
+        cursor.space("the FETCH items")
         cursor.list_of(modifier, "modifiers")
     if vanished and (not uid or changed_since is None):
         raise BadCommand("VANISHED needs UID FETCH and CHANGEDSINCE")
@@ -91,8 +94,9 @@ def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
 def partial_range(cursor: Cursor) -> tuple[int, int]:
     """``partial-range = nz-number ":" nz-number / "-" nz-number ":" "-" nz-number`` (RFC 9394).
 
-    Returned with the end first that is counted from: "500:400 is the same as 400:500", and is answered so (as Dovecot
-    does and imaptest asks); of a negative range that is -1:-100, as in the examples of section 3.1.
+    Returns:
+        The range with the smaller position first: "500:400 is the same as 400:500". The response repeats it in this
+        form, as Dovecot does and imaptest requires. A negative range is -1:-100, as in the examples of section 3.1.
     """
     sign = -1 if cursor.skip(b"-") else 1
     first = cursor.nz_number("a range such as 1:500")
@@ -103,19 +107,19 @@ def partial_range(cursor: Cursor) -> tuple[int, int]:
     return sign * min(first, last), sign * max(first, last)
 
 
-def fetch_items(cursor: Cursor) -> tuple[FetchItem, ...]:
-    """``fetch-att *(SP fetch-att) ")"``, behind the parenthesis that opens it."""
+def parenthesised_items(cursor: Cursor) -> tuple[FetchItem, ...]:
+    """``fetch-att *(SP fetch-att) ")"``, after the opening parenthesis."""
     cursor.enter()
     items: list[FetchItem] = []
     while not items or cursor.skip(b" "):
-        cursor.spend()
+        cursor.count_term()
         items.append(fetch_item(cursor))
-    cursor.expect(b")", "Expected a parenthesis after the FETCH items")
+    cursor.expect(b")", "Expected ) after the FETCH items")
     cursor.leave()
-    different = tuple(dict.fromkeys(items))
-    if len(different) > cursor.limits.items:
-        raise BadCommand("There are too many FETCH items")
-    return different
+    unique = tuple(dict.fromkeys(items))
+    if len(unique) > cursor.limits.max_fetch_items:
+        raise BadCommand("The command has too many FETCH items")
+    return unique
 
 
 def fetch_item(cursor: Cursor) -> FetchItem:
@@ -129,16 +133,16 @@ def _named_item(cursor: Cursor, word: bytes) -> FetchItem:
             section = section_spec(cursor)
             return BodySection(section, word == b"BODY.PEEK", _partial(cursor))
         if word in (b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE"):
-            path, dot = _path(cursor)
-            if dot:
+            path, ends_with_dot = _path(cursor)
+            if ends_with_dot:
                 raise BadCommand("Expected a part number")
             cursor.expect(b"]", "Expected ] after the part number")
             if word == b"BINARY.SIZE":
                 return Binary(path, size_only=True)
             return Binary(path, word == b"BINARY.PEEK", _partial(cursor))
     elif word == b"PREVIEW":
-        # Outside parentheses, FETCH's own modifiers may follow here, also in parentheses.
-        return Preview(lazy=cursor.optional(_LAZY) is not None)
+        # Outside a list of items, the modifiers of FETCH may follow here, and they have parentheses too.
+        return Preview(lazy=cursor.try_match(_LAZY) is not None)
     elif (item := ITEMS.get(word)) is not None:
         return item
     raise BadCommand("Unknown FETCH item")
@@ -146,36 +150,38 @@ def _named_item(cursor: Cursor, word: bytes) -> FetchItem:
 
 def section_spec(cursor: Cursor) -> Section:
     """``section-spec "]"``: ``section-msgtext / (section-part ["." section-text])``, or nothing."""
-    path, dot = _path(cursor)
+    path, ends_with_dot = _path(cursor)
     if cursor.skip(b"]"):
-        if dot:
-            raise BadCommand("Expected a part number or the name of a section")
+        if ends_with_dot:
+            raise BadCommand("Expected a part number or HEADER, TEXT or MIME")
         return Section(path)
-    if path and not dot:
+    if path and not ends_with_dot:
         raise BadCommand("Expected ] after the part number")
-    text = cursor.word("the name of a section")
+    text = cursor.word("a section such as HEADER or TEXT")
     if text not in _SECTION_TEXTS or (text == b"MIME" and not path):
-        raise BadCommand("Unknown section")
+        raise BadCommand(
+            "Unknown section: expected HEADER, HEADER.FIELDS, HEADER.FIELDS.NOT, TEXT or MIME"
+        )
     fields: tuple[bytes, ...] = ()
     if text.startswith(b"HEADER.FIELDS"):
-        cursor.sp("HEADER.FIELDS")
+        cursor.space("HEADER.FIELDS")
         fields = tuple(cursor.list_of(lambda: field_name(cursor), "header fields"))
     cursor.expect(b"]", "Expected ] after the section")
     return Section(path, text, fields)
 
 
 def _path(cursor: Cursor) -> tuple[tuple[int, ...], bool]:
-    """``[section-part = nz-number *("." nz-number)]``, and whether a dot is behind it."""
+    """``[section-part = nz-number *("." nz-number)]``; return it, and whether a dot follows it."""
     path: list[int] = []
-    dot = False
-    while cursor.optional(_DIGIT) is not None:
-        if len(path) == _PARTS:
-            raise BadCommand("The part number is too long")
+    ends_with_dot = False
+    while cursor.try_match(_DIGIT) is not None:
+        if len(path) == _MAX_PATH_LENGTH:
+            raise BadCommand(f"A part number has at most {_MAX_PATH_LENGTH} levels")
         path.append(cursor.nz_number("a part number"))
-        dot = cursor.skip(b".")
-        if not dot:
+        ends_with_dot = cursor.skip(b".")
+        if not ends_with_dot:
             break
-    return tuple(path), dot
+    return tuple(path), ends_with_dot
 
 
 def _partial(cursor: Cursor) -> tuple[int, int] | None:
@@ -190,8 +196,11 @@ def _partial(cursor: Cursor) -> tuple[int, int] | None:
 
 
 def field_name(cursor: Cursor) -> bytes:
-    """``header-fld-name = astring``: no field need have it, but the answer repeats it, so it is in one line."""
+    """``header-fld-name = astring``.
+
+    It may be a name that no header field can have, but it cannot contain a line break: the response repeats it.
+    """
     name = cursor.astring("the name of a header field")
     if b"\r" in name or b"\n" in name:
-        raise BadCommand("A header field cannot have this name")
+        raise BadCommand("Expected the name of a header field without line breaks")
     return name

@@ -1,55 +1,34 @@
-"""Which mailboxes: the filters of RFC 5465 section 6 and RFC 7377, and the commands made of them."""
+"""Mailbox filters, which NOTIFY and ESEARCH share (RFC 5465 section 6, RFC 7377)."""
 
 from __future__ import annotations
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.mailbox_filters import MailboxFilter
-from imapshield.wire.commands.search import MultiSearch
 from imapshield.wire.cursor import Cursor
-from imapshield.wire.grammar.search import known_charset, return_options, search_keys
 
-ALONE = frozenset(b"SELECTED SELECTED-DELAYED INBOXES PERSONAL SUBSCRIBED".split())
-NAMING = frozenset(b"SUBTREE SUBTREE-ONE MAILBOXES".split())
+KINDS_WITHOUT_NAMES = frozenset(b"SELECTED SELECTED-DELAYED INBOXES PERSONAL SUBSCRIBED".split())
+KINDS_WITH_NAMES = frozenset(b"SUBTREE SUBTREE-ONE MAILBOXES".split())
 
 
 def mailbox_filter(cursor: Cursor) -> MailboxFilter:
-    """``filter-mailboxes``: one of `ALONE`, or one of `NAMING` and the mailboxes it names."""
-    kind = cursor.word("which mailboxes")
-    if kind in ALONE:
+    """``filter-mailboxes``: a kind that stands alone, or a kind with one mailbox name or a list of them."""
+    kind = cursor.word("a mailbox filter such as PERSONAL")
+    if kind in KINDS_WITHOUT_NAMES:
         return MailboxFilter(kind)
-    if kind not in NAMING:
-        raise BadCommand("Unknown kind of mailboxes")
-    cursor.sp("the kind of mailboxes")
-    several = cursor.peek() == b"("
-    names = cursor.list_of(lambda: _name(cursor), "mailboxes") if several else [_name(cursor)]
+    if kind not in KINDS_WITH_NAMES:
+        raise BadCommand("Unknown mailbox filter")
+    cursor.space("the mailbox filter")
+    is_list = cursor.peek() == b"("
+    names = cursor.list_of(lambda: _mailbox(cursor), "mailboxes") if is_list else [_mailbox(cursor)]
     return MailboxFilter(kind, frozenset(name for name in names if name is not None))
 
 
-def _name(cursor: Cursor) -> str | None:
-    """Read a mailbox; None if none can have that name: those that are not there are ignored (RFC 5465 section 3.1)."""
+def _mailbox(cursor: Cursor) -> str | None:
+    """Read a mailbox name; None if no mailbox can have it.
+
+    Mailboxes that do not exist are ignored (RFC 5465 section 3.1), and so are those that cannot.
+    """
     try:
         return cursor.mailbox()
     except CommandRefused:
         return None
-
-
-def esearch(cursor: Cursor) -> MultiSearch:
-    """``esearch = "ESEARCH" [SP esearch-source-opts] [SP search-return-opts] SP search-program``."""
-    cursor.sp("ESEARCH")
-    sources = [MailboxFilter(b"SELECTED")]
-    if cursor.keyword(b"IN"):
-        cursor.sp("IN")
-        sources = cursor.list_of(lambda: mailbox_filter(cursor), "kinds of mailboxes")
-        cursor.sp("the mailboxes")
-    if len(sources) > cursor.limits.patterns:
-        raise CommandRefused(b"LIMIT", "Too many kinds of mailboxes in one search")
-    if any(one.kind == b"SELECTED-DELAYED" for one in sources):
-        raise BadCommand("Unknown kind of mailboxes")
-    options = return_options(cursor)
-    charset = None
-    if cursor.keyword(b"CHARSET"):
-        cursor.sp("CHARSET")
-        charset = known_charset(cursor, options)
-    key = search_keys(cursor, charset)
-    returns = options.returns or frozenset({b"ALL"})
-    return MultiSearch(tuple(sources), key, returns, options.partial, options.update)

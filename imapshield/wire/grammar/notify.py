@@ -6,60 +6,60 @@ from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.notify import EventGroup, Notify
 from imapshield.wire.cursor import Cursor
-from imapshield.wire.grammar.fetch import fetch_items
+from imapshield.wire.grammar.fetch import parenthesised_items
 from imapshield.wire.grammar.mailbox_filters import mailbox_filter
 
 MESSAGE_EVENTS = frozenset(b"MESSAGENEW MESSAGEEXPUNGE FLAGCHANGE ANNOTATIONCHANGE".split())
 OTHER_EVENTS = frozenset(
     b"MAILBOXNAME SUBSCRIPTIONCHANGE MAILBOXMETADATACHANGE SERVERMETADATACHANGE".split()
 )
-_SELECTED = frozenset({b"SELECTED", b"SELECTED-DELAYED"})
+_SELECTED_KINDS = frozenset({b"SELECTED", b"SELECTED-DELAYED"})
 
 
 def notify(cursor: Cursor) -> Notify:
     """``notify = "NOTIFY" SP ("SET" [SP "STATUS"] 1*(SP event-group) / "NONE")``."""
-    cursor.sp("NOTIFY")
-    if cursor.keyword(b"NONE"):
+    cursor.space("NOTIFY")
+    if cursor.skip_word(b"NONE"):
         return Notify(())
-    if not cursor.keyword(b"SET"):
+    if not cursor.skip_word(b"SET"):
         raise BadCommand("Expected SET or NONE")
-    cursor.sp("SET")
-    status = cursor.keyword(b"STATUS")
+    cursor.space("SET")
+    status = cursor.skip_word(b"STATUS")
     if status:
-        cursor.sp("STATUS")
+        cursor.space("STATUS")
     groups = [_group(cursor)]
     while not cursor.at_end():
-        cursor.sp("a group of events")
-        cursor.spend()
+        cursor.space("each event group")
+        cursor.count_term()
         groups.append(_group(cursor))
-    if sum(group.filter.kind in _SELECTED for group in groups) > 1:
-        raise BadCommand("The selected mailbox can be named once")
-    if len(groups) > cursor.limits.patterns:
-        raise CommandRefused(b"NOTIFICATIONOVERFLOW", "Too many groups of events")
+    if sum(group.filter.kind in _SELECTED_KINDS for group in groups) > 1:
+        raise BadCommand("Only one event group may be for the selected mailbox")
+    if len(groups) > cursor.limits.max_patterns:
+        raise CommandRefused(b"NOTIFICATIONOVERFLOW", "Too many event groups")
     return Notify(tuple(groups), status)
 
 
 def _group(cursor: Cursor) -> EventGroup:
     """``event-group = "(" filter-mailboxes SP ("(" event *(SP event) ")" / "NONE") ")"``."""
-    cursor.expect(b"(", "Expected a group of events in parentheses")
-    which = mailbox_filter(cursor)
-    cursor.sp("the mailboxes")
+    cursor.expect(b"(", "Expected an event group in parentheses")
+    mailboxes = mailbox_filter(cursor)
+    cursor.space("the mailbox filter")
     items: tuple[FetchItem, ...] = ()
 
     def event() -> bytes:
         nonlocal items
         name = cursor.word("an event")
-        if name == b"MESSAGENEW" and which.kind in _SELECTED and cursor.skip(b" ("):
-            items = fetch_items(cursor)
+        if name == b"MESSAGENEW" and mailboxes.kind in _SELECTED_KINDS and cursor.skip(b" ("):
+            items = parenthesised_items(cursor)
         return name
 
     events: list[bytes] = []
-    if not cursor.keyword(b"NONE"):
+    if not cursor.skip_word(b"NONE"):
         events = cursor.list_of(event, "events")
-    cursor.expect(b")", "Expected a parenthesis after the group of events")
-    of_messages = MESSAGE_EVENTS.intersection(events)
-    if of_messages and not of_messages >= {b"MESSAGENEW", b"MESSAGEEXPUNGE"}:
-        raise BadCommand("MessageNew and MessageExpunge go together, and others only with them")
-    if which.kind in _SELECTED and OTHER_EVENTS.intersection(events):
-        raise BadCommand("The selected mailbox has events of messages only")
-    return EventGroup(which, frozenset(events), items)
+    cursor.expect(b")", "Expected ) after the event group")
+    message_events = MESSAGE_EVENTS.intersection(events)
+    if message_events and not message_events >= {b"MESSAGENEW", b"MESSAGEEXPUNGE"}:
+        raise BadCommand("Message events need both MessageNew and MessageExpunge")
+    if mailboxes.kind in _SELECTED_KINDS and OTHER_EVENTS.intersection(events):
+        raise BadCommand("The selected mailbox has message events only")
+    return EventGroup(mailboxes, frozenset(events), items)

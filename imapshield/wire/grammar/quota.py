@@ -8,25 +8,27 @@ from imapshield.wire.cursor import Cursor
 
 def getquota(cursor: Cursor) -> GetQuota:
     """``getquota = "GETQUOTA" SP quota-root-name``, an astring."""
-    cursor.sp("GETQUOTA")
+    cursor.space("GETQUOTA")
     return GetQuota(cursor.astring("a quota root"))
 
 
 def getquotaroot(cursor: Cursor) -> GetQuotaRoot:
     """``getquotaroot = "GETQUOTAROOT" SP mailbox``."""
-    cursor.sp("GETQUOTAROOT")
+    cursor.space("GETQUOTAROOT")
     return GetQuotaRoot(cursor.mailbox())
 
 
 def setquota(cursor: Cursor) -> SetQuota:
     """``setquota = "SETQUOTA" SP quota-root-name SP setquota-list``."""
-    cursor.sp("SETQUOTA")
+    cursor.space("SETQUOTA")
     root = cursor.astring("a quota root")
-    cursor.sp("the quota root")
+    cursor.space("the quota root")
 
     def limit() -> tuple[bytes, int]:
-        name = cursor.atom("a resource").upper()
-        cursor.sp("the resource")
+        name = cursor.atom("a resource name").upper()
+        cursor.space("the resource name")
         return name, cursor.number64("a limit")
 
-    return SetQuota(root, tuple(cursor.list_of(limit, "resources and limits", empty=True)))
+    return SetQuota(
+        root, tuple(cursor.list_of(limit, "resource names and limits", allow_empty=True))
+    )

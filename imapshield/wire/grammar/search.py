@@ -1,11 +1,11 @@
-"""SEARCH: keys → one tree of values, small and flat.
+"""SEARCH and CANCELUPDATE, and the parts of SEARCH that SORT, THREAD and ESEARCH share.
 
 Rules
 -----
-* A stack of our own and no recursion: 4,000 times NOT is a long line, not a deep stack.
-* The tree has one form: OR of OR is one `Or`, AND of AND one `And`, NOT of NOT nothing, and
-  one key alone is itself. So the chains of OR that clients build of lists do not nest, and what
-  does nest may be refused.
+* Search keys are parsed with an explicit stack instead of recursion: 4,000 times NOT is a long line, but no deep
+  stack.
+* The tree of keys is flat: OR of OR becomes one `Or`, AND of AND one `And`, NOT of NOT cancels out, and a list of one
+  key is that key. So the chains of OR that clients build from lists do not nest, and what does nest can be limited.
 """
 
 from __future__ import annotations
@@ -18,107 +18,113 @@ from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.search import CancelUpdate, Search
 from imapshield.wire.commands.search_keys import And, Not, Or, SearchKey
 from imapshield.wire.cursor import Cursor
-from imapshield.wire.grammar.fetch import fetch_items, partial_range
+from imapshield.wire.grammar.fetch import parenthesised_items, partial_range
 from imapshield.wire.grammar.search_keys import KeyReader, charset_name
 
-RETURNS = frozenset(b"MIN MAX ALL COUNT SAVE PARTIAL UPDATE CONTEXT".split())
-"""CONTEXT is a hint that we have no need of (RFC 5267 section 4.2)."""
+RESULT_OPTIONS = frozenset(b"MIN MAX ALL COUNT SAVE PARTIAL UPDATE CONTEXT".split())
+"""CONTEXT is only a hint (RFC 5267 section 4.2), which this server does not need."""
 
 
-class Unsaved(CommandRefused):
-    """A search that is refused and said SAVE: what was saved is to be forgotten (RFC 5182 section 2.1)."""
+class SaveRefused(CommandRefused):
+    """A search with SAVE is refused: the session must also empty the saved result (RFC 5182 section 2.1)."""
 
 
-class Options(NamedTuple):
-    """The result options: None for the plain form, never empty; PARTIAL's range and UPDATE's FETCH items."""
+class ResultOptions(NamedTuple):
+    """The result options of a search; `Search` describes the fields."""
 
     returns: frozenset[bytes] | None = None
     partial: tuple[int, int] | None = None
-    update: tuple[FetchItem, ...] = ()
+    update_items: tuple[FetchItem, ...] = ()
 
 
 def search(cursor: Cursor, *, uid: bool = False) -> Search:
     """``search = "SEARCH" [SP search-return-opts] SP search-program``."""
-    cursor.sp("SEARCH")
-    options = return_options(cursor)
-    charset = None
-    if cursor.keyword(b"CHARSET"):
-        cursor.sp("CHARSET")
-        charset = known_charset(cursor, options)
-    keys = search_keys(cursor, charset)
-    return Search(keys, uid, options.returns, options.partial, charset is not None, options.update)
+    cursor.space("SEARCH")
+    options = result_options(cursor)
+    key, charset = search_program(cursor, options)
+    return Search(key, uid, options.returns, options.partial, charset, options.update_items)
 
 
 def cancel_update(cursor: Cursor) -> CancelUpdate:
-    """``"CANCELUPDATE" 1*(SP quoted)`` (RFC 5267)."""
+    """``cancelupdate = "CANCELUPDATE" 1*(SP quoted)`` (RFC 5267)."""
     tags: list[bytes] = []
     while not tags or not cursor.at_end():
-        cursor.sp("CANCELUPDATE and each tag")
-        cursor.spend()
+        cursor.space("CANCELUPDATE and each tag")
+        cursor.count_term()
         tags.append(cursor.quoted("a tag"))
     return CancelUpdate(tuple(tags))
 
 
-def known_charset(cursor: Cursor, options: Options) -> str:
-    """Read ``charset SP``, for a search with these options."""
+def known_charset(cursor: Cursor, options: ResultOptions) -> str:
+    """Read ``charset SP`` of a search with `options`; return the name of Python's codec."""
     try:
         return charset_name(cursor)
     except CommandRefused as error:
         if options.returns and b"SAVE" in options.returns:
-            raise Unsaved(error.code, error.text) from None
+            raise SaveRefused(error.code, error.text) from None
         raise
 
 
-def return_options(cursor: Cursor) -> Options:
+def result_options(cursor: Cursor) -> ResultOptions:
     """``["RETURN" SP "(" [option *(SP option)] ")" SP]``.
 
-    PARTIAL is among the options too, so that they are never empty: ``()`` is ALL (RFC 9051, 6.4.4).
+    ``()`` means ALL (RFC 9051 section 6.4.4). PARTIAL is counted among the options too, so they are never empty.
     """
-    if not cursor.keyword(b"RETURN"):
-        return Options()
-    cursor.sp("RETURN")
+    if not cursor.skip_word(b"RETURN"):
+        return ResultOptions()
+    cursor.space("RETURN")
     partial: tuple[int, int] | None = None
     update: tuple[FetchItem, ...] = ()
 
     def option() -> bytes:
         nonlocal partial, update
         word = cursor.word("a result option")
-        if word not in RETURNS:
+        if word not in RESULT_OPTIONS:
             raise BadCommand("Unknown result option")
         if word == b"PARTIAL":
             if partial is not None:
-                raise BadCommand("There can be one PARTIAL")  # RFC 9394 section 3.1
-            cursor.sp("PARTIAL")
+                raise BadCommand("PARTIAL may be given only once")  # RFC 9394 section 3.1
+            cursor.space("PARTIAL")
             partial = partial_range(cursor)
-        # RFC 5465 has a space in the example of section 7 and none in the grammar of section 8
+        # RFC 5465 has a space here in the example of section 7, and none in the grammar of section 8.
         elif word == b"UPDATE" and (cursor.skip(b" (") or cursor.skip(b"(")):
-            update = fetch_items(cursor)
+            update = parenthesised_items(cursor)
         return word
 
-    options = frozenset(cursor.list_of(option, "result options", empty=True))
-    cursor.sp("the result options")
+    options = frozenset(cursor.list_of(option, "result options", allow_empty=True))
+    cursor.space("the result options")
     if options >= {b"ALL", b"PARTIAL"}:
-        raise BadCommand("ALL and PARTIAL exclude each other")
-    return Options(options or frozenset({b"ALL"}), partial, update)
+        raise BadCommand("ALL and PARTIAL cannot be combined")
+    return ResultOptions(options or frozenset({b"ALL"}), partial, update)
+
+
+def search_program(cursor: Cursor, options: ResultOptions) -> tuple[SearchKey, bool]:
+    """``search-program = ["CHARSET" SP charset SP] search-keys``; return the key, and whether there was a charset."""
+    charset = None
+    if cursor.skip_word(b"CHARSET"):
+        cursor.space("CHARSET")
+        charset = known_charset(cursor, options)
+    return search_keys(cursor, charset), charset is not None
 
 
 def search_keys(cursor: Cursor, charset: str | None) -> SearchKey:
-    """``search-key *(SP search-key)`` to the end of the command, texts being in `charset`."""
-    reader, tree = KeyReader(cursor, charset), _Tree(cursor)
+    """``search-key *(SP search-key)`` up to the end of the command; the texts in it are in `charset`."""
+    reader, tree = KeyReader(cursor, charset), _KeyTree(cursor)
     while True:
-        cursor.spend()
-        if tree.open():
+        cursor.count_term()
+        if tree.open_frame():
             continue
-        whole = tree.add(reader.read())
-        if whole is not None:
-            return whole
+        root = tree.add(reader.read())
+        if root is not None:
+            return root
 
 
 @dataclass(slots=True)
 class _Frame:
-    """An unfinished list, NOT or OR; `missing` is how many keys an OR still needs.
+    """An unfinished list, NOT or OR.
 
-    An OR in place of a key of an OR makes that one need one more; a NOT in a NOT ends it.
+    `missing` is the number of keys that an OR still needs. An OR inside an OR does not open a frame: it only makes the
+    outer OR need one key more. A NOT inside a NOT closes the outer one.
     """
 
     kind: Literal["list", "not", "or"]
@@ -126,26 +132,26 @@ class _Frame:
     keys: list[SearchKey] = field(default_factory=list)
 
 
-class _Tree:
-    """What was read so far: the frames from the command down to the key that comes next."""
+class _KeyTree:
+    """The tree read so far, as the stack of frames from the command down to the next key."""
 
     def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
         self._frames = [_Frame("list")]
 
-    def open(self) -> bool:
-        """Read what opens a frame, and say whether it was there."""
+    def open_frame(self) -> bool:
+        """Read a parenthesis, NOT or OR if one comes next, and return whether one did."""
         cursor, top = self._cursor, self._frames[-1]
         if cursor.skip(b"("):
             self._push(_Frame("list"))
-        elif cursor.keyword(b"NOT"):
-            cursor.sp("NOT")
+        elif cursor.skip_word(b"NOT"):
+            cursor.space("NOT")
             if top.kind == "not":
                 self._frames.pop()
             else:
                 self._push(_Frame("not"))
-        elif cursor.keyword(b"OR"):
-            cursor.sp("OR")
+        elif cursor.skip_word(b"OR"):
+            cursor.space("OR")
             if top.kind == "or":
                 top.missing += 1
             else:
@@ -155,12 +161,16 @@ class _Tree:
         return True
 
     def _push(self, frame: _Frame) -> None:
-        if len(self._frames) > self._cursor.limits.depth:
+        if len(self._frames) > self._cursor.limits.max_depth:
             raise BadCommand("The search is nested too deeply")
         self._frames.append(frame)
 
     def add(self, key: SearchKey) -> SearchKey | None:
-        """Put `key` in its place, read what closes frames; the whole search when that ends it."""
+        """Add `key` to the innermost frame and close the frames that it completes.
+
+        Returns:
+            The root of the tree when the search is complete, else None.
+        """
         cursor, frames = self._cursor, self._frames
         while True:
             top = frames[-1]
@@ -177,9 +187,9 @@ class _Tree:
                 if not (cursor.at_end() if len(frames) == 1 else cursor.skip(b")")):
                     break
                 key = top.keys[0] if len(top.keys) == 1 else And(tuple(top.keys))
-            # The key has ended its frame, and may be the last of the one around it.
+            # `key` has completed its frame, and may complete the frame around it too.
             frames.pop()
             if not frames:
                 return key
-        cursor.sp("a search key")
+        cursor.space("a search key")
         return None

@@ -1,9 +1,9 @@
-"""One search key that holds no other, and the charsets its text can be in. `KEYS` is all there are.
+"""Parses the search keys that contain no other keys, and the charset of their texts. `KEYS` has an entry for each key.
 
 Rules
 -----
-* A charset is looked up, never tried: Python imports a module for each new name, and keeps the name
-  for ever.
+* A charset is looked up in `CHARSETS`, never passed to Python: for each new name Python imports a module, and it keeps
+  the name for ever.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from imapshield.wire.commands.search_keys import (
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.dates import parse_date
 from imapshield.wire.grammar.fetch import field_name
-from imapshield.wire.sequence import TOP, SequenceSet
+from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
 CHARSETS: dict[bytes, str] = {
     name: name.decode("ascii")
@@ -45,30 +45,34 @@ CHARSETS: dict[bytes, str] = {
 
 
 def charset_name(cursor: Cursor) -> str:
-    """Read ``charset SP`` as a codec's name; Refused with BADCHARSET when we have none."""
+    """Read ``charset SP``; return the name of Python's codec.
+
+    Raises:
+        CommandRefused: the charset is not supported (BADCHARSET).
+    """
     charset = CHARSETS.get(cursor.astring("a charset").lower())
     if charset is None:
-        raise CommandRefused(b"BADCHARSET (US-ASCII UTF-8)", "This charset is not supported")
-    cursor.sp("the charset")
+        raise CommandRefused(b"BADCHARSET (US-ASCII UTF-8)", "Unsupported charset")
+    cursor.space("the charset")
     return charset
 
 
 class KeyReader:
-    """Reads the keys of one search; each method reads the space and the argument behind a word.
+    """Reads the keys of one search; each method reads the space and the argument after the name of a key.
 
-    Without a `charset` texts are UTF-8: RFC 3501 says US-ASCII, RFC 9051 UTF-8, which holds it.
+    Without a `charset` texts are UTF-8, as RFC 9051 says; it includes the US-ASCII of RFC 3501.
     """
 
-    __slots__ = ("_charset", "_cursor", "_texts")
+    __slots__ = ("_charset", "_cursor", "_text_keys_left")
 
     def __init__(self, cursor: Cursor, charset: str | None) -> None:
         self._cursor = cursor
         self._charset = charset or "utf-8"
-        self._texts = cursor.limits.texts
+        self._text_keys_left = cursor.limits.max_text_keys
 
     def read(self) -> SearchKey:
         """Read one key."""
-        word = self._cursor.optional(abnf.WORD)
+        word = self._cursor.try_match(abnf.WORD)
         if word is None:
             return SequenceKey(self._sequence())
         parser = KEYS.get(word.upper())
@@ -82,78 +86,79 @@ class KeyReader:
 
     def uids(self) -> SequenceSet | None:
         """Read a sequence set; None is ``$``."""
-        self._cursor.sp("UID")
+        self._cursor.space("UID")
         return self._sequence()
 
     def keyword(self) -> FlagKey:
-        """Read ``flag-keyword``, in quotes too: npm's emailjs-imap-client puts them around all it searches for."""
-        self._cursor.sp("KEYWORD or UNKEYWORD")
+        """Read ``flag-keyword``, quoted or not: npm's emailjs-imap-client quotes everything it searches for."""
+        self._cursor.space("KEYWORD or UNKEYWORD")
         word = self._cursor.astring("a keyword")
         if not abnf.ATOM.fullmatch(word):
-            raise BadCommand("Expected a keyword")
-        return FlagKey(flags.canonical(word))
+            raise BadCommand("Expected a keyword without spaces and special characters")
+        return FlagKey(flags.canonical_flag(word))
 
     def text(self, after: str = "the search key") -> str:
-        """Read an astring, decoded."""
-        self._cursor.sp(after)
+        """Read an astring; return it decoded."""
+        self._cursor.space(after)
         octets = self._cursor.astring("a text to search for")
         try:
             return octets.decode(self._charset)
         except UnicodeDecodeError:
-            raise BadCommand("The text to search for is not in its charset") from None
+            raise BadCommand("The search text is not valid in its charset") from None
 
     def body_text(self) -> str:
-        """Read an astring that will be looked for in every message."""
-        self._texts -= 1
-        if self._texts < 0:
+        """Read an astring that is searched for in the body of every message."""
+        self._text_keys_left -= 1
+        if self._text_keys_left < 0:
             raise BadCommand("Too many BODY and TEXT keys in one search")
         return self.text()
 
     def header(self) -> HeaderKey:
         """Read ``header-fld-name SP astring``; the name in upper case."""
-        self._cursor.sp("HEADER")
+        self._cursor.space("HEADER")
         return HeaderKey(field_name(self._cursor).upper(), self.text("the header field"))
 
-    def date(self, how: bytes, field: bytes) -> DateKey:
+    def date(self, comparison: bytes, field: bytes) -> DateKey:
         """Read ``date = date-text / DQUOTE date-text DQUOTE``."""
-        self._cursor.sp("the search key")
-        return DateKey(how, parse_date(self._cursor.astring("a date")), field)
+        self._cursor.space("the search key")
+        return DateKey(comparison, parse_date(self._cursor.astring("a date")), field)
 
-    def octets(self) -> int:
+    def size(self) -> int:
         """Read ``number64``."""
-        self._cursor.sp("LARGER or SMALLER")
-        return self._cursor.number64("a number of octets")
+        self._cursor.space("LARGER or SMALLER")
+        return self._cursor.number64("a size in bytes")
 
     def seconds(self) -> int:
         """Read ``nz-number``."""
-        self._cursor.sp("OLDER or YOUNGER")
+        self._cursor.space("OLDER or YOUNGER")
         return self._cursor.nz_number("a number of seconds")
 
     def modseq(self) -> ModseqKey:
         """Read ``[entry-name SP entry-type-req SP] mod-sequence-valzer`` (RFC 7162).
 
-        We keep one MODSEQ a message, for all of its flags: the entry is read and left.
+        A message here has one MODSEQ for all of its flags, so the entry is ignored.
         """
-        self._cursor.sp("MODSEQ")
+        self._cursor.space("MODSEQ")
         if self._cursor.peek() == b'"':
             self._cursor.quoted("an entry name")
-            self._cursor.sp("the entry name")
+            self._cursor.space("the entry name")
             if self._cursor.word("an entry type") not in (b"PRIV", b"SHARED", b"ALL"):
-                raise BadCommand("Unknown entry type")
-            self._cursor.sp("the entry type")
+                raise BadCommand("Unknown entry type: expected priv, shared or all")
+            self._cursor.space("the entry type")
         return ModseqKey(self._cursor.number64("a MODSEQ"))
 
-    def beside(self, way: int) -> tuple[tuple[int, int], ...]:
-        """Read a UID, for the range of those above it (1) or below it (-1)."""
-        self._cursor.sp("UIDAFTER or UIDBEFORE")
+    def uid_range(self, *, after: bool) -> SequenceKey:
+        """Read a UID; return the key for all UIDs after it, or before it."""
+        self._cursor.space("UIDAFTER or UIDBEFORE")
         uid = self._cursor.nz_number("a UID")
-        first, last = (uid + 1, TOP) if way > 0 else (1, uid - 1)
-        return ((first, last),) if first <= last else ()
+        first, last = (uid + 1, MAX_NUMBER) if after else (1, uid - 1)
+        ranges = ((first, last),) if first <= last else ()
+        return SequenceKey(SequenceSet(ranges), uid=True)
 
     def object_id(self) -> bytes:
         """Read ``objectid`` (RFC 8474)."""
-        self._cursor.sp("EMAILID or THREADID")
-        return self._cursor.match(abnf.OBJECTID, "an object id")
+        self._cursor.space("EMAILID or THREADID")
+        return self._cursor.match(abnf.OBJECTID, "an object identifier")
 
 
 def _constant(key: SearchKey) -> Callable[[KeyReader], SearchKey]:
@@ -164,8 +169,8 @@ def _envelope(word: bytes) -> Callable[[KeyReader], SearchKey]:
     return lambda reader: EnvelopeKey(word, reader.text())
 
 
-def _date(how: bytes, field: bytes) -> Callable[[KeyReader], SearchKey]:
-    return lambda reader: reader.date(how, field)
+def _date(comparison: bytes, field: bytes) -> Callable[[KeyReader], SearchKey]:
+    return lambda reader: reader.date(comparison, field)
 
 
 _RECENT = FlagKey(flags.RECENT)
@@ -180,24 +185,26 @@ KEYS: dict[bytes, Callable[[KeyReader], SearchKey]] = {
     b"KEYWORD": KeyReader.keyword,
     b"UNKEYWORD": lambda reader: Not(reader.keyword()),
     b"UID": lambda reader: SequenceKey(reader.uids(), uid=True),
-    # RFC 9738 section 3.2, for searches that go on where MESSAGELIMIT ended them
-    b"UIDAFTER": lambda reader: SequenceKey(SequenceSet(reader.beside(1)), uid=True),
-    b"UIDBEFORE": lambda reader: SequenceKey(SequenceSet(reader.beside(-1)), uid=True),
+    # RFC 9738 section 3.2, for searches that continue where MESSAGELIMIT ended them
+    b"UIDAFTER": lambda reader: reader.uid_range(after=True),
+    b"UIDBEFORE": lambda reader: reader.uid_range(after=False),
     **{word: _envelope(word) for word in (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT")},
     b"HEADER": KeyReader.header,
     b"BODY": lambda reader: TextKey(reader.body_text()),
     b"TEXT": lambda reader: TextKey(reader.body_text(), headers=True),
     **{
-        prefix + how: _date(how, field)
+        prefix + comparison: _date(comparison, field)
         for prefix, field in ((b"", b"INTERNAL"), (b"SENT", b"SENT"), (b"SAVED", b"SAVED"))
-        for how in (b"BEFORE", b"ON", b"SINCE")
+        for comparison in (b"BEFORE", b"ON", b"SINCE")
     },
-    b"SAVEDATESUPPORTED": _constant(And(())),  # RFC 8514: everything, where dates are saved
-    b"LARGER": lambda reader: SizeKey(larger=True, octets=reader.octets()),
-    b"SMALLER": lambda reader: SizeKey(larger=False, octets=reader.octets()),
+    b"SAVEDATESUPPORTED": _constant(
+        And(())
+    ),  # RFC 8514: matches every message of a store with save dates
+    b"LARGER": lambda reader: SizeKey(larger=True, size=reader.size()),
+    b"SMALLER": lambda reader: SizeKey(larger=False, size=reader.size()),
     b"OLDER": lambda reader: AgeKey(younger=False, seconds=reader.seconds()),
     b"YOUNGER": lambda reader: AgeKey(younger=True, seconds=reader.seconds()),
     b"MODSEQ": KeyReader.modseq,
-    b"EMAILID": lambda reader: ObjectIdKey(thread=False, id=reader.object_id()),
-    b"THREADID": lambda reader: ObjectIdKey(thread=True, id=reader.object_id()),
+    b"EMAILID": lambda reader: ObjectIdKey(is_thread_id=False, id=reader.object_id()),
+    b"THREADID": lambda reader: ObjectIdKey(is_thread_id=True, id=reader.object_id()),
 }

@@ -1,11 +1,11 @@
-"""SORT and THREAD (RFC 5256), with the result options of ESORT (RFC 5267)."""
+"""SORT and THREAD (RFC 5256), SORT with the result options of ESORT (RFC 5267)."""
 
 from __future__ import annotations
 
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.sort_thread import Sort, Thread
 from imapshield.wire.cursor import Cursor
-from imapshield.wire.grammar.search import known_charset, return_options, search_keys
+from imapshield.wire.grammar.search import known_charset, result_options, search_keys
 from imapshield.wire.grammar.search_keys import charset_name
 
 CRITERIA = frozenset(b"ARRIVAL CC DATE DISPLAYFROM DISPLAYTO FROM SIZE SUBJECT TO".split())
@@ -14,22 +14,22 @@ ALGORITHMS = frozenset({b"ORDEREDSUBJECT", b"REFERENCES"})
 
 def sort(cursor: Cursor, *, uid: bool = False) -> Sort:
     """``sort = "SORT" SP [search-return-opts SP] sort-criteria SP charset SP search-keys``."""
-    cursor.sp("SORT")
-    options = return_options(cursor)
+    cursor.space("SORT")
+    options = result_options(cursor)
     criteria: dict[bytes, bool] = {}
 
     def criterion() -> None:
         word = cursor.word("a sort key")
         reverse = word == b"REVERSE"
         if reverse:
-            cursor.sp("REVERSE")
+            cursor.space("REVERSE")
             word = cursor.word("a sort key after REVERSE")
         if word not in CRITERIA:
             raise BadCommand("Unknown sort key")
-        criteria.setdefault(word, reverse)  # what was sorted by once cannot decide a second time
+        criteria.setdefault(word, reverse)  # a repeated sort key decides nothing
 
     cursor.list_of(criterion, "sort keys")
-    cursor.sp("the sort keys")
+    cursor.space("the sort keys")
     key = search_keys(cursor, known_charset(cursor, options))
     pairs = tuple((reverse, word) for word, reverse in criteria.items())
     return Sort(pairs, key, uid, *options)
@@ -37,9 +37,9 @@ def sort(cursor: Cursor, *, uid: bool = False) -> Sort:
 
 def thread(cursor: Cursor, *, uid: bool = False) -> Thread:
     """``thread = "THREAD" SP thread-alg SP charset SP search-keys``."""
-    cursor.sp("THREAD")
+    cursor.space("THREAD")
     algorithm = cursor.word("a threading algorithm")
     if algorithm not in ALGORITHMS:
         raise BadCommand("Unknown threading algorithm")
-    cursor.sp("the algorithm")
+    cursor.space("the algorithm")
     return Thread(algorithm, search_keys(cursor, charset_name(cursor)), uid)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from imapshield.mailbox.values import NewMessage
 from imapshield.testing import MAIL
@@ -277,7 +278,7 @@ class NotifyTests(SessionTestCase):
         self.client(b"a NOTIFY SET (personal %b)" % MESSAGES)
         self.client.protocol.dataReceived(b"b APPEND INBOX {5}\r\n")
         self.client.read()
-        session = self.client.protocol._session
+        session: Any = self.client.protocol._session
         session._running = True
         self.other.append(mailbox=b"foo")
         self.assertEqual(self.received(), [])
@@ -361,7 +362,7 @@ class NotifyTests(SessionTestCase):
     def test_overflow(self) -> None:
         """A client that does not read gets [NOTIFICATIONOVERFLOW] and then nothing."""
         self.client(b"a NOTIFY SET (personal (MailboxName))")
-        outbox = self.client.protocol._outbox
+        outbox = self.client.protocol._write_buffer
         outbox.full = True
         for i in range(1100):
             self.server.realm.account().notify_listeners("created", f"m{i}")
@@ -372,10 +373,11 @@ class NotifyTests(SessionTestCase):
         self.assertIn(b"* OK [NOTIFICATIONOVERFLOW]", response[0])
         self.client(b"a NOTIFY SET (personal (MailboxName)) (selected %b)" % MESSAGES)
         self.client(b"s SELECT foo")
-        self.client.protocol._session._running = True
+        session: Any = self.client.protocol._session
+        session._running = True
         for i in range(1100):
             self.server.realm.account().notify_listeners("created", f"m{i}")
-        self.client.protocol._session._running = False
+        session._running = False
         self.assertEqual(self.received(), [])
         self.assertIn(b"OVERFLOW", self.client(b"b NOOP"))
         self.other.append(mailbox=b"foo")

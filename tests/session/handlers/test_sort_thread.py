@@ -3,7 +3,7 @@
 from imapshield.mailbox import sort_order
 from imapshield.session.handlers import sort_thread
 from imapshield.testing import Client
-from imapshield.wire import encode
+from imapshield.wire.encode import data_responses
 from tests.session.session_case import SessionTestCase, lines
 
 
@@ -153,7 +153,7 @@ class ThreadTests(SessionTestCase):
         client(b"s SELECT INBOX")
         self.patch(sort_order, "TURN", 5)
         self.patch(sort_thread, "PIECE", 20)
-        self.patch(encode, "THREAD_PIECE", 20)
+        self.patch(data_responses, "THREAD_CHUNK_TOKENS", 20)
         served = 0
 
         def send_noop() -> None:

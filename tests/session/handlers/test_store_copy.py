@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from imapshield.errors import OverLimit
+from imapshield.errors import StoreLimitExceeded
 from imapshield.testing import NOW, MemoryRealm, MemoryStore, Server
 from tests.session.session_case import SessionTestCase, lines, without_text
 
@@ -40,7 +40,7 @@ class StoreCopyTests(SessionTestCase):
 
         class Full(MemoryStore):
             def store_flags(self, *_: Any) -> Any:
-                raise OverLimit
+                raise StoreLimitExceeded
 
         client = Server(realm=MemoryRealm(open_store=lambda: Full(lambda: NOW))).login()
         client.append(flags=b"($x)")

@@ -1,4 +1,4 @@
-"""APPEND: RFC 9051, MULTIAPPEND, literal8 and UTF8 data."""
+"""APPEND and REPLACE, with MULTIAPPEND, CATENATE, literal8 and UTF8 data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from imapshield.wire.commands.append import Append, AppendMessage, Replace
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
+from tests.wire.grammar.typed_parse import parse_as
+from tests.wire.part_writer import Parts
 
 MAIL = MemoryLiteral(b"Subject: x\r\n\r\n")
 DATE = b'"17-Jul-1996 02:44:25 -0700"'
@@ -16,7 +18,7 @@ DATE = b'"17-Jul-1996 02:44:25 -0700"'
 
 class AppendTests(SynchronousTestCase):
     def test_forms(self) -> None:
-        """Flags and date, each there or not."""
+        """Flags and a date may each be present or not."""
         for text, message in (
             (b"APPEND saved ", AppendMessage((), None, MAIL)),
             (b"APPEND saved () ", AppendMessage((), None, MAIL)),
@@ -29,36 +31,45 @@ class AppendTests(SynchronousTestCase):
         ):
             self.assertEqual(parse([text, MAIL, b""]), Append("saved", (message,)))
 
-    def test_recent_is_left_out(self) -> None:
-        r"""\Recent, which copying tools bring along, costs no mail."""
-        parsed = parse([b"APPEND x (\\Recent \\Seen) ", MAIL, b""])
+    def test_recent_is_ignored(self) -> None:
+        r"""\Recent, which copying tools send, is ignored."""
+        parsed = parse_as(Append, [b"APPEND x (\\Recent \\Seen) ", MAIL, b""])
         self.assertEqual(parsed.messages[0].flags, (b"\\Seen",))
 
-    def test_several(self) -> None:
-        """RFC 3502: one command, two messages."""
-        parsed = parse([b"APPEND x (\\Seen) ", MAIL, b" (\\Flagged) ", MemoryLiteral(b"2"), b""])
-        self.assertEqual([m.flags for m in parsed.messages], [(b"\\Seen",), (b"\\Flagged",)])
-        limits = GrammarLimits(messages=1)
+    def test_multiappend(self) -> None:
+        """One command has several messages (RFC 3502), up to the limit."""
+        parsed = parse_as(
+            Append, [b"APPEND x (\\Seen) ", MAIL, b" (\\Flagged) ", MemoryLiteral(b"2"), b""]
+        )
+        self.assertEqual(
+            [message.flags for message in parsed.messages], [(b"\\Seen",), (b"\\Flagged",)]
+        )
+        limits = GrammarLimits(max_append_messages=1)
         self.assertRaises(BadCommand, parse, [b"APPEND x ", MAIL, b" ", MAIL, b""], limits=limits)
 
     def test_mailbox_as_literal(self) -> None:
-        """The name may be a literal too."""
+        """The mailbox name may be a literal too."""
         parsed = parse([b"APPEND ", MemoryLiteral(b"inbox"), b" ", MAIL, b""])
         self.assertEqual(parsed, Append("INBOX", (AppendMessage((), None, MAIL),)))
 
     def test_binary(self) -> None:
         """A literal8 with NUL is a message, alone or as UTF8 data (RFC 3516, RFC 6855)."""
         mail = MemoryLiteral(b"a\0", binary=True)
-        for parts in ([b"APPEND x ", mail, b""], [b"APPEND x (\\Seen) UTF8 (", mail, b")"]):
-            self.assertIs(parse(parts).messages[0].content, mail)
+        commands: list[Parts] = [
+            [b"APPEND x ", mail, b""],
+            [b"APPEND x (\\Seen) UTF8 (", mail, b")"],
+        ]
+        for parts in commands:
+            self.assertIs(parse_as(Append, parts).messages[0].content, mail)
 
     def test_malformed(self) -> None:
-        """No message, no space, a date that is none, text behind the message."""
+        """No message, no space, an invalid date, and text after the message are refused."""
         for parts in (
             [b"APPEND x"], [b"APPEND x (\\Seen)"], [b'APPEND x "hello"'], [b"APPEND x hello"],
-            [b"APPEND x (\\Seen)", MAIL, b""], [b"APPEND x " + DATE, MAIL, b""], [b"APPEND x ", MAIL, b"x"],
-            [b'APPEND x "17-Jul-96" ', MAIL, b""], [b"APPEND x (\\Foo) ", MAIL, b""],
-            [b"APPEND x ", MAIL, b"", MAIL, b""], [b"APPEND ", MemoryLiteral(b"x"), b""], [b"APPEND x UTF8 (", MAIL, b""],
+            [b"APPEND x (\\Seen)", MAIL, b""], [b"APPEND x " + DATE, MAIL, b""],
+            [b"APPEND x ", MAIL, b"x"], [b'APPEND x "17-Jul-96" ', MAIL, b""],
+            [b"APPEND x (\\Foo) ", MAIL, b""], [b"APPEND x ", MAIL, b"", MAIL, b""],
+            [b"APPEND ", MemoryLiteral(b"x"), b""], [b"APPEND x UTF8 (", MAIL, b""],
             [b"APPEND x ", MAIL, b" (\\Seen)"],
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, parts)
@@ -66,15 +77,15 @@ class AppendTests(SynchronousTestCase):
 
 class ReplaceTests(SynchronousTestCase):
     def test_forms(self) -> None:
-        """A number or ``*``, a mailbox, and one message as in APPEND (RFC 8508)."""
+        """REPLACE has a number or ``*``, a mailbox, and one message as in APPEND (RFC 8508)."""
         message = AppendMessage((b"\\Draft",), 837596665, MAIL, -420)
-        parts = [b"REPLACE 4 Drafts (\\Draft) " + DATE + b" ", MAIL, b""]
+        parts: Parts = [b"REPLACE 4 Drafts (\\Draft) " + DATE + b" ", MAIL, b""]
         self.assertEqual(parse(parts), Replace(4, "Drafts", message))
         parsed = parse([b"UID REPLACE * inbox ", MAIL, b""])
         self.assertEqual(parsed, Replace(None, "INBOX", AppendMessage((), None, MAIL), uid=True))
 
     def test_malformed(self) -> None:
-        """Several messages to be replaced, none, or several to replace one."""
+        """Several messages to replace, none, and several new messages are refused."""
         for start in (
             b"REPLACE 1:2 x ",
             b"REPLACE 1,2 x ",
@@ -84,3 +95,28 @@ class ReplaceTests(SynchronousTestCase):
         ):
             self.assertRaises(BadCommand, parse, [start, MAIL, b""])
         self.assertRaises(BadCommand, parse, [b"REPLACE 1 x ", MAIL, b" ", MAIL, b""])
+
+
+class CatenateTests(SynchronousTestCase):
+    def test_parts(self) -> None:
+        """Literals, UTF8 data and URLs make one message of several (RFC 3502)."""
+        mail = MemoryLiteral(b"a\0", binary=True)
+        parsed = parse_as(
+            Append,
+            [b"APPEND x (\\Seen) CATENATE (text ", MAIL, b' URL "/a" Utf8 (', mail, b") URL ",
+             MemoryLiteral(b";UID=1"), b") ", MAIL, b""]
+        )  # fmt: skip
+        parts = (MAIL, b"/a", mail, b";UID=1")
+        self.assertEqual([message.content for message in parsed.messages], [parts, MAIL])
+
+    def test_malformed(self) -> None:
+        """Other parts, no parts, and more URLs than FETCH items are permitted are refused."""
+        for parts in (
+            [b"APPEND x CATENATE ()"], [b"APPEND x CATENATE (MAIL ", MAIL, b")"],
+            [b"APPEND x CATENATE (TEXT ", MAIL, b""], [b"APPEND x CATENATE (TEXT a)"],
+            [b"APPEND x CATENATE ", MAIL, b""],
+        ):  # fmt: skip
+            self.assertRaises(BadCommand, parse, parts)
+        parse([b"APPEND x CATENATE (URL a URL b)"], limits=GrammarLimits(max_fetch_items=2))
+        limits = GrammarLimits(max_fetch_items=1)
+        self.assertRaises(BadCommand, parse, [b"APPEND x CATENATE (URL a URL b)"], limits=limits)

@@ -1,4 +1,4 @@
-"""FETCH: RFC 9051 and 3501, BINARY, PREVIEW, CONDSTORE, QRESYNC and PARTIAL."""
+"""FETCH of RFC 9051 and 3501, with BINARY, PREVIEW, CONDSTORE, QRESYNC and PARTIAL."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from imapshield.wire.commands.fetch import (
 )
 from imapshield.wire.grammar import parse
 from imapshield.wire.sequence import SAVED, SequenceSet
+from tests.wire.grammar.typed_parse import parse_as
+from tests.wire.part_writer import Parts
 
 numbers = SequenceSet.parse
 
 
 def items(text: bytes) -> tuple[FetchItem, ...]:
-    return parse([b"FETCH 1 " + text]).items
+    """Parse a FETCH of one message and return its items."""
+    return parse_as(Fetch, [b"FETCH 1 " + text]).items
 
 
 class ItemTests(SynchronousTestCase):
     def test_macros(self) -> None:
-        """ALL, FAST and FULL are what RFC 9051 section 6.4.5 says."""
+        """ALL, FAST and FULL are expanded as RFC 9051 section 6.4.5 says."""
         fast = [b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE"]
         for macro, names in (
             (b"FAST", fast),
@@ -38,17 +41,17 @@ class ItemTests(SynchronousTestCase):
             self.assertEqual(items(macro), tuple(map(Attribute, names)))
         self.assertRaises(BadCommand, items, b"(ALL)")
 
-    def test_words(self) -> None:
-        """Items of one word, in any case, alone or in parentheses."""
+    def test_attributes(self) -> None:
+        """Items of one word are accepted in any case, alone or in parentheses."""
         for name in (
-            b"UID", b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"ENVELOPE", b"BODY", b"BODYSTRUCTURE",
-            b"MODSEQ", b"EMAILID", b"THREADID", b"SAVEDATE",
+            b"UID", b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"ENVELOPE", b"BODY",
+            b"BODYSTRUCTURE", b"MODSEQ", b"EMAILID", b"THREADID", b"SAVEDATE",
         ):  # fmt: skip
             self.assertEqual(items(name.lower()), (Attribute(name),))
             self.assertEqual(items(b"(" + name + b")"), (Attribute(name),))
 
     def test_sections(self) -> None:
-        """BODY[…] in each of its shapes."""
+        """BODY[…] is parsed in all of its forms."""
         for text, section in (
             (b"BODY[]", Section()),
             (b"BODY[1]", Section((1,))),
@@ -65,8 +68,8 @@ class ItemTests(SynchronousTestCase):
                 items(text[:4] + b".PEEK" + text[4:]), (BodySection(section, peek=True),)
             )
 
-    def test_deep(self) -> None:
-        """A part is asked for as deep as a structure shows parts."""
+    def test_deepest_part(self) -> None:
+        """Every part that a BODYSTRUCTURE shows can be fetched."""
         deepest = b"1." * (DEFAULT_LIMITS.depth - 1) + b"1"
         self.assertEqual(
             items(b"BODY[%b.MIME]" % deepest),
@@ -75,16 +78,18 @@ class ItemTests(SynchronousTestCase):
 
     def test_fields_as_literals(self) -> None:
         """Field names are astrings, so they may be literals."""
-        parsed = parse([b"FETCH 1 BODY[HEADER.FIELDS (", MemoryLiteral(b"DATE"), b" FROM)]"])
-        self.assertEqual(parsed.items[0].section.fields, (b"DATE", b"FROM"))
+        parts: Parts = [b"FETCH 1 BODY[HEADER.FIELDS (", MemoryLiteral(b"DATE"), b" FROM)]"]
+        section = Section((), b"HEADER.FIELDS", (b"DATE", b"FROM"))
+        self.assertEqual(parse_as(Fetch, parts).items, (BodySection(section),))
 
-    def test_fields_that_cannot_be(self) -> None:
-        """So they may be what no field is called, such as ``Subject:``."""
+    def test_impossible_field_names(self) -> None:
+        """Names that no header field can have, such as ``Subject:``, are accepted."""
         (item,) = items(b'BODY[HEADER.FIELDS (Subject: "" "X Y")]')
+        assert isinstance(item, BodySection)
         self.assertEqual(item.section.fields, (b"Subject:", b"", b"X Y"))
 
     def test_partial(self) -> None:
-        """``<offset.size>``; the size is not 0, and neither is negative."""
+        """A partial has an offset and a size; the size is not 0, and neither is negative."""
         self.assertEqual(items(b"BODY[]<0.2048>"), (BodySection(Section(), partial=(0, 2048)),))
         for text in (
             b"BODY[]<0.0>",
@@ -97,7 +102,7 @@ class ItemTests(SynchronousTestCase):
             self.assertRaises(BadCommand, items, text)
 
     def test_rfc822(self) -> None:
-        r"""RFC 3501's names answer under their own name; RFC822.HEADER alone sets no \Seen."""
+        r"""The names of RFC 3501 are answered under those names; only RFC822.HEADER does not set \Seen."""
         self.assertEqual(
             items(b"(RFC822 RFC822.HEADER RFC822.TEXT)"),
             (
@@ -109,7 +114,7 @@ class ItemTests(SynchronousTestCase):
         self.assertRaises(BadCommand, items, b"RFC822.PEEK")
 
     def test_binary(self) -> None:
-        """RFC 3516."""
+        """BINARY has part numbers, and perhaps a partial or SIZE (RFC 3516)."""
         self.assertEqual(items(b"BINARY[1.2]<0.9>"), (Binary((1, 2), partial=(0, 9)),))
         self.assertEqual(items(b"BINARY.PEEK[1]"), (Binary((1,), peek=True),))
         self.assertEqual(items(b"BINARY.SIZE[1]"), (Binary((1,), size_only=True),))
@@ -124,26 +129,26 @@ class ItemTests(SynchronousTestCase):
             self.assertRaises(BadCommand, items, text)
 
     def test_preview(self) -> None:
-        """RFC 8970's modifier, and FETCH's own modifiers behind a PREVIEW."""
+        """PREVIEW may have its own modifier (RFC 8970), or be followed by the modifiers of FETCH."""
         self.assertEqual(items(b"PREVIEW"), (Preview(),))
         self.assertEqual(items(b"(PREVIEW (lazy) UID)"), (Preview(lazy=True), Attribute(b"UID")))
-        parsed = parse([b"FETCH 1 PREVIEW (CHANGEDSINCE 5)"])
+        parsed = parse_as(Fetch, [b"FETCH 1 PREVIEW (CHANGEDSINCE 5)"])
         self.assertEqual((parsed.items, parsed.changed_since), ((Preview(),), 5))
         self.assertRaises(BadCommand, items, b"(PREVIEW (EAGER))")
 
-    def test_twice_is_once(self) -> None:
+    def test_repeated_items(self) -> None:
         """2,300 times BODY[] is one BODY[]; different items are counted."""
         self.assertEqual(len(items(b"(" + b"BODY[] " * 2300 + b"UID)")), 2)
         many = b"(" + b" ".join(b"BODY[%d]" % i for i in range(1, 252)) + b")"
         self.assertRaises(BadCommand, items, many)
 
     def test_malformed(self) -> None:
-        """What is no item."""
+        """Unknown items and damaged sections are refused."""
         for text in (
-            b"", b"()", b"(FLAGS", b"FLAGS UID", b"(FLAGS  UID)", b"FOO", b"BODY[0]", b"BODY[1.0]", b"BODY[01.]",
-            b"BODY[MIME]", b"BODY[FOO]", b"BODY[1.]", b"BODY[.1]", b"BODY[1 2]", b"BODY[1TEXT]", b"BODY[TEXT",
-            b"BODY[HEADER.FIELDS]", b"BODY[HEADER.FIELDS ()]", b"BODY[HEADER.FIELDS DATE]", b"BODY [TEXT]",
-            b"BODY[4294967296]", b"FLAGS[]",
+            b"", b"()", b"(FLAGS", b"FLAGS UID", b"(FLAGS  UID)", b"FOO", b"BODY[0]", b"BODY[1.0]",
+            b"BODY[01.]", b"BODY[MIME]", b"BODY[FOO]", b"BODY[1.]", b"BODY[.1]", b"BODY[1 2]",
+            b"BODY[1TEXT]", b"BODY[TEXT", b"BODY[HEADER.FIELDS]", b"BODY[HEADER.FIELDS ()]",
+            b"BODY[HEADER.FIELDS DATE]", b"BODY [TEXT]", b"BODY[4294967296]", b"FLAGS[]",
             b"BODYSTRUCTURE[1]", b"BODY[" + b"1." * 100 + b"1]", b"BODY[HEADER (x)]", b"BODY.PEEK",
         ):  # fmt: skip
             self.assertRaises(BadCommand, items, text)
@@ -154,7 +159,7 @@ class ItemTests(SynchronousTestCase):
 
 class FetchTests(SynchronousTestCase):
     def test_example(self) -> None:
-        """RFC 9051 section 6.4.5."""
+        """The example of RFC 9051 section 6.4.5 is parsed."""
         self.assertEqual(
             parse([b"FETCH 2:4 (FLAGS BODY[HEADER.FIELDS (DATE FROM)])"]),
             Fetch(
@@ -168,7 +173,7 @@ class FetchTests(SynchronousTestCase):
         self.assertEqual(parse([b"uid fetch $ uid"]), Fetch(SAVED, (Attribute(b"UID"),), uid=True))
 
     def test_modifiers(self) -> None:
-        """RFC 7162 and 9394: what changed, what vanished, and part of it."""
+        """CHANGEDSINCE, VANISHED and PARTIAL are parsed (RFC 7162, RFC 9394)."""
         self.assertEqual(
             parse([b"UID FETCH 300:500 (FLAGS) (CHANGEDSINCE 12345 VANISHED PARTIAL -1:-30)"]),
             Fetch(
@@ -182,11 +187,12 @@ class FetchTests(SynchronousTestCase):
         )
 
     def test_malformed(self) -> None:
-        """VANISHED needs UID FETCH and CHANGEDSINCE; unknown modifiers."""
+        """VANISHED needs UID FETCH and CHANGEDSINCE; unknown modifiers are refused."""
         for line in (
             b"FETCH", b"FETCH 1", b"FETCH x FLAGS", b"FETCH 1 FLAGS ()", b"FETCH 1 FLAGS (FOO)",
             b"UID FETCH 1 FLAGS (VANISHED)", b"FETCH 1 FLAGS (CHANGEDSINCE 1 VANISHED)",
-            b"FETCH 1 FLAGS (PARTIAL 1:2)", b"UID FETCH 1 FLAGS (PARTIAL 0:2)", b"FETCH 1 FLAGS (CHANGEDSINCE x)",
-            b"UID FETCH 1 FLAGS (PARTIAL -1:2)", b"FETCH 1 FLAGS (CHANGEDSINCE 1) x",
+            b"FETCH 1 FLAGS (PARTIAL 1:2)", b"UID FETCH 1 FLAGS (PARTIAL 0:2)",
+            b"FETCH 1 FLAGS (CHANGEDSINCE x)", b"UID FETCH 1 FLAGS (PARTIAL -1:2)",
+            b"FETCH 1 FLAGS (CHANGEDSINCE 1) x",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])

@@ -1,58 +1,40 @@
-"""Filters of mailboxes, and ESEARCH (RFC 7377)."""
+"""Mailbox filters of NOTIFY and ESEARCH."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import BadCommand, CommandRefused
+from imapshield.errors import BadCommand
 from imapshield.wire.commands.mailbox_filters import MailboxFilter
-from imapshield.wire.commands.search import MultiSearch
-from imapshield.wire.commands.search_keys import And, FlagKey, Not
-from imapshield.wire.grammar import parse
-
-ALL = frozenset({b"ALL"})
-UNSEEN = Not(FlagKey(b"\\Seen"))
+from imapshield.wire.cursor import Cursor
+from imapshield.wire.grammar.mailbox_filters import mailbox_filter
 
 
-class ESearchTests(SynchronousTestCase):
+def parse_filter(text: bytes) -> MailboxFilter:
+    """Parse a mailbox filter that is a whole command."""
+    cursor = Cursor([text])
+    result = mailbox_filter(cursor)
+    cursor.expect_end()
+    return result
+
+
+class MailboxFilterTests(SynchronousTestCase):
     def test_forms(self) -> None:
-        """Where to look, what to answer, what to look for; the selected mailbox where nothing is said."""
-        for line, command in (
-            (b"ESEARCH ALL", MultiSearch((MailboxFilter(b"SELECTED"),), And(()), ALL)),
-            (
-                b'ESEARCH IN (mailboxes "folder1" subtree "folder2") unseen',
-                MultiSearch((MailboxFilter(b"MAILBOXES", frozenset({"folder1"})), MailboxFilter(b"SUBTREE", frozenset({"folder2"}))), UNSEEN, ALL),
-            ),
-            (
-                b"ESEARCH IN (mailboxes (a inbox) personal) RETURN (COUNT PARTIAL 1:9) CHARSET UTF-8 unseen",
-                MultiSearch(
-                    (MailboxFilter(b"MAILBOXES", frozenset({"a", "INBOX"})), MailboxFilter(b"PERSONAL")),
-                    UNSEEN, frozenset({b"COUNT", b"PARTIAL"}), (1, 9),
-                ),
-            ),
-        ):  # fmt: skip
-            self.assertEqual(parse([line]), command)
+        """A filter is a kind alone, or a kind with one name or a list of names."""
+        for text, expected in (
+            (b"personal", MailboxFilter(b"PERSONAL")),
+            (b"SELECTED-DELAYED", MailboxFilter(b"SELECTED-DELAYED")),
+            (b"subtree inbox", MailboxFilter(b"SUBTREE", frozenset({"INBOX"}))),
+            (b"MAILBOXES (a b)", MailboxFilter(b"MAILBOXES", frozenset({"a", "b"}))),
+        ):
+            self.assertEqual(parse_filter(text), expected)
 
     def test_malformed(self) -> None:
-        """Kinds that are none, names where none belong and none where some do."""
-        for line in (
-            b"ESEARCH", b"ESEARCH IN", b"ESEARCH IN () ALL", b"ESEARCH IN (nowhere) ALL", b"ESEARCH IN (mailboxes) ALL",
-            b"ESEARCH IN (mailboxes ()) ALL", b"ESEARCH IN (personal", b"ESEARCH IN (selected-delayed) ALL",
-            b"ESEARCH IN (personal (scope)) ALL", b"ESEARCH IN (personal)",
-        ):  # fmt: skip
-            self.assertRaises(BadCommand, parse, [line])
+        """Unknown kinds, missing names, and names after a kind that has none are refused."""
+        for text in (b"", b"nowhere", b"mailboxes", b"mailboxes ()", b"personal a"):
+            self.assertRaises(BadCommand, parse_filter, text)
 
-    def test_impossible(self) -> None:
-        """What can be no mailbox's name is ignored like one that is none (RFC 5465 section 3.1)."""
+    def test_names_that_cannot_be_decoded(self) -> None:
+        """A name that no mailbox can have is ignored like a mailbox that does not exist (RFC 5465 section 3.1)."""
         for names in (b'"a&b"', b'("a&b" "a&b")'):
-            self.assertEqual(
-                parse([b"ESEARCH IN (mailboxes " + names + b") ALL"]),
-                MultiSearch((MailboxFilter(b"MAILBOXES"),), And(()), ALL),
-            )
-
-    def test_limits(self) -> None:
-        """Too many kinds are refused (RFC 7377 section 2.4)."""
-        error = self.assertRaises(
-            CommandRefused, parse, [b"ESEARCH IN (inboxes" + b" personal" * 32 + b") ALL"]
-        )
-        self.assertEqual(error.code, b"LIMIT")
+            self.assertEqual(parse_filter(b"mailboxes " + names), MailboxFilter(b"MAILBOXES"))

@@ -13,9 +13,9 @@ from imapshield.wire.grammar import parse
 COMMENT = b"/shared/comment"
 
 
-class GetTests(SynchronousTestCase):
+class GetMetadataTests(SynchronousTestCase):
     def test_forms(self) -> None:
-        """One entry or several, with options before the mailbox or, as in the RFC's examples, behind it."""
+        """There are one or several entries; options come before the mailbox or, as in the examples of the RFC, after it."""
         for line, command in (
             (b'GETMETADATA "" /shared/comment', GetMetadata("", (COMMENT,))),
             (
@@ -38,26 +38,28 @@ class GetTests(SynchronousTestCase):
         )
 
     def test_malformed(self) -> None:
-        """Entries that cannot be, options that are none."""
+        """Impossible entry names and unknown options are refused."""
         for line in (
-            b"GETMETADATA x", b"GETMETADATA x ()", b"GETMETADATA x comment", b"GETMETADATA x /shared", b"GETMETADATA x /shared/",
-            b"GETMETADATA x /shared//a", b'GETMETADATA x "/shared/a*"', b'GETMETADATA x "/shared/%"', b"GETMETADATA x /vendor/a",
-            b"GETMETADATA (DEPTH 2) x /shared/a", b"GETMETADATA (SIZE 2) x /shared/a", b"GETMETADATA x (MAXSIZE -1) /shared/a",
+            b"GETMETADATA x", b"GETMETADATA x ()", b"GETMETADATA x comment",
+            b"GETMETADATA x /shared", b"GETMETADATA x /shared/", b"GETMETADATA x /shared//a",
+            b'GETMETADATA x "/shared/a*"', b'GETMETADATA x "/shared/%"',
+            b"GETMETADATA x /vendor/a", b"GETMETADATA (DEPTH 2) x /shared/a",
+            b"GETMETADATA (SIZE 2) x /shared/a", b"GETMETADATA x (MAXSIZE -1) /shared/a",
             b"GETMETADATA x /shared/" + b"a" * 300, b"GETMETADATA (DEPTH 1) x (DEPTH 1) /shared/a",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])
 
 
-class SetTests(SynchronousTestCase):
+class SetMetadataTests(SynchronousTestCase):
     def test_forms(self) -> None:
-        """Quoted, literal and binary values, and NIL, which removes."""
+        """Values are quoted, literal or binary; NIL removes an entry."""
         binary = MemoryLiteral(b"a\0", binary=True)
         parsed = parse([b'SETMETADATA x (/shared/a "b" /shared/c NIL /shared/d ', binary, b")"])
         values = ((b"/shared/a", b"b"), (b"/shared/c", None), (b"/shared/d", b"a\0"))
         self.assertEqual(parsed, SetMetadata("x", values))
 
     def test_malformed(self) -> None:
-        """No value, no list, a value that is too long."""
+        """A missing value, a missing list, and a value that is too long are refused."""
         for line in (
             b"SETMETADATA x /shared/a NIL",
             b"SETMETADATA x (/shared/a)",
@@ -65,7 +67,7 @@ class SetTests(SynchronousTestCase):
             b"SETMETADATA x (/shared/a b)",
         ):
             self.assertRaises(BadCommand, parse, [line])
-        limits = GrammarLimits(string=10)
+        limits = GrammarLimits(max_string_size=10)
         self.assertRaises(
             BadCommand,
             parse,

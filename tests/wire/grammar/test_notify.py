@@ -16,7 +16,7 @@ MESSAGES = frozenset({b"MESSAGENEW", b"MESSAGEEXPUNGE"})
 
 class NotifyTests(SynchronousTestCase):
     def test_forms(self) -> None:
-        """NONE, and the examples of RFC 5465 section 3."""
+        """NONE and the examples of RFC 5465 section 3 are parsed."""
         self.assertEqual(parse([b"NOTIFY NONE"]), Notify(()))
         line = (
             b"NOTIFY SET STATUS (selected (MessageNew (uid body.peek[header.fields (From To)]) MessageExpunge))"
@@ -34,9 +34,9 @@ class NotifyTests(SynchronousTestCase):
                 True,
             ),
         )
-        for which in (b"SELECTED", b"PERSONAL"):
-            group = EventGroup(MailboxFilter(which), MESSAGES | {b"SOMETHING"})
-            line = b"NOTIFY SET (%b (MessageNew MessageNew MessageExpunge Something))" % which
+        for kind in (b"SELECTED", b"PERSONAL"):
+            group = EventGroup(MailboxFilter(kind), MESSAGES | {b"SOMETHING"})
+            line = b"NOTIFY SET (%b (MessageNew MessageNew MessageExpunge Something))" % kind
             self.assertEqual(parse([line]), Notify((group,)))
         self.assertEqual(
             parse([b"NOTIFY SET (personal (MailboxName Something))"]),
@@ -46,26 +46,29 @@ class NotifyTests(SynchronousTestCase):
         )
 
     def test_malformed(self) -> None:
-        """Events that do not go together, items where there can be none, lists that do not end."""
+        """Events that cannot be combined, misplaced FETCH items, and lists without end are refused."""
         for line in (
-            b"NOTIFY", b"NOTIFY SET", b"NOTIFY GET", b"NOTIFY SET STATUS", b"NOTIFY SET personal NONE", b"NOTIFY SET (personal)",
-            b"NOTIFY SET (personal ())", b"NOTIFY SET (personal (MessageNew))", b"NOTIFY SET (personal (FlagChange))",
-            b"NOTIFY SET (selected (MailboxName))", b"NOTIFY SET (personal (MessageNew (UID) MessageExpunge))",
-            b"NOTIFY SET (selected (MessageNew () MessageExpunge))", b"NOTIFY SET (selected (MessageNew (UID MessageExpunge)",
+            b"NOTIFY", b"NOTIFY SET", b"NOTIFY GET", b"NOTIFY SET STATUS",
+            b"NOTIFY SET personal NONE", b"NOTIFY SET (personal)", b"NOTIFY SET (personal ())",
+            b"NOTIFY SET (personal (MessageNew))", b"NOTIFY SET (personal (FlagChange))",
+            b"NOTIFY SET (selected (MailboxName))",
+            b"NOTIFY SET (personal (MessageNew (UID) MessageExpunge))",
+            b"NOTIFY SET (selected (MessageNew () MessageExpunge))",
+            b"NOTIFY SET (selected (MessageNew (UID MessageExpunge)",
             b"NOTIFY SET (personal NONE)(personal NONE)", b"NOTIFY NONE x",
             b"NOTIFY SET (selected NONE) (selected-delayed NONE)",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])
 
     def test_limits(self) -> None:
-        """FETCH items and groups are counted as elsewhere; of groups there can be too many to watch (section 3.1)."""
+        """FETCH items and event groups are counted; too many groups are refused with a code (section 3.1)."""
         line = b"NOTIFY SET (selected (MessageNew (UID FLAGS MODSEQ) MessageExpunge))"
-        self.assertRaises(BadCommand, parse, [line], limits=GrammarLimits(items=2))
+        self.assertRaises(BadCommand, parse, [line], limits=GrammarLimits(max_fetch_items=2))
         self.assertRaises(
             BadCommand,
             parse,
             [b"NOTIFY SET" + b" (personal NONE)" * 20],
-            limits=GrammarLimits(terms=10),
+            limits=GrammarLimits(max_terms=10),
         )
         error = self.assertRaises(CommandRefused, parse, [b"NOTIFY SET" + b" (personal NONE)" * 33])
         self.assertEqual(error.code, b"NOTIFICATIONOVERFLOW")

@@ -11,7 +11,7 @@ from imapshield.wire.grammar import parse
 
 class QuotaTests(SynchronousTestCase):
     def test_forms(self) -> None:
-        """Roots are strings, mailboxes names, resources atoms in any case with numbers of 63 bits."""
+        """Roots are strings; resources are atoms in any case with limits of 63 bits."""
         self.assertEqual(parse([b'GETQUOTA "!partition/sda4"']), GetQuota(b"!partition/sda4"))
         self.assertEqual(parse([b"GETQUOTAROOT inbox"]), GetQuotaRoot("INBOX"))
         self.assertEqual(
@@ -21,9 +21,10 @@ class QuotaTests(SynchronousTestCase):
         self.assertEqual(parse([b"SETQUOTA r ()"]), SetQuota(b"r", ()))
 
     def test_malformed(self) -> None:
-        """Nothing named, no number, too large a number."""
+        """Missing arguments, limits that are no numbers, and limits that are too large are refused."""
         for line in (
-            b"GETQUOTA", b"GETQUOTAROOT", b"SETQUOTA", b'SETQUOTA ""', b'SETQUOTA "" STORAGE 1', b'SETQUOTA "" (STORAGE)',
-            b'SETQUOTA "" (STORAGE x)', b'SETQUOTA "" (STORAGE 9223372036854775808)', b"GETQUOTA a b",
+            b"GETQUOTA", b"GETQUOTAROOT", b"SETQUOTA", b'SETQUOTA ""', b'SETQUOTA "" STORAGE 1',
+            b'SETQUOTA "" (STORAGE)', b'SETQUOTA "" (STORAGE x)',
+            b'SETQUOTA "" (STORAGE 9223372036854775808)', b"GETQUOTA a b",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])

@@ -1,4 +1,4 @@
-"""Search keys that hold no others."""
+"""Search keys that contain no other keys, and charsets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.search import Search
 from imapshield.wire.commands.search_keys import (
     AgeKey,
     And,
@@ -27,18 +28,20 @@ from imapshield.wire.commands.search_keys import (
 from imapshield.wire.grammar import parse
 from imapshield.wire.grammar.search_keys import CHARSETS
 from imapshield.wire.sequence import SequenceSet
+from tests.wire.grammar.typed_parse import parse_as
 
 DAY = date(1994, 2, 1)
 RECENT, SEEN = FlagKey(b"\\Recent"), FlagKey(b"\\Seen")
 
 
 def key(text: bytes) -> SearchKey:
-    return parse([b"SEARCH " + text]).key
+    """Parse a SEARCH and return its key."""
+    return parse_as(Search, [b"SEARCH " + text]).key
 
 
 class KeyTests(SynchronousTestCase):
-    def test_each(self) -> None:
-        """Every key of RFC 9051, 3501, 5032, 7162, 8474 and 8514 as its value."""
+    def test_all_keys(self) -> None:
+        """Every key of RFC 9051, 3501, 5032, 7162, 8474 and 8514 is parsed."""
         for text, expected in (
             (b"ALL", And(())),
             (b"answered", FlagKey(b"\\Answered")),
@@ -49,7 +52,7 @@ class KeyTests(SynchronousTestCase):
             (b"RECENT", RECENT),
             (b"KEYWORD $Junk", FlagKey(b"$Junk")),
             (b"UNKEYWORD $Junk", Not(FlagKey(b"$Junk"))),
-            (b'KEYWORD "$Junk"', FlagKey(b"$Junk")),  # as npm's emailjs-imap-client has it
+            (b'KEYWORD "$Junk"', FlagKey(b"$Junk")),  # as npm's emailjs-imap-client sends it
             (b"1:5,*", SequenceKey(SequenceSet.parse(b"1:5,*"))),
             (b"$", SequenceKey(None)),
             (b"UID 7", SequenceKey(SequenceSet.parse(b"7"), uid=True)),
@@ -77,18 +80,20 @@ class KeyTests(SynchronousTestCase):
             self.assertEqual(key(text), expected)
 
     def test_malformed(self) -> None:
-        """Keys that are none, and keys without what they need."""
+        """Unknown keys, and keys without their arguments, are refused."""
         for text in (
-            b"", b"FOO", b"FROM", b"FROM ", b"FROM (x)", b"KEYWORD \\Seen", b'KEYWORD "\\\\Seen"', b"KEYWORD", b"UID", b"UID x", b"0",
-            b"SINCE yesterday", b"SINCE 30-Feb-1994", b"LARGER -1", b"LARGER x", b"YOUNGER 0", b"MODSEQ x",
-            b'MODSEQ "x" some 1', b"EMAILID a.b", b"HEADER x", b"\\Seen", b'"x"',
-            b"FROM x)", b"FROM x\0", b"\xff",
+            b"", b"FOO", b"FROM", b"FROM ", b"FROM (x)", b"KEYWORD \\Seen", b'KEYWORD "\\\\Seen"',
+            b"KEYWORD", b"UID", b"UID x", b"0", b"SINCE yesterday", b"SINCE 30-Feb-1994",
+            b"LARGER -1", b"LARGER x", b"YOUNGER 0", b"MODSEQ x", b'MODSEQ "x" some 1',
+            b"EMAILID a.b", b"HEADER x", b"\\Seen", b'"x"', b"FROM x)", b"FROM x\0", b"\xff",
         ):  # fmt: skip
             self.assertRaises(BadCommand, key, text)
 
     def test_bodies_are_counted(self) -> None:
-        """Fifty words may be looked for in every message; more may not."""
-        self.assertEqual(len(key(b"BODY x " * 49 + b"TEXT x").keys), 50)
+        """Fifty texts may be searched for in the bodies of messages, and no more."""
+        parsed = key(b"BODY x " * 49 + b"TEXT x")
+        assert isinstance(parsed, And)
+        self.assertEqual(len(parsed.keys), 50)
         self.assertRaises(BadCommand, key, b"BODY x " * 50 + b"TEXT x")
 
 
@@ -101,11 +106,11 @@ class CharsetTests(SynchronousTestCase):
             (b"", "é".encode()),
             (b'CHARSET "iso-8859-1" ', b"\xe9"),
         ):
-            parsed = parse([b"SEARCH " + charset + b"TEXT ", MemoryLiteral(octets), b""])
+            parsed = parse_as(Search, [b"SEARCH " + charset + b"TEXT ", MemoryLiteral(octets), b""])
             self.assertEqual(parsed.key, TextKey("é", headers=True))
 
-    def test_unknown(self) -> None:
-        """An unknown charset is refused, and says which are not; Python's own codecs are unknown too."""
+    def test_unknown_charset(self) -> None:
+        """An unknown charset is refused, and so are the codecs that only Python knows; the response names supported charsets."""
         for charset in (
             b"X-UNKNOWN",
             b"zlib_codec",
@@ -120,8 +125,8 @@ class CharsetTests(SynchronousTestCase):
             )
             self.assertEqual(error.code, b"BADCHARSET (US-ASCII UTF-8)")
 
-    def test_wrong_octets(self) -> None:
-        """Octets that are none in their charset are malformed, in every charset."""
+    def test_undecodable_text(self) -> None:
+        """A text that is not valid in its charset is refused, in every charset."""
         self.assertRaises(BadCommand, parse, [b"SEARCH TEXT ", MemoryLiteral(b"\xff"), b""])
         self.assertRaises(
             BadCommand, parse, [b"SEARCH CHARSET US-ASCII TEXT ", MemoryLiteral(b"\xe9"), b""]
@@ -131,9 +136,9 @@ class CharsetTests(SynchronousTestCase):
                 try:
                     parse([b"SEARCH CHARSET " + charset + b" TEXT ", MemoryLiteral(octets), b""])
                 except BadCommand as error:
-                    self.assertEqual(error.text, "The text to search for is not in its charset")
+                    self.assertEqual(error.text, "The search text is not valid in its charset")
 
     def test_codecs_exist(self) -> None:
-        """Python has every charset that we say we have."""
+        """Python has a codec for every supported charset."""
         for codec in CHARSETS.values():
             self.assertTrue(codecs.lookup(codec)._is_text_encoding)

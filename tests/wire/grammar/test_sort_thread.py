@@ -10,11 +10,12 @@ from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.search_keys import And, DateKey, FlagKey, TextKey
 from imapshield.wire.commands.sort_thread import Sort, Thread
 from imapshield.wire.grammar import parse
+from tests.wire.grammar.typed_parse import parse_as
 
 
 class SortTests(SynchronousTestCase):
     def test_examples(self) -> None:
-        """Criteria, charset, keys; each criterion decides once."""
+        """SORT has sort keys, a charset and search keys; a repeated sort key is dropped."""
         self.assertEqual(
             parse([b"SORT (SUBJECT) UTF-8 SINCE 1-Feb-1994"]),
             Sort(((False, b"SUBJECT"),), DateKey(b"SINCE", date(1994, 2, 1))),
@@ -24,18 +25,19 @@ class SortTests(SynchronousTestCase):
             Sort(((False, b"SUBJECT"), (True, b"DATE")), And(()), uid=True),
         )
 
-    def test_returns(self) -> None:
-        """RFC 5267: the result options of SEARCH."""
+    def test_result_options(self) -> None:
+        """SORT has the result options of SEARCH (RFC 5267)."""
         self.assertEqual(
-            parse([b"SORT RETURN (MIN PARTIAL 1:10) (ARRIVAL) UTF-8 UNDELETED"]).returns,
+            parse_as(Sort, [b"SORT RETURN (MIN PARTIAL 1:10) (ARRIVAL) UTF-8 UNDELETED"]).returns,
             {b"MIN", b"PARTIAL"},
         )
 
     def test_malformed(self) -> None:
-        """Sort keys that are none, and a charset left out."""
+        """Unknown sort keys and a missing charset are refused."""
         for line in (
-            b"SORT", b"SORT ()", b"SORT () UTF-8 ALL", b"SORT (FOO) UTF-8 ALL", b"SORT (REVERSE) UTF-8 ALL",
-            b"SORT (REVERSE REVERSE DATE) UTF-8 ALL", b"SORT DATE UTF-8 ALL", b"SORT (DATE) UTF-8",
+            b"SORT", b"SORT ()", b"SORT () UTF-8 ALL", b"SORT (FOO) UTF-8 ALL",
+            b"SORT (REVERSE) UTF-8 ALL", b"SORT (REVERSE REVERSE DATE) UTF-8 ALL",
+            b"SORT DATE UTF-8 ALL", b"SORT (DATE) UTF-8",
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])
         self.assertRaises(CommandRefused, parse, [b"SORT (DATE) ALL ALL"])
@@ -43,7 +45,7 @@ class SortTests(SynchronousTestCase):
 
 class ThreadTests(SynchronousTestCase):
     def test_examples(self) -> None:
-        """Both algorithms."""
+        """Both threading algorithms are parsed."""
         self.assertEqual(
             parse([b'THREAD REFERENCES UTF-8 TEXT "gewp"']),
             Thread(b"REFERENCES", TextKey("gewp", True)),
@@ -54,7 +56,7 @@ class ThreadTests(SynchronousTestCase):
         )
 
     def test_malformed(self) -> None:
-        """An unknown algorithm, and what is missing."""
+        """An unknown algorithm and missing arguments are refused."""
         for line in (
             b"THREAD",
             b"THREAD FOO UTF-8 ALL",

@@ -1,0 +1,59 @@
+"""Loads the server's certificate and private key from PEM files.
+
+The files are read and checked when the server starts, so that a mistake ends the start with one line and does not
+show up as a failed handshake later.
+"""
+
+from __future__ import annotations
+
+import re
+
+from OpenSSL import SSL, crypto
+from twisted.internet.ssl import CertificateOptions
+
+from imapshield.config import ConfigError
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def load_context(certificate: str, key: str | None = None) -> CertificateOptions:
+    """Return the context factory for STARTTLS.
+
+    Args:
+        certificate: path of a PEM file with the server's certificate, followed by its chain.
+        key: path of a PEM file with the private key, unencrypted; by default it is in the file of the certificate.
+
+    Raises:
+        ConfigError: a file is missing, damaged or encrypted, or the two do not belong together.
+    """
+    chain = _CERTIFICATE.findall(_read(certificate, "--certificate"))
+    if not chain:
+        raise ConfigError(f"--certificate {certificate}: contains no PEM certificate")
+    key = key or certificate
+    try:
+        private_key = crypto.load_privatekey(crypto.FILETYPE_PEM, _read(key, "--key"), b"")
+    except (crypto.Error, ValueError, TypeError):
+        raise ConfigError(
+            f"--key {key}: contains no PEM private key without a passphrase; name its file with --key"
+        ) from None
+    try:
+        leaf, *issuers = (crypto.load_certificate(crypto.FILETYPE_PEM, pem) for pem in chain)
+        context = CertificateOptions(
+            privateKey=private_key, certificate=leaf, extraCertChain=issuers
+        )
+        context.getContext()
+    except crypto.Error:
+        raise ConfigError(f"--certificate {certificate}: a certificate is damaged") from None
+    except (SSL.Error, ValueError):
+        raise ConfigError(
+            f"--key {key}: does not match the first certificate in {certificate}"
+        ) from None
+    return context
+
+
+def _read(path: str, option: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: {error.strerror}; name a readable PEM file") from None

@@ -1,0 +1,67 @@
+"""What the edge and the guard must know about a command from its name alone, before the command is parsed.
+
+`TRAITS` is the only list of this kind. A command that it does not name has none of the traits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CommandTraits:
+    r"""How input is treated because of the name of its command.
+
+    Attributes:
+        suspends_input: the next line is not a command, or must be read differently (as a SASL response, over TLS,
+            inflated). No further line is read until the command is answered or asks for a line.
+        carries_messages: a literal may be a whole message. It has the size limits of messages, and may be spooled to a
+            file.
+        carries_metadata: a literal may be a metadata value, whose size limit has its own response code (RFC 5464).
+        long_before_login: the line may be longer than other lines before login, if a parenthesis follows the name.
+        secret: the line may hold a password, so no part of it may be logged.
+    """
+
+    suspends_input: bool = False
+    carries_messages: bool = False
+    carries_metadata: bool = False
+    long_before_login: bool = False
+    secret: bool = False
+
+
+TRAITS = {
+    b"APPEND": CommandTraits(carries_messages=True),
+    b"AUTHENTICATE": CommandTraits(suspends_input=True, secret=True),
+    b"COMPRESS": CommandTraits(suspends_input=True),
+    b"ID": CommandTraits(long_before_login=True),  # RFC 2971 permits thirty fields of 1024 bytes
+    b"IDLE": CommandTraits(suspends_input=True),
+    b"LOGIN": CommandTraits(secret=True),
+    b"REPLACE": CommandTraits(carries_messages=True),
+    b"SETMETADATA": CommandTraits(carries_metadata=True),
+    b"STARTTLS": CommandTraits(suspends_input=True),
+    b"UNAUTHENTICATE": CommandTraits(suspends_input=True),
+}
+_NO_TRAITS = CommandTraits()
+_NAME_BYTES = 72
+"""How many bytes of a line are searched for the name. The tag is unchecked here, so it may be as long as the line."""
+
+
+def traits_of(name: bytes) -> CommandTraits:
+    """Return the traits of the command `name` (upper case, without ``UID``)."""
+    return TRAITS.get(name, _NO_TRAITS)
+
+
+def may_be_long_before_login(line: bytes) -> bool:
+    """Return whether `line`, the beginning of a command, permits a longer line than others before login."""
+    name, arguments = _name_and_arguments(line)
+    return traits_of(name).long_before_login and arguments.startswith(b"(")
+
+
+def may_be_logged(line: bytes) -> bool:
+    """Return whether `line`, the beginning of a command, is known to hold no password."""
+    return not traits_of(_name_and_arguments(line)[0]).secret
+
+
+def _name_and_arguments(line: bytes) -> tuple[bytes, bytes]:
+    name, _, arguments = line[:_NAME_BYTES].upper().partition(b" ")[2].partition(b" ")
+    return name, arguments

@@ -1,0 +1,89 @@
+"""The beginning and the end of connections."""
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield import events
+from imapshield.testing.in_process import MAIL, MemoryRealm, Server, SlowWorker
+
+
+class ConnectionTests(SynchronousTestCase):
+    def test_logout(self) -> None:
+        """LOGOUT sends BYE, then OK, then closes."""
+        client = Server().login()
+        answer = client(b"a LOGOUT")
+        self.assertLess(answer.index(b"* BYE"), answer.index(b"a OK"))
+        self.assertTrue(client.transport.disconnecting)
+
+    def test_connection_lost(self) -> None:
+        """A lost connection releases its account, its mailbox and its timers."""
+        server = Server()
+        client = server.login()
+        client(b"a SELECT INBOX")
+        client.lose_connection()
+        self.assertEqual(server.realm.account().sessions, 0)
+        self.assertFalse(any(m.watched for m in server.realm.account()._open.values()))
+        self.assertEqual(server.clock.getDelayedCalls(), [])
+        self.assertEqual(server.factory.connections, set())
+        (closed,) = server.events_of(events.ConnectionClosed)
+        self.assertEqual((closed.user, closed.commands), ("alice", 2))
+
+    def test_lost_during_command(self) -> None:
+        """A connection lost while the store works leaves nothing behind."""
+        worker = SlowWorker()
+        server = Server(realm=MemoryRealm(worker))
+        client = server.login()
+        client(b"a SELECT INBOX")
+        client.lose_connection()
+        worker.step()
+        client.run_due_calls()
+        self.assertEqual(server.events_of(events.CommandFailed), [])
+        self.assertEqual(server.clock.getDelayedCalls(), [])
+
+    def test_lost_while_buffer_full(self) -> None:
+        """A connection lost during a FETCH that waits for the peer to read ends the FETCH."""
+        server = Server()
+        client = server.login()
+        client.append(MAIL)
+        client(b"a SELECT INBOX")
+        client.protocol._write_buffer.pauseProducing()
+        client.protocol._write_buffer.full = False
+        client.protocol.dataReceived(b"b FETCH 1:* (FLAGS)\r\n")
+        server.clock.advance(0)
+        client.protocol._write_buffer.full = True
+        client.lose_connection()
+        client.run_due_calls()
+        self.assertEqual(server.events_of(events.CommandFailed), [])
+
+    def test_lost_during_idle(self) -> None:
+        """A connection lost in IDLE is not a failure."""
+        server = Server()
+        client = server.login()
+        client(b"a SELECT INBOX")
+        client(b"a IDLE")
+        client.lose_connection()
+        self.assertEqual(server.events_of(events.CommandFailed), [])
+
+    def test_shutdown(self) -> None:
+        """`shutdown` sends BYE to every client, and fires when all connections are closed."""
+        server = Server()
+        clients = [server.connect(), server.login()]
+        done = server.factory.shutdown()
+        for client in clients:
+            self.assertIn(b"* BYE", client.read())
+        self.assertNoResult(done)
+        for client in clients:
+            client.lose_connection()
+        self.assertIsNone(self.successResultOf(done))
+
+    def test_max_connections(self) -> None:
+        """The number of connections is limited."""
+        server = Server(max_connections=2)
+        server.connect()
+        server.connect()
+        self.assertIsNone(server.factory.buildProtocol(None))
+        self.assertEqual(server.events_of(events.LimitTriggered)[0].limit, "max_connections")
+
+    def test_clock(self) -> None:
+        """The reactor given to the factory is the only clock."""
+        self.assertTrue(IReactorTime.providedBy(Server().clock))

@@ -1,0 +1,111 @@
+"""Invalid input gets a response, and the session stays in step with the client."""
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield import events
+from imapshield.testing.in_process import Server
+
+
+class InvalidInputTests(SynchronousTestCase):
+    def test_third_bad_command(self) -> None:
+        """The third invalid command before login is answered and ends the connection."""
+        client = Server().connect()
+        self.assertIn(b"a BAD", client(b"a XYZZY"))
+        self.assertIn(b"b BAD", client(b"b LOGIN onlyone"))
+        answer = client(b"c (((")
+        self.assertIn(b"c BAD", answer)
+        self.assertIn(b"* BYE", answer)
+        self.assertTrue(client.transport.disconnecting)
+
+    def test_overlong_line_before_login(self) -> None:
+        """A line of more than 8 KiB before login ends the connection."""
+        client = Server().connect()
+        answer = client.send(b"a NOOP " + b"x" * 8200)
+        self.assertIn(b"* BYE", answer)
+
+    def test_long_id(self) -> None:
+        """ID before login may have 30 fields of 1 KiB (RFC 2971); the limit of the next line is normal again."""
+        field = b'"n" "' + b"v" * 1024 + b'"'
+        line = b"a ID (" + b" ".join([field] * 30) + b")\r\n"
+        for cut in (1, 10_000, 30_000, len(line) - 1):
+            client = Server().connect()
+            answer = client.send(line[:cut]) + client.send(line[cut:])
+            self.assertIn(b"a OK", answer)
+            self.assertIn(b"* BYE", client.send(b"b NOOP " + b"x" * 8200))
+        client = Server().connect()
+        self.assertIn(b"* BYE", client.send(b"a ID (" + b"x" * 40_000))
+
+    def test_overlong_line_after_login(self) -> None:
+        """An overlong line after login is answered BAD when it ends, and the session stays in step."""
+        for cut in (1, 70_000, 80_011, 90_000):
+            client = Server().login()
+            data = b"long NOOP " + b"x" * 80_000 + b"\r\nnext NOOP\r\n"
+            answer = client.send(data[:cut]) + client.send(data[cut:])
+            self.assertIn(b"long BAD", answer)
+            self.assertIn(b"next OK", answer)
+
+    def test_overlong_line_with_literal(self) -> None:
+        """A literal that an overlong line announces is skipped, and its text is not executed (RFC 7888)."""
+        text = b"x LOGOUT\r\n" * 20
+        for cut in (1, 70_000, 80_014, 80_016, 80_020, 80_100):
+            client = Server().login()
+            data = b"long NOOP " + b"x" * 80_000 + b" {200+}\r\n" + text + b" y\r\nnext NOOP\r\n"
+            answer = client.send(data[:cut]) + client.send(data[cut:])
+            self.assertEqual(answer.count(b"long BAD"), 1)
+            self.assertIn(b"next OK", answer)
+            self.assertNotIn(b"BYE", answer)
+        client = Server().login()
+        answer = client.send(b"long NOOP " + b"x" * 80_000 + b" {200}\r\nnext NOOP\r\n")
+        self.assertIn(b"long BAD", answer)
+        self.assertIn(b"next OK", answer)
+
+    def test_overlong_line_is_not_logged(self) -> None:
+        """The reported sample of an overlong line is empty if the line may hold a password."""
+        for before, line, sample in (
+            (b"", b"a NOOP ", "a NOOP xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"),
+            (b"", b"a LOGIN alice secret", ""),
+            (b"a LOGIN {5}\r\n", b"alice secret", ""),
+            (b"a AUTHENTICATE PLAIN\r\n", b"AGFsaWNlAHNlY3JldA==", ""),
+        ):
+            server = Server()
+            client = server.connect()
+            client.send(before)
+            client.send(line + b"x" * 9000)
+            (event,) = server.events_of(events.LimitTriggered)
+            self.assertEqual((event.limit, event.sample), ("preauth_line_length", sample))
+
+    def test_rejected_literal(self) -> None:
+        """A rejected LITERAL+ is skipped, and its text is not executed."""
+        client = Server(max_message_size=100).login()
+        answer = client.send(
+            b"a APPEND INBOX {200+}\r\n" + b"x LOGOUT\r\n" * 20 + b"\r\nb NOOP\r\n"
+        )
+        self.assertIn(b"a NO [TOOBIG]", answer)
+        self.assertIn(b"b OK", answer)
+        self.assertNotIn(b"BYE", answer)
+
+    def test_http_request(self) -> None:
+        """A browser that was made to connect is disconnected at its first line."""
+        client = Server().connect()
+        answer = client.send(b"GET / HTTP/1.1\r\nHost: x\r\nX: a LOGIN alice secret\r\n\r\n")
+        self.assertIn(b"* BYE", answer)
+        self.assertTrue(client.transport.disconnecting)
+        self.assertNotIn(b" OK", answer)
+
+    def test_server_bug(self) -> None:
+        """A bug is answered with a reference and without its text; the event has the traceback."""
+        server = Server()
+        client = server.login()
+
+        def broken(name: str) -> Any:
+            raise RuntimeError("/var/mail/secret")
+
+        self.patch(server.realm.account(), "status", broken)
+        answer = client(b"a STATUS INBOX (MESSAGES)")
+        self.assertIn(b"a NO [SERVERBUG]", answer)
+        self.assertNotIn(b"secret", answer)
+        (failed,) = server.events_of(events.CommandFailed)
+        self.assertIn("/var/mail/secret", failed.traceback)
+        self.assertIn(b"b OK", client(b"b NOOP"))

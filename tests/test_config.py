@@ -1,0 +1,134 @@
+"""The command line and the TOML file of --config are combined into one `Settings` value."""
+
+import os
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.config import ConfigError, Settings, load_settings
+from imapshield.limits import Limits
+
+
+class ConfigTestCase(SynchronousTestCase):
+    def file(self, content: bytes) -> str:
+        path: str = os.path.abspath(self.mktemp())
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+    def refuses(self, options: dict[str, Any], path: str | None, *words: str) -> None:
+        """The options raise ConfigError with one line that contains all of `words`."""
+        error = self.assertRaises(ConfigError, load_settings, options, path)
+        self.assertEqual(len(str(error).splitlines()), 1, error)
+        for word in words:
+            self.assertIn(word, str(error))
+
+
+class CommandLineTests(ConfigTestCase):
+    def test_defaults(self) -> None:
+        """Without options, all settings have their defaults."""
+        settings = load_settings({})
+        self.assertEqual(settings, Settings())
+        self.assertEqual(settings.listen, ("tcp:1143:interface=127.0.0.1",))
+        self.assertEqual((settings.mail_root, settings.auth, settings.limits), (None, (), Limits()))
+
+    def test_limits(self) -> None:
+        """Each limit is set by its name, with dashes or underscores; --backlog is short for one of them."""
+        settings = load_settings(
+            {
+                "limit": ["max_line_length=1000", "idle-seconds=1.5", "strict_backlog=true"],
+                "backlog": "50",
+                "report-only": True,
+            }
+        )
+        self.assertEqual(
+            settings.limits,
+            Limits(
+                max_line_length=1000,
+                idle_seconds=1.5,
+                strict_backlog=True,
+                backlog=50,
+                report_only=True,
+            ),
+        )
+
+    def test_unknown_limit(self) -> None:
+        """The error for an unknown limit lists the known ones."""
+        self.refuses({"limit": ["bakclog=1"]}, None, "unknown limit", "backlog", "preauth_seconds")
+
+    def test_invalid_limit_values(self) -> None:
+        """The error for an invalid value of a limit names the limit."""
+        for assignment in (
+            "max_line_length",
+            "max_line_length=",
+            "max_line_length=x",
+            "max_line_length=-1",
+            "max_line_length=0",
+            "max_line_length=1.5",
+            "max_line_length=nan",
+            "idle_seconds=inf",
+            "report_only=1",
+            "max_line_length=99999999999999",
+        ):
+            with self.subTest(assignment=assignment):
+                self.refuses({"limit": [assignment]}, None, assignment.partition("=")[0], "must be")
+        self.refuses({"backlog": "many"}, None, "backlog=many")
+
+    def test_mail_root_requires_auth(self) -> None:
+        """A mail root without --auth is an error that says how to add users."""
+        self.refuses({"mail-root": "/x"}, None, "--auth", "file:PATH", "imapshield passwd")
+
+    def test_key_requires_certificate(self) -> None:
+        """A private key without a certificate is an error."""
+        self.refuses({"key": "/x"}, None, "--key", "--certificate")
+
+
+class TomlFileTests(ConfigTestCase):
+    CONTENT = (
+        b'listen = ["tcp:1", "tcp:2"]\nauth = "memory:a:b"\nmail-root = "/x"\nbacklog = 7\nreport-only = true\n'
+        b"[limit]\nmax_line_length = 2000\nidle_seconds = 2.5\nstrict_backlog = true\n"
+    )
+
+    def test_same_options(self) -> None:
+        """The file has the options of the command line, and a table of limits."""
+        settings = load_settings({}, self.file(self.CONTENT))
+        self.assertEqual((settings.listen, settings.auth), (("tcp:1", "tcp:2"), ("memory:a:b",)))
+        self.assertEqual(
+            settings.limits,
+            Limits(
+                backlog=7,
+                report_only=True,
+                max_line_length=2000,
+                idle_seconds=2.5,
+                strict_backlog=True,
+            ),
+        )
+
+    def test_command_line_takes_precedence(self) -> None:
+        """An option of the command line replaces that of the file; limits are replaced one by one."""
+        options = {
+            "listen": ["tcp:3"],
+            "backlog": "8",
+            "mail-root": "/y",
+            "limit": ["max_line_length=3000"],
+        }
+        settings = load_settings(options, self.file(self.CONTENT))
+        self.assertEqual((settings.listen, settings.mail_root), (("tcp:3",), "/y"))
+        limits = settings.limits
+        self.assertEqual(
+            (limits.backlog, limits.max_line_length, limits.idle_seconds), (8, 3000, 2.5)
+        )
+
+    def test_missing_file(self) -> None:
+        """A missing file is an error that names it."""
+        path: str = os.path.abspath(self.mktemp())
+        self.refuses({}, path, "--config", path)
+
+    def test_invalid_files(self) -> None:
+        """An invalid file, an unknown option and a value of the wrong type are errors that name an option."""
+        for content in (
+            b"=", b"\xff", b"nonsense = 1", b"listen = 1", b"backlog = true", b"mail-root = 1", b"report-only = 1",
+            b"auth = [1]", b"limit = 1", b"[limit]\nx = 1", b"[limit]\nline = [1]",
+        ):  # fmt: skip
+            with self.subTest(content=content):
+                self.refuses({}, self.file(content), "--")

@@ -1,0 +1,111 @@
+"""The service listens on all endpoints or on none, and stops in order."""
+
+import io
+import sys
+from typing import Any, Never
+from unittest import mock
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.service import CannotServe, ShieldService
+
+
+class FakePort:
+    """A port that remembers whether it was closed."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+
+    def stopListening(self) -> None:
+        self.stopped = True
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 1)
+
+
+class FakeEndpoint:
+    """An endpoint whose `listen` gives `result`, or fails with it."""
+
+    def __init__(self, result: FakePort | Exception) -> None:
+        self.result = result
+
+    def listen(self, factory: object) -> Deferred[FakePort]:
+        return fail(self.result) if isinstance(self.result, Exception) else succeed(self.result)
+
+
+class ShieldServiceTests(SynchronousTestCase):
+    def test_order_of_stopping(self) -> None:
+        """Stopping closes the ports, then the connections, then the mail, even if one step fails."""
+        port = FakePort()
+        calls: list[object] = []
+        disconnected: Deferred[None] = Deferred()
+
+        class Factory:
+            def shutdown(self) -> Deferred[None]:
+                calls.append(("shutdown", port.stopped))
+                return disconnected
+
+        def broken() -> Never:
+            calls.append("broken")
+            raise OSError
+
+        clock = Clock()
+        ticks: list[int] = []
+        service = ShieldService(
+            [("x", FakeEndpoint(port))],
+            Factory(),
+            [broken, lambda: calls.append("close")],
+            lambda: ticks.append(1),
+            clock,
+        )
+        service.startService()
+        clock.advance(10)
+        stopped = service.stopService()
+        self.assertEqual((calls, ticks), ([("shutdown", True)], [1]))
+        disconnected.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual(calls, [("shutdown", True), "broken", "close"])
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        clock.advance(100)
+        self.assertEqual(ticks, [1])
+
+    def test_switch_interval(self) -> None:
+        """Threads get the interpreter within a millisecond, because they read indexes while the reactor is busy."""
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        factory: Any = mock.Mock(shutdown=lambda: succeed(None))
+        service = ShieldService([], factory, [], int, Clock())
+        service.startService()
+        self.assertLess(sys.getswitchinterval(), 0.001)
+        self.successResultOf(service.stopService())
+
+
+class CannotServeTests(SynchronousTestCase):
+    def test_advice(self) -> None:
+        """Each reason why listening fails comes with advice, on one line."""
+        for error, advice in (
+            (CannotListenError("", 1, OSError(98, "x")), "another program"),
+            (CannotListenError("", 1, OSError(13, "x")), "twistd --uid"),
+            (CannotListenError("", 1, OSError(99, "x")), "interface="),
+            (OSError(98, "x"), "another program"),
+            (OverflowError("port must be 0-65535"), "0-65535"),
+        ):
+            err = io.StringIO()
+            service = ShieldService(
+                [("tcp:1", FakeEndpoint(error))], None, [], lambda: None, Clock()
+            )
+            with mock.patch.object(sys, "__stderr__", err), self.assertRaises(CannotServe):
+                service.startService()
+            self.assertIn(advice, err.getvalue())
+            self.assertEqual(len(err.getvalue().splitlines()), 1)
+
+    def test_two_base_classes(self) -> None:
+        """The error is an Exception, so that twistd cleans up, and a SystemExit with status 1, without a traceback."""
+        with mock.patch.object(sys, "__stderr__", io.StringIO()):
+            error = CannotServe("text")
+        self.assertIsInstance(error, Exception)
+        self.assertIsInstance(error, SystemExit)
+        self.assertEqual((error.code, str(error)), (1, "text"))
