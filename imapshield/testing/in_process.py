@@ -6,7 +6,7 @@ wrote. Time is a `twisted.internet.task.Clock` that only the test advances, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from twisted.cred.checkers import ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
@@ -17,7 +17,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import Interface, implementer
 
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.protocol import ShieldedIMAP4Server
@@ -73,28 +73,33 @@ class SlowWorker:
 
 @implementer(IRealm)
 class MemoryRealm:
-    """A realm that gives each user an account in memory, with quota and METADATA.
+    """A realm that gives each user an account in memory.
 
     Args:
         worker: where the store's calls run; by default an `InlineWorker`.
         open_store: makes the store of an account when its first command needs it; by default a `MemoryStore`.
+        optional_interfaces: the optional account interfaces that the store supports; by default those of `MemoryStore`.
 
     Attributes:
         accounts: the accounts made until now, by user name.
     """
 
     def __init__(
-        self, worker: Worker | None = None, open_store: Callable[[], IStore] | None = None
+        self,
+        worker: Worker | None = None,
+        open_store: Callable[[], IStore] | None = None,
+        optional_interfaces: Iterable[type[Interface]] = (IQuota, IMetadata),
     ) -> None:
         self.worker = worker or InlineWorker()
         self.open_store = open_store or (lambda: MemoryStore(lambda: NOW))
+        self.optional_interfaces = tuple(optional_interfaces)
         self.accounts: dict[bytes, StoreAccount] = {}
 
     def account(self, user: bytes = b"alice") -> StoreAccount:
         """Return the account of `user`, which all sessions of that user share."""
         if user not in self.accounts:
             self.accounts[user] = StoreAccount(
-                user.decode(), self.open_store, self.worker, powers=(IQuota, IMetadata)
+                user.decode(), self.open_store, self.worker, powers=self.optional_interfaces
             )
         return self.accounts[user]
 

@@ -1,5 +1,6 @@
 """The server and clients in memory that `imapshield.testing` offers to tests of other programs."""
 
+import os
 import textwrap
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,6 +18,16 @@ class DocumentationTests(SynchronousTestCase):
         block = documentation.partition("An example::\n")[2].partition("\nTests of a store")[0]
         self.assertGreater(block.count("assert"), 2)
         exec(compile(textwrap.dedent(block), "imapshield.testing", "exec"), {})
+
+    def test_extending_example_runs(self) -> None:
+        """The example in docs/extending.rst runs with a store of one's own."""
+        path = os.path.join(os.path.dirname(__file__), "..", "..", "docs", "extending.rst")
+        with open(path, encoding="utf-8") as file:
+            page = file.read()
+        block = page.partition("without waiting::\n")[2].partition("\n``Server(")[0]
+        self.assertIn("MyStore", block)
+        code = compile(textwrap.dedent(block), "extending.rst", "exec")
+        exec(code, {"MyStore": lambda: MemoryStore(lambda: NOW)})
 
     def test_names(self) -> None:
         """Every exported name is explained in the documentation of the package."""

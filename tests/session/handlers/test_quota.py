@@ -1,6 +1,5 @@
 """QUOTA (RFC 9208), which an account may have, and [OVERQUOTA]."""
 
-from imapshield.mailbox.store_account import StoreAccount
 from imapshield.testing import MAIL, NOW, MemoryRealm, MemoryStore, Server
 from tests.session.session_case import SessionTestCase, lines, without_text
 
@@ -75,13 +74,7 @@ class QuotaTests(SessionTestCase):
         """An account without a quota has neither the capability nor the commands."""
         self.assertIn(b"QUOTA=RES-STORAGE", self.client(b"a CAPABILITY"))
 
-        class Plain(MemoryRealm):
-            def account(self, user: bytes = b"alice") -> StoreAccount:
-                return self.accounts.setdefault(
-                    user, StoreAccount("x", self.open_store, self.worker)
-                )
-
-        client = Server(realm=Plain()).login()
+        client = Server(realm=MemoryRealm(optional_interfaces=())).login()
         response = client(b"a CAPABILITY")
         self.assertNotIn(b"QUOTA", response)
         self.assertNotIn(b"METADATA", response)
