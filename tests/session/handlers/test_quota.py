@@ -73,7 +73,6 @@ class QuotaTests(SessionTestCase):
     def test_advertised(self) -> None:
         """An account without a quota has neither the capability nor the commands."""
         self.assertIn(b"QUOTA=RES-STORAGE", self.client(b"a CAPABILITY"))
-
         client = Server(realm=MemoryRealm(optional_interfaces=())).login()
         response = client(b"a CAPABILITY")
         self.assertNotIn(b"QUOTA", response)
