@@ -93,6 +93,7 @@ ORDER = {
         ("command_spec",),
         ("state",),
         ("fetch_responses", "background"),
+        ("fetch_chunks",),
         (
             "capabilities",
             "catenate",
@@ -350,7 +351,7 @@ class FileTests(SynchronousTestCase):
             package, _, name = module.rpartition(".")
             if package and module not in {m.rpartition(".")[0] for m in modules()}:
                 homes[name].add(package)
-        families = {"wire.commands", "wire.grammar", "session.handlers"}
+        families = {"wire.commands", "wire.grammar", "session", "session.handlers"}
         shared = {name: found for name, found in homes.items() if len(found) > 1}
         self.assertEqual({n: found for n, found in shared.items() if not found <= families}, {})
 

@@ -18,8 +18,8 @@ from zope.interface import Interface, implementer
 
 from imapshield.cred.users import BadUserName, user_name
 from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
-from imapshield.mailbox.storage import IStore
-from imapshield.mailbox.store_account import ChangeNotifier, StoreAccount
+from imapshield.mailbox.storage import ChangeNotifier, IStore
+from imapshield.mailbox.store_account import StoreAccount
 from imapshield.maildir.store import MaildirStore
 from imapshield.maildir.watch import Watcher
 from imapshield.maildir.worker import SerialWorker
@@ -154,9 +154,9 @@ class MaildirRealm:
                 user,
                 lambda: self._open_store(maildir),
                 SerialWorker(self._pool, self._reactor),
-                bell=self._notifier,
+                change_notifier=self._notifier,
                 on_idle=self._account_idle,
-                powers=self._optional_interfaces,
+                features=self._optional_interfaces,
             )
         return account
 

@@ -87,9 +87,9 @@ class TwistedMailAccount:
         names = [info.name for info in await self.mailboxes()]
         return {n for n in names if await call(self._account.isSubscribed, self._to_wrapped(n))}
 
-    async def subscribe(self, name: str, on: bool) -> None:
+    async def set_subscribed(self, name: str, subscribed: bool) -> None:
         wrapped_name = self._to_wrapped(name)
-        if on:
+        if subscribed:
             await call(self._account.subscribe, wrapped_name)
         elif await call(self._account.isSubscribed, wrapped_name):
             await call(self._account.unsubscribe, wrapped_name)
@@ -116,14 +116,14 @@ class TwistedMailAccount:
         await mailbox.poll()
         columns = mailbox.columns
         await mailbox.load_sizes(columns.uids)
-        seen, deleted = columns.ids_with(SEEN), columns.ids_with(DELETED)
+        seen, deleted = columns.flag_ids_with(SEEN), columns.flag_ids_with(DELETED)
         deleted_sizes = [
-            size for size, f in zip(columns.sizes, columns.flags, strict=True) if f in deleted
+            size for size, f in zip(columns.sizes, columns.flag_ids, strict=True) if f in deleted
         ]
         return MailboxStatus(
             messages=len(columns.uids),
             recent=await call(mailbox.wrapped.getRecentCount),
-            unseen=sum(f not in seen for f in columns.flags),
+            unseen=sum(f not in seen for f in columns.flag_ids),
             deleted=len(deleted_sizes),
             uidnext=columns.uidnext,
             uidvalidity=mailbox.uidvalidity,

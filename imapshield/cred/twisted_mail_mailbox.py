@@ -18,7 +18,8 @@ from zope.interface import implementer
 
 from imapshield.errors import BadCommand, MailboxExists, MessageExpunged, NoSuchMailbox, NotAllowed
 from imapshield.mailbox.account_api import IMailbox, Listener
-from imapshield.mailbox.columns import Change, Columns, Delta, MessageRow
+from imapshield.mailbox.columns import Columns
+from imapshield.mailbox.deltas import Change, Delta, MessageRow
 from imapshield.mailbox.message_items import MessageItems
 from imapshield.mailbox.values import AppendResult, Blob, CopyResult, FetchResult, NewMessage
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
@@ -136,7 +137,7 @@ class TwistedMailMailbox:
             if recent:
                 self.recent.add(uid)
             row = columns.row(uid)
-            if row is None or columns.flag_lists[columns.flags[row]] != flags:
+            if row is None or columns.flag_lists[columns.flag_ids[row]] != flags:
                 rows.append(MessageRow(uid, flags, modseq, None, _date(message, modseq // 1000)))
         vanished = SequenceSet.from_uids(uid for uid in columns.uids if uid not in uids)
         uidnext = max(int(await call(self.wrapped.getUIDNext)), max(uids, default=0) + 1)
@@ -189,16 +190,16 @@ class TwistedMailMailbox:
             case Attribute(b"EMAILID"):
                 return b"(%b-%d-%d)" % (self.mailbox_id, self.uidvalidity, uid)
             case Binary(size_only=False) | BodySection():
-                octets = message.octets(item)
+                octets = message.content(item)
                 if octets is not None and len(octets) > MAX_INLINE_BYTES:
                     return Blob(uid, item, len(octets))
-        return message.answer(item)
+        return message.value(item)
 
     async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
         messages = await self._messages_by_uid([uid])
         if uid not in messages:
             raise MessageExpunged
-        octets = MessageItems(await _content(messages[uid])).octets(item) or b""
+        octets = MessageItems(await _content(messages[uid])).content(item) or b""
         return octets[offset : offset + size]
 
     async def load_sizes(self, uids: Sequence[int]) -> None:
@@ -232,8 +233,10 @@ class TwistedMailMailbox:
     async def expunge(self, uids: Sequence[int] | None) -> None:
         await self.poll()
         columns = self.columns
-        deleted = columns.ids_with(DELETED)
-        marked = [uid for uid, f in zip(columns.uids, columns.flags, strict=True) if f in deleted]
+        deleted = columns.flag_ids_with(DELETED)
+        marked = [
+            uid for uid, f in zip(columns.uids, columns.flag_ids, strict=True) if f in deleted
+        ]
         # IMailboxIMAP has no UID EXPUNGE: messages that must stay lose \Deleted for the moment.
         spared = [] if uids is None else sorted(set(marked) - set(uids))
         if spared:

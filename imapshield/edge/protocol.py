@@ -36,7 +36,7 @@ from imapshield.edge.write_timeout import WriteTimeout
 from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.guard.verdicts import AcceptLiteral, Disconnect, Reset, Verdict
 from imapshield.limits import Limits
-from imapshield.session.session import Session
+from imapshield.session.dispatcher import Dispatcher
 from imapshield.wire import encode
 from imapshield.wire.framing import Framer, LiteralAnnounced, RawCommand
 
@@ -121,7 +121,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._fair_queue = fair_queue or FairQueue(
             self.callLater, self._now, self.limits.turn_seconds
         )
-        self._make_session = make_session or (lambda io: Session(io, self.limits))
+        self._make_session = make_session or (lambda io: Dispatcher(io, self.limits))
         self._guard = ConnectionGuard(self.limits)
         self._framer = Framer()
         self._literals = LiteralInput(self, self._framer, self._guard, self.limits)

@@ -1,1 +1,2 @@
-"""What a session needs of storage: interfaces, one client's view, search; no disk and no Twisted."""
+"""What a session needs of storage: interfaces, values, one client's view, search and sorting. No disk and no
+Twisted."""

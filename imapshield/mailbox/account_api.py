@@ -1,4 +1,16 @@
-"""TODO."""
+"""What a session needs of an account: asynchronous interfaces, which a realm's avatar provides.
+
+`StoreAccount` and `StoreMailbox` implement them over any `IStore`. To serve mail that is no `IStore`, implement
+`IAccount` and `IMailbox`, and return the account from a realm for the interface `IAccount`.
+
+Rules
+-----
+* Methods are called on the reactor's thread and must not block. Each awaiting method takes at most one thread hop.
+* Failures are `errors.StoreError`, as in `storage`. Methods that have the name of an `IStore` method have its meaning
+  and its errors too; the docstrings below give the differences.
+* A session finds out what an account supports from the interfaces that it provides: `INotify`, `ICatenate`, `IQuota`
+  and `IMetadata` are optional.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +19,8 @@ from typing import Protocol
 
 from zope.interface import Attribute, Interface
 
-from imapshield.mailbox.columns import Change, Columns
+from imapshield.mailbox.columns import Columns
+from imapshield.mailbox.deltas import Change
 from imapshield.mailbox.values import (
     AccountEvent,
     AppendResult,
@@ -25,139 +38,210 @@ from imapshield.wire.sequence import SequenceSet
 
 
 class Listener(Protocol):
-    """Told of each change to an open mailbox, at once and on the reactor; must not block or raise."""
+    """A callable that receives each change of an open mailbox, synchronously and on the reactor's thread."""
 
     def __call__(self, change: Change) -> None:
-        """Take note of `change`."""
+        """Handle `change`. Must neither block nor raise."""
 
 
 class IMailbox(Interface):
-    """An open mailbox, shared by the sessions that have it selected. Each method awaits at most one hop."""
+    """An open mailbox, shared by all sessions that have it selected.
 
-    name: str = Attribute("its name now, after renames")
-    uidvalidity: int = Attribute("UIDVALIDITY")
-    mailbox_id: bytes = Attribute("MAILBOXID of RFC 8474")
-    columns: Columns = Attribute("what is known of every message; read only")
+    Every method that finds or makes changes applies them to `columns` and notifies all listeners before it returns.
+    """
+
+    name: str = Attribute("The current name. It follows renames.")
+    uidvalidity: int = Attribute("UIDVALIDITY.")
+    mailbox_id: bytes = Attribute("MAILBOXID (RFC 8474).")
+    columns: Columns = Attribute("The metadata of every message. Sessions only read it.")
 
     def subscribe(listener: Listener, claim_recent: bool) -> None:
-        """Tell `listener` of changes from now on; a session that may claim \\Recent says so."""
+        """Notify `listener` of every change from now on.
+
+        Args:
+            listener: the callable.
+            claim_recent: whether the session may claim messages as \\Recent: True after SELECT, False after EXAMINE.
+                Each message is \\Recent to one session only (RFC 3501 section 2.3.2).
+        """
 
     def unsubscribe(listener: Listener) -> None:
-        """Stop telling it; the last one to leave closes the mailbox."""
+        """Stop notifying `listener`. A mailbox without listeners may be closed."""
 
     async def watch_for_changes() -> None:
-        """From now on tell listeners of mail from outside within a second, unasked (for IDLE)."""
+        """Start to report changes made by other programs within about a second, until the last listener leaves
+        (IDLE)."""
 
     async def poll() -> None:
-        """Look at the disk; listeners hear what changed before this returns."""
+        """Take in changes made by other programs (NOOP, CHECK)."""
 
     async def vanished(since: int) -> SequenceSet:
-        """The UIDs of messages that went after MODSEQ `since`; more that are not there may be among them,
-        if the store does not remember that far (RFC 7162 section 3.2.5)."""
+        """Return the UIDs of messages that were expunged after MODSEQ `since`.
+
+        If the store no longer knows, the set contains other UIDs that do not exist (RFC 7162 section 3.2.5).
+        """
 
     async def fetch(uids: Sequence[int], items: Sequence[FetchItem], budget: int) -> FetchResult:
-        """See `IStore.fetch`."""
+        """Return the values of `items` for the first messages of `uids`. See `IStore.fetch` for the arguments."""
 
     async def read(uid: int, item: FetchItem, offset: int, size: int) -> bytes:
-        """See `IStore.read`."""
+        """Return `size` bytes from `offset` of the string that a `Blob` stands for.
+
+        Raises:
+            MessageExpunged: the message was expunged.
+        """
 
     async def load_sizes(uids: Sequence[int]) -> None:
-        """Make sure that `columns` holds RFC822.SIZE of `uids`."""
+        """Make `columns` contain RFC822.SIZE of those of `uids` that exist."""
 
     async def store_flags(
         uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
     ) -> list[int]:
-        """See `IStore.store_flags`; returns the uids left alone."""
+        """Change the flags of messages, and return the UIDs that `unchanged_since` left alone.
+
+        See `IStore.store_flags` for the arguments.
+        """
 
     async def expunge(uids: Sequence[int] | None) -> None:
-        """See `IStore.expunge`; listeners hear what went."""
+        """Remove the messages that have \\Deleted: those among `uids`, or all if it is None (RFC 9051 section
+        6.4.3)."""
 
     async def copy(uids: Sequence[int], target: str, move: bool) -> CopyResult:
-        """See `IStore.copy`."""
+        """Copy or move messages to the mailbox `target`, all or none. See `IStore.copy` for arguments and errors."""
 
     async def replace(uid: int, target: str, message: NewMessage) -> AppendResult:
-        """See `IStore.replace`."""
+        """Store `message` in the mailbox `target` and remove the message `uid`, in one step (RFC 8508).
 
-    async def search(uids: Sequence[int], leaf: SearchKey) -> list[int]:
-        """See `IStore.search`."""
+        Raises:
+            NoSuchMailbox: one of the mailboxes does not exist.
+            MessageExpunged: `uid` was expunged.
+        """
+
+    async def search(uids: Sequence[int], key: SearchKey) -> list[int]:
+        """Return those of `uids` that match one search key. See `IStore.search` for the keys that must be supported."""
 
 
 class IAccount(Interface):
-    """A logged-in user's mail: what a realm returns as the avatar for this interface.
+    """The mail of a logged-in user: what a realm returns as the avatar for this interface.
 
-    Any of the optional powers (quota, metadata, …) is an interface of its own, provided beside this one; the
-    capabilities of a session follow from what its account provides. What it is expected to do and cannot, it may name
-    in `unsupported_capabilities`, a collection of capabilities, which are then not told.
+    An account may have an attribute `unsupported_capabilities`: a collection of capabilities, such as b"OBJECTID", that
+    sessions offer for every account and this one cannot support. They are left out of CAPABILITY.
     """
 
-    user: str = Attribute("the user's name, for logs")
+    user: str = Attribute("The user's name, for logs.")
 
     async def mailboxes() -> Iterable[MailboxInfo]:
-        """See `IStore`; so are all methods here that have its names."""
+        """Return every mailbox, for LIST (RFC 9051 section 6.3.9). INBOX is always included."""
 
     async def subscriptions() -> set[str]:
-        """The subscribed names."""
+        """Return the subscribed names, whether or not such mailboxes exist."""
 
-    async def subscribe(name: str, on: bool) -> None:
-        """SUBSCRIBE, UNSUBSCRIBE."""
+    async def set_subscribed(name: str, subscribed: bool) -> None:
+        """Subscribe or unsubscribe a name (RFC 9051 sections 6.3.7 and 6.3.8)."""
 
     async def create(name: str, special_use: Sequence[bytes]) -> bytes:
-        """CREATE; returns the MAILBOXID."""
+        """Create a mailbox and its missing parents, and return its MAILBOXID (RFC 9051 section 6.3.4, RFC 8474).
+
+        Raises:
+            MailboxExists: a mailbox has that name already.
+            BadMailboxName: no mailbox can have that name.
+        """
 
     async def delete(name: str) -> None:
-        """DELETE."""
+        """Delete a mailbox and its messages, but not its inferiors (RFC 9051 section 6.3.5).
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox, or the name is not selectable.
+            NotAllowed: the mailbox is INBOX.
+        """
 
     async def rename(old: str, new: str) -> None:
-        """RENAME."""
+        """Rename a mailbox and all its inferiors (RFC 9051 section 6.3.6). See `IStore.rename` for INBOX and the
+        errors."""
 
     async def status(name: str) -> MailboxStatus:
-        """STATUS."""
+        """Return the state of a mailbox without opening it (RFC 9051 section 6.3.11).
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox.
+        """
 
     async def open(name: str, claim_recent: bool) -> tuple[IMailbox, frozenset[int]]:
-        """Open for SELECT or EXAMINE; with it the uids that are \\Recent to this session alone.
+        """Open a mailbox for SELECT or EXAMINE (RFC 9051 sections 6.3.2 and 6.3.3).
 
-        The caller must `watch` the mailbox before it awaits anything else.
+        The caller must call `IMailbox.subscribe` before it awaits anything else: a mailbox without listeners may be
+        closed.
+
+        Args:
+            name: the mailbox.
+            claim_recent: whether the session may claim messages as \\Recent: True for SELECT, False for EXAMINE.
+
+        Returns:
+            the mailbox, and the UIDs of the messages that are \\Recent to this session alone.
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox.
         """
 
     async def append(name: str, messages: Sequence[NewMessage]) -> AppendResult:
-        """APPEND."""
+        """Append all of `messages` or none. See `IStore.append` (RFC 9051 section 6.3.12, RFC 3502).
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox.
+        """
 
     def close() -> None:
-        """The session has ended; called once for each login."""
+        """Release the account at the end of a session. Called once for each login."""
 
 
 class INotify(Interface):
-    """An account that tells what happens in all of its mailboxes (RFC 5465)."""
+    """An account that reports what happens in all its mailboxes (NOTIFY, RFC 5465)."""
 
     def add_listener(listener: Callable[[AccountEvent], None]) -> None:
-        """Tell `listener` of all that sessions of this account do, at once; it must not block or raise."""
+        """Call `listener` synchronously for everything that sessions of this account do. It must neither block nor
+        raise."""
 
     def remove_listener(listener: Callable[[AccountEvent], None]) -> None:
-        """Stop telling it."""
+        """Stop calling `listener`."""
 
     async def watch_mailboxes(names: Iterable[str]) -> None:
-        """Tell also of mail that comes into these mailboxes from outside, until the last listener leaves."""
+        """Also report mail that other programs deliver to the mailboxes `names`, until the last listener leaves."""
 
 
 class ICatenate(Interface):
-    """An account that makes new messages of parts of stored ones (RFC 4469)."""
+    """An account that can build new messages from parts of stored ones (CATENATE, RFC 4469)."""
 
     def stored_part(mailbox: IMailbox, uid: int, item: FetchItem, size: int) -> LiteralData:
-        """The `size` octets that `item` is of a message, as content for `IAccount.append`, and to be read by it."""
+        """Return a part of a stored message as content for `IAccount.append`, which reads it.
+
+        Args:
+            mailbox: an open mailbox of this account.
+            uid: the message in it.
+            item: the part, as a `BodySection` or `Binary`.
+            size: the length of the part, in bytes.
+        """
 
 
 class IQuota(Interface):
-    """An account with a quota."""
+    """An account with a quota (RFC 9208)."""
 
     async def quota() -> Quota:
-        """See `IQuotaStore`."""
+        """Return usage and limits, which all mailboxes of the account share."""
 
 
 class IMetadata(Interface):
-    """An account that keeps metadata."""
+    """An account that keeps metadata of mailboxes (RFC 5464). The mailbox "" stands for the server."""
 
     async def metadata(name: str) -> dict[bytes, bytes]:
-        """See `IMetadataStore`."""
+        """Return the entries of a mailbox: names, in lower case, and values.
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox.
+        """
 
     async def set_metadata(name: str, values: Mapping[bytes, bytes | None]) -> None:
-        """See `IMetadataStore`."""
+        """Set the entries in `values`, all or none. A value of None removes the entry.
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox.
+            TooMuchMetadata: the mailbox would have more than `values.MAX_METADATA_ENTRIES`.
+        """

@@ -1,12 +1,13 @@
-"""What a mailbox knows of each message, in columns, and how a store says that something changed.
+"""The metadata of all messages of one mailbox, in parallel arrays that its sessions share.
 
 Rules
 -----
-* `Columns` replaces its arrays when messages come or go and never changes one in place, so that a thousand sessions
-  that look at the same mailbox share one copy (`mailbox.view`). Flags, MODSEQ and sizes do change in place.
-* A flag list is `bytes` ready to send, in canonical order; equal lists are one small number. The number of a list
-  that no message has any more is given to another one, so no number is kept across a delta.
-* `keywords` are all that there were since the mailbox was opened, by their lower case.
+* `Columns` replaces its arrays when messages are added or expunged, and never changes their length in place. A thousand
+  sessions that look at the same mailbox therefore share one copy (`mailbox.view`). Flags, MODSEQs and sizes do change
+  in place.
+* A flag list is `bytes` ready to send, in canonical order. Equal lists have one id, a small integer. The id of a list
+  that no message has any more is reused for another list, so no id may be kept across a delta.
+* `keywords` contains every keyword that any message had since the mailbox was opened, by its lower-case form.
 """
 
 from __future__ import annotations
@@ -14,62 +15,43 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
 
+from imapshield.mailbox.deltas import Change, Delta, MessageRow
 from imapshield.wire.sequence import SequenceSet
 
 UNKNOWN_SIZE = 0xFFFFFFFFFFFFFFFF
-UNUSED_LISTS = 1000
-"""Flag lists kept beyond those in use: a client that thinks up a new one for every STORE would have them all kept."""
+"""The entry in `Columns.sizes` of a message that has not been measured."""
 
-
-class MessageRow(NamedTuple):
-    """One message: `flags` such as ``\\Seen $Junk``, `internaldate` in epoch seconds, `size` None if unmeasured."""
-
-    uid: int
-    flags: bytes
-    modseq: int
-    size: int | None
-    internaldate: int
-
-
-@dataclass(slots=True)
-class Delta:
-    """Everything that changed after some MODSEQ: new and changed messages by rising UID, and those that went.
-
-    `vanished` may name every UID below `uidnext` that is not there, if the store has forgotten when they went. `recent`
-    are new messages which the asker, having claimed them, is the first to hear of.
-    """
-
-    rows: list[MessageRow] = field(default_factory=list)
-    vanished: SequenceSet = field(default_factory=SequenceSet)
-    highestmodseq: int = 1
-    uidnext: int = 1
-    recent: list[int] = field(default_factory=list)
-
-
-class Change(NamedTuple):
-    """A delta as the listeners hear it: uids only, the rest stands in the columns by now."""
-
-    added: Sequence[int]
-    changed: Sequence[int]
-    vanished: Sequence[int]
-    recent: Sequence[int] = ()
+MAX_UNUSED_FLAG_LISTS = 1000
+"""Flag lists kept beyond those in use. Without a limit, a client that makes up a new one for every STORE fills the
+memory."""
 
 
 class Columns:
-    """The messages of one mailbox, rising by UID: row i of every array is the same message."""
+    """The messages of one mailbox, in ascending order of UID: row i of every array is the same message.
+
+    Attributes:
+        uids: UIDs.
+        flag_ids: ids of flag lists, indexes of `flag_lists` and `flag_sets`.
+        modseqs: MODSEQs.
+        sizes: RFC822.SIZE in bytes, or `UNKNOWN_SIZE`.
+        dates: INTERNALDATE in epoch seconds.
+        highestmodseq: HIGHESTMODSEQ of the mailbox.
+        uidnext: UIDNEXT of the mailbox.
+        flag_lists: flag lists by id, ready to send: ``\\Seen $Junk``.
+        flag_sets: the same flags by id, in lower case.
+        keywords: the keywords seen so far: lower case → the spelling that was seen first.
+    """
 
     __slots__ = (
-        "_first",
-        "_free",
+        "_first_row",
+        "_free_ids",
         "_ids",
         "dates",
+        "flag_ids",
         "flag_lists",
         "flag_sets",
-        "flags",
         "highestmodseq",
         "keywords",
         "modseqs",
@@ -80,7 +62,7 @@ class Columns:
 
     def __init__(self) -> None:
         self.uids = array("I")
-        self.flags = array("I")
+        self.flag_ids = array("I")
         self.modseqs = array("Q")
         self.sizes = array("Q")
         self.dates = array("q")
@@ -90,91 +72,97 @@ class Columns:
         self.flag_sets: list[frozenset[bytes]] = [frozenset()]
         self.keywords: dict[bytes, bytes] = {}
         self._ids: dict[bytes, int] = {b"": 0}
-        self._free: list[int] = []
-        self._first: tuple[tuple[bytes, int, int], int] = ((b"", 0, 0), -1)
+        self._free_ids: list[int] = []
+        self._first_row: tuple[tuple[bytes, int, int], int] = ((b"", 0, 0), -1)
 
     def flag_id(self, flags: bytes) -> int:
-        """The number of this flag list. Keywords differ by case only in the sender's mind (RFC 9051 section 2.3.2)."""
-        found = self._ids.get(flags)
-        if found is None:
+        """Return the id of a flag list, which is added if it is new.
+
+        Keywords are compared without case, but keep the spelling that they came with (RFC 9051 section 2.3.2).
+        """
+        flag_id = self._ids.get(flags)
+        if flag_id is None:
             members = frozenset(flags.lower().split())
-            if any(one not in self.keywords for one in members):
+            if any(member not in self.keywords for member in members):
                 for flag in flags.split():
                     if not flag.startswith(b"\\"):
                         self.keywords.setdefault(flag.lower(), flag)
-            if self._free:
-                found = self._free.pop()
-                self.flag_lists[found], self.flag_sets[found] = flags, members
+            if self._free_ids:
+                flag_id = self._free_ids.pop()
+                self.flag_lists[flag_id], self.flag_sets[flag_id] = flags, members
             else:
-                found = len(self.flag_lists)
+                flag_id = len(self.flag_lists)
                 self.flag_lists.append(flags)
                 self.flag_sets.append(members)
-            self._ids[flags] = found
-        return found
+            self._ids[flags] = flag_id
+        return flag_id
 
-    def _sweep(self) -> None:
-        """Let go of the flag lists that no message has, if they are many."""
-        if len(self._ids) <= UNUSED_LISTS:
+    def _drop_unused_flag_lists(self) -> None:
+        """Free the ids of flag lists that no message has, if there are more than `MAX_UNUSED_FLAG_LISTS`."""
+        if len(self._ids) <= MAX_UNUSED_FLAG_LISTS:
             return
-        used = {0, *self.flags}
-        if len(self._ids) <= len(used) + UNUSED_LISTS:
+        used = {0, *self.flag_ids}
+        if len(self._ids) <= len(used) + MAX_UNUSED_FLAG_LISTS:
             return
-        for flags, number in list(self._ids.items()):
-            if number not in used:
+        for flags, flag_id in list(self._ids.items()):
+            if flag_id not in used:
                 del self._ids[flags]
-                self.flag_lists[number], self.flag_sets[number] = b"", frozenset()
-                self._free.append(number)
+                self.flag_lists[flag_id], self.flag_sets[flag_id] = b"", frozenset()
+                self._free_ids.append(flag_id)
 
-    def ids_with(self, flag: bytes) -> set[int]:
-        """The numbers of the flag lists that hold `flag`, compared without case."""
+    def flag_ids_with(self, flag: bytes) -> set[int]:
+        """Return the ids of the flag lists that contain `flag`, compared without case."""
         wanted = flag.lower()
         return {i for i, members in enumerate(self.flag_sets) if wanted in members}
 
-    def first_without(self, flag: bytes) -> int:
-        """The first row whose flags lack `flag`, -1 if there is none; every SELECT asks for it, so it is kept."""
+    def first_row_without(self, flag: bytes) -> int:
+        """Return the first row whose flags do not contain `flag`, or -1.
+
+        Every SELECT needs it for UNSEEN, so the last result is cached until the mailbox changes.
+        """
         state = (flag, self.highestmodseq, len(self.uids))
-        if self._first[0] != state:
-            ids = self.ids_with(flag)
-            first = next((i for i, flags in enumerate(self.flags) if flags not in ids), -1)
-            self._first = (state, first)
-        return self._first[1]
+        if self._first_row[0] != state:
+            ids = self.flag_ids_with(flag)
+            row = next((i for i, flag_id in enumerate(self.flag_ids) if flag_id not in ids), -1)
+            self._first_row = (state, row)
+        return self._first_row[1]
 
     def row(self, uid: int) -> int | None:
-        """The row of message `uid`, or None."""
+        """Return the row of message `uid`, or None if there is no such message."""
         i = bisect_left(self.uids, uid)
         return i if i < len(self.uids) and self.uids[i] == uid else None
 
     def apply(self, delta: Delta) -> Change:
-        """Take in `delta` and say what that changed; a delta that was seen already changes nothing."""
+        """Apply `delta`, and return what it changed. A delta that was applied before changes nothing."""
         vanished = self._remove(delta.vanished)
         added: list[int] = []
         changed: list[int] = []
-        last = self.uids[-1] if self.uids else 0
-        fresh: list[MessageRow] = []
+        last_uid = self.uids[-1] if self.uids else 0
+        new_rows: list[MessageRow] = []
         for row in delta.rows:
-            if row.uid > last:
-                fresh.append(row)
+            if row.uid > last_uid:
+                new_rows.append(row)
                 added.append(row.uid)
                 continue
             i = self.row(row.uid)
-            if i is None:  # a late row of a message that another delta expunged
+            if i is None:  # an older row of a message that another delta expunged
                 continue
             if row.size is not None:
                 self.sizes[i] = row.size
             if row.modseq > self.modseqs[i]:
                 self.modseqs[i] = row.modseq
-                self.flags[i] = self.flag_id(row.flags)
+                self.flag_ids[i] = self.flag_id(row.flags)
                 changed.append(row.uid)
-        if fresh:
-            self._extend(fresh)
-        self._sweep()
+        if new_rows:
+            self._extend(new_rows)
+        self._drop_unused_flag_lists()
         self.highestmodseq = max(self.highestmodseq, delta.highestmodseq)
         self.uidnext = max(self.uidnext, delta.uidnext)
         return Change(added, changed, vanished, delta.recent)
 
     def _extend(self, rows: Sequence[MessageRow]) -> None:
         self.uids = self.uids + array("I", [row.uid for row in rows])
-        self.flags = self.flags + array("I", [self.flag_id(row.flags) for row in rows])
+        self.flag_ids = self.flag_ids + array("I", [self.flag_id(row.flags) for row in rows])
         self.modseqs = self.modseqs + array("Q", [row.modseq for row in rows])
         self.sizes = self.sizes + array(
             "Q", [UNKNOWN_SIZE if row.size is None else row.size for row in rows]
@@ -182,29 +170,30 @@ class Columns:
         self.dates = self.dates + array("q", [row.internaldate for row in rows])
 
     def _remove(self, vanished: SequenceSet) -> list[int]:
+        """Remove the rows of the UIDs in `vanished`, and return the UIDs that had one."""
         spans = vanished.matching_slices(self.uids, 0)
         if not spans:
             return []
-        gone = _cut(self.uids, spans).tolist()
+        removed = _slices(self.uids, spans).tolist()
         ends = [*spans, (len(self.uids), 0)]
         kept = [(after, before) for (_, after), (before, _) in pairwise([(0, 0), *ends])]
-        self.uids = _cut(self.uids, kept)
-        self.flags = _cut(self.flags, kept)
-        self.modseqs = _cut(self.modseqs, kept)
-        self.sizes = _cut(self.sizes, kept)
-        self.dates = _cut(self.dates, kept)
-        return gone
+        self.uids = _slices(self.uids, kept)
+        self.flag_ids = _slices(self.flag_ids, kept)
+        self.modseqs = _slices(self.modseqs, kept)
+        self.sizes = _slices(self.sizes, kept)
+        self.dates = _slices(self.dates, kept)
+        return removed
 
     def set_sizes(self, sizes: Iterable[tuple[int, int]]) -> None:
-        """Note sizes that were measured late."""
+        """Record (UID, RFC822.SIZE) of messages that have been measured. Unknown UIDs are ignored."""
         for uid, size in sizes:
             i = self.row(uid)
             if i is not None:
                 self.sizes[i] = size
 
 
-def _cut(numbers: array[int], spans: Iterable[tuple[int, int]]) -> array[int]:
-    some = array(numbers.typecode)
+def _slices(numbers: array[int], spans: Iterable[tuple[int, int]]) -> array[int]:
+    result = array(numbers.typecode)
     for start, stop in spans:
-        some.extend(numbers[start:stop])
-    return some
+        result.extend(numbers[start:stop])
+    return result

@@ -1,7 +1,7 @@
-"""A message's bytes → the answer to a FETCH item or a SEARCH key: what every store has in common.
+"""The bytes of a message → the values of FETCH items, and whether it matches a SEARCH key. Every store uses this.
 
-`data` is the message as on the wire, lines ending in CRLF. An `OpenedMailbox` message is scanned once for all the items that
-are asked of it, and not at all for those that need only its header.
+A message is `bytes` as on the wire, with lines that end in CRLF. Its MIME structure is parsed at most once, and not
+at all for items that need only the header.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 
 from imapshield.message import date_field, envelope, section, structure, text
 from imapshield.message.headers import decode_header, header_values
-from imapshield.message.mime_tree import Part, scan
+from imapshield.message.mime_tree import Part, parse_mime_tree
 from imapshield.wire import encode
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Preview
 from imapshield.wire.commands.search_keys import DateKey, EnvelopeKey, HeaderKey, SearchKey, TextKey
@@ -19,7 +19,11 @@ _HEADER_END = b"\r\n\r\n"
 
 
 class MessageItems:
-    """One message being asked about."""
+    """One message, from which FETCH items and SEARCH keys are answered.
+
+    Args:
+        data: the message, or only its header block if that is all that is going to be used.
+    """
 
     __slots__ = ("_part", "data")
 
@@ -29,18 +33,22 @@ class MessageItems:
 
     @property
     def part(self) -> Part:
-        """Its MIME structure."""
+        """The MIME structure."""
         if self._part is None:
-            self._part = scan(self.data)
+            self._part = parse_mime_tree(self.data)
         return self._part
 
     @property
     def header(self) -> bytes:
-        """Its header, blank line included."""
-        return header_of(self.data)
+        """The header block, including the blank line."""
+        return header_block(self.data)
 
-    def answer(self, item: FetchItem) -> bytes:
-        """Return the answer to `item`, ready to send: a complete nstring where it is a string."""
+    def value(self, item: FetchItem) -> bytes:
+        """Return the value of a FETCH item, ready to send. A string is a complete nstring, or a literal8 for BINARY.
+
+        Raises:
+            CommandRefused: UNKNOWN-CTE, from `section.binary_section`.
+        """
         match item:
             case Attribute(b"ENVELOPE"):
                 return envelope.envelope(self.header)
@@ -49,88 +57,100 @@ class MessageItems:
             case Attribute(b"BODYSTRUCTURE"):
                 return structure.bodystructure(self.part, self.data)
             case Binary(size_only=True):
-                octets = self.octets(item)
-                return b"0" if octets is None else b"%d" % len(octets)
+                content = self.content(item)
+                return b"0" if content is None else b"%d" % len(content)
             case Preview():
-                shown = text.preview(self.part, self.data)
-                return encode.string(shown.encode("utf-8"))
-        octets = self.octets(item)
-        if octets is None:
+                preview = text.preview(self.part, self.data)
+                return encode.string(preview.encode("utf-8"))
+        content = self.content(item)
+        if content is None:
             return encode.NIL
-        return encode.literal(octets, binary=isinstance(item, Binary))
+        return encode.literal(content, binary=isinstance(item, Binary))
 
-    def octets(self, item: FetchItem) -> bytes | None:
-        """Return what a BODY[…] or BINARY[…] stands for, its partial cut out; None where there is no such part."""
+    def content(self, item: FetchItem) -> bytes | None:
+        """Return the bytes that a BODY[…] or BINARY[…] item stands for, or None if there is no such part.
+
+        A partial, such as ``<0.1024>``, is applied (RFC 9051 section 6.4.5.1).
+
+        Raises:
+            CommandRefused: UNKNOWN-CTE, from `section.binary_section`.
+        """
         assert isinstance(item, (BodySection, Binary))
-        octets: bytes | None
+        content: bytes | None
         if isinstance(item, Binary):
-            octets = section.binary(self.part, self.data, item.path)
+            content = section.binary_section(self.part, self.data, item.path)
         elif not item.section.path and not item.section.text:
-            octets = self.data
+            content = self.data
         elif not item.section.path and item.section.text.startswith(b"HEADER"):
-            octets = self.header
+            content = self.header
             if item.section.text != b"HEADER":
-                octets = section.header_fields(
-                    octets, item.section.fields, item.section.text == b"HEADER.FIELDS.NOT"
+                content = section.header_fields(
+                    content, item.section.fields, item.section.text == b"HEADER.FIELDS.NOT"
                 )
         else:
-            found = section.extract(self.part, self.data, item.section)
-            octets = self.data[found[0] : found[1]] if isinstance(found, tuple) else found
-        if octets is None or item.partial is None:
-            return octets
+            found = section.body_section(self.part, self.data, item.section)
+            content = self.data[found[0] : found[1]] if isinstance(found, tuple) else found
+        if content is None or item.partial is None:
+            return content
         start, size = item.partial
-        return octets[start : start + size]
+        return content[start : start + size]
 
     def matches(self, key: SearchKey) -> bool:
-        """Whether the message matches a HeaderHas, an EnvelopeHas, a TextHas, or a DateIs on the Date field."""
+        """Whether the message matches a `HeaderKey`, an `EnvelopeKey`, a `TextKey`, or a `DateKey` for the SENT
+        date."""
         match key:
             case HeaderKey(_, wanted) | EnvelopeKey(_, wanted):
                 needle = text.normalize(wanted)
-                return any(needle in shown for shown in compared(self.header, key))
+                return any(needle in searched for searched in searched_texts(self.header, key))
             case TextKey(wanted, headers):
                 needle = text.normalize(wanted)
                 return any(
-                    text.contains(shown, needle)
-                    for shown in text.searchable(self.part, self.data, headers)
+                    text.contains(searched, needle)
+                    for searched in text.searchable_texts(self.part, self.data, headers)
                 )
             case DateKey(how, day, b"SENT"):
-                return date_is(how, day, sent_date(self.header))
+                return date_matches(how, day, sent_date(self.header))
         raise AssertionError(key)
 
 
-def header_of(data: bytes) -> bytes:
-    """Return the header of a message, with the blank line that ends it."""
+def header_block(data: bytes) -> bytes:
+    """Return the header block of a message, including the blank line that ends it."""
     if data.startswith(b"\r\n"):
         return data[:2]
     end = data.find(_HEADER_END)
     return data if end < 0 else data[: end + 4]
 
 
-def compared(header: bytes, key: HeaderKey | EnvelopeKey) -> list[str]:
-    """Return the texts that `key` is looked for in, each by itself."""
+def searched_texts(header: bytes, key: HeaderKey | EnvelopeKey) -> list[str]:
+    """Return the texts that `key` is searched in, normalized with `text.normalize`. A match may not span two of them.
+
+    Args:
+        header: the header block of a message.
+        key: a `HeaderKey` searches the field as it was written, an `EnvelopeKey` what ENVELOPE shows of it.
+    """
     if isinstance(key, EnvelopeKey):
-        shown = envelope.texts(header, key.field)
+        searched = envelope.search_texts(header, key.field)
     else:
-        shown = [decode_header(value) for value in header_values(header, key.field)]
-    return [text.normalize(one) for one in shown]
+        searched = [decode_header(value) for value in header_values(header, key.field)]
+    return [text.normalize(value) for value in searched]
 
 
 def sent_date(header: bytes) -> date | None:
-    """Return the day of the Date field as it was written there, whatever the zone (RFC 9051 section 6.4.4)."""
+    """Return the day of the Date field as it is written there, whatever the zone (RFC 9051 section 6.4.4)."""
     values = header_values(header, b"date")
-    sent = date_field.parse(values[-1]) if values else None
+    sent = date_field.parse_date_field(values[-1]) if values else None
     return None if sent is None else sent.day
 
 
-def date_is(how: bytes, day: date, found: date | None) -> bool:
-    """Whether a date is BEFORE, ON or SINCE `day`; no date is none of them."""
-    if found is None:
+def date_matches(how: bytes, day: date, value: date | None) -> bool:
+    """Whether the date `value` is `how` (BEFORE, ON or SINCE) `day`. A missing date matches none of them."""
+    if value is None:
         return False
     if how == b"BEFORE":
-        return found < day
-    return found >= day if how == b"SINCE" else found == day
+        return value < day
+    return value >= day if how == b"SINCE" else value == day
 
 
-def day_of(epoch: float) -> date:
-    """Return the UTC day of an instant."""
+def utc_day(epoch: float) -> date:
+    """Return the UTC day of an instant in epoch seconds."""
     return datetime.fromtimestamp(epoch, UTC).date()

@@ -1,7 +1,11 @@
-"""SEARCH: a key and candidate messages → those that match (RFC 9051 section 6.4.4).
+"""SEARCH: a search key and candidate messages → the messages that match (RFC 9051 section 6.4.4).
 
-What the columns know is answered from them; only what is left goes to the store, in pieces, so that one search
-through a large folder does not keep the account's other sessions waiting for longer than a piece takes.
+Rules
+-----
+* Whatever the columns know is answered from them. Only the other keys go to the store.
+* Calls to the store are made for a limited number of messages each, so that a search through a large mailbox delays
+  the other sessions of the account by no more than one call.
+* Cheap keys are evaluated first, so that expensive ones see fewer messages.
 """
 
 from __future__ import annotations
@@ -30,44 +34,50 @@ from imapshield.wire.commands.search_keys import (
     TextKey,
 )
 
-PIECE = 1000
-"""Messages per hop for a key that the store has cached; `TEXT_PIECE` for one that has it read whole messages."""
-TEXT_PIECE = 50
-STRIDE = 20_000
-"""Messages times keys answered from the columns before others have their turn: some milliseconds of them."""
+MESSAGES_PER_CALL = 1000
+"""Messages per call of the store, for a key that it answers from its cache."""
+
+MESSAGE_BODIES_PER_CALL = 50
+"""Messages per call of the store, for a key that makes it read whole messages."""
+
+MESSAGES_PER_PAUSE = 20_000
+"""Messages times keys answered from the columns before other connections are served: some milliseconds of work."""
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAY = 86400
-_DEAR = {TextKey: 4, HeaderKey: 3, EnvelopeKey: 2, DateKey: 2, ObjectIdKey: 2}
-_COST = _DEAR | dict.fromkeys((Not, Or, And), 1)
+_STORE_COSTS = {TextKey: 4, HeaderKey: 3, EnvelopeKey: 2, DateKey: 2, ObjectIdKey: 2}
+_COSTS = _STORE_COSTS | dict.fromkeys((Not, Or, And), 1)
 
 
 def _cost(key: SearchKey) -> int:
-    return _COST.get(type(key), 0)
+    return _COSTS.get(type(key), 0)
 
 
-def leaves(key: SearchKey) -> Iterator[SearchKey]:
-    """Yield every key in `key` that holds no other."""
-    todo = [key]
-    while todo:
-        one = todo.pop()
-        match one:
+def leaf_keys(key: SearchKey) -> Iterator[SearchKey]:
+    """Yield every key in `key` that contains no other key."""
+    stack = [key]
+    while stack:
+        current = stack.pop()
+        match current:
             case And(keys) | Or(keys):
-                todo += keys
+                stack += keys
             case Not(inner):
-                todo.append(inner)
+                stack.append(inner)
             case _:
-                yield one
+                yield current
 
 
 class Query:
-    """One SEARCH over `view` of `mailbox`.
+    """One SEARCH in a mailbox, as one client sees it.
 
     Args:
-        now: seconds since the epoch, for OLDER and YOUNGER.
+        mailbox: the mailbox.
+        view: the client's view of it.
+        now: the current time in epoch seconds, for OLDER and YOUNGER (RFC 5032).
         saved: the UIDs that ``$`` stands for (RFC 5182).
-        pause: awaited between pieces, with how many messages are done and of how many, so that other connections
-            have their turns; and between keys, of which one search can have thousands, with nothing.
+        pause: awaited between calls of the store, with two arguments: the number of messages done and of all
+            messages. Also awaited, without arguments, between keys that are answered from the columns: one search can
+            have thousands. It gives other connections a turn.
     """
 
     def __init__(
@@ -84,12 +94,16 @@ class Query:
         self._now = now
         self._saved = saved
         self._pause = pause
-        self._looked_at = 0
+        self._examined = 0
 
     async def run(self, key: SearchKey, among: Sequence[int] | None = None) -> Sequence[int]:
-        """Return the UIDs that match, rising, of all that the client knows or of those `among` them.
+        """Return the UIDs of the messages that match, in ascending order.
 
-        Messages that vanished unbeknown to the client are left out.
+        Messages that were expunged are left out, also those that the client still knows.
+
+        Args:
+            key: the search key.
+            among: search only these UIDs, in ascending order; None means all that the client knows.
         """
         uids: Sequence[int] = self._view.uids if among is None else among
         columns = self._view.columns
@@ -100,92 +114,107 @@ class Query:
     async def _matching(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
         if not uids:
             return uids
-        self._looked_at += len(uids)
-        if self._looked_at > STRIDE and self._pause is not None:
-            self._looked_at = 0
+        self._examined += len(uids)
+        if self._examined > MESSAGES_PER_PAUSE and self._pause is not None:
+            self._examined = 0
             await self._pause()
         match key:
             case And(keys):
-                return await self._all_of(keys, uids)
+                return await self._matching_all(keys, uids)
             case Or(keys):
-                return await self._any_of(keys, uids)
-            case Not(FlagKey(flag)) if flag.upper() != b"\\RECENT":  # UNSEEN above all
-                ids = self._view.columns.ids_with(flag)
-                return [uid for uid, flags in self._pairs(uids, "flags") if flags not in ids]
+                return await self._matching_any(keys, uids)
+            case Not(FlagKey(flag)) if flag.upper() != b"\\RECENT":  # mostly UNSEEN
+                ids = self._view.columns.flag_ids_with(flag)
+                return [uid for uid, flag_id in self._pairs(uids, "flag_ids") if flag_id not in ids]
             case Not(inner):
-                without = set(await self._matching(inner, uids))
-                return [uid for uid in uids if uid not in without]
-            case FlagKey() | SequenceKey() | ModseqKey() | AgeKey():
-                return self._known(key, uids)
-            case SizeKey(more, octets):
-                await self._measure(uids)
-                if more:
-                    return [u for u, size in self._pairs(uids, "sizes") if size > octets]
-                return [u for u, size in self._pairs(uids, "sizes") if size < octets]
-            case DateKey(how, day, b"INTERNAL"):
-                low = (day.toordinal() - _EPOCH) * _DAY
-                if how == b"BEFORE":
-                    return [u for u, at in self._pairs(uids, "dates") if at < low]
-                if how == b"SINCE":
-                    return [u for u, at in self._pairs(uids, "dates") if at >= low]
-                return [u for u, at in self._pairs(uids, "dates") if low <= at < low + _DAY]
+                excluded = set(await self._matching(inner, uids))
+                return [uid for uid in uids if uid not in excluded]
             case _:
-                return await self._asked(key, uids)
+                return await self._matching_leaf(key, uids)
 
-    async def _all_of(self, keys: Iterable[SearchKey], uids: Sequence[int]) -> Sequence[int]:
-        for one in sorted(keys, key=_cost):
-            some = await self._matching(one, uids)
-            if len(some) < len(uids):
-                # else as it was: the mailbox's own array is faster than a copy
-                uids = some
+    async def _matching_leaf(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
+        match key:
+            case FlagKey(flag):
+                return self._with_flag(flag, uids)
+            case SequenceKey():
+                return self._in_sequence(key, uids)
+            case ModseqKey(min_modseq):
+                return [uid for uid, modseq in self._pairs(uids, "modseqs") if modseq >= min_modseq]
+            case AgeKey():
+                return self._with_age(key, uids)
+            case SizeKey():
+                await self._load_sizes(uids)
+                return self._with_size(key, uids)
+            case DateKey(how, day, b"INTERNAL"):
+                return self._with_internaldate(how, day, uids)
+            case _:
+                return await self._from_store(key, uids)
+
+    async def _matching_all(self, keys: Iterable[SearchKey], uids: Sequence[int]) -> Sequence[int]:
+        for key in sorted(keys, key=_cost):
+            matching = await self._matching(key, uids)
+            if len(matching) < len(uids):
+                # Otherwise keep the sequence: if it is the mailbox's own array, it is faster than a copy.
+                uids = matching
         return uids
 
-    async def _any_of(self, keys: Iterable[SearchKey], uids: Sequence[int]) -> Sequence[int]:
+    async def _matching_any(self, keys: Iterable[SearchKey], uids: Sequence[int]) -> Sequence[int]:
         found: set[int] = set()
         rest = uids
-        for one in sorted(keys, key=_cost):
-            some = await self._matching(one, rest)
-            if some:
-                found.update(some)
+        for key in sorted(keys, key=_cost):
+            matching = await self._matching(key, rest)
+            if matching:
+                found.update(matching)
                 rest = [uid for uid in rest if uid not in found]
         return [uid for uid in uids if uid in found]
 
-    def _known(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
-        match key:
-            case FlagKey(flag):
-                if flag.upper() == b"\\RECENT":
-                    return [uid for uid in uids if uid in self._view.recent]
-                ids = self._view.columns.ids_with(flag)
-                return [uid for uid, flags in self._pairs(uids, "flags") if flags in ids]
-            case SequenceKey(None):
-                saved = set(self._saved)
-                return [uid for uid in uids if uid in saved]
-            case SequenceKey(sequence, by_uid):
-                assert sequence is not None
-                view = self._view
-                if by_uid:
-                    spans = sequence.matching_slices(view.uids, view.uids[-1])
-                else:
-                    # numbers beyond the last message match nothing here: SEARCH only asks
-                    count = len(view.uids)
-                    spans = [
-                        (low - 1, min(high, count))
-                        for low, high in sequence.resolve(count)
-                        if low <= count
-                    ]
-                chosen = set(view.uids_of(spans))
-                return [uid for uid in uids if uid in chosen]
-            case ModseqKey(modseq):
-                return [uid for uid, at in self._pairs(uids, "modseqs") if at >= modseq]
-            case AgeKey(younger, seconds):
-                edge = int(self._now) - seconds  # to the second, and of that second both are
-                if younger:
-                    return [uid for uid, at in self._pairs(uids, "dates") if at >= edge]
-                return [uid for uid, at in self._pairs(uids, "dates") if at <= edge]
-        raise AssertionError(key)
+    def _with_flag(self, flag: bytes, uids: Sequence[int]) -> Sequence[int]:
+        if flag.upper() == b"\\RECENT":
+            return [uid for uid in uids if uid in self._view.recent]
+        ids = self._view.columns.flag_ids_with(flag)
+        return [uid for uid, flag_id in self._pairs(uids, "flag_ids") if flag_id in ids]
+
+    def _in_sequence(self, key: SequenceKey, uids: Sequence[int]) -> Sequence[int]:
+        if key.sequence is None:
+            saved = set(self._saved)
+            return [uid for uid in uids if uid in saved]
+        view = self._view
+        if key.uid:
+            spans = key.sequence.matching_slices(view.uids, view.uids[-1])
+        else:
+            # In SEARCH, a number beyond the last message matches nothing. It is an error in FETCH, STORE and COPY only.
+            count = len(view.uids)
+            spans = [
+                (low - 1, min(high, count))
+                for low, high in key.sequence.resolve(count)
+                if low <= count
+            ]
+        named = set(view.uids_of(spans))
+        return [uid for uid in uids if uid in named]
+
+    def _with_age(self, key: AgeKey, uids: Sequence[int]) -> Sequence[int]:
+        # Whole seconds, and a message of exactly this age is both OLDER and YOUNGER (RFC 5032 section 3).
+        limit = int(self._now) - key.seconds
+        if key.younger:
+            return [uid for uid, epoch in self._pairs(uids, "dates") if epoch >= limit]
+        return [uid for uid, epoch in self._pairs(uids, "dates") if epoch <= limit]
+
+    def _with_size(self, key: SizeKey, uids: Sequence[int]) -> Sequence[int]:
+        if key.larger:
+            return [uid for uid, size in self._pairs(uids, "sizes") if size > key.size]
+        return [uid for uid, size in self._pairs(uids, "sizes") if size < key.size]
+
+    def _with_internaldate(self, how: bytes, day: date, uids: Sequence[int]) -> Sequence[int]:
+        start = (day.toordinal() - _EPOCH) * _DAY
+        if how == b"BEFORE":
+            return [uid for uid, epoch in self._pairs(uids, "dates") if epoch < start]
+        if how == b"SINCE":
+            return [uid for uid, epoch in self._pairs(uids, "dates") if epoch >= start]
+        end = start + _DAY
+        return [uid for uid, epoch in self._pairs(uids, "dates") if start <= epoch < end]
 
     def _pairs(self, uids: Sequence[int], column: str) -> Iterable[tuple[int, int]]:
-        """Each of `uids` with its value in a column."""
+        """Return each of `uids` with its value in a column of `Columns`."""
         columns = self._view.columns
         values: array[int] = getattr(columns, column)
         if uids is columns.uids:
@@ -196,18 +225,21 @@ class Query:
         rows = [(uid, columns.row(uid)) for uid in uids]
         return [(uid, values[row]) for uid, row in rows if row is not None]
 
-    async def _measure(self, uids: Sequence[int]) -> None:
-        unknown = [u for u, size in self._pairs(uids, "sizes") if size == UNKNOWN_SIZE]
-        for start in range(0, len(unknown), TEXT_PIECE):
-            await self._mailbox.load_sizes(unknown[start : start + TEXT_PIECE])
-            if self._pause is not None and start + TEXT_PIECE < len(unknown):
-                await self._pause(start + TEXT_PIECE, len(unknown))
+    async def _load_sizes(self, uids: Sequence[int]) -> None:
+        """Measure the messages that have not been measured. The store reads them, so this takes several calls."""
+        unknown = [uid for uid, size in self._pairs(uids, "sizes") if size == UNKNOWN_SIZE]
+        for start in range(0, len(unknown), MESSAGE_BODIES_PER_CALL):
+            stop = start + MESSAGE_BODIES_PER_CALL
+            await self._mailbox.load_sizes(unknown[start:stop])
+            if self._pause is not None and stop < len(unknown):
+                await self._pause(stop, len(unknown))
 
-    async def _asked(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
-        size = TEXT_PIECE if isinstance(key, TextKey) else PIECE
+    async def _from_store(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
+        count = MESSAGE_BODIES_PER_CALL if isinstance(key, TextKey) else MESSAGES_PER_CALL
         found: list[int] = []
-        for start in range(0, len(uids), size):
-            found += await self._mailbox.search(uids[start : start + size], key)
-            if self._pause is not None and start + size < len(uids):
-                await self._pause(start + size, len(uids))
+        for start in range(0, len(uids), count):
+            stop = start + count
+            found += await self._mailbox.search(uids[start:stop], key)
+            if self._pause is not None and stop < len(uids):
+                await self._pause(stop, len(uids))
         return found

@@ -1,4 +1,19 @@
-"""TODO."""
+"""What a mail store must implement: blocking interfaces, without any knowledge of sessions or of Twisted.
+
+`StoreAccount` turns an `IStore` into the asynchronous account that sessions use. `imapshield.testing.store_contract`
+tests an implementation against everything that is promised here.
+
+Rules
+-----
+* A store is the mail of one user. Its methods block, and are called from one thread at a time.
+* Mailbox names are `str` (not encoded) with ``/`` between the levels. INBOX is always spelled ``INBOX``.
+* Every failure is an `errors.StoreError`, and a call that fails has changed nothing. Any method may raise `StoreIOError`,
+  `StoreBusy`, `NoSpace` or `StoreLimitExceeded` for the reasons that these name; the docstrings name the other errors.
+* A name that no mailbox can have is `BadMailboxName` where a mailbox is made, and `NoSuchMailbox` everywhere else.
+* A method that takes the `key` of a mailbox raises `NoSuchMailbox` once the mailbox has been deleted.
+* A method that takes `since` returns in its `Delta` everything that changed in the mailbox after that MODSEQ, no
+  matter who changed it, including the effects of the call itself. The caller passes the HIGHESTMODSEQ that it knows.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +22,7 @@ from typing import Protocol, TypeVar
 
 from zope.interface import Interface
 
-from imapshield.mailbox.columns import Delta
+from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import (
     AppendResult,
     CopyResult,
@@ -26,62 +41,166 @@ T = TypeVar("T")
 
 
 class Worker(Protocol):
-    """Where blocking calls run, one after another for one account."""
+    """Runs the blocking calls of one account, one after the other."""
 
     def run(self, fn: Callable[..., T], *args: object) -> Awaitable[T]:
-        """Run ``fn(*args)`` after everything handed over before it; its result or exception is the awaitable's."""
+        """Run ``fn(*args)`` after every call that was submitted earlier.
+
+        Returns:
+            an awaitable of the result. It raises what `fn` raises.
+        """
+
+
+class ChangeNotifier(Protocol):
+    """Notifies about changes to directories of the file system, such as mail that another program delivers."""
+
+    def watch(self, paths: Sequence[str], callback: Callable[[], object]) -> Subscription:
+        """Call `callback`, on the reactor's thread, whenever one of the directories `paths` may have changed.
+
+        Notifications may be late, combined or unnecessary: the receiver polls the store and finds out what changed.
+        """
+
+
+class Subscription(Protocol):
+    """A request for notifications, as `ChangeNotifier.watch` returns it."""
+
+    def stop(self) -> None:
+        """Cancel it: the callback is not called again."""
 
 
 class IStore(Interface):
-    """One user's mail, blocking. Called from one thread at a time. Names are `str`, hierarchy delimiter ``/``."""
+    """The mail of one user. The module docstring gives the rules that hold for every method."""
 
     def mailboxes() -> Iterable[MailboxInfo]:
-        """Every mailbox, INBOX always among them, parents of existing ones as not selectable where missing."""
+        """Return every mailbox, for LIST (RFC 9051 section 6.3.9).
+
+        INBOX is always included. So is every parent of a mailbox; one that does not exist is not selectable.
+        """
 
     def subscriptions() -> set[str]:
-        """The subscribed names, whether or not such mailboxes exist."""
+        """Return the subscribed names, whether or not mailboxes of these names exist (RFC 9051 section 6.3.7)."""
 
-    def subscribe(name: str, on: bool) -> None:
-        """Subscribe or unsubscribe; unsubscribing what is not subscribed is not an error."""
+    def set_subscribed(name: str, subscribed: bool) -> None:
+        """Subscribe or unsubscribe a name (RFC 9051 sections 6.3.7 and 6.3.8).
+
+        The mailbox need not exist, and setting a name to what it already is is not an error.
+        """
 
     def create(name: str, special_use: Sequence[bytes]) -> bytes:
-        """Create a mailbox, with its missing parents, and return its MAILBOXID. MailboxExists, BadMailboxName."""
+        """Create a mailbox and its missing parents (RFC 9051 section 6.3.4, RFC 6154).
+
+        A name that was deleted and is created again gets a larger UIDVALIDITY, another MAILBOXID and another key.
+
+        Args:
+            name: the name of the new mailbox.
+            special_use: its special-use attributes, such as ``\\Sent``. Parents get none.
+
+        Returns:
+            the MAILBOXID (RFC 8474).
+
+        Raises:
+            MailboxExists: a mailbox has that name already.
+            BadMailboxName: no mailbox can have that name.
+        """
 
     def delete(name: str) -> None:
-        """Delete a mailbox and its messages; inferiors stay. NoSuchMailbox, NotAllowed for INBOX."""
+        """Delete a mailbox and its messages (RFC 9051 section 6.3.5).
+
+        Its inferiors stay. If it has any, its name stays too, as one that is not selectable.
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox, or the name is not selectable.
+            NotAllowed: the mailbox is INBOX.
+        """
 
     def rename(old: str, new: str) -> None:
-        """Rename with all inferiors, keeping UIDs and UIDVALIDITY. INBOX: move its messages into the new mailbox."""
+        """Rename a mailbox and all its inferiors (RFC 9051 section 6.3.6).
+
+        UIDs, UIDVALIDITY, MAILBOXID and key stay the same. Renaming INBOX moves its messages into a new mailbox;
+        INBOX and its inferiors stay.
+
+        Raises:
+            NoSuchMailbox: `old` does not exist.
+            MailboxExists: `new` exists.
+            BadMailboxName: no mailbox can be called `new`, or `new` is below `old`.
+        """
 
     def status(name: str) -> MailboxStatus:
-        """Look at a mailbox without opening it, counting what was delivered until now."""
+        """Return the state of a mailbox without opening it, including mail that was delivered until now.
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox.
+        """
 
     def key(name: str) -> int:
-        """Return what names this mailbox until it is deleted. NoSuchMailbox."""
+        """Return the key of a mailbox: it identifies the mailbox, across renames, until it is deleted.
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox.
+        """
 
     def open(name: str, claim_recent: bool) -> OpenedMailbox:
-        """Find a mailbox, take in what was delivered, and tell all of it. ``delta.recent`` are the messages that no
-        session has claimed yet; with `claim_recent` this one does, and no other will (RFC 3501 section 2.3.2)."""
+        """Open a mailbox for SELECT or EXAMINE: take in what was delivered, and return all messages.
+
+        Args:
+            name: the mailbox.
+            claim_recent: True for SELECT, which claims the messages that no session has claimed yet: they are
+                \\Recent in this session alone, as ``delta.recent``. EXAMINE claims none (RFC 3501 section 2.3.2).
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox.
+        """
 
     def changes(key: int, since: int, claim_recent: bool) -> Delta:
-        """Take in what was delivered or changed on disk; tell what changed after MODSEQ `since`. Where the store
-        does not remember what vanished since then, it names every UID below UIDNEXT that is not there."""
+        """Take in what was delivered or changed from outside, and return what changed after MODSEQ `since`.
+
+        If the store no longer knows which messages were expunged since then, `Delta.vanished` names every UID below
+        UIDNEXT that does not exist (RFC 7162 section 3.2.5).
+
+        Args:
+            key: the mailbox.
+            since: a MODSEQ; 0 returns everything.
+            claim_recent: claim new messages, as in `open`.
+        """
 
     def append(name: str, messages: Sequence[NewMessage]) -> AppendResult:
-        """Store all of `messages` or none; they are on stable storage when this returns. Their content may be read by
-        calls of this store's own `read`, and end in MessageExpunged."""
+        """Append all of `messages` or none (RFC 9051 section 6.3.12, RFC 3502).
+
+        They are on stable storage when this returns. While it runs, their content may call this store's own `read`
+        (CATENATE, RFC 4469), which can raise MessageExpunged.
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox.
+            MessageExpunged: a message that is a source of the content was expunged.
+        """
 
     def fetch(
         key: int, uids: Sequence[int], items: Sequence[FetchItem], budget: int
     ) -> FetchResult:
-        """Answer `items` (ENVELOPE, BODY, BODYSTRUCTURE, SAVEDATE, EMAILID, THREADID, BodySection, Binary, Preview)
-        for as many of `uids`, in order, as fit into about `budget` octets, at least one."""
+        """Return the values of `items` for the first messages of `uids` (RFC 9051 section 6.4.5).
+
+        Args:
+            key: the mailbox.
+            uids: the messages. The result keeps their order.
+            items: ENVELOPE, BODY, BODYSTRUCTURE, SAVEDATE, EMAILID and THREADID as `Attribute`; `BodySection`, `Binary`
+                and `Preview`. UID, FLAGS, MODSEQ, INTERNALDATE and RFC822.SIZE are known from deltas and are
+                never requested.
+            budget: the size of the result in bytes, roughly. At least one message is returned.
+
+        Raises:
+            CommandRefused: BINARY names a part with an unknown Content-Transfer-Encoding (UNKNOWN-CTE, RFC 3516).
+        """
 
     def read(key: int, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
-        """`size` octets from `offset` of what a `Blob` stands for. MessageExpunged."""
+        """Return `size` bytes from `offset` of the string that a `Blob` stands for.
+
+        Raises:
+            MessageExpunged: the message was expunged.
+        """
 
     def sizes(key: int, uids: Sequence[int]) -> list[tuple[int, int]]:
-        """(uid, RFC822.SIZE) of each that still exists, measured now where it was not known."""
+        """Return (UID, RFC822.SIZE in bytes) of each message that still exists, measuring those that were not
+        measured."""
 
     def store_flags(
         key: int,
@@ -91,45 +210,106 @@ class IStore(Interface):
         unchanged_since: int | None,
         since: int,
     ) -> tuple[Delta, list[int]]:
-        """Add (b"+"), remove (b"-") or replace (b"") flags in one transaction. Messages changed after
-        `unchanged_since` are left alone and returned as the list. A message whose flags already were so keeps its
-        MODSEQ. The delta tells everything that changed after `since`."""
+        """Change the flags of messages in one transaction (RFC 9051 section 6.4.6).
+
+        A message that has the wanted flags already keeps its MODSEQ.
+
+        Args:
+            key: the mailbox.
+            uids: the messages. UIDs that do not exist are ignored.
+            op: b"+" adds `flags`, b"-" removes them, b"" replaces all flags.
+            flags: flags in canonical spelling.
+            unchanged_since: leave messages alone that changed after this MODSEQ (UNCHANGEDSINCE, RFC 7162 section
+                3.1.3).
+            since: see the module docstring.
+
+        Returns:
+            the delta, and the UIDs that `unchanged_since` left alone.
+        """
 
     def expunge(key: int, uids: Sequence[int] | None, since: int) -> Delta:
-        """Remove the messages that have \\Deleted (of `uids`, when given)."""
+        """Remove the messages that have \\Deleted (RFC 9051 section 6.4.3).
+
+        Args:
+            key: the mailbox.
+            uids: remove only messages among these (UID EXPUNGE); None means all.
+            since: see the module docstring.
+        """
 
     def copy(key: int, uids: Sequence[int], target: str, move: bool, since: int) -> CopyResult:
-        """Copy (or move) to the mailbox `target`, all or none, keeping flags and INTERNALDATE. Of `uids` that are gone,
-        COPY is MessageExpunged (RFC 9051 section 6.4.7: no part of it), MOVE takes the others (RFC 6851 section 3.3)."""
+        """Copy or move messages to another mailbox, all or none, with their flags and INTERNALDATE.
+
+        Args:
+            key: the mailbox that contains the messages.
+            uids: the messages.
+            target: the name of the other mailbox.
+            move: also remove the messages here, in the same step. MOVE skips UIDs that do not exist (RFC 6851 section
+                3.3).
+            since: see the module docstring.
+
+        Raises:
+            NoSuchMailbox: one of the mailboxes does not exist.
+            MessageExpunged: COPY names a message that was expunged. A COPY that cannot copy all messages must copy none
+                (RFC 9051 section 6.4.7).
+        """
 
     def replace(key: int, uid: int, target: str, message: NewMessage, since: int) -> ReplaceResult:
-        """Store `message` in the mailbox `target` and remove `uid`, in one step; only what the new one has more
-        counts for a quota (RFC 8508). MessageExpunged if there is no `uid`."""
+        """Store `message` in the mailbox `target` and remove the message `uid`, in one step (RFC 8508).
 
-    def search(key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
-        """Those of `uids` that match one HeaderHas, EnvelopeHas, TextHas, ObjectIs, or DateIs on SENT or SAVED."""
+        Only the difference of the two sizes counts against a quota.
+
+        Raises:
+            NoSuchMailbox: one of the mailboxes does not exist.
+            MessageExpunged: `uid` was expunged.
+        """
+
+    def search(key: int, uids: Sequence[int], search_key: SearchKey) -> list[int]:
+        """Return those of `uids` that match one search key (RFC 9051 section 6.4.4), in their order.
+
+        Args:
+            key: the mailbox.
+            uids: the candidates.
+            search_key: a `HeaderKey`, `EnvelopeKey`, `TextKey`, `ObjectIdKey`, or a `DateKey` for SENT or SAVED
+                dates. All other keys are answered from columns, by `mailbox.query`.
+        """
 
     def watch_paths(key: int) -> Sequence[str]:
-        """Name the folders of the file system whose change means that mail came or went here; may be none."""
+        """Return the directories of the file system that change when messages arrive or leave. There may be none."""
 
     def close() -> None:
-        """Release every handle; the store may not be used afterwards."""
+        """Release all resources. The store is not used afterwards."""
 
 
 class IQuotaStore(Interface):
-    """A store that knows a quota (RFC 9208). What goes over it raises `errors.NoSpace`."""
+    """A store with a quota (RFC 9208). It provides this interface beside `IStore`.
+
+    A method of the store that would exceed the quota raises `errors.NoSpace`.
+    """
 
     def quota() -> Quota:
-        """What the account uses and may use; all its mailboxes share it."""
+        """Return usage and limits. All mailboxes of the account share one quota root."""
 
 
 class IMetadataStore(Interface):
-    """A store that keeps what clients say of mailboxes (RFC 5464). The mailbox "" is the server, for this account."""
+    """A store that keeps metadata of mailboxes (RFC 5464). It provides this interface beside `IStore`.
+
+    The mailbox "" stands for the server, as this account sees it.
+    """
 
     def metadata(name: str) -> dict[bytes, bytes]:
-        """The entries of a mailbox, in lower case, and their values. NoSuchMailbox."""
+        """Return the entries of a mailbox: names, in lower case, and values.
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox.
+        """
 
     def set_metadata(name: str, values: Mapping[bytes, bytes | None]) -> None:
-        """Set entries, or remove those whose value is None: all or none. They are renamed and deleted with their
-        mailbox, of INBOX copied, and MODSEQ rises if they change. NoSuchMailbox; `errors.TooMuchMetadata` for more
-        than `METADATA_ENTRIES` of one mailbox."""
+        """Set the entries in `values`, all or none. A value of None removes the entry.
+
+        Entries are renamed and deleted together with their mailbox; RENAME INBOX copies them. Entries that change
+        raise the mailbox's HIGHESTMODSEQ.
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox.
+            TooMuchMetadata: the mailbox would have more than `values.MAX_METADATA_ENTRIES`.
+        """

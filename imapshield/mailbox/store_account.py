@@ -1,26 +1,28 @@
-"""An account over any `IStore`: keeps the blocking store behind a worker, and its open mailboxes shared and current.
+"""An account over any `IStore`: runs the blocking store in a worker and shares open mailboxes between sessions.
 
-Every method is one hop to the worker. What comes back changes the mailbox's columns on this side, and whoever watches
-it hears of that before the method's own caller does.
+Rules
+-----
+* Every awaiting method makes one call in the worker, so a command costs one thread hop.
+* Results change the columns of open mailboxes on the caller's side. Listeners of a mailbox are notified before the
+  method that caused the change returns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar, cast
 
 from zope.interface import Interface, directlyProvides, implementer
 
-from imapshield.errors import NoSuchMailbox, StoreError
-from imapshield.mailbox.account_api import IAccount, ICatenate, IMailbox, INotify, Listener
-from imapshield.mailbox.columns import Change, Columns, Delta
-from imapshield.mailbox.storage import IStore, Worker
+from imapshield.errors import StoreError
+from imapshield.mailbox.account_api import IAccount, ICatenate, IMailbox, INotify
+from imapshield.mailbox.deltas import Delta
+from imapshield.mailbox.storage import ChangeNotifier, IStore, Subscription, Worker
+from imapshield.mailbox.store_mailbox import StoreMailbox
 from imapshield.mailbox.values import (
     AccountEvent,
     AppendResult,
-    CopyResult,
-    FetchResult,
     MailboxInfo,
     MailboxStatus,
     NewMessage,
@@ -29,40 +31,25 @@ from imapshield.mailbox.values import (
 )
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.fetch import FetchItem
-from imapshield.wire.commands.search_keys import SearchKey
-from imapshield.wire.sequence import SequenceSet
 
 T = TypeVar("T")
 
-KEPT_OPEN = 8
-"""Mailboxes of an account whose columns are kept after the last session left: most clients come back to the same."""
-
-
-class ChangeNotifier(Protocol):
-    """Rings when a folder of the file system changes; `maildir.watch` is one."""
-
-    def watch(self, paths: Sequence[str], ring: Callable[[], object]) -> Subscription:
-        """Call `ring` whenever something in `paths` may have changed."""
-
-
-class Subscription(Protocol):
-    """What stops a bell."""
-
-    def stop(self) -> None:
-        """Ring no more."""
+MAX_UNUSED_MAILBOXES = 8
+"""Mailboxes of an account whose columns are kept after the last session left: most clients return to the same few."""
 
 
 @implementer(IAccount, INotify, ICatenate)
 class StoreAccount:
-    """One user's account, shared by all the sessions of that user.
+    """The account of one user, shared by all sessions of that user.
 
     Args:
-        user: the name, for logs.
-        open_store: makes the store; called in the worker when the first method is.
-        worker: where the store lives.
-        bell: tells of mail that came from outside; without it clients hear of it when they ask.
-        on_idle: called when the last session has left.
-        powers: the optional interfaces (`IQuota`, `IMetadata`) whose store interface the store provides.
+        user: the user's name, for logs.
+        open_store: makes the store. Called in the worker, before the first store call.
+        worker: runs every store call, in order.
+        change_notifier: reports mail that other programs deliver. Without it, sessions see such mail when they poll.
+        on_idle: called when the last session has closed the account.
+        features: the optional interfaces (`IQuota`, `IMetadata`) that this account provides. The store must provide the
+            store interface that belongs to each (`IQuotaStore`, `IMetadataStore`).
     """
 
     def __init__(
@@ -70,16 +57,16 @@ class StoreAccount:
         user: str,
         open_store: Callable[[], IStore],
         worker: Worker,
-        bell: ChangeNotifier | None = None,
+        change_notifier: ChangeNotifier | None = None,
         on_idle: Callable[[StoreAccount], object] | None = None,
-        powers: Iterable[type[Interface]] = (),
+        features: Iterable[type[Interface]] = (),
     ) -> None:
-        directlyProvides(self, *powers)
-        self._listeners: dict[Callable[[AccountEvent], None], None] = {}
-        self._ropes: dict[str, Subscription] = {}
+        directlyProvides(self, *features)
         self.user = user
         self.sessions = 0
-        self.bell = bell
+        self.change_notifier = change_notifier
+        self._listeners: dict[Callable[[AccountEvent], None], None] = {}
+        self._watches: dict[str, Subscription] = {}
         self._open_store = open_store
         self._worker = worker
         self._on_idle = on_idle
@@ -87,77 +74,76 @@ class StoreAccount:
         self._open: dict[int, StoreMailbox] = {}
 
     def acquire(self) -> StoreAccount:
-        """Another session uses this account."""
+        """Count one more session and return this account. The session calls `close` when it ends."""
         self.sessions += 1
         return self
 
     def close(self) -> None:
-        """A session has left."""
         self.sessions -= 1
         if not self.sessions and self._on_idle is not None:
             self._on_idle(self)
 
     async def shut_down(self) -> None:
-        """Close the store; the account may be used again, and opens it again then."""
+        """Close the store. The account stays usable: the next call opens the store again."""
 
-        def job() -> None:
+        def close_store() -> None:
             store, self._store = self._store, None
             if store is not None:
                 store.close()
 
         self._open.clear()
-        await self._worker.run(job)
+        await self._worker.run(close_store)
 
     def add_listener(self, listener: Callable[[AccountEvent], None]) -> None:
-        """See `INotify`, also for what follows."""
         self._listeners[listener] = None
 
     def remove_listener(self, listener: Callable[[AccountEvent], None]) -> None:
         self._listeners.pop(listener, None)
         if not self._listeners:
-            for rope in self._ropes.values():
-                rope.stop()
-            self._ropes.clear()
+            for watch in self._watches.values():
+                watch.stop()
+            self._watches.clear()
 
     async def watch_mailboxes(self, names: Iterable[str]) -> None:
-        if self.bell is None:
+        if self.change_notifier is None:
             return
-        for name in set(names) - set(self._ropes):
+        for name in set(names) - set(self._watches):
             try:
                 paths = await self.run(lambda store, name=name: store.watch_paths(store.key(name)))  # type: ignore[misc]
-            except StoreError:  # gone meanwhile, or cannot be read: whoever opens it is told
+            except (
+                StoreError
+            ):  # Deleted meanwhile or unreadable: a session that opens it gets the error.
                 continue
-            if self._listeners and name not in self._ropes:
-                self._ropes[name] = self.bell.watch(
+            if self._listeners and name not in self._watches:
+                self._watches[name] = self.change_notifier.watch(
                     list(paths), partial(self.notify_listeners, "messages", name)
                 )
 
     def notify_listeners(
         self, kind: str, name: str, old: str = "", entries: Sequence[bytes] = ()
     ) -> None:
-        """Tell the listeners."""
+        """Report an `AccountEvent` with these fields to every listener."""
         for listener in list(self._listeners):
             listener(AccountEvent(kind, name, old, entries))
 
     async def run(self, job: Callable[[IStore], T]) -> T:
-        """Run `job` with the store, in the worker."""
+        """Run ``job(store)`` in the worker, opening the store first if necessary."""
 
-        def hop() -> T:
+        def run_job() -> T:
             if self._store is None:
                 self._store = self._open_store()
             return job(self._store)
 
-        return await self._worker.run(hop)
+        return await self._worker.run(run_job)
 
     async def mailboxes(self) -> Iterable[MailboxInfo]:
-        """See `IAccount`, also for what follows."""
         return await self.run(lambda store: store.mailboxes())
 
     async def subscriptions(self) -> set[str]:
         return await self.run(lambda store: store.subscriptions())
 
-    async def subscribe(self, name: str, on: bool) -> None:
-        await self.run(lambda store: store.subscribe(name, on))
+    async def set_subscribed(self, name: str, on: bool) -> None:
+        await self.run(lambda store: store.set_subscribed(name, on))
         self.notify_listeners("subscribed" if on else "unsubscribed", name)
 
     async def create(self, name: str, special_use: Sequence[bytes]) -> bytes:
@@ -173,7 +159,7 @@ class StoreAccount:
         await self.run(lambda store: store.rename(old, new))
         self.notify_listeners("renamed", new, old)
         if old == "INBOX":
-            return  # stays, emptied
+            return  # RENAME INBOX moves its messages; INBOX itself stays (RFC 9051 section 6.3.6).
         for mailbox in self._open.values():
             if mailbox.name == old or mailbox.name.startswith(old + "/"):
                 mailbox.name = new + mailbox.name[len(old) :]
@@ -192,69 +178,75 @@ class StoreAccount:
         self.notify_listeners("metadata", name, entries=list(values))
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
-        return await self.put(name, lambda store: store.append(name, messages))
+        return await self.run_and_sync(name, lambda store: store.append(name, messages))
 
-    async def put(self, name: str, job: Callable[[IStore], T]) -> T:
-        """Run a job that brings messages into a mailbox; whoever watches that hears of them in the same hop."""
-        watched = [m for m in self._open.values() if m.name == name and m.watched]
+    async def run_and_sync(self, name: str, job: Callable[[IStore], T]) -> T:
+        """Run a job that adds messages to the mailbox `name`, and return its result.
 
-        def hop(store: IStore) -> tuple[T, list[Delta | None]]:
-            return job(store), [_news(mailbox, store) for mailbox in watched]
+        If sessions have that mailbox selected, the same hop also reads the mailbox's changes, and its listeners are
+        notified before this returns.
+        """
+        selected = [m for m in self._open.values() if m.name == name and m.is_selected]
 
-        done, deltas = await self.run(hop)
-        told = False
-        for mailbox, delta in zip(watched, deltas, strict=True):
+        def run_job(store: IStore) -> tuple[T, list[Delta | None]]:
+            return job(store), [_changes_or_none(mailbox, store) for mailbox in selected]
+
+        result, deltas = await self.run(run_job)
+        notified = False
+        for mailbox, delta in zip(selected, deltas, strict=True):
             if delta is not None:
-                mailbox.apply_delta(delta)
-                told = True
-        if not told:  # as `heard` did
+                mailbox.apply_delta(delta)  # This notifies the account's listeners too.
+                notified = True
+        if not notified:
             self.notify_listeners("messages", name)
-        return done
+        return result
 
     def stored_part(self, mailbox: IMailbox, uid: int, item: FetchItem, size: int) -> LiteralData:
         return StoredPart(self, cast("StoreMailbox", mailbox).key, uid, item, size)
 
     async def open(self, name: str, claim_recent: bool) -> tuple[IMailbox, frozenset[int]]:
         before = dict(self._open)
-        known = {key: mailbox.columns.highestmodseq for key, mailbox in before.items()}
+        modseqs = {key: mailbox.columns.highestmodseq for key, mailbox in before.items()}
 
-        def job(store: IStore) -> OpenedMailbox | tuple[int, Delta]:
+        def open_or_sync(store: IStore) -> OpenedMailbox | tuple[int, Delta]:
             key = store.key(name)
-            if key in known:
-                return key, store.changes(key, known[key], claim_recent)
+            if key in modseqs:
+                return key, store.changes(key, modseqs[key], claim_recent)
             return store.open(name, claim_recent)
 
-        found = await self.run(job)
-        if isinstance(found, OpenedMailbox):
-            mailbox = self._open.get(found.key)
+        opened = await self.run(open_or_sync)
+        if isinstance(opened, OpenedMailbox):
+            mailbox = self._open.get(opened.key)
             if mailbox is None:
-                mailbox = self._open[found.key] = StoreMailbox(self, found)
-                recent = mailbox.columns.apply(found.delta).recent
-            else:
-                recent = mailbox.apply_delta(found.delta, claimed_elsewhere=True)
+                mailbox = self._open[opened.key] = StoreMailbox(self, opened)
+                recent = mailbox.columns.apply(opened.delta).recent
+            else:  # Another session opened it during the hop.
+                recent = mailbox.apply_delta(opened.delta, claimed_elsewhere=True)
         else:
-            key, delta = found
-            # The one used last goes last. Meanwhile another session may have let go of it, or shut the account.
+            key, delta = opened
+            # Reinserted at the end, so that the least recently opened mailbox is dropped first. During the hop another
+            # session may have dropped this one, or shut the account down.
             mailbox = self._open[key] = self._open.pop(key, before[key])
             mailbox.name = name
             recent = mailbox.apply_delta(delta, claimed_elsewhere=True)
-        self._let_go()
+        self._drop_unused_mailboxes()
         return mailbox, frozenset(recent)
 
-    def _let_go(self) -> None:
-        idle = [key for key, mailbox in self._open.items() if not mailbox.watched]
-        for key in idle[: max(0, len(idle) - KEPT_OPEN)]:
+    def _drop_unused_mailboxes(self) -> None:
+        unused = [key for key, mailbox in self._open.items() if not mailbox.is_selected]
+        for key in unused[: max(0, len(unused) - MAX_UNUSED_MAILBOXES)]:
             del self._open[key]
 
-    def lost(self, key: int) -> None:
-        """The mailbox was deleted."""
+    def forget_mailbox(self, key: int) -> None:
+        """Drop the open mailbox `key`, because the store no longer has it."""
         self._open.pop(key, None)
 
 
-def _news(mailbox: StoreMailbox, store: IStore) -> Delta | None:
-    """What those who watch a mailbox have not heard of, or None where that cannot be said.
+def _changes_or_none(mailbox: StoreMailbox, store: IStore) -> Delta | None:
+    """Return what the mailbox's columns do not contain yet, or None where the store cannot tell.
 
-    The messages are stored by now: a NO for somebody else's mailbox that has gone would have them sent again.
+    The messages are stored by now. If an unrelated mailbox that was deleted turned the answer into a NO, the client
+    would send the messages again.
     """
     try:
         return mailbox.changes(store)
@@ -263,7 +255,10 @@ def _news(mailbox: StoreMailbox, store: IStore) -> Delta | None:
 
 
 class StoredPart:
-    """Part of a stored message as content of a new one (`wire.commands.LiteralData`): read in the worker, by the append."""
+    """A part of a stored message as content of a new one (`LiteralData`, RFC 4469).
+
+    `IStore.append` reads it in the worker, while the store is open.
+    """
 
     binary = False
 
@@ -271,135 +266,18 @@ class StoredPart:
         self, account: StoreAccount, key: int, uid: int, item: FetchItem, size: int
     ) -> None:
         self._account = account
-        self._what = key, uid, item
+        self._source = key, uid, item
         self.size = size
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return `size` octets from `offset`; MessageExpunged."""
+        """Return `size` bytes from `offset`.
+
+        Raises:
+            MessageExpunged: the message was expunged.
+        """
         store = self._account._store
-        assert store is not None  # it is appending
-        return store.read(*self._what, offset, size)
+        assert store is not None  # its `append` is the caller
+        return store.read(*self._source, offset, size)
 
     def close(self) -> None:
-        """Nothing is held."""
-
-
-@implementer(IMailbox)
-class StoreMailbox:
-    """An open mailbox of a `StoreAccount`."""
-
-    def __init__(self, account: StoreAccount, opened: OpenedMailbox) -> None:
-        self.name = opened.name
-        self.uidvalidity = opened.uidvalidity
-        self.mailbox_id = opened.mailbox_id
-        self.columns = Columns()
-        self._account = account
-        self.key = opened.key
-        self._listeners: dict[Listener, bool] = {}
-        self._rope: Subscription | None = None
-        self._polling = False
-
-    @property
-    def watched(self) -> bool:
-        """Whether any session has it selected."""
-        return bool(self._listeners)
-
-    def subscribe(self, listener: Listener, claim_recent: bool) -> None:
-        """See `IMailbox`, also for what follows."""
-        self._listeners[listener] = claim_recent
-
-    def unsubscribe(self, listener: Listener) -> None:
-        self._listeners.pop(listener, None)
-        if not self._listeners and self._rope is not None:
-            self._rope.stop()
-            self._rope = None
-
-    async def watch_for_changes(self) -> None:
-        """Let the account's bell, if it has one, tell of mail from outside while somebody watches."""
-        bell = self._account.bell
-        if bell is None or self._rope is not None:
-            return
-        paths = await self._run(lambda store: store.watch_paths(self.key))
-        if self._rope is None and self._listeners:
-            self._rope = bell.watch(list(paths), self.poll)
-
-    def apply_delta(self, delta: Delta, *, claimed_elsewhere: bool = False) -> Sequence[int]:
-        """Take in a delta and tell the listeners; returns what became \\Recent, which `claimed_elsewhere` keeps
-        from them."""
-        change = self.columns.apply(delta)
-        claimer = next((one for one, may in self._listeners.items() if may), None)
-        if claimed_elsewhere:
-            claimer = None
-        if change.added or change.changed or change.vanished or change.recent:
-            kind = "messages" if change.added or change.vanished else "flags"
-            self._account.notify_listeners(kind, self.name)
-            without = Change(change.added, change.changed, change.vanished)
-            for listener in list(self._listeners):
-                listener(change if listener is claimer else without)
-        return change.recent
-
-    async def poll(self) -> None:
-        self.apply_delta(await self._run(self.changes))
-
-    def changes(self, store: IStore) -> Delta:
-        """Ask `store`, in its worker, for what the columns do not know."""
-        claim = any(list(self._listeners.values()))
-        return store.changes(self.key, self.columns.highestmodseq, claim)
-
-    async def vanished(self, since: int) -> SequenceSet:
-        delta = await self._run(lambda store: store.changes(self.key, since, False))
-        self.apply_delta(delta)
-        return delta.vanished
-
-    async def fetch(
-        self, uids: Sequence[int], items: Sequence[FetchItem], budget: int
-    ) -> FetchResult:
-        return await self._run(lambda store: store.fetch(self.key, uids, items, budget))
-
-    async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
-        return await self._run(lambda store: store.read(self.key, uid, item, offset, size))
-
-    async def load_sizes(self, uids: Sequence[int]) -> None:
-        if uids:
-            self.columns.set_sizes(await self._run(lambda store: store.sizes(self.key, uids)))
-
-    async def store_flags(
-        self, uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
-    ) -> list[int]:
-        since = self.columns.highestmodseq
-        delta, failed = await self._run(
-            lambda store: store.store_flags(self.key, uids, op, flags, unchanged_since, since)
-        )
-        self.apply_delta(delta)
-        return failed
-
-    async def expunge(self, uids: Sequence[int] | None) -> None:
-        since = self.columns.highestmodseq
-        self.apply_delta(await self._run(lambda store: store.expunge(self.key, uids, since)))
-
-    async def copy(self, uids: Sequence[int], target: str, move: bool) -> CopyResult:
-        since = self.columns.highestmodseq
-        # not by _run: NoSuchMailbox says here that the target is not there
-        copied = await self._account.put(
-            target, lambda store: store.copy(self.key, uids, target, move, since)
-        )
-        self.apply_delta(copied.delta)
-        return copied
-
-    async def replace(self, uid: int, target: str, message: NewMessage) -> AppendResult:
-        since = self.columns.highestmodseq
-        replaced = await self._account.put(
-            target, lambda store: store.replace(self.key, uid, target, message, since)
-        )
-        self.apply_delta(replaced.delta)
-        return replaced.appended
-
-    async def search(self, uids: Sequence[int], leaf: SearchKey) -> list[int]:
-        return await self._run(lambda store: store.search(self.key, uids, leaf))
-
-    async def _run(self, job: Callable[[IStore], T]) -> T:
-        try:
-            return await self._account.run(job)
-        except NoSuchMailbox:
-            self._account.lost(self.key)
-            raise
+        """Do nothing: no resource is held."""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The values that stores and accounts take and return. `storage` and `account_api` say which method uses which."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from imapshield.mailbox.columns import Delta
+from imapshield.mailbox.deltas import Delta
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.fetch import FetchItem
 
 
 class MailboxInfo(NamedTuple):
-    """One name of LIST. A name that is not `selectable` only holds others (\\Noselect)."""
+    """One mailbox name of LIST (RFC 9051 section 6.3.9).
+
+    Attributes:
+        name: the name, with ``/`` between the levels.
+        selectable: False for a name that only contains other mailboxes (\\Noselect).
+        special_use: its special-use attributes, such as ``\\Sent`` (RFC 6154).
+    """
 
     name: str
     selectable: bool = True
@@ -20,8 +26,21 @@ class MailboxInfo(NamedTuple):
 
 
 class MailboxStatus(NamedTuple):
-    """What STATUS can tell; `size` in octets as on the wire, and so is `deleted_size`, of the messages with \\Deleted
-    (wanted with `IQuota`). `mailbox_id` is RFC 8474's MAILBOXID."""
+    """What STATUS reports of a mailbox (RFC 9051 section 6.3.11).
+
+    Attributes:
+        messages: the number of messages.
+        recent: the number of \\Recent messages (RFC 3501).
+        unseen: the number of messages without \\Seen.
+        deleted: the number of messages with \\Deleted.
+        uidnext: UIDNEXT.
+        uidvalidity: UIDVALIDITY.
+        highestmodseq: HIGHESTMODSEQ (RFC 7162).
+        size: the sum of RFC822.SIZE of all messages, in bytes.
+        mailbox_id: MAILBOXID (RFC 8474).
+        deleted_size: the sum of RFC822.SIZE of the messages with \\Deleted, in bytes. It is reported as DELETED-STORAGE
+            by accounts that provide `IQuota` (RFC 9208), and needed for these only.
+    """
 
     messages: int
     recent: int
@@ -36,7 +55,15 @@ class MailboxStatus(NamedTuple):
 
 
 class OpenedMailbox(NamedTuple):
-    """A mailbox as `IStore.open` finds it. `key` names it to the store until it is deleted, renames or not."""
+    """What `IStore.open` returns.
+
+    Attributes:
+        key: identifies the mailbox in later calls. It stays valid across renames, until the mailbox is deleted.
+        name: the name under which it was opened.
+        uidvalidity: UIDVALIDITY.
+        mailbox_id: MAILBOXID (RFC 8474).
+        delta: all messages of the mailbox, as `Delta.rows`.
+    """
 
     key: int
     name: str
@@ -46,7 +73,13 @@ class OpenedMailbox(NamedTuple):
 
 
 class NewMessage(NamedTuple):
-    """A message to store: canonical flags, epoch seconds (None: now), the bytes exactly as the client sent them."""
+    """A message to store.
+
+    Attributes:
+        flags: its flags, in canonical spelling and order, without \\Recent.
+        internaldate: INTERNALDATE in epoch seconds, or None for the current time.
+        content: the message, byte for byte as the client sent it.
+    """
 
     flags: tuple[bytes, ...]
     internaldate: int | None
@@ -54,14 +87,26 @@ class NewMessage(NamedTuple):
 
 
 class AppendResult(NamedTuple):
-    """Where appended messages went: for APPENDUID (RFC 4315)."""
+    """Where new messages were stored, for the response code APPENDUID (RFC 9051 section 7.1).
+
+    Attributes:
+        uidvalidity: UIDVALIDITY of the target mailbox.
+        uids: the UIDs of the new messages, in the order of the arguments.
+    """
 
     uidvalidity: int
     uids: list[int]
 
 
 class CopyResult(NamedTuple):
-    """What COPY or MOVE did: for COPYUID. `source_uids[i]` became `target_uids[i]`."""
+    """What COPY or MOVE did, for the response code COPYUID (RFC 9051 section 7.1).
+
+    Attributes:
+        uidvalidity: UIDVALIDITY of the target mailbox.
+        source_uids: the UIDs of the messages that were copied.
+        target_uids: the UIDs of the copies: ``source_uids[i]`` became ``target_uids[i]``.
+        delta: what changed in the source mailbox.
+    """
 
     uidvalidity: int
     source_uids: list[int]
@@ -70,14 +115,25 @@ class CopyResult(NamedTuple):
 
 
 class ReplaceResult(NamedTuple):
-    """What REPLACE did; `delta` is of the mailbox that had the old message."""
+    """What REPLACE did (RFC 8508).
+
+    Attributes:
+        appended: where the new message was stored.
+        delta: what changed in the mailbox that contained the old message.
+    """
 
     appended: AppendResult
     delta: Delta
 
 
 class Blob(NamedTuple):
-    """A string too large to be handed over whole: `size` octets, to be had by `read(uid, item, offset, size)`."""
+    """A string in a `FetchResult` that is too large to return at once. Get it in chunks with `IStore.read`.
+
+    Attributes:
+        uid: the message.
+        item: the item that the string is the value of.
+        size: its length in bytes.
+    """
 
     uid: int
     item: FetchItem
@@ -86,19 +142,30 @@ class Blob(NamedTuple):
 
 @dataclass(slots=True)
 class FetchResult:
-    """Part of a FETCH: `columns[i][j]` answers item i for message `uids[j]`, as bytes ready to send.
+    """The first part of a FETCH. Repeat the call for the UIDs after the last one in `uids` and `missing`.
 
-    `gone` are asked-for messages that no longer exist. Uids after the last of `uids` and `gone` were not reached:
-    ask again for those. Strings are complete nstrings (``NIL`` or ``{3}\\r\\nabc``), literal8 where BINARY needs it.
+    Attributes:
+        uids: the messages that were fetched, in the order of the request.
+        columns: the values, one list per item: ``columns[i][j]`` is the value of item i for message ``uids[j]``. A
+            value is ready to send: a string is a complete nstring (``NIL`` or ``{3}\\r\\nabc``), or a literal8 for
+            BINARY.
+        missing: messages of the request that no longer exist.
     """
 
     uids: Sequence[int] = ()
     columns: list[list[bytes | Blob]] = field(default_factory=list)
-    gone: Sequence[int] = ()
+    missing: Sequence[int] = ()
 
 
 class Quota(NamedTuple):
-    """What an account uses, in octets and messages, and the most that it may; None is no limit."""
+    """The usage and the limits of an account (RFC 9208). A limit of None means unlimited.
+
+    Attributes:
+        octets: the size of all messages, in bytes.
+        messages: the number of messages.
+        max_octets: the limit for `octets`.
+        max_messages: the limit for `messages`.
+    """
 
     octets: int
     messages: int
@@ -106,14 +173,19 @@ class Quota(NamedTuple):
     max_messages: int | None = None
 
 
-METADATA_ENTRIES = 100
+MAX_METADATA_ENTRIES = 100
+"""Metadata entries that one mailbox may have (RFC 5464, METADATA TOOMANY)."""
 
 
 class AccountEvent(NamedTuple):
-    """Something that happened to the mailbox `name` of an account ("" is the account itself).
+    """Something that happened to a mailbox of an account, for NOTIFY (RFC 5465).
 
-    `kind` is messages (came or went), flags, created, deleted, renamed (from `old`), subscribed, unsubscribed, or
-    metadata (of `entries`).
+    Attributes:
+        kind: "messages" (added or expunged), "flags", "created", "deleted", "renamed", "subscribed", "unsubscribed" or
+            "metadata".
+        name: the mailbox; "" is the account itself.
+        old: the previous name, for "renamed".
+        entries: the names of the changed metadata entries, for "metadata".
     """
 
     kind: str

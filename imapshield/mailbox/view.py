@@ -1,10 +1,12 @@
-r"""One client's picture of a mailbox: which number is which message, and what it has yet to be told.
+r"""One client's view of a mailbox: which sequence number is which message, and which updates the client has not been
+sent.
 
 Rules
 -----
-* A number keeps its message until the client is told of an EXPUNGE, and that only when `flush` is allowed to
-  (RFC 9051 section 7.5.1: never in answer to FETCH, STORE or SEARCH). New messages may be told at any time.
-* The array of UIDs is the mailbox's own while both say the same, so an idle client costs nothing by its messages.
+* A sequence number keeps its message until the client is sent an EXPUNGE, and EXPUNGE is sent only where
+  `take_updates` is allowed to: never in response to FETCH, STORE or SEARCH (RFC 9051 section 7.5.1). New messages may
+  be announced at any time.
+* The array of UIDs is the mailbox's own array while both are equal, so an idle client needs no memory for its messages.
 """
 
 from __future__ import annotations
@@ -15,16 +17,24 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from imapshield.errors import BadCommand
-from imapshield.mailbox.columns import Change, Columns
+from imapshield.mailbox.columns import Columns
+from imapshield.mailbox.deltas import Change
 from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
 MAX_UNAPPLIED_CHANGES = 16
-"""Changes heard of before they are taken in unasked."""
+"""Changes that a view stores before it applies them, although nothing has needed them yet."""
 
 
 class PendingUpdates(NamedTuple):
-    """What a client is to be told now, in this order: numbers expunged (each as it counts when it is told) with their
-    UIDs, then the new EXISTS and RECENT or None, then the (number, uid) of messages whose flags changed."""
+    """The updates to send to a client now, in this order.
+
+    Attributes:
+        expunged: sequence numbers for EXPUNGE. Each one counts after those before it have been sent.
+        vanished: the UIDs of these messages, ascending, for VANISHED (RFC 7162).
+        exists: the number of messages for EXISTS, or None if the client can work it out from `expunged`.
+        recent: the number of messages for RECENT, or None if it is not due.
+        flags: (sequence number, UID) of the messages whose flags changed, ascending.
+    """
 
     expunged: Sequence[int]
     vanished: Sequence[int]
@@ -34,41 +44,48 @@ class PendingUpdates(NamedTuple):
 
 
 class View:
-    """What one client knows of the mailbox behind `columns`; `recent` are the UIDs that are \\Recent to it at first.
+    """What one client knows of a mailbox.
 
-    Of what happened up to the MODSEQ `settled` it was told everything.
+    Args:
+        columns: the mailbox.
+        recent: the UIDs that are \\Recent to this client when it selects the mailbox.
+
+    Attributes:
+        uids: the UIDs of the messages that the client knows, ascending: number n is ``uids[n - 1]``.
+        synced_modseq: the client was sent every update up to this MODSEQ.
     """
 
     def __init__(self, columns: Columns, recent: Iterable[int] = ()) -> None:
         self.columns = columns
         self.uids: array[int] = columns.uids
         self._recent = set(recent)
-        self._news: list[Change] = []
+        self._unapplied: list[Change] = []
         self._changed: set[int] = set()
         self._vanished: set[int] = set()
-        self._recent_told = len(self._recent)
+        self._reported_recent = len(self._recent)
         self.synced_modseq = columns.highestmodseq
 
     def on_change(self, change: Change) -> None:
-        """Note a change of the mailbox (`interfaces.Listener`).
+        """Record a change of the mailbox (`account_api.Listener`).
 
-        It is taken in when it matters: hundreds of sessions may hear at once of a change of thousands of messages.
+        It is applied when something needs it, because one change of thousands of messages may reach hundreds of
+        sessions at once.
         """
-        self._news.append(change)
-        if len(self._news) > MAX_UNAPPLIED_CHANGES:
-            self._take_in()
+        self._unapplied.append(change)
+        if len(self._unapplied) > MAX_UNAPPLIED_CHANGES:
+            self._apply_changes()
 
-    def _take_in(self) -> None:
-        if not self._news:
+    def _apply_changes(self) -> None:
+        if not self._unapplied:
             return
-        news, self._news = self._news, []
-        for change in news:
+        changes, self._unapplied = self._unapplied, []
+        for change in changes:
             self._changed.update(change.changed)
             self._recent.update(change.recent)
             if change.vanished:
                 self._changed.difference_update(change.vanished)
                 self._vanished.update(u for u in change.vanished if self.number(u) is not None)
-                # what the client knows counts for RECENT until it is told of its EXPUNGE, as it does for EXISTS
+                # A message that the client knows counts for RECENT until its EXPUNGE is sent, as it does for EXISTS.
                 self._recent.difference_update(
                     u for u in change.vanished if u not in self._vanished
                 )
@@ -76,34 +93,34 @@ class View:
     @property
     def recent(self) -> set[int]:
         """The UIDs that are \\Recent to the client."""
-        self._take_in()
+        self._apply_changes()
         return self._recent
 
     @property
     def has_pending_updates(self) -> bool:
-        """Whether the mailbox has changed in a way that the client was not told."""
-        self._take_in()
+        """Whether the mailbox has changed in a way that the client has not been sent."""
+        self._apply_changes()
         return bool(self._changed or self._vanished or self.uids is not self.columns.uids)
 
     @property
     def has_pending_expunges(self) -> bool:
-        """Whether numbers are taken by messages that are gone."""
-        self._take_in()
+        """Whether some sequence numbers belong to messages that no longer exist."""
+        self._apply_changes()
         return bool(self._vanished)
 
     def number(self, uid: int) -> int | None:
-        """The sequence number of message `uid`, None if the client does not know of it."""
+        """Return the sequence number of message `uid`, or None if the client does not know the message."""
         i = bisect_left(self.uids, uid)
         return i + 1 if i < len(self.uids) and self.uids[i] == uid else None
 
     def number_lookup(self, count: int) -> Callable[[int], int | None]:
-        """Return `number`, or what is faster where `count` messages will be asked for."""
+        """Return `number`, or a faster function with the same result if `count` messages are going to be looked up."""
         if count * 8 < len(self.uids):
             return self.number
         return dict(zip(self.uids, range(1, len(self.uids) + 1), strict=True)).get
 
     def numbers(self, uids: Sequence[int]) -> Sequence[int]:
-        """The sequence numbers of many messages, in their order; those the client does not know of are left out."""
+        """Return the sequence numbers of `uids`, in their order, without messages that the client does not know."""
         if uids is self.uids:
             return range(1, len(uids) + 1)
         if len(uids) * 8 < len(self.uids):
@@ -112,42 +129,49 @@ class View:
         return [number for number in map(known.get, uids) if number]
 
     def forget_flag_changes(self, uids: Iterable[int]) -> None:
-        """The client knows the flags of `uids` already: it was told, or said .SILENT."""
-        self._take_in()
+        """Drop pending flag updates of `uids`, because the client was sent the flags or used .SILENT."""
+        self._apply_changes()
         self._changed.difference_update(uids)
 
     def flags_changed(self, uid: int) -> bool:
-        """Whether a change of the flags of `uid` is still to be told."""
-        self._take_in()
+        """Whether a flag update of message `uid` is pending."""
+        self._apply_changes()
         return uid in self._changed
 
     def take_updates(self, *, expunge: bool, flags: bool = True) -> PendingUpdates | None:
-        """Return what is to be told and take it as told; None if there is nothing. Without `flags` those wait."""
+        """Return the pending updates and consider them sent, or return None if there are none.
+
+        Args:
+            expunge: whether EXPUNGE may be sent now.
+            flags: whether to include flag updates. Otherwise they stay pending.
+        """
         if not self.has_pending_updates:
             self.synced_modseq = self.columns.highestmodseq
             return None
         numbers: list[int] = []
-        gone: list[int] = []
+        expunged: list[int] = []
         if expunge and self._vanished:
-            gone = sorted(self._vanished)
-            # downwards, so that each number is right without counting on the others
-            numbers = [bisect_left(self.uids, uid) + 1 for uid in reversed(gone)]
+            expunged = sorted(self._vanished)
+            # In descending order, so that no EXPUNGE changes the numbers that follow.
+            numbers = [bisect_left(self.uids, uid) + 1 for uid in reversed(expunged)]
             self._vanished.clear()
-            self.recent.difference_update(gone)
-        before = len(self.uids) - len(gone)
+            self.recent.difference_update(expunged)
+        expected = len(self.uids) - len(expunged)
         if self._vanished:
-            last = self.uids[-1]  # there is one: something of it has vanished
-            fresh = self.columns.uids[bisect_left(self.columns.uids, last + 1) :]
-            self.uids = self.uids + fresh if fresh else self.uids
+            last_uid = self.uids[
+                -1
+            ]  # There is one, because a message that the client knows has vanished.
+            added = self.columns.uids[bisect_left(self.columns.uids, last_uid + 1) :]
+            self.uids = self.uids + added if added else self.uids
         else:
             self.uids = self.columns.uids
-        exists = len(self.uids) if len(self.uids) != before else None
+        exists = len(self.uids) if len(self.uids) != expected else None
         recent = (
             len(self.recent)
-            if exists is not None or len(self.recent) != self._recent_told
+            if exists is not None or len(self.recent) != self._reported_recent
             else None
         )
-        self._recent_told = len(self.recent)
+        self._reported_recent = len(self.recent)
         changed: list[tuple[int, int]] = []
         if flags:
             number_of = self.number_lookup(len(self._changed))
@@ -159,13 +183,18 @@ class View:
             self._changed.clear()
         if not (self._vanished or self._changed):
             self.synced_modseq = self.columns.highestmodseq
-        return PendingUpdates(numbers, gone, exists, recent, changed)
+        return PendingUpdates(numbers, expunged, exists, recent, changed)
 
     def rows_of(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
-        """Return the rows that `sequence` names, as (start, stop) of `uids`, rising.
+        """Return the rows that `sequence` names, as ascending (start, stop) slices of `uids`.
 
-        A sequence number beyond the last message is `BadCommand`, and so is ``*`` where there is no message (RFC 9051
-        section 9, seq-number); a UID that is not there is simply not there.
+        Args:
+            sequence: sequence numbers, or UIDs if `uid` is True. A UID that does not exist is ignored.
+            uid: see `sequence`.
+
+        Raises:
+            BadCommand: a sequence number is beyond the last message, or is ``*`` in an empty mailbox (RFC 9051
+                section 9, seq-number).
         """
         count = len(self.uids)
         if uid:
@@ -173,25 +202,25 @@ class View:
         if max(sequence.highest, sequence.tail % MAX_NUMBER) > count or (
             sequence.tail and not count
         ):
-            raise BadCommand("There is no message of that number")
+            raise BadCommand("Invalid sequence number: there is no such message")
         return [(low - 1, high) for low, high in sequence.resolve(count)]
 
     def uids_of(self, spans: Iterable[tuple[int, int]]) -> Sequence[int]:
-        """Return the UIDs in `spans` of rows: the very array, if that is all of them."""
+        """Return the UIDs of `spans` of rows. If `spans` covers all rows, the result is `uids` itself."""
         spans = list(spans)
         if spans == [(0, len(self.uids))]:
             return self.uids
-        out: array[int] = array("I")
+        uids: array[int] = array("I")
         for start, stop in spans:
-            out.extend(self.uids[start:stop])
-        return out
+            uids.extend(self.uids[start:stop])
+        return uids
 
     def flags(self, uid: int) -> bytes | None:
-        """Return the flag list of `uid`, \\Recent among them; None if the message is gone."""
+        """Return the flag list of message `uid`, including \\Recent, or None if the message no longer exists."""
         row = self.columns.row(uid)
         if row is None:
             return None
-        flags = self.columns.flag_lists[self.columns.flags[row]]
+        flags = self.columns.flag_lists[self.columns.flag_ids[row]]
         if uid in self.recent:
             return b"\\Recent " + flags if flags else b"\\Recent"
         return flags

@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Sequence
 
 from imapshield.errors import MessageExpunged, NoSuchMailbox, StoreLimitExceeded
-from imapshield.mailbox.columns import Delta
+from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import AppendResult, CopyResult, NewMessage, ReplaceResult
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import UNSETTLED, AccountState, DirectoryStamps, Finder

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from imapshield.mailbox.columns import Delta
+from imapshield.mailbox.deltas import Delta
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import FLAG_OCTETS, AccountState, Finder
 from imapshield.maildir.filename import Keywords

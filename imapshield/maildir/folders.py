@@ -180,7 +180,7 @@ class Folders:
         _, lines = self._subscribed()
         return {name for name in lines.values() if name is not None}
 
-    def subscribe(self, name: str, on: bool) -> None:
+    def set_subscribed(self, name: str, on: bool) -> None:
         """Add or remove a line, leaving those that we cannot read."""
         name = fold_inbox(name)
         directory = layout.directory(name) if on else b""

@@ -233,8 +233,8 @@ class _Chunk:
             octets = reading.range(*found) if isinstance(found, tuple) else found
             return encode.literal(octets, binary=isinstance(item, Binary))
         if item == Attribute(b"ENVELOPE"):
-            return reading.head().answer(item)
-        return reading.whole().answer(item)
+            return reading.head().value(item)
+        return reading.whole().value(item)
 
     def keep(self) -> None:
         """Put what was found out into the index."""
@@ -248,7 +248,7 @@ def string_of(
     if message.verbatim and isinstance(item, BodySection):
         if item.section.path or item.section.text == b"TEXT":
             whole = reading.whole()
-            found = section.extract(whole.part, whole.data, item.section)
+            found = section.body_section(whole.part, whole.data, item.section)
             if isinstance(found, tuple):
                 return _cut(found[0], found[1], item.partial)
         elif not item.section.text:
@@ -259,7 +259,7 @@ def string_of(
         and not item.section.path
         and item.section.text in _HEADER_ITEMS
     )
-    return (reading.head() if header_only else reading.whole()).octets(item)
+    return (reading.head() if header_only else reading.whole()).content(item)
 
 
 def _is_whole(item: FetchItem) -> bool:

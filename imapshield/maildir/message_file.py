@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from imapshield.mailbox.message_items import MessageItems, header_of
+from imapshield.mailbox.message_items import MessageItems, header_block
 from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState, Finder
-from imapshield.message.chunks import PIECE, lines
+from imapshield.message.chunks import CHUNK_SIZE, line_chunks
 
 HEAD = 64 << 10
 
@@ -38,8 +38,8 @@ MESSAGE = ", ".join(Message._fields)
 
 def to_wire(octets: bytes) -> bytes:
     """Return `octets` with every line ending in CRLF."""
-    if len(octets) > PIECE:
-        return b"".join(map(_to_wire, lines(octets)))
+    if len(octets) > CHUNK_SIZE:
+        return b"".join(map(_to_wire, line_chunks(octets)))
     return _to_wire(octets)
 
 
@@ -140,7 +140,7 @@ class Reading:
             # A piece that ends between CR and LF, or before the blank line's, is not cut where it means something.
             octets = octets.rstrip(b"\r\n")
             wire = octets if self._message.verbatim else to_wire(octets)
-            header = header_of(wire)
+            header = header_block(wire)
             if len(header) < len(wire):
                 return MessageItems(header)
             size *= 4

@@ -8,7 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-from imapshield.mailbox.message_items import MessageItems, compared, date_is, day_of, sent_date
+from imapshield.mailbox.message_items import (
+    MessageItems,
+    date_matches,
+    searched_texts,
+    sent_date,
+    utc_day,
+)
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.fetch_cache import LARGEST_KEPT, Answers
 from imapshield.maildir.message_file import MESSAGE, Contents, Message, Reading
@@ -69,7 +75,7 @@ class Searching:
                 return self._compare(key, uids, leaf, _SENT, hit, day.toordinal(), contents)
             case DateKey(how, day):
                 rows = self._index.rows("uid, saved", key, uids)
-                return [uid for uid, saved in rows if date_is(how, day, day_of(saved))]
+                return [uid for uid, saved in rows if date_matches(how, day, utc_day(saved))]
             case ObjectIdKey(thread, wanted_id):
                 rows = [] if thread else self._index.rows("uid, email_id", key, uids)
                 return [uid for uid, email_id in rows if email_id == wanted_id]
@@ -117,7 +123,7 @@ class Searching:
         for uid, message in self._read(key, uids, contents, Reading.head):
             header = message.header
             for one, item in items:
-                shown = "".join(_EACH + value for value in compared(header, one))
+                shown = "".join(_EACH + value for value in searched_texts(header, one))
                 value = shown.encode("utf-8", "replace")
                 if len(value) <= LARGEST_KEPT:
                     fresh.append((value, uid, item))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from imapshield.errors import QuotaExceeded, TooMuchMetadata
-from imapshield.mailbox.values import METADATA_ENTRIES, Quota
+from imapshield.mailbox.values import MAX_METADATA_ENTRIES, Quota
 from imapshield.maildir.index import Index
 
 SERVER = 0
@@ -65,7 +65,7 @@ class Metadata:
                         "INSERT OR REPLACE INTO metadata VALUES (?, ?, ?)", (key, entry, value)
                     )
             after = self.get(key)
-            if len(after) > METADATA_ENTRIES:
+            if len(after) > MAX_METADATA_ENTRIES:
                 raise TooMuchMetadata
             if after != before and key != SERVER:
                 self._index.set(key, highestmodseq=self._index.box(key).highestmodseq + 1)

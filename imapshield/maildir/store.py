@@ -50,7 +50,7 @@ from contextlib import contextmanager, suppress
 from zope.interface import implementer
 
 from imapshield.errors import NoSuchMailbox, StoreError
-from imapshield.mailbox.columns import Delta
+from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.storage import IMetadataStore, IQuotaStore, IStore
 from imapshield.mailbox.values import (
     AppendResult,
@@ -140,9 +140,9 @@ class MaildirStore:
         with self._asked():
             return self._folders.subscriptions()
 
-    def subscribe(self, name: str, on: bool) -> None:
+    def set_subscribed(self, name: str, subscribed: bool) -> None:
         with self._asked():
-            self._folders.subscribe(name, on)
+            self._folders.set_subscribed(name, subscribed)
 
     def create(self, name: str, special_use: Sequence[bytes]) -> bytes:
         with self._asked():

@@ -11,7 +11,7 @@ import secrets
 import stat
 from collections.abc import Iterable
 
-from imapshield.mailbox.columns import Delta, MessageRow
+from imapshield.mailbox.deltas import Delta, MessageRow
 from imapshield.maildir import filename, uid_import
 from imapshield.maildir import files as messagefiles
 from imapshield.maildir.account_state import (

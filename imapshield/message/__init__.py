@@ -1,1 +1,1 @@
-"""Messages: bytes in, offsets and ready-to-send IMAP text out. Pure; no mail makes it raise."""
+"""Messages: bytes → MIME trees, positions and IMAP text that is ready to send. Pure; no message makes it raise."""

@@ -1,7 +1,7 @@
-"""Address lists (RFC 5322 section 3.4, and RFC 822) into the four strings of RFC 9051's address.
+"""Address lists (RFC 5322 section 3.4, and RFC 822) → the four strings of an IMAP address (RFC 9051 section 7.5.2).
 
-Nothing is refused: what cannot be an address is shown as one with MISSING_MAILBOX, MISSING_DOMAIN
-or SYNTAX_ERROR in it, which are Dovecot's words, so that a reader sees that something stood there.
+Nothing is refused. Text that cannot be an address becomes one that contains MISSING_MAILBOX, MISSING_DOMAIN,
+SYNTAX_ERROR or INVALID_ROUTE, so that the reader sees that there was something. These are Dovecot's words.
 """
 
 from __future__ import annotations
@@ -11,14 +11,23 @@ from typing import Final, NamedTuple
 
 from imapshield.message.lexer import ATEXT, BROKEN, END, MORE, Cursor
 
-NO_MAILBOX: Final = b"MISSING_MAILBOX"
-NO_DOMAIN: Final = b"MISSING_DOMAIN"
-BAD_SYNTAX: Final = b"SYNTAX_ERROR"
-BAD_ROUTE: Final = b"INVALID_ROUTE"
+MISSING_MAILBOX: Final = b"MISSING_MAILBOX"
+MISSING_DOMAIN: Final = b"MISSING_DOMAIN"
+SYNTAX_ERROR: Final = b"SYNTAX_ERROR"
+INVALID_ROUTE: Final = b"INVALID_ROUTE"
 
 
 class Address(NamedTuple):
-    """One address; a group begins with (None, None, its name, None) and ends with four None."""
+    """One address of an ENVELOPE.
+
+    A group starts with the address (None, None, its name, None), and ends with `END_OF_GROUP`.
+
+    Attributes:
+        name: the display name.
+        route: the source route, which is obsolete, such as ``@a,@b``.
+        mailbox: the local part.
+        host: the domain.
+    """
 
     name: bytes | None
     route: bytes | None
@@ -29,8 +38,8 @@ class Address(NamedTuple):
 END_OF_GROUP: Final = Address(None, None, None, None)
 
 _WORD = b"[." + ATEXT + b"]++"
-# Nearly every address there is: name <local@domain> or local@domain, up to a comma or the end.
-_regular = re.compile(
+# Nearly all addresses are of these forms: name <local@domain> or local@domain, up to a comma or the end.
+_regular_address = re.compile(
     rb'(?:"([^"\\\r\n\0]*+)"[ \t\r\n]*+|((?!\.)' + _WORD + rb"(?: " + _WORD + rb")*)[ \t\r\n]*+)?"
     rb"<([."
     + ATEXT
@@ -49,13 +58,18 @@ _regular = re.compile(
 ).match
 
 
-def addresses(value: bytes, limit: int) -> list[Address]:
-    """Read the addresses of a field body, `limit` at most; a group cut short still has its end."""
+def parse_addresses(value: bytes, limit: int) -> list[Address]:
+    """Return the addresses in a field body.
+
+    Args:
+        value: the field body.
+        limit: the maximum number of addresses. A group that it cuts off still ends with `END_OF_GROUP`.
+    """
     found: list[Address] = []
     pos = len(value) - len(value.lstrip(b" \t\r\n"))
     size = len(value)
     while pos < size and len(found) < limit:
-        match = _regular(value, pos)
+        match = _regular_address(value, pos)
         if match is not None:
             quoted, words, local, domain, bare, bare_domain = match.groups()
             if local is None:
@@ -64,13 +78,16 @@ def addresses(value: bytes, limit: int) -> list[Address]:
                 found.append(Address(quoted or words or None, None, local, domain))
             pos = match.end()
             continue
-        reader = _Reader(value, pos, found, limit)
-        pos = reader.irregular()
+        pos = _AddressParser(value, pos, found, limit).parse()
     return found
 
 
-class _Reader:
-    """Reads one address of any form; `name`, `route`, `mailbox`, `host` are what it has so far."""
+class _AddressParser:
+    """Reads one address of any form, and appends it to `found`.
+
+    `name`, `route`, `mailbox` and `host` are what has been read of it so far. Methods return how they stopped
+    (`lexer`).
+    """
 
     __slots__ = ("cursor", "found", "host", "limit", "mailbox", "name", "route")
 
@@ -83,13 +100,14 @@ class _Reader:
         self.mailbox: bytes | None = None
         self.host: bytes | None = None
 
-    def irregular(self) -> int:
-        """Read an address and the comma after it; return where to go on, the end if nowhere."""
+    def parse(self) -> int:
+        """Read an address or a group, and the comma after it. Return where the next one starts, or the end of the
+        value."""
         cursor = self.cursor
-        stopped = cursor.skip()
+        stopped = cursor.skip_space()
         if stopped != MORE:
             if stopped == BROKEN and self.found:
-                # A comma, then a comment without end.
+                # A comma, and then a comment that does not end.
                 self._add()
             return cursor.end
         start = cursor.pos
@@ -103,13 +121,13 @@ class _Reader:
         return cursor.pos
 
     def _add(self) -> None:
-        """Add an address, its gaps filled."""
+        """Append the address that was read. Missing parts are filled in."""
         self.found.append(
             Address(
                 self.name,
                 self.route,
-                NO_MAILBOX if self.mailbox is None else self.mailbox,
-                self.host or NO_DOMAIN,
+                MISSING_MAILBOX if self.mailbox is None else self.mailbox,
+                self.host or MISSING_DOMAIN,
             )
         )
         self.name = self.route = self.mailbox = self.host = None
@@ -120,7 +138,7 @@ class _Reader:
         if cursor.phrase(words) != MORE or not cursor.at(b":"):
             return BROKEN
         cursor.pos += 1
-        stopped = cursor.skip()
+        stopped = cursor.skip_space()
         self.found.append(Address(None, None, b"".join(words), None))
         if stopped == MORE and not cursor.at(b";"):
             while len(self.found) < self.limit:
@@ -128,13 +146,13 @@ class _Reader:
                 if not cursor.at(b","):
                     break
                 cursor.pos += 1
-                if cursor.skip() != MORE:
+                if cursor.skip_space() != MORE:
                     stopped = BROKEN
                     break
         if stopped != BROKEN:
             if cursor.at(b";"):
                 cursor.pos += 1
-                stopped = cursor.skip()
+                stopped = cursor.skip_space()
             else:
                 stopped = BROKEN
         self.found.append(END_OF_GROUP)
@@ -143,36 +161,41 @@ class _Reader:
     def _mailbox(self) -> int:
         cursor = self.cursor
         start = cursor.pos
-        stopped = self._name_and_angle()
+        stopped = self._name_and_angle_address()
         if stopped == BROKEN:
             cursor.pos = start
-            stopped, whole = self._bare()
-            if not whole and self.name is None and self.mailbox is not None and self.host is None:
+            stopped, is_complete = self._bare_address()
+            if (
+                not is_complete
+                and self.name is None
+                and self.mailbox is not None
+                and self.host is None
+            ):
                 self.name, self.mailbox = self.mailbox, None
         self._add()
         return stopped
 
-    def _name_and_angle(self) -> int:
+    def _name_and_angle_address(self) -> int:
         cursor = self.cursor
         words: list[bytes] = []
         if cursor.phrase(words) != MORE or not cursor.at(b"<"):
             return BROKEN
         self.name = b"".join(words) or None
-        if self._angle() == BROKEN:
-            self.host = BAD_SYNTAX
-        return cursor.more()
+        if self._angle_address() == BROKEN:
+            self.host = SYNTAX_ERROR
+        return cursor.more_or_end()
 
-    def _angle(self) -> int:
+    def _angle_address(self) -> int:
         cursor = self.cursor
         cursor.pos += 1
-        if cursor.skip() != MORE:
+        if cursor.skip_space() != MORE:
             return BROKEN
         if cursor.at(b"@"):
             if self._route() == MORE and cursor.at(b":"):
                 cursor.pos += 1
             else:
-                self.route = BAD_ROUTE
-            if cursor.skip() != MORE:
+                self.route = INVALID_ROUTE
+            if cursor.skip_space() != MORE:
                 return BROKEN
         if not cursor.at(b">"):
             if self._local_part([]) != MORE:
@@ -182,7 +205,7 @@ class _Reader:
         if not cursor.at(b">"):
             return BROKEN
         cursor.pos += 1
-        return cursor.skip()
+        return cursor.skip_space()
 
     def _route(self) -> int:
         cursor = self.cursor
@@ -192,7 +215,7 @@ class _Reader:
             stopped = cursor.domain(text)
             if stopped != MORE:
                 return stopped
-            while cursor.skip() == MORE and cursor.at(b","):
+            while cursor.skip_space() == MORE and cursor.at(b","):
                 cursor.pos += 1
         if cursor.pos >= cursor.end:
             return END
@@ -207,7 +230,7 @@ class _Reader:
         return stopped
 
     def _dots_and_atoms(self, text: list[bytes]) -> int:
-        """Dots may stand anywhere in a local part: so some providers once gave them out."""
+        """Read a local part. Dots may be anywhere in it, because some providers once assigned such addresses."""
         cursor = self.cursor
         stopped = BROKEN
         while True:
@@ -230,30 +253,31 @@ class _Reader:
             self.host = b"".join(text)
         return stopped
 
-    def _bare(self) -> tuple[int, bool]:
-        """Read an address without angle brackets: how it stopped, and whether it was in order."""
+    def _bare_address(self) -> tuple[int, bool]:
+        """Read an address without angle brackets. Return how it stopped, and whether it has a local part and is
+        readable."""
         cursor = self.cursor
-        cursor.comment = b""
-        quoted = cursor.at(b'"')
-        read: list[bytes] = []
-        stopped = self._local_part(read)
-        whole = stopped == MORE
+        cursor.last_comment = b""
+        is_quoted = cursor.at(b'"')
+        local_part: list[bytes] = []
+        stopped = self._local_part(local_part)
+        is_complete = stopped == MORE
         has_domain = False
         if stopped != END and cursor.at(b"@"):
             has_domain = True
-            in_domain = self._domain()
-            if in_domain != MORE:
-                stopped = in_domain
-        if cursor.comment:
-            self.name = cursor.comment
+            domain_stopped = self._domain()
+            if domain_stopped != MORE:
+                stopped = domain_stopped
+        if cursor.last_comment:
+            self.name = cursor.last_comment
         elif not has_domain:
-            # One word is a mailbox; several are somebody's name.
+            # One word is a mailbox. Several words are a display name.
             words: list[bytes] = []
             cursor.phrase(words)
-            more = b"".join(words)
-            if more:
-                self.name, self.mailbox = b"".join(read) + b" " + more, None
-            elif not quoted:
+            more_words = b"".join(words)
+            if more_words:
+                self.name, self.mailbox = b"".join(local_part) + b" " + more_words, None
+            elif not is_quoted:
                 self.host = b""
             return BROKEN, False
-        return stopped, whole
+        return stopped, is_complete

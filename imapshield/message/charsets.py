@@ -1,4 +1,4 @@
-"""Octets of a named charset into text. Any name, any octets: there is always an answer."""
+"""Bytes in a named charset → text. Every charset name and every sequence of bytes has a result."""
 
 from __future__ import annotations
 
@@ -7,77 +7,82 @@ import re
 from encodings.aliases import aliases
 from typing import Final
 
-from imapshield.message.chunks import PIECE
+from imapshield.message.chunks import CHUNK_SIZE
 
-# Python looks a charset up by importing a module of that name and remembers every name for ever, so
-# only names that are known to be charsets may reach it. Left out besides: codecs that are no
-# charsets, some of which inflate what they are given (zlib, bz2), and punycode and idna, whose cost
-# is quadratic.
+# Python finds a codec by importing a module of its name, and remembers every name for ever. So only names that are
+# known to be charsets may reach it. Also excluded are codecs that are no charsets, some of which decompress their
+# input (zlib, bz2), and punycode and idna, whose cost is quadratic.
 _NOT_CHARSETS: Final = {
     *("base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "rot_13", "uu_codec"),
     *("zlib_codec", "idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined"),
     *("mbcs", "oem", "tactis"),
 }
+# Names that messages use and Python does not know, or that mean a superset of what they name.
+_MORE_NAMES: Final = {
+    "ansi": "cp1252",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "iso_8859_8_i": "iso8859_8",
+    "ks_c_5601_1987": "cp949",
+    "macintosh": "mac_roman",
+    "unicode_1_1_utf_7": "utf_7",
+    "utf8mb4": "utf_8",
+    "windows_874": "cp874",
+    "x_gbk": "gb18030",
+    "x_mac_roman": "mac_roman",
+    "x_sjis": "cp932",
+}
 _KNOWN: Final = {
     name: codec
-    for name, codec in (
-        aliases
-        | {codec: codec for codec in aliases.values()}
-        | {
-            "utf8mb4": "utf_8",
-            "x_sjis": "cp932",
-            "ks_c_5601_1987": "cp949",
-            "gb2312": "gb18030",
-            "gbk": "gb18030",
-        }
-        | {"unicode_1_1_utf_7": "utf_7", "windows_874": "cp874", "iso_8859_8_i": "iso8859_8"}
-        | {
-            "x_mac_roman": "mac_roman",
-            "macintosh": "mac_roman",
-            "x_gbk": "gb18030",
-            "ansi": "cp1252",
-        }
-    ).items()
+    for name, codec in (aliases | {c: c for c in aliases.values()} | _MORE_NAMES).items()
     if codec not in _NOT_CHARSETS
 }
-# ASCII and Latin-1 are what mailers say when they mean cp1252, as browsers have found.
-_AS_IF: Final = {"ascii": "utf_8", "latin_1": "cp1252"}
+# Mailers that write ASCII or Latin-1 mean cp1252, as web browsers have found.
+_REPLACED: Final = {"ascii": "utf_8", "latin_1": "cp1252"}
 _surrogate = re.compile("[\ud800-\udfff]")
-_other = re.compile(r"[^a-z0-9]+")
+_punctuation = re.compile(r"[^a-z0-9]+")
 
 
-def to_text(octets: bytes, charset: bytes) -> str:
-    """Return `octets` as text; unknown charsets and ASCII are UTF-8 if they can, else cp1252."""
-    if octets.isascii():
+def to_text(data: bytes, charset: bytes) -> str:
+    """Return `data` decoded. What cannot be decoded becomes U+FFFD.
+
+    Args:
+        data: the bytes.
+        charset: the name of their charset, in any case. An unknown charset and US-ASCII are decoded as UTF-8 if that is
+            possible, and as cp1252 otherwise.
+    """
+    if data.isascii():
         name = charset.lower()
         if name in (b"utf-8", b"us-ascii", b"", b"iso-8859-1"):
-            return octets.decode("ascii")
+            return data.decode("ascii")
     codec = _codec(charset)
     if codec == "utf_8" and charset.lower() != b"utf-8":
         try:
-            return octets.decode("utf_8")
+            return data.decode("utf_8")
         except UnicodeDecodeError as error:
-            # A character cut in two at the end does not make it another charset.
-            cut = error.end == len(octets) and not octets[: error.start].isascii()
-            codec = "utf_8" if cut else "cp1252"
-    text = _decoded(octets, codec)
-    # This decoder alone lets half a character through, which no encoder would take again.
+            # A character that is cut off at the end does not prove another charset.
+            is_cut_off = error.end == len(data) and not data[: error.start].isascii()
+            codec = "utf_8" if is_cut_off else "cp1252"
+    text = _decode(data, codec)
+    # UTF-7 is the only decoder that returns lone surrogates, which no encoder accepts.
     return _surrogate.sub("\ufffd", text) if codec == "utf_7" else text
 
 
-def _decoded(octets: bytes, codec: str) -> str:
-    if len(octets) <= PIECE:
-        return octets.decode(codec, "replace")
+def _decode(data: bytes, codec: str) -> str:
+    if len(data) <= CHUNK_SIZE:
+        return data.decode(codec, "replace")
     decoder = codecs.getincrementaldecoder(codec)("replace")
-    pieces = range(0, len(octets), PIECE)
     return "".join(
-        [decoder.decode(octets[at : at + PIECE], at + PIECE >= len(octets)) for at in pieces]
+        [
+            decoder.decode(data[start : start + CHUNK_SIZE], start + CHUNK_SIZE >= len(data))
+            for start in range(0, len(data), CHUNK_SIZE)
+        ]
     )
 
 
 def _codec(charset: bytes) -> str:
     if len(charset) > 40:
         return "utf_8"
-    name = _other.sub("_", charset.decode("latin-1").lower()).strip("_")
+    name = _punctuation.sub("_", charset.decode("latin-1").lower()).strip("_")
     codec = _KNOWN.get(name) or _KNOWN.get(name.replace("windows_", "cp")) or "utf_8"
-    return _AS_IF.get(codec, codec)
+    return _REPLACED.get(codec, codec)

@@ -1,7 +1,7 @@
-"""Large octets in pieces.
+"""Splits large messages into chunks, so that no single call blocks every thread.
 
-One call of C over a message of 64 MiB, be it `re.sub` or a decoder, holds the interpreter for up to seconds, and no
-other thread runs, the reactor's neither. Between two pieces it lets go.
+One call of C code over a message of 64 MiB, such as `re.sub` or a decoder, holds the interpreter lock for up to
+seconds. Meanwhile no other thread runs, including the reactor's. Between two chunks the lock is released.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-PIECE: Final = 1 << 18
+CHUNK_SIZE: Final = 1 << 18
 
 
-def lines(octets: bytes, size: int = PIECE) -> Iterator[bytes]:
-    """Yield `octets` in pieces of at least `size` octets, but for the last, that end where a line does."""
-    at = 0
-    while at < len(octets):
-        end = octets.find(b"\n", at + size - 1) + 1 or len(octets)
-        yield octets[at:end] if at or end < len(octets) else octets
-        at = end
+def line_chunks(data: bytes, size: int = CHUNK_SIZE) -> Iterator[bytes]:
+    """Yield `data` in chunks that end at line ends and have at least `size` bytes, except for the last one."""
+    start = 0
+    while start < len(data):
+        end = data.find(b"\n", start + size - 1) + 1 or len(data)
+        yield data[start:end] if start or end < len(data) else data
+        start = end

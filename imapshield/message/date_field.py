@@ -1,4 +1,4 @@
-"""The Date field (RFC 5322 section 3.3, with the obsolete forms of section 4.3) into numbers."""
+"""The Date field → day and instant (RFC 5322 section 3.3, and the obsolete forms of section 4.3)."""
 
 from __future__ import annotations
 
@@ -7,31 +7,36 @@ from datetime import date
 from email.utils import mktime_tz, parsedate_tz
 from typing import Final, NamedTuple
 
-# Far longer than a date with any comments in it: what follows is not read.
-_OCTETS: Final = 1024
-_marks = re.compile(r"\\.|[()]", re.DOTALL)
-_spaced = re.compile(r"\s++(?=[:,])|(?<=:)\s++")
+# Far longer than any date with comments. The rest of the field is ignored.
+_MAX_LENGTH: Final = 1024
+_comment_marks = re.compile(r"\\.|[()]", re.DOTALL)
+_spaces_to_drop = re.compile(r"\s++(?=[:,])|(?<=:)\s++")
 
 
-class Sent(NamedTuple):
-    """When a message was sent: the day as it was written, whatever the zone, and the instant."""
+class SentDate(NamedTuple):
+    """When a message was sent.
+
+    Attributes:
+        day: the day as it is written in the field, whatever the zone.
+        epoch: the instant in epoch seconds.
+    """
 
     day: date
     epoch: int
 
 
-def parse(value: bytes) -> Sent | None:
-    """Read the body of a Date field; None where no date and time can be made out.
+def parse_date_field(value: bytes) -> SentDate | None:
+    """Return the date in the body of a Date field, or None if no date and time can be recognized.
 
-    Comments and spaces may stand anywhere (obs-date-time); no zone is UTC. More is understood than
-    the RFCs allow, but not a time of day that there is none of.
+    Comments and spaces may stand between any two tokens (obs-date-time). A missing zone is UTC. More forms are
+    accepted than the RFCs allow, but no time of day that does not exist.
     """
-    text = _without_comments(value[:_OCTETS].decode("ascii", "replace"))
+    text = _without_comments(value[:_MAX_LENGTH].decode("ascii", "replace"))
     try:
-        parsed = parsedate_tz(_spaced.sub("", text))
+        parsed = parsedate_tz(_spaces_to_drop.sub("", text))
         if parsed is None or parsed[3] > 23 or parsed[4] > 59 or parsed[5] > 60:
             return None
-        return Sent(date(*parsed[:3]), int(mktime_tz(parsed)))
+        return SentDate(date(*parsed[:3]), int(mktime_tz(parsed)))
     except (ValueError, IndexError, TypeError, OverflowError):
         return None
 
@@ -39,16 +44,16 @@ def parse(value: bytes) -> Sent | None:
 def _without_comments(text: str) -> str:
     if "(" not in text:
         return text
-    kept, depth, start = [], 0, 0
-    for mark in _marks.finditer(text):
-        found = mark[0]
-        if found == "(":
+    parts, depth, start = [], 0, 0
+    for match in _comment_marks.finditer(text):
+        mark = match[0]
+        if mark == "(":
             if depth == 0:
-                kept.append(text[start : mark.start()])
+                parts.append(text[start : match.start()])
             depth += 1
-        elif found == ")" and depth:
+        elif mark == ")" and depth:
             depth -= 1
-            start = mark.end()
+            start = match.end()
     if depth == 0:
-        kept.append(text[start:])
-    return " ".join(kept)
+        parts.append(text[start:])
+    return " ".join(parts)

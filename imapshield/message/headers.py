@@ -1,7 +1,7 @@
-"""Header blocks into field bodies, field bodies into MIME parameters and text.
+"""Header blocks → field bodies, and field bodies → MIME parameters and text.
 
-A block is a header as it stands in the message, with or without the blank line at its end. Field
-bodies keep their folds; `quoting.unfolded` and `decode_header` take them out.
+A block is a header as it is in the message, with or without the blank line at its end. Field bodies keep their folds;
+`imap_string.unfolded_nstring` and `decode_header` remove them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from imapshield.message.lexer import BROKEN, END, MORE, TOKEN, Cursor
 from imapshield.message.transfer_encoding import decode_base64
 
 Parameters = list[tuple[bytes, bytes]]
+"""MIME parameters as (name, value), in their order."""
+
+_Section = tuple[bytes, int, bool, bytes]
+"""One section of an RFC 2231 parameter: its name, number, whether it is percent-encoded, its value."""
 
 _token_only = re.compile(b"[ \t\r\n]*+([" + TOKEN + b"]++)[ \t\r\n]*+").fullmatch
 _token_first = re.compile(b"[ \t\r\n]*+([" + TOKEN + b"]++)").match
@@ -27,14 +31,14 @@ _parameter = re.compile(
     + TOKEN
     + rb"]++))[ \t\r\n]*+(?=;|\Z)"
 ).match
-_index = re.compile(rb"([^*]*+)(?:\*([0-9]{0,9}))(\*?)").fullmatch
+_section_name = re.compile(rb"([^*]*+)(?:\*([0-9]{0,9}))(\*?)").fullmatch
 _encoded_word = re.compile(rb"=\?([^?]*+)\?([bBqQ])\?([^?]*+)\?=")
 _fold = re.compile(rb"\r?\n")
-_blank = re.compile(rb"[ \t\r\n]*+").fullmatch
+_is_blank = re.compile(rb"[ \t\r\n]*+").fullmatch
 
 
 def field_end(block: bytes, pos: int) -> int:
-    """Where the field that `pos` is in ends, after its last line end."""
+    """Return where the field that contains `pos` ends, including its last line end."""
     size = len(block)
     find = block.find
     while True:
@@ -46,23 +50,29 @@ def field_end(block: bytes, pos: int) -> int:
 
 
 def field_body(block: bytes, colon: int, end: int) -> bytes:
-    """Return what stands from the colon to the field's end, less space after it and line end."""
+    """Return the body of a field, without the space before it and the line end after it.
+
+    Args:
+        block: the header block.
+        colon: the position of the field's colon.
+        end: where the field ends (`field_end`).
+    """
     stop = end
     if block[end - 1] == 0x0A:
         stop -= 2 if block[end - 2] == 0x0D and end - 2 > colon else 1
     raw = block[colon + 1 : stop]
     body = raw.lstrip(b" \t")
     if body[:1] in b"\r\n" and raw[:1] in (b" ", b"\t"):
-        # Nothing but blanks in the first line: only the first of them goes.
+        # The first line is blank: only its first blank is removed.
         body = raw[1:]
     return body
 
 
 def header_values(header: bytes, name: bytes) -> list[bytes]:
-    """Return the bodies of all fields called `name`, in the order of the message, folds kept.
+    """Return the bodies of all fields called `name`, in the order of the message and with their folds.
 
     Args:
-        header: the block.
+        header: the header block.
         name: a field name in any case.
     """
     block = b"\n" + header
@@ -70,79 +80,88 @@ def header_values(header: bytes, name: bytes) -> list[bytes]:
 
 
 def find_values(block: bytes, low: bytes, name: bytes) -> list[bytes]:
-    """Do as `header_values`; `block` starts with a line end, `low` is `block` in lower case."""
+    """Return what `header_values` returns, for callers that look for several fields.
+
+    Args:
+        block: a line end and the header block.
+        low: `block` in lower case.
+        name: a field name in lower case.
+    """
     found = []
     needle = b"\n" + name
-    at = low.find(needle)
-    while at >= 0:
-        colon = at + len(needle)
+    pos = low.find(needle)
+    while pos >= 0:
+        colon = pos + len(needle)
         while low[colon : colon + 1] in (b" ", b"\t"):
             colon += 1
         if low[colon : colon + 1] == b":":
             end = field_end(block, colon)
             found.append(field_body(block, colon, end))
-            at = end - 2
-        at = low.find(needle, at + 1)
+            pos = end - 2
+        pos = low.find(needle, pos + 1)
     return found
 
 
-def content_type(body: bytes, limit: int) -> tuple[bytes, bytes, Parameters]:
-    """Return a Content-Type body as (type, subtype, parameters), each as written.
+def parse_content_type(body: bytes, limit: int) -> tuple[bytes, bytes, Parameters]:
+    """Return the body of a Content-Type field as (type, subtype, parameters), each as written.
 
-    What cannot be read at all is (b"", b"", []): not text/plain, for a client must not show it as
-    if it were.
+    An unreadable one is (b"", b"", []). It is not text/plain, because a client must not display the part as such.
+
+    Args:
+        body: the field body.
+        limit: the maximum number of parameters.
     """
     match = _type(body)
     if match is not None:
-        return match[1], match[2], parameters(body, match.end(), limit)
+        return match[1], match[2], parse_parameters(body, match.end(), limit)
     cursor = Cursor(body)
     main: list[bytes] = []
     sub: list[bytes] = []
-    if cursor.skip() != MORE or cursor.token(main) != MORE:
+    if cursor.skip_space() != MORE or cursor.token(main) != MORE:
         return b"".join(main), b"", []
     if not main[0] or not cursor.at(b"/"):
         return b"", b"", []
     cursor.pos += 1
-    if cursor.skip() != MORE or cursor.token(sub) == BROKEN or not sub[0]:
+    if cursor.skip_space() != MORE or cursor.token(sub) == BROKEN or not sub[0]:
         return b"", b"", []
     if cursor.pos < cursor.end and not cursor.at(b";"):
         return b"", b"", []
-    return main[0], sub[0], parameters(body, cursor.pos, limit)
+    return main[0], sub[0], parse_parameters(body, cursor.pos, limit)
 
 
-def lone_token(body: bytes) -> bytes:
-    """Return the one token that a body consists of, b"" if it does not."""
+def sole_token(body: bytes) -> bytes:
+    """Return the token that a field body consists of, or b"" if it is anything but one token."""
     match = _token_only(body)
     if match is not None:
         return match[1]
     cursor = Cursor(body)
     text: list[bytes] = []
-    if cursor.skip() == MORE and cursor.token(text) == END:
+    if cursor.skip_space() == MORE and cursor.token(text) == END:
         return text[0]
     return b""
 
 
 def leading_token(body: bytes) -> bytes:
-    """Return the token that a body begins with, in lower case, whatever follows it."""
+    """Return the token that a field body begins with, in lower case, or b"". What follows it is ignored."""
     match = _token_first(body)
     return match[1].lower() if match is not None else b""
 
 
-def disposition(body: bytes, limit: int) -> tuple[bytes, Parameters] | None:
-    """Return a Content-Disposition body as (disposition, parameters); None if it is broken."""
+def parse_disposition(body: bytes, limit: int) -> tuple[bytes, Parameters] | None:
+    """Return the body of a Content-Disposition field as (disposition, parameters), or None if it is unreadable."""
     cursor = Cursor(body)
-    cursor.skip()
+    cursor.skip_space()
     text: list[bytes] = []
     if cursor.token(text) == BROKEN:
         return None
-    return text[0], parameters(body, cursor.pos, limit)
+    return text[0], parse_parameters(body, cursor.pos, limit)
 
 
-def languages(body: bytes) -> list[bytes]:
-    """Return the tags of a Content-Language body, up to the first that is none."""
+def parse_languages(body: bytes) -> list[bytes]:
+    """Return the language tags of a Content-Language field, up to the first that is no tag."""
     cursor = Cursor(body)
     found: list[bytes] = []
-    cursor.skip()
+    cursor.skip_space()
     while True:
         text: list[bytes] = []
         if cursor.atom(text) == BROKEN:
@@ -151,66 +170,71 @@ def languages(body: bytes) -> list[bytes]:
         if not cursor.at(b","):
             return found
         cursor.pos += 1
-        cursor.skip()
+        cursor.skip_space()
 
 
-def parameters(body: bytes, pos: int, limit: int) -> Parameters:
-    """Read ``; name=value`` pairs from `pos` on, `limit` of them or of attempts at one.
+def parse_parameters(body: bytes, pos: int, limit: int) -> Parameters:
+    """Return the MIME parameters of a field body.
 
-    The pieces of RFC 2231 section 3 are put together: ``name*0*=``, ``name*1=`` are sent as one
-    ``name*``, its value still percent-encoded with its charset in front, for decoding that is the
-    client's right.
+    The sections of RFC 2231 section 3 are joined: ``name*0*=`` and ``name*1=`` become one ``name*``. Its value stays
+    percent-encoded, with its charset in front, because decoding it is the client's decision.
+
+    Args:
+        body: the field body.
+        pos: where the first ``; name=value`` starts.
+        limit: the maximum number of parameters, and of attempts to read one.
     """
     found: Parameters = []
-    pieces: list[tuple[bytes, int, bool, bytes]] = []
+    sections: list[_Section] = []
     size = len(body)
     while pos < size and len(found) < limit:
         match = _parameter(body, pos)
         if match is None:
-            _irregular_parameters(Cursor(body, pos), limit, found, pieces)
+            _parse_irregular_parameters(Cursor(body, pos), limit, found, sections)
             break
         value = match[2]
         found.append((match[1], match[3] if value is None else value))
         pos = match.end()
-    if pieces:
-        found += _joined(pieces)
+    if sections:
+        found += _join_sections(sections)
     return found
 
 
-def _irregular_parameters(
-    cursor: Cursor, limit: int, found: Parameters, pieces: list[tuple[bytes, int, bool, bytes]]
+def _parse_irregular_parameters(
+    cursor: Cursor, limit: int, found: Parameters, sections: list[_Section]
 ) -> None:
-    """Read on after the last parameter of regular form."""
-    tries = len(found)
-    while cursor.pos < cursor.end and tries < limit:
-        pair = _one_parameter(cursor)
+    """Read the parameters from the first one on that is not of the regular form."""
+    attempts = len(found)
+    while cursor.pos < cursor.end and attempts < limit:
+        pair = _parse_parameter(cursor)
         if pair is None:
-            # Whatever stands here, the next semicolon may begin a good one.
-            at = cursor.data.find(b";", cursor.pos + 1)
-            tries += 1
-            if at < 0:
+            # Skip to the next semicolon, where a readable parameter may start.
+            semicolon = cursor.data.find(b";", cursor.pos + 1)
+            attempts += 1
+            if semicolon < 0:
                 return
-            cursor.pos = at
+            cursor.pos = semicolon
             continue
-        tries += 1
+        attempts += 1
         name, value = pair
-        match = _index(name)
+        match = _section_name(name)
         if match is None:
             found.append(pair)
         else:
-            pieces.append((match[1], int(match[2] or b"0"), bool(match[3]) or not match[2], value))
+            is_encoded = bool(match[3]) or not match[2]
+            sections.append((match[1], int(match[2] or b"0"), is_encoded, value))
 
 
-def _one_parameter(cursor: Cursor) -> tuple[bytes, bytes] | None:
+def _parse_parameter(cursor: Cursor) -> tuple[bytes, bytes] | None:
     if not cursor.at(b";"):
         return None
     cursor.pos += 1
     name: list[bytes] = []
-    if cursor.skip() != MORE or cursor.token(name) != MORE or not cursor.at(b"="):
+    if cursor.skip_space() != MORE or cursor.token(name) != MORE or not cursor.at(b"="):
         return None
     cursor.pos += 1
     value: list[bytes] = []
-    stopped = cursor.skip()
+    stopped = cursor.skip_space()
     if stopped == MORE:
         if cursor.at(b'"'):
             stopped = cursor.quoted(value)
@@ -221,72 +245,71 @@ def _one_parameter(cursor: Cursor) -> tuple[bytes, bytes] | None:
     return None if stopped == BROKEN else (name[0], b"".join(value))
 
 
-def _joined(pieces: list[tuple[bytes, int, bool, bytes]]) -> Parameters:
-    """Put continuations together; where a piece is missing, return the pieces as they are."""
-    groups: list[list[tuple[bytes, int, bool, bytes]]] = []
-    for piece in sorted(pieces, key=lambda piece: piece[:2]):
-        if groups and groups[-1][0][0].lower() == piece[0].lower():
-            groups[-1].append(piece)
+def _join_sections(sections: list[_Section]) -> Parameters:
+    """Join the sections of each parameter. If one is missing, return the sections as parameters of their own."""
+    groups: list[list[_Section]] = []
+    for section in sorted(sections, key=lambda section: section[:2]):
+        if groups and groups[-1][0][0].lower() == section[0].lower():
+            groups[-1].append(section)
         else:
-            groups.append([piece])
+            groups.append([section])
     found: Parameters = []
     for group in groups:
         name = group[0][0]
-        if any(piece[1] != wanted for wanted, piece in enumerate(group)):
-            for own, number, extended, value in group:
-                found.append((b"%b*%d%b" % (own, number, b"*" if extended else b""), value))
-        elif any(extended for _, _, extended, _ in group):
+        if any(section[1] != expected for expected, section in enumerate(group)):
+            for own_name, number, is_encoded, value in group:
+                found.append((b"%b*%d%b" % (own_name, number, b"*" if is_encoded else b""), value))
+        elif any(is_encoded for _, _, is_encoded, _ in group):
             charset = b"" if group[0][2] else b"''"
-            joined = [value if ext else value.replace(b"%", b"%25") for _, _, ext, value in group]
-            found.append((name + b"*", charset + b"".join(joined)))
+            values = [value if enc else value.replace(b"%", b"%25") for _, _, enc, value in group]
+            found.append((name + b"*", charset + b"".join(values)))
         else:
             found.append((name, b"".join(value for _, _, _, value in group)))
     return found
 
 
 def unfold(body: bytes) -> bytes:
-    """Return `body` without its line ends; white space stays (RFC 5322 section 2.2.3).
+    """Return `body` without its line ends. White space stays (RFC 5322 section 2.2.3).
 
-    But a tab that begins a line is a space: many mailers fold at a space and put a tab in its place, and who
-    searches for two words cannot know where the line was broken.
+    A tab at the start of a line becomes a space, however. Many mailers that fold at a space replace it with a tab,
+    and a user who searches for two words cannot know where the line was folded.
     """
     return _fold.sub(b"", body.replace(b"\n\t", b"\n ")) if b"\n" in body else body
 
 
 def decode_header(body: bytes) -> str:
-    """Return a field body as text: unfolded, encoded words (RFC 2047) decoded, 8-bit as UTF-8.
+    """Return a field body as text: unfolded, with encoded words decoded (RFC 2047) and 8-bit bytes read as UTF-8.
 
-    What is not an encoded word after all stands as it is.
+    What looks like an encoded word and is none stays as it is.
     """
     body = unfold(body)
     if b"=?" not in body:
         return to_text(body, b"")
-    shown: list[str] = []
-    octets: list[bytes] = []
+    texts: list[str] = []
+    word_bytes: list[bytes] = []
     charset = b""
-    done = 0
+    pos = 0
     for word in _encoded_word.finditer(body):
-        between = body[done : word.start()]
+        gap = body[pos : word.start()]
         word_charset = word[1].partition(b"*")[0].lower()
-        if not octets or not _blank(between):
-            if octets:
-                shown.append(to_text(b"".join(octets), charset))
-                octets = []
-            shown.append(to_text(between, b""))
+        if not word_bytes or not _is_blank(gap):
+            if word_bytes:
+                texts.append(to_text(b"".join(word_bytes), charset))
+                word_bytes = []
+            texts.append(to_text(gap, b""))
         elif word_charset != charset:
-            shown.append(to_text(b"".join(octets), charset))
-            octets = []
+            texts.append(to_text(b"".join(word_bytes), charset))
+            word_bytes = []
         charset = word_charset
-        # Words of one charset are joined before they are decoded: many mailers cut inside a
-        # character.
-        octets.append(_word(word[2], word[3]))
-        done = word.end()
-    shown.append(to_text(b"".join(octets), charset))
-    shown.append(to_text(body[done:], b""))
-    return "".join(shown)
+        # Words of one charset are joined before they are decoded, because many mailers split characters between words.
+        word_bytes.append(_decode_word(word[2], word[3]))
+        pos = word.end()
+    texts.append(to_text(b"".join(word_bytes), charset))
+    texts.append(to_text(body[pos:], b""))
+    return "".join(texts)
 
 
-def _word(encoding: bytes, text: bytes) -> bytes:
+def _decode_word(encoding: bytes, text: bytes) -> bytes:
     if encoding in b"bB":
         return decode_base64(text)
     return binascii.a2b_qp(text, header=True)

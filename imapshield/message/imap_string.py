@@ -1,29 +1,29 @@
-"""Octets into IMAP strings: quoted, or a literal where they must be (RFC 9051 section 9)."""
+"""Bytes of a message → IMAP strings: quoted where possible, otherwise literals (RFC 9051 section 9)."""
 
 from __future__ import annotations
 
 import re
 
-from imapshield.message.lexer import NUL_SHOWN
+from imapshield.message.lexer import NUL_REPLACEMENT
 
 _plain = re.compile(rb'[^"\\\r\n\0\x80-\xff]*+').fullmatch
 _unquotable = re.compile(rb"[\r\n\0\x80-\xff]").search
 _specials = re.compile(rb'["\\]')
 _fold = re.compile(rb"[\r\n](?=[ \t\r\n]|\Z)")
 _line_end = re.compile(rb"[\r\n]")
-_for_humans = re.compile(rb'[^"\\\r\n\t \0\x80-\xff]++(?: [^"\\\r\n\t \0\x80-\xff]++)*').fullmatch
+_displayable = re.compile(rb'[^"\\\r\n\t \0\x80-\xff]++(?: [^"\\\r\n\t \0\x80-\xff]++)*').fullmatch
 _blanks = re.compile(rb"[ \t\r\n]++")
 
 
 def literal(value: bytes) -> bytes:
-    """``{n}`` CRLF and the octets. NUL is legal in no literal and becomes U+FFFD."""
+    """Return `value` as a literal. NUL is not allowed in literals, and becomes U+FFFD."""
     if b"\0" in value:
-        value = value.replace(b"\0", NUL_SHOWN)
+        value = value.replace(b"\0", NUL_REPLACEMENT)
     return b"{%d}\r\n%b" % (len(value), value)
 
 
 def string(value: bytes) -> bytes:
-    """Return `value` quoted, or as a literal if it may not be quoted or has much to escape."""
+    """Return `value` as a quoted string, or as a literal if it cannot be quoted or needs more than four escapes."""
     if _plain(value):
         return b'"%b"' % value
     if _unquotable(value) or value.count(b'"') + value.count(b"\\") > 4:
@@ -32,12 +32,13 @@ def string(value: bytes) -> bytes:
 
 
 def nstring(value: bytes | None) -> bytes:
-    """Return `string` of a value, or NIL."""
+    """Return `string` of `value`, or NIL for None."""
     return b"NIL" if value is None else string(value)
 
 
-def unfolded(value: bytes | None) -> bytes:
-    """Return `nstring` of a body in one line: of folds the blanks stay, stray line ends are one."""
+def unfolded_nstring(value: bytes | None) -> bytes:
+    """Return `nstring` of a field body in one line. The space after a fold stays, and a stray line end becomes a
+    space."""
     if value is None:
         return b"NIL"
     if b"\n" in value or b"\r" in value:
@@ -45,20 +46,20 @@ def unfolded(value: bytes | None) -> bytes:
     return string(value)
 
 
-def tidy(value: bytes) -> bytes:
-    """Return a subject or name as it is shown: white space becomes one space, none stays at either end."""
+def collapse_space(value: bytes) -> bytes:
+    """Return a subject or name as it is displayed: one space for each run of white space, and none at either end."""
     return _blanks.sub(b" ", value).strip(b" ")
 
 
-def text(value: bytes) -> bytes:
-    """Return `tidy` of a subject or name.
+def display_string(value: bytes) -> bytes:
+    """Return a subject or name as an IMAP string, after `collapse_space`.
 
-    It is quoted only when nothing had to be changed, else it is a literal: Dovecot does so, and
-    clients have read it that way for twenty years.
+    It is quoted if nothing had to be changed, and a literal otherwise. Dovecot does the same, so clients have read it
+    in this form for twenty years.
     """
-    if _for_humans(value):
+    if _displayable(value):
         return b'"%b"' % value
     if not value:
         return b'""'
-    shown = tidy(value)
-    return literal(shown) if shown else b'""'
+    displayed = collapse_space(value)
+    return literal(displayed) if displayed else b'""'

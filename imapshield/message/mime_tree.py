@@ -1,8 +1,8 @@
-"""A message into its tree of parts: one walk from boundary to boundary (RFC 2046 section 5.1).
+"""A message → the tree of its MIME parts, in one pass from boundary to boundary (RFC 2046 section 5.1).
 
-The octets between boundaries are only ever searched by `bytes.find`, so what a message costs does
-not depend on what its author put there. Python runs once for each boundary line that really ends
-something, and those are as many as there are parts, which `MimeLimits` bounds.
+The bytes between boundaries are searched with `bytes.find` only, so the cost of a message does not depend on what its
+author put there. Python code runs once for each boundary line that ends a part, and `MimeLimits` bounds the number of
+parts.
 """
 
 from __future__ import annotations
@@ -14,31 +14,32 @@ from typing import Final
 
 from imapshield.message.headers import (
     Parameters,
-    content_type,
-    disposition,
     field_body,
     field_end,
     find_values,
-    languages,
     leading_token,
-    lone_token,
+    parse_content_type,
+    parse_disposition,
+    parse_languages,
+    sole_token,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class MimeLimits:
-    """How much of one message is understood; what is beyond is no error but opaque.
+    """How much of a message is understood. What is beyond a limit is no error: the part becomes opaque.
 
-    depth: parts inside parts. Dovecot's number; CVE-2020-12100 was the lack of it. BODYSTRUCTURE
-        recurses, so keep it below 200.
-    parts: in one message; Dovecot's number. A part costs about 15 µs and 60 octets of
-        BODYSTRUCTURE.
-    header: octets of one header that are looked into for fields; CVE-2024-23185 was the lack of it.
-        The largest honest headers list some thousands of recipients; the worst that can be in one
-        costs about a second.
-    parameters: of one field; Dovecot's number since CVE-2026-27859.
-    addresses: of one envelope, or of all in one structure; CVE-2024-23184 was the lack of it.
-    boundary: octets of a boundary that count, of RFC 2046's 70 and a few to spare.
+    Attributes:
+        depth: the levels of nested parts. Dovecot has the same number; without such a limit it had CVE-2020-12100.
+            BODYSTRUCTURE is written recursively, so keep this below 200.
+        parts: the parts of a message. Dovecot has the same number. A part costs about 15 µs and 60 bytes of
+            BODYSTRUCTURE.
+        header: the bytes of a header that are searched for fields. Without such a limit Dovecot had CVE-2024-23185. The
+            largest genuine headers list some thousands of recipients; the worst content of one costs about a second.
+        parameters: the parameters of a field. Dovecot has the same number since CVE-2026-27859.
+        addresses: the addresses of an envelope, or of all envelopes in a BODYSTRUCTURE. Without such a limit Dovecot
+            had CVE-2024-23184.
+        boundary: the bytes of a boundary that are compared: the 70 that RFC 2046 allows, and a few more.
     """
 
     depth: int = 100
@@ -55,16 +56,23 @@ MESSAGE_KINDS: Final = (b"message/rfc822", b"message/global")
 
 @dataclass(slots=True)
 class Part:
-    """One part; offsets are into the message.
+    """One part of a message. Positions are offsets into the message.
 
-    Header: `start` to `body_start`, its blank line included. Body: `body_start` to `end`; the line
-    end before a boundary belongs to the boundary (RFC 2046 section 5.1.1).
-    `type` and `subtype` are as written, `kind` is both in lower case: ``text/plain``.
-    `encoding` is as written, b"" when absent or unreadable.
-    `fields` are the bodies of the Content-X fields by X in lower case; of two, the first.
-    `lines` counts the line ends of the body.
-    A multipart has `children`; a message/rfc822 or message/global has its message as `embedded`.
-    `opaque` marks what would have either but is broken or beyond the limits.
+    Attributes:
+        start: where the header starts.
+        body_start: where the header, including its blank line, ends and the body starts.
+        end: where the body ends. The line end before a boundary belongs to the boundary (RFC 2046 section 5.1.1).
+        type: the media type, as written.
+        subtype: the media subtype, as written.
+        kind: both in lower case: ``text/plain``.
+        params: the parameters of Content-Type, as written.
+        encoding: the Content-Transfer-Encoding, as written; b"" if it is missing or unreadable.
+        fields: the bodies of the Content-X fields, by X in lower case. Of two, the first one.
+        lines: the number of line ends in the body.
+        is_multipart: whether this is a multipart.
+        opaque: whether this would be a multipart or a message, but is broken or beyond the limits.
+        children: the parts of a multipart.
+        embedded: the message in a message/rfc822 or message/global part.
     """
 
     start: int
@@ -83,277 +91,293 @@ class Part:
     embedded: Part | None = None
 
     def walk(self) -> Iterator[Part]:
-        """Yield this part and all below it, in the order of the message."""
-        rest = [self]
-        while rest:
-            part = rest.pop()
+        """Yield this part and all parts below it, in the order of the message."""
+        stack = [self]
+        while stack:
+            part = stack.pop()
             yield part
             if part.embedded is not None:
-                rest.append(part.embedded)
-            rest.extend(reversed(part.children))
+                stack.append(part.embedded)
+            stack.extend(reversed(part.children))
 
     def parameter(self, name: bytes) -> bytes | None:
-        """Return the value of a Content-Type parameter, None if absent; `name` in lower case."""
+        """Return the value of the Content-Type parameter `name` (in lower case), or None if it is missing."""
         for key, value in self.params:
             if key.lower() == name:
                 return value
         return None
 
     def transfer_encoding(self) -> bytes:
-        """Content-Transfer-Encoding as decoders need it: lower case, ``7bit`` by default."""
+        """Return the Content-Transfer-Encoding as decoders need it: in lower case, and ``7bit`` by default."""
         body = self.fields.get(b"transfer-encoding")
         return b"7bit" if body is None else leading_token(body) or b"7bit"
 
 
-class _Mark:
-    """A boundary that may come: what to search, whose it is, where it is next, how far known."""
+class _Boundary:
+    """A boundary that may occur further on.
 
-    __slots__ = ("depth", "hit", "known", "needle")
+    `needle` is what to search for. `depth` is the number of open parts down to the multipart that it belongs to.
+    `position` is where it was found last, -1 if nowhere. It does not occur before `searched_to`.
+    """
+
+    __slots__ = ("depth", "needle", "position", "searched_to")
 
     def __init__(self, boundary: bytes, depth: int) -> None:
         self.needle = b"\n--" + boundary
         self.depth = depth
-        self.hit = -1
-        self.known = 0
+        self.position = -1
+        self.searched_to = 0
 
 
-def scan(data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> Part:
-    """Return the tree of the message `data`.
+def parse_mime_tree(data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> Part:
+    """Return the MIME tree of a message. Every message has one, however broken it is.
 
     Args:
-        data: the message; lines end in CRLF, or in LF where something put one.
+        data: the message. Its lines end in CRLF, or in LF where something put one.
         limits: how much of it to understand.
     """
-    return _Scan(data, limits).run()
+    return _TreeParser(data, limits).parse()
 
 
-class _Scan:
-    """The walk; `open` are the parts down to the one being read, `marks` their boundaries."""
+class _TreeParser:
+    """Parses one message.
+
+    `open_parts` are the parts from the root down to the one that is being read, `boundaries` are theirs, and
+    `line_counts` the line ends before each of their bodies. `total` is the number of parts so far.
+    """
 
     __slots__ = (
-        *("counted", "counted_to", "cut", "data", "limits", "line_counts", "marks", "open"),
-        "total",
+        *("boundaries", "bodiless_from", "data", "limits", "line_counts", "lines", "lines_to"),
+        *("open_parts", "total"),
     )
 
     def __init__(self, data: bytes, limits: MimeLimits) -> None:
         self.data = data
         self.limits = limits
-        self.open: list[Part] = []
+        self.open_parts: list[Part] = []
         self.line_counts: list[int] = []
-        self.marks: list[_Mark] = []
+        self.boundaries: list[_Boundary] = []
         self.total = 1
-        self.counted = 0
-        self.counted_to = 0
-        # Of the parts open, those from this one on have no body: see `_header`.
-        self.cut = sys.maxsize
+        self.lines = 0
+        self.lines_to = 0
+        # The open parts from this index on have no body, because a boundary ended their header: see `_read_header`.
+        self.bodiless_from = sys.maxsize
 
-    def run(self) -> Part:
+    def parse(self) -> Part:
         part = root = Part(0)
-        floor = self._header(root, False)
+        line_start = self._read_header(root, False)
         while True:
-            self.open.append(part)
-            self._count(part.body_start)
-            self.line_counts.append(self.counted)
+            self.open_parts.append(part)
+            self._count_lines(part.body_start)
+            self.line_counts.append(self.lines)
             if part.kind in MESSAGE_KINDS:
-                if len(self.open) < self.limits.depth and self.total < self.limits.parts:
+                if len(self.open_parts) < self.limits.depth and self.total < self.limits.parts:
                     self.total += 1
                     part.embedded = Part(part.body_start, part.body_start)
                     part = part.embedded
-                    if self.cut > len(self.open):
-                        floor = self._header(part, False)
+                    if self.bodiless_from > len(self.open_parts):
+                        line_start = self._read_header(part, False)
                     continue
                 part.opaque = True
-            after = self._content(floor)
-            if after < 0:
-                self._close(0, len(self.data))
+            part_start = self._read_body(line_start)
+            if part_start < 0:
+                self._close_parts(0, len(self.data))
                 return root
-            parent = self.open[-1]
+            parent = self.open_parts[-1]
             self.total += 1
-            part = Part(after)
+            part = Part(part_start)
             if parent.kind == b"multipart/digest":
                 part.type, part.subtype, part.kind = b"message", b"rfc822", b"message/rfc822"
             parent.children.append(part)
-            floor = self._header(part, True)
+            line_start = self._read_header(part, True)
 
-    def _content(self, floor: int) -> int:
-        """Go on from `floor`, the start of a line, to where the next part starts; -1 if nowhere.
+    def _read_body(self, line_start: int) -> int:
+        """Read on from `line_start` to where the next part starts, and return that position, or -1 if there is none.
 
-        Closes the parts that end on the way.
+        Parts that end on the way are closed.
         """
         data = self.data
         while self.total < self.limits.parts:
-            hit = self._next(floor - 1)
+            hit = self._next_boundary(line_start - 1)
             if hit < 0:
                 return -1
             line_end = data.find(b"\n", hit + 3)
-            mark = self._marks_at(hit, line_end)
-            end = hit - 1 if hit > floor and data[hit - 1] == 0x0D else hit
-            self._close(mark.depth, max(end, floor))
-            self.cut = sys.maxsize
-            text_end = hit + len(mark.needle)
-            closes = data.startswith(b"--", text_end)
-            while self.marks[-1] is not mark:
-                self.marks.pop()
-            if closes:
-                self.marks.pop()
+            boundary = self._boundary_at(hit, line_end)
+            end = hit - 1 if hit > line_start and data[hit - 1] == 0x0D else hit
+            self._close_parts(boundary.depth, max(end, line_start))
+            self.bodiless_from = sys.maxsize
+            is_closing = data.startswith(b"--", hit + len(boundary.needle))
+            while self.boundaries[-1] is not boundary:
+                self.boundaries.pop()
+            if is_closing:
+                self.boundaries.pop()
             if line_end < 0:
                 return -1
-            floor = line_end + 1
-            if not closes:
-                return floor
+            line_start = line_end + 1
+            if not is_closing:
+                return line_start
         return -1
 
-    def _next(self, pos: int) -> int:
-        """Return where the next boundary is, the line end before it at `pos` or later; -1 if none.
+    def _next_boundary(self, pos: int) -> int:
+        """Return the position of the line end before the next boundary, at `pos` or later, or -1 if there is none.
 
-        Boundaries are asked from the outside in, each only up to where one further out was found:
-        that one would end the inner part anyway. So every octet is searched at most once for each
-        level of nesting.
+        Boundaries are searched from the outermost to the innermost. Each is searched only up to where an outer one
+        was found, because the outer one would end the inner part anyway. So every byte is searched at most once for
+        each level of nesting.
         """
         data = self.data
         limit = len(data)
         first = -1
-        for mark in self.marks:
-            if mark.hit < pos:
-                start = max(pos, mark.known)
+        for boundary in self.boundaries:
+            if boundary.position < pos:
+                start = max(pos, boundary.searched_to)
                 if start > limit:
                     continue
-                mark.hit = data.find(mark.needle, start, limit + len(mark.needle))
-                if mark.hit < 0:
-                    mark.known = limit + 1
+                boundary.position = data.find(boundary.needle, start, limit + len(boundary.needle))
+                if boundary.position < 0:
+                    boundary.searched_to = limit + 1
                     continue
-            if mark.hit <= limit:
-                first = limit = mark.hit
+            if boundary.position <= limit:
+                first = limit = boundary.position
         return first
 
-    def _marks_at(self, hit: int, line_end: int) -> _Mark:
-        """Return whose boundary the line at `hit` is: of those that are its prefix, the longest.
+    def _boundary_at(self, hit: int, line_end: int) -> _Boundary:
+        """Return the boundary that the line at `hit` stands for: the longest one that the line starts with.
 
-        A line that is ``foo--`` may close ``foo`` or stand for a boundary ``foo--``: the innermost
-        exact one wins.
+        A line ``foo--`` may close ``foo`` or be a boundary ``foo--``. The innermost exact match wins.
         """
         data = self.data
         stop = len(data) if line_end < 0 else line_end
         if data[stop - 1] == 0x0D:
             stop -= 1
         size = stop - hit
-        dashes = size > 5 and data[stop - 2 : stop] == b"--"
-        best: _Mark | None = None
-        for mark in reversed(self.marks):
-            if mark.hit == hit and (best is None or len(mark.needle) > len(best.needle)):
-                best = mark
-                if len(mark.needle) == size or (dashes and len(mark.needle) + 2 == size):
+        ends_in_dashes = size > 5 and data[stop - 2 : stop] == b"--"
+        best: _Boundary | None = None
+        for boundary in reversed(self.boundaries):
+            if boundary.position == hit and (
+                best is None or len(boundary.needle) > len(best.needle)
+            ):
+                best = boundary
+                if len(boundary.needle) == size or (
+                    ends_in_dashes and len(boundary.needle) + 2 == size
+                ):
                     break
         assert best is not None
         return best
 
-    def _count(self, pos: int) -> None:
-        """Count line ends up to `pos`; it only grows, so the message is counted once."""
-        self.counted += self.data.count(b"\n", self.counted_to, pos)
-        self.counted_to = max(pos, self.counted_to)
+    def _count_lines(self, pos: int) -> None:
+        """Count line ends up to `pos`, which only grows, so every byte is counted once."""
+        self.lines += self.data.count(b"\n", self.lines_to, pos)
+        self.lines_to = max(pos, self.lines_to)
 
-    def _close(self, depth: int, end: int) -> None:
-        """End all open parts below `depth`."""
-        self._count(end)
-        while len(self.open) > depth:
-            part = self.open.pop()
-            lines = self.line_counts.pop()
-            if len(self.open) >= self.cut:
+    def _close_parts(self, depth: int, end: int) -> None:
+        """Close the open parts below `depth`. Their bodies end at `end`."""
+        self._count_lines(end)
+        while len(self.open_parts) > depth:
+            part = self.open_parts.pop()
+            lines_before = self.line_counts.pop()
+            if len(self.open_parts) >= self.bodiless_from:
                 part.end = part.body_start
             else:
                 part.end = end
-                part.lines = self.counted - lines
+                part.lines = self.lines - lines_before
 
-    def _header(self, part: Part, mime: bool) -> int:
-        """Read the header that starts at ``part.start``; return the start of the line after it.
+    def _read_header(self, part: Part, is_child: bool) -> int:
+        """Read the header that starts at ``part.start``, and return where the line after it starts.
 
-        It ends with a blank line, or at a boundary, or with the message. A boundary takes the line
-        end before it, even that of a blank line: then the part has neither blank line nor body.
+        The header ends with a blank line, at a boundary, or with the message. The line end before a boundary belongs
+        to the boundary, even if it is the blank line: then the part has neither blank line nor body.
+
+        Args:
+            part: the part.
+            is_child: whether it is a part of a multipart, and not a message.
         """
         data = self.data
         start = part.start
-        hit = self._next(start - 1) if self.marks and self.total < self.limits.parts else -1
+        expects_boundary = self.boundaries and self.total < self.limits.parts
+        hit = self._next_boundary(start - 1) if expects_boundary else -1
         limit = len(data) if hit < 0 else hit
         end = _blank_line(data, start, limit + 1)
-        whole = end >= 0 and end - 1 != hit
+        is_complete = end >= 0 and end - 1 != hit
         stop = end
-        if not whole:
+        if not is_complete:
             stop = hit - 1 if hit > start and data[hit - 1] == 0x0D else limit
             stop = max(start, stop)
-        self._fields(part, data[start : min(stop, start + self.limits.header)], mime)
+        self._read_fields(part, data[start : min(stop, start + self.limits.header)], is_child)
         if part.kind.startswith(b"multipart/"):
-            own = self._multipart(part, end >= 0)
-            if own is not None and not whole:
-                self._next(hit)
-                whole = self._marks_at(hit, data.find(b"\n", hit + 3)) is own
-        if whole:
+            own_boundary = self._start_multipart(part, end >= 0)
+            if own_boundary is not None and not is_complete:
+                self._next_boundary(hit)
+                found = self._boundary_at(hit, data.find(b"\n", hit + 3))
+                is_complete = found is own_boundary
+        if is_complete:
             part.body_start = part.end = end
             return end
         part.body_start = part.end = stop
-        self.cut = len(self.open)
+        self.bodiless_from = len(self.open_parts)
         return min(limit + 1, len(data))
 
-    def _multipart(self, part: Part, has_blank: bool) -> _Mark | None:
-        """Expect the boundary of `part`, if it has one and a body to look for it."""
+    def _start_multipart(self, part: Part, has_body: bool) -> _Boundary | None:
+        """Make `part` a multipart, and return its boundary if it has one and has a body that could contain it."""
         if not part.subtype:
             part.opaque = True
             return None
         part.is_multipart = True
-        boundary = part.parameter(b"boundary") if has_blank else None
-        if boundary is None:
+        parameter = part.parameter(b"boundary") if has_body else None
+        if parameter is None:
             return None
-        if len(self.open) + 1 >= self.limits.depth:
+        if len(self.open_parts) + 1 >= self.limits.depth:
             part.opaque, part.is_multipart = True, False
             return None
-        mark = _Mark(boundary[: self.limits.boundary], len(self.open) + 1)
-        self.marks.append(mark)
-        return mark
+        boundary = _Boundary(parameter[: self.limits.boundary], len(self.open_parts) + 1)
+        self.boundaries.append(boundary)
+        return boundary
 
-    def _fields(self, part: Part, header: bytes, mime: bool) -> None:
-        """Take what the Content-… fields of `header` say."""
+    def _read_fields(self, part: Part, header: bytes, is_child: bool) -> None:
+        """Read the Content-X fields of `header` into `part`."""
         block = b"\n" + header
         low = block.lower()
         found = part.fields
-        settled: set[bytes] = set()
-        at = low.find(b"\ncontent-")
-        while at >= 0:
-            line_end = low.find(b"\n", at + 9)
-            colon = low.find(b":", at + 9, line_end if line_end >= 0 else len(low))
+        final: set[bytes] = set()
+        pos = low.find(b"\ncontent-")
+        while pos >= 0:
+            line_end = low.find(b"\n", pos + 9)
+            colon = low.find(b":", pos + 9, line_end if line_end >= 0 else len(low))
             if colon >= 0:
                 end = field_end(block, colon)
-                name = low[at + 9 : colon].rstrip(b" \t")
-                if name not in settled:
-                    if name not in found or self._says_nothing(name, found[name]):
+                name = low[pos + 9 : colon].rstrip(b" \t")
+                if name not in final:
+                    if name not in found or self._is_replaceable(name, found[name]):
                         found[name] = field_body(block, colon, end)
                     else:
-                        settled.add(name)
-                at = end - 2
-            at = low.find(b"\ncontent-", at + 1)
+                        final.add(name)
+                pos = end - 2
+            pos = low.find(b"\ncontent-", pos + 1)
         body = found.get(b"type")
         if body is None:
-            if found and not mime and not find_values(block, low, b"mime-version"):
-                # RFC 2045 section 4: without MIME-Version it is no MIME, and the other fields mean
+            if found and not is_child and not find_values(block, low, b"mime-version"):
+                # RFC 2045 section 4: a message without MIME-Version is not MIME, and its other Content-X fields mean
                 # nothing.
                 found.clear()
         else:
-            main, sub, part.params = content_type(body, self.limits.parameters)
+            main, sub, part.params = parse_content_type(body, self.limits.parameters)
             part.type, part.subtype, part.kind = main, sub, (main + b"/" + sub).lower()
         body = found.get(b"transfer-encoding")
         if body is not None:
-            part.encoding = lone_token(body)
+            part.encoding = sole_token(body)
 
-    def _says_nothing(self, name: bytes, body: bytes) -> bool:
-        """Whether a later field of that name is to be heard instead; the choice is Dovecot's."""
+    def _is_replaceable(self, name: bytes, body: bytes) -> bool:
+        """Whether a later field of the same name replaces this one, because it is unreadable, as in Dovecot."""
         if name == b"disposition":
-            known = disposition(body, self.limits.parameters)
-            return known is None or not known[1]
+            parsed = parse_disposition(body, self.limits.parameters)
+            return parsed is None or not parsed[1]
         if name == b"transfer-encoding":
-            return not lone_token(body)
-        return name == b"language" and not languages(body)
+            return not sole_token(body)
+        return name == b"language" and not parse_languages(body)
 
 
 def _blank_line(data: bytes, start: int, limit: int) -> int:
-    """Return the end of the first blank line of a header, -1 if there is none before `limit`."""
+    """Return where the first blank line of a header ends, or -1 if there is none before `limit`."""
     if data.startswith(b"\r\n", start):
         return start + 2
     if data.startswith(b"\n", start):

@@ -1,4 +1,4 @@
-"""BODY[section] and BINARY[section], as ranges where they are (RFC 9051 section 6.4.5.1)."""
+"""BODY[section] and BINARY[section]: a MIME tree → ranges of the message, or bytes (RFC 9051 section 6.4.5.1)."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from typing import Final
 
 from imapshield.errors import CommandRefused
 from imapshield.message import transfer_encoding
-from imapshield.message.chunks import PIECE
+from imapshield.message.chunks import CHUNK_SIZE
 from imapshield.message.headers import field_end
 from imapshield.message.mime_tree import Part
 from imapshield.wire.commands.fetch import Section
 
-# All but blank lines: a field with the lines that continue it.
+# Everything except blank lines: a field together with its continuation lines.
 _fields: Final = re.compile(rb"(?!\r?\n)[^\n]++(?:\n|\Z)(?:[ \t][^\n]*+(?:\n|\Z))*").findall
 
 
-def find(part: Part, path: tuple[int, ...]) -> Part | None:
-    """Return the part that `path` numbers, None if there is none; () is `part` itself.
+def find_part(part: Part, path: tuple[int, ...]) -> Part | None:
+    """Return the part with the numbers `path`, such as (1, 2), or None if there is none. The path () is `part` itself.
 
-    A message that is no multipart has its body as part 1; inside a message/rfc822 part numbering
-    starts anew.
+    A message that is no multipart has its body as part 1. The parts of a message/rfc822 part are numbered from 1 again.
     """
     found = part
     last = len(path) - 1
     is_message = True
     for index, number in enumerate(path):
         if found.is_multipart:
-            # The part that a structure makes up for a multipart without any is there to be fetched.
+            # BODYSTRUCTURE shows a part in every multipart, so an empty one has an empty part that can be fetched.
             children = found.children or [Part(found.end, found.end, found.end)]
             if not 1 <= number <= len(children):
                 return None
@@ -45,14 +44,19 @@ def find(part: Part, path: tuple[int, ...]) -> Part | None:
     return found
 
 
-def extract(part: Part, data: bytes, section: Section) -> tuple[int, int] | bytes | None:
-    """Return what BODY[section] of the message `data` is.
+def body_section(part: Part, data: bytes, section: Section) -> tuple[int, int] | bytes | None:
+    """Return what BODY[section] stands for.
+
+    Args:
+        part: the MIME tree of the message.
+        data: the message.
+        section: the section, without a partial.
 
     Returns:
-        a range of `data`, or octets put together from it (HEADER.FIELDS and HEADER.FIELDS.NOT), or
-        None, which is answered NIL, where there is no such part or the part has no such text.
+        a range of `data`, as (start, stop); or bytes, for HEADER.FIELDS and HEADER.FIELDS.NOT; or None, which FETCH
+        sends as NIL, if there is no such part or the part has no such text.
     """
-    found = find(part, section.path)
+    found = find_part(part, section.path)
     text = section.text
     if found is None:
         return None
@@ -72,67 +76,70 @@ def extract(part: Part, data: bytes, section: Section) -> tuple[int, int] | byte
         return found.start, found.body_start
     header = data[found.start : found.body_start]
     if found.body_start == found.end and data.startswith(b"\r\n", found.end):
-        # A boundary follows the blank line and took it, but "subsetting does not exclude" it.
+        # The line end before a boundary belongs to the boundary, and here it is the blank line itself. But
+        # "subsetting does not exclude" the blank line.
         header += b"\r\n" if header[-1:] in (b"", b"\n") else b""
     return header_fields(header, section.fields, exclude=text == b"HEADER.FIELDS.NOT")
 
 
 def header_fields(header: bytes, names: tuple[bytes, ...], exclude: bool = False) -> bytes:
-    """Return the fields of `header` called one of `names`, or all others.
-
-    Order and repetitions are the message's. The blank line is included if there is one.
+    """Return the fields of `header` that have one of `names`, in their order, and the blank line if there is one.
 
     Args:
         header: a header block.
         names: field names in any case.
-        exclude: return the other fields.
+        exclude: return all other fields instead.
     """
     wanted = {name.lower() for name in names}
+    split = _fields if len(header) <= CHUNK_SIZE else _fields_of_large_header
     out = [
-        line
-        for line in (_fields(header) if len(header) <= PIECE else _large_fields(header))
-        if (line.partition(b":")[0].rstrip(b" \t").lower() in wanted) is not exclude
+        field
+        for field in split(header)
+        if (field.partition(b":")[0].rstrip(b" \t").lower() in wanted) is not exclude
     ]
-    if _has_blank(header):
+    if _has_blank_line(header):
         out.append(b"\r\n")
     return b"".join(out)
 
 
-def _large_fields(header: bytes) -> Iterator[bytes]:
-    """Yield what `_fields` finds, line by line."""
-    at = 0
-    while at < len(header):
-        if header.startswith((b"\r\n", b"\n"), at):
-            at = header.index(b"\n", at) + 1
+def _fields_of_large_header(header: bytes) -> Iterator[bytes]:
+    """Yield what `_fields` finds, but release the interpreter lock after each field (`chunks`)."""
+    pos = 0
+    while pos < len(header):
+        if header.startswith((b"\r\n", b"\n"), pos):
+            pos = header.index(b"\n", pos) + 1
             continue
-        end = field_end(header, at)
-        yield header[at:end]
-        at = end
+        end = field_end(header, pos)
+        yield header[pos:end]
+        pos = end
 
 
-def _has_blank(header: bytes) -> bool:
+def _has_blank_line(header: bytes) -> bool:
     return header.endswith((b"\n\r\n", b"\n\n")) or header in (b"\r\n", b"\n")
 
 
-def binary(part: Part, data: bytes, path: tuple[int, ...]) -> bytes | None:
-    """Return the content of a part, decoded (RFC 3516); None if there is no such part.
+def binary_section(part: Part, data: bytes, path: tuple[int, ...]) -> bytes | None:
+    """Return the decoded content of a part, for BINARY (RFC 3516), or None if there is no such part.
 
-    The whole message, path (), is not encoded and is returned as it is.
+    The whole message, path (), is never encoded and is returned as it is.
+
+    Args:
+        part: the MIME tree of the message.
+        data: the message.
+        path: the numbers of the part.
 
     Raises:
-        Refused: UNKNOWN-CTE.
+        CommandRefused: the part has an unknown Content-Transfer-Encoding (UNKNOWN-CTE).
     """
-    found = find(part, path)
+    found = find_part(part, path)
     if found is None:
         return None
     if not path:
         return data[found.start : found.end]
     if found.is_multipart or found.embedded is not None:
-        # RFC 2045 section 6.4: what is composed of parts is never encoded itself.
+        # RFC 2045 section 6.4: a multipart or message is never encoded itself.
         return data[found.body_start : found.end]
     encoding = found.transfer_encoding()
     if encoding not in transfer_encoding.KNOWN:
-        raise CommandRefused(
-            b"UNKNOWN-CTE", "The part has a Content-Transfer-Encoding that is not known here"
-        )
+        raise CommandRefused(b"UNKNOWN-CTE", "Unknown Content-Transfer-Encoding")
     return transfer_encoding.decode(data[found.body_start : found.end], encoding)

@@ -1,40 +1,49 @@
-"""BODY and BODYSTRUCTURE, ready to send (RFC 9051 section 7.5.2).
+"""A MIME tree → BODY and BODYSTRUCTURE, ready to send (RFC 9051 section 7.5.2).
 
-Where the RFC leaves a choice, the text is what Dovecot sends, octet for octet: lower-case defaults,
-values as the author wrote them, RFC 2231 parameters put together but not decoded.
+Where the RFC leaves a choice, the result is byte for byte what Dovecot sends: defaults in lower case, values as the
+author wrote them, RFC 2231 parameters joined but not decoded.
 """
 
 from __future__ import annotations
 
-from imapshield.message.envelope import write_envelope
-from imapshield.message.headers import Parameters, disposition, languages
-from imapshield.message.imap_string import string, unfolded
+from imapshield.message.envelope import envelope_within_budget
+from imapshield.message.headers import Parameters, parse_disposition, parse_languages
+from imapshield.message.imap_string import string, unfolded_nstring
 from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, Part
 
-# A multipart must have a part in the grammar even if it has none in the message.
+# The grammar requires a part in every multipart, even if the message has none there.
 _NO_PARTS = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
 
 
 def body(part: Part, data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
-    """Return the value of FETCH BODY, for `part` of the message `data`."""
+    """Return the value of FETCH BODY.
+
+    Args:
+        part: the MIME tree of the message.
+        data: the message.
+        limits: how much of parameters and envelopes to include.
+    """
     return _Writer(data, limits, extended=False).write(part)
 
 
 def bodystructure(part: Part, data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
-    """Return the value of FETCH BODYSTRUCTURE: BODY with the extension data."""
+    """Return the value of FETCH BODYSTRUCTURE: `body` with the extension data."""
     return _Writer(data, limits, extended=True).write(part)
 
 
 class _Writer:
-    """Writes one structure into `out`; `addresses` is what the envelopes in it may still take."""
+    """Writes one structure.
 
-    __slots__ = ("addresses", "data", "extended", "limits", "out")
+    `out` is what has been written. `address_budget` is the number of addresses that further envelopes may contain.
+    """
+
+    __slots__ = ("address_budget", "data", "extended", "limits", "out")
 
     def __init__(self, data: bytes, limits: MimeLimits, *, extended: bool) -> None:
         self.data = data
         self.limits = limits
         self.extended = extended
-        self.addresses = limits.addresses
+        self.address_budget = limits.addresses
         self.out: list[bytes] = []
 
     def write(self, part: Part) -> bytes:
@@ -42,14 +51,14 @@ class _Writer:
         return b"".join(self.out)
 
     def part(self, part: Part) -> None:
-        """Append `part` in its parentheses."""
+        """Write `part`, in parentheses."""
         self.out.append(b"(")
         if part.is_multipart:
             self.multipart(part)
         else:
-            self.single(part)
+            self.single_part(part)
         if self.extended:
-            self.common(part)
+            self.extension_data(part)
         self.out.append(b")")
 
     def multipart(self, part: Part) -> None:
@@ -60,13 +69,13 @@ class _Writer:
             out.append(_NO_PARTS + (b" NIL NIL NIL NIL)" if self.extended else b")"))
         out.append(b" " + string(part.subtype))
         if self.extended:
-            out.append(b" " + _params(part.params, False))
+            out.append(b" " + _encode_parameters(part.params, False))
 
-    def single(self, part: Part) -> None:
+    def single_part(self, part: Part) -> None:
         is_text = part.type.lower() == b"text"
         if part.embedded is not None:
-            global_ = part.kind == b"message/global"
-            media = b'"message" "global"' if global_ else b'"message" "rfc822"'
+            is_global = part.kind == b"message/global"
+            media = b'"message" "global"' if is_global else b'"message" "rfc822"'
         elif part.opaque:
             media = b'"application" "octet-stream"'
         else:
@@ -76,9 +85,9 @@ class _Writer:
             b"%b %b %b %b %b %d"
             % (
                 media,
-                _params(part.params, is_text),
-                unfolded(fields.get(b"id")),
-                unfolded(fields.get(b"description")),
+                _encode_parameters(part.params, is_text),
+                unfolded_nstring(fields.get(b"id")),
+                unfolded_nstring(fields.get(b"description")),
                 string(part.encoding or b"7bit"),
                 part.end - part.body_start,
             )
@@ -86,34 +95,36 @@ class _Writer:
         if is_text:
             self.out.append(b" %d" % part.lines)
         elif part.embedded is not None:
-            self.message(part.embedded)
+            self.embedded_message(part.embedded)
             self.out.append(b" %d" % part.lines)
         if self.extended:
-            self.out.append(b" " + unfolded(fields.get(b"md5")))
+            self.out.append(b" " + unfolded_nstring(fields.get(b"md5")))
 
-    def message(self, inner: Part) -> None:
-        """Append envelope and structure of a message inside."""
-        header = self.data[inner.start : inner.body_start]
-        shown, self.addresses = write_envelope(header, self.limits, self.addresses)
-        self.out.append(b" %b " % shown)
-        self.part(inner)
+    def embedded_message(self, message: Part) -> None:
+        """Write the envelope and the structure of an embedded message."""
+        header = self.data[message.start : message.body_start]
+        encoded, self.address_budget = envelope_within_budget(
+            header, self.limits, self.address_budget
+        )
+        self.out.append(b" %b " % encoded)
+        self.part(message)
 
-    def common(self, part: Part) -> None:
-        """Append disposition, language and location."""
+    def extension_data(self, part: Part) -> None:
+        """Write disposition, language and location."""
         out, fields = self.out, part.fields
         field = fields.get(b"disposition")
-        parsed = disposition(field, self.limits.parameters) if field is not None else None
+        parsed = parse_disposition(field, self.limits.parameters) if field is not None else None
         if parsed is None:
             out.append(b" NIL")
         else:
-            out.append(b" (%b %b)" % (string(parsed[0]), _params(parsed[1], False)))
+            out.append(b" (%b %b)" % (string(parsed[0]), _encode_parameters(parsed[1], False)))
         field = fields.get(b"language")
-        tags = languages(field) if field is not None else []
+        tags = parse_languages(field) if field is not None else []
         out.append(b" (%b)" % b" ".join([string(tag) for tag in tags]) if tags else b" NIL")
-        out.append(b" " + unfolded(fields.get(b"location")))
+        out.append(b" " + unfolded_nstring(fields.get(b"location")))
 
 
-def _params(params: Parameters, is_text: bool) -> bytes:
+def _encode_parameters(params: Parameters, is_text: bool) -> bytes:
     if not params:
         return b'("charset" "us-ascii")' if is_text else b"NIL"
     words = [string(word) for pair in params for word in pair]

@@ -1,27 +1,28 @@
-"""What a session can do, derived from the table and from what the connection and the account can do."""
+"""The capabilities of a session: those of its commands, its account and its connection."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import Any
 
 from imapshield.mailbox.account_api import ICatenate
-from imapshield.session import table
-from imapshield.session.handlers import enable
+from imapshield.session.command_spec import CommandSpec
+from imapshield.session.state import SessionState
 from imapshield.session.states import State
 
-if TYPE_CHECKING:
-    from imapshield.session.session import Session
+BASE = (b"IMAP4rev1", b"LITERAL+")
+"""What framing and grammar alone implement, listed in every state."""
 
-GRAMMAR = (b"IMAP4rev1", b"LITERAL+")
-"""What framing and grammar alone make true; anybody may be told."""
-
-REV2 = frozenset(
+IMAP4REV2 = frozenset(
     b"BINARY ENABLE ESEARCH IDLE LIST-EXTENDED LIST-STATUS MOVE NAMESPACE SASL-IR SEARCHRES SPECIAL-USE STATUS=SIZE"
     b" UIDPLUS UNSELECT IMAP4rev2".split()
 )
-"""The extensions of IMAP4rev1 that IMAP4rev2 is made of (RFC 9051 appendix E), and what ENABLE calls the whole."""
+"""The extensions of IMAP4rev1 that make up IMAP4rev2 (RFC 9051 appendix E), and its own name for ENABLE."""
 
-MAILBOX = (
+ENABLES = (b"CONDSTORE", b"QRESYNC", b"UTF8=ACCEPT", b"IMAP4rev2", b"UIDONLY")
+"""What ENABLE can turn on. `SessionState.enabled` holds them in upper case; its properties say what each means."""
+
+EXTENSIONS = (
     b"CHILDREN",
     b"LIST-EXTENDED",
     b"LIST-STATUS",
@@ -39,43 +40,52 @@ MAILBOX = (
     b"SAVEDATE",
     b"INPROGRESS",
 )
-"""What the handlers of LIST, STATUS, SEARCH, FETCH and APPEND do beyond IMAP4rev1."""
+"""What the handlers of LIST, STATUS, SEARCH, FETCH and APPEND implement beyond IMAP4rev1."""
 
 BEFORE_LOGIN = (b"ID", b"SASL-IR", b"ENABLE", b"IDLE")
-"""Of the table's: what clients look for before they log in. The rest would only lengthen every greeting."""
+"""The capabilities of commands that clients look for before login. The others would only lengthen every greeting."""
 
 
-def of(session: Session) -> list[bytes]:
-    """Return the capability names, in a fixed order."""
-    names = list(GRAMMAR)
-    from_table = [
-        name
-        for entry in table.TABLE.values()
-        if session.can(entry)
-        for name in (entry.capability or b"").split()
+def capability_names(state: SessionState, specs: Iterable[CommandSpec[Any]]) -> list[bytes]:
+    """Return the capabilities of a session, in a fixed order.
+
+    Args:
+        state: the session.
+        specs: the commands of the server.
+    """
+    of_commands = [
+        name for spec in specs if state.supports(spec) for name in spec.capability.split()
     ]
-    if REV2 <= {*from_table, *MAILBOX, *enable.ENABLES}:
-        names.insert(1, b"IMAP4rev2")
-    if session.state is State.NOT_AUTHENTICATED:
-        names += [name for name in from_table if name in BEFORE_LOGIN]
-        if session.io.can_start_tls:
-            names.append(b"STARTTLS")
-        # PLAIN last: Twisted's client takes the first that it knows.
-        names += [b"AUTH=" + name for name in session.io.sasl_mechanisms()]
-        if session.io.secure and session.io.accepts_passwords:
-            names.append(b"AUTH=PLAIN")
-        else:
-            names.append(b"LOGINDISABLED")
-        return names
-    if not session.io.can_compress:
-        from_table.remove(b"COMPRESS=DEFLATE")  # RFC 4978 section 3: not offered twice
-    names += from_table
-    unsupported = getattr(session.account, "unsupported_capabilities", ())
-    names += [name for name in MAILBOX if name not in unsupported]
-    names += [name for name in enable.ENABLES if name != b"IMAP4rev2"]
-    if ICatenate.providedBy(session.account):
+    base = list(BASE)
+    if {*of_commands, *EXTENSIONS, *ENABLES} >= IMAP4REV2:
+        base.insert(1, b"IMAP4rev2")
+    if state.state is State.NOT_AUTHENTICATED:
+        return base + _before_login(state, of_commands)
+    return base + _after_login(state, of_commands)
+
+
+def _before_login(state: SessionState, of_commands: list[bytes]) -> list[bytes]:
+    io = state.io
+    names = [name for name in of_commands if name in BEFORE_LOGIN]
+    if io.can_start_tls:
+        names.append(b"STARTTLS")
+    # PLAIN last: Twisted's client takes the first mechanism that it knows.
+    names += [b"AUTH=" + name for name in io.sasl_mechanisms()]
+    names.append(b"AUTH=PLAIN" if io.secure and io.accepts_passwords else b"LOGINDISABLED")
+    return names
+
+
+def _after_login(state: SessionState, of_commands: list[bytes]) -> list[bytes]:
+    limits = state.limits
+    names = list(of_commands)
+    if not state.io.can_compress:
+        names.remove(b"COMPRESS=DEFLATE")  # RFC 4978 section 3: not offered twice
+    unsupported = getattr(state.account, "unsupported_capabilities", ())
+    names += [name for name in EXTENSIONS if name not in unsupported]
+    names += [name for name in ENABLES if name != b"IMAP4rev2"]
+    if ICatenate.providedBy(state.account):
         names.append(b"CATENATE")
-    if session.limits.max_messages_per_command:
-        names.append(b"MESSAGELIMIT=%d" % session.limits.max_messages_per_command)
-    names.append(b"APPENDLIMIT=%d" % session.limits.max_message_size)
+    if limits.max_messages_per_command:
+        names.append(b"MESSAGELIMIT=%d" % limits.max_messages_per_command)
+    names.append(b"APPENDLIMIT=%d" % limits.max_message_size)
     return names

@@ -1,4 +1,4 @@
-"""What a session asks of the connection that it runs on; `edge.protocol` is one."""
+"""The interface between a session and the connection that it runs on; `edge.session_io.SessionIO` implements it."""
 
 from __future__ import annotations
 
@@ -9,67 +9,84 @@ from imapshield.mailbox.account_api import IAccount
 
 
 class Connection(Protocol):
-    """What a session asks of the edge. Awaitables end in an exception that is not ours when the peer is gone."""
+    """What a session needs of its connection.
+
+    When the connection ends, pending awaitables fail with an exception that no session module catches.
+    """
 
     def write(self, data: bytes) -> None:
-        """Send octets."""
+        """Send bytes to the client."""
 
     def drain(self) -> Awaitable[None]:
-        """Let other connections have their turn, and the peer read what it was sent."""
+        """Wait until the fair queue schedules this connection again and the client has read enough of the output."""
 
     def read_line(self) -> Awaitable[bytes]:
-        """The next line, which belongs to the command that is running."""
+        """Return the next line from the client. It belongs to the running command (IDLE, AUTHENTICATE)."""
 
     @property
     def secure(self) -> bool:
-        """Whether a password may be sent."""
+        """Whether a password may be sent over this connection."""
 
     @property
     def accepts_passwords(self) -> bool:
-        """Whether there is anybody who can look at a name and password."""
+        """Whether the server has a checker for user names and passwords."""
 
     @property
     def can_start_tls(self) -> bool:
-        """Whether STARTTLS can be done now."""
+        """Whether STARTTLS is possible now."""
 
     def start_tls(self) -> None:
-        """Negotiate TLS after what was written."""
+        """Negotiate TLS behind the output written so far."""
 
     @property
     def can_compress(self) -> bool:
-        """Whether COMPRESS can be done now."""
+        """Whether COMPRESS is possible now."""
 
     def start_compression(self) -> None:
-        """Deflate what is written from now on, and inflate what comes (RFC 4978)."""
+        """Deflate output and inflate input from now on (RFC 4978)."""
 
     def sasl_mechanisms(self) -> list[bytes]:
-        """SASL mechanisms beside PLAIN."""
+        """Return the names of the SASL mechanisms that are offered in addition to PLAIN."""
 
     async def login(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
-        """Whose name and password these are; `CommandRefused` when nobody's."""
+        """Return the account of this user.
+
+        Raises:
+            CommandRefused: the name or the password is wrong, or too many logins are in progress.
+        """
 
     async def login_sasl(
-        self, mechanism: bytes, ask: Callable[[bytes], Awaitable[bytes]]
+        self, mechanism: bytes, challenge: Callable[[bytes], Awaitable[bytes]], /
     ) -> IAccount:
-        """Run one of `mechanisms`: `ask` sends a challenge and awaits the answer."""
+        """Run one of `sasl_mechanisms` and return the account.
+
+        Args:
+            mechanism: the SASL mechanism.
+            challenge: sends a challenge to the client and returns its response, both decoded.
+        """
 
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` beside the commands."""
+        """Run `work` concurrently with commands."""
 
     def logged_out(self) -> None:
-        """The user has gone, and the client may log in as another (RFC 8437)."""
+        """Note that the session has logged out and the client may log in again (RFC 8437)."""
 
     def command_parsed(self) -> None:
-        """A command was well-formed."""
+        """Note that a command was well-formed."""
 
     def bad_command(self, sample: bytes, text: str) -> None:
-        """A command was malformed."""
+        """Note that a command was malformed.
+
+        Args:
+            sample: the tag and name of the command, for the log.
+            text: the text of the BAD response.
+        """
 
     def command_failed(self, command: str, traceback: str) -> str:
-        """Something broke; returns a reference for the client to quote."""
+        """Log an internal error, and return a reference that the client can quote."""
 
     def reset(self) -> None:
-        """Reset the connection: what was promised to the client cannot be delivered."""
+        """Reset the connection, because data that was announced to the client cannot be delivered."""
 
     def close(self) -> None:
-        """Close after what was written is sent."""
+        """Close the connection once the output written so far is sent."""

@@ -1,30 +1,27 @@
-"""QRESYNC: telling a client that comes back what went while it was away (RFC 7162 section 3.2)."""
+"""QRESYNC (RFC 7162 section 3.2): which messages were expunged while a client was away."""
 
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import TYPE_CHECKING
 
 from imapshield.errors import BadCommand
+from imapshield.mailbox.view import View
+from imapshield.session.state import SessionState
 from imapshield.wire import encode
 from imapshield.wire.commands.select import Qresync
 from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
-if TYPE_CHECKING:
-    from imapshield.mailbox.view import View
-    from imapshield.session.session import Session
 
-
-def check(session: Session) -> None:
-    """Refuse QRESYNC's parameters to a client that has not enabled it."""
-    if not session.qresync:
+def require_enabled(state: SessionState) -> None:
+    """Raise `BadCommand` if the client has not enabled QRESYNC and uses its parameters."""
+    if not state.qresync:
         raise BadCommand("ENABLE QRESYNC first")
 
 
-def agreed(view: View, known: Qresync) -> int:
-    """The highest UID that the client has under its right number, 0 if it sent none (RFC 7162 section 3.2.5.2).
+def highest_matching_uid(view: View, known: Qresync) -> int:
+    """Return the highest UID that the client has under the right number, or 0 (RFC 7162 section 3.2.5.2).
 
-    Of what was below that, the client knows what is gone, even if the store has forgotten when it went.
+    Below that UID the client knows which messages are gone, even if the store has forgotten when they were expunged.
     """
     if known.match_sequence is None or known.match_uids is None:
         return 0
@@ -33,16 +30,37 @@ def agreed(view: View, known: Qresync) -> int:
     return max((uid for number, uid in pairs if view.uids[number - 1] == uid), default=0)
 
 
-async def vanished(session: Session, uids: SequenceSet, since: int, above: int = 0) -> None:
-    """Tell which of `uids`, of those over `above`, went after MODSEQ `since`, but for those that an EXPUNGE is still to
-    be told of."""
+async def send_vanished(
+    state: SessionState, uids: SequenceSet, since: int, *, above: int = 0
+) -> None:
+    """Send VANISHED (EARLIER) for messages that were expunged.
+
+    Messages whose EXPUNGE is still pending are left out.
+
+    Args:
+        state: the session.
+        uids: the messages to consider.
+        since: a MODSEQ; messages expunged after it are sent.
+        above: only UIDs above this one are sent.
+    """
     if uids.saved:
-        uids = SequenceSet.from_uids(session.saved_search)
-    gone = await session.mailbox.vanished(since)
-    view = session.view
+        uids = SequenceSet.from_uids(state.saved_search)
+    expunged = await state.mailbox.vanished(since)
+    view = state.view
     largest = view.columns.uidnext - 1
-    told = gone.intersection(uids.resolve(largest)).intersection([(above + 1, MAX_NUMBER)])
-    if told.matching_slices(view.uids, 0):
-        told = told.intersection(SequenceSet.complement(view.uids, largest + 1).ranges)
-    if told:
-        session.io.write(encode.vanished(told, earlier=True))
+    vanished = expunged.intersection(uids.resolve(largest)).intersection([(above + 1, MAX_NUMBER)])
+    if vanished.matching_slices(view.uids, 0):
+        vanished = vanished.intersection(SequenceSet.complement(view.uids, largest + 1).ranges)
+    if vanished:
+        state.io.write(encode.vanished(vanished, earlier=True))
+
+
+def send_synced_modseq(state: SessionState) -> None:
+    """Send a QRESYNC client the HIGHESTMODSEQ up to which it is in sync, if updates are pending.
+
+    Without it, a client that has seen a higher MODSEQ and loses its connection now would never learn of the pending
+    updates (RFC 7162 section 6).
+    """
+    if state.qresync and state.view.has_pending_updates:
+        code = b"HIGHESTMODSEQ %d" % state.view.synced_modseq
+        state.io.write(encode.untagged(b"OK", "Some updates are pending", code))

@@ -1,4 +1,4 @@
-"""The states of RFC 9051 section 3, and which commands each may send."""
+"""The states of RFC 9051 section 3, and the states in which commands are allowed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """Where a session stands; the value is Twisted's word for it."""
+    """The state of a session; the values are the ones that `twisted.mail.imap4` uses."""
 
     NOT_AUTHENTICATED = "unauth"
     AUTHENTICATED = "auth"
@@ -22,14 +22,14 @@ SELECTED = frozenset({State.SELECTED})
 WRONG_STATE = {
     State.NOT_AUTHENTICATED: "Log in first",
     State.AUTHENTICATED: "Select a mailbox first",
-    State.SELECTED: "You are logged in already",
-    State.LOGOUT: "You have logged out",
+    State.SELECTED: "Already logged in",
+    State.LOGOUT: "Already logged out",
 }
-"""What a command is told that may not be sent in this state."""
+"""The text of the BAD response to a command that is not allowed in this state."""
 
 
 def wrong_state_text(state: State, allowed: frozenset[State]) -> str:
-    """Say why a command of the states `allowed` cannot be done in `state`."""
+    """Return the text of the BAD response to a command that is allowed only in the states `allowed`."""
     if allowed == NOT_AUTHENTICATED:
         return WRONG_STATE[State.SELECTED]
     return WRONG_STATE[state]

@@ -1,23 +1,23 @@
-"""THE table: every command, the states it may be sent in, what it may tell, and who does it.
+"""The command table: for each command its value, the states in which it is allowed, its handler and its capability.
 
-A new command is a row here, a parser in `wire.grammar` and a coroutine in one of the modules below. `capability` is
-what the row lets the server advertise; None belongs to the base protocol.
+A new command is a row here, a parser in `wire.grammar` and a coroutine in `session.handlers`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import TypeVar
 
 from zope.interface import Interface
 
 from imapshield.mailbox.account_api import IMetadata, INotify, IQuota
-from imapshield.session import search_contexts
+from imapshield.session.command_spec import CommandSpec, Result
 from imapshield.session.handlers import (
     append,
     enable,
     fetch,
     idle,
+    listing,
     login,
     mailboxes,
     metadata,
@@ -29,90 +29,125 @@ from imapshield.session.handlers import (
     sort_thread,
     store_copy,
 )
+from imapshield.session.session import Session
 from imapshield.session.states import ANY_STATE, AUTHENTICATED, NOT_AUTHENTICATED, SELECTED, State
-from imapshield.wire.responses import Tagged
+from imapshield.wire.commands.append import Append, Replace
+from imapshield.wire.commands.base import BareCommand, Command
+from imapshield.wire.commands.enable import Compress, Enable, Id
+from imapshield.wire.commands.fetch import Fetch
+from imapshield.wire.commands.login import Authenticate, Login
+from imapshield.wire.commands.mailboxes import Create, Delete, List, Rename, Status, Subscribe
+from imapshield.wire.commands.metadata import GetMetadata, SetMetadata
+from imapshield.wire.commands.multisearch import MultiSearch
+from imapshield.wire.commands.notify import Notify
+from imapshield.wire.commands.quota import GetQuota, GetQuotaRoot, SetQuota
+from imapshield.wire.commands.search import CancelUpdate, Search
+from imapshield.wire.commands.select import Select
+from imapshield.wire.commands.sort_thread import Sort, Thread
+from imapshield.wire.commands.store_copy import Copy, Expunge, Store
+
+C = TypeVar("C", bound=Command)
 
 
-class CommandSpec(NamedTuple):
-    """One command. `expunge`: EXPUNGE may be told before its tagged line (RFC 9051 section 7.5.1).
+def spec(
+    states: frozenset[State],
+    command: type[C],
+    handler: Callable[[Session, C], Awaitable[Result]],
+    *,
+    expunge: bool = True,
+    capability: bytes = b"",
+    requires: type[Interface] | None = None,
+    changes_mailbox: bool = False,
+    sync: bool = True,
+) -> CommandSpec[Session]:
+    """Return a row of the table.
 
-    `capability` may be several, with spaces between. An account that does not provide `needs` has no such command.
-    `changes`: it may change the selected mailbox, and tells that whatever NOTIFY says. `tells` is False for what tells
-    all there is to know by itself: clients put its numbers and UIDs together into one picture, in which nothing may
-    move before the tagged line.
+    The arguments are those of `CommandSpec`. The result does not mention `C`, so mypy infers it from the arguments
+    alone and rejects a handler of another command.
     """
-
-    states: frozenset[State]
-    handler: Callable[[Any, Any], Awaitable[Tagged]]
-    expunge: bool = True
-    capability: bytes | None = None
-    needs: type[Interface] | None = None
-    changes: bool = False
-    tells: bool = True
+    return CommandSpec(
+        command, states, handler, expunge, capability, requires, changes_mailbox, sync
+    )
 
 
-TABLE: dict[bytes, CommandSpec] = {
-    b"CAPABILITY": CommandSpec(ANY_STATE, enable.capability),
-    b"NOOP": CommandSpec(ANY_STATE, idle.noop),
-    b"LOGOUT": CommandSpec(ANY_STATE, login.logout),
-    b"ID": CommandSpec(ANY_STATE, enable.identify, capability=b"ID"),
-    b"STARTTLS": CommandSpec(NOT_AUTHENTICATED, login.starttls),
-    b"LOGIN": CommandSpec(NOT_AUTHENTICATED, login.login),
-    b"AUTHENTICATE": CommandSpec(NOT_AUTHENTICATED, login.authenticate, capability=b"SASL-IR"),
-    b"ENABLE": CommandSpec(AUTHENTICATED, enable.enable, capability=b"ENABLE"),
-    b"NAMESPACE": CommandSpec(AUTHENTICATED, enable.namespace, capability=b"NAMESPACE"),
-    b"SELECT": CommandSpec(AUTHENTICATED, select.select, tells=False),
-    b"EXAMINE": CommandSpec(AUTHENTICATED, select.select, tells=False),
-    b"CREATE": CommandSpec(AUTHENTICATED, mailboxes.create),
-    b"DELETE": CommandSpec(AUTHENTICATED, mailboxes.delete),
-    b"RENAME": CommandSpec(AUTHENTICATED, mailboxes.rename),
-    b"SUBSCRIBE": CommandSpec(AUTHENTICATED, mailboxes.subscribe),
-    b"UNSUBSCRIBE": CommandSpec(AUTHENTICATED, mailboxes.subscribe),
-    b"LIST": CommandSpec(AUTHENTICATED, mailboxes.list_),
-    b"LSUB": CommandSpec(AUTHENTICATED, mailboxes.list_),
-    b"STATUS": CommandSpec(AUTHENTICATED, mailboxes.status),
-    b"APPEND": CommandSpec(AUTHENTICATED, append.append, changes=True),
-    b"GETQUOTA": CommandSpec(
+TABLE: dict[bytes, CommandSpec[Session]] = {
+    b"CAPABILITY": spec(ANY_STATE, BareCommand, enable.capability),
+    b"NOOP": spec(ANY_STATE, BareCommand, idle.noop),
+    b"LOGOUT": spec(ANY_STATE, BareCommand, login.logout),
+    b"ID": spec(ANY_STATE, Id, enable.identify, capability=b"ID"),
+    b"STARTTLS": spec(NOT_AUTHENTICATED, BareCommand, login.starttls),
+    b"LOGIN": spec(NOT_AUTHENTICATED, Login, login.login),
+    b"AUTHENTICATE": spec(
+        NOT_AUTHENTICATED, Authenticate, login.authenticate, capability=b"SASL-IR"
+    ),
+    b"ENABLE": spec(AUTHENTICATED, Enable, enable.enable, capability=b"ENABLE"),
+    b"NAMESPACE": spec(AUTHENTICATED, BareCommand, enable.namespace, capability=b"NAMESPACE"),
+    b"SELECT": spec(AUTHENTICATED, Select, select.select, sync=False),
+    b"EXAMINE": spec(AUTHENTICATED, Select, select.select, sync=False),
+    b"CREATE": spec(AUTHENTICATED, Create, mailboxes.create),
+    b"DELETE": spec(AUTHENTICATED, Delete, mailboxes.delete),
+    b"RENAME": spec(AUTHENTICATED, Rename, mailboxes.rename),
+    b"SUBSCRIBE": spec(AUTHENTICATED, Subscribe, mailboxes.subscribe),
+    b"UNSUBSCRIBE": spec(AUTHENTICATED, Subscribe, mailboxes.subscribe),
+    b"LIST": spec(AUTHENTICATED, List, listing.list_),
+    b"LSUB": spec(AUTHENTICATED, List, listing.lsub),
+    b"STATUS": spec(AUTHENTICATED, Status, mailboxes.status),
+    b"APPEND": spec(AUTHENTICATED, Append, append.append, changes_mailbox=True),
+    b"GETQUOTA": spec(
         AUTHENTICATED,
+        GetQuota,
         quota.getquota,
         capability=b"QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE",
-        needs=IQuota,
+        requires=IQuota,
     ),
-    b"GETQUOTAROOT": CommandSpec(AUTHENTICATED, quota.getquotaroot, needs=IQuota),
-    b"SETQUOTA": CommandSpec(AUTHENTICATED, quota.setquota, needs=IQuota),
-    b"GETMETADATA": CommandSpec(
-        AUTHENTICATED, metadata.getmetadata, capability=b"METADATA", needs=IMetadata
+    b"GETQUOTAROOT": spec(AUTHENTICATED, GetQuotaRoot, quota.getquotaroot, requires=IQuota),
+    b"SETQUOTA": spec(AUTHENTICATED, SetQuota, quota.setquota, requires=IQuota),
+    b"GETMETADATA": spec(
+        AUTHENTICATED,
+        GetMetadata,
+        metadata.getmetadata,
+        capability=b"METADATA",
+        requires=IMetadata,
     ),
-    b"SETMETADATA": CommandSpec(AUTHENTICATED, metadata.setmetadata, needs=IMetadata),
-    b"NOTIFY": CommandSpec(AUTHENTICATED, notify.notify, capability=b"NOTIFY", needs=INotify),
-    b"COMPRESS": CommandSpec(AUTHENTICATED, enable.compress, capability=b"COMPRESS=DEFLATE"),
-    b"UNAUTHENTICATE": CommandSpec(
-        AUTHENTICATED, login.unauthenticate, capability=b"UNAUTHENTICATE"
+    b"SETMETADATA": spec(AUTHENTICATED, SetMetadata, metadata.setmetadata, requires=IMetadata),
+    b"NOTIFY": spec(AUTHENTICATED, Notify, notify.notify, capability=b"NOTIFY", requires=INotify),
+    b"COMPRESS": spec(AUTHENTICATED, Compress, enable.compress, capability=b"COMPRESS=DEFLATE"),
+    b"UNAUTHENTICATE": spec(
+        AUTHENTICATED, BareCommand, login.unauthenticate, capability=b"UNAUTHENTICATE"
     ),
-    b"IDLE": CommandSpec(AUTHENTICATED, idle.idle, capability=b"IDLE"),
-    b"CHECK": CommandSpec(SELECTED, idle.noop),
-    b"CLOSE": CommandSpec(SELECTED, select.close),
-    b"UNSELECT": CommandSpec(SELECTED, select.close, capability=b"UNSELECT"),
-    b"EXPUNGE": CommandSpec(SELECTED, store_copy.expunge, capability=b"UIDPLUS", changes=True),
-    b"SEARCH": CommandSpec(SELECTED, search.search, expunge=False),
-    b"CANCELUPDATE": CommandSpec(
-        SELECTED, search_contexts.cancel, capability=b"CONTEXT=SEARCH CONTEXT=SORT"
+    b"IDLE": spec(AUTHENTICATED, BareCommand, idle.idle, capability=b"IDLE"),
+    b"CHECK": spec(SELECTED, BareCommand, idle.noop),
+    b"CLOSE": spec(SELECTED, BareCommand, select.close),
+    b"UNSELECT": spec(SELECTED, BareCommand, select.close, capability=b"UNSELECT"),
+    b"EXPUNGE": spec(
+        SELECTED, Expunge, store_copy.expunge, capability=b"UIDPLUS", changes_mailbox=True
     ),
-    b"ESEARCH": CommandSpec(
-        AUTHENTICATED, multisearch.esearch, expunge=False, capability=b"MULTISEARCH"
+    b"SEARCH": spec(SELECTED, Search, search.search, expunge=False),
+    b"CANCELUPDATE": spec(
+        SELECTED, CancelUpdate, search.cancel_update, capability=b"CONTEXT=SEARCH CONTEXT=SORT"
     ),
-    b"SORT": CommandSpec(
-        SELECTED, sort_thread.sort, expunge=False, capability=b"SORT SORT=DISPLAY ESORT I18NLEVEL=1"
+    b"ESEARCH": spec(
+        AUTHENTICATED, MultiSearch, multisearch.esearch, expunge=False, capability=b"MULTISEARCH"
     ),
-    b"THREAD": CommandSpec(
+    b"SORT": spec(
         SELECTED,
+        Sort,
+        sort_thread.sort,
+        expunge=False,
+        capability=b"SORT SORT=DISPLAY ESORT I18NLEVEL=1",
+    ),
+    b"THREAD": spec(
+        SELECTED,
+        Thread,
         sort_thread.thread,
         expunge=False,
         capability=b"THREAD=ORDEREDSUBJECT THREAD=REFERENCES",
     ),
-    b"FETCH": CommandSpec(SELECTED, fetch.fetch, expunge=False),
-    b"STORE": CommandSpec(SELECTED, store_copy.store, expunge=False, changes=True),
-    b"REPLACE": CommandSpec(SELECTED, append.replace, capability=b"REPLACE", changes=True),
-    b"COPY": CommandSpec(SELECTED, store_copy.copy, changes=True),
-    b"MOVE": CommandSpec(SELECTED, store_copy.copy, capability=b"MOVE", changes=True),
+    b"FETCH": spec(SELECTED, Fetch, fetch.fetch, expunge=False),
+    b"STORE": spec(SELECTED, Store, store_copy.store, expunge=False, changes_mailbox=True),
+    b"REPLACE": spec(
+        SELECTED, Replace, append.replace, capability=b"REPLACE", changes_mailbox=True
+    ),
+    b"COPY": spec(SELECTED, Copy, store_copy.copy, changes_mailbox=True),
+    b"MOVE": spec(SELECTED, Copy, store_copy.copy, capability=b"MOVE", changes_mailbox=True),
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from imapshield.mailbox.columns import Delta, MessageRow
-from imapshield.mailbox.message_items import MessageItems, date_is, day_of
+from imapshield.mailbox.deltas import Delta, MessageRow
+from imapshield.mailbox.message_items import MessageItems, date_matches, utc_day
 from imapshield.mailbox.values import Blob
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
 from imapshield.wire.commands.search_keys import DateKey, ObjectIdKey, SearchKey
@@ -47,10 +47,10 @@ class StoredMessage:
             case Attribute(b"THREADID"):
                 return b"NIL"
             case Binary(size_only=False) | BodySection():
-                octets = parsed.octets(item)
+                octets = parsed.content(item)
                 if octets is not None and len(octets) > MAX_STRING:
                     return Blob(self.uid, item, len(octets))
-        return parsed.answer(item)
+        return parsed.value(item)
 
     def matches(self, leaf: SearchKey) -> bool:
         """Whether a search key that needs the message's content or its identifiers matches."""
@@ -58,7 +58,7 @@ class StoredMessage:
             case ObjectIdKey(thread, object_id):
                 return not thread and self.email_id == object_id
             case DateKey(comparison, day, b"SAVED"):
-                return date_is(comparison, day, day_of(self.savedate))
+                return date_matches(comparison, day, utc_day(self.savedate))
         return MessageItems(self.content).matches(leaf)
 
 

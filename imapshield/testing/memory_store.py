@@ -20,11 +20,11 @@ from imapshield.errors import (
     QuotaExceeded,
     TooMuchMetadata,
 )
-from imapshield.mailbox.columns import Delta
+from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.message_items import MessageItems
 from imapshield.mailbox.storage import IMetadataStore, IQuotaStore, IStore
 from imapshield.mailbox.values import (
-    METADATA_ENTRIES,
+    MAX_METADATA_ENTRIES,
     AppendResult,
     Blob,
     CopyResult,
@@ -102,8 +102,8 @@ class MemoryStore:
     def subscriptions(self) -> set[str]:
         return set(self._subscribed)
 
-    def subscribe(self, name: str, on: bool) -> None:
-        if on:
+    def set_subscribed(self, name: str, subscribed: bool) -> None:
+        if subscribed:
             self._subscribed.add(name)
         else:
             self._subscribed.discard(name)
@@ -233,7 +233,7 @@ class MemoryStore:
         message = self._by_key(key).messages.get(uid)
         if message is None:
             raise MessageExpunged
-        octets = MessageItems(message.content).octets(item) or b""
+        octets = MessageItems(message.content).content(item) or b""
         return octets[offset : offset + size]
 
     def sizes(self, key: int, uids: Sequence[int]) -> list[tuple[int, int]]:
@@ -339,7 +339,7 @@ class MemoryStore:
     def set_metadata(self, name: str, values: Mapping[bytes, bytes | None]) -> None:
         merged = {**self.metadata(name), **values}
         after = {entry: value for entry, value in merged.items() if value is not None}
-        if len(after) > METADATA_ENTRIES:
+        if len(after) > MAX_METADATA_ENTRIES:
             raise TooMuchMetadata
         if name:
             mailbox = self._by_name(name)

@@ -83,7 +83,7 @@ class NoticeAccount:
     async def _refuse(self, *arguments: object) -> Never:
         raise NotAllowed("Your mail has moved; ask the help desk")
 
-    subscribe = create = delete = rename = status = append = _refuse
+    set_subscribed = create = delete = rename = status = append = _refuse
 
     def close(self) -> None:
         self.sessions -= 1

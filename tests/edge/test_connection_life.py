@@ -22,7 +22,7 @@ class ConnectionTests(SynchronousTestCase):
         client(b"a SELECT INBOX")
         client.lose_connection()
         self.assertEqual(server.realm.account().sessions, 0)
-        self.assertFalse(any(m.watched for m in server.realm.account()._open.values()))
+        self.assertFalse(any(m.is_selected for m in server.realm.account()._open.values()))
         self.assertEqual(server.clock.getDelayedCalls(), [])
         self.assertEqual(server.factory.connections, set())
         (closed,) = server.events_of(events.ConnectionClosed)

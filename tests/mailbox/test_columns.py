@@ -1,8 +1,9 @@
-"""Columns take in deltas."""
+"""Columns apply deltas, and report what changed."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.mailbox.columns import UNKNOWN_SIZE, Change, Columns, Delta, MessageRow
+from imapshield.mailbox.columns import UNKNOWN_SIZE, Columns
+from imapshield.mailbox.deltas import Change, Delta, MessageRow
 from imapshield.wire.sequence import SequenceSet
 
 
@@ -10,14 +11,14 @@ def row(uid: int, flags: bytes = b"", modseq: int = 1, size: int | None = 10) ->
     return MessageRow(uid, flags, modseq, size, 1000 + uid)
 
 
-class Applying(SynchronousTestCase):
+class ColumnsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.columns = Columns()
         self.columns.apply(
             Delta([row(1), row(3, b"\\Seen", 2), row(7, b"", 3, None)], highestmodseq=3, uidnext=8)
         )
 
-    def test_rows(self) -> None:
+    def test_parallel_arrays(self) -> None:
         """Every array has a row for each message, rising by UID."""
         self.assertEqual(list(self.columns.uids), [1, 3, 7])
         self.assertEqual(list(self.columns.sizes), [10, 10, UNKNOWN_SIZE])
@@ -27,57 +28,59 @@ class Applying(SynchronousTestCase):
         self.assertIsNone(self.columns.row(4))
 
     def test_change(self) -> None:
-        """New, changed and vanished messages are told apart."""
+        """A change distinguishes new, changed and vanished messages."""
         change = self.columns.apply(
             Delta([row(3, b"", 4), row(9, b"", 5)], SequenceSet.from_uids([1, 2]), 6, 10)
         )
         self.assertEqual(change, Change([9], [3], [1], []))
         self.assertEqual(list(self.columns.uids), [3, 7, 9])
 
-    def test_twice(self) -> None:
-        """A delta that was seen already changes nothing."""
+    def test_applied_twice(self) -> None:
+        """A delta that was applied before changes nothing."""
         delta = Delta([row(3, b"", 4), row(9, b"", 5)], SequenceSet.from_uids([1]), 6, 10)
         self.columns.apply(delta)
         self.assertEqual(self.columns.apply(delta), Change([], [], [], []))
 
-    def test_shared(self) -> None:
-        """Arrays of UIDs are replaced, never changed, so that views may share them."""
+    def test_arrays_are_replaced(self) -> None:
+        """Arrays of UIDs are replaced and never changed, so that views can share them."""
         before = self.columns.uids
         self.columns.apply(Delta([row(9, b"", 5)], SequenceSet.from_uids([1]), 6, 10))
         self.assertEqual(list(before), [1, 3, 7])
 
-    def test_flags(self) -> None:
-        """Equal flag lists are one number, and members are found without case."""
+    def test_flag_ids(self) -> None:
+        """Equal flag lists have one id, and flags are found without case."""
         columns = self.columns
         columns.apply(Delta([row(9, b"\\Seen $Junk", 5), row(10, b"\\Seen", 6)]))
-        self.assertEqual(columns.flags[1], columns.flags[4])
-        self.assertEqual(columns.ids_with(b"$junk"), {columns.flags[3]})
-        self.assertEqual(columns.ids_with(b"\\SEEN"), {columns.flags[1], columns.flags[3]})
+        self.assertEqual(columns.flag_ids[1], columns.flag_ids[4])
+        self.assertEqual(columns.flag_ids_with(b"$junk"), {columns.flag_ids[3]})
+        self.assertEqual(
+            columns.flag_ids_with(b"\\SEEN"), {columns.flag_ids[1], columns.flag_ids[3]}
+        )
 
-    def test_flag_lists(self) -> None:
-        """A new flag list for each of ten thousand STOREs is no more memory than for a thousand; none is mixed up."""
+    def test_flag_lists_are_bounded(self) -> None:
+        """Ten thousand STOREs with a new flag list each need the memory of a thousand, and no list is mixed up."""
         columns = self.columns
         for i in range(10_000):
             columns.apply(Delta([row(1 + i % 2 * 2, b"k%d q%d" % (i % 100, i // 100), 10 + i)]))
-            shown = columns.flag_lists[columns.flags[i % 2]]
-            self.assertEqual(shown, b"k%d q%d" % (i % 100, i // 100))
+            flag_list = columns.flag_lists[columns.flag_ids[i % 2]]
+            self.assertEqual(flag_list, b"k%d q%d" % (i % 100, i // 100))
         self.assertLess(len(columns.flag_lists), 1010)
-        self.assertEqual(columns.flag_lists[columns.flags[2]], b"")
+        self.assertEqual(columns.flag_lists[columns.flag_ids[2]], b"")
         self.assertEqual(
-            columns.ids_with(b"Q99"), set(columns.flags[:2]) | columns.ids_with(b"q99")
+            columns.flag_ids_with(b"Q99"), set(columns.flag_ids[:2]) | columns.flag_ids_with(b"q99")
         )
-        self.assertEqual(columns.flag_sets[columns.flags[0]], {b"k98", b"q99"})
+        self.assertEqual(columns.flag_sets[columns.flag_ids[0]], {b"k98", b"q99"})
         self.assertEqual(len(columns.keywords), 200)
 
     def test_sizes(self) -> None:
-        """A size that was measured late is noted."""
+        """A size that is measured later is recorded."""
         self.columns.set_sizes([(7, 99), (8, 5)])
         self.assertEqual(list(self.columns.sizes), [10, 10, 99])
 
-    def test_first_without(self) -> None:
-        """The first row without a flag, found again when flags or messages changed."""
-        self.assertEqual(self.columns.first_without(b"\\Seen"), 0)
+    def test_first_row_without(self) -> None:
+        """The first row without a flag is found again after flags or messages changed."""
+        self.assertEqual(self.columns.first_row_without(b"\\Seen"), 0)
         self.columns.apply(Delta([row(1, b"\\Seen", 4)], highestmodseq=4))
-        self.assertEqual(self.columns.first_without(b"\\Seen"), 2)
+        self.assertEqual(self.columns.first_row_without(b"\\Seen"), 2)
         self.columns.apply(Delta([row(7, b"\\Seen", 5)], highestmodseq=5))
-        self.assertEqual(self.columns.first_without(b"\\Seen"), -1)
+        self.assertEqual(self.columns.first_row_without(b"\\Seen"), -1)

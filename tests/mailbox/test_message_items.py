@@ -1,19 +1,19 @@
-"""What SEARCH compares is what somebody wrote."""
+"""SEARCH searches what ENVELOPE shows, or the field as it was written."""
 
 from datetime import date
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.mailbox.message_items import compared, sent_date
+from imapshield.mailbox.message_items import searched_texts, sent_date
 from imapshield.message.headers import decode_header
 from imapshield.message.text import normalize
 from imapshield.wire.commands.search_keys import EnvelopeKey, HeaderKey
 
 
-class Answers(SynchronousTestCase):
+class SearchedTextTests(SynchronousTestCase):
     def test_addresses(self) -> None:
-        """FROM compares what ENVELOPE shows, address for address, HEADER FROM the field; neither minds case."""
-        for value, shown in (
+        """FROM searches each address as ENVELOPE shows it, HEADER FROM the field as written; both ignore case."""
+        for value, addresses in (
             (b"Ann@example.org", ["ann@example.org"]),
             (b"Ann (the boss) <ann (home)@ (work) example.org>", ["ann <ann@example.org>"]),
             (b"ann@example.org (Ann O'Hara)", ["ann o'hara <ann@example.org>"]),
@@ -30,25 +30,25 @@ class Answers(SynchronousTestCase):
             (b"", []),
         ):
             header = b"From: %b\r\n\r\n" % value
-            self.assertEqual(compared(header, EnvelopeKey(b"FROM", "")), shown, value)
+            self.assertEqual(searched_texts(header, EnvelopeKey(b"FROM", "")), addresses, value)
             written = [normalize(decode_header(value))]
-            self.assertEqual(compared(header, HeaderKey(b"FROM", "")), written, value)
+            self.assertEqual(searched_texts(header, HeaderKey(b"FROM", "")), written, value)
 
-    def test_given_twice(self) -> None:
-        """Of a field given twice what ENVELOPE shows: every address, the last subject; HEADER looks at each."""
+    def test_repeated_fields(self) -> None:
+        """Of repeated fields, every address and the last subject is searched, as in ENVELOPE; HEADER searches each."""
         header = b"To: a@b\r\nSubject: One\r\nto: c@d\r\nSubject:  Two \r\n  words\r\n\r\n"
-        self.assertEqual(compared(header, EnvelopeKey(b"TO", "")), ["a@b", "c@d"])
-        self.assertEqual(compared(header, EnvelopeKey(b"SUBJECT", "")), ["two words"])
-        self.assertEqual(compared(header, HeaderKey(b"SUBJECT", "")), ["one", "two   words"])
+        self.assertEqual(searched_texts(header, EnvelopeKey(b"TO", "")), ["a@b", "c@d"])
+        self.assertEqual(searched_texts(header, EnvelopeKey(b"SUBJECT", "")), ["two words"])
+        self.assertEqual(searched_texts(header, HeaderKey(b"SUBJECT", "")), ["one", "two   words"])
 
-    def test_folded(self) -> None:
-        """Words are found as they are read, whether the line between them was broken with a space or a tab."""
+    def test_folded_fields(self) -> None:
+        """A fold between two words is searched as one space, whether it was made with a space or a tab."""
         header = b"Subject: one\r\n\ttwo\r\n three\r\n\r\n"
         for key in EnvelopeKey, HeaderKey:
-            self.assertEqual(compared(header, key(b"SUBJECT", "")), ["one two three"])
+            self.assertEqual(searched_texts(header, key(b"SUBJECT", "")), ["one two three"])
 
-    def test_sent(self) -> None:
-        """Of two Date fields the last, which ENVELOPE shows; of what is none, none."""
+    def test_sent_date(self) -> None:
+        """Of two Date fields the last one counts, as in ENVELOPE; an unreadable or missing one is no date."""
         twice = b"Date: 1 Jan 2001 00:00 +0000\r\nDate: 2 Feb 2002 23 (h):59 -0800\r\n\r\n"
         self.assertEqual(sent_date(twice), date(2002, 2, 2))
         self.assertEqual(sent_date(b"Date: soon\r\n\r\n"), None)

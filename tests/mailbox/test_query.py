@@ -1,7 +1,8 @@
-"""SEARCH, key by key, over the store in memory."""
+"""SEARCH finds the right messages for every key, cheap keys first and in bounded steps."""
 
+from collections.abc import Awaitable, Coroutine, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -30,8 +31,10 @@ from imapshield.wire.commands.search_keys import (
 )
 from imapshield.wire.sequence import SequenceSet
 
+T = TypeVar("T")
+
 DAY = 86400
-LETTERS = [
+MESSAGES = [
     (
         (b"\\Seen",),
         10 * DAY,
@@ -47,29 +50,34 @@ LETTERS = [
 ]
 
 
-class Search(SynchronousTestCase):
+class QueryTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.account = MemoryRealm().account()
-        for flags, at, content in LETTERS:
-            self.wait(self.account.append("INBOX", [NewMessage(flags, at, MemoryLiteral(content))]))
+        for flags, internaldate, content in MESSAGES:
+            self.wait(
+                self.account.append(
+                    "INBOX", [NewMessage(flags, internaldate, MemoryLiteral(content))]
+                )
+            )
         self.mailbox, recent = self.wait(self.account.open("INBOX", True))
         self.view = View(self.mailbox.columns, recent)
 
-    def wait(self, awaitable: Any) -> Any:
-        return self.successResultOf(Deferred.fromCoroutine(awaitable))
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        result: T = self.successResultOf(Deferred.fromCoroutine(work))
+        return result
 
-    def found(self, key: SearchKey, **more: Any) -> list[int]:
-        return list(self.wait(Query(self.mailbox, self.view, now=NOW, **more).run(key)))
+    def found(self, key: SearchKey, **options: Any) -> list[int]:
+        return list(self.wait(Query(self.mailbox, self.view, now=NOW, **options).run(key)))
 
     def test_flags(self) -> None:
-        """Flags and keywords, without case."""
+        """Flags and keywords are found without case."""
         self.assertEqual(self.found(FlagKey(b"\\Seen")), [1, 4])
         self.assertEqual(self.found(Not(FlagKey(b"\\Seen"))), [2, 3])
         self.assertEqual(self.found(FlagKey(b"$junk")), [3])
         self.assertEqual(self.found(FlagKey(b"\\Recent")), [1, 2, 3, 4])
 
     def test_logic(self) -> None:
-        """AND, OR and NOT, and none of them."""
+        """AND, OR and NOT combine keys; no key at all matches every message."""
         self.assertEqual(self.found(And(())), [1, 2, 3, 4])
         self.assertEqual(self.found(And((FlagKey(b"\\Seen"), FlagKey(b"\\Deleted")))), [4])
         self.assertEqual(self.found(Or((FlagKey(b"\\Flagged"), FlagKey(b"\\Deleted")))), [3, 4])
@@ -77,22 +85,22 @@ class Search(SynchronousTestCase):
             self.found(Not(And((FlagKey(b"\\Seen"), Not(FlagKey(b"\\Deleted")))))), [2, 3, 4]
         )
 
-    def test_sets(self) -> None:
-        """Numbers, UIDs and the saved result; what lies beyond the last message matches nothing."""
+    def test_sequence_sets(self) -> None:
+        """Sequence numbers, UIDs and ``$`` are found; numbers beyond the last message match nothing."""
         self.assertEqual(self.found(SequenceKey(SequenceSet.parse(b"2:9"))), [2, 3, 4])
         self.assertEqual(self.found(SequenceKey(SequenceSet.parse(b"*"))), [4])
         self.assertEqual(self.found(SequenceKey(SequenceSet.parse(b"1,4:99"), uid=True)), [1, 4])
         self.assertEqual(self.found(SequenceKey(None), saved=[3]), [3])
 
     def test_sizes(self) -> None:
-        """LARGER and SMALLER are strict."""
-        size = len(LETTERS[2][2])
+        """LARGER and SMALLER exclude messages of exactly that size."""
+        size = len(MESSAGES[2][2])
         self.assertEqual(self.found(SizeKey(True, size)), [])
         self.assertEqual(self.found(SizeKey(True, size - 1)), [3])
         self.assertEqual(self.found(SizeKey(False, size)), [1, 2, 4])
 
     def test_dates(self) -> None:
-        """Internal dates by day; the Date field by the day that is written there, whatever its zone."""
+        """INTERNALDATE is compared by UTC day, the Date field by the day that is written there, whatever its zone."""
         day = date(1970, 1, 11)
         self.assertEqual(self.found(DateKey(b"ON", day)), [1, 2])
         self.assertEqual(self.found(DateKey(b"BEFORE", day)), [])
@@ -101,12 +109,12 @@ class Search(SynchronousTestCase):
         self.assertEqual(self.found(DateKey(b"SINCE", date(2000, 1, 2), b"SENT")), [])
 
     def test_ages(self) -> None:
-        """YOUNGER and OLDER."""
+        """YOUNGER and OLDER compare INTERNALDATE with the current time."""
         self.assertEqual(self.found(AgeKey(True, 60)), [4])
         self.assertEqual(self.found(AgeKey(False, 60)), [1, 2, 3])
 
     def test_text(self) -> None:
-        """Headers and bodies are compared decoded and without case."""
+        """Headers and bodies are searched decoded and without case."""
         self.assertEqual(self.found(HeaderKey(b"subject", "CAFÉ")), [1, 2])
         self.assertEqual(self.found(HeaderKey(b"X-Empty", "")), [4])
         self.assertEqual(self.found(TextKey("alpha")), [1, 2])
@@ -114,7 +122,7 @@ class Search(SynchronousTestCase):
         self.assertEqual(self.found(TextKey("café")), [])
 
     def test_addresses(self) -> None:
-        """FROM finds an address as ENVELOPE shows it, however it was written; HEADER FROM as it was written."""
+        """FROM finds an address as ENVELOPE shows it, HEADER FROM as it was written."""
         content = b"From: <ann (home)@ (work) example.org>\r\nTo: Team: bob@example.org;\r\n\r\n"
         self.wait(self.account.append("INBOX", [NewMessage((), None, MemoryLiteral(content))]))
         self.wait(self.mailbox.poll())
@@ -127,71 +135,71 @@ class Search(SynchronousTestCase):
         self.assertEqual(self.found(HeaderKey(b"FROM", "Ann@example.org")), [])
 
     def test_modseq(self) -> None:
-        """MODSEQ n is at or after n."""
+        """MODSEQ n matches messages whose MODSEQ is n or greater."""
         modseq = self.view.columns.modseqs[2]
         self.assertEqual(self.found(ModseqKey(modseq)), [3, 4])
 
-    def test_cheap_first(self) -> None:
-        """What the columns know narrows the search before any message is read."""
-        asked: list[list[int]] = []
+    def test_cheap_keys_first(self) -> None:
+        """Keys that the columns answer narrow the search before any message is read."""
+        searched: list[list[int]] = []
         search = self.mailbox.search
 
-        def spy(uids: Any, leaf: Any) -> Any:
-            asked.append(list(uids))
-            return search(uids, leaf)
+        def spy(uids: Sequence[int], key: SearchKey) -> Awaitable[list[int]]:
+            searched.append(list(uids))
+            return search(uids, key)
 
-        self.mailbox.search = spy
+        self.patch(self.mailbox, "search", spy)
         self.found(And((TextKey("alpha"), FlagKey(b"\\Seen"))))
-        self.assertEqual(asked, [[1, 4]])
+        self.assertEqual(searched, [[1, 4]])
 
-    def test_pieces(self) -> None:
-        """A text search goes piece by piece, with a pause between them."""
+    def test_text_search_pauses(self) -> None:
+        """A text search is made in several calls of the store, with a pause between them."""
         pauses: list[tuple[int, int]] = []
 
         async def pause(done: int, total: int) -> None:
             pauses.append((done, total))
 
-        self.patch(query, "TEXT_PIECE", 2)
+        self.patch(query, "MESSAGE_BODIES_PER_CALL", 2)
         self.assertEqual(self.found(TextKey("alpha"), pause=pause), [1, 2])
         self.assertEqual(len(pauses), 1)
 
-    def test_sizes_in_pieces(self) -> None:
-        """Sizes that nobody has measured are measured piece by piece too, since that reads the messages."""
-        self.patch(query, "TEXT_PIECE", 2)
+    def test_measuring_pauses(self) -> None:
+        """Unknown sizes are measured in several calls with pauses too, because the store has to read the messages."""
+        self.patch(query, "MESSAGE_BODIES_PER_CALL", 2)
         columns = self.view.columns
         for row in range(3):
             columns.sizes[row] = UNKNOWN_SIZE
-        asked: list[list[int]] = []
+        measured: list[Sequence[int]] = []
         pauses: list[tuple[int, int]] = []
-        sizes = self.mailbox.load_sizes
+        load_sizes = self.mailbox.load_sizes
 
         async def pause(done: int, total: int) -> None:
             pauses.append((done, total))
 
-        def spy(uids: list[int]) -> Any:
-            asked.append(uids)
-            return sizes(uids)
+        def spy(uids: Sequence[int]) -> Awaitable[None]:
+            measured.append(uids)
+            return load_sizes(uids)
 
-        self.mailbox.load_sizes = spy
+        self.patch(self.mailbox, "load_sizes", spy)
         self.assertEqual(self.found(SizeKey(larger=True, size=1000), pause=pause), [3])
-        self.assertEqual((asked, pauses), ([[1, 2], [3]], [(2, 3)]))
+        self.assertEqual((measured, pauses), ([[1, 2], [3]], [(2, 3)]))
 
-    def test_many_keys(self) -> None:
-        """A search of many keys pauses between them too, though each is answered from the columns at once."""
+    def test_many_keys_pause(self) -> None:
+        """A search with many keys pauses between them too, although the columns answer each at once."""
         pauses: list[None] = []
 
         async def pause() -> None:
             pauses.append(None)
 
-        self.patch(query, "STRIDE", 40)
+        self.patch(query, "MESSAGES_PER_PAUSE", 40)
         for key in (And, Or):
             keys = tuple(SizeKey(larger=True, size=9999 * (key is Or)) for _ in range(100))
             self.found(key(keys), pause=pause)
             self.assertIn(len(pauses), (9, 10))
             pauses.clear()
 
-    def test_gone(self) -> None:
-        """A message that vanished unbeknown to the client is not found."""
+    def test_expunged_messages(self) -> None:
+        """A message that was expunged is not found, although the client still knows it."""
         self.mailbox.subscribe(self.view.on_change, False)
         self.wait(self.mailbox.expunge(None))
         self.assertEqual(self.found(FlagKey(b"\\Seen")), [1])

@@ -1,4 +1,7 @@
-"""What sessions that share an account do to each other between a question and its answer."""
+"""Sessions that share an account do not disturb each other during a hop to the worker."""
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -9,14 +12,16 @@ from imapshield.testing.in_process import MAIL, NOW, InlineWorker, SlowWorker
 from imapshield.testing.memory_store import MemoryStore
 from imapshield.wire.commands.base import MemoryLiteral
 
+T = TypeVar("T")
 
-class Together(SynchronousTestCase):
+
+class StoreAccountTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.worker = SlowWorker()
         self.account = StoreAccount("alice", lambda: MemoryStore(lambda: NOW), self.worker)
 
-    def test_let_go_meanwhile(self) -> None:
-        """A mailbox that is forgotten while it is opened again is opened all the same."""
+    def test_dropped_during_open(self) -> None:
+        """A mailbox that is dropped while it is being opened again is opened nevertheless."""
         first = Deferred.fromCoroutine(self.account.open("INBOX", False))
         self.worker.step()
         mailbox, _ = self.successResultOf(first)
@@ -27,18 +32,19 @@ class Together(SynchronousTestCase):
         self.worker.step()
         self.successResultOf(shut)
 
-    def test_stored_is_stored(self) -> None:
-        """An APPEND is OK although somebody watches a mailbox of that name that is there no more."""
+    def test_append_succeeds(self) -> None:
+        """APPEND succeeds although a session has a deleted mailbox of the same name selected."""
         account = StoreAccount("alice", lambda: MemoryStore(lambda: NOW), InlineWorker())
 
-        def done(coroutine):  # type: ignore[no-untyped-def]
-            return self.successResultOf(Deferred.fromCoroutine(coroutine))
+        def wait(work: Coroutine[Any, Any, T]) -> T:
+            result: T = self.successResultOf(Deferred.fromCoroutine(work))
+            return result
 
-        done(account.create("Work", ()))
-        mailbox, _ = done(account.open("Work", False))
+        wait(account.create("Work", ()))
+        mailbox, _ = wait(account.open("Work", False))
         mailbox.subscribe(lambda change: None, False)
-        # Behind the account's back, as when another program removes the folder.
-        done(account.run(lambda store: store.delete("Work")))
-        done(account.create("Work", ()))
-        appended = done(account.append("Work", [NewMessage((), None, MemoryLiteral(MAIL))]))
+        # Without the account's knowledge, as when another program removes the folder.
+        wait(account.run(lambda store: store.delete("Work")))
+        wait(account.create("Work", ()))
+        appended = wait(account.append("Work", [NewMessage((), None, MemoryLiteral(MAIL))]))
         self.assertEqual(len(appended.uids), 1)

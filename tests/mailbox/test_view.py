@@ -1,17 +1,18 @@
-"""One client's picture is always right, whatever others do."""
+"""A client's view always agrees with what the client was sent, whatever other clients do."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
-from imapshield.mailbox.columns import Columns, Delta, MessageRow
+from imapshield.mailbox.columns import Columns
+from imapshield.mailbox.deltas import Delta, MessageRow
 from imapshield.mailbox.view import View
 from imapshield.wire.sequence import SequenceSet
 
 
 class Mailbox:
-    """Columns with views that hear of every change."""
+    """Columns, with views that are notified of every change."""
 
     def __init__(self, count: int) -> None:
         self.columns = Columns()
@@ -53,17 +54,17 @@ class Mailbox:
         return view
 
 
-class Telling(SynchronousTestCase):
-    def test_nothing(self) -> None:
-        """A client that knows everything costs nothing: it shares the mailbox's own array."""
+class UpdateTests(SynchronousTestCase):
+    def test_up_to_date(self) -> None:
+        """A view that is up to date shares the mailbox's own array and has no updates."""
         mailbox = Mailbox(3)
         view = mailbox.view()
         self.assertIs(view.uids, mailbox.columns.uids)
         self.assertFalse(view.has_pending_updates)
         self.assertIsNone(view.take_updates(expunge=True))
 
-    def test_new(self) -> None:
-        """New messages are told at any time."""
+    def test_new_messages(self) -> None:
+        """New messages may be announced at any time."""
         mailbox = Mailbox(3)
         view = mailbox.view()
         mailbox.add(2)
@@ -73,7 +74,7 @@ class Telling(SynchronousTestCase):
         self.assertIs(view.uids, mailbox.columns.uids)
 
     def test_expunge_waits(self) -> None:
-        """An EXPUNGE waits until it may be told; until then numbers keep their messages."""
+        """EXPUNGE waits until it may be sent; until then, sequence numbers keep their messages."""
         mailbox = Mailbox(5)
         view = mailbox.view()
         mailbox.expunge(2, 4)
@@ -91,8 +92,8 @@ class Telling(SynchronousTestCase):
         )
         self.assertEqual(list(view.uids), [1, 3, 5, 6])
 
-    def test_came_and_went(self) -> None:
-        """What came and went between two looks is never told."""
+    def test_added_and_expunged(self) -> None:
+        """A message that is added and expunged between two updates is never announced."""
         mailbox = Mailbox(1)
         view = mailbox.view()
         mailbox.add(1)
@@ -101,7 +102,8 @@ class Telling(SynchronousTestCase):
         self.assertTrue(updates is None or (updates.exists is None and not updates.expunged))
 
     def test_flags(self) -> None:
-        """Changed flags are told with the number that the message has then, unless it went or the client knows."""
+        """A flag update has the current sequence number; none is sent of expunged messages and of flags the client
+        knows."""
         mailbox = Mailbox(4)
         view = mailbox.view()
         mailbox.flag(2, b"\\Seen")
@@ -114,7 +116,7 @@ class Telling(SynchronousTestCase):
         self.assertEqual(list(updates.flags), [(2, 4)])
 
     def test_recent(self) -> None:
-        """RECENT is told when it changes, and goes when its messages are told to go."""
+        """RECENT is sent when it changes, and an expunged message counts until its EXPUNGE is sent."""
         mailbox = Mailbox(2)
         view = View(mailbox.columns, [1, 2])
         mailbox.views.append(view)
@@ -128,9 +130,9 @@ class Telling(SynchronousTestCase):
         self.assertEqual(view.flags(2), b"\\Recent")
 
 
-class Selecting(SynchronousTestCase):
-    def test_numbers(self) -> None:
-        """Numbers name rows; ``*`` is the last."""
+class SequenceTests(SynchronousTestCase):
+    def test_rows_of(self) -> None:
+        """Sequence numbers name rows; ``*`` is the last message."""
         view = Mailbox(5).view()
         for text, spans in (
             (b"1:*", [(0, 5)]),
@@ -140,43 +142,42 @@ class Selecting(SynchronousTestCase):
         ):
             self.assertEqual(view.rows_of(SequenceSet.parse(text), uid=False), spans)
 
-    def test_beyond(self) -> None:
-        """A number beyond the last message is malformed, also in a range to ``*``; a UID beyond is nobody's."""
+    def test_beyond_the_last(self) -> None:
+        """A sequence number beyond the last message is an error, also in a range to ``*``; such a UID is ignored."""
         view = Mailbox(5).view()
         for text in (b"6", b"6:*", b"*:6,1"):
             self.assertRaises(BadCommand, view.rows_of, SequenceSet.parse(text), uid=False)
         self.assertEqual(view.rows_of(SequenceSet.parse(b"6:9"), uid=True), [])
         self.assertEqual(view.rows_of(SequenceSet.parse(b"6:*"), uid=True), [(4, 5)])
 
-    def test_empty(self) -> None:
-        """In an empty mailbox ``*`` is a number beyond the last, and no UID."""
+    def test_empty_mailbox(self) -> None:
+        """In an empty mailbox, ``*`` is an error as a sequence number and matches nothing as a UID."""
         view = Mailbox(0).view()
         self.assertRaises(BadCommand, view.rows_of, SequenceSet.parse(b"*"), uid=False)
         self.assertEqual(view.rows_of(SequenceSet.parse(b"1:*"), uid=True), [])
 
-    def test_gather(self) -> None:
-        """All of them are the array itself."""
+    def test_uids_of(self) -> None:
+        """The UIDs of all rows are the array itself, without a copy."""
         view = Mailbox(5).view()
         self.assertIs(view.uids_of([(0, 5)]), view.uids)
         self.assertEqual(list(view.uids_of([(0, 1), (3, 5)])), [1, 4, 5])
 
 
-class Model:
-    """A client that believes what it is told."""
+class ModelClient:
+    """A client that applies the updates which it is sent."""
 
     def __init__(self, view: View) -> None:
         self.view = view
         self.uids = list(view.uids)
 
-    def told(self, expunge: bool) -> None:
+    def update(self, expunge: bool) -> None:
         updates = self.view.take_updates(expunge=expunge)
         if updates is None:
             return
         for number in updates.expunged:
             del self.uids[number - 1]
         if updates.exists is not None:
-            new = list(self.view.uids[len(self.uids) :])
-            self.uids += new
+            self.uids += list(self.view.uids[len(self.uids) :])
             assert len(self.uids) == updates.exists
         for number, uid in updates.flags:
             assert self.uids[number - 1] == uid
@@ -187,36 +188,36 @@ steps = st.lists(
         st.tuples(st.just("add"), st.integers(1, 3)),
         st.tuples(st.just("expunge"), st.integers(0, 20)),
         st.tuples(st.just("flag"), st.integers(0, 20)),
-        st.tuples(st.just("tell"), st.integers(0, 1)),
-        st.tuples(st.just("tell expunges"), st.integers(0, 1)),
+        st.tuples(st.just("update"), st.integers(0, 1)),
+        st.tuples(st.just("update with expunges"), st.integers(0, 1)),
     ),
     max_size=40,
 )
 
 
-class Law(SynchronousTestCase):
+class ModelTests(SynchronousTestCase):
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(steps)
-    def test_model(self, script: list[tuple[str, int]]) -> None:
-        """A client that does as it is told agrees with its view at every step, and with the mailbox at the end."""
+    def test_client_agrees_with_view(self, script: list[tuple[str, int]]) -> None:
+        """A client agrees with its view after every step, and with the mailbox after the last update."""
         mailbox = Mailbox(4)
-        models = [Model(mailbox.view()), Model(mailbox.view())]
+        clients = [ModelClient(mailbox.view()), ModelClient(mailbox.view())]
         for step, value in script:
             uids = mailbox.columns.uids
             if step == "add":
                 mailbox.add(value)
-            elif step == "tell":
-                models[value].told(False)
-            elif step == "tell expunges":
-                models[value].told(True)
+            elif step == "update":
+                clients[value].update(False)
+            elif step == "update with expunges":
+                clients[value].update(True)
             elif uids and step == "expunge":
                 mailbox.expunge(uids[value % len(uids)])
             elif uids:
                 mailbox.flag(uids[value % len(uids)], b"\\Seen $k%d" % mailbox.modseq)
-            for model in models:
-                self.assertEqual(model.uids, list(model.view.uids))
-        for model in models:
-            model.told(True)
-            self.assertEqual(model.uids, list(mailbox.columns.uids))
-            self.assertIs(model.view.uids, mailbox.columns.uids)
-            self.assertFalse(model.view.has_pending_updates)
+            for client in clients:
+                self.assertEqual(client.uids, list(client.view.uids))
+        for client in clients:
+            client.update(True)
+            self.assertEqual(client.uids, list(mailbox.columns.uids))
+            self.assertIs(client.view.uids, mailbox.columns.uids)
+            self.assertFalse(client.view.has_pending_updates)

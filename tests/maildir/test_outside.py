@@ -202,7 +202,7 @@ class RenameTests(DiskTestCase):
         """A file that is gone is a message that vanished; until that is noticed it is answered as gone."""
         os.unlink(self.path("cur", self.first))
         fetched = self.store.fetch(self.key, [1, 2], [WHOLE], BUDGET)
-        self.assertEqual((list(fetched.uids), list(fetched.gone)), ([2], [1]))
+        self.assertEqual((list(fetched.uids), list(fetched.missing)), ([2], [1]))
         self.assertRaises(MessageExpunged, self.store.read, self.key, 1, WHOLE, 0, 5)
         self.store.create("A", [])
         self.assertRaises(MessageExpunged, self.store.copy, self.key, [2, 1], "A", False, 0)
@@ -388,7 +388,7 @@ class FolderTests(DiskTestCase):
         """Nobody else may read what we make."""
         self.store.create("A", [])
         self.put(b"$Work", name="A")
-        self.store.subscribe("A", True)
+        self.store.set_subscribed("A", True)
         for folder, _, names in os.walk(self.root):
             self.assertEqual(os.stat(folder).st_mode & 0o777, 0o700, folder)
             for name in names:
@@ -404,8 +404,8 @@ class FolderTests(DiskTestCase):
             with open(self.path("subscriptions"), "wb") as file:
                 file.write(content)
             self.assertEqual(self.store.subscriptions(), {"INBOX", "A/B.c"})
-            self.store.subscribe("A/B.c", False)
-            self.store.subscribe("X/Y", True)
+            self.store.set_subscribed("A/B.c", False)
+            self.store.set_subscribed("X/Y", True)
             with open(self.path("subscriptions"), "rb") as file:
                 self.assertEqual(file.read(), after)
 

@@ -4,7 +4,7 @@ from zope.interface.verify import verifyObject
 
 from imapshield.errors import NoSpace, NoSuchMailbox, TooMuchMetadata
 from imapshield.mailbox.storage import IMetadataStore, IQuotaStore
-from imapshield.mailbox.values import METADATA_ENTRIES, NewMessage, Quota
+from imapshield.mailbox.values import MAX_METADATA_ENTRIES, NewMessage, Quota
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing.store_contract import MAIL
 from imapshield.wire.commands.base import MemoryLiteral
@@ -73,7 +73,7 @@ class MetadataTests(DiskTestCase):
 
     def test_too_many(self) -> None:
         """Too many entries are refused as one."""
-        entries = {b"/private/%d" % i: b"x" for i in range(METADATA_ENTRIES + 1)}
+        entries = {b"/private/%d" % i: b"x" for i in range(MAX_METADATA_ENTRIES + 1)}
         self.assertRaises(TooMuchMetadata, self.store.set_metadata, "INBOX", entries)
         self.assertEqual(self.store.metadata("INBOX"), {})
 

@@ -98,7 +98,7 @@ class Account:
             self.heard(key, self.store.changes(key, self.since(key), False))
             columns = self.seen[key]
             opened = self.store.open(info.name, False)
-            lists = [columns.flag_lists[i] for i in columns.flags]
+            lists = [columns.flag_lists[i] for i in columns.flag_ids]
             fresh = [(row.uid, row.flags) for row in opened.delta.rows]
             assert fresh == list(zip(columns.uids, lists, strict=True)), (
                 info,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import Never
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -12,7 +13,6 @@ from twisted.python.runtime import platform
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.maildir.watch import GATHER_SECONDS, POLL_SECONDS, Watcher
-from typing import Never
 
 
 def nothing(reactor) -> None:

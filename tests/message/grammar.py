@@ -1,14 +1,14 @@
-"""A reader of ENVELOPE, BODY and BODYSTRUCTURE by the ABNF of RFC 9051 section 9, knowing nothing of the code tested."""
+"""Parses ENVELOPE, BODY and BODYSTRUCTURE by the ABNF of RFC 9051 section 9, independently of the code under test."""
 
 from __future__ import annotations
 
 
 class NotGrammar(Exception):
-    """The text is not what the ABNF says."""
+    """The text does not follow the ABNF."""
 
 
 class Reader:
-    """Reads one value; every method is a rule, or several that differ only in what they allow."""
+    """Reads one value. Every method is a rule of the ABNF, or several rules that differ only in what they allow."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -17,23 +17,23 @@ class Reader:
     def peek(self) -> bytes:
         return self.text[self.pos : self.pos + 1]
 
-    def take(self, what: bytes) -> None:
-        if not self.text.startswith(what, self.pos):
+    def take(self, expected: bytes) -> None:
+        if not self.text.startswith(expected, self.pos):
             raise NotGrammar(
-                f"{what!r} wanted at {self.pos}: {self.text[self.pos : self.pos + 40]!r}"
+                f"{expected!r} expected at {self.pos}: {self.text[self.pos : self.pos + 40]!r}"
             )
-        self.pos += len(what)
+        self.pos += len(expected)
 
     def end(self) -> None:
         if self.pos != len(self.text):
-            raise NotGrammar(f"rest: {self.text[self.pos :]!r}")
+            raise NotGrammar(f"unexpected: {self.text[self.pos :]!r}")
 
     def number(self) -> int:
         start = self.pos
         while self.peek().isdigit():
             self.pos += 1
         if start == self.pos:
-            raise NotGrammar(f"number wanted at {start}")
+            raise NotGrammar(f"number expected at {start}")
         return int(self.text[start : self.pos])
 
     def string(self) -> bytes:
@@ -88,13 +88,13 @@ class Reader:
         found = []
         while self.peek() == b"(":
             self.take(b"(")
-            one = []
+            address = []
             for index in range(4):
                 if index:
                     self.take(b" ")
-                one.append(self.nstring())
+                address.append(self.nstring())
             self.take(b")")
-            found.append(tuple(one))
+            found.append(tuple(address))
         self.take(b")")
         if not found:
             raise NotGrammar("an empty address list")
@@ -141,9 +141,10 @@ class Reader:
         return found
 
     def single(self, extended: bool) -> dict[str, object]:
-        found: dict[str, object] = {"type": self.string()}
+        media_type = self.string()
         self.take(b" ")
-        found["subtype"] = self.string()
+        subtype = self.string()
+        found: dict[str, object] = {"type": media_type, "subtype": subtype}
         self.take(b" ")
         found["params"] = self.params()
         self.take(b" ")
@@ -154,7 +155,7 @@ class Reader:
         found["encoding"] = self.string()
         self.take(b" ")
         found["octets"] = self.number()
-        kind = b"%b/%b" % (found["type"], found["subtype"])
+        kind = b"%b/%b" % (media_type, subtype)
         if kind.lower() in (b"message/rfc822", b"message/global"):
             self.take(b" ")
             found["envelope"] = self.envelope()

@@ -1,4 +1,4 @@
-"""Mails for property tests: realistic ones, and what is left of them after somebody hostile had them."""
+"""Messages for property tests: realistic ones, and damaged variants of them."""
 
 from __future__ import annotations
 
@@ -76,19 +76,19 @@ _pieces = st.sampled_from(
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """A realistic mail with pieces put in, cut out and repeated."""
-    mail = draw(st.sampled_from(ALL))
+    """Return a realistic message in which some pieces were inserted, removed or repeated."""
+    message = draw(st.sampled_from(ALL))
     for _ in range(draw(st.integers(0, 6))):
-        at = draw(st.integers(0, len(mail)))
+        pos = draw(st.integers(0, len(message)))
         size = draw(st.integers(0, 30))
-        how = draw(st.integers(0, 2))
-        if how == 0:
-            mail = mail[:at] + draw(_pieces) + mail[at:]
-        elif how == 1:
-            mail = mail[:at] + mail[at + size :]
+        change = draw(st.sampled_from(("insert", "remove", "repeat")))
+        if change == "insert":
+            message = message[:pos] + draw(_pieces) + message[pos:]
+        elif change == "remove":
+            message = message[:pos] + message[pos + size :]
         else:
-            mail = mail[:at] + mail[at : at + size] * 2 + mail[at + size :]
-    return mail
+            message = message[:pos] + message[pos : pos + size] * 2 + message[pos + size :]
+    return message
 
 
 hostile = st.one_of(

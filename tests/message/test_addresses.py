@@ -1,4 +1,4 @@
-"""Address lists: what is one, and what stands there when it is none."""
+"""Address lists are read in any form, and what is no address is shown as such."""
 
 from __future__ import annotations
 
@@ -6,104 +6,105 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.message.addresses import END_OF_GROUP, Address, addresses
+from imapshield.message.addresses import END_OF_GROUP, Address, parse_addresses
 
 LIMIT = 100
 
 
-def person(
+def address(
     mailbox: bytes | None, host: bytes | None, name: bytes | None = None, route: bytes | None = None
 ) -> Address:
     return Address(name, route, mailbox, host)
 
 
-NONE = person(b"MISSING_MAILBOX", b"MISSING_DOMAIN")
+NONE = address(b"MISSING_MAILBOX", b"MISSING_DOMAIN")
 
 
-class Reading(SynchronousTestCase):
+class AddressTests(SynchronousTestCase):
     def check(self, value: bytes, *expected: Address) -> None:
-        self.assertEqual(addresses(value, LIMIT), list(expected))
+        self.assertEqual(parse_addresses(value, LIMIT), list(expected))
 
     def test_regular(self) -> None:
-        """The forms that nearly all mails have."""
-        self.check(b"a@b", person(b"a", b"b"))
-        self.check(b" <a@b> ", person(b"a", b"b"))
-        self.check(b"Fred Foobar <f@x.example>", person(b"f", b"x.example", b"Fred Foobar"))
+        """The forms that nearly all messages use are read."""
+        self.check(b"a@b", address(b"a", b"b"))
+        self.check(b" <a@b> ", address(b"a", b"b"))
+        self.check(b"Fred Foobar <f@x.example>", address(b"f", b"x.example", b"Fred Foobar"))
         self.check(
             b'"Doe, Jane"  <j.d@x>, c@d,\r\n e@f',
-            person(b"j.d", b"x", b"Doe, Jane"),
-            person(b"c", b"d"),
-            person(b"e", b"f"),
+            address(b"j.d", b"x", b"Doe, Jane"),
+            address(b"c", b"d"),
+            address(b"e", b"f"),
         )
-        self.check(b"J. R. <a@b>", person(b"a", b"b", b"J. R."))
-        self.check(b"=?utf-8?q?x?= <a@b>", person(b"a", b"b", b"=?utf-8?q?x?="))
-        self.check(b"J\xc3\xbcrgen <a@b>", person(b"a", b"b", b"J\xc3\xbcrgen"))
+        self.check(b"J. R. <a@b>", address(b"a", b"b", b"J. R."))
+        self.check(b"=?utf-8?q?x?= <a@b>", address(b"a", b"b", b"=?utf-8?q?x?="))
+        self.check(b"J\xc3\xbcrgen <a@b>", address(b"a", b"b", b"J\xc3\xbcrgen"))
         self.check(b"")
         self.check(b" \r\n ")
 
     def test_names(self) -> None:
-        """Names are put together from words; without angle brackets a comment is one."""
-        self.check(b'"a" b\t "c\\"d" <a@b>', person(b"a", b"b", b'a b c"d'))
-        self.check(b'"" <a@b>', person(b"a", b"b"))
-        self.check(b"a@b (Fred (x) \\) Foo)", person(b"a", b"b", b"Fred (x) ) Foo"))
-        self.check(b"Fred <a@b> (comment)", person(b"a", b"b", b"Fred"))
-        self.check(b'"a\r\n b" <a@b>', person(b"a", b"b", b"a b"))
+        """A name is joined from its words; for an address without angle brackets, a comment is the name."""
+        self.check(b'"a" b\t "c\\"d" <a@b>', address(b"a", b"b", b'a b c"d'))
+        self.check(b'"" <a@b>', address(b"a", b"b"))
+        self.check(b"a@b (Fred (x) \\) Foo)", address(b"a", b"b", b"Fred (x) ) Foo"))
+        self.check(b"Fred <a@b> (comment)", address(b"a", b"b", b"Fred"))
+        self.check(b'"a\r\n b" <a@b>', address(b"a", b"b", b"a b"))
 
     def test_local_parts_and_domains(self) -> None:
-        """Quoted local parts, dots anywhere, domain literals, white space and comments everywhere."""
-        self.check(b'"a b"@c', person(b"a b", b"c"))
-        self.check(b"a..b.@c", person(b"a..b.", b"c"))
-        self.check(b"<a@[1.2.3.4]>", person(b"a", b"[1.2.3.4]"))
-        self.check(b"a@[1.2.\r\n3.4]", person(b"a", b"[1.2.3.4]"))
-        self.check(b"a (x) @ b . c", person(b"a", b"b.c", b"x"))
-        self.check(b"< a @ b >", person(b"a", b"b"))
+        """Quoted local parts, dots anywhere, domain literals, and white space and comments between all tokens are
+        read."""
+        self.check(b'"a b"@c', address(b"a b", b"c"))
+        self.check(b"a..b.@c", address(b"a..b.", b"c"))
+        self.check(b"<a@[1.2.3.4]>", address(b"a", b"[1.2.3.4]"))
+        self.check(b"a@[1.2.\r\n3.4]", address(b"a", b"[1.2.3.4]"))
+        self.check(b"a (x) @ b . c", address(b"a", b"b.c", b"x"))
+        self.check(b"< a @ b >", address(b"a", b"b"))
 
     def test_routes(self) -> None:
-        """RFC 5322 section 4.4, obs-route: shown as it is, without its spaces."""
-        self.check(b"x <@a, @b:c@d>", person(b"c", b"d", b"x", b"@a,@b"))
+        """A source route (RFC 5322 section 4.4, obs-route) is shown as it is, without its spaces."""
+        self.check(b"x <@a, @b:c@d>", address(b"c", b"d", b"x", b"@a,@b"))
         self.check(
             b"<@a;c@d>",
-            person(None, None)._replace(
+            address(None, None)._replace(
                 route=b"INVALID_ROUTE", mailbox=b"MISSING_MAILBOX", host=b"SYNTAX_ERROR"
             ),
         )
 
     def test_groups(self) -> None:
-        """A group is its name, its members and an end."""
+        """A group is its name, its members and an end marker."""
         self.check(
             b"A group: a@b, C <c@d>;",
-            person(b"A group", None),
-            person(b"a", b"b"),
-            person(b"c", b"d", b"C"),
+            address(b"A group", None),
+            address(b"a", b"b"),
+            address(b"c", b"d", b"C"),
             END_OF_GROUP,
         )
         self.check(
-            b"undisclosed-recipients:;", person(b"undisclosed-recipients", None), END_OF_GROUP
+            b"undisclosed-recipients:;", address(b"undisclosed-recipients", None), END_OF_GROUP
         )
-        self.check(b"g:;, a@b", person(b"g", None), END_OF_GROUP, person(b"a", b"b"))
-        self.check(b"g: a@b", person(b"g", None), person(b"a", b"b"), END_OF_GROUP)
+        self.check(b"g:;, a@b", address(b"g", None), END_OF_GROUP, address(b"a", b"b"))
+        self.check(b"g: a@b", address(b"g", None), address(b"a", b"b"), END_OF_GROUP)
 
     def test_no_addresses(self) -> None:
-        """What is no address is named as Dovecot names it, never left out."""
-        self.check(b"fred", person(b"fred", b"MISSING_DOMAIN"))
-        self.check(b"Fred Foobar", person(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"Fred Foobar"))
-        self.check(b'"fred"', person(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"fred"))
-        self.check(b"Fred <>", person(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"Fred"))
+        """What is no address is never left out, and is marked with Dovecot's words."""
+        self.check(b"fred", address(b"fred", b"MISSING_DOMAIN"))
+        self.check(b"Fred Foobar", address(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"Fred Foobar"))
+        self.check(b'"fred"', address(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"fred"))
+        self.check(b"Fred <>", address(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"Fred"))
         self.check(
-            b"Fred <a@b", person(b"a", b"SYNTAX_ERROR", b"Fred")._replace(host=b"SYNTAX_ERROR")
+            b"Fred <a@b", address(b"a", b"SYNTAX_ERROR", b"Fred")._replace(host=b"SYNTAX_ERROR")
         )
-        self.check(b"a@b,,c@d", person(b"a", b"b"), NONE, person(b"c", b"d"))
-        self.check(b"a@b,", person(b"a", b"b"))
-        self.check(b"a@b, (", person(b"a", b"b"), NONE)
+        self.check(b"a@b,,c@d", address(b"a", b"b"), NONE, address(b"c", b"d"))
+        self.check(b"a@b,", address(b"a", b"b"))
+        self.check(b"a@b, (", address(b"a", b"b"), NONE)
         self.check(b"@", NONE)
-        self.check(b". Fred", person(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b".  Fred"))
+        self.check(b". Fred", address(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b".  Fred"))
         self.check(
             b"(",
         )
-        self.check(b"a\0b@c", person(b"a", b"MISSING_DOMAIN"))
+        self.check(b"a\0b@c", address(b"a", b"MISSING_DOMAIN"))
 
     def test_cut_short(self) -> None:
-        """Values that end in the middle of something."""
+        """A value that ends inside an address is shown as far as it can be read."""
         broken = Address(None, None, b"MISSING_MAILBOX", b"SYNTAX_ERROR")
         self.check(b"<", broken)
         self.check(b"<@a:", broken._replace(route=b"@a"))
@@ -111,17 +112,17 @@ class Reading(SynchronousTestCase):
         self.check(b"<@a", broken._replace(route=b"INVALID_ROUTE"))
         self.check(b"<a", broken._replace(mailbox=b"a"))
         self.check(b"<a@", broken._replace(mailbox=b"a"))
-        self.check(b"g: a@b,", person(b"g", None), person(b"a", b"b"), END_OF_GROUP)
-        self.check(b"g:", person(b"g", None), END_OF_GROUP)
+        self.check(b"g: a@b,", address(b"g", None), address(b"a", b"b"), END_OF_GROUP)
+        self.check(b"g:", address(b"g", None), END_OF_GROUP)
 
     def test_two_ats(self) -> None:
-        """After what cannot be read the list ends."""
-        self.check(b"a@b@c, d@e", person(b"a", b"b"))
+        """The list ends at something that cannot be read."""
+        self.check(b"a@b@c, d@e", address(b"a", b"b"))
 
     def test_limit(self) -> None:
-        """No more addresses than asked for; a group that is cut has an end all the same."""
-        self.assertEqual(len(addresses(b"a@b, " * 50, 10)), 10)
-        self.assertEqual(addresses(b"g:" + b"a," * 50, 3)[-1], END_OF_GROUP)
+        """No more addresses than the limit are returned, and a group that is cut off still has its end."""
+        self.assertEqual(len(parse_addresses(b"a@b, " * 50, 10)), 10)
+        self.assertEqual(parse_addresses(b"g:" + b"a," * 50, 3)[-1], END_OF_GROUP)
 
     @settings(derandomize=True, deadline=None, max_examples=500)
     @given(
@@ -153,9 +154,9 @@ class Reading(SynchronousTestCase):
         ).map(b"".join)
     )
     def test_never_raises(self, value: bytes) -> None:
-        """Every value has addresses, each with mailbox and host unless it marks a group."""
-        for each in addresses(value, LIMIT):
-            self.assertFalse(each.mailbox is None and each != END_OF_GROUP, each)
+        """No value raises, and every address has a mailbox unless it ends a group."""
+        for found in parse_addresses(value, LIMIT):
+            self.assertFalse(found.mailbox is None and found != END_OF_GROUP, found)
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(
@@ -168,21 +169,23 @@ class Reading(SynchronousTestCase):
             max_size=8,
         )
     )
-    def test_fast_and_slow_agree(self, people: list[tuple[bytes | None, bytes, bytes]]) -> None:
-        """Comments, which the fast path does not know, change nothing about what is in angle brackets."""
+    def test_regular_and_irregular_forms_agree(
+        self, addresses: list[tuple[bytes | None, bytes, bytes]]
+    ) -> None:
+        """Comments change the path that reads an address, and nothing about what is in angle brackets."""
 
         def written(comment: bytes) -> bytes:
             return b", ".join(
                 (name or b"") + b" " + comment + b"<" + local + b"@" + host + b">"
-                for name, local, host in people
+                for name, local, host in addresses
             )
 
-        expected = [Address(*(name, None, local, host)) for name, local, host in people]
-        self.assertEqual(addresses(written(b""), LIMIT), expected)
-        self.assertEqual(addresses(written(b"(c) "), LIMIT), expected)
+        expected = [Address(*(name, None, local, host)) for name, local, host in addresses]
+        self.assertEqual(parse_addresses(written(b""), LIMIT), expected)
+        self.assertEqual(parse_addresses(written(b"(c) "), LIMIT), expected)
 
     def test_hostile_sizes(self) -> None:
-        """128 KiB of anything; what is quadratic would not come back from here."""
+        """128 KiB of anything is read; a quadratic algorithm would never finish."""
         size = 1 << 17
         for value in (
             b"a@b, ",
@@ -201,5 +204,5 @@ class Reading(SynchronousTestCase):
             b"a@b,\r\n ",
             b"(\\",
         ):
-            addresses(value * (size // len(value)), 1000)
-        self.assertEqual(len(addresses(b"a@b, " * 100_000, 10_000)), 10_000)
+            parse_addresses(value * (size // len(value)), 1000)
+        self.assertEqual(len(parse_addresses(b"a@b, " * 100_000, 10_000)), 10_000)

@@ -1,8 +1,8 @@
-"""Charsets: any name, any octets."""
+"""Any bytes under any charset name are decoded."""
 
 from __future__ import annotations
 
-from encodings import _cache  # type: ignore[attr-defined]
+from encodings import _cache
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,10 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.message.charsets import _KNOWN, to_text
 
 
-class Charsets(SynchronousTestCase):
-    def test_known(self) -> None:
-        """Names as mails write them."""
-        for octets, charset, text in (
+class CharsetTests(SynchronousTestCase):
+    def test_known_names(self) -> None:
+        """Charset names are known as messages write them."""
+        for data, charset, text in (
             ("é".encode(), b"UTF-8", "é"),
             (b"\xe9", b"iso-8859-1", "é"),
             (b"\x93\x94", b"ISO_8859-1", "\u201c\u201d"),
@@ -30,10 +30,10 @@ class Charsets(SynchronousTestCase):
             (b"\xff", b"utf-8", "\ufffd"),
             ("éé".encode()[:-1], b"us-ascii", "é\ufffd"),
         ):
-            self.assertEqual(to_text(octets, charset), text, charset)
+            self.assertEqual(to_text(data, charset), text, charset)
 
-    def test_no_charsets(self) -> None:
-        """Codecs that are no charsets are never asked: some inflate, some take quadratic time."""
+    def test_codecs_that_are_no_charsets(self) -> None:
+        """Codecs that are no charsets are never used: some decompress, some take quadratic time."""
         for name in (
             b"zlib",
             b"bz2",
@@ -47,20 +47,20 @@ class Charsets(SynchronousTestCase):
             self.assertEqual(to_text(b"abc", name), "abc")
 
     def test_unknown_names_leave_no_trace(self) -> None:
-        """Python remembers every unknown charset for ever, so it is not told them."""
+        """Unknown names never reach Python, which would remember them for ever."""
         before = len(_cache)
         for number in range(100):
             to_text(b"\xe9", b"charset-%d" % number)
         self.assertLessEqual(len(_cache), before + 2)
 
     def test_all_names_decode(self) -> None:
-        """Every name that is taken for known is known, and its text can be encoded again."""
-        octets = bytes(range(256)) + b"+2AA-+AAA\xff\xfe"
+        """Every name in the table has a decoder, and the text that it returns can be encoded."""
+        data = bytes(range(256)) + b"+2AA-+AAA\xff\xfe"
         for name in _KNOWN:
-            to_text(octets, name.encode()).encode()
+            to_text(data, name.encode()).encode()
 
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(st.binary(max_size=40), st.binary(max_size=20))
-    def test_never_raises(self, octets: bytes, charset: bytes) -> None:
-        """There is always an answer."""
-        to_text(octets, charset).encode()
+    def test_never_raises(self, data: bytes, charset: bytes) -> None:
+        """Any bytes under any name are decoded to text that can be encoded."""
+        to_text(data, charset).encode()

@@ -1,90 +1,91 @@
-"""What is done in pieces is done as it would be at once."""
+"""What is done in chunks has the same result as if it were done at once."""
 
 import random
+from collections.abc import Callable, Sequence
+from types import ModuleType
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.maildir import message_file
 from imapshield.message import charsets, section, text, transfer_encoding
-from imapshield.message.chunks import lines
+from imapshield.message.chunks import line_chunks
 
-ALPHABETS = (
-    (b"QUJD", b"QU", b"\r\n", b" ", b"!", b"x"),
-    (b"=41", b"=", b"\r\n", b" ", b"\t", b"x", b"=\r\n"),
-    (b"A: b", b" c", b"\t", b"\r\n", b"\n", b"B", b":", b"\r"),
-    ("\u00e4", "\u0130", "a", "\u3042", "\ufb01", "\u0131"),
-)
+BASE64 = (b"QUJD", b"QU", b"\r\n", b" ", b"!", b"x")
+QUOTED_PRINTABLE = (b"=41", b"=", b"\r\n", b"x", b"=\r\n")
+HEADER = (b"A: b", b" c", b"\t", b"\r\n", b"\n", b"B", b":", b"\r")
+CHARACTERS = ("\u00e4", "\u0130", "a", "\u3042", "\ufb01", "\u0131")
 
 
-class Pieces(SynchronousTestCase):
+class ChunkTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.random = random.Random(1)
 
-    def some(self, alphabet: tuple[bytes, ...]) -> bytes:
+    def random_data(self, alphabet: Sequence[bytes]) -> bytes:
         return b"".join(self.random.choices(alphabet, k=self.random.randrange(40)))
 
-    def small(self, module: object) -> None:
-        """Have a piece of that module be a few octets."""
-        patched = mock.patch.object(module, "PIECE", 7)
+    def shrink_chunks(self, module: ModuleType) -> None:
+        """Make `module` work in chunks of a few bytes."""
+        patched = mock.patch.object(module, "CHUNK_SIZE", 7)
         patched.start()
         self.addCleanup(patched.stop)
-        if hasattr(module, "lines"):
-            self.patch(module, "lines", lambda octets: lines(octets, 7))
+        if hasattr(module, "line_chunks"):
+            self.patch(module, "line_chunks", lambda data: line_chunks(data, 7))
 
-    def test_lines(self) -> None:
-        """Pieces end with a line, are no smaller than asked for, and together they are all there was."""
+    def check_same(
+        self, module: ModuleType, function: Callable[[bytes], bytes], alphabet: Sequence[bytes]
+    ) -> None:
+        """Check that a function of `module` returns the same with small chunks, for random data."""
+        inputs = [self.random_data(alphabet) for _ in range(400)]
+        results = [function(data) for data in inputs]
+        self.shrink_chunks(module)
+        for data, expected in zip(inputs, results, strict=True):
+            self.assertEqual(function(data), expected, data)
+
+    def test_line_chunks(self) -> None:
+        """Chunks end at line ends, have at least the wanted size, and joined they are the input."""
         for _ in range(300):
-            octets = self.some(ALPHABETS[2])
-            pieces = list(lines(octets, 7))
-            self.assertEqual(b"".join(pieces), octets)
-            for piece in pieces[:-1]:
-                self.assertTrue(piece.endswith(b"\n") and len(piece) >= 7)
+            data = self.random_data(HEADER)
+            chunks = list(line_chunks(data, 7))
+            self.assertEqual(b"".join(chunks), data)
+            for chunk in chunks[:-1]:
+                self.assertTrue(chunk.endswith(b"\n") and len(chunk) >= 7)
 
-    def same(self, module: object, function: object, *alphabets: tuple[bytes, ...]) -> None:
-        octets = [self.some(alphabet) for alphabet in alphabets for _ in range(400)]
-        before = [function(one) for one in octets]  # type: ignore[operator]
-        self.small(module)
-        for one, expected in zip(octets, before, strict=True):
-            self.assertEqual(function(one), expected, one)  # type: ignore[operator]
-
-    def test_wire(self) -> None:
-        """A file to what is sent."""
-        self.same(message_file, message_file.to_wire, ALPHABETS[2])
+    def test_to_wire(self) -> None:
+        """The line ends of a file are converted in chunks."""
+        self.check_same(message_file, message_file.to_wire, HEADER)
 
     def test_base64(self) -> None:
-        """Base64, whatever stands in it, and where it ends."""
-        self.same(transfer_encoding, transfer_encoding.decode_base64, ALPHABETS[0])
+        """Base64 is decoded in chunks, whatever is in it and wherever it ends."""
+        self.check_same(transfer_encoding, transfer_encoding.decode_base64, BASE64)
         self.assertEqual(transfer_encoding.decode_base64(b"QUJD QU JDQ Q== QUJD"), b"ABCABCA")
 
     def test_quoted_printable(self) -> None:
-        """Quoted-printable."""
-        self.same(
-            transfer_encoding,
-            transfer_encoding.decode_quoted_printable,
-            ALPHABETS[1][:3] + ALPHABETS[1][5:],
+        """Quoted-printable is decoded in chunks."""
+        self.check_same(
+            transfer_encoding, transfer_encoding.decode_quoted_printable, QUOTED_PRINTABLE
         )
 
-    def test_fields(self) -> None:
-        """HEADER.FIELDS and HEADER.FIELDS.NOT."""
-        self.same(section, lambda header: section.header_fields(header, (b"a",)), ALPHABETS[2])
-        self.same(
-            section, lambda header: section.header_fields(header, (b"A",), True), ALPHABETS[2]
+    def test_header_fields(self) -> None:
+        """HEADER.FIELDS and HEADER.FIELDS.NOT read a large header in chunks."""
+        self.check_same(section, lambda header: section.header_fields(header, (b"a",)), HEADER)
+        self.check_same(
+            section, lambda header: section.header_fields(header, (b"A",), True), HEADER
         )
 
     def test_charset(self) -> None:
-        """A character that two pieces share."""
-        written = "".join(self.random.choices(ALPHABETS[3], k=200))
-        self.small(charsets)
+        """A character that is split between two chunks is decoded."""
+        written = "".join(self.random.choices(CHARACTERS, k=200))
+        self.shrink_chunks(charsets)
         for charset in (b"utf-8", b"gb18030", b"utf-16", b"utf-7"):
-            octets = written.encode(charset.decode())
-            self.assertEqual(charsets.to_text(octets, charset), written, charset)
+            data = written.encode(charset.decode())
+            self.assertEqual(charsets.to_text(data, charset), written, charset)
 
     def test_contains(self) -> None:
-        """A text that two pieces share is found, and none that is not there."""
-        self.patch(text, "PIECE", 3)
+        """A needle that is split between two chunks is found, and none that is not there."""
+        self.patch(text, "CHUNK_SIZE", 3)
         for _ in range(2000):
-            shown = "".join(self.random.choices(ALPHABETS[3], k=self.random.randrange(12)))
-            needle = text.normalize("".join(self.random.choices(ALPHABETS[3], k=2)))
-            self.assertEqual(text.contains(shown, needle), needle in text.normalize(shown))
+            haystack = "".join(self.random.choices(CHARACTERS, k=self.random.randrange(12)))
+            needle = text.normalize("".join(self.random.choices(CHARACTERS, k=2)))
+            self.assertEqual(text.contains(haystack, needle), needle in text.normalize(haystack))
         self.assertTrue(text.contains("", ""))

@@ -1,34 +1,37 @@
-"""A Date field is read wherever RFC 5322 allows it, and not made up where there is none."""
+"""A Date field is read in every form that RFC 5322 allows, and no date is made up."""
 
 from datetime import date
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.message.date_field import Sent, parse
+from imapshield.message.date_field import SentDate, parse_date_field
 
 
-class Dates(SynchronousTestCase):
+class DateFieldTests(SynchronousTestCase):
     def test_forms(self) -> None:
-        """Zones, years of two digits, folds, comments and spaces before and after colons, days before 1970."""
+        """Zones, two-digit years, folds, comments, spaces around colons and days before 1970 are read."""
         for value, sent in (
-            (b"Thu, 1 Jan 1970 01:00:10 +0100", Sent(date(1970, 1, 1), 10)),
-            (b"1 Jan 1970 00:00:20", Sent(date(1970, 1, 1), 20)),
-            (b"1 Jan 70 00:00 GMT", Sent(date(1970, 1, 1), 0)),
-            (b"Wed, 31 Dec 1969 23:00:00 -0200", Sent(date(1969, 12, 31), 3600)),
-            (b"Tue, 30 Dec 1969 00:00:00 +0000", Sent(date(1969, 12, 30), -172800)),
+            (b"Thu, 1 Jan 1970 01:00:10 +0100", SentDate(date(1970, 1, 1), 10)),
+            (b"1 Jan 1970 00:00:20", SentDate(date(1970, 1, 1), 20)),
+            (b"1 Jan 70 00:00 GMT", SentDate(date(1970, 1, 1), 0)),
+            (b"Wed, 31 Dec 1969 23:00:00 -0200", SentDate(date(1969, 12, 31), 3600)),
+            (b"Tue, 30 Dec 1969 00:00:00 +0000", SentDate(date(1969, 12, 30), -172800)),
             (
                 b"Thu,\r\n 1\r\n Jan\r\n 1970\r\n 00:00:05\r\n +0000 (here)",
-                Sent(date(1970, 1, 1), 5),
+                SentDate(date(1970, 1, 1), 5),
             ),
-            (b"(a) Thu(b), 1 (c(d)) Jan 1970 00(e) :\t01 : 07 +0000", Sent(date(1970, 1, 1), 67)),
-            (rb"1 Jan 1970 (a \) b \( c) 00:00:08 (\\) +0000", Sent(date(1970, 1, 1), 8)),
-            (b"1 Jan 1970 00:00:09 +0000 (never closed", Sent(date(1970, 1, 1), 9)),
-            (b"Thu, 31 Dec 1998 23:59:60 +0000", Sent(date(1998, 12, 31), 915148800)),
+            (
+                b"(a) Thu(b), 1 (c(d)) Jan 1970 00(e) :\t01 : 07 +0000",
+                SentDate(date(1970, 1, 1), 67),
+            ),
+            (rb"1 Jan 1970 (a \) b \( c) 00:00:08 (\\) +0000", SentDate(date(1970, 1, 1), 8)),
+            (b"1 Jan 1970 00:00:09 +0000 (never closed", SentDate(date(1970, 1, 1), 9)),
+            (b"Thu, 31 Dec 1998 23:59:60 +0000", SentDate(date(1998, 12, 31), 915148800)),
         ):
-            self.assertEqual(parse(value), sent, value)
+            self.assertEqual(parse_date_field(value), sent, value)
 
-    def test_none(self) -> None:
-        """What is no date is none, nor is one at a time of day that there is none of."""
+    def test_no_date(self) -> None:
+        """Text that is no date is no date, and neither is one with an impossible day or time."""
         for value in (
             b"",
             b"never",
@@ -44,4 +47,4 @@ class Dates(SynchronousTestCase):
             b"(" * 100_000,
             b" " * 100_000 + b",",
         ):
-            self.assertEqual(parse(value), None, value[:99])
+            self.assertEqual(parse_date_field(value), None, value[:99])

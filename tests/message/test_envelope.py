@@ -1,4 +1,4 @@
-"""ENVELOPE, octet for octet."""
+"""ENVELOPE is byte for byte what Dovecot sends, and always follows the grammar."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tests.message import mails
 from tests.message.grammar import parse_envelope
 
 
-class Envelopes(SynchronousTestCase):
+class EnvelopeTests(SynchronousTestCase):
     def check(self, header: bytes, *expected: bytes) -> None:
-        """`expected` are the ten fields as Dovecot 2.3 sends them."""
+        """Check the ten fields of an envelope. `expected` is what Dovecot 2.3 sends."""
         found = envelope(header)
         self.assertEqual(found, b"(" + b" ".join(expected) + b")")
         parse_envelope(found)
 
     def test_rfc_example(self) -> None:
-        """The example of RFC 9051 section 7.5.2."""
+        """The example of RFC 9051 section 7.5.2 is reproduced."""
         self.check(
             b"Date: Wed, 17 Jul 1996 02:23:25 -0700 (PDT)\r\nFrom: Terry Gray <gray@cac.washington.edu>\r\n"
             b"Subject: IMAP4rev2 WG mtg summary and minutes\r\nTo: imap@cac.washington.edu\r\n"
@@ -35,8 +35,8 @@ class Envelopes(SynchronousTestCase):
             b'"<B27397-0100000@cac.washington.edu>"',
         )
 
-    def test_nothing(self) -> None:
-        """Fields that are absent are NIL, fields that are empty are empty."""
+    def test_missing_and_empty_fields(self) -> None:
+        """Missing fields are NIL, and empty fields are empty."""
         self.check(b"", *[b"NIL"] * 10)
         self.check(
             b"Date:\r\nSubject: \r\nFrom: \r\nTo:\r\nMessage-ID:   \r\n\r\n",
@@ -46,7 +46,7 @@ class Envelopes(SynchronousTestCase):
         )
 
     def test_sender_and_reply_to(self) -> None:
-        """Sender and Reply-To default to From (RFC 9051 section 7.5.2), also when they are empty."""
+        """Sender and Reply-To default to From, also if they are empty (RFC 9051 section 7.5.2)."""
         sender, reply = b'((NIL NIL "s" "t"))', b'((NIL NIL "r" "t"))'
         self.check(
             b"Sender: s@t\r\nReply-To: r@t\r\n",
@@ -67,8 +67,8 @@ class Envelopes(SynchronousTestCase):
             *[b"NIL"] * 5,
         )
 
-    def test_repeated(self) -> None:
-        """Addresses of repeated fields are all shown; of other fields the last counts."""
+    def test_repeated_fields(self) -> None:
+        """The addresses of repeated fields are all shown; of other repeated fields the last one counts."""
         self.check(
             b"From: a@b\r\nSubject: 1\r\nfrom : c@d\r\nSUBJECT: 2\r\n",
             *(b"NIL", b'"2"'),
@@ -76,8 +76,8 @@ class Envelopes(SynchronousTestCase):
             *[b"NIL"] * 5,
         )
 
-    def test_texts(self) -> None:
-        """White space collapses in subjects and names; what changed, or may not be quoted, is a literal."""
+    def test_subjects(self) -> None:
+        """White space in subjects collapses; a subject that changes or cannot be quoted is a literal."""
         for written, sent in (
             (b"a\r\n b", b"{3}\r\na b"),
             (b"a  b", b"{3}\r\na b"),
@@ -90,8 +90,8 @@ class Envelopes(SynchronousTestCase):
         ):
             self.check(b"Subject: " + written + b"\r\n\r\n", b"NIL", sent, *[b"NIL"] * 8)
 
-    def test_unfolded(self) -> None:
-        """Other fields lose their folds only."""
+    def test_other_fields_are_unfolded(self) -> None:
+        """Other fields only lose their folds."""
         for written, sent in (
             (b"<a@b>\r\n\t<c@d>", b'"<a@b>\t<c@d>"'),
             (b'"a  b" ', b'"\\"a  b\\" "'),
@@ -100,17 +100,17 @@ class Envelopes(SynchronousTestCase):
             self.check(b"In-Reply-To: " + written + b"\r\n", *[b"NIL"] * 8, sent, b"NIL")
 
     def test_budget(self) -> None:
-        """The addresses of all fields together are limited."""
+        """The number of addresses of all fields together is limited."""
         found = parse_envelope(
             envelope(b"To: a@b,c@d\r\nFrom: e@f\r\nCc: g@h\r\n", MimeLimits(addresses=2))
         )
         self.assertEqual(
-            [len(people) if isinstance(people, list) else 0 for people in found],
+            [len(field) if isinstance(field, list) else 0 for field in found],
             [0, 0, 1, 1, 1, 1, 0, 0, 0, 0],
         )
 
     def test_hostile_sizes(self) -> None:
-        """A hundred thousand addresses, or fields, are read up to the limit."""
+        """A hundred thousand addresses or fields are read up to the limit."""
         for header in (
             b"To: " + b"a@b, " * 100_000,
             b"To: x\r\n" * 100_000,
@@ -121,5 +121,5 @@ class Envelopes(SynchronousTestCase):
     @settings(derandomize=True, deadline=None, max_examples=400)
     @given(mails.hostile)
     def test_always_grammar(self, data: bytes) -> None:
-        """Whatever the header, the envelope is what the ABNF says."""
+        """The envelope of any header follows the ABNF."""
         parse_envelope(envelope(data))

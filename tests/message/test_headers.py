@@ -1,4 +1,4 @@
-"""Field bodies: found, unfolded, decoded."""
+"""Fields are found, and their bodies are parsed and decoded."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.message.headers import (
-    content_type,
     decode_header,
-    disposition,
     field_body,
     field_end,
     header_values,
-    languages,
     leading_token,
-    lone_token,
+    parse_content_type,
+    parse_disposition,
+    parse_languages,
+    sole_token,
     unfold,
 )
 from tests.message import mails
 
 
 def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Every field as (name, body), found by going through the header."""
+    """Yield every field as (name, body), by walking through the header."""
     pos = 0
     while pos < len(header):
         end = field_end(header, pos)
@@ -34,13 +34,13 @@ def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
         pos = end
 
 
-class Fields(SynchronousTestCase):
+class HeaderValueTests(SynchronousTestCase):
     HEADER = (
         b"A: 1\r\nno colon\r\n cont: x\r\nB :\t2\r\n\tfold\r\na:3\r\nC:\r\n d\r\nLast: \r\n\r\n"
     )
 
     def test_values(self) -> None:
-        """Bodies by name, in any case, in order."""
+        """The bodies of a name are found in any case, in their order."""
         self.assertEqual(header_values(self.HEADER, b"A"), [b"1", b"3"])
         self.assertEqual(header_values(self.HEADER, b"b"), [b"2\r\n\tfold"])
         self.assertEqual(header_values(self.HEADER, b"cont"), [])
@@ -48,42 +48,42 @@ class Fields(SynchronousTestCase):
         self.assertEqual(header_values(b"a: x\na:y\n", b"A"), [b"x", b"y"])
 
     def test_unfold(self) -> None:
-        """A fold is a line end; the white space after it stays, a tab as a space."""
+        """Unfolding removes line ends and keeps the white space after them, a tab as a space."""
         self.assertEqual(unfold(b"a\r\n b\n\tc\td\r\n\t e"), b"a b c\td  e")
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(mails.hostile)
-    def test_agree(self, header: bytes) -> None:
-        """Looking for a name finds what going through all fields finds."""
+    def test_agrees_with_a_walk(self, header: bytes) -> None:
+        """A search for a name finds what a walk through all fields finds."""
         for name in (b"from", b"subject", b"content-type"):
-            found = [body for each, body in fields(header) if each.lower() == name]
+            found = [body for field, body in fields(header) if field.lower() == name]
             self.assertEqual(header_values(header, name), found)
 
 
-class Bodies(SynchronousTestCase):
+class FieldBodyTests(SynchronousTestCase):
     def test_limit(self) -> None:
-        """No more parameters than asked for, whatever their form."""
+        """No more parameters than the limit are returned, whatever their form."""
         for form in (b"; a=b", b"; a*0=b", b"; a*=b", b"; a (c) =b", b"; a", b";;"):
-            self.assertLessEqual(len(content_type(b"a/b" + form * 500, 10)[2]), 10)
+            self.assertLessEqual(len(parse_content_type(b"a/b" + form * 500, 10)[2]), 10)
 
     def test_disposition(self) -> None:
-        """A disposition without end is none."""
-        self.assertEqual(disposition(b"(c) inline; a=b", 10), (b"inline", [(b"a", b"b")]))
-        self.assertEqual(disposition(b"inline (", 10), None)
-        self.assertEqual(disposition(b"", 10), (b"", []))
+        """A disposition followed by a comment without end is unreadable."""
+        self.assertEqual(parse_disposition(b"(c) inline; a=b", 10), (b"inline", [(b"a", b"b")]))
+        self.assertEqual(parse_disposition(b"inline (", 10), None)
+        self.assertEqual(parse_disposition(b"", 10), (b"", []))
 
     def test_tokens(self) -> None:
-        """One token, alone or first."""
-        self.assertEqual(lone_token(b" base64 "), b"base64")
-        self.assertEqual(lone_token(b"(c) base64 (d)"), b"base64")
-        self.assertEqual(lone_token(b"base64 x"), b"")
+        """A token is read if it is the only one, or the first one."""
+        self.assertEqual(sole_token(b" base64 "), b"base64")
+        self.assertEqual(sole_token(b"(c) base64 (d)"), b"base64")
+        self.assertEqual(sole_token(b"base64 x"), b"")
         self.assertEqual(leading_token(b" BASE64; x"), b"base64")
         self.assertEqual(leading_token(b";"), b"")
 
     def test_languages(self) -> None:
-        """Language tags up to what is none."""
-        self.assertEqual(languages(b"en, (c) de-DE , fr x, it"), [b"en", b"de-DE", b"fr"])
-        self.assertEqual(languages(b"en ("), [])
+        """Language tags are read up to the first that is no tag."""
+        self.assertEqual(parse_languages(b"en, (c) de-DE , fr x, it"), [b"en", b"de-DE", b"fr"])
+        self.assertEqual(parse_languages(b"en ("), [])
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(
@@ -109,18 +109,18 @@ class Bodies(SynchronousTestCase):
             max_size=25,
         ).map(b"".join)
     )
-    def test_never_raise(self, body: bytes) -> None:
-        """Every body has something to say."""
-        content_type(body, 10)
-        disposition(body, 10)
-        languages(body)
-        lone_token(body)
+    def test_never_raises(self, body: bytes) -> None:
+        """No field body raises."""
+        parse_content_type(body, 10)
+        parse_disposition(body, 10)
+        parse_languages(body)
+        sole_token(body)
         leading_token(body)
 
 
-class Decoding(SynchronousTestCase):
+class DecodeHeaderTests(SynchronousTestCase):
     def test_rfc2047_examples(self) -> None:
-        """The table of RFC 2047 section 8."""
+        """The examples of RFC 2047 section 8 are decoded."""
         for body, text in (
             (b"(=?ISO-8859-1?Q?a?=)", "(a)"),
             (b"(=?ISO-8859-1?Q?a?= b)", "(a b)"),
@@ -134,7 +134,8 @@ class Decoding(SynchronousTestCase):
             self.assertEqual(decode_header(body), text)
 
     def test_tolerance(self) -> None:
-        """Words cut inside a character, languages, raw UTF-8, Latin-1 without a word, and what is no word."""
+        """Words split inside a character, words with languages, raw UTF-8 and raw Latin-1 are decoded; what is no
+        word stays."""
         for body, text in (
             (b"=?utf-8?q?=C3?= =?utf-8?q?=A9?=", "é"),
             (b"=?utf-8*en?q?a?=", "a"),
@@ -176,10 +177,10 @@ class Decoding(SynchronousTestCase):
         ).map(b"".join)
     )
     def test_always_text(self, body: bytes) -> None:
-        """Every body is text that can be encoded again."""
+        """Every body is decoded to text that can be encoded."""
         decode_header(body).encode()
 
     def test_hostile_sizes(self) -> None:
-        """A megabyte of beginnings."""
+        """A megabyte of beginnings of encoded words is decoded in linear time."""
         for piece in (b"=?", b"=?a?q?", b"=?a?q?b?= ", b"=?a", b"\r\n "):
             decode_header(piece * ((1 << 20) // len(piece)))

@@ -1,4 +1,4 @@
-"""Octets as IMAP strings."""
+"""Bytes are sent as valid IMAP strings."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.message.imap_string import literal, nstring, string, text, unfolded
+from imapshield.message.imap_string import (
+    display_string,
+    literal,
+    nstring,
+    string,
+    unfolded_nstring,
+)
 from tests.message.grammar import Reader
 
 
 def read(sent: bytes) -> bytes | None:
+    """Return the value of an nstring."""
     reader = Reader(sent)
     value = reader.nstring()
     reader.end()
     return value
 
 
-class Quoting(SynchronousTestCase):
+class ImapStringTests(SynchronousTestCase):
     def test_string(self) -> None:
-        """Quoted where it can be; a literal for 8-bit, line ends, NUL, or more than four escapes."""
+        """A string is quoted, or a literal if it has 8-bit bytes, line ends, NUL or more than four escapes."""
         for value, sent in (
             (b"", b'""'),
             (b"a\tb", b'"a\tb"'),
@@ -31,22 +38,23 @@ class Quoting(SynchronousTestCase):
         ):
             self.assertEqual(string(value), sent)
         self.assertEqual(nstring(None), b"NIL")
-        self.assertEqual(unfolded(None), b"NIL")
+        self.assertEqual(unfolded_nstring(None), b"NIL")
 
     @settings(derandomize=True, deadline=None, max_examples=400)
     @given(st.binary(max_size=40))
     def test_grammar(self, value: bytes) -> None:
-        """All forms are `nstring`, and say the value: whole, unfolded, or with its white space collapsed."""
-        whole = value.replace(b"\0", b"\xef\xbf\xbd")
-        self.assertEqual(read(literal(value)), whole)
-        self.assertEqual(read(string(value)), whole)
-        self.assertNotIn(b"\n", read(unfolded(value)) or b"")
+        """All forms follow the grammar and have the right value: complete, unfolded, or with its white space
+        collapsed."""
+        expected = value.replace(b"\0", b"\xef\xbf\xbd")
+        self.assertEqual(read(literal(value)), expected)
+        self.assertEqual(read(string(value)), expected)
+        self.assertNotIn(b"\n", read(unfolded_nstring(value)) or b"")
         blank = b" \t\r\n"
-        expected = b" ".join(
+        collapsed = b" ".join(
             word
-            for word in whole.translate(bytes(32 if i in blank else i for i in range(256))).split(
-                b" "
-            )
+            for word in expected.translate(
+                bytes(32 if i in blank else i for i in range(256))
+            ).split(b" ")
             if word
         )
-        self.assertEqual(read(text(value)), expected)
+        self.assertEqual(read(display_string(value)), collapsed)

@@ -1,4 +1,4 @@
-"""Words of field bodies, read one by one."""
+"""The tokens of field bodies are read one by one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.message.lexer import BROKEN, END, MORE, Cursor
 
 
-class Cursors(SynchronousTestCase):
+class CursorTests(SynchronousTestCase):
     def check(self, rule: str, value: bytes, stopped: int, text: bytes, rest: bytes = b"") -> None:
+        """Check how the method `rule` stops, what it reads of `value`, and what it leaves."""
         cursor = Cursor(value)
         found: list[bytes] = []
         self.assertEqual(getattr(cursor, rule)(found), stopped, value)
         self.assertEqual((b"".join(found), value[cursor.pos :]), (text, rest))
 
-    def test_skip(self) -> None:
-        """White space, folds and comments, which nest, are passed; the last comment is kept."""
+    def test_skip_space(self) -> None:
+        """White space, folds and nested comments are skipped, and the last comment is remembered."""
         for value, stopped, comment in (
             (b" \t\r\n x", MORE, b""),
             (b"", END, b""),
@@ -29,10 +30,10 @@ class Cursors(SynchronousTestCase):
             (b"(a\\\r\n b)", END, b"a\\ b"),
         ):
             cursor = Cursor(value)
-            self.assertEqual((cursor.skip(), cursor.comment), (stopped, comment), value)
+            self.assertEqual((cursor.skip_space(), cursor.last_comment), (stopped, comment), value)
 
     def test_words(self) -> None:
-        """Atoms, tokens and quoted strings end where they must."""
+        """Atoms, tokens and quoted strings end at the first character that is not theirs."""
         self.check("atom", b"ab (c) d", MORE, b"ab", b"d")
         self.check("atom", b"a.b", MORE, b"a", b".b")
         self.check("atom", b"(a)", BROKEN, b"", b"(a)")
@@ -43,14 +44,14 @@ class Cursors(SynchronousTestCase):
         self.check("quoted", b'"a\\', BROKEN, b"")
 
     def test_phrases(self) -> None:
-        """A phrase is its words with one space between them."""
+        """A phrase is read as its words with one space in between."""
         self.check("phrase", b'a  b "c d"<', MORE, b"a b c d", b"<")
         self.check("phrase", b"a.b c. d", END, b"a.b c. d")
         self.check("phrase", b".a", BROKEN, b"", b".a")
         self.check("phrase", b"", END, b"")
 
     def test_domains(self) -> None:
-        """Domains lose the space around dots; literals keep their brackets."""
+        """Domains lose the space around their dots, and domain literals keep their brackets."""
         self.check("domain", b"@a . b c", MORE, b"a.b", b"c")
         self.check("domain", b"@[1.\r\n2]", END, b"[1.2]")
         self.check("domain", b"@[a\\]b\0]x", MORE, b"[a\\]b\xef\xbf\xbd]", b"x")

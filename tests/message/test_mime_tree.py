@@ -1,16 +1,16 @@
-"""The tree of parts: where they are, what they are, and what becomes of mails that are no mails."""
+"""The MIME tree has the right parts at the right positions, for valid and for broken messages."""
 
 from __future__ import annotations
 
 from hypothesis import given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, Part, scan
+from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, Part, parse_mime_tree
 from tests.message import mails
 
 
 def outline(part: Part, data: bytes) -> object:
-    """(kind, body) of a leaf, (kind, [outlines]) of a composite."""
+    """Return (kind, body) of a leaf, or (kind, [outlines]) of a multipart or message."""
     if part.embedded is not None:
         return part.kind, [outline(part.embedded, data)]
     if part.is_multipart:
@@ -19,7 +19,7 @@ def outline(part: Part, data: bytes) -> object:
 
 
 def multipart(boundary: bytes, *parts: bytes, kind: bytes = b"mixed") -> bytes:
-    """A multipart entity whose `parts` have their headers."""
+    """Return a multipart of `parts`, each with its header."""
     head = b'Content-Type: multipart/%b; boundary="%b"\r\n\r\n' % (kind, boundary)
     return (
         head
@@ -28,36 +28,36 @@ def multipart(boundary: bytes, *parts: bytes, kind: bytes = b"mixed") -> bytes:
     )
 
 
-class Scanning(SynchronousTestCase):
+class ParseTests(SynchronousTestCase):
     def check(self, data: bytes, expected: object, limits: MimeLimits = DEFAULT_LIMITS) -> None:
-        self.assertEqual(outline(scan(data, limits), data), expected)
+        self.assertEqual(outline(parse_mime_tree(data, limits), data), expected)
 
     def test_plain(self) -> None:
-        """A message without MIME is one text part; its lines are the line ends of its body."""
-        part = scan(b"Subject: x\r\n\r\none\r\ntwo")
+        """A message without MIME is one text part, whose lines are the line ends of its body."""
+        part = parse_mime_tree(b"Subject: x\r\n\r\none\r\ntwo")
         self.assertEqual((part.start, part.body_start, part.end), (0, 14, 22))
         self.assertEqual((part.kind, part.lines, part.encoding), (b"text/plain", 1, b""))
 
-    def test_empty(self) -> None:
+    def test_empty_message(self) -> None:
         """An empty message is an empty text part."""
         self.check(b"", (b"text/plain", b""))
 
     def test_header_only(self) -> None:
-        """A header that no blank line ends is all there is."""
-        part = scan(b"Subject: x\r\nContent-Type: text/html")
+        """A header without a blank line is the whole message."""
+        part = parse_mime_tree(b"Subject: x\r\nContent-Type: text/html")
         self.assertEqual((part.body_start, part.end, part.kind), (35, 35, b"text/html"))
 
     def test_body_only(self) -> None:
-        """A message that begins with a blank line has no fields."""
+        """A message that starts with a blank line has no fields."""
         self.check(b"\r\nx", (b"text/plain", b"x"))
 
     def test_first_blank_line(self) -> None:
-        """The first blank line ends the header, though another of the other kind begins in it."""
-        self.assertEqual(scan(b"a: b\n\n\r\n").body_start, 6)
-        self.assertEqual(scan(b"a: b\r\n\r\n\n\n").body_start, 8)
+        """The first blank line ends the header, although one of the other kind starts inside it."""
+        self.assertEqual(parse_mime_tree(b"a: b\n\n\r\n").body_start, 6)
+        self.assertEqual(parse_mime_tree(b"a: b\r\n\r\n\n\n").body_start, 8)
 
     def test_rfc2046_example(self) -> None:
-        """RFC 2046 section 5.1.1: the line end before a boundary is not the part's."""
+        """The line end before a boundary is not part of the body (RFC 2046 section 5.1.1)."""
         data = (
             b"From: Nathaniel Borenstein <nsb@bellcore.com>\r\nMIME-Version: 1.0\r\n"
             b'Content-type: multipart/mixed; boundary="simple boundary"\r\n\r\n'
@@ -74,10 +74,10 @@ class Scanning(SynchronousTestCase):
             b"This is explicitly typed plain US-ASCII text.\r\nIt DOES end with a linebreak.\r\n"
         )
         self.check(data, (b"multipart/mixed", [(b"text/plain", first), (b"text/plain", second)]))
-        self.assertEqual([child.lines for child in scan(data).children], [1, 2])
+        self.assertEqual([child.lines for child in parse_mime_tree(data).children], [1, 2])
 
     def test_digest(self) -> None:
-        """RFC 2046 section 5.1.5: parts of a digest are messages unless they say otherwise."""
+        """The parts of a digest are messages by default (RFC 2046 section 5.1.5)."""
         data = multipart(
             b"b", b"\r\nSubject: a\r\n\r\nx", b"Content-Type: text/css\r\n\r\ny", kind=b"digest"
         )
@@ -90,7 +90,7 @@ class Scanning(SynchronousTestCase):
         )
 
     def test_prefix_boundaries(self) -> None:
-        """Of two boundaries, one the beginning of the other, the longer is meant where both match."""
+        """Of two boundaries that a line starts with, the longer one counts."""
         inner = multipart(b"outer-inner", b"\r\na", b"\r\nb")
         expected = (b"multipart/mixed", [(b"text/plain", b"a"), (b"text/plain", b"b")])
         self.check(
@@ -99,16 +99,16 @@ class Scanning(SynchronousTestCase):
         )
 
     def test_dashes_in_boundary(self) -> None:
-        """A line ``--b--`` closes b, but starts a part where the boundary is ``b--``."""
+        """A line ``--b--`` closes the boundary ``b``, but starts a part if the boundary is ``b--``."""
         self.check(multipart(b"b--", b"\r\na"), (b"multipart/mixed", [(b"text/plain", b"a")]))
 
     def test_boundary_is_a_prefix(self) -> None:
-        """What follows the boundary on its line is not looked at (RFC 2046 section 5.1.1)."""
+        """What follows a boundary on its line is ignored (RFC 2046 section 5.1.1)."""
         data = b"Content-Type: multipart/x; boundary=b\r\n\r\n--b \t\r\n\r\n1\r\n--bcd\r\n\r\n2\r\n--b--junk\r\n"
         self.check(data, (b"multipart/x", [(b"text/plain", b"1"), (b"text/plain", b"2")]))
 
     def test_inner_boundary_beyond_outer(self) -> None:
-        """A boundary of a part that has ended starts nothing, however often it comes later."""
+        """The boundary of a part that has ended starts nothing, however often it occurs later."""
         inner = b"Content-Type: multipart/x; boundary=i\r\n\r\n--i\r\n\r\na"
         data = multipart(
             b"o", inner, b"\r\nb\r\n--i\r\n--i--", inner.replace(b"=i", b"=io"), b"\r\n--i--"
@@ -128,7 +128,7 @@ class Scanning(SynchronousTestCase):
         )
 
     def test_missing_end(self) -> None:
-        """A multipart that never closes ends with the message, or with the one around it."""
+        """A multipart that is not closed ends with the message, or with the multipart that contains it."""
         data = multipart(
             b"o", b"Content-Type: multipart/x; boundary=i\r\n\r\n--i\r\n\r\na", b"\r\nb"
         )
@@ -146,29 +146,29 @@ class Scanning(SynchronousTestCase):
             b"Content-Type: multipart/mixed\r\n\r\n--\r\nx",
             b"Content-Type: multipart/x; boundary=a\r\n\r\nx",
         ):
-            part = scan(data)
+            part = parse_mime_tree(data)
             self.assertTrue(part.is_multipart)
             self.assertEqual(part.children, [])
             self.assertEqual(part.end, len(data))
 
     def test_last_boundary_without_line_end(self) -> None:
-        """A boundary in the last line begins a part only if the line ends."""
+        """A boundary in the last line starts a part only if the line ends."""
         head = b"Content-Type: multipart/x; boundary=b\r\n\r\n"
         self.check(head + b"--b", (b"multipart/x", []))
         self.check(head + b"--b\r\n", (b"multipart/x", [(b"text/plain", b"")]))
 
     def test_boundary_in_header(self) -> None:
-        """A boundary ends a header too, and takes the line end before it: even a blank line's."""
+        """A boundary also ends a header, and the line end before it belongs to it, even that of a blank line."""
         for gap in (b"\r\n", b"\r\n\r\n"):
             data = b"Content-Type: multipart/x; boundary=b\r\n\r\n--b\r\nX: y" + gap + b"--b--\r\n"
-            child = scan(data).children[0]
+            child = parse_mime_tree(data).children[0]
             self.assertEqual(data[child.start : child.body_start], b"X: y" + gap[:-2])
             self.assertEqual((child.body_start, child.lines), (child.end, 0))
 
     def test_message_of_a_header(self) -> None:
-        """Around a message that is only a header, the line end before the boundary is kept."""
+        """The line end before a boundary is kept in the part around a message that is only a header."""
         data = multipart(b"b", b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n")
-        part = scan(data).children[0]
+        part = parse_mime_tree(data).children[0]
         inner = part.embedded
         assert inner is not None
         self.assertEqual(data[part.body_start : part.end], b"Subject: x\r\n\r\n")
@@ -176,7 +176,7 @@ class Scanning(SynchronousTestCase):
         self.assertEqual((part.lines, inner.lines), (2, 0))
 
     def test_own_boundary_after_blank_line(self) -> None:
-        """The line after a multipart's header is its own boundary, if that is the better match."""
+        """The line after a multipart's header is its own boundary, if that matches better than an outer one."""
         inner = b"Content-Type: multipart/x; boundary=outer2\r\n\r\n--outer2\r\n\r\na\r\n--outer2--"
         self.check(
             multipart(b"outer", inner),
@@ -184,9 +184,9 @@ class Scanning(SynchronousTestCase):
         )
 
     def test_epilogue_belongs_to_its_multipart(self) -> None:
-        """The line end of a close-delimiter right before an outer boundary is kept, as Dovecot does."""
+        """The line end of a closing boundary right before an outer boundary is kept, as in Dovecot."""
         data = multipart(b"o", b"Content-Type: multipart/x; boundary=i\r\n\r\n--i--")
-        child = scan(data).children[0]
+        child = parse_mime_tree(data).children[0]
         self.assertEqual(data[child.body_start : child.end], b"--i--\r\n")
 
     def test_bare_line_feeds(self) -> None:
@@ -194,15 +194,15 @@ class Scanning(SynchronousTestCase):
         data = multipart(b"b", b"Content-Type: text/x\r\n\r\na\r\nb").replace(b"\r\n", b"\n")
         self.check(data, (b"multipart/mixed", [(b"text/x", b"a\nb")]))
 
-    def test_no_mime(self) -> None:
-        """Without MIME-Version and Content-Type the other Content fields say nothing (RFC 2045 section 4)."""
-        self.assertEqual(scan(b"Content-Disposition: inline\r\n\r\n").fields, {})
-        part = scan(b"Content-Disposition: inline\r\nMime-Version : 1.0\r\n\r\n")
+    def test_without_mime_version(self) -> None:
+        """Without MIME-Version and Content-Type, the other Content-X fields are ignored (RFC 2045 section 4)."""
+        self.assertEqual(parse_mime_tree(b"Content-Disposition: inline\r\n\r\n").fields, {})
+        part = parse_mime_tree(b"Content-Disposition: inline\r\nMime-Version : 1.0\r\n\r\n")
         self.assertEqual(part.fields, {b"disposition": b"inline"})
 
     def test_first_field_counts(self) -> None:
-        """Of a field given twice the first counts, unless nothing can be read from it."""
-        part = scan(
+        """Of a repeated field the first one counts, unless it is unreadable."""
+        part = parse_mime_tree(
             b"Content-Type: a/b\r\ncontent-type: c/d\r\n"
             b"Content-Disposition: inline\r\nContent-Disposition: attachment; a=b\r\nContent-Disposition: x; c=d\r\n"
             b"Content-Transfer-Encoding: 8bit;\r\nContent-Transfer-Encoding: Base64\r\n\r\n"
@@ -211,71 +211,71 @@ class Scanning(SynchronousTestCase):
         self.assertEqual(part.fields[b"disposition"], b"attachment; a=b")
         self.assertEqual((part.encoding, part.transfer_encoding()), (b"Base64", b"base64"))
 
-    def test_types_that_are_none(self) -> None:
-        """A Content-Type without a subtype, or unreadable, keeps what could be read."""
-        self.assertEqual(scan(b"Content-Type: text\r\n\r\n").kind, b"text/")
-        self.assertEqual(scan(b"Content-Type: ;;\r\n\r\n").kind, b"/")
-        self.assertTrue(scan(b"Content-Type: multipart\r\n\r\n").opaque)
+    def test_unreadable_types(self) -> None:
+        """A Content-Type without a subtype keeps its type, and an unreadable one is empty."""
+        self.assertEqual(parse_mime_tree(b"Content-Type: text\r\n\r\n").kind, b"text/")
+        self.assertEqual(parse_mime_tree(b"Content-Type: ;;\r\n\r\n").kind, b"/")
+        self.assertTrue(parse_mime_tree(b"Content-Type: multipart\r\n\r\n").opaque)
 
     def test_message_global(self) -> None:
-        """message/global holds a message too (RFC 9051, body-type-msg)."""
+        """A message/global part contains a message too (RFC 9051, body-type-msg)."""
         self.check(
             b"Content-Type: message/global\r\n\r\n\r\nx",
             (b"message/global", [(b"text/plain", b"x")]),
         )
 
 
-class Limiting(SynchronousTestCase):
+class LimitTests(SynchronousTestCase):
     def test_depth(self) -> None:
-        """What lies deeper than the limit is opaque: multiparts and messages alike."""
+        """Multiparts and messages that are nested deeper than the limit are opaque."""
         data = b"Content-Type: message/rfc822\r\n\r\n" * 20
         kinds = [
             (part.embedded is not None, part.opaque)
-            for part in scan(data, MimeLimits(depth=5)).walk()
+            for part in parse_mime_tree(data, MimeLimits(depth=5)).walk()
         ]
         self.assertEqual(kinds, [(True, False)] * 4 + [(False, True)])
         data = b"".join(
             b"Content-Type: multipart/x; boundary=b%02d\r\n\r\n--b%02d\r\n" % (i, i)
             for i in range(20)
         )
-        parts = list(scan(data, MimeLimits(depth=5)).walk())
+        parts = list(parse_mime_tree(data, MimeLimits(depth=5)).walk())
         self.assertEqual([part.is_multipart for part in parts], [True] * 4 + [False])
         self.assertTrue(parts[-1].opaque)
 
     def test_parts(self) -> None:
-        """After so many parts the rest of the message belongs to the last of them."""
+        """When the limit is reached, the rest of the message belongs to the last part."""
         data = b"Content-Type: multipart/x; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 50
-        part = scan(data, MimeLimits(parts=10))
+        part = parse_mime_tree(data, MimeLimits(parts=10))
         self.assertEqual(len(part.children), 9)
         self.assertEqual(part.children[-1].end, len(data))
 
     def test_header(self) -> None:
-        """Fields beyond the limit are not seen."""
+        """Fields beyond the limit are ignored."""
         data = b"X: " + b"y" * 100 + b"\r\nContent-Type: text/x\r\n\r\n"
-        self.assertEqual(scan(data, MimeLimits(header=50)).kind, b"text/plain")
+        self.assertEqual(parse_mime_tree(data, MimeLimits(header=50)).kind, b"text/plain")
 
     def test_boundary(self) -> None:
-        """Only so much of a boundary counts."""
+        """A boundary is compared up to the limit."""
         data = b"Content-Type: multipart/x; boundary=abcdef\r\n\r\n--abcxyz\r\n\r\nx\r\n"
-        self.assertEqual(len(scan(data, MimeLimits(boundary=3)).children), 1)
+        self.assertEqual(len(parse_mime_tree(data, MimeLimits(boundary=3)).children), 1)
 
 
-class Surviving(SynchronousTestCase):
+class HostileMessageTests(SynchronousTestCase):
     @settings(derandomize=True, deadline=None, max_examples=400)
     @given(mails.hostile)
     def test_ranges(self, data: bytes) -> None:
-        """Whatever the message: ranges lie within it, parts within their parents and in order."""
-        root = scan(data)
+        """In any message, parts are within their parents, in order and without overlap."""
+        root = parse_mime_tree(data)
         self.assertEqual((root.start, root.end), (0, len(data)))
         for part in root.walk():
             self.assertLessEqual(part.start, part.body_start)
             self.assertLessEqual(part.body_start, part.end)
             self.assertEqual(part.lines, data.count(b"\n", part.body_start, part.end))
-            at = part.body_start
+            pos = part.body_start
             for child in part.children:
-                self.assertLessEqual(at, child.start)
-                at = child.end
-            self.assertLessEqual(at, part.end)
+                self.assertLessEqual(pos, child.start)
+                pos = child.end
+            self.assertLessEqual(pos, part.end)
             if part.embedded is not None:
                 self.assertEqual(part.embedded.start, part.body_start)
                 self.assertLessEqual(part.embedded.end, part.end)
@@ -283,17 +283,17 @@ class Surviving(SynchronousTestCase):
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(mails.hostile)
     def test_line_ends(self, data: bytes) -> None:
-        """LF for CRLF changes no outline."""
+        """A message has the same parts with LF as with CRLF."""
         crlf = data.replace(b"\r", b"").replace(b"\n", b"\r\n")
         bare = crlf.replace(b"\r\n", b"\n")
 
         def kinds(message: bytes) -> list[bytes]:
-            return [part.kind for part in scan(message).walk()]
+            return [part.kind for part in parse_mime_tree(message).walk()]
 
         self.assertEqual(kinds(crlf), kinds(bare))
 
     def test_hostile_sizes(self) -> None:
-        """A megabyte of anything is scanned; what is quadratic would not come back from here."""
+        """A megabyte of anything is parsed; a quadratic algorithm would never finish."""
         size = 1 << 20
         head = b"Content-Type: multipart/x; boundary=b\r\n\r\n"
         for data in (
@@ -322,4 +322,4 @@ class Surviving(SynchronousTestCase):
             b"x" * size,
             b"--" * size,
         ):
-            self.assertEqual(scan(data).end, len(data))
+            self.assertEqual(parse_mime_tree(data).end, len(data))

@@ -1,4 +1,4 @@
-"""BODY[…] and BINARY[…]: numbers, ranges, fields."""
+"""BODY[…] and BINARY[…] return the right parts, texts and fields."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import CommandRefused
-from imapshield.message.mime_tree import scan
-from imapshield.message.section import binary, extract, header_fields
+from imapshield.message.mime_tree import parse_mime_tree
+from imapshield.message.section import binary_section, body_section, header_fields
 from imapshield.wire.commands.fetch import Section
 from tests.message import mails
 
-# The shape of RFC 9051 section 6.4.5.1's example.
+# The structure of the example in RFC 9051 section 6.4.5.1.
 NESTED = (
     b"Subject: top\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n"
     b"--a\r\nContent-Type: TEXT/PLAIN\r\n\r\none\r\n"
@@ -30,24 +30,24 @@ NESTED = (
 def fetch(
     data: bytes, path: tuple[int, ...], text: bytes = b"", fields: tuple[bytes, ...] = ()
 ) -> bytes | None:
-    found = extract(scan(data), data, Section(path, text, fields))
+    found = body_section(parse_mime_tree(data), data, Section(path, text, fields))
     return data[found[0] : found[1]] if isinstance(found, tuple) else found
 
 
-class Sections(SynchronousTestCase):
+class BodySectionTests(SynchronousTestCase):
     def check(self, path: tuple[int, ...], text: bytes, expected: bytes | None) -> None:
         self.assertEqual(fetch(NESTED, path, text), expected, (path, text))
 
-    def test_whole(self) -> None:
-        """Without numbers the message is meant."""
+    def test_without_part_numbers(self) -> None:
+        """Without part numbers, a section is of the whole message."""
         head = b"Subject: top\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n"
         self.check((), b"", NESTED)
         self.check((), b"HEADER", head)
         self.check((), b"TEXT", NESTED[len(head) :])
         self.check((), b"MIME", None)
 
-    def test_numbers(self) -> None:
-        """Parts are numbered as RFC 9051 section 6.4.5.1 shows; numbering enters messages."""
+    def test_part_numbers(self) -> None:
+        """Parts are numbered as in RFC 9051 section 6.4.5.1, also inside messages."""
         for path, expected in (
             ((1,), b"one"),
             ((2,), b"two"),
@@ -59,8 +59,8 @@ class Sections(SynchronousTestCase):
         ):
             self.check(path, b"", expected)
 
-    def test_texts(self) -> None:
-        """HEADER and TEXT are those of a message inside, MIME is the header of the part."""
+    def test_header_text_mime(self) -> None:
+        """HEADER and TEXT are those of an embedded message, MIME is the header of the part."""
         self.check((3,), b"MIME", b"Content-Type: MESSAGE/RFC822\r\nX: 3\r\n\r\n")
         self.check(
             (3,), b"HEADER", b"Subject: three\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
@@ -77,12 +77,12 @@ class Sections(SynchronousTestCase):
         self.check((4,), b"HEADER", None)
 
     def test_no_such_part(self) -> None:
-        """Numbers that lead nowhere find nothing; 0 is no number."""
+        """Part numbers that do not exist, such as 0, find nothing."""
         for path in ((0,), (5,), (1, 1), (3, 3), (3, 0), (4, 2, 2), (4, 2, 1, 1), (3, 1, 1)):
             self.check(path, b"", None)
 
     def test_single_part(self) -> None:
-        """Part 1 of a message that is no multipart is its body, with the message's header."""
+        """Part 1 of a message that is no multipart is its body, and MIME is the message's header."""
         data = b"Subject: x\r\n\r\nbody"
         self.assertEqual(fetch(data, (1,)), b"body")
         self.assertEqual(fetch(data, (1,), b"MIME"), b"Subject: x\r\n\r\n")
@@ -91,14 +91,14 @@ class Sections(SynchronousTestCase):
         self.assertEqual(fetch(data, (2,)), None)
 
     def test_message_in_message(self) -> None:
-        """A message that is a message/rfc822 has the message inside as part 1."""
+        """Part 1 of a message that is a message/rfc822 is the embedded message."""
         data = b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\nbody"
         self.assertEqual(fetch(data, (1,)), b"Subject: x\r\n\r\nbody")
         self.assertEqual(fetch(data, (1,), b"HEADER"), b"Subject: x\r\n\r\n")
         self.assertEqual(fetch(data, (1, 1)), b"body")
 
     def test_fields(self) -> None:
-        """HEADER.FIELDS of the message, and of a message inside."""
+        """HEADER.FIELDS is of the message, or of an embedded message."""
         self.assertEqual(
             fetch(NESTED, (), b"HEADER.FIELDS", (b"SUBJECT",)), b"Subject: top\r\n\r\n"
         )
@@ -111,28 +111,28 @@ class Sections(SynchronousTestCase):
         self.assertEqual(fetch(NESTED, (1,), b"HEADER.FIELDS", (b"X",)), None)
 
     def test_multipart_without_parts(self) -> None:
-        """The empty part that its structure shows is empty, not missing."""
+        """The part that BODYSTRUCTURE shows in an empty multipart is empty, not missing."""
         data = (
             b"Mime-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\nno boundary\r\n"
         )
-        for path, text, octets in (
+        for path, text, content in (
             ((1,), b"", b""),
             ((1,), b"MIME", b""),
             ((1,), b"TEXT", None),
             ((2,), b"", None),
             ((1, 1), b"", None),
         ):
-            self.assertEqual(fetch(data, path, text), octets, (path, text))
-        self.assertEqual(binary(scan(data), data, (1,)), b"")
+            self.assertEqual(fetch(data, path, text), content, (path, text))
+        self.assertEqual(binary_section(parse_mime_tree(data), data, (1,)), b"")
 
     def test_fields_without_blank_line(self) -> None:
-        """No blank line is made up "in the case of a message that has no body and no blank line" (RFC 9051 6.4.5.1)."""
+        """No blank line is added to "a message that has no body and no blank line" (RFC 9051 section 6.4.5.1)."""
         self.assertEqual(fetch(b"A: 1\r\nB: 2", (), b"HEADER.FIELDS", (b"B",)), b"B: 2")
         self.assertEqual(fetch(b"A: 1\r\nB: 2\r\n", (), b"HEADER.FIELDS", (b"C",)), b"")
         self.assertEqual(fetch(b"A: 1\r\nB: 2\r\n", (), b"HEADER.FIELDS.NOT", (b"B",)), b"A: 1\r\n")
 
     def test_fields_before_a_boundary(self) -> None:
-        """A blank line that a boundary took still ends the fields of a message inside."""
+        """A blank line that belongs to a boundary still ends the fields of an embedded message."""
         data = b"Content-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\nA: 1\r\n\r\n--b--\r\n"
         self.assertEqual(fetch(data, (1,), b"HEADER"), b"A: 1\r\n")
         self.assertEqual(fetch(data, (1,), b"HEADER.FIELDS", (b"A",)), b"A: 1\r\n\r\n")
@@ -144,25 +144,25 @@ class Sections(SynchronousTestCase):
         st.sampled_from([b"", b"HEADER", b"TEXT", b"MIME"]),
     )
     def test_always_within(self, data: bytes, path: tuple[int, ...], text: bytes) -> None:
-        """Whatever the message, what is found is a range of it."""
-        found = extract(scan(data), data, Section(path, text))
+        """In any message, a section is a range of it."""
+        found = body_section(parse_mime_tree(data), data, Section(path, text))
         if found is not None:
             assert isinstance(found, tuple)
             self.assertTrue(0 <= found[0] <= found[1] <= len(data))
 
 
-class HeaderFields(SynchronousTestCase):
+class HeaderFieldsTests(SynchronousTestCase):
     HEADER = b"A: 1\r\nno colon\r\nB : 2\r\n\tfold\r\na: 3\r\nAB: 4\r\n\r\n"
 
     def test_include(self) -> None:
-        """Fields keep their order, spelling and folds; case does not matter, repetitions are kept."""
+        """Fields keep their order, spelling, folds and repetitions, and case does not matter."""
         self.assertEqual(
             header_fields(self.HEADER, (b"b", b"A")), b"A: 1\r\nB : 2\r\n\tfold\r\na: 3\r\n\r\n"
         )
         self.assertEqual(header_fields(self.HEADER, ()), b"\r\n")
 
     def test_exclude(self) -> None:
-        """The other fields are all other lines."""
+        """HEADER.FIELDS.NOT returns all other lines."""
         self.assertEqual(
             header_fields(self.HEADER, (b"a",), True),
             b"no colon\r\nB : 2\r\n\tfold\r\nAB: 4\r\n\r\n",
@@ -170,7 +170,7 @@ class HeaderFields(SynchronousTestCase):
         self.assertEqual(header_fields(self.HEADER, (), True), self.HEADER)
 
     def test_blank_line(self) -> None:
-        """A blank line is there if the header has it."""
+        """The result has a blank line if the header has one."""
         for header, expected in (
             (b"\r\n", b"\r\n"),
             (b"\n", b"\r\n"),
@@ -183,8 +183,8 @@ class HeaderFields(SynchronousTestCase):
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(mails.hostile)
     def test_partition(self, data: bytes) -> None:
-        """Every field is either asked for or another."""
-        header = data[: scan(data).body_start]
+        """HEADER.FIELDS and HEADER.FIELDS.NOT together return every line once."""
+        header = data[: parse_mime_tree(data).body_start]
         names = (b"From", b"content-type", b"Subject")
         both = header_fields(header, names), header_fields(header, names, exclude=True)
         blank = (
@@ -196,46 +196,46 @@ class HeaderFields(SynchronousTestCase):
         )
 
 
-class Binary(SynchronousTestCase):
+class BinaryTests(SynchronousTestCase):
     def check(self, encoding: bytes, body: bytes, expected: bytes) -> None:
         data = b"Content-Type: a/b\r\nContent-Transfer-Encoding: " + encoding + b"\r\n\r\n" + body
-        self.assertEqual(binary(scan(data), data, (1,)), expected)
+        self.assertEqual(binary_section(parse_mime_tree(data), data, (1,)), expected)
 
     def test_decoding(self) -> None:
-        """The content of a part, its encoding undone; the default is 7bit."""
+        """The content of a part is decoded, and the default encoding is 7bit."""
         self.check(b"BASE64", b"SGVs\r\nbG8=\r\n", b"Hello")
         self.check(b"quoted-printable (x)", b"a=3D=\r\nb", b"a=b")
         self.check(b"8bit", b"\xff\0", b"\xff\0")
         self.check(b"", b"x", b"x")
 
-    def test_unknown(self) -> None:
-        """RFC 3516 section 4.3: an encoding that is not known is refused as such."""
+    def test_unknown_encoding(self) -> None:
+        """An unknown encoding is refused with UNKNOWN-CTE (RFC 3516 section 4.3)."""
         with self.assertRaises(CommandRefused) as caught:
             self.check(b"x-uuencode", b"x", b"")
         self.assertEqual(caught.exception.code, b"UNKNOWN-CTE")
 
     def test_composite(self) -> None:
-        """The message, multiparts and messages inside are never encoded (RFC 2045 section 6.4)."""
+        """Messages and multiparts are never encoded (RFC 2045 section 6.4)."""
         for kind in (b"multipart/x; boundary=b", b"message/rfc822"):
             data = (
                 b"Content-Type: "
                 + kind
                 + b"\r\nContent-Transfer-Encoding: base64\r\n\r\n--b\r\n\r\nSGVsbG8=\r\n--b--"
             )
-            part = scan(data)
-            self.assertEqual(binary(part, data, ()), data)
+            part = parse_mime_tree(data)
+            self.assertEqual(binary_section(part, data, ()), data)
             if part.embedded is not None:
-                self.assertEqual(binary(part, data, (1,)), data[part.body_start :])
+                self.assertEqual(binary_section(part, data, (1,)), data[part.body_start :])
 
     def test_no_such_part(self) -> None:
-        """A part that is not there is None."""
-        self.assertIsNone(binary(scan(b""), b"", (2,)))
+        """A part that does not exist is None."""
+        self.assertIsNone(binary_section(parse_mime_tree(b""), b"", (2,)))
 
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(mails.hostile, st.sampled_from([(), (1,), (2,), (1, 1)]))
     def test_never_raises(self, data: bytes, path: tuple[int, ...]) -> None:
-        """Whatever the message, there are octets, or nothing, or UNKNOWN-CTE."""
+        """In any message, a part has content, does not exist, or is refused with UNKNOWN-CTE."""
         try:
-            binary(scan(data), data, path)
+            binary_section(parse_mime_tree(data), data, path)
         except CommandRefused as refusal:
             self.assertEqual(refusal.code, b"UNKNOWN-CTE")

@@ -1,43 +1,44 @@
-"""BODY and BODYSTRUCTURE, octet for octet."""
+"""BODY and BODYSTRUCTURE are byte for byte what Dovecot sends, and always follow the grammar."""
 
 from __future__ import annotations
 
 from hypothesis import given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, scan
+from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, parse_mime_tree
 from imapshield.message.structure import body, bodystructure
 from tests.message import mails
 from tests.message.grammar import parse_body
 
 
-def full(data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
-    return bodystructure(scan(data, limits), data, limits)
+def bodystructure_of(data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
+    return bodystructure(parse_mime_tree(data, limits), data, limits)
 
 
-class Structures(SynchronousTestCase):
+class BodystructureTests(SynchronousTestCase):
     def check(self, data: bytes, expected: bytes) -> None:
-        """`expected` is what Dovecot 2.3 sends for `data`, where the test does not say otherwise."""
-        self.assertEqual(full(data), expected)
+        """Check the BODYSTRUCTURE of `data`. `expected` is what Dovecot 2.3 sends, except where a test says
+        otherwise."""
+        self.assertEqual(bodystructure_of(data), expected)
         parse_body(expected, extended=True)
 
-    def field(self, field: bytes, expected: bytes) -> None:
-        """`field` in the header of an empty message gives the structure `expected`."""
+    def check_field(self, field: bytes, expected: bytes) -> None:
+        """Check the BODYSTRUCTURE of an empty message with `field` in its header."""
         self.check(b"MIME-Version: 1.0\r\n" + field + b"\r\n\r\n", expected)
 
     def test_rfc_example(self) -> None:
-        """The example of RFC 3501 section 7.4.2, as far as it can be built."""
+        """The example of RFC 3501 section 7.4.2 is reproduced, as far as its message can be built."""
         data = (
             b"MIME-Version: 1.0\r\nContent-Type: TEXT/PLAIN; CHARSET=US-ASCII\r\n\r\n"
             + b"x\r\n" * 92
         )
-        part = scan(data)
+        part = parse_mime_tree(data)
         self.assertEqual(
             body(part, data), b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7bit" 276 92)'
         )
 
     def test_rfc_multipart_example(self) -> None:
-        """The two-part example of RFC 3501 section 7.4.2."""
+        """The two-part example of RFC 3501 section 7.4.2 is reproduced."""
         diff = b"0123456789abcdef" * 71 + b"\r\n" * 8 + b"\r"
         data = (
             b"Content-Type: MULTIPART/MIXED; boundary=b\r\n\r\n"
@@ -47,43 +48,43 @@ class Structures(SynchronousTestCase):
             b"Content-Transfer-Encoding: BASE64\r\n\r\n" + diff + b"\r\n--b--\r\n"
         )
         self.assertEqual(
-            body(scan(data), data),
+            body(parse_mime_tree(data), data),
             b'(("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7bit" 4 1)'
             b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII" "NAME" "cc.diff") '
             b'"<960723163407.20117h@cac.washington.edu>" "Compiler diff" "BASE64" 1153 8) "MIXED")',
         )
 
     def test_defaults(self) -> None:
-        """What the message does not say is said as Dovecot does."""
+        """Missing fields have Dovecot's default values."""
         self.check(
             b"", b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL)'
         )
-        self.field(
+        self.check_field(
             b"Content-Type: text/x; a=b",
             b'("text" "x" ("a" "b" "charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL)',
         )
-        self.field(
+        self.check_field(
             b"Content-Type: image/png", b'("image" "png" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)'
         )
 
     def test_extension_data(self) -> None:
-        """MD5, disposition, language and location stand at the end."""
-        self.field(
+        """MD5, disposition, language and location follow at the end."""
+        self.check_field(
             b"Content-Type: a/b\r\nContent-MD5: Q2hlY2s=\r\nContent-Disposition: Attachment; filename=x\r\n"
             b"Content-Language: en, de-DE\r\nContent-Location: http://x/\r\n y\r\nContent-Description: a\r\n b",
             b'("a" "b" NIL NIL "a b" "7bit" 0 "Q2hlY2s=" ("Attachment" ("filename" "x")) ("en" "de-DE") "http://x/ y")',
         )
-        self.field(
+        self.check_field(
             b"Content-Type: a/b\r\nContent-Disposition: inline",
             b'("a" "b" NIL NIL NIL "7bit" 0 NIL ("inline" NIL) NIL NIL)',
         )
-        self.field(
+        self.check_field(
             b"Content-Type: a/b\r\nContent-Language: ,en",
             b'("a" "b" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)',
         )
 
     def test_tolerance(self) -> None:
-        """Parameters are read whatever stands between them; cases are kept."""
+        """Parameters are read whatever is between them, and keep their case."""
         for field, params in (
             (
                 b'TEXT/HTML;\r\n\tcharset="iso-8859-1"; format=flowed;',
@@ -101,13 +102,13 @@ class Structures(SynchronousTestCase):
             (b'TEXT/HTML; a="x\0y"', b'"a" {5}\r\nx\xef\xbf\xbdy "charset" "us-ascii"'),
             (b'TEXT/HTML; a="' + b'\\"' * 5 + b'"', b'"a" {5}\r\n""""" "charset" "us-ascii"'),
         ):
-            self.field(
+            self.check_field(
                 b"Content-Type: " + field,
                 b'("TEXT" "HTML" (' + params + b') NIL NIL "7bit" 0 0 NIL NIL NIL NIL)',
             )
 
     def test_rfc2231(self) -> None:
-        """Continuations are put together and left encoded; sets with gaps stay as they are."""
+        """The sections of a parameter are joined and stay encoded; if one is missing, they stay as they are."""
         for field, params in (
             (b"a*0*=utf-8''x%20; a*1=y%z", b'"a*" "utf-8\'\'x%20y%25z"'),
             (b"a*1=y; a*0=x", b'"a" "xy"'),
@@ -129,33 +130,35 @@ class Structures(SynchronousTestCase):
                 b'"title*" "us-ascii\'en\'This%20is%20even%20more%20%2A%2A%2Afun%2A%2A%2A%20isn\'t it!"',
             ),
         ):
-            self.field(
+            self.check_field(
                 b"Content-Type: a/b; " + field,
                 b'("a" "b" (' + params + b') NIL NIL "7bit" 0 NIL NIL NIL NIL)',
             )
 
     def test_broken_types(self) -> None:
-        """A type that cannot be read is empty, not text/plain; a multipart without subtype is opaque."""
-        self.field(b"Content-Type: ", b'("" "" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)')
-        self.field(
+        """An unreadable type is empty, not text/plain; a multipart without a subtype is opaque."""
+        self.check_field(b"Content-Type: ", b'("" "" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)')
+        self.check_field(
             b"Content-Type: text",
             b'("text" "" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL)',
         )
-        self.field(b"Content-Type: a/b c; d=e", b'("" "" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)')
-        self.field(
+        self.check_field(
+            b"Content-Type: a/b c; d=e", b'("" "" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)'
+        )
+        self.check_field(
             b"Content-Type: multipart",
             b'("application" "octet-stream" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)',
         )
 
     def test_encodings(self) -> None:
-        """An encoding is sent as written, unless more than a token stands there."""
+        """An encoding is sent as written, unless it is more than one token."""
         for written, sent in (
             (b"BASE64", b"BASE64"),
             (b"8bit (x)", b"8bit"),
             (b"7bit;", b"7bit"),
             (b"x-y z", b"7bit"),
         ):
-            self.field(
+            self.check_field(
                 b"Content-Transfer-Encoding: " + written,
                 b'("text" "plain" ("charset" "us-ascii") NIL NIL "'
                 + sent
@@ -163,17 +166,17 @@ class Structures(SynchronousTestCase):
             )
 
     def test_multipart_without_parts(self) -> None:
-        """The grammar wants a part where there is none."""
+        """A multipart without parts is shown with an empty part, because the grammar requires one."""
         empty = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
-        self.field(
+        self.check_field(
             b"Content-Type: multipart/x; y=z",
             b"(" + empty + b' NIL NIL NIL NIL) "x" ("y" "z") NIL NIL NIL)',
         )
         data = b"Content-Type: multipart/x\r\n\r\n"
-        self.assertEqual(body(scan(data), data), b"(" + empty + b') "x")')
+        self.assertEqual(body(parse_mime_tree(data), data), b"(" + empty + b') "x")')
 
-    def test_message(self) -> None:
-        """A message/rfc822 has envelope, structure and lines, and its extension data after them."""
+    def test_embedded_message(self) -> None:
+        """A message/rfc822 has an envelope, a structure and lines, and its extension data after them."""
         self.check(
             b"Content-Type: Message/RFC822; a=b\r\nContent-Disposition: inline\r\n\r\nSubject: x\r\n\r\ny\r\n",
             b'("message" "rfc822" ("a" "b") NIL NIL "7bit" 17 (NIL "x" NIL NIL NIL NIL NIL NIL NIL NIL) '
@@ -189,29 +192,32 @@ class Structures(SynchronousTestCase):
         )
 
     def test_beyond_limits(self) -> None:
-        """Opaque parts are application/octet-stream."""
+        """Opaque parts are shown as application/octet-stream."""
         for kind in (b"message/rfc822", b"multipart/x; boundary=b"):
-            found = full(b"Content-Type: " + kind + b"\r\n\r\n--b\r\n\r\n", MimeLimits(depth=1))
+            found = bodystructure_of(
+                b"Content-Type: " + kind + b"\r\n\r\n--b\r\n\r\n", MimeLimits(depth=1)
+            )
             self.assertTrue(found.startswith(b'("application" "octet-stream"'), found)
 
 
-class Grammar(SynchronousTestCase):
+class GrammarTests(SynchronousTestCase):
     @settings(derandomize=True, deadline=None, max_examples=500)
     @given(mails.hostile)
     def test_always_grammar(self, data: bytes) -> None:
-        """Whatever the message, both values are what the ABNF of RFC 9051 says, and say the same."""
-        part = scan(data)
-        short = parse_body(body(part, data), extended=False)
-        long = parse_body(bodystructure(part, data), extended=True)
-        self.assertEqual(short["subtype"], long["subtype"])
+        """For any message, both values follow the ABNF of RFC 9051 and agree with each other."""
+        part = parse_mime_tree(data)
+        basic = parse_body(body(part, data), extended=False)
+        extended = parse_body(bodystructure(part, data), extended=True)
+        self.assertEqual(basic["subtype"], extended["subtype"])
 
-    def test_deep(self) -> None:
-        """The deepest message allowed can be written."""
+    def test_deepest_message(self) -> None:
+        """The most deeply nested message that is allowed can be written."""
         data = b"Content-Type: message/rfc822\r\n\r\n" * 200
-        self.assertEqual(full(data).count(b'"message" "rfc822"'), 99)
+        self.assertEqual(bodystructure_of(data).count(b'"message" "rfc822"'), 99)
 
     def test_many_envelopes(self) -> None:
-        """The addresses of all messages inside are limited together: they weigh more than the mail."""
+        """The addresses of all embedded messages are limited together, because they take more space than the
+        message."""
         message = b"--b\r\n\r\nFrom: " + b"a," * 5000 + b"\r\n\r\n\r\n"
         data = b"Content-Type: multipart/digest; boundary=b\r\n\r\n" + message * 50
-        self.assertLess(len(full(data)), 3 * len(data) + 10_000 * 3 * 50)
+        self.assertLess(len(bodystructure_of(data)), 3 * len(data) + 10_000 * 3 * 50)

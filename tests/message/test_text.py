@@ -1,4 +1,4 @@
-"""The words of messages, for SEARCH and PREVIEW."""
+"""SEARCH and PREVIEW read the text of messages as a person would."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.mailbox.sort_order import collated
-from imapshield.message.mime_tree import scan
-from imapshield.message.text import normalize, preview, searchable
+from imapshield.mailbox.sort_order import collation_key
+from imapshield.message.mime_tree import parse_mime_tree
+from imapshield.message.text import normalize, preview, searchable_texts
 from tests.message import mails
 
 
-def words(data: bytes, headers: bool = False) -> str:
-    return "\n".join(searchable(scan(data), data, headers))
+def searchable_text(data: bytes, headers: bool = False) -> str:
+    return "\n".join(searchable_texts(parse_mime_tree(data), data, headers))
 
 
-class Searching(SynchronousTestCase):
+class SearchableTextTests(SynchronousTestCase):
     def test_bodies(self) -> None:
-        """Text parts are decoded; HTML keeps its tags, other parts and preambles are not searched."""
-        found = words(mails.ALTERNATIVE)
+        """Text parts are decoded, and HTML keeps its tags; other parts and preambles are not searched."""
+        found = searchable_text(mails.ALTERNATIVE)
         for text in ("café au lait", "<p>café</p>"):
             self.assertIn(text, found)
         for text in ("SGVsbG8", "Hello", "preamble", "epilogue", "Jürgen", "outer"):
             self.assertNotIn(text, found)
 
     def test_headers(self) -> None:
-        """The headers of all parts are decoded, those of messages inside too."""
-        found = words(mails.FORWARD, headers=True)
+        """The headers of all parts are decoded, including those of embedded messages."""
+        found = searchable_text(mails.FORWARD, headers=True)
         for text in (
             "From: Jürgen",
             "Subject: éè",
@@ -38,89 +38,91 @@ class Searching(SynchronousTestCase):
             self.assertIn(text, found)
 
     def test_lines_that_are_no_fields(self) -> None:
-        """TEXT finds what stands in the header without a colon, beside encoded words too."""
-        found = words(
+        """Header lines without a colon are searched too, also beside encoded words."""
+        found = searchable_text(
             b"Subject:=?utf-8?q?=C3=A9?=\r\nof no\r\n field\r\nX: y\r\n\r\n", headers=True
         )
         self.assertIn("Subject:é\r\nof no field\r\nX: y\r\n", found)
 
     def test_message_parts(self) -> None:
-        """Other message types are text, messages inside are searched part by part."""
+        """Other message types are searched as text, and embedded messages part by part."""
         self.assertIn(
             "Action: failed",
-            words(b"Content-Type: message/delivery-status\r\n\r\nAction: failed\r\n"),
+            searchable_text(b"Content-Type: message/delivery-status\r\n\r\nAction: failed\r\n"),
         )
-        self.assertEqual(words(b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\ny"), "y")
+        self.assertEqual(
+            searchable_text(b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\ny"), "y"
+        )
 
     def test_unknown_encoding(self) -> None:
-        """What cannot be decoded is searched as it stands."""
+        """A part with an unknown encoding is searched as it is."""
         self.assertEqual(
-            words(b"Mime-Version: 1\r\nContent-Transfer-Encoding: x-y\r\n\r\nabc"), "abc"
+            searchable_text(b"Mime-Version: 1\r\nContent-Transfer-Encoding: x-y\r\n\r\nabc"), "abc"
         )
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(mails.hostile)
     def test_never_raises(self, data: bytes) -> None:
-        """Every message has text that can be encoded again."""
-        (words(data, headers=True) + preview(scan(data), data)).encode()
+        """The text of any message can be encoded."""
+        (searchable_text(data, headers=True) + preview(parse_mime_tree(data), data)).encode()
 
 
-class Normalizing(SynchronousTestCase):
+class NormalizeTests(SynchronousTestCase):
     def test_case(self) -> None:
-        """Case and composition do not matter, accents do."""
-        for one, other in (
+        """Case and composition do not matter, but accents do."""
+        for first, second in (
             ("Straße", "STRASSE"),
             ("é", "E\u0301"),
             ("ﬁ", "FI"),
             ("ABC", "abc"),
             ("Ⅷ", "viii"),
         ):
-            self.assertEqual(normalize(one), normalize(other))
+            self.assertEqual(normalize(first), normalize(second))
         self.assertNotEqual(normalize("é"), normalize("e"))
 
     def test_casemap(self) -> None:
-        """What i;unicode-casemap (RFC 5051, so I18NLEVEL=1) holds for equal, SEARCH does."""
-        spelled: dict[str, str] = {}
+        """Texts that are equal in i;unicode-casemap (RFC 5051, required by I18NLEVEL=1) are equal in SEARCH."""
+        first_with_key: dict[str, str] = {}
         for character in map(chr, [*range(0xD800), *range(0xE000, 0x20000)]):
-            first = spelled.setdefault(collated(character), character)
+            first = first_with_key.setdefault(collation_key(character), character)
             self.assertEqual(normalize(character), normalize(first))
         self.assertEqual(normalize("yırt"), normalize("YIRT"))
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(st.text(max_size=20), st.text(max_size=20))
-    def test_parts_stay_parts(self, one: str, other: str) -> None:
-        """What is in a text is in its normal form."""
-        self.assertIn(normalize(other), normalize(one + other + one))
-        self.assertEqual(normalize(normalize(one)), normalize(one))
+    def test_substrings_stay_substrings(self, text: str, needle: str) -> None:
+        """A substring of a text is a substring of its normal form."""
+        self.assertIn(normalize(needle), normalize(text + needle + text))
+        self.assertEqual(normalize(normalize(text)), normalize(text))
 
     def test_many_characters(self) -> None:
-        """More different characters than are remembered are normalized all the same."""
+        """Texts with more different characters than are cached are normalized the same way."""
         everything = "".join(map(chr, range(0x10000, 0x20100)))
         self.assertEqual(normalize(everything), normalize(everything))
 
-    def test_marks(self) -> None:
-        """Half a million combining marks in the wrong order take no quadratic time."""
+    def test_combining_marks(self) -> None:
+        """Half a million combining marks in the wrong order are normalized in linear time."""
         self.assertEqual(len(normalize("a" + "\u0301\u0323" * 250_000)), 500_001)
 
 
-class Previews(SynchronousTestCase):
+class PreviewTests(SynchronousTestCase):
     def check(self, data: bytes, expected: str, limit: int = 200) -> None:
-        self.assertEqual(preview(scan(data), data, limit), expected)
+        self.assertEqual(preview(parse_mime_tree(data), data, limit), expected)
 
     def test_plain(self) -> None:
-        """White space is one space, the length is limited in characters."""
+        """White space becomes one space, and the length is limited in characters."""
         self.check(b"\r\n\r\n  Hello\r\n\r\n\tJoe,  \r\n", "Hello Joe,")
         self.check(b"\r\n" + "é".encode() * 300, "é" * 200)
         self.check(b"\r\none two three", "one", limit=4)
         self.check(b"", "")
 
     def test_quoted(self) -> None:
-        """Quoted lines are shown only if there are no others."""
+        """Quoted lines are used only if there are no others."""
         self.check(b"\r\nJoe wrote:\r\n> Hi\r\nYes.\r\n", "Joe wrote: Yes.")
         self.check(b"\r\n> Hi\r\n> there\r\n", "> Hi > there")
 
     def test_html(self) -> None:
-        """Markup is left out, with all that is not shown."""
+        """Markup is left out, together with elements that are not displayed."""
         head = b"Content-Type: text/html; charset=utf-8\r\n\r\n"
         self.check(
             head
@@ -131,13 +133,13 @@ class Previews(SynchronousTestCase):
         self.check(head + b"a<br", "a")
 
     def test_first_text(self) -> None:
-        """The first text part that says anything is shown."""
+        """The first text part that contains any text is used."""
         self.check(mails.ALTERNATIVE, "café au lait")
         data = b"Content-Type: multipart/x; boundary=b\r\n\r\n--b\r\n\r\n \r\n--b\r\nContent-Type: text/html\r\n\r\n<i>x</i>\r\n--b--\r\n"
         self.check(data, "x")
 
     def test_hostile_sizes(self) -> None:
-        """Megabytes of what HTML parsers choke on."""
+        """Megabytes of markup that makes HTML parsers slow take linear time."""
         for piece in (b"<!--", b"<", b"<script>", b"&amp", b"<!", b"<a ", b"</", b">\n", b" "):
             data = b"Content-Type: text/html\r\n\r\n" + piece * ((1 << 20) // len(piece))
-            preview(scan(data), data)
+            preview(parse_mime_tree(data), data)

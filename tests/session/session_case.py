@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -26,6 +27,12 @@ def highest_modseq(response: bytes) -> int:
     found = re.findall(rb"HIGHESTMODSEQ (\d+)", response)
     assert found, response
     return int(found[-1])
+
+
+def session_of(client: Client) -> Any:
+    """The server's `Session` for `client`. It is untyped, because tests replace parts of it."""
+    dispatcher: Any = client.protocol._session
+    return dispatcher.session
 
 
 class SessionTestCase(SynchronousTestCase):

@@ -1,8 +1,8 @@
 """INPROGRESS (RFC 9585): a client that waits for a long command is told how far it is."""
 
-from typing import Any
+import re
 
-from tests.session.session_case import SessionTestCase, lines, without_text
+from tests.session.session_case import SessionTestCase, session_of, without_text
 
 
 class InProgressTests(SessionTestCase):
@@ -14,7 +14,7 @@ class InProgressTests(SessionTestCase):
             clock[0] += seconds
             return clock[0]
 
-        session: Any = self.client.protocol._session
+        session = session_of(self.client)
         session.now = now
 
     def test_search_reports_progress(self) -> None:
@@ -35,7 +35,7 @@ class InProgressTests(SessionTestCase):
         client = self.select_inbox(120)
         self.let_seconds_pass(20)
         response = client(b"a SEARCH TEXT noon TEXT lunch")
-        progress = [line[22:-14] for line in lines(response) if b"INPROGRESS" in line]
+        progress = re.findall(rb'INPROGRESS \("a" ([^)]*)\)', response)
         self.assertEqual(progress, [b"50 120", b"100 120", b"NIL NIL", b"NIL NIL"])
         self.assertIn(b'("b" NIL NIL)', client(b"b SORT (SUBJECT) UTF-8 ALL"))
 

@@ -1,12 +1,10 @@
 """Commands with many responses: they share memory, and other sessions are served meanwhile."""
 
-from typing import Any
-
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.session.handlers import mailboxes, store_copy
+from imapshield.session.handlers import listing, store_copy
 from imapshield.testing import Server
-from tests.session.session_case import without_text
+from tests.session.session_case import session_of, without_text
 
 
 class LargeStoreTests(SynchronousTestCase):
@@ -19,9 +17,9 @@ class LargeStoreTests(SynchronousTestCase):
 
     def test_expected_flags_are_shared(self) -> None:
         """Messages with the same flags share one expected flag list: 500 keywords take 32 KiB."""
-        session: Any = self.client.protocol._session
+        session = session_of(self.client)
         keywords = [b"k%d" % i for i in range(100)]
-        expected = store_copy._expected(session, [1, 2, 3, 4, 5], b"+", keywords)
+        expected = store_copy._expected_flags(session, [1, 2, 3, 4, 5], b"+", keywords)
         self.assertEqual(len(expected), 5)
         self.assertEqual(len({id(flags) for flags in expected.values()}), 1)
         response = self.client(b"a STORE 1:5 +FLAGS.SILENT (" + b" ".join(keywords) + b")")
@@ -30,8 +28,8 @@ class LargeStoreTests(SynchronousTestCase):
 
     def test_responses_in_batches(self) -> None:
         """Many FETCH responses are sent in batches, and changes by others in between follow them."""
-        self.patch(store_copy, "TOLD_AT_ONCE", 2)
-        session: Any = self.client.protocol._session
+        self.patch(store_copy, "CHUNK_RESPONSES", 2)
+        session = session_of(self.client)
         pause = session.pause
 
         async def other(*args: int) -> None:
@@ -51,7 +49,7 @@ class LargeStoreTests(SynchronousTestCase):
         for client in idle:
             client(b"s SELECT INBOX")
             client(b"i IDLE")
-        session: Any = self.client.protocol._session
+        session = session_of(self.client)
         for keyword in (b"a", b"b"):
             done = session.mailbox.store_flags([1, 2], b"+", [keyword], None)
             self.assertRaises(StopIteration, done.send, None)
@@ -61,7 +59,7 @@ class LargeStoreTests(SynchronousTestCase):
 
     def test_list_in_batches(self) -> None:
         """LIST of many mailboxes is sent in batches, complete and in order."""
-        self.patch(mailboxes, "LISTED_AT_ONCE", 3)
+        self.patch(listing, "CHUNK_RESPONSES", 3)
         for i in range(10):
             self.client(b"c CREATE m%d" % i)
         writes: list[bytes] = []

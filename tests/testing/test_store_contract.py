@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.mailbox.columns import Delta
+from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import CopyResult
 from imapshield.testing import NOW, MemoryStore, StoreContract
 

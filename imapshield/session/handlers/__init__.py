@@ -1,1 +1,1 @@
-"""What each command does: one coroutine per command, one file per family of commands."""
+"""The handlers: one coroutine per command, one file per family of commands."""

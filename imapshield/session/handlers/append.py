@@ -1,74 +1,70 @@
-"""APPEND and REPLACE: storing messages that the client sends, or has put together (CATENATE)."""
+"""APPEND and REPLACE: messages that the client sends, or makes of stored parts (CATENATE)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from imapshield.errors import CommandRefused, NoSuchMailbox
 from imapshield.mailbox.values import NewMessage
-from imapshield.session import catenate
+from imapshield.session.catenate import message_content
+from imapshield.session.session import Session
 from imapshield.wire import encode
 from imapshield.wire.commands.append import Append, AppendMessage, Replace
 from imapshield.wire.responses import Tagged, ok
 from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
-if TYPE_CHECKING:
-    from imapshield.session.session import Session
+
+async def append(session: Session, command: Append) -> Tagged:
+    """Handle APPEND (RFC 9051 section 6.3.12, RFC 3502): all messages or none, with APPENDUID (RFC 4315)."""
+    session.within_limit([(0, len(command.messages))], whole=True)
+    with try_create():
+        messages = await _new_messages(session, command.mailbox, command.messages)
+        appended = await session.account.append(command.mailbox, messages)
+    session.note_own_uids(command.mailbox, appended.uids)
+    return ok("APPEND completed", encode.appenduid(appended.uidvalidity, appended.uids))
 
 
 async def replace(session: Session, command: Replace) -> Tagged:
-    """REPLACE and UID REPLACE (RFC 8508): the new message is there before the old one goes."""
-    if session.readonly:
-        raise CommandRefused(b"READ-ONLY", "The mailbox was opened read only")
-    number = (
+    """Handle REPLACE and UID REPLACE (RFC 8508): the new message exists before the old one is expunged."""
+    session.require_writable()
+    sequence = (
         SequenceSet(tail=MAX_NUMBER)
         if command.number is None
         else SequenceSet.from_uids([command.number])
     )
-    old = list(session.view.uids_of(session.rows_of(number, uid=command.uid)))
+    old = list(session.view.uids_of(session.rows_of(sequence, uid=command.uid)))
     if not old:
-        raise CommandRefused(b"NONEXISTENT", "There is no message to replace")
-    with _try_create():
-        (new,) = await _new(session, command.mailbox, (command.message,))
-        appended = await session.mailbox.replace(old[0], command.mailbox, new)
+        raise CommandRefused(b"NONEXISTENT", "Message to replace does not exist")
+    with try_create():
+        (message,) = await _new_messages(session, command.mailbox, (command.message,))
+        appended = await session.mailbox.replace(old[0], command.mailbox, message)
     session.note_own_uids(command.mailbox, appended.uids)
-    # Before the EXPUNGE: so the client knows what came before it hears what went (section 4.3).
+    # Before the EXPUNGE, so that the client knows the new message before the old one disappears (section 4.3).
     code = encode.appenduid(appended.uidvalidity, appended.uids)
-    session.io.write(encode.untagged(b"OK", "The new message is stored", code))
-    return ok("Replaced", session.highestmodseq_code())
-
-
-async def append(session: Session, command: Append) -> Tagged:
-    """APPEND (RFC 9051 section 6.3.12, RFC 3502): all the messages or none, with APPENDUID (RFC 4315)."""
-    session.within_limit([(0, len(command.messages))], whole=True)
-    with _try_create():
-        new = await _new(session, command.mailbox, command.messages)
-        appended = await session.account.append(command.mailbox, new)
-    session.note_own_uids(command.mailbox, appended.uids)
-    return ok("Stored", encode.appenduid(appended.uidvalidity, appended.uids))
+    session.io.write(encode.untagged(b"OK", "Replacement message stored", code))
+    return ok("REPLACE completed", session.highestmodseq_code())
 
 
 @contextmanager
-def _try_create() -> Iterator[None]:
+def try_create() -> Iterator[None]:
+    """Answer with TRYCREATE if the target mailbox does not exist."""
     try:
         yield
     except NoSuchMailbox:
-        raise CommandRefused(b"TRYCREATE", "There is no such mailbox; create it first") from None
+        raise CommandRefused(b"TRYCREATE", "Mailbox does not exist; create it first") from None
 
 
-async def _new(
+async def _new_messages(
     session: Session, mailbox: str, messages: Sequence[AppendMessage]
 ) -> list[NewMessage]:
-    """Put together what is to be stored in `mailbox`."""
     try:
-        contents = [await catenate.content(session, message) for message in messages]
+        contents = [await message_content(session, message) for message in messages]
     except CommandRefused:
-        await session.account.status(mailbox)  # TRYCREATE comes before whatever else is wrong
+        await session.account.status(mailbox)  # TRYCREATE takes precedence over other errors
         raise
     if not all(content.size for content in contents):
-        raise CommandRefused(None, "A message cannot be empty")  # RFC 3502 section 6.3.11
+        raise CommandRefused(None, "Message is empty")  # RFC 3502 section 6.3.11
     return [
         NewMessage(message.flags, message.internaldate, content)
         for message, content in zip(messages, contents, strict=True)

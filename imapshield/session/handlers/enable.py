@@ -1,61 +1,49 @@
-"""CAPABILITY, ID, ENABLE and NAMESPACE: what client and server tell each other about themselves."""
+"""CAPABILITY, ID, ENABLE, COMPRESS and NAMESPACE: what client and server can do."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from imapshield.errors import BadCommand
+from imapshield.session.capabilities import ENABLES
+from imapshield.session.command_spec import AfterResponse, Response
+from imapshield.session.session import Session
 from imapshield.wire import encode
 from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.commands.enable import Compress, Enable, Id
 from imapshield.wire.responses import Tagged, ok
 
-if TYPE_CHECKING:
-    from imapshield.session.session import Session
-
-ENABLES = (b"CONDSTORE", b"QRESYNC", b"UTF8=ACCEPT", b"IMAP4rev2", b"UIDONLY")
-"""What ENABLE can turn on. `Session.enabled` has them in upper case; its properties say what each means."""
-
 
 async def capability(session: Session, _: BareCommand) -> Tagged:
-    """CAPABILITY (RFC 9051 section 6.1.1)."""
+    """Handle CAPABILITY (RFC 9051 section 6.1.1)."""
     session.io.write(encode.capability(session.capabilities()))
-    return ok("That is what this server can do")
+    return ok("CAPABILITY completed")
 
 
-async def identify(session: Session, command: Id) -> Tagged:
-    """ID (RFC 2971). Who the client says it is stands in the log when it misbehaves."""
-    session.client = {
-        name.decode("ascii", "replace")[:30].lower(): (value or b"").decode("utf-8", "replace")[
-            :200
-        ]
-        for name, value in command.fields[:30]
-    }
+async def identify(session: Session, _: Id) -> Tagged:
+    """Handle ID (RFC 2971). What the client says of itself is neither used nor logged."""
     session.io.write(encode.identity([(b"name", b"imapshield")]))
-    return ok("Pleased to meet you")
+    return ok("ID completed")
 
 
 async def enable(session: Session, command: Enable) -> Tagged:
-    """ENABLE (RFC 5161): names that mean nothing to us are passed over."""
+    """Handle ENABLE (RFC 5161); unknown names are ignored."""
     names = [name for name in ENABLES if name.upper() in command.capabilities]
     session.io.write(encode.enabled(names))
     if {b"CONDSTORE", b"QRESYNC"} & set(names):
         session.enable_condstore()
     session.enabled.update(name.upper() for name in names)
-    return ok("Enabled")
+    return ok("ENABLE completed")
 
 
-async def compress(session: Session, command: Compress) -> Tagged:
-    """COMPRESS (RFC 4978): from the end of the OK on."""
+async def compress(session: Session, command: Compress) -> Response:
+    """Handle COMPRESS (RFC 4978), which takes effect behind the tagged response."""
     if command.algorithm != b"DEFLATE":
-        raise BadCommand("The only algorithm is DEFLATE")
+        raise BadCommand("Unknown compression algorithm; use DEFLATE")
     if not session.io.can_compress:
-        raise BadCommand("The connection is compressed already", b"COMPRESSIONACTIVE")
-    session.compression_due = True
-    return ok("What follows is deflated")
+        raise BadCommand("Compression is already active", b"COMPRESSIONACTIVE")
+    return Response(ok("Begin compression now"), AfterResponse.START_COMPRESSION)
 
 
 async def namespace(session: Session, _: BareCommand) -> Tagged:
-    """NAMESPACE (RFC 2342): one, personal, without a prefix."""
+    """Handle NAMESPACE (RFC 2342): one personal namespace without a prefix."""
     session.io.write(encode.namespace())
-    return ok("That is all there is")
+    return ok("NAMESPACE completed")

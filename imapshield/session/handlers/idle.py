@@ -1,40 +1,36 @@
-"""NOOP, CHECK and IDLE: hearing of what others did."""
+"""NOOP, CHECK and IDLE: news of what other sessions and programs do."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from imapshield.errors import BadCommand
+from imapshield.session.session import Session
 from imapshield.session.states import State
 from imapshield.wire import encode
 from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.responses import Tagged, ok
 
-if TYPE_CHECKING:
-    from imapshield.session.session import Session
 
-
-async def noop(session: Session, _: BareCommand) -> Tagged:
-    """NOOP and CHECK: look at the disk, so that the client hears of mail that came just now."""
+async def noop(session: Session, command: BareCommand) -> Tagged:
+    """Handle NOOP and CHECK: poll the file system, so that mail delivered just now is included."""
     if session.state is State.SELECTED:
         await session.mailbox.poll()
-    return ok("Done")
+    return ok(f"{command.name.decode()} completed")
 
 
 async def idle(session: Session, _: BareCommand) -> Tagged:
-    """IDLE (RFC 2177): tell at once, until DONE."""
+    """Handle IDLE (RFC 2177): send updates at any time, until DONE."""
     if session.state is State.SELECTED:
         await session.mailbox.watch_for_changes()
         await session.mailbox.poll()
-    session.io.write(encode.continuation("Idling"))
+    session.io.write(encode.continuation("idling"))
     if session.state is State.SELECTED:
         session.send_pending_updates(expunge=True)
     session.idling = session.state is State.SELECTED
-    session.search_contexts.settle()
+    session.search_contexts.schedule()
     try:
         line = await session.io.read_line()
     finally:
         session.idling = False
     if line.upper() != b"DONE":
-        raise BadCommand("IDLE ends with DONE")
-    return ok("Done idling")
+        raise BadCommand("Expected DONE to end IDLE")
+    return ok("Idle completed")

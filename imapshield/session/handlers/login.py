@@ -1,98 +1,92 @@
-"""LOGIN, AUTHENTICATE, STARTTLS and LOGOUT: how a stranger becomes a user, and how either leaves."""
+"""LOGIN, AUTHENTICATE, UNAUTHENTICATE, STARTTLS and LOGOUT: the begin and the end of a user's session."""
 
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
 
 from imapshield.errors import BadCommand, CommandRefused
+from imapshield.mailbox.account_api import IAccount
+from imapshield.session.command_spec import AfterResponse, Response
+from imapshield.session.session import Session
 from imapshield.wire import encode
 from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.commands.login import Authenticate, Login
 from imapshield.wire.grammar.login import decode_base64
 from imapshield.wire.responses import Tagged, ok
 
-if TYPE_CHECKING:
-    from imapshield.mailbox.account_api import IAccount
-    from imapshield.session.session import Session
 
-
-async def logout(session: Session, _: BareCommand) -> Tagged:
-    """LOGOUT."""
+async def logout(session: Session, _: BareCommand) -> Response:
+    """Handle LOGOUT."""
     session.leave()
-    session.io.write(encode.untagged(b"BYE", "Good-bye"))
-    session.closing = True
-    return ok("Logged out")
+    session.io.write(encode.untagged(b"BYE", "Logging out"))
+    return Response(ok("LOGOUT completed"), AfterResponse.CLOSE)
 
 
-async def unauthenticate(session: Session, _: BareCommand) -> Tagged:
-    """UNAUTHENTICATE (RFC 8437): a stranger again once the OK is written, with TLS as it is."""
+async def unauthenticate(session: Session, _: BareCommand) -> Response:
+    """Handle UNAUTHENTICATE (RFC 8437): the client may log in again, over the same TLS connection."""
     session.leave()
-    session.logout_due = True
-    return ok("You may log in again")
+    return Response(ok("UNAUTHENTICATE completed"), AfterResponse.LOG_OUT)
 
 
-async def starttls(session: Session, _: BareCommand) -> Tagged:
-    """STARTTLS (RFC 9051 section 6.2.1). The edge changes over once the OK is written."""
+async def starttls(session: Session, _: BareCommand) -> Response:
+    """Handle STARTTLS (RFC 9051 section 6.2.1)."""
     if not session.io.can_start_tls:
-        raise BadCommand("TLS cannot be started here")
-    session.tls_due = True
-    return ok("Begin TLS now")
+        raise BadCommand("STARTTLS is not available")
+    return Response(ok("Begin TLS negotiation now"), AfterResponse.START_TLS)
 
 
 async def login(session: Session, command: Login) -> Tagged:
-    """LOGIN (RFC 9051 section 6.2.3)."""
-    _may_send_password(session)
+    """Handle LOGIN (RFC 9051 section 6.2.3)."""
+    _require_privacy(session)
     account = await session.io.login(command.user, command.password.value, "LOGIN")
-    return _welcome(session, account)
+    return _log_in(session, account)
 
 
 async def authenticate(session: Session, command: Authenticate) -> Tagged:
-    """AUTHENTICATE (RFC 9051 section 6.2.2), with an initial response (RFC 4959)."""
+    """Handle AUTHENTICATE (RFC 9051 section 6.2.2), with an initial response (RFC 4959)."""
     initial = None if command.initial_response is None else command.initial_response.value
 
-    async def ask(challenge: bytes) -> bytes:
+    async def send_challenge(challenge: bytes) -> bytes:
         nonlocal initial
         if initial is not None:
             if challenge:
-                raise BadCommand("With this mechanism the server speaks first")
-            answer, initial = initial, None
-            return answer
+                raise BadCommand("This mechanism has no initial response")
+            response, initial = initial, None
+            return response
         session.io.write(encode.continuation(base64.b64encode(challenge)))
         line = await session.io.read_line()
         if line == b"*":
-            raise BadCommand("Authentication was called off")
+            raise BadCommand("Authentication cancelled")
         return decode_base64(line)
 
     if command.mechanism == b"PLAIN":
-        _may_send_password(session)
-        user, password = _plain(await ask(b""))
+        _require_privacy(session)
+        user, password = _parse_plain(await send_challenge(b""))
         account = await session.io.login(user, password, "PLAIN")
     elif command.mechanism in session.io.sasl_mechanisms():
-        account = await session.io.login_sasl(command.mechanism, ask)
+        account = await session.io.login_sasl(command.mechanism, send_challenge)
     else:
-        raise CommandRefused(b"CANNOT", "That mechanism is not offered; CAPABILITY tells which are")
-    return _welcome(session, account)
+        raise CommandRefused(
+            b"CANNOT", "Unsupported authentication mechanism; CAPABILITY lists the supported ones"
+        )
+    return _log_in(session, account)
 
 
-def _plain(message: bytes) -> tuple[bytes, bytes]:
-    """Return user and password of SASL PLAIN (RFC 4616); to act for another user is not offered."""
+def _parse_plain(message: bytes) -> tuple[bytes, bytes]:
+    """Return user and password of SASL PLAIN (RFC 4616); authorization as another user is not supported."""
     fields = message.split(b"\0")
     if len(fields) != 3 or not fields[1]:
-        raise BadCommand("PLAIN takes NUL, user, NUL, password")
+        raise BadCommand("Invalid PLAIN response; expected NUL, user, NUL, password")
     if fields[0] not in (b"", fields[1]):
-        raise CommandRefused(b"AUTHORIZATIONFAILED", "You may not act for another user")
+        raise CommandRefused(b"AUTHORIZATIONFAILED", "Authorization as another user is not allowed")
     return fields[1], fields[2]
 
 
-def _may_send_password(session: Session) -> None:
+def _require_privacy(session: Session) -> None:
     if not session.io.secure:
-        raise CommandRefused(
-            b"PRIVACYREQUIRED",
-            "Use TLS: a password in the clear can be read on the way",
-        )
+        raise CommandRefused(b"PRIVACYREQUIRED", "Cleartext authentication is not allowed; use TLS")
 
 
-def _welcome(session: Session, account: IAccount) -> Tagged:
+def _log_in(session: Session, account: IAccount) -> Tagged:
     session.log_in(account)
-    return ok("Welcome", encode.capability_code(session.capabilities()))
+    return ok("Logged in", encode.capability_code(session.capabilities()))

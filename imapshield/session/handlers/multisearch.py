@@ -1,15 +1,14 @@
-"""ESEARCH (RFC 7377): one search through several mailboxes, which need not be selected."""
+"""ESEARCH (RFC 7377): one search through several mailboxes, selected or not."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from imapshield.errors import BadCommand, NoSuchMailbox
 from imapshield.mailbox.account_api import IMailbox
-from imapshield.mailbox.query import leaves
+from imapshield.mailbox.query import leaf_keys
 from imapshield.mailbox.view import View
 from imapshield.session import mailbox_filters
-from imapshield.session.handlers.search import find, results
+from imapshield.session.handlers.search import find, return_values
+from imapshield.session.session import Session
 from imapshield.session.states import State
 from imapshield.wire import encode
 from imapshield.wire.commands.mailbox_filters import MailboxFilter
@@ -18,26 +17,22 @@ from imapshield.wire.commands.search import Search
 from imapshield.wire.commands.search_keys import SequenceKey
 from imapshield.wire.responses import Tagged, ok
 
-if TYPE_CHECKING:
-    from imapshield.session.session import Session
-
 _SELECTED = MailboxFilter(b"SELECTED")
 
 
 async def esearch(session: Session, command: MultiSearch) -> Tagged:
-    """Answer with an ESEARCH response for each mailbox in which something was found.
+    """Handle ESEARCH: an ESEARCH response for each mailbox in which something was found.
 
-    Message numbers are those of each mailbox; UPDATE is for the selected one alone (section 2.2).
+    Sequence numbers are those of each mailbox; UPDATE applies to the selected mailbox only (section 2.2).
     """
     update = b"UPDATE" in command.returns
-    needs_selected = update or _SELECTED in command.sources
-    if needs_selected and session.state is not State.SELECTED:
+    if (update or _SELECTED in command.sources) and session.state is not State.SELECTED:
         raise BadCommand("Select a mailbox first")
     saved = b"SAVE" in command.returns or any(
-        isinstance(key, SequenceKey) and key.sequence is None for key in leaves(command.key)
+        isinstance(key, SequenceKey) and key.sequence is None for key in leaf_keys(command.key)
     )
     if saved and command.sources != (_SELECTED,):
-        raise BadCommand("Saved results are those of the selected mailbox")
+        raise BadCommand("SAVE and $ apply to the selected mailbox only")
     names = await mailbox_filters.resolve(session, command.sources)
     search = Search(
         command.key, True, command.returns, command.partial, update_items=command.update_items
@@ -46,25 +41,27 @@ async def esearch(session: Session, command: MultiSearch) -> Tagged:
     for name in names:
         try:
             async with mailbox_filters.opened(session, name) as (mailbox, view):
-                await _one(session, search, mailbox, view, since)
+                await _search(session, search, mailbox, view, since)
         except NoSuchMailbox:
             continue
     if update and session.mailbox.name not in names:
-        session.search_contexts.refuse(
-            session.tag, "The selected mailbox is not among those searched"
-        )
+        text = "Selected mailbox is not among those searched"
+        session.search_contexts.send_noupdate(session.tag, text)
     if session.limit_code is not None:
-        session.limit_code = None  # it has a UID, of some mailbox or other
-        return ok("Searched the last messages of each mailbox", b"LIMIT")  # section 2.4
-    return ok("Searched")
+        # MESSAGELIMIT contains a UID, which would be of any mailbox (section 2.4).
+        session.limit_code = None
+        return ok("Only the last messages of each mailbox were searched", b"LIMIT")
+    return ok("ESEARCH completed")
 
 
-async def _one(session: Session, search: Search, mailbox: IMailbox, view: View, since: int) -> None:
-    found = await find(session, search, mailbox, view)
-    place = encode.esearch_mailbox(mailbox.name, mailbox.uidvalidity, utf8=session.utf8)
+async def _search(
+    session: Session, search: Search, mailbox: IMailbox, view: View, since: int
+) -> None:
+    uids = await find(session, search, mailbox, view)
+    source = encode.esearch_mailbox(mailbox.name, mailbox.uidvalidity, utf8=session.utf8)
     if session.state is State.SELECTED and view is session.view:
-        await session.search_contexts.keep(search, found, since, place)
-    pairs = results(session, search, found, view)
-    if found and pairs:
-        session.io.write(encode.esearch(session.tag, True, pairs, place))
+        await session.search_contexts.keep(search, uids, since, source)
+    pairs = return_values(session, search, uids, view)
+    if uids and pairs:
+        session.io.write(encode.esearch(session.tag, True, pairs, source))
     await session.io.drain()

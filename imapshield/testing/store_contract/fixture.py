@@ -87,7 +87,7 @@ class StoreFixture(_TestCase):
     def fetch_item(self, uid: int, item: FetchItem, name: str = "INBOX") -> bytes | Blob:
         """Return one FETCH item of one message, which has to exist."""
         fetched = self.store.fetch(self.key(name), [uid], [item], BUDGET)
-        self.assertEqual((list(fetched.uids), list(fetched.gone)), ([uid], []))
+        self.assertEqual((list(fetched.uids), list(fetched.missing)), ([uid], []))
         return fetched.columns[0][0]
 
     def fetch_bytes(self, uid: int, item: FetchItem, name: str = "INBOX") -> bytes:

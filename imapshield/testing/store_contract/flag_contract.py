@@ -93,5 +93,5 @@ class FlagContract(StoreFixture):
         self.assertEqual([*self.store.changes(key, since, False).vanished], [1, 3, 4])
         self.assertEqual(self.flags_by_uid(), {2: {SEEN}})
         fetched = self.store.fetch(key, [1, 2, 3], [ENVELOPE], BUDGET)
-        self.assertEqual((list(fetched.uids), list(fetched.gone)), ([2], [1, 3]))
+        self.assertEqual((list(fetched.uids), list(fetched.missing)), ([2], [1, 3]))
         self.assertRaises(MessageExpunged, self.store.read, key, 1, WHOLE, 0, 10)

@@ -63,7 +63,7 @@ class MailboxContract(StoreFixture):
                 lambda: self.store.copy(key, [1], name, True, 0),  # noqa: B023
             ):
                 self.assertRaises(NoSuchMailbox, call)
-            self.store.subscribe(name, False)
+            self.store.set_subscribed(name, False)
 
     def test_unusual_names(self) -> None:
         """Every other character is allowed in a name: dots, spaces, wildcards, any script."""
@@ -184,10 +184,10 @@ class MailboxContract(StoreFixture):
         """A name can be subscribed whether or not it exists. Subscriptions survive a restart and the mailbox."""
         self.store.create("Ünï/a.b", [])
         for name in ("INBOX", "Ünï/a.b", "none"):
-            self.store.subscribe(name, True)
-            self.store.subscribe(name, True)
-        self.store.subscribe("other", False)
+            self.store.set_subscribed(name, True)
+            self.store.set_subscribed(name, True)
+        self.store.set_subscribed("other", False)
         self.assertEqual(self.store.subscriptions(), {"INBOX", "Ünï/a.b", "none"})
-        self.store.subscribe("none", False)
+        self.store.set_subscribed("none", False)
         self.store.delete("Ünï/a.b")
         self.assertEqual(self.reopen().subscriptions(), {"INBOX", "Ünï/a.b"})

@@ -1,7 +1,7 @@
 """METADATA (RFC 5464) of mailboxes and of the account, and its limits."""
 
 from imapshield.limits import Limits
-from imapshield.mailbox.values import METADATA_ENTRIES
+from imapshield.mailbox.values import MAX_METADATA_ENTRIES
 from tests.session.session_case import SessionTestCase, lines, without_text
 
 
@@ -119,7 +119,7 @@ class MetadataTests(SessionTestCase):
             self.assertIn(b"a NO [METADATA MAXSIZE %d]" % max_size, response)
         command = b'a SETMETADATA INBOX (/private/a "%b")' % (b"x" * (max_size + 1))
         self.assertIn(b"a NO [METADATA MAXSIZE %d]" % max_size, self.client(command))
-        entries = b" ".join(b'/private/n%d "x"' % i for i in range(METADATA_ENTRIES))
+        entries = b" ".join(b'/private/n%d "x"' % i for i in range(MAX_METADATA_ENTRIES))
         self.assertIn(
             b"a NO [METADATA TOOMANY]", self.client(b"a SETMETADATA INBOX (%b)" % entries)
         )

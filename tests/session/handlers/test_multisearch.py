@@ -113,6 +113,6 @@ class MultisearchTests(SessionTestCase):
             [
                 m
                 for m in self.server.realm.account()._open.values()
-                if m.watched and m.name != "folder1"
+                if m.is_selected and m.name != "folder1"
             ]
         )

@@ -2,12 +2,17 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from imapshield.mailbox.values import NewMessage
 from imapshield.testing import MAIL
 from imapshield.wire.commands.base import MemoryLiteral
-from tests.session.session_case import SessionTestCase, highest_modseq, lines, without_text
+from tests.session.session_case import (
+    SessionTestCase,
+    highest_modseq,
+    lines,
+    session_of,
+    without_text,
+)
 
 MESSAGES = b"(MessageNew MessageExpunge)"
 
@@ -278,11 +283,11 @@ class NotifyTests(SessionTestCase):
         self.client(b"a NOTIFY SET (personal %b)" % MESSAGES)
         self.client.protocol.dataReceived(b"b APPEND INBOX {5}\r\n")
         self.client.read()
-        session: Any = self.client.protocol._session
-        session._running = True
+        session = session_of(self.client)
+        session.command_running = True
         self.other.append(mailbox=b"foo")
         self.assertEqual(self.received(), [])
-        session._running = False
+        session.command_running = False
         response = lines(self.client.send(b"Hello\r\n"))
         self.assertIn(b"b OK", response[0])
         self.assertIn(b"* STATUS foo", b"".join(response[1:]))
@@ -342,7 +347,7 @@ class NotifyTests(SessionTestCase):
                 stopped.append(self.path)
 
         account = self.server.realm.account()
-        account.bell = ChangeNotifier()
+        account.change_notifier = ChangeNotifier()
         store = account._store
         self.patch(store, "watch_paths", lambda key: [f"folder{key}"])
         self.client(b"s SELECT bar")
@@ -373,11 +378,11 @@ class NotifyTests(SessionTestCase):
         self.assertIn(b"* OK [NOTIFICATIONOVERFLOW]", response[0])
         self.client(b"a NOTIFY SET (personal (MailboxName)) (selected %b)" % MESSAGES)
         self.client(b"s SELECT foo")
-        session: Any = self.client.protocol._session
-        session._running = True
+        session = session_of(self.client)
+        session.command_running = True
         for i in range(1100):
             self.server.realm.account().notify_listeners("created", f"m{i}")
-        session._running = False
+        session.command_running = False
         self.assertEqual(self.received(), [])
         self.assertIn(b"OVERFLOW", self.client(b"b NOOP"))
         self.other.append(mailbox=b"foo")

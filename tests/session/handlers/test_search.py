@@ -1,9 +1,7 @@
 """SEARCH (RFC 9051), ESEARCH (RFC 4731), SEARCHRES (RFC 5182), PARTIAL (RFC 9394) and WITHIN (RFC 5032)."""
 
-from typing import Any
-
 from imapshield.testing import MAIL, Client
-from tests.session.session_case import SessionTestCase, lines, without_text
+from tests.session.session_case import SessionTestCase, lines, session_of, without_text
 
 
 class SearchTests(SessionTestCase):
@@ -53,7 +51,7 @@ class SearchTests(SessionTestCase):
     def test_within(self) -> None:
         """YOUNGER and OLDER count back from the present second and both include it (RFC 5032 section 2)."""
         self.select_inbox(1)
-        session: Any = self.client.protocol._session
+        session = session_of(self.client)
         session.now = lambda: 1_700_000_000.9 + 3600
         for key, expected in (
             (b"YOUNGER 3600", b" 1"),

@@ -1,7 +1,7 @@
 """SORT and THREAD (RFC 5256), SORT=DISPLAY (RFC 5957) and ESORT (RFC 5267)."""
 
-from imapshield.mailbox import sort_order
-from imapshield.session.handlers import sort_thread
+from imapshield.mailbox import thread_tree
+from imapshield.session import sort_keys
 from imapshield.testing import Client
 from imapshield.wire.encode import data_responses
 from tests.session.session_case import SessionTestCase, lines
@@ -151,8 +151,8 @@ class ThreadTests(SessionTestCase):
             self.client.append(mail(str(i), "now", more=f"Message-ID: <{i}@x>\r\n"))
         client, other = self.client, self.server.login()
         client(b"s SELECT INBOX")
-        self.patch(sort_order, "TURN", 5)
-        self.patch(sort_thread, "PIECE", 20)
+        self.patch(thread_tree, "MESSAGES_PER_PAUSE", 5)
+        self.patch(sort_keys, "CHUNK_MESSAGES", 20)
         self.patch(data_responses, "THREAD_CHUNK_TOKENS", 20)
         served = 0
 

@@ -1,0 +1,177 @@
+"""An open mailbox of a `StoreAccount`: one set of columns, shared by every session that has the mailbox selected.
+
+Rules
+-----
+* Every awaiting method makes one call in the store's worker. The delta that the call returns is applied to the columns
+  on the caller's side, and listeners are notified before the method returns.
+* The store identifies the mailbox by `key`. A rename changes `name`; it does not change `key`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from zope.interface import implementer
+
+from imapshield.errors import NoSuchMailbox
+from imapshield.mailbox.account_api import IMailbox, Listener
+from imapshield.mailbox.columns import Columns
+from imapshield.mailbox.deltas import Change, Delta
+from imapshield.mailbox.storage import ChangeNotifier, IStore, Subscription
+from imapshield.mailbox.values import (
+    AppendResult,
+    CopyResult,
+    FetchResult,
+    NewMessage,
+    OpenedMailbox,
+)
+from imapshield.wire.commands.fetch import FetchItem
+from imapshield.wire.commands.search_keys import SearchKey
+from imapshield.wire.sequence import SequenceSet
+
+T = TypeVar("T")
+
+
+class Account(Protocol):
+    """What a `StoreMailbox` needs of the account that opened it."""
+
+    change_notifier: ChangeNotifier | None
+
+    async def run(self, job: Callable[[IStore], T]) -> T:
+        """Run ``job(store)`` in the worker."""
+
+    async def run_and_sync(self, name: str, job: Callable[[IStore], T]) -> T:
+        """Run a job that adds messages to the mailbox `name`, and sync that mailbox if a session has it selected."""
+
+    def notify_listeners(self, kind: str, name: str) -> None:
+        """Report an `AccountEvent` to the account's listeners."""
+
+    def forget_mailbox(self, key: int) -> None:
+        """Drop the open mailbox `key`, because the store no longer has it."""
+
+
+@implementer(IMailbox)
+class StoreMailbox:
+    """An open mailbox of a store (`IMailbox`).
+
+    Args:
+        account: the account that opened it.
+        opened: what the store returned. Its delta is not applied here, because the caller needs the resulting change.
+    """
+
+    def __init__(self, account: Account, opened: OpenedMailbox) -> None:
+        self.name = opened.name
+        self.uidvalidity = opened.uidvalidity
+        self.mailbox_id = opened.mailbox_id
+        self.columns = Columns()
+        self.key = opened.key
+        self._account = account
+        self._listeners: dict[Listener, bool] = {}
+        self._watch: Subscription | None = None
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether any session has the mailbox selected."""
+        return bool(self._listeners)
+
+    def subscribe(self, listener: Listener, claim_recent: bool) -> None:
+        self._listeners[listener] = claim_recent
+
+    def unsubscribe(self, listener: Listener) -> None:
+        self._listeners.pop(listener, None)
+        if not self._listeners and self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+
+    async def watch_for_changes(self) -> None:
+        notifier = self._account.change_notifier
+        if notifier is None or self._watch is not None:
+            return
+        paths = await self._run(lambda store: store.watch_paths(self.key))
+        if self._watch is None and self._listeners:
+            self._watch = notifier.watch(list(paths), self.poll)
+
+    def apply_delta(self, delta: Delta, *, claimed_elsewhere: bool = False) -> Sequence[int]:
+        """Apply `delta` to the columns, notify the listeners, and return the UIDs that became \\Recent.
+
+        Only one session may see a message as \\Recent (RFC 3501 section 2.3.2): the first listener that claims them, or
+        the caller, which then passes `claimed_elsewhere`.
+        """
+        change = self.columns.apply(delta)
+        claimer = next((one for one, claims in self._listeners.items() if claims), None)
+        if claimed_elsewhere:
+            claimer = None
+        if change.added or change.changed or change.vanished or change.recent:
+            kind = "messages" if change.added or change.vanished else "flags"
+            self._account.notify_listeners(kind, self.name)
+            without_recent = Change(change.added, change.changed, change.vanished)
+            for listener in list(self._listeners):
+                listener(change if listener is claimer else without_recent)
+        return change.recent
+
+    async def poll(self) -> None:
+        self.apply_delta(await self._run(self.changes))
+
+    def changes(self, store: IStore) -> Delta:
+        """Return what the columns do not contain yet. Runs in the worker."""
+        claim = any(list(self._listeners.values()))
+        return store.changes(self.key, self.columns.highestmodseq, claim)
+
+    async def vanished(self, since: int) -> SequenceSet:
+        delta = await self._run(lambda store: store.changes(self.key, since, False))
+        self.apply_delta(delta)
+        return delta.vanished
+
+    async def fetch(
+        self, uids: Sequence[int], items: Sequence[FetchItem], budget: int
+    ) -> FetchResult:
+        return await self._run(lambda store: store.fetch(self.key, uids, items, budget))
+
+    async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
+        return await self._run(lambda store: store.read(self.key, uid, item, offset, size))
+
+    async def load_sizes(self, uids: Sequence[int]) -> None:
+        if uids:
+            self.columns.set_sizes(await self._run(lambda store: store.sizes(self.key, uids)))
+
+    async def store_flags(
+        self, uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
+    ) -> list[int]:
+        since = self.columns.highestmodseq
+        delta, failed = await self._run(
+            lambda store: store.store_flags(self.key, uids, op, flags, unchanged_since, since)
+        )
+        self.apply_delta(delta)
+        return failed
+
+    async def expunge(self, uids: Sequence[int] | None) -> None:
+        since = self.columns.highestmodseq
+        self.apply_delta(await self._run(lambda store: store.expunge(self.key, uids, since)))
+
+    async def copy(self, uids: Sequence[int], target: str, move: bool) -> CopyResult:
+        since = self.columns.highestmodseq
+        # Not `_run`: here NoSuchMailbox means that the target does not exist.
+        copied = await self._account.run_and_sync(
+            target, lambda store: store.copy(self.key, uids, target, move, since)
+        )
+        self.apply_delta(copied.delta)
+        return copied
+
+    async def replace(self, uid: int, target: str, message: NewMessage) -> AppendResult:
+        since = self.columns.highestmodseq
+        replaced = await self._account.run_and_sync(
+            target, lambda store: store.replace(self.key, uid, target, message, since)
+        )
+        self.apply_delta(replaced.delta)
+        return replaced.appended
+
+    async def search(self, uids: Sequence[int], key: SearchKey) -> list[int]:
+        return await self._run(lambda store: store.search(self.key, uids, key))
+
+    async def _run(self, job: Callable[[IStore], T]) -> T:
+        try:
+            return await self._account.run(job)
+        except NoSuchMailbox:
+            self._account.forget_mailbox(self.key)
+            raise

@@ -1,0 +1,195 @@
+"""The dispatcher: raw commands → tagged responses, one command at a time.
+
+Rules
+-----
+* Whatever goes wrong, the client gets a tagged response with a text of this server: BAD for a malformed command, NO for
+  a refusal by a handler or the store, and NO [SERVERBUG] for an internal error, with a reference to its traceback in
+  the log.
+* Pending updates precede the tagged response, except after commands whose `CommandSpec.sync` is False.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+
+from imapshield.errors import BadCommand, CommandRefused, StoreError
+from imapshield.limits import Limits
+from imapshield.session.command_spec import AfterResponse, CommandSpec, Response
+from imapshield.session.connection import Connection
+from imapshield.session.handlers.search import uses_sequence_numbers
+from imapshield.session.session import Session
+from imapshield.session.states import State, wrong_state_text
+from imapshield.session.table import TABLE
+from imapshield.wire import encode
+from imapshield.wire.framing import RawCommand
+from imapshield.wire.grammar import parse
+from imapshield.wire.grammar.search import SaveRefused
+from imapshield.wire.responses import Tagged, bad, no
+
+_OTHER_PROTOCOLS = frozenset(
+    b"GET POST PUT HEAD OPTIONS DELETE CONNECT TRACE PATCH PRI EHLO HELO LHLO MAIL USER".split()
+)
+
+
+class Dispatcher:
+    """Executes the commands of one connection.
+
+    Args:
+        io: the connection.
+        limits: the limits of the server.
+        now: returns the seconds since the epoch.
+    """
+
+    def __init__(
+        self, io: Connection, limits: Limits, now: Callable[[], float] = time.time
+    ) -> None:
+        self.session = Session(io, limits, TABLE, now)
+
+    def greeting(self) -> bytes:
+        """Return the greeting, which contains the capabilities and so saves the client a round trip."""
+        code = encode.capability_code(self.capabilities())
+        return encode.untagged(b"OK", "imapshield ready", code)
+
+    def capabilities(self) -> list[bytes]:
+        """Return the capabilities of the session in its present state."""
+        return self.session.capabilities()
+
+    def disconnected(self) -> None:
+        """Release everything, because the connection has ended."""
+        self.session.disconnected()
+
+    async def run(self, command: RawCommand) -> None:
+        """Execute one command and write its response.
+
+        A malformed command without a tag gets an untagged response.
+        """
+        session, spec = self.session, TABLE.get(command.name)
+        session.begin_command(command.tag or b"")
+        try:
+            response = await self._respond(command, spec)
+            # The connection may have ended while the command was running.
+            if response is not None and session.state is not State.LOGOUT:
+                await self._finish(command, spec, response)
+        finally:
+            session.end_command()
+        if session.state is not State.LOGOUT:
+            session.after_command()
+
+    async def _respond(
+        self, command: RawCommand, spec: CommandSpec[Session] | None
+    ) -> Response | None:
+        """Execute a command and turn errors into responses; None if it failed because the connection ended."""
+        try:
+            return await self._execute(command, spec)
+        except BadCommand as error:
+            self._report_bad_command(command, error.text)
+            return Response(bad(error.text, error.code))
+        except (CommandRefused, StoreError) as error:
+            return Response(no(error.text, error.code))
+        except Exception as error:
+            if self.session.state is State.LOGOUT:
+                return None
+            reference = self.session.io.command_failed(
+                command.name.decode("ascii", "replace"),
+                "".join(traceback.format_exception(error)),
+            )
+            text = f"Internal error; see reference {reference} in the server log"
+            return Response(no(text, b"SERVERBUG"))
+
+    async def _execute(self, command: RawCommand, spec: CommandSpec[Session] | None) -> Response:
+        session = self.session
+        if command.rejection is not None:
+            raise command.rejection
+        if spec is None:
+            return self._unknown_command(command)
+        if session.state is not State.NOT_AUTHENTICATED and not session.supports(spec):
+            raise BadCommand("Command is not supported")
+        if session.state not in spec.states:
+            raise BadCommand(wrong_state_text(session.state, spec.states))
+        try:
+            return await self._parse_and_handle(command, spec)
+        except BadCommand:
+            raise
+        except Exception as error:
+            # A NO clears the saved result, and a BAD does not (RFC 5182 section 2.1).
+            saves = b"SAVE" in (getattr(session.command, "returns", None) or ())
+            if saves or isinstance(error, SaveRefused):
+                session.saved_search = ()
+            raise
+        finally:
+            for part in command.parts:
+                if not isinstance(part, bytes):
+                    part.close()
+
+    async def _parse_and_handle(self, raw: RawCommand, spec: CommandSpec[Session]) -> Response:
+        session = self.session
+        session.command = command = parse(raw.parts, utf8=session.utf8)
+        session.io.command_parsed()
+        if session.uid_only and getattr(command, "uid", True) is False:
+            raise session.uid_required()
+        assert isinstance(command, spec.command)
+        result = await spec.handler(session, command)
+        return result if isinstance(result, Response) else Response(result)
+
+    def _unknown_command(self, command: RawCommand) -> Response:
+        error = BadCommand("Unknown command")
+        tag = (command.tag or b"").upper()
+        if self.session.state is not State.NOT_AUTHENTICATED or tag not in _OTHER_PROTOCOLS:
+            raise error
+        # A browser or mail client that was made to talk to us (ALPACA): what follows is not IMAP either.
+        self._report_bad_command(command, error.text)
+        self.session.io.write(encode.untagged(b"BYE", "This is an IMAP server"))
+        return Response(bad(error.text), AfterResponse.CLOSE)
+
+    def _report_bad_command(self, command: RawCommand, text: str) -> None:
+        # A line of one word is not logged as a tag: it may be a SASL response that came too late.
+        sample = (command.tag or b"") + b" " + command.name if command.name else b""
+        self.session.io.bad_command(sample, text)
+
+    async def _finish(
+        self, command: RawCommand, spec: CommandSpec[Session] | None, response: Response
+    ) -> None:
+        session = self.session
+        tagged = self._with_limit_code(response.tagged)
+        if command.tag is None:
+            session.io.write(encode.untagged(*tagged))
+        else:
+            if session.state is State.SELECTED and spec is not None and spec.sync:
+                await self._send_updates(command, spec)
+            session.io.write(encode.tagged(command.tag, tagged))
+        self._after_response(response.then)
+
+    def _with_limit_code(self, tagged: Tagged) -> Tagged:
+        code = self.session.limit_code
+        if code is None:
+            return tagged
+        if tagged.code is None:
+            return tagged._replace(code=code)
+        # One response has only one code.
+        self.session.io.write(encode.untagged(b"NO", "Not all messages were processed", code))
+        return tagged
+
+    async def _send_updates(self, command: RawCommand, spec: CommandSpec[Session]) -> None:
+        session = self.session
+        first = command.parts[0] if command.parts else b""
+        uid = isinstance(first, bytes) and first[:4].upper() == b"UID "
+        expunge = spec.expunge or (uid and not uses_sequence_numbers(session.command))
+        own = spec.changes_mailbox and session.mailbox_changed
+        session.send_pending_updates(expunge=expunge, uid=uid, own=own)
+        await session.search_contexts.refresh()
+        await session.new_messages.send()
+
+    def _after_response(self, then: AfterResponse | None) -> None:
+        session = self.session
+        match then:
+            case AfterResponse.START_TLS:
+                session.io.start_tls()
+            case AfterResponse.START_COMPRESSION:
+                session.io.start_compression()
+            case AfterResponse.LOG_OUT:
+                session.log_out()
+                session.io.logged_out()
+            case AfterResponse.CLOSE:
+                session.io.close()

@@ -1,0 +1,131 @@
+"""The sort keys of SORT, made of header fields (RFC 5256, RFC 5957).
+
+Each header field is a FETCH item of its own, so that the store's cache serves every sort order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from imapshield.errors import StoreError
+from imapshield.mailbox import sort_order
+from imapshield.mailbox.account_api import IMailbox
+from imapshield.mailbox.columns import Columns
+from imapshield.mailbox.values import Blob, FetchResult
+from imapshield.session.fetch_chunks import load_sizes
+from imapshield.session.state import SessionState
+from imapshield.wire.commands.fetch import BodySection, Section
+from imapshield.wire.commands.sort_thread import Sort
+
+CHUNK_MESSAGES = 1000
+"""Messages whose header fields are read at once."""
+MAX_FIELD_SIZE = 64 << 10
+"""Bytes read of a header field that is too large for the store to return whole."""
+
+SortKey = Callable[[bytes], object]
+Pause = Callable[..., Awaitable[object]]
+
+HEADER_KEYS: dict[bytes, tuple[bytes, SortKey]] = {
+    b"SUBJECT": (b"SUBJECT", lambda header: sort_order.subject_key(header)[0]),
+    **{
+        name: (name, partial(sort_order.address_key, field=name))
+        for name in (b"CC", b"FROM", b"TO")
+    },
+    **{
+        b"DISPLAY" + name: (name, partial(sort_order.display_key, field=name))
+        for name in (b"FROM", b"TO")
+    },
+}
+"""The criteria that depend on one header field alone: the field, and the function that makes the key of it."""
+
+
+async def sort_uids(
+    state: SessionState, command: Sort, uids: Sequence[int], pause: Pause
+) -> Sequence[int]:
+    """Return those of `uids` that still exist, in the order that `command` demands.
+
+    Args:
+        state: a session with a selected mailbox.
+        command: names the criteria.
+        uids: the messages to sort.
+        pause: awaited between chunks, with how many messages are done and of how many.
+    """
+    columns = state.view.columns
+    criteria = [name for _, name in command.criteria]
+    fields = list(
+        dict.fromkeys(
+            HEADER_KEYS[name][0] if name in HEADER_KEYS else name
+            for name in criteria
+            if name in HEADER_KEYS or name == b"DATE"
+        )
+    )
+    found: list[int] = []
+    keys: dict[bytes, list[object]] = {name: [] for name in criteria}
+
+    def add(uid: int, headers: Sequence[bytes]) -> None:
+        row = columns.row(uid)
+        if row is not None:
+            found.append(uid)
+            for name, values in keys.items():
+                values.append(_key(name, columns, row, fields, headers))
+
+    await read_headers(state, uids, fields, add, pause, sizes=b"SIZE" in keys)
+    ordering = [(reverse, keys[name]) for reverse, name in command.criteria]
+    return await sort_order.sort_by_keys(found, ordering, pause)
+
+
+def _key(
+    name: bytes, columns: Columns, row: int, fields: list[bytes], headers: Sequence[bytes]
+) -> object:
+    if name in HEADER_KEYS:
+        field, key = HEADER_KEYS[name]
+        return key(headers[fields.index(field)])
+    if name == b"DATE":
+        return sort_order.date_key(headers[fields.index(b"DATE")], columns.dates[row])
+    return columns.dates[row] if name == b"ARRIVAL" else columns.sizes[row]
+
+
+async def read_headers(
+    state: SessionState,
+    uids: Sequence[int],
+    fields: Sequence[bytes],
+    add: Callable[[int, Sequence[bytes]], None],
+    pause: Pause,
+    *,
+    sizes: bool = False,
+) -> None:
+    """Call `add` with the UID and the header fields of each message that still exists.
+
+    Each field is a header with that field alone, as the FETCH literal that the store returns: the line that announces a
+    literal is no header field, so it need not be removed.
+
+    Args:
+        state: a session with a selected mailbox.
+        uids: the messages.
+        fields: names of header fields, in the order in which `add` gets them.
+        add: takes a UID and the fields.
+        pause: awaited after each chunk, with how many messages are done and of how many.
+        sizes: whether the columns must hold the sizes of the messages.
+    """
+    items = [BodySection(Section(text=b"HEADER.FIELDS", fields=(f,)), peek=True) for f in fields]
+    mailbox = state.mailbox
+    done = 0
+    while done < len(uids):
+        chunk = uids[done : done + CHUNK_MESSAGES]
+        if sizes:
+            await load_sizes(mailbox, chunk)
+        fetched = FetchResult(chunk)
+        if items:
+            fetched = await mailbox.fetch(chunk, items, state.limits.fetch_chunk_size)
+        for uid, *values in zip(fetched.uids, *fetched.columns, strict=True):
+            add(uid, [v if isinstance(v, bytes) else await _read(mailbox, v) for v in values])
+        done += max(1, len(fetched.uids) + len(fetched.missing))
+        await pause(min(done, len(uids)), len(uids))
+
+
+async def _read(mailbox: IMailbox, blob: Blob) -> bytes:
+    try:
+        return await mailbox.read(blob.uid, blob.item, 0, MAX_FIELD_SIZE)
+    except StoreError:
+        return b""
