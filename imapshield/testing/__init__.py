@@ -22,9 +22,9 @@ An example::
     phone.append(b"Subject: Hello\r\n\r\nHi.\r\n")
     assert b"* 1 EXISTS" in alice.read()
 
-    stranger = server.connect("192.0.2.1")
-    stranger.send(b"x NOOP\r\n" * 4)
-    assert stranger.transport.aborted
+    peer = server.connect("192.0.2.1")
+    peer.send(b"x NOOP\r\n" * 4)
+    assert peer.transport.aborted
     assert server.events_of(LimitTriggered)[0].limit == "backlog"
 
 Tests of a store of your own::

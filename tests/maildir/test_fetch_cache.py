@@ -204,7 +204,7 @@ class BoundTests(DiskTestCase):
         self.assertRaises(StoreLimitExceeded, self.store.create, "A/B/C", [])
         self.store.create("A/B", [])
         self.store.set_subscribed("A", True)
-        self.assertRaises(StoreLimitExceeded, self..set_subscribed(", "B", True)
+        self.assertRaises(StoreLimitExceeded, self.store.set_subscribed, "B", True)
         self.assertEqual(len(self.store.mailboxes()), 3)
 
     def test_status_of_unmeasured(self) -> None:

@@ -136,7 +136,7 @@ class QresyncTests(SessionTestCase):
         other(b"c EXPUNGE")
         self.assertIn(b"* VANISHED 3\r\n", client(b"d NOOP"))
         client(b"f STORE 1 +FLAGS.SILENT (\\Deleted)")
-        # nobody was told what went: the client must not believe itself up to date (section 3.2.8)
+        # CLOSE reported no VANISHED, so the client must not get a HIGHESTMODSEQ (section 3.2.8)
         self.assertEqual(without_text(client(b"g CLOSE")), b"g OK\r\n")
 
     def test_unsolicited_fetch(self) -> None:

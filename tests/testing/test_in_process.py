@@ -39,7 +39,7 @@ class DocumentationTests(SynchronousTestCase):
 
 class ServerTests(SynchronousTestCase):
     def test_users(self) -> None:
-        """Alice and bob can log in, with different accounts; nobody else can."""
+        """Alice and bob can log in, with different accounts. Other users cannot."""
         server = Server()
         server.login().append()
         self.assertIn(b"* 1 EXISTS", server.login(b"alice", b"secret")(b"a SELECT INBOX"))

@@ -36,7 +36,7 @@ def literal(octets: bytes) -> bytes:
 
 
 class StoreFixture(_TestCase):
-    """The store under test, made anew for each test, and shorter calls of it."""
+    """The store under test, which is made for each test, and shorter calls of it."""
 
     store: IStore
 

@@ -6,9 +6,9 @@ from tests.session.session_case import SessionTestCase, lines, without_text
 class InformationTests(SessionTestCase):
     def test_capability_and_greeting_agree(self) -> None:
         """CAPABILITY returns the same list as the greeting, and no STARTTLS without a certificate."""
-        stranger = self.server.connect()
-        response = lines(stranger(b"a CAPABILITY"))
-        self.assertIn(response[0][2:], stranger.greeting)
+        client = self.server.connect()
+        response = lines(client(b"a CAPABILITY"))
+        self.assertIn(response[0][2:], client.greeting)
         self.assertIn(b"IMAP4rev1", response[0])
         self.assertNotIn(b"STARTTLS", response[0])
         self.assertEqual(lines(self.client(b"a CAPABILITY"))[1][:4], b"a OK")
