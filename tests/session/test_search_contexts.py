@@ -276,12 +276,10 @@ ACTIONS = st.sampled_from(
      b"append", b"STORE 1:%d FLAGS ()", b"FETCH %d FLAGS", b"NOOP", b"MOVE %d other", b"IDLE"]
 )  # fmt: skip
 
-
 NOTIFY_ARGUMENTS = st.sampled_from(
     [b"", b"SET (selected (MessageNew MessageExpunge FlagChange))", b"SET (selected-delayed (MessageNew MessageExpunge))",
      b"NONE"]
 )  # fmt: skip
-
 
 SEARCHES = (
     b"SEARCH RETURN %b UNSEEN",
@@ -292,8 +290,7 @@ SEARCHES = (
 
 
 class ClientPair:
-    """Two clients of one mailbox with a slow store, which works only when `work` is called. The first keeps search
-    results."""
+    """Two clients of one mailbox whose store works only when `work` is called. The first keeps search results."""
 
     def __init__(self) -> None:
         self.worker = SlowWorker()
