@@ -1,1 +1,1 @@
-"""Measuring any IMAP server on loopback: speed, memory, and what a flood does to it."""
+"""Benchmarks of IMAP servers; README.rst says how to run them."""

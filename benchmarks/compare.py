@@ -1,4 +1,4 @@
-"""Print reports of several servers or versions side by side: ``compare.py A.json B.json …``."""
+"""Prints reports of several servers or versions side by side: ``python -m benchmarks.compare A.json B.json …``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.report import Report, table
 
 
 def main(arguments: list[str]) -> str | None:
-    """Print the table; out comes a complaint or None, for `sys.exit`."""
+    """Print the table. Return an error message or None, for `sys.exit`."""
     if not arguments:
         return "usage: python -m benchmarks.compare A.json B.json …"
     print(table([Report.load(Path(name)) for name in arguments]))

@@ -1,7 +1,7 @@
-"""Servers to measure: each started in a folder of its own, in the foreground, on loopback.
+"""Starts the servers to measure, each in its own folder, in the foreground, on loopback.
 
-`start(name, root)` serves the Maildirs `root`/<user>/ and knows how to stop what it has started,
-by process id, and nothing else.
+`start(name, root)` serves the Maildirs `root`/<user>/, and stops only the processes that it has started, by
+process id.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.processes import family
+from benchmarks.processes import process_tree
 
 HOST = "127.0.0.1"
 USER, PASSWORD = "alice", "secret"
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Defaults of Debian but for: the ports, no TLS, no limits of sessions that a benchmark would hit
-# (client_limit, process_limit, mail_max_userip_connections), and the safest fsync.
+# Debian's defaults, except for: the ports, no TLS, the safest fsync, and limits of sessions that a benchmark
+# would reach (client_limit, process_limit, mail_max_userip_connections).
 _DOVECOT = """\
 protocols = imap
 listen = {host}
@@ -77,13 +77,13 @@ service anvil {{
 """
 
 
-# (state folder, mail root, port, options) to (command line, version)
+# From (state folder, mail root, port, options) to (command line, version).
 _Command = Callable[[Path, Path, int, Sequence[str]], tuple[Sequence[str], str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server that runs: where it listens, and the process that all of its processes come from."""
+    """A running server: where it listens, and its first process, of which all others are descendants."""
 
     name: str
     version: str
@@ -95,22 +95,22 @@ class Peer:
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Return a port of `HOST` that no program uses."""
     with socket.create_server((HOST, 0)) as listening:
         port: int = listening.getsockname()[1]
         return port
 
 
 def mail_owner() -> tuple[int, int]:
-    """Give the (uid, gid) that mail belongs to: Dovecot refuses to serve root's."""
+    """Return the (uid, gid) that owns the mail: Dovecot refuses to serve mail of root."""
     if os.getuid():
         return os.getuid(), os.getgid()
     nobody = pwd.getpwnam("nobody")
     return nobody.pw_uid, nobody.pw_gid
 
 
-def own(path: Path) -> None:
-    """Hand a folder and all within to `mail_owner`; does nothing unless root asks."""
+def change_owner(path: Path) -> None:
+    """Give a folder and all its contents to `mail_owner`, if this process runs as root."""
     if os.getuid() == 0:
         uid, gid = mail_owner()
         for folder, _, files in os.walk(path):
@@ -121,13 +121,19 @@ def own(path: Path) -> None:
 
 @contextmanager
 def start(name: str, root: Path, options: Sequence[str] = ()) -> Iterator[Peer]:
-    """Start the server `name`, one of NAMES, over `root`; end it, and its children, when done.
+    """Start a server, and stop it and its children at the end of the `with` statement.
 
-    `options` go to imapshield's command line. Raises RuntimeError with the server's own words.
+    Args:
+        name: one of `NAMES`.
+        root: the folder of the Maildirs.
+        options: more options for the command line of imapshield.
+
+    Raises:
+        RuntimeError: the server did not start. The text is its output.
     """
     port = free_port()
     state = Path(tempfile.mkdtemp(prefix=f"bench-{name}-"))
-    state.chmod(0o755)  # Dovecot's processes of other users must pass through
+    state.chmod(0o755)  # for Dovecot's processes of other users
     log = state / "output"
     try:
         command, version = _COMMANDS[name](state, root, port, options)
@@ -141,13 +147,15 @@ def start(name: str, root: Path, options: Sequence[str] = ()) -> Iterator[Peer]:
                 env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
             )
         try:
-            _await_greeting(process, port)
+            _wait_for_greeting(process, port)
             yield Peer(name, version, port, process.pid)
         except TimeoutError:
-            words = "".join(
+            printed = "".join(
                 f.read_text(errors="replace") for f in (log, state / "log") if f.exists()
             )
-            raise RuntimeError(f"{name} did not greet: {words[-2000:] or 'no word'}") from None
+            raise RuntimeError(
+                f"{name} sent no greeting: {printed[-2000:] or 'it printed nothing'}"
+            ) from None
         finally:
             _stop(process)
     finally:
@@ -159,9 +167,9 @@ def _dovecot(
 ) -> tuple[Sequence[str], str]:
     program = shutil.which("dovecot", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if program is None:
-        raise RuntimeError("no dovecot here: apt-get install dovecot-imapd")
+        raise RuntimeError("dovecot not found: apt-get install dovecot-imapd")
     uid, gid = mail_owner()
-    me = pwd.getpwuid(os.getuid()).pw_name
+    own_user = pwd.getpwuid(os.getuid()).pw_name
     as_root = os.getuid() == 0
     configuration = state / "dovecot.conf"
     configuration.write_text(
@@ -173,9 +181,9 @@ def _dovecot(
             password=PASSWORD,
             uid=uid,
             gid=gid,
-            internal="dovecot" if as_root else me,
+            internal="dovecot" if as_root else own_user,
             internal_group="dovecot" if as_root else grp.getgrgid(gid).gr_name,
-            login="dovenull" if as_root else me,
+            login="dovenull" if as_root else own_user,
             login_count=0 if reuse else 1,
             imap_count=1000 if reuse else 1,
             chroot="" if as_root else "chroot =",
@@ -190,7 +198,9 @@ def _imapshield(
 ) -> tuple[Sequence[str], str]:
     twistd = Path(sys.executable).with_name("twistd")
     if not twistd.exists():
-        raise RuntimeError(f"no twistd beside {sys.executable}: install imapshield there")
+        raise RuntimeError(
+            f"no twistd next to {sys.executable}: install imapshield for that Python"
+        )
     command = [str(twistd), "--nodaemon", "--pidfile=", "imapshield"]
     command += ["--listen", f"tcp:{port}:interface={HOST}", "--mail-root", str(root)]
     command += ["--auth", f"memory:{USER}:{PASSWORD}", *options]
@@ -201,19 +211,19 @@ def _imapshield(
 
 _COMMANDS: dict[str, _Command] = {
     "dovecot": _dovecot,
-    # What its manual calls the high-performance mode: processes serve one session after another.
+    # The high-performance mode of its manual: a process serves one session after another.
     "dovecot-reuse": partial(_dovecot, reuse=True),
     "imapshield": _imapshield,
 }
 NAMES = tuple(_COMMANDS)
 
 
-def _await_greeting(process: subprocess.Popen[bytes], port: int, patience: float = 20) -> None:
-    deadline = time.monotonic() + patience
+def _wait_for_greeting(process: subprocess.Popen[bytes], port: int, timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with socket.create_connection((HOST, port), 2) as trying:
-                if trying.recv(4) == b"* OK":
+            with socket.create_connection((HOST, port), 2) as connection:
+                if connection.recv(4) == b"* OK":
                     return
         except OSError:
             pass
@@ -222,14 +232,14 @@ def _await_greeting(process: subprocess.Popen[bytes], port: int, patience: float
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """TERM to the one that we started; KILL, by id, to what is left of its family after 10 s."""
+    """Send TERM to the first process, and KILL to all its processes that are left after 10 seconds."""
     if process.poll() is not None:
         return
     process.terminate()
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:
-        for pid in family(process.pid):
+        for pid in process_tree(process.pid):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

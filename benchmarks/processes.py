@@ -1,7 +1,7 @@
-"""What a server costs, from /proc: CPU and memory of a process and of all that came from it.
+"""Reads CPU time and memory of a server from /proc: of a process and all its descendants.
 
-A server of many short-lived processes is charged for the dead too: a parent that has waited for its
-children carries their time (cutime, cstime), and the tree is listed anew at every question.
+CPU time includes processes that have ended: a parent that has waited for its children carries their time
+(cutime, cstime). The descendants are listed again at every call.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryLiteral:
-    """Octets: `private` would come back if the processes ended, `pss` adds their share of the rest.
+class MemoryUse:
+    """Memory in bytes: `private` would be freed if the processes ended, `pss` adds their share of the rest.
 
-    Neither holds what the kernel keeps for them: sockets, page tables, descriptors.
+    Neither includes what the kernel holds for the processes: sockets, page tables, descriptors.
     """
 
     processes: int
@@ -28,8 +28,8 @@ class MemoryLiteral:
     private: int
 
 
-def family(root: int) -> list[int]:
-    """List `root` and its descendants that are alive now."""
+def process_tree(root: int) -> list[int]:
+    """Return the process ids of `root` and its living descendants."""
     children: defaultdict[int, list[int]] = defaultdict(list)
     for name in os.listdir("/proc"):
         if name.isdigit() and (fields := _stat(int(name))):
@@ -41,24 +41,27 @@ def family(root: int) -> list[int]:
 
 
 def cpu(root: int) -> float:
-    """Seconds of CPU that `root` and its descendants have used, the dead ones included.
+    """Return the seconds of CPU that `root` and its descendants have used, including ended processes.
 
-    The living are counted in nanoseconds (schedstat, all threads), the dead in ticks of 10 ms that
-    the kernel rounds only once, so that a hundred short lives are not a hundred errors.
+    Living processes are counted in nanoseconds (schedstat, all threads). Ended ones are counted in ticks of
+    10 ms, which the kernel rounds only once, so that a hundred short processes do not add a hundred errors.
     """
     total = 0.0
-    for pid in family(root):
+    for pid in process_tree(root):
         fields = _stat(pid)
         if fields:
-            own, dead = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
-            # A thread that has ended is in the ticks alone.
-            total += max(own * _TICK, _scheduled(pid)) + dead * _TICK
+            own, ended = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
+            # Threads that have ended are counted in the ticks only.
+            total += max(own * _TICK, _scheduled(pid)) + ended * _TICK
     return total
 
 
-def settled_cpu(root: int, patience: float = 0.5) -> float:
-    """`cpu`, once the server has finished what it still did after its last answer."""
-    deadline = time.monotonic() + patience
+def settled_cpu(root: int, timeout: float = 0.5) -> float:
+    """Return `cpu` once it has stopped growing: after its last response a server may still work.
+
+    After `timeout` seconds the last value is returned even if it still grows.
+    """
+    deadline = time.monotonic() + timeout
     before = cpu(root)
     while time.monotonic() < deadline:
         time.sleep(0.01)
@@ -69,26 +72,26 @@ def settled_cpu(root: int, patience: float = 0.5) -> float:
     return before
 
 
-def memory(root: int) -> MemoryLiteral:
-    """Add up the memory of `root` and its descendants, from smaps_rollup."""
-    pids = family(root)
+def memory(root: int) -> MemoryUse:
+    """Return the total memory of `root` and its descendants, from smaps_rollup."""
+    pids = process_tree(root)
     sums: defaultdict[str, int] = defaultdict(int)
     for pid in pids:
         for line in _read(f"/proc/{pid}/smaps_rollup").splitlines()[1:]:
             name, value, *_ = line.split()
             sums[name] += int(value) * 1024
     private = sums["Private_Clean:"] + sums["Private_Dirty:"]
-    return MemoryLiteral(len(pids), sums["Rss:"], sums["Pss:"], private)
+    return MemoryUse(len(pids), sums["Rss:"], sums["Pss:"], private)
 
 
 def resident(root: int) -> int:
-    """Add up the resident octets alone: cheap enough to ask four times a second."""
-    pages = (_read(f"/proc/{pid}/statm").split() for pid in family(root))
+    """Return the total resident bytes only: cheap enough to call four times a second."""
+    pages = (_read(f"/proc/{pid}/statm").split() for pid in process_tree(root))
     return sum(int(fields[1]) * _PAGE for fields in pages if fields)
 
 
 def _read(path: str) -> str:
-    """Read a file of /proc; "" when the process is gone or has become a zombie."""
+    """Return a file of /proc, or "" if the process has ended or is a zombie."""
     try:
         with open(path) as file:
             return file.read()
@@ -97,15 +100,15 @@ def _read(path: str) -> str:
 
 
 def _stat(pid: int) -> list[str]:
-    """Split the fields of /proc/PID/stat after the name, which may hold spaces and brackets."""
+    """Return the fields of /proc/PID/stat after the name, which may contain spaces and brackets."""
     return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def _scheduled(pid: int) -> float:
-    """Seconds on a CPU, of all threads that live."""
+    """Return the seconds on a CPU of all living threads."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except FileNotFoundError:
         return 0.0
-    spent = (_read(f"/proc/{pid}/task/{thread}/schedstat").split() for thread in threads)
-    return sum(int(fields[0]) for fields in spent if fields) / 1e9
+    times = (_read(f"/proc/{pid}/task/{thread}/schedstat").split() for thread in threads)
+    return sum(int(fields[0]) for fields in times if fields) / 1e9

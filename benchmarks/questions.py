@@ -1,4 +1,4 @@
-"""What `benchmarks.beside` asks: FETCH items, SEARCH keys, SORT keys."""
+"""The requests that `benchmarks.differential` sends: FETCH data items, SEARCH commands, SORT keys."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from random import Random
 
 from benchmarks.values import Value
 
-WHOLE = (
+MESSAGE_ITEMS = (
     *("UID", "FLAGS", "INTERNALDATE", "ENVELOPE", "BODY", "BODYSTRUCTURE"),
     *("RFC822.SIZE", "RFC822.HEADER", "RFC822.TEXT", "BODY.PEEK[TEXT]", "BODY.PEEK[]"),
 )
-FIELDS = (
+FIELD_ITEMS = (
     "BODY.PEEK[HEADER.FIELDS (From To Cc Subject Date Message-ID)]",
     "BODY.PEEK[HEADER.FIELDS.NOT (Received From)]",
     "BODY.PEEK[HEADER.FIELDS (X-Nobody)]",
 )
-PARTIALS = (
+PARTIAL_ITEMS = (
     *("BODY.PEEK[]<0.100>", "BODY.PEEK[TEXT]<10.50>", "BODY.PEEK[TEXT]<1000000000.5>"),
     *("BODY.PEEK[HEADER]<20.2000>", "BODY.PEEK[HEADER.FIELDS (From)]<3.9>"),
 )
-SORTS = (
+SORT_KEYS = (
     *("ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO"),
     *("REVERSE DATE", "REVERSE SUBJECT", "REVERSE FROM", "SUBJECT REVERSE DATE FROM"),
 )
 KEYWORD = "$Forwarded"
-LEAF, COMPOSED, NOWHERE = "leaf", "composed", "parts that are not"
+LEAF, COMPOSED, ABSENT = "leaf", "composed", "absent parts"
 EMBEDDING = ((b"message", b"rfc822"), (b"message", b"global"))
-PATHS = 60
-"""Parts of one message that are asked for, of those that have thousands."""
+MAX_PARTS = 60
+"""How many parts of one message are requested; some messages have thousands."""
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 SIZES = (0, 300, 1000, 3000, 10_000, 100_000, 10_000_000)
 SENT_DAYS = [
@@ -58,7 +58,7 @@ FLAG_KEYS = (
     ),
     *("UNSEEN SMALLER 2000 SINCE 1-Oct-2001", 'SUBJECT ""', 'FROM ""', 'TO ""', 'BCC ""'),
 )
-RETURNS = ("MIN", "MAX", "COUNT", "ALL", "MIN MAX", "MIN MAX COUNT ALL", "")
+RETURN_OPTIONS = ("MIN", "MAX", "COUNT", "ALL", "MIN MAX", "MIN MAX COUNT ALL", "")
 HEADER_FIELDS = (
     *("From", "To", "Cc", "Bcc", "Subject", "Message-ID", "References", "Content-Type", "Date"),
     *("X-Mailer", "Sender", "Reply-To", "List-Id", "Received", "MIME-Version"),
@@ -71,16 +71,16 @@ _phrases = re.compile(r"\w{2,12}[^\w\s]{0,3} ?\w{2,12}").findall
 
 
 def part_paths(*structures: Value) -> dict[str, str]:
-    """Give the numbers of all parts in what BODYSTRUCTUREs tell: LEAF, COMPOSED of others, NOWHERE.
+    """Return the part specifiers in BODYSTRUCTUREs of one message, each with its kind.
 
-    With them come the message itself, whose number is empty, and numbers of parts that there are
-    not: one beyond the last of each multipart, and one inside of what is neither text nor composed.
+    The message itself, with the specifier "", and parts with parts are COMPOSED; others are LEAF. Some
+    specifiers are ABSENT: one after the last part of each multipart, and one below each leaf that is no text.
     """
     found = {"": COMPOSED}
     for structure in structures:
         for path, kind in _paths(structure, ""):
             found.setdefault(path, kind)
-    return dict(list(found.items())[:PATHS])
+    return dict(list(found.items())[:MAX_PARTS])
 
 
 def _paths(part: Value, path: str) -> Iterator[tuple[str, str]]:
@@ -89,96 +89,114 @@ def _paths(part: Value, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(part[0], list):
         if path:
             yield path, COMPOSED
-        inner = list(takewhile(lambda child: isinstance(child, list), part))
-        for number, child in enumerate(inner, 1):
+        children = list(takewhile(lambda child: isinstance(child, list), part))
+        for number, child in enumerate(children, 1):
             yield from _paths(child, f"{path}.{number}".lstrip("."))
-        yield f"{path}.{len(inner) + 1}".lstrip("."), NOWHERE
+        yield f"{path}.{len(children) + 1}".lstrip("."), ABSENT
         return
     path = path or "1"
     main, sub = (word.lower() if isinstance(word, bytes) else b"" for word in part[:2])
-    inside = part[8] if (main, sub) in EMBEDDING and len(part) > 8 else None
-    yield path, COMPOSED if inside else LEAF
-    if isinstance(inside, list) and inside:
-        yield from _paths(inside, path if isinstance(inside[0], list) else f"{path}.1")
+    embedded = part[8] if (main, sub) in EMBEDDING and len(part) > 8 else None
+    yield path, COMPOSED if embedded else LEAF
+    if isinstance(embedded, list) and embedded:
+        yield from _paths(embedded, path if isinstance(embedded[0], list) else f"{path}.1")
     elif main != b"text":
-        yield f"{path}.1", NOWHERE
+        yield f"{path}.1", ABSENT
 
 
 def part_items(path: str) -> list[str]:
-    """List the sections of one part, some of them cut."""
+    """Return the data items for the sections of one part, some of them partial."""
     texts = ("", ".MIME", ".HEADER", ".TEXT", ".HEADER.FIELDS (Subject From Content-Type)")
-    whole = [f"BODY.PEEK[{path}{text}]" for text in (*texts, ".HEADER.FIELDS.NOT (Received)")]
-    return [*whole, f"BODY.PEEK[{path}]<3.40>", f"BODY.PEEK[{path}.MIME]<0.30>"]
+    items = [f"BODY.PEEK[{path}{text}]" for text in (*texts, ".HEADER.FIELDS.NOT (Received)")]
+    return [*items, f"BODY.PEEK[{path}]<3.40>", f"BODY.PEEK[{path}.MIME]<0.30>"]
 
 
 def binary_items(path: str) -> list[str]:
-    """List the ways to ask for the content of one part."""
+    """Return the data items for the decoded content of one part."""
     return [f"BINARY.PEEK[{path}]", f"BINARY.SIZE[{path}]", f"BINARY.PEEK[{path}]<2.50>"]
 
 
-def searches(mails: Sequence[bytes], words: int) -> Iterator[tuple[str, tuple[bytes, ...]]]:
-    """Yield SEARCH commands, each with what it is counted as; `words` of them for words of the mails."""
+Question = tuple[str, tuple[bytes, ...]]
+"""A category, and a command, in which every second part is a literal."""
+
+
+def searches(messages: Sequence[bytes], words: int) -> Iterator[Question]:
+    """Yield SEARCH commands; `words` of them search for words of the messages."""
+    sample = messages[:: len(messages) // 20 + 1]
+    yield from _flag_searches()
+    yield from _size_searches(sample)
+    yield from _date_searches(sample)
+    for field in HEADER_FIELDS:
+        yield "SEARCH HEADER", (f'SEARCH HEADER {field} ""'.encode(),)
+    for charset in OTHER_CHARSETS:
+        yield "SEARCH CHARSET", (f"SEARCH CHARSET {charset} SUBJECT ".encode(), b"\xe4")
+    for field, word in _search_texts(messages, words):
+        yield from _text_searches(field, word.encode("utf-8"))
+
+
+def _flag_searches() -> Iterator[Question]:
     for key in FLAG_KEYS:
         yield "SEARCH flags and more", (f"SEARCH {key}".encode(),)
-    for form in RETURNS:
-        yield "SEARCH RETURN", (f"SEARCH RETURN ({form}) UNSEEN".encode(),)
+    for options in RETURN_OPTIONS:
+        yield "SEARCH RETURN", (f"SEARCH RETURN ({options}) UNSEEN".encode(),)
     yield "SEARCH RETURN", (b"UID SEARCH RETURN (ALL) OR SEEN DRAFT",)
     yield "SEARCH RETURN", (b"SEARCH RETURN (PARTIAL 2:5) SEEN",)
-    sizes = [
-        len(mail.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
-        for mail in mails[:: len(mails) // 20 + 1]
-    ]
+
+
+def _size_searches(messages: Sequence[bytes]) -> Iterator[Question]:
+    sizes = [len(m.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")) for m in messages]
     for size in (*SIZES, *sizes):
         yield "SEARCH sizes", (b"SEARCH LARGER %d" % size,)
         yield "SEARCH sizes", (b"SEARCH SMALLER %d" % size,)
-    for day in sorted({*SENT_DAYS, *_days(mails[:: len(mails) // 20 + 1])}):
+
+
+def _date_searches(messages: Sequence[bytes]) -> Iterator[Question]:
+    for day in sorted({*SENT_DAYS, *_days(messages)}):
         for key in ("SENTBEFORE", "SENTON", "SENTSINCE"):
             yield f"SEARCH {key}", (f"SEARCH {key} {day}".encode(),)
     for day in STORED_DAYS:
         for key in ("BEFORE", "ON", "SINCE"):
             yield f"SEARCH {key}", (f"SEARCH {key} {day}".encode(),)
-    for field in HEADER_FIELDS:
-        yield "SEARCH HEADER", (f'SEARCH HEADER {field} ""'.encode(),)
-    for charset in OTHER_CHARSETS:
-        yield "SEARCH CHARSET", (f"SEARCH CHARSET {charset} SUBJECT ".encode(), b"\xe4")
-    for field, word in _needles(mails, words):
-        needle = word.encode("utf-8")
-        if field in ("BODY", "TEXT"):
-            yield f"SEARCH {field}", (f"SEARCH CHARSET UTF-8 {field} ".encode(), needle)
-            continue
-        yield "SEARCH HEADER", (f"SEARCH CHARSET UTF-8 HEADER {field} ".encode(), needle)
-        if field.upper() in ENVELOPE_KEYS:
-            key = field.upper()
-            yield f"SEARCH {key}", (f"SEARCH CHARSET UTF-8 {key} ".encode(), needle)
 
 
-def _days(mails: Iterable[bytes]) -> Iterator[str]:
-    """Yield days that mails are from, as SEARCH writes them."""
-    for mail in mails:
-        sent = parsedate(str(message_from_bytes(mail).get("Date", "")))
+def _text_searches(field: str, text: bytes) -> Iterator[Question]:
+    """Yield a SEARCH for a text in BODY, TEXT, or a header field; in the latter also by its own key."""
+    if field in ("BODY", "TEXT"):
+        yield f"SEARCH {field}", (f"SEARCH CHARSET UTF-8 {field} ".encode(), text)
+        return
+    yield "SEARCH HEADER", (f"SEARCH CHARSET UTF-8 HEADER {field} ".encode(), text)
+    key = field.upper()
+    if key in ENVELOPE_KEYS:
+        yield f"SEARCH {key}", (f"SEARCH CHARSET UTF-8 {key} ".encode(), text)
+
+
+def _days(messages: Iterable[bytes]) -> Iterator[str]:
+    """Yield the days of messages' Date fields in the form of SEARCH."""
+    for message in messages:
+        sent = parsedate(str(message_from_bytes(message).get("Date", "")))
         if sent is not None and 1000 < sent[0] < 9999:
             yield f"{sent[2]}-{MONTHS[sent[1] - 1]}-{sent[0]}"
 
 
-def _needles(mails: Sequence[bytes], count: int) -> list[tuple[str, str]]:
-    """Take words, phrases and addresses out of the mails, always the same ones."""
-    lot = Random(1999)
+def _search_texts(messages: Sequence[bytes], count: int) -> list[tuple[str, str]]:
+    """Choose words, phrases and addresses in the messages, always the same ones, each with its field."""
+    rng = Random(1999)
     found: dict[tuple[str, str], None] = {}
-    while len(found) < count and mails:
+    while len(found) < count and messages:
         before = len(found)
-        for data in lot.sample(mails, min(len(mails), count)):
-            for field, text in _texts(data, lot):
-                kind = lot.random()
-                every = _words(text) if kind < 0.7 else _phrases(text)
-                foreign = [one for one in every if not one.isascii()]
-                if foreign and lot.random() < 0.6:
-                    every = foreign
-                if not every or len(found) >= count:
+        for data in rng.sample(messages, min(len(messages), count)):
+            for field, text in _texts(data, rng):
+                draw = rng.random()
+                candidates = _words(text) if draw < 0.7 else _phrases(text)
+                foreign = [word for word in candidates if not word.isascii()]
+                if foreign and rng.random() < 0.6:
+                    candidates = foreign
+                if not candidates or len(found) >= count:
                     continue
-                word = lot.choice(every)
-                if kind < 0.1:
+                word = rng.choice(candidates)
+                if draw < 0.1:
                     word = word.upper()
-                elif kind < 0.2:
+                elif draw < 0.2:
                     word = word[1:]
                 found[field, word] = None
         if len(found) == before:
@@ -186,12 +204,12 @@ def _needles(mails: Sequence[bytes], count: int) -> list[tuple[str, str]]:
     return list(found)
 
 
-def _texts(data: bytes, lot: Random) -> Iterator[tuple[str, str]]:
-    """Yield some texts of a mail, each with the field it comes from, or BODY or TEXT."""
+def _texts(data: bytes, rng: Random) -> Iterator[tuple[str, str]]:
+    """Yield some texts of a message, each with the field that contains it, or BODY or TEXT."""
     message = message_from_bytes(data)
     for field in HEADER_FIELDS:
         value = message.get(field)
-        if value is None or lot.random() > 0.3:
+        if value is None or rng.random() > 0.3:
             continue
         try:
             text = str(make_header(decode_header(value)))
@@ -199,14 +217,14 @@ def _texts(data: bytes, lot: Random) -> Iterator[tuple[str, str]]:
             continue
         yield field, " ".join(text.encode("utf-8", "ignore").decode().split())
     for part in message.walk():
-        if part.get_content_maintype() == "text" and lot.random() < 0.5:
-            yield lot.choice(("BODY", "BODY", "BODY", "TEXT")), _text(part)
+        if part.get_content_maintype() == "text" and rng.random() < 0.5:
+            yield rng.choice(("BODY", "BODY", "BODY", "TEXT")), _text(part)
 
 
 def _text(part: Message) -> str:
-    octets = part.get_payload(decode=True)
+    data = part.get_payload(decode=True)
     try:
         charset = part.get_content_charset() or "ascii"
-        return octets.decode(charset, "ignore") if isinstance(octets, bytes) else ""
+        return data.decode(charset, "ignore") if isinstance(data, bytes) else ""
     except (LookupError, ValueError):
         return ""

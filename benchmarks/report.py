@@ -1,4 +1,4 @@
-"""The figures of one server, as JSON and as a table beside those of others."""
+"""The figures of one server, as JSON and as a table beside the figures of other servers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 
 @dataclass(slots=True)
-class MessageRow:
-    """One row: seconds a unit, a value for each round. Or `failed`, and why."""
+class Row:
+    """One row of the table: seconds for each unit, one value for each round; or `failed`, the reason."""
 
     name: str
     unit: str
@@ -23,8 +23,8 @@ class MessageRow:
 
 
 @dataclass(slots=True)
-class Holding:
-    """What one idle connection holds in the server, in octets."""
+class ConnectionMemory:
+    """The bytes of server memory for one idle connection; or `failed`, the reason."""
 
     name: str
     private: float
@@ -34,38 +34,38 @@ class Holding:
 
 @dataclass(slots=True)
 class Report:
-    """All that was measured of one server in one run."""
+    """All figures of one server in one run."""
 
     server: str
     version: str
     messages: int
-    rows: list[MessageRow] = field(default_factory=list)
-    memory: list[Holding] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    memory: list[ConnectionMemory] = field(default_factory=list)
     kernel: str = field(default_factory=platform.release)
-    # What else the machine was doing before it began, as a load average: figures of a busy one lie.
+    # The load average before the run: figures of a busy machine are not comparable.
     busy: float = field(default_factory=lambda: round(os.getloadavg()[0], 1))
 
     @property
     def failures(self) -> list[str]:
         """Rows that failed, with their reasons."""
-        entries: list[MessageRow | Holding] = [*self.rows, *self.memory]
+        entries: list[Row | ConnectionMemory] = [*self.rows, *self.memory]
         return [f"{self.server}: {e.name}: {e.failed}" for e in entries if e.failed]
 
     def save(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write the report as JSON."""
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Report:
-        """Read what `save` wrote."""
+        """Read a report that `save` has written."""
         fields = json.loads(path.read_text())
-        fields["rows"] = [MessageRow(**row) for row in fields["rows"]]
-        fields["memory"] = [Holding(**entry) for entry in fields["memory"]]
+        fields["rows"] = [Row(**row) for row in fields["rows"]]
+        fields["memory"] = [ConnectionMemory(**entry) for entry in fields["memory"]]
         return cls(**fields)
 
 
 def time_text(seconds: float | None) -> str:
-    """Write a time with three figures: µs below a millisecond, then ms, then s."""
+    """Format a time with three significant figures, in us, ms or s."""
     if seconds is None:
         return "-"
     for factor, unit in ((1e6, "us"), (1e3, "ms")):
@@ -74,65 +74,65 @@ def time_text(seconds: float | None) -> str:
     return f"{seconds:.3g} s"
 
 
-def size_text(octets: float | None) -> str:
-    """Write a size in kB."""
-    return (
-        "-"
-        if octets is None
-        else f"{octets / 1000:.3g} kB"
-        if octets < 1e6
-        else f"{octets / 1000:.0f} kB"
-    )
+def size_text(size: float | None) -> str:
+    """Format a number of bytes in kB."""
+    if size is None:
+        return "-"
+    return f"{size / 1000:.3g} kB" if size < 1e6 else f"{size / 1000:.0f} kB"
 
 
 def table(reports: Sequence[Report]) -> str:
-    """Lay reports side by side. Ratios are of each to the first: below 1 is faster or smaller."""
+    """Format reports side by side. Ratios are to the first report: below 1 is faster or smaller."""
     names = [f"{report.server} {report.version}".strip() for report in reports]
     heading = f"{reports[0].messages} messages; {', '.join(names)}; medians"
     if (busy := max(report.busy for report in reports)) > 0.5:
         heading += f"; MEASURED ON A BUSY MACHINE (load average {busy})"
-    lines = [heading, ""]
-    rows = {row.name: row.unit for report in reports for row in report.rows}
-    found = [{row.name: row for row in report.rows} for report in reports]
-    cells = [["", "a", *_columns(reports, "CPU"), *_columns(reports, "wall")]]
-    for name, unit in rows.items():
-        of = [one.get(name) for one in found]
-        cpu = [statistics.median(row.cpu) if row and row.cpu else None for row in of]
-        wall = [statistics.median(row.wall) if row and row.wall else None for row in of]
-        cells.append([name, unit, *_compared(cpu, time_text), *_compared(wall, time_text)])
-    lines += _aligned(cells)
-    held = {entry.name: None for report in reports for entry in report.memory}
-    if held:
-        kept = [{entry.name: entry for entry in report.memory} for report in reports]
-        cells = [["", "a", *_columns(reports, "private"), *_columns(reports, "PSS")]]
-        for name in held:
-            entries = [one.get(name) for one in kept]
-            private = [entry.private if entry and not entry.failed else None for entry in entries]
-            pss = [entry.pss if entry and not entry.failed else None for entry in entries]
-            cells.append(
-                [name, "connection", *_compared(private, size_text), *_compared(pss, size_text)]
-            )
-        lines += ["", *_aligned(cells)]
+    lines = [heading, "", *_aligned(_time_cells(reports))]
+    if any(report.memory for report in reports):
+        lines += ["", *_aligned(_memory_cells(reports))]
     failures = [failure for report in reports for failure in report.failures]
-    return "\n".join([*lines, *([""] if failures else []), *(f"FAILED {one}" for one in failures)])
+    if failures:
+        lines += ["", *(f"FAILED {failure}" for failure in failures)]
+    return "\n".join(lines)
 
 
-def _columns(reports: Sequence[Report], what: str) -> list[str]:
-    return [
-        title
-        for place, report in enumerate(reports)
-        for title in (
-            [f"{report.server} {what}"] if place == 0 else [f"{report.server} {what}", "ratio"]
-        )
-    ]
+def _time_cells(reports: Sequence[Report]) -> list[list[str]]:
+    units = {row.name: row.unit for report in reports for row in report.rows}
+    by_name = [{row.name: row for row in report.rows} for report in reports]
+    cells = [["", "a", *_columns(reports, "CPU"), *_columns(reports, "wall")]]
+    for name, unit in units.items():
+        rows = [named.get(name) for named in by_name]
+        cpu = [statistics.median(row.cpu) if row and row.cpu else None for row in rows]
+        wall = [statistics.median(row.wall) if row and row.wall else None for row in rows]
+        cells.append([name, unit, *_compared(cpu, time_text), *_compared(wall, time_text)])
+    return cells
+
+
+def _memory_cells(reports: Sequence[Report]) -> list[list[str]]:
+    names = dict.fromkeys(entry.name for report in reports for entry in report.memory)
+    by_name = [{entry.name: entry for entry in report.memory} for report in reports]
+    cells = [["", "a", *_columns(reports, "private"), *_columns(reports, "PSS")]]
+    for name in names:
+        entries = [named.get(name) for named in by_name]
+        private = [entry.private if entry and not entry.failed else None for entry in entries]
+        pss = [entry.pss if entry and not entry.failed else None for entry in entries]
+        compared = [*_compared(private, size_text), *_compared(pss, size_text)]
+        cells.append([name, "connection", *compared])
+    return cells
+
+
+def _columns(reports: Sequence[Report], figure: str) -> list[str]:
+    titles = [f"{reports[0].server} {figure}"]
+    for report in reports[1:]:
+        titles += [f"{report.server} {figure}", "ratio"]
+    return titles
 
 
 def _compared(values: Sequence[float | None], write: Callable[[float | None], str]) -> list[str]:
-    first, cells = values[0], []
-    for place, value in enumerate(values):
-        cells.append(write(value))
-        if place:
-            cells.append(f"{value / first:.2f}" if value is not None and first else "-")
+    first = values[0]
+    cells = [write(first)]
+    for value in values[1:]:
+        cells += [write(value), f"{value / first:.2f}" if value is not None and first else "-"]
     return cells
 
 

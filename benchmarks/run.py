@@ -1,4 +1,4 @@
-"""Measure several servers in one run, on the same mail, taking turns: the table to publish.
+"""Measures several servers in one run, on the same mail, in alternation, and prints one table.
 
 python -m benchmarks.run --servers dovecot,imapshield --messages 10000 --quick
 """
@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import peers
+from benchmarks.bench import Bench, Scale, Target
 from benchmarks.imap_bench import (
     fill,
     link,
@@ -25,12 +26,12 @@ from benchmarks.imap_bench import (
     scale_from,
     scale_options,
 )
-from benchmarks.measures import COLD, Bench, Scale, Target
+from benchmarks.measures import COLD
 from benchmarks.report import Report, table
 
 
 def prepare(root: Path, names: list[str], scale: Scale) -> dict[str, Path]:
-    """Write the corpus once, and link a mail root of it for every server; out come the roots."""
+    """Write the corpus once, and hard-link it into a mail root for each server; return the mail roots by name."""
     corpus = root / "corpus"
     fill(corpus, scale)
     roots = {}
@@ -42,33 +43,37 @@ def prepare(root: Path, names: list[str], scale: Scale) -> dict[str, Path]:
             for cold in COLD:
                 link(corpus / f".cold-{cold}", home / f".cold-{cold}")
                 (home / f".cold-{cold}" / "maildirfolder").touch()
-    with progress("handing the mail to its owner"):
-        peers.own(root)
+    with progress("changing the owner of the mail"):
+        peers.change_owner(root)
     return roots
 
 
 def bench_of(peer: peers.Peer, scale: Scale) -> Bench:
-    """Point a bench at a peer."""
+    """Return the `Bench` of a running server."""
     target = Target(peer.host, peer.port, peer.user, peer.password, peer.pid)
     return Bench(target, scale, cold_folders=True)
 
 
 def main() -> int:
-    """Run them all; 1 if a row failed."""
+    """Measure the servers of the command line; return 1 if a row failed."""
     parser = argparse.ArgumentParser(prog="run", description="Measure IMAP servers in one run.")
     parser.add_argument("--servers", default="dovecot,imapshield", help=", ".join(peers.NAMES))
-    parser.add_argument("--imapshield-options", default="", help="more of its command line")
-    parser.add_argument("--directory", type=Path, help="where the mail goes (default: of TMPDIR)")
-    parser.add_argument("--save", type=Path, metavar="FOLDER", help="a JSON file for each server")
+    parser.add_argument(
+        "--imapshield-options", default="", help="more options for its command line"
+    )
+    parser.add_argument("--directory", type=Path, help="where to store the mail (default: TMPDIR)")
+    parser.add_argument(
+        "--save", type=Path, metavar="FOLDER", help="where to write a JSON file for each server"
+    )
     scale_options(parser)
     options = parser.parse_args()
     names = options.servers.split(",")
     if unknown := set(names) - set(peers.NAMES):
-        parser.error(f"no such server: {', '.join(unknown)}; there are {', '.join(peers.NAMES)}")
+        parser.error(f"unknown server: {', '.join(unknown)}; choose from {', '.join(peers.NAMES)}")
     extra = shlex.split(options.imapshield_options)
     scale = scale_from(options)
     raise_descriptors()
-    # So that a TERM ends the servers too.
+    # On SIGTERM the servers are stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     root = Path(tempfile.mkdtemp(prefix="imap-bench-", dir=options.directory))
     root.chmod(0o755)
@@ -83,7 +88,7 @@ def main() -> int:
             run(benches, options.only)
         if not options.no_memory:
             for name, (_, report) in zip(names, benches, strict=True):
-                # A new process over an index that is there already: what an operator sees.
+                # A new process with an existing index, as an operator has it.
                 with peers.start(name, roots[name], extra) as peer:
                     report.memory = measure_memory(bench_of(peer, scale))
     finally:
@@ -101,5 +106,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except RuntimeError as complaint:  # a server that does not start, in its own words
-        sys.exit(str(complaint))
+    except RuntimeError as error:  # a server did not start; the text is its output
+        sys.exit(str(error))

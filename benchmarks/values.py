@@ -1,20 +1,20 @@
-"""What was answered, as values that two servers' answers can be compared by.
+"""Parses responses into values that can be compared between two servers.
 
-Atoms and strings are bytes, whichever way a string was sent, numbers are int, NIL is None, and what
-stands in parentheses is a list.
+Atoms and strings are bytes, whichever form a string was sent in; numbers are int, NIL is None, and a
+parenthesized list is a list.
 """
 
 from __future__ import annotations
 
 import re
 
-from benchmarks.client import Answer, Pieces
+from benchmarks.client import Parts, Response
 
 Value = bytes | int | list["Value"] | None
 FetchResult = dict[str, Value]
-"""The items of one message, their names in capitals."""
+"""The data items of one message by their names in capitals."""
 
-_fetched = re.compile(rb"\* (\d+) FETCH (?=\()").match
+_fetch = re.compile(rb"\* (\d+) FETCH (?=\()").match
 _parenthesis = re.compile(rb"[()]")
 _quoted = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL).match
 _literal = re.compile(rb"~?\{\d+\}\r\n\Z").match
@@ -22,64 +22,63 @@ _literal = re.compile(rb"~?\{\d+\}\r\n\Z").match
 _word = re.compile(rb"[^ ()\[\r\n]+(?:\[[^\]]*\](?:<\d+>)?)?").match
 
 
-def fetched(answer: Answer) -> dict[int, FetchResult]:
-    """Read all FETCH answers: of each message number the items, their names in capitals.
+def fetched(response: Response) -> dict[int, FetchResult]:
+    """Parse all FETCH responses; return the data items by sequence number.
 
-    Raises ValueError where an answer is no IMAP.
+    Raises:
+        ValueError: a response is not valid IMAP.
     """
     found: dict[int, FetchResult] = {}
-    for pieces in answer.untagged:
-        if match := _fetched(pieces[0]):
-            items = _Reader(pieces, match.end()).value()
+    for parts in response.untagged:
+        if match := _fetch(parts[0]):
+            items = _Parser(parts, match.end()).value()
             assert isinstance(items, list)
             names = [name.decode().upper() for name in items[::2] if isinstance(name, bytes)]
             found.setdefault(int(match[1]), {}).update(zip(names, items[1::2], strict=True))
     return found
 
 
-def sorted_numbers(answer: Answer) -> list[int]:
-    """List the numbers of a SORT answer."""
-    lines = [line for (line, *_) in answer.untagged if line.startswith(b"* SORT")]
+def sorted_numbers(response: Response) -> list[int]:
+    """Return the numbers of a SORT response."""
+    lines = [line for (line, *_) in response.untagged if line.startswith(b"* SORT")]
     return [int(word) for line in lines for word in line.split()[2:]]
 
 
-def threads(answer: Answer) -> list[bytes]:
-    """List the threads of a THREAD answer, each in its parentheses."""
+def threads(response: Response) -> list[bytes]:
+    """Return the threads of a THREAD response, each with its parentheses."""
     found, depth, start = [], 0, 0
-    for line, *_ in answer.untagged:
+    for line, *_ in response.untagged:
         if not line.startswith(b"* THREAD"):
             continue
-        for mark in _parenthesis.finditer(line):
-            if mark[0] == b"(":
-                start = start if depth else mark.start()
+        for parenthesis in _parenthesis.finditer(line):
+            if parenthesis[0] == b"(":
+                start = start if depth else parenthesis.start()
                 depth += 1
             else:
                 depth -= 1
                 if not depth:
-                    found.append(line[start : mark.end()])
+                    found.append(line[start : parenthesis.end()])
     return found
 
 
-class _Reader:
-    def __init__(self, pieces: Pieces, pos: int) -> None:
-        self.pieces = pieces
+class _Parser:
+    def __init__(self, parts: Parts, pos: int) -> None:
+        self.parts = parts
         self.index = 0
         self.pos = pos
 
     def value(self) -> Value:
-        """Read one value, and the space before it."""
-        line = self.pieces[self.index]
-        while line[self.pos : self.pos + 1] == b" ":
-            self.pos += 1
+        """Parse one value, and the space before it."""
+        line = self._skip_spaces()
         if line[self.pos : self.pos + 1] == b"(":
-            return self.values()
+            return self._list()
         if match := _quoted(line, self.pos):
             self.pos = match.end()
             return re.sub(rb"\\(.)", rb"\1", match[1], flags=re.DOTALL)
         if _literal(line, self.pos):
             self.index += 2
             self.pos = 0
-            return self.pieces[self.index - 1]
+            return self.parts[self.index - 1]
         match = _word(line, self.pos)
         if match is None:
             raise ValueError(line[self.pos : self.pos + 80])
@@ -89,15 +88,20 @@ class _Reader:
             return None
         return int(word) if word.isdigit() else word
 
-    def values(self) -> list[Value]:
-        """Read up to the closing parenthesis."""
+    def _list(self) -> list[Value]:
+        """Parse up to the closing parenthesis."""
         self.pos += 1
         found: list[Value] = []
         while True:
-            line = self.pieces[self.index]
-            while line[self.pos : self.pos + 1] == b" ":
-                self.pos += 1
+            line = self._skip_spaces()
             if line[self.pos : self.pos + 1] == b")":
                 self.pos += 1
                 return found
             found.append(self.value())
+
+    def _skip_spaces(self) -> bytes:
+        """Move to the next character that is no space, and return the current line."""
+        line = self.parts[self.index]
+        while line[self.pos : self.pos + 1] == b" ":
+            self.pos += 1
+        return line

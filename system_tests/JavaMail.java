@@ -1,4 +1,5 @@
-// A day of JavaMail, with UTF8=ACCEPT (which it enables by itself), QRESYNC and IDLE: java JavaMail.java PORT USER PASSWORD
+// Uses most functions of JavaMail, with UTF8=ACCEPT (which it enables by itself), QRESYNC and IDLE, against one server:
+// java JavaMail.java PORT USER PASSWORD
 import com.sun.mail.imap.*;
 import java.io.ByteArrayOutputStream;
 import java.util.*;
@@ -13,13 +14,13 @@ public class JavaMail {
     static final String[] NAMES = {
         "K\u00f6ln", "a \"b\" c", "with space", "back\\slash", "x&y", "Work/Sub", "\u65e5\u672c", "{5}", "(p)", "100%", "]", "012", "NIL",
     };
-    static final BlockingQueue<String> told = new LinkedBlockingQueue<>();
+    static final BlockingQueue<String> events = new LinkedBlockingQueue<>();
 
     interface Attempt {
         void run() throws Exception;
     }
 
-    static void refused(Class<? extends Exception> kind, Attempt attempt) throws Exception {
+    static void assertRefused(Class<? extends Exception> kind, Attempt attempt) throws Exception {
         try {
             attempt.run();
         } catch (Exception error) {
@@ -29,13 +30,13 @@ public class JavaMail {
         throw new AssertionError("not refused");
     }
 
-    static void same(Object expected, Object found) {
+    static void assertEqual(Object expected, Object found) {
         if (!Objects.equals(expected, found)) throw new AssertionError("expected " + expected + ", found " + found);
     }
 
-    static void await(String what) throws Exception {
-        for (String one; (one = told.poll(10, TimeUnit.SECONDS)) == null || !one.equals(what);)
-            if (one == null) throw new AssertionError("not told: " + what);
+    static void await(String expected) throws Exception {
+        for (String event; (event = events.poll(10, TimeUnit.SECONDS)) == null || !event.equals(expected);)
+            if (event == null) throw new AssertionError("no event: " + expected);
     }
 
     static MimeMessage message(String subject) throws Exception {
@@ -47,7 +48,7 @@ public class JavaMail {
         return message;
     }
 
-    // A text, an attachment, and a message inside.
+    // A message with a text, an attachment and an embedded message.
     static MimeMessage nested() throws Exception {
         MimeMessage message = message("nested");
         MimeBodyPart text = new MimeBodyPart(), attached = new MimeBodyPart(), inner = new MimeBodyPart();
@@ -61,7 +62,7 @@ public class JavaMail {
         return message;
     }
 
-    static byte[] octets(Message message) throws Exception {
+    static byte[] bytes(Message message) throws Exception {
         ByteArrayOutputStream out = new ByteArrayOutputStream();
         message.writeTo(out);
         return out.toByteArray();
@@ -80,33 +81,33 @@ public class JavaMail {
         Map.of("host", "127.0.0.1", "port", args[0], "starttls.required", "true", "ssl.trust", "*", "usesocketchannels", "true", "timeout", "20000")
             .forEach((name, value) -> properties.put("mail.imap." + name, value));
         Session session = Session.getInstance(properties);
-        // IdleManager wants socket channels, which cannot do STARTTLS.
+        // IdleManager requires socket channels, which do not support STARTTLS.
         Properties clear = new Properties();
         clear.putAll(properties);
         clear.remove("mail.imap.starttls.required");
-        refused(AuthenticationFailedException.class, () -> session.getStore("imap").connect(args[1], "wr\"o\\ng"));
+        assertRefused(AuthenticationFailedException.class, () -> session.getStore("imap").connect(args[1], "wr\"o\\ng"));
         IMAPStore store = (IMAPStore) session.getStore("imap"), other = (IMAPStore) session.getStore("imap");
         store.connect(args[1], args[2]);
         other.connect(args[1], args[2]);
 
         for (String name : NAMES) {
             IMAPFolder folder = (IMAPFolder) store.getFolder(name);
-            same(true, folder.create(Folder.HOLDS_MESSAGES | Folder.HOLDS_FOLDERS));
+            assertEqual(true, folder.create(Folder.HOLDS_MESSAGES | Folder.HOLDS_FOLDERS));
             folder.setSubscribed(true);
-            same(1L, folder.appendUIDMessages(new Message[] {message("a"), message("\u00fc")})[0].uid);
-            same(List.of(2, 2, 3L), List.of(folder.getMessageCount(), folder.getUnreadMessageCount(), folder.getUIDNext()));
+            assertEqual(1L, folder.appendUIDMessages(new Message[] {message("a"), message("\u00fc")})[0].uid);
+            assertEqual(List.of(2, 2, 3L), List.of(folder.getMessageCount(), folder.getUnreadMessageCount(), folder.getUIDNext()));
             folder.open(Folder.READ_ONLY);
-            same("\u00fc", folder.getMessage(2).getSubject());
+            assertEqual("\u00fc", folder.getMessage(2).getSubject());
             folder.close(false);
         }
         Set<String> all = new HashSet<>(List.of(NAMES));
-        same(all, names(store.getDefaultFolder().listSubscribed("*")));
+        assertEqual(all, names(store.getDefaultFolder().listSubscribed("*")));
         all.addAll(List.of("INBOX", "Thousand", "Work"));
-        same(all, names(store.getDefaultFolder().list("*")));
-        same(Set.of("Work/Sub"), names(store.getFolder("Work").list()));
-        same(true, store.getFolder("K\u00f6ln").renameTo(store.getFolder("Kept")));
-        same(true, store.getFolder("x&y").delete(true));
-        refused(FolderNotFoundException.class, () -> store.getFolder("x&y").open(Folder.READ_ONLY));
+        assertEqual(all, names(store.getDefaultFolder().list("*")));
+        assertEqual(Set.of("Work/Sub"), names(store.getFolder("Work").list()));
+        assertEqual(true, store.getFolder("K\u00f6ln").renameTo(store.getFolder("Kept")));
+        assertEqual(true, store.getFolder("x&y").delete(true));
+        assertRefused(FolderNotFoundException.class, () -> store.getFolder("x&y").open(Folder.READ_ONLY));
 
         IMAPFolder inbox = (IMAPFolder) store.getFolder("INBOX"), kept = (IMAPFolder) store.getFolder("Kept");
         MimeMessage nested = nested();
@@ -118,32 +119,32 @@ public class JavaMail {
         profile.add("Subject");
         inbox.fetch(inbox.getMessages(), profile);
         IMAPMessage first = (IMAPMessage) inbox.getMessage(1);
-        same(List.of("nested", nested.getMessageID(), octets(nested).length), List.of(first.getSubject(), first.getMessageID(), first.getSize()));
-        same("Bob \"B\"", ((InternetAddress) first.getFrom()[0]).getPersonal());
-        same(true, Arrays.equals(octets(nested), octets(first)));
+        assertEqual(List.of("nested", nested.getMessageID(), bytes(nested).length), List.of(first.getSubject(), first.getMessageID(), first.getSize()));
+        assertEqual("Bob \"B\"", ((InternetAddress) first.getFrom()[0]).getPersonal());
+        assertEqual(true, Arrays.equals(bytes(nested), bytes(first)));
         Multipart parts = (Multipart) first.getContent();
-        same(List.of("h\u00f6llo", "a \"b\".bin"), List.of(parts.getBodyPart(0).getContent(), parts.getBodyPart(1).getFileName()));
-        same(true, Arrays.equals(new byte[] {0, 1, 2}, parts.getBodyPart(1).getInputStream().readAllBytes()));
-        same("inner", ((Message) parts.getBodyPart(2).getContent()).getSubject());
+        assertEqual(List.of("h\u00f6llo", "a \"b\".bin"), List.of(parts.getBodyPart(0).getContent(), parts.getBodyPart(1).getFileName()));
+        assertEqual(true, Arrays.equals(new byte[] {0, 1, 2}, parts.getBodyPart(1).getInputStream().readAllBytes()));
+        assertEqual("inner", ((Message) parts.getBodyPart(2).getContent()).getSubject());
 
-        same(List.of(2, 3, 4), numbers(inbox.search(new NotTerm(new SubjectTerm("nested")))));
-        same(List.of(1, 4), numbers(inbox.search(new OrTerm(new BodyTerm("inner"), new SubjectTerm("d")))));
-        same(List.of(1), numbers(inbox.search(new MessageIDTerm(nested.getMessageID()))));
-        same(List.of(1, 2, 3, 4), numbers(inbox.search(new AndTerm(new YoungerTerm(86400), new ModifiedSinceTerm(1)))));
-        same(List.of(1, 4, 3, 2), numbers(inbox.getSortedMessages(new SortTerm[] {SortTerm.REVERSE, SortTerm.SUBJECT})));
+        assertEqual(List.of(2, 3, 4), numbers(inbox.search(new NotTerm(new SubjectTerm("nested")))));
+        assertEqual(List.of(1, 4), numbers(inbox.search(new OrTerm(new BodyTerm("inner"), new SubjectTerm("d")))));
+        assertEqual(List.of(1), numbers(inbox.search(new MessageIDTerm(nested.getMessageID()))));
+        assertEqual(List.of(1, 2, 3, 4), numbers(inbox.search(new AndTerm(new YoungerTerm(86400), new ModifiedSinceTerm(1)))));
+        assertEqual(List.of(1, 4, 3, 2), numbers(inbox.getSortedMessages(new SortTerm[] {SortTerm.REVERSE, SortTerm.SUBJECT})));
 
         inbox.setFlags(2, 3, new Flags(Flags.Flag.FLAGGED), true);
         inbox.setFlags(new int[] {3}, new Flags("$mine"), true);
         inbox.setFlags(new int[] {3}, new Flags(Flags.Flag.FLAGGED), false);
-        same(List.of(2), numbers(inbox.search(new FlagTerm(new Flags(Flags.Flag.FLAGGED), true))));
-        same(3L, inbox.copyUIDMessages(inbox.getMessages(2, 3), kept)[0].uid);
-        same(5L, inbox.moveUIDMessages(inbox.getMessages(4, 4), kept)[0].uid);
+        assertEqual(List.of(2), numbers(inbox.search(new FlagTerm(new Flags(Flags.Flag.FLAGGED), true))));
+        assertEqual(3L, inbox.copyUIDMessages(inbox.getMessages(2, 3), kept)[0].uid);
+        assertEqual(5L, inbox.moveUIDMessages(inbox.getMessages(4, 4), kept)[0].uid);
         inbox.expunge();
-        same(3, inbox.getMessageCount());
+        assertEqual(3, inbox.getMessageCount());
         long validity = inbox.getUIDValidity(), modseq = inbox.getHighestModSeq();
         inbox.close(false);
 
-        // Another client's mail, flags and expunge are told while it idles.
+        // In IDLE the client must be notified of another client's mail, flags and expunge.
         IMAPStore idle = (IMAPStore) Session.getInstance(clear).getStore("imap");
         idle.connect(args[1], args[2]);
         IMAPFolder watched = (IMAPFolder) idle.getFolder("INBOX"), changed = (IMAPFolder) other.getFolder("INBOX");
@@ -153,14 +154,14 @@ public class JavaMail {
         IdleManager manager = new IdleManager(Session.getInstance(clear), threads);
         watched.addMessageCountListener(new MessageCountAdapter() {
             public void messagesAdded(MessageCountEvent event) {
-                told.add("added " + event.getMessages().length);
+                events.add("added " + event.getMessages().length);
             }
 
             public void messagesRemoved(MessageCountEvent event) {
-                told.add("removed " + event.getMessages()[0].getMessageNumber());
+                events.add("removed " + event.getMessages()[0].getMessageNumber());
             }
         });
-        watched.addMessageChangedListener(event -> told.add("changed " + event.getMessage().getMessageNumber()));
+        watched.addMessageChangedListener(event -> events.add("changed " + event.getMessage().getMessageNumber()));
         manager.watch(watched);
         changed.appendMessages(new Message[] {message("e")});
         await("added 1");
@@ -170,27 +171,28 @@ public class JavaMail {
         manager.watch(watched);
         changed.expunge();
         await("removed 2");
-        same("e", watched.getMessage(watched.getMessageCount()).getSubject());
+        assertEqual("e", watched.getMessage(watched.getMessageCount()).getSubject());
         manager.stop();
         threads.shutdown();
 
-        // And with QRESYNC afterwards.
+        // After a reconnection with QRESYNC, the expunged message is reported as vanished.
         int vanished = 0;
         for (MailEvent event : inbox.open(Folder.READ_WRITE, new ResyncData(validity, modseq)))
             if (event instanceof MessageVanishedEvent) {
-                same(List.of(2L), LongStream.of(((MessageVanishedEvent) event).getUIDs()).boxed().collect(Collectors.toList()));
+                assertEqual(List.of(2L), LongStream.of(((MessageVanishedEvent) event).getUIDs()).boxed().collect(Collectors.toList()));
                 vanished++;
             }
-        same(1, vanished);
+        assertEqual(1, vanished);
 
         IMAPFolder thousand = (IMAPFolder) store.getFolder("Thousand");
         thousand.open(Folder.READ_ONLY);
         profile.add(IMAPFolder.FetchProfileItem.MESSAGE);
         thousand.fetch(thousand.getMessages(), profile);
         int count = 0;
-        for (Message one : thousand.getMessages()) if (one.getContentType() != null && octets(one).length == one.getSize()) count++;
-        same(1000, count);
-        for (Store each : List.of(store, other, idle)) each.close();
+        for (Message message : thousand.getMessages())
+            if (message.getContentType() != null && bytes(message).length == message.getSize()) count++;
+        assertEqual(1000, count);
+        for (Store open : List.of(store, other, idle)) open.close();
         System.out.println("done");
     }
 }

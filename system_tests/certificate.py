@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 and localhost, good for a day."""
+"""Creates a certificate for 127.0.0.1 and localhost that is valid for a day."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def write_certificate(folder: str) -> str:
-    """Write key and certificate into one PEM file; returns its path."""
+    """Write a key and its self-signed certificate into one PEM file in `folder`, and return its path."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)

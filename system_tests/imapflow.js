@@ -1,4 +1,4 @@
-// A day of npm's imapflow against one server: node imapflow.js PORT USER PASSWORD MAILDIR
+// Uses most functions of npm's imapflow against one server: node imapflow.js PORT USER PASSWORD MAILDIR
 'use strict';
 const assert = require('node:assert');
 const fs = require('node:fs');
@@ -24,23 +24,23 @@ async function main() {
     // Append with flags and a date.
     const when = new Date('2025-01-01T10:00:00Z');
     for (const subject of ['a', 'b', 'c', 'd', 'e', 'f']) {
-        const answer = await client.append('INBOX', message(subject), subject === 'a' ? ['\\Flagged'] : [], when);
-        assert.ok(answer.uid && answer.uidValidity, 'no APPENDUID');
+        const appended = await client.append('INBOX', message(subject), subject === 'a' ? ['\\Flagged'] : [], when);
+        assert.ok(appended.uid && appended.uidValidity, 'no APPENDUID');
     }
     const status = await client.status('INBOX', { messages: true, unseen: true, uidNext: true, uidValidity: true });
     assert.deepStrictEqual([status.messages, status.unseen, status.uidNext], [6, 6, 7]);
 
     const lock = await client.getMailboxLock('INBOX');
     try {
-        const one = await client.fetchOne('2', { source: true, envelope: true, bodyStructure: true, flags: true, internalDate: true });
-        assert.deepStrictEqual(one.source, message('b'));
-        assert.strictEqual(one.envelope.subject, 'b');
-        assert.strictEqual(one.bodyStructure.type, 'text/plain');
-        assert.strictEqual(one.internalDate.getTime(), when.getTime());
+        const second = await client.fetchOne('2', { source: true, envelope: true, bodyStructure: true, flags: true, internalDate: true });
+        assert.deepStrictEqual(second.source, message('b'));
+        assert.strictEqual(second.envelope.subject, 'b');
+        assert.strictEqual(second.bodyStructure.type, 'text/plain');
+        assert.strictEqual(second.internalDate.getTime(), when.getTime());
         const subjects = [];
-        for await (const each of client.fetch('1:*', { envelope: true, headers: ['subject'] })) {
-            assert.strictEqual(each.headers.toString().trim(), `Subject: ${each.envelope.subject}`);
-            subjects.push(each.envelope.subject);
+        for await (const message of client.fetch('1:*', { envelope: true, headers: ['subject'] })) {
+            assert.strictEqual(message.headers.toString().trim(), `Subject: ${message.envelope.subject}`);
+            subjects.push(message.envelope.subject);
         }
         assert.deepStrictEqual(subjects, ['a', 'b', 'c', 'd', 'e', 'f']);
         const { content } = await client.download('3', 'TEXT');
@@ -64,8 +64,8 @@ async function main() {
         assert.ok(await client.messageDelete('6', { uid: true }));
         assert.strictEqual(client.mailbox.exists, 4);
 
-        // Mail that is delivered now is told in IDLE, which imapflow enters by itself or when asked.
-        const told = new Promise((resolve, reject) => {
+        // A delivery is reported within IDLE, which imapflow enters by itself or by idle().
+        const reported = new Promise((resolve, reject) => {
             const timer = setTimeout(() => reject(new Error('no EXISTS within 10 s')), 10000);
             client.on('exists', data => { clearTimeout(timer); resolve(data); });
         });
@@ -74,8 +74,8 @@ async function main() {
         const began = Date.now();
         fs.writeFileSync(`${maildir}/tmp/late`, message('late'));
         fs.renameSync(`${maildir}/tmp/late`, `${maildir}/new/1900000000.late.host`);
-        const data = await told;
-        assert.ok(Date.now() - began < 1000, `told after ${Date.now() - began} ms`);
+        const data = await reported;
+        assert.ok(Date.now() - began < 1000, `reported after ${Date.now() - began} ms`);
         assert.strictEqual(data.count, 5);
         await client.noop(); // breaks IDLE
         await idling;
@@ -92,5 +92,5 @@ async function main() {
     await assert.rejects(wrong.connect(), error => error.authenticationFailed);
 }
 
-// A timer of imapflow 1 outlives its connections by a minute.
+// A timer of imapflow 1 would keep the process alive for a minute after its connections have ended.
 main().then(() => console.log('done') || process.exit(0), error => { console.error(error); process.exit(1); });

@@ -1,4 +1,4 @@
-// A day of npm's imap, which most of npm's mail readers stand on: node nodeimap.js PORT USER PASSWORD MAILDIR
+// Uses most functions of npm's imap against one server: node nodeimap.js PORT USER PASSWORD MAILDIR
 'use strict';
 const assert = require('node:assert');
 const fs = require('node:fs');
@@ -14,7 +14,7 @@ const nested = [
     'Content-Type: application/octet-stream; name="a b.bin"', 'Content-Disposition: attachment',
     'Content-Transfer-Encoding: base64', '', 'AAEC', '--o', 'Content-Type: message/rfc822', '', 'Subject: inner', '', 'deep', '--o--', '',
 ].join('\r\n');
-// Brackets end an atom for it, and 012 becomes 12: both have to come in quotes.
+// The client ends an atom at a bracket and reads 012 as 12: the server must quote both.
 const names = ['Köln', 'a "b" c', 'with space', 'back\\slash', 'x&y', 'Work', '日本', '{5}', '(p)', '100%', '[Gmail]', ']', '012', 'NIL'];
 
 const call = (client, name, ...args) => new Promise((resolve, reject) =>
@@ -27,15 +27,15 @@ async function connect(more) {
     return client;
 }
 
-// What was fetched, in order: attributes, and each body as Latin-1 with the size that was announced for it.
+// Returns the attributes and bodies of each message, in order; each body must have the size that was announced.
 function fetched(request) {
     return new Promise((resolve, reject) => {
-        const all = [];
-        request.on('message', one => {
+        const messages = [];
+        request.on('message', message => {
             const found = { bodies: {} };
-            all.push(found);
-            one.on('attributes', attributes => { found.attributes = attributes; });
-            one.on('body', (stream, { which, size }) => {
+            messages.push(found);
+            message.on('attributes', attributes => { found.attributes = attributes; });
+            message.on('body', (stream, { which, size }) => {
                 const chunks = [];
                 stream.on('data', chunk => chunks.push(chunk));
                 stream.on('end', () => {
@@ -46,7 +46,7 @@ function fetched(request) {
             });
         });
         request.once('error', reject);
-        request.once('end', () => resolve(all));
+        request.once('end', () => resolve(messages));
     });
 }
 
@@ -81,8 +81,8 @@ async function main() {
     assert.strictEqual(second.bodies.TEXT, 'hello\r\n');
     assert.deepStrictEqual([first.attributes.envelope.subject, first.attributes.envelope.from[0].name], ['Köln', 'Bob "B"']);
     assert.strictEqual(first.attributes.size, Buffer.byteLength(nested));
-    const [whole, [text], [attached], [inner]] = first.attributes.struct;
-    assert.deepStrictEqual([whole.type, text.partID, attached.params.name, inner.envelope.subject], ['mixed', '1', 'a b.bin', 'inner']);
+    const [multipart, [text], [attached], [inner]] = first.attributes.struct;
+    assert.deepStrictEqual([multipart.type, text.partID, attached.params.name, inner.envelope.subject], ['mixed', '1', 'a b.bin', 'inner']);
     const [parts] = await fetched(client.fetch(1, { bodies: ['1', '2', '3.HEADER', '3.TEXT'] }));
     assert.deepStrictEqual(parts.bodies, { 1: 'höllo', 2: 'AAEC', '3.HEADER': 'Subject: inner\r\n\r\n', '3.TEXT': 'deep' });
 
@@ -101,20 +101,20 @@ async function main() {
     await call(client, 'copy', '2:3', 'Kept');
     await call(client, 'move', 4, 'Kept');
 
-    // It idles by itself. Another client's mail, flags and expunge are told, and so is mail that is delivered.
+    // The client enters IDLE by itself. It must be notified of another client's mail, flags and expunge, and of a delivery.
     const other = await connect();
     await call(other, 'openBox', 'INBOX');
-    const heard = name => once(client, name, { signal: AbortSignal.timeout(10000) });
-    let event = heard('mail');
+    const nextEvent = name => once(client, name, { signal: AbortSignal.timeout(10000) });
+    let event = nextEvent('mail');
     await call(other, 'append', message('e'), { mailbox: 'INBOX' });
     assert.deepStrictEqual(await event, [1]);
-    event = heard('update');
+    event = nextEvent('update');
     await call(other, 'addFlags', 2, ['Deleted']);
     assert.strictEqual((await event)[0], 2);
-    event = heard('expunge');
+    event = nextEvent('expunge');
     await call(other, 'expunge', 2);
     assert.deepStrictEqual(await event, [2]);
-    event = heard('mail');
+    event = nextEvent('mail');
     fs.writeFileSync(`${maildir}/tmp/late`, message('late'));
     fs.renameSync(`${maildir}/tmp/late`, `${maildir}/new/1900000000.late.host`);
     await event;
@@ -123,10 +123,10 @@ async function main() {
 
     await call(client, 'openBox', 'Thousand');
     const thousand = await fetched(client.seq.fetch('1:*', { bodies: '', struct: true, envelope: true }));
-    assert.deepStrictEqual([thousand.length, thousand.filter(one => one.attributes.struct && one.bodies['']).length], [1000, 1000]);
-    for (const each of [client, other]) {
-        each.end();
-        await once(each, 'end');
+    assert.deepStrictEqual([thousand.length, thousand.filter(({ attributes, bodies }) => attributes.struct && bodies['']).length], [1000, 1000]);
+    for (const connection of [client, other]) {
+        connection.end();
+        await once(connection, 'end');
     }
     console.log('done');
 }

@@ -1,36 +1,34 @@
-"""alpine, in a terminal: opens INBOX with a password that is typed, reads, flags, saves, deletes and expunges."""
+"""alpine in a terminal: opens INBOX with a typed password, reads, flags, saves, deletes and expunges."""
 
 from __future__ import annotations
 
-from system_tests.cases import (
-    PASSWORD,
-    USER,
-    ServerCase,
+from system_tests.maildirs import (
     deliver,
-    letters,
-    plain,
-    simple,
-    stored,
-    tool,
+    flags_by_subject,
+    small_message,
+    stored_messages,
+    with_lf,
 )
+from system_tests.server_case import PASSWORD, USER, ServerCase, find_program
 
 
 class AlpineTests(ServerCase):
     def setUp(self) -> None:
         super().setUp()
         for number in range(5):
-            deliver(self.maildir(), simple(f"m{number}"), f"1700000000.{number}.host")
+            deliver(self.maildir(), small_message(f"m{number}"), f"1700000000.{number}.host")
         self.ok(self.login().create("Kept"))
 
-    def alpine(self, *answers) -> None:
-        where = f"{{127.0.0.1:{self.port}/imap/user={USER}/notls}}"
-        config = self.write(
+    def alpine(self, *replies: tuple[bytes, bytes]) -> None:
+        """Run alpine; each reply is a text to wait for and the keys to type then."""
+        server = f"{{127.0.0.1:{self.port}/imap/user={USER}/notls}}"
+        config = self.write_home_file(
             "pinerc",
             f"""\
 personal-name=Alice
 user-domain=example.org
-inbox-path={where}INBOX
-folder-collections=Mail {where}[]
+inbox-path={server}INBOX
+folder-collections=Mail {server}[]
 feature-list=quit-without-confirm,expunge-without-confirm,expunge-without-confirm-everywhere,
 \tsave-will-quote-leading-froms,enable-flag-cmd,enable-full-header-cmd,enable-tab-completion,
 \tno-save-will-advance,no-enable-newmail-in-xterm-icon,enable-aggregate-command-set
@@ -42,12 +40,13 @@ color-style=no-color
 """,
         )
         login = (b"PASSWORD", f"{PASSWORD}\r".encode()), (b"Preserve password on DISK", b"n")
-        self.in_terminal(
-            tool("alpine", "alpine"), "-p", config, "-i", "-n", "1", answers=[*login, *answers]
-        )
+        self.run_in_terminal(
+            find_program("alpine", "alpine"), "-p", config, "-i", "-n", "1",
+            replies=[*login, *replies],
+        )  # fmt: skip
 
     def test_session(self) -> None:
-        """The first is read, the second flagged, the third saved elsewhere, the fifth deleted; then all is expunged."""
+        """A message is read, one is flagged, one saved to another folder, one deleted; then alpine expunges."""
         self.alpine(
             (b"m4", b"\r"),
             (b"hello", b"<"),
@@ -63,5 +62,5 @@ color-style=no-color
             (b"marked for deletion", b"x"),
             (b"xpunged", b"q"),
         )
-        self.assertEqual(letters(self.maildir()), {b"m0": "S", b"m1": "F", b"m3": ""})
-        self.assertEqual(stored(self.maildir(".Kept")), {plain(simple("m2")): 1})
+        self.assertEqual(flags_by_subject(self.maildir()), {b"m0": "S", b"m1": "F", b"m3": ""})
+        self.assertEqual(stored_messages(self.maildir(".Kept")), {with_lf(small_message("m2")): 1})

@@ -1,4 +1,4 @@
-"""Restarts and kill -9 in the middle of things: what was answered OK is there once, and UIDs are what they were."""
+"""Restarts and kill -9 under load: each message answered OK is present once, and UIDs do not change."""
 
 from __future__ import annotations
 
@@ -7,161 +7,175 @@ import imaplib
 import re
 import signal
 import threading
-import time
+from collections.abc import Callable
+from typing import Any
 
-from system_tests.cases import FAULTS, ServerCase, files, letters, simple
+from system_tests.maildirs import flags_by_subject, message_files, small_message, subject_of
+from system_tests.server import wait_until
+from system_tests.server_case import FAULTS, ServerCase
 
 KILLS = 3
+SESSIONS = 3
+
+Seen = tuple[bytes, dict[int, str]]
+"""UIDVALIDITY, and the subjects by UID."""
 
 
-def subject(octets):
-    return re.search(rb"^Subject: (\S+)", octets, re.MULTILINE)[1].decode()
+def body_of(name: str) -> bytes:
+    """Return the message with the subject `name`, large enough to be stored in several writes."""
+    return small_message(name, f"{name} " * 3000)
+
+
+def number_after(pattern: bytes, text: bytes) -> int:
+    """Return the number in the first group of a pattern that must match."""
+    match = re.search(pattern, text)
+    assert match is not None, text
+    return int(match[1])
 
 
 class CrashTests(ServerCase):
-    complaints = FAULTS
+    forbidden_log_texts = FAULTS
 
-    def seen(self, folder="INBOX"):
-        """UIDVALIDITY, and subject by UID, of what is whole."""
+    def seen(self, folder: str = "INBOX") -> Seen:
+        """Fetch a folder in a new session; every message must be complete."""
         client = self.login()
         count = int(self.ok(client.select(folder, readonly=True))[0])
-        valid = client.response("UIDVALIDITY")[1][0]
+        uidvalidity = client.response("UIDVALIDITY")[1][0]
         found = {}
         if count:
-            for one in self.ok(client.uid("FETCH", "1:*", "(UID BODY.PEEK[])")):
-                if isinstance(one, tuple):
-                    uid = int(re.search(rb"UID (\d+)", one[0])[1])
-                    found[uid] = subject(one[1])
-                    self.assertEqual(one[1], self.message(found[uid]), "half a message")
+            for entry in self.ok(client.uid("FETCH", "1:*", "(UID BODY.PEEK[])")):
+                if isinstance(entry, tuple):
+                    name = subject_of(entry[1]).decode()
+                    found[number_after(rb"UID (\d+)", entry[0])] = name
+                    self.assertEqual(entry[1], body_of(name), "an incomplete message")
         client.logout()
-        return valid, found
+        return uidvalidity, found
 
-    def message(self, name):
-        return simple(name, f"{name} " * 3000)
+    def stop_during(self, work: Callable[[imaplib.IMAP4], object], signum: int, count: int) -> None:
+        """Repeat `work` in several sessions at once; stop the server after it has been done `count` times."""
+        finished = []
+        failures = []
 
-    def until_killed(self, work, how, seconds) -> None:
-        """Do `work` again and again in a session, and stop the server in the midst of it."""
-        failed = []
-
-        def loop() -> None:
+        def repeat() -> None:
             try:
                 client = self.login()
                 while True:
                     work(client)
+                    finished.append(1)
             except (imaplib.IMAP4.error, OSError):
                 pass
             except Exception as error:
-                failed.append(error)
+                failures.append(error)
 
-        threads = [threading.Thread(target=loop, daemon=True) for _ in range(3)]
+        threads = [threading.Thread(target=repeat, daemon=True) for _ in range(SESSIONS)]
         for thread in threads:
             thread.start()
-        time.sleep(seconds)
-        self.stop(how)
+        wait_until(lambda: len(finished) >= count or failures)
+        self.stop(signum)
         for thread in threads:
             thread.join(30)
             self.assertFalse(thread.is_alive())
-        self.assertEqual(failed, [])
+        self.assertEqual(failures, [])
 
-    def appends(self, how) -> None:
-        names = iter(range(1_000_000))
-        promised = {}
-        valid = None
+    def append_and_stop(self, signum: int) -> None:
+        numbers = iter(range(1_000_000))
+        promised: dict[int, str] = {}
+        uidvalidity = None
+
+        def append(client: imaplib.IMAP4) -> None:
+            name = f"m{next(numbers)}"
+            kind, (text,) = client.append("INBOX", "", "", body_of(name))
+            if kind == "OK":
+                promised[number_after(rb"APPENDUID \d+ (\d+)", text)] = name
+
         for kill in range(KILLS):
-
-            def work(client) -> None:
-                name = f"m{next(names)}"
-                kind, (text,) = client.append("INBOX", "", None, self.message(name))
-                if kind == "OK":
-                    promised[int(re.search(rb"APPENDUID \d+ (\d+)", text)[1])] = name
-
-            self.until_killed(work, how, 0.7 + 0.31 * kill)
+            self.stop_during(append, signum, 60 + 31 * kill)
             self.start()
-            again, found = self.seen()
-            self.assertIn(valid, (None, again), "UIDVALIDITY is another")
-            valid = again
+            current, found = self.seen()
+            self.assertIn(uidvalidity, (None, current), "UIDVALIDITY has changed")
+            uidvalidity = current
             self.assertGreater(len(promised), 20 * kill)
             self.assertEqual({u: n for u, n in found.items() if u in promised}, promised)
             twice = [n for n, times in collections.Counter(found.values()).items() if times > 1]
             self.assertEqual(twice, [])
             self.assertEqual(
-                sorted(n.encode() for n in found.values()), sorted(letters(self.maildir()))
+                sorted(n.encode() for n in found.values()), sorted(flags_by_subject(self.maildir()))
             )
-            self.assertEqual(len(found), len(files(self.maildir())))
+            self.assertEqual(len(found), len(message_files(self.maildir())))
 
-    def test_appends_killed(self) -> None:
-        """kill -9 while three sessions append: nothing that was OK is lost, nothing is there twice or by half."""
-        self.appends(signal.SIGKILL)
+    def test_kill_during_appends(self) -> None:
+        """kill -9 while three sessions append: no message that was OK is lost, none is duplicated or incomplete."""
+        self.append_and_stop(signal.SIGKILL)
 
-    def test_appends_stopped(self) -> None:
-        """The same with SIGTERM."""
-        self.appends(signal.SIGTERM)
+    def test_terminate_during_appends(self) -> None:
+        """SIGTERM while three sessions append: no message is lost, duplicated or incomplete."""
+        self.append_and_stop(signal.SIGTERM)
 
-    def moves(self, how) -> None:
+    def move_and_stop(self, signum: int) -> None:
         client = self.login()
         self.ok(client.create("Other"))
         names = [f"m{number}" for number in range(150)]
         for name in names:
-            self.ok(client.append("INBOX", "", None, self.message(name)))
-        there, back = "INBOX", "Other"
+            self.ok(client.append("INBOX", "", "", body_of(name)))
+        source, target = "INBOX", "Other"
         for kill in range(KILLS):
 
-            def work(client, there=there, back=back) -> None:
-                client.select(there)
+            def move(client: imaplib.IMAP4, source: str = source, target: str = target) -> None:
+                client.select(source)
                 uids = client.uid("SEARCH", "ALL")[1][0].split()
-                # A few at a time, the same ones in all three sessions: they get in each other's way.
-                client.uid("MOVE", b",".join(uids[:3]).decode() or "1", back)
+                # A few at a time, and the same ones in all sessions, so that their MOVEs collide.
+                client.uid("MOVE", b",".join(uids[:3]).decode() or "1", target)
 
-            self.until_killed(work, how, 0.3 + 0.17 * kill)
+            self.stop_during(move, signum, 5 + 4 * kill)
             self.start()
             both = [*self.seen("INBOX")[1].values(), *self.seen("Other")[1].values()]
             self.assertEqual(sorted(both), sorted(names))
-            there, back = back, there
+            source, target = target, source
 
-    def test_moves_killed(self) -> None:
-        """kill -9 while three sessions move: each message is in one of the two folders, and whole."""
-        self.moves(signal.SIGKILL)
+    def test_kill_during_moves(self) -> None:
+        """kill -9 while three sessions move: each message is in exactly one of the two folders, and complete."""
+        self.move_and_stop(signal.SIGKILL)
 
-    def test_moves_stopped(self) -> None:
-        """The same with SIGTERM."""
-        self.moves(signal.SIGTERM)
+    def test_terminate_during_moves(self) -> None:
+        """SIGTERM while three sessions move: each message is in exactly one of the two folders, and complete."""
+        self.move_and_stop(signal.SIGTERM)
 
-    def test_copies_killed(self) -> None:
-        """kill -9 while messages are copied in bulk: each COPY is done or not (RFC 9051 section 6.4.7)."""
+    def test_kill_during_copies(self) -> None:
+        """kill -9 while messages are copied in bulk: each COPY is complete or absent (RFC 9051 section 6.4.7)."""
         client = self.login()
         self.ok(client.create("Other"))
         for number in range(100):
-            self.ok(client.append("INBOX", "", None, self.message(f"m{number}")))
+            self.ok(client.append("INBOX", "", "", body_of(f"m{number}")))
         before = self.seen()
-        done = []
+        statuses = []
 
-        def work(client) -> None:
+        def copy(client: imaplib.IMAP4) -> None:
             client.select()
-            done.append(client.copy("1:*", "Other")[0])
+            statuses.append(client.copy("1:*", "Other")[0])
 
         for kill in range(KILLS):
-            self.until_killed(work, signal.SIGKILL, 0.4 + 0.13 * kill)
+            self.stop_during(copy, signal.SIGKILL, 2 + kill)
             self.start()
             self.assertEqual(self.seen(), before)
             copies = collections.Counter(self.seen("Other")[1].values())
-            self.assertGreaterEqual(copies.total(), 100 * done.count("OK"))
+            self.assertGreaterEqual(copies.total(), 100 * statuses.count("OK"))
             self.assertIn(len(copies), (0, 100))
-            self.assertLessEqual(len(set(copies.values())), 1, "a COPY in part")
+            self.assertLessEqual(len(set(copies.values())), 1, "a COPY was done in part")
 
     def test_restart(self) -> None:
-        """UIDs, UIDVALIDITY, UIDNEXT, flags, keywords, dates, subscriptions and MAILBOXIDs outlive a restart."""
+        """UIDs, UIDVALIDITY, UIDNEXT, flags, keywords, dates, subscriptions and MAILBOXIDs survive a restart."""
         client = self.login()
         for name in ("Work", "Work/2025"):
             self.ok(client.create(name))
             self.ok(client.subscribe(name))
-        when = imaplib.Time2Internaldate(1_600_000_000)
+        date = imaplib.Time2Internaldate(1_600_000_000)
         for name in "abcde":
-            self.ok(client.append("Work", "(\\Flagged $Mine)", when, self.message(name)))
+            self.ok(client.append("Work", "(\\Flagged $Mine)", date, body_of(name)))
         client.select("Work")
         self.ok(client.store("2,4", "+FLAGS", "(\\Deleted)"))
         self.ok(client.expunge())
 
-        def state():
+        def state() -> tuple[Any, ...]:
             client = self.login()
             self.ok(client.select("Work"))
             return (
@@ -175,9 +189,9 @@ class CrashTests(ServerCase):
             )
 
         self.ok(client.unselect())
-        self.login().select("Work")  # takes \\Recent, which only the first may have
+        self.login().select("Work")  # takes \\Recent, which only the first session gets
         before = state()
-        for how in (signal.SIGTERM, signal.SIGKILL):
-            self.stop(how)
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            self.stop(signum)
             self.start()
             self.assertEqual(state(), before)

@@ -1,6 +1,6 @@
-"""Every answer that differs from Dovecot's is accounted for: `benchmarks.beside` on messages that tempt servers.
+"""Every difference from Dovecot's responses is explained: `benchmarks.differential` on difficult messages.
 
-Each of AWKWARD shows one rule of `benchmarks.rules`, which are also the names in docs/divergences.rst.
+Each of AWKWARD shows one rule of `benchmarks.known_differences`, whose names are also in docs/divergences.rst.
 """
 
 from __future__ import annotations
@@ -8,25 +8,27 @@ from __future__ import annotations
 import os
 import re
 
-from benchmarks.beside import compare
-from benchmarks.rules import RULES
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.corpus import messages
-from system_tests.server import HERE
+from benchmarks.differential import compare
+from benchmarks.known_differences import RULES
+from system_tests.server import REPOSITORY
 from tests.message.mails import FORWARD
 
 DATE = b"Date: Wed, 01 Jan 2025 10:00:00 +0000\r\n"
 
 
 def mail(header: bytes, body: bytes = b"the body and more\r\n", date: bytes = DATE) -> bytes:
+    """Return a message; its Date comes before the lines of `header`."""
     lines = header.strip().replace(b"\n", b"\r\n")
     return b"From: a@example.org\r\nMIME-Version: 1.0\r\n%b%b\r\n\r\n%b" % (date, lines, body)
 
 
 def multipart(*parts: bytes) -> bytes:
-    inner = b"".join(b"--b\r\n" + part.replace(b"\n", b"\r\n") + b"\r\n" for part in parts)
-    return mail(b"Subject: parts\nContent-Type: multipart/mixed; boundary=b", inner + b"--b--\r\n")
+    """Return a multipart message of parts, each with its header."""
+    body = b"".join(b"--b\r\n" + part.replace(b"\n", b"\r\n") + b"\r\n" for part in parts)
+    return mail(b"Subject: parts\nContent-Type: multipart/mixed; boundary=b", body + b"--b--\r\n")
 
 
 QUOTED = b"Content-Transfer-Encoding: quoted-printable\n\n=C3=A9_and =\nmore"
@@ -75,7 +77,7 @@ AWKWARD: tuple[tuple[str, bytes], ...] = (
     ("text of no subtype", mail(b"Content-Type: text", b"the text of a kind\r\n")),
 )
 
-USUAL = (
+ORDINARY = (
     ("every field that BODYSTRUCTURE has", FORWARD),
     ("a question", mail(b"Subject: one\nMessage-ID: <q@example.org>")),
     ("an answer", mail(b"Subject: two\nMessage-ID: <a@example.org>\nIn-Reply-To: <q@example.org>")),
@@ -87,24 +89,24 @@ USUAL = (
 )
 
 
-class BesideDovecotTests(SynchronousTestCase):
-    def test_accounted_for(self) -> None:
-        """Whatever differs, a rule explains it, and each rule is needed."""
-        ordinary = [(f"corpus {index}", data) for index, data in enumerate(messages(150))]
-        found, unexplained = compare([*AWKWARD, *USUAL, *ordinary], words=60)
+class DifferentialTests(SynchronousTestCase):
+    def test_explained(self) -> None:
+        """Each difference is explained by a rule, and each rule is needed."""
+        from_corpus = [(f"corpus {index}", data) for index, data in enumerate(messages(150))]
+        tally, unexplained = compare([*AWKWARD, *ORDINARY, *from_corpus], words=60)
         self.assertEqual(unexplained, [], "\n\n".join(unexplained))
-        self.assertEqual(set(found.by_rule), {rule.name for rule in RULES}, found.table())
-        self.assertEqual(set(found.by_rule), {name for name, _ in AWKWARD})
+        self.assertEqual(set(tally.by_rule), {rule.name for rule in RULES}, tally.table())
+        self.assertEqual(set(tally.by_rule), {name for name, _ in AWKWARD})
 
     def test_unexplained(self) -> None:
-        """A difference that no rule explains is told in full."""
-        found, unexplained = compare(AWKWARD[:4], words=0, rules=())
-        self.assertEqual(len(found.unexplained), len(unexplained))
+        """A difference that no rule explains is described with both answers."""
+        tally, unexplained = compare(AWKWARD[:4], words=0, rules=())
+        self.assertEqual(len(tally.unexplained), len(unexplained))
         self.assertIn("message 4, no such part", "\n".join(unexplained))
         self.assertIn("theirs b''\n  ours   None", "\n".join(unexplained))
 
     def test_documented(self) -> None:
-        """docs/divergences.rst has a row for each rule, by its name, and for no other."""
-        with open(os.path.join(HERE, "docs", "divergences.rst"), encoding="utf-8") as file:
+        """docs/divergences.rst has exactly one row for each rule, with its name."""
+        with open(os.path.join(REPOSITORY, "docs", "divergences.rst"), encoding="utf-8") as file:
             names = re.findall(r"^   \* - \*\*(.+)\*\*", file.read(), re.MULTILINE)
         self.assertEqual(sorted(names), sorted(rule.name for rule in RULES))

@@ -1,25 +1,41 @@
-"""getmail (Debian's getmail6): fetches by UIDVALIDITY and UID, and deletes or moves what it has."""
+"""getmail (Debian's getmail6): fetches by UIDVALIDITY and UID, and deletes or moves what it has fetched."""
 
 from __future__ import annotations
 
-import collections
 import os
 import re
 
-from system_tests.cases import PASSWORD, USER, ServerCase, corpus, deliver, simple, stored, tool
+from system_tests.maildirs import (
+    MessageCounts,
+    corpus_messages,
+    deliver,
+    small_message,
+    stored_messages,
+)
+from system_tests.server_case import PASSWORD, USER, ServerCase, find_program
 
 COUNT = 25
 
 
+def normalized_bodies(messages: MessageCounts) -> MessageCounts:
+    """Return the bodies with single spaces: getmail parses messages, and folds the fields of their parts again."""
+    return MessageCounts(
+        re.sub(rb"\s+", b" ", message.partition(b"\n\n")[2]) for message in messages.elements()
+    )
+
+
 class GetmailTests(ServerCase):
-    def fetch(self, *options, mailboxes='"INBOX",') -> None:
+    def fetch(
+        self, retriever: str = "", options: str = "", mailboxes: str = '"INBOX",'
+    ) -> MessageCounts:
+        """Run getmail with more lines for two sections of its configuration; return all that it has fetched."""
         for part in ("cur", "new"):
             os.makedirs(f"{self.home}/Mail/{part}", exist_ok=True)
-        # Its own Maildir destination refuses to work for root, who may be running this.
-        # The agent takes its time: getmail misses the end of one that is quick, and waits for it until its timeout.
+        # getmail's own Maildir destination refuses to work for root, who may run this.
+        # The agent waits: getmail does not notice the end of a faster one, and waits for it until its timeout.
         agent = f'#!/bin/sh\ncat >"$(mktemp {self.home}/Mail/new/XXXXXXXX)"\nsleep 0.1\n'
-        self.write("agent", agent, 0o700)
-        config = self.write(
+        self.write_home_file("agent", agent, 0o700)
+        config = self.write_home_file(
             "getmailrc",
             f"""\
 [retriever]
@@ -30,7 +46,7 @@ username = {USER}
 password = {PASSWORD}
 timeout = 20
 mailboxes = ({mailboxes})
-{options[0] if options else ""}
+{retriever}
 
 [destination]
 type = MDA_external
@@ -42,51 +58,45 @@ read_all = false
 delivered_to = false
 received = false
 verbose = 2
-{chr(10).join(options[1:])}
+{options}
 """,
         )
-        self.run_it(tool("getmail", "getmail6"), "--getmaildir", self.home, "--rcfile", config)
+        getmail = find_program("getmail", "getmail6")
+        self.run_client(getmail, "--getmaildir", self.home, "--rcfile", config)
         self.assertNotIn("rror", self.log)
+        return stored_messages(f"{self.home}/Mail")
 
-    def bodies(self, found):
-        # getmail takes messages apart and puts them together again, and folds the fields of their parts its way.
-        return collections.Counter(
-            re.sub(rb"\s+", b" ", o.partition(b"\n\n")[2]) for o in found.elements()
-        )
-
-    def test_new_only(self) -> None:
-        """What it has seen it does not fetch again: UIDs stay, also over a restart of the server."""
+    def test_new_mail_only(self) -> None:
+        """getmail fetches no message twice: UIDs are stable, also across a restart of the server."""
         self.fill(COUNT)
-        self.fetch()
-        self.same(self.bodies(stored(f"{self.home}/Mail")), self.bodies(corpus(COUNT)))
+        self.assert_same_messages(
+            normalized_bodies(self.fetch()), normalized_bodies(corpus_messages(COUNT))
+        )
         self.stop()
         self.start()
         for number in range(3):
-            deliver(self.maildir(), simple(f"new{number}"))
-        self.fetch()
-        self.assertEqual(sum(stored(f"{self.home}/Mail").values()), COUNT + 3)
-        self.assertEqual(sum(stored(self.maildir()).values()), COUNT + 3)
+            deliver(self.maildir(), small_message(f"new{number}"))
+        self.assertEqual(self.fetch().total(), COUNT + 3)
+        self.assertEqual(stored_messages(self.maildir()).total(), COUNT + 3)
 
     def test_delete(self) -> None:
-        """With delete = true nothing stays on the server."""
+        """With delete = true no message stays on the server."""
         self.fill(20)
-        self.fetch("", "delete = true")
-        self.assertEqual(sum(stored(f"{self.home}/Mail").values()), 20)
-        self.assertEqual(stored(self.maildir()), {})
+        self.assertEqual(self.fetch(options="delete = true").total(), 20)
+        self.assertEqual(stored_messages(self.maildir()), {})
 
     def test_move(self) -> None:
-        """With move_on_delete it is in another folder."""
+        """With move_on_delete the messages are in another folder."""
         self.ok(self.login().create("Done"))
         self.fill(20)
         self.fetch("move_on_delete = Done", "delete = true")
-        self.assertEqual(stored(self.maildir()), {})
-        self.same(stored(self.maildir(".Done")), corpus(20))
+        self.assertEqual(stored_messages(self.maildir()), {})
+        self.assert_same_messages(stored_messages(self.maildir(".Done")), corpus_messages(20))
 
     def test_folders(self) -> None:
-        """Several folders, one with a name that is not ASCII."""
+        """Several folders are fetched, one with a name that is not ASCII."""
         client = self.login()
         for name in ("Work", "K&APY-ln"):
             self.ok(client.create(name))
-            self.ok(client.append(name, "", None, simple(name)))
-        self.fetch(mailboxes='"INBOX", "Work", "Köln"')
-        self.assertEqual(sum(stored(f"{self.home}/Mail").values()), 2)
+            self.ok(client.append(name, "", "", small_message(name)))
+        self.assertEqual(self.fetch(mailboxes='"INBOX", "Work", "Köln"').total(), 2)

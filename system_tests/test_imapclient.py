@@ -1,61 +1,55 @@
-"""PyPI's imapclient: the functional tests that it ships for live servers, as they are."""
+"""imapclient (PyPI): the functional tests that it ships for live servers, unchanged."""
 
 from __future__ import annotations
 
 import re
 import sys
 
-from system_tests.cases import FAULTS, PASSWORD, USER, ServerCase
-from system_tests.certificate import write_certificate
+from system_tests.server_case import FAULTS, PASSWORD, USER, TlsServerCase
 
-SKIPPED = {
-    "Server doesn't support XLIST",  # what there was before SPECIAL-USE
-    "Server doesn't support labels",  # Gmail's
+EXPECTED_SKIPS = {
+    "Server doesn't support XLIST",  # the predecessor of SPECIAL-USE
+    "Server doesn't support labels",  # Gmail only
     "Server doesn't support Gmail search",
-    "Server doesn't support ACL",  # no shared folders here
+    "Server doesn't support ACL",  # imapshield has no shared folders
     "test instance not configured for UID operations",
 }
-FAILED = {
+EXPECTED_FAILURES = {
     "test_fetch",  # compares an Envelope, which is a dataclass since 4.0, as if it were a sequence
-    "test_move",  # without UIDs: asks for imaplib's IMAP4.move, which Python has not
-    "test_small_connection_timeout_fail",  # wants a connection on loopback to take more than 1 ms
-    "test_small_read_timeout_fail",  # and an answer more than 10 us
+    "test_move",  # without UIDs: calls IMAP4.move of imaplib, which does not exist in Python
+    "test_small_connection_timeout_fail",  # expects a connection on loopback to take more than 1 ms
+    "test_small_read_timeout_fail",  # expects a response to take more than 10 us
 }
-"""Failures of imapclient 4.1.0 that say nothing of the server, each with its reason."""
+"""Failures of imapclient 4.1.0 that are not the server's, each with its reason."""
 
 
-class LiveTests(ServerCase):
-    # It asks for folders that are not there and hangs up in the middle of things, on purpose.
-    complaints = FAULTS
+class LiveTests(TlsServerCase):
+    # The tests ask for absent folders and hang up in the middle of commands, on purpose.
+    forbidden_log_texts = FAULTS
 
-    def prepare(self) -> None:
-        self.pem = write_certificate(self.home)
-
-    def start(self, **more) -> None:
-        super().start(**{**more, "options": ("--certificate", self.pem)})
-
-    def livetest(self, more="") -> None:
-        config = self.write(
+    def livetest(self, settings: str) -> None:
+        config = self.write_home_file(
             "live.ini",
-            f"[DEFAULT]\nhost = localhost\nport = {self.port}\nusername = {USER}\npassword = {PASSWORD}\n{more}",
+            f"[DEFAULT]\nhost = localhost\nport = {self.port}\n"
+            f"username = {USER}\npassword = {PASSWORD}\n{settings}",
         )
-        # Its starttls() knows no ssl_ca_file; OpenSSL's variable does it.
-        self.run_it(
+        # Its starttls() ignores ssl_ca_file; OpenSSL's variable has the same effect.
+        self.run_client(
             sys.executable, "-m", "imapclient.livetest", config, "-v",
             status=None, env={"SSL_CERT_FILE": self.pem},
         )  # fmt: skip
         ran = re.search(r"Ran (\d+) tests", self.log)
-        self.assertTrue(ran, self.log[-3000:])
+        assert ran is not None, self.log[-3000:]
         self.assertGreater(int(ran[1]), 50)
         skipped = set(re.findall(r"skipped ['\"](.*)['\"]$", self.log, re.MULTILINE))
-        self.assertEqual(skipped - SKIPPED, set())
+        self.assertEqual(skipped - EXPECTED_SKIPS, set())
         failed = set(re.findall(r"^(?:FAIL|ERROR): (\w+)", self.log, re.MULTILINE))
-        self.assertEqual(failed - FAILED, set(), self.log[-6000:])
+        self.assertEqual(failed - EXPECTED_FAILURES, set(), self.log[-6000:])
 
-    def test_plain(self) -> None:
-        """All of it, in the clear."""
+    def test_plaintext(self) -> None:
+        """All tests pass without TLS."""
         self.livetest("ssl = false\n")
 
     def test_starttls(self) -> None:
-        """All of it behind STARTTLS with a certificate that is checked."""
+        """All tests pass with STARTTLS and a certificate that is checked."""
         self.livetest("ssl = false\nstarttls = true\n")

@@ -1,13 +1,14 @@
-"""imapfilter: searches, flags, copies, moves and deletes by a script in Lua, which asks the server for everything."""
+"""imapfilter: searches, flags, copies, moves and deletes by scripts in Lua, which let the server do every search."""
 
 from __future__ import annotations
 
-from system_tests.cases import PASSWORD, USER, ServerCase, deliver, letters, simple, tool
+from system_tests.maildirs import deliver, flags_by_subject, small_message
+from system_tests.server_case import PASSWORD, USER, ServerCase, find_program
 
 
 class ImapfilterTests(ServerCase):
-    def script(self, text) -> None:
-        """Run a script; `check` in it ends the program with status 1 when its arguments differ."""
+    def run_script(self, text: str) -> None:
+        """Run a script; its function `check` ends the program with status 1 if its last two arguments differ."""
         head = f"""\
 options.timeout = 60
 options.create = true
@@ -15,21 +16,21 @@ options.subscribe = true
 options.expunge = true
 options.starttls = false
 account = IMAP {{ server = '127.0.0.1', port = {self.port}, username = '{USER}', password = '{PASSWORD}' }}
-function check(what, got, expected)
+function check(name, got, expected)
     if got ~= expected then
-        io.stderr:write(what .. ': got ' .. tostring(got) .. ', not ' .. tostring(expected) .. '\\n')
+        io.stderr:write(name .. ': got ' .. tostring(got) .. ', not ' .. tostring(expected) .. '\\n')
         os.exit(1)
     end
 end
 """
-        config = self.write("config.lua", head + text)
-        self.run_it(tool("imapfilter", "imapfilter"), "-v", "-c", config)
+        config = self.write_home_file("config.lua", head + text)
+        self.run_client(find_program("imapfilter", "imapfilter"), "-v", "-c", config)
 
     def test_filter(self) -> None:
-        """Searches of every kind find what they should, and what is done with it is on disk."""
+        """Searches of every kind find the right messages, and changes to the messages found are on disk."""
         for subject in ("invoice 1", "invoice 2", "newsletter", "spam", "hello"):
-            deliver(self.maildir(), simple(subject))
-        self.script("""
+            deliver(self.maildir(), small_message(subject))
+        self.run_script("""
 local box = account.INBOX
 local exist, recent, unseen, next = box:check_status()
 check('exist', exist, 5)
@@ -52,18 +53,19 @@ check('keyword', #box:has_keyword('Checked'), 1)
 check('left', #box:select_all(), 3)
 """)
         self.assertEqual(
-            letters(self.maildir()) | {b"hello": ""},
+            flags_by_subject(self.maildir()) | {b"hello": ""},
             {b"invoice 1": "FS", b"invoice 2": "F", b"hello": ""},
         )
         self.assertEqual(
-            letters(self.maildir(".Invoices.2025")), {b"invoice 1": "FS", b"invoice 2": "F"}
+            flags_by_subject(self.maildir(".Invoices.2025")),
+            {b"invoice 1": "FS", b"invoice 2": "F"},
         )
-        # imapfilter sends names in UTF-7 of its own making: options.charset is not for them.
-        self.assertIn(b"newsletter", letters(self.maildir(".K&APY-ln")))
+        # imapfilter encodes mailbox names in UTF-7 itself: options.charset does not apply to them.
+        self.assertIn(b"newsletter", flags_by_subject(self.maildir(".K&APY-ln")))
 
     def test_folders(self) -> None:
-        """list_all, list_subscribed, create, rename, subscribe and delete."""
-        self.script("""
+        """Folders are created, subscribed, renamed, listed and deleted."""
+        self.run_script("""
 check('create', account:create_mailbox('Work'), true)
 check('subscribe', account:subscribe_mailbox('Work'), true)
 check('rename', account:rename_mailbox('Work', 'Play'), true)
@@ -74,9 +76,9 @@ check('delete', account:delete_mailbox('Play'), true)
 """)
 
     def test_fetch(self) -> None:
-        """Headers, bodies, sizes, dates and structures come as they are."""
-        deliver(self.maildir(), simple("one"))
-        self.script("""
+        """Headers, bodies, sizes, dates and structures are fetched correctly."""
+        deliver(self.maildir(), small_message("one"))
+        self.run_script("""
 local results = account.INBOX:select_all()
 for _, message in ipairs(results) do
     local box, uid = table.unpack(message)
@@ -90,15 +92,16 @@ check('one', #results, 1)
 """)
 
     def test_idle(self) -> None:
-        """enter_idle comes back when mail arrives."""
-        agent = self.write(
+        """enter_idle returns when mail arrives."""
+        # imapfilter has no hook that runs within IDLE: the agent waits until IDLE has begun.
+        agent = self.write_home_file(
             "late",
             f"#!/bin/sh\n(sleep 0.5; printf 'Subject: late\\n\\nx\\n' >{self.maildir()}/tmp/late\n"
             f"mv {self.maildir()}/tmp/late {self.maildir()}/new/1800000000.late.host) >/dev/null 2>&1 &\n",
             0o700,
         )
         self.login().select()
-        self.script(f"""
+        self.run_script(f"""
 os.execute('{agent}')
 local woken, event = account.INBOX:enter_idle()
 check('woken', woken, true)

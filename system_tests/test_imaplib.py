@@ -1,4 +1,4 @@
-"""Python's imaplib: each of its commands, IDLE by hand, and 10,000 messages."""
+"""Python's imaplib: each of its commands, IDLE by hand, STARTTLS, and 10,000 messages."""
 
 from __future__ import annotations
 
@@ -9,53 +9,58 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 
-from system_tests.cases import (
-    PASSWORD,
-    USER,
-    ServerCase,
-    by_subject,
-    corpus,
+from system_tests.maildirs import (
+    corpus_messages,
     deliver,
-    eventually,
-    letters,
-    plain,
-    simple,
-    stored,
+    flags_by_subject,
+    paths_by_subject,
+    small_message,
+    stored_messages,
+    with_lf,
 )
-from system_tests.certificate import write_certificate
+from system_tests.server import wait_until
+from system_tests.server_case import PASSWORD, USER, ServerCase, TlsServerCase, literals
 
 COUNT = 10_000
 
 
+def set_literal(client: imaplib.IMAP4, data: bytes) -> None:
+    """Append a literal to the next command."""
+    client.literal = data  # type: ignore[assignment]  # typeshed declares str; imaplib sends bytes
+
+
 class LargeTests(ServerCase):
     def prepare(self) -> None:
-        self.link(COUNT)
+        self.fill_with_links(COUNT)
 
     def test_every_message(self) -> None:
-        """All 10,000 messages are there, each as it was stored, its size what was said."""
+        """All of 10,000 messages are fetched as they were stored, and RFC822.SIZE is their size."""
         client = self.login()
         self.assertEqual(self.ok(client.select("INBOX", readonly=True)), [b"%d" % COUNT])
-        self.same(self.fetched(client), corpus(COUNT))
+        expected = corpus_messages(COUNT)
+        self.assert_same_messages(self.fetch_all(client), expected)
         data = self.ok(
             client.fetch("1:*", "(UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)")
         )
-        heads = [one[0] if isinstance(one, tuple) else one for one in data]
+        heads = [entry[0] if isinstance(entry, tuple) else entry for entry in data]
         self.assertEqual(sum(b"ENVELOPE (" in head for head in heads), COUNT)
-        sizes = {len(o) for o in corpus(COUNT)}
-        self.assertGreater(len(sizes), 1000)
-        # On the wire each has CRLF: the size is that of the LF form and one octet for each line.
-        told = sorted(int(n) for head in heads for n in re.findall(rb"RFC822.SIZE (\d+)", head))
-        self.assertEqual(told, sorted(len(o) + o.count(b"\n") for o in corpus(COUNT)))
+        self.assertGreater(len({len(message) for message in expected}), 1000)
+        # On the wire each line ends with CRLF: the size is that of the LF form plus one byte for each line.
+        sizes = sorted(int(n) for head in heads for n in re.findall(rb"RFC822.SIZE (\d+)", head))
+        self.assertEqual(sizes, sorted(len(m) + m.count(b"\n") for m in expected))
 
 
 class ImaplibTests(ServerCase):
-    def append(self, client, *subjects, folder="INBOX", flags="") -> None:
+    def append(
+        self, client: imaplib.IMAP4, *subjects: str, folder: str = "INBOX", flags: str = ""
+    ) -> None:
         for subject in subjects:
-            self.ok(client.append(folder, flags, None, simple(subject)))
+            self.ok(client.append(folder, flags, "", small_message(subject)))
 
     def test_before_login(self) -> None:
-        """CAPABILITY, NOOP and a login that is wrong and then right; LOGOUT says BYE."""
+        """CAPABILITY, NOOP and a login that is first wrong and then right work; LOGOUT sends BYE."""
         client = imaplib.IMAP4("127.0.0.1", self.port, timeout=60)
         self.assertIn("IMAP4REV1", client.capabilities)
         self.ok(client.noop())
@@ -64,7 +69,7 @@ class ImaplibTests(ServerCase):
         self.assertEqual(client.logout()[0], "BYE")
 
     def test_authenticate(self) -> None:
-        """AUTHENTICATE PLAIN, and a password of quotes and backslashes in LOGIN is wrong but no error."""
+        """A LOGIN password of quotes and backslashes is wrong but no syntax error; AUTHENTICATE PLAIN works."""
         client = imaplib.IMAP4("127.0.0.1", self.port, timeout=60)
         self.addCleanup(client.shutdown)
         self.assertRaises(imaplib.IMAP4.error, client.login, USER, 'wr"on\\g')
@@ -72,7 +77,7 @@ class ImaplibTests(ServerCase):
         self.ok(client.select())
 
     def test_folders(self) -> None:
-        """CREATE, LIST, LSUB, SUBSCRIBE, UNSUBSCRIBE, STATUS, RENAME, DELETE and NAMESPACE."""
+        """CREATE, LIST, LSUB, SUBSCRIBE, UNSUBSCRIBE, STATUS, RENAME, DELETE and NAMESPACE work."""
         client = self.login()
         self.assertEqual(self.ok(client.namespace()), [b'(("" "/")) NIL NIL'])
         for name in ("Work", "Work/2025", "Play"):
@@ -97,7 +102,7 @@ class ImaplibTests(ServerCase):
         self.assertEqual(client.delete("INBOX")[0], "NO")
 
     def test_utf7(self) -> None:
-        """Folder names in modified UTF-7 lie on disk as other servers have them, and come back."""
+        """Folder names in modified UTF-7 are listed as created, and are on disk as other servers write them."""
         client = self.login()
         names = ("K&APY-ln", "&ZeVnLIqe-", "Q&-A", "with space", "Gr&APwA3w-e/&2D3eAA-")
         for name in names:
@@ -107,53 +112,62 @@ class ImaplibTests(ServerCase):
         listed = b" ".join(self.ok(client.list()))
         for name in names:
             self.assertIn(name.encode(), listed)
-        self.assertEqual(sum(stored(self.maildir(".K&APY-ln")).values()), 1)
+        self.assertEqual(stored_messages(self.maildir(".K&APY-ln")).total(), 1)
 
     def test_literals(self) -> None:
-        """Folder names, searches and messages as literals; octets above 127 and lone LFs."""
+        """Folder names, search strings and messages may be literals, with bytes above 127 and bare LFs."""
         client = self.login()
-        client.literal = b"by literal"
+        set_literal(client, b"by literal")
         self.ok(client._simple_command("CREATE"))
-        # A literal with something after it, by hand: imaplib only sends one at the end.
+        # imaplib sends a literal only at the end of a command: one with text after it is sent by hand.
         client.send(b"x SELECT {10}\r\n")
         self.assertTrue(client.readline().startswith(b"+"))
         client.send(b"by literal\r\n")
-        while not (line := client.readline()).startswith(b"x "):
-            pass
-        self.assertTrue(line.startswith(b"x OK"), line)
-        eight = b"Subject: Gr\xfc\xdfe\r\n\r\n\xff\x80 \xc3\xa4 octets\r\n"
-        lone = b"Subject: unix\n\nline\nline\n"
-        for octets in (eight, lone):
-            # imaplib makes CRLF of every line end in append; so the second goes by hand.
-            self.ok(client.append('"by literal"', "", None, octets))
+        self.assert_ok_line(client, b"x")
+        eight_bit = b"Subject: Gr\xfc\xdfe\r\n\r\n\xff\x80 \xc3\xa4 octets\r\n"
+        bare_lf = b"Subject: unix\n\nline\nline\n"
+        for message in (eight_bit, bare_lf):
+            # append() of imaplib turns every line end into CRLF.
+            self.ok(client.append('"by literal"', "", "", message))
         self.ok(client.select('"by literal"'))
-        self.assertEqual(self.ok(client.fetch("1", "BODY[]"))[0][1], eight)
-        self.assertEqual(self.ok(client.fetch("2", "BODY[]"))[0][1], lone.replace(b"\n", b"\r\n"))
-        client.literal = "Grüße".encode()
+        self.assertEqual(self.ok(client.fetch("1", "BODY[]"))[0][1], eight_bit)
+        self.assertEqual(
+            self.ok(client.fetch("2", "BODY[]"))[0][1], bare_lf.replace(b"\n", b"\r\n")
+        )
+        set_literal(client, "Grüße".encode())
         self.ok(client.uid("SEARCH", "CHARSET", "UTF-8", "SUBJECT"))
+
+    def assert_ok_line(self, client: imaplib.IMAP4, tag: bytes) -> None:
+        """Read lines up to the tagged response, which must be OK."""
+        while not (line := client.readline()).startswith(tag + b" "):
+            pass
+        self.assertTrue(line.startswith(tag + b" OK"), line)
 
     def test_search_utf8(self) -> None:
         """SEARCH CHARSET UTF-8 with a literal finds encoded words and 8-bit headers."""
         client = self.login()
-        word = b"Subject: =?iso-8859-1?Q?Gr=FC=DFe?=\r\n\r\nx\r\n"
-        for octets in (word, "Subject: Grüße\r\n\r\nx\r\n".encode(), simple("none")):
-            self.ok(client.append("INBOX", "", None, octets))
+        encoded = b"Subject: =?iso-8859-1?Q?Gr=FC=DFe?=\r\n\r\nx\r\n"
+        raw = "Subject: Grüße\r\n\r\nx\r\n".encode()
+        for message in (encoded, raw, small_message("none")):
+            self.ok(client.append("INBOX", "", "", message))
         client.select()
-        client.literal = "grüße".encode()
+        set_literal(client, "grüße".encode())
         self.assertEqual(self.ok(client.search("UTF-8", "SUBJECT")), [b"1 2"])
 
     def test_dates(self) -> None:
-        """APPEND's date is INTERNALDATE, to the second, and its zone is understood."""
+        """The date of APPEND, with its zone, becomes INTERNALDATE, accurate to the second."""
         client = self.login()
-        when = imaplib.Time2Internaldate(1_600_000_000)
-        self.ok(client.append("INBOX", "", when, simple("dated")))
+        date = imaplib.Time2Internaldate(1_600_000_000)
+        self.ok(client.append("INBOX", "", date, small_message("dated")))
         client.select()
-        (answer,) = self.ok(client.fetch("1", "(INTERNALDATE)"))
-        self.assertEqual(time.mktime(imaplib.Internaldate2tuple(answer)), 1_600_000_000)
+        (response,) = self.ok(client.fetch("1", "(INTERNALDATE)"))
+        internal_date = imaplib.Internaldate2tuple(response)
+        assert internal_date is not None, response
+        self.assertEqual(time.mktime(internal_date), 1_600_000_000)
         self.assertEqual(self.ok(client.search(None, "ON", "13-Sep-2020")), [b"1"])
 
     def test_change(self) -> None:
-        """STORE in its forms, COPY, MOVE, SEARCH, EXPUNGE, UID EXPUNGE, CHECK, CLOSE and UNSELECT."""
+        """STORE in its forms, COPY, MOVE, SEARCH, EXPUNGE, UID EXPUNGE, CHECK, CLOSE and UNSELECT work."""
         client = self.login()
         self.ok(client.create("Kept"))
         self.append(client, *"abcdefgh")
@@ -164,22 +178,18 @@ class ImaplibTests(ServerCase):
         self.assertEqual(self.ok(client.search(None, "FLAGGED")), [b"1 3"])
         self.assertEqual(self.ok(client.search(None, "KEYWORD", "$Mine", "UNFLAGGED")), [b"2"])
         self.assertEqual(self.ok(client.search(None, "OR", "SEEN", "SUBJECT", "h")), [b"4 8"])
-        self.assertIn(
-            b"COPYUID",
-            b"".join(client.untagged_responses.get("OK", []))
-            + b"".join(self.ok(client.copy("1:2", "Kept"))),
-        )
+        self.assertIn(b"COPYUID", self.ok(client.copy("1:2", "Kept"))[0])
         self.ok(client.uid("MOVE", "3:4", "Kept"))
-        # imaplib keeps untagged answers until they are asked for: MOVE's, not EXPUNGE's.
+        # imaplib keeps untagged responses until they are read: take those of MOVE before EXPUNGE adds its own.
         self.assertEqual(len(client.response("EXPUNGE")[1]), 2)
         self.ok(client.store("1:2", "+FLAGS", "(\\Deleted)"))
         self.ok(client.uid("EXPUNGE", "1"))
         self.assertEqual(client.response("EXPUNGE")[1], [b"1"])
         self.ok(client.check())
         self.assertEqual(self.ok(client.expunge()), [b"1"])
-        self.assertEqual(letters(self.maildir(".Kept")).keys(), {b"a", b"b", b"c", b"d"})
-        self.assertEqual(letters(self.maildir()).keys(), {b"e", b"f", b"g", b"h"})
-        self.assertEqual(letters(self.maildir(".Kept"))[b"d"], "DRS")
+        self.assertEqual(flags_by_subject(self.maildir(".Kept")).keys(), {b"a", b"b", b"c", b"d"})
+        self.assertEqual(flags_by_subject(self.maildir()).keys(), {b"e", b"f", b"g", b"h"})
+        self.assertEqual(flags_by_subject(self.maildir(".Kept"))[b"d"], "DRS")
         self.ok(client.select("Kept"))
         self.assertEqual(self.ok(client.search(None, "KEYWORD", "$Mine")), [b"1 2 3"])
         self.ok(client.store("1", "+FLAGS", "(\\Deleted)"))
@@ -189,16 +199,16 @@ class ImaplibTests(ServerCase):
         self.assertEqual(self.ok(client.select("Kept", readonly=True)), [b"3"])
 
     def test_read_only(self) -> None:
-        """EXAMINE changes nothing: \\Seen is not set, STORE is refused."""
+        """EXAMINE changes nothing: \\Seen is not set, and STORE is refused."""
         client = self.login()
         self.append(client, "a")
         client.select(readonly=True)
         self.ok(client.fetch("1", "(BODY[])"))
         self.assertEqual(client.store("1", "+FLAGS", "(\\Flagged)")[0], "NO")
-        self.assertEqual(letters(self.maildir()), {b"a": ""})
+        self.assertEqual(flags_by_subject(self.maildir()), {b"a": ""})
 
     def test_idle(self) -> None:
-        """In IDLE a delivery is told within a second, and so are flags and deletions by another session."""
+        """In IDLE deliveries, and another session's flags and expunges, are reported within a second."""
         client, other = self.login(), self.login()
         self.append(other, "first")
         client.select()
@@ -206,58 +216,59 @@ class ImaplibTests(ServerCase):
         client.send(b"idle IDLE\r\n")
         self.assertTrue(client.readline().startswith(b"+ "))
         for number in range(5):
-            began = time.monotonic()
-            deliver(self.maildir(), simple(f"mail {number}"))
-            while b"EXISTS" not in client.readline():
-                pass
-            self.assertLess(time.monotonic() - began, 1.0)
-        for change, word in (
+            started = time.monotonic()
+            deliver(self.maildir(), small_message(f"mail {number}"))
+            self.wait_for_line(client, b"EXISTS", started)
+        changes: list[tuple[Callable[[], tuple[str, object]], bytes]] = [
             (lambda: other.store("1", "+FLAGS", "(\\Flagged)"), b"FETCH (FLAGS"),
             (lambda: other.store("1", "+FLAGS", "(\\Deleted)"), b"\\Deleted"),
             (other.expunge, b"* 1 EXPUNGE"),
-        ):
-            began = time.monotonic()
+        ]
+        for change, text in changes:
+            started = time.monotonic()
             self.ok(change())
-            while word not in client.readline():
-                pass
-            self.assertLess(time.monotonic() - began, 1.0)
+            self.wait_for_line(client, text, started)
         client.send(b"DONE\r\n")
-        while not (line := client.readline()).startswith(b"idle "):
-            pass
-        self.assertTrue(line.startswith(b"idle OK"), line)
+        self.assert_ok_line(client, b"idle")
         self.assertEqual(self.ok(client.search(None, "ALL")), [b"1 2 3 4 5"])
 
+    def wait_for_line(self, client: imaplib.IMAP4, text: bytes, started: float) -> None:
+        """Read lines until one contains `text`, which must arrive within a second of `started`."""
+        while text not in client.readline():
+            pass
+        self.assertLess(time.monotonic() - started, 1.0)
+
     def test_changes_on_disk(self) -> None:
-        """What another program does to the Maildir is told at the next NOOP: mail, flags, a removal."""
+        """Mail, flags and a removal by another program on disk are reported at a later NOOP."""
         client = self.login()
-        paths = [deliver(self.maildir(), simple(s)) for s in "abc"]
+        for subject in "abc":
+            deliver(self.maildir(), small_message(subject))
         self.assertEqual(self.ok(client.select()), [b"3"])
-        here = by_subject(self.maildir())
-        os.rename(here[b"a"], here[b"a"].replace("/new/", "/cur/").partition(":2,")[0] + ":2,FS")
-        os.unlink(here[b"b"])
-        deliver(self.maildir(), simple("d"))
-        self.assertEqual(len(paths), 3)
+        paths = paths_by_subject(self.maildir())
+        os.rename(paths[b"a"], paths[b"a"].replace("/new/", "/cur/").partition(":2,")[0] + ":2,FS")
+        os.unlink(paths[b"b"])
+        deliver(self.maildir(), small_message("d"))
 
-        def told():
+        def all_reported() -> bool:
             client.noop()
-            return self.ok(client.search(None, "ALL")) == [b"1 2 3"] and self.ok(
-                client.search(None, "FLAGGED", "SEEN")
-            ) == [b"1"]
+            found = self.ok(client.search(None, "ALL"))
+            flagged = self.ok(client.search(None, "FLAGGED", "SEEN"))
+            return bool(found == [b"1 2 3"] and flagged == [b"1"])
 
-        eventually(told, 5)
+        wait_until(all_reported, 5)
         data = self.ok(client.fetch("1:*", "(UID BODY.PEEK[HEADER.FIELDS (SUBJECT)])"))
-        subjects = [one[1].strip() for one in data if isinstance(one, tuple)]
+        subjects = [header.strip() for header in literals(data)]
         self.assertEqual(subjects, [b"Subject: a", b"Subject: c", b"Subject: d"])
 
     def test_pipelined(self) -> None:
-        """5,000 UID FETCHes sent without reading are all answered, and in order."""
+        """5,000 UID FETCHes that are sent without reading all get their responses, in order."""
         self.fill(50)
         client = self.login()
         client.select(readonly=True)
         lines = b"".join(b"p%d UID FETCH %d (FLAGS)\r\n" % (n, n % 50 + 1) for n in range(5000))
-        sender = threading.Thread(target=client.sock.sendall, args=(lines,), daemon=True)
+        sender = threading.Thread(target=client.socket().sendall, args=(lines,), daemon=True)
         sender.start()
-        tags = []
+        tags: list[int] = []
         while len(tags) < 5000:
             line = client.readline()
             if line.startswith(b"p"):
@@ -266,51 +277,44 @@ class ImaplibTests(ServerCase):
         sender.join(60)
         self.assertEqual(tags, list(range(5000)))
 
-    def test_two_at_once(self) -> None:
-        """Two sessions of one user, and another user who sees nothing of it."""
-        one, two, stranger = self.login(), self.login(), self.login("bob")
-        one.select()
-        two.select()
-        self.append(one, "shared")
-        self.ok(two.noop())
-        self.assertEqual(self.ok(two.search(None, "ALL")), [b"1"])
+    def test_two_sessions(self) -> None:
+        """Two sessions of one user see the same mailbox, and another user does not."""
+        first, second, stranger = self.login(), self.login(), self.login("bob")
+        first.select()
+        second.select()
+        self.append(first, "shared")
+        self.ok(second.noop())
+        self.assertEqual(self.ok(second.search(None, "ALL")), [b"1"])
         self.assertEqual(self.ok(stranger.select()), [b"0"])
-        self.assertEqual(stored(self.maildir()), {plain(simple("shared")): 1})
+        self.assertEqual(stored_messages(self.maildir()), {with_lf(small_message("shared")): 1})
 
 
-class StartTlsTests(ServerCase):
-    def prepare(self) -> None:
-        self.pem = write_certificate(self.home)
-
-    def start(self, **more) -> None:
-        super().start(**{**more, "options": ("--certificate", self.pem)})
-
+class StartTlsTests(TlsServerCase):
     def test_starttls(self) -> None:
-        """STARTTLS with a checked certificate; the capabilities after it have no STARTTLS."""
+        """STARTTLS works with a checked certificate, and is not among the capabilities afterwards."""
         client = imaplib.IMAP4("localhost", self.port, timeout=60)
         self.assertIn("STARTTLS", client.capabilities)
         self.ok(client.starttls(ssl.create_default_context(cafile=self.pem)))
         self.assertNotIn("STARTTLS", client.capabilities)
         self.ok(client.login(USER, PASSWORD))
-        self.ok(client.append("INBOX", "", None, simple("sealed")))
+        self.ok(client.append("INBOX", "", "", small_message("sealed")))
         self.ok(client.select())
-        self.assertEqual(self.ok(client.fetch("1", "BODY[]"))[0][1], simple("sealed"))
+        self.assertEqual(self.ok(client.fetch("1", "BODY[]"))[0][1], small_message("sealed"))
         client.logout()
 
-    def test_injected(self) -> None:
-        """What is sent in the clear behind STARTTLS is not taken for a command inside TLS."""
-        raw = socket.create_connection(("127.0.0.1", self.port), 60)
-        self.addCleanup(raw.close)
-        raw.recv(4096)
-        raw.sendall(b"a STARTTLS\r\nb NOOP\r\n")
-        answer = raw.recv(4096)
+    def test_injected_command(self) -> None:
+        """A plaintext command behind STARTTLS is not executed within TLS."""
+        connection = socket.create_connection(("127.0.0.1", self.port), 60)
+        self.addCleanup(connection.close)
+        connection.recv(4096)
+        connection.sendall(b"a STARTTLS\r\nb NOOP\r\n")
+        response = connection.recv(4096)
         context = ssl.create_default_context(cafile=self.pem)
-        if not answer.startswith(b"a OK"):
+        if not response.startswith(b"a OK"):
             return
         try:
-            sealed = context.wrap_socket(raw, server_hostname="localhost")
+            encrypted = context.wrap_socket(connection, server_hostname="localhost")
         except OSError:
-            return  # to end the connection is right as well
-        sealed.sendall(b"c NOOP\r\n")
-        said = sealed.recv(4096)
-        self.assertNotIn(b"b OK", said)
+            return  # the server may also end the connection
+        encrypted.sendall(b"c NOOP\r\n")
+        self.assertNotIn(b"b OK", encrypted.recv(4096))

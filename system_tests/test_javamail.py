@@ -1,30 +1,28 @@
-"""JavaMail, with UTF8=ACCEPT, QRESYNC and IDLE; what it does is in JavaMail.java."""
+"""JavaMail with STARTTLS, UTF8=ACCEPT, QRESYNC and IDLE: JavaMail.java uses most of its functions."""
 
 from __future__ import annotations
 
-from system_tests.cases import PASSWORD, USER, ServerCase, letters, tool
-from system_tests.certificate import write_certificate
-from system_tests.server import HERE
+from system_tests.maildirs import flags_by_subject
+from system_tests.server import REPOSITORY
+from system_tests.server_case import PASSWORD, USER, TlsServerCase, find_program
 
 JARS = "/usr/share/java/javax.mail.jar:/usr/share/java/javax.activation.jar"
 
 
-class JavaMailTests(ServerCase):
+class JavaMailTests(TlsServerCase):
     def prepare(self) -> None:
-        self.link(1000, ".Thousand")
-        self.pem = write_certificate(self.home)
+        super().prepare()
+        self.fill_with_links(1000, ".Thousand")
 
-    def start(self, **more) -> None:
-        super().start(**{**more, "options": ("--certificate", self.pem)})
-
-    def test_day(self) -> None:
-        """Everything in JavaMail.java, and its end as it lies on disk."""
-        said = self.run_it(
-            tool("java", "default-jdk-headless"), "-cp", JARS, f"{HERE}/system_tests/JavaMail.java",
-            str(self.port), USER, PASSWORD, timeout=120,
+    def test_program(self) -> None:
+        """JavaMail.java succeeds, and its changes are on disk."""
+        printed = self.run_client(
+            find_program("java", "default-jdk-headless"), "-cp", JARS,
+            f"{REPOSITORY}/system_tests/JavaMail.java", str(self.port), USER, PASSWORD, timeout=120,
         )  # fmt: skip
-        self.assertEqual(said.strip(), b"done")
-        self.assertEqual(set(letters(self.maildir())), {b"nested", b"c", b"e"})
+        self.assertEqual(printed.strip(), b"done")
+        self.assertEqual(set(flags_by_subject(self.maildir())), {b"nested", b"c", b"e"})
         self.assertEqual(
-            set(letters(self.maildir(".Kept"))), {b"a", b"=?UTF-8?B?w7w=?=", b"b", b"c", b"d"}
+            set(flags_by_subject(self.maildir(".Kept"))),
+            {b"a", b"=?UTF-8?B?w7w=?=", b"b", b"c", b"d"},
         )

@@ -1,4 +1,4 @@
-"""mbsync (isync), which pipelines without end: 10,000 messages down, 500 new from each side, every change."""
+"""mbsync (isync), which pipelines without limit: 10,000 messages down, 500 new ones from each side, all changes."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ import re
 
 from benchmarks.corpus import messages
 from imapshield.cred import passwords, users
-from system_tests.cases import (
-    PASSWORD,
-    USER,
-    ServerCase,
-    by_subject,
-    corpus,
+from system_tests.maildirs import (
+    MessageCounts,
+    corpus_messages,
     deliver,
-    files,
-    letters,
-    plain,
-    simple,
-    stored,
-    tool,
+    flags_by_subject,
+    message_files,
+    paths_by_subject,
+    small_message,
+    stored_messages,
+    with_lf,
 )
-from system_tests.server import Server
+from system_tests.server_case import PASSWORD, USER, ServerCase, find_program
 
 COUNT, NEW = 10_000, 500
 
-# PipelineDepth is left at its default: unlimited. FSync off spares the test's disk, not the server's.
+# PipelineDepth keeps its default, unlimited. FSync is off for the client's side only.
 CONFIG = """\
 FSync no
 
@@ -54,120 +51,122 @@ CopyArrivalDate yes
 """
 
 
-def without_tuid(octets: bytes) -> bytes:
-    """mbsync adds a header X-TUID to each message that it copies, to find it again on the other side."""
-    return re.sub(rb"^X-TUID: .*\n", b"", plain(octets), count=1, flags=re.MULTILINE)
+def without_tuid(message: bytes) -> bytes:
+    """Remove X-TUID, which mbsync adds to each message that it copies, to find it again on the other side."""
+    return re.sub(rb"^X-TUID: .*\n", b"", with_lf(message), count=1, flags=re.MULTILINE)
 
 
 class MbsyncTests(ServerCase):
-    def sync(self, mechanism="LOGIN") -> None:
+    def sync(self, mechanism: str = "LOGIN") -> None:
         if not os.path.exists(f"{self.home}/mbsyncrc"):
             os.makedirs(f"{self.home}/Mail", exist_ok=True)
             text = CONFIG.format(
                 port=self.port, user=USER, password=PASSWORD, home=self.home, mechanism=mechanism
             )
-            self.write("mbsyncrc", text)
-        self.run_it(tool("mbsync", "isync"), "-c", f"{self.home}/mbsyncrc", "all")
+            self.write_home_file("mbsyncrc", text)
+        self.run_client(find_program("mbsync", "isync"), "-c", f"{self.home}/mbsyncrc", "all")
 
-    def near(self, folder="INBOX") -> str:
+    def near(self, folder: str = "INBOX") -> str:
+        """Return the path of a folder on mbsync's side."""
         return f"{self.home}/Mail/{folder}"
 
-    def both(self, expected, folder="INBOX") -> None:
-        """Both sides hold exactly the same messages, each as often as it should be there."""
-        far = "" if folder == "INBOX" else "." + folder.replace("/", ".")
-        self.same(stored(self.maildir(far), without_tuid), expected)
-        self.same(stored(self.near(folder), without_tuid), expected)
+    def assert_on_both_sides(self, expected: MessageCounts) -> None:
+        self.assert_same_messages(stored_messages(self.maildir(), without_tuid), expected)
+        self.assert_same_messages(stored_messages(self.near(), without_tuid), expected)
 
     def test_ten_thousand(self) -> None:
-        """10,000 messages come down; 500 new ones on each side cross; a third run finds nothing to do."""
-        self.link(COUNT)
+        """10,000 messages come down; 500 new ones on each side cross; a third run changes nothing."""
+        self.fill_with_links(COUNT)
         self.sync()
-        expected = corpus(COUNT)
-        self.both(expected)
-        for number, octets in enumerate(messages(NEW, seed=2)):
-            deliver(self.maildir(), octets, f"2000000000.{number}.host")
-        for number, octets in enumerate(messages(NEW, seed=3)):
-            deliver(self.near(), plain(octets), f"2000000000.{number}.home")
+        expected = corpus_messages(COUNT)
+        self.assert_on_both_sides(expected)
+        for number, message in enumerate(messages(NEW, seed=2)):
+            deliver(self.maildir(), message, f"2000000000.{number}.host")
+        for number, message in enumerate(messages(NEW, seed=3)):
+            deliver(self.near(), with_lf(message), f"2000000000.{number}.home")
         self.sync()
-        expected += corpus(NEW, 2) + corpus(NEW, 3)
-        self.both(expected)
-        before = files(self.maildir()), files(self.near())
+        expected += corpus_messages(NEW, 2) + corpus_messages(NEW, 3)
+        self.assert_on_both_sides(expected)
+        before = message_files(self.maildir()), message_files(self.near())
         self.sync()
-        self.assertEqual((files(self.maildir()), files(self.near())), before)
+        self.assertEqual((message_files(self.maildir()), message_files(self.near())), before)
 
-    def pair(self, count=60) -> None:
-        """A folder on both sides, with subjects to tell messages by."""
+    def sync_small_messages(self, count: int = 60) -> None:
+        """Put messages m000, m001, … on both sides."""
         for number in range(count):
-            deliver(self.maildir(), simple(f"m{number:03}"), f"1700000000.{number:03}.host")
+            deliver(self.maildir(), small_message(f"m{number:03}"), f"1700000000.{number:03}.host")
         self.sync()
 
     def test_flags(self) -> None:
-        """Flags cross both ways, and are taken away both ways; those of both sides at once are joined."""
-        self.pair()
+        """Flags are added and removed in both directions; flags set on both sides at once are merged."""
+        self.sync_small_messages()
         client = self.login()
         client.select()
         self.ok(client.store("1:20", "+FLAGS", "(\\Seen \\Flagged)"))
-        here = by_subject(self.near())
+        near = paths_by_subject(self.near())
         for number in range(10, 30):
-            path = here[b"m%03d" % number]
+            path = near[b"m%03d" % number]
             name = os.path.basename(path).partition(":2,")[0]
             os.rename(path, f"{self.near()}/cur/{name}:2,RS")
         self.sync()
         client.noop()
         self.ok(client.store("1:5", "-FLAGS", "(\\Flagged)"))
         self.sync()
-        self.assertEqual(letters(self.maildir()), letters(self.near()))
-        ends = sorted(letters(self.maildir()).values())
+        self.assertEqual(flags_by_subject(self.maildir()), flags_by_subject(self.near()))
         self.assertEqual(
-            ends, sorted(["S"] * 5 + ["FS"] * 5 + ["FRS"] * 10 + ["RS"] * 10 + [""] * 30)
+            sorted(flags_by_subject(self.maildir()).values()),
+            sorted(["S"] * 5 + ["FS"] * 5 + ["FRS"] * 10 + ["RS"] * 10 + [""] * 30),
         )
 
     def test_scram(self) -> None:
-        """With a password file made for it, mbsync (Cyrus SASL) proves its password and does not send it."""
+        """With a SCRAM password file, mbsync (Cyrus SASL) logs in without sending its password."""
         self.stop()
         path = f"{self.base}/users"
-        users.set_hash(path, USER, passwords.hash_scram(PASSWORD.encode()))
-        self.server = Server("--mail-root", self.root, "--auth", f"file:{path}", port=self.port)
-        self.server.ready()
-        deliver(self.maildir(), simple("m"), "1700000000.1.host")
+        users.put(path, USER, passwords.hash_scram(PASSWORD.encode()))
+        self.auth = f"file:{path}"
+        self.start()
+        deliver(self.maildir(), small_message("m"), "1700000000.1.host")
         self.sync("SCRAM-SHA-256")
-        self.assertEqual(list(by_subject(self.near())), [b"m"])
+        self.assertEqual(list(paths_by_subject(self.near())), [b"m"])
         self.assertIn("mechanism=SCRAM-SHA-256", self.stop())
 
     def test_expunge(self) -> None:
-        """What is deleted on one side goes on the other, and nothing else does."""
-        self.pair()
+        """Messages deleted on one side are removed on the other, and no others are."""
+        self.sync_small_messages()
         client = self.login()
         client.select()
         self.ok(client.store("1:20", "+FLAGS", "(\\Deleted)"))
         self.assertEqual(len(self.ok(client.expunge())), 20)
-        here = by_subject(self.near())
+        near = paths_by_subject(self.near())
         for number in range(40, 60):
-            os.unlink(here[b"m%03d" % number])
+            os.unlink(near[b"m%03d" % number])
         self.sync()
         self.sync()
-        self.assertEqual(sorted(letters(self.maildir())), [b"m%03d" % n for n in range(20, 40)])
-        self.assertEqual(sorted(letters(self.near())), [b"m%03d" % n for n in range(20, 40)])
-        self.assertEqual(self.ok(client.noop()) and client.select()[1], [b"20"])
+        expected = [b"m%03d" % number for number in range(20, 40)]
+        self.assertEqual(sorted(flags_by_subject(self.maildir())), expected)
+        self.assertEqual(sorted(flags_by_subject(self.near())), expected)
+        self.ok(client.noop())
+        self.assertEqual(self.ok(client.select()), [b"20"])
 
     def test_folders(self) -> None:
-        """New folders cross both ways, with their messages and with names that are not ASCII."""
+        """New folders cross in both directions, with their messages and with names that are not ASCII."""
         client = self.login()
         for name in ("Work", "Work/2025", "K&APY-ln"):
             self.ok(client.create(f'"{name}"'))
-            self.ok(client.append(f'"{name}"', "", None, simple(name)))
-        # mbsync keeps what is not ASCII as mUTF-7 on both sides.
+            self.ok(client.append(f'"{name}"', "", "", small_message(name)))
+        # mbsync stores names that are not ASCII as modified UTF-7 on both sides.
         for name in ("Home", "Gr&APwA3w-e"):
-            deliver(self.near(name), plain(simple(name)))
+            deliver(self.near(name), with_lf(small_message(name)))
         self.sync()
         self.sync()
         for name in ("Work", "Work/2025", "K&APY-ln", "Home", "Gr&APwA3w-e"):
-            self.assertEqual(stored(self.near(name), without_tuid), {plain(simple(name)): 1})
-            self.assertEqual({without_tuid(o): n for o, n in self.fetched(client, f'"{name}"').items()},
-                             {plain(simple(name)): 1})  # fmt: skip
+            expected = {with_lf(small_message(name)): 1}
+            self.assertEqual(stored_messages(self.near(name), without_tuid), expected)
+            far = self.fetch_all(client, f'"{name}"')
+            self.assertEqual({without_tuid(message): n for message, n in far.items()}, expected)
 
     def test_removed_folder(self) -> None:
-        """A folder that is empty and deleted here goes there as well."""
+        """An empty folder that is deleted on the server is deleted on mbsync's side."""
         client = self.login()
         self.ok(client.create("Passing"))
         self.sync()

@@ -1,30 +1,27 @@
-"""Ruby's Net::IMAP, behind STARTTLS; what it does is in netimap.rb."""
+"""Ruby's Net::IMAP with STARTTLS: netimap.rb uses most of its functions against one server."""
 
 from __future__ import annotations
 
-from system_tests.cases import PASSWORD, USER, ServerCase, letters, tool
-from system_tests.certificate import write_certificate
-from system_tests.server import HERE
+from system_tests.maildirs import flags_by_subject
+from system_tests.server import REPOSITORY
+from system_tests.server_case import PASSWORD, USER, TlsServerCase, find_program
 
 
-class NetImapTests(ServerCase):
+class NetImapTests(TlsServerCase):
     def prepare(self) -> None:
-        self.link(1000, ".Thousand")
-        self.pem = write_certificate(self.home)
+        super().prepare()
+        self.fill_with_links(1000, ".Thousand")
 
-    def start(self, **more) -> None:
-        super().start(**{**more, "options": ("--certificate", self.pem)})
-
-    def test_day(self) -> None:
-        """Everything in netimap.rb, and its end as it lies on disk."""
-        said = self.run_it(
-            tool("ruby", "ruby"), f"{HERE}/system_tests/netimap.rb", str(self.port), USER, PASSWORD,
-            self.maildir(), self.pem, timeout=90,
+    def test_script(self) -> None:
+        """netimap.rb succeeds, and its changes are on disk."""
+        printed = self.run_client(
+            find_program("ruby", "ruby"), f"{REPOSITORY}/system_tests/netimap.rb", str(self.port),
+            USER, PASSWORD, self.maildir(), self.pem, timeout=90,
         )  # fmt: skip
-        self.assertEqual(said.strip(), b"done")
+        self.assertEqual(printed.strip(), b"done")
         self.assertEqual(
-            set(letters(self.maildir())), {b"=?utf-8?q?K=C3=B6ln?=", b"c", b"e", b"late"}
+            set(flags_by_subject(self.maildir())), {b"=?utf-8?q?K=C3=B6ln?=", b"c", b"e", b"late"}
         )
         self.assertEqual(
-            set(letters(self.maildir(".Kept"))), {b"a", b"Gr\xf6\xdfe roh", b"c", b"d"}
+            set(flags_by_subject(self.maildir(".Kept"))), {b"a", b"Gr\xf6\xdfe roh", b"c", b"d"}
         )

@@ -1,23 +1,20 @@
-"""offlineimap (Debian's offlineimap3): an IMAP account and a Maildir kept the same."""
+"""offlineimap (Debian's offlineimap3): keeps the server and a local Maildir identical."""
 
 from __future__ import annotations
 
 import os
 import re
 
-from system_tests.cases import (
-    PASSWORD,
-    USER,
-    ServerCase,
-    by_subject,
-    corpus,
+from system_tests.maildirs import (
+    corpus_messages,
     deliver,
-    letters,
-    plain,
-    simple,
-    stored,
-    tool,
+    flags_by_subject,
+    paths_by_subject,
+    small_message,
+    stored_messages,
+    with_lf,
 )
+from system_tests.server_case import PASSWORD, USER, ServerCase, find_program
 
 COUNT = 300
 
@@ -50,19 +47,20 @@ maxconnections = 2
 """
 
 
-def without_marker(octets: bytes) -> bytes:
-    """offlineimap adds X-OfflineIMAP to what it uploads, to find it again where there is no APPENDUID."""
-    return re.sub(rb"^X-OfflineIMAP: .*\n", b"", plain(octets), flags=re.MULTILINE)
+def without_marker(message: bytes) -> bytes:
+    """Remove X-OfflineIMAP, which offlineimap adds to uploads, to find them again if there is no APPENDUID."""
+    return re.sub(rb"^X-OfflineIMAP: .*\n", b"", with_lf(message), flags=re.MULTILINE)
 
 
 class OfflineimapTests(ServerCase):
     def sync(self) -> None:
         text = CONFIG.format(home=self.home, port=self.port, user=USER, password=PASSWORD)
-        config = self.write("offlineimaprc", text)
-        self.run_it(tool("offlineimap", "offlineimap3"), "-o", "-c", config)
+        config = self.write_home_file("offlineimaprc", text)
+        self.run_client(find_program("offlineimap", "offlineimap3"), "-o", "-c", config)
         self.assertNotIn("ERROR", self.log)
 
-    def near(self, folder="INBOX") -> str:
+    def near(self, folder: str = "INBOX") -> str:
+        """Return the path of a folder on offlineimap's side."""
         return f"{self.home}/Mail/{folder}"
 
     def test_both_ways(self) -> None:
@@ -70,53 +68,53 @@ class OfflineimapTests(ServerCase):
         self.fill(COUNT)
         client = self.login()
         self.ok(client.create("Work"))
-        self.ok(client.append("Work", "(\\Flagged)", None, simple("at work")))
+        self.ok(client.append("Work", "(\\Flagged)", "", small_message("at work")))
         self.sync()
-        self.same(stored(self.near()), corpus(COUNT))
-        self.assertEqual(letters(self.near("Work")), {b"at work": "F"})
+        self.assert_same_messages(stored_messages(self.near()), corpus_messages(COUNT))
+        near, far = self.near("Work"), self.maildir(".Work")
+        self.assertEqual(flags_by_subject(near), {b"at work": "F"})
 
-        # from here
+        # New messages on both sides.
         self.assertEqual(self.ok(client.select("Work")), [b"1"])
         for number in range(20):
-            deliver(self.near("Work"), plain(simple(f"near{number}")), f"1700000000.{number}.home")
-            self.ok(client.append("Work", "", None, simple(f"far{number}")))
+            message = with_lf(small_message(f"near{number}"))
+            deliver(near, message, f"1700000000.{number}.home")
+            self.ok(client.append("Work", "", "", small_message(f"far{number}")))
         self.sync()
-        everything = {
+        expected = {
             b"at work",
             *(b"near%d" % n for n in range(20)),
             *(b"far%d" % n for n in range(20)),
         }
-        self.assertEqual(set(letters(self.near("Work"))), everything)
-        self.assertEqual(set(letters(self.maildir(".Work"))), everything)
-        self.assertEqual(sum(stored(self.maildir(".Work")).values()), 41)
+        self.assertEqual(set(flags_by_subject(near)), expected)
+        self.assertEqual(set(flags_by_subject(far)), expected)
+        self.assertEqual(stored_messages(far).total(), 41)
         self.assertEqual(
-            stored(self.maildir(".Work"), without_marker), stored(self.near("Work"), without_marker)
+            stored_messages(far, without_marker), stored_messages(near, without_marker)
         )
 
-        # flags and deletions
+        # Changes of flags, and deletions on both sides. A message may be deleted on both.
         self.ok(client.noop())
         self.ok(client.store("1", "-FLAGS", "(\\Flagged)"))
         self.ok(client.store("2:6", "+FLAGS", "(\\Answered)"))
         self.ok(client.store("7:11", "+FLAGS", "(\\Deleted)"))
         self.ok(client.expunge())
-        # A message that left the server meanwhile may be among those: what stays is what neither side deleted.
-        here = by_subject(self.near("Work"))
+        paths = paths_by_subject(near)
         for number in range(15, 20):
-            os.unlink(here[b"near%d" % number])
+            os.unlink(paths[b"near%d" % number])
         self.sync()
         self.sync()
-        self.assertEqual(letters(self.near("Work")), letters(self.maildir(".Work")))
-        self.assertNotIn(b"near17", letters(self.maildir(".Work")))
-        before = stored(self.maildir(".Work")), stored(self.maildir()), letters(self.near("Work"))
-        self.sync()
-        self.assertEqual(
-            (stored(self.maildir(".Work")), stored(self.maildir()), letters(self.near("Work"))),
-            before,
-        )
+        self.assertEqual(flags_by_subject(near), flags_by_subject(far))
+        self.assertNotIn(b"near17", flags_by_subject(far))
 
-    def test_new_folder_up(self) -> None:
-        """A folder made here is made there, with what is in it."""
+        before = stored_messages(far), stored_messages(self.maildir()), flags_by_subject(near)
         self.sync()
-        deliver(self.near("Fresh"), plain(simple("one")), "1700000000.1.home")
+        after = stored_messages(far), stored_messages(self.maildir()), flags_by_subject(near)
+        self.assertEqual(after, before)
+
+    def test_new_local_folder(self) -> None:
+        """A folder that is created locally is created on the server, with its messages."""
         self.sync()
-        self.assertEqual(list(letters(self.maildir(".Fresh"))), [b"one"])
+        deliver(self.near("Fresh"), with_lf(small_message("one")), "1700000000.1.home")
+        self.sync()
+        self.assertEqual(list(flags_by_subject(self.maildir(".Fresh"))), [b"one"])

@@ -1,4 +1,4 @@
-"""The wheel in a fresh virtual environment: what a newcomer has after ``pip install``."""
+"""The wheel in a fresh virtual environment, as a new user has it after ``pip install``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 import imapshield
-from system_tests.server import HERE, PATIENCE, Server, free_port
+from system_tests.server import REPOSITORY, TIMEOUT, Server, free_port
+from system_tests.server_case import literals
 
 
 def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -28,15 +29,15 @@ def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 @functools.cache
 def scratch() -> tempfile.TemporaryDirectory[str]:
-    """A folder for all tests of this file, which goes when the process ends."""
+    """Return a folder for all tests of this file, which is removed when the process ends."""
     return tempfile.TemporaryDirectory(prefix="imapshield-wheel-")
 
 
 @functools.cache
 def wheel() -> str:
-    """Build the wheel, once."""
+    """Build the wheel, once, and return its path."""
     folder = os.path.join(scratch().name, "dist")
-    done = run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder, HERE)
+    done = run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder, REPOSITORY)
     assert done.returncode == 0, done.stdout + done.stderr
     (name,) = os.listdir(folder)
     return os.path.join(folder, name)
@@ -44,9 +45,9 @@ def wheel() -> str:
 
 @functools.cache
 def environment() -> str:
-    """A virtual environment with the wheel and what it depends on, once; returns its bin/."""
+    """Create a virtual environment with the wheel and its dependencies, once, and return the path of its bin/."""
     folder = os.path.join(scratch().name, "venv")
-    # The checkout must not be seen: not as the working directory, and not through PYTHONPATH.
+    # The checkout must not be importable, neither as the working directory nor through PYTHONPATH.
     for command in (
         [sys.executable, "-m", "venv", folder],
         [f"{folder}/bin/pip", "install", "--quiet", wheel()],
@@ -60,140 +61,133 @@ def environment() -> str:
     return f"{folder}/bin"
 
 
+def printed_password(server: Server) -> str:
+    """Return the password that the server has printed at its first start."""
+    match = re.search(r"password +(\S+)", "".join(server.output))
+    assert match is not None, server.output
+    return match[1]
+
+
 class WheelTests(SynchronousTestCase):
     def test_contents(self) -> None:
-        """The wheel has the plugin, the schema and the licence, and no __init__.py that would hide Twisted."""
+        """The wheel contains the plugin, the schema and the licence, and no __init__.py that would hide Twisted."""
         with zipfile.ZipFile(wheel()) as archive:
             names = archive.namelist()
-        self.assertIn("twisted/plugins/imapshield_plugin.py", names)
         self.assertIn("imapshield/py.typed", names)
         self.assertIn("imapshield/maildir/schema.sql", names)
         self.assertEqual(
-            [
-                n
-                for n in names
-                if n.startswith("twisted/") and n != "twisted/plugins/imapshield_plugin.py"
-            ],
-            [],
+            [name for name in names if name.startswith("twisted/")],
+            ["twisted/plugins/imapshield_plugin.py"],
         )
         self.assertEqual(
-            {n.split("/")[0] for n in names if ".dist-info" not in n}, {"imapshield", "twisted"}
+            {name.split("/")[0] for name in names if ".dist-info" not in name},
+            {"imapshield", "twisted"},
         )
-        self.assertTrue(any(n.endswith("LICENSE") for n in names))
+        self.assertTrue(any(name.endswith("LICENSE") for name in names))
 
 
-class FreshTests(SynchronousTestCase):
+class InstalledTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.home = os.path.abspath(self.mktemp())
         os.mkdir(self.home)
 
-    def bin(self, name, *arguments, **more):
+    def run_installed(
+        self, name: str, *arguments: str, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program of the virtual environment."""
         return run(
-            os.path.join(environment(), name),
-            *arguments,
-            cwd=self.home,
-            env={**os.environ, "XDG_DATA_HOME": self.home},
-            **more,
-        )
+            os.path.join(environment(), name), *arguments,
+            cwd=self.home, env={**os.environ, "XDG_DATA_HOME": self.home}, **options,
+        )  # fmt: skip
 
-    def server(self, *arguments, port=None):
-        server = Server(
-            *arguments,
-            twistd=os.path.join(environment(), "twistd"),
-            port=port,
-            XDG_DATA_HOME=self.home,
-        )
+    def start_server(self, port: int | None = None) -> Server:
+        twistd = os.path.join(environment(), "twistd")
+        server = Server(twistd=twistd, port=port, XDG_DATA_HOME=self.home).wait_ready()
         self.addCleanup(lambda: server.process.poll() is not None or server.stop(signal.SIGKILL))
         return server
 
     def test_commands(self) -> None:
-        """The console script, the module and the plugin are there, and twistd is still Twisted's."""
-        self.assertEqual(self.bin("imapshield", "--version").stdout.strip(), imapshield.__version__)
+        """The console script, the module and the plugin are installed, and twistd has its own commands too."""
         self.assertEqual(
-            self.bin("python", "-m", "imapshield", "--version").stdout.strip(),
+            self.run_installed("imapshield", "--version").stdout.strip(), imapshield.__version__
+        )
+        self.assertEqual(
+            self.run_installed("python", "-m", "imapshield", "--version").stdout.strip(),
             imapshield.__version__,
         )
-        done = self.bin("twistd", "imapshield", "--help")
+        done = self.run_installed("twistd", "imapshield", "--help")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertIn("--mail-root", done.stdout)
-        self.assertIn("imapshield", self.bin("twistd", "imapshield", "--help-auth").stdout)
-        self.assertEqual(self.bin("twistd", "web", "--help").returncode, 0)
+        self.assertIn(
+            "imapshield", self.run_installed("twistd", "imapshield", "--help-auth").stdout
+        )
+        self.assertEqual(self.run_installed("twistd", "web", "--help").returncode, 0)
 
-    def test_first_start_to_last(self) -> None:
-        """One command serves; the printed password logs in; SIGTERM says BYE; the second start knows the first."""
-        server = self.server().ready()
-        said = "".join(server.output)
-        password = re.search(r"password +(\S+)", said).group(1)
-        client = imaplib.IMAP4("127.0.0.1", server.port, timeout=PATIENCE)
+    def test_first_and_second_start(self) -> None:
+        """One command serves; the printed password logs in; SIGTERM sends BYE; a second start uses the same data."""
+        server = self.start_server()
+        password = printed_password(server)
+        client = imaplib.IMAP4("127.0.0.1", server.port, timeout=TIMEOUT)
         client.login("demo", password)
         self.assertEqual(client.select("INBOX"), ("OK", [b"3"]))
-        kind, (data, *_) = client.fetch("1", "(UID FLAGS BODY.PEEK[])")
+        kind, data = client.fetch("1", "(UID FLAGS BODY.PEEK[])")
         self.assertEqual(kind, "OK")
-        self.assertIn(b"imapshield", data[1])
-        self.assertEqual(client.append("INBOX", "", None, b"Subject: kept\r\n\r\nx\r\n")[0], "OK")
+        self.assertIn(b"imapshield", literals(data)[0])
+        self.assertEqual(client.append("INBOX", "", "", b"Subject: kept\r\n\r\nx\r\n")[0], "OK")
         server.process.send_signal(signal.SIGTERM)
-        self.assertIn(b"* BYE", client.sock.recv(1000))
-        client.sock.close()
+        self.assertIn(b"* BYE", client.socket().recv(1000))
+        client.socket().close()
         self.assertNotIn("Traceback", server.stop(None))
 
-        again = self.server(port=server.port).ready()
-        self.assertIn("shown at the first start", "".join(again.output))
-        self.assertNotIn(password, "".join(again.output))
-        client = imaplib.IMAP4("127.0.0.1", server.port, timeout=PATIENCE)
+        second = self.start_server(server.port)
+        self.assertIn("shown at the first start", "".join(second.output))
+        self.assertNotIn(password, "".join(second.output))
+        client = imaplib.IMAP4("127.0.0.1", server.port, timeout=TIMEOUT)
         client.login("demo", password)
         self.assertEqual(client.select("INBOX"), ("OK", [b"4"]))
         client.logout()
-        self.assertNotIn("Traceback", again.stop())
+        self.assertNotIn("Traceback", second.stop())
 
     def test_new_password(self) -> None:
-        """A password set while the server runs counts at once, and the old one no more."""
-        server = self.server().ready()
-        old = re.search(r"password +(\S+)", "".join(server.output)).group(1)
-        done = run(
-            f"{environment()}/imapshield",
-            "passwd",
-            f"{self.home}/imapshield/users",
-            "demo",
-            cwd=self.home,
-        )
-        self.assertEqual(done.returncode, 1, "an empty password was taken")
-        subprocess.run(
-            [f"{environment()}/imapshield", "passwd", f"{self.home}/imapshield/users", "demo"],
-            input=b"new one\n",
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        client = imaplib.IMAP4("127.0.0.1", server.port, timeout=PATIENCE)
+        """A password that is set while the server runs is valid at once, and the old one is not."""
+        server = self.start_server()
+        old = printed_password(server)
+        command = (f"{environment()}/imapshield", "passwd", f"{self.home}/imapshield/users", "demo")
+        self.assertEqual(run(*command, cwd=self.home).returncode, 1, "an empty password was set")
+        subprocess.run(command, input=b"new one\n", check=True, stdout=subprocess.DEVNULL)
+        client = imaplib.IMAP4("127.0.0.1", server.port, timeout=TIMEOUT)
         self.assertRaises(imaplib.IMAP4.error, client.login, "demo", old)
         client.login("demo", "new one")
         client.logout()
         self.assertNotIn("new one", server.stop())
 
-    def refused(self, *arguments, saying) -> None:
-        """The start fails with status 1 and one line on standard error."""
-        done = self.bin("twistd", "--nodaemon", "--pidfile=", "imapshield", *arguments)
+    def assert_start_fails(self, *arguments: str, message: str) -> None:
+        """Starting the server must fail with status 1 and one line on standard error that contains `message`."""
+        done = self.run_installed("twistd", "--nodaemon", "--pidfile=", "imapshield", *arguments)
         self.assertEqual(done.returncode, 1, done)
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
-        self.assertIn(saying, done.stderr)
+        self.assertIn(message, done.stderr)
         self.assertNotIn("Traceback", done.stdout)
 
     def test_errors(self) -> None:
-        """What is wrong on the command line is one line that says what to do."""
-        self.refused("--nonsense", saying="--help")
-        self.refused("--mail-root", self.home, saying="--auth")
-        self.refused("--mail-root", "/no/such", "--auth", "memory:a:b", saying="/no/such")
-        self.refused("--listen", "nonsense", saying="tcp:143")
-        self.refused("--certificate", "/no/such.pem", saying="/no/such.pem")
-        self.refused("--backlog", "x", saying="whole number")
-        self.refused("--limit", "x=1", saying="preauth_seconds")
+        """A mistake on the command line is reported in one line that says what to type instead."""
+        self.assert_start_fails("--nonsense", message="--help")
+        self.assert_start_fails("--mail-root", self.home, message="--auth")
+        self.assert_start_fails(
+            "--mail-root", "/no/such", "--auth", "memory:a:b", message="/no/such"
+        )
+        self.assert_start_fails("--listen", "nonsense", message="tcp:143")
+        self.assert_start_fails("--certificate", "/no/such.pem", message="/no/such.pem")
+        self.assert_start_fails("--backlog", "x", message="whole number")
+        self.assert_start_fails("--limit", "x=1", message="preauth_seconds")
 
     def test_port_in_use(self) -> None:
-        """A port in use is one line and status 1, in the foreground and for the daemon's parent."""
+        """A port in use is reported in one line with status 1, in the foreground and by the daemon's parent."""
         port = free_port()
         with socket.create_server(("127.0.0.1", port)):
             listen = ("--listen", f"tcp:{port}:interface=127.0.0.1")
-            self.refused(*listen, saying="another program")
-            done = self.bin(
+            self.assert_start_fails(*listen, message="another program")
+            done = self.run_installed(
                 "twistd",
                 f"--pidfile={self.home}/pid",
                 f"--logfile={self.home}/log",

@@ -21,7 +21,7 @@ from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
 from imapshield.mailbox.storage import ChangeNotifier, IStore
 from imapshield.mailbox.store_account import StoreAccount
 from imapshield.maildir.store import MaildirStore
-from imapshield.maildir.watch import Watcher
+from imapshield.maildir.watch import DirectoryWatcher
 from imapshield.maildir.worker import SerialWorker
 
 THREADS = 4
@@ -72,7 +72,7 @@ class MaildirRealm:
         mail_root: a directory or a pattern, as `MailRoot` takes it.
         reactor: an `IReactorThreads`; the realm adds a trigger that stops its threads when the reactor stops.
         pool: the threads for disk access; by default four of the realm's own.
-        change_notifier: reports mail that is delivered while clients are in IDLE; by default a `Watcher`.
+        change_notifier: reports mail that is delivered while clients are in IDLE; by default a `DirectoryWatcher`.
         max_idle_accounts: how many accounts without a session stay open.
         open_store: makes the store of a Maildir path; by default a `MaildirStore`.
         optional_interfaces: the optional account interfaces that a store of `open_store` supports.
@@ -94,7 +94,7 @@ class MaildirRealm:
         quota: tuple[int | None, int | None] = (None, None),
     ) -> None:
         self.mail_root = MailRoot(mail_root)
-        self._notifier: ChangeNotifier = change_notifier or Watcher(reactor)
+        self._notifier: ChangeNotifier = change_notifier or DirectoryWatcher(reactor)
         self._reactor = reactor
         self._pool = pool or ThreadPool(0, THREADS, "maildir")
         self._started = self._closed = False
@@ -136,7 +136,7 @@ class MaildirRealm:
         """Close every store, after the operations that sessions still wait for; then stop the threads."""
         if not self._closed:
             self._closed = True
-            if isinstance(self._notifier, Watcher):
+            if isinstance(self._notifier, DirectoryWatcher):
                 self._notifier.stop()
             accounts = [*self._accounts.values()]
             self._accounts.clear()
@@ -194,7 +194,7 @@ class MaildirRealm:
         def note(text: str) -> None:  # runs in a thread of the pool
             self._reactor.callFromThread(self._log.warn, "{root}: {text}", root=path, text=text)
 
-        store: IStore = MaildirStore(path, now=time.time, note=note, quota=self._quota)
+        store: IStore = MaildirStore(path, now=time.time, log_warning=note, quota=self._quota)
         return store
 
 

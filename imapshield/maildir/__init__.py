@@ -1,1 +1,4 @@
-"""Mail on disk: Maildir++ folders and an SQLite index beside them. Blocking; `worker` keeps it off the reactor."""
+"""Mail on disk: Maildir++ folders with an SQLite index beside them.
+
+The modules are blocking, except `watch` and `worker`. `worker` runs their calls in threads, away from the reactor.
+"""

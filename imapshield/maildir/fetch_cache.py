@@ -1,6 +1,7 @@
-"""Answers that do not change, kept in the index as bytes ready to send; and for SEARCH, header fields ready to compare.
+"""Answers to FETCH that never change, and header fields for SEARCH, cached in the index.
 
-A warm FETCH of a list view is then one range query per item and chunk, and no message file is opened.
+FETCH answers are cached as bytes ready to send. A FETCH of a list view whose answers are all cached is then one range
+query per item, and opens no message file. The tables are ``item`` and ``answer`` of schema.sql.
 """
 
 from __future__ import annotations
@@ -11,19 +12,28 @@ from typing import Any
 from imapshield.maildir.index import Index, as_json
 from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview
 
-LISTS = 16
-"""Header field lists for which answers are kept: every client asks for one or two, always the same."""
+MAX_FIELD_LISTS = 16
+"""Lists of HEADER.FIELDS whose answers are cached. A client asks for one or two lists, and always for the same ones."""
 
-LIST_OCTETS = 1024
-LARGEST_KEPT = 64 << 10
-_REFRESHED_SECONDS = 3600.0
-_LIST = b"HEADER.FIELDS"
+MAX_FIELD_LIST_SIZE = 1024
+"""Bytes of the longest such list."""
+
+MAX_ANSWER_SIZE = 64 << 10
+"""Bytes of the largest cached answer."""
+
+SEARCH_PREFIX = b"?"
+"""What the names of items for SEARCH begin with; no FETCH item begins so."""
+
+_TOUCH_SECONDS = 3600.0
+"""How old the recorded time of an item's last use may be, so that not every FETCH writes to the index."""
+
+_FIELD_LIST = b"HEADER.FIELDS"
 
 
-def text_of(item: FetchItem) -> bytes | None:
-    """Return under which name the answers to `item` are kept, None if they are not.
+def item_name(item: FetchItem) -> bytes | None:
+    """Return the name under which the answers to `item` are cached, None if they are not cached.
 
-    What HEADER.FIELDS answers depends on neither the order nor the case of the fields.
+    The answer to HEADER.FIELDS depends neither on the order nor on the case of the fields.
     """
     match item:
         case Attribute(b"ENVELOPE" | b"BODY" | b"BODYSTRUCTURE" as name):
@@ -32,47 +42,55 @@ def text_of(item: FetchItem) -> bytes | None:
             return b"PREVIEW"
         case BodySection(section, _, None) if not section.path and section.fields:
             fields = b" ".join(sorted({field.lower() for field in section.fields}))
-            return b"%b %b" % (section.text, fields) if len(fields) <= LIST_OCTETS else None
+            return b"%b %b" % (section.text, fields) if len(fields) <= MAX_FIELD_LIST_SIZE else None
     return None
 
 
-class Answers:
-    """The table of kept answers."""
+class FetchCache:
+    """The cached answers of one account."""
 
     def __init__(self, index: Index, now: Callable[[], float]) -> None:
         self._index = index
         self._now = now
 
-    def id(self, text: bytes) -> int:
-        """Return the number of an item, giving it one if it has none."""
+    def item_id(self, name: bytes) -> int:
+        """Return the id of an item, adding the item if it is new. The least recently used field lists make room."""
         db, now = self._index.db, int(self._now())
-        row = db.execute("SELECT id, used FROM item WHERE text = ?", (text,)).fetchone()
-        if row is not None and now - row[1] < _REFRESHED_SECONDS:
+        row = db.execute("SELECT id, used FROM item WHERE text = ?", (name,)).fetchone()
+        if row is not None and now - row[1] < _TOUCH_SECONDS:
             return int(row[0])
         with self._index.write():
-            if text.startswith(_LIST):
-                self._make_room()
+            if name.startswith(_FIELD_LIST):
+                self._drop_old_field_lists()
             db.execute(
                 "INSERT INTO item (text, used) VALUES (?, ?)"
                 " ON CONFLICT (text) DO UPDATE SET used = excluded.used",
-                (text, now),
+                (name, now),
             )
-            return int(db.execute("SELECT id FROM item WHERE text = ?", (text,)).fetchone()[0])
+            return int(db.execute("SELECT id FROM item WHERE text = ?", (name,)).fetchone()[0])
 
-    def _make_room(self) -> None:
+    def _drop_old_field_lists(self) -> None:
         db = self._index.db
         lists = db.execute(
-            "SELECT id FROM item WHERE substr(text, 1, 13) = ? ORDER BY used DESC", (_LIST,)
+            "SELECT id FROM item WHERE substr(text, 1, 13) = ? ORDER BY used DESC", (_FIELD_LIST,)
         ).fetchall()
-        for (old,) in lists[LISTS - 1 :]:
-            db.execute("DELETE FROM item WHERE id = ?", (old,))
+        for (item,) in lists[MAX_FIELD_LISTS - 1 :]:
+            db.execute("DELETE FROM item WHERE id = ?", (item,))
             for (key,) in db.execute("SELECT id FROM mailbox").fetchall():
-                db.execute("DELETE FROM answer WHERE mailbox = ? AND item = ?", (key, old))
+                db.execute("DELETE FROM answer WHERE mailbox = ? AND item = ?", (key, item))
 
     def get(
         self, key: int, item: int, uids: Sequence[int], value: str = "value", *arguments: object
     ) -> list[Any]:
-        """Return (uid, value) of those of `uids` for which there is an answer; `value` may be an expression."""
+        """Return (uid, value) for those of `uids` that have a cached answer, in ascending order.
+
+        Args:
+            key: the mailbox.
+            item: the id of the item.
+            uids: the messages, ascending; at least one.
+            value: what to return as the value: an SQL expression on the column ``value``.
+            arguments: the expression's arguments.
+        """
         db = self._index.db
         query = f"SELECT uid, {value} FROM answer WHERE mailbox = ? AND item = ? AND "  # noqa: S608
         low, high = uids[0], uids[-1]
@@ -85,19 +103,21 @@ class Answers:
             (*arguments, key, item, as_json(uids)),
         ).fetchall()
 
-    def keep(
+    def add(
         self,
         key: int,
         answers: Sequence[tuple[object, int, int]],
         sizes: Sequence[tuple[int, int, int]],
     ) -> None:
-        """Put what was found out into the index, for the next time.
+        """Add answers to the cache, and measured sizes to the messages.
+
+        An answer is added only if its message and its item still exist: another process may have removed them, and an
+        answer implies a message.
 
         Args:
             key: the mailbox.
-            answers: (value, uid, item) of each. Of messages that still exist, for items that another process has not
-                let go: an answer says that there is a message.
-            sizes: see `contents.Contents.measured`.
+            answers: (value, UID, item id) of each.
+            sizes: (size on the wire, size of the file, UID) of each, as in `MessageFiles.measured`.
         """
         if not answers and not sizes:
             return
@@ -110,4 +130,26 @@ class Answers:
             db.executemany(
                 "UPDATE message SET size = ?, physical = ? WHERE mailbox = ? AND uid = ?",
                 [(wire, physical, key, uid) for wire, physical, uid in sizes],
+            )
+
+    def copy(self, key: int, uids: Sequence[int], target_key: int, first_uid: int) -> None:
+        """Copy the answers to FETCH of messages that were copied or moved, in a write transaction.
+
+        Those for SEARCH are not copied: they are seven small rows for each message, and are made again when needed.
+
+        Args:
+            key: the mailbox of the original messages.
+            uids: their UIDs.
+            target_key: the mailbox of the copies.
+            first_uid: the UID of the first copy; the others follow without a gap.
+        """
+        originals = as_json(uids)
+        for item, name in self._index.cached_items(key):
+            if name.startswith(SEARCH_PREFIX):
+                continue
+            self._index.db.execute(
+                "INSERT INTO answer SELECT ?, ?, original.key + ?, answer.value"
+                " FROM json_each(?) AS original CROSS JOIN answer"
+                " ON answer.mailbox = ? AND answer.item = ? AND answer.uid = original.value",
+                (target_key, item, first_uid, originals, key, item),
             )

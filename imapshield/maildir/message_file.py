@@ -1,8 +1,8 @@
-"""Message files → octets as on the wire.
+"""Message files → bytes as on the wire, and the strings and items of FETCH.
 
-A file goes out as it is when its size on the wire is its size on disk; otherwise every LF without a CR before it gets
-one. What APPEND stored says of itself (``W=`` equal to ``S=``) that it is on disk as it was on the wire, so even a
-message with bare LFs comes back octet for octet.
+A file is sent unchanged if its size on the wire is its size on disk. Otherwise a CR is inserted before every LF that
+has none. Files that APPEND wrote say in their name that both sizes are equal (``W=`` equal to ``S=``), so even a
+message with bare LFs is returned byte for byte.
 """
 
 from __future__ import annotations
@@ -12,28 +12,36 @@ from typing import NamedTuple
 
 from imapshield.mailbox.message_items import MessageItems, header_block
 from imapshield.maildir import files
-from imapshield.maildir.account_state import AccountState, Finder
+from imapshield.maildir.file_finder import FileFinder
+from imapshield.maildir.layout import message_path
+from imapshield.message import section
 from imapshield.message.chunks import CHUNK_SIZE, line_chunks
+from imapshield.wire.commands.fetch import Binary, BodySection
 
-HEAD = 64 << 10
+_HEAD_SIZE = 64 << 10
+_HEADER_SECTIONS = (b"HEADER", b"HEADER.FIELDS", b"HEADER.FIELDS.NOT")
+
+FILE_COLUMNS = "uid, name, place, size, physical"
+"""The columns of a `MessageFile`, as SQL."""
 
 
-class Message(NamedTuple):
-    """A message as its file is looked for: columns of the index."""
+class MessageFile(NamedTuple):
+    """What the index knows about a message's file.
+
+    `size` is the size on the wire, None if it was not measured; `physical` is that of the file. Either can be wrong if
+    another program changed the file.
+    """
 
     uid: int
     name: bytes
-    place: int
+    directory: int
     size: int | None
     physical: int
 
     @property
-    def verbatim(self) -> bool:
-        """Whether the file is on disk as it is on the wire."""
+    def is_verbatim(self) -> bool:
+        """Whether the file is sent unchanged."""
         return self.size == self.physical
-
-
-MESSAGE = ", ".join(Message._fields)
 
 
 def to_wire(octets: bytes) -> bytes:
@@ -44,102 +52,107 @@ def to_wire(octets: bytes) -> bytes:
 
 
 def _to_wire(octets: bytes) -> bytes:
-    # Looking for one octet is ten times faster than for two, and a file with LF mostly has no CR at all.
+    # A search for one byte is ten times faster than one for two, and a file with LF usually has no CR at all.
     if b"\r" in octets:
         octets = octets.replace(b"\r\n", b"\n")
     return octets.replace(b"\n", b"\r\n")
 
 
-def measure(octets: bytes) -> int:
-    """Return the size that `to_wire` gives."""
+def wire_size(octets: bytes) -> int:
+    """Return the size of what `to_wire` returns."""
     crlf = octets.count(b"\r\n") if b"\r" in octets else 0
     return len(octets) + octets.count(b"\n") - crlf
 
 
-class Contents:
-    """The message files of one mailbox.
+class MessageFiles:
+    """The message files of one folder.
 
-    `measured` collects (size on the wire, size on disk, uid) where the index has them otherwise.
+    `measured` collects (size on the wire, size of the file, UID) of messages whose sizes are not those in the index.
     """
 
-    def __init__(self, core: AccountState, folder: bytes) -> None:
-        self._core = core
+    def __init__(self, folder: bytes) -> None:
         self._folder = folder
-        self._finder = Finder(core, folder)
+        self._finder = FileFinder(folder)
         self.measured: list[tuple[int, int, int]] = []
 
-    def open(self, message: Message) -> int | None:
-        """Return a descriptor, None if the message is gone."""
-        core = self._core
+    def open(self, message: MessageFile) -> int | None:
+        """Return a descriptor of a message's file, None if the message is gone."""
         try:
-            return files.open_message(core.path(self._folder, message.place, message.name))
+            return files.open_message(message_path(self._folder, message.directory, message.name))
         except FileNotFoundError:
-            found = self._finder.find(message.name)
-        if found is None:
+            file = self._finder.find(message.name)
+        if file is None:
             return None
         try:
-            return files.open_message(core.path(self._folder, *found))
+            return files.open_message(message_path(self._folder, *file))
         except FileNotFoundError:
             return None
 
-    def octets(self, fd: int, message: Message) -> bytes:
-        """Return a message as on the wire."""
+    def content(self, fd: int, message: MessageFile) -> bytes:
+        """Return a message as on the wire, read from its open file."""
         physical, size = message.physical, message.size
-        # One octet more than expected shows the end of the file; what other programs appended is shown too.
+        # One byte more than expected shows whether the file ends there; bytes that other programs appended are sent
+        # too.
         octets = os.pread(fd, physical + 1, 0)
         if len(octets) == physical:
             if size == physical:
                 return octets
         else:
-            octets = files.read_range(fd, 0, min(os.fstat(fd).st_size, files.LARGEST))
+            octets = files.read_range(fd, 0, min(os.fstat(fd).st_size, files.MAX_MESSAGE_SIZE))
         wire = to_wire(octets)
         if len(wire) != size or len(octets) != physical:
             self.measured.append((len(wire), len(octets), message.uid))
         return wire
 
-    def size(self, message: Message) -> int | None:
-        """Return the size on the wire, measured; None if the message is gone."""
+    def measure(self, message: MessageFile) -> int | None:
+        """Return the size of a message on the wire, None if the message is gone."""
         fd = self.open(message)
         if fd is None:
             return None
         try:
-            octets = files.read_range(fd, 0, min(os.fstat(fd).st_size, files.LARGEST))
+            octets = files.read_range(fd, 0, min(os.fstat(fd).st_size, files.MAX_MESSAGE_SIZE))
         finally:
             os.close(fd)
-        size = measure(octets)
+        size = wire_size(octets)
         self.measured.append((size, len(octets), message.uid))
         return size
 
 
-class Reading:
-    """One message being read for the items that are asked of it: its head, or all of it, once."""
+class MessageReader:
+    """One open message, read at most once for all the items that need it.
 
-    __slots__ = ("_contents", "_fd", "_head", "_message", "_whole")
+    Args:
+        message_files: the files of its folder.
+        message: the message.
+        fd: its open file, which the caller closes.
+    """
 
-    def __init__(self, contents: Contents, message: Message, fd: int) -> None:
-        self._contents = contents
+    __slots__ = ("_fd", "_head", "_message", "_message_files", "_whole")
+
+    def __init__(self, message_files: MessageFiles, message: MessageFile, fd: int) -> None:
+        self._message_files = message_files
         self._message = message
         self._fd = fd
         self._head: MessageItems | None = None
         self._whole: MessageItems | None = None
 
     def head(self) -> MessageItems:
-        """Return the message with its header complete and its body perhaps not."""
+        """Return the message with its whole header; its body may be missing."""
         if self._whole is not None:
             return self._whole
         if self._head is None:
-            if self._message.physical <= HEAD:
+            if self._message.physical <= _HEAD_SIZE:
                 return self.whole()
             self._head = self._read_head()
         return self._head
 
     def _read_head(self) -> MessageItems:
-        size = HEAD
+        size = _HEAD_SIZE
         while size < self._message.physical:
             octets = files.read_range(self._fd, 0, size)
-            # A piece that ends between CR and LF, or before the blank line's, is not cut where it means something.
+            # A cut between CR and LF, or between the LFs before the body, would look like the end of the header.
             octets = octets.rstrip(b"\r\n")
-            wire = octets if self._message.verbatim else to_wire(octets)
+            wire = octets if self._message.is_verbatim else to_wire(octets)
             header = header_block(wire)
             if len(header) < len(wire):
                 return MessageItems(header)
@@ -149,9 +162,38 @@ class Reading:
     def whole(self) -> MessageItems:
         """Return the message."""
         if self._whole is None:
-            self._whole = MessageItems(self._contents.octets(self._fd, self._message))
+            self._whole = MessageItems(self._message_files.content(self._fd, self._message))
         return self._whole
 
     def range(self, start: int, size: int) -> bytes:
-        """Return a range of the file, for a message that goes out as it is."""
+        """Return a range of the file, for a message that is sent unchanged."""
         return files.read_range(self._fd, start, size)
+
+    def string(self, item: BodySection | Binary) -> tuple[int, int] | bytes | None:
+        """Return the string that `item` asks for.
+
+        Returns:
+            (start, size) if it is a range of the file, else its bytes; None for NIL.
+        """
+        if self._message.is_verbatim and isinstance(item, BodySection):
+            if item.section.path or item.section.text == b"TEXT":
+                whole = self.whole()
+                found = section.body_section(whole.part, whole.data, item.section)
+                if isinstance(found, tuple):
+                    return _partial_range(found[0], found[1], item.partial)
+            elif not item.section.text:
+                return _partial_range(0, self._message.physical, item.partial)
+        header_only = (
+            isinstance(item, BodySection)
+            and not item.section.path
+            and item.section.text in _HEADER_SECTIONS
+        )
+        return (self.head() if header_only else self.whole()).content(item)
+
+
+def _partial_range(start: int, end: int, partial: tuple[int, int] | None) -> tuple[int, int]:
+    """Return (start, size) of the part of a range that ``<offset.size>`` asks for."""
+    if partial is None:
+        return start, end - start
+    offset, size = partial
+    return start + offset, max(0, min(size, end - start - offset))

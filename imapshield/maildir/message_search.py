@@ -1,6 +1,7 @@
-"""SEARCH on what is in messages: header fields from the index, where they wait ready to compare; text from the files.
+"""SEARCH keys that need the content of messages: header fields are searched_texts in the index, text is read from the files.
 
-The fields that people search are read once for each message, all together, and compared by SQLite from then on.
+The header fields that people search are read once for each message, all together, and stored in the index in the form
+in which they are searched_texts. From then on SQLite compares them, and no message file is opened.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from imapshield.mailbox.message_items import (
     utc_day,
 )
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.fetch_cache import LARGEST_KEPT, Answers
-from imapshield.maildir.message_file import MESSAGE, Contents, Message, Reading
+from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE, FetchCache
+from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
 from imapshield.message.text import normalize
 from imapshield.wire.commands.search_keys import (
     DateKey,
@@ -28,126 +29,142 @@ from imapshield.wire.commands.search_keys import (
     TextKey,
 )
 
-_SHOWN = (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT")
-_SENT = b"?SENT"
-_USUAL: dict[bytes, HeaderKey | EnvelopeKey] = {
-    **{b"?ENVELOPE " + field: EnvelopeKey(field, "") for field in _SHOWN},
+_FIELDS = (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT")
+_SENT_ITEM = b"?SENT"
+_COMMON_ITEMS: dict[bytes, HeaderKey | EnvelopeKey] = {
+    **{b"?ENVELOPE " + field: EnvelopeKey(field, "") for field in _FIELDS},
     b"?HEADER MESSAGE-ID": HeaderKey(b"MESSAGE-ID", ""),
 }
-_WRITTEN: dict[bytes, HeaderKey | EnvelopeKey] = {
-    b"?HEADER " + field: HeaderKey(field, "") for field in _SHOWN
+_RAW_ITEMS: dict[bytes, HeaderKey | EnvelopeKey] = {
+    b"?HEADER " + field: HeaderKey(field, "") for field in _FIELDS
 }
-"""What is kept for SEARCH, by its name in the index: what is searched most, with the sent date; and the same fields as
-they were written, which are read when HEADER asks for one of them first."""
+"""The items of the cache (`FetchCache`) that SEARCH uses, by name. The common items are what people search most, and
+are filled together with the sent date. The raw items are the same fields as they were written; they are filled when a
+client first searches one of them with HEADER."""
 
-_EACH = "\0"
-"""Stands before each value: a header may have the field twice, and a field that is there may be empty."""
+_SEPARATOR = "\0"
+"""Stands before each value of a field: a header may have the field more than once, and a field may be empty."""
 
-_COMPARE = {b"BEFORE": "<", b"ON": "=", b"SINCE": ">="}
-
-
-def _kept_as(leaf: HeaderKey | EnvelopeKey) -> bytes | None:
-    form = b"?ENVELOPE " if isinstance(leaf, EnvelopeKey) else b"?HEADER "
-    name = form + leaf.field.upper()
-    return name if name in _USUAL or name in _WRITTEN else None
+_OPERATORS = {b"BEFORE": "<", b"ON": "=", b"SINCE": ">="}
 
 
-class Searching:
-    """The SEARCH side of a store."""
+class MessageSearch:
+    """The method `search` of `IStore`."""
 
-    def __init__(self, core: AccountState, answers: Answers) -> None:
-        self._core = core
-        self._index = core.index
-        self._answers = answers
+    def __init__(self, account: AccountState, cache: FetchCache) -> None:
+        self._account = account
+        self._index = account.index
+        self._cache = cache
 
     def search(self, key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
-        """See `IStore.search`."""
-        box = self._index.box(key)
-        contents = Contents(self._core, self._core.folder(box.name))
+        """Return those of `uids` that match; `IStore.search` describes the arguments."""
+        folder = self._account.paths.folder(self._index.mailbox(key).name)
+        message_files = MessageFiles(folder)
         if not uids:
             return []
         match leaf:
-            case HeaderKey(_, wanted) | EnvelopeKey(_, wanted) if text := _kept_as(leaf):
-                needle = (normalize(wanted) or _EACH).encode("utf-8", "replace")
-                return self._compare(key, uids, leaf, text, "instr(value, ?) > 0", needle, contents)
+            case HeaderKey(_, text) | EnvelopeKey(_, text) if name := _item_name(leaf):
+                needle = (normalize(text) or _SEPARATOR).encode("utf-8", "replace")
+                return self._search_cache(
+                    key, uids, leaf, name, "instr(value, ?) > 0", needle, message_files
+                )
             case DateKey(how, day, b"SENT"):
-                hit = f"value > 0 AND value {_COMPARE[how]} ?"
-                return self._compare(key, uids, leaf, _SENT, hit, day.toordinal(), contents)
+                expression = f"value > 0 AND value {_OPERATORS[how]} ?"
+                return self._search_cache(
+                    key, uids, leaf, _SENT_ITEM, expression, day.toordinal(), message_files
+                )
             case DateKey(how, day):
-                rows = self._index.rows("uid, saved", key, uids)
+                rows = self._index.message_rows("uid, saved", key, uids)
                 return [uid for uid, saved in rows if date_matches(how, day, utc_day(saved))]
-            case ObjectIdKey(thread, wanted_id):
-                rows = [] if thread else self._index.rows("uid, email_id", key, uids)
-                return [uid for uid, email_id in rows if email_id == wanted_id]
+            case ObjectIdKey(is_thread, object_id):
+                rows = [] if is_thread else self._index.message_rows("uid, email_id", key, uids)
+                return [uid for uid, email_id in rows if email_id == object_id]
             case HeaderKey() | EnvelopeKey():
-                found = self._read(key, uids, contents, Reading.head)
+                messages = self._read(key, uids, message_files, MessageReader.head)
             case TextKey():
-                found = self._read(key, uids, contents, Reading.whole)
+                messages = self._read(key, uids, message_files, MessageReader.whole)
             case _:
                 raise AssertionError(leaf)
-        matching = [uid for uid, message in found if message.matches(leaf)]
-        self._answers.keep(key, [], contents.measured)
+        matching = [uid for uid, message in messages if message.matches(leaf)]
+        self._cache.add(key, [], message_files.measured)
         return matching
 
-    def _compare(
+    def _search_cache(
         self,
         key: int,
         uids: Sequence[int],
         leaf: SearchKey,
-        text: bytes,
-        hit: str,
+        name: bytes,
+        expression: str,
         argument: object,
-        contents: Contents,
+        message_files: MessageFiles,
     ) -> list[int]:
-        item = self._answers.id(text)
-        rows = self._answers.get(key, item, uids, hit, argument)
-        found = [uid for uid, matches in rows if matches]
+        """Return the matching UIDs by means of the cached item `name`, after caching it for messages that lack it."""
+        item = self._cache.item_id(name)
+        rows = self._cache.get(key, item, uids, expression, argument)
+        matching = [uid for uid, matches in rows if matches]
         if len(rows) < len(uids):
-            known = {uid for uid, _ in rows}
-            unknown = [uid for uid in uids if uid not in known]
-            found = sorted(found + self._fill(key, unknown, leaf, text, contents))
-        return found
+            cached = {uid for uid, _ in rows}
+            uncached = [uid for uid in uids if uid not in cached]
+            matching += self._fill_cache(key, uncached, leaf, name, message_files)
+            matching.sort()
+        return matching
 
-    def _fill(
-        self, key: int, uids: Sequence[int], leaf: SearchKey, text: bytes, contents: Contents
+    def _fill_cache(
+        self,
+        key: int,
+        uids: Sequence[int],
+        leaf: SearchKey,
+        name: bytes,
+        message_files: MessageFiles,
     ) -> list[int]:
-        """Keep for the next time what is looked for under `text` and beside it, and return what matches `leaf`.
+        """Cache the item `name`, and those that are filled together with it; return the UIDs that match `leaf`.
 
-        What is too large to be kept is read each time.
+        Values that are too large for the cache are read in each search.
         """
-        kept = _WRITTEN if text in _WRITTEN else _USUAL
-        items = [(one, self._answers.id(name)) for name, one in kept.items()]
-        sent = self._answers.id(_SENT)
-        fresh: list[tuple[object, int, int]] = []
+        items = [
+            (header_key, self._cache.item_id(item))
+            for item, header_key in (_RAW_ITEMS if name in _RAW_ITEMS else _COMMON_ITEMS).items()
+        ]
+        sent_item = self._cache.item_id(_SENT_ITEM)
+        answers: list[tuple[object, int, int]] = []
         matching = []
-        for uid, message in self._read(key, uids, contents, Reading.head):
+        for uid, message in self._read(key, uids, message_files, MessageReader.head):
             header = message.header
-            for one, item in items:
-                shown = "".join(_EACH + value for value in searched_texts(header, one))
-                value = shown.encode("utf-8", "replace")
-                if len(value) <= LARGEST_KEPT:
-                    fresh.append((value, uid, item))
+            for header_key, item in items:
+                text = "".join(_SEPARATOR + value for value in searched_texts(header, header_key))
+                value = text.encode("utf-8", "replace")
+                if len(value) <= MAX_ANSWER_SIZE:
+                    answers.append((value, uid, item))
             day = sent_date(header)
-            fresh.append((0 if day is None else day.toordinal(), uid, sent))
+            answers.append((0 if day is None else day.toordinal(), uid, sent_item))
             if message.matches(leaf):
                 matching.append(uid)
-        self._answers.keep(key, fresh, contents.measured)
+        self._cache.add(key, answers, message_files.measured)
         return matching
 
     def _read(
         self,
         key: int,
         uids: Sequence[int],
-        contents: Contents,
-        part: Callable[[Reading], MessageItems],
+        message_files: MessageFiles,
+        part: Callable[[MessageReader], MessageItems],
     ) -> Iterator[tuple[int, MessageItems]]:
-        for row in self._index.rows(MESSAGE, key, uids):
-            message = Message._make(row)
-            fd = contents.open(message)
+        """Yield (UID, message) of the messages that exist; `part` is `MessageReader.head` or `MessageReader.whole`."""
+        for row in self._index.message_rows(FILE_COLUMNS, key, uids):
+            message = MessageFile._make(row)
+            fd = message_files.open(message)
             if fd is None:
                 continue
             try:
-                opened = part(Reading(contents, message, fd))
+                items = part(MessageReader(message_files, message, fd))
             finally:
                 os.close(fd)
-            yield message.uid, opened
+            yield message.uid, items
+
+
+def _item_name(key: HeaderKey | EnvelopeKey) -> bytes | None:
+    """Return the cached item that `key` is searched_texts with, None if its field is not cached."""
+    prefix = b"?ENVELOPE " if isinstance(key, EnvelopeKey) else b"?HEADER "
+    name = prefix + key.field.upper()
+    return name if name in _COMMON_ITEMS or name in _RAW_ITEMS else None

@@ -1,4 +1,4 @@
-"""A directory listing × the rows of the index → what happened. Pure."""
+"""Directory listings and rows of the index → what other programs did to the files. Pure."""
 
 from __future__ import annotations
 
@@ -6,73 +6,77 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from imapshield.maildir.filename import base
-
-CUR = 0
-NEW = 1
-TMP = 2
-"""Committed, but not yet given the name by which other programs see it; see `store`."""
+from imapshield.maildir.layout import CUR, NEW, TMP
 
 
 class Known(NamedTuple):
-    """A message as the index has it: `place` is CUR, NEW or TMP."""
+    """A message as the index has it; `directory` is CUR, NEW or TMP."""
 
     uid: int
     name: bytes
-    place: int
+    directory: int
     flags: bytes
 
 
 class Listing(NamedTuple):
-    """The file names of ``new/`` and, unless only that was looked at, of ``cur/``."""
+    """The file names in ``new/`` and in ``cur/``; `cur` is None if only ``new/`` was listed."""
 
     new: frozenset[bytes]
     cur: frozenset[bytes] | None
 
 
 class Plan(NamedTuple):
-    """What to do: files without a UID, messages found under another name or place, messages without a file."""
+    """The differences between the index and the disk.
 
-    fresh: list[tuple[int, bytes]]
+    `added` are files that no message has, as (directory, name); `renamed` are messages whose file now has the given
+    directory and name; `missing` are messages without a file.
+    """
+
+    added: list[tuple[int, bytes]]
     renamed: list[tuple[Known, int, bytes]]
     missing: list[Known]
 
 
-def files(listing: Listing, known: Iterable[Known] = ()) -> dict[bytes, tuple[int, bytes]]:
-    """Return base → (place, name).
+def files_by_base(listing: Listing, known: Iterable[Known] = ()) -> dict[bytes, tuple[int, bytes]]:
+    """Return base name → (directory, name) of the files that are messages.
 
-    A file listed in both places was moved to ``cur/`` meanwhile. Of two files of one base in ``cur/`` (a backup
-    restored over a live folder) the one that the index knows is the message; the other waits until that is gone.
+    A file listed in both directories was moved to ``cur/`` meanwhile. If two files in ``cur/`` have the same base name
+    (a backup was restored over a live folder), the one that the index knows is the message. The other becomes the
+    message when the first one is removed.
     """
     found = {base(name): (NEW, name) for name in listing.new}
     if listing.cur is not None:
         found.update((base(name), (CUR, name)) for name in sorted(listing.cur))
         for row in known:
-            if row.place == CUR and row.name in listing.cur:
+            if row.directory == CUR and row.name in listing.cur:
                 found[base(row.name)] = (CUR, row.name)
     return found
 
 
 def reconcile(known: Iterable[Known], listing: Listing) -> Plan:
-    """Compare. With only ``new/`` listed, `known` must be the messages in ``new/``."""
+    """Compare messages with a listing. If only ``new/`` was listed, `known` must be the messages in ``new/``."""
     rows = list(known)
-    found = files(listing, rows)
+    found = files_by_base(listing, rows)
     renamed: list[tuple[Known, int, bytes]] = []
     missing: list[Known] = []
     for row in rows:
-        there = found.pop(base(row.name), None)
-        if there is None:
-            if row.place != TMP:  # which is not listed
+        file = found.pop(base(row.name), None)
+        if file is None:
+            if row.directory != TMP:  # tmp/ is not listed
                 missing.append(row)
-        elif there != (row.place, row.name):
-            renamed.append((row, *there))
+        elif file != (row.directory, row.name):
+            renamed.append((row, *file))
     return Plan(list(found.values()), renamed, missing)
 
 
-def same(known: Iterable[tuple[int, bytes]], listing: Listing) -> bool:
-    """Whether (place, name) of every message is what is listed and nothing else is: the common case, at no cost."""
+def is_unchanged(known: Iterable[tuple[int, bytes]], listing: Listing) -> bool:
+    """Whether the listing has exactly the files of the messages `known`, given as (directory, name).
+
+    This is the common case, and much cheaper to find out than a `Plan`.
+    """
     new: set[bytes] = set()
     cur: set[bytes] = set()
-    for place, name in known:
-        if place != TMP:
-            (new if place else cur).add(name)
+    for directory, name in known:
+        if directory != TMP:
+            (new if directory else cur).add(name)
     return new == listing.new and (listing.cur is None or cur == listing.cur)

@@ -1,77 +1,102 @@
--- What the index remembers of one account. The mail itself is in the Maildir; of what is lost here only UIDs are missed.
--- user_version counts changes of this file; index.py brings older databases up to it.
+-- The index of one account. The messages themselves are files of the Maildir. If the index is lost, it is built again
+-- from them and no message is lost. What only the index holds is then new or gone: UIDs, MODSEQs, MAILBOXID, EMAILID,
+-- SAVEDATE, metadata, special uses, and keywords that have no letter.
+--
+-- PRAGMA user_version holds the version of this schema (VERSION in index_database.py). There is only version 1 so far,
+-- and no code that migrates an older database. A database with a newer version is not opened. This file is executed
+-- statement by statement, and in each line everything after two hyphens is dropped.
 
-CREATE TABLE account (
+CREATE TABLE account (                      -- Exactly one row.
     id INTEGER PRIMARY KEY CHECK (id = 1),
-    uidvalidity INTEGER NOT NULL,           -- the last one given to any mailbox; never goes back
-    boot TEXT NOT NULL,                     -- which start of the machine wrote here last
-    octets INTEGER NOT NULL DEFAULT 0,      -- of all message files; the triggers below keep both
-    messages INTEGER NOT NULL DEFAULT 0
+    uidvalidity INTEGER NOT NULL,           -- The last UIDVALIDITY that any mailbox got. It never decreases. It is also
+                                            -- in the file imapshield-uidvalidity, which outlives the index.
+    boot TEXT NOT NULL,                     -- Identifies the start of the machine after which the index was last
+                                            -- opened. If the machine has started since, the last commits may be lost:
+                                            -- then UIDs and MODSEQs are skipped.
+    octets INTEGER NOT NULL DEFAULT 0,      -- The bytes of all message files, for the quota. The triggers below
+                                            -- maintain it when messages are inserted and deleted, not when
+                                            -- message.physical changes.
+    messages INTEGER NOT NULL DEFAULT 0     -- The number of messages in all mailboxes.
 );
 
 CREATE TABLE mailbox (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,   -- sessions hold it, so it is never used again
-    name TEXT NOT NULL UNIQUE,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,   -- The key by which sessions refer to the mailbox. It is never used again.
+                                            -- The first one is random, so that a session cannot hold a valid key of a
+                                            -- lost index.
+    name TEXT NOT NULL UNIQUE,              -- The name as Unicode, with "/" between levels; "INBOX" for the Maildir
+                                            -- itself.
     uidvalidity INTEGER NOT NULL,
     uidnext INTEGER NOT NULL DEFAULT 1,
     highestmodseq INTEGER NOT NULL DEFAULT 1,
-    recentuid INTEGER NOT NULL DEFAULT 0,   -- up to here \Recent was told to somebody
-    mailbox_id BLOB NOT NULL,
-    special_use BLOB NOT NULL DEFAULT x'',
-    keywords BLOB NOT NULL DEFAULT x'',     -- those that found no letter in dovecot-keywords
-    floor INTEGER NOT NULL DEFAULT 0,       -- the log of expunged messages is complete after this modseq
-    logged INTEGER NOT NULL DEFAULT 0,      -- how many entries that log has
-    cur_mtime INTEGER NOT NULL DEFAULT 0,   -- nanoseconds, of the directory, when it was last read
-    cur_ino INTEGER NOT NULL DEFAULT 0,
-    new_mtime INTEGER NOT NULL DEFAULT 0,
+    recentuid INTEGER NOT NULL DEFAULT 0,   -- Messages up to this UID have been claimed as \Recent by a session.
+    mailbox_id BLOB NOT NULL,               -- MAILBOXID (RFC 8474).
+    special_use BLOB NOT NULL DEFAULT x'',  -- Special-use attributes (RFC 6154), separated by spaces.
+    keywords BLOB NOT NULL DEFAULT x'',     -- Keywords that have no letter in dovecot-keywords, separated by spaces.
+    floor INTEGER NOT NULL DEFAULT 0,       -- Table expunged has every message that was expunged at a later MODSEQ than
+                                            -- this.
+    logged INTEGER NOT NULL DEFAULT 0,      -- The number of this mailbox's rows in table expunged.
+    cur_mtime INTEGER NOT NULL DEFAULT 0,   -- The mtime of cur/ in nanoseconds, when it was last read, or after
+                                            -- imapshield changed a directory that nobody else had changed since then.
+    cur_ino INTEGER NOT NULL DEFAULT 0,     -- The inode of cur/ at the same time.
+    new_mtime INTEGER NOT NULL DEFAULT 0,   -- The same for new/.
     new_ino INTEGER NOT NULL DEFAULT 0,
-    hot INTEGER NOT NULL DEFAULT 0,         -- 1: cur_mtime was too young to be trusted; 2: new_mtime was
-    scanned REAL NOT NULL DEFAULT 0         -- when both directories were last read
+    hot INTEGER NOT NULL DEFAULT 0,         -- Bits: 1 if cur_mtime is too recent to be trusted, 2 if new_mtime is, 4 if
+                                            -- messages of the mailbox are staged (message.place is 2).
+    scanned REAL NOT NULL DEFAULT 0         -- When both directories were last read, in seconds since the epoch; 0
+                                            -- forces the next sync to read them.
 );
 
-CREATE TABLE message (
-    mailbox INTEGER NOT NULL,
+CREATE TABLE message (                      -- Code inserts rows by position: do not change the order of the columns.
+    mailbox INTEGER NOT NULL,               -- mailbox.id
     uid INTEGER NOT NULL,
-    name BLOB NOT NULL,                     -- of the file
-    place INTEGER NOT NULL,                 -- 0: cur, 1: new
-    flags BLOB NOT NULL,                    -- as sent: \Answered \Flagged \Deleted \Seen \Draft, keywords
+    name BLOB NOT NULL,                     -- The name of the file, without its directory.
+    place INTEGER NOT NULL,                 -- The directory of the file: 0 is cur/, 1 is new/, 2 is tmp/ (a staged
+                                            -- message).
+    flags BLOB NOT NULL,                    -- The flags as they are sent: \Answered \Flagged \Deleted \Seen \Draft in
+                                            -- this order, then keywords, separated by spaces. \Recent is not stored.
     modseq INTEGER NOT NULL,
-    size INTEGER,                           -- as on the wire; NULL until measured
-    physical INTEGER NOT NULL,
-    internaldate INTEGER NOT NULL,
-    saved INTEGER NOT NULL,
-    email_id BLOB NOT NULL,
+    size INTEGER,                           -- The size with CRLF line ends, RFC822.SIZE; NULL if it was not measured
+                                            -- yet.
+    physical INTEGER NOT NULL,              -- The size of the file in bytes.
+    internaldate INTEGER NOT NULL,          -- INTERNALDATE, in seconds since the epoch; it was the mtime of the file.
+    saved INTEGER NOT NULL,                 -- SAVEDATE (RFC 8514), in seconds since the epoch.
+    email_id BLOB NOT NULL,                 -- EMAILID (RFC 8474); copies of a message have the same one.
     PRIMARY KEY (mailbox, uid)
 ) WITHOUT ROWID;
 
-CREATE INDEX message_modseq ON message (mailbox, modseq);
-CREATE INDEX message_new ON message (mailbox) WHERE place = 1;
-CREATE INDEX message_unmeasured ON message (mailbox) WHERE size IS NULL;
+CREATE INDEX message_modseq ON message (mailbox, modseq);                       -- What changed after a MODSEQ.
+CREATE INDEX message_new ON message (mailbox) WHERE place = 1;                  -- The messages in new/.
+CREATE INDEX message_unmeasured ON message (mailbox) WHERE size IS NULL;        -- What STATUS SIZE has to measure.
 
-CREATE TABLE expunged (
+CREATE TABLE expunged (                     -- The log of expunged messages, for VANISHED (RFC 7162).
     mailbox INTEGER NOT NULL,
-    modseq INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,                -- The HIGHESTMODSEQ that the expunge gave to the mailbox.
     uid INTEGER NOT NULL,
     PRIMARY KEY (mailbox, modseq, uid)
 ) WITHOUT ROWID;
 
-CREATE TABLE item (                         -- what answers are kept for: FETCH items, ?ENVELOPE FIELD and the like for SEARCH
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    text BLOB NOT NULL UNIQUE,
-    used INTEGER NOT NULL DEFAULT 0
+CREATE TABLE item (                         -- What table answer has values for.
+    id INTEGER PRIMARY KEY AUTOINCREMENT,   -- Never used again, because another process may hold it.
+    text BLOB NOT NULL UNIQUE,              -- A FETCH item such as "ENVELOPE" or "HEADER.FIELDS date from", or for
+                                            -- SEARCH one that begins with "?": "?ENVELOPE FROM", "?HEADER SUBJECT",
+                                            -- "?SENT".
+    used INTEGER NOT NULL DEFAULT 0         -- When the item was last used, in seconds since the epoch, give or take an
+                                            -- hour.
 );
 
-CREATE TABLE answer (                       -- ready to send; a row here implies one in message
+CREATE TABLE answer (                       -- A row here implies a row in table message.
     mailbox INTEGER NOT NULL,
-    item INTEGER NOT NULL,
+    item INTEGER NOT NULL,                  -- item.id
     uid INTEGER NOT NULL,
-    value BLOB NOT NULL,
+    value BLOB NOT NULL,                    -- For FETCH, the value as it is sent. For SEARCH, the normalized text of
+                                            -- the field, each occurrence after a NUL; for "?SENT", the proleptic
+                                            -- Gregorian ordinal of the day in the Date field, 0 if there is none.
     PRIMARY KEY (mailbox, item, uid)
 ) WITHOUT ROWID;
 
-CREATE TABLE metadata (                     -- RFC 5464; mailbox 0 is the account itself
-    mailbox INTEGER NOT NULL,
-    entry BLOB NOT NULL,
+CREATE TABLE metadata (                     -- RFC 5464.
+    mailbox INTEGER NOT NULL,               -- mailbox.id, or 0 for entries of the account itself.
+    entry BLOB NOT NULL,                    -- In lower case.
     value BLOB NOT NULL,
     PRIMARY KEY (mailbox, entry)
 ) WITHOUT ROWID;

@@ -1,302 +1,277 @@
-"""A folder on disk → the index → what changed: opening, polling, STATUS.
+r"""Synchronization: what other programs did in a mailbox's folder → the index.
 
-Other programs deliver, rename, move and delete in a Maildir at any time, and say so by nothing but the directory's
-mtime. How that is used, and what was not done, is told in `store`.
+A Maildir has no lock and no journal. Delivery agents put files into ``new/``. Dovecot, mutt and mbsync rename files in
+``cur/`` when flags change; they move and delete files, and create and remove folders. Nothing announces any of this. A
+second imapshield process may serve the same account. The index follows the disk in this way.
+
+The base name identifies a message
+    It is the one part of a message file that no program changes. UID, MODSEQ, INTERNALDATE and EMAILID belong to it in
+    the index. The directory, the rest of the file name and the flags in the index are those of the last reading. If a
+    file is not where the index has it, one listing of the folder finds it by its base name (`file_finder`).
+
+Directory times show when to read
+    A directory is listed if its mtime or inode differs from the recorded one. The recorded one is that of the last
+    reading. So a mailbox in which nothing happened costs two calls of stat().
+
+A recent mtime is not trusted
+    An mtime is as coarse as the kernel's clock tick (up to 10 ms, and whole seconds on some network file systems). If a
+    directory is read right after a change, the next change can leave the same mtime. A directory whose mtime was less
+    than `UNTRUSTED_SECONDS` old at the reading is therefore marked (CUR_MTIME_UNTRUSTED, NEW_MTIME_UNTRUSTED) and read
+    again. For ``cur/`` that happens once, when the second is over: in a loop of APPENDs it would otherwise happen each
+    time. ``new/`` is small, and is read at every sync until then. If the clock is behind the file system's, the second
+    would never be over; then ``cur/`` is read at every sync too.
+
+Own changes are not read back
+    An APPEND, COPY, STORE or EXPUNGE records the mtime that it caused, but only if the mtime before it was the recorded
+    one: otherwise another program's change is still to be read. The new mtime is marked as untrusted, because another
+    program can have changed the directory in the same tick. So a loop of APPENDs reads no directory, and one reading
+    follows when the loop is over.
+
+Every directory is read once an hour
+    `MAX_TRUSTED_SECONDS` bounds the damage of a clock that was set, or of a backup that was restored with its times.
+
+One listing does not prove that a message is gone
+    readdir() may miss a file that is renamed while it runs. A message is expunged only if two listings miss it, the
+    second of them made inside the write transaction. ``new/`` is listed before ``cur/``, so a file that moves to
+    ``cur/`` meanwhile is seen. A file that moves back to ``new/`` changes both directories, and a listing of ``new/``
+    alone would mislead: if ``cur/`` has changed since it was found unchanged, both are listed.
+
+What was not done, and why
+--------------------------
+* A sync moves no file out of ``new/``. That happens when a session claims the message as \Recent, as the Maildir
+  specification asks, or when flags are stored. STATUS and EXAMINE change nothing on the disk.
+* Dovecot's lock file for ``dovecot-keywords`` is not taken. The file is replaced whole. If two programs add a keyword
+  at the same moment, one keyword loses its letter.
+* inotify is not relied upon. It is a hint that makes IDLE faster; `watch` explains what it misses.
+* Symbolic links to messages are not followed (`files`). Symbolic links to folders are, so mailboxes can be shared.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
-import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from imapshield.mailbox.deltas import Delta, MessageRow
 from imapshield.maildir import filename, uid_import
-from imapshield.maildir import files as messagefiles
-from imapshield.maildir.account_state import (
-    CUR_HOT,
-    HOT_SECONDS,
-    NEW_HOT,
-    UNSETTLED,
-    AccountState,
+from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.directory_state import (
+    CUR_MTIME_UNTRUSTED,
+    NEW_MTIME_UNTRUSTED,
+    STAGED,
+    UNTRUSTED_SECONDS,
     DirectoryStamps,
+    is_untrusted,
+    read_stamps,
+    record_own_change,
 )
+from imapshield.maildir.file_finder import list_folder
 from imapshield.maildir.index import MailboxRow
-from imapshield.maildir.reconcile import CUR, NEW, Known, Listing, Plan, files, reconcile, same
+from imapshield.maildir.layout import CUR, NEW, message_path
+from imapshield.maildir.reconcile import Known, Listing, files_by_base, is_unchanged, reconcile
+from imapshield.maildir.uid_assignment import UidAssignment
 from imapshield.wire.names import fold_inbox
-from imapshield.wire.sequence import SequenceSet
 
-FORCED_SECONDS = 3600.0
-"""Directories are read again after this long, whatever their mtimes say: clocks get set, backups get restored."""
+MAX_TRUSTED_SECONDS = 3600.0
+"""Directories are read again after this time, whatever their mtimes are."""
 
-# SQLite knows no better than to walk through the mailbox for the few messages, or none, that are in new/.
-_FROM = {
-    True: "FROM message WHERE mailbox = ?",
-    False: "FROM message INDEXED BY message_new WHERE mailbox = ? AND place = 1",
-}
-_COLUMNS = "uid, flags, modseq, size, internaldate"
+# SQLite would walk through the whole mailbox for the few messages in new/, or for none: hence the explicit index.
+_IN_NEW = f"FROM message INDEXED BY message_new WHERE mailbox = ? AND place = {NEW}"
+_IN_ANY = "FROM message WHERE mailbox = ?"
 
 
-class Syncing:
-    """The reading side of a store."""
+class MailboxSync:
+    """Brings the index of one account up to date with the disk."""
 
-    def __init__(self, core: AccountState) -> None:
-        self._core = core
-        self._index = core.index
-        self._noted: set[bytes] = set()
+    def __init__(self, account: AccountState) -> None:
+        self._account = account
+        self._index = account.index
+        self._uid_assignment = UidAssignment(account)
 
-    def adopt(self, name: str) -> MailboxRow:
-        """Return the mailbox of that name; a folder that the index has not met becomes one. NoSuchMailbox."""
+    def find_or_add(self, name: str) -> MailboxRow:
+        """Return the row of a mailbox, adding it to the index if only its folder exists.
+
+        Raises:
+            NoSuchMailbox: the index does not have it and there is no folder. If the index has it, the folder is not
+                looked for.
+        """
         name = fold_inbox(name)
-        folder = self._core.known_folder(name)
-        box = self._index.named(name)
-        if box is not None:
-            return box
-        self._core.look(folder)
+        folder = self._account.paths.existing_folder(name)
+        mailbox = self._index.mailbox_named(name)
+        if mailbox is not None:
+            return mailbox
+        read_stamps(folder)  # raises NoSuchMailbox
         with self._index.write(durable=True):
-            return self._index.named(name) or self._first_met(name, folder)
+            return self._index.mailbox_named(name) or self._add(name, folder)
 
-    def _first_met(self, name: str, folder: bytes) -> MailboxRow:
-        found = uid_import.read(folder)
-        if found is None:
-            return self._index.add(name, b"")
-        uid_import.mark(folder)
-        box = self._index.add(name, b"", found.uidvalidity, found.uidnext)
-        there = [*files(self._core.list(folder, cur=True)).values()]
-        uidnext = self._fresh(box, folder, there, 2, found.uids)
-        self._index.set(box.key, highestmodseq=2, uidnext=uidnext, recentuid=found.uidnext - 1)
-        return self._index.box(box.key)
+    def _add(self, name: str, folder: bytes) -> MailboxRow:
+        imported = uid_import.read(folder)
+        if imported is None:
+            return self._index.add_mailbox(name)
+        uid_import.mark_imported(folder)
+        mailbox = self._index.add_mailbox(
+            name, uidvalidity=imported.uidvalidity, uidnext=imported.uidnext
+        )
+        listed = list(files_by_base(list_folder(folder, cur=True)).values())
+        uidnext = self._uid_assignment.add_files(mailbox, folder, listed, 2, imported.uids)
+        self._index.update_mailbox(
+            mailbox.key, highestmodseq=2, uidnext=uidnext, last_claimed_uid=imported.uidnext - 1
+        )
+        return self._index.mailbox(mailbox.key)
 
-    def sync(self, box: MailboxRow, claim: bool) -> tuple[MailboxRow, list[int]]:
-        """Take in what happened on disk; returns the mailbox as it is now and what was \\Recent, until this `claim`."""
-        core, folder = self._core, self._core.folder(box.name)
-        look = core.look(folder)
-        scan_cur = look[:2] != (box.cur_mtime, box.cur_ino) or self._due(box, look)
-        scan_new = scan_cur or look[2:] != (box.new_mtime, box.new_ino) or bool(box.hot & NEW_HOT)
+    def sync(self, mailbox: MailboxRow, claim: bool) -> tuple[MailboxRow, list[int]]:
+        r"""Bring the index up to date with the disk.
+
+        Args:
+            mailbox: the mailbox's row. claim: whether the calling session claims the \Recent messages, so that no later
+            session sees them as \Recent.
+
+        Returns:
+            The mailbox's row after the sync, and the UIDs of the messages that no earlier session has claimed.
+
+        Raises:
+            NoSuchMailbox: the folder does not exist.
+        """
+        folder = self._account.paths.folder(mailbox.name)
+        stamps = read_stamps(folder)
+        scan_cur = stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino) or self._must_read_cur(
+            mailbox, stamps
+        )
+        scan_new = (
+            scan_cur
+            or stamps[2:] != (mailbox.new_mtime, mailbox.new_ino)
+            or bool(mailbox.directory_flags & NEW_MTIME_UNTRUSTED)
+        )
         listing = None
         if scan_new:
-            listing = core.list(folder, scan_cur)
-            if same(self._expected(box.key, scan_cur), listing):
-                self._trust(box, look, scan_cur)
+            listing = list_folder(folder, scan_cur)
+            if is_unchanged(self._indexed_files(mailbox.key, scan_cur), listing):
+                self._record_reading(mailbox, stamps, scan_cur)
                 listing = None
-        if listing is None and not (claim and self._claimable(box)):
-            return box, self._unclaimed(box)
+        if listing is None and not (claim and self._has_claimable(mailbox)):
+            return mailbox, self._unclaimed(mailbox)
         with self._index.write():
-            box = self._index.box(box.key)
-            look = core.look(folder)
+            mailbox = self._index.mailbox(mailbox.key)
+            stamps = read_stamps(folder)
             if listing is not None:
-                # Who moves a file into new/ changes both directories: then a listing of new/ alone misleads.
-                scan_cur = scan_cur or look[:2] != (box.cur_mtime, box.cur_ino)
-                box = self._take_in(box, folder, listing, core.list(folder, scan_cur))
-                self._trust(box, look, scan_cur)
-                box = self._index.box(box.key)
-            recent = self._unclaimed(box)
+                # A program that moves a file from cur/ to new/ changes both.
+                scan_cur = scan_cur or stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino)
+                self._apply_listing(mailbox, folder, listing, list_folder(folder, scan_cur))
+                mailbox = self._index.mailbox(mailbox.key)
+                self._record_reading(mailbox, stamps, scan_cur)
+                mailbox = self._index.mailbox(mailbox.key)
+            recent = self._unclaimed(mailbox)
             if claim:
-                self._claim(box, folder)
-            return self._index.box(box.key), recent
+                self._claim(mailbox, folder)
+            return self._index.mailbox(mailbox.key), recent
 
-    def _due(self, box: MailboxRow, look: DirectoryStamps) -> bool:
-        """Whether ``cur/`` must be read though it looks unchanged."""
-        now = self._core.now()
-        if now - box.scanned >= FORCED_SECONDS:
+    def _must_read_cur(self, mailbox: MailboxRow, stamps: DirectoryStamps) -> bool:
+        """Whether ``cur/`` must be read although its mtime is the recorded one."""
+        now = self._account.now()
+        if now - mailbox.listed_at >= MAX_TRUSTED_SECONDS:
             return True
-        # While it is hot we wait, so that a loop of APPENDs does not read the directory each time. A clock that is
-        # behind the file system's would wait for ever, so then we do not.
-        return bool(box.hot & CUR_HOT) and not 0 <= now - look.cur_mtime / 1e9 < HOT_SECONDS
+        return (
+            bool(mailbox.directory_flags & CUR_MTIME_UNTRUSTED)
+            and not 0 <= now - stamps.cur_mtime / 1e9 < UNTRUSTED_SECONDS
+        )
 
-    def _expected(self, key: int, cur: bool) -> Iterable[tuple[int, bytes]]:
-        return self._index.db.execute(f"SELECT place, name {_FROM[cur]}", (key,))
+    def _indexed_files(self, key: int, cur: bool) -> Iterable[tuple[int, bytes]]:
+        return self._index.db.execute(f"SELECT place, name {_IN_ANY if cur else _IN_NEW}", (key,))
 
-    def _trust(self, box: MailboxRow, look: DirectoryStamps, cur: bool) -> None:
-        """Record with which mtimes the directories were read."""
-        hot = box.hot & (CUR_HOT | UNSETTLED)
-        new: dict[str, object] = {"new_mtime": look.new_mtime, "new_ino": look.new_ino}
+    def _record_reading(self, mailbox: MailboxRow, stamps: DirectoryStamps, cur: bool) -> None:
+        """Record the times at which the directories were read; `cur` is False if only ``new/`` was."""
+        now = self._account.now()
+        flags = mailbox.directory_flags & (CUR_MTIME_UNTRUSTED | STAGED)
+        fields: dict[str, object] = {"new_mtime": stamps.new_mtime, "new_ino": stamps.new_ino}
         if cur:
-            hot = box.hot & UNSETTLED | (CUR_HOT if self._core.is_hot(look.cur_mtime) else 0)
-            new |= {"cur_mtime": look.cur_mtime, "cur_ino": look.cur_ino}
-            new["scanned"] = self._core.now()
-        hot |= NEW_HOT if self._core.is_hot(look.new_mtime) else 0
-        if cur or hot != box.hot or look[2:] != (box.new_mtime, box.new_ino):
+            flags &= STAGED
+            flags |= CUR_MTIME_UNTRUSTED if is_untrusted(stamps.cur_mtime, now) else 0
+            fields |= {"cur_mtime": stamps.cur_mtime, "cur_ino": stamps.cur_ino, "listed_at": now}
+        flags |= NEW_MTIME_UNTRUSTED if is_untrusted(stamps.new_mtime, now) else 0
+        if (
+            cur
+            or flags != mailbox.directory_flags
+            or stamps[2:] != (mailbox.new_mtime, mailbox.new_ino)
+        ):
+            fields["directory_flags"] = flags
             if self._index.db.in_transaction:
-                self._index.set(box.key, hot=hot, **new)
+                self._index.update_mailbox(mailbox.key, **fields)
             else:
                 with self._index.write():
-                    self._index.set(box.key, hot=hot, **new)
+                    self._index.update_mailbox(mailbox.key, **fields)
 
-    def _take_in(
-        self, box: MailboxRow, folder: bytes, first: Listing, listing: Listing
-    ) -> MailboxRow:
-        query = f"SELECT uid, name, place, flags {_FROM[listing.cur is not None]}"
-        known = [Known(*row) for row in self._index.db.execute(query, (box.key,))]
-        plan = reconcile(known, listing)
-        # readdir() may miss a file that is renamed under it, so one listing proves no absence.
-        missing = {row.uid for row in reconcile(known, first).missing} if plan.missing else set()
-        gone = [row.uid for row in plan.missing if row.uid in missing]
-        modseq = box.highestmodseq + 1
-        changed = self._renamed(box, plan, modseq)
-        uidnext = self._fresh(box, folder, plan.fresh, modseq)
-        if gone:
-            self._index.expunge(box, gone, modseq)
-        if uidnext > box.uidnext or changed or gone:
-            self._index.set(box.key, highestmodseq=modseq, uidnext=uidnext)
-        return self._index.box(box.key)
+    def _apply_listing(
+        self, mailbox: MailboxRow, folder: bytes, first: Listing, second: Listing
+    ) -> None:
+        """Change the index to what the second listing shows; a message is gone only if the first misses it too."""
+        query = f"SELECT uid, name, place, flags {_IN_NEW if second.cur is None else _IN_ANY}"
+        known = [Known(*row) for row in self._index.db.execute(query, (mailbox.key,))]
+        plan = reconcile(known, second)
+        missed = {row.uid for row in reconcile(known, first).missing} if plan.missing else set()
+        expunged = [row.uid for row in plan.missing if row.uid in missed]
+        modseq = mailbox.highestmodseq + 1
+        flags_changed = self._apply_renames(mailbox, plan.renamed, modseq)
+        uidnext = self._uid_assignment.add_files(mailbox, folder, plan.added, modseq)
+        if expunged:
+            self._index.expunge(mailbox, expunged, modseq)
+        if uidnext > mailbox.uidnext or flags_changed or expunged:
+            self._index.update_mailbox(mailbox.key, highestmodseq=modseq, uidnext=uidnext)
 
-    def _renamed(self, box: MailboxRow, plan: Plan, modseq: int) -> bool:
-        if not plan.renamed:
+    def _apply_renames(
+        self, mailbox: MailboxRow, renamed: Sequence[tuple[Known, int, bytes]], modseq: int
+    ) -> bool:
+        """Record new names of files; return whether the flags of any message changed."""
+        if not renamed:
             return False
-        keywords = self._core.keywords(box)
-        moved: list[tuple[bytes, int, int, int]] = []
-        flagged: list[tuple[bytes, int, int, int]] = []
-        for row, place, name in plan.renamed:
-            moved.append((name, place, box.key, row.uid))
-            flags = filename.canonical(name, row.flags, keywords)
+        keywords = self._account.keywords.get(mailbox)
+        new_names: list[tuple[bytes, int, int, int]] = []
+        new_flags: list[tuple[bytes, int, int, int]] = []
+        for row, directory, name in renamed:
+            new_names.append((name, directory, mailbox.key, row.uid))
+            flags = filename.all_flags(name, row.flags, keywords)
             if flags != row.flags:
-                flagged.append((flags, modseq, box.key, row.uid))
+                new_flags.append((flags, modseq, mailbox.key, row.uid))
         db = self._index.db
         db.executemany(
-            "UPDATE message SET name = ?, place = ? WHERE mailbox = ? AND uid = ?", moved
+            "UPDATE message SET name = ?, place = ? WHERE mailbox = ? AND uid = ?", new_names
         )
         db.executemany(
-            "UPDATE message SET flags = ?, modseq = ? WHERE mailbox = ? AND uid = ?", flagged
+            "UPDATE message SET flags = ?, modseq = ? WHERE mailbox = ? AND uid = ?", new_flags
         )
-        return bool(flagged)
+        return bool(new_flags)
 
-    def _fresh(
-        self,
-        box: MailboxRow,
-        folder: bytes,
-        found: list[tuple[int, bytes]],
-        modseq: int,
-        known: dict[bytes, int] | None = None,
-    ) -> int:
-        """Give UIDs to files that have none, in the order of their delivery; returns UIDNEXT."""
-        if not found:
-            return box.uidnext
-        keywords = self._core.keywords(box)
-        saved = int(self._core.now())
-        ordered: list[tuple[tuple[float, int, int, bytes], int, bytes, int, int]] = []
-        for place, name in found:
-            try:
-                status = os.lstat(self._core.path(folder, place, name))
-            except FileNotFoundError:  # moved or gone already: the next look will tell
-                continue
-            if status.st_size > messagefiles.LARGEST:
-                self._too_large(self._core.path(folder, place, name))
-            elif stat.S_ISREG(status.st_mode):
-                key = filename.arrival(name, status.st_mtime)
-                ordered.append((key, place, name, status.st_size, int(status.st_mtime)))
-        ordered.sort()
-        uids, uidnext = uid_import.assign([row[2] for row in ordered], box.uidnext, known or {})
-        ids = secrets.token_bytes(8 * len(ordered)).hex().encode()
-        memo: dict[bytes, bytes] = {}
-        rows = []
-        for i, (_, place, name, size, mtime) in enumerate(ordered):
-            base, _, info = name.partition(b":")
-            flags = memo.get(info)
-            if flags is None:
-                flags = memo[info] = filename.canonical(name, b"", keywords)
-            email_id = b"M" + ids[16 * i : 16 * i + 16]
-            rows.append(
-                (
-                    box.key,
-                    uids[i],
-                    name,
-                    place,
-                    flags,
-                    modseq,
-                    filename.wire_size(base),
-                    size,
-                    mtime,
-                    saved,
-                    email_id,
-                )
-            )
-        self._index.db.executemany(
-            "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-        )
-        return uidnext
-
-    def _too_large(self, path: bytes) -> None:
-        if path not in self._noted and len(self._noted) < 1000:
-            self._noted.add(path)
-            self._core.note(f"{os.fsdecode(path)!r}: too large to be shown as a message")
-
-    def _claimable(self, box: MailboxRow) -> bool:
-        if box.recentuid + 1 < box.uidnext:
+    def _has_claimable(self, mailbox: MailboxRow) -> bool:
+        if mailbox.last_claimed_uid + 1 < mailbox.uidnext:
             return True
-        row = self._index.db.execute(
-            f"SELECT 1 {_FROM[False]} LIMIT 1",
-            (box.key,),
-        ).fetchone()
+        row = self._index.db.execute(f"SELECT 1 {_IN_NEW} LIMIT 1", (mailbox.key,)).fetchone()
         return row is not None
 
-    def _unclaimed(self, box: MailboxRow) -> list[int]:
-        """Return the messages that no session was told of as \\Recent."""
-        if box.recentuid + 1 >= box.uidnext:
+    def _unclaimed(self, mailbox: MailboxRow) -> list[int]:
+        r"""Return the UIDs of the messages that no session has claimed as \Recent."""
+        if mailbox.last_claimed_uid + 1 >= mailbox.uidnext:
             return []
-        found = self._index.db.execute(
+        uids = self._index.db.execute(
             "SELECT uid FROM message WHERE mailbox = ? AND uid > ? ORDER BY uid",
-            (box.key, box.recentuid),
+            (mailbox.key, mailbox.last_claimed_uid),
         )
-        return [uid for (uid,) in found]
+        return [uid for (uid,) in uids]
 
-    def _claim(self, box: MailboxRow, folder: bytes) -> None:
-        """Take note that all was told as \\Recent, and move it out of ``new/``, as the Maildir specification asks."""
+    def _claim(self, mailbox: MailboxRow, folder: bytes) -> None:
+        r"""Record that all messages were claimed as \Recent, and move their files from ``new/`` to ``cur/``."""
         db = self._index.db
-        before = self._core.look(folder)
-        waiting = db.execute(
-            f"SELECT uid, name {_FROM[False]}",
-            (box.key,),
-        ).fetchall()
+        before = read_stamps(folder)
+        in_new = db.execute(f"SELECT uid, name {_IN_NEW}", (mailbox.key,)).fetchall()
         moved: list[tuple[bytes, int, int]] = []
-        for uid, name in waiting:
+        for uid, name in in_new:
             target = name if b":2," in name else filename.base(name) + b":2,"
             try:
-                os.rename(self._core.path(folder, NEW, name), self._core.path(folder, CUR, target))
+                os.rename(message_path(folder, NEW, name), message_path(folder, CUR, target))
             except OSError:
-                # somebody was faster; or it cannot be moved, which keeps nobody from reading it
+                # Another program was faster; or the file cannot be moved, and can still be read where it is.
                 continue
-            moved.append((target, box.key, uid))
+            moved.append((target, mailbox.key, uid))
         db.executemany(
-            "UPDATE message SET name = ?, place = 0 WHERE mailbox = ? AND uid = ?", moved
+            f"UPDATE message SET name = ?, place = {CUR} WHERE mailbox = ? AND uid = ?",  # noqa: S608
+            moved,
         )
-        self._index.set(box.key, recentuid=box.uidnext - 1)
+        self._index.update_mailbox(mailbox.key, last_claimed_uid=mailbox.uidnext - 1)
         if moved:
-            self._core.touched(box, before)
-
-    def delta(self, key: int, since: int, recent: list[int] | None = None) -> Delta:
-        """Tell everything that changed after MODSEQ `since`."""
-        with self._index.snapshot() as db:
-            box = self._index.box(key)
-            rows: list[MessageRow] = []
-            vanished = SequenceSet()
-            if since < box.highestmodseq:
-                # Left alone, SQLite takes the one way for the other: it knows nothing of how much has changed.
-                some = "INDEXED BY message_modseq WHERE mailbox = ? AND modseq > ?"
-                every = "WHERE mailbox = ? AND +modseq > ?"
-                query = (
-                    f"SELECT {_COLUMNS} FROM message {some if since > 1 else every} ORDER BY uid"  # noqa: S608
-                )
-                lists: dict[
-                    bytes, bytes
-                ] = {}  # thousands of messages with the same four KiB of flags
-                rows = [
-                    MessageRow(uid, lists.setdefault(flags, flags), *rest)
-                    for uid, flags, *rest in db.execute(query, (key, since))
-                ]
-                if since:
-                    vanished = self._vanished(box, since)
-            return Delta(rows, vanished, box.highestmodseq, box.uidnext, recent or [])
-
-    def _vanished(self, box: MailboxRow, since: int) -> SequenceSet:
-        db = self._index.db
-        if since >= box.floor:
-            found = db.execute(
-                "SELECT uid FROM expunged WHERE mailbox = ? AND modseq > ? ORDER BY uid",
-                (box.key, since),
-            )
-            return SequenceSet.from_uids(uid for (uid,) in found)
-        # The log does not reach back that far: whatever is not there went, then or earlier.
-        found = db.execute("SELECT uid FROM message WHERE mailbox = ? ORDER BY uid", (box.key,))
-        return SequenceSet.complement((uid for (uid,) in found), box.uidnext)
+            record_own_change(self._index, mailbox, folder, before)

@@ -1,7 +1,8 @@
-"""UIDs that another IMAP server gave: taken over when a folder is met for the first time.
+"""UIDs from another IMAP server, read from its files when imapshield meets a folder for the first time.
 
-Whoever comes from Dovecot or Courier then need not download all mail again. It is done once per folder, and a marker
-file says so: after we have given UIDs, those files no longer tell which are free.
+With the UIDs of Dovecot or Courier, mail clients need not download all mail again after a change of server. They are
+imported once per folder, and a marker file records that: after imapshield has assigned UIDs, the other server's files
+no longer say which UIDs are free.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _DOVECOT_HEAD = re.compile(
     rb"3 (?:[A-Z][^ ]* )*?V([0-9]{1,10}) (?:[A-Z][^ ]* )*?N([0-9]{1,10})(?: |\Z)"
 )
 _COURIER_HEAD = re.compile(rb"1 ([0-9]{1,10}) ([0-9]{1,10})\Z")
-_LAST = 0xFFFFFFFF
+_MAX_UID = 0xFFFFFFFF
 
 
 class UidList(NamedTuple):
@@ -29,39 +30,49 @@ class UidList(NamedTuple):
 
 
 def parse_dovecot(content: bytes) -> UidList | None:
-    """Read ``dovecot-uidlist`` version 3: ``3 V<validity> N<next>``, then ``<uid> <extras> :<name>``."""
+    """Read ``dovecot-uidlist`` version 3: ``3 V<uidvalidity> N<uidnext>``, then ``<uid> <extras> :<name>`` lines.
+
+    Returns:
+        None if the file has another form or contradicts itself.
+    """
     head, _, rest = content.partition(b"\n")
     found = _DOVECOT_HEAD.match(head)
     if found is None:
         return None
-    pairs = [line.partition(b":") for line in rest.split(b"\n")]
-    return _checked(found, [(start.split(b" ", 1)[0], name) for start, _, name in pairs])
+    lines = [line.partition(b":") for line in rest.split(b"\n")]
+    return _checked(found, [(start.split(b" ", 1)[0], name) for start, _, name in lines])
 
 
 def parse_courier(content: bytes) -> UidList | None:
-    """Read ``courierimapuiddb`` version 1: ``1 <validity> <next>``, then ``<uid> <name>``."""
+    """Read ``courierimapuiddb`` version 1: ``1 <uidvalidity> <uidnext>``, then ``<uid> <name>`` lines.
+
+    Returns:
+        None if the file has another form or contradicts itself.
+    """
     head, _, rest = content.partition(b"\n")
     found = _COURIER_HEAD.match(head)
     if found is None:
         return None
-    pairs = [line.partition(b" ") for line in rest.split(b"\n")]
-    return _checked(found, [(uid, name) for uid, _, name in pairs])
+    lines = [line.partition(b" ") for line in rest.split(b"\n")]
+    return _checked(found, [(uid, name) for uid, _, name in lines])
 
 
 def _checked(head: re.Match[bytes], pairs: list[tuple[bytes, bytes]]) -> UidList | None:
-    validity, uidnext = int(head[1]), int(head[2])
+    uidvalidity, uidnext = int(head[1]), int(head[2])
     uids: dict[bytes, int] = {}
     for uid, name in pairs:
-        if name and uid.isdigit() and len(uid) <= 10 and 0 < int(uid) < _LAST:
+        if name and uid.isdigit() and len(uid) <= 10 and 0 < int(uid) < _MAX_UID:
             uids[filename.base(name)] = int(uid)
-    if len(set(uids.values())) < len(uids):  # a UID of two messages: nothing in it can be believed
+    if len(set(uids.values())) < len(uids):  # two messages have the same UID: the file is wrong
         return None
     uidnext = max(uidnext, max(uids.values(), default=0) + 1)
-    return UidList(validity, uidnext, uids) if 0 < validity <= _LAST and uidnext < _LAST else None
+    if not 0 < uidvalidity <= _MAX_UID or uidnext >= _MAX_UID:
+        return None
+    return UidList(uidvalidity, uidnext, uids)
 
 
 def read(folder: bytes) -> UidList | None:
-    """Return the UIDs that another server gave in this folder, if nobody took them over yet."""
+    """Return the UIDs that another server assigned in this folder, None if there are none or if they were imported."""
     if os.path.exists(folder + MARKER):
         return None
     return parse_dovecot(files.read_small(folder + b"/dovecot-uidlist")) or parse_courier(
@@ -69,17 +80,6 @@ def read(folder: bytes) -> UidList | None:
     )
 
 
-def mark(folder: bytes) -> None:
-    """Say that the UIDs of this folder were taken over."""
+def mark_imported(folder: bytes) -> None:
+    """Record that the UIDs of this folder were imported."""
     files.replace(folder + MARKER, b"")
-
-
-def assign(names: list[bytes], uidnext: int, known: dict[bytes, int]) -> tuple[list[int], int]:
-    """Return a UID for each of `names`, as `known` by their base or new, and the UIDNEXT after that."""
-    given: list[int] = []
-    for name in names:
-        uid = known.get(filename.base(name), 0)
-        if not uid:
-            uid, uidnext = uidnext, uidnext + 1
-        given.append(uid)
-    return given, uidnext

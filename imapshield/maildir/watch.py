@@ -1,8 +1,8 @@
-"""Tells when something in a directory may have changed: inotify as a hint, the mtime each second as the truth.
+"""Watches directories: inotify gives a hint at once, and a poll of the mtimes each second finds what inotify misses.
 
-inotify cannot be relied on alone. Its queue overflows, which Twisted never tells (twisted #6722); network file systems
-do not report what other hosts do; a user's share of watches runs out at ``fs.inotify.max_user_watches``. Then the poll
-finds the change up to a second later, and nobody else notices a difference.
+inotify alone is not reliable. Its queue can overflow, which Twisted does not report (twisted #6722). Network file
+systems do not report changes by other hosts. The number of watches of a user is limited by
+``fs.inotify.max_user_watches``. In each of these cases the poll finds the change up to a second later.
 """
 
 from __future__ import annotations
@@ -20,188 +20,198 @@ from twisted.python.filepath import FilePath
 
 POLL_SECONDS = 1.0
 GATHER_SECONDS = 0.02
-"""A ring waits this long for its fellows: one delivery is a handful of events."""
+"""How long a notification waits for more of them: one delivery causes a handful of inotify events."""
 
-_Stamp = tuple[int, int] | None
+_IN_DELETE_SELF = 0x400
 
 
-class Watch:
-    """Some watched directories, until `stop`."""
+class DirectoryWatch:
+    """A subscription to changes of some directories, as `DirectoryWatcher.watch` returns it."""
 
-    def __init__(self, watcher: Watcher, paths: Sequence[str], ring: Callable[[], object]) -> None:
+    def __init__(
+        self, watcher: DirectoryWatcher, paths: Sequence[str], callback: Callable[[], object]
+    ) -> None:
         self.paths = tuple(paths)
         self._watcher = watcher
-        self._ring = ring
+        self._callback = callback
         self._stamps = [_stamp(path) for path in self.paths]
-        self._hot = True
-        self._pending: Any = None
-        self._running = self._again = self._stopped = False
+        self._must_notify_again = True
+        self._delayed_call: Any = None
+        self._is_running = self._is_notified_while_running = self._is_stopped = False
 
     def stop(self) -> None:
-        """Ring no more."""
-        if not self._stopped:
-            self._stopped = True
-            if self._pending is not None:
-                self._pending.cancel()
-            self._watcher.forget(self)
+        """Cancel the subscription: the callback is not called again."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            if self._delayed_call is not None:
+                self._delayed_call.cancel()
+            self._watcher.remove(self)
 
-    def look(self) -> None:
-        """Ring if an mtime is another than at the last look, and once more after: a directory that changes again
-        within one tick of the kernel's clock shows no other mtime."""
+    def poll(self) -> None:
+        """Notify if an mtime has changed since the last poll, and once more at the next poll.
+
+        A directory that changes again within the same tick of the kernel's clock keeps its mtime.
+        """
         stamps = [_stamp(path) for path in self.paths]
-        changed = stamps != self._stamps
-        if changed or self._hot:
-            self.hint()
-        self._hot, self._stamps = changed, stamps
+        has_changed = stamps != self._stamps
+        if has_changed or self._must_notify_again:
+            self.notify()
+        self._must_notify_again, self._stamps = has_changed, stamps
 
-    def hint(self) -> None:
-        """Ring soon."""
-        if self._pending is None and not self._stopped:
-            self._pending = self._watcher.reactor.callLater(GATHER_SECONDS, self._due)
+    def notify(self) -> None:
+        """Call the callback soon, once for all notifications until then."""
+        if self._delayed_call is None and not self._is_stopped:
+            reactor = self._watcher.reactor
+            self._delayed_call = reactor.callLater(GATHER_SECONDS, self._run_callback)
 
-    def _due(self) -> None:
-        self._pending = None
-        if self._running:
-            self._again = True
+    def _run_callback(self) -> None:
+        self._delayed_call = None
+        if self._is_running:
+            self._is_notified_while_running = True
             return
-        self._running = True
+        self._is_running = True
         try:
-            result = self._ring()
+            result = self._callback()
         except Exception:
-            self._rang(None)
+            self._finished(None)
             raise
         if inspect.iscoroutine(result):
             result = Deferred.fromCoroutine(result)
         if isinstance(result, Deferred):
-            result.addErrback(self._failed).addBoth(self._rang)
+            result.addErrback(self._failed).addBoth(self._finished)
         else:
-            self._rang(None)
+            self._finished(None)
 
     def _failed(self, failure: Any) -> None:
-        # A mailbox that was deleted, a disk that fails: whoever asks next is told. Here it is for the log alone.
+        # A mailbox that was deleted, or a disk that fails. The next command of a client fails for the same reason.
         self._watcher.log.info(
-            "a watched folder cannot be looked at: {why}", why=failure.getErrorMessage()
+            "a change in {paths} was not reported to mail clients in IDLE: {reason}; their next command shows it",
+            paths=", ".join(self.paths),
+            reason=failure.getErrorMessage(),
         )
 
-    def _rang(self, _: object) -> None:
-        self._running = False
-        if self._again:
-            self._again = False
-            self.hint()
+    def _finished(self, _: object) -> None:
+        self._is_running = False
+        if self._is_notified_while_running:
+            self._is_notified_while_running = False
+            self.notify()
 
 
-class Watcher:
+class DirectoryWatcher:
     """Watches directories for all accounts of a process.
 
     Args:
-        reactor: an `IReactorTime`, and `IReactorFDSet` where inotify is to be used.
-        notifier: makes an `INotify`, or None to poll only; by default Twisted's where there is one.
+        reactor: an `IReactorTime`; also an `IReactorFDSet` if inotify is to be used.
+        make_inotify: takes the reactor and returns a started `INotify`, or None to poll only. By default Twisted's is
+            used where the system has inotify.
     """
 
     log = Logger()
 
-    def __init__(self, reactor: Any, notifier: Callable[[Any], Any] | None = None) -> None:
+    def __init__(self, reactor: Any, make_inotify: Callable[[Any], Any] | None = None) -> None:
         self.reactor = reactor
-        self._notifier = notifier or _inotify
-        self._watches: set[Watch] = set()
-        self._by_path: dict[str, set[Watch]] = {}
-        self._hinted: set[str] = set()
+        self._make_inotify = make_inotify or _make_inotify
+        self._watches: set[DirectoryWatch] = set()
+        self._watches_by_path: dict[str, set[DirectoryWatch]] = {}
+        self._inotify_paths: set[str] = set()
         self._inotify: Any = None
-        self._tried = False
-        self._poll = LoopingCall(self._look)
-        self._poll.clock = reactor
+        self._is_inotify_made = False
+        self._polling = LoopingCall(self._poll)
+        self._polling.clock = reactor
 
-    def watch(self, paths: Sequence[str], ring: Callable[[], object]) -> Watch:
-        """Call `ring` when something in `paths` may have changed; a coroutine of it is run, one at a time."""
-        watch = Watch(self, paths, ring)
+    def watch(self, paths: Sequence[str], callback: Callable[[], object]) -> DirectoryWatch:
+        """Call `callback` whenever something in one of the directories `paths` may have changed.
+
+        If the callback returns a coroutine or a Deferred, it is not called again before that has ended.
+        """
+        watch = DirectoryWatch(self, paths, callback)
         self._watches.add(watch)
         for path in watch.paths:
-            self._by_path.setdefault(path, set()).add(watch)
-            if path not in self._hinted:
-                self._add(path)
-        if not self._poll.running:
-            self._poll.start(POLL_SECONDS, now=False)
+            self._watches_by_path.setdefault(path, set()).add(watch)
+            if path not in self._inotify_paths:
+                self._add_to_inotify(path)
+        if not self._polling.running:
+            self._polling.start(POLL_SECONDS, now=False)
         return watch
 
-    def forget(self, watch: Watch) -> None:
-        """Drop a stopped watch, and what only it needed."""
+    def remove(self, watch: DirectoryWatch) -> None:
+        """Forget a stopped watch, and stop watching paths that no other watch has."""
         self._watches.discard(watch)
         for path in watch.paths:
-            sharing = self._by_path[path]
-            sharing.discard(watch)
-            if not sharing:
-                del self._by_path[path]
-                self._ignore(path)
-        if not self._watches and self._poll.running:
-            self._poll.stop()
+            watches = self._watches_by_path[path]
+            watches.discard(watch)
+            if not watches:
+                del self._watches_by_path[path]
+                self._remove_from_inotify(path)
+        if not self._watches and self._polling.running:
+            self._polling.stop()
 
     def stop(self) -> None:
-        """Stop every watch and close the notifier."""
+        """Stop every watch and close inotify."""
         for watch in list(self._watches):
             watch.stop()
-        notifier, self._inotify, self._tried = self._inotify, None, False
-        if notifier is not None:
-            notifier.loseConnection()
+        inotify, self._inotify, self._is_inotify_made = self._inotify, None, False
+        if inotify is not None:
+            inotify.loseConnection()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         for watch in list(self._watches):
-            watch.look()
+            watch.poll()
 
-    def _add(self, path: str) -> None:
-        if not self._tried:
-            self._tried = True
-            self._inotify = self._notifier(self.reactor)
+    def _add_to_inotify(self, path: str) -> None:
+        if not self._is_inotify_made:
+            self._is_inotify_made = True
+            self._inotify = self._make_inotify(self.reactor)
         if self._inotify is None:
             return
         from twisted.internet import inotify
 
         mask = inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM | inotify.IN_DELETE
         try:
-            self._inotify.watch(FilePath(path), mask=mask, callbacks=[self._hint])
-        except inotify.INotifyError:  # no watches left, or no such directory: the poll does it
+            self._inotify.watch(FilePath(path), mask=mask, callbacks=[self._on_inotify_event])
+        except inotify.INotifyError:  # no watches left, or no such directory: the poll is enough
             return
-        self._hinted.add(path)
+        self._inotify_paths.add(path)
 
-    def _renew(self) -> None:
-        for path in self._by_path:
-            if path not in self._hinted and os.path.isdir(path):
-                self._add(path)
+    def _add_all_to_inotify(self) -> None:
+        for path in self._watches_by_path:
+            if path not in self._inotify_paths and os.path.isdir(path):
+                self._add_to_inotify(path)
 
-    def _ignore(self, path: str) -> None:
-        if path in self._hinted:
+    def _remove_from_inotify(self, path: str) -> None:
+        if path in self._inotify_paths:
             from twisted.internet.inotify import INotifyError
 
-            self._hinted.discard(path)
-            with suppress(KeyError, INotifyError):  # the directory went, and its watch with it
+            self._inotify_paths.discard(path)
+            with suppress(KeyError, INotifyError):  # the directory was removed, and its watch too
                 self._inotify.ignore(FilePath(path))
 
-    def _hint(self, watched: Any, _changed: Any, mask: int) -> None:
+    def _on_inotify_event(self, watched: Any, _changed: Any, mask: int) -> None:
         path = watched.path.asTextMode().path
         if mask & _IN_DELETE_SELF:
-            # Twisted closes the whole notifier when we return, so the other directories need a new one.
-            self._hinted.clear()
-            self._inotify, self._tried = None, False
-            self.reactor.callLater(0, self._renew)
-        for watch in list(self._by_path.get(path, ())):
-            watch.hint()
+            # Twisted closes the whole INotify after this call, so the other directories need a new one.
+            self._inotify_paths.clear()
+            self._inotify, self._is_inotify_made = None, False
+            self.reactor.callLater(0, self._add_all_to_inotify)
+        for watch in list(self._watches_by_path.get(path, ())):
+            watch.notify()
 
 
-_IN_DELETE_SELF = 0x400
-
-
-def _inotify(reactor: Any) -> Any:
-    """Return a started INotify, None where there is none."""
+def _make_inotify(reactor: Any) -> Any:
+    """Return a started INotify, None where inotify cannot be used."""
     try:
         from twisted.internet.inotify import INotify
 
-        notifier = INotify(reactor)
-        notifier.startReading()
-    except Exception:  # not Linux, no reactor of file descriptors, or max_user_instances reached
+        inotify = INotify(reactor)
+        inotify.startReading()
+    except (
+        Exception
+    ):  # not Linux, a reactor without file descriptors, or max_user_instances reached
         return None
-    return notifier
+    return inotify
 
 
-def _stamp(path: str) -> _Stamp:
+def _stamp(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except OSError:

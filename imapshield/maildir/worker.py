@@ -1,4 +1,4 @@
-"""Where blocking calls run: one account's jobs one after another, in a pool of threads that all accounts share."""
+"""Runs the blocking calls of an account's store one after another, in a pool of threads that all accounts share."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ T = TypeVar("T")
 
 
 class SerialWorker:
-    """One account's queue in front of a thread pool: never two of its jobs at once, and always in order.
+    """One account's queue of calls in front of a thread pool: they run in order, and never two at once.
 
     Args:
-        pool: a started `twisted.python.threadpool.ThreadPool`, not the reactor's own, which resolves names.
+        pool: a started `twisted.python.threadpool.ThreadPool`; not the reactor's own, which resolves host names.
         reactor: an `IReactorFromThreads`.
     """
 
     def __init__(self, pool: Any, reactor: Any) -> None:
         self._pool = pool
         self._reactor = reactor
-        self._waiting: deque[tuple[Deferred[Any], Callable[..., Any], tuple[object, ...]]] = deque()
-        self._busy = False
+        self._queue: deque[tuple[Deferred[Any], Callable[..., Any], tuple[object, ...]]] = deque()
+        self._is_busy = False
 
     def run(self, fn: Callable[..., T], *args: object) -> Deferred[T]:
-        """Run ``fn(*args)`` in a thread after all that was handed over before.
+        """Run ``fn(*args)`` in a thread after all calls that were queued before.
 
-        Cancelling is the caller's loss of interest: a job that waits is dropped, one that runs is not stopped.
+        If the caller cancels the Deferred, a call that has not started is dropped; one that runs is not stopped.
         """
-        done: Deferred[Any] = Deferred(self._cancelled)
-        self._waiting.append((done, fn, args))
-        if not self._busy:
-            self._next()
+        done: Deferred[Any] = Deferred(self._cancel)
+        self._queue.append((done, fn, args))
+        if not self._is_busy:
+            self._start_next()
         return done
 
-    def _cancelled(self, done: Deferred[Any]) -> None:
-        self._waiting = deque(job for job in self._waiting if job[0] is not done)
+    def _cancel(self, done: Deferred[Any]) -> None:
+        self._queue = deque(call for call in self._queue if call[0] is not done)
 
-    def _next(self) -> None:
-        if not self._waiting:
+    def _start_next(self) -> None:
+        if not self._queue:
             return
-        self._busy = True
-        done, fn, args = self._waiting.popleft()
-        deferToThreadPool(self._reactor, self._pool, fn, *args).addBoth(self._ran, done)
+        self._is_busy = True
+        done, fn, args = self._queue.popleft()
+        deferToThreadPool(self._reactor, self._pool, fn, *args).addBoth(self._finished, done)
 
-    def _ran(self, result: Any, done: Deferred[Any]) -> None:
-        # The next job starts first: what the callbacks do here then overlaps with it.
-        self._busy = False
-        self._next()
+    def _finished(self, result: Any, done: Deferred[Any]) -> None:
+        # The next call starts before the callbacks run here, so that they overlap.
+        self._is_busy = False
+        self._start_next()
         if not done.called:
             done.callback(result)

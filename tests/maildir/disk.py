@@ -1,4 +1,4 @@
-"""A store on a Maildir of the test's own, and what other programs do to it."""
+"""A store on a temporary Maildir, and helpers that act as other programs or as a failing disk."""
 
 from __future__ import annotations
 
@@ -15,33 +15,38 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing.store_contract import MAIL
+from imapshield.wire import encode
 from imapshield.wire.commands.base import MemoryLiteral
+
+MAIL_LITERAL = encode.literal(MAIL)
 
 
 class Clock:
-    """The time of day, and as much later as the test wants; or what `stand_at` says."""
+    """The time of `base`, by default the time of day, plus `offset` seconds."""
 
     def __init__(self) -> None:
-        self.later = 0.0
-        self.stand_at: Callable[[], float] = time.time
+        self.offset = 0.0
+        self.base: Callable[[], float] = time.time
 
     def __call__(self) -> float:
-        return self.stand_at() + self.later
+        return self.base() + self.offset
 
 
 class DiskTestCase(SynchronousTestCase):
-    """Has `store` on the Maildir `root`, and its `notes` to the operator."""
+    """Provides `store` on the Maildir `root`, and the `warnings` that it logged."""
 
     def setUp(self) -> None:
         self.root = os.path.abspath(self.mktemp())
         self.clock = Clock()
-        self.notes: list[str] = []
+        self.warnings: list[str] = []
         self._numbers = count()
         self.store = self.open_store()
         self.store.mailboxes()
 
-    def open_store(self) -> MaildirStore:
-        store = MaildirStore(self.root, now=self.clock, note=self.notes.append)
+    def open_store(self, root: str = "", **options: Any) -> MaildirStore:
+        store = MaildirStore(
+            root or self.root, now=self.clock, log_warning=self.warnings.append, **options
+        )
         self.addCleanup(store.close)
         return store
 
@@ -49,19 +54,21 @@ class DiskTestCase(SynchronousTestCase):
         return os.path.join(self.root, *parts)
 
     def deliver(
-        self, content: bytes = MAIL, folder: str = "", name: str = "", place: str = "new"
+        self, content: bytes = MAIL, folder: str = "", name: str = "", directory: str = "new"
     ) -> str:
-        """Do as a delivery agent does; returns the file's name."""
+        """Deliver a message as a delivery agent does; return the name of the file."""
         name = name or f"17000000{next(self._numbers):02d}.P1.mx"
         with open(self.path(folder, "tmp", name), "wb") as file:
             file.write(content)
-        os.rename(self.path(folder, "tmp", name), self.path(folder, place, name))
+        os.rename(self.path(folder, "tmp", name), self.path(folder, directory, name))
         return name
 
-    def put(self, *flags: bytes, name: str = "INBOX", content: bytes = MAIL) -> int:
+    def append(self, *flags: bytes, name: str = "INBOX", content: bytes = MAIL) -> int:
+        """Append one message; return its UID."""
         return self.store.append(name, [NewMessage(flags, None, MemoryLiteral(content))]).uids[0]
 
-    def flags(self, name: str = "INBOX", store: Any = None) -> dict[int, bytes]:
+    def flags(self, name: str = "INBOX", store: MaildirStore | None = None) -> dict[int, bytes]:
+        """Return the flags of every message by UID."""
         opened = (store or self.store).open(name, False)
         return {row.uid: row.flags for row in opened.delta.rows}
 
@@ -71,36 +78,38 @@ class DiskTestCase(SynchronousTestCase):
     def new(self, folder: str = "") -> list[str]:
         return sorted(os.listdir(self.path(folder, "new")))
 
-    def cool(self) -> None:
-        """Let the second pass after which directories are looked at again."""
-        self.clock.later += 1.5
+    def tmp(self, folder: str = "") -> list[str]:
+        return sorted(os.listdir(self.path(folder, "tmp")))
+
+    def let_mtimes_age(self) -> None:
+        """Advance the clock until all mtimes are old enough to be trusted."""
+        self.clock.offset += 1.5
 
 
 @contextmanager
-def counted(name: str) -> Iterator[list[Any]]:
-    """Count calls of a function of `os`."""
+def counting_calls(name: str) -> Iterator[list[Any]]:
+    """Collect the arguments of all calls of a function of `os`."""
     calls: list[Any] = []
     real = getattr(os, name)
 
-    def counting(*args: Any, **kwargs: Any) -> Any:
+    def count_call(*args: Any, **kwargs: Any) -> Any:
         calls.append(args)
         return real(*args, **kwargs)
 
-    with mock.patch.object(os, name, counting):
+    with mock.patch.object(os, name, count_call):
         yield calls
 
 
 @contextmanager
 def failing(name: str, error: OSError, after: int = 0) -> Iterator[None]:
-    """Let a function of `os` raise `error` once, after `after` calls that work."""
+    """Make one call of a function of `os` raise `error`, after `after` calls that work."""
     real = getattr(os, name)
-    left = [after]
+    calls = count()
 
-    def sometimes(*args: Any, **kwargs: Any) -> Any:
-        left[0] -= 1
-        if left[0] == -1:
+    def fail_once(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == after:
             raise error
         return real(*args, **kwargs)
 
-    with mock.patch.object(os, name, sometimes):
+    with mock.patch.object(os, name, fail_once):
         yield

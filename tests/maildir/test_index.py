@@ -1,57 +1,147 @@
-"""What the index remembers when the machine stops."""
+"""The index survives restarts, and is built again when it is lost, corrupt or replaced."""
+
+from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
+from typing import Never
+from unittest import mock
 
-from imapshield.maildir import index
+from imapshield.errors import StoreBusy, StoreError, StoreIOError
+from imapshield.mailbox.values import NewMessage
+from imapshield.maildir import index, index_database
+from imapshield.maildir.index import Index
+from imapshield.testing.store_contract import BUDGET, DELETED, MAIL, SEEN, WHOLE
+from imapshield.wire.commands.base import MemoryLiteral
 from tests.maildir.disk import DiskTestCase
 
 
-class Restarts(DiskTestCase):
+class RestartTests(DiskTestCase):
     def test_process(self) -> None:
-        """A process that ends loses nothing: the next one goes on where it was."""
-        first = self.put()
+        """After a restart of the process UIDs continue without a gap."""
+        first = self.append()
         self.store.close()
         self.store = self.open_store()
-        self.assertEqual(self.put(), first + 1)
+        self.assertEqual(self.append(), first + 1)
 
     def test_machine(self) -> None:
-        """After the machine was started anew, UIDs and MODSEQs that may have been told and lost are passed over."""
-        first = self.put()
+        """After a restart of the machine UIDs and MODSEQs that may have been sent and lost are skipped."""
+        first = self.append()
         before = self.store.status("INBOX")
         self.store.close()
-        self.patch(index, "boot_id", lambda: "another start")
+        self.patch(index_database, "boot_id", lambda: "another start")
         self.store = self.open_store()
         after = self.store.status("INBOX")
-        self.assertEqual(after.uidnext, before.uidnext + index.GAP)
-        self.assertEqual(after.highestmodseq, before.highestmodseq + index.GAP)
+        self.assertEqual(after.uidnext, before.uidnext + index_database.RESTART_GAP)
+        self.assertEqual(after.highestmodseq, before.highestmodseq + index_database.RESTART_GAP)
         self.assertEqual(after.uidvalidity, before.uidvalidity)
         opened = self.store.open("INBOX", False)
         self.assertEqual([row.uid for row in opened.delta.rows], [first])
 
-    def test_once(self) -> None:
-        """The gap is left once for each start, however often the index is opened."""
-        self.put()
+    def test_machine_once(self) -> None:
+        """Numbers are skipped once for each start of the machine, however often the index is opened."""
+        self.append()
         self.store.close()
-        self.patch(index, "boot_id", lambda: "another start")
+        self.patch(index_database, "boot_id", lambda: "another start")
         for _ in range(3):
             self.store = self.open_store()
             uidnext = self.store.status("INBOX").uidnext
             self.store.close()
-        self.assertEqual(uidnext, 2 + index.GAP)
+        self.assertEqual(uidnext, 2 + index_database.RESTART_GAP)
 
-    def test_lost_within_the_second(self) -> None:
-        """An index that is lost is followed by one with other UIDVALIDITYs, however soon and whatever the clock says."""
-        self.clock.stand_at = lambda: 1_800_000_000.0
-        given = set()
-        for harm in (os.unlink, lambda path: os.truncate(path, 0), os.unlink):
-            self.put()
-            given.add(self.store.status("INBOX").uidvalidity)
+
+class LostIndexTests(DiskTestCase):
+    def test_lost_within_a_second(self) -> None:
+        """A lost index is followed by one with other UIDVALIDITYs, even within the same second."""
+        self.clock.base = lambda: 1_800_000_000.0
+        uidvalidities = set()
+        for damage in (os.unlink, lambda path: os.truncate(path, 0), os.unlink):
+            self.append()
+            uidvalidities.add(self.store.status("INBOX").uidvalidity)
             self.store.close()
             for suffix in ("-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.path("imapshield.sqlite" + suffix))
-            harm(self.path("imapshield.sqlite"))
+            damage(self.path("imapshield.sqlite"))
             self.store = self.open_store()
-        given.add(self.store.status("INBOX").uidvalidity)
-        self.assertEqual(len(given), 4)
+        uidvalidities.add(self.store.status("INBOX").uidvalidity)
+        self.assertEqual(len(uidvalidities), 4)
+
+    def test_corrupt(self) -> None:
+        """A corrupt index is moved away with a warning; all mail is there with a new UIDVALIDITY and new keys."""
+        self.store.create("A", [])
+        self.append(SEEN, b"$Work", name="A")
+        before, key = self.store.status("A"), self.store.key("A")
+        self.store.close()
+        with open(self.path("imapshield.sqlite"), "r+b") as file:
+            file.write(b"not a database at all" * 10)
+        for name in ("imapshield.sqlite-wal", "imapshield.sqlite-shm"):
+            if os.path.exists(self.path(name)):
+                os.unlink(self.path(name))
+        store = self.open_store()
+        self.assertEqual(self.flags("A", store), {1: b"\\Seen $Work"})
+        self.assertGreater(store.status("A").uidvalidity, before.uidvalidity)
+        self.assertNotEqual(store.key("A"), key)
+        self.assertRaises(StoreError, store.fetch, key, [1], [WHOLE], BUDGET)
+        self.assertEqual(len(self.warnings), 1)
+        self.assertTrue([name for name in os.listdir(self.root) if ".broken-" in name])
+
+    def test_corrupt_while_open(self) -> None:
+        """An index that becomes corrupt while it is open makes one command fail, and is built again."""
+        self.append()
+
+        def fail(*args: object) -> Never:
+            error = sqlite3.DatabaseError("database disk image is malformed")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+
+        with mock.patch.object(Index, "mailbox_named", fail):
+            self.assertRaises(StoreIOError, self.store.open, "INBOX", True)
+        self.assertEqual(self.flags(), {1: b""})
+        self.assertEqual(len(self.warnings), 2)
+
+    def test_removed_while_open(self) -> None:
+        """An index that another program removes while it is open is built again."""
+        self.append()
+        key = self.store.key("INBOX")
+        for name in os.listdir(self.root):
+            if name.startswith("imapshield.sqlite"):
+                os.unlink(self.path(name))
+        self.assertRaises(StoreError, self.store.changes, key, 0, True)
+        self.assertEqual(self.flags(), {1: b""})
+
+    def test_newer_version(self) -> None:
+        """An index of a newer version is not opened, and not moved away."""
+        self.append()
+        self.store._index.db.execute("PRAGMA user_version = 99")
+        self.assertRaises(StoreIOError, self.open_store().mailboxes)
+        self.assertFalse([name for name in os.listdir(self.root) if ".broken-" in name])
+
+    def test_busy(self) -> None:
+        """While another process holds the lock for too long, commands fail with StoreBusy and store nothing."""
+        self.patch(index_database, "BUSY_SECONDS", 0.01)
+        store = self.open_store()
+        store.mailboxes()
+        self.store._index.db.execute("BEGIN IMMEDIATE")
+        message = NewMessage((), None, MemoryLiteral(MAIL))
+        self.assertRaises(StoreBusy, store.append, "INBOX", [message])
+        self.store._index.db.execute("ROLLBACK")
+        self.assertEqual((self.flags(), self.tmp()), ({}, []))
+
+
+class ExpungeLogTests(DiskTestCase):
+    def test_truncated_log(self) -> None:
+        """Vanished messages are reported even if the log of expunged messages does not reach back that far."""
+        self.patch(index, "MAX_LOGGED_EXPUNGES", 4)
+        for _ in range(8):
+            self.append(DELETED)
+        self.append()
+        key, since = self.store.key("INBOX"), self.store.status("INBOX").highestmodseq
+        for uid in range(1, 8):
+            self.store.expunge(key, [uid], since)
+        self.assertEqual([*self.store.changes(key, since, False).vanished], [1, 2, 3, 4, 5, 6, 7])
+        now = self.store.status("INBOX").highestmodseq
+        self.assertEqual([*self.store.changes(key, now - 1, False).vanished], [7])
+        (logged,) = self.store._index.db.execute("SELECT count(*) FROM expunged").fetchone()
+        self.assertLessEqual(logged, 4)

@@ -1,4 +1,4 @@
-"""Mailbox names are directories of the Maildir, each its own, and none is outside."""
+"""Every mailbox name is one folder of the Maildir, and no name leads outside it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadMailboxName
-from imapshield.maildir.layout import LEVELS, directory, mailbox
+from imapshield.maildir.layout import MAX_LEVELS, folder_name, mailbox_name
 from imapshield.wire.names import parent_names
 
 
 class LayoutTests(SynchronousTestCase):
     def test_examples(self) -> None:
-        """Levels are dots, modified UTF-7 is Dovecot's and Courier's, a dot inside a level is escaped."""
-        for name, wanted in (
+        """Each level begins with a dot and is modified UTF-7; a dot inside a level is escaped."""
+        for name, folder in (
             ("A", b".A"),
             ("Lists/Café", b".Lists.Caf&AOk-"),
             ("a.b/c", b".a&AC4-b.c"),
@@ -26,51 +26,52 @@ class LayoutTests(SynchronousTestCase):
             ("cur", b".cur"),
             ("日本", b".&ZeVnLA-"),
         ):
-            self.assertEqual(directory(name), wanted)
-            self.assertEqual(mailbox(wanted), name)
-        self.assertEqual((directory("INBOX"), directory("inbox")), (b"", b""))
-        self.assertEqual(directory("inbox/x"), b".INBOX.x")
+            self.assertEqual(folder_name(name), folder)
+            self.assertEqual(mailbox_name(folder), name)
+        self.assertEqual((folder_name("INBOX"), folder_name("inbox")), (b"", b""))
+        self.assertEqual(folder_name("inbox/x"), b".INBOX.x")
 
-    def test_refused(self) -> None:
-        """What could leave the Maildir, confuse a reader or not be stored is no name."""
+    def test_invalid_mailbox_names(self) -> None:
+        """A name that would lead outside the Maildir, has control characters or is too long is refused."""
         for name in (
             "", "/", "/a", "a/", "a//b", ".", "..", "../x", "a/../b", "a/.", "a\0b", "a\nb", "\x7f",
-            "a\x85", "a\u2028b", "\ud800", "x" * 255, "é" * 100, "/".join("a" * (LEVELS + 1)),
+            "a\x85", "a\u2028b", "\ud800", "x" * 255, "é" * 100, "/".join("a" * (MAX_LEVELS + 1)),
         ):  # fmt: skip
-            self.assertRaises(BadMailboxName, directory, name)
-        self.assertEqual(len(directory("x" * 254)), 255)
+            self.assertRaises(BadMailboxName, folder_name, name)
+        self.assertEqual(len(folder_name("x" * 254)), 255)
 
-    def test_not_ours(self) -> None:
-        """A directory that no name gives is no mailbox."""
-        for name in (
+    def test_other_directories(self) -> None:
+        """A directory that is not the folder of any mailbox name is not a mailbox."""
+        for folder in (
             b"", b".", b"..", b"...", b"A", b"cur", b".A..B", b".A.", b".INBOX", b".inbox", b".Inbox.x",
             b".b&d", b".&AC8-", b".&AGE-", b".Entw\xc3\xbcrfe", b".\xff", b".&AC4-", b".a\x01",
         ):  # fmt: skip
-            self.assertIsNone(mailbox(name), name)
+            self.assertIsNone(mailbox_name(folder), folder)
 
     @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=4))
     @settings(derandomize=True, deadline=None, max_examples=300)
-    def test_round_trip(self, levels) -> None:
-        """A name that has a directory is what that directory is read as, and the directory is in the Maildir."""
-        name = "/".join(levels)
+    def test_any_mailbox_name(self, levels: list[str]) -> None:
+        """The folder of any valid name is inside the Maildir, and is the folder of the name that is read from it."""
         try:
-            found = directory(name)
+            folder = folder_name("/".join(levels))
         except BadMailboxName:
             return
-        if found:
-            self.assertEqual(directory(mailbox(found)), found)
-            self.assertTrue(found.startswith(b".") and b"/" not in found and b".." not in found)
-            self.assertTrue(found.isascii() and len(found) <= 255)
+        if folder:
+            name = mailbox_name(folder)
+            assert name is not None
+            self.assertEqual(folder_name(name), folder)
+            self.assertTrue(folder.startswith(b".") and b"/" not in folder and b".." not in folder)
+            self.assertTrue(folder.isascii() and len(folder) <= 255)
 
     @given(st.binary(max_size=12))
     @settings(derandomize=True, deadline=None, max_examples=300)
-    def test_any_directory(self, name) -> None:
-        """Any directory name is read as nothing or as a mailbox that is that directory."""
-        found = mailbox(b"." + name)
-        if found is not None:
-            self.assertEqual(directory(found), b"." + name)
+    def test_any_directory(self, suffix: bytes) -> None:
+        """Any directory name is no mailbox, or the folder of the mailbox that is read from it."""
+        name = mailbox_name(b"." + suffix)
+        if name is not None:
+            self.assertEqual(folder_name(name), b"." + suffix)
 
-    def test_parents(self) -> None:
-        """Superiors, the topmost first."""
+    def test_parent_names(self) -> None:
+        """The parents of a name are returned from the top."""
         self.assertEqual(parent_names("a/b/c"), ["a", "a/b"])
         self.assertEqual(parent_names("a"), [])

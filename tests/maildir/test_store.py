@@ -1,4 +1,4 @@
-"""The Maildir store keeps the contract of all stores, and its own promises about the disk."""
+"""The Maildir store fulfils the contract of all stores."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from imapshield.testing.store_contract import StoreContract
 
 
 class ContractTests(StoreContract, SynchronousTestCase):
-    """What every store does."""
-
     def make_store(self) -> MaildirStore:
         self.root = self.mktemp()
         store = self.reopen()
@@ -21,8 +19,8 @@ class ContractTests(StoreContract, SynchronousTestCase):
         return store
 
     def reopen(self) -> MaildirStore:
-        self.notes: list[str] = []
-        store = MaildirStore(self.root, now=time.time, note=self.notes.append)
+        self.warnings: list[str] = []
+        store = MaildirStore(self.root, now=time.time, log_warning=self.warnings.append)
         self.addCleanup(store.close)
         return store
 

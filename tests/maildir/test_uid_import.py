@@ -1,4 +1,4 @@
-"""Whoever comes from Dovecot or Courier keeps the UIDs."""
+"""UIDs of Dovecot and Courier are kept when imapshield replaces them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ DOVECOT = b"3 V1500000000 N31 G0123456789abcdef\n7 :one\n9 S20 W22 :two,S=20\n30
 COURIER = b"1 1500000000 31\n7 one\n9 two,S=20\n30 gone\n"
 
 
-class ImportTests(DiskTestCase):
+class UidImportTests(DiskTestCase):
     def setUp(self) -> None:
         super().setUp()
-        for part in ("cur", "new", "tmp"):
-            os.makedirs(self.path(".A", part))
+        for directory in ("cur", "new", "tmp"):
+            os.makedirs(self.path(".A", directory))
         for name in ("one:2,S", "two,S=20:2,"):
-            self.deliver(folder=".A", name=name, place="cur")
+            self.deliver(folder=".A", name=name, directory="cur")
         self.deliver(folder=".A", name="zfresh")
 
     def write(self, name: str, content: bytes) -> None:
         with open(self.path(".A", name), "wb") as file:
             file.write(content)
 
-    def test_taken_over(self) -> None:
-        """UIDVALIDITY, UIDNEXT and UIDs are those of the other server; only what it had not seen is \\Recent."""
+    def test_import(self) -> None:
+        """UIDVALIDITY, UIDNEXT and UIDs are those of the other server; only messages that it had not are \\Recent."""
         for name, content in (("dovecot-uidlist", DOVECOT), ("courierimapuiddb", COURIER)):
             self.write(name, content)
             opened = self.store.open("A", True)
@@ -35,25 +35,24 @@ class ImportTests(DiskTestCase):
                 [row[:2] for row in opened.delta.rows], [(7, b"\\Seen"), (9, b""), (31, b"")]
             )
             self.assertEqual((opened.delta.uidnext, opened.delta.recent), (32, [31]))
-            self.assertEqual(self.put(SEEN, name="A"), 32)
+            self.assertEqual(self.append(SEEN, name="A"), 32)
             self.store.delete("A")
             os.makedirs(self.path(".A"))
             self.store.open("A", True)
             self.store.delete("A")
             self.setUp()
 
-    def test_emptied(self) -> None:
-        """A folder that was emptied goes on counting where the other server stopped."""
-        for name in self.cur(".A") + self.new(".A"):
-            for part in ("cur", "new"):
-                if os.path.exists(self.path(".A", part, name)):
-                    os.unlink(self.path(".A", part, name))
+    def test_empty_folder(self) -> None:
+        """In an empty folder, UIDs continue where the other server stopped."""
+        for directory in ("cur", "new"):
+            for name in os.listdir(self.path(".A", directory)):
+                os.unlink(self.path(".A", directory, name))
         self.write("dovecot-uidlist", DOVECOT)
-        self.assertEqual(self.put(name="A"), 31)
+        self.assertEqual(self.append(name="A"), 31)
         self.assertEqual(self.store.status("A").uidvalidity, 1_500_000_000)
 
     def test_only_once(self) -> None:
-        """After we gave UIDs the other server's file is out of date: a lost index takes over nothing."""
+        """Nothing is imported after a loss of the index, because the other server's file is out of date then."""
         self.write("dovecot-uidlist", DOVECOT)
         self.store.open("A", True)
         self.store.close()
@@ -64,8 +63,8 @@ class ImportTests(DiskTestCase):
         self.assertGreater(opened.uidvalidity, 1_500_000_000)
         self.assertEqual([row.uid for row in opened.delta.rows], [1, 2, 3])
 
-    def test_nonsense(self) -> None:
-        """A file that cannot be believed is not."""
+    def test_invalid_files(self) -> None:
+        """A file of another form, or one that contradicts itself, is not imported; invalid lines are ignored."""
         for content in (
             b"",
             b"nonsense",
@@ -77,5 +76,5 @@ class ImportTests(DiskTestCase):
         ):
             self.assertIsNone(parse_dovecot(content), content)
             self.assertIsNone(parse_courier(content), content)
-        found = parse_dovecot(b"3 V5 N2\n9 :one\nx :two\n0 :three\n-1 :four\n5\n")
-        self.assertEqual(found, (5, 10, {b"one": 9}))
+        uid_list = parse_dovecot(b"3 V5 N2\n9 :one\nx :two\n0 :three\n-1 :four\n5\n")
+        self.assertEqual(uid_list, (5, 10, {b"one": 9}))

@@ -1,4 +1,4 @@
-"""A watched folder rings when mail comes: at once by inotify where there is any, by the next poll in any case."""
+"""A watched directory causes a callback when mail arrives: at once with inotify, and in any case at the next poll."""
 
 from __future__ import annotations
 
@@ -12,189 +12,188 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.runtime import platform
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.maildir.watch import GATHER_SECONDS, POLL_SECONDS, Watcher
+from imapshield.maildir.watch import GATHER_SECONDS, POLL_SECONDS, DirectoryWatch, DirectoryWatcher
 
 
-def nothing(reactor) -> None:
+def no_inotify(reactor: object) -> None:
     return None
 
 
 class PollTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.watcher = Watcher(self.clock, nothing)
+        self.watcher = DirectoryWatcher(self.clock, no_inotify)
         self.folder = os.path.abspath(self.mktemp())
         os.makedirs(self.folder)
-        self.rung: list[float] = []
+        self.calls: list[float] = []
 
-    def turn(self, seconds: float = POLL_SECONDS) -> None:
+    def advance(self, seconds: float = POLL_SECONDS) -> None:
         self.clock.pump([seconds, GATHER_SECONDS + 0.001])
 
-    def ring(self) -> None:
-        self.rung.append(self.clock.seconds())
+    def callback(self) -> None:
+        self.calls.append(self.clock.seconds())
 
-    def change(self, at: int) -> None:
-        os.utime(self.folder, (at, at))
+    def change(self) -> None:
+        os.utime(self.folder, (1000, 1000))
 
     def test_change(self) -> None:
-        """A change rings at the next poll, and once more after, for what came in the same tick of the clock."""
-        watch = self.watcher.watch([self.folder], self.ring)
-        self.turn()
-        self.assertEqual(len(self.rung), 1)
+        """A change causes a callback at the next poll, and one more, because of changes in the same clock tick."""
+        watch = self.watcher.watch([self.folder], self.callback)
+        self.advance()
+        self.assertEqual(len(self.calls), 1)
         for _ in range(5):
-            self.turn()
-        self.assertEqual(len(self.rung), 1)
-        self.change(1000)
+            self.advance()
+        self.assertEqual(len(self.calls), 1)
+        self.change()
         for _ in range(5):
-            self.turn()
-        self.assertEqual(len(self.rung), 3)
+            self.advance()
+        self.assertEqual(len(self.calls), 3)
         watch.stop()
 
-    def test_folder_goes_and_comes(self) -> None:
-        """A folder that vanishes or is replaced rings like any change."""
-        self.watcher.watch([self.folder, self.folder + "/none"], self.ring)
-        self.turn()
-        del self.rung[:]
+    def test_directory_removed_and_made_again(self) -> None:
+        """The removal and the creation of a directory are changes."""
+        self.watcher.watch([self.folder, self.folder + "/none"], self.callback)
+        self.advance()
+        del self.calls[:]
         shutil.rmtree(self.folder)
-        self.turn()
-        self.turn()
-        self.turn()
+        self.advance()
+        self.advance()
+        self.advance()
         os.makedirs(self.folder)
-        self.turn()
-        self.assertEqual(len(self.rung), 3)
+        self.advance()
+        self.assertEqual(len(self.calls), 3)
 
     def test_stop(self) -> None:
-        """A stopped watch rings no more, even if it was about to; after the last nothing is polled."""
-        watch = self.watcher.watch([self.folder], self.ring)
+        """A stopped watch causes no callback, even if one was due; after the last watch there is no poll."""
+        watch = self.watcher.watch([self.folder], self.callback)
         other = self.watcher.watch([self.folder], lambda: None)
-        watch.hint()
+        watch.notify()
         watch.stop()
         watch.stop()
-        self.change(1000)
-        self.turn()
-        self.assertEqual(self.rung, [])
+        self.change()
+        self.advance()
+        self.assertEqual(self.calls, [])
         other.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual((self.watcher._by_path, self.watcher._watches), ({}, set()))
+        self.assertEqual((self.watcher._watches_by_path, self.watcher._watches), ({}, set()))
 
-    def test_gathered(self) -> None:
-        """Many hints at once are one ring."""
-        watch = self.watcher.watch([self.folder], self.ring)
+    def test_notifications_are_combined(self) -> None:
+        """Many notifications in a short time cause one callback."""
+        watch = self.watcher.watch([self.folder], self.callback)
         for _ in range(50):
-            watch.hint()
+            watch.notify()
         self.clock.advance(GATHER_SECONDS)
-        self.assertEqual(len(self.rung), 1)
+        self.assertEqual(len(self.calls), 1)
 
     def test_one_at_a_time(self) -> None:
-        """While what a ring began is not done, further hints wait, and become one ring after it."""
+        """Notifications while a callback runs cause one more callback after it."""
         running: list[Deferred[None]] = []
 
-        async def ring() -> None:
+        async def callback() -> None:
             running.append(Deferred())
             await running[-1]
 
-        watch = self.watcher.watch([self.folder], ring)
+        watch = self.watcher.watch([self.folder], callback)
         for _ in range(3):
-            watch.hint()
+            watch.notify()
             self.clock.advance(GATHER_SECONDS)
         self.assertEqual(len(running), 1)
         running[0].callback(None)
         self.clock.advance(GATHER_SECONDS)
         self.assertEqual(len(running), 2)
         running[1].errback(ValueError("a disk that fails"))
-        watch.hint()
+        watch.notify()
         self.clock.advance(GATHER_SECONDS)
         self.assertEqual(len(running), 3)
 
     def test_no_inotify(self) -> None:
-        """A reactor without file descriptors, or a system without inotify, polls."""
-        watcher = Watcher(self.clock)
-        watcher.watch([self.folder], self.ring)
-        self.turn()
-        self.assertEqual(len(self.rung), 1)
+        """With a reactor or on a system without inotify, directories are polled."""
+        watcher = DirectoryWatcher(self.clock)
+        watcher.watch([self.folder], self.callback)
+        self.advance()
+        self.assertEqual(len(self.calls), 1)
         watcher.stop()
 
 
 if platform.isLinux():
 
     class InotifyTests(SynchronousTestCase):
-        """Where there is inotify; elsewhere the poll is all there is, and is tested above."""
+        """Where the system has inotify; elsewhere directories are only polled."""
 
         def setUp(self) -> None:
             self.reactor = MemoryReactorClock()
-            self.watcher = Watcher(self.reactor)
+            self.watcher = DirectoryWatcher(self.reactor)
             self.addCleanup(self.reactor.advance, 0)
             self.addCleanup(self.watcher.stop)
             self.folders = [os.path.abspath(self.mktemp()) for _ in range(2)]
             for folder in self.folders:
                 os.makedirs(folder)
-            self.rung: list[str] = []
+            self.calls: list[str] = []
 
         def read(self) -> None:
-            """Let the reactor read what inotify has to tell."""
+            """Let the reactor read the events of inotify."""
             for reader in list(self.reactor.readers):
                 reader.doRead()
             self.reactor.pump([0, GATHER_SECONDS + 0.001])
 
-        def touch(self, folder: str) -> None:
+        def change(self, folder: str) -> None:
             with open(folder + "/x", "wb"):
                 pass
             os.rename(folder + "/x", folder + "/y")
             os.unlink(folder + "/y")
 
-        def watch(self, i: int = 0):
-            return self.watcher.watch([self.folders[i]], lambda: self.rung.append(self.folders[i]))
+        def watch(self, i: int = 0) -> DirectoryWatch:
+            return self.watcher.watch([self.folders[i]], lambda: self.calls.append(self.folders[i]))
 
-        def test_rings_at_once(self) -> None:
-            """A file that comes, goes or is renamed rings before any poll, in its own folder only; files that are read do
-            not."""
+        def test_immediate_callback(self) -> None:
+            """A created, removed or renamed file causes a callback for its directory before the next poll."""
             self.watch(0)
             self.watch(1)
-            self.touch(self.folders[0])
+            self.change(self.folders[0])
             self.read()
-            self.assertEqual(self.rung, [self.folders[0]])
+            self.assertEqual(self.calls, [self.folders[0]])
 
         def test_shared(self) -> None:
-            """All watches of a process share one inotify; two of one folder share a watch, which goes with the last."""
+            """All watches share one INotify, and a directory has one inotify watch until its last watch is stopped."""
             first, second = self.watch(0), self.watch(0)
             self.watch(1)
             self.assertEqual(len(self.reactor.readers), 1)
             first.stop()
-            self.touch(self.folders[0])
+            self.change(self.folders[0])
             self.read()
-            self.assertEqual(self.rung, [self.folders[0]])
+            self.assertEqual(self.calls, [self.folders[0]])
             second.stop()
             (notifier,) = self.reactor.readers
             self.assertEqual(len(notifier._watchpaths), 1)
-            self.touch(self.folders[0])
+            self.change(self.folders[0])
             self.read()
-            self.assertEqual(self.rung, [self.folders[0]])
+            self.assertEqual(self.calls, [self.folders[0]])
 
-        def test_folder_deleted(self) -> None:
-            """Twisted closes its inotify when a watched folder goes; the others are watched by a new one."""
+        def test_directory_removed(self) -> None:
+            """Twisted closes its INotify when a watched directory is removed; the other directories get a new one."""
             first, _ = self.watch(0), self.watch(1)
             shutil.rmtree(self.folders[0])
             self.read()
-            self.assertIn(self.folders[0], self.rung)
-            del self.rung[:]
-            self.touch(self.folders[1])
+            self.assertIn(self.folders[0], self.calls)
+            del self.calls[:]
+            self.change(self.folders[1])
             self.read()
-            self.assertEqual(self.rung, [self.folders[1]])
+            self.assertEqual(self.calls, [self.folders[1]])
             first.stop()
 
         def test_no_watches_left(self) -> None:
-            """When the user's watches are used up the poll does it."""
+            """When the user has no inotify watches left, directories are polled."""
             from twisted.internet.inotify import INotifyError
 
-            class Full:
-                def watch(self, *args, **kwargs) -> Never:
+            class FullINotify:
+                def watch(self, *args: object, **kwargs: object) -> Never:
                     raise INotifyError("no watches left")
 
                 def loseConnection(self) -> None: ...
 
-            watcher = Watcher(self.reactor, lambda reactor: Full())
-            watch = watcher.watch([self.folders[0]], lambda: self.rung.append("rung"))
+            watcher = DirectoryWatcher(self.reactor, lambda reactor: FullINotify())
+            watch = watcher.watch([self.folders[0]], lambda: self.calls.append("called"))
             self.reactor.pump([POLL_SECONDS, GATHER_SECONDS + 0.001])
-            self.assertEqual(self.rung, ["rung"])
+            self.assertEqual(self.calls, ["called"])
             watch.stop()
             watcher.stop()

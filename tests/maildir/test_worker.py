@@ -1,8 +1,10 @@
-"""One account's jobs run one after another, in order, off the reactor's thread."""
+"""The calls of one account run one after another, in order, in other threads than the reactor's."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import MemoryReactorClock
@@ -14,26 +16,26 @@ from imapshield.testing.in_process import InlineWorker
 
 
 class Pool:
-    """A thread pool whose jobs run when the test says so."""
+    """A thread pool that runs a call when the test calls `step`."""
 
     def __init__(self) -> None:
-        self.jobs = []
+        self.calls: list[Any] = []
 
-    def callInThreadWithCallback(self, *job) -> None:
-        self.jobs.append(job)
+    def callInThreadWithCallback(self, *call: Any) -> None:
+        self.calls.append(call)
 
     def step(self) -> None:
-        tell, function, *args = self.jobs.pop(0)
+        on_result, function, *args = self.calls.pop(0)
         try:
             result = function(*args)
         except Exception:
-            tell(False, Failure())
+            on_result(False, Failure())
         else:
-            tell(True, result)
+            on_result(True, result)
 
 
 class Reactor(MemoryReactorClock):
-    def callFromThread(self, f, *args, **kwargs) -> None:
+    def callFromThread(self, f: Callable[..., Any], *args: object, **kwargs: object) -> None:
         f(*args, **kwargs)
 
 
@@ -43,40 +45,40 @@ class SerialWorkerTests(SynchronousTestCase):
         self.worker = SerialWorker(self.pool, Reactor())
 
     def test_one_at_a_time(self) -> None:
-        """The next job enters the pool when the one before has left it, and order is kept."""
+        """A call enters the pool when the call before it has ended, and the order is kept."""
         ran: list[int] = []
-        jobs = [self.worker.run(ran.append, i) for i in range(3)]
+        results = [self.worker.run(ran.append, i) for i in range(3)]
         for i in range(3):
-            self.assertEqual((len(self.pool.jobs), ran), (1, list(range(i))))
-            self.assertNoResult(jobs[i])
+            self.assertEqual((len(self.pool.calls), ran), (1, list(range(i))))
+            self.assertNoResult(results[i])
             self.pool.step()
-            self.successResultOf(jobs[i])
-        self.assertEqual(self.pool.jobs, [])
+            self.successResultOf(results[i])
+        self.assertEqual(self.pool.calls, [])
 
     def test_two_accounts(self) -> None:
-        """Accounts do not wait for each other."""
+        """The calls of two accounts do not wait for each other."""
         other = SerialWorker(self.pool, Reactor())
         self.worker.run(int)
         other.run(int)
-        self.assertEqual(len(self.pool.jobs), 2)
+        self.assertEqual(len(self.pool.calls), 2)
 
     def test_failure(self) -> None:
-        """A job that raises is its caller's failure and nobody else's."""
+        """An exception fails the Deferred of its own call, and no other."""
         first, second = self.worker.run(int, "x"), self.worker.run(int, "7")
         self.pool.step()
         self.failureResultOf(first, ValueError)
         self.pool.step()
         self.assertEqual(self.successResultOf(second), 7)
 
-    def test_asked_again_from_a_callback(self) -> None:
-        """A callback may hand over the next job."""
+    def test_call_from_callback(self) -> None:
+        """A callback may queue the next call."""
         done = self.worker.run(int, "1").addCallback(lambda n: self.worker.run(int, str(n + 1)))
         self.pool.step()
         self.pool.step()
         self.assertEqual(self.successResultOf(done), 2)
 
     def test_cancelled_while_waiting(self) -> None:
-        """A job that is cancelled before its turn does not run; one that runs goes on, unheard."""
+        """A call that is cancelled before it starts does not run; one that runs is not stopped."""
         ran: list[int] = []
         first, second = (self.worker.run(ran.append, i) for i in range(2))
         third = self.worker.run(ran.append, 2)
@@ -90,14 +92,14 @@ class SerialWorkerTests(SynchronousTestCase):
         self.assertEqual(ran, [0, 2])
 
     def test_many(self) -> None:
-        """A long queue is worked off without recursion."""
-        jobs = [self.worker.run(int) for _ in range(3000)]
-        while self.pool.jobs:
+        """A long queue is processed without recursion."""
+        results = [self.worker.run(int) for _ in range(3000)]
+        while self.pool.calls:
             self.pool.step()
-        self.assertEqual(sum(map(self.successResultOf, jobs)), 0)
+        self.assertEqual(sum(map(self.successResultOf, results)), 0)
 
     def test_inline(self) -> None:
-        """The inline worker runs a job at once, in this thread."""
+        """The inline worker runs a call immediately, in this thread."""
         worker = InlineWorker()
         here = self.successResultOf(worker.run(threading.get_ident))
         self.assertEqual(here, threading.get_ident())

@@ -224,7 +224,9 @@ class MaildirCatenateTests(CatenateTests):
         path = self.mktemp()
         super().prepare(
             Server(
-                realm=MemoryRealm(open_store=lambda: MaildirStore(path, now=time.time, note=print)),
+                realm=MemoryRealm(
+                    open_store=lambda: MaildirStore(path, now=time.time, log_warning=print)
+                ),
                 max_message_size=server.factory.limits.max_message_size,
             )
         )

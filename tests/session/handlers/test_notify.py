@@ -114,8 +114,8 @@ class NotifyTests(SessionTestCase):
             self.client(b"a " + command)
             self.other(b"b STORE 1 +FLAGS (\\Flagged)")
             self.other.append()
-            for command in (b"NOOP", b"FETCH 1 BODY.PEEK[TEXT]"):
-                self.assertNotRegex(self.client(b"c " + command), rb"EXISTS|FLAGS|STATUS")
+            for silent in (b"NOOP", b"FETCH 1 BODY.PEEK[TEXT]"):
+                self.assertNotRegex(self.client(b"c " + silent), rb"EXISTS|FLAGS|STATUS")
             self.client(b"d IDLE")
             self.other(b"e STORE 1 -FLAGS (\\Flagged)")
             self.assertEqual(self.received(), [])

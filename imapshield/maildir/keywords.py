@@ -1,0 +1,95 @@
+"""The keywords of each mailbox: read from ``dovecot-keywords`` and the index, and extended there within limits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+
+from imapshield.errors import StoreLimitExceeded
+from imapshield.maildir import files
+from imapshield.maildir.index import Index, MailboxRow
+from imapshield.maildir.keyword_letters import Keywords, format_keywords, parse_keywords
+from imapshield.maildir.paths import AccountPaths
+from imapshield.wire.flags import RECENT, flag_list
+
+MAX_KEYWORDS = 1000
+"""Keywords of one mailbox. Those beyond 26 are stored in the index, and every client is sent all of them."""
+
+MAX_FLAGS_SIZE = 4096
+"""Bytes of one message's flags, as they are sent. People use fewer than ten keywords; all flag lists of an open mailbox
+are kept in memory."""
+
+MAX_CACHED_MAILBOXES = 32
+_KEYWORD_FILE = b"/dovecot-keywords"
+
+
+class MailboxKeywords:
+    """Reads and extends the keywords of an account's mailboxes, and caches them."""
+
+    def __init__(self, index: Index, paths: AccountPaths) -> None:
+        self._index = index
+        self._paths = paths
+        # mailbox key → (what the keywords were read from, the keywords)
+        self._cache: dict[int, tuple[object, Keywords]] = {}
+
+    def clear_cache(self) -> None:
+        """Read all keywords again at the next use."""
+        self._cache.clear()
+
+    def get(self, mailbox: MailboxRow) -> Keywords:
+        """Return the keywords that the mailbox's file and the index have now."""
+        path = self._paths.folder(mailbox.name) + _KEYWORD_FILE
+        stamp: object = mailbox.keywords
+        with suppress(FileNotFoundError):
+            status = os.stat(path)
+            stamp = mailbox.keywords, status.st_mtime_ns, status.st_ino, status.st_size
+        cached = self._cache.get(mailbox.key)
+        if cached is None or cached[0] != stamp:
+            keywords = parse_keywords(files.read_small(path, 1 << 20), mailbox.keywords)
+            if len(self._cache) > MAX_CACHED_MAILBOXES:
+                self._cache.clear()
+            cached = self._cache[mailbox.key] = (stamp, keywords)
+        return cached[1]
+
+    def add(self, mailbox: MailboxRow, flags: Iterable[bytes]) -> Keywords:
+        """Return the mailbox's keywords after adding those of `flags` that are new, in a write transaction.
+
+        Raises:
+            StoreLimitExceeded: the mailbox would have more than `MAX_KEYWORDS`.
+        """
+        keywords = self.get(mailbox)
+        added = {flag.lower(): flag for flag in flags if flag not in keywords}
+        added.pop(RECENT.lower(), None)
+        if not added:
+            return keywords
+        if len(keywords) + len(added) > MAX_KEYWORDS:
+            raise StoreLimitExceeded(f"Mailbox would have more than {MAX_KEYWORDS} keywords")
+        # If the transaction fails, the object that is extended here must not be the cached one.
+        self._cache.pop(mailbox.key, None)
+        got_letter = [keywords.add(flag) for flag in added.values()]
+        if any(got_letter):
+            path = self._paths.folder(mailbox.name) + _KEYWORD_FILE
+            files.replace(path, format_keywords(keywords))
+        if not all(got_letter):
+            self._index.update_mailbox(mailbox.key, keywords=b" ".join(keywords.others))
+        return keywords
+
+
+def canonical_flags(flags: Iterable[bytes], keywords: Keywords, old_size: int = 0) -> bytes:
+    r"""Return `flags` as one flag list, spelled as the mailbox spells them.
+
+    ``\Recent`` is left out, because no client can set it.
+
+    Args:
+        flags: the flags.
+        keywords: the keywords of the mailbox.
+        old_size: bytes of the flag list that the result replaces. A list that does not grow is always allowed.
+
+    Raises:
+        StoreLimitExceeded: the result is larger than `MAX_FLAGS_SIZE`.
+    """
+    text = flag_list([keywords.spelling(flag) for flag in flags if flag.lower() != RECENT.lower()])
+    if len(text) > max(old_size, MAX_FLAGS_SIZE):
+        raise StoreLimitExceeded("Message has too many flags")
+    return text

@@ -1,0 +1,126 @@
+"""Staging: several messages that are stored together become visible together, or not at all.
+
+A COPY of a hundred messages must not leave sixty after a crash (RFC 9051 section 6.4.7; RFC 3502 for MULTIAPPEND). So:
+
+1. The files are made in ``tmp/``, and that directory is synced.
+2. The index commits the rows, with directory TMP, and waits for the disk. From now on the messages exist, and are read
+   from ``tmp/``. Other programs do not see them yet. The mailbox is marked STAGED.
+3. The files are renamed into ``cur/``. This is called publishing.
+
+If a crash or a disk error prevents the third step, the next change of the mailbox, or the next process that opens the
+account, publishes the files. A single message needs no staging: its file is renamed into ``cur/`` before the commit.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from imapshield.errors import NoSuchMailbox
+from imapshield.maildir import files
+from imapshield.maildir.directory_state import (
+    STAGED,
+    DirectoryStamps,
+    read_stamps,
+    record_own_change,
+)
+from imapshield.maildir.index import Index, MailboxRow
+from imapshield.maildir.layout import CUR, TMP, message_path
+from imapshield.maildir.paths import AccountPaths
+
+
+class Staging:
+    """Inserts messages into the index and publishes those that are staged.
+
+    Args:
+        index: the account's index.
+        paths: the account's paths.
+        log_warning: called with one line for the operator.
+    """
+
+    def __init__(
+        self, index: Index, paths: AccountPaths, log_warning: Callable[[str], None]
+    ) -> None:
+        self._index = index
+        self._paths = paths
+        self._log_warning = log_warning
+
+    def insert(
+        self,
+        mailbox: MailboxRow,
+        directory: int,
+        before: DirectoryStamps,
+        modseq: int,
+        rows: Sequence[tuple[object, ...]],
+    ) -> None:
+        """Insert rows for files that are in place, in a write transaction.
+
+        Args:
+            mailbox: the mailbox's row; the new UIDs begin at its UIDNEXT.
+            directory: CUR, or TMP if the messages are staged.
+            before: the times of the directories before the files were made.
+            modseq: the MODSEQ of the new messages.
+            rows: rows of the table ``message``.
+        """
+        folder = self._paths.folder(mailbox.name)
+        files.sync_directory(message_path(folder, directory, b""))
+        self._index.insert_messages(rows)
+        self._index.update_mailbox(
+            mailbox.key, uidnext=mailbox.uidnext + len(rows), highestmodseq=modseq
+        )
+        if directory == TMP:
+            flags = mailbox.directory_flags | STAGED
+            self._index.update_mailbox(mailbox.key, directory_flags=flags)
+        else:
+            record_own_change(self._index, mailbox, folder, before)
+
+    def publish_all(self) -> None:
+        """Publish what an earlier process left staged."""
+        staged = self._index.db.execute("SELECT id FROM mailbox WHERE hot & ?", (STAGED,))
+        for (key,) in staged.fetchall():
+            self.publish(key)
+
+    def publish(self, key: int, first_uid: int = 1) -> None:
+        """Publish staged messages whose UID is at least `first_uid`; never raises for a disk error.
+
+        The messages are committed and can be read from ``tmp/``, so a failure is only logged.
+        """
+        try:
+            with self._index.write():
+                self._publish(key, first_uid)
+        except (OSError, sqlite3.Error, NoSuchMailbox) as error:
+            self._log_warning(
+                f"new messages could not be moved from tmp/ to cur/ below {os.fsdecode(self._paths.root)}: {error}. "
+                "Clients can read them, other mail programs cannot. The next COPY or APPEND to the mailbox, and the "
+                "next start, try again; check the disk and the permissions"
+            )
+
+    def published(self, key: int) -> MailboxRow:
+        """Return a mailbox's row, in a write transaction, after publishing whatever is staged in it."""
+        mailbox = self._index.mailbox(key)
+        if not mailbox.directory_flags & STAGED:
+            return mailbox
+        self._publish(key, 1)
+        return self._index.mailbox(key)
+
+    def _publish(self, key: int, first_uid: int) -> None:
+        db = self._index.db
+        mailbox = self._index.mailbox(key)
+        folder = self._paths.folder(mailbox.name)
+        before = read_stamps(folder)
+        staged = f"mailbox = ? AND uid >= ? AND place = {TMP}"
+        names = db.execute(f"SELECT name FROM message WHERE {staged}", (key, first_uid)).fetchall()  # noqa: S608
+        listed_at = mailbox.listed_at
+        for (name,) in names:
+            try:
+                os.rename(message_path(folder, TMP, name), message_path(folder, CUR, name))
+            except FileNotFoundError:
+                # A process that crashed has renamed the file already, or another program removed it. Reading the
+                # directories again tells which.
+                listed_at = 0.0
+        files.sync_directory(folder + b"/cur")
+        db.execute(f"UPDATE message SET place = {CUR} WHERE {staged}", (key, first_uid))  # noqa: S608
+        flags = mailbox.directory_flags & ~STAGED
+        self._index.update_mailbox(key, directory_flags=flags, listed_at=listed_at)
+        record_own_change(self._index, self._index.mailbox(key), folder, before)

@@ -1,0 +1,154 @@
+"""Other programs rename, move and remove message files, and no change is missed or misunderstood."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from imapshield.errors import MessageExpunged
+from imapshield.mailbox.values import NewMessage
+from imapshield.testing.store_contract import BUDGET, DELETED, MAIL, SEEN, WHOLE
+from imapshield.wire.commands.base import MemoryLiteral
+from tests.maildir.disk import MAIL_LITERAL, DiskTestCase
+
+
+class RenamedFileTests(DiskTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.append(SEEN)
+        self.append()
+        self.opened = self.store.open("INBOX", True)
+        self.key, self.since = self.opened.key, self.opened.delta.highestmodseq
+        self.first, self.second = self.cur()
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(self.path("cur", old), self.path("cur", new))
+
+    def test_flags_change(self) -> None:
+        """Flags that another program sets or removes are reported, and nothing else."""
+        self.rename(self.first, self.first.replace(":2,S", ":2,FRT"))
+        self.let_mtimes_age()
+        delta = self.store.changes(self.key, self.since, True)
+        self.assertEqual([row[:2] for row in delta.rows], [(1, b"\\Answered \\Flagged \\Deleted")])
+        self.assertGreater(delta.rows[0].modseq, self.since)
+        self.assertEqual([*delta.vanished], [])
+
+    def test_unknown_letters_stay(self) -> None:
+        """A letter without a meaning stays in the file name and is not sent to clients."""
+        self.rename(self.second, self.second + "Xz")
+        self.let_mtimes_age()
+        self.assertEqual(self.flags(), {1: b"\\Seen", 2: b""})
+        self.store.store_flags(self.key, [2], b"+", [SEEN], None, 0)
+        self.assertTrue(self.cur()[1].endswith(":2,SXz"))
+
+    def test_dovecot_keywords(self) -> None:
+        """Letters mean what dovecot-keywords says, and new keywords are added to that file."""
+        with open(self.path("dovecot-keywords"), "wb") as file:
+            file.write(b"0 $Junk\n2 Work\nnonsense\n77 far\n")
+        self.rename(self.second, self.second + "abc")
+        self.let_mtimes_age()
+        self.assertEqual(self.flags()[2], b"$Junk Work")
+        self.store.store_flags(self.key, [1], b"+", [b"work", b"mine"], None, 0)
+        self.assertEqual(self.flags()[1], b"\\Seen mine Work")
+        with open(self.path("dovecot-keywords"), "rb") as file:
+            self.assertEqual(file.read(), b"0 $Junk\n1 mine\n2 Work\n")
+        self.assertTrue(self.cur()[0].endswith(":2,Sbc"))
+
+    def test_renamed_before_command(self) -> None:
+        """Every command finds a file that another program has just renamed, by its base name."""
+        flagged = self.first.replace(":2,S", ":2,FS")
+        self.rename(self.first, flagged)
+        self.assertEqual(self.store.fetch(self.key, [1], [WHOLE], BUDGET).columns, [[MAIL_LITERAL]])
+        delta, _ = self.store.store_flags(self.key, [1], b"+", [DELETED], None, self.since)
+        self.assertEqual([row.uid for row in delta.rows], [1])
+        self.rename(self.cur()[0], flagged)
+        self.store.create("A", [])
+        self.assertEqual(self.store.copy(self.key, [1], "A", False, 0).target_uids, [1])
+        self.assertEqual(self.store.copy(self.key, [1], "A", True, 0).target_uids, [2])
+        self.assertEqual(len(self.cur(".A")), 2)
+
+    def test_undeleted_before_expunge(self) -> None:
+        """EXPUNGE keeps a message from which another program has just removed \\Deleted."""
+        self.store.store_flags(self.key, [1, 2], b"+", [DELETED], None, 0)
+        self.rename(self.cur()[0], self.first)
+        self.assertEqual([*self.store.expunge(self.key, None, self.since).vanished], [2])
+        self.let_mtimes_age()
+        self.assertEqual(self.flags(), {1: b"\\Seen"})
+
+    def test_removed(self) -> None:
+        """A message whose file was removed is answered as missing, and is expunged by the next sync."""
+        os.unlink(self.path("cur", self.first))
+        fetched = self.store.fetch(self.key, [1, 2], [WHOLE], BUDGET)
+        self.assertEqual((list(fetched.uids), list(fetched.missing)), ([2], [1]))
+        self.assertRaises(MessageExpunged, self.store.read, self.key, 1, WHOLE, 0, 5)
+        self.store.create("A", [])
+        self.assertRaises(MessageExpunged, self.store.copy, self.key, [2, 1], "A", False, 0)
+        self.assertEqual(self.cur(".A"), [])
+        self.let_mtimes_age()
+        delta = self.store.changes(self.key, self.since, True)
+        self.assertEqual((delta.rows, [*delta.vanished]), ([], [1]))
+
+    def test_moved_back_to_new(self) -> None:
+        """A file that mutt moves back to new/ is still the same message."""
+        base = self.second.partition(":")[0]
+        os.rename(self.path("cur", self.second), self.path("new", base))
+        self.assertEqual(self.flags(), {1: b"\\Seen", 2: b""})
+        self.assertEqual(self.store.status("INBOX").uidnext, 3)
+
+    def test_missed_by_a_listing(self) -> None:
+        """A file that one listing misses, as readdir() may while the file is renamed, is not expunged."""
+        real = os.listdir
+        missed: list[bytes] = []
+
+        def listdir(path: bytes) -> list[bytes]:
+            names = real(path)
+            if path.endswith(b"cur") and not missed:
+                missed.append(self.first.encode())
+                names.remove(missed[0])
+            return names
+
+        self.deliver(directory="cur", name="1700000000.more:2,")
+        self.let_mtimes_age()
+        self.patch(os, "listdir", listdir)
+        delta = self.store.changes(self.key, self.since, True)
+        self.assertTrue(missed)
+        self.assertEqual(([row.uid for row in delta.rows], [*delta.vanished]), ([3], []))
+
+    def test_same_base_name(self) -> None:
+        """Of two files with one base name, as after restoring a backup, only one at a time is a message."""
+        shutil.copy(self.path("cur", self.first), self.path("cur", self.first + "T"))
+        self.let_mtimes_age()
+        self.assertEqual(self.flags(), {1: b"\\Seen", 2: b""})
+        os.unlink(self.path("cur", self.first))
+        self.let_mtimes_age()
+        self.assertEqual(self.flags(), {1: b"\\Deleted \\Seen", 2: b""})
+
+
+class TwoStoresTests(DiskTestCase):
+    """Two processes that serve the same account."""
+
+    def test_both_see_all_changes(self) -> None:
+        """Both processes assign different UIDs, and see each other's changes."""
+        other = self.open_store()
+        self.deliver()
+        for store in (self.store, other, self.store):
+            store.append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))])
+            self.deliver()
+            store.open("INBOX", True)
+        first, second = self.store.open("INBOX", True), other.open("INBOX", True)
+        self.assertEqual(first.delta.rows, second.delta.rows)
+        self.assertEqual([row.uid for row in first.delta.rows], [1, 2, 3, 4, 5, 6, 7])
+        since, key = second.delta.highestmodseq, second.key
+        self.store.store_flags(key, [2, 3], b"+", [DELETED], None, 0)
+        self.store.expunge(key, [3], 0)
+        delta = other.changes(key, since, True)
+        self.assertEqual(([row.uid for row in delta.rows], [*delta.vanished]), ([2], [3]))
+        other.rename("INBOX", "Old")
+        self.assertEqual(len(self.store.changes(key, 0, True).rows), 0)
+
+    def test_recent_in_one_process(self) -> None:
+        """A message is \\Recent in only one of the processes."""
+        other = self.open_store()
+        self.deliver()
+        self.assertEqual(other.open("INBOX", True).delta.recent, [1])
+        self.assertEqual(self.store.open("INBOX", True).delta.recent, [])

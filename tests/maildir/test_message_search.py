@@ -1,0 +1,55 @@
+"""SEARCH reads the headers of each message once, and finds no message whose file is gone."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from datetime import date
+
+from imapshield.testing.store_contract import SECOND_MAIL
+from imapshield.wire.commands.search_keys import DateKey, EnvelopeKey, HeaderKey, TextKey
+from tests.maildir.disk import DiskTestCase, counting_calls
+
+
+class MessageSearchTests(DiskTestCase):
+    def test_headers_are_read_once(self) -> None:
+        """The first search of a field reads each header; later searches, of other fields too, read no file."""
+        for _ in range(3):
+            self.append()
+        key = self.store.key("INBOX")
+        self.assertEqual(self.store.search(key, [1, 2, 3], EnvelopeKey(b"FROM", "ann")), [1, 2, 3])
+        self.append(content=SECOND_MAIL)
+        with counting_calls("open") as calls:
+            self.assertEqual(
+                self.store.search(key, [1, 2, 3, 4], EnvelopeKey(b"SUBJECT", "café")), [4]
+            )
+        self.assertEqual(len([path for path, *_ in calls if b"/cur/" in path]), 1)
+        with counting_calls("open") as calls:
+            self.assertEqual(
+                self.store.search(key, [1, 3], DateKey(b"ON", date(2023, 11, 13), b"SENT")), [1, 3]
+            )
+            self.assertEqual(self.store.search(key, [], EnvelopeKey(b"TO", "x")), [])
+        self.assertEqual(calls, [])
+
+    def test_older_index(self) -> None:
+        """Values that an older version cached under another name, with comments, are not used."""
+        self.append()
+        key = self.store.key("INBOX")
+        with closing(sqlite3.connect(os.path.join(self.root, "imapshield.sqlite"))) as db:
+            db.execute("INSERT INTO item (id, text) VALUES (77, ?)", (b"?FROM",))
+            db.execute("INSERT INTO answer VALUES (?, 77, 1, ?)", (key, b"\0old (comment)"))
+            db.commit()
+        for kind in (EnvelopeKey, HeaderKey):
+            self.assertEqual(self.store.search(key, [1], kind(b"FROM", "comment")), [])
+            self.assertEqual(self.store.search(key, [1], kind(b"FROM", "ann")), [1])
+
+    def test_missing_file(self) -> None:
+        """A message whose file is gone matches nothing, and the other messages are searched."""
+        for _ in range(3):
+            self.append()
+        key = self.store.key("INBOX")
+        os.unlink(self.path("cur", self.cur()[1]))
+        for leaf in (EnvelopeKey(b"FROM", "ann"), HeaderKey(b"X-None", ""), TextKey("noon")):
+            self.assertNotIn(2, self.store.search(key, [1, 2, 3], leaf))
+        self.assertEqual([uid for uid, _ in self.store.sizes(key, [1, 2, 3])], [1, 2, 3])

@@ -1,0 +1,56 @@
+"""Limits that keep one account from using up memory or disk."""
+
+from __future__ import annotations
+
+from imapshield.errors import StoreLimitExceeded
+from imapshield.maildir import folders, keywords, mailbox_status, subscription_file
+from imapshield.testing.store_contract import MAIL
+from tests.maildir.disk import DiskTestCase
+
+
+class StoreLimitTests(DiskTestCase):
+    def test_keywords(self) -> None:
+        """A mailbox takes as many keywords as the limit allows, and no more."""
+        self.patch(keywords, "MAX_KEYWORDS", 30)
+        self.append(*(b"k%d" % i for i in range(30)))
+        self.assertRaises(StoreLimitExceeded, self.append, b"one-more")
+        key = self.store.key("INBOX")
+        self.assertRaises(
+            StoreLimitExceeded, self.store.store_flags, key, [1], b"+", [b"one-more"], None, 0
+        )
+        self.assertEqual(len(self.flags()[1].split()), 30)
+        self.assertEqual(self.append(b"K3"), 2)
+
+    def test_flags_of_a_message(self) -> None:
+        """A message takes four KiB of flags and no more, by any command; flags can always be removed."""
+        words = [b"k%02d" % i + b"x" * 100 for i in range(60)]
+        key = self.store.key("INBOX")
+        self.assertRaises(StoreLimitExceeded, self.append, *words)
+        self.append(*words[:30])
+        for op, flags in ((b"+", words[30:]), (b"", words)):
+            self.assertRaises(
+                StoreLimitExceeded, self.store.store_flags, key, [1], op, flags, None, 0
+            )
+        self.patch(keywords, "MAX_FLAGS_SIZE", 100)
+        self.store.store_flags(key, [1], b"-", words[:1], None, 0)
+        self.assertEqual(len(self.flags()[1].split()), 29)
+
+    def test_mailboxes_and_subscriptions(self) -> None:
+        """An account takes as many mailboxes and subscriptions as the limits allow, and no more."""
+        self.patch(folders, "MAX_MAILBOXES", 3)
+        self.patch(subscription_file, "MAX_SUBSCRIPTIONS", 1)
+        self.assertRaises(StoreLimitExceeded, self.store.create, "A/B/C", [])
+        self.store.create("A/B", [])
+        self.store.set_subscribed("A", True)
+        self.assertRaises(StoreLimitExceeded, self.store.set_subscribed, "B", True)
+        self.assertEqual(len(list(self.store.mailboxes())), 3)
+
+    def test_status_of_unmeasured(self) -> None:
+        """STATUS measures a few small messages, and returns an upper bound for many, as RFC 8438 permits."""
+        content = MAIL.replace(b"\r\n", b"\n")
+        self.deliver(content)
+        self.deliver(content)
+        self.patch(mailbox_status, "MAX_MEASURED_BY_STATUS", len(content))
+        self.assertEqual(self.store.status("INBOX").size, 4 * len(content))
+        self.store.sizes(self.store.key("INBOX"), [1])
+        self.assertEqual(self.store.status("INBOX").size, 2 * len(MAIL))
