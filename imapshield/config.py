@@ -29,9 +29,9 @@ _TYPE_NAMES = {str: "a string", bool: "true or false", list: "a list of strings"
 
 _LIMIT_TYPES: dict[str, Any] = {limit.name: limit.type for limit in fields(Limits)}
 _LIMIT_VALUES = {
-    "int": "must be a whole number above zero",
-    "float": "must be a number above zero",
-    "bool": "must be true or false",
+    int: "must be a whole number above zero",
+    float: "must be a number above zero",
+    bool: "must be true or false",
 }
 
 
@@ -150,9 +150,9 @@ def _limit_value(name: str, text: str) -> float | bool:
         raise ConfigError(f"--limit {name}: unknown limit; known are {', '.join(_LIMIT_TYPES)}")
     kind = _LIMIT_TYPES[name]
     try:
-        if kind == "bool":
+        if kind is bool:
             return ("false", "true").index(text.lower()) == 1
-        number = int(text) if kind == "int" else float(text)
+        number = int(text) if kind is int else float(text)
         if not 0 < number < 1e12:
             raise ValueError
     except ValueError:

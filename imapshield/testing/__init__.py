@@ -1,1 +1,61 @@
-"""For tests of programs that embed or extend imapshield."""
+r"""Tools for tests of programs that embed or extend imapshield. Nothing here opens a socket or starts a reactor.
+
+* `Server` is a server in memory, and `Client` is one connection to it. A call of a client sends a line and returns
+  everything that the server answered. Time stands still until a test advances ``server.clock``.
+* `MemoryRealm` gives every user an account in memory. It takes a store and a worker of your own.
+* `MemoryStore` keeps mail in memory. It is the reference implementation of `mailbox.storage.IStore`.
+* `StoreContract` is a set of tests that every store has to pass. Mix it into a test case and override `make_store`.
+* `InlineWorker` runs each store call at once. `SlowWorker` keeps calls until the test runs them.
+* `Transport` is the transport of a client. It shows whether the server stopped reading or reset the connection.
+* `MAIL` is a small message and `NOW` is the time at which `MemoryRealm` stores it, in seconds since the epoch.
+
+An example::
+
+    from imapshield.events import LimitTriggered
+    from imapshield.testing import Server
+
+    server = Server(backlog=3)  # any field of imapshield.limits.Limits
+    alice = server.login()
+    alice(b"a1 SELECT INBOX")
+    alice(b"a2 IDLE")
+    phone = server.login(b"alice", b"secret")
+    phone.append(b"Subject: Hello\r\n\r\nHi.\r\n")
+    assert b"* 1 EXISTS" in alice.read()
+
+    peer = server.connect("192.0.2.1")
+    peer.send(b"x NOOP\r\n" * 4)
+    assert peer.transport.aborted
+    assert server.events_of(LimitTriggered)[0].limit == "backlog"
+
+Tests of a store of your own::
+
+    class MyStoreTests(StoreContract, SynchronousTestCase):
+        def make_store(self):
+            return MyStore(self.mktemp())
+"""
+
+from imapshield.testing.in_process import (
+    MAIL,
+    NOW,
+    Client,
+    InlineWorker,
+    MemoryRealm,
+    Server,
+    SlowWorker,
+    Transport,
+)
+from imapshield.testing.memory_store import MemoryStore
+from imapshield.testing.store_contract import StoreContract
+
+__all__ = [
+    "MAIL",
+    "NOW",
+    "Client",
+    "InlineWorker",
+    "MemoryRealm",
+    "MemoryStore",
+    "Server",
+    "SlowWorker",
+    "StoreContract",
+    "Transport",
+]

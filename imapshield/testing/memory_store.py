@@ -1,7 +1,10 @@
-"""Mail in memory: the reference that says, in the fewest lines, what a store does. For tests, examples and demos."""
+"""A store that keeps one user's mail in memory: the shortest complete implementation of `IStore`.
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+Use it in tests and examples, and read it to learn what a store does. It parses a message again for each command and
+never forgets which messages vanished, so it is neither fast nor small.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 
 from zope.interface import implementer
@@ -15,8 +18,8 @@ from imapshield.errors import (
     QuotaExceeded,
     TooMuchMetadata,
 )
-from imapshield.mailbox.deltas import Delta, MessageRow
-from imapshield.mailbox.message_items import MessageItems, date_matches, utc_day
+from imapshield.mailbox.deltas import Delta
+from imapshield.mailbox.message_items import MessageItems
 from imapshield.mailbox.storage import IMetadataStore, IQuotaStore, IStore
 from imapshield.mailbox.values import (
     MAX_METADATA_ENTRIES,
@@ -31,92 +34,65 @@ from imapshield.mailbox.values import (
     Quota,
     ReplaceResult,
 )
-from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
-from imapshield.wire.commands.search import DateKey, ObjectIdKey, SearchKey
-from imapshield.wire.dates import encode_internaldate
+from imapshield.testing.memory_mailbox import MemoryMailbox, StoredMessage
+from imapshield.wire.commands.fetch import FetchItem
+from imapshield.wire.commands.search import SearchKey
 from imapshield.wire.flags import flag_list
 from imapshield.wire.names import parent_names
-from imapshield.wire.sequence import SequenceSet
-
-LARGEST_STRING = 256 << 10
-
-
-@dataclass(slots=True)
-class _Message:
-    uid: int
-    flags: bytes
-    modseq: int
-    internaldate: int
-    savedate: int
-    content: bytes
-    email_id: bytes
-
-    def row(self) -> MessageRow:
-        return MessageRow(self.uid, self.flags, self.modseq, len(self.content), self.internaldate)
-
-
-@dataclass(slots=True)
-class _Mailbox:
-    key: int
-    uidvalidity: int
-    special_use: tuple[bytes, ...] = ()
-    messages: dict[int, _Message] = field(default_factory=dict)
-    vanished: list[tuple[int, int]] = field(default_factory=list)
-    modseq: int = 1
-    uidnext: int = 1
-    recent_from: int = 1
-    metadata: dict[bytes, bytes] = field(default_factory=dict)
-
-    @property
-    def id(self) -> bytes:
-        return b"F%d" % self.key
 
 
 @implementer(IStore, IQuotaStore, IMetadataStore)
 class MemoryStore:
-    """A user's mail that is gone with the process.
+    """One user's mail, which is lost with the object. Each method is documented where its interface declares it.
 
     Args:
-        now: gives seconds since the epoch.
-        most_octets, most_messages: the quota; None is no limit.
+        now: returns the time in seconds since the epoch.
+        max_bytes: the quota in bytes; None for no limit.
+        max_messages: the quota in messages; None for no limit.
     """
 
     def __init__(
         self,
         now: Callable[[], float],
-        most_octets: int | None = None,
-        most_messages: int | None = None,
+        max_bytes: int | None = None,
+        max_messages: int | None = None,
     ) -> None:
         self._now = now
-        self._most = (most_octets, most_messages)
+        self._quota_limits = (max_bytes, max_messages)
         self._metadata: dict[bytes, bytes] = {}
-        self._numbers = count(1)
+        self._ids = count(1)
         self._uidvalidity = int(now())
-        self._boxes: dict[str, _Mailbox] = {}
+        self._mailboxes: dict[str, MemoryMailbox] = {}
         self._subscribed: set[str] = set()
         self._add("INBOX")
 
-    def _add(self, name: str, special_use: Sequence[bytes] = ()) -> _Mailbox:
+    def _add(self, name: str, special_use: Sequence[bytes] = ()) -> MemoryMailbox:
         self._uidvalidity += 1
-        box = _Mailbox(next(self._numbers), self._uidvalidity, tuple(special_use))
-        self._boxes[name] = box
-        return box
+        mailbox = MemoryMailbox(next(self._ids), self._uidvalidity, tuple(special_use))
+        self._mailboxes[name] = mailbox
+        return mailbox
 
-    def _box(self, name: str) -> _Mailbox:
-        if name not in self._boxes:
+    def _add_parents(self, name: str) -> None:
+        for parent in parent_names(name):
+            if parent not in self._mailboxes:
+                self._add(parent)
+
+    def _by_name(self, name: str) -> MemoryMailbox:
+        if name not in self._mailboxes:
             raise NoSuchMailbox
-        return self._boxes[name]
+        return self._mailboxes[name]
 
-    def _by_key(self, key: int) -> _Mailbox:
-        for box in self._boxes.values():
-            if box.key == key:
-                return box
+    def _by_key(self, key: int) -> MemoryMailbox:
+        for mailbox in self._mailboxes.values():
+            if mailbox.key == key:
+                return mailbox
         raise NoSuchMailbox
 
+    # IStore: mailboxes
+
     def mailboxes(self) -> Iterable[MailboxInfo]:
-        """See `IStore`, also for what follows."""
-        infos = {n: MailboxInfo(n, True, box.special_use) for n, box in self._boxes.items()}
-        for name in self._boxes:
+        infos = {n: MailboxInfo(n, True, m.special_use) for n, m in self._mailboxes.items()}
+        for name in self._mailboxes:
             for parent in parent_names(name):
                 infos.setdefault(parent, MailboxInfo(parent, False))
         return [infos[name] for name in sorted(infos)]
@@ -133,116 +109,120 @@ class MemoryStore:
     def create(self, name: str, special_use: Sequence[bytes]) -> bytes:
         if not name or "" in name.split("/") or any(ord(c) < 32 for c in name):
             raise BadMailboxName
-        if name in self._boxes:
+        if name in self._mailboxes:
             raise MailboxExists
-        for parent in parent_names(name):
-            if parent not in self._boxes:
-                self._add(parent)
+        self._add_parents(name)
         return self._add(name, special_use).id
 
     def delete(self, name: str) -> None:
         if name == "INBOX":
             raise NotAllowed
-        self._box(name)
-        del self._boxes[name]
+        self._by_name(name)
+        del self._mailboxes[name]
 
     def rename(self, old: str, new: str) -> None:
-        going = [n for n in self._boxes if n == old or n.startswith(old + "/")]
-        if not going:
+        renamed = [name for name in self._mailboxes if name == old or name.startswith(old + "/")]
+        if not renamed:
             raise NoSuchMailbox
-        if new in self._boxes:
+        if new in self._mailboxes:
             raise MailboxExists
         if not new or "" in new.split("/"):
             raise BadMailboxName
         if old == "INBOX":
-            box = self._box(old)
+            inbox = self._by_name(old)
             self.create(new, ())
-            self._box(new).metadata = dict(box.metadata)
-            self.copy(box.key, sorted(box.messages), new, True, 0)
+            self._by_name(new).metadata = dict(inbox.metadata)
+            self.copy(inbox.key, sorted(inbox.messages), new, True, 0)
             return
         if new.startswith(old + "/"):
             raise BadMailboxName
-        for parent in parent_names(new):
-            if parent not in self._boxes:
-                self._add(parent)
-        for name in going:
-            self._boxes[new + name[len(old) :]] = self._boxes.pop(name)
+        self._add_parents(new)
+        for name in renamed:
+            self._mailboxes[new + name[len(old) :]] = self._mailboxes.pop(name)
 
     def status(self, name: str) -> MailboxStatus:
-        box = self._box(name)
-        flags = [m.flags.split() for m in box.messages.values()]
+        mailbox = self._by_name(name)
+        messages = mailbox.messages.values()
+        deleted = [message for message in messages if message.has(b"\\Deleted")]
         return MailboxStatus(
-            messages=len(flags),
-            recent=sum(uid >= box.recent_from for uid in box.messages),
-            unseen=sum(b"\\Seen" not in f for f in flags),
-            deleted=sum(b"\\Deleted" in f for f in flags),
-            uidnext=box.uidnext,
-            uidvalidity=box.uidvalidity,
-            highestmodseq=box.modseq,
-            size=sum(len(m.content) for m in box.messages.values()),
-            mailbox_id=box.id,
-            deleted_size=sum(
-                len(m.content) for m in box.messages.values() if b"\\Deleted" in m.flags.split()
-            ),
+            messages=len(messages),
+            recent=sum(uid >= mailbox.recent_from for uid in mailbox.messages),
+            unseen=sum(not message.has(b"\\Seen") for message in messages),
+            deleted=len(deleted),
+            uidnext=mailbox.uidnext,
+            uidvalidity=mailbox.uidvalidity,
+            highestmodseq=mailbox.modseq,
+            size=sum(len(message.content) for message in messages),
+            mailbox_id=mailbox.id,
+            deleted_size=sum(len(message.content) for message in deleted),
         )
 
     def key(self, name: str) -> int:
-        return self._box(name).key
+        return self._by_name(name).key
 
     def open(self, name: str, claim_recent: bool) -> OpenedMailbox:
-        box = self._box(name)
-        delta = self.changes(box.key, 0, claim_recent)
-        return OpenedMailbox(box.key, name, box.uidvalidity, box.id, delta)
+        mailbox = self._by_name(name)
+        delta = self.changes(mailbox.key, 0, claim_recent)
+        return OpenedMailbox(mailbox.key, name, mailbox.uidvalidity, mailbox.id, delta)
 
     def changes(self, key: int, since: int, claim_recent: bool) -> Delta:
-        box = self._by_key(key)
-        recent = [u for u in range(box.recent_from, box.uidnext) if u in box.messages]
+        mailbox = self._by_key(key)
+        recent = [
+            uid for uid in range(mailbox.recent_from, mailbox.uidnext) if uid in mailbox.messages
+        ]
         if claim_recent:
-            box.recent_from = box.uidnext
-        return _delta(box, since, recent)
+            mailbox.recent_from = mailbox.uidnext
+        return mailbox.delta(since, recent)
+
+    # IStore: messages
 
     def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
-        box = self._box(name)
-        self._need(len(messages), sum(new.content.size for new in messages))
-        return self._append(box, messages)
+        mailbox = self._by_name(name)
+        self._check_quota(len(messages), sum(new.content.size for new in messages))
+        return self._append(mailbox, messages)
 
-    def _append(self, box: _Mailbox, messages: Sequence[NewMessage]) -> AppendResult:
+    def _append(self, mailbox: MemoryMailbox, messages: Sequence[NewMessage]) -> AppendResult:
         contents = [new.content.read(0, new.content.size) for new in messages]
         uids = []
         for new, content in zip(messages, contents, strict=True):
-            at = int(self._now())
-            date = at if new.internaldate is None else new.internaldate
-            uids.append(self._put(box, flag_list(new.flags), date, content))
-        return AppendResult(box.uidvalidity, uids)
+            date = int(self._now()) if new.internaldate is None else new.internaldate
+            uids.append(self._add_message(mailbox, flag_list(new.flags), date, content))
+        return AppendResult(mailbox.uidvalidity, uids)
 
-    def _put(
-        self, box: _Mailbox, flags: bytes, date: int, content: bytes, email_id: bytes | None = None
+    def _add_message(
+        self,
+        mailbox: MemoryMailbox,
+        flags: bytes,
+        date: int,
+        content: bytes,
+        email_id: bytes | None = None,
     ) -> int:
-        uid, box.uidnext = box.uidnext, box.uidnext + 1
-        box.modseq += 1
-        email_id = email_id or b"M%d" % next(self._numbers)
-        box.messages[uid] = _Message(
-            uid, flags, box.modseq, date, int(self._now()), content, email_id
+        uid, mailbox.uidnext = mailbox.uidnext, mailbox.uidnext + 1
+        mailbox.modseq += 1
+        email_id = email_id or b"M%d" % next(self._ids)
+        mailbox.messages[uid] = StoredMessage(
+            uid, flags, mailbox.modseq, date, int(self._now()), content, email_id
         )
         return uid
 
     def fetch(
         self, key: int, uids: Sequence[int], items: Sequence[FetchItem], budget: int
     ) -> FetchResult:
-        box = self._by_key(key)
+        mailbox = self._by_key(key)
         found: list[int] = []
         gone: list[int] = []
         columns: list[list[bytes | Blob]] = [[] for _ in items]
         for uid in uids:
             if budget <= 0:
                 break
-            if uid not in box.messages:
+            if uid not in mailbox.messages:
                 gone.append(uid)
                 continue
             found.append(uid)
-            opened = MessageItems(box.messages[uid].content)
+            message = mailbox.messages[uid]
+            parsed = MessageItems(message.content)
             for column, item in zip(columns, items, strict=True):
-                value = _answer(box.messages[uid], opened, item)
+                value = message.item_value(parsed, item)
                 budget -= 100 if isinstance(value, Blob) else len(value) + 100
                 column.append(value)
         return FetchResult(found, columns, gone)
@@ -255,8 +235,8 @@ class MemoryStore:
         return octets[offset : offset + size]
 
     def sizes(self, key: int, uids: Sequence[int]) -> list[tuple[int, int]]:
-        messages = self._by_key(key).messages
-        return [(uid, len(messages[uid].content)) for uid in uids if uid in messages]
+        messages = self._by_key(key).existing(uids)
+        return [(message.uid, len(message.content)) for message in messages]
 
     def store_flags(
         self,
@@ -267,148 +247,101 @@ class MemoryStore:
         unchanged_since: int | None,
         since: int,
     ) -> tuple[Delta, list[int]]:
-        box = self._by_key(key)
+        mailbox = self._by_key(key)
         failed = []
-        for message in _those(box, uids):
+        lowered = {flag.lower() for flag in flags}
+        for message in mailbox.existing(uids):
             if unchanged_since is not None and message.modseq > unchanged_since:
                 failed.append(message.uid)
                 continue
-            now = message.flags.split()
-            given = {flag.lower() for flag in flags}
+            before = message.flags.split()
             if op == b"+":
-                after = flag_list([*now, *flags])
+                after = flag_list([*before, *flags])
             elif op == b"-":
-                after = flag_list([flag for flag in now if flag.lower() not in given])
+                after = flag_list([flag for flag in before if flag.lower() not in lowered])
             else:
                 after = flag_list(flags)
             if after != message.flags:
-                box.modseq += 1
-                message.flags, message.modseq = after, box.modseq
-        return _delta(box, since), failed
+                mailbox.modseq += 1
+                message.flags, message.modseq = after, mailbox.modseq
+        return mailbox.delta(since), failed
 
     def expunge(self, key: int, uids: Sequence[int] | None, since: int) -> Delta:
-        box = self._by_key(key)
-        for message in list(_those(box, sorted(box.messages) if uids is None else uids)):
-            if b"\\Deleted" in message.flags.split():
-                _remove(box, message.uid)
-        return _delta(box, since)
+        mailbox = self._by_key(key)
+        for message in list(mailbox.existing(sorted(mailbox.messages) if uids is None else uids)):
+            if message.has(b"\\Deleted"):
+                mailbox.remove(message.uid)
+        return mailbox.delta(since)
 
     def copy(
         self, key: int, uids: Sequence[int], target: str, move: bool, since: int
     ) -> CopyResult:
-        source, box = self._by_key(key), self._box(target)
-        those = list(_those(source, uids))
+        source, destination = self._by_key(key), self._by_name(target)
+        messages = list(source.existing(uids))
         if not move:
-            if len(those) < len(uids):
+            if len(messages) < len(uids):
                 raise MessageExpunged
-            self._need(len(those), sum(len(m.content) for m in those))
-        went, came = [], []
-        for message in those:
-            went.append(message.uid)
-            came.append(
-                self._put(
-                    box, message.flags, message.internaldate, message.content, message.email_id
-                )
+            self._check_quota(len(messages), sum(len(message.content) for message in messages))
+        target_uids = []
+        for m in messages:
+            target_uids.append(
+                self._add_message(destination, m.flags, m.internaldate, m.content, m.email_id)
             )
             if move:
-                _remove(source, message.uid)
-        return CopyResult(box.uidvalidity, went, came, _delta(source, since))
+                source.remove(m.uid)
+        source_uids = [message.uid for message in messages]
+        return CopyResult(destination.uidvalidity, source_uids, target_uids, source.delta(since))
 
     def replace(
         self, key: int, uid: int, target: str, message: NewMessage, since: int
     ) -> ReplaceResult:
-        source, box = self._by_key(key), self._box(target)
-        old = next(_those(source, [uid]), None)
+        source, destination = self._by_key(key), self._by_name(target)
+        old = source.messages.get(uid)
         if old is None:
             raise MessageExpunged
-        self._need(0, message.content.size - len(old.content))
-        appended = self._append(box, [message])
-        _remove(source, uid)
-        return ReplaceResult(appended, _delta(source, since))
+        self._check_quota(0, message.content.size - len(old.content))
+        appended = self._append(destination, [message])
+        source.remove(uid)
+        return ReplaceResult(appended, source.delta(since))
 
     def search(self, key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
-        box = self._by_key(key)
-        return [message.uid for message in _those(box, uids) if _matches(message, leaf)]
+        messages = self._by_key(key).existing(uids)
+        return [message.uid for message in messages if message.matches(leaf)]
 
     def watch_paths(self, key: int) -> Sequence[str]:
         self._by_key(key)
         return ()
 
-    def quota(self) -> Quota:
-        """See `IQuotaStore`."""
-        boxes = self._boxes.values()
-        octets = sum(len(m.content) for box in boxes for m in box.messages.values())
-        return Quota(octets, sum(len(box.messages) for box in boxes), *self._most)
+    def close(self) -> None:
+        """Do nothing: the store holds no files."""
 
-    def _need(self, messages: int, octets: int) -> None:
-        used = self.quota()
-        for more, now, most in (
-            (octets, used.octets, used.max_octets),
-            (messages, used.messages, used.max_messages),
+    # IQuotaStore and IMetadataStore
+
+    def quota(self) -> Quota:
+        messages = [m for mailbox in self._mailboxes.values() for m in mailbox.messages.values()]
+        used_bytes = sum(len(message.content) for message in messages)
+        return Quota(used_bytes, len(messages), *self._quota_limits)
+
+    def _check_quota(self, messages: int, octets: int) -> None:
+        quota = self.quota()
+        for added, used, limit in (
+            (octets, quota.octets, quota.max_octets),
+            (messages, quota.messages, quota.max_messages),
         ):
-            if more > 0 and most is not None and now + more > most:
+            if added > 0 and limit is not None and used + added > limit:
                 raise QuotaExceeded
 
     def metadata(self, name: str) -> dict[bytes, bytes]:
-        """See `IMetadataStore`, also for what follows."""
-        return dict(self._box(name).metadata if name else self._metadata)
+        return dict(self._by_name(name).metadata if name else self._metadata)
 
     def set_metadata(self, name: str, values: Mapping[bytes, bytes | None]) -> None:
-        kept = {**self.metadata(name), **values}
-        after = {entry: value for entry, value in kept.items() if value is not None}
+        merged = {**self.metadata(name), **values}
+        after = {entry: value for entry, value in merged.items() if value is not None}
         if len(after) > MAX_METADATA_ENTRIES:
             raise TooMuchMetadata
         if name:
-            box = self._box(name)
-            box.modseq += after != box.metadata
-            box.metadata = after
+            mailbox = self._by_name(name)
+            mailbox.modseq += after != mailbox.metadata
+            mailbox.metadata = after
         else:
             self._metadata = after
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def _those(box: _Mailbox, uids: Iterable[int]) -> Iterator[_Message]:
-    return (box.messages[uid] for uid in uids if uid in box.messages)
-
-
-def _remove(box: _Mailbox, uid: int) -> None:
-    del box.messages[uid]
-    box.modseq += 1
-    box.vanished.append((box.modseq, uid))
-
-
-def _delta(box: _Mailbox, since: int, recent: Sequence[int] = ()) -> Delta:
-    news = box.modseq > since
-    return Delta(
-        rows=[m.row() for _, m in sorted(box.messages.items()) if m.modseq > since] if news else [],
-        vanished=SequenceSet.from_uids(sorted(uid for at, uid in box.vanished if at > since)),
-        highestmodseq=box.modseq,
-        uidnext=box.uidnext,
-        recent=list(recent),
-    )
-
-
-def _answer(message: _Message, opened: MessageItems, item: FetchItem) -> bytes | Blob:
-    match item:
-        case Attribute(b"SAVEDATE"):
-            return encode_internaldate(message.savedate)
-        case Attribute(b"EMAILID"):
-            return b"(%b)" % message.email_id
-        case Attribute(b"THREADID"):
-            return b"NIL"
-        case Binary(size_only=False) | BodySection():
-            octets = opened.content(item)
-            if octets is not None and len(octets) > LARGEST_STRING:
-                return Blob(message.uid, item, len(octets))
-    return opened.value(item)
-
-
-def _matches(message: _Message, leaf: SearchKey) -> bool:
-    match leaf:
-        case ObjectIdKey(thread, wanted):
-            return not thread and message.email_id == wanted
-        case DateKey(how, day, b"SAVED"):
-            return date_matches(how, day, utc_day(message.savedate))
-    return MessageItems(message.content).matches(leaf)

@@ -1,6 +1,7 @@
 """COMPRESS=DEFLATE (RFC 4978): the same protocol in fewer bytes, without a way to make the server work for free."""
 
 import zlib
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -28,7 +29,7 @@ class CompressedClient:
 
 
 class CompressTests(SynchronousTestCase):
-    def start(self, **limits: int) -> CompressedClient:
+    def start(self, **limits: Any) -> CompressedClient:
         self.server = Server(**limits)
         self.client = self.server.login()
         self.assertRegex(self.client(b"a COMPRESS DEFLATE"), rb"\Aa OK [^\r]*\r\n\Z")

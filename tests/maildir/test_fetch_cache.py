@@ -13,7 +13,7 @@ from imapshield.testing.store_contract import (
     DELETED,
     ENVELOPE,
     MAIL,
-    SECOND,
+    SECOND_MAIL,
     STRUCTURE,
     WHOLE,
 )
@@ -36,7 +36,7 @@ class FetchCacheTests(DiskTestCase):
     def setUp(self) -> None:
         super().setUp()
         for i in range(5):
-            self.append(content=MAIL if i % 2 else SECOND)
+            self.append(content=MAIL if i % 2 else SECOND_MAIL)
         self.key = self.store.key("INBOX")
 
     def fetch(

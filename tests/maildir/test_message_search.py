@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 from datetime import date
 
-from imapshield.testing.store_contract import SECOND
+from imapshield.testing.store_contract import SECOND_MAIL
 from imapshield.wire.commands.search import DateKey, EnvelopeKey, HeaderKey, TextKey
 from tests.maildir.disk import DiskTestCase, counting_calls
 
@@ -19,7 +19,7 @@ class MessageSearchTests(DiskTestCase):
             self.append()
         key = self.store.key("INBOX")
         self.assertEqual(self.store.search(key, [1, 2, 3], EnvelopeKey(b"FROM", "ann")), [1, 2, 3])
-        self.append(content=SECOND)
+        self.append(content=SECOND_MAIL)
         with counting_calls("open") as calls:
             self.assertEqual(
                 self.store.search(key, [1, 2, 3, 4], EnvelopeKey(b"SUBJECT", "café")), [4]

@@ -16,7 +16,7 @@ from imapshield.mailbox.columns import Columns
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing.memory_store import MemoryStore
-from imapshield.testing.store_contract import BUDGET, DELETED, MAIL, SECOND, SEEN, WHOLE
+from imapshield.testing.store_contract import BUDGET, DELETED, MAIL, SECOND_MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
 
 mailboxes = st.sampled_from(("INBOX", "A", "A/b"))
@@ -48,7 +48,7 @@ class Account:
             match step:
                 case "append", name, flags, count:
                     messages = [
-                        NewMessage(tuple(flags), 10**9, MemoryLiteral(MAIL if i else SECOND))
+                        NewMessage(tuple(flags), 10**9, MemoryLiteral(MAIL if i else SECOND_MAIL))
                         for i in range(count)
                     ]
                     return store.append(name, messages).uids

@@ -1,11 +1,14 @@
-"""CATENATE (RFC 4469): a message of what the client sends and of parts of messages that are here already."""
+"""CATENATE (RFC 4469): a message made of text from the client and of parts of stored messages."""
 
 import re
 import time
+from collections.abc import Sequence
+from typing import Any
 
+from imapshield.mailbox.values import AppendResult
 from imapshield.maildir.store import MaildirStore
-from imapshield.testing.in_process import MAIL, MemoryRealm, Server
-from tests.session.test_commands import Case
+from imapshield.testing import MAIL, MemoryRealm, Server
+from tests.session.session_case import SessionTestCase, without_text
 
 BOUNDARY = b"------------030308070208000400050907"
 DRAFT = (
@@ -17,38 +20,42 @@ DRAFT = (
 
 
 def text(octets: bytes) -> bytes:
+    """A TEXT part of CATENATE."""
     return b"TEXT {%d+}\r\n%b" % (len(octets), octets)
 
 
-class Catenate(Case):
+class CatenateTests(SessionTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.prepare(self.server)
 
     def prepare(self, server: Server) -> None:
+        """Use `server`, with the message `DRAFT` in the mailbox Drafts."""
         self.server, self.client = server, server.login()
         self.client(b"c CREATE Drafts")
         self.client.append(DRAFT, b"Drafts")
 
     def append(self, *parts: bytes, to: bytes = b"INBOX") -> bytes:
+        """Append a message of `parts`, with three flags."""
         return self.client.send(
             b"A003 APPEND %b (\\Seen \\Draft $MDNSent) CATENATE (%b)\r\n" % (to, b" ".join(parts))
         )
 
     def stored(self, uid: int = 1) -> bytes:
+        """The content of a message of INBOX."""
         self.client(b"s EXAMINE INBOX")
-        answer = self.client(b"f UID FETCH %d BODY.PEEK[]" % uid)
+        response = self.client(b"f UID FETCH %d BODY.PEEK[]" % uid)
         self.client(b"u UNSELECT")
-        return answer.partition(b"}\r\n")[2].rpartition(b")\r\nf OK")[0]
+        return response.partition(b"}\r\n")[2].rpartition(b")\r\nf OK")[0]
 
     def test_attachment_replaced(self) -> None:
-        """Example 1 of appendix A: header and text of one message, the attachment is another message."""
+        """Example 1 of appendix A: the header and text of one message with another message as attachment."""
         self.client.append(MAIL, b"Drafts")
         validity = re.search(rb"\d+", self.client(b"a STATUS Drafts (UIDVALIDITY)"))
         assert validity is not None
         base = b'URL "/Drafts;UIDVALIDITY=%b/;UID=' % validity[0]
         line = b"\r\n--" + BOUNDARY[2:]
-        answer = self.append(
+        response = self.append(
             base + b'1/;section=HEADER"',
             text(line + b"\r\n"),
             base + b'1/;section=1.MIME"',
@@ -57,7 +64,7 @@ class Catenate(Case):
             base + b'2"',
             text(line + b"--\r\n"),
         )
-        self.assertRegex(answer, rb"A003 OK \[APPENDUID \d+ 1\]")
+        self.assertRegex(response, rb"A003 OK \[APPENDUID \d+ 1\]")
         header = DRAFT[: DRAFT.index(b"\r\n\r\n") + 4]
         mime = b"Content-Type: text/plain\r\n\r\n"
         self.assertEqual(
@@ -67,20 +74,20 @@ class Catenate(Case):
         self.client(b"s SELECT Drafts")
         self.assertNotIn(b"\\Seen", self.client(b"f FETCH 1:* FLAGS"))
 
-    def test_waits(self) -> None:
-        """A client that waits before each text is told to go on."""
+    def test_continuation_requests(self) -> None:
+        """Each TEXT literal that a client announces gets a continuation request."""
+        self.assertEqual(without_text(self.client(b"a APPEND INBOX CATENATE (TEXT {14}")), b"+\r\n")
         self.assertEqual(
-            self.client(b"a APPEND INBOX CATENATE (TEXT {14}"), b"+ Go ahead\r\n", "first"
-        )
-        self.assertEqual(
-            self.client.send(b'Subject: x\r\n\r\n URL "/Drafts/;UID=1/;SECTION=2" TEXT {2}\r\n'),
-            b"+ Go ahead\r\n",
+            without_text(
+                self.client.send(b'Subject: x\r\n\r\n URL "/Drafts/;UID=1/;SECTION=2" TEXT {2}\r\n')
+            ),
+            b"+\r\n",
         )
         self.assertIn(b"a OK", self.client.send(b"\r\n)\r\n"))
         self.assertEqual(self.stored(), b"Subject: x\r\n\r\nzip\r\n")
 
-    def test_relative(self) -> None:
-        """Without a slash a URL is relative to the selected mailbox (section 3); names are UTF-8 behind percents."""
+    def test_relative_urls(self) -> None:
+        """A URL without a slash is relative to the selected mailbox (section 3). Names are percent-encoded UTF-8."""
         self.client(b"c CREATE Drafts/L&APY-we")
         self.client.append(DRAFT, b"Drafts/L&APY-we")
         self.assertIn(b"NO [BADURL ;UID=1]", self.append(b"URL ;UID=1"))
@@ -90,14 +97,14 @@ class Catenate(Case):
             b"L%C3%B6we/;UID=1/;SECTION=2",
             b"/Drafts%2FL%c3%b6we/;uid=1/;section=2",
         ):
-            answer = self.append(text(b"A: b\r\n\r\n"), b'URL "%b"' % url)
-            self.assertIn(b"A003 OK", answer, url)
+            response = self.append(text(b"A: b\r\n\r\n"), b'URL "%b"' % url)
+            self.assertIn(b"A003 OK", response, url)
         self.client(b"u UNSELECT")
         for uid in (1, 2, 3):
             self.assertIn(b"A: b\r\n\r\nzip", self.stored(uid))
 
     def test_partial(self) -> None:
-        """PARTIAL takes octets of a part, to its end without a size, none behind it."""
+        """PARTIAL takes a range of bytes: to the end without a length, nothing past the end."""
         for url, octets in (
             (b"1.3", b"ubj"),
             (b"%d" % (len(DRAFT) - 4), b"--\r\n"),
@@ -110,8 +117,8 @@ class Catenate(Case):
             )
             self.client(b"u UNSELECT")
 
-    def test_large(self) -> None:
-        """A part that is too large for one piece is read where it lies."""
+    def test_large_parts(self) -> None:
+        """A part that is too large for one read is copied in chunks."""
         large = b"X: y\r\n\r\n" + b"0123456789abcdef" * 40_000
         self.client.append(large, b"Drafts")
         self.assertIn(
@@ -125,8 +132,8 @@ class Catenate(Case):
         )
         self.assertEqual(self.stored(), large + large[13:500_013] + b"end" + large[:8])
 
-    def test_several(self) -> None:
-        """With MULTIAPPEND each message is one or is put together (RFC 3502), and either all are stored or none."""
+    def test_multiappend(self) -> None:
+        """MULTIAPPEND takes plain and catenated messages (RFC 3502) and stores all or none."""
         good, bad = b'CATENATE (URL "/Drafts/;UID=1")', b'CATENATE (URL "/Drafts/;UID=9")'
         plain = b"(\\Answered) {%d+}\r\n%b" % (len(MAIL), MAIL)
         for first, second in ((good, good), (good, plain), (plain, good)):
@@ -140,46 +147,46 @@ class Catenate(Case):
         self.assertIn(b"MESSAGES 6", self.client(b"c STATUS INBOX (MESSAGES)"))
 
     def test_replace(self) -> None:
-        """REPLACE takes such a message too (RFC 8508 section 3.1)."""
+        """REPLACE takes a catenated message (RFC 8508 section 3.1)."""
         self.client(b"s SELECT Drafts")
-        answer = self.client.send(
+        response = self.client.send(
             b'r UID REPLACE 1 Drafts CATENATE (URL ";UID=1/;SECTION=HEADER" %b)\r\n' % text(b"new")
         )
-        self.assertIn(b"* 1 EXPUNGE", answer)
-        self.assertIn(b"r OK", answer)
+        self.assertIn(b"* 1 EXPUNGE", response)
+        self.assertIn(b"r OK", response)
         self.assertIn(b"new)", self.client(b"f FETCH 1 BODY[]"))
 
     def test_bad_url(self) -> None:
-        """Whatever is no part of a message in this account is NO [BADURL], and names the first (section 4.1)."""
+        """A URL that is no part of a message of this account is NO [BADURL] with the first such URL (section 4.1)."""
         for url in (
             b"/Drafts/;UID=9", b"/Drafts;UIDVALIDITY=9/;UID=1", b"/nowhere/;UID=1", b"/Drafts/;UID=1/;SECTION=9",
             b"/Drafts/;UID=1/;SECTION=1.FOO", b"/Drafts/;UID=0", b"/Drafts", b"imap://localhost/Drafts/;UID=1",
             b"/Drafts/;UID=1/;SECTION=%ZZ", b"/%FF/;UID=1", b"/%07/;UID=1", b"/Drafts/;UID=1;URLAUTH=anonymous",
             b"/Drafts/;UID=1/;SECTION=HEADER%0D%0A", b"/Drafts/;UID=99999999999", b"/Drafts/;UID=1?SUBJECT",
         ):  # fmt: skip
-            answer = self.append(text(MAIL), b'URL "%b"' % url, b"URL /second/;UID=1")
-            self.assertIn(b"A003 NO [BADURL %b] " % url, answer)
+            response = self.append(text(MAIL), b'URL "%b"' % url, b"URL /second/;UID=1")
+            self.assertIn(b"A003 NO [BADURL %b] " % url, response)
         self.assertIn(b"NO [BADURL ?a?] ", self.append(b'URL "]a]"'))
         self.assertIn(b"MESSAGES 0", self.client(b"a STATUS INBOX (MESSAGES)"))
 
     def test_try_create(self) -> None:
-        """That the mailbox is not there is said before anything else."""
+        """A missing mailbox is NO [TRYCREATE], whatever the parts are."""
         for parts in ([text(MAIL)], [b'URL "/Drafts/;UID=1"'], [b'URL "/Drafts/;UID=9"']):
             self.assertIn(b"NO [TRYCREATE]", self.append(*parts, to=b"nowhere"))
 
     def test_too_big(self) -> None:
-        """A message that becomes larger than one may be is NO [TOOBIG] (section 4.2), and costs no reading."""
+        """A message that becomes larger than the limit is NO [TOOBIG] before any part is read (section 4.2)."""
         self.prepare(Server(realm=self.server.realm, max_message_size=2 * len(DRAFT)))
         url = b'URL "/Drafts/;UID=1"'
         self.assertIn(b"A003 OK", self.append(url, url))
         self.assertIn(b"A003 NO [TOOBIG]", self.append(url, url, text(b"x")))
 
     def test_empty(self) -> None:
-        """A message of nothing is none."""
+        """An empty message is refused."""
         self.assertIn(b"A003 NO", self.append(b'URL "/Drafts/;UID=1/;PARTIAL=99999.1"'))
 
     def test_malformed(self) -> None:
-        """No parts, a part of another kind, too many URLs."""
+        """No parts, unknown kinds of parts and more than 250 URLs are BAD."""
         for parts in (
             b"()",
             b"(MAIL /x)",
@@ -191,33 +198,34 @@ class Catenate(Case):
         ):
             self.assertIn(b"a BAD", self.client(b"a APPEND INBOX CATENATE " + parts), parts)
 
-    def test_gone_meanwhile(self) -> None:
-        """When a part is expunged before it is copied, nothing is stored."""
+    def test_part_expunged_meanwhile(self) -> None:
+        """If a part is expunged before it is copied, nothing is stored."""
         account = self.server.realm.account()
-        before = account.append
+        append = account.append
 
-        async def late(name, messages):  # type: ignore[no-untyped-def]
+        async def expunge_first(name: str, messages: Sequence[Any]) -> AppendResult:
             mailbox, _ = await account.open("Drafts", False)
             await mailbox.store_flags([1], b"+", [b"\\Deleted"], None)
             await mailbox.expunge([1])
-            return await before(name, messages)
+            appended: AppendResult = await append(name, messages)
+            return appended
 
-        self.patch(account, "append", late)
+        self.patch(account, "append", expunge_first)
         self.assertIn(b"NO [EXPUNGEISSUED]", self.client.send(
             b"a APPEND INBOX {%d+}\r\n%b CATENATE (URL /Drafts/;UID=1)\r\n" % (len(MAIL), MAIL)
         ))  # fmt: skip
         self.assertIn(b"MESSAGES 0", self.client(b"b STATUS INBOX (MESSAGES)"))
 
 
-class OnDisk(Catenate):
-    """The same of a Maildir."""
+class MaildirCatenateTests(CatenateTests):
+    """The same tests with a Maildir store."""
 
     def prepare(self, server: Server) -> None:
         path = self.mktemp()
         super().prepare(
             Server(
                 realm=MemoryRealm(
-                    store=lambda: MaildirStore(path, now=time.time, log_warning=print)
+                    open_store=lambda: MaildirStore(path, now=time.time, log_warning=print)
                 ),
                 max_message_size=server.factory.limits.max_message_size,
             )

@@ -3,7 +3,8 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.session.states import State
-from imapshield.testing.in_process import Client, MemoryRealm, Server, SlowWorker
+from imapshield.testing import Client, MemoryRealm, Server, SlowWorker
+from tests.session.session_case import session_of
 
 
 class DisconnectTests(SynchronousTestCase):
@@ -18,11 +19,12 @@ class DisconnectTests(SynchronousTestCase):
         self.assertTrue(worker.jobs)
         client.lose_connection()
         self.finish(worker, client)
-        session = client.protocol._session.session
+        session = session_of(client)
         self.assertIs(session.state, State.LOGOUT)
         self.assertIsNone(session._mailbox)
 
     def finish(self, worker: SlowWorker, client: Client) -> None:
+        """Run the store and the server until neither has anything to do."""
         client.run_due_calls()
         while worker.jobs:
             worker.step()

@@ -1,45 +1,46 @@
-"""INPROGRESS (RFC 9585): a client that waits for long is told that we are at it."""
+"""INPROGRESS (RFC 9585): a client that waits for a long command is told how far it is."""
 
-from tests.session.test_commands import Case, lines
+import re
+
+from tests.session.session_case import SessionTestCase, session_of, without_text
 
 
-class InProgress(Case):
-    def slow(self, seconds: float) -> None:
-        """Whenever the clock is looked at, so many seconds are gone."""
+class InProgressTests(SessionTestCase):
+    def let_seconds_pass(self, seconds: float) -> None:
+        """Let so many seconds pass each time the session reads the clock."""
         clock = [0.0]
 
         def now() -> float:
             clock[0] += seconds
             return clock[0]
 
-        self.client.protocol._session.session.now = now
+        session = session_of(self.client)
+        session.now = now
 
-    def test_search(self) -> None:
-        """Every ten seconds, with the tag, how many messages are done and of how many."""
-        client = self.filled(120)
-        self.slow(4)
-        answer = client(b"a001 SEARCH TEXT noon")
-        self.assertIn(
-            b'* OK [INPROGRESS ("a001" 100 120)] Still in progress\r\n* SEARCH 1 2', answer
-        )
+    def test_search_reports_progress(self) -> None:
+        """A long SEARCH sends INPROGRESS every ten seconds, with the tag, the messages searched and their total."""
+        client = self.select_inbox(120)
+        self.let_seconds_pass(4)
+        response = client(b"a001 SEARCH TEXT noon")
+        self.assertIn(b'* OK [INPROGRESS ("a001" 100 120)]\r\n* SEARCH 1 2', without_text(response))
 
-    def test_tag(self) -> None:
-        """A tag that would end the code is NIL (RFC 9585 section 4)."""
-        client = self.filled(120)
-        self.slow(4)
+    def test_tag_with_bracket(self) -> None:
+        """A tag that would end the response code is sent as NIL (RFC 9585 section 4)."""
+        client = self.select_inbox(120)
+        self.let_seconds_pass(4)
         self.assertIn(b"* OK [INPROGRESS (NIL 100 120)]", client(b"a]1 SEARCH TEXT noon"))
 
-    def test_numbers(self) -> None:
-        """What goes back, or is all of it, is no progress: both numbers are NIL then (RFC 9585 section 4)."""
-        client = self.filled(120)
-        self.slow(20)
-        answer = client(b"a SEARCH TEXT noon TEXT lunch")
-        told = [one[22:-20] for one in lines(answer) if b"INPROGRESS" in one]
-        self.assertEqual(told, [b"50 120", b"100 120", b"NIL NIL", b"NIL NIL"])
+    def test_numbers_that_are_no_progress(self) -> None:
+        """If the numbers would decrease or reach the total, both are NIL (RFC 9585 section 4)."""
+        client = self.select_inbox(120)
+        self.let_seconds_pass(20)
+        response = client(b"a SEARCH TEXT noon TEXT lunch")
+        progress = re.findall(rb'INPROGRESS \("a" ([^)]*)\)', response)
+        self.assertEqual(progress, [b"50 120", b"100 120", b"NIL NIL", b"NIL NIL"])
         self.assertIn(b'("b" NIL NIL)', client(b"b SORT (SUBJECT) UTF-8 ALL"))
 
-    def test_short(self) -> None:
-        """What is done at once tells nothing."""
-        client = self.filled(120)
+    def test_short_command(self) -> None:
+        """A short command sends no INPROGRESS."""
+        client = self.select_inbox(120)
         self.assertNotIn(b"INPROGRESS", client(b"a001 SEARCH TEXT noon"))
         self.assertIn(b" INPROGRESS", client(b"b CAPABILITY"))

@@ -1,14 +1,13 @@
-"""STORE of many messages, which costs neither others their turn nor more memory than their flags."""
-
-from typing import Any
+"""Commands with many responses: they share memory, and other sessions are served meanwhile."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.session.handlers import listing, store_copy
-from imapshield.testing.in_process import Server
+from imapshield.testing import Server
+from tests.session.session_case import session_of, without_text
 
 
-class LargeStore(SynchronousTestCase):
+class LargeStoreTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = Server()
         self.client = self.server.login()
@@ -16,21 +15,21 @@ class LargeStore(SynchronousTestCase):
             self.client.append()
         self.client(b"s SELECT INBOX")
 
-    def test_expected(self) -> None:
-        """What is expected of messages with the same flags is one set: of 500 keywords it has 32 KiB."""
-        session: Any = self.client.protocol._session.session
-        words = [b"k%d" % i for i in range(100)]
-        expected = store_copy._expected_flags(session, [1, 2, 3, 4, 5], b"+", words)
+    def test_expected_flags_are_shared(self) -> None:
+        """Messages with the same flags share one expected flag list: 500 keywords take 32 KiB."""
+        session = session_of(self.client)
+        keywords = [b"k%d" % i for i in range(100)]
+        expected = store_copy._expected_flags(session, [1, 2, 3, 4, 5], b"+", keywords)
         self.assertEqual(len(expected), 5)
-        self.assertEqual(len({id(one) for one in expected.values()}), 1)
-        answer = self.client(b"a STORE 1:5 +FLAGS.SILENT (" + b" ".join(words) + b")")
-        self.assertTrue(answer.endswith(b"a OK STORE completed\r\n"))
-        self.assertNotIn(b"FETCH", answer)
+        self.assertEqual(len({id(flags) for flags in expected.values()}), 1)
+        response = self.client(b"a STORE 1:5 +FLAGS.SILENT (" + b" ".join(keywords) + b")")
+        self.assertTrue(without_text(response).endswith(b"a OK\r\n"))
+        self.assertNotIn(b"FETCH", response)
 
-    def test_pieces(self) -> None:
-        """Many responses go out in pieces, and what others change in between is told after them."""
+    def test_responses_in_batches(self) -> None:
+        """Many FETCH responses are sent in batches, and changes by others in between follow them."""
         self.patch(store_copy, "CHUNK_RESPONSES", 2)
-        session: Any = self.client.protocol._session.session
+        session = session_of(self.client)
         pause = session.pause
 
         async def other(*args: int) -> None:
@@ -38,28 +37,28 @@ class LargeStore(SynchronousTestCase):
             await pause(*args)
 
         session.pause = other
-        answer = self.client(b"a STORE 1:5 +FLAGS (mine)").splitlines()
-        told = [line.split()[1] for line in answer if b"FETCH" in line]
-        self.assertEqual(told, [b"1", b"2", b"3", b"4", b"5", b"1"])
-        for line in answer[-3:-1]:
+        response = self.client(b"a STORE 1:5 +FLAGS (mine)").splitlines()
+        numbers = [line.split()[1] for line in response if b"FETCH" in line]
+        self.assertEqual(numbers, [b"1", b"2", b"3", b"4", b"5", b"1"])
+        for line in response[-3:-1]:
             self.assertIn(b"mine other", line)
 
-    def test_idle(self) -> None:
-        """Those who idle are told in their own turns, once for all that happened until then."""
+    def test_idle_sessions_are_scheduled(self) -> None:
+        """Idle sessions get their updates when they are scheduled, with all changes until then."""
         idle = [self.server.login() for _ in range(3)]
-        for one in idle:
-            one(b"s SELECT INBOX")
-            one(b"i IDLE")
-        session: Any = self.client.protocol._session.session
-        for word in (b"a", b"b"):
-            done = session.mailbox.store_flags([1, 2], b"+", [word], None)
+        for client in idle:
+            client(b"s SELECT INBOX")
+            client(b"i IDLE")
+        session = session_of(self.client)
+        for keyword in (b"a", b"b"):
+            done = session.mailbox.store_flags([1, 2], b"+", [keyword], None)
             self.assertRaises(StopIteration, done.send, None)
-        self.assertEqual([one.transport.value() for one in idle], [b"", b"", b""])
-        for one in idle:
-            self.assertEqual(one.read().count(b"FETCH (FLAGS"), 2)
+        self.assertEqual([client.transport.value() for client in idle], [b"", b"", b""])
+        for client in idle:
+            self.assertEqual(client.read().count(b"FETCH (FLAGS"), 2)
 
-    def test_list(self) -> None:
-        """LIST of many mailboxes goes out in pieces, whole and in order."""
+    def test_list_in_batches(self) -> None:
+        """LIST of many mailboxes is sent in batches, complete and in order."""
         self.patch(listing, "CHUNK_RESPONSES", 3)
         for i in range(10):
             self.client(b"c CREATE m%d" % i)

@@ -1,11 +1,11 @@
-"""UIDONLY (RFC 9586): no message numbers, neither asked nor answered."""
+"""UIDONLY (RFC 9586): no sequence numbers, neither in commands nor in responses."""
 
-from imapshield.testing.in_process import MAIL, Client
-from tests.session.test_commands import Case, lines
+from imapshield.testing import MAIL, Client
+from tests.session.session_case import SessionTestCase, lines
 
 
-class UidOnly(Case):
-    def selected(self, count: int = 3) -> Client:
+class UidOnlyTests(SessionTestCase):
+    def select_with_uidonly(self, count: int = 3) -> Client:
         for _ in range(count):
             self.client.append()
         self.assertIn(b"* ENABLED UIDONLY", self.client(b"10 ENABLE UIDONLY"))
@@ -13,8 +13,8 @@ class UidOnly(Case):
         return self.client
 
     def test_numbers_refused(self) -> None:
-        """Commands and search keys with numbers are BAD [UIDREQUIRED] (section 3)."""
-        client = self.selected()
+        """Commands and search keys with sequence numbers are BAD [UIDREQUIRED] (section 3)."""
+        client = self.select_with_uidonly()
         for command in (
             b"FETCH 1 FLAGS", b"STORE 1 +FLAGS (\\Seen)", b"COPY 1 INBOX", b"MOVE * INBOX", b"SEARCH ALL",
             b"SORT (DATE) UTF-8 ALL", b"THREAD REFERENCES UTF-8 ALL", b"UID SEARCH 1:2", b"UID SEARCH NOT (OR 1 SEEN)",
@@ -23,9 +23,9 @@ class UidOnly(Case):
             self.assertIn(b"07 BAD [UIDREQUIRED]", client(b"07 " + command), command)
         self.assertIn(b"* SEARCH 2", client(b"08 UID SEARCH UID 2"))
 
-    def test_resync(self) -> None:
-        """QRESYNC's known numbers are refused, its known UIDs are not (section 3.7)."""
-        client = self.selected()
+    def test_qresync(self) -> None:
+        """Known sequence numbers of QRESYNC are refused. Known UIDs are not (section 3.7)."""
+        client = self.select_with_uidonly()
         client(b"a ENABLE QRESYNC")
         self.assertIn(
             b"b BAD [UIDREQUIRED]", client(b"b SELECT INBOX (QRESYNC (1 1 1:3 (1:3 1:3)))")
@@ -33,9 +33,9 @@ class UidOnly(Case):
         self.assertIn(b"c OK", client(b"c SELECT INBOX (QRESYNC (1 1 1:3))"))
 
     def test_uidfetch(self) -> None:
-        """FETCH responses are UIDFETCH, asked or not; large bodies too."""
-        client = self.selected()
-        other = self.other()
+        """FETCH responses are UIDFETCH, solicited or not, with large bodies too."""
+        client = self.select_with_uidonly()
+        other = self.second_client()
         self.assertEqual(
             lines(client(b"a UID FETCH 3 FLAGS"))[0], b"* 3 UIDFETCH (FLAGS (\\Recent))"
         )
@@ -44,13 +44,13 @@ class UidOnly(Case):
         self.assertIn(b"* 1 UIDFETCH (FLAGS", client(b"d NOOP"))
         big = MAIL + b"x" * 400_000
         client.append(big)
-        answer = client(b"e UID FETCH 3:4 BODY.PEEK[]")
-        self.assertIn(b"* 3 UIDFETCH (BODY[] {%d}" % len(MAIL), answer)
-        self.assertIn(b"* 4 UIDFETCH (BODY[] {%d}" % len(big), answer)
+        response = client(b"e UID FETCH 3:4 BODY.PEEK[]")
+        self.assertIn(b"* 3 UIDFETCH (BODY[] {%d}" % len(MAIL), response)
+        self.assertIn(b"* 4 UIDFETCH (BODY[] {%d}" % len(big), response)
 
     def test_vanished(self) -> None:
-        """EXPUNGE is told as VANISHED."""
-        client = self.selected()
+        """EXPUNGE responses are VANISHED."""
+        client = self.select_with_uidonly()
         client(b"a UID STORE 2 +FLAGS.SILENT (\\Deleted)")
         self.assertEqual(lines(client(b"b EXPUNGE"))[0], b"* VANISHED 2")
         self.assertEqual(
@@ -58,8 +58,8 @@ class UidOnly(Case):
         )
 
     def test_silent_condstore(self) -> None:
-        """MODSEQ alone comes in UIDFETCH as well."""
-        client = self.selected()
+        """A UIDFETCH response can have MODSEQ alone."""
+        client = self.select_with_uidonly()
         client(b"a ENABLE CONDSTORE")
         self.assertRegex(
             client(b"b UID STORE 2 +FLAGS.SILENT (\\Seen)"), rb"^\* 2 UIDFETCH \(MODSEQ \(\d+\)\)"

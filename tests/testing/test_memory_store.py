@@ -1,12 +1,12 @@
-"""The store in memory keeps the contract."""
+"""`MemoryStore` keeps the contract of all stores."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.testing.in_process import NOW
-from imapshield.testing.memory_store import MemoryStore
-from imapshield.testing.store_contract import StoreContract
+from imapshield.testing import NOW, MemoryStore, StoreContract
 
 
-class Contract(StoreContract, SynchronousTestCase):
+class MemoryStoreTests(StoreContract, SynchronousTestCase):
+    """The contract of `IStore`, kept by `MemoryStore`."""
+
     def make_store(self) -> MemoryStore:
         return MemoryStore(lambda: NOW)

@@ -1,11 +1,11 @@
-"""METADATA (RFC 5464): of mailboxes and of the account, within limits."""
+"""METADATA (RFC 5464) of mailboxes and of the account, and its limits."""
 
 from imapshield.limits import Limits
 from imapshield.mailbox.values import MAX_METADATA_ENTRIES
-from tests.session.test_commands import Case, lines
+from tests.session.session_case import SessionTestCase, lines, without_text
 
 
-class Metadata(Case):
+class MetadataTests(SessionTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.client(
@@ -16,7 +16,7 @@ class Metadata(Case):
         )
 
     def test_get(self) -> None:
-        """Entries by name, one or several, in any case; one that is not there is NIL (section 4.2)."""
+        """GETMETADATA returns one or several entries, in any letter case. A missing entry is NIL (section 4.2)."""
         self.assertEqual(
             lines(self.client(b'a GETMETADATA "INBOX" /shared/comment'))[0],
             b'* METADATA INBOX (/shared/comment "Shared comment")',
@@ -37,8 +37,8 @@ class Metadata(Case):
             b'* METADATA "" (/shared/comment NIL)',
         )
 
-    def test_special_use(self) -> None:
-        """/private/specialuse is what LIST says, and nothing else can be put there (RFC 6154 section 4)."""
+    def test_special_use_entry(self) -> None:
+        """/private/specialuse is what LIST returns, and cannot be set (RFC 6154 section 4)."""
         self.client(b"a CREATE MyDrafts (USE (\\Drafts \\Sent))")
         for name, value in ((b"MyDrafts", b'"\\\\Drafts \\\\Sent"'), (b"INBOX", b"NIL")):
             self.assertEqual(
@@ -52,14 +52,14 @@ class Metadata(Case):
             )
 
     def test_maxsize(self) -> None:
-        """MAXSIZE leaves longer values out and says how long; before or behind the mailbox (section 4.2.1)."""
+        """MAXSIZE leaves out longer values and returns the longest size, before or after the name (section 4.2.1)."""
         for command in (b"GETMETADATA (MAXSIZE 10) INBOX", b"GETMETADATA INBOX (MAXSIZE 10)"):
-            answer = lines(self.client(b"a " + command + b" (/shared/comment /private/filters)"))
-            self.assertEqual(answer[0], b'* METADATA INBOX (/private/filters "f")')
-            self.assertIn(b"a OK [METADATA LONGENTRIES 14]", answer[1])
+            response = lines(self.client(b"a " + command + b" (/shared/comment /private/filters)"))
+            self.assertEqual(response[0], b'* METADATA INBOX (/private/filters "f")')
+            self.assertIn(b"a OK [METADATA LONGENTRIES 14]", response[1])
 
     def test_depth(self) -> None:
-        """DEPTH 1 goes one level down, infinity all (section 4.2.2)."""
+        """DEPTH 1 returns the next level, infinity returns all levels (section 4.2.2)."""
         self.assertEqual(
             lines(self.client(b'a GETMETADATA (DEPTH 1) "INBOX" (/private/filters/values)'))[0],
             b'* METADATA INBOX (/private/filters/values/boss "b" /private/filters/values/small "s")',
@@ -75,12 +75,12 @@ class Metadata(Case):
             3,
         )
         self.assertEqual(
-            self.client(b"a GETMETADATA (DEPTH infinity) INBOX /private/none"),
-            b"a OK GETMETADATA completed\r\n",
+            without_text(self.client(b"a GETMETADATA (DEPTH infinity) INBOX /private/none")),
+            b"a OK\r\n",
         )
 
     def test_set(self) -> None:
-        """NIL removes, a literal may be binary, and mailboxes take their metadata along and with them."""
+        """SETMETADATA stores binary values and removes NIL values. RENAME and DELETE apply to metadata too."""
         self.client(b"a SETMETADATA INBOX (/private/comment NIL)")
         self.assertIn(b"/private/comment NIL", self.client(b"a GETMETADATA INBOX /private/comment"))
         self.client.send(b'a SETMETADATA "" (/shared/vendor/x ~{3+}\r\na\0b)\r\n')
@@ -97,8 +97,8 @@ class Metadata(Case):
         self.client(b"a CREATE y")
         self.assertNotIn(b'"moved"', self.client(b"a GETMETADATA y /private/comment"))
 
-    def test_refused(self) -> None:
-        """Names that are none are BAD; mailboxes that are not there and too much of it are NO."""
+    def test_refusals(self) -> None:
+        """Bad entry names are BAD. Missing mailboxes, long values and too many entries are NO."""
         for entry in (
             b"comment",
             b"/other/x",
@@ -111,29 +111,32 @@ class Metadata(Case):
             self.assertIn(b"a BAD", self.client(b"a GETMETADATA INBOX " + entry), entry)
         self.assertIn(b"a NO [NONEXISTENT]", self.client(b"a GETMETADATA nowhere /private/a"))
         self.assertIn(b"a NO [NONEXISTENT]", self.client(b'a SETMETADATA nowhere (/private/a "x")'))
-        most = Limits().max_metadata_size
-        for octets in (most + 1, 1 << 20):
-            answer = self.client.send(
+        max_size = Limits().max_metadata_size
+        for octets in (max_size + 1, 1 << 20):
+            response = self.client.send(
                 b"a SETMETADATA INBOX (/private/a {%d+}\r\n%b)\r\n" % (octets, b"x" * octets)
             )
-            self.assertIn(b"a NO [METADATA MAXSIZE %d]" % most, answer)
-        big = b'a SETMETADATA INBOX (/private/a "%b")' % (b"x" * (most + 1))
-        self.assertIn(b"a NO [METADATA MAXSIZE %d]" % most, self.client(big))
-        many = b" ".join(b'/private/n%d "x"' % i for i in range(MAX_METADATA_ENTRIES))
-        self.assertIn(b"a NO [METADATA TOOMANY]", self.client(b"a SETMETADATA INBOX (%b)" % many))
+            self.assertIn(b"a NO [METADATA MAXSIZE %d]" % max_size, response)
+        command = b'a SETMETADATA INBOX (/private/a "%b")' % (b"x" * (max_size + 1))
+        self.assertIn(b"a NO [METADATA MAXSIZE %d]" % max_size, self.client(command))
+        entries = b" ".join(b'/private/n%d "x"' % i for i in range(MAX_METADATA_ENTRIES))
+        self.assertIn(
+            b"a NO [METADATA TOOMANY]", self.client(b"a SETMETADATA INBOX (%b)" % entries)
+        )
         self.assertIn(b"NIL", self.client(b"a GETMETADATA INBOX /private/n1"))
 
-    def test_admin(self) -> None:
-        """The server's /shared/admin cannot be set, and nothing else beside it is; a mailbox's can (section 3.2.1.1)."""
-        answer = self.client(b'a SETMETADATA "" (/private/a "x" /shared/Admin "mailto:me")')
-        self.assertIn(b"a NO [NOPERM]", answer)
-        answer = self.client(b'a GETMETADATA "" (/private/a /shared/admin)')
-        self.assertIn(b"(/private/a NIL /shared/admin NIL)", answer)
+    def test_server_admin_is_read_only(self) -> None:
+        """/shared/admin of the server cannot be set, and the whole command fails. That of a mailbox can (section
+        3.2.1.1)."""
+        response = self.client(b'a SETMETADATA "" (/private/a "x" /shared/Admin "mailto:me")')
+        self.assertIn(b"a NO [NOPERM]", response)
+        response = self.client(b'a GETMETADATA "" (/private/a /shared/admin)')
+        self.assertIn(b"(/private/a NIL /shared/admin NIL)", response)
         self.assertIn(b"a OK", self.client(b'a SETMETADATA INBOX (/shared/admin "x")'))
 
     def test_rename_inbox(self) -> None:
-        """RENAME INBOX leaves INBOX what was noted of it, and gives the new mailbox the same (section 4.1)."""
+        """RENAME INBOX keeps the metadata of INBOX and copies it to the new mailbox (section 4.1)."""
         self.client(b"a RENAME INBOX old")
         for name in (b"INBOX", b"old"):
-            answer = self.client(b"b GETMETADATA %b /private/comment" % name)
-            self.assertIn(b'"My own comment"', answer)
+            response = self.client(b"b GETMETADATA %b /private/comment" % name)
+            self.assertIn(b'"My own comment"', response)

@@ -1,13 +1,13 @@
-"""MULTISEARCH (RFC 7377): several mailboxes in one search."""
+"""MULTISEARCH (RFC 7377): a search of several mailboxes."""
 
 import re
 
-from tests.session.test_commands import Case, lines
+from tests.session.session_case import SessionTestCase, lines
 
 
-class MultiSearch(Case):
+class MultisearchTests(SessionTestCase):
     def setUp(self) -> None:
-        """folder1 with two messages that match, folder2/banana with one, folder2/peach with none, salmon apart."""
+        """Three messages in folder1, two of them unseen, and one in each of three mailboxes below folder2."""
         super().setUp()
         for name in (b"folder1", b"folder2/banana", b"folder2/peach", b"folder2/salmon/x"):
             self.client(b"c CREATE " + name)
@@ -21,62 +21,64 @@ class MultiSearch(Case):
         ):
             self.client.append(mailbox=name, flags=flags)
 
-    def found(self, command: bytes) -> list[bytes]:
+    def search(self, command: bytes) -> list[bytes]:
+        """The untagged responses to ESEARCH with the tag ``tag1``, with 1 for each UIDVALIDITY."""
         return [
-            re.sub(rb"UIDVALIDITY \d+", b"UIDVALIDITY 1", one)
-            for one in lines(self.client(b"tag1 ESEARCH " + command))[:-1]
+            re.sub(rb"UIDVALIDITY \d+", b"UIDVALIDITY 1", line)
+            for line in lines(self.client(b"tag1 ESEARCH " + command))[:-1]
         ]
 
     def test_subtree(self) -> None:
-        """Mailboxes by name and trees; where nothing is found nothing is said (the example of section 2.1)."""
+        """ESEARCH searches mailboxes and subtrees, and returns nothing for mailboxes without a match (example of
+        section 2.1)."""
         self.assertEqual(
-            self.found(b'IN (mailboxes "folder1" subtree-one "folder2") unseen'),
+            self.search(b'IN (mailboxes "folder1" subtree-one "folder2") unseen'),
             [
                 b'* ESEARCH (TAG "tag1" MAILBOX folder1 UIDVALIDITY 1) UID ALL 1,3',
                 b'* ESEARCH (TAG "tag1" MAILBOX folder2/banana UIDVALIDITY 1) UID ALL 1',
             ],
         )
-        self.assertEqual(len(self.found(b'IN (mailboxes "folder1" subtree "folder2") unseen')), 3)
-        self.assertEqual(len(self.found(b"IN (mailboxes (folder1 nowhere folder2/peach)) ALL")), 2)
-        self.assertEqual(len(self.found(b"IN (inboxes) ALL")), 4)  # as RFC 5465 section 6.3 has it
+        self.assertEqual(len(self.search(b'IN (mailboxes "folder1" subtree "folder2") unseen')), 3)
+        self.assertEqual(len(self.search(b"IN (mailboxes (folder1 nowhere folder2/peach)) ALL")), 2)
+        self.assertEqual(len(self.search(b"IN (inboxes) ALL")), 4)  # RFC 5465 section 6.3
 
-    def test_returns(self) -> None:
-        """RETURN says what is told."""
+    def test_return_options(self) -> None:
+        """RETURN selects what is returned for each mailbox."""
         self.assertEqual(
-            self.found(b"IN (personal) RETURN (COUNT MAX) UNSEEN SUBJECT lunch")[0],
+            self.search(b"IN (personal) RETURN (COUNT MAX) UNSEEN SUBJECT lunch")[0],
             b'* ESEARCH (TAG "tag1" MAILBOX folder1 UIDVALIDITY 1) UID MAX 3 COUNT 2',
         )
 
     def test_subscribed(self) -> None:
-        """Of the subscribed ones, those that exist."""
+        """ESEARCH IN (subscribed) searches the subscribed mailboxes that exist."""
         self.client(b"s SUBSCRIBE folder1")
         self.client(b"s SUBSCRIBE gone")
-        self.assertEqual(len(self.found(b"IN (subscribed) ALL")), 1)
+        self.assertEqual(len(self.search(b"IN (subscribed) ALL")), 1)
 
     def test_selected(self) -> None:
-        """The selected mailbox, by default too, with SAVE, which is not for others."""
+        """The selected mailbox is the default. SAVE and `$` are allowed only if it is the only one."""
         for command in (b"ESEARCH ALL", b"ESEARCH IN (selected personal) ALL",
                         b"ESEARCH IN (personal) RETURN (UPDATE) ALL"):  # fmt: skip
             self.assertIn(b"a BAD", self.client(b"a " + command), command)
         self.client(b"s SELECT folder1")
         self.assertEqual(
-            self.found(b"RETURN (SAVE ALL) 2:3"),
+            self.search(b"RETURN (SAVE ALL) 2:3"),
             [b'* ESEARCH (TAG "tag1" MAILBOX folder1 UIDVALIDITY 1) UID ALL 2:3'],
         )
-        self.assertEqual(len(self.found(b"IN (selected) $")), 1)
+        self.assertEqual(len(self.search(b"IN (selected) $")), 1)
         for command in (b"$", b"UID $", b"NOT OR SEEN $"):
             self.assertIn(
                 b"BAD", self.client(b"a ESEARCH IN (selected personal) " + command), command
             )
         self.assertIn(b"BAD", self.client(b"a ESEARCH IN (inboxes) RETURN (SAVE) ALL"))
         self.assertIn(b"BAD", self.client(b"a ESEARCH IN (selected-delayed) ALL"))
-        self.assertEqual(len(self.found(b"IN (personal) UID 1:2")), 4)
+        self.assertEqual(len(self.search(b"IN (personal) UID 1:2")), 4)
 
     def test_numbers(self) -> None:
-        """Message numbers count in each mailbox, and none is too high (section 2)."""
-        self.assertEqual(len(self.found(b"IN (personal) FROM ann 1:100")), 4)
+        """Sequence numbers count in each mailbox, and none is too high (section 2)."""
+        self.assertEqual(len(self.search(b"IN (personal) FROM ann 1:100")), 4)
         self.assertEqual(
-            self.found(b"IN (personal) 2:200"),
+            self.search(b"IN (personal) 2:200"),
             [b'* ESEARCH (TAG "tag1" MAILBOX folder1 UIDVALIDITY 1) UID ALL 2:3'],
         )
         self.client(b"s SELECT folder1")
@@ -89,12 +91,12 @@ class MultiSearch(Case):
         )
 
     def test_contexts(self) -> None:
-        """CONTEXT is a hint; UPDATE is for the selected mailbox, which is named each time (section 2.2)."""
-        self.assertEqual(len(self.found(b"IN (personal) RETURN (CONTEXT COUNT) ALL")), 4)
+        """CONTEXT is a hint. UPDATE applies to the selected mailbox, whose name is in each update (section 2.2)."""
+        self.assertEqual(len(self.search(b"IN (personal) RETURN (CONTEXT COUNT) ALL")), 4)
         self.client(b"s SELECT folder1")
         where = rb'"tag1" MAILBOX folder1 UIDVALIDITY \d+\) UID '
-        answer = self.client(b"tag1 ESEARCH IN (personal) RETURN (UPDATE COUNT) UNSEEN")
-        self.assertRegex(answer, where + b"COUNT 2")
+        response = self.client(b"tag1 ESEARCH IN (personal) RETURN (UPDATE COUNT) UNSEEN")
+        self.assertRegex(response, where + b"COUNT 2")
         self.assertRegex(self.client.append(mailbox=b"folder1"), where + rb"ADDTO \(0 4\)")
         self.assertIn(b"tag1 BAD", self.client(b"tag1 ESEARCH RETURN (UPDATE) SEEN"))
         self.client(b'c CANCELUPDATE "tag1"')
@@ -104,8 +106,8 @@ class MultiSearch(Case):
         )
 
     def test_leaves_no_trace(self) -> None:
-        r"""Searching another mailbox neither takes \Recent nor stays."""
-        self.found(b"IN (personal) TEXT noon")
+        r"""A search of another mailbox neither claims \Recent nor keeps the mailbox open."""
+        self.search(b"IN (personal) TEXT noon")
         self.assertIn(b"* 3 RECENT", self.client(b"s SELECT folder1"))
         self.assertFalse(
             [

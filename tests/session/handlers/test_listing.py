@@ -1,11 +1,11 @@
 """LIST in all its forms: RFC 5258 (LIST-EXTENDED), 5819 (LIST-STATUS), 6154 (SPECIAL-USE), 3348 (CHILDREN)."""
 
-from tests.session.test_commands import Case, lines
+from tests.session.session_case import SessionTestCase, lines
 
 
-class Extended(Case):
+class ListExtendedTests(SessionTestCase):
     def setUp(self) -> None:
-        """The mailboxes of RFC 5258 section 5, with Vegetable deleted and below it one that stays."""
+        """Create the mailboxes of RFC 5258 section 5, with a deleted Fruit/Peach."""
         super().setUp()
         for name in (
             b"Fruit/Apple",
@@ -28,11 +28,12 @@ class Extended(Case):
 
     def listed(self, command: bytes) -> list[bytes]:
         return [
-            one.removeprefix(b"* LIST ") for one in lines(self.client(b"A01 LIST " + command))[:-1]
+            line.removeprefix(b"* LIST ")
+            for line in lines(self.client(b"A01 LIST " + command))[:-1]
         ]
 
     def test_subscribed(self) -> None:
-        """LIST (SUBSCRIBED) has what is subscribed, what does not exist as \\NonExistent (example 2)."""
+        r"""LIST (SUBSCRIBED) lists subscribed names, as \NonExistent if they do not exist (example 2)."""
         self.assertEqual(
             self.listed(b'(SUBSCRIBED) "" "*"'),
             [
@@ -45,7 +46,7 @@ class Extended(Case):
         )
 
     def test_return_subscribed(self) -> None:
-        """RETURN (SUBSCRIBED) marks what is subscribed and leaves nothing out (example 7)."""
+        """RETURN (SUBSCRIBED) marks subscribed names and leaves out no others (example 7)."""
         self.assertEqual(
             self.listed(b'"" "%" RETURN (SUBSCRIBED CHILDREN)'),
             [
@@ -56,8 +57,9 @@ class Extended(Case):
             ],
         )
 
-    def test_recursive_not_twice(self) -> None:
-        """A parent is left out if all that it would stand for is shown itself (RFC 5258 section 3.5)."""
+    def test_recursivematch_omits_redundant_parents(self) -> None:
+        """RECURSIVEMATCH leaves out a parent if all the names it would stand for are listed themselves (RFC 5258
+        section 3.5)."""
         self.assertEqual(
             self.listed(b'(SUBSCRIBED RECURSIVEMATCH) "" (Fruit Fruit/*)'),
             [
@@ -66,8 +68,8 @@ class Extended(Case):
             ],
         )
 
-    def test_recursive(self) -> None:
-        """RECURSIVEMATCH has parents of what is subscribed, and says so in CHILDINFO (example 8)."""
+    def test_recursivematch(self) -> None:
+        """RECURSIVEMATCH lists the parents of subscribed names with CHILDINFO (example 8)."""
         self.assertEqual(
             self.listed(b'(SUBSCRIBED RECURSIVEMATCH) "" "%"'),
             [
@@ -87,12 +89,12 @@ class Extended(Case):
         self.assertIn(b"BAD", self.client(b'a LIST (RECURSIVEMATCH) "" "%"'))
 
     def test_remote(self) -> None:
-        """REMOTE changes nothing: there are none; RECURSIVEMATCH with it alone is BAD."""
+        """REMOTE changes nothing, as there are no remote mailboxes. RECURSIVEMATCH with REMOTE alone is BAD."""
         self.assertEqual(self.listed(b'(REMOTE) "" "%"'), self.listed(b'"" "%" RETURN ()'))
         self.assertIn(b"BAD", self.client(b'a LIST (REMOTE RECURSIVEMATCH) "" "%"'))
 
     def test_patterns(self) -> None:
-        """Several patterns are one list, each name once (example 10)."""
+        """Several patterns give one list in which each name occurs once (example 10)."""
         self.assertEqual(
             self.listed(b'"" ("INBOX" "Fruit/%" "F*") RETURN (CHILDREN)'),
             [
@@ -104,14 +106,14 @@ class Extended(Case):
         )
 
     def test_status(self) -> None:
-        """RETURN (STATUS (…)) follows each mailbox that can be selected (RFC 5819)."""
+        """RETURN (STATUS) returns a STATUS response for each mailbox that can be selected (RFC 5819)."""
         self.client(b"d DELETE Fruit")
         self.client.append()
-        answer = lines(
+        response = lines(
             self.client(b'A01 LIST "" ("INBOX" "Fruit") RETURN (STATUS (MESSAGES UNSEEN))')
         )
         self.assertEqual(
-            answer[:-1],
+            response[:-1],
             [
                 b'* LIST (\\HasNoChildren) "/" INBOX',
                 b"* STATUS INBOX (MESSAGES 1 UNSEEN 1)",
@@ -119,8 +121,8 @@ class Extended(Case):
             ],
         )
 
-    def test_status_of_matches(self) -> None:
-        """A parent that is shown for its children alone has no STATUS (RFC 5819 section 3)."""
+    def test_no_status_for_childinfo(self) -> None:
+        """A parent that is listed only for its CHILDINFO gets no STATUS response (RFC 5819 section 3)."""
         self.assertEqual(
             self.listed(b'(SUBSCRIBED RECURSIVEMATCH) "" (INBOX Fruit) RETURN (STATUS (MESSAGES))'),
             [
@@ -130,31 +132,32 @@ class Extended(Case):
             ],
         )
 
-    def test_status_of_what_goes(self) -> None:
-        """A mailbox that goes between LIST and STATUS is listed as one that is not there (RFC 5819 section 2)."""
+    def test_status_of_deleted_mailbox(self) -> None:
+        r"""A mailbox deleted between LIST and STATUS is listed as \NonExistent (RFC 5819 section 2)."""
         account = self.server.realm.account()
-        before = account.mailboxes
+        list_mailboxes = account.mailboxes
 
-        async def late() -> object:
-            found = list(await before())
+        async def delete_after_list() -> object:
+            listed = list(await list_mailboxes())
             await account.delete("Tofu")
-            return found
+            return listed
 
-        self.patch(account, "mailboxes", late)
+        self.patch(account, "mailboxes", delete_after_list)
         self.assertEqual(
             self.listed(b'"" Tofu RETURN (STATUS (MESSAGES))'),
             [b'(\\NonExistent \\HasNoChildren) "/" Tofu'],
         )
 
     def test_empty_pattern(self) -> None:
-        """Only in a plain LIST an empty name asks for the delimiter; else it means nothing (RFC 5258 section 3)."""
+        """An empty pattern asks for the delimiter in a plain LIST only. Elsewhere it matches nothing (RFC 5258 section
+        3)."""
         self.assertEqual(self.listed(b'"" ""'), [b'(\\Noselect) "/" ""'])
         for command in (b'() "" ""', b'"" ("")', b'"" "" RETURN ()', b'(SUBSCRIBED) Tofu ("")'):
             self.assertEqual(self.listed(command), [], command)
         self.assertEqual(self.listed(b'Tofu ("" "%")'), [b'(\\HasNoChildren) "/" Tofu'])
 
     def test_special_use(self) -> None:
-        """CREATE (USE …), and LIST (SPECIAL-USE) finds it again (RFC 6154)."""
+        """LIST (SPECIAL-USE) finds mailboxes created with CREATE (USE) (RFC 6154)."""
         self.assertIn(b"a OK", self.client(b"a CREATE MyDrafts (USE (\\Drafts))"))
         self.assertIn(b"b NO [USEATTR]", self.client(b"b CREATE Other (USE (\\Nonsense))"))
         self.client(b"c CREATE Old/Sent (USE (\\Sent))")
@@ -170,31 +173,32 @@ class Extended(Case):
             b'(\\HasNoChildren \\Drafts) "/" MyDrafts', self.listed(b'"" "%" RETURN (SPECIAL-USE)')
         )
 
-    def test_plain(self) -> None:
-        """Without extensions a name that only holds others is \\Noselect."""
+    def test_plain_list_has_noselect(self) -> None:
+        r"""A plain LIST marks a name that exists only as a parent as \Noselect."""
         self.client(b"d DELETE Fruit")
         self.assertIn(b'(\\Noselect \\HasChildren) "/" Fruit', self.listed(b'"" "%"'))
 
 
-class Examples(Case):
-    """RFC 5258 section 5, from example 8 on, with hierarchies of their own."""
+class ListExampleTests(SessionTestCase):
+    """RFC 5258 section 5, from example 8 on, each with mailboxes of its own."""
 
     def listed(self, command: bytes) -> list[bytes]:
-        answer = lines(self.client(b"a LIST " + command))[:-1]
+        """The LIST responses to `command`, without delimiter, \\HasChildren and \\HasNoChildren."""
+        response = lines(self.client(b"a LIST " + command))[:-1]
         hidden = (b"\\HasNoChildren ", b"\\HasNoChildren", b"\\HasChildren ", b"\\HasChildren")
         for word in hidden:
-            answer = [one.replace(word, b"") for one in answer]
-        return [one.removeprefix(b"* LIST ").replace(b' "/"', b"") for one in answer]
+            response = [line.replace(word, b"") for line in response]
+        return [line.removeprefix(b"* LIST ").replace(b' "/"', b"") for line in response]
 
-    def has(self, mailboxes: bytes, subscribed: bytes) -> None:
+    def create(self, mailboxes: bytes, subscribed: bytes) -> None:
         for name in mailboxes.split():
             self.client(b"c CREATE " + name)
         for name in subscribed.split():
             self.client(b"s SUBSCRIBE " + name)
 
-    def test_8(self) -> None:
-        r"""\HasChildren and CHILDINFO say different things."""
-        self.has(b"Foo Foo/Bar Foo/Baz Moo", b"Foo/Baz")
+    def test_example_8(self) -> None:
+        r"""\HasChildren and CHILDINFO are independent of each other."""
+        self.create(b"Foo Foo/Bar Foo/Baz Moo", b"Foo/Baz")
         self.assertEqual(self.listed(b'(SUBSCRIBED) "" "*"'), [b"(\\Subscribed) Foo/Baz"])
         self.assertEqual(self.listed(b'(SUBSCRIBED) "" "%"'), [])
         recursive = b'(SUBSCRIBED RECURSIVEMATCH) "" "%"'
@@ -210,12 +214,12 @@ class Examples(Case):
             [b"(\\Subscribed) Foo", b"(\\Subscribed) Moo"],
         )
 
-    def test_9(self) -> None:
-        """CHILDINFO is there whether or not the children match the pattern, and is not alone for those that do."""
+    def test_example_9(self) -> None:
+        """CHILDINFO is returned whether or not the children match the pattern."""
         subscribed = (
             b"baz2/bar2 baz2/bar22 baz2/bar222 eps2 eps2/mamba foo2/bar1 foo2/bar2 qux2/bar2"
         )
-        self.has(b"foo2 baz2 " + subscribed, subscribed)
+        self.create(b"foo2 baz2 " + subscribed, subscribed)
         self.client(b"d DELETE qux2")
         self.assertEqual(
             self.listed(b'(RECURSIVEMATCH SUBSCRIBED) "" "*2"'),
@@ -230,9 +234,9 @@ class Examples(Case):
             ],
         )
 
-    def test_10(self) -> None:
-        """A subscribed name below that does not exist is CHILDINFO, and no child."""
-        self.has(b"foo foo/bar", b"foo/bar")
+    def test_example_10(self) -> None:
+        r"""A subscribed inferior that does not exist gives CHILDINFO but not \HasChildren."""
+        self.create(b"foo foo/bar", b"foo/bar")
         self.client(b"d DELETE foo/bar")
         self.assertEqual(
             lines(self.client(b'a3 LIST (SUBSCRIBED RECURSIVEMATCH) "" foo RETURN (CHILDREN)'))[0],
@@ -241,52 +245,3 @@ class Examples(Case):
         self.assertEqual(
             self.listed(b'(SUBSCRIBED) "" "foo/*"'), [b"(\\NonExistent \\Subscribed) foo/bar"]
         )
-
-
-class Selected(Case):
-    def test_rename(self) -> None:
-        """A selected mailbox that is renamed stays selected, by its new name."""
-        self.client(b"a CREATE old/x")
-        self.client.append(mailbox=b"old/x")
-        self.client(b"b SELECT old/x")
-        self.server.login()(b"c RENAME old new")
-        self.assertIn(b"* 1 FETCH", self.client(b"d FETCH 1 UID"))
-        self.server.login().append(mailbox=b"new/x")
-        self.client(b"e IDLE")
-        self.assertIn(b"f OK", self.client(b"DONE") + self.client(b"f NOOP"))
-        self.assertIn(b"* 2 FETCH", self.client(b"g FETCH 2 UID"))
-
-    def test_rename_inbox(self) -> None:
-        """RENAME INBOX moves its messages, and INBOX stays."""
-        self.filled(2)
-        answer = self.client(b"a RENAME INBOX Old")
-        self.assertIn(b"a OK", answer)
-        self.assertIn(b"EXPUNGE", answer + self.client(b"b NOOP"))
-        self.assertIn(b"MESSAGES 2", self.client(b"c STATUS Old (MESSAGES)"))
-
-    def test_delete(self) -> None:
-        """DELETE of the selected mailbox closes it."""
-        self.client(b"a CREATE x")
-        self.client(b"b SELECT x")
-        self.assertEqual(
-            lines(self.client(b"c DELETE x"))[0], b"* OK [CLOSED] Selected mailbox deleted"
-        )
-        self.assertIn(b"d BAD Select", self.client(b"d FETCH 1 UID"))
-
-    def test_haschildren(self) -> None:
-        """A name that only holds others cannot be deleted: NO [HASCHILDREN] (RFC 9051 section 6.3.5)."""
-        self.client(b"a CREATE x/y")
-        self.assertIn(b"b OK", self.client(b"b DELETE x"))
-        self.assertIn(b"c NO [HASCHILDREN]", self.client(b"c DELETE x"))
-
-    def test_appendlimit(self) -> None:
-        """STATUS tells APPENDLIMIT (RFC 7889)."""
-        limit = self.server.factory.limits.max_message_size
-        self.assertIn(b"(APPENDLIMIT %d)" % limit, self.client(b"a STATUS INBOX (APPENDLIMIT)"))
-        self.assertIn(b"APPENDLIMIT=%d" % limit, self.client(b"b CAPABILITY"))
-
-    def test_highestmodseq_in_list(self) -> None:
-        """HIGHESTMODSEQ asked for in LIST enables CONDSTORE too."""
-        self.filled(1)
-        self.client(b'a LIST "" INBOX RETURN (STATUS (HIGHESTMODSEQ))')
-        self.assertIn(b"MODSEQ (", self.client(b"b FETCH 1 FLAGS"))

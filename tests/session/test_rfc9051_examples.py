@@ -1,35 +1,36 @@
-"""Transcripts of RFC 9051 section 6 that no other test has, with our texts, delimiter and attributes."""
+"""Transcripts of RFC 9051 section 6 that no other test covers, with the delimiter and attributes of this server."""
 
-from tests.session.test_commands import Case, lines
+from tests.session.session_case import SessionTestCase, lines
 
 
-class Examples(Case):
+class ExampleTests(SessionTestCase):
     def replay(self, script: str) -> None:
-        """Send the ``C:`` lines; what comes must be the ``S:`` lines, of tagged ones the condition and code."""
-        want: list[bytes] = []
-        got: list[bytes] = []
+        """Send the `C:` lines and compare the responses with the `S:` lines. Of tagged responses only status and code
+        count."""
+        expected: list[bytes] = []
+        received: list[bytes] = []
         for line in script.strip().splitlines():
-            who, _, text = line.strip().partition(": ")
-            if who == "C":
-                self.assertEqual(got, want, script)
-                want, got = [], []
-                for answer in lines(self.client(text.encode())):
-                    words = answer.split(b" ", 2)
+            sender, _, text = line.strip().partition(": ")
+            if sender == "C":
+                self.assertEqual(received, expected, script)
+                expected, received = [], []
+                for response in lines(self.client(text.encode())):
+                    words = response.split(b" ", 2)
                     coded = words[-1].partition(b"]")[0] + b"]" if words[-1][:1] == b"[" else b""
                     tagged = words[0] == text.split()[0].encode()
-                    got.append(b" ".join([*words[:2], coded]).strip() if tagged else answer)
+                    received.append(b" ".join([*words[:2], coded]).strip() if tagged else response)
             else:
-                want.append(text.encode())
-        self.assertEqual(got, want, script)
+                expected.append(text.encode())
+        self.assertEqual(received, expected, script)
 
     def test_enable(self) -> None:
-        """Section 6.3.1: ENABLE leaves the CAPABILITY list as it is."""
+        """Section 6.3.1: ENABLE does not change the capabilities."""
         before = self.client(b"t1 CAPABILITY")
         self.client(b"t2 ENABLE IMAP4rev2 UTF8=ACCEPT QRESYNC X-GOOD-IDEA")
         self.assertEqual(self.client(b"t1 CAPABILITY"), before)
 
     def test_delete(self) -> None:
-        """Section 6.3.5: what has inferiors is \\Noselect when it is deleted, and gone with the last of them."""
+        r"""Section 6.3.5: a deleted mailbox with inferiors is \Noselect until the last of them is deleted."""
         for name in (b"blurdybloop", b"foo/bar"):
             self.client(b"a CREATE " + name)
         self.replay(
@@ -59,7 +60,7 @@ class Examples(Case):
         )
 
     def test_rename(self) -> None:
-        """Section 6.3.6: inferiors go along, also those of a name that is \\Noselect, but not those of INBOX."""
+        r"""Section 6.3.6: inferiors are renamed too, also those of a \Noselect name, but not those of INBOX."""
         for name in (b"blurdybloop", b"foo/bar", b"INBOX/bar"):
             self.client(b"a CREATE " + name)
         self.client(b"a DELETE foo")
@@ -83,7 +84,7 @@ class Examples(Case):
         )
 
     def test_subscriptions_stay(self) -> None:
-        """Section 6.3.6: RENAME leaves subscriptions as they are; the client's 1002 and 1003 change them."""
+        """Section 6.3.6: RENAME does not change subscriptions. The client's commands 1002 and 1003 do."""
         self.client(b"a CREATE X")
         self.client(b"a SUBSCRIBE X")
         self.replay(
@@ -105,9 +106,9 @@ class Examples(Case):
         )
 
     def test_idle(self) -> None:
-        """Section 6.3.13: messages that go and come while A002 and A004 idle, numbers counting on."""
-        client = self.filled(3)
-        other = self.other()
+        """Section 6.3.13: messages come and go while A002 and A004 idle, and sequence numbers follow."""
+        client = self.select_inbox(3)
+        other = self.second_client()
         client(b"A002 IDLE")
         other.append()
         self.assertIn(b"* 4 EXISTS\r\n", client.read())
@@ -126,8 +127,8 @@ class Examples(Case):
         self.assertIn(b"* 3 FETCH (UID 5)\r\n", client(b"A005 FETCH 3 UID"))
 
     def test_uid(self) -> None:
-        """Sections 6.3.12 and 6.4.9: UIDs that are not there copy, move and change nothing, and that is no error."""
-        self.filled(1)
+        """Sections 6.3.12 and 6.4.9: commands with UIDs that do not exist are OK and change nothing."""
+        self.select_inbox(1)
         self.replay(
             r"""
             C: A005 UID COPY 305:310 meeting

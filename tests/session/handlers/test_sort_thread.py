@@ -2,9 +2,9 @@
 
 from imapshield.mailbox import thread_tree
 from imapshield.session import sort_keys
-from imapshield.testing.in_process import Client
+from imapshield.testing import Client
 from imapshield.wire.encode import data_responses
-from tests.session.test_commands import Case, lines
+from tests.session.session_case import SessionTestCase, lines
 
 
 def mail(subject: str, date: str, sender: str = "a@x.org", more: str = "", size: int = 0) -> bytes:
@@ -12,9 +12,9 @@ def mail(subject: str, date: str, sender: str = "a@x.org", more: str = "", size:
     return head.encode() + b"x" * size
 
 
-class Sorting(Case):
-    def mails(self) -> Client:
-        for one in (
+class SortTests(SessionTestCase):
+    def select_messages(self) -> Client:
+        for message in (
             mail("Re: beta", "Mon, 6 Nov 2023 12:00:00 +0000", "Zoe <ann@x.org>", size=300),
             mail("alpha", "Mon, 6 Nov 2023 12:00:00 +0200", "Carl <bob@x.org>", size=200),
             mail(
@@ -25,13 +25,13 @@ class Sorting(Case):
             ),
             mail("", "nonsense", "dora@x.org"),
         ):
-            self.client.append(one)
+            self.client.append(message)
         self.client(b"s SELECT INBOX")
         return self.client
 
     def test_keys(self) -> None:
-        """Each key, either way; equals by their numbers."""
-        client = self.mails()
+        """Messages are sorted by each key in both directions. Equal messages are in the order of their numbers."""
+        client = self.select_messages()
         for criteria, numbers in (
             (b"SUBJECT", b"4 2 1 3"),
             (b"REVERSE SUBJECT", b"1 3 2 4"),
@@ -47,27 +47,27 @@ class Sorting(Case):
             (b"DISPLAYFROM", b"3 2 4 1"),
             (b"REVERSE DISPLAYTO", b"1 4 2 3"),
         ):
-            answer = client(b"a282 SORT (%b) UTF-8 ALL" % criteria)
-            self.assertEqual(lines(answer)[0], b"* SORT " + numbers, criteria)
+            response = client(b"a282 SORT (%b) UTF-8 ALL" % criteria)
+            self.assertEqual(lines(response)[0], b"* SORT " + numbers, criteria)
 
     def test_uid_and_search(self) -> None:
-        """UID SORT answers UIDs, of what the keys match; nothing found is a line too."""
-        client = self.mails()
+        """UID SORT returns the UIDs of the messages that match. An empty result is a line too."""
+        client = self.select_messages()
         client(b"a STORE 1 +FLAGS.SILENT (\\Deleted)")
         client(b"b EXPUNGE")
         self.assertEqual(lines(client(b"c UID SORT (DATE) US-ASCII 1:3"))[0], b"* SORT 3 2 4")
         self.assertEqual(lines(client(b"d SORT (DATE) UTF-8 SUBJECT beta"))[0], b"* SORT 2")
         self.assertEqual(lines(client(b"e SORT (SUBJECT) US-ASCII TEXT unseen"))[0], b"* SORT")
 
-    def test_charset(self) -> None:
-        """An unknown charset is NO [BADCHARSET]; an unknown key BAD."""
-        client = self.mails()
+    def test_charset_and_key(self) -> None:
+        """An unknown charset is NO [BADCHARSET]. An unknown sort key is BAD."""
+        client = self.select_messages()
         self.assertIn(b"a NO [BADCHARSET", client(b"a SORT (DATE) X-NONE ALL"))
         self.assertIn(b"b BAD", client(b"b SORT (COLOUR) UTF-8 ALL"))
 
     def test_esort(self) -> None:
         """ESORT keeps the order in ALL, MIN, MAX and PARTIAL (RFC 5267 section 3)."""
-        client = self.mails()
+        client = self.select_messages()
         self.assertEqual(
             lines(client(b"E01 UID SORT RETURN (COUNT ALL MIN MAX) (DATE) UTF-8 ALL"))[0],
             b'* ESEARCH (TAG "E01") UID MIN 3 MAX 4 ALL 3,2,1,4 COUNT 4',
@@ -78,31 +78,31 @@ class Sorting(Case):
         )
 
     def test_modseq(self) -> None:
-        """MODSEQ among the keys brings the highest (RFC 7162 section 3.1.6)."""
-        client = self.mails()
+        """A MODSEQ search key adds the highest MODSEQ (RFC 7162 section 3.1.6)."""
+        client = self.select_messages()
         self.assertRegex(
             client(b"a SORT (DATE) UTF-8 MODSEQ 1 1:2"), rb"\* SORT 2 1 \(MODSEQ \d+\)\r\n"
         )
 
-    def test_many(self) -> None:
-        """A large mailbox is sorted whole."""
-        client = self.filled(2300)
-        answer = lines(client(b"a SORT (REVERSE SUBJECT) UTF-8 ALL"))[0]
-        self.assertEqual(answer, b"* SORT " + b" ".join(b"%d" % i for i in range(1, 2301)))
+    def test_large_mailbox(self) -> None:
+        """A mailbox with 2,300 messages is sorted completely."""
+        client = self.select_inbox(2300)
+        response = lines(client(b"a SORT (REVERSE SUBJECT) UTF-8 ALL"))[0]
+        self.assertEqual(response, b"* SORT " + b" ".join(b"%d" % i for i in range(1, 2301)))
 
-    def test_gone(self) -> None:
-        """What others expunged meanwhile is left out."""
-        client = self.mails()
-        other = self.other()
+    def test_expunged_by_another(self) -> None:
+        """SORT leaves out messages that another session expunged."""
+        client = self.select_messages()
+        other = self.second_client()
         other(b"a STORE 2 +FLAGS (\\Deleted)")
         other(b"b EXPUNGE")
         self.assertEqual(lines(client(b"c SORT (DATE) UTF-8 ALL"))[0], b"* SORT 3 1 4")
 
 
-class Threading(Case):
-    def mails(self) -> Client:
+class ThreadTests(SessionTestCase):
+    def select_messages(self) -> Client:
         day = "Mon, 6 Nov 2023 12:00:0%d +0000"
-        for one in (
+        for message in (
             mail("one", day % 1, more="Message-ID: <1@x>\r\n"),
             mail("two", day % 2, more="Message-ID: <2@x>\r\n"),
             mail("Re: two", day % 3, more="Message-ID: <3@x>\r\nIn-Reply-To: <2@x>\r\n"),
@@ -110,13 +110,13 @@ class Threading(Case):
             mail("Re: one", day % 5, more="Message-ID: <5@x>\r\n"),
             mail("Re: two", day % 6, more="Message-ID: <6@x>\r\nReferences: <2@x>\r\n"),
         ):
-            self.client.append(one)
+            self.client.append(message)
         self.client(b"s SELECT INBOX")
         return self.client
 
     def test_references(self) -> None:
-        """REFERENCES follows the references, and subjects where there are none."""
-        client = self.mails()
+        """REFERENCES follows References fields, and subjects where there are none."""
+        client = self.select_messages()
         self.assertEqual(
             lines(client(b"A283 THREAD REFERENCES UTF-8 ALL"))[0], b"* THREAD (1 5)(2 (3 4)(6))"
         )
@@ -126,27 +126,27 @@ class Threading(Case):
         )
 
     def test_ordered_subject(self) -> None:
-        """ORDEREDSUBJECT goes by subject and date alone."""
-        client = self.mails()
+        """ORDEREDSUBJECT uses only subject and date."""
+        client = self.select_messages()
         self.assertEqual(
             lines(client(b"A283 THREAD ORDEREDSUBJECT UTF-8 ALL"))[0],
             b"* THREAD (1 5)(2 (3)(4)(6))",
         )
 
-    def test_nothing(self) -> None:
-        """Nothing found is an empty THREAD line."""
-        client = self.mails()
+    def test_empty_result(self) -> None:
+        """An empty result is a THREAD line without threads."""
+        client = self.select_messages()
         self.assertEqual(lines(client(b"a THREAD REFERENCES UTF-8 SEEN"))[0], b"* THREAD")
 
     def test_large_header(self) -> None:
-        """A References field of hundreds of kilobytes is read as far as is sane."""
+        """A References field of hundreds of kilobytes is read up to a limit."""
         refs = "References:" + "".join(f" <{i}@y>\r\n" for i in range(30_000))
         self.client.append(mail("x", "nonsense", more=refs))
         self.client(b"s SELECT INBOX")
         self.assertIn(b"* THREAD (1)", self.client(b"a THREAD REFERENCES UTF-8 ALL"))
 
-    def test_others_have_their_turn(self) -> None:
-        """While conversations are linked, keys sorted and the answer written, another session is served."""
+    def test_other_sessions_are_served(self) -> None:
+        """Another session is served while THREAD and SORT link, sort and write."""
         for i in range(60):
             self.client.append(mail(str(i), "now", more=f"Message-ID: <{i}@x>\r\n"))
         client, other = self.client, self.server.login()
@@ -156,14 +156,14 @@ class Threading(Case):
         self.patch(data_responses, "THREAD_CHUNK_TOKENS", 20)
         served = 0
 
-        def ask() -> None:
+        def send_noop() -> None:
             """Have `other` send one NOOP after the other for as long as `client` waits."""
             nonlocal served
             served += other.transport.value().count(b"n OK")
             other.transport.clear()
-            if not client.transport.value().endswith(b"ed\r\n"):
+            if b"\r\nc OK " not in client.transport.value():
                 other.protocol.dataReceived(b"n NOOP\r\n")
-                self.server.clock.callLater(0, ask)
+                self.server.clock.callLater(0, send_noop)
 
         for command, turns in (
             (b"THREAD REFERENCES UTF-8 ALL", 60),
@@ -174,6 +174,6 @@ class Threading(Case):
             alone = client(b"c " + command)
             served = 0
             client.protocol.dataReceived(b"c %b\r\n" % command)
-            ask()
+            send_noop()
             self.assertEqual(client.read(), alone)
             self.assertGreaterEqual(served, turns, command)

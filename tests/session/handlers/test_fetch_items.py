@@ -1,9 +1,9 @@
-"""What FETCH, STATUS, SEARCH and APPEND know beyond IMAP4rev1: BINARY, OBJECTID, SAVEDATE, PREVIEW, WITHIN, SIZE."""
+"""FETCH items beyond IMAP4rev1: BINARY (RFC 3516), OBJECTID (RFC 8474), SAVEDATE (RFC 8514), PREVIEW (RFC 8970)."""
 
 import re
 
-from imapshield.testing.in_process import MAIL
-from tests.session.test_commands import Case, lines
+from imapshield.testing import MAIL
+from tests.session.session_case import SessionTestCase, lines
 
 ENCODED = (
     b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
@@ -12,39 +12,39 @@ ENCODED = (
 )
 
 
-class Binary(Case):
+class BinaryTests(SessionTestCase):
     def test_fetch(self) -> None:
-        """BINARY decodes a part, NUL as literal8; SIZE is that of what is decoded (RFC 3516)."""
+        """BINARY decodes a part and returns NUL in a literal8. BINARY.SIZE is the decoded size (RFC 3516)."""
         self.client.append(ENCODED)
         self.client(b"s SELECT INBOX")
-        answer = self.client(
+        response = self.client(
             b"a FETCH 1 (BINARY.PEEK[1] BINARY.PEEK[2] BINARY.SIZE[2] BINARY.PEEK[2]<1.1>)"
         )
         self.assertIn(
             b"BINARY[1] {5}\r\nhello BINARY[2] ~{3}\r\n\0a\0 BINARY.SIZE[2] 3 BINARY[2]<1> {1}\r\na)",
-            answer,
+            response,
         )
 
-    def test_unknown(self) -> None:
-        """An encoding that is not known is NO [UNKNOWN-CTE]."""
+    def test_unknown_encoding(self) -> None:
+        """BINARY of a part with an unknown encoding is NO [UNKNOWN-CTE]."""
         self.client.append(ENCODED)
         self.client(b"s SELECT INBOX")
         for item in (b"BINARY.PEEK[3]", b"BINARY.SIZE[3]"):
             self.assertIn(b"a NO [UNKNOWN-CTE]", self.client(b"a FETCH 1 " + item))
 
-    def test_unknown_is_not_seen(self) -> None:
-        """What could not be decoded is not marked as read, and what comes behind it neither."""
+    def test_unknown_encoding_sets_no_seen(self) -> None:
+        r"""A message that could not be decoded does not get \Seen, and neither do those after it."""
         for mail in (ENCODED.replace(b"x-unknown", b"8bit"), ENCODED, MAIL):
             self.client.append(mail)
         self.client(b"s SELECT INBOX")
         for item in (b"BINARY[3]", b"(BODY[1] BINARY.SIZE[3])"):
-            answer = self.client(b"a FETCH 1:3 " + item)
-            self.assertIn(b"* 1 FETCH", answer)
-            self.assertIn(b"a NO [UNKNOWN-CTE]", answer)
+            response = self.client(b"a FETCH 1:3 " + item)
+            self.assertIn(b"* 1 FETCH", response)
+            self.assertIn(b"a NO [UNKNOWN-CTE]", response)
             self.assertIn(b"* SEARCH 1\r\n", self.client(b"b SEARCH SEEN"))
 
     def test_append(self) -> None:
-        """APPEND takes a literal8, NUL and all (section 4.4)."""
+        """APPEND takes a literal8 that contains NUL (RFC 3516 section 4.4)."""
         mail = MAIL + b"\0\r\n"
         self.assertIn(
             b"a OK", self.client.send(b"a APPEND INBOX ~{%d+}\r\n%b\r\n" % (len(mail), mail))
@@ -53,16 +53,16 @@ class Binary(Case):
         self.assertIn(b"~{%d}\r\n%b" % (len(mail), mail), self.client(b"b FETCH 1 BINARY.PEEK[]"))
 
 
-class Objects(Case):
-    def test_ids(self) -> None:
-        """MAILBOXID in CREATE, SELECT and STATUS is one; EMAILID stays through COPY and MOVE (RFC 8474)."""
+class ObjectIdTests(SessionTestCase):
+    def test_identifiers(self) -> None:
+        """CREATE, SELECT and STATUS return the same MAILBOXID. MOVE keeps the EMAILID (RFC 8474)."""
         created = re.findall(rb"MAILBOXID \((\w+)\)", self.client(b"a CREATE foo"))
         self.assertEqual(re.findall(rb"MAILBOXID \((\w+)\)", self.client(b"b SELECT foo")), created)
         self.client(b"c RENAME foo bar")
         self.assertEqual(
             re.findall(rb"MAILBOXID \((\w+)\)", self.client(b"d STATUS bar (MAILBOXID)")), created
         )
-        self.filled(1)
+        self.select_inbox(1)
         email = re.findall(
             rb"EMAILID \((\w+)\) THREADID (\S+)\)", self.client(b"e FETCH 1 (EMAILID THREADID)")
         )
@@ -73,49 +73,24 @@ class Objects(Case):
         self.assertIn(b"* SEARCH\r\n", self.client(b"i SEARCH THREADID T1"))
 
 
-class Others(Case):
+class OtherItemTests(SessionTestCase):
     def test_savedate(self) -> None:
-        """SAVEDATE is when a message came into its mailbox, whatever INTERNALDATE says (RFC 8514)."""
+        """SAVEDATE is the time at which a message came into its mailbox, whatever its INTERNALDATE (RFC 8514)."""
         self.client.send(
             b'a APPEND INBOX "01-Jan-2001 00:00:00 +0000" {%d+}\r\n%b\r\n' % (len(MAIL), MAIL)
         )
         self.client(b"s SELECT INBOX")
         self.assertIn(b'SAVEDATE "14-Nov-2023 22:13:20 +0000"', self.client(b"b FETCH 1 SAVEDATE"))
-        for key, found in (
+        for key, expected in (
             (b"SAVEDON 14-Nov-2023", b" 1"),
             (b"SAVEDBEFORE 14-Nov-2023", b""),
             (b"SAVEDSINCE 1-Jan-2023", b" 1"),
             (b"SAVEDATESUPPORTED", b" 1"),
         ):
-            self.assertEqual(lines(self.client(b"c SEARCH " + key))[0], b"* SEARCH" + found)
+            self.assertEqual(lines(self.client(b"c SEARCH " + key))[0], b"* SEARCH" + expected)
 
     def test_preview(self) -> None:
-        """PREVIEW is the text's beginning, LAZY or not (RFC 8970)."""
-        self.filled(1)
+        """PREVIEW is the beginning of the text, with or without LAZY (RFC 8970)."""
+        self.select_inbox(1)
         self.assertIn(b'PREVIEW "At noon?"', self.client(b"a FETCH 1 (PREVIEW)"))
         self.assertIn(b'PREVIEW "At noon?"', self.client(b"b FETCH 1 (RFC822.SIZE PREVIEW (LAZY))"))
-
-    def test_within(self) -> None:
-        """YOUNGER and OLDER count from now, and of the very second both are (RFC 5032 section 2)."""
-        self.filled(1)
-        session = self.client.protocol._session.session
-        session.now = lambda: 1_700_000_000.9 + 3600
-        for key, found in (
-            (b"YOUNGER 3600", b" 1"),
-            (b"YOUNGER 3599", b""),
-            (b"OLDER 3600", b" 1"),
-            (b"OLDER 3601", b""),
-            (b"OLDER 3599", b" 1"),
-            (b"YOUNGER 10", b""),
-        ):
-            self.assertEqual(lines(self.client(b"a SEARCH " + key))[0], b"* SEARCH" + found, key)
-
-    def test_multiappend(self) -> None:
-        """A message without octets, or one that cannot be stored, stores none of them (RFC 3502)."""
-        self.assertIn(b"a NO", self.client.send(b"a APPEND INBOX {1+}\r\nx {0+}\r\n\r\n"))
-        self.assertIn(b"MESSAGES 0", self.client(b"b STATUS INBOX (MESSAGES)"))
-
-    def test_status_size(self) -> None:
-        """STATUS SIZE is the sum of all RFC822.SIZE (RFC 8438)."""
-        self.client.append()
-        self.assertIn(b"(SIZE %d)" % len(MAIL), self.client(b"a STATUS INBOX (SIZE)"))

@@ -1,0 +1,45 @@
+"""NOOP and IDLE."""
+
+from tests.session.session_case import SessionTestCase, without_text
+
+
+class IdleTests(SessionTestCase):
+    def test_noop_returns_changes(self) -> None:
+        """NOOP returns what other sessions changed."""
+        client = self.select_inbox(2)
+        other = self.second_client()
+        other(b"a STORE 1 +FLAGS (\\Deleted)")
+        other(b"b EXPUNGE")
+        self.server.login().append()
+        response = client(b"c NOOP")
+        self.assertIn(b"* 1 EXPUNGE\r\n* 2 EXISTS\r\n", response)
+
+    def test_idle_returns_changes_at_once(self) -> None:
+        """IDLE returns changes at once and ends with DONE."""
+        client = self.select_inbox(1)
+        self.assertEqual(without_text(client(b"a IDLE")), b"+\r\n")
+        other = self.second_client()
+        other.append()
+        self.assertIn(b"* 2 EXISTS", client.read())
+        other(b"a STORE 1 +FLAGS (\\Deleted)")
+        self.assertIn(b"* 1 FETCH", client.read())
+        other(b"b EXPUNGE")
+        self.assertIn(b"* 1 EXPUNGE", client.read())
+        self.assertEqual(without_text(client(b"DONE")), b"a OK\r\n")
+        other.append()
+        self.assertEqual(client.read(), b"")
+
+    def test_idle_ends_with_done_only(self) -> None:
+        """Any other line ends IDLE with BAD and is not executed."""
+        client = self.select_inbox(1)
+        client(b"a IDLE")
+        self.assertEqual(without_text(client(b"b LOGOUT")), b"a BAD\r\n")
+        self.assertEqual(without_text(client(b"c NOOP")), b"c OK\r\n")
+
+    def test_idle_pipelined(self) -> None:
+        """Commands can follow IDLE and DONE in the same packet."""
+        client = self.select_inbox(1)
+        self.assertEqual(
+            without_text(client.send(b"a IDLE\r\nDONE\r\nb NOOP\r\n")),
+            b"+\r\na OK\r\nb OK\r\n",
+        )

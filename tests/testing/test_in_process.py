@@ -1,0 +1,97 @@
+"""The server and clients in memory that `imapshield.testing` offers to tests of other programs."""
+
+import os
+import textwrap
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import imapshield.testing
+from imapshield.events import BadCommandReceived, ConnectionOpened, LoggedIn
+from imapshield.testing import MAIL, NOW, InlineWorker, MemoryRealm, MemoryStore, Server, SlowWorker
+
+
+class DocumentationTests(SynchronousTestCase):
+    def test_example_runs(self) -> None:
+        """The example in the documentation of `imapshield.testing` runs as it is written."""
+        documentation = imapshield.testing.__doc__
+        assert documentation is not None
+        block = documentation.partition("An example::\n")[2].partition("\nTests of a store")[0]
+        self.assertGreater(block.count("assert"), 2)
+        exec(compile(textwrap.dedent(block), "imapshield.testing", "exec"), {})  # noqa: S102, our own text
+
+    def test_extending_example_runs(self) -> None:
+        """The example in docs/extending.rst runs with a store of one's own."""
+        path = os.path.join(os.path.dirname(__file__), "..", "..", "docs", "extending.rst")
+        with open(path, encoding="utf-8") as file:
+            page = file.read()
+        block = page.partition("without waiting::\n")[2].partition("\n``Server(")[0]
+        self.assertIn("MyStore", block)
+        code = compile(textwrap.dedent(block), "extending.rst", "exec")
+        exec(code, {"MyStore": lambda: MemoryStore(lambda: NOW)})  # noqa: S102, our own text
+
+    def test_names(self) -> None:
+        """Every exported name is explained in the documentation of the package."""
+        documentation = imapshield.testing.__doc__
+        assert documentation is not None
+        for name in imapshield.testing.__all__:
+            self.assertIn(f"`{name}`", documentation)
+
+
+class ServerTests(SynchronousTestCase):
+    def test_users(self) -> None:
+        """Alice and bob can log in, with different accounts. Other users cannot."""
+        server = Server()
+        server.login().append()
+        self.assertIn(b"* 1 EXISTS", server.login(b"alice", b"secret")(b"a SELECT INBOX"))
+        self.assertIn(b"* 0 EXISTS", server.login(b"bob", b"word")(b"a SELECT INBOX"))
+        self.assertRaises(AssertionError, server.login, b"carol", b"secret")
+
+    def test_events(self) -> None:
+        """`events_of` returns the events of one class."""
+        server = Server()
+        server.login()(b"a NONSENSE")
+        for kind in (ConnectionOpened, LoggedIn, BadCommandReceived):
+            self.assertEqual(len(server.events_of(kind)), 1)
+
+    def test_limits(self) -> None:
+        """Keyword arguments set limits."""
+        client = Server(preauth_bad_commands=1).connect()
+        self.assertIn(b"* BYE", client(b"a NONSENSE"))
+        self.assertTrue(client.transport.disconnecting)
+
+    def test_clock(self) -> None:
+        """Time passes only when the test advances the clock."""
+        server = Server(preauth_seconds=60)
+        client = server.connect()
+        server.clock.advance(59)
+        self.assertEqual(client.read(), b"")
+        server.clock.advance(1)
+        self.assertIn(b"* BYE", client.read())
+
+
+class WorkerTests(SynchronousTestCase):
+    def test_inline_worker(self) -> None:
+        """`InlineWorker` returns the result or the exception at once."""
+        worker = InlineWorker()
+        self.assertEqual(self.successResultOf(worker.run(int, "7")), 7)
+        self.failureResultOf(worker.run(int, "x"), ValueError)
+
+    def test_slow_worker(self) -> None:
+        """A command waits until `SlowWorker.step` has run the store's calls."""
+        worker = SlowWorker()
+        client = Server(realm=MemoryRealm(worker)).login()
+        self.assertEqual(client(b"a STATUS INBOX (MESSAGES)"), b"")
+        while worker.jobs:
+            worker.step()
+        self.assertIn(b"* STATUS INBOX (MESSAGES 0)", client.read())
+        failed = worker.run(int, "x")
+        worker.step()
+        self.failureResultOf(failed, ValueError)
+
+    def test_own_store(self) -> None:
+        """`MemoryRealm` takes a function that makes the store."""
+        store = MemoryStore(lambda: NOW, max_bytes=len(MAIL))
+        client = Server(realm=MemoryRealm(open_store=lambda: store)).login()
+        self.assertIn(b"app OK", client.append())
+        self.assertIn(b"app NO [OVERQUOTA]", client.append())
+        self.assertEqual(store.quota().octets, len(MAIL))
