@@ -8,7 +8,8 @@ Rules
 * A store is the mail of one user. Its methods block, and are called from one thread at a time.
 * Mailbox names are `str` (not encoded) with ``/`` between the levels. INBOX is always spelled ``INBOX``.
 * Every failure is an `errors.StoreError`, and a call that fails has changed nothing. Any method may raise
-  `StoreIOError`, `StoreBusy`, `NoSpace`, `QuotaExceeded` or `StoreLimitExceeded` for the reasons that these name; the docstrings name the other errors.
+  `StoreIOError`, `StoreBusy`, `NoSpace`, `QuotaExceeded` or `StoreLimitExceeded` for the reasons that these name;
+  the docstrings name the other errors.
 * A name that no mailbox can have is `BadMailboxName` where a mailbox is made, and `NoSuchMailbox` everywhere else.
 * A method that takes the `key` of a mailbox raises `NoSuchMailbox` once the mailbox has been deleted.
 * A method that takes `since` returns in its `Delta` everything that changed in the mailbox after that MODSEQ, no
