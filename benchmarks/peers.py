@@ -144,7 +144,6 @@ def start(name: str, root: Path, options: Sequence[str] = ()) -> Iterator[Peer]:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 cwd=state,
-                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
             )
         try:
             _wait_for_greeting(process, port)
@@ -194,19 +193,31 @@ def _dovecot(
 
 
 def _imapshield(
-    _: Path, root: Path, port: int, options: Sequence[str]
+    _: Path, root: Path, port: int, options: Sequence[str], twistd: Path | None = None
 ) -> tuple[Sequence[str], str]:
-    twistd = Path(sys.executable).with_name("twistd")
-    if not twistd.exists():
-        raise RuntimeError(
-            f"no twistd next to {sys.executable}: install imapshield for that Python"
-        )
-    command = [str(twistd), "--nodaemon", "--pidfile=", "imapshield"]
+    own = Path(sys.executable).with_name("twistd")
+    program = twistd or own
+    if not program.exists():
+        raise RuntimeError(f"{program} not found: install imapshield in that environment")
+    # The copy next to another twistd must not be hidden by the one of this checkout.
+    path = f"PYTHONPATH={REPOSITORY if twistd is None else ''}"
+    command = ["env", path, str(program), "--nodaemon", "--pidfile=", "imapshield"]
     command += ["--listen", f"tcp:{port}:interface={HOST}", "--mail-root", str(root)]
     command += ["--auth", f"memory:{USER}:{PASSWORD}", *options]
-    describe = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty"]
+    checkout = REPOSITORY if twistd is None else twistd.resolve().parent
+    describe = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
     version = subprocess.run(describe, capture_output=True, text=True, check=False)
     return command, version.stdout.strip() or "unversioned"
+
+
+def add_imapshield(name: str, twistd: Path) -> None:
+    """Make a second imapshield, such as the version before a change, available as server `name`.
+
+    Args:
+        name: its name in `start`.
+        twistd: the ``twistd`` of the environment that it is installed in.
+    """
+    _COMMANDS[name] = partial(_imapshield, twistd=twistd.absolute())
 
 
 _COMMANDS: dict[str, _Command] = {

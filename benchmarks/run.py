@@ -61,6 +61,9 @@ def main() -> int:
     parser.add_argument(
         "--imapshield-options", default="", help="more options for its command line"
     )
+    parser.add_argument(
+        "--other", type=Path, metavar="TWISTD", help="twistd of another imapshield to measure too"
+    )
     parser.add_argument("--directory", type=Path, help="where to store the mail (default: TMPDIR)")
     parser.add_argument(
         "--save", type=Path, metavar="FOLDER", help="where to write a JSON file for each server"
@@ -68,7 +71,10 @@ def main() -> int:
     scale_options(parser)
     options = parser.parse_args()
     names = options.servers.split(",")
-    if unknown := set(names) - set(peers.NAMES):
+    if options.other is not None:
+        peers.add_imapshield("other", options.other)
+        names.append("other")
+    if unknown := set(names) - {*peers.NAMES, "other"}:
         parser.error(f"unknown server: {', '.join(unknown)}; choose from {', '.join(peers.NAMES)}")
     extra = shlex.split(options.imapshield_options)
     scale = scale_from(options)
