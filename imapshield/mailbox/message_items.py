@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from imapshield.message import date_field, envelope, section, structure, text
 from imapshield.message.headers import decode_header, header_values
 from imapshield.message.mime_tree import Part, parse_mime_tree
-from imapshield.wire import encode
+from imapshield.wire import strings
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Preview
 from imapshield.wire.commands.search import DateKey, EnvelopeKey, HeaderKey, SearchKey, TextKey
 
@@ -59,11 +59,11 @@ class MessageItems:
                 return b"0" if content is None else b"%d" % len(content)
             case Preview():
                 preview = text.preview(self.part, self.data)
-                return encode.string(preview.encode("utf-8"))
+                return strings.string(preview.encode("utf-8"))
         content = self.content(item)
         if content is None:
-            return encode.NIL
-        return encode.literal(content, binary=isinstance(item, Binary))
+            return strings.NIL
+        return strings.literal(content, binary=isinstance(item, Binary))
 
     def content(self, item: FetchItem) -> bytes | None:
         """Return the bytes that a BODY[…] or BINARY[…] item stands for, or None if there is no such part.

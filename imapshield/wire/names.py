@@ -44,7 +44,7 @@ def decode_pattern(octets: bytes, utf8: bool = False) -> str:
 
 
 def encode_name(name: str, utf8: bool = False) -> bytes:
-    """Return `name` in modified UTF-7, or in UTF-8 if `utf8`; `encode.mailbox` makes an argument of it."""
+    """Return `name` in modified UTF-7, or in UTF-8 if `utf8`; `strings.mailbox` makes an argument of it."""
     try:
         octets = name.encode("utf-8")
     except UnicodeEncodeError:  # a lone surrogate, from a directory whose name is not UTF-8
