@@ -22,6 +22,9 @@ from imapshield.wire.sequence import MAX_NUMBER, SAVED, SequenceSet
 
 T = TypeVar("T")
 
+Parts = Sequence[bytes | LiteralData]
+"""The text (bytes) and the literals of a command in turn, beginning with text."""
+
 MAX_NUMBER64 = 0x7FFFFFFFFFFFFFFF
 
 
@@ -73,28 +76,13 @@ class Cursor:
     The parameter `expected` of a method is the noun of its error text: "Expected a mailbox name".
 
     Args:
-        parts: text (bytes) and literals (`LiteralData`) in turn, beginning with text.
+        parts: the command, after its tag.
         limits: what the command may contain.
         utf8: whether the client enabled UTF-8 mailbox names (see `names.decode_name`).
     """
 
-    __slots__ = (
-        "_index",
-        "_parts",
-        "_position",
-        "_ranges_left",
-        "_terms_left",
-        "_text",
-        "depth",
-        "limits",
-        "utf8",
-    )
-
     def __init__(
-        self,
-        parts: Sequence[bytes | LiteralData],
-        limits: GrammarLimits = DEFAULT_LIMITS,
-        utf8: bool = False,
+        self, parts: Parts, limits: GrammarLimits = DEFAULT_LIMITS, utf8: bool = False
     ) -> None:
         self.limits = limits
         self.utf8 = utf8
@@ -213,6 +201,16 @@ class Cursor:
                     raise BadCommand(f"Expected a space or ) in the list of {expected}")
         self.leave()
         return items
+
+    def list_to_end(self, item: Callable[[], T], expected: str) -> list[T]:
+        """Read ``item *(SP item)`` up to the end of the command; `item` reads one element, which `expected` names."""
+        items: list[T] = []
+        while True:
+            self.count_term()
+            items.append(item())
+            if self.at_end():
+                return items
+            self.space(f"each {expected}")
 
     def atom(self, expected: str) -> bytes:
         """Read ``atom``."""

@@ -1,7 +1,5 @@
 """Search keys, and the commands that use them: SEARCH, ESEARCH, SORT and THREAD."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -11,29 +9,35 @@ from imapshield.wire.commands.mailboxes import MailboxFilter
 from imapshield.wire.sequence import SequenceSet
 
 
+class SearchKey:
+    """Base class of all search keys: a condition that a message meets or not (RFC 9051 section 6.4.4)."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class And:
+class And(SearchKey):
     """All of `keys` match. No keys match every message (ALL)."""
 
     keys: tuple[SearchKey, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Or:
+class Or(SearchKey):
     """At least one of `keys` matches (OR)."""
 
     keys: tuple[SearchKey, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Not(SearchKey):
     """`key` does not match (NOT)."""
 
     key: SearchKey
 
 
 @dataclass(frozen=True, slots=True)
-class FlagKey:
+class FlagKey(SearchKey):
     r"""The message has `flag`: SEEN, KEYWORD and so on, RECENT (``\Recent``) too.
 
     UNSEEN is ``Not(FlagKey(b"\\Seen"))``, and NEW is `And` of RECENT and UNSEEN.
@@ -43,7 +47,7 @@ class FlagKey:
 
 
 @dataclass(frozen=True, slots=True)
-class SequenceKey:
+class SequenceKey(SearchKey):
     """The message is in a sequence set, or in a set of UIDs when `uid`. None is ``$``, the saved result (RFC 5182)."""
 
     sequence: SequenceSet | None
@@ -51,7 +55,7 @@ class SequenceKey:
 
 
 @dataclass(frozen=True, slots=True)
-class SizeKey:
+class SizeKey(SearchKey):
     """The message is larger than `size` bytes (LARGER), or smaller when `larger` is False (SMALLER)."""
 
     larger: bool
@@ -59,7 +63,7 @@ class SizeKey:
 
 
 @dataclass(frozen=True, slots=True)
-class DateKey:
+class DateKey(SearchKey):
     """A date of the message compared with `day`.
 
     Args:
@@ -75,7 +79,7 @@ class DateKey:
 
 
 @dataclass(frozen=True, slots=True)
-class AgeKey:
+class AgeKey(SearchKey):
     """INTERNALDATE is older than `seconds` ago (OLDER), or younger when `younger` (YOUNGER) (RFC 5032)."""
 
     younger: bool
@@ -83,7 +87,7 @@ class AgeKey:
 
 
 @dataclass(frozen=True, slots=True)
-class HeaderKey:
+class HeaderKey(SearchKey):
     """The header field contains `text` (HEADER). `field` is in upper case; an empty `text` matches any such field."""
 
     field: bytes
@@ -91,7 +95,7 @@ class HeaderKey:
 
 
 @dataclass(frozen=True, slots=True)
-class EnvelopeKey:
+class EnvelopeKey(SearchKey):
     """FROM, TO, CC, BCC or SUBJECT (`field`) contains `text`. Compared with what ENVELOPE shows, decoded."""
 
     field: bytes
@@ -99,7 +103,7 @@ class EnvelopeKey:
 
 
 @dataclass(frozen=True, slots=True)
-class TextKey:
+class TextKey(SearchKey):
     """The body contains `text` (BODY), or the body or the header does when `headers` (TEXT)."""
 
     text: str
@@ -107,35 +111,18 @@ class TextKey:
 
 
 @dataclass(frozen=True, slots=True)
-class ModseqKey:
+class ModseqKey(SearchKey):
     """The MODSEQ of the message is at least `modseq` (RFC 7162)."""
 
     modseq: int
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectIdKey:
+class ObjectIdKey(SearchKey):
     """The message has this EMAILID, or this THREADID when `is_thread_id` (RFC 8474)."""
 
     is_thread_id: bool
     id: bytes
-
-
-SearchKey = (
-    And
-    | Or
-    | Not
-    | FlagKey
-    | SequenceKey
-    | SizeKey
-    | DateKey
-    | AgeKey
-    | HeaderKey
-    | EnvelopeKey
-    | TextKey
-    | ModseqKey
-    | ObjectIdKey
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.mailboxes import MailboxFilter
 from imapshield.wire.cursor import Cursor
-from imapshield.wire.grammar.mailbox_filters import mailbox_filter
+from imapshield.wire.grammar.notify import mailbox_filter
 
 
 def parse_filter(text: bytes) -> MailboxFilter:

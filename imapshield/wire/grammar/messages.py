@@ -1,16 +1,23 @@
-"""APPEND and REPLACE, with MULTIAPPEND (RFC 3502), CATENATE (RFC 4469), literal8 and UTF8 data (RFC 6855)."""
+"""APPEND, REPLACE, STORE, COPY, MOVE and EXPUNGE, each with its UID form.
+
+The content of APPEND and REPLACE may use CATENATE (RFC 4469), literal8 (RFC 3516) and UTF8 data (RFC 6855).
+"""
+
+import re
 
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.base import LiteralData
-from imapshield.wire.commands.messages import Append, AppendMessage, Replace
+from imapshield.wire.commands.messages import Append, AppendMessage, Copy, Expunge, Replace, Store
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.dates import parse_date_time
 from imapshield.wire.flags import RECENT
 
+# store-att-flags = ["+" / "-"] "FLAGS" [".SILENT"]
+_FLAGS = re.compile(rb"[+-]?FLAGS(?:\.SILENT)?(?=[ (])", re.IGNORECASE)
+
 
 def append(cursor: Cursor) -> Append:
     """``append = "APPEND" SP mailbox 1*(SP append-message)`` (RFC 3502)."""
-    cursor.space("APPEND")
     mailbox = cursor.mailbox()
     messages: list[AppendMessage] = []
     while not messages or not cursor.at_end():
@@ -23,7 +30,6 @@ def append(cursor: Cursor) -> Append:
 
 def replace(cursor: Cursor, *, uid: bool = False) -> Replace:
     """``replace = "REPLACE" SP seq-number SP mailbox append-message`` (RFC 8508)."""
-    cursor.space("REPLACE")
     number = None if cursor.skip(b"*") else cursor.nz_number("a message number")
     cursor.space("the message number")
     mailbox = cursor.mailbox()
@@ -36,13 +42,7 @@ def _message(cursor: Cursor) -> AppendMessage:
     flags: list[bytes] = []
     internaldate, zone_minutes = None, 0
     if cursor.peek() == b"(":
-        # Copying tools send the flags that a message has on another server. \Recent cannot be set, but ignoring it is
-        # better than losing the message.
-        flags = [
-            flag
-            for flag in cursor.list_of(cursor.flag, "flags", allow_empty=True)
-            if flag != RECENT
-        ]
+        flags = cursor.list_of(cursor.flag, "flags", allow_empty=True)
         cursor.space("the flags")
     if cursor.peek() == b'"':
         internaldate, zone_minutes = parse_date_time(cursor.quoted("a date and time"))
@@ -57,7 +57,10 @@ def _message(cursor: Cursor) -> AppendMessage:
             raise BadCommand("CATENATE has too many URLs")
     else:
         content = cursor.literal("a message")
-    return AppendMessage(tuple(dict.fromkeys(flags)), internaldate, content, zone_minutes)
+    # Copying tools send the flags that a message has on another server. \Recent cannot be set, but ignoring it is
+    # better than losing the message.
+    settable = tuple(dict.fromkeys(flag for flag in flags if flag != RECENT))
+    return AppendMessage(settable, internaldate, content, zone_minutes)
 
 
 def _part(cursor: Cursor) -> LiteralData | bytes:
@@ -80,3 +83,52 @@ def _utf8_literal(cursor: Cursor) -> LiteralData:
     literal = cursor.literal("a message")
     cursor.expect(b")", "Expected ) after the message")
     return literal
+
+
+def store(cursor: Cursor, *, uid: bool = False) -> Store:
+    """``store = "STORE" SP sequence-set [SP store-modifiers] SP store-att-flags``."""
+    sequence = cursor.sequence_set()
+    cursor.space("the sequence set")
+    unchanged_since: int | None = None
+
+    def modifier() -> None:
+        nonlocal unchanged_since
+        if not cursor.skip_word(b"UNCHANGEDSINCE"):
+            raise BadCommand("Unknown STORE modifier")
+        if unchanged_since is not None:
+            raise BadCommand("UNCHANGEDSINCE may be given only once")
+        cursor.space("UNCHANGEDSINCE")
+        unchanged_since = cursor.number64("a MODSEQ")
+
+    if cursor.peek() == b"(":
+        cursor.list_of(modifier, "modifiers")
+        cursor.space("the modifiers")
+    word = cursor.match(_FLAGS, "FLAGS, +FLAGS or -FLAGS").upper()
+    operation = word[:1] if word[:1] in b"+-" else b""
+    cursor.space("FLAGS")
+    return Store(
+        sequence, operation, _flags(cursor), word.endswith(b".SILENT"), uid, unchanged_since
+    )
+
+
+def _flags(cursor: Cursor) -> tuple[bytes, ...]:
+    r"""``flag-list / (flag *(SP flag))``; the second form has no parentheses, as in ``FLAGS \Seen``."""
+    if cursor.peek() == b"(":
+        flags = cursor.list_of(cursor.flag, "flags", allow_empty=True)
+    else:
+        flags = cursor.list_to_end(cursor.flag, "flag")
+    if RECENT in flags:
+        raise BadCommand("Only the server can change \\Recent")
+    return tuple(dict.fromkeys(flags))
+
+
+def copy(cursor: Cursor, *, uid: bool = False, move: bool = False) -> Copy:
+    """``copy = ("COPY" / "MOVE") SP sequence-set SP mailbox`` (MOVE: RFC 6851)."""
+    sequence = cursor.sequence_set()
+    cursor.space("the sequence set")
+    return Copy(sequence, cursor.mailbox(), uid, move)
+
+
+def uid_expunge(cursor: Cursor) -> Expunge:
+    """``uid-expunge = "UID" SP "EXPUNGE" SP sequence-set`` (RFC 4315)."""
+    return Expunge(cursor.sequence_set())
