@@ -9,7 +9,7 @@ Rules
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -167,6 +167,13 @@ class Cursor:
     def word(self, expected: str) -> bytes:
         """Read a word of the protocol; return it in upper case."""
         return self.match(abnf.WORD, expected).upper()
+
+    def word_in(self, words: Container[bytes], expected: str) -> bytes:
+        """Read one of `words`, which are in upper case; return it in upper case."""
+        word = self.word(expected)
+        if word not in words:
+            raise BadCommand(f"Unknown word: expected {expected}")
+        return word
 
     def count_term(self) -> None:
         """Count one list element or search key, of which a command has at most `GrammarLimits.max_terms`."""

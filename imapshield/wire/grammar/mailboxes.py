@@ -47,12 +47,10 @@ def create(cursor: Cursor) -> commands.Create:
         uses.extend(cursor.list_of(use, "special uses", allow_empty=True))
 
     def use() -> bytes:
-        attribute = SPECIAL_USES.get(
-            cursor.match(abnf.FLAG, "a special use such as \\Sent").lower()
-        )
-        if attribute is None:
+        word = cursor.match(abnf.FLAG, "a special use such as \\Sent").lower()
+        if word not in SPECIAL_USES:
             raise CommandRefused(b"USEATTR", "Unsupported special use")
-        return attribute
+        return SPECIAL_USES[word]
 
     if not cursor.at_end():
         cursor.space("the mailbox name")
@@ -85,15 +83,23 @@ def lsub(cursor: Cursor) -> commands.List:
 
 def list_(cursor: Cursor) -> commands.List:
     """``list = "LIST" [SP list-select-opts] SP mailbox SP mbox-or-pat [SP list-return-opts]``."""
-    selection: frozenset[bytes] = frozenset()
-    returns: frozenset[bytes] = frozenset()
+    selection = returns = frozenset[bytes]()
     status_items: tuple[bytes, ...] = ()
+
+    def selection_option() -> bytes:
+        return cursor.word_in(_SELECTION_OPTIONS, "a selection option of LIST")
+
+    def return_option() -> bytes:
+        nonlocal status_items
+        word = cursor.word_in(_RETURN_OPTIONS, "a return option of LIST")
+        if word == b"STATUS":
+            cursor.space("STATUS")
+            status_items = _status_items(cursor)
+        return word
+
     extended = cursor.peek() == b"("
     if extended:
-        words = cursor.list_of(
-            lambda: _option(cursor, _SELECTION_OPTIONS), "options", allow_empty=True
-        )
-        selection = frozenset(words)
+        selection = frozenset(cursor.list_of(selection_option, "options", allow_empty=True))
         if b"RECURSIVEMATCH" in selection and not selection & {b"SUBSCRIBED", b"SPECIAL-USE"}:
             raise BadCommand("RECURSIVEMATCH needs SUBSCRIBED or SPECIAL-USE")
         cursor.space("the selection options")
@@ -106,38 +112,23 @@ def list_(cursor: Cursor) -> commands.List:
     else:
         patterns = [_pattern(cursor)]
 
-    def option() -> bytes:
-        nonlocal status_items
-        word = _option(cursor, _RETURN_OPTIONS)
-        if word == b"STATUS":
-            cursor.space("STATUS")
-            status_items = _status_items(cursor)
-        return word
-
     if not cursor.at_end():
         extended = True
         cursor.space("the pattern")
         if not cursor.skip_word(b"RETURN"):
             raise BadCommand("Expected RETURN or the end of the command")
         cursor.space("RETURN")
-        returns = frozenset(cursor.list_of(option, "options", allow_empty=True))
+        returns = frozenset(cursor.list_of(return_option, "options", allow_empty=True))
     return commands.List(
         reference, tuple(patterns), False, selection, returns, status_items, extended=extended
     )
 
 
-def _option(cursor: Cursor, options: frozenset[bytes]) -> bytes:
-    word = cursor.word("an option")
-    if word not in options:
-        raise BadCommand("Unknown option of LIST")
-    return word
-
-
 def _reference(cursor: Cursor) -> str:
-    reference = _decoded(cursor.astring("a reference name"), cursor.utf8)
+    """Read the reference name and the space after it. It may contain wildcards, so it has the limits of a pattern."""
+    reference = _decoded(cursor, cursor.astring("a reference name"))
     cursor.space("the reference name")
-    # A reference may contain wildcards and costs what a pattern costs, so it has the same limit.
-    return reference if len(reference) <= cursor.limits.max_pattern_length else _MATCHES_NOTHING
+    return reference
 
 
 def _pattern(cursor: Cursor) -> str:
@@ -145,8 +136,17 @@ def _pattern(cursor: Cursor) -> str:
 
     "Any syntactically valid pattern that is not accepted ... MUST be silently ignored" (RFC 9051 section 6.3.9).
     """
-    pattern = _decoded(cursor.list_mailbox("a mailbox pattern"), cursor.utf8)
-    return pattern if len(pattern) <= cursor.limits.max_pattern_length else _MATCHES_NOTHING
+    return _decoded(cursor, cursor.list_mailbox("a mailbox pattern"))
+
+
+def _decoded(cursor: Cursor, octets: bytes) -> str:
+    """Decode a pattern or reference. One that is not a valid name is read as Latin-1; one that is too long matches
+    nothing."""
+    try:
+        text = decode_pattern(octets, cursor.utf8)
+    except BadCommand:
+        text = octets.decode("latin-1")
+    return text if len(text) <= cursor.limits.max_pattern_length else _MATCHES_NOTHING
 
 
 def status(cursor: Cursor) -> commands.Status:
@@ -157,21 +157,8 @@ def status(cursor: Cursor) -> commands.Status:
 
 
 def _status_items(cursor: Cursor) -> tuple[bytes, ...]:
-    def item() -> bytes:
-        word = cursor.word("a STATUS item")
-        if word not in STATUS_ITEMS:
-            raise BadCommand("Unknown STATUS item")
-        return word
-
-    return tuple(dict.fromkeys(cursor.list_of(item, "STATUS items")))
-
-
-def _decoded(octets: bytes, utf8: bool) -> str:
-    """Decode a pattern or reference. One that cannot be decoded matches no name, which is not an error."""
-    try:
-        return decode_pattern(octets, utf8)
-    except BadCommand:
-        return octets.decode("latin-1")
+    items = cursor.list_of(lambda: cursor.word_in(STATUS_ITEMS, "a STATUS item"), "STATUS items")
+    return tuple(dict.fromkeys(items))
 
 
 def select(cursor: Cursor, *, readonly: bool = False) -> commands.Select:
@@ -250,6 +237,5 @@ def setquota(cursor: Cursor) -> commands.SetQuota:
         cursor.space("the resource name")
         return name, cursor.number64("a limit")
 
-    return commands.SetQuota(
-        root, tuple(cursor.list_of(limit, "resource names and limits", allow_empty=True))
-    )
+    limits = cursor.list_of(limit, "resource names and limits", allow_empty=True)
+    return commands.SetQuota(root, tuple(limits))

@@ -19,12 +19,10 @@ _FLAGS = re.compile(rb"[+-]?FLAGS(?:\.SILENT)?(?=[ (])", re.IGNORECASE)
 def append(cursor: Cursor) -> Append:
     """``append = "APPEND" SP mailbox 1*(SP append-message)`` (RFC 3502)."""
     mailbox = cursor.mailbox()
-    messages: list[AppendMessage] = []
-    while not messages or not cursor.at_end():
-        if len(messages) == cursor.limits.max_append_messages:
-            raise BadCommand("APPEND has too many messages")
-        cursor.space("the mailbox name and after each message")
-        messages.append(_message(cursor))
+    cursor.space("the mailbox name")
+    messages = cursor.list_to_end(lambda: _message(cursor), "message")
+    if len(messages) > cursor.limits.max_append_messages:
+        raise BadCommand("APPEND has too many messages")
     return Append(mailbox, tuple(messages))
 
 

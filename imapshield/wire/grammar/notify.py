@@ -8,8 +8,8 @@ from imapshield.wire.commands.mailboxes import EventGroup, MailboxFilter, Notify
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.grammar.fetch import item_list
 
-KINDS_WITHOUT_NAMES = frozenset(b"SELECTED SELECTED-DELAYED INBOXES PERSONAL SUBSCRIBED".split())
-KINDS_WITH_NAMES = frozenset(b"SUBTREE SUBTREE-ONE MAILBOXES".split())
+KINDS_WITHOUT_NAMES = b"SELECTED SELECTED-DELAYED INBOXES PERSONAL SUBSCRIBED".split()
+KINDS = frozenset(KINDS_WITHOUT_NAMES + b"SUBTREE SUBTREE-ONE MAILBOXES".split())
 MESSAGE_EVENTS = frozenset(b"MESSAGENEW MESSAGEEXPUNGE FLAGCHANGE ANNOTATIONCHANGE".split())
 OTHER_EVENTS = frozenset(
     b"MAILBOXNAME SUBSCRIPTIONCHANGE MAILBOXMETADATACHANGE SERVERMETADATACHANGE".split()
@@ -65,11 +65,9 @@ def _group(cursor: Cursor) -> EventGroup:
 
 def mailbox_filter(cursor: Cursor) -> MailboxFilter:
     """``filter-mailboxes``: a kind that stands alone, or a kind with one mailbox name or a list of them."""
-    kind = cursor.word("a mailbox filter such as PERSONAL")
+    kind = cursor.word_in(KINDS, "a mailbox filter such as PERSONAL")
     if kind in KINDS_WITHOUT_NAMES:
         return MailboxFilter(kind)
-    if kind not in KINDS_WITH_NAMES:
-        raise BadCommand("Unknown mailbox filter")
     cursor.space("the mailbox filter")
     is_list = cursor.peek() == b"("
     names = cursor.list_of(lambda: _mailbox(cursor), "mailboxes") if is_list else [_mailbox(cursor)]

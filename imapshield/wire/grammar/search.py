@@ -69,14 +69,11 @@ def sort(cursor: Cursor, *, uid: bool = False) -> commands.Sort:
     criteria: dict[bytes, bool] = {}
 
     def criterion() -> None:
-        word = cursor.word("a sort key")
-        reverse = word == b"REVERSE"
+        reverse = cursor.skip_word(b"REVERSE")
         if reverse:
             cursor.space("REVERSE")
-            word = cursor.word("a sort key after REVERSE")
-        if word not in CRITERIA:
-            raise BadCommand("Unknown sort key")
-        criteria.setdefault(word, reverse)  # a repeated sort key decides nothing
+        # A repeated sort key decides nothing.
+        criteria.setdefault(cursor.word_in(CRITERIA, "a sort key"), reverse)
 
     cursor.list_of(criterion, "sort keys")
     cursor.space("the sort keys")
@@ -87,9 +84,7 @@ def sort(cursor: Cursor, *, uid: bool = False) -> commands.Sort:
 
 def thread(cursor: Cursor, *, uid: bool = False) -> commands.Thread:
     """``thread = "THREAD" SP thread-alg SP charset SP search-keys``."""
-    algorithm = cursor.word("a threading algorithm")
-    if algorithm not in ALGORITHMS:
-        raise BadCommand("Unknown threading algorithm")
+    algorithm = cursor.word_in(ALGORITHMS, "a threading algorithm")
     cursor.space("the algorithm")
     return commands.Thread(algorithm, search_keys(cursor, charset_name(cursor)), uid)
 
@@ -117,9 +112,7 @@ def result_options(cursor: Cursor) -> ResultOptions:
 
     def option() -> bytes:
         nonlocal partial, update
-        word = cursor.word("a result option")
-        if word not in RESULT_OPTIONS:
-            raise BadCommand("Unknown result option")
+        word = cursor.word_in(RESULT_OPTIONS, "a result option")
         if word == b"PARTIAL":
             if partial is not None:
                 raise BadCommand("PARTIAL may be given only once")  # RFC 9394 section 3.1

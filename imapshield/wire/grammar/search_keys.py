@@ -133,8 +133,7 @@ class KeyReader:
         if self.cursor.peek() == b'"':
             self.cursor.quoted("an entry name")
             self.cursor.space("the entry name")
-            if self.cursor.word("an entry type") not in (b"PRIV", b"SHARED", b"ALL"):
-                raise BadCommand("Unknown entry type: expected priv, shared or all")
+            self.cursor.word_in((b"PRIV", b"SHARED", b"ALL"), "priv, shared or all")
             self.cursor.space("the entry type")
         return search.ModseqKey(self.cursor.number64("a MODSEQ"))
 
