@@ -96,9 +96,7 @@ def _without_leaders(text: str, start: int, stop: int) -> tuple[int, bool]:
         elif end < stop:
             start = end
         else:
-            start = text.rindex(
-                "[", start, stop
-            )  # Only blobs are left: the last one is the subject.
+            start = text.rindex("[", start, stop)  # only blobs are left: the last is the subject
             break
     return start, is_reply
 

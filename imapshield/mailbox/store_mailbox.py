@@ -13,17 +13,11 @@ from typing import Protocol, TypeVar
 from zope.interface import implementer
 
 from imapshield.errors import NoSuchMailbox
+from imapshield.mailbox import values
 from imapshield.mailbox.account_api import IMailbox, Listener
 from imapshield.mailbox.columns import Columns
 from imapshield.mailbox.deltas import Change, Delta
 from imapshield.mailbox.storage import ChangeNotifier, IStore, Subscription
-from imapshield.mailbox.values import (
-    AppendResult,
-    CopyResult,
-    FetchResult,
-    NewMessage,
-    OpenedMailbox,
-)
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.search import SearchKey
 from imapshield.wire.sequence import SequenceSet
@@ -58,7 +52,7 @@ class StoreMailbox:
         opened: what the store returned. Its delta is not applied here, because the caller needs the resulting change.
     """
 
-    def __init__(self, account: Account, opened: OpenedMailbox) -> None:
+    def __init__(self, account: Account, opened: values.OpenedMailbox) -> None:
         self.name = opened.name
         self.uidvalidity = opened.uidvalidity
         self.mailbox_id = opened.mailbox_id
@@ -123,7 +117,7 @@ class StoreMailbox:
 
     async def fetch(
         self, uids: Sequence[int], items: Sequence[FetchItem], budget: int
-    ) -> FetchResult:
+    ) -> values.FetchResult:
         return await self._run(lambda store: store.fetch(self.key, uids, items, budget))
 
     async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
@@ -147,7 +141,7 @@ class StoreMailbox:
         since = self.columns.highestmodseq
         self.apply_delta(await self._run(lambda store: store.expunge(self.key, uids, since)))
 
-    async def copy(self, uids: Sequence[int], target: str, move: bool) -> CopyResult:
+    async def copy(self, uids: Sequence[int], target: str, move: bool) -> values.CopyResult:
         since = self.columns.highestmodseq
         # Not `_run`: here NoSuchMailbox means that the target does not exist.
         copied = await self._account.run_and_sync(
@@ -156,7 +150,9 @@ class StoreMailbox:
         self.apply_delta(copied.delta)
         return copied
 
-    async def replace(self, uid: int, target: str, message: NewMessage) -> AppendResult:
+    async def replace(
+        self, uid: int, target: str, message: values.NewMessage
+    ) -> values.AppendResult:
         since = self.columns.highestmodseq
         replaced = await self._account.run_and_sync(
             target, lambda store: store.replace(self.key, uid, target, message, since)

@@ -86,7 +86,7 @@ class Cursor:
     ) -> None:
         self.limits = limits
         self.utf8 = utf8
-        self.depth = 0
+        self._depth = 0
         self._parts = parts
         self._index = -1
         self._terms_left = limits.max_terms
@@ -181,22 +181,14 @@ class Cursor:
         if self._terms_left < 0:
             raise BadCommand("The command has too many parts")
 
-    def enter(self) -> None:
-        """Begin a nested element; call `leave` at its end."""
-        self.depth += 1
-        if self.depth > self.limits.max_depth:
-            raise BadCommand("The command is nested too deeply")
-
-    def leave(self) -> None:
-        """End a nested element."""
-        self.depth -= 1
-
     def list_of(
         self, item: Callable[[], T], expected: str, *, allow_empty: bool = False
     ) -> list[T]:
         """Read ``"(" item *(SP item) ")"``, or ``()`` if `allow_empty`; `item` reads one element."""
         self.expect(b"(", f"Expected a parenthesised list of {expected}")
-        self.enter()
+        self._depth += 1
+        if self._depth > self.limits.max_depth:
+            raise BadCommand("The command is nested too deeply")
         items: list[T] = []
         if not (allow_empty and self.skip(b")")):
             while True:
@@ -206,7 +198,7 @@ class Cursor:
                     break
                 if not self.skip(b" "):
                     raise BadCommand(f"Expected a space or ) in the list of {expected}")
-        self.leave()
+        self._depth -= 1
         return items
 
     def list_to_end(self, item: Callable[[], T], expected: str) -> list[T]:

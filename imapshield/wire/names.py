@@ -73,15 +73,14 @@ def _decode_utf7(octets: bytes) -> str:
     if _PLAIN.fullmatch(octets):
         return octets.decode("ascii")
     runs = _SHIFT.split(octets)  # plain, shifted, plain, shifted, … plain
-    if not all(map(_PLAIN.fullmatch, runs[::2])):
-        raise BadCommand("Expected a mailbox name in valid modified UTF-7")
     try:
         name = "".join(
             _decode_shifted(run) if i % 2 else run.decode("ascii") for i, run in enumerate(runs)
         )
     except (Error, UnicodeDecodeError):
         raise BadCommand("Expected a mailbox name in valid modified UTF-7") from None
-    # Encoding again finds everything that is not canonical: unused bits, needless shifts, and shifted ASCII.
+    # Encoding again finds everything else that is wrong: unused bits, needless shifts, shifted ASCII, and
+    # characters that need a shift.
     if _encode_utf7(name) != octets:
         raise BadCommand("Expected a mailbox name in canonical modified UTF-7")
     return name

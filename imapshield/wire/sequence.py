@@ -7,8 +7,6 @@ Rules
   ``min(n, largest):largest``, so ``*`` alone is the same as ``4294967295:*``.
 """
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,7 +40,7 @@ class SequenceSet:
     saved: bool = False
 
     @classmethod
-    def parse(cls, octets: bytes) -> SequenceSet:
+    def parse(cls, octets: bytes) -> "SequenceSet":
         """Parse a whole sequence set.
 
         Raises:
@@ -76,12 +74,12 @@ class SequenceSet:
         return cls(_merged(parsed), tail)
 
     @classmethod
-    def from_uids(cls, uids: Iterable[int]) -> SequenceSet:
+    def from_uids(cls, uids: Iterable[int]) -> "SequenceSet":
         """Make the set of `uids`, which must be in ascending order."""
         return cls(tuple(_runs(uids)))
 
     @classmethod
-    def complement(cls, numbers: Iterable[int], end: int) -> SequenceSet:
+    def complement(cls, numbers: Iterable[int], end: int) -> "SequenceSet":
         """Make the set of the numbers from 1 to ``end - 1`` that are not in `numbers`.
 
         `numbers` must be in ascending order.
@@ -148,7 +146,7 @@ class SequenceSet:
                 start = stop
         return slices
 
-    def intersection(self, ranges: Iterable[tuple[int, int]]) -> SequenceSet:
+    def intersection(self, ranges: Iterable[tuple[int, int]]) -> "SequenceSet":
         """Return the numbers that are in the set, disregarding ``*``, and in `ranges`, which must be ascending."""
         shared: list[tuple[int, int]] = []
         own_ranges = iter(self.ranges)
