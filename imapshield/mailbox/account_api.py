@@ -1,6 +1,6 @@
 """What a session needs of an account: asynchronous interfaces, which a realm's avatar provides.
 
-`StoreAccount` and `StoreMailbox` implement them over any `IStore`. To serve mail that is no `IStore`, implement
+`StoreAccount` and `StoreMailbox` implement them over any `IStore`. To serve mail from anything else, implement
 `IAccount` and `IMailbox`, and return the account from a realm for the interface `IAccount`.
 
 Rules
@@ -75,7 +75,7 @@ class IMailbox(Interface):
         """Return the values of `items` for the first messages of `uids`. See `IStore.fetch` for the arguments."""
 
     async def read(uid: int, item: FetchItem, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset` of the string that a `Blob` stands for.
+        """Return `size` bytes from `offset` of the string that a `Blob` represents.
 
         Raises:
             MessageExpunged: the message was expunged.
@@ -87,7 +87,7 @@ class IMailbox(Interface):
     async def store_flags(
         uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
     ) -> list[int]:
-        """Change the flags of messages, and return the UIDs that `unchanged_since` left alone.
+        """Change the flags of messages, and return the UIDs that `unchanged_since` excluded.
 
         See `IStore.store_flags` for the arguments.
         """
@@ -220,7 +220,7 @@ class IQuota(Interface):
 
 
 class IMetadata(Interface):
-    """An account that keeps metadata of mailboxes (RFC 5464). The mailbox "" stands for the server."""
+    """An account that keeps metadata of mailboxes (RFC 5464). The mailbox "" is the server."""
 
     async def metadata(name: str) -> dict[bytes, bytes]:
         """Return the entries of a mailbox: names, in lower case, and values.

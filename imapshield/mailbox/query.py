@@ -1,8 +1,8 @@
-"""SEARCH: a search key and candidate messages → the messages that match (RFC 9051 section 6.4.4).
+"""Finds the messages of a mailbox that match a search key (RFC 9051 section 6.4.4).
 
 Rules
 -----
-* Whatever the columns know is answered from them. Only the other keys go to the store.
+* Keys that the columns can answer are answered from them. Only the other keys go to the store.
 * Calls to the store are made for a limited number of messages each, so that a search through a large mailbox delays
   the other sessions of the account by no more than one call.
 * Cheap keys are evaluated first, so that expensive ones see fewer messages.
@@ -61,10 +61,10 @@ class Query:
         mailbox: the mailbox.
         view: the client's view of it.
         now: the current time in epoch seconds, for OLDER and YOUNGER (RFC 5032).
-        saved: the UIDs that ``$`` stands for (RFC 5182).
+        saved: the UIDs of ``$``, the saved result (RFC 5182).
         pause: awaited between calls of the store, with two arguments: the number of messages done and of all
             messages. Also awaited, without arguments, between keys that are answered from the columns: one search can
-            have thousands. It gives other connections a turn.
+            have thousands. Other connections are served during the pause.
     """
 
     mailbox: IMailbox
@@ -124,8 +124,8 @@ class Query:
             case search.SizeKey():
                 await self._load_sizes(uids)
                 return self._with_size(key, uids)
-            case search.DateKey(how, day, b"INTERNAL"):
-                return self._with_internaldate(how, day, uids)
+            case search.DateKey(comparison, day, b"INTERNAL"):
+                return self._with_internaldate(comparison, day, uids)
             case _:
                 return await self._from_store(key, uids)
 
@@ -183,11 +183,13 @@ class Query:
             return [uid for uid, size in self._pairs(uids, "sizes") if size > key.size]
         return [uid for uid, size in self._pairs(uids, "sizes") if size < key.size]
 
-    def _with_internaldate(self, how: bytes, day: date, uids: Sequence[int]) -> Sequence[int]:
+    def _with_internaldate(
+        self, comparison: bytes, day: date, uids: Sequence[int]
+    ) -> Sequence[int]:
         start = (day.toordinal() - _EPOCH) * _DAY
-        if how == b"BEFORE":
+        if comparison == b"BEFORE":
             return [uid for uid, epoch in self._pairs(uids, "dates") if epoch < start]
-        if how == b"SINCE":
+        if comparison == b"SINCE":
             return [uid for uid, epoch in self._pairs(uids, "dates") if epoch >= start]
         end = start + _DAY
         return [uid for uid, epoch in self._pairs(uids, "dates") if start <= epoch < end]

@@ -56,7 +56,7 @@ class Subscription(Protocol):
     """A request for notifications, as `ChangeNotifier.watch` returns it."""
 
     def stop(self) -> None:
-        """Cancel it: the callback is not called again."""
+        """Cancel the subscription: the callback is not called again."""
 
 
 class IStore(Interface):
@@ -183,7 +183,7 @@ class IStore(Interface):
         """
 
     def read(key: int, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset` of the string that a `Blob` stands for.
+        """Return `size` bytes from `offset` of the string that a `Blob` represents.
 
         Raises:
             MessageExpunged: the message was expunged.
@@ -210,12 +210,12 @@ class IStore(Interface):
             uids: the messages. UIDs that do not exist are ignored.
             op: b"+" adds `flags`, b"-" removes them, b"" replaces all flags.
             flags: flags in canonical spelling.
-            unchanged_since: leave messages alone that changed after this MODSEQ (UNCHANGEDSINCE, RFC 7162 section
+            unchanged_since: exclude messages that changed after this MODSEQ (UNCHANGEDSINCE, RFC 7162 section
                 3.1.3).
             since: see the module docstring.
 
         Returns:
-            the delta, and the UIDs that `unchanged_since` left alone.
+            the delta, and the UIDs that `unchanged_since` excluded.
         """
 
     def expunge(key: int, uids: Sequence[int] | None, since: int) -> Delta:
@@ -288,7 +288,7 @@ class IQuotaStore(Interface):
 class IMetadataStore(Interface):
     """A store that keeps metadata of mailboxes (RFC 5464). It provides this interface beside `IStore`.
 
-    The mailbox "" stands for the server, as this account sees it.
+    The mailbox "" is the server, as this account sees it.
     """
 
     def metadata(name: str) -> dict[bytes, bytes]:

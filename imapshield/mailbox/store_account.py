@@ -3,8 +3,8 @@
 Rules
 -----
 * Every awaiting method makes one call in the worker, so a command costs one thread hop.
-* Results change the columns of open mailboxes on the caller's side. Listeners of a mailbox are notified before the
-  method that caused the change returns.
+* Results are applied to the columns of open mailboxes on the reactor's thread. Listeners of a mailbox are notified
+  before the method that caused the change returns.
 """
 
 from __future__ import annotations
@@ -231,10 +231,10 @@ class StoreAccount:
 
 
 def _changes_or_none(mailbox: StoreMailbox, store: IStore) -> Delta | None:
-    """Return what the mailbox's columns do not contain yet, or None where the store cannot tell.
+    """Return what the mailbox's columns do not contain yet, or None if the store cannot read the mailbox.
 
-    The messages are stored by now. If an unrelated mailbox that was deleted turned the answer into a NO, the client
-    would send the messages again.
+    The new messages are stored by now. An error from a selected mailbox that was deleted must not turn the response
+    into NO: the client would send the messages again.
     """
     try:
         return mailbox.changes(store)

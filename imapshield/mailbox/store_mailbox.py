@@ -3,7 +3,7 @@
 Rules
 -----
 * Every awaiting method makes one call in the store's worker. The delta that the call returns is applied to the columns
-  on the caller's side, and listeners are notified before the method returns.
+  on the reactor's thread, and listeners are notified before the method returns.
 * The store identifies the mailbox by `key`. A rename changes `name`; it does not change `key`.
 """
 
@@ -87,13 +87,12 @@ class StoreMailbox:
     def apply_delta(self, delta: Delta, *, claimed_elsewhere: bool = False) -> Sequence[int]:
         """Apply `delta` to the columns, notify the listeners, and return the UIDs that became \\Recent.
 
-        Only one session may see a message as \\Recent (RFC 3501 section 2.3.2): the first listener that claims them, or
-        the caller, which then passes `claimed_elsewhere`.
+        Only one session may see a message as \\Recent (RFC 3501 section 2.3.2): the first listener that claims new
+        messages, or the caller if it passes `claimed_elsewhere`.
         """
         change = self.columns.apply(delta)
-        claimer = next((one for one, claims in self._listeners.items() if claims), None)
-        if claimed_elsewhere:
-            claimer = None
+        claimers = (listener for listener, claims in self._listeners.items() if claims)
+        claimer = None if claimed_elsewhere else next(claimers, None)
         if change.added or change.changed or change.vanished or change.recent:
             kind = "messages" if change.added or change.vanished else "flags"
             self._account.notify_listeners(kind, self.name)

@@ -178,7 +178,7 @@ class View:
 
         Args:
             sequence: sequence numbers, or UIDs if `uid` is True. A UID that does not exist is ignored.
-            uid: see `sequence`.
+            uid: whether `sequence` is a set of UIDs.
 
         Raises:
             BadCommand: a sequence number is beyond the last message, or is ``*`` in an empty mailbox (RFC 9051

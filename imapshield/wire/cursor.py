@@ -2,7 +2,7 @@
 
 Rules
 -----
-* Text and literals alternate; a literal stands where its piece of text ends. Framing has bounded the size of both.
+* Text and literals alternate: each literal follows the text before it. Framing has limited the size of both.
 * No method goes back, so a command costs time in proportion to its length. Counts and nesting are limited for the
   whole command (`GrammarLimits`), however the client spreads them over its parts.
 * Error texts are constant: they say what was expected, and never quote the client.
@@ -23,7 +23,7 @@ from imapshield.wire.sequence import MAX_NUMBER, SAVED, SequenceSet
 T = TypeVar("T")
 
 Parts = Sequence[bytes | LiteralData]
-"""The text (bytes) and the literals of a command in turn, beginning with text."""
+"""The texts (bytes) and literals of a command, alternately. The first is a text."""
 
 MAX_NUMBER64 = 0x7FFFFFFFFFFFFFFF
 
@@ -33,8 +33,8 @@ class GrammarLimits:
     """The largest counts and sizes that one command may have, besides its size on the wire."""
 
     max_depth: int = 50
-    """Nested parentheses, NOT and OR. People need about four, because chains of OR do not nest (see `grammar.search`).
-    Code that walks the result may recurse this deep."""
+    """Nested parentheses, NOT and OR. People need about four, because chains of OR do not nest (see
+    `grammar.search_keys`). Code that walks the result may recurse this deep."""
 
     max_terms: int = 5000
     """List elements and search keys. Synchronisation tools search for hundreds of Message-IDs at once."""
@@ -280,7 +280,7 @@ class Cursor:
         return content
 
     def literal(self, expected: str) -> LiteralData:
-        """Read a literal of any size and kind; its content stays where it is."""
+        """Read a literal of any size and kind, without reading its content."""
         if not self.at_literal():
             raise BadCommand(f"Expected {expected} as a literal")
         literal = self._parts[self._index + 1]

@@ -27,7 +27,7 @@ _FORMATS = {b"UID": b"%d", b"RFC822.SIZE": b"%d", b"MODSEQ": b"(%d)", b"FLAGS": 
 
 
 def line(text: bytes) -> bytes:
-    """Return the untagged line ``* text``. `text` is sent as it is, so it must not come from a client."""
+    """Return the untagged line ``* text``. `text` is sent unchanged, so it must not come from a client."""
     return b"* %b\r\n" % text
 
 
@@ -55,7 +55,7 @@ def _condition(condition: bytes, text: str, code: bytes | None) -> bytes:
 
 
 def capability(names: Iterable[bytes]) -> bytes:
-    """Return the CAPABILITY line. The greeting and tagged OKs have `capability_code` instead."""
+    """Return the CAPABILITY line. `capability_code` is for the greeting and tagged responses."""
     return b"* %b\r\n" % capability_code(names)
 
 
@@ -263,7 +263,7 @@ def _value(value: int | bytes) -> bytes:
 
 
 def label(item: FetchItem) -> bytes:
-    """Return the name of `item` in a FETCH response: without PEEK, and of a partial only the offset."""
+    """Return the name of `item` in a FETCH response: without PEEK, and with only the offset of a partial."""
     if isinstance(item, Attribute):
         return item.name
     if isinstance(item, BodySection):

@@ -31,7 +31,7 @@ class RawCommand:
     Args:
         tag: the tag; None if the client sent no valid tag.
         name: the name of the command in upper case, without UID; empty if there is none.
-        parts: text and literals in turn, after the tag and its space; empty for a rejected command.
+        parts: texts and literals alternately, after the tag and its space; empty for a rejected command.
         octets: the bytes of its lines, including CRLF, without literals.
         rejection: why the command was rejected while it was received. The response must wait for the responses to the
             commands before it.
@@ -70,7 +70,7 @@ class LiteralAnnounced:
 
 
 class LiteralSink(Protocol):
-    """Receives the content of a literal while it arrives."""
+    """Stores the content of a literal while it arrives."""
 
     def write(self, data: bytes) -> None:
         """Store the next bytes.
@@ -264,7 +264,7 @@ class OverlongLine:
     def __init__(self, framer: Framer, start: bytes, rejection: BadCommand) -> None:
         self.rejection = rejection
         self._framer = framer
-        self._start = start.partition(b"{")[0]  # an announcement inside the line is none
+        self._start = start.partition(b"{")[0]  # only an announcement at the end of the line counts
         self._tail = b""
 
     def feed(self, data: bytes) -> tuple[bytes, RawCommand | LiteralAnnounced | None]:

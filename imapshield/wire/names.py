@@ -24,7 +24,7 @@ def decode_name(octets: bytes, utf8: bool = False) -> str:
     """Decode a mailbox name, with INBOX in upper case.
 
     Args:
-        octets: the mailbox argument. 8-bit bytes are read as UTF-8 with or without `utf8`: nothing else makes sense.
+        octets: the mailbox argument. 8-bit bytes are read as UTF-8 with or without `utf8`.
         utf8: whether the client enabled IMAP4rev2 or UTF8=ACCEPT; ``&`` then has no special meaning.
 
     Raises:
@@ -34,7 +34,7 @@ def decode_name(octets: bytes, utf8: bool = False) -> str:
 
 
 def decode_pattern(octets: bytes, utf8: bool = False) -> str:
-    """Decode a LIST pattern or reference like `decode_name`, but leave INBOX as it is: it may be part of a name."""
+    """Decode a LIST pattern or reference like `decode_name`, but do not change INBOX: it may be part of a name."""
     if not utf8 and octets.isascii():
         return _decode_utf7(octets)
     try:

@@ -111,7 +111,7 @@ class SequenceSet:
         return i >= 0 and self.ranges[i][0] <= number <= self.ranges[i][1]
 
     def __iter__(self) -> Iterator[int]:
-        """Iterate over the numbers, disregarding ``*``. There may be four thousand million of them."""
+        """Iterate over the numbers, disregarding ``*``. There may be four billion of them."""
         return chain.from_iterable(range(first, last + 1) for first, last in self.ranges)
 
     def contains(self, number: int, largest: int) -> bool:
@@ -122,7 +122,7 @@ class SequenceSet:
     def resolve(self, largest: int) -> list[tuple[int, int]]:
         """Return the ranges with ``*`` as `largest`, which is 0 in an empty mailbox.
 
-        Numbers above `largest` are kept.
+        The result includes numbers above `largest`.
         """
         if not self.tail or largest < 1:
             return list(self.ranges)
@@ -162,7 +162,7 @@ class SequenceSet:
         return SequenceSet(_merged(shared))
 
     def encode(self) -> bytes:
-        """Return the set as on the wire; parsing that gives an equal set."""
+        """Return the set as it is sent. Parsing the result gives an equal set."""
         if self.saved:
             return b"$"
         items = [b"%d" % a if a == b else b"%d:%d" % (a, b) for a, b in self.ranges]

@@ -96,7 +96,7 @@ class HeaderKey(SearchKey):
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeKey(SearchKey):
-    """FROM, TO, CC, BCC or SUBJECT (`field`) contains `text`. Compared with what ENVELOPE shows, decoded."""
+    """The field FROM, TO, CC, BCC or SUBJECT contains `text`, which is compared with the decoded value in ENVELOPE."""
 
     field: bytes
     text: str
@@ -150,14 +150,14 @@ class Search(Command):
 
 @dataclass(frozen=True, slots=True)
 class CancelUpdate(Command):
-    """CANCELUPDATE (RFC 5267): the tags of the searches whose updates are to stop."""
+    """CANCELUPDATE (RFC 5267). `tags` are those of the searches that must send no more updates."""
 
     tags: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MultiSearch(Command):
-    """ESEARCH of the mailboxes in `sources`; the other fields mean what they mean in `Search`."""
+    """ESEARCH of the mailboxes in `sources`. The other fields are those of `Search`."""
 
     sources: tuple[MailboxFilter, ...]
     key: SearchKey
@@ -170,8 +170,7 @@ class MultiSearch(Command):
 class Sort(Command):
     """SORT and UID SORT.
 
-    `criteria` are pairs of (reverse, sort key), the sort key in upper case. The other fields mean what they mean in
-    `Search`.
+    `criteria` are pairs of (reverse, sort key), the sort key in upper case. The other fields are those of `Search`.
     """
 
     criteria: tuple[tuple[bool, bytes], ...]

@@ -73,7 +73,7 @@ def parse(parts: Parts, *, limits: GrammarLimits = DEFAULT_LIMITS, utf8: bool = 
     """Parse one command.
 
     Args:
-        parts: text and literals in turn, after the tag and its space, as in `framing.RawCommand`.
+        parts: texts and literals alternately, after the tag and its space, as in `framing.RawCommand`.
         limits: what one command may contain.
         utf8: whether the client enabled IMAP4rev2 or UTF8=ACCEPT; ``&`` in names then has no special meaning.
 

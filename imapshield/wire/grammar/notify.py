@@ -64,7 +64,7 @@ def _group(cursor: Cursor) -> EventGroup:
 
 
 def mailbox_filter(cursor: Cursor) -> MailboxFilter:
-    """``filter-mailboxes``: a kind that stands alone, or a kind with one mailbox name or a list of them."""
+    """``filter-mailboxes``: a kind without names, or a kind with one mailbox name or a list of them."""
     kind = cursor.word_in(KINDS, "a mailbox filter such as PERSONAL")
     if kind in KINDS_WITHOUT_NAMES:
         return MailboxFilter(kind)
@@ -77,7 +77,7 @@ def mailbox_filter(cursor: Cursor) -> MailboxFilter:
 def _mailbox(cursor: Cursor) -> str | None:
     """Read a mailbox name; None if no mailbox can have it.
 
-    Mailboxes that do not exist are ignored (RFC 5465 section 3.1), and so are those that cannot.
+    Mailboxes that do not exist are ignored (RFC 5465 section 3.1), and so are names that no mailbox can have.
     """
     try:
         return cursor.mailbox()
