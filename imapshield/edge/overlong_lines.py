@@ -8,8 +8,7 @@ from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.guard.verdicts import Disconnect, RejectLiteral, Reset, Verdict
 from imapshield.limits import Limits
 from imapshield.wire import traits
-from imapshield.wire.framing import Framer, LiteralAnnounced, RawCommand
-from imapshield.wire.overlong_line import OverlongLine
+from imapshield.wire.framing import Framer, LiteralAnnounced, OverlongLine, RawCommand
 
 
 class OverlongLineHost(Protocol):

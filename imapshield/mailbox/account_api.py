@@ -1,6 +1,6 @@
 """What a session needs of an account: asynchronous interfaces, which a realm's avatar provides.
 
-`StoreAccount` and `StoreMailbox` implement them over any `IStore`. To serve mail that is no `IStore`, implement
+`StoreAccount` and `StoreMailbox` implement them over any `IStore`. To serve mail from anything else, implement
 `IAccount` and `IMailbox`, and return the account from a realm for the interface `IAccount`.
 
 Rules
@@ -17,18 +17,9 @@ from typing import Protocol
 
 from zope.interface import Attribute, Interface
 
+from imapshield.mailbox import values
 from imapshield.mailbox.columns import Columns
 from imapshield.mailbox.deltas import Change
-from imapshield.mailbox.values import (
-    AccountEvent,
-    AppendResult,
-    CopyResult,
-    FetchResult,
-    MailboxInfo,
-    MailboxStatus,
-    NewMessage,
-    Quota,
-)
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.search import SearchKey
@@ -78,11 +69,13 @@ class IMailbox(Interface):
         If the store no longer knows, the set contains other UIDs that do not exist (RFC 7162 section 3.2.5).
         """
 
-    async def fetch(uids: Sequence[int], items: Sequence[FetchItem], budget: int) -> FetchResult:
+    async def fetch(
+        uids: Sequence[int], items: Sequence[FetchItem], budget: int
+    ) -> values.FetchResult:
         """Return the values of `items` for the first messages of `uids`. See `IStore.fetch` for the arguments."""
 
     async def read(uid: int, item: FetchItem, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset` of the string that a `Blob` stands for.
+        """Return `size` bytes from `offset` of the string that a `Blob` represents.
 
         Raises:
             MessageExpunged: the message was expunged.
@@ -94,7 +87,7 @@ class IMailbox(Interface):
     async def store_flags(
         uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
     ) -> list[int]:
-        """Change the flags of messages, and return the UIDs that `unchanged_since` left alone.
+        """Change the flags of messages, and return the UIDs that `unchanged_since` excluded.
 
         See `IStore.store_flags` for the arguments.
         """
@@ -103,10 +96,10 @@ class IMailbox(Interface):
         """Remove the messages that have \\Deleted: those among `uids`, or all if it is None (RFC 9051 section
         6.4.3)."""
 
-    async def copy(uids: Sequence[int], target: str, move: bool) -> CopyResult:
+    async def copy(uids: Sequence[int], target: str, move: bool) -> values.CopyResult:
         """Copy or move messages to the mailbox `target`, all or none. See `IStore.copy` for arguments and errors."""
 
-    async def replace(uid: int, target: str, message: NewMessage) -> AppendResult:
+    async def replace(uid: int, target: str, message: values.NewMessage) -> values.AppendResult:
         """Store `message` in the mailbox `target` and remove the message `uid`, in one step (RFC 8508).
 
         Raises:
@@ -127,7 +120,7 @@ class IAccount(Interface):
 
     user: str = Attribute("The user's name, for logs.")
 
-    async def mailboxes() -> Iterable[MailboxInfo]:
+    async def mailboxes() -> Iterable[values.MailboxInfo]:
         """Return every mailbox, for LIST (RFC 9051 section 6.3.9). INBOX is always included."""
 
     async def subscriptions() -> set[str]:
@@ -156,7 +149,7 @@ class IAccount(Interface):
         """Rename a mailbox and all its inferiors (RFC 9051 section 6.3.6). See `IStore.rename` for INBOX and the
         errors."""
 
-    async def status(name: str) -> MailboxStatus:
+    async def status(name: str) -> values.MailboxStatus:
         """Return the state of a mailbox without opening it (RFC 9051 section 6.3.11).
 
         Raises:
@@ -180,7 +173,7 @@ class IAccount(Interface):
             NoSuchMailbox: there is no such mailbox.
         """
 
-    async def append(name: str, messages: Sequence[NewMessage]) -> AppendResult:
+    async def append(name: str, messages: Sequence[values.NewMessage]) -> values.AppendResult:
         """Append all of `messages` or none. See `IStore.append` (RFC 9051 section 6.3.12, RFC 3502).
 
         Raises:
@@ -194,11 +187,11 @@ class IAccount(Interface):
 class INotify(Interface):
     """An account that reports what happens in all its mailboxes (NOTIFY, RFC 5465)."""
 
-    def add_listener(listener: Callable[[AccountEvent], None]) -> None:
+    def add_listener(listener: Callable[[values.AccountEvent], None]) -> None:
         """Call `listener` synchronously for everything that sessions of this account do. It must neither block nor
         raise."""
 
-    def remove_listener(listener: Callable[[AccountEvent], None]) -> None:
+    def remove_listener(listener: Callable[[values.AccountEvent], None]) -> None:
         """Stop calling `listener`."""
 
     async def watch_mailboxes(names: Iterable[str]) -> None:
@@ -222,12 +215,12 @@ class ICatenate(Interface):
 class IQuota(Interface):
     """An account with a quota (RFC 9208)."""
 
-    async def quota() -> Quota:
+    async def quota() -> values.Quota:
         """Return usage and limits, which all mailboxes of the account share."""
 
 
 class IMetadata(Interface):
-    """An account that keeps metadata of mailboxes (RFC 5464). The mailbox "" stands for the server."""
+    """An account that keeps metadata of mailboxes (RFC 5464). The mailbox "" is the server."""
 
     async def metadata(name: str) -> dict[bytes, bytes]:
         """Return the entries of a mailbox: names, in lower case, and values.
@@ -236,8 +229,8 @@ class IMetadata(Interface):
             NoSuchMailbox: there is no such mailbox.
         """
 
-    async def set_metadata(name: str, values: Mapping[bytes, bytes | None]) -> None:
-        """Set the entries in `values`, all or none. A value of None removes the entry.
+    async def set_metadata(name: str, entries: Mapping[bytes, bytes | None]) -> None:
+        """Set `entries`, all or none. A value of None removes the entry.
 
         Raises:
             NoSuchMailbox: there is no such mailbox.

@@ -44,22 +44,6 @@ class Columns:
         keywords: the keywords seen so far: lower case → the spelling that was seen first.
     """
 
-    __slots__ = (
-        "_first_row",
-        "_free_ids",
-        "_ids",
-        "dates",
-        "flag_ids",
-        "flag_lists",
-        "flag_sets",
-        "highestmodseq",
-        "keywords",
-        "modseqs",
-        "sizes",
-        "uidnext",
-        "uids",
-    )
-
     def __init__(self) -> None:
         self.uids = array("I")
         self.flag_ids = array("I")
@@ -83,10 +67,9 @@ class Columns:
         flag_id = self._ids.get(flags)
         if flag_id is None:
             members = frozenset(flags.lower().split())
-            if any(member not in self.keywords for member in members):
-                for flag in flags.split():
-                    if not flag.startswith(b"\\"):
-                        self.keywords.setdefault(flag.lower(), flag)
+            for flag in flags.split():
+                if not flag.startswith(b"\\"):
+                    self.keywords.setdefault(flag.lower(), flag)
             if self._free_ids:
                 flag_id = self._free_ids.pop()
                 self.flag_lists[flag_id], self.flag_sets[flag_id] = flags, members
@@ -164,9 +147,8 @@ class Columns:
         self.uids = self.uids + array("I", [row.uid for row in rows])
         self.flag_ids = self.flag_ids + array("I", [self.flag_id(row.flags) for row in rows])
         self.modseqs = self.modseqs + array("Q", [row.modseq for row in rows])
-        self.sizes = self.sizes + array(
-            "Q", [UNKNOWN_SIZE if row.size is None else row.size for row in rows]
-        )
+        sizes = [UNKNOWN_SIZE if row.size is None else row.size for row in rows]
+        self.sizes = self.sizes + array("Q", sizes)
         self.dates = self.dates + array("q", [row.internaldate for row in rows])
 
     def _remove(self, vanished: SequenceSet) -> list[int]:

@@ -1,4 +1,4 @@
-"""How a store reports changes to a mailbox (`Delta`), and how an open mailbox passes them to its listeners
+"""The changes of a mailbox, as a store reports them (`Delta`) and as an open mailbox passes them to its listeners
 (`Change`)."""
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Delta:
             every UID below `uidnext` that does not exist (RFC 7162 section 3.2.5).
         highestmodseq: the mailbox's HIGHESTMODSEQ.
         uidnext: the mailbox's UIDNEXT.
-        recent: the UIDs of new messages that this call claimed as \\Recent, if it was to claim them. No other call gets
+        recent: the UIDs of new messages that this call claimed as \\Recent, if it was asked to. No other call gets
             them (RFC 3501 section 2.3.2).
     """
 

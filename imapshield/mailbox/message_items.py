@@ -1,4 +1,4 @@
-"""The bytes of a message → the values of FETCH items, and whether it matches a SEARCH key. Every store uses this.
+"""Computes the values of FETCH items from the bytes of a message, and matches it against SEARCH keys, for every store.
 
 A message is `bytes` as on the wire, with lines that end in CRLF. Its MIME structure is parsed at most once, and not
 at all for items that need only the header.
@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from imapshield.message import date_field, envelope, section, structure, text
 from imapshield.message.headers import decode_header, header_values
 from imapshield.message.mime_tree import Part, parse_mime_tree
-from imapshield.wire import encode
+from imapshield.wire import strings
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Preview
 from imapshield.wire.commands.search import DateKey, EnvelopeKey, HeaderKey, SearchKey, TextKey
 
@@ -20,7 +20,7 @@ class MessageItems:
     """One message, from which FETCH items and SEARCH keys are answered.
 
     Args:
-        data: the message, or only its header block if that is all that is going to be used.
+        data: the message, or only its header block if nothing else is needed.
     """
 
     __slots__ = ("_part", "data")
@@ -59,14 +59,14 @@ class MessageItems:
                 return b"0" if content is None else b"%d" % len(content)
             case Preview():
                 preview = text.preview(self.part, self.data)
-                return encode.string(preview.encode("utf-8"))
+                return strings.string(preview.encode("utf-8"))
         content = self.content(item)
         if content is None:
-            return encode.NIL
-        return encode.literal(content, binary=isinstance(item, Binary))
+            return strings.NIL
+        return strings.literal(content, binary=isinstance(item, Binary))
 
     def content(self, item: FetchItem) -> bytes | None:
-        """Return the bytes that a BODY[…] or BINARY[…] item stands for, or None if there is no such part.
+        """Return the content of a BODY[…] or BINARY[…] item, or None if there is no such part.
 
         A partial, such as ``<0.1024>``, is applied (RFC 9051 section 6.4.5.1).
 
@@ -106,8 +106,8 @@ class MessageItems:
                     text.contains(searched, needle)
                     for searched in text.searchable_texts(self.part, self.data, headers)
                 )
-            case DateKey(how, day, b"SENT"):
-                return date_matches(how, day, sent_date(self.header))
+            case DateKey(comparison, day, b"SENT"):
+                return date_matches(comparison, day, sent_date(self.header))
         raise AssertionError(key)
 
 
@@ -140,13 +140,13 @@ def sent_date(header: bytes) -> date | None:
     return None if sent is None else sent.day
 
 
-def date_matches(how: bytes, day: date, value: date | None) -> bool:
-    """Whether the date `value` is `how` (BEFORE, ON or SINCE) `day`. A missing date matches none of them."""
+def date_matches(comparison: bytes, day: date, value: date | None) -> bool:
+    """Whether the date `value` is BEFORE, ON or SINCE (`comparison`) `day`. A missing date matches none of them."""
     if value is None:
         return False
-    if how == b"BEFORE":
+    if comparison == b"BEFORE":
         return value < day
-    return value >= day if how == b"SINCE" else value == day
+    return value >= day if comparison == b"SINCE" else value == day
 
 
 def utc_day(epoch: float) -> date:

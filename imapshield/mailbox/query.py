@@ -1,8 +1,8 @@
-"""SEARCH: a search key and candidate messages → the messages that match (RFC 9051 section 6.4.4).
+"""Finds the messages of a mailbox that match a search key (RFC 9051 section 6.4.4).
 
 Rules
 -----
-* Whatever the columns know is answered from them. Only the other keys go to the store.
+* Keys that the columns can answer are answered from them. Only the other keys go to the store.
 * Calls to the store are made for a limited number of messages each, so that a search through a large mailbox delays
   the other sessions of the account by no more than one call.
 * Cheap keys are evaluated first, so that expensive ones see fewer messages.
@@ -10,27 +10,14 @@ Rules
 
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import date
 
 from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.columns import UNKNOWN_SIZE
 from imapshield.mailbox.view import View
-from imapshield.wire.commands.search import (
-    AgeKey,
-    And,
-    DateKey,
-    EnvelopeKey,
-    FlagKey,
-    HeaderKey,
-    ModseqKey,
-    Not,
-    ObjectIdKey,
-    Or,
-    SearchKey,
-    SequenceKey,
-    SizeKey,
-    TextKey,
-)
+from imapshield.wire.commands import search
+from imapshield.wire.commands.search import SearchKey
 
 MESSAGES_PER_CALL = 1000
 """Messages per call of the store, for a key that it answers from its cache."""
@@ -43,8 +30,9 @@ MESSAGES_PER_PAUSE = 20_000
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAY = 86400
-_STORE_COSTS = {TextKey: 4, HeaderKey: 3, EnvelopeKey: 2, DateKey: 2, ObjectIdKey: 2}
-_COSTS = _STORE_COSTS | dict.fromkeys((Not, Or, And), 1)
+_COSTS: dict[type[SearchKey], int] = dict.fromkeys((search.Not, search.Or, search.And), 1)
+_COSTS |= dict.fromkeys((search.EnvelopeKey, search.DateKey, search.ObjectIdKey), 2)
+_COSTS |= {search.HeaderKey: 3, search.TextKey: 4}
 
 
 def _cost(key: SearchKey) -> int:
@@ -57,14 +45,15 @@ def leaf_keys(key: SearchKey) -> Iterator[SearchKey]:
     while stack:
         current = stack.pop()
         match current:
-            case And(keys) | Or(keys):
+            case search.And(keys) | search.Or(keys):
                 stack += keys
-            case Not(inner):
+            case search.Not(inner):
                 stack.append(inner)
             case _:
                 yield current
 
 
+@dataclass(slots=True, eq=False)
 class Query:
     """One SEARCH in a mailbox, as one client sees it.
 
@@ -72,27 +61,19 @@ class Query:
         mailbox: the mailbox.
         view: the client's view of it.
         now: the current time in epoch seconds, for OLDER and YOUNGER (RFC 5032).
-        saved: the UIDs that ``$`` stands for (RFC 5182).
+        saved: the UIDs of ``$``, the saved result (RFC 5182).
         pause: awaited between calls of the store, with two arguments: the number of messages done and of all
             messages. Also awaited, without arguments, between keys that are answered from the columns: one search can
-            have thousands. It gives other connections a turn.
+            have thousands. Other connections are served during the pause.
     """
 
-    def __init__(
-        self,
-        mailbox: IMailbox,
-        view: View,
-        *,
-        now: float,
-        saved: Sequence[int] = (),
-        pause: Callable[..., Awaitable[object]] | None = None,
-    ) -> None:
-        self._mailbox = mailbox
-        self._view = view
-        self._now = now
-        self._saved = saved
-        self._pause = pause
-        self._examined = 0
+    mailbox: IMailbox
+    view: View
+    _: KW_ONLY
+    now: float
+    saved: Sequence[int] = ()
+    pause: Callable[..., Awaitable[object]] | None = None
+    _examined: int = field(default=0, init=False)
 
     async def run(self, key: SearchKey, among: Sequence[int] | None = None) -> Sequence[int]:
         """Return the UIDs of the messages that match, in ascending order.
@@ -103,8 +84,8 @@ class Query:
             key: the search key.
             among: search only these UIDs, in ascending order; None means all that the client knows.
         """
-        uids: Sequence[int] = self._view.uids if among is None else among
-        columns = self._view.columns
+        uids: Sequence[int] = self.view.uids if among is None else among
+        columns = self.view.columns
         if uids is not columns.uids:
             uids = [uid for uid in uids if columns.row(uid) is not None]
         return await self._matching(key, uids)
@@ -113,18 +94,18 @@ class Query:
         if not uids:
             return uids
         self._examined += len(uids)
-        if self._examined > MESSAGES_PER_PAUSE and self._pause is not None:
+        if self._examined > MESSAGES_PER_PAUSE and self.pause is not None:
             self._examined = 0
-            await self._pause()
+            await self.pause()
         match key:
-            case And(keys):
+            case search.And(keys):
                 return await self._matching_all(keys, uids)
-            case Or(keys):
+            case search.Or(keys):
                 return await self._matching_any(keys, uids)
-            case Not(FlagKey(flag)) if flag.upper() != b"\\RECENT":  # mostly UNSEEN
-                ids = self._view.columns.flag_ids_with(flag)
+            case search.Not(search.FlagKey(flag)) if flag.upper() != b"\\RECENT":  # mostly UNSEEN
+                ids = self.view.columns.flag_ids_with(flag)
                 return [uid for uid, flag_id in self._pairs(uids, "flag_ids") if flag_id not in ids]
-            case Not(inner):
+            case search.Not(inner):
                 excluded = set(await self._matching(inner, uids))
                 return [uid for uid in uids if uid not in excluded]
             case _:
@@ -132,19 +113,19 @@ class Query:
 
     async def _matching_leaf(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
         match key:
-            case FlagKey(flag):
+            case search.FlagKey(flag):
                 return self._with_flag(flag, uids)
-            case SequenceKey():
+            case search.SequenceKey():
                 return self._in_sequence(key, uids)
-            case ModseqKey(min_modseq):
+            case search.ModseqKey(min_modseq):
                 return [uid for uid, modseq in self._pairs(uids, "modseqs") if modseq >= min_modseq]
-            case AgeKey():
+            case search.AgeKey():
                 return self._with_age(key, uids)
-            case SizeKey():
+            case search.SizeKey():
                 await self._load_sizes(uids)
                 return self._with_size(key, uids)
-            case DateKey(how, day, b"INTERNAL"):
-                return self._with_internaldate(how, day, uids)
+            case search.DateKey(comparison, day, b"INTERNAL"):
+                return self._with_internaldate(comparison, day, uids)
             case _:
                 return await self._from_store(key, uids)
 
@@ -168,15 +149,15 @@ class Query:
 
     def _with_flag(self, flag: bytes, uids: Sequence[int]) -> Sequence[int]:
         if flag.upper() == b"\\RECENT":
-            return [uid for uid in uids if uid in self._view.recent]
-        ids = self._view.columns.flag_ids_with(flag)
+            return [uid for uid in uids if uid in self.view.recent]
+        ids = self.view.columns.flag_ids_with(flag)
         return [uid for uid, flag_id in self._pairs(uids, "flag_ids") if flag_id in ids]
 
-    def _in_sequence(self, key: SequenceKey, uids: Sequence[int]) -> Sequence[int]:
+    def _in_sequence(self, key: search.SequenceKey, uids: Sequence[int]) -> Sequence[int]:
         if key.sequence is None:
-            saved = set(self._saved)
+            saved = set(self.saved)
             return [uid for uid in uids if uid in saved]
-        view = self._view
+        view = self.view
         if key.uid:
             spans = key.sequence.matching_slices(view.uids, view.uids[-1])
         else:
@@ -190,30 +171,32 @@ class Query:
         named = set(view.uids_of(spans))
         return [uid for uid in uids if uid in named]
 
-    def _with_age(self, key: AgeKey, uids: Sequence[int]) -> Sequence[int]:
+    def _with_age(self, key: search.AgeKey, uids: Sequence[int]) -> Sequence[int]:
         # Whole seconds, and a message of exactly this age is both OLDER and YOUNGER (RFC 5032 section 3).
-        limit = int(self._now) - key.seconds
+        limit = int(self.now) - key.seconds
         if key.younger:
             return [uid for uid, epoch in self._pairs(uids, "dates") if epoch >= limit]
         return [uid for uid, epoch in self._pairs(uids, "dates") if epoch <= limit]
 
-    def _with_size(self, key: SizeKey, uids: Sequence[int]) -> Sequence[int]:
+    def _with_size(self, key: search.SizeKey, uids: Sequence[int]) -> Sequence[int]:
         if key.larger:
             return [uid for uid, size in self._pairs(uids, "sizes") if size > key.size]
         return [uid for uid, size in self._pairs(uids, "sizes") if size < key.size]
 
-    def _with_internaldate(self, how: bytes, day: date, uids: Sequence[int]) -> Sequence[int]:
+    def _with_internaldate(
+        self, comparison: bytes, day: date, uids: Sequence[int]
+    ) -> Sequence[int]:
         start = (day.toordinal() - _EPOCH) * _DAY
-        if how == b"BEFORE":
+        if comparison == b"BEFORE":
             return [uid for uid, epoch in self._pairs(uids, "dates") if epoch < start]
-        if how == b"SINCE":
+        if comparison == b"SINCE":
             return [uid for uid, epoch in self._pairs(uids, "dates") if epoch >= start]
         end = start + _DAY
         return [uid for uid, epoch in self._pairs(uids, "dates") if start <= epoch < end]
 
     def _pairs(self, uids: Sequence[int], column: str) -> Iterable[tuple[int, int]]:
         """Return each of `uids` with its value in a column of `Columns`."""
-        columns = self._view.columns
+        columns = self.view.columns
         values: array[int] = getattr(columns, column)
         if uids is columns.uids:
             return zip(uids, values, strict=True)
@@ -228,16 +211,16 @@ class Query:
         unknown = [uid for uid, size in self._pairs(uids, "sizes") if size == UNKNOWN_SIZE]
         for start in range(0, len(unknown), MESSAGE_BODIES_PER_CALL):
             stop = start + MESSAGE_BODIES_PER_CALL
-            await self._mailbox.load_sizes(unknown[start:stop])
-            if self._pause is not None and stop < len(unknown):
-                await self._pause(stop, len(unknown))
+            await self.mailbox.load_sizes(unknown[start:stop])
+            if self.pause is not None and stop < len(unknown):
+                await self.pause(stop, len(unknown))
 
     async def _from_store(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
-        count = MESSAGE_BODIES_PER_CALL if isinstance(key, TextKey) else MESSAGES_PER_CALL
+        count = MESSAGE_BODIES_PER_CALL if isinstance(key, search.TextKey) else MESSAGES_PER_CALL
         found: list[int] = []
         for start in range(0, len(uids), count):
             stop = start + count
-            found += await self._mailbox.search(uids[start:stop], key)
-            if self._pause is not None and stop < len(uids):
-                await self._pause(stop, len(uids))
+            found += await self.mailbox.search(uids[start:stop], key)
+            if self.pause is not None and stop < len(uids):
+                await self.pause(stop, len(uids))
         return found

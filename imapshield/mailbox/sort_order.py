@@ -1,8 +1,8 @@
-"""SORT and THREAD: header fields → sort keys, and sort keys → order (RFC 5256, RFC 5957).
+"""Computes the sort keys of SORT and THREAD from header fields, and sorts by them (RFC 5256, RFC 5957).
 
 Rules
 -----
-* Nothing is quadratic, whatever the mail: a subject of a thousand brackets costs what its length costs.
+* Everything takes time linear in the mail, whatever it contains: a subject may consist of a thousand brackets.
 """
 
 import re
@@ -80,7 +80,7 @@ def _without_trailers(text: str, lower: str, start: int, stop: int) -> tuple[int
 def _without_leaders(text: str, start: int, stop: int) -> tuple[int, bool]:
     """Steps 3 to 5: return where ``text[start:stop]`` starts without its leaders, and whether "re:" was one of them.
 
-    Leaders are spaces, "re:" and "fwd:", and blobs such as "[list]" that something else follows.
+    Leaders are spaces, "re:" and "fwd:", and blobs such as "[list]" unless they end the subject.
     """
     is_reply = False
     while start < stop:
@@ -96,9 +96,7 @@ def _without_leaders(text: str, start: int, stop: int) -> tuple[int, bool]:
         elif end < stop:
             start = end
         else:
-            start = text.rindex(
-                "[", start, stop
-            )  # Only blobs are left: the last one is the subject.
+            start = text.rindex("[", start, stop)  # only blobs are left: the last is the subject
             break
     return start, is_reply
 

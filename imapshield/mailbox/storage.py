@@ -23,18 +23,8 @@ from typing import Protocol, TypeVar
 
 from zope.interface import Interface
 
+from imapshield.mailbox import values
 from imapshield.mailbox.deltas import Delta
-from imapshield.mailbox.values import (
-    AppendResult,
-    CopyResult,
-    FetchResult,
-    MailboxInfo,
-    MailboxStatus,
-    NewMessage,
-    OpenedMailbox,
-    Quota,
-    ReplaceResult,
-)
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.search import SearchKey
 
@@ -66,13 +56,13 @@ class Subscription(Protocol):
     """A request for notifications, as `ChangeNotifier.watch` returns it."""
 
     def stop(self) -> None:
-        """Cancel it: the callback is not called again."""
+        """Cancel the subscription: the callback is not called again."""
 
 
 class IStore(Interface):
     """The mail of one user. The module docstring gives the rules that hold for every method."""
 
-    def mailboxes() -> Iterable[MailboxInfo]:
+    def mailboxes() -> Iterable[values.MailboxInfo]:
         """Return every mailbox, for LIST (RFC 9051 section 6.3.9).
 
         INBOX is always included. So is every parent of a mailbox; one that does not exist is not selectable.
@@ -126,7 +116,7 @@ class IStore(Interface):
             BadMailboxName: no mailbox can be called `new`, or `new` is below `old`.
         """
 
-    def status(name: str) -> MailboxStatus:
+    def status(name: str) -> values.MailboxStatus:
         """Return the state of a mailbox without opening it, including mail that was delivered until now.
 
         Raises:
@@ -140,7 +130,7 @@ class IStore(Interface):
             NoSuchMailbox: there is no such mailbox.
         """
 
-    def open(name: str, claim_recent: bool) -> OpenedMailbox:
+    def open(name: str, claim_recent: bool) -> values.OpenedMailbox:
         """Open a mailbox for SELECT or EXAMINE: take in what was delivered, and return all messages.
 
         Args:
@@ -164,7 +154,7 @@ class IStore(Interface):
             claim_recent: claim new messages, as in `open`.
         """
 
-    def append(name: str, messages: Sequence[NewMessage]) -> AppendResult:
+    def append(name: str, messages: Sequence[values.NewMessage]) -> values.AppendResult:
         """Append all of `messages` or none (RFC 9051 section 6.3.12, RFC 3502).
 
         They are on stable storage when this returns. While it runs, their content may call this store's own `read`
@@ -177,7 +167,7 @@ class IStore(Interface):
 
     def fetch(
         key: int, uids: Sequence[int], items: Sequence[FetchItem], budget: int
-    ) -> FetchResult:
+    ) -> values.FetchResult:
         """Return the values of `items` for the first messages of `uids` (RFC 9051 section 6.4.5).
 
         Args:
@@ -193,7 +183,7 @@ class IStore(Interface):
         """
 
     def read(key: int, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset` of the string that a `Blob` stands for.
+        """Return `size` bytes from `offset` of the string that a `Blob` represents.
 
         Raises:
             MessageExpunged: the message was expunged.
@@ -220,12 +210,12 @@ class IStore(Interface):
             uids: the messages. UIDs that do not exist are ignored.
             op: b"+" adds `flags`, b"-" removes them, b"" replaces all flags.
             flags: flags in canonical spelling.
-            unchanged_since: leave messages alone that changed after this MODSEQ (UNCHANGEDSINCE, RFC 7162 section
+            unchanged_since: exclude messages that changed after this MODSEQ (UNCHANGEDSINCE, RFC 7162 section
                 3.1.3).
             since: see the module docstring.
 
         Returns:
-            the delta, and the UIDs that `unchanged_since` left alone.
+            the delta, and the UIDs that `unchanged_since` excluded.
         """
 
     def expunge(key: int, uids: Sequence[int] | None, since: int) -> Delta:
@@ -237,7 +227,9 @@ class IStore(Interface):
             since: see the module docstring.
         """
 
-    def copy(key: int, uids: Sequence[int], target: str, move: bool, since: int) -> CopyResult:
+    def copy(
+        key: int, uids: Sequence[int], target: str, move: bool, since: int
+    ) -> values.CopyResult:
         """Copy or move messages to another mailbox, all or none, with their flags and INTERNALDATE.
 
         Args:
@@ -254,7 +246,9 @@ class IStore(Interface):
                 (RFC 9051 section 6.4.7).
         """
 
-    def replace(key: int, uid: int, target: str, message: NewMessage, since: int) -> ReplaceResult:
+    def replace(
+        key: int, uid: int, target: str, message: values.NewMessage, since: int
+    ) -> values.ReplaceResult:
         """Store `message` in the mailbox `target` and remove the message `uid`, in one step (RFC 8508).
 
         Only the difference of the two sizes counts against a quota.
@@ -287,14 +281,14 @@ class IQuotaStore(Interface):
     A method of the store that would exceed the quota raises `errors.NoSpace`.
     """
 
-    def quota() -> Quota:
+    def quota() -> values.Quota:
         """Return usage and limits. All mailboxes of the account share one quota root."""
 
 
 class IMetadataStore(Interface):
     """A store that keeps metadata of mailboxes (RFC 5464). It provides this interface beside `IStore`.
 
-    The mailbox "" stands for the server, as this account sees it.
+    The mailbox "" is the server, as this account sees it.
     """
 
     def metadata(name: str) -> dict[bytes, bytes]:
@@ -304,8 +298,8 @@ class IMetadataStore(Interface):
             NoSuchMailbox: there is no such mailbox.
         """
 
-    def set_metadata(name: str, values: Mapping[bytes, bytes | None]) -> None:
-        """Set the entries in `values`, all or none. A value of None removes the entry.
+    def set_metadata(name: str, entries: Mapping[bytes, bytes | None]) -> None:
+        """Set `entries`, all or none. A value of None removes the entry.
 
         Entries are renamed and deleted together with their mailbox; RENAME INBOX copies them. Entries that change
         raise the mailbox's HIGHESTMODSEQ.

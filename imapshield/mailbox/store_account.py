@@ -3,8 +3,8 @@
 Rules
 -----
 * Every awaiting method makes one call in the worker, so a command costs one thread hop.
-* Results change the columns of open mailboxes on the caller's side. Listeners of a mailbox are notified before the
-  method that caused the change returns.
+* Results are applied to the columns of open mailboxes on the reactor's thread. Listeners of a mailbox are notified
+  before the method that caused the change returns.
 """
 
 from __future__ import annotations
@@ -16,19 +16,11 @@ from typing import TypeVar, cast
 from zope.interface import Interface, directlyProvides, implementer
 
 from imapshield.errors import StoreError
+from imapshield.mailbox import values
 from imapshield.mailbox.account_api import IAccount, ICatenate, IMailbox, INotify
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.storage import ChangeNotifier, IStore, Subscription, Worker
 from imapshield.mailbox.store_mailbox import StoreMailbox
-from imapshield.mailbox.values import (
-    AccountEvent,
-    AppendResult,
-    MailboxInfo,
-    MailboxStatus,
-    NewMessage,
-    OpenedMailbox,
-    Quota,
-)
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.fetch import FetchItem
 
@@ -65,7 +57,7 @@ class StoreAccount:
         self.user = user
         self.sessions = 0
         self.change_notifier = change_notifier
-        self._listeners: dict[Callable[[AccountEvent], None], None] = {}
+        self._listeners: dict[Callable[[values.AccountEvent], None], None] = {}
         self._watches: dict[str, Subscription] = {}
         self._open_store = open_store
         self._worker = worker
@@ -94,10 +86,10 @@ class StoreAccount:
         self._open.clear()
         await self._worker.run(close_store)
 
-    def add_listener(self, listener: Callable[[AccountEvent], None]) -> None:
+    def add_listener(self, listener: Callable[[values.AccountEvent], None]) -> None:
         self._listeners[listener] = None
 
-    def remove_listener(self, listener: Callable[[AccountEvent], None]) -> None:
+    def remove_listener(self, listener: Callable[[values.AccountEvent], None]) -> None:
         self._listeners.pop(listener, None)
         if not self._listeners:
             for watch in self._watches.values():
@@ -110,9 +102,7 @@ class StoreAccount:
         for name in set(names) - set(self._watches):
             try:
                 paths = await self.run(lambda store, name=name: store.watch_paths(store.key(name)))  # type: ignore[misc]
-            except (
-                StoreError
-            ):  # Deleted meanwhile or unreadable: a session that opens it gets the error.
+            except StoreError:  # The mailbox is unreadable or deleted. SELECT reports the error.
                 continue
             if self._listeners and name not in self._watches:
                 self._watches[name] = self.change_notifier.watch(
@@ -124,7 +114,7 @@ class StoreAccount:
     ) -> None:
         """Report an `AccountEvent` with these fields to every listener."""
         for listener in list(self._listeners):
-            listener(AccountEvent(kind, name, old, entries))
+            listener(values.AccountEvent(kind, name, old, entries))
 
     async def run(self, job: Callable[[IStore], T]) -> T:
         """Run ``job(store)`` in the worker, opening the store first if necessary."""
@@ -136,7 +126,7 @@ class StoreAccount:
 
         return await self._worker.run(run_job)
 
-    async def mailboxes(self) -> Iterable[MailboxInfo]:
+    async def mailboxes(self) -> Iterable[values.MailboxInfo]:
         return await self.run(lambda store: store.mailboxes())
 
     async def subscriptions(self) -> set[str]:
@@ -164,20 +154,20 @@ class StoreAccount:
             if mailbox.name == old or mailbox.name.startswith(old + "/"):
                 mailbox.name = new + mailbox.name[len(old) :]
 
-    async def status(self, name: str) -> MailboxStatus:
+    async def status(self, name: str) -> values.MailboxStatus:
         return await self.run(lambda store: store.status(name))
 
-    async def quota(self) -> Quota:
+    async def quota(self) -> values.Quota:
         return await self.run(lambda store: store.quota())  # type: ignore[attr-defined]
 
     async def metadata(self, name: str) -> dict[bytes, bytes]:
         return await self.run(lambda store: store.metadata(name))  # type: ignore[attr-defined]
 
-    async def set_metadata(self, name: str, values: Mapping[bytes, bytes | None]) -> None:
-        await self.run(lambda store: store.set_metadata(name, values))  # type: ignore[attr-defined]
-        self.notify_listeners("metadata", name, entries=list(values))
+    async def set_metadata(self, name: str, entries: Mapping[bytes, bytes | None]) -> None:
+        await self.run(lambda store: store.set_metadata(name, entries))  # type: ignore[attr-defined]
+        self.notify_listeners("metadata", name, entries=list(entries))
 
-    async def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
+    async def append(self, name: str, messages: Sequence[values.NewMessage]) -> values.AppendResult:
         return await self.run_and_sync(name, lambda store: store.append(name, messages))
 
     async def run_and_sync(self, name: str, job: Callable[[IStore], T]) -> T:
@@ -192,12 +182,10 @@ class StoreAccount:
             return job(store), [_changes_or_none(mailbox, store) for mailbox in selected]
 
         result, deltas = await self.run(run_job)
-        notified = False
         for mailbox, delta in zip(selected, deltas, strict=True):
             if delta is not None:
                 mailbox.apply_delta(delta)  # This notifies the account's listeners too.
-                notified = True
-        if not notified:
+        if all(delta is None for delta in deltas):
             self.notify_listeners("messages", name)
         return result
 
@@ -208,14 +196,14 @@ class StoreAccount:
         before = dict(self._open)
         modseqs = {key: mailbox.columns.highestmodseq for key, mailbox in before.items()}
 
-        def open_or_sync(store: IStore) -> OpenedMailbox | tuple[int, Delta]:
+        def open_or_sync(store: IStore) -> values.OpenedMailbox | tuple[int, Delta]:
             key = store.key(name)
             if key in modseqs:
                 return key, store.changes(key, modseqs[key], claim_recent)
             return store.open(name, claim_recent)
 
         opened = await self.run(open_or_sync)
-        if isinstance(opened, OpenedMailbox):
+        if isinstance(opened, values.OpenedMailbox):
             mailbox = self._open.get(opened.key)
             if mailbox is None:
                 mailbox = self._open[opened.key] = StoreMailbox(self, opened)
@@ -243,10 +231,10 @@ class StoreAccount:
 
 
 def _changes_or_none(mailbox: StoreMailbox, store: IStore) -> Delta | None:
-    """Return what the mailbox's columns do not contain yet, or None where the store cannot tell.
+    """Return what the mailbox's columns do not contain yet, or None if the store cannot read the mailbox.
 
-    The messages are stored by now. If an unrelated mailbox that was deleted turned the answer into a NO, the client
-    would send the messages again.
+    The new messages are stored by now. An error from a selected mailbox that was deleted must not turn the response
+    into NO: the client would send the messages again.
     """
     try:
         return mailbox.changes(store)

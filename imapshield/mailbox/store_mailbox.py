@@ -3,7 +3,7 @@
 Rules
 -----
 * Every awaiting method makes one call in the store's worker. The delta that the call returns is applied to the columns
-  on the caller's side, and listeners are notified before the method returns.
+  on the reactor's thread, and listeners are notified before the method returns.
 * The store identifies the mailbox by `key`. A rename changes `name`; it does not change `key`.
 """
 
@@ -13,17 +13,11 @@ from typing import Protocol, TypeVar
 from zope.interface import implementer
 
 from imapshield.errors import NoSuchMailbox
+from imapshield.mailbox import values
 from imapshield.mailbox.account_api import IMailbox, Listener
 from imapshield.mailbox.columns import Columns
 from imapshield.mailbox.deltas import Change, Delta
 from imapshield.mailbox.storage import ChangeNotifier, IStore, Subscription
-from imapshield.mailbox.values import (
-    AppendResult,
-    CopyResult,
-    FetchResult,
-    NewMessage,
-    OpenedMailbox,
-)
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.search import SearchKey
 from imapshield.wire.sequence import SequenceSet
@@ -58,7 +52,7 @@ class StoreMailbox:
         opened: what the store returned. Its delta is not applied here, because the caller needs the resulting change.
     """
 
-    def __init__(self, account: Account, opened: OpenedMailbox) -> None:
+    def __init__(self, account: Account, opened: values.OpenedMailbox) -> None:
         self.name = opened.name
         self.uidvalidity = opened.uidvalidity
         self.mailbox_id = opened.mailbox_id
@@ -93,13 +87,12 @@ class StoreMailbox:
     def apply_delta(self, delta: Delta, *, claimed_elsewhere: bool = False) -> Sequence[int]:
         """Apply `delta` to the columns, notify the listeners, and return the UIDs that became \\Recent.
 
-        Only one session may see a message as \\Recent (RFC 3501 section 2.3.2): the first listener that claims them, or
-        the caller, which then passes `claimed_elsewhere`.
+        Only one session may see a message as \\Recent (RFC 3501 section 2.3.2): the first listener that claims new
+        messages, or the caller if it passes `claimed_elsewhere`.
         """
         change = self.columns.apply(delta)
-        claimer = next((one for one, claims in self._listeners.items() if claims), None)
-        if claimed_elsewhere:
-            claimer = None
+        claimers = (listener for listener, claims in self._listeners.items() if claims)
+        claimer = None if claimed_elsewhere else next(claimers, None)
         if change.added or change.changed or change.vanished or change.recent:
             kind = "messages" if change.added or change.vanished else "flags"
             self._account.notify_listeners(kind, self.name)
@@ -123,7 +116,7 @@ class StoreMailbox:
 
     async def fetch(
         self, uids: Sequence[int], items: Sequence[FetchItem], budget: int
-    ) -> FetchResult:
+    ) -> values.FetchResult:
         return await self._run(lambda store: store.fetch(self.key, uids, items, budget))
 
     async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
@@ -147,7 +140,7 @@ class StoreMailbox:
         since = self.columns.highestmodseq
         self.apply_delta(await self._run(lambda store: store.expunge(self.key, uids, since)))
 
-    async def copy(self, uids: Sequence[int], target: str, move: bool) -> CopyResult:
+    async def copy(self, uids: Sequence[int], target: str, move: bool) -> values.CopyResult:
         since = self.columns.highestmodseq
         # Not `_run`: here NoSuchMailbox means that the target does not exist.
         copied = await self._account.run_and_sync(
@@ -156,7 +149,9 @@ class StoreMailbox:
         self.apply_delta(copied.delta)
         return copied
 
-    async def replace(self, uid: int, target: str, message: NewMessage) -> AppendResult:
+    async def replace(
+        self, uid: int, target: str, message: values.NewMessage
+    ) -> values.AppendResult:
         since = self.columns.highestmodseq
         replaced = await self._account.run_and_sync(
             target, lambda store: store.replace(self.key, uid, target, message, since)

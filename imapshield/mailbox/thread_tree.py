@@ -1,11 +1,11 @@
-"""THREAD: messages → conversations, by the algorithms ORDEREDSUBJECT and REFERENCES of RFC 5256 section 3.
+"""Groups messages into conversations for THREAD, by ORDEREDSUBJECT or REFERENCES (RFC 5256 section 3).
 
 Rules
 -----
-* Nothing recurses and nothing is quadratic, whatever the mail: a conversation a hundred thousand messages deep,
-  references in a circle, a thousand references per message.
+* Nothing recurses and nothing takes quadratic time, whatever the mail contains: a conversation a hundred thousand
+  messages deep, references in a circle, a thousand references per message.
 * Loops over all messages await `pause` after every `MESSAGES_PER_PAUSE` of them. Linking a hundred thousand messages
-  takes a second, and other connections must be served meanwhile.
+  takes a second, and other connections must not wait for it.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,8 +16,8 @@ from imapshield.wire.responses import ThreadNode
 MAX_ANCESTORS = 200
 """Ancestors that are examined before a reference counts as circular.
 
-Only a reference to a message that already has replies is examined in this way. The subject still joins such a
-conversation.
+Only a reference to a message that already has replies is examined in this way. A message whose reference is dropped
+still joins the conversation by its subject.
 """
 
 MESSAGES_PER_PAUSE = 1000
@@ -29,7 +29,7 @@ class ThreadMessage(NamedTuple):
     """What threading needs of a message.
 
     Attributes:
-        number: the sequence number or UID that stands for the message in the response.
+        number: the sequence number or UID of the message in the response.
         date: the sent date in epoch seconds (`sort_order.date_key`).
         subject: the base subject (`sort_order.subject_key`).
         is_reply: whether the subject is that of a reply or forward.
@@ -231,8 +231,10 @@ class _Forest:
         await self._sort()
 
     async def _subject_table(self) -> dict[str, int]:
-        """Steps 5A and 5B: return the root that the others of each subject join: a dummy, or the one that is no
-        reply."""
+        """Steps 5A and 5B: return, for each subject, the root that other roots join.
+
+        It is a dummy if there is one, else a message that is not a reply.
+        """
         table: dict[str, int] = {}
         for done, i in enumerate(self.roots, 1):
             if not done % MESSAGES_PER_PAUSE:

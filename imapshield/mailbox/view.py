@@ -121,10 +121,7 @@ class View:
         """Return the sequence numbers of `uids`, in their order, without messages that the client does not know."""
         if uids is self.uids:
             return range(1, len(uids) + 1)
-        if len(uids) * 8 < len(self.uids):
-            return [number for uid in uids if (number := self.number(uid)) is not None]
-        known = dict(zip(self.uids, range(1, len(self.uids) + 1), strict=True))
-        return [number for number in map(known.get, uids) if number]
+        return [number for number in map(self.number_lookup(len(uids)), uids) if number]
 
     def forget_flag_changes(self, uids: Iterable[int]) -> None:
         """Drop pending flag updates of `uids`, because the client was sent the flags or used .SILENT."""
@@ -156,39 +153,32 @@ class View:
             self.recent.difference_update(expunged)
         expected = len(self.uids) - len(expunged)
         if self._vanished:
-            last_uid = self.uids[
-                -1
-            ]  # There is one, because a message that the client knows has vanished.
+            # There is a last UID, because a message that the client knows has vanished.
+            last_uid = self.uids[-1]
             added = self.columns.uids[bisect_left(self.columns.uids, last_uid + 1) :]
             self.uids = self.uids + added if added else self.uids
         else:
             self.uids = self.columns.uids
         exists = len(self.uids) if len(self.uids) != expected else None
-        recent = (
-            len(self.recent)
-            if exists is not None or len(self.recent) != self._reported_recent
-            else None
-        )
-        self._reported_recent = len(self.recent)
+        recent = len(self.recent)
+        is_recent_due = exists is not None or recent != self._reported_recent
+        self._reported_recent = recent
         changed: list[tuple[int, int]] = []
         if flags:
             number_of = self.number_lookup(len(self._changed))
-            changed = [
-                (number, uid)
-                for uid in sorted(self._changed)
-                if (number := number_of(uid)) is not None
-            ]
+            found = [(number_of(uid), uid) for uid in sorted(self._changed)]
+            changed = [(number, uid) for number, uid in found if number is not None]
             self._changed.clear()
         if not (self._vanished or self._changed):
             self.synced_modseq = self.columns.highestmodseq
-        return PendingUpdates(numbers, expunged, exists, recent, changed)
+        return PendingUpdates(numbers, expunged, exists, recent if is_recent_due else None, changed)
 
     def rows_of(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
         """Return the rows that `sequence` names, as ascending (start, stop) slices of `uids`.
 
         Args:
             sequence: sequence numbers, or UIDs if `uid` is True. A UID that does not exist is ignored.
-            uid: see `sequence`.
+            uid: whether `sequence` is a set of UIDs.
 
         Raises:
             BadCommand: a sequence number is beyond the last message, or is ``*`` in an empty mailbox (RFC 9051

@@ -15,7 +15,7 @@ from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE, FetchCache, item_name
 from imapshield.maildir.index import Index
 from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
-from imapshield.wire import encode
+from imapshield.wire import strings
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
 from imapshield.wire.dates import encode_internaldate
 
@@ -136,7 +136,7 @@ class _FetchChunk:
         if fd is None:
             return None
         try:
-            return [encode.literal(self._message_files.content(fd, message))]
+            return [strings.literal(self._message_files.content(fd, message))]
         finally:
             os.close(fd)
 
@@ -185,12 +185,12 @@ def _read(reader: MessageReader, uid: int, item: FetchItem) -> bytes | Blob:
     if isinstance(item, BodySection) or (isinstance(item, Binary) and not item.size_only):
         string = reader.string(item)
         if string is None:
-            return encode.NIL
+            return strings.NIL
         size = string[1] if isinstance(string, tuple) else len(string)
         if size > MAX_STRING_SIZE:
             return Blob(uid, item, size)
         octets = reader.range(*string) if isinstance(string, tuple) else string
-        return encode.literal(octets, binary=isinstance(item, Binary))
+        return strings.literal(octets, binary=isinstance(item, Binary))
     if item == Attribute(b"ENVELOPE"):
         return reader.head().value(item)
     return reader.whole().value(item)
@@ -213,4 +213,4 @@ def _attribute(item: Attribute, saved: int, email_id: bytes) -> bytes:
         case b"EMAILID":
             return b"(%b)" % email_id
         case _:
-            return encode.NIL
+            return strings.NIL

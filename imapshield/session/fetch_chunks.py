@@ -27,7 +27,7 @@ from imapshield.session.fetch_responses import (
     send_new_keywords,
 )
 from imapshield.session.state import SessionState
-from imapshield.wire import encode
+from imapshield.wire import encode, strings
 from imapshield.wire.commands.fetch import Attribute, Binary, FetchItem
 
 Column = Sequence[bytes | int] | Sequence[bytes | Blob]
@@ -140,7 +140,7 @@ async def _stream(state: SessionState, message: Chunk) -> None:
 
 async def _send_blob(state: SessionState, blob: Blob) -> None:
     binary = isinstance(blob.item, Binary)
-    state.io.write(encode.literal_head(blob.size, binary=binary))
+    state.io.write(strings.literal_head(blob.size, binary=binary))
     sent = 0
     while sent < blob.size:
         size = min(state.limits.fetch_chunk_size, blob.size - sent)

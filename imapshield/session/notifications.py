@@ -18,7 +18,7 @@ from imapshield.session import list_attributes, mailbox_filters
 from imapshield.session.background import BackgroundSender
 from imapshield.session.state import FLAG_CHANGE, MESSAGE_NEW, SessionState
 from imapshield.session.states import State
-from imapshield.wire import encode
+from imapshield.wire import encode, strings
 from imapshield.wire.commands.base import Command
 from imapshield.wire.commands.mailboxes import (
     Create,
@@ -228,7 +228,7 @@ class NotifySubscription:
         attributes = list_attributes.attributes(name, infos, parents, subscribed=self._subscribed)
         extended = []
         if old:
-            extended = [(b"OLDNAME", encode.parenthesised([encode.mailbox(old, utf8=utf8)]))]
+            extended = [(b"OLDNAME", strings.parenthesised([strings.mailbox(old, utf8=utf8)]))]
         return encode.list_response(b"LIST", attributes, name, extended=extended, utf8=utf8)
 
     async def send_status(self, name: str, *, background: bool = False) -> None:

@@ -10,7 +10,7 @@ from imapshield.mailbox.view import View
 from imapshield.session.command_spec import CommandSpec
 from imapshield.session.connection import Connection
 from imapshield.session.states import State
-from imapshield.wire import encode
+from imapshield.wire import encode, strings
 from imapshield.wire.commands.base import Command
 from imapshield.wire.sequence import SequenceSet
 
@@ -207,7 +207,7 @@ class SessionState:
         if now - self._progress_sent_at >= PROGRESS_SECONDS:
             self._progress_sent_at = now
             # A "]" in the tag would end the response code.
-            tag = encode.NIL if b"]" in self.tag else encode.quoted(self.tag)
+            tag = strings.NIL if b"]" in self.tag else strings.quoted(self.tag)
             code = b"INPROGRESS (%b %b)" % (tag, self._progress_numbers(done, total))
             self.io.write(encode.untagged(b"OK", "Still in progress", code))
 

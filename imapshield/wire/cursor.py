@@ -2,14 +2,14 @@
 
 Rules
 -----
-* Text and literals alternate; a literal stands where its piece of text ends. Framing has bounded the size of both.
+* Text and literals alternate: each literal follows the text before it. Framing has limited the size of both.
 * No method goes back, so a command costs time in proportion to its length. Counts and nesting are limited for the
   whole command (`GrammarLimits`), however the client spreads them over its parts.
 * Error texts are constant: they say what was expected, and never quote the client.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,6 +22,9 @@ from imapshield.wire.sequence import MAX_NUMBER, SAVED, SequenceSet
 
 T = TypeVar("T")
 
+Parts = Sequence[bytes | LiteralData]
+"""The texts (bytes) and literals of a command, alternately. The first is a text."""
+
 MAX_NUMBER64 = 0x7FFFFFFFFFFFFFFF
 
 
@@ -30,8 +33,8 @@ class GrammarLimits:
     """The largest counts and sizes that one command may have, besides its size on the wire."""
 
     max_depth: int = 50
-    """Nested parentheses, NOT and OR. People need about four, because chains of OR do not nest (see `grammar.search`).
-    Code that walks the result may recurse this deep."""
+    """Nested parentheses, NOT and OR. People need about four, because chains of OR do not nest (see
+    `grammar.search_keys`). Code that walks the result may recurse this deep."""
 
     max_terms: int = 5000
     """List elements and search keys. Synchronisation tools search for hundreds of Message-IDs at once."""
@@ -73,32 +76,17 @@ class Cursor:
     The parameter `expected` of a method is the noun of its error text: "Expected a mailbox name".
 
     Args:
-        parts: text (bytes) and literals (`LiteralData`) in turn, beginning with text.
+        parts: the command, after its tag.
         limits: what the command may contain.
         utf8: whether the client enabled UTF-8 mailbox names (see `names.decode_name`).
     """
 
-    __slots__ = (
-        "_index",
-        "_parts",
-        "_position",
-        "_ranges_left",
-        "_terms_left",
-        "_text",
-        "depth",
-        "limits",
-        "utf8",
-    )
-
     def __init__(
-        self,
-        parts: Sequence[bytes | LiteralData],
-        limits: GrammarLimits = DEFAULT_LIMITS,
-        utf8: bool = False,
+        self, parts: Parts, limits: GrammarLimits = DEFAULT_LIMITS, utf8: bool = False
     ) -> None:
         self.limits = limits
         self.utf8 = utf8
-        self.depth = 0
+        self._depth = 0
         self._parts = parts
         self._index = -1
         self._terms_left = limits.max_terms
@@ -180,28 +168,27 @@ class Cursor:
         """Read a word of the protocol; return it in upper case."""
         return self.match(abnf.WORD, expected).upper()
 
+    def word_in(self, words: Container[bytes], expected: str) -> bytes:
+        """Read one of `words`, which are in upper case; return it in upper case."""
+        word = self.word(expected)
+        if word not in words:
+            raise BadCommand(f"Unknown word: expected {expected}")
+        return word
+
     def count_term(self) -> None:
         """Count one list element or search key, of which a command has at most `GrammarLimits.max_terms`."""
         self._terms_left -= 1
         if self._terms_left < 0:
             raise BadCommand("The command has too many parts")
 
-    def enter(self) -> None:
-        """Begin a nested element; call `leave` at its end."""
-        self.depth += 1
-        if self.depth > self.limits.max_depth:
-            raise BadCommand("The command is nested too deeply")
-
-    def leave(self) -> None:
-        """End a nested element."""
-        self.depth -= 1
-
     def list_of(
         self, item: Callable[[], T], expected: str, *, allow_empty: bool = False
     ) -> list[T]:
         """Read ``"(" item *(SP item) ")"``, or ``()`` if `allow_empty`; `item` reads one element."""
         self.expect(b"(", f"Expected a parenthesised list of {expected}")
-        self.enter()
+        self._depth += 1
+        if self._depth > self.limits.max_depth:
+            raise BadCommand("The command is nested too deeply")
         items: list[T] = []
         if not (allow_empty and self.skip(b")")):
             while True:
@@ -211,8 +198,18 @@ class Cursor:
                     break
                 if not self.skip(b" "):
                     raise BadCommand(f"Expected a space or ) in the list of {expected}")
-        self.leave()
+        self._depth -= 1
         return items
+
+    def list_to_end(self, item: Callable[[], T], expected: str) -> list[T]:
+        """Read ``item *(SP item)`` up to the end of the command; `item` reads one element, which `expected` names."""
+        items: list[T] = []
+        while True:
+            self.count_term()
+            items.append(item())
+            if self.at_end():
+                return items
+            self.space(f"each {expected}")
 
     def atom(self, expected: str) -> bytes:
         """Read ``atom``."""
@@ -283,7 +280,7 @@ class Cursor:
         return content
 
     def literal(self, expected: str) -> LiteralData:
-        """Read a literal of any size and kind; its content stays where it is."""
+        """Read a literal of any size and kind, without reading its content."""
         if not self.at_literal():
             raise BadCommand(f"Expected {expected} as a literal")
         literal = self._parts[self._index + 1]

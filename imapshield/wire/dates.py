@@ -9,9 +9,7 @@ from functools import lru_cache
 
 from imapshield.errors import BadCommand
 
-MONTHS = (
-    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
-)  # fmt: skip
+MONTHS = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 _MONTH_NUMBERS = {name.lower(): number for number, name in enumerate(MONTHS, 1)}
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
@@ -92,9 +90,7 @@ def _zone_text(zone: int) -> bytes:
 def _day(day: bytes, month: bytes, year: bytes) -> date:
     number = _MONTH_NUMBERS.get(month.lower())
     if number is None:
-        raise BadCommand(
-            "Expected a month: Jan, Feb, Mar, Apr, May, Jun, Jul, Aug, Sep, Oct, Nov or Dec"
-        )
+        raise BadCommand("Expected a month from Jan to Dec")
     try:
         return date(int(year), number, int(day))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Checks flags and brings them into their canonical spelling (RFC 9051 section 2.3.2).
+"""Checks flags and returns them in their canonical spelling (RFC 9051 section 2.3.2).
 
 System flags have one spelling; keywords keep the spelling of the client, and are compared without case.
 """

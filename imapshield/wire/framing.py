@@ -7,11 +7,12 @@ when a command is complete. Whatever the client sends, the framer knows where th
 Rules
 -----
 * The guard decides how much is kept, before any of it is kept: this module sets no limits.
-* A rejected command is skipped to its end with its literals, so that nothing inside it is taken for a command.
+* A rejected command is skipped to its end with its literals, so that nothing inside it is taken for a command. So is
+  an overlong line (`OverlongLine`).
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from imapshield.errors import BadCommand, CommandRefused
@@ -19,10 +20,8 @@ from imapshield.wire import abnf
 from imapshield.wire.commands.base import LiteralData, MemoryLiteral
 
 _NAME = re.compile(rb"(?:UID )?[A-Z0-9\-]{1,32}(?![^ ])", re.IGNORECASE)
-ANNOUNCEMENT = len("~{1234567890123456789+}")
-"""Bytes of the longest literal announcement."""
-
-LITERAL = re.compile(rb"(~?)\{([0-9]{1,19})(\+?)\}\Z")
+_ANNOUNCEMENT_SIZE = len("~{1234567890123456789+}")  # the longest
+_LITERAL = re.compile(rb"(~?)\{([0-9]{1,19})(\+?)\}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class RawCommand:
     Args:
         tag: the tag; None if the client sent no valid tag.
         name: the name of the command in upper case, without UID; empty if there is none.
-        parts: text and literals in turn, after the tag and its space; empty for a rejected command.
+        parts: texts and literals alternately, after the tag and its space; empty for a rejected command.
         octets: the bytes of its lines, including CRLF, without literals.
         rejection: why the command was rejected while it was received. The response must wait for the responses to the
             commands before it.
@@ -71,7 +70,7 @@ class LiteralAnnounced:
 
 
 class LiteralSink(Protocol):
-    """Receives the content of a literal while it arrives."""
+    """Stores the content of a literal while it arrives."""
 
     def write(self, data: bytes) -> None:
         """Store the next bytes.
@@ -149,7 +148,7 @@ class Framer:
                 name = _NAME.match(line)
                 self._name = name[0].upper().removeprefix(b"UID ") if name else b""
         # Only the end is searched: searching all of it took most of the time that a long line costs.
-        literal = LITERAL.search(line, max(0, len(line) - ANNOUNCEMENT))
+        literal = _LITERAL.search(line, max(0, len(line) - _ANNOUNCEMENT_SIZE))
         if literal is None:
             return self._complete(line)
         text = line[: literal.start()]
@@ -174,9 +173,7 @@ class Framer:
         Returns:
             True if the literal comes next; False if it is empty, so that the next line comes next.
         """
-        if self._rejection is not None:
-            sink = _NullSink()
-        self._sink = sink
+        self._sink = sink if self._rejection is None else _NullSink()
         if self._literal_remaining:
             return True
         self._finish_literal()
@@ -251,14 +248,48 @@ class Framer:
         return command
 
 
-class _NullSink:
+class OverlongLine:
+    """Skips one overlong line, of which only the beginning is kept, for its tag and command name.
+
+    A literal that the line announces at its end belongs to the same command: "the server MUST treat the specified
+    number of following octets and the following line as part of the same command" (RFC 7888 section 3). The caller
+    rejects it like any other announced literal, and the framer skips it.
+
+    Args:
+        framer: the framer of the connection; it receives the beginning and the literal announcement of the line.
+        start: the beginning of the line, at most as long as the limit.
+        rejection: the response to the command.
+    """
+
+    def __init__(self, framer: Framer, start: bytes, rejection: BadCommand) -> None:
+        self.rejection = rejection
+        self._framer = framer
+        self._start = start.partition(b"{")[0]  # only an announcement at the end of the line counts
+        self._tail = b""
+
+    def feed(self, data: bytes) -> tuple[bytes, RawCommand | LiteralAnnounced | None]:
+        """Skip `data` up to the end of the line.
+
+        Args:
+            data: the next bytes from the client, beginning with those of the line itself (including its beginning).
+
+        Returns:
+            What follows the line in `data`, and what the framer returned for the line: the rejected command, or the
+            announcement of a literal. None means that the line has not ended.
+        """
+        line, end, rest = (self._tail + data).partition(b"\r\n")
+        self._tail = line[-_ANNOUNCEMENT_SIZE:]  # long enough for half of a CRLF too
+        if not end:
+            return b"", None
+        announcement = _LITERAL.search(self._tail)
+        event = self._framer.receive_line(self._start + (announcement[0] if announcement else b""))
+        if isinstance(event, RawCommand):
+            event = replace(event, parts=(), rejection=self.rejection)
+        return rest, event
+
+
+class _NullSink(MemorySink):
     """Stores nothing: skips the literal of a rejected command."""
 
     def write(self, data: bytes) -> None:
-        pass
-
-    def finish(self) -> LiteralData:
-        return MemoryLiteral(b"")
-
-    def discard(self) -> None:
         pass

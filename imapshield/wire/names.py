@@ -24,7 +24,7 @@ def decode_name(octets: bytes, utf8: bool = False) -> str:
     """Decode a mailbox name, with INBOX in upper case.
 
     Args:
-        octets: the mailbox argument. 8-bit bytes are read as UTF-8 with or without `utf8`: nothing else makes sense.
+        octets: the mailbox argument. 8-bit bytes are read as UTF-8 with or without `utf8`.
         utf8: whether the client enabled IMAP4rev2 or UTF8=ACCEPT; ``&`` then has no special meaning.
 
     Raises:
@@ -34,7 +34,7 @@ def decode_name(octets: bytes, utf8: bool = False) -> str:
 
 
 def decode_pattern(octets: bytes, utf8: bool = False) -> str:
-    """Decode a LIST pattern or reference like `decode_name`, but leave INBOX as it is: it may be part of a name."""
+    """Decode a LIST pattern or reference like `decode_name`, but do not change INBOX: it may be part of a name."""
     if not utf8 and octets.isascii():
         return _decode_utf7(octets)
     try:
@@ -44,7 +44,7 @@ def decode_pattern(octets: bytes, utf8: bool = False) -> str:
 
 
 def encode_name(name: str, utf8: bool = False) -> bytes:
-    """Return `name` in modified UTF-7, or in UTF-8 if `utf8`; `encode.mailbox` makes an argument of it."""
+    """Return `name` in modified UTF-7, or in UTF-8 if `utf8`; `strings.mailbox` makes an argument of it."""
     try:
         octets = name.encode("utf-8")
     except UnicodeEncodeError:  # a lone surrogate, from a directory whose name is not UTF-8
@@ -73,15 +73,14 @@ def _decode_utf7(octets: bytes) -> str:
     if _PLAIN.fullmatch(octets):
         return octets.decode("ascii")
     runs = _SHIFT.split(octets)  # plain, shifted, plain, shifted, … plain
-    if not all(map(_PLAIN.fullmatch, runs[::2])):
-        raise BadCommand("Expected a mailbox name in valid modified UTF-7")
     try:
         name = "".join(
             _decode_shifted(run) if i % 2 else run.decode("ascii") for i, run in enumerate(runs)
         )
     except (Error, UnicodeDecodeError):
         raise BadCommand("Expected a mailbox name in valid modified UTF-7") from None
-    # Encoding again finds everything that is not canonical: unused bits, needless shifts, and shifted ASCII.
+    # Encoding again finds everything else that is wrong: unused bits, needless shifts, shifted ASCII, and
+    # characters that need a shift.
     if _encode_utf7(name) != octets:
         raise BadCommand("Expected a mailbox name in canonical modified UTF-7")
     return name

@@ -1,7 +1,5 @@
 """Responses as values, which `wire.encode` turns into bytes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -33,4 +31,4 @@ class ThreadNode(NamedTuple):
     """A message in a thread with the replies to it. A `number` of None is a missing parent (RFC 5256)."""
 
     number: int | None
-    children: Sequence[ThreadNode] = ()
+    children: Sequence["ThreadNode"] = ()

@@ -7,8 +7,6 @@ Rules
   ``min(n, largest):largest``, so ``*`` alone is the same as ``4294967295:*``.
 """
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,7 +40,7 @@ class SequenceSet:
     saved: bool = False
 
     @classmethod
-    def parse(cls, octets: bytes) -> SequenceSet:
+    def parse(cls, octets: bytes) -> "SequenceSet":
         """Parse a whole sequence set.
 
         Raises:
@@ -76,12 +74,12 @@ class SequenceSet:
         return cls(_merged(parsed), tail)
 
     @classmethod
-    def from_uids(cls, uids: Iterable[int]) -> SequenceSet:
+    def from_uids(cls, uids: Iterable[int]) -> "SequenceSet":
         """Make the set of `uids`, which must be in ascending order."""
         return cls(tuple(_runs(uids)))
 
     @classmethod
-    def complement(cls, numbers: Iterable[int], end: int) -> SequenceSet:
+    def complement(cls, numbers: Iterable[int], end: int) -> "SequenceSet":
         """Make the set of the numbers from 1 to ``end - 1`` that are not in `numbers`.
 
         `numbers` must be in ascending order.
@@ -113,7 +111,7 @@ class SequenceSet:
         return i >= 0 and self.ranges[i][0] <= number <= self.ranges[i][1]
 
     def __iter__(self) -> Iterator[int]:
-        """Iterate over the numbers, disregarding ``*``. There may be four thousand million of them."""
+        """Iterate over the numbers, disregarding ``*``. There may be four billion of them."""
         return chain.from_iterable(range(first, last + 1) for first, last in self.ranges)
 
     def contains(self, number: int, largest: int) -> bool:
@@ -124,7 +122,7 @@ class SequenceSet:
     def resolve(self, largest: int) -> list[tuple[int, int]]:
         """Return the ranges with ``*`` as `largest`, which is 0 in an empty mailbox.
 
-        Numbers above `largest` are kept.
+        The result includes numbers above `largest`.
         """
         if not self.tail or largest < 1:
             return list(self.ranges)
@@ -148,7 +146,7 @@ class SequenceSet:
                 start = stop
         return slices
 
-    def intersection(self, ranges: Iterable[tuple[int, int]]) -> SequenceSet:
+    def intersection(self, ranges: Iterable[tuple[int, int]]) -> "SequenceSet":
         """Return the numbers that are in the set, disregarding ``*``, and in `ranges`, which must be ascending."""
         shared: list[tuple[int, int]] = []
         own_ranges = iter(self.ranges)
@@ -164,7 +162,7 @@ class SequenceSet:
         return SequenceSet(_merged(shared))
 
     def encode(self) -> bytes:
-        """Return the set as on the wire; parsing that gives an equal set."""
+        """Return the set as it is sent. Parsing the result gives an equal set."""
         if self.saved:
             return b"$"
         items = [b"%d" % a if a == b else b"%d:%d" % (a, b) for a, b in self.ranges]

@@ -34,7 +34,7 @@ def parse(url: bytes, selected: str | None) -> MessageUrl:
 
     Args:
         url: the URL.
-        selected: the selected mailbox, which a URL without a leading slash is relative to; None if there is none.
+        selected: the selected mailbox, or None. A URL without a leading slash is relative to it.
 
     Raises:
         BadCommand: it is not the URL of a message, or is relative although no mailbox is selected.

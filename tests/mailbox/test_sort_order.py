@@ -53,10 +53,10 @@ class BaseSubjectTests(SynchronousTestCase):
 
     def test_hostile_subjects(self) -> None:
         """A subject that is built to be slow is read in linear time."""
-        for piece in ("[a]", "re:", "re[a]:", "[fwd:", "(fwd)", "[", "] ", "[a] re", "re [a] "):
-            base_subject(piece * 100_000)
-            base_subject(piece * 100_000 + "]" * 100_000)
-            base_subject("x" + piece * 100_000)
+        for prefix in ("[a]", "re:", "re[a]:", "[fwd:", "(fwd)", "[", "] ", "[a] re", "re [a] "):
+            base_subject(prefix * 100_000)
+            base_subject(prefix * 100_000 + "]" * 100_000)
+            base_subject("x" + prefix * 100_000)
 
     @given(st.text(alphabet="[]ref wd:()a", max_size=40))
     @settings(derandomize=True, deadline=None, max_examples=300)

@@ -15,10 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing.store_contract import MAIL
-from imapshield.wire import encode
+from imapshield.wire import strings
 from imapshield.wire.commands.base import MemoryLiteral
 
-MAIL_LITERAL = encode.literal(MAIL)
+MAIL_LITERAL = strings.literal(MAIL)
 
 
 class Clock:

@@ -8,7 +8,7 @@ from imapshield.errors import StoreIOError, StoreLimitExceeded
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir import files
 from imapshield.testing.store_contract import BUDGET, MAIL, WHOLE
-from imapshield.wire import encode
+from imapshield.wire import strings
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.commands.fetch import Attribute, BodySection, Section
 from tests.maildir.disk import MAIL_LITERAL, DiskTestCase
@@ -108,7 +108,7 @@ class DeliveryTests(DiskTestCase):
             file.truncate(1000)
         self.assertEqual(self.store.sizes(key, [2]), [(2, 100)])
         fetched = self.store.fetch(key, [2], [WHOLE], BUDGET)
-        self.assertEqual(fetched.columns, [[encode.literal(bytes(100))]])
+        self.assertEqual(fetched.columns, [[strings.literal(bytes(100))]])
         large = NewMessage((), None, MemoryLiteral(bytes(101)))
         self.assertRaises(StoreLimitExceeded, self.store.append, "INBOX", [large])
 

@@ -109,6 +109,9 @@ class NumberTests(SynchronousTestCase):
 class WordTests(SynchronousTestCase):
     def test_skip_word(self) -> None:
         """A word is read as a whole and in any case, or not at all."""
+        self.assertEqual(cursor(b"all").word_in((b"ALL", b"NONE"), "all or none"), b"ALL")
+        for octets in (b"ALLY", b"SOME", b"1", b""):
+            self.assertRaises(BadCommand, cursor(octets).word_in, (b"ALL", b"NONE"), "all or none")
         c = cursor(b"return (")
         self.assertFalse(c.skip_word(b"RETUR"))
         self.assertTrue(c.skip_word(b"RETURN"))
@@ -144,14 +147,27 @@ class ListTests(SynchronousTestCase):
             c = cursor(octets)
             self.assertRaises(BadCommand, c.list_of, lambda c=c: c.atom("an atom"), "atoms")
 
+    def test_list_without_parentheses(self) -> None:
+        """A list up to the end of the command has at least one element, and spaces may follow the last."""
+
+        def atoms(c: Cursor) -> list[bytes]:
+            return c.list_to_end(lambda: c.atom("an atom"), "atom")
+
+        for octets in (b"a", b"a ", b"a b", b"a b  "):
+            self.assertEqual(atoms(cursor(octets)), octets.split())
+        for octets in (b"", b" a", b"a  b", b"a(b)"):
+            self.assertRaises(BadCommand, atoms, cursor(octets))
+
     def test_elements_are_counted(self) -> None:
         """Elements are counted over the whole command."""
         c = cursor(b"(a b)(a b)", max_terms=3)
         c.list_of(lambda: c.atom("an atom"), "atoms")
         self.assertRaises(BadCommand, c.list_of, lambda: c.atom("an atom"), "atoms")
+        c = cursor(b"a b c", max_terms=2)
+        self.assertRaises(BadCommand, c.list_to_end, lambda: c.atom("an atom"), "atom")
 
     def test_depth(self) -> None:
-        """Lists nest as deep as the limit permits, whatever stands between them (CVE-2026-42006)."""
+        """Lists nest as deep as the limit permits, whatever is between them (CVE-2026-42006)."""
 
         def nested(c: Cursor) -> object:
             if c.peek() == b"(":

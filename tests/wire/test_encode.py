@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.wire import encode
+from imapshield.wire import encode, strings
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.commands.fetch import (
     Attribute,
@@ -47,10 +47,10 @@ class StringTests(SynchronousTestCase):
     def test_encoded_string_is_parsed(self, value: bytes, utf8: bool) -> None:
         """A string, an astring and an nstring are parsed as what was encoded."""
         for octets, read in (
-            (encode.string(value, utf8=utf8), Cursor.string),
-            (encode.astring(value, utf8=utf8), Cursor.astring),
-            (encode.nstring(value, utf8=utf8), Cursor.nstring),
-            (encode.literal(value), Cursor.string),
+            (strings.string(value, utf8=utf8), Cursor.string),
+            (strings.astring(value, utf8=utf8), Cursor.astring),
+            (strings.nstring(value, utf8=utf8), Cursor.nstring),
+            (strings.literal(value), Cursor.string),
         ):
             cursor = Cursor(parts(octets))
             self.assertEqual(read(cursor, "a string"), value)
@@ -61,40 +61,40 @@ class StringTests(SynchronousTestCase):
     def test_lines_are_not_broken(self, value: bytes) -> None:
         """Outside a literal there is no CR, LF or NUL and, before ENABLE, no 8-bit byte."""
         for octets in (
-            encode.string(value),
-            encode.astring(value),
-            encode.nstring(value, binary=True),
+            strings.string(value),
+            strings.astring(value),
+            strings.nstring(value, binary=True),
         ):
             outside = b"".join(p for p in parts(octets) if isinstance(p, bytes))
             self.assertIsNone(re.search(rb"[\r\n\0\x80-\xff]", outside))
 
     def test_shortest_legal_form(self) -> None:
         """A value is sent as an atom, quoted or as a literal, whichever is the shortest legal form."""
-        self.assertEqual(encode.astring(b"INBOX"), b"INBOX")
-        self.assertEqual(encode.astring(b""), b'""')
-        self.assertEqual(encode.astring(b"nil"), b'"nil"')
-        self.assertEqual(encode.astring(b"a b"), b'"a b"')
+        self.assertEqual(strings.astring(b"INBOX"), b"INBOX")
+        self.assertEqual(strings.astring(b""), b'""')
+        self.assertEqual(strings.astring(b"nil"), b'"nil"')
+        self.assertEqual(strings.astring(b"a b"), b'"a b"')
         for misread in (b"[Gmail]/All", b"]", b"012"):  # by npm's imap 0.8
-            self.assertEqual(encode.astring(misread), b'"%b"' % misread)
-        self.assertEqual(encode.string(b"a"), b'"a"')
-        self.assertEqual(encode.string(b'a"\\'), b'"a\\"\\\\"')
-        self.assertEqual(encode.string(b"a\nb"), b"{3}\r\na\nb")
-        self.assertEqual(encode.string(b"a" * 1001)[:8], b"{1001}\r\n")
-        self.assertEqual(encode.nstring(None), b"NIL")
+            self.assertEqual(strings.astring(misread), b'"%b"' % misread)
+        self.assertEqual(strings.string(b"a"), b'"a"')
+        self.assertEqual(strings.string(b'a"\\'), b'"a\\"\\\\"')
+        self.assertEqual(strings.string(b"a\nb"), b"{3}\r\na\nb")
+        self.assertEqual(strings.string(b"a" * 1001)[:8], b"{1001}\r\n")
+        self.assertEqual(strings.nstring(None), b"NIL")
 
     def test_8bit(self) -> None:
         """UTF-8 is quoted for a client that enabled it; other 8-bit bytes never are."""
-        self.assertEqual(encode.string("é".encode()), b"{2}\r\n\xc3\xa9")
-        self.assertEqual(encode.string("é".encode(), utf8=True), b'"\xc3\xa9"')
-        self.assertEqual(encode.string(b"\xe9", utf8=True), b"{1}\r\n\xe9")
+        self.assertEqual(strings.string("é".encode()), b"{2}\r\n\xc3\xa9")
+        self.assertEqual(strings.string("é".encode(), utf8=True), b'"\xc3\xa9"')
+        self.assertEqual(strings.string(b"\xe9", utf8=True), b"{1}\r\n\xe9")
 
     def test_nul(self) -> None:
         """NUL is sent in a literal8, or as 0x80, so that the size is right."""
-        self.assertEqual(encode.nstring(b"a\0", binary=True), b"~{2}\r\na\0")
-        self.assertEqual(encode.nstring(b"a\0"), b"{2}\r\na\x80")
-        self.assertEqual(encode.nstring(b"a", binary=True), b'"a"')
-        self.assertEqual(encode.literal_head(9), b"{9}\r\n")
-        self.assertEqual(encode.literal_head(9, binary=True), b"~{9}\r\n")
+        self.assertEqual(strings.nstring(b"a\0", binary=True), b"~{2}\r\na\0")
+        self.assertEqual(strings.nstring(b"a\0"), b"{2}\r\na\x80")
+        self.assertEqual(strings.nstring(b"a", binary=True), b'"a"')
+        self.assertEqual(strings.literal_head(9), b"{9}\r\n")
+        self.assertEqual(strings.literal_head(9, binary=True), b"~{9}\r\n")
 
 
 class StatusLineTests(SynchronousTestCase):
@@ -200,8 +200,8 @@ class DataResponseTests(SynchronousTestCase):
     def test_hostile_names(self) -> None:
         """A line break in a mailbox name cannot end the line."""
         name = "x\r\n* BYE"
-        self.assertEqual(encode.mailbox(name), b'"x&AA0ACg-* BYE"')
-        self.assertEqual(encode.mailbox(name, utf8=True), b"{8}\r\nx\r\n* BYE")
+        self.assertEqual(strings.mailbox(name), b'"x&AA0ACg-* BYE"')
+        self.assertEqual(strings.mailbox(name, utf8=True), b"{8}\r\nx\r\n* BYE")
 
     def test_thread(self) -> None:
         """The threads of RFC 5256, a thread without its root, and one ten thousand deep are encoded."""

@@ -1,4 +1,4 @@
-"""What is known of a command by its name."""
+"""The name of a command determines how its input is treated."""
 
 from twisted.trial.unittest import SynchronousTestCase
 

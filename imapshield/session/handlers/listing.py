@@ -7,7 +7,7 @@ from imapshield.mailbox.values import MailboxInfo
 from imapshield.session.handlers.mailboxes import status_line
 from imapshield.session.list_attributes import attributes, parents
 from imapshield.session.session import Session
-from imapshield.wire import encode
+from imapshield.wire import encode, strings
 from imapshield.wire.commands.mailboxes import List
 from imapshield.wire.names import ListPattern, fold_inbox, parent_names
 from imapshield.wire.responses import Tagged, ok
@@ -29,7 +29,7 @@ async def list_(session: Session, command: List) -> Tagged:
         subscribed = await session.account.subscriptions()
     chosen, selected, with_child = _choose(command, infos, subscribed)
     kinds = [b'"%b"' % kind for kind in sorted(command.selection & {b"SUBSCRIBED", b"SPECIAL-USE"})]
-    child_info = [(b"CHILDINFO", encode.parenthesised(kinds))]
+    child_info = [(b"CHILDINFO", strings.parenthesised(kinds))]
     all_parents = parents(infos)
     for count, name in enumerate(sorted(chosen, key=lambda n: (n != "INBOX", n)), 1):
         if count % CHUNK_RESPONSES == 0:

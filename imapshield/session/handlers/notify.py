@@ -6,7 +6,7 @@ from imapshield.session.notifications import NotifySubscription
 from imapshield.session.session import Session
 from imapshield.session.state import MESSAGE_NEW
 from imapshield.session.states import State
-from imapshield.wire import encode
+from imapshield.wire import strings
 from imapshield.wire.commands.mailboxes import Notify
 from imapshield.wire.responses import Tagged, ok
 
@@ -26,7 +26,7 @@ _KNOWN_EVENTS = frozenset(name.upper() for name in EVENTS)
 async def notify(session: Session, command: Notify) -> Tagged:
     """Handle NOTIFY SET and NOTIFY NONE: each replaces the one before."""
     if any(not group.events <= _KNOWN_EVENTS for group in command.groups):
-        raise CommandRefused(b"BADEVENT " + encode.parenthesised(EVENTS), "Unsupported event")
+        raise CommandRefused(b"BADEVENT " + strings.parenthesised(EVENTS), "Unsupported event")
     if command.groups and session.state is State.SELECTED:
         await session.mailbox.poll()
         session.send_pending_updates(expunge=True, own=True)  # "implies an implicit NOOP command"

@@ -9,7 +9,7 @@ from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.query import Query, leaf_keys
 from imapshield.mailbox.view import View
 from imapshield.session.session import Session
-from imapshield.wire import encode
+from imapshield.wire import encode, strings
 from imapshield.wire.commands.base import Command
 from imapshield.wire.commands.search import (
     And,
@@ -146,7 +146,7 @@ def return_values(
     pairs = _pairs(returns, uids)
     if command.partial:
         first, last = command.partial
-        pairs.append((b"PARTIAL", b"(%d:%d %b)" % (first, last, compact(partial) or encode.NIL)))
+        pairs.append((b"PARTIAL", b"(%d:%d %b)" % (first, last, compact(partial) or strings.NIL)))
     if returned and _has_modseq(command.key):
         pairs.append((b"MODSEQ", _highest_modseq(view, returned)))
     return pairs

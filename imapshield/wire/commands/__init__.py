@@ -1,4 +1,4 @@
 """IMAP commands as values: one frozen dataclass per command, one module per command family.
 
-`wire.grammar` builds them and `session.handlers` executes them; the families have the same names in all three packages.
+`wire.grammar` builds them, in modules that have the names of these families, and `session.handlers` executes them.
 """

@@ -1,4 +1,4 @@
-"""Commands about mailboxes: SELECT, LIST, STATUS and their kin, quota, metadata and NOTIFY."""
+"""Commands about mailboxes: SELECT, LIST, STATUS and the like, quotas, metadata and NOTIFY."""
 
 from dataclasses import dataclass
 

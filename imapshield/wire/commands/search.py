@@ -1,7 +1,5 @@
 """Search keys, and the commands that use them: SEARCH, ESEARCH, SORT and THREAD."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -11,29 +9,35 @@ from imapshield.wire.commands.mailboxes import MailboxFilter
 from imapshield.wire.sequence import SequenceSet
 
 
+class SearchKey:
+    """Base class of all search keys: a condition that a message meets or not (RFC 9051 section 6.4.4)."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class And:
+class And(SearchKey):
     """All of `keys` match. No keys match every message (ALL)."""
 
     keys: tuple[SearchKey, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Or:
+class Or(SearchKey):
     """At least one of `keys` matches (OR)."""
 
     keys: tuple[SearchKey, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Not(SearchKey):
     """`key` does not match (NOT)."""
 
     key: SearchKey
 
 
 @dataclass(frozen=True, slots=True)
-class FlagKey:
+class FlagKey(SearchKey):
     r"""The message has `flag`: SEEN, KEYWORD and so on, RECENT (``\Recent``) too.
 
     UNSEEN is ``Not(FlagKey(b"\\Seen"))``, and NEW is `And` of RECENT and UNSEEN.
@@ -43,7 +47,7 @@ class FlagKey:
 
 
 @dataclass(frozen=True, slots=True)
-class SequenceKey:
+class SequenceKey(SearchKey):
     """The message is in a sequence set, or in a set of UIDs when `uid`. None is ``$``, the saved result (RFC 5182)."""
 
     sequence: SequenceSet | None
@@ -51,7 +55,7 @@ class SequenceKey:
 
 
 @dataclass(frozen=True, slots=True)
-class SizeKey:
+class SizeKey(SearchKey):
     """The message is larger than `size` bytes (LARGER), or smaller when `larger` is False (SMALLER)."""
 
     larger: bool
@@ -59,7 +63,7 @@ class SizeKey:
 
 
 @dataclass(frozen=True, slots=True)
-class DateKey:
+class DateKey(SearchKey):
     """A date of the message compared with `day`.
 
     Args:
@@ -75,7 +79,7 @@ class DateKey:
 
 
 @dataclass(frozen=True, slots=True)
-class AgeKey:
+class AgeKey(SearchKey):
     """INTERNALDATE is older than `seconds` ago (OLDER), or younger when `younger` (YOUNGER) (RFC 5032)."""
 
     younger: bool
@@ -83,7 +87,7 @@ class AgeKey:
 
 
 @dataclass(frozen=True, slots=True)
-class HeaderKey:
+class HeaderKey(SearchKey):
     """The header field contains `text` (HEADER). `field` is in upper case; an empty `text` matches any such field."""
 
     field: bytes
@@ -91,15 +95,15 @@ class HeaderKey:
 
 
 @dataclass(frozen=True, slots=True)
-class EnvelopeKey:
-    """FROM, TO, CC, BCC or SUBJECT (`field`) contains `text`. Compared with what ENVELOPE shows, decoded."""
+class EnvelopeKey(SearchKey):
+    """The field FROM, TO, CC, BCC or SUBJECT contains `text`, which is compared with the decoded value in ENVELOPE."""
 
     field: bytes
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class TextKey:
+class TextKey(SearchKey):
     """The body contains `text` (BODY), or the body or the header does when `headers` (TEXT)."""
 
     text: str
@@ -107,35 +111,18 @@ class TextKey:
 
 
 @dataclass(frozen=True, slots=True)
-class ModseqKey:
+class ModseqKey(SearchKey):
     """The MODSEQ of the message is at least `modseq` (RFC 7162)."""
 
     modseq: int
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectIdKey:
+class ObjectIdKey(SearchKey):
     """The message has this EMAILID, or this THREADID when `is_thread_id` (RFC 8474)."""
 
     is_thread_id: bool
     id: bytes
-
-
-SearchKey = (
-    And
-    | Or
-    | Not
-    | FlagKey
-    | SequenceKey
-    | SizeKey
-    | DateKey
-    | AgeKey
-    | HeaderKey
-    | EnvelopeKey
-    | TextKey
-    | ModseqKey
-    | ObjectIdKey
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +150,14 @@ class Search(Command):
 
 @dataclass(frozen=True, slots=True)
 class CancelUpdate(Command):
-    """CANCELUPDATE (RFC 5267): the tags of the searches whose updates are to stop."""
+    """CANCELUPDATE (RFC 5267). `tags` are those of the searches that must send no more updates."""
 
     tags: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MultiSearch(Command):
-    """ESEARCH of the mailboxes in `sources`; the other fields mean what they mean in `Search`."""
+    """ESEARCH of the mailboxes in `sources`. The other fields are those of `Search`."""
 
     sources: tuple[MailboxFilter, ...]
     key: SearchKey
@@ -183,8 +170,7 @@ class MultiSearch(Command):
 class Sort(Command):
     """SORT and UID SORT.
 
-    `criteria` are pairs of (reverse, sort key), the sort key in upper case. The other fields mean what they mean in
-    `Search`.
+    `criteria` are pairs of (reverse, sort key), the sort key in upper case. The other fields are those of `Search`.
     """
 
     criteria: tuple[tuple[bool, bytes], ...]

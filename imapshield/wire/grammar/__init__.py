@@ -2,54 +2,48 @@
 
 Rules
 -----
-* A parser begins after the name of its command; `parse` checks that it stopped at the end of the command.
+* A parser begins after the name of its command and a space; `parse` checks that it stopped at the end of the command.
 * Parsing raises `BadCommand` or `CommandRefused` and nothing else, and no error text quotes the client.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 from imapshield.errors import BadCommand
-from imapshield.wire.commands.base import BareCommand, Command, LiteralData
+from imapshield.wire.commands.base import BareCommand, Command
 from imapshield.wire.commands.messages import Expunge
-from imapshield.wire.cursor import DEFAULT_LIMITS, Cursor, GrammarLimits
-from imapshield.wire.grammar import (
-    append,
-    enable,
-    fetch,
-    login,
-    mailboxes,
-    metadata,
-    multisearch,
-    notify,
-    quota,
-    search,
-    select,
-    sort_thread,
-    store_copy,
-)
+from imapshield.wire.cursor import DEFAULT_LIMITS, Cursor, GrammarLimits, Parts
+from imapshield.wire.grammar import fetch, login, mailboxes, messages, metadata, notify, search
 
 Parser = Callable[[Cursor], Command]
 
+_UID_PARSERS: dict[bytes, Callable[..., Command]] = {
+    b"SEARCH": search.search,
+    b"SORT": search.sort,
+    b"THREAD": search.thread,
+    b"FETCH": fetch.fetch,
+    b"STORE": messages.store,
+    b"REPLACE": messages.replace,
+    b"COPY": messages.copy,
+    b"MOVE": partial(messages.copy, move=True),
+}
+"""The commands that have a UID form: their parsers take the argument `uid`."""
 
-def _without_arguments(name: bytes) -> Parser:
-    return lambda _cursor: BareCommand(name)
-
-
-PARSERS: dict[bytes, Parser] = {
-    # any state
-    b"CAPABILITY": _without_arguments(b"CAPABILITY"),
-    b"NOOP": _without_arguments(b"NOOP"),
-    b"LOGOUT": _without_arguments(b"LOGOUT"),
-    b"ID": enable.identity,
-    # not authenticated
-    b"STARTTLS": _without_arguments(b"STARTTLS"),
+PARSERS: dict[bytes, Command | Parser] = {
+    **{
+        name: BareCommand(name)
+        for name in (
+            b"CAPABILITY NOOP LOGOUT STARTTLS NAMESPACE IDLE UNAUTHENTICATE CHECK CLOSE UNSELECT"
+        ).split()
+    },
+    b"EXPUNGE": Expunge(),
+    b"ID": login.identity,
     b"AUTHENTICATE": login.authenticate,
     b"LOGIN": login.login,
-    # authenticated
-    b"ENABLE": enable.enable,
-    b"SELECT": select.select,
-    b"EXAMINE": partial(select.select, readonly=True),
+    b"ENABLE": login.enable,
+    b"COMPRESS": login.compress,
+    b"SELECT": mailboxes.select,
+    b"EXAMINE": partial(mailboxes.select, readonly=True),
     b"CREATE": mailboxes.create,
     b"DELETE": mailboxes.delete,
     b"RENAME": mailboxes.rename,
@@ -57,56 +51,29 @@ PARSERS: dict[bytes, Parser] = {
     b"UNSUBSCRIBE": partial(mailboxes.subscribe, subscribe=False),
     b"LIST": mailboxes.list_,
     b"LSUB": mailboxes.lsub,
-    b"NAMESPACE": _without_arguments(b"NAMESPACE"),
     b"STATUS": mailboxes.status,
-    b"APPEND": append.append,
-    b"IDLE": _without_arguments(b"IDLE"),
-    b"COMPRESS": enable.compress,
-    b"UNAUTHENTICATE": _without_arguments(b"UNAUTHENTICATE"),
-    b"GETQUOTA": quota.getquota,
-    b"GETQUOTAROOT": quota.getquotaroot,
-    b"SETQUOTA": quota.setquota,
+    b"GETQUOTA": mailboxes.getquota,
+    b"GETQUOTAROOT": mailboxes.getquotaroot,
+    b"SETQUOTA": mailboxes.setquota,
     b"GETMETADATA": metadata.getmetadata,
     b"SETMETADATA": metadata.setmetadata,
-    # selected
-    b"CHECK": _without_arguments(b"CHECK"),
-    b"CLOSE": _without_arguments(b"CLOSE"),
-    b"UNSELECT": _without_arguments(b"UNSELECT"),
-    b"EXPUNGE": lambda _cursor: Expunge(),
-    b"UID EXPUNGE": store_copy.uid_expunge,
-    b"SEARCH": search.search,
-    b"UID SEARCH": partial(search.search, uid=True),
     b"NOTIFY": notify.notify,
+    b"APPEND": messages.append,
+    b"UID EXPUNGE": messages.uid_expunge,
     b"CANCELUPDATE": search.cancel_update,
-    b"ESEARCH": multisearch.esearch,
-    b"UID ESEARCH": multisearch.esearch,  # as in the examples of RFC 7377 section 2
-    b"SORT": sort_thread.sort,
-    b"UID SORT": partial(sort_thread.sort, uid=True),
-    b"THREAD": sort_thread.thread,
-    b"UID THREAD": partial(sort_thread.thread, uid=True),
-    b"FETCH": fetch.fetch,
-    b"UID FETCH": partial(fetch.fetch, uid=True),
-    b"STORE": store_copy.store,
-    b"UID STORE": partial(store_copy.store, uid=True),
-    b"REPLACE": append.replace,
-    b"UID REPLACE": partial(append.replace, uid=True),
-    b"COPY": store_copy.copy,
-    b"UID COPY": partial(store_copy.copy, uid=True),
-    b"MOVE": partial(store_copy.copy, move=True),
-    b"UID MOVE": partial(store_copy.copy, uid=True, move=True),
+    b"ESEARCH": search.esearch,
+    b"UID ESEARCH": search.esearch,  # as in the examples of RFC 7377 section 2
+    **_UID_PARSERS,
+    **{b"UID " + name: partial(parser, uid=True) for name, parser in _UID_PARSERS.items()},
 }
+"""For each command its parser, or its value if it has no arguments."""
 
 
-def parse(
-    parts: Sequence[bytes | LiteralData],
-    *,
-    limits: GrammarLimits = DEFAULT_LIMITS,
-    utf8: bool = False,
-) -> Command:
+def parse(parts: Parts, *, limits: GrammarLimits = DEFAULT_LIMITS, utf8: bool = False) -> Command:
     """Parse one command.
 
     Args:
-        parts: text and literals in turn, after the tag and its space, as in `framing.RawCommand`.
+        parts: texts and literals alternately, after the tag and its space, as in `framing.RawCommand`.
         limits: what one command may contain.
         utf8: whether the client enabled IMAP4rev2 or UTF8=ACCEPT; ``&`` in names then has no special meaning.
 
@@ -122,6 +89,10 @@ def parse(
     parser = PARSERS.get(name)
     if parser is None:
         raise BadCommand("Unknown command")
-    command = parser(cursor)
+    if isinstance(parser, Command):
+        command = parser
+    else:
+        cursor.space(name.decode("ascii"))
+        command = parser(cursor)
     cursor.expect_end()
     return command

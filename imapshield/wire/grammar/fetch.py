@@ -49,18 +49,13 @@ _MAX_PATH_LENGTH = 100
 
 def fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
     """``fetch = "FETCH" SP sequence-set SP (macro / fetch-att / list) [SP fetch-modifiers]``."""
-    cursor.space("FETCH")
     sequence = cursor.sequence_set()
     cursor.space("the sequence set")
     if cursor.peek() == b"(":
-        items = tuple(cursor.list_of(lambda: fetch_item(cursor), "FETCH items"))
+        items = item_list(cursor)
     else:
         word = cursor.word("a FETCH item")
         items = MACROS.get(word) or (_named_item(cursor, word),)
-    # Each item is answered once: 2,300 times BODY[] in a line would be 2,300 copies of every message.
-    items = tuple(dict.fromkeys(items))
-    if len(items) > cursor.limits.max_fetch_items:
-        raise BadCommand("FETCH has too many items")
     changed_since: int | None = None
     vanished = False
     partial: tuple[int, int] | None = None
@@ -105,19 +100,15 @@ def partial_range(cursor: Cursor) -> tuple[int, int]:
     return sign * min(first, last), sign * max(first, last)
 
 
-def parenthesised_items(cursor: Cursor) -> tuple[FetchItem, ...]:
-    """``fetch-att *(SP fetch-att) ")"``, after the opening parenthesis."""
-    cursor.enter()
-    items: list[FetchItem] = []
-    while not items or cursor.skip(b" "):
-        cursor.count_term()
-        items.append(fetch_item(cursor))
-    cursor.expect(b")", "Expected ) after the FETCH items")
-    cursor.leave()
-    unique = tuple(dict.fromkeys(items))
-    if len(unique) > cursor.limits.max_fetch_items:
+def item_list(cursor: Cursor) -> tuple[FetchItem, ...]:
+    """``"(" fetch-att *(SP fetch-att) ")"``; return each item once.
+
+    Each item is answered once: 2,300 times BODY[] in a line would be 2,300 copies of every message.
+    """
+    items = tuple(dict.fromkeys(cursor.list_of(lambda: fetch_item(cursor), "FETCH items")))
+    if len(items) > cursor.limits.max_fetch_items:
         raise BadCommand("The command has too many FETCH items")
-    return unique
+    return items
 
 
 def fetch_item(cursor: Cursor) -> FetchItem:

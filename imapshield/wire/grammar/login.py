@@ -1,17 +1,19 @@
-"""LOGIN and AUTHENTICATE (RFC 9051 section 6.2), and the base64 of SASL responses."""
+"""LOGIN and AUTHENTICATE (RFC 9051 section 6.2), ID (RFC 2971), ENABLE (RFC 5161) and COMPRESS (RFC 4978)."""
 
 from binascii import a2b_base64
 
 from imapshield.errors import BadCommand
 from imapshield.wire import abnf
 from imapshield.wire.commands.base import Secret
-from imapshield.wire.commands.login import Authenticate, Login
+from imapshield.wire.commands.login import Authenticate, Compress, Enable, Id, Login
 from imapshield.wire.cursor import Cursor
+
+MAX_ID_FIELDS = 30
+"""RFC 2971 section 3.3: "Implementations MUST NOT send more than 30 field-value pairs"."""
 
 
 def login(cursor: Cursor) -> Login:
     """``login = "LOGIN" SP userid SP password``, both astrings."""
-    cursor.space("LOGIN")
     user = cursor.astring("a user name")
     cursor.space("the user name")
     return Login(user, Secret(cursor.astring("a password")))
@@ -19,7 +21,6 @@ def login(cursor: Cursor) -> Login:
 
 def authenticate(cursor: Cursor) -> Authenticate:
     """``authenticate = "AUTHENTICATE" SP auth-type [SP (base64 / "=")]`` (RFC 4959)."""
-    cursor.space("AUTHENTICATE")
     mechanism = cursor.atom("a SASL mechanism").upper()
     if cursor.at_end():
         return Authenticate(mechanism, None)
@@ -39,3 +40,31 @@ def decode_base64(response: bytes) -> bytes:
     if len(response) % 4 or abnf.BASE64.fullmatch(response) is None:
         raise BadCommand("Expected a response in valid base64")
     return a2b_base64(response)
+
+
+def identity(cursor: Cursor) -> Id:
+    """``id = "ID" SP ("(" [string SP nstring *(SP string SP nstring)] ")" / nil)`` (RFC 2971)."""
+    if cursor.skip_word(b"NIL"):
+        return Id(())
+    cursor.expect(b"(", "Expected NIL or a parenthesised list of names and values")
+    cursor.skip(b" ")  # aioimaplib puts a space inside each parenthesis
+    fields: list[tuple[bytes, bytes | None]] = []
+    while not cursor.skip(b")"):
+        name = cursor.string("a field name as a string")
+        cursor.space("the field name")
+        fields.append((name, cursor.nstring("a string or NIL")))
+        if len(fields) > MAX_ID_FIELDS:
+            raise BadCommand("ID has more than 30 fields")
+        cursor.skip(b" ")
+    return Id(tuple(fields))
+
+
+def enable(cursor: Cursor) -> Enable:
+    """``enable = "ENABLE" 1*(SP capability)`` (RFC 5161)."""
+    names = cursor.list_to_end(lambda: cursor.atom("a capability").upper(), "capability")
+    return Enable(tuple(dict.fromkeys(names)))
+
+
+def compress(cursor: Cursor) -> Compress:
+    """``compress = "COMPRESS" SP algorithm`` (RFC 4978)."""
+    return Compress(cursor.atom("a compression algorithm").upper())

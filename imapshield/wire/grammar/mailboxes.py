@@ -1,21 +1,17 @@
-"""CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, LIST, LSUB and STATUS (RFC 9051 section 6.3)."""
+"""Commands about mailboxes: SELECT, CREATE, LIST, STATUS and the like (RFC 9051 section 6.3), and quotas (RFC 9208).
+
+SELECT has the parameters of CONDSTORE and QRESYNC (RFC 7162).
+"""
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
-from imapshield.wire.commands.mailboxes import Create, Delete, List, Rename, Status, Subscribe
+from imapshield.wire.commands import mailboxes as commands
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.names import DELIMITER, decode_pattern
+from imapshield.wire.sequence import SequenceSet
 
 SPECIAL_USES = {
-    use.lower(): use
-    for use in (
-        b"\\Archive",
-        b"\\Drafts",
-        b"\\Important",
-        b"\\Junk",
-        b"\\Sent",
-        b"\\Trash",
-    )
+    use.lower(): use for use in rb"\Archive \Drafts \Important \Junk \Sent \Trash".split()
 }
 """Special-use attributes of RFC 6154 and RFC 8457 by their lower-case spelling.
 
@@ -33,13 +29,12 @@ _SELECTION_OPTIONS = frozenset(b"SUBSCRIBED REMOTE RECURSIVEMATCH SPECIAL-USE".s
 _RETURN_OPTIONS = frozenset(b"SUBSCRIBED CHILDREN SPECIAL-USE STATUS".split())
 
 
-def create(cursor: Cursor) -> Create:
+def create(cursor: Cursor) -> commands.Create:
     r"""``create = "CREATE" SP mailbox [SP "(USE (" [use-attr *(SP use-attr)] "))"]`` (RFC 6154).
 
     A delimiter at the end says that the client will create children (RFC 9051 section 6.3.4). Every mailbox here can
     have children, so the delimiter is dropped.
     """
-    cursor.space("CREATE")
     mailbox = cursor.mailbox()
     if len(mailbox) > 1:
         mailbox = mailbox.removesuffix(DELIMITER)
@@ -52,58 +47,59 @@ def create(cursor: Cursor) -> Create:
         uses.extend(cursor.list_of(use, "special uses", allow_empty=True))
 
     def use() -> bytes:
-        attribute = SPECIAL_USES.get(
-            cursor.match(abnf.FLAG, "a special use such as \\Sent").lower()
-        )
-        if attribute is None:
+        word = cursor.match(abnf.FLAG, "a special use such as \\Sent").lower()
+        if word not in SPECIAL_USES:
             raise CommandRefused(b"USEATTR", "Unsupported special use")
-        return attribute
+        return SPECIAL_USES[word]
 
     if not cursor.at_end():
         cursor.space("the mailbox name")
         cursor.list_of(parameter, "parameters")
-    return Create(mailbox, tuple(dict.fromkeys(uses)))
+    return commands.Create(mailbox, tuple(dict.fromkeys(uses)))
 
 
-def delete(cursor: Cursor) -> Delete:
+def delete(cursor: Cursor) -> commands.Delete:
     """``delete = "DELETE" SP mailbox``."""
-    cursor.space("DELETE")
-    return Delete(cursor.mailbox())
+    return commands.Delete(cursor.mailbox())
 
 
-def rename(cursor: Cursor) -> Rename:
+def rename(cursor: Cursor) -> commands.Rename:
     """``rename = "RENAME" SP mailbox SP mailbox``."""
-    cursor.space("RENAME")
     old = cursor.mailbox()
     cursor.space("the mailbox name")
-    return Rename(old, cursor.mailbox("a new mailbox name"))
+    return commands.Rename(old, cursor.mailbox("a new mailbox name"))
 
 
-def subscribe(cursor: Cursor, *, subscribe: bool = True) -> Subscribe:
+def subscribe(cursor: Cursor, *, subscribe: bool = True) -> commands.Subscribe:
     """``subscribe = ("SUBSCRIBE" / "UNSUBSCRIBE") SP mailbox``."""
-    cursor.space("SUBSCRIBE or UNSUBSCRIBE")
-    return Subscribe(cursor.mailbox(), subscribe)
+    return commands.Subscribe(cursor.mailbox(), subscribe)
 
 
-def lsub(cursor: Cursor) -> List:
+def lsub(cursor: Cursor) -> commands.List:
     """``lsub = "LSUB" SP mailbox SP list-mailbox`` (RFC 3501)."""
-    cursor.space("LSUB")
     reference = _reference(cursor)
-    return List(reference, (_pattern(cursor),), lsub=True)
+    return commands.List(reference, (_pattern(cursor),), lsub=True)
 
 
-def list_(cursor: Cursor) -> List:
+def list_(cursor: Cursor) -> commands.List:
     """``list = "LIST" [SP list-select-opts] SP mailbox SP mbox-or-pat [SP list-return-opts]``."""
-    cursor.space("LIST")
-    selection: frozenset[bytes] = frozenset()
-    returns: frozenset[bytes] = frozenset()
+    selection = returns = frozenset[bytes]()
     status_items: tuple[bytes, ...] = ()
+
+    def selection_option() -> bytes:
+        return cursor.word_in(_SELECTION_OPTIONS, "a selection option of LIST")
+
+    def return_option() -> bytes:
+        nonlocal status_items
+        word = cursor.word_in(_RETURN_OPTIONS, "a return option of LIST")
+        if word == b"STATUS":
+            cursor.space("STATUS")
+            status_items = _status_items(cursor)
+        return word
+
     extended = cursor.peek() == b"("
     if extended:
-        words = cursor.list_of(
-            lambda: _option(cursor, _SELECTION_OPTIONS), "options", allow_empty=True
-        )
-        selection = frozenset(words)
+        selection = frozenset(cursor.list_of(selection_option, "options", allow_empty=True))
         if b"RECURSIVEMATCH" in selection and not selection & {b"SUBSCRIBED", b"SPECIAL-USE"}:
             raise BadCommand("RECURSIVEMATCH needs SUBSCRIBED or SPECIAL-USE")
         cursor.space("the selection options")
@@ -116,38 +112,23 @@ def list_(cursor: Cursor) -> List:
     else:
         patterns = [_pattern(cursor)]
 
-    def option() -> bytes:
-        nonlocal status_items
-        word = _option(cursor, _RETURN_OPTIONS)
-        if word == b"STATUS":
-            cursor.space("STATUS")
-            status_items = _status_items(cursor)
-        return word
-
     if not cursor.at_end():
         extended = True
         cursor.space("the pattern")
         if not cursor.skip_word(b"RETURN"):
             raise BadCommand("Expected RETURN or the end of the command")
         cursor.space("RETURN")
-        returns = frozenset(cursor.list_of(option, "options", allow_empty=True))
-    return List(
+        returns = frozenset(cursor.list_of(return_option, "options", allow_empty=True))
+    return commands.List(
         reference, tuple(patterns), False, selection, returns, status_items, extended=extended
     )
 
 
-def _option(cursor: Cursor, options: frozenset[bytes]) -> bytes:
-    word = cursor.word("an option")
-    if word not in options:
-        raise BadCommand("Unknown option of LIST")
-    return word
-
-
 def _reference(cursor: Cursor) -> str:
-    reference = _decoded(cursor.astring("a reference name"), cursor.utf8)
+    """Read the reference name and the space after it. It may contain wildcards, so it has the limits of a pattern."""
+    reference = _decoded(cursor, cursor.astring("a reference name"))
     cursor.space("the reference name")
-    # A reference may contain wildcards and costs what a pattern costs, so it has the same limit.
-    return reference if len(reference) <= cursor.limits.max_pattern_length else _MATCHES_NOTHING
+    return reference
 
 
 def _pattern(cursor: Cursor) -> str:
@@ -155,31 +136,106 @@ def _pattern(cursor: Cursor) -> str:
 
     "Any syntactically valid pattern that is not accepted ... MUST be silently ignored" (RFC 9051 section 6.3.9).
     """
-    pattern = _decoded(cursor.list_mailbox("a mailbox pattern"), cursor.utf8)
-    return pattern if len(pattern) <= cursor.limits.max_pattern_length else _MATCHES_NOTHING
+    return _decoded(cursor, cursor.list_mailbox("a mailbox pattern"))
 
 
-def status(cursor: Cursor) -> Status:
+def _decoded(cursor: Cursor, octets: bytes) -> str:
+    """Decode a pattern or reference. One that is not a valid name is read as Latin-1; one that is too long matches
+    nothing."""
+    try:
+        text = decode_pattern(octets, cursor.utf8)
+    except BadCommand:
+        text = octets.decode("latin-1")
+    return text if len(text) <= cursor.limits.max_pattern_length else _MATCHES_NOTHING
+
+
+def status(cursor: Cursor) -> commands.Status:
     """``status = "STATUS" SP mailbox SP "(" status-att *(SP status-att) ")"``."""
-    cursor.space("STATUS")
     mailbox = cursor.mailbox()
     cursor.space("the mailbox name")
-    return Status(mailbox, _status_items(cursor))
+    return commands.Status(mailbox, _status_items(cursor))
 
 
 def _status_items(cursor: Cursor) -> tuple[bytes, ...]:
-    def item() -> bytes:
-        word = cursor.word("a STATUS item")
-        if word not in STATUS_ITEMS:
-            raise BadCommand("Unknown STATUS item")
-        return word
-
-    return tuple(dict.fromkeys(cursor.list_of(item, "STATUS items")))
+    items = cursor.list_of(lambda: cursor.word_in(STATUS_ITEMS, "a STATUS item"), "STATUS items")
+    return tuple(dict.fromkeys(items))
 
 
-def _decoded(octets: bytes, utf8: bool) -> str:
-    """Decode a pattern or reference. One that cannot be decoded matches no name, which is not an error."""
+def select(cursor: Cursor, *, readonly: bool = False) -> commands.Select:
+    """``select = ("SELECT" / "EXAMINE") SP mailbox [SP select-params]`` (RFC 4466)."""
     try:
-        return decode_pattern(octets, utf8)
-    except BadCommand:
-        return octets.decode("latin-1")
+        mailbox = cursor.mailbox()
+    except CommandRefused:
+        # A SELECT that fails has to deselect the mailbox (RFC 9051 section 6.3.2). "" is no mailbox's name either, so
+        # the session refuses it as it refuses a mailbox that does not exist.
+        mailbox = ""
+    condstore = False
+    qresync: commands.Qresync | None = None
+
+    def parameter() -> None:
+        nonlocal condstore, qresync
+        word = cursor.word("a parameter")
+        if word == b"CONDSTORE":
+            condstore = True
+        elif word == b"QRESYNC":
+            qresync = _qresync(cursor)
+        else:
+            raise BadCommand("Unknown parameter of SELECT")
+
+    if not cursor.at_end():
+        cursor.space("the mailbox name")
+        cursor.list_of(parameter, "parameters")
+    return commands.Select(mailbox, readonly, condstore, qresync)
+
+
+def _qresync(cursor: Cursor) -> commands.Qresync:
+    """``SP "(" uidvalidity SP mod-sequence-value [SP known-uids] [SP seq-match-data] ")"``."""
+    cursor.space("QRESYNC")
+    cursor.expect(b"(", "Expected the values of QRESYNC in parentheses")
+    uidvalidity = cursor.nz_number("a UIDVALIDITY")
+    cursor.space("the UIDVALIDITY")
+    modseq = cursor.number64("a MODSEQ")
+    known_uids = match_sequence = match_uids = None
+    has_more = cursor.skip(b" ")
+    if has_more and cursor.peek() != b"(":
+        known_uids = _known_numbers(cursor)
+        has_more = cursor.skip(b" ")
+    if has_more:
+        cursor.expect(b"(", "Expected the known message numbers in parentheses")
+        match_sequence = _known_numbers(cursor)
+        cursor.space("the known message numbers")
+        match_uids = _known_numbers(cursor)
+        cursor.expect(b")", "Expected ) after the known UIDs")
+    cursor.expect(b")", "Expected ) after the values of QRESYNC")
+    return commands.Qresync(uidvalidity, modseq, known_uids, match_sequence, match_uids)
+
+
+def _known_numbers(cursor: Cursor) -> SequenceSet:
+    numbers = cursor.sequence_set(allow_saved=False)
+    if numbers.tail:
+        raise BadCommand("Expected known message numbers without *")
+    return numbers
+
+
+def getquota(cursor: Cursor) -> commands.GetQuota:
+    """``getquota = "GETQUOTA" SP quota-root-name``, an astring."""
+    return commands.GetQuota(cursor.astring("a quota root"))
+
+
+def getquotaroot(cursor: Cursor) -> commands.GetQuotaRoot:
+    """``getquotaroot = "GETQUOTAROOT" SP mailbox``."""
+    return commands.GetQuotaRoot(cursor.mailbox())
+
+
+def setquota(cursor: Cursor) -> commands.SetQuota:
+    """``setquota = "SETQUOTA" SP quota-root-name SP setquota-list``."""
+    root = cursor.astring("a quota root")
+    cursor.space("the quota root")
+
+    def limit() -> tuple[bytes, int]:
+        name = cursor.atom("a resource name").upper()
+        cursor.space("the resource name")
+        return name, cursor.number64("a limit")
+
+    limits = cursor.list_of(limit, "resource names and limits", allow_empty=True)
+    return commands.SetQuota(root, tuple(limits))

@@ -1,7 +1,6 @@
 """GETMETADATA and SETMETADATA (RFC 5464)."""
 
 import re
-from dataclasses import dataclass
 
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.mailboxes import GetMetadata, SetMetadata
@@ -16,67 +15,47 @@ _LIST_OF_ENTRIES = re.compile(rb"\( *[/\"]|\(\Z")  # and not of options
 _DEPTHS = {b"0": 0, b"1": 1, b"INFINITY": None}
 
 
-@dataclass(slots=True)
-class _Options:
-    """The options of GETMETADATA, with their defaults; `GetMetadata` describes them."""
-
-    max_size: int | None = None
-    depth: int | None = 0
-
-
 def getmetadata(cursor: Cursor) -> GetMetadata:
     """``getmetadata = "GETMETADATA" [SP getmetadata-options] SP mailbox SP entries``.
 
     The options may come after the mailbox too, as in the RFC's own examples, and there may be several entries without
     parentheses: clients send both.
     """
-    cursor.space("GETMETADATA")
-    options = _Options()
     has_options = cursor.peek() == b"("
-    if has_options:
-        _read_options(cursor, options)
+    options = _options(cursor) if has_options else {}
     mailbox = _mailbox(cursor)
     if not has_options and cursor.peek() == b"(" and not cursor.next_matches(_LIST_OF_ENTRIES):
-        _read_options(cursor, options)
-    entries = tuple(dict.fromkeys(_entries(cursor)))
-    return GetMetadata(mailbox, entries, options.max_size, options.depth)
+        options = _options(cursor)
+    if cursor.peek() == b"(":
+        entries = cursor.list_of(lambda: _entry(cursor), "entries")
+    else:
+        entries = cursor.list_to_end(lambda: _entry(cursor), "entry")
+    max_size, depth = options.get(b"MAXSIZE"), options.get(b"DEPTH", 0)
+    return GetMetadata(mailbox, tuple(dict.fromkeys(entries)), max_size, depth)
 
 
-def _read_options(cursor: Cursor, options: _Options) -> None:
+def _options(cursor: Cursor) -> dict[bytes, int | None]:
     """``getmetadata-options = "(" getmetadata-option *(SP getmetadata-option) ")" SP``."""
 
-    def option() -> None:
+    def option() -> tuple[bytes, int | None]:
         name = cursor.word("an option")
         cursor.space("the option")
         if name == b"MAXSIZE":
-            options.max_size = cursor.number("a size in bytes")
-        elif name == b"DEPTH":
-            depth = cursor.atom("a depth").upper()
-            if depth not in _DEPTHS:
-                raise BadCommand("Expected a depth of 0, 1 or infinity")
-            options.depth = _DEPTHS[depth]
-        else:
+            return name, cursor.number("a size in bytes")
+        if name != b"DEPTH":
             raise BadCommand("Unknown GETMETADATA option")
+        depth = cursor.atom("a depth").upper()
+        if depth not in _DEPTHS:
+            raise BadCommand("Expected a depth of 0, 1 or infinity")
+        return name, _DEPTHS[depth]
 
-    cursor.list_of(option, "options")
+    options = dict(cursor.list_of(option, "options"))
     cursor.space("the options")
-
-
-def _entries(cursor: Cursor) -> list[bytes]:
-    """``entries = entry / "(" entry *(SP entry) ")"``, or several entries without parentheses."""
-    if cursor.peek() == b"(":
-        return cursor.list_of(lambda: _entry(cursor), "entries")
-    entries = [_entry(cursor)]
-    while not cursor.at_end():
-        cursor.space("each entry")
-        cursor.count_term()
-        entries.append(_entry(cursor))
-    return entries
+    return options
 
 
 def setmetadata(cursor: Cursor) -> SetMetadata:
     """``setmetadata = "SETMETADATA" SP mailbox SP entry-values``."""
-    cursor.space("SETMETADATA")
     mailbox = _mailbox(cursor)
 
     def value() -> tuple[bytes, bytes | None]:

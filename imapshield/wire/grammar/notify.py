@@ -1,22 +1,25 @@
-"""NOTIFY (RFC 5465)."""
+"""NOTIFY (RFC 5465), and the mailbox filters that it shares with ESEARCH (RFC 5465 section 6, RFC 7377)."""
+
+import re
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.fetch import FetchItem
-from imapshield.wire.commands.mailboxes import EventGroup, Notify
+from imapshield.wire.commands.mailboxes import EventGroup, MailboxFilter, Notify
 from imapshield.wire.cursor import Cursor
-from imapshield.wire.grammar.fetch import parenthesised_items
-from imapshield.wire.grammar.mailbox_filters import mailbox_filter
+from imapshield.wire.grammar.fetch import item_list
 
+KINDS_WITHOUT_NAMES = b"SELECTED SELECTED-DELAYED INBOXES PERSONAL SUBSCRIBED".split()
+KINDS = frozenset(KINDS_WITHOUT_NAMES + b"SUBTREE SUBTREE-ONE MAILBOXES".split())
 MESSAGE_EVENTS = frozenset(b"MESSAGENEW MESSAGEEXPUNGE FLAGCHANGE ANNOTATIONCHANGE".split())
 OTHER_EVENTS = frozenset(
     b"MAILBOXNAME SUBSCRIPTIONCHANGE MAILBOXMETADATACHANGE SERVERMETADATACHANGE".split()
 )
 _SELECTED_KINDS = frozenset({b"SELECTED", b"SELECTED-DELAYED"})
+_SPACE_BEFORE_LIST = re.compile(rb" (?=\()")
 
 
 def notify(cursor: Cursor) -> Notify:
     """``notify = "NOTIFY" SP ("SET" [SP "STATUS"] 1*(SP event-group) / "NONE")``."""
-    cursor.space("NOTIFY")
     if cursor.skip_word(b"NONE"):
         return Notify(())
     if not cursor.skip_word(b"SET"):
@@ -25,11 +28,7 @@ def notify(cursor: Cursor) -> Notify:
     status = cursor.skip_word(b"STATUS")
     if status:
         cursor.space("STATUS")
-    groups = [_group(cursor)]
-    while not cursor.at_end():
-        cursor.space("each event group")
-        cursor.count_term()
-        groups.append(_group(cursor))
+    groups = cursor.list_to_end(lambda: _group(cursor), "event group")
     if sum(group.filter.kind in _SELECTED_KINDS for group in groups) > 1:
         raise BadCommand("Only one event group may be for the selected mailbox")
     if len(groups) > cursor.limits.max_patterns:
@@ -47,8 +46,9 @@ def _group(cursor: Cursor) -> EventGroup:
     def event() -> bytes:
         nonlocal items
         name = cursor.word("an event")
-        if name == b"MESSAGENEW" and mailboxes.kind in _SELECTED_KINDS and cursor.skip(b" ("):
-            items = parenthesised_items(cursor)
+        may_have_items = name == b"MESSAGENEW" and mailboxes.kind in _SELECTED_KINDS
+        if may_have_items and cursor.try_match(_SPACE_BEFORE_LIST) is not None:
+            items = item_list(cursor)
         return name
 
     events: list[bytes] = []
@@ -61,3 +61,25 @@ def _group(cursor: Cursor) -> EventGroup:
     if mailboxes.kind in _SELECTED_KINDS and OTHER_EVENTS.intersection(events):
         raise BadCommand("The selected mailbox has message events only")
     return EventGroup(mailboxes, frozenset(events), items)
+
+
+def mailbox_filter(cursor: Cursor) -> MailboxFilter:
+    """``filter-mailboxes``: a kind without names, or a kind with one mailbox name or a list of them."""
+    kind = cursor.word_in(KINDS, "a mailbox filter such as PERSONAL")
+    if kind in KINDS_WITHOUT_NAMES:
+        return MailboxFilter(kind)
+    cursor.space("the mailbox filter")
+    is_list = cursor.peek() == b"("
+    names = cursor.list_of(lambda: _mailbox(cursor), "mailboxes") if is_list else [_mailbox(cursor)]
+    return MailboxFilter(kind, frozenset(name for name in names if name is not None))
+
+
+def _mailbox(cursor: Cursor) -> str | None:
+    """Read a mailbox name; None if no mailbox can have it.
+
+    Mailboxes that do not exist are ignored (RFC 5465 section 3.1), and so are names that no mailbox can have.
+    """
+    try:
+        return cursor.mailbox()
+    except CommandRefused:
+        return None

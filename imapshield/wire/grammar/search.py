@@ -1,25 +1,23 @@
-"""SEARCH and CANCELUPDATE, and the parts of SEARCH that SORT, THREAD and ESEARCH share.
+"""SEARCH, ESEARCH (RFC 7377), SORT and THREAD (RFC 5256), and CANCELUPDATE (RFC 5267)."""
 
-Rules
------
-* Search keys are parsed with an explicit stack instead of recursion: 4,000 times NOT is a long line, but no deep
-  stack.
-* The tree of keys is flat: OR of OR becomes one `Or`, AND of AND one `And`, NOT of NOT cancels out, and a list of one
-  key is that key. So the chains of OR that clients build from lists do not nest, and what does nest can be limited.
-"""
-
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+import re
+from typing import NamedTuple
 
 from imapshield.errors import BadCommand, CommandRefused
+from imapshield.wire.commands import search as commands
 from imapshield.wire.commands.fetch import FetchItem
-from imapshield.wire.commands.search import And, CancelUpdate, Not, Or, Search, SearchKey
+from imapshield.wire.commands.mailboxes import MailboxFilter
 from imapshield.wire.cursor import Cursor
-from imapshield.wire.grammar.fetch import parenthesised_items, partial_range
-from imapshield.wire.grammar.search_keys import KeyReader, charset_name
+from imapshield.wire.grammar.fetch import item_list, partial_range
+from imapshield.wire.grammar.notify import mailbox_filter
+from imapshield.wire.grammar.search_keys import charset_name, search_keys
 
 RESULT_OPTIONS = frozenset(b"MIN MAX ALL COUNT SAVE PARTIAL UPDATE CONTEXT".split())
 """CONTEXT is only a hint (RFC 5267 section 4.2), which this server does not need."""
+
+CRITERIA = frozenset(b"ARRIVAL CC DATE DISPLAYFROM DISPLAYTO FROM SIZE SUBJECT TO".split())
+ALGORITHMS = frozenset({b"ORDEREDSUBJECT", b"REFERENCES"})
+_BEFORE_LIST = re.compile(rb" ?(?=\()")
 
 
 class SaveRefused(CommandRefused):
@@ -34,22 +32,61 @@ class ResultOptions(NamedTuple):
     update_items: tuple[FetchItem, ...] = ()
 
 
-def search(cursor: Cursor, *, uid: bool = False) -> Search:
+def search(cursor: Cursor, *, uid: bool = False) -> commands.Search:
     """``search = "SEARCH" [SP search-return-opts] SP search-program``."""
-    cursor.space("SEARCH")
     options = result_options(cursor)
     key, charset = search_program(cursor, options)
-    return Search(key, uid, options.returns, options.partial, charset, options.update_items)
+    return commands.Search(
+        key, uid, options.returns, options.partial, charset, options.update_items
+    )
 
 
-def cancel_update(cursor: Cursor) -> CancelUpdate:
+def cancel_update(cursor: Cursor) -> commands.CancelUpdate:
     """``cancelupdate = "CANCELUPDATE" 1*(SP quoted)`` (RFC 5267)."""
-    tags: list[bytes] = []
-    while not tags or not cursor.at_end():
-        cursor.space("CANCELUPDATE and each tag")
-        cursor.count_term()
-        tags.append(cursor.quoted("a tag"))
-    return CancelUpdate(tuple(tags))
+    return commands.CancelUpdate(tuple(cursor.list_to_end(lambda: cursor.quoted("a tag"), "tag")))
+
+
+def esearch(cursor: Cursor) -> commands.MultiSearch:
+    """``esearch = "ESEARCH" [SP esearch-source-opts] [SP search-return-opts] SP search-program``."""
+    sources = [MailboxFilter(b"SELECTED")]
+    if cursor.skip_word(b"IN"):
+        cursor.space("IN")
+        sources = cursor.list_of(lambda: mailbox_filter(cursor), "mailbox filters")
+        cursor.space("the mailbox filters")
+    if len(sources) > cursor.limits.max_patterns:
+        raise CommandRefused(b"LIMIT", "Too many mailbox filters in one search")
+    if any(source.kind == b"SELECTED-DELAYED" for source in sources):
+        raise BadCommand("SELECTED-DELAYED is a mailbox filter of NOTIFY only")
+    options = result_options(cursor)
+    key, _ = search_program(cursor, options)
+    returns = options.returns or frozenset({b"ALL"})
+    return commands.MultiSearch(tuple(sources), key, returns, options.partial, options.update_items)
+
+
+def sort(cursor: Cursor, *, uid: bool = False) -> commands.Sort:
+    """``sort = "SORT" SP [search-return-opts SP] sort-criteria SP charset SP search-keys``."""
+    options = result_options(cursor)
+    criteria: dict[bytes, bool] = {}
+
+    def criterion() -> None:
+        reverse = cursor.skip_word(b"REVERSE")
+        if reverse:
+            cursor.space("REVERSE")
+        # A repeated sort key decides nothing.
+        criteria.setdefault(cursor.word_in(CRITERIA, "a sort key"), reverse)
+
+    cursor.list_of(criterion, "sort keys")
+    cursor.space("the sort keys")
+    key = search_keys(cursor, known_charset(cursor, options))
+    pairs = tuple((reverse, word) for word, reverse in criteria.items())
+    return commands.Sort(pairs, key, uid, *options)
+
+
+def thread(cursor: Cursor, *, uid: bool = False) -> commands.Thread:
+    """``thread = "THREAD" SP thread-alg SP charset SP search-keys``."""
+    algorithm = cursor.word_in(ALGORITHMS, "a threading algorithm")
+    cursor.space("the algorithm")
+    return commands.Thread(algorithm, search_keys(cursor, charset_name(cursor)), uid)
 
 
 def known_charset(cursor: Cursor, options: ResultOptions) -> str:
@@ -75,17 +112,15 @@ def result_options(cursor: Cursor) -> ResultOptions:
 
     def option() -> bytes:
         nonlocal partial, update
-        word = cursor.word("a result option")
-        if word not in RESULT_OPTIONS:
-            raise BadCommand("Unknown result option")
+        word = cursor.word_in(RESULT_OPTIONS, "a result option")
         if word == b"PARTIAL":
             if partial is not None:
                 raise BadCommand("PARTIAL may be given only once")  # RFC 9394 section 3.1
             cursor.space("PARTIAL")
             partial = partial_range(cursor)
         # RFC 5465 has a space here in the example of section 7, and none in the grammar of section 8.
-        elif word == b"UPDATE" and (cursor.skip(b" (") or cursor.skip(b"(")):
-            update = parenthesised_items(cursor)
+        elif word == b"UPDATE" and cursor.try_match(_BEFORE_LIST) is not None:
+            update = item_list(cursor)
         return word
 
     options = frozenset(cursor.list_of(option, "result options", allow_empty=True))
@@ -95,98 +130,10 @@ def result_options(cursor: Cursor) -> ResultOptions:
     return ResultOptions(options or frozenset({b"ALL"}), partial, update)
 
 
-def search_program(cursor: Cursor, options: ResultOptions) -> tuple[SearchKey, bool]:
+def search_program(cursor: Cursor, options: ResultOptions) -> tuple[commands.SearchKey, bool]:
     """``search-program = ["CHARSET" SP charset SP] search-keys``; return the key, and whether there was a charset."""
     charset = None
     if cursor.skip_word(b"CHARSET"):
         cursor.space("CHARSET")
         charset = known_charset(cursor, options)
     return search_keys(cursor, charset), charset is not None
-
-
-def search_keys(cursor: Cursor, charset: str | None) -> SearchKey:
-    """``search-key *(SP search-key)`` up to the end of the command; the texts in it are in `charset`."""
-    reader, tree = KeyReader(cursor, charset), _KeyTree(cursor)
-    while True:
-        cursor.count_term()
-        if tree.open_frame():
-            continue
-        root = tree.add(reader.read())
-        if root is not None:
-            return root
-
-
-@dataclass(slots=True)
-class _Frame:
-    """An unfinished list, NOT or OR.
-
-    `missing` is the number of keys that an OR still needs. An OR inside an OR does not open a frame: it only makes the
-    outer OR need one key more. A NOT inside a NOT closes the outer one.
-    """
-
-    kind: Literal["list", "not", "or"]
-    missing: int = 0
-    keys: list[SearchKey] = field(default_factory=list)
-
-
-class _KeyTree:
-    """The tree read so far, as the stack of frames from the command down to the next key."""
-
-    def __init__(self, cursor: Cursor) -> None:
-        self._cursor = cursor
-        self._frames = [_Frame("list")]
-
-    def open_frame(self) -> bool:
-        """Read a parenthesis, NOT or OR if one comes next, and return whether one did."""
-        cursor, top = self._cursor, self._frames[-1]
-        if cursor.skip(b"("):
-            self._push(_Frame("list"))
-        elif cursor.skip_word(b"NOT"):
-            cursor.space("NOT")
-            if top.kind == "not":
-                self._frames.pop()
-            else:
-                self._push(_Frame("not"))
-        elif cursor.skip_word(b"OR"):
-            cursor.space("OR")
-            if top.kind == "or":
-                top.missing += 1
-            else:
-                self._push(_Frame("or", missing=2))
-        else:
-            return False
-        return True
-
-    def _push(self, frame: _Frame) -> None:
-        if len(self._frames) > self._cursor.limits.max_depth:
-            raise BadCommand("The search is nested too deeply")
-        self._frames.append(frame)
-
-    def add(self, key: SearchKey) -> SearchKey | None:
-        """Add `key` to the innermost frame and close the frames that it completes.
-
-        Returns:
-            The root of the tree when the search is complete, else None.
-        """
-        cursor, frames = self._cursor, self._frames
-        while True:
-            top = frames[-1]
-            if top.kind == "not":
-                key = key.key if isinstance(key, Not) else Not(key)
-            elif top.kind == "or":
-                top.keys.extend(key.keys if isinstance(key, Or) else (key,))
-                top.missing -= 1
-                if top.missing:
-                    break
-                key = Or(tuple(top.keys))
-            else:
-                top.keys.extend(key.keys if isinstance(key, And) else (key,))
-                if not (cursor.at_end() if len(frames) == 1 else cursor.skip(b")")):
-                    break
-                key = top.keys[0] if len(top.keys) == 1 else And(tuple(top.keys))
-            # `key` has completed its frame, and may complete the frame around it too.
-            frames.pop()
-            if not frames:
-                return key
-        cursor.space("a search key")
-        return None

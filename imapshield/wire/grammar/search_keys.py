@@ -1,30 +1,24 @@
-"""Parses the search keys that contain no other keys, and the charset of their texts. `KEYS` has an entry for each key.
+"""Parses search keys and the charset of their texts (RFC 9051 section 6.4.4). `KEYS` has an entry for each key.
 
 Rules
 -----
 * A charset is looked up in `CHARSETS`, never passed to Python: for each new name Python imports a module, and it keeps
   the name for ever.
+* Keys that contain other keys are parsed with an explicit stack instead of recursion: 4,000 times NOT is a long line,
+  but no deep stack.
+* The tree of keys is flat: OR of OR becomes one `Or`, AND of AND one `And`, NOT of NOT cancels out, and a list of one
+  key is that key. So the chains of OR that clients build from lists do not nest, and what does nest can be limited.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf, flags
-from imapshield.wire.commands.search import (
-    AgeKey,
-    And,
-    DateKey,
-    EnvelopeKey,
-    FlagKey,
-    HeaderKey,
-    ModseqKey,
-    Not,
-    ObjectIdKey,
-    SearchKey,
-    SequenceKey,
-    SizeKey,
-    TextKey,
-)
+from imapshield.wire.commands import search
+from imapshield.wire.commands.search import SearchKey
 from imapshield.wire.cursor import Cursor
 from imapshield.wire.dates import parse_date
 from imapshield.wire.grammar.fetch import field_name
@@ -56,49 +50,47 @@ def charset_name(cursor: Cursor) -> str:
 
 
 class KeyReader:
-    """Reads the keys of one search; each method reads the space and the argument after the name of a key.
+    """Reads the keys of one search. Each method reads the argument of a key, after the name of the key and its space.
 
     Without a `charset` texts are UTF-8, as RFC 9051 says; it includes the US-ASCII of RFC 3501.
     """
 
-    __slots__ = ("_charset", "_cursor", "_text_keys_left")
+    __slots__ = ("_charset", "_text_keys_left", "cursor")
 
     def __init__(self, cursor: Cursor, charset: str | None) -> None:
-        self._cursor = cursor
+        self.cursor = cursor
         self._charset = charset or "utf-8"
         self._text_keys_left = cursor.limits.max_text_keys
 
     def read(self) -> SearchKey:
         """Read one key."""
-        word = self._cursor.try_match(abnf.WORD)
+        word = self.cursor.try_match(abnf.WORD)
         if word is None:
-            return SequenceKey(self._sequence())
-        parser = KEYS.get(word.upper())
-        if parser is None:
+            return search.SequenceKey(self.sequence())
+        name = word.upper()
+        key = KEYS.get(name)
+        if key is None:
             raise BadCommand("Unknown search key")
-        return parser(self)
+        if isinstance(key, SearchKey):
+            return key
+        self.cursor.space(name.decode("ascii"))
+        return key(self)
 
-    def _sequence(self) -> SequenceSet | None:
-        sequence = self._cursor.sequence_set()
+    def sequence(self) -> SequenceSet | None:
+        """Read a sequence set; None is ``$``."""
+        sequence = self.cursor.sequence_set()
         return None if sequence.saved else sequence
 
-    def uids(self) -> SequenceSet | None:
-        """Read a sequence set; None is ``$``."""
-        self._cursor.space("UID")
-        return self._sequence()
-
-    def keyword(self) -> FlagKey:
+    def keyword(self) -> search.FlagKey:
         """Read ``flag-keyword``, quoted or not: npm's emailjs-imap-client quotes everything it searches for."""
-        self._cursor.space("KEYWORD or UNKEYWORD")
-        word = self._cursor.astring("a keyword")
+        word = self.cursor.astring("a keyword")
         if not abnf.ATOM.fullmatch(word):
             raise BadCommand("Expected a keyword without spaces and special characters")
-        return FlagKey(flags.canonical_flag(word))
+        return search.FlagKey(flags.canonical_flag(word))
 
-    def text(self, after: str = "the search key") -> str:
+    def text(self) -> str:
         """Read an astring; return it decoded."""
-        self._cursor.space(after)
-        octets = self._cursor.astring("a text to search for")
+        octets = self.cursor.astring("a text to search for")
         try:
             return octets.decode(self._charset)
         except UnicodeDecodeError:
@@ -111,98 +103,177 @@ class KeyReader:
             raise BadCommand("Too many BODY and TEXT keys in one search")
         return self.text()
 
-    def header(self) -> HeaderKey:
+    def header(self) -> search.HeaderKey:
         """Read ``header-fld-name SP astring``; the name in upper case."""
-        self._cursor.space("HEADER")
-        return HeaderKey(field_name(self._cursor).upper(), self.text("the header field"))
+        name = field_name(self.cursor).upper()
+        self.cursor.space("the header field")
+        return search.HeaderKey(name, self.text())
 
-    def date(self, comparison: bytes, field: bytes) -> DateKey:
+    def envelope(self, field: bytes) -> search.EnvelopeKey:
+        """Read the text of FROM, TO, CC, BCC or SUBJECT."""
+        return search.EnvelopeKey(field, self.text())
+
+    def date(self, comparison: bytes, field: bytes) -> search.DateKey:
         """Read ``date = date-text / DQUOTE date-text DQUOTE``."""
-        self._cursor.space("the search key")
-        return DateKey(comparison, parse_date(self._cursor.astring("a date")), field)
+        return search.DateKey(comparison, parse_date(self.cursor.astring("a date")), field)
 
-    def size(self) -> int:
+    def size(self, larger: bool) -> search.SizeKey:
         """Read ``number64``."""
-        self._cursor.space("LARGER or SMALLER")
-        return self._cursor.number64("a size in bytes")
+        return search.SizeKey(larger, self.cursor.number64("a size in bytes"))
 
-    def seconds(self) -> int:
-        """Read ``nz-number``."""
-        self._cursor.space("OLDER or YOUNGER")
-        return self._cursor.nz_number("a number of seconds")
+    def age(self, younger: bool) -> search.AgeKey:
+        """Read ``nz-number``, the seconds of OLDER or YOUNGER (RFC 5032)."""
+        return search.AgeKey(younger, self.cursor.nz_number("a number of seconds"))
 
-    def modseq(self) -> ModseqKey:
+    def modseq(self) -> search.ModseqKey:
         """Read ``[entry-name SP entry-type-req SP] mod-sequence-valzer`` (RFC 7162).
 
         A message here has one MODSEQ for all of its flags, so the entry is ignored.
         """
-        self._cursor.space("MODSEQ")
-        if self._cursor.peek() == b'"':
-            self._cursor.quoted("an entry name")
-            self._cursor.space("the entry name")
-            if self._cursor.word("an entry type") not in (b"PRIV", b"SHARED", b"ALL"):
-                raise BadCommand("Unknown entry type: expected priv, shared or all")
-            self._cursor.space("the entry type")
-        return ModseqKey(self._cursor.number64("a MODSEQ"))
+        if self.cursor.peek() == b'"':
+            self.cursor.quoted("an entry name")
+            self.cursor.space("the entry name")
+            self.cursor.word_in((b"PRIV", b"SHARED", b"ALL"), "priv, shared or all")
+            self.cursor.space("the entry type")
+        return search.ModseqKey(self.cursor.number64("a MODSEQ"))
 
-    def uid_range(self, *, after: bool) -> SequenceKey:
+    def uid_range(self, *, after: bool) -> search.SequenceKey:
         """Read a UID; return the key for all UIDs after it, or before it."""
-        self._cursor.space("UIDAFTER or UIDBEFORE")
-        uid = self._cursor.nz_number("a UID")
+        uid = self.cursor.nz_number("a UID")
         first, last = (uid + 1, MAX_NUMBER) if after else (1, uid - 1)
         ranges = ((first, last),) if first <= last else ()
-        return SequenceKey(SequenceSet(ranges), uid=True)
+        return search.SequenceKey(SequenceSet(ranges), uid=True)
 
-    def object_id(self) -> bytes:
+    def object_id(self, is_thread_id: bool) -> search.ObjectIdKey:
         """Read ``objectid`` (RFC 8474)."""
-        self._cursor.space("EMAILID or THREADID")
-        return self._cursor.match(abnf.OBJECTID, "an object identifier")
+        return search.ObjectIdKey(
+            is_thread_id, self.cursor.match(abnf.OBJECTID, "an object identifier")
+        )
 
 
-def _constant(key: SearchKey) -> Callable[[KeyReader], SearchKey]:
-    return lambda _reader: key
+_RECENT = search.FlagKey(flags.RECENT)
+_EVERY_MESSAGE = search.And(())
+_HAS_FLAG = {flag[1:].upper(): search.FlagKey(flag) for flag in flags.SYSTEM_FLAGS}
 
-
-def _envelope(word: bytes) -> Callable[[KeyReader], SearchKey]:
-    return lambda reader: EnvelopeKey(word, reader.text())
-
-
-def _date(comparison: bytes, field: bytes) -> Callable[[KeyReader], SearchKey]:
-    return lambda reader: reader.date(comparison, field)
-
-
-_RECENT = FlagKey(flags.RECENT)
-
-KEYS: dict[bytes, Callable[[KeyReader], SearchKey]] = {
-    b"ALL": _constant(And(())),
-    **{flag[1:].upper(): _constant(FlagKey(flag)) for flag in flags.SYSTEM_FLAGS},
-    **{b"UN" + flag[1:].upper(): _constant(Not(FlagKey(flag))) for flag in flags.SYSTEM_FLAGS},
-    b"RECENT": _constant(_RECENT),
-    b"OLD": _constant(Not(_RECENT)),
-    b"NEW": _constant(And((_RECENT, Not(FlagKey(flags.SEEN))))),
+KEYS: dict[bytes, SearchKey | Callable[[KeyReader], SearchKey]] = {
+    b"ALL": _EVERY_MESSAGE,
+    b"SAVEDATESUPPORTED": _EVERY_MESSAGE,  # of a store with save dates (RFC 8514)
+    **_HAS_FLAG,
+    **{b"UN" + name: search.Not(key) for name, key in _HAS_FLAG.items()},
+    b"RECENT": _RECENT,
+    b"OLD": search.Not(_RECENT),
+    b"NEW": search.And((_RECENT, search.Not(_HAS_FLAG[b"SEEN"]))),
     b"KEYWORD": KeyReader.keyword,
-    b"UNKEYWORD": lambda reader: Not(reader.keyword()),
-    b"UID": lambda reader: SequenceKey(reader.uids(), uid=True),
+    b"UNKEYWORD": lambda reader: search.Not(reader.keyword()),
+    b"UID": lambda reader: search.SequenceKey(reader.sequence(), uid=True),
     # RFC 9738 section 3.2, for searches that continue where MESSAGELIMIT ended them
-    b"UIDAFTER": lambda reader: reader.uid_range(after=True),
-    b"UIDBEFORE": lambda reader: reader.uid_range(after=False),
-    **{word: _envelope(word) for word in (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT")},
-    b"HEADER": KeyReader.header,
-    b"BODY": lambda reader: TextKey(reader.body_text()),
-    b"TEXT": lambda reader: TextKey(reader.body_text(), headers=True),
+    b"UIDAFTER": partial(KeyReader.uid_range, after=True),
+    b"UIDBEFORE": partial(KeyReader.uid_range, after=False),
     **{
-        prefix + comparison: _date(comparison, field)
+        field: partial(KeyReader.envelope, field=field)
+        for field in (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT")
+    },
+    b"HEADER": KeyReader.header,
+    b"BODY": lambda reader: search.TextKey(reader.body_text()),
+    b"TEXT": lambda reader: search.TextKey(reader.body_text(), headers=True),
+    **{
+        prefix + comparison: partial(KeyReader.date, comparison=comparison, field=field)
         for prefix, field in ((b"", b"INTERNAL"), (b"SENT", b"SENT"), (b"SAVED", b"SAVED"))
         for comparison in (b"BEFORE", b"ON", b"SINCE")
     },
-    b"SAVEDATESUPPORTED": _constant(
-        And(())
-    ),  # RFC 8514: matches every message of a store with save dates
-    b"LARGER": lambda reader: SizeKey(larger=True, size=reader.size()),
-    b"SMALLER": lambda reader: SizeKey(larger=False, size=reader.size()),
-    b"OLDER": lambda reader: AgeKey(younger=False, seconds=reader.seconds()),
-    b"YOUNGER": lambda reader: AgeKey(younger=True, seconds=reader.seconds()),
+    b"LARGER": partial(KeyReader.size, larger=True),
+    b"SMALLER": partial(KeyReader.size, larger=False),
+    b"OLDER": partial(KeyReader.age, younger=False),
+    b"YOUNGER": partial(KeyReader.age, younger=True),
     b"MODSEQ": KeyReader.modseq,
-    b"EMAILID": lambda reader: ObjectIdKey(is_thread_id=False, id=reader.object_id()),
-    b"THREADID": lambda reader: ObjectIdKey(is_thread_id=True, id=reader.object_id()),
+    b"EMAILID": partial(KeyReader.object_id, is_thread_id=False),
+    b"THREADID": partial(KeyReader.object_id, is_thread_id=True),
 }
+
+
+def search_keys(cursor: Cursor, charset: str | None) -> SearchKey:
+    """``search-key *(SP search-key)`` up to the end of the command; the texts in it are in `charset`."""
+    reader, tree = KeyReader(cursor, charset), _KeyTree(cursor)
+    while True:
+        cursor.count_term()
+        if tree.open_frame():
+            continue
+        root = tree.add(reader.read())
+        if root is not None:
+            return root
+
+
+@dataclass(slots=True)
+class _Frame:
+    """An unfinished list, NOT or OR.
+
+    `missing` is the number of keys that an OR still needs. An OR inside an OR does not open a frame: it only makes the
+    outer OR need one key more. A NOT inside a NOT closes the outer one.
+    """
+
+    kind: Literal["list", "not", "or"]
+    missing: int = 0
+    keys: list[SearchKey] = field(default_factory=list)
+
+
+class _KeyTree:
+    """The tree read so far, as the stack of frames from the command down to the next key."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+        self._frames = [_Frame("list")]
+
+    def open_frame(self) -> bool:
+        """Read a parenthesis, NOT or OR if one comes next, and return whether one did."""
+        cursor, top = self._cursor, self._frames[-1]
+        if cursor.skip(b"("):
+            self._push(_Frame("list"))
+        elif cursor.skip_word(b"NOT"):
+            cursor.space("NOT")
+            if top.kind == "not":
+                self._frames.pop()
+            else:
+                self._push(_Frame("not"))
+        elif cursor.skip_word(b"OR"):
+            cursor.space("OR")
+            if top.kind == "or":
+                top.missing += 1
+            else:
+                self._push(_Frame("or", missing=2))
+        else:
+            return False
+        return True
+
+    def _push(self, frame: _Frame) -> None:
+        if len(self._frames) > self._cursor.limits.max_depth:
+            raise BadCommand("The search is nested too deeply")
+        self._frames.append(frame)
+
+    def add(self, key: SearchKey) -> SearchKey | None:
+        """Add `key` to the innermost frame and close the frames that it completes.
+
+        Returns:
+            The root of the tree when the search is complete, else None.
+        """
+        cursor, frames = self._cursor, self._frames
+        while True:
+            top = frames[-1]
+            if top.kind == "not":
+                key = key.key if isinstance(key, search.Not) else search.Not(key)
+            elif top.kind == "or":
+                top.keys.extend(key.keys if isinstance(key, search.Or) else (key,))
+                top.missing -= 1
+                if top.missing:
+                    break
+                key = search.Or(tuple(top.keys))
+            else:
+                top.keys.extend(key.keys if isinstance(key, search.And) else (key,))
+                if not (cursor.at_end() if len(frames) == 1 else cursor.skip(b")")):
+                    break
+                key = top.keys[0] if len(top.keys) == 1 else search.And(tuple(top.keys))
+            # `key` has completed its frame, and may complete the frame around it too.
+            frames.pop()
+            if not frames:
+                return key
+        cursor.space("a search key")
+        return None

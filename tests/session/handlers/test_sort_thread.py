@@ -3,7 +3,7 @@
 from imapshield.mailbox import thread_tree
 from imapshield.session import sort_keys
 from imapshield.testing import Client
-from imapshield.wire.encode import data_responses
+from imapshield.wire import encode
 from tests.session.session_case import SessionTestCase, lines
 
 
@@ -153,7 +153,7 @@ class ThreadTests(SessionTestCase):
         client(b"s SELECT INBOX")
         self.patch(thread_tree, "MESSAGES_PER_PAUSE", 5)
         self.patch(sort_keys, "CHUNK_MESSAGES", 20)
-        self.patch(data_responses, "THREAD_CHUNK_TOKENS", 20)
+        self.patch(encode, "THREAD_CHUNK_TOKENS", 20)
         served = 0
 
         def send_noop() -> None:

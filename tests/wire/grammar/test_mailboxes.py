@@ -1,6 +1,4 @@
-"""The commands about mailboxes: examples of RFC 9051, 5258, 5819 and 6154."""
-
-from __future__ import annotations
+"""The commands about mailboxes and quotas: examples of RFC 9051, 5258, 5819, 6154, 7162 and 9208."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -9,12 +7,19 @@ from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.commands.mailboxes import (
     Create,
     Delete,
+    GetQuota,
+    GetQuotaRoot,
     List,
+    Qresync,
     Rename,
+    Select,
+    SetQuota,
     Status,
     Subscribe,
 )
 from imapshield.wire.grammar import parse
+from imapshield.wire.sequence import SequenceSet
+from tests.wire.grammar.typed_parse import parse_as
 
 
 class NameTests(SynchronousTestCase):
@@ -100,8 +105,8 @@ class ListTests(SynchronousTestCase):
         for line in (b'LIST () "" x', b'LIST "" (x)', b'LIST "" x RETURN ()'):
             self.assertEqual(parse([line]), List("", ("x",), extended=True))
 
-    def test_patterns_that_match_nothing(self) -> None:
-        """A pattern that cannot be decoded or is too long is accepted and matches no mailbox."""
+    def test_invalid_patterns_are_accepted(self) -> None:
+        """A pattern that is not modified UTF-7 is taken literally, and one that is too long matches no mailbox."""
         self.assertEqual(parse([b'LIST "" &A*']), List("", ("&A*",)))
         self.assertEqual(parse([b'LIST "" ' + b"*" * 1001]), List("", ("\0",)))
         self.assertEqual(parse([b"LIST " + b"a" * 1001 + b" x"]), List("\0", ("x",)))
@@ -132,4 +137,70 @@ class StatusTests(SynchronousTestCase):
             b"STATUS x MESSAGES",
             b"STATUS x (MESSAGES",
         ):
+            self.assertRaises(BadCommand, parse, [line])
+
+
+numbers = SequenceSet.parse
+
+
+class SelectTests(SynchronousTestCase):
+    def test_plain(self) -> None:
+        """SELECT and EXAMINE have a mailbox name in any form."""
+        self.assertEqual(parse([b"SELECT INBOX"]), Select("INBOX"))
+        self.assertEqual(parse([b'EXAMINE "inbox"']), Select("INBOX", readonly=True))
+        self.assertEqual(parse([b"SELECT ", MemoryLiteral(b"a/b"), b""]), Select("a/b"))
+
+    def test_condstore(self) -> None:
+        """CONDSTORE is a parameter (RFC 7162 section 3.1.8)."""
+        self.assertEqual(parse([b"SELECT INBOX (CONDSTORE)"]), Select("INBOX", condstore=True))
+
+    def test_qresync(self) -> None:
+        """The values of QRESYNC are parsed in their four forms (RFC 7162 section 3.2.5)."""
+        head = b"SELECT INBOX (QRESYNC (67890007 20050715194045000"
+        forms: tuple[tuple[bytes, tuple[SequenceSet | None, ...]], ...] = (
+            (b"", ()),
+            (b" 41,43:211,214:541", (numbers(b"41,43:211,214:541"),)),
+            (b" (1 2)", (None, numbers(b"1"), numbers(b"2"))),
+            (b" 41 (1,5 2,9)", (numbers(b"41"), numbers(b"1,5"), numbers(b"2,9"))),
+        )
+        for tail, sets in forms:
+            expected = Qresync(67890007, 20050715194045000, *sets)
+            self.assertEqual(parse_as(Select, [head + tail + b"))"]).qresync, expected)
+
+    def test_malformed(self) -> None:
+        """Unknown and damaged parameters are refused; a client cannot know ``*`` or ``$``."""
+        for line in (
+            b"SELECT", b"SELECT a b", b"SELECT INBOX ()", b"SELECT INBOX (FOO)",
+            b"SELECT INBOX (QRESYNC)", b"SELECT INBOX (QRESYNC (1))",
+            b"SELECT INBOX (QRESYNC (0 1))", b"SELECT INBOX (QRESYNC (1 2 *))",
+            b"SELECT INBOX (QRESYNC (1 2 $))", b"SELECT INBOX (QRESYNC (1 2 1 (1)))",
+            b"SELECT INBOX (QRESYNC (1 2 (1 2) 3))", b"SELECT INBOX (QRESYNC (1 2 ))", b"SELECT *",
+            b"SELECT a%",
+        ):  # fmt: skip
+            self.assertRaises(BadCommand, parse, [line])
+
+    def test_names_that_cannot_be_decoded(self) -> None:
+        """A name that no mailbox can have is parsed as "", so that the session still deselects the mailbox."""
+        for name in (b"&A-", b"&AOk", b'"\xff"'):
+            self.assertEqual(parse([b"SELECT " + name]), Select(""))
+
+
+class QuotaTests(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """Roots are strings; resources are atoms in any case with limits of 63 bits."""
+        self.assertEqual(parse([b'GETQUOTA "!partition/sda4"']), GetQuota(b"!partition/sda4"))
+        self.assertEqual(parse([b"GETQUOTAROOT inbox"]), GetQuotaRoot("INBOX"))
+        self.assertEqual(
+            parse([b'SETQUOTA "" (STORAGE 510 x-annotation 9)']),
+            SetQuota(b"", ((b"STORAGE", 510), (b"X-ANNOTATION", 9))),
+        )
+        self.assertEqual(parse([b"SETQUOTA r ()"]), SetQuota(b"r", ()))
+
+    def test_malformed(self) -> None:
+        """Missing arguments, limits that are no numbers, and limits that are too large are refused."""
+        for line in (
+            b"GETQUOTA", b"GETQUOTAROOT", b"SETQUOTA", b'SETQUOTA ""', b'SETQUOTA "" STORAGE 1',
+            b'SETQUOTA "" (STORAGE)', b'SETQUOTA "" (STORAGE x)',
+            b'SETQUOTA "" (STORAGE 9223372036854775808)', b"GETQUOTA a b",
+        ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])

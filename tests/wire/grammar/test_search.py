@@ -1,110 +1,29 @@
-"""SEARCH and CANCELUPDATE: the tree of search keys, and result options."""
+"""SEARCH, ESEARCH, SORT, THREAD and CANCELUPDATE, with result options."""
 
-from __future__ import annotations
+from datetime import date
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.errors import BadCommand
+from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.fetch import Attribute
+from imapshield.wire.commands.mailboxes import MailboxFilter
 from imapshield.wire.commands.search import (
     And,
     CancelUpdate,
-    EnvelopeKey,
+    DateKey,
     FlagKey,
+    MultiSearch,
     Not,
-    Or,
     Search,
-    SearchKey,
     Sort,
+    TextKey,
+    Thread,
 )
-from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 from tests.wire.grammar.typed_parse import parse_as
 
 SEEN, DRAFT = FlagKey(b"\\Seen"), FlagKey(b"\\Draft")
 ANSWERED, DELETED = FlagKey(b"\\Answered"), FlagKey(b"\\Deleted")
-
-
-def key(text: bytes, **limits: int) -> SearchKey:
-    """Parse a SEARCH with the limits that differ from the default, and return its key."""
-    return parse_as(Search, [b"SEARCH " + text], GrammarLimits(**limits)).key
-
-
-def keys(parsed: SearchKey) -> tuple[SearchKey, ...]:
-    """Return the keys inside an And or an Or."""
-    assert isinstance(parsed, And | Or)
-    return parsed.keys
-
-
-class KeyTreeTests(SynchronousTestCase):
-    def test_example(self) -> None:
-        """The example of RFC 9051 section 6.4.4 is parsed."""
-        self.assertEqual(
-            keys(key(b'FLAGGED SINCE 1-Feb-1994 NOT FROM "Smith"'))[2],
-            Not(EnvelopeKey(b"FROM", "Smith")),
-        )
-
-    def test_nesting(self) -> None:
-        """A list of keys is AND, OR takes the next two keys, and NOT the next one."""
-        for text, expected in (
-            (b"SEEN DRAFT", And((SEEN, DRAFT))),
-            (b"OR SEEN DRAFT", Or((SEEN, DRAFT))),
-            (b"OR SEEN DRAFT DELETED", And((Or((SEEN, DRAFT)), DELETED))),
-            (b"OR (SEEN DELETED) DRAFT", Or((And((SEEN, DELETED)), DRAFT))),
-            (b"NOT SEEN DRAFT", And((Not(SEEN), DRAFT))),
-            (b"NOT (SEEN DRAFT)", Not(And((SEEN, DRAFT)))),
-            (b"NOT OR SEEN DRAFT", Not(Or((SEEN, DRAFT)))),
-            (b"OR NOT SEEN NOT DRAFT", Or((Not(SEEN), Not(DRAFT)))),
-            (b"(SEEN)", SEEN),
-            (b"NOT ALL", Not(And(()))),
-        ):
-            self.assertEqual(key(text), expected)
-
-    def test_tree_is_flat(self) -> None:
-        """Chains of one kind become one value, however they were nested."""
-        any_four = Or((SEEN, DRAFT, ANSWERED, DELETED))
-        for text in (
-            b"OR SEEN OR DRAFT OR ANSWERED DELETED",
-            b"OR OR OR SEEN DRAFT ANSWERED DELETED",
-            b"OR OR SEEN DRAFT OR ANSWERED DELETED",
-            b"OR (OR SEEN DRAFT) (OR ANSWERED DELETED)",
-        ):
-            self.assertEqual(key(text), any_four)
-        self.assertEqual(key(b"((SEEN (DRAFT)) ANSWERED)"), And((SEEN, DRAFT, ANSWERED)))
-        for text in (b"NOT NOT SEEN", b"NOT UNSEEN", b"NOT (NOT (SEEN))", b"ALL SEEN ALL"):
-            self.assertEqual(key(text), SEEN)
-
-    def test_long_chains_do_not_nest(self) -> None:
-        """The chains that clients build from lists of Message-IDs are flat; 4,000 times NOT cancels out."""
-        chain = b"OR HEADER MESSAGE-ID x " * 1500 + b"HEADER MESSAGE-ID x"
-        self.assertEqual(len(keys(key(chain))), 1501)
-        self.assertEqual(key(b"NOT " * 4000 + b"SEEN"), SEEN)
-
-    def test_depth(self) -> None:
-        """Parentheses, NOT and OR are limited together."""
-        parsed = key(b"NOT (OR SEEN (DRAFT DELETED))", max_depth=4)
-        self.assertEqual(parsed, Not(Or((SEEN, And((DRAFT, DELETED))))))
-        for text in (
-            b"NOT (OR SEEN (DRAFT DELETED))",
-            b"((((SEEN))))",
-            b"NOT OR SEEN NOT OR SEEN DRAFT",
-        ):
-            self.assertRaises(BadCommand, key, text, max_depth=3)
-
-    def test_keys_are_counted(self) -> None:
-        """Search keys are counted, and so are operators and parentheses."""
-        key(b"NOT (OR SEEN DRAFT)", max_terms=5)
-        self.assertRaises(BadCommand, key, b"NOT (OR SEEN DRAFT)", max_terms=4)
-
-    def test_malformed(self) -> None:
-        """Parentheses without their counterpart and operators without their keys are refused."""
-        for text in (
-            b"(", b")", b"()", b"(SEEN", b"SEEN)", b"(SEEN))", b"( SEEN)", b"(SEEN )", b"OR",
-            b"OR SEEN", b"OR SEEN )", b"(OR SEEN) DRAFT", b"NOT", b"NOT ", b"NOT)", b"NOT(SEEN)",
-            b"SEEN  DRAFT", b"SEEN(DRAFT)", b"OR SEEN  DRAFT", b"(SEEN)(DRAFT)", b"NOTSEEN",
-            b"{-100}zzz",
-        ):  # fmt: skip
-            self.assertRaises(BadCommand, key, text)
 
 
 class ResultOptionTests(SynchronousTestCase):
@@ -134,7 +53,7 @@ class ResultOptionTests(SynchronousTestCase):
             b"RETURN (PARTIAL 1:2 PARTIAL 3:4) ALL", b"RETURN (UPDATE ()) ALL",
             b"RETURN (UPDATE (UID) ALL", b"RETURN (COUNT (UID)) ALL",
         ):  # fmt: skip
-            self.assertRaises(BadCommand, key, text)
+            self.assertRaises(BadCommand, parse, [b"SEARCH " + text])
 
     def test_update(self) -> None:
         """UPDATE may have FETCH items, with a space as in RFC 5465 section 7, or without as in section 8."""
@@ -155,3 +74,110 @@ class CancelUpdateTests(SynchronousTestCase):
             b"CANCELUPDATE ",
         ):
             self.assertRaises(BadCommand, parse, [line])
+
+
+ALL = frozenset({b"ALL"})
+UNSEEN = Not(FlagKey(b"\\Seen"))
+
+
+class ESearchTests(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """ESEARCH has mailbox filters, result options and search keys; without filters it searches the selected mailbox."""
+        for line, command in (
+            (b"ESEARCH ALL", MultiSearch((MailboxFilter(b"SELECTED"),), And(()), ALL)),
+            (
+                b'ESEARCH IN (mailboxes "folder1" subtree "folder2") unseen',
+                MultiSearch(
+                    (
+                        MailboxFilter(b"MAILBOXES", frozenset({"folder1"})),
+                        MailboxFilter(b"SUBTREE", frozenset({"folder2"})),
+                    ),
+                    UNSEEN,
+                    ALL,
+                ),
+            ),
+            (
+                b"ESEARCH IN (mailboxes (a inbox) personal) RETURN (COUNT PARTIAL 1:9) CHARSET UTF-8 unseen",
+                MultiSearch(
+                    (
+                        MailboxFilter(b"MAILBOXES", frozenset({"a", "INBOX"})),
+                        MailboxFilter(b"PERSONAL"),
+                    ),
+                    UNSEEN,
+                    frozenset({b"COUNT", b"PARTIAL"}),
+                    (1, 9),
+                ),
+            ),
+        ):
+            self.assertEqual(parse([line]), command)
+
+    def test_malformed(self) -> None:
+        """Unknown filters, and names where none are permitted or some are missing, are refused."""
+        for line in (
+            b"ESEARCH", b"ESEARCH IN", b"ESEARCH IN () ALL", b"ESEARCH IN (nowhere) ALL",
+            b"ESEARCH IN (mailboxes) ALL", b"ESEARCH IN (mailboxes ()) ALL",
+            b"ESEARCH IN (personal", b"ESEARCH IN (selected-delayed) ALL",
+            b"ESEARCH IN (personal (scope)) ALL", b"ESEARCH IN (personal)",
+        ):  # fmt: skip
+            self.assertRaises(BadCommand, parse, [line])
+
+    def test_limits(self) -> None:
+        """Too many mailbox filters are refused (RFC 7377 section 2.4)."""
+        error = self.assertRaises(
+            CommandRefused, parse, [b"ESEARCH IN (inboxes" + b" personal" * 32 + b") ALL"]
+        )
+        self.assertEqual(error.code, b"LIMIT")
+
+
+class SortTests(SynchronousTestCase):
+    def test_examples(self) -> None:
+        """SORT has sort keys, a charset and search keys; a repeated sort key is dropped."""
+        self.assertEqual(
+            parse([b"SORT (SUBJECT) UTF-8 SINCE 1-Feb-1994"]),
+            Sort(((False, b"SUBJECT"),), DateKey(b"SINCE", date(1994, 2, 1))),
+        )
+        self.assertEqual(
+            parse([b"UID SORT (SUBJECT reverse DATE SUBJECT) US-ASCII ALL"]),
+            Sort(((False, b"SUBJECT"), (True, b"DATE")), And(()), uid=True),
+        )
+
+    def test_result_options(self) -> None:
+        """SORT has the result options of SEARCH (RFC 5267)."""
+        self.assertEqual(
+            parse_as(Sort, [b"SORT RETURN (MIN PARTIAL 1:10) (ARRIVAL) UTF-8 UNDELETED"]).returns,
+            {b"MIN", b"PARTIAL"},
+        )
+
+    def test_malformed(self) -> None:
+        """Unknown sort keys and a missing charset are refused."""
+        for line in (
+            b"SORT", b"SORT ()", b"SORT () UTF-8 ALL", b"SORT (FOO) UTF-8 ALL",
+            b"SORT (REVERSE) UTF-8 ALL", b"SORT (REVERSE REVERSE DATE) UTF-8 ALL",
+            b"SORT DATE UTF-8 ALL", b"SORT (DATE) UTF-8",
+        ):  # fmt: skip
+            self.assertRaises(BadCommand, parse, [line])
+        self.assertRaises(CommandRefused, parse, [b"SORT (DATE) ALL ALL"])
+
+
+class ThreadTests(SynchronousTestCase):
+    def test_examples(self) -> None:
+        """Both threading algorithms are parsed."""
+        self.assertEqual(
+            parse([b'THREAD REFERENCES UTF-8 TEXT "gewp"']),
+            Thread(b"REFERENCES", TextKey("gewp", True)),
+        )
+        self.assertEqual(
+            parse([b"UID THREAD orderedsubject US-ASCII SEEN"]),
+            Thread(b"ORDEREDSUBJECT", FlagKey(b"\\Seen"), uid=True),
+        )
+
+    def test_malformed(self) -> None:
+        """An unknown algorithm and missing arguments are refused."""
+        for line in (
+            b"THREAD",
+            b"THREAD FOO UTF-8 ALL",
+            b"THREAD REFERENCES",
+            b"THREAD REFERENCES UTF-8",
+        ):
+            self.assertRaises(BadCommand, parse, [line])
+        self.assertRaises(CommandRefused, parse, [b"THREAD REFERENCES ALL SEEN"])

@@ -1,6 +1,4 @@
-"""Search keys that contain no other keys, and charsets."""
-
-from __future__ import annotations
+"""Search keys: each key by itself, and the tree of those that contain others."""
 
 import codecs
 from datetime import date
@@ -19,12 +17,14 @@ from imapshield.wire.commands.search import (
     ModseqKey,
     Not,
     ObjectIdKey,
+    Or,
     Search,
     SearchKey,
     SequenceKey,
     SizeKey,
     TextKey,
 )
+from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 from imapshield.wire.grammar.search_keys import CHARSETS
 from imapshield.wire.sequence import SequenceSet
@@ -34,9 +34,9 @@ DAY = date(1994, 2, 1)
 RECENT, SEEN = FlagKey(b"\\Recent"), FlagKey(b"\\Seen")
 
 
-def key(text: bytes) -> SearchKey:
-    """Parse a SEARCH and return its key."""
-    return parse_as(Search, [b"SEARCH " + text]).key
+def key(text: bytes, **limits: int) -> SearchKey:
+    """Parse a SEARCH with the limits that differ from the default, and return its key."""
+    return parse_as(Search, [b"SEARCH " + text], GrammarLimits(**limits)).key
 
 
 class KeyTests(SynchronousTestCase):
@@ -142,3 +142,84 @@ class CharsetTests(SynchronousTestCase):
         """Python has a codec for every supported charset."""
         for codec in CHARSETS.values():
             self.assertTrue(codecs.lookup(codec)._is_text_encoding)
+
+
+SEEN, DRAFT = FlagKey(b"\\Seen"), FlagKey(b"\\Draft")
+ANSWERED, DELETED = FlagKey(b"\\Answered"), FlagKey(b"\\Deleted")
+
+
+def keys(parsed: SearchKey) -> tuple[SearchKey, ...]:
+    """Return the keys inside an And or an Or."""
+    assert isinstance(parsed, And | Or)
+    return parsed.keys
+
+
+class KeyTreeTests(SynchronousTestCase):
+    def test_example(self) -> None:
+        """The example of RFC 9051 section 6.4.4 is parsed."""
+        self.assertEqual(
+            keys(key(b'FLAGGED SINCE 1-Feb-1994 NOT FROM "Smith"'))[2],
+            Not(EnvelopeKey(b"FROM", "Smith")),
+        )
+
+    def test_nesting(self) -> None:
+        """A list of keys is AND, OR takes the next two keys, and NOT the next one."""
+        for text, expected in (
+            (b"SEEN DRAFT", And((SEEN, DRAFT))),
+            (b"OR SEEN DRAFT", Or((SEEN, DRAFT))),
+            (b"OR SEEN DRAFT DELETED", And((Or((SEEN, DRAFT)), DELETED))),
+            (b"OR (SEEN DELETED) DRAFT", Or((And((SEEN, DELETED)), DRAFT))),
+            (b"NOT SEEN DRAFT", And((Not(SEEN), DRAFT))),
+            (b"NOT (SEEN DRAFT)", Not(And((SEEN, DRAFT)))),
+            (b"NOT OR SEEN DRAFT", Not(Or((SEEN, DRAFT)))),
+            (b"OR NOT SEEN NOT DRAFT", Or((Not(SEEN), Not(DRAFT)))),
+            (b"(SEEN)", SEEN),
+            (b"NOT ALL", Not(And(()))),
+        ):
+            self.assertEqual(key(text), expected)
+
+    def test_tree_is_flat(self) -> None:
+        """Chains of one kind become one value, however they were nested."""
+        any_four = Or((SEEN, DRAFT, ANSWERED, DELETED))
+        for text in (
+            b"OR SEEN OR DRAFT OR ANSWERED DELETED",
+            b"OR OR OR SEEN DRAFT ANSWERED DELETED",
+            b"OR OR SEEN DRAFT OR ANSWERED DELETED",
+            b"OR (OR SEEN DRAFT) (OR ANSWERED DELETED)",
+        ):
+            self.assertEqual(key(text), any_four)
+        self.assertEqual(key(b"((SEEN (DRAFT)) ANSWERED)"), And((SEEN, DRAFT, ANSWERED)))
+        for text in (b"NOT NOT SEEN", b"NOT UNSEEN", b"NOT (NOT (SEEN))", b"ALL SEEN ALL"):
+            self.assertEqual(key(text), SEEN)
+
+    def test_long_chains_do_not_nest(self) -> None:
+        """The chains that clients build from lists of Message-IDs are flat; 4,000 times NOT cancels out."""
+        chain = b"OR HEADER MESSAGE-ID x " * 1500 + b"HEADER MESSAGE-ID x"
+        self.assertEqual(len(keys(key(chain))), 1501)
+        self.assertEqual(key(b"NOT " * 4000 + b"SEEN"), SEEN)
+
+    def test_depth(self) -> None:
+        """Parentheses, NOT and OR are limited together."""
+        parsed = key(b"NOT (OR SEEN (DRAFT DELETED))", max_depth=4)
+        self.assertEqual(parsed, Not(Or((SEEN, And((DRAFT, DELETED))))))
+        for text in (
+            b"NOT (OR SEEN (DRAFT DELETED))",
+            b"((((SEEN))))",
+            b"NOT OR SEEN NOT OR SEEN DRAFT",
+        ):
+            self.assertRaises(BadCommand, key, text, max_depth=3)
+
+    def test_keys_are_counted(self) -> None:
+        """Search keys are counted, and so are operators and parentheses."""
+        key(b"NOT (OR SEEN DRAFT)", max_terms=5)
+        self.assertRaises(BadCommand, key, b"NOT (OR SEEN DRAFT)", max_terms=4)
+
+    def test_malformed(self) -> None:
+        """Parentheses without their counterpart and operators without their keys are refused."""
+        for text in (
+            b"(", b")", b"()", b"(SEEN", b"SEEN)", b"(SEEN))", b"( SEEN)", b"(SEEN )", b"OR",
+            b"OR SEEN", b"OR SEEN )", b"(OR SEEN) DRAFT", b"NOT", b"NOT ", b"NOT)", b"NOT(SEEN)",
+            b"SEEN  DRAFT", b"SEEN(DRAFT)", b"OR SEEN  DRAFT", b"(SEEN)(DRAFT)", b"NOTSEEN",
+            b"{-100}zzz",
+        ):  # fmt: skip
+            self.assertRaises(BadCommand, key, text)

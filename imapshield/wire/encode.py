@@ -1,27 +1,61 @@
-"""Encodes untagged data responses and response codes (RFC 9051 sections 7.2 to 7.5, except FETCH)."""
+"""Encodes responses: each function returns whole lines or one element of a line, ready to send (RFC 9051 section 7).
+
+Rules
+-----
+* No byte from a client or a message can break a line. Texts and response codes are cleaned, and `strings` sends every
+  string as an atom, quoted or as a literal, whichever can hold it.
+* Nothing here knows what a response means or when it may be sent.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from imapshield.wire.encode.status_lines import CLEAN
-from imapshield.wire.encode.strings import (
-    NIL,
-    astring,
-    mailbox,
-    nstring,
-    parenthesised,
-    quoted,
-    string,
-)
+from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Section
 from imapshield.wire.names import DELIMITER, encode_name
-from imapshield.wire.responses import ThreadNode
+from imapshield.wire.responses import Tagged, ThreadNode
 from imapshield.wire.sequence import SequenceSet, compact
+from imapshield.wire.strings import NIL, astring, mailbox, nstring, parenthesised, quoted, string
 
 THREAD_CHUNK_TOKENS = 4000
 """Tokens of a THREAD response that `thread` yields at once. They take about a millisecond."""
 
+# Tables for `bytes.translate`. Texts may be derived from anything, so everything but printable ASCII becomes "?".
+_CLEAN = bytes(i if 32 <= i < 127 else 63 for i in range(256))
+_CLEAN_CODE = _CLEAN.replace(b"]", b"?")  # "]" ends a response code
+
+# How `fetch_lines` writes the values of an item. The values of all other items are bytes ready to send.
+_FORMATS = {b"UID": b"%d", b"RFC822.SIZE": b"%d", b"MODSEQ": b"(%d)", b"FLAGS": b"(%b)"}
+
+
+def line(text: bytes) -> bytes:
+    """Return the untagged line ``* text``. `text` is sent unchanged, so it must not come from a client."""
+    return b"* %b\r\n" % text
+
+
+def tagged(tag: bytes, response: Tagged) -> bytes:
+    """Return the tagged response that completes a command."""
+    return b"%b %b\r\n" % (tag.translate(_CLEAN), _condition(*response))
+
+
+def untagged(condition: bytes, text: str, code: bytes | None = None) -> bytes:
+    """Return an untagged status response; `condition` is OK, NO, BAD, BYE or PREAUTH."""
+    return b"* %b\r\n" % _condition(condition, text, code)
+
+
+def continuation(text: str | bytes = b"") -> bytes:
+    """Return a continuation request with a text, or with a SASL challenge in base64."""
+    octets = text.encode("ascii", "replace") if isinstance(text, str) else text
+    return b"+ %b\r\n" % octets.translate(_CLEAN)
+
+
+def _condition(condition: bytes, text: str, code: bytes | None) -> bytes:
+    octets = (text or "Done").encode("ascii", "replace").translate(_CLEAN)
+    if code is None:
+        return b"%b %b" % (condition, octets)
+    return b"%b [%b] %b" % (condition, code.translate(_CLEAN_CODE), octets)
+
 
 def capability(names: Iterable[bytes]) -> bytes:
-    """Return the CAPABILITY line. The greeting and tagged OKs have `capability_code` instead."""
+    """Return the CAPABILITY line. `capability_code` is for the greeting and tagged responses."""
     return b"* %b\r\n" % capability_code(names)
 
 
@@ -149,7 +183,7 @@ def esearch(
         pairs: the results, such as ``(b"COUNT", 3)`` and ``(b"ALL", b"2:4")``.
         mailbox_item: from `esearch_mailbox`, for a search in several mailboxes.
     """
-    items = [b'* ESEARCH (TAG "%b"%b)' % (tag.translate(CLEAN), mailbox_item)]
+    items = [b'* ESEARCH (TAG "%b"%b)' % (tag.translate(_CLEAN), mailbox_item)]
     if uid:
         items.append(b"UID")
     items += [name + b" " + _value(value) for name, value in pairs]
@@ -226,3 +260,56 @@ def appenduid(uidvalidity: int, uids: Iterable[int]) -> bytes:
 
 def _value(value: int | bytes) -> bytes:
     return value if isinstance(value, bytes) else b"%d" % value
+
+
+def label(item: FetchItem) -> bytes:
+    """Return the name of `item` in a FETCH response: without PEEK, and with only the offset of a partial."""
+    if isinstance(item, Attribute):
+        return item.name
+    if isinstance(item, BodySection):
+        name = item.label or b"BODY[%b]" % _section(item.section)
+    elif isinstance(item, Binary):
+        path = b".".join([b"%d" % part for part in item.path])
+        name = b"BINARY.SIZE[%b]" % path if item.size_only else b"BINARY[%b]" % path
+    else:
+        return b"PREVIEW"
+    return name if item.partial is None else b"%b<%d>" % (name, item.partial[0])
+
+
+def _section(section: Section) -> bytes:
+    words = [b"%d" % part for part in section.path]
+    if section.text:
+        words.append(section.text)
+    name = b".".join(words)
+    if section.fields:
+        name += b" " + parenthesised(map(astring, section.fields))
+    return name
+
+
+def fetch_lines(
+    numbers: Iterable[int],
+    labels: Sequence[bytes],
+    columns: Sequence[Iterable[bytes | int]],
+    *,
+    kind: bytes = b"FETCH",
+) -> bytes:
+    r"""Return a FETCH line for each message, all from one template.
+
+    Args:
+        numbers: the sequence numbers of the messages, or their UIDs if `kind` is ``UIDFETCH`` (RFC 9586).
+        labels: the name of each column, from `label`.
+        columns: for each label the values of all messages. UID, RFC822.SIZE and MODSEQ are int, FLAGS is a flag list
+            without its parentheses (``\Seen $Junk``), and everything else is bytes ready to send.
+        kind: ``FETCH`` or ``UIDFETCH``.
+
+    Raises:
+        ValueError: the columns differ in length.
+    """
+    items = [name.replace(b"%", b"%%") + b" " + _FORMATS.get(name, b"%b") for name in labels]
+    template = b"* %d " + kind + b" (" + b" ".join(items) + b")\r\n"
+    return b"".join(map(template.__mod__, zip(numbers, *columns, strict=True)))
+
+
+def fetch_value(name: bytes, value: bytes | int) -> bytes:
+    """Return one value as `fetch_lines` writes it in the column `name`."""
+    return _FORMATS.get(name, b"%b") % value
