@@ -1,4 +1,4 @@
-"""Queries of the index: mailboxes, messages, and the log of expunged messages. schema.sql describes the tables."""
+"""Queries of the index: mailboxes, messages, and what changed after a MODSEQ. schema.sql describes the tables."""
 
 import json
 import secrets
@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from imapshield.errors import NoSuchMailbox
+from imapshield.mailbox.deltas import Delta, MessageRow
 from imapshield.maildir.index_database import IndexDatabase
+from imapshield.wire.sequence import SequenceSet
 
 MAX_LOGGED_EXPUNGES = 100_000
 """Expunged messages that the log of one mailbox keeps."""
@@ -43,6 +45,12 @@ _COLUMNS = {field: field for field in MailboxRow._fields} | {
     "listed_at": "scanned",
 }
 _SELECT_MAILBOX = f"SELECT {', '.join(_COLUMNS.values())} FROM mailbox WHERE "  # noqa: S608
+
+# SQLite does not know how many messages have changed, so it would choose the wrong one of these two plans. The plus
+# sign keeps it from using the index on modseq.
+_MESSAGE_ROW = "SELECT uid, flags, modseq, size, internaldate FROM message"
+_CHANGED = f"{_MESSAGE_ROW} INDEXED BY message_modseq WHERE mailbox = ? AND modseq > ? ORDER BY uid"
+_ALL = f"{_MESSAGE_ROW} WHERE mailbox = ? AND +modseq > ? ORDER BY uid"
 
 
 class Index(IndexDatabase):
@@ -163,12 +171,46 @@ class Index(IndexDatabase):
             (logged,) = db.execute(
                 "SELECT count(*) FROM expunged WHERE mailbox = ?", (key,)
             ).fetchone()
-        self.update_mailbox(
-            key,
-            highestmodseq=modseq,
-            expunges_complete_after=complete_after,
-            expunges_logged=logged,
+        counts = {"expunges_complete_after": complete_after, "expunges_logged": logged}
+        self.update_mailbox(key, highestmodseq=modseq, **counts)
+
+    def delta_since(self, key: int, since: int, recent: list[int] | None = None) -> Delta:
+        r"""Return everything that changed in a mailbox after MODSEQ `since`.
+
+        Args:
+            key: the mailbox.
+            since: the MODSEQ; 0 for all messages.
+            recent: the UIDs of \Recent messages, to be part of the delta.
+        """
+        with self.snapshot() as db:
+            mailbox = self.mailbox(key)
+            rows: list[MessageRow] = []
+            vanished = SequenceSet()
+            if since < mailbox.highestmodseq:
+                query = _CHANGED if since > 1 else _ALL
+                # Equal flag lists are one object: thousands of messages may have the same four KiB of flags.
+                flag_lists: dict[bytes, bytes] = {}
+                rows = [
+                    MessageRow(uid, flag_lists.setdefault(flags, flags), *rest)
+                    for uid, flags, *rest in db.execute(query, (key, since))
+                ]
+                if since:
+                    vanished = self._vanished_since(mailbox, since)
+            return Delta(rows, vanished, mailbox.highestmodseq, mailbox.uidnext, recent or [])
+
+    def _vanished_since(self, mailbox: MailboxRow, since: int) -> SequenceSet:
+        if since >= mailbox.expunges_complete_after:
+            uids = self.db.execute(
+                "SELECT uid FROM expunged WHERE mailbox = ? AND modseq > ? ORDER BY uid",
+                (mailbox.key, since),
+            )
+            return SequenceSet.from_uids(uid for (uid,) in uids)
+        # The log does not reach back that far, so all UIDs without a message are returned, no matter when they were
+        # expunged.
+        uids = self.db.execute(
+            "SELECT uid FROM message WHERE mailbox = ? ORDER BY uid", (mailbox.key,)
         )
+        return SequenceSet.complement((uid for (uid,) in uids), mailbox.uidnext)
 
     def cached_items(self, key: int) -> list[tuple[int, bytes]]:
         """Return (id, text) of the FETCH items and SEARCH keys for which the mailbox has cached answers."""

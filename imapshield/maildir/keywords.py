@@ -6,8 +6,8 @@ from contextlib import suppress
 
 from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir import files
+from imapshield.maildir.filename import Keywords, format_keywords, parse_keywords
 from imapshield.maildir.index import Index, MailboxRow
-from imapshield.maildir.keyword_letters import Keywords, format_keywords, parse_keywords
 from imapshield.maildir.paths import AccountPaths
 from imapshield.wire.flags import RECENT, flag_list
 

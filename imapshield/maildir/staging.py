@@ -24,8 +24,7 @@ from imapshield.maildir.directory_state import (
     record_own_change,
 )
 from imapshield.maildir.index import Index, MailboxRow
-from imapshield.maildir.layout import CUR, TMP, message_path
-from imapshield.maildir.paths import AccountPaths
+from imapshield.maildir.paths import CUR, TMP, AccountPaths, message_path
 
 
 class Staging:
