@@ -9,8 +9,8 @@ Rules
 * If a function raises, it has changed nothing: the steps that were taken are undone in reverse order.
 * A crash in the middle can leave files that the index does not have. They are whole and appear as new mail. So a
   message may exist twice after a crash, but it is never lost.
-* The messages of one APPEND, or of one COPY, all exist after a crash or none of them does: see `staging`. MOVE needs no
-  staging, because it only promises that each message is in exactly one mailbox (RFC 6851 section 3.3).
+* The messages of one APPEND (RFC 3502), or of one COPY, all exist after a crash or none of them does: see `staging`.
+  MOVE needs no staging, because it only promises that each message is in exactly one mailbox (RFC 6851 section 3.3).
 """
 
 import os

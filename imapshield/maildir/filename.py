@@ -184,7 +184,7 @@ def with_flags(name: bytes, flags: Iterable[bytes], keywords: Keywords) -> bytes
 
 
 def _split(name: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return base name, letters, and whatever another program wrote after a comma."""
+    """Return the base name, the letters, and the text that another program wrote after a comma."""
     base_name, _, info = name.partition(b":")
     if not info.startswith(b"2,"):
         return base_name, b"", b""

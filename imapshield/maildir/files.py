@@ -178,7 +178,7 @@ def remove(path: bytes) -> None:
 def rename_back(path: bytes, original: bytes) -> None:
     """Undo a rename; do nothing if that fails.
 
-    A failure usually means that another program renamed the file meanwhile, and then its new name is as good.
+    A failure usually means that another program has renamed the file since. The next sync accepts that name.
     """
     with suppress(OSError):
         os.rename(path, original)

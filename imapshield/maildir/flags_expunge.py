@@ -114,8 +114,8 @@ def expunge(account: AccountState, key: int, uids: Sequence[int] | None, since: 
         folder = account.paths.folder(mailbox.name)
         before = read_stamps(folder)
         if uids is None:
-            query = f"SELECT uid, place, name FROM message WHERE mailbox = ? {_HAS_DELETED} ORDER BY uid"  # noqa: S608
-            rows = db.execute(query, (key,)).fetchall()
+            query = f"SELECT uid, place, name FROM message WHERE mailbox = ? {_HAS_DELETED}"  # noqa: S608
+            rows = db.execute(query + " ORDER BY uid", (key,)).fetchall()
         else:
             rows = index.message_rows("uid, place, name", key, uids, _HAS_DELETED)
         expunged = _unlink(account, mailbox, folder, rows)

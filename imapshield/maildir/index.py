@@ -11,7 +11,7 @@ from imapshield.maildir.index_database import IndexDatabase
 from imapshield.wire.sequence import SequenceSet
 
 MAX_LOGGED_EXPUNGES = 100_000
-"""Expunged messages that the log of one mailbox keeps."""
+"""The maximum of expunged messages in the log of one mailbox. The older half is removed when it is exceeded."""
 
 
 class MailboxRow(NamedTuple):
@@ -114,8 +114,6 @@ class Index(IndexDatabase):
     ) -> list[Any]:
         """Return `columns` of those of `uids` that exist, in ascending order of UID.
 
-        Clients mostly ask for consecutive messages. A range costs a fifth of the same messages one by one.
-
         Args:
             columns: the columns, as SQL.
             key: the mailbox.
@@ -124,16 +122,9 @@ class Index(IndexDatabase):
         """
         if not uids:
             return []
-        low, high = min(uids), max(uids)
-        query = f"SELECT {columns} FROM message WHERE mailbox = ? AND "  # noqa: S608
-        if high - low < len(uids):
-            return self.db.execute(
-                f"{query} uid BETWEEN ? AND ? {condition} ORDER BY uid", (key, low, high)
-            ).fetchall()
-        return self.db.execute(
-            f"{query} uid IN (SELECT value FROM json_each(?)) {condition} ORDER BY uid",  # noqa: S608
-            (key, as_json(uids)),
-        ).fetchall()
+        in_uids, parameters = uid_condition(uids)
+        query = f"SELECT {columns} FROM message WHERE mailbox = ? AND {in_uids} {condition}"  # noqa: S608
+        return self.db.execute(query + " ORDER BY uid", (key, *parameters)).fetchall()
 
     def insert_messages(self, rows: Sequence[tuple[object, ...]]) -> None:
         """Insert rows of ``message``, with all columns in the order of schema.sql, in a write transaction."""
@@ -147,22 +138,24 @@ class Index(IndexDatabase):
             uids: the messages to remove.
             modseq: the new HIGHESTMODSEQ, at which they were expunged.
         """
-        db, json_uids, key = self.db, as_json(uids), mailbox.key
-        uid_in_list = "uid IN (SELECT value FROM json_each(?))"
+        db, key = self.db, mailbox.key
+        in_uids, parameters = uid_condition(uids)
         for item, _ in self.cached_items(key):
             db.execute(
-                f"DELETE FROM answer WHERE mailbox = ? AND item = ? AND {uid_in_list}",  # noqa: S608
-                (key, item, json_uids),
+                f"DELETE FROM answer WHERE mailbox = ? AND item = ? AND {in_uids}",  # noqa: S608
+                (key, item, *parameters),
             )
-        db.execute(f"DELETE FROM message WHERE mailbox = ? AND {uid_in_list}", (key, json_uids))  # noqa: S608
+        db.execute(f"DELETE FROM message WHERE mailbox = ? AND {in_uids}", (key, *parameters))  # noqa: S608
         db.execute(
-            "INSERT INTO expunged SELECT ?, ?, value FROM json_each(?)", (key, modseq, json_uids)
+            "INSERT INTO expunged SELECT ?, ?, value FROM json_each(?)",
+            (key, modseq, as_json(uids)),
         )
         complete_after = mailbox.expunges_complete_after
         logged = mailbox.expunges_logged + len(uids)
         if logged > MAX_LOGGED_EXPUNGES:
             (complete_after,) = db.execute(
-                "SELECT modseq FROM expunged WHERE mailbox = ? ORDER BY modseq DESC LIMIT 1 OFFSET ?",
+                "SELECT modseq FROM expunged WHERE mailbox = ? ORDER BY modseq DESC"
+                " LIMIT 1 OFFSET ?",
                 (key, MAX_LOGGED_EXPUNGES // 2),
             ).fetchone()
             db.execute(
@@ -224,3 +217,14 @@ class Index(IndexDatabase):
 def as_json(numbers: Iterable[int]) -> str:
     """Return numbers in the form that SQLite's json_each() reads."""
     return json.dumps(list(numbers))
+
+
+def uid_condition(uids: Sequence[int]) -> tuple[str, tuple[object, ...]]:
+    """Return an SQL condition that is true for the rows of `uids`, which is not empty, and the condition's parameters.
+
+    Most clients request consecutive messages. A range costs a fifth of the same messages one by one.
+    """
+    low, high = min(uids), max(uids)
+    if high - low < len(uids):
+        return "uid BETWEEN ? AND ?", (low, high)
+    return "uid IN (SELECT value FROM json_each(?))", (as_json(uids),)

@@ -17,8 +17,8 @@ it."""
 
 # x'5c5365656e' is \Seen and x'5c44656c65746564' is \Deleted. With CRLF a file is at most twice as large.
 _COUNT = """
-    SELECT count(*), total(uid > ?), total(instr(flags, x'5c5365656e') > 0), total(deleted), total(octets),
-        total(iif(deleted, octets, 0))
+    SELECT count(*), total(uid > ?), total(instr(flags, x'5c5365656e') > 0), total(deleted),
+        total(octets), total(iif(deleted, octets, 0))
     FROM (SELECT uid, flags, coalesce(size, 2 * physical) AS octets,
         instr(flags, x'5c44656c65746564') > 0 AS deleted FROM message WHERE mailbox = ?)
 """

@@ -1,4 +1,4 @@
-"""Where things are in a Maildir++: mailbox names ⇄ folder names, and the message files inside a folder.
+"""The layout of a Maildir++: mailbox names ⇄ folder names, and the message files inside a folder.
 
 Every mailbox is one folder. INBOX is the Maildir itself; ``Lists/Café`` is the folder ``.Lists.Caf&AOk-`` inside it.
 Each level of the name is written in modified UTF-7, as Dovecot and Courier write it. A dot inside a level would be read

@@ -54,7 +54,7 @@ def reconcile(known: Iterable[Known], listing: Listing) -> Plan:
 def is_unchanged(known: Iterable[tuple[int, bytes]], listing: Listing) -> bool:
     """Whether the listing has exactly the files of the messages `known`, given as (directory, name).
 
-    This is the common case, and much cheaper to find out than a `Plan`.
+    Nearly every listing is unchanged, and this comparison is much cheaper than making a `Plan`.
     """
     new: set[bytes] = set()
     cur: set[bytes] = set()

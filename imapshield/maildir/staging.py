@@ -73,7 +73,7 @@ class Staging:
             record_own_change(self._index, mailbox, folder, before)
 
     def publish_all(self) -> None:
-        """Publish what an earlier process left staged."""
+        """Publish the messages that an earlier process left staged."""
         staged = self._index.db.execute("SELECT id FROM mailbox WHERE hot & ?", (STAGED,))
         for (key,) in staged.fetchall():
             self.publish(key)
@@ -94,7 +94,7 @@ class Staging:
             )
 
     def published(self, key: int) -> MailboxRow:
-        """Return a mailbox's row, in a write transaction, after publishing whatever is staged in it."""
+        """Return a mailbox's row, in a write transaction, after publishing the mailbox's staged messages."""
         mailbox = self._index.mailbox(key)
         if not mailbox.directory_flags & STAGED:
             return mailbox
@@ -113,8 +113,8 @@ class Staging:
             try:
                 os.rename(message_path(folder, TMP, name), message_path(folder, CUR, name))
             except FileNotFoundError:
-                # A process that crashed has renamed the file already, or another program removed it. Reading the
-                # directories again tells which.
+                # Either a process that crashed has already renamed the file, or another program has removed it. The
+                # next sync reads both directories and finds out.
                 listed_at = 0.0
         files.sync_directory(folder + b"/cur")
         db.execute(f"UPDATE message SET place = {CUR} WHERE {staged}", (key, first_uid))  # noqa: S608

@@ -2,7 +2,7 @@ r"""Synchronization: what other programs did in a mailbox's folder → the index
 
 A Maildir has no lock and no journal. Delivery agents put files into ``new/``. Dovecot, mutt and mbsync rename files in
 ``cur/`` when flags change; they move and delete files, and create and remove folders. Nothing announces any of this. A
-second imapshield process may serve the same account. The index follows the disk in this way.
+second imapshield process may serve the same account. This is how the index follows the disk:
 
 The base name identifies a message
     It is the one part of a message file that no program changes. UID, MODSEQ, INTERNALDATE and EMAILID belong to it in
@@ -18,8 +18,8 @@ A recent mtime is not trusted
     directory is read right after a change, the next change can leave the same mtime. A directory whose mtime was less
     than `UNTRUSTED_SECONDS` old at the reading is therefore marked (CUR_MTIME_UNTRUSTED, NEW_MTIME_UNTRUSTED) and read
     again. For ``cur/`` that happens once, when the second is over: in a loop of APPENDs it would otherwise happen each
-    time. ``new/`` is small, and is read at every sync until then. If the clock is behind the file system's, the second
-    would never be over; then ``cur/`` is read at every sync too.
+    time. ``new/`` is small, and is read at every sync until then. If the file system's clock is ahead of ours, the
+    second may never be over; then ``cur/`` is read at every sync too.
 
 Own changes are not read back
     An APPEND, COPY, STORE or EXPUNGE records the mtime that it caused, but only if the mtime before it was the recorded
@@ -30,14 +30,14 @@ Own changes are not read back
 Every directory is read once an hour
     `MAX_TRUSTED_SECONDS` bounds the damage of a clock that was set, or of a backup that was restored with its times.
 
-One listing does not prove that a message is gone
+One listing does not prove that a message was removed
     readdir() may miss a file that is renamed while it runs. A message is expunged only if two listings miss it, the
     second of them made inside the write transaction. ``new/`` is listed before ``cur/``, so a file that moves to
-    ``cur/`` meanwhile is seen. A file that moves back to ``new/`` changes both directories, and a listing of ``new/``
+    ``cur/`` in between is seen. A file that moves back to ``new/`` changes both directories, and a listing of ``new/``
     alone would mislead: if ``cur/`` has changed since it was found unchanged, both are listed.
 
-What was not done, and why
---------------------------
+What this module does not do, and why
+-------------------------------------
 * A sync moves no file out of ``new/``. That happens when a session claims the message as \Recent, as the Maildir
   specification asks, or when flags are stored. STATUS and EXAMINE change nothing on the disk.
 * Dovecot's lock file for ``dovecot-keywords`` is not taken. The file is replaced whole. If two programs add a keyword
