@@ -7,8 +7,9 @@ A COPY of a hundred messages must not leave sixty after a crash (RFC 9051 sectio
    from ``tmp/``. Other programs do not see them yet. The mailbox is marked STAGED.
 3. The files are renamed into ``cur/``. This is called publishing.
 
-If a crash or a disk error prevents the third step, the next change of the mailbox, or the next process that opens the
-account, publishes the files. A single message needs no staging: its file is renamed into ``cur/`` before the commit.
+If a crash or a disk error prevents the third step, the next APPEND or COPY to the mailbox, or the next process that
+opens the account, publishes the files. A single message needs no staging: its file is renamed into ``cur/`` before the
+commit.
 """
 
 import os

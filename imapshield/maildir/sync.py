@@ -18,7 +18,7 @@ A recent mtime is not trusted
     directory is read right after a change, the next change can leave the same mtime. A directory whose mtime was less
     than `UNTRUSTED_SECONDS` old at the reading is therefore marked (CUR_MTIME_UNTRUSTED, NEW_MTIME_UNTRUSTED) and read
     again. For ``cur/`` that happens once, when the second is over: in a loop of APPENDs it would otherwise happen each
-    time. ``new/`` is small, and is read at every sync until then. If the file system's clock is ahead of ours, the
+    time. ``new/`` is small, and is read at every sync until then. If the clock is behind that of the file system, the
     second may never be over; then ``cur/`` is read at every sync too.
 
 Own changes are not read back
