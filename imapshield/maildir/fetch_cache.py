@@ -7,23 +7,24 @@ query per item, and opens no message file. The tables are ``item`` and ``answer`
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from imapshield.maildir.index import Index, as_json
+from imapshield.maildir.index import Index, as_json, uid_condition
 from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview
 
 MAX_FIELD_LISTS = 16
-"""Lists of HEADER.FIELDS whose answers are cached. A client asks for one or two lists, and always for the same ones."""
+"""The maximum of HEADER.FIELDS lists that are cached. A client requests one or two lists, and always the same ones."""
 
 MAX_FIELD_LIST_SIZE = 1024
-"""Bytes of the longest such list."""
+"""Bytes of the longest HEADER.FIELDS list that is cached."""
 
 MAX_ANSWER_SIZE = 64 << 10
 """Bytes of the largest cached answer."""
 
 SEARCH_PREFIX = b"?"
-"""What the names of items for SEARCH begin with; no FETCH item begins so."""
+"""The prefix of the names of items for SEARCH. No FETCH item begins with it."""
 
 _TOUCH_SECONDS = 3600.0
-"""How old the recorded time of an item's last use may be, so that not every FETCH writes to the index."""
+"""Seconds for which the recorded time of an item's last use is not updated, so that not every FETCH writes to the
+index."""
 
 _FIELD_LIST = b"HEADER.FIELDS"
 
@@ -52,7 +53,10 @@ class FetchCache:
         self._now = now
 
     def item_id(self, name: bytes) -> int:
-        """Return the id of an item, adding the item if it is new. The least recently used field lists make room."""
+        """Return the id of an item, adding the item if it is new.
+
+        A new HEADER.FIELDS list replaces the least recently used one if there are `MAX_FIELD_LISTS` already.
+        """
         db, now = self._index.db, int(self._now())
         row = db.execute("SELECT id, used FROM item WHERE text = ?", (name,)).fetchone()
         if row is not None and now - row[1] < _TOUCH_SECONDS:
@@ -89,17 +93,10 @@ class FetchCache:
             value: what to return as the value: an SQL expression on the column ``value``.
             arguments: the expression's arguments.
         """
-        db = self._index.db
-        query = f"SELECT uid, {value} FROM answer WHERE mailbox = ? AND item = ? AND "  # noqa: S608
-        low, high = uids[0], uids[-1]
-        if high - low < len(uids):
-            return db.execute(
-                query + "uid BETWEEN ? AND ?", (*arguments, key, item, low, high)
-            ).fetchall()
-        return db.execute(
-            query + "uid IN (SELECT value FROM json_each(?)) ORDER BY uid",  # noqa: S608
-            (*arguments, key, item, as_json(uids)),
-        ).fetchall()
+        in_uids, parameters = uid_condition(uids)
+        query = f"SELECT uid, {value} FROM answer WHERE mailbox = ? AND item = ? AND {in_uids}"  # noqa: S608
+        parameters = (*arguments, key, item, *parameters)
+        return self._index.db.execute(query + " ORDER BY uid", parameters).fetchall()
 
     def add(
         self,
@@ -133,7 +130,7 @@ class FetchCache:
     def copy(self, key: int, uids: Sequence[int], target_key: int, first_uid: int) -> None:
         """Copy the answers to FETCH of messages that were copied or moved, in a write transaction.
 
-        Those for SEARCH are not copied: they are seven small rows for each message, and are made again when needed.
+        Values for SEARCH are not copied: they are seven small rows for each message, and the next search computes them.
 
         Args:
             key: the mailbox of the original messages.

@@ -1,19 +1,118 @@
-"""Maildir file names ⇄ base name, flags and sizes. Pure.
+"""Maildir file names ⇄ base name, flags and sizes; and the keywords that the letters of a folder stand for. Pure.
 
 ``1700000000.M123456P42Q7R9f3a.host,S=2048,W=2100:2,FSab``: the part before the colon is the *base name*. It never
 changes and identifies the message. After ``:2,`` follow the flags, one letter each, in ASCII order. ``S=`` is the size
-of the file and ``W=`` the size on the wire (with CRLF), as Dovecot and Courier write them. `keyword_letters` says what
-the letters mean.
+of the file and ``W=`` the size on the wire (with CRLF), as Dovecot and Courier write them.
+
+System flags have letters of their own. The letters a–z stand for keywords; the folder's file ``dovecot-keywords`` says
+which letter is which. A 27th keyword gets no letter and is stored in the index alone. ``P`` (passed on) is
+``$Forwarded`` here, as it is for mbsync.
 """
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from imapshield.maildir.keyword_letters import Keywords
 from imapshield.wire.flags import flag_list
 
 _WIRE_SIZE = re.compile(rb",W=([0-9]{1,15})(?![0-9])")
 _DELIVERED = re.compile(rb"([0-9]{1,15})\.(?:M([0-9]{1,9}))?(?:P[0-9]+)?(?:Q([0-9]{1,9}))?")
+_KEYWORD = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z^_`a-z|}~]{1,128}")
+_KEYWORD_LETTERS = 26
+_FIRST_LETTER = ord("a")
+
+_LETTERS = {
+    b"\\Draft": b"D",
+    b"\\Flagged": b"F",
+    b"$Forwarded": b"P",
+    b"\\Answered": b"R",
+    b"\\Seen": b"S",
+    b"\\Deleted": b"T",
+}
+_FLAGS = {letter[0]: flag for flag, letter in _LETTERS.items()}
+
+
+@dataclass(slots=True)
+class Keywords:
+    """The flags of one folder, their spelling and their letters.
+
+    Keywords are compared without case. Clients receive a keyword in the spelling in which the folder first got it.
+
+    Args:
+        lettered: the keyword of letter ``a`` at index 0, and so on; b"" where a letter is free.
+        others: keywords that have no letter.
+    """
+
+    lettered: list[bytes] = field(default_factory=list)
+    others: list[bytes] = field(default_factory=list)
+    # lower case → (spelling, letter or b"")
+    _flags: dict[bytes, tuple[bytes, bytes]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._flags = {flag.lower(): (flag, letter) for flag, letter in _LETTERS.items()}
+        for letter, keyword in enumerate(self.lettered[:_KEYWORD_LETTERS], _FIRST_LETTER):
+            if keyword:
+                self._flags.setdefault(keyword.lower(), (keyword, bytes([letter])))
+        for keyword in self.others:
+            self._flags.setdefault(keyword.lower(), (keyword, b""))
+
+    def __contains__(self, flag: bytes) -> bool:
+        return flag.lower() in self._flags
+
+    def __len__(self) -> int:
+        """Return the number of keywords, counting free letters between used ones."""
+        return len(self.lettered) + len(self.others)
+
+    def add(self, keyword: bytes) -> bool:
+        """Add a new keyword; return True if it got a letter, so that ``dovecot-keywords`` must be written."""
+        index = self.lettered.index(b"") if b"" in self.lettered else len(self.lettered)
+        has_letter = index < _KEYWORD_LETTERS
+        if has_letter:
+            self.lettered[index : index + 1] = [keyword]
+        else:
+            self.others.append(keyword)
+        letter = bytes([_FIRST_LETTER + index]) if has_letter else b""
+        self._flags[keyword.lower()] = (keyword, letter)
+        return has_letter
+
+    def spelling(self, flag: bytes) -> bytes:
+        """Return `flag` as the folder spells it, or unchanged if the folder does not have it."""
+        return self._flags.get(flag.lower(), (flag, b""))[0]
+
+    def letter(self, flag: bytes) -> bytes:
+        """Return the letter of `flag`, or b"" if it has none."""
+        return self._flags.get(flag.lower(), (flag, b""))[1]
+
+    def flag_of(self, letter: int) -> bytes | None:
+        """Return the flag of a letter, given as its byte value; None for a letter without a meaning in this folder."""
+        index = letter - _FIRST_LETTER
+        if 0 <= index < len(self.lettered) and self.lettered[index]:
+            return self.spelling(self.lettered[index])
+        return _FLAGS.get(letter)
+
+
+def parse_keywords(content: bytes, others: bytes = b"") -> Keywords:
+    """Parse ``dovecot-keywords``, which has lines such as ``0 $Junk``.
+
+    Lines of another form, and keywords that cannot be sent to a client, are ignored.
+
+    Args:
+        content: the content of the file.
+        others: the keywords without a letter, separated by spaces, as the index stores them.
+    """
+    lettered: list[bytes] = []
+    for line in content.split(b"\n"):
+        number, _, keyword = line.partition(b" ")
+        index = int(number) if number.isdigit() and len(number) <= 2 else _KEYWORD_LETTERS
+        if index < _KEYWORD_LETTERS and _KEYWORD.fullmatch(keyword):
+            lettered.extend([b""] * (index + 1 - len(lettered)))
+            lettered[index] = keyword
+    return Keywords(lettered, others.split())
+
+
+def format_keywords(keywords: Keywords) -> bytes:
+    """Return the content of ``dovecot-keywords``."""
+    return b"".join(b"%d %b\n" % (i, word) for i, word in enumerate(keywords.lettered) if word)
 
 
 def unique(now: float, pid: int, counter: int, host: str, tag: str) -> bytes:
@@ -52,7 +151,7 @@ def base(name: bytes) -> bytes:
 def delivery_order(name: bytes, mtime: float) -> tuple[float, int, int, bytes]:
     """Return a sort key that puts files in the order of their delivery.
 
-    It is the time in the name, or the file's `mtime` if the name has none.
+    The key begins with the time in the name, or with the file's `mtime` if the name has none.
     """
     found = _DELIVERED.match(name)
     if found is None:
@@ -76,7 +175,7 @@ def all_flags(name: bytes, old_flags: bytes, keywords: Keywords) -> bytes:
 def with_flags(name: bytes, flags: Iterable[bytes], keywords: Keywords) -> bytes:
     """Return a file name with the letters of `flags`.
 
-    Letters without a meaning here stay, because another program gave them a meaning.
+    Letters without a meaning in this folder stay, because another program gave them a meaning.
     """
     base_name, old_letters, rest = _split(name)
     letters = {keywords.letter(flag) for flag in flags}
@@ -85,7 +184,7 @@ def with_flags(name: bytes, flags: Iterable[bytes], keywords: Keywords) -> bytes
 
 
 def _split(name: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return base name, letters, and whatever another program wrote after a comma."""
+    """Return the base name, the letters, and the text that another program wrote after a comma."""
     base_name, _, info = name.partition(b":")
     if not info.startswith(b"2,"):
         return base_name, b"", b""

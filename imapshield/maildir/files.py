@@ -10,16 +10,18 @@ Rules
   may read.
 """
 
-import contextlib
 import errno
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 
 from imapshield.errors import NoSpace, StoreError, StoreIOError
 from imapshield.wire.commands.base import LiteralData
 
 MAX_MESSAGE_SIZE = 256 << 20
-"""Bytes of the largest message. A message is read whole for most FETCH items, and then takes a few times its size of
+"""Bytes of the largest message. For most FETCH items a message is read whole, which takes a few times its size in
 memory: a sparse file of three gigabytes in ``cur/`` took eight."""
 
 STALE_SECONDS = 36 * 3600
@@ -42,7 +44,7 @@ _NO_HARD_LINKS = (
 def store_error(error: OSError, log_warning: Callable[[str], None]) -> StoreError:
     """Return the error that a session sends for `error`, after logging which file it was.
 
-    A full disk is not logged: the client's user learns of it.
+    A full disk is not logged, because the client receives the error.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace()
@@ -58,17 +60,34 @@ def store_error(error: OSError, log_warning: Callable[[str], None]) -> StoreErro
 def make_folder(folder: bytes) -> None:
     """Create a Maildir folder, or the directories that it lacks. The caller syncs its parent."""
     for path in (folder, *(folder + b"/" + name for name in _DIRECTORY_NAMES)):
-        with contextlib.suppress(FileExistsError):
+        with suppress(FileExistsError):
             os.mkdir(path, 0o700)
+
+
+@contextmanager
+def undo_on_error() -> Iterator[ExitStack]:
+    """Run a block; if it raises, call what it has added to the stack, last first.
+
+    Steps are files that were made or renamed: a transaction of the index does not undo them.
+    """
+    with ExitStack() as undo:
+        yield undo
+        undo.pop_all()
+
+
+@contextmanager
+def _opened(path: bytes, flags: int) -> Iterator[int]:
+    fd = os.open(path, flags, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def sync_directory(path: bytes) -> None:
     """Put the creation, renaming and removal of files in a directory on stable storage."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _opened(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as fd:
         os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def message_names(path: bytes) -> frozenset[bytes]:
@@ -78,57 +97,48 @@ def message_names(path: bytes) -> frozenset[bytes]:
 
 def write_message(path: bytes, content: LiteralData, mtime: int) -> None:
     """Write and sync a new file with the given `mtime`. If this raises, the file does not exist."""
-    fd = os.open(path, _WRITE, 0o600)
-    try:
-        try:
-            offset = 0
-            while offset < content.size:
-                chunk = content.read(offset, min(_COPY_CHUNK, content.size - offset))
-                if not chunk:
-                    raise OSError(errno.EIO, "the message ended early", path)
-                _write_all(fd, chunk)
-                offset += len(chunk)
-            os.utime(fd, (mtime, mtime))
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except BaseException:
-        remove(path)
-        raise
+    with undo_on_error() as undo, _opened(path, _WRITE) as fd:
+        undo.callback(remove, path)
+        offset = 0
+        while offset < content.size:
+            chunk = content.read(offset, min(_COPY_CHUNK, content.size - offset))
+            if not chunk:
+                raise OSError(errno.EIO, "the message ended early", path)
+            _write_all(fd, chunk)
+            offset += len(chunk)
+        os.utime(fd, (mtime, mtime))
+        os.fsync(fd)
 
 
 def replace(path: bytes, content: bytes) -> None:
     """Write a small file whole and sync it. If this raises, the old file is unchanged."""
     temporary = b"%b.%d.tmp" % (path, os.getpid())
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        try:
+    with undo_on_error() as undo:
+        with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC) as fd:
+            undo.callback(remove, temporary)
             _write_all(fd, content)
             os.fsync(fd)
-        finally:
-            os.close(fd)
         os.replace(temporary, path)
-    except BaseException:
-        remove(temporary)
-        raise
     sync_directory(os.path.dirname(path))
 
 
 def read_small(path: bytes, limit: int = 16 << 20) -> bytes:
     """Return at most `limit` bytes of a file, b"" if it does not exist."""
     try:
-        fd = os.open(path, _READ)
+        with _opened(path, _READ) as fd:
+            return read_range(fd, 0, limit)
     except FileNotFoundError:
         return b""
-    try:
-        return read_range(fd, 0, limit)
-    finally:
-        os.close(fd)
 
 
 def open_message(path: bytes) -> int:
     """Return a descriptor to read a message from."""
     return os.open(path, _READ)
+
+
+def read_message(fd: int) -> bytes:
+    """Return the whole content of an open message, or its first `MAX_MESSAGE_SIZE` bytes."""
+    return read_range(fd, 0, min(os.fstat(fd).st_size, MAX_MESSAGE_SIZE))
 
 
 def read_range(fd: int, offset: int, size: int) -> bytes:
@@ -154,50 +164,35 @@ def duplicate(source: bytes, target: bytes) -> None:
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
-        _copy(source, target)
-
-
-def _copy(source: bytes, target: bytes) -> None:
-    fd = open_message(source)
-    try:
-        status = os.fstat(fd)
-        write_message(target, _FileLiteral(fd, status.st_size), int(status.st_mtime))
-    finally:
-        os.close(fd)
+        with _opened(source, _READ) as fd:
+            status = os.fstat(fd)
+            write_message(target, _FileLiteral(fd, status.st_size), int(status.st_mtime))
 
 
 def remove(path: bytes) -> None:
     """Remove a file; do nothing if that fails."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.unlink(path)
 
 
 def rename_back(path: bytes, original: bytes) -> None:
     """Undo a rename; do nothing if that fails.
 
-    A failure usually means that another program renamed the file meanwhile, and then its new name is as good.
+    A failure usually means that another program has renamed the file since. The next sync accepts that name.
     """
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.rename(path, original)
 
 
 def remove_tree(path: bytes) -> None:
-    """Remove as much of a folder as possible. A symbolic link is removed, not what it points to. Raises nothing."""
-    if os.path.islink(path):
+    """Remove a file, or as much of a folder as possible. Raises nothing.
+
+    A symbolic link is removed, not what it points to.
+    """
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
         remove(path)
-        return
-    try:
-        with os.scandir(path) as entries:
-            children = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    except OSError:
-        return
-    for child, is_directory in children:
-        if is_directory:
-            remove_tree(child)
-        else:
-            remove(child)
-    with contextlib.suppress(OSError):
-        os.rmdir(path)
 
 
 def remove_stale(folder: bytes, now: float) -> None:
@@ -205,16 +200,12 @@ def remove_stale(folder: bytes, now: float) -> None:
     try:
         with os.scandir(folder + b"/tmp") as entries:
             # The ctime: a hard link to an old message has that message's mtime.
-            stale = [
-                e for e in entries if now - e.stat(follow_symlinks=False).st_ctime > STALE_SECONDS
-            ]
+            ages = [(e.path, now - e.stat(follow_symlinks=False).st_ctime) for e in entries]
     except OSError:
         return
-    for entry in stale:
-        if entry.is_dir(follow_symlinks=False):
-            remove_tree(entry.path)
-        else:
-            remove(entry.path)
+    for path, age in ages:
+        if age > STALE_SECONDS:
+            remove_tree(path)
 
 
 def _write_all(fd: int, octets: bytes) -> None:
@@ -223,14 +214,13 @@ def _write_all(fd: int, octets: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
+@dataclass(slots=True, eq=False)
 class _FileLiteral:
     """An open file as the content of a new message. The caller closes the descriptor."""
 
-    binary = False
-
-    def __init__(self, fd: int, size: int) -> None:
-        self.fd = fd
-        self.size = size
+    fd: int
+    size: int
+    binary: bool = False
 
     def read(self, offset: int, size: int) -> bytes:
         return read_range(self.fd, offset, size)

@@ -1,4 +1,4 @@
-"""Queries of the index: mailboxes, messages, and the log of expunged messages. schema.sql describes the tables."""
+"""Queries of the index: mailboxes, messages, and what changed after a MODSEQ. schema.sql describes the tables."""
 
 import json
 import secrets
@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from imapshield.errors import NoSuchMailbox
+from imapshield.mailbox.deltas import Delta, MessageRow
 from imapshield.maildir.index_database import IndexDatabase
+from imapshield.wire.sequence import SequenceSet
 
 MAX_LOGGED_EXPUNGES = 100_000
-"""Expunged messages that the log of one mailbox keeps."""
+"""The maximum of expunged messages in the log of one mailbox. The older half is removed when it is exceeded."""
 
 
 class MailboxRow(NamedTuple):
@@ -43,6 +45,12 @@ _COLUMNS = {field: field for field in MailboxRow._fields} | {
     "listed_at": "scanned",
 }
 _SELECT_MAILBOX = f"SELECT {', '.join(_COLUMNS.values())} FROM mailbox WHERE "  # noqa: S608
+
+# SQLite does not know how many messages have changed, so it would choose the wrong one of these two plans. The plus
+# sign keeps it from using the index on modseq.
+_MESSAGE_ROW = "SELECT uid, flags, modseq, size, internaldate FROM message"
+_CHANGED = f"{_MESSAGE_ROW} INDEXED BY message_modseq WHERE mailbox = ? AND modseq > ? ORDER BY uid"
+_ALL = f"{_MESSAGE_ROW} WHERE mailbox = ? AND +modseq > ? ORDER BY uid"
 
 
 class Index(IndexDatabase):
@@ -106,8 +114,6 @@ class Index(IndexDatabase):
     ) -> list[Any]:
         """Return `columns` of those of `uids` that exist, in ascending order of UID.
 
-        Clients mostly ask for consecutive messages. A range costs a fifth of the same messages one by one.
-
         Args:
             columns: the columns, as SQL.
             key: the mailbox.
@@ -116,16 +122,9 @@ class Index(IndexDatabase):
         """
         if not uids:
             return []
-        low, high = min(uids), max(uids)
-        query = f"SELECT {columns} FROM message WHERE mailbox = ? AND "  # noqa: S608
-        if high - low < len(uids):
-            return self.db.execute(
-                f"{query} uid BETWEEN ? AND ? {condition} ORDER BY uid", (key, low, high)
-            ).fetchall()
-        return self.db.execute(
-            f"{query} uid IN (SELECT value FROM json_each(?)) {condition} ORDER BY uid",  # noqa: S608
-            (key, as_json(uids)),
-        ).fetchall()
+        in_uids, parameters = uid_condition(uids)
+        query = f"SELECT {columns} FROM message WHERE mailbox = ? AND {in_uids} {condition}"  # noqa: S608
+        return self.db.execute(query + " ORDER BY uid", (key, *parameters)).fetchall()
 
     def insert_messages(self, rows: Sequence[tuple[object, ...]]) -> None:
         """Insert rows of ``message``, with all columns in the order of schema.sql, in a write transaction."""
@@ -139,22 +138,24 @@ class Index(IndexDatabase):
             uids: the messages to remove.
             modseq: the new HIGHESTMODSEQ, at which they were expunged.
         """
-        db, json_uids, key = self.db, as_json(uids), mailbox.key
-        uid_in_list = "uid IN (SELECT value FROM json_each(?))"
+        db, key = self.db, mailbox.key
+        in_uids, parameters = uid_condition(uids)
         for item, _ in self.cached_items(key):
             db.execute(
-                f"DELETE FROM answer WHERE mailbox = ? AND item = ? AND {uid_in_list}",  # noqa: S608
-                (key, item, json_uids),
+                f"DELETE FROM answer WHERE mailbox = ? AND item = ? AND {in_uids}",  # noqa: S608
+                (key, item, *parameters),
             )
-        db.execute(f"DELETE FROM message WHERE mailbox = ? AND {uid_in_list}", (key, json_uids))  # noqa: S608
+        db.execute(f"DELETE FROM message WHERE mailbox = ? AND {in_uids}", (key, *parameters))  # noqa: S608
         db.execute(
-            "INSERT INTO expunged SELECT ?, ?, value FROM json_each(?)", (key, modseq, json_uids)
+            "INSERT INTO expunged SELECT ?, ?, value FROM json_each(?)",
+            (key, modseq, as_json(uids)),
         )
         complete_after = mailbox.expunges_complete_after
         logged = mailbox.expunges_logged + len(uids)
         if logged > MAX_LOGGED_EXPUNGES:
             (complete_after,) = db.execute(
-                "SELECT modseq FROM expunged WHERE mailbox = ? ORDER BY modseq DESC LIMIT 1 OFFSET ?",
+                "SELECT modseq FROM expunged WHERE mailbox = ? ORDER BY modseq DESC"
+                " LIMIT 1 OFFSET ?",
                 (key, MAX_LOGGED_EXPUNGES // 2),
             ).fetchone()
             db.execute(
@@ -163,12 +164,46 @@ class Index(IndexDatabase):
             (logged,) = db.execute(
                 "SELECT count(*) FROM expunged WHERE mailbox = ?", (key,)
             ).fetchone()
-        self.update_mailbox(
-            key,
-            highestmodseq=modseq,
-            expunges_complete_after=complete_after,
-            expunges_logged=logged,
+        counts = {"expunges_complete_after": complete_after, "expunges_logged": logged}
+        self.update_mailbox(key, highestmodseq=modseq, **counts)
+
+    def delta_since(self, key: int, since: int, recent: list[int] | None = None) -> Delta:
+        r"""Return everything that changed in a mailbox after MODSEQ `since`.
+
+        Args:
+            key: the mailbox.
+            since: the MODSEQ; 0 for all messages.
+            recent: the UIDs of \Recent messages, to be part of the delta.
+        """
+        with self.snapshot() as db:
+            mailbox = self.mailbox(key)
+            rows: list[MessageRow] = []
+            vanished = SequenceSet()
+            if since < mailbox.highestmodseq:
+                query = _CHANGED if since > 1 else _ALL
+                # Equal flag lists are one object: thousands of messages may have the same four KiB of flags.
+                flag_lists: dict[bytes, bytes] = {}
+                rows = [
+                    MessageRow(uid, flag_lists.setdefault(flags, flags), *rest)
+                    for uid, flags, *rest in db.execute(query, (key, since))
+                ]
+                if since:
+                    vanished = self._vanished_since(mailbox, since)
+            return Delta(rows, vanished, mailbox.highestmodseq, mailbox.uidnext, recent or [])
+
+    def _vanished_since(self, mailbox: MailboxRow, since: int) -> SequenceSet:
+        if since >= mailbox.expunges_complete_after:
+            uids = self.db.execute(
+                "SELECT uid FROM expunged WHERE mailbox = ? AND modseq > ? ORDER BY uid",
+                (mailbox.key, since),
+            )
+            return SequenceSet.from_uids(uid for (uid,) in uids)
+        # The log does not reach back that far, so all UIDs without a message are returned, no matter when they were
+        # expunged.
+        uids = self.db.execute(
+            "SELECT uid FROM message WHERE mailbox = ? ORDER BY uid", (mailbox.key,)
         )
+        return SequenceSet.complement((uid for (uid,) in uids), mailbox.uidnext)
 
     def cached_items(self, key: int) -> list[tuple[int, bytes]]:
         """Return (id, text) of the FETCH items and SEARCH keys for which the mailbox has cached answers."""
@@ -182,3 +217,14 @@ class Index(IndexDatabase):
 def as_json(numbers: Iterable[int]) -> str:
     """Return numbers in the form that SQLite's json_each() reads."""
     return json.dumps(list(numbers))
+
+
+def uid_condition(uids: Sequence[int]) -> tuple[str, tuple[object, ...]]:
+    """Return an SQL condition that is true for the rows of `uids`, which is not empty, and the condition's parameters.
+
+    Most clients request consecutive messages. A range costs a fifth of the same messages one by one.
+    """
+    low, high = min(uids), max(uids)
+    if high - low < len(uids):
+        return "uid BETWEEN ? AND ?", (low, high)
+    return "uid IN (SELECT value FROM json_each(?))", (as_json(uids),)

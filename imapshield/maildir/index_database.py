@@ -10,7 +10,7 @@ Rules
 * A normal commit does not wait for the disk (``synchronous = NORMAL``). It survives the end of this process in any
   case; a power failure or a kernel crash can lose the last commits. This saves one sync in every APPEND and STORE.
   Messages are files, which are synced. UIDs and MODSEQs that were sent to clients before a power failure must not be
-  used for something else. So the first process that opens the index after a start of the machine skips `RESTART_GAP`.
+  assigned again. So the first process that opens the index after a start of the machine skips `RESTART_GAP` of each.
 * A commit with ``durable=True`` waits for the disk. Creating and renaming mailboxes, which allocates UIDVALIDITYs, and
   staging need it.
 * Mailbox keys start at a random number. A session that holds a key from before the index was rebuilt finds no mailbox.
@@ -35,10 +35,11 @@ VERSION = 1
 """The version of schema.sql, stored as ``user_version``."""
 
 BUSY_SECONDS = 10.0
-"""How long to wait for another process that holds the lock."""
+"""Seconds to wait for another process that holds the lock."""
 
 RESTART_GAP = 1000
-"""More UIDs, and more MODSEQs, than a mailbox uses in the seconds of writes that a power failure can lose."""
+"""How many UIDs, and how many MODSEQs, are skipped after a start of the machine: more than a mailbox uses in the
+seconds of writes that a power failure can lose."""
 
 REBUILT_MARGIN = 86_400
 """A burst of new mailboxes moves the account's UIDVALIDITY ahead of the clock, by one second for each. The UIDVALIDITYs
@@ -82,11 +83,9 @@ class IndexDatabase:
             sqlite3.Error: the database cannot be opened.
         """
         if self._db is not None:
-            try:
+            with suppress(FileNotFoundError):
                 if os.stat(self._path).st_ino == self._inode:
                     return
-            except FileNotFoundError:
-                pass
             self._log_warning(
                 f"another program removed or replaced {os.fsdecode(self._path)} while it was in use; the file that is "
                 "there now, or a new one, is opened. Stop imapshield before restoring a backup of this file"
@@ -173,8 +172,7 @@ class IndexDatabase:
         return int(content) if content.isdigit() else 0
 
     def _open(self, rebuilt: bool) -> None:
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.close(fd)
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(
             os.fsdecode(self._path),
             timeout=BUSY_SECONDS,

@@ -6,17 +6,18 @@ from contextlib import suppress
 
 from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir import files
+from imapshield.maildir.filename import Keywords, format_keywords, parse_keywords
 from imapshield.maildir.index import Index, MailboxRow
-from imapshield.maildir.keyword_letters import Keywords, format_keywords, parse_keywords
 from imapshield.maildir.paths import AccountPaths
 from imapshield.wire.flags import RECENT, flag_list
 
 MAX_KEYWORDS = 1000
-"""Keywords of one mailbox. Those beyond 26 are stored in the index, and every client is sent all of them."""
+"""The maximum of keywords of one mailbox. Those that get no letter are stored in the index. Every client receives all
+keywords."""
 
 MAX_FLAGS_SIZE = 4096
-"""Bytes of one message's flags, as they are sent. People use fewer than ten keywords; all flag lists of an open mailbox
-are kept in memory."""
+"""The maximum of bytes of one message's flag list, as it is sent. All flag lists of an open mailbox are kept in memory,
+and people use fewer than ten keywords."""
 
 MAX_CACHED_MAILBOXES = 32
 _KEYWORD_FILE = b"/dovecot-keywords"

@@ -4,19 +4,30 @@ Rules
 -----
 * If all answers of a step are cached, it costs one range query per item, and nothing per message in Python.
 * A message is opened once for all the items that need it, and only its header is read if that is enough.
-* A large string becomes a `Blob`, which `blob_reader` reads in ranges while the client reads.
+* A large string becomes a `Blob`, which is read in ranges while the client reads it. No large string is kept in memory,
+  because a client that stops reading would keep it there. Most of them are ranges of the message's file, as they are
+  sent. Others are written to a temporary file.
 """
 
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from imapshield.errors import MessageExpunged
 from imapshield.mailbox.values import Blob, FetchResult
+from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE, FetchCache, item_name
-from imapshield.maildir.index import Index
-from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
+from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE, item_name
+from imapshield.maildir.message_file import (
+    FILE_COLUMNS,
+    MessageFile,
+    MessageFiles,
+    MessageReader,
+    OpenBlob,
+)
 from imapshield.wire import strings
-from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
+from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Section
 from imapshield.wire.dates import encode_internaldate
 
 STEP = 128
@@ -33,48 +44,31 @@ _OVERHEAD = 100
 _COLUMNS = FILE_COLUMNS + ", saved, email_id"
 
 
-class MessageFetch:
-    """The method `fetch` of `IStore`."""
-
-    def __init__(self, account: AccountState, cache: FetchCache) -> None:
-        self._account = account
-        self._index = account.index
-        self._cache = cache
-
-    def fetch(
-        self, key: int, uids: Sequence[int], items: Sequence[FetchItem], budget: int
-    ) -> FetchResult:
-        """Answer step by step until the budget is used up; `IStore.fetch` describes the arguments."""
-        folder = self._account.paths.folder(self._index.mailbox(key).name)
-        chunk = _FetchChunk(self._index, self._cache, MessageFiles(folder), key, items)
-        for start in range(0, len(uids), chunk.step_size):
-            budget = chunk.fetch_step(uids[start : start + chunk.step_size], budget)
-            if budget <= 0:
-                break
-        chunk.add_to_cache()
-        return FetchResult(chunk.uids, chunk.columns, chunk.missing)
+def fetch(
+    account: AccountState, key: int, uids: Sequence[int], items: Sequence[FetchItem], budget: int
+) -> FetchResult:
+    """Answer step by step until the budget is used up; `IStore.fetch` describes the arguments."""
+    chunk = _FetchChunk(account, key, items)
+    for start in range(0, len(uids), chunk.step_size):
+        budget = chunk.fetch_step(uids[start : start + chunk.step_size], budget)
+        if budget <= 0:
+            break
+    chunk.add_to_cache()
+    return FetchResult(chunk.uids, chunk.columns, chunk.missing)
 
 
 class _FetchChunk:
     """One `FetchResult` while it is built."""
 
-    def __init__(
-        self,
-        index: Index,
-        cache: FetchCache,
-        message_files: MessageFiles,
-        key: int,
-        items: Sequence[FetchItem],
-    ) -> None:
-        self._index = index
-        self._cache = cache
-        self._message_files = message_files
+    def __init__(self, account: AccountState, key: int, items: Sequence[FetchItem]) -> None:
+        self._index = account.index
+        self._cache = cache = account.cache
+        self._message_files = MessageFiles(account.folder(key))
         self._key = key
         self._items = items
         # The id of each item in the cache, None for an item that is not cached.
-        self._ids = [
-            None if name is None else cache.item_id(name) for name in map(item_name, items)
-        ]
+        names = map(item_name, items)
+        self._ids = [None if name is None else cache.item_id(name) for name in names]
         self._new_answers: list[tuple[bytes, int, int]] = []
         self._is_bare_body = len(items) == 1 and _is_whole_message(items[0])
         self.step_size = STEP if None not in self._ids else READ_STEP
@@ -128,7 +122,7 @@ class _FetchChunk:
         return budget
 
     def _body(self, message: MessageFile) -> list[bytes | Blob] | None:
-        """Answer BODY[] alone, as synchronizing clients ask for it.
+        """Answer BODY[] alone, as synchronizing clients request it.
 
         Without a `MessageReader`, most of the cost is that of the system calls.
         """
@@ -141,16 +135,11 @@ class _FetchChunk:
             os.close(fd)
 
     def _values(
-        self,
-        message: MessageFile,
-        saved: int,
-        email_id: bytes,
-        cached: Sequence[dict[int, bytes]],
+        self, message: MessageFile, saved: int, email_id: bytes, cached: Sequence[dict[int, bytes]]
     ) -> list[bytes | Blob] | None:
-        """Return the answers for one message, None if it is gone."""
+        """Return the answers for one message, None if its file was removed."""
         values: list[bytes | Blob] = []
         reader: MessageReader | None = None
-        fd: int | None = None
         try:
             for item, item_id, answers in zip(self._items, self._ids, cached, strict=True):
                 value: bytes | Blob | None = answers.get(message.uid)
@@ -162,17 +151,13 @@ class _FetchChunk:
                         if fd is None:
                             return None
                         reader = MessageReader(self._message_files, message, fd)
-                    value = _read(reader, message.uid, item)
-                    if (
-                        item_id is not None
-                        and type(value) is bytes
-                        and len(value) <= MAX_ANSWER_SIZE
-                    ):
+                    value = _read_item(reader, item)
+                    if item_id and type(value) is bytes and len(value) <= MAX_ANSWER_SIZE:
                         self._new_answers.append((value, message.uid, item_id))
                 values.append(value)
         finally:
-            if fd is not None:
-                os.close(fd)
+            if reader is not None:
+                os.close(reader.fd)
         return values
 
     def add_to_cache(self) -> None:
@@ -180,7 +165,7 @@ class _FetchChunk:
         self._cache.add(self._key, self._new_answers, self._message_files.measured)
 
 
-def _read(reader: MessageReader, uid: int, item: FetchItem) -> bytes | Blob:
+def _read_item(reader: MessageReader, item: FetchItem) -> bytes | Blob:
     """Return the answer to `item` from the message's file."""
     if isinstance(item, BodySection) or (isinstance(item, Binary) and not item.size_only):
         string = reader.string(item)
@@ -188,8 +173,8 @@ def _read(reader: MessageReader, uid: int, item: FetchItem) -> bytes | Blob:
             return strings.NIL
         size = string[1] if isinstance(string, tuple) else len(string)
         if size > MAX_STRING_SIZE:
-            return Blob(uid, item, size)
-        octets = reader.range(*string) if isinstance(string, tuple) else string
+            return Blob(reader.message.uid, item, size)
+        octets = files.read_range(reader.fd, *string) if isinstance(string, tuple) else string
         return strings.literal(octets, binary=isinstance(item, Binary))
     if item == Attribute(b"ENVELOPE"):
         return reader.head().value(item)
@@ -197,16 +182,11 @@ def _read(reader: MessageReader, uid: int, item: FetchItem) -> bytes | Blob:
 
 
 def _is_whole_message(item: FetchItem) -> bool:
-    return (
-        isinstance(item, BodySection)
-        and not item.section.path
-        and not item.section.text
-        and item.partial is None
-    )
+    return isinstance(item, BodySection) and item.section == Section() and item.partial is None
 
 
 def _attribute(item: Attribute, saved: int, email_id: bytes) -> bytes:
-    """Return the answer to an item that is in the message's row; NIL for THREADID, which this store has not."""
+    """Return the answer to an item that is in the message's row; NIL for THREADID, which this store does not have."""
     match item.name:
         case b"SAVEDATE":
             return encode_internaldate(saved)
@@ -214,3 +194,57 @@ def _attribute(item: Attribute, saved: int, email_id: bytes) -> bytes:
             return b"(%b)" % email_id
         case _:
             return strings.NIL
+
+
+def read(
+    account: AccountState, key: int, uid: int, item: FetchItem, offset: int, size: int
+) -> bytes:
+    """Return a range of the string that a `Blob` stands for; `IStore.read` describes the arguments.
+
+    Raises:
+        MessageExpunged: the message was expunged.
+    """
+    blob = account.open_blob
+    if blob is None or blob[:3] != (key, uid, item):
+        _close_blob(account)
+        with _opened_message(account, key, uid) as reader:
+            blob = account.open_blob = _open_blob(key, item, reader)
+    if blob.file is None:
+        with _opened_message(account, key, uid) as reader:
+            return files.read_range(reader.fd, blob.start + offset, size)
+    octets = files.read_range(blob.file.fileno(), offset, size)
+    if offset + size >= os.fstat(blob.file.fileno()).st_size:
+        _close_blob(account)
+    return octets
+
+
+@contextmanager
+def _opened_message(account: AccountState, key: int, uid: int) -> Iterator[MessageReader]:
+    message_files = MessageFiles(account.folder(key))
+    for row in account.index.message_rows(FILE_COLUMNS, key, [uid]):
+        message = MessageFile._make(row)
+        fd = message_files.open(message)
+        if fd is not None:
+            try:
+                yield MessageReader(message_files, message, fd)
+            finally:
+                os.close(fd)
+            return
+    raise MessageExpunged
+
+
+def _open_blob(key: int, item: FetchItem, reader: MessageReader) -> OpenBlob:
+    assert isinstance(item, BodySection | Binary)
+    string = reader.string(item)
+    if isinstance(string, tuple):
+        return OpenBlob(key, reader.message.uid, item, string[0], None)
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - it stays open after this call
+    file.write(string or b"")
+    file.flush()
+    return OpenBlob(key, reader.message.uid, item, 0, file)
+
+
+def _close_blob(account: AccountState) -> None:
+    blob, account.open_blob = account.open_blob, None
+    if blob is not None and blob.file is not None:
+        blob.file.close()

@@ -6,15 +6,15 @@ message with bare LFs is returned byte for byte.
 """
 
 import os
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import IO, NamedTuple
 
 from imapshield.mailbox.message_items import MessageItems, header_block
 from imapshield.maildir import files
-from imapshield.maildir.file_finder import FileFinder
-from imapshield.maildir.layout import message_path
+from imapshield.maildir.paths import FileFinder, message_path
 from imapshield.message import section
 from imapshield.message.chunks import CHUNK_SIZE, line_chunks
-from imapshield.wire.commands.fetch import Binary, BodySection
+from imapshield.wire.commands.fetch import Binary, BodySection, FetchItem
 
 _HEAD_SIZE = 64 << 10
 _HEADER_SECTIONS = (b"HEADER", b"HEADER.FIELDS", b"HEADER.FIELDS.NOT")
@@ -26,8 +26,8 @@ FILE_COLUMNS = "uid, name, place, size, physical"
 class MessageFile(NamedTuple):
     """What the index knows about a message's file.
 
-    `size` is the size on the wire, None if it was not measured; `physical` is that of the file. Either can be wrong if
-    another program changed the file.
+    `size` is the size on the wire, None if it was not measured. `physical` is the size of the file. Either can be wrong
+    if another program changed the file.
     """
 
     uid: int
@@ -62,53 +62,64 @@ def wire_size(octets: bytes) -> int:
     return len(octets) + octets.count(b"\n") - crlf
 
 
-class MessageFiles:
-    """The message files of one folder.
+class OpenBlob(NamedTuple):
+    """The large string that was read last.
+
+    It is all of the temporary `file`, or, if that is None, a range of the message's file that begins at `start`.
+    """
+
+    key: int
+    uid: int
+    item: FetchItem
+    start: int
+    file: IO[bytes] | None
+
+
+@dataclass(eq=False)
+class MessageFiles(FileFinder):
+    """Opens and measures the message files of one folder.
 
     `measured` collects (size on the wire, size of the file, UID) of messages whose sizes are not those in the index.
     """
 
-    def __init__(self, folder: bytes) -> None:
-        self._folder = folder
-        self._finder = FileFinder(folder)
-        self.measured: list[tuple[int, int, int]] = []
+    measured: list[tuple[int, int, int]] = field(default_factory=list, init=False)
 
     def open(self, message: MessageFile) -> int | None:
-        """Return a descriptor of a message's file, None if the message is gone."""
+        """Return a descriptor of a message's file, None if the file was removed."""
         try:
-            return files.open_message(message_path(self._folder, message.directory, message.name))
+            return files.open_message(message_path(self.folder, message.directory, message.name))
         except FileNotFoundError:
-            file = self._finder.find(message.name)
+            file = self.find(message.name)
         if file is None:
             return None
         try:
-            return files.open_message(message_path(self._folder, *file))
+            return files.open_message(message_path(self.folder, *file))
         except FileNotFoundError:
             return None
 
     def content(self, fd: int, message: MessageFile) -> bytes:
         """Return a message as on the wire, read from its open file."""
         physical, size = message.physical, message.size
-        # One byte more than expected shows whether the file ends there; bytes that other programs appended are sent
-        # too.
+        # Reading one more byte than expected shows whether another program has appended to the file. Such bytes are
+        # sent too.
         octets = os.pread(fd, physical + 1, 0)
         if len(octets) == physical:
             if size == physical:
                 return octets
         else:
-            octets = files.read_range(fd, 0, min(os.fstat(fd).st_size, files.MAX_MESSAGE_SIZE))
+            octets = files.read_message(fd)
         wire = to_wire(octets)
         if len(wire) != size or len(octets) != physical:
             self.measured.append((len(wire), len(octets), message.uid))
         return wire
 
     def measure(self, message: MessageFile) -> int | None:
-        """Return the size of a message on the wire, None if the message is gone."""
+        """Return the size of a message on the wire, None if its file was removed."""
         fd = self.open(message)
         if fd is None:
             return None
         try:
-            octets = files.read_range(fd, 0, min(os.fstat(fd).st_size, files.MAX_MESSAGE_SIZE))
+            octets = files.read_message(fd)
         finally:
             os.close(fd)
         size = wire_size(octets)
@@ -116,41 +127,39 @@ class MessageFiles:
         return size
 
 
+@dataclass(slots=True, eq=False)
 class MessageReader:
     """One open message, read at most once for all the items that need it.
 
     Args:
-        message_files: the files of its folder.
+        message_files: the files of the message's folder.
         message: the message.
-        fd: its open file, which the caller closes.
+        fd: the message's open file, which the caller closes.
     """
 
-    __slots__ = ("_fd", "_head", "_message", "_message_files", "_whole")
-
-    def __init__(self, message_files: MessageFiles, message: MessageFile, fd: int) -> None:
-        self._message_files = message_files
-        self._message = message
-        self._fd = fd
-        self._head: MessageItems | None = None
-        self._whole: MessageItems | None = None
+    message_files: MessageFiles
+    message: MessageFile
+    fd: int
+    _head: MessageItems | None = field(default=None, init=False)
+    _whole: MessageItems | None = field(default=None, init=False)
 
     def head(self) -> MessageItems:
-        """Return the message with its whole header; its body may be missing."""
+        """Return the message with its complete header; the body may be missing."""
         if self._whole is not None:
             return self._whole
         if self._head is None:
-            if self._message.physical <= _HEAD_SIZE:
+            if self.message.physical <= _HEAD_SIZE:
                 return self.whole()
             self._head = self._read_head()
         return self._head
 
     def _read_head(self) -> MessageItems:
         size = _HEAD_SIZE
-        while size < self._message.physical:
-            octets = files.read_range(self._fd, 0, size)
+        while size < self.message.physical:
+            octets = files.read_range(self.fd, 0, size)
             # A cut between CR and LF, or between the LFs before the body, would look like the end of the header.
             octets = octets.rstrip(b"\r\n")
-            wire = octets if self._message.is_verbatim else to_wire(octets)
+            wire = octets if self.message.is_verbatim else to_wire(octets)
             header = header_block(wire)
             if len(header) < len(wire):
                 return MessageItems(header)
@@ -160,12 +169,8 @@ class MessageReader:
     def whole(self) -> MessageItems:
         """Return the message."""
         if self._whole is None:
-            self._whole = MessageItems(self._message_files.content(self._fd, self._message))
+            self._whole = MessageItems(self.message_files.content(self.fd, self.message))
         return self._whole
-
-    def range(self, start: int, size: int) -> bytes:
-        """Return a range of the file, for a message that is sent unchanged."""
-        return files.read_range(self._fd, start, size)
 
     def string(self, item: BodySection | Binary) -> tuple[int, int] | bytes | None:
         """Return the string that `item` asks for.
@@ -173,14 +178,14 @@ class MessageReader:
         Returns:
             (start, size) if it is a range of the file, else its bytes; None for NIL.
         """
-        if self._message.is_verbatim and isinstance(item, BodySection):
+        if self.message.is_verbatim and isinstance(item, BodySection):
             if item.section.path or item.section.text == b"TEXT":
                 whole = self.whole()
                 found = section.body_section(whole.part, whole.data, item.section)
                 if isinstance(found, tuple):
                     return _partial_range(found[0], found[1], item.partial)
             elif not item.section.text:
-                return _partial_range(0, self._message.physical, item.partial)
+                return _partial_range(0, self.message.physical, item.partial)
         header_only = (
             isinstance(item, BodySection)
             and not item.section.path

@@ -1,11 +1,13 @@
 """SEARCH keys that need the content of messages: header fields are compared in the index, text is read from the files.
 
-The header fields that people search are read once for each message, all together, and stored in the index in the form
-in which they are searched_texts. From then on SQLite compares them, and no message file is opened.
+The header fields that people search are read once for each message, all together, and stored in the index in the
+normalized form in which they are compared. From then on SQLite compares them, and no message file is opened.
 """
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from imapshield.mailbox.message_items import (
     MessageItems,
@@ -15,7 +17,7 @@ from imapshield.mailbox.message_items import (
     utc_day,
 )
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE, FetchCache
+from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE
 from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
 from imapshield.message.text import normalize
 from imapshield.wire.commands.search import (
@@ -46,116 +48,99 @@ _SEPARATOR = "\0"
 _OPERATORS = {b"BEFORE": "<", b"ON": "=", b"SINCE": ">="}
 
 
-class MessageSearch:
-    """The method `search` of `IStore`."""
+def search(account: AccountState, key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
+    """Return those of `uids` that match; `IStore.search` describes the arguments."""
+    return _Search(account, key, leaf, MessageFiles(account.folder(key))).run(uids)
 
-    def __init__(self, account: AccountState, cache: FetchCache) -> None:
-        self._account = account
-        self._index = account.index
-        self._cache = cache
 
-    def search(self, key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
-        """Return those of `uids` that match; `IStore.search` describes the arguments."""
-        folder = self._account.paths.folder(self._index.mailbox(key).name)
-        message_files = MessageFiles(folder)
+@dataclass(slots=True, eq=False)
+class _Search:
+    """One search for a key in one mailbox."""
+
+    account: AccountState
+    mailbox: int
+    key: SearchKey
+    files: MessageFiles
+
+    def run(self, uids: Sequence[int]) -> list[int]:
+        """Return those of `uids` that match."""
         if not uids:
             return []
-        match leaf:
-            case HeaderKey(_, text) | EnvelopeKey(_, text) if name := _item_name(leaf):
+        match self.key:
+            case HeaderKey(_, text) | EnvelopeKey(_, text) if name := _item_name(self.key):
                 needle = (normalize(text) or _SEPARATOR).encode("utf-8", "replace")
-                return self._search_cache(
-                    key, uids, leaf, name, "instr(value, ?) > 0", needle, message_files
-                )
+                return self._search_cache(uids, name, "instr(value, ?) > 0", needle)
             case DateKey(how, day, b"SENT"):
-                expression = f"value > 0 AND value {_OPERATORS[how]} ?"
-                return self._search_cache(
-                    key, uids, leaf, _SENT_ITEM, expression, day.toordinal(), message_files
-                )
+                condition = f"value > 0 AND value {_OPERATORS[how]} ?"
+                return self._search_cache(uids, _SENT_ITEM, condition, day.toordinal())
             case DateKey(how, day):
-                rows = self._index.message_rows("uid, saved", key, uids)
+                rows = self._rows("uid, saved", uids)
                 return [uid for uid, saved in rows if date_matches(how, day, utc_day(saved))]
             case ObjectIdKey(is_thread, object_id):
-                rows = [] if is_thread else self._index.message_rows("uid, email_id", key, uids)
+                rows = [] if is_thread else self._rows("uid, email_id", uids)
                 return [uid for uid, email_id in rows if email_id == object_id]
             case HeaderKey() | EnvelopeKey():
-                messages = self._read(key, uids, message_files, MessageReader.head)
+                messages = self._read(uids, MessageReader.head)
             case TextKey():
-                messages = self._read(key, uids, message_files, MessageReader.whole)
+                messages = self._read(uids, MessageReader.whole)
             case _:
-                raise AssertionError(leaf)
-        matching = [uid for uid, message in messages if message.matches(leaf)]
-        self._cache.add(key, [], message_files.measured)
+                raise AssertionError(self.key)
+        matching = [uid for uid, message in messages if message.matches(self.key)]
+        self.account.cache.add(self.mailbox, [], self.files.measured)
         return matching
 
+    def _rows(self, columns: str, uids: Sequence[int]) -> list[Any]:
+        return self.account.index.message_rows(columns, self.mailbox, uids)
+
     def _search_cache(
-        self,
-        key: int,
-        uids: Sequence[int],
-        leaf: SearchKey,
-        name: bytes,
-        expression: str,
-        argument: object,
-        message_files: MessageFiles,
+        self, uids: Sequence[int], name: bytes, condition: str, argument: object
     ) -> list[int]:
         """Return the matching UIDs by means of the cached item `name`, after caching it for messages that lack it."""
-        item = self._cache.item_id(name)
-        rows = self._cache.get(key, item, uids, expression, argument)
+        cache = self.account.cache
+        rows = cache.get(self.mailbox, cache.item_id(name), uids, condition, argument)
         matching = [uid for uid, matches in rows if matches]
         if len(rows) < len(uids):
             cached = {uid for uid, _ in rows}
-            uncached = [uid for uid in uids if uid not in cached]
-            matching += self._fill_cache(key, uncached, leaf, name, message_files)
+            matching += self._fill_cache([uid for uid in uids if uid not in cached], name)
             matching.sort()
         return matching
 
-    def _fill_cache(
-        self,
-        key: int,
-        uids: Sequence[int],
-        leaf: SearchKey,
-        name: bytes,
-        message_files: MessageFiles,
-    ) -> list[int]:
-        """Cache the item `name`, and those that are filled together with it; return the UIDs that match `leaf`.
+    def _fill_cache(self, uids: Sequence[int], name: bytes) -> list[int]:
+        """Cache the item `name`, and those that are filled together with it; return the matching UIDs.
 
         Values that are too large for the cache are read in each search.
         """
-        items = [
-            (header_key, self._cache.item_id(item))
-            for item, header_key in (_RAW_ITEMS if name in _RAW_ITEMS else _COMMON_ITEMS).items()
-        ]
-        sent_item = self._cache.item_id(_SENT_ITEM)
+        cache = self.account.cache
+        filled = _RAW_ITEMS if name in _RAW_ITEMS else _COMMON_ITEMS
+        items = [(key, cache.item_id(item)) for item, key in filled.items()]
+        sent_item = cache.item_id(_SENT_ITEM)
         answers: list[tuple[object, int, int]] = []
         matching = []
-        for uid, message in self._read(key, uids, message_files, MessageReader.head):
+        for uid, message in self._read(uids, MessageReader.head):
             header = message.header
-            for header_key, item in items:
-                text = "".join(_SEPARATOR + value for value in searched_texts(header, header_key))
+            for key, item in items:
+                text = "".join(_SEPARATOR + value for value in searched_texts(header, key))
                 value = text.encode("utf-8", "replace")
                 if len(value) <= MAX_ANSWER_SIZE:
                     answers.append((value, uid, item))
             day = sent_date(header)
             answers.append((0 if day is None else day.toordinal(), uid, sent_item))
-            if message.matches(leaf):
+            if message.matches(self.key):
                 matching.append(uid)
-        self._cache.add(key, answers, message_files.measured)
+        cache.add(self.mailbox, answers, self.files.measured)
         return matching
 
     def _read(
-        self,
-        key: int,
-        uids: Sequence[int],
-        message_files: MessageFiles,
-        part: Callable[[MessageReader], MessageItems],
+        self, uids: Sequence[int], part: Callable[[MessageReader], MessageItems]
     ) -> Iterator[tuple[int, MessageItems]]:
         """Yield (UID, message) of the messages that exist; `part` is `MessageReader.head` or `MessageReader.whole`."""
-        for row in self._index.message_rows(FILE_COLUMNS, key, uids):
+        for row in self._rows(FILE_COLUMNS, uids):
             message = MessageFile._make(row)
-            fd = message_files.open(message)
+            fd = self.files.open(message)
             if fd is None:
                 continue
             try:
-                items = part(MessageReader(message_files, message, fd))
+                items = part(MessageReader(self.files, message, fd))
             finally:
                 os.close(fd)
             yield message.uid, items

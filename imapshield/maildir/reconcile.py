@@ -1,10 +1,10 @@
-"""Directory listings and rows of the index → what other programs did to the files. Pure."""
+"""Directory listings and rows of the index → what other programs did to the files. Nothing here reads the disk."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from imapshield.maildir.filename import base
-from imapshield.maildir.layout import CUR, NEW, TMP
+from imapshield.maildir.paths import CUR, TMP, Listing
 
 
 class Known(NamedTuple):
@@ -14,13 +14,6 @@ class Known(NamedTuple):
     name: bytes
     directory: int
     flags: bytes
-
-
-class Listing(NamedTuple):
-    """The file names in ``new/`` and in ``cur/``; `cur` is None if only ``new/`` was listed."""
-
-    new: frozenset[bytes]
-    cur: frozenset[bytes] | None
 
 
 class Plan(NamedTuple):
@@ -35,26 +28,17 @@ class Plan(NamedTuple):
     missing: list[Known]
 
 
-def files_by_base(listing: Listing, known: Iterable[Known] = ()) -> dict[bytes, tuple[int, bytes]]:
-    """Return base name → (directory, name) of the files that are messages.
-
-    A file listed in both directories was moved to ``cur/`` meanwhile. If two files in ``cur/`` have the same base name
-    (a backup was restored over a live folder), the one that the index knows is the message. The other becomes the
-    message when the first one is removed.
-    """
-    found = {base(name): (NEW, name) for name in listing.new}
-    if listing.cur is not None:
-        found.update((base(name), (CUR, name)) for name in sorted(listing.cur))
-        for row in known:
-            if row.directory == CUR and row.name in listing.cur:
-                found[base(row.name)] = (CUR, row.name)
-    return found
-
-
 def reconcile(known: Iterable[Known], listing: Listing) -> Plan:
-    """Compare messages with a listing. If only ``new/`` was listed, `known` must be the messages in ``new/``."""
+    """Compare messages with a listing. If only ``new/`` was listed, `known` must be the messages in ``new/``.
+
+    If two files in ``cur/`` have the same base name, because a backup was restored over a live folder, the one that the
+    index has is the message. The other file becomes the message when the first one is removed.
+    """
     rows = list(known)
-    found = files_by_base(listing, rows)
+    found = listing.by_base()
+    for row in rows:
+        if row.directory == CUR and listing.cur is not None and row.name in listing.cur:
+            found[base(row.name)] = (CUR, row.name)
     renamed: list[tuple[Known, int, bytes]] = []
     missing: list[Known] = []
     for row in rows:
@@ -70,7 +54,7 @@ def reconcile(known: Iterable[Known], listing: Listing) -> Plan:
 def is_unchanged(known: Iterable[tuple[int, bytes]], listing: Listing) -> bool:
     """Whether the listing has exactly the files of the messages `known`, given as (directory, name).
 
-    This is the common case, and much cheaper to find out than a `Plan`.
+    Nearly every listing is unchanged, and this comparison is much cheaper than making a `Plan`.
     """
     new: set[bytes] = set()
     cur: set[bytes] = set()

@@ -1,6 +1,6 @@
 -- The index of one account. The messages themselves are files of the Maildir. If the index is lost, it is built again
--- from them and no message is lost. What only the index holds is then new or gone: UIDs, MODSEQs, MAILBOXID, EMAILID,
--- SAVEDATE, metadata, special uses, and keywords that have no letter.
+-- from them and no message is lost. UIDs, MODSEQs, MAILBOXID, EMAILID and SAVEDATE are then assigned again. Metadata,
+-- special uses, and keywords that have no letter are lost.
 --
 -- PRAGMA user_version holds the version of this schema (VERSION in index_database.py). There is only version 1 so far,
 -- and no code that migrates an older database. A database with a newer version is not opened. This file is executed
@@ -101,10 +101,10 @@ CREATE TABLE metadata (                     -- RFC 5464.
     PRIMARY KEY (mailbox, entry)
 ) WITHOUT ROWID;
 
-CREATE TRIGGER message_came AFTER INSERT ON message BEGIN
+CREATE TRIGGER message_inserted AFTER INSERT ON message BEGIN
     UPDATE account SET octets = octets + new.physical, messages = messages + 1;
 END;
 
-CREATE TRIGGER message_went AFTER DELETE ON message BEGIN
+CREATE TRIGGER message_deleted AFTER DELETE ON message BEGIN
     UPDATE account SET octets = octets - old.physical, messages = messages - 1;
 END;

@@ -7,8 +7,9 @@ A COPY of a hundred messages must not leave sixty after a crash (RFC 9051 sectio
    from ``tmp/``. Other programs do not see them yet. The mailbox is marked STAGED.
 3. The files are renamed into ``cur/``. This is called publishing.
 
-If a crash or a disk error prevents the third step, the next change of the mailbox, or the next process that opens the
-account, publishes the files. A single message needs no staging: its file is renamed into ``cur/`` before the commit.
+If a crash or a disk error prevents the third step, the next APPEND or COPY to the mailbox, or the next process that
+opens the account, publishes the files. A single message needs no staging: its file is renamed into ``cur/`` before the
+commit.
 """
 
 import os
@@ -24,8 +25,7 @@ from imapshield.maildir.directory_state import (
     record_own_change,
 )
 from imapshield.maildir.index import Index, MailboxRow
-from imapshield.maildir.layout import CUR, TMP, message_path
-from imapshield.maildir.paths import AccountPaths
+from imapshield.maildir.paths import CUR, TMP, AccountPaths, message_path
 
 
 class Staging:
@@ -74,7 +74,7 @@ class Staging:
             record_own_change(self._index, mailbox, folder, before)
 
     def publish_all(self) -> None:
-        """Publish what an earlier process left staged."""
+        """Publish the messages that an earlier process left staged."""
         staged = self._index.db.execute("SELECT id FROM mailbox WHERE hot & ?", (STAGED,))
         for (key,) in staged.fetchall():
             self.publish(key)
@@ -95,7 +95,7 @@ class Staging:
             )
 
     def published(self, key: int) -> MailboxRow:
-        """Return a mailbox's row, in a write transaction, after publishing whatever is staged in it."""
+        """Return a mailbox's row, in a write transaction, after publishing the mailbox's staged messages."""
         mailbox = self._index.mailbox(key)
         if not mailbox.directory_flags & STAGED:
             return mailbox
@@ -114,8 +114,8 @@ class Staging:
             try:
                 os.rename(message_path(folder, TMP, name), message_path(folder, CUR, name))
             except FileNotFoundError:
-                # A process that crashed has renamed the file already, or another program removed it. Reading the
-                # directories again tells which.
+                # Either a process that crashed has already renamed the file, or another program has removed it. The
+                # next sync reads both directories and finds out.
                 listed_at = 0.0
         files.sync_directory(folder + b"/cur")
         db.execute(f"UPDATE message SET place = {CUR} WHERE {staged}", (key, first_uid))  # noqa: S608

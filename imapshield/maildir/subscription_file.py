@@ -5,61 +5,57 @@ and separates the levels of a name by TAB. Lines that are no mailbox name are ke
 """
 
 from imapshield.errors import StoreLimitExceeded
-from imapshield.maildir import files, layout
+from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.paths import folder_name, mailbox_name
 from imapshield.wire.names import INBOX, fold_inbox
 
 MAX_SUBSCRIPTIONS = 10_000
 
+_FILE = b"/subscriptions"
 _VERSION_2 = b"V\t2\n\n"
 
 
-class SubscriptionFile:
-    """The subscriptions of one account; they exist whether or not such mailboxes do."""
-
-    def __init__(self, account: AccountState) -> None:
-        self._index = account.index
-        self._path = account.paths.root + b"/subscriptions"
-
-    def names(self) -> set[str]:
-        """Return the subscribed names."""
-        _, lines = self._read()
-        return {name for name in lines.values() if name is not None}
-
-    def set_subscribed(self, name: str, subscribed: bool) -> None:
-        """Subscribe, or unsubscribe if `subscribed` is False.
-
-        Raises:
-            BadMailboxName: no mailbox can have the name that is to be subscribed.
-            StoreLimitExceeded: there are too many subscriptions.
-        """
-        name = fold_inbox(name)
-        folder_name = layout.folder_name(name) if subscribed else b""
-        with self._index.write():
-            version_2, lines = self._read()
-            if subscribed == (name in lines.values()):
-                return
-            if subscribed:
-                if len(lines) >= MAX_SUBSCRIPTIONS:
-                    raise StoreLimitExceeded(
-                        f"Account has {MAX_SUBSCRIPTIONS} subscriptions already"
-                    )
-                lines[_format(folder_name, version_2)] = name
-            else:
-                lines = {line: other for line, other in lines.items() if other != name}
-            head = _VERSION_2 if version_2 else b""
-            files.replace(self._path, head + b"".join(line + b"\n" for line in lines))
-
-    def _read(self) -> tuple[bool, dict[bytes, str | None]]:
-        """Return whether the file is version 2, and its lines with the mailbox name of each, None if it is no name."""
-        content = files.read_small(self._path)
-        version_2 = content.startswith(_VERSION_2)
-        lines = content[len(_VERSION_2) if version_2 else 0 :].split(b"\n")
-        return version_2, {line: _parse(line, version_2) for line in lines if line}
+def subscriptions(account: AccountState) -> set[str]:
+    """Return the subscribed names; they do not depend on which mailboxes exist."""
+    _, lines = _read(account)
+    return {name for name in lines.values() if name is not None}
 
 
-def _format(folder_name: bytes, version_2: bool) -> bytes:
-    levels = folder_name[1:].split(b".") if folder_name else [INBOX.encode()]
+def set_subscribed(account: AccountState, name: str, subscribed: bool) -> None:
+    """Subscribe, or unsubscribe if `subscribed` is False.
+
+    Raises:
+        BadMailboxName: no mailbox can have the name that is to be subscribed.
+        StoreLimitExceeded: there are too many subscriptions.
+    """
+    name = fold_inbox(name)
+    folder = folder_name(name) if subscribed else b""
+    with account.index.write():
+        version_2, lines = _read(account)
+        if subscribed == (name in lines.values()):
+            return
+        if not subscribed:
+            lines = {line: other for line, other in lines.items() if other != name}
+        elif len(lines) >= MAX_SUBSCRIPTIONS:
+            raise StoreLimitExceeded(f"Account has {MAX_SUBSCRIPTIONS} subscriptions already")
+        else:
+            lines[_format(folder, version_2)] = name
+        head = _VERSION_2 if version_2 else b""
+        content = head + b"".join(line + b"\n" for line in lines)
+        files.replace(account.paths.root + _FILE, content)
+
+
+def _read(account: AccountState) -> tuple[bool, dict[bytes, str | None]]:
+    """Return whether the file is version 2, and the mailbox name of each line, None for a line that is no name."""
+    content = files.read_small(account.paths.root + _FILE)
+    version_2 = content.startswith(_VERSION_2)
+    lines = content[len(_VERSION_2) if version_2 else 0 :].split(b"\n")
+    return version_2, {line: _parse(line, version_2) for line in lines if line}
+
+
+def _format(folder: bytes, version_2: bool) -> bytes:
+    levels = folder[1:].split(b".") if folder else [INBOX.encode()]
     return (b"\t" if version_2 else b".").join(levels)
 
 
@@ -67,4 +63,4 @@ def _parse(line: bytes, version_2: bool) -> str | None:
     levels = line.split(b"\t" if version_2 else b".")
     if levels == [INBOX.encode()]:
         return INBOX
-    return layout.mailbox_name(b"." + b".".join(levels))
+    return mailbox_name(b"." + b".".join(levels))

@@ -2,24 +2,24 @@ r"""Synchronization: what other programs did in a mailbox's folder → the index
 
 A Maildir has no lock and no journal. Delivery agents put files into ``new/``. Dovecot, mutt and mbsync rename files in
 ``cur/`` when flags change; they move and delete files, and create and remove folders. Nothing announces any of this. A
-second imapshield process may serve the same account. The index follows the disk in this way.
+second imapshield process may serve the same account. This is how the index follows the disk:
 
 The base name identifies a message
     It is the one part of a message file that no program changes. UID, MODSEQ, INTERNALDATE and EMAILID belong to it in
     the index. The directory, the rest of the file name and the flags in the index are those of the last reading. If a
-    file is not where the index has it, one listing of the folder finds it by its base name (`file_finder`).
+    file is not where the index has it, one listing of the folder finds it by its base name (`FileFinder`).
 
 Directory times show when to read
-    A directory is listed if its mtime or inode differs from the recorded one. The recorded one is that of the last
-    reading. So a mailbox in which nothing happened costs two calls of stat().
+    A directory is listed if its mtime or inode differs from the recorded one, which is that of the last reading. So a
+    mailbox in which nothing happened costs two calls of stat().
 
 A recent mtime is not trusted
     An mtime is as coarse as the kernel's clock tick (up to 10 ms, and whole seconds on some network file systems). If a
     directory is read right after a change, the next change can leave the same mtime. A directory whose mtime was less
     than `UNTRUSTED_SECONDS` old at the reading is therefore marked (CUR_MTIME_UNTRUSTED, NEW_MTIME_UNTRUSTED) and read
     again. For ``cur/`` that happens once, when the second is over: in a loop of APPENDs it would otherwise happen each
-    time. ``new/`` is small, and is read at every sync until then. If the clock is behind the file system's, the second
-    would never be over; then ``cur/`` is read at every sync too.
+    time. ``new/`` is small, and is read at every sync until then. If the clock is behind that of the file system, the
+    second may never be over; then ``cur/`` is read at every sync too.
 
 Own changes are not read back
     An APPEND, COPY, STORE or EXPUNGE records the mtime that it caused, but only if the mtime before it was the recorded
@@ -30,14 +30,14 @@ Own changes are not read back
 Every directory is read once an hour
     `MAX_TRUSTED_SECONDS` bounds the damage of a clock that was set, or of a backup that was restored with its times.
 
-One listing does not prove that a message is gone
+One listing does not prove that a message was removed
     readdir() may miss a file that is renamed while it runs. A message is expunged only if two listings miss it, the
     second of them made inside the write transaction. ``new/`` is listed before ``cur/``, so a file that moves to
-    ``cur/`` meanwhile is seen. A file that moves back to ``new/`` changes both directories, and a listing of ``new/``
+    ``cur/`` in between is seen. A file that moves back to ``new/`` changes both directories, and a listing of ``new/``
     alone would mislead: if ``cur/`` has changed since it was found unchanged, both are listed.
 
-What was not done, and why
---------------------------
+What this module does not do, and why
+-------------------------------------
 * A sync moves no file out of ``new/``. That happens when a session claims the message as \Recent, as the Maildir
   specification asks, or when flags are stored. STATUS and EXAMINE change nothing on the disk.
 * Dovecot's lock file for ``dovecot-keywords`` is not taken. The file is replaced whole. If two programs add a keyword
@@ -48,8 +48,12 @@ What was not done, and why
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 
-from imapshield.maildir import filename, uid_import
+from imapshield.errors import NoSuchMailbox
+from imapshield.mailbox.deltas import Delta
+from imapshield.mailbox.values import OpenedMailbox
+from imapshield.maildir import filename, uid_assignment
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import (
     CUR_MTIME_UNTRUSTED,
@@ -61,12 +65,11 @@ from imapshield.maildir.directory_state import (
     read_stamps,
     record_own_change,
 )
-from imapshield.maildir.file_finder import list_folder
 from imapshield.maildir.index import MailboxRow
-from imapshield.maildir.layout import CUR, NEW, message_path
-from imapshield.maildir.reconcile import Known, Listing, files_by_base, is_unchanged, reconcile
-from imapshield.maildir.uid_assignment import UidAssignment
+from imapshield.maildir.paths import CUR, NEW, Listing, list_folder, message_path
+from imapshield.maildir.reconcile import Known, is_unchanged, reconcile
 from imapshield.wire.names import fold_inbox
+from imapshield.wire.sequence import SequenceSet
 
 MAX_TRUSTED_SECONDS = 3600.0
 """Directories are read again after this time, whatever their mtimes are."""
@@ -76,200 +79,227 @@ _IN_NEW = f"FROM message INDEXED BY message_new WHERE mailbox = ? AND place = {N
 _IN_ANY = "FROM message WHERE mailbox = ?"
 
 
-class MailboxSync:
-    """Brings the index of one account up to date with the disk."""
+def mailbox_key(account: AccountState, name: str) -> int:
+    """Return the key of a mailbox without a sync; `IStore.key` describes the result."""
+    mailbox = find_or_add(account, name)
+    if not os.path.isdir(account.paths.folder(mailbox.name)):
+        raise NoSuchMailbox
+    return mailbox.key
 
-    def __init__(self, account: AccountState) -> None:
-        self._account = account
-        self._index = account.index
-        self._uid_assignment = UidAssignment(account)
 
-    def find_or_add(self, name: str) -> MailboxRow:
-        """Return the row of a mailbox, adding it to the index if only its folder exists.
+def open_mailbox(account: AccountState, name: str, claim_recent: bool) -> OpenedMailbox:
+    """Return all messages of a mailbox after a sync; `IStore.open` describes the arguments."""
+    mailbox, recent = synchronize(account, find_or_add(account, name), claim_recent)
+    key = mailbox.key
+    delta = account.index.delta_since(key, 0, recent)
+    return OpenedMailbox(key, mailbox.name, mailbox.uidvalidity, mailbox.mailbox_id, delta)
 
-        Raises:
-            NoSuchMailbox: the index does not have it and there is no folder. If the index has it, the folder is not
-                looked for.
-        """
-        name = fold_inbox(name)
-        folder = self._account.paths.existing_folder(name)
-        mailbox = self._index.mailbox_named(name)
-        if mailbox is not None:
-            return mailbox
-        read_stamps(folder)  # raises NoSuchMailbox
-        with self._index.write(durable=True):
-            return self._index.mailbox_named(name) or self._add(name, folder)
 
-    def _add(self, name: str, folder: bytes) -> MailboxRow:
-        imported = uid_import.read(folder)
-        if imported is None:
-            return self._index.add_mailbox(name)
-        uid_import.mark_imported(folder)
-        mailbox = self._index.add_mailbox(
-            name, uidvalidity=imported.uidvalidity, uidnext=imported.uidnext
-        )
-        listed = list(files_by_base(list_folder(folder, cur=True)).values())
-        uidnext = self._uid_assignment.add_files(mailbox, folder, listed, 2, imported.uids)
-        self._index.update_mailbox(
-            mailbox.key, highestmodseq=2, uidnext=uidnext, last_claimed_uid=imported.uidnext - 1
-        )
-        return self._index.mailbox(mailbox.key)
+def changes(account: AccountState, key: int, since: int, claim_recent: bool) -> Delta:
+    """Return what changed in a mailbox, after a sync; `IStore.changes` describes the arguments."""
+    mailbox, recent = synchronize(account, account.index.mailbox(key), claim_recent)
+    if since == mailbox.highestmodseq:  # as in nearly every NOOP and poll of IDLE
+        return Delta([], SequenceSet(), since, mailbox.uidnext, recent)
+    return account.index.delta_since(key, since, recent)
 
-    def sync(self, mailbox: MailboxRow, claim: bool) -> tuple[MailboxRow, list[int]]:
-        r"""Bring the index up to date with the disk.
 
-        Args:
-            mailbox: the mailbox's row. claim: whether the calling session claims the \Recent messages, so that no later
-            session sees them as \Recent.
+def find_or_add(account: AccountState, name: str) -> MailboxRow:
+    """Return the row of a mailbox, adding it to the index if only its folder exists.
 
-        Returns:
-            The mailbox's row after the sync, and the UIDs of the messages that no earlier session has claimed.
+    Raises:
+        NoSuchMailbox: the index does not have it and there is no folder. If the index has it, the folder is not
+            looked for.
+    """
+    name = fold_inbox(name)
+    folder = account.paths.existing_folder(name)
+    mailbox = account.index.mailbox_named(name)
+    if mailbox is not None:
+        return mailbox
+    read_stamps(folder)  # raises NoSuchMailbox
+    with account.index.write(durable=True):
+        return account.index.mailbox_named(name) or _add(account, name, folder)
 
-        Raises:
-            NoSuchMailbox: the folder does not exist.
-        """
-        folder = self._account.paths.folder(mailbox.name)
+
+def _add(account: AccountState, name: str, folder: bytes) -> MailboxRow:
+    index = account.index
+    imported = uid_assignment.read_uid_list(folder)
+    if imported is None:
+        return index.add_mailbox(name)
+    uid_assignment.mark_imported(folder)
+    uidvalidity, first_uid, uids = imported
+    mailbox = index.add_mailbox(name, uidvalidity=uidvalidity, uidnext=first_uid)
+    listed = list(list_folder(folder, cur=True).by_base().values())
+    uidnext = uid_assignment.add_files(account, mailbox, folder, listed, 2, uids)
+    index.update_mailbox(
+        mailbox.key, highestmodseq=2, uidnext=uidnext, last_claimed_uid=first_uid - 1
+    )
+    return index.mailbox(mailbox.key)
+
+
+def synchronize(
+    account: AccountState, mailbox: MailboxRow, claim: bool
+) -> tuple[MailboxRow, list[int]]:
+    r"""Bring the index up to date with the disk.
+
+    Args:
+        account: the account.
+        mailbox: the mailbox's row.
+        claim: whether the calling session claims the \Recent messages, so that no later session sees them as \Recent.
+
+    Returns:
+        The mailbox's row after the sync, and the UIDs of the messages that no earlier session has claimed.
+
+    Raises:
+        NoSuchMailbox: the folder does not exist.
+    """
+    index, key = account.index, mailbox.key
+    folder = account.paths.folder(mailbox.name)
+    stamps = read_stamps(folder)
+    scan_cur = _must_read_cur(account, mailbox, stamps)
+    scan_new = (
+        scan_cur
+        or stamps[2:] != (mailbox.new_mtime, mailbox.new_ino)
+        or bool(mailbox.directory_flags & NEW_MTIME_UNTRUSTED)
+    )
+    listing = None
+    if scan_new:
+        listing = list_folder(folder, scan_cur)
+        if is_unchanged(_indexed_files(account, key, scan_cur), listing):
+            _record_reading(account, mailbox, stamps, scan_cur)
+            listing = None
+    if listing is None and not (claim and _has_claimable(account, mailbox)):
+        return mailbox, _unclaimed(account, mailbox)
+    with index.write():
+        mailbox = index.mailbox(key)
         stamps = read_stamps(folder)
-        scan_cur = stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino) or self._must_read_cur(
-            mailbox, stamps
-        )
-        scan_new = (
-            scan_cur
-            or stamps[2:] != (mailbox.new_mtime, mailbox.new_ino)
-            or bool(mailbox.directory_flags & NEW_MTIME_UNTRUSTED)
-        )
-        listing = None
-        if scan_new:
-            listing = list_folder(folder, scan_cur)
-            if is_unchanged(self._indexed_files(mailbox.key, scan_cur), listing):
-                self._record_reading(mailbox, stamps, scan_cur)
-                listing = None
-        if listing is None and not (claim and self._has_claimable(mailbox)):
-            return mailbox, self._unclaimed(mailbox)
-        with self._index.write():
-            mailbox = self._index.mailbox(mailbox.key)
-            stamps = read_stamps(folder)
-            if listing is not None:
-                # A program that moves a file from cur/ to new/ changes both.
-                scan_cur = scan_cur or stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino)
-                self._apply_listing(mailbox, folder, listing, list_folder(folder, scan_cur))
-                mailbox = self._index.mailbox(mailbox.key)
-                self._record_reading(mailbox, stamps, scan_cur)
-                mailbox = self._index.mailbox(mailbox.key)
-            recent = self._unclaimed(mailbox)
-            if claim:
-                self._claim(mailbox, folder)
-            return self._index.mailbox(mailbox.key), recent
+        if listing is not None:
+            # A program that moves a file from cur/ to new/ changes both.
+            scan_cur = scan_cur or stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino)
+            _apply_listing(account, mailbox, folder, listing, list_folder(folder, scan_cur))
+            mailbox = index.mailbox(key)
+            _record_reading(account, mailbox, stamps, scan_cur)
+            mailbox = index.mailbox(key)
+        recent = _unclaimed(account, mailbox)
+        if claim:
+            _claim(account, mailbox, folder)
+        return index.mailbox(key), recent
 
-    def _must_read_cur(self, mailbox: MailboxRow, stamps: DirectoryStamps) -> bool:
-        """Whether ``cur/`` must be read although its mtime is the recorded one."""
-        now = self._account.now()
-        if now - mailbox.listed_at >= MAX_TRUSTED_SECONDS:
-            return True
-        return (
+
+def _must_read_cur(account: AccountState, mailbox: MailboxRow, stamps: DirectoryStamps) -> bool:
+    now = account.now()
+    return (
+        stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino)
+        or now - mailbox.listed_at >= MAX_TRUSTED_SECONDS
+        or (
             bool(mailbox.directory_flags & CUR_MTIME_UNTRUSTED)
             and not 0 <= now - stamps.cur_mtime / 1e9 < UNTRUSTED_SECONDS
         )
+    )
 
-    def _indexed_files(self, key: int, cur: bool) -> Iterable[tuple[int, bytes]]:
-        return self._index.db.execute(f"SELECT place, name {_IN_ANY if cur else _IN_NEW}", (key,))
 
-    def _record_reading(self, mailbox: MailboxRow, stamps: DirectoryStamps, cur: bool) -> None:
-        """Record the times at which the directories were read; `cur` is False if only ``new/`` was."""
-        now = self._account.now()
-        flags = mailbox.directory_flags & (CUR_MTIME_UNTRUSTED | STAGED)
-        fields: dict[str, object] = {"new_mtime": stamps.new_mtime, "new_ino": stamps.new_ino}
-        if cur:
-            flags &= STAGED
-            flags |= CUR_MTIME_UNTRUSTED if is_untrusted(stamps.cur_mtime, now) else 0
-            fields |= {"cur_mtime": stamps.cur_mtime, "cur_ino": stamps.cur_ino, "listed_at": now}
-        flags |= NEW_MTIME_UNTRUSTED if is_untrusted(stamps.new_mtime, now) else 0
-        if (
-            cur
-            or flags != mailbox.directory_flags
-            or stamps[2:] != (mailbox.new_mtime, mailbox.new_ino)
-        ):
-            fields["directory_flags"] = flags
-            if self._index.db.in_transaction:
-                self._index.update_mailbox(mailbox.key, **fields)
-            else:
-                with self._index.write():
-                    self._index.update_mailbox(mailbox.key, **fields)
+def _indexed_files(account: AccountState, key: int, cur: bool) -> Iterable[tuple[int, bytes]]:
+    return account.index.db.execute(f"SELECT place, name {_IN_ANY if cur else _IN_NEW}", (key,))
 
-    def _apply_listing(
-        self, mailbox: MailboxRow, folder: bytes, first: Listing, second: Listing
-    ) -> None:
-        """Change the index to what the second listing shows; a message is gone only if the first misses it too."""
-        query = f"SELECT uid, name, place, flags {_IN_NEW if second.cur is None else _IN_ANY}"
-        known = [Known(*row) for row in self._index.db.execute(query, (mailbox.key,))]
-        plan = reconcile(known, second)
-        missed = {row.uid for row in reconcile(known, first).missing} if plan.missing else set()
-        expunged = [row.uid for row in plan.missing if row.uid in missed]
-        modseq = mailbox.highestmodseq + 1
-        flags_changed = self._apply_renames(mailbox, plan.renamed, modseq)
-        uidnext = self._uid_assignment.add_files(mailbox, folder, plan.added, modseq)
-        if expunged:
-            self._index.expunge(mailbox, expunged, modseq)
-        if uidnext > mailbox.uidnext or flags_changed or expunged:
-            self._index.update_mailbox(mailbox.key, highestmodseq=modseq, uidnext=uidnext)
 
-    def _apply_renames(
-        self, mailbox: MailboxRow, renamed: Sequence[tuple[Known, int, bytes]], modseq: int
-    ) -> bool:
-        """Record new names of files; return whether the flags of any message changed."""
-        if not renamed:
-            return False
-        keywords = self._account.keywords.get(mailbox)
-        new_names: list[tuple[bytes, int, int, int]] = []
-        new_flags: list[tuple[bytes, int, int, int]] = []
-        for row, directory, name in renamed:
-            new_names.append((name, directory, mailbox.key, row.uid))
-            flags = filename.all_flags(name, row.flags, keywords)
-            if flags != row.flags:
-                new_flags.append((flags, modseq, mailbox.key, row.uid))
-        db = self._index.db
-        db.executemany(
-            "UPDATE message SET name = ?, place = ? WHERE mailbox = ? AND uid = ?", new_names
-        )
-        db.executemany(
-            "UPDATE message SET flags = ?, modseq = ? WHERE mailbox = ? AND uid = ?", new_flags
-        )
-        return bool(new_flags)
+def _record_reading(
+    account: AccountState, mailbox: MailboxRow, stamps: DirectoryStamps, cur: bool
+) -> None:
+    """Record the times at which the directories were read; `cur` is False if only ``new/`` was."""
+    now = account.now()
+    flags = mailbox.directory_flags & (CUR_MTIME_UNTRUSTED | STAGED)
+    fields: dict[str, object] = {"new_mtime": stamps.new_mtime, "new_ino": stamps.new_ino}
+    if cur:
+        flags &= STAGED
+        flags |= CUR_MTIME_UNTRUSTED if is_untrusted(stamps.cur_mtime, now) else 0
+        fields |= {"cur_mtime": stamps.cur_mtime, "cur_ino": stamps.cur_ino, "listed_at": now}
+    flags |= NEW_MTIME_UNTRUSTED if is_untrusted(stamps.new_mtime, now) else 0
+    is_new_recorded = stamps[2:] == (mailbox.new_mtime, mailbox.new_ino)
+    if cur or flags != mailbox.directory_flags or not is_new_recorded:
+        index = account.index
+        with nullcontext() if index.db.in_transaction else index.write():
+            index.update_mailbox(mailbox.key, directory_flags=flags, **fields)
 
-    def _has_claimable(self, mailbox: MailboxRow) -> bool:
-        if mailbox.last_claimed_uid + 1 < mailbox.uidnext:
-            return True
-        row = self._index.db.execute(f"SELECT 1 {_IN_NEW} LIMIT 1", (mailbox.key,)).fetchone()
-        return row is not None
 
-    def _unclaimed(self, mailbox: MailboxRow) -> list[int]:
-        r"""Return the UIDs of the messages that no session has claimed as \Recent."""
-        if mailbox.last_claimed_uid + 1 >= mailbox.uidnext:
-            return []
-        uids = self._index.db.execute(
-            "SELECT uid FROM message WHERE mailbox = ? AND uid > ? ORDER BY uid",
-            (mailbox.key, mailbox.last_claimed_uid),
-        )
-        return [uid for (uid,) in uids]
+def _apply_listing(
+    account: AccountState, mailbox: MailboxRow, folder: bytes, first: Listing, second: Listing
+) -> None:
+    """Change the index to what the second listing shows; expunge only messages that both listings miss."""
+    query = f"SELECT uid, name, place, flags {_IN_NEW if second.cur is None else _IN_ANY}"
+    known = [Known(*row) for row in account.index.db.execute(query, (mailbox.key,))]
+    plan = reconcile(known, second)
+    missed = {row.uid for row in reconcile(known, first).missing} if plan.missing else set()
+    expunged = [row.uid for row in plan.missing if row.uid in missed]
+    modseq = mailbox.highestmodseq + 1
+    flags_changed = _apply_renames(account, mailbox, plan.renamed, modseq)
+    uidnext = uid_assignment.add_files(account, mailbox, folder, plan.added, modseq)
+    if expunged:
+        account.index.expunge(mailbox, expunged, modseq)
+    if uidnext > mailbox.uidnext or flags_changed or expunged:
+        account.index.update_mailbox(mailbox.key, highestmodseq=modseq, uidnext=uidnext)
 
-    def _claim(self, mailbox: MailboxRow, folder: bytes) -> None:
-        r"""Record that all messages were claimed as \Recent, and move their files from ``new/`` to ``cur/``."""
-        db = self._index.db
-        before = read_stamps(folder)
-        in_new = db.execute(f"SELECT uid, name {_IN_NEW}", (mailbox.key,)).fetchall()
-        moved: list[tuple[bytes, int, int]] = []
-        for uid, name in in_new:
-            target = name if b":2," in name else filename.base(name) + b":2,"
-            try:
-                os.rename(message_path(folder, NEW, name), message_path(folder, CUR, target))
-            except OSError:
-                # Another program was faster; or the file cannot be moved, and can still be read where it is.
-                continue
-            moved.append((target, mailbox.key, uid))
-        db.executemany(
-            f"UPDATE message SET name = ?, place = {CUR} WHERE mailbox = ? AND uid = ?",  # noqa: S608
-            moved,
-        )
-        self._index.update_mailbox(mailbox.key, last_claimed_uid=mailbox.uidnext - 1)
-        if moved:
-            record_own_change(self._index, mailbox, folder, before)
+
+def _apply_renames(
+    account: AccountState,
+    mailbox: MailboxRow,
+    renamed: Sequence[tuple[Known, int, bytes]],
+    modseq: int,
+) -> bool:
+    """Record new names of files; return whether the flags of any message changed."""
+    if not renamed:
+        return False
+    keywords = account.keywords.get(mailbox)
+    new_names: list[tuple[bytes, int, int, int]] = []
+    new_flags: list[tuple[bytes, int, int, int]] = []
+    for row, directory, name in renamed:
+        new_names.append((name, directory, mailbox.key, row.uid))
+        flags = filename.all_flags(name, row.flags, keywords)
+        if flags != row.flags:
+            new_flags.append((flags, modseq, mailbox.key, row.uid))
+    db = account.index.db
+    db.executemany(
+        "UPDATE message SET name = ?, place = ? WHERE mailbox = ? AND uid = ?", new_names
+    )
+    db.executemany(
+        "UPDATE message SET flags = ?, modseq = ? WHERE mailbox = ? AND uid = ?", new_flags
+    )
+    return bool(new_flags)
+
+
+def _has_claimable(account: AccountState, mailbox: MailboxRow) -> bool:
+    if mailbox.last_claimed_uid + 1 < mailbox.uidnext:
+        return True
+    row = account.index.db.execute(f"SELECT 1 {_IN_NEW} LIMIT 1", (mailbox.key,)).fetchone()
+    return row is not None
+
+
+def _unclaimed(account: AccountState, mailbox: MailboxRow) -> list[int]:
+    r"""Return the UIDs of the messages that no session has claimed as \Recent."""
+    if mailbox.last_claimed_uid + 1 >= mailbox.uidnext:
+        return []
+    uids = account.index.db.execute(
+        f"SELECT uid {_IN_ANY} AND uid > ? ORDER BY uid", (mailbox.key, mailbox.last_claimed_uid)
+    )
+    return [uid for (uid,) in uids]
+
+
+def _claim(account: AccountState, mailbox: MailboxRow, folder: bytes) -> None:
+    r"""Record that all messages were claimed as \Recent, and move their files from ``new/`` to ``cur/``."""
+    db = account.index.db
+    before = read_stamps(folder)
+    in_new = db.execute(f"SELECT uid, name {_IN_NEW}", (mailbox.key,)).fetchall()
+    moved: list[tuple[bytes, int, int]] = []
+    for uid, name in in_new:
+        target = name if b":2," in name else filename.base(name) + b":2,"
+        try:
+            os.rename(message_path(folder, NEW, name), message_path(folder, CUR, target))
+        except OSError:
+            # Another program moved the file first; or the file cannot be moved, and can still be read in new/.
+            continue
+        moved.append((target, mailbox.key, uid))
+    db.executemany(
+        f"UPDATE message SET name = ?, place = {CUR} WHERE mailbox = ? AND uid = ?",  # noqa: S608
+        moved,
+    )
+    account.index.update_mailbox(mailbox.key, last_claimed_uid=mailbox.uidnext - 1)
+    if moved:
+        record_own_change(account.index, mailbox, folder, before)

@@ -1,104 +1,167 @@
-"""Message files that the index does not have → rows with UIDs, in the order of their delivery."""
+"""UIDs for message files that the index does not have: new ones in the order of delivery, or those of another server.
+
+With the UIDs of Dovecot or Courier, mail clients need not download all mail again after a change of server. They are
+read from that server's files when imapshield sees a folder for the first time. A marker file records that they were
+imported: after imapshield has assigned UIDs, the other server's files no longer say which UIDs are free.
+"""
 
 import os
+import re
 import secrets
 import stat
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.index import MailboxRow
-from imapshield.maildir.layout import message_path
+from imapshield.maildir.paths import message_path
 
 MAX_LOGGED_FILES = 1000
 
+_MARKER = b"/imapshield.imported"
+_MAX_UID = 0xFFFFFFFF
 
-class UidAssignment:
-    """Adds new files of one account's mailboxes to the index."""
 
-    def __init__(self, account: AccountState) -> None:
-        self._account = account
-        self._logged_files: set[bytes] = set()
+class UidListFormat(NamedTuple):
+    """A file of another server: a line that `head` matches, then ``<uid>…<separator><name>`` lines.
 
-    def add_files(
-        self,
-        mailbox: MailboxRow,
-        folder: bytes,
-        new_files: Sequence[tuple[int, bytes]],
-        modseq: int,
-        imported_uids: Mapping[bytes, int] | None = None,
-    ) -> int:
-        """Add files to the index, in a write transaction, and return the UIDNEXT after them.
+    The groups of `head` are UIDVALIDITY and UIDNEXT. A space ends the UID.
+    """
 
-        Files that are gone meanwhile, that are not regular files, or that are larger than `files.MAX_MESSAGE_SIZE` get
-        no UID.
+    file: bytes
+    head: re.Pattern[bytes]
+    separator: bytes
 
-        Args:
-            mailbox: the mailbox's current row.
-            folder: its folder.
-            new_files: (directory, name) of each file.
-            modseq: the MODSEQ of the new messages.
-            imported_uids: UIDs from another server, by base name; other files get UIDs from UIDNEXT on.
-        """
-        if not new_files:
-            return mailbox.uidnext
-        keywords = self._account.keywords.get(mailbox)
-        saved = int(self._account.now())
-        delivered = self._in_delivery_order(folder, new_files)
-        uids, uidnext = _assign(
-            [name for _, _, name, _, _ in delivered], mailbox.uidnext, imported_uids or {}
-        )
-        email_ids = secrets.token_bytes(8 * len(delivered)).hex().encode()
-        flag_lists: dict[bytes, bytes] = {}
-        rows: list[tuple[object, ...]] = []
-        for i, (_, directory, name, size, mtime) in enumerate(delivered):
-            base_name, _, info = name.partition(b":")
-            flags = flag_lists.get(info)
-            if flags is None:
-                flags = flag_lists[info] = filename.all_flags(name, b"", keywords)
-            wire_size = filename.wire_size(base_name)
-            email_id = b"M" + email_ids[16 * i : 16 * i + 16]
-            row = (mailbox.key, uids[i], name, directory, flags, modseq, wire_size, size, mtime)
-            rows.append((*row, saved, email_id))
-        self._account.index.insert_messages(rows)
+
+DOVECOT = UidListFormat(
+    b"/dovecot-uidlist",
+    re.compile(rb"3 (?:[A-Z][^ ]* )*?V([0-9]{1,10}) (?:[A-Z][^ ]* )*?N([0-9]{1,10})(?: |\Z)"),
+    b":",
+)
+"""Version 3: ``3 V<uidvalidity> N<uidnext>``, then ``<uid> <extras> :<name>`` lines."""
+
+COURIER = UidListFormat(b"/courierimapuiddb", re.compile(rb"1 ([0-9]{1,10}) ([0-9]{1,10})\Z"), b" ")
+"""Version 1: ``1 <uidvalidity> <uidnext>``, then ``<uid> <name>`` lines."""
+
+
+class UidList(NamedTuple):
+    """UIDVALIDITY, UIDNEXT, and the UID of each base name."""
+
+    uidvalidity: int
+    uidnext: int
+    uids: dict[bytes, int]
+
+
+def parse_uid_list(content: bytes, form: UidListFormat) -> UidList | None:
+    """Parse another server's file; return None if it has another form or contradicts itself."""
+    first, *lines = content.split(b"\n")
+    head = form.head.match(first)
+    if head is None:
+        return None
+    uids: dict[bytes, int] = {}
+    for line in lines:
+        start, _, name = line.partition(form.separator)
+        uid = start.partition(b" ")[0]
+        if name and uid.isdigit() and len(uid) <= 10 and 0 < int(uid) < _MAX_UID:
+            uids[filename.base(name)] = int(uid)
+    if len(set(uids.values())) < len(uids):  # two messages have the same UID: the file is wrong
+        return None
+    uidvalidity, uidnext = int(head[1]), max(int(head[2]), max(uids.values(), default=0) + 1)
+    if not 0 < uidvalidity <= _MAX_UID or uidnext >= _MAX_UID:
+        return None
+    return UidList(uidvalidity, uidnext, uids)
+
+
+def read_uid_list(folder: bytes) -> UidList | None:
+    """Return the UIDs that another server assigned in this folder, None if there are none or if they were imported."""
+    if os.path.exists(folder + _MARKER):
+        return None
+    lists = (
+        parse_uid_list(files.read_small(folder + form.file), form) for form in (DOVECOT, COURIER)
+    )
+    return next(filter(None, lists), None)
+
+
+def mark_imported(folder: bytes) -> None:
+    """Record that the UIDs of this folder were imported."""
+    files.replace(folder + _MARKER, b"")
+
+
+def add_files(
+    account: AccountState,
+    mailbox: MailboxRow,
+    folder: bytes,
+    new_files: Sequence[tuple[int, bytes]],
+    modseq: int,
+    imported_uids: Mapping[bytes, int] | None = None,
+) -> int:
+    """Add files to the index, in a write transaction, and return the UIDNEXT after them.
+
+    Files that another program has just removed, files that are not regular, and files that are larger than
+    `files.MAX_MESSAGE_SIZE` get no UID.
+
+    Args:
+        account: the account.
+        mailbox: the mailbox's current row.
+        folder: the mailbox's folder.
+        new_files: (directory, name) of each file.
+        modseq: the MODSEQ of the new messages.
+        imported_uids: UIDs from another server, by base name; other files get UIDs from UIDNEXT on.
+    """
+    uidnext = mailbox.uidnext
+    if not new_files:
         return uidnext
-
-    def _in_delivery_order(
-        self, folder: bytes, new_files: Sequence[tuple[int, bytes]]
-    ) -> list[tuple[tuple[float, int, int, bytes], int, bytes, int, int]]:
-        """Return (sort key, directory, name, size, mtime) of the files that are messages."""
-        delivered = []
-        for directory, name in new_files:
-            path = message_path(folder, directory, name)
-            try:
-                status = os.lstat(path)
-            except FileNotFoundError:  # moved or removed meanwhile; the next sync finds out which
-                continue
-            if status.st_size > files.MAX_MESSAGE_SIZE:
-                self._log_too_large(path)
-            elif stat.S_ISREG(status.st_mode):
-                key = filename.delivery_order(name, status.st_mtime)
-                delivered.append((key, directory, name, status.st_size, int(status.st_mtime)))
-        delivered.sort()
-        return delivered
-
-    def _log_too_large(self, path: bytes) -> None:
-        if path not in self._logged_files and len(self._logged_files) < MAX_LOGGED_FILES:
-            self._logged_files.add(path)
-            self._account.log_warning(
-                f"{os.fsdecode(path)!r} is larger than {files.MAX_MESSAGE_SIZE} bytes and is not shown to mail "
-                "clients; move it out of the Maildir"
-            )
-
-
-def _assign(
-    names: Sequence[bytes], uidnext: int, imported_uids: Mapping[bytes, int]
-) -> tuple[list[int], int]:
-    """Return a UID for each file name, imported or new, and the UIDNEXT after them."""
-    uids: list[int] = []
-    for name in names:
-        uid = imported_uids.get(filename.base(name), 0)
+    keywords = account.keywords.get(mailbox)
+    saved = int(account.now())
+    delivered = _in_delivery_order(account, folder, new_files)
+    email_ids = secrets.token_bytes(8 * len(delivered)).hex().encode()
+    imported_uids = imported_uids or {}
+    flag_lists: dict[bytes, bytes] = {}
+    rows: list[tuple[object, ...]] = []
+    for i, (_, directory, name, size, mtime) in enumerate(delivered):
+        base_name, _, info = name.partition(b":")
+        uid = imported_uids.get(base_name, 0)
         if not uid:
             uid, uidnext = uidnext, uidnext + 1
-        uids.append(uid)
-    return uids, uidnext
+        flags = flag_lists.get(info)
+        if flags is None:
+            flags = flag_lists[info] = filename.all_flags(name, b"", keywords)
+        wire_size = filename.wire_size(base_name)
+        email_id = b"M" + email_ids[16 * i : 16 * i + 16]
+        row = (mailbox.key, uid, name, directory, flags, modseq, wire_size, size, mtime)
+        rows.append((*row, saved, email_id))
+    account.index.insert_messages(rows)
+    return uidnext
+
+
+def _in_delivery_order(
+    account: AccountState, folder: bytes, new_files: Sequence[tuple[int, bytes]]
+) -> list[tuple[tuple[float, int, int, bytes], int, bytes, int, int]]:
+    """Return (sort key, directory, name, size, mtime) of the files that are messages."""
+    delivered = []
+    for directory, name in new_files:
+        path = message_path(folder, directory, name)
+        try:
+            status = os.lstat(path)
+        except (
+            FileNotFoundError
+        ):  # moved or removed by another program; the next sync finds out which
+            continue
+        if status.st_size > files.MAX_MESSAGE_SIZE:
+            _log_too_large(account, path)
+        elif stat.S_ISREG(status.st_mode):
+            key = filename.delivery_order(name, status.st_mtime)
+            delivered.append((key, directory, name, status.st_size, int(status.st_mtime)))
+    delivered.sort()
+    return delivered
+
+
+def _log_too_large(account: AccountState, path: bytes) -> None:
+    logged = account.logged_files
+    if path not in logged and len(logged) < MAX_LOGGED_FILES:
+        logged.add(path)
+        account.log_warning(
+            f"{os.fsdecode(path)!r} is larger than {files.MAX_MESSAGE_SIZE} bytes and is not shown to mail "
+            "clients; move it out of the Maildir"
+        )

@@ -5,8 +5,6 @@ systems do not report changes by other hosts. The number of watches of a user is
 ``fs.inotify.max_user_watches``. In each of these cases the poll finds the change up to a second later.
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 from collections.abc import Callable, Sequence
@@ -20,7 +18,8 @@ from twisted.python.filepath import FilePath
 
 POLL_SECONDS = 1.0
 GATHER_SECONDS = 0.02
-"""How long a notification waits for more of them: one delivery causes a handful of inotify events."""
+"""Seconds between an event and the notification. One delivery causes a handful of inotify events, and they are reported
+together."""
 
 _IN_DELETE_SELF = 0x400
 
@@ -29,7 +28,7 @@ class DirectoryWatch:
     """A subscription to changes of some directories, as `DirectoryWatcher.watch` returns it."""
 
     def __init__(
-        self, watcher: DirectoryWatcher, paths: Sequence[str], callback: Callable[[], object]
+        self, watcher: "DirectoryWatcher", paths: Sequence[str], callback: Callable[[], object]
     ) -> None:
         self.paths = tuple(paths)
         self._watcher = watcher
@@ -83,7 +82,7 @@ class DirectoryWatch:
             self._finished(None)
 
     def _failed(self, failure: Any) -> None:
-        # A mailbox that was deleted, or a disk that fails. The next command of a client fails for the same reason.
+        # The mailbox was deleted, or the disk fails. The next command of a client fails for the same reason.
         self._watcher.log.info(
             "a change in {paths} was not reported to mail clients in IDLE: {reason}; their next command shows it",
             paths=", ".join(self.paths),
@@ -204,9 +203,8 @@ def _make_inotify(reactor: Any) -> Any:
 
         inotify = INotify(reactor)
         inotify.startReading()
-    except (
-        Exception
-    ):  # not Linux, a reactor without file descriptors, or max_user_instances reached
+    except Exception:
+        # Not Linux, a reactor without file descriptors, or fs.inotify.max_user_instances is reached.
         return None
     return inotify
 

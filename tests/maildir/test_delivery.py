@@ -37,7 +37,7 @@ class DeliveryTests(DiskTestCase):
             self.store.key("INBOX"), range(1, 7), [Attribute(b"EMAILID")], BUDGET
         )
         self.assertEqual(list(bodies.uids), [1, 2, 3, 4, 5, 6])
-        rows = self.store._index.db.execute("SELECT name FROM message ORDER BY uid")
+        rows = self.store._account.index.db.execute("SELECT name FROM message ORDER BY uid")
         self.assertEqual(
             [n.decode().partition(":")[0] for (n,) in rows], ["no time at all", *names]
         )

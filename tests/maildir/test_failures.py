@@ -209,12 +209,12 @@ class FailingStepTests(DiskTestCase):
         self.store.create("A", [])
         self.append()
         before = self.tree()
-        db = self.store._index.db
-        self.store._index._db = cast("sqlite3.Connection", UncommittableDatabase(db))
+        db = self.store._account.index.db
+        self.store._account.index._db = cast("sqlite3.Connection", UncommittableDatabase(db))
         self.assertRaises(NoSpace, self.append, SEEN)
         self.assertRaises(NoSpace, self.store.copy, self.store.key("INBOX"), [1], "A", True, 0)
         self.assertRaises(NoSpace, self.store.rename, "A", "B")
-        self.store._index._db = db
+        self.store._account.index._db = db
         self.assertEqual(self.tree(), before)
         self.let_mtimes_age()
         self.assertEqual((self.flags(), self.flags("A")), ({1: b""}, {}))

@@ -81,7 +81,7 @@ class FetchCacheTests(DiskTestCase):
         self.store.create("A", [])
         self.store.copy(self.key, [1], "A", False, 0)
         self.store.delete("A")
-        (cached,) = self.store._index.db.execute(
+        (cached,) = self.store._account.index.db.execute(
             "SELECT count(DISTINCT uid) FROM answer"
         ).fetchone()
         self.assertEqual(cached, 2)
@@ -93,7 +93,7 @@ class FetchCacheTests(DiskTestCase):
             self.clock.offset += 10
             self.fetch([1], [fields(b"X-%d" % i)])
         self.fetch([1], [fields(*(b"X-Very-Long-%d" % i for i in range(100)))])
-        db = self.store._index.db
+        db = self.store._account.index.db
         names = [name for (name,) in db.execute("SELECT text FROM item ORDER BY used")]
         self.assertEqual(names, [b"HEADER.FIELDS x-%d" % i for i in range(5, lists + 5)])
         self.assertEqual(db.execute("SELECT count(*) FROM answer").fetchone(), (lists,))
@@ -127,4 +127,4 @@ class BlobTests(DiskTestCase):
                 for offset in range(0, blob.size, 100_000)
             ]
             self.assertTrue(b"".join(chunks) == content, item)
-            self.assertIsNone(self.store._blobs._blob)
+            self.assertIsNone(self.store._account.open_blob)

@@ -7,16 +7,18 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.maildir.filename import (
+    Keywords,
     all_flags,
     base,
     delivery_order,
     flags_of,
+    format_keywords,
+    parse_keywords,
     unique,
     wire_size,
     with_flags,
     with_sizes,
 )
-from imapshield.maildir.keyword_letters import Keywords, format_keywords, parse_keywords
 from imapshield.wire.flags import SYSTEM_FLAGS, flag_list
 
 LETTERED = (b"$Junk", b"Work", b"$MDNSent")

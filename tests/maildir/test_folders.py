@@ -58,7 +58,7 @@ class FolderTests(DiskTestCase):
         self.assertEqual(self.append(), 2)
 
     def test_folder_removed_and_made_again(self) -> None:
-        """A folder that another program removed is gone; if it is created again, it has a new UIDVALIDITY."""
+        """A folder that another program removed is no mailbox; if it is created again, it has a new UIDVALIDITY."""
         self.store.create("A", [])
         self.append(name="A")
         key, before = self.store.key("A"), self.store.status("A")

@@ -114,7 +114,7 @@ class LostIndexTests(DiskTestCase):
     def test_newer_version(self) -> None:
         """An index of a newer version is not opened, and not moved away."""
         self.append()
-        self.store._index.db.execute("PRAGMA user_version = 99")
+        self.store._account.index.db.execute("PRAGMA user_version = 99")
         self.assertRaises(StoreIOError, self.open_store().mailboxes)
         self.assertFalse([name for name in os.listdir(self.root) if ".broken-" in name])
 
@@ -123,10 +123,10 @@ class LostIndexTests(DiskTestCase):
         self.patch(index_database, "BUSY_SECONDS", 0.01)
         store = self.open_store()
         store.mailboxes()
-        self.store._index.db.execute("BEGIN IMMEDIATE")
+        self.store._account.index.db.execute("BEGIN IMMEDIATE")
         message = NewMessage((), None, MemoryLiteral(MAIL))
         self.assertRaises(StoreBusy, store.append, "INBOX", [message])
-        self.store._index.db.execute("ROLLBACK")
+        self.store._account.index.db.execute("ROLLBACK")
         self.assertEqual((self.flags(), self.tmp()), ({}, []))
 
 
@@ -143,5 +143,5 @@ class ExpungeLogTests(DiskTestCase):
         self.assertEqual([*self.store.changes(key, since, False).vanished], [1, 2, 3, 4, 5, 6, 7])
         now = self.store.status("INBOX").highestmodseq
         self.assertEqual([*self.store.changes(key, now - 1, False).vanished], [7])
-        (logged,) = self.store._index.db.execute("SELECT count(*) FROM expunged").fetchone()
+        (logged,) = self.store._account.index.db.execute("SELECT count(*) FROM expunged").fetchone()
         self.assertLessEqual(logged, 4)

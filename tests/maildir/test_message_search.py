@@ -1,4 +1,4 @@
-"""SEARCH reads the headers of each message once, and finds no message whose file is gone."""
+"""SEARCH reads the headers of each message once, and finds no message whose file was removed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class MessageSearchTests(DiskTestCase):
             self.assertEqual(self.store.search(key, [1], kind(b"FROM", "ann")), [1])
 
     def test_missing_file(self) -> None:
-        """A message whose file is gone matches nothing, and the other messages are searched."""
+        """A message whose file was removed matches nothing, and the other messages are searched."""
         for _ in range(3):
             self.append()
         key = self.store.key("INBOX")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.maildir.filename import base
-from imapshield.maildir.layout import CUR, NEW
-from imapshield.maildir.reconcile import Known, Listing, is_unchanged, reconcile
+from imapshield.maildir.paths import CUR, NEW, Listing
+from imapshield.maildir.reconcile import Known, is_unchanged, reconcile
 
 NAMES = [
     b"%c%b" % (letter, info) for letter in b"abcd" for info in (b"", b":2,", b":2,S", b":2,ST")

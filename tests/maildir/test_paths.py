@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadMailboxName
-from imapshield.maildir.layout import MAX_LEVELS, folder_name, mailbox_name
+from imapshield.maildir.paths import MAX_LEVELS, folder_name, mailbox_name
 from imapshield.wire.names import parent_names
 
 
-class LayoutTests(SynchronousTestCase):
+class FolderNameTests(SynchronousTestCase):
     def test_examples(self) -> None:
         """Each level begins with a dot and is modified UTF-7; a dot inside a level is escaped."""
         for name, folder in (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from imapshield.maildir.uid_import import parse_courier, parse_dovecot
+from imapshield.maildir.uid_assignment import COURIER, DOVECOT, parse_uid_list
 from imapshield.testing.store_contract import SEEN
 from tests.maildir.disk import DiskTestCase
 
-DOVECOT = b"3 V1500000000 N31 G0123456789abcdef\n7 :one\n9 S20 W22 :two,S=20\n30 :gone\n"
-COURIER = b"1 1500000000 31\n7 one\n9 two,S=20\n30 gone\n"
+DOVECOT_LIST = b"3 V1500000000 N31 G0123456789abcdef\n7 :one\n9 S20 W22 :two,S=20\n30 :gone\n"
+COURIER_LIST = b"1 1500000000 31\n7 one\n9 two,S=20\n30 gone\n"
 
 
 class UidImportTests(DiskTestCase):
@@ -26,8 +26,11 @@ class UidImportTests(DiskTestCase):
             file.write(content)
 
     def test_import(self) -> None:
-        """UIDVALIDITY, UIDNEXT and UIDs are those of the other server; only messages that it had not are \\Recent."""
-        for name, content in (("dovecot-uidlist", DOVECOT), ("courierimapuiddb", COURIER)):
+        """UIDVALIDITY, UIDNEXT and UIDs are those of the other server; only messages that it did not have are \\Recent."""
+        for name, content in (
+            ("dovecot-uidlist", DOVECOT_LIST),
+            ("courierimapuiddb", COURIER_LIST),
+        ):
             self.write(name, content)
             opened = self.store.open("A", True)
             self.assertEqual(opened.uidvalidity, 1_500_000_000)
@@ -47,13 +50,13 @@ class UidImportTests(DiskTestCase):
         for directory in ("cur", "new"):
             for name in os.listdir(self.path(".A", directory)):
                 os.unlink(self.path(".A", directory, name))
-        self.write("dovecot-uidlist", DOVECOT)
+        self.write("dovecot-uidlist", DOVECOT_LIST)
         self.assertEqual(self.append(name="A"), 31)
         self.assertEqual(self.store.status("A").uidvalidity, 1_500_000_000)
 
     def test_only_once(self) -> None:
         """Nothing is imported after a loss of the index, because the other server's file is out of date then."""
-        self.write("dovecot-uidlist", DOVECOT)
+        self.write("dovecot-uidlist", DOVECOT_LIST)
         self.store.open("A", True)
         self.store.close()
         for name in os.listdir(self.root):
@@ -74,7 +77,8 @@ class UidImportTests(DiskTestCase):
             b"3 V99999999999 N31\n",
             b"3 V1500000000 N31\n7 :one\n7 :two\n",
         ):
-            self.assertIsNone(parse_dovecot(content), content)
-            self.assertIsNone(parse_courier(content), content)
-        uid_list = parse_dovecot(b"3 V5 N2\n9 :one\nx :two\n0 :three\n-1 :four\n5\n")
+            for form in (DOVECOT, COURIER):
+                self.assertIsNone(parse_uid_list(content, form), content)
+        content = b"3 V5 N2\n9 :one\nx :two\n0 :three\n-1 :four\n5\n"
+        uid_list = parse_uid_list(content, DOVECOT)
         self.assertEqual(uid_list, (5, 10, {b"one": 9}))
