@@ -3,7 +3,7 @@
 An event holds no mail, no password and no Twisted object. `peer` is the client's address as text.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -88,12 +88,6 @@ class ConnectionClosed(Event):
 
 
 EventObserver = Callable[[Event], None]
-
-
-def publish(event: Event, observers: Iterable[EventObserver]) -> None:
-    """Call each of `observers` with `event`, in order. An exception that one raises is the caller's."""
-    for observer in observers:
-        observer(event)
 
 
 def printable(data: bytes, limit: int = 40) -> str:

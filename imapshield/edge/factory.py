@@ -5,15 +5,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.protocols.policies import TimeoutMixin
 
 from imapshield import events
+from imapshield.edge.event_reporter import publish
 from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.protocol import ShieldedIMAP4Server
-from imapshield.edge.served_session import SessionFactory
+from imapshield.edge.session_io import SessionFactory
 from imapshield.limits import Limits
 
 
@@ -27,8 +28,8 @@ class ShieldedIMAP4Factory(ServerFactory):
         observers: called with each `events.Event`.
         reactor: replaces the reactor's clock in tests.
         challengers: SASL mechanisms besides PLAIN; name to factory of challenge credentials.
-        make_session: makes what executes the commands of a connection; by default an IMAP session on the user's
-            account.
+        make_session: makes the session that executes the commands of a connection; by default an IMAP session on the
+            user's account.
 
     Attributes:
         connections: the servers of all open connections.
@@ -67,7 +68,7 @@ class ShieldedIMAP4Factory(ServerFactory):
             host = str(getattr(addr, "host", "local"))
             limit, attempted = self.limits.max_connections, len(self.connections) + 1
             event = events.LimitTriggered(0, host, "max_connections", limit, attempted, "refused")
-            events.publish(event, self._observers)
+            publish(event, self._observers)
             return None
         server = self.protocol(
             dict(self._challengers),
@@ -97,10 +98,9 @@ class ShieldedIMAP4Factory(ServerFactory):
         Returns:
             A Deferred that fires when all connections are closed, at the latest one second after `closing_seconds`.
         """
-        done: Deferred[None] = Deferred()
         if not self.connections:
-            done.callback(None)
-            return done
+            return succeed(None)
+        done: Deferred[None] = Deferred()
         self._shutdown_waiters.append(done)
         for server in list(self.connections):
             server.bye("Server shutting down, please reconnect in a minute", b"UNAVAILABLE")

@@ -12,9 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-_BYTES_ACKED = (
-    120  # offset of tcpi_bytes_acked in Linux's struct tcp_info, a 64-bit number, since 4.1
-)
+_BYTES_ACKED = 120
+"""Offset of tcpi_bytes_acked, a 64-bit number, in struct tcp_info of Linux since 4.1."""
 
 
 class Disconnected(Exception):
@@ -28,6 +27,7 @@ class WriteBuffer:
     Args:
         transport: where the bytes go; this object registers itself as its producer.
         call_later: the reactor's `callLater`.
+        schedule: runs work when it is this connection's turn; used for those who wait in `drain`.
         high_water_mark: how many bytes the transport may hold before the buffer is `full`.
 
     Attributes:
@@ -36,23 +36,23 @@ class WriteBuffer:
         compress: applied to each write while it is set (RFC 4978).
         on_full: called when the buffer becomes full.
         on_drained: called when the transport has sent all it held.
-        schedule: called with the work that resumes those who wait in `drain`; by default the reactor runs it next.
     """
 
     def __init__(
         self,
         transport: Any,
         call_later: Callable[[float, Callable[[], object]], Any],
+        schedule: Callable[[Callable[[], object]], object],
         high_water_mark: int,
     ) -> None:
         self.full = False
         self.bytes_written = 0
         self.compress: Callable[[bytes], bytes] | None = None
-        self.on_full: Callable[[], object] = _do_nothing
-        self.on_drained: Callable[[], object] = _do_nothing
-        self.schedule: Callable[[Callable[[], object]], object] = lambda work: call_later(0, work)
+        self.on_full: Callable[[], object] = lambda: None
+        self.on_drained: Callable[[], object] = lambda: None
         self._transport = transport
         self._call_later = call_later
+        self._schedule = schedule
         self._unflushed: list[bytes] = []
         self._unflushed_bytes = 0
         self._flush_scheduled = False
@@ -109,7 +109,7 @@ class WriteBuffer:
         waiter: Deferred[None] = Deferred()
         self._drain_waiters.append(waiter)
         if not self.full:
-            self.schedule(self._resume_waiters)
+            self._schedule(self._resume_waiters)
         return waiter
 
     def _resume_waiters(self) -> None:
@@ -143,7 +143,7 @@ class WriteBuffer:
         """Called by the transport when it has sent all it held."""
         self.full = False
         if self._drain_waiters:
-            self.schedule(self._resume_waiters)
+            self._schedule(self._resume_waiters)
         self.on_drained()
 
     def stopProducing(self) -> None:
@@ -187,7 +187,3 @@ def _innermost(transport: Any) -> Any:
     while not hasattr(transport, "socket") and getattr(transport, "transport", None) is not None:
         transport = transport.transport
     return transport
-
-
-def _do_nothing() -> None:
-    pass
