@@ -13,6 +13,7 @@ from twisted.mail.interfaces import IAccountIMAP
 from imapshield.cred import sasl
 from imapshield.cred.checkers import CheckerBusy
 from imapshield.cred.twisted_mail_account import TwistedMailAccount
+from imapshield.edge import peer
 from imapshield.edge.channel_binding import channel_bindings
 from imapshield.edge.host import Host
 from imapshield.edge.write_buffer import Disconnected
@@ -21,7 +22,7 @@ from imapshield.mailbox.account_api import IAccount
 
 
 class Authentication:
-    """The part of `SessionIO` that logs users in.
+    """The part of `SessionIO` that identifies the peer, and logs users in and out.
 
     The realm of the host's `portal` returns an avatar for `IAccount`, or for Twisted's `IAccountIMAP`, which is
     adapted. Its `challengers` are the SASL mechanisms besides PLAIN; name to factory of `IChallengeResponse`
@@ -33,7 +34,13 @@ class Authentication:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._logout: Callable[[], object] | None = None
         self.peer_is_local = False
+
+    def identify_peer(self, *, has_input: bool) -> None:
+        """Find out the peer's address. `has_input`: whether the client has sent anything (see `peer.identify`)."""
+        transport, reporter = self._host.transport, self._host.reporter
+        reporter.peer, self.peer_is_local = peer.identify(transport, has_input)
 
     @property
     def tls(self) -> bool:
@@ -131,5 +138,27 @@ class Authentication:
         name = getattr(account, "user", "") or user.decode("utf-8", "replace")
         if interface is IAccountIMAP:
             account = TwistedMailAccount(account, name)
-        host.log_in(name, mechanism, account, logout)
+        self._logout = logout
+        host.account, host.state = account, "auth"
+        host.MAX_LENGTH = host.limits.max_line_length
+        host.write_buffer.set_high_water_mark(host.limits.max_unsent_bytes)
+        host.guard.login()
+        host.setTimeout(host.limits.idle_seconds)
+        host.reporter.logged_in(name, mechanism, self.tls)
         return cast("IAccount", account)
+
+    def logged_out(self) -> None:
+        """Continue the connection without a user, with the limits that apply before login (RFC 8437)."""
+        host = self._host
+        self.release_account()
+        host.reporter.user, host.state = "", "unauth"
+        host.MAX_LENGTH = host.limits.preauth_line_length
+        host.write_buffer.set_high_water_mark(host.limits.preauth_unsent_bytes)
+        host.guard.logout()
+        host.setTimeout(host.limits.preauth_seconds)
+
+    def release_account(self) -> None:
+        """Call the logout function that came from the portal, if a user is logged in."""
+        logout, self._logout, self._host.account = self._logout, None, None
+        if logout is not None:
+            logout()

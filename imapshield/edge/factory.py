@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from twisted.cred.portal import Portal
@@ -18,6 +19,7 @@ from imapshield.edge.session_io import SessionFactory
 from imapshield.limits import Limits
 
 
+@dataclass(eq=False, repr=False)
 class ShieldedIMAP4Factory(ServerFactory):
     """Serves IMAP to the users of `portal`.
 
@@ -38,27 +40,21 @@ class ShieldedIMAP4Factory(ServerFactory):
     noisy = False
     protocol = ShieldedIMAP4Server
 
-    def __init__(
-        self,
-        portal: Portal,
-        *,
-        limits: Limits | None = None,
-        context_factory: Any = None,
-        observers: Iterable[events.EventObserver] = (),
-        reactor: IReactorTime | None = None,
-        challengers: dict[bytes, Callable[[], Any]] | None = None,
-        make_session: SessionFactory | None = None,
-    ) -> None:
-        self.portal = portal
-        self.limits = limits or Limits()
-        self.connections: set[ShieldedIMAP4Server] = set()
-        self._context_factory = context_factory
-        self._observers = tuple(observers)
-        self._reactor = reactor
-        self._challengers = dict(challengers or {})
-        self._make_session = make_session
-        call_later = TimeoutMixin().callLater if reactor is None else reactor.callLater
-        now = time.monotonic if reactor is None else reactor.seconds
+    portal: Portal
+    _: KW_ONLY
+    limits: Limits = field(default_factory=Limits)
+    context_factory: Any = None
+    observers: Iterable[events.EventObserver] = ()
+    reactor: IReactorTime | None = None
+    challengers: dict[bytes, Callable[[], Any]] | None = None
+    make_session: SessionFactory | None = None
+    connections: set[ShieldedIMAP4Server] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self.observers = tuple(self.observers)
+        clock = self.reactor
+        call_later = TimeoutMixin().callLater if clock is None else clock.callLater
+        now = time.monotonic if clock is None else clock.seconds
         self._fair_queue = FairQueue(call_later, now, self.limits.turn_seconds)
         self._shutdown_waiters: list[Deferred[None]] = []
 
@@ -68,16 +64,16 @@ class ShieldedIMAP4Factory(ServerFactory):
             host = str(getattr(addr, "host", "local"))
             limit, attempted = self.limits.max_connections, len(self.connections) + 1
             event = events.LimitTriggered(0, host, "max_connections", limit, attempted, "refused")
-            publish(event, self._observers)
+            publish(event, self.observers)
             return None
         server = self.protocol(
-            dict(self._challengers),
-            self._context_factory,
+            dict(self.challengers or {}),
+            self.context_factory,
             limits=self.limits,
-            observers=self._observers,
-            clock=self._reactor,
+            observers=self.observers,
+            clock=self.reactor,
             fair_queue=self._fair_queue,
-            make_session=self._make_session,
+            make_session=self.make_session,
         )
         server.factory = self
         server.portal = self.portal

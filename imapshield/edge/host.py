@@ -21,8 +21,8 @@ from imapshield.wire.framing import Framer
 class Host(Protocol):
     """The owner of one connection.
 
-    The attributes and methods with names in camelCase, and `transport`, `portal`, `challengers`, `ctx`, `paused` and
-    `line_mode`, are those of Twisted's `IMAP4Server`.
+    The attributes and methods with names in camelCase, and `transport`, `portal`, `challengers`, `account`,
+    `state`, `ctx`, `paused` and `line_mode`, are those of Twisted's `IMAP4Server`.
 
     Attributes:
         closed: whether the connection ends, so that nothing is read, executed or written any more.
@@ -39,6 +39,8 @@ class Host(Protocol):
     transport: Any
     portal: Any
     challengers: dict[bytes, Callable[[], Any]]
+    account: Any
+    state: Any
     ctx: Any
     canStartTLS: Any
     startedTLS: Any
@@ -81,12 +83,6 @@ class Host(Protocol):
 
     def apply_verdict_later(self, verdict: Verdict) -> None:
         """Apply a `Disconnect` after the response that is being written."""
-
-    def log_in(self, user: str, mechanism: str, account: Any, logout: Callable[[], None]) -> None:
-        """Continue the connection as `user`."""
-
-    def log_out(self) -> None:
-        """Continue the connection without a user."""
 
     def command_interrupted(self, failure: Failure) -> None:
         """Handle an exception that the session did not handle."""

@@ -51,6 +51,8 @@ class LongInput:
         """Receive bytes of a literal; returns None, or the bytes after the end of the literal."""
         host = self._host
         rest = host.framer.receive_literal(data)
+        if rest == b"":
+            host.write_buffer.send_tcp_ack()
         if host.guard.authenticated:
             limits = host.limits
             host.setTimeout(limits.literal_seconds if rest is None else limits.idle_seconds)

@@ -19,7 +19,6 @@ from twisted.mail import imap4
 from twisted.python.failure import Failure
 
 from imapshield import events
-from imapshield.edge import peer
 from imapshield.edge.command_runner import CommandRunner
 from imapshield.edge.compress import InputDecoder
 from imapshield.edge.event_reporter import EventReporter
@@ -116,8 +115,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._clock = clock
         self._fair_queue = fair_queue or FairQueue(self.callLater, self.now, limits.turn_seconds)
         self._make_session = make_session or (lambda io: Dispatcher(io, limits))
-        self._long_input = LongInput(self)
         self._decoder = InputDecoder(self)
+        self._long_input = LongInput(self)
         self._io = SessionIO(self, self._decoder)
 
     # Input
@@ -126,10 +125,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Count the bytes, inflate them under COMPRESS, and let the base class split them into lines."""
         if self.closed:
             return
-        is_first = not self.octets_in
+        if not self.octets_in:
+            self._io.identify_peer(has_input=True)
         self.octets_in += len(data)
-        if is_first:
-            self._identify_peer()
         if self._busyReceiving:
             self.process_input(data)
         else:
@@ -157,8 +155,6 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Receive bytes of a literal."""
         rest = self._long_input.receive_literal(data)
         if rest is not None:
-            if not rest:
-                self.write_buffer.send_tcp_ack()
             self.setLineMode(rest)
 
     def update_reading(self) -> None:
@@ -191,31 +187,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if isinstance(verdict, Disconnect):
             self.callLater(0, lambda: None if self.closed else self.apply_verdict(verdict))
 
-    # Login
-
     def authenticateLogin(self, user: bytes, passwd: bytes) -> Deferred[Any]:
         """Have the portal check a password; fires with (interface, avatar, logout)."""
         return self._io.check_credentials(UsernamePassword(user, passwd))
-
-    def log_in(self, user: str, mechanism: str, account: Any, logout: Callable[[], None]) -> None:
-        """Continue the connection as `user`, with the limits of a logged-in user."""
-        self.account, self._onLogout, self.state = account, logout, "auth"
-        self.MAX_LENGTH = self.limits.max_line_length
-        self.write_buffer.set_high_water_mark(self.limits.max_unsent_bytes)
-        self.guard.login()
-        self.setTimeout(self.limits.idle_seconds)
-        self.reporter.logged_in(user, mechanism, self._io.tls)
-
-    def log_out(self) -> None:
-        """Continue the connection without a user, with the limits that apply before login (RFC 8437)."""
-        logout, self._onLogout = self._onLogout, None
-        if logout is not None:
-            logout()
-        self.account, self.reporter.user, self.state = None, "", "unauth"
-        self.MAX_LENGTH = self.limits.preauth_line_length
-        self.write_buffer.set_high_water_mark(self.limits.preauth_unsent_bytes)
-        self.guard.logout()
-        self.setTimeout(self.limits.preauth_seconds)
 
     # Life of the connection
 
@@ -234,16 +208,12 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self.transport, self.callLater, self.schedule, limits.preauth_unsent_bytes
         )
         self._write_timeout = WriteTimeout(self)
-        self._identify_peer()
+        self._io.identify_peer(has_input=False)
         self._session = self._make_session(self._io)
         self._runner = CommandRunner(self, self._session)
         self.write_buffer.on_drained = self._runner.wake
         self.reporter.connection_opened()
         super().connectionMade()
-
-    def _identify_peer(self) -> None:
-        has_input = self.octets_in > 0
-        self.reporter.peer, self._io.peer_is_local = peer.identify(self.transport, has_input)
 
     def sendServerGreeting(self) -> None:
         """Send the greeting."""
@@ -283,7 +253,6 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._write_timeout.stop()
         self._io.connection_lost()
         super().connectionLost(reason)
-        self.account = None
         seconds = self.now() - self._connected_at
         octets = self.octets_in, self.write_buffer.bytes_written
         self.reporter.connection_closed(reason.getErrorMessage(), seconds, octets)

@@ -65,11 +65,12 @@ class SessionIO(Authentication):
             waiter.callback(line)
 
     def connection_lost(self) -> None:
-        """Fail a pending `read_line` with `Disconnected`."""
+        """Fail a pending `read_line` with `Disconnected`, and release the account."""
         waiter, self._line_waiter = self._line_waiter, None
         if waiter is not None:
             waiter.addErrback(lambda _: None)
             waiter.errback(Disconnected())
+        self.release_account()
 
     @property
     def can_start_tls(self) -> bool:
@@ -98,7 +99,7 @@ class SessionIO(Authentication):
         """Apply pre-authentication limits again, and end compression (UNAUTHENTICATE, RFC 8437)."""
         self._host.write_buffer.flush()
         self._host.write_buffer.compress = None
-        self._host.log_out()
+        super().logged_out()
         self._decoder.stop_inflating()
 
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:

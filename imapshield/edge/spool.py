@@ -40,7 +40,9 @@ class Spool:
     def retain(self) -> int:
         """Keep `file` open for one more literal, and return the position of the literal in it."""
         if not self._literals:
-            self.file = tempfile.SpooledTemporaryFile(self._memory, dir=self._directory)
+            self.file = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - `release` closes it
+                self._memory, dir=self._directory
+            )
         self._literals += 1
         return self.file.tell()
 

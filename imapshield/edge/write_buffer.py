@@ -167,19 +167,15 @@ class WriteBuffer:
         `resumeProducing` cannot be used for this: it comes when everything is sent, on a slow line minutes later.
         """
         handle = getattr(_innermost(self._transport), "socket", None)
-        if handle is None:
-            return (self.bytes_written, self.full)
-        try:
-            info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
-            if len(info) == _BYTES_ACKED + 8:
-                return (self.bytes_written, *struct.unpack_from("Q", info, _BYTES_ACKED))
-        except (OSError, AttributeError):  # a UNIX socket, or a system other than Linux
-            pass
-        try:
-            queued = fcntl.ioctl(handle.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
-        except OSError:
-            return (self.bytes_written, self.full)
-        return (self.bytes_written, *struct.unpack("i", queued))
+        if handle is not None:
+            with suppress(OSError, AttributeError):  # a UNIX socket, or a system other than Linux
+                info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
+                if len(info) == _BYTES_ACKED + 8:
+                    return (self.bytes_written, *struct.unpack_from("Q", info, _BYTES_ACKED))
+            with suppress(OSError):
+                unsent = fcntl.ioctl(handle.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+                return (self.bytes_written, *struct.unpack("i", unsent))
+        return (self.bytes_written, self.full)
 
 
 def _innermost(transport: Any) -> Any:
