@@ -68,7 +68,7 @@ class LimitTriggered(Event):
 
 @dataclass(frozen=True, slots=True)
 class CommandFailed(Event):
-    """A command failed because of a bug or a failing disk; the client was given `reference` to quote."""
+    """A command failed because of a bug or a failing disk. The response to the client contains `reference`."""
 
     reference: str
     command: str
@@ -77,7 +77,7 @@ class CommandFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionClosed(Event):
-    """A connection ended: why, after how many seconds, commands, and bytes in each direction."""
+    """A connection ended for `reason`, after `seconds`, with the number of its commands and bytes."""
 
     reason: str
     seconds: float

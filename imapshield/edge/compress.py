@@ -24,7 +24,7 @@ FLUSHES_PER_TAKE = 100
 
 WINDOW_BITS = 13
 MEMORY_LEVEL = 6
-LEVEL = 6
+DEFLATE_LEVEL = 6
 
 FLUSH_MARK = b"\0\0\xff\xff"
 """The end of a flush. Input that is not compressed any more can only follow one (RFC 8437 section 4.1)."""
@@ -98,7 +98,7 @@ class Deflater:
     """Deflates what the server sends. The peer can inflate the result of each call at once."""
 
     def __init__(self) -> None:
-        self._stream = zlib.compressobj(LEVEL, zlib.DEFLATED, -WINDOW_BITS, MEMORY_LEVEL)
+        self._stream = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, -WINDOW_BITS, MEMORY_LEVEL)
 
     def __call__(self, data: bytes) -> bytes:
         """Return `data` compressed and flushed."""

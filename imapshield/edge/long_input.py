@@ -16,7 +16,7 @@ class LongInput:
     which are small enough for memory.
 
     Before login an overlong line ends the connection; only ID has a limit of its own. After login the line is skipped,
-    and its command is answered as invalid once the line has ended. A literal that the line announces is skipped with
+    and its command is answered with BAD once the line has ended. A literal that the line announces is skipped with
     it: "the server MUST treat the specified number of following octets and the following line as part of the same
     command" (RFC 7888 section 3).
     """
@@ -48,7 +48,7 @@ class LongInput:
         return self._spool.new_literal()
 
     def receive_literal(self, data: bytes) -> bytes | None:
-        """Receive bytes of a literal; returns None, or the bytes after the end of the literal."""
+        """Receive bytes of a literal; returns the bytes after its end, or None if more of the literal is to come."""
         host = self._host
         rest = host.framer.receive_literal(data)
         if rest == b"":
@@ -62,12 +62,13 @@ class LongInput:
         """Handle a line longer than the host's `MAX_LENGTH`.
 
         Args:
-            line: everything received so far from the beginning of the line, perhaps more than the line.
+            line: everything received so far from the beginning of the line. It may contain more than the line.
         """
-        host, guard, id_length = self._host, self._host.guard, self._host.limits.preauth_id_length
-        begins_command, max_length = not host.framer.inside, host.MAX_LENGTH
+        host, guard, max_length = self._host, self._host.guard, self._host.MAX_LENGTH
+        id_length = host.limits.preauth_id_length
+        begins_command = not host.framer.inside
         may_be_long = begins_command and traits.may_be_long_before_login(line)
-        if not guard.authenticated and may_be_long and max_length < id_length:
+        if may_be_long and not guard.authenticated and max_length < id_length:
             host.MAX_LENGTH = id_length
             host.receive_again(line)
             return

@@ -2,7 +2,7 @@
 
 Rules
 -----
-* `lineReceived` is the only way in for commands, and executes none: `CommandRunner` does, in a later reactor turn.
+* Commands enter only through `lineReceived`, which executes none. `CommandRunner` executes them in later reactor turns.
 * The base class contributes line and raw mode, timeouts, portal and challengers. Its parser is never reached.
 * Every command is answered once, in order, one at a time.
 """
@@ -69,7 +69,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self._runner.command_received()
 
     def reset(self) -> None:
-        """Reset the connection (TCP RST). Whatever the client has sent or sends after this costs nothing."""
+        """Reset the connection (TCP RST). Input that was not processed yet is dropped, and no more is read."""
         self._teardown()
         self.transport.abortConnection()
 
@@ -166,7 +166,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         else:
             self.pauseProducing()
 
-    # Execution
+    # Commands and login
 
     def schedule(self, work: Callable[[], object]) -> None:
         """Run `work` when it is this connection's turn.
@@ -194,7 +194,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     # Life of the connection
 
     def callLater(self, period: float, func: Callable[[], object]) -> Any:
-        """Call `func` in `period` seconds of the clock. The base class calls this too."""
+        """Call `func` in `period` seconds of the clock. The base class uses this method for its timeouts."""
         call_later = super().callLater if self._clock is None else self._clock.callLater
         return call_later(period, func)
 
@@ -247,7 +247,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self.setTimeout(self.limits.closing_seconds)
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
-        """Release everything."""
+        """Release everything that the connection uses, and report its end."""
         if not self.closed:
             self._teardown(lost=True)
         self._write_timeout.stop()

@@ -10,8 +10,8 @@ from imapshield.errors import CommandRefused
 class Spool:
     """Storage that the literals of one command share. It moves to a temporary file when it exceeds `memory` bytes.
 
-    Memory and file are shared, because each literal for itself was too much: a thousand messages of one command, each
-    small enough for memory, took 250 MiB of it; each a little larger, they took a thousand open files.
+    The literals share it because a budget and a file for each literal were too much: a thousand messages of one
+    command, each small enough for memory, took 250 MiB; a thousand slightly larger ones took a thousand open files.
 
     Args:
         memory: how many bytes of the literals together may be kept in memory.
@@ -38,7 +38,7 @@ class Spool:
             raise CommandRefused(b"OVERQUOTA", text) from None
 
     def retain(self) -> int:
-        """Keep `file` open for one more literal, and return the position of the literal in it."""
+        """Keep `file` open for one more literal, and return the position of this literal in the file."""
         if not self._literals:
             self.file = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - `release` closes it
                 self._memory, dir=self._directory

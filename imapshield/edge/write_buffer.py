@@ -22,12 +22,12 @@ class Disconnected(Exception):
 
 @implementer(IPushProducer)
 class WriteBuffer:
-    """The outgoing side of one connection: a producer for the transport, with back-pressure for the commands.
+    """The output of one connection: a producer for the transport, with back-pressure for the commands.
 
     Args:
-        transport: where the bytes go; this object registers itself as its producer.
+        transport: sends the bytes; this object registers itself as its producer.
         call_later: the reactor's `callLater`.
-        schedule: runs work when it is this connection's turn; used for those who wait in `drain`.
+        schedule: runs work when it is this connection's turn; a command that waits in `drain` continues in it.
         high_water_mark: how many bytes the transport may hold before the buffer is `full`.
 
     Attributes:
@@ -35,7 +35,7 @@ class WriteBuffer:
         bytes_written: how many bytes were handed to the transport, after compression.
         compress: applied to each write while it is set (RFC 4978).
         on_full: called when the buffer becomes full.
-        on_drained: called when the transport has sent all it held.
+        on_drained: called when the transport has sent all of its data.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class WriteBuffer:
         self._flush_scheduled = True
 
     def flush(self) -> None:
-        """Hand everything written so far to the transport, as one write."""
+        """Pass everything written so far to the transport, as one write."""
         self._flush_scheduled = False
         if self._unflushed and not self._closed:
             data = b"".join(self._unflushed)
@@ -119,10 +119,10 @@ class WriteBuffer:
                 waiter.callback(None)
 
     def close(self, *, lost: bool = False) -> None:
-        """Flush, drop whatever is written later, and fail those who wait in `drain` with `Disconnected`.
+        """Flush, ignore later writes, and fail the Deferreds of `drain` with `Disconnected`.
 
-        If the connection is `lost`, the transport is not touched: after STARTTLS it has lost its protocol too, and
-        raises.
+        If the connection is `lost`, the transport is not used: after STARTTLS it has lost its own protocol, and its
+        methods raise.
         """
         if self._closed:
             return
@@ -140,14 +140,14 @@ class WriteBuffer:
         self.on_full()
 
     def resumeProducing(self) -> None:
-        """Called by the transport when it has sent all it held."""
+        """Called by the transport when it has sent all of its data."""
         self.full = False
         if self._drain_waiters:
             self._schedule(self._resume_waiters)
         self.on_drained()
 
     def stopProducing(self) -> None:
-        """Called by the transport when the connection is gone; `connectionLost` follows and closes the buffer."""
+        """Called by the transport when the connection is lost; `connectionLost` follows and closes the buffer."""
         self.full = True
 
     def send_tcp_ack(self) -> None:
@@ -164,7 +164,8 @@ class WriteBuffer:
     def acked_bytes(self) -> tuple[int, ...]:
         """Return a value that changes whenever the peer has acknowledged at least one more byte.
 
-        `resumeProducing` cannot be used for this: it comes when everything is sent, on a slow line minutes later.
+        `resumeProducing` does not show this progress: the transport calls it when everything is sent, which takes
+        minutes on a slow line.
         """
         handle = getattr(_innermost(self._transport), "socket", None)
         if handle is not None:

@@ -5,7 +5,7 @@ Rules
 * A command is pending from the arrival of its first line until `command_finished`.
 * Before login, each limit covers the whole life of the connection. After login a client may send any amount: a full
   backlog pauses its input (`input_paused`) instead of resetting the connection, unless `strict_backlog` is set.
-* After a `Reset` the guard answers every event with that `Reset`.
+* After a `Reset` the guard returns that `Reset` for every event.
 * The guard reads no clock and owns no socket, so its tests need neither.
 """
 
@@ -92,7 +92,7 @@ class ConnectionGuard:
         return Accepted()
 
     def check(self, event: CommandEvent) -> Verdict:
-        """Judge a command that has begun (`LiteralAnnounced`) or is complete (`RawCommand`).
+        """Decide about a command that has begun (`LiteralAnnounced`) or is complete (`RawCommand`).
 
         A complete command that is not reset goes to the backlog; before login its parentheses are checked first, and
         a command nested too deeply is replaced by its rejection.
@@ -178,9 +178,9 @@ class ConnectionGuard:
         return self._reset("preauth_literal_size", event.size)
 
     def _check_nesting(self, texts: Iterable[bytes]) -> BadCommand | None:
-        """Check the parentheses of a command before login, also before it is complete.
+        """Check the parentheses of a command before login, even if the command is not complete yet.
 
-        CVE-2026-27857: an endless line of opening parentheses.
+        CVE-2026-27857 was an endless line of opening parentheses.
         """
         if self.authenticated:
             return None
@@ -213,7 +213,7 @@ class ConnectionGuard:
         return expected
 
     def backlog_full(self) -> bool:
-        """Return whether the backlog is full, so that a peer that does not read its responses either is stalled."""
+        """Return whether the backlog is full. A peer with a full backlog that reads no responses is stalled."""
         return self._full or self.pending >= self.limits.backlog
 
     def command_parsed(self) -> None:
@@ -249,7 +249,7 @@ class ConnectionGuard:
         self._bad_commands = 0
 
     def logout(self) -> None:
-        """Apply the pre-authentication limits again (UNAUTHENTICATE); what was used up before login stays used up."""
+        """Apply the pre-authentication limits again (UNAUTHENTICATE), with the counts from before the login."""
         self.authenticated = False
 
     def discard(self) -> None:
