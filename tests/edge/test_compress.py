@@ -100,7 +100,7 @@ class CompressTests(SynchronousTestCase):
         self.assertRegex(client.inflater.decompress(rest), rb"\Ab OK [^\r]*\r\n\Z")
 
     def test_backlog(self) -> None:
-        """Thousands of commands in a few bytes are answered, a backlog at a time; nothing more is inflated meanwhile."""
+        """Thousands of commands in a few bytes are answered, a backlog at a time, and no more than that is inflated at once."""
         client = self.start()
         data = client.deflate(b"b NOOP\r\n" * 20_000)
         self.assertLess(len(data), 1000)

@@ -8,7 +8,7 @@ from imapshield.testing.in_process import MemoryRealm, Server, SlowWorker
 
 class TimeoutTests(SynchronousTestCase):
     def test_login_timeout(self) -> None:
-        """A client must log in within 60 seconds, whatever it sends meanwhile."""
+        """A client must log in within 60 seconds; other input does not extend the time."""
         server = Server()
         client = server.connect()
         for _ in range(59):

@@ -68,7 +68,7 @@ class WriteBufferTests(SynchronousTestCase):
         self.assertIsNone(self.transport.producer)
 
     def test_send_tcp_ack(self) -> None:
-        """TCP is asked to acknowledge at once; other kinds of transport are left alone."""
+        """TCP is asked to acknowledge at once; other kinds of transport are not changed."""
         options: list[tuple[int, ...]] = []
 
         class UnixSocket:
