@@ -3,7 +3,7 @@
 An event holds no mail, no password and no Twisted object. `peer` is the client's address as text.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -68,7 +68,7 @@ class LimitTriggered(Event):
 
 @dataclass(frozen=True, slots=True)
 class CommandFailed(Event):
-    """A command failed because of a bug or a failing disk; the client was given `reference` to quote."""
+    """A command failed because of a bug or a failing disk. The response to the client contains `reference`."""
 
     reference: str
     command: str
@@ -77,7 +77,7 @@ class CommandFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionClosed(Event):
-    """A connection ended: why, after how many seconds, commands, and bytes in each direction."""
+    """A connection ended for `reason`, after `seconds`, with the number of its commands and bytes."""
 
     reason: str
     seconds: float
@@ -88,12 +88,6 @@ class ConnectionClosed(Event):
 
 
 EventObserver = Callable[[Event], None]
-
-
-def publish(event: Event, observers: Iterable[EventObserver]) -> None:
-    """Call each of `observers` with `event`, in order. An exception that one raises is the caller's."""
-    for observer in observers:
-        observer(event)
 
 
 def printable(data: bytes, limit: int = 40) -> str:

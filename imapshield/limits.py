@@ -114,7 +114,7 @@ class Limits:
         "Bytes of all pending commands with their literals. A hundred APPENDs would be a hundred files.",
     )
     append_memory_bytes: int = _memory(
-        256 << 10, "Bytes of one APPEND that are kept in memory; the rest is in a file."
+        256 << 10, "Bytes of one APPEND that are kept in memory; a larger one is in a file."
     )
     max_unsent_bytes: int = _memory(
         64 << 10, "Bytes in the write buffer. Above this, commands wait until the client reads."

@@ -1,1 +1,1 @@
-"""The network side of one connection, on Twisted: from bytes to commands on the backlog, and responses to bytes."""
+"""The network side of one connection, on Twisted: turns bytes into commands on the backlog, and sends responses."""

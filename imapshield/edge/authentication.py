@@ -1,141 +1,164 @@
 """`Authentication`: logs a client in through a Twisted Cred portal, with a password or by SASL."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import LoginFailed, UnauthorizedLogin, UnhandledCredentials
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.mail.imap4 import IllegalClientResponse
 from twisted.mail.interfaces import IAccountIMAP
 
 from imapshield.cred import sasl
 from imapshield.cred.checkers import CheckerBusy
 from imapshield.cred.twisted_mail_account import TwistedMailAccount
+from imapshield.edge import peer
 from imapshield.edge.channel_binding import channel_bindings
-from imapshield.edge.event_reporter import EventReporter
+from imapshield.edge.host import Host
 from imapshield.edge.write_buffer import Disconnected
 from imapshield.errors import BadCommand, CommandRefused
-from imapshield.guard.connection_guard import ConnectionGuard
-from imapshield.guard.verdicts import Verdict
 from imapshield.mailbox.account_api import IAccount
 
 
-class AuthenticationHost(Protocol):
-    """What `Authentication` needs of the protocol that owns the connection."""
-
-    transport: Any
-    reporter: EventReporter
-    closed: bool
-
-    def authenticateLogin(self, user: bytes, passwd: bytes) -> Deferred[Any]:
-        """Check a password; fires with (interface, avatar, logout)."""
-
-    def log_in(self, user: str, mechanism: str, account: Any, logout: Callable[[], None]) -> None:
-        """Continue the connection as `user`."""
-
-    def apply_verdict_later(self, verdict: Verdict) -> None:
-        """Apply a verdict after the response that is being written."""
-
-
 class Authentication:
-    """The logins of one connection.
+    """The part of `SessionIO` that identifies the peer, and logs users in and out.
 
-    Args:
-        host: the protocol that owns the connection.
-        portal: a `twisted.cred.portal.Portal`. Its realm returns an avatar for `IAccount`, or for Twisted's
-            `IAccountIMAP`, which is adapted.
-        challengers: SASL mechanisms besides PLAIN; name to factory of `IChallengeResponse` credentials.
-        guard: counts failed logins.
+    The realm of the host's `portal` returns an avatar for `IAccount`, or for Twisted's `IAccountIMAP`, which is
+    adapted. Its `challengers` are the SASL mechanisms besides PLAIN; name to factory of `IChallengeResponse`
+    credentials.
+
+    Attributes:
+        peer_is_local: whether the peer is on this machine, so that nobody else can read the connection.
     """
 
-    def __init__(
-        self,
-        host: AuthenticationHost,
-        portal: Any,
-        challengers: dict[bytes, Callable[[], Any]],
-        guard: ConnectionGuard,
-    ) -> None:
+    def __init__(self, host: Host) -> None:
         self._host = host
-        self._portal = portal
-        self._challengers = challengers
-        self._guard = guard
+        self._logout: Callable[[], object] | None = None
+        self.peer_is_local = False
+
+    def identify_peer(self, *, has_input: bool) -> None:
+        """Find out the peer's address. `has_input`: whether the client has sent anything (see `peer.identify`)."""
+        transport, reporter = self._host.transport, self._host.reporter
+        reporter.peer, self.peer_is_local = peer.identify(transport, has_input)
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return ISSLTransport.providedBy(self._host.transport) or bool(self._host.startedTLS)
+
+    @property
+    def secure(self) -> bool:
+        """Whether nobody can eavesdrop: TLS, an address of this machine, or a UNIX socket."""
+        return self.tls or self.peer_is_local
 
     @property
     def accepts_passwords(self) -> bool:
         """Whether a checker of the portal accepts a user name and a password."""
-        return IUsernamePassword in self._portal.listCredentialsInterfaces()
+        return IUsernamePassword in self._host.portal.listCredentialsInterfaces()
 
-    def sasl_mechanisms(self, *, secure: bool) -> list[bytes]:
-        """Return the SASL mechanisms that a checker of the portal accepts; without PLAIN, which the session knows.
-
-        Args:
-            secure: whether mechanisms that send a secret may be offered.
-        """
-        others = {name: make for name, make in self._challengers.items() if name != b"PLAIN"}
+    def sasl_mechanisms(self) -> list[bytes]:
+        """Return the SASL mechanisms that can be offered now; without PLAIN, which the session itself implements."""
+        host = self._host
+        others = {name: make for name, make in host.challengers.items() if name != b"PLAIN"}
         if not others:
             return []
-        bindings = channel_bindings(self._host.transport)
-        return sasl.offered(others, self._portal, private=secure, bindings=bindings)
+        bindings = channel_bindings(host.transport)
+        return sasl.offered(others, host.portal, private=self.secure, bindings=bindings)
 
     def check_credentials(self, credentials: Any) -> Deferred[Any]:
         """Have the portal check `credentials`; fires with (interface, avatar, logout)."""
-        return cast("Deferred[Any]", self._portal.login(credentials, None, IAccount, IAccountIMAP))
+        login = self._host.portal.login(credentials, None, IAccount, IAccountIMAP)
+        return cast("Deferred[Any]", login)
 
-    async def log_in_with_password(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
-        """Log in with a password; see `SessionIO.login`."""
+    async def login(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
+        """Log in with a password, which the client sent with LOGIN or `mechanism`.
+
+        Raises:
+            CommandRefused: AUTHENTICATIONFAILED, or UNAVAILABLE while too many logins are checked.
+        """
         # RFC 4616 section 2 forbids an empty password. An LDAP checker would take it for an anonymous bind.
-        if not password:
-            login: Deferred[Any] = fail(UnauthorizedLogin())
-        else:
-            login = self._host.authenticateLogin(user, password)
+        login = self._host.authenticateLogin(user, password) if password else None
         return await self._finish_login(login, user, mechanism)
 
-    async def log_in_with_sasl(
-        self, mechanism: bytes, ask: Callable[[bytes], Awaitable[bytes]]
+    async def login_sasl(
+        self, mechanism: bytes, challenge: Callable[[bytes], Awaitable[bytes]]
     ) -> IAccount:
-        """Log in with one of the `challengers`; see `SessionIO.login_sasl`."""
-        credentials = self._challengers[mechanism]()
+        """Log in with one of `sasl_mechanisms`, as `twisted.mail.interfaces.IChallengeResponseIMAP` describes.
+
+        Args:
+            mechanism: the name of the SASL mechanism.
+            challenge: sends a challenge and returns the client's response, both decoded.
+
+        Raises:
+            CommandRefused: as `login` does.
+            BadCommand: a response is not one of the mechanism.
+        """
+        credentials = self._host.challengers[mechanism]()
         if hasattr(credentials, "bind_channel"):
             credentials.bind_channel(channel_bindings(self._host.transport))
         while True:
-            response = await ask(credentials.getChallenge())
+            response = await challenge(credentials.getChallenge())
             try:
                 credentials.setResponse(response)
             except IllegalClientResponse:
                 raise BadCommand("Invalid SASL response") from None
             if not credentials.moreChallenges():
                 break
+        is_empty = getattr(credentials, "token", None) == b""
+        login = None if is_empty else self.check_credentials(credentials)
         user = getattr(credentials, "username", b"")
-        if getattr(credentials, "token", None) == b"":
-            login: Deferred[Any] = fail(UnauthorizedLogin())
-        else:
-            login = self.check_credentials(credentials)
         try:
             return await self._finish_login(login, user, mechanism.decode())
         except CommandRefused:
             if hasattr(credentials, "failure"):  # RFC 7628 section 3.2.3: sent before the NO
-                await ask(credentials.failure())
+                await challenge(credentials.failure())
             raise
 
-    async def _finish_login(self, login: Deferred[Any], user: bytes, mechanism: str) -> IAccount:
-        """Wait for the portal, and return the account of the user whose login was right."""
+    async def _finish_login(
+        self, login: Deferred[Any] | None, user: bytes, mechanism: str
+    ) -> IAccount:
+        """Wait for the portal, and log the user in. `login` is None for a secret that no checker may see."""
+        host = self._host
         try:
+            if login is None:
+                raise UnauthorizedLogin
             interface, account, logout = await login
         except CheckerBusy:
-            raise CommandRefused(
-                b"UNAVAILABLE", "Too many simultaneous logins, try again later"
-            ) from None
+            text = "Too many simultaneous logins, try again later"
+            raise CommandRefused(b"UNAVAILABLE", text) from None
         except (LoginFailed, UnhandledCredentials):
-            self._host.reporter.login_failed(user, mechanism)
-            self._host.apply_verdict_later(self._guard.login_failed())
+            host.reporter.login_failed(user, mechanism)
+            host.apply_verdict_later(host.guard.login_failed())
             raise CommandRefused(b"AUTHENTICATIONFAILED", "Authentication failed") from None
-        if self._host.closed:
+        if host.closed:
             logout()
             raise Disconnected
-        # The account knows its user better than the client's claim, which proves nothing with a bearer token.
+        # The account knows the name of its user. With a bearer token, the name that the client gave proves nothing.
         name = getattr(account, "user", "") or user.decode("utf-8", "replace")
         if interface is IAccountIMAP:
             account = TwistedMailAccount(account, name)
-        self._host.log_in(name, mechanism, account, logout)
+        self._logout = logout
+        host.account, host.state = account, "auth"
+        host.MAX_LENGTH = host.limits.max_line_length
+        host.write_buffer.set_high_water_mark(host.limits.max_unsent_bytes)
+        host.guard.login()
+        host.setTimeout(host.limits.idle_seconds)
+        host.reporter.logged_in(name, mechanism, self.tls)
         return cast("IAccount", account)
+
+    def logged_out(self) -> None:
+        """Continue the connection without a user, with the limits that apply before login (RFC 8437)."""
+        host = self._host
+        self.release_account()
+        host.reporter.user, host.state = "", "unauth"
+        host.MAX_LENGTH = host.limits.preauth_line_length
+        host.write_buffer.set_high_water_mark(host.limits.preauth_unsent_bytes)
+        host.guard.logout()
+        host.setTimeout(host.limits.preauth_seconds)
+
+    def release_account(self) -> None:
+        """Call the logout function that came from the portal, if a user is logged in."""
+        logout, self._logout, self._host.account = self._logout, None, None
+        if logout is not None:
+            logout()

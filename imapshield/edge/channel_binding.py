@@ -1,4 +1,4 @@
-"""TLS channel binding data, which a SASL login can be bound to (RFC 5929, RFC 9266)."""
+"""Computes TLS channel binding data, which SASL mechanisms such as SCRAM-SHA-256-PLUS use (RFC 5929, RFC 9266)."""
 
 import contextlib
 import hashlib
@@ -8,7 +8,7 @@ from OpenSSL import SSL, crypto
 
 
 def channel_bindings(transport: Any) -> dict[bytes, bytes]:
-    """Return the data of each channel binding type that `transport` offers, by type name; empty without TLS.
+    """Return the data of each channel binding type that `transport` supports, by type name; empty without TLS.
 
     Before the handshake is complete, as when the greeting of implicit TLS is written, only tls-server-end-point is
     known.

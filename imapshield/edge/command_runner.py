@@ -1,28 +1,12 @@
 """`CommandRunner`: executes the commands of a connection's backlog, one at a time, in fair turns."""
 
-from collections.abc import Callable
-from typing import Protocol
-
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
-from imapshield.edge.served_session import ServedSession
-from imapshield.edge.write_buffer import WriteBuffer
-from imapshield.guard.connection_guard import ConnectionGuard
-from imapshield.limits import Limits
+from imapshield.edge.host import Host
+from imapshield.edge.session_io import ServedSession
 from imapshield.wire import encode
 
 _CONTINUATION = encode.continuation("Go ahead")
-
-
-class RunnerHost(Protocol):
-    """What `CommandRunner` needs of the protocol that owns the connection."""
-
-    def command_finished(self) -> None:
-        """Continue after a command was answered."""
-
-    def command_interrupted(self, failure: Failure) -> None:
-        """Handle an exception that the session did not handle."""
 
 
 class CommandRunner:
@@ -33,36 +17,13 @@ class CommandRunner:
     the backlog, so a client that never reads fills its backlog and is reset.
 
     Args:
-        host: the protocol that owns the connection.
+        host: the protocol that owns the connection, with its guard and its write buffer.
         session: executes the commands.
-        guard: holds the backlog.
-        write_buffer: takes the continuation requests.
-        limits: `commands_per_turn` and `turn_seconds`.
-        now: the reactor's `seconds`.
-        schedule: runs work when it is this connection's turn.
-
-    Attributes:
-        commands: how many commands were taken off the backlog.
     """
 
-    def __init__(
-        self,
-        host: RunnerHost,
-        session: ServedSession,
-        guard: ConnectionGuard,
-        write_buffer: WriteBuffer,
-        limits: Limits,
-        now: Callable[[], float],
-        schedule: Callable[[Callable[[], object]], object],
-    ) -> None:
-        self.commands = 0
+    def __init__(self, host: Host, session: ServedSession) -> None:
         self._host = host
         self._session = session
-        self._guard = guard
-        self._write_buffer = write_buffer
-        self._limits = limits
-        self._now = now
-        self._schedule = schedule
         self._scheduled = False
         self._stopped = False
         self._received = 0
@@ -87,7 +48,7 @@ class CommandRunner:
         """Schedule a batch, unless one is scheduled."""
         if not self._scheduled and not self._stopped:
             self._scheduled = True
-            self._schedule(self._run_batch)
+            self._host.schedule(self._run_batch)
 
     def stop(self) -> None:
         """Run nothing more, because the connection ends."""
@@ -95,30 +56,33 @@ class CommandRunner:
 
     def _run_batch(self) -> None:
         self._scheduled = False
-        self._write_buffer.defer_flush()
-        deadline = self._now() + self._limits.turn_seconds
-        for _ in range(self._limits.commands_per_turn):
-            if self._stopped or self._write_buffer.full:
+        now, limits, write_buffer = self._host.now, self._host.limits, self._host.write_buffer
+        write_buffer.defer_flush()
+        deadline = now() + limits.turn_seconds
+        for _ in range(limits.commands_per_turn):
+            if self._stopped or write_buffer.full:
                 break
-            if self._write_buffer.flush_due or self._now() > deadline:
+            if write_buffer.flush_due or now() > deadline:
                 self.wake()
                 break
             if not self._run_next():
                 break
         else:
             self.wake()
-        if self._continuations_due and not self._guard.busy:
-            self._write_continuations(self._continuations_due)
+        if self._continuations_due and not self._host.guard.busy:
+            write_buffer.write(_CONTINUATION * self._continuations_due)
             self._continuations_due = 0
-        self._write_buffer.flush()
+        write_buffer.flush()
 
     def _run_next(self) -> bool:
         """Run the next command, and return whether it finished at once."""
-        command = self._guard.next_command()
+        command = self._host.guard.next_command()
         if command is None:
             return False
-        self.commands += 1
-        self._write_continuations(self._late_continuations.pop(self.commands, 0))
+        self._host.reporter.commands += 1
+        late_continuations = self._late_continuations.pop(self._host.reporter.commands, 0)
+        if late_continuations:
+            self._host.write_buffer.write(_CONTINUATION * late_continuations)
         done = Deferred.fromCoroutine(self._session.run(command))
         done.addErrback(self._host.command_interrupted)
         if not done.called:
@@ -128,13 +92,11 @@ class CommandRunner:
         return True
 
     def _finished(self) -> None:
-        self._guard.command_finished()
-        self._host.command_finished()
+        self._host.guard.command_finished()
+        if self._host.guard.authenticated and not self._host.closed:
+            self._host.resetTimeout()
+        self._host.update_reading()
 
     def _finished_later(self, _: object) -> None:
         self._finished()
         self.wake()
-
-    def _write_continuations(self, count: int) -> None:
-        for _ in range(count):
-            self._write_buffer.write(_CONTINUATION)

@@ -1,11 +1,14 @@
 """COMPRESS=DEFLATE (RFC 4978): compresses and decompresses one connection's data in bounded memory and time.
 
-A few bytes can inflate to a thousand times as many. Input is therefore inflated in chunks, only while the caller takes
-them, and the rest stays as small as it arrived. The two streams of one connection hold about 110 KiB: 64 for deflating
-(`WINDOW_BITS`, `MEMORY_LEVEL`), 40 for inflating, where the peer chooses the window.
+A few bytes can inflate to a thousand times as many. Input is therefore inflated in chunks, only while the connection
+processes them, and the rest stays as small as it arrived. The two streams of one connection hold about 110 KiB: 64 for
+deflating (`WINDOW_BITS`, `MEMORY_LEVEL`), 40 for inflating, where the peer chooses the window.
 """
 
 import zlib
+
+from imapshield.edge.host import Host
+from imapshield.guard.verdicts import Reset
 
 CHUNK_SIZE = 16 << 10
 """Bytes inflated at a time. The base class splits lines in quadratic time, so its buffer is kept small."""
@@ -13,12 +16,15 @@ CHUNK_SIZE = 16 << 10
 MAX_EMPTY_BYTES = 16 << 10
 """Consecutive input bytes that may inflate to nothing. A flush has five, the tables of a block have some hundreds."""
 
+UNCHECKED_BYTES = 1 << 20
+"""How many bytes of commands one connection may inflate before `Limits.max_inflate_ratio` applies."""
+
 FLUSHES_PER_TAKE = 100
 """Flushes processed before `Inflater.take` returns, so that other connections have their turn."""
 
 WINDOW_BITS = 13
 MEMORY_LEVEL = 6
-COMPRESSION_LEVEL = 6
+DEFLATE_LEVEL = 6
 
 FLUSH_MARK = b"\0\0\xff\xff"
 """The end of a flush. Input that is not compressed any more can only follow one (RFC 8437 section 4.1)."""
@@ -31,18 +37,16 @@ class BadStream(Exception):
 
 
 class Inflater:
-    """Inflates what the peer sends, a chunk at a time. `bytes_in` is how many compressed bytes were fed."""
+    """Inflates what the peer sends, a chunk at a time."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(-15)
         self._input = b""
         self._position = 0  # of the first byte of _input that was not inflated yet
         self._empty_bytes = 0
-        self.bytes_in = 0
 
     def feed(self, data: bytes) -> None:
         """Add `data` to the input."""
-        self.bytes_in += len(data)
         consumed = max(0, self._position - len(FLUSH_MARK) + 1)  # a mark may be half inflated
         self._input = self._input[consumed:] + data
         self._position -= consumed
@@ -76,9 +80,8 @@ class Inflater:
         stop = min(stop, self._position + CHUNK_SIZE)
         try:
             # Called even without input: the stream may hold output that the last chunk had no room for.
-            chunk = self._stream.decompress(
-                memoryview(self._input)[self._position : stop], CHUNK_SIZE
-            )
+            data = memoryview(self._input)[self._position : stop]
+            chunk = self._stream.decompress(data, CHUNK_SIZE)
         except zlib.error:
             raise BadStream from None
         if self._stream.eof and not chunk:
@@ -95,10 +98,86 @@ class Deflater:
     """Deflates what the server sends. The peer can inflate the result of each call at once."""
 
     def __init__(self) -> None:
-        self._stream = zlib.compressobj(
-            COMPRESSION_LEVEL, zlib.DEFLATED, -WINDOW_BITS, MEMORY_LEVEL
-        )
+        self._stream = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, -WINDOW_BITS, MEMORY_LEVEL)
 
     def __call__(self, data: bytes) -> bytes:
         """Return `data` compressed and flushed."""
         return self._stream.compress(data) + self._stream.flush(zlib.Z_SYNC_FLUSH)
+
+
+class InputDecoder:
+    """Passes the input of one connection on to its host, inflated in fair turns while COMPRESS is active.
+
+    `Limits.max_inflate_ratio` applies to everything that the connection sends compressed. A client that ends the
+    compression with UNAUTHENTICATE and starts it again after another login continues the same count.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._inflater: Inflater | None = None
+        self._bytes_in = 0
+        self._command_bytes = 0
+        self._scheduled = False
+
+    def start_inflating(self) -> None:
+        """Inflate what the peer sends from now on."""
+        self._inflater = Inflater()
+        early = self._host.clearLineBuffer()
+        if early:  # Already compressed, by a client that did not wait for the OK.
+            self.receive(early)
+
+    def stop_inflating(self) -> None:
+        """Inflate nothing from now on (RFC 8437 section 4.1: neither side compresses any more)."""
+        if self._inflater is None:
+            return
+        rest, self._inflater = self._inflater.rest(), None
+        if not self._host.paused:
+            self._host.transport.resumeProducing()
+        self._host.receive_again(rest)
+
+    def receive(self, data: bytes) -> None:
+        """Decode `data`; b"" when the connection resumes reading after a pause."""
+        if self._inflater is None:
+            self._host.process_input(data)
+            return
+        self._bytes_in += len(data)
+        self._inflater.feed(data)
+        if not data:  # Process the bytes that were inflated before the pause first.
+            self._host.process_input(b"")
+        self._inflate_later()
+
+    def _inflate_later(self) -> None:
+        # Reading stops until then: 64 KiB of the cheapest blocks take longer to inflate than one turn.
+        if not self._scheduled and not self._host.closed and not self._host.paused:
+            self._scheduled = True
+            self._host.transport.pauseProducing()
+            self._host.schedule(self._inflate)
+
+    def _inflate(self) -> None:
+        self._scheduled = False
+        host, inflater = self._host, self._inflater
+        deadline = host.now() + host.limits.turn_seconds
+        try:
+            while inflater is not None and not host.closed and not host.paused:
+                chunk = inflater.take()
+                if not chunk and not inflater.has_input:
+                    host.transport.resumeProducing()
+                    break
+                self._check_ratio(len(chunk))
+                host.process_input(chunk)
+                if host.now() > deadline:
+                    self._inflate_later()
+                    break
+        except BadStream:
+            host.reporter.bad_command(b"", "Invalid compressed data")
+            host.reset()
+
+    def _check_ratio(self, inflated_bytes: int) -> None:
+        if self._host.line_mode:  # Literals have limits of their own, and may well be all zeros.
+            self._command_bytes += inflated_bytes
+        ratio, max_ratio = (
+            self._command_bytes // self._bytes_in,
+            self._host.limits.max_inflate_ratio,
+        )
+        if self._command_bytes > UNCHECKED_BYTES and ratio > max_ratio:
+            self._host.apply_verdict(Reset("max_inflate_ratio", max_ratio, ratio))

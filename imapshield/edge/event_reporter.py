@@ -3,26 +3,48 @@
 from collections.abc import Iterable
 from itertools import count
 
+from twisted.logger import Logger
+
 from imapshield import events
-from imapshield.guard.verdicts import Disconnect, Reset
-from imapshield.wire.framing import LiteralAnnounced, RawCommand
+from imapshield.guard.verdicts import CommandEvent, Disconnect, Reset
 from imapshield.wire.traits import traits_of
 
 _connection_numbers = count(1)
+_log = Logger(namespace="imapshield")
+
+
+def publish(event: events.Event, observers: Iterable[events.EventObserver]) -> None:
+    """Call each of `observers` with `event`, in order.
+
+    An exception of an observer is logged. It reaches neither the other observers nor the connection.
+    """
+    for observer in observers:
+        try:
+            observer(event)
+        except Exception:
+            _log.failure(
+                "observer {observer!r} failed on {event!r}", observer=observer, event=event
+            )
 
 
 class EventReporter:
-    """Reports the events of one connection. `peer` and `user` are "" while they are unknown.
+    """Reports the events of one connection.
 
     Args:
         observers: called with each event.
         report_only: each limit that would reset the connection is reported once, with the action "none".
+
+    Attributes:
+        number: the number of the connection.
+        peer: the client's address; "" while it is unknown.
+        user: the user who is logged in; "" before login.
+        commands: how many commands of the connection were executed or are running.
     """
 
     def __init__(self, observers: Iterable[events.EventObserver], report_only: bool) -> None:
         self.number = next(_connection_numbers)
-        self.peer = ""
-        self.user = ""
+        self.peer = self.user = ""
+        self.commands = 0
         self._observers = tuple(observers)
         self._report_only = report_only
         self._reported_limits: set[str] = set()
@@ -43,13 +65,12 @@ class EventReporter:
 
     def bad_command(self, sample: bytes, text: str) -> None:
         """Report an invalid command, of which `sample` is the beginning, and the answer `text`."""
-        self._publish(
-            events.BadCommandReceived(self.number, self.peer, events.printable(sample), text)
-        )
+        printable = events.printable(sample)
+        self._publish(events.BadCommandReceived(self.number, self.peer, printable, text))
 
-    def command_failed(self, command_number: int, command: str, traceback: str) -> str:
-        """Report a failure of the server, and return the reference by which the log entry is found."""
-        reference = f"{self.number:x}-{command_number:x}"
+    def command_failed(self, command: str, traceback: str) -> str:
+        """Report an internal error, and return the reference by which the log entry is found."""
+        reference = f"{self.number:x}-{self.commands:x}"
         self._publish(events.CommandFailed(self.number, self.peer, reference, command, traceback))
         return reference
 
@@ -57,7 +78,7 @@ class EventReporter:
         self,
         verdict: Reset | Disconnect,
         action: str,
-        event: LiteralAnnounced | RawCommand | None = None,
+        event: CommandEvent | None = None,
         sample: bytes = b"",
     ) -> None:
         """Report a limit that was reached by the command `event`, or by input of which `sample` is the beginning."""
@@ -68,28 +89,14 @@ class EventReporter:
             action = "none"
         if event is not None and event.name and not traits_of(event.name).secret:
             sample = (event.tag or b"") + b" " + event.name
-        self._publish(
-            events.LimitTriggered(
-                self.number,
-                self.peer,
-                verdict.limit,
-                verdict.value,
-                verdict.observed,
-                action,
-                self.user,
-                events.printable(sample),
-            )
-        )
+        values = verdict.limit, verdict.value, verdict.observed, action
+        printable = events.printable(sample)
+        self._publish(events.LimitTriggered(self.number, self.peer, *values, self.user, printable))
 
-    def connection_closed(
-        self, reason: str, seconds: float, commands: int, octets: tuple[int, int]
-    ) -> None:
-        """Report that the connection has ended, after `octets` in and out."""
-        self._publish(
-            events.ConnectionClosed(
-                self.number, self.peer, reason, seconds, commands, *octets, self.user
-            )
-        )
+    def connection_closed(self, reason: str, seconds: float, octets: tuple[int, int]) -> None:
+        """Report that the connection has ended, after `seconds` and after `octets` in and out."""
+        totals = seconds, self.commands, *octets
+        self._publish(events.ConnectionClosed(self.number, self.peer, reason, *totals, self.user))
 
     def _publish(self, event: events.Event) -> None:
-        events.publish(event, self._observers)
+        publish(event, self._observers)

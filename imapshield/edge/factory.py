@@ -2,21 +2,24 @@
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.protocols.policies import TimeoutMixin
 
 from imapshield import events
+from imapshield.edge.event_reporter import publish
 from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.protocol import ShieldedIMAP4Server
-from imapshield.edge.served_session import SessionFactory
+from imapshield.edge.session_io import SessionFactory
 from imapshield.limits import Limits
 
 
+@dataclass(eq=False, repr=False)
 class ShieldedIMAP4Factory(ServerFactory):
     """Serves IMAP to the users of `portal`.
 
@@ -27,8 +30,8 @@ class ShieldedIMAP4Factory(ServerFactory):
         observers: called with each `events.Event`.
         reactor: replaces the reactor's clock in tests.
         challengers: SASL mechanisms besides PLAIN; name to factory of challenge credentials.
-        make_session: makes what executes the commands of a connection; by default an IMAP session on the user's
-            account.
+        make_session: makes the session that executes the commands of a connection; by default an IMAP session on the
+            user's account.
 
     Attributes:
         connections: the servers of all open connections.
@@ -37,27 +40,21 @@ class ShieldedIMAP4Factory(ServerFactory):
     noisy = False
     protocol = ShieldedIMAP4Server
 
-    def __init__(
-        self,
-        portal: Portal,
-        *,
-        limits: Limits | None = None,
-        context_factory: Any = None,
-        observers: Iterable[events.EventObserver] = (),
-        reactor: IReactorTime | None = None,
-        challengers: dict[bytes, Callable[[], Any]] | None = None,
-        make_session: SessionFactory | None = None,
-    ) -> None:
-        self.portal = portal
-        self.limits = limits or Limits()
-        self.connections: set[ShieldedIMAP4Server] = set()
-        self._context_factory = context_factory
-        self._observers = tuple(observers)
-        self._reactor = reactor
-        self._challengers = dict(challengers or {})
-        self._make_session = make_session
-        call_later = TimeoutMixin().callLater if reactor is None else reactor.callLater
-        now = time.monotonic if reactor is None else reactor.seconds
+    portal: Portal
+    _: KW_ONLY
+    limits: Limits = field(default_factory=Limits)
+    context_factory: Any = None
+    observers: Iterable[events.EventObserver] = ()
+    reactor: IReactorTime | None = None
+    challengers: dict[bytes, Callable[[], Any]] | None = None
+    make_session: SessionFactory | None = None
+    connections: set[ShieldedIMAP4Server] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self.observers = tuple(self.observers)
+        clock = self.reactor
+        call_later = TimeoutMixin().callLater if clock is None else clock.callLater
+        now = time.monotonic if clock is None else clock.seconds
         self._fair_queue = FairQueue(call_later, now, self.limits.turn_seconds)
         self._shutdown_waiters: list[Deferred[None]] = []
 
@@ -67,16 +64,16 @@ class ShieldedIMAP4Factory(ServerFactory):
             host = str(getattr(addr, "host", "local"))
             limit, attempted = self.limits.max_connections, len(self.connections) + 1
             event = events.LimitTriggered(0, host, "max_connections", limit, attempted, "refused")
-            events.publish(event, self._observers)
+            publish(event, self.observers)
             return None
         server = self.protocol(
-            dict(self._challengers),
-            self._context_factory,
+            dict(self.challengers or {}),
+            self.context_factory,
             limits=self.limits,
-            observers=self._observers,
-            clock=self._reactor,
+            observers=self.observers,
+            clock=self.reactor,
             fair_queue=self._fair_queue,
-            make_session=self._make_session,
+            make_session=self.make_session,
         )
         server.factory = self
         server.portal = self.portal
@@ -97,10 +94,9 @@ class ShieldedIMAP4Factory(ServerFactory):
         Returns:
             A Deferred that fires when all connections are closed, at the latest one second after `closing_seconds`.
         """
-        done: Deferred[None] = Deferred()
         if not self.connections:
-            done.callback(None)
-            return done
+            return succeed(None)
+        done: Deferred[None] = Deferred()
         self._shutdown_waiters.append(done)
         for server in list(self.connections):
             server.bye("Server shutting down, please reconnect in a minute", b"UNAVAILABLE")

@@ -1,8 +1,8 @@
 """`FairQueue`: runs the work of many connections in turn, by user and not by connection.
 
 Without it, a hundred connections of one user, each with a backlog of searches, made every other user wait for all of
-them: the reactor ran one batch of each connection before it came back to its sockets. Now the reactor comes back after
-a few milliseconds, and between two batches of one user every other user with work has had one.
+them: the reactor ran one batch of each connection before it returned to its sockets. With it, the reactor returns after
+a few milliseconds, and between two batches of one user every other user with work gets one.
 """
 
 from collections import OrderedDict, deque
@@ -39,7 +39,7 @@ class FairQueue:
 
     def _run(self) -> None:
         deadline = self._now() + self._max_seconds
-        # Work added meanwhile is left for the next run: it may have to wait until its connection has sent something.
+        # Work added during this run is left for the next one: it may have to wait until its connection sends something.
         remaining = sum(map(len, self._queues.values()))
         try:
             while remaining and self._queues:

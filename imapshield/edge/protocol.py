@@ -2,7 +2,7 @@
 
 Rules
 -----
-* `lineReceived` is the only way in for commands, and executes none: `CommandRunner` does, in a later reactor turn.
+* Commands enter only through `lineReceived`, which executes none. `CommandRunner` executes them in later reactor turns.
 * The base class contributes line and raw mode, timeouts, portal and challengers. Its parser is never reached.
 * Every command is answered once, in order, one at a time.
 """
@@ -14,29 +14,25 @@ from typing import Any
 from twisted.cred.credentials import UsernamePassword
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IReactorTime, ITLSTransport
+from twisted.internet.interfaces import IReactorTime
 from twisted.mail import imap4
 from twisted.python.failure import Failure
 
 from imapshield import events
-from imapshield.edge import peer
-from imapshield.edge.authentication import Authentication
 from imapshield.edge.command_runner import CommandRunner
+from imapshield.edge.compress import InputDecoder
 from imapshield.edge.event_reporter import EventReporter
 from imapshield.edge.fair_queue import FairQueue
-from imapshield.edge.input_decoder import InputDecoder
-from imapshield.edge.literal_input import LiteralInput
-from imapshield.edge.overlong_lines import OverlongLines
-from imapshield.edge.served_session import SessionFactory
-from imapshield.edge.session_io import SessionIO
+from imapshield.edge.long_input import LongInput
+from imapshield.edge.session_io import SessionFactory, SessionIO
 from imapshield.edge.write_buffer import Disconnected, WriteBuffer
 from imapshield.edge.write_timeout import WriteTimeout
 from imapshield.guard.connection_guard import ConnectionGuard
-from imapshield.guard.verdicts import AcceptLiteral, Disconnect, Reset, Verdict
+from imapshield.guard.verdicts import AcceptLiteral, CommandEvent, Disconnect, Reset, Verdict
 from imapshield.limits import Limits
 from imapshield.session.dispatcher import Dispatcher
 from imapshield.wire import encode
-from imapshield.wire.framing import Framer, LiteralAnnounced, RawCommand
+from imapshield.wire.framing import Framer, LiteralAnnounced
 
 
 class ShieldedIMAP4Server(imap4.IMAP4Server):
@@ -46,18 +42,16 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Put the command in `line` on the backlog, and execute nothing. The 101st pending command is a reset."""
         if self.closed:
             return
-        if not self._guard.authenticated:
+        if not self.guard.authenticated:
             self.MAX_LENGTH = self.limits.preauth_line_length  # a long ID has raised it
-        if self._guard.consume_expected_line():
+        if self.guard.consume_expected_line():
             self._io.line_received(line)
         else:
-            event = self._framer.receive_line(line)
-            self.apply_verdict(self._guard.check(event), event)
+            event = self.framer.receive_line(line)
+            self.apply_verdict(self.guard.check(event), event)
         self.update_reading()
 
-    def apply_verdict(
-        self, verdict: Verdict, event: LiteralAnnounced | RawCommand | None = None
-    ) -> None:
+    def apply_verdict(self, verdict: Verdict, event: CommandEvent | None = None) -> None:
         """Do what the guard has decided about `event`, or about the connection if there is no event."""
         if isinstance(verdict, Reset):
             self.reporter.limit_triggered(verdict, "reset", event)
@@ -69,13 +63,13 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self.reporter.limit_triggered(verdict, "bye", event)
             self.bye(verdict.text)
         elif isinstance(event, LiteralAnnounced):
-            if self._literals.begin(verdict, event):
+            if self._long_input.begin_literal(verdict, event):
                 self._runner.request_continuation()
         elif event is not None:
             self._runner.command_received()
 
     def reset(self) -> None:
-        """Reset the connection (TCP RST). Whatever the client has sent or sends after this costs nothing."""
+        """Reset the connection (TCP RST). Input that was not processed yet is dropped, and no more is read."""
         self._teardown()
         self.transport.abortConnection()
 
@@ -106,25 +100,24 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             observers: called with each `events.Event`.
             clock: replaces the reactor's clock in tests.
             fair_queue: shared with the other connections; by default the connection has one of its own.
-            make_session: makes what executes the commands; by default an IMAP session on the user's account.
+            make_session: makes the session that executes the commands; by default an IMAP session on the user's
+                account.
         """
         super().__init__(chal, contextFactory, scheduler)
-        self.limits = limits or Limits()
-        self.reporter = EventReporter(observers, self.limits.report_only)
-        self.on_lost: Callable[[ShieldedIMAP4Server], object] | None = None
+        self.limits = limits = limits or Limits()
+        self.reporter = EventReporter(observers, limits.report_only)
+        self.guard = ConnectionGuard(limits)
+        self.framer = Framer()
+        self.now = time.monotonic if clock is None else clock.seconds
+        self.on_lost: Callable[[ShieldedIMAP4Server], object] = lambda _: None
         self.octets_in = 0
         self.closed = False
         self._clock = clock
-        self._now = time.monotonic if clock is None else clock.seconds
-        self._fair_queue = fair_queue or FairQueue(
-            self.callLater, self._now, self.limits.turn_seconds
-        )
-        self._make_session = make_session or (lambda io: Dispatcher(io, self.limits))
-        self._guard = ConnectionGuard(self.limits)
-        self._framer = Framer()
-        self._literals = LiteralInput(self, self._framer, self._guard, self.limits)
-        self._overlong_lines = OverlongLines(self, self._framer, self._guard, self.limits)
-        self._decoder = InputDecoder(self, self.limits, self._now, self._schedule)
+        self._fair_queue = fair_queue or FairQueue(self.callLater, self.now, limits.turn_seconds)
+        self._make_session = make_session or (lambda io: Dispatcher(io, limits))
+        self._decoder = InputDecoder(self)
+        self._long_input = LongInput(self)
+        self._io = SessionIO(self, self._decoder)
 
     # Input
 
@@ -132,10 +125,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Count the bytes, inflate them under COMPRESS, and let the base class split them into lines."""
         if self.closed:
             return
-        is_first = not self.octets_in
+        if not self.octets_in:
+            self._io.identify_peer(has_input=True)
         self.octets_in += len(data)
-        if is_first:
-            self._identify_peer()
         if self._busyReceiving:
             self.process_input(data)
         else:
@@ -143,192 +135,137 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def process_input(self, data: bytes) -> None:
         """Process input that is not compressed."""
-        if self.closed:
-            return
-        if data:
-            self.apply_verdict(self._guard.bytes_received(len(data)))
-            if self.closed:
-                return
-            data = self._overlong_lines.skip(data)
-        super().dataReceived(data)
+        if data and not self.closed:
+            self.apply_verdict(self.guard.bytes_received(len(data)))
+        if not self.closed:
+            super().dataReceived(self._long_input.skip_overlong_line(data))
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Handle a line longer than `MAX_LENGTH`. `line` may hold more than the line."""
+        """Handle a line longer than `MAX_LENGTH`. `line` may contain more than the line."""
         if not self.closed:
-            self._overlong_lines.begin(line)
+            self._long_input.begin_overlong_line(line)
 
     def receive_again(self, data: bytes) -> None:
-        """Process `data` again in a later reactor turn, because the base class is not reentrant."""
+        """Process `data` in a later reactor turn, because the base class is not reentrant."""
         if data:
-            self._buffer = data
+            self._buffer += data
             self.callLater(0, lambda: self.dataReceived(b""))
 
     def rawDataReceived(self, data: bytes) -> None:
         """Receive bytes of a literal."""
-        rest = self._literals.receive(data)
+        rest = self._long_input.receive_literal(data)
         if rest is not None:
-            if not rest:
-                self._write_buffer.send_tcp_ack()
             self.setLineMode(rest)
 
     def update_reading(self) -> None:
         """Pause or resume reading as the guard says."""
-        if self.closed or self._guard.input_paused == self.paused:
+        if self.closed or self.guard.input_paused == self.paused:
             return
         if self.paused:
             self.resumeProducing()
         else:
             self.pauseProducing()
 
-    # Execution
+    # Commands and login
 
-    def _schedule(self, work: Callable[[], object]) -> None:
-        # The connections of one user share their turns, and so do those of one address before login.
-        key = self._guard.authenticated, self.reporter.user or self.reporter.peer
+    def schedule(self, work: Callable[[], object]) -> None:
+        """Run `work` when it is this connection's turn.
+
+        The connections of one user share their turns, and so do those of one address before login.
+        """
+        key = self.guard.authenticated, self.reporter.user or self.reporter.peer
         self._fair_queue.add(key, work)
-
-    def command_finished(self) -> None:
-        """Continue after a command was answered."""
-        if self._guard.authenticated and not self.closed:
-            self.resetTimeout()
-        self.update_reading()
 
     def command_interrupted(self, failure: Failure) -> None:
         """Ignore an exception caused by the end of the connection; report any other as a bug, and reset."""
-        if failure.check(Disconnected) and self.closed:
-            return
-        self.command_failed("command", failure.getTraceback())
-        self.reset()
-
-    def command_failed(self, command: str, traceback: str) -> str:
-        """Report a failure of the server; returns its reference in the log."""
-        return self.reporter.command_failed(self._runner.commands, command, traceback)
+        if not (self.closed and failure.check(Disconnected)):
+            self.reporter.command_failed("command", failure.getTraceback())
+            self.reset()
 
     def apply_verdict_later(self, verdict: Verdict) -> None:
         """Apply a `Disconnect` after the response that is being written."""
         if isinstance(verdict, Disconnect):
             self.callLater(0, lambda: None if self.closed else self.apply_verdict(verdict))
 
-    # Login
-
     def authenticateLogin(self, user: bytes, passwd: bytes) -> Deferred[Any]:
         """Have the portal check a password; fires with (interface, avatar, logout)."""
-        return self._authentication.check_credentials(UsernamePassword(user, passwd))
-
-    def log_in(self, user: str, mechanism: str, account: Any, logout: Callable[[], None]) -> None:
-        """Continue the connection as `user`, with the limits of a logged-in user."""
-        self.account, self._onLogout, self.state = account, logout, "auth"
-        self.MAX_LENGTH = self.limits.max_line_length
-        self._write_buffer.set_high_water_mark(self.limits.max_unsent_bytes)
-        self._guard.login()
-        self.setTimeout(self.limits.idle_seconds)
-        self.reporter.logged_in(user, mechanism, self._io.tls)
-
-    def log_out(self) -> None:
-        """Continue the connection without a user, with the limits that apply before login (RFC 8437)."""
-        logout, self._onLogout = self._onLogout, None
-        if logout is not None:
-            logout()
-        self.account, self.reporter.user, self.state = None, "", "unauth"
-        self.MAX_LENGTH = self.limits.preauth_line_length
-        self._write_buffer.set_high_water_mark(self.limits.preauth_unsent_bytes)
-        self._guard.logout()
-        self.setTimeout(self.limits.preauth_seconds)
+        return self._io.check_credentials(UsernamePassword(user, passwd))
 
     # Life of the connection
 
     def callLater(self, period: float, func: Callable[[], object]) -> Any:
-        """Call `func` in `period` seconds of the clock. The base class's seam for tests."""
-        if self._clock is not None:
-            return self._clock.callLater(period, func)
-        return super().callLater(period, func)
+        """Call `func` in `period` seconds of the clock. The base class uses this method for its timeouts."""
+        call_later = super().callLater if self._clock is None else self._clock.callLater
+        return call_later(period, func)
 
     def connectionMade(self) -> None:
         """Set the connection up and send the greeting."""
-        self._connected_at = self._now()
-        self.MAX_LENGTH = self.limits.preauth_line_length
-        self.timeOut = self.limits.preauth_seconds
-        self.canStartTLS = ITLSTransport.providedBy(self.transport)
-        guard, limits = self._guard, self.limits
-        self._write_buffer = WriteBuffer(
-            self.transport, self.callLater, limits.preauth_unsent_bytes
+        limits = self.limits
+        self._connected_at = self.now()
+        self.MAX_LENGTH = limits.preauth_line_length
+        self.timeOut = limits.preauth_seconds
+        self.write_buffer = WriteBuffer(
+            self.transport, self.callLater, self.schedule, limits.preauth_unsent_bytes
         )
-        self._write_timeout = WriteTimeout(
-            self._write_buffer, self.callLater, limits, guard.backlog_full, self.apply_verdict
-        )
-        self._authentication = Authentication(self, self.portal, self.challengers, guard)
-        self._io = SessionIO(self, self._authentication, self._decoder, self._write_buffer, guard)
-        self._identify_peer()
+        self._write_timeout = WriteTimeout(self)
+        self._io.identify_peer(has_input=False)
         self._session = self._make_session(self._io)
-        self._runner = CommandRunner(
-            self, self._session, guard, self._write_buffer, limits, self._now, self._schedule
-        )
-        self._write_buffer.on_drained = self._runner.wake
-        self._write_buffer.schedule = self._schedule
+        self._runner = CommandRunner(self, self._session)
+        self.write_buffer.on_drained = self._runner.wake
         self.reporter.connection_opened()
         super().connectionMade()
 
-    def _identify_peer(self) -> None:
-        has_input = self.octets_in > 0
-        self.reporter.peer, self._io.peer_is_local = peer.identify(self.transport, has_input)
-
     def sendServerGreeting(self) -> None:
         """Send the greeting."""
-        self._write_buffer.write(self._session.greeting())
-        self._write_buffer.flush()
+        self.write_buffer.write(self._session.greeting())
+        self.write_buffer.flush()
 
     def listCapabilities(self) -> list[bytes]:
-        """Return what CAPABILITY would list now."""
+        """Return the capabilities that CAPABILITY would list now."""
         return self._session.capabilities()
 
     def timeoutConnection(self) -> None:
         """Close after a timeout: of the login, of an idle user, of a literal, or of the last BYE."""
         if self.closed:
             self.transport.abortConnection()
-        elif self._guard.authenticated and self._guard.busy and not self._io.awaiting_line:
+        elif self.guard.authenticated and self.guard.busy and not self._io.awaiting_line:
             self.setTimeout(self.limits.idle_seconds)  # The client waits for the server.
         else:
-            self.apply_verdict(self._guard.timed_out(in_literal=not self.line_mode))
+            self.apply_verdict(self.guard.timed_out(in_literal=not self.line_mode))
 
     def bye(self, text: str, code: bytes | None = None) -> None:
         """Send BYE and close."""
         if not self.closed:
-            self._write_buffer.write(encode.untagged(b"BYE", text, code))
+            self.write_buffer.write(encode.untagged(b"BYE", text, code))
             self.close()
 
     def close(self) -> None:
-        """Close when everything written is sent; reset a peer that has not read it in `closing_seconds`."""
+        """Close after everything written is sent; reset a peer that has not read it in `closing_seconds`."""
         if not self.closed:
             self._teardown()
             self.transport.loseConnection()
             self.setTimeout(self.limits.closing_seconds)
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
-        """Release everything."""
+        """Release everything that the connection uses, and report its end."""
         if not self.closed:
             self._teardown(lost=True)
-        self.setTimeout(None)
         self._write_timeout.stop()
         self._io.connection_lost()
         super().connectionLost(reason)
-        self.account = None
-        self.reporter.connection_closed(
-            reason.getErrorMessage(),
-            self._now() - self._connected_at,
-            self._runner.commands,
-            (self.octets_in, self._write_buffer.bytes_written),
-        )
-        if self.on_lost is not None:
-            self.on_lost(self)
+        seconds = self.now() - self._connected_at
+        octets = self.octets_in, self.write_buffer.bytes_written
+        self.reporter.connection_closed(reason.getErrorMessage(), seconds, octets)
+        self.on_lost(self)
 
     def _teardown(self, *, lost: bool = False) -> None:
         """Stop reading, executing and writing."""
         self.closed = True
         self.clearLineBuffer()
-        self._guard.discard()
-        self._framer.discard()
+        self.guard.discard()
+        self.framer.discard()
         self.setTimeout(None)
         self._runner.stop()
         # The session first: when the write buffer fails a command that waits in `drain`, that must not look like a bug.
         self._session.disconnected()
-        self._write_buffer.close(lost=lost)
+        self.write_buffer.close(lost=lost)

@@ -12,9 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-_BYTES_ACKED = (
-    120  # offset of tcpi_bytes_acked in Linux's struct tcp_info, a 64-bit number, since 4.1
-)
+_BYTES_ACKED = 120
+"""Offset of tcpi_bytes_acked, a 64-bit number, in struct tcp_info of Linux since 4.1."""
 
 
 class Disconnected(Exception):
@@ -23,11 +22,12 @@ class Disconnected(Exception):
 
 @implementer(IPushProducer)
 class WriteBuffer:
-    """The outgoing side of one connection: a producer for the transport, with back-pressure for the commands.
+    """The output of one connection: a producer for the transport, with back-pressure for the commands.
 
     Args:
-        transport: where the bytes go; this object registers itself as its producer.
+        transport: sends the bytes; this object registers itself as its producer.
         call_later: the reactor's `callLater`.
+        schedule: runs work when it is this connection's turn; a command that waits in `drain` continues in it.
         high_water_mark: how many bytes the transport may hold before the buffer is `full`.
 
     Attributes:
@@ -35,24 +35,24 @@ class WriteBuffer:
         bytes_written: how many bytes were handed to the transport, after compression.
         compress: applied to each write while it is set (RFC 4978).
         on_full: called when the buffer becomes full.
-        on_drained: called when the transport has sent all it held.
-        schedule: called with the work that resumes those who wait in `drain`; by default the reactor runs it next.
+        on_drained: called when the transport has sent all of its data.
     """
 
     def __init__(
         self,
         transport: Any,
         call_later: Callable[[float, Callable[[], object]], Any],
+        schedule: Callable[[Callable[[], object]], object],
         high_water_mark: int,
     ) -> None:
         self.full = False
         self.bytes_written = 0
         self.compress: Callable[[bytes], bytes] | None = None
-        self.on_full: Callable[[], object] = _do_nothing
-        self.on_drained: Callable[[], object] = _do_nothing
-        self.schedule: Callable[[Callable[[], object]], object] = lambda work: call_later(0, work)
+        self.on_full: Callable[[], object] = lambda: None
+        self.on_drained: Callable[[], object] = lambda: None
         self._transport = transport
         self._call_later = call_later
+        self._schedule = schedule
         self._unflushed: list[bytes] = []
         self._unflushed_bytes = 0
         self._flush_scheduled = False
@@ -88,7 +88,7 @@ class WriteBuffer:
         self._flush_scheduled = True
 
     def flush(self) -> None:
-        """Hand everything written so far to the transport, as one write."""
+        """Pass everything written so far to the transport, as one write."""
         self._flush_scheduled = False
         if self._unflushed and not self._closed:
             data = b"".join(self._unflushed)
@@ -109,7 +109,7 @@ class WriteBuffer:
         waiter: Deferred[None] = Deferred()
         self._drain_waiters.append(waiter)
         if not self.full:
-            self.schedule(self._resume_waiters)
+            self._schedule(self._resume_waiters)
         return waiter
 
     def _resume_waiters(self) -> None:
@@ -119,10 +119,10 @@ class WriteBuffer:
                 waiter.callback(None)
 
     def close(self, *, lost: bool = False) -> None:
-        """Flush, drop whatever is written later, and fail those who wait in `drain` with `Disconnected`.
+        """Flush, ignore later writes, and fail the Deferreds of `drain` with `Disconnected`.
 
-        If the connection is `lost`, the transport is not touched: after STARTTLS it has lost its protocol too, and
-        raises.
+        If the connection is `lost`, the transport is not used: after STARTTLS it has lost its own protocol, and its
+        methods raise.
         """
         if self._closed:
             return
@@ -140,14 +140,14 @@ class WriteBuffer:
         self.on_full()
 
     def resumeProducing(self) -> None:
-        """Called by the transport when it has sent all it held."""
+        """Called by the transport when it has sent all of its data."""
         self.full = False
         if self._drain_waiters:
-            self.schedule(self._resume_waiters)
+            self._schedule(self._resume_waiters)
         self.on_drained()
 
     def stopProducing(self) -> None:
-        """Called by the transport when the connection is gone; `connectionLost` follows and closes the buffer."""
+        """Called by the transport when the connection is lost; `connectionLost` follows and closes the buffer."""
         self.full = True
 
     def send_tcp_ack(self) -> None:
@@ -164,22 +164,19 @@ class WriteBuffer:
     def acked_bytes(self) -> tuple[int, ...]:
         """Return a value that changes whenever the peer has acknowledged at least one more byte.
 
-        `resumeProducing` cannot be used for this: it comes when everything is sent, on a slow line minutes later.
+        `resumeProducing` does not show this progress: the transport calls it when everything is sent, which takes
+        minutes on a slow line.
         """
         handle = getattr(_innermost(self._transport), "socket", None)
-        if handle is None:
-            return (self.bytes_written, self.full)
-        try:
-            info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
-            if len(info) == _BYTES_ACKED + 8:
-                return (self.bytes_written, *struct.unpack_from("Q", info, _BYTES_ACKED))
-        except (OSError, AttributeError):  # a UNIX socket, or a system other than Linux
-            pass
-        try:
-            queued = fcntl.ioctl(handle.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
-        except OSError:
-            return (self.bytes_written, self.full)
-        return (self.bytes_written, *struct.unpack("i", queued))
+        if handle is not None:
+            with suppress(OSError, AttributeError):  # a UNIX socket, or a system other than Linux
+                info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
+                if len(info) == _BYTES_ACKED + 8:
+                    return (self.bytes_written, *struct.unpack_from("Q", info, _BYTES_ACKED))
+            with suppress(OSError):
+                unsent = fcntl.ioctl(handle.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+                return (self.bytes_written, *struct.unpack("i", unsent))
+        return (self.bytes_written, self.full)
 
 
 def _innermost(transport: Any) -> Any:
@@ -187,7 +184,3 @@ def _innermost(transport: Any) -> Any:
     while not hasattr(transport, "socket") and getattr(transport, "transport", None) is not None:
         transport = transport.transport
     return transport
-
-
-def _do_nothing() -> None:
-    pass

@@ -1,1 +1,1 @@
-"""Policy for one connection: what a client may send, judged from the framing events of `wire.framing`. Pure."""
+"""Applies the limits of one connection to the commands that `wire.framing` puts together. It performs no I/O."""

@@ -5,7 +5,7 @@ Rules
 * A command is pending from the arrival of its first line until `command_finished`.
 * Before login, each limit covers the whole life of the connection. After login a client may send any amount: a full
   backlog pauses its input (`input_paused`) instead of resetting the connection, unless `strict_backlog` is set.
-* After a `Reset` the guard answers every event with that `Reset`.
+* After a `Reset` the guard returns that `Reset` for every event.
 * The guard reads no clock and owns no socket, so its tests need neither.
 """
 
@@ -17,6 +17,7 @@ from imapshield.errors import BadCommand, CommandRefused
 from imapshield.guard.verdicts import (
     Accepted,
     AcceptLiteral,
+    CommandEvent,
     Disconnect,
     RejectLiteral,
     Reset,
@@ -31,18 +32,23 @@ _PARENTHESIS = re.compile(rb"[()]")
 
 
 class ConnectionGuard:
-    """Applies `limits` to one connection. `authenticated` is whether a user is logged in."""
+    """Applies `limits` to one connection.
+
+    Attributes:
+        authenticated: whether a user is logged in.
+        line_expected: whether the running command waits for the next line. The connection sets it.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.authenticated = False
+        self.line_expected = False
         self._backlog: deque[RawCommand] = deque()
         self._backlog_bytes = 0
         self._running: RawCommand | None = None
         self._incomplete = False  # a command has begun to arrive and is not complete
         self._full = False
         self._suspending: RawCommand | None = None  # the command that suspends input, if any
-        self._line_expected = False
         self._preauth_bytes = self._preauth_commands = 0
         self._bad_commands = self._login_failures = 0
         self._final: Reset | None = None
@@ -58,7 +64,7 @@ class ConnectionGuard:
         if self._final is not None:
             return True
         if self._suspending is not None:
-            return not self._line_expected
+            return not self.line_expected
         flow_control = self.authenticated and not self.limits.strict_backlog
         if not flow_control and not self.limits.report_only:
             return False
@@ -77,22 +83,16 @@ class ConnectionGuard:
         """Whether a completely received command is still unanswered."""
         return bool(self._backlog) or self._running is not None
 
-    @property
-    def line_expected(self) -> bool:
-        """Whether the running command waits for the next line."""
-        return self._line_expected
-
     def bytes_received(self, count: int) -> Verdict:
         """Count `count` bytes of any kind that have arrived."""
-        if self.authenticated:
-            return Accepted()
-        self._preauth_bytes += count
-        if self._preauth_bytes > self.limits.preauth_bytes:
-            return self._reset("preauth_bytes", self._preauth_bytes)
+        if not self.authenticated:
+            self._preauth_bytes += count
+            if self._preauth_bytes > self.limits.preauth_bytes:
+                return self._reset("preauth_bytes", self._preauth_bytes)
         return Accepted()
 
-    def check(self, event: RawCommand | LiteralAnnounced) -> Verdict:
-        """Judge a command that has begun (`LiteralAnnounced`) or is complete (`RawCommand`).
+    def check(self, event: CommandEvent) -> Verdict:
+        """Decide about a command that has begun (`LiteralAnnounced`) or is complete (`RawCommand`).
 
         A complete command that is not reset goes to the backlog; before login its parentheses are checked first, and
         a command nested too deeply is replaced by its rejection.
@@ -109,9 +109,8 @@ class ConnectionGuard:
         if isinstance(event, LiteralAnnounced):
             return excess or self._check_literal(event)
         self._incomplete = False
-        rejection = event.rejection or self._check_nesting(
-            part for part in event.parts if isinstance(part, bytes)
-        )
+        texts = (part for part in event.parts if isinstance(part, bytes))
+        rejection = event.rejection or self._check_nesting(texts)
         if rejection is not event.rejection:
             event = RawCommand(event.tag, event.name, (), event.octets, rejection)
         self._backlog.append(event)
@@ -179,9 +178,9 @@ class ConnectionGuard:
         return self._reset("preauth_literal_size", event.size)
 
     def _check_nesting(self, texts: Iterable[bytes]) -> BadCommand | None:
-        """Check the parentheses of a command before login, also before it is complete.
+        """Check the parentheses of a command before login, even if the command is not complete yet.
 
-        CVE-2026-27857: an endless line of opening parentheses.
+        CVE-2026-27857 was an endless line of opening parentheses.
         """
         if self.authenticated:
             return None
@@ -205,20 +204,16 @@ class ConnectionGuard:
         """Note that the running command's tagged response has gone to the transport."""
         if self._running is self._suspending:
             self._suspending = None
-            self._line_expected = False
+            self.line_expected = False
         self._running = None
 
-    def expect_line(self) -> None:
-        """Let the next line through to the running command, which waits for it."""
-        self._line_expected = True
-
     def consume_expected_line(self) -> bool:
-        """Return whether the line that has arrived is for the running command. True once for each `expect_line`."""
-        expected, self._line_expected = self._line_expected, False
+        """Return whether the line that has arrived is for the running command, and expect no further one."""
+        expected, self.line_expected = self.line_expected, False
         return expected
 
     def backlog_full(self) -> bool:
-        """Return whether the backlog is full, so that a peer that does not read its responses either is stalled."""
+        """Return whether the backlog is full. A peer with a full backlog that reads no responses is stalled."""
         return self._full or self.pending >= self.limits.backlog
 
     def command_parsed(self) -> None:
@@ -254,7 +249,7 @@ class ConnectionGuard:
         self._bad_commands = 0
 
     def logout(self) -> None:
-        """Apply the pre-authentication limits again (UNAUTHENTICATE); what was used up before login stays used up."""
+        """Apply the pre-authentication limits again (UNAUTHENTICATE), with the counts from before the login."""
         self.authenticated = False
 
     def discard(self) -> None:

@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 
 from imapshield.errors import BadCommand, CommandRefused
+from imapshield.wire.framing import LiteralAnnounced, RawCommand
+
+CommandEvent = LiteralAnnounced | RawCommand
+"""What the guard decides about: a command that has begun, or one that is complete."""
 
 
 @dataclass(frozen=True, slots=True)

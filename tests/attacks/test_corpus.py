@@ -21,7 +21,7 @@ class CorpusTests(SynchronousTestCase):
         """Run `attack` and check what its row and the documentation of the corpus demand."""
         server = Server()
         client = self.client_in(server, attack.state)
-        bytes_before = client.protocol._write_buffer.bytes_written
+        bytes_before = client.protocol.write_buffer.bytes_written
         response = b"".join(client.send(data) for data in attack.reads)
         outcome = (
             RESET if client.transport.aborted else BYE if client.transport.disconnecting else OPEN
@@ -35,7 +35,7 @@ class CorpusTests(SynchronousTestCase):
         self.assertNotRegex(re.sub(rb"\{\d+\}\r\n[^)]*", b"", response), INTERNALS)
         sent = sum(map(len, attack.reads))
         self.assertLess(
-            client.protocol._write_buffer.bytes_written - bytes_before, 100_000 + 10 * sent
+            client.protocol.write_buffer.bytes_written - bytes_before, 100_000 + 10 * sent
         )
         commands = sum(data.count(b"\r\n") for data in attack.reads)
         self.assertLessEqual(len(server.events), 6 + commands)

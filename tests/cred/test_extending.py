@@ -1,6 +1,5 @@
 """Complete examples of a checker, a realm with a store, and an account of your own; docs/extending.rst shows them."""
 
-import io
 from collections.abc import Callable, Sequence
 from typing import Any, Never
 
@@ -13,13 +12,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from imapshield.edge.spool import SpooledFile
 from imapshield.errors import NotAllowed
 from imapshield.mailbox.account_api import IAccount
 from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.values import MailboxInfo, NewMessage
 from imapshield.testing.in_process import MAIL, InlineWorker, Server
 from imapshield.testing.memory_store import MemoryStore
+from imapshield.wire.commands.base import MemoryLiteral
 
 
 @implementer(ICredentialsChecker)
@@ -116,8 +115,7 @@ class ExtendingTests(SynchronousTestCase):
     def test_realm_and_store(self) -> None:
         """A realm of your own chooses each user's account, and a store of your own decides what users can do."""
         store = ReadOnlyStore(lambda: 1_700_000_000.0)
-        content = SpooledFile(io.BytesIO(MAIL), len(MAIL))
-        MemoryStore.append(store, "INBOX", [NewMessage((), None, content)])
+        MemoryStore.append(store, "INBOX", [NewMessage((), None, MemoryLiteral(MAIL))])
         realm = ArchiveRealm(store)
         verifyObject(IRealm, realm)
         server = Server(realm=realm)

@@ -331,5 +331,5 @@ class OfferedMechanismsTests(SaslTestCase):
         self.assertIn(b"a BAD", self.client()(b"a AUTHENTICATE CRAM-MD5 eA=="))
         self.assertEqual(self.client()(b"a AUTHENTICATE CRAM-MD5")[:2], b"+ ")
         server = Server()
-        server.factory._challengers = dict(challengers([TokenChecker()]))
+        server.factory.challengers = dict(challengers([TokenChecker()]))
         self.assertNotIn(b"OAUTHBEARER", server.connect().greeting)

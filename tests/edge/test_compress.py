@@ -100,13 +100,13 @@ class CompressTests(SynchronousTestCase):
         self.assertRegex(client.inflater.decompress(rest), rb"\Ab OK [^\r]*\r\n\Z")
 
     def test_backlog(self) -> None:
-        """Thousands of commands in a few bytes are answered, a backlog at a time; nothing more is inflated meanwhile."""
+        """Thousands of commands in a few bytes are answered, a backlog at a time, and no more than that is inflated at once."""
         client = self.start()
         data = client.deflate(b"b NOOP\r\n" * 20_000)
         self.assertLess(len(data), 1000)
         self.client.protocol.dataReceived(data)
         self.assertLess(len(self.client.protocol._buffer), 2 * CHUNK_SIZE)
-        self.assertLessEqual(self.client.protocol._guard.pending, 100)
+        self.assertLessEqual(self.client.protocol.guard.pending, 100)
         answer = client.inflater.decompress(self.client.read())
         self.assertEqual(answer.count(b"b OK"), 20_000)
 
@@ -117,6 +117,35 @@ class CompressTests(SynchronousTestCase):
         self.assertTrue(self.client.transport.aborted)
         (event,) = self.server.events_of(events.LimitTriggered)
         self.assertEqual((event.limit, event.action), ("max_inflate_ratio", "reset"))
+
+    def test_compression_bomb_in_parts(self) -> None:
+        """The ratio covers the whole connection: another login and another COMPRESS do not begin a new count."""
+        client = self.start()
+        part = b"b NOOP\r\n" * 80_000  # 640 kB, less than what is never checked
+        self.assertEqual(client.send(part).count(b"b OK"), 80_000)
+        self.client.send(client.deflate(b"c UNAUTHENTICATE\r\n"))
+        self.assertIn(b"d OK", self.client(b"d LOGIN alice secret"))
+        self.assertIn(b"e OK", self.client(b"e COMPRESS DEFLATE"))
+        self.client.send(CompressedClient(self.client).deflate(part))
+        self.assertTrue(self.client.transport.aborted)
+        (event,) = self.server.events_of(events.LimitTriggered)
+        self.assertEqual((event.limit, event.action), ("max_inflate_ratio", "reset"))
+
+    def test_input_right_after_compression(self) -> None:
+        """Input that arrives while the rest of the compressed input is still due comes after that rest."""
+        client = self.start()
+        protocol = self.client.protocol
+        finish_command = protocol.update_reading
+
+        def receive_more() -> None:
+            finish_command()
+            if not protocol.guard.authenticated and not protocol.paused:
+                self.patch(protocol, "update_reading", finish_command)
+                protocol.dataReceived(b"word\r\n")
+
+        self.patch(protocol, "update_reading", receive_more)
+        answer = self.client.send(client.deflate(b"b UNAUTHENTICATE\r\n") + b"c LOGIN bob ")
+        self.assertIn(b"c OK", answer)
 
     def test_compressible_message(self) -> None:
         """A message may be compressed to any size."""

@@ -46,11 +46,11 @@ class ConnectionTests(SynchronousTestCase):
         client = server.login()
         client.append(MAIL)
         client(b"a SELECT INBOX")
-        client.protocol._write_buffer.pauseProducing()
-        client.protocol._write_buffer.full = False
+        client.protocol.write_buffer.pauseProducing()
+        client.protocol.write_buffer.full = False
         client.protocol.dataReceived(b"b FETCH 1:* (FLAGS)\r\n")
         server.clock.advance(0)
-        client.protocol._write_buffer.full = True
+        client.protocol.write_buffer.full = True
         client.lose_connection()
         client.run_due_calls()
         self.assertEqual(server.events_of(events.CommandFailed), [])

@@ -3,8 +3,11 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.edge.event_reporter import EventReporter
+from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.events import Event, LimitTriggered, LoggedIn
 from imapshield.guard.verdicts import Reset
+from imapshield.limits import Limits
+from imapshield.testing.in_process import Server
 from imapshield.wire.framing import RawCommand
 
 RESET = Reset("backlog", 100, 101)
@@ -34,6 +37,38 @@ class EventReporterTests(SynchronousTestCase):
     def test_no_observers(self) -> None:
         """Without observers events are dropped."""
         EventReporter([], False).connection_opened()
+
+    def test_failing_observer(self) -> None:
+        """An exception of an observer is logged, and other observers get the event."""
+
+        def fail(event: Event) -> None:
+            raise RuntimeError("bug in an observer")
+
+        EventReporter([fail, self.first.append], False).connection_opened()
+        self.assertEqual(len(self.first), 1)
+        (failure,) = self.flushLoggedErrors(RuntimeError)
+        self.assertIn("bug in an observer", failure.getErrorMessage())
+
+    def test_failing_observer_of_a_server(self) -> None:
+        """A connection works in spite of an observer that always raises, also when it is refused or closed."""
+
+        def fail(event: Event) -> None:
+            raise RuntimeError("bug in an observer")
+
+        server = Server()
+        server.factory = ShieldedIMAP4Factory(
+            server.factory.portal,
+            limits=Limits(max_connections=1),
+            observers=[fail],
+            reactor=server.clock,
+        )
+        client = server.login()
+        self.assertIsNone(server.factory.buildProtocol(None))
+        self.assertIn(b"a BAD", client(b"a XYZZY"))
+        self.assertIn(b"b OK", client(b"b NOOP"))
+        client.lose_connection()
+        self.assertEqual(server.factory.connections, set())
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 5)
 
     def test_sample(self) -> None:
         """The sample of a command is its tag and name; of LOGIN, AUTHENTICATE and unreadable commands it is empty."""

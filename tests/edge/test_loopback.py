@@ -274,7 +274,7 @@ class UnreadResponseTests(LoopbackCase):
     limits = {"stalled_seconds": 0.5, "unsent_seconds": 1.0}
 
     async def test_never_reads(self) -> None:
-        """A user who sends and never reads is reset, and uses no memory meanwhile."""
+        """A user who sends and never reads is reset, and until then its responses use no memory."""
         await self.realm.account().append(
             "INBOX", [NewMessage((), None, MemoryLiteral(MAIL + b"x" * 200_000))] * 20
         )

@@ -67,7 +67,7 @@ class ChannelBindingTests(test_loopback.LoopbackCase):
         """A client binds its login to the server's certificate; over TCP there is nothing to bind to."""
         checker = ScramChecker({b"alice": SECRET}.get)
         self.factory.portal = Portal(self.realm, [checker])
-        self.factory._challengers = challengers([checker])
+        self.factory.challengers = challengers([checker])
 
         def script(connect: Callable[[], Peer]) -> bytes:
             peer = connect()

@@ -39,7 +39,7 @@ class PendingCommandTests(SynchronousTestCase):
         for _ in range(100):
             client.protocol.lineReceived(b"a NOOP")
         self.assertEqual(client.transport.value(), b"")
-        self.assertEqual(client.protocol._runner.commands, 0)
+        self.assertEqual(client.protocol.reporter.commands, 0)
 
     def test_input_after_reset(self) -> None:
         """Input after the reset is ignored and not counted."""
@@ -71,7 +71,7 @@ class PendingCommandTests(SynchronousTestCase):
     def test_peer_that_does_not_read(self) -> None:
         """Nothing is taken off the backlog while the peer does not read, so such a peer is reset too."""
         client = Server().connect()
-        client.protocol._write_buffer.pauseProducing()
+        client.protocol.write_buffer.pauseProducing()
         self.assertEqual(client.send(b"a NOOP\r\n" * 60), b"")
         client.send(b"a NOOP\r\n" * 41)
         self.assertTrue(client.transport.aborted)
@@ -82,7 +82,7 @@ class PendingCommandTests(SynchronousTestCase):
         data = b"".join(b"t%d NOOP\r\n" % i for i in range(5000))
         client.protocol.dataReceived(data)
         self.assertTrue(client.transport.paused_reading)
-        self.assertLessEqual(client.protocol._guard.pending, 100)
+        self.assertLessEqual(client.protocol.guard.pending, 100)
         response = client.read()
         self.assertEqual(
             [line.split()[0] for line in response.splitlines()], [b"t%d" % i for i in range(5000)]

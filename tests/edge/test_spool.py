@@ -7,38 +7,68 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.edge.spool import Spool, SpooledFile
+from imapshield.edge.spool import Spool
 from imapshield.errors import CommandRefused
-from imapshield.wire.commands.base import MemoryLiteral
 
 
 class SpoolTests(SynchronousTestCase):
     def test_small_literal(self) -> None:
         """A literal within the memory budget stays in memory."""
-        sink = Spool(10).new_sink()
-        sink.write(b"12345")
-        sink.write(b"67890")
-        self.assertEqual(sink.finish(), MemoryLiteral(b"1234567890"))
+        self.patch(tempfile, "TemporaryFile", None)
+        literal = Spool(10).new_literal()
+        literal.write(b"12345")
+        literal.write(b"67890")
+        content = literal.finish()
+        self.assertEqual((content.size, content.read(0, 99)), (10, b"1234567890"))
+        content.close()
 
     def test_large_literal(self) -> None:
         """A literal above the memory budget goes to an unnamed file, complete."""
         directory = self.mktemp()
         os.mkdir(directory)
-        sink = Spool(10, directory).new_sink()
+        files = self.record_files()
+        literal = Spool(10, directory).new_literal()
         for _ in range(5):
-            sink.write(b"12345")
-        content = sink.finish()
-        assert isinstance(content, SpooledFile)
+            literal.write(b"12345")
+        content = literal.finish()
         self.assertEqual(
             (content.size, content.read(3, 7), content.read(23, 9)), (25, b"4512345", b"45")
         )
-        self.assertEqual(os.listdir(directory), [])
+        self.assertEqual((len(files), os.listdir(directory)), (1, []))
         content.close()
+
+    def test_empty_literal(self) -> None:
+        """An empty literal uses no storage."""
+        content = Spool(10).new_literal().finish()
+        self.assertEqual((content.size, content.read(0, 99)), (0, b""))
+        content.close()
+
+    def test_no_memory(self) -> None:
+        """A memory budget of 0 puts literals of more than one byte in the file."""
+        files = self.record_files()
+        literal = Spool(0).new_literal()
+        literal.write(b"12345")
+        self.assertEqual((len(files), literal.finish().read(0, 99)), (1, b"12345"))
+        literal.discard()
+
+    def record_files(self) -> list[Any]:
+        """Return a list to which each temporary file is added when it is created."""
+        files: list[Any] = []
+        open_temporary = tempfile.TemporaryFile
+
+        def open_file(**more: Any) -> Any:
+            files.append(open_temporary(**more))
+            return files[-1]
+
+        self.patch(tempfile, "TemporaryFile", open_file)
+        return files
 
     def test_full_disk(self) -> None:
         """A full disk is CommandRefused with OVERQUOTA."""
 
         class FullFile:
+            closed = False
+
             def write(self, data: bytes) -> None:
                 raise OSError(errno.ENOSPC, "no space")
 
@@ -49,34 +79,26 @@ class SpoolTests(SynchronousTestCase):
             return FullFile()
 
         self.patch(tempfile, "TemporaryFile", open_full)
-        sink = Spool(3).new_sink()
-        error = self.assertRaises(CommandRefused, sink.write, b"12345")
+        literal = Spool(3).new_literal()
+        error = self.assertRaises(CommandRefused, literal.write, b"12345")
         self.assertEqual(error.code, b"OVERQUOTA")
-        sink.discard()
+        literal.discard()
 
     def test_many_literals(self) -> None:
         """The literals of one command share the memory budget and one file, which is closed with the last of them."""
-        files: list[Any] = []
-        open_temporary = tempfile.TemporaryFile
-
-        def open_file(**more: Any) -> Any:
-            files.append(open_temporary(**more))
-            return files[-1]
-
-        self.patch(tempfile, "TemporaryFile", open_file)
-        shared = Spool(10)
+        files = self.record_files()
+        spool = Spool(10)
         contents = []
         for i in range(100):
-            sink = shared.new_sink()
-            sink.write(b"%03d" % i)
-            sink.write(b"-%03d" % i)
-            contents.append(sink.finish())
-        in_memory = [c for c in contents if isinstance(c, MemoryLiteral)]
-        self.assertEqual((len(in_memory), len(files)), (1, 1))
+            literal = spool.new_literal()
+            literal.write(b"%03d" % i)
+            literal.write(b"-%03d" % i)
+            contents.append(literal.finish())
+            self.assertEqual(len(files), 0 if i == 0 else 1)
         for i, content in enumerate(contents):
             self.assertEqual(content.read(0, 99), b"%03d-%03d" % (i, i))
             self.assertEqual(content.read(2, 3), (b"%03d-%03d" % (i, i))[2:5])
-        unwanted = shared.new_sink()
+        unwanted = spool.new_literal()
         unwanted.write(b"12345678901")
         unwanted.discard()
         for content in contents:

@@ -8,7 +8,7 @@ from imapshield.testing.in_process import MemoryRealm, Server, SlowWorker
 
 class TimeoutTests(SynchronousTestCase):
     def test_login_timeout(self) -> None:
-        """A client must log in within 60 seconds, whatever it sends meanwhile."""
+        """A client must log in within 60 seconds; other input does not extend the time."""
         server = Server()
         client = server.connect()
         for _ in range(59):
@@ -77,7 +77,7 @@ class WriteTimeoutTests(SynchronousTestCase):
         """A user with a full backlog who reads nothing for 30 seconds is reset."""
         server = Server()
         client = server.login()
-        client.protocol._write_buffer.pauseProducing()
+        client.protocol.write_buffer.pauseProducing()
         client.send(b"a NOOP\r\n" * 200)
         server.clock.advance(29)
         self.assertFalse(client.transport.aborted)
@@ -90,8 +90,8 @@ class WriteTimeoutTests(SynchronousTestCase):
         server = Server()
         client = server.login()
         progress = iter(range(100))
-        client.protocol._write_buffer.acked_bytes = lambda: (next(progress),)  # type: ignore[method-assign]
-        client.protocol._write_buffer.pauseProducing()
+        client.protocol.write_buffer.acked_bytes = lambda: (next(progress),)  # type: ignore[method-assign]
+        client.protocol.write_buffer.pauseProducing()
         client.send(b"a NOOP\r\n" * 200)
         for _ in range(20):
             server.clock.advance(30)
@@ -101,7 +101,7 @@ class WriteTimeoutTests(SynchronousTestCase):
         """Without a full backlog the reset comes after five minutes."""
         server = Server()
         client = server.login()
-        client.protocol._write_buffer.pauseProducing()
+        client.protocol.write_buffer.pauseProducing()
         for _ in range(9):
             server.clock.advance(30)
         self.assertFalse(client.transport.aborted)

@@ -15,7 +15,9 @@ class WriteBufferTests(SynchronousTestCase):
         self.transport = Transport()
         self.writes: list[bytes] = []
         self.transport.write = self.writes.append  # type: ignore[method-assign]
-        self.write_buffer = WriteBuffer(self.transport, self.clock.callLater, 4096)
+        self.write_buffer = WriteBuffer(
+            self.transport, self.clock.callLater, lambda work: self.clock.callLater(0, work), 4096
+        )
 
     def test_one_write(self) -> None:
         """Everything written in one reactor turn is one write to the transport, in order."""
@@ -66,7 +68,7 @@ class WriteBufferTests(SynchronousTestCase):
         self.assertIsNone(self.transport.producer)
 
     def test_send_tcp_ack(self) -> None:
-        """TCP is asked to acknowledge at once; other kinds of transport are left alone."""
+        """TCP is asked to acknowledge at once; other kinds of transport are not changed."""
         options: list[tuple[int, ...]] = []
 
         class UnixSocket:

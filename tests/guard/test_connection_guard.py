@@ -295,7 +295,7 @@ class SuspendedInputTests(SynchronousTestCase):
         guard.check(command(b"IDLE"))
         self.assertTrue(guard.input_paused)
         guard.next_command()
-        guard.expect_line()
+        guard.line_expected = True
         self.assertFalse(guard.input_paused)
         self.assertTrue(guard.consume_expected_line())
         self.assertTrue(guard.input_paused)

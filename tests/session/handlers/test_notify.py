@@ -367,7 +367,7 @@ class NotifyTests(SessionTestCase):
     def test_overflow(self) -> None:
         """A client that does not read gets [NOTIFICATIONOVERFLOW] and then nothing."""
         self.client(b"a NOTIFY SET (personal (MailboxName))")
-        outbox = self.client.protocol._write_buffer
+        outbox = self.client.protocol.write_buffer
         outbox.full = True
         for i in range(1100):
             self.server.realm.account().notify_listeners("created", f"m{i}")

@@ -1,0 +1,97 @@
+"""`Host`: what the parts of a connection need of the protocol that owns them.
+
+`protocol.ShieldedIMAP4Server` implements it. The parts do not import the protocol, and each of them gets the state of
+the connection (`guard`, `framer`, `write_buffer`, `reporter`) from here.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from imapshield.edge.event_reporter import EventReporter
+from imapshield.edge.write_buffer import WriteBuffer
+from imapshield.guard.connection_guard import ConnectionGuard
+from imapshield.guard.verdicts import CommandEvent, Verdict
+from imapshield.limits import Limits
+from imapshield.wire.framing import Framer
+
+
+class Host(Protocol):
+    """The owner of one connection.
+
+    The attributes and methods with names in camelCase, and `transport`, `portal`, `challengers`, `account`,
+    `state`, `ctx`, `paused` and `line_mode`, are those of Twisted's `IMAP4Server`.
+
+    Attributes:
+        closed: whether the connection ends, so that nothing is read, executed or written any more.
+        now: returns the seconds of the reactor's clock.
+    """
+
+    limits: Limits
+    guard: ConnectionGuard
+    framer: Framer
+    reporter: EventReporter
+    write_buffer: WriteBuffer
+    closed: bool
+    now: Callable[[], float]
+    transport: Any
+    portal: Any
+    challengers: dict[bytes, Callable[[], Any]]
+    account: Any
+    state: Any
+    ctx: Any
+    canStartTLS: Any
+    startedTLS: Any
+    paused: Any
+    line_mode: Any
+    MAX_LENGTH: int
+
+    def callLater(self, period: float, func: Callable[[], object]) -> Any:
+        """Call `func` in `period` seconds."""
+
+    def clearLineBuffer(self) -> bytes:
+        """Drop and return the received bytes that were not processed yet."""
+
+    def setRawMode(self) -> Any:
+        """Receive literal bytes instead of lines from now on."""
+
+    def setTimeout(self, period: float) -> Any:
+        """Close the connection after `period` seconds, counted from now."""
+
+    def resetTimeout(self) -> Any:
+        """Start the current timeout again."""
+
+    def authenticateLogin(self, user: bytes, passwd: bytes) -> Deferred[Any]:
+        """Have the portal check a password; fires with (interface, avatar, logout)."""
+
+    def process_input(self, data: bytes) -> None:
+        """Process input that is not compressed."""
+
+    def receive_again(self, data: bytes) -> None:
+        """Process `data`, which is not compressed, before all later input, but in a later reactor turn."""
+
+    def update_reading(self) -> None:
+        """Pause or resume reading as the guard says."""
+
+    def schedule(self, work: Callable[[], object]) -> None:
+        """Run `work` when it is this connection's turn in the fair queue."""
+
+    def apply_verdict(self, verdict: Verdict, event: CommandEvent | None = None) -> None:
+        """Do what the guard has decided about `event`, or about the connection if there is no event."""
+
+    def apply_verdict_later(self, verdict: Verdict) -> None:
+        """Apply a `Disconnect` after the response that is being written."""
+
+    def command_interrupted(self, failure: Failure) -> None:
+        """Handle an exception that the session did not handle."""
+
+    def bye(self, text: str) -> None:
+        """Send BYE and close."""
+
+    def close(self) -> None:
+        """Close the connection after everything written is sent."""
+
+    def reset(self) -> None:
+        """Reset the connection (TCP RST)."""
