@@ -2,8 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from imapshield.session.state import SessionState
-from imapshield.session.states import State
+from imapshield.session.state import SessionState, State
 
 
 class BackgroundSender:

@@ -5,8 +5,7 @@ from typing import Any
 
 from imapshield.mailbox.account_api import ICatenate
 from imapshield.session.command_spec import CommandSpec
-from imapshield.session.state import SessionState
-from imapshield.session.states import State
+from imapshield.session.state import SessionState, State
 
 BASE = (b"IMAP4rev1", b"LITERAL+")
 """What framing and grammar alone implement, listed in every state."""
@@ -52,7 +51,7 @@ def capability_names(state: SessionState, specs: Iterable[CommandSpec[Any]]) -> 
         specs: the commands of the server.
     """
     of_commands = [
-        name for spec in specs if state.supports(spec) for name in spec.capability.split()
+        name for spec in specs if state.supports(spec.requires) for name in spec.capability.split()
     ]
     base = list(BASE)
     if {*of_commands, *EXTENSIONS, *ENABLES} >= IMAP4REV2:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from imapshield.errors import BadCommand, BadMailboxName, CommandRefused, NoSuchMailbox
 from imapshield.mailbox.account_api import ICatenate
 from imapshield.mailbox.values import Blob
-from imapshield.session import mailbox_filters
-from imapshield.session.state import SessionState
-from imapshield.session.states import State
+from imapshield.session import mailbox_names
+from imapshield.session.state import SessionState, State
 from imapshield.wire import urls
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.messages import AppendMessage
@@ -62,7 +61,7 @@ async def _stored_part(state: SessionState, url: bytes) -> LiteralData:
     selected = state.mailbox.name if state.state is State.SELECTED else None
     try:
         name, uidvalidity, uid, item = urls.parse(url, selected)
-        async with mailbox_filters.opened(state, name) as (mailbox, _):
+        async with mailbox_names.opened(state, name) as (mailbox, _):
             if uidvalidity not in (None, mailbox.uidvalidity):
                 raise bad_url
             fetched = await mailbox.fetch([uid], [item], state.limits.fetch_chunk_size)

@@ -2,13 +2,19 @@
 
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
-from typing import Any, Generic, NamedTuple, TypeVar
+from inspect import get_annotations
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from zope.interface import Interface
 
-from imapshield.session.states import State
+from imapshield.session.state import State
 from imapshield.wire.commands.base import Command
 from imapshield.wire.responses import Tagged
+
+NOT_AUTHENTICATED = frozenset({State.NOT_AUTHENTICATED})
+SELECTED = frozenset({State.SELECTED})
+AUTHENTICATED = SELECTED | {State.AUTHENTICATED}
+ANY_STATE = AUTHENTICATED | NOT_AUTHENTICATED
 
 
 class AfterResponse(Enum):
@@ -21,25 +27,24 @@ class AfterResponse(Enum):
 
 
 class Response(NamedTuple):
-    """The tagged response of a command, and what to do when it is written."""
+    """The tagged response of a command, and what to do after it is written."""
 
     tagged: Tagged
     then: AfterResponse | None = None
 
 
 Result = Tagged | Response
-"""What a handler returns; a `Tagged` alone means that nothing follows the response."""
+"""The return type of handlers; a `Tagged` alone means that nothing follows the response."""
 
 S = TypeVar("S")
 
 
 class CommandSpec(NamedTuple, Generic[S]):
-    """How a session of type `S` executes one command; `table.spec` makes these with checked types.
+    """How a session of type `S` executes one command.
 
     Args:
-        command: the value that `wire.grammar` makes of the command.
         states: the states in which the command is allowed.
-        handler: the coroutine that executes the command.
+        handler: the coroutine function that executes the command, called with the session and the parsed command.
         expunge: whether EXPUNGE responses may precede the tagged response (RFC 9051 section 7.5.1).
         capability: the capabilities that the command implements, separated by spaces; empty for the base protocol.
         requires: an interface that the account must provide; without it the command does not exist.
@@ -48,7 +53,6 @@ class CommandSpec(NamedTuple, Generic[S]):
             combine the numbers and UIDs of their responses, so nothing may change before the tagged response.
     """
 
-    command: type[Command]
     states: frozenset[State]
     handler: Callable[[S, Any], Awaitable[Result]]
     expunge: bool = True
@@ -56,3 +60,15 @@ class CommandSpec(NamedTuple, Generic[S]):
     requires: type[Interface] | None = None
     changes_mailbox: bool = False
     sync: bool = True
+
+    @property
+    def command(self) -> type[Command]:
+        """The type of the handler's second parameter: what `wire.grammar` must make of the command."""
+        _, command, _ = get_annotations(self.handler).values()
+        return cast("type[Command]", command)
+
+    def wrong_state_text(self, state: State) -> str:
+        """Return the text of the BAD response to the command in a `state` in which it is not allowed."""
+        if self.states == NOT_AUTHENTICATED:
+            return "Already logged in"
+        return "Log in first" if state is State.NOT_AUTHENTICATED else "Select a mailbox first"

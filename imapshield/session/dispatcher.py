@@ -18,7 +18,7 @@ from imapshield.session.command_spec import AfterResponse, CommandSpec, Response
 from imapshield.session.connection import Connection
 from imapshield.session.handlers.search import uses_sequence_numbers
 from imapshield.session.session import Session
-from imapshield.session.states import State, wrong_state_text
+from imapshield.session.state import State
 from imapshield.session.table import TABLE
 from imapshield.wire import encode
 from imapshield.wire.framing import RawCommand
@@ -102,10 +102,10 @@ class Dispatcher:
             raise command.rejection
         if spec is None:
             return self._unknown_command(command)
-        if session.state is not State.NOT_AUTHENTICATED and not session.supports(spec):
+        if session.state is not State.NOT_AUTHENTICATED and not session.supports(spec.requires):
             raise BadCommand("Command is not supported")
         if session.state not in spec.states:
-            raise BadCommand(wrong_state_text(session.state, spec.states))
+            raise BadCommand(spec.wrong_state_text(session.state))
         try:
             return await self._parse_and_handle(command, spec)
         except BadCommand:

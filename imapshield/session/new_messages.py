@@ -10,15 +10,16 @@ from functools import partial
 
 from imapshield.errors import StoreError
 from imapshield.session.background import BackgroundSender
-from imapshield.session.fetch_chunks import (
+from imapshield.session.fetch_responses import (
+    KNOWN_ITEMS,
+    implicit_items,
+    locate,
     read_chunk,
     render_chunk,
     send_chunk,
     send_small_chunk,
 )
-from imapshield.session.fetch_responses import KNOWN_ITEMS, implicit_items, locate
-from imapshield.session.state import SessionState
-from imapshield.session.states import State
+from imapshield.session.state import SessionState, State
 from imapshield.wire.commands.fetch import FetchItem
 
 

@@ -14,10 +14,9 @@ from collections.abc import Container, Mapping
 from imapshield.errors import StoreError
 from imapshield.mailbox.account_api import INotify
 from imapshield.mailbox.values import AccountEvent, MailboxInfo
-from imapshield.session import list_attributes, mailbox_filters
+from imapshield.session import mailbox_names
 from imapshield.session.background import BackgroundSender
-from imapshield.session.state import FLAG_CHANGE, MESSAGE_NEW, SessionState
-from imapshield.session.states import State
+from imapshield.session.state import FLAG_CHANGE, MESSAGE_NEW, SessionState, State
 from imapshield.wire import encode
 from imapshield.wire.commands.base import Command
 from imapshield.wire.commands.mailboxes import (
@@ -87,7 +86,7 @@ class NotifySubscription:
         events = [
             group.events
             for group in self._groups
-            if mailbox_filters.matches(self._state, group.filter, name, self._subscribed)
+            if mailbox_names.matches(self._state, group.filter, name, self._subscribed)
         ]
         return frozenset().union(*events) if all(events) else frozenset()
 
@@ -225,7 +224,7 @@ class NotifySubscription:
         self, name: str, old: str, infos: Mapping[str, MailboxInfo], parents: Container[str]
     ) -> bytes:
         utf8 = self._state.utf8
-        attributes = list_attributes.attributes(name, infos, parents, subscribed=self._subscribed)
+        attributes = mailbox_names.attributes(name, infos, parents, subscribed=self._subscribed)
         extended = []
         if old:
             extended = [(b"OLDNAME", encode.parenthesised([encode.mailbox(old, utf8=utf8)]))]

@@ -19,8 +19,7 @@ from imapshield.mailbox.query import Query, leaf_keys
 from imapshield.session.background import BackgroundSender
 from imapshield.session.new_messages import NewMessages
 from imapshield.session.sort_keys import sort_uids
-from imapshield.session.state import SessionState
-from imapshield.session.states import State
+from imapshield.session.state import SessionState, State
 from imapshield.wire import encode
 from imapshield.wire.commands.search import (
     And,

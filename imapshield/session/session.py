@@ -25,8 +25,7 @@ from imapshield.session.new_messages import NewMessages
 from imapshield.session.notifications import NotifySubscription
 from imapshield.session.qresync import send_synced_modseq
 from imapshield.session.search_contexts import SearchContexts
-from imapshield.session.state import FLAG_CHANGE, MESSAGE_EVENTS, SessionState
-from imapshield.session.states import State
+from imapshield.session.state import FLAG_CHANGE, MESSAGE_EVENTS, SessionState, State
 from imapshield.wire import encode
 from imapshield.wire.sequence import SequenceSet
 

@@ -11,7 +11,7 @@ from imapshield.mailbox import sort_order
 from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.columns import Columns
 from imapshield.mailbox.values import Blob, FetchResult
-from imapshield.session.fetch_chunks import load_sizes
+from imapshield.session.fetch_responses import load_sizes
 from imapshield.session.state import SessionState
 from imapshield.wire.commands.fetch import BodySection, Section
 from imapshield.wire.commands.search import Sort

@@ -1,15 +1,15 @@
 """`SessionState`: the state of one client that handlers and the parts of a session read and write."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from enum import Enum
+
+from zope.interface import Interface
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount, IMailbox
 from imapshield.mailbox.view import View
-from imapshield.session.command_spec import CommandSpec
 from imapshield.session.connection import Connection
-from imapshield.session.states import State
 from imapshield.wire import encode
 from imapshield.wire.commands.base import Command
 from imapshield.wire.sequence import SequenceSet
@@ -20,6 +20,38 @@ MESSAGE_EVENTS = frozenset({MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE})
 
 PROGRESS_SECONDS = 10
 """Minimum seconds between INPROGRESS responses (RFC 9585 section 4)."""
+
+Spans = Sequence[tuple[int, int]]
+"""Rows of a view, as ascending (start, stop)."""
+
+
+class State(Enum):
+    """The state of a session (RFC 9051 section 3); the values are the ones that `twisted.mail.imap4` uses."""
+
+    NOT_AUTHENTICATED = "unauth"
+    AUTHENTICATED = "auth"
+    SELECTED = "select"
+    LOGOUT = "logout"
+
+
+def partial_bounds(partial: tuple[int, int], count: int) -> tuple[int, int]:
+    """Return which of `count` items PARTIAL selects, as (start, stop) (RFC 9394).
+
+    It counts from the first item, and negative numbers from the last: (-1, -10) selects the last ten.
+    """
+    near, far = partial
+    return (near - 1, far) if near > 0 else (max(0, count + far), max(0, count + near + 1))
+
+
+def slice_spans(spans: Spans, low: int, high: int) -> Spans:
+    """Return the rows from position `low` up to `high` of the rows in `spans`."""
+    found = []
+    for start, stop in spans:
+        first, last = max(start, start + low), min(stop, start + high)
+        if first < last:
+            found.append((first, last))
+        low, high = low - (stop - start), high - (stop - start)
+    return found
 
 
 class SessionState:
@@ -122,9 +154,9 @@ class SessionState:
         self.command_running = False
         self.command = None
 
-    def supports(self, spec: CommandSpec[Any]) -> bool:
-        """Whether the account provides what a command requires."""
-        return spec.requires is None or bool(spec.requires.providedBy(self._account))
+    def supports(self, required: type[Interface] | None) -> bool:
+        """Whether the account provides the interface that a command requires, if it requires one."""
+        return required is None or bool(required.providedBy(self._account))
 
     def is_selected(self, mailbox: str) -> bool:
         """Whether the selected mailbox has this name."""
@@ -154,8 +186,8 @@ class SessionState:
         if self.readonly:
             raise CommandRefused(b"READ-ONLY", "Mailbox is read-only")
 
-    def rows_of(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
-        """Return the rows of the view that `sequence` names, as (start, stop).
+    def rows_of(self, sequence: SequenceSet, *, uid: bool) -> Spans:
+        """Return the rows of the view that `sequence` names: sequence numbers, or UIDs if `uid` is True.
 
         ``$`` (RFC 5182) stands for the saved UIDs.
         """
@@ -166,32 +198,28 @@ class SessionState:
     def too_many_messages(self) -> CommandRefused:
         """Return the error for a command that would exceed MESSAGELIMIT (RFC 9738)."""
         limit = self.limits.max_messages_per_command
-        return CommandRefused(
-            b"MESSAGELIMIT %d" % limit, f"Too many messages; the limit is {limit}"
-        )
+        text = f"Too many messages; the limit is {limit}"
+        return CommandRefused(b"MESSAGELIMIT %d" % limit, text)
 
-    def within_limit(
-        self, spans: Sequence[tuple[int, int]], *, whole: bool = False
-    ) -> Sequence[tuple[int, int]]:
+    def within_limit(self, spans: Spans, *, whole: bool = False) -> Spans:
         """Reduce `spans` to the last rows that one command may process (RFC 9738 section 3.1).
 
         The tagged response then carries `limit_code`.
 
         Args:
-            spans: rows of the view, as (start, stop), rising.
-            whole: the command is done for all messages or for none, so too many are an error.
+            spans: rows of the view.
+            whole: the command is executed for all messages or for none, so too many messages are an error.
+
+        Raises:
+            CommandRefused: there are too many rows, and `whole` is set.
         """
         limit = self.limits.max_messages_per_command
-        excess = sum(stop - start for start, stop in spans) - limit
-        if not limit or excess <= 0:
+        count = sum(stop - start for start, stop in spans)
+        if not limit or count <= limit:
             return spans
         if whole:
             raise self.too_many_messages()
-        reduced = list(spans)
-        while excess >= reduced[0][1] - reduced[0][0]:
-            start, stop = reduced.pop(0)
-            excess -= stop - start
-        reduced[0] = reduced[0][0] + excess, reduced[0][1]
+        reduced = slice_spans(spans, count - limit, count)
         self.limit_code = b"MESSAGELIMIT %d %d" % (limit, self.view.uids[reduced[0][0]])
         return reduced
 

@@ -1,25 +1,22 @@
-"""The command table: for each command its value, the states in which it is allowed, its handler and its capability.
+"""The command table: for each command the states in which it is allowed, its handler and its capabilities.
 
-A new command is a row here, a parser in `wire.grammar` and a coroutine in `session.handlers`.
+A new command is a row here, a parser in `wire.grammar` and a coroutine function in `session.handlers`.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-from zope.interface import Interface
-
 from imapshield.mailbox.account_api import IMetadata, INotify, IQuota
-from imapshield.session.command_spec import CommandSpec, Result
+from imapshield.session.command_spec import (
+    ANY_STATE,
+    AUTHENTICATED,
+    NOT_AUTHENTICATED,
+    SELECTED,
+    CommandSpec,
+)
 from imapshield.session.handlers import (
     append,
-    enable,
     fetch,
-    idle,
-    listing,
     login,
     mailboxes,
     metadata,
-    multisearch,
     notify,
     quota,
     search,
@@ -28,130 +25,71 @@ from imapshield.session.handlers import (
     store_copy,
 )
 from imapshield.session.session import Session
-from imapshield.session.states import ANY_STATE, AUTHENTICATED, NOT_AUTHENTICATED, SELECTED, State
-from imapshield.wire.commands.base import BareCommand, Command
-from imapshield.wire.commands.fetch import Fetch
-from imapshield.wire.commands.login import Authenticate, Compress, Enable, Id, Login
-from imapshield.wire.commands.mailboxes import (
-    Create,
-    Delete,
-    GetMetadata,
-    GetQuota,
-    GetQuotaRoot,
-    List,
-    Notify,
-    Rename,
-    Select,
-    SetMetadata,
-    SetQuota,
-    Status,
-    Subscribe,
-)
-from imapshield.wire.commands.messages import Append, Copy, Expunge, Replace, Store
-from imapshield.wire.commands.search import CancelUpdate, MultiSearch, Search, Sort, Thread
-
-C = TypeVar("C", bound=Command)
-
-
-def spec(
-    states: frozenset[State],
-    command: type[C],
-    handler: Callable[[Session, C], Awaitable[Result]],
-    *,
-    expunge: bool = True,
-    capability: bytes = b"",
-    requires: type[Interface] | None = None,
-    changes_mailbox: bool = False,
-    sync: bool = True,
-) -> CommandSpec[Session]:
-    """Return a row of the table.
-
-    The arguments are those of `CommandSpec`. The result does not mention `C`, so mypy infers it from the arguments
-    alone and rejects a handler of another command.
-    """
-    return CommandSpec(
-        command, states, handler, expunge, capability, requires, changes_mailbox, sync
-    )
-
 
 TABLE: dict[bytes, CommandSpec[Session]] = {
-    b"CAPABILITY": spec(ANY_STATE, BareCommand, enable.capability),
-    b"NOOP": spec(ANY_STATE, BareCommand, idle.noop),
-    b"LOGOUT": spec(ANY_STATE, BareCommand, login.logout),
-    b"ID": spec(ANY_STATE, Id, enable.identify, capability=b"ID"),
-    b"STARTTLS": spec(NOT_AUTHENTICATED, BareCommand, login.starttls),
-    b"LOGIN": spec(NOT_AUTHENTICATED, Login, login.login),
-    b"AUTHENTICATE": spec(
-        NOT_AUTHENTICATED, Authenticate, login.authenticate, capability=b"SASL-IR"
-    ),
-    b"ENABLE": spec(AUTHENTICATED, Enable, enable.enable, capability=b"ENABLE"),
-    b"NAMESPACE": spec(AUTHENTICATED, BareCommand, enable.namespace, capability=b"NAMESPACE"),
-    b"SELECT": spec(AUTHENTICATED, Select, select.select, sync=False),
-    b"EXAMINE": spec(AUTHENTICATED, Select, select.select, sync=False),
-    b"CREATE": spec(AUTHENTICATED, Create, mailboxes.create),
-    b"DELETE": spec(AUTHENTICATED, Delete, mailboxes.delete),
-    b"RENAME": spec(AUTHENTICATED, Rename, mailboxes.rename),
-    b"SUBSCRIBE": spec(AUTHENTICATED, Subscribe, mailboxes.subscribe),
-    b"UNSUBSCRIBE": spec(AUTHENTICATED, Subscribe, mailboxes.subscribe),
-    b"LIST": spec(AUTHENTICATED, List, listing.list_),
-    b"LSUB": spec(AUTHENTICATED, List, listing.lsub),
-    b"STATUS": spec(AUTHENTICATED, Status, mailboxes.status),
-    b"APPEND": spec(AUTHENTICATED, Append, append.append, changes_mailbox=True),
-    b"GETQUOTA": spec(
+    b"CAPABILITY": CommandSpec(ANY_STATE, login.capability),
+    b"NOOP": CommandSpec(ANY_STATE, notify.noop),
+    b"LOGOUT": CommandSpec(ANY_STATE, login.logout),
+    b"ID": CommandSpec(ANY_STATE, login.identify, capability=b"ID"),
+    b"STARTTLS": CommandSpec(NOT_AUTHENTICATED, login.starttls),
+    b"LOGIN": CommandSpec(NOT_AUTHENTICATED, login.login),
+    b"AUTHENTICATE": CommandSpec(NOT_AUTHENTICATED, login.authenticate, capability=b"SASL-IR"),
+    b"ENABLE": CommandSpec(AUTHENTICATED, login.enable, capability=b"ENABLE"),
+    b"NAMESPACE": CommandSpec(AUTHENTICATED, login.namespace, capability=b"NAMESPACE"),
+    b"SELECT": CommandSpec(AUTHENTICATED, select.select, sync=False),
+    b"EXAMINE": CommandSpec(AUTHENTICATED, select.select, sync=False),
+    b"CREATE": CommandSpec(AUTHENTICATED, mailboxes.create),
+    b"DELETE": CommandSpec(AUTHENTICATED, mailboxes.delete),
+    b"RENAME": CommandSpec(AUTHENTICATED, mailboxes.rename),
+    b"SUBSCRIBE": CommandSpec(AUTHENTICATED, mailboxes.subscribe),
+    b"UNSUBSCRIBE": CommandSpec(AUTHENTICATED, mailboxes.subscribe),
+    b"LIST": CommandSpec(AUTHENTICATED, mailboxes.list_),
+    b"LSUB": CommandSpec(AUTHENTICATED, mailboxes.lsub),
+    b"STATUS": CommandSpec(AUTHENTICATED, mailboxes.status),
+    b"APPEND": CommandSpec(AUTHENTICATED, append.append, changes_mailbox=True),
+    b"GETQUOTA": CommandSpec(
         AUTHENTICATED,
-        GetQuota,
         quota.getquota,
         capability=b"QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE",
         requires=IQuota,
     ),
-    b"GETQUOTAROOT": spec(AUTHENTICATED, GetQuotaRoot, quota.getquotaroot, requires=IQuota),
-    b"SETQUOTA": spec(AUTHENTICATED, SetQuota, quota.setquota, requires=IQuota),
-    b"GETMETADATA": spec(
-        AUTHENTICATED,
-        GetMetadata,
-        metadata.getmetadata,
-        capability=b"METADATA",
-        requires=IMetadata,
+    b"GETQUOTAROOT": CommandSpec(AUTHENTICATED, quota.getquotaroot, requires=IQuota),
+    b"SETQUOTA": CommandSpec(AUTHENTICATED, quota.setquota, requires=IQuota),
+    b"GETMETADATA": CommandSpec(
+        AUTHENTICATED, metadata.getmetadata, capability=b"METADATA", requires=IMetadata
     ),
-    b"SETMETADATA": spec(AUTHENTICATED, SetMetadata, metadata.setmetadata, requires=IMetadata),
-    b"NOTIFY": spec(AUTHENTICATED, Notify, notify.notify, capability=b"NOTIFY", requires=INotify),
-    b"COMPRESS": spec(AUTHENTICATED, Compress, enable.compress, capability=b"COMPRESS=DEFLATE"),
-    b"UNAUTHENTICATE": spec(
-        AUTHENTICATED, BareCommand, login.unauthenticate, capability=b"UNAUTHENTICATE"
+    b"SETMETADATA": CommandSpec(AUTHENTICATED, metadata.setmetadata, requires=IMetadata),
+    b"NOTIFY": CommandSpec(AUTHENTICATED, notify.notify, capability=b"NOTIFY", requires=INotify),
+    b"COMPRESS": CommandSpec(AUTHENTICATED, login.compress, capability=b"COMPRESS=DEFLATE"),
+    b"UNAUTHENTICATE": CommandSpec(
+        AUTHENTICATED, login.unauthenticate, capability=b"UNAUTHENTICATE"
     ),
-    b"IDLE": spec(AUTHENTICATED, BareCommand, idle.idle, capability=b"IDLE"),
-    b"CHECK": spec(SELECTED, BareCommand, idle.noop),
-    b"CLOSE": spec(SELECTED, BareCommand, select.close),
-    b"UNSELECT": spec(SELECTED, BareCommand, select.close, capability=b"UNSELECT"),
-    b"EXPUNGE": spec(
-        SELECTED, Expunge, store_copy.expunge, capability=b"UIDPLUS", changes_mailbox=True
+    b"IDLE": CommandSpec(AUTHENTICATED, notify.idle, capability=b"IDLE"),
+    b"CHECK": CommandSpec(SELECTED, notify.noop),
+    b"CLOSE": CommandSpec(SELECTED, select.close),
+    b"UNSELECT": CommandSpec(SELECTED, select.close, capability=b"UNSELECT"),
+    b"EXPUNGE": CommandSpec(
+        SELECTED, store_copy.expunge, capability=b"UIDPLUS", changes_mailbox=True
     ),
-    b"SEARCH": spec(SELECTED, Search, search.search, expunge=False),
-    b"CANCELUPDATE": spec(
-        SELECTED, CancelUpdate, search.cancel_update, capability=b"CONTEXT=SEARCH CONTEXT=SORT"
+    b"SEARCH": CommandSpec(SELECTED, search.search, expunge=False),
+    b"CANCELUPDATE": CommandSpec(
+        SELECTED, search.cancel_update, capability=b"CONTEXT=SEARCH CONTEXT=SORT"
     ),
-    b"ESEARCH": spec(
-        AUTHENTICATED, MultiSearch, multisearch.esearch, expunge=False, capability=b"MULTISEARCH"
+    b"ESEARCH": CommandSpec(
+        AUTHENTICATED, search.esearch, expunge=False, capability=b"MULTISEARCH"
     ),
-    b"SORT": spec(
+    b"SORT": CommandSpec(
+        SELECTED, sort_thread.sort, expunge=False, capability=b"SORT SORT=DISPLAY ESORT I18NLEVEL=1"
+    ),
+    b"THREAD": CommandSpec(
         SELECTED,
-        Sort,
-        sort_thread.sort,
-        expunge=False,
-        capability=b"SORT SORT=DISPLAY ESORT I18NLEVEL=1",
-    ),
-    b"THREAD": spec(
-        SELECTED,
-        Thread,
         sort_thread.thread,
         expunge=False,
         capability=b"THREAD=ORDEREDSUBJECT THREAD=REFERENCES",
     ),
-    b"FETCH": spec(SELECTED, Fetch, fetch.fetch, expunge=False),
-    b"STORE": spec(SELECTED, Store, store_copy.store, expunge=False, changes_mailbox=True),
-    b"REPLACE": spec(
-        SELECTED, Replace, append.replace, capability=b"REPLACE", changes_mailbox=True
-    ),
-    b"COPY": spec(SELECTED, Copy, store_copy.copy, changes_mailbox=True),
-    b"MOVE": spec(SELECTED, Copy, store_copy.copy, capability=b"MOVE", changes_mailbox=True),
+    b"FETCH": CommandSpec(SELECTED, fetch.fetch, expunge=False),
+    b"STORE": CommandSpec(SELECTED, store_copy.store, expunge=False, changes_mailbox=True),
+    b"REPLACE": CommandSpec(SELECTED, append.replace, capability=b"REPLACE", changes_mailbox=True),
+    b"COPY": CommandSpec(SELECTED, store_copy.copy, changes_mailbox=True),
+    b"MOVE": CommandSpec(SELECTED, store_copy.copy, capability=b"MOVE", changes_mailbox=True),
 }

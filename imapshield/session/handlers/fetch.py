@@ -3,7 +3,6 @@ r"""FETCH: which messages, in which chunks, and which of them become \Seen."""
 from collections.abc import Iterable, Iterator, Sequence
 
 from imapshield.session import qresync
-from imapshield.session.fetch_chunks import read_chunk, render_chunk, send_chunk
 from imapshield.session.fetch_responses import (
     FLAGS,
     MODSEQ,
@@ -11,9 +10,13 @@ from imapshield.session.fetch_responses import (
     MessageRows,
     implicit_items,
     locate,
+    read_chunk,
+    render_chunk,
+    send_chunk,
     take,
 )
 from imapshield.session.session import Session
+from imapshield.session.state import Spans, partial_bounds, slice_spans
 from imapshield.wire.commands.fetch import Binary, BodySection, Fetch, FetchItem
 from imapshield.wire.commands.mailboxes import Select
 from imapshield.wire.responses import Tagged, no, ok
@@ -23,9 +26,6 @@ CHUNK_MESSAGES = 1000
 """Messages per chunk; a thousand responses with flags are some 40 KB."""
 SEEN_MESSAGES = 200
 r"""Messages that become \Seen before they are read: if the client disconnects, few of them are \Seen and unread."""
-
-Spans = Sequence[tuple[int, int]]
-"""Rows of the view, as (start, stop), rising."""
 
 
 async def fetch(session: Session, command: Fetch) -> Tagged:
@@ -46,11 +46,12 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
 
 def _spans(session: Session, command: Fetch) -> Spans:
     """Return the rows that the command names."""
-    spans: Spans = session.rows_of(command.sequence, uid=command.uid)
+    spans = session.rows_of(command.sequence, uid=command.uid)
     if command.partial is not None:
         near, far = sorted(map(abs, command.partial))
         session.within_limit([(0, far - near + 1)], whole=True)  # RFC 9738 section 3.1
-        spans = _partial(spans, command.partial)
+        count = sum(stop - start for start, stop in spans)
+        spans = slice_spans(spans, *partial_bounds(command.partial, count))
     # CHANGEDSINCE selects of those that PARTIAL has selected (RFC 9394 section 3.4).
     if command.changed_since is not None:
         spans = _changed_since(session, spans, command.changed_since)
@@ -146,20 +147,6 @@ def _changed_since(session: Session, spans: Spans, modseq: int) -> Spans:
             if (row := columns.row(view.uids[i])) is not None and modseqs[row] > modseq
         ]
     return [(first, last + 1) for first, last in SequenceSet.from_uids(changed).ranges]
-
-
-def _partial(spans: Spans, partial: tuple[int, int]) -> Spans:
-    """Return the part of `spans` that PARTIAL counts from the first row, or backwards from the last (RFC 9394)."""
-    total = sum(stop - start for start, stop in spans)
-    near, far = partial
-    low, high = (near - 1, far) if near > 0 else (total + far, total + near + 1)
-    found = []
-    for start, stop in spans:
-        first, last = max(start, start + low), min(stop, start + high)
-        if first < last:
-            found.append((first, last))
-        low, high = low - (stop - start), high - (stop - start)
-    return found
 
 
 async def _mark_seen(session: Session, uids: Sequence[int]) -> None:

@@ -1,14 +1,15 @@
-"""LOGIN, AUTHENTICATE, UNAUTHENTICATE, STARTTLS and LOGOUT: the begin and the end of a user's session."""
+"""Login."""
 
 import base64
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.mailbox.account_api import IAccount
+from imapshield.session.capabilities import ENABLES
 from imapshield.session.command_spec import AfterResponse, Response
 from imapshield.session.session import Session
 from imapshield.wire import encode
 from imapshield.wire.commands.base import BareCommand
-from imapshield.wire.commands.login import Authenticate, Login
+from imapshield.wire.commands.login import Authenticate, Compress, Enable, Id, Login
 from imapshield.wire.grammar.login import decode_base64
 from imapshield.wire.responses import Tagged, ok
 
@@ -88,3 +89,40 @@ def _require_privacy(session: Session) -> None:
 def _log_in(session: Session, account: IAccount) -> Tagged:
     session.log_in(account)
     return ok("Logged in", encode.capability_code(session.capabilities()))
+
+
+async def capability(session: Session, _: BareCommand) -> Tagged:
+    """Handle CAPABILITY (RFC 9051 section 6.1.1)."""
+    session.io.write(encode.capability(session.capabilities()))
+    return ok("CAPABILITY completed")
+
+
+async def identify(session: Session, _: Id) -> Tagged:
+    """Handle ID (RFC 2971). What the client says of itself is neither used nor logged."""
+    session.io.write(encode.identity([(b"name", b"imapshield")]))
+    return ok("ID completed")
+
+
+async def enable(session: Session, command: Enable) -> Tagged:
+    """Handle ENABLE (RFC 5161); unknown names are ignored."""
+    names = [name for name in ENABLES if name.upper() in command.capabilities]
+    session.io.write(encode.enabled(names))
+    if {b"CONDSTORE", b"QRESYNC"} & set(names):
+        session.enable_condstore()
+    session.enabled.update(name.upper() for name in names)
+    return ok("ENABLE completed")
+
+
+async def compress(session: Session, command: Compress) -> Response:
+    """Handle COMPRESS (RFC 4978), which takes effect behind the tagged response."""
+    if command.algorithm != b"DEFLATE":
+        raise BadCommand("Unknown compression algorithm; use DEFLATE")
+    if not session.io.can_compress:
+        raise BadCommand("Compression is already active", b"COMPRESSIONACTIVE")
+    return Response(ok("Begin compression now"), AfterResponse.START_COMPRESSION)
+
+
+async def namespace(session: Session, _: BareCommand) -> Tagged:
+    """Handle NAMESPACE (RFC 2342): one personal namespace without a prefix."""
+    session.io.write(encode.namespace())
+    return ok("NAMESPACE completed")

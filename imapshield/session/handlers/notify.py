@@ -1,12 +1,12 @@
-"""NOTIFY (RFC 5465): subscribe to events in mailboxes, selected or not."""
+"""Notify."""
 
-from imapshield.errors import CommandRefused
-from imapshield.session import mailbox_filters
+from imapshield.errors import BadCommand, CommandRefused
+from imapshield.session import mailbox_names
 from imapshield.session.notifications import NotifySubscription
 from imapshield.session.session import Session
-from imapshield.session.state import MESSAGE_NEW
-from imapshield.session.states import State
+from imapshield.session.state import MESSAGE_NEW, State
 from imapshield.wire import encode
+from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.commands.mailboxes import Notify
 from imapshield.wire.responses import Tagged, ok
 
@@ -42,7 +42,33 @@ async def notify(session: Session, command: Notify) -> Tagged:
         await session.mailbox.watch_for_changes()
     if command.status:
         filters = [group.filter for group in command.groups]
-        for name in await mailbox_filters.resolve(session, filters):
+        for name in await mailbox_names.resolve(session, filters):
             if MESSAGE_NEW in subscription.events(name):
                 await subscription.send_status(name)
     return ok("NOTIFY completed")
+
+
+async def noop(session: Session, command: BareCommand) -> Tagged:
+    """Handle NOOP and CHECK: poll the file system, so that mail delivered just now is included."""
+    if session.state is State.SELECTED:
+        await session.mailbox.poll()
+    return ok(f"{command.name.decode()} completed")
+
+
+async def idle(session: Session, _: BareCommand) -> Tagged:
+    """Handle IDLE (RFC 2177): send updates at any time, until DONE."""
+    if session.state is State.SELECTED:
+        await session.mailbox.watch_for_changes()
+        await session.mailbox.poll()
+    session.io.write(encode.continuation("idling"))
+    if session.state is State.SELECTED:
+        session.send_pending_updates(expunge=True)
+    session.idling = session.state is State.SELECTED
+    session.search_contexts.schedule()
+    try:
+        line = await session.io.read_line()
+    finally:
+        session.idling = False
+    if line.upper() != b"DONE":
+        raise BadCommand("Expected DONE to end IDLE")
+    return ok("Idle completed")

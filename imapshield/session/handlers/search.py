@@ -1,16 +1,19 @@
-"""SEARCH and CANCELUPDATE: the matching messages, as a SEARCH or ESEARCH response, and saved for ``$``."""
+"""Search."""
 
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 
-from imapshield.errors import BadCommand
+from imapshield.errors import BadCommand, NoSuchMailbox
 from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.query import Query, leaf_keys
 from imapshield.mailbox.view import View
+from imapshield.session import mailbox_names
 from imapshield.session.session import Session
+from imapshield.session.state import State, partial_bounds
 from imapshield.wire import encode
 from imapshield.wire.commands.base import Command
+from imapshield.wire.commands.mailboxes import MailboxFilter
 from imapshield.wire.commands.search import (
     And,
     CancelUpdate,
@@ -137,7 +140,10 @@ def return_values(
 ) -> list[tuple[bytes, int | bytes]]:
     """Return the values that the return options of `command` ask for, and save the results if it says SAVE."""
     returns = command.returns or frozenset()
-    partial = _partial(uids, command.partial) if command.partial else ()
+    partial: Sequence[int] = ()
+    if command.partial:
+        start, stop = partial_bounds(command.partial, len(uids))
+        partial = uids[start:stop]
     returned = _returned(returns, uids, partial)
     if b"SAVE" in returns:
         session.saved_search = array("I", sorted(returned))
@@ -160,14 +166,6 @@ def _highest_modseq(view: View, uids: Sequence[int]) -> int:
     columns = view.columns
     rows = map(columns.row, uids)
     return max((columns.modseqs[row] for row in rows if row is not None), default=0)
-
-
-def _partial(uids: Sequence[int], partial: tuple[int, int]) -> Sequence[int]:
-    """Return the part that PARTIAL counts from the first result, or backwards from the last (RFC 9394)."""
-    near, far = partial
-    if near > 0:
-        return uids[near - 1 : far]
-    return uids[max(0, len(uids) + far) : max(0, len(uids) + near + 1)]
 
 
 def _returned(
@@ -200,3 +198,53 @@ def _pairs(returns: frozenset[bytes], numbers: Sequence[int]) -> list[tuple[byte
     if b"COUNT" in returns:
         pairs.append((b"COUNT", len(numbers)))
     return pairs
+
+
+_SELECTED = MailboxFilter(b"SELECTED")
+
+
+async def esearch(session: Session, command: MultiSearch) -> Tagged:
+    """Handle ESEARCH: an ESEARCH response for each mailbox in which something was found.
+
+    Sequence numbers are those of each mailbox; UPDATE applies to the selected mailbox only (section 2.2).
+    """
+    update = b"UPDATE" in command.returns
+    if (update or _SELECTED in command.sources) and session.state is not State.SELECTED:
+        raise BadCommand("Select a mailbox first")
+    saved = b"SAVE" in command.returns or any(
+        isinstance(key, SequenceKey) and key.sequence is None for key in leaf_keys(command.key)
+    )
+    if saved and command.sources != (_SELECTED,):
+        raise BadCommand("SAVE and $ apply to the selected mailbox only")
+    names = await mailbox_names.resolve(session, command.sources)
+    search = Search(
+        command.key, True, command.returns, command.partial, update_items=command.update_items
+    )
+    since = session.search_contexts.begin(search) if update else 0
+    for name in names:
+        try:
+            async with mailbox_names.opened(session, name) as (mailbox, view):
+                await _search(session, search, mailbox, view, since)
+        except NoSuchMailbox:
+            continue
+    if update and session.mailbox.name not in names:
+        text = "Selected mailbox is not among those searched"
+        session.search_contexts.send_noupdate(session.tag, text)
+    if session.limit_code is not None:
+        # MESSAGELIMIT contains a UID, which would be of any mailbox (section 2.4).
+        session.limit_code = None
+        return ok("Only the last messages of each mailbox were searched", b"LIMIT")
+    return ok("ESEARCH completed")
+
+
+async def _search(
+    session: Session, search: Search, mailbox: IMailbox, view: View, since: int
+) -> None:
+    uids = await find(session, search, mailbox, view)
+    source = encode.esearch_mailbox(mailbox.name, mailbox.uidvalidity, utf8=session.utf8)
+    if session.state is State.SELECTED and view is session.view:
+        await session.search_contexts.keep(search, uids, since, source)
+    pairs = return_values(session, search, uids, view)
+    if uids and pairs:
+        session.io.write(encode.esearch(session.tag, True, pairs, source))
+    await session.io.drain()

@@ -8,9 +8,9 @@ from imapshield.mailbox.view import View
 from imapshield.session import qresync
 from imapshield.session.fetch_responses import FLAGS
 from imapshield.session.handlers.fetch import fetch
-from imapshield.session.list_attributes import attributes, parents
+from imapshield.session.mailbox_names import attributes, parents
 from imapshield.session.session import Session
-from imapshield.session.states import State
+from imapshield.session.state import State
 from imapshield.wire import encode, flags
 from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.commands.fetch import Fetch

@@ -1,11 +1,10 @@
 """STORE, COPY, MOVE and EXPUNGE: changes to the messages of the selected mailbox."""
 
-from collections.abc import Sequence
-
 from imapshield.errors import StoreLimitExceeded
 from imapshield.session.fetch_responses import FLAGS, MODSEQ, send_known_items
 from imapshield.session.handlers.append import try_create
 from imapshield.session.session import Session
+from imapshield.session.state import Spans
 from imapshield.wire import encode
 from imapshield.wire.commands.messages import Copy, Expunge, Store
 from imapshield.wire.flags import SYSTEM_FLAGS, flag_list
@@ -178,7 +177,7 @@ async def expunge(session: Session, command: Expunge) -> Tagged:
     view = session.view
     uids = None
     if command.uids is not None:
-        spans: Sequence[tuple[int, int]] = session.rows_of(command.uids, uid=True)
+        spans = session.rows_of(command.uids, uid=True)
         if session.limits.max_messages_per_command:
             spans = session.within_limit(_deleted(session, spans))
         uids = list(view.uids_of(spans))
@@ -186,7 +185,7 @@ async def expunge(session: Session, command: Expunge) -> Tagged:
     return ok("EXPUNGE completed", session.highestmodseq_code())
 
 
-def _deleted(session: Session, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def _deleted(session: Session, spans: Spans) -> Spans:
     r"""Return the rows with \Deleted: only messages that are expunged count for MESSAGELIMIT (RFC 9738 section 3.1)."""
     view, columns = session.view, session.view.columns
     deleted = columns.flag_ids_with(b"\\Deleted")
