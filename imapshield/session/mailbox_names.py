@@ -1,6 +1,6 @@
-"""Mailbox names."""
+"""Mailbox names: the names that a filter matches (RFC 5465 section 6), and their attributes in LIST responses."""
 
-from collections.abc import AsyncIterator, Container, Iterable, Mapping
+from collections.abc import AsyncIterator, Container, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from imapshield.mailbox.account_api import IMailbox
@@ -11,9 +11,8 @@ from imapshield.wire.commands.mailboxes import MailboxFilter
 from imapshield.wire.names import DELIMITER, parent_names
 
 
-async def resolve(state: SessionState, filters: Iterable[MailboxFilter]) -> list[str]:
-    """Return the selectable mailboxes that one of `filters` matches; names that do not exist are left out."""
-    filters = list(filters)
+async def resolve(state: SessionState, filters: Sequence[MailboxFilter]) -> list[str]:
+    """Return the names of the selectable mailboxes that at least one of `filters` matches."""
     names = [info.name for info in await state.account.mailboxes() if info.selectable]
     subscribed: set[str] = set()
     if any(f.kind == b"SUBSCRIBED" for f in filters):
@@ -24,34 +23,32 @@ async def resolve(state: SessionState, filters: Iterable[MailboxFilter]) -> list
 def matches(
     state: SessionState, mailbox_filter: MailboxFilter, name: str, subscribed: Container[str]
 ) -> bool:
-    """Whether a filter matches the mailbox `name`."""
+    """Whether a filter matches the mailbox `name`; `subscribed` are the subscribed mailboxes."""
     match mailbox_filter.kind:
         case b"SELECTED" | b"SELECTED-DELAYED":
             return state.is_selected(name)
-        # Delivery agents deliver into any mailbox, so these two are the same (RFC 5465 section 6.3).
+        # Delivery agents deliver to any mailbox, so INBOXES are all mailboxes (RFC 5465 section 6.3).
         case b"PERSONAL" | b"INBOXES":
             return True
         case b"SUBSCRIBED":
             return name in subscribed
         case b"SUBTREE":
-            names = mailbox_filter.names
-            return name in names or not names.isdisjoint(parent_names(name))
+            return not mailbox_filter.names.isdisjoint([name, *parent_names(name)])
         case b"SUBTREE-ONE":
-            names = mailbox_filter.names
-            return name in names or name.rpartition(DELIMITER)[0] in names
+            return not mailbox_filter.names.isdisjoint([name, name.rpartition(DELIMITER)[0]])
         case _:
             return name in mailbox_filter.names
 
 
 @asynccontextmanager
 async def opened(state: SessionState, name: str) -> AsyncIterator[tuple[IMailbox, View]]:
-    """Open the mailbox `name` for a while, selected or not.
+    """Open the mailbox `name`, which may be the selected one, until the block ends.
 
     Yields:
         The mailbox and a view of it; for the selected mailbox, the session's own view.
 
     Raises:
-        NoSuchMailbox: there is no mailbox of this name.
+        NoSuchMailbox: the mailbox does not exist.
     """
     if state.is_selected(name):
         yield state.mailbox, state.view
@@ -70,30 +67,23 @@ def parents(names: Iterable[str]) -> set[str]:
     return {parent for name in names for parent in parent_names(name)}
 
 
-def attributes(
-    name: str,
-    infos: Mapping[str, MailboxInfo],
-    parents: Container[str],
-    *,
-    extended: bool = True,
-    subscribed: Container[str] = (),
+def list_attributes(
+    info: MailboxInfo | None, *, has_children: bool, extended: bool = True, subscribed: bool = False
 ) -> list[bytes]:
-    r"""Return the attributes of mailbox `name`.
+    r"""Return the attributes of a name in a LIST response.
 
     Args:
-        name: a mailbox, or a name that only has children.
-        infos: the mailboxes of the account.
-        parents: the names above all mailboxes.
+        info: the mailbox; None if the name only has children.
+        has_children: whether there are mailboxes below the name.
         extended: whether the client knows \NonExistent (RFC 5258, RFC 9051).
-        subscribed: the subscribed names, if \Subscribed is wanted.
+        subscribed: whether to include \Subscribed.
     """
-    info = infos.get(name)
-    found: list[bytes] = []
+    attributes: list[bytes] = []
     if info is None or not info.selectable:
-        found.append(b"\\NonExistent" if extended else b"\\Noselect")
-    found.append(b"\\HasChildren" if name in parents else b"\\HasNoChildren")
+        attributes.append(b"\\NonExistent" if extended else b"\\Noselect")
+    attributes.append(b"\\HasChildren" if has_children else b"\\HasNoChildren")
     if info is not None:
-        found += info.special_use
-    if name in subscribed:
-        found.append(b"\\Subscribed")
-    return found
+        attributes += info.special_use
+    if subscribed:
+        attributes.append(b"\\Subscribed")
+    return attributes

@@ -181,6 +181,11 @@ class SessionState:
         """Return the error for a sequence number after ENABLE UIDONLY (RFC 9586 section 3)."""
         return BadCommand("Sequence numbers are not allowed after ENABLE UIDONLY", b"UIDREQUIRED")
 
+    def require_qresync(self) -> None:
+        """Raise `BadCommand` unless the client has enabled QRESYNC, which the command uses."""
+        if not self.qresync:
+            raise BadCommand("ENABLE QRESYNC first")
+
     def require_writable(self) -> None:
         """Raise `CommandRefused` if the mailbox was opened by EXAMINE."""
         if self.readonly:

@@ -2,7 +2,6 @@ r"""FETCH: which messages, in which chunks, and which of them become \Seen."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from imapshield.session import qresync
 from imapshield.session.fetch_responses import (
     FLAGS,
     MODSEQ,
@@ -17,10 +16,11 @@ from imapshield.session.fetch_responses import (
 )
 from imapshield.session.session import Session
 from imapshield.session.state import Spans, partial_bounds, slice_spans
+from imapshield.wire import encode
 from imapshield.wire.commands.fetch import Binary, BodySection, Fetch, FetchItem
 from imapshield.wire.commands.mailboxes import Select
 from imapshield.wire.responses import Tagged, no, ok
-from imapshield.wire.sequence import SequenceSet
+from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
 CHUNK_MESSAGES = 1000
 """Messages per chunk; a thousand responses with flags are some 40 KB."""
@@ -33,9 +33,9 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
     if command.changed_since is not None or MODSEQ in command.items:
         session.enable_condstore()
     if command.vanished:
-        qresync.require_enabled(session)
+        session.require_qresync()
         assert command.changed_since is not None
-        await qresync.send_vanished(session, command.sequence, command.changed_since)
+        await send_vanished(session, command.sequence, command.changed_since)
     missing = await _fetch(session, _spans(session, command), _items(session, command))
     if not missing:
         return ok("FETCH completed")
@@ -70,6 +70,27 @@ def _sets_seen(item: FetchItem) -> bool:
     if isinstance(item, Binary) and item.size_only:
         return False
     return isinstance(item, BodySection | Binary) and not item.peek
+
+
+async def send_vanished(session: Session, uids: SequenceSet, since: int, *, above: int = 0) -> None:
+    """Send VANISHED (EARLIER) for expunged messages (RFC 7162 section 3.2.10.1), except those with a pending EXPUNGE.
+
+    Args:
+        session: the session.
+        uids: the messages to consider.
+        since: a MODSEQ; messages expunged after it are sent.
+        above: only UIDs above this one are sent.
+    """
+    if uids.saved:
+        uids = SequenceSet.from_uids(session.saved_search)
+    expunged = await session.mailbox.vanished(since)
+    view = session.view
+    largest = view.columns.uidnext - 1
+    vanished = expunged.intersection(uids.resolve(largest)).intersection([(above + 1, MAX_NUMBER)])
+    if vanished.matching_slices(view.uids, 0):
+        vanished = vanished.intersection(SequenceSet.complement(view.uids, largest + 1).ranges)
+    if vanished:
+        session.io.write(encode.vanished(vanished, earlier=True))
 
 
 async def _fetch(session: Session, spans: Spans, items: list[FetchItem]) -> bool:

@@ -1,11 +1,11 @@
-"""Mailboxes."""
+"""CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, LIST, LSUB and STATUS."""
 
 import unicodedata
 from collections.abc import Callable, Iterable
 
 from imapshield.errors import CommandRefused, NoSuchMailbox, StoreError
 from imapshield.mailbox.values import MailboxInfo, MailboxStatus
-from imapshield.session.mailbox_names import attributes, parents
+from imapshield.session.mailbox_names import list_attributes, parents
 from imapshield.session.session import Session
 from imapshield.wire import encode
 from imapshield.wire.commands.mailboxes import Create, Delete, List, Rename, Status, Subscribe
@@ -112,15 +112,14 @@ async def list_(session: Session, command: List) -> Tagged:
             await session.io.drain()
         # First STATUS, which can find that the mailbox has been deleted: LIST has to say so (RFC 5819 section 2).
         status = await _status(session, command, name, infos) if name in selected else b""
-        shown = attributes(
-            name,
-            infos,
-            all_parents,
+        attributes = list_attributes(
+            infos.get(name),
+            has_children=name in all_parents,
             extended=command.extended or session.rev2,
-            subscribed=subscribed,
+            subscribed=name in subscribed,
         )
-        extended = child_info if name in with_child else []
-        line = encode.list_response(b"LIST", shown, name, extended=extended, utf8=session.utf8)
+        items = child_info if name in with_child else []
+        line = encode.list_response(b"LIST", attributes, name, extended=items, utf8=session.utf8)
         session.io.write(line + status)
         if status:
             await session.io.drain()

@@ -36,9 +36,8 @@ async def notify(session: Session, command: Notify) -> Tagged:
     subscribed = await session.account.subscriptions()
     subscription = NotifySubscription(session, command.groups, subscribed)
     session.notify_subscription = subscription
-    subscription.start()
-    await subscription.watch_mailboxes()
-    if session.state is State.SELECTED and subscription.selected is not None:
+    await subscription.start()
+    if session.state is State.SELECTED and session.selected_group is not None:
         await session.mailbox.watch_for_changes()
     if command.status:
         filters = [group.filter for group in command.groups]
