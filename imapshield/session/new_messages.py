@@ -1,8 +1,8 @@
 """FETCH responses for new messages (RFC 5465 sections 5.2 and 7).
 
-NOTIFY requests items of all new messages, and the UPDATE option of SEARCH (RFC 5267) requests items of those that match.
-One response per message contains both. It follows ADDTO, as section 5.2 demands; section 7 demands the opposite order,
-and erratum 4833 permits either.
+NOTIFY requests items of all new messages, and the UPDATE option of SEARCH (RFC 5267) items of those that match. One
+response per message contains both. It follows ADDTO, as section 5.2 demands; section 7 demands the opposite order, and
+erratum 4833 permits either.
 """
 
 from collections.abc import Iterable, Sequence

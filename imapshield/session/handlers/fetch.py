@@ -2,18 +2,7 @@ r"""FETCH: which messages, in which chunks, and which of them become \Seen."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from imapshield.session.fetch_responses import (
-    FLAGS,
-    MODSEQ,
-    UID,
-    MessageRows,
-    implicit_items,
-    locate,
-    read_chunk,
-    render_chunk,
-    send_chunk,
-    take,
-)
+from imapshield.session.fetch_responses import FLAGS, MODSEQ, UID, implicit_items, send_rows, take
 from imapshield.session.session import Session
 from imapshield.session.state import Spans, partial_bounds, slice_spans
 from imapshield.wire import encode
@@ -109,7 +98,7 @@ async def _fetch(session: Session, spans: Spans, items: list[FetchItem]) -> bool
                 await _mark_seen(session, batch)
                 if any(map(session.view.flags_changed, batch)):
                     shown = _with_flags(session, items)
-            done, some_missing = await _send(session, rows, batch, shown)
+            done, some_missing = await send_rows(session, rows, batch, shown)
             missing = missing or some_missing
             rows, uids = rows[done:], uids[done:]
             await session.io.drain()
@@ -180,39 +169,3 @@ async def _mark_seen(session: Session, uids: Sequence[int]) -> None:
     ]
     if unseen:
         await session.mailbox.store_flags(unseen, b"+", [b"\\Seen"], None)
-
-
-async def _send(
-    session: Session, rows: Sequence[int], uids: Sequence[int], items: Sequence[FetchItem]
-) -> tuple[int, bool]:
-    """Send the responses for as many messages as make a chunk.
-
-    Args:
-        session: the session.
-        rows: rows of the view, at least as many as `uids`.
-        uids: the messages in these rows.
-        items: the items of the responses.
-
-    Returns:
-        How many of `uids` are done, and whether some of these no longer exist.
-    """
-    view = session.view
-    fetched = await read_chunk(session, uids, items)
-    done = max(1, len(fetched.uids) + len(fetched.missing))
-    rows = rows[:done]
-    numbers = _numbers(rows)
-    if view.uids is view.columns.uids and not fetched.missing:
-        found = MessageRows(numbers, rows, uids[:done])
-    else:
-        found = locate(session, fetched, dict(zip(uids[:done], numbers, strict=True)).get)
-    chunk = render_chunk(session, found, items, fetched)
-    if FLAGS in items:
-        view.forget_flag_changes(found.uids)
-    await send_chunk(session, chunk)
-    return done, len(found.uids) < done
-
-
-def _numbers(rows: Sequence[int]) -> Sequence[int]:
-    if isinstance(rows, range):
-        return range(rows.start + 1, rows.stop + 1)
-    return [row + 1 for row in rows]
