@@ -1,7 +1,8 @@
 """`SessionState`: the state of one client that handlers and the parts of a session read and write."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
+from itertools import chain, starmap
 
 from zope.interface import Interface
 
@@ -41,6 +42,11 @@ def partial_bounds(partial: tuple[int, int], count: int) -> tuple[int, int]:
     """
     near, far = partial
     return (near - 1, far) if near > 0 else (max(0, count + far), max(0, count + near + 1))
+
+
+def rows_in(spans: Spans) -> Iterator[int]:
+    """Yield each row of `spans`."""
+    return chain.from_iterable(starmap(range, spans))
 
 
 def slice_spans(spans: Spans, low: int, high: int) -> Spans:
