@@ -1,7 +1,8 @@
-"""Search."""
+"""SEARCH, ESEARCH and CANCELUPDATE: the matching messages, as a SEARCH or ESEARCH response, and saved for ``$``."""
 
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from imapshield.errors import BadCommand, NoSuchMailbox
@@ -28,77 +29,74 @@ from imapshield.wire.commands.search import (
 from imapshield.wire.responses import Tagged, ok
 from imapshield.wire.sequence import compact
 
+_SELECTED = MailboxFilter(b"SELECTED")
+
+AnySearch = Search | Sort | Thread
+
 
 async def search(session: Session, command: Search) -> Tagged:
     """Handle SEARCH and UID SEARCH (RFC 9051 section 6.4.4).
 
-    With the return options of RFC 4731, RFC 5182 (SAVE), RFC 5267 (UPDATE) and RFC 9394 (PARTIAL).
+    Supports the return options of RFC 4731, RFC 5182 (SAVE), RFC 5267 (UPDATE) and RFC 9394 (PARTIAL).
     """
     if command.charset and b"UTF8=ACCEPT" in session.enabled:
         raise BadCommand("CHARSET is not allowed after ENABLE UTF8=ACCEPT")  # RFC 6855 section 3
     since = session.search_contexts.begin(command)
-    uids = await find(session, command)
+    uids = await find(session, command, session.mailbox, session.view)
     await session.search_contexts.keep(command, uids, since)
     send_results(session, command, uids, b"SEARCH")
     return completed(session, "SEARCH completed")
 
 
 async def cancel_update(session: Session, command: CancelUpdate) -> Tagged:
-    """Handle CANCELUPDATE (RFC 5267); tags of searches that are not updated are ignored."""
+    """Handle CANCELUPDATE (RFC 5267); tags that belong to no search with UPDATE are ignored."""
     for tag in command.tags:
         session.search_contexts.drop(tag)
     return ok("CANCELUPDATE completed")
 
 
 def uses_sequence_numbers(command: Command | None) -> bool:
-    """Whether a search contains sequence numbers.
+    """Whether a command is a search for sequence numbers.
 
-    Then no message may be expunged before its tagged response, not even for UID SEARCH (RFC 7162).
+    Then no EXPUNGE may be sent before its tagged response, not even for UID SEARCH (RFC 7162).
     """
-    return isinstance(command, Search | Sort | Thread | MultiSearch) and any(
+    return isinstance(command, AnySearch | MultiSearch) and any(
         isinstance(key, SequenceKey) and key.sequence is not None and not key.uid
         for key in leaf_keys(command.key)
     )
 
 
 def completed(session: Session, text: str) -> Tagged:
-    """Return the OK of a search, with EXPUNGEISSUED if the client knows messages that no longer exist."""
+    """Return the OK response to a search, with EXPUNGEISSUED if the client knows messages that no longer exist."""
     return ok(text, b"EXPUNGEISSUED" if session.view.has_pending_expunges else None)
 
 
 async def find(
-    session: Session,
-    command: Search | Sort,
-    mailbox: IMailbox | None = None,
-    view: View | None = None,
-    *,
-    whole: bool = False,
+    session: Session, command: AnySearch, mailbox: IMailbox, view: View, *, whole: bool = False
 ) -> Sequence[int]:
-    """Return the UIDs that match, rising.
+    """Return the UIDs of the matching messages, in ascending order.
 
     Args:
         session: the session.
         command: the search.
-        mailbox: where to search; by default the selected mailbox.
-        view: the view of `mailbox`.
-        whole: too many messages for MESSAGELIMIT are an error.
+        mailbox: the mailbox to search.
+        view: the client's view of `mailbox`.
+        whole: whether it is an error if MESSAGELIMIT does not allow to search all messages. Otherwise the last ones are
+            searched, and `limit_code` is set.
+
+    Raises:
+        CommandRefused: there are too many messages, and `whole` is set.
+        BadCommand: the search contains sequence numbers after ENABLE UIDONLY.
     """
     if _has_modseq(command.key):
         session.enable_condstore()
     if session.uid_only and uses_sequence_numbers(command):
         raise session.uid_required()
-    view = view or session.view
-    query = Query(
-        mailbox or session.mailbox,
-        view,
-        now=session.now(),
-        saved=session.saved_search,
-        pause=session.pause,
-    )
+    query = Query(mailbox, view, now=session.now(), saved=session.saved_search, pause=session.pause)
     candidates: Sequence[int] = view.uids
     limit = session.limits.max_messages_per_command
     if 0 < limit < len(candidates):
-        # What counts is how many messages are examined: the sequence sets, UIDAFTER and UIDBEFORE reduce them.
+        # The limit applies to the messages to examine; sequence sets, UIDAFTER and UIDBEFORE reduce their number.
         key = command.key
         keys = key.keys if isinstance(key, And) else (key,)
         sets = [k for k in keys if isinstance(k, SequenceKey)]
@@ -138,7 +136,7 @@ def send_results(
 def return_values(
     session: Session, command: Search | Sort, uids: Sequence[int], view: View
 ) -> list[tuple[bytes, int | bytes]]:
-    """Return the values that the return options of `command` ask for, and save the results if it says SAVE."""
+    """Save the results if `command` says SAVE, and return the name and value of each return option for ESEARCH."""
     returns = command.returns or frozenset()
     partial: Sequence[int] = ()
     if command.partial:
@@ -173,7 +171,7 @@ def _returned(
 ) -> Sequence[int]:
     """Return the results to which SAVE and MODSEQ apply.
 
-    All, unless the response contains only some of them (RFC 5182 section 2.4, RFC 9394).
+    These are all results, unless the response contains only some of them (RFC 5182 section 2.4, RFC 9394).
     """
     if not uids or returns & {b"ALL", b"COUNT"} or not returns & {b"MIN", b"MAX", b"PARTIAL"}:
         return uids
@@ -186,7 +184,7 @@ def _returned(
 
 
 def _pairs(returns: frozenset[bytes], numbers: Sequence[int]) -> list[tuple[bytes, int | bytes]]:
-    """Return the values of MIN, MAX, ALL and COUNT; without results only COUNT has one."""
+    """Return the values of MIN, MAX, ALL and COUNT; without results, only COUNT has a value."""
     pairs: list[tuple[bytes, int | bytes]] = []
     if numbers:
         if b"MIN" in returns:
@@ -200,13 +198,11 @@ def _pairs(returns: frozenset[bytes], numbers: Sequence[int]) -> list[tuple[byte
     return pairs
 
 
-_SELECTED = MailboxFilter(b"SELECTED")
-
-
 async def esearch(session: Session, command: MultiSearch) -> Tagged:
-    """Handle ESEARCH: an ESEARCH response for each mailbox in which something was found.
+    """Handle ESEARCH (RFC 7377), which sends one ESEARCH response for each mailbox with matching messages.
 
-    Sequence numbers are those of each mailbox; UPDATE applies to the selected mailbox only (section 2.2).
+    Sequence numbers in the search refer to each mailbox separately. UPDATE applies only to the selected mailbox
+    (section 2.2).
     """
     update = b"UPDATE" in command.returns
     if (update or _SELECTED in command.sources) and session.state is not State.SELECTED:
@@ -222,16 +218,14 @@ async def esearch(session: Session, command: MultiSearch) -> Tagged:
     )
     since = session.search_contexts.begin(search) if update else 0
     for name in names:
-        try:
+        with suppress(NoSuchMailbox):
             async with mailbox_names.opened(session, name) as (mailbox, view):
                 await _search(session, search, mailbox, view, since)
-        except NoSuchMailbox:
-            continue
     if update and session.mailbox.name not in names:
         text = "Selected mailbox is not among those searched"
         session.search_contexts.send_noupdate(session.tag, text)
     if session.limit_code is not None:
-        # MESSAGELIMIT contains a UID, which would be of any mailbox (section 2.4).
+        # MESSAGELIMIT contains a UID, and it would not be clear in which mailbox (section 2.4).
         session.limit_code = None
         return ok("Only the last messages of each mailbox were searched", b"LIMIT")
     return ok("ESEARCH completed")
