@@ -12,9 +12,15 @@ from imapshield.wire.commands.mailboxes import Create, Delete, List, Rename, Sta
 from imapshield.wire.names import DELIMITER, ListPattern, fold_inbox, parent_names
 from imapshield.wire.responses import Tagged, ok
 
+CHUNK_RESPONSES = 500
+"""Number of LIST responses that are written before other connections run."""
+
 
 async def create(session: Session, command: Create) -> Tagged:
-    """Handle CREATE (RFC 9051 section 6.3.4, RFC 6154); a delimiter at the end only announces child mailboxes."""
+    """Handle CREATE (RFC 9051 section 6.3.4, RFC 6154).
+
+    A delimiter at the end of the name declares that the client will create child mailboxes, and is ignored.
+    """
     name = command.mailbox.removesuffix(DELIMITER)
     _require_net_unicode(session, name)
     mailbox_id = await session.account.create(name, command.special_use)
@@ -22,7 +28,7 @@ async def create(session: Session, command: Create) -> Tagged:
 
 
 def _require_net_unicode(session: Session, name: str) -> None:
-    """Refuse a new name that is not Net-Unicode (RFC 9051 section 5.1); modified UTF-7 has no such rule."""
+    """Refuse a new name in UTF-8 that is not Net-Unicode (RFC 9051 section 5.1); modified UTF-7 has no such rule."""
     if session.utf8 and not unicodedata.is_normalized("NFC", name):
         raise CommandRefused(b"CANNOT", "Mailbox name is not in Unicode Normalization Form C")
 
@@ -70,7 +76,14 @@ async def status(session: Session, command: Status) -> Tagged:
 
 
 def status_line(session: Session, name: str, items: Iterable[bytes], found: MailboxStatus) -> bytes:
-    """Return the STATUS response of mailbox `name` with `items`; unknown items are left out."""
+    """Return the STATUS response of a mailbox.
+
+    Args:
+        session: the session.
+        name: the mailbox.
+        items: the STATUS items to include; unknown ones are left out.
+        found: the values.
+    """
     values: dict[bytes, int | bytes] = {
         b"MESSAGES": found.messages,
         b"RECENT": found.recent,
@@ -88,12 +101,8 @@ def status_line(session: Session, name: str, items: Iterable[bytes], found: Mail
     return encode.status(name, pairs, utf8=session.utf8)
 
 
-CHUNK_RESPONSES = 500
-"""LIST responses that are written before other connections run."""
-
-
 async def list_(session: Session, command: List) -> Tagged:
-    """Handle LIST, with RFC 5258, RFC 5819 and RFC 6154."""
+    """Handle LIST (RFC 9051 section 6.3.9), with the options of RFC 5258, RFC 5819 and RFC 6154."""
     if _asks_for_delimiter(command):
         session.io.write(encode.list_response(b"LIST", [b"\\Noselect"], ""))
         return ok("LIST completed")
@@ -110,7 +119,7 @@ async def list_(session: Session, command: List) -> Tagged:
     for count, name in enumerate(sorted(chosen, key=lambda n: (n != "INBOX", n)), 1):
         if count % CHUNK_RESPONSES == 0:
             await session.io.drain()
-        # First STATUS, which can find that the mailbox has been deleted: LIST has to say so (RFC 5819 section 2).
+        # STATUS comes first, because it can fail if the mailbox was deleted. LIST must show this (RFC 5819 section 2).
         status = await _status(session, command, name, infos) if name in selected else b""
         attributes = list_attributes(
             infos.get(name),
@@ -127,7 +136,7 @@ async def list_(session: Session, command: List) -> Tagged:
 
 
 def _asks_for_delimiter(command: List) -> bool:
-    """Whether the command asks only for the delimiter and the root of the reference, of which there is one."""
+    """Whether the command asks for the hierarchy delimiter instead of mailboxes (RFC 9051 section 6.3.9)."""
     return command.patterns == ("",) and not command.extended
 
 
@@ -146,23 +155,21 @@ def _choose(
 ) -> tuple[list[str], set[str], set[str]]:
     """Return the names to list, the names that meet the selection options, and the names with CHILDINFO."""
     matches = _matcher(command)
-    selected = set(infos)
-    if b"SUBSCRIBED" in command.selection:
-        selected = set(subscribed)
+    selected = set(subscribed if b"SUBSCRIBED" in command.selection else infos)
     if b"SPECIAL-USE" in command.selection:
         selected = {name for name in selected if name in infos and infos[name].special_use}
     if b"RECURSIVEMATCH" not in command.selection:
         return [*filter(matches, selected)], selected, set()
-    # RFC 5258 section 3.5: the parents of selected names, whether or not these match the pattern themselves. Listed are
-    # only those with a child that is not listed itself: "servers SHOULD suppress redundant CHILDINFO responses".
-    needed = parents(name for name in selected if not matches(name))
-    return [*filter(matches, selected | needed)], selected, parents(selected)
+    # RECURSIVEMATCH adds the parents of selected names (RFC 5258 section 3.5). A parent is listed only if it has a child
+    # that is not listed itself: "servers SHOULD suppress redundant CHILDINFO responses".
+    added = parents(name for name in selected if not matches(name))
+    return [*filter(matches, selected | added)], selected, parents(selected)
 
 
 async def _status(
     session: Session, command: List, name: str, infos: dict[str, MailboxInfo]
 ) -> bytes:
-    """Return the STATUS response for RETURN (STATUS); a deleted mailbox is removed from `infos`."""
+    """Return the STATUS response for RETURN (STATUS), or b"". A deleted mailbox is removed from `infos`."""
     if not command.status_items or name not in infos or not infos[name].selectable:
         return b""
     try:
@@ -184,8 +191,8 @@ async def lsub(session: Session, command: List) -> Tagged:
     subscribed = await session.account.subscriptions()
     listed = _listed_by_lsub(sorted(subscribed), infos, _matcher(command))
     lines = [
-        encode.list_response(b"LSUB", shown, name, utf8=session.utf8)
-        for name, shown in sorted(listed.items())
+        encode.list_response(b"LSUB", attributes, name, utf8=session.utf8)
+        for name, attributes in sorted(listed.items())
     ]
     session.io.write(b"".join(lines))
     return ok("LSUB completed")
@@ -200,7 +207,7 @@ def _listed_by_lsub(
         if matches(name):
             listed[name] = [] if name in infos and infos[name].selectable else [b"\\Noselect"]
             continue
-        # RFC 3501 section 6.3.9: with %, a parent represents the subscribed names below it.
+        # A parent that matches a pattern with % stands for the subscribed names below it (RFC 3501 section 6.3.9).
         for parent in filter(matches, parent_names(name)):
             listed.setdefault(parent, [b"\\Noselect"])
     return listed

@@ -1,4 +1,4 @@
-"""Notify."""
+"""NOOP, CHECK, IDLE and NOTIFY: learn what other sessions and programs do to mailboxes."""
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.session import mailbox_names
@@ -11,20 +11,15 @@ from imapshield.wire.commands.mailboxes import Notify
 from imapshield.wire.responses import Tagged, ok
 
 EVENTS = (
-    b"MessageNew",
-    b"MessageExpunge",
-    b"FlagChange",
-    b"MailboxName",
-    b"SubscriptionChange",
-    b"MailboxMetadataChange",
-    b"ServerMetadataChange",
+    b"MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange MailboxMetadataChange"
+    b" ServerMetadataChange".split()
 )
 """The supported events, as BADEVENT lists them."""
 _KNOWN_EVENTS = frozenset(name.upper() for name in EVENTS)
 
 
 async def notify(session: Session, command: Notify) -> Tagged:
-    """Handle NOTIFY SET and NOTIFY NONE: each replaces the one before."""
+    """Handle NOTIFY SET and NOTIFY NONE (RFC 5465), which replace the previous subscription."""
     if any(not group.events <= _KNOWN_EVENTS for group in command.groups):
         raise CommandRefused(b"BADEVENT " + encode.parenthesised(EVENTS), "Unsupported event")
     if command.groups and session.state is State.SELECTED:
@@ -48,14 +43,14 @@ async def notify(session: Session, command: Notify) -> Tagged:
 
 
 async def noop(session: Session, command: BareCommand) -> Tagged:
-    """Handle NOOP and CHECK: poll the file system, so that mail delivered just now is included."""
+    """Handle NOOP and CHECK. They poll the file system, so that mail that has just been delivered is reported."""
     if session.state is State.SELECTED:
         await session.mailbox.poll()
     return ok(f"{command.name.decode()} completed")
 
 
 async def idle(session: Session, _: BareCommand) -> Tagged:
-    """Handle IDLE (RFC 2177): send updates at any time, until DONE."""
+    """Handle IDLE (RFC 2177): send updates at any time until the client sends DONE."""
     if session.state is State.SELECTED:
         await session.mailbox.watch_for_changes()
         await session.mailbox.poll()
