@@ -1,6 +1,6 @@
-"""CATENATE (RFC 4469): a new message made of literals and of parts of stored messages.
+"""CATENATE (RFC 4469): a new message built from literals and from parts of stored messages.
 
-No part is copied to build the message: the store reads each part in place while it writes the new message.
+The parts are not copied first: the store reads each part in place while it writes the new message.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from imapshield.wire.commands.messages import AppendMessage
 
 
 class ConcatenatedLiteral:
-    """Several `wire.commands.base.LiteralData`, one behind the other, as one. Their owner closes the parts."""
+    """The concatenation of several `wire.commands.base.LiteralData`, which is one too. It does not close its parts."""
 
     def __init__(self, parts: Sequence[LiteralData]) -> None:
         self._parts = parts
@@ -24,7 +24,7 @@ class ConcatenatedLiteral:
         self.binary = any(part.binary for part in parts)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset`; fewer only at the end."""
+        """Return `size` bytes from `offset`, or fewer at the end."""
         chunks: list[bytes] = []
         for part in self._parts:
             if size and offset < part.size:
@@ -34,15 +34,15 @@ class ConcatenatedLiteral:
         return b"".join(chunks)
 
     def close(self) -> None:
-        """Do nothing: the parts are closed by their owner."""
+        """Do nothing: the owner of the parts closes them."""
 
 
 async def message_content(state: SessionState, message: AppendMessage) -> LiteralData:
     """Return the content of a message of APPEND or REPLACE.
 
     Raises:
-        CommandRefused: a URL names no part of a message, or the message is too large.
-        BadCommand: the account cannot do CATENATE.
+        CommandRefused: a URL does not name a part of a message, or the message is too large.
+        BadCommand: the account does not support CATENATE.
     """
     if not isinstance(message.content, tuple):
         return message.content
@@ -72,7 +72,7 @@ async def _stored_part(state: SessionState, url: bytes) -> LiteralData:
         size = value.size
     else:
         _, end_of_size, data = value.partition(b"\r\n")
-        if not end_of_size:  # NIL: the message exists and the part does not
+        if not end_of_size:  # the value is NIL: the message has no such part
             raise bad_url
         size = len(data)
     await state.pause()

@@ -2,9 +2,9 @@
 
 Rules
 -----
-* Whatever goes wrong, the client gets a tagged response with a text of this server: BAD for a malformed command, NO for
-  a refusal by a handler or the store, and NO [SERVERBUG] for an internal error, with a reference to its traceback in
-  the log.
+* After every error the client gets a tagged response with a text of this server: BAD for a malformed command, NO for a
+  refusal by a handler or the store, and NO [SERVERBUG] for an internal error, with a reference to its traceback in the
+  log.
 * Pending updates precede the tagged response, except after commands whose `CommandSpec.sync` is False.
 """
 
@@ -46,7 +46,7 @@ class Dispatcher:
         self.session = Session(io, limits, TABLE, now)
 
     def greeting(self) -> bytes:
-        """Return the greeting, which contains the capabilities and so saves the client a round trip."""
+        """Return the greeting. It contains the capabilities, which saves the client a round trip."""
         code = encode.capability_code(self.capabilities())
         return encode.untagged(b"OK", "imapshield ready", code)
 
@@ -55,7 +55,7 @@ class Dispatcher:
         return self.session.capabilities()
 
     def disconnected(self) -> None:
-        """Release everything, because the connection has ended."""
+        """Cancel all subscriptions, because the connection has ended."""
         self.session.disconnected()
 
     async def run(self, command: RawCommand) -> None:
@@ -78,7 +78,7 @@ class Dispatcher:
     async def _respond(
         self, command: RawCommand, spec: CommandSpec[Session] | None
     ) -> Response | None:
-        """Execute a command and turn errors into responses; None if it failed because the connection ended."""
+        """Execute a command and turn errors into responses; return None if it failed because the connection ended."""
         try:
             return await self._execute(command, spec)
         except BadCommand as error:
@@ -136,13 +136,13 @@ class Dispatcher:
         tag = (command.tag or b"").upper()
         if self.session.state is not State.NOT_AUTHENTICATED or tag not in _OTHER_PROTOCOLS:
             raise error
-        # A browser or mail client that was made to talk to us (ALPACA): what follows is not IMAP either.
+        # An attacker has redirected a browser or a mail client to this port (ALPACA), so no IMAP will follow.
         self._report_bad_command(command, error.text)
         self.session.io.write(encode.untagged(b"BYE", "This is an IMAP server"))
         return Response(bad(error.text), AfterResponse.CLOSE)
 
     def _report_bad_command(self, command: RawCommand, text: str) -> None:
-        # A line of one word is not logged as a tag: it may be a SASL response that came too late.
+        # A line of one word is not logged as a tag, because it may be a SASL response that was sent too late.
         sample = (command.tag or b"") + b" " + command.name if command.name else b""
         self.session.io.bad_command(sample, text)
 

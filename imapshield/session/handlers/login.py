@@ -1,4 +1,4 @@
-"""Login."""
+"""CAPABILITY, ID, STARTTLS, LOGIN, AUTHENTICATE, UNAUTHENTICATE, LOGOUT, ENABLE, COMPRESS and NAMESPACE."""
 
 import base64
 
@@ -15,14 +15,14 @@ from imapshield.wire.responses import Tagged, ok
 
 
 async def logout(session: Session, _: BareCommand) -> Response:
-    """Handle LOGOUT."""
+    """Handle LOGOUT (RFC 9051 section 6.1.3)."""
     session.leave()
     session.io.write(encode.untagged(b"BYE", "Logging out"))
     return Response(ok("LOGOUT completed"), AfterResponse.CLOSE)
 
 
 async def unauthenticate(session: Session, _: BareCommand) -> Response:
-    """Handle UNAUTHENTICATE (RFC 8437): the client may log in again, over the same TLS connection."""
+    """Handle UNAUTHENTICATE (RFC 8437), after which the client can log in again over the same TLS connection."""
     session.leave()
     return Response(ok("UNAUTHENTICATE completed"), AfterResponse.LOG_OUT)
 
@@ -65,14 +65,18 @@ async def authenticate(session: Session, command: Authenticate) -> Tagged:
     elif command.mechanism in session.io.sasl_mechanisms():
         account = await session.io.login_sasl(command.mechanism, send_challenge)
     else:
-        raise CommandRefused(
-            b"CANNOT", "Unsupported authentication mechanism; CAPABILITY lists the supported ones"
-        )
+        text = "Unsupported authentication mechanism; CAPABILITY lists the supported ones"
+        raise CommandRefused(b"CANNOT", text)
     return _log_in(session, account)
 
 
 def _parse_plain(message: bytes) -> tuple[bytes, bytes]:
-    """Return user and password of SASL PLAIN (RFC 4616); authorization as another user is not supported."""
+    """Return the user and the password in a SASL PLAIN message (RFC 4616).
+
+    Raises:
+        BadCommand: the message is malformed.
+        CommandRefused: it asks for authorization as another user, which is not supported.
+    """
     fields = message.split(b"\0")
     if len(fields) != 3 or not fields[1]:
         raise BadCommand("Invalid PLAIN response; expected NUL, user, NUL, password")
@@ -98,13 +102,13 @@ async def capability(session: Session, _: BareCommand) -> Tagged:
 
 
 async def identify(session: Session, _: Id) -> Tagged:
-    """Handle ID (RFC 2971). What the client says of itself is neither used nor logged."""
+    """Handle ID (RFC 2971). The information that the client sends about itself is neither used nor logged."""
     session.io.write(encode.identity([(b"name", b"imapshield")]))
     return ok("ID completed")
 
 
 async def enable(session: Session, command: Enable) -> Tagged:
-    """Handle ENABLE (RFC 5161); unknown names are ignored."""
+    """Handle ENABLE (RFC 5161), which ignores unknown names."""
     names = [name for name in ENABLES if name.upper() in command.capabilities]
     session.io.write(encode.enabled(names))
     if {b"CONDSTORE", b"QRESYNC"} & set(names):
@@ -114,7 +118,7 @@ async def enable(session: Session, command: Enable) -> Tagged:
 
 
 async def compress(session: Session, command: Compress) -> Response:
-    """Handle COMPRESS (RFC 4978), which takes effect behind the tagged response."""
+    """Handle COMPRESS (RFC 4978), which takes effect after the tagged response."""
     if command.algorithm != b"DEFLATE":
         raise BadCommand("Unknown compression algorithm; use DEFLATE")
     if not session.io.can_compress:
@@ -123,6 +127,6 @@ async def compress(session: Session, command: Compress) -> Response:
 
 
 async def namespace(session: Session, _: BareCommand) -> Tagged:
-    """Handle NAMESPACE (RFC 2342): one personal namespace without a prefix."""
+    """Handle NAMESPACE (RFC 2342): there is one personal namespace, without a prefix."""
     session.io.write(encode.namespace())
     return ok("NAMESPACE completed")

@@ -160,8 +160,8 @@ def _choose(
         selected = {name for name in selected if name in infos and infos[name].special_use}
     if b"RECURSIVEMATCH" not in command.selection:
         return [*filter(matches, selected)], selected, set()
-    # RECURSIVEMATCH adds the parents of selected names (RFC 5258 section 3.5). A parent is listed only if it has a child
-    # that is not listed itself: "servers SHOULD suppress redundant CHILDINFO responses".
+    # RECURSIVEMATCH adds the parents of selected names (RFC 5258 section 3.5), but only for names that are not listed
+    # themselves: "servers SHOULD suppress redundant CHILDINFO responses".
     added = parents(name for name in selected if not matches(name))
     return [*filter(matches, selected | added)], selected, parents(selected)
 

@@ -30,7 +30,7 @@ async def select(session: Session, command: Select) -> Tagged:
         session.io.write(encode.untagged(b"OK", "Previous mailbox closed", b"CLOSED"))
     if command.condstore:
         session.enable_condstore()
-    # Before the mailbox is opened, so that nothing can change between its opening and the responses.
+    # This comes before opening the mailbox, so that nothing can change between opening it and the responses.
     infos = {i.name: i for i in await session.account.mailboxes()} if session.rev2 else {}
     mailbox, recent = await session.account.open(command.mailbox, not command.readonly)
     session.select(mailbox, View(mailbox.columns, recent), readonly=command.readonly)
@@ -73,7 +73,7 @@ def _describe(session: Session, infos: Mapping[str, MailboxInfo]) -> bytes:
 
 
 async def _resynchronize(session: Session, known: Qresync) -> None:
-    """Send what was expunged and what has changed after the client's MODSEQ (RFC 7162 section 3.2.5)."""
+    """Send the expunged and the changed messages since the MODSEQ of the client (RFC 7162 section 3.2.5)."""
     uids = known.known_uids or SequenceSet(tail=1)
     above = _highest_matching_uid(session.view, known)
     await send_vanished(session, uids, known.modseq, above=above)
@@ -99,8 +99,8 @@ async def close(session: Session, command: BareCommand) -> Tagged:
         if command.name == b"CLOSE" and not session.readonly:
             await session.mailbox.expunge(None)
     except NoSuchMailbox:
-        pass  # another session has deleted the mailbox, and its messages with it
+        pass  # another session has deleted the mailbox with its messages
     finally:
         session.leave()
-    # No HIGHESTMODSEQ, because the client was not sent what was expunged (RFC 7162 section 3.2.8).
+    # No HIGHESTMODSEQ, because the client was not sent the expunges (RFC 7162 section 3.2.8).
     return ok(f"{command.name.decode()} completed")
