@@ -48,7 +48,8 @@ class CommandSpec(NamedTuple, Generic[S]):
         expunge: whether EXPUNGE responses may precede the tagged response (RFC 9051 section 7.5.1).
         capability: the capabilities that the command implements, separated by spaces; empty for the base protocol.
         requires: an interface that the account must provide; without it the command does not exist.
-        changes_mailbox: the command may change the selected mailbox. Its effects are sent whatever NOTIFY says.
+        changes_mailbox: whether the command may change the selected mailbox. Its own changes are sent even if NOTIFY
+            does not include them.
         sync: whether pending updates are sent before the tagged response. False for SELECT and EXAMINE: clients
             combine the numbers and UIDs of their responses, so nothing may change before the tagged response.
     """

@@ -43,7 +43,7 @@ class Dispatcher:
     def __init__(
         self, io: Connection, limits: Limits, now: Callable[[], float] = time.time
     ) -> None:
-        self.session = Session(io, limits, TABLE, now)
+        self.session = Session(io, limits, TABLE.values(), now)
 
     def greeting(self) -> bytes:
         """Return the greeting. It contains the capabilities, which saves the client a round trip."""
@@ -165,7 +165,7 @@ class Dispatcher:
             return tagged
         if tagged.code is None:
             return tagged._replace(code=code)
-        # One response has only one code.
+        # A response has only one code.
         self.session.io.write(encode.untagged(b"NO", "Not all messages were processed", code))
         return tagged
 

@@ -7,7 +7,7 @@ Rules
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from imapshield.errors import CommandRefused
@@ -49,7 +49,7 @@ class Session(SessionState):
         self,
         io: Connection,
         limits: Limits,
-        specs: Mapping[bytes, CommandSpec[Any]],
+        specs: Iterable[CommandSpec[Any]],
         now: Callable[[], float],
     ) -> None:
         super().__init__(io, limits, now)
@@ -63,11 +63,11 @@ class Session(SessionState):
 
     def capabilities(self) -> list[bytes]:
         """Return the capabilities of the session in its present state."""
-        return capability_names(self, self._specs.values())
+        return capability_names(self, self._specs)
 
     @property
     def selected_group(self) -> EventGroup | None:
-        """The event group of NOTIFY SET for the selected mailbox, None without such a subscription."""
+        """The event group of NOTIFY SET for the selected mailbox, or None if the client has not sent one."""
         return self.notify_subscription.selected if self.notify_subscription else None
 
     def begin_command(self, tag: bytes) -> None:

@@ -1,4 +1,4 @@
-"""`SessionState`: the state of one client that handlers and the parts of a session read and write."""
+"""`SessionState`: the state of one client, which handlers and the parts of a session read and write."""
 
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
@@ -66,15 +66,15 @@ class SessionState:
     Attributes:
         io: the connection.
         state: the state of RFC 9051 section 3. `account` exists after login, `mailbox` and `view` in state SELECTED.
-        enabled: what ENABLE has turned on, in upper case.
+        enabled: the extensions that ENABLE has turned on, in upper case.
         readonly: whether the mailbox was opened by EXAMINE.
         saved_search: the UIDs that ``$`` stands for (RFC 5182).
         subscribed_events: the events of the selected mailbox that are sent to the client (RFC 5465).
-        announced_keywords: how many keywords of the selected mailbox the client knows from FLAGS responses.
+        announced_keywords: the number of keywords of the selected mailbox that FLAGS responses have announced.
         tag: the tag of the running command.
         command: the running command, once it is parsed.
         command_running: whether a command is being executed.
-        idling: whether that command is IDLE, which permits untagged responses at any time.
+        idling: whether the running command is IDLE, which permits untagged responses at any time.
         limit_code: the response code of a command that stopped at MESSAGELIMIT (RFC 9738).
     """
 
@@ -156,7 +156,7 @@ class SessionState:
         self._progress = 0, 0
 
     def end_command(self) -> None:
-        """Note that no command is running."""
+        """Reset the running command, because its tagged response was written."""
         self.command_running = False
         self.command = None
 
@@ -235,11 +235,11 @@ class SessionState:
         return reduced
 
     async def pause(self, done: int | None = None, total: int | None = None) -> None:
-        """Let other connections run, and send INPROGRESS if the client has waited for long (RFC 9585).
+        """Let other connections run, and send INPROGRESS if the last response was long ago (RFC 9585).
 
         Args:
-            done: how many messages the command has processed, if known.
-            total: how many it will process.
+            done: the number of messages that the command has processed, if known.
+            total: the number of messages that it will process, if known.
         """
         await self.io.drain()
         now = self.now()
@@ -251,7 +251,7 @@ class SessionState:
             self.io.write(encode.untagged(b"OK", "Still in progress", code))
 
     def _progress_numbers(self, done: int | None, total: int | None) -> bytes:
-        """Return progress and goal, or NIL if they do not continue those before or if all is done (section 4)."""
+        """Return progress and goal, or NIL if they do not continue the previous ones or if all is done (section 4)."""
         before, goal = self._progress
         if done is None or total is None or not before < done < total or goal not in (0, total):
             return b"NIL NIL"

@@ -1,4 +1,4 @@
-"""CAPABILITY, ID, STARTTLS, LOGIN, AUTHENTICATE, UNAUTHENTICATE, LOGOUT, ENABLE, COMPRESS and NAMESPACE."""
+"""CAPABILITY, ID, STARTTLS, LOGIN, AUTHENTICATE, ENABLE, NAMESPACE, COMPRESS, UNAUTHENTICATE and LOGOUT."""
 
 import base64
 
@@ -14,17 +14,16 @@ from imapshield.wire.grammar.login import decode_base64
 from imapshield.wire.responses import Tagged, ok
 
 
-async def logout(session: Session, _: BareCommand) -> Response:
-    """Handle LOGOUT (RFC 9051 section 6.1.3)."""
-    session.leave()
-    session.io.write(encode.untagged(b"BYE", "Logging out"))
-    return Response(ok("LOGOUT completed"), AfterResponse.CLOSE)
+async def capability(session: Session, _: BareCommand) -> Tagged:
+    """Handle CAPABILITY (RFC 9051 section 6.1.1)."""
+    session.io.write(encode.capability(session.capabilities()))
+    return ok("CAPABILITY completed")
 
 
-async def unauthenticate(session: Session, _: BareCommand) -> Response:
-    """Handle UNAUTHENTICATE (RFC 8437), after which the client can log in again over the same TLS connection."""
-    session.leave()
-    return Response(ok("UNAUTHENTICATE completed"), AfterResponse.LOG_OUT)
+async def identify(session: Session, _: Id) -> Tagged:
+    """Handle ID (RFC 2971). The information that the client sends about itself is neither used nor logged."""
+    session.io.write(encode.identity([(b"name", b"imapshield")]))
+    return ok("ID completed")
 
 
 async def starttls(session: Session, _: BareCommand) -> Response:
@@ -95,18 +94,6 @@ def _log_in(session: Session, account: IAccount) -> Tagged:
     return ok("Logged in", encode.capability_code(session.capabilities()))
 
 
-async def capability(session: Session, _: BareCommand) -> Tagged:
-    """Handle CAPABILITY (RFC 9051 section 6.1.1)."""
-    session.io.write(encode.capability(session.capabilities()))
-    return ok("CAPABILITY completed")
-
-
-async def identify(session: Session, _: Id) -> Tagged:
-    """Handle ID (RFC 2971). The information that the client sends about itself is neither used nor logged."""
-    session.io.write(encode.identity([(b"name", b"imapshield")]))
-    return ok("ID completed")
-
-
 async def enable(session: Session, command: Enable) -> Tagged:
     """Handle ENABLE (RFC 5161), which ignores unknown names."""
     names = [name for name in ENABLES if name.upper() in command.capabilities]
@@ -115,6 +102,12 @@ async def enable(session: Session, command: Enable) -> Tagged:
         session.enable_condstore()
     session.enabled.update(name.upper() for name in names)
     return ok("ENABLE completed")
+
+
+async def namespace(session: Session, _: BareCommand) -> Tagged:
+    """Handle NAMESPACE (RFC 2342): there is one personal namespace, without a prefix."""
+    session.io.write(encode.namespace())
+    return ok("NAMESPACE completed")
 
 
 async def compress(session: Session, command: Compress) -> Response:
@@ -126,7 +119,14 @@ async def compress(session: Session, command: Compress) -> Response:
     return Response(ok("Begin compression now"), AfterResponse.START_COMPRESSION)
 
 
-async def namespace(session: Session, _: BareCommand) -> Tagged:
-    """Handle NAMESPACE (RFC 2342): there is one personal namespace, without a prefix."""
-    session.io.write(encode.namespace())
-    return ok("NAMESPACE completed")
+async def unauthenticate(session: Session, _: BareCommand) -> Response:
+    """Handle UNAUTHENTICATE (RFC 8437), after which the client can log in again over the same TLS connection."""
+    session.leave()
+    return Response(ok("UNAUTHENTICATE completed"), AfterResponse.LOG_OUT)
+
+
+async def logout(session: Session, _: BareCommand) -> Response:
+    """Handle LOGOUT (RFC 9051 section 6.1.3)."""
+    session.leave()
+    session.io.write(encode.untagged(b"BYE", "Logging out"))
+    return Response(ok("LOGOUT completed"), AfterResponse.CLOSE)
