@@ -1,6 +1,6 @@
-"""IMAP sessions: commands are executed over `mailbox.account_api`, without Twisted and without files.
+"""IMAP sessions: they execute commands by means of `mailbox.account_api`, without Twisted and without files.
 
-The modules import each other in one direction only: connection, states < command_spec < state < fetch_responses,
-background < the parts of a session (capabilities, new_messages, search_contexts, notifications, …) < session <
+The modules import each other in one direction only: connection < state < background, command_spec, fetch_responses,
+mailbox_names < the parts of a session (capabilities, new_messages, search_contexts, notifications, …) < session <
 handlers < table < dispatcher.
 """

@@ -1,21 +1,20 @@
-"""Untagged responses between commands: wait for the fair queue, then send unless a command is running."""
+"""Untagged responses between commands, sent when the fair queue schedules the connection."""
 
 from collections.abc import Awaitable, Callable
 
-from imapshield.session.state import SessionState
-from imapshield.session.states import State
+from imapshield.session.state import SessionState, State
 
 
 class BackgroundSender:
-    """Runs `send` between commands, at most once at a time.
+    """Runs `send` between commands, one run at a time.
 
-    A large STORE can affect hundreds of idle sessions, so each waits until the fair queue schedules it, and by then one
-    run of `send` covers everything that has happened.
+    A large STORE can affect hundreds of idle sessions, so each run waits until the fair queue schedules its connection.
+    It then covers all changes that have happened before.
 
     Args:
         state: the session.
-        send: writes what is pending. It must stop when `state.busy` becomes true during an await, because a response in
-            the middle of a streamed FETCH would become part of a message.
+        send: writes the pending responses. It must stop when `state.busy` becomes true during an await, because a
+            response in the middle of a streamed FETCH would become part of a message.
     """
 
     def __init__(self, state: SessionState, send: Callable[[], Awaitable[None]]) -> None:
@@ -24,7 +23,7 @@ class BackgroundSender:
         self._scheduled = False
 
     def schedule(self) -> None:
-        """Run `send` soon. Does nothing while a command runs: its end schedules what is pending."""
+        """Run `send` soon, unless a command is running: the end of the command schedules the pending responses."""
         if not self._scheduled and not self._state.busy:
             self._scheduled = True
             self._state.io.run_in_background(self._run())

@@ -5,43 +5,28 @@ from typing import Any
 
 from imapshield.mailbox.account_api import ICatenate
 from imapshield.session.command_spec import CommandSpec
-from imapshield.session.state import SessionState
-from imapshield.session.states import State
+from imapshield.session.state import SessionState, State
 
 BASE = (b"IMAP4rev1", b"LITERAL+")
-"""What framing and grammar alone implement, listed in every state."""
+"""The capabilities that framing and grammar alone implement; they are listed in every state."""
 
 IMAP4REV2 = frozenset(
-    b"BINARY ENABLE ESEARCH IDLE LIST-EXTENDED LIST-STATUS MOVE NAMESPACE SASL-IR SEARCHRES SPECIAL-USE STATUS=SIZE"
-    b" UIDPLUS UNSELECT IMAP4rev2".split()
+    b"BINARY ENABLE ESEARCH IDLE LIST-EXTENDED LIST-STATUS MOVE NAMESPACE SASL-IR SEARCHRES"
+    b" SPECIAL-USE STATUS=SIZE UIDPLUS UNSELECT IMAP4rev2".split()
 )
-"""The extensions of IMAP4rev1 that make up IMAP4rev2 (RFC 9051 appendix E), and its own name for ENABLE."""
+"""The capabilities that IMAP4rev2 requires (RFC 9051 appendix E), and IMAP4rev2 itself, which ENABLE must accept."""
 
 ENABLES = (b"CONDSTORE", b"QRESYNC", b"UTF8=ACCEPT", b"IMAP4rev2", b"UIDONLY")
-"""What ENABLE can turn on. `SessionState.enabled` holds them in upper case; its properties say what each means."""
+"""The extensions that ENABLE can turn on, as CAPABILITY spells them; `SessionState.enabled` has them in upper case."""
 
-EXTENSIONS = (
-    b"CHILDREN",
-    b"LIST-EXTENDED",
-    b"LIST-STATUS",
-    b"SPECIAL-USE",
-    b"CREATE-SPECIAL-USE",
-    b"ESEARCH",
-    b"SEARCHRES",
-    b"PARTIAL",
-    b"WITHIN",
-    b"STATUS=SIZE",
-    b"MULTIAPPEND",
-    b"BINARY",
-    b"PREVIEW",
-    b"OBJECTID",
-    b"SAVEDATE",
-    b"INPROGRESS",
+EXTENSIONS = tuple(
+    b"CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE ESEARCH SEARCHRES PARTIAL"
+    b" WITHIN STATUS=SIZE MULTIAPPEND BINARY PREVIEW OBJECTID SAVEDATE INPROGRESS".split()
 )
-"""What the handlers of LIST, STATUS, SEARCH, FETCH and APPEND implement beyond IMAP4rev1."""
+"""The extensions that the handlers of LIST, STATUS, SEARCH, FETCH and APPEND implement beyond IMAP4rev1."""
 
 BEFORE_LOGIN = (b"ID", b"SASL-IR", b"ENABLE", b"IDLE")
-"""The capabilities of commands that clients look for before login. The others would only lengthen every greeting."""
+"""The capabilities of commands that are listed before login; the others would only lengthen every greeting."""
 
 
 def capability_names(state: SessionState, specs: Iterable[CommandSpec[Any]]) -> list[bytes]:
@@ -52,10 +37,10 @@ def capability_names(state: SessionState, specs: Iterable[CommandSpec[Any]]) -> 
         specs: the commands of the server.
     """
     of_commands = [
-        name for spec in specs if state.supports(spec) for name in spec.capability.split()
+        name for spec in specs if state.supports(spec.requires) for name in spec.capability.split()
     ]
     base = list(BASE)
-    if {*of_commands, *EXTENSIONS, *ENABLES} >= IMAP4REV2:
+    if IMAP4REV2.issubset([*of_commands, *EXTENSIONS, *ENABLES]):
         base.insert(1, b"IMAP4rev2")
     if state.state is State.NOT_AUTHENTICATED:
         return base + _before_login(state, of_commands)
@@ -69,21 +54,21 @@ def _before_login(state: SessionState, of_commands: list[bytes]) -> list[bytes]:
         names.append(b"STARTTLS")
     # PLAIN last: Twisted's client takes the first mechanism that it knows.
     names += [b"AUTH=" + name for name in io.sasl_mechanisms()]
-    names.append(b"AUTH=PLAIN" if io.secure and io.accepts_passwords else b"LOGINDISABLED")
-    return names
+    return [*names, b"AUTH=PLAIN" if io.secure and io.accepts_passwords else b"LOGINDISABLED"]
 
 
 def _after_login(state: SessionState, of_commands: list[bytes]) -> list[bytes]:
     limits = state.limits
+    unsupported = getattr(state.account, "unsupported_capabilities", ())
     names = list(of_commands)
     if not state.io.can_compress:
-        names.remove(b"COMPRESS=DEFLATE")  # RFC 4978 section 3: not offered twice
-    unsupported = getattr(state.account, "unsupported_capabilities", ())
+        names.remove(
+            b"COMPRESS=DEFLATE"
+        )  # not offered while compression is active (RFC 4978 section 3)
     names += [name for name in EXTENSIONS if name not in unsupported]
     names += [name for name in ENABLES if name != b"IMAP4rev2"]
     if ICatenate.providedBy(state.account):
         names.append(b"CATENATE")
     if limits.max_messages_per_command:
         names.append(b"MESSAGELIMIT=%d" % limits.max_messages_per_command)
-    names.append(b"APPENDLIMIT=%d" % limits.max_message_size)
-    return names
+    return [*names, b"APPENDLIMIT=%d" % limits.max_message_size]

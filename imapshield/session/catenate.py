@@ -1,6 +1,6 @@
-"""CATENATE (RFC 4469): a new message made of literals and of parts of stored messages.
+"""CATENATE (RFC 4469): a new message built from literals and from parts of stored messages.
 
-No part is copied to build the message: the store reads each part in place while it writes the new message.
+The parts are not copied first: the store reads each part in place while it writes the new message.
 """
 
 from collections.abc import Sequence
@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from imapshield.errors import BadCommand, BadMailboxName, CommandRefused, NoSuchMailbox
 from imapshield.mailbox.account_api import ICatenate
 from imapshield.mailbox.values import Blob
-from imapshield.session import mailbox_filters
-from imapshield.session.state import SessionState
-from imapshield.session.states import State
+from imapshield.session import mailbox_names
+from imapshield.session.state import SessionState, State
 from imapshield.wire import urls
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.messages import AppendMessage
 
 
 class ConcatenatedLiteral:
-    """Several `wire.commands.base.LiteralData`, one behind the other, as one. Their owner closes the parts."""
+    """The concatenation of several `wire.commands.base.LiteralData`, which is one too. It does not close its parts."""
 
     def __init__(self, parts: Sequence[LiteralData]) -> None:
         self._parts = parts
@@ -25,7 +24,7 @@ class ConcatenatedLiteral:
         self.binary = any(part.binary for part in parts)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset`; fewer only at the end."""
+        """Return `size` bytes from `offset`, or fewer at the end."""
         chunks: list[bytes] = []
         for part in self._parts:
             if size and offset < part.size:
@@ -35,15 +34,15 @@ class ConcatenatedLiteral:
         return b"".join(chunks)
 
     def close(self) -> None:
-        """Do nothing: the parts are closed by their owner."""
+        """Do nothing: the owner of the parts closes them."""
 
 
 async def message_content(state: SessionState, message: AppendMessage) -> LiteralData:
     """Return the content of a message of APPEND or REPLACE.
 
     Raises:
-        CommandRefused: a URL names no part of a message, or the message is too large.
-        BadCommand: the account cannot do CATENATE.
+        CommandRefused: a URL does not name a part of a message, or the message is too large.
+        BadCommand: the account does not support CATENATE.
     """
     if not isinstance(message.content, tuple):
         return message.content
@@ -62,7 +61,7 @@ async def _stored_part(state: SessionState, url: bytes) -> LiteralData:
     selected = state.mailbox.name if state.state is State.SELECTED else None
     try:
         name, uidvalidity, uid, item = urls.parse(url, selected)
-        async with mailbox_filters.opened(state, name) as (mailbox, _):
+        async with mailbox_names.opened(state, name) as (mailbox, _):
             if uidvalidity not in (None, mailbox.uidvalidity):
                 raise bad_url
             fetched = await mailbox.fetch([uid], [item], state.limits.fetch_chunk_size)
@@ -73,7 +72,7 @@ async def _stored_part(state: SessionState, url: bytes) -> LiteralData:
         size = value.size
     else:
         _, end_of_size, data = value.partition(b"\r\n")
-        if not end_of_size:  # NIL: the message exists and the part does not
+        if not end_of_size:  # the value is NIL: the message has no such part
             raise bad_url
         size = len(data)
     await state.pause()

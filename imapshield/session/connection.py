@@ -7,7 +7,7 @@ from imapshield.mailbox.account_api import IAccount
 
 
 class Connection(Protocol):
-    """What a session needs of its connection.
+    """The connection of a session.
 
     When the connection ends, pending awaitables fail with an exception that no session module catches.
     """
@@ -34,7 +34,7 @@ class Connection(Protocol):
         """Whether STARTTLS is possible now."""
 
     def start_tls(self) -> None:
-        """Negotiate TLS behind the output written so far."""
+        """Negotiate TLS after the output written so far."""
 
     @property
     def can_compress(self) -> bool:

@@ -2,9 +2,9 @@
 
 Rules
 -----
-* Whatever goes wrong, the client gets a tagged response with a text of this server: BAD for a malformed command, NO for
-  a refusal by a handler or the store, and NO [SERVERBUG] for an internal error, with a reference to its traceback in
-  the log.
+* After every error the client gets a tagged response with a text of this server: BAD for a malformed command, NO for a
+  refusal by a handler or the store, and NO [SERVERBUG] for an internal error, with a reference to its traceback in the
+  log.
 * Pending updates precede the tagged response, except after commands whose `CommandSpec.sync` is False.
 """
 
@@ -18,7 +18,7 @@ from imapshield.session.command_spec import AfterResponse, CommandSpec, Response
 from imapshield.session.connection import Connection
 from imapshield.session.handlers.search import uses_sequence_numbers
 from imapshield.session.session import Session
-from imapshield.session.states import State, wrong_state_text
+from imapshield.session.state import State
 from imapshield.session.table import TABLE
 from imapshield.wire import encode
 from imapshield.wire.framing import RawCommand
@@ -43,10 +43,10 @@ class Dispatcher:
     def __init__(
         self, io: Connection, limits: Limits, now: Callable[[], float] = time.time
     ) -> None:
-        self.session = Session(io, limits, TABLE, now)
+        self.session = Session(io, limits, TABLE.values(), now)
 
     def greeting(self) -> bytes:
-        """Return the greeting, which contains the capabilities and so saves the client a round trip."""
+        """Return the greeting. It contains the capabilities, which saves the client a round trip."""
         code = encode.capability_code(self.capabilities())
         return encode.untagged(b"OK", "imapshield ready", code)
 
@@ -55,7 +55,7 @@ class Dispatcher:
         return self.session.capabilities()
 
     def disconnected(self) -> None:
-        """Release everything, because the connection has ended."""
+        """Cancel all subscriptions, because the connection has ended."""
         self.session.disconnected()
 
     async def run(self, command: RawCommand) -> None:
@@ -78,7 +78,7 @@ class Dispatcher:
     async def _respond(
         self, command: RawCommand, spec: CommandSpec[Session] | None
     ) -> Response | None:
-        """Execute a command and turn errors into responses; None if it failed because the connection ended."""
+        """Execute a command and turn errors into responses; return None if it failed because the connection ended."""
         try:
             return await self._execute(command, spec)
         except BadCommand as error:
@@ -102,10 +102,10 @@ class Dispatcher:
             raise command.rejection
         if spec is None:
             return self._unknown_command(command)
-        if session.state is not State.NOT_AUTHENTICATED and not session.supports(spec):
+        if session.state is not State.NOT_AUTHENTICATED and not session.supports(spec.requires):
             raise BadCommand("Command is not supported")
         if session.state not in spec.states:
-            raise BadCommand(wrong_state_text(session.state, spec.states))
+            raise BadCommand(spec.wrong_state_text(session.state))
         try:
             return await self._parse_and_handle(command, spec)
         except BadCommand:
@@ -136,13 +136,13 @@ class Dispatcher:
         tag = (command.tag or b"").upper()
         if self.session.state is not State.NOT_AUTHENTICATED or tag not in _OTHER_PROTOCOLS:
             raise error
-        # A browser or mail client that was made to talk to us (ALPACA): what follows is not IMAP either.
+        # An attacker has redirected a browser or a mail client to this port (ALPACA), so no IMAP will follow.
         self._report_bad_command(command, error.text)
         self.session.io.write(encode.untagged(b"BYE", "This is an IMAP server"))
         return Response(bad(error.text), AfterResponse.CLOSE)
 
     def _report_bad_command(self, command: RawCommand, text: str) -> None:
-        # A line of one word is not logged as a tag: it may be a SASL response that came too late.
+        # A line of one word is not logged as a tag, because it may be a SASL response that was sent too late.
         sample = (command.tag or b"") + b" " + command.name if command.name else b""
         self.session.io.bad_command(sample, text)
 
@@ -165,7 +165,7 @@ class Dispatcher:
             return tagged
         if tagged.code is None:
             return tagged._replace(code=code)
-        # One response has only one code.
+        # A response has only one code.
         self.session.io.write(encode.untagged(b"NO", "Not all messages were processed", code))
         return tagged
 

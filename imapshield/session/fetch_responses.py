@@ -1,45 +1,70 @@
-"""FETCH responses: which items they carry, and the values of the items that the columns hold.
+"""FETCH responses: which items they carry, reading the values, rendering them in columns, and sending them.
 
-The rules of RFC 9051, RFC 7162 and RFC 9586 for UID, FLAGS and MODSEQ are here and nowhere else.
+Rules
+-----
+* The rules of RFC 9051, RFC 7162 and RFC 9586 for UID, FLAGS and MODSEQ are implemented here and nowhere else.
+* Messages are sent in chunks. A chunk is the result of one call of the store: about `limits.fetch_chunk_size` bytes.
+  After each chunk other connections run, and the next one waits until the client has read enough.
+* No object is made per message: values are held in columns, and one template renders the responses. Only a chunk with a
+  string that is too large for memory (`Blob`) is sent message by message.
 """
 
-from __future__ import annotations
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, cast
 
-from array import array
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
-
-from imapshield.mailbox.values import FetchResult
+from imapshield.errors import StoreError
+from imapshield.mailbox.account_api import IMailbox
+from imapshield.mailbox.columns import UNKNOWN_SIZE
+from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.session.state import SessionState
-from imapshield.wire import encode, flags
-from imapshield.wire.commands.fetch import Attribute, FetchItem
+from imapshield.wire import encode, flags, strings
+from imapshield.wire.commands.fetch import Attribute, Binary, FetchItem
 from imapshield.wire.dates import encode_internaldate
 
 UID, FLAGS, MODSEQ = Attribute(b"UID"), Attribute(b"FLAGS"), Attribute(b"MODSEQ")
 SIZE = Attribute(b"RFC822.SIZE")
 KNOWN_ITEMS = frozenset({UID, FLAGS, MODSEQ, SIZE, Attribute(b"INTERNALDATE")})
-"""The items whose values are in the columns; all others come from the store."""
+"""The items whose values are in the columns of the mailbox; all others come from the store."""
+
+Column = Sequence[bytes | int | Blob]
+"""The values of one item, one for each message."""
 
 
 class MessageRows(NamedTuple):
-    """Messages of a response: their sequence numbers, their rows in the columns, and their UIDs."""
+    """Messages of a response: their sequence numbers, their rows in the columns of the mailbox, and their UIDs."""
 
     numbers: Sequence[int]
     columns: Sequence[int]
     uids: Sequence[int]
 
 
+class Chunk(NamedTuple):
+    """FETCH responses of some messages: a label and a column of values for each item."""
+
+    rows: MessageRows
+    labels: Sequence[bytes]
+    columns: Sequence[Column]
+    has_blobs: bool
+
+    def messages(self) -> "Iterator[Chunk]":
+        """Yield a chunk for each message."""
+        for number, row, uid, *values in zip(*self.rows, *self.columns, strict=True):
+            rows = MessageRows([number], [row], [uid])
+            has_blobs = any(isinstance(value, Blob) for value in values)
+            yield Chunk(rows, self.labels, [[value] for value in values], has_blobs)
+
+
 def implicit_items(
     state: SessionState, items: Iterable[FetchItem], *, uid: bool = False, unsolicited: bool = False
 ) -> list[FetchItem]:
-    """Return `items` with the UID and MODSEQ that a FETCH response carries without being asked for them.
+    """Return `items` with the UID and MODSEQ that FETCH responses must carry although the client did not name them.
 
     Args:
         state: the session.
         items: the items to send.
-        uid: the response carries the UID because the command was a UID command.
-        unsolicited: no FETCH command asked for the response. RFC 9051 section 7.5.2: such responses "MUST include UID
-            FETCH item"; RFC 7162 section 3.2.4 demands UID and MODSEQ after CONDSTORE.
+        uid: whether the responses carry the UID because the command was a UID command.
+        unsolicited: whether the responses are sent without a FETCH command. RFC 9051 section 7.5.2: such responses
+            "MUST include UID FETCH item"; RFC 7162 section 3.2.4 demands UID and MODSEQ after CONDSTORE.
     """
     items = list(dict.fromkeys(items))
     uid = uid or (unsolicited and (state.condstore or state.rev2))
@@ -54,7 +79,7 @@ def implicit_items(
 def locate(
     state: SessionState, fetched: FetchResult, number_of: Callable[[int], int | None]
 ) -> MessageRows:
-    """Return the rows of the messages in `fetched`, and remove the vanished ones from its columns.
+    """Return the rows of the messages in `fetched` that still exist, and remove the others from `fetched.columns`.
 
     Args:
         state: the session.
@@ -75,10 +100,7 @@ def locate(
 
 
 def known_column(state: SessionState, item: FetchItem, rows: MessageRows) -> Sequence[bytes | int]:
-    r"""Return the values of one of `KNOWN_ITEMS` for all `rows`.
-
-    FLAGS contain \Recent in IMAP4rev1 only.
-    """
+    r"""Return the values of one of `KNOWN_ITEMS` for all `rows`; FLAGS contain \Recent in IMAP4rev1 only."""
     assert isinstance(item, Attribute)
     view, columns = state.view, state.view.columns
     match item.name:
@@ -100,23 +122,11 @@ def known_column(state: SessionState, item: FetchItem, rows: MessageRows) -> Seq
             return take(columns.modseqs, rows.columns)
 
 
-def take(values: array[int], rows: Sequence[int]) -> Sequence[int]:
-    """Return the values at `rows`; a range is one slice."""
+def take(values: Sequence[int], rows: Sequence[int]) -> Sequence[int]:
+    """Return the values at `rows`. If these are a range, the result is one slice."""
     if isinstance(rows, range):
         return values[rows.start : rows.stop]
     return [values[row] for row in rows]
-
-
-def response_lines(
-    state: SessionState,
-    rows: MessageRows,
-    labels: Sequence[bytes],
-    columns: Sequence[Sequence[bytes | int]],
-) -> bytes:
-    """Return the FETCH responses of `rows`, or their UIDFETCH responses (RFC 9586)."""
-    if state.uid_only:
-        return encode.fetch_lines(rows.uids, labels, columns, kind=b"UIDFETCH")
-    return encode.fetch_lines(rows.numbers, labels, columns)
 
 
 def send_known_items(
@@ -128,22 +138,160 @@ def send_known_items(
         state: the session.
         uids: the messages.
         items: some of `KNOWN_ITEMS`: FLAGS, or MODSEQ alone after STORE with .SILENT (RFC 7162 section 3.1.3).
-        uid: include the UID in any case.
+        uid: whether to include the UID in any case.
     """
-    rows = locate(state, FetchResult(uids), state.view.number_lookup(len(uids)))
-    if not rows.uids:
-        return
-    if FLAGS in items:
-        send_new_keywords(state)
-    items = implicit_items(state, items, uid=uid, unsolicited=True)
-    labels = [encode.label(item) for item in items]
-    columns = [known_column(state, item, rows) for item in items]
-    state.io.write(response_lines(state, rows, labels, columns))
+    fetched = FetchResult(uids)
+    rows = locate(state, fetched, state.view.number_lookup(len(uids)))
+    if rows.uids:
+        items = implicit_items(state, items, uid=uid, unsolicited=True)
+        _write_chunk(state, render_chunk(state, rows, items, fetched))
 
 
-def send_new_keywords(state: SessionState) -> None:
+def _send_new_keywords(state: SessionState) -> None:
     """Announce keywords that are new since SELECT, before a FETCH response contains them."""
     count = len(state.view.columns.keywords)
     if state.announced_keywords != count:
         state.announced_keywords = count
         state.io.write(encode.flags([*flags.SYSTEM_FLAGS, *state.keywords()]))
+
+
+async def load_sizes(mailbox: IMailbox, uids: Sequence[int]) -> None:
+    """Make sure that the columns of `mailbox` contain the sizes (RFC822.SIZE) of `uids`."""
+    columns = mailbox.columns
+    unknown = [
+        uid
+        for uid in uids
+        if (row := columns.row(uid)) is not None and columns.sizes[row] == UNKNOWN_SIZE
+    ]
+    await mailbox.load_sizes(unknown)
+
+
+async def send_rows(
+    state: SessionState, rows: Sequence[int], uids: Sequence[int], items: Sequence[FetchItem]
+) -> tuple[int, bool]:
+    """Send one chunk of the responses to a FETCH command.
+
+    Args:
+        state: the session.
+        rows: rows of the view, at least as many as `uids`.
+        uids: the messages in these rows.
+        items: the items of the responses.
+
+    Returns:
+        How many of `uids` are done, and whether some of these no longer exist.
+    """
+    view = state.view
+    fetched = await read_chunk(state, uids, items)
+    done = max(1, len(fetched.uids) + len(fetched.missing))
+    rows, uids = rows[:done], uids[:done]
+    if isinstance(rows, range):
+        numbers: Sequence[int] = range(rows.start + 1, rows.stop + 1)
+    else:
+        numbers = [row + 1 for row in rows]
+    if view.uids is view.columns.uids and not fetched.missing:
+        found = MessageRows(numbers, rows, uids)
+    else:
+        found = locate(state, fetched, dict(zip(uids, numbers, strict=True)).get)
+    chunk = render_chunk(state, found, items, fetched)
+    if FLAGS in items:
+        view.forget_flag_changes(found.uids)
+    await send_chunk(state, chunk)
+    return done, len(found.uids) < done
+
+
+async def read_chunk(
+    state: SessionState, uids: Sequence[int], items: Sequence[FetchItem]
+) -> FetchResult:
+    """Read those of `items` that are not in the columns, for as many of `uids` as fill a chunk."""
+    mailbox = state.mailbox
+    if SIZE in items:
+        await load_sizes(mailbox, uids)
+    stored = [item for item in items if item not in KNOWN_ITEMS]
+    if not stored:
+        return FetchResult(uids)
+    return await mailbox.fetch(uids, stored, state.limits.fetch_chunk_size)
+
+
+def render_chunk(
+    state: SessionState, rows: MessageRows, items: Sequence[FetchItem], fetched: FetchResult
+) -> Chunk:
+    """Combine the values in the columns of the mailbox with those from the store.
+
+    This announces new keywords to the client, so the chunk must be sent before anything is awaited.
+
+    Args:
+        state: the session.
+        rows: the messages in `fetched`, as `locate` returns them.
+        items: the items, in the order of the response.
+        fetched: the result of `read_chunk`.
+    """
+    stored = iter(fetched.columns)
+    columns: list[Column] = [
+        known_column(state, item, rows) if item in KNOWN_ITEMS else next(stored) for item in items
+    ]
+    # The values of an Attribute, such as ENVELOPE, are cached by the store and never too large for memory.
+    has_blobs = any(
+        isinstance(value, Blob)
+        for item, column in zip(items, columns, strict=True)
+        if not isinstance(item, Attribute)
+        for value in column
+    )
+    if FLAGS in items:
+        _send_new_keywords(state)
+    return Chunk(rows, [encode.label(item) for item in items], columns, has_blobs)
+
+
+async def send_chunk(state: SessionState, chunk: Chunk) -> None:
+    """Send the FETCH responses of a chunk."""
+    for part in chunk.messages() if chunk.has_blobs else (chunk,):
+        if part.has_blobs:
+            await _stream(state, part)
+        else:
+            _write_chunk(state, part)
+
+
+def _kind_and_numbers(state: SessionState, rows: MessageRows) -> tuple[bytes, Sequence[int]]:
+    """Return the name of the responses and their numbers; UIDONLY replaces FETCH by UIDFETCH (RFC 9586)."""
+    return (b"UIDFETCH", rows.uids) if state.uid_only else (b"FETCH", rows.numbers)
+
+
+def _write_chunk(state: SessionState, chunk: Chunk) -> None:
+    """Write the responses of a chunk without blobs."""
+    if chunk.rows.uids:
+        kind, numbers = _kind_and_numbers(state, chunk.rows)
+        columns = cast("Sequence[Sequence[bytes | int]]", chunk.columns)
+        state.io.write(encode.fetch_lines(numbers, chunk.labels, columns, kind=kind))
+
+
+async def _stream(state: SessionState, message: Chunk) -> None:
+    """Send one message with blobs, which are read from the store as fast as the client reads them."""
+    kind, (number,) = _kind_and_numbers(state, message.rows)
+    separator = b"* %d %b (" % (number, kind)
+    for label, (value,) in zip(message.labels, message.columns, strict=True):
+        state.io.write(separator + label + b" ")
+        if isinstance(value, Blob):
+            await _send_blob(state, value)
+        else:
+            state.io.write(encode.fetch_value(label, value))
+        separator = b" "
+    state.io.write(b")\r\n")
+    await state.io.drain()
+
+
+async def _send_blob(state: SessionState, blob: Blob) -> None:
+    binary = isinstance(blob.item, Binary)
+    state.io.write(strings.literal_head(blob.size, binary=binary))
+    sent = 0
+    while sent < blob.size:
+        size = min(state.limits.fetch_chunk_size, blob.size - sent)
+        try:
+            data = await state.mailbox.read(blob.uid, blob.item, sent, size)
+        except StoreError:
+            data = b""
+        if not data:
+            # The client has been sent the size of the literal, so only a reset can show that the data is missing.
+            state.io.reset()
+            await state.io.drain()
+        state.io.write(data if binary else data.replace(b"\0", b"\x80"))
+        sent += len(data)
+        await state.io.drain()

@@ -1,8 +1,8 @@
-"""FETCH responses for new messages (RFC 5465 section 5.2, RFC 5267 with RFC 5465 section 7).
+"""FETCH responses for new messages (RFC 5465 sections 5.2 and 7).
 
-NOTIFY names items for all new messages, and UPDATE for those that a search finds. Both end up in one response per
-message. It follows the ADDTO of ESEARCH, as section 5.2 demands; section 7 demands the opposite order, and erratum 4833
-permits either.
+NOTIFY requests items of all new messages, and the UPDATE option of SEARCH (RFC 5267) items of those that match. One
+response per message contains both. It follows ADDTO, as section 5.2 demands; section 7 demands the opposite order, and
+erratum 4833 permits either.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,15 +10,15 @@ from functools import partial
 
 from imapshield.errors import StoreError
 from imapshield.session.background import BackgroundSender
-from imapshield.session.fetch_chunks import (
+from imapshield.session.fetch_responses import (
+    KNOWN_ITEMS,
+    implicit_items,
+    locate,
     read_chunk,
     render_chunk,
     send_chunk,
-    send_small_chunk,
 )
-from imapshield.session.fetch_responses import KNOWN_ITEMS, implicit_items, locate
-from imapshield.session.state import SessionState
-from imapshield.session.states import State
+from imapshield.session.state import SessionState, State
 from imapshield.wire.commands.fetch import FetchItem
 
 
@@ -32,26 +32,27 @@ class NewMessages:
         self._background = BackgroundSender(state, partial(self.send, background=True))
 
     def clear(self) -> None:
-        """Drop everything, because the mailbox is no longer selected."""
+        """Drop all pending responses, because the mailbox is no longer selected."""
         self._wanted.clear()
         self._large.clear()
 
     def add(self, uids: Iterable[int], items: Sequence[FetchItem]) -> None:
-        """Request `items` of the new messages `uids`."""
+        """Make FETCH responses with `items` of the new messages `uids` pending."""
         if items:
             for uid in uids:
                 self._wanted.setdefault(uid, {}).update(dict.fromkeys(items))
 
     def schedule(self) -> None:
-        """Send what is pending, unless a command is running."""
+        """Send the pending FETCH responses soon, unless a command is running."""
         if self._wanted:
             self._background.schedule()
 
     async def send(self, *, background: bool = False) -> None:
         """Send the pending FETCH responses.
 
-        In the background it stops when a command begins, and leaves messages that are too large to be written at once
-        to the next command: a command could begin in the middle of one.
+        Args:
+            background: no command is running; stop when one begins. A response with a blob stays pending until the end
+                of the next command, because a command could begin while the response is being streamed.
         """
         state = self._state
         if not background:
@@ -66,7 +67,7 @@ class NewMessages:
         self, uids: Sequence[int], wanted: Sequence[FetchItem], background: bool
     ) -> None:
         state, view = self._state, self._state.view
-        # Large values last.
+        # Large values come last.
         items = implicit_items(state, wanted, unsolicited=True)
         items.sort(key=lambda item: item not in KNOWN_ITEMS)
         try:
@@ -74,9 +75,8 @@ class NewMessages:
         except StoreError:
             self._wanted.clear()  # the mailbox has been deleted
             return
-        if state.state is not State.SELECTED or state.view is not view:
-            return
-        if background and state.busy:
+        is_selected = state.state is State.SELECTED and state.view is view
+        if not is_selected or (background and state.busy):
             return
         for uid in [*fetched.uids, *fetched.missing]:
             self._wanted.pop(uid, None)
@@ -89,7 +89,7 @@ class NewMessages:
                 if message.has_blobs:
                     self._large[message.rows.uids[0]] = dict.fromkeys(wanted)
                 else:
-                    send_small_chunk(state, message)
+                    await send_chunk(state, message)
         else:
             await send_chunk(state, chunk)
         await state.io.drain()

@@ -2,55 +2,48 @@
 
 Rules
 -----
-* Nothing is written while a command runs, IDLE excepted: a line in the middle of a streamed FETCH would become part of
-  a message. What happens meanwhile is sent when the command is done.
-* Pending STATUS responses are a set of names, so a client that does not read costs no more than the names of its
-  mailboxes.
+* Nothing is written while a command other than IDLE runs: a line in the middle of a streamed FETCH would become part of
+  a message. Events during a command are sent when it is completed.
+* Pending STATUS responses are a set of names, so a client that does not read its input needs no more memory than the
+  names of its mailboxes.
 """
 
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 
 from imapshield.errors import StoreError
 from imapshield.mailbox.account_api import INotify
 from imapshield.mailbox.values import AccountEvent, MailboxInfo
-from imapshield.session import list_attributes, mailbox_filters
 from imapshield.session.background import BackgroundSender
-from imapshield.session.state import FLAG_CHANGE, MESSAGE_NEW, SessionState
-from imapshield.session.states import State
+from imapshield.session.mailbox_names import list_attributes, matches
+from imapshield.session.state import FLAG_CHANGE, MESSAGE_NEW, SessionState, State
 from imapshield.wire import encode, strings
+from imapshield.wire.commands import mailboxes
 from imapshield.wire.commands.base import Command
-from imapshield.wire.commands.mailboxes import (
-    Create,
-    Delete,
-    EventGroup,
-    Rename,
-    SetMetadata,
-    Subscribe,
-)
 from imapshield.wire.commands.messages import Append, Copy, Replace
 from imapshield.wire.names import DELIMITER, parent_names
 
 MAX_PENDING_EVENTS = 1000
-"""Pending changes of names, subscriptions and metadata; beyond it NOTIFICATIONOVERFLOW (section 5.8)."""
+"""Maximum number of pending changes of names, subscriptions and metadata. One more is a NOTIFICATIONOVERFLOW (RFC 5465
+section 5.8)."""
 
 _SELECTED = frozenset({b"SELECTED", b"SELECTED-DELAYED"})
 
 
 class NotifySubscription:
-    """What a client has subscribed to with NOTIFY SET.
+    """The events that a client has subscribed to with NOTIFY SET, and the responses that are pending for them.
 
     Args:
         state: the session.
         groups: the event groups of the command.
-        subscribed: the subscribed mailboxes of the account.
+        subscribed: the names of the subscribed mailboxes; updated by `on_event`.
 
     Attributes:
         selected: the event group of the selected mailbox, or None.
     """
 
     def __init__(
-        self, state: SessionState, groups: tuple[EventGroup, ...], subscribed: set[str]
+        self, state: SessionState, groups: Sequence[mailboxes.EventGroup], subscribed: set[str]
     ) -> None:
         self._state = state
         self._groups = [group for group in groups if group.filter.kind not in _SELECTED]
@@ -63,46 +56,41 @@ class NotifySubscription:
         self._background = BackgroundSender(state, self._send_pending)
         self.selected = next((g for g in groups if g.filter.kind in _SELECTED and g.events), None)
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begin to listen for events."""
         if self.selected is not None:
             self._state.subscribed_events = self.selected.events
         INotify(self._state.account).add_listener(self.on_event)
+        await self._watch_mailboxes()
 
     def cancel(self) -> None:
         """End the subscription; pending responses are dropped."""
         self._active = False
         INotify(self._state.account).remove_listener(self.on_event)
 
-    @property
-    def delayed(self) -> bool:
-        """Whether expunges wait for a command that permits EXPUNGE responses."""
-        return self.selected is None or self.selected.filter.kind == b"SELECTED-DELAYED"
-
     def events(self, name: str) -> frozenset[bytes]:
         """Return the events of mailbox `name` that the client has subscribed to.
 
-        They are those of all groups that match the mailbox; none, if one of the groups says NONE (section 6).
+        These are the events of all groups that match the mailbox, or none if one of these groups is NONE (section 6).
         """
         events = [
             group.events
             for group in self._groups
-            if mailbox_filters.matches(self._state, group.filter, name, self._subscribed)
+            if matches(self._state, group.filter, name, self._subscribed)
         ]
         return frozenset().union(*events) if all(events) else frozenset()
 
-    async def watch_mailboxes(self) -> None:
-        """Watch the file system for new mail in all mailboxes whose messages the client has subscribed to."""
+    async def _watch_mailboxes(self) -> None:
+        """Watch the file system for new mail in all mailboxes with MessageNew events."""
         account = self._state.account
         try:
             names = [info.name for info in await account.mailboxes() if info.selectable]
         except StoreError:  # the next command that uses the store reports it
             return
-        watched = [name for name in names if MESSAGE_NEW in self.events(name)]
-        await INotify(account).watch_mailboxes(watched)
+        await INotify(account).watch_mailboxes([n for n in names if MESSAGE_NEW in self.events(n)])
 
     def on_event(self, event: AccountEvent) -> None:
-        """Note an event of the account (`mailbox.account_api.INotify`)."""
+        """Make the response to an event of the account pending; a listener of `mailbox.account_api.INotify`."""
         events = self.events(event.name)
         if event.old:
             events |= self.events(event.old)
@@ -112,7 +100,7 @@ class NotifySubscription:
             self._subscribed.discard(event.name)
         events |= self.events(event.name)
         if event.kind in ("created", "renamed", "subscribed"):
-            self._state.io.run_in_background(self.watch_mailboxes())
+            self._state.io.run_in_background(self._watch_mailboxes())
         if not self._is_own(event):
             self._add(event, events)
             self.schedule()
@@ -127,10 +115,10 @@ class NotifySubscription:
             if len(self._events) > MAX_PENDING_EVENTS:
                 self._overflow()
         if event.kind in ("created", "renamed") and FLAG_CHANGE in self.events(event.name):
-            self._changed[event.name] = None  # its UIDVALIDITY may be another one (section 5.1)
+            self._changed[event.name] = None  # the name may have a new UIDVALIDITY (section 5.1)
 
     def _overflow(self) -> None:
-        """Continue as after NOTIFY NONE, and send NOTIFICATIONOVERFLOW (section 5.8)."""
+        """End the subscription as NOTIFY NONE would, and send NOTIFICATIONOVERFLOW (section 5.8)."""
         INotify(self._state.account).remove_listener(self.on_event)
         self._state.subscribed_events = frozenset()
         self._groups, self.selected = [], None
@@ -143,10 +131,10 @@ class NotifySubscription:
 
         True at most once per command.
         """
-        if self._state.command is None or _effect(self._state.command) != (event.kind, event.name):
-            return False
-        self._state.command = None
-        return True
+        is_own = _effect(self._state.command) == (event.kind, event.name)
+        if is_own:
+            self._state.command = None
+        return is_own
 
     def _is_wanted(self, event: AccountEvent, events: frozenset[bytes]) -> bool:
         match event.kind:
@@ -156,12 +144,12 @@ class NotifySubscription:
                 return any(b"SERVERMETADATACHANGE" in group.events for group in self._groups)
             case "subscribed" | "unsubscribed":
                 return b"SUBSCRIPTIONCHANGE" in events
-            case _:  # the client may have subscribed to one of the parents
+            case _:  # the client may have subscribed to events of a parent
                 names = [event.name, *parent_names(event.name)]
                 return b"MAILBOXNAME" in events.union(*map(self.events, names))
 
     def schedule(self) -> None:
-        """Send what is pending, unless a command is running."""
+        """Send the pending responses soon, unless a command is running."""
         if self._changed or self._events or self._overflowed:
             self._background.schedule()
 
@@ -192,23 +180,22 @@ class NotifySubscription:
         if state.busy or not self._active:
             return
         child_counts = Counter(parent for name in infos for parent in parent_names(name))
-        lines: dict[bytes, None] = {}
+        lines: list[bytes] = []
         for event in self._events:
             if event.kind == "metadata":
-                line = encode.metadata_changed(event.name, event.entries, utf8=state.utf8)
-                lines[line] = None
-                continue
-            for name in self._affected(event, infos, child_counts):
-                lines[self._list_line(name, event.old, infos, child_counts)] = None
+                lines.append(encode.metadata_changed(event.name, event.entries, utf8=state.utf8))
+            else:
+                affected = self._affected(event, infos, child_counts)
+                lines += [self._list_line(n, event.old, infos, child_counts) for n in affected]
         self._events.clear()
-        state.io.write(b"".join(lines))
+        state.io.write(b"".join(dict.fromkeys(lines)))
 
     def _affected(
         self, event: AccountEvent, infos: Container[str], child_counts: Mapping[str, int]
     ) -> list[str]:
         r"""Return the mailbox of an event, and the parents whose attributes it changes (section 5.4).
 
-        A parent that was created with the mailbox is one that has no other children.
+        A parent without other children was created together with the mailbox.
         """
         names = [event.name]
         if event.kind in ("created", "deleted"):
@@ -224,17 +211,19 @@ class NotifySubscription:
     def _list_line(
         self, name: str, old: str, infos: Mapping[str, MailboxInfo], parents: Container[str]
     ) -> bytes:
-        utf8 = self._state.utf8
-        attributes = list_attributes.attributes(name, infos, parents, subscribed=self._subscribed)
-        extended = []
-        if old:
-            extended = [(b"OLDNAME", strings.parenthesised([strings.mailbox(old, utf8=utf8)]))]
+        utf8, subscribed = self._state.utf8, name in self._subscribed
+        info, has_children = infos.get(name), name in parents
+        attributes = list_attributes(info, has_children=has_children, subscribed=subscribed)
+        old_name = strings.parenthesised([strings.mailbox(old, utf8=utf8)])
+        extended = [(b"OLDNAME", old_name)] if old else []
         return encode.list_response(b"LIST", attributes, name, extended=extended, utf8=utf8)
 
     async def send_status(self, name: str, *, background: bool = False) -> None:
-        """Send STATUS of a mailbox, unless it has been deleted or is as in the last response.
+        """Send the STATUS response of a mailbox, unless it was deleted or the response would repeat the last one.
 
-        In the background, a command that has begun meanwhile makes it pending again.
+        Args:
+            name: the mailbox.
+            background: no command is running. If one begins before the status is known, the response is pending again.
         """
         state = self._state
         try:
@@ -254,27 +243,27 @@ class NotifySubscription:
         flags = FLAG_CHANGE in self.events(name)
         if flags:
             items.append((b"UNSEEN", found.unseen))
-        if flags or state.condstore:  # the client sees a change of flags by it (section 5.1)
+        if flags or state.condstore:  # it shows the client that flags have changed (section 5.1)
             items.append((b"HIGHESTMODSEQ", found.highestmodseq))
         line = encode.status(name, items, utf8=state.utf8)
-        # The file system reports one change several times.
+        # The file system reports one change more than once.
         if self._status_hashes.get(name) != hash(line):
             self._status_hashes[name] = hash(line)
             state.io.write(line)
 
 
-def _effect(command: Command) -> tuple[str, str] | None:
-    """Return the kind and the mailbox of the event that a command causes."""
+def _effect(command: Command | None) -> tuple[str, str] | None:
+    """Return the kind and the mailbox of the event that a command causes, None if it causes none."""
     match command:
-        case Create(name):
+        case mailboxes.Create(name):
             return "created", name.removesuffix(DELIMITER)
-        case Delete(name):
+        case mailboxes.Delete(name):
             return "deleted", name
-        case Rename(_, name):
+        case mailboxes.Rename(_, name):
             return "renamed", name.removesuffix(DELIMITER)
-        case Subscribe(name, subscribe):
+        case mailboxes.Subscribe(name, subscribe):
             return "subscribed" if subscribe else "unsubscribed", name
-        case SetMetadata(name):
+        case mailboxes.SetMetadata(name):
             return "metadata", name
         case Append(name) | Copy(_, name) | Replace(_, name):
             return "messages", name

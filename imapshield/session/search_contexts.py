@@ -1,4 +1,4 @@
-"""Search contexts (RFC 5267): searches of the selected mailbox whose results the client is sent as they change.
+"""Search contexts (RFC 5267): searches of the selected mailbox, with updates when their results change.
 
 Rules
 -----
@@ -10,8 +10,8 @@ Rules
 
 from array import array
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, MutableSequence, Sequence
+from dataclasses import dataclass, replace
 
 from imapshield.errors import BadCommand, CommandRefused, StoreError
 from imapshield.mailbox.deltas import Change
@@ -19,52 +19,47 @@ from imapshield.mailbox.query import Query, leaf_keys
 from imapshield.session.background import BackgroundSender
 from imapshield.session.new_messages import NewMessages
 from imapshield.session.sort_keys import sort_uids
-from imapshield.session.state import SessionState
-from imapshield.session.states import State
+from imapshield.session.state import SessionState, State
 from imapshield.wire import encode
-from imapshield.wire.commands.search import (
-    And,
-    FlagKey,
-    ModseqKey,
-    Not,
-    Or,
-    Search,
-    SearchKey,
-    SequenceKey,
-    Sort,
-)
+from imapshield.wire.commands import search
 from imapshield.wire.sequence import MAX_NUMBER, SequenceSet, compact
 
 UPDATE = b"UPDATE"
 
+SearchOrSort = search.Search | search.Sort
 
+
+@dataclass(slots=True, eq=False)
 class SearchContext:
     """A search and its results.
 
     Args:
+        tag: the tag of the command, which identifies the search in responses.
         command: the search, with UIDs in place of sequence numbers.
-        results: the UIDs that it found, in the order of SORT or rising.
+        results: the UIDs of the matching messages, in the order of SORT or ascending.
         last_uid: the highest UID that has been searched.
         source: names the mailbox in each ESEARCH response, for a search that was an ESEARCH command (RFC 7377).
+        uses_flags: whether a change of flags can change the results.
     """
 
-    def __init__(
-        self, command: Search | Sort, results: Sequence[int], last_uid: int, source: bytes = b""
-    ) -> None:
-        self.command = command
-        self.results = array("I", results)
-        self.last_uid = last_uid
-        self.source = source
-        self._uses_flags = any(isinstance(k, FlagKey | ModseqKey) for k in leaf_keys(command.key))
+    tag: bytes
+    command: SearchOrSort
+    results: MutableSequence[int]
+    last_uid: int
+    source: bytes
+    uses_flags: bool
 
     def affected(self, uids: Sequence[int]) -> Sequence[int]:
-        """Return those of the changed messages `uids`, rising, that must be searched: only flags can change."""
-        return uids if self._uses_flags else uids[bisect_right(uids, self.last_uid) :]
+        """Return those of the changed messages `uids`, ascending, that must be searched.
+
+        Only flags can change, so other searches are affected by new messages only.
+        """
+        return uids if self.uses_flags else uids[bisect_right(uids, self.last_uid) :]
 
     @property
     def is_sort(self) -> bool:
         """Whether the results have an order of their own, so that responses contain positions."""
-        return isinstance(self.command, Sort)
+        return isinstance(self.command, search.Sort)
 
     def intersection(self, uids: Iterable[int]) -> set[int]:
         """Return those of `uids` that are among the results."""
@@ -79,7 +74,7 @@ class SearchContext:
 
         Args:
             uids: some of the results.
-            numbers: maps each of them to the number for the response.
+            numbers: maps each of `uids` to the number for the response.
         """
         if self.is_sort:
             removed = [(i, uid) for i, uid in enumerate(self.results, 1) if uid in uids]
@@ -97,7 +92,7 @@ class SearchContext:
 
         Args:
             uids: messages that are not among the results.
-            order: for SORT, all results in their new order.
+            order: for SORT, all results in their new order; not used for SEARCH.
             numbers: maps each of `uids` to the number for the response.
         """
         if self.is_sort:
@@ -136,45 +131,47 @@ class SearchContexts:
         self._changed, self._arrived, self._searching = set(), set(), set()
 
     def drop(self, tag: bytes) -> None:
-        """Stop updating the search that was sent with `tag`."""
+        """Stop updating the search with this tag, if there is one."""
         self._contexts.pop(tag, None)
         if not self._contexts:
             self.clear()
 
-    def begin(self, command: Search | Sort) -> int:
+    def begin(self, command: SearchOrSort) -> int:
         """Return the MODSEQ at which a search begins, for `keep`.
 
         Raises:
-            BadCommand: the tag is that of another context.
+            BadCommand: the command says UPDATE and its tag is in use by another context.
         """
         if UPDATE in (command.returns or ()) and self._state.tag in self._contexts:
             raise BadCommand("This tag belongs to a search with UPDATE; use another tag")
         return self._state.mailbox.columns.highestmodseq
 
     async def keep(
-        self, command: Search | Sort, results: Sequence[int], since: int, source: bytes = b""
+        self, command: SearchOrSort, results: Sequence[int], since: int, source: bytes = b""
     ) -> None:
         """Keep the results of a search up to date if the command says UPDATE.
 
         Args:
             command: the search.
-            results: the UIDs that it found.
-            since: what `begin` returned.
-            source: see `SearchContext`.
+            results: the UIDs of the matching messages, in the order of SORT or ascending.
+            since: the MODSEQ that `begin` returned.
+            source: the `source` of the `SearchContext`.
         """
         state, limits = self._state, self._state.limits
         if UPDATE not in (command.returns or ()):
             return
-        if isinstance(command, Sort) and len(results) > limits.max_sort_context_results:
-            self.send_noupdate(state.tag, "Too many results to update")
-            return
-        if len(self._contexts) >= limits.max_search_contexts:
-            self.send_noupdate(state.tag, "Too many searches with UPDATE")
+        is_sort = isinstance(command, search.Sort)
+        too_large = is_sort and len(results) > limits.max_sort_context_results
+        if too_large or len(self._contexts) >= limits.max_search_contexts:
+            text = "Too many results to update" if too_large else "Too many searches with UPDATE"
+            self.send_noupdate(state.tag, text)
             return
         key = await _with_uids(state, command.key)
+        uses_flags = any(isinstance(k, search.FlagKey | search.ModseqKey) for k in leaf_keys(key))
         last_uid = state.view.uids[-1] if state.view.uids else 0
-        context = SearchContext(replace(command, key=key), results, last_uid, source)
-        self._contexts[state.tag] = context
+        self._contexts[state.tag] = SearchContext(
+            state.tag, replace(command, key=key), array("I", results), last_uid, source, uses_flags
+        )
         columns = state.mailbox.columns
         changes = zip(columns.uids, columns.modseqs, strict=True)
         self._changed.update(uid for uid, modseq in changes if modseq > since)
@@ -184,12 +181,12 @@ class SearchContexts:
         self._state.io.write(encode.untagged(b"NO", text, b'NOUPDATE "%b"' % tag))
 
     def on_change(self, change: Change) -> None:
-        """Note which messages of the mailbox have changed."""
+        """Note that messages of the mailbox have changed, so that they are searched again."""
         if self._contexts:
             self._changed.update(change.changed)
 
     def on_exists(self, uids: Iterable[int], others: Iterable[int]) -> None:
-        """Note that the client now knows of new messages.
+        """Note that the client was sent EXISTS for new messages.
 
         Args:
             uids: the new messages.
@@ -206,13 +203,11 @@ class SearchContexts:
             uids: the expunged messages.
             numbers: their sequence numbers before the EXPUNGE.
         """
-        for tag, context in self._contexts.items():
+        for context in self._contexts.values():
             removed = context.intersection(uids)
             if removed:
-                uid = context.command.uid
-                number = dict(zip(uids, uids if uid else numbers, strict=True))
-                pairs = [(b"REMOVEFROM", context.remove(removed, number))]
-                self._state.io.write(encode.esearch(tag, uid, pairs, context.source))
+                number_of = dict(zip(uids, uids if context.command.uid else numbers, strict=True))
+                self._send(context, [(b"REMOVEFROM", context.remove(removed, number_of))])
 
     @property
     def pending(self) -> bool:
@@ -220,7 +215,7 @@ class SearchContexts:
         return bool(self._contexts and (self._changed or self._searching))
 
     def schedule(self) -> None:
-        """Refresh the contexts, unless a command is running; then send the new messages that they wait for."""
+        """Refresh the contexts soon, unless a command is running; then send FETCH responses for new messages."""
         if self.pending:
             self._background.schedule()
         else:
@@ -233,9 +228,9 @@ class SearchContexts:
         self._new_messages.schedule()
 
     async def refresh(self, *, background: bool = False) -> None:
-        """Search the changed messages, and send what that changes in the results.
+        """Search the changed messages, and send the changes of the results.
 
-        A refresh that begins later replaces one that is in progress. In the background it stops when a command begins.
+        A later refresh replaces one that is in progress. A refresh in the background stops when a command begins.
         """
         if not self.pending:
             return
@@ -245,24 +240,18 @@ class SearchContexts:
         self._generation += 1
         generation = self._generation
         changed = [uid for uid in sorted(self._searching) if view.number(uid) is not None]
-        for tag, context in list(self._contexts.items()):
+        for context in list(self._contexts.values()):
             uids = context.affected(changed)
-            error: Exception | None = None
-            found: set[int] = set()
-            order: Sequence[int] = ()
-            try:
-                found, order = await self._search(context, uids)
-            except (CommandRefused, StoreError) as caught:
-                error = caught
+            result = await self._search(context, uids)
             if generation != self._generation or self._must_stop(background):
                 return
-            if self._contexts.get(tag) is not context:
+            if self._contexts.get(context.tag) is not context:
                 continue
-            if error is not None:
-                self.drop(tag)
-                self.send_noupdate(tag, "Messages can no longer be searched")
+            if result is None:
+                self.drop(context.tag)
+                self.send_noupdate(context.tag, "Messages can no longer be searched")
             else:
-                self._send_changes(tag, context, uids, found, order)
+                self._send_changes(context, uids, *result)
                 context.last_uid = max([context.last_uid, *uids[-1:]])
         self._searching = set()
         self._arrived &= self._changed
@@ -272,34 +261,37 @@ class SearchContexts:
 
     async def _search(
         self, context: SearchContext, uids: Sequence[int]
-    ) -> tuple[set[int], Sequence[int]]:
-        """Return those of `uids` that match, and for SORT the order of all results if one of them is new."""
+    ) -> tuple[set[int], Sequence[int]] | None:
+        """Search some messages.
+
+        Returns:
+            Those of `uids` that match, and for SORT the new order of all results if one of them is new; None if the
+            store cannot search them.
+        """
         state, command, generation = self._state, context.command, self._generation
         query = Query(state.mailbox, state.view, now=state.now(), pause=self._pause)
-        found = set(await query.run(command.key, uids))
-        if generation != self._generation:  # the mailbox may no longer be selected
-            return set(), ()
-        if isinstance(command, Sort) and found - context.intersection(found):
-            results = sorted(found.union(context.results))
-            return found, await sort_uids(state, command, results, self._pause)
+        try:
+            found = set(await query.run(command.key, uids))
+            if generation != self._generation:  # the mailbox may no longer be selected
+                return None
+            if isinstance(command, search.Sort) and found - context.intersection(found):
+                results = sorted(found.union(context.results))
+                return found, await sort_uids(state, command, results, self._pause)
+        except (CommandRefused, StoreError):
+            return None
         return found, ()
 
     async def _pause(self, *_: int) -> None:
         await self._state.io.drain()
 
     def _send_changes(
-        self,
-        tag: bytes,
-        context: SearchContext,
-        uids: Sequence[int],
-        found: set[int],
-        order: Sequence[int],
+        self, context: SearchContext, uids: Sequence[int], found: set[int], order: Sequence[int]
     ) -> None:
         view, uid = self._state.view, context.command.uid
         before = context.intersection(uids)
         removed = before - found
         added = {u for u in found - before if view.number(u) is not None}
-        if order:  # messages whose EXPUNGE is pending are not in it
+        if order:  # it does not contain messages with a pending EXPUNGE
             removed |= set(context.results).difference(order)
         touched = sorted(removed | added)
         numbers = dict(zip(touched, touched if uid else view.numbers(touched), strict=True))
@@ -312,30 +304,32 @@ class SearchContexts:
             pairs.append((b"ADDTO", context.add(added, order, numbers)))
             self._new_messages.add(added & self._arrived, context.command.update_items)
         if pairs:
-            self._state.io.write(encode.esearch(tag, uid, pairs, context.source))
+            self._send(context, pairs)
+
+    def _send(self, context: SearchContext, pairs: Iterable[tuple[bytes, int | bytes]]) -> None:
+        line = encode.esearch(context.tag, context.command.uid, pairs, context.source)
+        self._state.io.write(line)
 
 
 def _positions(pairs: Iterable[tuple[int, int]]) -> bytes:
     return b"(%b)" % b" ".join([b"%d %d" % pair for pair in pairs])
 
 
-async def _with_uids(state: SessionState, key: SearchKey) -> SearchKey:
-    """Return `key` with UIDs in place of sequence numbers and ``$``, because these will mean other messages."""
+async def _with_uids(state: SessionState, key: search.SearchKey) -> search.SearchKey:
+    """Return `key` with UIDs in place of sequence numbers and ``$``, which later stand for other messages."""
     match key:
-        case And(keys):
-            return And(tuple([await _with_uids(state, inner) for inner in keys]))
-        case Or(keys):
-            return Or(tuple([await _with_uids(state, inner) for inner in keys]))
-        case Not(inner):
-            return Not(await _with_uids(state, inner))
-        case SequenceKey(None) | SequenceKey(_, False):
+        case search.And(keys) | search.Or(keys):
+            return replace(key, keys=tuple([await _with_uids(state, inner) for inner in keys]))
+        case search.Not(inner):
+            return search.Not(await _with_uids(state, inner))
+        case search.SequenceKey(None) | search.SequenceKey(_, False):
             query = Query(state.mailbox, state.view, now=0, saved=state.saved_search)
             uids = SequenceSet.from_uids(await query.run(key))
             tail = key.sequence.tail if key.sequence is not None else 0
             if not 0 < tail < MAX_NUMBER:
-                return SequenceKey(uids, uid=True)
-            # 5:* includes messages that are still to come.
+                return search.SequenceKey(uids, uid=True)
+            # 5:* includes future messages.
             known = state.view.uids
             first = known[min(tail, len(known)) - 1] if known else 1
-            return SequenceKey(replace(uids, tail=first), uid=True)
+            return search.SequenceKey(replace(uids, tail=first), uid=True)
     return key

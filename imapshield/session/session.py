@@ -1,14 +1,13 @@
-"""`Session`: the state of one client, with the pending updates that it is sent between and after commands.
+"""`Session`: the state of one client, its login and its selected mailbox, and the updates that it is sent.
 
 Rules
 -----
 * Pending updates are sent before the tagged response of a command, and EXPUNGE only if the command permits it.
-* Between commands, updates are sent in IDLE and as NOTIFY demands.
+* Between commands, updates are sent during IDLE, and to clients that have subscribed to them with NOTIFY.
 """
 
-import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from imapshield.errors import CommandRefused
@@ -23,11 +22,10 @@ from imapshield.session.connection import Connection
 from imapshield.session.fetch_responses import FLAGS, send_known_items
 from imapshield.session.new_messages import NewMessages
 from imapshield.session.notifications import NotifySubscription
-from imapshield.session.qresync import send_synced_modseq
 from imapshield.session.search_contexts import SearchContexts
-from imapshield.session.state import FLAG_CHANGE, MESSAGE_EVENTS, SessionState
-from imapshield.session.states import State
+from imapshield.session.state import FLAG_CHANGE, MESSAGE_EVENTS, SessionState, State
 from imapshield.wire import encode
+from imapshield.wire.commands.mailboxes import EventGroup
 from imapshield.wire.sequence import SequenceSet
 
 
@@ -37,11 +35,13 @@ class Session(SessionState):
     Args:
         io: the connection.
         limits: the limits of the server.
-        specs: the commands of the server, from which the capabilities follow.
+        specs: the commands of the server, which determine the capabilities.
         now: returns the seconds since the epoch.
 
     Attributes:
-        notify_subscription: what NOTIFY SET has subscribed to, or None.
+        new_messages: sends FETCH responses for new messages.
+        search_contexts: sends changes in the results of searches.
+        notify_subscription: the events that the client has subscribed to with NOTIFY SET, or None.
         mailbox_changed: whether the selected mailbox has changed since the running command began.
     """
 
@@ -49,8 +49,8 @@ class Session(SessionState):
         self,
         io: Connection,
         limits: Limits,
-        specs: Mapping[bytes, CommandSpec[Any]],
-        now: Callable[[], float] = time.time,
+        specs: Iterable[CommandSpec[Any]],
+        now: Callable[[], float],
     ) -> None:
         super().__init__(io, limits, now)
         self.new_messages = NewMessages(self)
@@ -63,10 +63,15 @@ class Session(SessionState):
 
     def capabilities(self) -> list[bytes]:
         """Return the capabilities of the session in its present state."""
-        return capability_names(self, self._specs.values())
+        return capability_names(self, self._specs)
+
+    @property
+    def selected_group(self) -> EventGroup | None:
+        """The event group of NOTIFY SET for the selected mailbox, or None if the client has not sent one."""
+        return self.notify_subscription.selected if self.notify_subscription else None
 
     def begin_command(self, tag: bytes) -> None:
-        """Reset the state that belongs to one command."""
+        """Reset the state that belongs to one command, which has this tag."""
         super().begin_command(tag)
         self.mailbox_changed = False
 
@@ -87,7 +92,7 @@ class Session(SessionState):
         self.state = State.NOT_AUTHENTICATED
 
     def disconnected(self) -> None:
-        """Release everything, because the connection has ended."""
+        """Cancel all subscriptions, because the connection has ended."""
         self.cancel_notify()
         self.leave()
         self.state = State.LOGOUT
@@ -96,7 +101,18 @@ class Session(SessionState):
     # The selected mailbox.
 
     def select(self, mailbox: IMailbox, view: View, *, readonly: bool) -> None:
-        """Enter state SELECTED. The caller has left the previous mailbox, and awaits nothing after opening this one."""
+        """Enter state SELECTED.
+
+        The caller must have left the previous mailbox, and must not await anything after opening this one.
+
+        Args:
+            mailbox: the mailbox.
+            view: the client's view of it.
+            readonly: whether it was opened by EXAMINE.
+
+        Raises:
+            CommandRefused: the connection has ended.
+        """
         self._mailbox, self._view, self.readonly = mailbox, view, readonly
         mailbox.subscribe(self._on_change, not readonly)
         if self.state is State.LOGOUT:  # the connection ended while the mailbox was being opened
@@ -119,7 +135,7 @@ class Session(SessionState):
             self.state = State.AUTHENTICATED
 
     def note_own_uids(self, mailbox: str, uids: Iterable[int]) -> None:
-        """Note messages that this client has stored itself, so that NOTIFY does not send their items."""
+        """Note that this client has stored messages itself, so that NOTIFY does not send FETCH responses for them."""
         if self.is_selected(mailbox):
             self._own_uids.update(uids)
 
@@ -134,42 +150,40 @@ class Session(SessionState):
                 self._background.schedule()
 
     async def _send_in_background(self) -> None:
-        if self._view is not None:
-            if self.idling:
-                self.send_pending_updates(expunge=True)
-            else:
-                self._send_subscribed_updates()
+        if self.idling and self._view is not None:
+            self.send_pending_updates(expunge=True)
+        else:
+            self._send_subscribed_updates()
 
     def _send_subscribed_updates(self) -> None:
-        subscription = self.notify_subscription
-        if subscription is not None and subscription.selected is not None:
-            self.send_pending_updates(expunge=not subscription.delayed)
+        group = self.selected_group
+        if group is not None and self._view is not None:
+            self.send_pending_updates(expunge=group.filter.kind == b"SELECTED")
 
     def after_command(self) -> None:
-        """Send between commands what became pending during the last one."""
-        if self._view is not None:
-            self._send_subscribed_updates()
+        """Send the responses that became pending during a command and may be sent between commands."""
+        self._send_subscribed_updates()
         if self.notify_subscription is not None:
             self.notify_subscription.schedule()
         self.search_contexts.schedule()
 
     def cancel_notify(self) -> None:
-        """Send nothing between commands, and no changes by others to the selected mailbox (NOTIFY NONE)."""
+        """End the subscription, and send no changes of the selected mailbox by other sessions (NOTIFY NONE)."""
         self.subscribed_events = frozenset()
         if self.notify_subscription is not None:
             self.notify_subscription.cancel()
             self.notify_subscription = None
 
     def send_pending_updates(self, *, expunge: bool, uid: bool = False, own: bool = False) -> None:
-        """Send what has changed in the selected mailbox since the last update.
+        """Send the changes of the selected mailbox since the last update.
 
-        Changes that NOTIFY does not include wait for the next NOTIFY SET (RFC 5465 section 5: "can be used as a
-        snapshot facility").
+        Changes that are not among the subscribed events stay pending until the next NOTIFY SET (RFC 5465 section 5:
+        "can be used as a snapshot facility").
 
         Args:
             expunge: whether EXPUNGE responses are permitted now.
             uid: whether FETCH responses must carry the UID.
-            own: whether the client itself has changed the mailbox; then everything is sent.
+            own: whether the client itself has changed the mailbox; then all changes are sent.
         """
         if own or self.subscribed_events:
             last_uid = self.view.uids[-1] if self.view.uids else 0
@@ -178,16 +192,26 @@ class Session(SessionState):
             if updates is None:
                 return
             self._send_updates(updates, last_uid, uid=uid)
-        send_synced_modseq(self)
+        self.send_synced_modseq()
         self.search_contexts.schedule()
+
+    def send_synced_modseq(self) -> None:
+        """Send a QRESYNC client the HIGHESTMODSEQ up to which it is in sync, if updates are pending.
+
+        Without it, a client that has seen a higher MODSEQ and loses its connection now would never learn of the pending
+        updates (RFC 7162 section 6).
+        """
+        if self.qresync and self.view.has_pending_updates:
+            code = b"HIGHESTMODSEQ %d" % self.view.synced_modseq
+            self.io.write(encode.untagged(b"OK", "Some updates are pending", code))
 
     def _send_updates(self, updates: PendingUpdates, last_uid: int, *, uid: bool) -> None:
         if updates.vanished:
             self.search_contexts.send_removals(updates.vanished, updates.expunged[::-1])
-        if updates.vanished and (self.qresync or self.uid_only):
-            self.io.write(encode.vanished(SequenceSet.from_uids(updates.vanished)))
-        elif updates.expunged:
-            self.io.write(encode.expunge(updates.expunged))
+            if self.qresync or self.uid_only:
+                self.io.write(encode.vanished(SequenceSet.from_uids(updates.vanished)))
+            else:
+                self.io.write(encode.expunge(updates.expunged))
         if updates.exists is not None:
             self.io.write(encode.exists(updates.exists))
         if updates.recent is not None and not self.rev2:
@@ -196,13 +220,14 @@ class Session(SessionState):
             self._add_new_messages(last_uid)
         if updates.flags:
             uid = uid or self.notify_subscription is not None  # RFC 5465 section 5.1
-            send_known_items(self, [changed for _, changed in updates.flags], [FLAGS], uid=uid)
+            send_known_items(
+                self, [changed_uid for _, changed_uid in updates.flags], [FLAGS], uid=uid
+            )
 
     def _add_new_messages(self, last_uid: int) -> None:
         uids = list(self.view.uids[bisect_right(self.view.uids, last_uid) :])
         others = [uid for uid in uids if uid not in self._own_uids]
         self._own_uids.clear()
         self.search_contexts.on_exists(uids, others)
-        subscription = self.notify_subscription
-        if subscription is not None and subscription.selected is not None:
-            self.new_messages.add(others, subscription.selected.items)
+        if self.selected_group is not None:
+            self.new_messages.add(others, self.selected_group.items)

@@ -1,6 +1,6 @@
-"""The sort keys of SORT, made of header fields (RFC 5256, RFC 5957).
+"""SORT: reading header fields, and sorting messages by keys made from them (RFC 5256, RFC 5957).
 
-Each header field is a FETCH item of its own, so that the store's cache serves every sort order.
+Each header field is a separate FETCH item, so that the cache of the store serves every sort order.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,15 +11,15 @@ from imapshield.mailbox import sort_order
 from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.columns import Columns
 from imapshield.mailbox.values import Blob, FetchResult
-from imapshield.session.fetch_chunks import load_sizes
+from imapshield.session.fetch_responses import load_sizes
 from imapshield.session.state import SessionState
 from imapshield.wire.commands.fetch import BodySection, Section
 from imapshield.wire.commands.search import Sort
 
 CHUNK_MESSAGES = 1000
-"""Messages whose header fields are read at once."""
+"""Maximum number of messages per call of the store."""
 MAX_FIELD_SIZE = 64 << 10
-"""Bytes read of a header field that is too large for the store to return whole."""
+"""Maximum number of bytes to read of a header field that the store does not return in one piece."""
 
 SortKey = Callable[[bytes], object]
 Pause = Callable[..., Awaitable[object]]
@@ -35,19 +35,19 @@ HEADER_KEYS: dict[bytes, tuple[bytes, SortKey]] = {
         for name in (b"FROM", b"TO")
     },
 }
-"""The criteria that depend on one header field alone: the field, and the function that makes the key of it."""
+"""The sort criteria that depend on one header field only: the field, and the function that makes its sort key."""
 
 
 async def sort_uids(
     state: SessionState, command: Sort, uids: Sequence[int], pause: Pause
 ) -> Sequence[int]:
-    """Return those of `uids` that still exist, in the order that `command` demands.
+    """Return those of `uids` that still exist, in the order of the criteria of `command`.
 
     Args:
         state: a session with a selected mailbox.
-        command: names the criteria.
+        command: the command.
         uids: the messages to sort.
-        pause: awaited between chunks, with how many messages are done and of how many.
+        pause: awaited between chunks, with two arguments: the number of messages done and of all messages.
     """
     columns = state.view.columns
     criteria = [name for _, name in command.criteria]
@@ -95,16 +95,14 @@ async def read_headers(
 ) -> None:
     """Call `add` with the UID and the header fields of each message that still exists.
 
-    Each field is a header with that field alone, as the FETCH literal that the store returns: the line that announces a
-    literal is no header field, so it need not be removed.
-
     Args:
         state: a session with a selected mailbox.
         uids: the messages.
-        fields: names of header fields, in the order in which `add` gets them.
-        add: takes a UID and the fields.
-        pause: awaited after each chunk, with how many messages are done and of how many.
-        sizes: whether the columns must hold the sizes of the messages.
+        fields: the names of the header fields.
+        add: called with a UID and with a header for each of `fields`, which contains only that field. It is the FETCH
+            literal that the store returns, because the line with the size of the literal is not parsed as a field.
+        pause: awaited after each chunk, with two arguments: the number of messages done and of all messages.
+        sizes: whether to load the sizes of the messages into the columns, too.
     """
     items = [BodySection(Section(text=b"HEADER.FIELDS", fields=(f,)), peek=True) for f in fields]
     mailbox = state.mailbox

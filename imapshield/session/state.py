@@ -1,15 +1,16 @@
-"""`SessionState`: the state of one client that handlers and the parts of a session read and write."""
+"""`SessionState`: the state of one client, which handlers and the parts of a session read and write."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
+from itertools import chain, starmap
+
+from zope.interface import Interface
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount, IMailbox
 from imapshield.mailbox.view import View
-from imapshield.session.command_spec import CommandSpec
 from imapshield.session.connection import Connection
-from imapshield.session.states import State
 from imapshield.wire import encode, strings
 from imapshield.wire.commands.base import Command
 from imapshield.wire.sequence import SequenceSet
@@ -21,6 +22,43 @@ MESSAGE_EVENTS = frozenset({MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE})
 PROGRESS_SECONDS = 10
 """Minimum seconds between INPROGRESS responses (RFC 9585 section 4)."""
 
+Spans = Sequence[tuple[int, int]]
+"""Rows of a view, as ascending (start, stop)."""
+
+
+class State(Enum):
+    """The state of a session (RFC 9051 section 3); the values are the ones that `twisted.mail.imap4` uses."""
+
+    NOT_AUTHENTICATED = "unauth"
+    AUTHENTICATED = "auth"
+    SELECTED = "select"
+    LOGOUT = "logout"
+
+
+def partial_bounds(partial: tuple[int, int], count: int) -> tuple[int, int]:
+    """Return which of `count` items PARTIAL selects, as (start, stop) (RFC 9394).
+
+    It counts from the first item, and negative numbers from the last: (-1, -10) selects the last ten.
+    """
+    near, far = partial
+    return (near - 1, far) if near > 0 else (max(0, count + far), max(0, count + near + 1))
+
+
+def rows_in(spans: Spans) -> Iterator[int]:
+    """Yield each row of `spans`."""
+    return chain.from_iterable(starmap(range, spans))
+
+
+def slice_spans(spans: Spans, low: int, high: int) -> Spans:
+    """Return the rows from position `low` up to `high` of the rows in `spans`."""
+    found = []
+    for start, stop in spans:
+        first, last = max(start, start + low), min(stop, start + high)
+        if first < last:
+            found.append((first, last))
+        low, high = low - (stop - start), high - (stop - start)
+    return found
+
 
 class SessionState:
     """The state of one session.
@@ -28,15 +66,15 @@ class SessionState:
     Attributes:
         io: the connection.
         state: the state of RFC 9051 section 3. `account` exists after login, `mailbox` and `view` in state SELECTED.
-        enabled: what ENABLE has turned on, in upper case.
+        enabled: the extensions that ENABLE has turned on, in upper case.
         readonly: whether the mailbox was opened by EXAMINE.
         saved_search: the UIDs that ``$`` stands for (RFC 5182).
         subscribed_events: the events of the selected mailbox that are sent to the client (RFC 5465).
-        announced_keywords: how many keywords of the selected mailbox the client knows from FLAGS responses.
+        announced_keywords: the number of keywords of the selected mailbox that FLAGS responses have announced.
         tag: the tag of the running command.
         command: the running command, once it is parsed.
         command_running: whether a command is being executed.
-        idling: whether that command is IDLE, which permits untagged responses at any time.
+        idling: whether the running command is IDLE, which permits untagged responses at any time.
         limit_code: the response code of a command that stopped at MESSAGELIMIT (RFC 9738).
     """
 
@@ -118,13 +156,13 @@ class SessionState:
         self._progress = 0, 0
 
     def end_command(self) -> None:
-        """Note that no command is running."""
+        """Reset the running command, because its tagged response was written."""
         self.command_running = False
         self.command = None
 
-    def supports(self, spec: CommandSpec[Any]) -> bool:
-        """Whether the account provides what a command requires."""
-        return spec.requires is None or bool(spec.requires.providedBy(self._account))
+    def supports(self, required: type[Interface] | None) -> bool:
+        """Whether the account provides the interface that a command requires, if it requires one."""
+        return required is None or bool(required.providedBy(self._account))
 
     def is_selected(self, mailbox: str) -> bool:
         """Whether the selected mailbox has this name."""
@@ -149,13 +187,18 @@ class SessionState:
         """Return the error for a sequence number after ENABLE UIDONLY (RFC 9586 section 3)."""
         return BadCommand("Sequence numbers are not allowed after ENABLE UIDONLY", b"UIDREQUIRED")
 
+    def require_qresync(self) -> None:
+        """Raise `BadCommand` unless the client has enabled QRESYNC, which the command uses."""
+        if not self.qresync:
+            raise BadCommand("ENABLE QRESYNC first")
+
     def require_writable(self) -> None:
         """Raise `CommandRefused` if the mailbox was opened by EXAMINE."""
         if self.readonly:
             raise CommandRefused(b"READ-ONLY", "Mailbox is read-only")
 
-    def rows_of(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
-        """Return the rows of the view that `sequence` names, as (start, stop).
+    def rows_of(self, sequence: SequenceSet, *, uid: bool) -> Spans:
+        """Return the rows of the view that `sequence` names: sequence numbers, or UIDs if `uid` is True.
 
         ``$`` (RFC 5182) stands for the saved UIDs.
         """
@@ -166,41 +209,37 @@ class SessionState:
     def too_many_messages(self) -> CommandRefused:
         """Return the error for a command that would exceed MESSAGELIMIT (RFC 9738)."""
         limit = self.limits.max_messages_per_command
-        return CommandRefused(
-            b"MESSAGELIMIT %d" % limit, f"Too many messages; the limit is {limit}"
-        )
+        text = f"Too many messages; the limit is {limit}"
+        return CommandRefused(b"MESSAGELIMIT %d" % limit, text)
 
-    def within_limit(
-        self, spans: Sequence[tuple[int, int]], *, whole: bool = False
-    ) -> Sequence[tuple[int, int]]:
+    def within_limit(self, spans: Spans, *, whole: bool = False) -> Spans:
         """Reduce `spans` to the last rows that one command may process (RFC 9738 section 3.1).
 
         The tagged response then carries `limit_code`.
 
         Args:
-            spans: rows of the view, as (start, stop), rising.
-            whole: the command is done for all messages or for none, so too many are an error.
+            spans: rows of the view.
+            whole: the command is executed for all messages or for none, so too many messages are an error.
+
+        Raises:
+            CommandRefused: there are too many rows, and `whole` is set.
         """
         limit = self.limits.max_messages_per_command
-        excess = sum(stop - start for start, stop in spans) - limit
-        if not limit or excess <= 0:
+        count = sum(stop - start for start, stop in spans)
+        if not limit or count <= limit:
             return spans
         if whole:
             raise self.too_many_messages()
-        reduced = list(spans)
-        while excess >= reduced[0][1] - reduced[0][0]:
-            start, stop = reduced.pop(0)
-            excess -= stop - start
-        reduced[0] = reduced[0][0] + excess, reduced[0][1]
+        reduced = slice_spans(spans, count - limit, count)
         self.limit_code = b"MESSAGELIMIT %d %d" % (limit, self.view.uids[reduced[0][0]])
         return reduced
 
     async def pause(self, done: int | None = None, total: int | None = None) -> None:
-        """Let other connections run, and send INPROGRESS if the client has waited for long (RFC 9585).
+        """Let other connections run, and send INPROGRESS if the last response was long ago (RFC 9585).
 
         Args:
-            done: how many messages the command has processed, if known.
-            total: how many it will process.
+            done: the number of messages that the command has processed, if known.
+            total: the number of messages that it will process, if known.
         """
         await self.io.drain()
         now = self.now()
@@ -212,7 +251,7 @@ class SessionState:
             self.io.write(encode.untagged(b"OK", "Still in progress", code))
 
     def _progress_numbers(self, done: int | None, total: int | None) -> bytes:
-        """Return progress and goal, or NIL if they do not continue those before or if all is done (section 4)."""
+        """Return progress and goal, or NIL if they do not continue the previous ones or if all is done (section 4)."""
         before, goal = self._progress
         if done is None or total is None or not before < done < total or goal not in (0, total):
             return b"NIL NIL"

@@ -1,6 +1,6 @@
-"""The command table: for each command its value, the states in which it is allowed, its handler and its capability.
+"""The command table: for each command the states in which it is allowed, its handler and its capabilities.
 
-A new command is a row here, a parser in `wire.grammar` and a coroutine in `session.handlers`.
+A new command is a row here, a parser in `wire.grammar` and a coroutine function in `session.handlers`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -9,17 +9,22 @@ from typing import TypeVar
 from zope.interface import Interface
 
 from imapshield.mailbox.account_api import IMetadata, INotify, IQuota
-from imapshield.session.command_spec import CommandSpec, Result
+from imapshield.session.command_spec import (
+    ANY_STATE,
+    AUTHENTICATED,
+    NOT_AUTHENTICATED,
+    SELECTED,
+    CommandSpec,
+    Result,
+)
 from imapshield.session.handlers import (
     append,
     enable,
     fetch,
     idle,
-    listing,
     login,
     mailboxes,
     metadata,
-    multisearch,
     notify,
     quota,
     search,
@@ -28,7 +33,7 @@ from imapshield.session.handlers import (
     store_copy,
 )
 from imapshield.session.session import Session
-from imapshield.session.states import ANY_STATE, AUTHENTICATED, NOT_AUTHENTICATED, SELECTED, State
+from imapshield.session.state import State
 from imapshield.wire.commands.base import BareCommand, Command
 from imapshield.wire.commands.fetch import Fetch
 from imapshield.wire.commands.login import Authenticate, Compress, Enable, Id, Login
@@ -64,10 +69,10 @@ def spec(
     changes_mailbox: bool = False,
     sync: bool = True,
 ) -> CommandSpec[Session]:
-    """Return a row of the table.
+    """Return a row of the table; `CommandSpec` describes the arguments.
 
-    The arguments are those of `CommandSpec`. The result does not mention `C`, so mypy infers it from the arguments
-    alone and rejects a handler of another command.
+    The result does not mention `C`. So mypy infers `C` from the arguments alone, and rejects a handler that takes
+    another command.
     """
     return CommandSpec(
         command, states, handler, expunge, capability, requires, changes_mailbox, sync
@@ -93,8 +98,8 @@ TABLE: dict[bytes, CommandSpec[Session]] = {
     b"RENAME": spec(AUTHENTICATED, Rename, mailboxes.rename),
     b"SUBSCRIBE": spec(AUTHENTICATED, Subscribe, mailboxes.subscribe),
     b"UNSUBSCRIBE": spec(AUTHENTICATED, Subscribe, mailboxes.subscribe),
-    b"LIST": spec(AUTHENTICATED, List, listing.list_),
-    b"LSUB": spec(AUTHENTICATED, List, listing.lsub),
+    b"LIST": spec(AUTHENTICATED, List, mailboxes.list_),
+    b"LSUB": spec(AUTHENTICATED, List, mailboxes.lsub),
     b"STATUS": spec(AUTHENTICATED, Status, mailboxes.status),
     b"APPEND": spec(AUTHENTICATED, Append, append.append, changes_mailbox=True),
     b"GETQUOTA": spec(
@@ -107,11 +112,7 @@ TABLE: dict[bytes, CommandSpec[Session]] = {
     b"GETQUOTAROOT": spec(AUTHENTICATED, GetQuotaRoot, quota.getquotaroot, requires=IQuota),
     b"SETQUOTA": spec(AUTHENTICATED, SetQuota, quota.setquota, requires=IQuota),
     b"GETMETADATA": spec(
-        AUTHENTICATED,
-        GetMetadata,
-        metadata.getmetadata,
-        capability=b"METADATA",
-        requires=IMetadata,
+        AUTHENTICATED, GetMetadata, metadata.getmetadata, capability=b"METADATA", requires=IMetadata
     ),
     b"SETMETADATA": spec(AUTHENTICATED, SetMetadata, metadata.setmetadata, requires=IMetadata),
     b"NOTIFY": spec(AUTHENTICATED, Notify, notify.notify, capability=b"NOTIFY", requires=INotify),
@@ -131,7 +132,7 @@ TABLE: dict[bytes, CommandSpec[Session]] = {
         SELECTED, CancelUpdate, search.cancel_update, capability=b"CONTEXT=SEARCH CONTEXT=SORT"
     ),
     b"ESEARCH": spec(
-        AUTHENTICATED, MultiSearch, multisearch.esearch, expunge=False, capability=b"MULTISEARCH"
+        AUTHENTICATED, MultiSearch, search.esearch, expunge=False, capability=b"MULTISEARCH"
     ),
     b"SORT": spec(
         SELECTED,

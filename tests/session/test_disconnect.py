@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.session.states import State
+from imapshield.session.state import State
 from imapshield.testing import Client, MemoryRealm, Server, SlowWorker
 from tests.session.session_case import session_of
 

@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.session.handlers import listing, store_copy
+from imapshield.session.handlers import mailboxes, store_copy
 from imapshield.testing import Server
 from tests.session.session_case import session_of, without_text
 
@@ -59,7 +59,7 @@ class LargeStoreTests(SynchronousTestCase):
 
     def test_list_in_batches(self) -> None:
         """LIST of many mailboxes is sent in batches, complete and in order."""
-        self.patch(listing, "CHUNK_RESPONSES", 3)
+        self.patch(mailboxes, "CHUNK_RESPONSES", 3)
         for i in range(10):
             self.client(b"c CREATE m%d" % i)
         writes: list[bytes] = []

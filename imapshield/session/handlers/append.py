@@ -1,4 +1,4 @@
-"""APPEND and REPLACE: messages that the client sends, or makes of stored parts (CATENATE)."""
+"""APPEND and REPLACE: store messages that the client sends, or builds from parts of stored messages (CATENATE)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
 
 async def append(session: Session, command: Append) -> Tagged:
-    """Handle APPEND (RFC 9051 section 6.3.12, RFC 3502): all messages or none, with APPENDUID (RFC 4315)."""
+    """Handle APPEND (RFC 9051 section 6.3.12, RFC 3502), which stores all messages or none."""
     session.within_limit([(0, len(command.messages))], whole=True)
     with try_create():
         messages = await _new_messages(session, command.mailbox, command.messages)
@@ -24,13 +24,11 @@ async def append(session: Session, command: Append) -> Tagged:
 
 
 async def replace(session: Session, command: Replace) -> Tagged:
-    """Handle REPLACE and UID REPLACE (RFC 8508): the new message exists before the old one is expunged."""
+    """Handle REPLACE and UID REPLACE (RFC 8508). The new message is stored before the old one is expunged."""
     session.require_writable()
-    sequence = (
-        SequenceSet(tail=MAX_NUMBER)
-        if command.number is None
-        else SequenceSet.from_uids([command.number])
-    )
+    number = command.number
+    last = SequenceSet(tail=MAX_NUMBER)
+    sequence = last if number is None else SequenceSet.from_uids([number])
     old = list(session.view.uids_of(session.rows_of(sequence, uid=command.uid)))
     if not old:
         raise CommandRefused(b"NONEXISTENT", "Message to replace does not exist")
@@ -38,7 +36,7 @@ async def replace(session: Session, command: Replace) -> Tagged:
         (message,) = await _new_messages(session, command.mailbox, (command.message,))
         appended = await session.mailbox.replace(old[0], command.mailbox, message)
     session.note_own_uids(command.mailbox, appended.uids)
-    # Before the EXPUNGE, so that the client knows the new message before the old one disappears (section 4.3).
+    # APPENDUID precedes EXPUNGE, so that the client knows the new message before it loses the old one (section 4.3).
     code = encode.appenduid(appended.uidvalidity, appended.uids)
     session.io.write(encode.untagged(b"OK", "Replacement message stored", code))
     return ok("REPLACE completed", session.highestmodseq_code())
@@ -46,7 +44,7 @@ async def replace(session: Session, command: Replace) -> Tagged:
 
 @contextmanager
 def try_create() -> Iterator[None]:
-    """Answer with TRYCREATE if the target mailbox does not exist."""
+    """Refuse the command with TRYCREATE if the block finds that the target mailbox does not exist."""
     try:
         yield
     except NoSuchMailbox:
@@ -59,7 +57,9 @@ async def _new_messages(
     try:
         contents = [await message_content(session, message) for message in messages]
     except CommandRefused:
-        await session.account.status(mailbox)  # TRYCREATE takes precedence over other errors
+        await session.account.status(
+            mailbox
+        )  # if the mailbox does not exist, TRYCREATE takes precedence
         raise
     if not all(content.size for content in contents):
         raise CommandRefused(None, "Message is empty")  # RFC 3502 section 6.3.11

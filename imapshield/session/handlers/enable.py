@@ -1,4 +1,4 @@
-"""CAPABILITY, ID, ENABLE, COMPRESS and NAMESPACE: what client and server can do."""
+"""CAPABILITY, ID, NAMESPACE, ENABLE and COMPRESS: what client and server support."""
 
 from imapshield.errors import BadCommand
 from imapshield.session.capabilities import ENABLES
@@ -17,13 +17,13 @@ async def capability(session: Session, _: BareCommand) -> Tagged:
 
 
 async def identify(session: Session, _: Id) -> Tagged:
-    """Handle ID (RFC 2971). What the client says of itself is neither used nor logged."""
+    """Handle ID (RFC 2971). The information that the client sends about itself is neither used nor logged."""
     session.io.write(encode.identity([(b"name", b"imapshield")]))
     return ok("ID completed")
 
 
 async def enable(session: Session, command: Enable) -> Tagged:
-    """Handle ENABLE (RFC 5161); unknown names are ignored."""
+    """Handle ENABLE (RFC 5161), which ignores unknown names."""
     names = [name for name in ENABLES if name.upper() in command.capabilities]
     session.io.write(encode.enabled(names))
     if {b"CONDSTORE", b"QRESYNC"} & set(names):
@@ -32,16 +32,16 @@ async def enable(session: Session, command: Enable) -> Tagged:
     return ok("ENABLE completed")
 
 
+async def namespace(session: Session, _: BareCommand) -> Tagged:
+    """Handle NAMESPACE (RFC 2342): there is one personal namespace, without a prefix."""
+    session.io.write(encode.namespace())
+    return ok("NAMESPACE completed")
+
+
 async def compress(session: Session, command: Compress) -> Response:
-    """Handle COMPRESS (RFC 4978), which takes effect behind the tagged response."""
+    """Handle COMPRESS (RFC 4978), which takes effect after the tagged response."""
     if command.algorithm != b"DEFLATE":
         raise BadCommand("Unknown compression algorithm; use DEFLATE")
     if not session.io.can_compress:
         raise BadCommand("Compression is already active", b"COMPRESSIONACTIVE")
     return Response(ok("Begin compression now"), AfterResponse.START_COMPRESSION)
-
-
-async def namespace(session: Session, _: BareCommand) -> Tagged:
-    """Handle NAMESPACE (RFC 2342): one personal namespace without a prefix."""
-    session.io.write(encode.namespace())
-    return ok("NAMESPACE completed")

@@ -1,31 +1,21 @@
-r"""FETCH: which messages, in which chunks, and which of them become \Seen."""
+r"""FETCH: the messages that the command names, which are sent in chunks, and those that become \Seen."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
-from imapshield.session import qresync
-from imapshield.session.fetch_chunks import read_chunk, render_chunk, send_chunk
-from imapshield.session.fetch_responses import (
-    FLAGS,
-    MODSEQ,
-    UID,
-    MessageRows,
-    implicit_items,
-    locate,
-    take,
-)
+from imapshield.session.fetch_responses import FLAGS, MODSEQ, UID, implicit_items, send_rows, take
 from imapshield.session.session import Session
+from imapshield.session.state import Spans, partial_bounds, rows_in, slice_spans
+from imapshield.wire import encode
 from imapshield.wire.commands.fetch import Binary, BodySection, Fetch, FetchItem
 from imapshield.wire.commands.mailboxes import Select
 from imapshield.wire.responses import Tagged, no, ok
-from imapshield.wire.sequence import SequenceSet
+from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
 CHUNK_MESSAGES = 1000
-"""Messages per chunk; a thousand responses with flags are some 40 KB."""
+"""Maximum number of messages per chunk; a thousand responses with flags are about 40 KB."""
 SEEN_MESSAGES = 200
-r"""Messages that become \Seen before they are read: if the client disconnects, few of them are \Seen and unread."""
-
-Spans = Sequence[tuple[int, int]]
-"""Rows of the view, as (start, stop), rising."""
+r"""Messages that become \Seen before they are sent: if the client disconnects, it has not received only these."""
 
 
 async def fetch(session: Session, command: Fetch) -> Tagged:
@@ -33,9 +23,9 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
     if command.changed_since is not None or MODSEQ in command.items:
         session.enable_condstore()
     if command.vanished:
-        qresync.require_enabled(session)
+        session.require_qresync()
         assert command.changed_since is not None
-        await qresync.send_vanished(session, command.sequence, command.changed_since)
+        await send_vanished(session, command.sequence, command.changed_since)
     missing = await _fetch(session, _spans(session, command), _items(session, command))
     if not missing:
         return ok("FETCH completed")
@@ -45,49 +35,68 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
 
 
 def _spans(session: Session, command: Fetch) -> Spans:
-    """Return the rows that the command names."""
-    spans: Spans = session.rows_of(command.sequence, uid=command.uid)
+    """Return the rows whose messages are sent."""
+    spans = session.rows_of(command.sequence, uid=command.uid)
     if command.partial is not None:
         near, far = sorted(map(abs, command.partial))
         session.within_limit([(0, far - near + 1)], whole=True)  # RFC 9738 section 3.1
-        spans = _partial(spans, command.partial)
-    # CHANGEDSINCE selects of those that PARTIAL has selected (RFC 9394 section 3.4).
+        count = sum(stop - start for start, stop in spans)
+        spans = slice_spans(spans, *partial_bounds(command.partial, count))
+    # CHANGEDSINCE applies to the messages that PARTIAL has selected (RFC 9394 section 3.4).
     if command.changed_since is not None:
         spans = _changed_since(session, spans, command.changed_since)
-    # SELECT with QRESYNC sends all changes.
+    # MESSAGELIMIT does not apply to SELECT with QRESYNC, which sends all changes.
     return spans if isinstance(session.command, Select) else session.within_limit(spans)
 
 
 def _items(session: Session, command: Fetch) -> list[FetchItem]:
-    items = list(command.items)
-    if command.changed_since is not None:
-        items.append(MODSEQ)
-    return implicit_items(session, items, uid=command.uid)
+    modseq = () if command.changed_since is None else (MODSEQ,)
+    return implicit_items(session, [*command.items, *modseq], uid=command.uid)
 
 
 def _sets_seen(item: FetchItem) -> bool:
-    if isinstance(item, Binary) and item.size_only:
-        return False
-    return isinstance(item, BodySection | Binary) and not item.peek
+    is_size = isinstance(item, Binary) and item.size_only
+    return isinstance(item, BodySection | Binary) and not item.peek and not is_size
+
+
+async def send_vanished(session: Session, uids: SequenceSet, since: int, *, above: int = 0) -> None:
+    """Send VANISHED (EARLIER) for expunged messages (RFC 7162 section 3.2.10.1), except those with a pending EXPUNGE.
+
+    Args:
+        session: the session.
+        uids: the messages to consider.
+        since: a MODSEQ; only messages that were expunged after it are sent.
+        above: a UID; only messages with a higher one are sent.
+    """
+    if uids.saved:
+        uids = SequenceSet.from_uids(session.saved_search)
+    expunged = await session.mailbox.vanished(since)
+    view = session.view
+    largest = view.columns.uidnext - 1
+    vanished = expunged.intersection(uids.resolve(largest)).intersection([(above + 1, MAX_NUMBER)])
+    if vanished.matching_slices(view.uids, 0):
+        vanished = vanished.intersection(SequenceSet.complement(view.uids, largest + 1).ranges)
+    if vanished:
+        session.io.write(encode.vanished(vanished, earlier=True))
 
 
 async def _fetch(session: Session, spans: Spans, items: list[FetchItem]) -> bool:
-    """Send the responses for `spans`; returns whether some messages no longer exist."""
-    marks = not session.readonly and any(map(_sets_seen, items))
+    """Send the responses for `spans`, and return whether some messages no longer exist."""
+    sets_seen = not session.readonly and any(map(_sets_seen, items))
     sizes = [Binary(item.path, size_only=True) for item in items if isinstance(item, Binary)]
-    at_once = CHUNK_MESSAGES if not marks else 1 if sizes else SEEN_MESSAGES
+    batch_size = CHUNK_MESSAGES if not sets_seen else 1 if sizes else SEEN_MESSAGES
     missing = False
     for chunk in _chunks(session, spans):
         rows, uids = chunk, take(session.view.uids, chunk)
         while uids:
-            batch, shown = uids[:at_once], items
-            if marks:
+            batch, batch_items = uids[:batch_size], items
+            if sets_seen:
                 if sizes:  # an undecodable part is refused before its message becomes \Seen
                     await session.mailbox.fetch(batch, sizes, session.limits.fetch_chunk_size)
                 await _mark_seen(session, batch)
                 if any(map(session.view.flags_changed, batch)):
-                    shown = _with_flags(session, items)
-            done, some_missing = await _send(session, rows, batch, shown)
+                    batch_items = _with_flags(session, items)
+            done, some_missing = await send_rows(session, rows, batch, batch_items)
             missing = missing or some_missing
             rows, uids = rows[done:], uids[done:]
             await session.io.drain()
@@ -103,63 +112,36 @@ def _with_flags(session: Session, items: list[FetchItem]) -> list[FetchItem]:
 
 
 def _chunks(session: Session, spans: Spans) -> Iterator[Sequence[int]]:
-    """Divide rows into chunks.
+    """Divide rows into chunks of at most `CHUNK_MESSAGES`. A chunk without gaps is a range, which is faster to process.
 
-    Where MESSAGELIMIT cuts the command short, each row is a chunk and the last comes first (RFC 9738 section 3.1).
+    If MESSAGELIMIT cuts the command short, each row is a chunk and the last one comes first (RFC 9738 section 3.1).
     """
     if session.limit_code:
-        return ([row] for start, stop in reversed(spans) for row in reversed(range(start, stop)))
-    return _rising_chunks(spans)
-
-
-def _rising_chunks(spans: Spans) -> Iterator[Sequence[int]]:
-    """Divide rows into chunks of at most `CHUNK_MESSAGES`; a chunk of one span is a range."""
-    gathered: list[int] = []
-    for start, stop in spans:
-        position = start
-        while position < stop:
-            end = min(stop, position + CHUNK_MESSAGES - len(gathered))
-            if not gathered and (end - position == CHUNK_MESSAGES or len(spans) == 1):
-                yield range(position, end)
-            else:
-                gathered += range(position, end)
-                if len(gathered) == CHUNK_MESSAGES:
-                    yield gathered
-                    gathered = []
-            position = end
-    if gathered:
-        yield gathered
+        yield from ([row] for start, stop in reversed(spans) for row in range(start, stop)[::-1])
+    elif len(spans) == 1:
+        ((start, stop),) = spans
+        for first in range(start, stop, CHUNK_MESSAGES):
+            yield range(first, min(stop, first + CHUNK_MESSAGES))
+    else:
+        rows = rows_in(spans)
+        while chunk := list(islice(rows, CHUNK_MESSAGES)):
+            without_gaps = chunk[-1] - chunk[0] < len(chunk)
+            yield range(chunk[0], chunk[-1] + 1) if without_gaps else chunk
 
 
 def _changed_since(session: Session, spans: Spans, modseq: int) -> Spans:
     """Return those of the rows in `spans` that have changed after `modseq`."""
     view, columns = session.view, session.view.columns
-    modseqs = columns.modseqs
-    changed: Iterable[int]
+    rows, modseqs = rows_in(spans), columns.modseqs
     if view.uids is columns.uids:
-        changed = [i for span in spans for i in range(*span) if modseqs[i] > modseq]
+        changed = [row for row in rows if modseqs[row] > modseq]
     else:
         changed = [
-            i
-            for span in spans
-            for i in range(*span)
-            if (row := columns.row(view.uids[i])) is not None and modseqs[row] > modseq
+            row
+            for row in rows
+            if (i := columns.row(view.uids[row])) is not None and modseqs[i] > modseq
         ]
     return [(first, last + 1) for first, last in SequenceSet.from_uids(changed).ranges]
-
-
-def _partial(spans: Spans, partial: tuple[int, int]) -> Spans:
-    """Return the part of `spans` that PARTIAL counts from the first row, or backwards from the last (RFC 9394)."""
-    total = sum(stop - start for start, stop in spans)
-    near, far = partial
-    low, high = (near - 1, far) if near > 0 else (total + far, total + near + 1)
-    found = []
-    for start, stop in spans:
-        first, last = max(start, start + low), min(stop, start + high)
-        if first < last:
-            found.append((first, last))
-        low, high = low - (stop - start), high - (stop - start)
-    return found
 
 
 async def _mark_seen(session: Session, uids: Sequence[int]) -> None:
@@ -172,39 +154,3 @@ async def _mark_seen(session: Session, uids: Sequence[int]) -> None:
     ]
     if unseen:
         await session.mailbox.store_flags(unseen, b"+", [b"\\Seen"], None)
-
-
-async def _send(
-    session: Session, rows: Sequence[int], uids: Sequence[int], items: Sequence[FetchItem]
-) -> tuple[int, bool]:
-    """Send the responses for as many messages as make a chunk.
-
-    Args:
-        session: the session.
-        rows: rows of the view, at least as many as `uids`.
-        uids: the messages in these rows.
-        items: the items of the responses.
-
-    Returns:
-        How many of `uids` are done, and whether some of these no longer exist.
-    """
-    view = session.view
-    fetched = await read_chunk(session, uids, items)
-    done = max(1, len(fetched.uids) + len(fetched.missing))
-    rows = rows[:done]
-    numbers = _numbers(rows)
-    if view.uids is view.columns.uids and not fetched.missing:
-        found = MessageRows(numbers, rows, uids[:done])
-    else:
-        found = locate(session, fetched, dict(zip(uids[:done], numbers, strict=True)).get)
-    chunk = render_chunk(session, found, items, fetched)
-    if FLAGS in items:
-        view.forget_flag_changes(found.uids)
-    await send_chunk(session, chunk)
-    return done, len(found.uids) < done
-
-
-def _numbers(rows: Sequence[int]) -> Sequence[int]:
-    if isinstance(rows, range):
-        return range(rows.start + 1, rows.stop + 1)
-    return [row + 1 for row in rows]

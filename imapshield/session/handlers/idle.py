@@ -1,22 +1,22 @@
-"""NOOP, CHECK and IDLE: news of what other sessions and programs do."""
+"""NOOP, CHECK and IDLE: report what other sessions and programs did to the selected mailbox."""
 
 from imapshield.errors import BadCommand
 from imapshield.session.session import Session
-from imapshield.session.states import State
+from imapshield.session.state import State
 from imapshield.wire import encode
 from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.responses import Tagged, ok
 
 
 async def noop(session: Session, command: BareCommand) -> Tagged:
-    """Handle NOOP and CHECK: poll the file system, so that mail delivered just now is included."""
+    """Handle NOOP and CHECK. They poll the file system, so that mail that has just been delivered is reported."""
     if session.state is State.SELECTED:
         await session.mailbox.poll()
     return ok(f"{command.name.decode()} completed")
 
 
 async def idle(session: Session, _: BareCommand) -> Tagged:
-    """Handle IDLE (RFC 2177): send updates at any time, until DONE."""
+    """Handle IDLE (RFC 2177): send updates at any time until the client sends DONE."""
     if session.state is State.SELECTED:
         await session.mailbox.watch_for_changes()
         await session.mailbox.poll()

@@ -1,4 +1,4 @@
-"""LOGIN, AUTHENTICATE, UNAUTHENTICATE, STARTTLS and LOGOUT: the begin and the end of a user's session."""
+"""STARTTLS, LOGIN, AUTHENTICATE, UNAUTHENTICATE and LOGOUT."""
 
 import base64
 
@@ -11,19 +11,6 @@ from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.commands.login import Authenticate, Login
 from imapshield.wire.grammar.login import decode_base64
 from imapshield.wire.responses import Tagged, ok
-
-
-async def logout(session: Session, _: BareCommand) -> Response:
-    """Handle LOGOUT."""
-    session.leave()
-    session.io.write(encode.untagged(b"BYE", "Logging out"))
-    return Response(ok("LOGOUT completed"), AfterResponse.CLOSE)
-
-
-async def unauthenticate(session: Session, _: BareCommand) -> Response:
-    """Handle UNAUTHENTICATE (RFC 8437): the client may log in again, over the same TLS connection."""
-    session.leave()
-    return Response(ok("UNAUTHENTICATE completed"), AfterResponse.LOG_OUT)
 
 
 async def starttls(session: Session, _: BareCommand) -> Response:
@@ -64,14 +51,18 @@ async def authenticate(session: Session, command: Authenticate) -> Tagged:
     elif command.mechanism in session.io.sasl_mechanisms():
         account = await session.io.login_sasl(command.mechanism, send_challenge)
     else:
-        raise CommandRefused(
-            b"CANNOT", "Unsupported authentication mechanism; CAPABILITY lists the supported ones"
-        )
+        text = "Unsupported authentication mechanism; CAPABILITY lists the supported ones"
+        raise CommandRefused(b"CANNOT", text)
     return _log_in(session, account)
 
 
 def _parse_plain(message: bytes) -> tuple[bytes, bytes]:
-    """Return user and password of SASL PLAIN (RFC 4616); authorization as another user is not supported."""
+    """Return the user and the password in a SASL PLAIN message (RFC 4616).
+
+    Raises:
+        BadCommand: the message is malformed.
+        CommandRefused: it asks for authorization as another user, which is not supported.
+    """
     fields = message.split(b"\0")
     if len(fields) != 3 or not fields[1]:
         raise BadCommand("Invalid PLAIN response; expected NUL, user, NUL, password")
@@ -88,3 +79,16 @@ def _require_privacy(session: Session) -> None:
 def _log_in(session: Session, account: IAccount) -> Tagged:
     session.log_in(account)
     return ok("Logged in", encode.capability_code(session.capabilities()))
+
+
+async def unauthenticate(session: Session, _: BareCommand) -> Response:
+    """Handle UNAUTHENTICATE (RFC 8437), after which the client can log in again over the same TLS connection."""
+    session.leave()
+    return Response(ok("UNAUTHENTICATE completed"), AfterResponse.LOG_OUT)
+
+
+async def logout(session: Session, _: BareCommand) -> Response:
+    """Handle LOGOUT (RFC 9051 section 6.1.3)."""
+    session.leave()
+    session.io.write(encode.untagged(b"BYE", "Logging out"))
+    return Response(ok("LOGOUT completed"), AfterResponse.CLOSE)

@@ -1,19 +1,26 @@
-"""CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE and STATUS: mailboxes as a whole."""
+"""CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, LIST, LSUB and STATUS."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from imapshield.errors import CommandRefused, NoSuchMailbox
-from imapshield.mailbox.values import MailboxStatus
+from imapshield.errors import CommandRefused, NoSuchMailbox, StoreError
+from imapshield.mailbox.values import MailboxInfo, MailboxStatus
+from imapshield.session.mailbox_names import list_attributes, parents
 from imapshield.session.session import Session
-from imapshield.wire import encode
-from imapshield.wire.commands.mailboxes import Create, Delete, Rename, Status, Subscribe
-from imapshield.wire.names import DELIMITER
+from imapshield.wire import encode, strings
+from imapshield.wire.commands.mailboxes import Create, Delete, List, Rename, Status, Subscribe
+from imapshield.wire.names import DELIMITER, ListPattern, fold_inbox, parent_names
 from imapshield.wire.responses import Tagged, ok
+
+CHUNK_RESPONSES = 500
+"""Number of LIST responses that are written before other connections run."""
 
 
 async def create(session: Session, command: Create) -> Tagged:
-    """Handle CREATE (RFC 9051 section 6.3.4, RFC 6154); a delimiter at the end only announces child mailboxes."""
+    """Handle CREATE (RFC 9051 section 6.3.4, RFC 6154).
+
+    A delimiter at the end of the name declares that the client will create child mailboxes, and is ignored.
+    """
     name = command.mailbox.removesuffix(DELIMITER)
     _require_net_unicode(session, name)
     mailbox_id = await session.account.create(name, command.special_use)
@@ -21,7 +28,7 @@ async def create(session: Session, command: Create) -> Tagged:
 
 
 def _require_net_unicode(session: Session, name: str) -> None:
-    """Refuse a new name that is not Net-Unicode (RFC 9051 section 5.1); modified UTF-7 has no such rule."""
+    """Refuse a new name in UTF-8 that is not Net-Unicode (RFC 9051 section 5.1); modified UTF-7 has no such rule."""
     if session.utf8 and not unicodedata.is_normalized("NFC", name):
         raise CommandRefused(b"CANNOT", "Mailbox name is not in Unicode Normalization Form C")
 
@@ -69,7 +76,14 @@ async def status(session: Session, command: Status) -> Tagged:
 
 
 def status_line(session: Session, name: str, items: Iterable[bytes], found: MailboxStatus) -> bytes:
-    """Return the STATUS response of mailbox `name` with `items`; unknown items are left out."""
+    """Return the STATUS response of a mailbox.
+
+    Args:
+        session: the session.
+        name: the mailbox.
+        items: the STATUS items to include; unknown ones are left out.
+        found: the values.
+    """
     values: dict[bytes, int | bytes] = {
         b"MESSAGES": found.messages,
         b"RECENT": found.recent,
@@ -85,3 +99,115 @@ def status_line(session: Session, name: str, items: Iterable[bytes], found: Mail
     }
     pairs = [(item, values[item]) for item in items if item in values]
     return encode.status(name, pairs, utf8=session.utf8)
+
+
+async def list_(session: Session, command: List) -> Tagged:
+    """Handle LIST (RFC 9051 section 6.3.9), with the options of RFC 5258, RFC 5819 and RFC 6154."""
+    if _asks_for_delimiter(command):
+        session.io.write(encode.list_response(b"LIST", [b"\\Noselect"], ""))
+        return ok("LIST completed")
+    if b"HIGHESTMODSEQ" in command.status_items:
+        session.enable_condstore()
+    infos = {info.name: info for info in await session.account.mailboxes()}
+    subscribed: set[str] = set()
+    if b"SUBSCRIBED" in command.selection | command.returns:
+        subscribed = await session.account.subscriptions()
+    chosen, selected, with_child = _choose(command, infos, subscribed)
+    kinds = [b'"%b"' % kind for kind in sorted(command.selection & {b"SUBSCRIBED", b"SPECIAL-USE"})]
+    child_info = [(b"CHILDINFO", strings.parenthesised(kinds))]
+    all_parents = parents(infos)
+    for count, name in enumerate(sorted(chosen, key=lambda n: (n != "INBOX", n)), 1):
+        if count % CHUNK_RESPONSES == 0:
+            await session.io.drain()
+        # STATUS comes first, because it can fail if the mailbox was deleted. LIST must show this (RFC 5819 section 2).
+        status = await _status(session, command, name, infos) if name in selected else b""
+        attributes = list_attributes(
+            infos.get(name),
+            has_children=name in all_parents,
+            extended=command.extended or session.rev2,
+            subscribed=name in subscribed,
+        )
+        items = child_info if name in with_child else []
+        line = encode.list_response(b"LIST", attributes, name, extended=items, utf8=session.utf8)
+        session.io.write(line + status)
+        if status:
+            await session.io.drain()
+    return ok("LIST completed")
+
+
+def _asks_for_delimiter(command: List) -> bool:
+    """Whether the command asks for the hierarchy delimiter instead of mailboxes (RFC 9051 section 6.3.9)."""
+    return command.patterns == ("",) and not command.extended
+
+
+def _matcher(command: List) -> Callable[[str], bool]:
+    # An empty pattern matches nothing in an extended LIST (RFC 5258 section 3).
+    patterns = [ListPattern(fold_inbox(command.reference + p)) for p in command.patterns if p]
+
+    def matches(name: str) -> bool:
+        return any(pattern.matches(name) for pattern in patterns)
+
+    return matches
+
+
+def _choose(
+    command: List, infos: dict[str, MailboxInfo], subscribed: set[str]
+) -> tuple[list[str], set[str], set[str]]:
+    """Return the names to list, the names that meet the selection options, and the names with CHILDINFO."""
+    matches = _matcher(command)
+    selected = set(subscribed if b"SUBSCRIBED" in command.selection else infos)
+    if b"SPECIAL-USE" in command.selection:
+        selected = {name for name in selected if name in infos and infos[name].special_use}
+    if b"RECURSIVEMATCH" not in command.selection:
+        return [*filter(matches, selected)], selected, set()
+    # RECURSIVEMATCH adds the parents of selected names (RFC 5258 section 3.5), but only for names that are not listed
+    # themselves: "servers SHOULD suppress redundant CHILDINFO responses".
+    added = parents(name for name in selected if not matches(name))
+    return [*filter(matches, selected | added)], selected, parents(selected)
+
+
+async def _status(
+    session: Session, command: List, name: str, infos: dict[str, MailboxInfo]
+) -> bytes:
+    """Return the STATUS response for RETURN (STATUS), or b"". A deleted mailbox is removed from `infos`."""
+    if not command.status_items or name not in infos or not infos[name].selectable:
+        return b""
+    try:
+        found = await session.account.status(name)
+    except NoSuchMailbox:
+        del infos[name]
+        return b""
+    except StoreError:
+        return b""
+    return status_line(session, name, command.status_items, found)
+
+
+async def lsub(session: Session, command: List) -> Tagged:
+    """Handle LSUB (RFC 3501 section 6.3.9)."""
+    if _asks_for_delimiter(command):
+        session.io.write(encode.list_response(b"LSUB", [b"\\Noselect"], ""))
+        return ok("LSUB completed")
+    infos = {info.name: info for info in await session.account.mailboxes()}
+    subscribed = await session.account.subscriptions()
+    listed = _listed_by_lsub(sorted(subscribed), infos, _matcher(command))
+    lines = [
+        encode.list_response(b"LSUB", attributes, name, utf8=session.utf8)
+        for name, attributes in sorted(listed.items())
+    ]
+    session.io.write(b"".join(lines))
+    return ok("LSUB completed")
+
+
+def _listed_by_lsub(
+    subscribed: Iterable[str], infos: dict[str, MailboxInfo], matches: Callable[[str], bool]
+) -> dict[str, list[bytes]]:
+    """Return the names that LSUB lists, with their attributes."""
+    listed: dict[str, list[bytes]] = {}
+    for name in subscribed:
+        if matches(name):
+            listed[name] = [] if name in infos and infos[name].selectable else [b"\\Noselect"]
+            continue
+        # A parent that matches a pattern with % stands for the subscribed names below it (RFC 3501 section 6.3.9).
+        for parent in filter(matches, parent_names(name)):
+            listed.setdefault(parent, [b"\\Noselect"])
+    return listed

@@ -1,6 +1,7 @@
 """GETMETADATA and SETMETADATA (RFC 5464): annotations of mailboxes and of the account.
 
-An account belongs to one user, so /shared entries are as private as /private ones; both are kept apart nevertheless.
+An account belongs to one user, so entries below /shared are as private as those below /private. The two are different
+entries nevertheless.
 """
 
 from imapshield.errors import CommandRefused
@@ -11,32 +12,32 @@ from imapshield.wire.commands.mailboxes import GetMetadata, SetMetadata
 from imapshield.wire.responses import Tagged, ok
 
 ADMIN = b"/shared/admin"
-"""The server entry that only the operator sets (RFC 5464 section 3.2.1.1)."""
+"""The server entry that only the operator can set (RFC 5464 section 3.2.1.1)."""
 SPECIAL_USE = b"/private/specialuse"
-"""The mailbox entry with the attributes that LIST shows; only CREATE sets it (RFC 6154 section 4)."""
+"""The mailbox entry with the special-use attributes of LIST; only CREATE can set it (RFC 6154 section 4)."""
 
 
 async def getmetadata(session: Session, command: GetMetadata) -> Tagged:
-    """Handle GETMETADATA: a named entry that does not exist is NIL; MAXSIZE leaves out longer values."""
+    """Handle GETMETADATA. An entry that does not exist is NIL if the command names it. MAXSIZE omits longer values."""
     stored = await IMetadata(session.account).metadata(command.mailbox)
     for info in await session.account.mailboxes() if command.mailbox else ():
         if info.name == command.mailbox and info.special_use:
             stored = {**stored, SPECIAL_USE: b" ".join(info.special_use)}
     found = _find_entries(command, stored)
-    longest = 0
+    code = None
     if command.max_size is not None:
-        sizes = {name: len(value) for name, value in found.items() if value is not None}
-        too_long = {name for name, size in sizes.items() if size > command.max_size}
-        longest = max((sizes[name] for name in too_long), default=0)
-        found = {name: value for name, value in found.items() if name not in too_long}
+        sizes = {name: len(value or b"") for name, value in found.items()}
+        longest = max(sizes.values(), default=0)
+        if longest > command.max_size:
+            code = b"METADATA LONGENTRIES %d" % longest
+        found = {name: found[name] for name, size in sizes.items() if size <= command.max_size}
     if found:
         session.io.write(encode.metadata(command.mailbox, found.items(), utf8=session.utf8))
-    code = b"METADATA LONGENTRIES %d" % longest if longest else None
     return ok("GETMETADATA completed", code)
 
 
 def _find_entries(command: GetMetadata, stored: dict[bytes, bytes]) -> dict[bytes, bytes | None]:
-    """Return the entries that the command names, with those below them as far as DEPTH goes."""
+    """Return the entries that the command names, with those below them to the depth of DEPTH."""
     found: dict[bytes, bytes | None] = {}
     for entry in command.entries:
         if command.depth == 0:
@@ -52,7 +53,7 @@ def _find_entries(command: GetMetadata, stored: dict[bytes, bytes]) -> dict[byte
 
 
 async def setmetadata(session: Session, command: SetMetadata) -> Tagged:
-    """Handle SETMETADATA: all values are set, or none."""
+    """Handle SETMETADATA, which sets all values or none."""
     max_size = session.limits.max_metadata_size
     if any(value is not None and len(value) > max_size for _, value in command.values):
         text = f"Metadata value is too long; the limit is {max_size} bytes"

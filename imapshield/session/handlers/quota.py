@@ -1,4 +1,4 @@
-"""GETQUOTA, GETQUOTAROOT and SETQUOTA (RFC 9208): one quota root, "", for all mailboxes of an account."""
+"""GETQUOTA, GETQUOTAROOT and SETQUOTA (RFC 9208). All mailboxes of an account have one quota root, with the name ""."""
 
 from imapshield.errors import CommandRefused
 from imapshield.mailbox.account_api import IQuota
@@ -9,7 +9,7 @@ from imapshield.wire.responses import Tagged, ok
 
 ROOT = b""
 ALIAS = b"User quota"
-"""The name that Dovecot uses: the tests of Perl's Mail::IMAPClient know no other."""
+"""The name that Dovecot uses for its quota root. The tests of Perl's Mail::IMAPClient work only with this name."""
 
 
 async def getquota(session: Session, command: GetQuota) -> Tagged:
@@ -28,7 +28,7 @@ async def getquotaroot(session: Session, command: GetQuotaRoot) -> Tagged:
 
 
 async def setquota(_session: Session, _: SetQuota) -> Tagged:
-    """Refuse SETQUOTA: quotas are set by the operator."""
+    """Refuse SETQUOTA, because only the operator sets quotas."""
     raise CommandRefused(b"NOPERM", "Quota can only be set by the operator")
 
 

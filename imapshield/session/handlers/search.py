@@ -1,16 +1,20 @@
-"""SEARCH and CANCELUPDATE: the matching messages, as a SEARCH or ESEARCH response, and saved for ``$``."""
+"""SEARCH, ESEARCH and CANCELUPDATE: the matching messages, as a SEARCH or ESEARCH response, and saved for ``$``."""
 
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from imapshield.errors import BadCommand
+from imapshield.errors import BadCommand, NoSuchMailbox
 from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.query import Query, leaf_keys
 from imapshield.mailbox.view import View
+from imapshield.session import mailbox_names
 from imapshield.session.session import Session
+from imapshield.session.state import State, partial_bounds
 from imapshield.wire import encode, strings
 from imapshield.wire.commands.base import Command
+from imapshield.wire.commands.mailboxes import MailboxFilter
 from imapshield.wire.commands.search import (
     And,
     CancelUpdate,
@@ -25,77 +29,74 @@ from imapshield.wire.commands.search import (
 from imapshield.wire.responses import Tagged, ok
 from imapshield.wire.sequence import compact
 
+_SELECTED = MailboxFilter(b"SELECTED")
+
+AnySearch = Search | Sort | Thread
+
 
 async def search(session: Session, command: Search) -> Tagged:
     """Handle SEARCH and UID SEARCH (RFC 9051 section 6.4.4).
 
-    With the return options of RFC 4731, RFC 5182 (SAVE), RFC 5267 (UPDATE) and RFC 9394 (PARTIAL).
+    Supports the return options of RFC 4731, RFC 5182 (SAVE), RFC 5267 (UPDATE) and RFC 9394 (PARTIAL).
     """
     if command.charset and b"UTF8=ACCEPT" in session.enabled:
         raise BadCommand("CHARSET is not allowed after ENABLE UTF8=ACCEPT")  # RFC 6855 section 3
     since = session.search_contexts.begin(command)
-    uids = await find(session, command)
+    uids = await find(session, command, session.mailbox, session.view)
     await session.search_contexts.keep(command, uids, since)
     send_results(session, command, uids, b"SEARCH")
     return completed(session, "SEARCH completed")
 
 
 async def cancel_update(session: Session, command: CancelUpdate) -> Tagged:
-    """Handle CANCELUPDATE (RFC 5267); tags of searches that are not updated are ignored."""
+    """Handle CANCELUPDATE (RFC 5267); tags that belong to no search with UPDATE are ignored."""
     for tag in command.tags:
         session.search_contexts.drop(tag)
     return ok("CANCELUPDATE completed")
 
 
 def uses_sequence_numbers(command: Command | None) -> bool:
-    """Whether a search contains sequence numbers.
+    """Whether a command is a search for sequence numbers.
 
-    Then no message may be expunged before its tagged response, not even for UID SEARCH (RFC 7162).
+    Then no EXPUNGE may be sent before its tagged response, not even for UID SEARCH (RFC 7162).
     """
-    return isinstance(command, Search | Sort | Thread | MultiSearch) and any(
+    return isinstance(command, AnySearch | MultiSearch) and any(
         isinstance(key, SequenceKey) and key.sequence is not None and not key.uid
         for key in leaf_keys(command.key)
     )
 
 
 def completed(session: Session, text: str) -> Tagged:
-    """Return the OK of a search, with EXPUNGEISSUED if the client knows messages that no longer exist."""
+    """Return the OK response to a search, with EXPUNGEISSUED if the client knows messages that no longer exist."""
     return ok(text, b"EXPUNGEISSUED" if session.view.has_pending_expunges else None)
 
 
 async def find(
-    session: Session,
-    command: Search | Sort,
-    mailbox: IMailbox | None = None,
-    view: View | None = None,
-    *,
-    whole: bool = False,
+    session: Session, command: AnySearch, mailbox: IMailbox, view: View, *, whole: bool = False
 ) -> Sequence[int]:
-    """Return the UIDs that match, rising.
+    """Return the UIDs of the matching messages, in ascending order.
 
     Args:
         session: the session.
         command: the search.
-        mailbox: where to search; by default the selected mailbox.
-        view: the view of `mailbox`.
-        whole: too many messages for MESSAGELIMIT are an error.
+        mailbox: the mailbox to search.
+        view: the client's view of `mailbox`.
+        whole: whether it is an error if MESSAGELIMIT does not allow to search all messages. Otherwise the last ones are
+            searched, and `limit_code` is set.
+
+    Raises:
+        CommandRefused: there are too many messages, and `whole` is set.
+        BadCommand: the search contains sequence numbers after ENABLE UIDONLY.
     """
     if _has_modseq(command.key):
         session.enable_condstore()
     if session.uid_only and uses_sequence_numbers(command):
         raise session.uid_required()
-    view = view or session.view
-    query = Query(
-        mailbox or session.mailbox,
-        view,
-        now=session.now(),
-        saved=session.saved_search,
-        pause=session.pause,
-    )
+    query = Query(mailbox, view, now=session.now(), saved=session.saved_search, pause=session.pause)
     candidates: Sequence[int] = view.uids
     limit = session.limits.max_messages_per_command
     if 0 < limit < len(candidates):
-        # What counts is how many messages are examined: the sequence sets, UIDAFTER and UIDBEFORE reduce them.
+        # The limit applies to the messages to examine; sequence sets, UIDAFTER and UIDBEFORE reduce their number.
         key = command.key
         keys = key.keys if isinstance(key, And) else (key,)
         sets = [k for k in keys if isinstance(k, SequenceKey)]
@@ -135,9 +136,12 @@ def send_results(
 def return_values(
     session: Session, command: Search | Sort, uids: Sequence[int], view: View
 ) -> list[tuple[bytes, int | bytes]]:
-    """Return the values that the return options of `command` ask for, and save the results if it says SAVE."""
+    """Save the results if `command` says SAVE, and return the name and value of each return option for ESEARCH."""
     returns = command.returns or frozenset()
-    partial = _partial(uids, command.partial) if command.partial else ()
+    partial: Sequence[int] = ()
+    if command.partial:
+        start, stop = partial_bounds(command.partial, len(uids))
+        partial = uids[start:stop]
     returned = _returned(returns, uids, partial)
     if b"SAVE" in returns:
         session.saved_search = array("I", sorted(returned))
@@ -162,20 +166,12 @@ def _highest_modseq(view: View, uids: Sequence[int]) -> int:
     return max((columns.modseqs[row] for row in rows if row is not None), default=0)
 
 
-def _partial(uids: Sequence[int], partial: tuple[int, int]) -> Sequence[int]:
-    """Return the part that PARTIAL counts from the first result, or backwards from the last (RFC 9394)."""
-    near, far = partial
-    if near > 0:
-        return uids[near - 1 : far]
-    return uids[max(0, len(uids) + far) : max(0, len(uids) + near + 1)]
-
-
 def _returned(
     returns: frozenset[bytes], uids: Sequence[int], partial: Sequence[int]
 ) -> Sequence[int]:
     """Return the results to which SAVE and MODSEQ apply.
 
-    All, unless the response contains only some of them (RFC 5182 section 2.4, RFC 9394).
+    These are all results, unless the response contains only some of them (RFC 5182 section 2.4, RFC 9394).
     """
     if not uids or returns & {b"ALL", b"COUNT"} or not returns & {b"MIN", b"MAX", b"PARTIAL"}:
         return uids
@@ -188,7 +184,7 @@ def _returned(
 
 
 def _pairs(returns: frozenset[bytes], numbers: Sequence[int]) -> list[tuple[bytes, int | bytes]]:
-    """Return the values of MIN, MAX, ALL and COUNT; without results only COUNT has one."""
+    """Return the values of MIN, MAX, ALL and COUNT; without results, only COUNT has a value."""
     pairs: list[tuple[bytes, int | bytes]] = []
     if numbers:
         if b"MIN" in returns:
@@ -200,3 +196,49 @@ def _pairs(returns: frozenset[bytes], numbers: Sequence[int]) -> list[tuple[byte
     if b"COUNT" in returns:
         pairs.append((b"COUNT", len(numbers)))
     return pairs
+
+
+async def esearch(session: Session, command: MultiSearch) -> Tagged:
+    """Handle ESEARCH (RFC 7377), which sends one ESEARCH response for each mailbox with matching messages.
+
+    Sequence numbers in the search refer to each mailbox separately. UPDATE applies only to the selected mailbox
+    (section 2.2).
+    """
+    update = b"UPDATE" in command.returns
+    if (update or _SELECTED in command.sources) and session.state is not State.SELECTED:
+        raise BadCommand("Select a mailbox first")
+    saved = b"SAVE" in command.returns or any(
+        isinstance(key, SequenceKey) and key.sequence is None for key in leaf_keys(command.key)
+    )
+    if saved and command.sources != (_SELECTED,):
+        raise BadCommand("SAVE and $ apply to the selected mailbox only")
+    names = await mailbox_names.resolve(session, command.sources)
+    search = Search(
+        command.key, True, command.returns, command.partial, update_items=command.update_items
+    )
+    since = session.search_contexts.begin(search) if update else 0
+    for name in names:
+        with suppress(NoSuchMailbox):
+            async with mailbox_names.opened(session, name) as (mailbox, view):
+                await _search(session, search, mailbox, view, since)
+    if update and session.mailbox.name not in names:
+        text = "Selected mailbox is not among those searched"
+        session.search_contexts.send_noupdate(session.tag, text)
+    if session.limit_code is not None:
+        # MESSAGELIMIT contains a UID, and it would not be clear in which mailbox (section 2.4).
+        session.limit_code = None
+        return ok("Only the last messages of each mailbox were searched", b"LIMIT")
+    return ok("ESEARCH completed")
+
+
+async def _search(
+    session: Session, search: Search, mailbox: IMailbox, view: View, since: int
+) -> None:
+    uids = await find(session, search, mailbox, view)
+    source = encode.esearch_mailbox(mailbox.name, mailbox.uidvalidity, utf8=session.utf8)
+    if session.state is State.SELECTED and view is session.view:
+        await session.search_contexts.keep(search, uids, since, source)
+    pairs = return_values(session, search, uids, view)
+    if uids and pairs:
+        session.io.write(encode.esearch(session.tag, True, pairs, source))
+    await session.io.drain()

@@ -1,16 +1,16 @@
 """SELECT, EXAMINE, CLOSE and UNSELECT."""
 
 from collections.abc import Mapping
+from itertools import takewhile
 
 from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.values import MailboxInfo
 from imapshield.mailbox.view import View
-from imapshield.session import qresync
 from imapshield.session.fetch_responses import FLAGS
-from imapshield.session.handlers.fetch import fetch
-from imapshield.session.list_attributes import attributes, parents
+from imapshield.session.handlers.fetch import fetch, send_vanished
+from imapshield.session.mailbox_names import list_attributes, parents
 from imapshield.session.session import Session
-from imapshield.session.states import State
+from imapshield.session.state import State
 from imapshield.wire import encode, flags
 from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.commands.fetch import Fetch
@@ -22,7 +22,7 @@ from imapshield.wire.sequence import SequenceSet
 async def select(session: Session, command: Select) -> Tagged:
     """Handle SELECT and EXAMINE (RFC 9051 section 6.3.2). If it fails, no mailbox is selected."""
     if command.qresync is not None:
-        qresync.require_enabled(session)
+        session.require_qresync()
         if session.uid_only and command.qresync.match_sequence is not None:
             raise session.uid_required()  # RFC 9586 section 3.7
     if session.state is State.SELECTED:
@@ -30,14 +30,14 @@ async def select(session: Session, command: Select) -> Tagged:
         session.io.write(encode.untagged(b"OK", "Previous mailbox closed", b"CLOSED"))
     if command.condstore:
         session.enable_condstore()
-    # Before the mailbox is opened, so that nothing can change between its opening and the responses.
+    # This comes before opening the mailbox, so that nothing can change between opening it and the responses.
     infos = {i.name: i for i in await session.account.mailboxes()} if session.rev2 else {}
     mailbox, recent = await session.account.open(command.mailbox, not command.readonly)
     session.select(mailbox, View(mailbox.columns, recent), readonly=command.readonly)
     session.io.write(_describe(session, infos))
     if command.qresync is not None and command.qresync.uidvalidity == mailbox.uidvalidity:
         await _resynchronize(session, command.qresync)
-    if session.notify_subscription is not None and session.notify_subscription.selected is not None:
+    if session.selected_group is not None:
         await mailbox.watch_for_changes()
     if command.readonly:
         return ok("EXAMINE completed", b"READ-ONLY")
@@ -55,8 +55,9 @@ def _describe(session: Session, infos: Mapping[str, MailboxInfo]) -> bytes:
         encode.exists(len(view.uids)),
     ]
     if session.rev2:
-        shown = attributes(mailbox.name, infos, parents(infos))
-        lines.append(encode.list_response(b"LIST", shown, mailbox.name, utf8=True))
+        name = mailbox.name
+        attributes = list_attributes(infos.get(name), has_children=name in parents(infos))
+        lines.append(encode.list_response(b"LIST", attributes, name, utf8=True))
     else:
         lines.append(encode.recent(len(view.recent)))
         unseen = 0 if session.uid_only else columns.first_row_without(b"\\Seen") + 1
@@ -72,12 +73,24 @@ def _describe(session: Session, infos: Mapping[str, MailboxInfo]) -> bytes:
 
 
 async def _resynchronize(session: Session, known: Qresync) -> None:
-    """Send what was expunged and what has changed after the client's MODSEQ (RFC 7162 section 3.2.5)."""
+    """Send the expunged and the changed messages since the MODSEQ of the client (RFC 7162 section 3.2.5)."""
     uids = known.known_uids or SequenceSet(tail=1)
-    above = qresync.highest_matching_uid(session.view, known)
-    await qresync.send_vanished(session, uids, known.modseq, above=above)
+    above = _highest_matching_uid(session.view, known)
+    await send_vanished(session, uids, known.modseq, above=above)
     await fetch(session, Fetch(uids, (FLAGS,), uid=True, changed_since=known.modseq))
-    qresync.send_synced_modseq(session)
+    session.send_synced_modseq()
+
+
+def _highest_matching_uid(view: View, known: Qresync) -> int:
+    """Return the highest UID to which the client has assigned the right number, or 0 (RFC 7162 section 3.2.5.2).
+
+    Up to that UID the client knows which messages were expunged, even if the store has forgotten when.
+    """
+    if known.match_sequence is None or known.match_uids is None:
+        return 0
+    numbers = takewhile(len(view.uids).__ge__, known.match_sequence)
+    pairs = zip(numbers, known.match_uids, strict=False)
+    return max((uid for number, uid in pairs if view.uids[number - 1] == uid), default=0)
 
 
 async def close(session: Session, command: BareCommand) -> Tagged:
@@ -86,8 +99,8 @@ async def close(session: Session, command: BareCommand) -> Tagged:
         if command.name == b"CLOSE" and not session.readonly:
             await session.mailbox.expunge(None)
     except NoSuchMailbox:
-        pass  # another session has deleted the mailbox, and its messages with it
+        pass  # another session has deleted the mailbox with its messages
     finally:
         session.leave()
-    # No HIGHESTMODSEQ, because the client was not sent what was expunged (RFC 7162 section 3.2.8).
+    # No HIGHESTMODSEQ, because the client was not sent the expunges (RFC 7162 section 3.2.8).
     return ok(f"{command.name.decode()} completed")

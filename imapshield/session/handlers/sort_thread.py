@@ -1,22 +1,23 @@
-"""SORT and THREAD (RFC 5256, RFC 5957, RFC 5267): the results of a search in order, or by conversation."""
+"""SORT and THREAD (RFC 5256, RFC 5957, RFC 5267): the results of a search, sorted or grouped into conversations."""
 
 from collections.abc import Sequence
 
-from imapshield.mailbox import sort_order, thread_tree
+from imapshield.mailbox import sort_order
+from imapshield.mailbox.thread_tree import ThreadMessage, thread_by_references, thread_by_subject
 from imapshield.session.handlers.search import completed, find, send_results
 from imapshield.session.session import Session
 from imapshield.session.sort_keys import read_headers, sort_uids
 from imapshield.wire import encode
-from imapshield.wire.commands.search import Search, Sort, Thread
+from imapshield.wire.commands.search import Sort, Thread
 from imapshield.wire.responses import Tagged
 
 _THREAD_FIELDS = (b"DATE", b"SUBJECT", b"MESSAGE-ID", b"REFERENCES", b"IN-REPLY-TO")
 
 
 async def sort(session: Session, command: Sort) -> Tagged:
-    """Handle SORT and UID SORT, with the return options of ESORT."""
+    """Handle SORT and UID SORT, with the return options of ESORT (RFC 5267)."""
     since = session.search_contexts.begin(command)
-    uids = await find(session, command, whole=True)
+    uids = await find(session, command, session.mailbox, session.view, whole=True)
     ordered = await sort_uids(session, command, uids, session.pause)
     await session.search_contexts.keep(command, ordered, since)
     send_results(session, command, ordered, b"SORT")
@@ -26,33 +27,25 @@ async def sort(session: Session, command: Sort) -> Tagged:
 async def thread(session: Session, command: Thread) -> Tagged:
     """Handle THREAD and UID THREAD."""
     view = session.view
-    uids = await find(session, Search(command.key, command.uid), whole=True)
-    messages: list[thread_tree.ThreadMessage] = []
+    uids = await find(session, command, session.mailbox, view, whole=True)
+    messages: list[ThreadMessage] = []
     by_references = command.algorithm == b"REFERENCES"
 
     def add(uid: int, headers: Sequence[bytes]) -> None:
         row, number = view.columns.row(uid), view.number(uid)
-        if row is None or number is None:
+        if row is None or number is None:  # the message was expunged
             return
         date = sort_order.date_key(headers[0], view.columns.dates[row])
         subject, reply = sort_order.subject_key(headers[1])
         ids = sort_order.message_ids(headers[2], b"message-id") if by_references else []
-        # A tuple of bytes is nothing that Python's garbage collector, which never yields, has to traverse.
+        # Python's garbage collector, which pauses the whole server, does not traverse tuples of bytes.
         references = sort_order.references(headers[3] + headers[4]) if by_references else ()
-        messages.append(
-            thread_tree.ThreadMessage(
-                uid if command.uid else number,
-                date,
-                subject,
-                reply,
-                ids[0] if ids else b"",
-                tuple(references),
-            )
-        )
+        number, own_id = uid if command.uid else number, ids[0] if ids else b""
+        messages.append(ThreadMessage(number, date, subject, reply, own_id, tuple(references)))
 
     fields = _THREAD_FIELDS if by_references else _THREAD_FIELDS[:2]
     await read_headers(session, uids, fields, add, session.pause)
-    build = thread_tree.thread_by_references if by_references else thread_tree.thread_by_subject
+    build = thread_by_references if by_references else thread_by_subject
     for i, chunk in enumerate(encode.thread(await build(messages, session.pause))):
         if i:
             await session.io.drain()

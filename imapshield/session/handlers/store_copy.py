@@ -1,11 +1,10 @@
 """STORE, COPY, MOVE and EXPUNGE: changes to the messages of the selected mailbox."""
 
-from collections.abc import Sequence
-
 from imapshield.errors import StoreLimitExceeded
 from imapshield.session.fetch_responses import FLAGS, MODSEQ, send_known_items
 from imapshield.session.handlers.append import try_create
 from imapshield.session.session import Session
+from imapshield.session.state import Spans, rows_in
 from imapshield.wire import encode
 from imapshield.wire.commands.messages import Copy, Expunge, Store
 from imapshield.wire.flags import SYSTEM_FLAGS, flag_list
@@ -13,7 +12,7 @@ from imapshield.wire.responses import Tagged, no, ok
 from imapshield.wire.sequence import SequenceSet
 
 CHUNK_RESPONSES = 2000
-"""FETCH responses that a STORE writes before other connections run."""
+"""Number of FETCH responses that a STORE writes before other connections run."""
 
 
 async def store(session: Session, command: Store) -> Tagged:
@@ -31,14 +30,14 @@ async def store(session: Session, command: Store) -> Tagged:
         if uids:
             failed = await _store_flags(session, uids, command, flags)
     except StoreLimitExceeded:
-        # RFC 9051 section 7.1: PERMANENTFLAGS without ``\*``
+        # PERMANENTFLAGS without ``\*`` shows that no keyword can be created (RFC 9051 section 7.1).
         permanent = encode.permanentflags_code([*SYSTEM_FLAGS, *session.keywords()])
         session.io.write(encode.untagged(b"OK", "No more keywords", permanent))
         raise
-    unchanged = set(failed)
-    changed = [uid for uid in uids if uid not in unchanged]
+    failed_uids = set(failed)
+    changed = [uid for uid in uids if uid not in failed_uids]
     if command.silent:
-        # Flags that are as the client expects need no response; those that another session has changed do.
+        # Flags need a response only if they are not as the client expects, because another session has changed them.
         as_expected = _with_expected_flags(session, changed, expected)
         if session.condstore:
             send_known_items(session, as_expected, [MODSEQ])
@@ -51,10 +50,10 @@ async def store(session: Session, command: Store) -> Tagged:
 async def _store_flags(
     session: Session, uids: list[int], command: Store, flags: list[bytes]
 ) -> list[int]:
-    """Change flags; returns the UIDs that UNCHANGEDSINCE excludes.
+    """Change flags, and return the UIDs that UNCHANGEDSINCE excludes.
 
-    UNCHANGEDSINCE 0 "always fails if the metadata item exists", so it sets a keyword only on messages that do not have
-    it. Clients use that to agree on which of them sends a receipt (RFC 7162 section 3.1.3, example 8).
+    UNCHANGEDSINCE 0 "always fails if the metadata item exists", so it sets a keyword only on messages without it.
+    Clients use this to agree on the one that sends a receipt (RFC 7162 section 3.1.3, example 8).
     """
     store_flags, since = session.mailbox.store_flags, command.unchanged_since
     if since != 0 or command.operation != b"+" or any(flag.startswith(b"\\") for flag in flags):
@@ -80,10 +79,13 @@ def _current_flags(session: Session, uid: int) -> frozenset[bytes] | None:
 def _expected_flags(
     session: Session, uids: list[int], op: bytes, flags: list[bytes]
 ) -> dict[int, frozenset[bytes]]:
-    """Return the flags that the client, which knows the present ones from its view, expects after the STORE."""
+    """Return the flags of each message that the client expects after the STORE, given the flags that it knows.
+
+    Messages are left out if their flags were changed and the client was not sent the change.
+    """
     given = _flag_set(flags)
     expected: dict[int, frozenset[bytes]] = {}
-    # One set for all messages with the same flags: a set of 500 keywords is 32 KiB.
+    # All messages with the same flags share one set: a set of 500 keywords takes 32 KiB.
     results: dict[int, frozenset[bytes]] = {}
     for uid in uids:
         current = _current_flags(session, uid)
@@ -100,7 +102,7 @@ def _expected_flags(
 def _with_expected_flags(
     session: Session, uids: list[int], expected: dict[int, frozenset[bytes]]
 ) -> list[int]:
-    """Return those of `uids` whose flags are the expected ones."""
+    """Return those of `uids` that have the expected flags."""
     equal: dict[tuple[int, int], bool] = {}
     found: list[int] = []
     for uid in uids:
@@ -129,22 +131,20 @@ def _store_response(session: Session, command: Store, uids: list[int], failed: l
     missing = view.has_pending_expunges and any(view.columns.row(uid) is None for uid in uids)
     text, code = "STORE completed", None
     if failed:
-        numbers = (
-            failed if command.uid else [n for u in failed if (n := view.number(u)) is not None]
-        )
+        numbers = failed if command.uid else view.numbers(failed)
         text = "Some messages were modified"
         code = b"MODIFIED " + SequenceSet.from_uids(numbers).encode()
     if missing:
         text, code = "Some messages no longer exist", code or b"EXPUNGEISSUED"
-    # A UID that does not exist is no error (RFC 9051 section 6.4.9), and with .SILENT nothing is (RFC 2180, 4.2).
+    # A missing message is no error in UID STORE (RFC 9051 section 6.4.9) and with .SILENT (RFC 2180 section 4.2).
     respond = no if missing and not (command.silent or command.uid) else ok
     return respond(text, code)
 
 
 async def copy(session: Session, command: Copy) -> Tagged:
-    """Handle COPY and MOVE (RFC 9051 sections 6.4.7 and 6.4.8): all messages or none, with COPYUID.
+    """Handle COPY and MOVE (RFC 9051 sections 6.4.7 and 6.4.8), which process all messages or none.
 
-    A MOVE of more messages than MESSAGELIMIT moves the last of them (RFC 9738 section 3.1).
+    A MOVE of more messages than MESSAGELIMIT moves the last ones (RFC 9738 section 3.1).
     """
     name = "MOVE" if command.is_move else "COPY"
     if command.is_move:
@@ -154,7 +154,7 @@ async def copy(session: Session, command: Copy) -> Tagged:
     spans = session.within_limit(rows, whole=not command.is_move)
     uids = list(view.uids_of(spans))
     if command.uid:
-        # A UID that does not exist is no error (RFC 9051 section 6.4.9); an expunged sequence number is.
+        # A UID that does not exist is no error (RFC 9051 section 6.4.9). The sequence number of an expunged message is.
         uids = [uid for uid in uids if view.columns.row(uid) is not None]
     if not uids:
         return ok(f"{name} completed, no messages found")
@@ -168,7 +168,7 @@ async def copy(session: Session, command: Copy) -> Tagged:
         return ok("COPY completed", code)
     # Before the EXPUNGE responses, so that the client knows where the messages are (RFC 6851 section 4.3).
     session.io.write(encode.untagged(b"OK", "Messages moved", code))
-    # HIGHESTMODSEQ goes to every client, whatever it has enabled (section 4.4).
+    # HIGHESTMODSEQ is sent to all clients, whatever they have enabled (section 4.4).
     return ok("MOVE completed", b"HIGHESTMODSEQ %d" % session.mailbox.columns.highestmodseq)
 
 
@@ -178,7 +178,7 @@ async def expunge(session: Session, command: Expunge) -> Tagged:
     view = session.view
     uids = None
     if command.uids is not None:
-        spans: Sequence[tuple[int, int]] = session.rows_of(command.uids, uid=True)
+        spans = session.rows_of(command.uids, uid=True)
         if session.limits.max_messages_per_command:
             spans = session.within_limit(_deleted(session, spans))
         uids = list(view.uids_of(spans))
@@ -186,14 +186,12 @@ async def expunge(session: Session, command: Expunge) -> Tagged:
     return ok("EXPUNGE completed", session.highestmodseq_code())
 
 
-def _deleted(session: Session, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    r"""Return the rows with \Deleted: only messages that are expunged count for MESSAGELIMIT (RFC 9738 section 3.1)."""
+def _deleted(session: Session, spans: Spans) -> Spans:
+    r"""Return the rows with \Deleted: only expunged messages count for MESSAGELIMIT (RFC 9738 section 3.1)."""
     view, columns = session.view, session.view.columns
     deleted = columns.flag_ids_with(b"\\Deleted")
     return [
         (row, row + 1)
-        for start, stop in spans
-        for row in range(start, stop)
-        if (column_row := columns.row(view.uids[row])) is not None
-        and columns.flag_ids[column_row] in deleted
+        for row in rows_in(spans)
+        if (i := columns.row(view.uids[row])) is not None and columns.flag_ids[i] in deleted
     ]
