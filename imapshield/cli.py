@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except users.BadUserName as error:
         return _fail(f"invalid user name: {error}")
     except OSError as error:
-        return _fail(f"{error.filename or options.file}: {error.strerror}; name a password file")
+        path = error.filename or options.file
+        return _fail(f"{path}: {error.strerror}; name a file that you can read and write")
     except (KeyboardInterrupt, EOFError):
         return _fail("interrupted; nothing was changed")
     except CommandError as error:

@@ -83,7 +83,7 @@ Try it:
 
 Next steps:
     {os.path.join(programs, "imapshield")} passwd {self.users} {USER}
-        changes the password. Another name adds a user, and the directory of the mail is {self.mail}/NAME
+        changes the password. Another name instead of {USER} adds a user with the Maildir {self.mail}/NAME
     {os.path.join(programs, "twistd")} imapshield --help
         lists all options, such as --mail-root to serve existing mail
 """
