@@ -6,6 +6,7 @@ from email.utils import formatdate, mktime_tz, parsedate_tz
 from functools import partial
 from hashlib import sha256
 from io import BytesIO
+from math import inf
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -200,10 +201,8 @@ class TwistedMailMailbox:
         await self.poll()
         rows = [(uid, self.columns.row(uid)) for uid in uids]
         modseqs = {uid: self.columns.modseqs[row] for uid, row in rows if row is not None}
-        max_modseq = (
-            max(modseqs.values(), default=0) if unchanged_since is None else unchanged_since
-        )
-        failed = [uid for uid, modseq in modseqs.items() if modseq > max_modseq]
+        limit = inf if unchanged_since is None else unchanged_since
+        failed = [uid for uid, modseq in modseqs.items() if modseq > limit]
         mode = {b"+": 1, b"-": -1, b"": 0}[op]
         await self._store(modseqs.keys() - failed, [flag.decode("ascii") for flag in flags], mode)
         await self.poll()
@@ -347,5 +346,5 @@ def as_text(value: str | bytes) -> str:
 
 
 def mailbox_id(name: str) -> bytes:
-    """Return a MAILBOXID (RFC 8474) that is derived from the mailbox name, so that different names have different ids."""
+    """Return a MAILBOXID (RFC 8474) that is derived from the mailbox name. Different names have different ids."""
     return b"L" + sha256(name.encode("utf-8", "replace")).hexdigest()[:24].encode("ascii")
