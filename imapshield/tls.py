@@ -26,7 +26,9 @@ def load_context(certificate: str, key: str | None = None) -> CertificateOptions
     """
     chain = _CERTIFICATE.findall(_read(certificate, "--certificate"))
     if not chain:
-        raise ConfigError(f"--certificate {certificate}: contains no PEM certificate; name another")
+        raise ConfigError(
+            f"--certificate {certificate}: no PEM certificate in it; name another file"
+        )
     key = key or certificate
     try:
         private_key = crypto.load_privatekey(crypto.FILETYPE_PEM, _read(key, "--key"), b"")
