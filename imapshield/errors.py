@@ -55,7 +55,7 @@ class MailboxExists(StoreError):
 
 
 class BadMailboxName(StoreError):
-    """The name is not valid in the store: it has an empty level, control characters or too many levels, or is too long."""
+    """The name is not valid in the store: an empty level, control characters, too many levels, or too long."""
 
     code = b"CANNOT"
     text = "Invalid mailbox name"
