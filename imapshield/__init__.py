@@ -1,10 +1,8 @@
 """imapshield: an IMAP server for Maildir that withstands floods of commands.
 
-The public names are imported on first use. ``import imapshield`` alone imports no Twisted, so a tool can read
+The public names are imported on first use. ``import imapshield`` does not import Twisted, so a tool can read
 `__version__` without installing a reactor.
 """
-
-from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -17,13 +15,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Limits",
-    "MaildirRealm",
-    "ShieldedIMAP4Factory",
-    "ShieldedIMAP4Server",
-    "__version__",
-]
+__all__ = ["Limits", "MaildirRealm", "ShieldedIMAP4Factory", "ShieldedIMAP4Server", "__version__"]
 
 _MODULES = {
     "Limits": "imapshield.limits",

@@ -1,7 +1,7 @@
-"""The console script ``imapshield``: sets, lists and removes the users of a password file.
+"""The console script ``imapshield``: adds, lists and removes the users of a password file.
 
 A password is typed, or read from standard input. It is never an argument, because every process of the machine can
-read the arguments of the others.
+read the arguments of other processes.
 """
 
 import argparse
@@ -19,14 +19,15 @@ class CommandError(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status. An error is one line on standard error."""
+    """Run one command, and return its exit status. An error is one line on standard error."""
     options = _parser().parse_args(argv)
     try:
         options.run(options)
     except users.BadUserName as error:
         return _fail(f"invalid user name: {error}")
     except OSError as error:
-        return _fail(f"{error.filename or options.file}: {error.strerror}")
+        path = error.filename or options.file
+        return _fail(f"{path}: {error.strerror}; name a file that you can read and write")
     except (KeyboardInterrupt, EOFError):
         return _fail("interrupted; nothing was changed")
     except CommandError as error:
@@ -35,18 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="imapshield",
-        description="Manage the password file of imapshield. The server itself is started with `twistd imapshield`.",
-    )
+    description = "Manage a password file of imapshield. `twistd imapshield` starts the server."
+    parser = argparse.ArgumentParser(prog="imapshield", description=description)
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True)
     for name, run, text in (
-        (
-            "passwd",
-            _passwd,
-            "add a user or change a password; the password is prompted for, or read from a pipe",
-        ),
+        ("passwd", _passwd, "add a user or change a password, which is typed or read from a pipe"),
         ("users", _users, "list the users"),
         ("remove", _remove, "remove a user; the mail is kept"),
     ):
@@ -55,11 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         if run is not _users:
             command.add_argument("user", metavar="USER", help="the name of the user")
         if run is _passwd:
-            command.add_argument(
-                "--scram",
-                action="store_true",
-                help="store a SCRAM-SHA-256 secret; the server offers SCRAM if all users of FILE have one",
-            )
+            scram = "store a SCRAM-SHA-256 secret; SCRAM is offered if all users of FILE have one"
+            command.add_argument("--scram", action="store_true", help=scram)
         command.set_defaults(run=run)
     return parser
 
@@ -68,13 +60,12 @@ def _passwd(options: argparse.Namespace) -> None:
     password = _read_password()
     if not password:
         raise CommandError("the password is empty; nothing was changed")
+    hash_password = passwords.hash_scram if options.scram else passwords.hash_password
     try:
-        stored = (
-            passwords.hash_scram(password) if options.scram else passwords.hash_password(password)
-        )
+        stored = hash_password(password)
     except passwords.NotAscii:
         raise CommandError(
-            "SCRAM permits only printable ASCII characters in a password; omit --scram or choose another password"
+            "with --scram a password has only printable ASCII characters; omit --scram, or choose another password"
         ) from None
     added = users.set_hash(options.file, options.user, stored)
     print(f"{'added' if added else 'changed'} {options.user}")

@@ -2,9 +2,9 @@
 
 Rules
 -----
-* Nothing here depends on Twisted, and nothing but the TOML file is read.
+* This module does not import Twisted, and reads no file but the TOML file.
 * The command line takes precedence over the file.
-* An error is one line: the option, what is wrong with it, and what to type instead.
+* An error message is one line: the option, what is wrong with it, and what to type instead.
 """
 
 import tomllib
@@ -16,42 +16,38 @@ from imapshield.limits import Limits
 
 DEFAULT_LISTEN = "tcp:1143:interface=127.0.0.1"
 
-STRING_OPTIONS = ("mail-root", "certificate", "key", "backlog")
-FLAG_OPTIONS = ("strict-backlog", "report-only", "verbose")
-LIST_OPTIONS = ("listen", "auth", "limit")
-
 _TOML_TYPES: dict[str, type] = {
-    **dict.fromkeys(STRING_OPTIONS, str),
-    **dict.fromkeys(FLAG_OPTIONS, bool),
-    **dict.fromkeys(LIST_OPTIONS, list),
+    **dict.fromkeys(("mail-root", "certificate", "key", "backlog"), str),
+    **dict.fromkeys(("strict-backlog", "report-only", "verbose"), bool),
+    **dict.fromkeys(("listen", "auth", "limit"), list),
 }
 _TYPE_NAMES = {str: "a string", bool: "true or false", list: "a list of strings"}
 
-_LIMIT_TYPES: dict[str, Any] = {limit.name: limit.type for limit in fields(Limits)}
-_LIMIT_VALUES = {
-    int: "must be a whole number above zero",
-    float: "must be a number above zero",
-    bool: "must be true or false",
+_LIMITS = {limit.name: limit for limit in fields(Limits)}
+_LIMIT_VALUES: dict[object, str] = {
+    int: "a whole number above zero",
+    float: "a number above zero",
+    bool: "true or false",
 }
 
 
 class ConfigError(Exception):
-    """The server cannot start as configured. The text is one line for the operator, without the program's name."""
+    """The server cannot start with this configuration. The text is one line for the operator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the operator configured.
+    """The complete configuration of the server.
 
     Args:
-        listen: Twisted endpoint descriptions.
-        mail_root: where the users' Maildirs are; None selects the first-run folder.
-        auth: values of ``--auth``, in the order in which the checkers are tried; empty selects the users of the
-            first-run folder.
-        certificate: path of a PEM file with the certificate and its chain; None leaves STARTTLS off.
-        key: path of a PEM file with the private key; None means that it is in `certificate`.
+        listen: descriptions of Twisted endpoints.
+        mail_root: the directory or pattern of the users' Maildirs; None selects the first-run folder.
+        auth: the values of ``--auth``, in the order in which their checkers are tried; empty selects the password file
+            of the first-run folder.
+        certificate: path of a PEM file with the certificate and its chain; None disables STARTTLS.
+        key: path of a PEM file with the private key; by default it is in the file `certificate`.
         verbose: also log connections that never log in.
-        limits: all limits, changed or not.
+        limits: the limits, with the changes of the operator.
     """
 
     listen: tuple[str, ...] = (DEFAULT_LISTEN,)
@@ -75,7 +71,7 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
     """
     from_file = read_toml(path) if path else {}
     options = from_file | dict(command_line)
-    # Limits are merged one by one. If one is given twice, the last value counts: the command line's.
+    # Limits are merged one by one. If a limit is given twice, the last value counts, which is that of the command line.
     limits = [*from_file.get("limit", ()), *command_line.get("limit", ())]
     settings = Settings(
         listen=tuple(options.get("listen", ())) or (DEFAULT_LISTEN,),
@@ -88,11 +84,11 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
     )
     if settings.mail_root is not None and not settings.auth:
         raise ConfigError(
-            "--mail-root requires --auth: add --auth file:PATH (`imapshield passwd PATH USER` creates the file)"
+            "--mail-root needs --auth: add --auth file:PATH (`imapshield passwd PATH USER` creates the file)"
             " or --auth memory:USER:PASSWORD"
         )
     if settings.key is not None and settings.certificate is None:
-        raise ConfigError("--key requires --certificate: add --certificate PEM")
+        raise ConfigError("--key needs --certificate: add --certificate PEM")
     return settings
 
 
@@ -108,7 +104,7 @@ def read_toml(path: str) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}; name a readable TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}: not valid TOML: {error}") from None
+        raise ConfigError(f"--config {path}: invalid TOML: {error}") from None
     if isinstance(options.get("limit"), dict):
         options["limit"] = [f"{name}={value}" for name, value in options["limit"].items()]
     try:
@@ -125,9 +121,8 @@ def _option_value(name: str, value: object) -> object:
     if name in ("listen", "auth") and isinstance(value, str):
         return [value]
     expected = _TOML_TYPES[name]
-    if not isinstance(value, expected) or (
-        isinstance(value, list) and not all(isinstance(item, str) for item in value)
-    ):
+    items = value if isinstance(value, list) else ()
+    if not isinstance(value, expected) or not all(isinstance(item, str) for item in items):
         raise ConfigError(f"{name} must be {_TYPE_NAMES[expected]}")
     return value
 
@@ -138,23 +133,25 @@ def _limits(assignments: Iterable[str], options: Mapping[str, Any]) -> Limits:
     texts = {name.strip().replace("-", "_"): text.strip() for name, _, text in pairs}
     if "backlog" in options:
         texts["backlog"] = options["backlog"]
+    flags = [flag for flag in ("strict-backlog", "report-only") if options.get(flag)]
+    texts |= {flag.replace("-", "_"): "true" for flag in flags}
     values: dict[str, Any] = {name: _limit_value(name, text) for name, text in texts.items()}
-    for flag in ("strict-backlog", "report-only"):
-        if options.get(flag):
-            values[flag.replace("-", "_")] = True
     return Limits(**values)
 
 
 def _limit_value(name: str, text: str) -> float | bool:
-    if name not in _LIMIT_TYPES:
-        raise ConfigError(f"--limit {name}: unknown limit; known are {', '.join(_LIMIT_TYPES)}")
-    kind = _LIMIT_TYPES[name]
+    if name not in _LIMITS:
+        raise ConfigError(f"--limit {name}: unknown limit; known are {', '.join(_LIMITS)}")
+    kind, default = _LIMITS[name].type, _LIMITS[name].default
     try:
         if kind is bool:
             return ("false", "true").index(text.lower()) == 1
         number = int(text) if kind is int else float(text)
-        if not 0 < number < 1e12:
+        if number != default and not 0 < number < 1e12:
             raise ValueError
     except ValueError:
-        raise ConfigError(f"--limit {name}={text}: {_LIMIT_VALUES[kind]}") from None
+        example = f"as in --limit {name}={default}"
+        raise ConfigError(
+            f"--limit {name}={text}: must be {_LIMIT_VALUES[kind]}, {example}"
+        ) from None
     return number

@@ -26,7 +26,7 @@ class CommandRefused(Exception):
 
 
 class StoreError(Exception):
-    """The mail store could not run the operation, and left nothing half-done.
+    """The mail store could not complete the operation, and has undone any part of it.
 
     The response is ``tag NO [code] text``. Subclasses have their own default code and text.
     """
@@ -55,7 +55,7 @@ class MailboxExists(StoreError):
 
 
 class BadMailboxName(StoreError):
-    """The store cannot use the name: an empty level, control characters, too long, too many levels."""
+    """The name is not valid in the store: an empty level, control characters, too many levels, or too long."""
 
     code = b"CANNOT"
     text = "Invalid mailbox name"
@@ -69,7 +69,7 @@ class NotAllowed(StoreError):
 
 
 class StoreLimitExceeded(StoreError):
-    """The account would exceed the store's limit of mailboxes, subscriptions or keywords (RFC 5530 LIMIT)."""
+    """The account would exceed a limit of the store: mailboxes, subscriptions or keywords (RFC 5530 LIMIT)."""
 
     code = b"LIMIT"
     text = "Limit exceeded"
@@ -96,14 +96,14 @@ class TooMuchMetadata(StoreError):
 
 
 class StoreIOError(StoreError):
-    """A file or directory exists but cannot be read or written. The log says which one, and why."""
+    """A file or directory cannot be read or written. The log has its path and the reason."""
 
     code = b"SERVERBUG"
     text = "Mail store I/O error; no mail was lost"
 
 
 class StoreBusy(StoreError):
-    """Another program has locked the account's index for too long."""
+    """Another program has locked the index of the account for too long."""
 
     code = b"INUSE"
     text = "Mailbox is in use by another program, try again"

@@ -1,4 +1,4 @@
-"""All limits of the server: every number that a client can push against, with its default and the reason for it.
+"""All limits of the server, each with its default and the reason for it.
 
 `Limits(name=value)` or ``--limit NAME=VALUE`` changes one. When a limit triggers, the log names it and its value.
 Names that end in ``_seconds`` are times in seconds; ``_bytes``, ``_size`` and ``_length`` are numbers of bytes.
@@ -20,8 +20,8 @@ class _Group(NamedTuple):
 
 
 _general = _Group("General")
-_before_login = _Group("Before login")
-_after_login = _Group("After login")
+_preauth = _Group("Before login")
+_user = _Group("After login")
 _memory = _Group("Memory")
 _time = _Group("Time")
 _quota = _Group("Quota")
@@ -35,76 +35,63 @@ class Limits:
         100, "Pending commands of one connection. The fix of KB Q230285 resets above 100."
     )
     strict_backlog: bool = _general(
-        False,
-        "Reset above the backlog after login, too, as Exchange did, instead of pausing the connection.",
+        False, "Reset above the backlog after login, too, as Exchange did, instead of pausing."
     )
-    report_only: bool = _general(
-        False, "Log which connections the limits would reset, but reset none."
-    )
+    report_only: bool = _general(False, "Log which connections would be reset, but reset none.")
     max_connections: int = _general(
         10_000, "Connections at the same time. Each takes a few kilobytes and an open file."
     )
 
-    preauth_commands: int = _before_login(
-        100, "Commands before login. A client needs about five; a NOOP loop never stops."
+    preauth_commands: int = _preauth(
+        100, "Commands. A client needs about 5; a NOOP loop never stops."
     )
-    preauth_bytes: int = _before_login(
-        64 << 10, "Bytes that a connection may send before login, including literals."
-    )
-    preauth_seconds: float = _before_login(
+    preauth_bytes: int = _preauth(64 << 10, "Bytes that a connection may send, including literals.")
+    preauth_seconds: float = _preauth(
         60,
         "Time from the connection to the login; input does not extend it. Courier has the same limit. Thunderbird"
         " connects before it asks for the password, and connects again if the user types slowly.",
     )
-    preauth_line_length: int = _before_login(
-        8 << 10, "Length of one line before login. SASL tokens are the longest lines."
+    preauth_line_length: int = _preauth(8 << 10, "Length of one line. SASL tokens are the longest.")
+    preauth_id_length: int = _preauth(
+        36 << 10, "Length of the command ID. RFC 2971 permits 30 fields of one kilobyte each."
     )
-    preauth_id_length: int = _before_login(
-        36 << 10, "Length of ID before login. RFC 2971 permits 30 fields of one kilobyte each."
+    preauth_literal_size: int = _preauth(4 << 10, "Size of one literal: a user name or a password.")
+    preauth_nesting: int = _preauth(1, "Nested parentheses. Only ID has any, and only one level.")
+    preauth_bad_commands: int = _preauth(3, "Malformed commands. Dovecot has the same limit.")
+    preauth_unsent_bytes: int = _preauth(
+        4 << 10, "Bytes of responses that the client has not read. Dovecot has the same limit."
     )
-    preauth_literal_size: int = _before_login(
-        4 << 10, "Size of one literal before login: a user name or a password."
-    )
-    preauth_nesting: int = _before_login(
-        1, "Nested parentheses before login. Only ID has any, and only one level."
-    )
-    preauth_bad_commands: int = _before_login(
-        3, "Malformed commands before login. Dovecot permits three, too."
-    )
-    preauth_unsent_bytes: int = _before_login(
-        4 << 10, "Bytes of responses that the client has not read before login, as in Dovecot."
-    )
-    max_login_failures: int = _before_login(
+    max_login_failures: int = _preauth(
         3, "Failed logins of one connection. After that the client must connect again."
     )
 
-    max_line_length: int = _after_login(
-        64 << 10, "Length of one line after login. The long UID sets of mbsync and imapsync fit."
+    max_line_length: int = _user(
+        64 << 10, "Length of one line. The long UID sets of mbsync and imapsync fit."
     )
-    max_literal_size: int = _after_login(
-        64 << 10, "Size of a literal that is an argument, such as a mailbox name or a search text."
+    max_literal_size: int = _user(
+        64 << 10, "Size of one literal argument, such as a mailbox name or a search text."
     )
-    max_command_size: int = _after_login(
+    max_command_size: int = _user(
         512 << 10, "Size of one command with all its literals, except the messages of APPEND."
     )
-    max_command_literals: int = _after_login(
+    max_command_literals: int = _user(
         1000, "Literals in one command. CVE-2024-34055 sent thousands."
     )
-    max_message_size: int = _after_login(
-        64 << 20, "Size of one message of APPEND. Clients see it as APPENDLIMIT."
+    max_message_size: int = _user(
+        64 << 20, "Size of one message of APPEND; clients see APPENDLIMIT."
     )
-    max_append_size: int = _after_login(
+    max_append_size: int = _user(
         256 << 20, "Size of all messages of one APPEND together, while they arrive."
     )
-    max_bad_commands: int = _after_login(
-        50, "Consecutive malformed commands after login. The client is out of step."
+    max_bad_commands: int = _user(
+        50, "Consecutive malformed commands. The client and the server are out of step."
     )
-    max_messages_per_command: int = _after_login(
+    max_messages_per_command: int = _user(
         0,
-        "Messages that one command may process; clients see it as MESSAGELIMIT. 0 means no limit, because few "
-        "clients know it.",
+        "Messages that one command may process; clients see MESSAGELIMIT. 0 means no limit, because few"
+        " clients know it.",
     )
-    max_inflate_ratio: int = _after_login(
+    max_inflate_ratio: int = _user(
         100,
         "Decompressed bytes for each byte received under COMPRESS, after the first MiB. Text reaches 3 to 20.",
     )
@@ -131,18 +118,16 @@ class Limits:
         "Results of a SORT that is kept up to date. Each new message is sorted together with all of them.",
     )
 
-    idle_seconds: float = _time(
-        30 * 60, "Time without a command after login (RFC 9051 section 5.4)."
-    )
+    idle_seconds: float = _time(1800, "Time without a command after login (RFC 9051 section 5.4).")
     literal_seconds: float = _time(
         60, "Time without one byte of an announced literal. Each byte that arrives restarts it."
     )
     stalled_seconds: float = _time(
         30,
-        "Time with a full backlog and a full write buffer in which the client reads nothing; then the reset.",
+        "Time in which a client with a full backlog and a full write buffer reads nothing, until the reset.",
     )
     unsent_seconds: float = _time(
-        300, "Time in which output waits and the client reads nothing. Dovecot has 300, too."
+        300, "Time in which output waits and the client reads nothing. Dovecot has the same limit."
     )
     closing_seconds: float = _time(
         5, "Time for the client to read the last BYE before the connection is reset."
@@ -152,7 +137,7 @@ class Limits:
     )
     turn_seconds: float = _time(
         0.002,
-        "Duration of one turn, until the server reads from the network again. Users take turns, not connections.",
+        "Duration of one turn, after which the server reads from the network. Users take turns, not connections.",
     )
 
     quota_bytes: int = _quota(
@@ -160,12 +145,11 @@ class Limits:
     )
     quota_messages: int = _quota(0, "Messages in one account. 0 means no limit.")
     max_metadata_size: int = _quota(
-        32 << 10,
-        "Size of one METADATA value. A mailbox may have up to a hundred in addition to its mail.",
+        32 << 10, "Size of one METADATA value. A mailbox may have up to a hundred of them."
     )
 
     def by_group(self) -> dict[str, dict[str, tuple[object, str]]]:
-        """Return each group's limits: name → (value, reason), in the order in which people should read them."""
+        """Return the limits of each group: name → (value, reason), in the order in which people should read them."""
         groups: dict[str, dict[str, tuple[object, str]]] = {}
         for limit in fields(self):
             group = groups.setdefault(limit.metadata["group"], {})

@@ -1,9 +1,10 @@
-"""The Twisted service: listens on all endpoints or on none, and stops in order: ports, connections, mail."""
+"""The Twisted service. It listens on all endpoints or on none, and stops in order: ports, connections, mail."""
 
 import errno
 import resource
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.application.service import Service
@@ -14,63 +15,58 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 SUMMARY_SECONDS = 10.0
-"""Interval of the periodic call, which logs how many lines were suppressed."""
+"""Seconds between the periodic calls, which log how many lines were suppressed."""
 
 SPARE_FILES = 200
-"""Open files that are not connections: logs, and messages and indexes while they are read."""
+"""Open files in addition to the connections: logs, and messages and indexes while they are read."""
 
 SWITCH_SECONDS = 0.0005
-"""How long a runnable thread waits before it asks the running one for the interpreter (`sys.setswitchinterval`).
+"""Seconds after which a thread that waits for the interpreter lock requests it (`sys.setswitchinterval`).
 
-A thread that reads an index asks for the interpreter back after each row or file. With Python's default of 5 ms, a
-SELECT that takes 20 ms took two seconds while another client's search kept the reactor busy.
+A thread that reads an index requests the lock again after each row or file. With Python's default of 5 ms, a SELECT
+that takes 20 ms took two seconds while the search of another client kept the reactor busy.
 """
 
 
 class CannotServe(SystemExit, Exception):
-    """The server cannot start. Prints one line on standard error; the exit status is 1.
+    """The server cannot start. The constructor prints one line on standard error; the exit status is 1.
 
-    It has two base classes because twistd needs both. On an Exception, twistd removes its PID file and reports the
-    error to the process that started the daemon. SystemExit ends the process without a traceback.
+    twistd needs both base classes. On an Exception it removes its PID file and reports the error to the process that
+    started the daemon. SystemExit ends the process without a traceback.
     """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.code = 1
-        # twistd has redirected sys.stderr to the log by now.
+        # twistd has redirected sys.stderr to the log, so print to the original one.
         print(f"imapshield: {text}", file=sys.__stderr__, flush=True)
 
 
+@dataclass(eq=False, repr=False)
 class ShieldService(Service):
     """Serves one factory on any number of endpoints.
 
     Args:
         endpoints: pairs of an endpoint's description, for messages, and the endpoint.
         factory: has ``shutdown()``, which sends BYE to all clients and fires when their connections are closed.
-        on_stop: called one after another once all connections are closed; may return Deferreds.
+        on_stop: called one after another when all connections are closed; may return Deferreds.
         periodic: called every `SUMMARY_SECONDS` seconds.
         clock: an `IReactorTime`.
-        max_connections: how many connections there may be; each needs an open file.
+        max_connections: the maximum number of connections, each of which needs an open file.
     """
 
+    endpoints: Sequence[tuple[str, Any]]
+    factory: Any
+    on_stop: Sequence[Callable[[], Any]]
+    periodic: Callable[[], object]
+    clock: Any
+    max_connections: int = 0
+    _ports: list[Any] | None = field(default=None, init=False)
     _log = Logger(namespace="imapshield")
 
-    def __init__(
-        self,
-        endpoints: Sequence[tuple[str, Any]],
-        factory: Any,
-        on_stop: Sequence[Callable[[], Any]],
-        periodic: Callable[[], object],
-        clock: Any,
-        max_connections: int = 0,
-    ) -> None:
-        self.factory = factory
-        self._max_connections = max_connections
-        self._endpoints = endpoints
-        self._on_stop = on_stop
-        self._loop = LoopingCall(periodic)
-        self._loop.clock = clock
-        self._ports: list[Any] | None = None
+    def __post_init__(self) -> None:
+        self._loop = LoopingCall(self.periodic)
+        self._loop.clock = self.clock
 
     def privilegedStartService(self) -> None:
         """Listen on all endpoints, while the process may still be root.
@@ -81,7 +77,7 @@ class ShieldService(Service):
         super().privilegedStartService()
         self._raise_open_file_limit()
         self._ports = []
-        for text, endpoint in self._endpoints:
+        for text, endpoint in self.endpoints:
             failures: list[Failure] = []
             listening = maybeDeferred(endpoint.listen, self.factory)
             listening.addCallbacks(self._ports.append, failures.append)
@@ -91,16 +87,16 @@ class ShieldService(Service):
                 raise CannotServe(f"cannot listen on {text}: {_advice(failures[0].value)}")
 
     def _raise_open_file_limit(self) -> None:
-        """Raise the limit of open files as far as the system permits; a shell's default of 1,024 is too low."""
+        """Raise the limit of open files as far as the system permits. The usual default of 1,024 is too low."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        if resource.RLIM_INFINITY != hard < self._max_connections + SPARE_FILES:
+        if resource.RLIM_INFINITY != hard < self.max_connections + SPARE_FILES:
             self._log.warn(
                 "the system permits {files} open files, too few for --limit max_connections={connections};"
                 " raise `ulimit -n` (LimitNOFILE= in systemd) or lower the limit",
                 files=hard,
-                connections=self._max_connections,
+                connections=self.max_connections,
             )
 
     def startService(self) -> None:
@@ -112,12 +108,11 @@ class ShieldService(Service):
         self._loop.start(SUMMARY_SECONDS, now=False)
         for port in self._ports or ():
             address = port.getHost()
-            host, number = getattr(address, "host", None), getattr(address, "port", None)
-            where = address if host is None else f"{host}:{number}"
+            where = f"{address.host}:{address.port}" if hasattr(address, "host") else address
             self._log.info("serving at {where}", where=where, address=address)
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, send BYE to all clients, then close the mail."""
+        """Stop listening, send BYE to all clients, and then close the mail stores."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
@@ -126,7 +121,7 @@ class ShieldService(Service):
         if self._loop.running:
             self._loop.stop()
         await DeferredList([maybeDeferred(port.stopListening) for port in ports])
-        for step in (self.factory.shutdown, *self._on_stop):
+        for step in (self.factory.shutdown, *self.on_stop):
             try:
                 await maybeDeferred(step)
             except Exception:
@@ -134,13 +129,13 @@ class ShieldService(Service):
 
 
 def _advice(error: BaseException | None) -> str:
-    """Return why listening failed and what to do about it."""
+    """Return why listening failed, and what to do."""
     cause = error.socketError if isinstance(error, CannotListenError) else error
     code = getattr(cause, "errno", None)
     if code == errno.EADDRINUSE:
         return "another program uses this address; stop it, or choose another with --listen"
     if code == errno.EACCES:
-        return "permission denied; ports below 1024 require root: start as root with twistd --uid, or use another port"
+        return "permission denied; for a port below 1024 start as root with twistd --uid, or use another port"
     if code == errno.EADDRNOTAVAIL:
-        return "this machine does not have that address; omit interface= to listen on all addresses"
+        return "this machine does not have this address; omit interface= to listen on all addresses"
     return f"{cause}; see --help for --listen"

@@ -1,9 +1,8 @@
-"""The ``twistd imapshield`` command: its options, and `makeService`, which connects all parts to the reactor."""
+"""The command ``twistd imapshield``: its options, and `makeService`, which builds the server from them."""
 
 import os
 import re
 import textwrap
-from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import IService
@@ -14,23 +13,15 @@ from twisted.cred.portal import Portal
 from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
-from imapshield.config import (
-    DEFAULT_LISTEN,
-    FLAG_OPTIONS,
-    LIST_OPTIONS,
-    STRING_OPTIONS,
-    ConfigError,
-    Settings,
-    load_settings,
-)
+from imapshield.config import DEFAULT_LISTEN, ConfigError, Settings, load_settings
 from imapshield.first_run import FirstRunFolder
 from imapshield.limits import Limits
 
 
 class Options(usage.Options, strcred.AuthOptionMixin):
-    """Options of ``twistd imapshield``. After parsing, `settings` combines them with those of ``--config``.
+    """The options of ``twistd imapshield``. After parsing, `settings` combines them with those of ``--config``.
 
-    The docstring of each ``opt_`` method is its help text.
+    The docstring of each ``opt_`` method is the help text of the option.
     """
 
     supportedInterfaces = (IUsernamePassword,)
@@ -40,49 +31,39 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         "listens on 127.0.0.1 port 1143, serves ~/.local/share/imapshield, and prints the password of a demo user."
     )
     optParameters = [
-        [
-            "mail-root",
-            None,
-            None,
-            "Maildirs are DIR/USER, or a pattern with {user}, {local}, {domain}",
-        ],
+        ["mail-root", None, None, "Maildirs: DIR/USER, or a path with {user}, {local}, {domain}"],
         ["certificate", None, None, "PEM file with certificate and chain; enables STARTTLS"],
         ["key", None, None, "PEM file with the private key [default: the --certificate file]"],
-        ["backlog", None, None, "Maximum number of pending commands [default: 100]"],
+        ["backlog", None, None, "Pending commands before a connection is reset [default: 100]"],
         ["config", None, None, "TOML file with these options; the command line takes precedence"],
     ]
     optFlags = [
-        ["strict-backlog", None, "After login, too, reset instead of pausing the connection"],
+        ["strict-backlog", None, "Reset above the backlog after login, too, instead of pausing"],
         ["report-only", None, "Log which connections the limits would reset, but reset none"],
         ["verbose", None, "Also log connections that never log in"],
     ]
-    compData = usage.Completions(optActions={})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.settings = Settings()
-        self._lists: dict[str, list[str]] = {name: [] for name in LIST_OPTIONS}
+    settings = Settings()
 
     def opt_listen(self, endpoint: str) -> None:
         """Twisted endpoint to listen on, such as tcp:143; repeatable [default: tcp:1143:interface=127.0.0.1]"""
-        self._lists["listen"].append(endpoint)
+        self.setdefault("listen", []).append(endpoint)
 
     def opt_auth(self, description: str) -> None:
-        """Who may log in: file:PATH (see `imapshield passwd`) or another type of --help-auth; repeatable"""
-        self._lists["auth"].append(description)
+        """Who may log in: file:PATH (see `imapshield passwd`), or another type of --help-auth; repeatable"""
+        self.setdefault("auth", []).append(description)
 
     def opt_limit(self, assignment: str) -> None:
-        """Change a limit: NAME=VALUE; repeatable. List all limits: --limit help"""
+        """Change a limit: NAME=VALUE; repeatable. `--limit help` lists all limits with their reasons"""
         if assignment == "help":
             print(limits_help())
             raise SystemExit(0)
-        self._lists["limit"].append(assignment)
+        self.setdefault("limit", []).append(assignment)
 
     def parseOptions(self, options: Any = None) -> None:
-        """Parse the command line and read ``--config``.
+        """Parse the command line and read the file of ``--config``.
 
         Raises:
-            SystemExit: with one line that says what is wrong. twistd would print its complete help before the error.
+            SystemExit: with one line that says what is wrong. twistd itself would print its whole help first.
         """
         try:
             super().parseOptions(options)
@@ -90,20 +71,19 @@ class Options(usage.Options, strcred.AuthOptionMixin):
             raise SystemExit(f"imapshield: {error}; see --help") from None
 
     def parseArgs(self, *arguments: str) -> None:
-        """Reject arguments that belong to no option."""
+        """Refuse arguments that are not options."""
         if arguments:
             raise usage.UsageError(f"unexpected argument {arguments[0]!r}")
 
     def postOptions(self) -> None:
         """Build `settings` from the options and the file of ``--config``."""
-        given = {name: self[name] for name in (*STRING_OPTIONS, *FLAG_OPTIONS) if self[name]}
-        given |= {name: values for name, values in self._lists.items() if values}
+        given = {name: value for name, value in self.items() if value and name != "config"}
         self.settings = load_settings(given, self["config"])
 
 
 def limits_help() -> str:
-    """Return the text of ``--limit help``: each limit with its default and its reason."""
-    lines = ["Limits, with their defaults; change one with --limit NAME=VALUE."]
+    """Return the text of ``--limit help``: the limits by group, each with its default and its reason."""
+    lines = ["All limits with their defaults. To change one: --limit NAME=VALUE"]
     for group, limits in Limits().by_group().items():
         lines += ["", f"{group}:"]
         for name, (value, reason) in limits.items():
@@ -112,10 +92,10 @@ def limits_help() -> str:
 
 
 def makeService(options: Options) -> IService:
-    """Build the server that `options` describe.
+    """Return the server as a service that is not yet started.
 
     Raises:
-        SystemExit: with one line that says what is wrong and what to do.
+        SystemExit: the options cannot be used; with one line that says what is wrong and what to do.
     """
     from twisted.internet import reactor
 
@@ -134,15 +114,12 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
     from imapshield.service import ShieldService
     from imapshield.tls import load_context
 
-    limits = settings.limits
+    limits, certificate = settings.limits, settings.certificate
     endpoints = [(text, _endpoint(reactor, text)) for text in settings.listen]
-    context = None
-    if settings.certificate is not None:
-        context = load_context(settings.certificate, settings.key)
+    context = None if certificate is None else load_context(certificate, settings.key)
     first_run = FirstRunFolder.from_environ(os.environ)
-    message = ""
-    if settings.mail_root is None or not settings.auth:
-        message = _prepare(first_run, settings)
+    uses_first_run = settings.mail_root is None or not settings.auth
+    message = _prepare(first_run, settings) if uses_first_run else ""
     checkers = [_checker(reactor, text) for text in settings.auth or (f"file:{first_run.users}",)]
     realm = _realm(settings.mail_root or first_run.mail, limits, reactor)
     log = LogObserver(verbose=settings.verbose)
@@ -152,16 +129,15 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
         context_factory=context,
         observers=[log],
         reactor=reactor,
-        # A SCRAM exchange begins with one checker's salt. With several checkers, nothing says whose user the client is.
+        # A SCRAM exchange begins with the salt of one checker. With several checkers, it is not known which one to use.
         challengers=challengers(checkers) if len(checkers) == 1 else None,
     )
-    on_stop: list[Callable[[], Any]] = [c.close for c in checkers if hasattr(c, "close")]
+    on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]
     on_stop += [realm.close, lambda: log.summarize(everything=True)]
     if message:
         print(message, flush=True)
-    return ShieldService(
-        endpoints, factory, on_stop, log.summarize, reactor, limits.max_connections
-    )
+    connections = limits.max_connections
+    return ShieldService(endpoints, factory, on_stop, log.summarize, reactor, connections)
 
 
 def _endpoint(reactor: Any, text: str) -> Any:
@@ -169,12 +145,12 @@ def _endpoint(reactor: Any, text: str) -> Any:
         return serverFromString(reactor, text)
     except Exception as error:  # endpoint parsers are plugins and may raise anything
         raise ConfigError(
-            f"--listen {text}: not an endpoint ({error}); write for example tcp:143 or {DEFAULT_LISTEN}"
+            f"--listen {text}: not a Twisted endpoint ({error}); use for example tcp:143 or {DEFAULT_LISTEN}"
         ) from None
 
 
 def _prepare(first_run: FirstRunFolder, settings: Settings) -> str:
-    """Create what is missing in the first-run folder; returns what to print about it."""
+    """Create what is missing in the first-run folder. Return the message to print, which may be empty."""
     try:
         password = first_run.prepare()
     except OSError as error:
@@ -185,8 +161,7 @@ def _prepare(first_run: FirstRunFolder, settings: Settings) -> str:
     if settings.auth:
         return ""
     address = re.match(r"tcp:(?:port=)?(\d+)(?:.*interface=([^:]*))?", settings.listen[0])
-    port, host = address.groups() if address else ("1143", None)
-    host = host or "127.0.0.1"
+    port, host = address.groups("127.0.0.1") if address else ("1143", "127.0.0.1")
     if password is None:
         return first_run.restart_message(host, port)
     return first_run.welcome_message(host, port, password)
@@ -203,20 +178,20 @@ def _realm(mail_root: str, limits: Limits, reactor: Any) -> Any:
     base = realm.mail_root.base
     if not os.path.isdir(base):
         raise ConfigError(
-            f"--mail-root {mail_root}: {base} is not a directory; create it, or name another"
+            f"--mail-root {mail_root}: {base} is not a directory; create it, or name another one"
         )
     if not os.access(base, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(
-            f"--mail-root {mail_root}: the server's user cannot read and write {base};"
+            f"--mail-root {mail_root}: the server cannot read and write {base};"
             " chown it, or run the server as its owner with twistd --uid"
         )
     return realm
 
 
 def _checker(reactor: Any, text: str) -> Any:
-    """Make the checker of one ``--auth``.
+    """Return the checker of one ``--auth``.
 
-    ``file:`` is the file of hashed passwords: strcred's own checker of that name compares passwords in plain text.
+    ``file:`` is a file of hashed passwords. The checker of strcred with that name compares passwords in plain text.
     """
     kind, _, argument = text.partition(":")
     if kind in ("file", "imapshield"):
@@ -224,14 +199,17 @@ def _checker(reactor: Any, text: str) -> Any:
     try:
         checker: Any = strcred.makeChecker(text)
     except strcred.InvalidAuthType:
-        raise ConfigError(f"--auth {kind}: unknown type; see --help-auth") from None
+        raise ConfigError(
+            f"--auth {kind}: unknown type; use file:PATH, memory:USER:PASSWORD or a type of --help-auth"
+        ) from None
     except Exception as error:  # checker factories are plugins and may raise anything
         raise ConfigError(f"--auth {kind}: {error}; see --help-auth-type {kind}") from None
     if IUsernamePassword not in checker.credentialInterfaces:
         raise ConfigError(f"--auth {kind}: does not check passwords; see --help-auth")
     if isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):
-        # strcred's plugin stores str, but clients send bytes: without this nobody could log in.
-        checker.users = {_bytes(user): _bytes(word) for user, word in checker.users.items()}
+        # The plugin of strcred stores str, but the names and passwords that clients send are bytes.
+        users: dict[Any, Any] = checker.users
+        checker.users = {user.encode(): word.encode() for user, word in users.items()}
     return checker
 
 
@@ -239,7 +217,7 @@ def _password_file(reactor: Any, path: str) -> Any:
     from imapshield.cred.checkers import PasswordFile
 
     if not path:
-        raise ConfigError("--auth file: requires a path, as in --auth file:/etc/imapshield/users")
+        raise ConfigError("--auth file: needs a path, as in --auth file:/etc/imapshield/users")
     try:
         open(path, "rb").close()
     except OSError as error:
@@ -247,7 +225,3 @@ def _password_file(reactor: Any, path: str) -> Any:
             f"--auth file:{path}: {error.strerror}; `imapshield passwd {path} USER` creates it"
         ) from None
     return PasswordFile(path, reactor=reactor)
-
-
-def _bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text

@@ -1,7 +1,7 @@
 """Loads the server's certificate and private key from PEM files.
 
-The files are read and checked when the server starts, so that a mistake ends the start with one line and does not
-show up as a failed handshake later.
+The files are read and checked when the server starts, so that a mistake is one line of text at the start and not a
+failed handshake later.
 """
 
 import re
@@ -26,25 +26,25 @@ def load_context(certificate: str, key: str | None = None) -> CertificateOptions
     """
     chain = _CERTIFICATE.findall(_read(certificate, "--certificate"))
     if not chain:
-        raise ConfigError(f"--certificate {certificate}: contains no PEM certificate")
+        raise ConfigError(
+            f"--certificate {certificate}: no PEM certificate in it; name another file"
+        )
     key = key or certificate
     try:
         private_key = crypto.load_privatekey(crypto.FILETYPE_PEM, _read(key, "--key"), b"")
     except (crypto.Error, ValueError, TypeError):
         raise ConfigError(
-            f"--key {key}: contains no PEM private key without a passphrase; name its file with --key"
+            f"--key {key}: contains no PEM private key without a passphrase; name the file of the key with --key"
         ) from None
     try:
         leaf, *issuers = (crypto.load_certificate(crypto.FILETYPE_PEM, pem) for pem in chain)
-        context = CertificateOptions(
-            privateKey=private_key, certificate=leaf, extraCertChain=issuers
-        )
+        context = CertificateOptions(private_key, leaf, extraCertChain=issuers)
         context.getContext()
     except crypto.Error:
-        raise ConfigError(f"--certificate {certificate}: a certificate is damaged") from None
+        raise ConfigError(f"--certificate {certificate}: damaged; name a valid PEM file") from None
     except (SSL.Error, ValueError):
         raise ConfigError(
-            f"--key {key}: does not match the first certificate in {certificate}"
+            f"--key {key}: does not match the first certificate in {certificate}; name the key of that certificate"
         ) from None
     return context
 

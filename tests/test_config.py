@@ -74,6 +74,12 @@ class CommandLineTests(ConfigTestCase):
                 self.refuses({"limit": [assignment]}, None, assignment.partition("=")[0], "must be")
         self.refuses({"backlog": "many"}, None, "backlog=many")
 
+    def test_zero_means_no_limit(self) -> None:
+        """A limit that is off by default, with 0, can be set to 0; the error for another value names the default."""
+        settings = load_settings({"limit": ["quota_bytes=1", "quota_bytes=0"]})
+        self.assertEqual(settings.limits.quota_bytes, 0)
+        self.refuses({"limit": ["quota_bytes=-1"]}, None, "as in --limit quota_bytes=0")
+
     def test_mail_root_requires_auth(self) -> None:
         """A mail root without --auth is an error that says how to add users."""
         self.refuses({"mail-root": "/x"}, None, "--auth", "file:PATH", "imapshield passwd")

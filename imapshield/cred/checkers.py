@@ -1,8 +1,8 @@
-"""Checks passwords against a password file, off the reactor and with a bounded queue; and combines several checkers.
+"""Checks passwords against a password file, in threads and with a bounded queue; and combines several checkers.
 
-Verifying a password takes a tenth of a second of one core and 32 to 64 MiB, and anybody who can connect can cause it.
-So it runs in two threads, few logins wait for them, and more are refused before any work is done. If an honest client
-logs in repeatedly with the same password, the result is cached and a login costs one keyed hash.
+Verifying a password takes a tenth of a second of one core and 32 to 64 MiB, and everybody who can connect can cause it.
+So passwords are verified in two threads, few logins wait for the threads, and further logins are refused before any
+work is done. A correct password is cached, so that the next login with the same password costs one keyed hash.
 """
 
 import hmac
@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -23,7 +23,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
-from zope.interface import Interface, implementer
+from zope.interface import implementer
 
 from imapshield.cred import passwords, users
 from imapshield.cred.sasl import IScramProof, fake_secret
@@ -34,14 +34,14 @@ THREADS = 2
 """Passwords hashed at the same time. On a small machine the rest of the server needs a core too."""
 
 MAX_PENDING = 32
-"""Checks running or waiting before more are refused. Two threads finish 32 within two seconds."""
+"""Maximum number of running and waiting checks; more are refused. Two threads finish 32 within two seconds."""
 
-CACHE_SIZE = 1000
+CACHE_SIZE = 1000  # users
 CACHE_SECONDS = 300.0
 
 
 class CheckerBusy(LoginFailed):
-    """The checker cannot say now whether a login is correct.
+    """The checker cannot decide now whether a login is correct.
 
     The client gets ``NO [UNAVAILABLE]``, so that it tries again later and does not ask its user for another password.
     """
@@ -51,13 +51,14 @@ class CheckerBusy(LoginFailed):
 class PasswordFile:
     """Checks logins against a file of ``user:hash`` lines, which is read again whenever it changes.
 
-    It accepts `IUsernamePassword`; and `IScramProof`, which needs no thread, while all hashes of the file are SCRAM's.
+    It accepts `IUsernamePassword`. It also accepts `IScramProof`, without a thread, while all hashes of the file are
+    SCRAM secrets.
 
     Args:
         path: the file; `users.set_hash` and ``imapshield passwd`` write it.
         reactor: an `IReactorThreads` and `IReactorTime`; the checker adds a trigger that stops its threads.
         pool: an object with the methods of `ThreadPool`, for tests.
-        max_pending: logins running or waiting before more fail with `CheckerBusy`.
+        max_pending: the maximum number of running and waiting checks; further logins fail with `CheckerBusy`.
     """
 
     credentialInterfaces = (IUsernamePassword, IScramProof)
@@ -102,36 +103,32 @@ class PasswordFile:
             return fail(CheckerBusy("too many logins at once"))
         self._start()
         self._pending += 1
-        checked = deferToThreadPool(
-            self._reactor, self._pool, self._check, user, credentials.password
-        )
+        password, pool = credentials.password, self._pool
+        checked = deferToThreadPool(self._reactor, pool, self._check, user, password)
         return checked.addBoth(self._checked, user, digest, credentials.username)
 
     @property
     def ready(self) -> bool:
-        """Whether SCRAM can be offered. A client that prefers SCRAM would fail for a user with another kind of hash."""
+        """Whether all users have SCRAM secrets. Clients that prefer SCRAM would fail for a user with another hash."""
         return bool(self._scram())
 
     def secret(self, user: bytes) -> passwords.ScramSecret:
         """Return the SCRAM secret of a user, or a fake one for an unknown user (`sasl.ScramSource`)."""
         known = self._scram()
-        found = known.get(user)
-        if found is not None:
-            return found
         decoy = self._decoy(user, known)
-        iterations = passwords.STORED_ITERATIONS if decoy is None else decoy.iterations
-        return fake_secret(self._key, user, iterations)
+        iterations = decoy.iterations if decoy else passwords.STORED_ITERATIONS
+        return known.get(user) or fake_secret(self._key, user, iterations)
 
     def _decoy(self, user: bytes, known: Mapping[Any, T]) -> T | None:
-        """Return a known user's value in place of that of an unknown `user`, always the same for one name.
+        """Return the value of a known user in place of that of the unknown `user`, always the same one for a name.
 
-        So each value, such as a number of iterations, is as frequent among unknown users as among known ones.
+        So each value, such as a number of iterations, is as frequent among unknown users as among known users.
         """
         number = int.from_bytes(blake2b(user, key=self._key, digest_size=8).digest())
         return next(islice(known.values(), number % len(known), None)) if known else None
 
     def _scram(self) -> dict[bytes, passwords.ScramSecret]:
-        """Return the SCRAM secrets as the file has them now; empty if some user has none."""
+        """Return the SCRAM secrets of all users in the file; empty if a user has another kind of hash."""
         try:
             with self._read_lock:
                 self._read()
@@ -140,7 +137,7 @@ class PasswordFile:
             return {}
 
     def close(self) -> None:
-        """Stop the threads. Checks that still wait fail with `CheckerBusy`."""
+        """Stop the threads. Waiting checks fail with `CheckerBusy`."""
         if not self._closed:
             self._closed = True
             if self._started:
@@ -160,16 +157,15 @@ class PasswordFile:
             self._read()
             known = self._hashes
         stored = known.get(user)
-        # The time of a login must not reveal which users exist. So the password of an unknown user is verified against
-        # another user's hash, whose parameters cost as much as anybody's.
-        against = stored or self._decoy(user.encode(), known)
-        verified = against is not None and passwords.verify(against, password)
-        return stored if verified else None
+        # The time of a login must not reveal whether the user exists. So the password of an unknown user is verified
+        # against the hash of another user, which takes as long.
+        verifiable = stored or self._decoy(user.encode(), known)
+        return stored if verifiable and passwords.verify(verifiable, password) else None
 
     def _checked(
         self, result: str | Failure | None, user: str, digest: bytes, username: bytes
     ) -> bytes | Failure:
-        """Cache a correct password, on the reactor."""
+        """Return the result of the check, and cache a correct password. Runs on the reactor."""
         self._pending -= 1
         if isinstance(result, Failure):
             if not result.check(CheckerBusy):
@@ -184,7 +180,7 @@ class PasswordFile:
         return username
 
     def _is_cached(self, user: str, digest: bytes) -> bool:
-        """Return whether this password was correct recently and the user's line has not changed since."""
+        """Return whether this password was correct recently and the line of the user has not changed since."""
         if user not in self._cache:
             return False
         stored, cached_digest, expires = self._cache[user]
@@ -217,9 +213,8 @@ class PasswordFile:
             with open(self.path, "rb") as file:
                 hashes, problems = users.parse(file.read())
         except OSError as error:
-            self._log_problems(
-                "{path}: {problems}; nobody can log in", [error.strerror or "cannot be read"]
-            )
+            problem = error.strerror or "cannot be read"
+            self._log_problems("{path}: {problems}; nobody can log in", [problem])
             raise CheckerBusy("the password file cannot be read") from None
         self._hashes, self._version = hashes, version
         parsed = {user.encode(): passwords.parse_scram(stored) for user, stored in hashes.items()}
@@ -228,10 +223,9 @@ class PasswordFile:
         self._log_problems("{path}: {problems}", problems)
 
     def _log_problems(self, text: str, problems: Sequence[str]) -> None:
-        """Log what is wrong with the file, unless that is already in the log."""
-        summary = "; ".join(problems[:10]) + (
-            f"; and {len(problems) - 10} more" * (len(problems) > 10)
-        )
+        """Log the problems of the file, unless they are the same as the last time."""
+        more = [f"and {len(problems) - 10} more"] if len(problems) > 10 else []
+        summary = "; ".join([*problems[:10], *more])
         if summary and summary != self._logged_problems:
             self._log.warn(text, path=self.path, problems=summary)
         self._logged_problems = summary
@@ -246,10 +240,8 @@ class CheckerChain:
 
     def __init__(self, checkers: Sequence[Any]) -> None:
         self.checkers = tuple(checkers)
-        interfaces: dict[type[Interface], None] = {}
-        for checker in self.checkers:
-            interfaces.update(dict.fromkeys(checker.credentialInterfaces))
-        self.credentialInterfaces = tuple(interfaces)
+        interfaces = chain.from_iterable(checker.credentialInterfaces for checker in checkers)
+        self.credentialInterfaces = tuple(dict.fromkeys(interfaces))
 
     async def _try_all(self, credentials: Any) -> Any:
         failure: Exception = UnauthorizedLogin()

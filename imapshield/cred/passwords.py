@@ -1,17 +1,14 @@
-"""Hashes passwords, and verifies passwords against stored hashes. Blocking and slow on purpose; without Twisted.
+"""Hashes passwords, and verifies passwords against stored hashes. Blocking, slow on purpose, and without Twisted.
 
 Formats
 -------
 Each hash contains its parameters, so old hashes stay valid when the defaults change:
 
-* ``$argon2id$v=19$m=65536,t=3,p=1$SALT$DIGEST``, with argon2-cffi, an optional dependency of this package;
-* ``$scrypt$ln=15,r=8,p=1$SALT$DIGEST``, with the standard library alone;
-* ``$scram-sha-256$i=65536$SALT$STOREDKEY$SERVERKEY`` (the values of RFC 5803), with which a client can prove that it
-  knows the password without sending it. A thief of the file can try far more passwords per second than with the other
-  two.
+* ``$argon2id$v=19$m=65536,t=3,p=1$SALT$DIGEST`` needs argon2-cffi, an optional dependency of this package.
+* ``$scrypt$ln=15,r=8,p=1$SALT$DIGEST`` needs only the standard library.
+* ``$scram-sha-256$i=65536$SALT$STOREDKEY$SERVERKEY`` (the values of RFC 5803) lets a client prove that it knows the
+  password without sending it. A thief of the file can try far more passwords per second than with the other formats.
 """
-
-from __future__ import annotations
 
 import hmac
 import re
@@ -19,7 +16,7 @@ import secrets
 from base64 import b64decode, b64encode
 from hashlib import pbkdf2_hmac, scrypt, sha256
 from types import ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 try:
     import argon2
@@ -33,15 +30,15 @@ LN, R, P = 15, 8, 1
 MAX_MEMORY = 1 << 30
 """Bytes that verifying one password may take. A mistyped ``ln=30`` in a file must not exhaust the server's memory."""
 
-# The second choice of RFC 9106 section 4, but with one lane. argon2 starts a thread for each lane, while the thread
-# pool that calls this module already has as many threads as should hash passwords at once.
+# The second choice of RFC 9106 section 4, but with one lane, because argon2 starts a thread for each lane. The thread
+# pool that calls this module already limits how many passwords are hashed at once.
 ARGON2 = {"time_cost": 3, "memory_cost": 64 << 10, "parallelism": 1}
 
 ITERATIONS = 15_000
 """PBKDF2 iterations of a new `ScramSecret`. RFC 7677 section 4 requires 4096, and recommends as many as practical."""
 STORED_ITERATIONS = 1 << 16
 """PBKDF2 iterations in password files. A phone takes a tenth of a second for them at each login. Cyrus SASL, which
-mbsync and mutt use, refuses more."""
+mbsync and mutt use, refuses a larger number."""
 MAX_ITERATIONS = 10_000_000
 
 _SCRAM = re.compile(
@@ -50,10 +47,11 @@ _SCRAM = re.compile(
 _SCRYPT = re.compile(
     r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,4}),p=(\d{1,3})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)", re.ASCII
 )
+_DAMAGED = "the hash is damaged; set the password again"
 
 
 class UnusableHash(ValueError):
-    """A stored value is not a hash that can be verified. The text says why and what to do."""
+    """No password can be verified against a stored value. The text says why, and what to do."""
 
 
 def hash_password(password: bytes) -> str:
@@ -72,12 +70,14 @@ def hash_scrypt(password: bytes, *, ln: int = LN, r: int = R, p: int = P) -> str
 
 
 class NotAscii(ValueError):
-    """The password has characters that are not permitted with SCRAM: "implementations MUST either implement SASLprep
-    or disallow use of non US-ASCII" (RFC 5802 section 2.2)."""
+    """A password for SCRAM is not printable ASCII.
+
+    RFC 5802 section 2.2: "implementations MUST either implement SASLprep or disallow use of non US-ASCII".
+    """
 
 
 class ScramSecret(NamedTuple):
-    """What a server stores of a password for SCRAM-SHA-256. Nobody can log in with it."""
+    """The values that a server stores for SCRAM-SHA-256 (RFC 5802). A thief cannot log in with them."""
 
     salt: bytes
     iterations: int
@@ -85,11 +85,9 @@ class ScramSecret(NamedTuple):
     server_key: bytes
 
     @classmethod
-    def make(
-        cls, password: bytes, salt: bytes | None = None, iterations: int = ITERATIONS
-    ) -> ScramSecret:
+    def make(cls, password: bytes, salt: bytes = b"", iterations: int = ITERATIONS) -> Self:
         """Derive the secret of a password (UTF-8), by default with a new salt. Slow: never call this on the reactor."""
-        salt = secrets.token_bytes(16) if salt is None else salt
+        salt = salt or secrets.token_bytes(16)
         salted = pbkdf2_hmac("sha256", password, salt, iterations)
         client_key = hmac.digest(salted, b"Client Key", "sha256")
         server_key = hmac.digest(salted, b"Server Key", "sha256")
@@ -117,19 +115,12 @@ def parse_scram(stored: str) -> ScramSecret | None:
     """
     if not stored.startswith("$scram-"):
         return None
-    match = _SCRAM.fullmatch(stored)
-    try:
-        if match is None:
-            raise ValueError
-        salt, stored_key, server_key = map(_from_base64, match.group(2, 3, 4))
-        secret = ScramSecret(salt, int(match[1]), stored_key, server_key)
-        if not len(secret.stored_key) == len(secret.server_key) == 32:
-            raise ValueError
-    except ValueError:
-        raise UnusableHash("the SCRAM secret is damaged; set the password again") from None
-    if not 1 <= secret.iterations <= MAX_ITERATIONS:
+    (iterations,), (salt, stored_key, server_key) = _parse(_SCRAM, stored, 1)
+    if not len(stored_key) == len(server_key) == 32:
+        raise UnusableHash(_DAMAGED)
+    if not 1 <= iterations <= MAX_ITERATIONS:
         raise UnusableHash(f"i must be 1 to {MAX_ITERATIONS}; set the password again")
-    return secret
+    return ScramSecret(salt, iterations, stored_key, server_key)
 
 
 def verify(stored: str, password: bytes) -> bool:
@@ -146,7 +137,7 @@ def verify(stored: str, password: bytes) -> bool:
         except _argon2.exceptions.VerifyMismatchError:
             return False
         except (_argon2.exceptions.VerificationError, _argon2.exceptions.InvalidHashError):
-            raise UnusableHash("the argon2 hash is damaged; set the password again") from None
+            raise UnusableHash(_DAMAGED) from None
     secret = parse_scram(stored)
     if secret is not None:
         derived = ScramSecret.make(password, secret.salt, secret.iterations)
@@ -156,10 +147,10 @@ def verify(stored: str, password: bytes) -> bool:
 
 
 def validate(stored: str) -> None:
-    """Check the format and the cost of a stored hash, without hashing anything.
+    """Check the format and the cost of a stored hash, without verifying a password.
 
     Raises:
-        UnusableHash: with a text for the log. It never contains `stored`, which may be a password.
+        UnusableHash: no password can be verified. The text never contains `stored`, which may be a password.
     """
     if parse_scram(stored) is not None:
         return
@@ -169,7 +160,7 @@ def validate(stored: str) -> None:
         try:
             memory = _argon2.extract_parameters(stored).memory_cost << 10
         except _argon2.exceptions.InvalidHashError:
-            raise UnusableHash("the argon2 hash is damaged; set the password again") from None
+            raise UnusableHash(_DAMAGED) from None
     elif stored.startswith("$scrypt$"):
         ln, r, p, _, _ = _parse_scrypt(stored)
         memory = _memory(ln, r, p)
@@ -182,17 +173,22 @@ def validate(stored: str) -> None:
 
 
 def _parse_scrypt(stored: str) -> tuple[int, int, int, bytes, bytes]:
-    match = _SCRYPT.fullmatch(stored)
-    try:
-        if match is None:
-            raise ValueError
-        ln, r, p = map(int, match.group(1, 2, 3))
-        salt, digest = map(_from_base64, match.group(4, 5))
-        if not (1 <= ln and 1 <= r and 1 <= p and len(digest) >= 16):
-            raise ValueError
-    except ValueError:
-        raise UnusableHash("the scrypt hash is damaged; set the password again") from None
+    (ln, r, p), (salt, digest) = _parse(_SCRYPT, stored, 3)
+    if not (1 <= ln and 1 <= r and 1 <= p and len(digest) >= 16):
+        raise UnusableHash(_DAMAGED)
     return ln, r, p, salt, digest
+
+
+def _parse(pattern: re.Pattern[str], stored: str, numbers: int) -> tuple[list[int], list[bytes]]:
+    """Return the first groups of `pattern`, which are `numbers` integers, and the decoded bytes of the others."""
+    match = pattern.fullmatch(stored)
+    if match is None:
+        raise UnusableHash(_DAMAGED)
+    groups = match.groups()
+    try:
+        return [*map(int, groups[:numbers])], [*map(_from_base64, groups[numbers:])]
+    except ValueError:
+        raise UnusableHash(_DAMAGED) from None
 
 
 def _memory(ln: int, r: int, p: int) -> int:

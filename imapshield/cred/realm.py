@@ -1,10 +1,11 @@
-"""Turns a user name into a Maildir account, which all sessions of that user share."""
+"""Provides the Maildir account of a user, which all sessions of that user share."""
 
 import os
 import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any
 
 from twisted.cred.error import UnauthorizedLogin
@@ -24,22 +25,25 @@ from imapshield.maildir.worker import SerialWorker
 
 THREADS = 4
 MAX_IDLE_ACCOUNTS = 100
-"""Accounts that stay open after their last session. Most clients come back within minutes; opening takes a few ms."""
+"""Accounts that stay open without a session. Most clients reconnect within minutes, and opening takes a few ms."""
 
 _FIELD = re.compile(r"\{(user|local|domain)\}")
 
 
 class MailRoot:
-    """Where each user's Maildir is: ``DIR/<user>``, or a pattern with ``{user}``, ``{local}`` and ``{domain}``.
+    """The rule for the path of each user's Maildir.
+
+    Args:
+        pattern: a directory, for ``DIR/<user>``, or a path with ``{user}``, ``{local}`` and ``{domain}``.
 
     Raises:
-        ValueError: with this pattern all users of a domain would have the same mail.
+        ValueError: the pattern gives all users of a domain the same Maildir.
     """
 
     def __init__(self, pattern: str) -> None:
         fields = set(_FIELD.findall(pattern))
         if fields and not fields & {"user", "local"}:
-            raise ValueError("a mail root with {domain} requires {user} or {local} too")
+            raise ValueError("a path with {domain} needs {local} or {user}, too")
         self.pattern = os.path.abspath(pattern if fields else os.path.join(pattern, "{user}"))
 
     @property
@@ -51,30 +55,30 @@ class MailRoot:
         """Return the path of a user's Maildir.
 
         Raises:
-            BadUserName: a part of the name is missing or cannot be used in a path.
+            BadUserName: a part of the name is missing, or is unsafe in a path.
         """
         local, domain = user.rsplit("@", 1) if "@" in user else (user, "")
         parts = {"user": user, "local": local, "domain": domain}
         for field in _FIELD.findall(self.pattern):
             if not parts[field]:
-                raise BadUserName(f"it has no {{{field}}}, which the mail root requires")
+                raise BadUserName(f"it has no {{{field}}}, which --mail-root contains")
             user_name(parts[field].encode())
         return _FIELD.sub(lambda match: parts[match[1]], self.pattern)
 
 
 @implementer(IRealm)
 class MaildirRealm:
-    """Makes an `IAccount` over the user's Maildir.
+    """Provides an `IAccount` for the Maildir of a user.
 
     Args:
-        mail_root: a directory or a pattern, as `MailRoot` takes it.
+        mail_root: a directory or a pattern (`MailRoot`).
         reactor: an `IReactorThreads`; the realm adds a trigger that stops its threads when the reactor stops.
-        pool: the threads for disk access; by default four of the realm's own.
+        pool: the threads for disk access; by default four threads of the realm.
         change_notifier: reports mail that is delivered while clients are in IDLE; by default a `DirectoryWatcher`.
-        max_idle_accounts: how many accounts without a session stay open.
-        open_store: makes the store of a Maildir path; by default a `MaildirStore`.
-        optional_interfaces: the optional account interfaces that a store of `open_store` supports.
-        quota: the maximum number of bytes and of messages in one account; None is no limit.
+        max_idle_accounts: the maximum number of accounts that stay open without a session.
+        open_store: returns the store for the path of a Maildir; by default a `MaildirStore`.
+        optional_interfaces: the optional account interfaces that the stores of `open_store` support.
+        quota: the maximum number of bytes and of messages in one account; None means no limit.
     """
 
     _log = Logger()
@@ -111,11 +115,11 @@ class MaildirRealm:
         """Return the account of an authenticated user.
 
         Raises:
-            UnauthorizedLogin: a user with this name cannot have mail here. The log says why.
+            UnauthorizedLogin: the user name is not valid in the mail root. The log says why.
         """
         if IAccount not in interfaces:
             raise NotImplementedError(
-                "this realm provides only imapshield.mailbox.account_api.IAccount"
+                "this realm supports only imapshield.mailbox.account_api.IAccount"
             )
         try:
             if not isinstance(avatarId, bytes):
@@ -128,19 +132,19 @@ class MaildirRealm:
             )
             raise UnauthorizedLogin from None
         account = self._account(user, maildir).acquire()
-        return IAccount, account, _once(account.close)
+        # ExitStack.close works once. A second logout must not end another session of the user.
+        logout = ExitStack()
+        logout.callback(account.close)
+        return IAccount, account, logout.close
 
     async def close(self) -> None:
-        """Close every store, after the operations that sessions still wait for; then stop the threads."""
+        """Close every store after its pending operations, and then stop the threads."""
         if not self._closed:
             self._closed = True
             if isinstance(self._notifier, DirectoryWatcher):
                 self._notifier.stop()
-            accounts = [*self._accounts.values()]
-            self._accounts.clear()
-            self._idle.clear()
             if self._started:
-                await DeferredList([self._shut_down(account) for account in accounts])
+                await DeferredList([self._shut_down(a) for a in [*self._accounts.values()]])
                 self._pool.stop()
 
     def _account(self, user: str, maildir: str) -> StoreAccount:
@@ -159,7 +163,7 @@ class MaildirRealm:
         return account
 
     def _account_idle(self, account: StoreAccount) -> None:
-        """Keep an account open without sessions; if there are too many, close the one that is idle for longest."""
+        """Keep an account open without sessions. If there are too many, close the one that is idle for longest."""
         if self._closed:
             return
         self._idle[account.user] = account
@@ -183,7 +187,7 @@ class MaildirRealm:
             self._reactor.addSystemEventTrigger("after", "shutdown", self._stop_pool)
 
     def _stop_pool(self) -> None:
-        """Stop the threads if nobody called `close`: they must not keep the process alive after the reactor."""
+        """Stop the threads if `close` was not called, so that they do not keep the process alive after the reactor."""
         if not self._closed:
             self._closed = True
             self._pool.stop()
@@ -194,14 +198,3 @@ class MaildirRealm:
 
         store: IStore = MaildirStore(path, now=time.time, log_warning=note, quota=self._quota)
         return store
-
-
-def _once(call: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that calls `call` only the first time: a second logout must not end another session."""
-    calls = [call]
-
-    def logout() -> None:
-        if calls:
-            calls.pop()()
-
-    return logout

@@ -1,9 +1,9 @@
-"""SASL mechanisms other than PLAIN: SCRAM-SHA-256 with channel binding (RFC 7677, RFC 5802), and bearer tokens
-(RFC 7628, XOAUTH2).
+"""SASL mechanisms besides PLAIN: SCRAM-SHA-256 with channel binding (RFC 7677, RFC 5802), OAUTHBEARER (RFC 7628) and
+XOAUTH2.
 
-Each mechanism is a class of challenge credentials like those of `twisted.mail`. `challengers` makes the dictionary of
-them for `edge.factory.ShieldedIMAP4Factory`. A mechanism is offered only if a checker of the portal accepts its
-credentials (`offered`).
+Each mechanism is a class of challenge credentials like those of `twisted.mail`. `challengers` returns them for
+`edge.factory.ShieldedIMAP4Factory`. A mechanism is offered only if a checker of the portal accepts its credentials
+(`offered`).
 """
 
 import base64
@@ -33,6 +33,9 @@ _CLIENT_FIRST = re.compile(
 _CLIENT_FINAL = re.compile(rb"(c=([A-Za-z0-9+/=]+),r=([!-+\--~]+)(?:,.*)?),p=([A-Za-z0-9+/=]+)")
 _BEARER = re.compile(rb"[Bb]earer +([A-Za-z0-9._~+/=-]+)")
 
+Mechanisms = Mapping[bytes, Callable[[], Any]]
+"""SASL mechanisms: name → factory of challenge credentials."""
+
 
 class IScramProof(ICredentials):
     """Credentials of a client that has proved by SCRAM that it knows a password."""
@@ -43,29 +46,27 @@ class IScramProof(ICredentials):
 
 
 class IBearerToken(ICredentials):
-    """A token that an authorization server issued; the operator's own checker must verify it (RFC 6750)."""
+    """A token of an authorization server (RFC 6750), which a checker of the operator verifies."""
 
-    username: bytes = Attribute(
-        "the user name that the client claims; may be empty with OAUTHBEARER"
-    )
+    username: bytes = Attribute("the user name that the client claims, which may be empty")
     token: bytes = Attribute("the token")
 
 
 class ScramSource(Protocol):
-    """What a checker of `IScramProof` must provide in addition to `ICredentialsChecker`."""
+    """The methods that a checker of `IScramProof` has in addition to those of `ICredentialsChecker`."""
 
     @property
     def ready(self) -> bool:
         """Whether SCRAM can be offered now."""
 
     def secret(self, user: bytes) -> ScramSecret:
-        """Return the secret of `user`, or a `fake_secret` if there is no such user. Must not block."""
+        """Return the secret of `user`, or a `fake_secret` for an unknown user. Must not block."""
 
 
 def fake_secret(key: bytes, user: bytes, iterations: int = ITERATIONS) -> ScramSecret:
     """Return a secret for an unknown `user` that no password matches.
 
-    Its salt is always the same for one `user` and `key`, like that of a known user, so that clients cannot find out
+    Like the salt of a known user, its salt is always the same for one `user` and `key`. So clients cannot find out
     which users exist.
     """
     salt = _hmac(key, user)[:16]
@@ -74,10 +75,10 @@ def fake_secret(key: bytes, user: bytes, iterations: int = ITERATIONS) -> ScramS
 
 @implementer(ICredentialsChecker)
 class ScramChecker:
-    """Accepts clients that proved by SCRAM that they know the password of a secret.
+    """Accepts clients that have proved by SCRAM that they know a password.
 
     Args:
-        lookup: returns the `ScramSecret` of a user name, or None; called on the reactor, so it must not block.
+        lookup: returns the `ScramSecret` of a user name, or None. It runs on the reactor, so it must not block.
     """
 
     credentialInterfaces = (IScramProof,)
@@ -148,7 +149,7 @@ class Scram:
         if binding_type is not None and binding_type not in self._bindings:
             raise IllegalClientResponse("channel binding type is not supported")
         if flag == b"y" and self._bindings:
-            # The client supports channel binding and was not offered it, although the server did.
+            # The server offered channel binding, and the client supports it but did not see the offer.
             raise IllegalClientResponse("-PLUS was removed from the offered mechanisms")
         header = message[: len(message) - len(self._client_first_bare)]
         binding = self._bindings[binding_type] if binding_type else b""
@@ -189,14 +190,14 @@ class Scram:
 class Bearer:
     """OAUTHBEARER (RFC 7628), or the older XOAUTH2 of Google and Microsoft.
 
-    If the message has no token, the login fails and no checker is called.
+    If the message of the client has no token, the login fails without a call of a checker.
 
     Args:
         xoauth2: the mechanism is XOAUTH2.
     """
 
     needs_privacy = True
-    """A token is as good as a password, so it is not accepted on a connection that others can read."""
+    """The mechanism is offered only on private connections, because a token can be used like a password."""
 
     def __init__(self, xoauth2: bool = False) -> None:
         self.username = self.token = b""
@@ -204,7 +205,7 @@ class Bearer:
         self._responded = False
 
     def getChallenge(self) -> bytes:
-        """Return an empty challenge: the client begins."""
+        """Return an empty challenge, because the client sends the first message."""
         return b""
 
     def setResponse(self, response: bytes) -> None:
@@ -222,11 +223,11 @@ class Bearer:
         self.username = fields.get(b"user", b"") if self._xoauth2 else _saslname(gs2[1] or b"")
 
     def moreChallenges(self) -> bool:
-        """Return whether the client's message is still to come."""
+        """Return whether the message of the client has not arrived."""
         return not self._responded
 
     def failure(self) -> bytes:
-        """Return the error that the client acknowledges before it gets the NO (RFC 7628 section 3.2.2)."""
+        """Return the error that the client acknowledges before the NO response (RFC 7628 section 3.2.2)."""
         status = "401" if self._xoauth2 else "invalid_token"
         return json.dumps({"status": status, "schemes": "bearer"}).encode("ascii")
 
@@ -239,7 +240,7 @@ def challengers(checkers: Iterable[Any], *, bearer: bool = True) -> dict[bytes, 
         bearer: include OAUTHBEARER and XOAUTH2, if a checker accepts `IBearerToken`.
 
     Returns:
-        name → factory of challenge credentials.
+        mechanism name → factory of challenge credentials.
     """
     mechanisms: dict[bytes, Callable[[], Any]] = {}
     for checker in checkers:
@@ -253,19 +254,15 @@ def challengers(checkers: Iterable[Any], *, bearer: bool = True) -> dict[bytes, 
 
 
 def offered(
-    mechanisms: Mapping[bytes, Callable[[], Any]],
-    portal: Any,
-    *,
-    private: bool,
-    bindings: Mapping[bytes, bytes],
+    mechanisms: Mechanisms, portal: Any, *, private: bool, bindings: Mapping[bytes, bytes]
 ) -> list[bytes]:
-    """Return the names of those `mechanisms` that a client can use on its connection now.
+    """Return the names of the `mechanisms` that a client can use now on its connection.
 
     Args:
-        mechanisms: name → factory of challenge credentials.
-        portal: a mechanism is usable if one of the portal's checkers accepts its credentials.
-        private: whether nobody else can read the connection.
-        bindings: the channel bindings of the connection, as `Scram.bind_channel` takes them.
+        mechanisms: mechanism name → factory of challenge credentials.
+        portal: a mechanism can be used if one of the checkers of this portal accepts its credentials.
+        private: whether the connection is encrypted or local.
+        bindings: the channel bindings of the connection: type → data.
     """
     accepted = portal.listCredentialsInterfaces()
     names = []

@@ -1,11 +1,10 @@
-"""Adapts an `IAccountIMAP` of `twisted.mail` to `IAccount`, so that accounts written for Twisted's server work here.
+"""Adapts an `IAccountIMAP` of `twisted.mail` to `IAccount`, so that accounts written for Twisted also work here.
 
-A realm that returns an `IAccountIMAP` needs no change: the connection wraps it in a `TwistedMailAccount`. Data that
-the interfaces of `twisted.mail` do not have is made up so that clients are never misled:
+A realm that returns an `IAccountIMAP` needs no change: the connection wraps the account in a `TwistedMailAccount`. The
+interfaces of `twisted.mail` lack some data, which is replaced in a way that is slow but never misleads clients:
 
-* MODSEQs are times in milliseconds, and when a mailbox is opened all its messages get the time of opening. So a client
-  that reconnects gets the flags of every message again, and with QRESYNC all UIDs that do not exist. That is slow but
-  correct.
+* A MODSEQ is a time in milliseconds. When a mailbox is opened, all its messages get the time of opening. So a client
+  that reconnects gets the flags of every message again, and with QRESYNC all UIDs that do not exist.
 * Each poll of a mailbox reads UID, flags and date of every message. An `IStore` of your own is faster.
 """
 
@@ -15,13 +14,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from imapshield.cred.twisted_mail_mailbox import (
-    AddedMessage,
-    TwistedMailMailbox,
-    as_text,
-    call,
-    mailbox_id,
-)
+from imapshield.cred.twisted_mail_mailbox import TwistedMailMailbox, as_text, call, mailbox_id
 from imapshield.errors import CommandRefused, MailboxExists, NoSuchMailbox, NotAllowed
 from imapshield.mailbox.account_api import IAccount, IMailbox
 from imapshield.mailbox.values import AppendResult, MailboxInfo, MailboxStatus, NewMessage
@@ -40,15 +33,15 @@ class TwistedMailAccount:
     """
 
     unsupported_capabilities = (b"CREATE-SPECIAL-USE", b"MULTIAPPEND", b"OBJECTID", b"SAVEDATE")
-    """Messages are added one by one; ids are derived from names, so a copy gets a new id; the others are not stored."""
+    """MULTIAPPEND: messages are added one by one. OBJECTID: ids are derived from mailbox names and UIDs, so that a copy
+    gets a new id. Special uses and save dates are not stored."""
 
     def __init__(self, account: Any, user: str, now: Callable[[], float] = time.time) -> None:
         self.user = user
         self._account = account
         self._now = now
-        self._delimiter = (
-            DELIMITER  # of the wrapped account; known once a mailbox of it has been seen
-        )
+        # The delimiter of the wrapped account. It is learned from the first mailbox that the account returns.
+        self._delimiter = DELIMITER
 
     def _to_wrapped(self, name: str) -> str:
         return name.replace(DELIMITER, self._delimiter)
@@ -58,18 +51,19 @@ class TwistedMailAccount:
         return INBOX if converted.upper() == INBOX else converted
 
     async def _select(self, name: str, writable: bool) -> Any:
-        """Return the `IMailboxIMAP` called `name`; raises NoSuchMailbox."""
+        """Return the `IMailboxIMAP` called `name`. Raises `NoSuchMailbox`."""
         mailbox = await call(self._account.select, self._to_wrapped(name), writable)
         if mailbox is None:
             raise NoSuchMailbox
         self._delimiter = mailbox.getHierarchicalDelimiter()
         return mailbox
 
-    async def _mailbox(self, name: str, writable: bool) -> TwistedMailMailbox:
-        return TwistedMailMailbox(self._select, name, await self._select(name, writable), self._now)
+    async def _mailbox(self, name: str, writable: bool = True) -> TwistedMailMailbox:
+        wrapped = await self._select(name, writable)
+        return TwistedMailMailbox(name, wrapped, self._mailbox, self._now)
 
     async def mailboxes(self) -> Iterable[MailboxInfo]:
-        """Return the mailboxes, and parents that do not exist themselves as \\Noselect (`IAccount.mailboxes`)."""
+        """Return the mailboxes, and as \\Noselect their parents that do not exist (`IAccount.mailboxes`)."""
         infos: dict[str, MailboxInfo] = {}
         for wrapped_name, mailbox in await call(self._account.listMailboxes, "", "*"):
             self._delimiter = mailbox.getHierarchicalDelimiter()
@@ -115,13 +109,12 @@ class TwistedMailAccount:
         columns = mailbox.columns
         await mailbox.load_sizes(columns.uids)
         seen, deleted = columns.flag_ids_with(SEEN), columns.flag_ids_with(DELETED)
-        deleted_sizes = [
-            size for size, f in zip(columns.sizes, columns.flag_ids, strict=True) if f in deleted
-        ]
+        sizes = zip(columns.sizes, columns.flag_ids, strict=True)
+        deleted_sizes = [size for size, flags in sizes if flags in deleted]
         return MailboxStatus(
             messages=len(columns.uids),
             recent=await call(mailbox.wrapped.getRecentCount),
-            unseen=sum(f not in seen for f in columns.flag_ids),
+            unseen=sum(flags not in seen for flags in columns.flag_ids),
             deleted=len(deleted_sizes),
             uidnext=columns.uidnext,
             uidvalidity=mailbox.uidvalidity,
@@ -137,8 +130,7 @@ class TwistedMailAccount:
         return mailbox, frozenset(mailbox.recent if claim_recent else ())
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
-        mailbox = await self._mailbox(name, True)
-        return await mailbox.add([AddedMessage.from_new(message) for message in messages])
+        return await (await self._mailbox(name)).append(messages)
 
     def close(self) -> None:
-        """Do nothing: the session calls the logout function of the realm."""
+        """Do nothing. The session calls the logout function of the realm."""

@@ -1,13 +1,12 @@
-"""Adapts an `IMailboxIMAP` of `twisted.mail` to `IMailbox`; `twisted_mail_account` describes the compromises."""
-
-from __future__ import annotations
+"""Adapts an `IMailboxIMAP` of `twisted.mail` to `IMailbox`. `twisted_mail_account` describes the compromises."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from email.utils import formatdate, mktime_tz, parsedate_tz
 from functools import partial
 from hashlib import sha256
 from io import BytesIO
+from math import inf
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -28,16 +27,16 @@ from imapshield.wire.flags import DELETED, RECENT, canonical_flag, flag_list
 from imapshield.wire.sequence import SequenceSet
 
 MAX_INLINE_BYTES = 256 << 10
-"""Size of a body section above which it is streamed."""
+"""Body sections with more bytes are streamed."""
 
 BATCH_SIZE = 50
-"""Messages fetched from the wrapped mailbox at once."""
+"""Number of messages that are fetched from the wrapped mailbox at once."""
 
 _LINE_END = re.compile(rb"\r?\n")
 
 
 async def call(function: Callable[..., Any], *args: object) -> Any:
-    """Call a method of `twisted.mail` that returns a value or a Deferred, and convert its exceptions to `errors`."""
+    """Call a method that returns a value or a Deferred, and convert the exceptions of `twisted.mail` to `errors`."""
     try:
         return await maybeDeferred(function, *args)
     except imap4.NoSuchMailbox:
@@ -49,17 +48,14 @@ async def call(function: Callable[..., Any], *args: object) -> Any:
 
 
 class AddedMessage(NamedTuple):
-    """A message to add: its bytes, its flag list, and INTERNALDATE in epoch seconds or None."""
+    """A message to add: its bytes, its flag list, and INTERNALDATE in seconds since the epoch or None."""
 
     content: bytes
     flags: bytes
     internaldate: int | None
 
-    @classmethod
-    def from_new(cls, message: NewMessage) -> AddedMessage:
-        """Read the content of `message` into memory."""
-        content = message.content
-        return cls(content.read(0, content.size), flag_list(message.flags), message.internaldate)
+
+OpenMailbox = Callable[[str], Awaitable["TwistedMailMailbox"]]
 
 
 @implementer(IMailbox, IMailboxIMAPListener)
@@ -67,20 +63,16 @@ class TwistedMailMailbox:
     """An `IMailbox` that wraps an `IMailboxIMAP`.
 
     Args:
-        select: returns the `IMailboxIMAP` of a name, for writing or not; used for the target of COPY.
         name: the name of the mailbox.
         wrapped: the `IMailboxIMAP`.
+        open_mailbox: opens another mailbox of the account for writing; used for the target of COPY.
         now: returns seconds since the epoch.
     """
 
     _log = Logger()
 
     def __init__(
-        self,
-        select: Callable[[str, bool], Awaitable[Any]],
-        name: str,
-        wrapped: Any,
-        now: Callable[[], float],
+        self, name: str, wrapped: Any, open_mailbox: OpenMailbox, now: Callable[[], float]
     ) -> None:
         self.name = name
         self.wrapped = wrapped
@@ -88,7 +80,7 @@ class TwistedMailMailbox:
         self.mailbox_id = mailbox_id(name)
         self.columns = Columns()
         self.recent: set[int] = set()
-        self._select = select
+        self._open_mailbox = open_mailbox
         self._now = now
         self._listeners: dict[Listener, bool] = {}
         self._watching = False
@@ -109,21 +101,16 @@ class TwistedMailMailbox:
             self.wrapped.addListener(self)
 
     def modeChanged(self, writeable: bool) -> None:
-        """Ignore the change (`IMailboxIMAPListener`): a session keeps the mode in which it selected the mailbox."""
+        """Ignore the change (`IMailboxIMAPListener`). A session keeps the mode in which it selected the mailbox."""
 
-    def flagsChanged(self, newFlags: object) -> None:
-        """Poll the mailbox: what the notification says is not used."""
-        self._poll_in_background()
-
-    def newMessages(self, exists: object, recent: object) -> None:
-        """Poll the mailbox: what the notification says is not used."""
-        self._poll_in_background()
-
-    def _poll_in_background(self) -> None:
+    def flagsChanged(self, *changes: object) -> None:
+        """Poll the mailbox (`IMailboxIMAPListener`). The arguments of the notification are not used."""
         polled = Deferred.fromCoroutine(self.poll())
         polled.addErrback(
             lambda failure: self._log.failure("cannot poll {name}", failure=failure, name=self.name)
         )
+
+    newMessages = flagsChanged
 
     async def poll(self) -> None:
         columns = self.columns
@@ -212,21 +199,12 @@ class TwistedMailMailbox:
         self, uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
     ) -> list[int]:
         await self.poll()
-        columns = self.columns
-        rows = [(uid, columns.row(uid)) for uid in uids]
-        failed = [
-            uid
-            for uid, row in rows
-            if row is not None
-            and unchanged_since is not None
-            and columns.modseqs[row] > unchanged_since
-        ]
-        unchanged = set(failed)
-        changed = [uid for uid, row in rows if row is not None and uid not in unchanged]
-        if changed:
-            mode = {b"+": 1, b"-": -1, b"": 0}[op]
-            names = [flag.decode("ascii") for flag in flags]
-            await call(self.wrapped.store, _message_set(changed), names, mode, True)
+        rows = [(uid, self.columns.row(uid)) for uid in uids]
+        modseqs = {uid: self.columns.modseqs[row] for uid, row in rows if row is not None}
+        limit = inf if unchanged_since is None else unchanged_since
+        failed = [uid for uid, modseq in modseqs.items() if modseq > limit]
+        mode = {b"+": 1, b"-": -1, b"": 0}[op]
+        await self._store(modseqs.keys() - failed, [flag.decode("ascii") for flag in flags], mode)
         await self.poll()
         return failed
 
@@ -234,29 +212,23 @@ class TwistedMailMailbox:
         await self.poll()
         columns = self.columns
         deleted = columns.flag_ids_with(DELETED)
-        marked = [
-            uid for uid, f in zip(columns.uids, columns.flag_ids, strict=True) if f in deleted
-        ]
-        # IMailboxIMAP has no UID EXPUNGE: messages that must stay lose \Deleted for the moment.
-        spared = [] if uids is None else sorted(set(marked) - set(uids))
-        if spared:
-            await self._mark_deleted(spared, on=False)
+        flags_of_uids = zip(columns.uids, columns.flag_ids, strict=True)
+        marked = {uid for uid, flags in flags_of_uids if flags in deleted}
+        # IMailboxIMAP has no UID EXPUNGE, so \Deleted is removed temporarily from messages that must stay.
+        spared = set() if uids is None else marked.difference(uids)
+        await self._store(spared, ["\\Deleted"], -1)
         try:
             await call(self.wrapped.expunge)
         finally:
-            if spared:
-                await self._mark_deleted(spared)
+            await self._store(spared, ["\\Deleted"], 1)
         await self.poll()
 
-    async def _mark_deleted(self, uids: Iterable[int], *, on: bool = True) -> None:
-        mode = 1 if on else -1
-        await call(self.wrapped.store, _message_set(uids), ["\\Deleted"], mode, True)
-
-    async def _mailbox(self, name: str) -> TwistedMailMailbox:
-        return TwistedMailMailbox(self._select, name, await self._select(name, True), self._now)
+    async def _store(self, uids: Collection[int], flags: Sequence[str], mode: int) -> None:
+        if uids:
+            await call(self.wrapped.store, _message_set(uids), flags, mode, True)
 
     async def copy(self, uids: Sequence[int], target: str, move: bool) -> CopyResult:
-        destination = await self._mailbox(target)
+        destination = await self._open_mailbox(target)
         messages = await self._messages_by_uid(uids)
         source_uids = [uid for uid in uids if uid in messages]
         if IMessageIMAPCopier.providedBy(destination.wrapped):
@@ -266,8 +238,7 @@ class TwistedMailMailbox:
             added = [await self._added_message(uid, messages[uid]) for uid in source_uids]
             new_uids = (await destination.add(added)).uids
         if move:
-            await self._mark_deleted(source_uids)
-            await self.expunge(source_uids)
+            await self._remove(source_uids)
         else:
             await self.poll()
         return CopyResult(destination.uidvalidity, source_uids, new_uids, Delta())
@@ -280,11 +251,22 @@ class TwistedMailMailbox:
     async def replace(self, uid: int, target: str, message: NewMessage) -> AppendResult:
         if uid not in await self._messages_by_uid([uid]):
             raise MessageExpunged
-        destination = await self._mailbox(target)
-        appended = await destination.add([AddedMessage.from_new(message)])
-        await self._mark_deleted([uid])
-        await self.expunge([uid])
+        appended = await (await self._open_mailbox(target)).append([message])
+        await self._remove([uid])
         return appended
+
+    async def _remove(self, uids: Sequence[int]) -> None:
+        await self._store(uids, ["\\Deleted"], 1)
+        await self.expunge(uids)
+
+    async def append(self, messages: Sequence[NewMessage]) -> AppendResult:
+        """Add `messages` to the wrapped mailbox, and return their UIDs."""
+        return await self.add(
+            [
+                AddedMessage(m.content.read(0, m.content.size), flag_list(m.flags), m.internaldate)
+                for m in messages
+            ]
+        )
 
     async def add(self, messages: Sequence[AddedMessage]) -> AppendResult:
         """Add `messages` to the wrapped mailbox, and return their UIDs."""
@@ -328,7 +310,7 @@ def _message_set(uids: Iterable[int]) -> Any:
 
 
 async def _content(message: Any) -> bytes:
-    """Return a message as it is sent: from its file if it has one, else assembled from header fields and body."""
+    """Return the bytes of a message: those of its file if it has one, else assembled from header fields and body."""
     if IMessageIMAPFile.providedBy(message):
         data = (await call(message.open)).read()
     else:
@@ -359,10 +341,10 @@ def _date(message: Any, default: int) -> int:
 
 
 def as_text(value: str | bytes) -> str:
-    """Return a value as text: implementations of `twisted.mail` interfaces return str or bytes."""
+    """Return a value as text. Implementations of the interfaces of `twisted.mail` return str or bytes."""
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
 def mailbox_id(name: str) -> bytes:
-    """Derive a MAILBOXID (RFC 8474) from a mailbox name; different names have different ids."""
+    """Return a MAILBOXID (RFC 8474) that is derived from the mailbox name. Different names have different ids."""
     return b"L" + sha256(name.encode("utf-8", "replace")).hexdigest()[:24].encode("ascii")

@@ -13,20 +13,20 @@ from contextlib import contextmanager, suppress
 from imapshield.cred import passwords
 
 MAX_NAME_BYTES = 255
-"""Bytes of a user name: the longest file name that file systems accept."""
+"""Maximum length of a user name in bytes, which is that of a file name."""
 
 
 class BadUserName(ValueError):
-    """A user cannot have this name. The text says why, for the log and the command line."""
+    """A user name is not permitted. The text says why, for the log and the command line."""
 
 
 def user_name(raw: bytes) -> str:
     """Return the user name of a login as text that is safe to use in a path.
 
-    The case is kept, because the directory of the mail has it too.
+    Letter case is significant, because it is significant in the path of the mail, too.
 
     Raises:
-        BadUserName: the name could lead outside the mail root, be hidden in it, or garble a log.
+        BadUserName: the name could lead outside the mail root, be hidden in it, or damage a log.
     """
     if not raw:
         raise BadUserName("it is empty")
@@ -83,23 +83,20 @@ def set_hash(path: str, user: str, stored: str) -> bool:
         raise BadUserName(
             "in a password file it cannot contain a colon, begin with #, or begin or end with a space"
         )
-    exists = False
+    entry = name + b":" + stored.encode()
 
     def edit(lines: list[bytes]) -> list[bytes]:
-        nonlocal exists
-        edited = []
+        edited, exists = [], False
         for line in lines:
             owner, _, rest = line.partition(b":")
             if owner != name:
                 edited.append(line)
             elif not exists:
                 exists = True
-                _, colon, other_fields = rest.partition(b":")
-                edited.append(name + b":" + stored.encode() + colon + other_fields)
-        return edited if exists else [*edited, name + b":" + stored.encode()]
+                edited.append(entry + b"".join(rest.partition(b":")[1:]))
+        return edited if exists else [*edited, entry]
 
-    _rewrite(path, edit, create=True)
-    return not exists
+    return _rewrite(path, edit, create=True) > 0
 
 
 def remove(path: str, user: str) -> bool:
@@ -112,22 +109,18 @@ def remove(path: str, user: str) -> bool:
         OSError: nothing was changed.
     """
     name = user.encode("utf-8", "surrogateescape")
-    count = 0
 
     def edit(lines: list[bytes]) -> list[bytes]:
-        nonlocal count
-        edited = [
-            line for line in lines if line.partition(b":")[0] != name or line.startswith(b"#")
-        ]
-        count = len(lines) - len(edited)
-        return edited
+        return [line for line in lines if line.startswith(b"#") or line.partition(b":")[0] != name]
 
-    _rewrite(path, edit, create=False)
-    return count > 0
+    return _rewrite(path, edit, create=False) < 0
 
 
-def _rewrite(path: str, edit: Callable[[list[bytes]], list[bytes]], *, create: bool) -> None:
-    """Replace the file atomically: a reader, also after a power failure, sees either the old or the new file."""
+def _rewrite(path: str, edit: Callable[[list[bytes]], list[bytes]], *, create: bool) -> int:
+    """Replace the lines of the file, and return how many more lines it has.
+
+    The file is replaced atomically: a reader sees the old or the new file, also after a power failure.
+    """
     path = os.path.realpath(path)
     folder = os.path.dirname(path)
     with _locked(folder) as folder_fd:
@@ -141,14 +134,14 @@ def _rewrite(path: str, edit: Callable[[list[bytes]], list[bytes]], *, create: b
         lines = old.splitlines()
         edited = edit(lines)
         if edited == lines:
-            return
+            return 0
         fd, temporary = tempfile.mkstemp(prefix=".imapshield-", dir=folder)  # its mode is 0600
         try:
             with open(fd, "wb") as file:
                 file.write(b"".join(line + b"\n" for line in edited))
                 file.flush()
                 if status and (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-                    # If root edits the file, the server's user must still be able to read it.
+                    # If root edits the file, the user of the server must still be able to read it.
                     os.fchown(fd, status.st_uid, status.st_gid)
                 os.fsync(fd)
             os.rename(temporary, path)
@@ -157,11 +150,12 @@ def _rewrite(path: str, edit: Callable[[list[bytes]], list[bytes]], *, create: b
                 os.unlink(temporary)
             raise
         os.fsync(folder_fd)
+    return len(edited) - len(lines)
 
 
 @contextmanager
 def _locked(folder: str) -> Iterator[int]:
-    """Lock the folder against another ``imapshield passwd``. Unlike a lock file, this leaves nothing behind."""
+    """Lock the folder against another ``imapshield passwd``. No lock file is left there after a crash."""
     folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder_fd, fcntl.LOCK_EX)

@@ -1,10 +1,12 @@
-"""Address lists (RFC 5322 section 3.4, and RFC 822) → the four strings of an IMAP address (RFC 9051 section 7.5.2).
+"""Parses address lists (RFC 5322 section 3.4, and RFC 822) into the addresses of ENVELOPE (RFC 9051 section 7.5.2).
 
-Nothing is refused. Text that cannot be an address becomes one that contains MISSING_MAILBOX, MISSING_DOMAIN,
-SYNTAX_ERROR or INVALID_ROUTE, so that the reader sees that there was something. These are Dovecot's words.
+Every input has a result. Text that is not a valid address becomes an address that contains MISSING_MAILBOX,
+MISSING_DOMAIN, SYNTAX_ERROR or INVALID_ROUTE, so that the reader sees that the field was not empty. Dovecot uses the
+same words.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from imapshield.message.lexer import ATEXT, BROKEN, END, MORE, Cursor
@@ -36,28 +38,17 @@ class Address(NamedTuple):
 END_OF_GROUP: Final = Address(None, None, None, None)
 
 _WORD = b"[." + ATEXT + b"]++"
-# Nearly all addresses are of these forms: name <local@domain> or local@domain, up to a comma or the end.
+_ADDR_SPEC = b"(" + _WORD + b")@([" + ATEXT + rb"]++(?:\.[" + ATEXT + b"]++)*)"
+_END = rb"[ \t\r\n]*+(?:,[ \t\r\n]*+|\Z)"
+# Nearly all addresses have one of these forms: name <local@domain> or local@domain, up to a comma or the end.
 _regular_address = re.compile(
-    rb'(?:"([^"\\\r\n\0]*+)"[ \t\r\n]*+|((?!\.)' + _WORD + rb"(?: " + _WORD + rb")*)[ \t\r\n]*+)?"
-    rb"<([."
-    + ATEXT
-    + rb"]++)@(["
-    + ATEXT
-    + rb"]++(?:\.["
-    + ATEXT
-    + rb"]++)*)>[ \t\r\n]*+(?:,[ \t\r\n]*+|\Z)"
-    rb"|([."
-    + ATEXT
-    + rb"]++)@(["
-    + ATEXT
-    + rb"]++(?:\.["
-    + ATEXT
-    + rb"]++)*)[ \t\r\n]*+(?:,[ \t\r\n]*+|\Z)"
+    rb'(?:"([^"\\\r\n\0]*+)"[ \t\r\n]*+|((?!\.)' + _WORD + b"(?: " + _WORD + rb")*)[ \t\r\n]*+)?"
+    b"<" + _ADDR_SPEC + b">" + _END + b"|" + _ADDR_SPEC + _END
 ).match
 
 
 def parse_addresses(value: bytes, limit: int) -> list[Address]:
-    """Return the addresses in a field body.
+    """Return the addresses of a field body.
 
     Args:
         value: the field body.
@@ -76,36 +67,33 @@ def parse_addresses(value: bytes, limit: int) -> list[Address]:
                 found.append(Address(quoted or words or None, None, local, domain))
             pos = match.end()
             continue
-        pos = _AddressParser(value, pos, found, limit).parse()
+        pos = _AddressParser(Cursor(value, pos), found, limit).parse()
     return found
 
 
+@dataclass(slots=True)
 class _AddressParser:
     """Reads one address of any form, and appends it to `found`.
 
-    `name`, `route`, `mailbox` and `host` are what has been read of it so far. Methods return how they stopped
-    (`lexer`).
+    `name`, `route`, `mailbox` and `host` are the parts that have been read so far. Methods return `MORE`, `END` or
+    `BROKEN`, like those of the `Cursor`.
     """
 
-    __slots__ = ("cursor", "found", "host", "limit", "mailbox", "name", "route")
-
-    def __init__(self, value: bytes, pos: int, found: list[Address], limit: int) -> None:
-        self.cursor = Cursor(value, pos)
-        self.found = found
-        self.limit = limit
-        self.name: bytes | None = None
-        self.route: bytes | None = None
-        self.mailbox: bytes | None = None
-        self.host: bytes | None = None
+    cursor: Cursor
+    found: list[Address]
+    limit: int
+    name: bytes | None = None
+    route: bytes | None = None
+    mailbox: bytes | None = None
+    host: bytes | None = None
 
     def parse(self) -> int:
-        """Read an address or a group, and the comma after it. Return where the next one starts, or the end of the
-        value."""
+        """Read an address or a group, and the comma after it. Return the position of the next one."""
         cursor = self.cursor
         stopped = cursor.skip_space()
         if stopped != MORE:
             if stopped == BROKEN and self.found:
-                # A comma, and then a comment that does not end.
+                # After a comma, a comment that is not closed counts as an address.
                 self._add()
             return cursor.end
         start = cursor.pos
@@ -119,15 +107,9 @@ class _AddressParser:
         return cursor.pos
 
     def _add(self) -> None:
-        """Append the address that was read. Missing parts are filled in."""
-        self.found.append(
-            Address(
-                self.name,
-                self.route,
-                MISSING_MAILBOX if self.mailbox is None else self.mailbox,
-                self.host or MISSING_DOMAIN,
-            )
-        )
+        """Append the address that was read, with words in place of missing parts."""
+        mailbox = MISSING_MAILBOX if self.mailbox is None else self.mailbox
+        self.found.append(Address(self.name, self.route, mailbox, self.host or MISSING_DOMAIN))
         self.name = self.route = self.mailbox = self.host = None
 
     def _group(self) -> int:
@@ -163,12 +145,7 @@ class _AddressParser:
         if stopped == BROKEN:
             cursor.pos = start
             stopped, is_complete = self._bare_address()
-            if (
-                not is_complete
-                and self.name is None
-                and self.mailbox is not None
-                and self.host is None
-            ):
+            if not is_complete and self.name is None and self.host is None:
                 self.name, self.mailbox = self.mailbox, None
         self._add()
         return stopped
@@ -195,11 +172,10 @@ class _AddressParser:
                 self.route = INVALID_ROUTE
             if cursor.skip_space() != MORE:
                 return BROKEN
-        if not cursor.at(b">"):
-            if self._local_part([]) != MORE:
-                return BROKEN
-            if cursor.at(b"@") and self._domain() != MORE:
-                return BROKEN
+        if not cursor.at(b">") and self._local_part([]) != MORE:
+            return BROKEN
+        if cursor.at(b"@") and self._domain() != MORE:
+            return BROKEN
         if not cursor.at(b">"):
             return BROKEN
         cursor.pos += 1
@@ -252,8 +228,11 @@ class _AddressParser:
         return stopped
 
     def _bare_address(self) -> tuple[int, bool]:
-        """Read an address without angle brackets. Return how it stopped, and whether it has a local part and is
-        readable."""
+        """Read an address without angle brackets.
+
+        Returns:
+            `MORE`, `END` or `BROKEN`, and whether a local part was read.
+        """
         cursor = self.cursor
         cursor.last_comment = b""
         is_quoted = cursor.at(b'"')

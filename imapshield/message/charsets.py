@@ -1,4 +1,4 @@
-"""Bytes in a named charset → text. Every charset name and every sequence of bytes has a result."""
+"""Decodes bytes in a named charset to text. Every charset name and every sequence of bytes has a result."""
 
 import codecs
 import re
@@ -7,15 +7,15 @@ from typing import Final
 
 from imapshield.message.chunks import CHUNK_SIZE
 
-# Python finds a codec by importing a module of its name, and remembers every name for ever. So only names that are
-# known to be charsets may reach it. Also excluded are codecs that are no charsets, some of which decompress their
-# input (zlib, bz2), and punycode and idna, whose cost is quadratic.
+# Python looks up a codec by importing a module with that name, and never forgets a name. So only the names of known
+# charsets are looked up. This set excludes codecs that are not charsets, some of which decompress their input (zlib,
+# bz2), and the codecs punycode and idna, whose cost is quadratic.
 _NOT_CHARSETS: Final = {
     *("base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "rot_13", "uu_codec"),
     *("zlib_codec", "idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined"),
     *("mbcs", "oem", "tactis"),
 }
-# Names that messages use and Python does not know, or that mean a superset of what they name.
+# Names that Python does not know, and names that mailers use for a superset of the charset.
 _MORE_NAMES: Final = {
     "ansi": "cp1252",
     "gb2312": "gb18030",
@@ -42,12 +42,12 @@ _punctuation = re.compile(r"[^a-z0-9]+")
 
 
 def to_text(data: bytes, charset: bytes) -> str:
-    """Return `data` decoded. What cannot be decoded becomes U+FFFD.
+    """Return `data` decoded. Bytes that cannot be decoded become U+FFFD.
 
     Args:
         data: the bytes.
-        charset: the name of their charset, in any case. An unknown charset and US-ASCII are decoded as UTF-8 if that is
-            possible, and as cp1252 otherwise.
+        charset: the name of their charset, in any case. For US-ASCII and for an unknown charset, `data` is decoded as
+            UTF-8 if it is valid UTF-8, and otherwise as cp1252.
     """
     if data.isascii():
         name = charset.lower()
@@ -58,7 +58,7 @@ def to_text(data: bytes, charset: bytes) -> str:
         try:
             return data.decode("utf_8")
         except UnicodeDecodeError as error:
-            # A character that is cut off at the end does not prove another charset.
+            # A UTF-8 character that is cut off at the end of the data is not a sign of another charset.
             is_cut_off = error.end == len(data) and not data[: error.start].isascii()
             codec = "utf_8" if is_cut_off else "cp1252"
     text = _decode(data, codec)
@@ -70,11 +70,9 @@ def _decode(data: bytes, codec: str) -> str:
     if len(data) <= CHUNK_SIZE:
         return data.decode(codec, "replace")
     decoder = codecs.getincrementaldecoder(codec)("replace")
+    stops = range(CHUNK_SIZE, len(data) + CHUNK_SIZE, CHUNK_SIZE)
     return "".join(
-        [
-            decoder.decode(data[start : start + CHUNK_SIZE], start + CHUNK_SIZE >= len(data))
-            for start in range(0, len(data), CHUNK_SIZE)
-        ]
+        [decoder.decode(data[stop - CHUNK_SIZE : stop], stop >= len(data)) for stop in stops]
     )
 
 

@@ -1,7 +1,7 @@
 """Splits large messages into chunks, so that no single call blocks every thread.
 
-One call of C code over a message of 64 MiB, such as `re.sub` or a decoder, holds the interpreter lock for up to
-seconds. Meanwhile no other thread runs, including the reactor's. Between two chunks the lock is released.
+One call of C code for a message of 64 MiB, such as `re.sub` or a decoder, holds the interpreter lock for up to some
+seconds. During that time no other thread runs, not even the reactor's. Between two chunks the lock can be released.
 """
 
 from collections.abc import Iterator

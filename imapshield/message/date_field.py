@@ -1,11 +1,11 @@
-"""The Date field → day and instant (RFC 5322 section 3.3, and the obsolete forms of section 4.3)."""
+"""Parses the Date field (RFC 5322 section 3.3, and the obsolete forms of section 4.3)."""
 
 import re
 from datetime import date
 from email.utils import mktime_tz, parsedate_tz
 from typing import Final, NamedTuple
 
-# Far longer than any date with comments. The rest of the field is ignored.
+# Bytes of the field that are read. Genuine dates with comments are much shorter.
 _MAX_LENGTH: Final = 1024
 _comment_marks = re.compile(r"\\.|[()]", re.DOTALL)
 _spaces_to_drop = re.compile(r"\s++(?=[:,])|(?<=:)\s++")
@@ -15,8 +15,8 @@ class SentDate(NamedTuple):
     """When a message was sent.
 
     Attributes:
-        day: the day as it is written in the field, whatever the zone.
-        epoch: the instant in epoch seconds.
+        day: the day as written in the field, in the zone of the field.
+        epoch: the time in seconds since the epoch.
     """
 
     day: date
@@ -26,8 +26,8 @@ class SentDate(NamedTuple):
 def parse_date_field(value: bytes) -> SentDate | None:
     """Return the date in the body of a Date field, or None if no date and time can be recognized.
 
-    Comments and spaces may stand between any two tokens (obs-date-time). A missing zone is UTC. More forms are
-    accepted than the RFCs allow, but no time of day that does not exist.
+    Comments and spaces are permitted between any two tokens (obs-date-time). A missing zone is UTC. More forms are
+    accepted than the RFCs allow, but the time of day must exist.
     """
     text = _without_comments(value[:_MAX_LENGTH].decode("ascii", "replace"))
     try:

@@ -1,4 +1,4 @@
-"""Header blocks → ENVELOPE, ready to send (RFC 9051 section 7.5.2), and the texts that SEARCH finds in it."""
+"""Encodes the ENVELOPE of a header block (RFC 9051 section 7.5.2), and returns its texts for SEARCH."""
 
 from imapshield.message.addresses import END_OF_GROUP, Address, parse_addresses
 from imapshield.message.charsets import to_text
@@ -25,7 +25,7 @@ def envelope_within_budget(header: bytes, limits: MimeLimits, budget: int) -> tu
     """Return the value of FETCH ENVELOPE with at most `budget` addresses, and what is left of the budget.
 
     BODYSTRUCTURE contains an envelope for each embedded message, and two bytes of From can become 130 bytes of
-    ENVELOPE. So the addresses of the whole response have to be limited.
+    ENVELOPE. So the number of addresses is limited for the whole response.
     """
     block = b"\n" + header[: limits.header]
     low = block.lower()
@@ -34,7 +34,7 @@ def envelope_within_budget(header: bytes, limits: MimeLimits, budget: int) -> tu
         values = find_values(block, low, name)
         return values[-1] if values else None
 
-    def address_list(name: bytes) -> bytes:
+    def address_list(name: bytes, default: bytes = b"NIL") -> bytes:
         nonlocal budget
         found: list[Address] = []
         for value in find_values(block, low, name):
@@ -42,7 +42,7 @@ def envelope_within_budget(header: bytes, limits: MimeLimits, budget: int) -> tu
                 parsed = parse_addresses(value, budget)
                 budget -= len(parsed)
                 found += parsed
-        return _encode_addresses(found)
+        return b"(%b)" % b"".join(map(_encode_address, found)) if found else default
 
     subject = last_value(b"subject")
     sender = address_list(b"from")
@@ -50,8 +50,8 @@ def envelope_within_budget(header: bytes, limits: MimeLimits, budget: int) -> tu
         unfolded_nstring(last_value(b"date")),
         b"NIL" if subject is None else display_string(subject),
         sender,
-        _or_default(address_list(b"sender"), sender),
-        _or_default(address_list(b"reply-to"), sender),
+        address_list(b"sender", sender),
+        address_list(b"reply-to", sender),
         address_list(b"to"),
         address_list(b"cc"),
         address_list(b"bcc"),
@@ -62,10 +62,10 @@ def envelope_within_budget(header: bytes, limits: MimeLimits, budget: int) -> tu
 
 
 def search_texts(header: bytes, field: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> list[str]:
-    """Return what ENVELOPE shows of a subject or address field, decoded, for SEARCH.
+    """Return the decoded texts that ENVELOPE has of a subject or address field, for SEARCH.
 
-    An address is one text, ``mailbox@host`` or ``name <mailbox@host>``, so that text which users copy from their
-    client is found. Comments, quotes and other spellings are not included.
+    An address is one text, ``mailbox@host`` or ``name <mailbox@host>``, so that SEARCH finds what users copy from their
+    client. Comments, quotes and other spellings are not included.
 
     Args:
         header: the header block of a message.
@@ -92,22 +92,7 @@ def _address_text(address: Address) -> str:
     return text if name is None else f"{decode_header(collapse_space(name))} <{text}>"
 
 
-def _or_default(encoded: bytes, default: bytes) -> bytes:
-    return default if encoded == b"NIL" else encoded
-
-
-def _encode_addresses(addresses: list[Address]) -> bytes:
-    if not addresses:
-        return b"NIL"
-    return b"(%b)" % b"".join(
-        [
-            b"(%b %b %b %b)"
-            % (
-                b"NIL" if name is None else display_string(name),
-                nstring(route),
-                nstring(mailbox),
-                nstring(host),
-            )
-            for name, route, mailbox, host in addresses
-        ]
-    )
+def _encode_address(address: Address) -> bytes:
+    name, route, mailbox, host = address
+    shown = b"NIL" if name is None else display_string(name)
+    return b"(%b %b %b %b)" % (shown, nstring(route), nstring(mailbox), nstring(host))

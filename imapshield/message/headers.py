@@ -1,7 +1,7 @@
-"""Header blocks → field bodies, and field bodies → MIME parameters and text.
+"""Finds fields in header blocks, and parses field bodies into MIME parameters, tokens and text.
 
-A block is a header as it is in the message, with or without the blank line at its end. Field bodies keep their folds;
-`imap_string.unfolded_nstring` and `decode_header` remove them.
+A header block is the bytes of a header, with or without the blank line at its end. Field bodies keep their folds, which
+`imap_string.unfolded_nstring` and `decode_header` remove.
 """
 
 import binascii
@@ -15,24 +15,21 @@ Parameters = list[tuple[bytes, bytes]]
 """MIME parameters as (name, value), in their order."""
 
 _Section = tuple[bytes, int, bool, bytes]
-"""One section of an RFC 2231 parameter: its name, number, whether it is percent-encoded, its value."""
+"""One section of an RFC 2231 parameter: (name, number, whether it is percent-encoded, value)."""
 
-_token_only = re.compile(b"[ \t\r\n]*+([" + TOKEN + b"]++)[ \t\r\n]*+").fullmatch
-_token_first = re.compile(b"[ \t\r\n]*+([" + TOKEN + b"]++)").match
-_type = re.compile(
-    b"[ \t\r\n]*+([" + TOKEN + b"]++)/([" + TOKEN + rb"]++)[ \t\r\n]*+(?=;|\Z)"
-).match
-_parameter = re.compile(
-    b";[ \t\r\n]*+(["
-    + TOKEN.replace(b"*", b"")
-    + rb']++)=(?:"([^"\\\r\n\0]*+)"|(['
-    + TOKEN
-    + rb"]++))[ \t\r\n]*+(?=;|\Z)"
-).match
+_SPACE = rb"[ \t\r\n]*+"
+_WORD = b"([" + TOKEN + b"]++)"
+_NAME = b"([" + TOKEN.replace(b"*", b"") + b"]++)"
+_VALUE = rb'(?:"([^"\\\r\n\0]*+)"|' + _WORD + b")"
+_VALUE_END = _SPACE + rb"(?=;|\Z)"
+_token_only = re.compile(_SPACE + _WORD + _SPACE).fullmatch
+_token_first = re.compile(_SPACE + _WORD).match
+_type = re.compile(_SPACE + _WORD + b"/" + _WORD + _VALUE_END).match
+_parameter = re.compile(b";" + _SPACE + _NAME + b"=" + _VALUE + _VALUE_END).match
 _section_name = re.compile(rb"([^*]*+)(?:\*([0-9]{0,9}))(\*?)").fullmatch
 _encoded_word = re.compile(rb"=\?([^?]*+)\?([bBqQ])\?([^?]*+)\?=")
 _fold = re.compile(rb"\r?\n")
-_is_blank = re.compile(rb"[ \t\r\n]*+").fullmatch
+_is_blank = re.compile(_SPACE).fullmatch
 
 
 def field_end(block: bytes, pos: int) -> int:
@@ -55,13 +52,11 @@ def field_body(block: bytes, colon: int, end: int) -> bytes:
         colon: the position of the field's colon.
         end: where the field ends (`field_end`).
     """
-    stop = end
-    if block[end - 1] == 0x0A:
-        stop -= 2 if block[end - 2] == 0x0D and end - 2 > colon else 1
-    raw = block[colon + 1 : stop]
+    raw = block[colon + 1 : end]
+    raw = raw[:-2] if raw.endswith(b"\r\n") else raw.removesuffix(b"\n")
     body = raw.lstrip(b" \t")
     if body[:1] in b"\r\n" and raw[:1] in (b" ", b"\t"):
-        # The first line is blank: only its first blank is removed.
+        # If the first line is blank, only its first space or tab is removed.
         body = raw[1:]
     return body
 
@@ -78,7 +73,7 @@ def header_values(header: bytes, name: bytes) -> list[bytes]:
 
 
 def find_values(block: bytes, low: bytes, name: bytes) -> list[bytes]:
-    """Return what `header_values` returns, for callers that look for several fields.
+    """Return the bodies of all fields called `name`, for callers that look up several names in one header.
 
     Args:
         block: a line end and the header block.
@@ -128,7 +123,7 @@ def parse_content_type(body: bytes, limit: int) -> tuple[bytes, bytes, Parameter
 
 
 def sole_token(body: bytes) -> bytes:
-    """Return the token that a field body consists of, or b"" if it is anything but one token."""
+    """Return the token that is the whole field body, or b"" if the body is not exactly one token."""
     match = _token_only(body)
     if match is not None:
         return match[1]
@@ -140,7 +135,7 @@ def sole_token(body: bytes) -> bytes:
 
 
 def leading_token(body: bytes) -> bytes:
-    """Return the token that a field body begins with, in lower case, or b"". What follows it is ignored."""
+    """Return the first token of a field body in lower case, or b"" if the body does not begin with a token."""
     match = _token_first(body)
     return match[1].lower() if match is not None else b""
 
@@ -156,7 +151,7 @@ def parse_disposition(body: bytes, limit: int) -> tuple[bytes, Parameters] | Non
 
 
 def parse_languages(body: bytes) -> list[bytes]:
-    """Return the language tags of a Content-Language field, up to the first that is no tag."""
+    """Return the language tags of a Content-Language field, up to the first text that is not a tag."""
     cursor = Cursor(body)
     found: list[bytes] = []
     cursor.skip_space()
@@ -175,7 +170,7 @@ def parse_parameters(body: bytes, pos: int, limit: int) -> Parameters:
     """Return the MIME parameters of a field body.
 
     The sections of RFC 2231 section 3 are joined: ``name*0*=`` and ``name*1=`` become one ``name*``. Its value stays
-    percent-encoded, with its charset in front, because decoding it is the client's decision.
+    percent-encoded and keeps the charset at its start, because clients decode it themselves.
 
     Args:
         body: the field body.
@@ -201,19 +196,17 @@ def parse_parameters(body: bytes, pos: int, limit: int) -> Parameters:
 def _parse_irregular_parameters(
     cursor: Cursor, limit: int, found: Parameters, sections: list[_Section]
 ) -> None:
-    """Read the parameters from the first one on that is not of the regular form."""
-    attempts = len(found)
-    while cursor.pos < cursor.end and attempts < limit:
+    """Read the parameters that follow the first one with an irregular form."""
+    for _ in range(len(found), limit):
+        if cursor.pos >= cursor.end:
+            return
         pair = _parse_parameter(cursor)
         if pair is None:
             # Skip to the next semicolon, where a readable parameter may start.
-            semicolon = cursor.data.find(b";", cursor.pos + 1)
-            attempts += 1
-            if semicolon < 0:
+            cursor.pos = cursor.data.find(b";", cursor.pos + 1)
+            if cursor.pos < 0:
                 return
-            cursor.pos = semicolon
             continue
-        attempts += 1
         name, value = pair
         match = _section_name(name)
         if match is None:
@@ -267,10 +260,10 @@ def _join_sections(sections: list[_Section]) -> Parameters:
 
 
 def unfold(body: bytes) -> bytes:
-    """Return `body` without its line ends. White space stays (RFC 5322 section 2.2.3).
+    """Return `body` without its line ends, but with the white space after them (RFC 5322 section 2.2.3).
 
-    A tab at the start of a line becomes a space, however. Many mailers that fold at a space replace it with a tab,
-    and a user who searches for two words cannot know where the line was folded.
+    A tab at the start of a line becomes a space. Many mailers that fold at a space replace it with a tab, and a user
+    who searches for two words cannot know where the line was folded.
     """
     return _fold.sub(b"", body.replace(b"\n\t", b"\n ")) if b"\n" in body else body
 
@@ -278,7 +271,7 @@ def unfold(body: bytes) -> bytes:
 def decode_header(body: bytes) -> str:
     """Return a field body as text: unfolded, with encoded words decoded (RFC 2047) and 8-bit bytes read as UTF-8.
 
-    What looks like an encoded word and is none stays as it is.
+    Text that only resembles an encoded word is not changed.
     """
     body = unfold(body)
     if b"=?" not in body:
@@ -299,7 +292,8 @@ def decode_header(body: bytes) -> str:
             texts.append(to_text(b"".join(word_bytes), charset))
             word_bytes = []
         charset = word_charset
-        # Words of one charset are joined before they are decoded, because many mailers split characters between words.
+        # Adjacent words with one charset are joined before they are decoded, because many mailers split a character
+        # between two words.
         word_bytes.append(_decode_word(word[2], word[3]))
         pos = word.end()
     texts.append(to_text(b"".join(word_bytes), charset))
@@ -308,6 +302,4 @@ def decode_header(body: bytes) -> str:
 
 
 def _decode_word(encoding: bytes, text: bytes) -> bytes:
-    if encoding in b"bB":
-        return decode_base64(text)
-    return binascii.a2b_qp(text, header=True)
+    return decode_base64(text) if encoding in b"bB" else binascii.a2b_qp(text, header=True)

@@ -1,4 +1,4 @@
-"""Bytes of a message → IMAP strings: quoted where possible, otherwise literals (RFC 9051 section 9)."""
+"""Encodes bytes of a message as IMAP strings: quoted if possible, otherwise as literals (RFC 9051 section 9)."""
 
 import re
 
@@ -35,8 +35,7 @@ def nstring(value: bytes | None) -> bytes:
 
 
 def unfolded_nstring(value: bytes | None) -> bytes:
-    """Return `nstring` of a field body in one line. The space after a fold stays, and a stray line end becomes a
-    space."""
+    """Return `nstring` of an unfolded field body. White space after a fold stays; another line end becomes a space."""
     if value is None:
         return b"NIL"
     if b"\n" in value or b"\r" in value:
@@ -45,15 +44,15 @@ def unfolded_nstring(value: bytes | None) -> bytes:
 
 
 def collapse_space(value: bytes) -> bytes:
-    """Return a subject or name as it is displayed: one space for each run of white space, and none at either end."""
+    """Return a subject or name as clients display it: runs of white space are one space, and the ends are stripped."""
     return _blanks.sub(b" ", value).strip(b" ")
 
 
 def display_string(value: bytes) -> bytes:
     """Return a subject or name as an IMAP string, after `collapse_space`.
 
-    It is quoted if nothing had to be changed, and a literal otherwise. Dovecot does the same, so clients have read it
-    in this form for twenty years.
+    It is quoted if nothing had to be changed, and otherwise a literal. Dovecot does the same, so all clients are used
+    to this form.
     """
     if _displayable(value):
         return b'"%b"' % value

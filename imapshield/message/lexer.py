@@ -1,10 +1,10 @@
-"""The tokens of header field bodies, well-formed or not (RFC 5322 section 3.2, RFC 2045 section 5.1).
+"""Reads the tokens of header field bodies, well-formed or not (RFC 5322 section 3.2, RFC 2045 section 5.1).
 
 Rules
 -----
-* `Cursor` reads one field body. Its methods append what they read to a list, and return how they stopped: `MORE`
-  before another byte, `END` at the end of the value, `BROKEN` at something that cannot be read.
-* No byte is examined more than a few times, whatever the value contains, and nothing here raises.
+* `Cursor` reads one field body. Its methods append the text that they read to a list, and return where they stopped:
+  `MORE` before another byte, `END` at the end of the field body, `BROKEN` at text that has another syntax.
+* Every byte is examined a few times at most, and no input raises an exception.
 """
 
 import re
@@ -14,8 +14,8 @@ BROKEN: Final = -1
 END: Final = 0
 MORE: Final = 1
 
-# U+FFFD in UTF-8. A literal may not contain NUL (RFC 9051 section 9, CHAR8), and if NUL were dropped, two words could
-# join to form a third.
+# U+FFFD in UTF-8. A literal cannot contain NUL (RFC 9051 section 9, CHAR8). NUL is not removed, because then two words
+# could become one.
 NUL_REPLACEMENT: Final = b"\xef\xbf\xbd"
 
 # 8-bit bytes belong to words: raw UTF-8 names are common, and RFC 6532 allows them.
@@ -33,15 +33,15 @@ _in_comment = re.compile(rb"[^()\\\n\0]*+").match
 
 
 class Cursor:
-    """A position in a field body.
+    """A position in a field body, with a method for each kind of token.
 
     Args:
         data: the field body.
         pos: where to start.
 
     Attributes:
-        last_comment: the text of the comment that was skipped last, b"" if there was none. Old mailers put the name
-            that belongs to an address there.
+        last_comment: the text of the comment that was skipped last, or b"". Old mailers put the display name of an
+            address in a comment.
     """
 
     __slots__ = ("data", "end", "last_comment", "pos")
@@ -53,7 +53,7 @@ class Cursor:
         self.last_comment = b""
 
     def at(self, characters: bytes) -> bool:
-        """Whether the next byte is one of `characters`. False at the end."""
+        """Return whether the next byte is one of `characters`; False at the end."""
         return self.pos < self.end and self.data[self.pos] in characters
 
     def more_or_end(self) -> int:
@@ -78,7 +78,7 @@ class Cursor:
     def _delimited(self, text: list[bytes], *, is_comment: bool) -> int:
         """Read up to the closing quote or parenthesis. Folds and backslashes are removed.
 
-        If there is no closing one, the text after the last fold or backslash is dropped, as Dovecot does.
+        If the closing character is missing, the text after the last fold or backslash is dropped, as in Dovecot.
         """
         data, end = self.data, self.end
         plain_text = _in_comment if is_comment else _in_quotes
@@ -120,7 +120,7 @@ class Cursor:
         return BROKEN
 
     def quoted(self, text: list[bytes]) -> int:
-        """Read a quoted string and the space after it. Its opening quote is next."""
+        """Read a quoted string and the space after it. The cursor is at the opening quote."""
         self.pos += 1
         if self._delimited(text, is_comment=False) == BROKEN:
             return BROKEN
@@ -134,7 +134,7 @@ class Cursor:
         return self.skip_space() if self.pos < self.end else END
 
     def atom(self, text: list[bytes]) -> int:
-        """Read an atom and the space after it. `BROKEN` if there is none."""
+        """Read an atom and the space after it; `BROKEN` if the next byte does not begin an atom."""
         return self._take(_atom(self.data, self.pos), text)
 
     def token(self, text: list[bytes]) -> int:
@@ -142,7 +142,7 @@ class Cursor:
         return self._take(_token(self.data, self.pos), text)
 
     def encoded_value(self, text: list[bytes]) -> int:
-        """Read an encoded word (RFC 2047) in place of a token. Many mailers write one there."""
+        """Read an encoded word (RFC 2047) in place of a token, which many mailers write."""
         self._take(_to_space(self.data, self.pos), text)
         return self.more_or_end()
 
@@ -158,7 +158,7 @@ class Cursor:
                 return BROKEN
 
     def phrase(self, text: list[bytes]) -> int:
-        """Read words, and append them with one space in between. What ends the phrase is next."""
+        """Read words, and append them with one space between them, up to a byte that ends the phrase."""
         if self.pos >= self.end:
             return END
         if self.data[self.pos] == 0x2E:
@@ -175,14 +175,11 @@ class Cursor:
             text.append(b" ")
 
     def domain(self, text: list[bytes]) -> int:
-        """Read a domain or domain literal. The ``@`` before it is next."""
+        """Read a domain or domain literal. The cursor is at the ``@`` before it."""
         self.pos += 1
-        stopped = self.skip_space()
-        if stopped != MORE:
+        if self.skip_space() != MORE:
             return BROKEN
-        if self.data[self.pos] != 0x5B:
-            return self.dot_atom(text)
-        return self._domain_literal(text)
+        return self._domain_literal(text) if self.at(b"[") else self.dot_atom(text)
 
     def _domain_literal(self, text: list[bytes]) -> int:
         start = self.pos
@@ -193,8 +190,7 @@ class Cursor:
             if byte == 0x5B:
                 return BROKEN
             if byte == 0x5D:
-                literal = self.data[start : self.pos]
-                literal = literal.replace(b"\r\n", b"").replace(b"\n", b"")
+                literal = self.data[start : self.pos].replace(b"\r\n", b"").replace(b"\n", b"")
                 text.append(literal.replace(b"\0", NUL_REPLACEMENT))
                 return self.skip_space()
             if byte == 0x5C and self.pos < self.end and self.data[self.pos] not in b"\r\n\0":

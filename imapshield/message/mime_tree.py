@@ -1,8 +1,7 @@
-"""A message → the tree of its MIME parts, in one pass from boundary to boundary (RFC 2046 section 5.1).
+"""Parses a message into the tree of its MIME parts, in one pass from boundary to boundary (RFC 2046 section 5.1).
 
-The bytes between boundaries are searched with `bytes.find` only, so the cost of a message does not depend on what its
-author put there. Python code runs once for each boundary line that ends a part, and `MimeLimits` bounds the number of
-parts.
+The bytes between boundaries are searched with `bytes.find` only, so the cost of a message does not depend on its
+content. Python code runs once for each boundary line that ends a part, and `MimeLimits` bounds the number of parts.
 """
 
 from __future__ import annotations
@@ -12,34 +11,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from imapshield.message.headers import (
-    Parameters,
-    field_body,
-    field_end,
-    find_values,
-    leading_token,
-    parse_content_type,
-    parse_disposition,
-    parse_languages,
-    sole_token,
-)
+from imapshield.message import headers
 
 
 @dataclass(frozen=True, slots=True)
 class MimeLimits:
-    """How much of a message is understood. What is beyond a limit is no error: the part becomes opaque.
+    """How much of a message is parsed. A part beyond a limit is not an error: it becomes opaque.
 
     Attributes:
-        depth: the levels of nested parts. Dovecot has the same number; without such a limit it had CVE-2020-12100.
-            BODYSTRUCTURE is written recursively, so keep this below 200.
-        parts: the parts of a message. Dovecot has the same number. A part costs about 15 µs and 60 bytes of
-            BODYSTRUCTURE.
-        header: the bytes of a header that are searched for fields. Without such a limit Dovecot had CVE-2024-23185. The
-            largest genuine headers list some thousands of recipients; the worst content of one costs about a second.
-        parameters: the parameters of a field. Dovecot has the same number since CVE-2026-27859.
-        addresses: the addresses of an envelope, or of all envelopes in a BODYSTRUCTURE. Without such a limit Dovecot
-            had CVE-2024-23184.
-        boundary: the bytes of a boundary that are compared: the 70 that RFC 2046 allows, and a few more.
+        depth: levels of nested parts. Dovecot has the same limit, since CVE-2020-12100. BODYSTRUCTURE is written
+            recursively, so keep this below 200.
+        parts: parts of a message. Dovecot has the same limit. A part costs about 15 µs and 60 bytes of BODYSTRUCTURE.
+        header: bytes of a header that are searched for fields. Dovecot has a limit since CVE-2024-23185. The largest
+            genuine headers list some thousands of recipients; the worst content of one costs about a second.
+        parameters: parameters of a field. Dovecot has the same limit, since CVE-2026-27859.
+        addresses: addresses of an envelope, or of all envelopes in a BODYSTRUCTURE. Dovecot has a limit since
+            CVE-2024-23184.
+        boundary: bytes of a boundary that are compared: the 70 that RFC 2046 allows, and a few more.
     """
 
     depth: int = 100
@@ -64,10 +52,10 @@ class Part:
         end: where the body ends. The line end before a boundary belongs to the boundary (RFC 2046 section 5.1.1).
         type: the media type, as written.
         subtype: the media subtype, as written.
-        kind: both in lower case: ``text/plain``.
+        kind: type and subtype in lower case: ``text/plain``.
         params: the parameters of Content-Type, as written.
         encoding: the Content-Transfer-Encoding, as written; b"" if it is missing or unreadable.
-        fields: the bodies of the Content-X fields, by X in lower case. Of two, the first one.
+        fields: the bodies of the Content-X fields, by X in lower case. If a field occurs twice, the first one counts.
         lines: the number of line ends in the body.
         is_multipart: whether this is a multipart.
         opaque: whether this would be a multipart or a message, but is broken or beyond the limits.
@@ -81,7 +69,7 @@ class Part:
     type: bytes = b"text"
     subtype: bytes = b"plain"
     kind: bytes = b"text/plain"
-    params: Parameters = field(default_factory=list)
+    params: headers.Parameters = field(default_factory=list)
     encoding: bytes = b""
     fields: dict[bytes, bytes] = field(default_factory=dict)
     lines: int = 0
@@ -110,58 +98,52 @@ class Part:
     def transfer_encoding(self) -> bytes:
         """Return the Content-Transfer-Encoding as decoders need it: in lower case, and ``7bit`` by default."""
         body = self.fields.get(b"transfer-encoding")
-        return b"7bit" if body is None else leading_token(body) or b"7bit"
+        return b"7bit" if body is None else headers.leading_token(body) or b"7bit"
 
 
+@dataclass(slots=True, eq=False)
 class _Boundary:
-    """A boundary that may occur further on.
+    """The boundary of an open multipart.
 
-    `needle` is what to search for. `depth` is the number of open parts down to the multipart that it belongs to.
-    `position` is where it was found last, -1 if nowhere. It does not occur before `searched_to`.
+    `needle` is the line end, the two dashes and the boundary. `depth` is the number of open parts from the root down
+    to the multipart. `position` is where the needle was found last, or -1. It does not occur before `searched_to`.
     """
 
-    __slots__ = ("depth", "needle", "position", "searched_to")
-
-    def __init__(self, boundary: bytes, depth: int) -> None:
-        self.needle = b"\n--" + boundary
-        self.depth = depth
-        self.position = -1
-        self.searched_to = 0
+    needle: bytes
+    depth: int
+    position: int = -1
+    searched_to: int = 0
 
 
 def parse_mime_tree(data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> Part:
     """Return the MIME tree of a message. Every message has one, however broken it is.
 
     Args:
-        data: the message. Its lines end in CRLF, or in LF where something put one.
-        limits: how much of it to understand.
+        data: the message. Its lines end with CRLF or with LF alone.
+        limits: how much of it to parse.
     """
     return _TreeParser(data, limits).parse()
 
 
+@dataclass(slots=True)
 class _TreeParser:
     """Parses one message.
 
-    `open_parts` are the parts from the root down to the one that is being read, `boundaries` are theirs, and
-    `line_counts` the line ends before each of their bodies. `total` is the number of parts so far.
+    `open_parts` are the parts from the root down to the one that is being read. `boundaries` are their boundaries, and
+    `line_counts` are the numbers of line ends before their bodies. `total` is the number of parts so far, and `lines`
+    is the number of line ends before `lines_to`. The open parts from index `bodiless_from` on have no body, because a
+    boundary ended their header (`_read_header`).
     """
 
-    __slots__ = (
-        *("boundaries", "bodiless_from", "data", "limits", "line_counts", "lines", "lines_to"),
-        *("open_parts", "total"),
-    )
-
-    def __init__(self, data: bytes, limits: MimeLimits) -> None:
-        self.data = data
-        self.limits = limits
-        self.open_parts: list[Part] = []
-        self.line_counts: list[int] = []
-        self.boundaries: list[_Boundary] = []
-        self.total = 1
-        self.lines = 0
-        self.lines_to = 0
-        # The open parts from this index on have no body, because a boundary ended their header: see `_read_header`.
-        self.bodiless_from = sys.maxsize
+    data: bytes
+    limits: MimeLimits
+    open_parts: list[Part] = field(default_factory=list)
+    line_counts: list[int] = field(default_factory=list)
+    boundaries: list[_Boundary] = field(default_factory=list)
+    total: int = 1
+    lines: int = 0
+    lines_to: int = 0
+    bodiless_from: int = sys.maxsize
 
     def parse(self) -> Part:
         part = root = Part(0)
@@ -192,9 +174,9 @@ class _TreeParser:
             line_start = self._read_header(part, True)
 
     def _read_body(self, line_start: int) -> int:
-        """Read on from `line_start` to where the next part starts, and return that position, or -1 if there is none.
+        """Return the position after `line_start` where the next part starts, or -1 if no part follows.
 
-        Parts that end on the way are closed.
+        Parts that end before that position are closed.
         """
         data = self.data
         while self.total < self.limits.parts:
@@ -242,9 +224,10 @@ class _TreeParser:
         return first
 
     def _boundary_at(self, hit: int, line_end: int) -> _Boundary:
-        """Return the boundary that the line at `hit` stands for: the longest one that the line starts with.
+        """Return the boundary of the line at `hit`: the longest one with which the line starts.
 
-        A line ``foo--`` may close ``foo`` or be a boundary ``foo--``. The innermost exact match wins.
+        A line ``foo--`` can close ``foo``, or separate parts of a multipart with the boundary ``foo--``. The innermost
+        exact match wins.
         """
         data = self.data
         stop = len(data) if line_end < 0 else line_end
@@ -254,19 +237,16 @@ class _TreeParser:
         ends_in_dashes = size > 5 and data[stop - 2 : stop] == b"--"
         best: _Boundary | None = None
         for boundary in reversed(self.boundaries):
-            if boundary.position == hit and (
-                best is None or len(boundary.needle) > len(best.needle)
-            ):
+            length = len(boundary.needle)
+            if boundary.position == hit and (best is None or length > len(best.needle)):
                 best = boundary
-                if len(boundary.needle) == size or (
-                    ends_in_dashes and len(boundary.needle) + 2 == size
-                ):
+                if length == size or (ends_in_dashes and length + 2 == size):
                     break
         assert best is not None
         return best
 
     def _count_lines(self, pos: int) -> None:
-        """Count line ends up to `pos`, which only grows, so every byte is counted once."""
+        """Count the line ends up to `pos`. The positions never decrease, so every byte is counted once."""
         self.lines += self.data.count(b"\n", self.lines_to, pos)
         self.lines_to = max(pos, self.lines_to)
 
@@ -289,8 +269,8 @@ class _TreeParser:
         to the boundary, even if it is the blank line: then the part has neither blank line nor body.
 
         Args:
-            part: the part.
-            is_child: whether it is a part of a multipart, and not a message.
+            part: receives the fields, and the positions of the header and the body.
+            is_child: whether the part belongs to a multipart, and is not a message.
         """
         data = self.data
         start = part.start
@@ -318,7 +298,7 @@ class _TreeParser:
         return min(limit + 1, len(data))
 
     def _start_multipart(self, part: Part, has_body: bool) -> _Boundary | None:
-        """Make `part` a multipart, and return its boundary if it has one and has a body that could contain it."""
+        """Make `part` a multipart. Return its boundary, or None if no boundary can occur in its body."""
         if not part.subtype:
             part.opaque = True
             return None
@@ -329,7 +309,8 @@ class _TreeParser:
         if len(self.open_parts) + 1 >= self.limits.depth:
             part.opaque, part.is_multipart = True, False
             return None
-        boundary = _Boundary(parameter[: self.limits.boundary], len(self.open_parts) + 1)
+        needle = b"\n--" + parameter[: self.limits.boundary]
+        boundary = _Boundary(needle, len(self.open_parts) + 1)
         self.boundaries.append(boundary)
         return boundary
 
@@ -344,36 +325,36 @@ class _TreeParser:
             line_end = low.find(b"\n", pos + 9)
             colon = low.find(b":", pos + 9, line_end if line_end >= 0 else len(low))
             if colon >= 0:
-                end = field_end(block, colon)
+                end = headers.field_end(block, colon)
                 name = low[pos + 9 : colon].rstrip(b" \t")
                 if name not in final:
                     if name not in found or self._is_replaceable(name, found[name]):
-                        found[name] = field_body(block, colon, end)
+                        found[name] = headers.field_body(block, colon, end)
                     else:
                         final.add(name)
                 pos = end - 2
             pos = low.find(b"\ncontent-", pos + 1)
         body = found.get(b"type")
         if body is None:
-            if found and not is_child and not find_values(block, low, b"mime-version"):
-                # RFC 2045 section 4: a message without MIME-Version is not MIME, and its other Content-X fields mean
-                # nothing.
+            if found and not is_child and not headers.find_values(block, low, b"mime-version"):
+                # RFC 2045 section 4: a message without MIME-Version is not a MIME message. Its Content-X fields have no
+                # meaning.
                 found.clear()
         else:
-            main, sub, part.params = parse_content_type(body, self.limits.parameters)
+            main, sub, part.params = headers.parse_content_type(body, self.limits.parameters)
             part.type, part.subtype, part.kind = main, sub, (main + b"/" + sub).lower()
         body = found.get(b"transfer-encoding")
         if body is not None:
-            part.encoding = sole_token(body)
+            part.encoding = headers.sole_token(body)
 
     def _is_replaceable(self, name: bytes, body: bytes) -> bool:
-        """Whether a later field of the same name replaces this one, because it is unreadable, as in Dovecot."""
+        """Return whether a field is unreadable, so that a later one with the same name replaces it, as in Dovecot."""
         if name == b"disposition":
-            parsed = parse_disposition(body, self.limits.parameters)
+            parsed = headers.parse_disposition(body, self.limits.parameters)
             return parsed is None or not parsed[1]
         if name == b"transfer-encoding":
-            return not sole_token(body)
-        return name == b"language" and not parse_languages(body)
+            return not headers.sole_token(body)
+        return name == b"language" and not headers.parse_languages(body)
 
 
 def _blank_line(data: bytes, start: int, limit: int) -> int:

@@ -1,4 +1,4 @@
-"""BODY[section] and BINARY[section]: a MIME tree → ranges of the message, or bytes (RFC 9051 section 6.4.5.1)."""
+"""Finds BODY[section] and BINARY[section] in a message, given its MIME tree (RFC 9051 section 6.4.5.1)."""
 
 import re
 from collections.abc import Iterator
@@ -11,21 +11,21 @@ from imapshield.message.headers import field_end
 from imapshield.message.mime_tree import Part
 from imapshield.wire.commands.fetch import Section
 
-# Everything except blank lines: a field together with its continuation lines.
+# Matches a field together with its continuation lines, and skips blank lines.
 _fields: Final = re.compile(rb"(?!\r?\n)[^\n]++(?:\n|\Z)(?:[ \t][^\n]*+(?:\n|\Z))*").findall
 
 
 def find_part(part: Part, path: tuple[int, ...]) -> Part | None:
     """Return the part with the numbers `path`, such as (1, 2), or None if there is none. The path () is `part` itself.
 
-    A message that is no multipart has its body as part 1. The parts of a message/rfc822 part are numbered from 1 again.
+    The body of a message that is not a multipart is part 1. The parts of a message/rfc822 part are numbered from 1.
     """
     found = part
     last = len(path) - 1
     is_message = True
     for index, number in enumerate(path):
         if found.is_multipart:
-            # BODYSTRUCTURE shows a part in every multipart, so an empty one has an empty part that can be fetched.
+            # BODYSTRUCTURE has at least one part in every multipart, so that of an empty multipart can be fetched too.
             children = found.children or [Part(found.end, found.end, found.end)]
             if not 1 <= number <= len(children):
                 return None
@@ -43,7 +43,7 @@ def find_part(part: Part, path: tuple[int, ...]) -> Part | None:
 
 
 def body_section(part: Part, data: bytes, section: Section) -> tuple[int, int] | bytes | None:
-    """Return what BODY[section] stands for.
+    """Return the bytes of BODY[section], or their range in the message.
 
     Args:
         part: the MIME tree of the message.
@@ -51,8 +51,8 @@ def body_section(part: Part, data: bytes, section: Section) -> tuple[int, int] |
         section: the section, without a partial.
 
     Returns:
-        a range of `data`, as (start, stop); or bytes, for HEADER.FIELDS and HEADER.FIELDS.NOT; or None, which FETCH
-        sends as NIL, if there is no such part or the part has no such text.
+        a range of `data`, as (start, stop); bytes, for HEADER.FIELDS and HEADER.FIELDS.NOT; or None, which FETCH sends
+        as NIL, if the part does not exist or has no such section.
     """
     found = find_part(part, section.path)
     text = section.text
@@ -74,8 +74,8 @@ def body_section(part: Part, data: bytes, section: Section) -> tuple[int, int] |
         return found.start, found.body_start
     header = data[found.start : found.body_start]
     if found.body_start == found.end and data.startswith(b"\r\n", found.end):
-        # The line end before a boundary belongs to the boundary, and here it is the blank line itself. But
-        # "subsetting does not exclude" the blank line.
+        # The line end before a boundary belongs to the boundary, and here that line end is the blank line. But the
+        # RFC says that "subsetting does not exclude" the blank line.
         header += b"\r\n" if header[-1:] in (b"", b"\n") else b""
     return header_fields(header, section.fields, exclude=text == b"HEADER.FIELDS.NOT")
 
@@ -90,18 +90,18 @@ def header_fields(header: bytes, names: tuple[bytes, ...], exclude: bool = False
     """
     wanted = {name.lower() for name in names}
     split = _fields if len(header) <= CHUNK_SIZE else _fields_of_large_header
-    out = [
+    fields = [
         field
         for field in split(header)
         if (field.partition(b":")[0].rstrip(b" \t").lower() in wanted) is not exclude
     ]
-    if _has_blank_line(header):
-        out.append(b"\r\n")
-    return b"".join(out)
+    if header.endswith((b"\n\r\n", b"\n\n")) or header in (b"\r\n", b"\n"):
+        fields.append(b"\r\n")
+    return b"".join(fields)
 
 
 def _fields_of_large_header(header: bytes) -> Iterator[bytes]:
-    """Yield what `_fields` finds, but release the interpreter lock after each field (`chunks`)."""
+    """Yield the same fields as `_fields`, but let other threads run after each field (`chunks`)."""
     pos = 0
     while pos < len(header):
         if header.startswith((b"\r\n", b"\n"), pos):
@@ -110,10 +110,6 @@ def _fields_of_large_header(header: bytes) -> Iterator[bytes]:
         end = field_end(header, pos)
         yield header[pos:end]
         pos = end
-
-
-def _has_blank_line(header: bytes) -> bool:
-    return header.endswith((b"\n\r\n", b"\n\n")) or header in (b"\r\n", b"\n")
 
 
 def binary_section(part: Part, data: bytes, path: tuple[int, ...]) -> bytes | None:

@@ -1,15 +1,17 @@
-"""A MIME tree → BODY and BODYSTRUCTURE, ready to send (RFC 9051 section 7.5.2).
+"""Encodes a MIME tree as BODY and BODYSTRUCTURE (RFC 9051 section 7.5.2).
 
-Where the RFC leaves a choice, the result is byte for byte what Dovecot sends: defaults in lower case, values as the
-author wrote them, RFC 2231 parameters joined but not decoded.
+Where the RFC leaves a choice, the result is byte for byte that of Dovecot: defaults in lower case, values as they are
+in the message, RFC 2231 parameters joined but not decoded.
 """
+
+from dataclasses import dataclass, field
 
 from imapshield.message.envelope import envelope_within_budget
 from imapshield.message.headers import Parameters, parse_disposition, parse_languages
 from imapshield.message.imap_string import string, unfolded_nstring
 from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, Part
 
-# The grammar requires a part in every multipart, even if the message has none there.
+# The grammar requires at least one part in a multipart. This one stands for the parts of an empty multipart.
 _NO_PARTS = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
 
 
@@ -21,28 +23,23 @@ def body(part: Part, data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
         data: the message.
         limits: how much of parameters and envelopes to include.
     """
-    return _Writer(data, limits, extended=False).write(part)
+    return _Writer(data, limits, False, limits.addresses).write(part)
 
 
 def bodystructure(part: Part, data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
     """Return the value of FETCH BODYSTRUCTURE: `body` with the extension data."""
-    return _Writer(data, limits, extended=True).write(part)
+    return _Writer(data, limits, True, limits.addresses).write(part)
 
 
+@dataclass(slots=True)
 class _Writer:
-    """Writes one structure.
+    """Writes one structure to `out`. `address_budget` is the number of addresses left for the following envelopes."""
 
-    `out` is what has been written. `address_budget` is the number of addresses that further envelopes may contain.
-    """
-
-    __slots__ = ("address_budget", "data", "extended", "limits", "out")
-
-    def __init__(self, data: bytes, limits: MimeLimits, *, extended: bool) -> None:
-        self.data = data
-        self.limits = limits
-        self.extended = extended
-        self.address_budget = limits.addresses
-        self.out: list[bytes] = []
+    data: bytes
+    limits: MimeLimits
+    extended: bool
+    address_budget: int
+    out: list[bytes] = field(default_factory=list)
 
     def write(self, part: Part) -> bytes:
         self.part(part)
@@ -72,8 +69,7 @@ class _Writer:
     def single_part(self, part: Part) -> None:
         is_text = part.type.lower() == b"text"
         if part.embedded is not None:
-            is_global = part.kind == b"message/global"
-            media = b'"message" "global"' if is_global else b'"message" "rfc822"'
+            media = b'"message" "%b"' % part.kind.removeprefix(b"message/")
         elif part.opaque:
             media = b'"application" "octet-stream"'
         else:
@@ -110,14 +106,13 @@ class _Writer:
     def extension_data(self, part: Part) -> None:
         """Write disposition, language and location."""
         out, fields = self.out, part.fields
-        field = fields.get(b"disposition")
-        parsed = parse_disposition(field, self.limits.parameters) if field is not None else None
+        value = fields.get(b"disposition")
+        parsed = None if value is None else parse_disposition(value, self.limits.parameters)
         if parsed is None:
             out.append(b" NIL")
         else:
             out.append(b" (%b %b)" % (string(parsed[0]), _encode_parameters(parsed[1], False)))
-        field = fields.get(b"language")
-        tags = parse_languages(field) if field is not None else []
+        tags = parse_languages(fields.get(b"language", b""))
         out.append(b" (%b)" % b" ".join([string(tag) for tag in tags]) if tags else b" NIL")
         out.append(b" " + unfolded_nstring(fields.get(b"location")))
 

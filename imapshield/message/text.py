@@ -1,4 +1,4 @@
-"""The text of a message, decoded: for SEARCH, and for PREVIEW (RFC 8970)."""
+"""Decodes the text of a message, for SEARCH and for PREVIEW (RFC 8970)."""
 
 import html
 import re
@@ -12,12 +12,12 @@ from imapshield.message.chunks import CHUNK_SIZE, line_chunks
 from imapshield.message.headers import decode_header
 from imapshield.message.mime_tree import Part
 
-# Bytes of a part that are read for a preview. HTML mails begin with style sheets of some ten kilobytes at most.
+# Bytes of a part that are read for a preview. HTML messages begin with up to some ten kilobytes of style sheets.
 PREVIEW_BYTES: Final = 1 << 16
 
 _fold = re.compile(rb"\r?\n(?=[ \t])")
-# Not html.parser, which needs quadratic time for some input. Each alternative matches up to the end of the text if
-# its own end is missing, so no character is tried twice.
+# html.parser takes quadratic time for some input. This takes linear time: each alternative matches up to the end of the
+# text if its own end is missing, so no character is tried twice.
 _markup = re.compile(
     r"<!--.*?(?:-->|\Z)|<(script|style|head|title)\b.*?(?:</\1\s*+>|\Z)|<[^>]*+(?:>|\Z)",
     re.IGNORECASE | re.DOTALL,
@@ -26,7 +26,7 @@ _quoted = re.compile(r"^>.*$", re.MULTILINE)
 
 
 def searchable_texts(part: Part, data: bytes, headers: bool) -> Iterator[str]:
-    """Yield the decoded text of every text part. HTML keeps its tags, as in Dovecot's search.
+    """Yield the decoded text of every text part. HTML keeps its tags, as in the search of Dovecot.
 
     Args:
         part: the MIME tree of the message.
@@ -45,7 +45,7 @@ def _header_text(block: bytes) -> str:
     if b"=?" not in block:
         return to_text(block, b"")
     texts = []
-    # Line by line and not field by field, because lines that are no fields are part of the header too.
+    # The header is decoded line by line and not field by field, because it may contain lines that are not fields.
     for line in block.split(b"\n"):
         name, colon, body = line.partition(b":")
         texts.append(to_text(name, b"") + colon.decode() + decode_header(body))
@@ -61,10 +61,10 @@ def _body_text(part: Part, data: bytes, end: int) -> str:
 
 
 class _CaseFolding(dict[int, str]):
-    """Maps each character to its folded and decomposed form. Filled on demand, up to what living languages need.
+    """Maps each character to its case-folded and decomposed form. It is filled on demand, up to 65,536 entries.
 
-    It works character by character. `unicodedata.normalize` of a whole text sorts runs of combining marks in
-    quadratic time, and a mail can contain a million of them.
+    `unicodedata.normalize` of a whole text would sort runs of combining marks in quadratic time, and a message can
+    contain a million of them.
     """
 
     def __missing__(self, code: int) -> str:
@@ -74,22 +74,20 @@ class _CaseFolding(dict[int, str]):
         return folded
 
 
-# RFC 5051 equates one pair of letters that case folding does not: Turkish ı, whose capital is I, and i.
+# RFC 5051 treats one more pair of letters as equal than case folding does: Turkish ı, of which the capital is I, and i.
 _case_folding = _CaseFolding({0x131: "i"})
 
 
 def normalize(text: str) -> str:
-    """Return the form of a text in which SEARCH compares it: case-folded and decomposed."""
-    if text.isascii():
-        return text.lower()
-    return text.casefold().translate(_case_folding)
+    """Return the case-folded and decomposed form of a text, in which SEARCH compares texts."""
+    return text.lower() if text.isascii() else text.casefold().translate(_case_folding)
 
 
 def contains(text: str, needle: str) -> bool:
-    """Whether `needle`, which is normalized, occurs in `text`, which is not.
+    """Return whether `needle`, which is normalized, occurs in `text`, which is not.
 
-    Normalizing turns every character into one or more, so a match never takes more characters of `text` than the
-    needle has.
+    Normalizing turns each character into at least one character, so a match never spans more characters of `text` than
+    `needle` has.
     """
     step = max(CHUNK_SIZE, len(needle))
     return any(
@@ -101,7 +99,7 @@ def contains(text: str, needle: str) -> bool:
 def preview(part: Part, data: bytes, limit: int = 200) -> str:
     """Return the first words of a message (RFC 8970), or "" if it has no text.
 
-    They come from the first text part that contains any. Quoted lines are used only if there is nothing else.
+    They come from the first text part that is not empty. Quoted lines are used only if there is no other text.
 
     Args:
         part: the MIME tree of the message.

@@ -1,4 +1,4 @@
-"""Decodes Content-Transfer-Encodings (RFC 2045 section 6). Damaged input loses only what is damaged."""
+"""Decodes Content-Transfer-Encodings (RFC 2045 section 6). From damaged input, the intact parts are decoded."""
 
 import binascii
 import re
@@ -27,7 +27,7 @@ def decode(data: bytes, encoding: bytes) -> bytes:
 
 
 def decode_base64(data: bytes) -> bytes:
-    """Decode base64. Bytes outside the alphabet are ignored, and what follows the padding is not content."""
+    """Decode base64. Bytes outside the alphabet are ignored, and so is everything after the padding."""
     if len(data) <= CHUNK_SIZE:
         return _decode_base64_chunk(data)
     decoded = []
@@ -55,7 +55,7 @@ def _decode_base64_chunk(data: bytes) -> bytes:
 
 
 def decode_quoted_printable(data: bytes) -> bytes:
-    """Decode quoted-printable. Line ends stay as they are, and so does what looks like an escape and is none."""
+    """Decode quoted-printable. Line ends and invalid escapes are not changed."""
     if len(data) > CHUNK_SIZE:
         return b"".join(map(_decode_quoted_printable_chunk, line_chunks(data)))
     return _decode_quoted_printable_chunk(data)

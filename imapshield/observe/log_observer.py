@@ -1,18 +1,19 @@
-"""Turns events into log lines: one line per event, written at once, with the option to change and a rate limit.
+"""Writes events to the log: one line per event, at once, and with a rate limit for each peer.
 
 Rules
 -----
-* A line names its `peer` before anything that the client sent, and client text is in JSON quotes. Otherwise a user
-  name such as ``x peer=192.0.2.1`` could make fail2ban ban another host.
+* A line has its ``peer=`` before any text of the client, and client text is in JSON quotes. Otherwise a user name such
+  as ``x peer=192.0.2.1`` could make fail2ban ban another host.
 * Lines of one kind about one peer are written at most `LINES` times in `WINDOW` seconds. One more line then says how
   many were suppressed.
+* The line of a limit names the option that changes the limit.
 """
 
 import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from twisted.logger import Logger, LogLevel
@@ -22,7 +23,7 @@ from imapshield import events
 LINES = 5
 WINDOW = 10.0
 MAX_COUNTERS = 10_000
-"""Pairs of a kind of line and a peer that are counted at once. Above this the oldest window ends early."""
+"""Maximum number of counters, one for each kind of line and peer. Above it, the oldest window ends early."""
 
 _OPTIONS = {
     "backlog": "--backlog=N",
@@ -67,11 +68,12 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
 }
 
 
+@dataclass(slots=True, eq=False)
 class LogObserver:
     """An `events.EventObserver` that logs with `twisted.logger`.
 
-    Each logged event carries the fields of the `events.Event`, and the name of its class as the field ``event``, for
-    log observers that process structured events.
+    Each log event has the fields of the `events.Event`, and the name of its class as the field ``event``, for log
+    observers that process structured events.
 
     Args:
         log: the logger.
@@ -79,18 +81,11 @@ class LogObserver:
         verbose: also log connections that never log in.
     """
 
-    def __init__(
-        self,
-        log: Logger | None = None,
-        now: Callable[[], float] = time.monotonic,
-        *,
-        verbose: bool = False,
-    ) -> None:
-        self._log = log or Logger(namespace="imapshield")
-        self._now = now
-        self._verbose = verbose
-        # (kind, peer) → start of the window and number of lines. Ordered by start, so that the oldest ends first.
-        self._counters: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
+    log: Logger = field(default_factory=lambda: Logger(namespace="imapshield"))
+    now: Callable[[], float] = time.monotonic
+    verbose: bool = False
+    # (kind, peer) → start of the window and number of lines. Ordered by start, so that the oldest ends first.
+    _counters: OrderedDict[tuple[str, str], tuple[float, int]] = field(default_factory=OrderedDict)
 
     def __call__(self, event: events.Event) -> None:
         """Log `event`, unless there were too many of its kind from its peer."""
@@ -98,7 +93,7 @@ class LogObserver:
         without_login = kind is events.ConnectionOpened or (
             isinstance(event, events.ConnectionClosed) and not event.user
         )
-        if without_login and not self._verbose:
+        if without_login and not self.verbose:
             return
         self.summarize()
         if kind not in _FORMATS or not self._count(kind.__name__, event.peer):
@@ -108,22 +103,22 @@ class LogObserver:
         quoted = {f"{key}_text": json.dumps(v) for key, v in fields.items() if isinstance(v, str)}
         if isinstance(event, events.LimitTriggered):
             quoted["option"] = _OPTIONS.get(event.limit, f"--limit={event.limit}=N")
-        self._log.emit(level, text, event=kind.__name__, **quoted, **fields)
+        self.log.emit(level, text, event=kind.__name__, **quoted, **fields)
 
     def summarize(self, *, everything: bool = False) -> None:
-        """End the windows that are over, and log how many lines each suppressed. Call this periodically.
+        """Close the windows that have ended, and log how many lines were suppressed in each. Call this periodically.
 
         Args:
-            everything: end all windows, because the server stops.
+            everything: close all windows, because the server stops.
         """
-        expired = self._now() - WINDOW
+        expired = self.now() - WINDOW
         while self._counters:
             start, _ = next(iter(self._counters.values()))
             if start > expired and not everything and len(self._counters) <= MAX_COUNTERS:
                 return
             (kind, peer), (_, count) = self._counters.popitem(last=False)
             if count > LINES:
-                self._log.warn(
+                self.log.warn(
                     "suppressed {suppressed} more {event} lines peer={peer} in {window:g} s",
                     suppressed=count - LINES,
                     event=kind,
@@ -132,7 +127,7 @@ class LogObserver:
                 )
 
     def _count(self, kind: str, peer: str) -> bool:
-        """Count one line; returns whether it may be written."""
-        start, count = self._counters.get((kind, peer), (self._now(), 0))
+        """Count one line, and return whether it may be written."""
+        start, count = self._counters.get((kind, peer), (self.now(), 0))
         self._counters[kind, peer] = start, count + 1
         return count < LINES

@@ -12,7 +12,7 @@ from twisted.python.threadpool import ThreadPool
 
 
 class FakeReactor(Clock):
-    """A clock whose "threads" are the caller's, and which lists what it would call at shutdown."""
+    """A clock that runs the calls from threads at once, and collects the triggers for the shutdown."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -86,7 +86,7 @@ class RealmTests(SynchronousTestCase):
         self.assertRaises(NotImplementedError, self.realm.requestAvatar, b"alice", None, IRealm)
 
     def test_shared_account(self) -> None:
-        """All sessions of a user share one account, also after a time without sessions; another user has another."""
+        """All sessions of a user share one account, also after a time without sessions; other users have other accounts."""
         first, second = self.login(b"alice"), self.login(b"alice")
         self.assertIs(first[1], second[1])
         self.assertIsNot(first[1], self.login(b"Alice")[1])

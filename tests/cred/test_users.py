@@ -36,7 +36,7 @@ class UserNameTests(SynchronousTestCase):
                 self.assertEqual(user_name(name.encode()), name)
 
     def test_invalid_names(self) -> None:
-        """A name that could lead outside the mail root, be hidden in it or garble a log is refused."""
+        """A name that could lead outside the mail root, be hidden in it or damage a log is refused."""
         for raw in (
             b"", b".", b"..", b"../x", b"a/b", b"/etc", b".hidden", b"a\0b", b"a\nb", b"a\rb", b"\x1b[0m", b"\x7f",
             b"\xff", b"a\xc3", "a\u202eb".encode(), "a\u2028b".encode(), b"\xc0\xaf", b"\xed\xb0\x80", b"x" * 256,
@@ -47,7 +47,7 @@ class UserNameTests(SynchronousTestCase):
     @settings(max_examples=200, deadline=None, derandomize=True)
     @given(st.binary(max_size=12) | st.text("./\\ab\0", max_size=6).map(str.encode))
     def test_never_outside(self, raw: bytes) -> None:
-        """No bytes become a path outside the mail root."""
+        """No user name leads to a path outside the mail root."""
         try:
             name = user_name(raw)
         except BadUserName:

@@ -76,7 +76,7 @@ _pieces = st.sampled_from(
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """Return a realistic message in which some pieces were inserted, removed or repeated."""
+    """Return a realistic message in which some fragments were inserted, removed or repeated."""
     message = draw(st.sampled_from(ALL))
     for _ in range(draw(st.integers(0, 6))):
         pos = draw(st.integers(0, len(message)))

@@ -1,4 +1,4 @@
-"""Address lists are read in any form, and what is no address is shown as such."""
+"""Address lists are read in any form, and invalid addresses are marked."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class AddressTests(SynchronousTestCase):
         self.check(b"< a @ b >", address(b"a", b"b"))
 
     def test_routes(self) -> None:
-        """A source route (RFC 5322 section 4.4, obs-route) is shown as it is, without its spaces."""
+        """A source route (RFC 5322 section 4.4, obs-route) is returned without its spaces."""
         self.check(b"x <@a, @b:c@d>", address(b"c", b"d", b"x", b"@a,@b"))
         self.check(
             b"<@a;c@d>",
@@ -85,7 +85,7 @@ class AddressTests(SynchronousTestCase):
         self.check(b"g: a@b", address(b"g", None), address(b"a", b"b"), END_OF_GROUP)
 
     def test_no_addresses(self) -> None:
-        """What is no address is never left out, and is marked with Dovecot's words."""
+        """An invalid address is never left out, and is marked with the words of Dovecot."""
         self.check(b"fred", address(b"fred", b"MISSING_DOMAIN"))
         self.check(b"Fred Foobar", address(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"Fred Foobar"))
         self.check(b'"fred"', address(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"fred"))
@@ -104,7 +104,7 @@ class AddressTests(SynchronousTestCase):
         self.check(b"a\0b@c", address(b"a", b"MISSING_DOMAIN"))
 
     def test_cut_short(self) -> None:
-        """A value that ends inside an address is shown as far as it can be read."""
+        """An address that is cut off is returned as far as it can be read."""
         broken = Address(None, None, b"MISSING_MAILBOX", b"SYNTAX_ERROR")
         self.check(b"<", broken)
         self.check(b"<@a:", broken._replace(route=b"@a"))
@@ -116,11 +116,11 @@ class AddressTests(SynchronousTestCase):
         self.check(b"g:", address(b"g", None), END_OF_GROUP)
 
     def test_two_ats(self) -> None:
-        """The list ends at something that cannot be read."""
+        """The list ends at text that cannot be read."""
         self.check(b"a@b@c, d@e", address(b"a", b"b"))
 
     def test_limit(self) -> None:
-        """No more addresses than the limit are returned, and a group that is cut off still has its end."""
+        """No more addresses than the limit are returned, and a group that is cut off still has its end marker."""
         self.assertEqual(len(parse_addresses(b"a@b, " * 50, 10)), 10)
         self.assertEqual(parse_addresses(b"g:" + b"a," * 50, 3)[-1], END_OF_GROUP)
 
@@ -172,7 +172,7 @@ class AddressTests(SynchronousTestCase):
     def test_regular_and_irregular_forms_agree(
         self, addresses: list[tuple[bytes | None, bytes, bytes]]
     ) -> None:
-        """Comments change the path that reads an address, and nothing about what is in angle brackets."""
+        """Comments lead to the slower parser, which reads the text in angle brackets in the same way."""
 
         def written(comment: bytes) -> bytes:
             return b", ".join(
@@ -185,7 +185,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(parse_addresses(written(b"(c) "), LIMIT), expected)
 
     def test_hostile_sizes(self) -> None:
-        """128 KiB of anything is read; a quadratic algorithm would never finish."""
+        """128 KiB of any text are parsed in linear time; a quadratic algorithm would not finish."""
         size = 1 << 17
         for value in (
             b"a@b, ",

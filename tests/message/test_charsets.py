@@ -13,7 +13,7 @@ from imapshield.message.charsets import _KNOWN, to_text
 
 class CharsetTests(SynchronousTestCase):
     def test_known_names(self) -> None:
-        """Charset names are known as messages write them."""
+        """Charset names are recognized in the spellings that messages use."""
         for data, charset, text in (
             ("é".encode(), b"UTF-8", "é"),
             (b"\xe9", b"iso-8859-1", "é"),
@@ -33,7 +33,7 @@ class CharsetTests(SynchronousTestCase):
             self.assertEqual(to_text(data, charset), text, charset)
 
     def test_codecs_that_are_no_charsets(self) -> None:
-        """Codecs that are no charsets are never used: some decompress, some take quadratic time."""
+        """Codecs that are not charsets are never used, because some decompress and some take quadratic time."""
         for name in (
             b"zlib",
             b"bz2",
@@ -47,7 +47,7 @@ class CharsetTests(SynchronousTestCase):
             self.assertEqual(to_text(b"abc", name), "abc")
 
     def test_unknown_names_leave_no_trace(self) -> None:
-        """Unknown names never reach Python, which would remember them for ever."""
+        """Unknown names are never looked up in Python, which would not forget them."""
         before = len(_cache)
         for number in range(100):
             to_text(b"\xe9", b"charset-%d" % number)

@@ -1,4 +1,4 @@
-"""What is done in chunks has the same result as if it were done at once."""
+"""Data that is processed in chunks has the same result as data that is processed at once."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -56,7 +56,7 @@ class ChunkTests(SynchronousTestCase):
         self.check_same(message_file, message_file.to_wire, HEADER)
 
     def test_base64(self) -> None:
-        """Base64 is decoded in chunks, whatever is in it and wherever it ends."""
+        """Base64 is decoded in chunks, with any content and any length."""
         self.check_same(transfer_encoding, transfer_encoding.decode_base64, BASE64)
         self.assertEqual(transfer_encoding.decode_base64(b"QUJD QU JDQ Q== QUJD"), b"ABCABCA")
 
@@ -82,7 +82,7 @@ class ChunkTests(SynchronousTestCase):
             self.assertEqual(charsets.to_text(data, charset), written, charset)
 
     def test_contains(self) -> None:
-        """A needle that is split between two chunks is found, and none that is not there."""
+        """A needle that is split between two chunks is found, and a missing one is not found."""
         self.patch(text, "CHUNK_SIZE", 3)
         for _ in range(2000):
             haystack = "".join(self.random.choices(CHARACTERS, k=self.random.randrange(12)))

@@ -1,4 +1,4 @@
-"""A Date field is read in every form that RFC 5322 allows, and no date is made up."""
+"""A Date field is read in every form that RFC 5322 allows; an invalid date is never guessed."""
 
 from datetime import date
 
@@ -31,7 +31,7 @@ class DateFieldTests(SynchronousTestCase):
             self.assertEqual(parse_date_field(value), sent, value)
 
     def test_no_date(self) -> None:
-        """Text that is no date is no date, and neither is one with an impossible day or time."""
+        """A text that is not a date, and a date with an impossible day or time, have no result."""
         for value in (
             b"",
             b"never",

@@ -1,4 +1,4 @@
-"""ENVELOPE is byte for byte what Dovecot sends, and always follows the grammar."""
+"""ENVELOPE is byte for byte that of Dovecot, and always follows the grammar."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class EnvelopeTests(SynchronousTestCase):
         )
 
     def test_repeated_fields(self) -> None:
-        """The addresses of repeated fields are all shown; of other repeated fields the last one counts."""
+        """All addresses of repeated fields are included; of other repeated fields the last one counts."""
         self.check(
             b"From: a@b\r\nSubject: 1\r\nfrom : c@d\r\nSUBJECT: 2\r\n",
             *(b"NIL", b'"2"'),
@@ -91,7 +91,7 @@ class EnvelopeTests(SynchronousTestCase):
             self.check(b"Subject: " + written + b"\r\n\r\n", b"NIL", sent, *[b"NIL"] * 8)
 
     def test_other_fields_are_unfolded(self) -> None:
-        """Other fields only lose their folds."""
+        """In other fields only the folds are removed."""
         for written, sent in (
             (b"<a@b>\r\n\t<c@d>", b'"<a@b>\t<c@d>"'),
             (b'"a  b" ', b'"\\"a  b\\" "'),

@@ -48,13 +48,13 @@ class HeaderValueTests(SynchronousTestCase):
         self.assertEqual(header_values(b"a: x\na:y\n", b"A"), [b"x", b"y"])
 
     def test_unfold(self) -> None:
-        """Unfolding removes line ends and keeps the white space after them, a tab as a space."""
+        """Unfolding removes line ends and keeps the white space after them, but a tab becomes a space."""
         self.assertEqual(unfold(b"a\r\n b\n\tc\td\r\n\t e"), b"a b c\td  e")
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(mails.hostile)
     def test_agrees_with_a_walk(self, header: bytes) -> None:
-        """A search for a name finds what a walk through all fields finds."""
+        """A search for a name finds the same bodies as a walk through all fields."""
         for name in (b"from", b"subject", b"content-type"):
             found = [body for field, body in fields(header) if field.lower() == name]
             self.assertEqual(header_values(header, name), found)
@@ -81,7 +81,7 @@ class FieldBodyTests(SynchronousTestCase):
         self.assertEqual(leading_token(b";"), b"")
 
     def test_languages(self) -> None:
-        """Language tags are read up to the first that is no tag."""
+        """Language tags are read up to the first text that is not a tag."""
         self.assertEqual(parse_languages(b"en, (c) de-DE , fr x, it"), [b"en", b"de-DE", b"fr"])
         self.assertEqual(parse_languages(b"en ("), [])
 
@@ -134,8 +134,8 @@ class DecodeHeaderTests(SynchronousTestCase):
             self.assertEqual(decode_header(body), text)
 
     def test_tolerance(self) -> None:
-        """Words split inside a character, words with languages, raw UTF-8 and raw Latin-1 are decoded; what is no
-        word stays."""
+        """Words that split a character, words with a language, raw UTF-8 and raw Latin-1 are decoded; other text is
+        unchanged."""
         for body, text in (
             (b"=?utf-8?q?=C3?= =?utf-8?q?=A9?=", "é"),
             (b"=?utf-8*en?q?a?=", "a"),

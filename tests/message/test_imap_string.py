@@ -43,8 +43,7 @@ class ImapStringTests(SynchronousTestCase):
     @settings(derandomize=True, deadline=None, max_examples=400)
     @given(st.binary(max_size=40))
     def test_grammar(self, value: bytes) -> None:
-        """All forms follow the grammar and have the right value: complete, unfolded, or with its white space
-        collapsed."""
+        """All forms follow the grammar and have the right value: unchanged, unfolded, or with collapsed white space."""
         expected = value.replace(b"\0", b"\xef\xbf\xbd")
         self.assertEqual(read(literal(value)), expected)
         self.assertEqual(read(string(value)), expected)

@@ -9,7 +9,7 @@ from imapshield.message.lexer import BROKEN, END, MORE, Cursor
 
 class CursorTests(SynchronousTestCase):
     def check(self, rule: str, value: bytes, stopped: int, text: bytes, rest: bytes = b"") -> None:
-        """Check how the method `rule` stops, what it reads of `value`, and what it leaves."""
+        """Check where the method `rule` stops, which text it reads from `value`, and which text it leaves."""
         cursor = Cursor(value)
         found: list[bytes] = []
         self.assertEqual(getattr(cursor, rule)(found), stopped, value)
@@ -33,7 +33,7 @@ class CursorTests(SynchronousTestCase):
             self.assertEqual((cursor.skip_space(), cursor.last_comment), (stopped, comment), value)
 
     def test_words(self) -> None:
-        """Atoms, tokens and quoted strings end at the first character that is not theirs."""
+        """Atoms, tokens and quoted strings end at the first character that they cannot contain."""
         self.check("atom", b"ab (c) d", MORE, b"ab", b"d")
         self.check("atom", b"a.b", MORE, b"a", b".b")
         self.check("atom", b"(a)", BROKEN, b"", b"(a)")
@@ -44,7 +44,7 @@ class CursorTests(SynchronousTestCase):
         self.check("quoted", b'"a\\', BROKEN, b"")
 
     def test_phrases(self) -> None:
-        """A phrase is read as its words with one space in between."""
+        """A phrase is read as its words with one space between them."""
         self.check("phrase", b'a  b "c d"<', MORE, b"a b c d", b"<")
         self.check("phrase", b"a.b c. d", END, b"a.b c. d")
         self.check("phrase", b".a", BROKEN, b"", b".a")

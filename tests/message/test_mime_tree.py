@@ -33,7 +33,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(outline(parse_mime_tree(data, limits), data), expected)
 
     def test_plain(self) -> None:
-        """A message without MIME is one text part, whose lines are the line ends of its body."""
+        """A message without MIME fields is one text part, and its number of lines is that of the line ends in its body."""
         part = parse_mime_tree(b"Subject: x\r\n\r\none\r\ntwo")
         self.assertEqual((part.start, part.body_start, part.end), (0, 14, 22))
         self.assertEqual((part.kind, part.lines, part.encoding), (b"text/plain", 1, b""))
@@ -52,7 +52,7 @@ class ParseTests(SynchronousTestCase):
         self.check(b"\r\nx", (b"text/plain", b"x"))
 
     def test_first_blank_line(self) -> None:
-        """The first blank line ends the header, although one of the other kind starts inside it."""
+        """The first blank line ends the header, with CRLF or LF, even if a blank line of the other kind follows."""
         self.assertEqual(parse_mime_tree(b"a: b\n\n\r\n").body_start, 6)
         self.assertEqual(parse_mime_tree(b"a: b\r\n\r\n\n\n").body_start, 8)
 
@@ -90,7 +90,7 @@ class ParseTests(SynchronousTestCase):
         )
 
     def test_prefix_boundaries(self) -> None:
-        """Of two boundaries that a line starts with, the longer one counts."""
+        """If a line starts with two boundaries, the longer one counts."""
         inner = multipart(b"outer-inner", b"\r\na", b"\r\nb")
         expected = (b"multipart/mixed", [(b"text/plain", b"a"), (b"text/plain", b"b")])
         self.check(
@@ -103,12 +103,12 @@ class ParseTests(SynchronousTestCase):
         self.check(multipart(b"b--", b"\r\na"), (b"multipart/mixed", [(b"text/plain", b"a")]))
 
     def test_boundary_is_a_prefix(self) -> None:
-        """What follows a boundary on its line is ignored (RFC 2046 section 5.1.1)."""
+        """Text after a boundary on the same line is ignored (RFC 2046 section 5.1.1)."""
         data = b"Content-Type: multipart/x; boundary=b\r\n\r\n--b \t\r\n\r\n1\r\n--bcd\r\n\r\n2\r\n--b--junk\r\n"
         self.check(data, (b"multipart/x", [(b"text/plain", b"1"), (b"text/plain", b"2")]))
 
     def test_inner_boundary_beyond_outer(self) -> None:
-        """The boundary of a part that has ended starts nothing, however often it occurs later."""
+        """The boundary of a multipart that has ended starts no part, however often it occurs later."""
         inner = b"Content-Type: multipart/x; boundary=i\r\n\r\n--i\r\n\r\na"
         data = multipart(
             b"o", inner, b"\r\nb\r\n--i\r\n--i--", inner.replace(b"=i", b"=io"), b"\r\n--i--"
@@ -158,7 +158,7 @@ class ParseTests(SynchronousTestCase):
         self.check(head + b"--b\r\n", (b"multipart/x", [(b"text/plain", b"")]))
 
     def test_boundary_in_header(self) -> None:
-        """A boundary also ends a header, and the line end before it belongs to it, even that of a blank line."""
+        """A boundary ends a header too, and the line end before it belongs to the boundary, even that of a blank line."""
         for gap in (b"\r\n", b"\r\n\r\n"):
             data = b"Content-Type: multipart/x; boundary=b\r\n\r\n--b\r\nX: y" + gap + b"--b--\r\n"
             child = parse_mime_tree(data).children[0]
@@ -176,7 +176,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual((part.lines, inner.lines), (2, 0))
 
     def test_own_boundary_after_blank_line(self) -> None:
-        """The line after a multipart's header is its own boundary, if that matches better than an outer one."""
+        """The line after the header of a multipart is its own boundary, if that matches better than an outer one."""
         inner = b"Content-Type: multipart/x; boundary=outer2\r\n\r\n--outer2\r\n\r\na\r\n--outer2--"
         self.check(
             multipart(b"outer", inner),
@@ -293,7 +293,7 @@ class HostileMessageTests(SynchronousTestCase):
         self.assertEqual(kinds(crlf), kinds(bare))
 
     def test_hostile_sizes(self) -> None:
-        """A megabyte of anything is parsed; a quadratic algorithm would never finish."""
+        """A megabyte of any text is parsed in linear time; a quadratic algorithm would not finish."""
         size = 1 << 20
         head = b"Content-Type: multipart/x; boundary=b\r\n\r\n"
         for data in (

@@ -39,7 +39,7 @@ class BodySectionTests(SynchronousTestCase):
         self.assertEqual(fetch(NESTED, path, text), expected, (path, text))
 
     def test_without_part_numbers(self) -> None:
-        """Without part numbers, a section is of the whole message."""
+        """A section without part numbers is that of the whole message."""
         head = b"Subject: top\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n"
         self.check((), b"", NESTED)
         self.check((), b"HEADER", head)
@@ -60,7 +60,7 @@ class BodySectionTests(SynchronousTestCase):
             self.check(path, b"", expected)
 
     def test_header_text_mime(self) -> None:
-        """HEADER and TEXT are those of an embedded message, MIME is the header of the part."""
+        """HEADER and TEXT are those of an embedded message; MIME is the header of the part."""
         self.check((3,), b"MIME", b"Content-Type: MESSAGE/RFC822\r\nX: 3\r\n\r\n")
         self.check(
             (3,), b"HEADER", b"Subject: three\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
@@ -82,7 +82,7 @@ class BodySectionTests(SynchronousTestCase):
             self.check(path, b"", None)
 
     def test_single_part(self) -> None:
-        """Part 1 of a message that is no multipart is its body, and MIME is the message's header."""
+        """Part 1 of a message that is not a multipart is its body, and MIME is the header of the message."""
         data = b"Subject: x\r\n\r\nbody"
         self.assertEqual(fetch(data, (1,)), b"body")
         self.assertEqual(fetch(data, (1,), b"MIME"), b"Subject: x\r\n\r\n")
@@ -98,7 +98,7 @@ class BodySectionTests(SynchronousTestCase):
         self.assertEqual(fetch(data, (1, 1)), b"body")
 
     def test_fields(self) -> None:
-        """HEADER.FIELDS is of the message, or of an embedded message."""
+        """HEADER.FIELDS returns fields of the message, or of an embedded message."""
         self.assertEqual(
             fetch(NESTED, (), b"HEADER.FIELDS", (b"SUBJECT",)), b"Subject: top\r\n\r\n"
         )
@@ -111,7 +111,7 @@ class BodySectionTests(SynchronousTestCase):
         self.assertEqual(fetch(NESTED, (1,), b"HEADER.FIELDS", (b"X",)), None)
 
     def test_multipart_without_parts(self) -> None:
-        """The part that BODYSTRUCTURE shows in an empty multipart is empty, not missing."""
+        """The part that BODYSTRUCTURE has for an empty multipart is empty, not missing."""
         data = (
             b"Mime-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\nno boundary\r\n"
         )
@@ -144,7 +144,7 @@ class BodySectionTests(SynchronousTestCase):
         st.sampled_from([b"", b"HEADER", b"TEXT", b"MIME"]),
     )
     def test_always_within(self, data: bytes, path: tuple[int, ...], text: bytes) -> None:
-        """In any message, a section is a range of it."""
+        """In any message, a section is a range of the message."""
         found = body_section(parse_mime_tree(data), data, Section(path, text))
         if found is not None:
             assert isinstance(found, tuple)

@@ -1,4 +1,4 @@
-"""BODY and BODYSTRUCTURE are byte for byte what Dovecot sends, and always follow the grammar."""
+"""BODY and BODYSTRUCTURE are byte for byte those of Dovecot, and always follow the grammar."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class BodystructureTests(SynchronousTestCase):
         )
 
     def test_tolerance(self) -> None:
-        """Parameters are read whatever is between them, and keep their case."""
+        """Parameters are read with any text between them, and keep their case."""
         for field, params in (
             (
                 b'TEXT/HTML;\r\n\tcharset="iso-8859-1"; format=flowed;',
@@ -166,7 +166,7 @@ class BodystructureTests(SynchronousTestCase):
             )
 
     def test_multipart_without_parts(self) -> None:
-        """A multipart without parts is shown with an empty part, because the grammar requires one."""
+        """A multipart without parts is sent with an empty part, because the grammar requires one."""
         empty = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
         self.check_field(
             b"Content-Type: multipart/x; y=z",
@@ -192,7 +192,7 @@ class BodystructureTests(SynchronousTestCase):
         )
 
     def test_beyond_limits(self) -> None:
-        """Opaque parts are shown as application/octet-stream."""
+        """Opaque parts are sent as application/octet-stream."""
         for kind in (b"message/rfc822", b"multipart/x; boundary=b"):
             found = bodystructure_of(
                 b"Content-Type: " + kind + b"\r\n\r\n--b\r\n\r\n", MimeLimits(depth=1)
@@ -216,8 +216,7 @@ class GrammarTests(SynchronousTestCase):
         self.assertEqual(bodystructure_of(data).count(b'"message" "rfc822"'), 99)
 
     def test_many_envelopes(self) -> None:
-        """The addresses of all embedded messages are limited together, because they take more space than the
-        message."""
+        """The addresses of all embedded messages are limited together, because they can be longer than the message."""
         message = b"--b\r\n\r\nFrom: " + b"a," * 5000 + b"\r\n\r\n\r\n"
         data = b"Content-Type: multipart/digest; boundary=b\r\n\r\n" + message * 50
         self.assertLess(len(bodystructure_of(data)), 3 * len(data) + 10_000 * 3 * 50)

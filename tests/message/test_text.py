@@ -1,4 +1,4 @@
-"""SEARCH and PREVIEW read the text of messages as a person would."""
+"""SEARCH and PREVIEW use the text of a message that a person would read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SearchableTextTests(SynchronousTestCase):
             self.assertIn(text, found)
 
     def test_lines_that_are_no_fields(self) -> None:
-        """Header lines without a colon are searched too, also beside encoded words."""
+        """Header lines without a colon are searched too, also next to encoded words."""
         found = searchable_text(
             b"Subject:=?utf-8?q?=C3=A9?=\r\nof no\r\n field\r\nX: y\r\n\r\n", headers=True
         )
@@ -55,7 +55,7 @@ class SearchableTextTests(SynchronousTestCase):
         )
 
     def test_unknown_encoding(self) -> None:
-        """A part with an unknown encoding is searched as it is."""
+        """A part with an unknown encoding is searched without decoding."""
         self.assertEqual(
             searchable_text(b"Mime-Version: 1\r\nContent-Transfer-Encoding: x-y\r\n\r\nabc"), "abc"
         )
@@ -117,7 +117,7 @@ class PreviewTests(SynchronousTestCase):
         self.check(b"", "")
 
     def test_quoted(self) -> None:
-        """Quoted lines are used only if there are no others."""
+        """Quoted lines are used only if there are no other lines."""
         self.check(b"\r\nJoe wrote:\r\n> Hi\r\nYes.\r\n", "Joe wrote: Yes.")
         self.check(b"\r\n> Hi\r\n> there\r\n", "> Hi > there")
 

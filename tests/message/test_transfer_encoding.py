@@ -1,4 +1,4 @@
-"""Transfer encodings are decoded, and damage costs only what is damaged."""
+"""Transfer encodings are decoded, and damage affects only the damaged bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from imapshield.message.transfer_encoding import decode, decode_base64, decode_q
 
 class DecodeTests(SynchronousTestCase):
     def test_base64(self) -> None:
-        """Bytes outside the alphabet are ignored, and what is missing at the end is missing."""
+        """Bytes outside the alphabet are ignored, and data that is cut off is decoded as far as possible."""
         for data, decoded in (
             (b"SGVsbG8=", b"Hello"),
             (b"SGVs\r\nbG8=\r\n", b"Hello"),
@@ -27,7 +27,7 @@ class DecodeTests(SynchronousTestCase):
             self.assertEqual(decode_base64(data), decoded)
 
     def test_quoted_printable(self) -> None:
-        """What is no escape stays as it is, and white space at line ends is dropped."""
+        """Invalid escapes are not changed, and white space at line ends is removed."""
         for data, decoded in (
             (b"a=3Db", b"a=b"),
             (b"a=3db", b"a=b"),
@@ -43,13 +43,13 @@ class DecodeTests(SynchronousTestCase):
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(st.lists(st.sampled_from([b"\n", b"\r\n", b"\r", b"a", b"=\r\nb"])).map(b"".join))
     def test_line_ends_of_quoted_printable(self, data: bytes) -> None:
-        """Line ends that are not escaped stay as they are, also where CRLF and LF are mixed."""
+        """Line ends that are not escaped are not changed, also if CRLF and LF are mixed."""
         self.assertEqual(decode_quoted_printable(data), data.replace(b"=\r\n", b""))
 
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(st.binary(max_size=200))
     def test_round_trip(self, data: bytes) -> None:
-        """Everything that is encoded is decoded again."""
+        """Encoded data is decoded to the same data."""
         self.assertEqual(decode(binascii.b2a_base64(data), b"base64"), data)
         # With `istext`, the encoder does not escape line ends, and makes all of them like the first one.
         encoded = binascii.b2a_qp(data, quotetabs=True, istext=False)

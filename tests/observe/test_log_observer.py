@@ -153,4 +153,4 @@ class LogObserverTests(SynchronousTestCase):
 
     def test_default_logger(self) -> None:
         """The default logger has the namespace of the project."""
-        self.assertEqual(LogObserver()._log.namespace, "imapshield")
+        self.assertEqual(LogObserver().log.namespace, "imapshield")
