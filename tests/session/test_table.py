@@ -64,14 +64,14 @@ class CommandTableTests(SynchronousTestCase):
         """A command in the wrong state is BAD, with one of three texts that say which state it needs."""
         server = Server()
         reasons: dict[str, set[bytes]] = {"log in": set(), "logged in": set(), "select": set()}
-        for name, spec in TABLE.items():
-            if State.NOT_AUTHENTICATED not in spec.states:
+        for name, row in TABLE.items():
+            if State.NOT_AUTHENTICATED not in row.states:
                 reasons["log in"].add(server.connect()(b"a " + name))
-            elif State.AUTHENTICATED not in spec.states:
+            elif State.AUTHENTICATED not in row.states:
                 reasons["logged in"].add(server.login()(b"a " + name))
         client = server.login()
         for name, spec in TABLE.items():
-            if spec.states == SELECTED:
+            if row.states == SELECTED:
                 reasons["select"].add(client(b"a " + name))
                 client(b"ok NOOP")
         for texts in reasons.values():
