@@ -70,7 +70,7 @@ class CommandTableTests(SynchronousTestCase):
             elif State.AUTHENTICATED not in row.states:
                 reasons["logged in"].add(server.login()(b"a " + name))
         client = server.login()
-        for name, spec in TABLE.items():
+        for name, row in TABLE.items():
             if row.states == SELECTED:
                 reasons["select"].add(client(b"a " + name))
                 client(b"ok NOOP")
