@@ -104,16 +104,16 @@ class NoticeRealm:
 
 
 class ExtendingTests(SynchronousTestCase):
-    def test_checker(self) -> None:
-        """A checker of your own decides who may log in."""
+    def test_checker_decides_who_may_log_in(self) -> None:
+        """A custom checker decides which users may log in."""
         checker = OneTimePasswords({b"alice": [b"one", b"two"]})
         verifyObject(ICredentialsChecker, checker)
         server = Server(checker=checker)
         for password, status in ((b"one", b"OK"), (b"one", b"NO"), (b"two", b"OK")):
             self.assertIn(b"a " + status, server.connect()(b"a LOGIN alice " + password))
 
-    def test_realm_and_store(self) -> None:
-        """A realm of your own chooses each user's account, and a store of your own decides what users can do."""
+    def test_realm_chooses_the_account_and_store_its_rules(self) -> None:
+        """A custom realm chooses each user's account, and a custom store decides which commands succeed."""
         store = ReadOnlyStore(lambda: 1_700_000_000.0)
         MemoryStore.append(store, "INBOX", [NewMessage((), None, MemoryLiteral(MAIL))])
         realm = ArchiveRealm(store)
@@ -130,8 +130,8 @@ class ExtendingTests(SynchronousTestCase):
         alice.lose_connection()
         self.assertEqual(realm.account.sessions, 1)
 
-    def test_account(self) -> None:
-        """An account of your own needs no store, and clients see the texts of its errors."""
+    def test_account_needs_no_store(self) -> None:
+        """A custom account needs no store, and clients see the texts of its errors."""
         verifyObject(IAccount, NoticeAccount("alice"))
         realm = NoticeRealm()
         client = Server(realm=realm).login()

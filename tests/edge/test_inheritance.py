@@ -86,7 +86,7 @@ class InheritanceTests(SynchronousTestCase):
         self.assertEqual([name for name in sorted(listed) if NEVER_REACHED.fullmatch(name)], [])
         self.assertEqual(sorted(listed - self.base_attributes()), [])
 
-    def test_overridden(self) -> None:
+    def test_listed_overrides_are_the_actual_overrides(self) -> None:
         """The attributes listed as overridden are overridden, and no others."""
         own = {name for name in vars(ShieldedIMAP4Server) if not name.startswith("__")}
         self.assertEqual(sorted(own & self.base_attributes()), sorted(OVERRIDDEN))

@@ -147,7 +147,7 @@ class LoopbackCase(TestCase):
 
 
 class PendingCommandTests(LoopbackCase):
-    async def test_100_commands(self) -> None:
+    async def test_100_commands_get_100_responses(self) -> None:
         """A hundred NOOPs in one send get a hundred responses, over TCP, TLS and STARTTLS."""
 
         def script(connect: Callable[[], Peer]) -> int:
@@ -159,8 +159,8 @@ class PendingCommandTests(LoopbackCase):
         for connect in self.ways_to_connect():
             self.assertEqual(await self.client(script, connect), 100)
 
-    async def test_101_commands(self) -> None:
-        """101 NOOPs in one send end in ECONNRESET, and so does one full frame, over TCP, TLS and STARTTLS."""
+    async def test_101_commands_end_in_a_reset(self) -> None:
+        """101 NOOPs in one send end in ECONNRESET, and so does one full packet, over TCP, TLS and STARTTLS."""
 
         def script(connect: Callable[[], Peer], data: bytes) -> str:
             peer = connect()
@@ -179,8 +179,8 @@ class PendingCommandTests(LoopbackCase):
             {"backlog", "preauth_commands"},
         )
 
-    async def test_nothing_is_executed(self) -> None:
-        """No command of a frame that leads to a reset is executed."""
+    async def test_no_command_before_a_reset_is_executed(self) -> None:
+        """No command of a packet that leads to a reset is executed."""
 
         def script() -> str:
             peer = self.peer()
@@ -191,7 +191,7 @@ class PendingCommandTests(LoopbackCase):
         closed = [event for event in self.events if isinstance(event, ConnectionClosed)]
         self.assertEqual([event.commands for event in closed], [0])
 
-    async def test_batches_of_90(self) -> None:
+    async def test_batches_of_90_end_in_a_reset_too(self) -> None:
         """A client that sends 90 commands at a time and reads every response is reset too."""
 
         def script() -> str:
@@ -203,7 +203,7 @@ class PendingCommandTests(LoopbackCase):
 
         self.assertEqual(await self.client(script), "reset")
 
-    async def test_pipelining_user(self) -> None:
+    async def test_pipelining_user_gets_every_response(self) -> None:
         """A user who pipelines 5,000 UID FETCH commands gets every response."""
         await self.realm.account().append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))] * 10)
 
@@ -226,7 +226,7 @@ class PendingCommandTests(LoopbackCase):
         self.assertEqual(await self.client(script), 5000)
         self.assertEqual([event for event in self.events if isinstance(event, LimitTriggered)], [])
 
-    async def test_starttls_injection(self) -> None:
+    async def test_plaintext_after_starttls_is_never_answered(self) -> None:
         """Plaintext sent after STARTTLS is never answered (CVE-2011-0411, CVE-2021-33515)."""
 
         def script() -> bytes:
@@ -238,8 +238,8 @@ class PendingCommandTests(LoopbackCase):
 
         self.assertRegex(await self.client(script), rb"\Ad OK [^\r]*\r\Z")
 
-    async def test_client_closes(self) -> None:
-        """A client that closes without LOGOUT is forgotten at once, over TCP, TLS and STARTTLS."""
+    async def test_connection_closed_without_logout_is_released(self) -> None:
+        """A connection that the client closes without LOGOUT is released at once, over TCP, TLS and STARTTLS."""
 
         def script(connect: Callable[[], Peer]) -> None:
             peer = connect()
@@ -259,7 +259,7 @@ class PendingCommandTests(LoopbackCase):
             self.assertEqual(self.factory.connections, set())
             self.factory._connection_lost = connection_lost  # type: ignore[method-assign]
 
-    async def test_no_delay(self) -> None:
+    async def test_tcp_nodelay_is_set(self) -> None:
         """TCP_NODELAY is set: a response of several writes does not wait for an acknowledgement."""
 
         def script() -> None:
@@ -273,7 +273,7 @@ class PendingCommandTests(LoopbackCase):
 class UnreadResponseTests(LoopbackCase):
     limits = {"stalled_seconds": 0.5, "unsent_seconds": 1.0}
 
-    async def test_never_reads(self) -> None:
+    async def test_user_who_never_reads_is_reset(self) -> None:
         """A user who sends and never reads is reset, and until then its responses use no memory."""
         await self.realm.account().append(
             "INBOX", [NewMessage((), None, MemoryLiteral(MAIL + b"x" * 200_000))] * 20
@@ -298,7 +298,7 @@ class UnreadResponseTests(LoopbackCase):
 
 
 class FloodTests(LoopbackCase):
-    async def test_three_addresses(self) -> None:
+    async def test_flood_from_three_addresses_leaves_memory_flat(self) -> None:
         """Floods from three addresses that reconnect endlessly leave memory flat, and another user is served."""
         await self.realm.account().append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))] * 10)
         deadline = time.monotonic() + 2

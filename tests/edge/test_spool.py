@@ -12,7 +12,7 @@ from imapshield.errors import CommandRefused
 
 
 class SpoolTests(SynchronousTestCase):
-    def test_small_literal(self) -> None:
+    def test_small_literal_stays_in_memory(self) -> None:
         """A literal within the memory budget stays in memory."""
         self.patch(tempfile, "TemporaryFile", None)
         literal = Spool(10).new_literal()
@@ -22,7 +22,7 @@ class SpoolTests(SynchronousTestCase):
         self.assertEqual((content.size, content.read(0, 99)), (10, b"1234567890"))
         content.close()
 
-    def test_large_literal(self) -> None:
+    def test_large_literal_goes_to_an_unnamed_file(self) -> None:
         """A literal above the memory budget goes to an unnamed file, complete."""
         directory = self.mktemp()
         os.mkdir(directory)
@@ -37,13 +37,13 @@ class SpoolTests(SynchronousTestCase):
         self.assertEqual((len(files), os.listdir(directory)), (1, []))
         content.close()
 
-    def test_empty_literal(self) -> None:
+    def test_empty_literal_uses_no_storage(self) -> None:
         """An empty literal uses no storage."""
         content = Spool(10).new_literal().finish()
         self.assertEqual((content.size, content.read(0, 99)), (0, b""))
         content.close()
 
-    def test_no_memory(self) -> None:
+    def test_zero_memory_budget_uses_the_file(self) -> None:
         """A memory budget of 0 puts literals of more than one byte in the file."""
         files = self.record_files()
         literal = Spool(0).new_literal()
@@ -63,7 +63,7 @@ class SpoolTests(SynchronousTestCase):
         self.patch(tempfile, "TemporaryFile", open_file)
         return files
 
-    def test_full_disk(self) -> None:
+    def test_full_disk_is_refused_with_overquota(self) -> None:
         """A full disk is CommandRefused with OVERQUOTA."""
 
         class FullFile:
@@ -84,7 +84,7 @@ class SpoolTests(SynchronousTestCase):
         self.assertEqual(error.code, b"OVERQUOTA")
         literal.discard()
 
-    def test_many_literals(self) -> None:
+    def test_literals_of_a_command_share_budget_and_file(self) -> None:
         """The literals of one command share the memory budget and one file, which is closed with the last of them."""
         files = self.record_files()
         spool = Spool(10)

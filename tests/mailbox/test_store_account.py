@@ -20,7 +20,7 @@ class StoreAccountTests(SynchronousTestCase):
         self.worker = SlowWorker()
         self.account = StoreAccount("alice", lambda: MemoryStore(lambda: NOW), self.worker)
 
-    def test_dropped_during_open(self) -> None:
+    def test_mailbox_dropped_during_open_is_opened(self) -> None:
         """A mailbox that is dropped while it is being opened again is opened nevertheless."""
         first = Deferred.fromCoroutine(self.account.open("INBOX", False))
         self.worker.step()
@@ -32,7 +32,7 @@ class StoreAccountTests(SynchronousTestCase):
         self.worker.step()
         self.successResultOf(shut)
 
-    def test_append_succeeds(self) -> None:
+    def test_append_succeeds_beside_a_deleted_mailbox(self) -> None:
         """APPEND succeeds although a session has a deleted mailbox of the same name selected."""
         account = StoreAccount("alice", lambda: MemoryStore(lambda: NOW), InlineWorker())
 
