@@ -84,8 +84,8 @@ class CrashTests(CrashTestCase):
         self.assertEqual([flags for flags in found if flags not in (before, after)], [])
         self.assertEqual(self.warnings, [])
 
-    def test_copy_of_three(self) -> None:
-        """After a crash in a COPY of three messages all three are there, or none."""
+    def test_crash_in_copy_leaves_all_messages_or_none(self) -> None:
+        """After a crash in a COPY of three messages, all three are in the target, or none."""
         for first in (1, 4):
             with self.copying_before_each_step() as copies:
                 copied = self.store.copy(self.key, [1, 2, 3], "A", False, 0)
@@ -93,16 +93,16 @@ class CrashTests(CrashTestCase):
             self.assertGreaterEqual(len(copies), 8)
             self.check_all_or_none(copies, self.flags(), first)
 
-    def test_append_of_three(self) -> None:
-        """After a crash in an APPEND of three messages all three are there, or none."""
+    def test_crash_in_append_leaves_all_messages_or_none(self) -> None:
+        """After a crash in an APPEND of three messages, all three are in the mailbox, or none."""
         messages = [NewMessage((SEEN, b"$Mine"), None, MemoryLiteral(MAIL))] * 3
         with self.copying_before_each_step() as copies:
             self.store.append("A", messages)
         self.assertGreater(len(copies), 12)
         self.check_all_or_none(copies, self.flags(), 1)
 
-    def test_move_of_three(self) -> None:
-        """After a crash in a MOVE each message is in exactly one mailbox, and whole."""
+    def test_crash_in_move_leaves_each_message_in_one_mailbox(self) -> None:
+        """After a crash in a MOVE, each message is in exactly one mailbox, and complete."""
         with self.copying_before_each_step() as copies:
             self.store.copy(self.key, [1, 2, 3], "A", True, 0)
         for root in copies:
@@ -110,8 +110,8 @@ class CrashTests(CrashTestCase):
             inbox, moved = self.flags_of_whole(store, "INBOX"), self.flags_of_whole(store, "A")
             self.assertEqual([*inbox.values(), *moved.values()], [b"\\Seen $Mine"] * 3)
 
-    def test_replace(self) -> None:
-        """After a crash in a REPLACE the old message or the new one is there, and whole."""
+    def test_crash_in_replace_leaves_the_old_or_the_new_message(self) -> None:
+        """After a crash in a REPLACE, the old message or the new message is there, and complete."""
         with self.copying_before_each_step() as copies:
             self.store.replace(self.key, 2, "A", NewMessage((SEEN,), None, MemoryLiteral(MAIL)), 0)
         for root in copies:
@@ -124,7 +124,7 @@ class CrashTests(CrashTestCase):
 class StagingTests(CrashTestCase):
     """Staged messages that could not be published."""
 
-    def test_staged_messages_work(self) -> None:
+    def test_staged_messages_work_in_every_command(self) -> None:
         """Messages that could not be renamed into cur/ work in every command, and are renamed later."""
         with failing("rename", DISK_ERROR):
             self.store.copy(self.key, [1, 2, 3], "A", False, 0)
@@ -144,7 +144,7 @@ class StagingTests(CrashTestCase):
         self.assertEqual(self.tmp(".A"), [])
         self.assertEqual(len(self.cur(".A")), 3)
 
-    def test_removed_from_tmp(self) -> None:
+    def test_staged_file_that_was_removed_is_expunged(self) -> None:
         """A staged file that another program removed is expunged by the first sync after publishing."""
         with failing("rename", DISK_ERROR):
             self.store.copy(self.key, [1, 2, 3], "A", False, 0)
@@ -152,7 +152,7 @@ class StagingTests(CrashTestCase):
         self.store.close()
         self.assertEqual(sorted(self.flags("A", self.open_store())), [1, 3])
 
-    def test_failing_copy(self) -> None:
+    def test_failing_copy_leaves_nothing_in_tmp(self) -> None:
         """A COPY of several messages that fails leaves nothing in tmp/."""
         for step, after in (("link", 1), ("fsync", 0)):
             with failing(step, DISK_ERROR, after):

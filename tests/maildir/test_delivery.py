@@ -17,7 +17,7 @@ LF_MAIL = MAIL.replace(b"\r\n", b"\n")
 
 
 class DeliveryTests(DiskTestCase):
-    def test_order_of_delivery(self) -> None:
+    def test_uids_follow_the_order_of_delivery(self) -> None:
         """Messages that are found together get UIDs in the order of their delivery, not of the directory."""
         names = [
             "1700000001.M999P1.mx",
@@ -52,7 +52,7 @@ class DeliveryTests(DiskTestCase):
         self.assertEqual((self.new(), self.cur()), ([], [name + ":2,"]))
         self.assertEqual(self.store.open("INBOX", True).delta.recent, [])
 
-    def test_same_clock_tick(self) -> None:
+    def test_mail_of_the_same_clock_tick_is_found(self) -> None:
         """New mail is found by the next sync, even if it was delivered in the clock tick of the last one."""
         key, since = self.store.key("INBOX"), 0
         for i in range(1, 40):
@@ -61,7 +61,7 @@ class DeliveryTests(DiskTestCase):
             self.assertEqual([row.uid for row in delta.rows], [i])
             since = delta.highestmodseq
 
-    def test_lf_on_disk(self) -> None:
+    def test_lf_on_disk_is_crlf_on_the_wire(self) -> None:
         """A file with LF is sent with CRLF and has that size; with `W=` in its name it need not be measured."""
         self.deliver(LF_MAIL)
         self.deliver(LF_MAIL, name=f"1800000000.mx,S={len(LF_MAIL)},W={len(MAIL)}")
@@ -77,15 +77,15 @@ class DeliveryTests(DiskTestCase):
         self.assertEqual(self.store.sizes(key, [1, 2]), [(1, len(MAIL)), (2, len(MAIL))])
         self.assertEqual(self.store.status("INBOX").size, 2 * len(MAIL))
 
-    def test_wrong_size_in_name(self) -> None:
+    def test_wrong_size_in_a_name_is_corrected(self) -> None:
         """A wrong size in a file name is corrected when the message is read."""
         self.deliver(LF_MAIL, name="1700000000.mx,S=5,W=5")
         key = self.store.open("INBOX", False).key
         self.store.fetch(key, [1], [WHOLE], BUDGET)
         self.assertEqual(self.store.sizes(key, [1]), [(1, len(MAIL))])
 
-    def test_large_header(self) -> None:
-        """A header that is larger than the first chunk that is read of a large file is found whole."""
+    def test_header_larger_than_a_chunk_is_found_whole(self) -> None:
+        """A header that is larger than the first chunk of a large file is found completely."""
         for eol in (b"\r\n", b"\n"):
             for pad in range(65510, 65540, 3):
                 header = b"X: " + b"x" * pad + eol + b"Subject: end" + eol + eol
@@ -95,7 +95,7 @@ class DeliveryTests(DiskTestCase):
         got = self.store.fetch(key, range(1, 21), [item], BUDGET).columns[0]
         self.assertEqual(set(got), {b"{16}\r\nSubject: end\r\n\r\n"})
 
-    def test_too_large(self) -> None:
+    def test_file_over_the_size_limit_is_no_message(self) -> None:
         """A file over the size limit is not a message, one that grew over it is cut, and APPEND refuses one."""
         self.append()
         self.patch(files, "MAX_MESSAGE_SIZE", 100)
@@ -112,7 +112,7 @@ class DeliveryTests(DiskTestCase):
         large = NewMessage((), None, MemoryLiteral(bytes(101)))
         self.assertRaises(StoreLimitExceeded, self.store.append, "INBOX", [large])
 
-    def test_only_regular_files(self) -> None:
+    def test_only_regular_files_are_messages(self) -> None:
         """Directories, symbolic links, FIFOs and dot files in cur/ and new/ are not messages."""
         secret = self.mktemp()
         with open(secret, "wb") as file:

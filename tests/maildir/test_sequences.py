@@ -112,8 +112,8 @@ class Account:
 class CommandSequenceTests(SynchronousTestCase):
     @given(st.lists(steps, max_size=14))
     @settings(derandomize=True, deadline=None, max_examples=60)
-    def test_same_as_memory_store(self, sequence: list[tuple[Any, ...]]) -> None:
-        """After every step clients see the same in both stores."""
+    def test_both_stores_give_the_same_results(self, sequence: list[tuple[Any, ...]]) -> None:
+        """After every step, clients see the same in both stores."""
         root = os.path.abspath(self.mktemp())
         opened: list[MaildirStore] = []
 

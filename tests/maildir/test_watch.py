@@ -36,7 +36,7 @@ class PollTests(SynchronousTestCase):
     def change(self) -> None:
         os.utime(self.folder, (1000, 1000))
 
-    def test_change(self) -> None:
+    def test_change_causes_a_callback_at_the_next_poll(self) -> None:
         """A change causes a callback at the next poll, and one more, because of changes in the same clock tick."""
         watch = self.watcher.watch([self.folder], self.callback)
         self.advance()
@@ -50,7 +50,7 @@ class PollTests(SynchronousTestCase):
         self.assertEqual(len(self.calls), 3)
         watch.stop()
 
-    def test_directory_removed_and_made_again(self) -> None:
+    def test_removed_and_recreated_directory_is_a_change(self) -> None:
         """The removal and the creation of a directory are changes."""
         self.watcher.watch([self.folder, self.folder + "/none"], self.callback)
         self.advance()
@@ -63,7 +63,7 @@ class PollTests(SynchronousTestCase):
         self.advance()
         self.assertEqual(len(self.calls), 3)
 
-    def test_stop(self) -> None:
+    def test_stopped_watch_causes_no_callback(self) -> None:
         """A stopped watch causes no callback, even if one was due; after the last watch there is no poll."""
         watch = self.watcher.watch([self.folder], self.callback)
         other = self.watcher.watch([self.folder], lambda: None)
@@ -85,7 +85,7 @@ class PollTests(SynchronousTestCase):
         self.clock.advance(GATHER_SECONDS)
         self.assertEqual(len(self.calls), 1)
 
-    def test_one_at_a_time(self) -> None:
+    def test_callbacks_run_one_at_a_time(self) -> None:
         """Notifications while a callback runs cause one more callback after it."""
         running: list[Deferred[None]] = []
 
@@ -106,7 +106,7 @@ class PollTests(SynchronousTestCase):
         self.clock.advance(GATHER_SECONDS)
         self.assertEqual(len(running), 3)
 
-    def test_no_inotify(self) -> None:
+    def test_directories_are_polled_without_inotify(self) -> None:
         """With a reactor or on a system without inotify, directories are polled."""
         watcher = DirectoryWatcher(self.clock)
         watcher.watch([self.folder], self.callback)

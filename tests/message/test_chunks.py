@@ -42,7 +42,7 @@ class ChunkTests(SynchronousTestCase):
         for data, expected in zip(inputs, results, strict=True):
             self.assertEqual(function(data), expected, data)
 
-    def test_line_chunks(self) -> None:
+    def test_chunks_end_at_line_ends(self) -> None:
         """Chunks end at line ends, have at least the wanted size, and joined they are the input."""
         for _ in range(300):
             data = self.random_data(HEADER)
@@ -51,29 +51,29 @@ class ChunkTests(SynchronousTestCase):
             for chunk in chunks[:-1]:
                 self.assertTrue(chunk.endswith(b"\n") and len(chunk) >= 7)
 
-    def test_to_wire(self) -> None:
+    def test_line_ends_are_converted_in_chunks(self) -> None:
         """The line ends of a file are converted in chunks."""
         self.check_same(message_file, message_file.to_wire, HEADER)
 
-    def test_base64(self) -> None:
+    def test_base64_is_decoded_in_chunks(self) -> None:
         """Base64 is decoded in chunks, with any content and any length."""
         self.check_same(transfer_encoding, transfer_encoding.decode_base64, BASE64)
         self.assertEqual(transfer_encoding.decode_base64(b"QUJD QU JDQ Q== QUJD"), b"ABCABCA")
 
-    def test_quoted_printable(self) -> None:
+    def test_quoted_printable_is_decoded_in_chunks(self) -> None:
         """Quoted-printable is decoded in chunks."""
         self.check_same(
             transfer_encoding, transfer_encoding.decode_quoted_printable, QUOTED_PRINTABLE
         )
 
-    def test_header_fields(self) -> None:
+    def test_header_fields_are_read_in_chunks(self) -> None:
         """HEADER.FIELDS and HEADER.FIELDS.NOT read a large header in chunks."""
         self.check_same(section, lambda header: section.header_fields(header, (b"a",)), HEADER)
         self.check_same(
             section, lambda header: section.header_fields(header, (b"A",), True), HEADER
         )
 
-    def test_charset(self) -> None:
+    def test_character_split_between_chunks_is_decoded(self) -> None:
         """A character that is split between two chunks is decoded."""
         written = "".join(self.random.choices(CHARACTERS, k=200))
         self.shrink_chunks(charsets)
@@ -81,7 +81,7 @@ class ChunkTests(SynchronousTestCase):
             data = written.encode(charset.decode())
             self.assertEqual(charsets.to_text(data, charset), written, charset)
 
-    def test_contains(self) -> None:
+    def test_needle_split_between_chunks_is_found(self) -> None:
         """A needle that is split between two chunks is found, and a missing one is not found."""
         self.patch(text, "CHUNK_SIZE", 3)
         for _ in range(2000):

@@ -25,7 +25,7 @@ def read(sent: bytes) -> bytes | None:
 
 
 class ImapStringTests(SynchronousTestCase):
-    def test_string(self) -> None:
+    def test_string_is_quoted_or_a_literal(self) -> None:
         """A string is quoted, or a literal if it has 8-bit bytes, line ends, NUL or more than four escapes."""
         for value, sent in (
             (b"", b'""'),
@@ -42,7 +42,7 @@ class ImapStringTests(SynchronousTestCase):
 
     @settings(derandomize=True, deadline=None, max_examples=400)
     @given(st.binary(max_size=40))
-    def test_grammar(self, value: bytes) -> None:
+    def test_strings_follow_the_grammar(self, value: bytes) -> None:
         """All forms follow the grammar and have the right value: unchanged, unfolded, or with collapsed white space."""
         expected = value.replace(b"\0", b"\xef\xbf\xbd")
         self.assertEqual(read(literal(value)), expected)
