@@ -270,7 +270,7 @@ class ImportTests(SynchronousTestCase):
         self.assertEqual(shortest_cycle(graph), ["b", "d"])
         self.assertEqual(shortest_cycle({"a": {"b"}, "b": set()}), [])
 
-    def test_order_inside_packages(self) -> None:
+    def test_packages_import_in_order(self) -> None:
         """Modules of session/ and edge/ import only what comes before them in ORDER."""
         for package in ORDER:
             self.assertEqual(list(order_violations(package, self.graph)), [])
@@ -325,7 +325,7 @@ def _imported(module: str, source: str) -> set[str]:
 
 
 class FileTests(SynchronousTestCase):
-    def test_file_names_are_unique_across_packages(self) -> None:
+    def test_file_names_are_unique_except_in_families(self) -> None:
         """Two modules share a file name only as one family of commands: its values, its grammar and its handlers."""
         homes = defaultdict(set)
         for module in modules():

@@ -25,14 +25,14 @@ class ConfigTestCase(SynchronousTestCase):
 
 
 class CommandLineTests(ConfigTestCase):
-    def test_defaults(self) -> None:
+    def test_no_options_give_the_defaults(self) -> None:
         """Without options, all settings have their defaults."""
         settings = load_settings({})
         self.assertEqual(settings, Settings())
         self.assertEqual(settings.listen, ("tcp:1143:interface=127.0.0.1",))
         self.assertEqual((settings.mail_root, settings.auth, settings.limits), (None, (), Limits()))
 
-    def test_limits(self) -> None:
+    def test_each_limit_is_set_by_its_name(self) -> None:
         """Each limit is set by its name, with dashes or underscores; --backlog is short for one of them."""
         settings = load_settings(
             {
@@ -52,11 +52,11 @@ class CommandLineTests(ConfigTestCase):
             ),
         )
 
-    def test_unknown_limit(self) -> None:
+    def test_unknown_limit_error_lists_the_known_limits(self) -> None:
         """The error for an unknown limit lists the known ones."""
         self.refuses({"limit": ["bakclog=1"]}, None, "unknown limit", "backlog", "preauth_seconds")
 
-    def test_invalid_limit_values(self) -> None:
+    def test_invalid_limit_value_error_names_the_limit(self) -> None:
         """The error for an invalid value of a limit names the limit."""
         for assignment in (
             "max_line_length",
@@ -95,7 +95,7 @@ class TomlFileTests(ConfigTestCase):
         b"[limit]\nmax_line_length = 2000\nidle_seconds = 2.5\nstrict_backlog = true\n"
     )
 
-    def test_same_options(self) -> None:
+    def test_file_has_the_options_of_the_command_line(self) -> None:
         """The file has the options of the command line, and a table of limits."""
         settings = load_settings({}, self.file(self.CONTENT))
         self.assertEqual((settings.listen, settings.auth), (("tcp:1", "tcp:2"), ("memory:a:b",)))
@@ -125,12 +125,12 @@ class TomlFileTests(ConfigTestCase):
             (limits.backlog, limits.max_line_length, limits.idle_seconds), (8, 3000, 2.5)
         )
 
-    def test_missing_file(self) -> None:
+    def test_missing_file_is_an_error(self) -> None:
         """A missing file is an error that names it."""
         path: str = os.path.abspath(self.mktemp())
         self.refuses({}, path, "--config", path)
 
-    def test_invalid_files(self) -> None:
+    def test_invalid_file_is_an_error(self) -> None:
         """An invalid file, an unknown option and a value of the wrong type are errors that name an option."""
         for content in (
             b"=", b"\xff", b"nonsense = 1", b"listen = 1", b"backlog = true", b"mail-root = 1", b"report-only = 1",

@@ -18,7 +18,7 @@ class FirstRunFolderTests(SynchronousTestCase):
         self.first_run = FirstRunFolder(os.path.abspath(self.mktemp()))
         self.patch(passwords, "hash_password", lambda p: passwords.hash_scrypt(p, ln=2))
 
-    def test_xdg_data_home(self) -> None:
+    def test_folder_is_in_xdg_data_home(self) -> None:
         """The directory is in $XDG_DATA_HOME if that is absolute, else in ~/.local/share."""
         folder = FirstRunFolder.from_environ({"XDG_DATA_HOME": "/x"}).folder
         self.assertEqual(folder, "/x/imapshield")
@@ -29,7 +29,7 @@ class FirstRunFolderTests(SynchronousTestCase):
                 os.path.expanduser("~/.local/share/imapshield"),
             )
 
-    def test_first_start(self) -> None:
+    def test_first_start_creates_mail_and_a_user(self) -> None:
         """The first start creates mail and a user with a unique password; the second start changes nothing."""
         password = self.first_run.prepare()
         assert password is not None
@@ -42,14 +42,14 @@ class FirstRunFolderTests(SynchronousTestCase):
         self.assertIsNone(self.first_run.prepare())
         self.assertNotEqual(FirstRunFolder(os.path.abspath(self.mktemp())).prepare(), password)
 
-    def test_interrupted_first_start(self) -> None:
+    def test_interrupted_first_start_is_repeated(self) -> None:
         """After a first start that ended before the password was set, the next is a first start; mail comes once."""
         self.first_run.prepare()
         os.unlink(self.first_run.users)
         self.assertIsNotNone(self.first_run.prepare())
         self.assertEqual(len(os.listdir(os.path.join(self.first_run.mail, "demo", "new"))), 3)
 
-    def test_messages(self) -> None:
+    def test_first_start_prints_all_that_a_user_must_type(self) -> None:
         """The first start prints all that a new user must type; later starts show no password."""
         text = self.first_run.welcome_message("127.0.0.1", "1143", "pass")
         for expected in (
@@ -64,7 +64,7 @@ class FirstRunFolderTests(SynchronousTestCase):
             "shown at the first start", self.first_run.restart_message("127.0.0.1", "1143")
         )
 
-    def test_sample_messages(self) -> None:
+    def test_sample_messages_are_valid(self) -> None:
         """The samples are valid: plain, alternative and attachments, non-ASCII subjects, one in another mailbox."""
         folder = self.mktemp()
         first_run.deliver_samples(folder, datetime(2026, 1, 2, tzinfo=UTC))

@@ -38,7 +38,7 @@ class FakeEndpoint:
 
 
 class ShieldServiceTests(SynchronousTestCase):
-    def test_order_of_stopping(self) -> None:
+    def test_stopping_closes_ports_connections_and_mail(self) -> None:
         """Stopping closes the ports, then the connections, then the mail, even if one step fails."""
         port = FakePort()
         calls: list[object] = []
@@ -73,7 +73,7 @@ class ShieldServiceTests(SynchronousTestCase):
         clock.advance(100)
         self.assertEqual(ticks, [1])
 
-    def test_switch_interval(self) -> None:
+    def test_switch_interval_is_a_millisecond(self) -> None:
         """Threads get the interpreter within a millisecond, because they read indexes while the reactor is busy."""
         self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
         factory: Any = mock.Mock(shutdown=lambda: succeed(None))
@@ -84,7 +84,7 @@ class ShieldServiceTests(SynchronousTestCase):
 
 
 class CannotServeTests(SynchronousTestCase):
-    def test_advice(self) -> None:
+    def test_each_reason_comes_with_advice(self) -> None:
         """Each reason why listening fails comes with advice, on one line."""
         for error, advice in (
             (CannotListenError("", 1, OSError(98, "x")), "another program"),
@@ -102,7 +102,7 @@ class CannotServeTests(SynchronousTestCase):
             self.assertIn(advice, err.getvalue())
             self.assertEqual(len(err.getvalue().splitlines()), 1)
 
-    def test_two_base_classes(self) -> None:
+    def test_error_is_an_exception_and_a_system_exit(self) -> None:
         """The error is an Exception, so that twistd cleans up, and a SystemExit with status 1, without a traceback."""
         with mock.patch.object(sys, "__stderr__", io.StringIO()):
             error = CannotServe("text")

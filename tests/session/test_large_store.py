@@ -26,7 +26,7 @@ class LargeStoreTests(SynchronousTestCase):
         self.assertTrue(without_text(response).endswith(b"a OK\r\n"))
         self.assertNotIn(b"FETCH", response)
 
-    def test_responses_in_batches(self) -> None:
+    def test_fetch_responses_are_sent_in_batches(self) -> None:
         """Many FETCH responses are sent in batches, and changes by others in between follow them."""
         self.patch(store_copy, "CHUNK_RESPONSES", 2)
         session = session_of(self.client)
@@ -57,7 +57,7 @@ class LargeStoreTests(SynchronousTestCase):
         for client in idle:
             self.assertEqual(client.read().count(b"FETCH (FLAGS"), 2)
 
-    def test_list_in_batches(self) -> None:
+    def test_list_responses_are_sent_in_batches(self) -> None:
         """LIST of many mailboxes is sent in batches, complete and in order."""
         self.patch(mailboxes, "CHUNK_RESPONSES", 3)
         for i in range(10):

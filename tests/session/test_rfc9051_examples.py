@@ -23,13 +23,13 @@ class ExampleTests(SessionTestCase):
                 expected.append(text.encode())
         self.assertEqual(received, expected, script)
 
-    def test_enable(self) -> None:
+    def test_enable_does_not_change_the_capabilities(self) -> None:
         """Section 6.3.1: ENABLE does not change the capabilities."""
         before = self.client(b"t1 CAPABILITY")
         self.client(b"t2 ENABLE IMAP4rev2 UTF8=ACCEPT QRESYNC X-GOOD-IDEA")
         self.assertEqual(self.client(b"t1 CAPABILITY"), before)
 
-    def test_delete(self) -> None:
+    def test_deleted_mailbox_with_inferiors_is_noselect(self) -> None:
         r"""Section 6.3.5: a deleted mailbox with inferiors is \Noselect until the last of them is deleted."""
         for name in (b"blurdybloop", b"foo/bar"):
             self.client(b"a CREATE " + name)
@@ -59,7 +59,7 @@ class ExampleTests(SessionTestCase):
             """
         )
 
-    def test_rename(self) -> None:
+    def test_rename_renames_inferiors_too(self) -> None:
         r"""Section 6.3.6: inferiors are renamed too, also those of a \Noselect name, but not those of INBOX."""
         for name in (b"blurdybloop", b"foo/bar", b"INBOX/bar"):
             self.client(b"a CREATE " + name)
@@ -105,7 +105,7 @@ class ExampleTests(SessionTestCase):
             """
         )
 
-    def test_idle(self) -> None:
+    def test_messages_come_and_go_during_idle(self) -> None:
         """Section 6.3.13: messages come and go while A002 and A004 idle, and sequence numbers follow."""
         client = self.select_inbox(3)
         other = self.second_client()
@@ -126,7 +126,7 @@ class ExampleTests(SessionTestCase):
         client(b"DONE")
         self.assertIn(b"* 3 FETCH (UID 5)\r\n", client(b"A005 FETCH 3 UID"))
 
-    def test_uid(self) -> None:
+    def test_absent_uids_are_ok_and_change_nothing(self) -> None:
         """Sections 6.3.12 and 6.4.9: commands with UIDs that do not exist are OK and change nothing."""
         self.select_inbox(1)
         self.replay(

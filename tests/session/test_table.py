@@ -78,7 +78,7 @@ class CommandTableTests(SynchronousTestCase):
             self.assertEqual([without_text(text) for text in texts], [b"a BAD\r\n"])
         self.assertEqual(len(set.union(*reasons.values())), 3)
 
-    def test_command_types(self) -> None:
+    def test_handler_takes_the_type_that_the_parser_makes(self) -> None:
         """The handler of each row takes the type of command that its parser makes."""
         for name in PARSERS:
             base = name.removeprefix(b"UID ")
@@ -91,7 +91,7 @@ class CommandTableTests(SynchronousTestCase):
             with self.subTest(command=name):
                 self.assertIs(type(parse(parts)), TABLE[base].command)
 
-    def test_typed_handlers(self) -> None:
+    def test_mypy_rejects_a_handler_of_another_command(self) -> None:
         """Mypy rejects a handler of another command, and a handler of another session type.
 
         The test is that mypy needs these comments: with `warn_unused_ignores` it fails when it no longer does.
@@ -101,7 +101,7 @@ class CommandTableTests(SynchronousTestCase):
 
 
 class UnknownCommandTests(SessionTestCase):
-    def test_unknown_command(self) -> None:
+    def test_unknown_command_is_bad_and_not_repeated(self) -> None:
         """An unknown command is BAD, and the response repeats none of its bytes."""
         self.assertEqual(without_text(self.client(b"a FROBNICATE \x01x")), b"a BAD\r\n")
 

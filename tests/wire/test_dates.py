@@ -37,12 +37,12 @@ class DateTests(SynchronousTestCase):
 
     @LAWS
     @given(st.dates())
-    def test_dates(self, day: date) -> None:
+    def test_date_is_parsed_as_its_own_day(self, day: date) -> None:
         """A date is parsed as the day that it was written for."""
         text = f"{day.day}-{MONTHS[day.month - 1]}-{day.year:04}"
         self.assertEqual(parse_date(text.encode()), day)
 
-    def test_known_dates(self) -> None:
+    def test_all_forms_of_dates_are_parsed(self) -> None:
         """The example of RFC 9051, days of one digit with and without the space, any case, and a leap second are parsed."""
         self.assertEqual(encode_internaldate(837596665, -420), b'"17-Jul-1996 02:44:25 -0700"')
         for octets in (
@@ -54,7 +54,7 @@ class DateTests(SynchronousTestCase):
         self.assertEqual(parse_date(b"1-feb-1994"), date(1994, 2, 1))
         self.assertEqual(parse_date_time(b"31-Dec-2016 23:59:60 +0000"), (1483228800, 0))
 
-    def test_malformed(self) -> None:
+    def test_invalid_dates_are_refused(self) -> None:
         """Texts that are no dates, and days and times that do not exist, are refused."""
         for octets in (
             b"", b"1-Feb-94", b"30-Feb-1994", b"0-Feb-1994", b"1-Foo-1994", b"1-Feb-0000",
@@ -72,7 +72,7 @@ class DateTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse_date_time, octets)
 
-    def test_times_outside_the_calendar(self) -> None:
+    def test_time_outside_the_calendar_is_encoded(self) -> None:
         """A time outside the years 1 to 9999, which the mtime of a file may be, is encoded as a date all the same."""
         for epoch in (10**18, -(10**18), 2**63 - 1):
             self.assertEqual(len(encode_internaldate(epoch)), 28)

@@ -29,13 +29,13 @@ class NameTests(SynchronousTestCase):
         "a\tb": b"a&AAk-b",
     }
 
-    def test_known_names(self) -> None:
+    def test_known_names_are_encoded_and_decoded(self) -> None:
         """The names of RFC 3501 and of real mailboxes are encoded and decoded."""
         for name, octets in self.KNOWN.items():
             self.assertEqual(encode_name(name), octets)
             self.assertEqual(decode_name(octets), name)
 
-    def test_not_canonical(self) -> None:
+    def test_other_spellings_are_refused(self) -> None:
         """Every other spelling of a name is refused, and so is what encodes no name."""
         for octets in (
             b"&", b"&Jjo", b"&Jjo!", b"&U,BTFw-&ZeVnLIqe-", b"&AGE-", b"&A-", b"&AA-", b"&AAA",
@@ -53,7 +53,7 @@ class NameTests(SynchronousTestCase):
 
     @LAWS
     @given(st.binary(max_size=10) | st.text("&AGhJjo-,+é", max_size=10).map(str.encode))
-    def test_one_spelling(self, octets: bytes) -> None:
+    def test_name_has_one_spelling(self, octets: bytes) -> None:
         """What can be decoded is encoded to the same bytes; ASCII is decoded from ASCII."""
         try:
             name = decode_pattern(octets)
@@ -61,14 +61,14 @@ class NameTests(SynchronousTestCase):
             return
         self.assertEqual(encode_name(name, utf8=not octets.isascii()), octets)
 
-    def test_utf8(self) -> None:
+    def test_8bit_names_are_utf8(self) -> None:
         """8-bit names are UTF-8; ``&`` is itself only after ENABLE."""
         self.assertEqual(decode_name("é".encode()), "é")
         self.assertEqual(decode_name(b"a&b", utf8=True), "a&b")
         self.assertRaises(BadCommand, decode_name, b"\xff")
         self.assertRaises(BadCommand, decode_name, b"\xed\xa0\x80", utf8=True)
 
-    def test_lone_surrogate(self) -> None:
+    def test_invalid_text_is_encoded_readably(self) -> None:
         """A name that is not valid text, as the name of a directory may be, is encoded as something that clients can read."""
         self.assertEqual(encode_name("a\udcff"), b"a?")
         self.assertEqual(encode_name("a\udcff", True), b"a?")
@@ -107,11 +107,11 @@ def naive(pattern: str, name: str) -> bool:
 class PatternTests(SynchronousTestCase):
     @LAWS
     @given(st.text("ab/%*", max_size=8), st.text("ab/", max_size=8))
-    def test_same_as_naive_matcher(self, pattern: str, name: str) -> None:
+    def test_pattern_matches_as_a_naive_matcher(self, pattern: str, name: str) -> None:
         """A pattern matches what the words of the RFC say."""
         self.assertEqual(ListPattern(pattern).matches(name), naive(pattern, name))
 
-    def test_known_patterns(self) -> None:
+    def test_wildcards_match_at_both_ends_and_in_the_middle(self) -> None:
         """Wildcards match at both ends and in the middle."""
         for pattern, name, matches in (
             ("*", "a/b", True),

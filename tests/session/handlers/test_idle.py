@@ -36,7 +36,7 @@ class IdleTests(SessionTestCase):
         self.assertEqual(without_text(client(b"b LOGOUT")), b"a BAD\r\n")
         self.assertEqual(without_text(client(b"c NOOP")), b"c OK\r\n")
 
-    def test_idle_pipelined(self) -> None:
+    def test_commands_may_follow_done_in_the_same_packet(self) -> None:
         """Commands can follow IDLE and DONE in the same packet."""
         client = self.select_inbox(1)
         self.assertEqual(
