@@ -132,11 +132,11 @@ class CrashTests(ServerCase):
             self.assertEqual(sorted(both), sorted(names))
             source, target = target, source
 
-    def test_kill_during_moves_leaves_each_message_in_one_folder(self) -> None:
+    def test_kill_during_moves_leaves_messages_in_one_folder(self) -> None:
         """kill -9 while three sessions move: each message is in exactly one of the two folders, and complete."""
         self.move_and_stop(signal.SIGKILL)
 
-    def test_terminate_during_moves_leaves_each_message_in_one_folder(self) -> None:
+    def test_terminate_during_moves_leaves_messages_in_one_folder(self) -> None:
         """SIGTERM while three sessions move: each message is in exactly one of the two folders, and complete."""
         self.move_and_stop(signal.SIGTERM)
 

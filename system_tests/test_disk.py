@@ -165,7 +165,7 @@ class ForbiddenTests(DiskCase):
         self.assertEqual(sum(stored_messages(self.maildir()).values()), 3)
 
     def test_unreadable_maildir_does_not_affect_other_users(self) -> None:
-        """A user whose Maildir is unreadable does not affect other users."""
+        """A user with an unreadable Maildir does not affect other users."""
         self.append(self.login(), "a")
         restore = self.change_mode(self.maildir(), 0)
         try:

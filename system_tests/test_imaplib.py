@@ -68,7 +68,7 @@ class ImaplibTests(ServerCase):
         self.ok(client.login(USER, PASSWORD))
         self.assertEqual(client.logout()[0], "BYE")
 
-    def test_quotes_and_backslashes_in_a_password_are_no_syntax_error(self) -> None:
+    def test_quotes_and_backslashes_in_passwords_are_valid_syntax(self) -> None:
         """A LOGIN password of quotes and backslashes is wrong but no syntax error; AUTHENTICATE PLAIN works."""
         client = imaplib.IMAP4("127.0.0.1", self.port, timeout=60)
         self.addCleanup(client.shutdown)

@@ -1,4 +1,4 @@
-"""The password file checker verifies passwords off the reactor, bounded and cached; the chain tries several checkers."""
+"""The password file checker verifies passwords in threads, bounded and cached; the chain tries several checkers."""
 
 import os
 import threading
@@ -69,7 +69,7 @@ class PasswordFileTests(SynchronousTestCase):
             self.refuses(user, password)
 
     def test_unknown_user_costs_one_hash(self) -> None:
-        """For an unknown user one hash is computed too, and even its correct password is refused."""
+        """The check of an unknown user computes one hash too, and refuses even a password that matches it."""
         with mock.patch.object(passwords, "verify", wraps=passwords.verify) as verify:
             self.refuses(b"nobody", b"secret")
         self.assertEqual(verify.call_count, 1)
@@ -129,7 +129,7 @@ class PasswordFileTests(SynchronousTestCase):
         self.accepts(b"alice", b"secret")
 
     def test_second_login_computes_no_hash(self) -> None:
-        """A second login with the same password computes no hash, and succeeds even while the threads are busy."""
+        """A second login with the same password computes no hash, and succeeds even if the pool is full."""
         self.accepts(b"alice", b"secret")
         self.pool.paused = True
         pending = [self.check(b"alice", b"wrong") for _ in range(3)]
@@ -205,9 +205,9 @@ class PasswordFileTests(SynchronousTestCase):
         """Closing stops the threads once; pending and later logins fail as "busy"."""
         self.pool.paused = True
         result = self.check(b"alice", b"secret")
-        (at_shutdown,) = self.reactor.triggers
+        (shutdown_trigger,) = self.reactor.triggers
         self.checker.close()
-        at_shutdown()
+        shutdown_trigger()
         self.assertEqual(self.pool.state, "stopped")
         self.failureResultOf(result, CheckerBusy)
         self.refuses(b"alice", b"secret", CheckerBusy)

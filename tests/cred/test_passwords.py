@@ -83,7 +83,7 @@ class PasswordTests(SynchronousTestCase):
         self.assertIsNone(parse_scram(NACL))
 
     def test_scram_requires_ascii(self) -> None:
-        """SCRAM requires ASCII: without SASLprep two clients may encode other text differently (RFC 5802 section 2.2)."""
+        """SCRAM requires ASCII: clients without SASLprep may encode other text differently (RFC 5802 section 2.2)."""
         for password in ("é".encode(), b"\xff", b"a\tb", b"\x7f"):
             self.assertRaises(NotAscii, hash_scram, password)
 

@@ -86,7 +86,7 @@ class RealmTests(SynchronousTestCase):
         self.assertRaises(NotImplementedError, self.realm.requestAvatar, b"alice", None, IRealm)
 
     def test_sessions_of_a_user_share_one_account(self) -> None:
-        """All sessions of a user share one account, also after a time without sessions; other users have other accounts."""
+        """All sessions of a user share one account, even after an interval without sessions; other users do not."""
         first, second = self.login(b"alice"), self.login(b"alice")
         self.assertIs(first[1], second[1])
         self.assertIsNot(first[1], self.login(b"Alice")[1])

@@ -103,12 +103,12 @@ class ScramTests(SaslTestCase):
         fields = dict(field.split(b"=", 1) for field in server_first.split(b","))
         self.assertTrue(fields[b"r"].startswith(b"rOprNGfwEbeRWgbNEkqO"))
         salted = pbkdf2_hmac("sha256", password, base64.b64decode(fields[b"s"]), int(fields[b"i"]))
-        without = b"c=%b,r=%b" % (base64.b64encode(gs2 + binding), fields[b"r"])
-        signed = b",".join((bare, server_first, without))
+        without_proof = b"c=%b,r=%b" % (base64.b64encode(gs2 + binding), fields[b"r"])
+        signed = b",".join((bare, server_first, without_proof))
         key = hmac.digest(salted, b"Client Key", "sha256")
         signature = hmac.digest(sha256(key).digest(), signed, "sha256")
         proof = base64.b64encode(bytes(a ^ b for a, b in zip(key, signature, strict=True)))
-        answer = client(base64.b64encode(without + b",p=" + proof))
+        answer = client(base64.b64encode(without_proof + b",p=" + proof))
         if not answer.startswith(b"+ "):
             return answer
         server_key = hmac.digest(salted, b"Server Key", "sha256")
@@ -145,7 +145,7 @@ class ScramTests(SaslTestCase):
             credentials.getChallenge(),
             b"r=rOprNGfwEbeRWgbNEkqO" + nonce + b",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
         )
-        # From here on with the nonce of the RFC.
+        # From here on, the exchange uses the nonce of the RFC.
         nonce = b"rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
         credentials._nonce = nonce
         credentials._challenge = b"r=" + nonce + b",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
@@ -194,7 +194,7 @@ class ScramTests(SaslTestCase):
 
 
 class ScramPasswordFileTests(ScramTests):
-    """The same exchanges with a password file."""
+    """A password file supports all exchanges of `ScramTests`."""
 
     def scram_checker(self) -> Any:
         path = self.mktemp()
@@ -222,7 +222,7 @@ class ScramPasswordFileTests(ScramTests):
 
 
 class ScramPlusTests(ScramTests):
-    """The same exchanges over TLS, and with channel binding."""
+    """A TLS connection supports all exchanges of `ScramTests`, and channel binding."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -327,7 +327,7 @@ class OfferedMechanismsTests(SaslTestCase):
     def test_twisted_mechanisms_are_offered_by_the_same_rule(self) -> None:
         """Mechanisms of twisted.mail are offered by the same rule."""
         self.assertIn(b"AUTH=CRAM-MD5", self.client().greeting)
-        # The server speaks first, so an initial response is not permitted (RFC 4959 section 3).
+        # The server sends the first message, so an initial response is not permitted (RFC 4959 section 3).
         self.assertIn(b"a BAD", self.client()(b"a AUTHENTICATE CRAM-MD5 eA=="))
         self.assertEqual(self.client()(b"a AUTHENTICATE CRAM-MD5")[:2], b"+ ")
         server = Server()

@@ -1,4 +1,4 @@
-"""Accounts written for the IMAP server of twisted.mail are served by this one; docs/extending.rst names this file."""
+"""imapshield serves accounts written for the IMAP server of twisted.mail; docs/extending.rst names this file."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Mailbox:
 
 
 class Account(imap4.MemoryAccount):
-    """The in-memory account of twisted.mail, with these mailboxes."""
+    """The in-memory account of twisted.mail, with mailboxes of class `Mailbox`."""
 
     def _emptyMailbox(self, name: str, id: int) -> Mailbox:
         return Mailbox()
@@ -149,7 +149,7 @@ class Account(imap4.MemoryAccount):
 
 @implementer(IRealm)
 class Realm:
-    """A realm written for twisted.mail, without knowledge of imapshield."""
+    """A realm written for twisted.mail, which does not use imapshield."""
 
     def __init__(self) -> None:
         self.account = Account("alice")
@@ -266,9 +266,9 @@ class TwistedMailAccountTests(SynchronousTestCase):
         self.client(b"a STORE 2 +FLAGS.SILENT (\\Deleted)")
         self.client(b"b EXPUNGE")
         modseq = int(re.findall(rb"HIGHESTMODSEQ (\d+)", self.client(b"c SELECT INBOX"))[0])
-        again = self.server.login()
-        again(b"d ENABLE QRESYNC")
-        answer = again(b"e SELECT INBOX (QRESYNC (42 %d))" % (modseq - 1))
+        second_client = self.server.login()
+        second_client(b"d ENABLE QRESYNC")
+        answer = second_client(b"e SELECT INBOX (QRESYNC (42 %d))" % (modseq - 1))
         self.assertIn(b"* VANISHED (EARLIER) 2\r\n", answer)
         self.assertIn(b"* 2 FETCH (UID 3 FLAGS", answer)
 

@@ -1,4 +1,4 @@
-"""User names are safe in paths, and the password file is edited atomically, with everything else kept."""
+"""User names are safe in paths, and the password file is edited atomically, without changes to other lines."""
 
 import os
 import stat
@@ -113,7 +113,7 @@ class PasswordFileTests(SynchronousTestCase):
         self.assertEqual(os.listdir(self.folder), [])
 
     def test_remove_deletes_all_lines_of_a_user(self) -> None:
-        """Removing a user removes all of its lines, and returns whether there were any."""
+        """Removing a user removes all lines of the user, and returns whether there were any."""
         self.write(f"alice:{HASH}\n#alice:x\nalicexx:{HASH}\nalice:{OTHER}\n".encode())
         self.assertTrue(remove(self.path, "alice"))
         self.assertFalse(remove(self.path, "alice"))

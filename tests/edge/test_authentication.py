@@ -22,7 +22,7 @@ class LoginTests(SynchronousTestCase):
         self.assertIn(b"c OK", answer)
 
     def test_unawaited_continuation_request_is_sent_in_order(self) -> None:
-        """A client that does not wait for "+" still gets it, between the responses to the command before and to its own."""
+        """A client that does not wait for the continuation request gets it before the response to its command."""
         answer = (
             Server().connect().send(b"a NOOP\r\nb LOGIN {5}\r\nalice {6}\r\nsecret\r\nc NOOP\r\n")
         )
@@ -32,7 +32,7 @@ class LoginTests(SynchronousTestCase):
         )
 
     def test_third_wrong_password_ends_the_connection(self) -> None:
-        """A wrong password is NO [AUTHENTICATIONFAILED]; the third one ends the connection."""
+        """A wrong password is NO [AUTHENTICATIONFAILED]; the third wrong password ends the connection."""
         server = Server()
         client = server.connect()
         for _ in range(3):
@@ -79,7 +79,7 @@ class LoginTests(SynchronousTestCase):
             self.assertIn(b"a BAD", client(line), line)
 
     def test_empty_password_reaches_no_checker(self) -> None:
-        """An empty password, which Thunderbird sends for an empty prompt, is wrong; no checker sees it."""
+        """An empty password, which Thunderbird sends for an empty prompt, is refused without a checker."""
         server = Server(checker=InMemoryUsernamePasswordDatabaseDontUse(alice=b""))
         client = server.connect()
         plain = b"a AUTHENTICATE PLAIN " + base64.b64encode(b"\0alice\0")

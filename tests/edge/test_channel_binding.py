@@ -35,7 +35,7 @@ class ChannelBindingTests(SynchronousTestCase):
         return server, client, der
 
     def test_tls_bindings_equal_those_of_the_client(self) -> None:
-        """tls-exporter equals what the client computes, tls-server-end-point is the digest of the certificate."""
+        """tls-exporter equals the client's value, and tls-server-end-point is the digest of the certificate."""
         server, client, der = self.connect_tls()
         bindings = channel_bindings(server.wrappedProtocol.transport)
         self.assertEqual(bindings[b"tls-server-end-point"], hashlib.sha256(der).digest())

@@ -1,4 +1,4 @@
-"""COMPRESS=DEFLATE (RFC 4978): the same protocol in fewer bytes, without a way to make the server work for free."""
+"""COMPRESS=DEFLATE (RFC 4978) carries the same protocol, and compressed floods are limited like plain ones."""
 
 import zlib
 from typing import Any
@@ -66,7 +66,7 @@ class CompressTests(SynchronousTestCase):
         self.assertNotIn(b"COMPRESS", client(b"c CAPABILITY"))
 
     def test_unauthenticate_ends_compression(self) -> None:
-        """UNAUTHENTICATE ends compression in both directions, whether or not the client waits or ends its stream (RFC 8437)."""
+        """UNAUTHENTICATE ends compression in both directions, even if the client does not end its stream (RFC 8437)."""
         for cut in (None, 1, 3):
             for end in (zlib.Z_SYNC_FLUSH, zlib.Z_FINISH):
                 client = self.start()
@@ -76,10 +76,12 @@ class CompressTests(SynchronousTestCase):
                 data += client.deflater.compress(b"b UNAUTHENTICATE\r\n") + client.deflater.flush(
                     end
                 )
-                after = b"c LOGIN bob word\r\n"
-                answer = self.client.send(data + (after if cut is None else after[:cut]))
+                plain_input = b"c LOGIN bob word\r\n"
+                answer = self.client.send(
+                    data + (plain_input if cut is None else plain_input[:cut])
+                )
                 if cut is not None:
-                    answer += self.client.send(after[cut:])
+                    answer += self.client.send(plain_input[cut:])
                 end_of = answer.rindex(FLUSH_MARK) + len(FLUSH_MARK)
                 self.assertRegex(
                     client.inflater.decompress(answer[:end_of]),
@@ -100,7 +102,7 @@ class CompressTests(SynchronousTestCase):
         self.assertRegex(client.inflater.decompress(rest), rb"\Ab OK [^\r]*\r\n\Z")
 
     def test_input_is_inflated_a_backlog_at_a_time(self) -> None:
-        """Thousands of commands in a few bytes are answered, a backlog at a time, and no more than that is inflated at once."""
+        """Thousands of commands in a few bytes are all answered, and at most one backlog is inflated at a time."""
         client = self.start()
         data = client.deflate(b"b NOOP\r\n" * 20_000)
         self.assertLess(len(data), 1000)
@@ -111,7 +113,7 @@ class CompressTests(SynchronousTestCase):
         self.assertEqual(answer.count(b"b OK"), 20_000)
 
     def test_compression_bomb_is_a_reset(self) -> None:
-        """Commands that inflate to more than a hundred times their size are a reset, reported with the limit."""
+        """Commands that inflate to over a hundred times their size reset the connection, and the limit is reported."""
         client = self.start()
         self.client.send(client.deflate(b"b NOOP\r\n" * 300_000))
         self.assertTrue(self.client.transport.aborted)
@@ -121,7 +123,7 @@ class CompressTests(SynchronousTestCase):
     def test_compression_ratio_covers_the_whole_connection(self) -> None:
         """The ratio covers the whole connection: another login and another COMPRESS do not begin a new count."""
         client = self.start()
-        part = b"b NOOP\r\n" * 80_000  # 640 kB, less than what is never checked
+        part = b"b NOOP\r\n" * 80_000  # 640 kB, less than the amount that is never checked
         self.assertEqual(client.send(part).count(b"b OK"), 80_000)
         self.client.send(client.deflate(b"c UNAUTHENTICATE\r\n"))
         self.assertIn(b"d OK", self.client(b"d LOGIN alice secret"))
@@ -161,7 +163,7 @@ class CompressTests(SynchronousTestCase):
         self.assertRegex(client(b"c NOOP"), rb"\Ac OK [^\r]*\r\n\Z")
 
     def test_bad_stream_is_a_reported_reset(self) -> None:
-        """Input that is not a deflate stream, or that ends the stream, is a reset, and is reported."""
+        """Input that is not a deflate stream, or that ends the stream, resets the connection and is reported."""
         self.start()
         self.client.send(b"\xff" * 100)
         self.assertTrue(self.client.transport.aborted)
@@ -192,7 +194,7 @@ class StreamTests(SynchronousTestCase):
             self.assertEqual(inflater.take(), data)
 
     def test_input_that_is_no_stream_raises_bad_stream(self) -> None:
-        """Input that is not a deflate stream raises BadStream."""
+        """Input that is no deflate stream raises BadStream."""
         inflater = Inflater()
         inflater.feed(b"\xff\xff\xff")
         self.assertRaises(BadStream, inflater.take)

@@ -35,7 +35,7 @@ class EventReporterTests(SynchronousTestCase):
         self.assertEqual(limit.user, "alice")
 
     def test_events_are_dropped_without_observers(self) -> None:
-        """Without observers events are dropped."""
+        """A reporter without observers drops events."""
         EventReporter([], False).connection_opened()
 
     def test_failing_observer_does_not_affect_others(self) -> None:
@@ -50,7 +50,7 @@ class EventReporterTests(SynchronousTestCase):
         self.assertIn("bug in an observer", failure.getErrorMessage())
 
     def test_connection_works_despite_a_failing_observer(self) -> None:
-        """A connection works in spite of an observer that always raises, also when it is refused or closed."""
+        """A connection works despite an observer that always raises, even when the connection is refused or closed."""
 
         def fail(event: Event) -> None:
             raise RuntimeError("bug in an observer")
@@ -71,7 +71,7 @@ class EventReporterTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 5)
 
     def test_sample_of_a_command_shows_no_secrets(self) -> None:
-        """The sample of a command is its tag and name; of LOGIN, AUTHENTICATE and unreadable commands it is empty."""
+        """The sample of a command is its tag and name; it is empty for LOGIN, AUTHENTICATE and unreadable commands."""
         reporter = self.reporter()
         for name in (b"FETCH", b"LOGIN", b"AUTHENTICATE", b""):
             command = RawCommand(b"tag", name, (b"secret",), 20)

@@ -1,4 +1,4 @@
-"""The fair queue serves keys round-robin, and returns to the reactor in between."""
+"""The fair queue serves keys round-robin, and returns to the reactor between batches of work."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ class FairQueueTests(SynchronousTestCase):
         self.queue.add(name[0], work)
 
     def test_keys_are_served_round_robin(self) -> None:
-        """A key with a hundred items of work has one of them run, then the next key has its turn."""
+        """Each round runs one item of every key, even if one key has a hundred items."""
         for i in range(100):
             self.add_work(f"a{i}")
         self.add_work("b0")

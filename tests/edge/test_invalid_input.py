@@ -26,7 +26,7 @@ class InvalidInputTests(SynchronousTestCase):
         self.assertIn(b"* BYE", answer)
 
     def test_id_before_login_may_be_long(self) -> None:
-        """ID before login may have 30 fields of 1 KiB (RFC 2971); the limit of the next line is normal again."""
+        """ID before login may have 30 fields of 1 KiB (RFC 2971); the normal limit applies to the next line."""
         field = b'"n" "' + b"v" * 1024 + b'"'
         line = b"a ID (" + b" ".join([field] * 30) + b")\r\n"
         for cut in (1, 10_000, 30_000, len(line) - 1):
@@ -87,7 +87,7 @@ class InvalidInputTests(SynchronousTestCase):
         self.assertNotIn(b"BYE", answer)
 
     def test_http_request_is_disconnected_at_its_first_line(self) -> None:
-        """A browser that was made to connect is disconnected at its first line."""
+        """An HTTP request, which a web page can make a browser send, is disconnected at its first line."""
         client = Server().connect()
         answer = client.send(b"GET / HTTP/1.1\r\nHost: x\r\nX: a LOGIN alice secret\r\n\r\n")
         self.assertIn(b"* BYE", answer)

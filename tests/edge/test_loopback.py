@@ -1,4 +1,4 @@
-"""The rule on real connections: TCP and TLS over loopback, with plain sockets as clients."""
+"""The rule about pending commands on real connections: TCP and TLS over loopback, with plain sockets as clients."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from imapshield.wire.commands.base import MemoryLiteral
 from tests.certificates import self_signed
 
 T = TypeVar("T")
-FRAME = b"a NOOP\r\n" * 187  # 1,496 octets: one full Ethernet frame
+FULL_PACKET = b"a NOOP\r\n" * 187  # 1,496 bytes: the payload of a full Ethernet packet
 
 
 class Peer:
@@ -51,7 +51,7 @@ class Peer:
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         self.socket = context.wrap_socket(self.raw, server_hostname="localhost")
-        # Python's TLS shows a reset as an end of file. A second socket object for the same file descriptor shows the reset.
+        # Python's TLS reports a reset as an end of file; a second socket for the same descriptor reports the reset.
         self.raw = socket.socket(fileno=os.dup(self.socket.fileno()))
         self.raw.settimeout(10)
 
@@ -121,8 +121,8 @@ class LoopbackCase(TestCase):
         """Run a client in a thread."""
         return deferToThread(script, *args)
 
-    def peer(self, **more: Any) -> Peer:
-        peer = Peer(self.port, **more)
+    def peer(self, **options: Any) -> Peer:
+        peer = Peer(self.port, **options)
         self.addCleanup(peer.close)
         return peer
 
@@ -140,8 +140,8 @@ class LoopbackCase(TestCase):
     def ways_to_connect(self) -> list[Callable[[], Peer]]:
         return [self.peer, self.tls_peer, self.starttls_peer]
 
-    def log_in(self, **more: Any) -> Peer:
-        peer = self.peer(**more)
+    def log_in(self, **options: Any) -> Peer:
+        peer = self.peer(**options)
         assert b" OK" in peer.command(b"LOGIN alice secret")
         return peer
 
@@ -152,7 +152,9 @@ class PendingCommandTests(LoopbackCase):
 
         def script(connect: Callable[[], Peer]) -> int:
             peer = connect()
-            used = 1 if connect == self.starttls_peer else 0  # STARTTLS was one of the hundred
+            used = (
+                1 if connect == self.starttls_peer else 0
+            )  # STARTTLS is one of the hundred commands
             peer.send(b"a NOOP\r\n" * (100 - used))
             return peer.answers(100 - used) + used
 
@@ -171,9 +173,9 @@ class PendingCommandTests(LoopbackCase):
             return peer.ending()
 
         for connect in self.ways_to_connect():
-            for data in (b"a NOOP\r\n" * 101, FRAME, FRAME * 20):
+            for data in (b"a NOOP\r\n" * 101, FULL_PACKET, FULL_PACKET * 20):
                 self.assertEqual(await self.client(script, connect, data), "reset")
-        # After STARTTLS, which counts as a command, the hundredth NOOP before login is one too many as well.
+        # STARTTLS counts as a command: after it, the hundredth NOOP exceeds the limit for commands before login too.
         self.assertLessEqual(
             {event.limit for event in self.events if isinstance(event, LimitTriggered)},
             {"backlog", "preauth_commands"},
@@ -184,7 +186,7 @@ class PendingCommandTests(LoopbackCase):
 
         def script() -> str:
             peer = self.peer()
-            peer.send(FRAME)
+            peer.send(FULL_PACKET)
             return peer.ending()
 
         await self.client(script)
@@ -216,12 +218,12 @@ class PendingCommandTests(LoopbackCase):
                     for i in range(5000)
                 )
             )
-            done = 0
-            while done < 5000:
+            responses = 0
+            while responses < 5000:
                 line = peer.line()
-                if line.startswith(b"f%d OK" % done):
-                    done += 1
-            return done
+                if line.startswith(b"f%d OK" % responses):
+                    responses += 1
+            return responses
 
         self.assertEqual(await self.client(script), 5000)
         self.assertEqual([event for event in self.events if isinstance(event, LimitTriggered)], [])
@@ -247,15 +249,15 @@ class PendingCommandTests(LoopbackCase):
             peer.close()
 
         for connect in self.ways_to_connect():
-            forgotten: Deferred[None] = Deferred()
+            released: Deferred[None] = Deferred()
             connection_lost = self.factory._connection_lost
             self.patch(
                 self.factory,
                 "_connection_lost",
-                lambda s, forgotten=forgotten, lost=connection_lost: forgotten.callback(lost(s)),
+                lambda s, released=released, lost=connection_lost: released.callback(lost(s)),
             )
             await self.client(script, connect)
-            await forgotten.addTimeout(10, reactor)
+            await released.addTimeout(10, reactor)
             self.assertEqual(self.factory.connections, set())
             self.factory._connection_lost = connection_lost  # type: ignore[method-assign]
 
@@ -309,7 +311,7 @@ class FloodTests(LoopbackCase):
                 with contextlib.suppress(ConnectionError, EOFError, TimeoutError):
                     peer = Peer(self.port, host)
                     try:
-                        peer.send(FRAME)
+                        peer.send(FULL_PACKET)
                         resets += peer.ending() == "reset"
                     finally:
                         peer.close()

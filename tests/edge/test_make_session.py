@@ -1,4 +1,4 @@
-"""Another session can be plugged into the server with `make_session`."""
+"""`make_session` replaces the session of the server with a custom one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imapshield.wire.framing import RawCommand
 
 
 class EchoSession:
-    """Answers every command with its name, and IDLE with the line that follows it."""
+    """A session that answers every command with its name, and IDLE with the line that follows it."""
 
     def __init__(self, io: SessionIO) -> None:
         self.io = io
@@ -58,7 +58,7 @@ class MakeSessionTests(SynchronousTestCase):
         return self.server.connect()
 
     def test_custom_session_executes_the_commands(self) -> None:
-        """The plugged-in session sends the greeting, lists the capabilities, and executes the commands."""
+        """A custom session sends the greeting, lists the capabilities, and executes the commands."""
         client = self.connect()
         self.assertEqual(client.greeting, b"* OK echo\r\n")
         self.assertEqual(client.protocol.listCapabilities(), [b"IMAP4rev1", b"X-ECHO"])

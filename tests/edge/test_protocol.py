@@ -69,7 +69,7 @@ class PendingCommandTests(SynchronousTestCase):
         self.assertEqual(len(writes), 1)
 
     def test_peer_that_does_not_read_is_reset(self) -> None:
-        """Nothing is taken off the backlog while the peer does not read, so such a peer is reset too."""
+        """No command leaves the backlog while the peer does not read, so such a peer is reset too."""
         client = Server().connect()
         client.protocol.write_buffer.pauseProducing()
         self.assertEqual(client.send(b"a NOOP\r\n" * 60), b"")

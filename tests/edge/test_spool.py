@@ -1,4 +1,4 @@
-"""Storage for literals: the memory budget, and the file above it."""
+"""The spool stores literals in memory up to a budget, and in a file above it."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ class SpoolTests(SynchronousTestCase):
         content.close()
 
     def test_large_literal_goes_to_an_unnamed_file(self) -> None:
-        """A literal above the memory budget goes to an unnamed file, complete."""
+        """A literal above the memory budget goes completely to an unnamed file."""
         directory = self.mktemp()
         os.mkdir(directory)
         files = self.record_files()
@@ -56,15 +56,15 @@ class SpoolTests(SynchronousTestCase):
         files: list[Any] = []
         open_temporary = tempfile.TemporaryFile
 
-        def open_file(**more: Any) -> Any:
-            files.append(open_temporary(**more))
+        def open_file(**options: Any) -> Any:
+            files.append(open_temporary(**options))
             return files[-1]
 
         self.patch(tempfile, "TemporaryFile", open_file)
         return files
 
     def test_full_disk_is_refused_with_overquota(self) -> None:
-        """A full disk is CommandRefused with OVERQUOTA."""
+        """A write to a full disk raises CommandRefused with OVERQUOTA."""
 
         class FullFile:
             closed = False
@@ -85,7 +85,7 @@ class SpoolTests(SynchronousTestCase):
         literal.discard()
 
     def test_literals_of_a_command_share_budget_and_file(self) -> None:
-        """The literals of one command share the memory budget and one file, which is closed with the last of them."""
+        """The literals of one command share the memory budget and one file, which is closed with the last literal."""
         files = self.record_files()
         spool = Spool(10)
         contents = []
@@ -98,9 +98,9 @@ class SpoolTests(SynchronousTestCase):
         for i, content in enumerate(contents):
             self.assertEqual(content.read(0, 99), b"%03d-%03d" % (i, i))
             self.assertEqual(content.read(2, 3), (b"%03d-%03d" % (i, i))[2:5])
-        unwanted = spool.new_literal()
-        unwanted.write(b"12345678901")
-        unwanted.discard()
+        discarded = spool.new_literal()
+        discarded.write(b"12345678901")
+        discarded.discard()
         for content in contents:
             self.assertFalse(files[0].closed)
             content.close()

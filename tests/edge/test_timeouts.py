@@ -20,7 +20,7 @@ class TimeoutTests(SynchronousTestCase):
         self.assertTrue(client.transport.disconnecting)
 
     def test_client_that_does_not_read_bye_is_reset(self) -> None:
-        """A client that does not read the BYE is reset."""
+        """A client that does not read BYE is reset."""
         server = Server()
         client = server.connect()
         server.clock.advance(60)
@@ -60,7 +60,7 @@ class TimeoutTests(SynchronousTestCase):
         self.assertIn(b"a OK", client.read())
 
     def test_stalled_literal_ends_the_connection(self) -> None:
-        """A literal of which nothing arrives for a minute ends the connection."""
+        """A literal that receives no data for a minute ends the connection."""
         server = Server()
         client = server.login()
         client.send(b"a APPEND INBOX {100+}\r\nabc")
@@ -86,7 +86,7 @@ class WriteTimeoutTests(SynchronousTestCase):
         self.assertEqual(server.events_of(events.LimitTriggered)[0].limit, "stalled_seconds")
 
     def test_slow_reader_is_not_reset(self) -> None:
-        """A client that reads at least something is not reset."""
+        """A client that reads slowly, but makes progress, is not reset."""
         server = Server()
         client = server.login()
         progress = iter(range(100))
@@ -98,7 +98,7 @@ class WriteTimeoutTests(SynchronousTestCase):
         self.assertFalse(client.transport.aborted)
 
     def test_unread_responses_cause_a_reset_after_five_minutes(self) -> None:
-        """Without a full backlog the reset comes after five minutes."""
+        """A user without a full backlog who reads nothing is reset after five minutes."""
         server = Server()
         client = server.login()
         client.protocol.write_buffer.pauseProducing()

@@ -149,29 +149,31 @@ class TwistedClientTests(test_loopback.LoopbackCase):
         """Each kind of fetch works, by sequence number and by UID, for nested and for 8-bit messages."""
         client = await self.select_inbox_with(NESTED, EIGHT_BIT)
         for uid in (0, 1):
-            both = "1:2"
-            self.assertEqual(await client.fetchUID(both, uid), {1: {"UID": "1"}, 2: {"UID": "2"}})
-            found = await client.fetchBodyStructure(both, uid)
+            messages = "1:2"
+            self.assertEqual(
+                await client.fetchUID(messages, uid), {1: {"UID": "1"}, 2: {"UID": "2"}}
+            )
+            found = await client.fetchBodyStructure(messages, uid)
             mixed = found[1]["BODYSTRUCTURE"]
             self.assertEqual(mixed[1][2], ["name", 'x "y".bin'])
             self.assertEqual(mixed[2][7][1], "inner")
-            found = await client.fetchSimplifiedBody(both, uid)
+            found = await client.fetchSimplifiedBody(messages, uid)
             self.assertEqual(found[1]["BODY"][-1], "mixed")
-            found = await client.fetchEnvelope(both, uid)
+            found = await client.fetchEnvelope(messages, uid)
             self.assertEqual(found[2]["ENVELOPE"][1], "latin Größe {5}")  # as Latin-1
             self.assertEqual(found[2]["ENVELOPE"][2], [["Jürgen", None, "j", "example.org"]])
-            found = await client.fetchHeaders(both, uid)
+            found = await client.fetchHeaders(messages, uid)
             self.assertEqual(found[1]["RFC822.HEADER"], NESTED[: NESTED.index(b"--o")].decode())
-            found = await client.fetchBody(both, uid)
+            found = await client.fetchBody(messages, uid)
             self.assertEqual(found[2]["RFC822.TEXT"], "ÄÖÜ\r\n")
-            found = await client.fetchMessage(both, uid)
+            found = await client.fetchMessage(messages, uid)
             self.assertEqual(found[2]["RFC822"].encode("latin-1"), EIGHT_BIT)
-            found = await client.fetchSize(both, uid)
+            found = await client.fetchSize(messages, uid)
             self.assertEqual(int(found[2]["RFC822.SIZE"]), len(EIGHT_BIT))
-            found = await client.fetchFlags(both, uid)
+            found = await client.fetchFlags(messages, uid)
             self.assertIn("\\Seen", found[1]["FLAGS"])
             for way, items in (("Fast", 3), ("All", 4), ("Full", 5)):
-                found = await getattr(client, f"fetch{way}")(both, uid)
+                found = await getattr(client, f"fetch{way}")(messages, uid)
                 self.assertEqual({len(values) - uid for values in found.values()}, {items})
 
     async def test_fetch_specific_returns_parts_and_ranges(self) -> None:

@@ -20,7 +20,7 @@ class WriteBufferTests(SynchronousTestCase):
         )
 
     def test_output_of_one_reactor_turn_is_one_write(self) -> None:
-        """Everything written in one reactor turn is one write to the transport, in order."""
+        """All output of one reactor turn is one write to the transport, in order."""
         for data in (b"a", b"b", b"c"):
             self.write_buffer.write(data)
         self.assertEqual(self.writes, [])
@@ -49,14 +49,14 @@ class WriteBufferTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(drained))
 
     def test_drain_waits_if_the_buffer_becomes_full_again(self) -> None:
-        """A `drain` that has not fired when the buffer becomes full waits until it is drained."""
+        """A `drain` that has not fired when the buffer becomes full waits until the buffer is drained."""
         drained = self.write_buffer.drain()
         self.write_buffer.pauseProducing()
         self.clock.advance(1)
         self.assertNoResult(drained)
 
     def test_close_sends_output_and_fails_a_pending_drain(self) -> None:
-        """Closing sends what was written, fails a pending `drain`, and drops later writes."""
+        """Closing sends the pending output, fails a pending `drain`, and drops later writes."""
         self.write_buffer.pauseProducing()
         drained = self.write_buffer.drain()
         self.write_buffer.write(b"last")

@@ -79,7 +79,7 @@ class BacklogTests(SynchronousTestCase):
         self.assertEqual(guard.pending, 1)
 
     def test_no_command_starts_while_another_runs(self) -> None:
-        """No command is taken off the backlog while another one runs."""
+        """No command leaves the backlog while another command runs."""
         guard = ConnectionGuard(Limits())
         guard.check(command())
         guard.check(command())
@@ -104,7 +104,7 @@ class BacklogTests(SynchronousTestCase):
         self.assertFalse(guard.backlog_full())
 
     def test_strict_backlog_resets_a_user_too(self) -> None:
-        """With strict_backlog a user is reset too."""
+        """The option strict_backlog resets a user too."""
         guard = authenticated_guard(strict_backlog=True)
         for _ in range(100):
             guard.check(command())
@@ -112,7 +112,7 @@ class BacklogTests(SynchronousTestCase):
         self.assertIsInstance(guard.check(command()), Reset)
 
     def test_large_pending_commands_pause_the_input(self) -> None:
-        """Large pending commands pause the input before there are a hundred."""
+        """Large pending commands pause the input even if there are fewer than a hundred."""
         guard = authenticated_guard(max_backlog_bytes=1000)
         guard.check(RawCommand(b"a", b"UID", (b"UID FETCH",), 1001))
         self.assertTrue(guard.input_paused)
@@ -140,7 +140,7 @@ class BacklogTests(SynchronousTestCase):
         self.assertFalse(guard.input_paused)
 
     def test_report_only_accepts_the_excess_command(self) -> None:
-        """In report-only mode the excess command is reported and accepted, and the input is paused to bound the memory."""
+        """In report-only mode the excess command is reported and accepted, and a paused input bounds the memory."""
         guard = ConnectionGuard(Limits(report_only=True))
         verdicts = [guard.check(command()) for _ in range(101)]
         self.assertEqual(verdicts[100], Reset("backlog", 100, 101))
@@ -165,7 +165,7 @@ class PreAuthenticationTests(SynchronousTestCase):
         self.assertEqual(guard.bytes_received(1), Reset("preauth_bytes", 65536, 65537))
 
     def test_user_may_send_any_amount(self) -> None:
-        """A user may send any amount."""
+        """A user may send any number of bytes."""
         self.assertEqual(authenticated_guard().bytes_received(1 << 30), Accepted())
 
     def test_large_literal_before_login_is_rejected(self) -> None:
@@ -243,7 +243,7 @@ class AuthenticatedTests(SynchronousTestCase):
         self.assertIsInstance(guard.check(literal(1, name=b"SEARCH", literals=4)), RejectLiteral)
 
     def test_unauthenticate_restores_the_limits_before_login(self) -> None:
-        """After UNAUTHENTICATE a client has what was left of the limits before login."""
+        """After UNAUTHENTICATE, the limits before login continue where they were at the login."""
         guard = ConnectionGuard(Limits())
         guard.check(command())
         guard.next_command()

@@ -19,7 +19,7 @@ class ColumnsTests(SynchronousTestCase):
         )
 
     def test_every_array_has_a_row_per_message(self) -> None:
-        """Every array has a row for each message, rising by UID."""
+        """Every array has a row for each message, in ascending order of UID."""
         self.assertEqual(list(self.columns.uids), [1, 3, 7])
         self.assertEqual(list(self.columns.sizes), [10, 10, UNKNOWN_SIZE])
         self.assertEqual(list(self.columns.dates), [1001, 1003, 1007])
@@ -36,7 +36,7 @@ class ColumnsTests(SynchronousTestCase):
         self.assertEqual(list(self.columns.uids), [3, 7, 9])
 
     def test_delta_applied_again_changes_nothing(self) -> None:
-        """A delta that was applied before changes nothing."""
+        """A delta that is applied a second time changes nothing."""
         delta = Delta([row(3, b"", 4), row(9, b"", 5)], SequenceSet.from_uids([1]), 6, 10)
         self.columns.apply(delta)
         self.assertEqual(self.columns.apply(delta), Change([], [], [], []))
@@ -58,7 +58,7 @@ class ColumnsTests(SynchronousTestCase):
         )
 
     def test_memory_for_flag_lists_is_bounded(self) -> None:
-        """Ten thousand STOREs with a new flag list each need the memory of a thousand, and no list is mixed up."""
+        """Ten thousand STOREs with different flag lists need memory for a thousand, and every list stays correct."""
         columns = self.columns
         for i in range(10_000):
             columns.apply(Delta([row(1 + i % 2 * 2, b"k%d q%d" % (i % 100, i // 100), 10 + i)]))

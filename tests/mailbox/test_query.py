@@ -1,4 +1,4 @@
-"""SEARCH finds the right messages for every key, cheap keys first and in bounded steps."""
+"""SEARCH finds the right messages for every key. It evaluates cheap keys first, and works in bounded steps."""
 
 from collections.abc import Awaitable, Coroutine, Sequence
 from datetime import date
@@ -100,7 +100,7 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(self.found(SizeKey(False, size)), [1, 2, 4])
 
     def test_dates_are_compared_by_day(self) -> None:
-        """INTERNALDATE is compared by UTC day, the Date field by the day that is written there, whatever its zone."""
+        """INTERNALDATE is compared by UTC day, and the Date field by its own day, whatever its zone."""
         day = date(1970, 1, 11)
         self.assertEqual(self.found(DateKey(b"ON", day)), [1, 2])
         self.assertEqual(self.found(DateKey(b"BEFORE", day)), [])
@@ -121,8 +121,8 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(self.found(TextKey("café", headers=True)), [1, 2])
         self.assertEqual(self.found(TextKey("café")), [])
 
-    def test_from_finds_addresses_as_envelope_shows_them(self) -> None:
-        """FROM finds an address as ENVELOPE shows it, HEADER FROM as it was written."""
+    def test_from_finds_addresses_as_in_envelope(self) -> None:
+        """FROM searches the address that ENVELOPE returns, and HEADER FROM searches the original field."""
         content = b"From: <ann (home)@ (work) example.org>\r\nTo: Team: bob@example.org;\r\n\r\n"
         self.wait(self.account.append("INBOX", [NewMessage((), None, MemoryLiteral(content))]))
         self.wait(self.mailbox.poll())
@@ -135,7 +135,7 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(self.found(HeaderKey(b"FROM", "Ann@example.org")), [])
 
     def test_modseq_key_matches_equal_and_greater(self) -> None:
-        """MODSEQ n matches messages whose MODSEQ is n or greater."""
+        """MODSEQ n matches messages with a MODSEQ of n or greater."""
         modseq = self.view.columns.modseqs[2]
         self.assertEqual(self.found(ModseqKey(modseq)), [3, 4])
 
@@ -199,7 +199,7 @@ class QueryTests(SynchronousTestCase):
             pauses.clear()
 
     def test_expunged_message_is_not_found(self) -> None:
-        """A message that was expunged is not found, although the client still knows it."""
+        """A message that was expunged is not found, although the client has not received its EXPUNGE yet."""
         self.mailbox.subscribe(self.view.on_change, False)
         self.wait(self.mailbox.expunge(None))
         self.assertEqual(self.found(FlagKey(b"\\Seen")), [1])

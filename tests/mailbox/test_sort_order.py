@@ -1,4 +1,4 @@
-"""Base subjects and sort keys are those of RFC 5256, for any mail, and cost time linear in it."""
+"""Base subjects and sort keys follow RFC 5256 for any message, and take linear time."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ class BaseSubjectTests(SynchronousTestCase):
             self.assertEqual(base_subject(subject), (base, reply), subject)
 
     def test_hostile_subject_costs_linear_time(self) -> None:
-        """A subject that is built to be slow is read in linear time."""
+        """A subject that was designed to be slow takes linear time."""
         for prefix in ("[a]", "re:", "re[a]:", "[fwd:", "(fwd)", "[", "] ", "[a] re", "re [a] "):
             base_subject(prefix * 100_000)
             base_subject(prefix * 100_000 + "]" * 100_000)
@@ -83,9 +83,9 @@ class SortKeyTests(SynchronousTestCase):
         self.assertEqual(date_key(twice, 5), 2)
 
     def test_address_key_is_the_first_mailbox_or_group(self) -> None:
-        """The address key is the first mailbox or group name; the display key is the first name, or else the
+        """The address key is the first mailbox or group name; the display key is the first display name, or else the
         address."""
-        for field, mailbox, shown in (
+        for field, mailbox, display in (
             (b"Ann Lee <ann@x.org>, bob@y.org", "ANN", "ANN LEE"),
             (b"bob@y.org", "BOB", "BOB@Y.ORG"),
             (b"=?utf-8?q?=C3=84nn?= <z@x.org>", "Z", collation_key("Änn")),
@@ -95,7 +95,7 @@ class SortKeyTests(SynchronousTestCase):
         ):
             header = b"From: " + field + b"\r\n\r\n"
             self.assertEqual(address_key(header, b"FROM"), mailbox, field)
-            self.assertEqual(display_key(header, b"FROM"), shown, field)
+            self.assertEqual(display_key(header, b"FROM"), display, field)
         self.assertEqual(display_key(b"\r\n", b"TO"), "")
 
     def test_collation_ignores_case(self) -> None:

@@ -1,4 +1,4 @@
-"""Conversations are those of RFC 5256, for any mail, and building them takes time linear in the mail."""
+"""Threads follow RFC 5256 for any messages, and building them takes linear time."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ from imapshield.wire import encode
 from imapshield.wire.responses import ThreadNode
 from tests.mailbox.pausing import pause, run
 
-Described = tuple[str, list[str], str, bool]
+Description = tuple[str, list[str], str, bool]
 """A message as (id, references, subject, is a reply)."""
 
 
@@ -28,8 +28,8 @@ def encoded(threads: list[ThreadNode]) -> bytes:
 
 
 class ThreadTests(SynchronousTestCase):
-    def references(self, *messages: Described) -> bytes:
-        """Return the REFERENCES threads of `messages`, which are in the order of their dates and numbered from 1."""
+    def references(self, *messages: Description) -> bytes:
+        """Return the REFERENCES threads of `messages`, which are in order of date and are numbered from 1."""
         return encoded(
             thread_by_references(
                 [
@@ -64,7 +64,7 @@ class ThreadTests(SynchronousTestCase):
         )  # fmt: skip
 
     def test_own_references_replace_an_implied_parent_in_a_circle(self) -> None:
-        """A message's own references replace the parent that other messages implied, even if its own link would be
+        """A message's own references replace an implied parent, even if the message's own link would be
         circular."""
         self.assertEqual(
             self.references(
@@ -74,14 +74,14 @@ class ThreadTests(SynchronousTestCase):
         )
 
     def test_replies_to_a_missing_message_are_one_thread(self) -> None:
-        """Replies to a missing message are one thread; a single such reply is a thread of its own."""
+        """Replies to a missing message are one thread; a single such reply is a separate thread."""
         self.assertEqual(
             self.references(("b", ["a"], "x", True), ("c", ["a"], "y", True)), b"((1)(2))"
         )
         self.assertEqual(self.references(("b", ["0", "a"], "x", True)), b"(1)")
 
     def test_replies_to_a_missing_reply_move_up(self) -> None:
-        """If a message in the middle is missing, its replies become children of its parent."""
+        """If a message within a thread is missing, its replies become children of its parent."""
         self.assertEqual(
             self.references(
                 ("a", [], "x", False), ("c", ["a", "b"], "x", True), ("d", ["a", "b"], "x", True)
@@ -90,7 +90,7 @@ class ThreadTests(SynchronousTestCase):
         )
 
     def test_threads_of_one_subject_are_merged(self) -> None:
-        """Threads of one subject are merged: a reply below what it replies to, equals below a dummy (step 5)."""
+        """Threads of one subject are merged: a reply below its original, equal messages below a dummy (step 5)."""
         self.assertEqual(self.references(("a", [], "x", False), ("b", [], "x", True)), b"(1 2)")
         self.assertEqual(self.references(("a", [], "x", True), ("b", [], "x", False)), b"(2 1)")
         self.assertEqual(self.references(("a", [], "x", False), ("b", [], "x", False)), b"((1)(2))")
@@ -172,11 +172,11 @@ class ThreadTests(SynchronousTestCase):
         self.assertEqual(
             len(thread_by_subject(siblings, n // MESSAGES_PER_PAUSE)[0].children), n - 1
         )
-        long = [
+        many_references = [
             ThreadMessage(i + 1, i, "", False, ids[i], [*ids[:1000], b"%d@y" % i])
             for i in range(1000, 1100)
         ]
-        self.assertEqual(len(thread_by_references(long, 50)), 1)
+        self.assertEqual(len(thread_by_references(many_references, 50)), 1)
 
     @given(
         st.lists(
@@ -190,7 +190,7 @@ class ThreadTests(SynchronousTestCase):
         )
     )
     @settings(derandomize=True, deadline=None, max_examples=300)
-    def test_every_message_occurs_once(self, messages: list[Described]) -> None:
+    def test_every_message_occurs_once(self, messages: list[Description]) -> None:
         """Whatever the references, every message is in the response exactly once."""
         threads = self.references(*messages)
         numbers = sorted(int(n) for n in threads.replace(b"(", b" ").replace(b")", b" ").split())

@@ -1,4 +1,4 @@
-"""A client's view always agrees with what the client was sent, whatever other clients do."""
+"""A view always agrees with the responses that its client has received, whatever other clients do."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ from imapshield.wire.sequence import SequenceSet
 
 
 class Mailbox:
-    """Columns, with views that are notified of every change."""
+    """Columns and their views, which are notified of every change."""
 
     def __init__(self, count: int) -> None:
         self.columns = Columns()
@@ -102,8 +102,8 @@ class UpdateTests(SynchronousTestCase):
         self.assertTrue(updates is None or (updates.exists is None and not updates.expunged))
 
     def test_flag_update_has_the_current_sequence_number(self) -> None:
-        """A flag update has the current sequence number; none is sent of expunged messages and of flags the client
-        knows."""
+        """A flag update has the current sequence number; expunged messages and flags that the client
+        knows cause no update."""
         mailbox = Mailbox(4)
         view = mailbox.view()
         mailbox.flag(2, b"\\Seen")
@@ -132,7 +132,7 @@ class UpdateTests(SynchronousTestCase):
 
 class SequenceTests(SynchronousTestCase):
     def test_sequence_numbers_select_rows(self) -> None:
-        """Sequence numbers name rows; ``*`` is the last message."""
+        """Sequence numbers select rows; ``*`` is the last message."""
         view = Mailbox(5).view()
         for text, spans in (
             (b"1:*", [(0, 5)]),
@@ -164,7 +164,7 @@ class SequenceTests(SynchronousTestCase):
 
 
 class ModelClient:
-    """A client that applies the updates which it is sent."""
+    """A client that applies the updates that it receives."""
 
     def __init__(self, view: View) -> None:
         self.view = view

@@ -1,4 +1,4 @@
-"""The quota of an account counts all its mail, and refuses what would go over its limits."""
+"""The quota of an account counts all its mail, and commands that would exceed the quota are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.maildir.disk import DiskTestCase
 
 class AccountQuotaTests(DiskTestCase):
     def test_usage_counts_every_folder(self) -> None:
-        """Bytes and messages are counted in every folder, however messages come and go."""
+        """Bytes and messages are counted in every folder, whichever command adds or removes messages."""
         verifyObject(IQuotaStore, self.store)
         self.assertEqual(self.store.quota(), Quota(0, 0))
         self.append()

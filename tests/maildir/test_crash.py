@@ -1,4 +1,4 @@
-"""A process that is killed at any step: several messages that are stored together are all there, or none is."""
+"""A process is killed at any step: of several messages that are stored together, all are stored or none."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class CrashTestCase(DiskTestCase):
         self.key = self.store.open("INBOX", True).key
         self.store.open("A", True)
 
-    def flags_of_whole(self, store: MaildirStore, name: str) -> dict[int, bytes]:
-        """Return the flags of every message by UID, after checking that each message is whole."""
+    def flags_of_complete(self, store: MaildirStore, name: str) -> dict[int, bytes]:
+        """Return the flags of every message by UID, after checking that each message is complete."""
         flags = self.flags(name, store)
         fetched = store.fetch(store.key(name), sorted(flags), [WHOLE], BUDGET)
         self.assertEqual(list(fetched.uids), sorted(flags))
@@ -66,14 +66,14 @@ class CrashTests(CrashTestCase):
                 patch.stop()
 
     def check_all_or_none(self, copies: list[str], inbox: dict[int, bytes], first: int) -> None:
-        """Check that every copy has all three messages in A from UID `first` on, or none, and that both occur."""
+        """Check that every copy has all three messages in A from UID `first` on, or none, and that both cases occur."""
         found = []
         for root in copies:
             for seconds in (0, 1.5):  # directories are read again when their mtimes are trusted
                 self.clock.offset += seconds
                 store = self.open_store(root)
-                self.assertEqual(self.flags_of_whole(store, "INBOX"), inbox)
-                found.append(self.flags_of_whole(store, "A"))
+                self.assertEqual(self.flags_of_complete(store, "INBOX"), inbox)
+                found.append(self.flags_of_complete(store, "A"))
                 store.close()
             self.assertEqual(found[-2], found[-1])
             self.assertEqual(len(os.listdir(os.path.join(root, ".A", "cur"))), len(found[-1]))
@@ -102,21 +102,24 @@ class CrashTests(CrashTestCase):
         self.check_all_or_none(copies, self.flags(), 1)
 
     def test_crash_in_move_leaves_each_message_in_one_mailbox(self) -> None:
-        """After a crash in a MOVE, each message is in exactly one mailbox, and complete."""
+        """After a crash in a MOVE, each message is in exactly one mailbox, and is complete."""
         with self.copying_before_each_step() as copies:
             self.store.copy(self.key, [1, 2, 3], "A", True, 0)
         for root in copies:
             store = self.open_store(root)
-            inbox, moved = self.flags_of_whole(store, "INBOX"), self.flags_of_whole(store, "A")
+            inbox, moved = (
+                self.flags_of_complete(store, "INBOX"),
+                self.flags_of_complete(store, "A"),
+            )
             self.assertEqual([*inbox.values(), *moved.values()], [b"\\Seen $Mine"] * 3)
 
     def test_crash_in_replace_leaves_the_old_or_the_new_message(self) -> None:
-        """After a crash in a REPLACE, the old message or the new message is there, and complete."""
+        """After a crash in a REPLACE, the old message or the new message exists, and is complete."""
         with self.copying_before_each_step() as copies:
             self.store.replace(self.key, 2, "A", NewMessage((SEEN,), None, MemoryLiteral(MAIL)), 0)
         for root in copies:
             store = self.open_store(root)
-            inbox, new = self.flags_of_whole(store, "INBOX"), self.flags_of_whole(store, "A")
+            inbox, new = self.flags_of_complete(store, "INBOX"), self.flags_of_complete(store, "A")
             self.assertIn(len(inbox) + len(new), (3, 4))
             self.assertLessEqual({1, 3}, set(inbox))
 
@@ -131,15 +134,15 @@ class StagingTests(CrashTestCase):
         self.assertEqual(len(self.warnings), 1)
         self.assertEqual(len(self.tmp(".A")), 3)
         self.let_mtimes_age()
-        self.deliver(folder=".A")  # a sync of the folder does not regard them as missing
-        self.assertEqual(sorted(self.flags_of_whole(self.store, "A")), [1, 2, 3, 4])
+        self.deliver(folder=".A")  # a sync of the folder does not treat the staged files as missing
+        self.assertEqual(sorted(self.flags_of_complete(self.store, "A")), [1, 2, 3, 4])
         key = self.store.key("A")
         self.store.store_flags(key, [1], b"+", [b"\\Deleted"], None, 0)
         self.store.expunge(key, [1], 0)
         self.store.copy(key, [2], "INBOX", False, 0)
         self.store.copy(key, [3], "INBOX", True, 0)
-        self.assertEqual(sorted(self.flags_of_whole(self.store, "INBOX")), [1, 2, 3, 4, 5])
-        self.assertEqual(sorted(self.flags_of_whole(self.store, "A")), [2, 4])
+        self.assertEqual(sorted(self.flags_of_complete(self.store, "INBOX")), [1, 2, 3, 4, 5])
+        self.assertEqual(sorted(self.flags_of_complete(self.store, "A")), [2, 4])
         self.store.copy(self.key, [1, 2], "A", False, 0)
         self.assertEqual(self.tmp(".A"), [])
         self.assertEqual(len(self.cur(".A")), 3)

@@ -1,4 +1,4 @@
-"""Directories are read when their mtimes cannot be trusted to show a change, and only then."""
+"""Directories are read only when their mtimes changed or cannot be trusted to show a change."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class DirectoryTimeTests(DiskTestCase):
         self.assertEqual(self.flags(), {1: b"\\Seen"})
 
     def test_directory_is_read_once_an_hour(self) -> None:
-        """Once an hour a directory is read even if its mtime was set back."""
+        """Once an hour, a directory is read even if another program restored its mtime."""
         self.append()
         self.let_mtimes_age()
         self.store.open("INBOX", True)
@@ -62,7 +62,7 @@ class DirectoryTimeTests(DiskTestCase):
         self.assertEqual(self.flags(), {1: b"\\Seen"})
 
     def test_clock_behind_the_file_system_misses_no_change(self) -> None:
-        """With a clock behind that of the file system no mtime is trusted, and no change is missed."""
+        """If the clock is behind that of the file system, no mtime is trusted and no change is missed."""
         self.clock.offset = -1e6
         key = self.store.open("INBOX", True).key
         for i in range(1, 6):

@@ -1,4 +1,4 @@
-"""Other programs rename, move and remove message files, and no change is missed or misunderstood."""
+"""The store finds every message file that other programs rename, move or remove."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RenamedFileTests(DiskTestCase):
         self.assertTrue(self.cur()[1].endswith(":2,SXz"))
 
     def test_dovecot_keywords_name_the_letters(self) -> None:
-        """Letters mean what dovecot-keywords says, and new keywords are added to that file."""
+        """The file dovecot-keywords defines the letters, and new keywords are added to it."""
         with open(self.path("dovecot-keywords"), "wb") as file:
             file.write(b"0 $Junk\n2 Work\nnonsense\n77 far\n")
         self.rename(self.second, self.second + "abc")
@@ -76,7 +76,7 @@ class RenamedFileTests(DiskTestCase):
         self.assertEqual(self.flags(), {1: b"\\Seen"})
 
     def test_removed_file_is_expunged_by_the_next_sync(self) -> None:
-        """A message whose file was removed is answered as missing, and is expunged by the next sync."""
+        """A message without a file is reported as missing, and the next sync expunges it."""
         os.unlink(self.path("cur", self.first))
         fetched = self.store.fetch(self.key, [1, 2], [WHOLE], BUDGET)
         self.assertEqual((list(fetched.uids), list(fetched.missing)), ([2], [1]))
@@ -115,7 +115,7 @@ class RenamedFileTests(DiskTestCase):
         self.assertEqual(([row.uid for row in delta.rows], [*delta.vanished]), ([3], []))
 
     def test_one_of_two_files_with_one_base_name_is_a_message(self) -> None:
-        """Of two files with one base name, as after restoring a backup, only one at a time is a message."""
+        """If two files have one base name, as after restoring a backup, only one of them is a message at a time."""
         shutil.copy(self.path("cur", self.first), self.path("cur", self.first + "T"))
         self.let_mtimes_age()
         self.assertEqual(self.flags(), {1: b"\\Seen", 2: b""})

@@ -1,4 +1,4 @@
-"""A disk that fails at any step leaves all mail as it was: nothing is lost, and nothing is half-written."""
+"""A disk failure at any step changes no mail: no message is lost, and none is half-written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ShortLiteral:
 
 
 class UncommittableDatabase:
-    """A database whose disk is full when a transaction commits."""
+    """A database on a disk that is full when a transaction commits."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
@@ -48,7 +48,7 @@ class UncommittableDatabase:
 
 
 class FailingStepTests(DiskTestCase):
-    """Each test makes the n-th call of a system call fail, for every n that is reached."""
+    """Each test makes the n-th call of a system call fail, for every n up to the number of calls."""
 
     def tree(self) -> list[str]:
         """Return the paths of all files except those of the index."""
@@ -115,7 +115,7 @@ class FailingStepTests(DiskTestCase):
             self.assertEqual(self.store.status("INBOX").highestmodseq, modseq)
 
     def test_failing_rollback_stops_no_other_rollback(self) -> None:
-        """A step that cannot be undone does not prevent undoing the earlier steps, nor hide the error."""
+        """A step that cannot be undone does not prevent undoing the earlier steps, and does not hide the error."""
         for _ in range(3):
             self.append()
         self.let_mtimes_age()
@@ -133,7 +133,7 @@ class FailingStepTests(DiskTestCase):
         self.assertEqual(self.flags(), {1: b"", 2: SEEN, 3: b""})
 
     def test_failing_copy_or_move_changes_no_mailbox(self) -> None:
-        """A COPY or MOVE that fails at any message leaves both mailboxes as they were."""
+        """A COPY or MOVE that fails at any message leaves both mailboxes unchanged."""
         self.store.create("A", [])
         for _ in range(4):
             self.append(SEEN)
@@ -166,7 +166,7 @@ class FailingStepTests(DiskTestCase):
         self.assertEqual(fetched.columns, [[MAIL_LITERAL]])
 
     def test_failing_expunge_reports_what_it_removed(self) -> None:
-        """An EXPUNGE that cannot remove the first file fails; one that fails later reports what it removed."""
+        """An EXPUNGE that cannot remove the first file fails; an EXPUNGE that fails later reports what it removed."""
         for _ in range(3):
             self.append(DELETED)
         key = self.store.open("INBOX", True).key
@@ -220,7 +220,7 @@ class FailingStepTests(DiskTestCase):
         self.assertEqual((self.flags(), self.flags("A")), ({1: b""}, {}))
 
     def test_files_without_a_row_appear_as_new_mail(self) -> None:
-        """Files that a crash left without a row appear as new mail, complete."""
+        """Files that a crash left without a row appear as new, complete messages."""
         self.append()
         self.store.close()
         os.rename(
@@ -232,7 +232,7 @@ class FailingStepTests(DiskTestCase):
 
 class UnreadableTests(DiskTestCase):
     def test_unreadable_message_fails_fetch_after_earlier_ones(self) -> None:
-        """FETCH answers the messages before an unreadable one, then fails; the others can be fetched."""
+        """FETCH returns the messages before an unreadable message, then fails; the other messages can be fetched."""
         for _ in range(3):
             self.append()
         key = self.store.open("INBOX", True).key
@@ -254,7 +254,7 @@ class UnreadableTests(DiskTestCase):
         self.assertEqual(len(self.cur()), 3)
 
     def test_unreadable_folder_keeps_its_messages(self) -> None:
-        """A folder that cannot be listed is refused, and its messages are not regarded as expunged."""
+        """A folder that cannot be listed is refused, and its messages are not treated as expunged."""
         self.append()
         self.let_mtimes_age()
         with failing("listdir", PermissionError(errno.EACCES, "Permission denied", b"cur")):

@@ -1,4 +1,4 @@
-"""Answers that never change are found out once, and cached as long as the message exists."""
+"""Answers that never change are computed once, and cached as long as the message exists."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ class FetchCacheTests(DiskTestCase):
         self.assertEqual(names, [b"HEADER.FIELDS x-%d" % i for i in range(5, lists + 5)])
         self.assertEqual(db.execute("SELECT count(*) FROM answer").fetchone(), (lists,))
 
-    def test_cached_answers_count_for_the_budget(self) -> None:
-        """Cached answers count for the budget too."""
+    def test_cached_answers_count_towards_the_budget(self) -> None:
+        """Cached answers count towards the budget too."""
         for _ in range(300):
             self.append()
         uids = range(1, 306)

@@ -1,4 +1,4 @@
-"""File names hold base name, sizes and flags, and keep them when they are rewritten."""
+"""A file name contains a base name, sizes and flags, and a rewrite keeps all parts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def keywords() -> Keywords:
 
 class FilenameTests(SynchronousTestCase):
     def test_base_name_begins_with_the_time(self) -> None:
-        """A base name begins with the time, and holds no character with a meaning in Maildir file names."""
+        """A base name begins with the time, and contains no character with a meaning in Maildir file names."""
         name = unique(1700000000.0000425, 42, 7, "mail/host:1,x é", "9f")
         self.assertEqual(name, b"1700000000.M000042P42Q7R9f.mail\\057host\\0721\\054x \\xe9")
         self.assertEqual(base(name), name)
@@ -68,7 +68,7 @@ class FilenameTests(SynchronousTestCase):
             self.assertEqual(with_flags(name, flags, keywords()), new_name)
 
     def test_flags_without_letter_come_from_the_index(self) -> None:
-        """Flags without a letter are kept from the index; all others are those of the file name."""
+        """Flags without a letter come from the index; all others come from the file name."""
         flags = all_flags(b"x:2,S", b"\\Flagged only-in-index Work", keywords())
         self.assertEqual(flags, b"\\Seen only-in-index")
 
@@ -106,5 +106,5 @@ class KeywordLetterTests(SynchronousTestCase):
             (words.letter(b"b"), words.letter(b"LATE"), words.spelling(b"LATE")),
             (b"b", b"", b"late"),
         )
-        again = parse_keywords(format_keywords(words), b"extra late")
-        self.assertEqual(again.lettered, words.lettered)
+        reparsed = parse_keywords(format_keywords(words), b"extra late")
+        self.assertEqual(reparsed.lettered, words.lettered)

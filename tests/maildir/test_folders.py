@@ -58,7 +58,7 @@ class FolderTests(DiskTestCase):
         self.assertEqual(self.append(), 2)
 
     def test_recreated_folder_has_a_new_uidvalidity(self) -> None:
-        """A folder that another program removed is no mailbox; if it is created again, it has a new UIDVALIDITY."""
+        """A folder that another program removed is not a mailbox; if it is created again, it has a new UIDVALIDITY."""
         self.store.create("A", [])
         self.append(name="A")
         key, before = self.store.key("A"), self.store.status("A")
@@ -100,7 +100,7 @@ class FolderTests(DiskTestCase):
                 self.assertEqual(mode, 0, name)
 
     def test_dovecot_subscriptions_are_read_and_written(self) -> None:
-        """Both versions of Dovecot's file are read and written, and lines that are no mailbox names are kept."""
+        """Both versions of Dovecot's file are read and written, and lines that are not mailbox names are kept."""
         for before, after in (
             (b"INBOX\nA.B&AC4-c\n\xff\n", b"INBOX\n\xff\nX.Y\n"),
             (b"V\t2\n\nINBOX\nA\tB&AC4-c\n\xff\n", b"V\t2\n\nINBOX\n\xff\nX\tY\n"),

@@ -1,4 +1,4 @@
-"""The index survives restarts, and is built again when it is lost, corrupt or replaced."""
+"""The index survives restarts, and is rebuilt when it is lost, corrupt or replaced."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RestartTests(DiskTestCase):
         self.assertEqual(self.append(), first + 1)
 
     def test_numbers_are_skipped_after_a_restart_of_the_machine(self) -> None:
-        """After a restart of the machine UIDs and MODSEQs that may have been sent and lost are skipped."""
+        """After a restart of the machine, UIDs and MODSEQs that may have been sent and then lost are skipped."""
         first = self.append()
         before = self.store.status("INBOX")
         self.store.close()
@@ -53,7 +53,7 @@ class RestartTests(DiskTestCase):
 
 class LostIndexTests(DiskTestCase):
     def test_lost_index_gets_other_uidvalidities(self) -> None:
-        """A lost index is followed by one with other UIDVALIDITYs, even within the same second."""
+        """An index that replaces a lost one has other UIDVALIDITYs, even within the same second."""
         self.clock.base = lambda: 1_800_000_000.0
         uidvalidities = set()
         for damage in (os.unlink, lambda path: os.truncate(path, 0), os.unlink):
@@ -69,7 +69,7 @@ class LostIndexTests(DiskTestCase):
         self.assertEqual(len(uidvalidities), 4)
 
     def test_corrupt_index_is_moved_away(self) -> None:
-        """A corrupt index is moved away with a warning; all mail is there with a new UIDVALIDITY and new keys."""
+        """A corrupt index is moved away with a warning; all mail gets a new UIDVALIDITY and new keys."""
         self.store.create("A", [])
         self.append(SEEN, b"$Work", name="A")
         before, key = self.store.status("A"), self.store.key("A")
@@ -87,8 +87,8 @@ class LostIndexTests(DiskTestCase):
         self.assertEqual(len(self.warnings), 1)
         self.assertTrue([name for name in os.listdir(self.root) if ".broken-" in name])
 
-    def test_index_corrupted_while_open_is_built_again(self) -> None:
-        """An index that becomes corrupt while it is open makes one command fail, and is built again."""
+    def test_index_corrupted_while_open_is_rebuilt(self) -> None:
+        """An index that becomes corrupt while it is open makes one command fail, and is rebuilt."""
         self.append()
 
         def fail(*args: object) -> Never:
@@ -101,8 +101,8 @@ class LostIndexTests(DiskTestCase):
         self.assertEqual(self.flags(), {1: b""})
         self.assertEqual(len(self.warnings), 2)
 
-    def test_index_removed_while_open_is_built_again(self) -> None:
-        """An index that another program removes while it is open is built again."""
+    def test_index_removed_while_open_is_rebuilt(self) -> None:
+        """An index that another program removes while it is open is rebuilt."""
         self.append()
         key = self.store.key("INBOX")
         for name in os.listdir(self.root):
@@ -132,7 +132,7 @@ class LostIndexTests(DiskTestCase):
 
 class ExpungeLogTests(DiskTestCase):
     def test_truncated_log_still_reports_vanished_messages(self) -> None:
-        """Vanished messages are reported even if the log of expunged messages does not reach back that far."""
+        """Vanished messages are reported even if the log of expunged messages begins after them."""
         self.patch(index, "MAX_LOGGED_EXPUNGES", 4)
         for _ in range(8):
             self.append(DELETED)

@@ -1,4 +1,4 @@
-"""SEARCH reads the headers of each message once, and finds no message whose file was removed."""
+"""SEARCH reads the headers of each message once, and does not find messages without a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.maildir.disk import DiskTestCase, counting_calls
 
 class MessageSearchTests(DiskTestCase):
     def test_headers_are_read_once(self) -> None:
-        """The first search of a field reads each header; later searches, of other fields too, read no file."""
+        """The first search of a field reads each header; later searches, even of other fields, read no file."""
         for _ in range(3):
             self.append()
         key = self.store.key("INBOX")

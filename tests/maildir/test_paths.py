@@ -41,7 +41,7 @@ class FolderNameTests(SynchronousTestCase):
         self.assertEqual(len(folder_name("x" * 254)), 255)
 
     def test_other_directory_is_no_mailbox(self) -> None:
-        """A directory that is not the folder of any mailbox name is not a mailbox."""
+        """A directory is not a mailbox if it is not the folder of any mailbox name."""
         for folder in (
             b"", b".", b"..", b"...", b"A", b"cur", b".A..B", b".A.", b".INBOX", b".inbox", b".Inbox.x",
             b".b&d", b".&AC8-", b".&AGE-", b".Entw\xc3\xbcrfe", b".\xff", b".&AC4-", b".a\x01",
@@ -51,7 +51,7 @@ class FolderNameTests(SynchronousTestCase):
     @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=4))
     @settings(derandomize=True, deadline=None, max_examples=300)
     def test_any_mailbox_name_is_inside_the_maildir(self, levels: list[str]) -> None:
-        """The folder of any valid name is inside the Maildir, and is the folder of the name that is read from it."""
+        """The folder of any valid name is inside the Maildir, and decoding its name gives the same folder again."""
         try:
             folder = folder_name("/".join(levels))
         except BadMailboxName:
@@ -66,12 +66,12 @@ class FolderNameTests(SynchronousTestCase):
     @given(st.binary(max_size=12))
     @settings(derandomize=True, deadline=None, max_examples=300)
     def test_any_directory_is_no_mailbox_or_its_own_folder(self, suffix: bytes) -> None:
-        """Any directory name is no mailbox, or the folder of the mailbox that is read from it."""
+        """Any directory name is no mailbox, or is the folder of the mailbox that it decodes to."""
         name = mailbox_name(b"." + suffix)
         if name is not None:
             self.assertEqual(folder_name(name), b"." + suffix)
 
     def test_parents_are_returned_from_the_top(self) -> None:
-        """The parents of a name are returned from the top."""
+        """The parents of a name are returned in order from the top level."""
         self.assertEqual(parent_names("a/b/c"), ["a", "a/b"])
         self.assertEqual(parent_names("a"), [])

@@ -1,4 +1,4 @@
-"""A listing and the index are compared without losing or doubling a message."""
+"""Comparing a listing with the index neither loses nor duplicates a message."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ReconcileTests(SynchronousTestCase):
         self.assertTrue(is_unchanged([(NEW, b"c")], Listing(frozenset([b"c"]), None)))
 
     def test_known_file_wins_over_its_duplicate(self) -> None:
-        """Of two files in cur/ with one base name, the known one is the message; if none is known, one of them is."""
+        """If two files in cur/ have one base name, the known file is the message; if none is known, one of them is."""
         both = listing(set(), {b"a:2,S", b"a:2,T"})
         for name in (b"a:2,S", b"a:2,T"):
             self.assertEqual(reconcile([Known(1, name, CUR, b"")], both), ([], [], []))
@@ -56,7 +56,7 @@ class ReconcileTests(SynchronousTestCase):
     def test_every_base_name_has_one_message(
         self, new: set[bytes], cur: set[bytes], before: set[bytes]
     ) -> None:
-        """After a plan is carried out, every base name on the disk has exactly one message, and no other has one."""
+        """After a plan is executed, exactly the base names on the disk have a message, and each has one."""
         names = {base(name): name for name in sorted(before)}
         known = [Known(i, name, CUR, b"") for i, name in enumerate(names.values())]
         plan = reconcile(known, listing(new, cur))

@@ -64,7 +64,9 @@ class Account:
                     return self.apply(key, store.expunge(key, uids, self.since(key)))
                 case "copy", name, uids, target, move:
                     key = store.key(name)
-                    if not move:  # one missing UID fails a COPY, and few would succeed
+                    if (
+                        not move
+                    ):  # a missing UID fails a COPY, so few COPYs with random UIDs would succeed
                         known = self.columns.setdefault(key, Columns())
                         uids = [uid for uid in uids if known.row(uid) is not None] or uids
                     copied = store.copy(key, uids, target, move, self.since(key))

@@ -1,4 +1,4 @@
-"""Limits that keep one account from using up memory or disk."""
+"""Limits prevent one account from using up memory or disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.maildir.disk import DiskTestCase
 
 class StoreLimitTests(DiskTestCase):
     def test_keywords_of_a_mailbox_are_limited(self) -> None:
-        """A mailbox takes as many keywords as the limit allows, and no more."""
+        """A mailbox has at most as many keywords as the limit allows."""
         self.patch(keywords, "MAX_KEYWORDS", 30)
         self.append(*(b"k%d" % i for i in range(30)))
         self.assertRaises(StoreLimitExceeded, self.append, b"one-more")
@@ -22,7 +22,7 @@ class StoreLimitTests(DiskTestCase):
         self.assertEqual(self.append(b"K3"), 2)
 
     def test_flags_of_a_message_are_limited(self) -> None:
-        """A message takes four KiB of flags and no more, by any command; flags can always be removed."""
+        """A message has at most four KiB of flags, whatever the command; flags can always be removed."""
         words = [b"k%02d" % i + b"x" * 100 for i in range(60)]
         key = self.store.key("INBOX")
         self.assertRaises(StoreLimitExceeded, self.append, *words)
@@ -36,7 +36,7 @@ class StoreLimitTests(DiskTestCase):
         self.assertEqual(len(self.flags()[1].split()), 29)
 
     def test_mailboxes_and_subscriptions_are_limited(self) -> None:
-        """An account takes as many mailboxes and subscriptions as the limits allow, and no more."""
+        """An account has at most as many mailboxes and subscriptions as the limits allow."""
         self.patch(folders, "MAX_MAILBOXES", 3)
         self.patch(subscription_file, "MAX_SUBSCRIPTIONS", 1)
         self.assertRaises(StoreLimitExceeded, self.store.create, "A/B/C", [])

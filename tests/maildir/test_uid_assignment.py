@@ -26,7 +26,7 @@ class UidImportTests(DiskTestCase):
             file.write(content)
 
     def test_uids_of_another_server_are_kept(self) -> None:
-        """UIDVALIDITY, UIDNEXT and UIDs are those of the other server; only messages that it did not have are \\Recent."""
+        """UIDVALIDITY, UIDNEXT and UIDs are imported; only messages that the other server did not list are \\Recent."""
         for name, content in (
             ("dovecot-uidlist", DOVECOT_LIST),
             ("courierimapuiddb", COURIER_LIST),
@@ -67,7 +67,7 @@ class UidImportTests(DiskTestCase):
         self.assertEqual([row.uid for row in opened.delta.rows], [1, 2, 3])
 
     def test_invalid_file_is_not_imported(self) -> None:
-        """A file of another form, or one that contradicts itself, is not imported; invalid lines are ignored."""
+        """A file with another format or with contradictions is not imported; invalid lines are ignored."""
         for content in (
             b"",
             b"nonsense",

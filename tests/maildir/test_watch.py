@@ -1,4 +1,4 @@
-"""A watched directory causes a callback when mail arrives: at once with inotify, and in any case at the next poll."""
+"""A change of a watched directory causes a callback: immediately with inotify, otherwise at the next poll."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class PollTests(SynchronousTestCase):
         self.assertEqual(len(running), 3)
 
     def test_directories_are_polled_without_inotify(self) -> None:
-        """With a reactor or on a system without inotify, directories are polled."""
+        """If the reactor or the system does not support inotify, directories are polled."""
         watcher = DirectoryWatcher(self.clock)
         watcher.watch([self.folder], self.callback)
         self.advance()
@@ -118,7 +118,7 @@ class PollTests(SynchronousTestCase):
 if platform.isLinux():
 
     class InotifyTests(SynchronousTestCase):
-        """Where the system has inotify; elsewhere directories are only polled."""
+        """The watcher uses inotify where the system has it; on other systems it only polls directories."""
 
         def setUp(self) -> None:
             self.reactor = MemoryReactorClock()
@@ -145,7 +145,7 @@ if platform.isLinux():
         def watch(self, i: int = 0) -> DirectoryWatch:
             return self.watcher.watch([self.folders[i]], lambda: self.calls.append(self.folders[i]))
 
-        def test_immediate_callback(self) -> None:
+        def test_change_causes_an_immediate_callback(self) -> None:
             """A created, removed or renamed file causes a callback for its directory before the next poll."""
             self.watch(0)
             self.watch(1)
@@ -153,7 +153,7 @@ if platform.isLinux():
             self.read()
             self.assertEqual(self.calls, [self.folders[0]])
 
-        def test_shared(self) -> None:
+        def test_watches_share_one_inotify(self) -> None:
             """All watches share one INotify, and a directory has one inotify watch until its last watch is stopped."""
             first, second = self.watch(0), self.watch(0)
             self.watch(1)
@@ -169,7 +169,7 @@ if platform.isLinux():
             self.read()
             self.assertEqual(self.calls, [self.folders[0]])
 
-        def test_directory_removed(self) -> None:
+        def test_removed_directory_keeps_other_watches(self) -> None:
             """Twisted closes its INotify when a watched directory is removed; the other directories get a new one."""
             first, _ = self.watch(0), self.watch(1)
             shutil.rmtree(self.folders[0])
@@ -181,8 +181,8 @@ if platform.isLinux():
             self.assertEqual(self.calls, [self.folders[1]])
             first.stop()
 
-        def test_no_watches_left(self) -> None:
-            """When the user has no inotify watches left, directories are polled."""
+        def test_directories_are_polled_without_free_watches(self) -> None:
+            """If the user has no free inotify watches, directories are polled."""
             from twisted.internet.inotify import INotifyError
 
             class FullINotify:

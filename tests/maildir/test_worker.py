@@ -1,4 +1,4 @@
-"""The calls of one account run one after another, in order, in other threads than the reactor's."""
+"""The calls of one account run in order, one at a time, and not in the reactor's thread."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SerialWorkerTests(SynchronousTestCase):
         self.worker = SerialWorker(self.pool, Reactor())
 
     def test_calls_enter_the_pool_one_at_a_time(self) -> None:
-        """A call enters the pool when the call before it has ended, and the order is kept."""
+        """A call enters the pool when the previous call has ended, and the order is kept."""
         ran: list[int] = []
         results = [self.worker.run(ran.append, i) for i in range(3)]
         for i in range(3):
@@ -78,7 +78,7 @@ class SerialWorkerTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(done), 2)
 
     def test_cancelled_call_does_not_run(self) -> None:
-        """A call that is cancelled before it starts does not run; one that runs is not stopped."""
+        """A call that is cancelled before it starts does not run; a running call is not stopped."""
         ran: list[int] = []
         first, second = (self.worker.run(ran.append, i) for i in range(2))
         third = self.worker.run(ran.append, 2)
@@ -101,6 +101,6 @@ class SerialWorkerTests(SynchronousTestCase):
     def test_inline_worker_runs_a_call_immediately(self) -> None:
         """The inline worker runs a call immediately, in this thread."""
         worker = InlineWorker()
-        here = self.successResultOf(worker.run(threading.get_ident))
-        self.assertEqual(here, threading.get_ident())
+        thread_id = self.successResultOf(worker.run(threading.get_ident))
+        self.assertEqual(thread_id, threading.get_ident())
         self.assertIsInstance(worker.run(int, "x").addErrback(lambda f: None), Deferred)

@@ -25,7 +25,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(parse_addresses(value, LIMIT), list(expected))
 
     def test_regular_forms_are_read(self) -> None:
-        """The forms that nearly all messages use are read."""
+        """The address forms of nearly all messages are read."""
         self.check(b"a@b", address(b"a", b"b"))
         self.check(b" <a@b> ", address(b"a", b"b"))
         self.check(b"Fred Foobar <f@x.example>", address(b"f", b"x.example", b"Fred Foobar"))
@@ -70,7 +70,7 @@ class AddressTests(SynchronousTestCase):
         )
 
     def test_group_has_a_name_members_and_an_end(self) -> None:
-        """A group is its name, its members and an end marker."""
+        """A group is returned as its name, its members and an end marker."""
         self.check(
             b"A group: a@b, C <c@d>;",
             address(b"A group", None),
@@ -84,8 +84,8 @@ class AddressTests(SynchronousTestCase):
         self.check(b"g:;, a@b", address(b"g", None), END_OF_GROUP, address(b"a", b"b"))
         self.check(b"g: a@b", address(b"g", None), address(b"a", b"b"), END_OF_GROUP)
 
-    def test_invalid_address_is_marked_and_never_left_out(self) -> None:
-        """An invalid address is never left out, and is marked with the words of Dovecot."""
+    def test_invalid_address_is_marked_and_never_omitted(self) -> None:
+        """An invalid address is never omitted, and is marked with the same words as in Dovecot."""
         self.check(b"fred", address(b"fred", b"MISSING_DOMAIN"))
         self.check(b"Fred Foobar", address(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"Fred Foobar"))
         self.check(b'"fred"', address(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"fred"))
@@ -120,7 +120,7 @@ class AddressTests(SynchronousTestCase):
         self.check(b"a@b@c, d@e", address(b"a", b"b"))
 
     def test_number_of_addresses_is_limited(self) -> None:
-        """No more addresses than the limit are returned, and a group that is cut off still has its end marker."""
+        """At most as many addresses as the limit are returned, and a group that is cut off still has its end marker."""
         self.assertEqual(len(parse_addresses(b"a@b, " * 50, 10)), 10)
         self.assertEqual(parse_addresses(b"g:" + b"a," * 50, 3)[-1], END_OF_GROUP)
 
@@ -174,15 +174,15 @@ class AddressTests(SynchronousTestCase):
     ) -> None:
         """Comments lead to the slower parser, which reads the text in angle brackets in the same way."""
 
-        def written(comment: bytes) -> bytes:
+        def address_list(comment: bytes) -> bytes:
             return b", ".join(
                 (name or b"") + b" " + comment + b"<" + local + b"@" + host + b">"
                 for name, local, host in addresses
             )
 
         expected = [Address(*(name, None, local, host)) for name, local, host in addresses]
-        self.assertEqual(parse_addresses(written(b""), LIMIT), expected)
-        self.assertEqual(parse_addresses(written(b"(c) "), LIMIT), expected)
+        self.assertEqual(parse_addresses(address_list(b""), LIMIT), expected)
+        self.assertEqual(parse_addresses(address_list(b"(c) "), LIMIT), expected)
 
     def test_hostile_text_takes_linear_time(self) -> None:
         """128 KiB of any text are parsed in linear time; a quadratic algorithm would not finish."""

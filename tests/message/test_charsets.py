@@ -46,8 +46,8 @@ class CharsetTests(SynchronousTestCase):
         ):
             self.assertEqual(to_text(b"abc", name), "abc")
 
-    def test_unknown_names_leave_no_trace(self) -> None:
-        """Unknown names are never looked up in Python, which would not forget them."""
+    def test_unknown_names_are_never_looked_up_in_python(self) -> None:
+        """Unknown names are never looked up in Python, which would cache them forever."""
         before = len(_cache)
         for number in range(100):
             to_text(b"\xe9", b"charset-%d" % number)

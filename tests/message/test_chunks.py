@@ -1,4 +1,4 @@
-"""Data that is processed in chunks has the same result as data that is processed at once."""
+"""Processing data in chunks has the same result as processing all data at once."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ class ChunkTests(SynchronousTestCase):
             self.assertEqual(function(data), expected, data)
 
     def test_chunks_end_at_line_ends(self) -> None:
-        """Chunks end at line ends, have at least the wanted size, and joined they are the input."""
+        """Chunks end at line ends, have at least the requested size, and together contain the input."""
         for _ in range(300):
             data = self.random_data(HEADER)
             chunks = list(line_chunks(data, 7))
@@ -75,14 +75,14 @@ class ChunkTests(SynchronousTestCase):
 
     def test_character_split_between_chunks_is_decoded(self) -> None:
         """A character that is split between two chunks is decoded."""
-        written = "".join(self.random.choices(CHARACTERS, k=200))
+        expected = "".join(self.random.choices(CHARACTERS, k=200))
         self.shrink_chunks(charsets)
         for charset in (b"utf-8", b"gb18030", b"utf-16", b"utf-7"):
-            data = written.encode(charset.decode())
-            self.assertEqual(charsets.to_text(data, charset), written, charset)
+            data = expected.encode(charset.decode())
+            self.assertEqual(charsets.to_text(data, charset), expected, charset)
 
     def test_needle_split_between_chunks_is_found(self) -> None:
-        """A needle that is split between two chunks is found, and a missing one is not found."""
+        """A needle that is split between two chunks is found, and a needle that is absent is not found."""
         self.patch(text, "CHUNK_SIZE", 3)
         for _ in range(2000):
             haystack = "".join(self.random.choices(CHARACTERS, k=self.random.randrange(12)))

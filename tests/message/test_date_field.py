@@ -1,4 +1,4 @@
-"""A Date field is read in every form that RFC 5322 allows; an invalid date is never guessed."""
+"""A Date field is read in every form that RFC 5322 allows; an invalid Date field has no result."""
 
 from datetime import date
 

@@ -1,4 +1,4 @@
-"""ENVELOPE is byte for byte that of Dovecot, and always follows the grammar."""
+"""ENVELOPE equals the ENVELOPE of Dovecot byte for byte, and always follows the grammar."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.message.grammar import parse_envelope
 
 class EnvelopeTests(SynchronousTestCase):
     def check(self, header: bytes, *expected: bytes) -> None:
-        """Check the ten fields of an envelope. `expected` is what Dovecot 2.3 sends."""
+        """Check the ten fields of an envelope. `expected` has the fields that Dovecot 2.3 sends."""
         found = envelope(header)
         self.assertEqual(found, b"(" + b" ".join(expected) + b")")
         parse_envelope(found)
@@ -68,7 +68,7 @@ class EnvelopeTests(SynchronousTestCase):
         )
 
     def test_repeated_address_fields_are_joined(self) -> None:
-        """All addresses of repeated fields are included; of other repeated fields the last one counts."""
+        """All addresses of repeated address fields are included; of other repeated fields, the last one counts."""
         self.check(
             b"From: a@b\r\nSubject: 1\r\nfrom : c@d\r\nSUBJECT: 2\r\n",
             *(b"NIL", b'"2"'),
@@ -91,7 +91,7 @@ class EnvelopeTests(SynchronousTestCase):
             self.check(b"Subject: " + written + b"\r\n\r\n", b"NIL", sent, *[b"NIL"] * 8)
 
     def test_other_fields_are_unfolded(self) -> None:
-        """In other fields only the folds are removed."""
+        """The folds of other fields are removed, and the rest is unchanged."""
         for written, sent in (
             (b"<a@b>\r\n\t<c@d>", b'"<a@b>\t<c@d>"'),
             (b'"a  b" ', b'"\\"a  b\\" "'),

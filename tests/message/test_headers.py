@@ -1,4 +1,4 @@
-"""Fields are found, and their bodies are parsed and decoded."""
+"""Header fields are found, and their bodies are parsed and decoded."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class HeaderValueTests(SynchronousTestCase):
 
 class FieldBodyTests(SynchronousTestCase):
     def test_number_of_parameters_is_limited(self) -> None:
-        """No more parameters than the limit are returned, whatever their form."""
+        """At most as many parameters as the limit are returned, whatever their form."""
         for form in (b"; a=b", b"; a*0=b", b"; a*=b", b"; a (c) =b", b"; a", b";;"):
             self.assertLessEqual(len(parse_content_type(b"a/b" + form * 500, 10)[2]), 10)
 
@@ -73,7 +73,7 @@ class FieldBodyTests(SynchronousTestCase):
         self.assertEqual(parse_disposition(b"", 10), (b"", []))
 
     def test_first_or_only_token_is_read(self) -> None:
-        """A token is read if it is the only one, or the first one."""
+        """`sole_token` reads a token that is the whole body, and `leading_token` reads the first token."""
         self.assertEqual(sole_token(b" base64 "), b"base64")
         self.assertEqual(sole_token(b"(c) base64 (d)"), b"base64")
         self.assertEqual(sole_token(b"base64 x"), b"")
@@ -182,5 +182,5 @@ class DecodeHeaderTests(SynchronousTestCase):
 
     def test_hostile_words_are_decoded_in_linear_time(self) -> None:
         """A megabyte of beginnings of encoded words is decoded in linear time."""
-        for piece in (b"=?", b"=?a?q?", b"=?a?q?b?= ", b"=?a", b"\r\n "):
-            decode_header(piece * ((1 << 20) // len(piece)))
+        for fragment in (b"=?", b"=?a?q?", b"=?a?q?b?= ", b"=?a", b"\r\n "):
+            decode_header(fragment * ((1 << 20) // len(fragment)))

@@ -9,7 +9,7 @@ from imapshield.message.lexer import BROKEN, END, MORE, Cursor
 
 class CursorTests(SynchronousTestCase):
     def check(self, rule: str, value: bytes, stopped: int, text: bytes, rest: bytes = b"") -> None:
-        """Check where the method `rule` stops, which text it reads from `value`, and which text it leaves."""
+        """Check how the method `rule` stops, the text that it reads from `value`, and the remaining text."""
         cursor = Cursor(value)
         found: list[bytes] = []
         self.assertEqual(getattr(cursor, rule)(found), stopped, value)

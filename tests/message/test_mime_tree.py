@@ -33,7 +33,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(outline(parse_mime_tree(data, limits), data), expected)
 
     def test_message_without_mime_fields_is_one_text_part(self) -> None:
-        """A message without MIME fields is one text part, and its number of lines is that of the line ends in its body."""
+        """A message without MIME fields is one text part with as many lines as its body has line ends."""
         part = parse_mime_tree(b"Subject: x\r\n\r\none\r\ntwo")
         self.assertEqual((part.start, part.body_start, part.end), (0, 14, 22))
         self.assertEqual((part.kind, part.lines, part.encoding), (b"text/plain", 1, b""))
@@ -158,7 +158,7 @@ class ParseTests(SynchronousTestCase):
         self.check(head + b"--b\r\n", (b"multipart/x", [(b"text/plain", b"")]))
 
     def test_boundary_ends_a_header(self) -> None:
-        """A boundary ends a header too, and the line end before it belongs to the boundary, even that of a blank line."""
+        """A boundary ends a header too, and includes the line end before it, even the line end of a blank line."""
         for gap in (b"\r\n", b"\r\n\r\n"):
             data = b"Content-Type: multipart/x; boundary=b\r\n\r\n--b\r\nX: y" + gap + b"--b--\r\n"
             child = parse_mime_tree(data).children[0]
@@ -175,8 +175,8 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(data[inner.start : inner.body_start], b"Subject: x\r\n")
         self.assertEqual((part.lines, inner.lines), (2, 0))
 
-    def test_line_after_the_header_is_the_own_boundary(self) -> None:
-        """The line after the header of a multipart is the multipart's own boundary, if it matches better than an outer one."""
+    def test_line_after_the_header_may_be_the_own_boundary(self) -> None:
+        """The line after the header of a multipart is its own boundary if it matches better than an outer boundary."""
         inner = b"Content-Type: multipart/x; boundary=outer2\r\n\r\n--outer2\r\n\r\na\r\n--outer2--"
         self.check(
             multipart(b"outer", inner),
@@ -201,7 +201,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(part.fields, {b"disposition": b"inline"})
 
     def test_first_readable_field_counts(self) -> None:
-        """Of a repeated field the first one counts, unless it is unreadable."""
+        """The first readable field of several with one name counts."""
         part = parse_mime_tree(
             b"Content-Type: a/b\r\ncontent-type: c/d\r\n"
             b"Content-Disposition: inline\r\nContent-Disposition: attachment; a=b\r\nContent-Disposition: x; c=d\r\n"
@@ -212,7 +212,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual((part.encoding, part.transfer_encoding()), (b"Base64", b"base64"))
 
     def test_unreadable_content_type_is_empty(self) -> None:
-        """A Content-Type without a subtype keeps its type, and an unreadable one is empty."""
+        """A Content-Type without a subtype keeps its type, and an unreadable Content-Type is empty."""
         self.assertEqual(parse_mime_tree(b"Content-Type: text\r\n\r\n").kind, b"text/")
         self.assertEqual(parse_mime_tree(b"Content-Type: ;;\r\n\r\n").kind, b"/")
         self.assertTrue(parse_mime_tree(b"Content-Type: multipart\r\n\r\n").opaque)

@@ -38,8 +38,8 @@ class BodySectionTests(SynchronousTestCase):
     def check(self, path: tuple[int, ...], text: bytes, expected: bytes | None) -> None:
         self.assertEqual(fetch(NESTED, path, text), expected, (path, text))
 
-    def test_section_without_numbers_is_of_the_whole_message(self) -> None:
-        """A section without part numbers is that of the whole message."""
+    def test_section_without_numbers_belongs_to_the_whole_message(self) -> None:
+        """A section without part numbers belongs to the whole message."""
         head = b"Subject: top\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n"
         self.check((), b"", NESTED)
         self.check((), b"HEADER", head)
@@ -47,7 +47,7 @@ class BodySectionTests(SynchronousTestCase):
         self.check((), b"MIME", None)
 
     def test_parts_are_numbered_inside_messages_too(self) -> None:
-        """Parts are numbered as in RFC 9051 section 6.4.5.1, also inside messages."""
+        """Part numbers follow RFC 9051 section 6.4.5.1, even inside embedded messages."""
         for path, expected in (
             ((1,), b"one"),
             ((2,), b"two"),
@@ -60,7 +60,7 @@ class BodySectionTests(SynchronousTestCase):
             self.check(path, b"", expected)
 
     def test_header_text_and_mime_belong_to_the_part(self) -> None:
-        """HEADER and TEXT are those of an embedded message; MIME is the header of the part."""
+        """HEADER and TEXT belong to the embedded message, and MIME is the header of the part."""
         self.check((3,), b"MIME", b"Content-Type: MESSAGE/RFC822\r\nX: 3\r\n\r\n")
         self.check(
             (3,), b"HEADER", b"Subject: three\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
@@ -97,7 +97,7 @@ class BodySectionTests(SynchronousTestCase):
         self.assertEqual(fetch(data, (1,), b"HEADER"), b"Subject: x\r\n\r\n")
         self.assertEqual(fetch(data, (1, 1)), b"body")
 
-    def test_header_fields_are_of_the_message_or_embedded_one(self) -> None:
+    def test_header_fields_of_an_embedded_message_are_found(self) -> None:
         """HEADER.FIELDS returns fields of the message, or of an embedded message."""
         self.assertEqual(
             fetch(NESTED, (), b"HEADER.FIELDS", (b"SUBJECT",)), b"Subject: top\r\n\r\n"
@@ -111,7 +111,7 @@ class BodySectionTests(SynchronousTestCase):
         self.assertEqual(fetch(NESTED, (1,), b"HEADER.FIELDS", (b"X",)), None)
 
     def test_part_of_an_empty_multipart_is_empty(self) -> None:
-        """The part that BODYSTRUCTURE has for an empty multipart is empty, not missing."""
+        """The part that BODYSTRUCTURE has for an empty multipart is empty, and not NIL."""
         data = (
             b"Mime-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\nno boundary\r\n"
         )
@@ -143,7 +143,9 @@ class BodySectionTests(SynchronousTestCase):
         st.lists(st.integers(0, 4), max_size=4).map(tuple),
         st.sampled_from([b"", b"HEADER", b"TEXT", b"MIME"]),
     )
-    def test_section_is_a_range_of_the_message(self, data: bytes, path: tuple[int, ...], text: bytes) -> None:
+    def test_section_is_a_range_of_the_message(
+        self, data: bytes, path: tuple[int, ...], text: bytes
+    ) -> None:
         """In any message, a section is a range of the message."""
         found = body_section(parse_mime_tree(data), data, Section(path, text))
         if found is not None:
@@ -182,7 +184,7 @@ class HeaderFieldsTests(SynchronousTestCase):
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(mails.hostile)
-    def test_both_forms_together_return_every_line_once(self, data: bytes) -> None:
+    def test_header_fields_and_not_return_every_line_once(self, data: bytes) -> None:
         """HEADER.FIELDS and HEADER.FIELDS.NOT together return every line once."""
         header = data[: parse_mime_tree(data).body_start]
         names = (b"From", b"content-type", b"Subject")
@@ -228,12 +230,14 @@ class BinaryTests(SynchronousTestCase):
                 self.assertEqual(binary_section(part, data, (1,)), data[part.body_start :])
 
     def test_absent_part_is_none(self) -> None:
-        """A part that does not exist is None."""
+        """The content of a part that does not exist is None."""
         self.assertIsNone(binary_section(parse_mime_tree(b""), b"", (2,)))
 
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(mails.hostile, st.sampled_from([(), (1,), (2,), (1, 1)]))
-    def test_binary_content_of_any_message_raises_nothing_else(self, data: bytes, path: tuple[int, ...]) -> None:
+    def test_binary_section_raises_only_unknown_cte(
+        self, data: bytes, path: tuple[int, ...]
+    ) -> None:
         """In any message, a part has content, does not exist, or is refused with UNKNOWN-CTE."""
         try:
             binary_section(parse_mime_tree(data), data, path)

@@ -1,4 +1,4 @@
-"""BODY and BODYSTRUCTURE are byte for byte those of Dovecot, and always follow the grammar."""
+"""BODY and BODYSTRUCTURE equal those of Dovecot byte for byte, and always follow the grammar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def bodystructure_of(data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
 
 class BodystructureTests(SynchronousTestCase):
     def check(self, data: bytes, expected: bytes) -> None:
-        """Check the BODYSTRUCTURE of `data`. `expected` is what Dovecot 2.3 sends, except where a test says
+        """Check the BODYSTRUCTURE of `data`. `expected` is the response of Dovecot 2.3, except where a test says
         otherwise."""
         self.assertEqual(bodystructure_of(data), expected)
         parse_body(expected, extended=True)
@@ -108,7 +108,7 @@ class BodystructureTests(SynchronousTestCase):
             )
 
     def test_parameter_sections_are_joined(self) -> None:
-        """The sections of a parameter are joined and stay encoded; if one is missing, they stay as they are."""
+        """The sections of a parameter are joined and stay encoded; if one is missing, they stay separate."""
         for field, params in (
             (b"a*0*=utf-8''x%20; a*1=y%z", b'"a*" "utf-8\'\'x%20y%25z"'),
             (b"a*1=y; a*0=x", b'"a" "xy"'),
@@ -116,7 +116,7 @@ class BodystructureTests(SynchronousTestCase):
             (b"a*1=x; a*2*=y; b=c", b'"b" "c" "a*1" "x" "a*2*" "y"'),
             (b"a*0=x; a*1*=%20", b'"a*" "\'\'x%20"'),
             (b"a*x=1", b'"a*x" "1"'),
-            # RFC 2231 section 3: the example, whose order of sections is free.
+            # The example of RFC 2231 section 3. Its sections may have any order.
             (
                 b'\r\n URL*0="ftp://";\r\n URL*1="cs.utk.edu/pub/moore/bulk-mailer/bulk-mailer.tar"',
                 b'"URL" "ftp://cs.utk.edu/pub/moore/bulk-mailer/bulk-mailer.tar"',
@@ -150,8 +150,8 @@ class BodystructureTests(SynchronousTestCase):
             b'("application" "octet-stream" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)',
         )
 
-    def test_encoding_is_sent_as_written(self) -> None:
-        """An encoding is sent as written, unless it is more than one token."""
+    def test_encoding_of_one_token_is_sent_unchanged(self) -> None:
+        """An encoding is sent unchanged if it is one token."""
         for written, sent in (
             (b"BASE64", b"BASE64"),
             (b"8bit (x)", b"8bit"),
@@ -184,7 +184,7 @@ class BodystructureTests(SynchronousTestCase):
         )
 
     def test_encoding_of_an_embedded_message_is_ignored(self) -> None:
-        """A message/rfc822 with an encoding, which RFC 2046 section 5.2.1 forbids, is read as if it had none."""
+        """The encoding of a message/rfc822, which RFC 2046 section 5.2.1 forbids, is ignored."""
         self.check(
             b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\nU3ViamVjdDogeA==\r\n",
             b'("message" "rfc822" NIL NIL NIL "base64" 18 (NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL) '
@@ -210,13 +210,13 @@ class GrammarTests(SynchronousTestCase):
         extended = parse_body(bodystructure(part, data), extended=True)
         self.assertEqual(basic["subtype"], extended["subtype"])
 
-    def test_deepest_message_can_be_written(self) -> None:
-        """The most deeply nested message that is allowed can be written."""
+    def test_deepest_message_can_be_encoded(self) -> None:
+        """BODYSTRUCTURE of a message with the deepest possible nesting is encoded."""
         data = b"Content-Type: message/rfc822\r\n\r\n" * 200
         self.assertEqual(bodystructure_of(data).count(b'"message" "rfc822"'), 99)
 
     def test_addresses_of_all_embedded_messages_are_limited(self) -> None:
-        """The addresses of all embedded messages are limited together, because they can be longer than the message."""
+        """One limit covers the addresses of all embedded messages, because addresses can be longer than the message."""
         message = b"--b\r\n\r\nFrom: " + b"a," * 5000 + b"\r\n\r\n\r\n"
         data = b"Content-Type: multipart/digest; boundary=b\r\n\r\n" + message * 50
         self.assertLess(len(bodystructure_of(data)), 3 * len(data) + 10_000 * 3 * 50)

@@ -1,4 +1,4 @@
-"""SEARCH and PREVIEW use the text of a message that a person would read."""
+"""SEARCH and PREVIEW use the readable text of a message."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ class NormalizeTests(SynchronousTestCase):
         self.assertIn(normalize(needle), normalize(text + needle + text))
         self.assertEqual(normalize(normalize(text)), normalize(text))
 
-    def test_more_characters_than_are_cached_are_normalized(self) -> None:
-        """Texts with more different characters than are cached are normalized the same way."""
+    def test_text_larger_than_the_cache_is_normalized(self) -> None:
+        """A text with more different characters than the cache holds is normalized like other texts."""
         everything = "".join(map(chr, range(0x10000, 0x20100)))
         self.assertEqual(normalize(everything), normalize(everything))
 
@@ -121,8 +121,8 @@ class PreviewTests(SynchronousTestCase):
         self.check(b"\r\nJoe wrote:\r\n> Hi\r\nYes.\r\n", "Joe wrote: Yes.")
         self.check(b"\r\n> Hi\r\n> there\r\n", "> Hi > there")
 
-    def test_preview_leaves_out_markup(self) -> None:
-        """Markup is left out, together with elements that are not displayed."""
+    def test_preview_omits_markup(self) -> None:
+        """A preview omits markup and elements that are not displayed."""
         head = b"Content-Type: text/html; charset=utf-8\r\n\r\n"
         self.check(
             head
@@ -139,7 +139,7 @@ class PreviewTests(SynchronousTestCase):
         self.check(data, "x")
 
     def test_hostile_markup_takes_linear_time(self) -> None:
-        """Megabytes of markup that makes HTML parsers slow take linear time."""
-        for piece in (b"<!--", b"<", b"<script>", b"&amp", b"<!", b"<a ", b"</", b">\n", b" "):
-            data = b"Content-Type: text/html\r\n\r\n" + piece * ((1 << 20) // len(piece))
+        """Markup that makes HTML parsers slow takes linear time."""
+        for fragment in (b"<!--", b"<", b"<script>", b"&amp", b"<!", b"<a ", b"</", b">\n", b" "):
+            data = b"Content-Type: text/html\r\n\r\n" + fragment * ((1 << 20) // len(fragment))
             preview(parse_mime_tree(data), data)

@@ -43,7 +43,7 @@ class DecodeTests(SynchronousTestCase):
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(st.lists(st.sampled_from([b"\n", b"\r\n", b"\r", b"a", b"=\r\nb"])).map(b"".join))
     def test_line_ends_of_quoted_printable_are_kept(self, data: bytes) -> None:
-        """Line ends that are not escaped are not changed, also if CRLF and LF are mixed."""
+        """Line ends that are not escaped are not changed, even if CRLF and LF are mixed."""
         self.assertEqual(decode_quoted_printable(data), data.replace(b"=\r\n", b""))
 
     @settings(derandomize=True, deadline=None, max_examples=200)
@@ -51,7 +51,7 @@ class DecodeTests(SynchronousTestCase):
     def test_encoded_data_is_decoded_to_the_same(self, data: bytes) -> None:
         """Encoded data is decoded to the same data."""
         self.assertEqual(decode(binascii.b2a_base64(data), b"base64"), data)
-        # With `istext`, the encoder does not escape line ends, and makes all of them like the first one.
+        # With `istext`, the encoder does not escape line ends, and converts all of them to the form of the first one.
         encoded = binascii.b2a_qp(data, quotetabs=True, istext=False)
         self.assertEqual(decode(encoded, b"quoted-printable"), data)
         self.assertEqual(decode(data, b"8bit"), data)
@@ -65,6 +65,6 @@ class DecodeTests(SynchronousTestCase):
 
     def test_hostile_data_takes_linear_time(self) -> None:
         """Megabytes of blanks or padding are decoded in linear time."""
-        for piece in (b" ", b"= ", b"A=", b"=", b" \r\n", b"\t x"):
-            decode_base64(piece * (1 << 20))
-            decode_quoted_printable(piece * (1 << 20))
+        for fragment in (b" ", b"= ", b"A=", b"=", b" \r\n", b"\t x"):
+            decode_base64(fragment * (1 << 20))
+            decode_quoted_printable(fragment * (1 << 20))

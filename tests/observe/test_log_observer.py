@@ -1,4 +1,4 @@
-"""Events become log lines, which programs such as fail2ban parse and no client can forge."""
+"""Events become log lines, which programs such as fail2ban can parse and no client can forge."""
 
 import re
 from typing import Any
@@ -72,7 +72,7 @@ class LogObserverTests(SynchronousTestCase):
         self.assertEqual(self.peer(self.lines()[0]), PEER)
 
     def test_user_name_cannot_forge_a_line(self) -> None:
-        """A user name cannot look like another peer, another line or a format."""
+        """A user name cannot forge another peer, another line or a format string."""
         for user in (
             "x peer=198.51.100.1",
             'x" peer=198.51.100.1 "',
@@ -115,7 +115,7 @@ class LogObserverTests(SynchronousTestCase):
         self.assertEqual(self.logged, [])
 
     def test_flood_of_similar_lines_is_counted(self) -> None:
-        """Of a thousand similar lines, five are written and one counts the rest; then lines are written again."""
+        """Of a thousand similar lines, five are written and a sixth counts the rest; later lines are written again."""
         self.log_failed_logins(1000)
         self.assertEqual(len(self.logged), log_observer.LINES)
         self.time += log_observer.WINDOW
@@ -134,7 +134,7 @@ class LogObserverTests(SynchronousTestCase):
         self.assertEqual(len(self.logged), log_observer.LINES + 2)
 
     def test_suppressed_lines_are_reported_at_the_end(self) -> None:
-        """When the server stops, suppressed lines are reported; if none were suppressed, nothing is."""
+        """When the server stops, it reports suppressed lines; without suppressed lines, it reports nothing."""
         self.log_failed_logins(log_observer.LINES)
         self.observer.summarize(everything=True)
         self.assertEqual(len(self.logged), log_observer.LINES)
