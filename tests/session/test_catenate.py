@@ -20,7 +20,7 @@ DRAFT = (
 
 
 def text(octets: bytes) -> bytes:
-    """A TEXT part of CATENATE."""
+    """Return a TEXT part of CATENATE."""
     return b"TEXT {%d+}\r\n%b" % (len(octets), octets)
 
 
@@ -30,7 +30,7 @@ class CatenateTests(SessionTestCase):
         self.prepare(self.server)
 
     def prepare(self, server: Server) -> None:
-        """Use `server`, with the message `DRAFT` in the mailbox Drafts."""
+        """Use `server`, and store the message `DRAFT` in the mailbox Drafts."""
         self.server, self.client = server, server.login()
         self.client(b"c CREATE Drafts")
         self.client.append(DRAFT, b"Drafts")
@@ -42,14 +42,14 @@ class CatenateTests(SessionTestCase):
         )
 
     def stored(self, uid: int = 1) -> bytes:
-        """The content of a message of INBOX."""
+        """Return the content of a message of INBOX."""
         self.client(b"s EXAMINE INBOX")
         response = self.client(b"f UID FETCH %d BODY.PEEK[]" % uid)
         self.client(b"u UNSELECT")
         return response.partition(b"}\r\n")[2].rpartition(b")\r\nf OK")[0]
 
     def test_attachment_can_be_replaced(self) -> None:
-        """Example 1 of appendix A: the header and text of one message with another message as attachment."""
+        """Example 1 of appendix A: a message gets the header and text of another message, and a new attachment."""
         self.client.append(MAIL, b"Drafts")
         validity = re.search(rb"\d+", self.client(b"a STATUS Drafts (UIDVALIDITY)"))
         assert validity is not None
@@ -75,7 +75,7 @@ class CatenateTests(SessionTestCase):
         self.assertNotIn(b"\\Seen", self.client(b"f FETCH 1:* FLAGS"))
 
     def test_each_announced_text_literal_gets_a_continuation(self) -> None:
-        """Each TEXT literal that a client announces gets a continuation request."""
+        """Each synchronizing TEXT literal gets a continuation request."""
         self.assertEqual(without_text(self.client(b"a APPEND INBOX CATENATE (TEXT {14}")), b"+\r\n")
         self.assertEqual(
             without_text(
@@ -157,7 +157,7 @@ class CatenateTests(SessionTestCase):
         self.assertIn(b"new)", self.client(b"f FETCH 1 BODY[]"))
 
     def test_bad_url_is_refused_with_the_url(self) -> None:
-        """A URL that is no part of a message of this account is NO [BADURL] with the first such URL (section 4.1)."""
+        """A URL that names no message part of this account is NO [BADURL] with the first such URL (section 4.1)."""
         for url in (
             b"/Drafts/;UID=9", b"/Drafts;UIDVALIDITY=9/;UID=1", b"/nowhere/;UID=1", b"/Drafts/;UID=1/;SECTION=9",
             b"/Drafts/;UID=1/;SECTION=1.FOO", b"/Drafts/;UID=0", b"/Drafts", b"imap://localhost/Drafts/;UID=1",
@@ -218,7 +218,7 @@ class CatenateTests(SessionTestCase):
 
 
 class MaildirCatenateTests(CatenateTests):
-    """The same tests with a Maildir store."""
+    """The tests of `CatenateTests` with a Maildir store."""
 
     def prepare(self, server: Server) -> None:
         path = self.mktemp()

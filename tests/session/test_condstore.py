@@ -88,7 +88,7 @@ class CondstoreTests(SessionTestCase):
             self.assertIn(b"a OK [MODIFIED 1]", response, flags)
 
     def test_silent_store_returns_flags_changed_by_another(self) -> None:
-        """A .SILENT STORE returns the flags, not only MODSEQ, if another session changed them before."""
+        """A .SILENT STORE returns the flags, not only MODSEQ, if another session changed them earlier."""
         client = self.select_inbox(1)
         client(b"a ENABLE CONDSTORE")
         self.second_client()(b"b STORE 1 +FLAGS (\\Flagged)")

@@ -1,4 +1,4 @@
-"""INPROGRESS (RFC 9585): a client that waits for a long command is told how far it is."""
+"""INPROGRESS (RFC 9585) reports the progress of a long command to its client."""
 
 import re
 
@@ -7,7 +7,7 @@ from tests.session.session_case import SessionTestCase, session_of, without_text
 
 class InProgressTests(SessionTestCase):
     def let_seconds_pass(self, seconds: float) -> None:
-        """Let so many seconds pass each time the session reads the clock."""
+        """Advance the clock by `seconds` each time the session reads it."""
         clock = [0.0]
 
         def now() -> float:

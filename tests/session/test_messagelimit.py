@@ -1,4 +1,4 @@
-"""MESSAGELIMIT (RFC 9738), which operators may set: a command processes at most so many messages, the last first."""
+"""MESSAGELIMIT (RFC 9738), which operators may set, is the number of messages that a command processes at most."""
 
 import re
 
@@ -8,7 +8,7 @@ from tests.session.session_case import SessionTestCase, lines, without_text
 
 class MessageLimitTests(SessionTestCase):
     def setUp(self) -> None:
-        """UIDs 1, 2 and 4 to 7, with the sequence numbers 1 to 6."""
+        """Store messages with the UIDs 1, 2 and 4 to 7, and with the sequence numbers 1 to 6."""
         self.server = Server(max_messages_per_command=4)
         self.client = self.server.login()
         self.select_inbox(6)
@@ -22,7 +22,7 @@ class MessageLimitTests(SessionTestCase):
         self.assertNotIn(b"MESSAGELIMIT", Server().login()(b"a CAPABILITY"))
 
     def test_last_messages_are_processed_first(self) -> None:
-        """FETCH, STORE and SEARCH process the last messages, in descending order, and return the lowest UID done."""
+        """FETCH, STORE and SEARCH process the last messages, in descending order, and return their lowest UID."""
         for command in (
             b"FETCH 1:* UID",
             b"STORE 1:6 +FLAGS (\\Seen)",
@@ -48,7 +48,7 @@ class MessageLimitTests(SessionTestCase):
         )
 
     def test_search_counts_messages_searched(self) -> None:
-        """The limit counts messages searched, not found. `$` covers only those (sections 3.1 and 3.4)."""
+        """The limit counts searched messages, not found messages. `$` covers only these (sections 3.1 and 3.4)."""
         self.client(b"a STORE 1 +FLAGS.SILENT (\\Seen)")
         self.assertEqual(
             lines(self.client(b"b UID SEARCH RETURN (SAVE ALL) SEEN"))[0],
@@ -63,7 +63,7 @@ class MessageLimitTests(SessionTestCase):
         )
 
     def test_some_commands_are_complete_or_refused(self) -> None:
-        """COPY, SORT, THREAD, MULTIAPPEND and FETCH of a larger PARTIAL range are done completely or not at all."""
+        """COPY, SORT, THREAD, MULTIAPPEND and FETCH of a larger PARTIAL range are executed completely or not at all."""
         for command in (
             b"COPY 1:* INBOX",
             b"SORT (DATE) UTF-8 ALL",
@@ -80,7 +80,7 @@ class MessageLimitTests(SessionTestCase):
             self.assertIn(b"c OK", self.client(b"c " + command), command)
 
     def test_move_moves_the_last_messages(self) -> None:
-        """MOVE moves the last messages."""
+        """MOVE over the limit moves the last messages."""
         self.client(b"c CREATE x")
         response = lines(self.client(b"b UID MOVE 1:* x"))
         self.assertRegex(response[0], rb"COPYUID \d+ 4:7 1:4\]")

@@ -10,7 +10,7 @@ from tests.session.session_case import SessionTestCase, highest_modseq, lines, w
 
 class QresyncTests(SessionTestCase):
     def disconnected(self) -> tuple[Client, int, int]:
-        """A client that knew 9 messages. Then 2 and 7 to 9 were expunged and 3 was changed. Returns its UIDVALIDITY and
+        """Return a client that knew 9 messages, of which 2 and 7 to 9 were expunged and 3 changed, its UIDVALIDITY and
         MODSEQ."""
         client = self.select_inbox(9)
         response = client(b"s SELECT INBOX")
@@ -34,17 +34,17 @@ class QresyncTests(SessionTestCase):
         )
         self.assertEqual(len(response), index + 3)
 
-    def test_known_uids_restrict_what_select_returns(self) -> None:
-        """Known UIDs restrict what SELECT (QRESYNC) returns."""
+    def test_known_uids_restrict_the_changes_of_select(self) -> None:
+        """Known UIDs restrict the changes that SELECT (QRESYNC) returns."""
         client, uidvalidity, since = self.disconnected()
         response = client(b"A02 SELECT INBOX (QRESYNC (%d %d 4:8))" % (uidvalidity, since))
         self.assertIn(b"* VANISHED (EARLIER) 7:8\r\n", response)
         self.assertNotIn(b"FETCH", response)
 
     def test_known_sequence_numbers_shorten_vanished(self) -> None:
-        """UIDs before a message that the client knows under its right number are left out of VANISHED (section
+        """VANISHED omits UIDs before a message that the client knows by its correct sequence number (section
         3.2.5.2)."""
-        client, uidvalidity, since = self.disconnected()  # 1,3:6 are there
+        client, uidvalidity, since = self.disconnected()  # 1 and 3 to 6 exist
         for known, vanished in (
             (b"(1,3 1,4)", b"7:9"),
             (b"(1:5 1,3:6)", b"7:9"),
@@ -61,7 +61,7 @@ class QresyncTests(SessionTestCase):
         self.assertNotIn(b"VANISHED", response)
 
     def test_highestmodseq_stays_below_a_waiting_vanished(self) -> None:
-        """While VANISHED has to wait, HIGHESTMODSEQ stays below it, whatever MODSEQ is sent (sections 3.2 and 6)."""
+        """HIGHESTMODSEQ stays below the MODSEQ of a VANISHED that has to wait (sections 3.2 and 6)."""
         client = self.select_inbox(3)
         other = self.second_client()
         client(b"e ENABLE QRESYNC")
@@ -136,7 +136,7 @@ class QresyncTests(SessionTestCase):
         other(b"c EXPUNGE")
         self.assertIn(b"* VANISHED 3\r\n", client(b"d NOOP"))
         client(b"f STORE 1 +FLAGS.SILENT (\\Deleted)")
-        # CLOSE reported no VANISHED, so the client must not get a HIGHESTMODSEQ (section 3.2.8)
+        # CLOSE reported no VANISHED, so the client must not get a HIGHESTMODSEQ (section 3.2.8).
         self.assertEqual(without_text(client(b"g CLOSE")), b"g OK\r\n")
 
     def test_unsolicited_fetch_has_uid_and_modseq(self) -> None:
@@ -149,7 +149,7 @@ class QresyncTests(SessionTestCase):
         )
 
     def test_pending_vanished_is_not_earlier(self) -> None:
-        """A message whose VANISHED is pending is not reported by VANISHED (EARLIER) too."""
+        """VANISHED (EARLIER) does not report a message that a pending VANISHED reports."""
         client = self.select_inbox(3)
         since = highest_modseq(client(b"s SELECT INBOX"))
         client(b"e ENABLE QRESYNC")

@@ -5,8 +5,8 @@ from tests.session.session_case import SessionTestCase, lines
 
 class ExampleTests(SessionTestCase):
     def replay(self, script: str) -> None:
-        """Send the `C:` lines and compare the responses with the `S:` lines. Of tagged responses only status and code
-        count."""
+        """Send the `C:` lines and compare the responses with the `S:` lines. Of tagged
+        responses, compare only the status and the code."""
         expected: list[bytes] = []
         received: list[bytes] = []
         for line in script.strip().splitlines():
@@ -30,7 +30,7 @@ class ExampleTests(SessionTestCase):
         self.assertEqual(self.client(b"t1 CAPABILITY"), before)
 
     def test_deleted_mailbox_with_inferiors_is_noselect(self) -> None:
-        r"""Section 6.3.5: a deleted mailbox with inferiors is \Noselect until the last of them is deleted."""
+        r"""Section 6.3.5: a deleted mailbox with inferiors is \Noselect until the last inferior is deleted."""
         for name in (b"blurdybloop", b"foo/bar"):
             self.client(b"a CREATE " + name)
         self.replay(
@@ -60,7 +60,7 @@ class ExampleTests(SessionTestCase):
         )
 
     def test_rename_renames_inferiors_too(self) -> None:
-        r"""Section 6.3.6: inferiors are renamed too, also those of a \Noselect name, but not those of INBOX."""
+        r"""Section 6.3.6: inferiors are renamed too, even inferiors of a \Noselect name, but not those of INBOX."""
         for name in (b"blurdybloop", b"foo/bar", b"INBOX/bar"):
             self.client(b"a CREATE " + name)
         self.client(b"a DELETE foo")
@@ -83,7 +83,7 @@ class ExampleTests(SessionTestCase):
             """
         )
 
-    def test_subscriptions_stay(self) -> None:
+    def test_rename_keeps_subscriptions(self) -> None:
         """Section 6.3.6: RENAME does not change subscriptions. The client's commands 1002 and 1003 do."""
         self.client(b"a CREATE X")
         self.client(b"a SUBSCRIBE X")
@@ -105,8 +105,8 @@ class ExampleTests(SessionTestCase):
             """
         )
 
-    def test_messages_come_and_go_during_idle(self) -> None:
-        """Section 6.3.13: messages come and go while A002 and A004 idle, and sequence numbers follow."""
+    def test_idle_reports_added_and_expunged_messages(self) -> None:
+        """Section 6.3.13: messages are added and expunged during A002 and A004, and sequence numbers follow."""
         client = self.select_inbox(3)
         other = self.second_client()
         client(b"A002 IDLE")

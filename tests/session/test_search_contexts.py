@@ -1,4 +1,4 @@
-"""CONTEXT=SEARCH and CONTEXT=SORT (RFC 5267): results that are kept up to date, always with valid sequence numbers."""
+"""CONTEXT=SEARCH and CONTEXT=SORT (RFC 5267): results are kept up to date with valid sequence numbers."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ UPDATE = re.compile(
 
 
 def expand_set(octets: bytes) -> list[int]:
-    """The numbers of a sequence set, in its order."""
+    """Return the numbers of a sequence set, in the order of the set."""
     numbers: list[int] = []
     for item in octets.split(b","):
         first, _, last = item.partition(b":")
@@ -27,13 +27,13 @@ def expand_set(octets: bytes) -> list[int]:
 
 
 class SearchResult:
-    """A client's copy of a search result, kept up to date with the responses that it gets."""
+    """A client's copy of a search result, which `update` keeps up to date with the server's responses."""
 
     def __init__(self, command: bytes, tag: bytes) -> None:
         self.command, self.tag, self.numbers = command, tag, list[int]()
 
     def update(self, response: bytes) -> None:
-        """Apply EXPUNGE and the ESEARCH responses for this search; fail if one makes no sense."""
+        """Apply EXPUNGE and the ESEARCH responses for this search; fail if one contradicts the result."""
         for line in lines(response):
             if (
                 expunged := re.fullmatch(rb"\* (\d+) EXPUNGE", line)
@@ -66,7 +66,7 @@ class SearchResult:
 
 class SearchContextTests(SessionTestCase):
     def test_addto_and_removefrom_report_changes(self) -> None:
-        """New results are in ADDTO and old ones in REMOVEFROM, before EXPUNGE. CANCELUPDATE ends the updates (sections
+        """ADDTO has new results, REMOVEFROM has old results, before EXPUNGE. CANCELUPDATE ends the updates (sections
         4.3 to 4.3.5)."""
         client = self.select_inbox(3)
         self.assertEqual(
@@ -104,7 +104,7 @@ class SearchContextTests(SessionTestCase):
         self.assertEqual(lines(client(b"c NOOP"))[0], b"* 2 EXPUNGE")
 
     def test_numbers_in_the_search_keep_their_messages(self) -> None:
-        """Sequence numbers and `$` in the search keep standing for the same messages. `2:*` includes new ones."""
+        """Sequence numbers and `$` in the search always mean the same messages. `2:*` includes new messages."""
         client = self.select_inbox(4)
         client(b"s SEARCH RETURN (SAVE) 4")
         client(b"a UID SEARCH RETURN (UPDATE) 1:2 UNSEEN")
@@ -132,7 +132,7 @@ class SearchContextTests(SessionTestCase):
         self.assertNotIn(b"REMOVEFROM", client(b"e EXPUNGE"))
 
     def test_idle_and_notify_send_updates_at_once(self) -> None:
-        """IDLE and NOTIFY send updates at once."""
+        """IDLE and NOTIFY send updates immediately."""
         client, other = self.select_inbox(2), self.second_client()
         client(b"a SEARCH RETURN (UPDATE) SEEN")
         client(b"b IDLE")
@@ -155,7 +155,7 @@ class SearchContextTests(SessionTestCase):
         )
 
     def test_other_return_options_do_not_change_updates(self) -> None:
-        """CONTEXT is a hint, and other return options do not change the updates (section 4.3)."""
+        """CONTEXT is only a hint, and other return options do not change the updates (section 4.3)."""
         client = self.select_inbox(3)
         self.assertIn(b'"a") COUNT 3\r\n', client(b"a SEARCH RETURN (CONTEXT COUNT) UNSEEN"))
         self.assertIn(
@@ -164,7 +164,7 @@ class SearchContextTests(SessionTestCase):
         self.assertIn(b"REMOVEFROM (0 2:3)", client(b"c STORE 2:3 +FLAGS (\\Seen)"))
 
     def test_fetch_items_are_sent_for_new_matches(self) -> None:
-        """The FETCH items of UPDATE are sent for new messages that match, and not for old ones (RFC 5465 section 7)."""
+        """The FETCH items of UPDATE are sent for new messages that match, and for no others (RFC 5465 section 7)."""
         client, other = self.select_inbox(1), self.second_client()
         header = b"BODY.PEEK[HEADER.FIELDS (SUBJECT)]"
         client(b"a00 SEARCH RETURN (COUNT UPDATE (UID %b)) FROM ann" % header)
@@ -241,7 +241,7 @@ class SearchContextTests(SessionTestCase):
         response = client(b"a SEARCH RETURN (UPDATE ALL) UNSEEN SUBJECT lunch")
         self.assertIn(b"REMOVEFROM (0 1)", response)
 
-    def test_only_new_messages_are_searched_if_flags_do_not_matter(self) -> None:
+    def test_search_without_flags_searches_only_new_messages(self) -> None:
         """If flags cannot change the result, only new messages are searched."""
         client = self.select_inbox(2)
         client(b"a SEARCH RETURN (UPDATE COUNT) SUBJECT lunch")
@@ -290,7 +290,7 @@ SEARCHES = (
 
 
 class ClientPair:
-    """Two clients of one mailbox whose store works only when `work` is called. The first keeps search results."""
+    """Two clients of one mailbox. Their store works only in `work`. The first client keeps search results."""
 
     def __init__(self) -> None:
         self.worker = SlowWorker()
@@ -308,7 +308,7 @@ class ClientPair:
         self.search(b"(UPDATE ALL)")
 
     def work(self, steps: int = 1000) -> None:
-        """Run at most `steps` of the store's jobs and update the results with what the first client gets."""
+        """Run at most `steps` of the store's jobs and update the results with the responses to the first client."""
         self.other.read()
         response = self.client.read()
         while self.worker.jobs and steps:
@@ -324,7 +324,7 @@ class ClientPair:
         client.protocol.dataReceived(line + b"\r\n")
 
     def append(self, client: Client) -> None:
-        """Send an APPEND with another subject each time."""
+        """Send an APPEND; each call uses a different subject."""
         self.send(client, b"a APPEND INBOX {14+}\r\n" + next(self.messages))
 
     def search(self, returns: bytes) -> None:
@@ -334,7 +334,7 @@ class ClientPair:
         self.work()
 
     def act(self, first: bool, action: bytes, number: int, steps: int) -> None:
-        """Let the first or the other client do something, and the store run `steps` jobs."""
+        """Execute an action of the first or the other client, and `steps` jobs of the store."""
         client = self.client if first else self.other
         if action == b"append":
             self.append(client)
@@ -359,10 +359,10 @@ class SearchContextLawTests(SynchronousTestCase):
         ),
         NOTIFY_ARGUMENTS,
     )
-    def test_results_stay_right(
+    def test_updated_results_equal_new_searches(
         self, actions: list[tuple[bool, bytes, int, int]], notify: bytes
     ) -> None:
-        """Whatever two clients do and when, a result kept up to date equals the result of a new search."""
+        """A result kept up to date equals the result of a new search, whatever two clients do and when."""
         pair = ClientPair()
         if notify:
             pair.send(pair.client, b"n NOTIFY " + notify)

@@ -1,4 +1,4 @@
-"""UIDONLY (RFC 9586): no sequence numbers, neither in commands nor in responses."""
+"""UIDONLY (RFC 9586) removes sequence numbers from commands and responses."""
 
 from imapshield.testing import MAIL, Client
 from tests.session.session_case import SessionTestCase, lines
@@ -24,7 +24,7 @@ class UidOnlyTests(SessionTestCase):
         self.assertIn(b"* SEARCH 2", client(b"08 UID SEARCH UID 2"))
 
     def test_known_sequence_numbers_of_qresync_are_refused(self) -> None:
-        """Known sequence numbers of QRESYNC are refused. Known UIDs are not (section 3.7)."""
+        """Known sequence numbers of QRESYNC are refused. Known UIDs are allowed (section 3.7)."""
         client = self.select_with_uidonly()
         client(b"a ENABLE QRESYNC")
         self.assertIn(
@@ -33,7 +33,7 @@ class UidOnlyTests(SessionTestCase):
         self.assertIn(b"c OK", client(b"c SELECT INBOX (QRESYNC (1 1 1:3))"))
 
     def test_fetch_responses_are_uidfetch(self) -> None:
-        """FETCH responses are UIDFETCH, solicited or not, with large bodies too."""
+        """FETCH responses become UIDFETCH responses, solicited or not, even with large bodies."""
         client = self.select_with_uidonly()
         other = self.second_client()
         self.assertEqual(
@@ -49,7 +49,7 @@ class UidOnlyTests(SessionTestCase):
         self.assertIn(b"* 4 UIDFETCH (BODY[] {%d}" % len(big), response)
 
     def test_expunge_responses_are_vanished(self) -> None:
-        """EXPUNGE responses are VANISHED."""
+        """EXPUNGE responses become VANISHED responses."""
         client = self.select_with_uidonly()
         client(b"a UID STORE 2 +FLAGS.SILENT (\\Deleted)")
         self.assertEqual(lines(client(b"b EXPUNGE"))[0], b"* VANISHED 2")
@@ -58,7 +58,7 @@ class UidOnlyTests(SessionTestCase):
         )
 
     def test_uidfetch_may_have_modseq_alone(self) -> None:
-        """A UIDFETCH response can have MODSEQ alone."""
+        """A UIDFETCH response can contain only MODSEQ."""
         client = self.select_with_uidonly()
         client(b"a ENABLE CONDSTORE")
         self.assertRegex(

@@ -33,7 +33,7 @@ class AppendTests(SessionTestCase):
         self.assertEqual(without_text(response), b"a OK\r\n+\r\n")
 
     def test_multiappend_stores_all_messages(self) -> None:
-        """MULTIAPPEND stores all of its messages (RFC 3502)."""
+        """MULTIAPPEND stores all messages of the command (RFC 3502)."""
         response = self.client.send(b"a APPEND INBOX {1+}\r\nx (\\Seen) {2+}\r\nyz\r\n")
         self.assertRegex(response, rb"a OK \[APPENDUID \d+ 1:2\]")
 

@@ -1,4 +1,4 @@
-"""CAPABILITY, ID, NAMESPACE and ENABLE (RFC 5161): what UTF8=ACCEPT (RFC 6855) and IMAP4rev2 (RFC 9051) change."""
+"""CAPABILITY, ID, NAMESPACE and ENABLE (RFC 5161) of UTF8=ACCEPT (RFC 6855) and IMAP4rev2 (RFC 9051)."""
 
 from tests.session.session_case import SessionTestCase, lines, without_text
 
@@ -25,8 +25,8 @@ class InformationTests(SessionTestCase):
 
 
 class EnableTests(SessionTestCase):
-    def test_enable_returns_what_it_enabled(self) -> None:
-        """ENABLE returns the known extensions that it enabled and ignores unknown ones."""
+    def test_enable_returns_the_enabled_extensions(self) -> None:
+        """ENABLE returns the known extensions that it enabled and ignores unknown extensions."""
         self.assertEqual(
             lines(without_text(self.client(b"t1 ENABLE CONDSTORE X-UNKNOWN imap4REV2"))),
             [b"* ENABLED CONDSTORE IMAP4rev2", b"t1 OK"],
@@ -34,7 +34,7 @@ class EnableTests(SessionTestCase):
         self.assertEqual(lines(self.client(b"t2 ENABLE X-NO"))[0], b"* ENABLED")
 
     def test_every_extension_to_enable_is_a_capability(self) -> None:
-        """Every extension that can be enabled is a capability, IMAP4rev2 also before login."""
+        """Every extension that can be enabled is a capability; IMAP4rev2 is a capability before login too."""
         self.assertIn(b"IMAP4rev1 IMAP4rev2 ", self.server.connect().greeting)
         response = self.client(b"a CAPABILITY")
         for name in (b"CONDSTORE", b"QRESYNC", b"UTF8=ACCEPT", b"IMAP4rev2"):
@@ -43,7 +43,7 @@ class EnableTests(SessionTestCase):
 
 class Utf8AcceptTests(SessionTestCase):
     def test_utf8_accept_makes_names_utf8(self) -> None:
-        """After ENABLE UTF8=ACCEPT mailbox names are UTF-8. Other sessions get modified UTF-7."""
+        """After ENABLE UTF8=ACCEPT, mailbox names are UTF-8. Other sessions get modified UTF-7."""
         self.client(b"a ENABLE UTF8=ACCEPT")
         self.client('b CREATE "Entwürfe & mehr"'.encode())
         self.assertIn('"Entwürfe & mehr"'.encode(), self.client(b'c LIST "" *'))
@@ -98,7 +98,7 @@ class Imap4rev2Tests(SessionTestCase):
         self.assertNotIn(b"UNSEEN", response)
 
     def test_list_attributes_of_select_are_accurate(self) -> None:
-        """The attributes in the LIST response of SELECT are those of LIST, as they "MUST be accurate"."""
+        """The attributes in the LIST response of SELECT equal those of LIST, because they "MUST be accurate"."""
         self.client(b"a CREATE x/y (USE (\\Sent))")
         listed = lines(self.client(b'b LIST "" x*'))[:-1]
         selected = self.client(b"c SELECT x") + self.client(b"d EXAMINE x/y")
@@ -121,7 +121,7 @@ class Imap4rev2Tests(SessionTestCase):
         self.assertEqual(self.client.read(), b"* 2 FETCH (UID 2 FLAGS ())\r\n")
 
     def test_search_returns_esearch(self) -> None:
-        """SEARCH is answered with ESEARCH, also if nothing matches."""
+        """The response to SEARCH is ESEARCH, even if nothing matches."""
         self.client(b"s SELECT INBOX")
         self.assertEqual(lines(self.client(b"A1 SEARCH ALL"))[0], b'* ESEARCH (TAG "A1") ALL 1:2')
         self.assertEqual(

@@ -21,7 +21,7 @@ class FetchTests(SessionTestCase):
         )
 
     def test_body_sets_seen(self) -> None:
-        r"""BODY[] sets \Seen and returns the flags in the same response. BODY.PEEK[] does not."""
+        r"""BODY[] sets \Seen and returns the flags in the same response. BODY.PEEK[] does neither."""
         client = self.select_inbox(1)
         self.assertNotIn(b"Seen", client(b"a FETCH 1 BODY.PEEK[]"))
         body = b"BODY[] {%d}\r\n%b)\r\n" % (len(MAIL), MAIL)
@@ -87,7 +87,7 @@ class FetchTests(SessionTestCase):
         )
 
     def test_fetch_omits_a_message_expunged_by_another(self) -> None:
-        """FETCH leaves out a message that another session expunged, is NO [EXPUNGEISSUED], and EXPUNGE follows when it
+        """FETCH omits a message that another session expunged, is NO [EXPUNGEISSUED], and EXPUNGE follows when it
         is allowed."""
         client = self.select_inbox(3)
         other = self.second_client()

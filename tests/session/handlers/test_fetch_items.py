@@ -33,7 +33,7 @@ class BinaryTests(SessionTestCase):
             self.assertIn(b"a NO [UNKNOWN-CTE]", self.client(b"a FETCH 1 " + item))
 
     def test_undecodable_message_does_not_become_seen(self) -> None:
-        r"""A message that could not be decoded does not get \Seen, and neither do those after it."""
+        r"""A message that cannot be decoded does not get \Seen, and neither do the messages after it."""
         for mail in (ENCODED.replace(b"x-unknown", b"8bit"), ENCODED, MAIL):
             self.client.append(mail)
         self.client(b"s SELECT INBOX")
@@ -75,7 +75,7 @@ class ObjectIdTests(SessionTestCase):
 
 class OtherItemTests(SessionTestCase):
     def test_savedate_is_the_time_of_arrival_in_the_mailbox(self) -> None:
-        """SAVEDATE is the time at which a message came into its mailbox, whatever its INTERNALDATE (RFC 8514)."""
+        """SAVEDATE is the time at which a message was added to its mailbox, whatever its INTERNALDATE (RFC 8514)."""
         self.client.send(
             b'a APPEND INBOX "01-Jan-2001 00:00:00 +0000" {%d+}\r\n%b\r\n' % (len(MAIL), MAIL)
         )

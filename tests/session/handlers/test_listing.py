@@ -46,7 +46,7 @@ class ListExtendedTests(SessionTestCase):
         )
 
     def test_return_subscribed_only_marks_names(self) -> None:
-        """RETURN (SUBSCRIBED) marks subscribed names and leaves out no others (example 7)."""
+        """RETURN (SUBSCRIBED) marks subscribed names and still returns all other names (example 7)."""
         self.assertEqual(
             self.listed(b'"" "%" RETURN (SUBSCRIBED CHILDREN)'),
             [
@@ -58,7 +58,7 @@ class ListExtendedTests(SessionTestCase):
         )
 
     def test_recursivematch_omits_redundant_parents(self) -> None:
-        """RECURSIVEMATCH leaves out a parent if all the names it would stand for are listed themselves (RFC 5258
+        """RECURSIVEMATCH omits a parent if all names that it would represent are listed themselves (RFC 5258
         section 3.5)."""
         self.assertEqual(
             self.listed(b'(SUBSCRIBED RECURSIVEMATCH) "" (Fruit Fruit/*)'),
@@ -89,7 +89,7 @@ class ListExtendedTests(SessionTestCase):
         self.assertIn(b"BAD", self.client(b'a LIST (RECURSIVEMATCH) "" "%"'))
 
     def test_remote_changes_nothing(self) -> None:
-        """REMOTE changes nothing, as there are no remote mailboxes. RECURSIVEMATCH with REMOTE alone is BAD."""
+        """REMOTE changes nothing, because there are no remote mailboxes. RECURSIVEMATCH with REMOTE alone is BAD."""
         self.assertEqual(self.listed(b'(REMOTE) "" "%"'), self.listed(b'"" "%" RETURN ()'))
         self.assertIn(b"BAD", self.client(b'a LIST (REMOTE RECURSIVEMATCH) "" "%"'))
 
@@ -149,7 +149,7 @@ class ListExtendedTests(SessionTestCase):
         )
 
     def test_empty_pattern_asks_for_the_delimiter_in_plain_list(self) -> None:
-        """An empty pattern asks for the delimiter in a plain LIST only. Elsewhere it matches nothing (RFC 5258 section
+        """An empty pattern asks for the delimiter in a plain LIST only. Otherwise it matches nothing (RFC 5258 section
         3)."""
         self.assertEqual(self.listed(b'"" ""'), [b'(\\Noselect) "/" ""'])
         for command in (b'() "" ""', b'"" ("")', b'"" "" RETURN ()', b'(SUBSCRIBED) Tofu ("")'):
@@ -180,10 +180,10 @@ class ListExtendedTests(SessionTestCase):
 
 
 class ListExampleTests(SessionTestCase):
-    """RFC 5258 section 5, from example 8 on, each with mailboxes of its own."""
+    """The examples of RFC 5258 section 5 from example 8 on. Each example has its own mailboxes."""
 
     def listed(self, command: bytes) -> list[bytes]:
-        """The LIST responses to `command`, without delimiter, \\HasChildren and \\HasNoChildren."""
+        """Return the LIST responses to `command`, without delimiter, \\HasChildren and \\HasNoChildren."""
         response = lines(self.client(b"a LIST " + command))[:-1]
         hidden = (b"\\HasNoChildren ", b"\\HasNoChildren", b"\\HasChildren ", b"\\HasChildren")
         for word in hidden:

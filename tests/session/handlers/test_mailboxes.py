@@ -24,7 +24,7 @@ class MailboxTests(SessionTestCase):
         self.assertIn(b"INBOX", self.client(b'a LIST "" inbox'))
 
     def test_refusals_have_codes(self) -> None:
-        """A command that cannot be done is NO with the response code of RFC 5530."""
+        """A refused command is NO with the response code of RFC 5530."""
         for command, response in (
             (b"CREATE INBOX", b"NO [ALREADYEXISTS]"),
             (b"DELETE INBOX", b"NO [CANNOT]"),
@@ -37,7 +37,7 @@ class MailboxTests(SessionTestCase):
             self.assertIn(b"a " + response, self.client(b"a " + command), command)
 
     def test_lsub_lists_subscribed_names(self) -> None:
-        """LSUB lists subscribed names, whether they exist or not, and their parents where `%` stops at them."""
+        """LSUB lists subscribed names, whether they exist or not, and their parents if `%` stops at the parents."""
         self.assertIn(b"a NO [NONEXISTENT]", self.client(b"a SUBSCRIBE gone/below"))
         self.client(b"a CREATE gone/below")
         self.assertIn(b"a OK", self.client(b"a SUBSCRIBE gone/below"))
@@ -63,8 +63,8 @@ class MailboxTests(SessionTestCase):
         self.assertIn(b"a NO [CANNOT]", self.client(b"a CREATE Entw&APw"))
         self.assertEqual(without_text(self.client(b'a LIST "" Entw&APw')), b"a OK\r\n")
 
-    def test_status_counts(self) -> None:
-        """STATUS returns counts."""
+    def test_status_returns_counts(self) -> None:
+        """STATUS returns the number of messages of each kind."""
         self.client.append(flags=b"(\\Seen \\Deleted)")
         self.client.append()
         response = self.client(b"a STATUS INBOX (MESSAGES RECENT UNSEEN DELETED UIDNEXT SIZE)")
@@ -74,8 +74,8 @@ class MailboxTests(SessionTestCase):
             response,
         )
 
-    def test_list_return_status_returns_both(self) -> None:
-        """LIST RETURN (STATUS) saves the client one command per mailbox."""
+    def test_list_return_status_returns_list_and_status(self) -> None:
+        """LIST RETURN (STATUS) returns LIST and STATUS responses, which saves the client one command per mailbox."""
         self.client.append()
         response = self.client(b'a LIST "" * RETURN (STATUS (MESSAGES))')
         self.assertIn(b"* STATUS INBOX (MESSAGES 1)", response)

@@ -27,7 +27,7 @@ class MetadataTests(SessionTestCase):
             )[0],
             b'* METADATA INBOX (/shared/comment "Shared comment" /private/comment "My own comment" /private/none NIL)',
         )
-        # as the example of section 4.4.1 has it
+        # The example of section 4.4.1.
         self.assertEqual(
             lines(self.client(b'a GETMETADATA "INBOX" /private/comment /shared/comment'))[0],
             b'* METADATA INBOX (/private/comment "My own comment" /shared/comment "Shared comment")',
@@ -38,7 +38,7 @@ class MetadataTests(SessionTestCase):
         )
 
     def test_special_use_entry_is_read_only(self) -> None:
-        """/private/specialuse is what LIST returns, and cannot be set (RFC 6154 section 4)."""
+        """/private/specialuse equals the special uses in LIST, and cannot be set (RFC 6154 section 4)."""
         self.client(b"a CREATE MyDrafts (USE (\\Drafts \\Sent))")
         for name, value in ((b"MyDrafts", b'"\\\\Drafts \\\\Sent"'), (b"INBOX", b"NIL")):
             self.assertEqual(
@@ -51,8 +51,8 @@ class MetadataTests(SessionTestCase):
                 self.client(b"t3 SETMETADATA %b (/private/specialuse %b)" % (name, value)),
             )
 
-    def test_maxsize_leaves_out_longer_values(self) -> None:
-        """MAXSIZE leaves out longer values and returns the longest size, before or after the name (section 4.2.1)."""
+    def test_maxsize_omits_longer_values(self) -> None:
+        """MAXSIZE omits longer values and returns the longest size, before or after the name (section 4.2.1)."""
         for command in (b"GETMETADATA (MAXSIZE 10) INBOX", b"GETMETADATA INBOX (MAXSIZE 10)"):
             response = lines(self.client(b"a " + command + b" (/shared/comment /private/filters)"))
             self.assertEqual(response[0], b'* METADATA INBOX (/private/filters "f")')
@@ -126,7 +126,7 @@ class MetadataTests(SessionTestCase):
         self.assertIn(b"NIL", self.client(b"a GETMETADATA INBOX /private/n1"))
 
     def test_server_admin_is_read_only(self) -> None:
-        """/shared/admin of the server cannot be set, and the whole command fails. That of a mailbox can (section
+        """/shared/admin of a mailbox can be set. /shared/admin of the server cannot: the whole command fails (section
         3.2.1.1)."""
         response = self.client(b'a SETMETADATA "" (/private/a "x" /shared/Admin "mailto:me")')
         self.assertIn(b"a NO [NOPERM]", response)

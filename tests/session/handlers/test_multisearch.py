@@ -7,7 +7,7 @@ from tests.session.session_case import SessionTestCase, lines
 
 class MultisearchTests(SessionTestCase):
     def setUp(self) -> None:
-        """Three messages in folder1, two of them unseen, and one in each of three mailboxes below folder2."""
+        """Store three messages in folder1, two of them unseen, and one in each of three mailboxes below folder2."""
         super().setUp()
         for name in (b"folder1", b"folder2/banana", b"folder2/peach", b"folder2/salmon/x"):
             self.client(b"c CREATE " + name)
@@ -22,7 +22,7 @@ class MultisearchTests(SessionTestCase):
             self.client.append(mailbox=name, flags=flags)
 
     def search(self, command: bytes) -> list[bytes]:
-        """The untagged responses to ESEARCH with the tag ``tag1``, with 1 for each UIDVALIDITY."""
+        """Return the untagged responses to ESEARCH with the tag ``tag1``, with 1 for each UIDVALIDITY."""
         return [
             re.sub(rb"UIDVALIDITY \d+", b"UIDVALIDITY 1", line)
             for line in lines(self.client(b"tag1 ESEARCH " + command))[:-1]
@@ -43,7 +43,7 @@ class MultisearchTests(SessionTestCase):
         self.assertEqual(len(self.search(b"IN (inboxes) ALL")), 4)  # RFC 5465 section 6.3
 
     def test_return_options_apply_to_each_mailbox(self) -> None:
-        """RETURN selects what is returned for each mailbox."""
+        """RETURN selects the result items for each mailbox."""
         self.assertEqual(
             self.search(b"IN (personal) RETURN (COUNT MAX) UNSEEN SUBJECT lunch")[0],
             b'* ESEARCH (TAG "tag1" MAILBOX folder1 UIDVALIDITY 1) UID MAX 3 COUNT 2',
@@ -56,7 +56,7 @@ class MultisearchTests(SessionTestCase):
         self.assertEqual(len(self.search(b"IN (subscribed) ALL")), 1)
 
     def test_selected_mailbox_is_the_default(self) -> None:
-        """The selected mailbox is the default. SAVE and `$` are allowed only if it is the only one."""
+        """The selected mailbox is the default. SAVE and `$` are allowed only if no other mailbox is searched."""
         for command in (b"ESEARCH ALL", b"ESEARCH IN (selected personal) ALL",
                         b"ESEARCH IN (personal) RETURN (UPDATE) ALL"):  # fmt: skip
             self.assertIn(b"a BAD", self.client(b"a " + command), command)
@@ -75,7 +75,7 @@ class MultisearchTests(SessionTestCase):
         self.assertEqual(len(self.search(b"IN (personal) UID 1:2")), 4)
 
     def test_sequence_numbers_count_in_each_mailbox(self) -> None:
-        """Sequence numbers count in each mailbox, and none is too high (section 2)."""
+        """Sequence numbers count in each mailbox, and no number is too high (section 2)."""
         self.assertEqual(len(self.search(b"IN (personal) FROM ann 1:100")), 4)
         self.assertEqual(
             self.search(b"IN (personal) 2:200"),
@@ -94,10 +94,10 @@ class MultisearchTests(SessionTestCase):
         """CONTEXT is a hint. UPDATE applies to the selected mailbox, and each update names it (section 2.2)."""
         self.assertEqual(len(self.search(b"IN (personal) RETURN (CONTEXT COUNT) ALL")), 4)
         self.client(b"s SELECT folder1")
-        where = rb'"tag1" MAILBOX folder1 UIDVALIDITY \d+\) UID '
+        mailbox = rb'"tag1" MAILBOX folder1 UIDVALIDITY \d+\) UID '
         response = self.client(b"tag1 ESEARCH IN (personal) RETURN (UPDATE COUNT) UNSEEN")
-        self.assertRegex(response, where + b"COUNT 2")
-        self.assertRegex(self.client.append(mailbox=b"folder1"), where + rb"ADDTO \(0 4\)")
+        self.assertRegex(response, mailbox + b"COUNT 2")
+        self.assertRegex(self.client.append(mailbox=b"folder1"), mailbox + rb"ADDTO \(0 4\)")
         self.assertIn(b"tag1 BAD", self.client(b"tag1 ESEARCH RETURN (UPDATE) SEEN"))
         self.client(b'c CANCELUPDATE "tag1"')
         self.assertIn(
@@ -105,7 +105,7 @@ class MultisearchTests(SessionTestCase):
             self.client(b"d ESEARCH IN (mailboxes folder2/peach) RETURN (UPDATE ALL) SEEN"),
         )
 
-    def test_search_of_another_mailbox_leaves_no_trace(self) -> None:
+    def test_search_of_another_mailbox_has_no_side_effects(self) -> None:
         r"""A search of another mailbox neither claims \Recent nor keeps the mailbox open."""
         self.search(b"IN (personal) TEXT noon")
         self.assertIn(b"* 3 RECENT", self.client(b"s SELECT folder1"))

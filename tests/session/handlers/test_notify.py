@@ -1,4 +1,4 @@
-"""NOTIFY (RFC 5465): changes of other mailboxes are reported at once, but never during a command."""
+"""NOTIFY (RFC 5465): changes of other mailboxes are reported immediately, but never during a command."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ class NotifyTests(SessionTestCase):
             self.other(b"c CREATE " + name)
 
     def received(self) -> list[bytes]:
-        """What the client has received since the last read, with 1 for each UIDVALIDITY."""
+        """Return the responses since the last read, with 1 for each UIDVALIDITY."""
         return lines(re.sub(rb"UIDVALIDITY \d+", b"UIDVALIDITY 1", self.client.read()))
 
     def test_set_status_returns_the_current_state(self) -> None:
@@ -106,7 +106,7 @@ class NotifyTests(SessionTestCase):
         self.assertIn(b"* 1 EXPUNGE", self.client(b"b NOOP"))
 
     def test_selected_mailbox_without_a_group_is_silent(self) -> None:
-        """Without a group for it the selected mailbox changes only by what the client itself does (section 3.1)."""
+        """Without a group for the selected mailbox, only the client's own changes of it are reported (section 3.1)."""
         self.client.append()
         self.client(b"s SELECT INBOX")
         self.other(b"s SELECT INBOX")
@@ -130,7 +130,7 @@ class NotifyTests(SessionTestCase):
         self.assertIn(b"* 1 FETCH", response)
 
     def test_own_changes_are_sent_despite_notify_none(self) -> None:
-        """EXPUNGE and EXISTS for the client's own commands are sent in spite of NOTIFY NONE."""
+        """EXPUNGE and EXISTS for the client's own commands are sent despite NOTIFY NONE."""
         self.client.append()
         self.client(b"s SELECT INBOX")
         self.client(b"a NOTIFY NONE")
@@ -187,7 +187,7 @@ class NotifyTests(SessionTestCase):
             )
 
     def test_large_fetch_items_wait_for_the_next_command(self) -> None:
-        """A FETCH response too large for one write waits for the next command: a command could arrive in the middle."""
+        """A FETCH response too large for one write waits for the next command, which could arrive during it."""
         self.client(b"s SELECT INBOX")
         self.client(b"a NOTIFY SET (selected (MessageNew (UID BODY.PEEK[]) MessageExpunge))")
         self.other.append(MAIL + b"x" * 400_000)
@@ -247,7 +247,7 @@ class NotifyTests(SessionTestCase):
         self.assertIn(b'"OLDNAME" (foo)', b"".join(self.received()))
 
     def test_own_events_are_not_reported(self) -> None:
-        """The client's own changes are not reported to it (section 5)."""
+        """The client's own changes are not reported to the client (section 5)."""
         self.client(
             b"a NOTIFY SET (personal (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange"
             b" MailboxMetadataChange ServerMetadataChange))"
@@ -279,7 +279,7 @@ class NotifyTests(SessionTestCase):
         self.assertEqual(self.received(), [b'* LIST (\\HasNoChildren) "/" foo'])
 
     def test_nothing_is_reported_during_a_command(self) -> None:
-        """Nothing is reported while a command runs. It is reported when the command has completed."""
+        """A change is not reported while a command runs, but when the command has completed."""
         self.client(b"a NOTIFY SET (personal %b)" % MESSAGES)
         self.client.protocol.dataReceived(b"b APPEND INBOX {5}\r\n")
         self.client.read()
@@ -293,7 +293,7 @@ class NotifyTests(SessionTestCase):
         self.assertIn(b"* STATUS foo", b"".join(response[1:]))
 
     def test_idle_reports_other_mailboxes(self) -> None:
-        """IDLE reports other mailboxes too."""
+        """IDLE reports changes of other mailboxes too."""
         self.client(b"a NOTIFY SET (selected-delayed %b) (personal %b)" % (MESSAGES, MESSAGES))
         self.client(b"s SELECT INBOX")
         self.client(b"b IDLE")
@@ -330,13 +330,13 @@ class NotifyTests(SessionTestCase):
             self.assertIn(b"b BAD", self.client(b"b NOTIFY SET " + groups), groups)
 
     def test_mail_of_other_programs_is_reported_once(self) -> None:
-        """Mail delivered by other programs is reported once, also in mailboxes created later."""
+        """Mail delivered by other programs is reported once, even in mailboxes that are created later."""
         on_change: dict[str, Callable[[], object]] = {}
         stopped: list[str] = []
 
         class ChangeNotifier:
-            def watch(self, paths: Sequence[str], ring: Callable[[], object]) -> "Subscription":
-                on_change[paths[0]] = ring
+            def watch(self, paths: Sequence[str], callback: Callable[[], object]) -> "Subscription":
+                on_change[paths[0]] = callback
                 return Subscription(paths[0])
 
         class Subscription:
@@ -367,12 +367,12 @@ class NotifyTests(SessionTestCase):
     def test_client_that_does_not_read_gets_an_overflow(self) -> None:
         """A client that does not read gets [NOTIFICATIONOVERFLOW] and then nothing."""
         self.client(b"a NOTIFY SET (personal (MailboxName))")
-        outbox = self.client.protocol.write_buffer
-        outbox.full = True
+        write_buffer = self.client.protocol.write_buffer
+        write_buffer.full = True
         for i in range(1100):
             self.server.realm.account().notify_listeners("created", f"m{i}")
-        outbox.full = False
-        outbox.resumeProducing()
+        write_buffer.full = False
+        write_buffer.resumeProducing()
         response = self.received()
         self.assertEqual(len(response), 1)
         self.assertIn(b"* OK [NOTIFICATIONOVERFLOW]", response[0])

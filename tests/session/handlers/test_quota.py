@@ -1,4 +1,4 @@
-"""QUOTA (RFC 9208), which an account may have, and [OVERQUOTA]."""
+"""QUOTA (RFC 9208), which an account may support, and [OVERQUOTA]."""
 
 from imapshield.testing import MAIL, NOW, MemoryRealm, MemoryStore, Server
 from tests.session.session_case import SessionTestCase, lines, without_text
@@ -52,7 +52,7 @@ class QuotaTests(SessionTestCase):
         self.assertIn(b"MESSAGES 3", self.client(b"c STATUS INBOX (MESSAGES)"))
 
     def test_deleted_storage_is_what_expunge_would_free(self) -> None:
-        """STATUS DELETED-STORAGE is what an EXPUNGE would free (section 4.1.4)."""
+        """STATUS DELETED-STORAGE is the storage that an EXPUNGE would free (section 4.1.4)."""
         self.client.append(flags=b"(\\Deleted)")
         self.assertIn(
             b"(DELETED 1 DELETED-STORAGE 1)",
@@ -67,7 +67,7 @@ class QuotaTests(SessionTestCase):
         self.assertIn(b'* QUOTA "" (STORAGE 2 2)\r\n', client(b'a GETQUOTA ""'))
 
     def test_unlimited_account_lists_no_resource(self) -> None:
-        """Without a limit no resource is listed."""
+        """The quota root of an unlimited account lists no resource."""
         self.assertIn(b'* QUOTA "" ()\r\n', Server().login()(b'a GETQUOTA ""'))
 
     def test_account_without_quota_has_no_quota_commands(self) -> None:

@@ -34,7 +34,7 @@ class SearchTests(SessionTestCase):
         )
 
     def test_search_omits_a_message_expunged_by_another(self) -> None:
-        """SEARCH, SORT and THREAD leave out an expunged message and are OK [EXPUNGEISSUED] (RFC 5530)."""
+        """SEARCH, SORT and THREAD omit an expunged message and are OK [EXPUNGEISSUED] (RFC 5530)."""
         client = self.select_inbox(3)
         other = self.second_client()
         other(b"a STORE 2 +FLAGS (\\Deleted)")
@@ -48,8 +48,8 @@ class SearchTests(SessionTestCase):
             self.assertEqual(response[0], expected)
             self.assertRegex(response[-1], rb"^c OK \[EXPUNGEISSUED\]")
 
-    def test_younger_and_older_include_the_present_second(self) -> None:
-        """YOUNGER and OLDER count back from the present second and both include it (RFC 5032 section 2)."""
+    def test_younger_and_older_both_include_the_limit(self) -> None:
+        """YOUNGER and OLDER count back from the current second, and both include the limit (RFC 5032 section 2)."""
         self.select_inbox(1)
         session = session_of(self.client)
         session.now = lambda: 1_700_000_000.9 + 3600
@@ -65,8 +65,8 @@ class SearchTests(SessionTestCase):
 
 
 class SavedResultTests(SessionTestCase):
-    def searched(self) -> Client:
-        """Five messages, of which 2 and 4 are flagged, and the search for those saved."""
+    def save_flagged(self) -> Client:
+        """Store five messages, flag 2 and 4, save the search for flagged messages, and return the client."""
         client = self.select_inbox(5)
         client(b"a STORE 2,4 +FLAGS.SILENT (\\Flagged)")
         self.assertEqual(without_text(client(b"A282 SEARCH RETURN (SAVE) FLAGGED")), b"A282 OK\r\n")
@@ -74,7 +74,7 @@ class SavedResultTests(SessionTestCase):
 
     def test_commands_take_the_saved_result(self) -> None:
         """FETCH, STORE, COPY, MOVE, SEARCH and UID EXPUNGE take `$`, the saved result (RFC 5182 section 2.1)."""
-        client = self.searched()
+        client = self.save_flagged()
         client(b"b CREATE other")
         self.assertEqual(
             [line[:9] for line in lines(client(b"A283 FETCH $ (UID)"))[:2]],
@@ -90,7 +90,7 @@ class SavedResultTests(SessionTestCase):
 
     def test_expunged_messages_leave_the_saved_result(self) -> None:
         """Expunged messages are removed from the saved result, and the other numbers follow their messages."""
-        client = self.searched()
+        client = self.save_flagged()
         client(b"b STORE 1:2 +FLAGS.SILENT (\\Deleted)")
         client(b"c EXPUNGE")
         self.assertEqual(lines(client(b"d FETCH $ UID"))[0], b"* 2 FETCH (UID 4)")
@@ -98,7 +98,7 @@ class SavedResultTests(SessionTestCase):
     def test_failed_search_empties_the_saved_result(self) -> None:
         """A SEARCH (SAVE) that finds nothing or fails empties the result, and so does SELECT. BAD does not (RFC 5182
         section 2.1)."""
-        client = self.searched()
+        client = self.save_flagged()
         self.assertIn(b"b BAD", client(b"b SEARCH RETURN (SAVE) NONSENSE"))
         self.assertIn(b"* 4 FETCH", client(b"c FETCH $ UID"))
         self.assertIn(b"c1 NO [BADCHARSET", client(b"c1 SEARCH CHARSET X-NONE (OR $ 1) TEXT x"))
@@ -136,14 +136,14 @@ class SavedResultTests(SessionTestCase):
 
     def test_search_may_use_and_replace_the_saved_result(self) -> None:
         """A search can use the saved result and replace it (RFC 5182 section 2.3)."""
-        client = self.searched()
+        client = self.save_flagged()
         client(b"b SEARCH RETURN (SAVE) $ 3:5")
         self.assertEqual(lines(client(b"c FETCH $ UID"))[0], b"* 4 FETCH (UID 4)")
 
 
 class EsearchTests(SessionTestCase):
-    def test_no_match_leaves_out_min_max_and_all(self) -> None:
-        """If nothing matches, MIN, MAX and ALL are left out and COUNT is 0 (RFC 4731 section 3.1)."""
+    def test_no_match_omits_min_max_and_all(self) -> None:
+        """If nothing matches, MIN, MAX and ALL are omitted and COUNT is 0 (RFC 4731 section 3.1)."""
         client = self.select_inbox(2)
         self.assertEqual(
             lines(client(b"A285 SEARCH RETURN (MIN MAX COUNT ALL) FLAGGED"))[0],
@@ -194,7 +194,7 @@ class PartialTests(SessionTestCase):
             )
 
     def test_partial_is_applied_before_changedsince(self) -> None:
-        """PARTIAL is applied before CHANGEDSINCE, in whatever order they are written (RFC 9394 section 3.4)."""
+        """PARTIAL is applied before CHANGEDSINCE, whatever their order in the command (RFC 9394 section 3.4)."""
         client = self.select_inbox(4)
         client(b"a STORE 2:4 +FLAGS.SILENT (\\Seen)")
         for modifiers in (b"PARTIAL -3:-4 CHANGEDSINCE 5", b"CHANGEDSINCE 5 PARTIAL -4:-3"):

@@ -5,7 +5,7 @@ from tests.session.session_case import SessionTestCase, without_text
 
 class SelectTests(SessionTestCase):
     def test_select_describes_the_mailbox(self) -> None:
-        """SELECT returns everything that a client needs to know about the mailbox."""
+        """SELECT returns the counts, UIDs and flags of the mailbox."""
         self.client.append(flags=b"(\\Seen)")
         self.client.append(flags=b"($Work)")
         response = self.client(b"a SELECT INBOX")
@@ -40,7 +40,7 @@ class SelectTests(SessionTestCase):
         self.assertIn(b"UNSEEN 1", self.client(b"e STATUS INBOX (UNSEEN MESSAGES)"))
 
     def test_failed_select_leaves_no_mailbox_selected(self) -> None:
-        """A SELECT that fails leaves no mailbox selected, and [CLOSED] says so."""
+        """A SELECT that fails leaves no mailbox selected, and reports [CLOSED]."""
         for name in (b"nowhere", b"no&name"):
             self.client(b"a SELECT INBOX")
             response = self.client(b"b SELECT " + name)

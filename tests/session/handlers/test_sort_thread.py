@@ -51,7 +51,7 @@ class SortTests(SessionTestCase):
             self.assertEqual(lines(response)[0], b"* SORT " + numbers, criteria)
 
     def test_uid_sort_returns_matching_uids(self) -> None:
-        """UID SORT returns the UIDs of the messages that match. An empty result is a line too."""
+        """UID SORT returns the UIDs of the messages that match. An empty result is a SORT line too."""
         client = self.select_messages()
         client(b"a STORE 1 +FLAGS.SILENT (\\Deleted)")
         client(b"b EXPUNGE")
@@ -91,7 +91,7 @@ class SortTests(SessionTestCase):
         self.assertEqual(response, b"* SORT " + b" ".join(b"%d" % i for i in range(1, 2301)))
 
     def test_sort_omits_a_message_expunged_by_another(self) -> None:
-        """SORT leaves out messages that another session expunged."""
+        """SORT omits messages that another session expunged."""
         client = self.select_messages()
         other = self.second_client()
         other(b"a STORE 2 +FLAGS (\\Deleted)")
@@ -114,8 +114,8 @@ class ThreadTests(SessionTestCase):
         self.client(b"s SELECT INBOX")
         return self.client
 
-    def test_references_follow_fields_and_then_subjects(self) -> None:
-        """REFERENCES follows References fields, and subjects where there are none."""
+    def test_references_threads_by_fields_and_then_subjects(self) -> None:
+        """REFERENCES threads by References fields, and by subject for messages without them."""
         client = self.select_messages()
         self.assertEqual(
             lines(client(b"A283 THREAD REFERENCES UTF-8 ALL"))[0], b"* THREAD (1 5)(2 (3 4)(6))"
@@ -157,7 +157,7 @@ class ThreadTests(SessionTestCase):
         served = 0
 
         def send_noop() -> None:
-            """Have `other` send one NOOP after the other for as long as `client` waits."""
+            """Make `other` send NOOPs one at a time for as long as `client` waits."""
             nonlocal served
             served += other.transport.value().count(b"n OK")
             other.transport.clear()
@@ -171,9 +171,9 @@ class ThreadTests(SessionTestCase):
             (b"SORT (SUBJECT FROM) UTF-8 ALL", 5),
             (b"SORT (ARRIVAL SIZE) UTF-8 ALL", 5),
         ):
-            alone = client(b"c " + command)
+            undisturbed = client(b"c " + command)
             served = 0
             client.protocol.dataReceived(b"c %b\r\n" % command)
             send_noop()
-            self.assertEqual(client.read(), alone)
+            self.assertEqual(client.read(), undisturbed)
             self.assertGreaterEqual(served, turns, command)

@@ -28,7 +28,7 @@ class StoreCopyTests(SessionTestCase):
         self.assertLess(response.index(b"* FLAGS ("), response.index(b"* 1 FETCH"))
 
     def test_new_keyword_is_announced_to_others(self) -> None:
-        """Another session, too, gets FLAGS with a new keyword before FETCH."""
+        """Another session gets FLAGS with a new keyword before FETCH too."""
         client = self.select_inbox(1)
         other = self.second_client()
         client(b"a STORE 1 +FLAGS ($New)")
@@ -36,7 +36,7 @@ class StoreCopyTests(SessionTestCase):
         self.assertLess(response.index(b"* FLAGS ("), response.index(b"* 1 FETCH"))
 
     def test_keyword_over_the_limit_is_refused(self) -> None:
-        r"""A keyword over the limit is NO [LIMIT], and PERMANENTFLAGS does not list \* any more (RFC 9051 section 7.1)."""
+        r"""A keyword over the limit is NO [LIMIT], and PERMANENTFLAGS no longer lists \* (RFC 9051 section 7.1)."""
 
         class Full(MemoryStore):
             def store_flags(self, *_: Any) -> Any:
@@ -54,7 +54,7 @@ class StoreCopyTests(SessionTestCase):
         )
 
     def test_others_get_changed_flags_once(self) -> None:
-        """Another session gets changed flags, once."""
+        """Another session gets changed flags exactly once."""
         client = self.select_inbox(1)
         other = self.second_client()
         client(b"a STORE 1 +FLAGS.SILENT (\\Seen)")
@@ -62,7 +62,7 @@ class StoreCopyTests(SessionTestCase):
         self.assertEqual(without_text(other(b"a NOOP")), b"a OK\r\n")
 
     def test_silent_store_returns_flags_changed_by_another(self) -> None:
-        """A .SILENT STORE returns the flags if another session changed them before."""
+        """A .SILENT STORE returns the flags if another session changed them earlier."""
         client = self.select_inbox(1)
         other = self.second_client()
         other(b"a STORE 1 +FLAGS (\\Flagged)")
@@ -108,7 +108,7 @@ class StoreCopyTests(SessionTestCase):
         self.assertRegex(response, rb"b OK \[HIGHESTMODSEQ \d+\]\r\n\Z")
 
     def test_expunge_removes_only_deleted_messages(self) -> None:
-        r"""EXPUNGE removes messages with \Deleted, UID EXPUNGE only those that it names. UIDs are not reused."""
+        r"""EXPUNGE removes messages with \Deleted, UID EXPUNGE only the named messages. UIDs are not reused."""
         client = self.select_inbox(4)
         client(b"a STORE 2:4 +FLAGS.SILENT (\\Deleted)")
         self.assertEqual(lines(client(b"b UID EXPUNGE 4"))[0], b"* 4 EXPUNGE")
