@@ -43,7 +43,7 @@ class CommandTests(SynchronousTestCase):
             return passwords.verify(users.parse(file.read())[0][user], password)
 
     def test_passwd_reads_the_first_line_of_a_pipe(self) -> None:
-        """The first line of a pipe is the password, whatever bytes it has; it is never printed."""
+        """The first line of a pipe is the password, whatever its bytes; the password is never printed."""
         status, out, err = self.command(
             "passwd", self.path, "alice", stdin=b"s\xc3\xa9 cret\r\nmore\n"
         )
@@ -55,7 +55,7 @@ class CommandTests(SynchronousTestCase):
         self.assertTrue(self.verifies("alice", b"new"))
 
     def test_passwd_prompts_twice_without_echo(self) -> None:
-        """At a terminal, the password is prompted for twice, without echo."""
+        """At a terminal, `imapshield passwd` prompts for the password twice, without echo."""
         self.assertEqual(self.command("passwd", self.path, "alice", typed=["sé", "sé"])[0], 0)
         self.assertTrue(self.verifies("alice", "sé".encode()))
 
@@ -104,7 +104,7 @@ class CommandTests(SynchronousTestCase):
         self.assertNotIn("hunter2", err)
 
     def test_remove_succeeds_once(self) -> None:
-        """Removing a user succeeds once; the second time is an error of one line."""
+        """Removing a user succeeds once; a second removal is an error of one line."""
         self.command("passwd", self.path, "alice", stdin=b"x")
         self.assertEqual(self.command("remove", self.path, "alice"), (0, "removed alice\n", ""))
         status, _, err = self.command("remove", self.path, "alice")

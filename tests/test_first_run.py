@@ -1,4 +1,4 @@
-"""The start without options creates a directory with a user and mail, and prints what to try."""
+"""A start without options creates a directory with a user and mail, and prints commands to try."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ class FirstRunFolderTests(SynchronousTestCase):
         self.patch(passwords, "hash_password", lambda p: passwords.hash_scrypt(p, ln=2))
 
     def test_folder_is_in_xdg_data_home(self) -> None:
-        """The directory is in $XDG_DATA_HOME if that is absolute, else in ~/.local/share."""
+        """The directory is in $XDG_DATA_HOME if that path is absolute, otherwise in ~/.local/share."""
         folder = FirstRunFolder.from_environ({"XDG_DATA_HOME": "/x"}).folder
         self.assertEqual(folder, "/x/imapshield")
         environments: list[dict[str, str]] = [{}, {"XDG_DATA_HOME": "x"}, {"XDG_DATA_HOME": ""}]
@@ -43,14 +43,14 @@ class FirstRunFolderTests(SynchronousTestCase):
         self.assertNotEqual(FirstRunFolder(os.path.abspath(self.mktemp())).prepare(), password)
 
     def test_interrupted_first_start_is_repeated(self) -> None:
-        """After a first start that ended before the password was set, the next is a first start; mail comes once."""
+        """A first start that ended before it set the password is repeated, without delivering the mail again."""
         self.first_run.prepare()
         os.unlink(self.first_run.users)
         self.assertIsNotNone(self.first_run.prepare())
         self.assertEqual(len(os.listdir(os.path.join(self.first_run.mail, "demo", "new"))), 3)
 
-    def test_first_start_prints_all_that_a_user_must_type(self) -> None:
-        """The first start prints all that a new user must type; later starts show no password."""
+    def test_first_start_prints_all_commands_for_a_new_user(self) -> None:
+        """The first start prints all commands that a new user needs; later starts show no password."""
         text = self.first_run.welcome_message("127.0.0.1", "1143", "pass")
         for expected in (
             "curl imap://127.0.0.1:1143/INBOX -u demo:pass",
@@ -65,7 +65,7 @@ class FirstRunFolderTests(SynchronousTestCase):
         )
 
     def test_sample_messages_are_valid(self) -> None:
-        """The samples are valid: plain, alternative and attachments, non-ASCII subjects, one in another mailbox."""
+        """The samples are valid messages in two mailboxes: plain, alternative, with attachments, non-ASCII subjects."""
         folder = self.mktemp()
         first_run.deliver_samples(folder, datetime(2026, 1, 2, tzinfo=UTC))
         messages = {}

@@ -1,4 +1,4 @@
-"""Every limit has a group and a reason, and docs/limits.rst lists the limits as the code has them."""
+"""Every limit has a group and a reason, and docs/limits.rst lists exactly the limits of the code."""
 
 from pathlib import Path
 

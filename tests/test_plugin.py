@@ -1,4 +1,4 @@
-"""Twisted finds the plugins, and imports load no more than they need."""
+"""Twisted finds the plugins, and imports load only the modules that they need."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 class PluginTests(SynchronousTestCase):
     def test_service_maker_is_imapshield_tap(self) -> None:
-        """``twistd imapshield`` is imapshield.tap."""
+        """``twistd imapshield`` uses imapshield.tap."""
         (maker,) = [p for p in getPlugins(IServiceMaker) if p.tapname == "imapshield"]
         from imapshield import tap
 
@@ -72,7 +72,7 @@ class ImportTests(SynchronousTestCase):
         self.assertNotIn("twisted", self.modules("import imapshield.cli"))
 
     def test_package_has_exactly_its_public_names(self) -> None:
-        """The package has the names of ``__all__``, and no others."""
+        """The package has exactly the names of ``__all__``."""
         for name in imapshield.__all__:
             self.assertIsNotNone(getattr(imapshield, name))
         self.assertEqual(dir(imapshield), sorted(imapshield.__all__))

@@ -29,7 +29,7 @@ from tests.certificates import self_signed
 
 
 class CommandLineTestCase(TestCase):
-    """Parses command lines and makes services, in a directory with mail and users."""
+    """A test case that parses command lines and makes services, in a directory with mail and users."""
 
     def setUp(self) -> None:
         self.folder = os.path.abspath(self.mktemp())
@@ -58,15 +58,15 @@ class CommandLineTestCase(TestCase):
     def make(self, *arguments: str) -> Any:
         return makeService(self.parse(*arguments))
 
-    def refuses(self, *arguments: str, saying: str | Sequence[str]) -> None:
-        """The start fails with one line that contains `saying`: SystemExit with a text has status 1, no traceback."""
+    def refuses(self, *arguments: str, message: str | Sequence[str]) -> None:
+        """Check that the start fails with one line that contains `message`, status 1 and no traceback."""
         with self.assertRaises(SystemExit) as caught:
             self.make(*arguments)
         text = caught.exception.code
         assert isinstance(text, str), text
         self.assertEqual(len(text.splitlines()), 1, text)
         self.assertTrue(text.startswith("imapshield: "), text)
-        for words in [saying] if isinstance(saying, str) else saying:
+        for words in [message] if isinstance(message, str) else message:
             self.assertIn(words, text)
 
 
@@ -132,22 +132,24 @@ class OptionsTests(CommandLineTestCase):
 
     def test_unknown_option_is_an_error_of_one_line(self) -> None:
         """An unknown option, an unexpected argument and a missing value are errors of one line."""
-        self.refuses("--nonsense", saying=["nonsense", "--help"])
-        self.refuses("surplus", saying=["surplus", "--help"])
-        self.refuses("--listen", saying="--help")
+        self.refuses("--nonsense", message=["nonsense", "--help"])
+        self.refuses("surplus", message=["surplus", "--help"])
+        self.refuses("--listen", message="--help")
 
     def test_configuration_error_is_one_line(self) -> None:
-        """An error of the configuration is one line, from the command line and from the file."""
-        self.refuses("--limit", "bakclog=1", saying=["unknown limit", "backlog", "preauth_seconds"])
-        self.refuses("--backlog", "many", saying="backlog=many")
-        self.refuses("--mail-root", self.mail, saying=["--auth", "file:PATH", "imapshield passwd"])
-        self.refuses("--config", self.path("none"), saying=self.path("none"))
-        self.refuses("--config", self.file("c.toml", b"="), saying=self.path("c.toml"))
+        """A configuration error on the command line or in the file is reported in one line."""
+        self.refuses(
+            "--limit", "bakclog=1", message=["unknown limit", "backlog", "preauth_seconds"]
+        )
+        self.refuses("--backlog", "many", message="backlog=many")
+        self.refuses("--mail-root", self.mail, message=["--auth", "file:PATH", "imapshield passwd"])
+        self.refuses("--config", self.path("none"), message=self.path("none"))
+        self.refuses("--config", self.file("c.toml", b"="), message=self.path("c.toml"))
 
 
 class MakeServiceTests(CommandLineTestCase):
     def test_first_start_prints_user_and_password(self) -> None:
-        """Without options the server has its own directory, and the first start prints user, password and what to try."""
+        """Without options the server has its own directory, and the first start prints user, password and examples."""
         service = self.make()
         self.assertTrue(IService.providedBy(service))
         self.assertIn("curl imap://127.0.0.1:1143/INBOX -u demo:", self.out.getvalue())
@@ -161,9 +163,9 @@ class MakeServiceTests(CommandLineTestCase):
         self.assertNotIn("-u demo:", self.out.getvalue())
 
     def test_unwritable_directory_is_an_error_with_advice(self) -> None:
-        """If its own directory cannot be created, the error names it and the option to use instead."""
+        """If the server's own directory cannot be created, the error names it and the option to use instead."""
         self.file("xdg", b"a file in place of the directory")
-        self.refuses(saying=[self.path("xdg"), "--mail-root"])
+        self.refuses(message=[self.path("xdg"), "--mail-root"])
 
     def test_auth_file_is_relative_to_the_start_directory(self) -> None:
         """--auth file: is the file of hashed passwords, relative to the directory in which twistd was started."""
@@ -180,30 +182,30 @@ class MakeServiceTests(CommandLineTestCase):
         self.assertEqual(service.factory.portal.realm.mail_root.base, self.mail)
 
     def test_invalid_auth_is_an_error_with_advice(self) -> None:
-        """An unknown type of --auth, wrong arguments and a missing file are errors that say what to do."""
+        """An unknown type of --auth, wrong arguments and a missing file are errors with advice."""
         root = ("--mail-root", self.mail, "--auth")
-        self.refuses(*root, "nonsense:x", saying=["nonsense", "--help-auth"])
-        self.refuses(*root, "anonymous", saying=["anonymous", "--help-auth"])
-        self.refuses(*root, "memory:alice", saying=["memory", "--help-auth-type memory"])
+        self.refuses(*root, "nonsense:x", message=["nonsense", "--help-auth"])
+        self.refuses(*root, "anonymous", message=["anonymous", "--help-auth"])
+        self.refuses(*root, "memory:alice", message=["memory", "--help-auth-type memory"])
         self.refuses(
-            *root, f"file:{self.path('none')}", saying=["No such file", "imapshield passwd"]
+            *root, f"file:{self.path('none')}", message=["No such file", "imapshield passwd"]
         )
-        self.refuses(*root, "file:", saying="file:/")
+        self.refuses(*root, "file:", message="file:/")
 
     def test_invalid_mail_root_is_an_error_with_advice(self) -> None:
-        """A mail root that is missing, no directory, not accessible or shared by all users is an error with advice."""
+        """A mail root that is missing, not a directory, inaccessible or shared by all users is an error with advice."""
         auth = ("--auth", "memory:a:b", "--mail-root")
-        self.refuses(*auth, self.path("none"), saying=[self.path("none"), "create it"])
-        self.refuses(*auth, self.users, saying="not a directory")
-        self.refuses(*auth, self.path("none/{user}/x"), saying=self.path("none"))
-        self.refuses(*auth, self.mail + "/{domain}", saying="{user}")
+        self.refuses(*auth, self.path("none"), message=[self.path("none"), "create it"])
+        self.refuses(*auth, self.users, message="not a directory")
+        self.refuses(*auth, self.path("none/{user}/x"), message=self.path("none"))
+        self.refuses(*auth, self.mail + "/{domain}", message="{user}")
         with mock.patch("os.access", return_value=False):
-            self.refuses(*auth, self.mail, saying=[self.mail, "chown"])
+            self.refuses(*auth, self.mail, message=[self.mail, "chown"])
 
     def test_invalid_endpoint_is_an_error_with_an_example(self) -> None:
         """An endpoint that cannot be parsed is an error with an example, before anything is created."""
         for text in ("", "nonsense", "nonsense:1", "tcp:x", "tcp:1:nonsense=2"):
-            self.refuses("--listen", text, saying=["--listen", "tcp:"])
+            self.refuses("--listen", text, message=["--listen", "tcp:"])
         self.assertFalse(os.path.exists(self.path("xdg")))
 
     def test_certificate_enables_starttls(self) -> None:
@@ -219,7 +221,7 @@ class MakeServiceTests(CommandLineTestCase):
 
     def test_invalid_certificate_error_names_the_file(self) -> None:
         """A certificate that cannot be used is an error that names its file."""
-        self.refuses("--certificate", self.path("none"), saying=self.path("none"))
+        self.refuses("--certificate", self.path("none"), message=self.path("none"))
 
 
 class LineClient(LineReceiver):
@@ -275,11 +277,13 @@ class RunningServiceTests(CommandLineTestCase):
 
     async def test_service_greets_and_sends_bye_when_it_stops(self) -> None:
         """The service greets on every endpoint; when it stops, it sends BYE to all and accepts no more connections."""
+        # The operating system limits the length of a socket's path: the path is relative.
+        unix_endpoint = f"unix:{os.path.relpath(self.folder)}/s"
         service = self.make(
             "--listen",
             "tcp:0:interface=127.0.0.1",
             "--listen",
-            f"unix:{self.folder}/s",
+            unix_endpoint,
             "--auth",
             "memory:a:b",
         )
@@ -288,7 +292,7 @@ class RunningServiceTests(CommandLineTestCase):
         address = service._ports[0].getHost()
         clients: list[Any] = [
             await clientFromString(reactor, text).connect(Factory.forProtocol(LineClient))
-            for text in (f"tcp:127.0.0.1:{address.port}", f"unix:{self.folder}/s")
+            for text in (f"tcp:127.0.0.1:{address.port}", unix_endpoint)
         ]
         for client in clients:
             await client.greeted

@@ -21,7 +21,7 @@ class LoadContextTests(SynchronousTestCase):
         return path
 
     def refuses(self, certificate: str, key: str | None, *words: str) -> None:
-        """The files raise ConfigError with one line that contains all of `words`."""
+        """Check that the files raise ConfigError with one line that contains all of `words`."""
         error = self.assertRaises(ConfigError, load_context, certificate, key)
         self.assertEqual(len(str(error).splitlines()), 1, error)
         for word in words:

@@ -12,22 +12,22 @@ from imapshield.testing import MAIL, NOW, InlineWorker, MemoryRealm, MemoryStore
 
 class DocumentationTests(SynchronousTestCase):
     def test_example_runs(self) -> None:
-        """The example in the documentation of `imapshield.testing` runs as it is written."""
+        """The example in the documentation of `imapshield.testing` runs unchanged."""
         documentation = imapshield.testing.__doc__
         assert documentation is not None
         block = documentation.partition("An example::\n")[2].partition("\nTests of a store")[0]
         self.assertGreater(block.count("assert"), 2)
-        exec(compile(textwrap.dedent(block), "imapshield.testing", "exec"), {})  # noqa: S102, our own text
+        exec(compile(textwrap.dedent(block), "imapshield.testing", "exec"), {})  # noqa: S102, text of this repository
 
     def test_extending_example_runs(self) -> None:
-        """The example in docs/extending.rst runs with a store of one's own."""
+        """The example in docs/extending.rst runs with a custom store."""
         path = os.path.join(os.path.dirname(__file__), "..", "..", "docs", "extending.rst")
         with open(path, encoding="utf-8") as file:
             page = file.read()
         block = page.partition("without waiting::\n")[2].partition("\n``Server(")[0]
         self.assertIn("MyStore", block)
         code = compile(textwrap.dedent(block), "extending.rst", "exec")
-        exec(code, {"MyStore": lambda: MemoryStore(lambda: NOW)})  # noqa: S102, our own text
+        exec(code, {"MyStore": lambda: MemoryStore(lambda: NOW)})  # noqa: S102, text of this repository
 
     def test_every_exported_name_is_documented(self) -> None:
         """Every exported name is explained in the documentation of the package."""
@@ -71,7 +71,7 @@ class ServerTests(SynchronousTestCase):
 
 class WorkerTests(SynchronousTestCase):
     def test_inline_worker_returns_at_once(self) -> None:
-        """`InlineWorker` returns the result or the exception at once."""
+        """`InlineWorker` returns the result or the exception immediately."""
         worker = InlineWorker()
         self.assertEqual(self.successResultOf(worker.run(int, "7")), 7)
         self.failureResultOf(worker.run(int, "x"), ValueError)

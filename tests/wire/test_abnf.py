@@ -1,4 +1,4 @@
-"""The terminals accept exactly the bytes of RFC 9051; each of the 256 is tried."""
+"""The terminals accept exactly the bytes of RFC 9051; the tests try all 256 bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SPECIALS = CTL | set(b'(){ %*"\\]')
 
 
 def accepted(rule: re.Pattern[bytes]) -> set[int]:
-    """Return the bytes that `rule` matches on their own."""
+    """Return the bytes that `rule` matches as a string of one byte."""
     return {i for i in range(256) if rule.fullmatch(bytes([i]))}
 
 

@@ -1,4 +1,4 @@
-"""The base classes of commands: literals and secrets."""
+"""The base classes of commands keep literals and hide secrets."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from imapshield.wire.sequence import MAX_NUMBER, SAVED
 
 
 def cursor(*parts: bytes | LiteralData, **limits: int) -> Cursor:
-    """Return a cursor at the beginning of `parts`; `limits` are those that differ from the default."""
+    """Return a cursor at the beginning of `parts`; `limits` are the limits that differ from the default."""
     return Cursor(parts, GrammarLimits(**limits))
 
 
@@ -57,7 +57,7 @@ class StringTests(SynchronousTestCase):
         self.assertRaises(BadCommand, cursor(b"").literal, "a message")
 
     def test_parts_in_wrong_order_are_refused(self) -> None:
-        """Parts that framing never makes are refused too."""
+        """Parts that the framing never makes are refused too."""
         self.assertRaises(BadCommand, cursor, MemoryLiteral(b""))
         self.assertRaises(BadCommand, cursor(b"", b"").literal, "a message")
         self.assertRaises(
@@ -66,7 +66,7 @@ class StringTests(SynchronousTestCase):
         self.assertTrue(cursor().at_end())
 
     def test_mailbox_name_is_decoded(self) -> None:
-        """A mailbox name is decoded, with INBOX in upper case."""
+        """A mailbox name is decoded, and INBOX is returned in upper case."""
         self.assertEqual(cursor(b"inbox").mailbox(), "INBOX")
         self.assertEqual(cursor(b"&AOk-").mailbox(), "é")
         self.assertEqual(Cursor([b"&AOk-"], utf8=True).mailbox(), "&AOk-")
@@ -91,7 +91,7 @@ class NumberTests(SynchronousTestCase):
         self.assertRaises(BadCommand, cursor(b"1" * 5000).number64, "a number")
 
     def test_only_digits_are_numbers(self) -> None:
-        """What only Python accepts as a number is refused."""
+        """A number that only Python accepts is refused."""
         for octets in (b"", b"-1", b"+1", b"_1", b" 1", "١".encode(), b"x"):
             self.assertRaises(BadCommand, cursor(octets).number, "a number")
         c = cursor(b"1_0")
@@ -128,8 +128,8 @@ class WordTests(SynchronousTestCase):
         self.assertEqual(cursor(b"\\sEEN").flag(), b"\\Seen")
         self.assertRaises(BadCommand, cursor(b"\\").flag)
 
-    def test_error_text_says_what_was_expected(self) -> None:
-        """An error text says what was expected."""
+    def test_error_text_names_the_expected_element(self) -> None:
+        """An error text names the expected element."""
         error = self.assertRaises(BadCommand, cursor(b")").atom, "a capability")
         self.assertEqual(error.text, "Expected a capability")
         error = self.assertRaises(BadCommand, cursor(b"x").space, "the mailbox name")
@@ -167,7 +167,7 @@ class ListTests(SynchronousTestCase):
         self.assertRaises(BadCommand, c.list_to_end, lambda: c.atom("an atom"), "atom")
 
     def test_depth_of_lists_is_limited(self) -> None:
-        """Lists nest as deep as the limit permits, whatever is between them (CVE-2026-42006)."""
+        """Lists nest at most as deep as the limit permits, whatever is between them (CVE-2026-42006)."""
 
         def nested(c: Cursor) -> object:
             if c.peek() == b"(":
@@ -181,7 +181,7 @@ class ListTests(SynchronousTestCase):
         )
 
     def test_only_spaces_may_end_a_command(self) -> None:
-        """Only spaces may stand at the end of a command; a literal may not."""
+        """Only spaces may follow the end of a command; a literal may not."""
         cursor(b"  ").expect_end()
         for c in (
             cursor(b" x"),

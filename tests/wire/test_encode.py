@@ -1,4 +1,4 @@
-"""Responses are what the RFCs show, and no bytes of a client or a message can break a line."""
+"""Responses equal those in the RFCs, and no bytes of a client or a message can break a line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class StringTests(SynchronousTestCase):
     @LAWS
     @given(OCTETS.map(lambda octets: octets.replace(b"\0", b"")), st.booleans())
     def test_encoded_string_is_parsed(self, value: bytes, utf8: bool) -> None:
-        """A string, an astring and an nstring are parsed as what was encoded."""
+        """A string, an astring and an nstring that are encoded and parsed again are the same."""
         for octets, read in (
             (strings.string(value, utf8=utf8), Cursor.string),
             (strings.astring(value, utf8=utf8), Cursor.astring),
@@ -74,7 +74,7 @@ class StringTests(SynchronousTestCase):
         self.assertEqual(strings.astring(b""), b'""')
         self.assertEqual(strings.astring(b"nil"), b'"nil"')
         self.assertEqual(strings.astring(b"a b"), b'"a b"')
-        for misread in (b"[Gmail]/All", b"]", b"012"):  # by npm's imap 0.8
+        for misread in (b"[Gmail]/All", b"]", b"012"):  # npm's imap 0.8 misreads these atoms
             self.assertEqual(strings.astring(misread), b'"%b"' % misread)
         self.assertEqual(strings.string(b"a"), b'"a"')
         self.assertEqual(strings.string(b'a"\\'), b'"a\\"\\\\"')
@@ -83,7 +83,7 @@ class StringTests(SynchronousTestCase):
         self.assertEqual(strings.nstring(None), b"NIL")
 
     def test_utf8_is_quoted_only_if_enabled(self) -> None:
-        """UTF-8 is quoted for a client that enabled it; other 8-bit bytes never are."""
+        """UTF-8 is quoted for a client that enabled it; other 8-bit bytes are never quoted."""
         self.assertEqual(strings.string("é".encode()), b"{2}\r\n\xc3\xa9")
         self.assertEqual(strings.string("é".encode(), utf8=True), b'"\xc3\xa9"')
         self.assertEqual(strings.string(b"\xe9", utf8=True), b"{1}\r\n\xe9")
@@ -113,8 +113,10 @@ class StatusLineTests(SynchronousTestCase):
 
     @LAWS
     @given(OCTETS, st.text(max_size=9), st.none() | OCTETS)
-    def test_status_response_is_always_one_line(self, tag: bytes, text: str, code: bytes | None) -> None:
-        """Whatever tag, text and code contain, the response is one line of ASCII with one response code."""
+    def test_status_response_is_always_one_line(
+        self, tag: bytes, text: str, code: bytes | None
+    ) -> None:
+        """A status response is one line of ASCII with one response code, whatever its tag, text and code contain."""
         for octets in (
             encode.tagged(tag, bad(text, code)),
             encode.untagged(b"OK", text, code),
@@ -129,7 +131,7 @@ class StatusLineTests(SynchronousTestCase):
 
 class DataResponseTests(SynchronousTestCase):
     def test_lines_are_those_of_the_rfcs(self) -> None:
-        """Lines are those that RFC 9051, 2971, 5161, 7162, 5256 and 4315 print."""
+        """Lines equal those in RFC 9051, 2971, 5161, 7162, 5256 and 4315."""
         for octets, line in (
             (encode.capability([b"IMAP4rev1", b"IDLE"]), b"* CAPABILITY IMAP4rev1 IDLE\r\n"),
             (encode.enabled([b"CONDSTORE"]), b"* ENABLED CONDSTORE\r\n"),
@@ -180,7 +182,7 @@ class DataResponseTests(SynchronousTestCase):
         )
 
     def test_list_response_encodes_the_name_for_the_client(self) -> None:
-        """LIST has the name as the client reads names, NIL for no delimiter, and extended items last."""
+        """LIST has the name in the client's encoding, NIL for no delimiter, and extended items last."""
         self.assertEqual(
             encode.list_response(b"LIST", [b"\\HasChildren"], "Entwürfe"),
             b'* LIST (\\HasChildren) "/" Entw&APw-rfe\r\n',
@@ -204,7 +206,7 @@ class DataResponseTests(SynchronousTestCase):
         self.assertEqual(strings.mailbox(name, utf8=True), b"{8}\r\nx\r\n* BYE")
 
     def test_threads_of_any_depth_are_encoded(self) -> None:
-        """The threads of RFC 5256, a thread without its root, and one ten thousand deep are encoded."""
+        """The threads of RFC 5256, a thread without its root, and a thread of depth ten thousand are encoded."""
         roots = [
             ThreadNode(2),
             ThreadNode(
@@ -240,7 +242,7 @@ class DataResponseTests(SynchronousTestCase):
 
 class FetchDataTests(SynchronousTestCase):
     def test_label_names_an_item_without_peek(self) -> None:
-        """A response names an item without PEEK, and with only the offset of a partial."""
+        """The label of an item in a response has no PEEK, and only the offset of a partial."""
         for item, label in (
             (Attribute(b"ENVELOPE"), b"ENVELOPE"),
             (BodySection(Section(), peek=True), b"BODY[]"),
@@ -286,8 +288,8 @@ class FetchDataTests(SynchronousTestCase):
         )
         self.assertEqual(encode.fetch_lines([], [b"UID"], [[]]), b"")
 
-    def test_value_is_encoded_as_in_its_column(self) -> None:
-        """One value is encoded as in its column."""
+    def test_value_is_encoded_as_in_a_column(self) -> None:
+        """A single value is encoded like the same value in a column."""
         self.assertEqual(encode.fetch_value(b"FLAGS", b"\\Seen"), b"(\\Seen)")
         self.assertEqual(encode.fetch_value(b"UID", 5), b"5")
         self.assertEqual(encode.fetch_value(b"BODY[]", b"NIL"), b"NIL")

@@ -45,7 +45,7 @@ class FramerTests(SynchronousTestCase):
         self.assertEqual(command, RawCommand(b"a1", b"FETCH", (b"uid fetch 1 FLAGS",), 22))
 
     def test_literal_is_a_part_between_two_texts(self) -> None:
-        """A literal is a part between two texts; its announcement is left out."""
+        """A literal is a part between two texts; its announcement is omitted."""
         framer = Framer()
         event = framer.receive_line(b"a LOGIN {5}")
         self.assertEqual(event, LiteralAnnounced(b"a", b"LOGIN", 5, True, (b"LOGIN ",), 0, 0, 13))
@@ -86,7 +86,7 @@ class FramerTests(SynchronousTestCase):
             self.assertIsInstance(command.rejection, BadCommand)
 
     def test_line_with_only_a_tag_is_rejected_with_its_tag(self) -> None:
-        """A tag without a command is rejected, and the tag is known for the response (RFC 9051 section 7.1.3)."""
+        """A tag without a command is rejected, and the response has the tag (RFC 9051 section 7.1.3)."""
         for line in (b"a1", b"a1 "):
             command = Framer().receive_line(line)
             assert isinstance(command, RawCommand)
@@ -109,8 +109,8 @@ class FramerTests(SynchronousTestCase):
         ):
             self.assertIsInstance(Framer().receive_line(b"a LOGIN " + marker), RawCommand)
 
-    def test_rejected_synchronizing_literal_is_not_awaited(self) -> None:
-        """A client that waits for the continuation request gets the rejection at once, and the next line is a new command."""
+    def test_rejected_synchronizing_literal_ends_the_command(self) -> None:
+        """A client that waits for the continuation request gets the rejection, and the next line is a new command."""
         framer = Framer()
         framer.receive_line(b"a APPEND x {9999}")
         rejection = CommandRefused(b"TOOBIG", "no")
@@ -120,7 +120,7 @@ class FramerTests(SynchronousTestCase):
         self.assertEqual(framer.receive_line(b"b NOOP"), RawCommand(b"b", b"NOOP", (b"NOOP",), 8))
 
     def test_rejected_nonsynchronizing_literal_is_skipped(self) -> None:
-        """A client that does not wait has its command skipped, so that nothing inside it is taken for a command."""
+        """The rest of a command from a client that does not wait is skipped, and no part of it is executed."""
         framer = Framer()
         framer.receive_line(b"a APPEND x {10+}")
         self.assertIsNone(framer.reject_literal(CommandRefused(b"TOOBIG", "no"), False))
@@ -145,7 +145,7 @@ class FramerTests(SynchronousTestCase):
         )
 
     def test_full_disk_rejects_the_command(self) -> None:
-        """A sink that can store no more rejects the command, and the rest of it is skipped."""
+        """A full sink rejects the command, and the rest of the command is skipped."""
 
         class Full(MemorySink):
             def write(self, data: bytes) -> None:
@@ -162,7 +162,9 @@ class FramerTests(SynchronousTestCase):
 
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(st.lists(st.binary(max_size=30), min_size=1, max_size=6), st.data())
-    def test_reads_may_divide_the_stream_anywhere(self, literals: list[bytes], data: st.DataObject) -> None:
+    def test_reads_may_divide_the_stream_anywhere(
+        self, literals: list[bytes], data: st.DataObject
+    ) -> None:
         """The commands do not depend on where reads divide the stream."""
         stream = b"".join(
             b"t%d APPEND x ~{%d+}\r\n%b\r\nn NOOP\r\n" % (i, len(octets), octets)
@@ -184,7 +186,7 @@ class OverlongLineTests(SynchronousTestCase):
         self.line = OverlongLine(self.framer, LONG[:64], REJECTION)
 
     def test_overlong_line_is_rejected_with_its_tag(self) -> None:
-        """An overlong line becomes a rejected command with its tag and name, and what follows the line is returned."""
+        """An overlong line becomes a rejected command with its tag and name, and the rest of the data is returned."""
         self.assertEqual(self.line.feed(LONG), (b"", None))
         rest, event = self.line.feed(b"SEEN\r\nb NOOP\r\n")
         self.assertEqual(rest, b"b NOOP\r\n")
@@ -194,7 +196,7 @@ class OverlongLineTests(SynchronousTestCase):
         self.assertFalse(self.framer.inside)
 
     def test_literal_of_an_overlong_line_belongs_to_it(self) -> None:
-        """A literal announced at the end of the line is part of the command, and is not taken for another command."""
+        """A literal announced at the end of the line is part of the command, and not another command."""
         rest, event = self.line.feed(LONG + b"SUBJECT {11+}\r\nb LOGOUT\r\n! SEEN\r\nc NOOP\r\n")
         assert isinstance(event, LiteralAnnounced)
         self.assertEqual((event.tag, event.size, event.synchronizing), (b"a1", 11, False))

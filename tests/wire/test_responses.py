@@ -1,4 +1,4 @@
-"""Responses as values."""
+"""Responses are values with default fields."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class LawTests(SynchronousTestCase):
     @LAWS
     @given(ITEMS, st.integers(0, 45))
     def test_resolved_ranges_are_sorted_and_disjoint(self, items: list[Item], largest: int) -> None:
-        """The resolved ranges contain what the RFC says; they are sorted, disjoint and not adjacent."""
+        """The resolved ranges contain the numbers of the RFC, and are sorted, disjoint and not adjacent."""
         intervals = parse(text(items)).resolve(largest)
         numbers = {n for a, b in intervals for n in range(a, b + 1) if n <= largest}
         self.assertEqual(numbers, naive(items, largest))
@@ -54,7 +54,9 @@ class LawTests(SynchronousTestCase):
 
     @LAWS
     @given(st.sets(SMALL), st.sets(SMALL))
-    def test_intersection_has_the_numbers_of_both_sets(self, left: set[int], right: set[int]) -> None:
+    def test_intersection_has_the_numbers_of_both_sets(
+        self, left: set[int], right: set[int]
+    ) -> None:
         """`intersection` contains the numbers that are in both sets."""
         both = SequenceSet.from_uids(sorted(left)).intersection(
             SequenceSet.from_uids(sorted(right)).ranges
@@ -80,7 +82,9 @@ class LawTests(SynchronousTestCase):
 
     @LAWS
     @given(ITEMS, st.sets(SMALL))
-    def test_matching_slices_contain_the_uids_of_the_set(self, items: list[Item], present: set[int]) -> None:
+    def test_matching_slices_contain_the_uids_of_the_set(
+        self, items: list[Item], present: set[int]
+    ) -> None:
         """The slices contain the UIDs that are in the set, and are not empty."""
         uids = array("I", sorted(present))
         largest = uids[-1] if uids else 0
@@ -144,7 +148,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(parse(b"5,1:3,4,2:3,1,1,1").ranges, ((1, 5),))
 
     def test_asterisk_alone_is_the_last_message(self) -> None:
-        """``*`` alone is the last message; in an empty mailbox it is none."""
+        """``*`` alone is the last message; in an empty mailbox it is no message."""
         self.assertEqual(parse(b"*").matching_slices([3, 9], 9), [(1, 2)])
         self.assertEqual(parse(b"*").resolve(0), [])
         self.assertEqual(parse(b"*:*"), parse(b"*"))
@@ -177,7 +181,7 @@ class ParseTests(SynchronousTestCase):
 
 class CostTests(SynchronousTestCase):
     def test_large_range_is_not_expanded(self) -> None:
-        """``1:4294967295`` costs what ``1`` costs."""
+        """``1:4294967295`` costs as little as ``1``."""
         numbers = parse(b"1:4294967295")
         self.assertEqual(numbers.matching_slices(range(1, 1_000_001), 1_000_000), [(0, 1_000_000)])
 

@@ -28,7 +28,7 @@ class TraitsTests(SynchronousTestCase):
         self.assertNotIn(CommandTraits(), TRAITS.values())
 
     def test_unlisted_command_has_no_traits(self) -> None:
-        """A command that is not in the table has no traits, and neither has an unreadable one."""
+        """A command that is not in the table has no traits, and neither has an unreadable command."""
         for name in (b"NOOP", b"FETCH", b"XYZZY", b""):
             self.assertEqual(traits_of(name), CommandTraits())
 

@@ -1,4 +1,4 @@
-"""IMAP URLs (RFC 5092) that are relative and name a message."""
+"""Relative IMAP URLs (RFC 5092) that name a message are parsed."""
 
 import contextlib
 
@@ -16,7 +16,7 @@ WHOLE = BodySection(Section(), peek=True)
 
 class MessageUrlTests(SynchronousTestCase):
     def test_url_names_a_mailbox_and_a_message(self) -> None:
-        """A URL has a mailbox, UIDVALIDITY, UID, section and partial range; its keywords have no case."""
+        """A URL has a mailbox, UIDVALIDITY, UID, section and partial range; its keywords ignore case."""
         for url, message in (
             (b"/foo/;UID=7", MessageUrl("foo", None, 7, WHOLE)),
             (b"/foo;UIDVALIDITY=3/;UID=7/", MessageUrl("foo", 3, 7, WHOLE)),

@@ -31,7 +31,7 @@ def items(text: bytes) -> tuple[FetchItem, ...]:
 
 class ItemTests(SynchronousTestCase):
     def test_macros_are_expanded(self) -> None:
-        """ALL, FAST and FULL are expanded as RFC 9051 section 6.4.5 says."""
+        """ALL, FAST and FULL are expanded as in RFC 9051 section 6.4.5."""
         fast = [b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE"]
         for macro, names in (
             (b"FAST", fast),
@@ -51,7 +51,7 @@ class ItemTests(SynchronousTestCase):
             self.assertEqual(items(b"(" + name + b")"), (Attribute(name),))
 
     def test_body_sections_are_parsed_in_all_forms(self) -> None:
-        """BODY[…] is parsed in all of its forms."""
+        """BODY[…] is parsed in all forms."""
         for text, section in (
             (b"BODY[]", Section()),
             (b"BODY[1]", Section((1,))),
@@ -69,7 +69,7 @@ class ItemTests(SynchronousTestCase):
             )
 
     def test_every_part_of_a_bodystructure_can_be_fetched(self) -> None:
-        """Every part that a BODYSTRUCTURE shows can be fetched."""
+        """Every part of a BODYSTRUCTURE can be fetched."""
         deepest = b"1." * (DEFAULT_LIMITS.depth - 1) + b"1"
         self.assertEqual(
             items(b"BODY[%b.MIME]" % deepest),
@@ -89,7 +89,7 @@ class ItemTests(SynchronousTestCase):
         self.assertEqual(item.section.fields, (b"Subject:", b"", b"X Y"))
 
     def test_partial_has_an_offset_and_a_size(self) -> None:
-        """A partial has an offset and a size; the size is not 0, and neither is negative."""
+        """A partial has an offset and a size; the size is not 0, and no number is negative."""
         self.assertEqual(items(b"BODY[]<0.2048>"), (BodySection(Section(), partial=(0, 2048)),))
         for text in (
             b"BODY[]<0.0>",
@@ -102,7 +102,7 @@ class ItemTests(SynchronousTestCase):
             self.assertRaises(BadCommand, items, text)
 
     def test_rfc822_items_keep_their_names(self) -> None:
-        r"""The names of RFC 3501 are answered under those names; only RFC822.HEADER does not set \Seen."""
+        r"""Responses to the items of RFC 3501 keep the names of the items; only RFC822.HEADER does not set \Seen."""
         self.assertEqual(
             items(b"(RFC822 RFC822.HEADER RFC822.TEXT)"),
             (
@@ -136,8 +136,8 @@ class ItemTests(SynchronousTestCase):
         self.assertEqual((parsed.items, parsed.changed_since), ((Preview(),), 5))
         self.assertRaises(BadCommand, items, b"(PREVIEW (EAGER))")
 
-    def test_repeated_item_counts_once(self) -> None:
-        """2,300 times BODY[] is one BODY[]; different items are counted."""
+    def test_repeated_items_count_once(self) -> None:
+        """2,300 repetitions of BODY[] are one BODY[]; different items are counted."""
         self.assertEqual(len(items(b"(" + b"BODY[] " * 2300 + b"UID)")), 2)
         many = b"(" + b" ".join(b"BODY[%d]" % i for i in range(1, 252)) + b")"
         self.assertRaises(BadCommand, items, many)

@@ -1,4 +1,4 @@
-"""Properties of the whole grammar: a written command is parsed again, and no input does harm."""
+"""Properties of the whole grammar: a written command is parsed again, and no input has harmful effects."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class PropertyTests(SynchronousTestCase):
     @LAWS
     @given(COMMANDS, SEEDS)
     def test_written_command_is_parsed(self, command: Command, seed: int) -> None:
-        """Whatever choices a client makes, its command is parsed as it was meant."""
+        """A command that a client writes is parsed as the same command, whatever choices the client makes."""
         parts = write(command, Random(seed))
         self.assertEqual(parse(parts), command, parts)
 
     @LAWS
     @given(COMMANDS, SEEDS)
     def test_written_command_is_parsed_in_utf8(self, command: Command, seed: int) -> None:
-        """The same holds after ENABLE IMAP4rev2, when names are UTF-8."""
+        """A written command is parsed as the same command after ENABLE IMAP4rev2 too, when names are UTF-8."""
         parts = write(command, Random(seed), utf8=True)
         self.assertEqual(parse(parts, utf8=True), command, parts)
 
@@ -65,7 +65,9 @@ class PropertyTests(SynchronousTestCase):
 
     @LAWS
     @given(COMMANDS, SEEDS, st.data())
-    def test_damaged_command_is_parsed_or_refused(self, command: Command, seed: int, data: st.DataObject) -> None:
+    def test_damaged_command_is_parsed_or_refused(
+        self, command: Command, seed: int, data: st.DataObject
+    ) -> None:
         """A damaged command is parsed, BadCommand or CommandRefused; the error text is printable ASCII."""
         parts = write(command, Random(seed))
         for _ in range(data.draw(st.integers(1, 3))):
@@ -135,7 +137,7 @@ class TableTests(SynchronousTestCase):
             self.assertRaises(BadCommand, parse, parts)
 
     def test_unknown_command_is_not_echoed(self) -> None:
-        """The error text for an unknown command contains none of it."""
+        """The error text for an unknown command contains no part of the command."""
         for line in (b"XYZZY", b"UID NOOP", b"UID", b"", b"\xff\xfe", b"({[", b"__class__"):
             error = self.assertRaises(BadCommand, parse, [line])
             self.assertNotIn("XYZZY", error.text)
@@ -150,7 +152,7 @@ KIB_64 = 1 << 16
 
 
 class CostTests(SynchronousTestCase):
-    """64 KiB of anything is parsed or refused in linear time.
+    """Any line of 64 KiB is parsed or refused in linear time.
 
     The limit is about twenty times what the slowest line takes, so that a busy machine does not fail, and about a tenth
     of what anything quadratic took.

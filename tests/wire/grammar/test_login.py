@@ -22,7 +22,7 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual(parse([b'LOGIN a "\xc3\xa9"']), Login(b"a", Secret("é".encode())))
 
     def test_invalid_arguments_are_refused(self) -> None:
-        """Missing and extra arguments, and arguments that are no strings, are refused."""
+        """Missing and extra arguments, and arguments that are not strings, are refused."""
         for line in (
             b"LOGIN",
             b"LOGIN a",
@@ -72,7 +72,7 @@ class AuthenticateTests(SynchronousTestCase):
 
 class EnableTests(SynchronousTestCase):
     def test_capability_names_are_upper_case_and_unique(self) -> None:
-        """ENABLE has at least one capability name; they are returned in upper case, each once."""
+        """ENABLE has at least one capability name; the names are returned in upper case, each once."""
         self.assertEqual(
             parse([b"ENABLE condstore X-FOO CONDSTORE"]), Enable((b"CONDSTORE", b"X-FOO"))
         )

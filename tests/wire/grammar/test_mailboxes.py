@@ -41,7 +41,7 @@ class NameTests(SynchronousTestCase):
             self.assertEqual(error.code, b"CANNOT")
 
     def test_create_returns_canonical_names_and_special_uses(self) -> None:
-        """A delimiter at the end is dropped; special uses are returned in their canonical spelling."""
+        """A delimiter at the end of a name is dropped; special uses are returned in canonical spelling."""
         self.assertEqual(parse([b"CREATE owatagusiam/"]), Create("owatagusiam"))
         self.assertEqual(parse([b"CREATE /"]), Create("/"))
         self.assertEqual(
@@ -106,7 +106,7 @@ class ListTests(SynchronousTestCase):
             self.assertEqual(parse([line]), List("", ("x",), extended=True))
 
     def test_invalid_patterns_are_accepted(self) -> None:
-        """A pattern that is not modified UTF-7 is taken literally, and one that is too long matches no mailbox."""
+        """A pattern that is not modified UTF-7 is used literally, and a pattern that is too long matches no mailbox."""
         self.assertEqual(parse([b'LIST "" &A*']), List("", ("&A*",)))
         self.assertEqual(parse([b'LIST "" ' + b"*" * 1001]), List("", ("\0",)))
         self.assertEqual(parse([b"LIST " + b"a" * 1001 + b" x"]), List("\0", ("x",)))
@@ -125,7 +125,7 @@ class ListTests(SynchronousTestCase):
 
 class StatusTests(SynchronousTestCase):
     def test_items_are_upper_case_and_unique(self) -> None:
-        """Items are known, and returned in upper case, each once."""
+        """Only known STATUS items are accepted; they are returned in upper case, each once."""
         self.assertEqual(
             parse([b"STATUS blurdybloop (uidnext MESSAGES UIDNEXT)"]),
             Status("blurdybloop", (b"UIDNEXT", b"MESSAGES")),
@@ -197,7 +197,7 @@ class QuotaTests(SynchronousTestCase):
         self.assertEqual(parse([b"SETQUOTA r ()"]), SetQuota(b"r", ()))
 
     def test_invalid_quota_commands_are_refused(self) -> None:
-        """Missing arguments, limits that are no numbers, and limits that are too large are refused."""
+        """Missing arguments, limits that are not numbers, and limits that are too large are refused."""
         for line in (
             b"GETQUOTA", b"GETQUOTAROOT", b"SETQUOTA", b'SETQUOTA ""', b'SETQUOTA "" STORAGE 1',
             b'SETQUOTA "" (STORAGE)', b'SETQUOTA "" (STORAGE x)',

@@ -17,7 +17,7 @@ DATE = b'"17-Jul-1996 02:44:25 -0700"'
 
 class AppendTests(SynchronousTestCase):
     def test_flags_and_date_are_optional(self) -> None:
-        """Flags and a date may each be present or not."""
+        """Flags and date of APPEND are both optional."""
         for text, message in (
             (b"APPEND saved ", AppendMessage((), None, MAIL)),
             (b"APPEND saved () ", AppendMessage((), None, MAIL)),
@@ -36,7 +36,7 @@ class AppendTests(SynchronousTestCase):
         self.assertEqual(parsed.messages[0].flags, (b"\\Seen",))
 
     def test_multiappend_has_several_messages(self) -> None:
-        """One command has several messages (RFC 3502), up to the limit."""
+        """APPEND has several messages (RFC 3502), up to the limit."""
         parsed = parse_as(
             Append, [b"APPEND x (\\Seen) ", MAIL, b" (\\Flagged) ", MemoryLiteral(b"2"), b""]
         )
@@ -84,7 +84,7 @@ class ReplaceTests(SynchronousTestCase):
         self.assertEqual(parsed, Replace(None, "INBOX", AppendMessage((), None, MAIL), uid=True))
 
     def test_invalid_replace_is_refused(self) -> None:
-        """Several messages to replace, none, and several new messages are refused."""
+        """REPLACE of no message or several messages, and several new messages, are refused."""
         for start in (
             b"REPLACE 1:2 x ",
             b"REPLACE 1,2 x ",
@@ -181,7 +181,7 @@ class CopyTests(SynchronousTestCase):
 
 class ExpungeTests(SynchronousTestCase):
     def test_expunge_takes_uids_or_nothing(self) -> None:
-        """EXPUNGE removes all deleted messages, and UID EXPUNGE those with the given UIDs."""
+        """EXPUNGE removes all deleted messages, and UID EXPUNGE removes those with the given UIDs."""
         self.assertEqual(parse([b"EXPUNGE"]), Expunge())
         self.assertEqual(parse([b"UID EXPUNGE 3000:3002"]), Expunge(numbers(b"3000:3002")))
         self.assertEqual(parse([b"UID EXPUNGE $"]), Expunge(SAVED))

@@ -15,7 +15,7 @@ COMMENT = b"/shared/comment"
 
 class GetMetadataTests(SynchronousTestCase):
     def test_options_may_precede_or_follow_the_mailbox(self) -> None:
-        """There are one or several entries; options come before the mailbox or, as in the examples of the RFC, after it."""
+        """GETMETADATA has one or several entries; options may precede or (as in the RFC) follow the mailbox."""
         for line, command in (
             (b'GETMETADATA "" /shared/comment', GetMetadata("", (COMMENT,))),
             (

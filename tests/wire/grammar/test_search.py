@@ -82,7 +82,7 @@ UNSEEN = Not(FlagKey(b"\\Seen"))
 
 class ESearchTests(SynchronousTestCase):
     def test_esearch_has_filters_options_and_keys(self) -> None:
-        """ESEARCH has mailbox filters, result options and search keys; without filters it searches the selected mailbox."""
+        """ESEARCH has mailbox filters (by default, the selected mailbox), result options and search keys."""
         for line, command in (
             (b"ESEARCH ALL", MultiSearch((MailboxFilter(b"SELECTED"),), And(()), ALL)),
             (

@@ -1,4 +1,4 @@
-"""Search keys: each key by itself, and the tree of those that contain others."""
+"""Search keys are parsed, alone and as a tree of keys that contain other keys."""
 
 import codecs
 from datetime import date
@@ -35,7 +35,7 @@ RECENT, SEEN = FlagKey(b"\\Recent"), FlagKey(b"\\Seen")
 
 
 def key(text: bytes, **limits: int) -> SearchKey:
-    """Parse a SEARCH with the limits that differ from the default, and return its key."""
+    """Parse a SEARCH and return its key; `limits` are the limits that differ from the default."""
     return parse_as(Search, [b"SEARCH " + text], GrammarLimits(**limits)).key
 
 
@@ -52,7 +52,10 @@ class KeyTests(SynchronousTestCase):
             (b"RECENT", RECENT),
             (b"KEYWORD $Junk", FlagKey(b"$Junk")),
             (b"UNKEYWORD $Junk", Not(FlagKey(b"$Junk"))),
-            (b'KEYWORD "$Junk"', FlagKey(b"$Junk")),  # as npm's emailjs-imap-client sends it
+            (
+                b'KEYWORD "$Junk"',
+                FlagKey(b"$Junk"),
+            ),  # the form that npm's emailjs-imap-client sends
             (b"1:5,*", SequenceKey(SequenceSet.parse(b"1:5,*"))),
             (b"$", SequenceKey(None)),
             (b"UID 7", SequenceKey(SequenceSet.parse(b"7"), uid=True)),
@@ -90,7 +93,7 @@ class KeyTests(SynchronousTestCase):
             self.assertRaises(BadCommand, key, text)
 
     def test_body_searches_are_limited(self) -> None:
-        """Fifty texts may be searched for in the bodies of messages, and no more."""
+        """A SEARCH may search for at most fifty texts in the bodies of messages."""
         parsed = key(b"BODY x " * 49 + b"TEXT x")
         assert isinstance(parsed, And)
         self.assertEqual(len(parsed.keys), 50)
@@ -110,7 +113,7 @@ class CharsetTests(SynchronousTestCase):
             self.assertEqual(parsed.key, TextKey("é", headers=True))
 
     def test_unknown_charset_is_refused(self) -> None:
-        """An unknown charset is refused, and so are the codecs that only Python knows; the response names supported charsets."""
+        """An unknown charset and a codec that only Python knows are refused; the response names supported charsets."""
         for charset in (
             b"X-UNKNOWN",
             b"zlib_codec",
@@ -126,7 +129,7 @@ class CharsetTests(SynchronousTestCase):
             self.assertEqual(error.code, b"BADCHARSET (US-ASCII UTF-8)")
 
     def test_undecodable_text_is_refused(self) -> None:
-        """A text that is not valid in its charset is refused, in every charset."""
+        """A text that is not valid in its charset is refused, for every charset."""
         self.assertRaises(BadCommand, parse, [b"SEARCH TEXT ", MemoryLiteral(b"\xff"), b""])
         self.assertRaises(
             BadCommand, parse, [b"SEARCH CHARSET US-ASCII TEXT ", MemoryLiteral(b"\xe9"), b""]
@@ -162,8 +165,8 @@ class KeyTreeTests(SynchronousTestCase):
             Not(EnvelopeKey(b"FROM", "Smith")),
         )
 
-    def test_lists_or_and_not_nest(self) -> None:
-        """A list of keys is AND, OR takes the next two keys, and NOT the next one."""
+    def test_and_or_and_not_nest(self) -> None:
+        """A list of keys is AND, OR takes the next two keys, and NOT takes the next key."""
         for text, expected in (
             (b"SEEN DRAFT", And((SEEN, DRAFT))),
             (b"OR SEEN DRAFT", Or((SEEN, DRAFT))),
@@ -179,7 +182,7 @@ class KeyTreeTests(SynchronousTestCase):
             self.assertEqual(key(text), expected)
 
     def test_tree_is_flat(self) -> None:
-        """Chains of one kind become one value, however they were nested."""
+        """Chains of one kind become one value, whatever their nesting."""
         any_four = Or((SEEN, DRAFT, ANSWERED, DELETED))
         for text in (
             b"OR SEEN OR DRAFT OR ANSWERED DELETED",
@@ -193,7 +196,7 @@ class KeyTreeTests(SynchronousTestCase):
             self.assertEqual(key(text), SEEN)
 
     def test_long_chains_do_not_nest(self) -> None:
-        """The chains that clients build from lists of Message-IDs are flat; 4,000 times NOT cancels out."""
+        """The chains that clients build from lists of Message-IDs are flat; 4,000 NOTs cancel each other out."""
         chain = b"OR HEADER MESSAGE-ID x " * 1500 + b"HEADER MESSAGE-ID x"
         self.assertEqual(len(keys(key(chain))), 1501)
         self.assertEqual(key(b"NOT " * 4000 + b"SEEN"), SEEN)
