@@ -27,7 +27,7 @@ class DiskCase(ServerCase):
         return text
 
     def fetch_literals(self, client: imaplib.IMAP4, numbers: str, items: str) -> list[bytes]:
-        """Return the literals of a FETCH, also if it ends in NO, whose data imaplib's fetch() does not return."""
+        """Return the literals of a FETCH, even if it ends in NO: imaplib's fetch() does not return the data then."""
         response = client.fetch(numbers, items)
         data: Any = response[1]
         if response[0] != "OK":

@@ -25,7 +25,7 @@ USERS = ("alice", "bob")
 FAULTS = ("Traceback", "Unhandled", "internal error")
 """Log texts that no test may cause, whatever it does to the server."""
 FAULTS_AND_LIMITS = (*FAULTS, "limit ", "bad command")
-"""Log texts that a correct client must not cause: no limit fires, and none of its commands is malformed."""
+"""Log texts that a correct client must not cause: no limit fires, and the server rejects none of its commands."""
 
 
 def find_program(name: str, package: str) -> str:
@@ -37,13 +37,13 @@ def find_program(name: str, package: str) -> str:
 
 
 def close_quietly(client: imaplib.IMAP4) -> None:
-    """Close a connection in whatever state it is."""
+    """Close a connection in any state."""
     with contextlib.suppress(OSError, imaplib.IMAP4.error):
         client.shutdown()
 
 
 def literals(data: Iterable[Any]) -> list[bytes]:
-    """Return the literals of what imaplib's fetch() returns: one for each message, if one was fetched."""
+    """Return the literals in the data of imaplib's fetch(): one per message, if one literal per message was fetched."""
     return [entry[1] for entry in data if isinstance(entry, tuple)]
 
 
@@ -82,7 +82,7 @@ class ServerCase(SynchronousTestCase):
         """Create what must exist on disk before the server starts."""
 
     def start(self) -> None:
-        """Start the server, on the port of the server before it if there was one."""
+        """Start the server, on the port of the previous server if there was one."""
         self.server = Server(
             "--mail-root", self.root, "--auth", self.auth, *self.options,
             port=self.port, wrapper=self.wrapper,
@@ -105,7 +105,7 @@ class ServerCase(SynchronousTestCase):
             self.assertIsNone(status, f"the server ended by itself: {output}")
 
     def maildir(self, folder: str = "", user: str = USER) -> str:
-        """Return the path of a folder: "" is INBOX, the names of others begin with a dot."""
+        """Return the path of a folder: "" is INBOX; the names of other folders begin with a dot."""
         return os.path.join(self.root, user, folder) if folder else os.path.join(self.root, user)
 
     def fill(self, count: int, folder: str = "", user: str = USER) -> None:
@@ -146,7 +146,7 @@ class ServerCase(SynchronousTestCase):
         return found
 
     def assert_same_messages(self, found: MessageCounts, expected: MessageCounts) -> None:
-        """Compare messages and their counts; show one of each kind, as a diff of 10,000 messages takes hours."""
+        """Fail with one missing and one surplus message if the counts differ; a full diff of 10,000 takes hours."""
         missing, surplus = expected - found, found - expected
         if missing or surplus:
             example, extra = (min(side, default=None) for side in (missing, surplus))

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 QUIET_SECONDS = 0.3
-"""A program that has drawn nothing for so long has finished its prompt.
+"""A program that has drawn nothing for this long has finished its prompt.
 
 alpine discards what is typed before its prompt is complete.
 """
 
 
 class TerminalRun(NamedTuple):
-    """What a program left behind: wait status, everything it drew, and the expectations that were not met."""
+    """The result of a program: its wait status, everything it drew, and the replies that were never typed."""
 
     status: int
     screen: bytes

@@ -33,7 +33,7 @@ class AioimaplibTests(ServerCase):
         self.assertEqual(response.result, "OK", response)
         return response.lines
 
-    def test_session(self) -> None:
+    def test_commands_of_a_session_work(self) -> None:
         """Create, append, search, fetch, store, copy, move, expunge and close work."""
 
         async def scenario() -> None:
@@ -59,7 +59,7 @@ class AioimaplibTests(ServerCase):
         self.assertEqual(flags_by_subject(self.maildir()), {b"a": "F", b"d": ""})
         self.assertEqual(flags_by_subject(self.maildir(".Kept")), {b"a": "F", b"b": ""})
 
-    def test_commands_in_flight(self) -> None:
+    def test_commands_in_flight_all_get_their_responses(self) -> None:
         """Ten connections in one loop, each with commands of several kinds in flight, get all their responses."""
         self.fill(100)
 
@@ -82,7 +82,7 @@ class AioimaplibTests(ServerCase):
 
         self.run_async(scenario)
 
-    def test_idle(self) -> None:
+    def test_idle_returns_a_delivery_within_a_second(self) -> None:
         """wait_server_push returns a delivery within a second, and the session works on after IDLE."""
 
         async def scenario() -> None:

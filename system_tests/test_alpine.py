@@ -45,7 +45,7 @@ color-style=no-color
             replies=[*login, *replies],
         )  # fmt: skip
 
-    def test_session(self) -> None:
+    def test_messages_are_read_flagged_saved_and_expunged(self) -> None:
         """A message is read, one is flagged, one saved to another folder, one deleted; then alpine expunges."""
         self.alpine(
             (b"m4", b"\r"),

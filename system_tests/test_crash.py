@@ -52,7 +52,7 @@ class CrashTests(ServerCase):
         return uidvalidity, found
 
     def stop_during(self, work: Callable[[imaplib.IMAP4], object], signum: int, count: int) -> None:
-        """Repeat `work` in several sessions at once; stop the server after it has been done `count` times."""
+        """Repeat `work` in several sessions at once; stop the server after `work` has run `count` times."""
         finished = []
         failures = []
 
@@ -103,11 +103,11 @@ class CrashTests(ServerCase):
             )
             self.assertEqual(len(found), len(message_files(self.maildir())))
 
-    def test_kill_during_appends(self) -> None:
+    def test_kill_during_appends_loses_no_message(self) -> None:
         """kill -9 while three sessions append: no message that was OK is lost, none is duplicated or incomplete."""
         self.append_and_stop(signal.SIGKILL)
 
-    def test_terminate_during_appends(self) -> None:
+    def test_terminate_during_appends_loses_no_message(self) -> None:
         """SIGTERM while three sessions append: no message is lost, duplicated or incomplete."""
         self.append_and_stop(signal.SIGTERM)
 
@@ -123,7 +123,7 @@ class CrashTests(ServerCase):
             def move(client: imaplib.IMAP4, source: str = source, target: str = target) -> None:
                 client.select(source)
                 uids = client.uid("SEARCH", "ALL")[1][0].split()
-                # A few at a time, and the same ones in all sessions, so that their MOVEs collide.
+                # Few messages at a time, and the same messages in all sessions, so that their MOVEs collide.
                 client.uid("MOVE", b",".join(uids[:3]).decode() or "1", target)
 
             self.stop_during(move, signum, 5 + 4 * kill)
@@ -132,15 +132,15 @@ class CrashTests(ServerCase):
             self.assertEqual(sorted(both), sorted(names))
             source, target = target, source
 
-    def test_kill_during_moves(self) -> None:
+    def test_kill_during_moves_leaves_messages_in_one_folder(self) -> None:
         """kill -9 while three sessions move: each message is in exactly one of the two folders, and complete."""
         self.move_and_stop(signal.SIGKILL)
 
-    def test_terminate_during_moves(self) -> None:
+    def test_terminate_during_moves_leaves_messages_in_one_folder(self) -> None:
         """SIGTERM while three sessions move: each message is in exactly one of the two folders, and complete."""
         self.move_and_stop(signal.SIGTERM)
 
-    def test_kill_during_copies(self) -> None:
+    def test_kill_during_copies_leaves_each_copy_complete_or_absent(self) -> None:
         """kill -9 while messages are copied in bulk: each COPY is complete or absent (RFC 9051 section 6.4.7)."""
         client = self.login()
         self.ok(client.create("Other"))
@@ -162,7 +162,7 @@ class CrashTests(ServerCase):
             self.assertIn(len(copies), (0, 100))
             self.assertLessEqual(len(set(copies.values())), 1, "a COPY was done in part")
 
-    def test_restart(self) -> None:
+    def test_mailbox_state_survives_a_restart(self) -> None:
         """UIDs, UIDVALIDITY, UIDNEXT, flags, keywords, dates, subscriptions and MAILBOXIDs survive a restart."""
         client = self.login()
         for name in ("Work", "Work/2025"):
@@ -189,7 +189,7 @@ class CrashTests(ServerCase):
             )
 
         self.ok(client.unselect())
-        self.login().select("Work")  # takes \\Recent, which only the first session gets
+        self.login().select("Work")  # claims \Recent, which only the first session gets
         before = state()
         for signum in (signal.SIGTERM, signal.SIGKILL):
             self.stop(signum)

@@ -39,7 +39,7 @@ class CurlCase(ServerCase):
 class AbsentTests(CurlCase):
     forbidden_log_texts = FAULTS  # a request for something absent counts as a bad command
 
-    def test_absent(self) -> None:
+    def test_absent_folder_or_message_is_an_error_for_curl(self) -> None:
         """curl reports an absent folder, message or UIDVALIDITY as an error, and the server logs no fault."""
         self.upload("INBOX", small_message("one"))
         self.curl("Nowhere;MAILINDEX=1", status=67)  # curl reports "Select failed" as login denied
@@ -49,14 +49,14 @@ class AbsentTests(CurlCase):
 
 
 class CurlTests(CurlCase):
-    def test_list(self) -> None:
+    def test_empty_path_lists_the_folders(self) -> None:
         """With an empty path curl lists the folders."""
         self.curl("", "-X", "CREATE Work/2025")
         listed = self.curl("")
         self.assertIn(b'"/" INBOX', listed)
         self.assertIn(b'"/" Work/2025', listed)
 
-    def test_fetch(self) -> None:
+    def test_messages_are_fetched_byte_for_byte(self) -> None:
         """curl fetches messages byte for byte, by sequence number and by UID, and sections of them."""
         self.fill(40)
         client = self.login()
@@ -72,14 +72,14 @@ class CurlTests(CurlCase):
             header + self.curl("INBOX;MAILINDEX=7;SECTION=TEXT"), self.curl("INBOX;MAILINDEX=7")
         )
 
-    def test_search(self) -> None:
+    def test_query_searches_the_folder_of_the_url(self) -> None:
         """A query such as ?SUBJECT%20x searches the folder of the URL."""
         for subject in ("apple", "pear", "apple pie"):
             self.upload("INBOX", small_message(subject))
         self.assertEqual(self.curl("INBOX?SUBJECT%20apple"), b"* SEARCH 1 3\r\n")
         self.assertEqual(self.curl("INBOX?NOT%20SUBJECT%20apple"), b"* SEARCH 2\r\n")
 
-    def test_append(self) -> None:
+    def test_uploaded_messages_are_stored_unchanged(self) -> None:
         """curl -T appends a small message, one of 3 MB and one with 8-bit bytes; each is stored unchanged."""
         large = small_message("large") + b"0123456789 abcdef\r\n" * 180_000
         eight_bit = small_message("eight", "Gr\xfc\xdfe").replace(b"\xc3\xbc", b"\xfc")
@@ -90,7 +90,7 @@ class CurlTests(CurlCase):
         self.assertEqual(self.curl("INBOX;MAILINDEX=2"), large)
         self.assertEqual(self.curl("INBOX;MAILINDEX=3"), eight_bit)
 
-    def test_change(self) -> None:
+    def test_custom_commands_change_the_folder_of_the_url(self) -> None:
         """curl -X sends STORE, COPY, MOVE and EXPUNGE in the folder of the URL."""
         for folder in ("One", "Two"):
             self.curl("", "-X", f"CREATE {folder}")
@@ -114,12 +114,12 @@ class StartTlsTests(TlsServerCase, CurlCase):
         super().prepare()
         self.tls_options = ("--cacert", self.pem, "--ssl-reqd")
 
-    def test_required(self) -> None:
+    def test_curl_upgrades_with_starttls_and_checks_the_certificate(self) -> None:
         """curl --ssl-reqd upgrades with STARTTLS, checks the certificate, appends and fetches."""
         self.upload("INBOX", small_message("sealed"))
         self.assertEqual(self.curl("INBOX;MAILINDEX=1"), small_message("sealed"))
 
-    def test_large(self) -> None:
+    def test_large_message_passes_through_starttls(self) -> None:
         """A message of five megabytes is appended and fetched through STARTTLS."""
         message = small_message("large") + b"0123456789 abcdef\r\n" * 300_000
         self.upload("INBOX", message)
@@ -140,7 +140,7 @@ class ImapsTests(CurlCase):
         super().start()
         self.port = self.tls_port
 
-    def test_implicit_tls(self) -> None:
+    def test_implicit_tls_appends_fetches_and_lists(self) -> None:
         """curl appends, fetches and lists with imaps:."""
         self.upload("INBOX", small_message("sealed"))
         self.assertEqual(self.curl("INBOX;MAILINDEX=1"), small_message("sealed"))

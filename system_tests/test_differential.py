@@ -1,6 +1,6 @@
 """Every difference from Dovecot's responses is explained: `benchmarks.differential` on difficult messages.
 
-Each of AWKWARD shows one rule of `benchmarks.known_differences`, whose names are also in docs/divergences.rst.
+Each message of AWKWARD shows one rule of `benchmarks.known_differences`. docs/divergences.rst lists the same rules.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ ORDINARY = (
 
 
 class DifferentialTests(SynchronousTestCase):
-    def test_explained(self) -> None:
+    def test_every_difference_has_a_rule_and_every_rule_is_needed(self) -> None:
         """Each difference is explained by a rule, and each rule is needed."""
         from_corpus = [(f"corpus {index}", data) for index, data in enumerate(messages(150))]
         tally, unexplained = compare([*AWKWARD, *ORDINARY, *from_corpus], words=60)
@@ -98,14 +98,14 @@ class DifferentialTests(SynchronousTestCase):
         self.assertEqual(set(tally.by_rule), {rule.name for rule in RULES}, tally.table())
         self.assertEqual(set(tally.by_rule), {name for name, _ in AWKWARD})
 
-    def test_unexplained(self) -> None:
+    def test_unexplained_difference_shows_both_answers(self) -> None:
         """A difference that no rule explains is described with both answers."""
         tally, unexplained = compare(AWKWARD[:4], words=0, rules=())
         self.assertEqual(len(tally.unexplained), len(unexplained))
         self.assertIn("message 4, no such part", "\n".join(unexplained))
         self.assertIn("theirs b''\n  ours   None", "\n".join(unexplained))
 
-    def test_documented(self) -> None:
+    def test_every_rule_is_documented_once(self) -> None:
         """docs/divergences.rst has exactly one row for each rule, with its name."""
         with open(os.path.join(REPOSITORY, "docs", "divergences.rst"), encoding="utf-8") as file:
             names = re.findall(r"^   \* - \*\*(.+)\*\*", file.read(), re.MULTILINE)

@@ -43,7 +43,7 @@ class FullTests(DiskCase):
                 except OSError:
                     size //= 2
 
-    def test_append(self) -> None:
+    def test_message_larger_than_free_space_is_refused(self) -> None:
         """A message larger than the free space is refused and leaves no file; a smaller one is stored."""
         client = self.login()
         self.append(client, "before")
@@ -58,7 +58,7 @@ class FullTests(DiskCase):
             {with_lf(small_message(subject)): 1 for subject in ("before", "after")},
         )
 
-    def test_full(self) -> None:
+    def test_full_disk_leaves_mail_readable(self) -> None:
         """With no byte free every command gets a response and mail is readable; all works once space is free."""
         body = "x" * 20_000
         client = self.login()
@@ -120,7 +120,7 @@ class ForbiddenTests(DiskCase):
         self.addCleanup(restore)
         return restore
 
-    def test_unreadable_folder(self) -> None:
+    def test_unreadable_folder_is_refused_and_others_work(self) -> None:
         """An unreadable folder is refused with NO, other folders work, and it is unchanged once readable again."""
         client = self.login()
         self.ok(client.create("Work"))
@@ -146,7 +146,7 @@ class ForbiddenTests(DiskCase):
         self.assertEqual(self.ok(other.select()), [b"1"])
         self.assertEqual(self.staged_files(), [])
 
-    def test_read_only_folder(self) -> None:
+    def test_read_only_folder_can_be_read_but_not_changed(self) -> None:
         """A read-only folder can be read, and commands that would change it are refused."""
         client = self.login()
         self.append(client, "a", "b")
@@ -164,8 +164,8 @@ class ForbiddenTests(DiskCase):
         self.append(client, "c")
         self.assertEqual(sum(stored_messages(self.maildir()).values()), 3)
 
-    def test_unreadable_account(self) -> None:
-        """A user whose Maildir is unreadable does not affect other users."""
+    def test_unreadable_maildir_does_not_affect_other_users(self) -> None:
+        """A user with an unreadable Maildir does not affect other users."""
         self.append(self.login(), "a")
         restore = self.change_mode(self.maildir(), 0)
         try:
@@ -179,7 +179,7 @@ class ForbiddenTests(DiskCase):
         restore()
         self.assertEqual(self.ok(self.login().select()), [b"1"])
 
-    def test_unreadable_message(self) -> None:
+    def test_unreadable_file_does_not_prevent_fetch_of_others(self) -> None:
         """One unreadable file does not prevent FETCH of the others, and is fetched once it is readable."""
         client = self.login()
         self.append(client, "a", "b", "c")
@@ -233,7 +233,7 @@ class InvalidFileTests(DiskCase):
             with open(f"{cur}/{name}", "wb") as file:
                 file.write(data)
 
-    def test_invalid_files(self) -> None:
+    def test_good_messages_among_invalid_files_are_fetched(self) -> None:
         """Among invalid files all good messages are fetched, no command hangs, and no file is removed."""
         self.ok(self.login().select())
         for subject in ("a", "b", "c"):
@@ -265,7 +265,7 @@ class InvalidFileTests(DiskCase):
         after = {os.path.basename(path).partition(":")[0] for path in message_files(self.maildir())}
         self.assertLessEqual({name.partition(":")[0] for name in before}, after)
 
-    def test_file_removed(self) -> None:
+    def test_removed_file_is_reported_as_one_message_less(self) -> None:
         """A file that another program removes is reported as one message less."""
         client = self.login()
         self.append(client, "a", "b", "c")
@@ -274,7 +274,7 @@ class InvalidFileTests(DiskCase):
         self.assertGreaterEqual(len(self.fetch_literals(client, "1:3", "(BODY.PEEK[])")), 2)
         wait_until(lambda: client.noop() and client.search(None, "ALL")[1] == [b"1 2"], 5)
 
-    def test_folder_removed(self) -> None:
+    def test_commands_on_a_removed_folder_end_in_ok_or_no(self) -> None:
         """Commands on a selected folder that was removed end in OK or NO, and its name can be used again."""
         client = self.login()
         self.ok(client.create("Work"))

@@ -23,7 +23,7 @@ COUNT = 100
 class FetchmailTests(ServerCase):
     def write_config(self, *words: str) -> str:
         os.makedirs(f"{self.home}/got", exist_ok=True)
-        # The delivery agent writes each message unchanged into a file of its own.
+        # The delivery agent writes each message unchanged into a separate file.
         agent = self.write_home_file(
             "agent", f'#!/bin/sh\nexec cat >"$(mktemp {self.home}/got/XXXXXXXX)"\n', 0o700
         )
@@ -48,7 +48,7 @@ class FetchmailTests(ServerCase):
                 found[file.read()] += 1
         return found
 
-    def test_remove(self) -> None:
+    def test_fetched_messages_are_removed_from_the_server(self) -> None:
         """Each message is fetched once and removed from the server; the second run finds no mail (status 1)."""
         for number in range(COUNT):
             deliver(self.maildir(), small_message(f"m{number}"), f"1700000000.{number:03}.host")
@@ -59,7 +59,7 @@ class FetchmailTests(ServerCase):
         self.assertEqual(stored_messages(self.maildir()), {})
         self.fetch("fetchall", status=1)
 
-    def test_keep(self) -> None:
+    def test_kept_mail_becomes_seen_and_is_fetched_once(self) -> None:
         """With `keep` mail stays on the server and becomes \\Seen; the next run fetches only new mail."""
         for number in range(5):
             deliver(self.maildir(), small_message(f"m{number}"))
@@ -71,7 +71,7 @@ class FetchmailTests(ServerCase):
         self.assertEqual(self.received().total(), 6)
         self.assertEqual(stored_messages(self.maildir()).total(), 6)
 
-    def test_corpus(self) -> None:
+    def test_corpus_arrives_unchanged(self) -> None:
         """The bodies of the corpus, with 8-bit text and attachments, arrive unchanged."""
         self.fill(40)
         expected = stored_messages(self.maildir())
@@ -82,14 +82,14 @@ class FetchmailTests(ServerCase):
         ]
         self.assert_same_messages(*bodies)
 
-    def test_folder(self) -> None:
+    def test_mail_is_fetched_from_another_folder(self) -> None:
         """Mail is fetched from a folder other than INBOX."""
         self.ok(self.login().create("Lists/twisted"))
         deliver(self.maildir(".Lists.twisted"), small_message("x"))
         self.fetch("folder", "Lists/twisted")
         self.assertEqual(self.received(), {with_lf(small_message("x")): 1})
 
-    def test_idle(self) -> None:
+    def test_idle_fetches_each_delivery_soon(self) -> None:
         """In IDLE each delivery is fetched soon, more than once."""
         deliver(self.maildir(), small_message("first"))
         with open(f"{self.home}/output", "wb") as log:

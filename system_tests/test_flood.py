@@ -60,10 +60,10 @@ class FloodTests(ServerCase):
         self.assertLess(statistics.median(times), 1.0)
         self.assertLess(result.rss_peak - result.rss_before, 50e6)
 
-    def test_attackers_that_do_not_read(self) -> None:
-        """Attackers that never read are reset; the open session and new logins are served meanwhile."""
+    def test_attackers_that_never_read_are_reset(self) -> None:
+        """Attackers that never read are reset; during the flood, the open session and new logins are served."""
         self.work_during_flood(reading=False)
 
-    def test_attackers_that_read(self) -> None:
+    def test_attackers_that_read_are_reset_too(self) -> None:
         """Attackers that read their responses are reset as well."""
         self.work_during_flood(reading=True)

@@ -32,7 +32,7 @@ class GetmailTests(ServerCase):
         for part in ("cur", "new"):
             os.makedirs(f"{self.home}/Mail/{part}", exist_ok=True)
         # getmail's own Maildir destination refuses to work for root, who may run this.
-        # The agent waits: getmail does not notice the end of a faster one, and waits for it until its timeout.
+        # The agent sleeps: getmail does not notice that a faster agent has ended, and waits until its timeout.
         agent = f'#!/bin/sh\ncat >"$(mktemp {self.home}/Mail/new/XXXXXXXX)"\nsleep 0.1\n'
         self.write_home_file("agent", agent, 0o700)
         config = self.write_home_file(
@@ -66,7 +66,7 @@ verbose = 2
         self.assertNotIn("rror", self.log)
         return stored_messages(f"{self.home}/Mail")
 
-    def test_new_mail_only(self) -> None:
+    def test_no_message_is_fetched_twice(self) -> None:
         """getmail fetches no message twice: UIDs are stable, also across a restart of the server."""
         self.fill(COUNT)
         self.assert_same_messages(
@@ -79,13 +79,13 @@ verbose = 2
         self.assertEqual(self.fetch().total(), COUNT + 3)
         self.assertEqual(stored_messages(self.maildir()).total(), COUNT + 3)
 
-    def test_delete(self) -> None:
+    def test_delete_leaves_no_message_on_the_server(self) -> None:
         """With delete = true no message stays on the server."""
         self.fill(20)
         self.assertEqual(self.fetch(options="delete = true").total(), 20)
         self.assertEqual(stored_messages(self.maildir()), {})
 
-    def test_move(self) -> None:
+    def test_move_on_delete_moves_the_messages(self) -> None:
         """With move_on_delete the messages are in another folder."""
         self.ok(self.login().create("Done"))
         self.fill(20)
@@ -93,7 +93,7 @@ verbose = 2
         self.assertEqual(stored_messages(self.maildir()), {})
         self.assert_same_messages(stored_messages(self.maildir(".Done")), corpus_messages(20))
 
-    def test_folders(self) -> None:
+    def test_several_folders_are_fetched(self) -> None:
         """Several folders are fetched, one with a name that is not ASCII."""
         client = self.login()
         for name in ("Work", "K&APY-ln"):

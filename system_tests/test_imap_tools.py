@@ -21,7 +21,7 @@ class ImapToolsTests(ServerCase):
         self.addCleanup(mailbox.logout)
         return mailbox
 
-    def test_fetch(self) -> None:
+    def test_corpus_is_fetched_parsed_and_searched(self) -> None:
         """400 messages of the corpus are fetched and parsed; searches find the planted words."""
         self.fill(400)
         mailbox = self.mailbox()
@@ -39,7 +39,7 @@ class ImapToolsTests(ServerCase):
         self.assertEqual(len(mailbox.numbers()), 400)
         self.assertEqual(set(mailbox.uids()), {m.uid for m in found})
 
-    def test_search(self) -> None:
+    def test_searches_find_the_right_messages(self) -> None:
         """Searches by date, flag, size, header, UID and text that is not ASCII find the right messages."""
         mailbox = self.mailbox()
         date = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
@@ -55,7 +55,7 @@ class ImapToolsTests(ServerCase):
             len(mailbox.uids(AND(header=imap_tools.H("Message-ID", "<apple@example.org>")))), 1
         )
 
-    def test_change(self) -> None:
+    def test_changes_are_on_disk(self) -> None:
         """append, flag, copy, move and delete change the Maildir accordingly."""
         mailbox = self.mailbox()
         mailbox.folder.create("Kept")
@@ -72,7 +72,7 @@ class ImapToolsTests(ServerCase):
         self.assertEqual(flags_by_subject(self.maildir(".Kept"))[b"b"].replace("a", ""), "F")
         self.assertEqual(len(mailbox.uids(AND(keyword="Mine"))), 2)
 
-    def test_folders(self) -> None:
+    def test_folder_commands_work_with_non_ascii_names(self) -> None:
         """create, list, exists, status, rename, subscribe, set and delete work with names that are not ASCII."""
         mailbox = self.mailbox()
         for name in ("Work", "Work/Köln", "日本語"):
@@ -93,7 +93,7 @@ class ImapToolsTests(ServerCase):
         mailbox.folder.delete("Über")
         self.assertEqual(stored_messages(self.maildir()), {})
 
-    def test_idle(self) -> None:
+    def test_idle_poll_returns_a_delivery_within_a_second(self) -> None:
         """idle.poll returns a delivery within a second."""
         mailbox = self.mailbox()
         mailbox.idle.start()
@@ -108,7 +108,7 @@ class ImapToolsTests(ServerCase):
 
 
 class StartTlsTests(TlsServerCase):
-    def test_starttls(self) -> None:
+    def test_starttls_session_checks_the_certificate(self) -> None:
         """MailBoxStartTls checks the certificate, logs in, appends and fetches."""
         context = ssl.create_default_context(cafile=self.pem)
         mailbox = MailBoxStartTls("localhost", self.port, ssl_context=context)

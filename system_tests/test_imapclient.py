@@ -24,7 +24,7 @@ EXPECTED_FAILURES = {
 
 
 class LiveTests(TlsServerCase):
-    # The tests ask for absent folders and hang up in the middle of commands, on purpose.
+    # The tests select absent folders and disconnect in the middle of commands, on purpose.
     forbidden_log_texts = FAULTS
 
     def livetest(self, settings: str) -> None:
@@ -46,10 +46,10 @@ class LiveTests(TlsServerCase):
         failed = set(re.findall(r"^(?:FAIL|ERROR): (\w+)", self.log, re.MULTILINE))
         self.assertEqual(failed - EXPECTED_FAILURES, set(), self.log[-6000:])
 
-    def test_plaintext(self) -> None:
-        """All tests pass without TLS."""
+    def test_live_tests_pass_without_tls(self) -> None:
+        """All live tests of imapclient pass without TLS."""
         self.livetest("ssl = false\n")
 
-    def test_starttls(self) -> None:
-        """All tests pass with STARTTLS and a certificate that is checked."""
+    def test_live_tests_pass_with_starttls(self) -> None:
+        """All live tests of imapclient pass with STARTTLS and a certificate that is checked."""
         self.livetest("ssl = false\nstarttls = true\n")

@@ -26,7 +26,7 @@ end
         config = self.write_home_file("config.lua", head + text)
         self.run_client(find_program("imapfilter", "imapfilter"), "-v", "-c", config)
 
-    def test_filter(self) -> None:
+    def test_messages_found_by_searches_are_changed_on_disk(self) -> None:
         """Searches of every kind find the right messages, and changes to the messages found are on disk."""
         for subject in ("invoice 1", "invoice 2", "newsletter", "spam", "hello"):
             deliver(self.maildir(), small_message(subject))
@@ -63,7 +63,7 @@ check('left', #box:select_all(), 3)
         # imapfilter encodes mailbox names in UTF-7 itself: options.charset does not apply to them.
         self.assertIn(b"newsletter", flags_by_subject(self.maildir(".K&APY-ln")))
 
-    def test_folders(self) -> None:
+    def test_folders_are_created_subscribed_renamed_and_deleted(self) -> None:
         """Folders are created, subscribed, renamed, listed and deleted."""
         self.run_script("""
 check('create', account:create_mailbox('Work'), true)
@@ -75,7 +75,7 @@ check('list', names:find('Play') ~= nil and names:find('Work') == nil, true)
 check('delete', account:delete_mailbox('Play'), true)
 """)
 
-    def test_fetch(self) -> None:
+    def test_parts_and_attributes_are_fetched_correctly(self) -> None:
         """Headers, bodies, sizes, dates and structures are fetched correctly."""
         deliver(self.maildir(), small_message("one"))
         self.run_script("""
@@ -91,7 +91,7 @@ end
 check('one', #results, 1)
 """)
 
-    def test_idle(self) -> None:
+    def test_enter_idle_returns_when_mail_arrives(self) -> None:
         """enter_idle returns when mail arrives."""
         # imapfilter has no hook that runs within IDLE: the agent waits until IDLE has begun.
         agent = self.write_home_file(

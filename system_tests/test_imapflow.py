@@ -12,7 +12,7 @@ class ImapflowTests(NodeCase):
         FAULTS  # the script opens an absent folder and logs in with a wrong password
     )
 
-    def test_script(self) -> None:
+    def test_imapflow_script_succeeds_and_changes_the_disk(self) -> None:
         """imapflow.js succeeds, and its changes are on disk."""
         self.run_node("imapflow", "imapflow.js")
         self.assertEqual(set(flags_by_subject(self.maildir())), {b"a", b"b", b"c", b"d", b"late"})

@@ -35,7 +35,7 @@ class LargeTests(ServerCase):
     def prepare(self) -> None:
         self.fill_with_links(COUNT)
 
-    def test_every_message(self) -> None:
+    def test_ten_thousand_messages_are_fetched_as_stored(self) -> None:
         """All of 10,000 messages are fetched as they were stored, and RFC822.SIZE is their size."""
         client = self.login()
         self.assertEqual(self.ok(client.select("INBOX", readonly=True)), [b"%d" % COUNT])
@@ -59,7 +59,7 @@ class ImaplibTests(ServerCase):
         for subject in subjects:
             self.ok(client.append(folder, flags, "", small_message(subject)))
 
-    def test_before_login(self) -> None:
+    def test_commands_before_and_around_login_work(self) -> None:
         """CAPABILITY, NOOP and a login that is first wrong and then right work; LOGOUT sends BYE."""
         client = imaplib.IMAP4("127.0.0.1", self.port, timeout=60)
         self.assertIn("IMAP4REV1", client.capabilities)
@@ -68,7 +68,7 @@ class ImaplibTests(ServerCase):
         self.ok(client.login(USER, PASSWORD))
         self.assertEqual(client.logout()[0], "BYE")
 
-    def test_authenticate(self) -> None:
+    def test_quotes_and_backslashes_in_passwords_are_valid_syntax(self) -> None:
         """A LOGIN password of quotes and backslashes is wrong but no syntax error; AUTHENTICATE PLAIN works."""
         client = imaplib.IMAP4("127.0.0.1", self.port, timeout=60)
         self.addCleanup(client.shutdown)
@@ -76,7 +76,7 @@ class ImaplibTests(ServerCase):
         self.ok(client.authenticate("PLAIN", lambda _: f"\0{USER}\0{PASSWORD}".encode()))
         self.ok(client.select())
 
-    def test_folders(self) -> None:
+    def test_folder_commands_work(self) -> None:
         """CREATE, LIST, LSUB, SUBSCRIBE, UNSUBSCRIBE, STATUS, RENAME, DELETE and NAMESPACE work."""
         client = self.login()
         self.assertEqual(self.ok(client.namespace()), [b'(("" "/")) NIL NIL'])
@@ -101,7 +101,7 @@ class ImaplibTests(ServerCase):
         self.assertEqual(client.create("INBOX")[0], "NO")
         self.assertEqual(client.delete("INBOX")[0], "NO")
 
-    def test_utf7(self) -> None:
+    def test_modified_utf7_names_are_listed_as_created(self) -> None:
         """Folder names in modified UTF-7 are listed as created, and are on disk as other servers write them."""
         client = self.login()
         names = ("K&APY-ln", "&ZeVnLIqe-", "Q&-A", "with space", "Gr&APwA3w-e/&2D3eAA-")
@@ -114,7 +114,7 @@ class ImaplibTests(ServerCase):
             self.assertIn(name.encode(), listed)
         self.assertEqual(stored_messages(self.maildir(".K&APY-ln")).total(), 1)
 
-    def test_literals(self) -> None:
+    def test_names_searches_and_messages_may_be_literals(self) -> None:
         """Folder names, search strings and messages may be literals, with bytes above 127 and bare LFs."""
         client = self.login()
         set_literal(client, b"by literal")
@@ -143,7 +143,7 @@ class ImaplibTests(ServerCase):
             pass
         self.assertTrue(line.startswith(tag + b" OK"), line)
 
-    def test_search_utf8(self) -> None:
+    def test_search_in_utf8_finds_encoded_words(self) -> None:
         """SEARCH CHARSET UTF-8 with a literal finds encoded words and 8-bit headers."""
         client = self.login()
         encoded = b"Subject: =?iso-8859-1?Q?Gr=FC=DFe?=\r\n\r\nx\r\n"
@@ -154,7 +154,7 @@ class ImaplibTests(ServerCase):
         set_literal(client, "grüße".encode())
         self.assertEqual(self.ok(client.search("UTF-8", "SUBJECT")), [b"1 2"])
 
-    def test_dates(self) -> None:
+    def test_append_date_becomes_internaldate(self) -> None:
         """The date of APPEND, with its zone, becomes INTERNALDATE, accurate to the second."""
         client = self.login()
         date = imaplib.Time2Internaldate(1_600_000_000)
@@ -166,7 +166,7 @@ class ImaplibTests(ServerCase):
         self.assertEqual(time.mktime(internal_date), 1_600_000_000)
         self.assertEqual(self.ok(client.search(None, "ON", "13-Sep-2020")), [b"1"])
 
-    def test_change(self) -> None:
+    def test_commands_that_change_messages_work(self) -> None:
         """STORE in its forms, COPY, MOVE, SEARCH, EXPUNGE, UID EXPUNGE, CHECK, CLOSE and UNSELECT work."""
         client = self.login()
         self.ok(client.create("Kept"))
@@ -198,7 +198,7 @@ class ImaplibTests(ServerCase):
         self.ok(client.close())
         self.assertEqual(self.ok(client.select("Kept", readonly=True)), [b"3"])
 
-    def test_read_only(self) -> None:
+    def test_examine_changes_nothing(self) -> None:
         """EXAMINE changes nothing: \\Seen is not set, and STORE is refused."""
         client = self.login()
         self.append(client, "a")
@@ -207,7 +207,7 @@ class ImaplibTests(ServerCase):
         self.assertEqual(client.store("1", "+FLAGS", "(\\Flagged)")[0], "NO")
         self.assertEqual(flags_by_subject(self.maildir()), {b"a": ""})
 
-    def test_idle(self) -> None:
+    def test_idle_reports_changes_within_a_second(self) -> None:
         """In IDLE deliveries, and another session's flags and expunges, are reported within a second."""
         client, other = self.login(), self.login()
         self.append(other, "first")
@@ -238,7 +238,7 @@ class ImaplibTests(ServerCase):
             pass
         self.assertLess(time.monotonic() - started, 1.0)
 
-    def test_changes_on_disk(self) -> None:
+    def test_changes_by_other_programs_are_reported_at_noop(self) -> None:
         """Mail, flags and a removal by another program on disk are reported at a later NOOP."""
         client = self.login()
         for subject in "abc":
@@ -260,7 +260,7 @@ class ImaplibTests(ServerCase):
         subjects = [header.strip() for header in literals(data)]
         self.assertEqual(subjects, [b"Subject: a", b"Subject: c", b"Subject: d"])
 
-    def test_pipelined(self) -> None:
+    def test_pipelined_commands_are_answered_in_order(self) -> None:
         """5,000 UID FETCHes that are sent without reading all get their responses, in order."""
         self.fill(50)
         client = self.login()
@@ -277,20 +277,20 @@ class ImaplibTests(ServerCase):
         sender.join(60)
         self.assertEqual(tags, list(range(5000)))
 
-    def test_two_sessions(self) -> None:
+    def test_sessions_of_one_user_share_a_mailbox(self) -> None:
         """Two sessions of one user see the same mailbox, and another user does not."""
-        first, second, stranger = self.login(), self.login(), self.login("bob")
+        first, second, other_user = self.login(), self.login(), self.login("bob")
         first.select()
         second.select()
         self.append(first, "shared")
         self.ok(second.noop())
         self.assertEqual(self.ok(second.search(None, "ALL")), [b"1"])
-        self.assertEqual(self.ok(stranger.select()), [b"0"])
+        self.assertEqual(self.ok(other_user.select()), [b"0"])
         self.assertEqual(stored_messages(self.maildir()), {with_lf(small_message("shared")): 1})
 
 
 class StartTlsTests(TlsServerCase):
-    def test_starttls(self) -> None:
+    def test_starttls_is_no_capability_after_tls(self) -> None:
         """STARTTLS works with a checked certificate, and is not among the capabilities afterwards."""
         client = imaplib.IMAP4("localhost", self.port, timeout=60)
         self.assertIn("STARTTLS", client.capabilities)
@@ -302,7 +302,7 @@ class StartTlsTests(TlsServerCase):
         self.assertEqual(self.ok(client.fetch("1", "BODY[]"))[0][1], small_message("sealed"))
         client.logout()
 
-    def test_injected_command(self) -> None:
+    def test_plaintext_command_behind_starttls_is_not_executed(self) -> None:
         """A plaintext command behind STARTTLS is not executed within TLS."""
         connection = socket.create_connection(("127.0.0.1", self.port), 60)
         self.addCleanup(connection.close)

@@ -59,16 +59,16 @@ class IndexTests(DiskCase):
             if name.startswith("imapshield"):
                 os.unlink(self.maildir(name))
 
-    def test_intact(self) -> None:
+    def test_uids_survive_a_restart_with_an_intact_index(self) -> None:
         """With an intact index UIDs and UIDVALIDITY survive a restart."""
         before, after = self.restart_with(lambda _: None)
         self.assertEqual(before, after)
 
-    def test_removed(self) -> None:
+    def test_mail_survives_a_removed_index(self) -> None:
         """Mail survives the removal of the index."""
         self.restart_with(lambda _: self.remove_index())
 
-    def test_garbage(self) -> None:
+    def test_mail_survives_an_index_of_random_bytes(self) -> None:
         """Mail survives an index that was overwritten with random bytes."""
 
         def overwrite(path: str) -> None:
@@ -78,15 +78,15 @@ class IndexTests(DiskCase):
 
         self.restart_with(overwrite)
 
-    def test_truncated(self) -> None:
+    def test_mail_survives_a_truncated_index(self) -> None:
         """Mail survives an index that was cut off in the middle."""
         self.restart_with(lambda path: os.truncate(path, os.path.getsize(path) // 2))
 
-    def test_empty(self) -> None:
-        """Mail survives an index of no bytes."""
+    def test_mail_survives_an_empty_index(self) -> None:
+        """Mail survives an index that was truncated to no bytes."""
         self.restart_with(lambda path: os.truncate(path, 0))
 
-    def test_damaged_pages(self) -> None:
+    def test_mail_survives_damaged_pages_of_the_index(self) -> None:
         """Mail survives an index in which pages beyond the first were overwritten."""
 
         def overwrite_pages(path: str) -> None:
@@ -97,7 +97,7 @@ class IndexTests(DiskCase):
 
         self.restart_with(overwrite_pages)
 
-    def test_directory(self) -> None:
+    def test_directory_in_place_of_the_index_is_refused(self) -> None:
         """A directory in place of the index is refused with NO; nothing is changed until it is removed."""
         self.append(self.login(), "a")
         self.stop()
@@ -109,8 +109,8 @@ class IndexTests(DiskCase):
         os.rmdir(path)
         self.assertEqual(list(self.seen(self.login())[1].values()), [small_message("a")])
 
-    def test_removed_while_running(self) -> None:
-        """If the index is removed while the server runs, its sessions and new ones work on."""
+    def test_sessions_work_after_the_index_is_removed(self) -> None:
+        """If the index is removed while the server runs, open sessions and new sessions still work."""
         client = self.login()
         self.append(client, *"abc")
         self.ok(client.select())

@@ -14,7 +14,7 @@ class JavaMailTests(TlsServerCase):
         super().prepare()
         self.fill_with_links(1000, ".Thousand")
 
-    def test_program(self) -> None:
+    def test_java_program_succeeds_and_changes_the_disk(self) -> None:
         """JavaMail.java succeeds, and its changes are on disk."""
         printed = self.run_client(
             find_program("java", "default-jdk-headless"), "-cp", JARS,

@@ -74,7 +74,7 @@ class MbsyncTests(ServerCase):
         self.assert_same_messages(stored_messages(self.maildir(), without_tuid), expected)
         self.assert_same_messages(stored_messages(self.near(), without_tuid), expected)
 
-    def test_ten_thousand(self) -> None:
+    def test_ten_thousand_messages_are_synchronized(self) -> None:
         """10,000 messages come down; 500 new ones on each side cross; a third run changes nothing."""
         self.fill_with_links(COUNT)
         self.sync()
@@ -97,7 +97,7 @@ class MbsyncTests(ServerCase):
             deliver(self.maildir(), small_message(f"m{number:03}"), f"1700000000.{number:03}.host")
         self.sync()
 
-    def test_flags(self) -> None:
+    def test_flags_cross_in_both_directions(self) -> None:
         """Flags are added and removed in both directions; flags set on both sides at once are merged."""
         self.sync_small_messages()
         client = self.login()
@@ -118,7 +118,7 @@ class MbsyncTests(ServerCase):
             sorted(["S"] * 5 + ["FS"] * 5 + ["FRS"] * 10 + ["RS"] * 10 + [""] * 30),
         )
 
-    def test_scram(self) -> None:
+    def test_scram_login_sends_no_password(self) -> None:
         """With a SCRAM password file, mbsync (Cyrus SASL) logs in without sending its password."""
         self.stop()
         path = f"{self.base}/users"
@@ -130,7 +130,7 @@ class MbsyncTests(ServerCase):
         self.assertEqual(list(paths_by_subject(self.near())), [b"m"])
         self.assertIn("mechanism=SCRAM-SHA-256", self.stop())
 
-    def test_expunge(self) -> None:
+    def test_deleted_messages_are_removed_on_the_other_side(self) -> None:
         """Messages deleted on one side are removed on the other, and no others are."""
         self.sync_small_messages()
         client = self.login()
@@ -148,7 +148,7 @@ class MbsyncTests(ServerCase):
         self.ok(client.noop())
         self.assertEqual(self.ok(client.select()), [b"20"])
 
-    def test_folders(self) -> None:
+    def test_new_folders_cross_in_both_directions(self) -> None:
         """New folders cross in both directions, with their messages and with names that are not ASCII."""
         client = self.login()
         for name in ("Work", "Work/2025", "K&APY-ln"):
@@ -165,7 +165,7 @@ class MbsyncTests(ServerCase):
             far = self.fetch_all(client, f'"{name}"')
             self.assertEqual({without_tuid(message): n for message, n in far.items()}, expected)
 
-    def test_removed_folder(self) -> None:
+    def test_folder_deleted_on_the_server_is_deleted_locally(self) -> None:
         """An empty folder that is deleted on the server is deleted on mbsync's side."""
         client = self.login()
         self.ok(client.create("Passing"))

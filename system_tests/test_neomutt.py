@@ -35,7 +35,7 @@ push "{keys}<quit>"
         )
         self.run_in_terminal(find_program("neomutt", "neomutt"), "-n", "-F", config, *arguments)
 
-    def test_read(self) -> None:
+    def test_displayed_message_becomes_seen_and_others_stay_unseen(self) -> None:
         """A displayed message becomes \\Seen, a piped one is complete, and the others stay unseen."""
         # Keys that are typed ahead keep neomutt from drawing its screen: the message goes into a pipe instead.
         self.neomutt(
@@ -50,12 +50,12 @@ push "{keys}<quit>"
             {b"m%d" % n: "S" if n == 1 else "" for n in range(6)},
         )
 
-    def test_flag(self) -> None:
+    def test_flagging_changes_the_file_name(self) -> None:
         """Flagging and marking as answered change the file name."""
         self.neomutt("<first-entry><flag-message><first-entry><set-flag>r<sync-mailbox>")
         self.assertEqual(flags_by_subject(self.maildir())[b"m0"].replace("S", ""), "FR")
 
-    def test_copy_and_move(self) -> None:
+    def test_copy_keeps_the_original_and_move_removes_it(self) -> None:
         """copy-message leaves the original, save-message moves it; both store one complete message."""
         self.neomutt(
             "<first-entry><copy-message>=Kept<enter>"
@@ -67,7 +67,7 @@ push "{keys}<quit>"
         )
         self.assertEqual(set(flags_by_subject(self.maildir())), {b"m0", b"m1", b"m2", b"m3", b"m4"})
 
-    def test_move_many(self) -> None:
+    def test_tagged_messages_are_moved_together(self) -> None:
         """Tagged messages are moved together."""
         self.neomutt(
             "<tag-pattern>~s m[1-4]<enter><tag-prefix><save-message>=Kept<enter><sync-mailbox>"
@@ -75,14 +75,14 @@ push "{keys}<quit>"
         self.assertEqual(set(flags_by_subject(self.maildir(".Kept"))), {b"m1", b"m2", b"m3", b"m4"})
         self.assertEqual(set(flags_by_subject(self.maildir())), {b"m0", b"m5"})
 
-    def test_delete(self) -> None:
+    def test_only_deleted_messages_are_removed(self) -> None:
         """Deleted messages are removed, and no others are."""
         self.neomutt(
             "<first-entry><next-entry><delete-message><last-entry><delete-message><sync-mailbox>"
         )
         self.assertEqual(set(flags_by_subject(self.maildir())), {b"m0", b"m2", b"m3", b"m4"})
 
-    def test_sent(self) -> None:
+    def test_sent_message_is_appended_to_the_record_folder(self) -> None:
         """A sent message with 8-bit text is appended to the record folder."""
         # Not in batch mode: "Fcc to an IMAP mailbox is not supported in batch mode".
         editor = self.write_home_file("editor", '#!/bin/sh\nprintf "Grüße\\n" >>"$1"\n', 0o700)
@@ -94,7 +94,7 @@ push "{keys}<quit>"
         self.assertIn(b"To: bob@example.org", message)
         self.assertRegex(message, rb"Gr=C3=BC=C3=9Fe|Gr\xc3\xbc\xc3\x9fe|R3LDvMOfZQ")
 
-    def test_copy_from_local_maildir(self) -> None:
+    def test_local_messages_are_appended_to_the_server(self) -> None:
         """Messages of a local Maildir are copied to the server with APPEND."""
         local = f"{self.home}/Here"
         for number in range(3):
@@ -105,12 +105,12 @@ push "{keys}<quit>"
             {b"here0", b"here1", b"here2"},
         )
 
-    def test_new_folder(self) -> None:
+    def test_trycreate_makes_neomutt_create_the_folder(self) -> None:
         """After NO [TRYCREATE] for an absent folder, neomutt creates it and copies again."""
         self.neomutt("<first-entry><copy-message>=Fresh<enter>")
         self.assertEqual(stored_messages(self.maildir(".Fresh")), {with_lf(small_message("m0")): 1})
 
-    def test_new_mail(self) -> None:
+    def test_new_mail_is_shown_in_an_open_folder(self) -> None:
         """Mail that is delivered while the folder is open is shown, and can be flagged."""
         self.write_home_file("late.sh", f"""\
 #!/bin/sh

@@ -12,7 +12,7 @@ class NetImapTests(TlsServerCase):
         super().prepare()
         self.fill_with_links(1000, ".Thousand")
 
-    def test_script(self) -> None:
+    def test_ruby_script_succeeds_and_changes_the_disk(self) -> None:
         """netimap.rb succeeds, and its changes are on disk."""
         printed = self.run_client(
             find_program("ruby", "ruby"), f"{REPOSITORY}/system_tests/netimap.rb", str(self.port),

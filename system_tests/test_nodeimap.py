@@ -10,7 +10,7 @@ class NodeImapTests(NodeCase):
     def prepare(self) -> None:
         self.fill_with_links(1000, ".Thousand")
 
-    def test_script(self) -> None:
+    def test_node_script_succeeds_and_changes_the_disk(self) -> None:
         """nodeimap.js succeeds, and its changes are on disk."""
         self.run_node("imap", "nodeimap.js")
         self.assertEqual(

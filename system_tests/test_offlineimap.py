@@ -63,7 +63,7 @@ class OfflineimapTests(ServerCase):
         """Return the path of a folder on offlineimap's side."""
         return f"{self.home}/Mail/{folder}"
 
-    def test_both_ways(self) -> None:
+    def test_changes_cross_in_both_directions(self) -> None:
         """Mail, folders, flags and deletions cross in both directions; a last run changes nothing."""
         self.fill(COUNT)
         client = self.login()
@@ -112,7 +112,7 @@ class OfflineimapTests(ServerCase):
         after = stored_messages(far), stored_messages(self.maildir()), flags_by_subject(near)
         self.assertEqual(after, before)
 
-    def test_new_local_folder(self) -> None:
+    def test_new_local_folder_is_created_on_the_server(self) -> None:
         """A folder that is created locally is created on the server, with its messages."""
         self.sync()
         deliver(self.near("Fresh"), with_lf(small_message("one")), "1700000000.1.home")

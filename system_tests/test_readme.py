@@ -24,7 +24,7 @@ def readme_command(text: str) -> str:
 
 
 class ReadmeTests(SynchronousTestCase):
-    def test_first_command(self) -> None:
+    def test_first_command_of_the_readme_serves(self) -> None:
         """The README's first command installs and serves, and the curl commands that it prints succeed."""
         folder = os.path.abspath(self.mktemp())
         shutil.copytree(REPOSITORY, folder, ignore=NOT_SOURCES)

@@ -69,7 +69,7 @@ def printed_password(server: Server) -> str:
 
 
 class WheelTests(SynchronousTestCase):
-    def test_contents(self) -> None:
+    def test_wheel_has_every_file_and_hides_no_package(self) -> None:
         """The wheel contains the plugin, the schema and the licence, and no __init__.py that would hide Twisted."""
         with zipfile.ZipFile(wheel()) as archive:
             names = archive.namelist()
@@ -106,7 +106,7 @@ class InstalledTests(SynchronousTestCase):
         self.addCleanup(lambda: server.process.poll() is not None or server.stop(signal.SIGKILL))
         return server
 
-    def test_commands(self) -> None:
+    def test_commands_and_plugin_are_installed(self) -> None:
         """The console script, the module and the plugin are installed, and twistd has its own commands too."""
         self.assertEqual(
             self.run_installed("imapshield", "--version").stdout.strip(), imapshield.__version__
@@ -123,7 +123,7 @@ class InstalledTests(SynchronousTestCase):
         )
         self.assertEqual(self.run_installed("twistd", "web", "--help").returncode, 0)
 
-    def test_first_and_second_start(self) -> None:
+    def test_second_start_uses_the_data_of_the_first(self) -> None:
         """One command serves; the printed password logs in; SIGTERM sends BYE; a second start uses the same data."""
         server = self.start_server()
         password = printed_password(server)
@@ -148,7 +148,7 @@ class InstalledTests(SynchronousTestCase):
         client.logout()
         self.assertNotIn("Traceback", second.stop())
 
-    def test_new_password(self) -> None:
+    def test_new_password_is_valid_at_once(self) -> None:
         """A password that is set while the server runs is valid at once, and the old one is not."""
         server = self.start_server()
         old = printed_password(server)
@@ -169,7 +169,7 @@ class InstalledTests(SynchronousTestCase):
         self.assertIn(message, done.stderr)
         self.assertNotIn("Traceback", done.stdout)
 
-    def test_errors(self) -> None:
+    def test_command_line_mistake_is_one_line_of_advice(self) -> None:
         """A mistake on the command line is reported in one line that says what to type instead."""
         self.assert_start_fails("--nonsense", message="--help")
         self.assert_start_fails("--mail-root", self.home, message="--auth")
@@ -181,7 +181,7 @@ class InstalledTests(SynchronousTestCase):
         self.assert_start_fails("--backlog", "x", message="whole number")
         self.assert_start_fails("--limit", "x=1", message="preauth_seconds")
 
-    def test_port_in_use(self) -> None:
+    def test_port_in_use_is_reported_in_one_line(self) -> None:
         """A port in use is reported in one line with status 1, in the foreground and by the daemon's parent."""
         port = free_port()
         with socket.create_server(("127.0.0.1", port)):

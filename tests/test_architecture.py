@@ -38,17 +38,17 @@ RUNTIME = ("twisted", "zope", "OpenSSL", "service_identity")
 
 
 class Rule(NamedTuple):
-    """What the modules of one part may import.
+    """The imports that the modules of one part may have.
 
-    `ours`: parts of imapshield; `others`: third-party packages; `never`: standard library modules that are forbidden.
+    `internal`: parts of imapshield; `others`: third-party packages; `never`: standard library modules that are forbidden.
     """
 
-    ours: tuple[str, ...] = ()
+    internal: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
 
 
-# The most specific rule whose key matches a module applies to it.
+# The rule with the most specific key that matches a module applies to the module.
 RULES = {
     "limits": Rule(never=IO_MODULES),
     "errors": Rule(never=IO_MODULES),
@@ -86,7 +86,7 @@ RULES = {
     ),
 }
 
-# Within these packages a module imports only from earlier rows, or from its own row where that closes no cycle.
+# In these packages, a module imports only from earlier rows, or from its own row if that closes no cycle.
 ORDER = {
     "session": (
         ("connection",),
@@ -149,7 +149,7 @@ def read(path: str) -> str:
 
 
 def imports(module: str, source: str) -> Iterator[Import]:
-    """Yield every import in `source`, also those inside functions and under TYPE_CHECKING."""
+    """Yield every import in `source`, including those inside functions and under TYPE_CHECKING."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -207,7 +207,7 @@ def violation(found: Import) -> str | None:
         if inside.startswith("__version__"):
             inside = "__init__"
         own = key.partition(".")[0]
-        return None if below(inside, (own, *rule.ours)) else str(found)
+        return None if below(inside, (own, *rule.internal)) else str(found)
     if top in sys.stdlib_module_names:
         return str(found) if below(found.imported, rule.never) else None
     return None if top in rule.others else str(found)
@@ -237,16 +237,16 @@ class ImportTests(SynchronousTestCase):
     def test_every_import_is_allowed(self) -> None:
         """No part of the package imports anything that its row of RULES does not list."""
         self.assertGreater(len(self.sources), 40)
-        found = [
+        violations = [
             text
             for module, source in self.sources.items()
-            for one in imports(module, source)
-            if (text := violation(one))
+            for found in imports(module, source)
+            if (text := violation(found))
         ]
-        self.assertEqual(found, [])
+        self.assertEqual(violations, [])
 
     def test_rules_reject_wrong_imports(self) -> None:
-        """RULES rejects a sample of imports that nobody may write."""
+        """RULES rejects a sample of forbidden imports."""
         for module, source in (
             ("wire.x", "import twisted"), ("wire.x", "from os import path"), ("wire.x", "from imapshield.mailbox import view"),
             ("wire.x", "def f():\n import time"), ("guard.x", "from imapshield.wire import grammar"), ("guard.x", "import time"),
@@ -259,8 +259,8 @@ class ImportTests(SynchronousTestCase):
                 (found,) = imports(module, source)
                 self.assertIsNotNone(violation(found))
 
-    def test_no_import_cycles(self) -> None:
-        """No module imports itself through others, imports under TYPE_CHECKING included."""
+    def test_imports_have_no_cycles(self) -> None:
+        """No module imports itself through other modules, even under TYPE_CHECKING."""
         cycle = shortest_cycle(self.graph)
         self.assertEqual(" imports ".join([*cycle, *cycle[:1]]), "")
 
@@ -270,8 +270,8 @@ class ImportTests(SynchronousTestCase):
         self.assertEqual(shortest_cycle(graph), ["b", "d"])
         self.assertEqual(shortest_cycle({"a": {"b"}, "b": set()}), [])
 
-    def test_order_inside_packages(self) -> None:
-        """Modules of session/ and edge/ import only what comes before them in ORDER."""
+    def test_packages_import_in_order(self) -> None:
+        """Modules of session/ and edge/ import only modules of the same or of earlier rows in ORDER."""
         for package in ORDER:
             self.assertEqual(list(order_violations(package, self.graph)), [])
 
@@ -285,12 +285,12 @@ class ImportTests(SynchronousTestCase):
         self.assertEqual(len(list(order_violations("session", graph))), 2)
 
     def test_only_the_dispatcher_imports_the_command_table(self) -> None:
-        """Handlers get what they need of the table as values, so the table can import every handler."""
+        """Only the dispatcher imports the command table, so that the table can import every handler."""
         importers = [module for module, targets in self.graph.items() if "session.table" in targets]
         self.assertEqual(importers, ["session.dispatcher"])
 
     def test_only_tap_and_the_plugin_import_the_reactor(self) -> None:
-        """They import it inside a function: importing the package installs no reactor."""
+        """Only tap and the plugin import the reactor, inside a function: importing the package installs no reactor."""
         inside, anywhere = set(), set()
         plugin = read(f"{CHECKOUT}/twisted/plugins/imapshield_plugin.py")
         for module, source in {**self.sources, "plugin": plugin}.items():
@@ -325,19 +325,19 @@ def _imported(module: str, source: str) -> set[str]:
 
 
 class FileTests(SynchronousTestCase):
-    def test_file_names_are_unique_across_packages(self) -> None:
+    def test_file_names_are_unique_except_in_families(self) -> None:
         """Two modules share a file name only as one family of commands: its values, its grammar and its handlers."""
-        homes = defaultdict(set)
+        packages = defaultdict(set)
         for module in modules():
             package, _, name = module.rpartition(".")
             if package and module not in {m.rpartition(".")[0] for m in modules()}:
-                homes[name].add(package)
+                packages[name].add(package)
         families = {"wire.commands", "wire.grammar", "session", "session.handlers"}
-        shared = {name: found for name, found in homes.items() if len(found) > 1}
+        shared = {name: found for name, found in packages.items() if len(found) > 1}
         self.assertEqual({n: found for n, found in shared.items() if not found <= families}, {})
 
-    def test_long_files_give_a_reason(self) -> None:
-        """A file of more than 400 lines says in its docstring why it is not split."""
+    def test_long_file_gives_a_reason(self) -> None:
+        """The docstring of a file of more than 400 lines says why the file is not split."""
         for module, path in modules().items():
             source = read(path)
             if source.count("\n") > 400:
@@ -367,7 +367,7 @@ def strings(source: str) -> Iterator[str]:
 
 
 class PatternTests(SynchronousTestCase):
-    def test_no_possessive_groups(self) -> None:
+    def test_patterns_have_no_possessive_groups(self) -> None:
         """No pattern repeats a group possessively, which the oldest supported Python matches incorrectly."""
         found = {
             module

@@ -42,8 +42,8 @@ class CommandTests(SynchronousTestCase):
         with open(self.path, "rb") as file:
             return passwords.verify(users.parse(file.read())[0][user], password)
 
-    def test_passwd_from_pipe(self) -> None:
-        """The first line of a pipe is the password, whatever bytes it has; it is never printed."""
+    def test_passwd_reads_the_first_line_of_a_pipe(self) -> None:
+        """The first line of a pipe is the password, whatever its bytes; the password is never printed."""
         status, out, err = self.command(
             "passwd", self.path, "alice", stdin=b"s\xc3\xa9 cret\r\nmore\n"
         )
@@ -54,12 +54,12 @@ class CommandTests(SynchronousTestCase):
         )
         self.assertTrue(self.verifies("alice", b"new"))
 
-    def test_passwd_at_terminal(self) -> None:
-        """At a terminal, the password is prompted for twice, without echo."""
+    def test_passwd_prompts_twice_without_echo(self) -> None:
+        """At a terminal, `imapshield passwd` prompts for the password twice, without echo."""
         self.assertEqual(self.command("passwd", self.path, "alice", typed=["sé", "sé"])[0], 0)
         self.assertTrue(self.verifies("alice", "sé".encode()))
 
-    def test_passwd_scram(self) -> None:
+    def test_passwd_scram_stores_a_scram_secret(self) -> None:
         """--scram stores a SCRAM secret; a password that is not ASCII is refused and changes nothing."""
         self.command("passwd", "--scram", self.path, "alice", stdin=b"secret")
         self.assertTrue(self.verifies("alice", b"secret"))
@@ -70,7 +70,7 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("ASCII", err)
         self.assertTrue(self.verifies("alice", b"secret"))
 
-    def test_passwords_do_not_match(self) -> None:
+    def test_passwords_that_differ_change_nothing(self) -> None:
         """If the two typed passwords differ, nothing changes."""
         status, _, err = self.command("passwd", self.path, "alice", typed=["a", "b"])
         self.assertEqual(
@@ -78,7 +78,7 @@ class CommandTests(SynchronousTestCase):
         )
         self.assertFalse(os.path.exists(self.path))
 
-    def test_no_password(self) -> None:
+    def test_missing_password_is_an_error_of_one_line(self) -> None:
         """An empty password, end of input and an interrupt are errors of one line, and nothing changes."""
         cases: list[tuple[bytes, list[Answer]]] = [
             (b"", []),
@@ -92,7 +92,7 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual((status, len(err.splitlines())), (1, 1))
         self.assertFalse(os.path.exists(self.path))
 
-    def test_users(self) -> None:
+    def test_users_are_listed_and_invalid_lines_reported(self) -> None:
         """Users are listed; an invalid line is reported by its number, without its text."""
         for name in ("bob", "alice"):
             self.command("passwd", self.path, name, stdin=b"x")
@@ -103,14 +103,14 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("line 3", err)
         self.assertNotIn("hunter2", err)
 
-    def test_remove(self) -> None:
-        """Removing a user succeeds once; the second time is an error of one line."""
+    def test_remove_succeeds_once(self) -> None:
+        """Removing a user succeeds once; a second removal is an error of one line."""
         self.command("passwd", self.path, "alice", stdin=b"x")
         self.assertEqual(self.command("remove", self.path, "alice"), (0, "removed alice\n", ""))
         status, _, err = self.command("remove", self.path, "alice")
         self.assertEqual((status, len(err.splitlines())), (1, 1))
 
-    def test_errors(self) -> None:
+    def test_errors_are_one_line_each(self) -> None:
         """An invalid name, a missing file and a directory instead of a file are errors of one line each."""
         for arguments in (
             ("passwd", self.path, ".."), ("passwd", self.path, "a:b"), ("users", self.path), ("remove", self.path, "x"),
@@ -120,12 +120,12 @@ class CommandTests(SynchronousTestCase):
                 status, out, err = self.command(*arguments, stdin=b"x")
                 self.assertEqual((status, out, len(err.splitlines())), (1, "", 1))
 
-    def test_password_argument(self) -> None:
+    def test_password_argument_is_refused(self) -> None:
         """A password on the command line, where every process could read it, is refused."""
         with self.assertRaises(SystemExit):
             self.command("passwd", self.path, "alice", "secret")
 
-    def test_module(self) -> None:
+    def test_module_is_the_same_command(self) -> None:
         """``python -m imapshield`` is the same command."""
         process = subprocess.run(
             [sys.executable, "-m", "imapshield", "--version"], capture_output=True, text=True, check=True,

@@ -17,7 +17,7 @@ class ConfigTestCase(SynchronousTestCase):
         return path
 
     def refuses(self, options: dict[str, Any], path: str | None, *words: str) -> None:
-        """The options raise ConfigError with one line that contains all of `words`."""
+        """Check that the options raise ConfigError with one line that contains all of `words`."""
         error = self.assertRaises(ConfigError, load_settings, options, path)
         self.assertEqual(len(str(error).splitlines()), 1, error)
         for word in words:
@@ -25,15 +25,15 @@ class ConfigTestCase(SynchronousTestCase):
 
 
 class CommandLineTests(ConfigTestCase):
-    def test_defaults(self) -> None:
+    def test_no_options_give_the_defaults(self) -> None:
         """Without options, all settings have their defaults."""
         settings = load_settings({})
         self.assertEqual(settings, Settings())
         self.assertEqual(settings.listen, ("tcp:1143:interface=127.0.0.1",))
         self.assertEqual((settings.mail_root, settings.auth, settings.limits), (None, (), Limits()))
 
-    def test_limits(self) -> None:
-        """Each limit is set by its name, with dashes or underscores; --backlog is short for one of them."""
+    def test_each_limit_is_set_by_its_name(self) -> None:
+        """Each limit is set by its name, with dashes or underscores; --backlog is short for --limit backlog."""
         settings = load_settings(
             {
                 "limit": ["max_line_length=1000", "idle-seconds=1.5", "strict_backlog=true"],
@@ -52,11 +52,11 @@ class CommandLineTests(ConfigTestCase):
             ),
         )
 
-    def test_unknown_limit(self) -> None:
-        """The error for an unknown limit lists the known ones."""
+    def test_unknown_limit_error_lists_the_known_limits(self) -> None:
+        """The error for an unknown limit lists the known limits."""
         self.refuses({"limit": ["bakclog=1"]}, None, "unknown limit", "backlog", "preauth_seconds")
 
-    def test_invalid_limit_values(self) -> None:
+    def test_invalid_limit_value_error_names_the_limit(self) -> None:
         """The error for an invalid value of a limit names the limit."""
         for assignment in (
             "max_line_length",
@@ -75,7 +75,7 @@ class CommandLineTests(ConfigTestCase):
         self.refuses({"backlog": "many"}, None, "backlog=many")
 
     def test_zero_means_no_limit(self) -> None:
-        """A limit that is off by default, with 0, can be set to 0; the error for another value names the default."""
+        """A limit that is off (0) by default can be set to 0; the error for an invalid value names the default."""
         settings = load_settings({"limit": ["quota_bytes=1", "quota_bytes=0"]})
         self.assertEqual(settings.limits.quota_bytes, 0)
         self.refuses({"limit": ["quota_bytes=-1"]}, None, "as in --limit quota_bytes=0")
@@ -95,8 +95,8 @@ class TomlFileTests(ConfigTestCase):
         b"[limit]\nmax_line_length = 2000\nidle_seconds = 2.5\nstrict_backlog = true\n"
     )
 
-    def test_same_options(self) -> None:
-        """The file has the options of the command line, and a table of limits."""
+    def test_file_has_the_options_of_the_command_line(self) -> None:
+        """The TOML file has the options of the command line, and a table of limits."""
         settings = load_settings({}, self.file(self.CONTENT))
         self.assertEqual((settings.listen, settings.auth), (("tcp:1", "tcp:2"), ("memory:a:b",)))
         self.assertEqual(
@@ -111,7 +111,7 @@ class TomlFileTests(ConfigTestCase):
         )
 
     def test_command_line_takes_precedence(self) -> None:
-        """An option of the command line replaces that of the file; limits are replaced one by one."""
+        """An option of the command line replaces the same option of the file; limits are replaced one by one."""
         options = {
             "listen": ["tcp:3"],
             "backlog": "8",
@@ -125,12 +125,12 @@ class TomlFileTests(ConfigTestCase):
             (limits.backlog, limits.max_line_length, limits.idle_seconds), (8, 3000, 2.5)
         )
 
-    def test_missing_file(self) -> None:
-        """A missing file is an error that names it."""
+    def test_missing_file_is_an_error(self) -> None:
+        """A missing file is an error that names the file."""
         path: str = os.path.abspath(self.mktemp())
         self.refuses({}, path, "--config", path)
 
-    def test_invalid_files(self) -> None:
+    def test_invalid_file_is_an_error(self) -> None:
         """An invalid file, an unknown option and a value of the wrong type are errors that name an option."""
         for content in (
             b"=", b"\xff", b"nonsense = 1", b"listen = 1", b"backlog = true", b"mail-root = 1", b"report-only = 1",

@@ -1,4 +1,4 @@
-"""The start without options creates a directory with a user and mail, and prints what to try."""
+"""A start without options creates a directory with a user and mail, and prints commands to try."""
 
 import os
 import stat
@@ -18,8 +18,8 @@ class FirstRunFolderTests(SynchronousTestCase):
         self.first_run = FirstRunFolder(os.path.abspath(self.mktemp()))
         self.patch(passwords, "hash_password", lambda p: passwords.hash_scrypt(p, ln=2))
 
-    def test_xdg_data_home(self) -> None:
-        """The directory is in $XDG_DATA_HOME if that is absolute, else in ~/.local/share."""
+    def test_folder_is_in_xdg_data_home(self) -> None:
+        """The directory is in $XDG_DATA_HOME if that path is absolute, otherwise in ~/.local/share."""
         folder = FirstRunFolder.from_environ({"XDG_DATA_HOME": "/x"}).folder
         self.assertEqual(folder, "/x/imapshield")
         environments: list[dict[str, str]] = [{}, {"XDG_DATA_HOME": "x"}, {"XDG_DATA_HOME": ""}]
@@ -29,7 +29,7 @@ class FirstRunFolderTests(SynchronousTestCase):
                 os.path.expanduser("~/.local/share/imapshield"),
             )
 
-    def test_first_start(self) -> None:
+    def test_first_start_creates_mail_and_a_user(self) -> None:
         """The first start creates mail and a user with a unique password; the second start changes nothing."""
         password = self.first_run.prepare()
         assert password is not None
@@ -42,15 +42,15 @@ class FirstRunFolderTests(SynchronousTestCase):
         self.assertIsNone(self.first_run.prepare())
         self.assertNotEqual(FirstRunFolder(os.path.abspath(self.mktemp())).prepare(), password)
 
-    def test_interrupted_first_start(self) -> None:
-        """After a first start that ended before the password was set, the next is a first start; mail comes once."""
+    def test_interrupted_first_start_is_repeated(self) -> None:
+        """A first start that ended before it set the password is repeated, without delivering the mail again."""
         self.first_run.prepare()
         os.unlink(self.first_run.users)
         self.assertIsNotNone(self.first_run.prepare())
         self.assertEqual(len(os.listdir(os.path.join(self.first_run.mail, "demo", "new"))), 3)
 
-    def test_messages(self) -> None:
-        """The first start prints all that a new user must type; later starts show no password."""
+    def test_first_start_prints_all_commands_for_a_new_user(self) -> None:
+        """The first start prints all commands that a new user needs; later starts show no password."""
         text = self.first_run.welcome_message("127.0.0.1", "1143", "pass")
         for expected in (
             "curl imap://127.0.0.1:1143/INBOX -u demo:pass",
@@ -64,8 +64,8 @@ class FirstRunFolderTests(SynchronousTestCase):
             "shown at the first start", self.first_run.restart_message("127.0.0.1", "1143")
         )
 
-    def test_sample_messages(self) -> None:
-        """The samples are valid: plain, alternative and attachments, non-ASCII subjects, one in another mailbox."""
+    def test_sample_messages_are_valid(self) -> None:
+        """The samples are valid messages in two mailboxes: plain, alternative, with attachments, non-ASCII subjects."""
         folder = self.mktemp()
         first_run.deliver_samples(folder, datetime(2026, 1, 2, tzinfo=UTC))
         messages = {}

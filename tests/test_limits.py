@@ -1,4 +1,4 @@
-"""Every limit has a group and a reason, and docs/limits.rst lists the limits as the code has them."""
+"""Every limit has a group and a reason, and docs/limits.rst lists exactly the limits of the code."""
 
 from pathlib import Path
 
@@ -27,12 +27,12 @@ def tables() -> str:
 
 
 class LimitsTests(SynchronousTestCase):
-    def test_reasons(self) -> None:
+    def test_every_limit_has_a_reason(self) -> None:
         """Every limit has a reason that is a sentence."""
         for limits in Limits().by_group().values():
             for name, (_, reason) in limits.items():
                 self.assertRegex(reason, r"^[A-Z0-9].*\.$", name)
 
-    def test_page(self) -> None:
+    def test_limits_page_has_the_tables_of_the_code(self) -> None:
         """docs/limits.rst ends with the tables of the code. To update it, write `tables()` after the marker."""
         self.assertEqual(PAGE.read_text().partition(MARKER)[2], tables())

@@ -1,4 +1,4 @@
-"""Twisted finds the plugins, and imports load no more than they need."""
+"""Twisted finds the plugins, and imports load only the modules that they need."""
 
 import os
 import subprocess
@@ -18,15 +18,15 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class PluginTests(SynchronousTestCase):
-    def test_service_maker(self) -> None:
-        """``twistd imapshield`` is imapshield.tap."""
+    def test_service_maker_is_imapshield_tap(self) -> None:
+        """``twistd imapshield`` uses imapshield.tap."""
         (maker,) = [p for p in getPlugins(IServiceMaker) if p.tapname == "imapshield"]
         from imapshield import tap
 
         self.assertIs(maker.options, tap.Options)
         self.assertIs(maker.makeService, tap.makeService)
 
-    def test_checker_factory(self) -> None:
+    def test_auth_option_finds_the_checker(self) -> None:
         """Any Twisted program with --auth can use ``--auth imapshield:FILE``."""
         (factory,) = [p for p in getPlugins(ICheckerFactory) if p.authType == "imapshield"]
         self.assertEqual(factory.credentialInterfaces, (IUsernamePassword,))
@@ -35,7 +35,7 @@ class PluginTests(SynchronousTestCase):
         self.assertEqual(checker.path, "/some/users")
         self.assertRaises(InvalidAuthArgumentString, makeChecker, "imapshield")
 
-    def test_no_init_files(self) -> None:
+    def test_twisted_folders_have_no_init_file(self) -> None:
         """twisted/ and twisted/plugins/ are not packages: an __init__.py would hide Twisted itself."""
         for folder in ("twisted", "twisted/plugins"):
             self.assertNotIn("__init__.py", os.listdir(os.path.join(ROOT, folder)))
@@ -54,25 +54,25 @@ class ImportTests(SynchronousTestCase):
         )
         return set(process.stdout.split())
 
-    def test_package(self) -> None:
+    def test_package_does_not_import_twisted(self) -> None:
         """``import imapshield`` does not import Twisted."""
         loaded = self.modules("import imapshield; imapshield.__version__; dir(imapshield)")
         self.assertEqual(
             {m for m in loaded if m.split(".")[0] in ("twisted", "zope", "OpenSSL")}, set()
         )
 
-    def test_plugin(self) -> None:
+    def test_plugin_imports_neither_server_nor_reactor(self) -> None:
         """The plugin, which ``twistd --help`` imports, imports neither the server nor a reactor."""
         loaded = self.modules("from twisted.plugins import imapshield_plugin")
         self.assertNotIn("twisted.internet.reactor", loaded)
         self.assertEqual({m for m in loaded if m.startswith("imapshield.")}, set())
 
-    def test_command(self) -> None:
+    def test_command_does_not_import_twisted(self) -> None:
         """``imapshield passwd`` does not import Twisted."""
         self.assertNotIn("twisted", self.modules("import imapshield.cli"))
 
-    def test_public_names(self) -> None:
-        """The package has the names of ``__all__``, and no others."""
+    def test_package_has_exactly_its_public_names(self) -> None:
+        """The package has exactly the names of ``__all__``."""
         for name in imapshield.__all__:
             self.assertIsNotNone(getattr(imapshield, name))
         self.assertEqual(dir(imapshield), sorted(imapshield.__all__))

@@ -15,7 +15,7 @@ from imapshield.service import CannotServe, ShieldService
 
 
 class FakePort:
-    """A port that remembers whether it was closed."""
+    """A port that records whether it was closed."""
 
     def __init__(self) -> None:
         self.stopped = False
@@ -28,7 +28,7 @@ class FakePort:
 
 
 class FakeEndpoint:
-    """An endpoint whose `listen` gives `result`, or fails with it."""
+    """An endpoint with a `listen` that returns `result`, or fails with it."""
 
     def __init__(self, result: FakePort | Exception) -> None:
         self.result = result
@@ -38,7 +38,7 @@ class FakeEndpoint:
 
 
 class ShieldServiceTests(SynchronousTestCase):
-    def test_order_of_stopping(self) -> None:
+    def test_stopping_closes_ports_connections_and_mail(self) -> None:
         """Stopping closes the ports, then the connections, then the mail, even if one step fails."""
         port = FakePort()
         calls: list[object] = []
@@ -49,8 +49,8 @@ class ShieldServiceTests(SynchronousTestCase):
                 calls.append(("shutdown", port.stopped))
                 return disconnected
 
-        def broken() -> Never:
-            calls.append("broken")
+        def failing_step() -> Never:
+            calls.append("failing step")
             raise OSError
 
         clock = Clock()
@@ -58,7 +58,7 @@ class ShieldServiceTests(SynchronousTestCase):
         service = ShieldService(
             [("x", FakeEndpoint(port))],
             Factory(),
-            [broken, lambda: calls.append("close")],
+            [failing_step, lambda: calls.append("close")],
             lambda: ticks.append(1),
             clock,
         )
@@ -68,12 +68,12 @@ class ShieldServiceTests(SynchronousTestCase):
         self.assertEqual((calls, ticks), ([("shutdown", True)], [1]))
         disconnected.callback(None)
         self.successResultOf(stopped)
-        self.assertEqual(calls, [("shutdown", True), "broken", "close"])
+        self.assertEqual(calls, [("shutdown", True), "failing step", "close"])
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
         clock.advance(100)
         self.assertEqual(ticks, [1])
 
-    def test_switch_interval(self) -> None:
+    def test_switch_interval_is_a_millisecond(self) -> None:
         """Threads get the interpreter within a millisecond, because they read indexes while the reactor is busy."""
         self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
         factory: Any = mock.Mock(shutdown=lambda: succeed(None))
@@ -84,8 +84,8 @@ class ShieldServiceTests(SynchronousTestCase):
 
 
 class CannotServeTests(SynchronousTestCase):
-    def test_advice(self) -> None:
-        """Each reason why listening fails comes with advice, on one line."""
+    def test_each_error_of_listening_comes_with_advice(self) -> None:
+        """Each error of listening is reported with advice, on one line."""
         for error, advice in (
             (CannotListenError("", 1, OSError(98, "x")), "another program"),
             (CannotListenError("", 1, OSError(13, "x")), "twistd --uid"),
@@ -102,8 +102,8 @@ class CannotServeTests(SynchronousTestCase):
             self.assertIn(advice, err.getvalue())
             self.assertEqual(len(err.getvalue().splitlines()), 1)
 
-    def test_two_base_classes(self) -> None:
-        """The error is an Exception, so that twistd cleans up, and a SystemExit with status 1, without a traceback."""
+    def test_error_is_an_exception_and_a_system_exit(self) -> None:
+        """CannotServe is an Exception, so that twistd cleans up, and a SystemExit of status 1, without a traceback."""
         with mock.patch.object(sys, "__stderr__", io.StringIO()):
             error = CannotServe("text")
         self.assertIsInstance(error, Exception)

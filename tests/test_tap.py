@@ -29,7 +29,7 @@ from tests.certificates import self_signed
 
 
 class CommandLineTestCase(TestCase):
-    """Parses command lines and makes services, in a directory with mail and users."""
+    """A test case that parses command lines and makes services, in a directory with mail and users."""
 
     def setUp(self) -> None:
         self.folder = os.path.abspath(self.mktemp())
@@ -58,24 +58,24 @@ class CommandLineTestCase(TestCase):
     def make(self, *arguments: str) -> Any:
         return makeService(self.parse(*arguments))
 
-    def refuses(self, *arguments: str, saying: str | Sequence[str]) -> None:
-        """The start fails with one line that contains `saying`: SystemExit with a text has status 1, no traceback."""
+    def refuses(self, *arguments: str, message: str | Sequence[str]) -> None:
+        """Check that the start fails with one line that contains `message`, status 1 and no traceback."""
         with self.assertRaises(SystemExit) as caught:
             self.make(*arguments)
         text = caught.exception.code
         assert isinstance(text, str), text
         self.assertEqual(len(text.splitlines()), 1, text)
         self.assertTrue(text.startswith("imapshield: "), text)
-        for words in [saying] if isinstance(saying, str) else saying:
+        for words in [message] if isinstance(message, str) else message:
             self.assertIn(words, text)
 
 
 class OptionsTests(CommandLineTestCase):
-    def test_no_options(self) -> None:
+    def test_no_options_give_the_defaults(self) -> None:
         """Without options, the settings are the defaults."""
         self.assertEqual(self.parse().settings, Settings())
 
-    def test_all_options(self) -> None:
+    def test_every_option_becomes_a_setting(self) -> None:
         """Every option of the command line becomes a setting."""
         config = self.file("c.toml", b"[limit]\nidle_seconds = 7\n")
         options = self.parse(
@@ -99,7 +99,7 @@ class OptionsTests(CommandLineTestCase):
             ),
         )
 
-    def test_help(self) -> None:
+    def test_help_names_every_option(self) -> None:
         """The help names every option of the command line."""
         with self.assertRaises(SystemExit) as caught:
             self.parse("--help")
@@ -119,7 +119,7 @@ class OptionsTests(CommandLineTestCase):
         ):
             self.assertIn(f"--{name}", self.out.getvalue())
 
-    def test_limit_help(self) -> None:
+    def test_limit_help_prints_each_limit(self) -> None:
         """--limit help prints each limit with its value and its reason."""
         with self.assertRaises(SystemExit) as caught:
             self.parse("--limit", "help")
@@ -130,24 +130,26 @@ class OptionsTests(CommandLineTestCase):
             for name, (value, reason) in limits.items():
                 self.assertIn(f"{name}={value} {reason}", text)
 
-    def test_unknown_options(self) -> None:
+    def test_unknown_option_is_an_error_of_one_line(self) -> None:
         """An unknown option, an unexpected argument and a missing value are errors of one line."""
-        self.refuses("--nonsense", saying=["nonsense", "--help"])
-        self.refuses("surplus", saying=["surplus", "--help"])
-        self.refuses("--listen", saying="--help")
+        self.refuses("--nonsense", message=["nonsense", "--help"])
+        self.refuses("surplus", message=["surplus", "--help"])
+        self.refuses("--listen", message="--help")
 
-    def test_invalid_settings(self) -> None:
-        """An error of the configuration is one line, from the command line and from the file."""
-        self.refuses("--limit", "bakclog=1", saying=["unknown limit", "backlog", "preauth_seconds"])
-        self.refuses("--backlog", "many", saying="backlog=many")
-        self.refuses("--mail-root", self.mail, saying=["--auth", "file:PATH", "imapshield passwd"])
-        self.refuses("--config", self.path("none"), saying=self.path("none"))
-        self.refuses("--config", self.file("c.toml", b"="), saying=self.path("c.toml"))
+    def test_configuration_error_is_one_line(self) -> None:
+        """A configuration error on the command line or in the file is reported in one line."""
+        self.refuses(
+            "--limit", "bakclog=1", message=["unknown limit", "backlog", "preauth_seconds"]
+        )
+        self.refuses("--backlog", "many", message="backlog=many")
+        self.refuses("--mail-root", self.mail, message=["--auth", "file:PATH", "imapshield passwd"])
+        self.refuses("--config", self.path("none"), message=self.path("none"))
+        self.refuses("--config", self.file("c.toml", b"="), message=self.path("c.toml"))
 
 
 class MakeServiceTests(CommandLineTestCase):
-    def test_first_start(self) -> None:
-        """Without options the server has its own directory, and the first start prints user, password and what to try."""
+    def test_first_start_prints_user_and_password(self) -> None:
+        """Without options the server has its own directory, and the first start prints user, password and examples."""
         service = self.make()
         self.assertTrue(IService.providedBy(service))
         self.assertIn("curl imap://127.0.0.1:1143/INBOX -u demo:", self.out.getvalue())
@@ -160,12 +162,12 @@ class MakeServiceTests(CommandLineTestCase):
         self.assertIn("shown at the first start", self.out.getvalue())
         self.assertNotIn("-u demo:", self.out.getvalue())
 
-    def test_own_directory_not_writable(self) -> None:
-        """If its own directory cannot be created, the error names it and the option to use instead."""
+    def test_unwritable_directory_is_an_error_with_advice(self) -> None:
+        """If the server's own directory cannot be created, the error names it and the option to use instead."""
         self.file("xdg", b"a file in place of the directory")
-        self.refuses(saying=[self.path("xdg"), "--mail-root"])
+        self.refuses(message=[self.path("xdg"), "--mail-root"])
 
-    def test_auth_file(self) -> None:
+    def test_auth_file_is_relative_to_the_start_directory(self) -> None:
         """--auth file: is the file of hashed passwords, relative to the directory in which twistd was started."""
         working_directory = os.getcwd()
         self.addCleanup(os.chdir, working_directory)
@@ -179,34 +181,34 @@ class MakeServiceTests(CommandLineTestCase):
         self.assertEqual([c.path for c in checker.checkers], [self.users] * 2)
         self.assertEqual(service.factory.portal.realm.mail_root.base, self.mail)
 
-    def test_invalid_auth(self) -> None:
-        """An unknown type of --auth, wrong arguments and a missing file are errors that say what to do."""
+    def test_invalid_auth_is_an_error_with_advice(self) -> None:
+        """An unknown type of --auth, wrong arguments and a missing file are errors with advice."""
         root = ("--mail-root", self.mail, "--auth")
-        self.refuses(*root, "nonsense:x", saying=["nonsense", "--help-auth"])
-        self.refuses(*root, "anonymous", saying=["anonymous", "--help-auth"])
-        self.refuses(*root, "memory:alice", saying=["memory", "--help-auth-type memory"])
+        self.refuses(*root, "nonsense:x", message=["nonsense", "--help-auth"])
+        self.refuses(*root, "anonymous", message=["anonymous", "--help-auth"])
+        self.refuses(*root, "memory:alice", message=["memory", "--help-auth-type memory"])
         self.refuses(
-            *root, f"file:{self.path('none')}", saying=["No such file", "imapshield passwd"]
+            *root, f"file:{self.path('none')}", message=["No such file", "imapshield passwd"]
         )
-        self.refuses(*root, "file:", saying="file:/")
+        self.refuses(*root, "file:", message="file:/")
 
-    def test_invalid_mail_root(self) -> None:
-        """A mail root that is missing, no directory, not accessible or shared by all users is an error with advice."""
+    def test_invalid_mail_root_is_an_error_with_advice(self) -> None:
+        """A mail root that is missing, not a directory, inaccessible or shared by all users is an error with advice."""
         auth = ("--auth", "memory:a:b", "--mail-root")
-        self.refuses(*auth, self.path("none"), saying=[self.path("none"), "create it"])
-        self.refuses(*auth, self.users, saying="not a directory")
-        self.refuses(*auth, self.path("none/{user}/x"), saying=self.path("none"))
-        self.refuses(*auth, self.mail + "/{domain}", saying="{user}")
+        self.refuses(*auth, self.path("none"), message=[self.path("none"), "create it"])
+        self.refuses(*auth, self.users, message="not a directory")
+        self.refuses(*auth, self.path("none/{user}/x"), message=self.path("none"))
+        self.refuses(*auth, self.mail + "/{domain}", message="{user}")
         with mock.patch("os.access", return_value=False):
-            self.refuses(*auth, self.mail, saying=[self.mail, "chown"])
+            self.refuses(*auth, self.mail, message=[self.mail, "chown"])
 
-    def test_invalid_endpoint(self) -> None:
+    def test_invalid_endpoint_is_an_error_with_an_example(self) -> None:
         """An endpoint that cannot be parsed is an error with an example, before anything is created."""
         for text in ("", "nonsense", "nonsense:1", "tcp:x", "tcp:1:nonsense=2"):
-            self.refuses("--listen", text, saying=["--listen", "tcp:"])
+            self.refuses("--listen", text, message=["--listen", "tcp:"])
         self.assertFalse(os.path.exists(self.path("xdg")))
 
-    def test_certificate(self) -> None:
+    def test_certificate_enables_starttls(self) -> None:
         """A certificate enables STARTTLS."""
         certificate, key = self_signed()
         both = self.file("both.pem", key + certificate)
@@ -217,9 +219,9 @@ class MakeServiceTests(CommandLineTestCase):
         self.assertIsNotNone(service.factory.buildProtocol(None).ctx)
         self.assertIsNone(self.make().factory.buildProtocol(None).ctx)
 
-    def test_invalid_certificate(self) -> None:
+    def test_invalid_certificate_error_names_the_file(self) -> None:
         """A certificate that cannot be used is an error that names its file."""
-        self.refuses("--certificate", self.path("none"), saying=self.path("none"))
+        self.refuses("--certificate", self.path("none"), message=self.path("none"))
 
 
 class LineClient(LineReceiver):
@@ -240,7 +242,7 @@ class LineClient(LineReceiver):
 
 
 class RunningServiceTests(CommandLineTestCase):
-    async def test_memory_auth(self) -> None:
+    async def test_several_auth_options_are_tried_in_order(self) -> None:
         """--auth memory:alice:secret lets alice log in, and several --auth are tried in order."""
         service = self.make(
             "--mail-root", self.mail, "--auth", "memory:bob:x", "--auth", "memory:alice:secret:eve:y"
@@ -257,7 +259,7 @@ class RunningServiceTests(CommandLineTestCase):
             await login(UsernamePassword(b"alice", b"x"), None, IAccount)
         await service.stopService()
 
-    async def test_scram(self) -> None:
+    async def test_scram_is_offered_with_scram_secrets_only(self) -> None:
         """SCRAM is offered if the only --auth is a password file with SCRAM secrets for all users."""
         users.set_hash(self.users, "alice", passwords.hash_scram(b"x", iterations=4096))
         file_only = ["--auth", f"file:{self.users}"]
@@ -273,13 +275,15 @@ class RunningServiceTests(CommandLineTestCase):
             server.connectionLost()
             await service.stopService()
 
-    async def test_serves_and_stops(self) -> None:
+    async def test_service_greets_and_sends_bye_when_it_stops(self) -> None:
         """The service greets on every endpoint; when it stops, it sends BYE to all and accepts no more connections."""
+        # The operating system limits the length of a socket's path: the path is relative.
+        unix_endpoint = f"unix:{os.path.relpath(self.folder)}/s"
         service = self.make(
             "--listen",
             "tcp:0:interface=127.0.0.1",
             "--listen",
-            f"unix:{self.folder}/s",
+            unix_endpoint,
             "--auth",
             "memory:a:b",
         )
@@ -288,7 +292,7 @@ class RunningServiceTests(CommandLineTestCase):
         address = service._ports[0].getHost()
         clients: list[Any] = [
             await clientFromString(reactor, text).connect(Factory.forProtocol(LineClient))
-            for text in (f"tcp:127.0.0.1:{address.port}", f"unix:{self.folder}/s")
+            for text in (f"tcp:127.0.0.1:{address.port}", unix_endpoint)
         ]
         for client in clients:
             await client.greeted
@@ -301,7 +305,7 @@ class RunningServiceTests(CommandLineTestCase):
             self.assertNotEqual(late.connect_ex(("127.0.0.1", address.port)), 0)
         self.assertFalse(os.path.exists(f"{self.folder}/s"))
 
-    async def test_port_in_use(self) -> None:
+    async def test_port_in_use_ends_the_start(self) -> None:
         """A port in use ends the start with status 1 and one line, and closes the other ports."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]

@@ -1,7 +1,7 @@
 """Inputs that have hurt mail servers: what is sent, what it targets, and how the server must respond.
 
-Each is the class of a public, fixed case. To add an attack, add a row. `test_corpus` runs every row, and checks for each
-one, beside what the row asks for, that
+Each attack stands for a public case that was fixed. To add an attack, add a row. `test_corpus` runs every row. Besides
+what the row demands, it checks for each row that
 
 * no command fails with an internal error, and no response shows the text of an exception,
 * the responses are no longer than a small multiple of the input,
@@ -20,11 +20,11 @@ class Attack(NamedTuple):
     """One attack.
 
     Attributes:
-        name: the public name of the case, or what is sent.
-        target: what the attack is aimed at.
+        name: the public name of the case, or a description of the input.
+        target: the resource or the component that the attack targets.
         state: the state of the connection when the attack begins.
-        reads: what the server reads, one item after the other.
-        outcome: how the connection is left.
+        reads: the input of the server, one item per read.
+        outcome: the state of the connection after the attack.
         expected: regular expressions that the responses have to match.
         forbidden: regular expressions that the responses must not match.
         incomplete: whether the input ends within a command, so that no other command can follow.
@@ -53,7 +53,7 @@ NOOPS = b"a NOOP\r\n"
 # fmt: off
 ATTACKS = [
     # Floods before login.
-    Attack("Q230285", "memory: every NOOP of a packed frame queued and answered", NOT_AUTHENTICATED, (NOOPS * 187,), RESET),
+    Attack("Q230285", "memory: every NOOP of a full packet queued and answered", NOT_AUTHENTICATED, (NOOPS * 187,), RESET),
     Attack("Q230285 CAPABILITY", "memory, amplified", NOT_AUTHENTICATED, (b"a CAPABILITY\r\n" * 107,), RESET),
     Attack("Q230285 ID", "memory", NOT_AUTHENTICATED, (b"a ID NIL\r\n" * 136,), RESET),
     Attack("Q230285 unknown", "memory and the log: one line per command", NOT_AUTHENTICATED, (b"a XYZZY\r\n" * 150,), RESET),
@@ -82,14 +82,14 @@ ATTACKS = [
     Attack("CVE-2020-7046", "an endless loop: truncated UTF-8", NOT_AUTHENTICATED, (b'a LOGIN "\xe2\x82" secret\r\n',), OPEN, (b"^a (NO|BAD) ",)),
     Attack("CVE-2020-10957", "a crash: NOOP with an argument", NOT_AUTHENTICATED, (b"a NOOP \x80\x81\r\n",), OPEN, (b"^a BAD ",)),
     Attack("CVE-2020-10958", "a crash: use after free when a server closes the connection", NOT_AUTHENTICATED, (b"a XYZZY\r\n" * 20,), BYE),
-    Attack("held AUTHENTICATE", "connections: a SASL exchange that stops", NOT_AUTHENTICATED, (b"a AUTHENTICATE PLAIN\r\n",), OPEN, incomplete=True),
+    Attack("stalled AUTHENTICATE", "connections: a SASL exchange that stops", NOT_AUTHENTICATED, (b"a AUTHENTICATE PLAIN\r\n",), OPEN, incomplete=True),
     # STARTTLS and requests of other protocols.
     Attack("STARTTLS without TLS", "the state machine", NOT_AUTHENTICATED, (b"a STARTTLS\r\n",), OPEN, (b"^a BAD ",)),
     Attack("ALPACA HTTP", "cross-protocol requests", NOT_AUTHENTICATED, (b"GET / HTTP/1.1\r\nHost: imap\r\n\r\n",), BYE, (b"BYE",), (b"Host",)),
     Attack("ALPACA POST", "cross-protocol requests: commands in a body", NOT_AUTHENTICATED, (b"POST / HTTP/1.1\r\nContent-Length: 30\r\n\r\na LOGIN alice secret\r\n",), BYE, (b"BYE",), (b"a OK",)),
     Attack("ALPACA SMTP", "cross-protocol requests", NOT_AUTHENTICATED, (b"EHLO example.org\r\nMAIL FROM:<a@b>\r\n",), BYE, (b"BYE",)),
     Attack("TLS to the plain port", "cross-protocol requests", NOT_AUTHENTICATED, (bytes.fromhex("16030100c8010000c40303") + bytes(range(190)),), OPEN, incomplete=True),
-    # Arguments that are long, malformed or not what they announce.
+    # Arguments that are long, invalid or different from their announcement.
     *_each("tags", "forged responses: invalid tags", NOT_AUTHENTICATED, [b"+ NOOP", b"* NOOP", b"\xff NOOP", b"a{5} NOOP", b'"a" NOOP', b"a(b NOOP", b"a% NOOP", b"a\\ NOOP"], OPEN, rb"^\* BAD "),
     Attack("CVE-2007-1373", "a stack overflow: spaces and a literal", NOT_AUTHENTICATED, (b"a LOGIN " + b" " * 1008 + b"{5}\r\n",), OPEN, (b"^a BAD |^\\+ ",), incomplete=True),
     Attack("CVE-2006-6423", "a buffer overflow: a literal longer than announced", NOT_AUTHENTICATED, (b"a LOGIN {10+}\r\n" + b"A" * 600 + b"\r\n",), OPEN, (b"^a BAD ",)),
@@ -114,7 +114,7 @@ ATTACKS = [
     *_each("octets", "the parser", AUTHENTICATED, [b"a NOOP\0", b"a \0NOOP", b"a NO\rOP", b"a NO\nOP", b"a\tNOOP", b"a  NOOP", b"a NOOP\x7f", b"a N\xd3OP", b""], OPEN, b"BAD "),
     # Amplification after login.
     Attack("CVE-2024-34055", "memory: literals each under the cap", SELECTED, (b"a SEARCH " + b" ".join([b"SUBJECT {1+}\r\nx"] * 1001) + b"\r\n",), OPEN, (b"^a NO \\[LIMIT\\]",)),
-    Attack("CVE-2024-34055 sum", "memory: literals whose sum is over the cap", SELECTED, (b"a SEARCH " + b" ".join([b"SUBJECT {60000+}\r\n" + b"x" * 60000] * 10) + b"\r\n",), OPEN, (b"^a NO \\[TOOBIG\\]",)),
+    Attack("CVE-2024-34055 sum", "memory: literals with a total size over the cap", SELECTED, (b"a SEARCH " + b" ".join([b"SUBJECT {60000+}\r\n" + b"x" * 60000] * 10) + b"\r\n",), OPEN, (b"^a NO \\[TOOBIG\\]",)),
     Attack("nested SEARCH", "the stack: parentheses", SELECTED, (b"a SEARCH " + b"(" * 8000 + b"ALL" + b")" * 8000 + b"\r\n",), OPEN, (b"^a (BAD|NO) ",)),
     Attack("NOT NOT SEARCH", "the stack: NOT", SELECTED, (b"a SEARCH " + b"NOT " * 4000 + b"ALL\r\n",), OPEN, (b"^a (BAD|NO|OK) ",)),
     Attack("OR OR SEARCH", "the stack: OR", SELECTED, (b"a SEARCH " + b"OR ALL " * 2300 + b"ALL\r\n",), OPEN, (b"^a (BAD|NO|OK) ",)),
@@ -123,8 +123,8 @@ ATTACKS = [
     Attack("SEARCHes in a row", "processor time: fairness between users", SELECTED, (b"a SEARCH UNSEEN NOT DELETED\r\n" * 99,), OPEN, (b"^a OK ",)),
     Attack("long lines", "processor time: each line is searched for a literal", SELECTED, (b"a NOOP " + b"1," * 32000 + b"\r\n",) * 20, OPEN, (b"^a BAD ",)),
     Attack("literals of pending commands", "memory and disk: a hundred pending commands with literals", SELECTED, (b"a SEARCH SUBJECT {60000+}\r\n" + b"x" * 60000 + b"\r\n",) * 99, OPEN, (b"^a OK ",)),
-    Attack("a MULTIAPPEND of small messages", "memory and files: each message is too small for a file of its own", AUTHENTICATED, (b"a APPEND INBOX" + b" {9000+}\r\n" + b" {9000+}\r\n".join([b"x" * 9000] * 99) + b"\r\n",), OPEN, (b"^a OK ",)),
-    Attack("a hundred keywords, different each time", "memory: a flag list kept for each STORE", SELECTED, tuple(b"a STORE 1 FLAGS.SILENT (" + b" ".join(b"k%d" % (n * i % 500) for i in range(100)) + b")\r\n" for n in range(1, 60)), OPEN, (b"^a OK ",)),
+    Attack("a MULTIAPPEND of small messages", "memory and files: each message is too small for a separate file", AUTHENTICATED, (b"a APPEND INBOX" + b" {9000+}\r\n" + b" {9000+}\r\n".join([b"x" * 9000] * 99) + b"\r\n",), OPEN, (b"^a OK ",)),
+    Attack("a hundred keywords, different each time", "memory: a flag list stored for each STORE", SELECTED, tuple(b"a STORE 1 FLAGS.SILENT (" + b" ".join(b"k%d" % (n * i % 500) for i in range(100)) + b")\r\n" for n in range(1, 60)), OPEN, (b"^a OK ",)),
     Attack("many SEARCH terms", "processor time", SELECTED, (b"a SEARCH" + b" SEEN" * 12000 + b"\r\n",), OPEN, (b"^a (BAD|NO|OK) ",)),
     Attack("FETCH of many bodies", "amplification: 2,300 copies of the message", SELECTED, (b"a FETCH 1 (" + b" ".join([b"BODY.PEEK[]"] * 2300) + b")\r\n",), OPEN, (b"^a (OK|BAD|NO) ",)),
     *_each("CVE-2021-40110", "processor time: LIST patterns that backtrack", AUTHENTICATED,

@@ -18,7 +18,7 @@ class CorpusTests(SynchronousTestCase):
     """One test for each row of the corpus."""
 
     def survive(self, attack: Attack) -> None:
-        """Run `attack` and check what its row and the documentation of the corpus demand."""
+        """Run `attack` and check everything that its row and the documentation of the corpus demand."""
         server = Server()
         client = self.client_in(server, attack.state)
         bytes_before = client.protocol.write_buffer.bytes_written
@@ -48,7 +48,7 @@ class CorpusTests(SynchronousTestCase):
         self.assertEqual(server.clock.getDelayedCalls(), [])
 
     def client_in(self, server: Server, state: str) -> Client:
-        """Return a client whose connection is in `state`."""
+        """Return a client with a connection in `state`."""
         if state == NOT_AUTHENTICATED:
             return server.connect()
         client = server.login()

@@ -1,4 +1,4 @@
-"""The password file checker verifies passwords off the reactor, bounded and cached; the chain tries several checkers."""
+"""The password file checker verifies passwords in threads, bounded and cached; the chain tries several checkers."""
 
 import os
 import threading
@@ -51,11 +51,11 @@ class PasswordFileTests(SynchronousTestCase):
     def warnings(self) -> list[dict[str, Any]]:
         return [e for e in self.logged if e["log_level"] is LogLevel.warn and "path" in e]
 
-    def test_interface(self) -> None:
+    def test_password_file_is_a_checker(self) -> None:
         """PasswordFile is a checker of twisted.cred."""
         verifyObject(ICredentialsChecker, self.checker)
 
-    def test_correct_and_wrong(self) -> None:
+    def test_only_the_correct_password_is_accepted(self) -> None:
         """The correct password gives the user name; anything else gives the same error."""
         self.accepts(b"alice", b"secret")
         for user, password in (
@@ -68,13 +68,13 @@ class PasswordFileTests(SynchronousTestCase):
         ):
             self.refuses(user, password)
 
-    def test_unknown_users_cost_the_same(self) -> None:
-        """For an unknown user one hash is computed too, and even its correct password is refused."""
+    def test_unknown_user_costs_one_hash(self) -> None:
+        """The check of an unknown user computes one hash too, and refuses even a password that matches it."""
         with mock.patch.object(passwords, "verify", wraps=passwords.verify) as verify:
             self.refuses(b"nobody", b"secret")
         self.assertEqual(verify.call_count, 1)
 
-    def test_scram(self) -> None:
+    def test_scram_requires_secrets_for_all_users(self) -> None:
         """SCRAM can be offered while all users have SCRAM secrets, with which plain passwords work as well."""
         self.assertFalse(self.checker.ready)
         stored = passwords.hash_scram(b"secret", iterations=4096)
@@ -89,7 +89,7 @@ class PasswordFileTests(SynchronousTestCase):
         os.unlink(self.path)
         self.assertFalse(self.checker.ready)
 
-    def test_scram_unknown_users(self) -> None:
+    def test_unknown_user_has_a_constant_salt(self) -> None:
         """An unknown user has a constant salt and the iterations of some known user, and no password matches."""
         for name, iterations in (("alice", 4096), ("bob", 5000)):
             users.set_hash(self.path, name, passwords.hash_scram(b"x", iterations=iterations))
@@ -102,12 +102,12 @@ class PasswordFileTests(SynchronousTestCase):
             self.assertEqual(len(secret.salt), 16)
             self.assertNotEqual(secret.stored_key, again.stored_key)
 
-    def test_no_users(self) -> None:
+    def test_empty_file_accepts_nobody(self) -> None:
         """With an empty file nobody can log in."""
         users.remove(self.path, "alice")
         self.refuses(b"alice", b"secret")
 
-    def test_nothing_runs_on_the_reactor(self) -> None:
+    def test_result_comes_after_a_thread_has_worked(self) -> None:
         """The result comes only after a thread has done the work."""
         self.pool.paused = True
         result = self.check(b"alice", b"secret")
@@ -115,7 +115,7 @@ class PasswordFileTests(SynchronousTestCase):
         self.pool.run_pending()
         self.assertEqual(self.successResultOf(result), b"alice")
 
-    def test_busy(self) -> None:
+    def test_check_beyond_the_maximum_fails_as_busy(self) -> None:
         """With the maximum of pending checks, the next one fails at once, as "busy" and not as "wrong"."""
         self.pool.paused = True
         pending = [self.check(b"alice", b"wrong") for _ in range(3)]
@@ -128,8 +128,8 @@ class PasswordFileTests(SynchronousTestCase):
         self.pool.paused = False
         self.accepts(b"alice", b"secret")
 
-    def test_cached(self) -> None:
-        """A second login with the same password computes no hash, and succeeds even while the threads are busy."""
+    def test_second_login_computes_no_hash(self) -> None:
+        """A second login with the same password computes no hash, and succeeds even if the pool is full."""
         self.accepts(b"alice", b"secret")
         self.pool.paused = True
         pending = [self.check(b"alice", b"wrong") for _ in range(3)]
@@ -145,14 +145,14 @@ class PasswordFileTests(SynchronousTestCase):
         self.refuses(b"alice", b"wrong")
         self.accepts(b"alice", b"secret")
 
-    def test_cache_expires(self) -> None:
+    def test_cache_expires_after_five_minutes(self) -> None:
         """After five minutes the password is verified again."""
         self.accepts(b"alice", b"secret")
         self.reactor.advance(checkers.CACHE_SECONDS + 1)
         self.accepts(b"alice", b"secret")
         self.assertEqual(self.pool.jobs_run, 2)
 
-    def test_cache_is_bounded(self) -> None:
+    def test_cache_holds_the_most_recent_logins_only(self) -> None:
         """The cache holds the most recent logins only, as keyed hashes and not as passwords."""
         with mock.patch.object(checkers, "CACHE_SIZE", 2):
             for name in ("alice", "bob", "carol"):
@@ -162,26 +162,26 @@ class PasswordFileTests(SynchronousTestCase):
         self.assertEqual(list(self.checker._cache), ["bob", "carol"])
         self.assertNotIn("secret", repr(self.checker._cache))
 
-    def test_changed_password(self) -> None:
+    def test_changed_password_takes_effect_at_once(self) -> None:
         """A password that is changed in the file takes effect at once, despite the cache."""
         self.accepts(b"alice", b"secret")
         users.set_hash(self.path, "alice", BOB)
         self.refuses(b"alice", b"secret")
         self.accepts(b"alice", b"other")
 
-    def test_removed_user(self) -> None:
+    def test_removed_user_cannot_log_in(self) -> None:
         """A user who is removed from the file cannot log in any more, despite the cache."""
         self.accepts(b"alice", b"secret")
         users.remove(self.path, "alice")
         self.refuses(b"alice", b"secret")
 
-    def test_unchanged_file(self) -> None:
+    def test_unchanged_file_is_not_read_again(self) -> None:
         """An unchanged file is not read again."""
         self.refuses(b"alice", b"1")
         with mock.patch.object(users, "parse", side_effect=AssertionError):
             self.refuses(b"alice", b"2")
 
-    def test_unreadable_file(self) -> None:
+    def test_unreadable_file_makes_logins_fail_as_busy(self) -> None:
         """Without the file, logins fail as "busy" with one line in the log, and work again when it is back."""
         os.rename(self.path, self.path + ".away")
         self.refuses(b"alice", b"secret", CheckerBusy)
@@ -190,7 +190,7 @@ class PasswordFileTests(SynchronousTestCase):
         os.rename(self.path + ".away", self.path)
         self.accepts(b"alice", b"secret")
 
-    def test_invalid_lines(self) -> None:
+    def test_plain_text_password_is_useless_and_never_logged(self) -> None:
         """A plain text password in the file is useless, logged once by its line number, and never itself logged."""
         with open(self.path, "ab") as file:
             file.write(b"bob:hunter2\n")
@@ -201,23 +201,23 @@ class PasswordFileTests(SynchronousTestCase):
         self.assertIn("line 2", event["problems"])
         self.assertNotIn("hunter2", repr(event))
 
-    def test_close(self) -> None:
+    def test_close_stops_the_threads_once(self) -> None:
         """Closing stops the threads once; pending and later logins fail as "busy"."""
         self.pool.paused = True
         result = self.check(b"alice", b"secret")
-        (at_shutdown,) = self.reactor.triggers
+        (shutdown_trigger,) = self.reactor.triggers
         self.checker.close()
-        at_shutdown()
+        shutdown_trigger()
         self.assertEqual(self.pool.state, "stopped")
         self.failureResultOf(result, CheckerBusy)
         self.refuses(b"alice", b"secret", CheckerBusy)
 
-    def test_close_unused(self) -> None:
+    def test_close_of_an_unused_checker_stops_no_threads(self) -> None:
         """A checker that was never used has no threads to stop."""
         self.checker.close()
         self.assertEqual(self.pool.state, "new")
 
-    def test_unexpected_error(self) -> None:
+    def test_unexpected_error_is_busy_for_the_client(self) -> None:
         """An unexpected error is "busy" for the client and a traceback in the log."""
         with mock.patch.object(passwords, "verify", side_effect=MemoryError):
             self.refuses(b"alice", b"secret", CheckerBusy)
@@ -225,7 +225,7 @@ class PasswordFileTests(SynchronousTestCase):
 
 
 class RealThreadTests(TestCase):
-    async def test_runs_in_a_thread(self) -> None:
+    async def test_hashing_runs_in_another_thread(self) -> None:
         """With a real pool, hashing runs in another thread."""
         path = self.mktemp()
         users.set_hash(path, "alice", ALICE)
@@ -260,18 +260,18 @@ class CheckerChainTests(SynchronousTestCase):
         chain = CheckerChain([FixedChecker(result) for result in results])
         return chain.requestAvatarId(UsernamePassword(b"a", b"b"))
 
-    def test_first_that_accepts(self) -> None:
+    def test_first_accepting_checker_decides(self) -> None:
         """The first checker that accepts the credentials decides."""
         result = self.check(UnauthorizedLogin(), CheckerBusy(), b"x", b"y")
         self.assertEqual(self.successResultOf(result), b"x")
 
-    def test_none_accepts(self) -> None:
+    def test_login_is_refused_if_no_checker_accepts(self) -> None:
         """If all refuse, the login is refused; if one is busy and none accepts, the chain is busy."""
         refused, busy = UnauthorizedLogin(), CheckerBusy()
         self.failureResultOf(self.check(refused, UnauthorizedLogin()), UnauthorizedLogin)
         self.failureResultOf(self.check(refused, busy, UnauthorizedLogin()), CheckerBusy)
 
-    def test_interfaces(self) -> None:
+    def test_checkers_get_only_credentials_they_accept(self) -> None:
         """The chain accepts the credentials of all its checkers, and calls only those that accept them."""
         chain = CheckerChain([FixedChecker(b"anonymous", (IAnonymous,)), FixedChecker(b"named")])
         verifyObject(ICredentialsChecker, chain)

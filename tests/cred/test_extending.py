@@ -1,4 +1,4 @@
-"""Complete examples of a checker, a realm with a store, and an account of your own; docs/extending.rst shows them."""
+"""Complete examples of a custom checker, realm, store and account, which docs/extending.rst shows."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Never
@@ -23,7 +23,7 @@ from imapshield.wire.commands.base import MemoryLiteral
 
 @implementer(ICredentialsChecker)
 class OneTimePasswords:
-    """A checker whose passwords are valid once."""
+    """A checker with passwords that are valid once."""
 
     credentialInterfaces = (IUsernamePassword,)
 
@@ -63,8 +63,8 @@ class ReadOnlyStore(MemoryStore):
 
 
 @implementer(IAccount)
-class NoticeAccount:
-    """An account without a store: it shows two mailboxes, and refuses everything else with a notice."""
+class MovedAccount:
+    """An account without a store: it lists two mailboxes, and refuses everything else with an explanation."""
 
     def __init__(self, user: str) -> None:
         self.user = user
@@ -89,31 +89,31 @@ class NoticeAccount:
 
 
 @implementer(IRealm)
-class NoticeRealm:
-    """A realm that gives every user a `NoticeAccount`."""
+class MovedRealm:
+    """A realm that gives every user a `MovedAccount`."""
 
     def __init__(self) -> None:
-        self.accounts: list[NoticeAccount] = []
+        self.accounts: list[MovedAccount] = []
 
     def requestAvatar(
         self, avatarId: Any, mind: object, *interfaces: object
-    ) -> tuple[Any, NoticeAccount, Callable[[], None]]:
-        account = NoticeAccount(avatarId.decode())
+    ) -> tuple[Any, MovedAccount, Callable[[], None]]:
+        account = MovedAccount(avatarId.decode())
         self.accounts.append(account)
         return IAccount, account, account.close
 
 
 class ExtendingTests(SynchronousTestCase):
-    def test_checker(self) -> None:
-        """A checker of your own decides who may log in."""
+    def test_checker_decides_who_may_log_in(self) -> None:
+        """A custom checker decides which users may log in."""
         checker = OneTimePasswords({b"alice": [b"one", b"two"]})
         verifyObject(ICredentialsChecker, checker)
         server = Server(checker=checker)
         for password, status in ((b"one", b"OK"), (b"one", b"NO"), (b"two", b"OK")):
             self.assertIn(b"a " + status, server.connect()(b"a LOGIN alice " + password))
 
-    def test_realm_and_store(self) -> None:
-        """A realm of your own chooses each user's account, and a store of your own decides what users can do."""
+    def test_realm_chooses_the_account_and_store_its_rules(self) -> None:
+        """A custom realm chooses each user's account, and a custom store decides which commands succeed."""
         store = ReadOnlyStore(lambda: 1_700_000_000.0)
         MemoryStore.append(store, "INBOX", [NewMessage((), None, MemoryLiteral(MAIL))])
         realm = ArchiveRealm(store)
@@ -130,10 +130,10 @@ class ExtendingTests(SynchronousTestCase):
         alice.lose_connection()
         self.assertEqual(realm.account.sessions, 1)
 
-    def test_account(self) -> None:
-        """An account of your own needs no store, and clients see the texts of its errors."""
-        verifyObject(IAccount, NoticeAccount("alice"))
-        realm = NoticeRealm()
+    def test_account_needs_no_store(self) -> None:
+        """A custom account needs no store, and clients see the texts of its errors."""
+        verifyObject(IAccount, MovedAccount("alice"))
+        realm = MovedRealm()
         client = Server(realm=realm).login()
         self.assertIn(b"Moved to another server", client(b'a LIST "" *'))
         for command in (b"SELECT INBOX", b"CREATE x", b"STATUS INBOX (MESSAGES)"):

@@ -29,7 +29,7 @@ PENCIL = "$scram-sha-256$i=4096$W22ZaJ0SNY7soEsUEjb6gQ$WG5d8oPm3OtcPnkdi4Uo7BkeZ
 
 
 class PasswordTests(SynchronousTestCase):
-    def test_known_answer(self) -> None:
+    def test_scrypt_hash_is_that_of_rfc_7914(self) -> None:
         """The hash is scrypt as in RFC 7914, so other programs can write the file too."""
         self.assertTrue(verify(NACL, b"password"))
         self.assertFalse(verify(NACL, b"passwore"))
@@ -42,18 +42,18 @@ class PasswordTests(SynchronousTestCase):
         self.assertTrue(verify(stored, password))
         self.assertEqual(verify(stored, other), other == password)
 
-    def test_salted(self) -> None:
+    def test_hashes_of_one_password_differ(self) -> None:
         """Two hashes of the same password differ."""
         self.assertNotEqual(hash_scrypt(b"x", ln=2), hash_scrypt(b"x", ln=2))
 
-    def test_argon2_is_preferred(self) -> None:
+    def test_installed_argon2_is_preferred(self) -> None:
         """If argon2-cffi is installed, new hashes are argon2id with one lane."""
         stored = hash_password(b"secret")
         self.assertTrue(stored.startswith("$argon2id$v=19$m=65536,t=3,p=1$"), stored)
         self.assertTrue(verify(stored, b"secret"))
         self.assertFalse(verify(stored, b"Secret"))
 
-    def test_scrypt_without_argon2(self) -> None:
+    def test_hashes_are_scrypt_without_argon2(self) -> None:
         """Without argon2-cffi new hashes are scrypt, and verifying an argon2 hash says what to install."""
         with mock.patch.object(passwords, "_argon2", None):
             stored = hash_password(b"secret")
@@ -71,7 +71,7 @@ class PasswordTests(SynchronousTestCase):
         self.assertIn("imapshield passwd", str(caught.exception))
         self.assertNotIn("hunter2", str(caught.exception))
 
-    def test_scram(self) -> None:
+    def test_scram_secret_is_a_hash(self) -> None:
         """A SCRAM secret is a hash too: new ones have 65,536 iterations, and those of other programs verify."""
         self.assertTrue(verify(PENCIL, b"pencil"))
         self.assertFalse(verify(PENCIL, b"pencils"))
@@ -82,12 +82,12 @@ class PasswordTests(SynchronousTestCase):
         self.assertTrue(verify(stored, b"secret"))
         self.assertIsNone(parse_scram(NACL))
 
-    def test_scram_ascii(self) -> None:
-        """SCRAM requires ASCII: without SASLprep two clients may encode other text differently (RFC 5802 section 2.2)."""
+    def test_scram_requires_ascii(self) -> None:
+        """SCRAM requires ASCII: clients without SASLprep may encode other text differently (RFC 5802 section 2.2)."""
         for password in ("é".encode(), b"\xff", b"a\tb", b"\x7f"):
             self.assertRaises(NotAscii, hash_scram, password)
 
-    def test_damaged_hashes(self) -> None:
+    def test_damaged_hash_raises_unusable_hash(self) -> None:
         """A damaged hash raises UnusableHash; it is never a wrong password or another exception."""
         for stored in (
             "", "$", "$scrypt$", "$scrypt$ln=10,r=8,p=16$TmFDbA$", "$scrypt$ln=0,r=8,p=1$TmFDbA$AAAAAAAAAAAAAAAAAAAAAAAA",
@@ -99,7 +99,7 @@ class PasswordTests(SynchronousTestCase):
             with self.subTest(stored=stored), self.assertRaises(UnusableHash):
                 verify(stored, b"")
 
-    def test_memory_is_bounded(self) -> None:
+    def test_parameter_for_too_much_memory_is_refused(self) -> None:
         """A mistyped parameter that would take too much memory is refused without using the memory."""
         start = time.monotonic()
         for stored in (NACL.replace("ln=10", "ln=30"), NACL.replace("r=8", "r=9999"),

@@ -19,13 +19,13 @@ from tests.cred.fakes import FakePool, FakeReactor
 
 
 class MailRootTests(SynchronousTestCase):
-    def test_directory(self) -> None:
+    def test_plain_directory_has_one_maildir_per_user(self) -> None:
         """A plain directory contains one Maildir for each user."""
         root = MailRoot("/srv/mail/")
         self.assertEqual((root.maildir("alice"), root.base), ("/srv/mail/alice", "/srv/mail"))
         self.assertEqual(root.maildir("{domain}@%h"), "/srv/mail/{domain}@%h")
 
-    def test_pattern(self) -> None:
+    def test_pattern_may_contain_user_local_part_and_domain(self) -> None:
         """A pattern may contain user, local part and domain anywhere."""
         root = MailRoot("/srv/{domain}/{local}/Maildir")
         self.assertEqual(root.maildir("a@b@example.org"), "/srv/example.org/a@b/Maildir")
@@ -34,12 +34,12 @@ class MailRootTests(SynchronousTestCase):
         self.assertEqual(MailRoot("/home/m-{local}").base, "/home")
         self.assertEqual(MailRoot("/home/{local}").maildir("alice"), "/home/alice")
 
-    def test_shared_directory(self) -> None:
+    def test_pattern_that_shares_mail_is_refused(self) -> None:
         """A pattern that would give several users the same mail is refused."""
         self.assertRaises(ValueError, MailRoot, "/srv/{domain}")
 
-    def test_unsafe_parts(self) -> None:
-        """Each part of a name that becomes a directory must be as safe as a whole name."""
+    def test_every_directory_part_of_a_name_must_be_safe(self) -> None:
+        """Each part of a user name that becomes a directory must be as safe as the complete name."""
         root = MailRoot("/srv/{domain}/{local}")
         for user in ("a@..", "a@.", "..@b", ".@b", "@b", "a@", "alice", ".x@b"):
             with self.subTest(user=user), self.assertRaises(BadUserName):
@@ -70,8 +70,8 @@ class RealmTests(SynchronousTestCase):
     def use(self, account: StoreAccount) -> None:
         self.successResultOf(Deferred.fromCoroutine(account.mailboxes()))
 
-    def test_avatar(self) -> None:
-        """A user gets an account; the store of the user's Maildir is opened when it is first used."""
+    def test_store_is_opened_at_first_use(self) -> None:
+        """A user gets an account; the store of the user's Maildir is opened at its first use."""
         verifyObject(IRealm, self.realm)
         interface, account, logout = self.login(b"alice")
         self.assertIs(interface, IAccount)
@@ -81,12 +81,12 @@ class RealmTests(SynchronousTestCase):
         self.assertEqual(self.opened[0][0], "/srv/mail/alice")
         logout()
 
-    def test_other_interfaces(self) -> None:
+    def test_avatar_for_another_interface_is_refused(self) -> None:
         """An avatar for another interface is refused."""
         self.assertRaises(NotImplementedError, self.realm.requestAvatar, b"alice", None, IRealm)
 
-    def test_shared_account(self) -> None:
-        """All sessions of a user share one account, also after a time without sessions; other users have other accounts."""
+    def test_sessions_of_a_user_share_one_account(self) -> None:
+        """All sessions of a user share one account, even after an interval without sessions; other users do not."""
         first, second = self.login(b"alice"), self.login(b"alice")
         self.assertIs(first[1], second[1])
         self.assertIsNot(first[1], self.login(b"Alice")[1])
@@ -105,8 +105,8 @@ class RealmTests(SynchronousTestCase):
         first[2]()
         self.assertEqual(second[1].sessions, 1)
 
-    def test_idle_accounts_are_bounded(self) -> None:
-        """Of the accounts without sessions, those that are idle for longest are closed; accounts in use never are."""
+    def test_longest_idle_account_is_closed(self) -> None:
+        """Of the accounts without sessions, those that are idle longest are closed; accounts in use never are."""
         busy = self.login(b"busy")
         self.use(busy[1])
         for name in (b"a", b"b", b"a", b"c", b"d"):
@@ -117,7 +117,7 @@ class RealmTests(SynchronousTestCase):
         self.assertEqual(closed, ["/srv/mail/a", "/srv/mail/b"])
         self.assertIs(self.login(b"busy")[1], busy[1])
 
-    def test_invalid_names(self) -> None:
+    def test_unsafe_user_name_is_refused(self) -> None:
         """A name that could lead outside the mail root is refused like a wrong password, and the log says why."""
         logged: list[dict[str, Any]] = []
         observer: Any = logged.append
@@ -128,7 +128,7 @@ class RealmTests(SynchronousTestCase):
         self.assertEqual(len([e for e in logged if "reason" in e]), 6)
         self.assertEqual(self.pool.state, "new")
 
-    def test_close(self) -> None:
+    def test_close_closes_every_store_and_stops_the_threads(self) -> None:
         """Closing the realm closes every store, in use or idle, and then stops the threads."""
         for name in (b"alice", b"bob"):
             _, account, logout = self.login(name)
@@ -141,8 +141,8 @@ class RealmTests(SynchronousTestCase):
         for trigger in self.reactor.triggers:
             trigger()
 
-    def test_close_despite_a_broken_store(self) -> None:
-        """If one store cannot be closed, the others are closed and the threads stop."""
+    def test_store_that_cannot_be_closed_keeps_no_other_open(self) -> None:
+        """If one store cannot be closed, the other stores are closed and the threads stop."""
         for name in (b"alice", b"bob"):
             self.use(self.login(name)[1])
         self.opened[0][1].close.side_effect = OSError
@@ -151,7 +151,7 @@ class RealmTests(SynchronousTestCase):
         self.assertEqual(self.pool.state, "stopped")
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
 
-    def test_not_closed(self) -> None:
+    def test_threads_stop_without_close_of_the_realm(self) -> None:
         """If the reactor stops and the realm was not closed, its threads stop too."""
         self.login(b"alice")
         (trigger,) = self.reactor.triggers

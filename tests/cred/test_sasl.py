@@ -103,12 +103,12 @@ class ScramTests(SaslTestCase):
         fields = dict(field.split(b"=", 1) for field in server_first.split(b","))
         self.assertTrue(fields[b"r"].startswith(b"rOprNGfwEbeRWgbNEkqO"))
         salted = pbkdf2_hmac("sha256", password, base64.b64decode(fields[b"s"]), int(fields[b"i"]))
-        without = b"c=%b,r=%b" % (base64.b64encode(gs2 + binding), fields[b"r"])
-        signed = b",".join((bare, server_first, without))
+        without_proof = b"c=%b,r=%b" % (base64.b64encode(gs2 + binding), fields[b"r"])
+        signed = b",".join((bare, server_first, without_proof))
         key = hmac.digest(salted, b"Client Key", "sha256")
         signature = hmac.digest(sha256(key).digest(), signed, "sha256")
         proof = base64.b64encode(bytes(a ^ b for a, b in zip(key, signature, strict=True)))
-        answer = client(base64.b64encode(without + b",p=" + proof))
+        answer = client(base64.b64encode(without_proof + b",p=" + proof))
         if not answer.startswith(b"+ "):
             return answer
         server_key = hmac.digest(salted, b"Server Key", "sha256")
@@ -116,7 +116,7 @@ class ScramTests(SaslTestCase):
         self.assertEqual(challenge(answer), b"v=" + expected)
         return client(b"")
 
-    def test_login(self) -> None:
+    def test_correct_password_logs_in(self) -> None:
         """The correct password logs in, with and without an initial response."""
         for initial in (True, False):
             client = self.client()
@@ -124,18 +124,18 @@ class ScramTests(SaslTestCase):
             self.assertIn(b"b OK", client(b"b SELECT INBOX"))
         self.assertEqual(self.server.events_of(events.LoggedIn)[0].mechanism, "SCRAM-SHA-256")
 
-    def test_escaped_name(self) -> None:
+    def test_user_name_may_contain_comma_and_equals(self) -> None:
         """User names may contain ``,`` and ``=``."""
         self.assertIn(b"a OK", self.exchange(self.client(), user=b"a=2Cb=3Dc"))
 
-    def test_wrong_password(self) -> None:
+    def test_wrong_password_and_unknown_user_look_the_same(self) -> None:
         """A wrong password and an unknown user get the same response, and the salt of an unknown user is constant."""
         self.assertIn(b"a NO [AUTHENTICATIONFAILED]", self.exchange(self.client(), b"pen"))
         self.assertIn(b"a NO [AUTHENTICATIONFAILED]", self.exchange(self.client(), user=b"nobody"))
         self.assertEqual(self.scram.secret(b"nobody").salt, self.scram.secret(b"nobody").salt)
         self.assertEqual(len(self.server.events_of(events.LoginFailed)), 2)
 
-    def test_rfc_example(self) -> None:
+    def test_exchange_of_rfc_7677_succeeds(self) -> None:
         """The exchange of RFC 7677 section 3 succeeds."""
         nonce = base64.b64encode(b"x" * 18)
         credentials = Scram(self.scram)
@@ -145,7 +145,7 @@ class ScramTests(SaslTestCase):
             credentials.getChallenge(),
             b"r=rOprNGfwEbeRWgbNEkqO" + nonce + b",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
         )
-        # From here on with the nonce of the RFC.
+        # From here on, the exchange uses the nonce of the RFC.
         nonce = b"rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
         credentials._nonce = nonce
         credentials._challenge = b"r=" + nonce + b",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
@@ -157,7 +157,7 @@ class ScramTests(SaslTestCase):
             credentials.getChallenge(), b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
         )
 
-    def test_malformed(self) -> None:
+    def test_invalid_message_is_refused_in_both_steps(self) -> None:
         """An invalid message is refused in both steps."""
         for message in (
             b"",
@@ -178,15 +178,15 @@ class ScramTests(SaslTestCase):
             b"a BAD", self.client()(b"a AUTHENTICATE SCRAM-SHA-256 " + base64.b64encode(b"n,,x"))
         )
 
-    def test_other_nonce(self) -> None:
-        """A message with another nonce proves nothing."""
+    def test_message_with_another_nonce_is_refused(self) -> None:
+        """A message with another nonce is refused."""
         credentials = Scram(self.scram)
         credentials.setResponse(b"n,,n=user,r=x")
         credentials.setResponse(b"c=biws,r=y,p=AAAA")
         self.assertFalse(credentials.proved)
         self.assertFalse(credentials.moreChallenges())
 
-    def test_another_checker(self) -> None:
+    def test_proof_for_another_checker_is_refused(self) -> None:
         """A proof for the secret of one checker is not accepted by another."""
         credentials = Scram(ScramChecker(lambda _: None))
         credentials.proved = True
@@ -194,7 +194,7 @@ class ScramTests(SaslTestCase):
 
 
 class ScramPasswordFileTests(ScramTests):
-    """The same exchanges with a password file."""
+    """A password file supports all exchanges of `ScramTests`."""
 
     def scram_checker(self) -> Any:
         path = self.mktemp()
@@ -204,7 +204,7 @@ class ScramPasswordFileTests(ScramTests):
             users.set_hash(path, name, f"$scram-sha-256$i=4096${encoded}")
         return PasswordFile(path, reactor=FakeReactor(), pool=FakePool())
 
-    def test_plain_password(self) -> None:
+    def test_scram_secret_verifies_a_plain_password(self) -> None:
         """The same secret verifies a plain password; SCRAM is offered only while all users have SCRAM secrets."""
         self.server.factory.portal.registerChecker(self.scram)
         self.assertIn(b"a OK", self.client()(b"a LOGIN user pencil"))
@@ -213,7 +213,7 @@ class ScramPasswordFileTests(ScramTests):
         self.assertNotIn(b"AUTH=SCRAM-SHA-256", self.client().greeting)
         self.assertIn(b"NO [CANNOT]", self.exchange(self.client()))
 
-    def test_login_failures(self) -> None:
+    def test_third_wrong_proof_ends_the_connection(self) -> None:
         """Three wrong proofs end the connection, as three wrong passwords do."""
         client = self.client()
         for _ in range(2):
@@ -222,7 +222,7 @@ class ScramPasswordFileTests(ScramTests):
 
 
 class ScramPlusTests(ScramTests):
-    """The same exchanges over TLS, and with channel binding."""
+    """A TLS connection supports all exchanges of `ScramTests`, and channel binding."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -234,7 +234,7 @@ class ScramPlusTests(ScramTests):
             self.client(), gs2=gs2, binding=binding, mechanism=b"SCRAM-SHA-256-PLUS"
         )
 
-    def test_channel_binding(self) -> None:
+    def test_channel_binding_requires_the_correct_data(self) -> None:
         """Each binding type of the connection is accepted with the correct data, and nothing else is."""
         self.assertIn(b"AUTH=SCRAM-SHA-256-PLUS", self.client().greeting)
         self.assertIn(b"a OK", self.plus(b"p=tls-exporter,,", b"E" * 32))
@@ -243,8 +243,8 @@ class ScramPlusTests(ScramTests):
         self.assertIn(b"a BAD", self.plus(b"p=tls-unique,,", b"E" * 32))
         self.assertIn(b"a BAD", self.plus(b"n,,", b""))
 
-    def test_downgrade(self) -> None:
-        """If a client supports channel binding but was not offered it, somebody removed the offer: the login fails."""
+    def test_downgrade_attack_fails_the_login(self) -> None:
+        """If a client supports channel binding but got no offer, an attacker removed the offer: the login fails."""
         self.assertIn(b"a BAD", self.exchange(self.client(), gs2=b"y,,"))
         self.bindings = {}
         self.assertIn(b"a OK", self.exchange(self.client(), gs2=b"y,,"))
@@ -259,8 +259,8 @@ class BearerTests(SaslTestCase):
             b"t1 AUTHENTICATE %b %b" % (mechanism, base64.b64encode(message) or b"=")
         )
 
-    def test_login(self) -> None:
-        """The checker decides whose token it is, not the client (with the example of RFC 7628 section 4.1)."""
+    def test_checker_decides_the_user_of_a_token(self) -> None:
+        """The checker decides which user a token belongs to; the client does not (example of RFC 7628 section 4.1)."""
         for message, mechanism in (
             (
                 b"n,a=user@example.com,\1host=server.example.com\1port=143\1"
@@ -279,7 +279,7 @@ class BearerTests(SaslTestCase):
             ["alice"] * 3,
         )
 
-    def test_wrong_token(self) -> None:
+    def test_wrong_token_gets_a_json_error_and_then_no(self) -> None:
         """A wrong token gets an error in JSON, which the client acknowledges, and then NO (RFC 7628 section 4.3)."""
         client, answer = self.bearer(b"n,a=user@example.com,\1auth=Bearer wrong\1\1")
         self.assertEqual(json.loads(challenge(answer))["status"], "invalid_token")
@@ -293,8 +293,8 @@ class BearerTests(SaslTestCase):
         self.assertEqual(json.loads(challenge(answer))["status"], "401")
         self.assertIn(b"t1 NO", client(b""))
 
-    def test_malformed(self) -> None:
-        """A malformed message is BAD."""
+    def test_invalid_message_is_bad(self) -> None:
+        """An invalid message is BAD."""
         for message in (
             b"",
             b"n,,",
@@ -305,7 +305,7 @@ class BearerTests(SaslTestCase):
 
 
 class OfferedMechanismsTests(SaslTestCase):
-    def test_by_checkers(self) -> None:
+    def test_mechanism_is_offered_if_a_checker_accepts_it(self) -> None:
         """A mechanism is offered if a checker accepts its credentials; tokens only on a private connection."""
         greeting = self.client().greeting
         for name in (b"SCRAM-SHA-256", b"OAUTHBEARER", b"XOAUTH2"):
@@ -316,7 +316,7 @@ class OfferedMechanismsTests(SaslTestCase):
         self.assertNotIn(b"OAUTHBEARER", remote.greeting)
         self.assertIn(b"t NO [CANNOT]", remote(b"t AUTHENTICATE OAUTHBEARER"))
 
-    def test_only_tokens(self) -> None:
+    def test_plain_and_login_need_a_password_checker(self) -> None:
         """If no checker accepts passwords, PLAIN and LOGIN are not offered."""
         self.server.factory.portal = Portal(self.server.realm, [TokenChecker()])
         greeting = self.client().greeting
@@ -324,10 +324,10 @@ class OfferedMechanismsTests(SaslTestCase):
         self.assertNotIn(b"AUTH=PLAIN", greeting)
         self.assertIn(b"AUTH=OAUTHBEARER", greeting)
 
-    def test_mechanisms_of_twisted(self) -> None:
+    def test_twisted_mechanisms_are_offered_by_the_same_rule(self) -> None:
         """Mechanisms of twisted.mail are offered by the same rule."""
         self.assertIn(b"AUTH=CRAM-MD5", self.client().greeting)
-        # The server speaks first, so an initial response is not permitted (RFC 4959 section 3).
+        # The server sends the first message, so an initial response is not permitted (RFC 4959 section 3).
         self.assertIn(b"a BAD", self.client()(b"a AUTHENTICATE CRAM-MD5 eA=="))
         self.assertEqual(self.client()(b"a AUTHENTICATE CRAM-MD5")[:2], b"+ ")
         server = Server()

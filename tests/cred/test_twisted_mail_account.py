@@ -1,4 +1,4 @@
-"""Accounts written for the IMAP server of twisted.mail are served by this one; docs/extending.rst names this file."""
+"""imapshield serves accounts written for the IMAP server of twisted.mail; docs/extending.rst names this file."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Mailbox:
 
 
 class Account(imap4.MemoryAccount):
-    """The in-memory account of twisted.mail, with these mailboxes."""
+    """The in-memory account of twisted.mail, with mailboxes of class `Mailbox`."""
 
     def _emptyMailbox(self, name: str, id: int) -> Mailbox:
         return Mailbox()
@@ -149,7 +149,7 @@ class Account(imap4.MemoryAccount):
 
 @implementer(IRealm)
 class Realm:
-    """A realm written for twisted.mail, without knowledge of imapshield."""
+    """A realm written for twisted.mail, which does not use imapshield."""
 
     def __init__(self) -> None:
         self.account = Account("alice")
@@ -175,14 +175,14 @@ class TwistedMailAccountTests(SynchronousTestCase):
             self.client.append()
         self.client(b"s SELECT INBOX")
 
-    def test_interfaces(self) -> None:
+    def test_adapter_provides_the_account_interfaces(self) -> None:
         """The adapter provides IAccount, and its mailboxes provide IMailbox."""
         account = TwistedMailAccount(self.realm.account, "alice")
         self.assertTrue(verifyObject(IAccount, account))
         mailbox, _ = self.successResultOf(Deferred.fromCoroutine(account.open("INBOX", True)))
         self.assertTrue(verifyObject(IMailbox, mailbox))
 
-    def test_session(self) -> None:
+    def test_commands_of_a_session_work(self) -> None:
         """APPEND, SELECT, FETCH, STORE, SEARCH, SORT, COPY, MOVE, STATUS and LOGOUT work in one session."""
         self.assertRegex(self.client.append(flags=b"(\\Flagged)"), rb"app OK \[APPENDUID 42 1\]")
         self.client.append()
@@ -207,7 +207,7 @@ class TwistedMailAccountTests(SynchronousTestCase):
         self.client.lose_connection()
         self.assertEqual(self.realm.logouts, 1)
 
-    def test_mailboxes(self) -> None:
+    def test_mailbox_commands_work_with_response_codes(self) -> None:
         """LIST, RENAME, DELETE and subscriptions work, and errors have their response codes."""
         self.client(b"a CREATE x/y")
         self.client(b"b SUBSCRIBE X/Y")  # MemoryAccount converts names to capitals
@@ -227,7 +227,7 @@ class TwistedMailAccountTests(SynchronousTestCase):
             self.assertIn(b"f NO [%b]" % code, self.client(b"f " + command), command)
         self.assertIn(b"app NO [TRYCREATE]", self.client.append(mailbox=b"nowhere"))
 
-    def test_changes_by_another_session(self) -> None:
+    def test_changes_by_another_session_are_reported(self) -> None:
         """NOOP reports what another session changed, and IDLE too if the mailbox notifies its listeners."""
         self.select_messages(3)
         other = self.server.login()
@@ -242,14 +242,14 @@ class TwistedMailAccountTests(SynchronousTestCase):
         self.client(b"e UNSELECT")
         self.assertEqual(self.realm.account.mailboxes["INBOX"].listeners, [])
 
-    def test_uid_expunge(self) -> None:
+    def test_uid_expunge_spares_other_messages(self) -> None:
         """UID EXPUNGE spares the messages that it does not name, although IMailboxIMAP cannot do that."""
         self.select_messages(3)
         self.client(b"a STORE 1:2 +FLAGS.SILENT (\\Deleted)")
         self.assertIn(b"* 2 EXPUNGE\r\n", self.client(b"b UID EXPUNGE 2:3"))
         self.assertIn(b"* SEARCH 1\r\n", self.client(b"c SEARCH DELETED"))
 
-    def test_replace(self) -> None:
+    def test_replace_expunges_only_the_old_message(self) -> None:
         """REPLACE adds the new message and expunges only the old one."""
         self.select_messages(3)
         self.client(b"a STORE 1 +FLAGS.SILENT (\\Deleted)")
@@ -260,19 +260,19 @@ class TwistedMailAccountTests(SynchronousTestCase):
         self.assertIn(b"* 3 FETCH (UID 4 FLAGS (\\Draft", self.client(b"c FETCH 3 (UID FLAGS)"))
         self.assertIn(b"d NO [NONEXISTENT]", self.client(b"d UID REPLACE 2 INBOX {1+}\r\nx"))
 
-    def test_qresync(self) -> None:
+    def test_reconnecting_client_gets_all_flags_again(self) -> None:
         """A client that reconnects gets all flags and expunged UIDs again, because no MODSEQs are stored."""
         self.select_messages(3)
         self.client(b"a STORE 2 +FLAGS.SILENT (\\Deleted)")
         self.client(b"b EXPUNGE")
         modseq = int(re.findall(rb"HIGHESTMODSEQ (\d+)", self.client(b"c SELECT INBOX"))[0])
-        again = self.server.login()
-        again(b"d ENABLE QRESYNC")
-        answer = again(b"e SELECT INBOX (QRESYNC (42 %d))" % (modseq - 1))
+        second_client = self.server.login()
+        second_client(b"d ENABLE QRESYNC")
+        answer = second_client(b"e SELECT INBOX (QRESYNC (42 %d))" % (modseq - 1))
         self.assertIn(b"* VANISHED (EARLIER) 2\r\n", answer)
         self.assertIn(b"* 2 FETCH (UID 3 FLAGS", answer)
 
-    def test_message_without_file(self) -> None:
+    def test_message_without_file_is_assembled(self) -> None:
         """A message that is not available as a file is assembled from its header fields and its body."""
         self.realm.account.mailboxes["INBOX"].message_class = PlainMessage
         self.select_messages(1)
@@ -283,7 +283,7 @@ class TwistedMailAccountTests(SynchronousTestCase):
         self.assertIn(b"BODY[TEXT] {10}\r\nAt noon?\r\n", answer)
         self.assertIn(b"SAVEDATE NIL", answer)
 
-    def test_large(self) -> None:
+    def test_large_message_is_streamed_completely(self) -> None:
         """A large message is streamed completely."""
         large = MAIL + b"x" * 400_000
         self.client.append(large)
@@ -292,7 +292,7 @@ class TwistedMailAccountTests(SynchronousTestCase):
             b"BODY[] {%d}\r\n%b)" % (len(large), large), self.client(b"a FETCH 1 BODY.PEEK[]")
         )
 
-    def test_capabilities(self) -> None:
+    def test_unsupported_capabilities_are_not_advertised(self) -> None:
         """Capabilities that these accounts do not support are not advertised."""
         answer = self.client(b"a CAPABILITY")
         for name in (

@@ -1,4 +1,4 @@
-"""User names are safe in paths, and the password file is edited atomically, with everything else kept."""
+"""User names are safe in paths, and the password file is edited atomically, without changes to other lines."""
 
 import os
 import stat
@@ -17,8 +17,8 @@ OTHER = hash_scrypt(b"other", ln=2)
 
 
 class UserNameTests(SynchronousTestCase):
-    def test_valid_names(self) -> None:
-        """Addresses, spaces, accents, capitals and names that look like variables are valid and kept as typed."""
+    def test_ordinary_names_are_valid_and_unchanged(self) -> None:
+        """Addresses, spaces, accents, capitals and names that look like variables are valid and stay as typed."""
         for name in (
             "alice",
             "Alice",
@@ -35,7 +35,7 @@ class UserNameTests(SynchronousTestCase):
             with self.subTest(name=name):
                 self.assertEqual(user_name(name.encode()), name)
 
-    def test_invalid_names(self) -> None:
+    def test_unsafe_name_is_refused(self) -> None:
         """A name that could lead outside the mail root, be hidden in it or damage a log is refused."""
         for raw in (
             b"", b".", b"..", b"../x", b"a/b", b"/etc", b".hidden", b"a\0b", b"a\nb", b"a\rb", b"\x1b[0m", b"\x7f",
@@ -46,7 +46,7 @@ class UserNameTests(SynchronousTestCase):
 
     @settings(max_examples=200, deadline=None, derandomize=True)
     @given(st.binary(max_size=12) | st.text("./\\ab\0", max_size=6).map(str.encode))
-    def test_never_outside(self, raw: bytes) -> None:
+    def test_no_name_leads_outside_the_mail_root(self, raw: bytes) -> None:
         """No user name leads to a path outside the mail root."""
         try:
             name = user_name(raw)
@@ -69,7 +69,7 @@ class PasswordFileTests(SynchronousTestCase):
         with open(self.path, "wb") as file:
             file.write(text)
 
-    def test_parse(self) -> None:
+    def test_parse_reports_the_line_of_a_problem(self) -> None:
         """Comments, empty lines and fields after the hash are ignored; a problem names its line."""
         text = f"# users\n\nalice:{HASH}:uid=1000\r\nbob:plain\n:{HASH}\nalice:{OTHER}\nno colon\n\xff:{HASH}\n"
         hashes, problems = parse(text.encode("latin-1"))
@@ -80,11 +80,11 @@ class PasswordFileTests(SynchronousTestCase):
 
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(st.binary(max_size=80))
-    def test_parse_never_fails(self, text: bytes) -> None:
+    def test_parse_succeeds_for_any_content(self, text: bytes) -> None:
         """Parsing succeeds for any content of the file."""
         parse(text)
 
-    def test_set_hash(self) -> None:
+    def test_set_hash_creates_the_file_and_changes_a_user(self) -> None:
         """A missing file is created for its owner only; a user is added, then changed."""
         self.assertTrue(set_hash(self.path, "alice", HASH))
         self.assertTrue(set_hash(self.path, "bob", HASH))
@@ -93,38 +93,38 @@ class PasswordFileTests(SynchronousTestCase):
         self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o600)
         self.assertEqual(os.listdir(self.folder), ["users"])
 
-    def test_set_hash_keeps_the_rest(self) -> None:
+    def test_set_hash_keeps_all_other_lines(self) -> None:
         """Comments, order, invalid lines and further fields are kept; a second line of the user is removed."""
         self.write(b"# top\n\nalice:old:uid=1\nbob:?\n#alice:x\nalice:older\n")
         set_hash(self.path, "alice", HASH)
         self.assertEqual(self.read(), f"# top\n\nalice:{HASH}:uid=1\nbob:?\n#alice:x\n".encode())
 
-    def test_no_newline_at_end(self) -> None:
-        """If the last line of the file has no newline, a new user still gets a line of its own."""
+    def test_missing_last_newline_joins_no_lines(self) -> None:
+        """If the last line of the file has no newline, a new user still gets a separate line."""
         self.write(f"alice:{HASH}".encode())
         set_hash(self.path, "bob", HASH)
         self.assertEqual(set(parse(self.read())[0]), {"alice", "bob"})
 
-    def test_set_hash_invalid_name(self) -> None:
+    def test_set_hash_refuses_an_invalid_name(self) -> None:
         """A name that is invalid in the file or in the mail root is refused, and nothing changes."""
         for name in ("", "a:b", "#a", " a", "a ", "..", "a\nb:x", "\udcff"):
             with self.subTest(name=name), self.assertRaises(BadUserName):
                 set_hash(self.path, name, HASH)
         self.assertEqual(os.listdir(self.folder), [])
 
-    def test_remove(self) -> None:
-        """Removing a user removes all of its lines, and returns whether there were any."""
+    def test_remove_deletes_all_lines_of_a_user(self) -> None:
+        """Removing a user removes all lines of the user, and returns whether there were any."""
         self.write(f"alice:{HASH}\n#alice:x\nalicexx:{HASH}\nalice:{OTHER}\n".encode())
         self.assertTrue(remove(self.path, "alice"))
         self.assertFalse(remove(self.path, "alice"))
         self.assertEqual(self.read(), f"#alice:x\nalicexx:{HASH}\n".encode())
 
-    def test_remove_creates_no_file(self) -> None:
+    def test_remove_from_a_missing_file_is_an_error(self) -> None:
         """Removing a user from a missing file is an error."""
         self.assertRaises(FileNotFoundError, remove, self.path, "alice")
         self.assertEqual(os.listdir(self.folder), [])
 
-    def test_disk_failure(self) -> None:
+    def test_disk_failure_leaves_the_old_file(self) -> None:
         """If the disk fails during the write, the old file is intact and no temporary file is left."""
         set_hash(self.path, "alice", HASH)
         before = self.read()
@@ -133,7 +133,7 @@ class PasswordFileTests(SynchronousTestCase):
                 self.assertRaises(OSError, set_hash, self.path, "bob", HASH)
             self.assertEqual((self.read(), os.listdir(self.folder)), (before, ["users"]))
 
-    def test_symbolic_link(self) -> None:
+    def test_symbolic_link_is_kept_and_its_target_replaced(self) -> None:
         """If the path is a symbolic link, its target is replaced and the link is kept."""
         set_hash(self.path, "alice", HASH)
         link = os.path.join(self.folder, "link")
@@ -142,7 +142,7 @@ class PasswordFileTests(SynchronousTestCase):
         self.assertTrue(os.path.islink(link))
         self.assertEqual(set(parse(self.read())[0]), {"alice", "bob"})
 
-    def test_concurrent_edits(self) -> None:
+    def test_concurrent_edits_lose_no_user(self) -> None:
         """Several processes that add users at the same time lose none."""
 
         def add(start: int) -> None:

@@ -14,15 +14,15 @@ from imapshield.testing.in_process import Server
 
 
 class LoginTests(SynchronousTestCase):
-    def test_pipelined_commands(self) -> None:
+    def test_pipelined_commands_run_as_the_user(self) -> None:
         """Commands pipelined behind LOGIN are executed as the user, in order."""
         client = Server().connect()
         answer = client.send(b"a LOGIN alice secret\r\nb SELECT INBOX\r\nc UID FETCH 1:* FLAGS\r\n")
         self.assertLess(answer.index(b"a OK"), answer.index(b"b OK"))
         self.assertIn(b"c OK", answer)
 
-    def test_unawaited_continuation(self) -> None:
-        """A client that does not wait for "+" still gets it, between the responses to the command before and to its own."""
+    def test_unawaited_continuation_request_is_sent_in_order(self) -> None:
+        """A client that does not wait for the continuation request gets it before the response to its command."""
         answer = (
             Server().connect().send(b"a NOOP\r\nb LOGIN {5}\r\nalice {6}\r\nsecret\r\nc NOOP\r\n")
         )
@@ -31,8 +31,8 @@ class LoginTests(SynchronousTestCase):
             rb"^a OK [^\r]*\r\n\+ Go ahead\r\n\+ Go ahead\r\nb OK [^\r]*\r\nc OK [^\r]*\r\n$",
         )
 
-    def test_wrong_password(self) -> None:
-        """A wrong password is NO [AUTHENTICATIONFAILED]; the third one ends the connection."""
+    def test_third_wrong_password_ends_the_connection(self) -> None:
+        """A wrong password is NO [AUTHENTICATIONFAILED]; the third wrong password ends the connection."""
         server = Server()
         client = server.connect()
         for _ in range(3):
@@ -43,12 +43,12 @@ class LoginTests(SynchronousTestCase):
             [event.user for event in server.events_of(events.LoginFailed)], ["alice"] * 3
         )
 
-    def test_quoted_password(self) -> None:
+    def test_password_may_contain_quotes_and_backslashes(self) -> None:
         """A password may contain quotes and backslashes."""
         server = Server(checker=InMemoryUsernamePasswordDatabaseDontUse(alice=b'a"b\\c'))
         self.assertIn(b"a OK", server.connect()(b'a LOGIN "alice" "a\\"b\\\\c"'))
 
-    def test_plain(self) -> None:
+    def test_authenticate_plain_works_with_initial_response(self) -> None:
         """AUTHENTICATE PLAIN works with and without an initial response (SASL-IR)."""
         response = base64.b64encode(b"\0alice\0secret")
         client = Server().connect()
@@ -57,14 +57,14 @@ class LoginTests(SynchronousTestCase):
         client = Server().connect()
         self.assertIn(b"a OK", client(b"a AUTHENTICATE PLAIN " + response))
 
-    def test_plain_cancelled(self) -> None:
+    def test_asterisk_cancels_authenticate(self) -> None:
         """A "*" cancels AUTHENTICATE with BAD; the next line is a command again."""
         client = Server().connect()
         client(b"a AUTHENTICATE PLAIN")
         self.assertIn(b"a BAD", client(b"*"))
         self.assertIn(b"b OK", client(b"b NOOP"))
 
-    def test_plain_invalid_response(self) -> None:
+    def test_invalid_plain_response_is_bad(self) -> None:
         """A response that is not base64 or not PLAIN is BAD, without the text of an exception."""
         for line in (
             b"!!!!",
@@ -78,8 +78,8 @@ class LoginTests(SynchronousTestCase):
             client(b"a AUTHENTICATE PLAIN")
             self.assertIn(b"a BAD", client(line), line)
 
-    def test_empty_password(self) -> None:
-        """An empty password, which Thunderbird sends for an empty prompt, is wrong; no checker sees it."""
+    def test_empty_password_reaches_no_checker(self) -> None:
+        """An empty password, which Thunderbird sends for an empty prompt, is refused without a checker."""
         server = Server(checker=InMemoryUsernamePasswordDatabaseDontUse(alice=b""))
         client = server.connect()
         plain = b"a AUTHENTICATE PLAIN " + base64.b64encode(b"\0alice\0")
@@ -89,7 +89,7 @@ class LoginTests(SynchronousTestCase):
             [event.user for event in server.events_of(events.LoginFailed)], ["alice", "alice"]
         )
 
-    def test_remote_without_tls(self) -> None:
+    def test_remote_client_without_tls_cannot_send_a_password(self) -> None:
         """A remote client without TLS cannot send a password, and the capabilities say so."""
         client = Server().connect("192.0.2.1")
         self.assertIn(b"LOGINDISABLED", client.greeting)
@@ -100,7 +100,7 @@ class LoginTests(SynchronousTestCase):
             client(b"b AUTHENTICATE PLAIN " + base64.b64encode(b"\0alice\0secret")),
         )
 
-    def test_lost_during_login(self) -> None:
+    def test_disconnect_during_login_leaves_no_session(self) -> None:
         """A client that disconnects while its password is checked leaves no session behind."""
         avatar_id: Deferred[bytes] = Deferred()
 

@@ -34,8 +34,8 @@ class ChannelBindingTests(SynchronousTestCase):
         der = x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.DER)
         return server, client, der
 
-    def test_tls(self) -> None:
-        """tls-exporter equals what the client computes, tls-server-end-point is the digest of the certificate."""
+    def test_tls_bindings_equal_those_of_the_client(self) -> None:
+        """tls-exporter equals the client's value, and tls-server-end-point is the digest of the certificate."""
         server, client, der = self.connect_tls()
         bindings = channel_bindings(server.wrappedProtocol.transport)
         self.assertEqual(bindings[b"tls-server-end-point"], hashlib.sha256(der).digest())
@@ -45,7 +45,7 @@ class ChannelBindingTests(SynchronousTestCase):
             handle.export_keying_material(b"EXPORTER-Channel-Binding", 32, b""),
         )
 
-    def test_starttls(self) -> None:
+    def test_starttls_bindings_equal_those_of_the_client(self) -> None:
         """After STARTTLS the TLS connection is found in the transport's protocol."""
         server, _, _ = self.connect_tls()
 
@@ -59,6 +59,6 @@ class ChannelBindingTests(SynchronousTestCase):
             set(channel_bindings(Connection())), {b"tls-exporter", b"tls-server-end-point"}
         )
 
-    def test_without_tls(self) -> None:
+    def test_no_tls_means_no_channel_bindings(self) -> None:
         """Without TLS there are no channel bindings."""
         self.assertEqual(channel_bindings(StringTransport()), {})

@@ -8,14 +8,14 @@ from imapshield.testing.in_process import MAIL, MemoryRealm, Server, SlowWorker
 
 
 class ConnectionTests(SynchronousTestCase):
-    def test_logout(self) -> None:
+    def test_logout_sends_bye_and_ok_and_closes(self) -> None:
         """LOGOUT sends BYE, then OK, then closes."""
         client = Server().login()
         answer = client(b"a LOGOUT")
         self.assertLess(answer.index(b"* BYE"), answer.index(b"a OK"))
         self.assertTrue(client.transport.disconnecting)
 
-    def test_connection_lost(self) -> None:
+    def test_lost_connection_releases_account_and_timers(self) -> None:
         """A lost connection releases its account, its mailbox and its timers."""
         server = Server()
         client = server.login()
@@ -28,7 +28,7 @@ class ConnectionTests(SynchronousTestCase):
         (closed,) = server.events_of(events.ConnectionClosed)
         self.assertEqual((closed.user, closed.commands), ("alice", 2))
 
-    def test_lost_during_command(self) -> None:
+    def test_loss_during_a_command_leaves_nothing_behind(self) -> None:
         """A connection lost while the store works leaves nothing behind."""
         worker = SlowWorker()
         server = Server(realm=MemoryRealm(worker))
@@ -40,7 +40,7 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(server.events_of(events.CommandFailed), [])
         self.assertEqual(server.clock.getDelayedCalls(), [])
 
-    def test_lost_while_buffer_full(self) -> None:
+    def test_loss_with_a_full_buffer_ends_the_fetch(self) -> None:
         """A connection lost during a FETCH that waits for the peer to read ends the FETCH."""
         server = Server()
         client = server.login()
@@ -55,7 +55,7 @@ class ConnectionTests(SynchronousTestCase):
         client.run_due_calls()
         self.assertEqual(server.events_of(events.CommandFailed), [])
 
-    def test_lost_during_idle(self) -> None:
+    def test_loss_during_idle_is_no_failure(self) -> None:
         """A connection lost in IDLE is not a failure."""
         server = Server()
         client = server.login()
@@ -64,7 +64,7 @@ class ConnectionTests(SynchronousTestCase):
         client.lose_connection()
         self.assertEqual(server.events_of(events.CommandFailed), [])
 
-    def test_shutdown(self) -> None:
+    def test_shutdown_sends_bye_to_every_client(self) -> None:
         """`shutdown` sends BYE to every client, and fires when all connections are closed."""
         server = Server()
         clients = [server.connect(), server.login()]
@@ -76,7 +76,7 @@ class ConnectionTests(SynchronousTestCase):
             client.lose_connection()
         self.assertIsNone(self.successResultOf(done))
 
-    def test_max_connections(self) -> None:
+    def test_max_connections_limits_connections(self) -> None:
         """The number of connections is limited."""
         server = Server(max_connections=2)
         server.connect()
@@ -84,6 +84,6 @@ class ConnectionTests(SynchronousTestCase):
         self.assertIsNone(server.factory.buildProtocol(None))
         self.assertEqual(server.events_of(events.LimitTriggered)[0].limit, "max_connections")
 
-    def test_clock(self) -> None:
+    def test_factory_reactor_is_the_only_clock(self) -> None:
         """The reactor given to the factory is the only clock."""
         self.assertTrue(IReactorTime.providedBy(Server().clock))

@@ -21,7 +21,7 @@ class EventReporterTests(SynchronousTestCase):
     def reporter(self, *, report_only: bool = False) -> EventReporter:
         return EventReporter([self.first.append, self.second.append], report_only)
 
-    def test_observers(self) -> None:
+    def test_every_observer_gets_every_event(self) -> None:
         """Every observer gets every event; an event names the user who has logged in."""
         reporter = self.reporter()
         reporter.peer = "192.0.2.1"
@@ -34,11 +34,11 @@ class EventReporterTests(SynchronousTestCase):
         assert isinstance(limit, LimitTriggered)
         self.assertEqual(limit.user, "alice")
 
-    def test_no_observers(self) -> None:
-        """Without observers events are dropped."""
+    def test_events_are_dropped_without_observers(self) -> None:
+        """A reporter without observers drops events."""
         EventReporter([], False).connection_opened()
 
-    def test_failing_observer(self) -> None:
+    def test_failing_observer_does_not_affect_others(self) -> None:
         """An exception of an observer is logged, and other observers get the event."""
 
         def fail(event: Event) -> None:
@@ -49,8 +49,8 @@ class EventReporterTests(SynchronousTestCase):
         (failure,) = self.flushLoggedErrors(RuntimeError)
         self.assertIn("bug in an observer", failure.getErrorMessage())
 
-    def test_failing_observer_of_a_server(self) -> None:
-        """A connection works in spite of an observer that always raises, also when it is refused or closed."""
+    def test_connection_works_despite_a_failing_observer(self) -> None:
+        """A connection works despite an observer that always raises, even when the connection is refused or closed."""
 
         def fail(event: Event) -> None:
             raise RuntimeError("bug in an observer")
@@ -70,8 +70,8 @@ class EventReporterTests(SynchronousTestCase):
         self.assertEqual(server.factory.connections, set())
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 5)
 
-    def test_sample(self) -> None:
-        """The sample of a command is its tag and name; of LOGIN, AUTHENTICATE and unreadable commands it is empty."""
+    def test_sample_of_a_command_shows_no_secrets(self) -> None:
+        """The sample of a command is its tag and name; it is empty for LOGIN, AUTHENTICATE and unreadable commands."""
         reporter = self.reporter()
         for name in (b"FETCH", b"LOGIN", b"AUTHENTICATE", b""):
             command = RawCommand(b"tag", name, (b"secret",), 20)
@@ -79,7 +79,7 @@ class EventReporterTests(SynchronousTestCase):
         samples = [event.sample for event in self.first if isinstance(event, LimitTriggered)]
         self.assertEqual(samples, ["tag FETCH", "", "", ""])
 
-    def test_report_only(self) -> None:
+    def test_report_only_reports_each_limit_once(self) -> None:
         """In report-only mode each limit is reported once, with the action "none"."""
         reporter = self.reporter(report_only=True)
         for limit in ("backlog", "backlog", "preauth_bytes"):

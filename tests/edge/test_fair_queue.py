@@ -1,4 +1,4 @@
-"""The fair queue serves keys round-robin, and returns to the reactor in between."""
+"""The fair queue serves keys round-robin, and returns to the reactor between batches of work."""
 
 from collections.abc import Callable
 
@@ -27,8 +27,8 @@ class FairQueueTests(SynchronousTestCase):
 
         self.queue.add(name[0], work)
 
-    def test_round_robin(self) -> None:
-        """A key with a hundred items of work has one of them run, then the next key has its turn."""
+    def test_keys_are_served_round_robin(self) -> None:
+        """Each round runs one item of every key, even if one key has a hundred items."""
         for i in range(100):
             self.add_work(f"a{i}")
         self.add_work("b0")
@@ -38,7 +38,7 @@ class FairQueueTests(SynchronousTestCase):
         self.assertEqual(self.done[:6], ["a0", "b0", "c0", "a1", "b1", "a2"])
         self.assertEqual(len(self.done), 103)
 
-    def test_max_seconds(self) -> None:
+    def test_queue_returns_to_the_reactor_after_max_seconds(self) -> None:
         """After `max_seconds` the reactor handles its sockets; work of a new key runs in the next round."""
         for i in range(100):
             self.add_work(f"a{i}", 0.004)
@@ -48,7 +48,7 @@ class FairQueueTests(SynchronousTestCase):
         self.run_reactor_turn()
         self.assertEqual(self.done, ["a0", "a1", "a2", "b0", "a3"])
 
-    def test_work_added_by_work(self) -> None:
+    def test_work_added_by_work_waits_for_a_later_turn(self) -> None:
         """Work that is added by running work is left for a later reactor turn."""
         self.queue.add("a", lambda: self.add_work("a0"))
         self.run_reactor_turn()
@@ -58,7 +58,7 @@ class FairQueueTests(SynchronousTestCase):
         self.assertEqual(self.due, [])
         self.assertEqual(self.done, ["a0"])
 
-    def test_exception(self) -> None:
+    def test_failing_work_does_not_stop_other_work(self) -> None:
         """Work that raises does not keep other work from running."""
         self.queue.add("a", lambda: 1 // 0)
         self.add_work("b0")

@@ -9,7 +9,7 @@ from imapshield.testing.in_process import Server
 
 
 class InvalidInputTests(SynchronousTestCase):
-    def test_third_bad_command(self) -> None:
+    def test_third_bad_command_before_login_disconnects(self) -> None:
         """The third invalid command before login is answered and ends the connection."""
         client = Server().connect()
         self.assertIn(b"a BAD", client(b"a XYZZY"))
@@ -19,14 +19,14 @@ class InvalidInputTests(SynchronousTestCase):
         self.assertIn(b"* BYE", answer)
         self.assertTrue(client.transport.disconnecting)
 
-    def test_overlong_line_before_login(self) -> None:
+    def test_overlong_line_before_login_disconnects(self) -> None:
         """A line of more than 8 KiB before login ends the connection."""
         client = Server().connect()
         answer = client.send(b"a NOOP " + b"x" * 8200)
         self.assertIn(b"* BYE", answer)
 
-    def test_long_id(self) -> None:
-        """ID before login may have 30 fields of 1 KiB (RFC 2971); the limit of the next line is normal again."""
+    def test_id_before_login_may_be_long(self) -> None:
+        """ID before login may have 30 fields of 1 KiB (RFC 2971); the normal limit applies to the next line."""
         field = b'"n" "' + b"v" * 1024 + b'"'
         line = b"a ID (" + b" ".join([field] * 30) + b")\r\n"
         for cut in (1, 10_000, 30_000, len(line) - 1):
@@ -37,7 +37,7 @@ class InvalidInputTests(SynchronousTestCase):
         client = Server().connect()
         self.assertIn(b"* BYE", client.send(b"a ID (" + b"x" * 40_000))
 
-    def test_overlong_line_after_login(self) -> None:
+    def test_overlong_line_after_login_is_bad(self) -> None:
         """An overlong line after login is answered BAD when it ends, and the session stays in step."""
         for cut in (1, 70_000, 80_011, 90_000):
             client = Server().login()
@@ -46,7 +46,7 @@ class InvalidInputTests(SynchronousTestCase):
             self.assertIn(b"long BAD", answer)
             self.assertIn(b"next OK", answer)
 
-    def test_overlong_line_with_literal(self) -> None:
+    def test_literal_of_an_overlong_line_is_skipped(self) -> None:
         """A literal that an overlong line announces is skipped, and its text is not executed (RFC 7888)."""
         text = b"x LOGOUT\r\n" * 20
         for cut in (1, 70_000, 80_014, 80_016, 80_020, 80_100):
@@ -76,7 +76,7 @@ class InvalidInputTests(SynchronousTestCase):
             (event,) = server.events_of(events.LimitTriggered)
             self.assertEqual((event.limit, event.sample), ("preauth_line_length", sample))
 
-    def test_rejected_literal(self) -> None:
+    def test_rejected_literal_is_skipped(self) -> None:
         """A rejected LITERAL+ is skipped, and its text is not executed."""
         client = Server(max_message_size=100).login()
         answer = client.send(
@@ -86,15 +86,15 @@ class InvalidInputTests(SynchronousTestCase):
         self.assertIn(b"b OK", answer)
         self.assertNotIn(b"BYE", answer)
 
-    def test_http_request(self) -> None:
-        """A browser that was made to connect is disconnected at its first line."""
+    def test_http_request_is_disconnected_at_its_first_line(self) -> None:
+        """An HTTP request, which a web page can make a browser send, is disconnected at its first line."""
         client = Server().connect()
         answer = client.send(b"GET / HTTP/1.1\r\nHost: x\r\nX: a LOGIN alice secret\r\n\r\n")
         self.assertIn(b"* BYE", answer)
         self.assertTrue(client.transport.disconnecting)
         self.assertNotIn(b" OK", answer)
 
-    def test_server_bug(self) -> None:
+    def test_server_bug_is_answered_with_a_reference(self) -> None:
         """A bug is answered with a reference and without its text; the event has the traceback."""
         server = Server()
         client = server.login()

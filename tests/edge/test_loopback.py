@@ -1,4 +1,4 @@
-"""The rule on real connections: TCP and TLS over loopback, with plain sockets as clients."""
+"""The rule about pending commands on real connections: TCP and TLS over loopback, with plain sockets as clients."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from imapshield.wire.commands.base import MemoryLiteral
 from tests.certificates import self_signed
 
 T = TypeVar("T")
-FRAME = b"a NOOP\r\n" * 187  # 1,496 octets: one full Ethernet frame
+FULL_PACKET = b"a NOOP\r\n" * 187  # 1,496 bytes: the payload of a full Ethernet packet
 
 
 class Peer:
@@ -51,7 +51,7 @@ class Peer:
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         self.socket = context.wrap_socket(self.raw, server_hostname="localhost")
-        # Python's TLS shows a reset as an end of file. A second socket object for the same file descriptor shows the reset.
+        # Python's TLS reports a reset as an end of file; a second socket for the same descriptor reports the reset.
         self.raw = socket.socket(fileno=os.dup(self.socket.fileno()))
         self.raw.settimeout(10)
 
@@ -121,8 +121,8 @@ class LoopbackCase(TestCase):
         """Run a client in a thread."""
         return deferToThread(script, *args)
 
-    def peer(self, **more: Any) -> Peer:
-        peer = Peer(self.port, **more)
+    def peer(self, **options: Any) -> Peer:
+        peer = Peer(self.port, **options)
         self.addCleanup(peer.close)
         return peer
 
@@ -140,27 +140,29 @@ class LoopbackCase(TestCase):
     def ways_to_connect(self) -> list[Callable[[], Peer]]:
         return [self.peer, self.tls_peer, self.starttls_peer]
 
-    def log_in(self, **more: Any) -> Peer:
-        peer = self.peer(**more)
+    def log_in(self, **options: Any) -> Peer:
+        peer = self.peer(**options)
         assert b" OK" in peer.command(b"LOGIN alice secret")
         return peer
 
 
 class PendingCommandTests(LoopbackCase):
-    async def test_100_commands(self) -> None:
+    async def test_100_commands_get_100_responses(self) -> None:
         """A hundred NOOPs in one send get a hundred responses, over TCP, TLS and STARTTLS."""
 
         def script(connect: Callable[[], Peer]) -> int:
             peer = connect()
-            used = 1 if connect == self.starttls_peer else 0  # STARTTLS was one of the hundred
+            used = (
+                1 if connect == self.starttls_peer else 0
+            )  # STARTTLS is one of the hundred commands
             peer.send(b"a NOOP\r\n" * (100 - used))
             return peer.answers(100 - used) + used
 
         for connect in self.ways_to_connect():
             self.assertEqual(await self.client(script, connect), 100)
 
-    async def test_101_commands(self) -> None:
-        """101 NOOPs in one send end in ECONNRESET, and so does one full frame, over TCP, TLS and STARTTLS."""
+    async def test_101_commands_end_in_a_reset(self) -> None:
+        """101 NOOPs in one send end in ECONNRESET, and so does one full packet, over TCP, TLS and STARTTLS."""
 
         def script(connect: Callable[[], Peer], data: bytes) -> str:
             peer = connect()
@@ -171,27 +173,27 @@ class PendingCommandTests(LoopbackCase):
             return peer.ending()
 
         for connect in self.ways_to_connect():
-            for data in (b"a NOOP\r\n" * 101, FRAME, FRAME * 20):
+            for data in (b"a NOOP\r\n" * 101, FULL_PACKET, FULL_PACKET * 20):
                 self.assertEqual(await self.client(script, connect, data), "reset")
-        # After STARTTLS, which counts as a command, the hundredth NOOP before login is one too many as well.
+        # STARTTLS counts as a command: after it, the hundredth NOOP exceeds the limit for commands before login too.
         self.assertLessEqual(
             {event.limit for event in self.events if isinstance(event, LimitTriggered)},
             {"backlog", "preauth_commands"},
         )
 
-    async def test_nothing_is_executed(self) -> None:
-        """No command of a frame that leads to a reset is executed."""
+    async def test_no_command_before_a_reset_is_executed(self) -> None:
+        """No command of a packet that leads to a reset is executed."""
 
         def script() -> str:
             peer = self.peer()
-            peer.send(FRAME)
+            peer.send(FULL_PACKET)
             return peer.ending()
 
         await self.client(script)
         closed = [event for event in self.events if isinstance(event, ConnectionClosed)]
         self.assertEqual([event.commands for event in closed], [0])
 
-    async def test_batches_of_90(self) -> None:
+    async def test_batches_of_90_end_in_a_reset_too(self) -> None:
         """A client that sends 90 commands at a time and reads every response is reset too."""
 
         def script() -> str:
@@ -203,7 +205,7 @@ class PendingCommandTests(LoopbackCase):
 
         self.assertEqual(await self.client(script), "reset")
 
-    async def test_pipelining_user(self) -> None:
+    async def test_pipelining_user_gets_every_response(self) -> None:
         """A user who pipelines 5,000 UID FETCH commands gets every response."""
         await self.realm.account().append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))] * 10)
 
@@ -216,17 +218,17 @@ class PendingCommandTests(LoopbackCase):
                     for i in range(5000)
                 )
             )
-            done = 0
-            while done < 5000:
+            responses = 0
+            while responses < 5000:
                 line = peer.line()
-                if line.startswith(b"f%d OK" % done):
-                    done += 1
-            return done
+                if line.startswith(b"f%d OK" % responses):
+                    responses += 1
+            return responses
 
         self.assertEqual(await self.client(script), 5000)
         self.assertEqual([event for event in self.events if isinstance(event, LimitTriggered)], [])
 
-    async def test_starttls_injection(self) -> None:
+    async def test_plaintext_after_starttls_is_never_answered(self) -> None:
         """Plaintext sent after STARTTLS is never answered (CVE-2011-0411, CVE-2021-33515)."""
 
         def script() -> bytes:
@@ -238,8 +240,8 @@ class PendingCommandTests(LoopbackCase):
 
         self.assertRegex(await self.client(script), rb"\Ad OK [^\r]*\r\Z")
 
-    async def test_client_closes(self) -> None:
-        """A client that closes without LOGOUT is forgotten at once, over TCP, TLS and STARTTLS."""
+    async def test_connection_closed_without_logout_is_released(self) -> None:
+        """A connection that the client closes without LOGOUT is released at once, over TCP, TLS and STARTTLS."""
 
         def script(connect: Callable[[], Peer]) -> None:
             peer = connect()
@@ -247,19 +249,19 @@ class PendingCommandTests(LoopbackCase):
             peer.close()
 
         for connect in self.ways_to_connect():
-            forgotten: Deferred[None] = Deferred()
+            released: Deferred[None] = Deferred()
             connection_lost = self.factory._connection_lost
             self.patch(
                 self.factory,
                 "_connection_lost",
-                lambda s, forgotten=forgotten, lost=connection_lost: forgotten.callback(lost(s)),
+                lambda s, released=released, lost=connection_lost: released.callback(lost(s)),
             )
             await self.client(script, connect)
-            await forgotten.addTimeout(10, reactor)
+            await released.addTimeout(10, reactor)
             self.assertEqual(self.factory.connections, set())
             self.factory._connection_lost = connection_lost  # type: ignore[method-assign]
 
-    async def test_no_delay(self) -> None:
+    async def test_tcp_nodelay_is_set(self) -> None:
         """TCP_NODELAY is set: a response of several writes does not wait for an acknowledgement."""
 
         def script() -> None:
@@ -273,7 +275,7 @@ class PendingCommandTests(LoopbackCase):
 class UnreadResponseTests(LoopbackCase):
     limits = {"stalled_seconds": 0.5, "unsent_seconds": 1.0}
 
-    async def test_never_reads(self) -> None:
+    async def test_user_who_never_reads_is_reset(self) -> None:
         """A user who sends and never reads is reset, and until then its responses use no memory."""
         await self.realm.account().append(
             "INBOX", [NewMessage((), None, MemoryLiteral(MAIL + b"x" * 200_000))] * 20
@@ -298,7 +300,7 @@ class UnreadResponseTests(LoopbackCase):
 
 
 class FloodTests(LoopbackCase):
-    async def test_three_addresses(self) -> None:
+    async def test_flood_from_three_addresses_leaves_memory_flat(self) -> None:
         """Floods from three addresses that reconnect endlessly leave memory flat, and another user is served."""
         await self.realm.account().append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))] * 10)
         deadline = time.monotonic() + 2
@@ -309,7 +311,7 @@ class FloodTests(LoopbackCase):
                 with contextlib.suppress(ConnectionError, EOFError, TimeoutError):
                     peer = Peer(self.port, host)
                     try:
-                        peer.send(FRAME)
+                        peer.send(FULL_PACKET)
                         resets += peer.ending() == "reset"
                     finally:
                         peer.close()

@@ -40,7 +40,7 @@ class CompressedPeer:
 
 
 class CompressTests(test_loopback.LoopbackCase):
-    async def test_compressed_session(self) -> None:
+    async def test_compressed_session_works_over_all_transports(self) -> None:
         """A session works under COMPRESS over TCP, TLS and STARTTLS, with a message too large for one batch."""
 
         def script(connect: Callable[[], Peer]) -> tuple[bytes, int]:
@@ -63,7 +63,7 @@ class CompressTests(test_loopback.LoopbackCase):
 
 
 class ChannelBindingTests(test_loopback.LoopbackCase):
-    async def test_server_end_point(self) -> None:
+    async def test_login_is_bound_to_the_server_certificate(self) -> None:
         """A client binds its login to the server's certificate; over TCP there is nothing to bind to."""
         checker = ScramChecker({b"alice": SECRET}.get)
         self.factory.portal = Portal(self.realm, [checker])

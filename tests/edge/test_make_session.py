@@ -1,4 +1,4 @@
-"""Another session can be plugged into the server with `make_session`."""
+"""`make_session` replaces the session of the server with a custom one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imapshield.wire.framing import RawCommand
 
 
 class EchoSession:
-    """Answers every command with its name, and IDLE with the line that follows it."""
+    """A session that answers every command with its name, and IDLE with the line that follows it."""
 
     def __init__(self, io: SessionIO) -> None:
         self.io = io
@@ -57,8 +57,8 @@ class MakeSessionTests(SynchronousTestCase):
     def connect(self) -> Client:
         return self.server.connect()
 
-    def test_commands(self) -> None:
-        """The plugged-in session sends the greeting, lists the capabilities, and executes the commands."""
+    def test_custom_session_executes_the_commands(self) -> None:
+        """A custom session sends the greeting, lists the capabilities, and executes the commands."""
         client = self.connect()
         self.assertEqual(client.greeting, b"* OK echo\r\n")
         self.assertEqual(client.protocol.listCapabilities(), [b"IMAP4rev1", b"X-ECHO"])
@@ -66,14 +66,14 @@ class MakeSessionTests(SynchronousTestCase):
         self.assertEqual(client(b"c IDLE"), b"+ \r\n")
         self.assertEqual(client.send(b"DONE\r\nd NOOP\r\n"), b"c OK DONE\r\nd OK NOOP\r\n")
 
-    def test_rule(self) -> None:
+    def test_pending_command_rule_applies_to_any_session(self) -> None:
         """The rule about pending commands applies to any session."""
         client = self.connect()
         self.assertEqual(client.send(b"a NOOP\r\n" * 101), b"")
         self.assertTrue(client.transport.aborted)
         self.assertEqual(self.sessions[0].disconnections, 1)
 
-    def test_unhandled_exception(self) -> None:
+    def test_unhandled_exception_resets_the_connection(self) -> None:
         """An exception of the session is reported, and resets the connection."""
         client = self.connect()
         client(b"a XBUG")
@@ -81,7 +81,7 @@ class MakeSessionTests(SynchronousTestCase):
         (event,) = self.server.events_of(events.CommandFailed)
         self.assertIn("RuntimeError: bug", event.traceback)
 
-    def test_disconnected(self) -> None:
+    def test_disconnected_is_called_once(self) -> None:
         """`disconnected` is called once, whichever side ends the connection."""
         client = self.connect()
         client(b"a LOGOUT")

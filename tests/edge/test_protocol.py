@@ -9,18 +9,18 @@ from imapshield.testing.in_process import Server
 
 
 class PendingCommandTests(SynchronousTestCase):
-    def test_is_an_imap4_server(self) -> None:
+    def test_protocol_is_an_imap4_server(self) -> None:
         """The protocol is a subclass of Twisted's IMAP4Server."""
         self.assertTrue(issubclass(ShieldedIMAP4Server, IMAP4Server))
 
-    def test_100_commands(self) -> None:
+    def test_100_commands_get_100_responses(self) -> None:
         """A hundred NOOPs in one read get a hundred responses."""
         client = Server().connect()
         response = client.send(b"a NOOP\r\n" * 100)
         self.assertEqual(response.count(b"a OK"), 100)
         self.assertFalse(client.transport.aborted)
 
-    def test_101st_pending_command(self) -> None:
+    def test_101st_pending_command_resets_the_connection(self) -> None:
         """The 101st pending command resets the connection: no response, and no later line is delivered."""
         server = Server()
         client = server.connect()
@@ -41,7 +41,7 @@ class PendingCommandTests(SynchronousTestCase):
         self.assertEqual(client.transport.value(), b"")
         self.assertEqual(client.protocol.reporter.commands, 0)
 
-    def test_input_after_reset(self) -> None:
+    def test_input_after_a_reset_is_ignored(self) -> None:
         """Input after the reset is ignored and not counted."""
         client = Server().connect()
         client.send(b"a NOOP\r\n" * 101)
@@ -51,7 +51,7 @@ class PendingCommandTests(SynchronousTestCase):
         self.assertEqual(client.protocol.octets_in, octets)
         self.assertEqual(client.transport.value(), b"")
 
-    def test_batches_of_90(self) -> None:
+    def test_batches_of_90_reach_the_limit_before_login(self) -> None:
         """A client that sends 90 NOOPs at a time and reads every response may send 100 before login."""
         server = Server()
         client = server.connect()
@@ -60,7 +60,7 @@ class PendingCommandTests(SynchronousTestCase):
         self.assertTrue(client.transport.aborted)
         self.assertEqual(server.events_of(events.LimitTriggered)[0].limit, "preauth_commands")
 
-    def test_one_write(self) -> None:
+    def test_responses_of_a_batch_are_one_write(self) -> None:
         """The responses of one batch are one write."""
         client = Server().connect()
         writes: list[bytes] = []
@@ -68,15 +68,15 @@ class PendingCommandTests(SynchronousTestCase):
         client.send(b"a NOOP\r\n" * 16)
         self.assertEqual(len(writes), 1)
 
-    def test_peer_that_does_not_read(self) -> None:
-        """Nothing is taken off the backlog while the peer does not read, so such a peer is reset too."""
+    def test_peer_that_does_not_read_is_reset(self) -> None:
+        """No command leaves the backlog while the peer does not read, so such a peer is reset too."""
         client = Server().connect()
         client.protocol.write_buffer.pauseProducing()
         self.assertEqual(client.send(b"a NOOP\r\n" * 60), b"")
         client.send(b"a NOOP\r\n" * 41)
         self.assertTrue(client.transport.aborted)
 
-    def test_flow_control_after_login(self) -> None:
+    def test_pipelining_user_is_slowed_down_and_served(self) -> None:
         """A user who pipelines 5,000 commands is slowed down and gets every response, in order."""
         client = Server().login()
         data = b"".join(b"t%d NOOP\r\n" % i for i in range(5000))
@@ -89,7 +89,7 @@ class PendingCommandTests(SynchronousTestCase):
         )
         self.assertFalse(client.transport.paused_reading)
 
-    def test_large_responses(self) -> None:
+    def test_batch_ends_at_the_high_water_mark(self) -> None:
         """A batch ends when its responses reach the high-water mark; the remaining commands follow."""
         client = Server(max_unsent_bytes=1000).login()
         writes: list[bytes] = []
@@ -98,13 +98,13 @@ class PendingCommandTests(SynchronousTestCase):
         self.assertLess(max(map(len, writes)), 3000)
         self.assertEqual(b"".join(writes).count(b"c OK"), 16)
 
-    def test_strict_backlog(self) -> None:
+    def test_strict_backlog_resets_a_user_too(self) -> None:
         """With strict_backlog the 101st pending command resets a logged-in user too."""
         client = Server(strict_backlog=True).login()
         client.send(b"a NOOP\r\n" * 101)
         self.assertTrue(client.transport.aborted)
 
-    def test_report_only(self) -> None:
+    def test_report_only_answers_every_command(self) -> None:
         """In report-only mode the limit is reported once, and every command is answered."""
         server = Server(report_only=True)
         client = server.connect()
@@ -115,7 +115,7 @@ class PendingCommandTests(SynchronousTestCase):
         )
         self.assertEqual(len(server.events_of(events.LimitTriggered)), 1)
 
-    def test_fair_turns(self) -> None:
+    def test_backlog_delays_another_client_by_one_batch(self) -> None:
         """One client's backlog delays another client by at most one batch."""
         server = Server()
         busy, other = server.login(), server.login()

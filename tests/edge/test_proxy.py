@@ -21,7 +21,7 @@ class ProxyTests(test_loopback.LoopbackCase):
         self.addCleanup(port.stopListening)
         self.proxied_port = port.getHost().port
 
-    async def test_remote_client(self) -> None:
+    async def test_remote_client_behind_a_proxy_needs_tls(self) -> None:
         """A remote client behind a proxy on this machine cannot log in without TLS."""
 
         def script() -> tuple[bytes, bytes]:
@@ -37,8 +37,8 @@ class ProxyTests(test_loopback.LoopbackCase):
         self.assertNotIn(b"AUTH=PLAIN", greeting)
         self.assertTrue(answer.startswith(b"a NO [PRIVACYREQUIRED]"), answer)
 
-    async def test_invalid_address(self) -> None:
-        """A PROXY header without a valid address reaches neither the log nor the permission to send passwords."""
+    async def test_invalid_proxy_address_is_not_trusted(self) -> None:
+        """An invalid address in a PROXY header is neither logged nor treated as a local client."""
 
         def script() -> None:
             for address in (b"127.0.0.1\nlogin", b"127.%b" % (b"1" * 64), b'127.1"', b"x" * 80):
@@ -56,7 +56,7 @@ class ProxyTests(test_loopback.LoopbackCase):
             {"unknown"},
         )
 
-    async def test_login_failed_event(self) -> None:
+    async def test_failed_login_is_reported_with_the_client_address(self) -> None:
         """A failed login is reported with the address of the client and not of the proxy, which fail2ban would ban."""
 
         def script() -> None:

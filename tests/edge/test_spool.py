@@ -1,4 +1,4 @@
-"""Storage for literals: the memory budget, and the file above it."""
+"""The spool stores literals in memory up to a budget, and in a file above it."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from imapshield.errors import CommandRefused
 
 
 class SpoolTests(SynchronousTestCase):
-    def test_small_literal(self) -> None:
+    def test_small_literal_stays_in_memory(self) -> None:
         """A literal within the memory budget stays in memory."""
         self.patch(tempfile, "TemporaryFile", None)
         literal = Spool(10).new_literal()
@@ -22,8 +22,8 @@ class SpoolTests(SynchronousTestCase):
         self.assertEqual((content.size, content.read(0, 99)), (10, b"1234567890"))
         content.close()
 
-    def test_large_literal(self) -> None:
-        """A literal above the memory budget goes to an unnamed file, complete."""
+    def test_large_literal_goes_to_an_unnamed_file(self) -> None:
+        """A literal above the memory budget goes completely to an unnamed file."""
         directory = self.mktemp()
         os.mkdir(directory)
         files = self.record_files()
@@ -37,13 +37,13 @@ class SpoolTests(SynchronousTestCase):
         self.assertEqual((len(files), os.listdir(directory)), (1, []))
         content.close()
 
-    def test_empty_literal(self) -> None:
+    def test_empty_literal_uses_no_storage(self) -> None:
         """An empty literal uses no storage."""
         content = Spool(10).new_literal().finish()
         self.assertEqual((content.size, content.read(0, 99)), (0, b""))
         content.close()
 
-    def test_no_memory(self) -> None:
+    def test_zero_memory_budget_uses_the_file(self) -> None:
         """A memory budget of 0 puts literals of more than one byte in the file."""
         files = self.record_files()
         literal = Spool(0).new_literal()
@@ -56,15 +56,15 @@ class SpoolTests(SynchronousTestCase):
         files: list[Any] = []
         open_temporary = tempfile.TemporaryFile
 
-        def open_file(**more: Any) -> Any:
-            files.append(open_temporary(**more))
+        def open_file(**options: Any) -> Any:
+            files.append(open_temporary(**options))
             return files[-1]
 
         self.patch(tempfile, "TemporaryFile", open_file)
         return files
 
-    def test_full_disk(self) -> None:
-        """A full disk is CommandRefused with OVERQUOTA."""
+    def test_full_disk_is_refused_with_overquota(self) -> None:
+        """A write to a full disk raises CommandRefused with OVERQUOTA."""
 
         class FullFile:
             closed = False
@@ -84,8 +84,8 @@ class SpoolTests(SynchronousTestCase):
         self.assertEqual(error.code, b"OVERQUOTA")
         literal.discard()
 
-    def test_many_literals(self) -> None:
-        """The literals of one command share the memory budget and one file, which is closed with the last of them."""
+    def test_literals_of_a_command_share_budget_and_file(self) -> None:
+        """The literals of one command share the memory budget and one file, which is closed with the last literal."""
         files = self.record_files()
         spool = Spool(10)
         contents = []
@@ -98,9 +98,9 @@ class SpoolTests(SynchronousTestCase):
         for i, content in enumerate(contents):
             self.assertEqual(content.read(0, 99), b"%03d-%03d" % (i, i))
             self.assertEqual(content.read(2, 3), (b"%03d-%03d" % (i, i))[2:5])
-        unwanted = spool.new_literal()
-        unwanted.write(b"12345678901")
-        unwanted.discard()
+        discarded = spool.new_literal()
+        discarded.write(b"12345678901")
+        discarded.discard()
         for content in contents:
             self.assertFalse(files[0].closed)
             content.close()

@@ -7,7 +7,7 @@ from imapshield.testing.in_process import MemoryRealm, Server, SlowWorker
 
 
 class TimeoutTests(SynchronousTestCase):
-    def test_login_timeout(self) -> None:
+    def test_client_must_log_in_within_60_seconds(self) -> None:
         """A client must log in within 60 seconds; other input does not extend the time."""
         server = Server()
         client = server.connect()
@@ -19,8 +19,8 @@ class TimeoutTests(SynchronousTestCase):
         self.assertIn(b"* BYE", client.read())
         self.assertTrue(client.transport.disconnecting)
 
-    def test_unread_bye(self) -> None:
-        """A client that does not read the BYE is reset."""
+    def test_client_that_does_not_read_bye_is_reset(self) -> None:
+        """A client that does not read BYE is reset."""
         server = Server()
         client = server.connect()
         server.clock.advance(60)
@@ -29,7 +29,7 @@ class TimeoutTests(SynchronousTestCase):
         server.clock.advance(server.factory.limits.closing_seconds)
         self.assertTrue(client.transport.aborted)
 
-    def test_idle_user(self) -> None:
+    def test_user_may_be_silent_for_half_an_hour(self) -> None:
         """A user may be silent for half an hour after the last command."""
         server = Server()
         client = server.login()
@@ -40,7 +40,7 @@ class TimeoutTests(SynchronousTestCase):
         server.clock.advance(1)
         self.assertIn(b"* BYE", client.read())
 
-    def test_idle_command(self) -> None:
+    def test_idle_timeout_applies_during_idle(self) -> None:
         """The idle timeout applies during IDLE too (RFC 2177)."""
         server = Server()
         client = server.login()
@@ -48,7 +48,7 @@ class TimeoutTests(SynchronousTestCase):
         server.clock.advance(1800)
         self.assertIn(b"* BYE", client.read())
 
-    def test_slow_store(self) -> None:
+    def test_slow_store_causes_no_timeout(self) -> None:
         """A user who waits for the store is not timed out."""
         worker = SlowWorker()
         server = Server(realm=MemoryRealm(worker))
@@ -59,8 +59,8 @@ class TimeoutTests(SynchronousTestCase):
         worker.step()
         self.assertIn(b"a OK", client.read())
 
-    def test_stalled_literal(self) -> None:
-        """A literal of which nothing arrives for a minute ends the connection."""
+    def test_stalled_literal_ends_the_connection(self) -> None:
+        """A literal that receives no data for a minute ends the connection."""
         server = Server()
         client = server.login()
         client.send(b"a APPEND INBOX {100+}\r\nabc")
@@ -73,7 +73,7 @@ class TimeoutTests(SynchronousTestCase):
 
 
 class WriteTimeoutTests(SynchronousTestCase):
-    def test_full_backlog(self) -> None:
+    def test_user_with_a_full_backlog_must_read(self) -> None:
         """A user with a full backlog who reads nothing for 30 seconds is reset."""
         server = Server()
         client = server.login()
@@ -85,8 +85,8 @@ class WriteTimeoutTests(SynchronousTestCase):
         self.assertTrue(client.transport.aborted)
         self.assertEqual(server.events_of(events.LimitTriggered)[0].limit, "stalled_seconds")
 
-    def test_slow_reader(self) -> None:
-        """A client that reads at least something is not reset."""
+    def test_slow_reader_is_not_reset(self) -> None:
+        """A client that reads slowly, but makes progress, is not reset."""
         server = Server()
         client = server.login()
         progress = iter(range(100))
@@ -97,8 +97,8 @@ class WriteTimeoutTests(SynchronousTestCase):
             server.clock.advance(30)
         self.assertFalse(client.transport.aborted)
 
-    def test_unread_responses(self) -> None:
-        """Without a full backlog the reset comes after five minutes."""
+    def test_unread_responses_cause_a_reset_after_five_minutes(self) -> None:
+        """A user without a full backlog who reads nothing is reset after five minutes."""
         server = Server()
         client = server.login()
         client.protocol.write_buffer.pauseProducing()

@@ -97,7 +97,7 @@ class TwistedClientTests(test_loopback.LoopbackCase):
         except IMAP4Exception as error:
             self.assertIn(text, error.args[0])
 
-    async def test_login(self) -> None:
+    async def test_login_and_authenticate_work(self) -> None:
         """login() and authenticate() work; the greeting has the capabilities, which change after STARTTLS."""
         client = await self.connect()
         self.assertIn(b"STARTTLS", await client.getCapabilities())
@@ -113,7 +113,7 @@ class TwistedClientTests(test_loopback.LoopbackCase):
         await client.authenticate(b"secret")
         await client.noop()
 
-    async def test_mailboxes(self) -> None:
+    async def test_mailboxes_with_unusual_names_work(self) -> None:
         """Mailboxes with unusual names are created, subscribed, listed, filled, selected, renamed and deleted."""
         client = await self.log_in_client()
         for name in NAMES:
@@ -145,36 +145,38 @@ class TwistedClientTests(test_loopback.LoopbackCase):
         await self.assert_rejected(client.select('Bönn "q"'), b"[NONEXISTENT]")
         await self.assert_rejected(client.append("Köln", io.BytesIO(NESTED)), b"[TRYCREATE]")
 
-    async def test_fetch(self) -> None:
+    async def test_each_kind_of_fetch_works(self) -> None:
         """Each kind of fetch works, by sequence number and by UID, for nested and for 8-bit messages."""
         client = await self.select_inbox_with(NESTED, EIGHT_BIT)
         for uid in (0, 1):
-            both = "1:2"
-            self.assertEqual(await client.fetchUID(both, uid), {1: {"UID": "1"}, 2: {"UID": "2"}})
-            found = await client.fetchBodyStructure(both, uid)
+            messages = "1:2"
+            self.assertEqual(
+                await client.fetchUID(messages, uid), {1: {"UID": "1"}, 2: {"UID": "2"}}
+            )
+            found = await client.fetchBodyStructure(messages, uid)
             mixed = found[1]["BODYSTRUCTURE"]
             self.assertEqual(mixed[1][2], ["name", 'x "y".bin'])
             self.assertEqual(mixed[2][7][1], "inner")
-            found = await client.fetchSimplifiedBody(both, uid)
+            found = await client.fetchSimplifiedBody(messages, uid)
             self.assertEqual(found[1]["BODY"][-1], "mixed")
-            found = await client.fetchEnvelope(both, uid)
+            found = await client.fetchEnvelope(messages, uid)
             self.assertEqual(found[2]["ENVELOPE"][1], "latin Größe {5}")  # as Latin-1
             self.assertEqual(found[2]["ENVELOPE"][2], [["Jürgen", None, "j", "example.org"]])
-            found = await client.fetchHeaders(both, uid)
+            found = await client.fetchHeaders(messages, uid)
             self.assertEqual(found[1]["RFC822.HEADER"], NESTED[: NESTED.index(b"--o")].decode())
-            found = await client.fetchBody(both, uid)
+            found = await client.fetchBody(messages, uid)
             self.assertEqual(found[2]["RFC822.TEXT"], "ÄÖÜ\r\n")
-            found = await client.fetchMessage(both, uid)
+            found = await client.fetchMessage(messages, uid)
             self.assertEqual(found[2]["RFC822"].encode("latin-1"), EIGHT_BIT)
-            found = await client.fetchSize(both, uid)
+            found = await client.fetchSize(messages, uid)
             self.assertEqual(int(found[2]["RFC822.SIZE"]), len(EIGHT_BIT))
-            found = await client.fetchFlags(both, uid)
+            found = await client.fetchFlags(messages, uid)
             self.assertIn("\\Seen", found[1]["FLAGS"])
             for way, items in (("Fast", 3), ("All", 4), ("Full", 5)):
-                found = await getattr(client, f"fetch{way}")(both, uid)
+                found = await getattr(client, f"fetch{way}")(messages, uid)
                 self.assertEqual({len(values) - uid for values in found.values()}, {items})
 
-    async def test_parts(self) -> None:
+    async def test_fetch_specific_returns_parts_and_ranges(self) -> None:
         """FetchSpecific returns parts, headers of parts, header fields, and ranges of bytes."""
         client = await self.select_inbox_with(NESTED)
         for arguments, section, text in (
@@ -192,7 +194,7 @@ class TwistedClientTests(test_loopback.LoopbackCase):
         found = await client.fetchSpecific("1", headerType="TEXT", offset=2, length=3, uid=True)
         self.assertEqual(found[1][0][-4:], ["BODY", ["TEXT"], "<2>", "o\r\n"])
 
-    async def test_search(self) -> None:
+    async def test_all_kinds_of_queries_work(self) -> None:
         """Queries of all kinds work, and an invalid query is rejected."""
         client = await self.select_inbox_with(NESTED, EIGHT_BIT)
         for query, expected in (
@@ -211,7 +213,7 @@ class TwistedClientTests(test_loopback.LoopbackCase):
             self.assertEqual(await client.search(query, uid=True), expected, query)
         await self.assert_rejected(client.search("NONSENSE"), b"Unknown search key")
 
-    async def test_flags(self) -> None:
+    async def test_flag_and_message_commands_work(self) -> None:
         """setFlags, addFlags and removeFlags work, silent or not, and so do copy, expunge and close."""
         client = await self.select_inbox_with(NESTED, EIGHT_BIT, NESTED)
         for uid in (0, 1):
@@ -232,7 +234,7 @@ class TwistedClientTests(test_loopback.LoopbackCase):
         await client.close()
         self.assertEqual(await client.status("INBOX", "MESSAGES"), {"MESSAGES": 0})
 
-    async def test_unsolicited_responses(self) -> None:
+    async def test_unsolicited_responses_come_with_the_next_response(self) -> None:
         """Another client's changes come with the next response, and pipelined commands are answered in order."""
         client, other = await self.select_inbox_with(NESTED, EIGHT_BIT), await self.log_in_client()
         await other.select("INBOX")

@@ -19,8 +19,8 @@ class WriteBufferTests(SynchronousTestCase):
             self.transport, self.clock.callLater, lambda work: self.clock.callLater(0, work), 4096
         )
 
-    def test_one_write(self) -> None:
-        """Everything written in one reactor turn is one write to the transport, in order."""
+    def test_output_of_one_reactor_turn_is_one_write(self) -> None:
+        """All output of one reactor turn is one write to the transport, in order."""
         for data in (b"a", b"b", b"c"):
             self.write_buffer.write(data)
         self.assertEqual(self.writes, [])
@@ -28,13 +28,13 @@ class WriteBufferTests(SynchronousTestCase):
         self.assertEqual(self.writes, [b"abc"])
         self.assertEqual(self.write_buffer.bytes_written, 3)
 
-    def test_high_water_mark(self) -> None:
+    def test_high_water_mark_is_the_transport_buffer_size(self) -> None:
         """The high-water mark is the transport's buffer size."""
         self.assertEqual(self.transport.bufferSize, 4096)
         self.write_buffer.set_high_water_mark(65536)
         self.assertEqual(self.transport.bufferSize, 65536)
 
-    def test_drain(self) -> None:
+    def test_drain_fires_once_the_buffer_is_not_full(self) -> None:
         """`drain` fires in a later reactor turn, once the buffer is not full."""
         drained = self.write_buffer.drain()
         self.assertNoResult(drained)
@@ -48,15 +48,15 @@ class WriteBufferTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertIsNone(self.successResultOf(drained))
 
-    def test_full_before_drain_fires(self) -> None:
-        """A `drain` that has not fired when the buffer becomes full waits until it is drained."""
+    def test_drain_waits_if_the_buffer_becomes_full_again(self) -> None:
+        """A `drain` that has not fired when the buffer becomes full waits until the buffer is drained."""
         drained = self.write_buffer.drain()
         self.write_buffer.pauseProducing()
         self.clock.advance(1)
         self.assertNoResult(drained)
 
-    def test_close(self) -> None:
-        """Closing sends what was written, fails a pending `drain`, and drops later writes."""
+    def test_close_sends_output_and_fails_a_pending_drain(self) -> None:
+        """Closing sends the pending output, fails a pending `drain`, and drops later writes."""
         self.write_buffer.pauseProducing()
         drained = self.write_buffer.drain()
         self.write_buffer.write(b"last")
@@ -67,7 +67,7 @@ class WriteBufferTests(SynchronousTestCase):
         self.assertEqual(self.writes, [b"last"])
         self.assertIsNone(self.transport.producer)
 
-    def test_send_tcp_ack(self) -> None:
+    def test_only_tcp_is_asked_to_acknowledge_at_once(self) -> None:
         """TCP is asked to acknowledge at once; other kinds of transport are not changed."""
         options: list[tuple[int, ...]] = []
 

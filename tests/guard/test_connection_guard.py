@@ -30,13 +30,13 @@ def authenticated_guard(**limits: Any) -> ConnectionGuard:
 
 
 class BacklogTests(SynchronousTestCase):
-    def test_100_commands(self) -> None:
+    def test_100_commands_may_be_pending(self) -> None:
         """A hundred commands may be pending."""
         guard = ConnectionGuard(Limits())
         self.assertEqual([guard.check(command()) for _ in range(100)], [Accepted()] * 100)
         self.assertEqual(guard.pending, 100)
 
-    def test_101st_command(self) -> None:
+    def test_101st_pending_command_is_a_permanent_reset(self) -> None:
         """The 101st pending command is a Reset, and every later verdict is the same Reset."""
         guard = ConnectionGuard(Limits())
         for _ in range(100):
@@ -46,7 +46,7 @@ class BacklogTests(SynchronousTestCase):
         self.assertEqual(guard.check(command()), reset)
         self.assertTrue(guard.input_paused)
 
-    def test_running_command(self) -> None:
+    def test_running_command_is_pending_until_finished(self) -> None:
         """A running command is pending until it is finished."""
         guard = ConnectionGuard(Limits(preauth_commands=1000))
         for _ in range(100):
@@ -54,7 +54,7 @@ class BacklogTests(SynchronousTestCase):
         self.assertIsNotNone(guard.next_command())
         self.assertIsInstance(guard.check(command()), Reset)
 
-    def test_finished_command(self) -> None:
+    def test_finished_command_is_not_pending(self) -> None:
         """A finished command is not pending any more."""
         guard = ConnectionGuard(Limits(preauth_commands=1000))
         for _ in range(300):
@@ -63,14 +63,14 @@ class BacklogTests(SynchronousTestCase):
             guard.command_finished()
         self.assertEqual(guard.pending, 0)
 
-    def test_incomplete_command(self) -> None:
+    def test_command_is_pending_from_its_first_line(self) -> None:
         """A command is pending from its first line."""
         guard = ConnectionGuard(Limits())
         for _ in range(100):
             guard.check(command())
         self.assertEqual(guard.check(literal(5)), Reset("backlog", 100, 101))
 
-    def test_several_lines(self) -> None:
+    def test_command_of_several_lines_counts_once(self) -> None:
         """A command of several lines counts once."""
         guard = ConnectionGuard(Limits())
         guard.check(literal(1))
@@ -78,8 +78,8 @@ class BacklogTests(SynchronousTestCase):
         guard.check(command(b"LOGIN"))
         self.assertEqual(guard.pending, 1)
 
-    def test_one_at_a_time(self) -> None:
-        """No command is taken off the backlog while another one runs."""
+    def test_no_command_starts_while_another_runs(self) -> None:
+        """No command leaves the backlog while another command runs."""
         guard = ConnectionGuard(Limits())
         guard.check(command())
         guard.check(command())
@@ -88,7 +88,7 @@ class BacklogTests(SynchronousTestCase):
         guard.command_finished()
         self.assertIsNotNone(guard.next_command())
 
-    def test_input_paused(self) -> None:
+    def test_full_backlog_pauses_the_input_of_a_user(self) -> None:
         """A full backlog pauses the input of a user, until half of the backlog is done."""
         guard = authenticated_guard()
         for _ in range(100):
@@ -103,21 +103,21 @@ class BacklogTests(SynchronousTestCase):
         self.assertFalse(guard.input_paused)
         self.assertFalse(guard.backlog_full())
 
-    def test_strict_backlog(self) -> None:
-        """With strict_backlog a user is reset too."""
+    def test_strict_backlog_resets_a_user_too(self) -> None:
+        """The option strict_backlog resets a user too."""
         guard = authenticated_guard(strict_backlog=True)
         for _ in range(100):
             guard.check(command())
         self.assertFalse(guard.input_paused)
         self.assertIsInstance(guard.check(command()), Reset)
 
-    def test_backlog_bytes(self) -> None:
-        """Large pending commands pause the input before there are a hundred."""
+    def test_large_pending_commands_pause_the_input(self) -> None:
+        """Large pending commands pause the input even if there are fewer than a hundred."""
         guard = authenticated_guard(max_backlog_bytes=1000)
         guard.check(RawCommand(b"a", b"UID", (b"UID FETCH",), 1001))
         self.assertTrue(guard.input_paused)
 
-    def test_backlog_bytes_of_literals(self) -> None:
+    def test_pending_literals_count_as_bytes(self) -> None:
         """Literals, in memory or in files, count as pending bytes until their command runs."""
         guard = authenticated_guard(max_backlog_bytes=1000)
         parts = (b"APPEND INBOX ", MemoryLiteral(bytes(600)), b"")
@@ -131,7 +131,7 @@ class BacklogTests(SynchronousTestCase):
         guard.next_command()
         self.assertFalse(guard.input_paused)
 
-    def test_input_not_paused_within_command(self) -> None:
+    def test_incomplete_command_does_not_pause_the_input(self) -> None:
         """An incomplete command does not pause the input, because it could never be completed."""
         guard = authenticated_guard()
         for _ in range(99):
@@ -139,8 +139,8 @@ class BacklogTests(SynchronousTestCase):
         guard.check(literal(5))
         self.assertFalse(guard.input_paused)
 
-    def test_report_only(self) -> None:
-        """In report-only mode the excess command is reported and accepted, and the input is paused to bound the memory."""
+    def test_report_only_accepts_the_excess_command(self) -> None:
+        """In report-only mode the excess command is reported and accepted, and a paused input bounds the memory."""
         guard = ConnectionGuard(Limits(report_only=True))
         verdicts = [guard.check(command()) for _ in range(101)]
         self.assertEqual(verdicts[100], Reset("backlog", 100, 101))
@@ -149,7 +149,7 @@ class BacklogTests(SynchronousTestCase):
 
 
 class PreAuthenticationTests(SynchronousTestCase):
-    def test_preauth_commands(self) -> None:
+    def test_client_may_send_100_commands_before_login(self) -> None:
         """A client may send a hundred commands before login, even if each is answered."""
         guard = ConnectionGuard(Limits())
         for _ in range(100):
@@ -158,24 +158,24 @@ class PreAuthenticationTests(SynchronousTestCase):
             guard.command_finished()
         self.assertEqual(guard.check(command()), Reset("preauth_commands", 100, 101))
 
-    def test_preauth_bytes(self) -> None:
+    def test_client_may_send_64_kib_before_login(self) -> None:
         """A client may send 64 KiB before login."""
         guard = ConnectionGuard(Limits())
         self.assertEqual(guard.bytes_received(65536), Accepted())
         self.assertEqual(guard.bytes_received(1), Reset("preauth_bytes", 65536, 65537))
 
-    def test_bytes_after_login(self) -> None:
-        """A user may send any amount."""
+    def test_user_may_send_any_amount(self) -> None:
+        """A user may send any number of bytes."""
         self.assertEqual(authenticated_guard().bytes_received(1 << 30), Accepted())
 
-    def test_preauth_literal_size(self) -> None:
+    def test_large_literal_before_login_is_rejected(self) -> None:
         """Above 4 KiB before login, a synchronizing literal is rejected, and a non-synchronizing one is a Reset."""
         guard = ConnectionGuard(Limits())
         self.assertEqual(guard.check(literal(4096)), AcceptLiteral())
         self.assertIsInstance(guard.check(literal(4097)), RejectLiteral)
         self.assertIsInstance(guard.check(literal(4097, synchronizing=False)), Reset)
 
-    def test_preauth_nesting(self) -> None:
+    def test_one_nesting_level_is_allowed_before_login(self) -> None:
         """Before login one level of parentheses is allowed, counted from the left in any order of tokens."""
         for text in (b" ((", b" (((((", b' ("x" (', b" )(((", b' ("(((" ("', b" (()"):
             verdict = ConnectionGuard(Limits()).check(literal(10, texts=(b"NOOP" + text,)))
@@ -187,7 +187,7 @@ class PreAuthenticationTests(SynchronousTestCase):
             self.assertIsInstance(raw_command.rejection, BadCommand, text)
             self.assertEqual(raw_command.parts, ())
 
-    def test_nesting_of_id(self) -> None:
+    def test_id_uses_one_nesting_level(self) -> None:
         """ID uses one level, and quoted parentheses do not count."""
         guard = ConnectionGuard(Limits())
         guard.check(RawCommand(b"a", b"ID", (b'ID ("name" "x (y) ((z")',), 30))
@@ -195,13 +195,13 @@ class PreAuthenticationTests(SynchronousTestCase):
         assert raw_command is not None
         self.assertIsNone(raw_command.rejection)
 
-    def test_bad_commands_before_login(self) -> None:
+    def test_third_bad_command_before_login_disconnects(self) -> None:
         """The third invalid command before login disconnects."""
         guard = ConnectionGuard(Limits())
         self.assertEqual([guard.bad_command() for _ in range(2)], [Accepted()] * 2)
         self.assertIsInstance(guard.bad_command(), Disconnect)
 
-    def test_login_failures(self) -> None:
+    def test_third_failed_login_disconnects(self) -> None:
         """The third failed login disconnects."""
         guard = ConnectionGuard(Limits())
         self.assertEqual([guard.login_failed() for _ in range(2)], [Accepted()] * 2)
@@ -209,7 +209,7 @@ class PreAuthenticationTests(SynchronousTestCase):
 
 
 class AuthenticatedTests(SynchronousTestCase):
-    def test_bad_commands_after_login(self) -> None:
+    def test_only_consecutive_bad_commands_count_after_login(self) -> None:
         """Only consecutive invalid commands of a user count."""
         guard = authenticated_guard(max_bad_commands=3)
         for _ in range(10):
@@ -220,7 +220,7 @@ class AuthenticatedTests(SynchronousTestCase):
         guard.bad_command()
         self.assertIsInstance(guard.bad_command(), Disconnect)
 
-    def test_message_size(self) -> None:
+    def test_too_large_message_is_rejected_before_it_is_sent(self) -> None:
         """A message that is too large is rejected before it is sent."""
         guard = authenticated_guard(max_message_size=1000)
         self.assertEqual(guard.check(literal(1000, name=b"APPEND")), AcceptLiteral())
@@ -228,7 +228,7 @@ class AuthenticatedTests(SynchronousTestCase):
         assert isinstance(verdict, RejectLiteral) and isinstance(verdict.rejection, CommandRefused)
         self.assertEqual(verdict.rejection.code, b"TOOBIG")
 
-    def test_argument_literals(self) -> None:
+    def test_argument_literals_are_limited(self) -> None:
         """Argument literals are limited in size, in number, and in total size (CVE-2024-34055)."""
         guard = authenticated_guard(
             max_literal_size=100, max_command_size=250, max_command_literals=4
@@ -242,8 +242,8 @@ class AuthenticatedTests(SynchronousTestCase):
         )
         self.assertIsInstance(guard.check(literal(1, name=b"SEARCH", literals=4)), RejectLiteral)
 
-    def test_logout(self) -> None:
-        """After UNAUTHENTICATE a client has what was left of the limits before login."""
+    def test_unauthenticate_restores_the_limits_before_login(self) -> None:
+        """After UNAUTHENTICATE, the limits before login continue where they were at the login."""
         guard = ConnectionGuard(Limits())
         guard.check(command())
         guard.next_command()
@@ -262,7 +262,7 @@ class AuthenticatedTests(SynchronousTestCase):
             guard.command_finished()
         self.assertIsInstance(guard.check(command()), Reset)
 
-    def test_command_size(self) -> None:
+    def test_text_between_literals_and_all_messages_count(self) -> None:
         """The text between literals counts, and so do all messages of one APPEND together."""
         guard = authenticated_guard(
             max_command_size=1000, max_message_size=1000, max_append_size=2500
@@ -278,7 +278,7 @@ class AuthenticatedTests(SynchronousTestCase):
             guard.check(literal(501, name=b"APPEND", literal_octets=2000)), RejectLiteral
         )
 
-    def test_timeouts(self) -> None:
+    def test_timeout_names_the_limit_of_the_state(self) -> None:
         """A timeout disconnects, and names the limit of the state that the connection is in."""
         guard = ConnectionGuard(Limits())
         self.assertEqual(guard.timed_out(in_literal=True).limit, "preauth_seconds")
@@ -289,7 +289,7 @@ class AuthenticatedTests(SynchronousTestCase):
 
 
 class SuspendedInputTests(SynchronousTestCase):
-    def test_idle(self) -> None:
+    def test_no_line_is_read_until_idle_expects_one(self) -> None:
         """No line is read after IDLE until IDLE expects one, and then only that line."""
         guard = authenticated_guard()
         guard.check(command(b"IDLE"))
@@ -302,7 +302,7 @@ class SuspendedInputTests(SynchronousTestCase):
         guard.command_finished()
         self.assertFalse(guard.input_paused)
 
-    def test_rejected_authenticate(self) -> None:
+    def test_rejected_authenticate_does_not_suspend_the_input(self) -> None:
         """A rejected AUTHENTICATE does not suspend the input."""
         guard = ConnectionGuard(Limits())
         guard.check(RawCommand(b"a", b"AUTHENTICATE", (), 20, BadCommand("no")))

@@ -18,8 +18,8 @@ class ColumnsTests(SynchronousTestCase):
             Delta([row(1), row(3, b"\\Seen", 2), row(7, b"", 3, None)], highestmodseq=3, uidnext=8)
         )
 
-    def test_parallel_arrays(self) -> None:
-        """Every array has a row for each message, rising by UID."""
+    def test_every_array_has_a_row_per_message(self) -> None:
+        """Every array has a row for each message, in ascending order of UID."""
         self.assertEqual(list(self.columns.uids), [1, 3, 7])
         self.assertEqual(list(self.columns.sizes), [10, 10, UNKNOWN_SIZE])
         self.assertEqual(list(self.columns.dates), [1001, 1003, 1007])
@@ -27,7 +27,7 @@ class ColumnsTests(SynchronousTestCase):
         self.assertEqual(self.columns.row(3), 1)
         self.assertIsNone(self.columns.row(4))
 
-    def test_change(self) -> None:
+    def test_change_lists_new_changed_and_vanished_messages(self) -> None:
         """A change distinguishes new, changed and vanished messages."""
         change = self.columns.apply(
             Delta([row(3, b"", 4), row(9, b"", 5)], SequenceSet.from_uids([1, 2]), 6, 10)
@@ -35,19 +35,19 @@ class ColumnsTests(SynchronousTestCase):
         self.assertEqual(change, Change([9], [3], [1], []))
         self.assertEqual(list(self.columns.uids), [3, 7, 9])
 
-    def test_applied_twice(self) -> None:
-        """A delta that was applied before changes nothing."""
+    def test_delta_applied_again_changes_nothing(self) -> None:
+        """A delta that is applied a second time changes nothing."""
         delta = Delta([row(3, b"", 4), row(9, b"", 5)], SequenceSet.from_uids([1]), 6, 10)
         self.columns.apply(delta)
         self.assertEqual(self.columns.apply(delta), Change([], [], [], []))
 
-    def test_arrays_are_replaced(self) -> None:
+    def test_uid_arrays_are_replaced_and_never_changed(self) -> None:
         """Arrays of UIDs are replaced and never changed, so that views can share them."""
         before = self.columns.uids
         self.columns.apply(Delta([row(9, b"", 5)], SequenceSet.from_uids([1]), 6, 10))
         self.assertEqual(list(before), [1, 3, 7])
 
-    def test_flag_ids(self) -> None:
+    def test_equal_flag_lists_have_one_id(self) -> None:
         """Equal flag lists have one id, and flags are found without case."""
         columns = self.columns
         columns.apply(Delta([row(9, b"\\Seen $Junk", 5), row(10, b"\\Seen", 6)]))
@@ -57,8 +57,8 @@ class ColumnsTests(SynchronousTestCase):
             columns.flag_ids_with(b"\\SEEN"), {columns.flag_ids[1], columns.flag_ids[3]}
         )
 
-    def test_flag_lists_are_bounded(self) -> None:
-        """Ten thousand STOREs with a new flag list each need the memory of a thousand, and no list is mixed up."""
+    def test_memory_for_flag_lists_is_bounded(self) -> None:
+        """Ten thousand STOREs with different flag lists need memory for a thousand, and every list stays correct."""
         columns = self.columns
         for i in range(10_000):
             columns.apply(Delta([row(1 + i % 2 * 2, b"k%d q%d" % (i % 100, i // 100), 10 + i)]))
@@ -72,12 +72,12 @@ class ColumnsTests(SynchronousTestCase):
         self.assertEqual(columns.flag_sets[columns.flag_ids[0]], {b"k98", b"q99"})
         self.assertEqual(len(columns.keywords), 200)
 
-    def test_sizes(self) -> None:
+    def test_size_measured_later_is_recorded(self) -> None:
         """A size that is measured later is recorded."""
         self.columns.set_sizes([(7, 99), (8, 5)])
         self.assertEqual(list(self.columns.sizes), [10, 10, 99])
 
-    def test_first_row_without(self) -> None:
+    def test_first_row_without_a_flag_is_found_again(self) -> None:
         """The first row without a flag is found again after flags or messages changed."""
         self.assertEqual(self.columns.first_row_without(b"\\Seen"), 0)
         self.columns.apply(Delta([row(1, b"\\Seen", 4)], highestmodseq=4))

@@ -1,4 +1,4 @@
-"""SEARCH searches what ENVELOPE shows, or the field as it was written."""
+"""SEARCH FROM searches the addresses that ENVELOPE returns; SEARCH HEADER searches the original field."""
 
 from datetime import date
 
@@ -11,8 +11,8 @@ from imapshield.wire.commands.search import EnvelopeKey, HeaderKey
 
 
 class SearchedTextTests(SynchronousTestCase):
-    def test_addresses(self) -> None:
-        """FROM searches each address as ENVELOPE shows it, HEADER FROM the field as written; both ignore case."""
+    def test_from_is_searched_as_in_envelope(self) -> None:
+        """FROM searches each address as in ENVELOPE, and HEADER FROM searches the original field; both ignore case."""
         for value, addresses in (
             (b"Ann@example.org", ["ann@example.org"]),
             (b"Ann (the boss) <ann (home)@ (work) example.org>", ["ann <ann@example.org>"]),
@@ -31,24 +31,24 @@ class SearchedTextTests(SynchronousTestCase):
         ):
             header = b"From: %b\r\n\r\n" % value
             self.assertEqual(searched_texts(header, EnvelopeKey(b"FROM", "")), addresses, value)
-            written = [normalize(decode_header(value))]
-            self.assertEqual(searched_texts(header, HeaderKey(b"FROM", "")), written, value)
+            original = [normalize(decode_header(value))]
+            self.assertEqual(searched_texts(header, HeaderKey(b"FROM", "")), original, value)
 
-    def test_repeated_fields(self) -> None:
-        """Of repeated fields, every address and the last subject is searched, as in ENVELOPE; HEADER searches each."""
+    def test_repeated_fields_are_searched_as_in_envelope(self) -> None:
+        """FROM and SUBJECT search every address and the last subject of repeated fields, as in ENVELOPE."""
         header = b"To: a@b\r\nSubject: One\r\nto: c@d\r\nSubject:  Two \r\n  words\r\n\r\n"
         self.assertEqual(searched_texts(header, EnvelopeKey(b"TO", "")), ["a@b", "c@d"])
         self.assertEqual(searched_texts(header, EnvelopeKey(b"SUBJECT", "")), ["two words"])
         self.assertEqual(searched_texts(header, HeaderKey(b"SUBJECT", "")), ["one", "two   words"])
 
-    def test_folded_fields(self) -> None:
-        """A fold between two words is searched as one space, whether it was made with a space or a tab."""
+    def test_fold_is_searched_as_one_space(self) -> None:
+        """A fold between two words is searched as one space, whether the fold has a space or a tab."""
         header = b"Subject: one\r\n\ttwo\r\n three\r\n\r\n"
         for key in EnvelopeKey, HeaderKey:
             self.assertEqual(searched_texts(header, key(b"SUBJECT", "")), ["one two three"])
 
-    def test_sent_date(self) -> None:
-        """Of two Date fields the last one counts, as in ENVELOPE; an unreadable or missing one is no date."""
+    def test_last_date_field_counts(self) -> None:
+        """The last of two Date fields counts, as in ENVELOPE; an unreadable or missing field is no date."""
         twice = b"Date: 1 Jan 2001 00:00 +0000\r\nDate: 2 Feb 2002 23 (h):59 -0800\r\n\r\n"
         self.assertEqual(sent_date(twice), date(2002, 2, 2))
         self.assertEqual(sent_date(b"Date: soon\r\n\r\n"), None)

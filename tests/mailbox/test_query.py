@@ -1,4 +1,4 @@
-"""SEARCH finds the right messages for every key, cheap keys first and in bounded steps."""
+"""SEARCH finds the right messages for every key. It evaluates cheap keys first, and works in bounded steps."""
 
 from collections.abc import Awaitable, Coroutine, Sequence
 from datetime import date
@@ -69,14 +69,14 @@ class QueryTests(SynchronousTestCase):
     def found(self, key: SearchKey, **options: Any) -> list[int]:
         return list(self.wait(Query(self.mailbox, self.view, now=NOW, **options).run(key)))
 
-    def test_flags(self) -> None:
+    def test_flags_are_found_without_case(self) -> None:
         """Flags and keywords are found without case."""
         self.assertEqual(self.found(FlagKey(b"\\Seen")), [1, 4])
         self.assertEqual(self.found(Not(FlagKey(b"\\Seen"))), [2, 3])
         self.assertEqual(self.found(FlagKey(b"$junk")), [3])
         self.assertEqual(self.found(FlagKey(b"\\Recent")), [1, 2, 3, 4])
 
-    def test_logic(self) -> None:
+    def test_and_or_and_not_combine_keys(self) -> None:
         """AND, OR and NOT combine keys; no key at all matches every message."""
         self.assertEqual(self.found(And(())), [1, 2, 3, 4])
         self.assertEqual(self.found(And((FlagKey(b"\\Seen"), FlagKey(b"\\Deleted")))), [4])
@@ -85,22 +85,22 @@ class QueryTests(SynchronousTestCase):
             self.found(Not(And((FlagKey(b"\\Seen"), Not(FlagKey(b"\\Deleted")))))), [2, 3, 4]
         )
 
-    def test_sequence_sets(self) -> None:
+    def test_sequence_sets_match_existing_messages(self) -> None:
         """Sequence numbers, UIDs and ``$`` are found; numbers beyond the last message match nothing."""
         self.assertEqual(self.found(SequenceKey(SequenceSet.parse(b"2:9"))), [2, 3, 4])
         self.assertEqual(self.found(SequenceKey(SequenceSet.parse(b"*"))), [4])
         self.assertEqual(self.found(SequenceKey(SequenceSet.parse(b"1,4:99"), uid=True)), [1, 4])
         self.assertEqual(self.found(SequenceKey(None), saved=[3]), [3])
 
-    def test_sizes(self) -> None:
+    def test_larger_and_smaller_are_strict(self) -> None:
         """LARGER and SMALLER exclude messages of exactly that size."""
         size = len(MESSAGES[2][2])
         self.assertEqual(self.found(SizeKey(True, size)), [])
         self.assertEqual(self.found(SizeKey(True, size - 1)), [3])
         self.assertEqual(self.found(SizeKey(False, size)), [1, 2, 4])
 
-    def test_dates(self) -> None:
-        """INTERNALDATE is compared by UTC day, the Date field by the day that is written there, whatever its zone."""
+    def test_dates_are_compared_by_day(self) -> None:
+        """INTERNALDATE is compared by UTC day, and the Date field by its own day, whatever its zone."""
         day = date(1970, 1, 11)
         self.assertEqual(self.found(DateKey(b"ON", day)), [1, 2])
         self.assertEqual(self.found(DateKey(b"BEFORE", day)), [])
@@ -108,12 +108,12 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(self.found(DateKey(b"ON", date(2000, 1, 1), b"SENT")), [1])
         self.assertEqual(self.found(DateKey(b"SINCE", date(2000, 1, 2), b"SENT")), [])
 
-    def test_ages(self) -> None:
+    def test_younger_and_older_use_the_current_time(self) -> None:
         """YOUNGER and OLDER compare INTERNALDATE with the current time."""
         self.assertEqual(self.found(AgeKey(True, 60)), [4])
         self.assertEqual(self.found(AgeKey(False, 60)), [1, 2, 3])
 
-    def test_text(self) -> None:
+    def test_text_is_searched_decoded_and_without_case(self) -> None:
         """Headers and bodies are searched decoded and without case."""
         self.assertEqual(self.found(HeaderKey(b"subject", "CAFÉ")), [1, 2])
         self.assertEqual(self.found(HeaderKey(b"X-Empty", "")), [4])
@@ -121,8 +121,8 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(self.found(TextKey("café", headers=True)), [1, 2])
         self.assertEqual(self.found(TextKey("café")), [])
 
-    def test_addresses(self) -> None:
-        """FROM finds an address as ENVELOPE shows it, HEADER FROM as it was written."""
+    def test_from_finds_addresses_as_in_envelope(self) -> None:
+        """FROM searches the address that ENVELOPE returns, and HEADER FROM searches the original field."""
         content = b"From: <ann (home)@ (work) example.org>\r\nTo: Team: bob@example.org;\r\n\r\n"
         self.wait(self.account.append("INBOX", [NewMessage((), None, MemoryLiteral(content))]))
         self.wait(self.mailbox.poll())
@@ -134,12 +134,12 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(self.found(HeaderKey(b"FROM", "home")), [5])
         self.assertEqual(self.found(HeaderKey(b"FROM", "Ann@example.org")), [])
 
-    def test_modseq(self) -> None:
-        """MODSEQ n matches messages whose MODSEQ is n or greater."""
+    def test_modseq_key_matches_equal_and_greater(self) -> None:
+        """MODSEQ n matches messages with a MODSEQ of n or greater."""
         modseq = self.view.columns.modseqs[2]
         self.assertEqual(self.found(ModseqKey(modseq)), [3, 4])
 
-    def test_cheap_keys_first(self) -> None:
+    def test_cheap_keys_narrow_the_search_first(self) -> None:
         """Keys that the columns answer narrow the search before any message is read."""
         searched: list[list[int]] = []
         search = self.mailbox.search
@@ -198,8 +198,8 @@ class QueryTests(SynchronousTestCase):
             self.assertIn(len(pauses), (9, 10))
             pauses.clear()
 
-    def test_expunged_messages(self) -> None:
-        """A message that was expunged is not found, although the client still knows it."""
+    def test_expunged_message_is_not_found(self) -> None:
+        """A message that was expunged is not found, although the client has not received its EXPUNGE yet."""
         self.mailbox.subscribe(self.view.on_change, False)
         self.wait(self.mailbox.expunge(None))
         self.assertEqual(self.found(FlagKey(b"\\Seen")), [1])

@@ -1,4 +1,4 @@
-"""Base subjects and sort keys are those of RFC 5256, for any mail, and cost time linear in it."""
+"""Base subjects and sort keys follow RFC 5256 for any message, and take linear time."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.mailbox.pausing import pause, run
 
 
 class BaseSubjectTests(SynchronousTestCase):
-    def test_known_subjects(self) -> None:
+    def test_prefixes_and_list_names_are_removed(self) -> None:
         """Reply and forward prefixes, list names and spaces are removed; everything else stays."""
         for subject, base, reply in (
             ("Lunch", "Lunch", False),
@@ -51,8 +51,8 @@ class BaseSubjectTests(SynchronousTestCase):
         ):
             self.assertEqual(base_subject(subject), (base, reply), subject)
 
-    def test_hostile_subjects(self) -> None:
-        """A subject that is built to be slow is read in linear time."""
+    def test_hostile_subject_costs_linear_time(self) -> None:
+        """A subject that was designed to be slow takes linear time."""
         for prefix in ("[a]", "re:", "re[a]:", "[fwd:", "(fwd)", "[", "] ", "[a] re", "re [a] "):
             base_subject(prefix * 100_000)
             base_subject(prefix * 100_000 + "]" * 100_000)
@@ -60,14 +60,14 @@ class BaseSubjectTests(SynchronousTestCase):
 
     @given(st.text(alphabet="[]ref wd:()a", max_size=40))
     @settings(derandomize=True, deadline=None, max_examples=300)
-    def test_idempotent(self, subject: str) -> None:
+    def test_base_subject_is_idempotent(self, subject: str) -> None:
         """The base subject of a base subject is itself."""
         base, _ = base_subject(subject)
         self.assertEqual(base_subject(base), (base, False))
 
 
 class SortKeyTests(SynchronousTestCase):
-    def test_date(self) -> None:
+    def test_dates_are_compared_as_instants(self) -> None:
         """Dates are compared as instants. A missing zone is UTC, and an unreadable date is replaced by INTERNALDATE."""
         self.assertEqual(date_key(b"Date: Thu, 1 Jan 1970 01:00:10 +0100\r\n", 5), 10)
         self.assertEqual(date_key(b"date:\r\n 1 Jan 1970 00:00:20\r\n", 5), 20)
@@ -82,10 +82,10 @@ class SortKeyTests(SynchronousTestCase):
         twice = b"Date: 1 Jan 1970 00:00:01\r\nDate: 1 Jan 1970 00 (h) : 00:02\r\n"
         self.assertEqual(date_key(twice, 5), 2)
 
-    def test_addresses(self) -> None:
-        """The address key is the first mailbox or group name; the display key is the first name, or else the
+    def test_address_key_is_the_first_mailbox_or_group(self) -> None:
+        """The address key is the first mailbox or group name; the display key is the first display name, or else the
         address."""
-        for field, mailbox, shown in (
+        for field, mailbox, display in (
             (b"Ann Lee <ann@x.org>, bob@y.org", "ANN", "ANN LEE"),
             (b"bob@y.org", "BOB", "BOB@Y.ORG"),
             (b"=?utf-8?q?=C3=84nn?= <z@x.org>", "Z", collation_key("Änn")),
@@ -95,16 +95,16 @@ class SortKeyTests(SynchronousTestCase):
         ):
             header = b"From: " + field + b"\r\n\r\n"
             self.assertEqual(address_key(header, b"FROM"), mailbox, field)
-            self.assertEqual(display_key(header, b"FROM"), shown, field)
+            self.assertEqual(display_key(header, b"FROM"), display, field)
         self.assertEqual(display_key(b"\r\n", b"TO"), "")
 
-    def test_collation_key(self) -> None:
+    def test_collation_ignores_case(self) -> None:
         """Case is ignored, an accented letter follows its base letter, and ``_`` follows the letters (RFC 5051)."""
         self.assertEqual(collation_key("aBc"), collation_key("Abc"))
         self.assertEqual(collation_key("É"), collation_key("e\u0301"))
         self.assertLess(collation_key("z"), collation_key("_"))
 
-    def test_message_ids(self) -> None:
+    def test_message_ids_are_read_in_any_spelling(self) -> None:
         """Message ids are read in any spelling. In-Reply-To counts only without References, and only its first id."""
         self.assertEqual(message_ids(b'Message-ID: <"a\\b"@x>\r\n', b"message-id"), [b"ab@x"])
         self.assertEqual(
@@ -116,7 +116,7 @@ class SortKeyTests(SynchronousTestCase):
 
 
 class SortTests(SynchronousTestCase):
-    def test_order(self) -> None:
+    def test_equal_messages_keep_the_mailbox_order(self) -> None:
         """Every key has its own direction, and equal messages keep the mailbox's order, reversed or not."""
         numbers = [1, 2, 3, 4]
         self.assertEqual(run(sort_by_keys(numbers, [(True, [1, 2, 1, 2])], pause)), [2, 4, 1, 3])

@@ -1,4 +1,4 @@
-"""Sessions that share an account do not disturb each other during a hop to the worker."""
+"""Sessions that share an account do not interfere while one of them waits for the worker."""
 
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -20,19 +20,19 @@ class StoreAccountTests(SynchronousTestCase):
         self.worker = SlowWorker()
         self.account = StoreAccount("alice", lambda: MemoryStore(lambda: NOW), self.worker)
 
-    def test_dropped_during_open(self) -> None:
-        """A mailbox that is dropped while it is being opened again is opened nevertheless."""
+    def test_mailbox_dropped_during_open_is_opened(self) -> None:
+        """A mailbox that the account drops while a session opens it is opened all the same."""
         first = Deferred.fromCoroutine(self.account.open("INBOX", False))
         self.worker.step()
         mailbox, _ = self.successResultOf(first)
-        again = Deferred.fromCoroutine(self.account.open("INBOX", False))
-        shut = Deferred.fromCoroutine(self.account.shut_down())
+        reopened = Deferred.fromCoroutine(self.account.open("INBOX", False))
+        shut_down = Deferred.fromCoroutine(self.account.shut_down())
         self.worker.step()
-        self.assertIs(self.successResultOf(again)[0], mailbox)
+        self.assertIs(self.successResultOf(reopened)[0], mailbox)
         self.worker.step()
-        self.successResultOf(shut)
+        self.successResultOf(shut_down)
 
-    def test_append_succeeds(self) -> None:
+    def test_append_succeeds_beside_a_deleted_mailbox(self) -> None:
         """APPEND succeeds although a session has a deleted mailbox of the same name selected."""
         account = StoreAccount("alice", lambda: MemoryStore(lambda: NOW), InlineWorker())
 
@@ -43,7 +43,7 @@ class StoreAccountTests(SynchronousTestCase):
         wait(account.create("Work", ()))
         mailbox, _ = wait(account.open("Work", False))
         mailbox.subscribe(lambda change: None, False)
-        # Without the account's knowledge, as when another program removes the folder.
+        # The account does not see this change, as if another program had removed the folder.
         wait(account.run(lambda store: store.delete("Work")))
         wait(account.create("Work", ()))
         appended = wait(account.append("Work", [NewMessage((), None, MemoryLiteral(MAIL))]))

@@ -1,4 +1,4 @@
-"""Conversations are those of RFC 5256, for any mail, and building them takes time linear in the mail."""
+"""Threads follow RFC 5256 for any messages, and building them takes linear time."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ from imapshield.wire import encode
 from imapshield.wire.responses import ThreadNode
 from tests.mailbox.pausing import pause, run
 
-Described = tuple[str, list[str], str, bool]
+Description = tuple[str, list[str], str, bool]
 """A message as (id, references, subject, is a reply)."""
 
 
@@ -28,8 +28,8 @@ def encoded(threads: list[ThreadNode]) -> bytes:
 
 
 class ThreadTests(SynchronousTestCase):
-    def references(self, *messages: Described) -> bytes:
-        """Return the REFERENCES threads of `messages`, which are in the order of their dates and numbered from 1."""
+    def references(self, *messages: Description) -> bytes:
+        """Return the REFERENCES threads of `messages`, which are in order of date and are numbered from 1."""
         return encoded(
             thread_by_references(
                 [
@@ -41,7 +41,7 @@ class ThreadTests(SynchronousTestCase):
             )
         )
 
-    def test_ordered_subject(self) -> None:
+    def test_oldest_message_of_a_subject_is_the_parent(self) -> None:
         """The oldest message of a subject has all others as children, and threads are sorted by their oldest
         message."""
         messages = [
@@ -53,7 +53,7 @@ class ThreadTests(SynchronousTestCase):
         ]
         self.assertEqual(encoded(thread_by_subject(messages)), b"(2 (4)(5))(3 1)")
 
-    def test_nested_replies(self) -> None:
+    def test_replies_to_replies_are_nested(self) -> None:
         """Replies to replies are nested, as in the example of RFC 5256 section 4."""
         self.assertEqual(
             self.references(
@@ -63,8 +63,8 @@ class ThreadTests(SynchronousTestCase):
             b"(1)(2 3 (4 5)(6))",
         )  # fmt: skip
 
-    def test_implied_parent(self) -> None:
-        """A message's own references replace the parent that other messages implied, even if its own link would be
+    def test_own_references_replace_an_implied_parent_in_a_circle(self) -> None:
+        """A message's own references replace an implied parent, even if the message's own link would be
         circular."""
         self.assertEqual(
             self.references(
@@ -73,15 +73,15 @@ class ThreadTests(SynchronousTestCase):
             b"(1)(3 2)",
         )
 
-    def test_missing_parent(self) -> None:
-        """Replies to a missing message are one thread; a single such reply is a thread of its own."""
+    def test_replies_to_a_missing_message_are_one_thread(self) -> None:
+        """Replies to a missing message are one thread; a single such reply is a separate thread."""
         self.assertEqual(
             self.references(("b", ["a"], "x", True), ("c", ["a"], "y", True)), b"((1)(2))"
         )
         self.assertEqual(self.references(("b", ["0", "a"], "x", True)), b"(1)")
 
-    def test_missing_in_between(self) -> None:
-        """If a message in the middle is missing, its replies become children of its parent."""
+    def test_replies_to_a_missing_reply_move_up(self) -> None:
+        """If a message within a thread is missing, its replies become children of its parent."""
         self.assertEqual(
             self.references(
                 ("a", [], "x", False), ("c", ["a", "b"], "x", True), ("d", ["a", "b"], "x", True)
@@ -89,8 +89,8 @@ class ThreadTests(SynchronousTestCase):
             b"(1 (2)(3))",
         )
 
-    def test_merged_subjects(self) -> None:
-        """Threads of one subject are merged: a reply below what it replies to, equals below a dummy (step 5)."""
+    def test_threads_of_one_subject_are_merged(self) -> None:
+        """Threads of one subject are merged: a reply below its original, equal messages below a dummy (step 5)."""
         self.assertEqual(self.references(("a", [], "x", False), ("b", [], "x", True)), b"(1 2)")
         self.assertEqual(self.references(("a", [], "x", True), ("b", [], "x", False)), b"(2 1)")
         self.assertEqual(self.references(("a", [], "x", False), ("b", [], "x", False)), b"((1)(2))")
@@ -106,7 +106,7 @@ class ThreadTests(SynchronousTestCase):
             b"((1)(2)(3)(4))",
         )
 
-    def test_circular_references(self) -> None:
+    def test_link_that_closes_a_circle_is_dropped(self) -> None:
         """In circular references, the link that would close the circle is dropped."""
         self.assertEqual(
             self.references(("a", ["b"], "x", False), ("b", ["a"], "y", False)), b"(2 1)"
@@ -114,7 +114,7 @@ class ThreadTests(SynchronousTestCase):
         self.assertEqual(self.references(("a", ["a"], "x", False)), b"(1)")
         self.assertEqual(self.references(("a", ["b", "c", "b", "a"], "x", False)), b"(1)")
 
-    def test_duplicate_id(self) -> None:
+    def test_messages_with_one_id_are_both_kept(self) -> None:
         """Two messages with one id are both kept, and so is a message without an id."""
         self.assertEqual(
             self.references(
@@ -126,7 +126,7 @@ class ThreadTests(SynchronousTestCase):
             b"(1 (3)(4))(2)",
         )
 
-    def test_own_references_override(self) -> None:
+    def test_own_references_override_an_implied_parent(self) -> None:
         """A message's own references override the parent that other messages implied."""
         self.assertEqual(
             self.references(
@@ -138,7 +138,7 @@ class ThreadTests(SynchronousTestCase):
             b"(2)(3 4 1)",
         )
 
-    def test_no_references_override(self) -> None:
+    def test_message_without_references_has_no_parent(self) -> None:
         """A message without references has no parent, although an earlier message implied one."""
         self.assertEqual(
             self.references(
@@ -149,7 +149,7 @@ class ThreadTests(SynchronousTestCase):
             b"(1)(3 2)",
         )
 
-    def test_linear_time(self) -> None:
+    def test_threading_takes_linear_time_and_pauses(self) -> None:
         """Threading takes linear time and pauses often: for one long chain in either order, for many replies to one
         message, and for many references per message."""
         n = 30_000
@@ -172,11 +172,11 @@ class ThreadTests(SynchronousTestCase):
         self.assertEqual(
             len(thread_by_subject(siblings, n // MESSAGES_PER_PAUSE)[0].children), n - 1
         )
-        long = [
+        many_references = [
             ThreadMessage(i + 1, i, "", False, ids[i], [*ids[:1000], b"%d@y" % i])
             for i in range(1000, 1100)
         ]
-        self.assertEqual(len(thread_by_references(long, 50)), 1)
+        self.assertEqual(len(thread_by_references(many_references, 50)), 1)
 
     @given(
         st.lists(
@@ -190,7 +190,7 @@ class ThreadTests(SynchronousTestCase):
         )
     )
     @settings(derandomize=True, deadline=None, max_examples=300)
-    def test_every_message_once(self, messages: list[Described]) -> None:
+    def test_every_message_occurs_once(self, messages: list[Description]) -> None:
         """Whatever the references, every message is in the response exactly once."""
         threads = self.references(*messages)
         numbers = sorted(int(n) for n in threads.replace(b"(", b" ").replace(b")", b" ").split())

@@ -1,4 +1,4 @@
-"""A client's view always agrees with what the client was sent, whatever other clients do."""
+"""A view always agrees with the responses that its client has received, whatever other clients do."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ from imapshield.wire.sequence import SequenceSet
 
 
 class Mailbox:
-    """Columns, with views that are notified of every change."""
+    """Columns and their views, which are notified of every change."""
 
     def __init__(self, count: int) -> None:
         self.columns = Columns()
@@ -55,7 +55,7 @@ class Mailbox:
 
 
 class UpdateTests(SynchronousTestCase):
-    def test_up_to_date(self) -> None:
+    def test_up_to_date_view_has_no_updates(self) -> None:
         """A view that is up to date shares the mailbox's own array and has no updates."""
         mailbox = Mailbox(3)
         view = mailbox.view()
@@ -63,7 +63,7 @@ class UpdateTests(SynchronousTestCase):
         self.assertFalse(view.has_pending_updates)
         self.assertIsNone(view.take_updates(expunge=True))
 
-    def test_new_messages(self) -> None:
+    def test_new_messages_may_be_announced_at_any_time(self) -> None:
         """New messages may be announced at any time."""
         mailbox = Mailbox(3)
         view = mailbox.view()
@@ -73,7 +73,7 @@ class UpdateTests(SynchronousTestCase):
         self.assertEqual((updates.exists, updates.expunged), (5, []))
         self.assertIs(view.uids, mailbox.columns.uids)
 
-    def test_expunge_waits(self) -> None:
+    def test_expunge_waits_until_it_may_be_sent(self) -> None:
         """EXPUNGE waits until it may be sent; until then, sequence numbers keep their messages."""
         mailbox = Mailbox(5)
         view = mailbox.view()
@@ -92,7 +92,7 @@ class UpdateTests(SynchronousTestCase):
         )
         self.assertEqual(list(view.uids), [1, 3, 5, 6])
 
-    def test_added_and_expunged(self) -> None:
+    def test_added_and_expunged_message_is_never_announced(self) -> None:
         """A message that is added and expunged between two updates is never announced."""
         mailbox = Mailbox(1)
         view = mailbox.view()
@@ -101,9 +101,9 @@ class UpdateTests(SynchronousTestCase):
         updates = view.take_updates(expunge=True)
         self.assertTrue(updates is None or (updates.exists is None and not updates.expunged))
 
-    def test_flags(self) -> None:
-        """A flag update has the current sequence number; none is sent of expunged messages and of flags the client
-        knows."""
+    def test_flag_update_has_the_current_sequence_number(self) -> None:
+        """A flag update has the current sequence number; expunged messages and flags that the client
+        knows cause no update."""
         mailbox = Mailbox(4)
         view = mailbox.view()
         mailbox.flag(2, b"\\Seen")
@@ -115,7 +115,7 @@ class UpdateTests(SynchronousTestCase):
         assert updates is not None
         self.assertEqual(list(updates.flags), [(2, 4)])
 
-    def test_recent(self) -> None:
+    def test_recent_is_sent_when_it_changes(self) -> None:
         """RECENT is sent when it changes, and an expunged message counts until its EXPUNGE is sent."""
         mailbox = Mailbox(2)
         view = View(mailbox.columns, [1, 2])
@@ -131,8 +131,8 @@ class UpdateTests(SynchronousTestCase):
 
 
 class SequenceTests(SynchronousTestCase):
-    def test_rows_of(self) -> None:
-        """Sequence numbers name rows; ``*`` is the last message."""
+    def test_sequence_numbers_select_rows(self) -> None:
+        """Sequence numbers select rows; ``*`` is the last message."""
         view = Mailbox(5).view()
         for text, spans in (
             (b"1:*", [(0, 5)]),
@@ -142,7 +142,7 @@ class SequenceTests(SynchronousTestCase):
         ):
             self.assertEqual(view.rows_of(SequenceSet.parse(text), uid=False), spans)
 
-    def test_beyond_the_last(self) -> None:
+    def test_number_beyond_the_last_message_is_an_error(self) -> None:
         """A sequence number beyond the last message is an error, also in a range to ``*``; such a UID is ignored."""
         view = Mailbox(5).view()
         for text in (b"6", b"6:*", b"*:6,1"):
@@ -150,13 +150,13 @@ class SequenceTests(SynchronousTestCase):
         self.assertEqual(view.rows_of(SequenceSet.parse(b"6:9"), uid=True), [])
         self.assertEqual(view.rows_of(SequenceSet.parse(b"6:*"), uid=True), [(4, 5)])
 
-    def test_empty_mailbox(self) -> None:
+    def test_asterisk_in_an_empty_mailbox_is_no_number(self) -> None:
         """In an empty mailbox, ``*`` is an error as a sequence number and matches nothing as a UID."""
         view = Mailbox(0).view()
         self.assertRaises(BadCommand, view.rows_of, SequenceSet.parse(b"*"), uid=False)
         self.assertEqual(view.rows_of(SequenceSet.parse(b"1:*"), uid=True), [])
 
-    def test_uids_of(self) -> None:
+    def test_uids_of_all_rows_are_not_copied(self) -> None:
         """The UIDs of all rows are the array itself, without a copy."""
         view = Mailbox(5).view()
         self.assertIs(view.uids_of([(0, 5)]), view.uids)
@@ -164,7 +164,7 @@ class SequenceTests(SynchronousTestCase):
 
 
 class ModelClient:
-    """A client that applies the updates which it is sent."""
+    """A client that applies the updates that it receives."""
 
     def __init__(self, view: View) -> None:
         self.view = view

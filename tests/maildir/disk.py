@@ -33,7 +33,7 @@ class Clock:
 
 
 class DiskTestCase(SynchronousTestCase):
-    """Provides `store` on the Maildir `root`, and the `warnings` that it logged."""
+    """A test case with `store` on the Maildir `root`, and the `warnings` that the store logged."""
 
     def setUp(self) -> None:
         self.root = os.path.abspath(self.mktemp())

@@ -1,4 +1,4 @@
-"""The quota of an account counts all its mail, and refuses what would go over its limits."""
+"""The quota of an account counts all its mail, and commands that would exceed the quota are refused."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.maildir.disk import DiskTestCase
 
 
 class AccountQuotaTests(DiskTestCase):
-    def test_usage(self) -> None:
-        """Bytes and messages are counted in every folder, however messages come and go."""
+    def test_usage_counts_every_folder(self) -> None:
+        """Bytes and messages are counted in every folder, whichever command adds or removes messages."""
         verifyObject(IQuotaStore, self.store)
         self.assertEqual(self.store.quota(), Quota(0, 0))
         self.append()
@@ -31,7 +31,7 @@ class AccountQuotaTests(DiskTestCase):
         self.store.delete("a")
         self.assertEqual(self.store.quota(), Quota(len(MAIL), 1))
 
-    def test_limits(self) -> None:
+    def test_append_over_a_limit_is_refused(self) -> None:
         """An APPEND or COPY over a limit is refused and leaves no file; a MOVE is always possible."""
         for limits in ((2 * len(MAIL), None), (None, 2)):
             store = self.open_store(quota=limits)

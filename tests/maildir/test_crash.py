@@ -1,4 +1,4 @@
-"""A process that is killed at any step: several messages that are stored together are all there, or none is."""
+"""A process is killed at any step: of several messages that are stored together, all are stored or none."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class CrashTestCase(DiskTestCase):
         self.key = self.store.open("INBOX", True).key
         self.store.open("A", True)
 
-    def flags_of_whole(self, store: MaildirStore, name: str) -> dict[int, bytes]:
-        """Return the flags of every message by UID, after checking that each message is whole."""
+    def flags_of_complete(self, store: MaildirStore, name: str) -> dict[int, bytes]:
+        """Return the flags of every message by UID, after checking that each message is complete."""
         flags = self.flags(name, store)
         fetched = store.fetch(store.key(name), sorted(flags), [WHOLE], BUDGET)
         self.assertEqual(list(fetched.uids), sorted(flags))
@@ -66,14 +66,14 @@ class CrashTests(CrashTestCase):
                 patch.stop()
 
     def check_all_or_none(self, copies: list[str], inbox: dict[int, bytes], first: int) -> None:
-        """Check that every copy has all three messages in A from UID `first` on, or none, and that both occur."""
+        """Check that every copy has all three messages in A from UID `first` on, or none, and that both cases occur."""
         found = []
         for root in copies:
             for seconds in (0, 1.5):  # directories are read again when their mtimes are trusted
                 self.clock.offset += seconds
                 store = self.open_store(root)
-                self.assertEqual(self.flags_of_whole(store, "INBOX"), inbox)
-                found.append(self.flags_of_whole(store, "A"))
+                self.assertEqual(self.flags_of_complete(store, "INBOX"), inbox)
+                found.append(self.flags_of_complete(store, "A"))
                 store.close()
             self.assertEqual(found[-2], found[-1])
             self.assertEqual(len(os.listdir(os.path.join(root, ".A", "cur"))), len(found[-1]))
@@ -84,8 +84,8 @@ class CrashTests(CrashTestCase):
         self.assertEqual([flags for flags in found if flags not in (before, after)], [])
         self.assertEqual(self.warnings, [])
 
-    def test_copy_of_three(self) -> None:
-        """After a crash in a COPY of three messages all three are there, or none."""
+    def test_crash_in_copy_leaves_all_messages_or_none(self) -> None:
+        """After a crash in a COPY of three messages, all three are in the target, or none."""
         for first in (1, 4):
             with self.copying_before_each_step() as copies:
                 copied = self.store.copy(self.key, [1, 2, 3], "A", False, 0)
@@ -93,30 +93,33 @@ class CrashTests(CrashTestCase):
             self.assertGreaterEqual(len(copies), 8)
             self.check_all_or_none(copies, self.flags(), first)
 
-    def test_append_of_three(self) -> None:
-        """After a crash in an APPEND of three messages all three are there, or none."""
+    def test_crash_in_append_leaves_all_messages_or_none(self) -> None:
+        """After a crash in an APPEND of three messages, all three are in the mailbox, or none."""
         messages = [NewMessage((SEEN, b"$Mine"), None, MemoryLiteral(MAIL))] * 3
         with self.copying_before_each_step() as copies:
             self.store.append("A", messages)
         self.assertGreater(len(copies), 12)
         self.check_all_or_none(copies, self.flags(), 1)
 
-    def test_move_of_three(self) -> None:
-        """After a crash in a MOVE each message is in exactly one mailbox, and whole."""
+    def test_crash_in_move_leaves_each_message_in_one_mailbox(self) -> None:
+        """After a crash in a MOVE, each message is in exactly one mailbox, and is complete."""
         with self.copying_before_each_step() as copies:
             self.store.copy(self.key, [1, 2, 3], "A", True, 0)
         for root in copies:
             store = self.open_store(root)
-            inbox, moved = self.flags_of_whole(store, "INBOX"), self.flags_of_whole(store, "A")
+            inbox, moved = (
+                self.flags_of_complete(store, "INBOX"),
+                self.flags_of_complete(store, "A"),
+            )
             self.assertEqual([*inbox.values(), *moved.values()], [b"\\Seen $Mine"] * 3)
 
-    def test_replace(self) -> None:
-        """After a crash in a REPLACE the old message or the new one is there, and whole."""
+    def test_crash_in_replace_leaves_the_old_or_the_new_message(self) -> None:
+        """After a crash in a REPLACE, the old message or the new message exists, and is complete."""
         with self.copying_before_each_step() as copies:
             self.store.replace(self.key, 2, "A", NewMessage((SEEN,), None, MemoryLiteral(MAIL)), 0)
         for root in copies:
             store = self.open_store(root)
-            inbox, new = self.flags_of_whole(store, "INBOX"), self.flags_of_whole(store, "A")
+            inbox, new = self.flags_of_complete(store, "INBOX"), self.flags_of_complete(store, "A")
             self.assertIn(len(inbox) + len(new), (3, 4))
             self.assertLessEqual({1, 3}, set(inbox))
 
@@ -124,27 +127,27 @@ class CrashTests(CrashTestCase):
 class StagingTests(CrashTestCase):
     """Staged messages that could not be published."""
 
-    def test_staged_messages_work(self) -> None:
+    def test_staged_messages_work_in_every_command(self) -> None:
         """Messages that could not be renamed into cur/ work in every command, and are renamed later."""
         with failing("rename", DISK_ERROR):
             self.store.copy(self.key, [1, 2, 3], "A", False, 0)
         self.assertEqual(len(self.warnings), 1)
         self.assertEqual(len(self.tmp(".A")), 3)
         self.let_mtimes_age()
-        self.deliver(folder=".A")  # a sync of the folder does not regard them as missing
-        self.assertEqual(sorted(self.flags_of_whole(self.store, "A")), [1, 2, 3, 4])
+        self.deliver(folder=".A")  # a sync of the folder does not treat the staged files as missing
+        self.assertEqual(sorted(self.flags_of_complete(self.store, "A")), [1, 2, 3, 4])
         key = self.store.key("A")
         self.store.store_flags(key, [1], b"+", [b"\\Deleted"], None, 0)
         self.store.expunge(key, [1], 0)
         self.store.copy(key, [2], "INBOX", False, 0)
         self.store.copy(key, [3], "INBOX", True, 0)
-        self.assertEqual(sorted(self.flags_of_whole(self.store, "INBOX")), [1, 2, 3, 4, 5])
-        self.assertEqual(sorted(self.flags_of_whole(self.store, "A")), [2, 4])
+        self.assertEqual(sorted(self.flags_of_complete(self.store, "INBOX")), [1, 2, 3, 4, 5])
+        self.assertEqual(sorted(self.flags_of_complete(self.store, "A")), [2, 4])
         self.store.copy(self.key, [1, 2], "A", False, 0)
         self.assertEqual(self.tmp(".A"), [])
         self.assertEqual(len(self.cur(".A")), 3)
 
-    def test_removed_from_tmp(self) -> None:
+    def test_staged_file_that_was_removed_is_expunged(self) -> None:
         """A staged file that another program removed is expunged by the first sync after publishing."""
         with failing("rename", DISK_ERROR):
             self.store.copy(self.key, [1, 2, 3], "A", False, 0)
@@ -152,7 +155,7 @@ class StagingTests(CrashTestCase):
         self.store.close()
         self.assertEqual(sorted(self.flags("A", self.open_store())), [1, 3])
 
-    def test_failing_copy(self) -> None:
+    def test_failing_copy_leaves_nothing_in_tmp(self) -> None:
         """A COPY of several messages that fails leaves nothing in tmp/."""
         for step, after in (("link", 1), ("fsync", 0)):
             with failing(step, DISK_ERROR, after):

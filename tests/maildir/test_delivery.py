@@ -17,8 +17,8 @@ LF_MAIL = MAIL.replace(b"\r\n", b"\n")
 
 
 class DeliveryTests(DiskTestCase):
-    def test_order_of_delivery(self) -> None:
-        """Messages that are found together get UIDs in the order of their delivery, not of the directory."""
+    def test_uids_follow_the_order_of_delivery(self) -> None:
+        """Messages that one sync finds get UIDs in the order of their delivery, not of the directory."""
         names = [
             "1700000001.M999P1.mx",
             "1700000001.M1000P1.mx",
@@ -28,19 +28,17 @@ class DeliveryTests(DiskTestCase):
         ]
         for name in reversed(names):
             self.deliver(name=name, directory="cur" if "nonsense" in name else "new")
-        self.deliver(name="no time at all")
-        os.utime(self.path("new", "no time at all"), (1, 1))
+        self.deliver(name="no time")
+        os.utime(self.path("new", "no time"), (1, 1))
         self.store.open("INBOX", True)
         listed = {n.partition(":")[0] for n in self.cur()}
-        self.assertEqual(listed, {*names, "no time at all"})
+        self.assertEqual(listed, {*names, "no time"})
         bodies = self.store.fetch(
             self.store.key("INBOX"), range(1, 7), [Attribute(b"EMAILID")], BUDGET
         )
         self.assertEqual(list(bodies.uids), [1, 2, 3, 4, 5, 6])
         rows = self.store._account.index.db.execute("SELECT name FROM message ORDER BY uid")
-        self.assertEqual(
-            [n.decode().partition(":")[0] for (n,) in rows], ["no time at all", *names]
-        )
+        self.assertEqual([n.decode().partition(":")[0] for (n,) in rows], ["no time", *names])
 
     def test_only_claiming_moves_files(self) -> None:
         """STATUS and EXAMINE assign UIDs and leave files in new/; claiming \\Recent messages moves them."""
@@ -52,8 +50,8 @@ class DeliveryTests(DiskTestCase):
         self.assertEqual((self.new(), self.cur()), ([], [name + ":2,"]))
         self.assertEqual(self.store.open("INBOX", True).delta.recent, [])
 
-    def test_same_clock_tick(self) -> None:
-        """New mail is found by the next sync, even if it was delivered in the clock tick of the last one."""
+    def test_mail_of_the_same_clock_tick_is_found(self) -> None:
+        """New mail is found by the next sync, even if it was delivered in the clock tick of the previous sync."""
         key, since = self.store.key("INBOX"), 0
         for i in range(1, 40):
             self.deliver()
@@ -61,7 +59,7 @@ class DeliveryTests(DiskTestCase):
             self.assertEqual([row.uid for row in delta.rows], [i])
             since = delta.highestmodseq
 
-    def test_lf_on_disk(self) -> None:
+    def test_lf_on_disk_is_crlf_on_the_wire(self) -> None:
         """A file with LF is sent with CRLF and has that size; with `W=` in its name it need not be measured."""
         self.deliver(LF_MAIL)
         self.deliver(LF_MAIL, name=f"1800000000.mx,S={len(LF_MAIL)},W={len(MAIL)}")
@@ -77,26 +75,26 @@ class DeliveryTests(DiskTestCase):
         self.assertEqual(self.store.sizes(key, [1, 2]), [(1, len(MAIL)), (2, len(MAIL))])
         self.assertEqual(self.store.status("INBOX").size, 2 * len(MAIL))
 
-    def test_wrong_size_in_name(self) -> None:
+    def test_wrong_size_in_a_name_is_corrected(self) -> None:
         """A wrong size in a file name is corrected when the message is read."""
         self.deliver(LF_MAIL, name="1700000000.mx,S=5,W=5")
         key = self.store.open("INBOX", False).key
         self.store.fetch(key, [1], [WHOLE], BUDGET)
         self.assertEqual(self.store.sizes(key, [1]), [(1, len(MAIL))])
 
-    def test_large_header(self) -> None:
-        """A header that is larger than the first chunk that is read of a large file is found whole."""
+    def test_header_larger_than_a_chunk_is_found_completely(self) -> None:
+        """A header that is larger than the first chunk of a large file is found completely."""
         for eol in (b"\r\n", b"\n"):
             for pad in range(65510, 65540, 3):
                 header = b"X: " + b"x" * pad + eol + b"Subject: end" + eol + eol
                 self.deliver(header + b"body" * 50_000)
         key = self.store.open("INBOX", True).key
         item = BodySection(Section((), b"HEADER.FIELDS", (b"Subject",)))
-        got = self.store.fetch(key, range(1, 21), [item], BUDGET).columns[0]
-        self.assertEqual(set(got), {b"{16}\r\nSubject: end\r\n\r\n"})
+        found = self.store.fetch(key, range(1, 21), [item], BUDGET).columns[0]
+        self.assertEqual(set(found), {b"{16}\r\nSubject: end\r\n\r\n"})
 
-    def test_too_large(self) -> None:
-        """A file over the size limit is not a message, one that grew over it is cut, and APPEND refuses one."""
+    def test_file_over_the_size_limit_is_no_message(self) -> None:
+        """A file over the size limit is no message, a file that grows over it is cut, and APPEND refuses it."""
         self.append()
         self.patch(files, "MAX_MESSAGE_SIZE", 100)
         for name, size in (("1700000000.large:2,S", 101), ("1700000001.grows:2,S", 100)):
@@ -112,7 +110,7 @@ class DeliveryTests(DiskTestCase):
         large = NewMessage((), None, MemoryLiteral(bytes(101)))
         self.assertRaises(StoreLimitExceeded, self.store.append, "INBOX", [large])
 
-    def test_only_regular_files(self) -> None:
+    def test_only_regular_files_are_messages(self) -> None:
         """Directories, symbolic links, FIFOs and dot files in cur/ and new/ are not messages."""
         secret = self.mktemp()
         with open(secret, "wb") as file:

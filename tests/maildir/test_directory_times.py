@@ -1,4 +1,4 @@
-"""Directories are read when their mtimes cannot be trusted to show a change, and only then."""
+"""Directories are read only when their mtimes changed or cannot be trusted to show a change."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.maildir.disk import DiskTestCase, counting_calls
 
 
 class DirectoryTimeTests(DiskTestCase):
-    def test_unchanged_is_not_read(self) -> None:
-        """A mailbox in which nothing happened is not listed again."""
+    def test_unchanged_directory_is_not_read(self) -> None:
+        """An unchanged directory is not listed again."""
         self.append()
         self.let_mtimes_age()
         key = self.store.open("INBOX", True).key
@@ -37,8 +37,8 @@ class DirectoryTimeTests(DiskTestCase):
             self.store.open("INBOX", True)
         self.assertEqual(len([path for (path,) in calls if path.endswith(b"cur")]), 1)
 
-    def test_same_clock_tick(self) -> None:
-        """A change that left the mtime as it was is found when the mtime is old enough to be trusted."""
+    def test_change_in_the_same_clock_tick_is_found(self) -> None:
+        """A change that did not change the mtime is found when the mtime is old enough to be trusted."""
         self.append()
         self.store.open("INBOX", True)
         (name,) = self.cur()
@@ -48,8 +48,8 @@ class DirectoryTimeTests(DiskTestCase):
         self.let_mtimes_age()
         self.assertEqual(self.flags(), {1: b"\\Seen"})
 
-    def test_hourly_reading(self) -> None:
-        """Once an hour a directory is read even if its mtime was set back."""
+    def test_directory_is_read_once_an_hour(self) -> None:
+        """Once an hour, a directory is read even if another program restored its mtime."""
         self.append()
         self.let_mtimes_age()
         self.store.open("INBOX", True)
@@ -61,8 +61,8 @@ class DirectoryTimeTests(DiskTestCase):
         self.clock.offset += 3601
         self.assertEqual(self.flags(), {1: b"\\Seen"})
 
-    def test_clock_behind(self) -> None:
-        """With a clock behind that of the file system no mtime is trusted, and no change is missed."""
+    def test_clock_behind_the_file_system_misses_no_change(self) -> None:
+        """If the clock is behind that of the file system, no mtime is trusted and no change is missed."""
         self.clock.offset = -1e6
         key = self.store.open("INBOX", True).key
         for i in range(1, 6):

@@ -1,4 +1,4 @@
-"""Other programs rename, move and remove message files, and no change is missed or misunderstood."""
+"""The store finds every message file that other programs rename, move or remove."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RenamedFileTests(DiskTestCase):
     def rename(self, old: str, new: str) -> None:
         os.rename(self.path("cur", old), self.path("cur", new))
 
-    def test_flags_change(self) -> None:
+    def test_changed_flags_are_reported(self) -> None:
         """Flags that another program sets or removes are reported, and nothing else."""
         self.rename(self.first, self.first.replace(":2,S", ":2,FRT"))
         self.let_mtimes_age()
@@ -41,8 +41,8 @@ class RenamedFileTests(DiskTestCase):
         self.store.store_flags(self.key, [2], b"+", [SEEN], None, 0)
         self.assertTrue(self.cur()[1].endswith(":2,SXz"))
 
-    def test_dovecot_keywords(self) -> None:
-        """Letters mean what dovecot-keywords says, and new keywords are added to that file."""
+    def test_dovecot_keywords_name_the_letters(self) -> None:
+        """The file dovecot-keywords defines the letters, and new keywords are added to it."""
         with open(self.path("dovecot-keywords"), "wb") as file:
             file.write(b"0 $Junk\n2 Work\nnonsense\n77 far\n")
         self.rename(self.second, self.second + "abc")
@@ -54,7 +54,7 @@ class RenamedFileTests(DiskTestCase):
             self.assertEqual(file.read(), b"0 $Junk\n1 mine\n2 Work\n")
         self.assertTrue(self.cur()[0].endswith(":2,Sbc"))
 
-    def test_renamed_before_command(self) -> None:
+    def test_renamed_file_is_found_by_its_base_name(self) -> None:
         """Every command finds a file that another program has just renamed, by its base name."""
         flagged = self.first.replace(":2,S", ":2,FS")
         self.rename(self.first, flagged)
@@ -67,7 +67,7 @@ class RenamedFileTests(DiskTestCase):
         self.assertEqual(self.store.copy(self.key, [1], "A", True, 0).target_uids, [2])
         self.assertEqual(len(self.cur(".A")), 2)
 
-    def test_undeleted_before_expunge(self) -> None:
+    def test_expunge_keeps_an_undeleted_message(self) -> None:
         """EXPUNGE keeps a message from which another program has just removed \\Deleted."""
         self.store.store_flags(self.key, [1, 2], b"+", [DELETED], None, 0)
         self.rename(self.cur()[0], self.first)
@@ -75,8 +75,8 @@ class RenamedFileTests(DiskTestCase):
         self.let_mtimes_age()
         self.assertEqual(self.flags(), {1: b"\\Seen"})
 
-    def test_removed(self) -> None:
-        """A message whose file was removed is answered as missing, and is expunged by the next sync."""
+    def test_removed_file_is_expunged_by_the_next_sync(self) -> None:
+        """A message without a file is reported as missing, and the next sync expunges it."""
         os.unlink(self.path("cur", self.first))
         fetched = self.store.fetch(self.key, [1, 2], [WHOLE], BUDGET)
         self.assertEqual((list(fetched.uids), list(fetched.missing)), ([2], [1]))
@@ -88,14 +88,14 @@ class RenamedFileTests(DiskTestCase):
         delta = self.store.changes(self.key, self.since, True)
         self.assertEqual((delta.rows, [*delta.vanished]), ([], [1]))
 
-    def test_moved_back_to_new(self) -> None:
+    def test_file_moved_back_to_new_is_the_same_message(self) -> None:
         """A file that mutt moves back to new/ is still the same message."""
         base = self.second.partition(":")[0]
         os.rename(self.path("cur", self.second), self.path("new", base))
         self.assertEqual(self.flags(), {1: b"\\Seen", 2: b""})
         self.assertEqual(self.store.status("INBOX").uidnext, 3)
 
-    def test_missed_by_a_listing(self) -> None:
+    def test_file_missed_by_one_listing_is_not_expunged(self) -> None:
         """A file that one listing misses, as readdir() may while the file is renamed, is not expunged."""
         real = os.listdir
         missed: list[bytes] = []
@@ -114,8 +114,8 @@ class RenamedFileTests(DiskTestCase):
         self.assertTrue(missed)
         self.assertEqual(([row.uid for row in delta.rows], [*delta.vanished]), ([3], []))
 
-    def test_same_base_name(self) -> None:
-        """Of two files with one base name, as after restoring a backup, only one at a time is a message."""
+    def test_one_of_two_files_with_one_base_name_is_a_message(self) -> None:
+        """If two files have one base name, as after restoring a backup, only one of them is a message at a time."""
         shutil.copy(self.path("cur", self.first), self.path("cur", self.first + "T"))
         self.let_mtimes_age()
         self.assertEqual(self.flags(), {1: b"\\Seen", 2: b""})
@@ -127,7 +127,7 @@ class RenamedFileTests(DiskTestCase):
 class TwoStoresTests(DiskTestCase):
     """Two processes that serve the same account."""
 
-    def test_both_see_all_changes(self) -> None:
+    def test_processes_see_each_others_changes(self) -> None:
         """Both processes assign different UIDs, and see each other's changes."""
         other = self.open_store()
         self.deliver()
@@ -146,7 +146,7 @@ class TwoStoresTests(DiskTestCase):
         other.rename("INBOX", "Old")
         self.assertEqual(len(self.store.changes(key, 0, True).rows), 0)
 
-    def test_recent_in_one_process(self) -> None:
+    def test_message_is_recent_in_one_process_only(self) -> None:
         """A message is \\Recent in only one of the processes."""
         other = self.open_store()
         self.deliver()

@@ -1,4 +1,4 @@
-"""A disk that fails at any step leaves all mail as it was: nothing is lost, and nothing is half-written."""
+"""A disk failure at any step changes no mail: no message is lost, and none is half-written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ShortLiteral:
 
 
 class UncommittableDatabase:
-    """A database whose disk is full when a transaction commits."""
+    """A database on a disk that is full when a transaction commits."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
@@ -48,7 +48,7 @@ class UncommittableDatabase:
 
 
 class FailingStepTests(DiskTestCase):
-    """Each test makes the n-th call of a system call fail, for every n that is reached."""
+    """Each test makes the n-th call of a system call fail, for every n up to the number of calls."""
 
     def tree(self) -> list[str]:
         """Return the paths of all files except those of the index."""
@@ -59,7 +59,7 @@ class FailingStepTests(DiskTestCase):
             if not name.startswith("imapshield")
         )
 
-    def test_append(self) -> None:
+    def test_failing_append_stores_nothing(self) -> None:
         """An APPEND of three messages that fails at any step stores none of them and leaves no file."""
         self.append(SEEN)
         before, flags_before = self.tree(), self.flags()
@@ -92,13 +92,13 @@ class FailingStepTests(DiskTestCase):
                 self.store.expunge(key, None, 0)
         self.assertGreater(failures, 2 * 20)
 
-    def test_short_literal(self) -> None:
+    def test_short_literal_is_not_stored(self) -> None:
         """A literal that ends early is not stored."""
         message = NewMessage((), None, ShortLiteral())
         self.assertRaises(StoreIOError, self.store.append, "INBOX", [message])
         self.assertEqual((self.tree(), self.flags()), ([], {}))
 
-    def test_store_flags(self) -> None:
+    def test_failing_store_changes_no_message(self) -> None:
         """A STORE that fails at any message changes no message."""
         for _ in range(4):
             self.append()
@@ -114,8 +114,8 @@ class FailingStepTests(DiskTestCase):
             self.assertEqual((self.tree(), self.flags()), (before, flags_before))
             self.assertEqual(self.store.status("INBOX").highestmodseq, modseq)
 
-    def test_failing_rollback(self) -> None:
-        """A step that cannot be undone does not keep the steps before it from being undone, nor hide the error."""
+    def test_failing_rollback_stops_no_other_rollback(self) -> None:
+        """A step that cannot be undone does not prevent undoing the earlier steps, and does not hide the error."""
         for _ in range(3):
             self.append()
         self.let_mtimes_age()
@@ -132,8 +132,8 @@ class FailingStepTests(DiskTestCase):
         self.let_mtimes_age()
         self.assertEqual(self.flags(), {1: b"", 2: SEEN, 3: b""})
 
-    def test_copy_and_move(self) -> None:
-        """A COPY or MOVE that fails at any message leaves both mailboxes as they were."""
+    def test_failing_copy_or_move_changes_no_mailbox(self) -> None:
+        """A COPY or MOVE that fails at any message leaves both mailboxes unchanged."""
         self.store.create("A", [])
         for _ in range(4):
             self.append(SEEN)
@@ -150,7 +150,7 @@ class FailingStepTests(DiskTestCase):
                     (self.tree(), self.flags(), self.flags("A")), (before, flags_before, {})
                 )
 
-    def test_copy_without_hard_links(self) -> None:
+    def test_copy_without_hard_links_makes_new_files(self) -> None:
         """On a file system without hard links, COPY makes new files."""
         self.store.create("A", [])
         self.append(SEEN)
@@ -165,8 +165,8 @@ class FailingStepTests(DiskTestCase):
         fetched = self.store.fetch(self.store.key("A"), [1], [WHOLE], BUDGET)
         self.assertEqual(fetched.columns, [[MAIL_LITERAL]])
 
-    def test_expunge(self) -> None:
-        """An EXPUNGE that cannot remove the first file fails; one that fails later reports what it removed."""
+    def test_failing_expunge_reports_what_it_removed(self) -> None:
+        """An EXPUNGE that cannot remove the first file fails; an EXPUNGE that fails later reports what it removed."""
         for _ in range(3):
             self.append(DELETED)
         key = self.store.open("INBOX", True).key
@@ -179,7 +179,7 @@ class FailingStepTests(DiskTestCase):
         self.assertEqual(len(self.cur()), 2)
         self.assertEqual(len(self.warnings), 2)
 
-    def test_rename_and_delete(self) -> None:
+    def test_failing_rename_or_delete_changes_nothing(self) -> None:
         """A RENAME that fails half-way renames nothing, and a DELETE that fails deletes nothing."""
         for name in ("A/B", "A/C"):
             self.store.create(name, [])
@@ -195,7 +195,7 @@ class FailingStepTests(DiskTestCase):
             self.assertEqual(self.tree(), before)
         self.assertEqual(self.flags("A/B"), {1: b""})
 
-    def test_create(self) -> None:
+    def test_failing_create_leaves_no_folder(self) -> None:
         """A CREATE that fails leaves no folder."""
         for step, calls in (("mkdir", 9), ("fsync", 1), ("open", 2)):
             for after in range(calls):
@@ -204,7 +204,7 @@ class FailingStepTests(DiskTestCase):
                 self.assertEqual([info.name for info in self.store.mailboxes()], ["INBOX"])
         self.store.create("A/B", [])
 
-    def test_failing_commit(self) -> None:
+    def test_failing_commit_puts_files_back(self) -> None:
         """If the index cannot commit, the files of an APPEND, MOVE or RENAME are put back."""
         self.store.create("A", [])
         self.append()
@@ -219,8 +219,8 @@ class FailingStepTests(DiskTestCase):
         self.let_mtimes_age()
         self.assertEqual((self.flags(), self.flags("A")), ({1: b""}, {}))
 
-    def test_crash_before_commit(self) -> None:
-        """Files that a crash left without a row appear as new mail, whole."""
+    def test_files_without_a_row_appear_as_new_mail(self) -> None:
+        """Files that a crash left without a row appear as new, complete messages."""
         self.append()
         self.store.close()
         os.rename(
@@ -231,8 +231,8 @@ class FailingStepTests(DiskTestCase):
 
 
 class UnreadableTests(DiskTestCase):
-    def test_message(self) -> None:
-        """FETCH answers the messages before an unreadable one, then fails; the others can be fetched."""
+    def test_unreadable_message_fails_fetch_after_earlier_ones(self) -> None:
+        """FETCH returns the messages before an unreadable message, then fails; the other messages can be fetched."""
         for _ in range(3):
             self.append()
         key = self.store.open("INBOX", True).key
@@ -253,8 +253,8 @@ class UnreadableTests(DiskTestCase):
         self.assertIn(unreadable.decode(), self.warnings[0])
         self.assertEqual(len(self.cur()), 3)
 
-    def test_folder(self) -> None:
-        """A folder that cannot be listed is refused, and its messages are not regarded as expunged."""
+    def test_unreadable_folder_keeps_its_messages(self) -> None:
+        """A folder that cannot be listed is refused, and its messages are not treated as expunged."""
         self.append()
         self.let_mtimes_age()
         with failing("listdir", PermissionError(errno.EACCES, "Permission denied", b"cur")):
@@ -262,7 +262,7 @@ class UnreadableTests(DiskTestCase):
             self.assertRaises(StoreIOError, self.store.open, "INBOX", True)
         self.assertEqual(self.flags(), {1: b""})
 
-    def test_root(self) -> None:
+    def test_maildir_that_cannot_be_created_is_one_warning(self) -> None:
         """A Maildir that cannot be created causes one warning and a StoreError."""
         with open(self.path("file"), "wb"):
             pass

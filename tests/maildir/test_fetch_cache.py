@@ -1,4 +1,4 @@
-"""Answers that never change are found out once, and cached as long as the message exists."""
+"""Answers that never change are computed once, and cached as long as the message exists."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class FetchCacheTests(DiskTestCase):
             self.assertEqual(self.fetch([1, 2, 3, 4, 5]).columns[0][:2], first.columns[0][:2])
         self.assertEqual(count_opened(calls), 2)
 
-    def test_copied_with_the_message(self) -> None:
+    def test_cached_answers_are_copied_with_the_message(self) -> None:
         """COPY and MOVE copy the cached answers."""
         first = self.fetch([2, 4, 5])
         self.store.create("A", [])
@@ -71,7 +71,7 @@ class FetchCacheTests(DiskTestCase):
             self.assertEqual(self.fetch([1, 2, 3], key=self.store.key("A")).columns, first.columns)
         self.assertEqual(count_opened(calls), 0)
 
-    def test_removed_with_the_message(self) -> None:
+    def test_cached_answers_are_removed_with_the_message(self) -> None:
         """The answers of a message are removed with the message, and with its mailbox."""
         self.fetch([1, 2, 3])
         self.store.store_flags(self.key, [2], b"+", [DELETED], None, 0)
@@ -98,8 +98,8 @@ class FetchCacheTests(DiskTestCase):
         self.assertEqual(names, [b"HEADER.FIELDS x-%d" % i for i in range(5, lists + 5)])
         self.assertEqual(db.execute("SELECT count(*) FROM answer").fetchone(), (lists,))
 
-    def test_budget(self) -> None:
-        """Cached answers count for the budget too."""
+    def test_cached_answers_count_towards_the_budget(self) -> None:
+        """Cached answers count towards the budget too."""
         for _ in range(300):
             self.append()
         uids = range(1, 306)
@@ -109,7 +109,7 @@ class FetchCacheTests(DiskTestCase):
 
 
 class BlobTests(DiskTestCase):
-    def test_large_string(self) -> None:
+    def test_large_string_is_a_blob(self) -> None:
         """A large string is a Blob, also if the file has LF line ends and was not measured."""
         self.deliver(b"Subject: large\n\n" + b"word\n" * 60_000)
         key = self.store.open("INBOX", True).key

@@ -1,4 +1,4 @@
-"""File names hold base name, sizes and flags, and keep them when they are rewritten."""
+"""A file name contains a base name, sizes and flags, and a rewrite keeps all parts."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def keywords() -> Keywords:
 
 
 class FilenameTests(SynchronousTestCase):
-    def test_unique(self) -> None:
-        """A base name begins with the time, and holds no character with a meaning in Maildir file names."""
+    def test_base_name_begins_with_the_time(self) -> None:
+        """A base name begins with the time, and contains no character with a meaning in Maildir file names."""
         name = unique(1700000000.0000425, 42, 7, "mail/host:1,x é", "9f")
         self.assertEqual(name, b"1700000000.M000042P42Q7R9f.mail\\057host\\0721\\054x \\xe9")
         self.assertEqual(base(name), name)
         self.assertNotEqual(name, unique(1700000000.0000425, 42, 8, "host", "9f"))
 
-    def test_sizes(self) -> None:
+    def test_sizes_are_written_and_read(self) -> None:
         """Sizes are written into a name, and the wire size is read from a name that has one."""
         name = with_sizes(b"1.x", 20, 22)
         self.assertEqual((name, wire_size(name)), (b"1.x,S=20,W=22", 22))
@@ -44,7 +44,7 @@ class FilenameTests(SynchronousTestCase):
         for other in (b"1.x", b"1.x,W=", b"1.x,W=a", b"1.x,W=9999999999999999"):
             self.assertIsNone(wire_size(other))
 
-    def test_flags(self) -> None:
+    def test_letters_are_flags(self) -> None:
         """Letters are flags; P is $Forwarded; unknown letters are ignored."""
         for name, flags in (
             (b"x", b""),
@@ -57,7 +57,7 @@ class FilenameTests(SynchronousTestCase):
         ):
             self.assertEqual(flag_list(flags_of(name, keywords())), flags, name)
 
-    def test_with_flags(self) -> None:
+    def test_with_flags_sorts_new_letters_and_keeps_others(self) -> None:
         """New letters are sorted; unknown letters and text after a comma stay."""
         for name, flags, new_name in (
             (b"x", [b"\\Seen", b"work"], b"x:2,Sb"),
@@ -67,8 +67,8 @@ class FilenameTests(SynchronousTestCase):
         ):
             self.assertEqual(with_flags(name, flags, keywords()), new_name)
 
-    def test_flags_without_letter(self) -> None:
-        """Flags without a letter are kept from the index; all others are those of the file name."""
+    def test_flags_without_letter_come_from_the_index(self) -> None:
+        """Flags without a letter come from the index; all others come from the file name."""
         flags = all_flags(b"x:2,S", b"\\Flagged only-in-index Work", keywords())
         self.assertEqual(flags, b"\\Seen only-in-index")
 
@@ -77,14 +77,14 @@ class FilenameTests(SynchronousTestCase):
         st.sampled_from([b"x", b"x:2,FTa", b"y:2,Xq,z"]),
     )
     @settings(derandomize=True, deadline=None, max_examples=100)
-    def test_round_trip(self, flags: set[bytes], name: bytes) -> None:
+    def test_flags_survive_a_round_trip(self, flags: set[bytes], name: bytes) -> None:
         """The flags that are written into a name are the flags that are read from it."""
         written = with_flags(name, flags, keywords())
         self.assertEqual(all_flags(written, b"", keywords()), flag_list(flags))
         self.assertEqual(base(written), base(name))
         self.assertEqual(with_flags(written, flags, keywords()), written)
 
-    def test_delivery_order(self) -> None:
+    def test_names_sort_by_time_of_delivery(self) -> None:
         """Names sort by seconds, microseconds and counter, as numbers; a name without a time sorts by its mtime."""
         names = [b"1.M9P1.x", b"1.M10P1.x", b"1.M10P1Q2.x", b"1.M10P1Q10.x", b"2.12_3.x"]
         self.assertEqual(sorted(set(names), key=lambda name: delivery_order(name, 5.0)), names)
@@ -92,7 +92,7 @@ class FilenameTests(SynchronousTestCase):
 
 
 class KeywordLetterTests(SynchronousTestCase):
-    def test_letters(self) -> None:
+    def test_keyword_gets_a_free_letter(self) -> None:
         """The 27th keyword gets no letter; a free letter is used; invalid lines are ignored."""
         words = parse_keywords(b"0 a\n2 c\n2x d\n99 e\n3 not an atom\n4 \xff\n\n1", b"extra")
         self.assertEqual(words.lettered, [b"a", b"", b"c"])
@@ -106,5 +106,5 @@ class KeywordLetterTests(SynchronousTestCase):
             (words.letter(b"b"), words.letter(b"LATE"), words.spelling(b"LATE")),
             (b"b", b"", b"late"),
         )
-        again = parse_keywords(format_keywords(words), b"extra late")
-        self.assertEqual(again.lettered, words.lettered)
+        reparsed = parse_keywords(format_keywords(words), b"extra late")
+        self.assertEqual(reparsed.lettered, words.lettered)

@@ -12,8 +12,8 @@ from tests.maildir.disk import DiskTestCase
 
 
 class FolderTests(DiskTestCase):
-    def test_folder_removed_during_session(self) -> None:
-        """Every command on a mailbox whose folder another program removed fails with NoSuchMailbox."""
+    def test_commands_on_a_removed_folder_raise_no_such_mailbox(self) -> None:
+        """Every command on a mailbox fails with NoSuchMailbox after another program removes its folder."""
         self.store.create("a", ())
         self.append(name="a")
         key = self.store.key("a")
@@ -22,7 +22,7 @@ class FolderTests(DiskTestCase):
         self.assertRaises(NoSuchMailbox, self.store.changes, key, 0, False)
         self.assertRaises(NoSuchMailbox, self.store.store_flags, key, [1], b"+", [SEEN], None, 0)
 
-    def test_folders_of_other_programs(self) -> None:
+    def test_folders_of_other_programs_are_mailboxes(self) -> None:
         """Folders that other programs make are mailboxes; other directories are ignored."""
         for name in (
             ".A",
@@ -46,7 +46,7 @@ class FolderTests(DiskTestCase):
         self.deliver(folder=".A.B&AC4-c")
         self.assertEqual(self.flags("A/B.c"), {1: b""})
 
-    def test_missing_directories(self) -> None:
+    def test_missing_directories_are_created(self) -> None:
         """Missing directories of a folder are created."""
         os.mkdir(self.path(".A"))
         self.assertEqual(self.flags("A"), {})
@@ -57,8 +57,8 @@ class FolderTests(DiskTestCase):
         self.assertEqual(self.flags(), {})
         self.assertEqual(self.append(), 2)
 
-    def test_folder_removed_and_made_again(self) -> None:
-        """A folder that another program removed is no mailbox; if it is created again, it has a new UIDVALIDITY."""
+    def test_recreated_folder_has_a_new_uidvalidity(self) -> None:
+        """A folder that another program removed is not a mailbox; if it is created again, it has a new UIDVALIDITY."""
         self.store.create("A", [])
         self.append(name="A")
         key, before = self.store.key("A"), self.store.status("A")
@@ -77,7 +77,7 @@ class FolderTests(DiskTestCase):
         self.assertGreater(after.uidvalidity, before.uidvalidity)
         self.assertEqual(after.messages, 0)
 
-    def test_symbolic_link(self) -> None:
+    def test_symbolic_link_is_a_mailbox(self) -> None:
         """A folder that is a symbolic link is a mailbox, and DELETE removes only the link."""
         elsewhere = os.path.abspath(self.mktemp())
         for part in ("cur", "new", "tmp"):
@@ -88,7 +88,7 @@ class FolderTests(DiskTestCase):
         self.assertEqual(len(os.listdir(os.path.join(elsewhere, "cur"))), 1)
         self.assertFalse(os.path.lexists(self.path(".Shared")))
 
-    def test_permissions(self) -> None:
+    def test_other_users_cannot_read_files_of_the_store(self) -> None:
         """Other users cannot read any file or directory that the store creates."""
         self.store.create("A", [])
         self.append(b"$Work", name="A")
@@ -99,8 +99,8 @@ class FolderTests(DiskTestCase):
                 mode = os.stat(os.path.join(folder, name)).st_mode & 0o077
                 self.assertEqual(mode, 0, name)
 
-    def test_dovecot_subscriptions(self) -> None:
-        """Both versions of Dovecot's file are read and written, and lines that are no mailbox names are kept."""
+    def test_dovecot_subscriptions_are_read_and_written(self) -> None:
+        """Both versions of Dovecot's file are read and written, and lines that are not mailbox names are kept."""
         for before, after in (
             (b"INBOX\nA.B&AC4-c\n\xff\n", b"INBOX\n\xff\nX.Y\n"),
             (b"V\t2\n\nINBOX\nA\tB&AC4-c\n\xff\n", b"V\t2\n\nINBOX\n\xff\nX\tY\n"),
@@ -113,7 +113,7 @@ class FolderTests(DiskTestCase):
             with open(self.path("subscriptions"), "rb") as file:
                 self.assertEqual(file.read(), after)
 
-    def test_stale_files_in_tmp(self) -> None:
+    def test_stale_files_in_tmp_are_removed(self) -> None:
         """Files that a crash left in tmp/ are removed 36 hours later."""
         with open(self.path("tmp", "old"), "wb"):
             pass

@@ -1,4 +1,4 @@
-"""The index survives restarts, and is built again when it is lost, corrupt or replaced."""
+"""The index survives restarts, and is rebuilt when it is lost, corrupt or replaced."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tests.maildir.disk import DiskTestCase
 
 
 class RestartTests(DiskTestCase):
-    def test_process(self) -> None:
+    def test_uids_continue_after_a_restart_of_the_process(self) -> None:
         """After a restart of the process UIDs continue without a gap."""
         first = self.append()
         self.store.close()
         self.store = self.open_store()
         self.assertEqual(self.append(), first + 1)
 
-    def test_machine(self) -> None:
-        """After a restart of the machine UIDs and MODSEQs that may have been sent and lost are skipped."""
+    def test_numbers_are_skipped_after_a_restart_of_the_machine(self) -> None:
+        """After a restart of the machine, UIDs and MODSEQs that may have been sent and then lost are skipped."""
         first = self.append()
         before = self.store.status("INBOX")
         self.store.close()
@@ -39,7 +39,7 @@ class RestartTests(DiskTestCase):
         opened = self.store.open("INBOX", False)
         self.assertEqual([row.uid for row in opened.delta.rows], [first])
 
-    def test_machine_once(self) -> None:
+    def test_numbers_are_skipped_once_per_machine_start(self) -> None:
         """Numbers are skipped once for each start of the machine, however often the index is opened."""
         self.append()
         self.store.close()
@@ -52,8 +52,8 @@ class RestartTests(DiskTestCase):
 
 
 class LostIndexTests(DiskTestCase):
-    def test_lost_within_a_second(self) -> None:
-        """A lost index is followed by one with other UIDVALIDITYs, even within the same second."""
+    def test_lost_index_gets_other_uidvalidities(self) -> None:
+        """An index that replaces a lost one has other UIDVALIDITYs, even within the same second."""
         self.clock.base = lambda: 1_800_000_000.0
         uidvalidities = set()
         for damage in (os.unlink, lambda path: os.truncate(path, 0), os.unlink):
@@ -68,8 +68,8 @@ class LostIndexTests(DiskTestCase):
         uidvalidities.add(self.store.status("INBOX").uidvalidity)
         self.assertEqual(len(uidvalidities), 4)
 
-    def test_corrupt(self) -> None:
-        """A corrupt index is moved away with a warning; all mail is there with a new UIDVALIDITY and new keys."""
+    def test_corrupt_index_is_moved_away(self) -> None:
+        """A corrupt index is moved away with a warning; all mail gets a new UIDVALIDITY and new keys."""
         self.store.create("A", [])
         self.append(SEEN, b"$Work", name="A")
         before, key = self.store.status("A"), self.store.key("A")
@@ -87,8 +87,8 @@ class LostIndexTests(DiskTestCase):
         self.assertEqual(len(self.warnings), 1)
         self.assertTrue([name for name in os.listdir(self.root) if ".broken-" in name])
 
-    def test_corrupt_while_open(self) -> None:
-        """An index that becomes corrupt while it is open makes one command fail, and is built again."""
+    def test_index_corrupted_while_open_is_rebuilt(self) -> None:
+        """An index that becomes corrupt while it is open makes one command fail, and is rebuilt."""
         self.append()
 
         def fail(*args: object) -> Never:
@@ -101,8 +101,8 @@ class LostIndexTests(DiskTestCase):
         self.assertEqual(self.flags(), {1: b""})
         self.assertEqual(len(self.warnings), 2)
 
-    def test_removed_while_open(self) -> None:
-        """An index that another program removes while it is open is built again."""
+    def test_index_removed_while_open_is_rebuilt(self) -> None:
+        """An index that another program removes while it is open is rebuilt."""
         self.append()
         key = self.store.key("INBOX")
         for name in os.listdir(self.root):
@@ -111,14 +111,14 @@ class LostIndexTests(DiskTestCase):
         self.assertRaises(StoreError, self.store.changes, key, 0, True)
         self.assertEqual(self.flags(), {1: b""})
 
-    def test_newer_version(self) -> None:
+    def test_index_of_a_newer_version_is_not_opened(self) -> None:
         """An index of a newer version is not opened, and not moved away."""
         self.append()
         self.store._account.index.db.execute("PRAGMA user_version = 99")
         self.assertRaises(StoreIOError, self.open_store().mailboxes)
         self.assertFalse([name for name in os.listdir(self.root) if ".broken-" in name])
 
-    def test_busy(self) -> None:
+    def test_busy_index_raises_store_busy(self) -> None:
         """While another process holds the lock for too long, commands fail with StoreBusy and store nothing."""
         self.patch(index_database, "BUSY_SECONDS", 0.01)
         store = self.open_store()
@@ -131,8 +131,8 @@ class LostIndexTests(DiskTestCase):
 
 
 class ExpungeLogTests(DiskTestCase):
-    def test_truncated_log(self) -> None:
-        """Vanished messages are reported even if the log of expunged messages does not reach back that far."""
+    def test_truncated_log_still_reports_vanished_messages(self) -> None:
+        """Vanished messages are reported even if the log of expunged messages begins after them."""
         self.patch(index, "MAX_LOGGED_EXPUNGES", 4)
         for _ in range(8):
             self.append(DELETED)

@@ -1,4 +1,4 @@
-"""SEARCH reads the headers of each message once, and finds no message whose file was removed."""
+"""SEARCH reads the headers of each message once, and does not find messages without a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.maildir.disk import DiskTestCase, counting_calls
 
 class MessageSearchTests(DiskTestCase):
     def test_headers_are_read_once(self) -> None:
-        """The first search of a field reads each header; later searches, of other fields too, read no file."""
+        """The first search of a field reads each header; later searches, even of other fields, read no file."""
         for _ in range(3):
             self.append()
         key = self.store.key("INBOX")
@@ -32,7 +32,7 @@ class MessageSearchTests(DiskTestCase):
             self.assertEqual(self.store.search(key, [], EnvelopeKey(b"TO", "x")), [])
         self.assertEqual(calls, [])
 
-    def test_older_index(self) -> None:
+    def test_values_of_an_older_index_are_not_used(self) -> None:
         """Values that an older version cached under another name, with comments, are not used."""
         self.append()
         key = self.store.key("INBOX")
@@ -44,8 +44,8 @@ class MessageSearchTests(DiskTestCase):
             self.assertEqual(self.store.search(key, [1], kind(b"FROM", "comment")), [])
             self.assertEqual(self.store.search(key, [1], kind(b"FROM", "ann")), [1])
 
-    def test_missing_file(self) -> None:
-        """A message whose file was removed matches nothing, and the other messages are searched."""
+    def test_message_with_a_missing_file_matches_nothing(self) -> None:
+        """A message without a file matches nothing, and the other messages are searched."""
         for _ in range(3):
             self.append()
         key = self.store.key("INBOX")

@@ -11,7 +11,7 @@ from tests.maildir.disk import DiskTestCase
 
 
 class MetadataTableTests(DiskTestCase):
-    def test_lifetime(self) -> None:
+    def test_entries_live_as_long_as_their_mailbox(self) -> None:
         """Entries survive a restart, follow a RENAME, and are removed with their mailbox."""
         verifyObject(IMetadataStore, self.store)
         self.store.create("a", ())
@@ -28,20 +28,20 @@ class MetadataTableTests(DiskTestCase):
         self.store.create("b", ())
         self.assertEqual(self.store.metadata("b"), {})
 
-    def test_too_many_entries(self) -> None:
+    def test_too_many_entries_set_none(self) -> None:
         """If there are too many entries, none of them is set."""
         entries = {b"/private/%d" % i: b"x" for i in range(MAX_METADATA_ENTRIES + 1)}
         self.assertRaises(TooMuchMetadata, self.store.set_metadata, "INBOX", entries)
         self.assertEqual(self.store.metadata("INBOX"), {})
 
-    def test_rename_inbox(self) -> None:
+    def test_rename_of_inbox_copies_its_metadata(self) -> None:
         """RENAME of INBOX copies its metadata to the new mailbox."""
         self.store.set_metadata("INBOX", {b"/private/comment": b"x"})
         self.store.rename("INBOX", "a")
         self.assertEqual(self.store.metadata("a"), self.store.metadata("INBOX"))
         self.assertEqual(self.store.metadata("a"), {b"/private/comment": b"x"})
 
-    def test_highestmodseq(self) -> None:
+    def test_change_of_metadata_raises_highestmodseq(self) -> None:
         """A change of metadata raises HIGHESTMODSEQ; setting the same value does not (RFC 7162 section 3.2)."""
         for value, is_raised in ((b"x", True), (b"x", False), (None, True), (None, False)):
             before = self.store.status("INBOX").highestmodseq

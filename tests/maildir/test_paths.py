@@ -12,7 +12,7 @@ from imapshield.wire.names import parent_names
 
 
 class FolderNameTests(SynchronousTestCase):
-    def test_examples(self) -> None:
+    def test_folder_names_are_dotted_modified_utf7(self) -> None:
         """Each level begins with a dot and is modified UTF-7; a dot inside a level is escaped."""
         for name, folder in (
             ("A", b".A"),
@@ -31,7 +31,7 @@ class FolderNameTests(SynchronousTestCase):
         self.assertEqual((folder_name("INBOX"), folder_name("inbox")), (b"", b""))
         self.assertEqual(folder_name("inbox/x"), b".INBOX.x")
 
-    def test_invalid_mailbox_names(self) -> None:
+    def test_invalid_mailbox_name_is_refused(self) -> None:
         """A name that would lead outside the Maildir, has control characters or is too long is refused."""
         for name in (
             "", "/", "/a", "a/", "a//b", ".", "..", "../x", "a/../b", "a/.", "a\0b", "a\nb", "\x7f",
@@ -40,8 +40,8 @@ class FolderNameTests(SynchronousTestCase):
             self.assertRaises(BadMailboxName, folder_name, name)
         self.assertEqual(len(folder_name("x" * 254)), 255)
 
-    def test_other_directories(self) -> None:
-        """A directory that is not the folder of any mailbox name is not a mailbox."""
+    def test_other_directory_is_no_mailbox(self) -> None:
+        """A directory is not a mailbox if it is not the folder of any mailbox name."""
         for folder in (
             b"", b".", b"..", b"...", b"A", b"cur", b".A..B", b".A.", b".INBOX", b".inbox", b".Inbox.x",
             b".b&d", b".&AC8-", b".&AGE-", b".Entw\xc3\xbcrfe", b".\xff", b".&AC4-", b".a\x01",
@@ -50,8 +50,8 @@ class FolderNameTests(SynchronousTestCase):
 
     @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=4))
     @settings(derandomize=True, deadline=None, max_examples=300)
-    def test_any_mailbox_name(self, levels: list[str]) -> None:
-        """The folder of any valid name is inside the Maildir, and is the folder of the name that is read from it."""
+    def test_any_mailbox_name_is_inside_the_maildir(self, levels: list[str]) -> None:
+        """The folder of any valid name is inside the Maildir, and decoding its name gives the same folder again."""
         try:
             folder = folder_name("/".join(levels))
         except BadMailboxName:
@@ -65,13 +65,13 @@ class FolderNameTests(SynchronousTestCase):
 
     @given(st.binary(max_size=12))
     @settings(derandomize=True, deadline=None, max_examples=300)
-    def test_any_directory(self, suffix: bytes) -> None:
-        """Any directory name is no mailbox, or the folder of the mailbox that is read from it."""
+    def test_any_directory_is_no_mailbox_or_its_own_folder(self, suffix: bytes) -> None:
+        """Any directory name is no mailbox, or is the folder of the mailbox that it decodes to."""
         name = mailbox_name(b"." + suffix)
         if name is not None:
             self.assertEqual(folder_name(name), b"." + suffix)
 
-    def test_parent_names(self) -> None:
-        """The parents of a name are returned from the top."""
+    def test_parents_are_returned_from_the_top(self) -> None:
+        """The parents of a name are returned in order from the top level."""
         self.assertEqual(parent_names("a/b/c"), ["a", "a/b"])
         self.assertEqual(parent_names("a"), [])

@@ -1,4 +1,4 @@
-"""A listing and the index are compared without losing or doubling a message."""
+"""Comparing a listing with the index neither loses nor duplicates a message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def listing(new: set[bytes], cur: set[bytes]) -> Listing:
 
 
 class ReconcileTests(SynchronousTestCase):
-    def test_examples(self) -> None:
+    def test_new_renamed_moved_and_missing_files_are_distinguished(self) -> None:
         """New, renamed, moved and missing files are distinguished."""
         known = [
             Known(1, b"a:2,", CUR, b""),
@@ -33,15 +33,15 @@ class ReconcileTests(SynchronousTestCase):
         self.assertEqual(plan.renamed, [(known[1], CUR, b"b:2,ST"), (known[2], CUR, b"c:2,")])
         self.assertEqual(plan.missing, [known[3]])
 
-    def test_only_new(self) -> None:
+    def test_listing_of_new_ignores_messages_in_cur(self) -> None:
         """If only new/ is listed, messages in cur/ do not matter."""
         known = [Known(3, b"c", NEW, b"")]
         plan = reconcile(known, Listing(frozenset([b"c", b"x"]), None))
         self.assertEqual(plan, ([(NEW, b"x")], [], []))
         self.assertTrue(is_unchanged([(NEW, b"c")], Listing(frozenset([b"c"]), None)))
 
-    def test_same_base_name(self) -> None:
-        """Of two files in cur/ with one base name, the known one is the message; if none is known, one of them is."""
+    def test_known_file_wins_over_its_duplicate(self) -> None:
+        """If two files in cur/ have one base name, the known file is the message; if none is known, one of them is."""
         both = listing(set(), {b"a:2,S", b"a:2,T"})
         for name in (b"a:2,S", b"a:2,T"):
             self.assertEqual(reconcile([Known(1, name, CUR, b"")], both), ([], [], []))
@@ -53,10 +53,10 @@ class ReconcileTests(SynchronousTestCase):
         st.sets(st.sampled_from(NAMES)),
     )
     @settings(derandomize=True, deadline=None, max_examples=300)
-    def test_one_message_per_base_name(
+    def test_every_base_name_has_one_message(
         self, new: set[bytes], cur: set[bytes], before: set[bytes]
     ) -> None:
-        """After a plan is carried out, every base name on the disk has exactly one message, and no other has one."""
+        """After a plan is executed, exactly the base names on the disk have a message, and each has one."""
         names = {base(name): name for name in sorted(before)}
         known = [Known(i, name, CUR, b"") for i, name in enumerate(names.values())]
         plan = reconcile(known, listing(new, cur))

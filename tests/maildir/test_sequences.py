@@ -64,7 +64,9 @@ class Account:
                     return self.apply(key, store.expunge(key, uids, self.since(key)))
                 case "copy", name, uids, target, move:
                     key = store.key(name)
-                    if not move:  # one missing UID fails a COPY, and few would succeed
+                    if (
+                        not move
+                    ):  # a missing UID fails a COPY, so few COPYs with random UIDs would succeed
                         known = self.columns.setdefault(key, Columns())
                         uids = [uid for uid in uids if known.row(uid) is not None] or uids
                     copied = store.copy(key, uids, target, move, self.since(key))
@@ -112,8 +114,8 @@ class Account:
 class CommandSequenceTests(SynchronousTestCase):
     @given(st.lists(steps, max_size=14))
     @settings(derandomize=True, deadline=None, max_examples=60)
-    def test_same_as_memory_store(self, sequence: list[tuple[Any, ...]]) -> None:
-        """After every step clients see the same in both stores."""
+    def test_both_stores_give_the_same_results(self, sequence: list[tuple[Any, ...]]) -> None:
+        """After every step, clients see the same in both stores."""
         root = os.path.abspath(self.mktemp())
         opened: list[MaildirStore] = []
 

@@ -1,4 +1,4 @@
-"""Limits that keep one account from using up memory or disk."""
+"""Limits prevent one account from using up memory or disk."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.maildir.disk import DiskTestCase
 
 
 class StoreLimitTests(DiskTestCase):
-    def test_keywords(self) -> None:
-        """A mailbox takes as many keywords as the limit allows, and no more."""
+    def test_keywords_of_a_mailbox_are_limited(self) -> None:
+        """A mailbox has at most as many keywords as the limit allows."""
         self.patch(keywords, "MAX_KEYWORDS", 30)
         self.append(*(b"k%d" % i for i in range(30)))
         self.assertRaises(StoreLimitExceeded, self.append, b"one-more")
@@ -21,8 +21,8 @@ class StoreLimitTests(DiskTestCase):
         self.assertEqual(len(self.flags()[1].split()), 30)
         self.assertEqual(self.append(b"K3"), 2)
 
-    def test_flags_of_a_message(self) -> None:
-        """A message takes four KiB of flags and no more, by any command; flags can always be removed."""
+    def test_flags_of_a_message_are_limited(self) -> None:
+        """A message has at most four KiB of flags, whatever the command; flags can always be removed."""
         words = [b"k%02d" % i + b"x" * 100 for i in range(60)]
         key = self.store.key("INBOX")
         self.assertRaises(StoreLimitExceeded, self.append, *words)
@@ -35,8 +35,8 @@ class StoreLimitTests(DiskTestCase):
         self.store.store_flags(key, [1], b"-", words[:1], None, 0)
         self.assertEqual(len(self.flags()[1].split()), 29)
 
-    def test_mailboxes_and_subscriptions(self) -> None:
-        """An account takes as many mailboxes and subscriptions as the limits allow, and no more."""
+    def test_mailboxes_and_subscriptions_are_limited(self) -> None:
+        """An account has at most as many mailboxes and subscriptions as the limits allow."""
         self.patch(folders, "MAX_MAILBOXES", 3)
         self.patch(subscription_file, "MAX_SUBSCRIPTIONS", 1)
         self.assertRaises(StoreLimitExceeded, self.store.create, "A/B/C", [])
@@ -45,7 +45,7 @@ class StoreLimitTests(DiskTestCase):
         self.assertRaises(StoreLimitExceeded, self.store.set_subscribed, "B", True)
         self.assertEqual(len(list(self.store.mailboxes())), 3)
 
-    def test_status_of_unmeasured(self) -> None:
+    def test_status_measures_few_messages_and_estimates_many(self) -> None:
         """STATUS measures a few small messages, and returns an upper bound for many, as RFC 8438 permits."""
         content = MAIL.replace(b"\r\n", b"\n")
         self.deliver(content)

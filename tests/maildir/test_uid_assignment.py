@@ -25,8 +25,8 @@ class UidImportTests(DiskTestCase):
         with open(self.path(".A", name), "wb") as file:
             file.write(content)
 
-    def test_import(self) -> None:
-        """UIDVALIDITY, UIDNEXT and UIDs are those of the other server; only messages that it did not have are \\Recent."""
+    def test_uids_of_another_server_are_kept(self) -> None:
+        """UIDVALIDITY, UIDNEXT and UIDs are imported; only messages that the other server did not list are \\Recent."""
         for name, content in (
             ("dovecot-uidlist", DOVECOT_LIST),
             ("courierimapuiddb", COURIER_LIST),
@@ -45,7 +45,7 @@ class UidImportTests(DiskTestCase):
             self.store.delete("A")
             self.setUp()
 
-    def test_empty_folder(self) -> None:
+    def test_uids_of_an_empty_folder_continue(self) -> None:
         """In an empty folder, UIDs continue where the other server stopped."""
         for directory in ("cur", "new"):
             for name in os.listdir(self.path(".A", directory)):
@@ -54,7 +54,7 @@ class UidImportTests(DiskTestCase):
         self.assertEqual(self.append(name="A"), 31)
         self.assertEqual(self.store.status("A").uidvalidity, 1_500_000_000)
 
-    def test_only_once(self) -> None:
+    def test_uids_are_imported_only_once(self) -> None:
         """Nothing is imported after a loss of the index, because the other server's file is out of date then."""
         self.write("dovecot-uidlist", DOVECOT_LIST)
         self.store.open("A", True)
@@ -66,8 +66,8 @@ class UidImportTests(DiskTestCase):
         self.assertGreater(opened.uidvalidity, 1_500_000_000)
         self.assertEqual([row.uid for row in opened.delta.rows], [1, 2, 3])
 
-    def test_invalid_files(self) -> None:
-        """A file of another form, or one that contradicts itself, is not imported; invalid lines are ignored."""
+    def test_invalid_file_is_not_imported(self) -> None:
+        """A file with another format or with contradictions is not imported; invalid lines are ignored."""
         for content in (
             b"",
             b"nonsense",

@@ -1,4 +1,4 @@
-"""A watched directory causes a callback when mail arrives: at once with inotify, and in any case at the next poll."""
+"""A change of a watched directory causes a callback: immediately with inotify, otherwise at the next poll."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PollTests(SynchronousTestCase):
     def change(self) -> None:
         os.utime(self.folder, (1000, 1000))
 
-    def test_change(self) -> None:
+    def test_change_causes_a_callback_at_the_next_poll(self) -> None:
         """A change causes a callback at the next poll, and one more, because of changes in the same clock tick."""
         watch = self.watcher.watch([self.folder], self.callback)
         self.advance()
@@ -50,7 +50,7 @@ class PollTests(SynchronousTestCase):
         self.assertEqual(len(self.calls), 3)
         watch.stop()
 
-    def test_directory_removed_and_made_again(self) -> None:
+    def test_removed_and_recreated_directory_is_a_change(self) -> None:
         """The removal and the creation of a directory are changes."""
         self.watcher.watch([self.folder, self.folder + "/none"], self.callback)
         self.advance()
@@ -63,7 +63,7 @@ class PollTests(SynchronousTestCase):
         self.advance()
         self.assertEqual(len(self.calls), 3)
 
-    def test_stop(self) -> None:
+    def test_stopped_watch_causes_no_callback(self) -> None:
         """A stopped watch causes no callback, even if one was due; after the last watch there is no poll."""
         watch = self.watcher.watch([self.folder], self.callback)
         other = self.watcher.watch([self.folder], lambda: None)
@@ -85,7 +85,7 @@ class PollTests(SynchronousTestCase):
         self.clock.advance(GATHER_SECONDS)
         self.assertEqual(len(self.calls), 1)
 
-    def test_one_at_a_time(self) -> None:
+    def test_callbacks_run_one_at_a_time(self) -> None:
         """Notifications while a callback runs cause one more callback after it."""
         running: list[Deferred[None]] = []
 
@@ -106,8 +106,8 @@ class PollTests(SynchronousTestCase):
         self.clock.advance(GATHER_SECONDS)
         self.assertEqual(len(running), 3)
 
-    def test_no_inotify(self) -> None:
-        """With a reactor or on a system without inotify, directories are polled."""
+    def test_directories_are_polled_without_inotify(self) -> None:
+        """If the reactor or the system does not support inotify, directories are polled."""
         watcher = DirectoryWatcher(self.clock)
         watcher.watch([self.folder], self.callback)
         self.advance()
@@ -118,7 +118,7 @@ class PollTests(SynchronousTestCase):
 if platform.isLinux():
 
     class InotifyTests(SynchronousTestCase):
-        """Where the system has inotify; elsewhere directories are only polled."""
+        """The watcher uses inotify where the system has it; on other systems it only polls directories."""
 
         def setUp(self) -> None:
             self.reactor = MemoryReactorClock()
@@ -145,7 +145,7 @@ if platform.isLinux():
         def watch(self, i: int = 0) -> DirectoryWatch:
             return self.watcher.watch([self.folders[i]], lambda: self.calls.append(self.folders[i]))
 
-        def test_immediate_callback(self) -> None:
+        def test_change_causes_an_immediate_callback(self) -> None:
             """A created, removed or renamed file causes a callback for its directory before the next poll."""
             self.watch(0)
             self.watch(1)
@@ -153,7 +153,7 @@ if platform.isLinux():
             self.read()
             self.assertEqual(self.calls, [self.folders[0]])
 
-        def test_shared(self) -> None:
+        def test_watches_share_one_inotify(self) -> None:
             """All watches share one INotify, and a directory has one inotify watch until its last watch is stopped."""
             first, second = self.watch(0), self.watch(0)
             self.watch(1)
@@ -169,7 +169,7 @@ if platform.isLinux():
             self.read()
             self.assertEqual(self.calls, [self.folders[0]])
 
-        def test_directory_removed(self) -> None:
+        def test_removed_directory_keeps_other_watches(self) -> None:
             """Twisted closes its INotify when a watched directory is removed; the other directories get a new one."""
             first, _ = self.watch(0), self.watch(1)
             shutil.rmtree(self.folders[0])
@@ -181,8 +181,8 @@ if platform.isLinux():
             self.assertEqual(self.calls, [self.folders[1]])
             first.stop()
 
-        def test_no_watches_left(self) -> None:
-            """When the user has no inotify watches left, directories are polled."""
+        def test_directories_are_polled_without_free_watches(self) -> None:
+            """If the user has no free inotify watches, directories are polled."""
             from twisted.internet.inotify import INotifyError
 
             class FullINotify:

@@ -1,4 +1,4 @@
-"""The calls of one account run one after another, in order, in other threads than the reactor's."""
+"""The calls of one account run in order, one at a time, and not in the reactor's thread."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class SerialWorkerTests(SynchronousTestCase):
         self.pool = Pool()
         self.worker = SerialWorker(self.pool, Reactor())
 
-    def test_one_at_a_time(self) -> None:
-        """A call enters the pool when the call before it has ended, and the order is kept."""
+    def test_calls_enter_the_pool_one_at_a_time(self) -> None:
+        """A call enters the pool when the previous call has ended, and the order is kept."""
         ran: list[int] = []
         results = [self.worker.run(ran.append, i) for i in range(3)]
         for i in range(3):
@@ -55,14 +55,14 @@ class SerialWorkerTests(SynchronousTestCase):
             self.successResultOf(results[i])
         self.assertEqual(self.pool.calls, [])
 
-    def test_two_accounts(self) -> None:
+    def test_accounts_do_not_wait_for_each_other(self) -> None:
         """The calls of two accounts do not wait for each other."""
         other = SerialWorker(self.pool, Reactor())
         self.worker.run(int)
         other.run(int)
         self.assertEqual(len(self.pool.calls), 2)
 
-    def test_failure(self) -> None:
+    def test_failure_affects_only_its_own_call(self) -> None:
         """An exception fails the Deferred of its own call, and no other."""
         first, second = self.worker.run(int, "x"), self.worker.run(int, "7")
         self.pool.step()
@@ -70,15 +70,15 @@ class SerialWorkerTests(SynchronousTestCase):
         self.pool.step()
         self.assertEqual(self.successResultOf(second), 7)
 
-    def test_call_from_callback(self) -> None:
+    def test_callback_may_queue_the_next_call(self) -> None:
         """A callback may queue the next call."""
         done = self.worker.run(int, "1").addCallback(lambda n: self.worker.run(int, str(n + 1)))
         self.pool.step()
         self.pool.step()
         self.assertEqual(self.successResultOf(done), 2)
 
-    def test_cancelled_while_waiting(self) -> None:
-        """A call that is cancelled before it starts does not run; one that runs is not stopped."""
+    def test_cancelled_call_does_not_run(self) -> None:
+        """A call that is cancelled before it starts does not run; a running call is not stopped."""
         ran: list[int] = []
         first, second = (self.worker.run(ran.append, i) for i in range(2))
         third = self.worker.run(ran.append, 2)
@@ -91,16 +91,16 @@ class SerialWorkerTests(SynchronousTestCase):
         self.successResultOf(third)
         self.assertEqual(ran, [0, 2])
 
-    def test_many(self) -> None:
+    def test_long_queue_needs_no_recursion(self) -> None:
         """A long queue is processed without recursion."""
         results = [self.worker.run(int) for _ in range(3000)]
         while self.pool.calls:
             self.pool.step()
         self.assertEqual(sum(map(self.successResultOf, results)), 0)
 
-    def test_inline(self) -> None:
+    def test_inline_worker_runs_a_call_immediately(self) -> None:
         """The inline worker runs a call immediately, in this thread."""
         worker = InlineWorker()
-        here = self.successResultOf(worker.run(threading.get_ident))
-        self.assertEqual(here, threading.get_ident())
+        thread_id = self.successResultOf(worker.run(threading.get_ident))
+        self.assertEqual(thread_id, threading.get_ident())
         self.assertIsInstance(worker.run(int, "x").addErrback(lambda f: None), Deferred)

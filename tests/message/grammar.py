@@ -8,7 +8,7 @@ class NotGrammar(Exception):
 
 
 class Reader:
-    """Reads one value. Every method is a rule of the ABNF, or several rules that differ only in what they allow."""
+    """Reads one value. Every method is a rule of the ABNF, or several rules that differ only in the accepted text."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text

@@ -1,4 +1,4 @@
-"""Messages for property tests: realistic ones, and damaged variants of them."""
+"""Messages for property tests: realistic messages, and damaged variants of them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ FORWARD = (
 )
 ALL = (PLAIN, ALTERNATIVE, FORWARD)
 
-_pieces = st.sampled_from(
+_fragments = st.sampled_from(
     (
         *(b"\r\n", b"\n", b"\r", b'"', b"(", b")", b"\\", b";", b"=", b"--", b"--d", b" ", b"\t"),
         *(b"\xff", b"\0", b"<", b">", b"@", b",", b":", b".", b"*0", b"*", b"%", b"=?"),
@@ -83,7 +83,7 @@ def mutated(draw: st.DrawFn) -> bytes:
         size = draw(st.integers(0, 30))
         change = draw(st.sampled_from(("insert", "remove", "repeat")))
         if change == "insert":
-            message = message[:pos] + draw(_pieces) + message[pos:]
+            message = message[:pos] + draw(_fragments) + message[pos:]
         elif change == "remove":
             message = message[:pos] + message[pos + size :]
         else:
@@ -92,5 +92,5 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 hostile = st.one_of(
-    mutated(), st.binary(max_size=300), st.lists(_pieces, max_size=40).map(b"".join)
+    mutated(), st.binary(max_size=300), st.lists(_fragments, max_size=40).map(b"".join)
 )

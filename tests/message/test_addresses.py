@@ -24,8 +24,8 @@ class AddressTests(SynchronousTestCase):
     def check(self, value: bytes, *expected: Address) -> None:
         self.assertEqual(parse_addresses(value, LIMIT), list(expected))
 
-    def test_regular(self) -> None:
-        """The forms that nearly all messages use are read."""
+    def test_regular_forms_are_read(self) -> None:
+        """The address forms of nearly all messages are read."""
         self.check(b"a@b", address(b"a", b"b"))
         self.check(b" <a@b> ", address(b"a", b"b"))
         self.check(b"Fred Foobar <f@x.example>", address(b"f", b"x.example", b"Fred Foobar"))
@@ -41,7 +41,7 @@ class AddressTests(SynchronousTestCase):
         self.check(b"")
         self.check(b" \r\n ")
 
-    def test_names(self) -> None:
+    def test_name_is_joined_from_its_words(self) -> None:
         """A name is joined from its words; for an address without angle brackets, a comment is the name."""
         self.check(b'"a" b\t "c\\"d" <a@b>', address(b"a", b"b", b'a b c"d'))
         self.check(b'"" <a@b>', address(b"a", b"b"))
@@ -49,7 +49,7 @@ class AddressTests(SynchronousTestCase):
         self.check(b"Fred <a@b> (comment)", address(b"a", b"b", b"Fred"))
         self.check(b'"a\r\n b" <a@b>', address(b"a", b"b", b"a b"))
 
-    def test_local_parts_and_domains(self) -> None:
+    def test_local_parts_and_domains_are_read_in_any_form(self) -> None:
         """Quoted local parts, dots anywhere, domain literals, and white space and comments between all tokens are
         read."""
         self.check(b'"a b"@c', address(b"a b", b"c"))
@@ -59,7 +59,7 @@ class AddressTests(SynchronousTestCase):
         self.check(b"a (x) @ b . c", address(b"a", b"b.c", b"x"))
         self.check(b"< a @ b >", address(b"a", b"b"))
 
-    def test_routes(self) -> None:
+    def test_source_route_loses_its_spaces(self) -> None:
         """A source route (RFC 5322 section 4.4, obs-route) is returned without its spaces."""
         self.check(b"x <@a, @b:c@d>", address(b"c", b"d", b"x", b"@a,@b"))
         self.check(
@@ -69,8 +69,8 @@ class AddressTests(SynchronousTestCase):
             ),
         )
 
-    def test_groups(self) -> None:
-        """A group is its name, its members and an end marker."""
+    def test_group_has_a_name_members_and_an_end(self) -> None:
+        """A group is returned as its name, its members and an end marker."""
         self.check(
             b"A group: a@b, C <c@d>;",
             address(b"A group", None),
@@ -84,8 +84,8 @@ class AddressTests(SynchronousTestCase):
         self.check(b"g:;, a@b", address(b"g", None), END_OF_GROUP, address(b"a", b"b"))
         self.check(b"g: a@b", address(b"g", None), address(b"a", b"b"), END_OF_GROUP)
 
-    def test_no_addresses(self) -> None:
-        """An invalid address is never left out, and is marked with the words of Dovecot."""
+    def test_invalid_address_is_marked_and_never_omitted(self) -> None:
+        """An invalid address is never omitted, and is marked with the same words as in Dovecot."""
         self.check(b"fred", address(b"fred", b"MISSING_DOMAIN"))
         self.check(b"Fred Foobar", address(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"Fred Foobar"))
         self.check(b'"fred"', address(b"MISSING_MAILBOX", b"MISSING_DOMAIN", b"fred"))
@@ -103,7 +103,7 @@ class AddressTests(SynchronousTestCase):
         )
         self.check(b"a\0b@c", address(b"a", b"MISSING_DOMAIN"))
 
-    def test_cut_short(self) -> None:
+    def test_address_that_is_cut_off_is_read_in_part(self) -> None:
         """An address that is cut off is returned as far as it can be read."""
         broken = Address(None, None, b"MISSING_MAILBOX", b"SYNTAX_ERROR")
         self.check(b"<", broken)
@@ -115,12 +115,12 @@ class AddressTests(SynchronousTestCase):
         self.check(b"g: a@b,", address(b"g", None), address(b"a", b"b"), END_OF_GROUP)
         self.check(b"g:", address(b"g", None), END_OF_GROUP)
 
-    def test_two_ats(self) -> None:
+    def test_list_ends_at_unreadable_text(self) -> None:
         """The list ends at text that cannot be read."""
         self.check(b"a@b@c, d@e", address(b"a", b"b"))
 
-    def test_limit(self) -> None:
-        """No more addresses than the limit are returned, and a group that is cut off still has its end marker."""
+    def test_number_of_addresses_is_limited(self) -> None:
+        """At most as many addresses as the limit are returned, and a group that is cut off still has its end marker."""
         self.assertEqual(len(parse_addresses(b"a@b, " * 50, 10)), 10)
         self.assertEqual(parse_addresses(b"g:" + b"a," * 50, 3)[-1], END_OF_GROUP)
 
@@ -153,7 +153,7 @@ class AddressTests(SynchronousTestCase):
             max_size=30,
         ).map(b"".join)
     )
-    def test_never_raises(self, value: bytes) -> None:
+    def test_no_value_raises(self, value: bytes) -> None:
         """No value raises, and every address has a mailbox unless it ends a group."""
         for found in parse_addresses(value, LIMIT):
             self.assertFalse(found.mailbox is None and found != END_OF_GROUP, found)
@@ -174,17 +174,17 @@ class AddressTests(SynchronousTestCase):
     ) -> None:
         """Comments lead to the slower parser, which reads the text in angle brackets in the same way."""
 
-        def written(comment: bytes) -> bytes:
+        def address_list(comment: bytes) -> bytes:
             return b", ".join(
                 (name or b"") + b" " + comment + b"<" + local + b"@" + host + b">"
                 for name, local, host in addresses
             )
 
         expected = [Address(*(name, None, local, host)) for name, local, host in addresses]
-        self.assertEqual(parse_addresses(written(b""), LIMIT), expected)
-        self.assertEqual(parse_addresses(written(b"(c) "), LIMIT), expected)
+        self.assertEqual(parse_addresses(address_list(b""), LIMIT), expected)
+        self.assertEqual(parse_addresses(address_list(b"(c) "), LIMIT), expected)
 
-    def test_hostile_sizes(self) -> None:
+    def test_hostile_text_takes_linear_time(self) -> None:
         """128 KiB of any text are parsed in linear time; a quadratic algorithm would not finish."""
         size = 1 << 17
         for value in (

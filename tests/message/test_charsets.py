@@ -12,7 +12,7 @@ from imapshield.message.charsets import _KNOWN, to_text
 
 
 class CharsetTests(SynchronousTestCase):
-    def test_known_names(self) -> None:
+    def test_known_names_are_recognized_in_any_spelling(self) -> None:
         """Charset names are recognized in the spellings that messages use."""
         for data, charset, text in (
             ("é".encode(), b"UTF-8", "é"),
@@ -32,7 +32,7 @@ class CharsetTests(SynchronousTestCase):
         ):
             self.assertEqual(to_text(data, charset), text, charset)
 
-    def test_codecs_that_are_no_charsets(self) -> None:
+    def test_codec_that_is_no_charset_is_never_used(self) -> None:
         """Codecs that are not charsets are never used, because some decompress and some take quadratic time."""
         for name in (
             b"zlib",
@@ -46,8 +46,8 @@ class CharsetTests(SynchronousTestCase):
         ):
             self.assertEqual(to_text(b"abc", name), "abc")
 
-    def test_unknown_names_leave_no_trace(self) -> None:
-        """Unknown names are never looked up in Python, which would not forget them."""
+    def test_unknown_names_are_never_looked_up_in_python(self) -> None:
+        """Unknown names are never looked up in Python, which would cache them forever."""
         before = len(_cache)
         for number in range(100):
             to_text(b"\xe9", b"charset-%d" % number)
@@ -61,6 +61,6 @@ class CharsetTests(SynchronousTestCase):
 
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(st.binary(max_size=40), st.binary(max_size=20))
-    def test_never_raises(self, data: bytes, charset: bytes) -> None:
+    def test_any_bytes_under_any_name_are_decoded(self, data: bytes, charset: bytes) -> None:
         """Any bytes under any name are decoded to text that can be encoded."""
         to_text(data, charset).encode()

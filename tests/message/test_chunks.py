@@ -1,4 +1,4 @@
-"""Data that is processed in chunks has the same result as data that is processed at once."""
+"""Processing data in chunks has the same result as processing all data at once."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -42,8 +42,8 @@ class ChunkTests(SynchronousTestCase):
         for data, expected in zip(inputs, results, strict=True):
             self.assertEqual(function(data), expected, data)
 
-    def test_line_chunks(self) -> None:
-        """Chunks end at line ends, have at least the wanted size, and joined they are the input."""
+    def test_chunks_end_at_line_ends(self) -> None:
+        """Chunks end at line ends, have at least the requested size, and together contain the input."""
         for _ in range(300):
             data = self.random_data(HEADER)
             chunks = list(line_chunks(data, 7))
@@ -51,38 +51,38 @@ class ChunkTests(SynchronousTestCase):
             for chunk in chunks[:-1]:
                 self.assertTrue(chunk.endswith(b"\n") and len(chunk) >= 7)
 
-    def test_to_wire(self) -> None:
+    def test_line_ends_are_converted_in_chunks(self) -> None:
         """The line ends of a file are converted in chunks."""
         self.check_same(message_file, message_file.to_wire, HEADER)
 
-    def test_base64(self) -> None:
+    def test_base64_is_decoded_in_chunks(self) -> None:
         """Base64 is decoded in chunks, with any content and any length."""
         self.check_same(transfer_encoding, transfer_encoding.decode_base64, BASE64)
         self.assertEqual(transfer_encoding.decode_base64(b"QUJD QU JDQ Q== QUJD"), b"ABCABCA")
 
-    def test_quoted_printable(self) -> None:
+    def test_quoted_printable_is_decoded_in_chunks(self) -> None:
         """Quoted-printable is decoded in chunks."""
         self.check_same(
             transfer_encoding, transfer_encoding.decode_quoted_printable, QUOTED_PRINTABLE
         )
 
-    def test_header_fields(self) -> None:
+    def test_header_fields_are_read_in_chunks(self) -> None:
         """HEADER.FIELDS and HEADER.FIELDS.NOT read a large header in chunks."""
         self.check_same(section, lambda header: section.header_fields(header, (b"a",)), HEADER)
         self.check_same(
             section, lambda header: section.header_fields(header, (b"A",), True), HEADER
         )
 
-    def test_charset(self) -> None:
+    def test_character_split_between_chunks_is_decoded(self) -> None:
         """A character that is split between two chunks is decoded."""
-        written = "".join(self.random.choices(CHARACTERS, k=200))
+        expected = "".join(self.random.choices(CHARACTERS, k=200))
         self.shrink_chunks(charsets)
         for charset in (b"utf-8", b"gb18030", b"utf-16", b"utf-7"):
-            data = written.encode(charset.decode())
-            self.assertEqual(charsets.to_text(data, charset), written, charset)
+            data = expected.encode(charset.decode())
+            self.assertEqual(charsets.to_text(data, charset), expected, charset)
 
-    def test_contains(self) -> None:
-        """A needle that is split between two chunks is found, and a missing one is not found."""
+    def test_needle_split_between_chunks_is_found(self) -> None:
+        """A needle that is split between two chunks is found, and a needle that is absent is not found."""
         self.patch(text, "CHUNK_SIZE", 3)
         for _ in range(2000):
             haystack = "".join(self.random.choices(CHARACTERS, k=self.random.randrange(12)))

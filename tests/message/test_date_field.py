@@ -1,4 +1,4 @@
-"""A Date field is read in every form that RFC 5322 allows; an invalid date is never guessed."""
+"""A Date field is read in every form that RFC 5322 allows; an invalid Date field has no result."""
 
 from datetime import date
 
@@ -8,7 +8,7 @@ from imapshield.message.date_field import SentDate, parse_date_field
 
 
 class DateFieldTests(SynchronousTestCase):
-    def test_forms(self) -> None:
+    def test_all_forms_of_rfc_5322_are_read(self) -> None:
         """Zones, two-digit years, folds, comments, spaces around colons and days before 1970 are read."""
         for value, sent in (
             (b"Thu, 1 Jan 1970 01:00:10 +0100", SentDate(date(1970, 1, 1), 10)),
@@ -30,7 +30,7 @@ class DateFieldTests(SynchronousTestCase):
         ):
             self.assertEqual(parse_date_field(value), sent, value)
 
-    def test_no_date(self) -> None:
+    def test_invalid_date_has_no_result(self) -> None:
         """A text that is not a date, and a date with an impossible day or time, have no result."""
         for value in (
             b"",

@@ -1,4 +1,4 @@
-"""ENVELOPE is byte for byte that of Dovecot, and always follows the grammar."""
+"""ENVELOPE equals the ENVELOPE of Dovecot byte for byte, and always follows the grammar."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.message.grammar import parse_envelope
 
 class EnvelopeTests(SynchronousTestCase):
     def check(self, header: bytes, *expected: bytes) -> None:
-        """Check the ten fields of an envelope. `expected` is what Dovecot 2.3 sends."""
+        """Check the ten fields of an envelope. `expected` has the fields that Dovecot 2.3 sends."""
         found = envelope(header)
         self.assertEqual(found, b"(" + b" ".join(expected) + b")")
         parse_envelope(found)
 
-    def test_rfc_example(self) -> None:
+    def test_example_of_rfc_9051_is_reproduced(self) -> None:
         """The example of RFC 9051 section 7.5.2 is reproduced."""
         self.check(
             b"Date: Wed, 17 Jul 1996 02:23:25 -0700 (PDT)\r\nFrom: Terry Gray <gray@cac.washington.edu>\r\n"
@@ -35,7 +35,7 @@ class EnvelopeTests(SynchronousTestCase):
             b'"<B27397-0100000@cac.washington.edu>"',
         )
 
-    def test_missing_and_empty_fields(self) -> None:
+    def test_missing_fields_are_nil_and_empty_fields_empty(self) -> None:
         """Missing fields are NIL, and empty fields are empty."""
         self.check(b"", *[b"NIL"] * 10)
         self.check(
@@ -45,7 +45,7 @@ class EnvelopeTests(SynchronousTestCase):
             b'"  "',
         )
 
-    def test_sender_and_reply_to(self) -> None:
+    def test_sender_and_reply_to_default_to_from(self) -> None:
         """Sender and Reply-To default to From, also if they are empty (RFC 9051 section 7.5.2)."""
         sender, reply = b'((NIL NIL "s" "t"))', b'((NIL NIL "r" "t"))'
         self.check(
@@ -67,8 +67,8 @@ class EnvelopeTests(SynchronousTestCase):
             *[b"NIL"] * 5,
         )
 
-    def test_repeated_fields(self) -> None:
-        """All addresses of repeated fields are included; of other repeated fields the last one counts."""
+    def test_repeated_address_fields_are_joined(self) -> None:
+        """All addresses of repeated address fields are included; of other repeated fields, the last one counts."""
         self.check(
             b"From: a@b\r\nSubject: 1\r\nfrom : c@d\r\nSUBJECT: 2\r\n",
             *(b"NIL", b'"2"'),
@@ -76,7 +76,7 @@ class EnvelopeTests(SynchronousTestCase):
             *[b"NIL"] * 5,
         )
 
-    def test_subjects(self) -> None:
+    def test_white_space_in_subjects_collapses(self) -> None:
         """White space in subjects collapses; a subject that changes or cannot be quoted is a literal."""
         for written, sent in (
             (b"a\r\n b", b"{3}\r\na b"),
@@ -91,7 +91,7 @@ class EnvelopeTests(SynchronousTestCase):
             self.check(b"Subject: " + written + b"\r\n\r\n", b"NIL", sent, *[b"NIL"] * 8)
 
     def test_other_fields_are_unfolded(self) -> None:
-        """In other fields only the folds are removed."""
+        """The folds of other fields are removed, and the rest is unchanged."""
         for written, sent in (
             (b"<a@b>\r\n\t<c@d>", b'"<a@b>\t<c@d>"'),
             (b'"a  b" ', b'"\\"a  b\\" "'),
@@ -99,7 +99,7 @@ class EnvelopeTests(SynchronousTestCase):
         ):
             self.check(b"In-Reply-To: " + written + b"\r\n", *[b"NIL"] * 8, sent, b"NIL")
 
-    def test_budget(self) -> None:
+    def test_number_of_addresses_is_limited(self) -> None:
         """The number of addresses of all fields together is limited."""
         found = parse_envelope(
             envelope(b"To: a@b,c@d\r\nFrom: e@f\r\nCc: g@h\r\n", MimeLimits(addresses=2))
@@ -109,7 +109,7 @@ class EnvelopeTests(SynchronousTestCase):
             [0, 0, 1, 1, 1, 1, 0, 0, 0, 0],
         )
 
-    def test_hostile_sizes(self) -> None:
+    def test_hostile_header_is_read_up_to_the_limit(self) -> None:
         """A hundred thousand addresses or fields are read up to the limit."""
         for header in (
             b"To: " + b"a@b, " * 100_000,
@@ -120,6 +120,6 @@ class EnvelopeTests(SynchronousTestCase):
 
     @settings(derandomize=True, deadline=None, max_examples=400)
     @given(mails.hostile)
-    def test_always_grammar(self, data: bytes) -> None:
+    def test_envelope_always_follows_the_grammar(self, data: bytes) -> None:
         """The envelope of any header follows the ABNF."""
         parse_envelope(envelope(data))

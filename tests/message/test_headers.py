@@ -1,4 +1,4 @@
-"""Fields are found, and their bodies are parsed and decoded."""
+"""Header fields are found, and their bodies are parsed and decoded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class HeaderValueTests(SynchronousTestCase):
         b"A: 1\r\nno colon\r\n cont: x\r\nB :\t2\r\n\tfold\r\na:3\r\nC:\r\n d\r\nLast: \r\n\r\n"
     )
 
-    def test_values(self) -> None:
+    def test_values_of_a_name_are_found_in_any_case(self) -> None:
         """The bodies of a name are found in any case, in their order."""
         self.assertEqual(header_values(self.HEADER, b"A"), [b"1", b"3"])
         self.assertEqual(header_values(self.HEADER, b"b"), [b"2\r\n\tfold"])
@@ -47,13 +47,13 @@ class HeaderValueTests(SynchronousTestCase):
         self.assertEqual(header_values(b"a: x", b"a"), [b"x"])
         self.assertEqual(header_values(b"a: x\na:y\n", b"A"), [b"x", b"y"])
 
-    def test_unfold(self) -> None:
+    def test_unfolding_removes_only_line_ends(self) -> None:
         """Unfolding removes line ends and keeps the white space after them, but a tab becomes a space."""
         self.assertEqual(unfold(b"a\r\n b\n\tc\td\r\n\t e"), b"a b c\td  e")
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(mails.hostile)
-    def test_agrees_with_a_walk(self, header: bytes) -> None:
+    def test_search_finds_the_same_as_a_walk(self, header: bytes) -> None:
         """A search for a name finds the same bodies as a walk through all fields."""
         for name in (b"from", b"subject", b"content-type"):
             found = [body for field, body in fields(header) if field.lower() == name]
@@ -61,26 +61,26 @@ class HeaderValueTests(SynchronousTestCase):
 
 
 class FieldBodyTests(SynchronousTestCase):
-    def test_limit(self) -> None:
-        """No more parameters than the limit are returned, whatever their form."""
+    def test_number_of_parameters_is_limited(self) -> None:
+        """At most as many parameters as the limit are returned, whatever their form."""
         for form in (b"; a=b", b"; a*0=b", b"; a*=b", b"; a (c) =b", b"; a", b";;"):
             self.assertLessEqual(len(parse_content_type(b"a/b" + form * 500, 10)[2]), 10)
 
-    def test_disposition(self) -> None:
+    def test_unfinished_comment_makes_a_disposition_unreadable(self) -> None:
         """A disposition followed by a comment without end is unreadable."""
         self.assertEqual(parse_disposition(b"(c) inline; a=b", 10), (b"inline", [(b"a", b"b")]))
         self.assertEqual(parse_disposition(b"inline (", 10), None)
         self.assertEqual(parse_disposition(b"", 10), (b"", []))
 
-    def test_tokens(self) -> None:
-        """A token is read if it is the only one, or the first one."""
+    def test_first_or_only_token_is_read(self) -> None:
+        """`sole_token` reads a token that is the whole body, and `leading_token` reads the first token."""
         self.assertEqual(sole_token(b" base64 "), b"base64")
         self.assertEqual(sole_token(b"(c) base64 (d)"), b"base64")
         self.assertEqual(sole_token(b"base64 x"), b"")
         self.assertEqual(leading_token(b" BASE64; x"), b"base64")
         self.assertEqual(leading_token(b";"), b"")
 
-    def test_languages(self) -> None:
+    def test_language_tags_are_read_up_to_other_text(self) -> None:
         """Language tags are read up to the first text that is not a tag."""
         self.assertEqual(parse_languages(b"en, (c) de-DE , fr x, it"), [b"en", b"de-DE", b"fr"])
         self.assertEqual(parse_languages(b"en ("), [])
@@ -109,7 +109,7 @@ class FieldBodyTests(SynchronousTestCase):
             max_size=25,
         ).map(b"".join)
     )
-    def test_never_raises(self, body: bytes) -> None:
+    def test_no_field_body_raises(self, body: bytes) -> None:
         """No field body raises."""
         parse_content_type(body, 10)
         parse_disposition(body, 10)
@@ -119,7 +119,7 @@ class FieldBodyTests(SynchronousTestCase):
 
 
 class DecodeHeaderTests(SynchronousTestCase):
-    def test_rfc2047_examples(self) -> None:
+    def test_examples_of_rfc_2047_are_decoded(self) -> None:
         """The examples of RFC 2047 section 8 are decoded."""
         for body, text in (
             (b"(=?ISO-8859-1?Q?a?=)", "(a)"),
@@ -133,7 +133,7 @@ class DecodeHeaderTests(SynchronousTestCase):
         ):
             self.assertEqual(decode_header(body), text)
 
-    def test_tolerance(self) -> None:
+    def test_damaged_words_and_raw_bytes_are_decoded(self) -> None:
         """Words that split a character, words with a language, raw UTF-8 and raw Latin-1 are decoded; other text is
         unchanged."""
         for body, text in (
@@ -176,11 +176,11 @@ class DecodeHeaderTests(SynchronousTestCase):
             max_size=25,
         ).map(b"".join)
     )
-    def test_always_text(self, body: bytes) -> None:
+    def test_every_body_is_decoded_to_text(self, body: bytes) -> None:
         """Every body is decoded to text that can be encoded."""
         decode_header(body).encode()
 
-    def test_hostile_sizes(self) -> None:
+    def test_hostile_words_are_decoded_in_linear_time(self) -> None:
         """A megabyte of beginnings of encoded words is decoded in linear time."""
-        for piece in (b"=?", b"=?a?q?", b"=?a?q?b?= ", b"=?a", b"\r\n "):
-            decode_header(piece * ((1 << 20) // len(piece)))
+        for fragment in (b"=?", b"=?a?q?", b"=?a?q?b?= ", b"=?a", b"\r\n "):
+            decode_header(fragment * ((1 << 20) // len(fragment)))

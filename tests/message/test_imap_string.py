@@ -16,7 +16,7 @@ from imapshield.message.imap_string import (
 from tests.message.grammar import Reader
 
 
-def read(sent: bytes) -> bytes | None:
+def parse_nstring(sent: bytes) -> bytes | None:
     """Return the value of an nstring."""
     reader = Reader(sent)
     value = reader.nstring()
@@ -25,7 +25,7 @@ def read(sent: bytes) -> bytes | None:
 
 
 class ImapStringTests(SynchronousTestCase):
-    def test_string(self) -> None:
+    def test_string_is_quoted_or_a_literal(self) -> None:
         """A string is quoted, or a literal if it has 8-bit bytes, line ends, NUL or more than four escapes."""
         for value, sent in (
             (b"", b'""'),
@@ -42,12 +42,12 @@ class ImapStringTests(SynchronousTestCase):
 
     @settings(derandomize=True, deadline=None, max_examples=400)
     @given(st.binary(max_size=40))
-    def test_grammar(self, value: bytes) -> None:
-        """All forms follow the grammar and have the right value: unchanged, unfolded, or with collapsed white space."""
+    def test_strings_follow_the_grammar(self, value: bytes) -> None:
+        """Strings of all kinds follow the grammar and have the right value: unchanged, unfolded or collapsed."""
         expected = value.replace(b"\0", b"\xef\xbf\xbd")
-        self.assertEqual(read(literal(value)), expected)
-        self.assertEqual(read(string(value)), expected)
-        self.assertNotIn(b"\n", read(unfolded_nstring(value)) or b"")
+        self.assertEqual(parse_nstring(literal(value)), expected)
+        self.assertEqual(parse_nstring(string(value)), expected)
+        self.assertNotIn(b"\n", parse_nstring(unfolded_nstring(value)) or b"")
         blank = b" \t\r\n"
         collapsed = b" ".join(
             word
@@ -56,4 +56,4 @@ class ImapStringTests(SynchronousTestCase):
             ).split(b" ")
             if word
         )
-        self.assertEqual(read(display_string(value)), collapsed)
+        self.assertEqual(parse_nstring(display_string(value)), collapsed)

@@ -32,31 +32,31 @@ class ParseTests(SynchronousTestCase):
     def check(self, data: bytes, expected: object, limits: MimeLimits = DEFAULT_LIMITS) -> None:
         self.assertEqual(outline(parse_mime_tree(data, limits), data), expected)
 
-    def test_plain(self) -> None:
-        """A message without MIME fields is one text part, and its number of lines is that of the line ends in its body."""
+    def test_message_without_mime_fields_is_one_text_part(self) -> None:
+        """A message without MIME fields is one text part with as many lines as its body has line ends."""
         part = parse_mime_tree(b"Subject: x\r\n\r\none\r\ntwo")
         self.assertEqual((part.start, part.body_start, part.end), (0, 14, 22))
         self.assertEqual((part.kind, part.lines, part.encoding), (b"text/plain", 1, b""))
 
-    def test_empty_message(self) -> None:
+    def test_empty_message_is_an_empty_text_part(self) -> None:
         """An empty message is an empty text part."""
         self.check(b"", (b"text/plain", b""))
 
-    def test_header_only(self) -> None:
+    def test_header_without_blank_line_is_the_whole_message(self) -> None:
         """A header without a blank line is the whole message."""
         part = parse_mime_tree(b"Subject: x\r\nContent-Type: text/html")
         self.assertEqual((part.body_start, part.end, part.kind), (35, 35, b"text/html"))
 
-    def test_body_only(self) -> None:
+    def test_message_may_start_with_a_blank_line(self) -> None:
         """A message that starts with a blank line has no fields."""
         self.check(b"\r\nx", (b"text/plain", b"x"))
 
-    def test_first_blank_line(self) -> None:
+    def test_first_blank_line_ends_the_header(self) -> None:
         """The first blank line ends the header, with CRLF or LF, even if a blank line of the other kind follows."""
         self.assertEqual(parse_mime_tree(b"a: b\n\n\r\n").body_start, 6)
         self.assertEqual(parse_mime_tree(b"a: b\r\n\r\n\n\n").body_start, 8)
 
-    def test_rfc2046_example(self) -> None:
+    def test_line_end_before_a_boundary_is_not_in_the_body(self) -> None:
         """The line end before a boundary is not part of the body (RFC 2046 section 5.1.1)."""
         data = (
             b"From: Nathaniel Borenstein <nsb@bellcore.com>\r\nMIME-Version: 1.0\r\n"
@@ -76,7 +76,7 @@ class ParseTests(SynchronousTestCase):
         self.check(data, (b"multipart/mixed", [(b"text/plain", first), (b"text/plain", second)]))
         self.assertEqual([child.lines for child in parse_mime_tree(data).children], [1, 2])
 
-    def test_digest(self) -> None:
+    def test_digest_parts_are_messages_by_default(self) -> None:
         """The parts of a digest are messages by default (RFC 2046 section 5.1.5)."""
         data = multipart(
             b"b", b"\r\nSubject: a\r\n\r\nx", b"Content-Type: text/css\r\n\r\ny", kind=b"digest"
@@ -89,7 +89,7 @@ class ParseTests(SynchronousTestCase):
             ),
         )
 
-    def test_prefix_boundaries(self) -> None:
+    def test_longer_boundary_counts(self) -> None:
         """If a line starts with two boundaries, the longer one counts."""
         inner = multipart(b"outer-inner", b"\r\na", b"\r\nb")
         expected = (b"multipart/mixed", [(b"text/plain", b"a"), (b"text/plain", b"b")])
@@ -98,16 +98,16 @@ class ParseTests(SynchronousTestCase):
             (b"multipart/mixed", [expected, (b"text/plain", b"c")]),
         )
 
-    def test_dashes_in_boundary(self) -> None:
+    def test_dashes_may_belong_to_a_boundary(self) -> None:
         """A line ``--b--`` closes the boundary ``b``, but starts a part if the boundary is ``b--``."""
         self.check(multipart(b"b--", b"\r\na"), (b"multipart/mixed", [(b"text/plain", b"a")]))
 
-    def test_boundary_is_a_prefix(self) -> None:
+    def test_text_after_a_boundary_is_ignored(self) -> None:
         """Text after a boundary on the same line is ignored (RFC 2046 section 5.1.1)."""
         data = b"Content-Type: multipart/x; boundary=b\r\n\r\n--b \t\r\n\r\n1\r\n--bcd\r\n\r\n2\r\n--b--junk\r\n"
         self.check(data, (b"multipart/x", [(b"text/plain", b"1"), (b"text/plain", b"2")]))
 
-    def test_inner_boundary_beyond_outer(self) -> None:
+    def test_boundary_of_an_ended_multipart_starts_no_part(self) -> None:
         """The boundary of a multipart that has ended starts no part, however often it occurs later."""
         inner = b"Content-Type: multipart/x; boundary=i\r\n\r\n--i\r\n\r\na"
         data = multipart(
@@ -127,7 +127,7 @@ class ParseTests(SynchronousTestCase):
             ),
         )
 
-    def test_missing_end(self) -> None:
+    def test_unclosed_multipart_ends_with_its_parent(self) -> None:
         """A multipart that is not closed ends with the message, or with the multipart that contains it."""
         data = multipart(
             b"o", b"Content-Type: multipart/x; boundary=i\r\n\r\n--i\r\n\r\na", b"\r\nb"
@@ -140,7 +140,7 @@ class ParseTests(SynchronousTestCase):
             ),
         )
 
-    def test_no_boundary(self) -> None:
+    def test_multipart_without_boundary_has_no_children(self) -> None:
         """A multipart without a boundary, or without a part, has no children."""
         for data in (
             b"Content-Type: multipart/mixed\r\n\r\n--\r\nx",
@@ -151,21 +151,21 @@ class ParseTests(SynchronousTestCase):
             self.assertEqual(part.children, [])
             self.assertEqual(part.end, len(data))
 
-    def test_last_boundary_without_line_end(self) -> None:
+    def test_boundary_without_line_end_starts_no_part(self) -> None:
         """A boundary in the last line starts a part only if the line ends."""
         head = b"Content-Type: multipart/x; boundary=b\r\n\r\n"
         self.check(head + b"--b", (b"multipart/x", []))
         self.check(head + b"--b\r\n", (b"multipart/x", [(b"text/plain", b"")]))
 
-    def test_boundary_in_header(self) -> None:
-        """A boundary ends a header too, and the line end before it belongs to the boundary, even that of a blank line."""
+    def test_boundary_ends_a_header(self) -> None:
+        """A boundary ends a header too, and includes the line end before it, even the line end of a blank line."""
         for gap in (b"\r\n", b"\r\n\r\n"):
             data = b"Content-Type: multipart/x; boundary=b\r\n\r\n--b\r\nX: y" + gap + b"--b--\r\n"
             child = parse_mime_tree(data).children[0]
             self.assertEqual(data[child.start : child.body_start], b"X: y" + gap[:-2])
             self.assertEqual((child.body_start, child.lines), (child.end, 0))
 
-    def test_message_of_a_header(self) -> None:
+    def test_line_end_stays_in_a_message_of_only_a_header(self) -> None:
         """The line end before a boundary is kept in the part around a message that is only a header."""
         data = multipart(b"b", b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n")
         part = parse_mime_tree(data).children[0]
@@ -175,33 +175,33 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(data[inner.start : inner.body_start], b"Subject: x\r\n")
         self.assertEqual((part.lines, inner.lines), (2, 0))
 
-    def test_own_boundary_after_blank_line(self) -> None:
-        """The line after the header of a multipart is its own boundary, if that matches better than an outer one."""
+    def test_line_after_the_header_may_be_the_own_boundary(self) -> None:
+        """The line after the header of a multipart is its own boundary if it matches better than an outer boundary."""
         inner = b"Content-Type: multipart/x; boundary=outer2\r\n\r\n--outer2\r\n\r\na\r\n--outer2--"
         self.check(
             multipart(b"outer", inner),
             (b"multipart/mixed", [(b"multipart/x", [(b"text/plain", b"a")])]),
         )
 
-    def test_epilogue_belongs_to_its_multipart(self) -> None:
+    def test_line_end_of_a_closing_boundary_is_kept(self) -> None:
         """The line end of a closing boundary right before an outer boundary is kept, as in Dovecot."""
         data = multipart(b"o", b"Content-Type: multipart/x; boundary=i\r\n\r\n--i--")
         child = parse_mime_tree(data).children[0]
         self.assertEqual(data[child.body_start : child.end], b"--i--\r\n")
 
-    def test_bare_line_feeds(self) -> None:
+    def test_lines_may_end_in_lf(self) -> None:
         """Lines may end in LF."""
         data = multipart(b"b", b"Content-Type: text/x\r\n\r\na\r\nb").replace(b"\r\n", b"\n")
         self.check(data, (b"multipart/mixed", [(b"text/x", b"a\nb")]))
 
-    def test_without_mime_version(self) -> None:
+    def test_content_fields_need_mime_version_or_content_type(self) -> None:
         """Without MIME-Version and Content-Type, the other Content-X fields are ignored (RFC 2045 section 4)."""
         self.assertEqual(parse_mime_tree(b"Content-Disposition: inline\r\n\r\n").fields, {})
         part = parse_mime_tree(b"Content-Disposition: inline\r\nMime-Version : 1.0\r\n\r\n")
         self.assertEqual(part.fields, {b"disposition": b"inline"})
 
-    def test_first_field_counts(self) -> None:
-        """Of a repeated field the first one counts, unless it is unreadable."""
+    def test_first_readable_field_counts(self) -> None:
+        """The first readable field of several with one name counts."""
         part = parse_mime_tree(
             b"Content-Type: a/b\r\ncontent-type: c/d\r\n"
             b"Content-Disposition: inline\r\nContent-Disposition: attachment; a=b\r\nContent-Disposition: x; c=d\r\n"
@@ -211,13 +211,13 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(part.fields[b"disposition"], b"attachment; a=b")
         self.assertEqual((part.encoding, part.transfer_encoding()), (b"Base64", b"base64"))
 
-    def test_unreadable_types(self) -> None:
-        """A Content-Type without a subtype keeps its type, and an unreadable one is empty."""
+    def test_unreadable_content_type_is_empty(self) -> None:
+        """A Content-Type without a subtype keeps its type, and an unreadable Content-Type is empty."""
         self.assertEqual(parse_mime_tree(b"Content-Type: text\r\n\r\n").kind, b"text/")
         self.assertEqual(parse_mime_tree(b"Content-Type: ;;\r\n\r\n").kind, b"/")
         self.assertTrue(parse_mime_tree(b"Content-Type: multipart\r\n\r\n").opaque)
 
-    def test_message_global(self) -> None:
+    def test_message_global_contains_a_message(self) -> None:
         """A message/global part contains a message too (RFC 9051, body-type-msg)."""
         self.check(
             b"Content-Type: message/global\r\n\r\n\r\nx",
@@ -226,7 +226,7 @@ class ParseTests(SynchronousTestCase):
 
 
 class LimitTests(SynchronousTestCase):
-    def test_depth(self) -> None:
+    def test_parts_below_the_depth_limit_are_opaque(self) -> None:
         """Multiparts and messages that are nested deeper than the limit are opaque."""
         data = b"Content-Type: message/rfc822\r\n\r\n" * 20
         kinds = [
@@ -242,19 +242,19 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual([part.is_multipart for part in parts], [True] * 4 + [False])
         self.assertTrue(parts[-1].opaque)
 
-    def test_parts(self) -> None:
+    def test_last_part_takes_the_rest_at_the_limit(self) -> None:
         """When the limit is reached, the rest of the message belongs to the last part."""
         data = b"Content-Type: multipart/x; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 50
         part = parse_mime_tree(data, MimeLimits(parts=10))
         self.assertEqual(len(part.children), 9)
         self.assertEqual(part.children[-1].end, len(data))
 
-    def test_header(self) -> None:
+    def test_fields_beyond_the_limit_are_ignored(self) -> None:
         """Fields beyond the limit are ignored."""
         data = b"X: " + b"y" * 100 + b"\r\nContent-Type: text/x\r\n\r\n"
         self.assertEqual(parse_mime_tree(data, MimeLimits(header=50)).kind, b"text/plain")
 
-    def test_boundary(self) -> None:
+    def test_boundary_is_compared_up_to_the_limit(self) -> None:
         """A boundary is compared up to the limit."""
         data = b"Content-Type: multipart/x; boundary=abcdef\r\n\r\n--abcxyz\r\n\r\nx\r\n"
         self.assertEqual(len(parse_mime_tree(data, MimeLimits(boundary=3)).children), 1)
@@ -263,7 +263,7 @@ class LimitTests(SynchronousTestCase):
 class HostileMessageTests(SynchronousTestCase):
     @settings(derandomize=True, deadline=None, max_examples=400)
     @given(mails.hostile)
-    def test_ranges(self, data: bytes) -> None:
+    def test_parts_are_within_their_parents(self, data: bytes) -> None:
         """In any message, parts are within their parents, in order and without overlap."""
         root = parse_mime_tree(data)
         self.assertEqual((root.start, root.end), (0, len(data)))
@@ -282,7 +282,7 @@ class HostileMessageTests(SynchronousTestCase):
 
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(mails.hostile)
-    def test_line_ends(self, data: bytes) -> None:
+    def test_parts_are_the_same_with_lf_and_crlf(self, data: bytes) -> None:
         """A message has the same parts with LF as with CRLF."""
         crlf = data.replace(b"\r", b"").replace(b"\n", b"\r\n")
         bare = crlf.replace(b"\r\n", b"\n")
@@ -292,7 +292,7 @@ class HostileMessageTests(SynchronousTestCase):
 
         self.assertEqual(kinds(crlf), kinds(bare))
 
-    def test_hostile_sizes(self) -> None:
+    def test_hostile_text_takes_linear_time(self) -> None:
         """A megabyte of any text is parsed in linear time; a quadratic algorithm would not finish."""
         size = 1 << 20
         head = b"Content-Type: multipart/x; boundary=b\r\n\r\n"

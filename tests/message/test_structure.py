@@ -1,4 +1,4 @@
-"""BODY and BODYSTRUCTURE are byte for byte those of Dovecot, and always follow the grammar."""
+"""BODY and BODYSTRUCTURE equal those of Dovecot byte for byte, and always follow the grammar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def bodystructure_of(data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
 
 class BodystructureTests(SynchronousTestCase):
     def check(self, data: bytes, expected: bytes) -> None:
-        """Check the BODYSTRUCTURE of `data`. `expected` is what Dovecot 2.3 sends, except where a test says
+        """Check the BODYSTRUCTURE of `data`. `expected` is the response of Dovecot 2.3, except where a test says
         otherwise."""
         self.assertEqual(bodystructure_of(data), expected)
         parse_body(expected, extended=True)
@@ -26,7 +26,7 @@ class BodystructureTests(SynchronousTestCase):
         """Check the BODYSTRUCTURE of an empty message with `field` in its header."""
         self.check(b"MIME-Version: 1.0\r\n" + field + b"\r\n\r\n", expected)
 
-    def test_rfc_example(self) -> None:
+    def test_example_of_rfc_3501_is_reproduced(self) -> None:
         """The example of RFC 3501 section 7.4.2 is reproduced, as far as its message can be built."""
         data = (
             b"MIME-Version: 1.0\r\nContent-Type: TEXT/PLAIN; CHARSET=US-ASCII\r\n\r\n"
@@ -37,7 +37,7 @@ class BodystructureTests(SynchronousTestCase):
             body(part, data), b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7bit" 276 92)'
         )
 
-    def test_rfc_multipart_example(self) -> None:
+    def test_multipart_example_of_rfc_3501_is_reproduced(self) -> None:
         """The two-part example of RFC 3501 section 7.4.2 is reproduced."""
         diff = b"0123456789abcdef" * 71 + b"\r\n" * 8 + b"\r"
         data = (
@@ -54,7 +54,7 @@ class BodystructureTests(SynchronousTestCase):
             b'"<960723163407.20117h@cac.washington.edu>" "Compiler diff" "BASE64" 1153 8) "MIXED")',
         )
 
-    def test_defaults(self) -> None:
+    def test_missing_fields_have_default_values(self) -> None:
         """Missing fields have Dovecot's default values."""
         self.check(
             b"", b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL)'
@@ -67,7 +67,7 @@ class BodystructureTests(SynchronousTestCase):
             b"Content-Type: image/png", b'("image" "png" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)'
         )
 
-    def test_extension_data(self) -> None:
+    def test_extension_data_follows_at_the_end(self) -> None:
         """MD5, disposition, language and location follow at the end."""
         self.check_field(
             b"Content-Type: a/b\r\nContent-MD5: Q2hlY2s=\r\nContent-Disposition: Attachment; filename=x\r\n"
@@ -83,7 +83,7 @@ class BodystructureTests(SynchronousTestCase):
             b'("a" "b" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)',
         )
 
-    def test_tolerance(self) -> None:
+    def test_parameters_are_read_with_any_text_between_them(self) -> None:
         """Parameters are read with any text between them, and keep their case."""
         for field, params in (
             (
@@ -107,8 +107,8 @@ class BodystructureTests(SynchronousTestCase):
                 b'("TEXT" "HTML" (' + params + b') NIL NIL "7bit" 0 0 NIL NIL NIL NIL)',
             )
 
-    def test_rfc2231(self) -> None:
-        """The sections of a parameter are joined and stay encoded; if one is missing, they stay as they are."""
+    def test_parameter_sections_are_joined(self) -> None:
+        """The sections of a parameter are joined and stay encoded; if one is missing, they stay separate."""
         for field, params in (
             (b"a*0*=utf-8''x%20; a*1=y%z", b'"a*" "utf-8\'\'x%20y%25z"'),
             (b"a*1=y; a*0=x", b'"a" "xy"'),
@@ -116,7 +116,7 @@ class BodystructureTests(SynchronousTestCase):
             (b"a*1=x; a*2*=y; b=c", b'"b" "c" "a*1" "x" "a*2*" "y"'),
             (b"a*0=x; a*1*=%20", b'"a*" "\'\'x%20"'),
             (b"a*x=1", b'"a*x" "1"'),
-            # RFC 2231 section 3: the example, whose order of sections is free.
+            # The example of RFC 2231 section 3. Its sections may have any order.
             (
                 b'\r\n URL*0="ftp://";\r\n URL*1="cs.utk.edu/pub/moore/bulk-mailer/bulk-mailer.tar"',
                 b'"URL" "ftp://cs.utk.edu/pub/moore/bulk-mailer/bulk-mailer.tar"',
@@ -135,7 +135,7 @@ class BodystructureTests(SynchronousTestCase):
                 b'("a" "b" (' + params + b') NIL NIL "7bit" 0 NIL NIL NIL NIL)',
             )
 
-    def test_broken_types(self) -> None:
+    def test_unreadable_type_is_empty(self) -> None:
         """An unreadable type is empty, not text/plain; a multipart without a subtype is opaque."""
         self.check_field(b"Content-Type: ", b'("" "" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)')
         self.check_field(
@@ -150,8 +150,8 @@ class BodystructureTests(SynchronousTestCase):
             b'("application" "octet-stream" NIL NIL NIL "7bit" 0 NIL NIL NIL NIL)',
         )
 
-    def test_encodings(self) -> None:
-        """An encoding is sent as written, unless it is more than one token."""
+    def test_encoding_of_one_token_is_sent_unchanged(self) -> None:
+        """An encoding is sent unchanged if it is one token."""
         for written, sent in (
             (b"BASE64", b"BASE64"),
             (b"8bit (x)", b"8bit"),
@@ -165,7 +165,7 @@ class BodystructureTests(SynchronousTestCase):
                 + b'" 0 0 NIL NIL NIL NIL)',
             )
 
-    def test_multipart_without_parts(self) -> None:
+    def test_multipart_without_parts_gets_an_empty_part(self) -> None:
         """A multipart without parts is sent with an empty part, because the grammar requires one."""
         empty = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
         self.check_field(
@@ -175,7 +175,7 @@ class BodystructureTests(SynchronousTestCase):
         data = b"Content-Type: multipart/x\r\n\r\n"
         self.assertEqual(body(parse_mime_tree(data), data), b"(" + empty + b') "x")')
 
-    def test_embedded_message(self) -> None:
+    def test_embedded_message_has_envelope_and_structure(self) -> None:
         """A message/rfc822 has an envelope, a structure and lines, and its extension data after them."""
         self.check(
             b"Content-Type: Message/RFC822; a=b\r\nContent-Disposition: inline\r\n\r\nSubject: x\r\n\r\ny\r\n",
@@ -183,15 +183,15 @@ class BodystructureTests(SynchronousTestCase):
             b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 3 1 NIL NIL NIL NIL) 3 NIL ("inline" NIL) NIL NIL)',
         )
 
-    def test_encoded_message(self) -> None:
-        """A message/rfc822 with an encoding, which RFC 2046 section 5.2.1 forbids, is read as if it had none."""
+    def test_encoding_of_an_embedded_message_is_ignored(self) -> None:
+        """The encoding of a message/rfc822, which RFC 2046 section 5.2.1 forbids, is ignored."""
         self.check(
             b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\nU3ViamVjdDogeA==\r\n",
             b'("message" "rfc822" NIL NIL NIL "base64" 18 (NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL) '
             b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL) 1 NIL NIL NIL NIL)',
         )
 
-    def test_beyond_limits(self) -> None:
+    def test_opaque_part_is_an_octet_stream(self) -> None:
         """Opaque parts are sent as application/octet-stream."""
         for kind in (b"message/rfc822", b"multipart/x; boundary=b"):
             found = bodystructure_of(
@@ -203,20 +203,20 @@ class BodystructureTests(SynchronousTestCase):
 class GrammarTests(SynchronousTestCase):
     @settings(derandomize=True, deadline=None, max_examples=500)
     @given(mails.hostile)
-    def test_always_grammar(self, data: bytes) -> None:
+    def test_structures_always_follow_the_grammar(self, data: bytes) -> None:
         """For any message, both values follow the ABNF of RFC 9051 and agree with each other."""
         part = parse_mime_tree(data)
         basic = parse_body(body(part, data), extended=False)
         extended = parse_body(bodystructure(part, data), extended=True)
         self.assertEqual(basic["subtype"], extended["subtype"])
 
-    def test_deepest_message(self) -> None:
-        """The most deeply nested message that is allowed can be written."""
+    def test_deepest_message_can_be_encoded(self) -> None:
+        """BODYSTRUCTURE of a message with the deepest possible nesting is encoded."""
         data = b"Content-Type: message/rfc822\r\n\r\n" * 200
         self.assertEqual(bodystructure_of(data).count(b'"message" "rfc822"'), 99)
 
-    def test_many_envelopes(self) -> None:
-        """The addresses of all embedded messages are limited together, because they can be longer than the message."""
+    def test_addresses_of_all_embedded_messages_are_limited(self) -> None:
+        """One limit covers the addresses of all embedded messages, because addresses can be longer than the message."""
         message = b"--b\r\n\r\nFrom: " + b"a," * 5000 + b"\r\n\r\n\r\n"
         data = b"Content-Type: multipart/digest; boundary=b\r\n\r\n" + message * 50
         self.assertLess(len(bodystructure_of(data)), 3 * len(data) + 10_000 * 3 * 50)

@@ -1,4 +1,4 @@
-"""SEARCH and PREVIEW use the text of a message that a person would read."""
+"""SEARCH and PREVIEW use the readable text of a message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def searchable_text(data: bytes, headers: bool = False) -> str:
 
 
 class SearchableTextTests(SynchronousTestCase):
-    def test_bodies(self) -> None:
+    def test_only_text_parts_are_searched(self) -> None:
         """Text parts are decoded, and HTML keeps its tags; other parts and preambles are not searched."""
         found = searchable_text(mails.ALTERNATIVE)
         for text in ("café au lait", "<p>café</p>"):
@@ -25,7 +25,7 @@ class SearchableTextTests(SynchronousTestCase):
         for text in ("SGVsbG8", "Hello", "preamble", "epilogue", "Jürgen", "outer"):
             self.assertNotIn(text, found)
 
-    def test_headers(self) -> None:
+    def test_headers_of_all_parts_are_decoded(self) -> None:
         """The headers of all parts are decoded, including those of embedded messages."""
         found = searchable_text(mails.FORWARD, headers=True)
         for text in (
@@ -37,14 +37,14 @@ class SearchableTextTests(SynchronousTestCase):
         ):
             self.assertIn(text, found)
 
-    def test_lines_that_are_no_fields(self) -> None:
+    def test_header_line_without_a_colon_is_searched(self) -> None:
         """Header lines without a colon are searched too, also next to encoded words."""
         found = searchable_text(
             b"Subject:=?utf-8?q?=C3=A9?=\r\nof no\r\n field\r\nX: y\r\n\r\n", headers=True
         )
         self.assertIn("Subject:é\r\nof no field\r\nX: y\r\n", found)
 
-    def test_message_parts(self) -> None:
+    def test_embedded_message_is_searched_part_by_part(self) -> None:
         """Other message types are searched as text, and embedded messages part by part."""
         self.assertIn(
             "Action: failed",
@@ -54,7 +54,7 @@ class SearchableTextTests(SynchronousTestCase):
             searchable_text(b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\ny"), "y"
         )
 
-    def test_unknown_encoding(self) -> None:
+    def test_part_with_an_unknown_encoding_is_searched_raw(self) -> None:
         """A part with an unknown encoding is searched without decoding."""
         self.assertEqual(
             searchable_text(b"Mime-Version: 1\r\nContent-Transfer-Encoding: x-y\r\n\r\nabc"), "abc"
@@ -62,13 +62,13 @@ class SearchableTextTests(SynchronousTestCase):
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(mails.hostile)
-    def test_never_raises(self, data: bytes) -> None:
+    def test_text_of_any_message_can_be_encoded(self, data: bytes) -> None:
         """The text of any message can be encoded."""
         (searchable_text(data, headers=True) + preview(parse_mime_tree(data), data)).encode()
 
 
 class NormalizeTests(SynchronousTestCase):
-    def test_case(self) -> None:
+    def test_case_and_composition_do_not_matter(self) -> None:
         """Case and composition do not matter, but accents do."""
         for first, second in (
             ("Straße", "STRASSE"),
@@ -80,7 +80,7 @@ class NormalizeTests(SynchronousTestCase):
             self.assertEqual(normalize(first), normalize(second))
         self.assertNotEqual(normalize("é"), normalize("e"))
 
-    def test_casemap(self) -> None:
+    def test_texts_equal_in_unicode_casemap_are_equal(self) -> None:
         """Texts that are equal in i;unicode-casemap (RFC 5051, required by I18NLEVEL=1) are equal in SEARCH."""
         first_with_key: dict[str, str] = {}
         for character in map(chr, [*range(0xD800), *range(0xE000, 0x20000)]):
@@ -95,12 +95,12 @@ class NormalizeTests(SynchronousTestCase):
         self.assertIn(normalize(needle), normalize(text + needle + text))
         self.assertEqual(normalize(normalize(text)), normalize(text))
 
-    def test_many_characters(self) -> None:
-        """Texts with more different characters than are cached are normalized the same way."""
+    def test_text_larger_than_the_cache_is_normalized(self) -> None:
+        """A text with more different characters than the cache holds is normalized like other texts."""
         everything = "".join(map(chr, range(0x10000, 0x20100)))
         self.assertEqual(normalize(everything), normalize(everything))
 
-    def test_combining_marks(self) -> None:
+    def test_combining_marks_take_linear_time(self) -> None:
         """Half a million combining marks in the wrong order are normalized in linear time."""
         self.assertEqual(len(normalize("a" + "\u0301\u0323" * 250_000)), 500_001)
 
@@ -109,20 +109,20 @@ class PreviewTests(SynchronousTestCase):
     def check(self, data: bytes, expected: str, limit: int = 200) -> None:
         self.assertEqual(preview(parse_mime_tree(data), data, limit), expected)
 
-    def test_plain(self) -> None:
+    def test_preview_has_single_spaces_and_limited_length(self) -> None:
         """White space becomes one space, and the length is limited in characters."""
         self.check(b"\r\n\r\n  Hello\r\n\r\n\tJoe,  \r\n", "Hello Joe,")
         self.check(b"\r\n" + "é".encode() * 300, "é" * 200)
         self.check(b"\r\none two three", "one", limit=4)
         self.check(b"", "")
 
-    def test_quoted(self) -> None:
+    def test_quoted_lines_are_used_only_without_others(self) -> None:
         """Quoted lines are used only if there are no other lines."""
         self.check(b"\r\nJoe wrote:\r\n> Hi\r\nYes.\r\n", "Joe wrote: Yes.")
         self.check(b"\r\n> Hi\r\n> there\r\n", "> Hi > there")
 
-    def test_html(self) -> None:
-        """Markup is left out, together with elements that are not displayed."""
+    def test_preview_omits_markup(self) -> None:
+        """A preview omits markup and elements that are not displayed."""
         head = b"Content-Type: text/html; charset=utf-8\r\n\r\n"
         self.check(
             head
@@ -132,14 +132,14 @@ class PreviewTests(SynchronousTestCase):
         self.check(head + b"<script>x", "")
         self.check(head + b"a<br", "a")
 
-    def test_first_text(self) -> None:
+    def test_first_part_with_text_is_used(self) -> None:
         """The first text part that contains any text is used."""
         self.check(mails.ALTERNATIVE, "café au lait")
         data = b"Content-Type: multipart/x; boundary=b\r\n\r\n--b\r\n\r\n \r\n--b\r\nContent-Type: text/html\r\n\r\n<i>x</i>\r\n--b--\r\n"
         self.check(data, "x")
 
-    def test_hostile_sizes(self) -> None:
-        """Megabytes of markup that makes HTML parsers slow take linear time."""
-        for piece in (b"<!--", b"<", b"<script>", b"&amp", b"<!", b"<a ", b"</", b">\n", b" "):
-            data = b"Content-Type: text/html\r\n\r\n" + piece * ((1 << 20) // len(piece))
+    def test_hostile_markup_takes_linear_time(self) -> None:
+        """Markup that makes HTML parsers slow takes linear time."""
+        for fragment in (b"<!--", b"<", b"<script>", b"&amp", b"<!", b"<a ", b"</", b">\n", b" "):
+            data = b"Content-Type: text/html\r\n\r\n" + fragment * ((1 << 20) // len(fragment))
             preview(parse_mime_tree(data), data)

@@ -12,7 +12,7 @@ from imapshield.message.transfer_encoding import decode, decode_base64, decode_q
 
 
 class DecodeTests(SynchronousTestCase):
-    def test_base64(self) -> None:
+    def test_base64_ignores_other_bytes(self) -> None:
         """Bytes outside the alphabet are ignored, and data that is cut off is decoded as far as possible."""
         for data, decoded in (
             (b"SGVsbG8=", b"Hello"),
@@ -26,7 +26,7 @@ class DecodeTests(SynchronousTestCase):
         ):
             self.assertEqual(decode_base64(data), decoded)
 
-    def test_quoted_printable(self) -> None:
+    def test_invalid_quoted_printable_is_not_changed(self) -> None:
         """Invalid escapes are not changed, and white space at line ends is removed."""
         for data, decoded in (
             (b"a=3Db", b"a=b"),
@@ -42,29 +42,29 @@ class DecodeTests(SynchronousTestCase):
 
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(st.lists(st.sampled_from([b"\n", b"\r\n", b"\r", b"a", b"=\r\nb"])).map(b"".join))
-    def test_line_ends_of_quoted_printable(self, data: bytes) -> None:
-        """Line ends that are not escaped are not changed, also if CRLF and LF are mixed."""
+    def test_line_ends_of_quoted_printable_are_kept(self, data: bytes) -> None:
+        """Line ends that are not escaped are not changed, even if CRLF and LF are mixed."""
         self.assertEqual(decode_quoted_printable(data), data.replace(b"=\r\n", b""))
 
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(st.binary(max_size=200))
-    def test_round_trip(self, data: bytes) -> None:
+    def test_encoded_data_is_decoded_to_the_same(self, data: bytes) -> None:
         """Encoded data is decoded to the same data."""
         self.assertEqual(decode(binascii.b2a_base64(data), b"base64"), data)
-        # With `istext`, the encoder does not escape line ends, and makes all of them like the first one.
+        # With `istext`, the encoder does not escape line ends, and converts all of them to the form of the first one.
         encoded = binascii.b2a_qp(data, quotetabs=True, istext=False)
         self.assertEqual(decode(encoded, b"quoted-printable"), data)
         self.assertEqual(decode(data, b"8bit"), data)
 
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(st.binary(max_size=200))
-    def test_never_raises(self, data: bytes) -> None:
+    def test_any_bytes_can_be_decoded(self, data: bytes) -> None:
         """Any bytes can be decoded."""
         decode_base64(data)
         decode_quoted_printable(data)
 
-    def test_hostile_sizes(self) -> None:
+    def test_hostile_data_takes_linear_time(self) -> None:
         """Megabytes of blanks or padding are decoded in linear time."""
-        for piece in (b" ", b"= ", b"A=", b"=", b" \r\n", b"\t x"):
-            decode_base64(piece * (1 << 20))
-            decode_quoted_printable(piece * (1 << 20))
+        for fragment in (b" ", b"= ", b"A=", b"=", b" \r\n", b"\t x"):
+            decode_base64(fragment * (1 << 20))
+            decode_quoted_printable(fragment * (1 << 20))

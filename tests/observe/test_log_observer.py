@@ -1,4 +1,4 @@
-"""Events become log lines, which programs such as fail2ban parse and no client can forge."""
+"""Events become log lines, which programs such as fail2ban can parse and no client can forge."""
 
 import re
 from typing import Any
@@ -38,7 +38,7 @@ class LogObserverTests(SynchronousTestCase):
         for _ in range(count):
             self.observer(events.LoginFailed(1, peer, "alice", "LOGIN"))
 
-    def test_limit_triggered(self) -> None:
+    def test_limit_line_names_the_limit_the_peer_and_the_option(self) -> None:
         """The line of a limit has its name, its value, the observed value, the peer, the action and the option."""
         self.observer(events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", "", "a NOOP"))
         (line,) = self.lines()
@@ -48,7 +48,7 @@ class LogObserverTests(SynchronousTestCase):
         )
         self.assertEqual(self.logged[0]["log_level"], LogLevel.warn)
 
-    def test_option_of_every_limit(self) -> None:
+    def test_option_of_every_limit_is_accepted(self) -> None:
         """The option that the line of a limit names is accepted by the command line, for every limit."""
         from imapshield.tap import Options
 
@@ -57,7 +57,7 @@ class LogObserverTests(SynchronousTestCase):
             self.observer(events.LimitTriggered(1, PEER, name, 1, 2, "reset"))
             Options().parseOptions([self.logged[-1]["option"].replace("=N", "=1")])
 
-    def test_fields(self) -> None:
+    def test_logged_event_carries_its_fields(self) -> None:
         """Each logged event carries the fields of the event and the name of its class."""
         self.observer(events.LoggedIn(5, PEER, "alice", "PLAIN", tls=True))
         event = self.logged[0]
@@ -66,13 +66,13 @@ class LogObserverTests(SynchronousTestCase):
             ("LoggedIn", "alice", True, PEER, 5),
         )
 
-    def test_login_failed(self) -> None:
+    def test_failed_login_has_the_form_that_fail2ban_reads(self) -> None:
         """A failed login is logged at once, in the form that fail2ban reads."""
         self.log_failed_logins(1)
         self.assertEqual(self.peer(self.lines()[0]), PEER)
 
-    def test_forged_lines(self) -> None:
-        """A user name cannot look like another peer, another line or a format."""
+    def test_user_name_cannot_forge_a_line(self) -> None:
+        """A user name cannot forge another peer, another line or a format string."""
         for user in (
             "x peer=198.51.100.1",
             'x" peer=198.51.100.1 "',
@@ -88,7 +88,7 @@ class LogObserverTests(SynchronousTestCase):
             self.assertEqual(len(line.splitlines()), 1)
             self.assertTrue(line.isascii())
 
-    def test_every_kind(self) -> None:
+    def test_each_kind_of_event_is_one_line(self) -> None:
         """Each kind of event is one line; only an internal error has a traceback."""
         verbose = self.make(verbose=True)
         for event in (
@@ -107,15 +107,15 @@ class LogObserverTests(SynchronousTestCase):
         self.assertIn("ref=1-2", self.lines()[-1])
         self.assertIn("boom", eventAsText(self.logged[-1]))
 
-    def test_connections_without_login(self) -> None:
+    def test_connection_without_login_needs_verbose(self) -> None:
         """A connection that never logs in is logged only with `verbose`."""
         self.observer(events.ConnectionOpened(1, PEER))
         self.observer(events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4))
         self.observer(events.Event(1, PEER))
         self.assertEqual(self.logged, [])
 
-    def test_flood(self) -> None:
-        """Of a thousand similar lines, five are written and one counts the rest; then lines are written again."""
+    def test_flood_of_similar_lines_is_counted(self) -> None:
+        """Of a thousand similar lines, five are written and a sixth counts the rest; later lines are written again."""
         self.log_failed_logins(1000)
         self.assertEqual(len(self.logged), log_observer.LINES)
         self.time += log_observer.WINDOW
@@ -126,15 +126,15 @@ class LogObserverTests(SynchronousTestCase):
             self.lines()[log_observer.LINES],
         )
 
-    def test_flood_hides_nothing_else(self) -> None:
+    def test_flood_hides_no_other_lines(self) -> None:
         """The flood of one peer hides neither the lines of another peer nor lines of another kind."""
         self.log_failed_logins(1000)
         self.log_failed_logins(1, "192.0.2.8")
         self.observer(events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset"))
         self.assertEqual(len(self.logged), log_observer.LINES + 2)
 
-    def test_summary_at_the_end(self) -> None:
-        """When the server stops, suppressed lines are reported; if none were suppressed, nothing is."""
+    def test_suppressed_lines_are_reported_at_the_end(self) -> None:
+        """When the server stops, it reports suppressed lines; without suppressed lines, it reports nothing."""
         self.log_failed_logins(log_observer.LINES)
         self.observer.summarize(everything=True)
         self.assertEqual(len(self.logged), log_observer.LINES)
@@ -144,13 +144,13 @@ class LogObserverTests(SynchronousTestCase):
         self.observer.summarize(everything=True)
         self.assertIn("suppressed 1 more", self.lines()[-1])
 
-    def test_memory_is_bounded(self) -> None:
+    def test_number_of_counters_is_bounded(self) -> None:
         """The number of counters is bounded, however many addresses an attacker has."""
         self.patch(log_observer, "MAX_COUNTERS", 100)
         for number in range(1000):
             self.log_failed_logins(1, f"2001:db8::{number:x}")
         self.assertLessEqual(len(self.observer._counters), 101)
 
-    def test_default_logger(self) -> None:
+    def test_default_logger_has_the_project_namespace(self) -> None:
         """The default logger has the namespace of the project."""
         self.assertEqual(LogObserver().log.namespace, "imapshield")

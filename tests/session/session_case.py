@@ -1,4 +1,4 @@
-"""The base class and helpers of the tests that talk to a server as a client does."""
+"""The base class and helpers of the tests that send commands to a server as a client does."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _TEXT = re.compile(rb"^(\+|\S+ (?:OK|NO|BAD|BYE)(?: \[[^]\r\n]*\])?) [^\r\n]*", 
 
 
 def lines(response: bytes) -> list[bytes]:
-    """The lines of `response` without their CRLF."""
+    """Return the lines of `response` without their CRLF."""
     return response.split(b"\r\n")[:-1]
 
 
 def without_text(response: bytes) -> bytes:
-    """`response` without the human-readable text of continuation requests and of OK, NO, BAD and BYE responses."""
+    """Return `response` without the human-readable text of continuation requests, OK, NO, BAD and BYE responses."""
     return _TEXT.sub(rb"\1", response)
 
 
 def highest_modseq(response: bytes) -> int:
-    """The last HIGHESTMODSEQ in `response`."""
+    """Return the last HIGHESTMODSEQ in `response`."""
     found = re.findall(rb"HIGHESTMODSEQ (\d+)", response)
     assert found, response
     return int(found[-1])
 
 
 def session_of(client: Client) -> Any:
-    """The server's `Session` for `client`. It is untyped, because tests replace parts of it."""
+    """Return the server's `Session` for `client`. It is untyped, because tests replace parts of it."""
     dispatcher: Any = client.protocol._session
     return dispatcher.session
 

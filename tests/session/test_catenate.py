@@ -20,7 +20,7 @@ DRAFT = (
 
 
 def text(octets: bytes) -> bytes:
-    """A TEXT part of CATENATE."""
+    """Return a TEXT part of CATENATE."""
     return b"TEXT {%d+}\r\n%b" % (len(octets), octets)
 
 
@@ -30,7 +30,7 @@ class CatenateTests(SessionTestCase):
         self.prepare(self.server)
 
     def prepare(self, server: Server) -> None:
-        """Use `server`, with the message `DRAFT` in the mailbox Drafts."""
+        """Use `server`, and store the message `DRAFT` in the mailbox Drafts."""
         self.server, self.client = server, server.login()
         self.client(b"c CREATE Drafts")
         self.client.append(DRAFT, b"Drafts")
@@ -42,14 +42,14 @@ class CatenateTests(SessionTestCase):
         )
 
     def stored(self, uid: int = 1) -> bytes:
-        """The content of a message of INBOX."""
+        """Return the content of a message of INBOX."""
         self.client(b"s EXAMINE INBOX")
         response = self.client(b"f UID FETCH %d BODY.PEEK[]" % uid)
         self.client(b"u UNSELECT")
         return response.partition(b"}\r\n")[2].rpartition(b")\r\nf OK")[0]
 
-    def test_attachment_replaced(self) -> None:
-        """Example 1 of appendix A: the header and text of one message with another message as attachment."""
+    def test_attachment_can_be_replaced(self) -> None:
+        """Example 1 of appendix A: a message gets the header and text of another message, and a new attachment."""
         self.client.append(MAIL, b"Drafts")
         validity = re.search(rb"\d+", self.client(b"a STATUS Drafts (UIDVALIDITY)"))
         assert validity is not None
@@ -74,8 +74,8 @@ class CatenateTests(SessionTestCase):
         self.client(b"s SELECT Drafts")
         self.assertNotIn(b"\\Seen", self.client(b"f FETCH 1:* FLAGS"))
 
-    def test_continuation_requests(self) -> None:
-        """Each TEXT literal that a client announces gets a continuation request."""
+    def test_each_announced_text_literal_gets_a_continuation(self) -> None:
+        """Each synchronizing TEXT literal gets a continuation request."""
         self.assertEqual(without_text(self.client(b"a APPEND INBOX CATENATE (TEXT {14}")), b"+\r\n")
         self.assertEqual(
             without_text(
@@ -86,7 +86,7 @@ class CatenateTests(SessionTestCase):
         self.assertIn(b"a OK", self.client.send(b"\r\n)\r\n"))
         self.assertEqual(self.stored(), b"Subject: x\r\n\r\nzip\r\n")
 
-    def test_relative_urls(self) -> None:
+    def test_relative_url_uses_the_selected_mailbox(self) -> None:
         """A URL without a slash is relative to the selected mailbox (section 3). Names are percent-encoded UTF-8."""
         self.client(b"c CREATE Drafts/L&APY-we")
         self.client.append(DRAFT, b"Drafts/L&APY-we")
@@ -103,7 +103,7 @@ class CatenateTests(SessionTestCase):
         for uid in (1, 2, 3):
             self.assertIn(b"A: b\r\n\r\nzip", self.stored(uid))
 
-    def test_partial(self) -> None:
+    def test_partial_takes_a_range_of_bytes(self) -> None:
         """PARTIAL takes a range of bytes: to the end without a length, nothing past the end."""
         for url, octets in (
             (b"1.3", b"ubj"),
@@ -117,7 +117,7 @@ class CatenateTests(SessionTestCase):
             )
             self.client(b"u UNSELECT")
 
-    def test_large_parts(self) -> None:
+    def test_large_part_is_copied_in_chunks(self) -> None:
         """A part that is too large for one read is copied in chunks."""
         large = b"X: y\r\n\r\n" + b"0123456789abcdef" * 40_000
         self.client.append(large, b"Drafts")
@@ -132,7 +132,7 @@ class CatenateTests(SessionTestCase):
         )
         self.assertEqual(self.stored(), large + large[13:500_013] + b"end" + large[:8])
 
-    def test_multiappend(self) -> None:
+    def test_multiappend_takes_catenated_messages(self) -> None:
         """MULTIAPPEND takes plain and catenated messages (RFC 3502) and stores all or none."""
         good, bad = b'CATENATE (URL "/Drafts/;UID=1")', b'CATENATE (URL "/Drafts/;UID=9")'
         plain = b"(\\Answered) {%d+}\r\n%b" % (len(MAIL), MAIL)
@@ -146,7 +146,7 @@ class CatenateTests(SessionTestCase):
             )  # fmt: skip
         self.assertIn(b"MESSAGES 6", self.client(b"c STATUS INBOX (MESSAGES)"))
 
-    def test_replace(self) -> None:
+    def test_replace_takes_a_catenated_message(self) -> None:
         """REPLACE takes a catenated message (RFC 8508 section 3.1)."""
         self.client(b"s SELECT Drafts")
         response = self.client.send(
@@ -156,8 +156,8 @@ class CatenateTests(SessionTestCase):
         self.assertIn(b"r OK", response)
         self.assertIn(b"new)", self.client(b"f FETCH 1 BODY[]"))
 
-    def test_bad_url(self) -> None:
-        """A URL that is no part of a message of this account is NO [BADURL] with the first such URL (section 4.1)."""
+    def test_bad_url_is_refused_with_the_url(self) -> None:
+        """A URL that names no message part of this account is NO [BADURL] with the first such URL (section 4.1)."""
         for url in (
             b"/Drafts/;UID=9", b"/Drafts;UIDVALIDITY=9/;UID=1", b"/nowhere/;UID=1", b"/Drafts/;UID=1/;SECTION=9",
             b"/Drafts/;UID=1/;SECTION=1.FOO", b"/Drafts/;UID=0", b"/Drafts", b"imap://localhost/Drafts/;UID=1",
@@ -169,23 +169,23 @@ class CatenateTests(SessionTestCase):
         self.assertIn(b"NO [BADURL ?a?] ", self.append(b'URL "]a]"'))
         self.assertIn(b"MESSAGES 0", self.client(b"a STATUS INBOX (MESSAGES)"))
 
-    def test_try_create(self) -> None:
+    def test_missing_mailbox_is_trycreate(self) -> None:
         """A missing mailbox is NO [TRYCREATE], whatever the parts are."""
         for parts in ([text(MAIL)], [b'URL "/Drafts/;UID=1"'], [b'URL "/Drafts/;UID=9"']):
             self.assertIn(b"NO [TRYCREATE]", self.append(*parts, to=b"nowhere"))
 
-    def test_too_big(self) -> None:
+    def test_message_over_the_limit_is_toobig(self) -> None:
         """A message that becomes larger than the limit is NO [TOOBIG] before any part is read (section 4.2)."""
         self.prepare(Server(realm=self.server.realm, max_message_size=2 * len(DRAFT)))
         url = b'URL "/Drafts/;UID=1"'
         self.assertIn(b"A003 OK", self.append(url, url))
         self.assertIn(b"A003 NO [TOOBIG]", self.append(url, url, text(b"x")))
 
-    def test_empty(self) -> None:
+    def test_empty_message_is_refused(self) -> None:
         """An empty message is refused."""
         self.assertIn(b"A003 NO", self.append(b'URL "/Drafts/;UID=1/;PARTIAL=99999.1"'))
 
-    def test_malformed(self) -> None:
+    def test_invalid_parts_are_bad(self) -> None:
         """No parts, unknown kinds of parts and more than 250 URLs are BAD."""
         for parts in (
             b"()",
@@ -198,7 +198,7 @@ class CatenateTests(SessionTestCase):
         ):
             self.assertIn(b"a BAD", self.client(b"a APPEND INBOX CATENATE " + parts), parts)
 
-    def test_part_expunged_meanwhile(self) -> None:
+    def test_expunged_part_stores_nothing(self) -> None:
         """If a part is expunged before it is copied, nothing is stored."""
         account = self.server.realm.account()
         append = account.append
@@ -218,7 +218,7 @@ class CatenateTests(SessionTestCase):
 
 
 class MaildirCatenateTests(CatenateTests):
-    """The same tests with a Maildir store."""
+    """The tests of `CatenateTests` with a Maildir store."""
 
     def prepare(self, server: Server) -> None:
         path = self.mktemp()

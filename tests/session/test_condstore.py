@@ -6,7 +6,7 @@ from tests.session.session_case import SessionTestCase, highest_modseq, lines, w
 
 
 class CondstoreTests(SessionTestCase):
-    def test_commands_that_enable_condstore(self) -> None:
+    def test_commands_with_modseq_enable_condstore(self) -> None:
         """Each command that uses MODSEQ enables CONDSTORE: HIGHESTMODSEQ is returned once, and FETCH responses have UID
         and MODSEQ from then on (RFC 7162 sections 3.1 and 3.2.4)."""
         for command in (
@@ -33,14 +33,14 @@ class CondstoreTests(SessionTestCase):
                 self.assertRegex(client(b"d STORE 1 +FLAGS.SILENT (\\Draft)"), rb"\(UID 1 MODSEQ")
                 self.assertRegex(client(b"e FETCH 1 BODY[]"), rb"\(UID 1 FLAGS \(.*\) MODSEQ")
 
-    def test_select(self) -> None:
+    def test_select_condstore_enables_condstore(self) -> None:
         """SELECT (CONDSTORE) enables CONDSTORE and returns HIGHESTMODSEQ once."""
         self.client.append()
         response = self.client(b"A142 SELECT INBOX (CONDSTORE)")
         self.assertEqual(response.count(b"HIGHESTMODSEQ"), 1)
         self.assertIn(b"MODSEQ (", self.client(b"b FETCH 1 FLAGS"))
 
-    def test_unchangedsince(self) -> None:
+    def test_unchangedsince_protects_later_changes(self) -> None:
         """STORE (UNCHANGEDSINCE) leaves messages unchanged that changed later, and returns MODIFIED (RFC 7162 section
         3.1.3, example 5)."""
         client = self.select_inbox(9)
@@ -74,7 +74,7 @@ class CondstoreTests(SessionTestCase):
             self.assertEqual(stored, uids.split(), response)
             self.assertIn(b"a OK\r\n", without_text(response))
 
-    def test_unchangedsince_zero(self) -> None:
+    def test_unchangedsince_zero_sets_an_absent_keyword(self) -> None:
         """UNCHANGEDSINCE 0 sets a keyword that is absent, and never a system flag (section 3.1.3, examples 7 and 8)."""
         client = self.select_inbox(3)
         self.second_client()(b"a STORE 2 +FLAGS ($mdnsent)")
@@ -87,8 +87,8 @@ class CondstoreTests(SessionTestCase):
             response = client(b"a STORE 1 (UNCHANGEDSINCE 0) " + flags)
             self.assertIn(b"a OK [MODIFIED 1]", response, flags)
 
-    def test_silent_store_after_change_by_another(self) -> None:
-        """A .SILENT STORE returns the flags, not only MODSEQ, if another session had changed them."""
+    def test_silent_store_returns_flags_changed_by_another(self) -> None:
+        """A .SILENT STORE returns the flags, not only MODSEQ, if another session changed them earlier."""
         client = self.select_inbox(1)
         client(b"a ENABLE CONDSTORE")
         self.second_client()(b"b STORE 1 +FLAGS (\\Flagged)")
@@ -97,7 +97,7 @@ class CondstoreTests(SessionTestCase):
             response, rb"\* 1 FETCH \(UID 1 FLAGS \(\\Recent \\Flagged \\Seen\) MODSEQ"
         )
 
-    def test_changedsince(self) -> None:
+    def test_changedsince_returns_only_changed_messages(self) -> None:
         """FETCH (CHANGEDSINCE) returns only messages that changed, with MODSEQ (RFC 7162 section 3.1.4.1)."""
         client = self.select_inbox(5)
         since = highest_modseq(client(b"s SELECT INBOX"))
@@ -108,7 +108,7 @@ class CondstoreTests(SessionTestCase):
         )
         self.assertRegex(response[1], rb"^\* 2 FETCH \(UID 2 FLAGS \(\\Seen\) MODSEQ \(\d+\)\)$")
 
-    def test_search(self) -> None:
+    def test_search_modseq_returns_the_highest_modseq(self) -> None:
         """SEARCH MODSEQ returns the highest MODSEQ of the result, and none if the result is empty (section 3.1.5)."""
         client = self.select_inbox(3)
         since = highest_modseq(client(b"s SELECT INBOX (CONDSTORE)"))
@@ -135,7 +135,7 @@ class CondstoreTests(SessionTestCase):
             client(b"f SEARCH RETURN (MIN) MODSEQ %d" % (since + 1)),
         )
 
-    def test_store_of_expunged_messages(self) -> None:
+    def test_store_of_expunged_messages_is_expungeissued(self) -> None:
         """STORE of messages that are all expunged is NO [EXPUNGEISSUED], and OK with .SILENT or by UID (RFC 2180
         section 4.2)."""
         client = self.select_inbox(2)
@@ -149,7 +149,7 @@ class CondstoreTests(SessionTestCase):
         other(b"b EXPUNGE")
         self.assertIn(b"e OK", client(b"e UID STORE 2 +FLAGS (\\Seen)"))
 
-    def test_store_of_some_expunged_messages(self) -> None:
+    def test_store_changes_messages_beside_expunged_ones(self) -> None:
         """If some messages are expunged, the others are changed and returned, with NO (RFC 2180 section 4.2.3, RFC 7162
         section 3.1.3)."""
         client = self.select_inbox(4)

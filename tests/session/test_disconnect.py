@@ -8,7 +8,7 @@ from tests.session.session_case import session_of
 
 
 class DisconnectTests(SynchronousTestCase):
-    def test_select(self) -> None:
+    def test_disconnect_during_select_selects_nothing(self) -> None:
         """A client that disconnects during SELECT selects no mailbox."""
         worker = SlowWorker()
         client = Server(realm=MemoryRealm(worker)).connect()

@@ -1,4 +1,4 @@
-"""Commands with many responses: they share memory, and other sessions are served meanwhile."""
+"""Commands with many responses share memory, and other sessions are served while they run."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -26,17 +26,17 @@ class LargeStoreTests(SynchronousTestCase):
         self.assertTrue(without_text(response).endswith(b"a OK\r\n"))
         self.assertNotIn(b"FETCH", response)
 
-    def test_responses_in_batches(self) -> None:
-        """Many FETCH responses are sent in batches, and changes by others in between follow them."""
+    def test_fetch_responses_are_sent_in_batches(self) -> None:
+        """Many FETCH responses are sent in batches, and concurrent changes by other sessions follow them."""
         self.patch(store_copy, "CHUNK_RESPONSES", 2)
         session = session_of(self.client)
         pause = session.pause
 
-        async def other(*args: int) -> None:
+        async def change_flags(*args: int) -> None:
             await session.mailbox.store_flags([1, 5], b"+", [b"other"], None)
             await pause(*args)
 
-        session.pause = other
+        session.pause = change_flags
         response = self.client(b"a STORE 1:5 +FLAGS (mine)").splitlines()
         numbers = [line.split()[1] for line in response if b"FETCH" in line]
         self.assertEqual(numbers, [b"1", b"2", b"3", b"4", b"5", b"1"])
@@ -44,7 +44,7 @@ class LargeStoreTests(SynchronousTestCase):
             self.assertIn(b"mine other", line)
 
     def test_idle_sessions_are_scheduled(self) -> None:
-        """Idle sessions get their updates when they are scheduled, with all changes until then."""
+        """Idle sessions get their updates when they are scheduled, with all changes up to that time."""
         idle = [self.server.login() for _ in range(3)]
         for client in idle:
             client(b"s SELECT INBOX")
@@ -57,7 +57,7 @@ class LargeStoreTests(SynchronousTestCase):
         for client in idle:
             self.assertEqual(client.read().count(b"FETCH (FLAGS"), 2)
 
-    def test_list_in_batches(self) -> None:
+    def test_list_responses_are_sent_in_batches(self) -> None:
         """LIST of many mailboxes is sent in batches, complete and in order."""
         self.patch(mailboxes, "CHUNK_RESPONSES", 3)
         for i in range(10):

@@ -10,7 +10,7 @@ from tests.session.session_case import SessionTestCase, highest_modseq, lines, w
 
 class QresyncTests(SessionTestCase):
     def disconnected(self) -> tuple[Client, int, int]:
-        """A client that knew 9 messages. Then 2 and 7 to 9 were expunged and 3 was changed. Returns its UIDVALIDITY and
+        """Return a client that knew 9 messages, of which 2 and 7 to 9 were expunged and 3 changed, its UIDVALIDITY and
         MODSEQ."""
         client = self.select_inbox(9)
         response = client(b"s SELECT INBOX")
@@ -34,17 +34,17 @@ class QresyncTests(SessionTestCase):
         )
         self.assertEqual(len(response), index + 3)
 
-    def test_known_uids(self) -> None:
-        """Known UIDs restrict what SELECT (QRESYNC) returns."""
+    def test_known_uids_restrict_the_changes_of_select(self) -> None:
+        """Known UIDs restrict the changes that SELECT (QRESYNC) returns."""
         client, uidvalidity, since = self.disconnected()
         response = client(b"A02 SELECT INBOX (QRESYNC (%d %d 4:8))" % (uidvalidity, since))
         self.assertIn(b"* VANISHED (EARLIER) 7:8\r\n", response)
         self.assertNotIn(b"FETCH", response)
 
-    def test_known_sequence_numbers(self) -> None:
-        """UIDs before a message that the client knows under its right number are left out of VANISHED (section
+    def test_known_sequence_numbers_shorten_vanished(self) -> None:
+        """VANISHED omits UIDs before a message that the client knows by its correct sequence number (section
         3.2.5.2)."""
-        client, uidvalidity, since = self.disconnected()  # 1,3:6 are there
+        client, uidvalidity, since = self.disconnected()  # 1 and 3 to 6 exist
         for known, vanished in (
             (b"(1,3 1,4)", b"7:9"),
             (b"(1:5 1,3:6)", b"7:9"),
@@ -60,8 +60,8 @@ class QresyncTests(SessionTestCase):
         response = client(b"a SELECT INBOX (QRESYNC (%d %d 1:6 (5 6)))" % (uidvalidity, since))
         self.assertNotIn(b"VANISHED", response)
 
-    def test_highestmodseq_while_vanished_waits(self) -> None:
-        """While VANISHED has to wait, HIGHESTMODSEQ stays below it, whatever MODSEQ is sent (sections 3.2 and 6)."""
+    def test_highestmodseq_stays_below_a_waiting_vanished(self) -> None:
+        """HIGHESTMODSEQ stays below the MODSEQ of a VANISHED that has to wait (sections 3.2 and 6)."""
         client = self.select_inbox(3)
         other = self.second_client()
         client(b"e ENABLE QRESYNC")
@@ -83,7 +83,7 @@ class QresyncTests(SessionTestCase):
         self.assertNotIn(b"HIGHESTMODSEQ", response)
         self.assertNotIn(b"HIGHESTMODSEQ", client(b"d FETCH 1 FLAGS"))
 
-    def test_search_by_number(self) -> None:
+    def test_search_by_number_defers_vanished(self) -> None:
         """VANISHED waits for UID SEARCH, SORT and THREAD only if they use sequence numbers (section 3.2.10.2)."""
         for command in (b"SEARCH", b"SORT (ARRIVAL) UTF-8", b"THREAD REFERENCES UTF-8"):
             client = self.select_inbox(2)
@@ -101,21 +101,21 @@ class QresyncTests(SessionTestCase):
         self.client(b'b SETMETADATA INBOX (/private/comment "x")')
         self.assertEqual(highest_modseq(self.client(b"c STATUS INBOX (HIGHESTMODSEQ)")), before + 1)
 
-    def test_other_uidvalidity(self) -> None:
+    def test_other_uidvalidity_returns_no_changes(self) -> None:
         """With another UIDVALIDITY, SELECT (QRESYNC) returns no changes."""
         client, uidvalidity, since = self.disconnected()
         response = client(b"A02 SELECT INBOX (QRESYNC (%d %d))" % (uidvalidity + 1, since))
         self.assertNotIn(b"VANISHED", response)
         self.assertNotIn(b"FETCH", response)
 
-    def test_not_enabled(self) -> None:
+    def test_qresync_without_enable_is_bad(self) -> None:
         """QRESYNC and VANISHED without ENABLE QRESYNC are BAD and leave the mailbox selected."""
         client = self.select_inbox(1)
         self.assertIn(b"a BAD", client(b"a SELECT INBOX (QRESYNC (1 1))"))
         self.assertIn(b"b BAD", client(b"b UID FETCH 1:* FLAGS (CHANGEDSINCE 1 VANISHED)"))
         self.assertIn(b"c OK", client(b"c FETCH 1 FLAGS"))
 
-    def test_vanished_fetch(self) -> None:
+    def test_uid_fetch_vanished_precedes_changed_messages(self) -> None:
         """UID FETCH (CHANGEDSINCE VANISHED) returns VANISHED before changed messages (section 3.2.6)."""
         client, _, since = self.disconnected()
         client(b"s SELECT INBOX")
@@ -136,10 +136,10 @@ class QresyncTests(SessionTestCase):
         other(b"c EXPUNGE")
         self.assertIn(b"* VANISHED 3\r\n", client(b"d NOOP"))
         client(b"f STORE 1 +FLAGS.SILENT (\\Deleted)")
-        # CLOSE reported no VANISHED, so the client must not get a HIGHESTMODSEQ (section 3.2.8)
+        # CLOSE reported no VANISHED, so the client must not get a HIGHESTMODSEQ (section 3.2.8).
         self.assertEqual(without_text(client(b"g CLOSE")), b"g OK\r\n")
 
-    def test_unsolicited_fetch(self) -> None:
+    def test_unsolicited_fetch_has_uid_and_modseq(self) -> None:
         """Unsolicited FETCH responses contain UID and MODSEQ."""
         client = self.select_inbox(1)
         client(b"e ENABLE QRESYNC")
@@ -149,7 +149,7 @@ class QresyncTests(SessionTestCase):
         )
 
     def test_pending_vanished_is_not_earlier(self) -> None:
-        """A message whose VANISHED is pending is not reported by VANISHED (EARLIER) too."""
+        """VANISHED (EARLIER) does not report a message that a pending VANISHED reports."""
         client = self.select_inbox(3)
         since = highest_modseq(client(b"s SELECT INBOX"))
         client(b"e ENABLE QRESYNC")
@@ -160,7 +160,7 @@ class QresyncTests(SessionTestCase):
         self.assertNotIn(b"EARLIER", response)
         self.assertIn(b"* VANISHED 2\r\n", response)
 
-    def test_changes_during_select(self) -> None:
+    def test_changes_during_select_come_with_the_next_command(self) -> None:
         """Changes that happen while SELECT (QRESYNC) runs are reported by the next command: clients combine EXISTS,
         VANISHED and FETCH of one SELECT."""
         worker, store = SlowWorker(), MemoryStore(lambda: NOW)

@@ -5,8 +5,8 @@ from tests.session.session_case import SessionTestCase, lines
 
 class ExampleTests(SessionTestCase):
     def replay(self, script: str) -> None:
-        """Send the `C:` lines and compare the responses with the `S:` lines. Of tagged responses only status and code
-        count."""
+        """Send the `C:` lines and compare the responses with the `S:` lines. Of tagged
+        responses, compare only the status and the code."""
         expected: list[bytes] = []
         received: list[bytes] = []
         for line in script.strip().splitlines():
@@ -23,14 +23,14 @@ class ExampleTests(SessionTestCase):
                 expected.append(text.encode())
         self.assertEqual(received, expected, script)
 
-    def test_enable(self) -> None:
+    def test_enable_does_not_change_the_capabilities(self) -> None:
         """Section 6.3.1: ENABLE does not change the capabilities."""
         before = self.client(b"t1 CAPABILITY")
         self.client(b"t2 ENABLE IMAP4rev2 UTF8=ACCEPT QRESYNC X-GOOD-IDEA")
         self.assertEqual(self.client(b"t1 CAPABILITY"), before)
 
-    def test_delete(self) -> None:
-        r"""Section 6.3.5: a deleted mailbox with inferiors is \Noselect until the last of them is deleted."""
+    def test_deleted_mailbox_with_inferiors_is_noselect(self) -> None:
+        r"""Section 6.3.5: a deleted mailbox with inferiors is \Noselect until the last inferior is deleted."""
         for name in (b"blurdybloop", b"foo/bar"):
             self.client(b"a CREATE " + name)
         self.replay(
@@ -59,8 +59,8 @@ class ExampleTests(SessionTestCase):
             """
         )
 
-    def test_rename(self) -> None:
-        r"""Section 6.3.6: inferiors are renamed too, also those of a \Noselect name, but not those of INBOX."""
+    def test_rename_renames_inferiors_too(self) -> None:
+        r"""Section 6.3.6: inferiors are renamed too, even inferiors of a \Noselect name, but not those of INBOX."""
         for name in (b"blurdybloop", b"foo/bar", b"INBOX/bar"):
             self.client(b"a CREATE " + name)
         self.client(b"a DELETE foo")
@@ -83,7 +83,7 @@ class ExampleTests(SessionTestCase):
             """
         )
 
-    def test_subscriptions_stay(self) -> None:
+    def test_rename_keeps_subscriptions(self) -> None:
         """Section 6.3.6: RENAME does not change subscriptions. The client's commands 1002 and 1003 do."""
         self.client(b"a CREATE X")
         self.client(b"a SUBSCRIBE X")
@@ -105,8 +105,8 @@ class ExampleTests(SessionTestCase):
             """
         )
 
-    def test_idle(self) -> None:
-        """Section 6.3.13: messages come and go while A002 and A004 idle, and sequence numbers follow."""
+    def test_idle_reports_added_and_expunged_messages(self) -> None:
+        """Section 6.3.13: messages are added and expunged during A002 and A004, and sequence numbers follow."""
         client = self.select_inbox(3)
         other = self.second_client()
         client(b"A002 IDLE")
@@ -126,7 +126,7 @@ class ExampleTests(SessionTestCase):
         client(b"DONE")
         self.assertIn(b"* 3 FETCH (UID 5)\r\n", client(b"A005 FETCH 3 UID"))
 
-    def test_uid(self) -> None:
+    def test_absent_uids_are_ok_and_change_nothing(self) -> None:
         """Sections 6.3.12 and 6.4.9: commands with UIDs that do not exist are OK and change nothing."""
         self.select_inbox(1)
         self.replay(

@@ -1,4 +1,4 @@
-"""CONTEXT=SEARCH and CONTEXT=SORT (RFC 5267): results that are kept up to date, always with valid sequence numbers."""
+"""CONTEXT=SEARCH and CONTEXT=SORT (RFC 5267): results are kept up to date with valid sequence numbers."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ UPDATE = re.compile(
 
 
 def expand_set(octets: bytes) -> list[int]:
-    """The numbers of a sequence set, in its order."""
+    """Return the numbers of a sequence set, in the order of the set."""
     numbers: list[int] = []
     for item in octets.split(b","):
         first, _, last = item.partition(b":")
@@ -27,13 +27,13 @@ def expand_set(octets: bytes) -> list[int]:
 
 
 class SearchResult:
-    """A client's copy of a search result, kept up to date with the responses that it gets."""
+    """A client's copy of a search result, which `update` keeps up to date with the server's responses."""
 
     def __init__(self, command: bytes, tag: bytes) -> None:
         self.command, self.tag, self.numbers = command, tag, list[int]()
 
     def update(self, response: bytes) -> None:
-        """Apply EXPUNGE and the ESEARCH responses for this search; fail if one makes no sense."""
+        """Apply EXPUNGE and the ESEARCH responses for this search; fail if one contradicts the result."""
         for line in lines(response):
             if (
                 expunged := re.fullmatch(rb"\* (\d+) EXPUNGE", line)
@@ -65,8 +65,8 @@ class SearchResult:
 
 
 class SearchContextTests(SessionTestCase):
-    def test_addto_and_removefrom(self) -> None:
-        """New results are in ADDTO and old ones in REMOVEFROM, before EXPUNGE. CANCELUPDATE ends the updates (sections
+    def test_addto_and_removefrom_report_changes(self) -> None:
+        """ADDTO has new results, REMOVEFROM has old results, before EXPUNGE. CANCELUPDATE ends the updates (sections
         4.3 to 4.3.5)."""
         client = self.select_inbox(3)
         self.assertEqual(
@@ -82,7 +82,7 @@ class SearchContextTests(SessionTestCase):
         self.assertIn(b"B04 OK", client(b'B04 CANCELUPDATE "B01" "nonsense"'))
         self.assertNotIn(b"ESEARCH", client(b"B05 STORE 1 +FLAGS (\\Deleted $Junk)"))
 
-    def test_sequence_numbers(self) -> None:
+    def test_sequence_numbers_are_valid_where_they_are_sent(self) -> None:
         """Sequence numbers are valid where they are sent: ADDTO after EXISTS, REMOVEFROM before EXPUNGE."""
         client, other = self.select_inbox(3), self.second_client()
         client(b"a SEARCH RETURN (UPDATE) UNDELETED")
@@ -94,7 +94,7 @@ class SearchContextTests(SessionTestCase):
         self.assertEqual(response[1:4], [b"* 3 EXPUNGE", b"* 1 EXPUNGE", b"* 2 EXISTS"])
         self.assertEqual(response[-2], b'* ESEARCH (TAG "a") ADDTO (0 2)')
 
-    def test_removed_before_expunge(self) -> None:
+    def test_removefrom_precedes_a_deferred_expunge(self) -> None:
         """A command that must not send EXPUNGE sends REMOVEFROM with the old sequence number."""
         client, other = self.select_inbox(3), self.second_client()
         client(b"a SEARCH RETURN (UPDATE) UNDELETED")
@@ -103,8 +103,8 @@ class SearchContextTests(SessionTestCase):
         self.assertIn(b'* ESEARCH (TAG "a") REMOVEFROM (0 2)', client(b"b FETCH 1 UID"))
         self.assertEqual(lines(client(b"c NOOP"))[0], b"* 2 EXPUNGE")
 
-    def test_sequence_numbers_in_the_search(self) -> None:
-        """Sequence numbers and `$` in the search keep standing for the same messages. `2:*` includes new ones."""
+    def test_numbers_in_the_search_keep_their_messages(self) -> None:
+        """Sequence numbers and `$` in the search always mean the same messages. `2:*` includes new messages."""
         client = self.select_inbox(4)
         client(b"s SEARCH RETURN (SAVE) 4")
         client(b"a UID SEARCH RETURN (UPDATE) 1:2 UNSEEN")
@@ -117,7 +117,7 @@ class SearchContextTests(SessionTestCase):
             self.assertIn(b'* ESEARCH (TAG "%b") UID REMOVEFROM (0 %b)' % (tag, uids), response)
         self.assertIn(b'"c") UID ADDTO (0 5)', client.append())
 
-    def test_sort_positions(self) -> None:
+    def test_sort_updates_have_positions(self) -> None:
         """Updates of SORT have positions: messages are removed from the end and added from the beginning."""
         client = self.client
         for subject in (b"b", b"d", b"a"):
@@ -131,8 +131,8 @@ class SearchContextTests(SessionTestCase):
         client(b"d STORE 1,4 +FLAGS.SILENT (\\Deleted)")
         self.assertNotIn(b"REMOVEFROM", client(b"e EXPUNGE"))
 
-    def test_idle_and_notify(self) -> None:
-        """IDLE and NOTIFY send updates at once."""
+    def test_idle_and_notify_send_updates_at_once(self) -> None:
+        """IDLE and NOTIFY send updates immediately."""
         client, other = self.select_inbox(2), self.second_client()
         client(b"a SEARCH RETURN (UPDATE) SEEN")
         client(b"b IDLE")
@@ -154,8 +154,8 @@ class SearchContextTests(SessionTestCase):
             lines(client.read())[:2], [b'* ESEARCH (TAG "a") REMOVEFROM (0 2)', b"* 2 EXPUNGE"]
         )
 
-    def test_other_options(self) -> None:
-        """CONTEXT is a hint, and other return options do not change the updates (section 4.3)."""
+    def test_other_return_options_do_not_change_updates(self) -> None:
+        """CONTEXT is only a hint, and other return options do not change the updates (section 4.3)."""
         client = self.select_inbox(3)
         self.assertIn(b'"a") COUNT 3\r\n', client(b"a SEARCH RETURN (CONTEXT COUNT) UNSEEN"))
         self.assertIn(
@@ -163,8 +163,8 @@ class SearchContextTests(SessionTestCase):
         )
         self.assertIn(b"REMOVEFROM (0 2:3)", client(b"c STORE 2:3 +FLAGS (\\Seen)"))
 
-    def test_fetch_items(self) -> None:
-        """The FETCH items of UPDATE are sent for new messages that match, and not for old ones (RFC 5465 section 7)."""
+    def test_fetch_items_are_sent_for_new_matches(self) -> None:
+        """The FETCH items of UPDATE are sent for new messages that match, and for no others (RFC 5465 section 7)."""
         client, other = self.select_inbox(1), self.second_client()
         header = b"BODY.PEEK[HEADER.FIELDS (SUBJECT)]"
         client(b"a00 SEARCH RETURN (COUNT UPDATE (UID %b)) FROM ann" % header)
@@ -194,7 +194,7 @@ class SearchContextTests(SessionTestCase):
              b'* 2 FETCH (UID 2 INTERNALDATE "-" FLAGS (\\Recent))'],
         )  # fmt: skip
 
-    def test_limits(self) -> None:
+    def test_search_over_the_limits_is_not_updated(self) -> None:
         """A search over the limits is answered and not kept up to date: NO [NOUPDATE] (section 4.3.1)."""
         self.server = Server(max_search_contexts=2, max_sort_context_results=2)
         self.client = self.server.login()
@@ -209,7 +209,7 @@ class SearchContextTests(SessionTestCase):
         client(b'd CANCELUPDATE "a"')
         self.assertNotIn(b"NOUPDATE", client(b"c SEARCH RETURN (UPDATE) ALL"))
 
-    def test_lifetime(self) -> None:
+    def test_select_ends_all_contexts(self) -> None:
         """A tag cannot be used twice (section 4.3). SELECT ends all contexts."""
         client = self.select_inbox(1)
         client(b"B01 SEARCH RETURN (UPDATE) SEEN")
@@ -220,13 +220,13 @@ class SearchContextTests(SessionTestCase):
         client(b"B01 SEARCH RETURN (UPDATE) SEEN")
         self.assertIn(b"REMOVEFROM", client(b"u STORE 1 -FLAGS (\\Seen)"))
 
-    def test_malformed(self) -> None:
+    def test_cancelupdate_takes_quoted_tags(self) -> None:
         """CANCELUPDATE takes quoted tags."""
         client = self.select_inbox(1)
         for command in (b"CANCELUPDATE", b"CANCELUPDATE B01", b'CANCELUPDATE "a"x'):
             self.assertIn(b"a BAD", client(b"a " + command), command)
 
-    def test_change_during_search(self) -> None:
+    def test_change_during_a_search_is_an_update(self) -> None:
         """A change that happens while the search runs is reported as an update."""
         client = self.select_inbox(2)
         account = self.server.realm.account()
@@ -241,7 +241,7 @@ class SearchContextTests(SessionTestCase):
         response = client(b"a SEARCH RETURN (UPDATE ALL) UNSEEN SUBJECT lunch")
         self.assertIn(b"REMOVEFROM (0 1)", response)
 
-    def test_flags_do_not_matter(self) -> None:
+    def test_search_without_flags_searches_only_new_messages(self) -> None:
         """If flags cannot change the result, only new messages are searched."""
         client = self.select_inbox(2)
         client(b"a SEARCH RETURN (UPDATE COUNT) SUBJECT lunch")
@@ -258,7 +258,7 @@ class SearchContextTests(SessionTestCase):
         self.assertIn(b"ADDTO (0 3)", client.append())
         self.assertEqual(searched, [[3]])
 
-    def test_mailbox_deleted(self) -> None:
+    def test_deleted_mailbox_ends_its_contexts(self) -> None:
         """When the mailbox is deleted, its contexts end with NO [NOUPDATE]."""
         self.client(b"c CREATE x")
         self.client.append(mailbox=b"x")
@@ -290,7 +290,7 @@ SEARCHES = (
 
 
 class ClientPair:
-    """Two clients of one mailbox whose store works only when `work` is called. The first keeps search results."""
+    """Two clients of one mailbox. Their store works only in `work`. The first client keeps search results."""
 
     def __init__(self) -> None:
         self.worker = SlowWorker()
@@ -308,7 +308,7 @@ class ClientPair:
         self.search(b"(UPDATE ALL)")
 
     def work(self, steps: int = 1000) -> None:
-        """Run at most `steps` of the store's jobs and update the results with what the first client gets."""
+        """Run at most `steps` of the store's jobs and update the results with the responses to the first client."""
         self.other.read()
         response = self.client.read()
         while self.worker.jobs and steps:
@@ -324,7 +324,7 @@ class ClientPair:
         client.protocol.dataReceived(line + b"\r\n")
 
     def append(self, client: Client) -> None:
-        """Send an APPEND with another subject each time."""
+        """Send an APPEND; each call uses a different subject."""
         self.send(client, b"a APPEND INBOX {14+}\r\n" + next(self.messages))
 
     def search(self, returns: bytes) -> None:
@@ -334,7 +334,7 @@ class ClientPair:
         self.work()
 
     def act(self, first: bool, action: bytes, number: int, steps: int) -> None:
-        """Let the first or the other client do something, and the store run `steps` jobs."""
+        """Execute an action of the first or the other client, and `steps` jobs of the store."""
         client = self.client if first else self.other
         if action == b"append":
             self.append(client)
@@ -359,10 +359,10 @@ class SearchContextLawTests(SynchronousTestCase):
         ),
         NOTIFY_ARGUMENTS,
     )
-    def test_results_stay_right(
+    def test_updated_results_equal_new_searches(
         self, actions: list[tuple[bool, bytes, int, int]], notify: bytes
     ) -> None:
-        """Whatever two clients do and when, a result kept up to date equals the result of a new search."""
+        """A result kept up to date equals the result of a new search, whatever two clients do and when."""
         pair = ClientPair()
         if notify:
             pair.send(pair.client, b"n NOTIFY " + notify)
@@ -378,7 +378,7 @@ class SearchContextLawTests(SynchronousTestCase):
         pair.search(b"(ALL)")
         self.assertEqual([results.numbers for results in pair.results], updated)
 
-    def test_not_during_a_command(self) -> None:
+    def test_no_update_is_written_during_a_command(self) -> None:
         """A search for an update writes nothing while a command runs. The update follows when the command completes."""
         pair = ClientPair()
         pair.send(pair.client, b"n NOTIFY SET (selected (MessageNew MessageExpunge FlagChange))")

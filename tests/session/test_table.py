@@ -61,7 +61,7 @@ class CommandTableTests(SynchronousTestCase):
         self.assertEqual(set(TABLE) - set(PARSERS), set())
 
     def test_wrong_state_is_bad(self) -> None:
-        """A command in the wrong state is BAD, with one of three texts that say which state it needs."""
+        """A command in the wrong state is BAD, with one of three texts that name the required state."""
         server = Server()
         reasons: dict[str, set[bytes]] = {"log in": set(), "logged in": set(), "select": set()}
         for name, row in TABLE.items():
@@ -78,7 +78,7 @@ class CommandTableTests(SynchronousTestCase):
             self.assertEqual([without_text(text) for text in texts], [b"a BAD\r\n"])
         self.assertEqual(len(set.union(*reasons.values())), 3)
 
-    def test_command_types(self) -> None:
+    def test_handler_takes_the_type_that_the_parser_makes(self) -> None:
         """The handler of each row takes the type of command that its parser makes."""
         for name in PARSERS:
             base = name.removeprefix(b"UID ")
@@ -91,24 +91,26 @@ class CommandTableTests(SynchronousTestCase):
             with self.subTest(command=name):
                 self.assertIs(type(parse(parts)), TABLE[base].command)
 
-    def test_typed_handlers(self) -> None:
-        """Mypy rejects a handler of another command, and a handler of another session type.
+    def test_mypy_rejects_a_handler_of_another_command(self) -> None:
+        """Mypy rejects a handler of another command, and a handler with another session type.
 
-        The test is that mypy needs these comments: with `warn_unused_ignores` it fails when it no longer does.
+        Mypy is the test: with `warn_unused_ignores` it fails if it no longer needs these comments.
         """
         spec(SELECTED, Search, idle.noop)  # type: ignore[arg-type]
         spec(SELECTED, BareCommand, takes_no_session)  # type: ignore[arg-type]
 
 
 class UnknownCommandTests(SessionTestCase):
-    def test_unknown_command(self) -> None:
+    def test_unknown_command_is_bad_and_not_repeated(self) -> None:
         """An unknown command is BAD, and the response repeats none of its bytes."""
         self.assertEqual(without_text(self.client(b"a FROBNICATE \x01x")), b"a BAD\r\n")
 
     def test_lone_word_is_not_logged(self) -> None:
-        """A single word is answered as a tag and is not logged: it may be a password that came after its mechanism was
+        """A single word is treated as a tag and is not logged: it may be a password that came after its mechanism was
         refused."""
         client = self.server.connect()
         self.assertIn(b"a NO [CANNOT]", client(b"a AUTHENTICATE X-NONE"))
         self.assertIn(b"AGFsaWNlAHNlY3JldA== BAD", client(b"AGFsaWNlAHNlY3JldA=="))
-        self.assertEqual([fact.sample for fact in self.server.events_of(BadCommandReceived)], [""])
+        self.assertEqual(
+            [event.sample for event in self.server.events_of(BadCommandReceived)], [""]
+        )

@@ -1,4 +1,4 @@
-"""UIDONLY (RFC 9586): no sequence numbers, neither in commands nor in responses."""
+"""UIDONLY (RFC 9586) removes sequence numbers from commands and responses."""
 
 from imapshield.testing import MAIL, Client
 from tests.session.session_case import SessionTestCase, lines
@@ -12,7 +12,7 @@ class UidOnlyTests(SessionTestCase):
         self.assertNotIn(b"[UNSEEN", self.client(b"s SELECT INBOX"))
         return self.client
 
-    def test_numbers_refused(self) -> None:
+    def test_sequence_numbers_are_uidrequired(self) -> None:
         """Commands and search keys with sequence numbers are BAD [UIDREQUIRED] (section 3)."""
         client = self.select_with_uidonly()
         for command in (
@@ -23,8 +23,8 @@ class UidOnlyTests(SessionTestCase):
             self.assertIn(b"07 BAD [UIDREQUIRED]", client(b"07 " + command), command)
         self.assertIn(b"* SEARCH 2", client(b"08 UID SEARCH UID 2"))
 
-    def test_qresync(self) -> None:
-        """Known sequence numbers of QRESYNC are refused. Known UIDs are not (section 3.7)."""
+    def test_known_sequence_numbers_of_qresync_are_refused(self) -> None:
+        """Known sequence numbers of QRESYNC are refused. Known UIDs are allowed (section 3.7)."""
         client = self.select_with_uidonly()
         client(b"a ENABLE QRESYNC")
         self.assertIn(
@@ -32,8 +32,8 @@ class UidOnlyTests(SessionTestCase):
         )
         self.assertIn(b"c OK", client(b"c SELECT INBOX (QRESYNC (1 1 1:3))"))
 
-    def test_uidfetch(self) -> None:
-        """FETCH responses are UIDFETCH, solicited or not, with large bodies too."""
+    def test_fetch_responses_are_uidfetch(self) -> None:
+        """FETCH responses become UIDFETCH responses, solicited or not, even with large bodies."""
         client = self.select_with_uidonly()
         other = self.second_client()
         self.assertEqual(
@@ -48,8 +48,8 @@ class UidOnlyTests(SessionTestCase):
         self.assertIn(b"* 3 UIDFETCH (BODY[] {%d}" % len(MAIL), response)
         self.assertIn(b"* 4 UIDFETCH (BODY[] {%d}" % len(big), response)
 
-    def test_vanished(self) -> None:
-        """EXPUNGE responses are VANISHED."""
+    def test_expunge_responses_are_vanished(self) -> None:
+        """EXPUNGE responses become VANISHED responses."""
         client = self.select_with_uidonly()
         client(b"a UID STORE 2 +FLAGS.SILENT (\\Deleted)")
         self.assertEqual(lines(client(b"b EXPUNGE"))[0], b"* VANISHED 2")
@@ -57,8 +57,8 @@ class UidOnlyTests(SessionTestCase):
             lines(client(b"c UID MOVE 3 INBOX"))[1:3], [b"* VANISHED 3", b"* 2 EXISTS"]
         )
 
-    def test_silent_condstore(self) -> None:
-        """A UIDFETCH response can have MODSEQ alone."""
+    def test_uidfetch_may_have_modseq_alone(self) -> None:
+        """A UIDFETCH response can contain only MODSEQ."""
         client = self.select_with_uidonly()
         client(b"a ENABLE CONDSTORE")
         self.assertRegex(

@@ -12,24 +12,24 @@ from imapshield.testing import MAIL, NOW, InlineWorker, MemoryRealm, MemoryStore
 
 class DocumentationTests(SynchronousTestCase):
     def test_example_runs(self) -> None:
-        """The example in the documentation of `imapshield.testing` runs as it is written."""
+        """The example in the documentation of `imapshield.testing` runs unchanged."""
         documentation = imapshield.testing.__doc__
         assert documentation is not None
         block = documentation.partition("An example::\n")[2].partition("\nTests of a store")[0]
         self.assertGreater(block.count("assert"), 2)
-        exec(compile(textwrap.dedent(block), "imapshield.testing", "exec"), {})  # noqa: S102, our own text
+        exec(compile(textwrap.dedent(block), "imapshield.testing", "exec"), {})  # noqa: S102, text of this repository
 
     def test_extending_example_runs(self) -> None:
-        """The example in docs/extending.rst runs with a store of one's own."""
+        """The example in docs/extending.rst runs with a custom store."""
         path = os.path.join(os.path.dirname(__file__), "..", "..", "docs", "extending.rst")
         with open(path, encoding="utf-8") as file:
             page = file.read()
         block = page.partition("without waiting::\n")[2].partition("\n``Server(")[0]
         self.assertIn("MyStore", block)
         code = compile(textwrap.dedent(block), "extending.rst", "exec")
-        exec(code, {"MyStore": lambda: MemoryStore(lambda: NOW)})  # noqa: S102, our own text
+        exec(code, {"MyStore": lambda: MemoryStore(lambda: NOW)})  # noqa: S102, text of this repository
 
-    def test_names(self) -> None:
+    def test_every_exported_name_is_documented(self) -> None:
         """Every exported name is explained in the documentation of the package."""
         documentation = imapshield.testing.__doc__
         assert documentation is not None
@@ -38,7 +38,7 @@ class DocumentationTests(SynchronousTestCase):
 
 
 class ServerTests(SynchronousTestCase):
-    def test_users(self) -> None:
+    def test_users_have_different_accounts(self) -> None:
         """Alice and bob can log in, with different accounts. Other users cannot."""
         server = Server()
         server.login().append()
@@ -46,20 +46,20 @@ class ServerTests(SynchronousTestCase):
         self.assertIn(b"* 0 EXISTS", server.login(b"bob", b"word")(b"a SELECT INBOX"))
         self.assertRaises(AssertionError, server.login, b"carol", b"secret")
 
-    def test_events(self) -> None:
+    def test_events_of_returns_the_events_of_one_class(self) -> None:
         """`events_of` returns the events of one class."""
         server = Server()
         server.login()(b"a NONSENSE")
         for kind in (ConnectionOpened, LoggedIn, BadCommandReceived):
             self.assertEqual(len(server.events_of(kind)), 1)
 
-    def test_limits(self) -> None:
+    def test_keyword_arguments_set_limits(self) -> None:
         """Keyword arguments set limits."""
         client = Server(preauth_bad_commands=1).connect()
         self.assertIn(b"* BYE", client(b"a NONSENSE"))
         self.assertTrue(client.transport.disconnecting)
 
-    def test_clock(self) -> None:
+    def test_time_passes_only_with_advance(self) -> None:
         """Time passes only when the test advances the clock."""
         server = Server(preauth_seconds=60)
         client = server.connect()
@@ -70,13 +70,13 @@ class ServerTests(SynchronousTestCase):
 
 
 class WorkerTests(SynchronousTestCase):
-    def test_inline_worker(self) -> None:
-        """`InlineWorker` returns the result or the exception at once."""
+    def test_inline_worker_returns_at_once(self) -> None:
+        """`InlineWorker` returns the result or the exception immediately."""
         worker = InlineWorker()
         self.assertEqual(self.successResultOf(worker.run(int, "7")), 7)
         self.failureResultOf(worker.run(int, "x"), ValueError)
 
-    def test_slow_worker(self) -> None:
+    def test_slow_worker_runs_calls_in_step(self) -> None:
         """A command waits until `SlowWorker.step` has run the store's calls."""
         worker = SlowWorker()
         client = Server(realm=MemoryRealm(worker)).login()
@@ -88,7 +88,7 @@ class WorkerTests(SynchronousTestCase):
         worker.step()
         self.failureResultOf(failed, ValueError)
 
-    def test_own_store(self) -> None:
+    def test_memory_realm_takes_a_store_function(self) -> None:
         """`MemoryRealm` takes a function that makes the store."""
         store = MemoryStore(lambda: NOW, max_bytes=len(MAIL))
         client = Server(realm=MemoryRealm(open_store=lambda: store)).login()

@@ -1,4 +1,4 @@
-"""`MemoryStore` keeps the contract of all stores."""
+"""`MemoryStore` fulfils the contract of all stores."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -6,7 +6,7 @@ from imapshield.testing import NOW, MemoryStore, StoreContract
 
 
 class MemoryStoreTests(StoreContract, SynchronousTestCase):
-    """The contract of `IStore`, kept by `MemoryStore`."""
+    """`MemoryStore` fulfils the contract of `IStore`."""
 
     def make_store(self) -> MemoryStore:
         return MemoryStore(lambda: NOW)

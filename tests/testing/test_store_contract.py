@@ -1,4 +1,4 @@
-"""`StoreContract` finds the faults of a store that breaks a promise."""
+"""`StoreContract` finds the faults of a store that breaks the contract."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ExpungesEverything(MemoryStore):
 
 
 class MoveThatCopies(MemoryStore):
-    """A store whose MOVE leaves the messages in the source."""
+    """A store in which MOVE leaves the messages in the source."""
 
     def copy(
         self, key: int, uids: Sequence[int], target: str, move: bool, since: int
@@ -52,14 +52,14 @@ class StoreContractTests(SynchronousTestCase):
         self.assertEqual(failures(MemoryStore), set())
 
     def test_expunge_without_deleted_fails(self) -> None:
-        """A store that expunges messages without \\Deleted fails the tests of EXPUNGE and of what it leaves."""
+        """A store that expunges messages without \\Deleted fails the tests of EXPUNGE and of the remaining messages."""
         self.assertEqual(
             failures(ExpungesEverything),
             {"test_expunge", "test_changes_are_reported_once", "test_state_survives_restart"},
         )
 
     def test_move_that_copies_fails(self) -> None:
-        """A store whose MOVE leaves the messages in the source fails the tests of MOVE and of RENAME INBOX."""
+        """A store in which MOVE leaves the messages in the source fails the tests of MOVE and of RENAME INBOX."""
         self.assertEqual(failures(MoveThatCopies), {"test_move", "test_rename_inbox"})
 
     def test_contract_is_not_a_test_case(self) -> None:

@@ -29,7 +29,7 @@ class PartWriter:
         self.parts: Parts = [b""]
 
     def put(self, *texts: bytes) -> None:
-        """Write `texts` as they are."""
+        """Write `texts` unchanged."""
         last = self.parts[-1]
         assert isinstance(last, bytes)
         self.parts[-1] = last + b"".join(texts)

@@ -48,7 +48,7 @@ def _keys(writer: PartWriter, key: SearchKey) -> None:
 
 
 def _key(writer: PartWriter, key: SearchKey) -> None:
-    """Write one key; keys with arguments of their own are written by `_value_key` and `_text_key`."""
+    """Write one key; `_value_key` and `_text_key` write the keys with arguments."""
     match key:
         case And(()):
             writer.word(b"ALL")

@@ -94,7 +94,7 @@ STATUS = st.lists(st.sampled_from(sorted(STATUS_ITEMS)), unique=True, min_size=1
 
 @st.composite
 def lists(draw: st.DrawFn) -> List:
-    """LIST with and without the extended syntax, and LSUB."""
+    """Generate LIST with and without the extended syntax, and LSUB."""
     reference = draw(NAMES)
     patterns = st.text("ab/%*é]&", max_size=6) | NAMES
     if draw(st.booleans()):
@@ -118,7 +118,7 @@ DATES = st.dates(date(1, 1, 1))
 
 @st.composite
 def messages(draw: st.DrawFn) -> AppendMessage:
-    """Messages of APPEND, with and without a date, some of them with CATENATE."""
+    """Generate messages of APPEND, with and without a date, some of them with CATENATE."""
     literals = st.builds(MemoryLiteral, st.binary(max_size=8), st.booleans())
     parts = st.lists(literals | st.just(b"/x/;UID=1"), min_size=1, max_size=3).map(tuple)
     flags, content = draw(FLAGS), draw(literals | parts)
@@ -152,7 +152,7 @@ FETCH_ITEMS = st.one_of(
 
 @st.composite
 def fetches(draw: st.DrawFn) -> Fetch:
-    """FETCH and UID FETCH with modifiers that are permitted together."""
+    """Generate FETCH and UID FETCH with modifiers that are permitted together."""
     uid = draw(st.booleans())
     changed_since = draw(st.none() | NUMBER64)
     return Fetch(
@@ -224,7 +224,7 @@ KEYS = st.recursive(
 def result_options(
     draw: st.DrawFn,
 ) -> tuple[frozenset[bytes] | None, tuple[int, int] | None]:
-    """The result options of a search, and the range of PARTIAL."""
+    """Generate the result options of a search, and the range of PARTIAL."""
     if not draw(st.booleans()):
         return None, None
     returns = frozenset(draw(_subset(b"MIN MAX COUNT SAVE"))) or frozenset({b"ALL"})
@@ -235,14 +235,14 @@ def result_options(
 
 @st.composite
 def searches(draw: st.DrawFn) -> Search:
-    """SEARCH and UID SEARCH."""
+    """Generate SEARCH and UID SEARCH."""
     returns, partial = draw(result_options())
     return Search(draw(KEYS), draw(st.booleans()), returns, partial)
 
 
 @st.composite
 def sorts(draw: st.DrawFn) -> Sort:
-    """SORT and UID SORT."""
+    """Generate SORT and UID SORT."""
     returns, partial = draw(result_options())
     words = draw(_subset(b"ARRIVAL CC DATE FROM SIZE SUBJECT TO", 1))
     criteria = tuple((draw(st.booleans()), word) for word in words)

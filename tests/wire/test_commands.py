@@ -1,4 +1,4 @@
-"""The base classes of commands: literals and secrets."""
+"""The base classes of commands keep literals and hide secrets."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from imapshield.wire.commands.login import Login
 
 
 class CommandBaseTests(SynchronousTestCase):
-    def test_secret(self) -> None:
+    def test_no_repr_shows_a_password(self) -> None:
         """No repr shows a password."""
         self.assertNotIn("hunter2", repr(Login(b"me", Secret(b"hunter2"))))
         self.assertNotIn("hunter2", str(Secret(b"hunter2")))
 
-    def test_frozen(self) -> None:
+    def test_command_cannot_be_changed(self) -> None:
         """A command cannot be changed."""
         self.assertRaises(AttributeError, setattr, Login(b"", Secret(b"")), "user", b"root")
 
-    def test_memory_literal(self) -> None:
+    def test_memory_literal_is_read_by_offset(self) -> None:
         """A literal in memory is read by offset, with fewer bytes at its end; closing it is harmless."""
         literal = MemoryLiteral(b"abcdef")
         self.assertEqual((literal.size, literal.binary), (6, False))

@@ -12,7 +12,7 @@ from imapshield.wire.sequence import MAX_NUMBER, SAVED
 
 
 def cursor(*parts: bytes | LiteralData, **limits: int) -> Cursor:
-    """Return a cursor at the beginning of `parts`; `limits` are those that differ from the default."""
+    """Return a cursor at the beginning of `parts`; `limits` are the limits that differ from the default."""
     return Cursor(parts, GrammarLimits(**limits))
 
 
@@ -25,7 +25,7 @@ class StringTests(SynchronousTestCase):
             self.assertEqual(c.atom("an atom"), b"x")
             c.expect_end()
 
-    def test_escapes(self) -> None:
+    def test_escapes_are_undone_once(self) -> None:
         r"""The escapes \" and \\ are undone once."""
         self.assertEqual(cursor(b'"\\\\\\"\\\\"').string("a string"), b'\\"\\')
 
@@ -33,13 +33,13 @@ class StringTests(SynchronousTestCase):
         """A string is quoted or a literal."""
         self.assertRaises(BadCommand, cursor(b"a").string, "a string")
 
-    def test_nil(self) -> None:
+    def test_nil_is_none_in_any_case(self) -> None:
         """NIL is None in any case; "NIL" as a string is a value, and NILS is an error."""
         self.assertIsNone(cursor(b"nil").nstring("a string"))
         self.assertEqual(cursor(b'"NIL"').nstring("a string"), b"NIL")
         self.assertRaises(BadCommand, cursor(b"NILS").nstring, "a string")
 
-    def test_literals_that_are_no_strings(self) -> None:
+    def test_invalid_literals_are_no_strings(self) -> None:
         """A string cannot contain NUL, be a literal8, or be longer than the limit."""
         for octets in (
             MemoryLiteral(b"a\0"),
@@ -49,15 +49,15 @@ class StringTests(SynchronousTestCase):
             self.assertRaises(BadCommand, cursor(b"", octets, max_string_size=3).astring, "a name")
         self.assertRaises(BadCommand, cursor(b'"aaaa"', max_string_size=3).astring, "a name")
 
-    def test_literal_is_not_read(self) -> None:
-        """A message is returned as it came, of any size."""
+    def test_message_literal_is_returned_unread(self) -> None:
+        """A message is returned as a literal of any size, without being read."""
         octets = MemoryLiteral(b"\0" * 99, binary=True)
         self.assertIs(cursor(b"", octets, max_string_size=3).literal("a message"), octets)
         self.assertRaises(BadCommand, cursor(b"x", octets).literal, "a message")
         self.assertRaises(BadCommand, cursor(b"").literal, "a message")
 
-    def test_parts_in_wrong_order(self) -> None:
-        """Parts that framing never makes are refused too."""
+    def test_parts_in_wrong_order_are_refused(self) -> None:
+        """Parts that the framing never makes are refused too."""
         self.assertRaises(BadCommand, cursor, MemoryLiteral(b""))
         self.assertRaises(BadCommand, cursor(b"", b"").literal, "a message")
         self.assertRaises(
@@ -65,21 +65,21 @@ class StringTests(SynchronousTestCase):
         )
         self.assertTrue(cursor().at_end())
 
-    def test_mailbox(self) -> None:
-        """A mailbox name is decoded, with INBOX in upper case."""
+    def test_mailbox_name_is_decoded(self) -> None:
+        """A mailbox name is decoded, and INBOX is returned in upper case."""
         self.assertEqual(cursor(b"inbox").mailbox(), "INBOX")
         self.assertEqual(cursor(b"&AOk-").mailbox(), "é")
         self.assertEqual(Cursor([b"&AOk-"], utf8=True).mailbox(), "&AOk-")
         self.assertRaises(CommandRefused, cursor(b'"\xff"').mailbox)
 
-    def test_wildcards(self) -> None:
+    def test_only_pattern_atoms_may_contain_wildcards(self) -> None:
         """Only the atom of a pattern may contain wildcards."""
         self.assertEqual(cursor(b"a/%*]").list_mailbox("a pattern"), b"a/%*]")
         self.assertRaises(BadCommand, cursor(b"*").astring, "a name")
 
 
 class NumberTests(SynchronousTestCase):
-    def test_ranges(self) -> None:
+    def test_numbers_have_32_or_63_bits(self) -> None:
         """Numbers have 32 or 63 bits, and begin at 0 or 1."""
         self.assertEqual(cursor(b"0").number("a number"), 0)
         self.assertEqual(cursor(b"4294967295").number("a number"), MAX_NUMBER)
@@ -91,14 +91,14 @@ class NumberTests(SynchronousTestCase):
         self.assertRaises(BadCommand, cursor(b"1" * 5000).number64, "a number")
 
     def test_only_digits_are_numbers(self) -> None:
-        """What only Python accepts as a number is refused."""
+        """A number that only Python accepts is refused."""
         for octets in (b"", b"-1", b"+1", b"_1", b" 1", "١".encode(), b"x"):
             self.assertRaises(BadCommand, cursor(octets).number, "a number")
         c = cursor(b"1_0")
         self.assertEqual(c.number("a number"), 1)
         self.assertRaises(BadCommand, c.expect_end)
 
-    def test_sequence_set(self) -> None:
+    def test_dollar_is_the_saved_result(self) -> None:
         """``$`` is the saved result, unless the command does not permit it."""
         self.assertIs(cursor(b"$").sequence_set(), SAVED)
         self.assertRaises(BadCommand, cursor(b"$").sequence_set, allow_saved=False)
@@ -107,8 +107,8 @@ class NumberTests(SynchronousTestCase):
 
 
 class WordTests(SynchronousTestCase):
-    def test_skip_word(self) -> None:
-        """A word is read as a whole and in any case, or not at all."""
+    def test_word_is_skipped_completely_or_not_at_all(self) -> None:
+        """A word is read completely and in any case, or not at all."""
         self.assertEqual(cursor(b"all").word_in((b"ALL", b"NONE"), "all or none"), b"ALL")
         for octets in (b"ALLY", b"SOME", b"1", b""):
             self.assertRaises(BadCommand, cursor(octets).word_in, (b"ALL", b"NONE"), "all or none")
@@ -117,19 +117,19 @@ class WordTests(SynchronousTestCase):
         self.assertTrue(c.skip_word(b"RETURN"))
         self.assertEqual(c.peek(), b" ")
 
-    def test_try_match(self) -> None:
-        """What does not match is not read."""
+    def test_try_match_reads_only_what_matches(self) -> None:
+        """`try_match` reads nothing if the text does not match."""
         c = cursor(b"a")
         self.assertIsNone(c.try_match(abnf.DIGITS))
         self.assertEqual(c.word("a word"), b"A")
 
-    def test_flag(self) -> None:
+    def test_flag_is_returned_in_canonical_spelling(self) -> None:
         """A flag is returned in its canonical spelling."""
         self.assertEqual(cursor(b"\\sEEN").flag(), b"\\Seen")
         self.assertRaises(BadCommand, cursor(b"\\").flag)
 
-    def test_error_texts(self) -> None:
-        """An error text says what was expected."""
+    def test_error_text_names_the_expected_element(self) -> None:
+        """An error text names the expected element."""
         error = self.assertRaises(BadCommand, cursor(b")").atom, "a capability")
         self.assertEqual(error.text, "Expected a capability")
         error = self.assertRaises(BadCommand, cursor(b"x").space, "the mailbox name")
@@ -137,7 +137,7 @@ class WordTests(SynchronousTestCase):
 
 
 class ListTests(SynchronousTestCase):
-    def test_lists(self) -> None:
+    def test_list_elements_have_one_space_between_them(self) -> None:
         """Elements have one space between them; only some lists may be empty."""
         c = cursor(b"(a b)")
         self.assertEqual(c.list_of(lambda: c.atom("an atom"), "atoms"), [b"a", b"b"])
@@ -147,7 +147,7 @@ class ListTests(SynchronousTestCase):
             c = cursor(octets)
             self.assertRaises(BadCommand, c.list_of, lambda c=c: c.atom("an atom"), "atoms")
 
-    def test_list_without_parentheses(self) -> None:
+    def test_list_without_parentheses_is_not_empty(self) -> None:
         """A list up to the end of the command has at least one element, and spaces may follow the last."""
 
         def atoms(c: Cursor) -> list[bytes]:
@@ -166,8 +166,8 @@ class ListTests(SynchronousTestCase):
         c = cursor(b"a b c", max_terms=2)
         self.assertRaises(BadCommand, c.list_to_end, lambda: c.atom("an atom"), "atom")
 
-    def test_depth(self) -> None:
-        """Lists nest as deep as the limit permits, whatever is between them (CVE-2026-42006)."""
+    def test_depth_of_lists_is_limited(self) -> None:
+        """Lists nest at most as deep as the limit permits, whatever is between them (CVE-2026-42006)."""
 
         def nested(c: Cursor) -> object:
             if c.peek() == b"(":
@@ -180,8 +180,8 @@ class ListTests(SynchronousTestCase):
             BadCommand, nested, cursor(b"((", MemoryLiteral(b"x"), b" (a)", max_depth=2)
         )
 
-    def test_end(self) -> None:
-        """Only spaces may stand at the end of a command; a literal may not."""
+    def test_only_spaces_may_end_a_command(self) -> None:
+        """Only spaces may follow the end of a command; a literal may not."""
         cursor(b"  ").expect_end()
         for c in (
             cursor(b" x"),

@@ -20,7 +20,7 @@ class DateTests(SynchronousTestCase):
     @LAWS
     @given(st.integers(-62135000000, 253402200000), st.integers(-1439, 1439))
     def test_internaldate_is_parsed_as_written(self, epoch: int, zone: int) -> None:
-        """A time that is encoded and parsed again is the same, and so is its zone."""
+        """A time that is encoded and parsed again is the same time in the same zone."""
         octets = encode_internaldate(epoch, zone)
         self.assertEqual(len(octets), 28)
         self.assertEqual(parse_date_time(octets[1:-1]), (epoch, zone))
@@ -28,7 +28,7 @@ class DateTests(SynchronousTestCase):
     @LAWS
     @given(st.integers(-60000000000, 250000000000), st.integers(-1439, 1439))
     def test_internaldate_agrees_with_datetime(self, epoch: int, zone: int) -> None:
-        """The encoded date and time are those of `datetime`."""
+        """The encoded date and time equal those of `datetime`."""
         moment = (EPOCH + timedelta(seconds=epoch)).astimezone(timezone(timedelta(minutes=zone)))
         octets = encode_internaldate(epoch, zone)
         self.assertEqual(int(octets[1:3]), moment.day)
@@ -37,13 +37,13 @@ class DateTests(SynchronousTestCase):
 
     @LAWS
     @given(st.dates())
-    def test_dates(self, day: date) -> None:
-        """A date is parsed as the day that it was written for."""
+    def test_encoded_date_is_parsed_as_the_same_day(self, day: date) -> None:
+        """A date that is encoded and parsed again is the same day."""
         text = f"{day.day}-{MONTHS[day.month - 1]}-{day.year:04}"
         self.assertEqual(parse_date(text.encode()), day)
 
-    def test_known_dates(self) -> None:
-        """The example of RFC 9051, days of one digit with and without the space, any case, and a leap second are parsed."""
+    def test_all_forms_of_dates_are_parsed(self) -> None:
+        """The example of RFC 9051, one-digit days with or without the space, any case and leap seconds are parsed."""
         self.assertEqual(encode_internaldate(837596665, -420), b'"17-Jul-1996 02:44:25 -0700"')
         for octets in (
             b" 7-Jul-1996 02:44:25 -0700",
@@ -54,8 +54,8 @@ class DateTests(SynchronousTestCase):
         self.assertEqual(parse_date(b"1-feb-1994"), date(1994, 2, 1))
         self.assertEqual(parse_date_time(b"31-Dec-2016 23:59:60 +0000"), (1483228800, 0))
 
-    def test_malformed(self) -> None:
-        """Texts that are no dates, and days and times that do not exist, are refused."""
+    def test_invalid_dates_are_refused(self) -> None:
+        """Texts that are not dates, and days and times that do not exist, are refused."""
         for octets in (
             b"", b"1-Feb-94", b"30-Feb-1994", b"0-Feb-1994", b"1-Foo-1994", b"1-Feb-0000",
             b"1/2/1994", b"001-Feb-1994", b"1-Feb-1994 ", b"1-Feb-19\xb24", b"-1-Feb-1994",
@@ -72,7 +72,7 @@ class DateTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse_date_time, octets)
 
-    def test_times_outside_the_calendar(self) -> None:
-        """A time outside the years 1 to 9999, which the mtime of a file may be, is encoded as a date all the same."""
+    def test_time_outside_the_calendar_is_encoded(self) -> None:
+        """A time outside the years 1 to 9999, which the mtime of a file may have, is still encoded as a date."""
         for epoch in (10**18, -(10**18), 2**63 - 1):
             self.assertEqual(len(encode_internaldate(epoch)), 28)

@@ -1,4 +1,4 @@
-"""Responses are what the RFCs show, and no bytes of a client or a message can break a line."""
+"""Responses equal those in the RFCs, and no bytes of a client or a message can break a line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class StringTests(SynchronousTestCase):
     @LAWS
     @given(OCTETS.map(lambda octets: octets.replace(b"\0", b"")), st.booleans())
     def test_encoded_string_is_parsed(self, value: bytes, utf8: bool) -> None:
-        """A string, an astring and an nstring are parsed as what was encoded."""
+        """A string, an astring and an nstring that are encoded and parsed again are the same."""
         for octets, read in (
             (strings.string(value, utf8=utf8), Cursor.string),
             (strings.astring(value, utf8=utf8), Cursor.astring),
@@ -68,13 +68,13 @@ class StringTests(SynchronousTestCase):
             outside = b"".join(p for p in parts(octets) if isinstance(p, bytes))
             self.assertIsNone(re.search(rb"[\r\n\0\x80-\xff]", outside))
 
-    def test_shortest_legal_form(self) -> None:
+    def test_value_is_sent_in_the_shortest_legal_form(self) -> None:
         """A value is sent as an atom, quoted or as a literal, whichever is the shortest legal form."""
         self.assertEqual(strings.astring(b"INBOX"), b"INBOX")
         self.assertEqual(strings.astring(b""), b'""')
         self.assertEqual(strings.astring(b"nil"), b'"nil"')
         self.assertEqual(strings.astring(b"a b"), b'"a b"')
-        for misread in (b"[Gmail]/All", b"]", b"012"):  # by npm's imap 0.8
+        for misread in (b"[Gmail]/All", b"]", b"012"):  # npm's imap 0.8 misreads these atoms
             self.assertEqual(strings.astring(misread), b'"%b"' % misread)
         self.assertEqual(strings.string(b"a"), b'"a"')
         self.assertEqual(strings.string(b'a"\\'), b'"a\\"\\\\"')
@@ -82,13 +82,13 @@ class StringTests(SynchronousTestCase):
         self.assertEqual(strings.string(b"a" * 1001)[:8], b"{1001}\r\n")
         self.assertEqual(strings.nstring(None), b"NIL")
 
-    def test_8bit(self) -> None:
-        """UTF-8 is quoted for a client that enabled it; other 8-bit bytes never are."""
+    def test_utf8_is_quoted_only_if_enabled(self) -> None:
+        """UTF-8 is quoted for a client that enabled it; other 8-bit bytes are never quoted."""
         self.assertEqual(strings.string("é".encode()), b"{2}\r\n\xc3\xa9")
         self.assertEqual(strings.string("é".encode(), utf8=True), b'"\xc3\xa9"')
         self.assertEqual(strings.string(b"\xe9", utf8=True), b"{1}\r\n\xe9")
 
-    def test_nul(self) -> None:
+    def test_nul_is_sent_in_a_literal8(self) -> None:
         """NUL is sent in a literal8, or as 0x80, so that the size is right."""
         self.assertEqual(strings.nstring(b"a\0", binary=True), b"~{2}\r\na\0")
         self.assertEqual(strings.nstring(b"a\0"), b"{2}\r\na\x80")
@@ -98,7 +98,7 @@ class StringTests(SynchronousTestCase):
 
 
 class StatusLineTests(SynchronousTestCase):
-    def test_forms(self) -> None:
+    def test_status_responses_are_tagged_or_untagged(self) -> None:
         """Status responses are tagged or untagged; continuation requests begin with a plus sign."""
         self.assertEqual(encode.tagged(b"a1", ok("Done")), b"a1 OK Done\r\n")
         self.assertEqual(
@@ -113,8 +113,10 @@ class StatusLineTests(SynchronousTestCase):
 
     @LAWS
     @given(OCTETS, st.text(max_size=9), st.none() | OCTETS)
-    def test_one_line(self, tag: bytes, text: str, code: bytes | None) -> None:
-        """Whatever tag, text and code contain, the response is one line of ASCII with one response code."""
+    def test_status_response_is_always_one_line(
+        self, tag: bytes, text: str, code: bytes | None
+    ) -> None:
+        """A status response is one line of ASCII with one response code, whatever its tag, text and code contain."""
         for octets in (
             encode.tagged(tag, bad(text, code)),
             encode.untagged(b"OK", text, code),
@@ -128,8 +130,8 @@ class StatusLineTests(SynchronousTestCase):
 
 
 class DataResponseTests(SynchronousTestCase):
-    def test_rfc_examples(self) -> None:
-        """Lines are those that RFC 9051, 2971, 5161, 7162, 5256 and 4315 print."""
+    def test_lines_are_those_of_the_rfcs(self) -> None:
+        """Lines equal those in RFC 9051, 2971, 5161, 7162, 5256 and 4315."""
         for octets, line in (
             (encode.capability([b"IMAP4rev1", b"IDLE"]), b"* CAPABILITY IMAP4rev1 IDLE\r\n"),
             (encode.enabled([b"CONDSTORE"]), b"* ENABLED CONDSTORE\r\n"),
@@ -168,7 +170,7 @@ class DataResponseTests(SynchronousTestCase):
         ):
             self.assertEqual(octets, line)
 
-    def test_codes(self) -> None:
+    def test_codes_are_returned_without_brackets(self) -> None:
         """Response codes are returned without their brackets."""
         self.assertEqual(
             encode.copyuid(38505, [304, 319, 320], [3956, 3957, 3958]),
@@ -179,8 +181,8 @@ class DataResponseTests(SynchronousTestCase):
             encode.permanentflags_code([b"\\Seen", b"\\*"]), b"PERMANENTFLAGS (\\Seen \\*)"
         )
 
-    def test_list(self) -> None:
-        """LIST has the name as the client reads names, NIL for no delimiter, and extended items last."""
+    def test_list_response_encodes_the_name_for_the_client(self) -> None:
+        """LIST has the name in the client's encoding, NIL for no delimiter, and extended items last."""
         self.assertEqual(
             encode.list_response(b"LIST", [b"\\HasChildren"], "Entwürfe"),
             b'* LIST (\\HasChildren) "/" Entw&APw-rfe\r\n',
@@ -197,14 +199,14 @@ class DataResponseTests(SynchronousTestCase):
             b'* LIST () "/" x ("CHILDINFO" ("SUBSCRIBED"))\r\n',
         )
 
-    def test_hostile_names(self) -> None:
+    def test_hostile_name_cannot_end_the_line(self) -> None:
         """A line break in a mailbox name cannot end the line."""
         name = "x\r\n* BYE"
         self.assertEqual(strings.mailbox(name), b'"x&AA0ACg-* BYE"')
         self.assertEqual(strings.mailbox(name, utf8=True), b"{8}\r\nx\r\n* BYE")
 
-    def test_thread(self) -> None:
-        """The threads of RFC 5256, a thread without its root, and one ten thousand deep are encoded."""
+    def test_threads_of_any_depth_are_encoded(self) -> None:
+        """The threads of RFC 5256, a thread without its root, and a thread of depth ten thousand are encoded."""
         roots = [
             ThreadNode(2),
             ThreadNode(
@@ -239,8 +241,8 @@ class DataResponseTests(SynchronousTestCase):
 
 
 class FetchDataTests(SynchronousTestCase):
-    def test_labels(self) -> None:
-        """A response names an item without PEEK, and with only the offset of a partial."""
+    def test_label_names_an_item_without_peek(self) -> None:
+        """The label of an item in a response has no PEEK, and only the offset of a partial."""
         for item, label in (
             (Attribute(b"ENVELOPE"), b"ENVELOPE"),
             (BodySection(Section(), peek=True), b"BODY[]"),
@@ -267,7 +269,7 @@ class FetchDataTests(SynchronousTestCase):
         line = encode.fetch_lines([7], [label], [[value]])
         self.assertTrue(line.startswith(b"* 7 FETCH (" + label + b" "))
 
-    def test_lines(self) -> None:
+    def test_columns_become_lines(self) -> None:
         """Columns become lines; FLAGS and MODSEQ get their parentheses."""
         self.assertEqual(
             encode.fetch_lines(
@@ -286,12 +288,12 @@ class FetchDataTests(SynchronousTestCase):
         )
         self.assertEqual(encode.fetch_lines([], [b"UID"], [[]]), b"")
 
-    def test_value(self) -> None:
-        """One value is encoded as in its column."""
+    def test_value_is_encoded_as_in_a_column(self) -> None:
+        """A single value is encoded like the same value in a column."""
         self.assertEqual(encode.fetch_value(b"FLAGS", b"\\Seen"), b"(\\Seen)")
         self.assertEqual(encode.fetch_value(b"UID", 5), b"5")
         self.assertEqual(encode.fetch_value(b"BODY[]", b"NIL"), b"NIL")
 
-    def test_columns_of_different_length(self) -> None:
+    def test_short_column_raises_value_error(self) -> None:
         """A column that is too short is an error in the server, and raises ValueError."""
         self.assertRaises(ValueError, encode.fetch_lines, [1, 2], [b"UID"], [[5]])

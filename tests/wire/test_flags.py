@@ -11,18 +11,18 @@ from tests.wire.strategies import FLAGS, LAWS
 
 
 class FlagTests(SynchronousTestCase):
-    def test_system_flags(self) -> None:
-        r"""System flags are recognised in any case, \Recent among them."""
+    def test_system_flags_are_recognised_in_any_case(self) -> None:
+        r"""System flags are recognised in any case, including \Recent."""
         for flag in (*SYSTEM_FLAGS, b"\\Recent"):
             self.assertEqual(canonical_flag(flag.lower()), flag)
             self.assertEqual(canonical_flag(flag.upper()), flag)
 
-    def test_keywords(self) -> None:
+    def test_keywords_keep_their_spelling(self) -> None:
         """Keywords keep the spelling of the client."""
         for flag in (b"$Junk", b"junk", b"NonJunk", b"$MDNSent", b"a" * MAX_KEYWORD_LENGTH):
             self.assertEqual(canonical_flag(flag), flag)
 
-    def test_malformed(self) -> None:
+    def test_invalid_flags_are_refused(self) -> None:
         """Flags that RFC 9051 does not permit a server to send back are refused."""
         for flag in (
             b"", b"\\", b"\\*", b"\\Foo", b"a b", b"a]", b"(", b"a\r\n", b"\xe9", b'"a"', b"a\\b",
@@ -30,8 +30,8 @@ class FlagTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertRaises(BadCommand, canonical_flag, flag)
 
-    def test_list_order(self) -> None:
-        """A flag list has the system flags in their order, then the keywords, each flag once."""
+    def test_list_has_system_flags_before_keywords(self) -> None:
+        """A flag list has the system flags in a fixed order, then the keywords, each flag once."""
         flags = [b"$Junk", b"\\Seen", b"$junk", b"\\Answered", b"$Forwarded"]
         self.assertEqual(flag_list(flags), b"\\Answered \\Seen $Forwarded $Junk")
         self.assertEqual(flag_list([]), b"")
@@ -39,7 +39,7 @@ class FlagTests(SynchronousTestCase):
     @LAWS
     @given(FLAGS)
     def test_list_is_canonical(self, flags: tuple[bytes, ...]) -> None:
-        """The list of the flags in a flag list is the same list, whatever their order."""
+        """A flag list is the same list, whatever the order of the flags."""
         joined = flag_list(flags)
         self.assertEqual(flag_list(joined.split()), joined)
         by_lower = {flag.lower(): flag for flag in reversed(flags)}

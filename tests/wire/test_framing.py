@@ -39,13 +39,13 @@ def feed(framer: Framer, chunks: list[bytes]) -> list[RawCommand]:
 
 
 class FramerTests(SynchronousTestCase):
-    def test_line(self) -> None:
+    def test_line_is_a_tag_a_name_and_text(self) -> None:
         """A line is a command with a tag, a name, and the text after the tag."""
         command = Framer().receive_line(b"a1 uid fetch 1 FLAGS")
         self.assertEqual(command, RawCommand(b"a1", b"FETCH", (b"uid fetch 1 FLAGS",), 22))
 
-    def test_literal(self) -> None:
-        """A literal is a part between two texts; its announcement is left out."""
+    def test_literal_is_a_part_between_two_texts(self) -> None:
+        """A literal is a part between two texts; its announcement is omitted."""
         framer = Framer()
         event = framer.receive_line(b"a LOGIN {5}")
         self.assertEqual(event, LiteralAnnounced(b"a", b"LOGIN", 5, True, (b"LOGIN ",), 0, 0, 13))
@@ -55,7 +55,7 @@ class FramerTests(SynchronousTestCase):
         assert isinstance(command, RawCommand)
         self.assertEqual(command.parts, (b"LOGIN ", MemoryLiteral(b"alice"), b" x"))
 
-    def test_empty_literal(self) -> None:
+    def test_empty_literal_is_complete_at_once(self) -> None:
         """An empty literal is complete at once."""
         framer = Framer()
         framer.receive_line(b"a LOGIN {0+}")
@@ -64,12 +64,12 @@ class FramerTests(SynchronousTestCase):
         assert isinstance(command, RawCommand)
         self.assertEqual(command.parts, (b"LOGIN ", MemoryLiteral(b""), b""))
 
-    def test_literal8(self) -> None:
+    def test_literal8_is_marked_as_binary(self) -> None:
         """A literal8 is marked as binary."""
         command = feed(Framer(), [b"a APPEND x ~{2+}\r\n\0\1\r\n"])[0]
         self.assertEqual(command.parts[1], MemoryLiteral(b"\0\1", binary=True))
 
-    def test_line_without_tag(self) -> None:
+    def test_line_without_a_tag_is_rejected(self) -> None:
         """A line without a valid tag is rejected."""
         for line in (
             b"",
@@ -85,8 +85,8 @@ class FramerTests(SynchronousTestCase):
             self.assertIsNone(command.tag)
             self.assertIsInstance(command.rejection, BadCommand)
 
-    def test_line_with_only_a_tag(self) -> None:
-        """A tag without a command is rejected, and the tag is known for the response (RFC 9051 section 7.1.3)."""
+    def test_line_with_only_a_tag_is_rejected_with_its_tag(self) -> None:
+        """A tag without a command is rejected, and the response has the tag (RFC 9051 section 7.1.3)."""
         for line in (b"a1", b"a1 "):
             command = Framer().receive_line(line)
             assert isinstance(command, RawCommand)
@@ -95,8 +95,8 @@ class FramerTests(SynchronousTestCase):
         assert isinstance(command, RawCommand)
         self.assertIsInstance(command.rejection, BadCommand)
 
-    def test_what_is_no_literal(self) -> None:
-        """What only looks like a literal announcement is left to the grammar."""
+    def test_apparent_literal_is_left_to_the_grammar(self) -> None:
+        """Text that only looks like a literal announcement is left to the grammar."""
         for marker in (
             b"{-1}",
             b"{+}",
@@ -109,8 +109,8 @@ class FramerTests(SynchronousTestCase):
         ):
             self.assertIsInstance(Framer().receive_line(b"a LOGIN " + marker), RawCommand)
 
-    def test_rejected_synchronizing_literal(self) -> None:
-        """A client that waits for the continuation request gets the rejection at once, and the next line is a new command."""
+    def test_rejected_synchronizing_literal_ends_the_command(self) -> None:
+        """A client that waits for the continuation request gets the rejection, and the next line is a new command."""
         framer = Framer()
         framer.receive_line(b"a APPEND x {9999}")
         rejection = CommandRefused(b"TOOBIG", "no")
@@ -119,8 +119,8 @@ class FramerTests(SynchronousTestCase):
         self.assertIs(command.rejection, rejection)
         self.assertEqual(framer.receive_line(b"b NOOP"), RawCommand(b"b", b"NOOP", (b"NOOP",), 8))
 
-    def test_rejected_nonsynchronizing_literal(self) -> None:
-        """A client that does not wait has its command skipped, so that nothing inside it is taken for a command."""
+    def test_rejected_nonsynchronizing_literal_is_skipped(self) -> None:
+        """The rest of a command from a client that does not wait is skipped, and no part of it is executed."""
         framer = Framer()
         framer.receive_line(b"a APPEND x {10+}")
         self.assertIsNone(framer.reject_literal(CommandRefused(b"TOOBIG", "no"), False))
@@ -134,7 +134,7 @@ class FramerTests(SynchronousTestCase):
         self.assertEqual((command.tag, command.parts), (b"a", ()))
         self.assertIsInstance(command.rejection, CommandRefused)
 
-    def test_nul(self) -> None:
+    def test_nul_in_a_literal_rejects_the_command(self) -> None:
         """A NUL in a literal that is not a literal8 rejects the command (RFC 9051 section 9, CHAR8)."""
         commands = feed(
             Framer(),
@@ -144,8 +144,8 @@ class FramerTests(SynchronousTestCase):
             [type(command.rejection) for command in commands], [BadCommand, BadCommand, type(None)]
         )
 
-    def test_full_disk(self) -> None:
-        """A sink that can store no more rejects the command, and the rest of it is skipped."""
+    def test_full_disk_rejects_the_command(self) -> None:
+        """A full sink rejects the command, and the rest of the command is skipped."""
 
         class Full(MemorySink):
             def write(self, data: bytes) -> None:
@@ -162,7 +162,9 @@ class FramerTests(SynchronousTestCase):
 
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(st.lists(st.binary(max_size=30), min_size=1, max_size=6), st.data())
-    def test_any_split(self, literals: list[bytes], data: st.DataObject) -> None:
+    def test_reads_may_divide_the_stream_anywhere(
+        self, literals: list[bytes], data: st.DataObject
+    ) -> None:
         """The commands do not depend on where reads divide the stream."""
         stream = b"".join(
             b"t%d APPEND x ~{%d+}\r\n%b\r\nn NOOP\r\n" % (i, len(octets), octets)
@@ -183,8 +185,8 @@ class OverlongLineTests(SynchronousTestCase):
         self.framer = Framer()
         self.line = OverlongLine(self.framer, LONG[:64], REJECTION)
 
-    def test_rejected_with_its_tag(self) -> None:
-        """An overlong line becomes a rejected command with its tag and name, and what follows the line is returned."""
+    def test_overlong_line_is_rejected_with_its_tag(self) -> None:
+        """An overlong line becomes a rejected command with its tag and name, and the rest of the data is returned."""
         self.assertEqual(self.line.feed(LONG), (b"", None))
         rest, event = self.line.feed(b"SEEN\r\nb NOOP\r\n")
         self.assertEqual(rest, b"b NOOP\r\n")
@@ -193,8 +195,8 @@ class OverlongLineTests(SynchronousTestCase):
         self.assertIs(event.rejection, REJECTION)
         self.assertFalse(self.framer.inside)
 
-    def test_literal_belongs_to_the_command(self) -> None:
-        """A literal announced at the end of the line is part of the command, and is not taken for another command."""
+    def test_literal_of_an_overlong_line_belongs_to_it(self) -> None:
+        """A literal announced at the end of the line is part of the command, and not another command."""
         rest, event = self.line.feed(LONG + b"SUBJECT {11+}\r\nb LOGOUT\r\n! SEEN\r\nc NOOP\r\n")
         assert isinstance(event, LiteralAnnounced)
         self.assertEqual((event.tag, event.size, event.synchronizing), (b"a1", 11, False))
@@ -204,13 +206,13 @@ class OverlongLineTests(SynchronousTestCase):
         assert isinstance(command, RawCommand)
         self.assertEqual((command.tag, command.rejection), (b"a1", REJECTION))
 
-    def test_announcement_inside_the_line(self) -> None:
+    def test_announcement_inside_the_line_is_no_literal(self) -> None:
         """Only an announcement at the end of the line announces a literal."""
         line = OverlongLine(self.framer, b"a1 LOGIN {3+} " + b"x" * 50, REJECTION)
         _, event = line.feed(b"a1 LOGIN {3+} " + b"x" * 100 + b"\r\n")
         self.assertIsInstance(event, RawCommand)
 
-    def test_without_a_tag(self) -> None:
+    def test_overlong_line_without_a_tag_is_rejected(self) -> None:
         """A line without a valid tag is rejected without a tag."""
         line = OverlongLine(self.framer, b"(" * 64, REJECTION)
         _, event = line.feed(b"(" * 100 + b"\r\n")
@@ -220,7 +222,7 @@ class OverlongLineTests(SynchronousTestCase):
 
     @LAWS
     @given(st.sets(st.integers(0, 560), max_size=8), st.sampled_from([b"", b"{5}", b"~{5+}"]))
-    def test_any_split(self, cuts: set[int], announcement: bytes) -> None:
+    def test_reads_may_divide_the_line_anywhere(self, cuts: set[int], announcement: bytes) -> None:
         """The result does not depend on where reads divide the line."""
         framer = Framer()
         line = OverlongLine(framer, LONG[:64], REJECTION)

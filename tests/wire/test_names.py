@@ -1,4 +1,4 @@
-"""Each mailbox name has one spelling; LIST patterns match what a naive matcher matches, in linear time."""
+"""Each mailbox name has one spelling; LIST patterns match like a naive matcher, in linear time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 class NameTests(SynchronousTestCase):
     KNOWN = {
         "~peter/mail/台北/日本語": b"~peter/mail/&U,BTFw-/&ZeVnLIqe-",  # RFC 3501 section 5.1.3
-        "☺!": b"&Jjo-!",  # the same: "&Jjo!" lacks its end
-        "台北日本語": b"&U,BTF2XlZyyKng-",  # the same: "&U,BTFw-&ZeVnLIqe-" has a shift too many
+        "☺!": b"&Jjo-!",  # the same section: "&Jjo!" lacks its end
+        "台北日本語": b"&U,BTF2XlZyyKng-",  # the same section: "&U,BTFw-&ZeVnLIqe-" has a superfluous shift
         "Entwürfe": b"Entw&APw-rfe",
         "A&B": b"A&-B",
         "&": b"&-",
@@ -29,14 +29,14 @@ class NameTests(SynchronousTestCase):
         "a\tb": b"a&AAk-b",
     }
 
-    def test_known_names(self) -> None:
+    def test_known_names_are_encoded_and_decoded(self) -> None:
         """The names of RFC 3501 and of real mailboxes are encoded and decoded."""
         for name, octets in self.KNOWN.items():
             self.assertEqual(encode_name(name), octets)
             self.assertEqual(decode_name(octets), name)
 
-    def test_not_canonical(self) -> None:
-        """Every other spelling of a name is refused, and so is what encodes no name."""
+    def test_other_spellings_are_refused(self) -> None:
+        """Every other spelling of a name is refused, and so are bytes that encode no name."""
         for octets in (
             b"&", b"&Jjo", b"&Jjo!", b"&U,BTFw-&ZeVnLIqe-", b"&AGE-", b"&A-", b"&AA-", b"&AAA",
             b"&Jjp-", b"&2D0-", b"&3gDYPQ-", b"a&b", b"&=-", b"&J/o-", b"&Jjo=-", b"a\tb", b"a\0",
@@ -53,28 +53,28 @@ class NameTests(SynchronousTestCase):
 
     @LAWS
     @given(st.binary(max_size=10) | st.text("&AGhJjo-,+é", max_size=10).map(str.encode))
-    def test_one_spelling(self, octets: bytes) -> None:
-        """What can be decoded is encoded to the same bytes; ASCII is decoded from ASCII."""
+    def test_name_has_one_spelling(self, octets: bytes) -> None:
+        """A name that is decoded and encoded again has the same bytes; ASCII is decoded from ASCII."""
         try:
             name = decode_pattern(octets)
         except BadCommand:
             return
         self.assertEqual(encode_name(name, utf8=not octets.isascii()), octets)
 
-    def test_utf8(self) -> None:
-        """8-bit names are UTF-8; ``&`` is itself only after ENABLE."""
+    def test_8bit_names_are_utf8(self) -> None:
+        """8-bit names are UTF-8; ``&`` is a literal ``&`` only after ENABLE."""
         self.assertEqual(decode_name("é".encode()), "é")
         self.assertEqual(decode_name(b"a&b", utf8=True), "a&b")
         self.assertRaises(BadCommand, decode_name, b"\xff")
         self.assertRaises(BadCommand, decode_name, b"\xed\xa0\x80", utf8=True)
 
-    def test_lone_surrogate(self) -> None:
-        """A name that is not valid text, as the name of a directory may be, is encoded as something that clients can read."""
+    def test_invalid_text_is_encoded_readably(self) -> None:
+        """A name that is not valid text, such as the name of a directory, is encoded as text that clients can read."""
         self.assertEqual(encode_name("a\udcff"), b"a?")
         self.assertEqual(encode_name("a\udcff", True), b"a?")
 
     def test_inbox_has_no_case(self) -> None:
-        """INBOX is recognised in any case, as a first level only."""
+        """INBOX is recognised in any case, but only as a first level."""
         for name, folded in {
             "inbox": "INBOX",
             "InBox/x": "INBOX/x",
@@ -90,15 +90,15 @@ class NameTests(SynchronousTestCase):
 
 
 def naive(pattern: str, name: str) -> bool:
-    """RFC 9051 section 6.3.9, tried every way."""
+    """Match as in RFC 9051 section 6.3.9, by trying every possibility."""
 
     @cache
     def match(i: int, j: int) -> bool:
         if i == len(pattern):
             return j == len(name)
         if pattern[i] in "*%":
-            more = j < len(name) and (pattern[i] == "*" or name[j] != "/")
-            return match(i + 1, j) or (more and match(i, j + 1))
+            may_extend = j < len(name) and (pattern[i] == "*" or name[j] != "/")
+            return match(i + 1, j) or (may_extend and match(i, j + 1))
         return j < len(name) and pattern[i] == name[j] and match(i + 1, j + 1)
 
     return match(0, 0)
@@ -107,11 +107,11 @@ def naive(pattern: str, name: str) -> bool:
 class PatternTests(SynchronousTestCase):
     @LAWS
     @given(st.text("ab/%*", max_size=8), st.text("ab/", max_size=8))
-    def test_same_as_naive_matcher(self, pattern: str, name: str) -> None:
-        """A pattern matches what the words of the RFC say."""
+    def test_pattern_matches_as_a_naive_matcher(self, pattern: str, name: str) -> None:
+        """A pattern matches the same names as a naive matcher that follows the text of the RFC."""
         self.assertEqual(ListPattern(pattern).matches(name), naive(pattern, name))
 
-    def test_known_patterns(self) -> None:
+    def test_wildcards_match_at_both_ends_and_in_the_middle(self) -> None:
         """Wildcards match at both ends and in the middle."""
         for pattern, name, matches in (
             ("*", "a/b", True),
@@ -142,7 +142,7 @@ class PatternTests(SynchronousTestCase):
         self.assertFalse(ListPattern("i%").matches("INBOXES"))
 
     def test_time_is_linear(self) -> None:
-        """64 wildcards are matched against a thousand characters at once (CVE-2021-40110)."""
+        """64 wildcards are matched against a thousand characters in linear time (CVE-2021-40110)."""
         start = process_time()
         for pattern in ("*" * 64, "%*" * 32, "*a" * 32 + "b", "%a" * 32 + "b", "*a%" * 21 + "b"):
             self.assertEqual(ListPattern(pattern).matches("a" * 1000), not pattern.endswith("b"))

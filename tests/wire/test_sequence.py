@@ -44,8 +44,8 @@ def naive(items: list[Item], largest: int) -> set[int]:
 class LawTests(SynchronousTestCase):
     @LAWS
     @given(ITEMS, st.integers(0, 45))
-    def test_resolve(self, items: list[Item], largest: int) -> None:
-        """The resolved ranges contain what the RFC says; they are sorted, disjoint and not adjacent."""
+    def test_resolved_ranges_are_sorted_and_disjoint(self, items: list[Item], largest: int) -> None:
+        """The resolved ranges contain the numbers of the RFC, and are sorted, disjoint and not adjacent."""
         intervals = parse(text(items)).resolve(largest)
         numbers = {n for a, b in intervals for n in range(a, b + 1) if n <= largest}
         self.assertEqual(numbers, naive(items, largest))
@@ -54,7 +54,9 @@ class LawTests(SynchronousTestCase):
 
     @LAWS
     @given(st.sets(SMALL), st.sets(SMALL))
-    def test_intersection(self, left: set[int], right: set[int]) -> None:
+    def test_intersection_has_the_numbers_of_both_sets(
+        self, left: set[int], right: set[int]
+    ) -> None:
         """`intersection` contains the numbers that are in both sets."""
         both = SequenceSet.from_uids(sorted(left)).intersection(
             SequenceSet.from_uids(sorted(right)).ranges
@@ -63,7 +65,7 @@ class LawTests(SynchronousTestCase):
 
     @LAWS
     @given(st.sets(SMALL), SMALL)
-    def test_complement(self, present: set[int], end: int) -> None:
+    def test_complement_has_all_other_numbers(self, present: set[int], end: int) -> None:
         """`complement` contains all other numbers, and is as small as the set itself."""
         present = {number for number in present if number < end}
         expected = SequenceSet.from_uids(sorted({*range(1, end)} - present))
@@ -72,7 +74,7 @@ class LawTests(SynchronousTestCase):
 
     @LAWS
     @given(ITEMS, st.integers(0, 45))
-    def test_contains(self, items: list[Item], largest: int) -> None:
+    def test_contains_agrees_with_the_numbers(self, items: list[Item], largest: int) -> None:
         """`contains` agrees with the numbers one by one."""
         numbers = parse(text(items))
         expected = naive(items, largest)
@@ -80,7 +82,9 @@ class LawTests(SynchronousTestCase):
 
     @LAWS
     @given(ITEMS, st.sets(SMALL))
-    def test_matching_slices(self, items: list[Item], present: set[int]) -> None:
+    def test_matching_slices_contain_the_uids_of_the_set(
+        self, items: list[Item], present: set[int]
+    ) -> None:
         """The slices contain the UIDs that are in the set, and are not empty."""
         uids = array("I", sorted(present))
         largest = uids[-1] if uids else 0
@@ -97,7 +101,7 @@ class LawTests(SynchronousTestCase):
 
     @LAWS
     @given(st.sets(SMALL))
-    def test_from_uids(self, uids: set[int]) -> None:
+    def test_from_uids_contains_exactly_the_uids(self, uids: set[int]) -> None:
         """The set of some UIDs contains those UIDs and no others."""
         numbers = SequenceSet.from_uids(sorted(uids))
         self.assertEqual({n for n in range(50) if n in numbers}, uids)
@@ -105,7 +109,7 @@ class LawTests(SynchronousTestCase):
 
     @LAWS
     @given(st.lists(SMALL, min_size=1))
-    def test_compact(self, numbers: list[int]) -> None:
+    def test_compact_list_keeps_the_order(self, numbers: list[int]) -> None:
         """A compact list keeps the order of the numbers."""
         read: list[int] = []
         for item in compact(numbers).decode().split(","):
@@ -124,33 +128,33 @@ class LawTests(SynchronousTestCase):
 
 
 class ParseTests(SynchronousTestCase):
-    def test_rfc_example(self) -> None:
+    def test_example_of_rfc_9051_is_resolved(self) -> None:
         """RFC 9051: "2,4:7,9,12:*" of 15 messages is 2,4,5,6,7,9,12,13,14,15."""
         numbers = parse(b"2,4:7,9,12:*")
         self.assertEqual(numbers.resolve(15), [(2, 2), (4, 7), (9, 9), (12, 15)])
 
-    def test_reversed(self) -> None:
+    def test_reversed_range_is_equivalent(self) -> None:
         """RFC 9051: 2:4 and 4:2 are equivalent."""
         self.assertEqual(parse(b"4:2"), parse(b"2:4"))
         self.assertEqual(parse(b"*:4"), parse(b"4:*"))
 
-    def test_star_above_largest(self) -> None:
+    def test_asterisk_includes_the_last_message(self) -> None:
         """RFC 9051: 3291:* includes the last message, even if its UID is less."""
         self.assertEqual(parse(b"3291:*").resolve(7), [(7, 7)])
         self.assertEqual(parse(b"3291:*").matching_slices([5, 7], 7), [(1, 2)])
 
-    def test_merged(self) -> None:
+    def test_overlapping_ranges_become_one(self) -> None:
         """Overlapping and adjacent ranges become one."""
         self.assertEqual(parse(b"5,1:3,4,2:3,1,1,1").ranges, ((1, 5),))
 
-    def test_star_alone(self) -> None:
-        """``*`` alone is the last message; in an empty mailbox it is none."""
+    def test_asterisk_alone_is_the_last_message(self) -> None:
+        """``*`` alone is the last message; in an empty mailbox it is no message."""
         self.assertEqual(parse(b"*").matching_slices([3, 9], 9), [(1, 2)])
         self.assertEqual(parse(b"*").resolve(0), [])
         self.assertEqual(parse(b"*:*"), parse(b"*"))
         self.assertEqual(parse(b"*:*").encode(), b"*")
 
-    def test_malformed(self) -> None:
+    def test_invalid_numbers_are_refused(self) -> None:
         """1 and 4294967295 are numbers; 0, 4294967296, leading zeros and signs are refused."""
         self.assertEqual(parse(b"1:4294967295").ranges, ((1, MAX_NUMBER),))
         for octets in (
@@ -161,12 +165,12 @@ class ParseTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, octets)
 
-    def test_highest(self) -> None:
+    def test_highest_ignores_the_asterisk(self) -> None:
         """`highest` is the highest number of the set apart from ``*``."""
         self.assertEqual(parse(b"9,3:5,*").highest, 9)
         self.assertEqual(parse(b"3:*").highest, 0)
 
-    def test_truth(self) -> None:
+    def test_only_the_empty_set_is_false(self) -> None:
         """Only the empty set is false; ``$`` is not empty, and is encoded as ``$``."""
         self.assertFalse(SequenceSet())
         self.assertTrue(parse(b"*"))
@@ -177,11 +181,11 @@ class ParseTests(SynchronousTestCase):
 
 class CostTests(SynchronousTestCase):
     def test_large_range_is_not_expanded(self) -> None:
-        """``1:4294967295`` costs what ``1`` costs."""
+        """``1:4294967295`` costs as little as ``1``."""
         numbers = parse(b"1:4294967295")
         self.assertEqual(numbers.matching_slices(range(1, 1_000_001), 1_000_000), [(0, 1_000_000)])
 
-    def test_descending_ranges(self) -> None:
+    def test_descending_ranges_take_linear_time(self) -> None:
         """Ten thousand descending ranges are sorted in linear time."""
         octets = b",".join(b"%d:%d" % (i, i + 1) for i in range(40_000, 0, -4))
         start = process_time()

@@ -15,7 +15,7 @@ class TraitsTests(SynchronousTestCase):
     def names_with(self, trait: str) -> set[bytes]:
         return {name for name in TRAITS if getattr(traits_of(name), trait)}
 
-    def test_table(self) -> None:
+    def test_every_command_has_the_traits_that_it_needs(self) -> None:
         """Each trait belongs to the commands that need it, and every command of the table has a trait."""
         self.assertEqual(
             self.names_with("suspends_input"),
@@ -27,12 +27,12 @@ class TraitsTests(SynchronousTestCase):
         self.assertEqual(self.names_with("secret"), {b"AUTHENTICATE", b"LOGIN"})
         self.assertNotIn(CommandTraits(), TRAITS.values())
 
-    def test_other_commands(self) -> None:
-        """A command that is not in the table has no traits, and neither has an unreadable one."""
+    def test_unlisted_command_has_no_traits(self) -> None:
+        """A command that is not in the table has no traits, and neither has an unreadable command."""
         for name in (b"NOOP", b"FETCH", b"XYZZY", b""):
             self.assertEqual(traits_of(name), CommandTraits())
 
-    def test_long_before_login(self) -> None:
+    def test_only_id_may_be_long_before_login(self) -> None:
         """Only the beginning of an ID command with parameters permits a long line before login."""
         for line in (b"a ID (", b'tag id ("name" "x"'):
             self.assertTrue(may_be_long_before_login(line), line)
@@ -48,7 +48,7 @@ class TraitsTests(SynchronousTestCase):
         ):
             self.assertFalse(may_be_long_before_login(line), line)
 
-    def test_may_be_logged(self) -> None:
+    def test_line_with_a_password_may_not_be_logged(self) -> None:
         """A line that may hold a password may not be logged."""
         for line in (b"a login alice secret", b"a LOGIN", b"a AUTHENTICATE PLAIN AGFs"):
             self.assertFalse(may_be_logged(line), line)

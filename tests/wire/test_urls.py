@@ -1,4 +1,4 @@
-"""IMAP URLs (RFC 5092) that are relative and name a message."""
+"""Relative IMAP URLs (RFC 5092) that name a message are parsed."""
 
 import contextlib
 
@@ -15,8 +15,8 @@ WHOLE = BodySection(Section(), peek=True)
 
 
 class MessageUrlTests(SynchronousTestCase):
-    def test_forms(self) -> None:
-        """A URL has a mailbox, UIDVALIDITY, UID, section and partial range; its keywords have no case."""
+    def test_url_names_a_mailbox_and_a_message(self) -> None:
+        """A URL has a mailbox, UIDVALIDITY, UID, section and partial range; its keywords ignore case."""
         for url, message in (
             (b"/foo/;UID=7", MessageUrl("foo", None, 7, WHOLE)),
             (b"/foo;UIDVALIDITY=3/;UID=7/", MessageUrl("foo", 3, 7, WHOLE)),
@@ -44,7 +44,7 @@ class MessageUrlTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertEqual(parse(url, "top/here"), message)
 
-    def test_nothing_selected(self) -> None:
+    def test_relative_url_needs_a_selected_mailbox(self) -> None:
         """A relative URL is refused while no mailbox is selected."""
         self.assertRaises(BadCommand, parse, b";UID=7", None)
         self.assertEqual(parse(b";UID=7", "INBOX").mailbox, "INBOX")

@@ -5,8 +5,8 @@ from tests.session.session_case import SessionTestCase, lines, without_text
 
 
 class AppendTests(SessionTestCase):
-    def test_append(self) -> None:
-        """APPEND stores a message, with and without flags and date, after a continuation request or at once."""
+    def test_append_stores_flags_and_date(self) -> None:
+        """APPEND stores a message, with and without flags and date, after a continuation request or immediately."""
         size = len(MAIL)
         self.assertEqual(without_text(self.client(b"a APPEND INBOX {%d}" % size)), b"+\r\n")
         self.assertRegex(self.client(MAIL), rb"a OK \[APPENDUID \d+ 1\]")
@@ -17,27 +17,27 @@ class AppendTests(SessionTestCase):
         self.client(b"c SELECT INBOX")
         self.assertIn(b'"01-Feb-2003 03:05:06 +0000"', self.client(b"d FETCH 2 INTERNALDATE"))
 
-    def test_missing_mailbox(self) -> None:
+    def test_append_to_a_missing_mailbox_is_trycreate(self) -> None:
         """APPEND to a mailbox that does not exist is NO [TRYCREATE]."""
         self.assertIn(b"app NO [TRYCREATE]", self.client.append(mailbox=b"nowhere"))
 
-    def test_selected_mailbox_grows(self) -> None:
+    def test_append_to_the_selected_mailbox_returns_exists(self) -> None:
         """APPEND to the selected mailbox returns EXISTS before its tagged response."""
         client = self.select_inbox(1)
         response = client.append()
         self.assertLess(response.index(b"* 2 EXISTS"), response.index(b"app OK"))
 
-    def test_continuation_after_earlier_responses(self) -> None:
+    def test_continuation_request_follows_earlier_responses(self) -> None:
         """The continuation request follows the responses to earlier commands."""
         response = self.client.send(b"a NOOP\r\nb APPEND INBOX {5}\r\n")
         self.assertEqual(without_text(response), b"a OK\r\n+\r\n")
 
-    def test_multiappend(self) -> None:
-        """MULTIAPPEND stores all of its messages (RFC 3502)."""
+    def test_multiappend_stores_all_messages(self) -> None:
+        """MULTIAPPEND stores all messages of the command (RFC 3502)."""
         response = self.client.send(b"a APPEND INBOX {1+}\r\nx (\\Seen) {2+}\r\nyz\r\n")
         self.assertRegex(response, rb"a OK \[APPENDUID \d+ 1:2\]")
 
-    def test_multiappend_all_or_nothing(self) -> None:
+    def test_multiappend_stores_all_messages_or_none(self) -> None:
         """If one message is empty or cannot be stored, MULTIAPPEND stores none (RFC 3502)."""
         self.assertIn(b"a NO", self.client.send(b"a APPEND INBOX {1+}\r\nx {0+}\r\n\r\n"))
         self.assertIn(b"MESSAGES 0", self.client(b"b STATUS INBOX (MESSAGES)"))
@@ -47,7 +47,7 @@ class ReplaceTests(SessionTestCase):
     def replace(self, command: bytes, mail: bytes = MAIL) -> bytes:
         return self.client.send(b"%b {%d+}\r\n%b\r\n" % (command, len(mail), mail))
 
-    def test_same_mailbox(self) -> None:
+    def test_replace_in_the_same_mailbox_expunges_the_old_message(self) -> None:
         """REPLACE returns APPENDUID, EXPUNGE and EXISTS, then OK (the example of RFC 8508 section 3.1)."""
         self.select_inbox(4)
         self.client(b"a STORE 2 +FLAGS.SILENT (\\Deleted)")
@@ -61,7 +61,7 @@ class ReplaceTests(SessionTestCase):
         )
         self.assertIn(b"* SEARCH 2", self.client(b"c SEARCH DELETED"))
 
-    def test_other_mailbox(self) -> None:
+    def test_replace_moves_a_message_into_another_mailbox(self) -> None:
         """REPLACE moves a message by number or UID into another mailbox. `*` is the last message."""
         self.select_inbox(2)
         self.client(b"a CREATE there")
@@ -69,7 +69,7 @@ class ReplaceTests(SessionTestCase):
         self.assertIn(b"* 1 EXPUNGE", self.replace(b"c REPLACE * there"))
         self.assertIn(b"MESSAGES 2", self.client(b"d STATUS there (MESSAGES)"))
 
-    def test_refusals(self) -> None:
+    def test_refused_replace_changes_nothing(self) -> None:
         """REPLACE changes nothing if the message or mailbox does not exist or is read-only."""
         self.select_inbox(1)
         self.assertIn(b"a BAD", self.replace(b"a REPLACE 2 INBOX"))

@@ -8,7 +8,7 @@ from tests.session.session_case import SessionTestCase, lines, without_text
 
 
 class FetchTests(SessionTestCase):
-    def test_items_in_order(self) -> None:
+    def test_items_are_in_the_order_of_the_request(self) -> None:
         """Items are returned in the order of the request. UID FETCH returns UID first."""
         client = self.select_inbox(1)
         response = client(b"a UID FETCH 1 (FLAGS RFC822.SIZE INTERNALDATE)")
@@ -21,7 +21,7 @@ class FetchTests(SessionTestCase):
         )
 
     def test_body_sets_seen(self) -> None:
-        r"""BODY[] sets \Seen and returns the flags in the same response. BODY.PEEK[] does not."""
+        r"""BODY[] sets \Seen and returns the flags in the same response. BODY.PEEK[] does neither."""
         client = self.select_inbox(1)
         self.assertNotIn(b"Seen", client(b"a FETCH 1 BODY.PEEK[]"))
         body = b"BODY[] {%d}\r\n%b)\r\n" % (len(MAIL), MAIL)
@@ -33,8 +33,8 @@ class FetchTests(SessionTestCase):
             without_text(client(b"b UID FETCH 1 BODY[]")), b"* 1 FETCH (UID 1 " + body + b"b OK\r\n"
         )
 
-    def test_impossible_field_names(self) -> None:
-        """A string that cannot be a field name selects no field, and the response repeats it as it was sent."""
+    def test_impossible_field_name_selects_no_field(self) -> None:
+        """A string that cannot be a field name selects no field, and the response repeats it unchanged."""
         client = self.select_inbox(1)
         response = client(b'a FETCH 1 BODY.PEEK[HEADER.FIELDS ("X Y%" "" subject)]')
         self.assertIn(
@@ -42,13 +42,13 @@ class FetchTests(SessionTestCase):
         )
         self.assertIn(b"* SEARCH\r\n", client(b'b SEARCH HEADER "Subject:" ""'))
 
-    def test_partial(self) -> None:
-        """A partial returns the bytes asked for, labelled with their start. It is empty past the end."""
+    def test_partial_returns_the_requested_bytes(self) -> None:
+        """A partial returns the requested bytes, labelled with their offset. It is empty past the end."""
         client = self.select_inbox(1)
         self.assertIn(b"BODY[]<3> {4}\r\n" + MAIL[3:7], client(b"a FETCH 1 BODY.PEEK[]<3.4>"))
         self.assertIn(b"BODY[]<9999> {0}\r\n", client(b"a FETCH 1 BODY.PEEK[]<9999.4>"))
 
-    def test_missing_part(self) -> None:
+    def test_missing_part_is_nil(self) -> None:
         """A part that does not exist is NIL."""
         client = self.select_inbox(1)
         self.assertIn(b"BODY[7] NIL", client(b"a FETCH 1 BODY.PEEK[7]"))
@@ -70,14 +70,14 @@ class FetchTests(SessionTestCase):
             + b"a OK\r\n",
         )
 
-    def test_large_mailbox(self) -> None:
+    def test_large_mailbox_is_fetched_completely(self) -> None:
         """The responses of a mailbox with 2,500 messages are complete and in order."""
         client = self.select_inbox(2500)
         response = lines(client(b"a FETCH 1:* (FLAGS)"))
         self.assertEqual(len(response), 2501)
         self.assertEqual([int(line.split()[1]) for line in response[:-1]], list(range(1, 2501)))
 
-    def test_set_in_mailbox_order(self) -> None:
+    def test_set_is_fetched_in_mailbox_order(self) -> None:
         """The messages of a set in any order are returned in the order of the mailbox."""
         client = self.select_inbox(10)
         response = lines(client(b"a UID FETCH 9,1:3,7 (UID)"))
@@ -86,8 +86,8 @@ class FetchTests(SessionTestCase):
             [[b"%d" % n] * 2 for n in (1, 2, 3, 7, 9)],
         )
 
-    def test_expunged_by_another(self) -> None:
-        """FETCH leaves out a message that another session expunged, is NO [EXPUNGEISSUED], and EXPUNGE follows when it
+    def test_fetch_omits_a_message_expunged_by_another(self) -> None:
+        """FETCH omits a message that another session expunged, is NO [EXPUNGEISSUED], and EXPUNGE follows when it
         is allowed."""
         client = self.select_inbox(3)
         other = self.second_client()
@@ -100,7 +100,7 @@ class FetchTests(SessionTestCase):
         self.assertIn(b"* 2 EXPUNGE", client(b"b NOOP"))
         self.assertIn(b"* 2 FETCH (UID 3", client(b"c FETCH 2 UID"))
 
-    def test_uid_expunged_by_another(self) -> None:
+    def test_uid_fetch_of_an_expunged_message_is_ok(self) -> None:
         """UID FETCH of a message that does not exist any more is OK (RFC 9051 section 6.4.9)."""
         client = self.select_inbox(3)
         other = self.second_client()
@@ -110,7 +110,7 @@ class FetchTests(SessionTestCase):
         self.assertRegex(response[0], rb"^\* 3 FETCH \(UID 3 ")
         self.assertRegex(response[-1], rb"^a OK \[EXPUNGEISSUED\]")
 
-    def test_connection_lost_while_waiting(self) -> None:
+    def test_lost_connection_causes_no_internal_error(self) -> None:
         """A connection that ends while its command waits for the store causes no internal error."""
         worker = SlowWorker()
         server = Server(realm=MemoryRealm(worker=worker))
@@ -125,7 +125,7 @@ class FetchTests(SessionTestCase):
             worker.step()
         self.assertEqual(server.events_of(CommandFailed), [])
 
-    def test_number_beyond_last(self) -> None:
+    def test_number_beyond_the_last_message_is_bad(self) -> None:
         """A sequence number beyond the last message is BAD. A UID that does not exist is ignored."""
         client = self.select_inbox(1)
         self.assertIn(b"a BAD", client(b"a FETCH 2 FLAGS"))

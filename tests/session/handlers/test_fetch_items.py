@@ -13,7 +13,7 @@ ENCODED = (
 
 
 class BinaryTests(SessionTestCase):
-    def test_fetch(self) -> None:
+    def test_binary_returns_decoded_content(self) -> None:
         """BINARY decodes a part and returns NUL in a literal8. BINARY.SIZE is the decoded size (RFC 3516)."""
         self.client.append(ENCODED)
         self.client(b"s SELECT INBOX")
@@ -25,15 +25,15 @@ class BinaryTests(SessionTestCase):
             response,
         )
 
-    def test_unknown_encoding(self) -> None:
+    def test_unknown_encoding_is_unknown_cte(self) -> None:
         """BINARY of a part with an unknown encoding is NO [UNKNOWN-CTE]."""
         self.client.append(ENCODED)
         self.client(b"s SELECT INBOX")
         for item in (b"BINARY.PEEK[3]", b"BINARY.SIZE[3]"):
             self.assertIn(b"a NO [UNKNOWN-CTE]", self.client(b"a FETCH 1 " + item))
 
-    def test_unknown_encoding_sets_no_seen(self) -> None:
-        r"""A message that could not be decoded does not get \Seen, and neither do those after it."""
+    def test_undecodable_message_does_not_become_seen(self) -> None:
+        r"""A message that cannot be decoded does not get \Seen, and neither do the messages after it."""
         for mail in (ENCODED.replace(b"x-unknown", b"8bit"), ENCODED, MAIL):
             self.client.append(mail)
         self.client(b"s SELECT INBOX")
@@ -43,7 +43,7 @@ class BinaryTests(SessionTestCase):
             self.assertIn(b"a NO [UNKNOWN-CTE]", response)
             self.assertIn(b"* SEARCH 1\r\n", self.client(b"b SEARCH SEEN"))
 
-    def test_append(self) -> None:
+    def test_append_takes_a_literal8(self) -> None:
         """APPEND takes a literal8 that contains NUL (RFC 3516 section 4.4)."""
         mail = MAIL + b"\0\r\n"
         self.assertIn(
@@ -54,7 +54,7 @@ class BinaryTests(SessionTestCase):
 
 
 class ObjectIdTests(SessionTestCase):
-    def test_identifiers(self) -> None:
+    def test_identifiers_are_stable(self) -> None:
         """CREATE, SELECT and STATUS return the same MAILBOXID. MOVE keeps the EMAILID (RFC 8474)."""
         created = re.findall(rb"MAILBOXID \((\w+)\)", self.client(b"a CREATE foo"))
         self.assertEqual(re.findall(rb"MAILBOXID \((\w+)\)", self.client(b"b SELECT foo")), created)
@@ -74,8 +74,8 @@ class ObjectIdTests(SessionTestCase):
 
 
 class OtherItemTests(SessionTestCase):
-    def test_savedate(self) -> None:
-        """SAVEDATE is the time at which a message came into its mailbox, whatever its INTERNALDATE (RFC 8514)."""
+    def test_savedate_is_the_time_of_arrival_in_the_mailbox(self) -> None:
+        """SAVEDATE is the time at which a message was added to its mailbox, whatever its INTERNALDATE (RFC 8514)."""
         self.client.send(
             b'a APPEND INBOX "01-Jan-2001 00:00:00 +0000" {%d+}\r\n%b\r\n' % (len(MAIL), MAIL)
         )
@@ -89,7 +89,7 @@ class OtherItemTests(SessionTestCase):
         ):
             self.assertEqual(lines(self.client(b"c SEARCH " + key))[0], b"* SEARCH" + expected)
 
-    def test_preview(self) -> None:
+    def test_preview_is_the_beginning_of_the_text(self) -> None:
         """PREVIEW is the beginning of the text, with or without LAZY (RFC 8970)."""
         self.select_inbox(1)
         self.assertIn(b'PREVIEW "At noon?"', self.client(b"a FETCH 1 (PREVIEW)"))

@@ -5,7 +5,7 @@ from tests.session.session_case import SessionTestCase, without_text
 
 class IdleTests(SessionTestCase):
     def test_noop_returns_changes(self) -> None:
-        """NOOP returns what other sessions changed."""
+        """NOOP returns the changes of other sessions."""
         client = self.select_inbox(2)
         other = self.second_client()
         other(b"a STORE 1 +FLAGS (\\Deleted)")
@@ -15,7 +15,7 @@ class IdleTests(SessionTestCase):
         self.assertIn(b"* 1 EXPUNGE\r\n* 2 EXISTS\r\n", response)
 
     def test_idle_returns_changes_at_once(self) -> None:
-        """IDLE returns changes at once and ends with DONE."""
+        """IDLE returns changes immediately and ends with DONE."""
         client = self.select_inbox(1)
         self.assertEqual(without_text(client(b"a IDLE")), b"+\r\n")
         other = self.second_client()
@@ -36,7 +36,7 @@ class IdleTests(SessionTestCase):
         self.assertEqual(without_text(client(b"b LOGOUT")), b"a BAD\r\n")
         self.assertEqual(without_text(client(b"c NOOP")), b"c OK\r\n")
 
-    def test_idle_pipelined(self) -> None:
+    def test_commands_may_follow_done_in_the_same_packet(self) -> None:
         """Commands can follow IDLE and DONE in the same packet."""
         client = self.select_inbox(1)
         self.assertEqual(

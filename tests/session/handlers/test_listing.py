@@ -32,7 +32,7 @@ class ListExtendedTests(SessionTestCase):
             for line in lines(self.client(b"A01 LIST " + command))[:-1]
         ]
 
-    def test_subscribed(self) -> None:
+    def test_list_subscribed_lists_subscribed_names(self) -> None:
         r"""LIST (SUBSCRIBED) lists subscribed names, as \NonExistent if they do not exist (example 2)."""
         self.assertEqual(
             self.listed(b'(SUBSCRIBED) "" "*"'),
@@ -45,8 +45,8 @@ class ListExtendedTests(SessionTestCase):
             ],
         )
 
-    def test_return_subscribed(self) -> None:
-        """RETURN (SUBSCRIBED) marks subscribed names and leaves out no others (example 7)."""
+    def test_return_subscribed_only_marks_names(self) -> None:
+        """RETURN (SUBSCRIBED) marks subscribed names and still returns all other names (example 7)."""
         self.assertEqual(
             self.listed(b'"" "%" RETURN (SUBSCRIBED CHILDREN)'),
             [
@@ -58,7 +58,7 @@ class ListExtendedTests(SessionTestCase):
         )
 
     def test_recursivematch_omits_redundant_parents(self) -> None:
-        """RECURSIVEMATCH leaves out a parent if all the names it would stand for are listed themselves (RFC 5258
+        """RECURSIVEMATCH omits a parent if all names that it would represent are listed themselves (RFC 5258
         section 3.5)."""
         self.assertEqual(
             self.listed(b'(SUBSCRIBED RECURSIVEMATCH) "" (Fruit Fruit/*)'),
@@ -68,7 +68,7 @@ class ListExtendedTests(SessionTestCase):
             ],
         )
 
-    def test_recursivematch(self) -> None:
+    def test_recursivematch_lists_parents_with_childinfo(self) -> None:
         """RECURSIVEMATCH lists the parents of subscribed names with CHILDINFO (example 8)."""
         self.assertEqual(
             self.listed(b'(SUBSCRIBED RECURSIVEMATCH) "" "%"'),
@@ -88,12 +88,12 @@ class ListExtendedTests(SessionTestCase):
         )
         self.assertIn(b"BAD", self.client(b'a LIST (RECURSIVEMATCH) "" "%"'))
 
-    def test_remote(self) -> None:
-        """REMOTE changes nothing, as there are no remote mailboxes. RECURSIVEMATCH with REMOTE alone is BAD."""
+    def test_remote_changes_nothing(self) -> None:
+        """REMOTE changes nothing, because there are no remote mailboxes. RECURSIVEMATCH with REMOTE alone is BAD."""
         self.assertEqual(self.listed(b'(REMOTE) "" "%"'), self.listed(b'"" "%" RETURN ()'))
         self.assertIn(b"BAD", self.client(b'a LIST (REMOTE RECURSIVEMATCH) "" "%"'))
 
-    def test_patterns(self) -> None:
+    def test_several_patterns_give_one_list(self) -> None:
         """Several patterns give one list in which each name occurs once (example 10)."""
         self.assertEqual(
             self.listed(b'"" ("INBOX" "Fruit/%" "F*") RETURN (CHILDREN)'),
@@ -105,7 +105,7 @@ class ListExtendedTests(SessionTestCase):
             ],
         )
 
-    def test_status(self) -> None:
+    def test_return_status_adds_status_responses(self) -> None:
         """RETURN (STATUS) returns a STATUS response for each mailbox that can be selected (RFC 5819)."""
         self.client(b"d DELETE Fruit")
         self.client.append()
@@ -121,7 +121,7 @@ class ListExtendedTests(SessionTestCase):
             ],
         )
 
-    def test_no_status_for_childinfo(self) -> None:
+    def test_childinfo_parent_gets_no_status(self) -> None:
         """A parent that is listed only for its CHILDINFO gets no STATUS response (RFC 5819 section 3)."""
         self.assertEqual(
             self.listed(b'(SUBSCRIBED RECURSIVEMATCH) "" (INBOX Fruit) RETURN (STATUS (MESSAGES))'),
@@ -132,7 +132,7 @@ class ListExtendedTests(SessionTestCase):
             ],
         )
 
-    def test_status_of_deleted_mailbox(self) -> None:
+    def test_mailbox_deleted_before_status_is_nonexistent(self) -> None:
         r"""A mailbox deleted between LIST and STATUS is listed as \NonExistent (RFC 5819 section 2)."""
         account = self.server.realm.account()
         list_mailboxes = account.mailboxes
@@ -148,15 +148,15 @@ class ListExtendedTests(SessionTestCase):
             [b'(\\NonExistent \\HasNoChildren) "/" Tofu'],
         )
 
-    def test_empty_pattern(self) -> None:
-        """An empty pattern asks for the delimiter in a plain LIST only. Elsewhere it matches nothing (RFC 5258 section
+    def test_empty_pattern_asks_for_the_delimiter_in_plain_list(self) -> None:
+        """An empty pattern asks for the delimiter in a plain LIST only. Otherwise it matches nothing (RFC 5258 section
         3)."""
         self.assertEqual(self.listed(b'"" ""'), [b'(\\Noselect) "/" ""'])
         for command in (b'() "" ""', b'"" ("")', b'"" "" RETURN ()', b'(SUBSCRIBED) Tofu ("")'):
             self.assertEqual(self.listed(command), [], command)
         self.assertEqual(self.listed(b'Tofu ("" "%")'), [b'(\\HasNoChildren) "/" Tofu'])
 
-    def test_special_use(self) -> None:
+    def test_list_special_use_finds_special_mailboxes(self) -> None:
         """LIST (SPECIAL-USE) finds mailboxes created with CREATE (USE) (RFC 6154)."""
         self.assertIn(b"a OK", self.client(b"a CREATE MyDrafts (USE (\\Drafts))"))
         self.assertIn(b"b NO [USEATTR]", self.client(b"b CREATE Other (USE (\\Nonsense))"))
@@ -173,17 +173,17 @@ class ListExtendedTests(SessionTestCase):
             b'(\\HasNoChildren \\Drafts) "/" MyDrafts', self.listed(b'"" "%" RETURN (SPECIAL-USE)')
         )
 
-    def test_plain_list_has_noselect(self) -> None:
+    def test_plain_list_marks_a_mere_parent_as_noselect(self) -> None:
         r"""A plain LIST marks a name that exists only as a parent as \Noselect."""
         self.client(b"d DELETE Fruit")
         self.assertIn(b'(\\Noselect \\HasChildren) "/" Fruit', self.listed(b'"" "%"'))
 
 
 class ListExampleTests(SessionTestCase):
-    """RFC 5258 section 5, from example 8 on, each with mailboxes of its own."""
+    """The examples of RFC 5258 section 5 from example 8 on. Each example has its own mailboxes."""
 
     def listed(self, command: bytes) -> list[bytes]:
-        """The LIST responses to `command`, without delimiter, \\HasChildren and \\HasNoChildren."""
+        """Return the LIST responses to `command`, without delimiter, \\HasChildren and \\HasNoChildren."""
         response = lines(self.client(b"a LIST " + command))[:-1]
         hidden = (b"\\HasNoChildren ", b"\\HasNoChildren", b"\\HasChildren ", b"\\HasChildren")
         for word in hidden:
@@ -196,8 +196,8 @@ class ListExampleTests(SessionTestCase):
         for name in subscribed.split():
             self.client(b"s SUBSCRIBE " + name)
 
-    def test_example_8(self) -> None:
-        r"""\HasChildren and CHILDINFO are independent of each other."""
+    def test_haschildren_and_childinfo_are_independent(self) -> None:
+        r"""Example 8: \HasChildren and CHILDINFO are independent of each other."""
         self.create(b"Foo Foo/Bar Foo/Baz Moo", b"Foo/Baz")
         self.assertEqual(self.listed(b'(SUBSCRIBED) "" "*"'), [b"(\\Subscribed) Foo/Baz"])
         self.assertEqual(self.listed(b'(SUBSCRIBED) "" "%"'), [])
@@ -214,8 +214,8 @@ class ListExampleTests(SessionTestCase):
             [b"(\\Subscribed) Foo", b"(\\Subscribed) Moo"],
         )
 
-    def test_example_9(self) -> None:
-        """CHILDINFO is returned whether or not the children match the pattern."""
+    def test_childinfo_does_not_depend_on_the_pattern(self) -> None:
+        """Example 9: CHILDINFO is returned whether or not the children match the pattern."""
         subscribed = (
             b"baz2/bar2 baz2/bar22 baz2/bar222 eps2 eps2/mamba foo2/bar1 foo2/bar2 qux2/bar2"
         )
@@ -234,8 +234,8 @@ class ListExampleTests(SessionTestCase):
             ],
         )
 
-    def test_example_10(self) -> None:
-        r"""A subscribed inferior that does not exist gives CHILDINFO but not \HasChildren."""
+    def test_nonexistent_subscribed_inferior_gives_childinfo(self) -> None:
+        r"""Example 10: a subscribed inferior that does not exist gives CHILDINFO but not \HasChildren."""
         self.create(b"foo foo/bar", b"foo/bar")
         self.client(b"d DELETE foo/bar")
         self.assertEqual(

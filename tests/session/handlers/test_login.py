@@ -4,7 +4,7 @@ from tests.session.session_case import SessionTestCase, without_text
 
 
 class UnauthenticateTests(SessionTestCase):
-    def test_another_user(self) -> None:
+    def test_another_user_can_log_in_after_unauthenticate(self) -> None:
         """UNAUTHENTICATE closes the mailbox and the account and disables extensions. Another user can log in."""
         self.select_inbox(1)
         self.client(b"a ENABLE QRESYNC IMAP4rev2")
@@ -17,7 +17,7 @@ class UnauthenticateTests(SessionTestCase):
         self.client.lose_connection()
         self.assertEqual(self.server.realm.accounts[b"bob"].sessions, 0)
 
-    def test_preauth_limits_again(self) -> None:
+    def test_unauthenticate_restores_limits_and_capabilities(self) -> None:
         """After UNAUTHENTICATE the limits and the capabilities of a connection before login apply."""
         self.client(b"a UNAUTHENTICATE")
         self.assertEqual(

@@ -5,7 +5,7 @@ from tests.session.session_case import SessionTestCase, lines, without_text
 
 
 class MailboxTests(SessionTestCase):
-    def test_create_list_delete(self) -> None:
+    def test_created_mailbox_is_listed_until_deleted(self) -> None:
         """A created mailbox is listed, with its parents, until it is deleted."""
         self.assertIn(b"a OK", self.client(b"a CREATE a/b/c/"))
         listed = self.client(b'a LIST "" *')
@@ -15,7 +15,7 @@ class MailboxTests(SessionTestCase):
         self.assertIn(b"a OK", self.client(b"a DELETE a/b/c"))
         self.assertNotIn(b"a/b/c", self.client(b'a LIST "" *'))
 
-    def test_list_patterns(self) -> None:
+    def test_percent_stops_at_the_delimiter(self) -> None:
         """In a LIST pattern `%` stops at the delimiter and `*` does not. An empty pattern asks for the delimiter."""
         self.client(b"a CREATE x/y")
         self.assertNotIn(b"x/y", self.client(b'a LIST "" %'))
@@ -24,7 +24,7 @@ class MailboxTests(SessionTestCase):
         self.assertIn(b"INBOX", self.client(b'a LIST "" inbox'))
 
     def test_refusals_have_codes(self) -> None:
-        """A command that cannot be done is NO with the response code of RFC 5530."""
+        """A refused command is NO with the response code of RFC 5530."""
         for command, response in (
             (b"CREATE INBOX", b"NO [ALREADYEXISTS]"),
             (b"DELETE INBOX", b"NO [CANNOT]"),
@@ -36,8 +36,8 @@ class MailboxTests(SessionTestCase):
         ):
             self.assertIn(b"a " + response, self.client(b"a " + command), command)
 
-    def test_lsub(self) -> None:
-        """LSUB lists subscribed names, whether they exist or not, and their parents where `%` stops at them."""
+    def test_lsub_lists_subscribed_names(self) -> None:
+        """LSUB lists subscribed names, whether they exist or not, and their parents if `%` stops at the parents."""
         self.assertIn(b"a NO [NONEXISTENT]", self.client(b"a SUBSCRIBE gone/below"))
         self.client(b"a CREATE gone/below")
         self.assertIn(b"a OK", self.client(b"a SUBSCRIBE gone/below"))
@@ -63,8 +63,8 @@ class MailboxTests(SessionTestCase):
         self.assertIn(b"a NO [CANNOT]", self.client(b"a CREATE Entw&APw"))
         self.assertEqual(without_text(self.client(b'a LIST "" Entw&APw')), b"a OK\r\n")
 
-    def test_status_counts(self) -> None:
-        """STATUS returns counts."""
+    def test_status_returns_counts(self) -> None:
+        """STATUS returns the number of messages of each kind."""
         self.client.append(flags=b"(\\Seen \\Deleted)")
         self.client.append()
         response = self.client(b"a STATUS INBOX (MESSAGES RECENT UNSEEN DELETED UIDNEXT SIZE)")
@@ -74,20 +74,20 @@ class MailboxTests(SessionTestCase):
             response,
         )
 
-    def test_list_return_status(self) -> None:
-        """LIST RETURN (STATUS) saves the client one command per mailbox."""
+    def test_list_return_status_returns_list_and_status(self) -> None:
+        """LIST RETURN (STATUS) returns LIST and STATUS responses, which saves the client one command per mailbox."""
         self.client.append()
         response = self.client(b'a LIST "" * RETURN (STATUS (MESSAGES))')
         self.assertIn(b"* STATUS INBOX (MESSAGES 1)", response)
 
 
 class StatusTests(SessionTestCase):
-    def test_status_size(self) -> None:
+    def test_status_size_is_the_sum_of_message_sizes(self) -> None:
         """STATUS SIZE is the sum of the RFC822.SIZE of all messages (RFC 8438)."""
         self.client.append()
         self.assertIn(b"(SIZE %d)" % len(MAIL), self.client(b"a STATUS INBOX (SIZE)"))
 
-    def test_appendlimit(self) -> None:
+    def test_appendlimit_is_the_largest_accepted_message(self) -> None:
         """STATUS APPENDLIMIT and the capability give the largest message that APPEND accepts (RFC 7889)."""
         limit = self.server.factory.limits.max_message_size
         self.assertIn(b"(APPENDLIMIT %d)" % limit, self.client(b"a STATUS INBOX (APPENDLIMIT)"))
@@ -113,7 +113,7 @@ class SelectedMailboxTests(SessionTestCase):
         self.assertIn(b"f OK", self.client(b"DONE") + self.client(b"f NOOP"))
         self.assertIn(b"* 2 FETCH", self.client(b"g FETCH 2 UID"))
 
-    def test_rename_inbox(self) -> None:
+    def test_rename_of_inbox_moves_its_messages(self) -> None:
         """RENAME INBOX moves its messages to the new mailbox. INBOX stays selected and empty."""
         self.select_inbox(2)
         response = self.client(b"a RENAME INBOX Old")
@@ -121,7 +121,7 @@ class SelectedMailboxTests(SessionTestCase):
         self.assertIn(b"EXPUNGE", response + self.client(b"b NOOP"))
         self.assertIn(b"MESSAGES 2", self.client(b"c STATUS Old (MESSAGES)"))
 
-    def test_delete_closes(self) -> None:
+    def test_delete_of_the_selected_mailbox_closes_it(self) -> None:
         """DELETE of the selected mailbox closes it."""
         self.client(b"a CREATE x")
         self.client(b"b SELECT x")
@@ -130,13 +130,13 @@ class SelectedMailboxTests(SessionTestCase):
         )
         self.assertIn(b"d BAD", self.client(b"d FETCH 1 UID"))
 
-    def test_haschildren(self) -> None:
+    def test_delete_of_a_mere_parent_is_haschildren(self) -> None:
         """DELETE of a name that exists only as a parent is NO [HASCHILDREN] (RFC 9051 section 6.3.5)."""
         self.client(b"a CREATE x/y")
         self.assertIn(b"b OK", self.client(b"b DELETE x"))
         self.assertIn(b"c NO [HASCHILDREN]", self.client(b"c DELETE x"))
 
-    def test_mailbox_deleted_by_another(self) -> None:
+    def test_mailbox_deleted_by_another_is_nonexistent(self) -> None:
         """When another session deletes the selected mailbox, commands are NO [NONEXISTENT] and CLOSE works."""
         self.client(b"a CREATE x")
         self.client(b"b SELECT x")

@@ -15,7 +15,7 @@ class MetadataTests(SessionTestCase):
             b'a SETMETADATA INBOX (/private/filters/values/small "s" /private/filters/values/boss "b" /private/filters "f")'
         )
 
-    def test_get(self) -> None:
+    def test_getmetadata_returns_entries_in_any_case(self) -> None:
         """GETMETADATA returns one or several entries, in any letter case. A missing entry is NIL (section 4.2)."""
         self.assertEqual(
             lines(self.client(b'a GETMETADATA "INBOX" /shared/comment'))[0],
@@ -27,7 +27,7 @@ class MetadataTests(SessionTestCase):
             )[0],
             b'* METADATA INBOX (/shared/comment "Shared comment" /private/comment "My own comment" /private/none NIL)',
         )
-        # as the example of section 4.4.1 has it
+        # The example of section 4.4.1.
         self.assertEqual(
             lines(self.client(b'a GETMETADATA "INBOX" /private/comment /shared/comment'))[0],
             b'* METADATA INBOX (/private/comment "My own comment" /shared/comment "Shared comment")',
@@ -37,8 +37,8 @@ class MetadataTests(SessionTestCase):
             b'* METADATA "" (/shared/comment NIL)',
         )
 
-    def test_special_use_entry(self) -> None:
-        """/private/specialuse is what LIST returns, and cannot be set (RFC 6154 section 4)."""
+    def test_special_use_entry_is_read_only(self) -> None:
+        """/private/specialuse equals the special uses in LIST, and cannot be set (RFC 6154 section 4)."""
         self.client(b"a CREATE MyDrafts (USE (\\Drafts \\Sent))")
         for name, value in ((b"MyDrafts", b'"\\\\Drafts \\\\Sent"'), (b"INBOX", b"NIL")):
             self.assertEqual(
@@ -51,14 +51,14 @@ class MetadataTests(SessionTestCase):
                 self.client(b"t3 SETMETADATA %b (/private/specialuse %b)" % (name, value)),
             )
 
-    def test_maxsize(self) -> None:
-        """MAXSIZE leaves out longer values and returns the longest size, before or after the name (section 4.2.1)."""
+    def test_maxsize_omits_longer_values(self) -> None:
+        """MAXSIZE omits longer values and returns the longest size, before or after the name (section 4.2.1)."""
         for command in (b"GETMETADATA (MAXSIZE 10) INBOX", b"GETMETADATA INBOX (MAXSIZE 10)"):
             response = lines(self.client(b"a " + command + b" (/shared/comment /private/filters)"))
             self.assertEqual(response[0], b'* METADATA INBOX (/private/filters "f")')
             self.assertIn(b"a OK [METADATA LONGENTRIES 14]", response[1])
 
-    def test_depth(self) -> None:
+    def test_depth_returns_inferior_entries(self) -> None:
         """DEPTH 1 returns the next level, infinity returns all levels (section 4.2.2)."""
         self.assertEqual(
             lines(self.client(b'a GETMETADATA (DEPTH 1) "INBOX" (/private/filters/values)'))[0],
@@ -79,7 +79,7 @@ class MetadataTests(SessionTestCase):
             b"a OK\r\n",
         )
 
-    def test_set(self) -> None:
+    def test_setmetadata_stores_and_removes_values(self) -> None:
         """SETMETADATA stores binary values and removes NIL values. RENAME and DELETE apply to metadata too."""
         self.client(b"a SETMETADATA INBOX (/private/comment NIL)")
         self.assertIn(b"/private/comment NIL", self.client(b"a GETMETADATA INBOX /private/comment"))
@@ -97,7 +97,7 @@ class MetadataTests(SessionTestCase):
         self.client(b"a CREATE y")
         self.assertNotIn(b'"moved"', self.client(b"a GETMETADATA y /private/comment"))
 
-    def test_refusals(self) -> None:
+    def test_invalid_metadata_commands_are_refused(self) -> None:
         """Bad entry names are BAD. Missing mailboxes, long values and too many entries are NO."""
         for entry in (
             b"comment",
@@ -126,7 +126,7 @@ class MetadataTests(SessionTestCase):
         self.assertIn(b"NIL", self.client(b"a GETMETADATA INBOX /private/n1"))
 
     def test_server_admin_is_read_only(self) -> None:
-        """/shared/admin of the server cannot be set, and the whole command fails. That of a mailbox can (section
+        """/shared/admin of a mailbox can be set. /shared/admin of the server cannot: the whole command fails (section
         3.2.1.1)."""
         response = self.client(b'a SETMETADATA "" (/private/a "x" /shared/Admin "mailto:me")')
         self.assertIn(b"a NO [NOPERM]", response)
@@ -134,7 +134,7 @@ class MetadataTests(SessionTestCase):
         self.assertIn(b"(/private/a NIL /shared/admin NIL)", response)
         self.assertIn(b"a OK", self.client(b'a SETMETADATA INBOX (/shared/admin "x")'))
 
-    def test_rename_inbox(self) -> None:
+    def test_rename_of_inbox_copies_its_metadata(self) -> None:
         """RENAME INBOX keeps the metadata of INBOX and copies it to the new mailbox (section 4.1)."""
         self.client(b"a RENAME INBOX old")
         for name in (b"INBOX", b"old"):

@@ -1,4 +1,4 @@
-"""NOTIFY (RFC 5465): changes of other mailboxes are reported at once, but never during a command."""
+"""NOTIFY (RFC 5465): changes of other mailboxes are reported immediately, but never during a command."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -25,10 +25,10 @@ class NotifyTests(SessionTestCase):
             self.other(b"c CREATE " + name)
 
     def received(self) -> list[bytes]:
-        """What the client has received since the last read, with 1 for each UIDVALIDITY."""
+        """Return the responses since the last read, with 1 for each UIDVALIDITY."""
         return lines(re.sub(rb"UIDVALIDITY \d+", b"UIDVALIDITY 1", self.client.read()))
 
-    def test_set_status(self) -> None:
+    def test_set_status_returns_the_current_state(self) -> None:
         """SET STATUS returns the state of the named mailboxes, then each change of them."""
         self.other.append(mailbox=b"foo")
         response = lines(self.client(b"a NOTIFY SET STATUS (mailboxes foo %b)" % MESSAGES))
@@ -46,7 +46,7 @@ class NotifyTests(SessionTestCase):
         self.other(b"v COPY 1 bar/x")
         self.assertEqual(self.received(), [])
 
-    def test_flag_change(self) -> None:
+    def test_flag_change_reports_unseen_and_highestmodseq(self) -> None:
         """FlagChange reports UNSEEN and HIGHESTMODSEQ (section 5.1). After ENABLE CONDSTORE every STATUS has
         HIGHESTMODSEQ."""
         self.other.append(mailbox=b"foo")
@@ -61,7 +61,7 @@ class NotifyTests(SessionTestCase):
         self.other(b"t STORE 1 +FLAGS (\\Seen)")
         self.assertRegex(self.received()[-1], rb"^\* STATUS foo \(.*UNSEEN 0 HIGHESTMODSEQ \d+\)$")
 
-    def test_groups(self) -> None:
+    def test_groups_for_one_mailbox_add_up(self) -> None:
         """Several groups for a mailbox add up (section 6), except that NONE cancels the others (section 8)."""
         self.client(
             b"a NOTIFY SET (subtree bar %b) (inboxes (SubscriptionChange)) (mailboxes foo NONE)"
@@ -72,7 +72,7 @@ class NotifyTests(SessionTestCase):
             self.other(b"s SUBSCRIBE " + name)
             self.assertEqual(len(self.received()), expected, name)
 
-    def test_selected(self) -> None:
+    def test_selected_group_reports_as_idle_does(self) -> None:
         """The selected group reports as IDLE does, with the FETCH items of MessageNew (section 5.2)."""
         self.client.append()
         self.client(b"s SELECT INBOX")
@@ -92,7 +92,7 @@ class NotifyTests(SessionTestCase):
         self.other(b"u EXPUNGE")
         self.assertIn(b"* 1 EXPUNGE", self.received())
 
-    def test_selected_delayed(self) -> None:
+    def test_selected_delayed_defers_expunge(self) -> None:
         """With selected-delayed, EXPUNGE waits for a command that allows it (section 5.3)."""
         self.client.append()
         self.client(b"a NOTIFY SET (selected-delayed %b)" % MESSAGES)
@@ -105,8 +105,8 @@ class NotifyTests(SessionTestCase):
         self.assertIn(b"* 2 EXISTS", self.received())
         self.assertIn(b"* 1 EXPUNGE", self.client(b"b NOOP"))
 
-    def test_no_group_for_selected(self) -> None:
-        """Without a group for it the selected mailbox changes only by what the client itself does (section 3.1)."""
+    def test_selected_mailbox_without_a_group_is_silent(self) -> None:
+        """Without a group for the selected mailbox, only the client's own changes of it are reported (section 3.1)."""
         self.client.append()
         self.client(b"s SELECT INBOX")
         self.other(b"s SELECT INBOX")
@@ -129,8 +129,8 @@ class NotifyTests(SessionTestCase):
         self.assertIn(b"EXISTS", response)
         self.assertIn(b"* 1 FETCH", response)
 
-    def test_own_changes(self) -> None:
-        """EXPUNGE and EXISTS for the client's own commands are sent in spite of NOTIFY NONE."""
+    def test_own_changes_are_sent_despite_notify_none(self) -> None:
+        """EXPUNGE and EXISTS for the client's own commands are sent despite NOTIFY NONE."""
         self.client.append()
         self.client(b"s SELECT INBOX")
         self.client(b"a NOTIFY NONE")
@@ -138,7 +138,7 @@ class NotifyTests(SessionTestCase):
         self.client(b"b STORE 1 +FLAGS.SILENT (\\Deleted)")
         self.assertIn(b"* 1 EXPUNGE", self.client(b"c EXPUNGE"))
 
-    def test_no_flags(self) -> None:
+    def test_no_flags_are_sent_without_flag_change(self) -> None:
         """Without FlagChange no flags are sent, until a later NOTIFY asks for them."""
         self.client.append()
         self.client(b"s SELECT INBOX")
@@ -162,7 +162,7 @@ class NotifyTests(SessionTestCase):
             self.other(b"b STORE 1 FLAGS (%b)" % command[:3])
             self.assertIn(b"[HIGHESTMODSEQ %d]" % before, self.client(b"c UID FETCH 1 MODSEQ"))
 
-    def test_no_items_for_own_mail(self) -> None:
+    def test_own_mail_gets_no_fetch_items(self) -> None:
         """The FETCH items of MessageNew are not sent for messages that the client itself adds (section 5.2)."""
         self.client(b"s SELECT INBOX")
         self.client(b"a NOTIFY SET (selected (MessageNew (UID) MessageExpunge))")
@@ -170,7 +170,7 @@ class NotifyTests(SessionTestCase):
         self.other.append()
         self.assertEqual(self.received()[-1], b"* 3 FETCH (UID 3)")
 
-    def test_many_new_messages(self) -> None:
+    def test_every_new_message_is_reported(self) -> None:
         """Every new message is reported, with MODSEQ under CONDSTORE (RFC 7162 section 3.1)."""
         self.client(b"e ENABLE CONDSTORE")
         self.client(b"s SELECT INBOX")
@@ -186,8 +186,8 @@ class NotifyTests(SessionTestCase):
                 rb"\* %d FETCH \(UID %d RFC822.SIZE 200000 MODSEQ \(\d+\) BODY\[\]" % (uid, uid),
             )
 
-    def test_large_items_wait(self) -> None:
-        """A FETCH response too large for one write waits for the next command: a command could arrive in the middle."""
+    def test_large_fetch_items_wait_for_the_next_command(self) -> None:
+        """A FETCH response too large for one write waits for the next command, which could arrive during it."""
         self.client(b"s SELECT INBOX")
         self.client(b"a NOTIFY SET (selected (MessageNew (UID BODY.PEEK[]) MessageExpunge))")
         self.other.append(MAIL + b"x" * 400_000)
@@ -199,7 +199,7 @@ class NotifyTests(SessionTestCase):
         self.assertTrue(without_text(response).endswith(b"xxx)\r\nb OK\r\n"))
         self.assertEqual(without_text(self.client(b"c NOOP")), b"c OK\r\n")
 
-    def test_mailbox_events(self) -> None:
+    def test_mailbox_events_are_reported(self) -> None:
         """Created, renamed and deleted mailboxes, subscriptions and metadata are reported (sections 5.4 to 5.8)."""
         self.client(
             b"a NOTIFY SET (personal (MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange))"
@@ -216,7 +216,7 @@ class NotifyTests(SessionTestCase):
             self.other(b"c " + command)
             self.assertEqual(self.received(), [expected])
 
-    def test_parents(self) -> None:
+    def test_parents_are_reported_with_a_mailbox(self) -> None:
         """The parents of a created or deleted mailbox are reported with it (section 5.4)."""
         self.client(b"a NOTIFY SET (personal (MailboxName))")
         self.other(b"c CREATE foo/a/b")
@@ -237,7 +237,7 @@ class NotifyTests(SessionTestCase):
         self.other(b"g RENAME INBOX old")
         self.assertEqual(self.received(), [b'* LIST (\\HasNoChildren) "/" old ("OLDNAME" (INBOX))'])
 
-    def test_mailbox_events_of_selected(self) -> None:
+    def test_other_groups_cover_the_selected_mailbox(self) -> None:
         """Other groups cover everything about the selected mailbox except its messages (section 3.1)."""
         self.client(b"s SELECT foo")
         self.client(b"a NOTIFY SET (personal (MessageNew MessageExpunge MailboxName))")
@@ -246,8 +246,8 @@ class NotifyTests(SessionTestCase):
         self.other(b"c RENAME foo fooo")
         self.assertIn(b'"OLDNAME" (foo)', b"".join(self.received()))
 
-    def test_own_events(self) -> None:
-        """The client's own changes are not reported to it (section 5)."""
+    def test_own_events_are_not_reported(self) -> None:
+        """The client's own changes are not reported to the client (section 5)."""
         self.client(
             b"a NOTIFY SET (personal (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange"
             b" MailboxMetadataChange ServerMetadataChange))"
@@ -258,7 +258,7 @@ class NotifyTests(SessionTestCase):
                         b"APPEND foo {1+}\r\nx"):  # fmt: skip
             self.assertEqual(len(lines(self.client(b"c " + command))), 1, command)
 
-    def test_uidvalidity(self) -> None:
+    def test_new_uidvalidity_is_reported(self) -> None:
         """FlagChange reports a new UIDVALIDITY (section 5.1)."""
         self.client(b"a NOTIFY SET (mailboxes foo (MessageNew MessageExpunge FlagChange))")
         self.other(b"d DELETE foo")
@@ -266,7 +266,7 @@ class NotifyTests(SessionTestCase):
         self.other(b"c CREATE foo")
         self.assertRegex(self.received()[0], rb"^\* STATUS foo .* UIDVALIDITY ")
 
-    def test_subscribed_mailboxes(self) -> None:
+    def test_subscribed_group_follows_subscriptions(self) -> None:
         """The subscribed group follows changes of the subscriptions."""
         self.client(b"a NOTIFY SET (subscribed %b)" % MESSAGES)
         self.other.append(mailbox=b"foo")
@@ -278,8 +278,8 @@ class NotifyTests(SessionTestCase):
         self.other(b"s UNSUBSCRIBE foo")
         self.assertEqual(self.received(), [b'* LIST (\\HasNoChildren) "/" foo'])
 
-    def test_not_during_a_command(self) -> None:
-        """Nothing is reported while a command runs. It is reported when the command has completed."""
+    def test_nothing_is_reported_during_a_command(self) -> None:
+        """A change is not reported while a command runs, but when the command has completed."""
         self.client(b"a NOTIFY SET (personal %b)" % MESSAGES)
         self.client.protocol.dataReceived(b"b APPEND INBOX {5}\r\n")
         self.client.read()
@@ -292,8 +292,8 @@ class NotifyTests(SessionTestCase):
         self.assertIn(b"b OK", response[0])
         self.assertIn(b"* STATUS foo", b"".join(response[1:]))
 
-    def test_idle(self) -> None:
-        """IDLE reports other mailboxes too."""
+    def test_idle_reports_other_mailboxes(self) -> None:
+        """IDLE reports changes of other mailboxes too."""
         self.client(b"a NOTIFY SET (selected-delayed %b) (personal %b)" % (MESSAGES, MESSAGES))
         self.client(b"s SELECT INBOX")
         self.client(b"b IDLE")
@@ -304,7 +304,7 @@ class NotifyTests(SessionTestCase):
         self.assertIn(b"* STATUS foo (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1)", response)
         self.assertIn(b"b OK", self.client(b"DONE"))
 
-    def test_none_and_disconnect(self) -> None:
+    def test_notify_none_and_disconnect_end_notifications(self) -> None:
         """NOTIFY NONE and the end of the connection end the notifications."""
         account = self.server.realm.account()
         self.client(b"a NOTIFY SET (personal %b)" % MESSAGES)
@@ -316,7 +316,7 @@ class NotifyTests(SessionTestCase):
         self.client.lose_connection()
         self.assertEqual(len(account._listeners), 0)
 
-    def test_refusals(self) -> None:
+    def test_unknown_event_is_badevent(self) -> None:
         """Unknown events are NO [BADEVENT]. Combinations that RFC 5465 section 3.1 forbids are BAD."""
         self.assertIn(
             b"a NO [BADEVENT (MessageNew",
@@ -329,14 +329,14 @@ class NotifyTests(SessionTestCase):
         ):  # fmt: skip
             self.assertIn(b"b BAD", self.client(b"b NOTIFY SET " + groups), groups)
 
-    def test_mail_from_other_programs(self) -> None:
-        """Mail delivered by other programs is reported once, also in mailboxes created later."""
+    def test_mail_of_other_programs_is_reported_once(self) -> None:
+        """Mail delivered by other programs is reported once, even in mailboxes that are created later."""
         on_change: dict[str, Callable[[], object]] = {}
         stopped: list[str] = []
 
         class ChangeNotifier:
-            def watch(self, paths: Sequence[str], ring: Callable[[], object]) -> "Subscription":
-                on_change[paths[0]] = ring
+            def watch(self, paths: Sequence[str], callback: Callable[[], object]) -> "Subscription":
+                on_change[paths[0]] = callback
                 return Subscription(paths[0])
 
         class Subscription:
@@ -364,15 +364,15 @@ class NotifyTests(SessionTestCase):
         self.client(b"b NOTIFY NONE")
         self.assertEqual(sorted(stopped), sorted(on_change))
 
-    def test_overflow(self) -> None:
+    def test_client_that_does_not_read_gets_an_overflow(self) -> None:
         """A client that does not read gets [NOTIFICATIONOVERFLOW] and then nothing."""
         self.client(b"a NOTIFY SET (personal (MailboxName))")
-        outbox = self.client.protocol.write_buffer
-        outbox.full = True
+        write_buffer = self.client.protocol.write_buffer
+        write_buffer.full = True
         for i in range(1100):
             self.server.realm.account().notify_listeners("created", f"m{i}")
-        outbox.full = False
-        outbox.resumeProducing()
+        write_buffer.full = False
+        write_buffer.resumeProducing()
         response = self.received()
         self.assertEqual(len(response), 1)
         self.assertIn(b"* OK [NOTIFICATIONOVERFLOW]", response[0])

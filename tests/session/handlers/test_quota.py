@@ -1,4 +1,4 @@
-"""QUOTA (RFC 9208), which an account may have, and [OVERQUOTA]."""
+"""QUOTA (RFC 9208), which an account may support, and [OVERQUOTA]."""
 
 from imapshield.testing import MAIL, NOW, MemoryRealm, MemoryStore, Server
 from tests.session.session_case import SessionTestCase, lines, without_text
@@ -11,7 +11,7 @@ class QuotaTests(SessionTestCase):
         )
         self.client = self.server.login()
 
-    def test_get(self) -> None:
+    def test_one_quota_root_covers_all_mailboxes(self) -> None:
         """There is one quota root, "", for all mailboxes. STORAGE is in units of 1,024 octets."""
         self.client.append(MAIL + b"x" * 1000)
         self.assertEqual(
@@ -24,7 +24,7 @@ class QuotaTests(SessionTestCase):
         )
         self.assertIn(b"a NO [NONEXISTENT]", self.client(b"a GETQUOTA other"))
 
-    def test_alias(self) -> None:
+    def test_quota_root_has_an_alias(self) -> None:
         """The root can be queried as "User quota", as the tests of Perl's Mail::IMAPClient do."""
         self.assertIn(b'* QUOTA "User quota" (STORAGE 0', self.client(b'a GETQUOTA "User quota"'))
 
@@ -32,7 +32,7 @@ class QuotaTests(SessionTestCase):
         """SETQUOTA is NO [NOPERM]."""
         self.assertIn(b"S0000 NO [NOPERM]", self.client(b'S0000 SETQUOTA "" (STORAGE 510)'))
 
-    def test_over_quota(self) -> None:
+    def test_append_and_copy_over_quota_are_overquota(self) -> None:
         """APPEND and COPY over the quota are NO [OVERQUOTA]. MOVE always fits."""
         self.assertIn(b"app NO [OVERQUOTA]", self.client.append(MAIL + b"x" * 2048))
         self.select_inbox(2)
@@ -41,7 +41,7 @@ class QuotaTests(SessionTestCase):
         self.assertIn(b"b OK", self.client(b"b COPY 1 there"))
         self.assertIn(b"c OK", self.client(b"c MOVE 1:2 there"))
 
-    def test_replace(self) -> None:
+    def test_replace_in_a_full_account_succeeds(self) -> None:
         """REPLACE in a full account succeeds: the old message makes room for the new one (RFC 8508 section 3.4)."""
         self.select_inbox(3)
         size = len(MAIL) + 3 * 400
@@ -51,26 +51,26 @@ class QuotaTests(SessionTestCase):
         self.assertIn(b"b NO [OVERQUOTA]", response)
         self.assertIn(b"MESSAGES 3", self.client(b"c STATUS INBOX (MESSAGES)"))
 
-    def test_deleted_storage(self) -> None:
-        """STATUS DELETED-STORAGE is what an EXPUNGE would free (section 4.1.4)."""
+    def test_deleted_storage_is_what_expunge_would_free(self) -> None:
+        """STATUS DELETED-STORAGE is the storage that an EXPUNGE would free (section 4.1.4)."""
         self.client.append(flags=b"(\\Deleted)")
         self.assertIn(
             b"(DELETED 1 DELETED-STORAGE 1)",
             self.client(b"S STATUS INBOX (DELETED DELETED-STORAGE)"),
         )
 
-    def test_rounding(self) -> None:
+    def test_limit_is_rounded_up(self) -> None:
         """A limit is rounded up to whole units, as usage is, so usage never exceeds the limit."""
         server = Server(realm=MemoryRealm(open_store=lambda: MemoryStore(lambda: NOW, 1025, None)))
         client = server.login()
         client.append(b"x" * 1025)
         self.assertIn(b'* QUOTA "" (STORAGE 2 2)\r\n', client(b'a GETQUOTA ""'))
 
-    def test_unlimited(self) -> None:
-        """Without a limit no resource is listed."""
+    def test_unlimited_account_lists_no_resource(self) -> None:
+        """The quota root of an unlimited account lists no resource."""
         self.assertIn(b'* QUOTA "" ()\r\n', Server().login()(b'a GETQUOTA ""'))
 
-    def test_advertised(self) -> None:
+    def test_account_without_quota_has_no_quota_commands(self) -> None:
         """An account without a quota has neither the capability nor the commands."""
         self.assertIn(b"QUOTA=RES-STORAGE", self.client(b"a CAPABILITY"))
         client = Server(realm=MemoryRealm(optional_interfaces=())).login()

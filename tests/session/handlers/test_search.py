@@ -5,7 +5,7 @@ from tests.session.session_case import SessionTestCase, lines, session_of, witho
 
 
 class SearchTests(SessionTestCase):
-    def test_search(self) -> None:
+    def test_search_returns_numbers_and_uid_search_uids(self) -> None:
         """SEARCH returns sequence numbers, UID SEARCH returns UIDs, and both return a line if nothing matches."""
         client = self.select_inbox(3)
         client(b"a STORE 1 +FLAGS (\\Deleted)")
@@ -14,18 +14,18 @@ class SearchTests(SessionTestCase):
         self.assertIn(b"* SEARCH 2 3\r\n", client(b"d UID SEARCH UNSEEN"))
         self.assertIn(b"* SEARCH\r\n", client(b"e SEARCH SEEN"))
 
-    def test_literal(self) -> None:
+    def test_search_string_may_be_a_literal(self) -> None:
         """A search string can be a literal, which gets a continuation request."""
         client = self.select_inbox(1)
         self.assertEqual(without_text(client(b"a SEARCH SUBJECT {5}")), b"+\r\n")
         self.assertIn(b"* SEARCH 1\r\n", client(b"lunch"))
 
-    def test_charset(self) -> None:
+    def test_unknown_charset_is_badcharset(self) -> None:
         """An unknown charset is NO [BADCHARSET]."""
         client = self.select_inbox(1)
         self.assertIn(b"a NO [BADCHARSET", client(b"a SEARCH CHARSET x-unknown ALL"))
 
-    def test_esearch(self) -> None:
+    def test_search_return_is_answered_with_esearch(self) -> None:
         """SEARCH RETURN is answered with ESEARCH and the tag of the command."""
         client = self.select_inbox(3)
         self.assertIn(
@@ -33,8 +33,8 @@ class SearchTests(SessionTestCase):
             client(b"a UID SEARCH RETURN (MIN MAX ALL COUNT) ALL"),
         )
 
-    def test_expunged_by_another(self) -> None:
-        """SEARCH, SORT and THREAD leave out an expunged message and are OK [EXPUNGEISSUED] (RFC 5530)."""
+    def test_search_omits_a_message_expunged_by_another(self) -> None:
+        """SEARCH, SORT and THREAD omit an expunged message and are OK [EXPUNGEISSUED] (RFC 5530)."""
         client = self.select_inbox(3)
         other = self.second_client()
         other(b"a STORE 2 +FLAGS (\\Deleted)")
@@ -48,8 +48,8 @@ class SearchTests(SessionTestCase):
             self.assertEqual(response[0], expected)
             self.assertRegex(response[-1], rb"^c OK \[EXPUNGEISSUED\]")
 
-    def test_within(self) -> None:
-        """YOUNGER and OLDER count back from the present second and both include it (RFC 5032 section 2)."""
+    def test_younger_and_older_both_include_the_limit(self) -> None:
+        """YOUNGER and OLDER count back from the current second, and both include the limit (RFC 5032 section 2)."""
         self.select_inbox(1)
         session = session_of(self.client)
         session.now = lambda: 1_700_000_000.9 + 3600
@@ -65,16 +65,16 @@ class SearchTests(SessionTestCase):
 
 
 class SavedResultTests(SessionTestCase):
-    def searched(self) -> Client:
-        """Five messages, of which 2 and 4 are flagged, and the search for those saved."""
+    def save_flagged(self) -> Client:
+        """Store five messages, flag 2 and 4, save the search for flagged messages, and return the client."""
         client = self.select_inbox(5)
         client(b"a STORE 2,4 +FLAGS.SILENT (\\Flagged)")
         self.assertEqual(without_text(client(b"A282 SEARCH RETURN (SAVE) FLAGGED")), b"A282 OK\r\n")
         return client
 
-    def test_saved_result_in_every_command(self) -> None:
+    def test_commands_take_the_saved_result(self) -> None:
         """FETCH, STORE, COPY, MOVE, SEARCH and UID EXPUNGE take `$`, the saved result (RFC 5182 section 2.1)."""
-        client = self.searched()
+        client = self.save_flagged()
         client(b"b CREATE other")
         self.assertEqual(
             [line[:9] for line in lines(client(b"A283 FETCH $ (UID)"))[:2]],
@@ -88,17 +88,17 @@ class SavedResultTests(SessionTestCase):
         self.assertEqual(without_text(client(b"h FETCH $ FLAGS")), b"h OK\r\n")
         self.assertEqual(without_text(client(b"i MOVE $ other")), b"i OK\r\n")
 
-    def test_expunged_messages_are_removed(self) -> None:
+    def test_expunged_messages_leave_the_saved_result(self) -> None:
         """Expunged messages are removed from the saved result, and the other numbers follow their messages."""
-        client = self.searched()
+        client = self.save_flagged()
         client(b"b STORE 1:2 +FLAGS.SILENT (\\Deleted)")
         client(b"c EXPUNGE")
         self.assertEqual(lines(client(b"d FETCH $ UID"))[0], b"* 2 FETCH (UID 4)")
 
-    def test_result_is_emptied(self) -> None:
+    def test_failed_search_empties_the_saved_result(self) -> None:
         """A SEARCH (SAVE) that finds nothing or fails empties the result, and so does SELECT. BAD does not (RFC 5182
         section 2.1)."""
-        client = self.searched()
+        client = self.save_flagged()
         self.assertIn(b"b BAD", client(b"b SEARCH RETURN (SAVE) NONSENSE"))
         self.assertIn(b"* 4 FETCH", client(b"c FETCH $ UID"))
         self.assertIn(b"c1 NO [BADCHARSET", client(b"c1 SEARCH CHARSET X-NONE (OR $ 1) TEXT x"))
@@ -117,7 +117,7 @@ class SavedResultTests(SessionTestCase):
         client(b"g SELECT INBOX")
         self.assertEqual(without_text(client(b"h FETCH $ UID")), b"h OK\r\n")
 
-    def test_saved_part(self) -> None:
+    def test_partial_options_save_only_their_messages(self) -> None:
         """MIN, MAX or PARTIAL alone save those messages; ALL or COUNT save all that match (RFC 5182 section 2.4)."""
         client = self.select_inbox(9)
         for returns, saved in (
@@ -134,23 +134,23 @@ class SavedResultTests(SessionTestCase):
             client(b"a SEARCH RETURN (%b) ALL" % returns)
             self.assertIn(b"ALL " + saved + b"\r\n", client(b"b SEARCH RETURN (ALL) $"), returns)
 
-    def test_saved_result_of_saved_result(self) -> None:
+    def test_search_may_use_and_replace_the_saved_result(self) -> None:
         """A search can use the saved result and replace it (RFC 5182 section 2.3)."""
-        client = self.searched()
+        client = self.save_flagged()
         client(b"b SEARCH RETURN (SAVE) $ 3:5")
         self.assertEqual(lines(client(b"c FETCH $ UID"))[0], b"* 4 FETCH (UID 4)")
 
 
 class EsearchTests(SessionTestCase):
-    def test_nothing_found(self) -> None:
-        """If nothing matches, MIN, MAX and ALL are left out and COUNT is 0 (RFC 4731 section 3.1)."""
+    def test_no_match_omits_min_max_and_all(self) -> None:
+        """If nothing matches, MIN, MAX and ALL are omitted and COUNT is 0 (RFC 4731 section 3.1)."""
         client = self.select_inbox(2)
         self.assertEqual(
             lines(client(b"A285 SEARCH RETURN (MIN MAX COUNT ALL) FLAGGED"))[0],
             b'* ESEARCH (TAG "A285") COUNT 0',
         )
 
-    def test_empty_mailbox(self) -> None:
+    def test_empty_mailbox_can_be_searched(self) -> None:
         """An empty mailbox can be searched."""
         self.client(b"s SELECT INBOX")
         self.assertEqual(
@@ -159,7 +159,7 @@ class EsearchTests(SessionTestCase):
 
 
 class PartialTests(SessionTestCase):
-    def test_search(self) -> None:
+    def test_partial_search_returns_a_range_of_the_result(self) -> None:
         """PARTIAL returns a range of the result from either end, and NIL if it is empty (RFC 9394 section 3.1)."""
         client = self.select_inbox(10)
         client(b"d STORE 3 +FLAGS.SILENT (\\Deleted)")
@@ -178,7 +178,7 @@ class PartialTests(SessionTestCase):
                 b'* ESEARCH (TAG "A01") UID PARTIAL (%b)' % expected,
             )
 
-    def test_fetch(self) -> None:
+    def test_partial_fetch_returns_a_range_of_the_messages(self) -> None:
         """UID FETCH (PARTIAL) returns a range of the messages that the set names (RFC 9394 section 3.3)."""
         client = self.select_inbox(10)
         for part, uids in (
@@ -193,15 +193,15 @@ class PartialTests(SessionTestCase):
                 response[:-1], [b"* %d FETCH (UID %d)" % (u, u) for u in sorted(uids)], part
             )
 
-    def test_fetch_after_changedsince(self) -> None:
-        """PARTIAL is applied before CHANGEDSINCE, in whatever order they are written (RFC 9394 section 3.4)."""
+    def test_partial_is_applied_before_changedsince(self) -> None:
+        """PARTIAL is applied before CHANGEDSINCE, whatever their order in the command (RFC 9394 section 3.4)."""
         client = self.select_inbox(4)
         client(b"a STORE 2:4 +FLAGS.SILENT (\\Seen)")
         for modifiers in (b"PARTIAL -3:-4 CHANGEDSINCE 5", b"CHANGEDSINCE 5 PARTIAL -4:-3"):
             response = lines(client(b"b UID FETCH 1:* (UID) (%b)" % modifiers))
             self.assertEqual([line[:9] for line in response if b"FETCH (" in line], [b"* 2 FETCH"])
 
-    def test_streamed(self) -> None:
+    def test_large_message_in_a_partial_range_is_streamed(self) -> None:
         """A large message in a PARTIAL range is streamed."""
         big = MAIL + b"x" * 300_000
         for _ in range(3):

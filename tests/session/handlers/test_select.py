@@ -4,8 +4,8 @@ from tests.session.session_case import SessionTestCase, without_text
 
 
 class SelectTests(SessionTestCase):
-    def test_select_describes_mailbox(self) -> None:
-        """SELECT returns everything that a client needs to know about the mailbox."""
+    def test_select_describes_the_mailbox(self) -> None:
+        """SELECT returns the counts, UIDs and flags of the mailbox."""
         self.client.append(flags=b"(\\Seen)")
         self.client.append(flags=b"($Work)")
         response = self.client(b"a SELECT INBOX")
@@ -22,7 +22,7 @@ class SelectTests(SessionTestCase):
         ):
             self.assertIn(part, response)
 
-    def test_recent_for_one_session(self) -> None:
+    def test_message_is_recent_for_one_session(self) -> None:
         r"""A message is \Recent for the first session that selects the mailbox. EXAMINE does not count."""
         self.client.append()
         self.assertIn(b"* 1 RECENT", self.server.login()(b"a EXAMINE INBOX"))
@@ -39,8 +39,8 @@ class SelectTests(SessionTestCase):
         self.client(b"d CLOSE")
         self.assertIn(b"UNSEEN 1", self.client(b"e STATUS INBOX (UNSEEN MESSAGES)"))
 
-    def test_failed_select(self) -> None:
-        """A SELECT that fails leaves no mailbox selected, and [CLOSED] says so."""
+    def test_failed_select_leaves_no_mailbox_selected(self) -> None:
+        """A SELECT that fails leaves no mailbox selected, and reports [CLOSED]."""
         for name in (b"nowhere", b"no&name"):
             self.client(b"a SELECT INBOX")
             response = self.client(b"b SELECT " + name)
@@ -48,7 +48,7 @@ class SelectTests(SessionTestCase):
             self.assertIn(b"b NO", response)
             self.assertIn(b"c BAD", self.client(b"c FETCH 1 FLAGS"))
 
-    def test_close(self) -> None:
+    def test_close_removes_deleted_messages_silently(self) -> None:
         r"""CLOSE removes messages with \Deleted without untagged responses. UNSELECT removes nothing."""
         client = self.select_inbox(2)
         client(b"a STORE 1 +FLAGS.SILENT (\\Deleted)")

@@ -29,7 +29,7 @@ class SortTests(SessionTestCase):
         self.client(b"s SELECT INBOX")
         return self.client
 
-    def test_keys(self) -> None:
+    def test_messages_are_sorted_by_each_key(self) -> None:
         """Messages are sorted by each key in both directions. Equal messages are in the order of their numbers."""
         client = self.select_messages()
         for criteria, numbers in (
@@ -50,8 +50,8 @@ class SortTests(SessionTestCase):
             response = client(b"a282 SORT (%b) UTF-8 ALL" % criteria)
             self.assertEqual(lines(response)[0], b"* SORT " + numbers, criteria)
 
-    def test_uid_and_search(self) -> None:
-        """UID SORT returns the UIDs of the messages that match. An empty result is a line too."""
+    def test_uid_sort_returns_matching_uids(self) -> None:
+        """UID SORT returns the UIDs of the messages that match. An empty result is a SORT line too."""
         client = self.select_messages()
         client(b"a STORE 1 +FLAGS.SILENT (\\Deleted)")
         client(b"b EXPUNGE")
@@ -59,13 +59,13 @@ class SortTests(SessionTestCase):
         self.assertEqual(lines(client(b"d SORT (DATE) UTF-8 SUBJECT beta"))[0], b"* SORT 2")
         self.assertEqual(lines(client(b"e SORT (SUBJECT) US-ASCII TEXT unseen"))[0], b"* SORT")
 
-    def test_charset_and_key(self) -> None:
+    def test_unknown_charset_is_no_and_unknown_key_bad(self) -> None:
         """An unknown charset is NO [BADCHARSET]. An unknown sort key is BAD."""
         client = self.select_messages()
         self.assertIn(b"a NO [BADCHARSET", client(b"a SORT (DATE) X-NONE ALL"))
         self.assertIn(b"b BAD", client(b"b SORT (COLOUR) UTF-8 ALL"))
 
-    def test_esort(self) -> None:
+    def test_esort_keeps_the_order(self) -> None:
         """ESORT keeps the order in ALL, MIN, MAX and PARTIAL (RFC 5267 section 3)."""
         client = self.select_messages()
         self.assertEqual(
@@ -77,21 +77,21 @@ class SortTests(SessionTestCase):
             b'* ESEARCH (TAG "E02") UID PARTIAL (2:3 2,1)',
         )
 
-    def test_modseq(self) -> None:
+    def test_modseq_key_adds_the_highest_modseq(self) -> None:
         """A MODSEQ search key adds the highest MODSEQ (RFC 7162 section 3.1.6)."""
         client = self.select_messages()
         self.assertRegex(
             client(b"a SORT (DATE) UTF-8 MODSEQ 1 1:2"), rb"\* SORT 2 1 \(MODSEQ \d+\)\r\n"
         )
 
-    def test_large_mailbox(self) -> None:
+    def test_large_mailbox_is_sorted_completely(self) -> None:
         """A mailbox with 2,300 messages is sorted completely."""
         client = self.select_inbox(2300)
         response = lines(client(b"a SORT (REVERSE SUBJECT) UTF-8 ALL"))[0]
         self.assertEqual(response, b"* SORT " + b" ".join(b"%d" % i for i in range(1, 2301)))
 
-    def test_expunged_by_another(self) -> None:
-        """SORT leaves out messages that another session expunged."""
+    def test_sort_omits_a_message_expunged_by_another(self) -> None:
+        """SORT omits messages that another session expunged."""
         client = self.select_messages()
         other = self.second_client()
         other(b"a STORE 2 +FLAGS (\\Deleted)")
@@ -114,8 +114,8 @@ class ThreadTests(SessionTestCase):
         self.client(b"s SELECT INBOX")
         return self.client
 
-    def test_references(self) -> None:
-        """REFERENCES follows References fields, and subjects where there are none."""
+    def test_references_threads_by_fields_and_then_subjects(self) -> None:
+        """REFERENCES threads by References fields, and by subject for messages without them."""
         client = self.select_messages()
         self.assertEqual(
             lines(client(b"A283 THREAD REFERENCES UTF-8 ALL"))[0], b"* THREAD (1 5)(2 (3 4)(6))"
@@ -125,7 +125,7 @@ class ThreadTests(SessionTestCase):
             b"* THREAD ((3 4)(6))(5)",
         )
 
-    def test_ordered_subject(self) -> None:
+    def test_orderedsubject_uses_subject_and_date(self) -> None:
         """ORDEREDSUBJECT uses only subject and date."""
         client = self.select_messages()
         self.assertEqual(
@@ -133,19 +133,19 @@ class ThreadTests(SessionTestCase):
             b"* THREAD (1 5)(2 (3)(4)(6))",
         )
 
-    def test_empty_result(self) -> None:
+    def test_empty_result_is_a_line_without_threads(self) -> None:
         """An empty result is a THREAD line without threads."""
         client = self.select_messages()
         self.assertEqual(lines(client(b"a THREAD REFERENCES UTF-8 SEEN"))[0], b"* THREAD")
 
-    def test_large_header(self) -> None:
+    def test_large_references_field_is_read_up_to_a_limit(self) -> None:
         """A References field of hundreds of kilobytes is read up to a limit."""
         refs = "References:" + "".join(f" <{i}@y>\r\n" for i in range(30_000))
         self.client.append(mail("x", "nonsense", more=refs))
         self.client(b"s SELECT INBOX")
         self.assertIn(b"* THREAD (1)", self.client(b"a THREAD REFERENCES UTF-8 ALL"))
 
-    def test_other_sessions_are_served(self) -> None:
+    def test_other_sessions_are_served_during_thread_and_sort(self) -> None:
         """Another session is served while THREAD and SORT link, sort and write."""
         for i in range(60):
             self.client.append(mail(str(i), "now", more=f"Message-ID: <{i}@x>\r\n"))
@@ -157,7 +157,7 @@ class ThreadTests(SessionTestCase):
         served = 0
 
         def send_noop() -> None:
-            """Have `other` send one NOOP after the other for as long as `client` waits."""
+            """Make `other` send NOOPs one at a time for as long as `client` waits."""
             nonlocal served
             served += other.transport.value().count(b"n OK")
             other.transport.clear()
@@ -171,9 +171,9 @@ class ThreadTests(SessionTestCase):
             (b"SORT (SUBJECT FROM) UTF-8 ALL", 5),
             (b"SORT (ARRIVAL SIZE) UTF-8 ALL", 5),
         ):
-            alone = client(b"c " + command)
+            undisturbed = client(b"c " + command)
             served = 0
             client.protocol.dataReceived(b"c %b\r\n" % command)
             send_noop()
-            self.assertEqual(client.read(), alone)
+            self.assertEqual(client.read(), undisturbed)
             self.assertGreaterEqual(served, turns, command)

@@ -30,8 +30,8 @@ def items(text: bytes) -> tuple[FetchItem, ...]:
 
 
 class ItemTests(SynchronousTestCase):
-    def test_macros(self) -> None:
-        """ALL, FAST and FULL are expanded as RFC 9051 section 6.4.5 says."""
+    def test_macros_are_expanded(self) -> None:
+        """ALL, FAST and FULL are expanded as in RFC 9051 section 6.4.5."""
         fast = [b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE"]
         for macro, names in (
             (b"FAST", fast),
@@ -41,7 +41,7 @@ class ItemTests(SynchronousTestCase):
             self.assertEqual(items(macro), tuple(map(Attribute, names)))
         self.assertRaises(BadCommand, items, b"(ALL)")
 
-    def test_attributes(self) -> None:
+    def test_attributes_are_accepted_in_any_case(self) -> None:
         """Items of one word are accepted in any case, alone or in parentheses."""
         for name in (
             b"UID", b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE", b"ENVELOPE", b"BODY",
@@ -50,8 +50,8 @@ class ItemTests(SynchronousTestCase):
             self.assertEqual(items(name.lower()), (Attribute(name),))
             self.assertEqual(items(b"(" + name + b")"), (Attribute(name),))
 
-    def test_sections(self) -> None:
-        """BODY[…] is parsed in all of its forms."""
+    def test_body_sections_are_parsed_in_all_forms(self) -> None:
+        """BODY[…] is parsed in all forms."""
         for text, section in (
             (b"BODY[]", Section()),
             (b"BODY[1]", Section((1,))),
@@ -68,28 +68,28 @@ class ItemTests(SynchronousTestCase):
                 items(text[:4] + b".PEEK" + text[4:]), (BodySection(section, peek=True),)
             )
 
-    def test_deepest_part(self) -> None:
-        """Every part that a BODYSTRUCTURE shows can be fetched."""
+    def test_every_part_of_a_bodystructure_can_be_fetched(self) -> None:
+        """Every part of a BODYSTRUCTURE can be fetched."""
         deepest = b"1." * (DEFAULT_LIMITS.depth - 1) + b"1"
         self.assertEqual(
             items(b"BODY[%b.MIME]" % deepest),
             (BodySection(Section((1,) * DEFAULT_LIMITS.depth, b"MIME")),),
         )
 
-    def test_fields_as_literals(self) -> None:
+    def test_field_names_may_be_literals(self) -> None:
         """Field names are astrings, so they may be literals."""
         parts: Parts = [b"FETCH 1 BODY[HEADER.FIELDS (", MemoryLiteral(b"DATE"), b" FROM)]"]
         section = Section((), b"HEADER.FIELDS", (b"DATE", b"FROM"))
         self.assertEqual(parse_as(Fetch, parts).items, (BodySection(section),))
 
-    def test_impossible_field_names(self) -> None:
+    def test_impossible_field_names_are_accepted(self) -> None:
         """Names that no header field can have, such as ``Subject:``, are accepted."""
         (item,) = items(b'BODY[HEADER.FIELDS (Subject: "" "X Y")]')
         assert isinstance(item, BodySection)
         self.assertEqual(item.section.fields, (b"Subject:", b"", b"X Y"))
 
-    def test_partial(self) -> None:
-        """A partial has an offset and a size; the size is not 0, and neither is negative."""
+    def test_partial_has_an_offset_and_a_size(self) -> None:
+        """A partial has an offset and a size; the size is not 0, and no number is negative."""
         self.assertEqual(items(b"BODY[]<0.2048>"), (BodySection(Section(), partial=(0, 2048)),))
         for text in (
             b"BODY[]<0.0>",
@@ -101,8 +101,8 @@ class ItemTests(SynchronousTestCase):
         ):
             self.assertRaises(BadCommand, items, text)
 
-    def test_rfc822(self) -> None:
-        r"""The names of RFC 3501 are answered under those names; only RFC822.HEADER does not set \Seen."""
+    def test_rfc822_items_keep_their_names(self) -> None:
+        r"""Responses to the items of RFC 3501 keep the names of the items; only RFC822.HEADER does not set \Seen."""
         self.assertEqual(
             items(b"(RFC822 RFC822.HEADER RFC822.TEXT)"),
             (
@@ -113,7 +113,7 @@ class ItemTests(SynchronousTestCase):
         )
         self.assertRaises(BadCommand, items, b"RFC822.PEEK")
 
-    def test_binary(self) -> None:
+    def test_binary_has_part_numbers(self) -> None:
         """BINARY has part numbers, and perhaps a partial or SIZE (RFC 3516)."""
         self.assertEqual(items(b"BINARY[1.2]<0.9>"), (Binary((1, 2), partial=(0, 9)),))
         self.assertEqual(items(b"BINARY.PEEK[1]"), (Binary((1,), peek=True),))
@@ -128,7 +128,7 @@ class ItemTests(SynchronousTestCase):
         ):
             self.assertRaises(BadCommand, items, text)
 
-    def test_preview(self) -> None:
+    def test_preview_may_have_a_modifier(self) -> None:
         """PREVIEW may have its own modifier (RFC 8970), or be followed by the modifiers of FETCH."""
         self.assertEqual(items(b"PREVIEW"), (Preview(),))
         self.assertEqual(items(b"(PREVIEW (lazy) UID)"), (Preview(lazy=True), Attribute(b"UID")))
@@ -136,13 +136,13 @@ class ItemTests(SynchronousTestCase):
         self.assertEqual((parsed.items, parsed.changed_since), ((Preview(),), 5))
         self.assertRaises(BadCommand, items, b"(PREVIEW (EAGER))")
 
-    def test_repeated_items(self) -> None:
-        """2,300 times BODY[] is one BODY[]; different items are counted."""
+    def test_repeated_items_count_once(self) -> None:
+        """2,300 repetitions of BODY[] are one BODY[]; different items are counted."""
         self.assertEqual(len(items(b"(" + b"BODY[] " * 2300 + b"UID)")), 2)
         many = b"(" + b" ".join(b"BODY[%d]" % i for i in range(1, 252)) + b")"
         self.assertRaises(BadCommand, items, many)
 
-    def test_malformed(self) -> None:
+    def test_invalid_items_are_refused(self) -> None:
         """Unknown items and damaged sections are refused."""
         for text in (
             b"", b"()", b"(FLAGS", b"FLAGS UID", b"(FLAGS  UID)", b"FOO", b"BODY[0]", b"BODY[1.0]",
@@ -158,7 +158,7 @@ class ItemTests(SynchronousTestCase):
 
 
 class FetchTests(SynchronousTestCase):
-    def test_example(self) -> None:
+    def test_example_of_rfc_9051_is_parsed(self) -> None:
         """The example of RFC 9051 section 6.4.5 is parsed."""
         self.assertEqual(
             parse([b"FETCH 2:4 (FLAGS BODY[HEADER.FIELDS (DATE FROM)])"]),
@@ -172,7 +172,7 @@ class FetchTests(SynchronousTestCase):
         )
         self.assertEqual(parse([b"uid fetch $ uid"]), Fetch(SAVED, (Attribute(b"UID"),), uid=True))
 
-    def test_modifiers(self) -> None:
+    def test_modifiers_are_parsed(self) -> None:
         """CHANGEDSINCE, VANISHED and PARTIAL are parsed (RFC 7162, RFC 9394)."""
         self.assertEqual(
             parse([b"UID FETCH 300:500 (FLAGS) (CHANGEDSINCE 12345 VANISHED PARTIAL -1:-30)"]),
@@ -186,7 +186,7 @@ class FetchTests(SynchronousTestCase):
             ),
         )
 
-    def test_malformed(self) -> None:
+    def test_invalid_modifiers_are_refused(self) -> None:
         """VANISHED needs UID FETCH and CHANGEDSINCE; unknown modifiers are refused."""
         for line in (
             b"FETCH", b"FETCH 1", b"FETCH x FLAGS", b"FETCH 1 FLAGS ()", b"FETCH 1 FLAGS (FOO)",

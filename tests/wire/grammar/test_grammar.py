@@ -1,4 +1,4 @@
-"""Properties of the whole grammar: a written command is parsed again, and no input does harm."""
+"""Properties of the whole grammar: a written command is parsed again, and no input has harmful effects."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ class PropertyTests(SynchronousTestCase):
     @LAWS
     @given(COMMANDS, SEEDS)
     def test_written_command_is_parsed(self, command: Command, seed: int) -> None:
-        """Whatever choices a client makes, its command is parsed as it was meant."""
+        """A command that a client writes is parsed as the same command, whatever choices the client makes."""
         parts = write(command, Random(seed))
         self.assertEqual(parse(parts), command, parts)
 
     @LAWS
     @given(COMMANDS, SEEDS)
     def test_written_command_is_parsed_in_utf8(self, command: Command, seed: int) -> None:
-        """The same holds after ENABLE IMAP4rev2, when names are UTF-8."""
+        """A written command is parsed as the same command after ENABLE IMAP4rev2 too, when names are UTF-8."""
         parts = write(command, Random(seed), utf8=True)
         self.assertEqual(parse(parts, utf8=True), command, parts)
 
     @LAWS
     @given(COMMANDS, SEEDS)
-    def test_trailing_spaces(self, command: Command, seed: int) -> None:
+    def test_trailing_spaces_change_nothing(self, command: Command, seed: int) -> None:
         """Spaces at the end of a command change nothing."""
         parts = write(command, Random(seed))
         last = parts[-1]
@@ -65,7 +65,9 @@ class PropertyTests(SynchronousTestCase):
 
     @LAWS
     @given(COMMANDS, SEEDS, st.data())
-    def test_mutations(self, command: Command, seed: int, data: st.DataObject) -> None:
+    def test_damaged_command_is_parsed_or_refused(
+        self, command: Command, seed: int, data: st.DataObject
+    ) -> None:
         """A damaged command is parsed, BadCommand or CommandRefused; the error text is printable ASCII."""
         parts = write(command, Random(seed))
         for _ in range(data.draw(st.integers(1, 3))):
@@ -106,7 +108,7 @@ class PropertyTests(SynchronousTestCase):
             max_size=12,
         ),
     )
-    def test_random_tokens(self, name: bytes, tokens: list[bytes]) -> None:
+    def test_random_tokens_raise_only_refusals(self, name: bytes, tokens: list[bytes]) -> None:
         """Tokens in any order raise nothing but BadCommand and CommandRefused."""
         attempt([name + b" " + b"".join(tokens)])
         attempt([name + b" " + b" ".join(tokens), MemoryLiteral(b"x"), b"".join(tokens)])
@@ -117,30 +119,30 @@ class PropertyTests(SynchronousTestCase):
             st.binary(max_size=20) | st.builds(MemoryLiteral, st.binary(max_size=9)), max_size=5
         )
     )
-    def test_random_parts(self, parts: list[bytes | MemoryLiteral]) -> None:
+    def test_random_parts_raise_only_refusals(self, parts: list[bytes | MemoryLiteral]) -> None:
         """Parts of any kind raise nothing but BadCommand and CommandRefused."""
         attempt(parts)
 
 
 class TableTests(SynchronousTestCase):
-    def test_commands_without_arguments(self) -> None:
+    def test_commands_are_recognised_in_any_case(self) -> None:
         """Commands without arguments are recognised in any case."""
         for name in (b"NOOP", b"noop", b"NoOp  "):
             self.assertEqual(parse([name]), BareCommand(b"NOOP"))
         self.assertEqual(parse([b"EXPUNGE"]), Expunge())
 
-    def test_unexpected_arguments(self) -> None:
+    def test_unexpected_arguments_are_refused(self) -> None:
         """Commands without arguments refuse arguments and literals."""
         for parts in ([b"NOOP x"], [b"NOOP(("], [b"NOOP ", MemoryLiteral(b""), b""]):
             self.assertRaises(BadCommand, parse, parts)
 
     def test_unknown_command_is_not_echoed(self) -> None:
-        """The error text for an unknown command contains none of it."""
+        """The error text for an unknown command contains no part of the command."""
         for line in (b"XYZZY", b"UID NOOP", b"UID", b"", b"\xff\xfe", b"({[", b"__class__"):
             error = self.assertRaises(BadCommand, parse, [line])
             self.assertNotIn("XYZZY", error.text)
 
-    def test_names_of_python_objects(self) -> None:
+    def test_command_names_are_looked_up_only_in_the_table(self) -> None:
         """A command name is looked up in the table and nowhere else."""
         for name in (b"PARSE", b"PARTIAL", b"FETCH.FETCH", b"COMMAND"):
             self.assertEqual(error_text([name]), "Unknown command")
@@ -150,7 +152,7 @@ KIB_64 = 1 << 16
 
 
 class CostTests(SynchronousTestCase):
-    """64 KiB of anything is parsed or refused in linear time.
+    """Any line of 64 KiB is parsed or refused in linear time.
 
     The limit is about twenty times what the slowest line takes, so that a busy machine does not fail, and about a tenth
     of what anything quadratic took.
@@ -205,7 +207,7 @@ class CostTests(SynchronousTestCase):
             attempt([line])
             self.assertLess(process_time() - start, 0.5, name)
 
-    def test_many_literals(self) -> None:
+    def test_literals_are_counted_like_other_elements(self) -> None:
         """Thousands of literals are counted like other elements (CVE-2024-34055)."""
         parts: list[bytes | LiteralData] = [b"SEARCH SUBJECT "]
         parts += [MemoryLiteral(b"x"), b" SUBJECT "] * 6000
@@ -219,7 +221,7 @@ class CostTests(SynchronousTestCase):
         self.assertIsInstance(parse([b"SEARCH 1,2,3,4,5 1,2,3,4,5"], limits=limits), Command)
         self.assertRaises(BadCommand, parse, [b"SEARCH 1,2,3,4,5 1,2,3,4,5,6"], limits=limits)
 
-    def test_long_set_of_uids(self) -> None:
+    def test_long_uid_sets_of_real_clients_are_accepted(self) -> None:
         """The long UID sets of mbsync and imapsync are far below every limit."""
         line = b"UID FETCH " + b",".join(b"%d" % i for i in range(1, 26000, 2)) + b" (UID FLAGS)"
         self.assertGreater(len(line), 60_000)

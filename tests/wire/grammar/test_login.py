@@ -11,7 +11,7 @@ from tests.wire.grammar.typed_parse import parse_as
 
 
 class LoginTests(SynchronousTestCase):
-    def test_forms(self) -> None:
+    def test_user_name_and_password_may_have_any_string_form(self) -> None:
         """User name and password are atoms, quoted or literals."""
         login = Login(b"SMITH", Secret(b'se"same'))
         self.assertEqual(parse([b'LOGIN SMITH "se\\"same"']), login)
@@ -21,8 +21,8 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual(parse([b'login "" ""']), Login(b"", Secret(b"")))
         self.assertEqual(parse([b'LOGIN a "\xc3\xa9"']), Login(b"a", Secret("é".encode())))
 
-    def test_malformed(self) -> None:
-        """Missing and extra arguments, and arguments that are no strings, are refused."""
+    def test_invalid_arguments_are_refused(self) -> None:
+        """Missing and extra arguments, and arguments that are not strings, are refused."""
         for line in (
             b"LOGIN",
             b"LOGIN a",
@@ -34,13 +34,13 @@ class LoginTests(SynchronousTestCase):
         ):
             self.assertRaises(BadCommand, parse, [line])
 
-    def test_spaces_before_a_literal(self) -> None:
+    def test_spaces_before_a_literal_are_refused(self) -> None:
         """A thousand spaces before a literal are refused (CVE-2007-1373)."""
         self.assertRaises(BadCommand, parse, [b"LOGIN" + b" " * 1008, MemoryLiteral(b"x"), b" y"])
 
 
 class AuthenticateTests(SynchronousTestCase):
-    def test_forms(self) -> None:
+    def test_initial_response_is_optional(self) -> None:
         """The initial response may be absent, present or empty (RFC 4959)."""
         self.assertEqual(parse([b"AUTHENTICATE plain"]), Authenticate(b"PLAIN", None))
         self.assertEqual(parse([b"AUTHENTICATE PLAIN ="]), Authenticate(b"PLAIN", Secret(b"")))
@@ -49,7 +49,7 @@ class AuthenticateTests(SynchronousTestCase):
             Authenticate(b"PLAIN", Secret(b"test\0test\0test")),
         )
 
-    def test_base64(self) -> None:
+    def test_base64_is_strict(self) -> None:
         """Base64 is strict, in the command and in a response (CVE-2025-59028)."""
         self.assertEqual(decode_base64(b"AGEAYg=="), b"\0a\0b")
         self.assertEqual(decode_base64(b"="), b"")
@@ -71,8 +71,8 @@ class AuthenticateTests(SynchronousTestCase):
 
 
 class EnableTests(SynchronousTestCase):
-    def test_names(self) -> None:
-        """ENABLE has at least one capability name; they are returned in upper case, each once."""
+    def test_capability_names_are_upper_case_and_unique(self) -> None:
+        """ENABLE has at least one capability name; the names are returned in upper case, each once."""
         self.assertEqual(
             parse([b"ENABLE condstore X-FOO CONDSTORE"]), Enable((b"CONDSTORE", b"X-FOO"))
         )
@@ -82,7 +82,7 @@ class EnableTests(SynchronousTestCase):
 
 
 class IdTests(SynchronousTestCase):
-    def test_forms(self) -> None:
+    def test_id_parameters_are_parsed(self) -> None:
         """RFC 2971's example, NIL, an empty list, and spaces inside the parentheses are parsed."""
         self.assertEqual(
             parse([b'ID ("name" "sodr" "version" "19.34" "vendor" NIL)']),
@@ -92,7 +92,7 @@ class IdTests(SynchronousTestCase):
         self.assertEqual(parse([b"ID ()"]), Id(()))
         self.assertEqual(parse([b'ID ( "name" "aioimaplib" )']), Id(((b"name", b"aioimaplib"),)))
 
-    def test_malformed(self) -> None:
+    def test_invalid_id_parameters_are_refused(self) -> None:
         """A name without its value, NIL as a name, 31 fields, and parentheses without end are refused."""
         self.assertEqual(
             len(parse_as(Id, [b"ID (" + b" ".join([b'"a" NIL'] * 30) + b")"]).fields), 30
@@ -105,7 +105,7 @@ class IdTests(SynchronousTestCase):
 
 
 class CompressTests(SynchronousTestCase):
-    def test_forms(self) -> None:
+    def test_algorithm_is_an_atom_in_any_case(self) -> None:
         """The algorithm is an atom in any case; the session decides whether it is supported."""
         self.assertEqual(parse([b"COMPRESS deflate"]), Compress(b"DEFLATE"))
         for line in (b"COMPRESS", b"COMPRESS ", b"COMPRESS (DEFLATE)", b"COMPRESS DEFLATE 9"):

@@ -23,7 +23,7 @@ from tests.wire.grammar.typed_parse import parse_as
 
 
 class NameTests(SynchronousTestCase):
-    def test_commands_with_names(self) -> None:
+    def test_commands_have_one_or_two_names(self) -> None:
         """DELETE, SUBSCRIBE, UNSUBSCRIBE and RENAME have one or two names."""
         self.assertEqual(parse([b"DELETE blurdybloop"]), Delete("blurdybloop"))
         self.assertEqual(
@@ -34,14 +34,14 @@ class NameTests(SynchronousTestCase):
         for line in (b"DELETE", b"DELETE a b", b"RENAME a", b"RENAME a b c", b"SUBSCRIBE  a"):
             self.assertRaises(BadCommand, parse, [line])
 
-    def test_names_that_cannot_be_decoded(self) -> None:
+    def test_undecodable_name_is_refused_with_cannot(self) -> None:
         """A name that no mailbox can have is refused with CANNOT; it is not a syntax error."""
         for name in (b"&A-", b"&AOk", b'"\xff"'):
             error = self.assertRaises(CommandRefused, parse, [b"CREATE " + name])
             self.assertEqual(error.code, b"CANNOT")
 
-    def test_create(self) -> None:
-        """A delimiter at the end is dropped; special uses are returned in their canonical spelling."""
+    def test_create_returns_canonical_names_and_special_uses(self) -> None:
+        """A delimiter at the end of a name is dropped; special uses are returned in canonical spelling."""
         self.assertEqual(parse([b"CREATE owatagusiam/"]), Create("owatagusiam"))
         self.assertEqual(parse([b"CREATE /"]), Create("/"))
         self.assertEqual(
@@ -50,7 +50,7 @@ class NameTests(SynchronousTestCase):
         )
         self.assertEqual(parse([b"CREATE x (USE ())"]), Create("x"))
 
-    def test_create_refused(self) -> None:
+    def test_unsupported_special_use_is_refused(self) -> None:
         """A special use that is unknown, or needs a view of other mailboxes, is refused with USEATTR (RFC 6154)."""
         for use in (b"\\Foo", b"\\All", b"\\Drafts \\Flagged"):
             error = self.assertRaises(CommandRefused, parse, [b"CREATE x (USE (%b))" % use])
@@ -65,7 +65,7 @@ class NameTests(SynchronousTestCase):
 
 
 class ListTests(SynchronousTestCase):
-    def test_plain(self) -> None:
+    def test_plain_forms_are_parsed(self) -> None:
         """The forms of RFC 3501 are parsed; atoms may contain wildcards and brackets."""
         self.assertEqual(parse([b'LIST "" ""']), List("", ("",)))
         self.assertEqual(parse([b"LIST ~/Mail/ %"]), List("~/Mail/", ("%",)))
@@ -76,7 +76,7 @@ class ListTests(SynchronousTestCase):
         self.assertEqual(parse([b'LSUB "#news." "comp.*"']), List("#news.", ("comp.*",), lsub=True))
         self.assertEqual(parse([b'LIST "" "&AOk-*"']), List("", ("é*",)))
 
-    def test_extended(self) -> None:
+    def test_extended_forms_are_parsed(self) -> None:
         """The options and pattern lists of RFC 5258 and the STATUS of RFC 5819 are parsed."""
         self.assertEqual(
             parse([b'LIST (SUBSCRIBED recursivematch) "" "*" RETURN (CHILDREN)']),
@@ -106,12 +106,12 @@ class ListTests(SynchronousTestCase):
             self.assertEqual(parse([line]), List("", ("x",), extended=True))
 
     def test_invalid_patterns_are_accepted(self) -> None:
-        """A pattern that is not modified UTF-7 is taken literally, and one that is too long matches no mailbox."""
+        """A pattern that is not modified UTF-7 is used literally, and a pattern that is too long matches no mailbox."""
         self.assertEqual(parse([b'LIST "" &A*']), List("", ("&A*",)))
         self.assertEqual(parse([b'LIST "" ' + b"*" * 1001]), List("", ("\0",)))
         self.assertEqual(parse([b"LIST " + b"a" * 1001 + b" x"]), List("\0", ("x",)))
 
-    def test_malformed(self) -> None:
+    def test_invalid_lists_are_refused(self) -> None:
         """Unknown options, combinations without meaning, and too many patterns are refused."""
         for line in (
             b"LIST", b'LIST ""', b'LIST "" ()', b'LIST "" x y', b'LIST "" x RETURN',
@@ -124,8 +124,8 @@ class ListTests(SynchronousTestCase):
 
 
 class StatusTests(SynchronousTestCase):
-    def test_items(self) -> None:
-        """Items are known, and returned in upper case, each once."""
+    def test_items_are_upper_case_and_unique(self) -> None:
+        """Only known STATUS items are accepted; they are returned in upper case, each once."""
         self.assertEqual(
             parse([b"STATUS blurdybloop (uidnext MESSAGES UIDNEXT)"]),
             Status("blurdybloop", (b"UIDNEXT", b"MESSAGES")),
@@ -144,17 +144,17 @@ numbers = SequenceSet.parse
 
 
 class SelectTests(SynchronousTestCase):
-    def test_plain(self) -> None:
+    def test_select_takes_a_name_in_any_form(self) -> None:
         """SELECT and EXAMINE have a mailbox name in any form."""
         self.assertEqual(parse([b"SELECT INBOX"]), Select("INBOX"))
         self.assertEqual(parse([b'EXAMINE "inbox"']), Select("INBOX", readonly=True))
         self.assertEqual(parse([b"SELECT ", MemoryLiteral(b"a/b"), b""]), Select("a/b"))
 
-    def test_condstore(self) -> None:
+    def test_condstore_is_a_parameter(self) -> None:
         """CONDSTORE is a parameter (RFC 7162 section 3.1.8)."""
         self.assertEqual(parse([b"SELECT INBOX (CONDSTORE)"]), Select("INBOX", condstore=True))
 
-    def test_qresync(self) -> None:
+    def test_qresync_values_are_parsed(self) -> None:
         """The values of QRESYNC are parsed in their four forms (RFC 7162 section 3.2.5)."""
         head = b"SELECT INBOX (QRESYNC (67890007 20050715194045000"
         forms: tuple[tuple[bytes, tuple[SequenceSet | None, ...]], ...] = (
@@ -167,7 +167,7 @@ class SelectTests(SynchronousTestCase):
             expected = Qresync(67890007, 20050715194045000, *sets)
             self.assertEqual(parse_as(Select, [head + tail + b"))"]).qresync, expected)
 
-    def test_malformed(self) -> None:
+    def test_invalid_parameters_are_refused(self) -> None:
         """Unknown and damaged parameters are refused; a client cannot know ``*`` or ``$``."""
         for line in (
             b"SELECT", b"SELECT a b", b"SELECT INBOX ()", b"SELECT INBOX (FOO)",
@@ -179,14 +179,14 @@ class SelectTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])
 
-    def test_names_that_cannot_be_decoded(self) -> None:
+    def test_undecodable_name_is_parsed_as_empty(self) -> None:
         """A name that no mailbox can have is parsed as "", so that the session still deselects the mailbox."""
         for name in (b"&A-", b"&AOk", b'"\xff"'):
             self.assertEqual(parse([b"SELECT " + name]), Select(""))
 
 
 class QuotaTests(SynchronousTestCase):
-    def test_forms(self) -> None:
+    def test_quota_commands_are_parsed(self) -> None:
         """Roots are strings; resources are atoms in any case with limits of 63 bits."""
         self.assertEqual(parse([b'GETQUOTA "!partition/sda4"']), GetQuota(b"!partition/sda4"))
         self.assertEqual(parse([b"GETQUOTAROOT inbox"]), GetQuotaRoot("INBOX"))
@@ -196,8 +196,8 @@ class QuotaTests(SynchronousTestCase):
         )
         self.assertEqual(parse([b"SETQUOTA r ()"]), SetQuota(b"r", ()))
 
-    def test_malformed(self) -> None:
-        """Missing arguments, limits that are no numbers, and limits that are too large are refused."""
+    def test_invalid_quota_commands_are_refused(self) -> None:
+        """Missing arguments, limits that are not numbers, and limits that are too large are refused."""
         for line in (
             b"GETQUOTA", b"GETQUOTAROOT", b"SETQUOTA", b'SETQUOTA ""', b'SETQUOTA "" STORAGE 1',
             b'SETQUOTA "" (STORAGE)', b'SETQUOTA "" (STORAGE x)',

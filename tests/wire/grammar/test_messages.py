@@ -16,8 +16,8 @@ DATE = b'"17-Jul-1996 02:44:25 -0700"'
 
 
 class AppendTests(SynchronousTestCase):
-    def test_forms(self) -> None:
-        """Flags and a date may each be present or not."""
+    def test_flags_and_date_are_optional(self) -> None:
+        """Flags and date of APPEND are both optional."""
         for text, message in (
             (b"APPEND saved ", AppendMessage((), None, MAIL)),
             (b"APPEND saved () ", AppendMessage((), None, MAIL)),
@@ -35,8 +35,8 @@ class AppendTests(SynchronousTestCase):
         parsed = parse_as(Append, [b"APPEND x (\\Recent \\Seen) ", MAIL, b""])
         self.assertEqual(parsed.messages[0].flags, (b"\\Seen",))
 
-    def test_multiappend(self) -> None:
-        """One command has several messages (RFC 3502), up to the limit."""
+    def test_multiappend_has_several_messages(self) -> None:
+        """APPEND has several messages (RFC 3502), up to the limit."""
         parsed = parse_as(
             Append, [b"APPEND x (\\Seen) ", MAIL, b" (\\Flagged) ", MemoryLiteral(b"2"), b""]
         )
@@ -46,12 +46,12 @@ class AppendTests(SynchronousTestCase):
         limits = GrammarLimits(max_append_messages=1)
         self.assertRaises(BadCommand, parse, [b"APPEND x ", MAIL, b" ", MAIL, b""], limits=limits)
 
-    def test_mailbox_as_literal(self) -> None:
+    def test_mailbox_name_may_be_a_literal(self) -> None:
         """The mailbox name may be a literal too."""
         parsed = parse([b"APPEND ", MemoryLiteral(b"inbox"), b" ", MAIL, b""])
         self.assertEqual(parsed, Append("INBOX", (AppendMessage((), None, MAIL),)))
 
-    def test_binary(self) -> None:
+    def test_literal8_is_a_message(self) -> None:
         """A literal8 with NUL is a message, alone or as UTF8 data (RFC 3516, RFC 6855)."""
         mail = MemoryLiteral(b"a\0", binary=True)
         commands: list[Parts] = [
@@ -61,7 +61,7 @@ class AppendTests(SynchronousTestCase):
         for parts in commands:
             self.assertIs(parse_as(Append, parts).messages[0].content, mail)
 
-    def test_malformed(self) -> None:
+    def test_invalid_append_is_refused(self) -> None:
         """No message, no space, an invalid date, and text after the message are refused."""
         for parts in (
             [b"APPEND x"], [b"APPEND x (\\Seen)"], [b'APPEND x "hello"'], [b"APPEND x hello"],
@@ -75,7 +75,7 @@ class AppendTests(SynchronousTestCase):
 
 
 class ReplaceTests(SynchronousTestCase):
-    def test_forms(self) -> None:
+    def test_replace_has_a_number_a_mailbox_and_a_message(self) -> None:
         """REPLACE has a number or ``*``, a mailbox, and one message as in APPEND (RFC 8508)."""
         message = AppendMessage((b"\\Draft",), 837596665, MAIL, -420)
         parts: Parts = [b"REPLACE 4 Drafts (\\Draft) " + DATE + b" ", MAIL, b""]
@@ -83,8 +83,8 @@ class ReplaceTests(SynchronousTestCase):
         parsed = parse([b"UID REPLACE * inbox ", MAIL, b""])
         self.assertEqual(parsed, Replace(None, "INBOX", AppendMessage((), None, MAIL), uid=True))
 
-    def test_malformed(self) -> None:
-        """Several messages to replace, none, and several new messages are refused."""
+    def test_invalid_replace_is_refused(self) -> None:
+        """REPLACE of no message or several messages, and several new messages, are refused."""
         for start in (
             b"REPLACE 1:2 x ",
             b"REPLACE 1,2 x ",
@@ -97,7 +97,7 @@ class ReplaceTests(SynchronousTestCase):
 
 
 class CatenateTests(SynchronousTestCase):
-    def test_parts(self) -> None:
+    def test_parts_make_one_message(self) -> None:
         """Literals, UTF8 data and URLs make one message of several (RFC 3502)."""
         mail = MemoryLiteral(b"a\0", binary=True)
         parsed = parse_as(
@@ -108,7 +108,7 @@ class CatenateTests(SynchronousTestCase):
         parts = (MAIL, b"/a", mail, b";UID=1")
         self.assertEqual([message.content for message in parsed.messages], [parts, MAIL])
 
-    def test_malformed(self) -> None:
+    def test_invalid_parts_are_refused(self) -> None:
         """Other parts, no parts, and more URLs than FETCH items are permitted are refused."""
         for parts in (
             [b"APPEND x CATENATE ()"], [b"APPEND x CATENATE (MAIL ", MAIL, b")"],
@@ -125,7 +125,7 @@ numbers = SequenceSet.parse
 
 
 class StoreTests(SynchronousTestCase):
-    def test_forms(self) -> None:
+    def test_store_has_three_operations(self) -> None:
         """STORE has three operations, silent or not, with flags in parentheses or without."""
         one = numbers(b"1")
         for line, store in (
@@ -141,7 +141,7 @@ class StoreTests(SynchronousTestCase):
         ):
             self.assertEqual(parse([line]), store)
 
-    def test_unchangedsince(self) -> None:
+    def test_unchangedsince_precedes_the_operation(self) -> None:
         """UNCHANGEDSINCE comes before the operation, and may be 0 (RFC 7162)."""
         self.assertEqual(
             parse([b"UID STORE 6,4,8 (UNCHANGEDSINCE 12121230045) +FLAGS.SILENT (\\Deleted)"]),
@@ -151,7 +151,7 @@ class StoreTests(SynchronousTestCase):
             parse_as(Store, [b"STORE 1 (UNCHANGEDSINCE 0) FLAGS ()"]).unchanged_since, 0
         )
 
-    def test_malformed(self) -> None:
+    def test_invalid_store_is_refused(self) -> None:
         r"""Unknown operations and modifiers, missing flags, and \Recent are refused."""
         for line in (
             b"STORE", b"STORE 1", b"STORE 1 FLAGS", b"STORE 1 FLAGS ", b"STORE 1 FOO (\\Seen)",
@@ -166,7 +166,7 @@ class StoreTests(SynchronousTestCase):
 
 
 class CopyTests(SynchronousTestCase):
-    def test_forms(self) -> None:
+    def test_copy_and_move_take_a_message_set(self) -> None:
         """COPY and MOVE take sequence numbers, UIDs or the saved result."""
         self.assertEqual(parse([b"COPY 2:4 MEETING"]), Copy(numbers(b"2:4"), "MEETING"))
         self.assertEqual(
@@ -180,8 +180,8 @@ class CopyTests(SynchronousTestCase):
 
 
 class ExpungeTests(SynchronousTestCase):
-    def test_forms(self) -> None:
-        """EXPUNGE removes all deleted messages, and UID EXPUNGE those with the given UIDs."""
+    def test_expunge_takes_uids_or_nothing(self) -> None:
+        """EXPUNGE removes all deleted messages, and UID EXPUNGE removes those with the given UIDs."""
         self.assertEqual(parse([b"EXPUNGE"]), Expunge())
         self.assertEqual(parse([b"UID EXPUNGE 3000:3002"]), Expunge(numbers(b"3000:3002")))
         self.assertEqual(parse([b"UID EXPUNGE $"]), Expunge(SAVED))

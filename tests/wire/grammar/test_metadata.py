@@ -14,8 +14,8 @@ COMMENT = b"/shared/comment"
 
 
 class GetMetadataTests(SynchronousTestCase):
-    def test_forms(self) -> None:
-        """There are one or several entries; options come before the mailbox or, as in the examples of the RFC, after it."""
+    def test_options_may_precede_or_follow_the_mailbox(self) -> None:
+        """GETMETADATA has one or several entries; options may precede or (as in the RFC) follow the mailbox."""
         for line, command in (
             (b'GETMETADATA "" /shared/comment', GetMetadata("", (COMMENT,))),
             (
@@ -37,7 +37,7 @@ class GetMetadataTests(SynchronousTestCase):
             parse([b"GETMETADATA x (", MemoryLiteral(COMMENT), b")"]), GetMetadata("x", (COMMENT,))
         )
 
-    def test_malformed(self) -> None:
+    def test_invalid_entries_and_options_are_refused(self) -> None:
         """Impossible entry names and unknown options are refused."""
         for line in (
             b"GETMETADATA x", b"GETMETADATA x ()", b"GETMETADATA x comment",
@@ -51,14 +51,14 @@ class GetMetadataTests(SynchronousTestCase):
 
 
 class SetMetadataTests(SynchronousTestCase):
-    def test_forms(self) -> None:
+    def test_value_is_a_string_or_nil(self) -> None:
         """Values are quoted, literal or binary; NIL removes an entry."""
         binary = MemoryLiteral(b"a\0", binary=True)
         parsed = parse([b'SETMETADATA x (/shared/a "b" /shared/c NIL /shared/d ', binary, b")"])
         values = ((b"/shared/a", b"b"), (b"/shared/c", None), (b"/shared/d", b"a\0"))
         self.assertEqual(parsed, SetMetadata("x", values))
 
-    def test_malformed(self) -> None:
+    def test_invalid_values_are_refused(self) -> None:
         """A missing value, a missing list, and a value that is too long are refused."""
         for line in (
             b"SETMETADATA x /shared/a NIL",

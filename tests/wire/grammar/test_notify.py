@@ -13,7 +13,7 @@ MESSAGES = frozenset({b"MESSAGENEW", b"MESSAGEEXPUNGE"})
 
 
 class NotifyTests(SynchronousTestCase):
-    def test_forms(self) -> None:
+    def test_examples_of_rfc_5465_are_parsed(self) -> None:
         """NONE and the examples of RFC 5465 section 3 are parsed."""
         self.assertEqual(parse([b"NOTIFY NONE"]), Notify(()))
         line = (
@@ -43,7 +43,7 @@ class NotifyTests(SynchronousTestCase):
             ),
         )
 
-    def test_malformed(self) -> None:
+    def test_invalid_events_and_items_are_refused(self) -> None:
         """Events that cannot be combined, misplaced FETCH items, and lists without end are refused."""
         for line in (
             b"NOTIFY", b"NOTIFY SET", b"NOTIFY GET", b"NOTIFY SET STATUS",
@@ -58,7 +58,7 @@ class NotifyTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])
 
-    def test_limits(self) -> None:
+    def test_event_groups_are_limited(self) -> None:
         """FETCH items and event groups are counted; too many groups are refused with a code (section 3.1)."""
         line = b"NOTIFY SET (selected (MessageNew (UID FLAGS MODSEQ) MessageExpunge))"
         self.assertRaises(BadCommand, parse, [line], limits=GrammarLimits(max_fetch_items=2))
@@ -81,7 +81,7 @@ def parse_filter(text: bytes) -> MailboxFilter:
 
 
 class MailboxFilterTests(SynchronousTestCase):
-    def test_forms(self) -> None:
+    def test_filter_is_a_kind_with_or_without_names(self) -> None:
         """A filter is a kind alone, or a kind with one name or a list of names."""
         for text, expected in (
             (b"personal", MailboxFilter(b"PERSONAL")),
@@ -91,12 +91,12 @@ class MailboxFilterTests(SynchronousTestCase):
         ):
             self.assertEqual(parse_filter(text), expected)
 
-    def test_malformed(self) -> None:
+    def test_invalid_filters_are_refused(self) -> None:
         """Unknown kinds, missing names, and names after a kind that has none are refused."""
         for text in (b"", b"nowhere", b"mailboxes", b"mailboxes ()", b"personal a"):
             self.assertRaises(BadCommand, parse_filter, text)
 
-    def test_names_that_cannot_be_decoded(self) -> None:
+    def test_undecodable_name_is_ignored(self) -> None:
         """A name that no mailbox can have is ignored like a mailbox that does not exist (RFC 5465 section 3.1)."""
         for names in (b'"a&b"', b'("a&b" "a&b")'):
             self.assertEqual(parse_filter(b"mailboxes " + names), MailboxFilter(b"MAILBOXES"))

@@ -27,7 +27,7 @@ ANSWERED, DELETED = FlagKey(b"\\Answered"), FlagKey(b"\\Deleted")
 
 
 class ResultOptionTests(SynchronousTestCase):
-    def test_options(self) -> None:
+    def test_result_options_are_parsed(self) -> None:
         """The result options of RFC 4731, 5182 and 9394 are parsed; () is ALL."""
         cases: tuple[tuple[bytes, set[bytes] | None, tuple[int, int] | None], ...] = (
             (b"", None, None),
@@ -43,7 +43,7 @@ class ResultOptionTests(SynchronousTestCase):
             options = None if returns is None else frozenset(returns)
             self.assertEqual(parsed, Search(SEEN, True, options, partial))
 
-    def test_malformed(self) -> None:
+    def test_invalid_result_options_are_refused(self) -> None:
         """Unknown options, options that cannot be combined, and a charset before RETURN are refused."""
         for text in (
             b"RETURN ALL", b"RETURN (FOO) ALL", b"RETURN ()", b"RETURN (PARTIAL) ALL",
@@ -55,7 +55,7 @@ class ResultOptionTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [b"SEARCH " + text])
 
-    def test_update(self) -> None:
+    def test_update_may_have_fetch_items(self) -> None:
         """UPDATE may have FETCH items, with a space as in RFC 5465 section 7, or without as in section 8."""
         for text in (b"UPDATE (UID FLAGS uid)", b"UPDATE(UID FLAGS)"):
             parsed = parse_as(Sort, [b"SORT RETURN (COUNT " + text + b") (DATE) UTF-8 SEEN"])
@@ -64,7 +64,7 @@ class ResultOptionTests(SynchronousTestCase):
 
 
 class CancelUpdateTests(SynchronousTestCase):
-    def test_tags(self) -> None:
+    def test_cancelupdate_has_quoted_tags(self) -> None:
         """CANCELUPDATE has at least one tag, in quotes (RFC 5267)."""
         self.assertEqual(parse([b'CANCELUPDATE "B01" "B]02"']), CancelUpdate((b"B01", b"B]02")))
         for line in (
@@ -81,8 +81,8 @@ UNSEEN = Not(FlagKey(b"\\Seen"))
 
 
 class ESearchTests(SynchronousTestCase):
-    def test_forms(self) -> None:
-        """ESEARCH has mailbox filters, result options and search keys; without filters it searches the selected mailbox."""
+    def test_esearch_has_filters_options_and_keys(self) -> None:
+        """ESEARCH has mailbox filters (by default, the selected mailbox), result options and search keys."""
         for line, command in (
             (b"ESEARCH ALL", MultiSearch((MailboxFilter(b"SELECTED"),), And(()), ALL)),
             (
@@ -111,7 +111,7 @@ class ESearchTests(SynchronousTestCase):
         ):
             self.assertEqual(parse([line]), command)
 
-    def test_malformed(self) -> None:
+    def test_invalid_filters_are_refused(self) -> None:
         """Unknown filters, and names where none are permitted or some are missing, are refused."""
         for line in (
             b"ESEARCH", b"ESEARCH IN", b"ESEARCH IN () ALL", b"ESEARCH IN (nowhere) ALL",
@@ -121,7 +121,7 @@ class ESearchTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertRaises(BadCommand, parse, [line])
 
-    def test_limits(self) -> None:
+    def test_mailbox_filters_are_limited(self) -> None:
         """Too many mailbox filters are refused (RFC 7377 section 2.4)."""
         error = self.assertRaises(
             CommandRefused, parse, [b"ESEARCH IN (inboxes" + b" personal" * 32 + b") ALL"]
@@ -130,7 +130,7 @@ class ESearchTests(SynchronousTestCase):
 
 
 class SortTests(SynchronousTestCase):
-    def test_examples(self) -> None:
+    def test_sort_has_keys_and_a_charset(self) -> None:
         """SORT has sort keys, a charset and search keys; a repeated sort key is dropped."""
         self.assertEqual(
             parse([b"SORT (SUBJECT) UTF-8 SINCE 1-Feb-1994"]),
@@ -141,14 +141,14 @@ class SortTests(SynchronousTestCase):
             Sort(((False, b"SUBJECT"), (True, b"DATE")), And(()), uid=True),
         )
 
-    def test_result_options(self) -> None:
+    def test_sort_has_the_result_options_of_search(self) -> None:
         """SORT has the result options of SEARCH (RFC 5267)."""
         self.assertEqual(
             parse_as(Sort, [b"SORT RETURN (MIN PARTIAL 1:10) (ARRIVAL) UTF-8 UNDELETED"]).returns,
             {b"MIN", b"PARTIAL"},
         )
 
-    def test_malformed(self) -> None:
+    def test_invalid_sort_is_refused(self) -> None:
         """Unknown sort keys and a missing charset are refused."""
         for line in (
             b"SORT", b"SORT ()", b"SORT () UTF-8 ALL", b"SORT (FOO) UTF-8 ALL",
@@ -160,7 +160,7 @@ class SortTests(SynchronousTestCase):
 
 
 class ThreadTests(SynchronousTestCase):
-    def test_examples(self) -> None:
+    def test_both_algorithms_are_parsed(self) -> None:
         """Both threading algorithms are parsed."""
         self.assertEqual(
             parse([b'THREAD REFERENCES UTF-8 TEXT "gewp"']),
@@ -171,7 +171,7 @@ class ThreadTests(SynchronousTestCase):
             Thread(b"ORDEREDSUBJECT", FlagKey(b"\\Seen"), uid=True),
         )
 
-    def test_malformed(self) -> None:
+    def test_invalid_thread_is_refused(self) -> None:
         """An unknown algorithm and missing arguments are refused."""
         for line in (
             b"THREAD",

@@ -1,4 +1,4 @@
-"""Search keys: each key by itself, and the tree of those that contain others."""
+"""Search keys are parsed, alone and as a tree of keys that contain other keys."""
 
 import codecs
 from datetime import date
@@ -35,12 +35,12 @@ RECENT, SEEN = FlagKey(b"\\Recent"), FlagKey(b"\\Seen")
 
 
 def key(text: bytes, **limits: int) -> SearchKey:
-    """Parse a SEARCH with the limits that differ from the default, and return its key."""
+    """Parse a SEARCH and return its key; `limits` are the limits that differ from the default."""
     return parse_as(Search, [b"SEARCH " + text], GrammarLimits(**limits)).key
 
 
 class KeyTests(SynchronousTestCase):
-    def test_all_keys(self) -> None:
+    def test_every_key_is_parsed(self) -> None:
         """Every key of RFC 9051, 3501, 5032, 7162, 8474 and 8514 is parsed."""
         for text, expected in (
             (b"ALL", And(())),
@@ -52,7 +52,10 @@ class KeyTests(SynchronousTestCase):
             (b"RECENT", RECENT),
             (b"KEYWORD $Junk", FlagKey(b"$Junk")),
             (b"UNKEYWORD $Junk", Not(FlagKey(b"$Junk"))),
-            (b'KEYWORD "$Junk"', FlagKey(b"$Junk")),  # as npm's emailjs-imap-client sends it
+            (
+                b'KEYWORD "$Junk"',
+                FlagKey(b"$Junk"),
+            ),  # the form that npm's emailjs-imap-client sends
             (b"1:5,*", SequenceKey(SequenceSet.parse(b"1:5,*"))),
             (b"$", SequenceKey(None)),
             (b"UID 7", SequenceKey(SequenceSet.parse(b"7"), uid=True)),
@@ -79,7 +82,7 @@ class KeyTests(SynchronousTestCase):
         ):
             self.assertEqual(key(text), expected)
 
-    def test_malformed(self) -> None:
+    def test_invalid_keys_are_refused(self) -> None:
         """Unknown keys, and keys without their arguments, are refused."""
         for text in (
             b"", b"FOO", b"FROM", b"FROM ", b"FROM (x)", b"KEYWORD \\Seen", b'KEYWORD "\\\\Seen"',
@@ -89,8 +92,8 @@ class KeyTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertRaises(BadCommand, key, text)
 
-    def test_bodies_are_counted(self) -> None:
-        """Fifty texts may be searched for in the bodies of messages, and no more."""
+    def test_body_searches_are_limited(self) -> None:
+        """A SEARCH may search for at most fifty texts in the bodies of messages."""
         parsed = key(b"BODY x " * 49 + b"TEXT x")
         assert isinstance(parsed, And)
         self.assertEqual(len(parsed.keys), 50)
@@ -98,7 +101,7 @@ class KeyTests(SynchronousTestCase):
 
 
 class CharsetTests(SynchronousTestCase):
-    def test_texts(self) -> None:
+    def test_texts_are_decoded_from_their_charset(self) -> None:
         """Texts are decoded from their charset; without one they are UTF-8."""
         for charset, octets in (
             (b"CHARSET UTF-8 ", "é".encode()),
@@ -109,8 +112,8 @@ class CharsetTests(SynchronousTestCase):
             parsed = parse_as(Search, [b"SEARCH " + charset + b"TEXT ", MemoryLiteral(octets), b""])
             self.assertEqual(parsed.key, TextKey("é", headers=True))
 
-    def test_unknown_charset(self) -> None:
-        """An unknown charset is refused, and so are the codecs that only Python knows; the response names supported charsets."""
+    def test_unknown_charset_is_refused(self) -> None:
+        """An unknown charset and a codec that only Python knows are refused; the response names supported charsets."""
         for charset in (
             b"X-UNKNOWN",
             b"zlib_codec",
@@ -125,8 +128,8 @@ class CharsetTests(SynchronousTestCase):
             )
             self.assertEqual(error.code, b"BADCHARSET (US-ASCII UTF-8)")
 
-    def test_undecodable_text(self) -> None:
-        """A text that is not valid in its charset is refused, in every charset."""
+    def test_undecodable_text_is_refused(self) -> None:
+        """A text that is not valid in its charset is refused, for every charset."""
         self.assertRaises(BadCommand, parse, [b"SEARCH TEXT ", MemoryLiteral(b"\xff"), b""])
         self.assertRaises(
             BadCommand, parse, [b"SEARCH CHARSET US-ASCII TEXT ", MemoryLiteral(b"\xe9"), b""]
@@ -138,7 +141,7 @@ class CharsetTests(SynchronousTestCase):
                 except BadCommand as error:
                     self.assertEqual(error.text, "The search text is not valid in its charset")
 
-    def test_codecs_exist(self) -> None:
+    def test_every_supported_charset_has_a_codec(self) -> None:
         """Python has a codec for every supported charset."""
         for codec in CHARSETS.values():
             self.assertTrue(codecs.lookup(codec)._is_text_encoding)
@@ -155,15 +158,15 @@ def keys(parsed: SearchKey) -> tuple[SearchKey, ...]:
 
 
 class KeyTreeTests(SynchronousTestCase):
-    def test_example(self) -> None:
+    def test_example_of_rfc_9051_is_parsed(self) -> None:
         """The example of RFC 9051 section 6.4.4 is parsed."""
         self.assertEqual(
             keys(key(b'FLAGGED SINCE 1-Feb-1994 NOT FROM "Smith"'))[2],
             Not(EnvelopeKey(b"FROM", "Smith")),
         )
 
-    def test_nesting(self) -> None:
-        """A list of keys is AND, OR takes the next two keys, and NOT the next one."""
+    def test_and_or_and_not_nest(self) -> None:
+        """A list of keys is AND, OR takes the next two keys, and NOT takes the next key."""
         for text, expected in (
             (b"SEEN DRAFT", And((SEEN, DRAFT))),
             (b"OR SEEN DRAFT", Or((SEEN, DRAFT))),
@@ -179,7 +182,7 @@ class KeyTreeTests(SynchronousTestCase):
             self.assertEqual(key(text), expected)
 
     def test_tree_is_flat(self) -> None:
-        """Chains of one kind become one value, however they were nested."""
+        """Chains of one kind become one value, whatever their nesting."""
         any_four = Or((SEEN, DRAFT, ANSWERED, DELETED))
         for text in (
             b"OR SEEN OR DRAFT OR ANSWERED DELETED",
@@ -193,12 +196,12 @@ class KeyTreeTests(SynchronousTestCase):
             self.assertEqual(key(text), SEEN)
 
     def test_long_chains_do_not_nest(self) -> None:
-        """The chains that clients build from lists of Message-IDs are flat; 4,000 times NOT cancels out."""
+        """The chains that clients build from lists of Message-IDs are flat; 4,000 NOTs cancel each other out."""
         chain = b"OR HEADER MESSAGE-ID x " * 1500 + b"HEADER MESSAGE-ID x"
         self.assertEqual(len(keys(key(chain))), 1501)
         self.assertEqual(key(b"NOT " * 4000 + b"SEEN"), SEEN)
 
-    def test_depth(self) -> None:
+    def test_depth_is_limited_over_all_kinds(self) -> None:
         """Parentheses, NOT and OR are limited together."""
         parsed = key(b"NOT (OR SEEN (DRAFT DELETED))", max_depth=4)
         self.assertEqual(parsed, Not(Or((SEEN, And((DRAFT, DELETED))))))
@@ -214,7 +217,7 @@ class KeyTreeTests(SynchronousTestCase):
         key(b"NOT (OR SEEN DRAFT)", max_terms=5)
         self.assertRaises(BadCommand, key, b"NOT (OR SEEN DRAFT)", max_terms=4)
 
-    def test_malformed(self) -> None:
+    def test_unbalanced_keys_are_refused(self) -> None:
         """Parentheses without their counterpart and operators without their keys are refused."""
         for text in (
             b"(", b")", b"()", b"(SEEN", b"SEEN)", b"(SEEN))", b"( SEEN)", b"(SEEN )", b"OR",

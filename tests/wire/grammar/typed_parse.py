@@ -1,4 +1,4 @@
-"""Parses a command of a known type, for tests that look at its fields."""
+"""Parses a command of a known type, for tests that check its fields."""
 
 from __future__ import annotations
 
