@@ -310,8 +310,7 @@ class StartTlsTests(TlsServerCase):
         connection.sendall(b"a STARTTLS\r\nb NOOP\r\n")
         response = connection.recv(4096)
         context = ssl.create_default_context(cafile=self.pem)
-        if not response.startswith(b"a OK"):
-            return
+        self.assertTrue(response.startswith(b"a OK"), response)
         try:
             encrypted = context.wrap_socket(connection, server_hostname="localhost")
         except OSError:

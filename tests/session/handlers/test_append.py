@@ -57,7 +57,7 @@ class ReplaceTests(SessionTestCase):
         self.assertIn(b"A003 OK", response[-1])
         self.assertIn(
             b"* 4 FETCH (UID 5 FLAGS (\\Recent \\Seen \\Draft",
-            self.client(b"b FETCH 4 (UID FLAGS)").replace(b"\\Seen \\Draft", b"\\Seen \\Draft"),
+            self.client(b"b FETCH 4 (UID FLAGS)"),
         )
         self.assertIn(b"* SEARCH 2", self.client(b"c SEARCH DELETED"))
 
