@@ -2,7 +2,7 @@
 
 from twisted.internet.defer import Deferred
 
-from imapshield.edge.host import Host
+from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.session_io import ServedSession
 from imapshield.wire import encode
 
@@ -17,12 +17,12 @@ class CommandRunner:
     the backlog, so a client that never reads fills its backlog and is reset.
 
     Args:
-        host: the protocol that owns the connection, with its guard and its write buffer.
+        owner: the protocol that owns the connection, with its guard and its write buffer.
         session: executes the commands.
     """
 
-    def __init__(self, host: Host, session: ServedSession) -> None:
-        self._host = host
+    def __init__(self, owner: ConnectionOwner, session: ServedSession) -> None:
+        self._owner = owner
         self._session = session
         self._scheduled = False
         self._stopped = False
@@ -48,7 +48,7 @@ class CommandRunner:
         """Schedule a batch, unless one is scheduled."""
         if not self._scheduled and not self._stopped:
             self._scheduled = True
-            self._host.schedule(self._run_batch)
+            self._owner.schedule(self._run_batch)
 
     def stop(self) -> None:
         """Run nothing more, because the connection ends."""
@@ -56,7 +56,7 @@ class CommandRunner:
 
     def _run_batch(self) -> None:
         self._scheduled = False
-        now, limits, write_buffer = self._host.now, self._host.limits, self._host.write_buffer
+        now, limits, write_buffer = self._owner.now, self._owner.limits, self._owner.write_buffer
         write_buffer.defer_flush()
         deadline = now() + limits.turn_seconds
         for _ in range(limits.commands_per_turn):
@@ -69,22 +69,22 @@ class CommandRunner:
                 break
         else:
             self.wake()
-        if self._continuations_due and not self._host.guard.busy:
+        if self._continuations_due and not self._owner.guard.busy:
             write_buffer.write(_CONTINUATION * self._continuations_due)
             self._continuations_due = 0
         write_buffer.flush()
 
     def _run_next(self) -> bool:
         """Run the next command, and return whether it finished at once."""
-        command = self._host.guard.next_command()
+        command = self._owner.guard.next_command()
         if command is None:
             return False
-        self._host.reporter.commands += 1
-        late_continuations = self._late_continuations.pop(self._host.reporter.commands, 0)
+        self._owner.reporter.commands += 1
+        late_continuations = self._late_continuations.pop(self._owner.reporter.commands, 0)
         if late_continuations:
-            self._host.write_buffer.write(_CONTINUATION * late_continuations)
+            self._owner.write_buffer.write(_CONTINUATION * late_continuations)
         done = Deferred.fromCoroutine(self._session.run(command))
-        done.addErrback(self._host.command_interrupted)
+        done.addErrback(self._owner.session_failed)
         if not done.called:
             done.addCallback(self._finished_later)
             return False
@@ -92,10 +92,10 @@ class CommandRunner:
         return True
 
     def _finished(self) -> None:
-        self._host.guard.command_finished()
-        if self._host.guard.authenticated and not self._host.closed:
-            self._host.resetTimeout()
-        self._host.update_reading()
+        self._owner.guard.command_finished()
+        if self._owner.guard.authenticated and not self._owner.closed:
+            self._owner.resetTimeout()
+        self._owner.update_reading()
 
     def _finished_later(self, _: object) -> None:
         self._finished()

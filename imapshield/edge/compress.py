@@ -7,7 +7,7 @@ deflating (`WINDOW_BITS`, `MEMORY_LEVEL`), 40 for inflating, where the peer choo
 
 import zlib
 
-from imapshield.edge.host import Host
+from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.guard.verdicts import Reset
 
 CHUNK_SIZE = 16 << 10
@@ -106,14 +106,14 @@ class Deflater:
 
 
 class InputDecoder:
-    """Passes the input of one connection on to its host, inflated in fair turns while COMPRESS is active.
+    """Passes the input of one connection on to its owner, inflated in fair turns while COMPRESS is active.
 
     `Limits.max_inflate_ratio` applies to everything that the connection sends compressed. A client that ends the
     compression with UNAUTHENTICATE and starts it again after another login continues the same count.
     """
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self._owner = owner
         self._inflater: Inflater | None = None
         self._bytes_in = 0
         self._command_bytes = 0
@@ -122,7 +122,7 @@ class InputDecoder:
     def start_inflating(self) -> None:
         """Inflate what the peer sends from now on."""
         self._inflater = Inflater()
-        early = self._host.clearLineBuffer()
+        early = self._owner.clearLineBuffer()
         if early:  # Already compressed, by a client that did not wait for the OK.
             self.receive(early)
 
@@ -131,53 +131,53 @@ class InputDecoder:
         if self._inflater is None:
             return
         rest, self._inflater = self._inflater.rest(), None
-        if not self._host.paused:
-            self._host.transport.resumeProducing()
-        self._host.receive_again(rest)
+        if not self._owner.paused:
+            self._owner.transport.resumeProducing()
+        self._owner.receive_again(rest)
 
     def receive(self, data: bytes) -> None:
         """Decode `data`; b"" when the connection resumes reading after a pause."""
         if self._inflater is None:
-            self._host.process_input(data)
+            self._owner.process_input(data)
             return
         self._bytes_in += len(data)
         self._inflater.feed(data)
         if not data:  # Process the bytes that were inflated before the pause first.
-            self._host.process_input(b"")
+            self._owner.process_input(b"")
         self._inflate_later()
 
     def _inflate_later(self) -> None:
         # Reading stops until then: 64 KiB of the cheapest blocks take longer to inflate than one turn.
-        if not self._scheduled and not self._host.closed and not self._host.paused:
+        if not self._scheduled and not self._owner.closed and not self._owner.paused:
             self._scheduled = True
-            self._host.transport.pauseProducing()
-            self._host.schedule(self._inflate)
+            self._owner.transport.pauseProducing()
+            self._owner.schedule(self._inflate)
 
     def _inflate(self) -> None:
         self._scheduled = False
-        host, inflater = self._host, self._inflater
-        deadline = host.now() + host.limits.turn_seconds
+        owner, inflater = self._owner, self._inflater
+        deadline = owner.now() + owner.limits.turn_seconds
         try:
-            while inflater is not None and not host.closed and not host.paused:
+            while inflater is not None and not owner.closed and not owner.paused:
                 chunk = inflater.take()
                 if not chunk and not inflater.has_input:
-                    host.transport.resumeProducing()
+                    owner.transport.resumeProducing()
                     break
                 self._check_ratio(len(chunk))
-                host.process_input(chunk)
-                if host.now() > deadline:
+                owner.process_input(chunk)
+                if owner.now() > deadline:
                     self._inflate_later()
                     break
         except BadStream:
-            host.reporter.bad_command(b"", "Invalid compressed data")
-            host.reset()
+            owner.reporter.bad_command(b"", "Invalid compressed data")
+            owner.reset()
 
     def _check_ratio(self, inflated_bytes: int) -> None:
-        if self._host.line_mode:  # Literals have limits of their own, and may well be all zeros.
+        if self._owner.line_mode:  # Literals have limits of their own, and may well be all zeros.
             self._command_bytes += inflated_bytes
         ratio, max_ratio = (
             self._command_bytes // self._bytes_in,
-            self._host.limits.max_inflate_ratio,
+            self._owner.limits.max_inflate_ratio,
         )
         if self._command_bytes > UNCHECKED_BYTES and ratio > max_ratio:
-            self._host.apply_verdict(Reset("max_inflate_ratio", max_ratio, ratio))
+            self._owner.apply_verdict(Reset("max_inflate_ratio", max_ratio, ratio))

@@ -1,6 +1,6 @@
 """`LongInput`: receives literals, and skips lines that are longer than the limit."""
 
-from imapshield.edge.host import Host
+from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.spool import Spool
 from imapshield.errors import BadCommand
 from imapshield.guard.verdicts import Disconnect, RejectLiteral, Reset, Verdict
@@ -20,69 +20,69 @@ class LongInput:
     command" (RFC 7888 section 3).
     """
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self._owner = owner
         self._spool = Spool(0)
         self._overlong_line: OverlongLine | None = None  # the line that is being skipped
 
     def begin_literal(self, verdict: Verdict, event: LiteralAnnounced) -> bool:
         """Accept or reject the announced literal; returns whether the client waits for a continuation request."""
-        host = self._host
+        owner = self._owner
         if isinstance(verdict, RejectLiteral):
-            command = host.framer.reject_literal(verdict.rejection, event.synchronizing)
+            command = owner.framer.reject_literal(verdict.rejection, event.synchronizing)
             if command is not None:
-                host.apply_verdict(host.guard.check(command), command)
-            elif host.framer.literal_bytes_due:
-                host.setRawMode()
+                owner.apply_verdict(owner.guard.admit(command), command)
+            elif owner.framer.literal_bytes_due:
+                owner.setRawMode()
             return False
-        if host.framer.accept_literal(self._new_sink(event)):
-            host.setRawMode()
+        if owner.framer.accept_literal(self._new_sink(event)):
+            owner.setRawMode()
         return event.synchronizing
 
     def _new_sink(self, event: LiteralAnnounced) -> LiteralSink:
         if not traits.traits_of(event.name).carries_messages:
             return MemorySink()
         if event.literals == 0:
-            self._spool = Spool(self._host.limits.append_memory_bytes)
+            self._spool = Spool(self._owner.limits.append_memory_bytes)
         return self._spool.new_literal()
 
     def receive_literal(self, data: bytes) -> bytes | None:
         """Receive bytes of a literal; returns the bytes after its end, or None if more of the literal is to come."""
-        host = self._host
-        rest = host.framer.receive_literal(data)
+        owner = self._owner
+        rest = owner.framer.receive_literal(data)
         if rest == b"":
-            host.write_buffer.send_tcp_ack()
-        if host.guard.authenticated:
-            limits = host.limits
-            host.setTimeout(limits.literal_seconds if rest is None else limits.idle_seconds)
+            owner.write_buffer.send_tcp_ack()
+        if owner.guard.authenticated:
+            limits = owner.limits
+            owner.setTimeout(limits.literal_seconds if rest is None else limits.idle_seconds)
         return rest
 
     def begin_overlong_line(self, line: bytes) -> None:
-        """Handle a line longer than the host's `MAX_LENGTH`.
+        """Handle a line longer than the owner's `MAX_LENGTH`.
 
         Args:
             line: everything received so far from the beginning of the line. It may contain more than the line.
         """
-        host, guard, max_length = self._host, self._host.guard, self._host.MAX_LENGTH
-        id_length = host.limits.preauth_id_length
-        begins_command = not host.framer.inside
+        owner, guard, max_length = self._owner, self._owner.guard, self._owner.MAX_LENGTH
+        id_length = owner.limits.preauth_id_length
+        begins_command = not owner.framer.inside
         may_be_long = begins_command and traits.may_be_long_before_login(line)
         if may_be_long and not guard.authenticated and max_length < id_length:
-            host.MAX_LENGTH = id_length
-            host.receive_again(line)
+            owner.MAX_LENGTH = id_length
+            owner.receive_again(line)
             return
         may_log = begins_command and not guard.line_expected and traits.may_be_logged(line)
         sample = line if may_log else b""
         if guard.authenticated:
             reset = Reset("max_line_length", max_length, len(line))
-            host.reporter.limit_triggered(reset, "refused", sample=sample)
+            owner.reporter.limit_triggered(reset, "refused", sample=sample)
             rejection = BadCommand(f"Line too long: the limit is {max_length} bytes")
-            self._overlong_line = OverlongLine(host.framer, line[:max_length], rejection)
-            host.receive_again(self.skip_overlong_line(line))
+            self._overlong_line = OverlongLine(owner.framer, line[:max_length], rejection)
+            owner.receive_again(self.skip_overlong_line(line))
         else:
             reset = Reset("preauth_line_length", max_length, len(line))
-            host.reporter.limit_triggered(reset, "bye", sample=sample)
-            host.bye("Line too long")
+            owner.reporter.limit_triggered(reset, "bye", sample=sample)
+            owner.bye("Line too long")
 
     def skip_overlong_line(self, data: bytes) -> bytes:
         """Return `data` without the bytes that belong to the line that is being skipped, if any."""
@@ -92,8 +92,8 @@ class LongInput:
         rest, event = overlong.feed(data)
         if event is not None:
             self._overlong_line = None
-            verdict = self._host.guard.check(event)
+            verdict = self._owner.guard.admit(event)
             if isinstance(event, LiteralAnnounced) and not isinstance(verdict, Reset | Disconnect):
                 verdict = RejectLiteral(overlong.rejection)
-            self._host.apply_verdict(verdict, event)
+            self._owner.apply_verdict(verdict, event)
         return rest

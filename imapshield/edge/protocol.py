@@ -48,7 +48,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self._io.line_received(line)
         else:
             event = self.framer.receive_line(line)
-            self.apply_verdict(self.guard.check(event), event)
+            self.apply_verdict(self.guard.admit(event), event)
         self.update_reading()
 
     def apply_verdict(self, verdict: Verdict, event: CommandEvent | None = None) -> None:
@@ -110,7 +110,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.framer = Framer()
         self.now = time.monotonic if clock is None else clock.seconds
         self.on_lost: Callable[[ShieldedIMAP4Server], object] = lambda _: None
-        self.octets_in = 0
+        self.bytes_in = 0
         self.closed = False
         self._clock = clock
         self._fair_queue = fair_queue or FairQueue(self.callLater, self.now, limits.turn_seconds)
@@ -125,9 +125,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Count the bytes, inflate them under COMPRESS, and let the base class split them into lines."""
         if self.closed:
             return
-        if not self.octets_in:
+        if not self.bytes_in:
             self._io.identify_peer(has_input=True)
-        self.octets_in += len(data)
+        self.bytes_in += len(data)
         if self._busyReceiving:
             self.process_input(data)
         else:
@@ -176,7 +176,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         key = self.guard.authenticated, self.reporter.user or self.reporter.peer
         self._fair_queue.add(key, work)
 
-    def command_interrupted(self, failure: Failure) -> None:
+    def session_failed(self, failure: Failure) -> None:
         """Ignore an exception caused by the end of the connection; report any other as a bug, and reset."""
         if not (self.closed and failure.check(Disconnected)):
             self.reporter.command_failed("command", failure.getTraceback())
@@ -254,7 +254,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._io.connection_lost()
         super().connectionLost(reason)
         seconds = self.now() - self._connected_at
-        octets = self.octets_in, self.write_buffer.bytes_written
+        octets = self.bytes_in, self.write_buffer.bytes_written
         self.reporter.connection_closed(reason.getErrorMessage(), seconds, octets)
         self.on_lost(self)
 

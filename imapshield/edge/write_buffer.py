@@ -161,7 +161,7 @@ class WriteBuffer:
             with suppress(OSError):  # a UNIX socket
                 handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
-    def acked_bytes(self) -> tuple[int, ...]:
+    def progress_marker(self) -> tuple[int, ...]:
         """Return a value that changes whenever the peer has acknowledged at least one more byte.
 
         `resumeProducing` does not show this progress: the transport calls it when everything is sent, which takes

@@ -91,7 +91,7 @@ class ConnectionGuard:
                 return self._reset("preauth_bytes", self._preauth_bytes)
         return Accepted()
 
-    def check(self, event: CommandEvent) -> Verdict:
+    def admit(self, event: CommandEvent) -> Verdict:
         """Decide about a command that has begun (`LiteralAnnounced`) or is complete (`RawCommand`).
 
         A complete command that is not reset goes to the backlog; before login its parentheses are checked first, and

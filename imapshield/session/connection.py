@@ -66,7 +66,7 @@ class Connection(Protocol):
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` concurrently with commands."""
 
-    def logged_out(self) -> None:
+    def log_out(self) -> None:
         """Note that the session has logged out and the client may log in again (RFC 8437)."""
 
     def command_parsed(self) -> None:

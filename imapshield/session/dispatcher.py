@@ -188,6 +188,6 @@ class Dispatcher:
                 session.io.start_compression()
             case AfterResponse.LOG_OUT:
                 session.log_out()
-                session.io.logged_out()
+                session.io.log_out()
             case AfterResponse.CLOSE:
                 session.io.close()

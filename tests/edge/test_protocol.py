@@ -45,10 +45,10 @@ class PendingCommandTests(SynchronousTestCase):
         """Input after the reset is ignored and not counted."""
         client = Server().connect()
         client.send(b"a NOOP\r\n" * 101)
-        octets = client.protocol.octets_in
+        received = client.protocol.bytes_in
         client.send(b"a NOOP\r\n" * 50)
         client.protocol.lineReceived(b"a NOOP")
-        self.assertEqual(client.protocol.octets_in, octets)
+        self.assertEqual(client.protocol.bytes_in, received)
         self.assertEqual(client.transport.value(), b"")
 
     def test_batches_of_90(self) -> None:

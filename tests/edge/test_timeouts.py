@@ -90,7 +90,7 @@ class WriteTimeoutTests(SynchronousTestCase):
         server = Server()
         client = server.login()
         progress = iter(range(100))
-        client.protocol.write_buffer.acked_bytes = lambda: (next(progress),)  # type: ignore[method-assign]
+        client.protocol.write_buffer.progress_marker = lambda: (next(progress),)  # type: ignore[method-assign]
         client.protocol.write_buffer.pauseProducing()
         client.send(b"a NOOP\r\n" * 200)
         for _ in range(20):

@@ -33,32 +33,32 @@ class BacklogTests(SynchronousTestCase):
     def test_100_commands(self) -> None:
         """A hundred commands may be pending."""
         guard = ConnectionGuard(Limits())
-        self.assertEqual([guard.check(command()) for _ in range(100)], [Accepted()] * 100)
+        self.assertEqual([guard.admit(command()) for _ in range(100)], [Accepted()] * 100)
         self.assertEqual(guard.pending, 100)
 
     def test_101st_command(self) -> None:
         """The 101st pending command is a Reset, and every later verdict is the same Reset."""
         guard = ConnectionGuard(Limits())
         for _ in range(100):
-            guard.check(command())
+            guard.admit(command())
         reset = Reset("backlog", 100, 101)
-        self.assertEqual(guard.check(command()), reset)
-        self.assertEqual(guard.check(command()), reset)
+        self.assertEqual(guard.admit(command()), reset)
+        self.assertEqual(guard.admit(command()), reset)
         self.assertTrue(guard.input_paused)
 
     def test_running_command(self) -> None:
         """A running command is pending until it is finished."""
         guard = ConnectionGuard(Limits(preauth_commands=1000))
         for _ in range(100):
-            guard.check(command())
+            guard.admit(command())
         self.assertIsNotNone(guard.next_command())
-        self.assertIsInstance(guard.check(command()), Reset)
+        self.assertIsInstance(guard.admit(command()), Reset)
 
     def test_finished_command(self) -> None:
         """A finished command is not pending any more."""
         guard = ConnectionGuard(Limits(preauth_commands=1000))
         for _ in range(300):
-            self.assertEqual(guard.check(command()), Accepted())
+            self.assertEqual(guard.admit(command()), Accepted())
             guard.next_command()
             guard.command_finished()
         self.assertEqual(guard.pending, 0)
@@ -67,22 +67,22 @@ class BacklogTests(SynchronousTestCase):
         """A command is pending from its first line."""
         guard = ConnectionGuard(Limits())
         for _ in range(100):
-            guard.check(command())
-        self.assertEqual(guard.check(literal(5)), Reset("backlog", 100, 101))
+            guard.admit(command())
+        self.assertEqual(guard.admit(literal(5)), Reset("backlog", 100, 101))
 
     def test_several_lines(self) -> None:
         """A command of several lines counts once."""
         guard = ConnectionGuard(Limits())
-        guard.check(literal(1))
-        guard.check(literal(1))
-        guard.check(command(b"LOGIN"))
+        guard.admit(literal(1))
+        guard.admit(literal(1))
+        guard.admit(command(b"LOGIN"))
         self.assertEqual(guard.pending, 1)
 
     def test_one_at_a_time(self) -> None:
         """No command is taken off the backlog while another one runs."""
         guard = ConnectionGuard(Limits())
-        guard.check(command())
-        guard.check(command())
+        guard.admit(command())
+        guard.admit(command())
         self.assertIsNotNone(guard.next_command())
         self.assertIsNone(guard.next_command())
         guard.command_finished()
@@ -93,7 +93,7 @@ class BacklogTests(SynchronousTestCase):
         guard = authenticated_guard()
         for _ in range(100):
             self.assertFalse(guard.input_paused)
-            guard.check(command())
+            guard.admit(command())
         self.assertTrue(guard.input_paused)
         for _ in range(50):
             self.assertTrue(guard.input_paused)
@@ -107,14 +107,14 @@ class BacklogTests(SynchronousTestCase):
         """With strict_backlog a user is reset too."""
         guard = authenticated_guard(strict_backlog=True)
         for _ in range(100):
-            guard.check(command())
+            guard.admit(command())
         self.assertFalse(guard.input_paused)
-        self.assertIsInstance(guard.check(command()), Reset)
+        self.assertIsInstance(guard.admit(command()), Reset)
 
     def test_backlog_bytes(self) -> None:
         """Large pending commands pause the input before there are a hundred."""
         guard = authenticated_guard(max_backlog_bytes=1000)
-        guard.check(RawCommand(b"a", b"UID", (b"UID FETCH",), 1001))
+        guard.admit(RawCommand(b"a", b"UID", (b"UID FETCH",), 1001))
         self.assertTrue(guard.input_paused)
 
     def test_backlog_bytes_of_literals(self) -> None:
@@ -123,7 +123,7 @@ class BacklogTests(SynchronousTestCase):
         parts = (b"APPEND INBOX ", MemoryLiteral(bytes(600)), b"")
         for _ in range(2):
             self.assertFalse(guard.input_paused)
-            guard.check(RawCommand(b"a", b"APPEND", parts, 20))
+            guard.admit(RawCommand(b"a", b"APPEND", parts, 20))
         self.assertTrue(guard.input_paused)
         guard.next_command()
         self.assertTrue(guard.input_paused)
@@ -135,14 +135,14 @@ class BacklogTests(SynchronousTestCase):
         """An incomplete command does not pause the input, because it could never be completed."""
         guard = authenticated_guard()
         for _ in range(99):
-            guard.check(command())
-        guard.check(literal(5))
+            guard.admit(command())
+        guard.admit(literal(5))
         self.assertFalse(guard.input_paused)
 
     def test_report_only(self) -> None:
         """In report-only mode the excess command is reported and accepted, and the input is paused to bound the memory."""
         guard = ConnectionGuard(Limits(report_only=True))
-        verdicts = [guard.check(command()) for _ in range(101)]
+        verdicts = [guard.admit(command()) for _ in range(101)]
         self.assertEqual(verdicts[100], Reset("backlog", 100, 101))
         self.assertEqual(guard.pending, 101)
         self.assertTrue(guard.input_paused)
@@ -153,10 +153,10 @@ class PreAuthenticationTests(SynchronousTestCase):
         """A client may send a hundred commands before login, even if each is answered."""
         guard = ConnectionGuard(Limits())
         for _ in range(100):
-            guard.check(command())
+            guard.admit(command())
             guard.next_command()
             guard.command_finished()
-        self.assertEqual(guard.check(command()), Reset("preauth_commands", 100, 101))
+        self.assertEqual(guard.admit(command()), Reset("preauth_commands", 100, 101))
 
     def test_preauth_bytes(self) -> None:
         """A client may send 64 KiB before login."""
@@ -171,17 +171,17 @@ class PreAuthenticationTests(SynchronousTestCase):
     def test_preauth_literal_size(self) -> None:
         """Above 4 KiB before login, a synchronizing literal is rejected, and a non-synchronizing one is a Reset."""
         guard = ConnectionGuard(Limits())
-        self.assertEqual(guard.check(literal(4096)), AcceptLiteral())
-        self.assertIsInstance(guard.check(literal(4097)), RejectLiteral)
-        self.assertIsInstance(guard.check(literal(4097, synchronizing=False)), Reset)
+        self.assertEqual(guard.admit(literal(4096)), AcceptLiteral())
+        self.assertIsInstance(guard.admit(literal(4097)), RejectLiteral)
+        self.assertIsInstance(guard.admit(literal(4097, synchronizing=False)), Reset)
 
     def test_preauth_nesting(self) -> None:
         """Before login one level of parentheses is allowed, counted from the left in any order of tokens."""
         for text in (b" ((", b" (((((", b' ("x" (', b" )(((", b' ("(((" ("', b" (()"):
-            verdict = ConnectionGuard(Limits()).check(literal(10, texts=(b"NOOP" + text,)))
+            verdict = ConnectionGuard(Limits()).admit(literal(10, texts=(b"NOOP" + text,)))
             self.assertIsInstance(verdict, RejectLiteral, text)
             guard = ConnectionGuard(Limits())
-            guard.check(command(text=text))
+            guard.admit(command(text=text))
             raw_command = guard.next_command()
             assert raw_command is not None
             self.assertIsInstance(raw_command.rejection, BadCommand, text)
@@ -190,7 +190,7 @@ class PreAuthenticationTests(SynchronousTestCase):
     def test_nesting_of_id(self) -> None:
         """ID uses one level, and quoted parentheses do not count."""
         guard = ConnectionGuard(Limits())
-        guard.check(RawCommand(b"a", b"ID", (b'ID ("name" "x (y) ((z")',), 30))
+        guard.admit(RawCommand(b"a", b"ID", (b'ID ("name" "x (y) ((z")',), 30))
         raw_command = guard.next_command()
         assert raw_command is not None
         self.assertIsNone(raw_command.rejection)
@@ -223,8 +223,8 @@ class AuthenticatedTests(SynchronousTestCase):
     def test_message_size(self) -> None:
         """A message that is too large is rejected before it is sent."""
         guard = authenticated_guard(max_message_size=1000)
-        self.assertEqual(guard.check(literal(1000, name=b"APPEND")), AcceptLiteral())
-        verdict = guard.check(literal(1001, name=b"APPEND"))
+        self.assertEqual(guard.admit(literal(1000, name=b"APPEND")), AcceptLiteral())
+        verdict = guard.admit(literal(1001, name=b"APPEND"))
         assert isinstance(verdict, RejectLiteral) and isinstance(verdict.rejection, CommandRefused)
         self.assertEqual(verdict.rejection.code, b"TOOBIG")
 
@@ -234,33 +234,33 @@ class AuthenticatedTests(SynchronousTestCase):
             max_literal_size=100, max_command_size=250, max_command_literals=4
         )
         self.assertEqual(
-            guard.check(literal(100, name=b"SEARCH", literal_octets=150)), AcceptLiteral()
+            guard.admit(literal(100, name=b"SEARCH", literal_octets=150)), AcceptLiteral()
         )
-        self.assertIsInstance(guard.check(literal(101, name=b"SEARCH")), RejectLiteral)
+        self.assertIsInstance(guard.admit(literal(101, name=b"SEARCH")), RejectLiteral)
         self.assertIsInstance(
-            guard.check(literal(100, name=b"SEARCH", literal_octets=151)), RejectLiteral
+            guard.admit(literal(100, name=b"SEARCH", literal_octets=151)), RejectLiteral
         )
-        self.assertIsInstance(guard.check(literal(1, name=b"SEARCH", literals=4)), RejectLiteral)
+        self.assertIsInstance(guard.admit(literal(1, name=b"SEARCH", literals=4)), RejectLiteral)
 
     def test_logout(self) -> None:
         """After UNAUTHENTICATE a client has what was left of the limits before login."""
         guard = ConnectionGuard(Limits())
-        guard.check(command())
+        guard.admit(command())
         guard.next_command()
         guard.command_finished()
         guard.login()
         guard.bytes_received(1 << 20)
         for _ in range(500):
-            guard.check(command())
+            guard.admit(command())
             guard.next_command()
             guard.command_finished()
         guard.logout()
         self.assertEqual(guard.bytes_received(1000), Accepted())
         for _ in range(99):
-            self.assertEqual(guard.check(command()), Accepted())
+            self.assertEqual(guard.admit(command()), Accepted())
             guard.next_command()
             guard.command_finished()
-        self.assertIsInstance(guard.check(command()), Reset)
+        self.assertIsInstance(guard.admit(command()), Reset)
 
     def test_command_size(self) -> None:
         """The text between literals counts, and so do all messages of one APPEND together."""
@@ -268,14 +268,14 @@ class AuthenticatedTests(SynchronousTestCase):
             max_command_size=1000, max_message_size=1000, max_append_size=2500
         )
         for name in (b"SEARCH", b"APPEND"):
-            self.assertEqual(guard.check(literal(10, name=name, octets=900)), AcceptLiteral())
-            self.assertIsInstance(guard.check(literal(10, name=name, octets=1001)), RejectLiteral)
-        self.assertIsInstance(guard.check(literal(200, name=b"SEARCH", octets=900)), RejectLiteral)
+            self.assertEqual(guard.admit(literal(10, name=name, octets=900)), AcceptLiteral())
+            self.assertIsInstance(guard.admit(literal(10, name=name, octets=1001)), RejectLiteral)
+        self.assertIsInstance(guard.admit(literal(200, name=b"SEARCH", octets=900)), RejectLiteral)
         self.assertEqual(
-            guard.check(literal(500, name=b"APPEND", literal_octets=2000)), AcceptLiteral()
+            guard.admit(literal(500, name=b"APPEND", literal_octets=2000)), AcceptLiteral()
         )
         self.assertIsInstance(
-            guard.check(literal(501, name=b"APPEND", literal_octets=2000)), RejectLiteral
+            guard.admit(literal(501, name=b"APPEND", literal_octets=2000)), RejectLiteral
         )
 
     def test_timeouts(self) -> None:
@@ -292,7 +292,7 @@ class SuspendedInputTests(SynchronousTestCase):
     def test_idle(self) -> None:
         """No line is read after IDLE until IDLE expects one, and then only that line."""
         guard = authenticated_guard()
-        guard.check(command(b"IDLE"))
+        guard.admit(command(b"IDLE"))
         self.assertTrue(guard.input_paused)
         guard.next_command()
         guard.line_expected = True
@@ -305,5 +305,5 @@ class SuspendedInputTests(SynchronousTestCase):
     def test_rejected_authenticate(self) -> None:
         """A rejected AUTHENTICATE does not suspend the input."""
         guard = ConnectionGuard(Limits())
-        guard.check(RawCommand(b"a", b"AUTHENTICATE", (), 20, BadCommand("no")))
+        guard.admit(RawCommand(b"a", b"AUTHENTICATE", (), 20, BadCommand("no")))
         self.assertFalse(guard.input_paused)

@@ -1,4 +1,4 @@
-"""`Host`: what the parts of a connection need of the protocol that owns them.
+"""`ConnectionOwner`: what the parts of a connection need of the protocol that owns them.
 
 `protocol.ShieldedIMAP4Server` implements it. The parts do not import the protocol, and each of them gets the state of
 the connection (`guard`, `framer`, `write_buffer`, `reporter`) from here.
@@ -18,7 +18,7 @@ from imapshield.limits import Limits
 from imapshield.wire.framing import Framer
 
 
-class Host(Protocol):
+class ConnectionOwner(Protocol):
     """The owner of one connection.
 
     The attributes and methods with names in camelCase, and `transport`, `portal`, `challengers`, `account`,
@@ -84,7 +84,7 @@ class Host(Protocol):
     def apply_verdict_later(self, verdict: Verdict) -> None:
         """Apply a `Disconnect` after the response that is being written."""
 
-    def command_interrupted(self, failure: Failure) -> None:
+    def session_failed(self, failure: Failure) -> None:
         """Handle an exception that the session did not handle."""
 
     def bye(self, text: str) -> None:
