@@ -1,6 +1,7 @@
 """`Authentication`: logs a client in through a Twisted Cred portal, with a password or by SASL."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, cast
 
 from twisted.cred.credentials import IUsernamePassword
@@ -29,7 +30,7 @@ class Authentication:
     credentials.
 
     Attributes:
-        peer_is_local: whether the peer is on this machine, so that nobody else can read the connection.
+        peer_is_local: whether the peer is on this machine (a loopback address or a UNIX socket).
     """
 
     def __init__(self, owner: ConnectionOwner) -> None:
@@ -49,7 +50,7 @@ class Authentication:
 
     @property
     def secure(self) -> bool:
-        """Whether nobody can eavesdrop: TLS, an address of this machine, or a UNIX socket."""
+        """Whether a password may be sent: over TLS, and to a peer on this machine, which nobody can eavesdrop on."""
         return self.tls or self.peer_is_local
 
     @property
@@ -92,7 +93,7 @@ class Authentication:
 
         Raises:
             CommandRefused: as `login` does.
-            BadCommand: a response is not one of the mechanism.
+            BadCommand: the client cancelled, or sent a response that is invalid for the mechanism.
         """
         credentials = self._owner.challengers[mechanism]()
         if hasattr(credentials, "bind_channel"):
@@ -112,24 +113,28 @@ class Authentication:
             return await self._finish_login(login, user, mechanism.decode())
         except CommandRefused:
             if hasattr(credentials, "failure"):  # RFC 7628 section 3.2.3: sent before the NO
-                await challenge(credentials.failure())
+                with suppress(BadCommand):  # whatever the client answers, also "*"
+                    await challenge(credentials.failure())
             raise
 
     async def _finish_login(
         self, login: Deferred[Any] | None, user: bytes, mechanism: str
     ) -> IAccount:
-        """Wait for the portal, and log the user in. `login` is None for a secret that no checker may see."""
+        """Wait for the result of `check_credentials`, and log the user in.
+
+        `login` is None for an empty password or token, which fails without a checker.
+        """
         owner = self._owner
         try:
             if login is None:
                 raise UnauthorizedLogin
             interface, account, logout = await login
         except CheckerBusy:
-            text = "Too many simultaneous logins, try again later"
+            text = "Too many logins in progress, try again later"
             raise CommandRefused(b"UNAVAILABLE", text) from None
         except (LoginFailed, UnhandledCredentials):
             owner.reporter.login_failed(user, mechanism)
-            owner.apply_verdict_later(owner.guard.login_failed())
+            owner.guard.login_failed()
             raise CommandRefused(b"AUTHENTICATIONFAILED", "Authentication failed") from None
         if owner.closed:
             logout()
@@ -143,7 +148,7 @@ class Authentication:
         owner.MAX_LENGTH = owner.limits.max_line_length
         owner.write_buffer.set_high_water_mark(owner.limits.max_unsent_bytes)
         owner.guard.login()
-        owner.setTimeout(owner.limits.idle_seconds)
+        owner.restart_timeout()
         owner.reporter.logged_in(name, mechanism, self.tls)
         return cast("IAccount", account)
 

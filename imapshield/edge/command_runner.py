@@ -14,21 +14,28 @@ class CommandRunner:
 
     Commands run in batches of at most `commands_per_turn` commands and about `turn_seconds`; then other connections
     have their turn. The responses of a batch are one write. While the write buffer is full, no command is taken off
-    the backlog, so a client that never reads fills its backlog and is reset.
+    the backlog. A client that never reads therefore fills its backlog: before login the next command resets the
+    connection; after login reading pauses, and `WriteTimeout` resets the connection.
 
     Args:
         owner: the protocol that owns the connection, with its guard and its write buffer.
         session: executes the commands.
+
+    Attributes:
+        started: how many commands were executed or are running.
     """
 
     def __init__(self, owner: ConnectionOwner, session: ServedSession) -> None:
+        self.started = 0
         self._owner = owner
         self._session = session
         self._scheduled = False
         self._stopped = False
         self._received = 0
         self._continuations_due = 0
-        self._late_continuations: dict[int, int] = {}  # by number of the command
+        self._late_continuations: dict[
+            int, int
+        ] = {}  # by the value of `started` while the command runs
 
     def command_received(self) -> None:
         """Note that a complete command has gone to the backlog."""
@@ -72,6 +79,7 @@ class CommandRunner:
         if self._continuations_due and not self._owner.guard.busy:
             write_buffer.write(_CONTINUATION * self._continuations_due)
             self._continuations_due = 0
+            self._owner.restart_timeout()
         write_buffer.flush()
 
     def _run_next(self) -> bool:
@@ -79,12 +87,12 @@ class CommandRunner:
         command = self._owner.guard.next_command()
         if command is None:
             return False
-        self._owner.reporter.commands += 1
-        late_continuations = self._late_continuations.pop(self._owner.reporter.commands, 0)
+        self.started += 1
+        late_continuations = self._late_continuations.pop(self.started, 0)
         if late_continuations:
             self._owner.write_buffer.write(_CONTINUATION * late_continuations)
         done = Deferred.fromCoroutine(self._session.run(command))
-        done.addErrback(self._owner.session_failed)
+        done.addErrback(self._owner.session_failed, command.name.decode("ascii"))
         if not done.called:
             done.addCallback(self._finished_later)
             return False
@@ -92,10 +100,12 @@ class CommandRunner:
         return True
 
     def _finished(self) -> None:
-        self._owner.guard.command_finished()
-        if self._owner.guard.authenticated and not self._owner.closed:
-            self._owner.resetTimeout()
-        self._owner.update_reading()
+        owner = self._owner
+        verdict = owner.guard.command_finished()
+        if not owner.closed:
+            owner.restart_timeout()
+            owner.apply_verdict(verdict)
+        owner.update_reading()
 
     def _finished_later(self, _: object) -> None:
         self._finished()

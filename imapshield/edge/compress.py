@@ -2,7 +2,7 @@
 
 A few bytes can inflate to a thousand times as many. Input is therefore inflated in chunks, only while the connection
 processes them, and the rest stays as small as it arrived. The two streams of one connection hold about 110 KiB: 64 for
-deflating (`WINDOW_BITS`, `MEMORY_LEVEL`), 40 for inflating, where the peer chooses the window.
+deflating (`DEFLATE_WINDOW_BITS`, `MEMORY_LEVEL`), 40 for inflating, where the peer chooses the window.
 """
 
 import zlib
@@ -14,7 +14,10 @@ CHUNK_SIZE = 16 << 10
 """Bytes inflated at a time. The base class splits lines in quadratic time, so its buffer is kept small."""
 
 MAX_EMPTY_BYTES = 16 << 10
-"""Consecutive input bytes that may inflate to nothing. A flush has five, the tables of a block have some hundreds."""
+"""How many consecutive bytes of input may inflate to nothing.
+
+A flush is an empty block of five bytes. The code tables at the beginning of a block have a few hundred bytes.
+"""
 
 UNCHECKED_BYTES = 1 << 20
 """How many bytes of commands one connection may inflate before `Limits.max_inflate_ratio` applies."""
@@ -22,14 +25,23 @@ UNCHECKED_BYTES = 1 << 20
 FLUSHES_PER_TAKE = 100
 """Flushes processed before `Inflater.take` returns, so that other connections have their turn."""
 
-WINDOW_BITS = 13
+INFLATE_WINDOW_BITS = 15
+"""The largest window, 32 KiB, because the peer may use any (RFC 1951)."""
+
+DEFLATE_WINDOW_BITS = 13
+"""A window of 8 KiB. zlib's default, 15, takes four times the memory."""
+
 MEMORY_LEVEL = 6
+"""zlib takes 2^(6 + 9) bytes for this level, as many as for the window. Its default is 8."""
+
 DEFLATE_LEVEL = 6
+"""zlib's default balance of speed and size."""
 
 FLUSH_MARK = b"\0\0\xff\xff"
-"""The end of a flush. Input that is not compressed any more can only follow one (RFC 8437 section 4.1)."""
+"""The last bytes of a flush. Input without compression can begin only after a flush (RFC 8437 section 4.1)."""
 
 _END_OF_STREAM = b"\x03\0"
+"""An empty last block, with which a peer may end its stream."""
 
 
 class BadStream(Exception):
@@ -40,7 +52,7 @@ class Inflater:
     """Inflates what the peer sends, a chunk at a time."""
 
     def __init__(self) -> None:
-        self._stream = zlib.decompressobj(-15)
+        self._stream = zlib.decompressobj(-INFLATE_WINDOW_BITS)  # negative: without a zlib header
         self._input = b""
         self._position = 0  # of the first byte of _input that was not inflated yet
         self._empty_bytes = 0
@@ -57,10 +69,14 @@ class Inflater:
         return self._position < len(self._input)
 
     def take(self) -> bytes:
-        """Inflate up to `CHUNK_SIZE` bytes, but not beyond the next flush; b"" if the input yields nothing so far.
+        """Return up to `CHUNK_SIZE` inflated bytes, but none from behind the next flush.
+
+        The result is empty if the input received so far yields nothing, or after `FLUSHES_PER_TAKE` empty flushes; then
+        `has_input` may still be true.
 
         Raises:
-            BadStream: also after `MAX_EMPTY_BYTES` that yielded nothing, because empty blocks cost time.
+            BadStream: the input is invalid, or more than `MAX_EMPTY_BYTES` of it have yielded nothing. Empty blocks
+                cost time.
         """
         for _ in range(FLUSHES_PER_TAKE):
             before = self._position
@@ -98,7 +114,9 @@ class Deflater:
     """Deflates what the server sends. The peer can inflate the result of each call at once."""
 
     def __init__(self) -> None:
-        self._stream = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, -WINDOW_BITS, MEMORY_LEVEL)
+        self._stream = zlib.compressobj(
+            DEFLATE_LEVEL, zlib.DEFLATED, -DEFLATE_WINDOW_BITS, MEMORY_LEVEL
+        )
 
     def __call__(self, data: bytes) -> bytes:
         """Return `data` compressed and flushed."""
@@ -175,9 +193,7 @@ class InputDecoder:
     def _check_ratio(self, inflated_bytes: int) -> None:
         if self._owner.line_mode:  # Literals have limits of their own, and may well be all zeros.
             self._command_bytes += inflated_bytes
-        ratio, max_ratio = (
-            self._command_bytes // self._bytes_in,
-            self._owner.limits.max_inflate_ratio,
-        )
+        ratio = self._command_bytes // self._bytes_in
+        max_ratio = self._owner.limits.max_inflate_ratio
         if self._command_bytes > UNCHECKED_BYTES and ratio > max_ratio:
             self._owner.apply_verdict(Reset("max_inflate_ratio", max_ratio, ratio))

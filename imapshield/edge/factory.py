@@ -23,12 +23,14 @@ from imapshield.limits import Limits
 class ShieldedIMAP4Factory(ServerFactory):
     """Serves IMAP to the users of `portal`.
 
+    The observers run in the reactor thread, so they must not block.
+
     Args:
         portal: its realm returns an avatar for `imapshield.mailbox.account_api.IAccount`.
         limits: every limit that applies to a client.
         context_factory: an OpenSSL context factory, which enables STARTTLS.
         observers: called with each `events.Event`.
-        reactor: replaces the reactor's clock in tests.
+        reactor: the clock for timeouts; by default the global reactor.
         challengers: SASL mechanisms besides PLAIN; name to factory of challenge credentials.
         make_session: makes the session that executes the commands of a connection; by default an IMAP session on the
             user's account.
@@ -89,7 +91,7 @@ class ShieldedIMAP4Factory(ServerFactory):
                 waiter.callback(None)
 
     def shutdown(self) -> Deferred[None]:
-        """Send BYE to every client and close.
+        """Send BYE to every client and close. Call this once, after the ports have stopped listening.
 
         Returns:
             A Deferred that fires when all connections are closed, at the latest one second after `closing_seconds`.
@@ -99,7 +101,7 @@ class ShieldedIMAP4Factory(ServerFactory):
         done: Deferred[None] = Deferred()
         self._shutdown_waiters.append(done)
         for server in list(self.connections):
-            server.bye("Server shutting down, please reconnect in a minute", b"UNAVAILABLE")
+            server.bye("Server is shutting down", b"UNAVAILABLE")
         # By then each connection has reset itself. One that has not must not delay the shutdown.
         give_up = server.callLater(self.limits.closing_seconds + 1, self._give_up)
         return done.addCallback(lambda _: give_up.cancel() if give_up.active() else None)

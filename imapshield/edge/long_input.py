@@ -3,27 +3,27 @@
 from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.spool import Spool
 from imapshield.errors import BadCommand
-from imapshield.guard.verdicts import Disconnect, RejectLiteral, Reset, Verdict
-from imapshield.wire import traits
-from imapshield.wire.framing import LiteralAnnounced, LiteralSink, MemorySink, OverlongLine
+from imapshield.guard.verdicts import Disconnect, LimitReached, RejectLiteral, Reset, Verdict
+from imapshield.wire import framing
+from imapshield.wire.framing import LiteralAnnounced
+from imapshield.wire.traits import may_be_long_before_login, traits_of
 
 
 class LongInput:
-    """The literals and the overlong lines of one connection.
+    """The literals and the overlong lines of one connection. Both end with the framer, so one class has both.
 
-    Messages go to a `Spool`, because together they may have the size of a whole APPEND. Other literals are arguments,
-    which are small enough for memory.
+    Messages go to a `Spool`, because together they may be as large as `max_append_size`. Other literals are arguments,
+    which the guard limits to sizes that fit in memory.
 
     Before login an overlong line ends the connection; only ID has a limit of its own. After login the line is skipped,
-    and its command is answered with BAD once the line has ended. A literal that the line announces is skipped with
-    it: "the server MUST treat the specified number of following octets and the following line as part of the same
-    command" (RFC 7888 section 3).
+    and its command is answered with BAD once the line has ended. A literal that the line announces is skipped with it
+    (see `wire.framing.OverlongLine`).
     """
 
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
         self._spool = Spool(0)
-        self._overlong_line: OverlongLine | None = None  # the line that is being skipped
+        self._overlong_line: framing.OverlongLine | None = None  # the line that is being skipped
 
     def begin_literal(self, verdict: Verdict, event: LiteralAnnounced) -> bool:
         """Accept or reject the announced literal; returns whether the client waits for a continuation request."""
@@ -39,9 +39,9 @@ class LongInput:
             owner.setRawMode()
         return event.synchronizing
 
-    def _new_sink(self, event: LiteralAnnounced) -> LiteralSink:
-        if not traits.traits_of(event.name).carries_messages:
-            return MemorySink()
+    def _new_sink(self, event: LiteralAnnounced) -> framing.LiteralSink:
+        if not traits_of(event.name).carries_messages:
+            return framing.MemorySink()
         if event.literals == 0:
             self._spool = Spool(self._owner.limits.append_memory_bytes)
         return self._spool.new_literal()
@@ -52,9 +52,6 @@ class LongInput:
         rest = owner.framer.receive_literal(data)
         if rest == b"":
             owner.write_buffer.send_tcp_ack()
-        if owner.guard.authenticated:
-            limits = owner.limits
-            owner.setTimeout(limits.literal_seconds if rest is None else limits.idle_seconds)
         return rest
 
     def begin_overlong_line(self, line: bytes) -> None:
@@ -66,23 +63,27 @@ class LongInput:
         owner, guard, max_length = self._owner, self._owner.guard, self._owner.MAX_LENGTH
         id_length = owner.limits.preauth_id_length
         begins_command = not owner.framer.inside
-        may_be_long = begins_command and traits.may_be_long_before_login(line)
+        may_be_long = begins_command and may_be_long_before_login(line)
         if may_be_long and not guard.authenticated and max_length < id_length:
             owner.MAX_LENGTH = id_length
             owner.receive_again(line)
             return
-        may_log = begins_command and not guard.line_expected and traits.may_be_logged(line)
-        sample = line if may_log else b""
+        # The line is framed a second time, for the tag and the name of its command. Only these may be logged.
+        event = (
+            framing.Framer().receive_line(line)
+            if begins_command and not guard.line_expected
+            else None
+        )
         if guard.authenticated:
-            reset = Reset("max_line_length", max_length, len(line))
-            owner.reporter.limit_triggered(reset, "refused", sample=sample)
+            reached = LimitReached("max_line_length", max_length, len(line))
+            owner.reporter.limit_triggered("refused", reached, event)
             rejection = BadCommand(f"Line too long: the limit is {max_length} bytes")
-            self._overlong_line = OverlongLine(owner.framer, line[:max_length], rejection)
+            self._overlong_line = framing.OverlongLine(owner.framer, line[:max_length], rejection)
             owner.receive_again(self.skip_overlong_line(line))
         else:
-            reset = Reset("preauth_line_length", max_length, len(line))
-            owner.reporter.limit_triggered(reset, "bye", sample=sample)
-            owner.bye("Line too long")
+            text = "Disconnected: Line too long"
+            verdict = Disconnect("preauth_line_length", max_length, len(line), text)
+            owner.apply_verdict(verdict, event)
 
     def skip_overlong_line(self, data: bytes) -> bytes:
         """Return `data` without the bytes that belong to the line that is being skipped, if any."""
@@ -93,7 +94,8 @@ class LongInput:
         if event is not None:
             self._overlong_line = None
             verdict = self._owner.guard.admit(event)
-            if isinstance(event, LiteralAnnounced) and not isinstance(verdict, Reset | Disconnect):
+            if isinstance(event, LiteralAnnounced) and not isinstance(verdict, Reset):
                 verdict = RejectLiteral(overlong.rejection)
             self._owner.apply_verdict(verdict, event)
+            self._owner.restart_timeout()
         return rest

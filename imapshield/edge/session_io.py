@@ -1,4 +1,4 @@
-"""`SessionIO`: what a session sees of its connection (`session.connection.Connection`), on Twisted's transport."""
+"""`SessionIO`: implements `session.connection.Connection`, the connection as a session sees it, with Twisted."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -40,10 +40,13 @@ class SessionIO(Authentication):
         return self._owner.write_buffer.drain()
 
     def read_line(self) -> Deferred[bytes]:
-        """Return the next line (without CRLF), which belongs to the running command.
+        """Return the next line (without CRLF), which belongs to the running command and not to the backlog.
+
+        The name of the command must have the trait `suspends_input`, and one call must have ended before the next.
+        Everything written before is flushed, because the client waits for it.
 
         Raises:
-            Disconnected: the connection has ended.
+            Disconnected: the connection has ended, or ends before the line arrives.
         """
         if self._owner.closed:
             raise Disconnected
@@ -52,11 +55,6 @@ class SessionIO(Authentication):
         self._owner.guard.line_expected = True
         self._owner.callLater(0, self._owner.update_reading)
         return self._line_waiter
-
-    @property
-    def awaiting_line(self) -> bool:
-        """Whether a command waits for a line."""
-        return self._line_waiter is not None
 
     def line_received(self, line: bytes) -> None:
         """Pass `line` to the command that waits for it."""
@@ -104,7 +102,7 @@ class SessionIO(Authentication):
 
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` concurrently with the commands."""
-        Deferred.fromCoroutine(work).addErrback(self._owner.session_failed)
+        Deferred.fromCoroutine(work).addErrback(self._owner.session_failed, "background work")
 
     def command_parsed(self) -> None:
         """Note that a command was well-formed."""
@@ -113,7 +111,7 @@ class SessionIO(Authentication):
     def bad_command(self, sample: bytes, text: str) -> None:
         """Report an invalid command, of which `sample` is the beginning, and the answer `text`; count it."""
         self._owner.reporter.bad_command(sample, text)
-        self._owner.apply_verdict_later(self._owner.guard.bad_command())
+        self._owner.guard.bad_command()
 
     def command_failed(self, command: str, traceback: str) -> str:
         """Report an internal error; returns a reference that the client can quote."""
@@ -138,7 +136,11 @@ class ServedSession(Protocol):
         """Return the capabilities that CAPABILITY would list now."""
 
     async def run(self, command: RawCommand) -> None:
-        """Execute `command`, and write its responses up to the tagged one. Called for one command at a time."""
+        """Execute `command`, and write its responses up to the tagged one. Called for one command at a time.
+
+        An exception is a bug: it is reported, and resets the connection. Only `Disconnected` is ignored once the
+        connection has ended.
+        """
 
     def disconnected(self) -> None:
         """Release everything, because the connection ends. Called once."""

@@ -1,6 +1,7 @@
 """`WriteTimeout`: resets a connection whose peer does not read its responses.
 
-Progress is measured in bytes that the peer has acknowledged, not in time since the last write.
+Progress is a change of `WriteBuffer.progress_marker`: the peer has acknowledged at least one byte. The time since the
+last write does not show it, because a slow peer reads one large write for minutes.
 """
 
 from typing import Any
@@ -33,7 +34,8 @@ class WriteTimeout:
             self._check_later(self._owner.write_buffer.progress_marker(), 0.0)
 
     def _check_later(self, acked: tuple[int, ...], waited: float) -> None:
-        interval = self._owner.limits.stalled_seconds
+        limits = self._owner.limits
+        interval = min(limits.stalled_seconds, limits.unsent_seconds)
         check = self._owner.callLater(interval, lambda: self._check(acked, waited + interval))
         self._delayed_call = check
 

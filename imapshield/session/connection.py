@@ -76,7 +76,7 @@ class Connection(Protocol):
         """Note that a command was malformed.
 
         Args:
-            sample: the tag and name of the command, for the log.
+            sample: the result of `traits.log_sample`.
             text: the text of the BAD response.
         """
 

@@ -1,12 +1,20 @@
 """The limits of one connection, tested without a reactor, a socket or a clock."""
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.guard.connection_guard import ConnectionGuard
-from imapshield.guard.verdicts import Accepted, AcceptLiteral, Disconnect, RejectLiteral, Reset
+from imapshield.guard.verdicts import (
+    Accepted,
+    AcceptLiteral,
+    Disconnect,
+    RejectLiteral,
+    Reset,
+    Verdict,
+)
 from imapshield.limits import Limits
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.framing import LiteralAnnounced, RawCommand
@@ -21,6 +29,14 @@ def literal(
 ) -> LiteralAnnounced:
     fields = {"texts": (name + b" ",), "literals": 0, "literal_octets": 0, **more}
     return LiteralAnnounced(b"a", name, size, synchronizing, **fields)
+
+
+def after_command(guard: ConnectionGuard, count: Callable[[], None]) -> Verdict:
+    """Run one command during which `count` is called, and return the verdict at its end."""
+    guard.admit(command())
+    guard.next_command()
+    count()
+    return guard.command_finished()
 
 
 def authenticated_guard(**limits: Any) -> ConnectionGuard:
@@ -131,6 +147,17 @@ class BacklogTests(SynchronousTestCase):
         guard.next_command()
         self.assertFalse(guard.input_paused)
 
+    def test_backlog_bytes_with_strict_backlog(self) -> None:
+        """With strict_backlog, large pending commands are a Reset. One command alone may be larger than the limit."""
+        guard = authenticated_guard(strict_backlog=True, max_backlog_bytes=1000)
+        large = RawCommand(b"a", b"UID", (b"UID FETCH",), 2000)
+        for _ in range(2):
+            self.assertEqual(guard.admit(large), Accepted())
+            guard.next_command()
+            guard.command_finished()
+        self.assertEqual(guard.admit(large), Accepted())
+        self.assertEqual(guard.admit(command()), Reset("max_backlog_bytes", 1000, 2008))
+
     def test_input_not_paused_within_command(self) -> None:
         """An incomplete command does not pause the input, because it could never be completed."""
         guard = authenticated_guard()
@@ -146,6 +173,23 @@ class BacklogTests(SynchronousTestCase):
         self.assertEqual(verdicts[100], Reset("backlog", 100, 101))
         self.assertEqual(guard.pending, 101)
         self.assertTrue(guard.input_paused)
+
+    def test_report_only_literals(self) -> None:
+        """In report-only mode no literal above the limits is stored before login, so the memory stays bounded."""
+        guard = ConnectionGuard(Limits(report_only=True, preauth_commands=1))
+        verdict = guard.admit(literal(999_999_999, synchronizing=False))
+        assert isinstance(verdict, Reset)
+        self.assertEqual((verdict.limit, verdict.observed), ("preauth_literal_size", 999_999_999))
+        self.assertIsInstance(verdict.instead, RejectLiteral)
+        total = guard.admit(literal(4096, synchronizing=False, literals=16, literal_octets=65536))
+        self.assertIsInstance(total, RejectLiteral)
+        guard.admit(command(b"LOGIN"))
+        for size, instead in ((4096, AcceptLiteral), (4097, RejectLiteral)):
+            verdict = guard.admit(literal(size))
+            assert isinstance(verdict, Reset)
+            self.assertEqual(verdict.limit, "preauth_commands")
+            self.assertIsInstance(verdict.instead, instead)
+            guard.admit(command(b"LOGIN"))
 
 
 class PreAuthenticationTests(SynchronousTestCase):
@@ -198,14 +242,17 @@ class PreAuthenticationTests(SynchronousTestCase):
     def test_bad_commands_before_login(self) -> None:
         """The third invalid command before login disconnects."""
         guard = ConnectionGuard(Limits())
-        self.assertEqual([guard.bad_command() for _ in range(2)], [Accepted()] * 2)
-        self.assertIsInstance(guard.bad_command(), Disconnect)
+        verdicts = [after_command(guard, guard.bad_command) for _ in range(3)]
+        self.assertEqual(verdicts[:2], [Accepted()] * 2)
+        self.assertIsInstance(verdicts[2], Disconnect)
+        self.assertEqual(guard.command_finished(), Accepted())
 
     def test_login_failures(self) -> None:
         """The third failed login disconnects."""
         guard = ConnectionGuard(Limits())
-        self.assertEqual([guard.login_failed() for _ in range(2)], [Accepted()] * 2)
-        self.assertIsInstance(guard.login_failed(), Disconnect)
+        verdicts = [after_command(guard, guard.login_failed) for _ in range(3)]
+        self.assertEqual(verdicts[:2], [Accepted()] * 2)
+        self.assertIsInstance(verdicts[2], Disconnect)
 
 
 class AuthenticatedTests(SynchronousTestCase):
@@ -217,8 +264,8 @@ class AuthenticatedTests(SynchronousTestCase):
             guard.bad_command()
             guard.command_parsed()
         guard.bad_command()
-        guard.bad_command()
-        self.assertIsInstance(guard.bad_command(), Disconnect)
+        self.assertEqual(after_command(guard, guard.bad_command), Accepted())
+        self.assertIsInstance(after_command(guard, guard.bad_command), Disconnect)
 
     def test_message_size(self) -> None:
         """A message that is too large is rejected before it is sent."""
@@ -243,8 +290,9 @@ class AuthenticatedTests(SynchronousTestCase):
         self.assertIsInstance(guard.admit(literal(1, name=b"SEARCH", literals=4)), RejectLiteral)
 
     def test_logout(self) -> None:
-        """After UNAUTHENTICATE a client has what was left of the limits before login."""
+        """After UNAUTHENTICATE the limits before login apply again, with new counts."""
         guard = ConnectionGuard(Limits())
+        guard.bytes_received(65536)
         guard.admit(command())
         guard.next_command()
         guard.command_finished()
@@ -255,12 +303,21 @@ class AuthenticatedTests(SynchronousTestCase):
             guard.next_command()
             guard.command_finished()
         guard.logout()
-        self.assertEqual(guard.bytes_received(1000), Accepted())
-        for _ in range(99):
+        self.assertEqual(guard.bytes_received(65536), Accepted())
+        for _ in range(100):
             self.assertEqual(guard.admit(command()), Accepted())
             guard.next_command()
             guard.command_finished()
-        self.assertIsInstance(guard.admit(command()), Reset)
+        self.assertEqual(guard.admit(command()), Reset("preauth_commands", 100, 101))
+
+    def test_login_failures_of_a_user(self) -> None:
+        """A login does not reset the number of failed logins, so a user cannot try the passwords of others for ever."""
+        guard = ConnectionGuard(Limits())
+        for _ in range(2):
+            self.assertEqual(after_command(guard, guard.login_failed), Accepted())
+            guard.login()
+            guard.logout()
+        self.assertIsInstance(after_command(guard, guard.login_failed), Disconnect)
 
     def test_command_size(self) -> None:
         """The text between literals counts, and so do all messages of one APPEND together."""
@@ -281,11 +338,13 @@ class AuthenticatedTests(SynchronousTestCase):
     def test_timeouts(self) -> None:
         """A timeout disconnects, and names the limit of the state that the connection is in."""
         guard = ConnectionGuard(Limits())
-        self.assertEqual(guard.timed_out(in_literal=True).limit, "preauth_seconds")
+        self.assertEqual(guard.timed_out(60, in_literal=True).limit, "preauth_seconds")
         guard.login()
-        self.assertEqual(guard.timed_out(in_literal=True).limit, "literal_seconds")
-        verdict = guard.timed_out(in_literal=False)
-        self.assertEqual((verdict.limit, verdict.value), ("idle_seconds", 1800))
+        self.assertEqual(guard.timed_out(60, in_literal=True).limit, "literal_seconds")
+        verdict = guard.timed_out(1801, in_literal=False)
+        self.assertEqual(
+            (verdict.limit, verdict.value, verdict.observed), ("idle_seconds", 1800, 1801)
+        )
 
 
 class SuspendedInputTests(SynchronousTestCase):
