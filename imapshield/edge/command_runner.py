@@ -30,7 +30,6 @@ class CommandRunner:
         self._owner = owner
         self._session = session
         self._scheduled = False
-        self._stopped = False
         self._received = 0
         self._continuations_due = 0
         self._late_continuations: dict[
@@ -53,13 +52,9 @@ class CommandRunner:
 
     def wake(self) -> None:
         """Schedule a batch, unless one is scheduled."""
-        if not self._scheduled and not self._stopped:
+        if not self._scheduled and not self._owner.closed:
             self._scheduled = True
             self._owner.schedule(self._run_batch)
-
-    def stop(self) -> None:
-        """Run nothing more, because the connection ends."""
-        self._stopped = True
 
     def _run_batch(self) -> None:
         self._scheduled = False
@@ -67,7 +62,7 @@ class CommandRunner:
         write_buffer.defer_flush()
         deadline = now() + limits.turn_seconds
         for _ in range(limits.commands_per_turn):
-            if self._stopped or write_buffer.full:
+            if self._owner.closed or write_buffer.full:
                 break
             if write_buffer.flush_due or now() > deadline:
                 self.wake()

@@ -7,8 +7,8 @@ from typing import Any
 
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IReactorTime
-from twisted.internet.protocol import ServerFactory
+from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
+from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.protocols.policies import TimeoutMixin
 
 from imapshield import events
@@ -17,6 +17,20 @@ from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.edge.session_io import SessionFactory
 from imapshield.limits import Limits
+from imapshield.wire import encode
+
+_TOO_MANY = encode.untagged(b"BYE", "Too many connections, try again later", b"UNAVAILABLE")
+
+
+class _Refusal(Protocol):
+    """Greets with BYE and closes. With implicit TLS it closes without a word, because a handshake would take time."""
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        if not ISSLTransport.providedBy(self.transport):
+            self.transport.write(_TOO_MANY)
+        self.transport.loseConnection()
 
 
 @dataclass(eq=False, repr=False)
@@ -60,14 +74,14 @@ class ShieldedIMAP4Factory(ServerFactory):
         self._fair_queue = FairQueue(call_later, now, self.limits.turn_seconds)
         self._shutdown_waiters: list[Deferred[None]] = []
 
-    def buildProtocol(self, addr: IAddress | None) -> ShieldedIMAP4Server | None:
-        """Return a server for one client, or None to refuse the connection because there are too many."""
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """Return a server for one client, or a protocol that closes at once because there are too many connections."""
         if len(self.connections) >= self.limits.max_connections:
             host = str(getattr(addr, "host", "local"))
             limit, attempted = self.limits.max_connections, len(self.connections) + 1
             event = events.LimitTriggered(0, host, "max_connections", limit, attempted, "refused")
             publish(event, self.observers)
-            return None
+            return _Refusal()
         server = self.protocol(
             dict(self.challengers or {}),
             self.context_factory,

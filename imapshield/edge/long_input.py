@@ -1,5 +1,7 @@
 """`LongInput`: receives literals, and skips lines that are longer than the limit."""
 
+from dataclasses import replace
+
 from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.spool import Spool
 from imapshield.errors import BadCommand
@@ -68,12 +70,9 @@ class LongInput:
             owner.MAX_LENGTH = id_length
             owner.receive_again(line)
             return
-        # The line is framed a second time, for the tag and the name of its command. Only these may be logged.
-        event = (
-            framing.Framer().receive_line(line)
-            if begins_command and not guard.line_expected
-            else None
-        )
+        event = None
+        if begins_command and not guard.line_expected:
+            event = framing.Framer().receive_line(line)  # for its tag and name, which may be logged
         if guard.authenticated:
             reached = LimitReached("max_line_length", max_length, len(line))
             owner.reporter.limit_triggered("refused", reached, event)
@@ -94,8 +93,9 @@ class LongInput:
         if event is not None:
             self._overlong_line = None
             verdict = self._owner.guard.admit(event)
-            if isinstance(event, LiteralAnnounced) and not isinstance(verdict, Reset):
-                verdict = RejectLiteral(overlong.rejection)
+            if isinstance(event, LiteralAnnounced):
+                reject = RejectLiteral(overlong.rejection)
+                verdict = replace(verdict, instead=reject) if isinstance(verdict, Reset) else reject
             self._owner.apply_verdict(verdict, event)
             self._owner.restart_timeout()
         return rest

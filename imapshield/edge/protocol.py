@@ -279,7 +279,6 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.guard.discard()
         self.framer.discard()
         self.setTimeout(None)
-        self._runner.stop()
         # The session first: when the write buffer fails a command that waits in `drain`, that must not look like a bug.
         self._session.disconnected()
         self.write_buffer.close(lost=lost)

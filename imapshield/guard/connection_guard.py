@@ -114,15 +114,13 @@ class ConnectionGuard:
         excess = self._count_command()
         if excess is not None and not self.limits.report_only:
             return excess
-        match event:
-            case LiteralAnnounced():
-                admission = self._check_literal(event)
-            case RawCommand():
-                admission = self._enqueue(event)
+        result = (
+            self._enqueue(event) if isinstance(event, RawCommand) else self._check_literal(event)
+        )
         self._update_full()
-        if excess is None or isinstance(admission, Reset):
-            return admission
-        return replace(excess, instead=admission)
+        if excess is None or isinstance(result, Reset):
+            return result
+        return replace(excess, instead=result)
 
     def _count_command(self) -> Reset | None:
         """Count the command when its first line arrives, and return a `Reset` if it is one too many."""
@@ -171,20 +169,15 @@ class ConnectionGuard:
             return _too_large("Metadata value", limits.max_metadata_size, code)
         if event.size > limits.max_literal_size:
             return _too_large("Literal", limits.max_literal_size)
-        return self._check_command_size(event, limits.max_command_size)
-
-    def _check_command_size(self, event: LiteralAnnounced, max_size: int) -> Admission:
-        if event.literal_octets + event.octets + event.size > max_size:
-            return _too_large("Command", max_size)
-        return AcceptLiteral()
+        size = event.literal_octets + event.octets + event.size
+        return _check_total("Command", size, limits.max_command_size)
 
     def _check_message(self, event: LiteralAnnounced) -> Admission:
         limits = self.limits
         if event.size > limits.max_message_size:
             return _too_large("Message", limits.max_message_size)
-        if event.literal_octets + event.size > limits.max_append_size:
-            return _too_large("Total size of the messages", limits.max_append_size)
-        return AcceptLiteral()
+        size = event.literal_octets + event.size
+        return _check_total("Total size of the messages", size, limits.max_append_size)
 
     def _check_preauth_literal(self, event: LiteralAnnounced) -> Admission:
         rejection = self._check_nesting(event.texts)
@@ -193,7 +186,8 @@ class ConnectionGuard:
         max_size = self.limits.preauth_literal_size
         if event.size <= max_size:
             # In report-only mode the number of bytes before login is not limited, but the size of a command is.
-            return self._check_command_size(event, self.limits.preauth_bytes)
+            size = event.literal_octets + event.octets + event.size
+            return _check_total("Command", size, self.limits.preauth_bytes)
         text = f"Literal too large: the limit before login is {max_size} bytes"
         too_large = RejectLiteral(BadCommand(text))
         if event.synchronizing:
@@ -301,7 +295,6 @@ class ConnectionGuard:
                 if not isinstance(part, bytes):
                     part.close()
         self._backlog.clear()
-        self._backlog_bytes = 0
         self._final = self._final or Reset("closed", 0, 0)
 
     def _reset(self, limit: str, observed: float) -> Reset:
@@ -320,6 +313,10 @@ def _too_large(subject: str, max_size: int, code: bytes = b"TOOBIG") -> RejectLi
     return RejectLiteral(
         CommandRefused(code, f"{subject} too large: the limit is {max_size} bytes")
     )
+
+
+def _check_total(subject: str, size: int, max_size: int) -> Admission:
+    return AcceptLiteral() if size <= max_size else _too_large(subject, max_size)
 
 
 def _size(command: RawCommand) -> int:

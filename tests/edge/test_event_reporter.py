@@ -4,6 +4,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.edge.event_reporter import EventReporter
 from imapshield.edge.factory import ShieldedIMAP4Factory
+from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.events import Event, LimitTriggered, LoggedIn
 from imapshield.guard.verdicts import Reset
 from imapshield.limits import Limits
@@ -63,7 +64,7 @@ class EventReporterTests(SynchronousTestCase):
             reactor=server.clock,
         )
         client = server.login()
-        self.assertIsNone(server.factory.buildProtocol(None))
+        self.assertNotIsInstance(server.factory.buildProtocol(None), ShieldedIMAP4Server)
         self.assertIn(b"a BAD", client(b"a XYZZY"))
         self.assertIn(b"b OK", client(b"b NOOP"))
         client.lose_connection()

@@ -81,6 +81,15 @@ class InvalidInputTests(SynchronousTestCase):
         self.assertIn(b"long BAD", answer)
         self.assertIn(b"next OK", answer)
 
+    def test_overlong_line_with_literal_in_report_only_mode(self) -> None:
+        """In report-only mode the literal of an overlong line is skipped too, even if the command is one too many."""
+        client = Server(report_only=True, strict_backlog=True, backlog=1).login()
+        long = b"long NOOP " + b"x" * 80_000 + b" {11+}\r\nx LOGOUT\r\n\r\n"
+        answer = client.send(b"a NOOP\r\n" + long + b"next NOOP\r\n")
+        self.assertIn(b"long BAD Line too long", answer)
+        self.assertIn(b"next OK", answer)
+        self.assertNotIn(b"BYE", answer)
+
     def test_overlong_line_is_not_logged(self) -> None:
         """The reported sample of an overlong line is empty if the line may hold a password."""
         for before, line, sample in (
