@@ -84,7 +84,7 @@ class InvalidInputTests(SynchronousTestCase):
     def test_overlong_line_with_literal_in_report_only_mode(self) -> None:
         """In report-only mode the literal of an overlong line is skipped too, even if the command is one too many."""
         client = Server(report_only=True, strict_backlog=True, backlog=1).login()
-        long = b"long NOOP " + b"x" * 80_000 + b" {11+}\r\nx LOGOUT\r\n\r\n"
+        long = b"long NOOP " + b"x" * 80_000 + b" {10+}\r\nx LOGOUT\r\n\r\n"
         answer = client.send(b"a NOOP\r\n" + long + b"next NOOP\r\n")
         self.assertIn(b"long BAD Line too long", answer)
         self.assertIn(b"next OK", answer)

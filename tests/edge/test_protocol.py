@@ -125,7 +125,7 @@ class PendingCommandTests(SynchronousTestCase):
         client = server.connect()
         client.send(b"a LOGIN {999999999+}\r\n")
         for _ in range(10):
-            client.send(bytes(100_000))
+            client.send(b"x" * 100_000)
         self.assertEqual(client.protocol.framer.literal_bytes_due, 999_999_999 - 1_000_000)
         self.assertIsNotNone(client.protocol.framer._rejection)
         (limit, *_) = server.events_of(events.LimitTriggered)

@@ -62,16 +62,18 @@ class TimeoutTests(SynchronousTestCase):
 
         class TwoLineSession(Dispatcher):
             async def run(self, command: RawCommand) -> None:
-                for _ in range(2):
+                if command.name == b"IDLE":
                     await self.session.io.read_line()
+                    await self.session.io.read_line()
+                else:
+                    await super().run(command)
 
         server = Server()
         server.factory.make_session = lambda io: TwoLineSession(io, server.factory.limits)
-        client = server.connect()
-        client.protocol.guard.login()
+        client = server.login()
         client(b"a IDLE")
         server.clock.advance(1000)
-        client(b"first")
+        self.assertEqual(client(b"first"), b"")
         server.clock.advance(1799)
         self.assertEqual(client.read(), b"")
 
