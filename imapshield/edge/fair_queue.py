@@ -43,8 +43,7 @@ class FairQueue:
 
     def _run(self) -> None:
         deadline = self._now() + self._max_seconds
-        # Work added during this run is left for the next one, because it may need the reactor to send data first: a
-        # command that has filled its write buffer continues when the buffer is drained.
+        # Work added during this run is left for the next one: its connection may have to send or receive first.
         remaining = sum(map(len, self._queues.values()))
         try:
             while remaining and self._queues:

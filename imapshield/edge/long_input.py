@@ -12,7 +12,9 @@ from imapshield.wire.traits import may_be_long_before_login, traits_of
 
 
 class LongInput:
-    """The literals and the overlong lines of one connection. Both end with the framer, so one class has both.
+    """The literals and the overlong lines of one connection.
+
+    One class has both, because an overlong line may announce a literal, which is then skipped like any other.
 
     Messages go to a `Spool`, because together they may be as large as `max_append_size`. Other literals are arguments,
     which the guard limits to sizes that fit in memory.

@@ -94,7 +94,7 @@ class SessionIO(Authentication):
         self._decoder.start_inflating()
 
     def log_out(self) -> None:
-        """Apply pre-authentication limits again, and end compression (UNAUTHENTICATE, RFC 8437)."""
+        """Apply the limits before login again, and end compression (UNAUTHENTICATE, RFC 8437)."""
         self._owner.write_buffer.flush()
         self._owner.write_buffer.compress = None
         super().log_out()

@@ -67,7 +67,7 @@ class Connection(Protocol):
         """Run `work` concurrently with commands."""
 
     def log_out(self) -> None:
-        """Note that the session has logged out and the client may log in again (RFC 8437)."""
+        """Apply the limits before login again, and end compression. The client may log in again (RFC 8437)."""
 
     def command_parsed(self) -> None:
         """Note that a command was well-formed."""
