@@ -5,6 +5,9 @@ An event holds no mail, no password and no Twisted object. `peer` is the client'
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+Action = Literal["reset", "bye", "refused", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,13 @@ class ConnectionOpened(Event):
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn(Event):
-    """A client logged in as `user`."""
+    """A client logged in.
+
+    Attributes:
+        user: the user, by the name that the account has.
+        mechanism: "LOGIN" for the command LOGIN, otherwise the SASL mechanism of AUTHENTICATE, such as "PLAIN".
+        tls: whether the connection is encrypted, by STARTTLS or from its beginning.
+    """
 
     user: str
     mechanism: str
@@ -31,7 +40,12 @@ class LoggedIn(Event):
 
 @dataclass(frozen=True, slots=True)
 class LoginFailed(Event):
-    """A login failed. `user` is the name that the client gave, shortened and made printable."""
+    """A login failed, because the user does not exist or the password or token is wrong.
+
+    Attributes:
+        user: the name that the client gave, shortened and made printable.
+        mechanism: as in `LoggedIn`.
+    """
 
     user: str
     mechanism: str
@@ -39,7 +53,12 @@ class LoginFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class BadCommandReceived(Event):
-    """A command was invalid. `sample` is its beginning, made printable; `text` is what the server answered."""
+    """A command was invalid.
+
+    Attributes:
+        sample: its tag and name, made printable; "" if they may hold a part of a password.
+        text: what the server answered.
+    """
 
     sample: str
     text: str
@@ -53,22 +72,29 @@ class LimitTriggered(Event):
         limit: the name of the limit in `limits.Limits`.
         value: the configured limit.
         observed: the value that reached it.
-        action: "reset", "bye", "refused", "paused", or "none" in report-only mode.
+        action: what the server did. "reset": it reset the connection (TCP RST). "bye": it sent BYE and closed.
+            "refused": it refused a connection or answered BAD. "none": nothing, in report-only mode.
         user: the logged-in user, or "".
-        sample: the beginning of the command that reached the limit, made printable.
+        sample: the tag and name of the command that reached the limit, as in `BadCommandReceived`.
     """
 
     limit: str
     value: float
     observed: float
-    action: str
+    action: Action
     user: str = ""
     sample: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandFailed(Event):
-    """A command failed because of a bug or a failing disk. The response to the client contains `reference`."""
+    """An exception that is not one of `errors`: a bug.
+
+    Attributes:
+        reference: in the response to the client, if a command failed, so that this event is found.
+        command: the name of the command, or "background work".
+        traceback: the traceback, which may contain paths and data.
+    """
 
     reference: str
     command: str
@@ -77,7 +103,16 @@ class CommandFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionClosed(Event):
-    """A connection ended for `reason`, after `seconds`, with the number of its commands and bytes."""
+    """A connection ended.
+
+    Attributes:
+        reason: why, in the words of Twisted.
+        seconds: how long the connection was open.
+        commands: how many commands were executed or were running.
+        octets_in: the bytes received, before they were decompressed (COMPRESS), but without the overhead of TLS.
+        octets_out: the bytes sent, after they were compressed, but without the overhead of TLS.
+        user: the logged-in user, or "".
+    """
 
     reason: str
     seconds: float
@@ -91,7 +126,10 @@ EventObserver = Callable[[Event], None]
 
 
 def printable(data: bytes, limit: int = 40) -> str:
-    """Return client bytes in a form that is safe in a log: ASCII, controls escaped, cut to `limit` bytes."""
+    """Return bytes from a client as text for a log.
+
+    Everything but printable ASCII is escaped. Only the first `limit` bytes are used; "…" stands for the others.
+    """
     text = data[:limit].decode("ascii", "backslashreplace")
     escaped = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     return escaped + ("…" if len(data) > limit else "")

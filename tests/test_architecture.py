@@ -107,7 +107,7 @@ ORDER = {
     ),
     "edge": (
         ("channel_binding", "event_reporter", "fair_queue", "peer", "spool", "write_buffer"),
-        ("host",),
+        ("connection_owner",),
         ("authentication", "compress", "long_input", "write_timeout"),
         ("session_io",),
         ("command_runner",),

@@ -1,6 +1,7 @@
 """`Authentication`: logs a client in through a Twisted Cred portal, with a password or by SASL."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, cast
 
 from twisted.cred.credentials import IUsernamePassword
@@ -15,7 +16,7 @@ from imapshield.cred.checkers import CheckerBusy
 from imapshield.cred.twisted_mail_account import TwistedMailAccount
 from imapshield.edge import peer
 from imapshield.edge.channel_binding import channel_bindings
-from imapshield.edge.host import Host
+from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.write_buffer import Disconnected
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.mailbox.account_api import IAccount
@@ -24,51 +25,51 @@ from imapshield.mailbox.account_api import IAccount
 class Authentication:
     """The part of `SessionIO` that identifies the peer, and logs users in and out.
 
-    The realm of the host's `portal` returns an avatar for `IAccount`, or for Twisted's `IAccountIMAP`, which is
+    The realm of the owner's `portal` returns an avatar for `IAccount`, or for Twisted's `IAccountIMAP`, which is
     adapted. Its `challengers` are the SASL mechanisms besides PLAIN; name to factory of `IChallengeResponse`
     credentials.
 
     Attributes:
-        peer_is_local: whether the peer is on this machine, so that nobody else can read the connection.
+        peer_is_local: whether the peer is on this machine (a loopback address or a UNIX socket).
     """
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self._owner = owner
         self._logout: Callable[[], object] | None = None
         self.peer_is_local = False
 
     def identify_peer(self, *, has_input: bool) -> None:
         """Find out the peer's address. `has_input`: whether the client has sent anything (see `peer.identify`)."""
-        transport, reporter = self._host.transport, self._host.reporter
+        transport, reporter = self._owner.transport, self._owner.reporter
         reporter.peer, self.peer_is_local = peer.identify(transport, has_input)
 
     @property
     def tls(self) -> bool:
         """Whether the connection is encrypted."""
-        return ISSLTransport.providedBy(self._host.transport) or bool(self._host.startedTLS)
+        return ISSLTransport.providedBy(self._owner.transport) or bool(self._owner.startedTLS)
 
     @property
     def secure(self) -> bool:
-        """Whether nobody can eavesdrop: TLS, an address of this machine, or a UNIX socket."""
+        """Whether a password may be sent: over TLS, and to a peer on this machine, which nobody can eavesdrop on."""
         return self.tls or self.peer_is_local
 
     @property
     def accepts_passwords(self) -> bool:
         """Whether a checker of the portal accepts a user name and a password."""
-        return IUsernamePassword in self._host.portal.listCredentialsInterfaces()
+        return IUsernamePassword in self._owner.portal.listCredentialsInterfaces()
 
     def sasl_mechanisms(self) -> list[bytes]:
         """Return the SASL mechanisms that can be offered now; without PLAIN, which the session itself implements."""
-        host = self._host
-        others = {name: make for name, make in host.challengers.items() if name != b"PLAIN"}
+        owner = self._owner
+        others = {name: make for name, make in owner.challengers.items() if name != b"PLAIN"}
         if not others:
             return []
-        bindings = channel_bindings(host.transport)
-        return sasl.offered(others, host.portal, private=self.secure, bindings=bindings)
+        bindings = channel_bindings(owner.transport)
+        return sasl.offered(others, owner.portal, private=self.secure, bindings=bindings)
 
     def check_credentials(self, credentials: Any) -> Deferred[Any]:
         """Have the portal check `credentials`; fires with (interface, avatar, logout)."""
-        login = self._host.portal.login(credentials, None, IAccount, IAccountIMAP)
+        login = self._owner.portal.login(credentials, None, IAccount, IAccountIMAP)
         return cast("Deferred[Any]", login)
 
     async def login(self, user: bytes, password: bytes, mechanism: str) -> IAccount:
@@ -78,7 +79,7 @@ class Authentication:
             CommandRefused: AUTHENTICATIONFAILED, or UNAVAILABLE while too many logins are checked.
         """
         # RFC 4616 section 2 forbids an empty password. An LDAP checker would take it for an anonymous bind.
-        login = self._host.authenticateLogin(user, password) if password else None
+        login = self._owner.authenticateLogin(user, password) if password else None
         return await self._finish_login(login, user, mechanism)
 
     async def login_sasl(
@@ -92,11 +93,11 @@ class Authentication:
 
         Raises:
             CommandRefused: as `login` does.
-            BadCommand: a response is not one of the mechanism.
+            BadCommand: the client cancelled, or sent a response that is invalid for the mechanism.
         """
-        credentials = self._host.challengers[mechanism]()
+        credentials = self._owner.challengers[mechanism]()
         if hasattr(credentials, "bind_channel"):
-            credentials.bind_channel(channel_bindings(self._host.transport))
+            credentials.bind_channel(channel_bindings(self._owner.transport))
         while True:
             response = await challenge(credentials.getChallenge())
             try:
@@ -112,26 +113,30 @@ class Authentication:
             return await self._finish_login(login, user, mechanism.decode())
         except CommandRefused:
             if hasattr(credentials, "failure"):  # RFC 7628 section 3.2.3: sent before the NO
-                await challenge(credentials.failure())
+                with suppress(BadCommand):  # whatever the client answers, also "*"
+                    await challenge(credentials.failure())
             raise
 
     async def _finish_login(
         self, login: Deferred[Any] | None, user: bytes, mechanism: str
     ) -> IAccount:
-        """Wait for the portal, and log the user in. `login` is None for a secret that no checker may see."""
-        host = self._host
+        """Wait for the result of `check_credentials`, and log the user in.
+
+        `login` is None for an empty password or token, which fails without a checker.
+        """
+        owner = self._owner
         try:
             if login is None:
                 raise UnauthorizedLogin
             interface, account, logout = await login
         except CheckerBusy:
-            text = "Too many simultaneous logins, try again later"
+            text = "Too many logins in progress, try again later"
             raise CommandRefused(b"UNAVAILABLE", text) from None
         except (LoginFailed, UnhandledCredentials):
-            host.reporter.login_failed(user, mechanism)
-            host.apply_verdict_later(host.guard.login_failed())
+            owner.reporter.login_failed(user, mechanism)
+            owner.guard.login_failed()
             raise CommandRefused(b"AUTHENTICATIONFAILED", "Authentication failed") from None
-        if host.closed:
+        if owner.closed:
             logout()
             raise Disconnected
         # The account knows the name of its user. With a bearer token, the name that the client gave proves nothing.
@@ -139,26 +144,26 @@ class Authentication:
         if interface is IAccountIMAP:
             account = TwistedMailAccount(account, name)
         self._logout = logout
-        host.account, host.state = account, "auth"
-        host.MAX_LENGTH = host.limits.max_line_length
-        host.write_buffer.set_high_water_mark(host.limits.max_unsent_bytes)
-        host.guard.login()
-        host.setTimeout(host.limits.idle_seconds)
-        host.reporter.logged_in(name, mechanism, self.tls)
+        owner.account, owner.state = account, "auth"
+        owner.MAX_LENGTH = owner.limits.max_line_length
+        owner.write_buffer.set_high_water_mark(owner.limits.max_unsent_bytes)
+        owner.guard.login()
+        owner.restart_timeout()
+        owner.reporter.logged_in(name, mechanism, self.tls)
         return cast("IAccount", account)
 
-    def logged_out(self) -> None:
+    def log_out(self) -> None:
         """Continue the connection without a user, with the limits that apply before login (RFC 8437)."""
-        host = self._host
+        owner = self._owner
         self.release_account()
-        host.reporter.user, host.state = "", "unauth"
-        host.MAX_LENGTH = host.limits.preauth_line_length
-        host.write_buffer.set_high_water_mark(host.limits.preauth_unsent_bytes)
-        host.guard.logout()
-        host.setTimeout(host.limits.preauth_seconds)
+        owner.reporter.user, owner.state = "", "unauth"
+        owner.MAX_LENGTH = owner.limits.preauth_line_length
+        owner.write_buffer.set_high_water_mark(owner.limits.preauth_unsent_bytes)
+        owner.guard.logout()
+        owner.setTimeout(owner.limits.preauth_seconds)
 
     def release_account(self) -> None:
         """Call the logout function that came from the portal, if a user is logged in."""
-        logout, self._logout, self._host.account = self._logout, None, None
+        logout, self._logout, self._owner.account = self._logout, None, None
         if logout is not None:
             logout()

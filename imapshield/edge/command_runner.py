@@ -2,7 +2,7 @@
 
 from twisted.internet.defer import Deferred
 
-from imapshield.edge.host import Host
+from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.session_io import ServedSession
 from imapshield.wire import encode
 
@@ -14,21 +14,27 @@ class CommandRunner:
 
     Commands run in batches of at most `commands_per_turn` commands and about `turn_seconds`; then other connections
     have their turn. The responses of a batch are one write. While the write buffer is full, no command is taken off
-    the backlog, so a client that never reads fills its backlog and is reset.
+    the backlog. A client that never reads therefore fills its backlog: before login the next command resets the
+    connection; after login reading pauses, and `WriteTimeout` resets the connection.
 
     Args:
-        host: the protocol that owns the connection, with its guard and its write buffer.
+        owner: the protocol that owns the connection, with its guard and its write buffer.
         session: executes the commands.
+
+    Attributes:
+        started: how many commands were executed or are running.
     """
 
-    def __init__(self, host: Host, session: ServedSession) -> None:
-        self._host = host
+    def __init__(self, owner: ConnectionOwner, session: ServedSession) -> None:
+        self.started = 0
+        self._owner = owner
         self._session = session
         self._scheduled = False
-        self._stopped = False
         self._received = 0
         self._continuations_due = 0
-        self._late_continuations: dict[int, int] = {}  # by number of the command
+        self._late_continuations: dict[
+            int, int
+        ] = {}  # by the value of `started` while the command runs
 
     def command_received(self) -> None:
         """Note that a complete command has gone to the backlog."""
@@ -46,21 +52,17 @@ class CommandRunner:
 
     def wake(self) -> None:
         """Schedule a batch, unless one is scheduled."""
-        if not self._scheduled and not self._stopped:
+        if not self._scheduled and not self._owner.closed:
             self._scheduled = True
-            self._host.schedule(self._run_batch)
-
-    def stop(self) -> None:
-        """Run nothing more, because the connection ends."""
-        self._stopped = True
+            self._owner.schedule(self._run_batch)
 
     def _run_batch(self) -> None:
         self._scheduled = False
-        now, limits, write_buffer = self._host.now, self._host.limits, self._host.write_buffer
+        now, limits, write_buffer = self._owner.now, self._owner.limits, self._owner.write_buffer
         write_buffer.defer_flush()
         deadline = now() + limits.turn_seconds
         for _ in range(limits.commands_per_turn):
-            if self._stopped or write_buffer.full:
+            if self._owner.closed or write_buffer.full:
                 break
             if write_buffer.flush_due or now() > deadline:
                 self.wake()
@@ -69,22 +71,23 @@ class CommandRunner:
                 break
         else:
             self.wake()
-        if self._continuations_due and not self._host.guard.busy:
+        if self._continuations_due and not self._owner.guard.busy:
             write_buffer.write(_CONTINUATION * self._continuations_due)
             self._continuations_due = 0
+            self._owner.restart_timeout()
         write_buffer.flush()
 
     def _run_next(self) -> bool:
         """Run the next command, and return whether it finished at once."""
-        command = self._host.guard.next_command()
+        command = self._owner.guard.next_command()
         if command is None:
             return False
-        self._host.reporter.commands += 1
-        late_continuations = self._late_continuations.pop(self._host.reporter.commands, 0)
+        self.started += 1
+        late_continuations = self._late_continuations.pop(self.started, 0)
         if late_continuations:
-            self._host.write_buffer.write(_CONTINUATION * late_continuations)
+            self._owner.write_buffer.write(_CONTINUATION * late_continuations)
         done = Deferred.fromCoroutine(self._session.run(command))
-        done.addErrback(self._host.command_interrupted)
+        done.addErrback(self._owner.session_failed, command.name.decode("ascii"))
         if not done.called:
             done.addCallback(self._finished_later)
             return False
@@ -92,10 +95,12 @@ class CommandRunner:
         return True
 
     def _finished(self) -> None:
-        self._host.guard.command_finished()
-        if self._host.guard.authenticated and not self._host.closed:
-            self._host.resetTimeout()
-        self._host.update_reading()
+        owner = self._owner
+        verdict = owner.guard.command_finished()
+        if not owner.closed:
+            owner.restart_timeout()
+            owner.apply_verdict(verdict)
+        owner.update_reading()
 
     def _finished_later(self, _: object) -> None:
         self._finished()

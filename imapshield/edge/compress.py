@@ -2,19 +2,22 @@
 
 A few bytes can inflate to a thousand times as many. Input is therefore inflated in chunks, only while the connection
 processes them, and the rest stays as small as it arrived. The two streams of one connection hold about 110 KiB: 64 for
-deflating (`WINDOW_BITS`, `MEMORY_LEVEL`), 40 for inflating, where the peer chooses the window.
+deflating (`DEFLATE_WINDOW_BITS`, `MEMORY_LEVEL`), 40 for inflating, where the peer chooses the window.
 """
 
 import zlib
 
-from imapshield.edge.host import Host
+from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.guard.verdicts import Reset
 
 CHUNK_SIZE = 16 << 10
 """Bytes inflated at a time. The base class splits lines in quadratic time, so its buffer is kept small."""
 
 MAX_EMPTY_BYTES = 16 << 10
-"""Consecutive input bytes that may inflate to nothing. A flush has five, the tables of a block have some hundreds."""
+"""How many consecutive bytes of input may inflate to nothing.
+
+A flush is an empty block of five bytes. The code tables at the beginning of a block have a few hundred bytes.
+"""
 
 UNCHECKED_BYTES = 1 << 20
 """How many bytes of commands one connection may inflate before `Limits.max_inflate_ratio` applies."""
@@ -22,14 +25,23 @@ UNCHECKED_BYTES = 1 << 20
 FLUSHES_PER_TAKE = 100
 """Flushes processed before `Inflater.take` returns, so that other connections have their turn."""
 
-WINDOW_BITS = 13
+INFLATE_WINDOW_BITS = 15
+"""The largest window, 32 KiB, because the peer may use any (RFC 1951)."""
+
+DEFLATE_WINDOW_BITS = 13
+"""A window of 8 KiB. zlib's default, 15, takes four times the memory."""
+
 MEMORY_LEVEL = 6
+"""zlib takes 2^(6 + 9) bytes for this level, as many as for the window. Its default is 8."""
+
 DEFLATE_LEVEL = 6
+"""zlib's default balance of speed and size."""
 
 FLUSH_MARK = b"\0\0\xff\xff"
-"""The end of a flush. Input that is not compressed any more can only follow one (RFC 8437 section 4.1)."""
+"""The last bytes of a flush. Input without compression can begin only after a flush (RFC 8437 section 4.1)."""
 
 _END_OF_STREAM = b"\x03\0"
+"""An empty last block, with which a peer may end its stream."""
 
 
 class BadStream(Exception):
@@ -40,7 +52,7 @@ class Inflater:
     """Inflates what the peer sends, a chunk at a time."""
 
     def __init__(self) -> None:
-        self._stream = zlib.decompressobj(-15)
+        self._stream = zlib.decompressobj(-INFLATE_WINDOW_BITS)  # negative: without a zlib header
         self._input = b""
         self._position = 0  # of the first byte of _input that was not inflated yet
         self._empty_bytes = 0
@@ -57,10 +69,14 @@ class Inflater:
         return self._position < len(self._input)
 
     def take(self) -> bytes:
-        """Inflate up to `CHUNK_SIZE` bytes, but not beyond the next flush; b"" if the input yields nothing so far.
+        """Return up to `CHUNK_SIZE` inflated bytes, but none from behind the next flush.
+
+        The result is empty if the input received so far yields nothing, or after `FLUSHES_PER_TAKE` empty flushes; then
+        `has_input` may still be true.
 
         Raises:
-            BadStream: also after `MAX_EMPTY_BYTES` that yielded nothing, because empty blocks cost time.
+            BadStream: the input is invalid, or more than `MAX_EMPTY_BYTES` of it have yielded nothing. Empty blocks
+                cost time.
         """
         for _ in range(FLUSHES_PER_TAKE):
             before = self._position
@@ -98,7 +114,9 @@ class Deflater:
     """Deflates what the server sends. The peer can inflate the result of each call at once."""
 
     def __init__(self) -> None:
-        self._stream = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, -WINDOW_BITS, MEMORY_LEVEL)
+        self._stream = zlib.compressobj(
+            DEFLATE_LEVEL, zlib.DEFLATED, -DEFLATE_WINDOW_BITS, MEMORY_LEVEL
+        )
 
     def __call__(self, data: bytes) -> bytes:
         """Return `data` compressed and flushed."""
@@ -106,14 +124,14 @@ class Deflater:
 
 
 class InputDecoder:
-    """Passes the input of one connection on to its host, inflated in fair turns while COMPRESS is active.
+    """Passes the input of one connection on to its owner, inflated in fair turns while COMPRESS is active.
 
     `Limits.max_inflate_ratio` applies to everything that the connection sends compressed. A client that ends the
     compression with UNAUTHENTICATE and starts it again after another login continues the same count.
     """
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self._owner = owner
         self._inflater: Inflater | None = None
         self._bytes_in = 0
         self._command_bytes = 0
@@ -122,7 +140,7 @@ class InputDecoder:
     def start_inflating(self) -> None:
         """Inflate what the peer sends from now on."""
         self._inflater = Inflater()
-        early = self._host.clearLineBuffer()
+        early = self._owner.clearLineBuffer()
         if early:  # Already compressed, by a client that did not wait for the OK.
             self.receive(early)
 
@@ -131,53 +149,51 @@ class InputDecoder:
         if self._inflater is None:
             return
         rest, self._inflater = self._inflater.rest(), None
-        if not self._host.paused:
-            self._host.transport.resumeProducing()
-        self._host.receive_again(rest)
+        if not self._owner.paused:
+            self._owner.transport.resumeProducing()
+        self._owner.receive_again(rest)
 
     def receive(self, data: bytes) -> None:
         """Decode `data`; b"" when the connection resumes reading after a pause."""
         if self._inflater is None:
-            self._host.process_input(data)
+            self._owner.process_input(data)
             return
         self._bytes_in += len(data)
         self._inflater.feed(data)
         if not data:  # Process the bytes that were inflated before the pause first.
-            self._host.process_input(b"")
+            self._owner.process_input(b"")
         self._inflate_later()
 
     def _inflate_later(self) -> None:
         # Reading stops until then: 64 KiB of the cheapest blocks take longer to inflate than one turn.
-        if not self._scheduled and not self._host.closed and not self._host.paused:
+        if not self._scheduled and not self._owner.closed and not self._owner.paused:
             self._scheduled = True
-            self._host.transport.pauseProducing()
-            self._host.schedule(self._inflate)
+            self._owner.transport.pauseProducing()
+            self._owner.schedule(self._inflate)
 
     def _inflate(self) -> None:
         self._scheduled = False
-        host, inflater = self._host, self._inflater
-        deadline = host.now() + host.limits.turn_seconds
+        owner, inflater = self._owner, self._inflater
+        deadline = owner.now() + owner.limits.turn_seconds
         try:
-            while inflater is not None and not host.closed and not host.paused:
+            while inflater is not None and not owner.closed and not owner.paused:
                 chunk = inflater.take()
                 if not chunk and not inflater.has_input:
-                    host.transport.resumeProducing()
+                    owner.transport.resumeProducing()
                     break
                 self._check_ratio(len(chunk))
-                host.process_input(chunk)
-                if host.now() > deadline:
+                owner.process_input(chunk)
+                if owner.now() > deadline:
                     self._inflate_later()
                     break
         except BadStream:
-            host.reporter.bad_command(b"", "Invalid compressed data")
-            host.reset()
+            owner.reporter.bad_command(b"", "Invalid compressed data")
+            owner.reset()
 
     def _check_ratio(self, inflated_bytes: int) -> None:
-        if self._host.line_mode:  # Literals have limits of their own, and may well be all zeros.
+        if self._owner.line_mode:  # Literals have limits of their own, and may well be all zeros.
             self._command_bytes += inflated_bytes
-        ratio, max_ratio = (
-            self._command_bytes // self._bytes_in,
-            self._host.limits.max_inflate_ratio,
-        )
+        ratio = self._command_bytes // self._bytes_in
+        max_ratio = self._owner.limits.max_inflate_ratio
         if self._command_bytes > UNCHECKED_BYTES and ratio > max_ratio:
-            self._host.apply_verdict(Reset("max_inflate_ratio", max_ratio, ratio))
+            self._owner.apply_verdict(Reset("max_inflate_ratio", max_ratio, ratio))

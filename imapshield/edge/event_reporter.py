@@ -1,13 +1,14 @@
 """`EventReporter`: makes the `events.Event` values of one connection and sends them to the observers."""
 
+import secrets
 from collections.abc import Iterable
 from itertools import count
 
 from twisted.logger import Logger
 
 from imapshield import events
-from imapshield.guard.verdicts import CommandEvent, Disconnect, Reset
-from imapshield.wire.traits import traits_of
+from imapshield.guard.verdicts import CommandEvent, LimitReached
+from imapshield.wire.traits import log_sample
 
 _connection_numbers = count(1)
 _log = Logger(namespace="imapshield")
@@ -38,13 +39,11 @@ class EventReporter:
         number: the number of the connection.
         peer: the client's address; "" while it is unknown.
         user: the user who is logged in; "" before login.
-        commands: how many commands of the connection were executed or are running.
     """
 
     def __init__(self, observers: Iterable[events.EventObserver], report_only: bool) -> None:
         self.number = next(_connection_numbers)
         self.peer = self.user = ""
-        self.commands = 0
         self._observers = tuple(observers)
         self._report_only = report_only
         self._reported_limits: set[str] = set()
@@ -54,7 +53,7 @@ class EventReporter:
         self._publish(events.ConnectionOpened(self.number, self.peer))
 
     def logged_in(self, user: str, mechanism: str, tls: bool) -> None:
-        """Report that `user` has logged in; later events name this user."""
+        """Report that `user` has logged in. Later `LimitTriggered` and `ConnectionClosed` events name this user."""
         self.user = user
         self._publish(events.LoggedIn(self.number, self.peer, user, mechanism, tls))
 
@@ -69,34 +68,32 @@ class EventReporter:
         self._publish(events.BadCommandReceived(self.number, self.peer, printable, text))
 
     def command_failed(self, command: str, traceback: str) -> str:
-        """Report an internal error, and return the reference by which the log entry is found."""
-        reference = f"{self.number:x}-{self.commands:x}"
+        """Report an internal error, and return the reference by which the log entry is found.
+
+        The reference is random, because numbers begin again when the server restarts and the log does not.
+        """
+        reference = secrets.token_hex(4)
         self._publish(events.CommandFailed(self.number, self.peer, reference, command, traceback))
         return reference
 
     def limit_triggered(
-        self,
-        verdict: Reset | Disconnect,
-        action: str,
-        event: CommandEvent | None = None,
-        sample: bytes = b"",
+        self, action: events.Action, reached: LimitReached, event: CommandEvent | None = None
     ) -> None:
-        """Report a limit that was reached by the command `event`, or by input of which `sample` is the beginning."""
-        if self._report_only and isinstance(verdict, Reset) and action == "reset":
-            if verdict.limit in self._reported_limits:
+        """Report a limit that was reached, by the command `event` if a command reached it."""
+        if self._report_only and action == "reset":
+            if reached.limit in self._reported_limits:
                 return
-            self._reported_limits.add(verdict.limit)
+            self._reported_limits.add(reached.limit)
             action = "none"
-        if event is not None and event.name and not traits_of(event.name).secret:
-            sample = (event.tag or b"") + b" " + event.name
-        values = verdict.limit, verdict.value, verdict.observed, action
+        sample = log_sample(event.tag, event.name) if event is not None else b""
+        values = reached.limit, reached.value, reached.observed, action
         printable = events.printable(sample)
         self._publish(events.LimitTriggered(self.number, self.peer, *values, self.user, printable))
 
-    def connection_closed(self, reason: str, seconds: float, octets: tuple[int, int]) -> None:
-        """Report that the connection has ended, after `seconds` and after `octets` in and out."""
-        totals = seconds, self.commands, *octets
-        self._publish(events.ConnectionClosed(self.number, self.peer, reason, *totals, self.user))
+    def connection_closed(self, reason: str, seconds: float, totals: tuple[int, int, int]) -> None:
+        """Report that the connection has ended, after `seconds`. `totals`: commands, bytes in, bytes out."""
+        fields = reason, seconds, *totals, self.user
+        self._publish(events.ConnectionClosed(self.number, self.peer, *fields))
 
     def _publish(self, event: events.Event) -> None:
         publish(event, self._observers)

@@ -7,8 +7,8 @@ from typing import Any
 
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IReactorTime
-from twisted.internet.protocol import ServerFactory
+from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
+from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.protocols.policies import TimeoutMixin
 
 from imapshield import events
@@ -17,18 +17,34 @@ from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.edge.session_io import SessionFactory
 from imapshield.limits import Limits
+from imapshield.wire import encode
+
+_TOO_MANY = encode.untagged(b"BYE", "Too many connections, try again later", b"UNAVAILABLE")
+
+
+class _Refusal(Protocol):
+    """Greets with BYE and closes. With implicit TLS it closes without a word, because a handshake would take time."""
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        if not ISSLTransport.providedBy(self.transport):
+            self.transport.write(_TOO_MANY)
+        self.transport.loseConnection()
 
 
 @dataclass(eq=False, repr=False)
 class ShieldedIMAP4Factory(ServerFactory):
     """Serves IMAP to the users of `portal`.
 
+    The observers run in the reactor thread, so they must not block.
+
     Args:
         portal: its realm returns an avatar for `imapshield.mailbox.account_api.IAccount`.
         limits: every limit that applies to a client.
         context_factory: an OpenSSL context factory, which enables STARTTLS.
         observers: called with each `events.Event`.
-        reactor: replaces the reactor's clock in tests.
+        reactor: the clock for timeouts; by default the global reactor.
         challengers: SASL mechanisms besides PLAIN; name to factory of challenge credentials.
         make_session: makes the session that executes the commands of a connection; by default an IMAP session on the
             user's account.
@@ -58,14 +74,14 @@ class ShieldedIMAP4Factory(ServerFactory):
         self._fair_queue = FairQueue(call_later, now, self.limits.turn_seconds)
         self._shutdown_waiters: list[Deferred[None]] = []
 
-    def buildProtocol(self, addr: IAddress | None) -> ShieldedIMAP4Server | None:
-        """Return a server for one client, or None to refuse the connection because there are too many."""
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """Return a server for one client, or a protocol that closes at once because there are too many connections."""
         if len(self.connections) >= self.limits.max_connections:
             host = str(getattr(addr, "host", "local"))
             limit, attempted = self.limits.max_connections, len(self.connections) + 1
             event = events.LimitTriggered(0, host, "max_connections", limit, attempted, "refused")
             publish(event, self.observers)
-            return None
+            return _Refusal()
         server = self.protocol(
             dict(self.challengers or {}),
             self.context_factory,
@@ -89,7 +105,7 @@ class ShieldedIMAP4Factory(ServerFactory):
                 waiter.callback(None)
 
     def shutdown(self) -> Deferred[None]:
-        """Send BYE to every client and close.
+        """Send BYE to every client and close. Call this once, after the ports have stopped listening.
 
         Returns:
             A Deferred that fires when all connections are closed, at the latest one second after `closing_seconds`.
@@ -99,7 +115,7 @@ class ShieldedIMAP4Factory(ServerFactory):
         done: Deferred[None] = Deferred()
         self._shutdown_waiters.append(done)
         for server in list(self.connections):
-            server.bye("Server shutting down, please reconnect in a minute", b"UNAVAILABLE")
+            server.bye("Server is shutting down", b"UNAVAILABLE")
         # By then each connection has reset itself. One that has not must not delay the shutdown.
         give_up = server.callLater(self.limits.closing_seconds + 1, self._give_up)
         return done.addCallback(lambda _: give_up.cancel() if give_up.active() else None)

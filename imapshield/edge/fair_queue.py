@@ -1,8 +1,8 @@
-"""`FairQueue`: runs the work of many connections in turn, by user and not by connection.
+"""`FairQueue`: runs the work of all connections round-robin by user, or before login by address.
 
-Without it, a hundred connections of one user, each with a backlog of searches, made every other user wait for all of
-them: the reactor ran one batch of each connection before it returned to its sockets. With it, the reactor returns after
-a few milliseconds, and between two batches of one user every other user with work gets one.
+With a queue for each connection, a hundred connections of one user, each with a backlog of searches, made every other
+user wait for all of them: the reactor ran one batch of each connection before it returned to its sockets. `FairQueue`
+returns to the reactor after a few milliseconds, and runs one batch of every other user between two batches of one user.
 """
 
 from collections import OrderedDict, deque
@@ -31,7 +31,11 @@ class FairQueue:
         self._scheduled = False
 
     def add(self, key: Hashable, work: Work) -> None:
-        """Run `work` in a later iteration of the reactor, after the work already queued under `key`."""
+        """Run `work` in a later iteration of the reactor, after the work already queued under `key`.
+
+        An exception that `work` raises goes to the reactor, which logs it. The rest of the queue runs in the next
+        iteration.
+        """
         self._queues.setdefault(key, deque()).append(work)
         if not self._scheduled:
             self._scheduled = True
@@ -39,7 +43,7 @@ class FairQueue:
 
     def _run(self) -> None:
         deadline = self._now() + self._max_seconds
-        # Work added during this run is left for the next one: it may have to wait until its connection sends something.
+        # Work added during this run is left for the next one: its connection may have to send or receive first.
         remaining = sum(map(len, self._queues.values()))
         try:
             while remaining and self._queues:

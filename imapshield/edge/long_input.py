@@ -1,88 +1,90 @@
 """`LongInput`: receives literals, and skips lines that are longer than the limit."""
 
-from imapshield.edge.host import Host
+from dataclasses import replace
+
+from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.spool import Spool
 from imapshield.errors import BadCommand
-from imapshield.guard.verdicts import Disconnect, RejectLiteral, Reset, Verdict
-from imapshield.wire import traits
-from imapshield.wire.framing import LiteralAnnounced, LiteralSink, MemorySink, OverlongLine
+from imapshield.guard.verdicts import Disconnect, LimitReached, RejectLiteral, Reset, Verdict
+from imapshield.wire import framing
+from imapshield.wire.framing import LiteralAnnounced
+from imapshield.wire.traits import may_be_long_before_login, traits_of
 
 
 class LongInput:
     """The literals and the overlong lines of one connection.
 
-    Messages go to a `Spool`, because together they may have the size of a whole APPEND. Other literals are arguments,
-    which are small enough for memory.
+    One class has both, because an overlong line may announce a literal, which is then skipped like any other.
+
+    Messages go to a `Spool`, because together they may be as large as `max_append_size`. Other literals are arguments,
+    which the guard limits to sizes that fit in memory.
 
     Before login an overlong line ends the connection; only ID has a limit of its own. After login the line is skipped,
-    and its command is answered with BAD once the line has ended. A literal that the line announces is skipped with
-    it: "the server MUST treat the specified number of following octets and the following line as part of the same
-    command" (RFC 7888 section 3).
+    and its command is answered with BAD once the line has ended. A literal that the line announces is skipped with it
+    (see `wire.framing.OverlongLine`).
     """
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self._owner = owner
         self._spool = Spool(0)
-        self._overlong_line: OverlongLine | None = None  # the line that is being skipped
+        self._overlong_line: framing.OverlongLine | None = None  # the line that is being skipped
 
     def begin_literal(self, verdict: Verdict, event: LiteralAnnounced) -> bool:
         """Accept or reject the announced literal; returns whether the client waits for a continuation request."""
-        host = self._host
+        owner = self._owner
         if isinstance(verdict, RejectLiteral):
-            command = host.framer.reject_literal(verdict.rejection, event.synchronizing)
+            command = owner.framer.reject_literal(verdict.rejection, event.synchronizing)
             if command is not None:
-                host.apply_verdict(host.guard.check(command), command)
-            elif host.framer.literal_bytes_due:
-                host.setRawMode()
+                owner.apply_verdict(owner.guard.admit(command), command)
+            elif owner.framer.literal_bytes_due:
+                owner.setRawMode()
             return False
-        if host.framer.accept_literal(self._new_sink(event)):
-            host.setRawMode()
+        if owner.framer.accept_literal(self._new_sink(event)):
+            owner.setRawMode()
         return event.synchronizing
 
-    def _new_sink(self, event: LiteralAnnounced) -> LiteralSink:
-        if not traits.traits_of(event.name).carries_messages:
-            return MemorySink()
+    def _new_sink(self, event: LiteralAnnounced) -> framing.LiteralSink:
+        if not traits_of(event.name).carries_messages:
+            return framing.MemorySink()
         if event.literals == 0:
-            self._spool = Spool(self._host.limits.append_memory_bytes)
+            self._spool = Spool(self._owner.limits.append_memory_bytes)
         return self._spool.new_literal()
 
     def receive_literal(self, data: bytes) -> bytes | None:
         """Receive bytes of a literal; returns the bytes after its end, or None if more of the literal is to come."""
-        host = self._host
-        rest = host.framer.receive_literal(data)
+        owner = self._owner
+        rest = owner.framer.receive_literal(data)
         if rest == b"":
-            host.write_buffer.send_tcp_ack()
-        if host.guard.authenticated:
-            limits = host.limits
-            host.setTimeout(limits.literal_seconds if rest is None else limits.idle_seconds)
+            owner.write_buffer.send_tcp_ack()
         return rest
 
     def begin_overlong_line(self, line: bytes) -> None:
-        """Handle a line longer than the host's `MAX_LENGTH`.
+        """Handle a line longer than the owner's `MAX_LENGTH`.
 
         Args:
             line: everything received so far from the beginning of the line. It may contain more than the line.
         """
-        host, guard, max_length = self._host, self._host.guard, self._host.MAX_LENGTH
-        id_length = host.limits.preauth_id_length
-        begins_command = not host.framer.inside
-        may_be_long = begins_command and traits.may_be_long_before_login(line)
+        owner, guard, max_length = self._owner, self._owner.guard, self._owner.MAX_LENGTH
+        id_length = owner.limits.preauth_id_length
+        begins_command = not owner.framer.inside
+        may_be_long = begins_command and may_be_long_before_login(line)
         if may_be_long and not guard.authenticated and max_length < id_length:
-            host.MAX_LENGTH = id_length
-            host.receive_again(line)
+            owner.MAX_LENGTH = id_length
+            owner.receive_again(line)
             return
-        may_log = begins_command and not guard.line_expected and traits.may_be_logged(line)
-        sample = line if may_log else b""
+        event = None
+        if begins_command and not guard.line_expected:
+            event = framing.Framer().receive_line(line)  # for its tag and name, which may be logged
         if guard.authenticated:
-            reset = Reset("max_line_length", max_length, len(line))
-            host.reporter.limit_triggered(reset, "refused", sample=sample)
+            reached = LimitReached("max_line_length", max_length, len(line))
+            owner.reporter.limit_triggered("refused", reached, event)
             rejection = BadCommand(f"Line too long: the limit is {max_length} bytes")
-            self._overlong_line = OverlongLine(host.framer, line[:max_length], rejection)
-            host.receive_again(self.skip_overlong_line(line))
+            self._overlong_line = framing.OverlongLine(owner.framer, line[:max_length], rejection)
+            owner.receive_again(self.skip_overlong_line(line))
         else:
-            reset = Reset("preauth_line_length", max_length, len(line))
-            host.reporter.limit_triggered(reset, "bye", sample=sample)
-            host.bye("Line too long")
+            text = "Disconnected: Line too long"
+            verdict = Disconnect("preauth_line_length", max_length, len(line), text)
+            owner.apply_verdict(verdict, event)
 
     def skip_overlong_line(self, data: bytes) -> bytes:
         """Return `data` without the bytes that belong to the line that is being skipped, if any."""
@@ -92,8 +94,10 @@ class LongInput:
         rest, event = overlong.feed(data)
         if event is not None:
             self._overlong_line = None
-            verdict = self._host.guard.check(event)
-            if isinstance(event, LiteralAnnounced) and not isinstance(verdict, Reset | Disconnect):
-                verdict = RejectLiteral(overlong.rejection)
-            self._host.apply_verdict(verdict, event)
+            verdict = self._owner.guard.admit(event)
+            if isinstance(event, LiteralAnnounced):
+                reject = RejectLiteral(overlong.rejection)
+                verdict = replace(verdict, instead=reject) if isinstance(verdict, Reset) else reject
+            self._owner.apply_verdict(verdict, event)
+            self._owner.restart_timeout()
         return rest

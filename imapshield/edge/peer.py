@@ -11,9 +11,9 @@ _NOT_AN_ADDRESS = re.compile(r"[^0-9A-Za-z.:%]|\A\Z|.{64}")
 def identify(transport: Any, has_input: bool) -> tuple[str, bool]:
     """Return the address of a connection's peer as text, and whether the peer is on this machine.
 
-    Behind a PROXY endpoint the address is known only after the header, so with the client's first input (`has_input`).
-    Until then the peer is treated as remote. The text is "local" for a UNIX socket, and "unknown" for anything that is
-    not an address.
+    Behind a PROXY endpoint the address is known only after the PROXY header, that is, when the client's first input
+    arrives (`has_input`). Until then the peer is treated as remote. The text is "local" for a UNIX socket, and
+    "unknown" for anything that is not an address.
     """
     address = transport.getPeer()
     known = has_input or not _is_proxied(transport)

@@ -28,7 +28,7 @@ from imapshield.edge.session_io import SessionFactory, SessionIO
 from imapshield.edge.write_buffer import Disconnected, WriteBuffer
 from imapshield.edge.write_timeout import WriteTimeout
 from imapshield.guard.connection_guard import ConnectionGuard
-from imapshield.guard.verdicts import AcceptLiteral, CommandEvent, Disconnect, Reset, Verdict
+from imapshield.guard.verdicts import CommandEvent, Disconnect, Reset, Verdict
 from imapshield.limits import Limits
 from imapshield.session.dispatcher import Dispatcher
 from imapshield.wire import encode
@@ -36,31 +36,37 @@ from imapshield.wire.framing import Framer, LiteralAnnounced
 
 
 class ShieldedIMAP4Server(imap4.IMAP4Server):
-    """Serves IMAP on one connection, and resets it when a client has more than 100 commands pending."""
+    """Serves IMAP on one connection.
+
+    Before login, the 101st pending command resets it; after login, reading pauses at 100 (`ConnectionGuard`).
+    """
+
+    # These three methods are the rule about pending commands. They come first because everything else serves them.
 
     def lineReceived(self, line: bytes) -> None:
-        """Put the command in `line` on the backlog, and execute nothing. The 101st pending command is a reset."""
+        """Put the command that `line` begins, continues or completes on the backlog. Nothing is executed here."""
         if self.closed:
             return
+        self.restart_timeout()
         if not self.guard.authenticated:
             self.MAX_LENGTH = self.limits.preauth_line_length  # a long ID has raised it
         if self.guard.consume_expected_line():
             self._io.line_received(line)
         else:
             event = self.framer.receive_line(line)
-            self.apply_verdict(self.guard.check(event), event)
+            self.apply_verdict(self.guard.admit(event), event)
         self.update_reading()
 
     def apply_verdict(self, verdict: Verdict, event: CommandEvent | None = None) -> None:
         """Do what the guard has decided about `event`, or about the connection if there is no event."""
         if isinstance(verdict, Reset):
-            self.reporter.limit_triggered(verdict, "reset", event)
+            self.reporter.limit_triggered("reset", verdict, event)
             if not self.limits.report_only:
                 self.reset()
                 return
-            verdict = AcceptLiteral()
+            verdict = verdict.instead
         if isinstance(verdict, Disconnect):
-            self.reporter.limit_triggered(verdict, "bye", event)
+            self.reporter.limit_triggered("bye", verdict, event)
             self.bye(verdict.text)
         elif isinstance(event, LiteralAnnounced):
             if self._long_input.begin_literal(verdict, event):
@@ -95,10 +101,10 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         Args:
             chal: SASL mechanisms besides PLAIN; name to factory of `twisted.mail.interfaces` challenge credentials.
             contextFactory: an OpenSSL context factory, which enables STARTTLS.
-            scheduler: passed to the base class, which does not use it here.
+            scheduler: ignored. The base class schedules commands with it, and executes none here.
             limits: every limit that applies to the client.
             observers: called with each `events.Event`.
-            clock: replaces the reactor's clock in tests.
+            clock: the clock for timeouts; by default the global reactor.
             fair_queue: shared with the other connections; by default the connection has one of its own.
             make_session: makes the session that executes the commands; by default an IMAP session on the user's
                 account.
@@ -110,7 +116,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.framer = Framer()
         self.now = time.monotonic if clock is None else clock.seconds
         self.on_lost: Callable[[ShieldedIMAP4Server], object] = lambda _: None
-        self.octets_in = 0
+        self.bytes_in = 0
         self.closed = False
         self._clock = clock
         self._fair_queue = fair_queue or FairQueue(self.callLater, self.now, limits.turn_seconds)
@@ -125,9 +131,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Count the bytes, inflate them under COMPRESS, and let the base class split them into lines."""
         if self.closed:
             return
-        if not self.octets_in:
+        if not self.bytes_in:
             self._io.identify_peer(has_input=True)
-        self.octets_in += len(data)
+        self.bytes_in += len(data)
         if self._busyReceiving:
             self.process_input(data)
         else:
@@ -138,7 +144,10 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if data and not self.closed:
             self.apply_verdict(self.guard.bytes_received(len(data)))
         if not self.closed:
+            was_literal = not self.line_mode
             super().dataReceived(self._long_input.skip_overlong_line(data))
+            if was_literal or not self.line_mode:
+                self.restart_timeout()
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Handle a line longer than `MAX_LENGTH`. `line` may contain more than the line."""
@@ -176,22 +185,26 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         key = self.guard.authenticated, self.reporter.user or self.reporter.peer
         self._fair_queue.add(key, work)
 
-    def command_interrupted(self, failure: Failure) -> None:
-        """Ignore an exception caused by the end of the connection; report any other as a bug, and reset."""
+    def session_failed(self, failure: Failure, work: str) -> None:
+        """Ignore an exception caused by the end of the connection; report any other as a bug in `work`, and reset."""
         if not (self.closed and failure.check(Disconnected)):
-            self.reporter.command_failed("command", failure.getTraceback())
+            self.reporter.command_failed(work, failure.getTraceback())
             self.reset()
-
-    def apply_verdict_later(self, verdict: Verdict) -> None:
-        """Apply a `Disconnect` after the response that is being written."""
-        if isinstance(verdict, Disconnect):
-            self.callLater(0, lambda: None if self.closed else self.apply_verdict(verdict))
 
     def authenticateLogin(self, user: bytes, passwd: bytes) -> Deferred[Any]:
         """Have the portal check a password; fires with (interface, avatar, logout)."""
         return self._io.check_credentials(UsernamePassword(user, passwd))
 
     # Life of the connection
+
+    def restart_timeout(self) -> None:
+        """Start the timeout of a user again: `literal_seconds` while bytes of a literal are due, else `idle_seconds`.
+
+        The timeout before login covers the whole time until the login, so it is not started again.
+        """
+        if self.guard.authenticated and not self.closed:
+            limits = self.limits
+            self.setTimeout(limits.idle_seconds if self.line_mode else limits.literal_seconds)
 
     def callLater(self, period: float, func: Callable[[], object]) -> Any:
         """Call `func` in `period` seconds of the clock. The base class uses this method for its timeouts."""
@@ -228,10 +241,11 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Close after a timeout: of the login, of an idle user, of a literal, or of the last BYE."""
         if self.closed:
             self.transport.abortConnection()
-        elif self.guard.authenticated and self.guard.busy and not self._io.awaiting_line:
-            self.setTimeout(self.limits.idle_seconds)  # The client waits for the server.
+        elif self.guard.authenticated and self.guard.busy and not self.guard.line_expected:
+            self.restart_timeout()  # The client waits for the server.
         else:
-            self.apply_verdict(self.guard.timed_out(in_literal=not self.line_mode))
+            verdict = self.guard.timed_out(self.timeOut, in_literal=not self.line_mode)
+            self.apply_verdict(verdict)
 
     def bye(self, text: str, code: bytes | None = None) -> None:
         """Send BYE and close."""
@@ -254,8 +268,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._io.connection_lost()
         super().connectionLost(reason)
         seconds = self.now() - self._connected_at
-        octets = self.octets_in, self.write_buffer.bytes_written
-        self.reporter.connection_closed(reason.getErrorMessage(), seconds, octets)
+        totals = self._runner.started, self.bytes_in, self.write_buffer.bytes_written
+        self.reporter.connection_closed(reason.getErrorMessage(), seconds, totals)
         self.on_lost(self)
 
     def _teardown(self, *, lost: bool = False) -> None:
@@ -265,7 +279,6 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.guard.discard()
         self.framer.discard()
         self.setTimeout(None)
-        self._runner.stop()
         # The session first: when the write buffer fails a command that waits in `drain`, that must not look like a bug.
         self._session.disconnected()
         self.write_buffer.close(lost=lost)

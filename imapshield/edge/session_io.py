@@ -1,4 +1,4 @@
-"""`SessionIO`: what a session sees of its connection (`session.connection.Connection`), on Twisted's transport."""
+"""`SessionIO`: implements `session.connection.Connection`, the connection as a session sees it, with Twisted."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 
 from imapshield.edge.authentication import Authentication
 from imapshield.edge.compress import Deflater, InputDecoder
-from imapshield.edge.host import Host
+from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.write_buffer import Disconnected
 from imapshield.wire.framing import RawCommand
 
@@ -16,18 +16,18 @@ class SessionIO(Authentication):
     """The connection of one session.
 
     Args:
-        host: the protocol that owns the connection.
+        owner: the protocol that owns the connection.
         decoder: inflates the input under COMPRESS.
     """
 
-    def __init__(self, host: Host, decoder: InputDecoder) -> None:
-        super().__init__(host)
+    def __init__(self, owner: ConnectionOwner, decoder: InputDecoder) -> None:
+        super().__init__(owner)
         self._decoder = decoder
         self._line_waiter: Deferred[bytes] | None = None
 
     def write(self, data: bytes) -> None:
         """Send `data`."""
-        self._host.write_buffer.write(data)
+        self._owner.write_buffer.write(data)
 
     def drain(self) -> Deferred[None]:
         """Let other connections have their turn, and wait while the write buffer is full.
@@ -35,28 +35,26 @@ class SessionIO(Authentication):
         Raises:
             Disconnected: the connection has ended.
         """
-        if self._host.closed:
+        if self._owner.closed:
             raise Disconnected
-        return self._host.write_buffer.drain()
+        return self._owner.write_buffer.drain()
 
     def read_line(self) -> Deferred[bytes]:
-        """Return the next line (without CRLF), which belongs to the running command.
+        """Return the next line (without CRLF), which belongs to the running command and not to the backlog.
+
+        The name of the command must have the trait `suspends_input`, and one call must have ended before the next.
+        Everything written before is flushed, because the client waits for it.
 
         Raises:
-            Disconnected: the connection has ended.
+            Disconnected: the connection has ended, or ends before the line arrives.
         """
-        if self._host.closed:
+        if self._owner.closed:
             raise Disconnected
-        self._host.write_buffer.flush()
+        self._owner.write_buffer.flush()
         self._line_waiter = Deferred()
-        self._host.guard.line_expected = True
-        self._host.callLater(0, self._host.update_reading)
+        self._owner.guard.line_expected = True
+        self._owner.callLater(0, self._owner.update_reading)
         return self._line_waiter
-
-    @property
-    def awaiting_line(self) -> bool:
-        """Whether a command waits for a line."""
-        return self._line_waiter is not None
 
     def line_received(self, line: bytes) -> None:
         """Pass `line` to the command that waits for it."""
@@ -75,57 +73,57 @@ class SessionIO(Authentication):
     @property
     def can_start_tls(self) -> bool:
         """Whether STARTTLS is possible now."""
-        return bool(self._host.ctx and self._host.canStartTLS and not self.tls)
+        return bool(self._owner.ctx and self._owner.canStartTLS and not self.tls)
 
     def start_tls(self) -> None:
         """Start TLS. Plaintext that the client sent after STARTTLS is dropped unread (CVE-2011-0411)."""
-        self._host.clearLineBuffer()
-        self._host.write_buffer.flush()
-        self._host.startedTLS = True
-        self._host.transport.startTLS(self._host.ctx)
+        self._owner.clearLineBuffer()
+        self._owner.write_buffer.flush()
+        self._owner.startedTLS = True
+        self._owner.transport.startTLS(self._owner.ctx)
 
     @property
     def can_compress(self) -> bool:
         """Whether COMPRESS is possible now."""
-        return self._host.write_buffer.compress is None
+        return self._owner.write_buffer.compress is None
 
     def start_compression(self) -> None:
         """Compress both directions from now on (RFC 4978)."""
-        self._host.write_buffer.flush()
-        self._host.write_buffer.compress = Deflater()
+        self._owner.write_buffer.flush()
+        self._owner.write_buffer.compress = Deflater()
         self._decoder.start_inflating()
 
-    def logged_out(self) -> None:
-        """Apply pre-authentication limits again, and end compression (UNAUTHENTICATE, RFC 8437)."""
-        self._host.write_buffer.flush()
-        self._host.write_buffer.compress = None
-        super().logged_out()
+    def log_out(self) -> None:
+        """Apply the limits before login again, and end compression (UNAUTHENTICATE, RFC 8437)."""
+        self._owner.write_buffer.flush()
+        self._owner.write_buffer.compress = None
+        super().log_out()
         self._decoder.stop_inflating()
 
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` concurrently with the commands."""
-        Deferred.fromCoroutine(work).addErrback(self._host.command_interrupted)
+        Deferred.fromCoroutine(work).addErrback(self._owner.session_failed, "background work")
 
     def command_parsed(self) -> None:
         """Note that a command was well-formed."""
-        self._host.guard.command_parsed()
+        self._owner.guard.command_parsed()
 
     def bad_command(self, sample: bytes, text: str) -> None:
         """Report an invalid command, of which `sample` is the beginning, and the answer `text`; count it."""
-        self._host.reporter.bad_command(sample, text)
-        self._host.apply_verdict_later(self._host.guard.bad_command())
+        self._owner.reporter.bad_command(sample, text)
+        self._owner.guard.bad_command()
 
     def command_failed(self, command: str, traceback: str) -> str:
         """Report an internal error; returns a reference that the client can quote."""
-        return self._host.reporter.command_failed(command, traceback)
+        return self._owner.reporter.command_failed(command, traceback)
 
     def reset(self) -> None:
         """Reset the connection."""
-        self._host.reset()
+        self._owner.reset()
 
     def close(self) -> None:
         """Close the connection after everything written is sent."""
-        self._host.close()
+        self._owner.close()
 
 
 class ServedSession(Protocol):
@@ -138,7 +136,11 @@ class ServedSession(Protocol):
         """Return the capabilities that CAPABILITY would list now."""
 
     async def run(self, command: RawCommand) -> None:
-        """Execute `command`, and write its responses up to the tagged one. Called for one command at a time."""
+        """Execute `command`, and write its responses up to the tagged one. Called for one command at a time.
+
+        An exception is a bug: it is reported, and resets the connection. Only `Disconnected` is ignored once the
+        connection has ended.
+        """
 
     def disconnected(self) -> None:
         """Release everything, because the connection ends. Called once."""

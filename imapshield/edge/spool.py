@@ -10,8 +10,8 @@ from imapshield.errors import CommandRefused
 class Spool:
     """Storage that the literals of one command share. It moves to a temporary file when it exceeds `memory` bytes.
 
-    The literals share it because a budget and a file for each literal were too much: a thousand messages of one
-    command, each small enough for memory, took 250 MiB; a thousand slightly larger ones took a thousand open files.
+    With a memory limit and a file for each literal, one command could use too much: a thousand messages, each small
+    enough for memory, took 250 MiB; a thousand slightly larger ones took a thousand open files.
 
     Args:
         memory: how many bytes of the literals together may be kept in memory.

@@ -3,6 +3,7 @@
 import fcntl
 import socket
 import struct
+import sys
 import termios
 from collections.abc import Callable
 from contextlib import suppress
@@ -80,7 +81,7 @@ class WriteBuffer:
 
     @property
     def flush_due(self) -> bool:
-        """Whether as many bytes wait for `flush` as the transport may hold."""
+        """Whether the bytes that wait for `flush` have reached the high-water mark."""
         return self._unflushed_bytes >= self._high_water_mark
 
     def defer_flush(self) -> None:
@@ -121,8 +122,9 @@ class WriteBuffer:
     def close(self, *, lost: bool = False) -> None:
         """Flush, ignore later writes, and fail the Deferreds of `drain` with `Disconnected`.
 
-        If the connection is `lost`, the transport is not used: after STARTTLS it has lost its own protocol, and its
-        methods raise.
+        Args:
+            lost: whether the connection is lost. The transport is then not used: after STARTTLS, the methods of a
+                transport that has lost its connection raise.
         """
         if self._closed:
             return
@@ -161,18 +163,19 @@ class WriteBuffer:
             with suppress(OSError):  # a UNIX socket
                 handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
-    def acked_bytes(self) -> tuple[int, ...]:
+    def progress_marker(self) -> tuple[int, ...]:
         """Return a value that changes whenever the peer has acknowledged at least one more byte.
 
         `resumeProducing` does not show this progress: the transport calls it when everything is sent, which takes
         minutes on a slow line.
         """
         handle = getattr(_innermost(self._transport), "socket", None)
-        if handle is not None:
-            with suppress(OSError, AttributeError):  # a UNIX socket, or a system other than Linux
+        if handle is not None and sys.platform == "linux":  # others have another struct tcp_info
+            with suppress(OSError):  # a UNIX socket
                 info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
                 if len(info) == _BYTES_ACKED + 8:
                     return (self.bytes_written, *struct.unpack_from("Q", info, _BYTES_ACKED))
+        if handle is not None:
             with suppress(OSError):
                 unsent = fcntl.ioctl(handle.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
                 return (self.bytes_written, *struct.unpack("i", unsent))

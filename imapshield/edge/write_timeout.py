@@ -1,24 +1,25 @@
 """`WriteTimeout`: resets a connection whose peer does not read its responses.
 
-Progress is measured in bytes that the peer has acknowledged, not in time since the last write.
+Progress is a change of `WriteBuffer.progress_marker`: the peer has acknowledged at least one byte. The time since the
+last write does not show it, because a slow peer reads one large write for minutes.
 """
 
 from typing import Any
 
-from imapshield.edge.host import Host
+from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.guard.verdicts import Reset
 
 
 class WriteTimeout:
-    """Watches the write buffer of `host` while it is full, and resets if the peer acknowledges no byte for too long.
+    """Watches the write buffer of `owner` while it is full, and resets if the peer acknowledges no byte for too long.
 
     The limit is `stalled_seconds` while the backlog is full too, otherwise `unsent_seconds`.
     """
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self._owner = owner
         self._delayed_call: Any = None
-        host.write_buffer.on_full = self._start
+        owner.write_buffer.on_full = self._start
 
     def stop(self) -> None:
         """Stop watching, because the connection has ended."""
@@ -29,24 +30,25 @@ class WriteTimeout:
         return self._delayed_call is not None and bool(self._delayed_call.active())
 
     def _start(self) -> None:
-        if not self._host.closed and not self._is_running():
-            self._check_later(self._host.write_buffer.acked_bytes(), 0.0)
+        if not self._owner.closed and not self._is_running():
+            self._check_later(self._owner.write_buffer.progress_marker(), 0.0)
 
     def _check_later(self, acked: tuple[int, ...], waited: float) -> None:
-        interval = self._host.limits.stalled_seconds
-        check = self._host.callLater(interval, lambda: self._check(acked, waited + interval))
+        limits = self._owner.limits
+        interval = min(limits.stalled_seconds, limits.unsent_seconds)
+        check = self._owner.callLater(interval, lambda: self._check(acked, waited + interval))
         self._delayed_call = check
 
     def _check(self, acked_before: tuple[int, ...], waited: float) -> None:
-        host = self._host
-        if not host.write_buffer.full:
+        owner = self._owner
+        if not owner.write_buffer.full:
             return
-        acked = host.write_buffer.acked_bytes()
-        limit = "stalled_seconds" if host.guard.backlog_full() else "unsent_seconds"
-        seconds = getattr(host.limits, limit)
+        acked = owner.write_buffer.progress_marker()
+        limit = "stalled_seconds" if owner.guard.backlog_full() else "unsent_seconds"
+        seconds = getattr(owner.limits, limit)
         if acked != acked_before:
             self._check_later(acked, 0.0)
         elif waited < seconds:
             self._check_later(acked, waited)
         else:
-            host.apply_verdict(Reset(limit, seconds, waited))
+            owner.apply_verdict(Reset(limit, seconds, waited))

@@ -2,9 +2,11 @@
 
 Rules
 -----
-* A command is pending from the arrival of its first line until `command_finished`.
-* Before login, each limit covers the whole life of the connection. After login a client may send any amount: a full
-  backlog pauses its input (`input_paused`) instead of resetting the connection, unless `strict_backlog` is set.
+* A command is pending from the arrival of its first line until `command_finished`, which is called when its tagged
+  response is in the write buffer. The buffer is flushed at the end of the turn.
+* A client that has not logged in cannot reset a count of the limits before login. After login a client may send any
+  amount: a full backlog pauses its input (`input_paused`) instead of resetting the connection, unless
+  `strict_backlog` is set.
 * After a `Reset` the guard returns that `Reset` for every event.
 * The guard reads no clock and owns no socket, so its tests need neither.
 """
@@ -12,11 +14,13 @@ Rules
 import re
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.guard.verdicts import (
     Accepted,
     AcceptLiteral,
+    Admission,
     CommandEvent,
     Disconnect,
     RejectLiteral,
@@ -51,6 +55,7 @@ class ConnectionGuard:
         self._suspending: RawCommand | None = None  # the command that suspends input, if any
         self._preauth_bytes = self._preauth_commands = 0
         self._bad_commands = self._login_failures = 0
+        self._after_command: Verdict = Accepted()
         self._final: Reset | None = None
 
     @property
@@ -65,18 +70,22 @@ class ConnectionGuard:
             return True
         if self._suspending is not None:
             return not self.line_expected
-        flow_control = self.authenticated and not self.limits.strict_backlog
-        if not flow_control and not self.limits.report_only:
-            return False
-        # Report-only mode admits one command above the limit: without an excess there is nothing to report.
-        max_pending = self.limits.backlog + (not flow_control)
-        max_bytes = self.limits.max_backlog_bytes
-        if self._full and flow_control:
-            # Resume only when half of the backlog is done: to resume and pause again costs as much as a command.
-            max_pending, max_bytes = max_pending // 2 + 1, max_bytes // 2 + 1
-        self._full = self.pending >= max_pending or self._backlog_bytes >= max_bytes
         # An incomplete command must be received to its end, or it could never be answered.
         return self._full and not self._incomplete
+
+    def _update_full(self) -> None:
+        limits, flow_control = self.limits, self._has_flow_control
+        # In report-only mode reading pauses one command above the limit, so that there is an excess to report.
+        max_pending, max_bytes = limits.backlog + (not flow_control), limits.max_backlog_bytes
+        if self._full and flow_control:
+            # Reading resumes when half of the backlog is done: pausing and resuming costs as much as one command.
+            max_pending, max_bytes = max_pending // 2 + 1, max_bytes // 2 + 1
+        is_full = self.pending >= max_pending or self._backlog_bytes >= max_bytes
+        self._full = is_full and (flow_control or limits.report_only)
+
+    @property
+    def _has_flow_control(self) -> bool:
+        return self.authenticated and not self.limits.strict_backlog
 
     @property
     def busy(self) -> bool:
@@ -91,8 +100,8 @@ class ConnectionGuard:
                 return self._reset("preauth_bytes", self._preauth_bytes)
         return Accepted()
 
-    def check(self, event: CommandEvent) -> Verdict:
-        """Decide about a command that has begun (`LiteralAnnounced`) or is complete (`RawCommand`).
+    def admit(self, event: CommandEvent) -> Admission:
+        """Count a command that has begun (`LiteralAnnounced`) or is complete (`RawCommand`), and decide about it.
 
         A complete command that is not reset goes to the backlog; before login its parentheses are checked first, and
         a command nested too deeply is replaced by its rejection.
@@ -104,20 +113,14 @@ class ConnectionGuard:
             return self._final
         excess = self._count_command()
         if excess is not None and not self.limits.report_only:
-            self._final = excess
             return excess
-        if isinstance(event, LiteralAnnounced):
-            return excess or self._check_literal(event)
-        self._incomplete = False
-        texts = (part for part in event.parts if isinstance(part, bytes))
-        rejection = event.rejection or self._check_nesting(texts)
-        if rejection is not event.rejection:
-            event = RawCommand(event.tag, event.name, (), event.octets, rejection)
-        self._backlog.append(event)
-        self._backlog_bytes += _size(event)
-        if rejection is None and traits_of(event.name).suspends_input:
-            self._suspending = event
-        return excess or Accepted()
+        result = (
+            self._enqueue(event) if isinstance(event, RawCommand) else self._check_literal(event)
+        )
+        self._update_full()
+        if excess is None or isinstance(result, Reset):
+            return result
+        return replace(excess, instead=result)
 
     def _count_command(self) -> Reset | None:
         """Count the command when its first line arrives, and return a `Reset` if it is one too many."""
@@ -127,14 +130,30 @@ class ConnectionGuard:
         self._preauth_commands += not self.authenticated
         limits = self.limits
         if self.pending > limits.backlog:
-            return Reset("backlog", limits.backlog, self.pending)
+            return self._reset("backlog", self.pending)
         if not self.authenticated and self._preauth_commands > limits.preauth_commands:
-            return Reset("preauth_commands", limits.preauth_commands, self._preauth_commands)
+            return self._reset("preauth_commands", self._preauth_commands)
         return None
 
-    def _check_literal(self, event: LiteralAnnounced) -> Verdict:
+    def _enqueue(self, command: RawCommand) -> Admission:
+        self._incomplete = False
+        texts = (part for part in command.parts if isinstance(part, bytes))
+        rejection = command.rejection or self._check_nesting(texts)
+        if rejection is not command.rejection:
+            command = replace(command, parts=(), rejection=rejection)
+        self._backlog.append(command)
+        self._backlog_bytes += _size(command)
+        if rejection is None and traits_of(command.name).suspends_input:
+            self._suspending = command
+        # One command alone may be larger: the limits of literals and messages apply to it.
+        too_large = len(self._backlog) > 1 and self._backlog_bytes > self.limits.max_backlog_bytes
+        if too_large and not self._has_flow_control:
+            return self._reset("max_backlog_bytes", self._backlog_bytes)
+        return Accepted()
+
+    def _check_literal(self, event: LiteralAnnounced) -> Admission:
         if event.tag is None:
-            return RejectLiteral(BadCommand("Invalid command: expected a tag and a space"))
+            return RejectLiteral(BadCommand(""))  # the framer answers with the reason
         if not self.authenticated:
             return self._check_preauth_literal(event)
         limits = self.limits
@@ -150,32 +169,32 @@ class ConnectionGuard:
             return _too_large("Metadata value", limits.max_metadata_size, code)
         if event.size > limits.max_literal_size:
             return _too_large("Literal", limits.max_literal_size)
-        if event.literal_octets + event.octets + event.size > limits.max_command_size:
-            return _too_large("Command", limits.max_command_size)
-        return AcceptLiteral()
+        size = event.literal_octets + event.octets + event.size
+        return _check_total("Command", size, limits.max_command_size)
 
-    def _check_message(self, event: LiteralAnnounced) -> Verdict:
+    def _check_message(self, event: LiteralAnnounced) -> Admission:
         limits = self.limits
         if event.size > limits.max_message_size:
             return _too_large("Message", limits.max_message_size)
-        if event.literal_octets + event.size > limits.max_append_size:
-            return _too_large("Total size of the messages", limits.max_append_size)
-        return AcceptLiteral()
+        size = event.literal_octets + event.size
+        return _check_total("Total size of the messages", size, limits.max_append_size)
 
-    def _check_preauth_literal(self, event: LiteralAnnounced) -> Verdict:
+    def _check_preauth_literal(self, event: LiteralAnnounced) -> Admission:
         rejection = self._check_nesting(event.texts)
         if rejection is not None:
             return RejectLiteral(rejection)
         max_size = self.limits.preauth_literal_size
         if event.size <= max_size:
-            return AcceptLiteral()
+            # In report-only mode the number of bytes before login is not limited, but the size of a command is.
+            size = event.literal_octets + event.octets + event.size
+            return _check_total("Command", size, self.limits.preauth_bytes)
+        text = f"Literal too large: the limit before login is {max_size} bytes"
+        too_large = RejectLiteral(BadCommand(text))
         if event.synchronizing:
-            return RejectLiteral(
-                BadCommand(f"Literal too large: the limit before login is {max_size} bytes")
-            )
+            return too_large
         # A client that does not wait has sent the literal already. Skipping it would cost work whose amount an
         # unauthenticated client chooses.
-        return self._reset("preauth_literal_size", event.size)
+        return replace(self._reset("preauth_literal_size", event.size), instead=too_large)
 
     def _check_nesting(self, texts: Iterable[bytes]) -> BadCommand | None:
         """Check the parentheses of a command before login, even if the command is not complete yet.
@@ -198,14 +217,23 @@ class ConnectionGuard:
             return None
         self._running = self._backlog.popleft()
         self._backlog_bytes -= _size(self._running)
+        self._update_full()
         return self._running
 
-    def command_finished(self) -> None:
-        """Note that the running command's tagged response has gone to the transport."""
+    def command_finished(self) -> Verdict:
+        """Note that the running command's tagged response is in the write buffer.
+
+        Returns:
+            The `Disconnect` that `bad_command` or `login_failed` has caused, so that the BYE follows the response;
+            otherwise `Accepted`.
+        """
         if self._running is self._suspending:
             self._suspending = None
             self.line_expected = False
         self._running = None
+        self._update_full()
+        verdict, self._after_command = self._after_command, Accepted()
+        return verdict
 
     def consume_expected_line(self) -> bool:
         """Return whether the line that has arrived is for the running command, and expect no further one."""
@@ -221,35 +249,43 @@ class ConnectionGuard:
         if self.authenticated:
             self._bad_commands = 0
 
-    def bad_command(self) -> Verdict:
+    def bad_command(self) -> None:
         """Count an invalid command, which has been answered with BAD."""
         self._bad_commands += 1
         limit = "max_bad_commands" if self.authenticated else "preauth_bad_commands"
-        return self._disconnect_at(limit, self._bad_commands, "Too many invalid commands")
+        self._disconnect_at(limit, self._bad_commands, "Disconnected: Too many invalid commands")
 
-    def login_failed(self) -> Verdict:
-        """Count a failed login."""
+    def login_failed(self) -> None:
+        """Count a failed login. No login resets this count: a user could else try the passwords of other users."""
         self._login_failures += 1
         text = "Disconnected: Too many failed logins"
-        return self._disconnect_at("max_login_failures", self._login_failures, text)
+        self._disconnect_at("max_login_failures", self._login_failures, text)
 
-    def timed_out(self, *, in_literal: bool) -> Disconnect:
-        """Return the verdict for a client that has sent nothing for too long, or not logged in in time."""
+    def timed_out(self, waited: float, *, in_literal: bool) -> Disconnect:
+        """Return the verdict for a client that has not logged in in time, or has sent nothing for too long.
+
+        Args:
+            waited: how long the server has waited, in seconds.
+            in_literal: whether bytes of a literal are due.
+        """
         if not self.authenticated:
             limit, text = "preauth_seconds", "Disconnected: Login timeout"
         else:
             limit = "literal_seconds" if in_literal else "idle_seconds"
-            text = "Disconnected for inactivity"
-        seconds = getattr(self.limits, limit)
-        return Disconnect(limit, seconds, seconds, text)
+            text = "Disconnected: Inactivity timeout"
+        return Disconnect(limit, getattr(self.limits, limit), waited, text)
 
     def login(self) -> None:
-        """Apply the limits of a logged-in user from now on."""
+        """Apply the limits of a logged-in user from now on.
+
+        The counts from before the login begin again after UNAUTHENTICATE, because a client may reuse a connection for
+        any number of users, one after the other (RFC 8437).
+        """
         self.authenticated = True
-        self._bad_commands = 0
+        self._bad_commands = self._preauth_bytes = self._preauth_commands = 0
 
     def logout(self) -> None:
-        """Apply the pre-authentication limits again (UNAUTHENTICATE), with the counts from before the login."""
+        """Apply the limits before login again (UNAUTHENTICATE)."""
         self.authenticated = False
 
     def discard(self) -> None:
@@ -259,7 +295,6 @@ class ConnectionGuard:
                 if not isinstance(part, bytes):
                     part.close()
         self._backlog.clear()
-        self._backlog_bytes = 0
         self._final = self._final or Reset("closed", 0, 0)
 
     def _reset(self, limit: str, observed: float) -> Reset:
@@ -268,15 +303,20 @@ class ConnectionGuard:
             self._final = verdict
         return verdict
 
-    def _disconnect_at(self, limit: str, count: int, text: str) -> Verdict:
+    def _disconnect_at(self, limit: str, count: int, text: str) -> None:
         max_count = getattr(self.limits, limit)
-        return Disconnect(limit, max_count, count, text) if count >= max_count else Accepted()
+        if count >= max_count:
+            self._after_command = Disconnect(limit, max_count, count, text)
 
 
 def _too_large(subject: str, max_size: int, code: bytes = b"TOOBIG") -> RejectLiteral:
     return RejectLiteral(
         CommandRefused(code, f"{subject} too large: the limit is {max_size} bytes")
     )
+
+
+def _check_total(subject: str, size: int, max_size: int) -> Admission:
+    return AcceptLiteral() if size <= max_size else _too_large(subject, max_size)
 
 
 def _size(command: RawCommand) -> int:

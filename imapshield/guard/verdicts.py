@@ -27,8 +27,14 @@ class RejectLiteral:
 
 
 @dataclass(frozen=True, slots=True)
-class Reset:
-    """Reset the connection (TCP RST) because `observed` is above `value`, the limit named `limit` in `Limits`."""
+class LimitReached:
+    """A limit that a client has reached or exceeded.
+
+    Attributes:
+        limit: the name of the limit in `Limits`.
+        value: the configured limit.
+        observed: the value that has reached it.
+    """
 
     limit: str
     value: float
@@ -36,13 +42,23 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
-class Disconnect:
+class Reset(LimitReached):
+    """Reset the connection (TCP RST). For limits that correct clients do not exceed.
+
+    In report-only mode the limit is reported, and `instead` is applied.
+    """
+
+    instead: Accepted | AcceptLiteral | RejectLiteral = Accepted()
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect(LimitReached):
     """Send BYE with `text` and close the connection. For limits that correct clients may reach too."""
 
-    limit: str
-    value: float
-    observed: float
     text: str
 
 
-Verdict = Accepted | AcceptLiteral | RejectLiteral | Reset | Disconnect
+Admission = Accepted | AcceptLiteral | RejectLiteral | Reset
+"""What the guard decides about a `CommandEvent`."""
+
+Verdict = Admission | Disconnect

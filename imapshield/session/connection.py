@@ -66,8 +66,8 @@ class Connection(Protocol):
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` concurrently with commands."""
 
-    def logged_out(self) -> None:
-        """Note that the session has logged out and the client may log in again (RFC 8437)."""
+    def log_out(self) -> None:
+        """Apply the limits before login again, and end compression. The client may log in again (RFC 8437)."""
 
     def command_parsed(self) -> None:
         """Note that a command was well-formed."""
@@ -76,7 +76,7 @@ class Connection(Protocol):
         """Note that a command was malformed.
 
         Args:
-            sample: the tag and name of the command, for the log.
+            sample: the result of `traits.log_sample`.
             text: the text of the BAD response.
         """
 

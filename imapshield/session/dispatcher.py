@@ -25,6 +25,7 @@ from imapshield.wire.framing import RawCommand
 from imapshield.wire.grammar import parse
 from imapshield.wire.grammar.search import SaveRefused
 from imapshield.wire.responses import Tagged, bad, no
+from imapshield.wire.traits import log_sample
 
 _OTHER_PROTOCOLS = frozenset(
     b"GET POST PUT HEAD OPTIONS DELETE CONNECT TRACE PATCH PRI EHLO HELO LHLO MAIL USER".split()
@@ -142,9 +143,7 @@ class Dispatcher:
         return Response(bad(error.text), AfterResponse.CLOSE)
 
     def _report_bad_command(self, command: RawCommand, text: str) -> None:
-        # A line of one word is not logged as a tag, because it may be a SASL response that was sent too late.
-        sample = (command.tag or b"") + b" " + command.name if command.name else b""
-        self.session.io.bad_command(sample, text)
+        self.session.io.bad_command(log_sample(command.tag, command.name), text)
 
     async def _finish(
         self, command: RawCommand, spec: CommandSpec[Session] | None, response: Response
@@ -188,6 +187,6 @@ class Dispatcher:
                 session.io.start_compression()
             case AfterResponse.LOG_OUT:
                 session.log_out()
-                session.io.logged_out()
+                session.io.log_out()
             case AfterResponse.CLOSE:
                 session.io.close()

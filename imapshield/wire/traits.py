@@ -5,6 +5,8 @@
 
 from dataclasses import dataclass
 
+from imapshield.wire.grammar import PARSERS
+
 
 @dataclass(frozen=True, slots=True)
 class CommandTraits:
@@ -55,9 +57,19 @@ def may_be_long_before_login(line: bytes) -> bool:
     return traits_of(name).long_before_login and arguments.startswith(b"(")
 
 
-def may_be_logged(line: bytes) -> bool:
-    """Return whether `line`, the beginning of a command, is known to hold no password."""
-    return not traits_of(_name_and_arguments(line)[0]).secret
+def log_sample(tag: bytes | None, name: bytes) -> bytes:
+    """Return the tag and the name of a command for a log, or b"" if they may hold a part of a password.
+
+    Only the name of a known command without the trait `secret` may be logged. A line that begins with any other word
+    may be a LOGIN without a tag (``LOGIN alice secret``), or a SASL response that was sent too late.
+
+    Args:
+        tag: the tag of the command, or None.
+        name: the name of the command, as in `framing.RawCommand`.
+    """
+    if tag is None or name not in PARSERS or traits_of(name).secret:
+        return b""
+    return tag + b" " + name
 
 
 def _name_and_arguments(line: bytes) -> tuple[bytes, bytes]:

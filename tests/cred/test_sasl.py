@@ -279,6 +279,12 @@ class BearerTests(SaslTestCase):
             ["alice"] * 3,
         )
 
+    def test_wrong_token_and_any_answer(self) -> None:
+        """The answer to the error does not matter: a client may also cancel with "*", and the response is NO."""
+        for answer_to_error in (b"*", b"not base64"):
+            client, _ = self.bearer(b"n,a=user@example.com,\1auth=Bearer wrong\1\1")
+            self.assertIn(b"t1 NO [AUTHENTICATIONFAILED]", client(answer_to_error))
+
     def test_wrong_token_gets_a_json_error_and_then_no(self) -> None:
         """A wrong token gets an error in JSON, which the client acknowledges, and then NO (RFC 7628 section 4.3)."""
         client, answer = self.bearer(b"n,a=user@example.com,\1auth=Bearer wrong\1\1")

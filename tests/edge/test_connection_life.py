@@ -1,10 +1,11 @@
 """The beginning and the end of connections."""
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, ISSLTransport
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
 
 from imapshield import events
-from imapshield.testing.in_process import MAIL, MemoryRealm, Server, SlowWorker
+from imapshield.testing.in_process import MAIL, MemoryRealm, Server, SlowWorker, Transport
 
 
 class ConnectionTests(SynchronousTestCase):
@@ -81,8 +82,23 @@ class ConnectionTests(SynchronousTestCase):
         server = Server(max_connections=2)
         server.connect()
         server.connect()
-        self.assertIsNone(server.factory.buildProtocol(None))
+        transport, protocol = Transport(), server.factory.buildProtocol(None)
+        protocol.makeConnection(transport)
+        self.assertEqual(
+            transport.value(),
+            b"* BYE [UNAVAILABLE] Too many connections, try again later\r\n",
+        )
+        self.assertTrue(transport.disconnecting)
+        self.assertEqual(len(server.factory.connections), 2)
         self.assertEqual(server.events_of(events.LimitTriggered)[0].limit, "max_connections")
+
+    def test_max_connections_with_tls(self) -> None:
+        """With implicit TLS, a connection above the limit is closed without a handshake."""
+        transport, protocol = Transport(), Server(max_connections=0).factory.buildProtocol(None)
+        alsoProvides(transport, ISSLTransport)
+        protocol.makeConnection(transport)
+        self.assertEqual(transport.value(), b"")
+        self.assertTrue(transport.disconnecting)
 
     def test_factory_reactor_is_the_only_clock(self) -> None:
         """The reactor given to the factory is the only clock."""

@@ -4,6 +4,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.edge.event_reporter import EventReporter
 from imapshield.edge.factory import ShieldedIMAP4Factory
+from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.events import Event, LimitTriggered, LoggedIn
 from imapshield.guard.verdicts import Reset
 from imapshield.limits import Limits
@@ -27,7 +28,7 @@ class EventReporterTests(SynchronousTestCase):
         reporter.peer = "192.0.2.1"
         reporter.connection_opened()
         reporter.logged_in("alice", "PLAIN", tls=True)
-        reporter.limit_triggered(RESET, "reset")
+        reporter.limit_triggered("reset", RESET)
         self.assertEqual(self.first, self.second)
         _, login, limit = self.first
         self.assertEqual(login, LoggedIn(reporter.number, "192.0.2.1", "alice", "PLAIN", True))
@@ -63,7 +64,7 @@ class EventReporterTests(SynchronousTestCase):
             reactor=server.clock,
         )
         client = server.login()
-        self.assertIsNone(server.factory.buildProtocol(None))
+        self.assertNotIsInstance(server.factory.buildProtocol(None), ShieldedIMAP4Server)
         self.assertIn(b"a BAD", client(b"a XYZZY"))
         self.assertIn(b"b OK", client(b"b NOOP"))
         client.lose_connection()
@@ -71,18 +72,24 @@ class EventReporterTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 5)
 
     def test_sample_of_a_command_shows_no_secrets(self) -> None:
-        """The sample of a command is its tag and name; it is empty for LOGIN, AUTHENTICATE and unreadable commands."""
+        """The sample of a command is its tag and name; of LOGIN, AUTHENTICATE and unknown commands it is empty."""
         reporter = self.reporter()
-        for name in (b"FETCH", b"LOGIN", b"AUTHENTICATE", b""):
+        for name in (b"FETCH", b"LOGIN", b"AUTHENTICATE", b"ALICE", b""):
             command = RawCommand(b"tag", name, (b"secret",), 20)
-            reporter.limit_triggered(RESET, "reset", command)
+            reporter.limit_triggered("reset", RESET, command)
         samples = [event.sample for event in self.first if isinstance(event, LimitTriggered)]
-        self.assertEqual(samples, ["tag FETCH", "", "", ""])
+        self.assertEqual(samples, ["tag FETCH", "", "", "", ""])
+
+    def test_references(self) -> None:
+        """The reference of an internal error is short, and no two are equal, also after a restart of the server."""
+        references = {self.reporter().command_failed("NOOP", "") for _ in range(100)}
+        self.assertEqual(len(references), 100)
+        self.assertEqual({len(reference) for reference in references}, {8})
 
     def test_report_only_reports_each_limit_once(self) -> None:
         """In report-only mode each limit is reported once, with the action "none"."""
         reporter = self.reporter(report_only=True)
         for limit in ("backlog", "backlog", "preauth_bytes"):
-            reporter.limit_triggered(Reset(limit, 1, 2), "reset")
+            reporter.limit_triggered("reset", Reset(limit, 1, 2))
         reported = [(e.limit, e.action) for e in self.first if isinstance(e, LimitTriggered)]
         self.assertEqual(reported, [("backlog", "none"), ("preauth_bytes", "none")])

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield import events
@@ -18,6 +19,25 @@ class InvalidInputTests(SynchronousTestCase):
         self.assertIn(b"c BAD", answer)
         self.assertIn(b"* BYE", answer)
         self.assertTrue(client.transport.disconnecting)
+
+    def test_bye_follows_the_response(self) -> None:
+        """The BYE follows the tagged BAD even if the response waits for updates that are sent first."""
+        server = Server(max_bad_commands=1)
+        client = server.login()
+        client(b"a SELECT INBOX")
+
+        async def refresh() -> None:
+            waiter: Deferred[None] = Deferred()
+            server.clock.callLater(1, waiter.callback, None)
+            await waiter
+
+        session = client.protocol._session.session  # type: ignore[attr-defined]
+        self.patch(session.search_contexts, "refresh", refresh)
+        client(b"b FETCH x FLAGS")
+        server.clock.advance(1)
+        answer = client.read()
+        self.assertIn(b"b BAD", answer)
+        self.assertLess(answer.index(b"b BAD"), answer.index(b"* BYE"))
 
     def test_overlong_line_before_login_disconnects(self) -> None:
         """A line of more than 8 KiB before login ends the connection."""
@@ -61,11 +81,23 @@ class InvalidInputTests(SynchronousTestCase):
         self.assertIn(b"long BAD", answer)
         self.assertIn(b"next OK", answer)
 
+    def test_overlong_line_with_literal_in_report_only_mode(self) -> None:
+        """In report-only mode the literal of an overlong line is skipped too, even if the command is one too many."""
+        client = Server(report_only=True, strict_backlog=True, backlog=1).login()
+        long = b"long NOOP " + b"x" * 80_000 + b" {10+}\r\nx LOGOUT\r\n\r\n"
+        answer = client.send(b"a NOOP\r\n" + long + b"next NOOP\r\n")
+        self.assertIn(b"long BAD Line too long", answer)
+        self.assertIn(b"next OK", answer)
+        self.assertNotIn(b"BYE", answer)
+
     def test_overlong_line_is_not_logged(self) -> None:
         """The reported sample of an overlong line is empty if the line may hold a password."""
         for before, line, sample in (
-            (b"", b"a NOOP ", "a NOOP xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"),
+            (b"", b"a NOOP ", "a NOOP"),
             (b"", b"a LOGIN alice secret", ""),
+            (b"", b"LOGIN alice secret ", ""),
+            (b"", b"alice secret ", ""),
+            (b"", b"AGFsaWNlAHNlY3JldA", ""),
             (b"a LOGIN {5}\r\n", b"alice secret", ""),
             (b"a AUTHENTICATE PLAIN\r\n", b"AGFsaWNlAHNlY3JldA==", ""),
         ):
@@ -75,6 +107,19 @@ class InvalidInputTests(SynchronousTestCase):
             client.send(line + b"x" * 9000)
             (event,) = server.events_of(events.LimitTriggered)
             self.assertEqual((event.limit, event.sample), ("preauth_line_length", sample))
+
+    def test_sample_of_a_bad_command(self) -> None:
+        """The reported sample of an invalid command is its tag and name, and is empty if it may hold a password."""
+        for line, sample in (
+            (b"a NOOP x", "a NOOP"),
+            (b"a LOGIN alice", ""),
+            (b"LOGIN alice secret", ""),
+            (b"alice secret", ""),
+        ):
+            server = Server()
+            server.connect()(line)
+            (event,) = server.events_of(events.BadCommandReceived)
+            self.assertEqual(event.sample, sample)
 
     def test_rejected_literal_is_skipped(self) -> None:
         """A rejected LITERAL+ is skipped, and its text is not executed."""

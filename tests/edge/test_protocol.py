@@ -35,20 +35,24 @@ class PendingCommandTests(SynchronousTestCase):
 
     def test_line_received_executes_nothing(self) -> None:
         """`lineReceived` executes and writes nothing."""
-        client = Server().connect()
+        server = Server()
+        client = server.connect()
         for _ in range(100):
             client.protocol.lineReceived(b"a NOOP")
         self.assertEqual(client.transport.value(), b"")
-        self.assertEqual(client.protocol.reporter.commands, 0)
+        self.assertEqual(client.protocol.guard.pending, 100)
+        client.lose_connection()
+        (closed,) = server.events_of(events.ConnectionClosed)
+        self.assertEqual(closed.commands, 0)
 
     def test_input_after_a_reset_is_ignored(self) -> None:
         """Input after the reset is ignored and not counted."""
         client = Server().connect()
         client.send(b"a NOOP\r\n" * 101)
-        octets = client.protocol.octets_in
+        received = client.protocol.bytes_in
         client.send(b"a NOOP\r\n" * 50)
         client.protocol.lineReceived(b"a NOOP")
-        self.assertEqual(client.protocol.octets_in, octets)
+        self.assertEqual(client.protocol.bytes_in, received)
         self.assertEqual(client.transport.value(), b"")
 
     def test_batches_of_90_reach_the_limit_before_login(self) -> None:
@@ -114,6 +118,18 @@ class PendingCommandTests(SynchronousTestCase):
             {("backlog", "none")},
         )
         self.assertEqual(len(server.events_of(events.LimitTriggered)), 1)
+
+    def test_report_only_literal(self) -> None:
+        """In report-only mode a huge literal before login is skipped, not stored."""
+        server = Server(report_only=True)
+        client = server.connect()
+        client.send(b"a LOGIN {999999999+}\r\n")
+        for _ in range(10):
+            client.send(b"x" * 100_000)
+        self.assertEqual(client.protocol.framer.literal_bytes_due, 999_999_999 - 1_000_000)
+        self.assertIsNotNone(client.protocol.framer._rejection)
+        (limit, *_) = server.events_of(events.LimitTriggered)
+        self.assertEqual((limit.limit, limit.action), ("preauth_literal_size", "none"))
 
     def test_backlog_delays_another_client_by_one_batch(self) -> None:
         """One client's backlog delays another client by at most one batch."""

@@ -1,6 +1,7 @@
 """The write buffer: one write per reactor turn, and back-pressure from a peer that does not read."""
 
 import socket
+import sys
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -80,3 +81,22 @@ class WriteBufferTests(SynchronousTestCase):
         self.transport.socket = UnixSocket()  # type: ignore[attr-defined]
         self.write_buffer.send_tcp_ack()
         self.assertEqual(options, [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)])
+
+    def test_progress_marker_of_other_systems(self) -> None:
+        """Only Linux is asked for TCP_INFO, because the offset of the field is that of Linux."""
+        options: list[int] = []
+
+        class TCPSocket:
+            def getsockopt(self, level: int, option: int, size: int) -> bytes:
+                options.append(option)
+                return bytes(120) + b"\x07" + bytes(7)
+
+            def fileno(self) -> int:
+                raise OSError("not a socket")
+
+        self.transport.socket = TCPSocket()  # type: ignore[attr-defined]
+        self.patch(sys, "platform", "linux")
+        self.assertEqual(self.write_buffer.progress_marker(), (0, 7))
+        self.patch(sys, "platform", "freebsd14")
+        self.assertEqual(self.write_buffer.progress_marker(), (0, False))
+        self.assertEqual(options, [socket.TCP_INFO])

@@ -1,4 +1,4 @@
-"""`Host`: what the parts of a connection need of the protocol that owns them.
+"""`ConnectionOwner`: the interface of the protocol that owns a connection, for the parts of the connection.
 
 `protocol.ShieldedIMAP4Server` implements it. The parts do not import the protocol, and each of them gets the state of
 the connection (`guard`, `framer`, `write_buffer`, `reporter`) from here.
@@ -18,14 +18,14 @@ from imapshield.limits import Limits
 from imapshield.wire.framing import Framer
 
 
-class Host(Protocol):
+class ConnectionOwner(Protocol):
     """The owner of one connection.
 
-    The attributes and methods with names in camelCase, and `transport`, `portal`, `challengers`, `account`,
-    `state`, `ctx`, `paused` and `line_mode`, are those of Twisted's `IMAP4Server`.
+    `transport`, `portal`, `challengers`, `account`, `state`, `ctx`, `paused`, `line_mode` and `MAX_LENGTH`, and all
+    names in camelCase, come from Twisted's `IMAP4Server` and its base classes.
 
     Attributes:
-        closed: whether the connection ends, so that nothing is read, executed or written any more.
+        closed: whether the connection is ending, so that nothing is read, executed or written any more.
         now: returns the seconds of the reactor's clock.
     """
 
@@ -60,8 +60,8 @@ class Host(Protocol):
     def setTimeout(self, period: float) -> Any:
         """Close the connection after `period` seconds, counted from now."""
 
-    def resetTimeout(self) -> Any:
-        """Start the current timeout again."""
+    def restart_timeout(self) -> None:
+        """Start the timeout of a logged-in user again, because the client or the server has done something."""
 
     def authenticateLogin(self, user: bytes, passwd: bytes) -> Deferred[Any]:
         """Have the portal check a password; fires with (interface, avatar, logout)."""
@@ -81,14 +81,8 @@ class Host(Protocol):
     def apply_verdict(self, verdict: Verdict, event: CommandEvent | None = None) -> None:
         """Do what the guard has decided about `event`, or about the connection if there is no event."""
 
-    def apply_verdict_later(self, verdict: Verdict) -> None:
-        """Apply a `Disconnect` after the response that is being written."""
-
-    def command_interrupted(self, failure: Failure) -> None:
-        """Handle an exception that the session did not handle."""
-
-    def bye(self, text: str) -> None:
-        """Send BYE and close."""
+    def session_failed(self, failure: Failure, work: str) -> None:
+        """Handle an exception that the session did not handle, and that ended `work`."""
 
     def close(self) -> None:
         """Close the connection after everything written is sent."""
