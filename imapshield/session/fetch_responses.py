@@ -231,10 +231,9 @@ def render_chunk(
     ]
     # The values of an Attribute, such as ENVELOPE, are cached by the store and never too large for memory.
     has_blobs = any(
-        isinstance(value, Blob)
+        Blob in map(type, column)
         for item, column in zip(items, columns, strict=True)
         if not isinstance(item, Attribute)
-        for value in column
     )
     if FLAGS in items:
         _send_new_keywords(state)
