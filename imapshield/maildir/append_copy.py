@@ -16,7 +16,7 @@ Rules
 import os
 import secrets
 from collections.abc import Sequence
-from contextlib import ExitStack
+from functools import partial
 
 from imapshield.errors import MessageExpunged, NoSuchMailbox, StoreLimitExceeded
 from imapshield.mailbox.deltas import Delta
@@ -88,7 +88,10 @@ def _remove(account: AccountState, key: int, uid: int) -> None:
 
 
 def _write_files(
-    account: AccountState, mailbox: MailboxRow, messages: Sequence[NewMessage], undo: ExitStack
+    account: AccountState,
+    mailbox: MailboxRow,
+    messages: Sequence[NewMessage],
+    undo: files.UndoSteps,
 ) -> list[tuple[bytes, int, int]]:
     """Write messages into ``tmp/``; return (base name, size, INTERNALDATE) of each."""
     folder = account.paths.folder(mailbox.name)
@@ -109,7 +112,7 @@ def _write_files(
                 raise NoSuchMailbox from None
             files.make_folder(folder)  # only tmp/ was missing
             files.write_message(path, message.content, date)
-        undo.callback(files.remove, path)
+        undo.append(partial(files.remove, path))
         written.append((base, size, date))
     return written
 
@@ -120,7 +123,7 @@ def _insert(
     messages: Sequence[NewMessage],
     written: Sequence[tuple[bytes, int, int]],
     directory: int,
-    undo: ExitStack,
+    undo: files.UndoSteps,
 ) -> AppendResult:
     """Give the written files their names and rows, in a write transaction."""
     mailbox = account.staging.published(key)
@@ -136,7 +139,7 @@ def _insert(
         name = filename.with_flags(base, flags.split(), keywords)
         target = message_path(folder, directory, name)
         os.rename(message_path(folder, TMP, base), target)
-        undo.callback(files.remove, target)
+        undo.append(partial(files.remove, target))
         email_id = b"M" + secrets.token_hex(8).encode()
         row = (key, uid, name, directory, flags, modseq, size, size, date, saved, email_id)
         rows.append(row)
@@ -165,7 +168,7 @@ def _copy(
     target_key: int,
     move: bool,
     directory: int,
-    undo: ExitStack,
+    undo: files.UndoSteps,
 ) -> CopyResult:
     """Copy or move messages in a write transaction, and return the result without its delta."""
     index = account.index
@@ -204,9 +207,9 @@ def _copy(
             path = message_path(source_folder, *file)
             transfer(path, new_path)
         if move:
-            undo.callback(files.rename_back, new_path, path)
+            undo.append(partial(files.rename_back, new_path, path))
         else:
-            undo.callback(files.remove, new_path)
+            undo.append(partial(files.remove, new_path))
         new_row = (target_key, new_uid, new_name, directory, flags, modseq, size, physical)
         new_rows.append((*new_row, date, saved, email_id))
     source_uids = [row[0] for row in rows]

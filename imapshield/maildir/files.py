@@ -14,8 +14,9 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from imapshield.errors import NoSpace, StoreError, StoreIOError
 from imapshield.wire.commands.base import LiteralData
@@ -23,6 +24,9 @@ from imapshield.wire.commands.base import LiteralData
 MAX_MESSAGE_SIZE = 256 << 20
 """Bytes of the largest message. For most FETCH items a message is read whole, which takes a few times its size in
 memory: a sparse file of three gigabytes in ``cur/`` took eight."""
+
+UndoSteps = list[Callable[[], object]]
+"""What `undo_on_error` calls."""
 
 STALE_SECONDS = 36 * 3600
 """Age at which a file in ``tmp/`` is abandoned (the Maildir specification)."""
@@ -65,14 +69,19 @@ def make_folder(folder: bytes) -> None:
 
 
 @contextmanager
-def undo_on_error() -> Iterator[ExitStack]:
-    """Run a block; if it raises, call what it has added to the stack, last first.
+def undo_on_error() -> Iterator[UndoSteps]:
+    """Run a block; if it raises, call what it has added to the list, last first.
 
-    Steps are files that were made or renamed: a transaction of the index does not undo them.
+    Steps are files that were made or renamed: a transaction of the index does not undo them. They are a list because a
+    COPY or STORE adds one for each message, and an `ExitStack` takes four times as long to add it.
     """
-    with ExitStack() as undo:
+    undo: UndoSteps = []
+    try:
         yield undo
-        undo.pop_all()
+    except BaseException:
+        for step in reversed(undo):
+            step()
+        raise
 
 
 @contextmanager
@@ -98,7 +107,7 @@ def message_names(path: bytes) -> frozenset[bytes]:
 def write_message(path: bytes, content: LiteralData, mtime: int) -> None:
     """Write and sync a new file with the given `mtime`. If this raises, the file does not exist."""
     with undo_on_error() as undo, _opened(path, _WRITE) as fd:
-        undo.callback(remove, path)
+        undo.append(partial(remove, path))
         offset = 0
         while offset < content.size:
             chunk = content.read(offset, min(_COPY_CHUNK, content.size - offset))
@@ -115,7 +124,7 @@ def replace(path: bytes, content: bytes) -> None:
     temporary = b"%b.%d.tmp" % (path, os.getpid())
     with undo_on_error() as undo:
         with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC) as fd:
-            undo.callback(remove, temporary)
+            undo.append(partial(remove, temporary))
             _write_all(fd, content)
             os.fsync(fd)
         os.replace(temporary, path)
