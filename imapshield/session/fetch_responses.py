@@ -113,7 +113,7 @@ def known_column(state: SessionState, item: FetchItem, rows: MessageRows) -> Seq
             if not recent or state.rev2:
                 return texts
             pairs = zip(rows.uids, texts, strict=True)
-            return [view.flags(uid) or b"" if uid in recent else text for uid, text in pairs]
+            return [(b"\\Recent " + t).rstrip() if uid in recent else t for uid, t in pairs]
         case b"INTERNALDATE":
             return [encode_internaldate(date) for date in take(columns.dates, rows.columns)]
         case b"RFC822.SIZE":
