@@ -40,7 +40,7 @@ def append(account: AccountState, name: str, messages: Sequence[NewMessage]) -> 
     mailbox = find_or_add(account, name)
     account.check_quota(len(messages), sum(message.content.size for message in messages))
     directory = TMP if len(messages) > 1 else CUR
-    with files.undo_on_error() as undo:
+    with files.UndoSteps() as undo:
         written = _write_files(account, mailbox, messages, undo)
         with account.index.write(durable=directory == TMP):
             result = _insert(account, mailbox.key, messages, written, directory, undo)
@@ -61,7 +61,7 @@ def replace(
     if not old:
         raise MessageExpunged
     account.check_quota(0, message.content.size - old[0][0])
-    with files.undo_on_error() as undo:
+    with files.UndoSteps() as undo:
         written = _write_files(account, mailbox, [message], undo)
         with account.index.write():
             appended = _insert(account, mailbox.key, [message], written, CUR, undo)
@@ -154,7 +154,7 @@ def copy(
     target_key = find_or_add(account, target).key
     read_stamps(account.folder(target_key))  # creates missing directories
     directory = CUR if move or len(uids) == 1 else TMP
-    with files.undo_on_error() as undo, account.index.write(durable=directory == TMP):
+    with files.UndoSteps() as undo, account.index.write(durable=directory == TMP):
         result = _copy(account, key, uids, target_key, move, directory, undo)
     if directory == TMP and result.target_uids:
         account.staging.publish(target_key, result.target_uids[0])

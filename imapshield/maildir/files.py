@@ -25,9 +25,6 @@ MAX_MESSAGE_SIZE = 256 << 20
 """Bytes of the largest message. For most FETCH items a message is read whole, which takes a few times its size in
 memory: a sparse file of three gigabytes in ``cur/`` took eight."""
 
-UndoSteps = list[Callable[[], object]]
-"""What `undo_on_error` calls."""
-
 STALE_SECONDS = 36 * 3600
 """Age at which a file in ``tmp/`` is abandoned (the Maildir specification)."""
 
@@ -68,20 +65,20 @@ def make_folder(folder: bytes) -> None:
             os.mkdir(path, 0o700)
 
 
-@contextmanager
-def undo_on_error() -> Iterator[UndoSteps]:
-    """Run a block; if it raises, call what it has added to the list, last first.
+class UndoSteps(list[Callable[[], object]]):
+    """Steps that undo what a ``with`` block has done. If the block raises, they are called, last first.
 
-    Steps are files that were made or renamed: a transaction of the index does not undo them. They are a list because a
-    COPY or STORE adds one for each message, and an `ExitStack` takes four times as long to add it.
+    They are for files that were made or renamed: a transaction of the index does not undo that. COPY and STORE add a
+    step for each message, for which an `ExitStack` takes four times as long.
     """
-    undo: UndoSteps = []
-    try:
-        yield undo
-    except BaseException:
-        for step in reversed(undo):
-            step()
-        raise
+
+    def __enter__(self) -> "UndoSteps":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for step in reversed(self):
+                step()
 
 
 @contextmanager
@@ -106,7 +103,7 @@ def message_names(path: bytes) -> frozenset[bytes]:
 
 def write_message(path: bytes, content: LiteralData, mtime: int) -> None:
     """Write and sync a new file with the given `mtime`. If this raises, the file does not exist."""
-    with undo_on_error() as undo, _opened(path, _WRITE) as fd:
+    with UndoSteps() as undo, _opened(path, _WRITE) as fd:
         undo.append(partial(remove, path))
         offset = 0
         while offset < content.size:
@@ -122,7 +119,7 @@ def write_message(path: bytes, content: LiteralData, mtime: int) -> None:
 def replace(path: bytes, content: bytes) -> None:
     """Write a small file whole and sync it. If this raises, the old file is unchanged."""
     temporary = b"%b.%d.tmp" % (path, os.getpid())
-    with undo_on_error() as undo:
+    with UndoSteps() as undo:
         with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC) as fd:
             undo.append(partial(remove, temporary))
             _write_all(fd, content)

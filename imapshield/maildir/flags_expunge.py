@@ -38,7 +38,7 @@ def store_flags(
     failed: list[int] = []
     changed: list[tuple[bytes, bytes, int, int, int, int]] = []
     new_lists: dict[bytes, bytes] = {}
-    with files.undo_on_error() as undo, index.write() as db:
+    with files.UndoSteps() as undo, index.write() as db:
         mailbox = index.mailbox(key)
         folder = account.paths.folder(mailbox.name)
         before = read_stamps(folder)

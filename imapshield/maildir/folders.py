@@ -49,7 +49,7 @@ def create(account: AccountState, name: str, special_use: Sequence[bytes]) -> by
     name = fold_inbox(name)
     folder_name(name)  # raises BadMailboxName
     folder = account.paths.folder
-    with files.undo_on_error() as undo, account.index.write(durable=True):
+    with files.UndoSteps() as undo, account.index.write(durable=True):
         if os.path.isdir(folder(name)):
             raise errors.MailboxExists
         missing = [parent for parent in parent_names(name) if not os.path.isdir(folder(parent))]
@@ -101,7 +101,7 @@ def delete(account: AccountState, name: str) -> None:
         raise errors.NotAllowed("INBOX cannot be deleted")
     folder = account.paths.existing_folder(name)
     trash = account.paths.root + b"/tmp/" + account.paths.unique_name()
-    with files.undo_on_error() as undo, account.index.write(durable=True):
+    with files.UndoSteps() as undo, account.index.write(durable=True):
         try:
             os.rename(folder, trash)
         except FileNotFoundError:
@@ -127,7 +127,7 @@ def rename(account: AccountState, old: str, new: str) -> None:
         return
     folder = account.paths.folder
     account.paths.existing_folder(old)
-    with files.undo_on_error() as undo, account.index.write(durable=True):
+    with files.UndoSteps() as undo, account.index.write(durable=True):
         names = _names(account)
         renames = _plan_rename(names, old, new)
         folders = [(folder(name), folder(target)) for name, target in renames]
