@@ -100,7 +100,7 @@ class Index(IndexDatabase):
 
     def update_mailbox(self, key: int, **fields: object) -> None:
         """Change some of a mailbox's fields, named as in `MailboxRow`, in a write transaction."""
-        columns = ", ".join(f"{_COLUMNS[field]} = ?" for field in fields)
+        columns = ", ".join([f"{_COLUMNS[field]} = ?" for field in fields])
         self.db.execute(f"UPDATE mailbox SET {columns} WHERE id = ?", (*fields.values(), key))  # noqa: S608
 
     def remove_mailbox(self, key: int) -> None:
