@@ -172,7 +172,7 @@ class IStore(Interface):
 
         Args:
             key: the mailbox.
-            uids: the messages. The result keeps their order.
+            uids: the messages, ascending. The result keeps their order.
             items: ENVELOPE, BODY, BODYSTRUCTURE, SAVEDATE, EMAILID and THREADID as `Attribute`; `BodySection`, `Binary`
                 and `Preview`. UID, FLAGS, MODSEQ, INTERNALDATE and RFC822.SIZE are known from deltas and are
                 never requested.
@@ -263,7 +263,7 @@ class IStore(Interface):
 
         Args:
             key: the mailbox.
-            uids: the candidates.
+            uids: the candidates, ascending.
             search_key: a `HeaderKey`, `EnvelopeKey`, `TextKey`, `ObjectIdKey`, or a `DateKey` for SENT or SAVED
                 dates. All other keys are answered from columns, by `mailbox.query`.
         """

@@ -16,7 +16,7 @@ from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox import values
 from imapshield.mailbox.account_api import IMailbox, Listener
 from imapshield.mailbox.columns import Columns
-from imapshield.mailbox.deltas import Change, Delta
+from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.storage import ChangeNotifier, IStore, Subscription
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.search import SearchKey
@@ -96,7 +96,7 @@ class StoreMailbox:
         if change.added or change.changed or change.vanished or change.recent:
             kind = "messages" if change.added or change.vanished else "flags"
             self._account.notify_listeners(kind, self.name)
-            without_recent = Change(change.added, change.changed, change.vanished)
+            without_recent = change._replace(recent=()) if change.recent else change
             for listener in list(self._listeners):
                 listener(change if listener is claimer else without_recent)
         return change.recent

@@ -202,13 +202,3 @@ class View:
         for start, stop in spans:
             uids.extend(self.uids[start:stop])
         return uids
-
-    def flags(self, uid: int) -> bytes | None:
-        """Return the flag list of message `uid`, including \\Recent, or None if the message no longer exists."""
-        row = self.columns.row(uid)
-        if row is None:
-            return None
-        flags = self.columns.flag_lists[self.columns.flag_ids[row]]
-        if uid in self.recent:
-            return b"\\Recent " + flags if flags else b"\\Recent"
-        return flags

@@ -16,7 +16,7 @@ Rules
 import os
 import secrets
 from collections.abc import Sequence
-from contextlib import ExitStack
+from functools import partial
 
 from imapshield.errors import MessageExpunged, NoSuchMailbox, StoreLimitExceeded
 from imapshield.mailbox.deltas import Delta
@@ -40,7 +40,7 @@ def append(account: AccountState, name: str, messages: Sequence[NewMessage]) -> 
     mailbox = find_or_add(account, name)
     account.check_quota(len(messages), sum(message.content.size for message in messages))
     directory = TMP if len(messages) > 1 else CUR
-    with files.undo_on_error() as undo:
+    with files.UndoSteps() as undo:
         written = _write_files(account, mailbox, messages, undo)
         with account.index.write(durable=directory == TMP):
             result = _insert(account, mailbox.key, messages, written, directory, undo)
@@ -61,7 +61,7 @@ def replace(
     if not old:
         raise MessageExpunged
     account.check_quota(0, message.content.size - old[0][0])
-    with files.undo_on_error() as undo:
+    with files.UndoSteps() as undo:
         written = _write_files(account, mailbox, [message], undo)
         with account.index.write():
             appended = _insert(account, mailbox.key, [message], written, CUR, undo)
@@ -88,7 +88,10 @@ def _remove(account: AccountState, key: int, uid: int) -> None:
 
 
 def _write_files(
-    account: AccountState, mailbox: MailboxRow, messages: Sequence[NewMessage], undo: ExitStack
+    account: AccountState,
+    mailbox: MailboxRow,
+    messages: Sequence[NewMessage],
+    undo: files.UndoSteps,
 ) -> list[tuple[bytes, int, int]]:
     """Write messages into ``tmp/``; return (base name, size, INTERNALDATE) of each."""
     folder = account.paths.folder(mailbox.name)
@@ -109,7 +112,7 @@ def _write_files(
                 raise NoSuchMailbox from None
             files.make_folder(folder)  # only tmp/ was missing
             files.write_message(path, message.content, date)
-        undo.callback(files.remove, path)
+        undo.append(partial(files.remove, path))
         written.append((base, size, date))
     return written
 
@@ -120,7 +123,7 @@ def _insert(
     messages: Sequence[NewMessage],
     written: Sequence[tuple[bytes, int, int]],
     directory: int,
-    undo: ExitStack,
+    undo: files.UndoSteps,
 ) -> AppendResult:
     """Give the written files their names and rows, in a write transaction."""
     mailbox = account.staging.published(key)
@@ -136,7 +139,7 @@ def _insert(
         name = filename.with_flags(base, flags.split(), keywords)
         target = message_path(folder, directory, name)
         os.rename(message_path(folder, TMP, base), target)
-        undo.callback(files.remove, target)
+        undo.append(partial(files.remove, target))
         email_id = b"M" + secrets.token_hex(8).encode()
         row = (key, uid, name, directory, flags, modseq, size, size, date, saved, email_id)
         rows.append(row)
@@ -151,7 +154,7 @@ def copy(
     target_key = find_or_add(account, target).key
     read_stamps(account.folder(target_key))  # creates missing directories
     directory = CUR if move or len(uids) == 1 else TMP
-    with files.undo_on_error() as undo, account.index.write(durable=directory == TMP):
+    with files.UndoSteps() as undo, account.index.write(durable=directory == TMP):
         result = _copy(account, key, uids, target_key, move, directory, undo)
     if directory == TMP and result.target_uids:
         account.staging.publish(target_key, result.target_uids[0])
@@ -165,7 +168,7 @@ def _copy(
     target_key: int,
     move: bool,
     directory: int,
-    undo: ExitStack,
+    undo: files.UndoSteps,
 ) -> CopyResult:
     """Copy or move messages in a write transaction, and return the result without its delta."""
     index = account.index
@@ -204,9 +207,9 @@ def _copy(
             path = message_path(source_folder, *file)
             transfer(path, new_path)
         if move:
-            undo.callback(files.rename_back, new_path, path)
+            undo.append(partial(files.rename_back, new_path, path))
         else:
-            undo.callback(files.remove, new_path)
+            undo.append(partial(files.remove, new_path))
         new_row = (target_key, new_uid, new_name, directory, flags, modseq, size, physical)
         new_rows.append((*new_row, date, saved, email_id))
     source_uids = [row[0] for row in rows]

@@ -93,7 +93,7 @@ class FetchCache:
             value: what to return as the value: an SQL expression on the column ``value``.
             arguments: the expression's arguments.
         """
-        in_uids, parameters = uid_condition(uids)
+        in_uids, parameters = uid_condition(uids, ascending=True)
         query = f"SELECT uid, {value} FROM answer WHERE mailbox = ? AND item = ? AND {in_uids}"  # noqa: S608
         parameters = (*arguments, key, item, *parameters)
         return self._index.db.execute(query + " ORDER BY uid", parameters).fetchall()

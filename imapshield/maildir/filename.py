@@ -85,10 +85,12 @@ class Keywords:
 
     def flag_of(self, letter: int) -> bytes | None:
         """Return the flag of a letter, given as its byte value; None for a letter without a meaning in this folder."""
+        if letter in _FLAGS:
+            return _FLAGS[letter]
         index = letter - _FIRST_LETTER
         if 0 <= index < len(self.lettered) and self.lettered[index]:
             return self.spelling(self.lettered[index])
-        return _FLAGS.get(letter)
+        return None
 
 
 def parse_keywords(content: bytes, others: bytes = b"") -> Keywords:
@@ -179,7 +181,9 @@ def with_flags(name: bytes, flags: Iterable[bytes], keywords: Keywords) -> bytes
     """
     base_name, old_letters, rest = _split(name)
     letters = {keywords.letter(flag) for flag in flags}
-    letters |= {bytes([c]) for c in old_letters if keywords.flag_of(c) is None}
+    for letter in old_letters:
+        if keywords.flag_of(letter) is None:
+            letters.add(bytes([letter]))
     return b"%b:2,%b%b" % (base_name, b"".join(sorted(letters)), rest)
 
 

@@ -14,8 +14,9 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from imapshield.errors import NoSpace, StoreError, StoreIOError
 from imapshield.wire.commands.base import LiteralData
@@ -64,15 +65,20 @@ def make_folder(folder: bytes) -> None:
             os.mkdir(path, 0o700)
 
 
-@contextmanager
-def undo_on_error() -> Iterator[ExitStack]:
-    """Run a block; if it raises, call what it has added to the stack, last first.
+class UndoSteps(list[Callable[[], object]]):
+    """Steps that undo what a ``with`` block has done. If the block raises, they are called, last first.
 
-    Steps are files that were made or renamed: a transaction of the index does not undo them.
+    They are for files that were made or renamed: a transaction of the index does not undo that. COPY and STORE add a
+    step for each message, for which an `ExitStack` takes four times as long.
     """
-    with ExitStack() as undo:
-        yield undo
-        undo.pop_all()
+
+    def __enter__(self) -> "UndoSteps":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for step in reversed(self):
+                step()
 
 
 @contextmanager
@@ -97,8 +103,8 @@ def message_names(path: bytes) -> frozenset[bytes]:
 
 def write_message(path: bytes, content: LiteralData, mtime: int) -> None:
     """Write and sync a new file with the given `mtime`. If this raises, the file does not exist."""
-    with undo_on_error() as undo, _opened(path, _WRITE) as fd:
-        undo.callback(remove, path)
+    with UndoSteps() as undo, _opened(path, _WRITE) as fd:
+        undo.append(partial(remove, path))
         offset = 0
         while offset < content.size:
             chunk = content.read(offset, min(_COPY_CHUNK, content.size - offset))
@@ -113,9 +119,9 @@ def write_message(path: bytes, content: LiteralData, mtime: int) -> None:
 def replace(path: bytes, content: bytes) -> None:
     """Write a small file whole and sync it. If this raises, the old file is unchanged."""
     temporary = b"%b.%d.tmp" % (path, os.getpid())
-    with undo_on_error() as undo:
+    with UndoSteps() as undo:
         with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC) as fd:
-            undo.callback(remove, temporary)
+            undo.append(partial(remove, temporary))
             _write_all(fd, content)
             os.fsync(fd)
         os.replace(temporary, path)

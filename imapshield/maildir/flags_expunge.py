@@ -9,7 +9,7 @@ back. After a crash in the middle, the next sync finds the files missing.
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
+from functools import partial
 
 from imapshield.mailbox.deltas import Delta
 from imapshield.maildir import filename, files
@@ -38,7 +38,7 @@ def store_flags(
     failed: list[int] = []
     changed: list[tuple[bytes, bytes, int, int, int, int]] = []
     new_lists: dict[bytes, bytes] = {}
-    with files.undo_on_error() as undo, index.write() as db:
+    with files.UndoSteps() as undo, index.write() as db:
         mailbox = index.mailbox(key)
         folder = account.paths.folder(mailbox.name)
         before = read_stamps(folder)
@@ -75,7 +75,7 @@ def _rename(
     name: bytes,
     flags: bytes,
     keywords: Keywords,
-    undo: ExitStack,
+    undo: files.UndoSteps,
 ) -> bytes | None:
     """Give a file the letters of `flags`; return its new name, None if another program removed the file."""
     for _ in range(2):
@@ -92,7 +92,7 @@ def _rename(
                 break
             directory, name = file
         else:
-            undo.callback(files.rename_back, target, source)
+            undo.append(partial(files.rename_back, target, source))
             return target_name
     return None
 

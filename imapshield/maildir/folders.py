@@ -5,7 +5,7 @@ If a function raises, it has changed nothing: the steps that were taken are undo
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
+from functools import partial
 
 from imapshield import errors
 from imapshield.mailbox.values import MailboxInfo
@@ -49,7 +49,7 @@ def create(account: AccountState, name: str, special_use: Sequence[bytes]) -> by
     name = fold_inbox(name)
     folder_name(name)  # raises BadMailboxName
     folder = account.paths.folder
-    with files.undo_on_error() as undo, account.index.write(durable=True):
+    with files.UndoSteps() as undo, account.index.write(durable=True):
         if os.path.isdir(folder(name)):
             raise errors.MailboxExists
         missing = [parent for parent in parent_names(name) if not os.path.isdir(folder(parent))]
@@ -64,14 +64,16 @@ def create(account: AccountState, name: str, special_use: Sequence[bytes]) -> by
     return mailbox.mailbox_id
 
 
-def _make(account: AccountState, name: str, special_use: bytes, undo: ExitStack) -> MailboxRow:
+def _make(
+    account: AccountState, name: str, special_use: bytes, undo: files.UndoSteps
+) -> MailboxRow:
     """Make one folder and its row, in a write transaction."""
     folder = account.paths.folder(name)
     try:
         os.mkdir(folder, 0o700)
     except FileExistsError:
         raise errors.MailboxExists from None
-    undo.callback(files.remove_tree, folder)
+    undo.append(partial(files.remove_tree, folder))
     files.make_folder(folder)
     os.close(os.open(folder + _FOLDER_MARKER, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     _remove_row(account, name)
@@ -99,12 +101,12 @@ def delete(account: AccountState, name: str) -> None:
         raise errors.NotAllowed("INBOX cannot be deleted")
     folder = account.paths.existing_folder(name)
     trash = account.paths.root + b"/tmp/" + account.paths.unique_name()
-    with files.undo_on_error() as undo, account.index.write(durable=True):
+    with files.UndoSteps() as undo, account.index.write(durable=True):
         try:
             os.rename(folder, trash)
         except FileNotFoundError:
             raise errors.NoSuchMailbox from None
-        undo.callback(files.rename_back, trash, folder)
+        undo.append(partial(files.rename_back, trash, folder))
         _remove_row(account, name)
         files.sync_directory(account.paths.root)
     files.remove_tree(trash)
@@ -125,7 +127,7 @@ def rename(account: AccountState, old: str, new: str) -> None:
         return
     folder = account.paths.folder
     account.paths.existing_folder(old)
-    with files.undo_on_error() as undo, account.index.write(durable=True):
+    with files.UndoSteps() as undo, account.index.write(durable=True):
         names = _names(account)
         renames = _plan_rename(names, old, new)
         folders = [(folder(name), folder(target)) for name, target in renames]
@@ -134,7 +136,7 @@ def rename(account: AccountState, old: str, new: str) -> None:
                 _make(account, parent, b"", undo)
         for (name, target), (source, destination) in zip(renames, folders, strict=True):
             os.rename(source, destination)
-            undo.callback(files.rename_back, destination, source)
+            undo.append(partial(files.rename_back, destination, source))
             _remove_row(account, target)
             mailbox = account.index.mailbox_named(name)
             if mailbox is not None:

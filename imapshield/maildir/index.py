@@ -100,7 +100,7 @@ class Index(IndexDatabase):
 
     def update_mailbox(self, key: int, **fields: object) -> None:
         """Change some of a mailbox's fields, named as in `MailboxRow`, in a write transaction."""
-        columns = ", ".join(f"{_COLUMNS[field]} = ?" for field in fields)
+        columns = ", ".join([f"{_COLUMNS[field]} = ?" for field in fields])
         self.db.execute(f"UPDATE mailbox SET {columns} WHERE id = ?", (*fields.values(), key))  # noqa: S608
 
     def remove_mailbox(self, key: int) -> None:
@@ -219,12 +219,19 @@ def as_json(numbers: Iterable[int]) -> str:
     return json.dumps(list(numbers))
 
 
-def uid_condition(uids: Sequence[int]) -> tuple[str, tuple[object, ...]]:
+def uid_condition(
+    uids: Sequence[int], *, ascending: bool = False
+) -> tuple[str, tuple[object, ...]]:
     """Return an SQL condition that is true for the rows of `uids`, which is not empty, and the condition's parameters.
 
     Most clients request consecutive messages. A range costs a fifth of the same messages one by one.
+
+    Args:
+        uids: the UIDs.
+        ascending: whether they are in ascending order. To look for the lowest and the highest of them takes a tenth of
+            the time of a cached answer.
     """
-    low, high = min(uids), max(uids)
+    low, high = (uids[0], uids[-1]) if ascending else (min(uids), max(uids))
     if high - low < len(uids):
         return "uid BETWEEN ? AND ?", (low, high)
     return "uid IN (SELECT value FROM json_each(?))", (as_json(uids),)

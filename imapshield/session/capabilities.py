@@ -37,7 +37,10 @@ def capability_names(state: SessionState, specs: Iterable[CommandSpec[Any]]) -> 
         specs: the commands of the server.
     """
     of_commands = [
-        name for spec in specs if state.supports(spec.requires) for name in spec.capability.split()
+        name
+        for spec in specs
+        if spec.capability and state.supports(spec.requires)
+        for name in spec.capability.split()
     ]
     base = list(BASE)
     if IMAP4REV2.issubset([*of_commands, *EXTENSIONS, *ENABLES]):

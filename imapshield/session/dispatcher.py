@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from imapshield.errors import BadCommand, CommandRefused, StoreError
 from imapshield.limits import Limits
-from imapshield.session.command_spec import AfterResponse, CommandSpec, Response
+from imapshield.session.command_spec import AfterResponse, CommandSpec, Response, Result
 from imapshield.session.connection import Connection
 from imapshield.session.handlers.search import uses_sequence_numbers
 from imapshield.session.session import Session
@@ -67,10 +67,10 @@ class Dispatcher:
         session, spec = self.session, TABLE.get(command.name)
         session.begin_command(command.tag or b"")
         try:
-            response = await self._respond(command, spec)
+            result = await self._respond(command, spec)
             # The connection may have ended while the command was running.
-            if response is not None and session.state is not State.LOGOUT:
-                await self._finish(command, spec, response)
+            if result is not None and session.state is not State.LOGOUT:
+                await self._finish(command, spec, result)
         finally:
             session.end_command()
         if session.state is not State.LOGOUT:
@@ -78,15 +78,15 @@ class Dispatcher:
 
     async def _respond(
         self, command: RawCommand, spec: CommandSpec[Session] | None
-    ) -> Response | None:
+    ) -> Result | None:
         """Execute a command and turn errors into responses; return None if it failed because the connection ended."""
         try:
             return await self._execute(command, spec)
         except BadCommand as error:
             self._report_bad_command(command, error.text)
-            return Response(bad(error.text, error.code))
+            return bad(error.text, error.code)
         except (CommandRefused, StoreError) as error:
-            return Response(no(error.text, error.code))
+            return no(error.text, error.code)
         except Exception as error:
             if self.session.state is State.LOGOUT:
                 return None
@@ -95,9 +95,9 @@ class Dispatcher:
                 "".join(traceback.format_exception(error)),
             )
             text = f"Internal error; see reference {reference} in the server log"
-            return Response(no(text, b"SERVERBUG"))
+            return no(text, b"SERVERBUG")
 
-    async def _execute(self, command: RawCommand, spec: CommandSpec[Session] | None) -> Response:
+    async def _execute(self, command: RawCommand, spec: CommandSpec[Session] | None) -> Result:
         session = self.session
         if command.rejection is not None:
             raise command.rejection
@@ -122,15 +122,14 @@ class Dispatcher:
                 if not isinstance(part, bytes):
                     part.close()
 
-    async def _parse_and_handle(self, raw: RawCommand, spec: CommandSpec[Session]) -> Response:
+    async def _parse_and_handle(self, raw: RawCommand, spec: CommandSpec[Session]) -> Result:
         session = self.session
         session.command = command = parse(raw.parts, utf8=session.utf8)
         session.io.command_parsed()
         if session.uid_only and getattr(command, "uid", True) is False:
             raise session.uid_required()
         assert isinstance(command, spec.command)
-        result = await spec.handler(session, command)
-        return result if isinstance(result, Response) else Response(result)
+        return await spec.handler(session, command)
 
     def _unknown_command(self, command: RawCommand) -> Response:
         error = BadCommand("Unknown command")
@@ -146,17 +145,19 @@ class Dispatcher:
         self.session.io.bad_command(log_sample(command.tag, command.name), text)
 
     async def _finish(
-        self, command: RawCommand, spec: CommandSpec[Session] | None, response: Response
+        self, command: RawCommand, spec: CommandSpec[Session] | None, result: Result
     ) -> None:
         session = self.session
-        tagged = self._with_limit_code(response.tagged)
+        tagged, then = result if isinstance(result, Response) else (result, None)
+        tagged = self._with_limit_code(tagged)
         if command.tag is None:
             session.io.write(encode.untagged(*tagged))
         else:
             if session.state is State.SELECTED and spec is not None and spec.sync:
                 await self._send_updates(command, spec)
             session.io.write(encode.tagged(command.tag, tagged))
-        self._after_response(response.then)
+        if then is not None:
+            self._after_response(then)
 
     def _with_limit_code(self, tagged: Tagged) -> Tagged:
         code = self.session.limit_code
@@ -178,7 +179,7 @@ class Dispatcher:
         await session.search_contexts.refresh()
         await session.new_messages.send()
 
-    def _after_response(self, then: AfterResponse | None) -> None:
+    def _after_response(self, then: AfterResponse) -> None:
         session = self.session
         match then:
             case AfterResponse.START_TLS:

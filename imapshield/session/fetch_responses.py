@@ -86,8 +86,8 @@ def locate(
         fetched: UIDs and the values of their items.
         number_of: maps a UID to the client's sequence number, or to None if the client does not know the message.
     """
-    columns = state.view.columns
-    shared = state.view.uids is columns.uids
+    view = state.view
+    columns, shared = view.columns, view.uids is view.columns.uids
     found = [
         (i, number, row, uid)
         for i, uid in enumerate(fetched.uids)
@@ -113,7 +113,7 @@ def known_column(state: SessionState, item: FetchItem, rows: MessageRows) -> Seq
             if not recent or state.rev2:
                 return texts
             pairs = zip(rows.uids, texts, strict=True)
-            return [view.flags(uid) or b"" if uid in recent else text for uid, text in pairs]
+            return [(b"\\Recent " + t).rstrip() if uid in recent else t for uid, t in pairs]
         case b"INTERNALDATE":
             return [encode_internaldate(date) for date in take(columns.dates, rows.columns)]
         case b"RFC822.SIZE":
@@ -230,11 +230,10 @@ def render_chunk(
         known_column(state, item, rows) if item in KNOWN_ITEMS else next(stored) for item in items
     ]
     # The values of an Attribute, such as ENVELOPE, are cached by the store and never too large for memory.
-    has_blobs = any(
-        isinstance(value, Blob)
+    has_blobs = bool(fetched.columns) and any(
+        Blob in map(type, column)
         for item, column in zip(items, columns, strict=True)
         if not isinstance(item, Attribute)
-        for value in column
     )
     if FLAGS in items:
         _send_new_keywords(state)

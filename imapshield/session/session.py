@@ -42,7 +42,6 @@ class Session(SessionState):
         new_messages: sends FETCH responses for new messages.
         search_contexts: sends changes in the results of searches.
         notify_subscription: the events that the client has subscribed to with NOTIFY SET, or None.
-        mailbox_changed: whether the selected mailbox has changed since the running command began.
     """
 
     def __init__(
@@ -56,7 +55,6 @@ class Session(SessionState):
         self.new_messages = NewMessages(self)
         self.search_contexts = SearchContexts(self, self.new_messages)
         self.notify_subscription: NotifySubscription | None = None
-        self.mailbox_changed = False
         self._specs = specs
         self._own_uids: set[int] = set()
         self._background = BackgroundSender(self, self._send_in_background)
@@ -69,11 +67,6 @@ class Session(SessionState):
     def selected_group(self) -> EventGroup | None:
         """The event group of NOTIFY SET for the selected mailbox, or None if the client has not sent one."""
         return self.notify_subscription.selected if self.notify_subscription else None
-
-    def begin_command(self, tag: bytes) -> None:
-        """Reset the state that belongs to one command, which has this tag."""
-        super().begin_command(tag)
-        self.mailbox_changed = False
 
     # Login and logout.
 
@@ -162,8 +155,8 @@ class Session(SessionState):
 
     def after_command(self) -> None:
         """Send the responses that became pending during a command and may be sent between commands."""
-        self._send_subscribed_updates()
         if self.notify_subscription is not None:
+            self._send_subscribed_updates()
             self.notify_subscription.schedule()
         self.search_contexts.schedule()
 
@@ -186,9 +179,9 @@ class Session(SessionState):
             own: whether the client itself has changed the mailbox; then all changes are sent.
         """
         if own or self.subscribed_events:
-            last_uid = self.view.uids[-1] if self.view.uids else 0
-            flags = own or FLAG_CHANGE in self.subscribed_events
-            updates = self.view.take_updates(expunge=expunge, flags=flags)
+            view, flags = self.view, own or FLAG_CHANGE in self.subscribed_events
+            last_uid = view.uids[-1] if view.uids else 0
+            updates = view.take_updates(expunge=expunge, flags=flags)
             if updates is None:
                 return
             self._send_updates(updates, last_uid, uid=uid)

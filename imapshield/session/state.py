@@ -75,6 +75,7 @@ class SessionState:
         command: the running command, once it is parsed.
         command_running: whether a command is being executed.
         idling: whether the running command is IDLE, which permits untagged responses at any time.
+        mailbox_changed: whether the selected mailbox has changed since the running command began.
         limit_code: the response code of a command that stopped at MESSAGELIMIT (RFC 9738).
     """
 
@@ -92,6 +93,7 @@ class SessionState:
         self.command: Command | None = None
         self.command_running = False
         self.idling = False
+        self.mailbox_changed = False
         self.limit_code: bytes | None = None
         self._account: IAccount | None = None
         self._mailbox: IMailbox | None = None
@@ -148,9 +150,10 @@ class SessionState:
         return self.command_running and not self.idling
 
     def begin_command(self, tag: bytes) -> None:
-        """Reset the state that belongs to one command."""
+        """Reset the state that belongs to one command, which has this tag."""
         self.tag = tag
         self.command_running = True
+        self.mailbox_changed = False
         self.limit_code = None
         self._progress_sent_at = self.now()
         self._progress = 0, 0

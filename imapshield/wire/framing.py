@@ -12,8 +12,8 @@ Rules
 """
 
 import re
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
@@ -24,8 +24,7 @@ _ANNOUNCEMENT_SIZE = len("~{1234567890123456789+}")  # the longest
 _LITERAL = re.compile(rb"(~?)\{([0-9]{1,19})(\+?)\}\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class RawCommand:
+class RawCommand(NamedTuple):
     """One whole command, not yet parsed.
 
     Args:
@@ -284,7 +283,7 @@ class OverlongLine:
         announcement = _LITERAL.search(self._tail)
         event = self._framer.receive_line(self._start + (announcement[0] if announcement else b""))
         if isinstance(event, RawCommand):
-            event = replace(event, parts=(), rejection=self.rejection)
+            event = event._replace(parts=(), rejection=self.rejection)
         return rest, event
 
 

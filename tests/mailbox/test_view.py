@@ -127,7 +127,7 @@ class UpdateTests(SynchronousTestCase):
         updates = view.take_updates(expunge=True)
         assert updates is not None
         self.assertEqual(updates.recent, 1)
-        self.assertEqual(view.flags(2), b"\\Recent")
+        self.assertEqual(view.recent, {2})
 
 
 class SequenceTests(SynchronousTestCase):
