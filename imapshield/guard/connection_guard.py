@@ -140,7 +140,7 @@ class ConnectionGuard:
         texts = (part for part in command.parts if isinstance(part, bytes))
         rejection = command.rejection or self._check_nesting(texts)
         if rejection is not command.rejection:
-            command = replace(command, parts=(), rejection=rejection)
+            command = command._replace(parts=(), rejection=rejection)
         self._backlog.append(command)
         self._backlog_bytes += _size(command)
         if rejection is None and traits_of(command.name).suspends_input:

@@ -14,7 +14,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -66,10 +66,10 @@ def make_folder(folder: bytes) -> None:
 
 
 class UndoSteps(list[Callable[[], object]]):
-    """Steps that undo what a ``with`` block has done. If the block raises, they are called, last first.
+    """Steps that undo what a ``with`` block has done. If the block raises, all are called, last first.
 
     They are for files that were made or renamed: a transaction of the index does not undo that. COPY and STORE add a
-    step for each message, for which an `ExitStack` takes four times as long.
+    step for each message. To collect them in a list costs a fourth of collecting them in an `ExitStack`.
     """
 
     def __enter__(self) -> "UndoSteps":
@@ -77,8 +77,9 @@ class UndoSteps(list[Callable[[], object]]):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            for step in reversed(self):
-                step()
+            with ExitStack() as stack:
+                for step in self:
+                    stack.callback(step)
 
 
 @contextmanager
