@@ -209,7 +209,7 @@ class Session(SessionState):
         if updates.vanished:
             self.search_contexts.send_removals(updates.vanished, updates.expunged[::-1])
             if self.qresync or self.uid_only:
-                self.io.write(encode.vanished(SequenceSet.from_uids(updates.vanished)))
+                self.io.write(encode.vanished(SequenceSet.from_numbers(updates.vanished)))
             else:
                 self.io.write(encode.expunge(updates.expunged))
         if updates.exists is not None:

@@ -203,7 +203,7 @@ class SessionState:
         ``$`` (RFC 5182) stands for the saved UIDs.
         """
         if sequence.saved:
-            return self.view.rows_of(SequenceSet.from_uids(self.saved_search), uid=True)
+            return self.view.rows_of(SequenceSet.from_numbers(self.saved_search), uid=True)
         return self.view.rows_of(sequence, uid=uid)
 
     def too_many_messages(self) -> CommandRefused:

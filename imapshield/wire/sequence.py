@@ -74,7 +74,7 @@ class SequenceSet:
         return cls(_merged(parsed), tail)
 
     @classmethod
-    def from_uids(cls, uids: Iterable[int]) -> "SequenceSet":
+    def from_numbers(cls, uids: Iterable[int]) -> "SequenceSet":
         """Make the set of `uids`, which must be in ascending order."""
         return cls(tuple(_runs(uids)))
 

@@ -28,7 +28,7 @@ class LargeStoreTests(SynchronousTestCase):
 
     def test_responses_in_batches(self) -> None:
         """Many FETCH responses are sent in batches, and changes by others in between follow them."""
-        self.patch(store_copy, "CHUNK_RESPONSES", 2)
+        self.patch(store_copy, "STORE_CHUNK_RESPONSES", 2)
         session = session_of(self.client)
         pause = session.pause
 
@@ -59,7 +59,7 @@ class LargeStoreTests(SynchronousTestCase):
 
     def test_list_in_batches(self) -> None:
         """LIST of many mailboxes is sent in batches, complete and in order."""
-        self.patch(mailboxes, "CHUNK_RESPONSES", 3)
+        self.patch(mailboxes, "LIST_CHUNK_RESPONSES", 3)
         for i in range(10):
             self.client(b"c CREATE m%d" % i)
         writes: list[bytes] = []

@@ -147,9 +147,9 @@ class DataResponseTests(SynchronousTestCase):
             (encode.recent(5), b"* 5 RECENT\r\n"),
             (encode.expunge([3, 3, 5]), b"* 3 EXPUNGE\r\n* 3 EXPUNGE\r\n* 5 EXPUNGE\r\n"),
             (encode.expunge([]), b""),
-            (encode.vanished(SequenceSet.from_uids([1, 2, 9])), b"* VANISHED 1:2,9\r\n"),
+            (encode.vanished(SequenceSet.from_numbers([1, 2, 9])), b"* VANISHED 1:2,9\r\n"),
             (
-                encode.vanished(SequenceSet.from_uids([41, 43, 44]), earlier=True),
+                encode.vanished(SequenceSet.from_numbers([41, 43, 44]), earlier=True),
                 b"* VANISHED (EARLIER) 41,43:44\r\n",
             ),
             (encode.search([2, 84, 882]), b"* SEARCH 2 84 882\r\n"),

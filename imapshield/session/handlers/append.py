@@ -28,7 +28,7 @@ async def replace(session: Session, command: Replace) -> Tagged:
     session.require_writable()
     number = command.number
     last = SequenceSet(tail=MAX_NUMBER)
-    sequence = last if number is None else SequenceSet.from_uids([number])
+    sequence = last if number is None else SequenceSet.from_numbers([number])
     old = list(session.view.uids_of(session.rows_of(sequence, uid=command.uid)))
     if not old:
         raise CommandRefused(b"NONEXISTENT", "Message to replace does not exist")

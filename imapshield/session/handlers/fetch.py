@@ -12,7 +12,7 @@ from imapshield.wire.commands.mailboxes import Select
 from imapshield.wire.responses import Tagged, no, ok
 from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
-CHUNK_MESSAGES = 1000
+FETCH_CHUNK_MESSAGES = 1000
 """Maximum number of messages per chunk; a thousand responses with flags are about 40 KB."""
 SEEN_MESSAGES = 200
 r"""Messages that become \Seen before they are sent: if the client disconnects, it has not received only these."""
@@ -69,7 +69,7 @@ async def send_vanished(session: Session, uids: SequenceSet, since: int, *, abov
         above: a UID; only messages with a higher one are sent.
     """
     if uids.saved:
-        uids = SequenceSet.from_uids(session.saved_search)
+        uids = SequenceSet.from_numbers(session.saved_search)
     expunged = await session.mailbox.vanished(since)
     view = session.view
     largest = view.columns.uidnext - 1
@@ -84,7 +84,7 @@ async def _fetch(session: Session, spans: Spans, items: list[FetchItem]) -> bool
     """Send the responses for `spans`, and return whether some messages no longer exist."""
     sets_seen = not session.readonly and any(map(_sets_seen, items))
     sizes = [Binary(item.path, size_only=True) for item in items if isinstance(item, Binary)]
-    batch_size = CHUNK_MESSAGES if not sets_seen else 1 if sizes else SEEN_MESSAGES
+    batch_size = FETCH_CHUNK_MESSAGES if not sets_seen else 1 if sizes else SEEN_MESSAGES
     missing = False
     for chunk in _chunks(session, spans):
         rows, uids = chunk, take(session.view.uids, chunk)
@@ -112,7 +112,7 @@ def _with_flags(session: Session, items: list[FetchItem]) -> list[FetchItem]:
 
 
 def _chunks(session: Session, spans: Spans) -> Iterator[Sequence[int]]:
-    """Divide rows into chunks of at most `CHUNK_MESSAGES`. A chunk without gaps is a range, which is faster to process.
+    """Divide rows into chunks of at most `FETCH_CHUNK_MESSAGES`. A chunk without gaps is a range, which is faster to process.
 
     If MESSAGELIMIT cuts the command short, each row is a chunk and the last one comes first (RFC 9738 section 3.1).
     """
@@ -120,11 +120,11 @@ def _chunks(session: Session, spans: Spans) -> Iterator[Sequence[int]]:
         yield from ([row] for start, stop in reversed(spans) for row in range(start, stop)[::-1])
     elif len(spans) == 1:
         ((start, stop),) = spans
-        for first in range(start, stop, CHUNK_MESSAGES):
-            yield range(first, min(stop, first + CHUNK_MESSAGES))
+        for first in range(start, stop, FETCH_CHUNK_MESSAGES):
+            yield range(first, min(stop, first + FETCH_CHUNK_MESSAGES))
     else:
         rows = rows_in(spans)
-        while chunk := list(islice(rows, CHUNK_MESSAGES)):
+        while chunk := list(islice(rows, FETCH_CHUNK_MESSAGES)):
             without_gaps = chunk[-1] - chunk[0] < len(chunk)
             yield range(chunk[0], chunk[-1] + 1) if without_gaps else chunk
 
@@ -141,7 +141,7 @@ def _changed_since(session: Session, spans: Spans, modseq: int) -> Spans:
             for row in rows
             if (i := columns.row(view.uids[row])) is not None and modseqs[i] > modseq
         ]
-    return [(first, last + 1) for first, last in SequenceSet.from_uids(changed).ranges]
+    return [(first, last + 1) for first, last in SequenceSet.from_numbers(changed).ranges]
 
 
 async def _mark_seen(session: Session, uids: Sequence[int]) -> None:

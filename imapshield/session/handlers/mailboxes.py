@@ -12,7 +12,7 @@ from imapshield.wire.commands.mailboxes import Create, Delete, List, Rename, Sta
 from imapshield.wire.names import DELIMITER, ListPattern, fold_inbox, parent_names
 from imapshield.wire.responses import Tagged, ok
 
-CHUNK_RESPONSES = 500
+LIST_CHUNK_RESPONSES = 500
 """Number of LIST responses that are written before other connections run."""
 
 
@@ -117,7 +117,7 @@ async def list_(session: Session, command: List) -> Tagged:
     child_info = [(b"CHILDINFO", strings.parenthesised(kinds))]
     all_parents = parents(infos)
     for count, name in enumerate(sorted(chosen, key=lambda n: (n != "INBOX", n)), 1):
-        if count % CHUNK_RESPONSES == 0:
+        if count % LIST_CHUNK_RESPONSES == 0:
             await session.io.drain()
         # STATUS comes first, because it can fail if the mailbox was deleted. LIST must show this (RFC 5819 section 2).
         status = await _status(session, command, name, infos) if name in selected else b""

@@ -128,12 +128,12 @@ def send_results(
         numbers = uids if command.uid else session.view.numbers(uids)
         session.io.write(encode.search(numbers, modseq, kind=kind))
         return
-    pairs = return_values(session, command, uids, session.view)
+    pairs = save_and_encode_results(session, command, uids, session.view)
     if command.returns != {b"SAVE"}:
         session.io.write(encode.esearch(session.tag, command.uid, pairs))
 
 
-def return_values(
+def save_and_encode_results(
     session: Session, command: Search | Sort, uids: Sequence[int], view: View
 ) -> list[tuple[bytes, int | bytes]]:
     """Save the results if `command` says SAVE, and return the name and value of each return option for ESEARCH."""
@@ -212,7 +212,7 @@ async def esearch(session: Session, command: MultiSearch) -> Tagged:
     )
     if saved and command.sources != (_SELECTED,):
         raise BadCommand("SAVE and $ apply to the selected mailbox only")
-    names = await mailbox_names.resolve(session, command.sources)
+    names = await mailbox_names.matching_mailboxes(session, command.sources)
     search = Search(
         command.key, True, command.returns, command.partial, update_items=command.update_items
     )
@@ -238,7 +238,7 @@ async def _search(
     source = encode.esearch_mailbox(mailbox.name, mailbox.uidvalidity, utf8=session.utf8)
     if session.state is State.SELECTED and view is session.view:
         await session.search_contexts.keep(search, uids, since, source)
-    pairs = return_values(session, search, uids, view)
+    pairs = save_and_encode_results(session, search, uids, view)
     if uids and pairs:
         session.io.write(encode.esearch(session.tag, True, pairs, source))
     await session.io.drain()

@@ -11,7 +11,7 @@ from imapshield.wire.flags import SYSTEM_FLAGS, flag_list
 from imapshield.wire.responses import Tagged, no, ok
 from imapshield.wire.sequence import SequenceSet
 
-CHUNK_RESPONSES = 2000
+STORE_CHUNK_RESPONSES = 2000
 """Number of FETCH responses that a STORE writes before other connections run."""
 
 
@@ -118,12 +118,12 @@ def _with_expected_flags(
 
 
 async def _send_flags(session: Session, uids: list[int], command: Store) -> None:
-    for start in range(0, len(uids), CHUNK_RESPONSES):
-        chunk = uids[start : start + CHUNK_RESPONSES]
+    for start in range(0, len(uids), STORE_CHUNK_RESPONSES):
+        chunk = uids[start : start + STORE_CHUNK_RESPONSES]
         send_known_items(session, chunk, [FLAGS], uid=command.uid)
         session.view.forget_flag_changes(chunk)
-        if start + CHUNK_RESPONSES < len(uids):
-            await session.pause(start + CHUNK_RESPONSES, len(uids))
+        if start + STORE_CHUNK_RESPONSES < len(uids):
+            await session.pause(start + STORE_CHUNK_RESPONSES, len(uids))
 
 
 def _store_response(session: Session, command: Store, uids: list[int], failed: list[int]) -> Tagged:
@@ -133,7 +133,7 @@ def _store_response(session: Session, command: Store, uids: list[int], failed: l
     if failed:
         numbers = failed if command.uid else view.numbers(failed)
         text = "Some messages were modified"
-        code = b"MODIFIED " + SequenceSet.from_uids(numbers).encode()
+        code = b"MODIFIED " + SequenceSet.from_numbers(numbers).encode()
     if missing:
         text, code = "Some messages no longer exist", code or b"EXPUNGEISSUED"
     # A missing message is no error in UID STORE (RFC 9051 section 6.4.9) and with .SILENT (RFC 2180 section 4.2).
