@@ -111,8 +111,8 @@ class ConnectionGuard:
         self._incomplete = False
         texts = (part for part in event.parts if isinstance(part, bytes))
         rejection = event.rejection or self._check_nesting(texts)
-        if rejection is not event.rejection:
-            event = RawCommand(event.tag, event.name, (), event.octets, rejection)
+        if rejection is not None and rejection is not event.rejection:
+            event = event.rejected(rejection)
         self._backlog.append(event)
         self._backlog_bytes += _size(event)
         if rejection is None and traits_of(event.name).suspends_input:
@@ -145,10 +145,11 @@ class ConnectionGuard:
         traits = traits_of(event.name)
         if traits.carries_messages:
             return self._check_message(event)
-        if traits.carries_metadata and event.size > limits.max_metadata_size:
-            code = b"METADATA MAXSIZE %d" % limits.max_metadata_size  # RFC 5464 section 4.3
-            return _too_large("Metadata value", limits.max_metadata_size, code)
-        if event.size > limits.max_literal_size:
+        if traits.carries_metadata:
+            if event.size > limits.max_metadata_size:
+                code = b"METADATA MAXSIZE %d" % limits.max_metadata_size  # RFC 5464 section 4.3
+                return _too_large("Metadata value", limits.max_metadata_size, code)
+        elif event.size > limits.max_literal_size:
             return _too_large("Literal", limits.max_literal_size)
         if event.literal_octets + event.octets + event.size > limits.max_command_size:
             return _too_large("Command", limits.max_command_size)
@@ -255,9 +256,7 @@ class ConnectionGuard:
     def discard(self) -> None:
         """Drop the backlog, because the connection has ended."""
         for command in self._backlog:
-            for part in command.parts:
-                if not isinstance(part, bytes):
-                    part.close()
+            command.close()
         self._backlog.clear()
         self._backlog_bytes = 0
         self._final = self._final or Reset("closed", 0, 0)

@@ -21,6 +21,7 @@ from imapshield.session.session import Session
 from imapshield.session.state import State
 from imapshield.session.table import TABLE
 from imapshield.wire import encode
+from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.framing import RawCommand
 from imapshield.wire.grammar import parse
 from imapshield.wire.grammar.search import SaveRefused
@@ -44,6 +45,8 @@ class Dispatcher:
         self, io: Connection, limits: Limits, now: Callable[[], float] = time.time
     ) -> None:
         self.session = Session(io, limits, TABLE.values(), now)
+        max_string_size = max(limits.max_literal_size, limits.max_metadata_size)
+        self._grammar_limits = GrammarLimits(max_string_size=max_string_size)
 
     def greeting(self) -> bytes:
         """Return the greeting. It contains the capabilities, which saves the client a round trip."""
@@ -103,7 +106,7 @@ class Dispatcher:
         if spec is None:
             return self._unknown_command(command)
         if session.state is not State.NOT_AUTHENTICATED and not session.supports(spec.requires):
-            raise BadCommand("Command is not supported")
+            raise BadCommand("Unknown command")
         if session.state not in spec.states:
             raise BadCommand(spec.wrong_state_text(session.state))
         try:
@@ -117,13 +120,11 @@ class Dispatcher:
                 session.saved_search = ()
             raise
         finally:
-            for part in command.parts:
-                if not isinstance(part, bytes):
-                    part.close()
+            command.close()
 
     async def _parse_and_handle(self, raw: RawCommand, spec: CommandSpec[Session]) -> Response:
         session = self.session
-        session.command = command = parse(raw.parts, utf8=session.utf8)
+        session.command = command = parse(raw.parts, limits=self._grammar_limits, utf8=session.utf8)
         session.io.command_parsed()
         if session.uid_only and getattr(command, "uid", True) is False:
             raise session.uid_required()
@@ -132,7 +133,8 @@ class Dispatcher:
         return result if isinstance(result, Response) else Response(result)
 
     def _unknown_command(self, command: RawCommand) -> Response:
-        error = BadCommand("Unknown command")
+        expected_name = "Expected a command name after the tag"
+        error = BadCommand("Unknown command" if command.name else expected_name)
         tag = (command.tag or b"").upper()
         if self.session.state is not State.NOT_AUTHENTICATED or tag not in _OTHER_PROTOCOLS:
             raise error

@@ -298,6 +298,7 @@ async def _send_blob(session: SessionState, blob: Blob) -> None:
             # The client has been sent the size of the literal, so only a reset can show that the data is missing.
             session.io.reset()
             await session.io.drain()
+            raise AssertionError("drain() must raise an exception after reset()")
         session.io.write(data if binary else data.replace(b"\0", b"\x80"))
         sent += len(data)
         await session.io.drain()

@@ -8,7 +8,8 @@ erratum 4833 permits either.
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from imapshield.errors import StoreError
+from imapshield.errors import CommandRefused, NoSuchMailbox, StoreError
+from imapshield.mailbox.values import FetchResult
 from imapshield.session.background import BackgroundSender
 from imapshield.session.fetch_responses import (
     KNOWN_ITEMS,
@@ -28,13 +29,13 @@ class NewMessages:
     def __init__(self, session: SessionState) -> None:
         self._session = session
         self._wanted: dict[int, dict[FetchItem, None]] = {}
-        self._large: dict[int, dict[FetchItem, None]] = {}
+        self._postponed: dict[int, dict[FetchItem, None]] = {}
         self._background = BackgroundSender(session, partial(self.send, background=True))
 
     def clear(self) -> None:
         """Drop all pending responses, because the mailbox is no longer selected."""
         self._wanted.clear()
-        self._large.clear()
+        self._postponed.clear()
 
     def add(self, uids: Iterable[int], items: Sequence[FetchItem]) -> None:
         """Make FETCH responses with `items` of the new messages `uids` pending."""
@@ -56,8 +57,8 @@ class NewMessages:
         """
         session = self._session
         if not background:
-            self._wanted.update(self._large)
-            self._large.clear()
+            self._wanted.update(self._postponed)
+            self._postponed.clear()
         while (
             self._wanted and session.state is State.SELECTED and not (background and session.busy)
         ):
@@ -72,13 +73,9 @@ class NewMessages:
         # Large values come last.
         items = implicit_items(session, wanted, unsolicited=True)
         items.sort(key=lambda item: item not in KNOWN_ITEMS)
-        try:
-            fetched = await read_chunk(session, uids, items)
-        except StoreError:
-            self._wanted.clear()  # the mailbox has been deleted
-            return
+        fetched = await self._read(uids, items)
         is_selected = session.state is State.SELECTED and session.view is view
-        if not is_selected or (background and session.busy):
+        if fetched is None or not is_selected or (background and session.busy):
             return
         for uid in [*fetched.uids, *fetched.missing]:
             self._wanted.pop(uid, None)
@@ -89,9 +86,23 @@ class NewMessages:
         if background and chunk.has_blobs:
             for message in chunk.messages():
                 if message.has_blobs:
-                    self._large[message.rows.uids[0]] = dict.fromkeys(wanted)
+                    self._postponed[message.rows.uids[0]] = dict.fromkeys(wanted)
                 else:
                     await send_chunk(session, message)
         else:
             await send_chunk(session, chunk)
         await session.io.drain()
+
+    async def _read(self, uids: Sequence[int], items: Sequence[FetchItem]) -> FetchResult | None:
+        """Read the values of a chunk; return None if the store cannot, and then no longer want these responses now."""
+        try:
+            return await read_chunk(self._session, uids, items)
+        except NoSuchMailbox:
+            self._wanted.clear()
+        except StoreError:  # try again at the end of the next command
+            wanted = [uid for uid in uids if uid in self._wanted]
+            self._postponed.update((uid, self._wanted.pop(uid)) for uid in wanted)
+        except CommandRefused:  # BINARY cannot decode one of the messages
+            for uid in uids:
+                self._wanted.pop(uid, None)
+        return None

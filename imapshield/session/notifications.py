@@ -21,7 +21,7 @@ from imapshield.wire import encode, strings
 from imapshield.wire.commands import mailboxes
 from imapshield.wire.commands.base import Command
 from imapshield.wire.commands.messages import Append, Copy, Replace
-from imapshield.wire.names import DELIMITER, parent_names
+from imapshield.wire.names import parent_names
 
 MAX_PENDING_EVENTS = 1000
 """Maximum number of pending changes of names, subscriptions and metadata. One more is a NOTIFICATIONOVERFLOW (RFC 5465
@@ -256,11 +256,11 @@ def _effect(command: Command | None) -> tuple[str, str] | None:
     """Return the kind and the mailbox of the event that a command causes, None if it causes none."""
     match command:
         case mailboxes.Create(name):
-            return "created", name.removesuffix(DELIMITER)
+            return "created", name
         case mailboxes.Delete(name):
             return "deleted", name
         case mailboxes.Rename(_, name):
-            return "renamed", name.removesuffix(DELIMITER)
+            return "renamed", name
         case mailboxes.Subscribe(name, subscribe):
             return "subscribed" if subscribe else "unsubscribed", name
         case mailboxes.SetMetadata(name):

@@ -327,14 +327,13 @@ async def _with_uids(session: SessionState, key: search.SearchKey) -> search.Sea
             return replace(key, keys=tuple([await _with_uids(session, inner) for inner in keys]))
         case search.Not(inner):
             return search.Not(await _with_uids(session, inner))
-        case search.SequenceKey(None) | search.SequenceKey(_, False):
+        case search.SequenceKey(sequence, uid) if sequence.saved or not uid:
             query = Query(session.mailbox, session.view, now=0, saved=session.saved_search)
             uids = SequenceSet.from_numbers(await query.run(key))
-            tail = key.sequence.tail if key.sequence is not None else 0
-            if not 0 < tail < MAX_NUMBER:
+            if not 0 < sequence.tail < MAX_NUMBER:
                 return search.SequenceKey(uids, uid=True)
             # 5:* includes future messages.
             known = session.view.uids
-            first = known[min(tail, len(known)) - 1] if known else 1
+            first = known[min(sequence.tail, len(known)) - 1] if known else 1
             return search.SequenceKey(replace(uids, tail=first), uid=True)
     return key

@@ -163,6 +163,10 @@ class Session(SessionState):
     def after_command(self) -> None:
         """Send the responses that became pending during a command and may be sent between commands."""
         self._send_subscribed_updates()
+        self.schedule_pending()
+
+    def schedule_pending(self) -> None:
+        """Send the events of NOTIFY and the changes of search results that became pending during a command soon."""
         if self.notify_subscription is not None:
             self.notify_subscription.schedule()
         self.search_contexts.schedule()

@@ -1,5 +1,6 @@
 """`SessionState`: the state of one client, which handlers and the parts of a session read and write."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from itertools import chain, starmap
@@ -82,6 +83,7 @@ class SessionState:
         self.io = io
         self.limits = limits
         self.now = now
+        self.monotonic: Callable[[], float] = time.monotonic
         self.state = State.NOT_AUTHENTICATED
         self.enabled: set[bytes] = set()
         self.readonly = False
@@ -152,7 +154,7 @@ class SessionState:
         self.tag = tag
         self.command_running = True
         self.limit_code = None
-        self._progress_sent_at = self.now()
+        self._progress_sent_at = self.monotonic()
         self._progress = 0, 0
 
     def end_command(self) -> None:
@@ -242,7 +244,7 @@ class SessionState:
             total: the number of messages that it will process, if known.
         """
         await self.io.drain()
-        now = self.now()
+        now = self.monotonic()
         if now - self._progress_sent_at >= PROGRESS_SECONDS:
             self._progress_sent_at = now
             # A "]" in the tag would end the response code.

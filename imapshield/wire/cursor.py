@@ -47,7 +47,8 @@ class GrammarLimits:
     not counted."""
 
     max_string_size: int = 64 << 10
-    """Bytes of a string, quoted or literal; the same as `Limits.max_literal_size`."""
+    """Bytes of a string, quoted or literal. Sessions use the larger one of `Limits.max_literal_size` and
+    `Limits.max_metadata_size`."""
 
     max_patterns: int = 32
     """Patterns of one LIST, groups of one NOTIFY, mailbox filters of one ESEARCH: each is tried on each mailbox, and

@@ -12,6 +12,7 @@ Rules
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -42,6 +43,21 @@ class RawCommand:
     parts: tuple[bytes | LiteralData, ...]
     octets: int
     rejection: BadCommand | CommandRefused | None = None
+
+    def rejected(self, rejection: BadCommand | CommandRefused) -> "RawCommand":
+        """Close the literals of this command, and return the command with `rejection` in place of its parts."""
+        self.close()
+        return replace(self, parts=(), rejection=rejection)
+
+    def close(self) -> None:
+        """Close the literals of this command."""
+        _close_literals(self.parts)
+
+
+def _close_literals(parts: Iterable[bytes | LiteralData]) -> None:
+    for part in parts:
+        if not isinstance(part, bytes):
+            part.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +135,7 @@ class Framer:
     def _begin(self) -> None:
         self._tag: bytes | None = None
         self._name = b""
-        for part in self._parts:
-            if not isinstance(part, bytes):
-                part.close()
+        _close_literals(self._parts)
         self._parts = []
         self._octets = self._literal_octets = self._literal_remaining = 0
         self._binary = False
@@ -284,7 +298,7 @@ class OverlongLine:
         announcement = _LITERAL.search(self._tail)
         event = self._framer.receive_line(self._start + (announcement[0] if announcement else b""))
         if isinstance(event, RawCommand):
-            event = replace(event, parts=(), rejection=self.rejection)
+            event = event.rejected(self.rejection)
         return rest, event
 
 

@@ -194,7 +194,7 @@ def negated(key: SearchKey) -> SearchKey:
 LEAVES = st.one_of(
     st.just(And(())),
     st.builds(FlagKey, SYSTEM | ATOM | st.just(flag_names.RECENT)),
-    st.builds(SequenceKey, SEQUENCES | st.none(), st.booleans()),
+    st.builds(SequenceKey, SETS, st.booleans()),
     st.builds(SizeKey, st.booleans(), NUMBER64),
     st.builds(
         DateKey,

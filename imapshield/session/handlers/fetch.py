@@ -112,7 +112,7 @@ def _with_flags(session: Session, items: list[FetchItem]) -> list[FetchItem]:
 
 
 def _chunks(session: Session, spans: Spans) -> Iterator[Sequence[int]]:
-    """Divide rows into chunks of at most `FETCH_CHUNK_MESSAGES`. A chunk without gaps is a range, which is faster to process.
+    """Divide rows into chunks of at most `FETCH_CHUNK_MESSAGES`. A chunk without gaps is a range, which is faster.
 
     If MESSAGELIMIT cuts the command short, each row is a chunk and the last one comes first (RFC 9738 section 3.1).
     """

@@ -9,7 +9,7 @@ from imapshield.session.mailbox_names import list_attributes, parents
 from imapshield.session.session import Session
 from imapshield.wire import encode, strings
 from imapshield.wire.commands.mailboxes import Create, Delete, List, Rename, Status, Subscribe
-from imapshield.wire.names import DELIMITER, ListPattern, fold_inbox, parent_names
+from imapshield.wire.names import ListPattern, fold_inbox, parent_names
 from imapshield.wire.responses import Tagged, ok
 
 LIST_CHUNK_RESPONSES = 500
@@ -17,13 +17,9 @@ LIST_CHUNK_RESPONSES = 500
 
 
 async def create(session: Session, command: Create) -> Tagged:
-    """Handle CREATE (RFC 9051 section 6.3.4, RFC 6154).
-
-    A delimiter at the end of the name declares that the client will create child mailboxes, and is ignored.
-    """
-    name = command.mailbox.removesuffix(DELIMITER)
-    _require_net_unicode(session, name)
-    mailbox_id = await session.account.create(name, command.special_use)
+    """Handle CREATE (RFC 9051 section 6.3.4, RFC 6154)."""
+    _require_net_unicode(session, command.mailbox)
+    mailbox_id = await session.account.create(command.mailbox, command.special_use)
     return ok("CREATE completed", b"MAILBOXID (%b)" % mailbox_id)
 
 
@@ -49,9 +45,8 @@ async def delete(session: Session, command: Delete) -> Tagged:
 
 async def rename(session: Session, command: Rename) -> Tagged:
     """Handle RENAME (RFC 9051 section 6.3.6)."""
-    name = command.new.removesuffix(DELIMITER)
-    _require_net_unicode(session, name)
-    await session.account.rename(command.old, name)
+    _require_net_unicode(session, command.new)
+    await session.account.rename(command.old, command.new)
     return ok("RENAME completed")
 
 

@@ -61,7 +61,7 @@ def uses_sequence_numbers(command: Command | None) -> bool:
     Then no EXPUNGE may be sent before its tagged response, not even for UID SEARCH (RFC 7162).
     """
     return isinstance(command, AnySearch | MultiSearch) and any(
-        isinstance(key, SequenceKey) and key.sequence is not None and not key.uid
+        isinstance(key, SequenceKey) and not key.sequence.saved and not key.uid
         for key in leaf_keys(command.key)
     )
 
@@ -208,7 +208,7 @@ async def esearch(session: Session, command: MultiSearch) -> Tagged:
     if (update or _SELECTED in command.sources) and session.state is not State.SELECTED:
         raise BadCommand("Select a mailbox first")
     saved = b"SAVE" in command.returns or any(
-        isinstance(key, SequenceKey) and key.sequence is None for key in leaf_keys(command.key)
+        isinstance(key, SequenceKey) and key.sequence.saved for key in leaf_keys(command.key)
     )
     if saved and command.sources != (_SELECTED,):
         raise BadCommand("SAVE and $ apply to the selected mailbox only")

@@ -48,9 +48,9 @@ class FlagKey(SearchKey):
 
 @dataclass(frozen=True, slots=True)
 class SequenceKey(SearchKey):
-    """The message is in a sequence set, or in a set of UIDs when `uid`. None is ``$``, the saved result (RFC 5182)."""
+    """The message is in a sequence set, or in a set of UIDs when `uid`; ``$`` (RFC 5182) is `sequence.SAVED`."""
 
-    sequence: SequenceSet | None
+    sequence: SequenceSet
     uid: bool = False
 
 

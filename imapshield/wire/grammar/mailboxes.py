@@ -30,14 +30,8 @@ _RETURN_OPTIONS = frozenset(b"SUBSCRIBED CHILDREN SPECIAL-USE STATUS".split())
 
 
 def create(cursor: Cursor) -> commands.Create:
-    r"""``create = "CREATE" SP mailbox [SP "(USE (" [use-attr *(SP use-attr)] "))"]`` (RFC 6154).
-
-    A delimiter at the end says that the client will create children (RFC 9051 section 6.3.4). Every mailbox here can
-    have children, so the delimiter is dropped.
-    """
-    mailbox = cursor.mailbox()
-    if len(mailbox) > 1:
-        mailbox = mailbox.removesuffix(DELIMITER)
+    """``create = "CREATE" SP mailbox [SP "(USE (" [use-attr *(SP use-attr)] "))"]`` (RFC 6154)."""
+    mailbox = _new_mailbox(cursor, "a mailbox name")
     uses: list[bytes] = []
 
     def parameter() -> None:
@@ -67,7 +61,16 @@ def rename(cursor: Cursor) -> commands.Rename:
     """``rename = "RENAME" SP mailbox SP mailbox``."""
     old = cursor.mailbox()
     cursor.space("the mailbox name")
-    return commands.Rename(old, cursor.mailbox("a new mailbox name"))
+    return commands.Rename(old, _new_mailbox(cursor, "a new mailbox name"))
+
+
+def _new_mailbox(cursor: Cursor, expected: str) -> str:
+    """Read ``mailbox`` without a delimiter at its end.
+
+    The delimiter says that the client will create children (RFC 9051 section 6.3.4). Every mailbox here can have
+    children, so it means nothing.
+    """
+    return cursor.mailbox(expected).removesuffix(DELIMITER)
 
 
 def subscribe(cursor: Cursor, *, subscribe: bool = True) -> commands.Subscribe:

@@ -5,7 +5,6 @@ import re
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.mailboxes import GetMetadata, SetMetadata
 from imapshield.wire.cursor import Cursor
-from imapshield.wire.names import decode_name
 
 MAX_ENTRY_LENGTH = 256
 
@@ -75,7 +74,7 @@ def setmetadata(cursor: Cursor) -> SetMetadata:
 
 def _mailbox(cursor: Cursor) -> str:
     """Read ``mailbox SP``; an empty name is the server."""
-    name = decode_name(cursor.astring("a mailbox name"), cursor.utf8)
+    name = cursor.mailbox()
     cursor.space("the mailbox name")
     return name
 

@@ -66,7 +66,7 @@ class KeyReader:
         """Read one key."""
         word = self.cursor.try_match(abnf.WORD)
         if word is None:
-            return search.SequenceKey(self.sequence())
+            return search.SequenceKey(self.cursor.sequence_set())
         name = word.upper()
         key = KEYS.get(name)
         if key is None:
@@ -75,11 +75,6 @@ class KeyReader:
             return key
         self.cursor.space(name.decode("ascii"))
         return key(self)
-
-    def sequence(self) -> SequenceSet | None:
-        """Read a sequence set; None is ``$``."""
-        sequence = self.cursor.sequence_set()
-        return None if sequence.saved else sequence
 
     def keyword(self) -> search.FlagKey:
         """Read ``flag-keyword``, quoted or not: npm's emailjs-imap-client quotes everything it searches for."""
@@ -165,7 +160,7 @@ KEYS: dict[bytes, SearchKey | Callable[[KeyReader], SearchKey]] = {
     b"NEW": search.And((_RECENT, search.Not(_HAS_FLAG[b"SEEN"]))),
     b"KEYWORD": KeyReader.keyword,
     b"UNKEYWORD": lambda reader: search.Not(reader.keyword()),
-    b"UID": lambda reader: search.SequenceKey(reader.sequence(), uid=True),
+    b"UID": lambda reader: search.SequenceKey(reader.cursor.sequence_set(), uid=True),
     # RFC 9738 section 3.2, for searches that continue where MESSAGELIMIT ended them
     b"UIDAFTER": partial(KeyReader.uid_range, after=True),
     b"UIDBEFORE": partial(KeyReader.uid_range, after=False),
