@@ -34,8 +34,8 @@ class RawCommand:
         name: the name of the command in upper case, without UID; empty if there is none.
         parts: texts and literals alternately, after the tag and its space; empty for a rejected command.
         octets: the bytes of its lines, including CRLF, without literals.
-        rejection: why the command was rejected while it was received. The response must wait for the responses to the
-            commands before it.
+        rejection: the error to respond with, if the command was rejected while it was received. The dispatcher raises
+            it when the command's turn comes, because responses have the order of their commands.
     """
 
     tag: bytes | None
@@ -52,6 +52,12 @@ class RawCommand:
     def close(self) -> None:
         """Close the literals of this command."""
         _close_literals(self.parts)
+
+    @property
+    def has_uid_prefix(self) -> bool:
+        """Whether the name of the command follows the word UID."""
+        first = self.parts[0] if self.parts else b""
+        return isinstance(first, bytes) and first[:4].upper() == b"UID "
 
 
 def _close_literals(parts: Iterable[bytes | LiteralData]) -> None:
@@ -223,7 +229,8 @@ class Framer:
         assert sink is not None
         try:
             if b"\0" in content and not self._binary:
-                # NUL is not a CHAR8, and FETCH has to replace it: better no message than a changed one.
+                # A literal consists of CHAR8, which excludes NUL (RFC 9051 section 9). FETCH would have to replace the
+                # NUL, so it is better to refuse the message than to change it.
                 raise BadCommand("NUL is permitted in binary literals (literal8) only")
             sink.write(content)
         except (BadCommand, CommandRefused) as rejection:

@@ -41,7 +41,8 @@ TRAITS = {
 }
 _NO_TRAITS = CommandTraits()
 _NAME_BYTES = 72
-"""How many bytes of a line are searched for the name. The tag is unchecked here, so it may be as long as the line."""
+"""Bytes at the beginning of a line in which the name is looked for. The tag has not been checked, so it may be as long
+as the line."""
 
 
 def traits_of(name: bytes) -> CommandTraits:
@@ -56,7 +57,7 @@ def may_be_long_before_login(line: bytes) -> bool:
 
 
 def may_be_logged(line: bytes) -> bool:
-    """Return whether `line`, the beginning of a command, is known to hold no password."""
+    """Return whether `line`, the beginning of a command, is not that of a command with a password."""
     return not traits_of(_name_and_arguments(line)[0]).secret
 
 

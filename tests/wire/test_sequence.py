@@ -71,14 +71,6 @@ class LawTests(SynchronousTestCase):
         self.assertEqual(len(SequenceSet.complement([7], MAX_NUMBER).ranges), 2)
 
     @LAWS
-    @given(ITEMS, st.integers(0, 45))
-    def test_contains(self, items: list[Item], largest: int) -> None:
-        """`contains` agrees with the numbers one by one."""
-        numbers = parse(text(items))
-        expected = naive(items, largest)
-        self.assertEqual({n for n in range(largest + 1) if numbers.contains(n, largest)}, expected)
-
-    @LAWS
     @given(ITEMS, st.sets(SMALL))
     def test_matching_slices(self, items: list[Item], present: set[int]) -> None:
         """The slices contain the UIDs that are in the set, and are not empty."""

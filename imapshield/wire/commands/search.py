@@ -38,7 +38,7 @@ class Not(SearchKey):
 
 @dataclass(frozen=True, slots=True)
 class FlagKey(SearchKey):
-    r"""The message has `flag`: SEEN, KEYWORD and so on, RECENT (``\Recent``) too.
+    r"""The message has `flag`: KEYWORD, and SEEN, RECENT and the like.
 
     UNSEEN is ``Not(FlagKey(b"\\Seen"))``, and NEW is `And` of RECENT and UNSEEN.
     """

@@ -6,7 +6,7 @@ SELECT has the parameters of CONDSTORE and QRESYNC (RFC 7162).
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
 from imapshield.wire.commands import mailboxes as commands
-from imapshield.wire.cursor import Cursor
+from imapshield.wire.cursor import Cursor, too_many
 from imapshield.wire.names import DELIMITER, decode_pattern
 from imapshield.wire.sequence import SequenceSet
 
@@ -81,7 +81,7 @@ def subscribe(cursor: Cursor, *, subscribe: bool = True) -> commands.Subscribe:
 def lsub(cursor: Cursor) -> commands.List:
     """``lsub = "LSUB" SP mailbox SP list-mailbox`` (RFC 3501)."""
     reference = _reference(cursor)
-    return commands.List(reference, (_pattern(cursor),), lsub=True)
+    return commands.List(reference, (_pattern(cursor),))
 
 
 def list_(cursor: Cursor) -> commands.List:
@@ -111,7 +111,7 @@ def list_(cursor: Cursor) -> commands.List:
         extended = True
         patterns = cursor.list_of(lambda: _pattern(cursor), "patterns")
         if len(patterns) > cursor.limits.max_patterns:
-            raise BadCommand("LIST has too many patterns")
+            raise BadCommand(too_many("patterns in one LIST", cursor.limits.max_patterns))
     else:
         patterns = [_pattern(cursor)]
 
@@ -122,9 +122,7 @@ def list_(cursor: Cursor) -> commands.List:
             raise BadCommand("Expected RETURN or the end of the command")
         cursor.space("RETURN")
         returns = frozenset(cursor.list_of(return_option, "options", allow_empty=True))
-    return commands.List(
-        reference, tuple(patterns), False, selection, returns, status_items, extended=extended
-    )
+    return commands.List(reference, tuple(patterns), selection, returns, status_items, extended)
 
 
 def _reference(cursor: Cursor) -> str:
@@ -143,8 +141,10 @@ def _pattern(cursor: Cursor) -> str:
 
 
 def _decoded(cursor: Cursor, octets: bytes) -> str:
-    """Decode a pattern or reference. One that is not a valid name is read as Latin-1; one that is too long matches
-    nothing."""
+    """Decode a pattern or reference.
+
+    One that is not a valid name is read as Latin-1; one that is too long matches nothing.
+    """
     try:
         text = decode_pattern(octets, cursor.utf8)
     except BadCommand:

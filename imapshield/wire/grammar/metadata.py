@@ -63,9 +63,7 @@ def setmetadata(cursor: Cursor) -> SetMetadata:
         if cursor.skip_word(b"NIL"):
             return entry, None
         if cursor.at_literal():  # a value may be a literal8
-            literal = cursor.literal("a value")
-            if literal.size > cursor.limits.max_string_size:
-                raise BadCommand("The value is too long")
+            literal = cursor.small_literal("a value")
             return entry, literal.read(0, literal.size)
         return entry, cursor.string("a string or NIL")
 

@@ -5,7 +5,7 @@ import re
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.mailboxes import EventGroup, MailboxFilter, Notify
-from imapshield.wire.cursor import Cursor
+from imapshield.wire.cursor import Cursor, too_many
 from imapshield.wire.grammar.fetch import item_list
 
 KINDS_WITHOUT_NAMES = b"SELECTED SELECTED-DELAYED INBOXES PERSONAL SUBSCRIBED".split()
@@ -32,7 +32,8 @@ def notify(cursor: Cursor) -> Notify:
     if sum(group.filter.kind in _SELECTED_KINDS for group in groups) > 1:
         raise BadCommand("Only one event group may be for the selected mailbox")
     if len(groups) > cursor.limits.max_patterns:
-        raise CommandRefused(b"NOTIFICATIONOVERFLOW", "Too many event groups")
+        text = too_many("event groups in one NOTIFY", cursor.limits.max_patterns)
+        raise CommandRefused(b"NOTIFICATIONOVERFLOW", text)
     return Notify(tuple(groups), status)
 
 

@@ -74,7 +74,7 @@ class ListTests(SynchronousTestCase):
         self.assertEqual(
             parse([b'LIST "" ', MemoryLiteral(b"inbox/*"), b""]), List("", ("inbox/*",))
         )
-        self.assertEqual(parse([b'LSUB "#news." "comp.*"']), List("#news.", ("comp.*",), lsub=True))
+        self.assertEqual(parse([b'LSUB "#news." "comp.*"']), List("#news.", ("comp.*",)))
         self.assertEqual(parse([b'LIST "" "&AOk-*"']), List("", ("é*",)))
 
     def test_extended(self) -> None:
