@@ -65,9 +65,8 @@ def _after_login(session: SessionState, of_commands: list[bytes]) -> list[bytes]
     unsupported = getattr(session.account, "unsupported_capabilities", ())
     names = list(of_commands)
     if not session.io.can_compress:
-        names.remove(
-            b"COMPRESS=DEFLATE"
-        )  # not offered while compression is active (RFC 4978 section 3)
+        # RFC 4978 section 3: it is not offered while compression is active.
+        names.remove(b"COMPRESS=DEFLATE")
     names += [name for name in EXTENSIONS if name not in unsupported]
     names += [name for name in ENABLE_CAPABILITIES if name != b"IMAP4rev2"]
     if ICatenate.providedBy(session.account):

@@ -16,7 +16,7 @@ from imapshield.errors import BadCommand, CommandRefused, StoreError
 from imapshield.limits import Limits
 from imapshield.session.command_spec import AfterResponse, CommandSpec, Response
 from imapshield.session.connection import Connection
-from imapshield.session.handlers.search import uses_sequence_numbers
+from imapshield.session.handlers.search import saves_result, uses_sequence_numbers
 from imapshield.session.session import Session
 from imapshield.session.state import State
 from imapshield.session.table import TABLE
@@ -58,7 +58,7 @@ class Dispatcher:
         return self.session.capabilities()
 
     def disconnected(self) -> None:
-        """Cancel all subscriptions, because the connection has ended."""
+        """Release the account and the selected mailbox with all subscriptions, because the connection has ended."""
         self.session.disconnected()
 
     async def run(self, command: RawCommand) -> None:
@@ -96,7 +96,7 @@ class Dispatcher:
                 command.name.decode("ascii", "replace"),
                 "".join(traceback.format_exception(error)),
             )
-            text = f"Internal error; see reference {reference} in the server log"
+            text = f"Internal error; tell the administrator reference {reference}"
             return Response(no(text, b"SERVERBUG"))
 
     async def _execute(self, command: RawCommand, spec: CommandSpec[Session] | None) -> Response:
@@ -115,8 +115,7 @@ class Dispatcher:
             raise
         except Exception as error:
             # A NO clears the saved result, and a BAD does not (RFC 5182 section 2.1).
-            saves = b"SAVE" in (getattr(session.command, "returns", None) or ())
-            if saves or isinstance(error, SaveRefused):
+            if saves_result(session.command) or isinstance(error, SaveRefused):
                 session.saved_search = ()
             raise
         finally:
@@ -126,7 +125,7 @@ class Dispatcher:
         session = self.session
         session.command = command = parse(raw.parts, limits=self._grammar_limits, utf8=session.utf8)
         session.io.command_parsed()
-        if session.uid_only and getattr(command, "uid", True) is False:
+        if session.uid_only and command.uid is False:
             raise session.uid_required()
         assert isinstance(command, spec.command)
         result = await spec.handler(session, command)
@@ -173,8 +172,7 @@ class Dispatcher:
 
     async def _send_updates(self, command: RawCommand, spec: CommandSpec[Session]) -> None:
         session = self.session
-        first = command.parts[0] if command.parts else b""
-        uid = isinstance(first, bytes) and first[:4].upper() == b"UID "
+        uid = command.has_uid_prefix
         expunge = spec.expunge or (uid and not uses_sequence_numbers(session.command))
         own = spec.changes_mailbox and session.mailbox_changed
         session.send_pending_updates(expunge=expunge, uid=uid, own=own)

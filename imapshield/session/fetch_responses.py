@@ -31,7 +31,13 @@ Column = Sequence[bytes | int | Blob]
 
 
 class MessageRows(NamedTuple):
-    """Messages of a response: their sequence numbers, their rows in the columns of the mailbox, and their UIDs."""
+    """Messages of a response.
+
+    Args:
+        numbers: their sequence numbers.
+        column_rows: their rows in the columns of the mailbox.
+        uids: their UIDs.
+    """
 
     numbers: Sequence[int]
     column_rows: Sequence[int]
@@ -82,8 +88,8 @@ def implicit_items(
 
 def locate_messages(
     session: SessionState, fetched: FetchResult, number_of: Callable[[int], int | None]
-) -> MessageRows:
-    """Return the rows of the messages in `fetched` that still exist, and remove the others from `fetched.columns`.
+) -> tuple[MessageRows, Sequence[Column]]:
+    """Return the rows of the messages in `fetched` that still exist, and the values of these messages.
 
     Args:
         session: the session.
@@ -98,9 +104,9 @@ def locate_messages(
         if (number := number_of(uid)) is not None
         and (row := number - 1 if shared else columns.row(uid)) is not None
     ]
-    fetched.columns = [[column[i] for i, *_ in found] for column in fetched.columns]
+    values = [[column[i] for i, *_ in found] for column in fetched.columns]
     _, numbers, rows, uids = zip(*found, strict=True) if found else ((), (), (), ())
-    return MessageRows(numbers, rows, uids)
+    return MessageRows(numbers, rows, uids), values
 
 
 def known_column(
@@ -146,11 +152,11 @@ def send_known_items(
         items: some of `KNOWN_ITEMS`: FLAGS, or MODSEQ alone after STORE with .SILENT (RFC 7162 section 3.1.3).
         uid: whether to include the UID in any case.
     """
-    fetched = FetchResult(uids)
-    rows = locate_messages(session, fetched, session.view.number_lookup(len(uids)))
+    number_of = session.view.number_lookup(len(uids))
+    rows, values = locate_messages(session, FetchResult(uids), number_of)
     if rows.uids:
         items = implicit_items(session, items, uid=uid, unsolicited=True)
-        _write_chunk(session, render_chunk(session, rows, items, fetched))
+        _write_chunk(session, render_chunk(session, rows, items, values))
 
 
 def _send_new_keywords(session: SessionState) -> None:
@@ -194,11 +200,12 @@ async def send_rows(
         numbers: Sequence[int] = range(rows.start + 1, rows.stop + 1)
     else:
         numbers = [row + 1 for row in rows]
-    if view.uids is view.columns.uids and not fetched.missing:
-        found = MessageRows(numbers, rows, uids)
+    if view.uids is not view.columns.uids or fetched.missing:
+        number_of = dict(zip(uids, numbers, strict=True)).get
+        found, values = locate_messages(session, fetched, number_of)
     else:
-        found = locate_messages(session, fetched, dict(zip(uids, numbers, strict=True)).get)
-    chunk = render_chunk(session, found, items, fetched)
+        found, values = MessageRows(numbers, rows, uids), fetched.columns
+    chunk = render_chunk(session, found, items, values)
     if FLAGS in items:
         view.forget_flag_changes(found.uids)
     await send_chunk(session, chunk)
@@ -219,7 +226,7 @@ async def read_chunk(
 
 
 def render_chunk(
-    session: SessionState, rows: MessageRows, items: Sequence[FetchItem], fetched: FetchResult
+    session: SessionState, rows: MessageRows, items: Sequence[FetchItem], values: Sequence[Column]
 ) -> Chunk:
     """Combine the values in the columns of the mailbox with those from the store.
 
@@ -227,11 +234,11 @@ def render_chunk(
 
     Args:
         session: the session.
-        rows: the messages in `fetched`, as `locate_messages` returns them.
+        rows: the messages.
         items: the items, in the order of the response.
-        fetched: the result of `read_chunk`.
+        values: a column of values for each item that is not in `KNOWN_ITEMS`, as `read_chunk` returns them.
     """
-    stored = iter(fetched.columns)
+    stored = iter(values)
     columns: list[Column] = [
         known_column(session, item, rows) if item in KNOWN_ITEMS else next(stored) for item in items
     ]

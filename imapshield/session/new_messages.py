@@ -55,16 +55,17 @@ class NewMessages:
             background: no command is running; stop when one begins. A response with a blob stays pending until the end
                 of the next command, because a command could begin while the response is being streamed.
         """
-        session = self._session
         if not background:
             self._wanted.update(self._postponed)
             self._postponed.clear()
-        while (
-            self._wanted and session.state is State.SELECTED and not (background and session.busy)
-        ):
+        while self._wanted and not self._must_stop(background):
             items = next(iter(self._wanted.values()))
             uids = sorted(uid for uid, wanted in self._wanted.items() if wanted == items)
             await self._send_chunk(uids, list(items), background)
+
+    def _must_stop(self, background: bool) -> bool:
+        session = self._session
+        return session.state is not State.SELECTED or (background and session.busy)
 
     async def _send_chunk(
         self, uids: Sequence[int], wanted: Sequence[FetchItem], background: bool
@@ -74,15 +75,14 @@ class NewMessages:
         items = implicit_items(session, wanted, unsolicited=True)
         items.sort(key=lambda item: item not in KNOWN_ITEMS)
         fetched = await self._read(uids, items)
-        is_selected = session.state is State.SELECTED and session.view is view
-        if fetched is None or not is_selected or (background and session.busy):
+        if fetched is None or self._must_stop(background) or session.view is not view:
             return
         for uid in [*fetched.uids, *fetched.missing]:
             self._wanted.pop(uid, None)
         if not fetched.uids and not fetched.missing:
             self._wanted.clear()
-        rows = locate_messages(session, fetched, view.number)
-        chunk = render_chunk(session, rows, items, fetched)
+        rows, values = locate_messages(session, fetched, view.number)
+        chunk = render_chunk(session, rows, items, values)
         if background and chunk.has_blobs:
             for message in chunk.messages():
                 if message.has_blobs:

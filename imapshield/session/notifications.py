@@ -24,10 +24,10 @@ from imapshield.wire.commands.messages import Append, Copy, Replace
 from imapshield.wire.names import parent_names
 
 MAX_PENDING_EVENTS = 1000
-"""Maximum number of pending changes of names, subscriptions and metadata. One more is a NOTIFICATIONOVERFLOW (RFC 5465
-section 5.8)."""
+"""Maximum number of pending changes of names, subscriptions and metadata.
 
-_SELECTED = frozenset({b"SELECTED", b"SELECTED-DELAYED"})
+One more is a NOTIFICATIONOVERFLOW (RFC 5465 section 5.8).
+"""
 
 
 class NotifySubscription:
@@ -46,7 +46,7 @@ class NotifySubscription:
         self, session: SessionState, groups: Sequence[mailboxes.EventGroup], subscribed: set[str]
     ) -> None:
         self._session = session
-        self._groups = [group for group in groups if group.filter.kind not in _SELECTED]
+        self._groups = [group for group in groups if not group.filter.is_selected]
         self._subscribed = subscribed
         self._changed: dict[str, None] = {}
         self._status_hashes: dict[str, int] = {}
@@ -54,7 +54,7 @@ class NotifySubscription:
         self._overflowed = False
         self._active = True
         self._background = BackgroundSender(session, self._send_pending)
-        self.selected = next((g for g in groups if g.filter.kind in _SELECTED and g.events), None)
+        self.selected = next((g for g in groups if g.filter.is_selected and g.events), None)
 
     async def start(self) -> None:
         """Begin to listen for events."""
@@ -101,9 +101,12 @@ class NotifySubscription:
         events |= self.events(event.name)
         if event.kind in ("created", "renamed", "subscribed"):
             self._session.io.run_in_background(self._watch_mailboxes())
-        if not self._is_own(event):
-            self._add(event, events)
-            self.schedule()
+        if _effect(self._session.command) == (event.kind, event.name):
+            # The client's own command needs no response (section 5), but it causes only one event that is its own.
+            self._session.command = None
+            return
+        self._add(event, events)
+        self.schedule()
 
     def _add(self, event: AccountEvent, events: frozenset[bytes]) -> None:
         if event.kind in ("messages", "flags"):
@@ -125,16 +128,6 @@ class NotifySubscription:
         self._events.clear()
         self._changed.clear()
         self._overflowed = True
-
-    def _is_own(self, event: AccountEvent) -> bool:
-        """Whether the client's own command caused the event, so that no response is needed (section 5).
-
-        True at most once per command.
-        """
-        is_own = _effect(self._session.command) == (event.kind, event.name)
-        if is_own:
-            self._session.command = None
-        return is_own
 
     def _is_wanted(self, event: AccountEvent, events: frozenset[bytes]) -> bool:
         match event.kind:
@@ -195,7 +188,8 @@ class NotifySubscription:
     ) -> list[str]:
         r"""Return the mailbox of an event, and the parents whose attributes it changes (section 5.4).
 
-        A parent without other children was created together with the mailbox.
+        CREATE makes missing parents, too. A parent without other children is one of them, and so has changed the
+        attributes of its own parent.
         """
         names = [event.name]
         if event.kind in ("created", "deleted"):
@@ -223,7 +217,8 @@ class NotifySubscription:
 
         Args:
             name: the mailbox.
-            background: no command is running. If one begins before the status is known, the response is pending again.
+            background: whether no command is running. If one begins before the status is known, the response becomes
+                pending again.
         """
         session = self._session
         try:
@@ -243,10 +238,10 @@ class NotifySubscription:
         flags = FLAG_CHANGE in self.events(name)
         if flags:
             items.append((b"UNSEEN", found.unseen))
-        if flags or session.condstore:  # it shows the client that flags have changed (section 5.1)
+        if flags or session.condstore:  # a change of flags increases it (section 5.1)
             items.append((b"HIGHESTMODSEQ", found.highestmodseq))
         line = encode.status(name, items, utf8=session.utf8)
-        # The file system reports one change more than once.
+        # The file system can report a change several times.
         if self._status_hashes.get(name) != hash(line):
             self._status_hashes[name] = hash(line)
             session.io.write(line)

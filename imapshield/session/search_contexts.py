@@ -26,6 +26,9 @@ from imapshield.wire.sequence import MAX_NUMBER, SequenceSet, compact
 
 UPDATE = b"UPDATE"
 
+REBUILD_FRACTION = 50
+"""If more than one in so many results changes, the array is rebuilt, which is faster than one insertion for each."""
+
 SearchOrSort = search.Search | search.Sort
 
 
@@ -80,7 +83,7 @@ class SearchContext:
             removed = [(i, uid) for i, uid in enumerate(self.results, 1) if uid in uids]
             self.results = array("I", [uid for uid in self.results if uid not in uids])
             return _positions((i, numbers[uid]) for i, uid in reversed(removed))
-        if len(uids) * 50 > len(self.results):
+        if len(uids) * REBUILD_FRACTION > len(self.results):
             self.results = array("I", [uid for uid in self.results if uid not in uids])
         else:
             for uid in uids:
@@ -98,7 +101,7 @@ class SearchContext:
         if self.is_sort:
             self.results = array("I", order)
             return _positions((i, numbers[uid]) for i, uid in enumerate(order, 1) if uid in uids)
-        if len(uids) * 50 > len(self.results):
+        if len(uids) * REBUILD_FRACTION > len(self.results):
             self.results = array("I", sorted(uids.union(self.results)))
         else:
             for uid in uids:

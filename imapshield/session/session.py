@@ -23,7 +23,7 @@ from imapshield.session.fetch_responses import FLAGS, send_known_items
 from imapshield.session.new_messages import NewMessages
 from imapshield.session.notifications import NotifySubscription
 from imapshield.session.search_contexts import SearchContexts
-from imapshield.session.state import FLAG_CHANGE, MESSAGE_EVENTS, SessionState, State
+from imapshield.session.state import DEFAULT_EVENTS, FLAG_CHANGE, SessionState, State
 from imapshield.wire import encode
 from imapshield.wire.commands.mailboxes import EventGroup
 from imapshield.wire.sequence import SequenceSet
@@ -42,7 +42,6 @@ class Session(SessionState):
         new_messages: sends FETCH responses for new messages.
         search_contexts: sends changes in the results of searches.
         notify_subscription: the events that the client has subscribed to with NOTIFY SET, or None.
-        mailbox_changed: whether the selected mailbox has changed since the running command began.
     """
 
     def __init__(
@@ -56,7 +55,6 @@ class Session(SessionState):
         self.new_messages = NewMessages(self)
         self.search_contexts = SearchContexts(self, self.new_messages)
         self.notify_subscription: NotifySubscription | None = None
-        self.mailbox_changed = False
         self._specs = specs
         self._own_uids: set[int] = set()
         self._background = BackgroundSender(self, self._send_in_background)
@@ -70,11 +68,6 @@ class Session(SessionState):
         """The event group of NOTIFY SET for the selected mailbox, or None if the client has not sent one."""
         return self.notify_subscription.selected if self.notify_subscription else None
 
-    def begin_command(self, tag: bytes) -> None:
-        """Reset the state that belongs to one command, which has this tag."""
-        super().begin_command(tag)
-        self.mailbox_changed = False
-
     # Login and logout.
 
     def log_in(self, account: IAccount) -> None:
@@ -85,14 +78,14 @@ class Session(SessionState):
     def log_out(self) -> None:
         """Return to state NOT_AUTHENTICATED, with nothing enabled (RFC 8437)."""
         self.cancel_notify()
-        self.subscribed_events = MESSAGE_EVENTS
+        self.subscribed_events = DEFAULT_EVENTS
         self.leave()
         self.enabled.clear()
         self._account = None
         self.state = State.NOT_AUTHENTICATED
 
     def disconnected(self) -> None:
-        """Cancel all subscriptions, because the connection has ended."""
+        """Release the account and the selected mailbox with all subscriptions, because the connection has ended."""
         self.cancel_notify()
         self.leave()
         self.state = State.LOGOUT
@@ -103,7 +96,8 @@ class Session(SessionState):
     def select(self, mailbox: IMailbox, view: View, *, readonly: bool) -> None:
         """Enter state SELECTED.
 
-        The caller must have left the previous mailbox, and must not await anything after opening this one.
+        The caller must have left the previous mailbox. It must not await anything between opening `mailbox` and this
+        call, so that no change of the mailbox is missed.
 
         Args:
             mailbox: the mailbox.

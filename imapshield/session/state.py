@@ -17,7 +17,7 @@ from imapshield.wire.commands.base import Command
 from imapshield.wire.sequence import SequenceSet
 
 MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE = b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"
-MESSAGE_EVENTS = frozenset({MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE})
+DEFAULT_EVENTS = frozenset({MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE})
 """The events of the selected mailbox that a client is sent until its first NOTIFY (RFC 5465 section 3.1)."""
 
 PROGRESS_SECONDS = 10
@@ -75,6 +75,7 @@ class SessionState:
         tag: the tag of the running command.
         command: the running command, once it is parsed.
         command_running: whether a command is being executed.
+        mailbox_changed: whether the selected mailbox has changed since the running command began.
         idling: whether the running command is IDLE, which permits untagged responses at any time.
         limit_code: the response code of a command that stopped at MESSAGELIMIT (RFC 9738).
     """
@@ -88,11 +89,12 @@ class SessionState:
         self.enabled: set[bytes] = set()
         self.readonly = False
         self.saved_search: Sequence[int] = ()
-        self.subscribed_events = MESSAGE_EVENTS
+        self.subscribed_events = DEFAULT_EVENTS
         self.announced_keywords = 0
         self.tag = b""
         self.command: Command | None = None
         self.command_running = False
+        self.mailbox_changed = False
         self.idling = False
         self.limit_code: bytes | None = None
         self._account: IAccount | None = None
@@ -150,9 +152,10 @@ class SessionState:
         return self.command_running and not self.idling
 
     def begin_command(self, tag: bytes) -> None:
-        """Reset the state that belongs to one command."""
+        """Reset the state that belongs to one command, which has this tag."""
         self.tag = tag
         self.command_running = True
+        self.mailbox_changed = False
         self.limit_code = None
         self._progress_sent_at = self.monotonic()
         self._progress = 0, 0
@@ -180,7 +183,10 @@ class SessionState:
             self.io.write(encode.untagged(b"OK", "Highest", code))
 
     def highestmodseq_code(self) -> bytes | None:
-        """Return the response code of a command that has expunged messages (RFC 7162 sections 3.2.7 and 3.2.8)."""
+        """Return the HIGHESTMODSEQ code for a command that has expunged messages, or None without QRESYNC.
+
+        RFC 7162 sections 3.2.7 and 3.2.8 demand it.
+        """
         if not self.qresync:
             return None
         return b"HIGHESTMODSEQ %d" % self.mailbox.columns.highestmodseq
@@ -211,7 +217,7 @@ class SessionState:
     def too_many_messages(self) -> CommandRefused:
         """Return the error for a command that would exceed MESSAGELIMIT (RFC 9738)."""
         limit = self.limits.max_messages_per_command
-        text = f"Too many messages; the limit is {limit}"
+        text = f"Too many messages: the limit is {limit}"
         return CommandRefused(b"MESSAGELIMIT %d" % limit, text)
 
     def within_limit(self, spans: Spans, *, whole: bool = False) -> Spans:
@@ -253,7 +259,10 @@ class SessionState:
             self.io.write(encode.untagged(b"OK", "Still in progress", code))
 
     def _progress_numbers(self, done: int | None, total: int | None) -> bytes:
-        """Return progress and goal, or NIL if they do not continue the previous ones or if all is done (section 4)."""
+        """Return the progress and the goal of an INPROGRESS response, or NIL NIL.
+
+        The progress must grow and be less than the goal, and the goal must not change (RFC 9585 section 4).
+        """
         before, goal = self._progress
         if done is None or total is None or not before < done < total or goal not in (0, total):
             return b"NIL NIL"

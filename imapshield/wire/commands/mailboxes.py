@@ -155,6 +155,11 @@ class MailboxFilter:
     kind: bytes
     names: frozenset[str] = frozenset()
 
+    @property
+    def is_selected(self) -> bool:
+        """Whether this is the filter of the selected mailbox."""
+        return self.kind in (b"SELECTED", b"SELECTED-DELAYED")
+
 
 @dataclass(frozen=True, slots=True)
 class EventGroup:
