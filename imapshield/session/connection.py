@@ -9,8 +9,8 @@ from imapshield.mailbox.account_api import IAccount
 class Connection(Protocol):
     """The connection of a session.
 
-    When the connection ends, `drain` and `read_line` raise an exception of the implementation, even in a command that is
-    already waiting. No handler catches it, so it ends the command, and the dispatcher sends no response.
+    When the connection ends, `drain` and `read_line` raise an exception of the implementation, even in a command that
+    already waits. No handler catches it, so it ends the command, and the dispatcher sends no response.
     """
 
     def write(self, data: bytes) -> None:

@@ -98,6 +98,8 @@ class Dispatcher:
             )
             text = f"Internal error; tell the administrator reference {reference}"
             return Response(no(text, b"SERVERBUG"))
+        finally:
+            command.close()
 
     async def _execute(self, command: RawCommand, spec: CommandSpec[Session] | None) -> Response:
         session = self.session
@@ -118,8 +120,6 @@ class Dispatcher:
             if saves_result(session.command) or isinstance(error, SaveRefused):
                 session.saved_search = ()
             raise
-        finally:
-            command.close()
 
     async def _parse_and_handle(self, raw: RawCommand, spec: CommandSpec[Session]) -> Response:
         session = self.session
@@ -132,15 +132,14 @@ class Dispatcher:
         return result if isinstance(result, Response) else Response(result)
 
     def _unknown_command(self, command: RawCommand) -> Response:
-        expected_name = "Expected a command name after the tag"
-        error = BadCommand("Unknown command" if command.name else expected_name)
+        text = "Unknown command" if command.name else "Expected a command name after the tag"
         tag = (command.tag or b"").upper()
         if self.session.state is not State.NOT_AUTHENTICATED or tag not in _OTHER_PROTOCOLS:
-            raise error
+            raise BadCommand(text)
         # An attacker has redirected a browser or a mail client to this port (ALPACA), so no IMAP will follow.
-        self._report_bad_command(command, error.text)
+        self._report_bad_command(command, text)
         self.session.io.write(encode.untagged(b"BYE", "This is an IMAP server"))
-        return Response(bad(error.text), AfterResponse.CLOSE)
+        return Response(bad(text), AfterResponse.CLOSE)
 
     def _report_bad_command(self, command: RawCommand, text: str) -> None:
         # A line of one word is not logged as a tag, because it may be a SASL response that was sent too late.

@@ -116,7 +116,9 @@ async def list_(session: Session, command: List) -> Tagged:
         if count % LIST_CHUNK_RESPONSES == 0:
             await session.io.drain()
         # The status is read first: if the mailbox was just deleted, LIST must show that (RFC 5819 section 2).
-        status_line = await _status(session, command, name, infos) if name in qualifying else b""
+        status_response = (
+            await _status(session, command, name, infos) if name in qualifying else b""
+        )
         attributes = list_attributes(
             infos.get(name),
             has_children=name in all_parents,
@@ -125,8 +127,8 @@ async def list_(session: Session, command: List) -> Tagged:
         )
         items = child_info if name in with_child else []
         line = encode.list_response(b"LIST", attributes, name, extended=items, utf8=session.utf8)
-        session.io.write(line + status_line)
-        if status_line:
+        session.io.write(line + status_response)
+        if status_response:
             await session.io.drain()
     return ok("LIST completed")
 
