@@ -126,7 +126,7 @@ class TwistedMailMailbox:
             row = columns.row(uid)
             if row is None or columns.flag_lists[columns.flag_ids[row]] != flags:
                 rows.append(MessageRow(uid, flags, modseq, None, _date(message, modseq // 1000)))
-        vanished = SequenceSet.from_uids(uid for uid in columns.uids if uid not in uids)
+        vanished = SequenceSet.from_numbers(uid for uid in columns.uids if uid not in uids)
         uidnext = max(int(await call(self.wrapped.getUIDNext)), max(uids, default=0) + 1)
         first = columns.highestmodseq == 1
         highest = modseq if rows or vanished or first else columns.highestmodseq

@@ -139,8 +139,8 @@ class ConnectionGuard:
         self._incomplete = False
         texts = (part for part in command.parts if isinstance(part, bytes))
         rejection = command.rejection or self._check_nesting(texts)
-        if rejection is not command.rejection:
-            command = command._replace(parts=(), rejection=rejection)
+        if rejection is not None and rejection is not command.rejection:
+            command = command.rejected(rejection)
         self._backlog.append(command)
         self._backlog_bytes += _size(command)
         if rejection is None and traits_of(command.name).suspends_input:
@@ -164,10 +164,11 @@ class ConnectionGuard:
         traits = traits_of(event.name)
         if traits.carries_messages:
             return self._check_message(event)
-        if traits.carries_metadata and event.size > limits.max_metadata_size:
-            code = b"METADATA MAXSIZE %d" % limits.max_metadata_size  # RFC 5464 section 4.3
-            return _too_large("Metadata value", limits.max_metadata_size, code)
-        if event.size > limits.max_literal_size:
+        if traits.carries_metadata:
+            if event.size > limits.max_metadata_size:
+                code = b"METADATA MAXSIZE %d" % limits.max_metadata_size  # RFC 5464 section 4.3
+                return _too_large("Metadata value", limits.max_metadata_size, code)
+        elif event.size > limits.max_literal_size:
             return _too_large("Literal", limits.max_literal_size)
         size = event.literal_octets + event.octets + event.size
         return _check_total("Command", size, limits.max_command_size)
@@ -291,9 +292,7 @@ class ConnectionGuard:
     def discard(self) -> None:
         """Drop the backlog, because the connection has ended."""
         for command in self._backlog:
-            for part in command.parts:
-                if not isinstance(part, bytes):
-                    part.close()
+            command.close()
         self._backlog.clear()
         self._final = self._final or Reset("closed", 0, 0)
 

@@ -154,7 +154,7 @@ class Query:
         return [uid for uid, flag_id in self._pairs(uids, "flag_ids") if flag_id in ids]
 
     def _in_sequence(self, key: search.SequenceKey, uids: Sequence[int]) -> Sequence[int]:
-        if key.sequence is None:
+        if key.sequence.saved:
             saved = set(self.saved)
             return [uid for uid in uids if uid in saved]
         view = self.view

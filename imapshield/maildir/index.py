@@ -197,7 +197,7 @@ class Index(IndexDatabase):
                 "SELECT uid FROM expunged WHERE mailbox = ? AND modseq > ? ORDER BY uid",
                 (mailbox.key, since),
             )
-            return SequenceSet.from_uids(uid for (uid,) in uids)
+            return SequenceSet.from_numbers(uid for (uid,) in uids)
         # The log does not reach back that far, so all UIDs without a message are returned, no matter when they were
         # expunged.
         uids = self.db.execute(

@@ -12,26 +12,26 @@ class BackgroundSender:
     It then covers all changes that have happened before.
 
     Args:
-        state: the session.
-        send: writes the pending responses. It must stop when `state.busy` becomes true during an await, because a
+        session: the session.
+        send: writes the pending responses. It must stop when `session.busy` becomes true during an await, because a
             response in the middle of a streamed FETCH would become part of a message.
     """
 
-    def __init__(self, state: SessionState, send: Callable[[], Awaitable[None]]) -> None:
-        self._state = state
+    def __init__(self, session: SessionState, send: Callable[[], Awaitable[None]]) -> None:
+        self._session = session
         self._send = send
         self._scheduled = False
 
     def schedule(self) -> None:
         """Run `send` soon, unless a command is running: the end of the command schedules the pending responses."""
-        if not self._scheduled and not self._state.busy:
+        if not self._scheduled and not self._session.busy:
             self._scheduled = True
-            self._state.io.run_in_background(self._run())
+            self._session.io.run_in_background(self._run())
 
     async def _run(self) -> None:
         try:
-            await self._state.io.drain()
-            if not self._state.busy and self._state.state is not State.LOGOUT:
+            await self._session.io.drain()
+            if not self._session.busy and self._session.state is not State.LOGOUT:
                 await self._send()
         finally:
             self._scheduled = False

@@ -8,7 +8,7 @@ from imapshield.session.command_spec import CommandSpec
 from imapshield.session.state import SessionState, State
 
 BASE = (b"IMAP4rev1", b"LITERAL+")
-"""The capabilities that framing and grammar alone implement; they are listed in every state."""
+"""The capabilities that framing and grammar alone implement; they are listed in every session."""
 
 IMAP4REV2 = frozenset(
     b"BINARY ENABLE ESEARCH IDLE LIST-EXTENDED LIST-STATUS MOVE NAMESPACE SASL-IR SEARCHRES"
@@ -16,7 +16,7 @@ IMAP4REV2 = frozenset(
 )
 """The capabilities that IMAP4rev2 requires (RFC 9051 appendix E), and IMAP4rev2 itself, which ENABLE must accept."""
 
-ENABLES = (b"CONDSTORE", b"QRESYNC", b"UTF8=ACCEPT", b"IMAP4rev2", b"UIDONLY")
+ENABLE_CAPABILITIES = (b"CONDSTORE", b"QRESYNC", b"UTF8=ACCEPT", b"IMAP4rev2", b"UIDONLY")
 """The extensions that ENABLE can turn on, as CAPABILITY spells them; `SessionState.enabled` has them in upper case."""
 
 EXTENSIONS = tuple(
@@ -29,29 +29,29 @@ BEFORE_LOGIN = (b"ID", b"SASL-IR", b"ENABLE", b"IDLE")
 """The capabilities of commands that are listed before login; the others would only lengthen every greeting."""
 
 
-def capability_names(state: SessionState, specs: Iterable[CommandSpec[Any]]) -> list[bytes]:
+def capability_names(session: SessionState, specs: Iterable[CommandSpec[Any]]) -> list[bytes]:
     """Return the capabilities of a session, in a fixed order.
 
     Args:
-        state: the session.
+        session: the session.
         specs: the commands of the server.
     """
     of_commands = [
         name
         for spec in specs
-        if spec.capability and state.supports(spec.requires)
+        if spec.capability and session.supports(spec.requires)
         for name in spec.capability.split()
     ]
     base = list(BASE)
-    if IMAP4REV2.issubset([*of_commands, *EXTENSIONS, *ENABLES]):
+    if IMAP4REV2.issubset([*of_commands, *EXTENSIONS, *ENABLE_CAPABILITIES]):
         base.insert(1, b"IMAP4rev2")
-    if state.state is State.NOT_AUTHENTICATED:
-        return base + _before_login(state, of_commands)
-    return base + _after_login(state, of_commands)
+    if session.state is State.NOT_AUTHENTICATED:
+        return base + _before_login(session, of_commands)
+    return base + _after_login(session, of_commands)
 
 
-def _before_login(state: SessionState, of_commands: list[bytes]) -> list[bytes]:
-    io = state.io
+def _before_login(session: SessionState, of_commands: list[bytes]) -> list[bytes]:
+    io = session.io
     names = [name for name in of_commands if name in BEFORE_LOGIN]
     if io.can_start_tls:
         names.append(b"STARTTLS")
@@ -60,17 +60,16 @@ def _before_login(state: SessionState, of_commands: list[bytes]) -> list[bytes]:
     return [*names, b"AUTH=PLAIN" if io.secure and io.accepts_passwords else b"LOGINDISABLED"]
 
 
-def _after_login(state: SessionState, of_commands: list[bytes]) -> list[bytes]:
-    limits = state.limits
-    unsupported = getattr(state.account, "unsupported_capabilities", ())
+def _after_login(session: SessionState, of_commands: list[bytes]) -> list[bytes]:
+    limits = session.limits
+    unsupported = getattr(session.account, "unsupported_capabilities", ())
     names = list(of_commands)
-    if not state.io.can_compress:
-        names.remove(
-            b"COMPRESS=DEFLATE"
-        )  # not offered while compression is active (RFC 4978 section 3)
+    if not session.io.can_compress:
+        # RFC 4978 section 3: it is not offered while compression is active.
+        names.remove(b"COMPRESS=DEFLATE")
     names += [name for name in EXTENSIONS if name not in unsupported]
-    names += [name for name in ENABLES if name != b"IMAP4rev2"]
-    if ICatenate.providedBy(state.account):
+    names += [name for name in ENABLE_CAPABILITIES if name != b"IMAP4rev2"]
+    if ICatenate.providedBy(session.account):
         names.append(b"CATENATE")
     if limits.max_messages_per_command:
         names.append(b"MESSAGELIMIT=%d" % limits.max_messages_per_command)

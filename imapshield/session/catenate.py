@@ -16,7 +16,7 @@ from imapshield.wire.commands.messages import AppendMessage
 
 
 class ConcatenatedLiteral:
-    """The concatenation of several `wire.commands.base.LiteralData`, which is one too. It does not close its parts."""
+    """A `wire.commands.base.LiteralData` that consists of several others. It does not close them."""
 
     def __init__(self, parts: Sequence[LiteralData]) -> None:
         self._parts = parts
@@ -37,7 +37,7 @@ class ConcatenatedLiteral:
         """Do nothing: the owner of the parts closes them."""
 
 
-async def message_content(state: SessionState, message: AppendMessage) -> LiteralData:
+async def message_content(session: SessionState, message: AppendMessage) -> LiteralData:
     """Return the content of a message of APPEND or REPLACE.
 
     Raises:
@@ -46,34 +46,35 @@ async def message_content(state: SessionState, message: AppendMessage) -> Litera
     """
     if not isinstance(message.content, tuple):
         return message.content
-    if not ICatenate.providedBy(state.account):
+    if not ICatenate.providedBy(session.account):
         raise BadCommand("CATENATE is not supported")
-    parts = [await _stored_part(state, p) if isinstance(p, bytes) else p for p in message.content]
+    parts = [await _stored_part(session, p) if isinstance(p, bytes) else p for p in message.content]
     content = ConcatenatedLiteral(parts)
-    max_size = state.limits.max_message_size
+    max_size = session.limits.max_message_size
     if content.size > max_size:
-        raise CommandRefused(b"TOOBIG", f"Message is too large; the limit is {max_size} bytes")
+        raise CommandRefused(b"TOOBIG", f"Message too large: the limit is {max_size} bytes")
     return content
 
 
-async def _stored_part(state: SessionState, url: bytes) -> LiteralData:
-    bad_url = CommandRefused(b"BADURL " + url, "URL does not name a part of a message")
-    selected = state.mailbox.name if state.state is State.SELECTED else None
+async def _stored_part(session: SessionState, url: bytes) -> LiteralData:
+    code = b"BADURL " + url
+    no_such_part = CommandRefused(code, "URL does not name a part of a message")
+    selected = session.mailbox.name if session.state is State.SELECTED else None
     try:
         name, uidvalidity, uid, item = urls.parse(url, selected)
-        async with mailbox_names.opened(state, name) as (mailbox, _):
+        async with mailbox_names.opened(session, name) as (mailbox, _):
             if uidvalidity not in (None, mailbox.uidvalidity):
-                raise bad_url
-            fetched = await mailbox.fetch([uid], [item], state.limits.fetch_chunk_size)
-    except (BadCommand, BadMailboxName, NoSuchMailbox):
-        raise bad_url from None
+                raise no_such_part
+            fetched = await mailbox.fetch([uid], [item], session.limits.fetch_chunk_size)
+    except (BadCommand, BadMailboxName, NoSuchMailbox) as error:
+        raise CommandRefused(code, error.text) from None
     value = fetched.columns[0][0] if fetched.uids else b""
     if isinstance(value, Blob):
         size = value.size
     else:
         _, end_of_size, data = value.partition(b"\r\n")
         if not end_of_size:  # the value is NIL: the message has no such part
-            raise bad_url
+            raise no_such_part
         size = len(data)
-    await state.pause()
-    return ICatenate(state.account).stored_part(mailbox, uid, item, size)
+    await session.pause()
+    return ICatenate(session.account).stored_part(mailbox, uid, item, size)

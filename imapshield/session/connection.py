@@ -9,17 +9,26 @@ from imapshield.mailbox.account_api import IAccount
 class Connection(Protocol):
     """The connection of a session.
 
-    When the connection ends, pending awaitables fail with an exception that no session module catches.
+    When the connection ends, `drain` and `read_line` raise an exception of the implementation, even in a command that
+    already waits. No handler catches it, so it ends the command, and the dispatcher sends no response.
     """
 
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
 
     def drain(self) -> Awaitable[None]:
-        """Wait until the fair queue schedules this connection again and the client has read enough of the output."""
+        """Wait until the fair queue schedules this connection again and the client has read enough of the output.
+
+        Raises:
+            Exception: the connection has ended, for example by `reset`.
+        """
 
     def read_line(self) -> Awaitable[bytes]:
-        """Return the next line from the client. It belongs to the running command (IDLE, AUTHENTICATE)."""
+        """Return the next line from the client. It belongs to the running command (IDLE, AUTHENTICATE).
+
+        Raises:
+            Exception: the connection has ended.
+        """
 
     @property
     def secure(self) -> bool:
@@ -61,6 +70,10 @@ class Connection(Protocol):
         Args:
             mechanism: the SASL mechanism.
             challenge: sends a challenge to the client and returns its response, both decoded.
+
+        Raises:
+            CommandRefused: the login failed, or too many logins are in progress.
+            BadCommand: a response of the client is malformed, or `challenge` raised this error.
         """
 
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:

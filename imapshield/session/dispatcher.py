@@ -16,11 +16,12 @@ from imapshield.errors import BadCommand, CommandRefused, StoreError
 from imapshield.limits import Limits
 from imapshield.session.command_spec import AfterResponse, CommandSpec, Response, Result
 from imapshield.session.connection import Connection
-from imapshield.session.handlers.search import uses_sequence_numbers
+from imapshield.session.handlers.search import saves_result, uses_sequence_numbers
 from imapshield.session.session import Session
 from imapshield.session.state import State
 from imapshield.session.table import TABLE
 from imapshield.wire import encode
+from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.framing import RawCommand
 from imapshield.wire.grammar import parse
 from imapshield.wire.grammar.search import SaveRefused
@@ -45,6 +46,8 @@ class Dispatcher:
         self, io: Connection, limits: Limits, now: Callable[[], float] = time.time
     ) -> None:
         self.session = Session(io, limits, TABLE.values(), now)
+        max_string_size = max(limits.max_literal_size, limits.max_metadata_size)
+        self._grammar_limits = GrammarLimits(max_string_size=max_string_size)
 
     def greeting(self) -> bytes:
         """Return the greeting. It contains the capabilities, which saves the client a round trip."""
@@ -56,7 +59,7 @@ class Dispatcher:
         return self.session.capabilities()
 
     def disconnected(self) -> None:
-        """Cancel all subscriptions, because the connection has ended."""
+        """Release the account and the selected mailbox with all subscriptions, because the connection has ended."""
         self.session.disconnected()
 
     async def run(self, command: RawCommand) -> None:
@@ -94,8 +97,10 @@ class Dispatcher:
                 command.name.decode("ascii", "replace"),
                 "".join(traceback.format_exception(error)),
             )
-            text = f"Internal error; see reference {reference} in the server log"
+            text = f"Internal error; tell the administrator reference {reference}"
             return no(text, b"SERVERBUG")
+        finally:
+            command.close()
 
     async def _execute(self, command: RawCommand, spec: CommandSpec[Session] | None) -> Result:
         session = self.session
@@ -104,7 +109,7 @@ class Dispatcher:
         if spec is None:
             return self._unknown_command(command)
         if session.state is not State.NOT_AUTHENTICATED and not session.supports(spec.requires):
-            raise BadCommand("Command is not supported")
+            raise BadCommand("Unknown command")
         if session.state not in spec.states:
             raise BadCommand(spec.wrong_state_text(session.state))
         try:
@@ -113,33 +118,28 @@ class Dispatcher:
             raise
         except Exception as error:
             # A NO clears the saved result, and a BAD does not (RFC 5182 section 2.1).
-            saves = b"SAVE" in (getattr(session.command, "returns", None) or ())
-            if saves or isinstance(error, SaveRefused):
+            if saves_result(session.command) or isinstance(error, SaveRefused):
                 session.saved_search = ()
             raise
-        finally:
-            for part in command.parts:
-                if not isinstance(part, bytes):
-                    part.close()
 
     async def _parse_and_handle(self, raw: RawCommand, spec: CommandSpec[Session]) -> Result:
         session = self.session
-        session.command = command = parse(raw.parts, utf8=session.utf8)
+        session.command = command = parse(raw.parts, limits=self._grammar_limits, utf8=session.utf8)
         session.io.command_parsed()
-        if session.uid_only and getattr(command, "uid", True) is False:
+        if session.uid_only and command.uid is False:
             raise session.uid_required()
         assert isinstance(command, spec.command)
         return await spec.handler(session, command)
 
     def _unknown_command(self, command: RawCommand) -> Response:
-        error = BadCommand("Unknown command")
+        text = "Unknown command" if command.name else "Expected a command name after the tag"
         tag = (command.tag or b"").upper()
         if self.session.state is not State.NOT_AUTHENTICATED or tag not in _OTHER_PROTOCOLS:
-            raise error
+            raise BadCommand(text)
         # An attacker has redirected a browser or a mail client to this port (ALPACA), so no IMAP will follow.
-        self._report_bad_command(command, error.text)
+        self._report_bad_command(command, text)
         self.session.io.write(encode.untagged(b"BYE", "This is an IMAP server"))
-        return Response(bad(error.text), AfterResponse.CLOSE)
+        return Response(bad(text), AfterResponse.CLOSE)
 
     def _report_bad_command(self, command: RawCommand, text: str) -> None:
         self.session.io.bad_command(log_sample(command.tag, command.name), text)
@@ -171,8 +171,7 @@ class Dispatcher:
 
     async def _send_updates(self, command: RawCommand, spec: CommandSpec[Session]) -> None:
         session = self.session
-        first = command.parts[0] if command.parts else b""
-        uid = isinstance(first, bytes) and first[:4].upper() == b"UID "
+        uid = command.has_uid_prefix
         expunge = spec.expunge or (uid and not uses_sequence_numbers(session.command))
         own = spec.changes_mailbox and session.mailbox_changed
         session.send_pending_updates(expunge=expunge, uid=uid, own=own)

@@ -31,10 +31,16 @@ Column = Sequence[bytes | int | Blob]
 
 
 class MessageRows(NamedTuple):
-    """Messages of a response: their sequence numbers, their rows in the columns of the mailbox, and their UIDs."""
+    """Messages of a response.
+
+    Args:
+        numbers: their sequence numbers.
+        column_rows: their rows in the columns of the mailbox.
+        uids: their UIDs.
+    """
 
     numbers: Sequence[int]
-    columns: Sequence[int]
+    column_rows: Sequence[int]
     uids: Sequence[int]
 
 
@@ -55,71 +61,77 @@ class Chunk(NamedTuple):
 
 
 def implicit_items(
-    state: SessionState, items: Iterable[FetchItem], *, uid: bool = False, unsolicited: bool = False
+    session: SessionState,
+    items: Iterable[FetchItem],
+    *,
+    uid: bool = False,
+    unsolicited: bool = False,
 ) -> list[FetchItem]:
     """Return `items` with the UID and MODSEQ that FETCH responses must carry although the client did not name them.
 
     Args:
-        state: the session.
+        session: the session.
         items: the items to send.
         uid: whether the responses carry the UID because the command was a UID command.
         unsolicited: whether the responses are sent without a FETCH command. RFC 9051 section 7.5.2: such responses
             "MUST include UID FETCH item"; RFC 7162 section 3.2.4 demands UID and MODSEQ after CONDSTORE.
     """
     items = list(dict.fromkeys(items))
-    uid = uid or (unsolicited and (state.condstore or state.rev2))
+    uid = uid or (unsolicited and (session.condstore or session.rev2))
     # A UIDFETCH response begins with the UID (RFC 9586).
-    if uid and UID not in items and not state.uid_only:
+    if uid and UID not in items and not session.uid_only:
         items.insert(0, UID)
-    if state.condstore and (unsolicited or FLAGS in items) and MODSEQ not in items:
+    if session.condstore and (unsolicited or FLAGS in items) and MODSEQ not in items:
         items.append(MODSEQ)
     return items
 
 
-def locate(
-    state: SessionState, fetched: FetchResult, number_of: Callable[[int], int | None]
-) -> MessageRows:
-    """Return the rows of the messages in `fetched` that still exist, and remove the others from `fetched.columns`.
+def locate_messages(
+    session: SessionState, fetched: FetchResult, number_of: Callable[[int], int | None]
+) -> tuple[MessageRows, Sequence[Column]]:
+    """Return the rows of the messages in `fetched` that still exist, and the values of these messages.
 
     Args:
-        state: the session.
+        session: the session.
         fetched: UIDs and the values of their items.
         number_of: maps a UID to the client's sequence number, or to None if the client does not know the message.
     """
-    view = state.view
-    columns, shared = view.columns, view.uids is view.columns.uids
+    columns = session.view.columns
+    shared = session.view.uids is columns.uids
     found = [
         (i, number, row, uid)
         for i, uid in enumerate(fetched.uids)
         if (number := number_of(uid)) is not None
         and (row := number - 1 if shared else columns.row(uid)) is not None
     ]
-    fetched.columns = [[column[i] for i, *_ in found] for column in fetched.columns]
+    values = [[column[i] for i, *_ in found] for column in fetched.columns]
     _, numbers, rows, uids = zip(*found, strict=True) if found else ((), (), (), ())
-    return MessageRows(numbers, rows, uids)
+    return MessageRows(numbers, rows, uids), values
 
 
-def known_column(state: SessionState, item: FetchItem, rows: MessageRows) -> Sequence[bytes | int]:
+def known_column(
+    session: SessionState, item: FetchItem, rows: MessageRows
+) -> Sequence[bytes | int]:
     r"""Return the values of one of `KNOWN_ITEMS` for all `rows`; FLAGS contain \Recent in IMAP4rev1 only."""
     assert isinstance(item, Attribute)
-    view, columns = state.view, state.view.columns
+    view, columns = session.view, session.view.columns
     match item.name:
         case b"UID":
             return rows.uids
         case b"FLAGS":
             lists = columns.flag_lists
-            texts = [lists[i] for i in take(columns.flag_ids, rows.columns)]
+            texts = [lists[i] for i in take(columns.flag_ids, rows.column_rows)]
             recent = view.recent
-            if not recent or state.rev2:
+            if not recent or session.rev2:
                 return texts
             pairs = zip(rows.uids, texts, strict=True)
             return [(b"\\Recent " + t).rstrip() if uid in recent else t for uid, t in pairs]
         case b"INTERNALDATE":
-            return [encode_internaldate(date) for date in take(columns.dates, rows.columns)]
+            return [encode_internaldate(date) for date in take(columns.dates, rows.column_rows)]
         case b"RFC822.SIZE":
-            return take(columns.sizes, rows.columns)
+            return take(columns.sizes, rows.column_rows)
         case _:
-            return take(columns.modseqs, rows.columns)
+            return take(columns.modseqs, rows.column_rows)
 
 
 def take(values: Sequence[int], rows: Sequence[int]) -> Sequence[int]:
@@ -130,29 +142,29 @@ def take(values: Sequence[int], rows: Sequence[int]) -> Sequence[int]:
 
 
 def send_known_items(
-    state: SessionState, uids: Sequence[int], items: Sequence[FetchItem], *, uid: bool = False
+    session: SessionState, uids: Sequence[int], items: Sequence[FetchItem], *, uid: bool = False
 ) -> None:
     """Send unsolicited FETCH responses for those of `uids` that the client knows and that still exist.
 
     Args:
-        state: the session.
+        session: the session.
         uids: the messages.
         items: some of `KNOWN_ITEMS`: FLAGS, or MODSEQ alone after STORE with .SILENT (RFC 7162 section 3.1.3).
         uid: whether to include the UID in any case.
     """
-    fetched = FetchResult(uids)
-    rows = locate(state, fetched, state.view.number_lookup(len(uids)))
+    number_of = session.view.number_lookup(len(uids))
+    rows, values = locate_messages(session, FetchResult(uids), number_of)
     if rows.uids:
-        items = implicit_items(state, items, uid=uid, unsolicited=True)
-        _write_chunk(state, render_chunk(state, rows, items, fetched))
+        items = implicit_items(session, items, uid=uid, unsolicited=True)
+        _write_chunk(session, render_chunk(session, rows, items, values))
 
 
-def _send_new_keywords(state: SessionState) -> None:
+def _send_new_keywords(session: SessionState) -> None:
     """Announce keywords that are new since SELECT, before a FETCH response contains them."""
-    count = len(state.view.columns.keywords)
-    if state.announced_keywords != count:
-        state.announced_keywords = count
-        state.io.write(encode.flags([*flags.SYSTEM_FLAGS, *state.keywords()]))
+    count = len(session.view.columns.keywords)
+    if session.announced_keywords != count:
+        session.announced_keywords = count
+        session.io.write(encode.flags([*flags.SYSTEM_FLAGS, *session.keywords()]))
 
 
 async def load_sizes(mailbox: IMailbox, uids: Sequence[int]) -> None:
@@ -167,12 +179,12 @@ async def load_sizes(mailbox: IMailbox, uids: Sequence[int]) -> None:
 
 
 async def send_rows(
-    state: SessionState, rows: Sequence[int], uids: Sequence[int], items: Sequence[FetchItem]
+    session: SessionState, rows: Sequence[int], uids: Sequence[int], items: Sequence[FetchItem]
 ) -> tuple[int, bool]:
     """Send one chunk of the responses to a FETCH command.
 
     Args:
-        state: the session.
+        session: the session.
         rows: rows of the view, at least as many as `uids`.
         uids: the messages in these rows.
         items: the items of the responses.
@@ -180,117 +192,119 @@ async def send_rows(
     Returns:
         How many of `uids` are done, and whether some of these no longer exist.
     """
-    view = state.view
-    fetched = await read_chunk(state, uids, items)
+    view = session.view
+    fetched = await read_chunk(session, uids, items)
     done = max(1, len(fetched.uids) + len(fetched.missing))
     rows, uids = rows[:done], uids[:done]
     if isinstance(rows, range):
         numbers: Sequence[int] = range(rows.start + 1, rows.stop + 1)
     else:
         numbers = [row + 1 for row in rows]
-    if view.uids is view.columns.uids and not fetched.missing:
-        found = MessageRows(numbers, rows, uids)
+    if view.uids is not view.columns.uids or fetched.missing:
+        number_of = dict(zip(uids, numbers, strict=True)).get
+        found, values = locate_messages(session, fetched, number_of)
     else:
-        found = locate(state, fetched, dict(zip(uids, numbers, strict=True)).get)
-    chunk = render_chunk(state, found, items, fetched)
+        found, values = MessageRows(numbers, rows, uids), fetched.columns
+    chunk = render_chunk(session, found, items, values)
     if FLAGS in items:
         view.forget_flag_changes(found.uids)
-    await send_chunk(state, chunk)
+    await send_chunk(session, chunk)
     return done, len(found.uids) < done
 
 
 async def read_chunk(
-    state: SessionState, uids: Sequence[int], items: Sequence[FetchItem]
+    session: SessionState, uids: Sequence[int], items: Sequence[FetchItem]
 ) -> FetchResult:
     """Read those of `items` that are not in the columns, for as many of `uids` as fill a chunk."""
-    mailbox = state.mailbox
+    mailbox = session.mailbox
     if SIZE in items:
         await load_sizes(mailbox, uids)
     stored = [item for item in items if item not in KNOWN_ITEMS]
     if not stored:
         return FetchResult(uids)
-    return await mailbox.fetch(uids, stored, state.limits.fetch_chunk_size)
+    return await mailbox.fetch(uids, stored, session.limits.fetch_chunk_size)
 
 
 def render_chunk(
-    state: SessionState, rows: MessageRows, items: Sequence[FetchItem], fetched: FetchResult
+    session: SessionState, rows: MessageRows, items: Sequence[FetchItem], values: Sequence[Column]
 ) -> Chunk:
     """Combine the values in the columns of the mailbox with those from the store.
 
     This announces new keywords to the client, so the chunk must be sent before anything is awaited.
 
     Args:
-        state: the session.
-        rows: the messages in `fetched`, as `locate` returns them.
+        session: the session.
+        rows: the messages.
         items: the items, in the order of the response.
-        fetched: the result of `read_chunk`.
+        values: a column of values for each item that is not in `KNOWN_ITEMS`, as `read_chunk` returns them.
     """
-    stored = iter(fetched.columns)
+    stored = iter(values)
     columns: list[Column] = [
-        known_column(state, item, rows) if item in KNOWN_ITEMS else next(stored) for item in items
+        known_column(session, item, rows) if item in KNOWN_ITEMS else next(stored) for item in items
     ]
     # The values of an Attribute, such as ENVELOPE, are cached by the store and never too large for memory.
-    has_blobs = bool(fetched.columns) and any(
+    has_blobs = bool(values) and any(
         Blob in map(type, column)
         for item, column in zip(items, columns, strict=True)
         if not isinstance(item, Attribute)
     )
     if FLAGS in items:
-        _send_new_keywords(state)
+        _send_new_keywords(session)
     return Chunk(rows, [encode.label(item) for item in items], columns, has_blobs)
 
 
-async def send_chunk(state: SessionState, chunk: Chunk) -> None:
+async def send_chunk(session: SessionState, chunk: Chunk) -> None:
     """Send the FETCH responses of a chunk."""
     for part in chunk.messages() if chunk.has_blobs else (chunk,):
         if part.has_blobs:
-            await _stream(state, part)
+            await _stream(session, part)
         else:
-            _write_chunk(state, part)
+            _write_chunk(session, part)
 
 
-def _kind_and_numbers(state: SessionState, rows: MessageRows) -> tuple[bytes, Sequence[int]]:
+def _kind_and_numbers(session: SessionState, rows: MessageRows) -> tuple[bytes, Sequence[int]]:
     """Return the name of the responses and their numbers; UIDONLY replaces FETCH by UIDFETCH (RFC 9586)."""
-    return (b"UIDFETCH", rows.uids) if state.uid_only else (b"FETCH", rows.numbers)
+    return (b"UIDFETCH", rows.uids) if session.uid_only else (b"FETCH", rows.numbers)
 
 
-def _write_chunk(state: SessionState, chunk: Chunk) -> None:
+def _write_chunk(session: SessionState, chunk: Chunk) -> None:
     """Write the responses of a chunk without blobs."""
     if chunk.rows.uids:
-        kind, numbers = _kind_and_numbers(state, chunk.rows)
+        kind, numbers = _kind_and_numbers(session, chunk.rows)
         columns = cast("Sequence[Sequence[bytes | int]]", chunk.columns)
-        state.io.write(encode.fetch_lines(numbers, chunk.labels, columns, kind=kind))
+        session.io.write(encode.fetch_lines(numbers, chunk.labels, columns, kind=kind))
 
 
-async def _stream(state: SessionState, message: Chunk) -> None:
+async def _stream(session: SessionState, message: Chunk) -> None:
     """Send one message with blobs, which are read from the store as fast as the client reads them."""
-    kind, (number,) = _kind_and_numbers(state, message.rows)
+    kind, (number,) = _kind_and_numbers(session, message.rows)
     separator = b"* %d %b (" % (number, kind)
     for label, (value,) in zip(message.labels, message.columns, strict=True):
-        state.io.write(separator + label + b" ")
+        session.io.write(separator + label + b" ")
         if isinstance(value, Blob):
-            await _send_blob(state, value)
+            await _send_blob(session, value)
         else:
-            state.io.write(encode.fetch_value(label, value))
+            session.io.write(encode.fetch_value(label, value))
         separator = b" "
-    state.io.write(b")\r\n")
-    await state.io.drain()
+    session.io.write(b")\r\n")
+    await session.io.drain()
 
 
-async def _send_blob(state: SessionState, blob: Blob) -> None:
+async def _send_blob(session: SessionState, blob: Blob) -> None:
     binary = isinstance(blob.item, Binary)
-    state.io.write(strings.literal_head(blob.size, binary=binary))
+    session.io.write(strings.literal_head(blob.size, binary=binary))
     sent = 0
     while sent < blob.size:
-        size = min(state.limits.fetch_chunk_size, blob.size - sent)
+        size = min(session.limits.fetch_chunk_size, blob.size - sent)
         try:
-            data = await state.mailbox.read(blob.uid, blob.item, sent, size)
+            data = await session.mailbox.read(blob.uid, blob.item, sent, size)
         except StoreError:
             data = b""
         if not data:
             # The client has been sent the size of the literal, so only a reset can show that the data is missing.
-            state.io.reset()
-            await state.io.drain()
-        state.io.write(data if binary else data.replace(b"\0", b"\x80"))
+            session.io.reset()
+            await session.io.drain()
+            raise AssertionError("drain() must raise an exception after reset()")
+        session.io.write(data if binary else data.replace(b"\0", b"\x80"))
         sent += len(data)
-        await state.io.drain()
+        await session.io.drain()

@@ -11,22 +11,22 @@ from imapshield.wire.commands.mailboxes import MailboxFilter
 from imapshield.wire.names import DELIMITER, parent_names
 
 
-async def resolve(state: SessionState, filters: Sequence[MailboxFilter]) -> list[str]:
+async def matching_mailboxes(session: SessionState, filters: Sequence[MailboxFilter]) -> list[str]:
     """Return the names of the selectable mailboxes that at least one of `filters` matches."""
-    names = [info.name for info in await state.account.mailboxes() if info.selectable]
+    names = [info.name for info in await session.account.mailboxes() if info.selectable]
     subscribed: set[str] = set()
     if any(f.kind == b"SUBSCRIBED" for f in filters):
-        subscribed = await state.account.subscriptions()
-    return [name for name in names if any(matches(state, f, name, subscribed) for f in filters)]
+        subscribed = await session.account.subscriptions()
+    return [name for name in names if any(matches(session, f, name, subscribed) for f in filters)]
 
 
 def matches(
-    state: SessionState, mailbox_filter: MailboxFilter, name: str, subscribed: Container[str]
+    session: SessionState, mailbox_filter: MailboxFilter, name: str, subscribed: Container[str]
 ) -> bool:
     """Whether a filter matches the mailbox `name`; `subscribed` are the subscribed mailboxes."""
     match mailbox_filter.kind:
         case b"SELECTED" | b"SELECTED-DELAYED":
-            return state.is_selected(name)
+            return session.is_selected(name)
         # Delivery agents deliver to any mailbox, so INBOXES are all mailboxes (RFC 5465 section 6.3).
         case b"PERSONAL" | b"INBOXES":
             return True
@@ -41,7 +41,7 @@ def matches(
 
 
 @asynccontextmanager
-async def opened(state: SessionState, name: str) -> AsyncIterator[tuple[IMailbox, View]]:
+async def opened(session: SessionState, name: str) -> AsyncIterator[tuple[IMailbox, View]]:
     """Open the mailbox `name`, which may be the selected one, until the block ends.
 
     Yields:
@@ -50,10 +50,10 @@ async def opened(state: SessionState, name: str) -> AsyncIterator[tuple[IMailbox
     Raises:
         NoSuchMailbox: the mailbox does not exist.
     """
-    if state.is_selected(name):
-        yield state.mailbox, state.view
+    if session.is_selected(name):
+        yield session.mailbox, session.view
         return
-    mailbox, _ = await state.account.open(name, False)
+    mailbox, _ = await session.account.open(name, False)
     view = View(mailbox.columns)
     mailbox.subscribe(view.on_change, False)
     try:

@@ -8,12 +8,13 @@ erratum 4833 permits either.
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from imapshield.errors import StoreError
+from imapshield.errors import CommandRefused, NoSuchMailbox, StoreError
+from imapshield.mailbox.values import FetchResult
 from imapshield.session.background import BackgroundSender
 from imapshield.session.fetch_responses import (
     KNOWN_ITEMS,
     implicit_items,
-    locate,
+    locate_messages,
     read_chunk,
     render_chunk,
     send_chunk,
@@ -25,16 +26,16 @@ from imapshield.wire.commands.fetch import FetchItem
 class NewMessages:
     """The new messages of the selected mailbox for which FETCH responses are pending, with the items to send."""
 
-    def __init__(self, state: SessionState) -> None:
-        self._state = state
+    def __init__(self, session: SessionState) -> None:
+        self._session = session
         self._wanted: dict[int, dict[FetchItem, None]] = {}
-        self._large: dict[int, dict[FetchItem, None]] = {}
-        self._background = BackgroundSender(state, partial(self.send, background=True))
+        self._postponed: dict[int, dict[FetchItem, None]] = {}
+        self._background = BackgroundSender(session, partial(self.send, background=True))
 
     def clear(self) -> None:
         """Drop all pending responses, because the mailbox is no longer selected."""
         self._wanted.clear()
-        self._large.clear()
+        self._postponed.clear()
 
     def add(self, uids: Iterable[int], items: Sequence[FetchItem]) -> None:
         """Make FETCH responses with `items` of the new messages `uids` pending."""
@@ -54,42 +55,54 @@ class NewMessages:
             background: no command is running; stop when one begins. A response with a blob stays pending until the end
                 of the next command, because a command could begin while the response is being streamed.
         """
-        state = self._state
         if not background:
-            self._wanted.update(self._large)
-            self._large.clear()
-        while self._wanted and state.state is State.SELECTED and not (background and state.busy):
+            self._wanted.update(self._postponed)
+            self._postponed.clear()
+        while self._wanted and not self._must_stop(background):
             items = next(iter(self._wanted.values()))
             uids = sorted(uid for uid, wanted in self._wanted.items() if wanted == items)
             await self._send_chunk(uids, list(items), background)
 
+    def _must_stop(self, background: bool) -> bool:
+        session = self._session
+        return session.state is not State.SELECTED or (background and session.busy)
+
     async def _send_chunk(
         self, uids: Sequence[int], wanted: Sequence[FetchItem], background: bool
     ) -> None:
-        state, view = self._state, self._state.view
+        session, view = self._session, self._session.view
         # Large values come last.
-        items = implicit_items(state, wanted, unsolicited=True)
+        items = implicit_items(session, wanted, unsolicited=True)
         items.sort(key=lambda item: item not in KNOWN_ITEMS)
-        try:
-            fetched = await read_chunk(state, uids, items)
-        except StoreError:
-            self._wanted.clear()  # the mailbox has been deleted
-            return
-        is_selected = state.state is State.SELECTED and state.view is view
-        if not is_selected or (background and state.busy):
+        fetched = await self._read(uids, items)
+        if fetched is None or self._must_stop(background) or session.view is not view:
             return
         for uid in [*fetched.uids, *fetched.missing]:
             self._wanted.pop(uid, None)
         if not fetched.uids and not fetched.missing:
             self._wanted.clear()
-        rows = locate(state, fetched, view.number)
-        chunk = render_chunk(state, rows, items, fetched)
+        rows, values = locate_messages(session, fetched, view.number)
+        chunk = render_chunk(session, rows, items, values)
         if background and chunk.has_blobs:
             for message in chunk.messages():
                 if message.has_blobs:
-                    self._large[message.rows.uids[0]] = dict.fromkeys(wanted)
+                    self._postponed[message.rows.uids[0]] = dict.fromkeys(wanted)
                 else:
-                    await send_chunk(state, message)
+                    await send_chunk(session, message)
         else:
-            await send_chunk(state, chunk)
-        await state.io.drain()
+            await send_chunk(session, chunk)
+        await session.io.drain()
+
+    async def _read(self, uids: Sequence[int], items: Sequence[FetchItem]) -> FetchResult | None:
+        """Read the values of a chunk; return None if the store cannot, and then no longer want these responses now."""
+        try:
+            return await read_chunk(self._session, uids, items)
+        except NoSuchMailbox:
+            self._wanted.clear()
+        except StoreError:  # try again at the end of the next command
+            wanted = [uid for uid in uids if uid in self._wanted]
+            self._postponed.update((uid, self._wanted.pop(uid)) for uid in wanted)
+        except CommandRefused:  # BINARY cannot decode one of the messages
+            for uid in uids:
+                self._wanted.pop(uid, None)
+        return None

@@ -21,20 +21,20 @@ from imapshield.wire import encode, strings
 from imapshield.wire.commands import mailboxes
 from imapshield.wire.commands.base import Command
 from imapshield.wire.commands.messages import Append, Copy, Replace
-from imapshield.wire.names import DELIMITER, parent_names
+from imapshield.wire.names import parent_names
 
 MAX_PENDING_EVENTS = 1000
-"""Maximum number of pending changes of names, subscriptions and metadata. One more is a NOTIFICATIONOVERFLOW (RFC 5465
-section 5.8)."""
+"""Maximum number of pending changes of names, subscriptions and metadata.
 
-_SELECTED = frozenset({b"SELECTED", b"SELECTED-DELAYED"})
+One more is a NOTIFICATIONOVERFLOW (RFC 5465 section 5.8).
+"""
 
 
 class NotifySubscription:
     """The events that a client has subscribed to with NOTIFY SET, and the responses that are pending for them.
 
     Args:
-        state: the session.
+        session: the session.
         groups: the event groups of the command.
         subscribed: the names of the subscribed mailboxes; updated by `on_event`.
 
@@ -43,30 +43,30 @@ class NotifySubscription:
     """
 
     def __init__(
-        self, state: SessionState, groups: Sequence[mailboxes.EventGroup], subscribed: set[str]
+        self, session: SessionState, groups: Sequence[mailboxes.EventGroup], subscribed: set[str]
     ) -> None:
-        self._state = state
-        self._groups = [group for group in groups if group.filter.kind not in _SELECTED]
+        self._session = session
+        self._groups = [group for group in groups if not group.filter.is_selected]
         self._subscribed = subscribed
         self._changed: dict[str, None] = {}
         self._status_hashes: dict[str, int] = {}
         self._events: list[AccountEvent] = []
         self._overflowed = False
         self._active = True
-        self._background = BackgroundSender(state, self._send_pending)
-        self.selected = next((g for g in groups if g.filter.kind in _SELECTED and g.events), None)
+        self._background = BackgroundSender(session, self._send_pending)
+        self.selected = next((g for g in groups if g.filter.is_selected and g.events), None)
 
     async def start(self) -> None:
         """Begin to listen for events."""
         if self.selected is not None:
-            self._state.subscribed_events = self.selected.events
-        INotify(self._state.account).add_listener(self.on_event)
+            self._session.subscribed_events = self.selected.events
+        INotify(self._session.account).add_listener(self.on_event)
         await self._watch_mailboxes()
 
     def cancel(self) -> None:
         """End the subscription; pending responses are dropped."""
         self._active = False
-        INotify(self._state.account).remove_listener(self.on_event)
+        INotify(self._session.account).remove_listener(self.on_event)
 
     def events(self, name: str) -> frozenset[bytes]:
         """Return the events of mailbox `name` that the client has subscribed to.
@@ -76,13 +76,13 @@ class NotifySubscription:
         events = [
             group.events
             for group in self._groups
-            if matches(self._state, group.filter, name, self._subscribed)
+            if matches(self._session, group.filter, name, self._subscribed)
         ]
         return frozenset().union(*events) if all(events) else frozenset()
 
     async def _watch_mailboxes(self) -> None:
         """Watch the file system for new mail in all mailboxes with MessageNew events."""
-        account = self._state.account
+        account = self._session.account
         try:
             names = [info.name for info in await account.mailboxes() if info.selectable]
         except StoreError:  # the next command that uses the store reports it
@@ -100,15 +100,18 @@ class NotifySubscription:
             self._subscribed.discard(event.name)
         events |= self.events(event.name)
         if event.kind in ("created", "renamed", "subscribed"):
-            self._state.io.run_in_background(self._watch_mailboxes())
-        if not self._is_own(event):
-            self._add(event, events)
-            self.schedule()
+            self._session.io.run_in_background(self._watch_mailboxes())
+        if _effect(self._session.command) == (event.kind, event.name):
+            # The client's own command needs no response (section 5), but it causes only one event that is its own.
+            self._session.command = None
+            return
+        self._add(event, events)
+        self.schedule()
 
     def _add(self, event: AccountEvent, events: frozenset[bytes]) -> None:
         if event.kind in ("messages", "flags"):
             wanted = MESSAGE_NEW if event.kind == "messages" else FLAG_CHANGE
-            if wanted in events and not self._state.is_selected(event.name):
+            if wanted in events and not self._session.is_selected(event.name):
                 self._changed[event.name] = None
         elif self._is_wanted(event, events):
             self._events.append(event)
@@ -119,22 +122,12 @@ class NotifySubscription:
 
     def _overflow(self) -> None:
         """End the subscription as NOTIFY NONE would, and send NOTIFICATIONOVERFLOW (section 5.8)."""
-        INotify(self._state.account).remove_listener(self.on_event)
-        self._state.subscribed_events = frozenset()
+        INotify(self._session.account).remove_listener(self.on_event)
+        self._session.subscribed_events = frozenset()
         self._groups, self.selected = [], None
         self._events.clear()
         self._changed.clear()
         self._overflowed = True
-
-    def _is_own(self, event: AccountEvent) -> bool:
-        """Whether the client's own command caused the event, so that no response is needed (section 5).
-
-        True at most once per command.
-        """
-        is_own = _effect(self._state.command) == (event.kind, event.name)
-        if is_own:
-            self._state.command = None
-        return is_own
 
     def _is_wanted(self, event: AccountEvent, events: frozenset[bytes]) -> bool:
         match event.kind:
@@ -154,12 +147,12 @@ class NotifySubscription:
             self._background.schedule()
 
     async def _send_pending(self) -> None:
-        state = self._state
-        while self._active and not state.busy and state.state is not State.LOGOUT:
+        session = self._session
+        while self._active and not session.busy and session.state is not State.LOGOUT:
             if self._overflowed:
                 self._overflowed = False
                 code = b"NOTIFICATIONOVERFLOW"
-                state.io.write(encode.untagged(b"OK", "Too many notifications", code))
+                session.io.write(encode.untagged(b"OK", "Too many notifications", code))
             elif self._events:
                 await self._send_events()
             elif self._changed:
@@ -171,31 +164,32 @@ class NotifySubscription:
 
     async def _send_events(self) -> None:
         """Send LIST and METADATA responses for all pending events."""
-        state = self._state
+        session = self._session
         try:
-            infos = {info.name: info for info in await state.account.mailboxes()}
+            infos = {info.name: info for info in await session.account.mailboxes()}
         except StoreError:
             self._events.clear()
             return
-        if state.busy or not self._active:
+        if session.busy or not self._active:
             return
         child_counts = Counter(parent for name in infos for parent in parent_names(name))
         lines: list[bytes] = []
         for event in self._events:
             if event.kind == "metadata":
-                lines.append(encode.metadata_changed(event.name, event.entries, utf8=state.utf8))
+                lines.append(encode.metadata_changed(event.name, event.entries, utf8=session.utf8))
             else:
                 affected = self._affected(event, infos, child_counts)
                 lines += [self._list_line(n, event.old, infos, child_counts) for n in affected]
         self._events.clear()
-        state.io.write(b"".join(dict.fromkeys(lines)))
+        session.io.write(b"".join(dict.fromkeys(lines)))
 
     def _affected(
         self, event: AccountEvent, infos: Container[str], child_counts: Mapping[str, int]
     ) -> list[str]:
         r"""Return the mailbox of an event, and the parents whose attributes it changes (section 5.4).
 
-        A parent without other children was created together with the mailbox.
+        CREATE makes missing parents, too. A parent without other children is one of them, and so has changed the
+        attributes of its own parent.
         """
         names = [event.name]
         if event.kind in ("created", "deleted"):
@@ -211,7 +205,7 @@ class NotifySubscription:
     def _list_line(
         self, name: str, old: str, infos: Mapping[str, MailboxInfo], parents: Container[str]
     ) -> bytes:
-        utf8, subscribed = self._state.utf8, name in self._subscribed
+        utf8, subscribed = self._session.utf8, name in self._subscribed
         info, has_children = infos.get(name), name in parents
         attributes = list_attributes(info, has_children=has_children, subscribed=subscribed)
         old_name = strings.parenthesised([strings.mailbox(old, utf8=utf8)])
@@ -223,16 +217,17 @@ class NotifySubscription:
 
         Args:
             name: the mailbox.
-            background: no command is running. If one begins before the status is known, the response is pending again.
+            background: whether no command is running. If one begins before the status is known, the response becomes
+                pending again.
         """
-        state = self._state
+        session = self._session
         try:
-            found = await state.account.status(name)
+            found = await session.account.status(name)
         except StoreError:
             return
-        if not self._active or state.is_selected(name):
+        if not self._active or session.is_selected(name):
             return
-        if background and state.busy:
+        if background and session.busy:
             self._changed[name] = None
             return
         items: list[tuple[bytes, int | bytes]] = [
@@ -243,24 +238,24 @@ class NotifySubscription:
         flags = FLAG_CHANGE in self.events(name)
         if flags:
             items.append((b"UNSEEN", found.unseen))
-        if flags or state.condstore:  # it shows the client that flags have changed (section 5.1)
+        if flags or session.condstore:  # a change of flags increases it (section 5.1)
             items.append((b"HIGHESTMODSEQ", found.highestmodseq))
-        line = encode.status(name, items, utf8=state.utf8)
-        # The file system reports one change more than once.
+        line = encode.status(name, items, utf8=session.utf8)
+        # The file system can report a change several times.
         if self._status_hashes.get(name) != hash(line):
             self._status_hashes[name] = hash(line)
-            state.io.write(line)
+            session.io.write(line)
 
 
 def _effect(command: Command | None) -> tuple[str, str] | None:
     """Return the kind and the mailbox of the event that a command causes, None if it causes none."""
     match command:
         case mailboxes.Create(name):
-            return "created", name.removesuffix(DELIMITER)
+            return "created", name
         case mailboxes.Delete(name):
             return "deleted", name
         case mailboxes.Rename(_, name):
-            return "renamed", name.removesuffix(DELIMITER)
+            return "renamed", name
         case mailboxes.Subscribe(name, subscribe):
             return "subscribed" if subscribe else "unsubscribed", name
         case mailboxes.SetMetadata(name):

@@ -26,6 +26,9 @@ from imapshield.wire.sequence import MAX_NUMBER, SequenceSet, compact
 
 UPDATE = b"UPDATE"
 
+REBUILD_FRACTION = 50
+"""If more than one in so many results changes, the array is rebuilt, which is faster than one insertion for each."""
+
 SearchOrSort = search.Search | search.Sort
 
 
@@ -80,7 +83,7 @@ class SearchContext:
             removed = [(i, uid) for i, uid in enumerate(self.results, 1) if uid in uids]
             self.results = array("I", [uid for uid in self.results if uid not in uids])
             return _positions((i, numbers[uid]) for i, uid in reversed(removed))
-        if len(uids) * 50 > len(self.results):
+        if len(uids) * REBUILD_FRACTION > len(self.results):
             self.results = array("I", [uid for uid in self.results if uid not in uids])
         else:
             for uid in uids:
@@ -98,7 +101,7 @@ class SearchContext:
         if self.is_sort:
             self.results = array("I", order)
             return _positions((i, numbers[uid]) for i, uid in enumerate(order, 1) if uid in uids)
-        if len(uids) * 50 > len(self.results):
+        if len(uids) * REBUILD_FRACTION > len(self.results):
             self.results = array("I", sorted(uids.union(self.results)))
         else:
             for uid in uids:
@@ -110,19 +113,19 @@ class SearchContexts:
     """The search contexts of one session.
 
     Args:
-        state: the session.
+        session: the session.
         new_messages: sends the FETCH responses that UPDATE demands for new results (RFC 5465 section 7).
     """
 
-    def __init__(self, state: SessionState, new_messages: NewMessages) -> None:
-        self._state = state
+    def __init__(self, session: SessionState, new_messages: NewMessages) -> None:
+        self._session = session
         self._new_messages = new_messages
         self._contexts: dict[bytes, SearchContext] = {}
         self._changed: set[int] = set()
         self._arrived: set[int] = set()
         self._searching: set[int] = set()
         self._generation = 0
-        self._background = BackgroundSender(state, self._refresh_in_background)
+        self._background = BackgroundSender(session, self._refresh_in_background)
 
     def clear(self) -> None:
         """Drop all contexts, because the mailbox is no longer selected."""
@@ -142,9 +145,9 @@ class SearchContexts:
         Raises:
             BadCommand: the command says UPDATE and its tag is in use by another context.
         """
-        if UPDATE in (command.returns or ()) and self._state.tag in self._contexts:
+        if UPDATE in (command.returns or ()) and self._session.tag in self._contexts:
             raise BadCommand("This tag belongs to a search with UPDATE; use another tag")
-        return self._state.mailbox.columns.highestmodseq
+        return self._session.mailbox.columns.highestmodseq
 
     async def keep(
         self, command: SearchOrSort, results: Sequence[int], since: int, source: bytes = b""
@@ -157,28 +160,33 @@ class SearchContexts:
             since: the MODSEQ that `begin` returned.
             source: the `source` of the `SearchContext`.
         """
-        state, limits = self._state, self._state.limits
+        session, limits = self._session, self._session.limits
         if UPDATE not in (command.returns or ()):
             return
         is_sort = isinstance(command, search.Sort)
         too_large = is_sort and len(results) > limits.max_sort_context_results
         if too_large or len(self._contexts) >= limits.max_search_contexts:
             text = "Too many results to update" if too_large else "Too many searches with UPDATE"
-            self.send_noupdate(state.tag, text)
+            self.send_noupdate(session.tag, text)
             return
-        key = await _with_uids(state, command.key)
+        key = await _with_uids(session, command.key)
         uses_flags = any(isinstance(k, search.FlagKey | search.ModseqKey) for k in leaf_keys(key))
-        last_uid = state.view.uids[-1] if state.view.uids else 0
-        self._contexts[state.tag] = SearchContext(
-            state.tag, replace(command, key=key), array("I", results), last_uid, source, uses_flags
+        last_uid = session.view.uids[-1] if session.view.uids else 0
+        self._contexts[session.tag] = SearchContext(
+            session.tag,
+            replace(command, key=key),
+            array("I", results),
+            last_uid,
+            source,
+            uses_flags,
         )
-        columns = state.mailbox.columns
+        columns = session.mailbox.columns
         changes = zip(columns.uids, columns.modseqs, strict=True)
         self._changed.update(uid for uid, modseq in changes if modseq > since)
 
     def send_noupdate(self, tag: bytes, text: str) -> None:
         """Tell the client that the search with `tag` is not, or no longer, updated."""
-        self._state.io.write(encode.untagged(b"NO", text, b'NOUPDATE "%b"' % tag))
+        self._session.io.write(encode.untagged(b"NO", text, b'NOUPDATE "%b"' % tag))
 
     def on_change(self, change: Change) -> None:
         """Note that messages of the mailbox have changed, so that they are searched again."""
@@ -222,8 +230,8 @@ class SearchContexts:
             self._new_messages.schedule()
 
     async def _refresh_in_background(self) -> None:
-        state = self._state
-        while self.pending and not state.busy and state.state is State.SELECTED:
+        session = self._session
+        while self.pending and not session.busy and session.state is State.SELECTED:
             await self.refresh(background=True)
         self._new_messages.schedule()
 
@@ -234,7 +242,7 @@ class SearchContexts:
         """
         if not self.pending:
             return
-        view = self._state.view
+        view = self._session.view
         self._searching |= self._changed
         self._changed = set()
         self._generation += 1
@@ -257,7 +265,7 @@ class SearchContexts:
         self._arrived &= self._changed
 
     def _must_stop(self, background: bool) -> bool:
-        return (background and self._state.busy) or self._state.state is State.LOGOUT
+        return (background and self._session.busy) or self._session.state is State.LOGOUT
 
     async def _search(
         self, context: SearchContext, uids: Sequence[int]
@@ -268,26 +276,26 @@ class SearchContexts:
             Those of `uids` that match, and for SORT the new order of all results if one of them is new; None if the
             store cannot search them.
         """
-        state, command, generation = self._state, context.command, self._generation
-        query = Query(state.mailbox, state.view, now=state.now(), pause=self._pause)
+        session, command, generation = self._session, context.command, self._generation
+        query = Query(session.mailbox, session.view, now=session.now(), pause=self._pause)
         try:
             found = set(await query.run(command.key, uids))
             if generation != self._generation:  # the mailbox may no longer be selected
                 return None
             if isinstance(command, search.Sort) and found - context.intersection(found):
                 results = sorted(found.union(context.results))
-                return found, await sort_uids(state, command, results, self._pause)
+                return found, await sort_uids(session, command, results, self._pause)
         except (CommandRefused, StoreError):
             return None
         return found, ()
 
     async def _pause(self, *_: int) -> None:
-        await self._state.io.drain()
+        await self._session.io.drain()
 
     def _send_changes(
         self, context: SearchContext, uids: Sequence[int], found: set[int], order: Sequence[int]
     ) -> None:
-        view, uid = self._state.view, context.command.uid
+        view, uid = self._session.view, context.command.uid
         before = context.intersection(uids)
         removed = before - found
         added = {u for u in found - before if view.number(u) is not None}
@@ -308,28 +316,27 @@ class SearchContexts:
 
     def _send(self, context: SearchContext, pairs: Iterable[tuple[bytes, int | bytes]]) -> None:
         line = encode.esearch(context.tag, context.command.uid, pairs, context.source)
-        self._state.io.write(line)
+        self._session.io.write(line)
 
 
 def _positions(pairs: Iterable[tuple[int, int]]) -> bytes:
     return b"(%b)" % b" ".join([b"%d %d" % pair for pair in pairs])
 
 
-async def _with_uids(state: SessionState, key: search.SearchKey) -> search.SearchKey:
+async def _with_uids(session: SessionState, key: search.SearchKey) -> search.SearchKey:
     """Return `key` with UIDs in place of sequence numbers and ``$``, which later stand for other messages."""
     match key:
         case search.And(keys) | search.Or(keys):
-            return replace(key, keys=tuple([await _with_uids(state, inner) for inner in keys]))
+            return replace(key, keys=tuple([await _with_uids(session, inner) for inner in keys]))
         case search.Not(inner):
-            return search.Not(await _with_uids(state, inner))
-        case search.SequenceKey(None) | search.SequenceKey(_, False):
-            query = Query(state.mailbox, state.view, now=0, saved=state.saved_search)
-            uids = SequenceSet.from_uids(await query.run(key))
-            tail = key.sequence.tail if key.sequence is not None else 0
-            if not 0 < tail < MAX_NUMBER:
+            return search.Not(await _with_uids(session, inner))
+        case search.SequenceKey(sequence, uid) if sequence.saved or not uid:
+            query = Query(session.mailbox, session.view, now=0, saved=session.saved_search)
+            uids = SequenceSet.from_numbers(await query.run(key))
+            if not 0 < sequence.tail < MAX_NUMBER:
                 return search.SequenceKey(uids, uid=True)
             # 5:* includes future messages.
-            known = state.view.uids
-            first = known[min(tail, len(known)) - 1] if known else 1
+            known = session.view.uids
+            first = known[min(sequence.tail, len(known)) - 1] if known else 1
             return search.SequenceKey(replace(uids, tail=first), uid=True)
     return key

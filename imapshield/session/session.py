@@ -23,7 +23,7 @@ from imapshield.session.fetch_responses import FLAGS, send_known_items
 from imapshield.session.new_messages import NewMessages
 from imapshield.session.notifications import NotifySubscription
 from imapshield.session.search_contexts import SearchContexts
-from imapshield.session.state import FLAG_CHANGE, MESSAGE_EVENTS, SessionState, State
+from imapshield.session.state import DEFAULT_EVENTS, FLAG_CHANGE, SessionState, State
 from imapshield.wire import encode
 from imapshield.wire.commands.mailboxes import EventGroup
 from imapshield.wire.sequence import SequenceSet
@@ -78,14 +78,14 @@ class Session(SessionState):
     def log_out(self) -> None:
         """Return to state NOT_AUTHENTICATED, with nothing enabled (RFC 8437)."""
         self.cancel_notify()
-        self.subscribed_events = MESSAGE_EVENTS
+        self.subscribed_events = DEFAULT_EVENTS
         self.leave()
         self.enabled.clear()
         self._account = None
         self.state = State.NOT_AUTHENTICATED
 
     def disconnected(self) -> None:
-        """Cancel all subscriptions, because the connection has ended."""
+        """Release the account and the selected mailbox with all subscriptions, because the connection has ended."""
         self.cancel_notify()
         self.leave()
         self.state = State.LOGOUT
@@ -96,7 +96,8 @@ class Session(SessionState):
     def select(self, mailbox: IMailbox, view: View, *, readonly: bool) -> None:
         """Enter state SELECTED.
 
-        The caller must have left the previous mailbox, and must not await anything after opening this one.
+        The caller must have left the previous mailbox. It must not await anything between opening `mailbox` and this
+        call, so that no change of the mailbox is missed.
 
         Args:
             mailbox: the mailbox.
@@ -157,6 +158,11 @@ class Session(SessionState):
         """Send the responses that became pending during a command and may be sent between commands."""
         if self.notify_subscription is not None:
             self._send_subscribed_updates()
+        self.schedule_pending()
+
+    def schedule_pending(self) -> None:
+        """Send the events of NOTIFY and the changes of search results that became pending during a command soon."""
+        if self.notify_subscription is not None:
             self.notify_subscription.schedule()
         self.search_contexts.schedule()
 
@@ -202,7 +208,7 @@ class Session(SessionState):
         if updates.vanished:
             self.search_contexts.send_removals(updates.vanished, updates.expunged[::-1])
             if self.qresync or self.uid_only:
-                self.io.write(encode.vanished(SequenceSet.from_uids(updates.vanished)))
+                self.io.write(encode.vanished(SequenceSet.from_numbers(updates.vanished)))
             else:
                 self.io.write(encode.expunge(updates.expunged))
         if updates.exists is not None:

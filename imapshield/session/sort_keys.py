@@ -16,7 +16,7 @@ from imapshield.session.state import SessionState
 from imapshield.wire.commands.fetch import BodySection, Section
 from imapshield.wire.commands.search import Sort
 
-CHUNK_MESSAGES = 1000
+HEADER_CHUNK_MESSAGES = 1000
 """Maximum number of messages per call of the store."""
 MAX_FIELD_SIZE = 64 << 10
 """Maximum number of bytes to read of a header field that the store does not return in one piece."""
@@ -39,17 +39,17 @@ HEADER_KEYS: dict[bytes, tuple[bytes, SortKey]] = {
 
 
 async def sort_uids(
-    state: SessionState, command: Sort, uids: Sequence[int], pause: Pause
+    session: SessionState, command: Sort, uids: Sequence[int], pause: Pause
 ) -> Sequence[int]:
     """Return those of `uids` that still exist, in the order of the criteria of `command`.
 
     Args:
-        state: a session with a selected mailbox.
+        session: a session with a selected mailbox.
         command: the command.
         uids: the messages to sort.
         pause: awaited between chunks, with two arguments: the number of messages done and of all messages.
     """
-    columns = state.view.columns
+    columns = session.view.columns
     criteria = [name for _, name in command.criteria]
     fields = list(
         dict.fromkeys(
@@ -68,7 +68,7 @@ async def sort_uids(
             for name, values in keys.items():
                 values.append(_key(name, columns, row, fields, headers))
 
-    await read_headers(state, uids, fields, add, pause, sizes=b"SIZE" in keys)
+    await read_headers(session, uids, fields, add, pause, sizes=b"SIZE" in keys)
     ordering = [(reverse, keys[name]) for reverse, name in command.criteria]
     return await sort_order.sort_by_keys(found, ordering, pause)
 
@@ -85,7 +85,7 @@ def _key(
 
 
 async def read_headers(
-    state: SessionState,
+    session: SessionState,
     uids: Sequence[int],
     fields: Sequence[bytes],
     add: Callable[[int, Sequence[bytes]], None],
@@ -96,7 +96,7 @@ async def read_headers(
     """Call `add` with the UID and the header fields of each message that still exists.
 
     Args:
-        state: a session with a selected mailbox.
+        session: a session with a selected mailbox.
         uids: the messages.
         fields: the names of the header fields.
         add: called with a UID and with a header for each of `fields`, which contains only that field. It is the FETCH
@@ -105,15 +105,15 @@ async def read_headers(
         sizes: whether to load the sizes of the messages into the columns, too.
     """
     items = [BodySection(Section(text=b"HEADER.FIELDS", fields=(f,)), peek=True) for f in fields]
-    mailbox = state.mailbox
+    mailbox = session.mailbox
     done = 0
     while done < len(uids):
-        chunk = uids[done : done + CHUNK_MESSAGES]
+        chunk = uids[done : done + HEADER_CHUNK_MESSAGES]
         if sizes:
             await load_sizes(mailbox, chunk)
         fetched = FetchResult(chunk)
         if items:
-            fetched = await mailbox.fetch(chunk, items, state.limits.fetch_chunk_size)
+            fetched = await mailbox.fetch(chunk, items, session.limits.fetch_chunk_size)
         for uid, *values in zip(fetched.uids, *fetched.columns, strict=True):
             add(uid, [v if isinstance(v, bytes) else await _read(mailbox, v) for v in values])
         done += max(1, len(fetched.uids) + len(fetched.missing))

@@ -1,5 +1,6 @@
 """`SessionState`: the state of one client, which handlers and the parts of a session read and write."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from itertools import chain, starmap
@@ -16,7 +17,7 @@ from imapshield.wire.commands.base import Command
 from imapshield.wire.sequence import SequenceSet
 
 MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE = b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"
-MESSAGE_EVENTS = frozenset({MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE})
+DEFAULT_EVENTS = frozenset({MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE})
 """The events of the selected mailbox that a client is sent until its first NOTIFY (RFC 5465 section 3.1)."""
 
 PROGRESS_SECONDS = 10
@@ -74,6 +75,7 @@ class SessionState:
         tag: the tag of the running command.
         command: the running command, once it is parsed.
         command_running: whether a command is being executed.
+        mailbox_changed: whether the selected mailbox has changed since the running command began.
         idling: whether the running command is IDLE, which permits untagged responses at any time.
         mailbox_changed: whether the selected mailbox has changed since the running command began.
         limit_code: the response code of a command that stopped at MESSAGELIMIT (RFC 9738).
@@ -83,15 +85,17 @@ class SessionState:
         self.io = io
         self.limits = limits
         self.now = now
+        self.monotonic: Callable[[], float] = time.monotonic
         self.state = State.NOT_AUTHENTICATED
         self.enabled: set[bytes] = set()
         self.readonly = False
         self.saved_search: Sequence[int] = ()
-        self.subscribed_events = MESSAGE_EVENTS
+        self.subscribed_events = DEFAULT_EVENTS
         self.announced_keywords = 0
         self.tag = b""
         self.command: Command | None = None
         self.command_running = False
+        self.mailbox_changed = False
         self.idling = False
         self.mailbox_changed = False
         self.limit_code: bytes | None = None
@@ -155,7 +159,7 @@ class SessionState:
         self.command_running = True
         self.mailbox_changed = False
         self.limit_code = None
-        self._progress_sent_at = self.now()
+        self._progress_sent_at = self.monotonic()
         self._progress = 0, 0
 
     def end_command(self) -> None:
@@ -181,7 +185,10 @@ class SessionState:
             self.io.write(encode.untagged(b"OK", "Highest", code))
 
     def highestmodseq_code(self) -> bytes | None:
-        """Return the response code of a command that has expunged messages (RFC 7162 sections 3.2.7 and 3.2.8)."""
+        """Return the HIGHESTMODSEQ code for a command that has expunged messages, or None without QRESYNC.
+
+        RFC 7162 sections 3.2.7 and 3.2.8 demand it.
+        """
         if not self.qresync:
             return None
         return b"HIGHESTMODSEQ %d" % self.mailbox.columns.highestmodseq
@@ -206,13 +213,13 @@ class SessionState:
         ``$`` (RFC 5182) stands for the saved UIDs.
         """
         if sequence.saved:
-            return self.view.rows_of(SequenceSet.from_uids(self.saved_search), uid=True)
+            return self.view.rows_of(SequenceSet.from_numbers(self.saved_search), uid=True)
         return self.view.rows_of(sequence, uid=uid)
 
     def too_many_messages(self) -> CommandRefused:
         """Return the error for a command that would exceed MESSAGELIMIT (RFC 9738)."""
         limit = self.limits.max_messages_per_command
-        text = f"Too many messages; the limit is {limit}"
+        text = f"Too many messages: the limit is {limit}"
         return CommandRefused(b"MESSAGELIMIT %d" % limit, text)
 
     def within_limit(self, spans: Spans, *, whole: bool = False) -> Spans:
@@ -245,7 +252,7 @@ class SessionState:
             total: the number of messages that it will process, if known.
         """
         await self.io.drain()
-        now = self.now()
+        now = self.monotonic()
         if now - self._progress_sent_at >= PROGRESS_SECONDS:
             self._progress_sent_at = now
             # A "]" in the tag would end the response code.
@@ -254,7 +261,10 @@ class SessionState:
             self.io.write(encode.untagged(b"OK", "Still in progress", code))
 
     def _progress_numbers(self, done: int | None, total: int | None) -> bytes:
-        """Return progress and goal, or NIL if they do not continue the previous ones or if all is done (section 4)."""
+        """Return the progress and the goal of an INPROGRESS response, or NIL NIL.
+
+        The progress must grow and be less than the goal, and the goal must not change (RFC 9585 section 4).
+        """
         before, goal = self._progress
         if done is None or total is None or not before < done < total or goal not in (0, total):
             return b"NIL NIL"

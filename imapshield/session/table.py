@@ -11,7 +11,7 @@ from zope.interface import Interface
 from imapshield.mailbox.account_api import IMetadata, INotify, IQuota
 from imapshield.session.command_spec import (
     ANY_STATE,
-    AUTHENTICATED,
+    LOGGED_IN,
     NOT_AUTHENTICATED,
     SELECTED,
     CommandSpec,
@@ -89,38 +89,38 @@ TABLE: dict[bytes, CommandSpec[Session]] = {
     b"AUTHENTICATE": spec(
         NOT_AUTHENTICATED, Authenticate, login.authenticate, capability=b"SASL-IR"
     ),
-    b"ENABLE": spec(AUTHENTICATED, Enable, enable.enable, capability=b"ENABLE"),
-    b"NAMESPACE": spec(AUTHENTICATED, BareCommand, enable.namespace, capability=b"NAMESPACE"),
-    b"SELECT": spec(AUTHENTICATED, Select, select.select, sync=False),
-    b"EXAMINE": spec(AUTHENTICATED, Select, select.select, sync=False),
-    b"CREATE": spec(AUTHENTICATED, Create, mailboxes.create),
-    b"DELETE": spec(AUTHENTICATED, Delete, mailboxes.delete),
-    b"RENAME": spec(AUTHENTICATED, Rename, mailboxes.rename),
-    b"SUBSCRIBE": spec(AUTHENTICATED, Subscribe, mailboxes.subscribe),
-    b"UNSUBSCRIBE": spec(AUTHENTICATED, Subscribe, mailboxes.subscribe),
-    b"LIST": spec(AUTHENTICATED, List, mailboxes.list_),
-    b"LSUB": spec(AUTHENTICATED, List, mailboxes.lsub),
-    b"STATUS": spec(AUTHENTICATED, Status, mailboxes.status),
-    b"APPEND": spec(AUTHENTICATED, Append, append.append, changes_mailbox=True),
+    b"ENABLE": spec(LOGGED_IN, Enable, enable.enable, capability=b"ENABLE"),
+    b"NAMESPACE": spec(LOGGED_IN, BareCommand, enable.namespace, capability=b"NAMESPACE"),
+    b"SELECT": spec(LOGGED_IN, Select, select.select, sync=False),
+    b"EXAMINE": spec(LOGGED_IN, Select, select.select, sync=False),
+    b"CREATE": spec(LOGGED_IN, Create, mailboxes.create),
+    b"DELETE": spec(LOGGED_IN, Delete, mailboxes.delete),
+    b"RENAME": spec(LOGGED_IN, Rename, mailboxes.rename),
+    b"SUBSCRIBE": spec(LOGGED_IN, Subscribe, mailboxes.subscribe),
+    b"UNSUBSCRIBE": spec(LOGGED_IN, Subscribe, mailboxes.subscribe),
+    b"LIST": spec(LOGGED_IN, List, mailboxes.list_),
+    b"LSUB": spec(LOGGED_IN, List, mailboxes.lsub),
+    b"STATUS": spec(LOGGED_IN, Status, mailboxes.status),
+    b"APPEND": spec(LOGGED_IN, Append, append.append, changes_mailbox=True),
     b"GETQUOTA": spec(
-        AUTHENTICATED,
+        LOGGED_IN,
         GetQuota,
         quota.getquota,
         capability=b"QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE",
         requires=IQuota,
     ),
-    b"GETQUOTAROOT": spec(AUTHENTICATED, GetQuotaRoot, quota.getquotaroot, requires=IQuota),
-    b"SETQUOTA": spec(AUTHENTICATED, SetQuota, quota.setquota, requires=IQuota),
+    b"GETQUOTAROOT": spec(LOGGED_IN, GetQuotaRoot, quota.getquotaroot, requires=IQuota),
+    b"SETQUOTA": spec(LOGGED_IN, SetQuota, quota.setquota, requires=IQuota),
     b"GETMETADATA": spec(
-        AUTHENTICATED, GetMetadata, metadata.getmetadata, capability=b"METADATA", requires=IMetadata
+        LOGGED_IN, GetMetadata, metadata.getmetadata, capability=b"METADATA", requires=IMetadata
     ),
-    b"SETMETADATA": spec(AUTHENTICATED, SetMetadata, metadata.setmetadata, requires=IMetadata),
-    b"NOTIFY": spec(AUTHENTICATED, Notify, notify.notify, capability=b"NOTIFY", requires=INotify),
-    b"COMPRESS": spec(AUTHENTICATED, Compress, enable.compress, capability=b"COMPRESS=DEFLATE"),
+    b"SETMETADATA": spec(LOGGED_IN, SetMetadata, metadata.setmetadata, requires=IMetadata),
+    b"NOTIFY": spec(LOGGED_IN, Notify, notify.notify, capability=b"NOTIFY", requires=INotify),
+    b"COMPRESS": spec(LOGGED_IN, Compress, enable.compress, capability=b"COMPRESS=DEFLATE"),
     b"UNAUTHENTICATE": spec(
-        AUTHENTICATED, BareCommand, login.unauthenticate, capability=b"UNAUTHENTICATE"
+        LOGGED_IN, BareCommand, login.unauthenticate, capability=b"UNAUTHENTICATE"
     ),
-    b"IDLE": spec(AUTHENTICATED, BareCommand, idle.idle, capability=b"IDLE"),
+    b"IDLE": spec(LOGGED_IN, BareCommand, idle.idle, capability=b"IDLE"),
     b"CHECK": spec(SELECTED, BareCommand, idle.noop),
     b"CLOSE": spec(SELECTED, BareCommand, select.close),
     b"UNSELECT": spec(SELECTED, BareCommand, select.close, capability=b"UNSELECT"),
@@ -132,7 +132,7 @@ TABLE: dict[bytes, CommandSpec[Session]] = {
         SELECTED, CancelUpdate, search.cancel_update, capability=b"CONTEXT=SEARCH CONTEXT=SORT"
     ),
     b"ESEARCH": spec(
-        AUTHENTICATED, MultiSearch, search.esearch, expunge=False, capability=b"MULTISEARCH"
+        LOGGED_IN, MultiSearch, search.esearch, expunge=False, capability=b"MULTISEARCH"
     ),
     b"SORT": spec(
         SELECTED,

@@ -95,7 +95,7 @@ class MemoryMailbox:
         vanished = sorted(uid for modseq, uid in self.vanished if modseq > since)
         return Delta(
             rows=[message.row() for _, message in messages if message.modseq > since],
-            vanished=SequenceSet.from_uids(vanished),
+            vanished=SequenceSet.from_numbers(vanished),
             highestmodseq=self.modseq,
             uidnext=self.uidnext,
             recent=list(recent),

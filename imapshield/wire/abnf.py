@@ -44,8 +44,8 @@ DIGITS = re.compile(rb"[0-9]+")
 # The characters of a sequence-set; `sequence.SequenceSet.parse` checks the rest.
 SEQUENCE = re.compile(rb"[0-9*][0-9*:,]*")
 
-# base64          = *(4base64-char) [base64-terminal]; "=" alone is an empty initial
-# response (RFC 4959)
+# base64          = *(4base64-char) [base64-terminal]
+# "=" alone is an empty initial response (RFC 4959). `grammar.login.decode_base64` checks the length.
 BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}|=")
 
 # objectid        = 1*255(ALPHA / DIGIT / "_" / "-"), RFC 8474

@@ -5,7 +5,7 @@ Rules
 * Text and literals alternate: each literal follows the text before it. Framing has limited the size of both.
 * No method goes back, so a command costs time in proportion to its length. Counts and nesting are limited for the
   whole command (`GrammarLimits`), however the client spreads them over its parts.
-* Error texts are constant: they say what was expected, and never quote the client.
+* Error texts say what was expected, and name the limit if one is exceeded. They never quote the client.
 """
 
 import re
@@ -33,38 +33,46 @@ class GrammarLimits:
     """The largest counts and sizes that one command may have, besides its size on the wire."""
 
     max_depth: int = 50
-    """Nested parentheses, NOT and OR. People need about four, because chains of OR do not nest (see
+    """Nested parentheses, NOT and OR. Clients need about four, because chains of OR do not nest (see
     `grammar.search_keys`). Code that walks the result may recurse this deep."""
 
     max_terms: int = 5000
-    """List elements and search keys. Synchronisation tools search for hundreds of Message-IDs at once."""
+    """List elements and search keys of the command together. Synchronisation tools search for hundreds of Message-IDs
+    at once."""
 
     max_ranges: int = 40_000
-    """Elements of sequence sets: a line of 64 KiB full of one-digit numbers has 32,768."""
+    """Numbers and ranges in the sequence sets of the command: a line of 64 KiB full of one-digit numbers has 32,768."""
 
     max_fetch_items: int = 250
     """Different FETCH items, and URLs of CATENATE: each of them may be the whole message once more. Header fields are
     not counted."""
 
     max_string_size: int = 64 << 10
-    """Bytes of a string, quoted or literal; the same as `Limits.max_literal_size`."""
+    """Bytes of a string, quoted or literal. Sessions use the larger one of `Limits.max_literal_size` and
+    `Limits.max_metadata_size`."""
 
     max_patterns: int = 32
-    """Patterns of one LIST, groups of one NOTIFY, mailbox filters of one ESEARCH: each is tried on each mailbox, and
-    people need two."""
+    """Patterns of one LIST, event groups of one NOTIFY, mailbox filters of one ESEARCH. Each is matched against every
+    mailbox name. Clients send one or two."""
 
     max_pattern_length: int = 1000
-    """Characters of a LIST pattern. Each costs a bit for each character of each name. Names are not longer than this,
-    so a longer pattern matches none."""
+    """Characters of a LIST pattern. For each character of each name the matcher computes with an integer of as many
+    bits. Names are not longer than this, so a longer pattern matches none."""
 
     max_text_keys: int = 50
-    """BODY and TEXT keys of one search: each may read every message. A person types ten words."""
+    """BODY and TEXT keys of one search: each may read every message. Clients send one for each word of the user."""
 
     max_append_messages: int = 1000
     """Messages of one MULTIAPPEND."""
 
 
 DEFAULT_LIMITS = GrammarLimits()
+
+
+def too_many(what: str, limit: int) -> str:
+    """Return the text for a command that has more than `limit` of something."""
+    return f"Too many {what}: the limit is {limit}"
+
 
 _SPACES_TO_END = re.compile(rb" *\Z")
 _ESCAPE = re.compile(rb'\\(["\\])')
@@ -73,7 +81,8 @@ _ESCAPE = re.compile(rb'\\(["\\])')
 class Cursor:
     """A position in one command.
 
-    The parameter `expected` of a method is the noun of its error text: "Expected a mailbox name".
+    The parameter `expected` of a method is the noun of its error text: "Expected a mailbox name". A method that cannot
+    read its element raises `BadCommand`.
 
     Args:
         parts: the command, after its tag.
@@ -179,7 +188,7 @@ class Cursor:
         """Count one list element or search key, of which a command has at most `GrammarLimits.max_terms`."""
         self._terms_left -= 1
         if self._terms_left < 0:
-            raise BadCommand("The command has too many parts")
+            raise BadCommand(too_many("parts in one command", self.limits.max_terms))
 
     def list_of(
         self, item: Callable[[], T], expected: str, *, allow_empty: bool = False
@@ -188,7 +197,7 @@ class Cursor:
         self.expect(b"(", f"Expected a parenthesised list of {expected}")
         self._depth += 1
         if self._depth > self.limits.max_depth:
-            raise BadCommand("The command is nested too deeply")
+            raise BadCommand(too_many("nested lists", self.limits.max_depth))
         items: list[T] = []
         if not (allow_empty and self.skip(b")")):
             while True:
@@ -251,11 +260,9 @@ class Cursor:
             return self.quoted(expected)
         if not self.at_literal():
             raise BadCommand(f"Expected {expected}")
-        literal = self.literal(expected)
+        literal = self.small_literal(expected)
         if literal.binary:
             raise BadCommand(f"Expected {expected}, not a binary literal")
-        if literal.size > self.limits.max_string_size:
-            raise BadCommand(f"Expected {expected}, but the literal is too long")
         content = literal.read(0, literal.size)
         if b"\0" in content:
             raise BadCommand(f"Expected {expected}, but the literal contains NUL")
@@ -274,7 +281,7 @@ class Cursor:
             except UnicodeDecodeError:
                 raise BadCommand(f"Expected {expected} in UTF-8") from None
         if len(content) > self.limits.max_string_size:
-            raise BadCommand(f"Expected {expected}, but the string is too long")
+            raise self._too_large("String")
         if b"\\" in content:
             content = _ESCAPE.sub(rb"\1", content)
         return content
@@ -289,6 +296,17 @@ class Cursor:
         self._index += 1
         self._next_text()
         return literal
+
+    def small_literal(self, expected: str) -> LiteralData:
+        """Read a literal of any kind and at most `GrammarLimits.max_string_size` bytes, without reading its content."""
+        literal = self.literal(expected)
+        if literal.size > self.limits.max_string_size:
+            raise self._too_large("Literal")
+        return literal
+
+    def _too_large(self, subject: str) -> BadCommand:
+        limit = self.limits.max_string_size
+        return BadCommand(f"{subject} too large: the limit is {limit} bytes")
 
     def number(self, expected: str) -> int:
         """Read ``number``, 32 bits."""
@@ -313,7 +331,7 @@ class Cursor:
         text = self.match(abnf.SEQUENCE, "a sequence set such as 1:5,7")
         self._ranges_left -= text.count(b",") + 1
         if self._ranges_left < 0:
-            raise BadCommand("The command has too many message numbers")
+            raise BadCommand(too_many("message numbers in one command", self.limits.max_ranges))
         return SequenceSet.parse(text)
 
     def _string_or(self, rule: re.Pattern[bytes], expected: str) -> bytes:

@@ -44,11 +44,8 @@ def parse_date(text: bytes) -> date:
     return _day(*found.groups())
 
 
-def parse_date_time(text: bytes) -> tuple[int, int]:
-    """Parse ``date-time``, without quotes.
-
-    Returns:
-        Seconds since the epoch, and the time zone in minutes east of UTC.
+def parse_date_time(text: bytes) -> int:
+    """Parse ``date-time``, without quotes, and return the seconds since the epoch.
 
     Raises:
         BadCommand: it is not a date and time, or there is no such day or time.
@@ -64,15 +61,15 @@ def parse_date_time(text: bytes) -> tuple[int, int]:
     zone = zone_hour * 60 + zone_minute
     if found[7] == b"-":
         zone = -zone
-    return days * _SECONDS_PER_DAY + hour * 3600 + minute * 60 + second - zone * 60, zone
+    return days * _SECONDS_PER_DAY + hour * 3600 + minute * 60 + second - zone * 60
 
 
-def encode_internaldate(epoch: int, zone: int = 0) -> bytes:
-    """Return ``date-time`` in quotes for `epoch` seconds, in the time zone `zone` minutes east of UTC."""
-    days, seconds = divmod(epoch + zone * 60, _SECONDS_PER_DAY)
+def encode_internaldate(epoch: int) -> bytes:
+    """Return ``date-time`` in quotes for `epoch` seconds, in UTC."""
+    days, seconds = divmod(epoch, _SECONDS_PER_DAY)
     minutes, second = divmod(seconds, 60)
     hour, minute = divmod(minutes, 60)
-    return b"%b%02d:%02d:%02d %b" % (_day_text(days), hour, minute, second, _zone_text(zone))
+    return b'%b%02d:%02d:%02d +0000"' % (_day_text(days), hour, minute, second)
 
 
 @lru_cache(maxsize=4096)
@@ -80,11 +77,6 @@ def _day_text(days: int) -> bytes:
     # A file's mtime can be any number. One outside the years 1 to 9999 becomes the nearest date inside.
     day = date.fromordinal(min(max(days + _EPOCH_ORDINAL, 1), date.max.toordinal()))
     return b'"%02d-%b-%04d ' % (day.day, MONTHS[day.month - 1], day.year)
-
-
-@lru_cache(maxsize=256)
-def _zone_text(zone: int) -> bytes:
-    return b'%b%02d%02d"' % (b"-" if zone < 0 else b"+", *divmod(abs(zone), 60))
 
 
 def _day(day: bytes, month: bytes, year: bytes) -> date:

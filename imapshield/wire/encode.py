@@ -10,7 +10,7 @@ Rules
 from collections.abc import Iterable, Iterator, Sequence
 
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Section
-from imapshield.wire.names import DELIMITER, encode_name
+from imapshield.wire.names import DELIMITER
 from imapshield.wire.responses import Tagged, ThreadNode
 from imapshield.wire.sequence import SequenceSet, compact
 from imapshield.wire.strings import NIL, astring, mailbox, nstring, parenthesised, quoted, string
@@ -20,15 +20,11 @@ THREAD_CHUNK_TOKENS = 4000
 
 # Tables for `bytes.translate`. Texts may be derived from anything, so everything but printable ASCII becomes "?".
 _CLEAN = bytes(i if 32 <= i < 127 else 63 for i in range(256))
+_DELIMITER = quoted(DELIMITER.encode("ascii"))
 _CLEAN_CODE = _CLEAN.replace(b"]", b"?")  # "]" ends a response code
 
 # How `fetch_lines` writes the values of an item. The values of all other items are bytes ready to send.
 _FORMATS = {b"UID": b"%d", b"RFC822.SIZE": b"%d", b"MODSEQ": b"(%d)", b"FLAGS": b"(%b)"}
-
-
-def line(text: bytes) -> bytes:
-    """Return the untagged line ``* text``. `text` is sent unchanged, so it must not come from a client."""
-    return b"* %b\r\n" % text
 
 
 def tagged(tag: bytes, response: Tagged) -> bytes:
@@ -69,28 +65,15 @@ def enabled(names: Iterable[bytes]) -> bytes:
     return b"* %b\r\n" % b" ".join([b"ENABLED", *names])
 
 
-def identity(fields: Iterable[tuple[bytes, bytes | None]] | None) -> bytes:
-    """Return the ID line (RFC 2971); None and no fields are both NIL."""
-    if fields is None:
-        return b"* ID NIL\r\n"
+def identity(fields: Iterable[tuple[bytes, bytes | None]]) -> bytes:
+    """Return the ID line (RFC 2971); without fields it is NIL."""
     pairs = [string(name) + b" " + nstring(value) for name, value in fields]
     return b"* ID %b\r\n" % (parenthesised(pairs) if pairs else NIL)
 
 
-def namespace(
-    personal: Sequence[str] = ("",), others: Sequence[str] = (), shared: Sequence[str] = ()
-) -> bytes:
-    """Return the NAMESPACE line (RFC 2342) with the prefixes of each kind of namespace."""
-    return b"* NAMESPACE %b %b %b\r\n" % (_prefixes(personal), _prefixes(others), _prefixes(shared))
-
-
-def _prefixes(prefixes: Sequence[str]) -> bytes:
-    if not prefixes:
-        return NIL
-    delimiter = DELIMITER.encode("ascii")
-    return b"(%b)" % b"".join(
-        [b'(%b "%b")' % (string(encode_name(prefix)), delimiter) for prefix in prefixes]
-    )
+def namespace() -> bytes:
+    """Return the NAMESPACE line (RFC 2342): one personal namespace, without a prefix."""
+    return b"* NAMESPACE ((%b %b)) NIL NIL\r\n" % (quoted(b""), _DELIMITER)
 
 
 def list_response(
@@ -98,7 +81,6 @@ def list_response(
     attributes: Iterable[bytes],
     name: str,
     *,
-    delimiter: str | None = DELIMITER,
     extended: Sequence[tuple[bytes, bytes]] = (),
     utf8: bool = False,
 ) -> bytes:
@@ -108,7 +90,6 @@ def list_response(
         kind: ``LIST`` or ``LSUB``.
         attributes: mailbox attributes such as ``\HasNoChildren``.
         name: the mailbox.
-        delimiter: None for a name without hierarchy.
         extended: the extended data items of RFC 5258 as pairs of tag and value ready to send, such as
             ``(b"CHILDINFO", b'("SUBSCRIBED")')``.
         utf8: whether the client enabled UTF-8 names.
@@ -116,12 +97,17 @@ def list_response(
     text = b"* %b %b %b %b" % (
         kind,
         parenthesised(attributes),
-        NIL if delimiter is None else quoted(delimiter.encode("ascii")),
+        _DELIMITER,
         mailbox(name, utf8=utf8),
     )
     if extended:
         text += b" " + parenthesised([quoted(tag) + b" " + value for tag, value in extended])
     return text + b"\r\n"
+
+
+def kibibytes(octets: int) -> int:
+    """Return a size in the unit of STORAGE and DELETED-STORAGE: 1024 octets, rounded up (RFC 9208 section 5.1)."""
+    return -(-octets // 1024)
 
 
 def status(name: str, pairs: Iterable[tuple[bytes, int | bytes]], *, utf8: bool = False) -> bytes:
@@ -254,7 +240,7 @@ def copyuid(uidvalidity: int, source: Iterable[int], target: Iterable[int]) -> b
 
 
 def appenduid(uidvalidity: int, uids: Iterable[int]) -> bytes:
-    """Return the APPENDUID response code (RFC 4315)."""
+    """Return the APPENDUID response code (RFC 4315) with `uids` in the order of the messages in the command."""
     return b"APPENDUID %d %b" % (uidvalidity, compact(uids))
 
 

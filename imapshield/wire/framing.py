@@ -12,6 +12,7 @@ Rules
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -32,8 +33,8 @@ class RawCommand(NamedTuple):
         name: the name of the command in upper case, without UID; empty if there is none.
         parts: texts and literals alternately, after the tag and its space; empty for a rejected command.
         octets: the bytes of its lines, including CRLF, without literals.
-        rejection: why the command was rejected while it was received. The response must wait for the responses to the
-            commands before it.
+        rejection: the error to respond with, if the command was rejected while it was received. The dispatcher raises
+            it when the command's turn comes, because responses have the order of their commands.
     """
 
     tag: bytes | None
@@ -41,6 +42,27 @@ class RawCommand(NamedTuple):
     parts: tuple[bytes | LiteralData, ...]
     octets: int
     rejection: BadCommand | CommandRefused | None = None
+
+    def rejected(self, rejection: BadCommand | CommandRefused) -> "RawCommand":
+        """Close the literals of this command, and return the command with `rejection` in place of its parts."""
+        self.close()
+        return self._replace(parts=(), rejection=rejection)
+
+    def close(self) -> None:
+        """Close the literals of this command."""
+        _close_literals(self.parts)
+
+    @property
+    def has_uid_prefix(self) -> bool:
+        """Whether the name of the command follows the word UID."""
+        first = self.parts[0] if self.parts else b""
+        return isinstance(first, bytes) and first[:4].upper() == b"UID "
+
+
+def _close_literals(parts: Iterable[bytes | LiteralData]) -> None:
+    for part in parts:
+        if not isinstance(part, bytes):
+            part.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +140,7 @@ class Framer:
     def _begin(self) -> None:
         self._tag: bytes | None = None
         self._name = b""
-        for part in self._parts:
-            if not isinstance(part, bytes):
-                part.close()
+        _close_literals(self._parts)
         self._parts = []
         self._octets = self._literal_octets = self._literal_remaining = 0
         self._binary = False
@@ -208,7 +228,8 @@ class Framer:
         assert sink is not None
         try:
             if b"\0" in content and not self._binary:
-                # NUL is not a CHAR8, and FETCH has to replace it: better no message than a changed one.
+                # A literal consists of CHAR8, which excludes NUL (RFC 9051 section 9). FETCH would have to replace the
+                # NUL, so it is better to refuse the message than to change it.
                 raise BadCommand("NUL is permitted in binary literals (literal8) only")
             sink.write(content)
         except (BadCommand, CommandRefused) as rejection:
@@ -283,7 +304,7 @@ class OverlongLine:
         announcement = _LITERAL.search(self._tail)
         event = self._framer.receive_line(self._start + (announcement[0] if announcement else b""))
         if isinstance(event, RawCommand):
-            event = event._replace(parts=(), rejection=self.rejection)
+            event = event.rejected(self.rejection)
         return rest, event
 
 

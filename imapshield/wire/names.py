@@ -17,7 +17,7 @@ INBOX = "INBOX"
 
 _PLAIN = re.compile(rb"[ -%'-~]*")
 _SHIFT = re.compile(rb"&([A-Za-z0-9+,]*)-")
-_UNPRINTABLE = re.compile(r"[^ -%'-~]+")
+_NEEDS_SHIFT = re.compile(r"[^ -%'-~]+")
 
 
 def decode_name(octets: bytes, utf8: bool = False) -> str:
@@ -94,7 +94,7 @@ def _decode_shifted(base64: bytes) -> str:
 
 
 def _encode_utf7(name: str) -> bytes:
-    return _UNPRINTABLE.sub(_shift, name).encode("ascii")
+    return _NEEDS_SHIFT.sub(_shift, name).encode("ascii")
 
 
 def _shift(found: re.Match[str]) -> str:

@@ -5,7 +5,13 @@ from typing import NamedTuple
 
 
 class Tagged(NamedTuple):
-    """A tagged response without its tag: OK, NO or BAD, a text, and a response code without brackets."""
+    """A tagged response without its tag.
+
+    Args:
+        condition: OK, NO or BAD.
+        text: the text for the user, in one line of printable ASCII.
+        code: the response code without brackets, or None.
+    """
 
     condition: bytes
     text: str

@@ -74,9 +74,9 @@ class SequenceSet:
         return cls(_merged(parsed), tail)
 
     @classmethod
-    def from_uids(cls, uids: Iterable[int]) -> "SequenceSet":
-        """Make the set of `uids`, which must be in ascending order."""
-        return cls(tuple(_runs(uids)))
+    def from_numbers(cls, numbers: Iterable[int]) -> "SequenceSet":
+        """Make the set of `numbers`, which must be in ascending order: UIDs, sequence numbers or rows."""
+        return cls(tuple(_runs(numbers)))
 
     @classmethod
     def complement(cls, numbers: Iterable[int], end: int) -> "SequenceSet":
@@ -105,24 +105,16 @@ class SequenceSet:
     def __bool__(self) -> bool:
         return bool(self.ranges or self.tail or self.saved)
 
-    def __contains__(self, number: int) -> bool:
-        """Whether `number` is in the set, disregarding ``*``."""
-        i = bisect_right(self.ranges, (number, MAX_NUMBER + 1)) - 1
-        return i >= 0 and self.ranges[i][0] <= number <= self.ranges[i][1]
-
     def __iter__(self) -> Iterator[int]:
         """Iterate over the numbers, disregarding ``*``. There may be four billion of them."""
         return chain.from_iterable(range(first, last + 1) for first, last in self.ranges)
 
-    def contains(self, number: int, largest: int) -> bool:
-        """Whether `number` is in the set if the highest number in the mailbox is `largest`."""
-        in_tail = self.tail > 0 and min(self.tail, largest) <= number <= largest and number > 0
-        return in_tail or number in self
-
     def resolve(self, largest: int) -> list[tuple[int, int]]:
-        """Return the ranges with ``*`` as `largest`, which is 0 in an empty mailbox.
+        """Return the ranges of the set, as (first, last) pairs, with a number in place of ``*``.
 
-        The result includes numbers above `largest`.
+        Args:
+            largest: the number that ``*`` stands for: the highest one in the mailbox, or 0 in an empty mailbox, where
+                ``*`` matches nothing. The other ranges are returned whole, even above `largest`.
         """
         if not self.tail or largest < 1:
             return list(self.ranges)
@@ -175,9 +167,9 @@ SAVED = SequenceSet(saved=True)
 
 
 def compact(numbers: Iterable[int]) -> bytes:
-    """Return `numbers` as a list in their own order, with consecutive ascending numbers written as ranges.
+    """Return `numbers` as a comma-separated list in the given order, where ascending neighbours become a range.
 
-    COPYUID and the ALL of ESORT need the order.
+    For example 5, 1, 2, 3 becomes ``5,1:3``. COPYUID and the ALL of ESORT need the order.
     """
     return b",".join([b"%d" % a if a == b else b"%d:%d" % (a, b) for a, b in _runs(numbers)])
 

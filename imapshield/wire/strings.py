@@ -9,8 +9,11 @@ from imapshield.wire.names import encode_name
 NIL = b"NIL"
 
 MAX_QUOTED_SIZE = 1000
-"""Longer strings are sent as literals: clients read lines into buffers of limited size, as RFC 9051 section 4.3.1
-permits them."""
+"""The size in bytes of the longest quoted string.
+
+Longer strings are sent as literals, because clients read lines into buffers of limited size. The size of a literal is
+known before its content.
+"""
 
 _NOT_AS_ATOM = re.compile(rb"[\[\]]|\A[0-9]+\Z")
 _UNQUOTABLE = bytes(range(128, 256)) + b"\r\n\0"

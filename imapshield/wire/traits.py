@@ -43,7 +43,8 @@ TRAITS = {
 }
 _NO_TRAITS = CommandTraits()
 _NAME_BYTES = 72
-"""How many bytes of a line are searched for the name. The tag is unchecked here, so it may be as long as the line."""
+"""Bytes at the beginning of a line in which the name is looked for. The tag has not been checked, so it may be as long
+as the line."""
 
 
 def traits_of(name: bytes) -> CommandTraits:

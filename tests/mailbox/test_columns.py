@@ -30,21 +30,21 @@ class ColumnsTests(SynchronousTestCase):
     def test_change_lists_new_changed_and_vanished_messages(self) -> None:
         """A change distinguishes new, changed and vanished messages."""
         change = self.columns.apply(
-            Delta([row(3, b"", 4), row(9, b"", 5)], SequenceSet.from_uids([1, 2]), 6, 10)
+            Delta([row(3, b"", 4), row(9, b"", 5)], SequenceSet.from_numbers([1, 2]), 6, 10)
         )
         self.assertEqual(change, Change([9], [3], [1], []))
         self.assertEqual(list(self.columns.uids), [3, 7, 9])
 
     def test_delta_applied_again_changes_nothing(self) -> None:
-        """A delta that is applied a second time changes nothing."""
-        delta = Delta([row(3, b"", 4), row(9, b"", 5)], SequenceSet.from_uids([1]), 6, 10)
+        """A delta that was applied before changes nothing."""
+        delta = Delta([row(3, b"", 4), row(9, b"", 5)], SequenceSet.from_numbers([1]), 6, 10)
         self.columns.apply(delta)
         self.assertEqual(self.columns.apply(delta), Change([], [], [], []))
 
     def test_uid_arrays_are_replaced_and_never_changed(self) -> None:
         """Arrays of UIDs are replaced and never changed, so that views can share them."""
         before = self.columns.uids
-        self.columns.apply(Delta([row(9, b"", 5)], SequenceSet.from_uids([1]), 6, 10))
+        self.columns.apply(Delta([row(9, b"", 5)], SequenceSet.from_numbers([1]), 6, 10))
         self.assertEqual(list(before), [1, 3, 7])
 
     def test_equal_flag_lists_have_one_id(self) -> None:

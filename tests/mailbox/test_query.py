@@ -29,7 +29,7 @@ from imapshield.wire.commands.search import (
     SizeKey,
     TextKey,
 )
-from imapshield.wire.sequence import SequenceSet
+from imapshield.wire.sequence import SAVED, SequenceSet
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(self.found(SequenceKey(SequenceSet.parse(b"2:9"))), [2, 3, 4])
         self.assertEqual(self.found(SequenceKey(SequenceSet.parse(b"*"))), [4])
         self.assertEqual(self.found(SequenceKey(SequenceSet.parse(b"1,4:99"), uid=True)), [1, 4])
-        self.assertEqual(self.found(SequenceKey(None), saved=[3]), [3])
+        self.assertEqual(self.found(SequenceKey(SAVED), saved=[3]), [3])
 
     def test_larger_and_smaller_are_strict(self) -> None:
         """LARGER and SMALLER exclude messages of exactly that size."""

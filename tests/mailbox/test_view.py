@@ -25,7 +25,7 @@ class Mailbox:
         change = self.columns.apply(
             Delta(
                 rows,
-                SequenceSet.from_uids(sorted(vanished)),
+                SequenceSet.from_numbers(sorted(vanished)),
                 self.modseq,
                 max(uidnext, self.columns.uidnext),
             )

@@ -4,6 +4,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.session.handlers import mailboxes, store_copy
 from imapshield.testing import Server
+from imapshield.wire.commands.messages import Store
+from imapshield.wire.sequence import SequenceSet
 from tests.session.session_case import session_of, without_text
 
 
@@ -19,7 +21,8 @@ class LargeStoreTests(SynchronousTestCase):
         """Messages with the same flags share one expected flag list: 500 keywords take 32 KiB."""
         session = session_of(self.client)
         keywords = [b"k%d" % i for i in range(100)]
-        expected = store_copy._expected_flags(session, [1, 2, 3, 4, 5], b"+", keywords)
+        command = Store(SequenceSet.parse(b"1:5"), b"+", tuple(keywords))
+        expected = store_copy._expected_flags(session, [1, 2, 3, 4, 5], command)
         self.assertEqual(len(expected), 5)
         self.assertEqual(len({id(flags) for flags in expected.values()}), 1)
         response = self.client(b"a STORE 1:5 +FLAGS.SILENT (" + b" ".join(keywords) + b")")
@@ -27,8 +30,8 @@ class LargeStoreTests(SynchronousTestCase):
         self.assertNotIn(b"FETCH", response)
 
     def test_fetch_responses_are_sent_in_batches(self) -> None:
-        """Many FETCH responses are sent in batches, and concurrent changes by other sessions follow them."""
-        self.patch(store_copy, "CHUNK_RESPONSES", 2)
+        """Many FETCH responses are sent in batches, and changes by others in between follow them."""
+        self.patch(store_copy, "STORE_CHUNK_RESPONSES", 2)
         session = session_of(self.client)
         pause = session.pause
 
@@ -59,7 +62,7 @@ class LargeStoreTests(SynchronousTestCase):
 
     def test_list_responses_are_sent_in_batches(self) -> None:
         """LIST of many mailboxes is sent in batches, complete and in order."""
-        self.patch(mailboxes, "CHUNK_RESPONSES", 3)
+        self.patch(mailboxes, "LIST_CHUNK_RESPONSES", 3)
         for i in range(10):
             self.client(b"c CREATE m%d" % i)
         writes: list[bytes] = []

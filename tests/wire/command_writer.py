@@ -10,7 +10,6 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from imapshield.wire import dates
 from imapshield.wire.commands.base import BareCommand, Command, LiteralData
 from imapshield.wire.commands.fetch import (
     Attribute,
@@ -137,7 +136,7 @@ def _list(writer: PartWriter, command: List) -> None:
             writer.space()
             writer.listed(command.status_items, writer.word)
 
-    writer.word(b"LSUB" if command.lsub else b"LIST")
+    writer.word(b"LIST" if command.extended else writer.random.choice((b"LIST", b"LSUB")))
     writer.space()
     if command.extended:
         writer.listed(writer.shuffled(command.selection), writer.word)
@@ -181,7 +180,8 @@ def _append(writer: PartWriter, command: Append) -> None:
             writer.listed(message.flags, writer.flag)
             writer.space()
         if message.internaldate is not None:
-            writer.put(dates.encode_internaldate(message.internaldate, message.zone_minutes), b" ")
+            writer.date_time(message.internaldate)
+            writer.space()
         if isinstance(message.content, tuple):
             writer.word(b"CATENATE")
             writer.space()

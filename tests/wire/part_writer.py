@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta, timezone
 from random import Random
 from typing import TypeVar
 
@@ -13,6 +14,16 @@ from imapshield.wire.commands.base import LiteralData, MemoryLiteral
 T = TypeVar("T")
 
 Parts = list[bytes | LiteralData]
+
+MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def date_time(epoch: int, zone: int) -> bytes:
+    """``date-time`` without quotes in a time zone, which is given in minutes east of UTC."""
+    moment = (EPOCH + timedelta(seconds=epoch)).astimezone(timezone(timedelta(minutes=zone)))
+    day = f"{moment.day:02}-{MONTHS[moment.month - 1]}-{moment.year:04}"
+    return f"{day} {moment:%H:%M:%S %z}".encode()
 
 
 class PartWriter:
@@ -46,6 +57,10 @@ class PartWriter:
 
     def space(self) -> None:
         self.put(b" ")
+
+    def date_time(self, epoch: int) -> None:
+        """Write a time in any zone."""
+        self.put(b'"', date_time(epoch, self.random.randint(-1439, 1439)), b'"')
 
     def literal(self, content: LiteralData) -> None:
         self.parts += [content, b""]

@@ -93,7 +93,7 @@ def _text_key(writer: PartWriter, key: EnvelopeKey | HeaderKey | TextKey) -> Non
 def _value_key(writer: PartWriter, key: SearchKey) -> None:
     match key:
         case SequenceKey(sequence, uid):
-            writer.put(b"UID " if uid else b"", b"$" if sequence is None else sequence.encode())
+            writer.put(b"UID " if uid else b"", sequence.encode())
         case SizeKey(larger, size):
             writer.put(b"%b %d" % (b"LARGER" if larger else b"SMALLER", size))
         case DateKey(comparison, day, field):

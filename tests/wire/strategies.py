@@ -98,7 +98,7 @@ def lists(draw: st.DrawFn) -> List:
     reference = draw(NAMES)
     patterns = st.text("ab/%*é]&", max_size=6) | NAMES
     if draw(st.booleans()):
-        return List(reference, (draw(patterns),), lsub=draw(st.booleans()))
+        return List(reference, (draw(patterns),))
     selection = frozenset(draw(_subset(b"SUBSCRIBED REMOTE SPECIAL-USE")))
     if bool(selection & {b"SUBSCRIBED", b"SPECIAL-USE"}) and draw(st.booleans()):
         selection |= {b"RECURSIVEMATCH"}
@@ -125,7 +125,7 @@ def messages(draw: st.DrawFn) -> AppendMessage:
     if draw(st.booleans()):
         return AppendMessage(flags, None, content)
     internaldate = draw(st.integers(-62135000000, 253402200000))
-    return AppendMessage(flags, internaldate, content, draw(st.integers(-1439, 1439)))
+    return AppendMessage(flags, internaldate, content)
 
 
 PATHS = st.lists(st.integers(1, 99), max_size=4).map(tuple)
@@ -194,7 +194,7 @@ def negated(key: SearchKey) -> SearchKey:
 LEAVES = st.one_of(
     st.just(And(())),
     st.builds(FlagKey, SYSTEM | ATOM | st.just(flag_names.RECENT)),
-    st.builds(SequenceKey, SEQUENCES | st.none(), st.booleans()),
+    st.builds(SequenceKey, SETS, st.booleans()),
     st.builds(SizeKey, st.booleans(), NUMBER64),
     st.builds(
         DateKey,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand, CommandRefused
-from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.base import LiteralData, MemoryLiteral
 from imapshield.wire.framing import Framer, LiteralAnnounced, MemorySink, OverlongLine, RawCommand
 from tests.wire.strategies import LAWS
 
@@ -180,6 +180,26 @@ REJECTION = BadCommand("The line is too long")
 LONG = b"a1 SEARCH " + b"SEEN " * 100
 
 
+class ClosableLiteral(MemorySink):
+    """A literal and its sink, which notes that it was closed."""
+
+    binary = False
+    closed = False
+    size = 1
+
+    def finish(self) -> LiteralData:
+        """Return the literal."""
+        return self
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return the content."""
+        return b"x"[offset : offset + size]
+
+    def close(self) -> None:
+        """Note the call."""
+        self.closed = True
+
+
 class OverlongLineTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.framer = Framer()
@@ -211,6 +231,19 @@ class OverlongLineTests(SynchronousTestCase):
         line = OverlongLine(self.framer, b"a1 LOGIN {3+} " + b"x" * 50, REJECTION)
         _, event = line.feed(b"a1 LOGIN {3+} " + b"x" * 100 + b"\r\n")
         self.assertIsInstance(event, RawCommand)
+
+    def test_literals_before_the_line(self) -> None:
+        """The literals of the rejected command are closed."""
+        literal = ClosableLiteral()
+        framer = Framer()
+        framer.receive_line(b"a1 SEARCH SUBJECT {1}")
+        framer.accept_literal(literal)
+        framer.receive_literal(b"x")
+        line = OverlongLine(framer, b" SEEN" * 10, REJECTION)
+        _, event = line.feed(b" SEEN" * 100 + b"\r\n")
+        assert isinstance(event, RawCommand)
+        self.assertEqual((event.parts, event.rejection), ((), REJECTION))
+        self.assertTrue(literal.closed)
 
     def test_overlong_line_without_a_tag_is_rejected(self) -> None:
         """A line without a valid tag is rejected without a tag."""

@@ -1,1 +1,1 @@
-"""The handlers of the commands: one coroutine function per command, one file per family of commands."""
+"""The handlers of the commands: one coroutine function per command or pair of commands, one file per family."""

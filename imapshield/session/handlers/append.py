@@ -28,7 +28,7 @@ async def replace(session: Session, command: Replace) -> Tagged:
     session.require_writable()
     number = command.number
     last = SequenceSet(tail=MAX_NUMBER)
-    sequence = last if number is None else SequenceSet.from_uids([number])
+    sequence = last if number is None else SequenceSet.from_numbers([number])
     old = list(session.view.uids_of(session.rows_of(sequence, uid=command.uid)))
     if not old:
         raise CommandRefused(b"NONEXISTENT", "Message to replace does not exist")
@@ -57,9 +57,8 @@ async def _new_messages(
     try:
         contents = [await message_content(session, message) for message in messages]
     except CommandRefused:
-        await session.account.status(
-            mailbox
-        )  # if the mailbox does not exist, TRYCREATE takes precedence
+        # If the mailbox does not exist, this raises NoSuchMailbox, because TRYCREATE takes precedence.
+        await session.account.status(mailbox)
         raise
     if not all(content.size for content in contents):
         raise CommandRefused(None, "Message is empty")  # RFC 3502 section 6.3.11

@@ -1,7 +1,7 @@
 """CAPABILITY, ID, NAMESPACE, ENABLE and COMPRESS: what client and server support."""
 
 from imapshield.errors import BadCommand
-from imapshield.session.capabilities import ENABLES
+from imapshield.session.capabilities import ENABLE_CAPABILITIES
 from imapshield.session.command_spec import AfterResponse, Response
 from imapshield.session.session import Session
 from imapshield.wire import encode
@@ -24,7 +24,7 @@ async def identify(session: Session, _: Id) -> Tagged:
 
 async def enable(session: Session, command: Enable) -> Tagged:
     """Handle ENABLE (RFC 5161), which ignores unknown names."""
-    names = [name for name in ENABLES if name.upper() in command.capabilities]
+    names = [name for name in ENABLE_CAPABILITIES if name.upper() in command.capabilities]
     session.io.write(encode.enabled(names))
     if {b"CONDSTORE", b"QRESYNC"} & set(names):
         session.enable_condstore()

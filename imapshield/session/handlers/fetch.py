@@ -1,21 +1,25 @@
-r"""FETCH: the messages that the command names, which are sent in chunks, and those that become \Seen."""
+r"""FETCH: sends the messages that the command names in chunks, after it has set \Seen where the items demand it."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from imapshield.errors import MessageExpunged
 from imapshield.session.fetch_responses import FLAGS, MODSEQ, UID, implicit_items, send_rows, take
 from imapshield.session.session import Session
 from imapshield.session.state import Spans, partial_bounds, rows_in, slice_spans
 from imapshield.wire import encode
 from imapshield.wire.commands.fetch import Binary, BodySection, Fetch, FetchItem
-from imapshield.wire.commands.mailboxes import Select
+from imapshield.wire.flags import SEEN
 from imapshield.wire.responses import Tagged, no, ok
 from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
 
-CHUNK_MESSAGES = 1000
+FETCH_CHUNK_MESSAGES = 1000
 """Maximum number of messages per chunk; a thousand responses with flags are about 40 KB."""
 SEEN_MESSAGES = 200
-r"""Messages that become \Seen before they are sent: if the client disconnects, it has not received only these."""
+r"""Maximum number of messages that become \Seen before they are sent.
+
+If the client disconnects, no more messages than these are \Seen without having been received.
+"""
 
 
 async def fetch(session: Session, command: Fetch) -> Tagged:
@@ -31,7 +35,7 @@ async def fetch(session: Session, command: Fetch) -> Tagged:
         return ok("FETCH completed")
     # RFC 9051 section 6.4.9: a UID that does not exist is no error.
     respond = ok if command.uid else no
-    return respond("Some messages no longer exist", b"EXPUNGEISSUED")
+    return respond(MessageExpunged.text, b"EXPUNGEISSUED")
 
 
 def _spans(session: Session, command: Fetch) -> Spans:
@@ -45,8 +49,7 @@ def _spans(session: Session, command: Fetch) -> Spans:
     # CHANGEDSINCE applies to the messages that PARTIAL has selected (RFC 9394 section 3.4).
     if command.changed_since is not None:
         spans = _changed_since(session, spans, command.changed_since)
-    # MESSAGELIMIT does not apply to SELECT with QRESYNC, which sends all changes.
-    return spans if isinstance(session.command, Select) else session.within_limit(spans)
+    return session.within_limit(spans)
 
 
 def _items(session: Session, command: Fetch) -> list[FetchItem]:
@@ -69,7 +72,7 @@ async def send_vanished(session: Session, uids: SequenceSet, since: int, *, abov
         above: a UID; only messages with a higher one are sent.
     """
     if uids.saved:
-        uids = SequenceSet.from_uids(session.saved_search)
+        uids = SequenceSet.from_numbers(session.saved_search)
     expunged = await session.mailbox.vanished(since)
     view = session.view
     largest = view.columns.uidnext - 1
@@ -80,11 +83,22 @@ async def send_vanished(session: Session, uids: SequenceSet, since: int, *, abov
         session.io.write(encode.vanished(vanished, earlier=True))
 
 
+async def send_changed(session: Session, uids: SequenceSet, since: int) -> None:
+    """Send the flags of messages that have changed after the MODSEQ `since`, for SELECT with QRESYNC.
+
+    MESSAGELIMIT does not apply to SELECT.
+    """
+    spans = _changed_since(session, session.rows_of(uids, uid=True), since)
+    await _fetch(session, spans, implicit_items(session, [FLAGS, MODSEQ], uid=True))
+
+
 async def _fetch(session: Session, spans: Spans, items: list[FetchItem]) -> bool:
     """Send the responses for `spans`, and return whether some messages no longer exist."""
     sets_seen = not session.readonly and any(map(_sets_seen, items))
     sizes = [Binary(item.path, size_only=True) for item in items if isinstance(item, Binary)]
-    batch_size = CHUNK_MESSAGES if not sets_seen else 1 if sizes else SEEN_MESSAGES
+    batch_size = SEEN_MESSAGES if sets_seen else FETCH_CHUNK_MESSAGES
+    if sets_seen and sizes:
+        batch_size = 1
     missing = False
     for chunk in _chunks(session, spans):
         rows, uids = chunk, take(session.view.uids, chunk)
@@ -112,7 +126,7 @@ def _with_flags(session: Session, items: list[FetchItem]) -> list[FetchItem]:
 
 
 def _chunks(session: Session, spans: Spans) -> Iterator[Sequence[int]]:
-    """Divide rows into chunks of at most `CHUNK_MESSAGES`. A chunk without gaps is a range, which is faster to process.
+    """Divide rows into chunks of at most `FETCH_CHUNK_MESSAGES`. A chunk without gaps is a range, which is faster.
 
     If MESSAGELIMIT cuts the command short, each row is a chunk and the last one comes first (RFC 9738 section 3.1).
     """
@@ -120,11 +134,11 @@ def _chunks(session: Session, spans: Spans) -> Iterator[Sequence[int]]:
         yield from ([row] for start, stop in reversed(spans) for row in range(start, stop)[::-1])
     elif len(spans) == 1:
         ((start, stop),) = spans
-        for first in range(start, stop, CHUNK_MESSAGES):
-            yield range(first, min(stop, first + CHUNK_MESSAGES))
+        for first in range(start, stop, FETCH_CHUNK_MESSAGES):
+            yield range(first, min(stop, first + FETCH_CHUNK_MESSAGES))
     else:
         rows = rows_in(spans)
-        while chunk := list(islice(rows, CHUNK_MESSAGES)):
+        while chunk := list(islice(rows, FETCH_CHUNK_MESSAGES)):
             without_gaps = chunk[-1] - chunk[0] < len(chunk)
             yield range(chunk[0], chunk[-1] + 1) if without_gaps else chunk
 
@@ -141,16 +155,16 @@ def _changed_since(session: Session, spans: Spans, modseq: int) -> Spans:
             for row in rows
             if (i := columns.row(view.uids[row])) is not None and modseqs[i] > modseq
         ]
-    return [(first, last + 1) for first, last in SequenceSet.from_uids(changed).ranges]
+    return [(first, last + 1) for first, last in SequenceSet.from_numbers(changed).ranges]
 
 
 async def _mark_seen(session: Session, uids: Sequence[int]) -> None:
     columns = session.view.columns
-    seen = columns.flag_ids_with(b"\\Seen")
+    seen = columns.flag_ids_with(SEEN)
     unseen = [
         uid
         for uid in uids
         if (row := columns.row(uid)) is not None and columns.flag_ids[row] not in seen
     ]
     if unseen:
-        await session.mailbox.store_flags(unseen, b"+", [b"\\Seen"], None)
+        await session.mailbox.store_flags(unseen, b"+", [SEEN], None)

@@ -16,19 +16,22 @@ async def noop(session: Session, command: BareCommand) -> Tagged:
 
 
 async def idle(session: Session, _: BareCommand) -> Tagged:
-    """Handle IDLE (RFC 2177): send updates at any time until the client sends DONE."""
+    """Handle IDLE (RFC 2177): send updates at any time until the client sends DONE.
+
+    Without a selected mailbox the updates are the events of NOTIFY.
+    """
     if session.state is State.SELECTED:
         await session.mailbox.watch_for_changes()
         await session.mailbox.poll()
     session.io.write(encode.continuation("idling"))
-    if session.state is State.SELECTED:
-        session.send_pending_updates(expunge=True)
-    session.idling = session.state is State.SELECTED
-    session.search_contexts.schedule()
+    session.idling = True
     try:
+        if session.state is State.SELECTED:
+            session.send_pending_updates(expunge=True)
+        session.schedule_pending()
         line = await session.io.read_line()
     finally:
         session.idling = False
     if line.upper() != b"DONE":
         raise BadCommand("Expected DONE to end IDLE")
-    return ok("Idle completed")
+    return ok("IDLE completed")

@@ -10,7 +10,7 @@ from imapshield.wire import encode
 from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.commands.login import Authenticate, Login
 from imapshield.wire.grammar.login import decode_base64
-from imapshield.wire.responses import Tagged, ok
+from imapshield.wire.responses import Tagged, bad, ok
 
 
 async def starttls(session: Session, _: BareCommand) -> Response:
@@ -27,8 +27,20 @@ async def login(session: Session, command: Login) -> Tagged:
     return _log_in(session, account)
 
 
+class _Cancelled(BadCommand):
+    """The client has cancelled AUTHENTICATE."""
+
+
 async def authenticate(session: Session, command: Authenticate) -> Tagged:
     """Handle AUTHENTICATE (RFC 9051 section 6.2.2), with an initial response (RFC 4959)."""
+    try:
+        return _log_in(session, await _authenticated_account(session, command))
+    except _Cancelled as error:
+        # RFC 9051 demands BAD, but the client has done nothing wrong, so this does not count as an invalid command.
+        return bad(error.text)
+
+
+async def _authenticated_account(session: Session, command: Authenticate) -> IAccount:
     initial = None if command.initial_response is None else command.initial_response.value
 
     async def send_challenge(challenge: bytes) -> bytes:
@@ -41,19 +53,17 @@ async def authenticate(session: Session, command: Authenticate) -> Tagged:
         session.io.write(encode.continuation(base64.b64encode(challenge)))
         line = await session.io.read_line()
         if line == b"*":
-            raise BadCommand("Authentication cancelled")
+            raise _Cancelled("Authentication cancelled")
         return decode_base64(line)
 
     if command.mechanism == b"PLAIN":
         _require_privacy(session)
         user, password = _parse_plain(await send_challenge(b""))
-        account = await session.io.login(user, password, "PLAIN")
-    elif command.mechanism in session.io.sasl_mechanisms():
-        account = await session.io.login_sasl(command.mechanism, send_challenge)
-    else:
-        text = "Unsupported authentication mechanism; CAPABILITY lists the supported ones"
-        raise CommandRefused(b"CANNOT", text)
-    return _log_in(session, account)
+        return await session.io.login(user, password, "PLAIN")
+    if command.mechanism in session.io.sasl_mechanisms():
+        return await session.io.login_sasl(command.mechanism, send_challenge)
+    text = "Unsupported authentication mechanism; CAPABILITY lists the supported ones"
+    raise CommandRefused(b"CANNOT", text)
 
 
 def _parse_plain(message: bytes) -> tuple[bytes, bytes]:
@@ -73,7 +83,8 @@ def _parse_plain(message: bytes) -> tuple[bytes, bytes]:
 
 def _require_privacy(session: Session) -> None:
     if not session.io.secure:
-        raise CommandRefused(b"PRIVACYREQUIRED", "Cleartext authentication is not allowed; use TLS")
+        advice = "use STARTTLS first" if session.io.can_start_tls else "this server offers no TLS"
+        raise CommandRefused(b"PRIVACYREQUIRED", f"Cleartext login is not allowed; {advice}")
 
 
 def _log_in(session: Session, account: IAccount) -> Tagged:

@@ -9,21 +9,17 @@ from imapshield.session.mailbox_names import list_attributes, parents
 from imapshield.session.session import Session
 from imapshield.wire import encode, strings
 from imapshield.wire.commands.mailboxes import Create, Delete, List, Rename, Status, Subscribe
-from imapshield.wire.names import DELIMITER, ListPattern, fold_inbox, parent_names
+from imapshield.wire.names import ListPattern, fold_inbox, parent_names
 from imapshield.wire.responses import Tagged, ok
 
-CHUNK_RESPONSES = 500
+LIST_CHUNK_RESPONSES = 500
 """Number of LIST responses that are written before other connections run."""
 
 
 async def create(session: Session, command: Create) -> Tagged:
-    """Handle CREATE (RFC 9051 section 6.3.4, RFC 6154).
-
-    A delimiter at the end of the name declares that the client will create child mailboxes, and is ignored.
-    """
-    name = command.mailbox.removesuffix(DELIMITER)
-    _require_net_unicode(session, name)
-    mailbox_id = await session.account.create(name, command.special_use)
+    """Handle CREATE (RFC 9051 section 6.3.4, RFC 6154)."""
+    _require_net_unicode(session, command.mailbox)
+    mailbox_id = await session.account.create(command.mailbox, command.special_use)
     return ok("CREATE completed", b"MAILBOXID (%b)" % mailbox_id)
 
 
@@ -39,7 +35,9 @@ async def delete(session: Session, command: Delete) -> Tagged:
         await session.account.delete(command.mailbox)
     except NoSuchMailbox:
         if any(info.name == command.mailbox for info in await session.account.mailboxes()):
-            raise CommandRefused(b"HASCHILDREN", "Name exists only as a parent") from None
+            raise CommandRefused(
+                b"HASCHILDREN", "Mailbox has children; delete them first"
+            ) from None
         raise
     if session.is_selected(command.mailbox):
         session.leave()
@@ -49,9 +47,8 @@ async def delete(session: Session, command: Delete) -> Tagged:
 
 async def rename(session: Session, command: Rename) -> Tagged:
     """Handle RENAME (RFC 9051 section 6.3.6)."""
-    name = command.new.removesuffix(DELIMITER)
-    _require_net_unicode(session, name)
-    await session.account.rename(command.old, name)
+    _require_net_unicode(session, command.new)
+    await session.account.rename(command.old, command.new)
     return ok("RENAME completed")
 
 
@@ -93,7 +90,7 @@ def status_line(session: Session, name: str, items: Iterable[bytes], found: Mail
         b"UIDVALIDITY": found.uidvalidity,
         b"HIGHESTMODSEQ": found.highestmodseq,
         b"SIZE": found.size,
-        b"DELETED-STORAGE": -(-found.deleted_size // 1024),
+        b"DELETED-STORAGE": encode.kibibytes(found.deleted_size),
         b"MAILBOXID": b"(%b)" % found.mailbox_id,
         b"APPENDLIMIT": session.limits.max_message_size,
     }
@@ -112,15 +109,16 @@ async def list_(session: Session, command: List) -> Tagged:
     subscribed: set[str] = set()
     if b"SUBSCRIBED" in command.selection | command.returns:
         subscribed = await session.account.subscriptions()
-    chosen, selected, with_child = _choose(command, infos, subscribed)
-    kinds = [b'"%b"' % kind for kind in sorted(command.selection & {b"SUBSCRIBED", b"SPECIAL-USE"})]
-    child_info = [(b"CHILDINFO", strings.parenthesised(kinds))]
+    chosen, qualifying, with_child = _choose(command, infos, subscribed)
+    child_info = _child_info(command)
     all_parents = parents(infos)
     for count, name in enumerate(sorted(chosen, key=lambda n: (n != "INBOX", n)), 1):
-        if count % CHUNK_RESPONSES == 0:
+        if count % LIST_CHUNK_RESPONSES == 0:
             await session.io.drain()
-        # STATUS comes first, because it can fail if the mailbox was deleted. LIST must show this (RFC 5819 section 2).
-        status = await _status(session, command, name, infos) if name in selected else b""
+        # The status is read first: if the mailbox was just deleted, LIST must show that (RFC 5819 section 2).
+        status_response = (
+            await _status(session, command, name, infos) if name in qualifying else b""
+        )
         attributes = list_attributes(
             infos.get(name),
             has_children=name in all_parents,
@@ -129,8 +127,8 @@ async def list_(session: Session, command: List) -> Tagged:
         )
         items = child_info if name in with_child else []
         line = encode.list_response(b"LIST", attributes, name, extended=items, utf8=session.utf8)
-        session.io.write(line + status)
-        if status:
+        session.io.write(line + status_response)
+        if status_response:
             await session.io.drain()
     return ok("LIST completed")
 
@@ -138,6 +136,12 @@ async def list_(session: Session, command: List) -> Tagged:
 def _asks_for_delimiter(command: List) -> bool:
     """Whether the command asks for the hierarchy delimiter instead of mailboxes (RFC 9051 section 6.3.9)."""
     return command.patterns == ("",) and not command.extended
+
+
+def _child_info(command: List) -> list[tuple[bytes, bytes]]:
+    """Return the extended data item CHILDINFO, which names selection options of the command (RFC 5258 section 4)."""
+    names = sorted(command.selection & {b"SUBSCRIBED", b"SPECIAL-USE"})
+    return [(b"CHILDINFO", strings.parenthesised(map(strings.quoted, names)))]
 
 
 def _matcher(command: List) -> Callable[[str], bool]:
@@ -155,15 +159,15 @@ def _choose(
 ) -> tuple[list[str], set[str], set[str]]:
     """Return the names to list, the names that meet the selection options, and the names with CHILDINFO."""
     matches = _matcher(command)
-    selected = set(subscribed if b"SUBSCRIBED" in command.selection else infos)
+    qualifying = set(subscribed if b"SUBSCRIBED" in command.selection else infos)
     if b"SPECIAL-USE" in command.selection:
-        selected = {name for name in selected if name in infos and infos[name].special_use}
+        qualifying = {name for name in qualifying if name in infos and infos[name].special_use}
     if b"RECURSIVEMATCH" not in command.selection:
-        return [*filter(matches, selected)], selected, set()
-    # RECURSIVEMATCH adds the parents of selected names (RFC 5258 section 3.5), but only for names that are not listed
+        return [*filter(matches, qualifying)], qualifying, set()
+    # RECURSIVEMATCH adds the parents of qualifying names (RFC 5258 section 3.5), but only for names that are not listed
     # themselves: "servers SHOULD suppress redundant CHILDINFO responses".
-    added = parents(name for name in selected if not matches(name))
-    return [*filter(matches, selected | added)], selected, parents(selected)
+    added = parents(name for name in qualifying if not matches(name))
+    return [*filter(matches, qualifying | added)], qualifying, parents(qualifying)
 
 
 async def _status(

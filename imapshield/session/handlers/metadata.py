@@ -18,11 +18,13 @@ SPECIAL_USE = b"/private/specialuse"
 
 
 async def getmetadata(session: Session, command: GetMetadata) -> Tagged:
-    """Handle GETMETADATA. An entry that does not exist is NIL if the command names it. MAXSIZE omits longer values."""
+    """Handle GETMETADATA. An entry that the command names is NIL if it does not exist. Longer values than MAXSIZE are
+    left out."""
     stored = await IMetadata(session.account).metadata(command.mailbox)
-    for info in await session.account.mailboxes() if command.mailbox else ():
-        if info.name == command.mailbox and info.special_use:
-            stored = {**stored, SPECIAL_USE: b" ".join(info.special_use)}
+    if command.mailbox:
+        infos = {info.name: info for info in await session.account.mailboxes()}
+        if command.mailbox in infos and infos[command.mailbox].special_use:
+            stored = {**stored, SPECIAL_USE: b" ".join(infos[command.mailbox].special_use)}
     found = _find_entries(command, stored)
     code = None
     if command.max_size is not None:
@@ -56,7 +58,7 @@ async def setmetadata(session: Session, command: SetMetadata) -> Tagged:
     """Handle SETMETADATA, which sets all values or none."""
     max_size = session.limits.max_metadata_size
     if any(value is not None and len(value) > max_size for _, value in command.values):
-        text = f"Metadata value is too long; the limit is {max_size} bytes"
+        text = f"Metadata value too large: the limit is {max_size} bytes"
         raise CommandRefused(b"METADATA MAXSIZE %d" % max_size, text)
     if not command.mailbox and any(entry == ADMIN for entry, _ in command.values):
         raise CommandRefused(b"NOPERM", "/shared/admin can only be set by the operator")

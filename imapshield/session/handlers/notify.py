@@ -35,7 +35,7 @@ async def notify(session: Session, command: Notify) -> Tagged:
         await session.mailbox.watch_for_changes()
     if command.status:
         filters = [group.filter for group in command.groups]
-        for name in await mailbox_names.resolve(session, filters):
+        for name in await mailbox_names.matching_mailboxes(session, filters):
             if MESSAGE_NEW in subscription.events(name):
                 await subscription.send_status(name)
     return ok("NOTIFY completed")

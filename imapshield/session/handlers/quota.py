@@ -35,8 +35,9 @@ async def setquota(_session: Session, _: SetQuota) -> Tagged:
 async def _send_quota(session: Session, root: bytes) -> None:
     used = await IQuota(session.account).quota()
     resources = []
-    if used.max_octets is not None:  # in units of 1024 octets (section 5.1)
-        resources.append((b"STORAGE", -(-used.octets // 1024), -(-used.max_octets // 1024)))
+    if used.max_octets is not None:
+        sizes = encode.kibibytes(used.octets), encode.kibibytes(used.max_octets)
+        resources.append((b"STORAGE", *sizes))
     if used.max_messages is not None:
         resources.append((b"MESSAGE", used.messages, used.max_messages))
     session.io.write(encode.quota(root, resources))

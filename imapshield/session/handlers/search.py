@@ -29,7 +29,7 @@ from imapshield.wire.commands.search import (
 from imapshield.wire.responses import Tagged, ok
 from imapshield.wire.sequence import compact
 
-_SELECTED = MailboxFilter(b"SELECTED")
+_SELECTED_MAILBOX = MailboxFilter(b"SELECTED")
 
 AnySearch = Search | Sort | Thread
 
@@ -61,9 +61,14 @@ def uses_sequence_numbers(command: Command | None) -> bool:
     Then no EXPUNGE may be sent before its tagged response, not even for UID SEARCH (RFC 7162).
     """
     return isinstance(command, AnySearch | MultiSearch) and any(
-        isinstance(key, SequenceKey) and key.sequence is not None and not key.uid
+        isinstance(key, SequenceKey) and not key.sequence.saved and not key.uid
         for key in leaf_keys(command.key)
     )
+
+
+def saves_result(command: Command | None) -> bool:
+    """Whether a command is a search with SAVE (RFC 5182)."""
+    return isinstance(command, Search | Sort | MultiSearch) and b"SAVE" in (command.returns or ())
 
 
 def completed(session: Session, text: str) -> Tagged:
@@ -81,8 +86,8 @@ async def find(
         command: the search.
         mailbox: the mailbox to search.
         view: the client's view of `mailbox`.
-        whole: whether it is an error if MESSAGELIMIT does not allow to search all messages. Otherwise the last ones are
-            searched, and `limit_code` is set.
+        whole: whether more messages than MESSAGELIMIT are an error. If not, only the last ones are searched, and
+            `limit_code` is set.
 
     Raises:
         CommandRefused: there are too many messages, and `whole` is set.
@@ -128,12 +133,12 @@ def send_results(
         numbers = uids if command.uid else session.view.numbers(uids)
         session.io.write(encode.search(numbers, modseq, kind=kind))
         return
-    pairs = return_values(session, command, uids, session.view)
+    pairs = save_and_encode_results(session, command, uids, session.view)
     if command.returns != {b"SAVE"}:
         session.io.write(encode.esearch(session.tag, command.uid, pairs))
 
 
-def return_values(
+def save_and_encode_results(
     session: Session, command: Search | Sort, uids: Sequence[int], view: View
 ) -> list[tuple[bytes, int | bytes]]:
     """Save the results if `command` says SAVE, and return the name and value of each return option for ESEARCH."""
@@ -205,22 +210,22 @@ async def esearch(session: Session, command: MultiSearch) -> Tagged:
     (section 2.2).
     """
     update = b"UPDATE" in command.returns
-    if (update or _SELECTED in command.sources) and session.state is not State.SELECTED:
+    if (update or _SELECTED_MAILBOX in command.sources) and session.state is not State.SELECTED:
         raise BadCommand("Select a mailbox first")
     saved = b"SAVE" in command.returns or any(
-        isinstance(key, SequenceKey) and key.sequence is None for key in leaf_keys(command.key)
+        isinstance(key, SequenceKey) and key.sequence.saved for key in leaf_keys(command.key)
     )
-    if saved and command.sources != (_SELECTED,):
+    if saved and command.sources != (_SELECTED_MAILBOX,):
         raise BadCommand("SAVE and $ apply to the selected mailbox only")
-    names = await mailbox_names.resolve(session, command.sources)
-    search = Search(
+    names = await mailbox_names.matching_mailboxes(session, command.sources)
+    mailbox_search = Search(
         command.key, True, command.returns, command.partial, update_items=command.update_items
     )
-    since = session.search_contexts.begin(search) if update else 0
+    since = session.search_contexts.begin(mailbox_search) if update else 0
     for name in names:
         with suppress(NoSuchMailbox):
             async with mailbox_names.opened(session, name) as (mailbox, view):
-                await _search(session, search, mailbox, view, since)
+                await _search(session, mailbox_search, mailbox, view, since)
     if update and session.mailbox.name not in names:
         text = "Selected mailbox is not among those searched"
         session.search_contexts.send_noupdate(session.tag, text)
@@ -232,13 +237,13 @@ async def esearch(session: Session, command: MultiSearch) -> Tagged:
 
 
 async def _search(
-    session: Session, search: Search, mailbox: IMailbox, view: View, since: int
+    session: Session, command: Search, mailbox: IMailbox, view: View, since: int
 ) -> None:
-    uids = await find(session, search, mailbox, view)
+    uids = await find(session, command, mailbox, view)
     source = encode.esearch_mailbox(mailbox.name, mailbox.uidvalidity, utf8=session.utf8)
     if session.state is State.SELECTED and view is session.view:
-        await session.search_contexts.keep(search, uids, since, source)
-    pairs = return_values(session, search, uids, view)
+        await session.search_contexts.keep(command, uids, since, source)
+    pairs = save_and_encode_results(session, command, uids, view)
     if uids and pairs:
         session.io.write(encode.esearch(session.tag, True, pairs, source))
     await session.io.drain()

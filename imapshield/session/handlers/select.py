@@ -6,14 +6,12 @@ from itertools import takewhile
 from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.values import MailboxInfo
 from imapshield.mailbox.view import View
-from imapshield.session.fetch_responses import FLAGS
-from imapshield.session.handlers.fetch import fetch, send_vanished
+from imapshield.session.handlers.fetch import send_changed, send_vanished
 from imapshield.session.mailbox_names import list_attributes, parents
 from imapshield.session.session import Session
 from imapshield.session.state import State
 from imapshield.wire import encode, flags
 from imapshield.wire.commands.base import BareCommand
-from imapshield.wire.commands.fetch import Fetch
 from imapshield.wire.commands.mailboxes import Qresync, Select
 from imapshield.wire.responses import Tagged, ok
 from imapshield.wire.sequence import SequenceSet
@@ -60,7 +58,7 @@ def _describe(session: Session, infos: Mapping[str, MailboxInfo]) -> bytes:
         lines.append(encode.list_response(b"LIST", attributes, name, utf8=True))
     else:
         lines.append(encode.recent(len(view.recent)))
-        unseen = 0 if session.uid_only else columns.first_row_without(b"\\Seen") + 1
+        unseen = 0 if session.uid_only else columns.first_row_without(flags.SEEN) + 1
         if unseen:
             lines.append(encode.untagged(b"OK", "First unseen", b"UNSEEN %d" % unseen))
     lines += [
@@ -77,7 +75,7 @@ async def _resynchronize(session: Session, known: Qresync) -> None:
     uids = known.known_uids or SequenceSet(tail=1)
     above = _highest_matching_uid(session.view, known)
     await send_vanished(session, uids, known.modseq, above=above)
-    await fetch(session, Fetch(uids, (FLAGS,), uid=True, changed_since=known.modseq))
+    await send_changed(session, uids, known.modseq)
     session.send_synced_modseq()
 
 

@@ -37,11 +37,14 @@ async def thread(session: Session, command: Thread) -> Tagged:
             return
         date = sort_order.date_key(headers[0], view.columns.dates[row])
         subject, reply = sort_order.subject_key(headers[1])
-        ids = sort_order.message_ids(headers[2], b"message-id") if by_references else []
-        # Python's garbage collector, which pauses the whole server, does not traverse tuples of bytes.
-        references = sort_order.references(headers[3] + headers[4]) if by_references else ()
-        number, own_id = uid if command.uid else number, ids[0] if ids else b""
-        messages.append(ThreadMessage(number, date, subject, reply, own_id, tuple(references)))
+        own_id, references = b"", tuple[bytes, ...]()
+        if by_references:
+            own_id = next(iter(sort_order.message_ids(headers[2], b"message-id")), b"")
+            # A tuple: Python's garbage collector, which pauses the whole server, does not traverse tuples of bytes.
+            references = tuple(sort_order.references(headers[3] + headers[4]))
+        if command.uid:
+            number = uid
+        messages.append(ThreadMessage(number, date, subject, reply, own_id, references))
 
     fields = _THREAD_FIELDS if by_references else _THREAD_FIELDS[:2]
     await read_headers(session, uids, fields, add, session.pause)

@@ -1,17 +1,19 @@
 """STORE, COPY, MOVE and EXPUNGE: changes to the messages of the selected mailbox."""
 
-from imapshield.errors import StoreLimitExceeded
+from collections.abc import Iterable
+
+from imapshield.errors import MessageExpunged, StoreLimitExceeded
 from imapshield.session.fetch_responses import FLAGS, MODSEQ, send_known_items
 from imapshield.session.handlers.append import try_create
 from imapshield.session.session import Session
 from imapshield.session.state import Spans, rows_in
 from imapshield.wire import encode
 from imapshield.wire.commands.messages import Copy, Expunge, Store
-from imapshield.wire.flags import SYSTEM_FLAGS, flag_list
+from imapshield.wire.flags import DELETED, SYSTEM_FLAGS, flag_list
 from imapshield.wire.responses import Tagged, no, ok
 from imapshield.wire.sequence import SequenceSet
 
-CHUNK_RESPONSES = 2000
+STORE_CHUNK_RESPONSES = 2000
 """Number of FETCH responses that a STORE writes before other connections run."""
 
 
@@ -23,12 +25,11 @@ async def store(session: Session, command: Store) -> Tagged:
         session.enable_condstore()
     spans = session.within_limit(session.rows_of(command.sequence, uid=command.uid))
     uids = list(view.uids_of(spans))
-    flags = [flag for flag in command.flags if flag.lower() != b"\\recent"]
-    expected = _expected_flags(session, uids, command.operation, flags) if command.silent else {}
+    expected = _expected_flags(session, uids, command) if command.silent else {}
     failed: list[int] = []
     try:
         if uids:
-            failed = await _store_flags(session, uids, command, flags)
+            failed = await _store_flags(session, uids, command)
     except StoreLimitExceeded:
         # PERMANENTFLAGS without ``\*`` shows that no keyword can be created (RFC 9051 section 7.1).
         permanent = encode.permanentflags_code([*SYSTEM_FLAGS, *session.keywords()])
@@ -37,25 +38,29 @@ async def store(session: Session, command: Store) -> Tagged:
     failed_uids = set(failed)
     changed = [uid for uid in uids if uid not in failed_uids]
     if command.silent:
-        # Flags need a response only if they are not as the client expects, because another session has changed them.
-        as_expected = _with_expected_flags(session, changed, expected)
-        if session.condstore:
-            send_known_items(session, as_expected, [MODSEQ])
-        view.forget_flag_changes(as_expected)
+        _respond_silently(session, changed, expected)
     else:
         await _send_flags(session, changed[::-1] if session.limit_code else changed, command)
     return _store_response(session, command, uids, failed)
 
 
-async def _store_flags(
-    session: Session, uids: list[int], command: Store, flags: list[bytes]
-) -> list[int]:
+def _respond_silently(
+    session: Session, uids: list[int], expected: dict[int, frozenset[bytes]]
+) -> None:
+    """Handle .SILENT. Flags need a response only if they are not as expected, because another session changed them."""
+    as_expected = _with_expected_flags(session, uids, expected)
+    if session.condstore:
+        send_known_items(session, as_expected, [MODSEQ])
+    session.view.forget_flag_changes(as_expected)
+
+
+async def _store_flags(session: Session, uids: list[int], command: Store) -> list[int]:
     """Change flags, and return the UIDs that UNCHANGEDSINCE excludes.
 
     UNCHANGEDSINCE 0 "always fails if the metadata item exists", so it sets a keyword only on messages without it.
     Clients use this to agree on the one that sends a receipt (RFC 7162 section 3.1.3, example 8).
     """
-    store_flags, since = session.mailbox.store_flags, command.unchanged_since
+    store_flags, since, flags = session.mailbox.store_flags, command.unchanged_since, command.flags
     if since != 0 or command.operation != b"+" or any(flag.startswith(b"\\") for flag in flags):
         return await store_flags(uids, command.operation, flags, since)
     added = _flag_set(flags)
@@ -66,7 +71,7 @@ async def _store_flags(
     return sorted([*with_flag, *failed])
 
 
-def _flag_set(flags: list[bytes]) -> frozenset[bytes]:
+def _flag_set(flags: Iterable[bytes]) -> frozenset[bytes]:
     return frozenset(flag_list(flags).lower().split())
 
 
@@ -77,13 +82,13 @@ def _current_flags(session: Session, uid: int) -> frozenset[bytes] | None:
 
 
 def _expected_flags(
-    session: Session, uids: list[int], op: bytes, flags: list[bytes]
+    session: Session, uids: list[int], command: Store
 ) -> dict[int, frozenset[bytes]]:
     """Return the flags of each message that the client expects after the STORE, given the flags that it knows.
 
     Messages are left out if their flags were changed and the client was not sent the change.
     """
-    given = _flag_set(flags)
+    given, op = _flag_set(command.flags), command.operation
     expected: dict[int, frozenset[bytes]] = {}
     # All messages with the same flags share one set: a set of 500 keywords takes 32 KiB.
     results: dict[int, frozenset[bytes]] = {}
@@ -118,12 +123,12 @@ def _with_expected_flags(
 
 
 async def _send_flags(session: Session, uids: list[int], command: Store) -> None:
-    for start in range(0, len(uids), CHUNK_RESPONSES):
-        chunk = uids[start : start + CHUNK_RESPONSES]
+    for start in range(0, len(uids), STORE_CHUNK_RESPONSES):
+        chunk = uids[start : start + STORE_CHUNK_RESPONSES]
         send_known_items(session, chunk, [FLAGS], uid=command.uid)
         session.view.forget_flag_changes(chunk)
-        if start + CHUNK_RESPONSES < len(uids):
-            await session.pause(start + CHUNK_RESPONSES, len(uids))
+        if start + STORE_CHUNK_RESPONSES < len(uids):
+            await session.pause(start + STORE_CHUNK_RESPONSES, len(uids))
 
 
 def _store_response(session: Session, command: Store, uids: list[int], failed: list[int]) -> Tagged:
@@ -133,9 +138,9 @@ def _store_response(session: Session, command: Store, uids: list[int], failed: l
     if failed:
         numbers = failed if command.uid else view.numbers(failed)
         text = "Some messages were modified"
-        code = b"MODIFIED " + SequenceSet.from_uids(numbers).encode()
+        code = b"MODIFIED " + SequenceSet.from_numbers(numbers).encode()
     if missing:
-        text, code = "Some messages no longer exist", code or b"EXPUNGEISSUED"
+        text, code = MessageExpunged.text, code or b"EXPUNGEISSUED"
     # A missing message is no error in UID STORE (RFC 9051 section 6.4.9) and with .SILENT (RFC 2180 section 4.2).
     respond = no if missing and not (command.silent or command.uid) else ok
     return respond(text, code)
@@ -189,7 +194,7 @@ async def expunge(session: Session, command: Expunge) -> Tagged:
 def _deleted(session: Session, spans: Spans) -> Spans:
     r"""Return the rows with \Deleted: only expunged messages count for MESSAGELIMIT (RFC 9738 section 3.1)."""
     view, columns = session.view, session.view.columns
-    deleted = columns.flag_ids_with(b"\\Deleted")
+    deleted = columns.flag_ids_with(DELETED)
     return [
         (row, row + 1)
         for row in rows_in(spans)

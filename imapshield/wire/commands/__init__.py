@@ -1,4 +1,5 @@
 """IMAP commands as values: one frozen dataclass per command, one module per command family.
 
-`wire.grammar` builds them, in modules that have the names of these families, and `session.handlers` executes them.
+`wire.grammar` parses them, and `session.handlers` executes them, in modules that have the names of these families. The
+commands of METADATA and NOTIFY are in `mailboxes`, too, because they need its classes.
 """

@@ -54,11 +54,15 @@ class Secret:
 class Command:
     """Base class of all commands.
 
-    A UID command is the command itself with `uid` set: ``UID FETCH`` is `Fetch` with ``uid=True``. Where a command
-    takes a `SequenceSet`, ``$`` (RFC 5182) is `sequence.SAVED`.
+    Where a command takes a `SequenceSet`, ``$`` (RFC 5182) is `sequence.SAVED`.
+
+    Attributes:
+        uid: whether the command was sent with the prefix UID, so that its numbers are UIDs: ``UID FETCH`` is `Fetch`
+            with ``uid=True``. None for a command whose value does not depend on the prefix.
     """
 
     __slots__ = ()
+    uid: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

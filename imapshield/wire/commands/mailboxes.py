@@ -40,12 +40,11 @@ class Subscribe(Command):
 
 @dataclass(frozen=True, slots=True)
 class List(Command):
-    r"""LIST, or LSUB when `lsub`.
+    r"""LIST and LSUB; LSUB has none of the options.
 
     Args:
         reference: the reference name, decoded.
         patterns: the mailbox patterns, decoded like names; wildcards stay.
-        lsub: whether the command was LSUB.
         selection: the selection options of RFC 5258, in upper case.
         returns: the return options of RFC 5258, in upper case.
         status_items: the items of the return option STATUS (RFC 5819).
@@ -54,7 +53,6 @@ class List(Command):
 
     reference: str
     patterns: tuple[str, ...]
-    lsub: bool = False
     selection: frozenset[bytes] = frozenset()
     returns: frozenset[bytes] = frozenset()
     status_items: tuple[bytes, ...] = ()
@@ -156,6 +154,11 @@ class MailboxFilter:
 
     kind: bytes
     names: frozenset[str] = frozenset()
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether this is the filter of the selected mailbox."""
+        return self.kind in (b"SELECTED", b"SELECTED-DELAYED")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,11 @@ class AppendMessage:
         flags: canonical flags.
         internaldate: seconds since the epoch; None means now.
         content: the message; with CATENATE (RFC 4469) its parts in order, where a URL is `bytes`.
-        zone_minutes: the time zone of `internaldate`, in minutes east of UTC.
     """
 
     flags: tuple[bytes, ...]
     internaldate: int | None
     content: LiteralData | tuple[LiteralData | bytes, ...]
-    zone_minutes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

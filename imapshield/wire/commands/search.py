@@ -38,7 +38,7 @@ class Not(SearchKey):
 
 @dataclass(frozen=True, slots=True)
 class FlagKey(SearchKey):
-    r"""The message has `flag`: SEEN, KEYWORD and so on, RECENT (``\Recent``) too.
+    r"""The message has `flag`: KEYWORD, and SEEN, RECENT and the like.
 
     UNSEEN is ``Not(FlagKey(b"\\Seen"))``, and NEW is `And` of RECENT and UNSEEN.
     """
@@ -48,9 +48,9 @@ class FlagKey(SearchKey):
 
 @dataclass(frozen=True, slots=True)
 class SequenceKey(SearchKey):
-    """The message is in a sequence set, or in a set of UIDs when `uid`. None is ``$``, the saved result (RFC 5182)."""
+    """The message is in a sequence set, or in a set of UIDs when `uid`; ``$`` (RFC 5182) is `sequence.SAVED`."""
 
-    sequence: SequenceSet | None
+    sequence: SequenceSet
     uid: bool = False
 
 

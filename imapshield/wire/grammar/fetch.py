@@ -15,7 +15,7 @@ from imapshield.wire.commands.fetch import (
     Preview,
     Section,
 )
-from imapshield.wire.cursor import Cursor
+from imapshield.wire.cursor import Cursor, too_many
 
 _FAST: tuple[FetchItem, ...] = tuple(map(Attribute, (b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE")))
 _ALL = (*_FAST, Attribute(b"ENVELOPE"))
@@ -103,11 +103,11 @@ def partial_range(cursor: Cursor) -> tuple[int, int]:
 def item_list(cursor: Cursor) -> tuple[FetchItem, ...]:
     """``"(" fetch-att *(SP fetch-att) ")"``; return each item once.
 
-    Each item is answered once: 2,300 times BODY[] in a line would be 2,300 copies of every message.
+    A line can name BODY[] 2,300 times, and the responses would contain 2,300 copies of every message.
     """
     items = tuple(dict.fromkeys(cursor.list_of(lambda: fetch_item(cursor), "FETCH items")))
     if len(items) > cursor.limits.max_fetch_items:
-        raise BadCommand("The command has too many FETCH items")
+        raise BadCommand(too_many("FETCH items in one command", cursor.limits.max_fetch_items))
     return items
 
 

@@ -6,7 +6,7 @@ from imapshield.errors import BadCommand
 from imapshield.wire import abnf
 from imapshield.wire.commands.base import Secret
 from imapshield.wire.commands.login import Authenticate, Compress, Enable, Id, Login
-from imapshield.wire.cursor import Cursor
+from imapshield.wire.cursor import Cursor, too_many
 
 MAX_ID_FIELDS = 30
 """RFC 2971 section 3.3: "Implementations MUST NOT send more than 30 field-value pairs"."""
@@ -54,7 +54,7 @@ def identity(cursor: Cursor) -> Id:
         cursor.space("the field name")
         fields.append((name, cursor.nstring("a string or NIL")))
         if len(fields) > MAX_ID_FIELDS:
-            raise BadCommand("ID has more than 30 fields")
+            raise BadCommand(too_many("fields in ID", MAX_ID_FIELDS))
         cursor.skip(b" ")
     return Id(tuple(fields))
 

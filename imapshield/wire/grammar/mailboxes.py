@@ -6,7 +6,7 @@ SELECT has the parameters of CONDSTORE and QRESYNC (RFC 7162).
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
 from imapshield.wire.commands import mailboxes as commands
-from imapshield.wire.cursor import Cursor
+from imapshield.wire.cursor import Cursor, too_many
 from imapshield.wire.names import DELIMITER, decode_pattern
 from imapshield.wire.sequence import SequenceSet
 
@@ -30,14 +30,8 @@ _RETURN_OPTIONS = frozenset(b"SUBSCRIBED CHILDREN SPECIAL-USE STATUS".split())
 
 
 def create(cursor: Cursor) -> commands.Create:
-    r"""``create = "CREATE" SP mailbox [SP "(USE (" [use-attr *(SP use-attr)] "))"]`` (RFC 6154).
-
-    A delimiter at the end says that the client will create children (RFC 9051 section 6.3.4). Every mailbox here can
-    have children, so the delimiter is dropped.
-    """
-    mailbox = cursor.mailbox()
-    if len(mailbox) > 1:
-        mailbox = mailbox.removesuffix(DELIMITER)
+    """``create = "CREATE" SP mailbox [SP "(USE (" [use-attr *(SP use-attr)] "))"]`` (RFC 6154)."""
+    mailbox = _new_mailbox(cursor, "a mailbox name")
     uses: list[bytes] = []
 
     def parameter() -> None:
@@ -67,7 +61,16 @@ def rename(cursor: Cursor) -> commands.Rename:
     """``rename = "RENAME" SP mailbox SP mailbox``."""
     old = cursor.mailbox()
     cursor.space("the mailbox name")
-    return commands.Rename(old, cursor.mailbox("a new mailbox name"))
+    return commands.Rename(old, _new_mailbox(cursor, "a new mailbox name"))
+
+
+def _new_mailbox(cursor: Cursor, expected: str) -> str:
+    """Read ``mailbox`` without a delimiter at its end.
+
+    The delimiter says that the client will create children (RFC 9051 section 6.3.4). Every mailbox here can have
+    children, so it means nothing.
+    """
+    return cursor.mailbox(expected).removesuffix(DELIMITER)
 
 
 def subscribe(cursor: Cursor, *, subscribe: bool = True) -> commands.Subscribe:
@@ -78,7 +81,7 @@ def subscribe(cursor: Cursor, *, subscribe: bool = True) -> commands.Subscribe:
 def lsub(cursor: Cursor) -> commands.List:
     """``lsub = "LSUB" SP mailbox SP list-mailbox`` (RFC 3501)."""
     reference = _reference(cursor)
-    return commands.List(reference, (_pattern(cursor),), lsub=True)
+    return commands.List(reference, (_pattern(cursor),))
 
 
 def list_(cursor: Cursor) -> commands.List:
@@ -108,7 +111,7 @@ def list_(cursor: Cursor) -> commands.List:
         extended = True
         patterns = cursor.list_of(lambda: _pattern(cursor), "patterns")
         if len(patterns) > cursor.limits.max_patterns:
-            raise BadCommand("LIST has too many patterns")
+            raise BadCommand(too_many("patterns in one LIST", cursor.limits.max_patterns))
     else:
         patterns = [_pattern(cursor)]
 
@@ -119,9 +122,7 @@ def list_(cursor: Cursor) -> commands.List:
             raise BadCommand("Expected RETURN or the end of the command")
         cursor.space("RETURN")
         returns = frozenset(cursor.list_of(return_option, "options", allow_empty=True))
-    return commands.List(
-        reference, tuple(patterns), False, selection, returns, status_items, extended=extended
-    )
+    return commands.List(reference, tuple(patterns), selection, returns, status_items, extended)
 
 
 def _reference(cursor: Cursor) -> str:
@@ -140,8 +141,10 @@ def _pattern(cursor: Cursor) -> str:
 
 
 def _decoded(cursor: Cursor, octets: bytes) -> str:
-    """Decode a pattern or reference. One that is not a valid name is read as Latin-1; one that is too long matches
-    nothing."""
+    """Decode a pattern or reference.
+
+    One that is not a valid name is read as Latin-1; one that is too long matches nothing.
+    """
     try:
         text = decode_pattern(octets, cursor.utf8)
     except BadCommand:

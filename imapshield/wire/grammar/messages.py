@@ -1,4 +1,4 @@
-"""APPEND, REPLACE, STORE, COPY, MOVE and EXPUNGE, each with its UID form.
+"""APPEND, REPLACE, STORE, COPY, MOVE and EXPUNGE, with the UID forms of all but APPEND.
 
 The content of APPEND and REPLACE may use CATENATE (RFC 4469), literal8 (RFC 3516) and UTF8 data (RFC 6855).
 """
@@ -8,7 +8,7 @@ import re
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.messages import Append, AppendMessage, Copy, Expunge, Replace, Store
-from imapshield.wire.cursor import Cursor
+from imapshield.wire.cursor import Cursor, too_many
 from imapshield.wire.dates import parse_date_time
 from imapshield.wire.flags import RECENT
 
@@ -22,7 +22,7 @@ def append(cursor: Cursor) -> Append:
     cursor.space("the mailbox name")
     messages = cursor.list_to_end(lambda: _message(cursor), "message")
     if len(messages) > cursor.limits.max_append_messages:
-        raise BadCommand("APPEND has too many messages")
+        raise BadCommand(too_many("messages in one APPEND", cursor.limits.max_append_messages))
     return Append(mailbox, tuple(messages))
 
 
@@ -38,12 +38,12 @@ def replace(cursor: Cursor, *, uid: bool = False) -> Replace:
 def _message(cursor: Cursor) -> AppendMessage:
     """``append-message = [flag-list SP] [date-time SP] append-data``."""
     flags: list[bytes] = []
-    internaldate, zone_minutes = None, 0
+    internaldate = None
     if cursor.peek() == b"(":
         flags = cursor.list_of(cursor.flag, "flags", allow_empty=True)
         cursor.space("the flags")
     if cursor.peek() == b'"':
-        internaldate, zone_minutes = parse_date_time(cursor.quoted("a date and time"))
+        internaldate = parse_date_time(cursor.quoted("a date and time"))
         cursor.space("the date and time")
     content: LiteralData | tuple[LiteralData | bytes, ...]
     if cursor.skip_word(b"UTF8"):
@@ -52,13 +52,13 @@ def _message(cursor: Cursor) -> AppendMessage:
         cursor.space("CATENATE")
         content = tuple(cursor.list_of(lambda: _part(cursor), "parts"))
         if sum(isinstance(part, bytes) for part in content) > cursor.limits.max_fetch_items:
-            raise BadCommand("CATENATE has too many URLs")
+            raise BadCommand(too_many("URLs in one CATENATE", cursor.limits.max_fetch_items))
     else:
         content = cursor.literal("a message")
     # Copying tools send the flags that a message has on another server. \Recent cannot be set, but ignoring it is
     # better than losing the message.
     settable = tuple(dict.fromkeys(flag for flag in flags if flag != RECENT))
-    return AppendMessage(settable, internaldate, content, zone_minutes)
+    return AppendMessage(settable, internaldate, content)
 
 
 def _part(cursor: Cursor) -> LiteralData | bytes:

@@ -5,7 +5,6 @@ import re
 from imapshield.errors import BadCommand
 from imapshield.wire.commands.mailboxes import GetMetadata, SetMetadata
 from imapshield.wire.cursor import Cursor
-from imapshield.wire.names import decode_name
 
 MAX_ENTRY_LENGTH = 256
 
@@ -64,9 +63,7 @@ def setmetadata(cursor: Cursor) -> SetMetadata:
         if cursor.skip_word(b"NIL"):
             return entry, None
         if cursor.at_literal():  # a value may be a literal8
-            literal = cursor.literal("a value")
-            if literal.size > cursor.limits.max_string_size:
-                raise BadCommand("The value is too long")
+            literal = cursor.small_literal("a value")
             return entry, literal.read(0, literal.size)
         return entry, cursor.string("a string or NIL")
 
@@ -75,7 +72,7 @@ def setmetadata(cursor: Cursor) -> SetMetadata:
 
 def _mailbox(cursor: Cursor) -> str:
     """Read ``mailbox SP``; an empty name is the server."""
-    name = decode_name(cursor.astring("a mailbox name"), cursor.utf8)
+    name = cursor.mailbox()
     cursor.space("the mailbox name")
     return name
 

@@ -5,7 +5,7 @@ import re
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.mailboxes import EventGroup, MailboxFilter, Notify
-from imapshield.wire.cursor import Cursor
+from imapshield.wire.cursor import Cursor, too_many
 from imapshield.wire.grammar.fetch import item_list
 
 KINDS_WITHOUT_NAMES = b"SELECTED SELECTED-DELAYED INBOXES PERSONAL SUBSCRIBED".split()
@@ -14,7 +14,6 @@ MESSAGE_EVENTS = frozenset(b"MESSAGENEW MESSAGEEXPUNGE FLAGCHANGE ANNOTATIONCHAN
 OTHER_EVENTS = frozenset(
     b"MAILBOXNAME SUBSCRIPTIONCHANGE MAILBOXMETADATACHANGE SERVERMETADATACHANGE".split()
 )
-_SELECTED_KINDS = frozenset({b"SELECTED", b"SELECTED-DELAYED"})
 _SPACE_BEFORE_LIST = re.compile(rb" (?=\()")
 
 
@@ -29,10 +28,11 @@ def notify(cursor: Cursor) -> Notify:
     if status:
         cursor.space("STATUS")
     groups = cursor.list_to_end(lambda: _group(cursor), "event group")
-    if sum(group.filter.kind in _SELECTED_KINDS for group in groups) > 1:
+    if sum(group.filter.is_selected for group in groups) > 1:
         raise BadCommand("Only one event group may be for the selected mailbox")
     if len(groups) > cursor.limits.max_patterns:
-        raise CommandRefused(b"NOTIFICATIONOVERFLOW", "Too many event groups")
+        text = too_many("event groups in one NOTIFY", cursor.limits.max_patterns)
+        raise CommandRefused(b"NOTIFICATIONOVERFLOW", text)
     return Notify(tuple(groups), status)
 
 
@@ -46,7 +46,7 @@ def _group(cursor: Cursor) -> EventGroup:
     def event() -> bytes:
         nonlocal items
         name = cursor.word("an event")
-        may_have_items = name == b"MESSAGENEW" and mailboxes.kind in _SELECTED_KINDS
+        may_have_items = name == b"MESSAGENEW" and mailboxes.is_selected
         if may_have_items and cursor.try_match(_SPACE_BEFORE_LIST) is not None:
             items = item_list(cursor)
         return name
@@ -58,7 +58,7 @@ def _group(cursor: Cursor) -> EventGroup:
     message_events = MESSAGE_EVENTS.intersection(events)
     if message_events and not message_events >= {b"MESSAGENEW", b"MESSAGEEXPUNGE"}:
         raise BadCommand("Message events need both MessageNew and MessageExpunge")
-    if mailboxes.kind in _SELECTED_KINDS and OTHER_EVENTS.intersection(events):
+    if mailboxes.is_selected and OTHER_EVENTS.intersection(events):
         raise BadCommand("The selected mailbox has message events only")
     return EventGroup(mailboxes, frozenset(events), items)
 

@@ -7,7 +7,7 @@ from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire.commands import search as commands
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.mailboxes import MailboxFilter
-from imapshield.wire.cursor import Cursor
+from imapshield.wire.cursor import Cursor, too_many
 from imapshield.wire.grammar.fetch import item_list, partial_range
 from imapshield.wire.grammar.notify import mailbox_filter
 from imapshield.wire.grammar.search_keys import charset_name, search_keys
@@ -54,7 +54,8 @@ def esearch(cursor: Cursor) -> commands.MultiSearch:
         sources = cursor.list_of(lambda: mailbox_filter(cursor), "mailbox filters")
         cursor.space("the mailbox filters")
     if len(sources) > cursor.limits.max_patterns:
-        raise CommandRefused(b"LIMIT", "Too many mailbox filters in one search")
+        text = too_many("mailbox filters in one search", cursor.limits.max_patterns)
+        raise CommandRefused(b"LIMIT", text)
     if any(source.kind == b"SELECTED-DELAYED" for source in sources):
         raise BadCommand("SELECTED-DELAYED is a mailbox filter of NOTIFY only")
     options = result_options(cursor)

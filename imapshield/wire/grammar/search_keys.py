@@ -2,10 +2,10 @@
 
 Rules
 -----
-* A charset is looked up in `CHARSETS`, never passed to Python: for each new name Python imports a module, and it keeps
-  the name for ever.
-* Keys that contain other keys are parsed with an explicit stack instead of recursion: 4,000 times NOT is a long line,
-  but no deep stack.
+* A charset is looked up in `CHARSETS`, and its name is never passed to Python's codec registry. For each new name the
+  registry tries to import a module, and it never forgets the name.
+* Keys that contain other keys are parsed with an explicit stack instead of recursion, because one line can contain NOT
+  4,000 times.
 * The tree of keys is flat: OR of OR becomes one `Or`, AND of AND one `And`, NOT of NOT cancels out, and a list of one
   key is that key. So the chains of OR that clients build from lists do not nest, and what does nest can be limited.
 """
@@ -19,7 +19,7 @@ from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf, flags
 from imapshield.wire.commands import search
 from imapshield.wire.commands.search import SearchKey
-from imapshield.wire.cursor import Cursor
+from imapshield.wire.cursor import Cursor, too_many
 from imapshield.wire.dates import parse_date
 from imapshield.wire.grammar.fetch import field_name
 from imapshield.wire.sequence import MAX_NUMBER, SequenceSet
@@ -66,7 +66,7 @@ class KeyReader:
         """Read one key."""
         word = self.cursor.try_match(abnf.WORD)
         if word is None:
-            return search.SequenceKey(self.sequence())
+            return search.SequenceKey(self.cursor.sequence_set())
         name = word.upper()
         key = KEYS.get(name)
         if key is None:
@@ -75,11 +75,6 @@ class KeyReader:
             return key
         self.cursor.space(name.decode("ascii"))
         return key(self)
-
-    def sequence(self) -> SequenceSet | None:
-        """Read a sequence set; None is ``$``."""
-        sequence = self.cursor.sequence_set()
-        return None if sequence.saved else sequence
 
     def keyword(self) -> search.FlagKey:
         """Read ``flag-keyword``, quoted or not: npm's emailjs-imap-client quotes everything it searches for."""
@@ -100,7 +95,8 @@ class KeyReader:
         """Read an astring that is searched for in the body of every message."""
         self._text_keys_left -= 1
         if self._text_keys_left < 0:
-            raise BadCommand("Too many BODY and TEXT keys in one search")
+            text = too_many("BODY and TEXT keys in one search", self.cursor.limits.max_text_keys)
+            raise BadCommand(text)
         return self.text()
 
     def header(self) -> search.HeaderKey:
@@ -165,7 +161,7 @@ KEYS: dict[bytes, SearchKey | Callable[[KeyReader], SearchKey]] = {
     b"NEW": search.And((_RECENT, search.Not(_HAS_FLAG[b"SEEN"]))),
     b"KEYWORD": KeyReader.keyword,
     b"UNKEYWORD": lambda reader: search.Not(reader.keyword()),
-    b"UID": lambda reader: search.SequenceKey(reader.sequence(), uid=True),
+    b"UID": lambda reader: search.SequenceKey(reader.cursor.sequence_set(), uid=True),
     # RFC 9738 section 3.2, for searches that continue where MESSAGELIMIT ended them
     b"UIDAFTER": partial(KeyReader.uid_range, after=True),
     b"UIDBEFORE": partial(KeyReader.uid_range, after=False),
@@ -246,7 +242,7 @@ class _KeyTree:
 
     def _push(self, frame: _Frame) -> None:
         if len(self._frames) > self._cursor.limits.max_depth:
-            raise BadCommand("The search is nested too deeply")
+            raise BadCommand(too_many("nested search keys", self._cursor.limits.max_depth))
         self._frames.append(frame)
 
     def add(self, key: SearchKey) -> SearchKey | None:

@@ -1,6 +1,6 @@
 """NOOP and IDLE."""
 
-from tests.session.session_case import SessionTestCase, without_text
+from tests.session.session_case import SessionTestCase, session_of, without_text
 
 
 class IdleTests(SessionTestCase):
@@ -43,3 +43,25 @@ class IdleTests(SessionTestCase):
             without_text(client.send(b"a IDLE\r\nDONE\r\nb NOOP\r\n")),
             b"+\r\na OK\r\nb OK\r\n",
         )
+
+    def test_idle_without_mailbox_returns_notify_events(self) -> None:
+        """Without a selected mailbox IDLE returns the events of NOTIFY at once."""
+        other = self.server.login()
+        other(b"c CREATE foo")
+        self.client(b"a NOTIFY SET (mailboxes foo (MessageNew MessageExpunge))")
+        self.client(b"b IDLE")
+        other.append(mailbox=b"foo")
+        self.assertIn(b"* STATUS foo (MESSAGES 1", self.client.read())
+        self.assertEqual(self.client(b"DONE"), b"b OK IDLE completed\r\n")
+
+    def test_events_during_the_poll_of_idle(self) -> None:
+        """NOTIFY events that arrive while IDLE polls the mailbox are sent when idling begins."""
+        client = self.select_inbox(1)
+        client(b"a NOTIFY SET (personal (MailboxName))")
+        mailbox = session_of(client).mailbox
+
+        async def poll() -> None:
+            self.server.realm.account().notify_listeners("created", "foo")
+
+        self.patch(mailbox, "poll", poll)
+        self.assertIn(b'* LIST (\\NonExistent \\HasNoChildren) "/" foo', client(b"b IDLE"))

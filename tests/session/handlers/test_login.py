@@ -1,6 +1,23 @@
-"""UNAUTHENTICATE (RFC 8437): several users on one connection, one after the other."""
+"""AUTHENTICATE that the client cancels, and UNAUTHENTICATE (RFC 8437)."""
 
 from tests.session.session_case import SessionTestCase, without_text
+
+
+class CancelTests(SessionTestCase):
+    def test_cancelled_authenticate_is_no_invalid_command(self) -> None:
+        """AUTHENTICATE that the client cancels is BAD, but does not count as an invalid command."""
+        client = self.server.connect()
+        for _ in range(5):
+            client(b"a AUTHENTICATE PLAIN")
+            self.assertEqual(client(b"*"), b"a BAD Authentication cancelled\r\n")
+        self.assertIn(b"b OK", client(b"b LOGIN alice secret"))
+
+    def test_password_without_tls(self) -> None:
+        """The text of the refusal says whether the server offers TLS."""
+        response = self.server.connect("192.0.2.1")(b"a LOGIN alice secret")
+        self.assertIn(
+            b"a NO [PRIVACYREQUIRED] Cleartext login is not allowed; this server", response
+        )
 
 
 class UnauthenticateTests(SessionTestCase):

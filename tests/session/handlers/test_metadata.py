@@ -2,6 +2,7 @@
 
 from imapshield.limits import Limits
 from imapshield.mailbox.values import MAX_METADATA_ENTRIES
+from imapshield.testing import Server
 from tests.session.session_case import SessionTestCase, lines, without_text
 
 
@@ -140,3 +141,16 @@ class MetadataTests(SessionTestCase):
         for name in (b"INBOX", b"old"):
             response = self.client(b"b GETMETADATA %b /private/comment" % name)
             self.assertIn(b'"My own comment"', response)
+
+    def test_name_that_no_mailbox_can_have(self) -> None:
+        """A mailbox name that is not valid is refused, as in other commands."""
+        for command in (b"GETMETADATA &bad /shared/a", b'SETMETADATA &bad (/shared/a "x")'):
+            self.assertIn(b"a NO [CANNOT]", self.client(b"a " + command))
+
+    def test_raised_limit_of_values(self) -> None:
+        """A value may be as long as `max_metadata_size`, even if that is longer than other literals may be."""
+        client = Server(max_metadata_size=100_000).login()
+        value = b"x" * 80_000
+        command = b"a SETMETADATA INBOX (/shared/a {%d+}\r\n%b)\r\n" % (len(value), value)
+        self.assertIn(b"a OK", client.send(command))
+        self.assertIn(value, client(b"b GETMETADATA INBOX /shared/a"))

@@ -1,6 +1,6 @@
 """SEARCH (RFC 9051), ESEARCH (RFC 4731), SEARCHRES (RFC 5182), PARTIAL (RFC 9394) and WITHIN (RFC 5032)."""
 
-from imapshield.testing import MAIL, Client
+from imapshield.testing import MAIL, Client, Server
 from tests.session.session_case import SessionTestCase, lines, session_of, without_text
 
 
@@ -62,6 +62,14 @@ class SearchTests(SessionTestCase):
             (b"YOUNGER 10", b""),
         ):
             self.assertEqual(lines(self.client(b"a SEARCH " + key))[0], b"* SEARCH" + expected, key)
+
+    def test_raised_limit_of_texts(self) -> None:
+        """A search text may be as long as `max_literal_size`."""
+        client = Server(max_literal_size=100_000).login()
+        client.append()
+        client(b"s SELECT INBOX")
+        response = client.send(b"a SEARCH SUBJECT {80000+}\r\n" + b"x" * 80_000 + b"\r\n")
+        self.assertEqual(without_text(response), b"* SEARCH\r\na OK\r\n")
 
 
 class SavedResultTests(SessionTestCase):

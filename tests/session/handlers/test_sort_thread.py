@@ -152,7 +152,7 @@ class ThreadTests(SessionTestCase):
         client, other = self.client, self.server.login()
         client(b"s SELECT INBOX")
         self.patch(thread_tree, "MESSAGES_PER_PAUSE", 5)
-        self.patch(sort_keys, "CHUNK_MESSAGES", 20)
+        self.patch(sort_keys, "HEADER_CHUNK_MESSAGES", 20)
         self.patch(encode, "THREAD_CHUNK_TOKENS", 20)
         served = 0
 

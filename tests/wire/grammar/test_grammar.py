@@ -212,7 +212,7 @@ class CostTests(SynchronousTestCase):
         parts: list[bytes | LiteralData] = [b"SEARCH SUBJECT "]
         parts += [MemoryLiteral(b"x"), b" SUBJECT "] * 6000
         start = process_time()
-        self.assertEqual(error_text(parts), "The command has too many parts")
+        self.assertEqual(error_text(parts), "Too many parts in one command: the limit is 5000")
         self.assertLess(process_time() - start, 0.5)
 
     def test_limits_are_for_the_whole_command(self) -> None:

@@ -31,6 +31,7 @@ class NameTests(SynchronousTestCase):
         )
         self.assertEqual(parse([b"UNSUBSCRIBE x"]), Subscribe("x", subscribe=False))
         self.assertEqual(parse([b"RENAME INBOX old-mail"]), Rename("INBOX", "old-mail"))
+        self.assertEqual(parse([b"RENAME old new/"]), Rename("old", "new"))
         for line in (b"DELETE", b"DELETE a b", b"RENAME a", b"RENAME a b c", b"SUBSCRIBE  a"):
             self.assertRaises(BadCommand, parse, [line])
 
@@ -43,7 +44,7 @@ class NameTests(SynchronousTestCase):
     def test_create_returns_canonical_names_and_special_uses(self) -> None:
         """A delimiter at the end of a name is dropped; special uses are returned in canonical spelling."""
         self.assertEqual(parse([b"CREATE owatagusiam/"]), Create("owatagusiam"))
-        self.assertEqual(parse([b"CREATE /"]), Create("/"))
+        self.assertEqual(parse([b"CREATE /"]), Create(""))
         self.assertEqual(
             parse([b"CREATE MySpecial (USE (\\drafts \\Sent))"]),
             Create("MySpecial", (b"\\Drafts", b"\\Sent")),
@@ -73,7 +74,7 @@ class ListTests(SynchronousTestCase):
         self.assertEqual(
             parse([b'LIST "" ', MemoryLiteral(b"inbox/*"), b""]), List("", ("inbox/*",))
         )
-        self.assertEqual(parse([b'LSUB "#news." "comp.*"']), List("#news.", ("comp.*",), lsub=True))
+        self.assertEqual(parse([b'LSUB "#news." "comp.*"']), List("#news.", ("comp.*",)))
         self.assertEqual(parse([b'LIST "" "&AOk-*"']), List("", ("é*",)))
 
     def test_extended_forms_are_parsed(self) -> None:

@@ -22,10 +22,10 @@ class AppendTests(SynchronousTestCase):
             (b"APPEND saved ", AppendMessage((), None, MAIL)),
             (b"APPEND saved () ", AppendMessage((), None, MAIL)),
             (b"APPEND saved (\\seen $Junk) ", AppendMessage((b"\\Seen", b"$Junk"), None, MAIL)),
-            (b"APPEND saved " + DATE + b" ", AppendMessage((), 837596665, MAIL, -420)),
+            (b"APPEND saved " + DATE + b" ", AppendMessage((), 837596665, MAIL)),
             (
                 b"APPEND saved (\\Seen) " + DATE + b" ",
-                AppendMessage((b"\\Seen",), 837596665, MAIL, -420),
+                AppendMessage((b"\\Seen",), 837596665, MAIL),
             ),
         ):
             self.assertEqual(parse([text, MAIL, b""]), Append("saved", (message,)))
@@ -77,7 +77,7 @@ class AppendTests(SynchronousTestCase):
 class ReplaceTests(SynchronousTestCase):
     def test_replace_has_a_number_a_mailbox_and_a_message(self) -> None:
         """REPLACE has a number or ``*``, a mailbox, and one message as in APPEND (RFC 8508)."""
-        message = AppendMessage((b"\\Draft",), 837596665, MAIL, -420)
+        message = AppendMessage((b"\\Draft",), 837596665, MAIL)
         parts: Parts = [b"REPLACE 4 Drafts (\\Draft) " + DATE + b" ", MAIL, b""]
         self.assertEqual(parse(parts), Replace(4, "Drafts", message))
         parsed = parse([b"UID REPLACE * inbox ", MAIL, b""])

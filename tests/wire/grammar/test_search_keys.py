@@ -27,7 +27,7 @@ from imapshield.wire.commands.search import (
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import parse
 from imapshield.wire.grammar.search_keys import CHARSETS
-from imapshield.wire.sequence import SequenceSet
+from imapshield.wire.sequence import SAVED, SequenceSet
 from tests.wire.grammar.typed_parse import parse_as
 
 DAY = date(1994, 2, 1)
@@ -57,9 +57,9 @@ class KeyTests(SynchronousTestCase):
                 FlagKey(b"$Junk"),
             ),  # the form that npm's emailjs-imap-client sends
             (b"1:5,*", SequenceKey(SequenceSet.parse(b"1:5,*"))),
-            (b"$", SequenceKey(None)),
+            (b"$", SequenceKey(SAVED)),
             (b"UID 7", SequenceKey(SequenceSet.parse(b"7"), uid=True)),
-            (b"UID $", SequenceKey(None, uid=True)),
+            (b"UID $", SequenceKey(SAVED, uid=True)),
             (b"FROM Smith", EnvelopeKey(b"FROM", "Smith")),
             (b'subject "a b"', EnvelopeKey(b"SUBJECT", "a b")),
             (b"HEADER from Smith", HeaderKey(b"FROM", "Smith")),
