@@ -99,7 +99,10 @@ class MemoryRealm:
         """Return the account of `user`, which all sessions of that user share."""
         if user not in self.accounts:
             self.accounts[user] = StoreAccount(
-                user.decode(), self.open_store, self.worker, features=self.optional_interfaces
+                user.decode(),
+                self.open_store,
+                self.worker,
+                optional_interfaces=self.optional_interfaces,
             )
         return self.accounts[user]
 

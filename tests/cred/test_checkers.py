@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from imapshield.cred import checkers, passwords, users
-from imapshield.cred.checkers import CheckerBusy, CheckerChain, PasswordFile
+from imapshield.cred.checkers import CheckerChain, CheckerUnavailable, PasswordFile, TooManyLogins
 from tests.cred.fakes import FakePool, FakeReactor
 
 ALICE = passwords.hash_scrypt(b"secret", ln=2)
@@ -119,7 +119,7 @@ class PasswordFileTests(SynchronousTestCase):
         """With the maximum of pending checks, the next one fails at once, as "busy" and not as "wrong"."""
         self.pool.paused = True
         pending = [self.check(b"alice", b"wrong") for _ in range(3)]
-        failure = self.refuses(b"alice", b"secret", CheckerBusy)
+        failure = self.refuses(b"alice", b"secret", TooManyLogins)
         self.assertIsInstance(failure.value, LoginFailed)
         self.assertNotIsInstance(failure.value, UnauthorizedLogin)
         self.pool.run_pending()
@@ -184,8 +184,8 @@ class PasswordFileTests(SynchronousTestCase):
     def test_unreadable_file(self) -> None:
         """Without the file, logins fail as "busy" with one line in the log, and work again when it is back."""
         os.rename(self.path, self.path + ".away")
-        self.refuses(b"alice", b"secret", CheckerBusy)
-        self.refuses(b"alice", b"secret", CheckerBusy)
+        self.refuses(b"alice", b"secret", CheckerUnavailable)
+        self.refuses(b"alice", b"secret", CheckerUnavailable)
         self.assertEqual(len(self.warnings()), 1)
         os.rename(self.path + ".away", self.path)
         self.accepts(b"alice", b"secret")
@@ -209,8 +209,8 @@ class PasswordFileTests(SynchronousTestCase):
         self.checker.close()
         at_shutdown()
         self.assertEqual(self.pool.state, "stopped")
-        self.failureResultOf(result, CheckerBusy)
-        self.refuses(b"alice", b"secret", CheckerBusy)
+        self.failureResultOf(result, CheckerUnavailable)
+        self.refuses(b"alice", b"secret", CheckerUnavailable)
 
     def test_close_unused(self) -> None:
         """A checker that was never used has no threads to stop."""
@@ -220,7 +220,7 @@ class PasswordFileTests(SynchronousTestCase):
     def test_unexpected_error(self) -> None:
         """An unexpected error is "busy" for the client and a traceback in the log."""
         with mock.patch.object(passwords, "verify", side_effect=MemoryError):
-            self.refuses(b"alice", b"secret", CheckerBusy)
+            self.refuses(b"alice", b"secret", CheckerUnavailable)
         self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
 
 
@@ -262,14 +262,14 @@ class CheckerChainTests(SynchronousTestCase):
 
     def test_first_that_accepts(self) -> None:
         """The first checker that accepts the credentials decides."""
-        result = self.check(UnauthorizedLogin(), CheckerBusy(), b"x", b"y")
+        result = self.check(UnauthorizedLogin(), CheckerUnavailable(), b"x", b"y")
         self.assertEqual(self.successResultOf(result), b"x")
 
     def test_none_accepts(self) -> None:
         """If all refuse, the login is refused; if one is busy and none accepts, the chain is busy."""
-        refused, busy = UnauthorizedLogin(), CheckerBusy()
+        refused, busy = UnauthorizedLogin(), CheckerUnavailable()
         self.failureResultOf(self.check(refused, UnauthorizedLogin()), UnauthorizedLogin)
-        self.failureResultOf(self.check(refused, busy, UnauthorizedLogin()), CheckerBusy)
+        self.failureResultOf(self.check(refused, busy, UnauthorizedLogin()), CheckerUnavailable)
 
     def test_interfaces(self) -> None:
         """The chain accepts the credentials of all its checkers, and calls only those that accept them."""

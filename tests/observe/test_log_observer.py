@@ -118,11 +118,11 @@ class LogObserverTests(SynchronousTestCase):
         """Of a thousand similar lines, five are written and one counts the rest; then lines are written again."""
         self.log_failed_logins(1000)
         self.assertEqual(len(self.logged), log_observer.LINES)
-        self.time += log_observer.WINDOW
+        self.time += log_observer.WINDOW + 2.5
         self.log_failed_logins(1)
         self.assertEqual(len(self.logged), log_observer.LINES + 2)
         self.assertEqual(
-            "suppressed 995 more LoginFailed lines peer=192.0.2.7 in 10 s",
+            'suppressed 995 more "login failed" lines peer=192.0.2.7 in 12.5 s',
             self.lines()[log_observer.LINES],
         )
 
@@ -132,6 +132,14 @@ class LogObserverTests(SynchronousTestCase):
         self.log_failed_logins(1, "192.0.2.8")
         self.observer(events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset"))
         self.assertEqual(len(self.logged), log_observer.LINES + 2)
+
+    def test_limits_are_counted_separately(self) -> None:
+        """Many lines of one limit do not hide the line of another limit of the same peer."""
+        for limit in ["backlog"] * 9 + ["preauth_bytes"]:
+            self.observer(events.LimitTriggered(3, PEER, limit, 100, 101, "reset"))
+        self.assertEqual(len(self.logged), log_observer.LINES + 1)
+        self.observer.summarize(everything=True)
+        self.assertIn('suppressed 4 more "limit backlog" lines peer=192.0.2.7', self.lines()[-1])
 
     def test_summary_at_the_end(self) -> None:
         """When the server stops, suppressed lines are reported; if none were suppressed, nothing is."""
