@@ -2,7 +2,6 @@
 
 import re
 from importlib import import_module
-from operator import attrgetter
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -51,4 +50,6 @@ class LimitsTests(SynchronousTestCase):
         self.assertGreater(len(rows), 20)
         for name, value, path in rows:
             module = import_module("imapshield." + path.replace("/", "."))
-            self.assertEqual(attrgetter(name)(module), int(value), name)
+            owner, _, attribute = name.partition(".")
+            limit = getattr(module, owner)
+            self.assertEqual(getattr(limit(), attribute) if attribute else limit, int(value), name)
