@@ -1,9 +1,10 @@
 """Events become log lines, which programs such as fail2ban parse and no client can forge."""
 
 import re
+from pathlib import Path
 from typing import Any
 
-from twisted.logger import Logger, LogLevel, eventAsText, formatEvent
+from twisted.logger import Logger, LogLevel, eventAsText, formatEvent, formatEventAsClassicLogText
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield import events
@@ -87,6 +88,24 @@ class LogObserverTests(SynchronousTestCase):
             self.assertEqual(self.peer(line), PEER)
             self.assertEqual(len(line.splitlines()), 1)
             self.assertTrue(line.isascii())
+
+    def test_fail2ban(self) -> None:
+        """The expression in docs/running.rst matches failed logins, and no line that contains a forged one."""
+        page = (Path(__file__).parents[2] / "docs" / "running.rst").read_text()
+        expression = page.partition("failregex = ")[2].partition("\n")[0]
+        pattern = re.compile(expression.replace("<HOST>", r"(?P<host>\S+)"))
+        forged = f"[imapshield#warn] {'login failed peer=198.51.100.1 connection='}"
+        for event in (
+            events.LoginFailed(1, PEER, forged, "LOGIN"),
+            events.BadCommandReceived(1, PEER, forged, "no"),
+            events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", forged, forged),
+            events.LoggedIn(1, PEER, forged, "PLAIN", tls=False),
+            events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4, forged),
+        ):
+            self.observer(event)
+        lines = [formatEventAsClassicLogText(event) or "" for event in self.logged]
+        hosts = [match and match["host"] for match in map(pattern.search, lines)]
+        self.assertEqual(hosts, [PEER, None, None, None, None])
 
     def test_every_kind(self) -> None:
         """Each kind of event is one line; only an internal error has a traceback."""
