@@ -69,10 +69,9 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         """
         try:
             super().parseOptions(options)
-        except usage.UsageError as error:
-            raise SystemExit(f"imapshield: {error}; see --help") from None
-        except ConfigError as error:
-            raise SystemExit(f"imapshield: {error}") from None
+        except (usage.UsageError, ConfigError) as error:
+            advice = "" if isinstance(error, ConfigError) else "; see --help"
+            raise SystemExit(f"imapshield: {error}{advice}") from None
 
     def parseArgs(self, *arguments: str) -> None:
         """Refuse arguments that are not options."""

@@ -18,6 +18,7 @@ from zope.interface.verify import verifyObject
 
 from imapshield.cred import checkers, passwords, users
 from imapshield.cred.checkers import CheckerChain, CheckerUnavailable, PasswordFile, TooManyLogins
+from imapshield.testing import Server
 from tests.cred.fakes import FakePool, FakeReactor
 
 ALICE = passwords.hash_scrypt(b"secret", ln=2)
@@ -253,6 +254,18 @@ class FixedChecker:
 
     def requestAvatarId(self, credentials: object) -> Deferred[bytes]:
         return fail(self.result) if isinstance(self.result, Exception) else succeed(self.result)
+
+
+class ClientTextTests(SynchronousTestCase):
+    def test_texts(self) -> None:
+        """A client learns whether the passwords cannot be checked or there are too many logins, and nothing else."""
+        for error, text in (
+            (CheckerUnavailable("LDAP is down"), b"Cannot check passwords now; try again later"),
+            (TooManyLogins(), b"Too many simultaneous logins; try again later"),
+        ):
+            checker: Any = FixedChecker(error)
+            answer = Server(checker=checker).connect()(b"a LOGIN alice secret")
+            self.assertEqual(answer, b"a NO [UNAVAILABLE] %b\r\n" % text)
 
 
 class CheckerChainTests(SynchronousTestCase):
