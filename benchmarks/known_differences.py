@@ -66,7 +66,7 @@ def _lower_case(value: object) -> object:
     "RFC 9051 section 6.4.5.1: a part that is neither a multipart nor a message has no parts, and HEADER"
     ' and TEXT require one "of type MESSAGE/RFC822 or MESSAGE/GLOBAL"; section 4.4: NIL'
 )
-def no_such_part(difference: Difference) -> bool:
+def missing_part(difference: Difference) -> bool:
     if difference.ours is not None:
         return False
     if difference.category == ABSENT:
@@ -85,14 +85,14 @@ def message_global(difference: Difference) -> bool:
 
 
 @rule('RFC 9051 section 6.4.5.1: no blank line for "a message that has no body and no blank line"')
-def blank_line_made_up(difference: Difference) -> bool:
+def added_blank_line(difference: Difference) -> bool:
     if "HEADER.FIELDS" not in difference.request or not isinstance(difference.ours, bytes):
         return False
     return difference.theirs == difference.ours + b"\r\n"
 
 
 @rule("RFC 2046 section 5.1.1: the boundary ends the part")
-def header_that_reaches_into_the_next_part(difference: Difference) -> bool:
+def header_continued_in_the_next_part(difference: Difference) -> bool:
     if not (isinstance(difference.theirs, bytes) and isinstance(difference.ours, bytes)):
         return False
     is_header = difference.category == "sections" and "HEADER.FIELDS" in difference.request
@@ -100,7 +100,7 @@ def header_that_reaches_into_the_next_part(difference: Difference) -> bool:
 
 
 @rule("RFC 5322 section 3.6.8: names are printable ASCII")
-def nul_in_the_name_of_a_field(difference: Difference) -> bool:
+def nul_in_a_field_name(difference: Difference) -> bool:
     if not re.search(rb"(?m)^[^\s:\0]+\0[^:\n]*:", header_blocks(difference.message)[0]):
         return False
     is_header = difference.category in ("ENVELOPE", "HEADER.FIELDS")
@@ -108,7 +108,7 @@ def nul_in_the_name_of_a_field(difference: Difference) -> bool:
 
 
 @rule('RFC 9051 section 6.4.5: "this data item can only be requested for leaf body parts"')
-def binary_of_no_leaf(difference: Difference) -> bool:
+def binary_of_a_multipart(difference: Difference) -> bool:
     return difference.category == "BINARY, composed"
 
 
@@ -133,7 +133,7 @@ def damaged_encoding(difference: Difference) -> bool:
     "RFC 9051 section 6.4.5: UNKNOWN-CTE is for an encoding that a server cannot decode; BODYSTRUCTURE of"
     " both servers shows one that they know"
 )
-def encoding_written_oddly(difference: Difference) -> bool:
+def empty_or_folded_encoding(difference: Difference) -> bool:
     if difference.category != "BINARY" or difference.theirs != "NO [UNKNOWN-CTE":
         return False
     values = [
@@ -158,7 +158,7 @@ def encoding_without_mime_version(difference: Difference) -> bool:
 @rule(
     "RFC 5322 section 3.6: the field may occur once; ENVELOPE and BODYSTRUCTURE show which one is used"
 )
-def field_given_twice(difference: Difference) -> bool:
+def repeated_field(difference: Difference) -> bool:
     if searches_bodies(difference) or difference.category == "BINARY":
         names = ("Content-Type", "Content-Transfer-Encoding")
         return any(
@@ -188,7 +188,7 @@ def date_beyond_32_bits(difference: Difference) -> bool:
     'RFC 9051 section 6.4.4: messages "whose [RFC5322] Date: header field ... is earlier"; a message'
     " without Date is not among them"
 )
-def no_date(difference: Difference) -> bool:
+def missing_date(difference: Difference) -> bool:
     if not difference.category.startswith("SEARCH SENT") or sent_days(difference):
         return False
     return is_answer_for_day(difference, None)
@@ -197,7 +197,7 @@ def no_date(difference: Difference) -> bool:
 @rule(
     'RFC 5256 section 2.2: INTERNALDATE if it "cannot be parsed"; how tolerant the parser is is left open'
 )
-def date_that_is_none(difference: Difference) -> bool:
+def invalid_date(difference: Difference) -> bool:
     return uses_dates(difference) and None in sent_days(difference)
 
 
@@ -215,7 +215,7 @@ def spaces_at_folds(difference: Difference) -> bool:
 @rule(
     "RFC 5256 section 2.1 (3): *WSP is spaces and tabs; other characters that look like spaces are collated later"
 )
-def space_that_is_no_space(difference: Difference) -> bool:
+def no_break_space(difference: Difference) -> bool:
     if not sorts_subjects(difference):
         return False
     subjects = map(decoded_field, fields(difference, "Subject"))
@@ -242,12 +242,12 @@ def sharp_s(difference: Difference) -> bool:
 
 
 @rule("RFC 2231 section 5: encoded words may have a language")
-def word_with_a_language(difference: Difference) -> bool:
+def encoded_word_with_a_language(difference: Difference) -> bool:
     return any(word.language for word in encoded_words(difference))
 
 
 @rule("RFC 2047 section 6.2 leaves open how a client shows what it cannot display")
-def charset_that_is_odd_or_wrong(difference: Difference) -> bool:
+def unknown_or_wrong_charset(difference: Difference) -> bool:
     texts = [(word.charset, word.data()) for word in encoded_words(difference)]
     if searches_bodies(difference):
         texts += [(charset, data) for charset, data in text_parts(difference.message) if charset]
@@ -260,7 +260,7 @@ def charset_that_is_odd_or_wrong(difference: Difference) -> bool:
 @rule(
     "RFC 6532 and RFC 2046 section 4.1.2: bytes above 127 without a charset are UTF-8; others are undefined"
 )
-def octets_without_a_charset(difference: Difference) -> bool:
+def undeclared_charset(difference: Difference) -> bool:
     if searches_bodies(difference):
         texts = [data for charset, data in text_parts(difference.message) if not charset]
         texts.append(header_blocks(difference.message)[0])
@@ -274,7 +274,7 @@ def octets_without_a_charset(difference: Difference) -> bool:
 @rule(
     'RFC 9051 section 6.4.4: "contain the specified string in the envelope structure\'s FROM field"'
 )
-def address_as_the_envelope_has_it(difference: Difference) -> bool:
+def address_in_envelope_form(difference: Difference) -> bool:
     name = requested_field(difference)
     if name not in ADDRESS_FIELDS or not difference.category.startswith("SEARCH"):
         return False
@@ -295,7 +295,7 @@ def text_in_an_unknown_encoding(difference: Difference) -> bool:
 
 
 @rule("RFC 2045 section 5.2: plain text where the Content-Type field is syntactically invalid")
-def text_of_no_subtype(difference: Difference) -> bool:
+def type_without_subtype(difference: Difference) -> bool:
     return searches_bodies(difference) and any(
         re.match(rb"(?i)text\s*(?:;|\Z)", content_type)
         for values in fields_anywhere(difference, "Content-Type")
@@ -304,7 +304,7 @@ def text_of_no_subtype(difference: Difference) -> bool:
 
 
 @rule('RFC 9051 section 6.4.4: "Messages that do not match the specified search key"')
-def not_of_a_list(difference: Difference) -> bool:
+def not_with_a_list(difference: Difference) -> bool:
     missing = difference.theirs is False and difference.ours is True
     return missing and "NOT (SEEN " in difference.request
 

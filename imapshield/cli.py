@@ -5,10 +5,11 @@ read the arguments of other processes.
 """
 
 import argparse
+import errno
 import getpass
+import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from imapshield import __version__
 from imapshield.cred import passwords, users
@@ -24,10 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except users.BadUserName as error:
-        return _fail(f"invalid user name: {error}")
+        return _fail(str(error))
     except OSError as error:
-        path = error.filename or options.file
-        return _fail(f"{path}: {error.strerror}; name a file that you can read and write")
+        return _fail(_advice(error, options.file))
     except (KeyboardInterrupt, EOFError):
         return _fail("interrupted; nothing was changed")
     except CommandError as error:
@@ -56,6 +56,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _advice(error: OSError, path: str) -> str:
+    """Return what is wrong with the password file, and what to do."""
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
+        return f"the directory {folder} does not exist; create it first"
+    if error.errno == errno.ENOENT:
+        return f"{path}: {error.strerror}; `imapshield passwd {path} USER` creates it"
+    text = f"{error.filename or path}: {error.strerror}"
+    return f"{text}; run this command as its owner" if error.errno == errno.EACCES else text
+
+
 def _passwd(options: argparse.Namespace) -> None:
     password = _read_password()
     if not password:
@@ -67,13 +78,26 @@ def _passwd(options: argparse.Namespace) -> None:
         raise CommandError(
             "with --scram a password has only printable ASCII characters; omit --scram, or choose another password"
         ) from None
+    had_scram = os.path.exists(options.file) and _offers_scram(options.file)
     added = users.set_hash(options.file, options.user, stored)
     print(f"{'added' if added else 'changed'} {options.user}")
+    if had_scram and not _offers_scram(options.file):
+        text = f"SCRAM is no longer offered, because {options.user} has no SCRAM secret; --scram stores one"
+        print(f"imapshield: {text}", file=sys.stderr)
+
+
+def _read(path: str) -> tuple[dict[str, str], list[str]]:
+    with open(path, "rb") as file:
+        return users.parse(file.read())
+
+
+def _offers_scram(path: str) -> bool:
+    hashes = _read(path)[0].values()
+    return bool(hashes) and all(passwords.parse_scram(stored) for stored in hashes)
 
 
 def _users(options: argparse.Namespace) -> None:
-    with open(options.file, "rb") as file:
-        hashes, problems = users.parse(file.read())
+    hashes, problems = _read(options.file)
     for user in hashes:
         print(user)
     for problem in problems:
@@ -100,8 +124,3 @@ def _read_password() -> bytes:
 def _fail(text: str) -> int:
     print(f"imapshield: {text}", file=sys.stderr)
     return 1
-
-
-def run() -> NoReturn:
-    """The entry point of the console script."""
-    sys.exit(main())

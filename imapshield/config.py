@@ -8,8 +8,9 @@ Rules
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any
 
 from imapshield.limits import Limits
@@ -24,11 +25,7 @@ _TOML_TYPES: dict[str, type] = {
 _TYPE_NAMES = {str: "a string", bool: "true or false", list: "a list of strings"}
 
 _LIMITS = {limit.name: limit for limit in fields(Limits)}
-_LIMIT_VALUES: dict[object, str] = {
-    int: "a whole number above zero",
-    float: "a number above zero",
-    bool: "true or false",
-}
+_MAX_VALUE = 999_999_999_999
 
 
 class ConfigError(Exception):
@@ -71,8 +68,9 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
     """
     from_file = read_toml(path) if path else {}
     options = from_file | dict(command_line)
-    # Limits are merged one by one. If a limit is given twice, the last value counts, which is that of the command line.
-    limits = [*from_file.get("limit", ()), *command_line.get("limit", ())]
+    # Limits are merged one by one, whichever option sets them.
+    assigned = _assignments(from_file, f"--config {path}: ") | _assignments(command_line, "--")
+    limits: dict[str, Any] = {name: _limit_value(name, *given) for name, given in assigned.items()}
     settings = Settings(
         listen=tuple(options.get("listen", ())) or (DEFAULT_LISTEN,),
         mail_root=options.get("mail-root"),
@@ -80,7 +78,7 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         certificate=options.get("certificate"),
         key=options.get("key"),
         verbose=options.get("verbose", False),
-        limits=_limits(limits, options),
+        limits=Limits(**limits),
     )
     if settings.mail_root is not None and not settings.auth:
         raise ConfigError(
@@ -118,6 +116,8 @@ def _option_value(name: str, value: object) -> object:
         raise ConfigError(f"unknown option {name!r}; known are {', '.join(sorted(_TOML_TYPES))}")
     if name == "backlog" and type(value) is int:
         return str(value)
+    if value == "":
+        raise ConfigError(f"{name} needs a value")
     if name in ("listen", "auth") and isinstance(value, str):
         return [value]
     expected = _TOML_TYPES[name]
@@ -127,31 +127,39 @@ def _option_value(name: str, value: object) -> object:
     return value
 
 
-def _limits(assignments: Iterable[str], options: Mapping[str, Any]) -> Limits:
-    """Return the limits of ``--limit NAME=VALUE``, ``--backlog``, ``--strict-backlog`` and ``--report-only``."""
-    pairs = [assignment.partition("=") for assignment in assignments]
-    texts = {name.strip().replace("-", "_"): text.strip() for name, _, text in pairs}
+def _assignments(options: Mapping[str, Any], prefix: str) -> dict[str, tuple[str, str]]:
+    """Return the limits that one source sets: name → the option as it was typed, after `prefix`, and the value."""
+    assigned = {}
+    for assignment in options.get("limit", ()):
+        name, _, text = assignment.partition("=")
+        assigned[name.strip().replace("-", "_")] = f"{prefix}limit {assignment}", text.strip()
     if "backlog" in options:
-        texts["backlog"] = options["backlog"]
-    flags = [flag for flag in ("strict-backlog", "report-only") if options.get(flag)]
-    texts |= {flag.replace("-", "_"): "true" for flag in flags}
-    values: dict[str, Any] = {name: _limit_value(name, text) for name, text in texts.items()}
-    return Limits(**values)
+        assigned["backlog"] = f"{prefix}backlog {options['backlog']}", options["backlog"]
+    for flag in ("strict-backlog", "report-only"):
+        if flag in options:
+            assigned[flag.replace("-", "_")] = prefix + flag, str(bool(options[flag]))
+    return assigned
 
 
-def _limit_value(name: str, text: str) -> float | bool:
+def _limit_value(name: str, option: str, text: str) -> float | bool:
     if name not in _LIMITS:
-        raise ConfigError(f"--limit {name}: unknown limit; known are {', '.join(_LIMITS)}")
+        similar = "".join(f" did you mean {n}?" for n in get_close_matches(name, _LIMITS, 1))
+        raise ConfigError(f"{option}: unknown limit;{similar} `--limit help` lists all limits")
     kind, default = _LIMITS[name].type, _LIMITS[name].default
     try:
         if kind is bool:
             return ("false", "true").index(text.lower()) == 1
         number = int(text) if kind is int else float(text)
-        if number != default and not 0 < number < 1e12:
+        if number != default and not 0 < number <= _MAX_VALUE:
             raise ValueError
     except ValueError:
-        example = f"as in --limit {name}={default}"
-        raise ConfigError(
-            f"--limit {name}={text}: must be {_LIMIT_VALUES[kind]}, {example}"
-        ) from None
+        raise ConfigError(f"{option}: must be {_expected(kind, default)}") from None
     return number
+
+
+def _expected(kind: object, default: object) -> str:
+    if kind is bool:
+        return "true or false"
+    if kind is float:
+        return f"a number above 0 and at most {_MAX_VALUE}"
+    return f"a whole number from 1 to {_MAX_VALUE}" + ("" if default else ", or 0 for no limit")

@@ -72,7 +72,7 @@ class StoreLimitExceeded(StoreError):
     """The account would exceed a limit of the store: mailboxes, subscriptions or keywords (RFC 5530 LIMIT)."""
 
     code = b"LIMIT"
-    text = "Limit exceeded"
+    text = "Account limit exceeded"
 
 
 class NoSpace(StoreError):
@@ -99,14 +99,14 @@ class StoreIOError(StoreError):
     """A file or directory cannot be read or written. The log has its path and the reason."""
 
     code = b"SERVERBUG"
-    text = "Mail store I/O error; no mail was lost"
+    text = "Mail store error; try again later"
 
 
 class StoreBusy(StoreError):
     """Another program has locked the index of the account for too long."""
 
     code = b"INUSE"
-    text = "Mailbox is in use by another program, try again"
+    text = "Mailbox is in use by another program; try again later"
 
 
 class MessageExpunged(StoreError):

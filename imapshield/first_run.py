@@ -4,7 +4,7 @@ import os
 import secrets
 import sys
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -45,54 +45,82 @@ class FirstRunFolder:
         """The path of the password file."""
         return os.path.join(self.folder, "users")
 
-    def prepare(self) -> str | None:
-        """Create the directory, the sample messages and the demo user, as far as they do not exist.
+    def create_mail_root(self, *, samples: bool) -> None:
+        """Create the mail root, and before the first start the Maildir of the demo user with sample messages.
 
-        Returns:
-            The password of the demo user if the user was created, else None.
+        Args:
+            samples: create the Maildir of the demo user.
 
         Raises:
             OSError: the directory cannot be written.
         """
         os.makedirs(self.mail, mode=0o700, exist_ok=True)
-        if os.path.exists(self.users):
-            return None
         maildir = os.path.join(self.mail, USER)
-        if not os.path.exists(maildir):
+        if samples and not os.path.exists(self.users) and not os.path.exists(maildir):
             deliver_samples(maildir, datetime.now(UTC))
-        password = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(4)) for _ in range(3))
-        # The password file is written last, so that a start after an interrupted first start is a first start too.
-        users.set_hash(self.users, USER, passwords.hash_password(password.encode()))
-        return password
 
-    def welcome_message(self, host: str, port: str, password: str) -> str:
-        """Return what the first start prints: how to log in, what to try, and what to do next."""
-        address = f"{host}:{port}"
-        programs = os.path.dirname(sys.argv[0])
+    def add_demo_user(self, listening: Sequence[tuple[str, str]]) -> str:
+        """Create the password file with the demo user, unless the file exists, and return the text to print.
+
+        Args:
+            listening: the description of each endpoint and its address.
+
+        Raises:
+            OSError: the password file cannot be written.
+        """
+        if os.path.exists(self.users):
+            return self._restart_message(listening)
+        password = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(4)) for _ in range(3))
+        users.set_hash(self.users, USER, passwords.hash_password(password.encode()))
+        return self._welcome_message(listening, password)
+
+    def _welcome_message(self, listening: Sequence[tuple[str, str]], password: str) -> str:
         return f"""\
-imapshield: first start. The mail server is at {address}, with a few sample messages.
+imapshield: first start. The mail server is at {_addresses(listening)}, with a few sample messages.
 
     user      {USER}
     password  {password}    (shown only this once)
 
-Try it:
-    curl imap://{address}/INBOX -u {USER}:{password}
-    curl "imap://{address}/INBOX;MAILINDEX=1" -u {USER}:{password}
-    mutt -f imap://{USER}@{address}/INBOX
-    Thunderbird: server {host}, port {port}, connection security "None", normal password
-
-Next steps:
-    {os.path.join(programs, "imapshield")} passwd {self.users} {USER}
+{_examples(listening, password)}Next steps:
+    {_program("imapshield")} passwd {self.users} {USER}
         changes the password. Another name instead of {USER} adds a user with the Maildir {self.mail}/NAME
-    {os.path.join(programs, "twistd")} imapshield --help
+    {_program("twistd")} imapshield --help
         lists all options, such as --mail-root to serve existing mail
 """
 
-    def restart_message(self, host: str, port: str) -> str:
-        """Return what later starts print: the places of the mail and the users."""
+    def _restart_message(self, listening: Sequence[tuple[str, str]]) -> str:
+        change = f"{_program('imapshield')} passwd {self.users} {USER}"
         return f"""\
-imapshield: listening on {host}:{port}, mail in {self.mail}, users in {self.users}
-imapshield: the password of {USER} was shown at the first start; to change it: imapshield passwd {self.users} {USER}
+imapshield: listening on {_addresses(listening)}, mail in {self.mail}, users in {self.users}
+imapshield: the password of {USER} was shown at the first start; to change it: {change}
+"""
+
+
+def _program(name: str) -> str:
+    """Return the path of a program in the directory from which this one was started."""
+    return os.path.join(os.path.dirname(sys.argv[0]), name)
+
+
+def _addresses(listening: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(address for _, address in listening)
+
+
+def _examples(listening: Sequence[tuple[str, str]], password: str) -> str:
+    """Return the commands to try, which need an endpoint without TLS; empty if there is none."""
+    address = next((address for text, address in listening if text.startswith("tcp")), None)
+    if address is None:
+        return ""
+    host, _, port = address.rpartition(":")
+    # A port on all addresses is reachable through the loopback address.
+    host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104, replaced
+    url = f"imap://{host}:{port}/INBOX"
+    return f"""\
+Try it:
+    curl "{url}" -u {USER}:{password}
+    curl "{url};MAILINDEX=1" -u {USER}:{password}
+    mutt -f imap://{USER}@{host}:{port}/INBOX
+    Thunderbird: server {host.strip("[]")}, port {port}, connection security "None", normal password
+
 """
 
 

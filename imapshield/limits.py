@@ -1,7 +1,9 @@
-"""All limits of the server, each with its default and the reason for it.
+"""The limits that an operator can change, each with its default and the reason for it.
 
 `Limits(name=value)` or ``--limit NAME=VALUE`` changes one. When a limit triggers, the log names it and its value.
-Names that end in ``_seconds`` are times in seconds; ``_bytes``, ``_size`` and ``_length`` are numbers of bytes.
+Names that end in ``_seconds`` are times in seconds; ``_bytes``, ``_size`` and ``_length`` are numbers of bytes. A count
+of failures (``_bad_commands``, ``_login_failures``) triggers when it reaches its limit, all others when they exceed it.
+docs/limits.rst also lists the fixed limits, which are constants of the modules that apply them.
 """
 
 from dataclasses import dataclass, field, fields
@@ -32,7 +34,9 @@ class Limits:
     """The limits of one server. `by_group` returns them with their reasons."""
 
     backlog: int = _general(
-        100, "Pending commands of one connection. The fix of KB Q230285 resets above 100."
+        100,
+        "Pending commands of one connection. Microsoft's fix for Exchange 5.5 (KB Q230285) resets above 100. After"
+        " login the server stops reading instead.",
     )
     strict_backlog: bool = _general(
         False, "Reset above the backlog after login, too, as Exchange did, instead of pausing."
@@ -53,7 +57,9 @@ class Limits:
     )
     preauth_line_length: int = _preauth(8 << 10, "Length of one line. SASL tokens are the longest.")
     preauth_id_length: int = _preauth(
-        36 << 10, "Length of the command ID. RFC 2971 permits 30 fields of one kilobyte each."
+        36 << 10,
+        "Length of one line of the command ID, instead of preauth_line_length. RFC 2971 permits 30 fields with names"
+        " of 30 bytes and values of 1024.",
     )
     preauth_literal_size: int = _preauth(4 << 10, "Size of one literal: a user name or a password.")
     preauth_nesting: int = _preauth(1, "Nested parentheses. Only ID has any, and only one level.")
@@ -75,7 +81,7 @@ class Limits:
         512 << 10, "Size of one command with all its literals, except the messages of APPEND."
     )
     max_command_literals: int = _user(
-        1000, "Literals in one command. CVE-2024-34055 sent thousands."
+        1000, "Literals in one command. The attack of CVE-2024-34055 sends thousands."
     )
     max_message_size: int = _user(
         64 << 20, "Size of one message of APPEND; clients see APPENDLIMIT."
@@ -84,21 +90,24 @@ class Limits:
         256 << 20, "Size of all messages of one APPEND together, while they arrive."
     )
     max_bad_commands: int = _user(
-        50, "Consecutive malformed commands. The client and the server are out of step."
+        50,
+        "Consecutive malformed commands. At this count client and server are probably out of step.",
     )
     max_messages_per_command: int = _user(
         0,
-        "Messages that one command may process; clients see MESSAGELIMIT. 0 means no limit, because few"
-        " clients know it.",
+        "Messages that one command may process (RFC 9738); clients see MESSAGELIMIT. The default 0 means no limit,"
+        " because few clients support MESSAGELIMIT.",
     )
     max_inflate_ratio: int = _user(
         100,
-        "Decompressed bytes for each byte received under COMPRESS, after the first MiB. Text reaches 3 to 20.",
+        "Decompressed bytes for each byte received under COMPRESS, after the first MiB. Text compresses by a factor of"
+        " 3 to 20.",
     )
 
     max_backlog_bytes: int = _memory(
         256 << 10,
-        "Bytes of all pending commands with their literals. A hundred APPENDs would be a hundred files.",
+        "Bytes of the waiting commands with their literals. Without it, 100 pending APPENDs would occupy 100 temporary"
+        " files.",
     )
     append_memory_bytes: int = _memory(
         256 << 10, "Bytes of one APPEND that are kept in memory; a larger one is in a file."
@@ -118,16 +127,20 @@ class Limits:
         "Results of a SORT that is kept up to date. Each new message is sorted together with all of them.",
     )
 
-    idle_seconds: float = _time(1800, "Time without a command after login (RFC 9051 section 5.4).")
+    idle_seconds: float = _time(
+        1800,
+        "Time without a command after login. RFC 9051 section 5.4 requires at least 30 minutes.",
+    )
     literal_seconds: float = _time(
-        60, "Time without one byte of an announced literal. Each byte that arrives restarts it."
+        60, "Time to wait for the next byte of a literal. Each byte that arrives restarts it."
     )
     stalled_seconds: float = _time(
         30,
-        "Time in which a client with a full backlog and a full write buffer reads nothing, until the reset.",
+        "A client whose backlog and write buffer are full is reset if it reads nothing for this long.",
     )
     unsent_seconds: float = _time(
-        300, "Time in which output waits and the client reads nothing. Dovecot has the same limit."
+        300,
+        "A client whose write buffer is full is reset if it reads nothing for this long. Dovecot has the same limit.",
     )
     closing_seconds: float = _time(
         5, "Time for the client to read the last BYE before the connection is reset."
@@ -137,7 +150,8 @@ class Limits:
     )
     turn_seconds: float = _time(
         0.002,
-        "Duration of one turn, after which the server reads from the network. Users take turns, not connections.",
+        "Time in which commands run before the server reads from the network again. Users take turns, not"
+        " connections: all connections of a user share one turn.",
     )
 
     quota_bytes: int = _quota(

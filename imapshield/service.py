@@ -1,9 +1,11 @@
 """The Twisted service. It listens on all endpoints or on none, and stops in order: ports, connections, mail."""
 
 import errno
+import os
 import resource
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +55,7 @@ class ShieldService(Service):
         periodic: called every `SUMMARY_SECONDS` seconds.
         clock: an `IReactorTime`.
         max_connections: the maximum number of connections, each of which needs an open file.
+        on_listening: called, while the process may still be root, with (endpoint description, address) of each port.
     """
 
     endpoints: Sequence[tuple[str, Any]]
@@ -61,7 +64,8 @@ class ShieldService(Service):
     periodic: Callable[[], object]
     clock: Any
     max_connections: int = 0
-    _ports: list[Any] | None = field(default=None, init=False)
+    on_listening: Callable[[Sequence[tuple[str, str]]], object] | None = None
+    _ports: list[tuple[str, Any]] | None = field(default=None, init=False)
     _log = Logger(namespace="imapshield")
 
     def __post_init__(self) -> None:
@@ -76,26 +80,36 @@ class ShieldService(Service):
         """
         super().privilegedStartService()
         self._raise_open_file_limit()
-        self._ports = []
+        ports = self._ports = []
         for text, endpoint in self.endpoints:
             failures: list[Failure] = []
             listening = maybeDeferred(endpoint.listen, self.factory)
-            listening.addCallbacks(self._ports.append, failures.append)
+            listening.addCallbacks(
+                lambda port, text=text: ports.append((text, port)), failures.append
+            )
             if failures:
-                while self._ports:
-                    self._ports.pop().stopListening()
+                while ports:
+                    ports.pop()[1].stopListening()
                 raise CannotServe(f"cannot listen on {text}: {_advice(failures[0].value)}")
+        if self.on_listening is not None:
+            self.on_listening([(text, _address_text(port.getHost())) for text, port in ports])
 
     def _raise_open_file_limit(self) -> None:
         """Raise the limit of open files as far as the system permits. The usual default of 1,024 is too low."""
+        needed, unlimited = self.max_connections + SPARE_FILES, resource.RLIM_INFINITY
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft < hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        if resource.RLIM_INFINITY != hard < self.max_connections + SPARE_FILES:
+        if soft not in (unlimited, hard):
+            wanted = max(soft, needed) if hard == unlimited else hard
+            with suppress(
+                ValueError, OSError
+            ):  # a container may forbid it, and no kernel permits RLIM_INFINITY
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+                soft = wanted
+        if unlimited != soft < needed:
             self._log.warn(
                 "the system permits {files} open files, too few for --limit max_connections={connections};"
                 " raise `ulimit -n` (LimitNOFILE= in systemd) or lower the limit",
-                files=hard,
+                files=soft,
                 connections=self.max_connections,
             )
 
@@ -106,10 +120,9 @@ class ShieldService(Service):
         super().startService()
         sys.setswitchinterval(SWITCH_SECONDS)
         self._loop.start(SUMMARY_SECONDS, now=False)
-        for port in self._ports or ():
+        for _, port in self._ports or ():
             address = port.getHost()
-            where = f"{address.host}:{address.port}" if hasattr(address, "host") else address
-            self._log.info("serving at {where}", where=where, address=address)
+            self._log.info("serving at {where}", where=_address_text(address), address=address)
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, send BYE to all clients, and then close the mail stores."""
@@ -120,12 +133,21 @@ class ShieldService(Service):
         ports, self._ports = self._ports or [], None
         if self._loop.running:
             self._loop.stop()
-        await DeferredList([maybeDeferred(port.stopListening) for port in ports])
+        await DeferredList([maybeDeferred(port.stopListening) for _, port in ports])
         for step in (self.factory.shutdown, *self.on_stop):
             try:
                 await maybeDeferred(step)
             except Exception:
                 self._log.failure("error while stopping; the remaining steps continue")
+
+
+def _address_text(address: Any) -> str:
+    """Return the address of a port as text, such as ``[::1]:143``."""
+    if hasattr(address, "port"):
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        return f"{host}:{address.port}"
+    name = getattr(address, "name", None)
+    return os.fsdecode(name) if name else str(address)
 
 
 def _advice(error: BaseException | None) -> str:
@@ -138,4 +160,4 @@ def _advice(error: BaseException | None) -> str:
         return "permission denied; for a port below 1024 start as root with twistd --uid, or use another port"
     if code == errno.EADDRNOTAVAIL:
         return "this machine does not have this address; omit interface= to listen on all addresses"
-    return f"{cause}; see --help for --listen"
+    return f"{str(cause).rstrip('.')}; see --help for --listen"

@@ -2,7 +2,9 @@
 
 import os
 import re
+import sys
 import textwrap
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import IService
@@ -68,7 +70,8 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         try:
             super().parseOptions(options)
         except (usage.UsageError, ConfigError) as error:
-            raise SystemExit(f"imapshield: {error}; see --help") from None
+            advice = "" if isinstance(error, ConfigError) else "; see --help"
+            raise SystemExit(f"imapshield: {error}{advice}") from None
 
     def parseArgs(self, *arguments: str) -> None:
         """Refuse arguments that are not options."""
@@ -77,6 +80,9 @@ class Options(usage.Options, strcred.AuthOptionMixin):
 
     def postOptions(self) -> None:
         """Build `settings` from the options and the file of ``--config``."""
+        for name, value in self.items():
+            if value == "":
+                raise ConfigError(f"--{name} needs a value")
         given = {name: value for name, value in self.items() if value and name != "config"}
         self.settings = load_settings(given, self["config"])
 
@@ -107,7 +113,7 @@ def makeService(options: Options) -> IService:
 
 def _make_service(settings: Settings, reactor: Any) -> IService:
     # Imported here, so that `twistd imapshield --help` does not load the server.
-    from imapshield.cred.checkers import CheckerChain
+    from imapshield.cred.checkers import CheckerChain, PasswordFile
     from imapshield.cred.sasl import challengers
     from imapshield.edge.factory import ShieldedIMAP4Factory
     from imapshield.observe.log_observer import LogObserver
@@ -118,9 +124,13 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
     endpoints = [(text, _endpoint(reactor, text)) for text in settings.listen]
     context = None if certificate is None else load_context(certificate, settings.key)
     first_run = FirstRunFolder.from_environ(os.environ)
-    uses_first_run = settings.mail_root is None or not settings.auth
-    message = _prepare(first_run, settings) if uses_first_run else ""
-    checkers = [_checker(reactor, text) for text in settings.auth or (f"file:{first_run.users}",)]
+    if settings.mail_root is None:
+        try:
+            first_run.create_mail_root(samples=not settings.auth)
+        except OSError as error:
+            raise ConfigError(_not_writable(first_run, error)) from None
+    demo_checker = PasswordFile(first_run.users, reactor=reactor)
+    checkers = [_checker(reactor, text) for text in settings.auth] or [demo_checker]
     realm = _realm(settings.mail_root or first_run.mail, limits, reactor)
     log = LogObserver(verbose=settings.verbose)
     factory = ShieldedIMAP4Factory(
@@ -134,37 +144,54 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
     )
     on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]
     on_stop += [realm.close, lambda: log.summarize(everything=True)]
-    if message:
-        print(message, flush=True)
-    connections = limits.max_connections
-    return ShieldService(endpoints, factory, on_stop, log.summarize, reactor, connections)
+    return ShieldService(
+        endpoints,
+        factory,
+        on_stop,
+        log.summarize,
+        reactor,
+        limits.max_connections,
+        None if settings.auth else _announcer(first_run),
+    )
 
 
 def _endpoint(reactor: Any, text: str) -> Any:
     try:
         return serverFromString(reactor, text)
+    except FileNotFoundError as error:
+        reason = f"file {error.filename} not found"
     except Exception as error:  # endpoint parsers are plugins and may raise anything
-        raise ConfigError(
-            f"--listen {text}: not a Twisted endpoint ({error}); use for example tcp:143 or {DEFAULT_LISTEN}"
-        ) from None
+        without_port = re.search(r"(^|:)(tcp[46]?|ssl)(:?$|::)", text)
+        reason = "has no port" if without_port else f"not a Twisted endpoint ({error})"
+    raise ConfigError(f"--listen {text}: {reason}; use for example tcp:143 or {DEFAULT_LISTEN}")
 
 
-def _prepare(first_run: FirstRunFolder, settings: Settings) -> str:
-    """Create what is missing in the first-run folder. Return the message to print, which may be empty."""
-    try:
-        password = first_run.prepare()
-    except OSError as error:
-        raise ConfigError(
-            f"{error.filename or first_run.folder}: {error.strerror};"
-            " make it writable, or name another directory with --mail-root"
-        ) from None
-    if settings.auth:
-        return ""
-    address = re.match(r"tcp:(?:port=)?(\d+)(?:.*interface=([^:]*))?", settings.listen[0])
-    port, host = address.groups("127.0.0.1") if address else ("1143", "127.0.0.1")
-    if password is None:
-        return first_run.restart_message(host, port)
-    return first_run.welcome_message(host, port, password)
+def _not_writable(first_run: FirstRunFolder, error: OSError) -> str:
+    return (
+        f"{error.filename or first_run.folder}: {error.strerror};"
+        " make it writable, or name another directory with --mail-root"
+    )
+
+
+def _announcer(first_run: FirstRunFolder) -> Callable[[Sequence[tuple[str, str]]], None]:
+    """Return a function that adds the demo user and prints how to log in, to the present standard output.
+
+    It is called when the server listens, so a start that fails creates no password that nobody has seen. By then twistd
+    has redirected standard output to the log or, in the background, to /dev/null.
+    """
+    from imapshield.service import CannotServe
+
+    output = os.dup(sys.__stdout__.fileno()) if sys.__stdout__ else os.open(os.devnull, os.O_WRONLY)
+
+    def announce(listening: Sequence[tuple[str, str]]) -> None:
+        try:
+            text = first_run.add_demo_user(listening)
+        except OSError as error:
+            raise CannotServe(_not_writable(first_run, error)) from None
+        with open(output, "w", encoding="utf-8") as file:
+            print(text, file=file)
+
+    return announce
 
 
 def _realm(mail_root: str, limits: Limits, reactor: Any) -> Any:
@@ -196,6 +223,8 @@ def _checker(reactor: Any, text: str) -> Any:
     kind, _, argument = text.partition(":")
     if kind in ("file", "imapshield"):
         return _password_file(reactor, argument)
+    if kind == "memory" and ":" not in argument:
+        raise ConfigError("--auth memory: needs USER:PASSWORD, as in --auth memory:alice:secret")
     try:
         checker: Any = strcred.makeChecker(text)
     except strcred.InvalidAuthType:
@@ -203,7 +232,8 @@ def _checker(reactor: Any, text: str) -> Any:
             f"--auth {kind}: unknown type; use file:PATH, memory:USER:PASSWORD or a type of --help-auth"
         ) from None
     except Exception as error:  # checker factories are plugins and may raise anything
-        raise ConfigError(f"--auth {kind}: {error}; see --help-auth-type {kind}") from None
+        reason = str(error).rstrip(".")
+        raise ConfigError(f"--auth {kind}: {reason}; see --help-auth-type {kind}") from None
     if IUsernamePassword not in checker.credentialInterfaces:
         raise ConfigError(f"--auth {kind}: does not check passwords; see --help-auth")
     if isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):

@@ -29,12 +29,13 @@ def load_context(certificate: str, key: str | None = None) -> CertificateOptions
         raise ConfigError(
             f"--certificate {certificate}: no PEM certificate in it; name another file"
         )
-    key = key or certificate
+    option = f"--key {key}" if key else f"--certificate {certificate}"
     try:
-        private_key = crypto.load_privatekey(crypto.FILETYPE_PEM, _read(key, "--key"), b"")
+        pem = _read(key or certificate, "--key")
+        private_key = crypto.load_privatekey(crypto.FILETYPE_PEM, pem, b"")
     except (crypto.Error, ValueError, TypeError):
         raise ConfigError(
-            f"--key {key}: contains no PEM private key without a passphrase; name the file of the key with --key"
+            f"{option}: contains no PEM private key without a passphrase; name the file of the key with --key"
         ) from None
     try:
         leaf, *issuers = (crypto.load_certificate(crypto.FILETYPE_PEM, pem) for pem in chain)
@@ -44,7 +45,8 @@ def load_context(certificate: str, key: str | None = None) -> CertificateOptions
         raise ConfigError(f"--certificate {certificate}: damaged; name a valid PEM file") from None
     except (SSL.Error, ValueError):
         raise ConfigError(
-            f"--key {key}: does not match the first certificate in {certificate}; name the key of that certificate"
+            f"{option}: the private key does not match the first certificate in {certificate};"
+            " name the file of its key with --key"
         ) from None
     return context
 

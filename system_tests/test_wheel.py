@@ -179,7 +179,7 @@ class InstalledTests(SynchronousTestCase):
         self.assert_start_fails("--listen", "nonsense", message="tcp:143")
         self.assert_start_fails("--certificate", "/no/such.pem", message="/no/such.pem")
         self.assert_start_fails("--backlog", "x", message="whole number")
-        self.assert_start_fails("--limit", "x=1", message="preauth_seconds")
+        self.assert_start_fails("--limit", "x=1", message="--limit help")
 
     def test_port_in_use_is_reported_in_one_line(self) -> None:
         """A port in use is reported in one line with status 1, in the foreground and by the daemon's parent."""

@@ -1,5 +1,6 @@
 """The console script sets, lists and removes users; its errors are one line each."""
 
+import errno
 import io
 import os
 import subprocess
@@ -119,6 +120,28 @@ class CommandTests(SynchronousTestCase):
             with self.subTest(arguments=arguments):
                 status, out, err = self.command(*arguments, stdin=b"x")
                 self.assertEqual((status, out, len(err.splitlines())), (1, "", 1))
+
+    def test_advice(self) -> None:
+        """A missing directory, a missing file and a lack of permission each have their own advice."""
+        folder: str = os.path.abspath(self.mktemp())
+        missing = f"the directory {folder} does not exist; create it first"
+        self.assertIn(missing, self.command("passwd", f"{folder}/users", "alice", stdin=b"x")[2])
+        self.assertIn(missing, self.command("users", f"{folder}/users")[2])
+        self.assertIn(f"`imapshield passwd {self.path} USER`", self.command("users", self.path)[2])
+        denied = PermissionError(errno.EACCES, "Permission denied", self.path)
+        for error, advice in ((denied, "Permission denied; run"), (OSError(28, "Full"), "Full\n")):
+            with mock.patch.object(users, "set_hash", side_effect=error):
+                err = self.command("passwd", self.path, "alice", stdin=b"x")[2]
+            self.assertIn(f"{self.path}: {advice}", err)
+
+    def test_end_of_scram(self) -> None:
+        """A hash of another kind in a file of SCRAM secrets says that SCRAM is no longer offered."""
+        self.command("passwd", "--scram", self.path, "alice", stdin=b"x")
+        self.assertEqual(self.command("passwd", "--scram", self.path, "bob", stdin=b"x")[2], "")
+        status, _, err = self.command("passwd", self.path, "bob", stdin=b"x")
+        self.assertEqual(status, 0)
+        self.assertIn("SCRAM is no longer offered, because bob", err)
+        self.assertEqual(self.command("passwd", self.path, "alice", stdin=b"x")[2], "")
 
     def test_password_argument_is_refused(self) -> None:
         """A password on the command line, where every process could read it, is refused."""

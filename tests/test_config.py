@@ -53,8 +53,9 @@ class CommandLineTests(ConfigTestCase):
         )
 
     def test_unknown_limit_error_lists_the_known_limits(self) -> None:
-        """The error for an unknown limit lists the known limits."""
-        self.refuses({"limit": ["bakclog=1"]}, None, "unknown limit", "backlog", "preauth_seconds")
+        """The error for an unknown limit names a similar one and the option that lists all of them."""
+        self.refuses({"limit": ["bakclog=1"]}, None, "unknown limit", "backlog?", "--limit help")
+        self.refuses({"limit": ["xyz=1"]}, None, "--limit xyz=1: unknown limit; `--limit help`")
 
     def test_invalid_limit_value_error_names_the_limit(self) -> None:
         """The error for an invalid value of a limit names the limit."""
@@ -71,14 +72,19 @@ class CommandLineTests(ConfigTestCase):
             "max_line_length=99999999999999",
         ):
             with self.subTest(assignment=assignment):
-                self.refuses({"limit": [assignment]}, None, assignment.partition("=")[0], "must be")
-        self.refuses({"backlog": "many"}, None, "backlog=many")
+                self.refuses({"limit": [assignment]}, None, f"--limit {assignment}: must be")
+        for text in ("many", "0"):
+            self.refuses({"backlog": text}, None, f"--backlog {text}: must be a whole number")
 
     def test_zero_means_no_limit(self) -> None:
-        """A limit that is off (0) by default can be set to 0; the error for an invalid value names the default."""
+        """A limit that is off by default, with 0, can be set to 0; the error for another value permits 0 too."""
         settings = load_settings({"limit": ["quota_bytes=1", "quota_bytes=0"]})
         self.assertEqual(settings.limits.quota_bytes, 0)
-        self.refuses({"limit": ["quota_bytes=-1"]}, None, "as in --limit quota_bytes=0")
+        self.refuses(
+            {"limit": ["quota_bytes=-1"]},
+            None,
+            "must be a whole number from 1 to 999999999999, or 0 for no limit",
+        )
 
     def test_mail_root_requires_auth(self) -> None:
         """A mail root without --auth is an error that says how to add users."""
@@ -125,8 +131,22 @@ class TomlFileTests(ConfigTestCase):
             (limits.backlog, limits.max_line_length, limits.idle_seconds), (8, 3000, 2.5)
         )
 
+    def test_limits_of_the_command_line_take_precedence(self) -> None:
+        """A limit on the command line replaces the same limit of the file, whichever option sets it."""
+        path = self.file(b"backlog = 7\nstrict-backlog = true\n[limit]\nreport_only = true\n")
+        limit = ["backlog=9", "strict-backlog=false", "report_only=false"]
+        self.assertEqual(load_settings({"limit": limit}, path).limits, Limits(backlog=9))
+        path = self.file(b"report-only = false\n[limit]\nbacklog = 7\n")
+        settings = load_settings({"backlog": "9", "report-only": True}, path)
+        self.assertEqual(settings.limits, Limits(backlog=9, report_only=True))
+
+    def test_wrong_limit_in_the_file(self) -> None:
+        """The error for a limit of the file names the file."""
+        path = self.file(b"backlog = 0")
+        self.refuses({}, path, f"--config {path}: backlog 0: must be")
+
     def test_missing_file_is_an_error(self) -> None:
-        """A missing file is an error that names the file."""
+        """A missing file is an error that names it."""
         path: str = os.path.abspath(self.mktemp())
         self.refuses({}, path, "--config", path)
 
@@ -134,7 +154,7 @@ class TomlFileTests(ConfigTestCase):
         """An invalid file, an unknown option and a value of the wrong type are errors that name an option."""
         for content in (
             b"=", b"\xff", b"nonsense = 1", b"listen = 1", b"backlog = true", b"mail-root = 1", b"report-only = 1",
-            b"auth = [1]", b"limit = 1", b"[limit]\nx = 1", b"[limit]\nline = [1]",
+            b"auth = [1]", b"limit = 1", b'mail-root = ""', b"[limit]\nx = 1", b"[limit]\nline = [1]",
         ):  # fmt: skip
             with self.subTest(content=content):
                 self.refuses({}, self.file(content), "--")

@@ -1,5 +1,7 @@
 """Every limit has a group and a reason, and docs/limits.rst lists exactly the limits of the code."""
 
+import re
+from importlib import import_module
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -7,7 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.limits import Limits
 
 PAGE = Path(__file__).parent.parent / "docs" / "limits.rst"
-MARKER = ".. The tables below are generated: see tests/test_limits.py.\n\n"
+BEGIN = (
+    ".. The tables from here are generated from imapshield/limits.py: see tests/test_limits.py.\n\n"
+)
+END = "\n.. The generated tables end here.\n"
 
 
 def tables() -> str:
@@ -34,5 +39,17 @@ class LimitsTests(SynchronousTestCase):
                 self.assertRegex(reason, r"^[A-Z0-9].*\.$", name)
 
     def test_limits_page_has_the_tables_of_the_code(self) -> None:
-        """docs/limits.rst ends with the tables of the code. To update it, write `tables()` after the marker."""
-        self.assertEqual(PAGE.read_text().partition(MARKER)[2], tables())
+        """docs/limits.rst has the tables of the code. To update it, write `tables()` between BEGIN and END."""
+        self.assertEqual(PAGE.read_text().partition(BEGIN)[2].partition(END)[0], tables())
+
+    def test_fixed_limits(self) -> None:
+        """docs/limits.rst lists fixed limits with the values that they have."""
+        rows = re.findall(
+            r"- ``([\w.]+)``\n     - (\d+)\n     - ``([\w/]+)\.py``", PAGE.read_text()
+        )
+        self.assertGreater(len(rows), 20)
+        for name, value, path in rows:
+            module = import_module("imapshield." + path.replace("/", "."))
+            owner, _, attribute = name.partition(".")
+            limit = getattr(module, owner)
+            self.assertEqual(getattr(limit(), attribute) if attribute else limit, int(value), name)

@@ -2,13 +2,15 @@
 
 import io
 import sys
+from resource import RLIM_INFINITY
 from typing import Any, Never
 from unittest import mock
 
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.service import CannotServe, ShieldService
@@ -83,6 +85,56 @@ class ShieldServiceTests(SynchronousTestCase):
         self.successResultOf(service.stopService())
 
 
+class OpenFileLimitTests(SynchronousTestCase):
+    def start(self, limits: tuple[int, int], *, error: Exception | None = None) -> tuple[Any, str]:
+        """Start a service with room for 1,000 connections.
+
+        Returns:
+            the arguments of the last setrlimit, and the warnings.
+        """
+        factory: Any = mock.Mock(shutdown=lambda: succeed(None))
+        service = ShieldService([], factory, [], int, Clock(), 1000)
+        with (
+            mock.patch("resource.getrlimit", return_value=limits),
+            mock.patch("resource.setrlimit", side_effect=error) as setrlimit,
+            capturedLogs() as logged,
+        ):
+            service.privilegedStartService()
+        warnings = [event["files"] for event in logged if "files" in event]
+        return setrlimit.call_args and setrlimit.call_args[0][1], str(warnings)
+
+    def test_raised(self) -> None:
+        """The limit of open files is raised to that of the system, or without one to what is needed."""
+        self.assertEqual(self.start((1024, 4096)), ((4096, 4096), "[]"))
+        self.assertEqual(self.start((1024, RLIM_INFINITY)), ((1200, RLIM_INFINITY), "[]"))
+        self.assertEqual(self.start((5000, RLIM_INFINITY)), ((5000, RLIM_INFINITY), "[]"))
+        self.assertEqual(self.start((RLIM_INFINITY, RLIM_INFINITY)), (None, "[]"))
+
+    def test_too_low(self) -> None:
+        """If the system permits too few open files, the log says so and the server starts."""
+        self.assertEqual(self.start((100, 1100)), ((1100, 1100), "[1100]"))
+        for error in (ValueError(), PermissionError()):
+            self.assertEqual(self.start((100, 4096), error=error)[1], "[100]")
+
+
+class AddressTests(SynchronousTestCase):
+    def test_addresses(self) -> None:
+        """Addresses of ports are written so that they can be copied into another program."""
+        for address, text in (
+            (IPv4Address("TCP", "127.0.0.1", 143), "127.0.0.1:143"),
+            (IPv6Address("TCP", "::1", 143), "[::1]:143"),
+            (UNIXAddress(b"/run/imap"), "/run/imap"),
+            (UNIXAddress(None), "UNIXAddress(None)"),
+        ):
+            service, port = mock.Mock(), FakePort()
+            self.patch(port, "getHost", lambda address=address: address)
+            endpoints = [("x:y", FakeEndpoint(port))]
+            ShieldService(
+                endpoints, None, [], int, Clock(), on_listening=service
+            ).privilegedStartService()
+            service.assert_called_once_with([("x:y", text)])
+
+
 class CannotServeTests(SynchronousTestCase):
     def test_each_error_of_listening_comes_with_advice(self) -> None:
         """Each error of listening is reported with advice, on one line."""
@@ -91,7 +143,7 @@ class CannotServeTests(SynchronousTestCase):
             (CannotListenError("", 1, OSError(13, "x")), "twistd --uid"),
             (CannotListenError("", 1, OSError(99, "x")), "interface="),
             (OSError(98, "x"), "another program"),
-            (OverflowError("port must be 0-65535"), "0-65535"),
+            (OverflowError("port must be 0-65535."), "0-65535; see --help"),
         ):
             err = io.StringIO()
             service = ShieldService(

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import socket
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,17 @@ class CommandLineTestCase(TestCase):
         self.patch(os, "environ", {**os.environ, "XDG_DATA_HOME": self.path("xdg")})
         self.out = io.StringIO()
         self.patch(sys, "stdout", self.out)
+        stdout = open(self.path("stdout"), "w")  # noqa: SIM115, closed by the cleanup
+        self.addCleanup(stdout.close)
+        self.patch(sys, "__stdout__", stdout)
+        self.printed_length = 0
+
+    def printed(self) -> str:
+        """Return what services have printed since the last call."""
+        with open(self.path("stdout")) as file:
+            text = file.read()[self.printed_length :]
+        self.printed_length += len(text)
+        return text
 
     def path(self, name: str) -> str:
         return os.path.join(self.folder, name)
@@ -137,30 +149,32 @@ class OptionsTests(CommandLineTestCase):
         self.refuses("--listen", message="--help")
 
     def test_configuration_error_is_one_line(self) -> None:
-        """A configuration error on the command line or in the file is reported in one line."""
-        self.refuses(
-            "--limit", "bakclog=1", message=["unknown limit", "backlog", "preauth_seconds"]
-        )
-        self.refuses("--backlog", "many", message="backlog=many")
+        """An error of the configuration is one line, from the command line and from the file."""
+        self.refuses("--limit", "bakclog=1", message=["unknown limit", "backlog", "--limit help"])
+        self.refuses("--backlog", "many", message="--backlog many: must be a whole number")
         self.refuses("--mail-root", self.mail, message=["--auth", "file:PATH", "imapshield passwd"])
         self.refuses("--config", self.path("none"), message=self.path("none"))
         self.refuses("--config", self.file("c.toml", b"="), message=self.path("c.toml"))
 
+    def test_empty_values(self) -> None:
+        """An option with an empty value is an error, and is not ignored."""
+        for option in ("--mail-root", "--certificate", "--key", "--backlog", "--config"):
+            self.refuses(option, "", message=f"{option} needs a value")
+
 
 class MakeServiceTests(CommandLineTestCase):
-    def test_first_start_prints_user_and_password(self) -> None:
-        """Without options the server has its own directory, and the first start prints user, password and examples."""
-        service = self.make()
-        self.assertTrue(IService.providedBy(service))
-        self.assertIn("curl imap://127.0.0.1:1143/INBOX -u demo:", self.out.getvalue())
-        self.assertTrue(
-            os.path.isdir(os.path.join(self.path("xdg"), "imapshield", "mail", "demo", "new"))
-        )
-        self.out.truncate(0)
-        self.make("--listen", "tcp:2143:interface=127.0.0.2")
-        self.assertIn("127.0.0.2:2143", self.out.getvalue())
-        self.assertIn("shown at the first start", self.out.getvalue())
-        self.assertNotIn("-u demo:", self.out.getvalue())
+    def test_own_directory(self) -> None:
+        """Without options the server has its own directory; it prints nothing before it listens."""
+        self.assertTrue(IService.providedBy(self.make()))
+        demo = os.path.join(self.path("xdg"), "imapshield", "mail", "demo", "new")
+        self.assertTrue(os.path.isdir(demo))
+        self.assertEqual(self.printed(), "")
+
+    def test_auth_without_mail_root(self) -> None:
+        """With --auth the server's own directory has no demo user, whose password would never be shown."""
+        self.make("--auth", f"file:{self.users}")
+        folder = os.path.join(self.path("xdg"), "imapshield")
+        self.assertEqual((os.listdir(folder), os.listdir(f"{folder}/mail")), (["mail"], []))
 
     def test_unwritable_directory_is_an_error_with_advice(self) -> None:
         """If the server's own directory cannot be created, the error names it and the option to use instead."""
@@ -186,7 +200,9 @@ class MakeServiceTests(CommandLineTestCase):
         root = ("--mail-root", self.mail, "--auth")
         self.refuses(*root, "nonsense:x", message=["nonsense", "--help-auth"])
         self.refuses(*root, "anonymous", message=["anonymous", "--help-auth"])
-        self.refuses(*root, "memory:alice", message=["memory", "--help-auth-type memory"])
+        self.refuses(*root, "memory:alice", message="--auth memory: needs USER:PASSWORD")
+        self.refuses(*root, "memory:", message="--auth memory: needs USER:PASSWORD")
+        self.refuses(*root, "memory:a:b:c", message="--help-auth-type memory")
         self.refuses(
             *root, f"file:{self.path('none')}", message=["No such file", "imapshield passwd"]
         )
@@ -199,6 +215,8 @@ class MakeServiceTests(CommandLineTestCase):
         self.refuses(*auth, self.users, message="not a directory")
         self.refuses(*auth, self.path("none/{user}/x"), message=self.path("none"))
         self.refuses(*auth, self.mail + "/{domain}", message="{user}")
+        unknown = "unknown {usr}; use {user}, {local} or {domain}"
+        self.refuses(*auth, self.mail + "/{usr}", message=unknown)
         with mock.patch("os.access", return_value=False):
             self.refuses(*auth, self.mail, message=[self.mail, "chown"])
 
@@ -206,6 +224,11 @@ class MakeServiceTests(CommandLineTestCase):
         """An endpoint that cannot be parsed is an error with an example, before anything is created."""
         for text in ("", "nonsense", "nonsense:1", "tcp:x", "tcp:1:nonsense=2"):
             self.refuses("--listen", text, message=["--listen", "tcp:"])
+        for text in ("tcp:", "tcp", "tcp6:", "tcp::interface=::1", "haproxy:tcp:"):
+            self.refuses("--listen", text, message=f"--listen {text}: has no port; use")
+        missing = self.path("cert.pem")
+        endpoint = f"ssl:993:certKey={missing}:privateKey={missing}"
+        self.refuses("--listen", endpoint, message=f"file {missing} not found; use")
         self.assertFalse(os.path.exists(self.path("xdg")))
 
     def test_certificate_enables_starttls(self) -> None:
@@ -242,12 +265,48 @@ class LineClient(LineReceiver):
 
 
 class RunningServiceTests(CommandLineTestCase):
+    async def start_and_stop(self, *arguments: str) -> str:
+        """Start a service, stop it, and return what it has printed."""
+        service = self.make(*arguments)
+        service.privilegedStartService()
+        await service.stopService()
+        return self.printed()
+
+    async def test_first_start_prints_user_and_password(self) -> None:
+        """Once the server listens, the first start prints its address, user, password and what to try."""
+        text = await self.start_and_stop("--listen", "tcp:0:interface=127.0.0.1")
+        first = re.search(r'at (\S+), .*curl "imap://(\S+)/INBOX" -u demo:\w', text, re.DOTALL)
+        assert first is not None, text
+        self.assertEqual(first[1], first[2])
+        self.assertRegex(first[1], r"^127\.0\.0\.1:[1-9]\d*$")
+        text = await self.start_and_stop("--listen", "tcp:0:interface=127.0.0.2")
+        self.assertRegex(text, r"listening on 127\.0\.0\.2:[1-9]")
+        self.assertIn("shown at the first start", text)
+        self.assertNotIn("-u demo:", text)
+
+    async def test_first_start_with_other_endpoints(self) -> None:
+        """The first start suggests curl only for an endpoint that curl can reach without TLS."""
+        path = os.path.relpath(self.path("s"))  # a UNIX socket must have a short path
+        text = await self.start_and_stop("--listen", f"unix:{path}")
+        self.assertIn(f"at {path}, ", text)
+        self.assertIn("password ", text)
+        self.assertNotIn("curl", text)
+
+    async def test_failed_first_start(self) -> None:
+        """A start that cannot listen neither prints nor creates a password; the next start does."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            listen = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+            service = self.make("--listen", listen)
+            with mock.patch.object(sys, "__stderr__", io.StringIO()):
+                self.assertRaises(CannotServe, service.privilegedStartService)
+        self.assertEqual(self.printed(), "")
+        self.assertIn("first start", await self.start_and_stop("--listen", listen))
+
     async def test_several_auth_options_are_tried_in_order(self) -> None:
         """--auth memory:alice:secret lets alice log in, and several --auth are tried in order."""
         service = self.make(
             "--mail-root", self.mail, "--auth", "memory:bob:x", "--auth", "memory:alice:secret:eve:y"
         )  # fmt: skip
-        self.assertEqual(self.out.getvalue(), "")
         login = service.factory.portal.login
         for user, password in ((b"alice", b"secret"), (b"bob", b"x"), (b"eve", b"y")):
             _, account, logout = await login(UsernamePassword(user, password), None, IAccount)
@@ -255,6 +314,7 @@ class RunningServiceTests(CommandLineTestCase):
             self.assertIn("INBOX", [info.name for info in await account.mailboxes()])
             self.assertTrue(os.path.isdir(os.path.join(self.mail, user.decode(), "new")))
             logout()
+        self.assertEqual(self.printed(), "")
         with self.assertRaises(UnauthorizedLogin):
             await login(UsernamePassword(b"alice", b"x"), None, IAccount)
         await service.stopService()
@@ -289,7 +349,7 @@ class RunningServiceTests(CommandLineTestCase):
         )
         service.privilegedStartService()
         service.startService()
-        address = service._ports[0].getHost()
+        address = service._ports[0][1].getHost()
         clients: list[Any] = [
             await clientFromString(reactor, text).connect(Factory.forProtocol(LineClient))
             for text in (f"tcp:127.0.0.1:{address.port}", unix_endpoint)

@@ -46,7 +46,7 @@ class LoadContextTests(SynchronousTestCase):
     def test_file_without_a_private_key_is_an_error(self) -> None:
         """A file without a private key is an error that names the file."""
         certificate = self.file(self.certificate)
-        self.refuses(certificate, None, certificate, "private key")
+        self.refuses(certificate, None, f"--certificate {certificate}: contains no", "private key")
 
     def test_file_without_a_certificate_is_an_error(self) -> None:
         """A file without a certificate is an error."""
@@ -60,4 +60,6 @@ class LoadContextTests(SynchronousTestCase):
     def test_key_of_another_certificate_is_an_error(self) -> None:
         """A private key that does not match the certificate is an error that names its file."""
         other = self.file(self_signed()[1])
-        self.refuses(self.file(self.certificate), other, other, "does not match")
+        self.refuses(self.file(self.certificate), other, f"--key {other}: ", "does not match")
+        both = self.file(self_signed()[1] + self.certificate)
+        self.refuses(both, None, f"--certificate {both}: ", "does not match", "with --key")

@@ -40,11 +40,22 @@ CACHE_SIZE = 1000  # users
 CACHE_SECONDS = 300.0
 
 
-class CheckerBusy(LoginFailed):
+class CheckerUnavailable(LoginFailed):
     """The checker cannot decide now whether a login is correct.
 
     The client gets ``NO [UNAVAILABLE]``, so that it tries again later and does not ask its user for another password.
+
+    Attributes:
+        text: the text for the client. The argument of the constructor is not sent.
     """
+
+    text = "Cannot check passwords now; try again later"
+
+
+class TooManyLogins(CheckerUnavailable):
+    """More logins at once than the checker permits."""
+
+    text = "Too many simultaneous logins; try again later"
 
 
 @implementer(ICredentialsChecker)
@@ -58,7 +69,7 @@ class PasswordFile:
         path: the file; `users.set_hash` and ``imapshield passwd`` write it.
         reactor: an `IReactorThreads` and `IReactorTime`; the checker adds a trigger that stops its threads.
         pool: an object with the methods of `ThreadPool`, for tests.
-        max_pending: the maximum number of running and waiting checks; further logins fail with `CheckerBusy`.
+        max_pending: the maximum number of running and waiting checks; further logins fail with `TooManyLogins`.
     """
 
     credentialInterfaces = (IUsernamePassword, IScramProof)
@@ -88,7 +99,7 @@ class PasswordFile:
         self._cache: OrderedDict[str, tuple[str, bytes, float]] = OrderedDict()
 
     def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
-        """Return the user name as the client sent it. Fails with `UnauthorizedLogin` or `CheckerBusy`."""
+        """Return the user name as the client sent it. Fails with `UnauthorizedLogin` or `CheckerUnavailable`."""
         if IScramProof.providedBy(credentials):
             accepted = credentials.proved and credentials.source is self
             return succeed(credentials.username) if accepted else fail(UnauthorizedLogin())
@@ -100,7 +111,7 @@ class PasswordFile:
         if self._is_cached(user, digest):
             return succeed(credentials.username)
         if self._closed or self._pending >= self._max_pending:
-            return fail(CheckerBusy("too many logins at once"))
+            return fail(TooManyLogins())
         self._start()
         self._pending += 1
         password, pool = credentials.password, self._pool
@@ -116,7 +127,7 @@ class PasswordFile:
         """Return the SCRAM secret of a user, or a fake one for an unknown user (`sasl.ScramSource`)."""
         known = self._scram()
         decoy = self._decoy(user, known)
-        iterations = decoy.iterations if decoy else passwords.STORED_ITERATIONS
+        iterations = decoy.iterations if decoy else passwords.FILE_ITERATIONS
         return known.get(user) or fake_secret(self._key, user, iterations)
 
     def _decoy(self, user: bytes, known: Mapping[Any, T]) -> T | None:
@@ -133,11 +144,11 @@ class PasswordFile:
             with self._read_lock:
                 self._read()
                 return self._scram_secrets
-        except CheckerBusy:
+        except CheckerUnavailable:
             return {}
 
     def close(self) -> None:
-        """Stop the threads. Waiting checks fail with `CheckerBusy`."""
+        """Stop the threads. Waiting checks fail with `CheckerUnavailable`."""
         if not self._closed:
             self._closed = True
             if self._started:
@@ -152,7 +163,7 @@ class PasswordFile:
     def _check(self, user: str, password: bytes) -> str | None:
         """Return the user's stored hash if the password is correct. Runs in a thread."""
         if self._closed:
-            raise CheckerBusy("the server is stopping")
+            raise CheckerUnavailable("the server is stopping")
         with self._read_lock:
             self._read()
             known = self._hashes
@@ -168,9 +179,11 @@ class PasswordFile:
         """Return the result of the check, and cache a correct password. Runs on the reactor."""
         self._pending -= 1
         if isinstance(result, Failure):
-            if not result.check(CheckerBusy):
-                self._log.failure("password check failed", failure=result)
-            return Failure(CheckerBusy("passwords cannot be checked"))
+            if not result.check(CheckerUnavailable):
+                self._log.failure(
+                    "the password of {user!r} could not be checked", failure=result, user=user
+                )
+            return Failure(CheckerUnavailable("passwords cannot be checked"))
         if result is None:
             return Failure(UnauthorizedLogin())
         self._cache[user] = (result, digest, self._reactor.seconds() + CACHE_SECONDS)
@@ -204,7 +217,7 @@ class PasswordFile:
         """Read the file if it has changed. Runs with the lock held, in a thread or, for SCRAM, on the reactor.
 
         Raises:
-            CheckerBusy: the file cannot be read, so no password can be checked.
+            CheckerUnavailable: the file cannot be read, so no password can be checked.
         """
         version = self._file_version()
         if version is not None and version == self._version:
@@ -214,8 +227,12 @@ class PasswordFile:
                 hashes, problems = users.parse(file.read())
         except OSError as error:
             problem = error.strerror or "cannot be read"
-            self._log_problems("{path}: {problems}; nobody can log in", [problem])
-            raise CheckerBusy("the password file cannot be read") from None
+            text = (
+                "{path}: {problems}; nobody can log in; make it readable for the user of the server,"
+                " or create it with `imapshield passwd {path} USER`"
+            )
+            self._log_problems(text, [problem])
+            raise CheckerUnavailable("the password file cannot be read") from None
         self._hashes, self._version = hashes, version
         parsed = {user.encode(): passwords.parse_scram(stored) for user, stored in hashes.items()}
         scram_secrets = {user: secret for user, secret in parsed.items() if secret is not None}
@@ -235,7 +252,8 @@ class PasswordFile:
 class CheckerChain:
     """Tries several checkers in order. The first one that accepts the credentials decides.
 
-    If none accepts them, the login fails with `CheckerBusy` if a checker was busy, else with `UnauthorizedLogin`.
+    If none accepts them, the login fails with `CheckerUnavailable` if a checker could not decide, and otherwise with
+    `UnauthorizedLogin`.
     """
 
     def __init__(self, checkers: Sequence[Any]) -> None:

@@ -25,8 +25,8 @@ except ImportError:
 else:
     _argon2 = argon2
 
-# 32 MiB and about 0.1 s for each hash: twice the interactive parameters of RFC 7914.
-LN, R, P = 15, 8, 1
+# 32 MiB and about 0.1 s for each hash. RFC 7914 section 2 suggests r=8 and p=1, and leaves the cost to the operator.
+SCRYPT_LN, SCRYPT_R, SCRYPT_P = 15, 8, 1
 MAX_MEMORY = 1 << 30
 """Bytes that verifying one password may take. A mistyped ``ln=30`` in a file must not exhaust the server's memory."""
 
@@ -34,9 +34,9 @@ MAX_MEMORY = 1 << 30
 # pool that calls this module already limits how many passwords are hashed at once.
 ARGON2 = {"time_cost": 3, "memory_cost": 64 << 10, "parallelism": 1}
 
-ITERATIONS = 15_000
-"""PBKDF2 iterations of a new `ScramSecret`. RFC 7677 section 4 requires 4096, and recommends as many as practical."""
-STORED_ITERATIONS = 1 << 16
+DEFAULT_ITERATIONS = 15_000
+"""PBKDF2 iterations of a new `ScramSecret`: the rule of thumb of RFC 7677 section 4, which wants at least 4096."""
+FILE_ITERATIONS = 1 << 16
 """PBKDF2 iterations in password files. A phone takes a tenth of a second for them at each login. Cyrus SASL, which
 mbsync and mutt use, refuses a larger number."""
 MAX_ITERATIONS = 10_000_000
@@ -62,7 +62,9 @@ def hash_password(password: bytes) -> str:
     return hash_scrypt(password)
 
 
-def hash_scrypt(password: bytes, *, ln: int = LN, r: int = R, p: int = P) -> str:
+def hash_scrypt(
+    password: bytes, *, ln: int = SCRYPT_LN, r: int = SCRYPT_R, p: int = SCRYPT_P
+) -> str:
     """Return the scrypt hash of a password with a new salt: cost 2**ln, block size r, parallelism p."""
     salt = secrets.token_bytes(16)
     digest = _scrypt(password, salt, ln, r, p, 32)
@@ -85,7 +87,7 @@ class ScramSecret(NamedTuple):
     server_key: bytes
 
     @classmethod
-    def make(cls, password: bytes, salt: bytes = b"", iterations: int = ITERATIONS) -> Self:
+    def make(cls, password: bytes, salt: bytes = b"", iterations: int = DEFAULT_ITERATIONS) -> Self:
         """Derive the secret of a password (UTF-8), by default with a new salt. Slow: never call this on the reactor."""
         salt = salt or secrets.token_bytes(16)
         salted = pbkdf2_hmac("sha256", password, salt, iterations)
@@ -94,7 +96,7 @@ class ScramSecret(NamedTuple):
         return cls(salt, iterations, sha256(client_key).digest(), server_key)
 
 
-def hash_scram(password: bytes, *, iterations: int = STORED_ITERATIONS) -> str:
+def hash_scram(password: bytes, *, iterations: int = FILE_ITERATIONS) -> str:
     """Return the SCRAM-SHA-256 hash of a password with a new salt.
 
     Raises:
@@ -119,7 +121,7 @@ def parse_scram(stored: str) -> ScramSecret | None:
     if not len(stored_key) == len(server_key) == 32:
         raise UnusableHash(_DAMAGED)
     if not 1 <= iterations <= MAX_ITERATIONS:
-        raise UnusableHash(f"i must be 1 to {MAX_ITERATIONS}; set the password again")
+        raise UnusableHash(f"the hash has {iterations} iterations; set the password again")
     return ScramSecret(salt, iterations, stored_key, server_key)
 
 
@@ -169,7 +171,7 @@ def validate(stored: str) -> None:
             "not a hash; plain text passwords are not accepted: set the password with `imapshield passwd`"
         )
     if memory > MAX_MEMORY:
-        raise UnusableHash(f"verifying it takes {memory >> 20} MiB; set the password again")
+        raise UnusableHash(f"the hash needs {memory >> 20} MiB; set the password again")
 
 
 def _parse_scrypt(stored: str) -> tuple[int, int, int, bytes, bytes]:

@@ -1,5 +1,6 @@
 """Provides the Maildir account of a user, which all sessions of that user share."""
 
+import json
 import os
 import re
 import time
@@ -28,6 +29,7 @@ MAX_IDLE_ACCOUNTS = 100
 """Accounts that stay open without a session. Most clients reconnect within minutes, and opening takes a few ms."""
 
 _FIELD = re.compile(r"\{(user|local|domain)\}")
+_ANY_FIELD = re.compile(r"\{[^{}/]*\}")
 
 
 class MailRoot:
@@ -37,10 +39,13 @@ class MailRoot:
         pattern: a directory, for ``DIR/<user>``, or a path with ``{user}``, ``{local}`` and ``{domain}``.
 
     Raises:
-        ValueError: the pattern gives all users of a domain the same Maildir.
+        ValueError: the pattern has an unknown field, or gives all users of a domain the same Maildir.
     """
 
     def __init__(self, pattern: str) -> None:
+        for field in _ANY_FIELD.findall(pattern):
+            if not _FIELD.fullmatch(field):
+                raise ValueError(f"unknown {field}; use {{user}}, {{local}} or {{domain}}")
         fields = set(_FIELD.findall(pattern))
         if fields and not fields & {"user", "local"}:
             raise ValueError("a path with {domain} needs {local} or {user}, too")
@@ -61,7 +66,7 @@ class MailRoot:
         parts = {"user": user, "local": local, "domain": domain}
         for field in _FIELD.findall(self.pattern):
             if not parts[field]:
-                raise BadUserName(f"it has no {{{field}}}, which --mail-root contains")
+                raise BadUserName(f"the user name has no {{{field}}}, which --mail-root contains")
             user_name(parts[field].encode())
         return _FIELD.sub(lambda match: parts[match[1]], self.pattern)
 
@@ -127,8 +132,12 @@ class MaildirRealm:
             user = user_name(avatarId)
             maildir = self.mail_root.maildir(user)
         except BadUserName as error:
+            name = avatarId.decode("utf-8", "replace") if isinstance(avatarId, bytes) else ""
             self._log.warn(
-                "user name refused: {reason} name={name!r}", reason=str(error), name=avatarId
+                "login of {name_json} refused after a correct password: {reason};"
+                " rename the user or change --mail-root",
+                name_json=json.dumps(name),
+                reason=str(error),
             )
             raise UnauthorizedLogin from None
         account = self._account(user, maildir).acquire()
@@ -158,7 +167,7 @@ class MaildirRealm:
                 SerialWorker(self._pool, self._reactor),
                 change_notifier=self._notifier,
                 on_idle=self._account_idle,
-                features=self._optional_interfaces,
+                optional_interfaces=self._optional_interfaces,
             )
         return account
 
@@ -193,8 +202,10 @@ class MaildirRealm:
             self._pool.stop()
 
     def _open_maildir(self, path: str) -> IStore:
-        def note(text: str) -> None:  # runs in a thread of the pool
+        def log_warning(text: str) -> None:  # runs in a thread of the pool
             self._reactor.callFromThread(self._log.warn, "{root}: {text}", root=path, text=text)
 
-        store: IStore = MaildirStore(path, now=time.time, log_warning=note, quota=self._quota)
+        store: IStore = MaildirStore(
+            path, now=time.time, log_warning=log_warning, quota=self._quota
+        )
         return store

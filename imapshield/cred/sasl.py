@@ -25,7 +25,7 @@ from twisted.mail.imap4 import IllegalClientResponse
 from twisted.mail.interfaces import IChallengeResponse
 from zope.interface import Attribute, implementer
 
-from imapshield.cred.passwords import ITERATIONS, ScramSecret
+from imapshield.cred.passwords import DEFAULT_ITERATIONS, ScramSecret
 
 _CLIENT_FIRST = re.compile(
     rb"(n|y|p=([A-Za-z0-9.-]+)),(?:a=([^,]+))?,(n=([^,]+),r=([!-+\--~]+)(?:,.*)?)"
@@ -63,7 +63,7 @@ class ScramSource(Protocol):
         """Return the secret of `user`, or a `fake_secret` for an unknown user. Must not block."""
 
 
-def fake_secret(key: bytes, user: bytes, iterations: int = ITERATIONS) -> ScramSecret:
+def fake_secret(key: bytes, user: bytes, iterations: int = DEFAULT_ITERATIONS) -> ScramSecret:
     """Return a secret for an unknown `user` that no password matches.
 
     Like the salt of a known user, its salt is always the same for one `user` and `key`. So clients cannot find out
@@ -236,7 +236,7 @@ def challengers(checkers: Iterable[Any], *, bearer: bool = True) -> dict[bytes, 
     """Return the SASL mechanisms of the portal's checkers, for the `challengers` of `ShieldedIMAP4Factory`.
 
     Args:
-        checkers: the first one that accepts `IScramProof` supplies the SCRAM secrets.
+        checkers: the first one that accepts `IScramProof` and is a `ScramSource` supplies the SCRAM secrets.
         bearer: include OAUTHBEARER and XOAUTH2, if a checker accepts `IBearerToken`.
 
     Returns:
@@ -244,7 +244,8 @@ def challengers(checkers: Iterable[Any], *, bearer: bool = True) -> dict[bytes, 
     """
     mechanisms: dict[bytes, Callable[[], Any]] = {}
     for checker in checkers:
-        if IScramProof in checker.credentialInterfaces:
+        # A `CheckerChain` accepts a proof, but has no secrets.
+        if IScramProof in checker.credentialInterfaces and hasattr(checker, "secret"):
             mechanisms.setdefault(b"SCRAM-SHA-256-PLUS", partial(Scram, checker, True))
             mechanisms.setdefault(b"SCRAM-SHA-256", partial(Scram, checker))
         if bearer and IBearerToken in checker.credentialInterfaces:

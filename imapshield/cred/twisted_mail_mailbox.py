@@ -231,8 +231,11 @@ class TwistedMailMailbox:
         destination = await self._open_mailbox(target)
         messages = await self._messages_by_uid(uids)
         source_uids = [uid for uid in uids if uid in messages]
+        if not move and len(source_uids) < len(uids):
+            raise MessageExpunged
         if IMessageIMAPCopier.providedBy(destination.wrapped):
-            copies = [partial(call, destination.wrapped.copy, m) for m in messages.values()]
+            copy = destination.wrapped.copy
+            copies = [partial(call, copy, messages[uid]) for uid in source_uids]
             new_uids = await destination.added_uids(copies)
         else:
             added = [await self._added_message(uid, messages[uid]) for uid in source_uids]
@@ -260,7 +263,7 @@ class TwistedMailMailbox:
         await self.expunge(uids)
 
     async def append(self, messages: Sequence[NewMessage]) -> AppendResult:
-        """Add `messages` to the wrapped mailbox, and return their UIDs."""
+        """Add `messages` to the wrapped mailbox, and return their UIDs, or no UIDs if they are not known."""
         return await self.add(
             [
                 AddedMessage(m.content.read(0, m.content.size), flag_list(m.flags), m.internaldate)
@@ -269,7 +272,7 @@ class TwistedMailMailbox:
         )
 
     async def add(self, messages: Sequence[AddedMessage]) -> AppendResult:
-        """Add `messages` to the wrapped mailbox, and return their UIDs."""
+        """Add `messages` to the wrapped mailbox, and return their UIDs, or no UIDs if they are not known."""
         calls = [
             partial(
                 call,
@@ -282,14 +285,18 @@ class TwistedMailMailbox:
         ]
         return AppendResult(self.uidvalidity, await self.added_uids(calls))
 
-    async def added_uids(self, calls: Iterable[Callable[[], Awaitable[object]]]) -> list[int]:
-        """Run `calls` one after another, and return the UIDs that they added to this mailbox."""
+    async def added_uids(self, calls: Sequence[Callable[[], Awaitable[object]]]) -> list[int]:
+        """Run `calls` one after another, and return the UIDs that they added to this mailbox.
+
+        The list is empty if another session changed the mailbox meanwhile, because it is then unknown which are new.
+        """
         await self.poll()
         before = set(self.columns.uids)
         for add in calls:
             await add()
         await self.poll()
-        return [uid for uid in self.columns.uids if uid not in before]
+        added = [uid for uid in self.columns.uids if uid not in before]
+        return added if len(added) == len(calls) else []
 
     async def search(self, uids: Sequence[int], leaf: SearchKey) -> list[int]:
         if isinstance(leaf, ObjectIdKey) or (isinstance(leaf, DateKey) and leaf.field == b"SAVED"):

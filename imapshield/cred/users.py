@@ -6,6 +6,7 @@ order of the lines, and fields after the hash, which belong to other programs, a
 
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,17 +30,17 @@ def user_name(raw: bytes) -> str:
         BadUserName: the name could lead outside the mail root, be hidden in it, or damage a log.
     """
     if not raw:
-        raise BadUserName("it is empty")
+        raise BadUserName("the user name is empty")
     if len(raw) > MAX_NAME_BYTES:
-        raise BadUserName(f"it is longer than {MAX_NAME_BYTES} bytes")
+        raise BadUserName(f"the user name is longer than {MAX_NAME_BYTES} bytes")
     try:
         name = raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise BadUserName("it is not UTF-8") from None
+        raise BadUserName("the user name is not UTF-8") from None
     if name.startswith("."):
-        raise BadUserName("it begins with a dot")
+        raise BadUserName("the user name begins with a dot")
     if "/" in name or not name.isprintable():
-        raise BadUserName("it contains a slash or a control character")
+        raise BadUserName("the user name contains a slash or a control character")
     return name
 
 
@@ -47,7 +48,7 @@ def parse(text: bytes) -> tuple[dict[str, str], list[str]]:
     """Parse a password file.
 
     Returns:
-        The hash of each user, and a text for each invalid line. If a user has two lines, the first one counts.
+        The hash of each user, and a text for each invalid line. If a user has two lines, the first one is used.
     """
     hashes: dict[str, str] = {}
     problems = []
@@ -63,7 +64,7 @@ def parse(text: bytes) -> tuple[dict[str, str], list[str]]:
             problems.append(f"line {number}: {error}")
             continue
         if name in hashes:
-            problems.append(f"line {number}: the user has an earlier line, which counts")
+            problems.append(f"line {number}: {name} has an earlier line, which is used")
         else:
             hashes[name] = stored
     return hashes, problems
@@ -81,7 +82,7 @@ def set_hash(path: str, user: str, stored: str) -> bool:
     name = user_name(user.encode("utf-8", "surrogateescape")).encode()
     if b":" in name or name.startswith(b"#") or name != name.strip():
         raise BadUserName(
-            "in a password file it cannot contain a colon, begin with #, or begin or end with a space"
+            "a user name in a password file cannot contain a colon, begin with #, or begin or end with a space"
         )
     entry = name + b":" + stored.encode()
 
@@ -143,6 +144,8 @@ def _rewrite(path: str, edit: Callable[[list[bytes]], list[bytes]], *, create: b
                 if status and (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
                     # If root edits the file, the user of the server must still be able to read it.
                     os.fchown(fd, status.st_uid, status.st_gid)
+                if status:
+                    os.fchmod(fd, stat.S_IMODE(status.st_mode))
                 os.fsync(fd)
             os.rename(temporary, path)
         except BaseException:

@@ -12,7 +12,7 @@ from twisted.mail.imap4 import IllegalClientResponse
 from twisted.mail.interfaces import IAccountIMAP
 
 from imapshield.cred import sasl
-from imapshield.cred.checkers import CheckerBusy
+from imapshield.cred.checkers import CheckerUnavailable
 from imapshield.cred.twisted_mail_account import TwistedMailAccount
 from imapshield.edge import peer
 from imapshield.edge.channel_binding import channel_bindings
@@ -129,9 +129,8 @@ class Authentication:
             if login is None:
                 raise UnauthorizedLogin
             interface, account, logout = await login
-        except CheckerBusy:
-            text = "Too many logins in progress, try again later"
-            raise CommandRefused(b"UNAVAILABLE", text) from None
+        except CheckerUnavailable as error:
+            raise CommandRefused(b"UNAVAILABLE", error.text) from None
         except (LoginFailed, UnhandledCredentials):
             owner.reporter.login_failed(user, mechanism)
             owner.guard.login_failed()

@@ -75,6 +75,9 @@ class IStore(Interface):
         """Subscribe or unsubscribe a name (RFC 9051 sections 6.3.7 and 6.3.8).
 
         The mailbox need not exist, and setting a name to what it already is is not an error.
+
+        Raises:
+            BadMailboxName: no mailbox can have the name that is to be subscribed. Unsubscribing it is not an error.
         """
 
     def create(name: str, special_use: Sequence[bytes]) -> bytes:

@@ -40,8 +40,8 @@ class StoreAccount:
         worker: runs every store call, in order.
         change_notifier: reports mail that other programs deliver. Without it, sessions see such mail when they poll.
         on_idle: called when the last session has closed the account.
-        features: the optional interfaces (`IQuota`, `IMetadata`) that this account provides. The store must provide the
-            store interface that belongs to each (`IQuotaStore`, `IMetadataStore`).
+        optional_interfaces: the optional interfaces (`IQuota`, `IMetadata`) that this account provides. The store must
+            provide the store interface that belongs to each (`IQuotaStore`, `IMetadataStore`).
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class StoreAccount:
         worker: Worker,
         change_notifier: ChangeNotifier | None = None,
         on_idle: Callable[[StoreAccount], object] | None = None,
-        features: Iterable[type[Interface]] = (),
+        optional_interfaces: Iterable[type[Interface]] = (),
     ) -> None:
-        directlyProvides(self, *features)
+        directlyProvides(self, *optional_interfaces)
         self.user = user
         self.sessions = 0
         self.change_notifier = change_notifier

@@ -5,11 +5,12 @@ Rules
 * A line has its ``peer=`` before any text of the client, and client text is in JSON quotes. Otherwise a user name such
   as ``x peer=192.0.2.1`` could make fail2ban ban another host.
 * Lines of one kind about one peer are written at most `LINES` times in `WINDOW` seconds. One more line then says how
-  many were suppressed.
+  many were suppressed, and names the kind by the words with which its lines begin. Each limit is a kind of its own.
 * The line of a limit names the option that changes the limit.
 """
 
 import json
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -37,35 +38,37 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
     events.ConnectionOpened: (_INFO, "connected peer={peer} connection={connection}"),
     events.LoggedIn: (
         _INFO,
-        "login peer={peer} connection={connection} mechanism={mechanism} tls={tls} user={user_text}",
+        "login peer={peer} connection={connection} mechanism={mechanism} tls={tls} user={user_json}",
     ),
     events.LoginFailed: (
         _WARN,
-        "login failed peer={peer} connection={connection} mechanism={mechanism} user={user_text}",
+        "login failed peer={peer} connection={connection} mechanism={mechanism} user={user_json}",
     ),
     events.BadCommandReceived: (
         _INFO,
-        "bad command peer={peer} connection={connection} answer={text_text} sample={sample_text}",
+        "bad command peer={peer} connection={connection} answer={text_json} sample={sample_json}",
     ),
     events.LimitTriggered: (
         _WARN,
         (
             "limit {limit}={value:g} hit peer={peer} connection={connection} seen={observed:g} "
-            "then={action} change-with={option} user={user_text} sample={sample_text}"
+            "then={action} change-with={option} user={user_json} sample={sample_json}"
         ),
     ),
     events.CommandFailed: (
         LogLevel.error,
-        "internal error ref={reference} peer={peer} connection={connection} command={command_text}\n{traceback}",
+        "internal error ref={reference} peer={peer} connection={connection} command={command_json}\n{traceback}",
     ),
     events.ConnectionClosed: (
         _INFO,
         (
             "closed peer={peer} connection={connection} seconds={seconds:.1f} commands={commands} "
-            "in={octets_in} out={octets_out} user={user_text} reason={reason_text}"
+            "in={octets_in} out={octets_out} user={user_json} reason={reason_json}"
         ),
     ),
 }
+_KINDS = {event: re.split(r" \w+=", text)[0] for event, (_, text) in _FORMATS.items()}
+"""The words with which the lines of an event begin, such as ``login failed``."""
 
 
 @dataclass(slots=True, eq=False)
@@ -89,21 +92,23 @@ class LogObserver:
 
     def __call__(self, event: events.Event) -> None:
         """Log `event`, unless there were too many of its kind from its peer."""
-        kind = type(event)
-        without_login = kind is events.ConnectionOpened or (
+        without_login = isinstance(event, events.ConnectionOpened) or (
             isinstance(event, events.ConnectionClosed) and not event.user
         )
         if without_login and not self.verbose:
             return
         self.summarize()
-        if kind not in _FORMATS or not self._count(kind.__name__, event.peer):
+        kind = _KINDS.get(type(event))
+        if isinstance(event, events.LimitTriggered):
+            kind = f"limit {event.limit}"
+        if kind is None or not self._count(kind, event.peer):
             return
-        level, text = _FORMATS[kind]
+        level, text = _FORMATS[type(event)]
         fields = asdict(event)
-        quoted = {f"{key}_text": json.dumps(v) for key, v in fields.items() if isinstance(v, str)}
+        quoted = {f"{key}_json": json.dumps(v) for key, v in fields.items() if isinstance(v, str)}
         if isinstance(event, events.LimitTriggered):
             quoted["option"] = _OPTIONS.get(event.limit, f"--limit={event.limit}=N")
-        self.log.emit(level, text, event=kind.__name__, **quoted, **fields)
+        self.log.emit(level, text, event=type(event).__name__, **quoted, **fields)
 
     def summarize(self, *, everything: bool = False) -> None:
         """Close the windows that have ended, and log how many lines were suppressed in each. Call this periodically.
@@ -116,14 +121,14 @@ class LogObserver:
             start, _ = next(iter(self._counters.values()))
             if start > expired and not everything and len(self._counters) <= MAX_COUNTERS:
                 return
-            (kind, peer), (_, count) = self._counters.popitem(last=False)
+            (kind, peer), (start, count) = self._counters.popitem(last=False)
             if count > LINES:
                 self.log.warn(
-                    "suppressed {suppressed} more {event} lines peer={peer} in {window:g} s",
+                    'suppressed {suppressed} more "{kind}" lines peer={peer} in {seconds:.1f} s',
                     suppressed=count - LINES,
-                    event=kind,
+                    kind=kind,
                     peer=peer,
-                    window=WINDOW,
+                    seconds=self.now() - start,
                 )
 
     def _count(self, kind: str, peer: str) -> bool:

@@ -2,12 +2,13 @@ r"""Tools for tests of programs that embed or extend imapshield. Nothing here op
 
 * `Server` is a server in memory, and `Client` is one connection to it. A call of a client sends a line and returns
   everything that the server answered. Time stands still until a test advances ``server.clock``.
-* `MemoryRealm` gives every user an account in memory. It takes a store and a worker of your own.
+* `MemoryRealm` gives every user an account in memory. It accepts your own store and worker.
 * `MemoryStore` keeps mail in memory. It is the reference implementation of `mailbox.storage.IStore`.
 * `StoreContract` is a set of tests that every store has to pass. Mix it into a test case and override `make_store`.
 * `InlineWorker` runs each store call at once. `SlowWorker` keeps calls until the test runs them.
 * `Transport` is the transport of a client. It shows whether the server stopped reading or reset the connection.
-* `MAIL` is a small message and `NOW` is the time at which `MemoryRealm` stores it, in seconds since the epoch.
+* `MAIL` is the message that `Client.append` sends by default. `NOW` is the time of the stores of `MemoryRealm`, in
+  seconds since the epoch.
 
 An example::
 

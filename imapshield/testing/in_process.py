@@ -99,7 +99,10 @@ class MemoryRealm:
         """Return the account of `user`, which all sessions of that user share."""
         if user not in self.accounts:
             self.accounts[user] = StoreAccount(
-                user.decode(), self.open_store, self.worker, features=self.optional_interfaces
+                user.decode(),
+                self.open_store,
+                self.worker,
+                optional_interfaces=self.optional_interfaces,
             )
         return self.accounts[user]
 
@@ -155,7 +158,7 @@ class Server:
         clock: the server's time; ``clock.advance(60)`` lets 60 seconds pass.
         events: every `imapshield.events.Event` that the server reported, oldest first.
         factory: the Twisted factory that makes the server's connections.
-        realm: the realm given, or the `MemoryRealm` made.
+        realm: the realm of the server.
     """
 
     def __init__(
@@ -181,7 +184,7 @@ class Server:
         return Client(self, host)
 
     def login(self, user: bytes = b"alice", password: bytes = b"secret") -> Client:
-        """Return a client that has logged in. AssertionError if the server refuses the login."""
+        """Return a client that has logged in. Raises AssertionError if the server refuses the login."""
         client = self.connect()
         response = client(b"login LOGIN %b %b" % (user, password))
         assert b"login OK" in response, response

@@ -28,7 +28,7 @@ class StoredMessage:
     email_id: bytes
 
     def has(self, flag: bytes) -> bool:
-        """Whether the message has `flag`, written in the case in which it is stored."""
+        """Return whether the message has `flag`. The letter case must be that of the stored flag."""
         return flag in self.flags.split()
 
     def row(self) -> MessageRow:

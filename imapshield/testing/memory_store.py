@@ -41,6 +41,12 @@ from imapshield.wire.flags import flag_list
 from imapshield.wire.names import parent_names
 
 
+def _check_name(name: str) -> None:
+    """Raise `BadMailboxName` if no mailbox can have this name."""
+    if "" in name.split("/") or any(ord(c) < 32 for c in name):
+        raise BadMailboxName
+
+
 @implementer(IStore, IQuotaStore, IMetadataStore)
 class MemoryStore:
     """One user's mail, which is lost with the object. Each method is documented where its interface declares it.
@@ -102,13 +108,13 @@ class MemoryStore:
 
     def set_subscribed(self, name: str, subscribed: bool) -> None:
         if subscribed:
+            _check_name(name)
             self._subscribed.add(name)
         else:
             self._subscribed.discard(name)
 
     def create(self, name: str, special_use: Sequence[bytes]) -> bytes:
-        if not name or "" in name.split("/") or any(ord(c) < 32 for c in name):
-            raise BadMailboxName
+        _check_name(name)
         if name in self._mailboxes:
             raise MailboxExists
         self._add_parents(name)
@@ -121,13 +127,10 @@ class MemoryStore:
         del self._mailboxes[name]
 
     def rename(self, old: str, new: str) -> None:
-        renamed = [name for name in self._mailboxes if name == old or name.startswith(old + "/")]
-        if not renamed:
+        _check_name(new)
+        affected = [name for name in self._mailboxes if name == old or name.startswith(old + "/")]
+        if not affected:
             raise NoSuchMailbox
-        if new in self._mailboxes:
-            raise MailboxExists
-        if not new or "" in new.split("/"):
-            raise BadMailboxName
         if old == "INBOX":
             inbox = self._by_name(old)
             self.create(new, ())
@@ -136,9 +139,12 @@ class MemoryStore:
             return
         if new.startswith(old + "/"):
             raise BadMailboxName
+        renames = {name: new + name[len(old) :] for name in affected}
+        if not self._mailboxes.keys().isdisjoint([new, *renames.values()]):
+            raise MailboxExists
         self._add_parents(new)
-        for name in renamed:
-            self._mailboxes[new + name[len(old) :]] = self._mailboxes.pop(name)
+        for name, renamed in renames.items():
+            self._mailboxes[renamed] = self._mailboxes.pop(name)
 
     def status(self, name: str) -> MailboxStatus:
         mailbox = self._by_name(name)

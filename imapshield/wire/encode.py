@@ -234,13 +234,23 @@ def metadata_changed(name: str, entries: Iterable[bytes], *, utf8: bool = False)
     return b"* METADATA %b %b\r\n" % (mailbox(name, utf8=utf8), b" ".join(map(astring, entries)))
 
 
-def copyuid(uidvalidity: int, source: Iterable[int], target: Iterable[int]) -> bytes:
-    """Return the COPYUID response code (RFC 4315): the i-th UID of `source` became the i-th of `target`."""
+def copyuid(uidvalidity: int, source: Iterable[int], target: Sequence[int]) -> bytes | None:
+    """Return the COPYUID response code (RFC 4315): the i-th UID of `source` became the i-th of `target`.
+
+    None if the UIDs in the target mailbox are not known.
+    """
+    if not target:
+        return None
     return b"COPYUID %d %b %b" % (uidvalidity, compact(source), compact(target))
 
 
-def appenduid(uidvalidity: int, uids: Iterable[int]) -> bytes:
-    """Return the APPENDUID response code (RFC 4315) with `uids` in the order of the messages in the command."""
+def appenduid(uidvalidity: int, uids: Sequence[int]) -> bytes | None:
+    """Return the APPENDUID response code (RFC 4315), or None if the UIDs are not known.
+
+    `uids` has the order of the messages in the command.
+    """
+    if not uids:
+        return None
     return b"APPENDUID %d %b" % (uidvalidity, compact(uids))
 
 

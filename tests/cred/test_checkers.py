@@ -17,7 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from imapshield.cred import checkers, passwords, users
-from imapshield.cred.checkers import CheckerBusy, CheckerChain, PasswordFile
+from imapshield.cred.checkers import CheckerChain, CheckerUnavailable, PasswordFile, TooManyLogins
+from imapshield.testing import Server
 from tests.cred.fakes import FakePool, FakeReactor
 
 ALICE = passwords.hash_scrypt(b"secret", ln=2)
@@ -119,7 +120,7 @@ class PasswordFileTests(SynchronousTestCase):
         """With the maximum of pending checks, the next one fails at once, as "busy" and not as "wrong"."""
         self.pool.paused = True
         pending = [self.check(b"alice", b"wrong") for _ in range(3)]
-        failure = self.refuses(b"alice", b"secret", CheckerBusy)
+        failure = self.refuses(b"alice", b"secret", TooManyLogins)
         self.assertIsInstance(failure.value, LoginFailed)
         self.assertNotIsInstance(failure.value, UnauthorizedLogin)
         self.pool.run_pending()
@@ -184,8 +185,8 @@ class PasswordFileTests(SynchronousTestCase):
     def test_unreadable_file_makes_logins_fail_as_busy(self) -> None:
         """Without the file, logins fail as "busy" with one line in the log, and work again when it is back."""
         os.rename(self.path, self.path + ".away")
-        self.refuses(b"alice", b"secret", CheckerBusy)
-        self.refuses(b"alice", b"secret", CheckerBusy)
+        self.refuses(b"alice", b"secret", CheckerUnavailable)
+        self.refuses(b"alice", b"secret", CheckerUnavailable)
         self.assertEqual(len(self.warnings()), 1)
         os.rename(self.path + ".away", self.path)
         self.accepts(b"alice", b"secret")
@@ -209,8 +210,8 @@ class PasswordFileTests(SynchronousTestCase):
         self.checker.close()
         shutdown_trigger()
         self.assertEqual(self.pool.state, "stopped")
-        self.failureResultOf(result, CheckerBusy)
-        self.refuses(b"alice", b"secret", CheckerBusy)
+        self.failureResultOf(result, CheckerUnavailable)
+        self.refuses(b"alice", b"secret", CheckerUnavailable)
 
     def test_close_of_an_unused_checker_stops_no_threads(self) -> None:
         """A checker that was never used has no threads to stop."""
@@ -220,7 +221,7 @@ class PasswordFileTests(SynchronousTestCase):
     def test_unexpected_error_is_busy_for_the_client(self) -> None:
         """An unexpected error is "busy" for the client and a traceback in the log."""
         with mock.patch.object(passwords, "verify", side_effect=MemoryError):
-            self.refuses(b"alice", b"secret", CheckerBusy)
+            self.refuses(b"alice", b"secret", CheckerUnavailable)
         self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
 
 
@@ -255,6 +256,18 @@ class FixedChecker:
         return fail(self.result) if isinstance(self.result, Exception) else succeed(self.result)
 
 
+class ClientTextTests(SynchronousTestCase):
+    def test_texts(self) -> None:
+        """A client learns whether the passwords cannot be checked or there are too many logins, and nothing else."""
+        for error, text in (
+            (CheckerUnavailable("LDAP is down"), b"Cannot check passwords now; try again later"),
+            (TooManyLogins(), b"Too many simultaneous logins; try again later"),
+        ):
+            checker: Any = FixedChecker(error)
+            answer = Server(checker=checker).connect()(b"a LOGIN alice secret")
+            self.assertEqual(answer, b"a NO [UNAVAILABLE] %b\r\n" % text)
+
+
 class CheckerChainTests(SynchronousTestCase):
     def check(self, *results: bytes | Exception) -> Deferred[Any]:
         chain = CheckerChain([FixedChecker(result) for result in results])
@@ -262,14 +275,14 @@ class CheckerChainTests(SynchronousTestCase):
 
     def test_first_accepting_checker_decides(self) -> None:
         """The first checker that accepts the credentials decides."""
-        result = self.check(UnauthorizedLogin(), CheckerBusy(), b"x", b"y")
+        result = self.check(UnauthorizedLogin(), CheckerUnavailable(), b"x", b"y")
         self.assertEqual(self.successResultOf(result), b"x")
 
     def test_login_is_refused_if_no_checker_accepts(self) -> None:
         """If all refuse, the login is refused; if one is busy and none accepts, the chain is busy."""
-        refused, busy = UnauthorizedLogin(), CheckerBusy()
+        refused, busy = UnauthorizedLogin(), CheckerUnavailable()
         self.failureResultOf(self.check(refused, UnauthorizedLogin()), UnauthorizedLogin)
-        self.failureResultOf(self.check(refused, busy, UnauthorizedLogin()), CheckerBusy)
+        self.failureResultOf(self.check(refused, busy, UnauthorizedLogin()), CheckerUnavailable)
 
     def test_checkers_get_only_credentials_they_accept(self) -> None:
         """The chain accepts the credentials of all its checkers, and calls only those that accept them."""

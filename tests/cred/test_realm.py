@@ -7,7 +7,7 @@ from unittest import mock
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -38,8 +38,13 @@ class MailRootTests(SynchronousTestCase):
         """A pattern that would give several users the same mail is refused."""
         self.assertRaises(ValueError, MailRoot, "/srv/{domain}")
 
+    def test_unknown_field(self) -> None:
+        """A pattern with an unknown field is refused, because a misspelt field would give all users the same mail."""
+        for pattern in ("/srv/{usr}", "/srv/{user}/{}"):
+            self.assertRaises(ValueError, MailRoot, pattern)
+
     def test_every_directory_part_of_a_name_must_be_safe(self) -> None:
-        """Each part of a user name that becomes a directory must be as safe as the complete name."""
+        """Each part of a name that becomes a directory must be as safe as a whole name."""
         root = MailRoot("/srv/{domain}/{local}")
         for user in ("a@..", "a@.", "..@b", ".@b", "@b", "a@", "alice", ".x@b"):
             with self.subTest(user=user), self.assertRaises(BadUserName):
@@ -125,7 +130,13 @@ class RealmTests(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, observer)
         for name in (b"..", b"a/../../etc", b"", b"a\0", b"\xff", ()):
             self.assertRaises(UnauthorizedLogin, self.login, name)
-        self.assertEqual(len([e for e in logged if "reason" in e]), 6)
+        lines = [formatEvent(event) for event in logged if "reason" in event]
+        self.assertEqual(len(lines), 6)
+        self.assertEqual(
+            lines[0],
+            'login of ".." refused after a correct password: the user name begins with a dot;'
+            " rename the user or change --mail-root",
+        )
         self.assertEqual(self.pool.state, "new")
 
     def test_close_closes_every_store_and_stops_the_threads(self) -> None:

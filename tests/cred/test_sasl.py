@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from imapshield import events
 from imapshield.cred import passwords, users
-from imapshield.cred.checkers import PasswordFile
+from imapshield.cred.checkers import CheckerChain, PasswordFile
 from imapshield.cred.passwords import ScramSecret
 from imapshield.cred.sasl import IBearerToken, Scram, ScramChecker, challengers
 from imapshield.edge import authentication
@@ -321,6 +321,12 @@ class OfferedMechanismsTests(SaslTestCase):
         self.assertIn(b"AUTH=SCRAM-SHA-256", remote.greeting)
         self.assertNotIn(b"OAUTHBEARER", remote.greeting)
         self.assertIn(b"t NO [CANNOT]", remote(b"t AUTHENTICATE OAUTHBEARER"))
+
+    def test_chain_is_no_source_of_secrets(self) -> None:
+        """A chain of checkers accepts SCRAM proofs, but has no secrets, so it does not offer SCRAM."""
+        chain = CheckerChain([self.scram])
+        self.assertEqual(challengers([chain]), {})
+        self.assertIs(challengers([chain, self.scram])[b"SCRAM-SHA-256"]().source, self.scram)
 
     def test_plain_and_login_need_a_password_checker(self) -> None:
         """If no checker accepts passwords, PLAIN and LOGIN are not offered."""

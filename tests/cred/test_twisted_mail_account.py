@@ -11,7 +11,13 @@ from typing import Any
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred, succeed
 from twisted.mail import imap4
-from twisted.mail.interfaces import IAccountIMAP, IMailboxIMAP, IMessageIMAP, IMessageIMAPFile
+from twisted.mail.interfaces import (
+    IAccountIMAP,
+    IMailboxIMAP,
+    IMessageIMAP,
+    IMessageIMAPCopier,
+    IMessageIMAPFile,
+)
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -140,6 +146,17 @@ class Mailbox:
         return succeed({i: m.flags for i, m in selected})
 
 
+@implementer(IMessageIMAPCopier)
+class CopierMailbox(Mailbox):
+    """A mailbox that copies a message of another mailbox itself, and lists messages in another order."""
+
+    def copy(self, message: Any) -> Any:
+        return self.addMessage(io.BytesIO(message.octets), message.flags, message.date)
+
+    def fetch(self, messages: Any, uid: bool) -> Any:
+        return reversed(list(super().fetch(messages, uid)))
+
+
 class Account(imap4.MemoryAccount):
     """The in-memory account of twisted.mail, with mailboxes of class `Mailbox`."""
 
@@ -248,6 +265,35 @@ class TwistedMailAccountTests(SynchronousTestCase):
         self.client(b"a STORE 1:2 +FLAGS.SILENT (\\Deleted)")
         self.assertIn(b"* 2 EXPUNGE\r\n", self.client(b"b UID EXPUNGE 2:3"))
         self.assertIn(b"* SEARCH 1\r\n", self.client(b"c SEARCH DELETED"))
+
+    def test_copy_of_expunged_messages(self) -> None:
+        """COPY of messages of which one no longer exists copies none; MOVE moves the others."""
+        for mailbox_class in (Mailbox, CopierMailbox):
+            self.patch(Account, "_emptyMailbox", lambda *_, kind=mailbox_class: kind())
+            self.setUp()
+            self.client(b"c CREATE other")
+            self.select_messages(3)
+            del self.realm.account.mailboxes["INBOX"].messages[1]
+            self.assertIn(b"a NO [EXPUNGEISSUED]", self.client(b"a COPY 1:3 other"))
+            self.assertEqual(self.realm.account.mailboxes["OTHER"].messages, [])
+            self.assertIn(b"[COPYUID 42 1,3 1:2]", self.client(b"b UID MOVE 1:3 other"))
+
+    def test_unknown_uids(self) -> None:
+        """If another session adds a message at the same time, no UIDs are sent, because they could be wrong."""
+        self.client(b"c CREATE other")
+        self.select_messages(1)
+        for name in ("INBOX", "OTHER"):
+            mailbox = self.realm.account.mailboxes[name]
+            add = mailbox.addMessage
+
+            def add_two(message: Any, *arguments: Any, add: Any = add) -> Any:
+                content = message.read()
+                add(io.BytesIO(content), *arguments)
+                return add(io.BytesIO(content), *arguments)
+
+            self.patch(mailbox, "addMessage", add_two)
+        self.assertIn(b"app OK APPEND completed", self.client.append())
+        self.assertIn(b"a OK COPY completed", self.client(b"a COPY 1 other"))
 
     def test_replace_expunges_only_the_old_message(self) -> None:
         """REPLACE adds the new message and expunges only the old one."""

@@ -133,6 +133,14 @@ class PasswordFileTests(SynchronousTestCase):
                 self.assertRaises(OSError, set_hash, self.path, "bob", HASH)
             self.assertEqual((self.read(), os.listdir(self.folder)), (before, ["users"]))
 
+    def test_mode_is_kept(self) -> None:
+        """An edit keeps the mode of the file, so that a group that could read it still can."""
+        set_hash(self.path, "alice", HASH)
+        os.chmod(self.path, 0o640)
+        set_hash(self.path, "bob", HASH)
+        remove(self.path, "alice")
+        self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o640)
+
     def test_symbolic_link_is_kept_and_its_target_replaced(self) -> None:
         """If the path is a symbolic link, its target is replaced and the link is kept."""
         set_hash(self.path, "alice", HASH)

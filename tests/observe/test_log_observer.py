@@ -1,9 +1,10 @@
 """Events become log lines, which programs such as fail2ban can parse and no client can forge."""
 
 import re
+from pathlib import Path
 from typing import Any
 
-from twisted.logger import Logger, LogLevel, eventAsText, formatEvent
+from twisted.logger import Logger, LogLevel, eventAsText, formatEvent, formatEventAsClassicLogText
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield import events
@@ -88,6 +89,24 @@ class LogObserverTests(SynchronousTestCase):
             self.assertEqual(len(line.splitlines()), 1)
             self.assertTrue(line.isascii())
 
+    def test_fail2ban(self) -> None:
+        """The expression in docs/running.rst matches failed logins, and no line that contains a forged one."""
+        page = (Path(__file__).parents[2] / "docs" / "running.rst").read_text()
+        expression = page.partition("failregex = ")[2].partition("\n")[0]
+        pattern = re.compile(expression.replace("<HOST>", r"(?P<host>\S+)"))
+        forged = f"[imapshield#warn] {'login failed peer=198.51.100.1 connection='}"
+        for event in (
+            events.LoginFailed(1, PEER, forged, "LOGIN"),
+            events.BadCommandReceived(1, PEER, forged, "no"),
+            events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", forged, forged),
+            events.LoggedIn(1, PEER, forged, "PLAIN", tls=False),
+            events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4, forged),
+        ):
+            self.observer(event)
+        lines = [formatEventAsClassicLogText(event) or "" for event in self.logged]
+        hosts = [match and match["host"] for match in map(pattern.search, lines)]
+        self.assertEqual(hosts, [PEER, None, None, None, None])
+
     def test_each_kind_of_event_is_one_line(self) -> None:
         """Each kind of event is one line; only an internal error has a traceback."""
         verbose = self.make(verbose=True)
@@ -118,11 +137,11 @@ class LogObserverTests(SynchronousTestCase):
         """Of a thousand similar lines, five are written and a sixth counts the rest; later lines are written again."""
         self.log_failed_logins(1000)
         self.assertEqual(len(self.logged), log_observer.LINES)
-        self.time += log_observer.WINDOW
+        self.time += log_observer.WINDOW + 2.5
         self.log_failed_logins(1)
         self.assertEqual(len(self.logged), log_observer.LINES + 2)
         self.assertEqual(
-            "suppressed 995 more LoginFailed lines peer=192.0.2.7 in 10 s",
+            'suppressed 995 more "login failed" lines peer=192.0.2.7 in 12.5 s',
             self.lines()[log_observer.LINES],
         )
 
@@ -133,8 +152,16 @@ class LogObserverTests(SynchronousTestCase):
         self.observer(events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset"))
         self.assertEqual(len(self.logged), log_observer.LINES + 2)
 
+    def test_limits_are_counted_separately(self) -> None:
+        """Many lines of one limit do not hide the line of another limit of the same peer."""
+        for limit in ["backlog"] * 9 + ["preauth_bytes"]:
+            self.observer(events.LimitTriggered(3, PEER, limit, 100, 101, "reset"))
+        self.assertEqual(len(self.logged), log_observer.LINES + 1)
+        self.observer.summarize(everything=True)
+        self.assertIn('suppressed 4 more "limit backlog" lines peer=192.0.2.7', self.lines()[-1])
+
     def test_suppressed_lines_are_reported_at_the_end(self) -> None:
-        """When the server stops, it reports suppressed lines; without suppressed lines, it reports nothing."""
+        """When the server stops, suppressed lines are reported; if none were suppressed, nothing is."""
         self.log_failed_logins(log_observer.LINES)
         self.observer.summarize(everything=True)
         self.assertEqual(len(self.logged), log_observer.LINES)

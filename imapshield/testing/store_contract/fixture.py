@@ -41,7 +41,7 @@ class StoreFixture(_TestCase):
     store: IStore
 
     def make_store(self) -> IStore:
-        """Return an empty store. Its clock may stand still or go."""
+        """Return an empty store. Its clock may stand still."""
         raise NotImplementedError
 
     def reopen(self) -> IStore:

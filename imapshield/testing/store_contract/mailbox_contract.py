@@ -147,7 +147,7 @@ class MailboxContract(StoreFixture):
         self.assertEqual(self.key("X/Y/B"), key)
         self.assertEqual(self.fetch_item(1, WHOLE, "X/Y/B"), literal(MAIL))
         self.assertRaises(NoSuchMailbox, self.store.open, "A", False)
-        self.store.delete("X/Y")  # now it only holds another
+        self.store.delete("X/Y")  # the name stays, and is not selectable
         self.store.rename("X/Y", "Z")
         self.assertEqual(self.key("Z/B"), key)
 
@@ -161,10 +161,21 @@ class MailboxContract(StoreFixture):
             (MailboxExists, "A", "INBOX"),
             (NoSuchMailbox, "none", "C"),
             (BadMailboxName, "A", "x//y"),
+            (BadMailboxName, "A", "x\ny"),
+            (BadMailboxName, "INBOX", "x\ny"),
             (StoreError, "A", "A/D"),
         ):
             self.assertRaises(error, self.store.rename, old, new)
         self.assertEqual(self.mailbox_names(), before)
+
+    def test_rename_does_not_replace_an_inferior(self) -> None:
+        """RENAME changes nothing if an inferior would get the name of another mailbox."""
+        self.store.create("A/C", [])
+        self.store.create("B/C", [])
+        self.store.delete("B")
+        key, other = self.key("A/C"), self.key("B/C")
+        self.assertRaises(MailboxExists, self.store.rename, "A", "B")
+        self.assertEqual((self.key("A/C"), self.key("B/C")), (key, other))
 
     def test_rename_inbox(self) -> None:
         """RENAME INBOX moves its messages to the new mailbox. INBOX and its inferiors stay."""
@@ -179,13 +190,18 @@ class MailboxContract(StoreFixture):
         self.assertEqual(self.flags_by_uid("Old"), {1: {SEEN}, 2: set()})
 
     def test_subscriptions(self) -> None:
-        """A name can be subscribed whether or not it exists. Subscriptions survive a restart and the mailbox."""
+        """A name can be subscribed whether or not it exists. Subscriptions survive a restart and the mailbox.
+
+        A name that no mailbox can have cannot be subscribed; to unsubscribe it is no error.
+        """
         self.store.create("Ünï/a.b", [])
         for name in ("INBOX", "Ünï/a.b", "none"):
             self.store.set_subscribed(name, True)
             self.store.set_subscribed(name, True)
         self.store.set_subscribed("other", False)
         self.assertEqual(self.store.subscriptions(), {"INBOX", "Ünï/a.b", "none"})
+        for name in ("", "A//B", "A\nB"):
+            self.assertRaises(BadMailboxName, self.store.set_subscribed, name, True)
         self.store.set_subscribed("none", False)
         self.store.delete("Ünï/a.b")
         self.assertEqual(self.reopen().subscriptions(), {"INBOX", "Ünï/a.b"})
