@@ -53,9 +53,9 @@ class AccountState:
             root = self.paths.root
             os.makedirs(root, 0o700, exist_ok=True)
             files.make_folder(root)
-            files.remove_stale(root, self.now())
             self.index.ensure_open()
             self.staging.publish_all()
+            files.remove_stale(root, self.now(), self.staging.staged_names())
             self._prepared = True
         self.index.ensure_open()
 

@@ -13,7 +13,7 @@ Rules
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
@@ -195,12 +195,16 @@ def remove_tree(path: bytes) -> None:
         remove(path)
 
 
-def remove_stale(folder: bytes, now: float) -> None:
-    """Remove from ``tmp/`` the files that a crash left there. Raises nothing."""
+def remove_stale(folder: bytes, now: float, kept: Container[bytes]) -> None:
+    """Remove from ``tmp/`` the files that a crash left there, except those with a name in `kept`. Raises nothing."""
     try:
         with os.scandir(folder + b"/tmp") as entries:
             # The ctime: a hard link to an old message has that message's mtime.
-            ages = [(e.path, now - e.stat(follow_symlinks=False).st_ctime) for e in entries]
+            ages = [
+                (e.path, now - e.stat(follow_symlinks=False).st_ctime)
+                for e in entries
+                if e.name not in kept
+            ]
     except OSError:
         return
     for path, age in ages:

@@ -79,6 +79,15 @@ class Staging:
         for (key,) in staged.fetchall():
             self.publish(key)
 
+    def staged_names(self) -> set[bytes]:
+        """Return the names of the files of all staged messages."""
+        names = self._index.db.execute(
+            "SELECT message.name FROM mailbox CROSS JOIN message ON message.mailbox = mailbox.id"
+            " WHERE hot & ? AND place = ?",
+            (STAGED, TMP),
+        )
+        return {name for (name,) in names}
+
     def publish(self, key: int, first_uid: int = 1) -> None:
         """Publish staged messages whose UID is at least `first_uid`; never raises for a disk error.
 

@@ -11,6 +11,7 @@ from unittest import mock
 
 from imapshield.errors import StoreError
 from imapshield.mailbox.values import NewMessage
+from imapshield.maildir.files import STALE_SECONDS
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing.store_contract import BUDGET, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
@@ -143,6 +144,20 @@ class StagingTests(CrashTestCase):
         self.store.copy(self.key, [1, 2], "A", False, 0)
         self.assertEqual(self.tmp(".A"), [])
         self.assertEqual(len(self.cur(".A")), 3)
+
+    def test_staged_for_days(self) -> None:
+        """Staged messages survive a start that comes days after the crash, even if they cannot be published then."""
+        with failing("rename", DISK_ERROR):
+            self.store.copy(self.key, [1, 2, 3], "INBOX", False, 0)
+        self.store.close()
+        self.clock.offset += 2 * STALE_SECONDS
+        store = self.open_store()
+        with failing("rename", DISK_ERROR):
+            store.mailboxes()
+        self.assertEqual(len(self.tmp()), 3)
+        store.close()
+        self.assertEqual(len(self.flags_of_whole(self.open_store(), "INBOX")), 6)
+        self.assertEqual(self.tmp(), [])
 
     def test_removed_from_tmp(self) -> None:
         """A staged file that another program removed is expunged by the first sync after publishing."""
