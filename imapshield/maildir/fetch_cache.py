@@ -122,10 +122,14 @@ class FetchCache:
                 " FROM message, item WHERE message.mailbox = ? AND message.uid = ? AND item.id = ?",
                 [(value, key, uid, item) for value, uid, item in answers],
             )
+            measured = {uid: physical for _, physical, uid in sizes}
+            rows = self._index.message_rows("uid, physical", key, sorted(measured))
             db.executemany(
                 "UPDATE message SET size = ?, physical = ? WHERE mailbox = ? AND uid = ?",
                 [(wire, physical, key, uid) for wire, physical, uid in sizes],
             )
+            if growth := sum(measured[uid] - physical for uid, physical in rows):
+                db.execute("UPDATE account SET octets = octets + ?", (growth,))
 
     def copy(self, key: int, uids: Sequence[int], target_key: int, first_uid: int) -> None:
         """Copy the answers to FETCH of messages that were copied or moved, in a write transaction.

@@ -13,9 +13,9 @@ CREATE TABLE account (                      -- Exactly one row.
     boot TEXT NOT NULL,                     -- Identifies the start of the machine after which the index was last
                                             -- opened. If the machine has started since, the last commits may be lost:
                                             -- then UIDs and MODSEQs are skipped.
-    octets INTEGER NOT NULL DEFAULT 0,      -- The bytes of all message files, for the quota. The triggers below
-                                            -- maintain it when messages are inserted and deleted, not when
-                                            -- message.physical changes.
+    octets INTEGER NOT NULL DEFAULT 0,      -- The bytes of all message files, for the quota: the sum of
+                                            -- message.physical. The triggers below maintain it when messages are
+                                            -- inserted and deleted. Code that updates message.physical updates it too.
     messages INTEGER NOT NULL DEFAULT 0     -- The number of messages in all mailboxes.
 );
 

@@ -173,8 +173,10 @@ def synchronize(
         mailbox = index.mailbox(key)
         stamps = read_stamps(folder)
         if listing is not None:
-            # A program that moves a file from cur/ to new/ changes both.
-            scan_cur = scan_cur or stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino)
+            if not scan_cur and stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino):
+                # A program that moves a file from cur/ to new/ changes both. The first listing was of new/ alone.
+                scan_cur = True
+                listing = list_folder(folder, scan_cur)
             _apply_listing(account, mailbox, folder, listing, list_folder(folder, scan_cur))
             mailbox = index.mailbox(key)
             _record_reading(account, mailbox, stamps, scan_cur)

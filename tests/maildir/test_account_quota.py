@@ -7,7 +7,7 @@ from zope.interface.verify import verifyObject
 from imapshield.errors import NoSpace
 from imapshield.mailbox.storage import IQuotaStore
 from imapshield.mailbox.values import NewMessage, Quota
-from imapshield.testing.store_contract import MAIL
+from imapshield.testing.store_contract import BUDGET, MAIL, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
 from tests.maildir.disk import DiskTestCase
 
@@ -30,6 +30,20 @@ class AccountQuotaTests(DiskTestCase):
         self.store.expunge(key, None, 0)
         self.store.delete("a")
         self.assertEqual(self.store.quota(), Quota(len(MAIL), 1))
+
+    def test_changed_file(self) -> None:
+        """A file that another program has made longer counts with its new size once it was read."""
+        self.append()
+        self.append(b"\\Deleted")
+        key = self.store.key("INBOX")
+        with open(self.path("cur", self.cur()[0]), "ab") as file:
+            file.write(b"more\r\n")
+        for _ in range(2):
+            self.store.fetch(key, [1, 2], [WHOLE], BUDGET)
+            self.assertEqual(self.store.quota(), Quota(2 * len(MAIL) + 6, 2))
+        self.store.store_flags(key, [1], b"+", [b"\\Deleted"], None, 0)
+        self.store.expunge(key, None, 0)
+        self.assertEqual(self.store.quota(), Quota(0, 0))
 
     def test_limits(self) -> None:
         """An APPEND or COPY over a limit is refused and leaves no file; a MOVE is always possible."""

@@ -82,7 +82,7 @@ class RenamedFileTests(DiskTestCase):
         self.assertEqual((list(fetched.uids), list(fetched.missing)), ([2], [1]))
         self.assertRaises(MessageExpunged, self.store.read, self.key, 1, WHOLE, 0, 5)
         self.store.create("A", [])
-        self.assertRaises(MessageExpunged, self.store.copy, self.key, [2, 1], "A", False, 0)
+        self.assertRaises(MessageExpunged, self.store.copy, self.key, [1, 2], "A", False, 0)
         self.assertEqual(self.cur(".A"), [])
         self.let_mtimes_age()
         delta = self.store.changes(self.key, self.since, True)
@@ -113,6 +113,29 @@ class RenamedFileTests(DiskTestCase):
         delta = self.store.changes(self.key, self.since, True)
         self.assertTrue(missed)
         self.assertEqual(([row.uid for row in delta.rows], [*delta.vanished]), ([3], []))
+
+    def test_cur_changes_before_the_lock(self) -> None:
+        """If cur/ changes after new/ alone was listed, one listing that misses a file does not expunge it either."""
+        real = os.listdir
+        listed: list[bytes] = []
+
+        def listdir(path: bytes) -> list[bytes]:
+            names = real(path)
+            listed.append(path[-3:])
+            if listed == [b"new"]:
+                self.deliver(directory="cur", name="1700000000.more:2,")
+            if listed.count(b"cur") == 1 and path.endswith(b"cur"):
+                names.remove(self.first.encode())
+            return names
+
+        self.let_mtimes_age()
+        self.store.changes(self.key, self.since, True)
+        self.deliver()
+        self.patch(os, "listdir", listdir)
+        delta = self.store.changes(self.key, self.since, True)
+        self.assertEqual(listed[0], b"new")
+        self.assertGreater(listed.count(b"cur"), 0)
+        self.assertEqual(([row.uid for row in delta.rows], [*delta.vanished]), ([3, 4], []))
 
     def test_same_base_name(self) -> None:
         """Of two files with one base name, as after restoring a backup, only one at a time is a message."""
