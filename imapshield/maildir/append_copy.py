@@ -1,6 +1,7 @@
 """APPEND, REPLACE, COPY and MOVE: new messages in a mailbox, in one transaction each.
 
-A copy is a second name (a hard link) for the same file; a move renames the file.
+A copy is a second name (a hard link) for the same file; a move renames the file. Between two file systems both make a
+new file.
 
 Rules
 -----
@@ -186,7 +187,7 @@ def _copy(
     modseq, saved = target.highestmodseq + 1, int(account.now())
     finder = FileFinder(source_folder)
     # One system call per message, which is most of the cost of a message.
-    transfer = os.rename if move else files.duplicate
+    transfer = files.move if move else files.duplicate
     new_rows: list[tuple[object, ...]] = []
     for new_uid, row in enumerate(rows, target.uidnext):
         _, name, old_directory, old_flags, size, physical, date, email_id = row

@@ -169,6 +169,21 @@ def duplicate(source: bytes, target: bytes) -> None:
             write_message(target, _FileLiteral(fd, status.st_size), int(status.st_mtime))
 
 
+def move(source: bytes, target: bytes) -> None:
+    """Rename a message; copy and remove it if the target is on another file system. If this raises, `source` exists."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with undo_on_error() as undo:
+            duplicate(source, target)
+            undo.callback(remove, target)
+            # A power failure must not undo the first step and keep the second one.
+            sync_directory(os.path.dirname(target))
+            os.unlink(source)
+
+
 def remove(path: bytes) -> None:
     """Remove a file; do nothing if that fails."""
     with suppress(OSError):
@@ -181,7 +196,7 @@ def rename_back(path: bytes, original: bytes) -> None:
     A failure usually means that another program has renamed the file since. The next sync accepts that name.
     """
     with suppress(OSError):
-        os.rename(path, original)
+        move(path, original)
 
 
 def remove_tree(path: bytes) -> None:

@@ -165,6 +165,41 @@ class FailingStepTests(DiskTestCase):
         fetched = self.store.fetch(self.store.key("A"), [1], [WHOLE], BUDGET)
         self.assertEqual(fetched.columns, [[MAIL_LITERAL]])
 
+    def test_move_between_file_systems(self) -> None:
+        """A MOVE to a folder on another file system copies the files and removes them, or changes nothing."""
+        self.store.create("A", [])
+        for _ in range(3):
+            self.append(SEEN)
+        self.let_mtimes_age()
+        key = self.store.open("INBOX", True).key
+        real = os.rename
+
+        def rename(source: Any, target: Any) -> None:
+            if (b"/.A/" in source) != (b"/.A/" in target):
+                raise OSError(errno.EXDEV, "Invalid cross-device link", source, None, target)
+            real(source, target)
+
+        def link(source: Any, target: Any, **kwargs: Any) -> None:
+            raise OSError(errno.EXDEV, "Invalid cross-device link", source, None, target)
+
+        self.patch(os, "rename", rename)
+        self.patch(os, "link", link)
+        before = self.tree()
+        for step in ("unlink", "write", "fsync"):
+            for after in range(3):
+                with failing(step, DISK_FULL, after):
+                    self.assertRaises(NoSpace, self.store.copy, key, [1, 2, 3], "A", True, 0)
+                self.assertEqual(self.tree(), before)
+                self.let_mtimes_age()
+                self.assertEqual((len(self.flags()), self.flags("A")), (3, {}))
+        moved = self.store.copy(key, [1, 2, 3], "A", True, 0)
+        self.assertEqual(moved.target_uids, [1, 2, 3])
+        self.let_mtimes_age()
+        self.assertEqual((self.flags(), self.flags("A")), ({}, dict.fromkeys((1, 2, 3), SEEN)))
+        self.assertEqual(self.cur(), [])
+        fetched = self.store.fetch(self.store.key("A"), [1, 2, 3], [WHOLE], BUDGET)
+        self.assertEqual(fetched.columns, [[MAIL_LITERAL] * 3])
+
     def test_expunge(self) -> None:
         """An EXPUNGE that cannot remove the first file fails; one that fails later reports what it removed."""
         for _ in range(3):
