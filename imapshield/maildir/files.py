@@ -31,6 +31,7 @@ _DIRECTORY_NAMES = (b"cur", b"new", b"tmp")
 _COPY_CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_HARD_LINKS = (
     errno.EPERM,
     errno.EXDEV,
@@ -41,20 +42,36 @@ _NO_HARD_LINKS = (
 )
 
 
-def store_error(error: OSError, log_warning: Callable[[str], None]) -> StoreError:
-    """Return the error that a session sends for `error`, after logging which file it was.
+def store_error(error: OSError, root: bytes, log_warning: Callable[[str], None]) -> StoreError:
+    """Return the error that a session sends for `error`, after logging it with the path of the file.
 
     A full disk is not logged, because the client receives the error.
+
+    Args:
+        error: the error.
+        root: the Maildir, which is logged if the error has no path.
+        log_warning: called with one line for the operator.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace()
-    name = error.filename
-    path = os.fsdecode(name) if isinstance(name, bytes) else name
+    path = os.fsdecode(error.filename or root)
+    advice = "; check the owner and permissions of the file and its folder"
     log_warning(
-        f"cannot read or write {path}: {error.strerror}; check the owner and permissions of the file and its folder, "
-        "and the disk"
+        f"cannot read or write {path}: {error.strerror or error}"
+        f"{advice if error.errno in _FORBIDDEN else ''}"
     )
     return StoreIOError()
+
+
+@contextmanager
+def naming_errors(path: bytes) -> Iterator[None]:
+    """Run a block that uses an open file; an OSError that has no path gets the file's."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.filename, bytes | str):  # None, or a descriptor
+            error.filename = path
+        raise
 
 
 def make_folder(folder: bytes) -> None:
@@ -77,11 +94,12 @@ def undo_on_error() -> Iterator[ExitStack]:
 
 @contextmanager
 def _opened(path: bytes, flags: int) -> Iterator[int]:
-    fd = os.open(path, flags, 0o600)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+    with naming_errors(path):
+        fd = os.open(path, flags, 0o600)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
 
 def sync_directory(path: bytes) -> None:

@@ -150,7 +150,7 @@ def _unlink(
                 raise
             # The removed files cannot be restored. The other messages keep \Deleted, and the next EXPUNGE fails with
             # the reason.
-            files.store_error(error, account.log_warning)
+            files.store_error(error, folder, account.log_warning)
             break
         expunged.append(uid)
     return expunged

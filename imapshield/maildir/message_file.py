@@ -6,6 +6,8 @@ message with bare LFs is returned byte for byte.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
@@ -97,6 +99,21 @@ class MessageFiles(FileFinder):
         except FileNotFoundError:
             return None
 
+    @contextmanager
+    def opened(self, message: MessageFile) -> Iterator[int | None]:
+        """Open a message's file for a block, as `open` does. An OSError in the block names the file."""
+        fd = self.open(message)
+        try:
+            with files.naming_errors(self.path(message)):
+                yield fd
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def path(self, message: MessageFile) -> bytes:
+        """Return the path at which the index has a message."""
+        return message_path(self.folder, message.directory, message.name)
+
     def content(self, fd: int, message: MessageFile) -> bytes:
         """Return a message as on the wire, read from its open file."""
         physical, size = message.physical, message.size
@@ -115,13 +132,10 @@ class MessageFiles(FileFinder):
 
     def measure(self, message: MessageFile) -> int | None:
         """Return the size of a message on the wire, None if its file was removed."""
-        fd = self.open(message)
-        if fd is None:
-            return None
-        try:
+        with self.opened(message) as fd:
+            if fd is None:
+                return None
             octets = files.read_message(fd)
-        finally:
-            os.close(fd)
         size = wire_size(octets)
         self.measured.append((size, len(octets), message.uid))
         return size

@@ -55,7 +55,7 @@ def _operation(
             raise
         except OSError as error:
             account.reset()
-            raise files.store_error(error, account.log_warning) from error
+            raise files.store_error(error, account.paths.root, account.log_warning) from error
         except sqlite3.Error as error:
             account.reset()
             raise account.index.store_error(error) from error

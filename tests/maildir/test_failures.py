@@ -11,6 +11,7 @@ from imapshield.errors import NoSpace, StoreError, StoreIOError
 from imapshield.mailbox.values import NewMessage
 from imapshield.testing.store_contract import BUDGET, DELETED, ENVELOPE, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.search import TextKey
 from tests.maildir.disk import MAIL_LITERAL, DiskTestCase, failing
 
 DISK_FULL = OSError(errno.ENOSPC, "No space left on device", b"some/file")
@@ -287,6 +288,30 @@ class UnreadableTests(DiskTestCase):
         self.assertIn("Permission denied", self.warnings[0])
         self.assertIn(unreadable.decode(), self.warnings[0])
         self.assertEqual(len(self.cur()), 3)
+
+    def test_damaged_file(self) -> None:
+        """The warning about a file that cannot be read or written names it, and gives advice only about permissions."""
+        self.append()
+        self.deliver(MAIL.replace(b"\r\n", b"\n"))
+        key = self.store.open("INBOX", False).key
+        read_error = OSError(errno.EIO, "Input/output error")
+        for read, name in (
+            (lambda: self.store.fetch(key, [1], [WHOLE], BUDGET), self.cur()[0]),
+            (lambda: self.store.fetch(key, [1], [ENVELOPE], BUDGET), self.cur()[0]),
+            (lambda: self.store.sizes(key, [2]), self.new()[0]),
+            (lambda: self.store.search(key, [2], TextKey("x", False)), self.new()[0]),
+        ):
+            with failing("pread", read_error):
+                self.assertRaises(StoreIOError, read)
+            read_error.filename = None
+            self.assertIn(name, self.warnings[-1])
+            self.assertNotIn("permissions", self.warnings[-1])
+        with failing("fsync", OSError(errno.EIO, "Input/output error")):
+            self.assertRaises(StoreIOError, self.append)
+        self.assertIn(self.path("tmp", ""), self.warnings[-1])
+        with failing("fsync", OSError(errno.EROFS, "Read-only file system")):
+            self.assertRaises(StoreIOError, self.append)
+        self.assertIn("permissions", self.warnings[-1])
 
     def test_folder(self) -> None:
         """A folder that cannot be listed is refused, and its messages are not regarded as expunged."""
