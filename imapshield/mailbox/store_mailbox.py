@@ -93,12 +93,16 @@ class StoreMailbox:
         change = self.columns.apply(delta)
         claimers = (listener for listener, claims in self._listeners.items() if claims)
         claimer = None if claimed_elsewhere else next(claimers, None)
-        if change.added or change.changed or change.vanished or change.recent:
+        if not any(change):
+            return ()
+        without_recent = Change(change.added, change.changed, change.vanished)
+        if any(without_recent):
             kind = "messages" if change.added or change.vanished else "flags"
             self._account.notify_listeners(kind, self.name)
-            without_recent = Change(change.added, change.changed, change.vanished)
-            for listener in list(self._listeners):
-                listener(change if listener is claimer else without_recent)
+        for listener in list(self._listeners):
+            own_change = change if listener is claimer else without_recent
+            if any(own_change):
+                listener(own_change)
         return change.recent
 
     async def poll(self) -> None:
@@ -107,10 +111,16 @@ class StoreMailbox:
     def changes(self, store: IStore) -> Delta:
         """Return what the columns do not contain yet. Runs in the worker."""
         claim = any(list(self._listeners.values()))
-        return store.changes(self.key, self.columns.highestmodseq, claim)
+        return self._changes_since(store, self.columns.highestmodseq, claim)
+
+    def _changes_since(self, store: IStore, since: int, claim: bool) -> Delta:
+        delta = store.changes(self.key, since, claim)
+        if not claim:
+            delta.recent = []  # They will be \Recent to a session that claims them.
+        return delta
 
     async def vanished(self, since: int) -> SequenceSet:
-        delta = await self._run(lambda store: store.changes(self.key, since, False))
+        delta = await self._run(lambda store: self._changes_since(store, since, False))
         self.apply_delta(delta)
         return delta.vanished
 

@@ -277,7 +277,7 @@ class _TreeParser:
         expects_boundary = self.boundaries and self.total < self.limits.parts
         hit = self._next_boundary(start - 1) if expects_boundary else -1
         limit = len(data) if hit < 0 else hit
-        end = _blank_line(data, start, limit + 1)
+        end = header_end(data, start, limit + 1)
         is_complete = end >= 0 and end - 1 != hit
         stop = end
         if not is_complete:
@@ -357,8 +357,11 @@ class _TreeParser:
         return name == b"language" and not headers.parse_languages(body)
 
 
-def _blank_line(data: bytes, start: int, limit: int) -> int:
-    """Return where the first blank line of a header ends, or -1 if there is none before `limit`."""
+def header_end(data: bytes, start: int, limit: int) -> int:
+    """Return where a header ends with its blank line, or -1 if there is no blank line before `limit`.
+
+    Lines end with CRLF or with LF alone, and one header may contain both.
+    """
     if data.startswith(b"\r\n", start):
         return start + 2
     if data.startswith(b"\n", start):

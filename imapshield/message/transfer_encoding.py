@@ -32,19 +32,19 @@ def decode(data: bytes, encoding: bytes) -> bytes:
 def decode_base64(data: bytes) -> bytes:
     """Decode base64. Bytes outside the alphabet are ignored, and so is everything after the padding.
 
-    An ``=`` that cannot be padding, because fewer than two digits of a group of four precede it, is ignored too.
+    An ``=`` that does not complete a group of four is not padding, and is ignored too.
     """
     if len(data) <= CHUNK_SIZE:
         with suppress(binascii.Error):
             return binascii.a2b_base64(data)
     decoded = []
-    rest = (
-        b""  # the group that has begun: up to three digits, and the first of two padding characters
-    )
+    rest = b""  # the group that has begun: up to three digits, or two and the first ``=`` of two
     for start in range(0, len(data), CHUNK_SIZE):
         text = rest + data[start : start + CHUNK_SIZE].translate(None, _NOT_BASE64)
-        first_padding = text.find(b"=")
-        whole = len(text) & ~3 if first_padding < 0 else _groups(text, first_padding & ~3).end()
+        padding = text.find(b"=")
+        groups = _groups(text, (len(text) if padding < 0 else padding) & ~3)
+        assert groups is not None
+        whole = groups.end()
         decoded.append(binascii.a2b_base64(text[:whole].replace(b"=", b"")))
         rest = text[whole:]
         try:

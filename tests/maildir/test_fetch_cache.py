@@ -17,6 +17,7 @@ from imapshield.testing.store_contract import (
     STRUCTURE,
     WHOLE,
 )
+from imapshield.wire import strings
 from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview, Section
 from tests.maildir.disk import DiskTestCase, counting_calls
 
@@ -109,6 +110,14 @@ class FetchCacheTests(DiskTestCase):
 
 
 class BlobTests(DiskTestCase):
+    def test_header_with_line_feeds(self) -> None:
+        """The header of a large message that a client has stored with LF line ends is only its header."""
+        head = b"Subject: large\nX-Filler: %b\n\n" % (b"x" * 70_000)
+        self.append(content=head + b"To: me\n\n" + b"word\n" * 60_000)
+        item = BodySection(Section((), b"HEADER"))
+        fetched = self.store.fetch(self.store.key("INBOX"), [1], [item], BUDGET)
+        self.assertEqual(fetched.columns, [[strings.literal(head)]])
+
     def test_large_string(self) -> None:
         """A large string is a Blob, also if the file has LF line ends and was not measured."""
         self.deliver(b"Subject: large\n\n" + b"word\n" * 60_000)
