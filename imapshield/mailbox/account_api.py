@@ -44,7 +44,7 @@ class IMailbox(Interface):
     mailbox_id: bytes = Attribute("MAILBOXID (RFC 8474).")
     columns: Columns = Attribute("The metadata of every message. Sessions only read it.")
 
-    def subscribe(listener: Listener, claim_recent: bool) -> None:
+    def add_listener(listener: Listener, claim_recent: bool) -> None:
         """Notify `listener` of every change from now on.
 
         Args:
@@ -53,7 +53,7 @@ class IMailbox(Interface):
                 Each message is \\Recent to one session only (RFC 3501 section 2.3.2).
         """
 
-    def unsubscribe(listener: Listener) -> None:
+    def remove_listener(listener: Listener) -> None:
         """Stop notifying `listener`. A mailbox without listeners may be closed."""
 
     async def watch_for_changes() -> None:
@@ -107,7 +107,7 @@ class IMailbox(Interface):
             MessageExpunged: `uid` was expunged.
         """
 
-    async def search(uids: Sequence[int], key: SearchKey) -> list[int]:
+    async def search(uids: Sequence[int], search_key: SearchKey) -> list[int]:
         """Return those of `uids` that match one search key. See `IStore.search` for the keys that must be supported."""
 
 
@@ -159,7 +159,7 @@ class IAccount(Interface):
     async def open(name: str, claim_recent: bool) -> tuple[IMailbox, frozenset[int]]:
         """Open a mailbox for SELECT or EXAMINE (RFC 9051 sections 6.3.2 and 6.3.3).
 
-        The caller must call `IMailbox.subscribe` before it awaits anything else: a mailbox without listeners may be
+        The caller must call `IMailbox.add_listener` before it awaits anything else: a mailbox without listeners may be
         closed.
 
         Args:

@@ -34,11 +34,11 @@ T = TypeVar("T")
 class Worker(Protocol):
     """Runs the blocking calls of one account, one after the other."""
 
-    def run(self, fn: Callable[..., T], *args: object) -> Awaitable[T]:
-        """Run ``fn(*args)`` after every call that was submitted earlier.
+    def run(self, function: Callable[..., T], *args: object) -> Awaitable[T]:
+        """Run ``function(*args)`` after every call that was submitted earlier.
 
         Returns:
-            an awaitable of the result. It raises what `fn` raises.
+            an awaitable of the result. It raises what `function` raises.
         """
 
 
@@ -123,7 +123,7 @@ class IStore(Interface):
             NoSuchMailbox: there is no such mailbox.
         """
 
-    def key(name: str) -> int:
+    def mailbox_key(name: str) -> int:
         """Return the key of a mailbox: it identifies the mailbox, across renames, until it is deleted.
 
         Raises:

@@ -25,7 +25,7 @@ from imapshield.wire.sequence import SequenceSet
 T = TypeVar("T")
 
 
-class Account(Protocol):
+class MailboxOwner(Protocol):
     """What a `StoreMailbox` needs of the account that opened it."""
 
     change_notifier: ChangeNotifier | None
@@ -52,7 +52,7 @@ class StoreMailbox:
         opened: what the store returned. Its delta is not applied here, because the caller needs the resulting change.
     """
 
-    def __init__(self, account: Account, opened: values.OpenedMailbox) -> None:
+    def __init__(self, account: MailboxOwner, opened: values.OpenedMailbox) -> None:
         self.name = opened.name
         self.uidvalidity = opened.uidvalidity
         self.mailbox_id = opened.mailbox_id
@@ -67,10 +67,10 @@ class StoreMailbox:
         """Whether any session has the mailbox selected."""
         return bool(self._listeners)
 
-    def subscribe(self, listener: Listener, claim_recent: bool) -> None:
+    def add_listener(self, listener: Listener, claim_recent: bool) -> None:
         self._listeners[listener] = claim_recent
 
-    def unsubscribe(self, listener: Listener) -> None:
+    def remove_listener(self, listener: Listener) -> None:
         self._listeners.pop(listener, None)
         if not self._listeners and self._watch is not None:
             self._watch.stop()
@@ -84,7 +84,7 @@ class StoreMailbox:
         if self._watch is None and self._listeners:
             self._watch = notifier.watch(list(paths), self.poll)
 
-    def apply_delta(self, delta: Delta, *, claimed_elsewhere: bool = False) -> Sequence[int]:
+    def apply_delta(self, delta: Delta, *, claimed_by_caller: bool = False) -> Sequence[int]:
         """Apply `delta` to the columns, notify the listeners, and return the UIDs that became \\Recent.
 
         Only one session may see a message as \\Recent (RFC 3501 section 2.3.2): the first listener that claims new
@@ -92,7 +92,7 @@ class StoreMailbox:
         """
         change = self.columns.apply(delta)
         claimers = (listener for listener, claims in self._listeners.items() if claims)
-        claimer = None if claimed_elsewhere else next(claimers, None)
+        claimer = None if claimed_by_caller else next(claimers, None)
         if not any(change):
             return ()
         without_recent = Change(change.added, change.changed, change.vanished)
@@ -169,8 +169,8 @@ class StoreMailbox:
         self.apply_delta(replaced.delta)
         return replaced.appended
 
-    async def search(self, uids: Sequence[int], key: SearchKey) -> list[int]:
-        return await self._run(lambda store: store.search(self.key, uids, key))
+    async def search(self, uids: Sequence[int], search_key: SearchKey) -> list[int]:
+        return await self._run(lambda store: store.search(self.key, uids, search_key))
 
     async def _run(self, job: Callable[[IStore], T]) -> T:
         try:

@@ -24,7 +24,7 @@ from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import AppendResult, CopyResult, NewMessage, ReplaceResult
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.directory_state import read_stamps, record_own_change
+from imapshield.maildir.directory_state import record_own_change, stat_or_create
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
 from imapshield.maildir.paths import CUR, TMP, FileFinder, message_path
@@ -73,7 +73,7 @@ def replace(
 def _remove(account: AccountState, key: int, uid: int) -> None:
     mailbox = account.index.mailbox(key)
     folder = account.paths.folder(mailbox.name)
-    before = read_stamps(folder)
+    before = stat_or_create(folder)
     rows = account.index.message_rows("place, name", key, [uid])
     if not rows:
         raise MessageExpunged
@@ -93,7 +93,7 @@ def _write_files(
 ) -> list[tuple[bytes, int, int]]:
     """Write messages into ``tmp/``; return (base name, size, INTERNALDATE) of each."""
     folder = account.paths.folder(mailbox.name)
-    read_stamps(folder)  # creates missing directories
+    stat_or_create(folder)  # creates missing directories
     now = int(account.now())
     written: list[tuple[bytes, int, int]] = []
     for message in messages:
@@ -126,15 +126,15 @@ def _insert(
     """Give the written files their names and rows, in a write transaction."""
     mailbox = account.staging.published(key)
     folder = account.paths.folder(mailbox.name)
-    before = read_stamps(folder)
-    keywords = account.keywords.add(mailbox, [f for message in messages for f in message.flags])
+    before = stat_or_create(folder)
+    folder_flags = account.keywords.add(mailbox, [f for message in messages for f in message.flags])
     modseq, saved = mailbox.highestmodseq + 1, int(account.now())
     rows = []
     for uid, (message, (base, size, date)) in enumerate(
         zip(messages, written, strict=True), mailbox.uidnext
     ):
-        flags = canonical_flags(message.flags, keywords)
-        name = filename.with_flags(base, flags.split(), keywords)
+        flags = canonical_flags(message.flags, folder_flags)
+        name = filename.with_flags(base, flags.split(), folder_flags)
         target = message_path(folder, directory, name)
         os.rename(message_path(folder, TMP, base), target)
         undo.callback(files.remove, target)
@@ -150,7 +150,7 @@ def copy(
 ) -> CopyResult:
     """Copy or move messages; `IStore.copy` describes the arguments."""
     target_key = find_or_add(account, target).key
-    read_stamps(account.folder(target_key))  # creates missing directories
+    stat_or_create(account.folder(target_key))  # creates missing directories
     directory = CUR if move or len(uids) == 1 else TMP
     with files.undo_on_error() as undo, account.index.write(durable=directory == TMP):
         result = _copy(account, key, uids, target_key, move, directory, undo)
@@ -173,7 +173,7 @@ def _copy(
     source, target = index.mailbox(key), account.staging.published(target_key)
     source_folder = account.paths.folder(source.name)
     target_folder = account.paths.folder(target.name)
-    source_before, target_before = read_stamps(source_folder), read_stamps(target_folder)
+    source_before, target_before = stat_or_create(source_folder), stat_or_create(target_folder)
     rows = index.message_rows(_COPIED_COLUMNS, key, uids)
     if not move:
         if len(rows) < len(uids):
@@ -182,8 +182,8 @@ def _copy(
     if not rows:
         return CopyResult(target.uidvalidity, [], [], Delta())
     flag_lists = {row[3] for row in rows}
-    keywords = account.keywords.add(target, {f for flags in flag_lists for f in flags.split()})
-    target_flags = {flags: canonical_flags(flags.split(), keywords) for flags in flag_lists}
+    folder_flags = account.keywords.add(target, {f for flags in flag_lists for f in flags.split()})
+    target_flags = {flags: canonical_flags(flags.split(), folder_flags) for flags in flag_lists}
     modseq, saved = target.highestmodseq + 1, int(account.now())
     finder = FileFinder(source_folder)
     # One system call per message, which is most of the cost of a message.
@@ -193,7 +193,7 @@ def _copy(
         _, name, old_directory, old_flags, size, physical, date, email_id = row
         flags = target_flags[old_flags]
         base = filename.with_sizes(account.paths.unique_name(), physical, size)
-        new_name = filename.with_flags(base, flags.split(), keywords)
+        new_name = filename.with_flags(base, flags.split(), folder_flags)
         path = message_path(source_folder, old_directory, name)
         new_path = message_path(target_folder, directory, new_name)
         try:

@@ -37,7 +37,7 @@ VERSION = 1
 BUSY_SECONDS = 10.0
 """Seconds to wait for another process that holds the lock."""
 
-RESTART_GAP = 1000
+BOOT_GAP = 1000
 """How many UIDs, and how many MODSEQs, are skipped after a start of the machine: more than a mailbox uses in the
 seconds of writes that a power failure can lose."""
 
@@ -146,7 +146,7 @@ class IndexDatabase:
 
     def store_error(self, error: sqlite3.Error) -> StoreError:
         """Return the error that a session sends for `error`, after moving a corrupt database away."""
-        code = _code(error)
+        code = _sqlite_code(error)
         if code == sqlite3.SQLITE_BUSY:
             return StoreBusy()
         if code == sqlite3.SQLITE_FULL:
@@ -200,7 +200,7 @@ class IndexDatabase:
         self._db = db
         self._durable = True
         self._inode = os.stat(self._path).st_ino
-        self._skip_after_restart()
+        self._skip_after_boot()
 
     def _create(self, db: sqlite3.Connection, rebuilt: bool) -> None:
         db.execute("BEGIN IMMEDIATE")
@@ -234,7 +234,7 @@ class IndexDatabase:
                     return True
         return False
 
-    def _skip_after_restart(self) -> None:
+    def _skip_after_boot(self) -> None:
         """Skip UIDs and MODSEQs if the machine has started since the last write."""
         boot = boot_id()
         if self.db.execute("SELECT boot FROM account").fetchone() == (boot,):
@@ -245,7 +245,7 @@ class IndexDatabase:
                 db.execute(
                     "UPDATE mailbox SET uidnext = uidnext + ?, highestmodseq = highestmodseq + ?,"
                     " floor = highestmodseq + ?",
-                    (RESTART_GAP, RESTART_GAP, RESTART_GAP),
+                    (BOOT_GAP, BOOT_GAP, BOOT_GAP),
                 )
                 db.execute("UPDATE account SET boot = ?", (boot,))
 
@@ -263,9 +263,9 @@ class IndexDatabase:
                 os.replace(self._path + suffix, aside + suffix)
 
 
-def _code(error: sqlite3.Error) -> int:
+def _sqlite_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _is_corrupt(error: sqlite3.Error) -> bool:
-    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return _sqlite_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

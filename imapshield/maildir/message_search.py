@@ -47,9 +47,11 @@ _SEPARATOR = "\0"
 _OPERATORS = {b"BEFORE": "<", b"ON": "=", b"SINCE": ">="}
 
 
-def search(account: AccountState, key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
+def search(
+    account: AccountState, key: int, uids: Sequence[int], search_key: SearchKey
+) -> list[int]:
     """Return those of `uids` that match; `IStore.search` describes the arguments."""
-    return _Search(account, key, leaf, MessageFiles(account.folder(key))).run(uids)
+    return _Search(account, key, search_key, MessageFiles(account.folder(key))).run(uids)
 
 
 @dataclass(slots=True, eq=False)

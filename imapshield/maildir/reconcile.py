@@ -7,7 +7,7 @@ from imapshield.maildir.filename import base
 from imapshield.maildir.paths import CUR, TMP, Listing
 
 
-class Known(NamedTuple):
+class IndexedFile(NamedTuple):
     """A message as the index has it; `directory` is CUR, NEW or TMP."""
 
     uid: int
@@ -16,7 +16,7 @@ class Known(NamedTuple):
     flags: bytes
 
 
-class Plan(NamedTuple):
+class Differences(NamedTuple):
     """The differences between the index and the disk.
 
     `added` are files that no message has, as (directory, name); `renamed` are messages whose file now has the given
@@ -24,11 +24,11 @@ class Plan(NamedTuple):
     """
 
     added: list[tuple[int, bytes]]
-    renamed: list[tuple[Known, int, bytes]]
-    missing: list[Known]
+    renamed: list[tuple[IndexedFile, int, bytes]]
+    missing: list[IndexedFile]
 
 
-def reconcile(known: Iterable[Known], listing: Listing) -> Plan:
+def reconcile(known: Iterable[IndexedFile], listing: Listing) -> Differences:
     """Compare messages with a listing. If only ``new/`` was listed, `known` must be the messages in ``new/``.
 
     If two files in ``cur/`` have the same base name, because a backup was restored over a live folder, the one that the
@@ -39,8 +39,8 @@ def reconcile(known: Iterable[Known], listing: Listing) -> Plan:
     for row in rows:
         if row.directory == CUR and listing.cur is not None and row.name in listing.cur:
             found[base(row.name)] = (CUR, row.name)
-    renamed: list[tuple[Known, int, bytes]] = []
-    missing: list[Known] = []
+    renamed: list[tuple[IndexedFile, int, bytes]] = []
+    missing: list[IndexedFile] = []
     for row in rows:
         file = found.pop(base(row.name), None)
         if file is None:
@@ -48,13 +48,13 @@ def reconcile(known: Iterable[Known], listing: Listing) -> Plan:
                 missing.append(row)
         elif file != (row.directory, row.name):
             renamed.append((row, *file))
-    return Plan(list(found.values()), renamed, missing)
+    return Differences(list(found.values()), renamed, missing)
 
 
 def is_unchanged(known: Iterable[tuple[int, bytes]], listing: Listing) -> bool:
     """Whether the listing has exactly the files of the messages `known`, given as (directory, name).
 
-    Nearly every listing is unchanged, and this comparison is much cheaper than making a `Plan`.
+    Nearly every listing is unchanged, and this comparison is much cheaper than making a `Differences`.
     """
     new: set[bytes] = set()
     cur: set[bytes] = set()

@@ -21,8 +21,8 @@ from imapshield.maildir import files
 from imapshield.maildir.directory_state import (
     STAGED,
     DirectoryStamps,
-    read_stamps,
     record_own_change,
+    stat_or_create,
 )
 from imapshield.maildir.index import Index, MailboxRow
 from imapshield.maildir.paths import CUR, TMP, AccountPaths, message_path
@@ -115,7 +115,7 @@ class Staging:
         db = self._index.db
         mailbox = self._index.mailbox(key)
         folder = self._paths.folder(mailbox.name)
-        before = read_stamps(folder)
+        before = stat_or_create(folder)
         staged = f"mailbox = ? AND uid >= ? AND place = {TMP}"
         names = db.execute(f"SELECT name FROM message WHERE {staged}", (key, first_uid)).fetchall()  # noqa: S608
         listed_at = mailbox.listed_at

@@ -94,7 +94,7 @@ class MaildirStore:
     subscriptions = _operation(subscription_file.subscriptions)
     set_subscribed = _operation(subscription_file.set_subscribed)
 
-    key = _operation(sync.mailbox_key)
+    mailbox_key = _operation(sync.mailbox_key)
     open = _operation(sync.open_mailbox)
     changes = _operation(sync.changes)
     watch_paths = _operation(AccountState.watch_paths)

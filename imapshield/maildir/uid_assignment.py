@@ -112,7 +112,7 @@ def add_files(
     uidnext = mailbox.uidnext
     if not new_files:
         return uidnext
-    keywords = account.keywords.get(mailbox)
+    folder_flags = account.keywords.get(mailbox)
     saved = int(account.now())
     delivered = _in_delivery_order(account, folder, new_files)
     email_ids = secrets.token_bytes(8 * len(delivered)).hex().encode()
@@ -126,7 +126,7 @@ def add_files(
             uid, uidnext = uidnext, uidnext + 1
         flags = flag_lists.get(info)
         if flags is None:
-            flags = flag_lists[info] = filename.all_flags(name, b"", keywords)
+            flags = flag_lists[info] = filename.all_flags(name, b"", folder_flags)
         wire_size = filename.wire_size(base_name)
         email_id = b"M" + email_ids[16 * i : 16 * i + 16]
         row = (mailbox.key, uid, name, directory, flags, modseq, wire_size, size, mtime)

@@ -200,7 +200,7 @@ class QueryTests(SynchronousTestCase):
 
     def test_expunged_messages(self) -> None:
         """A message that was expunged is not found, although the client still knows it."""
-        self.mailbox.subscribe(self.view.on_change, False)
+        self.mailbox.add_listener(self.view.on_change, False)
         self.wait(self.mailbox.expunge(None))
         self.assertEqual(self.found(FlagKey(b"\\Seen")), [1])
         self.assertEqual(len(self.view.uids), 4)

@@ -48,7 +48,7 @@ class StoreAccountTests(SynchronousTestCase):
 
         message = NewMessage((), None, MemoryLiteral(MAIL))
         mailbox, _ = wait(account.open("INBOX", False))
-        mailbox.subscribe(on_change, False)
+        mailbox.add_listener(on_change, False)
         wait(account.run(lambda store: store.append("INBOX", [message])))
         account.add_listener(events.append)
         for _ in range(3):
@@ -56,8 +56,8 @@ class StoreAccountTests(SynchronousTestCase):
         wait(account.open("INBOX", False))
         self.assertEqual(changes, [Change([1], [], [])])
         self.assertEqual([event.kind for event in events], ["messages"])
-        mailbox.unsubscribe(on_change)
-        mailbox.subscribe(on_change, True)
+        mailbox.remove_listener(on_change)
+        mailbox.add_listener(on_change, True)
         wait(mailbox.vanished(1))
         self.assertEqual(len(changes), 1)
         self.assertEqual(wait(account.open("INBOX", True))[1], {1})
@@ -72,7 +72,7 @@ class StoreAccountTests(SynchronousTestCase):
 
         wait(account.create("Work", ()))
         mailbox, _ = wait(account.open("Work", False))
-        mailbox.subscribe(lambda change: None, False)
+        mailbox.add_listener(lambda change: None, False)
         # Without the account's knowledge, as when another program removes the folder.
         wait(account.run(lambda store: store.delete("Work")))
         wait(account.create("Work", ()))

@@ -23,7 +23,7 @@ class AccountQuotaTests(DiskTestCase):
         self.store.create("a", ())
         self.deliver(folder=".a")
         self.assertEqual(self.store.quota(), Quota(4 * len(MAIL), 4))
-        key = self.store.key("INBOX")
+        key = self.store.mailbox_key("INBOX")
         self.store.copy(key, [1], "a", False, 0)
         self.store.copy(key, [1], "a", True, 0)
         self.assertEqual(self.store.quota(), Quota(5 * len(MAIL), 5))
@@ -35,7 +35,7 @@ class AccountQuotaTests(DiskTestCase):
         """A file that another program has made longer counts with its new size once it was read."""
         self.append()
         self.append(b"\\Deleted")
-        key = self.store.key("INBOX")
+        key = self.store.mailbox_key("INBOX")
         with open(self.path("cur", self.cur()[0]), "ab") as file:
             file.write(b"more\r\n")
         for _ in range(2):
@@ -54,7 +54,7 @@ class AccountQuotaTests(DiskTestCase):
             store.append("INBOX", [message] * 2)
             names = self.cur()
             self.assertRaises(NoSpace, store.append, "INBOX", [message])
-            key = store.key("INBOX")
+            key = store.mailbox_key("INBOX")
             uids = [row.uid for row in store.changes(key, 0, False).rows]
             self.assertRaises(NoSpace, store.copy, key, uids, "INBOX", False, 0)
             self.assertEqual(self.cur(), names)

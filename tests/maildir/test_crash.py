@@ -35,7 +35,7 @@ class CrashTestCase(DiskTestCase):
     def flags_of_whole(self, store: MaildirStore, name: str) -> dict[int, bytes]:
         """Return the flags of every message by UID, after checking that each message is whole."""
         flags = self.flags(name, store)
-        fetched = store.fetch(store.key(name), sorted(flags), [WHOLE], BUDGET)
+        fetched = store.fetch(store.mailbox_key(name), sorted(flags), [WHOLE], BUDGET)
         self.assertEqual(list(fetched.uids), sorted(flags))
         self.assertLessEqual({*fetched.columns[0]} if flags else set(), {MAIL_LITERAL})
         return flags
@@ -134,7 +134,7 @@ class StagingTests(CrashTestCase):
         self.let_mtimes_age()
         self.deliver(folder=".A")  # a sync of the folder does not regard them as missing
         self.assertEqual(sorted(self.flags_of_whole(self.store, "A")), [1, 2, 3, 4])
-        key = self.store.key("A")
+        key = self.store.mailbox_key("A")
         self.store.store_flags(key, [1], b"+", [b"\\Deleted"], None, 0)
         self.store.expunge(key, [1], 0)
         self.store.copy(key, [2], "INBOX", False, 0)

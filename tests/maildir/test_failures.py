@@ -64,7 +64,7 @@ class FailingStepTests(DiskTestCase):
         """An APPEND of three messages that fails at any step stores none of them and leaves no file."""
         self.append(SEEN)
         before, flags_before = self.tree(), self.flags()
-        key, keyword_file = self.store.key("INBOX"), self.path("dovecot-keywords")
+        key, keyword_file = self.store.mailbox_key("INBOX"), self.path("dovecot-keywords")
         failures = 0
         for error in (DISK_FULL, DISK_ERROR):
             for name in ("write", "utime", "fsync", "rename", "stat", "replace", "open"):
@@ -156,14 +156,14 @@ class FailingStepTests(DiskTestCase):
         self.store.create("A", [])
         self.append(SEEN)
         with failing("link", OSError(errno.EPERM, "Operation not permitted")):
-            self.store.copy(self.store.key("INBOX"), [1], "A", False, 0)
+            self.store.copy(self.store.mailbox_key("INBOX"), [1], "A", False, 0)
         path = self.path(".A", "cur", self.cur(".A")[0])
         self.assertEqual(os.stat(path).st_nlink, 1)
         self.assertEqual(
             self.store.open("A", True).delta.rows[0].internaldate,
             self.store.open("INBOX", True).delta.rows[0].internaldate,
         )
-        fetched = self.store.fetch(self.store.key("A"), [1], [WHOLE], BUDGET)
+        fetched = self.store.fetch(self.store.mailbox_key("A"), [1], [WHOLE], BUDGET)
         self.assertEqual(fetched.columns, [[MAIL_LITERAL]])
 
     def test_move_between_file_systems(self) -> None:
@@ -198,7 +198,7 @@ class FailingStepTests(DiskTestCase):
         self.let_mtimes_age()
         self.assertEqual((self.flags(), self.flags("A")), ({}, dict.fromkeys((1, 2, 3), SEEN)))
         self.assertEqual(self.cur(), [])
-        fetched = self.store.fetch(self.store.key("A"), [1, 2, 3], [WHOLE], BUDGET)
+        fetched = self.store.fetch(self.store.mailbox_key("A"), [1, 2, 3], [WHOLE], BUDGET)
         self.assertEqual(fetched.columns, [[MAIL_LITERAL] * 3])
 
     def test_expunge(self) -> None:
@@ -248,7 +248,9 @@ class FailingStepTests(DiskTestCase):
         db = self.store._account.index.db
         self.store._account.index._db = cast("sqlite3.Connection", UncommittableDatabase(db))
         self.assertRaises(NoSpace, self.append, SEEN)
-        self.assertRaises(NoSpace, self.store.copy, self.store.key("INBOX"), [1], "A", True, 0)
+        self.assertRaises(
+            NoSpace, self.store.copy, self.store.mailbox_key("INBOX"), [1], "A", True, 0
+        )
         self.assertRaises(NoSpace, self.store.rename, "A", "B")
         self.store._account.index._db = db
         self.assertEqual(self.tree(), before)

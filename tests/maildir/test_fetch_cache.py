@@ -38,7 +38,7 @@ class FetchCacheTests(DiskTestCase):
         super().setUp()
         for i in range(5):
             self.append(content=MAIL if i % 2 else SECOND_MAIL)
-        self.key = self.store.key("INBOX")
+        self.key = self.store.mailbox_key("INBOX")
 
     def fetch(
         self, uids: Sequence[int], items: Sequence[FetchItem] = ITEMS, key: int = 0
@@ -69,7 +69,9 @@ class FetchCacheTests(DiskTestCase):
         self.store.copy(self.key, [2, 4], "A", False, 0)
         self.store.copy(self.key, [5], "A", True, 0)
         with counting_calls("open") as calls:
-            self.assertEqual(self.fetch([1, 2, 3], key=self.store.key("A")).columns, first.columns)
+            self.assertEqual(
+                self.fetch([1, 2, 3], key=self.store.mailbox_key("A")).columns, first.columns
+            )
         self.assertEqual(count_opened(calls), 0)
 
     def test_removed_with_the_message(self) -> None:
@@ -115,7 +117,7 @@ class BlobTests(DiskTestCase):
         head = b"Subject: large\nX-Filler: %b\n\n" % (b"x" * 70_000)
         self.append(content=head + b"To: me\n\n" + b"word\n" * 60_000)
         item = BodySection(Section((), b"HEADER"))
-        fetched = self.store.fetch(self.store.key("INBOX"), [1], [item], BUDGET)
+        fetched = self.store.fetch(self.store.mailbox_key("INBOX"), [1], [item], BUDGET)
         self.assertEqual(fetched.columns, [[strings.literal(head)]])
 
     def test_large_string(self) -> None:
