@@ -80,10 +80,7 @@ def _remove(account: AccountState, key: int, uid: int) -> None:
     try:
         os.unlink(message_path(folder, *rows[0]))
     except FileNotFoundError:
-        file = FileFinder(folder).find(rows[0][1])
-        if file is None:
-            raise MessageExpunged from None
-        os.unlink(message_path(folder, *file))
+        os.unlink(FileFinder(folder).current_path(rows[0][1]))
     account.index.expunge(mailbox, [uid], mailbox.highestmodseq + 1)
     record_own_change(account.index, mailbox, folder, before)
 
@@ -199,10 +196,7 @@ def _copy(
         try:
             transfer(path, new_path)
         except FileNotFoundError:
-            file = finder.find(name)
-            if file is None:
-                raise MessageExpunged from None
-            path = message_path(source_folder, *file)
+            path = finder.current_path(name)
             transfer(path, new_path)
         if move:
             undo.callback(files.rename_back, new_path, path)

@@ -31,7 +31,6 @@ _DIRECTORY_NAMES = (b"cur", b"new", b"tmp")
 _COPY_CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_HARD_LINKS = (
     errno.EPERM,
     errno.EXDEV,
@@ -54,12 +53,10 @@ def store_error(error: OSError, root: bytes, log_warning: Callable[[str], None])
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace()
-    path = os.fsdecode(error.filename or root)
-    advice = "; check the owner and permissions of the file and its folder"
-    log_warning(
-        f"cannot read or write {path}: {error.strerror or error}"
-        f"{advice if error.errno in _FORBIDDEN else ''}"
-    )
+    warning = f"cannot read or write {os.fsdecode(error.filename or root)}: {error.strerror}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        warning += "; check the owner and permissions of the file and its folder"
+    log_warning(warning)
     return StoreIOError()
 
 
@@ -69,8 +66,7 @@ def naming_errors(path: bytes) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not isinstance(error.filename, bytes | str):  # None, or a descriptor
-            error.filename = path
+        error.filename = error.filename or path
         raise
 
 
@@ -230,19 +226,12 @@ def remove_tree(path: bytes) -> None:
 
 def remove_stale(folder: bytes, now: float, kept: Container[bytes]) -> None:
     """Remove from ``tmp/`` the files that a crash left there, except those with a name in `kept`. Raises nothing."""
-    try:
-        with os.scandir(folder + b"/tmp") as entries:
+    with suppress(OSError), os.scandir(folder + b"/tmp") as entries:
+        for entry in list(entries):
             # The ctime: a hard link to an old message has that message's mtime.
-            ages = [
-                (e.path, now - e.stat(follow_symlinks=False).st_ctime)
-                for e in entries
-                if e.name not in kept
-            ]
-    except OSError:
-        return
-    for path, age in ages:
-        if age > STALE_SECONDS:
-            remove_tree(path)
+            age = now - entry.stat(follow_symlinks=False).st_ctime
+            if age > STALE_SECONDS and entry.name not in kept:
+                remove_tree(entry.path)
 
 
 def _write_all(fd: int, octets: bytes) -> None:

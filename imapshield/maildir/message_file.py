@@ -7,10 +7,11 @@ message with bare LFs is returned byte for byte.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
+from imapshield.errors import MessageExpunged
 from imapshield.mailbox.message_items import MessageItems, header_block
 from imapshield.maildir import files
 from imapshield.maildir.paths import FileFinder, message_path
@@ -91,13 +92,9 @@ class MessageFiles(FileFinder):
         try:
             return files.open_message(message_path(self.folder, message.directory, message.name))
         except FileNotFoundError:
-            file = self.find(message.name)
-        if file is None:
-            return None
-        try:
-            return files.open_message(message_path(self.folder, *file))
-        except FileNotFoundError:
-            return None
+            with suppress(FileNotFoundError, MessageExpunged):
+                return files.open_message(self.current_path(message.name))
+        return None
 
     @contextmanager
     def opened(self, message: MessageFile) -> Iterator[int | None]:

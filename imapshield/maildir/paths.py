@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
 
-from imapshield.errors import BadCommand, BadMailboxName, NoSuchMailbox
+from imapshield.errors import BadCommand, BadMailboxName, MessageExpunged, NoSuchMailbox
 from imapshield.maildir import filename, files
 from imapshield.wire.names import DELIMITER, INBOX, decode_pattern, encode_name, fold_inbox
 
@@ -171,3 +171,14 @@ class FileFinder:
         if self._files is None:
             self._files = list_folder(self.folder, cur=True).by_base()
         return self._files.get(filename.base(name))
+
+    def current_path(self, name: bytes) -> bytes:
+        """Return the path that `find` finds.
+
+        Raises:
+            MessageExpunged: there is no such file.
+        """
+        file = self.find(name)
+        if file is None:
+            raise MessageExpunged
+        return message_path(self.folder, *file)
