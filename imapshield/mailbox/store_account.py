@@ -2,7 +2,8 @@
 
 Rules
 -----
-* Every awaiting method makes one call in the worker, so a command costs one thread hop.
+* Every awaiting method makes one call in the worker, so a command costs one thread hop. `watch_mailboxes` makes one
+  call for each mailbox.
 * Results are applied to the columns of open mailboxes on the reactor's thread. Listeners of a mailbox are notified
   before the method that caused the change returns.
 """
@@ -76,7 +77,10 @@ class StoreAccount:
             self._on_idle(self)
 
     async def shut_down(self) -> None:
-        """Close the store. The account stays usable: the next call opens the store again."""
+        """Close the store and forget all open mailboxes. The next call opens the store again.
+
+        No session may have a mailbox selected: it would no longer be sent changes.
+        """
 
         def close_store() -> None:
             store, self._store = self._store, None

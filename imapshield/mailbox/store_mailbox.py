@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class MailboxOwner(Protocol):
-    """What a `StoreMailbox` needs of the account that opened it."""
+    """What a `StoreMailbox` needs of its owner, the account that opened it."""
 
     change_notifier: ChangeNotifier | None
 
@@ -85,10 +85,14 @@ class StoreMailbox:
             self._watch = notifier.watch(list(paths), self.poll)
 
     def apply_delta(self, delta: Delta, *, claimed_by_caller: bool = False) -> Sequence[int]:
-        """Apply `delta` to the columns, notify the listeners, and return the UIDs that became \\Recent.
+        r"""Apply `delta` to the columns, notify the listeners, and return the UIDs that became \Recent.
 
-        Only one session may see a message as \\Recent (RFC 3501 section 2.3.2): the first listener that claims new
-        messages, or the caller if it passes `claimed_elsewhere`.
+        A message is \Recent to one session only (RFC 3501 section 2.3.2).
+
+        Args:
+            delta: what the store returned.
+            claimed_by_caller: whether the messages of ``delta.recent`` are \Recent to the caller's session. Otherwise
+                they are to the session of the first listener that claims messages.
         """
         change = self.columns.apply(delta)
         claimers = (listener for listener, claims in self._listeners.items() if claims)

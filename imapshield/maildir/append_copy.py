@@ -46,7 +46,7 @@ def append(account: AccountState, name: str, messages: Sequence[NewMessage]) -> 
         with account.index.write(durable=directory == TMP):
             result = _insert(account, mailbox.key, messages, written, directory, undo)
     if directory == TMP:
-        account.staging.publish(mailbox.key, result.uids[0])
+        account.staging.publish(mailbox, result.uids[0])
     return result
 
 
@@ -90,7 +90,7 @@ def _write_files(
 ) -> list[tuple[bytes, int, int]]:
     """Write messages into ``tmp/``; return (base name, size, INTERNALDATE) of each."""
     folder = account.paths.folder(mailbox.name)
-    stat_or_create(folder)  # creates missing directories
+    stat_or_create(folder)
     now = int(account.now())
     written: list[tuple[bytes, int, int]] = []
     for message in messages:
@@ -146,13 +146,13 @@ def copy(
     account: AccountState, key: int, uids: Sequence[int], target: str, move: bool, since: int
 ) -> CopyResult:
     """Copy or move messages; `IStore.copy` describes the arguments."""
-    target_key = find_or_add(account, target).key
-    stat_or_create(account.folder(target_key))  # creates missing directories
+    target_row = find_or_add(account, target)
+    stat_or_create(account.paths.folder(target_row.name))
     directory = CUR if move or len(uids) == 1 else TMP
     with files.undo_on_error() as undo, account.index.write(durable=directory == TMP):
-        result = _copy(account, key, uids, target_key, move, directory, undo)
+        result = _copy(account, key, uids, target_row.key, move, directory, undo)
     if directory == TMP and result.target_uids:
-        account.staging.publish(target_key, result.target_uids[0])
+        account.staging.publish(target_row, result.target_uids[0])
     return result._replace(delta=account.index.delta_since(key, since))
 
 

@@ -90,7 +90,7 @@ class FetchCache:
             key: the mailbox.
             item: the id of the item.
             uids: the messages, ascending; at least one.
-            value: what to return as the value: an SQL expression on the column ``value``.
+            value: an SQL expression on the column ``value``, whose result is returned in place of the value.
             arguments: the expression's arguments.
         """
         in_uids, parameters = uid_condition(uids)
@@ -134,7 +134,8 @@ class FetchCache:
     def copy(self, key: int, uids: Sequence[int], target_key: int, first_uid: int) -> None:
         """Copy the answers to FETCH of messages that were copied or moved, in a write transaction.
 
-        Values for SEARCH are not copied: they are seven small rows for each message, and the next search computes them.
+        Values for SEARCH are not copied, because they would be up to seven more rows for each message. The next search
+        computes them.
 
         Args:
             key: the mailbox of the original messages.

@@ -1,4 +1,4 @@
-"""Maildir file names ⇄ base name, flags and sizes; and the keywords that the letters of a folder stand for. Pure.
+"""Parses and makes Maildir file names, and the file that says which letters stand for the keywords of a folder. No I/O.
 
 ``1700000000.M123456P42Q7R9f3a.host,S=2048,W=2100:2,FSab``: the part before the colon is the *base name*. It never
 changes and identifies the message. After ``:2,`` follow the flags, one letter each, in ASCII order. ``S=`` is the size

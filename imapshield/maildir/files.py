@@ -25,7 +25,8 @@ MAX_MESSAGE_SIZE = 256 << 20
 memory: a sparse file of three gigabytes in ``cur/`` took eight."""
 
 STALE_SECONDS = 36 * 3600
-"""Age at which a file in ``tmp/`` is abandoned (the Maildir specification)."""
+"""Age in seconds at which a file in ``tmp/`` is removed: 36 hours, after which the Maildir specification regards the
+delivery as failed."""
 
 _DIRECTORY_NAMES = (b"cur", b"new", b"tmp")
 _COPY_CHUNK = 1 << 20

@@ -10,7 +10,7 @@ Rules
 * A normal commit does not wait for the disk (``synchronous = NORMAL``). It survives the end of this process in any
   case; a power failure or a kernel crash can lose the last commits. This saves one sync in every APPEND and STORE.
   Messages are files, which are synced. UIDs and MODSEQs that were sent to clients before a power failure must not be
-  assigned again. So the first process that opens the index after a start of the machine skips `RESTART_GAP` of each.
+  assigned again. So the first process that opens the index after a reboot skips `BOOT_GAP` of each.
 * A commit with ``durable=True`` waits for the disk. Creating and renaming mailboxes, which allocates UIDVALIDITYs, and
   staging need it.
 * Mailbox keys start at a random number. A session that holds a key from before the index was rebuilt finds no mailbox.
@@ -38,16 +38,18 @@ BUSY_SECONDS = 10.0
 """Seconds to wait for another process that holds the lock."""
 
 BOOT_GAP = 1000
-"""How many UIDs, and how many MODSEQs, are skipped after a start of the machine: more than a mailbox uses in the
-seconds of writes that a power failure can lose."""
+"""How many UIDs, and how many MODSEQs, are skipped after a reboot: more than a mailbox uses in the seconds of writes
+that a power failure can lose."""
 
 REBUILT_MARGIN = 86_400
 """A burst of new mailboxes moves the account's UIDVALIDITY ahead of the clock, by one second for each. The UIDVALIDITYs
 of a rebuilt index begin this many seconds ahead of the clock, so they are not those of the lost index."""
 
+_DISK_ERRORS = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
+
 
 def boot_id() -> str:
-    """Return an identifier of this start of the machine; a different one for each call where the system has none."""
+    """Return an identifier of the current boot; where the system has none, each call returns a different one."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -152,7 +154,9 @@ class IndexDatabase:
         if code == sqlite3.SQLITE_FULL:
             return NoSpace()
         path = os.fsdecode(self._path)
-        self._log_warning(f"SQLite error in {path}: {error}; check the disk and the permissions")
+        is_disk_error = getattr(error, "sqlite_errorname", "").startswith(_DISK_ERRORS)
+        advice = "; check the disk and the permissions" if is_disk_error else ""
+        self._log_warning(f"SQLite error in {path}: {error}{advice}")
         if _is_corrupt(error):
             try:
                 self._set_aside()
@@ -235,7 +239,7 @@ class IndexDatabase:
         return False
 
     def _skip_after_boot(self) -> None:
-        """Skip UIDs and MODSEQs if the machine has started since the last write."""
+        """Skip UIDs and MODSEQs if the system was rebooted since the index was last opened."""
         boot = boot_id()
         if self.db.execute("SELECT boot FROM account").fetchone() == (boot,):
             return

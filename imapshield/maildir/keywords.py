@@ -88,9 +88,7 @@ def canonical_flags(flags: Iterable[bytes], folder_flags: FolderFlags, old_size:
     Raises:
         StoreLimitExceeded: the result is larger than `MAX_FLAGS_SIZE`.
     """
-    text = flag_list(
-        [folder_flags.spelling(flag) for flag in flags if flag.lower() != RECENT.lower()]
-    )
+    text = flag_list([folder_flags.spelling(f) for f in flags if f.lower() != RECENT.lower()])
     if len(text) > max(old_size, MAX_FLAGS_SIZE):
         raise StoreLimitExceeded("Message has too many flags")
     return text

@@ -2,7 +2,7 @@
 
 Rules
 -----
-* If all answers of a step are cached, it costs one range query per item, and nothing per message in Python.
+* If all answers of a step are cached, the step costs one range query per item, and little per message.
 * A message is opened once for all the items that need it, and only its header is read if that is enough.
 * A large string becomes a `Blob`, which is read in ranges while the client reads it. No large string is kept in memory,
   because a client that stops reading would keep it there. Most of them are ranges of the message's file, as they are

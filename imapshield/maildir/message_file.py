@@ -1,4 +1,4 @@
-"""Message files → bytes as on the wire, and the strings and items of FETCH.
+"""Reads message files as they are sent, and the strings and items of FETCH from them.
 
 A file is sent unchanged if its size on the wire is its size on disk. Otherwise a CR is inserted before every LF that
 has none. Files that APPEND wrote say in their name that both sizes are equal (``W=`` equal to ``S=``), so even a
@@ -66,9 +66,9 @@ def wire_size(octets: bytes) -> int:
 
 
 class OpenBlob(NamedTuple):
-    """The large string that was read last.
+    """The large string of which a part was read last.
 
-    It is all of the temporary `file`, or, if that is None, a range of the message's file that begins at `start`.
+    It is the whole of the temporary `file`, or, if that is None, a range of the message's file that begins at `start`.
     """
 
     key: int

@@ -1,6 +1,6 @@
-"""Directory listings and rows of the index → what other programs did to the files. Nothing here reads the disk."""
+"""Compares directory listings with the index, to find out what other programs did to the files. No I/O."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from imapshield.maildir.filename import base
@@ -28,20 +28,19 @@ class Differences(NamedTuple):
     missing: list[IndexedFile]
 
 
-def reconcile(known: Iterable[IndexedFile], listing: Listing) -> Differences:
+def reconcile(known: Sequence[IndexedFile], listing: Listing) -> Differences:
     """Compare messages with a listing. If only ``new/`` was listed, `known` must be the messages in ``new/``.
 
     If two files in ``cur/`` have the same base name, because a backup was restored over a live folder, the one that the
     index has is the message. The other file becomes the message when the first one is removed.
     """
-    rows = list(known)
     found = listing.by_base()
-    for row in rows:
+    for row in known:
         if row.directory == CUR and listing.cur is not None and row.name in listing.cur:
             found[base(row.name)] = (CUR, row.name)
     renamed: list[tuple[IndexedFile, int, bytes]] = []
     missing: list[IndexedFile] = []
-    for row in rows:
+    for row in known:
         file = found.pop(base(row.name), None)
         if file is None:
             if row.directory != TMP:  # tmp/ is not listed
@@ -54,7 +53,7 @@ def reconcile(known: Iterable[IndexedFile], listing: Listing) -> Differences:
 def is_unchanged(known: Iterable[tuple[int, bytes]], listing: Listing) -> bool:
     """Whether the listing has exactly the files of the messages `known`, given as (directory, name).
 
-    Nearly every listing is unchanged, and this comparison is much cheaper than making a `Differences`.
+    Nearly every listing is unchanged, and this comparison is much cheaper than finding `Differences`.
     """
     new: set[bytes] = set()
     cur: set[bytes] = set()

@@ -77,7 +77,7 @@ class Staging:
         """Publish the messages that an earlier process left staged."""
         staged = self._index.db.execute("SELECT id FROM mailbox WHERE hot & ?", (STAGED,))
         for (key,) in staged.fetchall():
-            self.publish(key)
+            self.publish(self._index.mailbox(key))
 
     def staged_names(self) -> set[bytes]:
         """Return the names of the files of all staged messages."""
@@ -88,19 +88,19 @@ class Staging:
         )
         return {name for (name,) in names}
 
-    def publish(self, key: int, first_uid: int = 1) -> None:
-        """Publish staged messages whose UID is at least `first_uid`; never raises for a disk error.
+    def publish(self, mailbox: MailboxRow, first_uid: int = 1) -> None:
+        """Publish a mailbox's staged messages whose UID is at least `first_uid`.
 
-        The messages are committed and can be read from ``tmp/``, so a failure is only logged.
+        The messages are committed and can be read from ``tmp/``, so an error of the disk or the index is only logged.
         """
         try:
             with self._index.write():
-                self._publish(key, first_uid)
+                self._publish(mailbox.key, first_uid)
         except (OSError, sqlite3.Error, NoSuchMailbox) as error:
             self._log_warning(
-                f"new messages could not be moved from tmp/ to cur/ below {os.fsdecode(self._paths.root)}: {error}. "
-                "Clients can read them, other mail programs cannot. The next COPY or APPEND to the mailbox, and the "
-                "next start, try again; check the disk and the permissions"
+                f"new messages of the mailbox {mailbox.name!r} below {os.fsdecode(self._paths.root)} could not be "
+                f"moved from tmp/ to cur/: {error}. Clients can read them, other mail programs cannot. The next COPY "
+                "or APPEND to the mailbox, and the next start, try again; check the disk and the permissions"
             )
 
     def published(self, key: int) -> MailboxRow:

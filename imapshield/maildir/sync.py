@@ -1,4 +1,4 @@
-r"""Synchronization: what other programs did in a mailbox's folder → the index.
+r"""Brings the index up to date with what other programs did in a mailbox's folder.
 
 A Maildir has no lock and no journal. Delivery agents put files into ``new/``. Dovecot, mutt and mbsync rename files in
 ``cur/`` when flags change; they move and delete files, and create and remove folders. Nothing announces any of this. A
@@ -175,8 +175,7 @@ def synchronize(
         if listing is not None:
             if not scan_cur and stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino):
                 # A program that moves a file from cur/ to new/ changes both. The first listing was of new/ alone.
-                scan_cur = True
-                listing = list_folder(folder, scan_cur)
+                scan_cur, listing = True, list_folder(folder, True)
             _apply_listing(account, mailbox, folder, listing, list_folder(folder, scan_cur))
             mailbox = index.mailbox(key)
             _record_reading(account, mailbox, stamps, scan_cur)

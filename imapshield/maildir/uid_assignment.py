@@ -18,6 +18,7 @@ from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.paths import message_path
 
 MAX_LOGGED_FILES = 1000
+"""Files of one account that the operator is warned about. Without a limit they could fill the log and the memory."""
 
 _MARKER = b"/imapshield.imported"
 _MAX_UID = 0xFFFFFFFF
@@ -144,9 +145,8 @@ def _in_delivery_order(
         path = message_path(folder, directory, name)
         try:
             status = os.lstat(path)
-        except (
-            FileNotFoundError
-        ):  # moved or removed by another program; the next sync finds out which
+        except FileNotFoundError:
+            # Another program moved or removed the file. The next sync finds out which.
             continue
         if status.st_size > files.MAX_MESSAGE_SIZE:
             _log_too_large(account, path)

@@ -17,6 +17,9 @@ from twisted.logger import Logger
 from twisted.python.filepath import FilePath
 
 POLL_SECONDS = 1.0
+"""Seconds between two polls: the longest delay of new mail in IDLE where inotify fails. A poll calls stat() for each
+directory."""
+
 GATHER_SECONDS = 0.02
 """Seconds between an event and the notification. One delivery causes a handful of inotify events, and they are reported
 together."""
@@ -84,7 +87,7 @@ class Watch:
     def _failed(self, failure: Any) -> None:
         # The mailbox was deleted, or the disk fails. The next command of a client fails for the same reason.
         self._watcher.log.info(
-            "a change in {paths} was not reported to mail clients in IDLE: {reason}; their next command shows it",
+            "clients in IDLE were not told about new mail in {paths}: {reason}. They see it at their next command.",
             paths=", ".join(self.paths),
             reason=failure.getErrorMessage(),
         )

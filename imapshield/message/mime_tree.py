@@ -1,7 +1,8 @@
 """Parses a message into the tree of its MIME parts, in one pass from boundary to boundary (RFC 2046 section 5.1).
 
-The bytes between boundaries are searched with `bytes.find` only, so the cost of a message does not depend on its
-content. Python code runs once for each boundary line that ends a part, and `MimeLimits` bounds the number of parts.
+The bytes between boundaries are searched with `bytes.find` only, once for each level of nesting. So the cost of a
+message is at most its size times its nesting. Python code runs once for each boundary line that ends a part, and
+`MimeLimits` bounds nesting and parts.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class MimeLimits:
             recursively, so keep this below 200.
         parts: parts of a message. Dovecot has the same limit. A part costs about 15 µs and 60 bytes of BODYSTRUCTURE.
         header: bytes of a header that are searched for fields. Dovecot has a limit since CVE-2024-23185. The largest
-            genuine headers list some thousands of recipients; the worst content of one costs about a second.
+            genuine headers list some thousands of recipients. A hostile header of this size takes about a second.
         parameters: parameters of a field. Dovecot has the same limit, since CVE-2026-27859.
         addresses: addresses of an envelope, or of all envelopes in a BODYSTRUCTURE. Dovecot has a limit since
             CVE-2024-23184.

@@ -34,7 +34,7 @@ class StoreAccountTests(SynchronousTestCase):
         self.successResultOf(shut)
 
     def test_recent_is_not_claimed_by_a_poll(self) -> None:
-        """Polls of an EXAMINEd mailbox, and QRESYNC, neither report nor give away the \\Recent of new messages."""
+        r"""Polls of an EXAMINEd mailbox, and QRESYNC, neither report nor give away the \Recent of new messages."""
         account = StoreAccount("alice", lambda: MemoryStore(lambda: NOW), InlineWorker())
         changes: list[Change] = []
         events: list[AccountEvent] = []

@@ -43,7 +43,7 @@ class DeliveryTests(DiskTestCase):
         )
 
     def test_only_claiming_moves_files(self) -> None:
-        """STATUS and EXAMINE assign UIDs and leave files in new/; claiming \\Recent messages moves them."""
+        r"""STATUS and EXAMINE assign UIDs and leave files in new/; claiming \Recent messages moves them."""
         name = self.deliver()
         self.assertEqual(self.store.status("INBOX").recent, 1)
         self.store.open("INBOX", False)

@@ -68,7 +68,7 @@ class RenamedFileTests(DiskTestCase):
         self.assertEqual(len(self.cur(".A")), 2)
 
     def test_undeleted_before_expunge(self) -> None:
-        """EXPUNGE keeps a message from which another program has just removed \\Deleted."""
+        r"""EXPUNGE keeps a message from which another program has just removed \Deleted."""
         self.store.store_flags(self.key, [1, 2], b"+", [DELETED], None, 0)
         self.rename(self.cur()[0], self.first)
         self.assertEqual([*self.store.expunge(self.key, None, self.since).vanished], [2])
@@ -170,7 +170,7 @@ class TwoStoresTests(DiskTestCase):
         self.assertEqual(len(self.store.changes(key, 0, True).rows), 0)
 
     def test_recent_in_one_process(self) -> None:
-        """A message is \\Recent in only one of the processes."""
+        r"""A message is \Recent in only one of the processes."""
         other = self.open_store()
         self.deliver()
         self.assertEqual(other.open("INBOX", True).delta.recent, [1])

@@ -26,7 +26,7 @@ class UidImportTests(DiskTestCase):
             file.write(content)
 
     def test_import(self) -> None:
-        """UIDVALIDITY, UIDNEXT and UIDs are those of the other server; only messages that it did not have are \\Recent."""
+        r"""UIDVALIDITY, UIDNEXT and UIDs are those of the other server; only messages that it did not have are \Recent."""
         for name, content in (
             ("dovecot-uidlist", DOVECOT_LIST),
             ("courierimapuiddb", COURIER_LIST),
