@@ -291,14 +291,16 @@ class TwistedMailMailbox:
         await self.poll()
         return [uid for uid in self.columns.uids if uid not in before]
 
-    async def search(self, uids: Sequence[int], leaf: SearchKey) -> list[int]:
-        if isinstance(leaf, ObjectIdKey) or (isinstance(leaf, DateKey) and leaf.field == b"SAVED"):
+    async def search(self, uids: Sequence[int], search_key: SearchKey) -> list[int]:
+        if isinstance(search_key, ObjectIdKey) or (
+            isinstance(search_key, DateKey) and search_key.field == b"SAVED"
+        ):
             return []
         messages = await self._messages_by_uid(uids)
         return [
             uid
             for uid in uids
-            if uid in messages and MessageItems(await _content(messages[uid])).matches(leaf)
+            if uid in messages and MessageItems(await _content(messages[uid])).matches(search_key)
         ]
 
 

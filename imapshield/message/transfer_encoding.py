@@ -14,7 +14,7 @@ _NOT_BASE64: Final = bytes(
     set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 )
 # Groups of four digits that contain no padding, but may contain other "=".
-_groups: Final = re.compile(rb"(?:=*+[^=]=*+[^=]=?+[^=][^=])*+").match
+_groups: Final = re.compile(rb"(?:=*+[^=]=*+[^=]=?+[^=][^=])*").match
 # White space before a line end was added in transit (RFC 2045 section 6.7 rule 3). The look-behind makes the pattern
 # try each run of blanks once only; otherwise a line of a million blanks would cost quadratic time.
 _trailing_space = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")

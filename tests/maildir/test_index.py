@@ -101,6 +101,18 @@ class LostIndexTests(DiskTestCase):
         self.assertEqual(self.flags(), {1: b""})
         self.assertEqual(len(self.warnings), 2)
 
+    def test_advice(self) -> None:
+        """The warning about an SQLite error gives advice about the disk only if the disk or the permissions cause it."""
+        for name, has_advice in (
+            ("SQLITE_IOERR_WRITE", True),
+            ("SQLITE_PERM", True),
+            ("SQLITE_TOOBIG", False),
+        ):
+            error = sqlite3.OperationalError("failed")
+            error.sqlite_errorname = name
+            self.assertIsInstance(self.store._account.index.store_error(error), StoreIOError)
+            self.assertEqual("check the disk" in self.warnings[-1], has_advice)
+
     def test_removed_while_open(self) -> None:
         """An index that another program removes while it is open is built again."""
         self.append()
