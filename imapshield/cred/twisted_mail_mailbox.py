@@ -26,7 +26,7 @@ from imapshield.wire.commands.search import DateKey, ObjectIdKey, SearchKey
 from imapshield.wire.flags import DELETED, RECENT, canonical_flag, flag_list
 from imapshield.wire.sequence import SequenceSet
 
-MAX_INLINE_BYTES = 256 << 10
+MAX_STRING_SIZE = 256 << 10
 """Body sections with more bytes are streamed."""
 
 BATCH_SIZE = 50
@@ -85,11 +85,11 @@ class TwistedMailMailbox:
         self._listeners: dict[Listener, bool] = {}
         self._watching = False
 
-    def subscribe(self, listener: Listener, claim_recent: bool) -> None:
-        """Report changes to `listener` (`IMailbox.subscribe`)."""
+    def add_listener(self, listener: Listener, claim_recent: bool) -> None:
+        """Report changes to `listener` (`IMailbox.add_listener`)."""
         self._listeners[listener] = claim_recent
 
-    def unsubscribe(self, listener: Listener) -> None:
+    def remove_listener(self, listener: Listener) -> None:
         self._listeners.pop(listener, None)
         if not self._listeners and self._watching:
             self._watching = False
@@ -178,7 +178,7 @@ class TwistedMailMailbox:
                 return b"(%b-%d-%d)" % (self.mailbox_id, self.uidvalidity, uid)
             case Binary(size_only=False) | BodySection():
                 octets = message.content(item)
-                if octets is not None and len(octets) > MAX_INLINE_BYTES:
+                if octets is not None and len(octets) > MAX_STRING_SIZE:
                     return Blob(uid, item, len(octets))
         return message.value(item)
 
@@ -298,14 +298,16 @@ class TwistedMailMailbox:
         added = [uid for uid in self.columns.uids if uid not in before]
         return added if len(added) == len(calls) else []
 
-    async def search(self, uids: Sequence[int], leaf: SearchKey) -> list[int]:
-        if isinstance(leaf, ObjectIdKey) or (isinstance(leaf, DateKey) and leaf.field == b"SAVED"):
+    async def search(self, uids: Sequence[int], search_key: SearchKey) -> list[int]:
+        if isinstance(search_key, ObjectIdKey) or (
+            isinstance(search_key, DateKey) and search_key.field == b"SAVED"
+        ):
             return []
         messages = await self._messages_by_uid(uids)
         return [
             uid
             for uid in uids
-            if uid in messages and MessageItems(await _content(messages[uid])).matches(leaf)
+            if uid in messages and MessageItems(await _content(messages[uid])).matches(search_key)
         ]
 
 

@@ -5,7 +5,9 @@
 
 Rules
 -----
-* Methods are called on the reactor's thread and must not block. Each awaiting method takes at most one thread hop.
+* Methods are called on the reactor's thread and must not block. Each awaiting method takes at most one thread hop;
+  `INotify.watch_mailboxes` takes one for each mailbox.
+* UIDs of arguments are distinct and in ascending order.
 * Failures are `errors.StoreError`, as in `storage`. Methods that have the name of an `IStore` method have its meaning
   and its errors too; the docstrings below give the differences.
 * A session finds out what an account supports from the interfaces that it provides: `INotify`, `ICatenate`, `IQuota`
@@ -40,20 +42,20 @@ class IMailbox(Interface):
     """
 
     name: str = Attribute("The current name. It follows renames.")
-    uidvalidity: int = Attribute("UIDVALIDITY.")
+    uidvalidity: int = Attribute("UIDVALIDITY (RFC 9051 section 2.3.1.1).")
     mailbox_id: bytes = Attribute("MAILBOXID (RFC 8474).")
     columns: Columns = Attribute("The metadata of every message. Sessions only read it.")
 
-    def subscribe(listener: Listener, claim_recent: bool) -> None:
-        """Notify `listener` of every change from now on.
+    def add_listener(listener: Listener, claim_recent: bool) -> None:
+        r"""Notify `listener` of every change from now on.
 
         Args:
             listener: the callable.
-            claim_recent: whether the session may claim messages as \\Recent: True after SELECT, False after EXAMINE.
-                Each message is \\Recent to one session only (RFC 3501 section 2.3.2).
+            claim_recent: whether the session may claim messages as \Recent: True after SELECT, False after EXAMINE.
+                Each message is \Recent to one session only (RFC 3501 section 2.3.2).
         """
 
-    def unsubscribe(listener: Listener) -> None:
+    def remove_listener(listener: Listener) -> None:
         """Stop notifying `listener`. A mailbox without listeners may be closed."""
 
     async def watch_for_changes() -> None:
@@ -75,14 +77,14 @@ class IMailbox(Interface):
         """Return the values of `items` for the first messages of `uids`. See `IStore.fetch` for the arguments."""
 
     async def read(uid: int, item: FetchItem, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset` of the string that a `Blob` represents.
+        """Return bytes of the string that a `Blob` represents. See `IStore.read` for the arguments.
 
         Raises:
             MessageExpunged: the message was expunged.
         """
 
     async def load_sizes(uids: Sequence[int]) -> None:
-        """Make `columns` contain RFC822.SIZE of those of `uids` that exist."""
+        """Load RFC822.SIZE of those of `uids` that exist into `columns`."""
 
     async def store_flags(
         uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
@@ -93,7 +95,7 @@ class IMailbox(Interface):
         """
 
     async def expunge(uids: Sequence[int] | None) -> None:
-        """Remove the messages that have \\Deleted: those among `uids`, or all if it is None (RFC 9051 section
+        r"""Remove the messages that have \Deleted: those among `uids`, or all if it is None (RFC 9051 section
         6.4.3)."""
 
     async def copy(uids: Sequence[int], target: str, move: bool) -> values.CopyResult:
@@ -107,7 +109,7 @@ class IMailbox(Interface):
             MessageExpunged: `uid` was expunged.
         """
 
-    async def search(uids: Sequence[int], key: SearchKey) -> list[int]:
+    async def search(uids: Sequence[int], search_key: SearchKey) -> list[int]:
         """Return those of `uids` that match one search key. See `IStore.search` for the keys that must be supported."""
 
 
@@ -157,17 +159,17 @@ class IAccount(Interface):
         """
 
     async def open(name: str, claim_recent: bool) -> tuple[IMailbox, frozenset[int]]:
-        """Open a mailbox for SELECT or EXAMINE (RFC 9051 sections 6.3.2 and 6.3.3).
+        r"""Open a mailbox for SELECT or EXAMINE (RFC 9051 sections 6.3.2 and 6.3.3).
 
-        The caller must call `IMailbox.subscribe` before it awaits anything else: a mailbox without listeners may be
+        The caller must call `IMailbox.add_listener` before it awaits anything else: a mailbox without listeners may be
         closed.
 
         Args:
             name: the mailbox.
-            claim_recent: whether the session may claim messages as \\Recent: True for SELECT, False for EXAMINE.
+            claim_recent: whether the session may claim messages as \Recent: True for SELECT, False for EXAMINE.
 
         Returns:
-            the mailbox, and the UIDs of the messages that are \\Recent to this session alone.
+            the mailbox, and the UIDs of the messages that are \Recent to this session alone.
 
         Raises:
             NoSuchMailbox: there is no such mailbox.
@@ -181,7 +183,10 @@ class IAccount(Interface):
         """
 
     def close() -> None:
-        """Release the account at the end of a session. Called once for each login."""
+        """Release the account at the end of a session.
+
+        The realm's logout function calls it, once for each login. Sessions do not call it.
+        """
 
 
 class INotify(Interface):

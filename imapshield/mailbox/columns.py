@@ -29,7 +29,7 @@ memory."""
 
 
 class Columns:
-    """The messages of one mailbox, in ascending order of UID: row i of every array is the same message.
+    r"""The messages of one mailbox, in ascending order of UID: row i of every array is the same message.
 
     Attributes:
         uids: UIDs.
@@ -39,7 +39,7 @@ class Columns:
         dates: INTERNALDATE in epoch seconds.
         highestmodseq: HIGHESTMODSEQ of the mailbox.
         uidnext: UIDNEXT of the mailbox.
-        flag_lists: flag lists by id, ready to send: ``\\Seen $Junk``.
+        flag_lists: flag lists by id, ready to send: ``\Seen $Junk``.
         flag_sets: the same flags by id, in lower case.
         keywords: the keywords seen so far: lower case → the spelling that was seen first.
     """

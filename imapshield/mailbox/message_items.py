@@ -1,19 +1,17 @@
 """Computes the values of FETCH items from the bytes of a message, and matches it against SEARCH keys, for every store.
 
-A message is `bytes` as on the wire, with lines that end in CRLF. Its MIME structure is parsed at most once, and not
-at all for items that need only the header.
+A message is `bytes` as on the wire. Its lines end with CRLF, or with LF alone if a client has stored it so. Its MIME
+structure is parsed at most once, and not at all for items that need only the header.
 """
 
 from datetime import UTC, date, datetime
 
 from imapshield.message import date_field, envelope, section, structure, text
 from imapshield.message.headers import decode_header, header_values
-from imapshield.message.mime_tree import Part, parse_mime_tree
+from imapshield.message.mime_tree import Part, header_end, parse_mime_tree
 from imapshield.wire import strings
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Preview
 from imapshield.wire.commands.search import DateKey, EnvelopeKey, HeaderKey, SearchKey, TextKey
-
-_HEADER_END = b"\r\n\r\n"
 
 
 class MessageItems:
@@ -112,11 +110,9 @@ class MessageItems:
 
 
 def header_block(data: bytes) -> bytes:
-    """Return the header block of a message, including the blank line that ends it."""
-    if data.startswith(b"\r\n"):
-        return data[:2]
-    end = data.find(_HEADER_END)
-    return data if end < 0 else data[: end + 4]
+    """Return the header block of a message, including the blank line that ends it (`mime_tree.header_end`)."""
+    end = header_end(data, 0, len(data))
+    return data if end < 0 else data[:end]
 
 
 def searched_texts(header: bytes, key: HeaderKey | EnvelopeKey) -> list[str]:

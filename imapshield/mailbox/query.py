@@ -20,13 +20,14 @@ from imapshield.wire.commands import search
 from imapshield.wire.commands.search import SearchKey
 
 MESSAGES_PER_CALL = 1000
-"""Messages per call of the store, for a key that it answers from its cache."""
+"""Messages per call of the store, for a key that it answers from its cache: some milliseconds of work."""
 
 MESSAGE_BODIES_PER_CALL = 50
 """Messages per call of the store, for a key that makes it read whole messages."""
 
 MESSAGES_PER_PAUSE = 20_000
-"""Messages times keys answered from the columns before other connections are served: some milliseconds of work."""
+"""Comparisons of a message with a key between two pauses, in which other connections are served. The columns answer
+these keys, so this is some milliseconds of work."""
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAY = 86400

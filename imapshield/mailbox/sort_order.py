@@ -117,8 +117,8 @@ def subject_key(header: bytes) -> tuple[str, bool]:
 
 
 def date_key(header: bytes, internaldate: int) -> int:
-    """Return the sent date in epoch seconds: the Date field, or INTERNALDATE if it is unreadable (RFC 5256 section
-    2.2)."""
+    """Return the sent date in epoch seconds (RFC 5256 section 2.2): the Date field, or `internaldate` if the field is
+    missing or unreadable."""
     value = _last_value(header, b"date")
     sent = None if value is None else date_field.parse_date_field(value)
     return internaldate if sent is None else sent.epoch

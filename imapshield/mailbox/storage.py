@@ -1,17 +1,20 @@
 """What a mail store must implement: blocking interfaces, without any knowledge of sessions or of Twisted.
 
 `StoreAccount` turns an `IStore` into the asynchronous account that sessions use. `imapshield.testing.store_contract`
-tests an implementation against everything that is promised here.
+tests most of what is promised here.
 
 Rules
 -----
 * A store is the mail of one user. Its methods block, and are called from one thread at a time.
 * Mailbox names are `str` (not encoded) with ``/`` between the levels. INBOX is always spelled ``INBOX``.
-* Every failure is an `errors.StoreError`, and a call that fails has changed nothing. Any method may raise
-  `StoreIOError`, `StoreBusy`, `NoSpace`, `QuotaExceeded` or `StoreLimitExceeded` for the reasons that these name;
-  the docstrings name the other errors.
-* A name that no mailbox can have is `BadMailboxName` where a mailbox is made, and `NoSuchMailbox` everywhere else.
+* Every failure is an `errors.StoreError`, except for `CommandRefused` from `IStore.fetch`. A call that fails has
+  changed nothing. Any method may raise `StoreIOError`, `StoreBusy`, `NoSpace`, `QuotaExceeded` or `StoreLimitExceeded`
+  for the reasons that these name; the docstrings name the other errors.
+* A method that creates a mailbox raises `BadMailboxName` for a name that no mailbox can have; every other method
+  raises `NoSuchMailbox`.
 * A method that takes the `key` of a mailbox raises `NoSuchMailbox` once the mailbox has been deleted.
+* UIDs of arguments are distinct and in ascending order. UIDs that do not exist are ignored, unless the docstring says
+  otherwise.
 * A method that takes `since` returns in its `Delta` everything that changed in the mailbox after that MODSEQ, no
   matter who changed it, including the effects of the call itself. The caller passes the HIGHESTMODSEQ that it knows.
 """
@@ -34,11 +37,14 @@ T = TypeVar("T")
 class Worker(Protocol):
     """Runs the blocking calls of one account, one after the other."""
 
-    def run(self, fn: Callable[..., T], *args: object) -> Awaitable[T]:
-        """Run ``fn(*args)`` after every call that was submitted earlier.
+    def run(self, function: Callable[..., T], *args: object) -> Awaitable[T]:
+        """Run ``function(*args)`` after every call that was submitted earlier.
+
+        If the caller cancels the awaitable, a call that has not started may be dropped. A call that runs is not
+        stopped, and its result is dropped.
 
         Returns:
-            an awaitable of the result. It raises what `fn` raises.
+            an awaitable of the result, which arrives on the reactor's thread. It raises what `function` raises.
         """
 
 
@@ -49,6 +55,9 @@ class ChangeNotifier(Protocol):
         """Call `callback`, on the reactor's thread, whenever one of the directories `paths` may have changed.
 
         Notifications may be late, combined or unnecessary: the receiver polls the store and finds out what changed.
+
+        If `callback` returns a coroutine or a Deferred, the notifier runs it, and does not call `callback` again before
+        it has ended.
         """
 
 
@@ -74,20 +83,21 @@ class IStore(Interface):
     def set_subscribed(name: str, subscribed: bool) -> None:
         """Subscribe or unsubscribe a name (RFC 9051 sections 6.3.7 and 6.3.8).
 
-        The mailbox need not exist, and setting a name to what it already is is not an error.
+        The mailbox need not exist. It is not an error to subscribe a name that is subscribed, or to unsubscribe one
+        that is not.
 
         Raises:
             BadMailboxName: no mailbox can have the name that is to be subscribed. Unsubscribing it is not an error.
         """
 
     def create(name: str, special_use: Sequence[bytes]) -> bytes:
-        """Create a mailbox and its missing parents (RFC 9051 section 6.3.4, RFC 6154).
+        r"""Create a mailbox and its missing parents (RFC 9051 section 6.3.4, RFC 6154).
 
         A name that was deleted and is created again gets a larger UIDVALIDITY, another MAILBOXID and another key.
 
         Args:
             name: the name of the new mailbox.
-            special_use: its special-use attributes, such as ``\\Sent``. Parents get none.
+            special_use: its special-use attributes, such as ``\Sent``. Parents get none.
 
         Returns:
             the MAILBOXID (RFC 8474).
@@ -100,7 +110,7 @@ class IStore(Interface):
     def delete(name: str) -> None:
         """Delete a mailbox and its messages (RFC 9051 section 6.3.5).
 
-        Its inferiors stay. If it has any, its name stays too, as one that is not selectable.
+        Its inferiors stay. If there are any, `mailboxes` still includes the name, as not selectable.
 
         Raises:
             NoSuchMailbox: there is no such mailbox, or the name is not selectable.
@@ -126,7 +136,7 @@ class IStore(Interface):
             NoSuchMailbox: there is no such mailbox.
         """
 
-    def key(name: str) -> int:
+    def mailbox_key(name: str) -> int:
         """Return the key of a mailbox: it identifies the mailbox, across renames, until it is deleted.
 
         Raises:
@@ -134,12 +144,12 @@ class IStore(Interface):
         """
 
     def open(name: str, claim_recent: bool) -> values.OpenedMailbox:
-        """Open a mailbox for SELECT or EXAMINE: take in what was delivered, and return all messages.
+        r"""Open a mailbox for SELECT or EXAMINE: take in what was delivered, and return all messages.
 
         Args:
             name: the mailbox.
             claim_recent: True for SELECT, which claims the messages that no session has claimed yet: they are
-                \\Recent in this session alone, as ``delta.recent``. EXAMINE claims none (RFC 3501 section 2.3.2).
+                \Recent in this session alone, as ``delta.recent``. EXAMINE claims none (RFC 3501 section 2.3.2).
 
         Raises:
             NoSuchMailbox: there is no such mailbox.
@@ -173,9 +183,12 @@ class IStore(Interface):
     ) -> values.FetchResult:
         """Return the values of `items` for the first messages of `uids` (RFC 9051 section 6.4.5).
 
+        The caller repeats the call for the messages that the result does not contain. A value is ready to send; a large
+        string is a `Blob`, which the caller gets with `read`. See `FetchResult`.
+
         Args:
             key: the mailbox.
-            uids: the messages, ascending. The result keeps their order.
+            uids: the messages, distinct and ascending. The result has the same order.
             items: ENVELOPE, BODY, BODYSTRUCTURE, SAVEDATE, EMAILID and THREADID as `Attribute`; `BodySection`, `Binary`
                 and `Preview`. UID, FLAGS, MODSEQ, INTERNALDATE and RFC822.SIZE are known from deltas and are
                 never requested.
@@ -186,15 +199,28 @@ class IStore(Interface):
         """
 
     def read(key: int, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset` of the string that a `Blob` represents.
+        """Return bytes of the string that a `Blob` represents.
+
+        Args:
+            key: the mailbox.
+            uid: the message, as in the `Blob`.
+            item: the item, as in the `Blob`.
+            offset: the first byte to return, counted from 0.
+            size: the number of bytes. Fewer are returned only at the end of the string.
 
         Raises:
             MessageExpunged: the message was expunged.
         """
 
     def sizes(key: int, uids: Sequence[int]) -> list[tuple[int, int]]:
-        """Return (UID, RFC822.SIZE in bytes) of each message that still exists, measuring those that were not
-        measured."""
+        """Return (UID, RFC822.SIZE in bytes) of each message that still exists, in the order of `uids`.
+
+        Messages that have not been measured are read and measured.
+
+        Args:
+            key: the mailbox.
+            uids: the messages, distinct and ascending.
+        """
 
     def store_flags(
         key: int,
@@ -210,7 +236,7 @@ class IStore(Interface):
 
         Args:
             key: the mailbox.
-            uids: the messages. UIDs that do not exist are ignored.
+            uids: the messages, distinct and ascending. UIDs that do not exist are ignored.
             op: b"+" adds `flags`, b"-" removes them, b"" replaces all flags.
             flags: flags in canonical spelling.
             unchanged_since: exclude messages that changed after this MODSEQ (UNCHANGEDSINCE, RFC 7162 section
@@ -222,11 +248,11 @@ class IStore(Interface):
         """
 
     def expunge(key: int, uids: Sequence[int] | None, since: int) -> Delta:
-        """Remove the messages that have \\Deleted (RFC 9051 section 6.4.3).
+        r"""Remove the messages that have \Deleted (RFC 9051 section 6.4.3).
 
         Args:
             key: the mailbox.
-            uids: remove only messages among these (UID EXPUNGE); None means all.
+            uids: remove only messages among these (UID EXPUNGE), distinct and ascending; None means all.
             since: see the module docstring.
         """
 
@@ -235,9 +261,11 @@ class IStore(Interface):
     ) -> values.CopyResult:
         """Copy or move messages to another mailbox, all or none, with their flags and INTERNALDATE.
 
+        The copies get ascending UIDs in the order of `uids`.
+
         Args:
             key: the mailbox that contains the messages.
-            uids: the messages.
+            uids: the messages, distinct and ascending.
             target: the name of the other mailbox.
             move: also remove the messages here, in the same step. MOVE skips UIDs that do not exist (RFC 6851 section
                 3.3).
@@ -262,11 +290,11 @@ class IStore(Interface):
         """
 
     def search(key: int, uids: Sequence[int], search_key: SearchKey) -> list[int]:
-        """Return those of `uids` that match one search key (RFC 9051 section 6.4.4), in their order.
+        """Return those of `uids` that match one search key, in ascending order (RFC 9051 section 6.4.4).
 
         Args:
             key: the mailbox.
-            uids: the candidates, ascending.
+            uids: the messages to search, distinct and ascending.
             search_key: a `HeaderKey`, `EnvelopeKey`, `TextKey`, `ObjectIdKey`, or a `DateKey` for SENT or SAVED
                 dates. All other keys are answered from columns, by `mailbox.query`.
         """

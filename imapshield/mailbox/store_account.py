@@ -2,7 +2,8 @@
 
 Rules
 -----
-* Every awaiting method makes one call in the worker, so a command costs one thread hop.
+* Every awaiting method makes one call in the worker, so a command costs one thread hop. `watch_mailboxes` makes one
+  call for each mailbox.
 * Results are applied to the columns of open mailboxes on the reactor's thread. Listeners of a mailbox are notified
   before the method that caused the change returns.
 """
@@ -76,7 +77,10 @@ class StoreAccount:
             self._on_idle(self)
 
     async def shut_down(self) -> None:
-        """Close the store. The account stays usable: the next call opens the store again."""
+        """Close the store and forget all open mailboxes. The next call opens the store again.
+
+        No session may have a mailbox selected: it would no longer be sent changes.
+        """
 
         def close_store() -> None:
             store, self._store = self._store, None
@@ -101,7 +105,7 @@ class StoreAccount:
             return
         for name in set(names) - set(self._watches):
             try:
-                paths = await self.run(lambda store, name=name: store.watch_paths(store.key(name)))  # type: ignore[misc]
+                paths = await self.run(partial(_watch_paths, name=name))
             except StoreError:  # The mailbox is unreadable or deleted. SELECT reports the error.
                 continue
             if self._listeners and name not in self._watches:
@@ -132,9 +136,9 @@ class StoreAccount:
     async def subscriptions(self) -> set[str]:
         return await self.run(lambda store: store.subscriptions())
 
-    async def set_subscribed(self, name: str, on: bool) -> None:
-        await self.run(lambda store: store.set_subscribed(name, on))
-        self.notify_listeners("subscribed" if on else "unsubscribed", name)
+    async def set_subscribed(self, name: str, subscribed: bool) -> None:
+        await self.run(lambda store: store.set_subscribed(name, subscribed))
+        self.notify_listeners("subscribed" if subscribed else "unsubscribed", name)
 
     async def create(self, name: str, special_use: Sequence[bytes]) -> bytes:
         mailbox_id = await self.run(lambda store: store.create(name, special_use))
@@ -197,7 +201,7 @@ class StoreAccount:
         modseqs = {key: mailbox.columns.highestmodseq for key, mailbox in before.items()}
 
         def open_or_sync(store: IStore) -> values.OpenedMailbox | tuple[int, Delta]:
-            key = store.key(name)
+            key = store.mailbox_key(name)
             if key in modseqs:
                 return key, store.changes(key, modseqs[key], claim_recent)
             return store.open(name, claim_recent)
@@ -209,14 +213,14 @@ class StoreAccount:
                 mailbox = self._open[opened.key] = StoreMailbox(self, opened)
                 recent = mailbox.columns.apply(opened.delta).recent
             else:  # Another session opened it during the hop.
-                recent = mailbox.apply_delta(opened.delta, claimed_elsewhere=True)
+                recent = mailbox.apply_delta(opened.delta, claimed_by_caller=True)
         else:
             key, delta = opened
             # Reinserted at the end, so that the least recently opened mailbox is dropped first. During the hop another
             # session may have dropped this one, or shut the account down.
             mailbox = self._open[key] = self._open.pop(key, before[key])
             mailbox.name = name
-            recent = mailbox.apply_delta(delta, claimed_elsewhere=True)
+            recent = mailbox.apply_delta(delta, claimed_by_caller=True)
         self._drop_unused_mailboxes()
         return mailbox, frozenset(recent)
 
@@ -228,6 +232,10 @@ class StoreAccount:
     def forget_mailbox(self, key: int) -> None:
         """Drop the open mailbox `key`, because the store no longer has it."""
         self._open.pop(key, None)
+
+
+def _watch_paths(store: IStore, name: str) -> Sequence[str]:
+    return store.watch_paths(store.mailbox_key(name))
 
 
 def _changes_or_none(mailbox: StoreMailbox, store: IStore) -> Delta | None:

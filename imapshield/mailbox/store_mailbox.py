@@ -16,7 +16,7 @@ from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox import values
 from imapshield.mailbox.account_api import IMailbox, Listener
 from imapshield.mailbox.columns import Columns
-from imapshield.mailbox.deltas import Delta
+from imapshield.mailbox.deltas import Change, Delta
 from imapshield.mailbox.storage import ChangeNotifier, IStore, Subscription
 from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.search import SearchKey
@@ -25,8 +25,8 @@ from imapshield.wire.sequence import SequenceSet
 T = TypeVar("T")
 
 
-class Account(Protocol):
-    """What a `StoreMailbox` needs of the account that opened it."""
+class MailboxOwner(Protocol):
+    """What a `StoreMailbox` needs of its owner, the account that opened it."""
 
     change_notifier: ChangeNotifier | None
 
@@ -52,7 +52,7 @@ class StoreMailbox:
         opened: what the store returned. Its delta is not applied here, because the caller needs the resulting change.
     """
 
-    def __init__(self, account: Account, opened: values.OpenedMailbox) -> None:
+    def __init__(self, account: MailboxOwner, opened: values.OpenedMailbox) -> None:
         self.name = opened.name
         self.uidvalidity = opened.uidvalidity
         self.mailbox_id = opened.mailbox_id
@@ -67,10 +67,10 @@ class StoreMailbox:
         """Whether any session has the mailbox selected."""
         return bool(self._listeners)
 
-    def subscribe(self, listener: Listener, claim_recent: bool) -> None:
+    def add_listener(self, listener: Listener, claim_recent: bool) -> None:
         self._listeners[listener] = claim_recent
 
-    def unsubscribe(self, listener: Listener) -> None:
+    def remove_listener(self, listener: Listener) -> None:
         self._listeners.pop(listener, None)
         if not self._listeners and self._watch is not None:
             self._watch.stop()
@@ -84,21 +84,29 @@ class StoreMailbox:
         if self._watch is None and self._listeners:
             self._watch = notifier.watch(list(paths), self.poll)
 
-    def apply_delta(self, delta: Delta, *, claimed_elsewhere: bool = False) -> Sequence[int]:
-        """Apply `delta` to the columns, notify the listeners, and return the UIDs that became \\Recent.
+    def apply_delta(self, delta: Delta, *, claimed_by_caller: bool = False) -> Sequence[int]:
+        r"""Apply `delta` to the columns, notify the listeners, and return the UIDs that became \Recent.
 
-        Only one session may see a message as \\Recent (RFC 3501 section 2.3.2): the first listener that claims new
-        messages, or the caller if it passes `claimed_elsewhere`.
+        A message is \Recent to one session only (RFC 3501 section 2.3.2).
+
+        Args:
+            delta: what the store returned.
+            claimed_by_caller: whether the messages of ``delta.recent`` are \Recent to the caller's session. Otherwise
+                they are to the session of the first listener that claims messages.
         """
         change = self.columns.apply(delta)
         claimers = (listener for listener, claims in self._listeners.items() if claims)
-        claimer = None if claimed_elsewhere else next(claimers, None)
-        if change.added or change.changed or change.vanished or change.recent:
+        claimer = None if claimed_by_caller else next(claimers, None)
+        if not any(change):
+            return ()
+        without_recent = Change(change.added, change.changed, change.vanished)
+        if any(without_recent):
             kind = "messages" if change.added or change.vanished else "flags"
             self._account.notify_listeners(kind, self.name)
-            without_recent = change._replace(recent=()) if change.recent else change
-            for listener in list(self._listeners):
-                listener(change if listener is claimer else without_recent)
+        for listener in list(self._listeners):
+            own_change = change if listener is claimer else without_recent
+            if any(own_change):
+                listener(own_change)
         return change.recent
 
     async def poll(self) -> None:
@@ -107,10 +115,16 @@ class StoreMailbox:
     def changes(self, store: IStore) -> Delta:
         """Return what the columns do not contain yet. Runs in the worker."""
         claim = any(list(self._listeners.values()))
-        return store.changes(self.key, self.columns.highestmodseq, claim)
+        return self._changes_since(store, self.columns.highestmodseq, claim)
+
+    def _changes_since(self, store: IStore, since: int, claim: bool) -> Delta:
+        delta = store.changes(self.key, since, claim)
+        if not claim:
+            delta.recent = []  # They will be \Recent to a session that claims them.
+        return delta
 
     async def vanished(self, since: int) -> SequenceSet:
-        delta = await self._run(lambda store: store.changes(self.key, since, False))
+        delta = await self._run(lambda store: self._changes_since(store, since, False))
         self.apply_delta(delta)
         return delta.vanished
 
@@ -159,8 +173,8 @@ class StoreMailbox:
         self.apply_delta(replaced.delta)
         return replaced.appended
 
-    async def search(self, uids: Sequence[int], key: SearchKey) -> list[int]:
-        return await self._run(lambda store: store.search(self.key, uids, key))
+    async def search(self, uids: Sequence[int], search_key: SearchKey) -> list[int]:
+        return await self._run(lambda store: store.search(self.key, uids, search_key))
 
     async def _run(self, job: Callable[[IStore], T]) -> T:
         try:

@@ -10,12 +10,12 @@ from imapshield.wire.commands.fetch import FetchItem
 
 
 class MailboxInfo(NamedTuple):
-    """One mailbox name of LIST (RFC 9051 section 6.3.9).
+    r"""One mailbox name of LIST (RFC 9051 section 6.3.9).
 
     Attributes:
         name: the name, with ``/`` between the levels.
-        selectable: False for a name that only contains other mailboxes (\\Noselect).
-        special_use: its special-use attributes, such as ``\\Sent`` (RFC 6154).
+        selectable: False for a name that only contains other mailboxes (\Noselect).
+        special_use: its special-use attributes, such as ``\Sent`` (RFC 6154).
     """
 
     name: str
@@ -24,20 +24,20 @@ class MailboxInfo(NamedTuple):
 
 
 class MailboxStatus(NamedTuple):
-    """What STATUS reports of a mailbox (RFC 9051 section 6.3.11).
+    r"""What STATUS reports of a mailbox (RFC 9051 section 6.3.11).
 
     Attributes:
         messages: the number of messages.
-        recent: the number of \\Recent messages (RFC 3501).
-        unseen: the number of messages without \\Seen.
-        deleted: the number of messages with \\Deleted.
+        recent: the number of \Recent messages (RFC 3501).
+        unseen: the number of messages without \Seen.
+        deleted: the number of messages with \Deleted.
         uidnext: UIDNEXT.
         uidvalidity: UIDVALIDITY.
         highestmodseq: HIGHESTMODSEQ (RFC 7162).
         size: the sum of RFC822.SIZE of all messages, in bytes.
         mailbox_id: MAILBOXID (RFC 8474).
-        deleted_size: the sum of RFC822.SIZE of the messages with \\Deleted, in bytes. It is reported as DELETED-STORAGE
-            by accounts that provide `IQuota` (RFC 9208), and needed for these only.
+        deleted_size: the sum of RFC822.SIZE of the messages with \Deleted, in bytes, for DELETED-STORAGE (RFC 9208).
+            It is used only if the account provides `IQuota`.
     """
 
     messages: int
@@ -71,10 +71,10 @@ class OpenedMailbox(NamedTuple):
 
 
 class NewMessage(NamedTuple):
-    """A message to store.
+    r"""A message to store.
 
     Attributes:
-        flags: its flags, in canonical spelling and order, without \\Recent.
+        flags: its flags, in canonical spelling and order, without \Recent.
         internaldate: INTERNALDATE in epoch seconds, or None for the current time.
         content: the message, byte for byte as the client sent it.
     """
@@ -140,12 +140,12 @@ class Blob(NamedTuple):
 
 @dataclass(slots=True)
 class FetchResult:
-    """The first part of a FETCH. Repeat the call for the UIDs after the last one in `uids` and `missing`.
+    r"""The first part of a FETCH. Repeat the call for the UIDs after the last one in `uids` and `missing`.
 
     Attributes:
         uids: the messages that were fetched, in the order of the request.
         columns: the values, one list per item: ``columns[i][j]`` is the value of item i for message ``uids[j]``. A
-            value is ready to send: a string is a complete nstring (``NIL`` or ``{3}\\r\\nabc``), or a literal8 for
+            value is ready to send: a string is a complete nstring (``NIL`` or ``{3}\r\nabc``), or a literal8 for
             BINARY.
         missing: messages of the request that no longer exist.
     """

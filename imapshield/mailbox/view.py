@@ -1,12 +1,13 @@
-r"""One client's view of a mailbox: which sequence number is which message, and which updates the client has not been
+"""One client's view of a mailbox: which sequence number is which message, and which updates the client has not been
 sent.
 
 Rules
 -----
-* A sequence number keeps its message until the client is sent an EXPUNGE, and EXPUNGE is sent only where
-  `take_updates` is allowed to: never in response to FETCH, STORE or SEARCH (RFC 9051 section 7.5.1). New messages may
-  be announced at any time.
-* The array of UIDs is the mailbox's own array while both are equal, so an idle client needs no memory for its messages.
+* A sequence number keeps its message until the client is sent an EXPUNGE. The caller of `take_updates` decides whether
+  EXPUNGE may be sent now: never in response to FETCH, STORE or SEARCH (RFC 9051 section 7.5.1). New messages may be
+  announced at any time.
+* While the client knows all changes, its array of UIDs is the mailbox's own array. So an idle client needs no memory
+  for its messages.
 """
 
 from array import array
@@ -42,11 +43,11 @@ class PendingUpdates(NamedTuple):
 
 
 class View:
-    """What one client knows of a mailbox.
+    r"""What one client knows of a mailbox.
 
     Args:
         columns: the mailbox.
-        recent: the UIDs that are \\Recent to this client when it selects the mailbox.
+        recent: the UIDs that are \Recent to this client when it selects the mailbox.
 
     Attributes:
         uids: the UIDs of the messages that the client knows, ascending: number n is ``uids[n - 1]``.
@@ -90,7 +91,11 @@ class View:
 
     @property
     def recent(self) -> set[int]:
-        """The UIDs that are \\Recent to the client."""
+        r"""The UIDs that are \Recent to the client.
+
+        This is the set that the view itself uses, not a copy: it changes with the mailbox, and callers must not change
+        it.
+        """
         self._apply_changes()
         return self._recent
 

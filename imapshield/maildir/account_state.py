@@ -24,7 +24,8 @@ class AccountState:
         keywords: the keywords of each mailbox.
         staging: inserts new messages.
         cache: cached answers to FETCH and SEARCH.
-        open_blob: the large string that was read last, None after its end was read.
+        open_blob: the large string of which a part was read last, or None. A string in a temporary file is closed when
+            its end was read.
         logged_files: the paths of ignored files that the operator has been warned about.
     """
 
@@ -53,9 +54,9 @@ class AccountState:
             root = self.paths.root
             os.makedirs(root, 0o700, exist_ok=True)
             files.make_folder(root)
-            files.remove_stale(root, self.now())
             self.index.ensure_open()
             self.staging.publish_all()
+            files.remove_stale(root, self.now(), self.staging.staged_names())
             self._prepared = True
         self.index.ensure_open()
 

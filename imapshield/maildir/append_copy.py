@@ -1,6 +1,7 @@
 """APPEND, REPLACE, COPY and MOVE: new messages in a mailbox, in one transaction each.
 
-A copy is a second name (a hard link) for the same file; a move renames the file.
+A copy is a second name (a hard link) for the same file; a move renames the file. Between two file systems both make a
+new file.
 
 Rules
 -----
@@ -23,7 +24,7 @@ from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import AppendResult, CopyResult, NewMessage, ReplaceResult
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.directory_state import read_stamps, record_own_change
+from imapshield.maildir.directory_state import record_own_change, stat_or_create
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
 from imapshield.maildir.paths import CUR, TMP, FileFinder, message_path
@@ -45,7 +46,7 @@ def append(account: AccountState, name: str, messages: Sequence[NewMessage]) -> 
         with account.index.write(durable=directory == TMP):
             result = _insert(account, mailbox.key, messages, written, directory, undo)
     if directory == TMP:
-        account.staging.publish(mailbox.key, result.uids[0])
+        account.staging.publish(mailbox, result.uids[0])
     return result
 
 
@@ -72,17 +73,14 @@ def replace(
 def _remove(account: AccountState, key: int, uid: int) -> None:
     mailbox = account.index.mailbox(key)
     folder = account.paths.folder(mailbox.name)
-    before = read_stamps(folder)
+    before = stat_or_create(folder)
     rows = account.index.message_rows("place, name", key, [uid])
     if not rows:
         raise MessageExpunged
     try:
         os.unlink(message_path(folder, *rows[0]))
     except FileNotFoundError:
-        file = FileFinder(folder).find(rows[0][1])
-        if file is None:
-            raise MessageExpunged from None
-        os.unlink(message_path(folder, *file))
+        os.unlink(FileFinder(folder).current_path(rows[0][1]))
     account.index.expunge(mailbox, [uid], mailbox.highestmodseq + 1)
     record_own_change(account.index, mailbox, folder, before)
 
@@ -95,7 +93,7 @@ def _write_files(
 ) -> list[tuple[bytes, int, int]]:
     """Write messages into ``tmp/``; return (base name, size, INTERNALDATE) of each."""
     folder = account.paths.folder(mailbox.name)
-    read_stamps(folder)  # creates missing directories
+    stat_or_create(folder)
     now = int(account.now())
     written: list[tuple[bytes, int, int]] = []
     for message in messages:
@@ -128,15 +126,15 @@ def _insert(
     """Give the written files their names and rows, in a write transaction."""
     mailbox = account.staging.published(key)
     folder = account.paths.folder(mailbox.name)
-    before = read_stamps(folder)
-    keywords = account.keywords.add(mailbox, [f for message in messages for f in message.flags])
+    before = stat_or_create(folder)
+    folder_flags = account.keywords.add(mailbox, [f for message in messages for f in message.flags])
     modseq, saved = mailbox.highestmodseq + 1, int(account.now())
     rows = []
     for uid, (message, (base, size, date)) in enumerate(
         zip(messages, written, strict=True), mailbox.uidnext
     ):
-        flags = canonical_flags(message.flags, keywords)
-        name = filename.with_flags(base, flags.split(), keywords)
+        flags = canonical_flags(message.flags, folder_flags)
+        name = filename.with_flags(base, flags.split(), folder_flags)
         target = message_path(folder, directory, name)
         os.rename(message_path(folder, TMP, base), target)
         undo.append(partial(files.remove, target))
@@ -151,13 +149,13 @@ def copy(
     account: AccountState, key: int, uids: Sequence[int], target: str, move: bool, since: int
 ) -> CopyResult:
     """Copy or move messages; `IStore.copy` describes the arguments."""
-    target_key = find_or_add(account, target).key
-    read_stamps(account.folder(target_key))  # creates missing directories
+    target_row = find_or_add(account, target)
+    stat_or_create(account.paths.folder(target_row.name))
     directory = CUR if move or len(uids) == 1 else TMP
     with files.UndoSteps() as undo, account.index.write(durable=directory == TMP):
-        result = _copy(account, key, uids, target_key, move, directory, undo)
+        result = _copy(account, key, uids, target_row.key, move, directory, undo)
     if directory == TMP and result.target_uids:
-        account.staging.publish(target_key, result.target_uids[0])
+        account.staging.publish(target_row, result.target_uids[0])
     return result._replace(delta=account.index.delta_since(key, since))
 
 
@@ -175,7 +173,7 @@ def _copy(
     source, target = index.mailbox(key), account.staging.published(target_key)
     source_folder = account.paths.folder(source.name)
     target_folder = account.paths.folder(target.name)
-    source_before, target_before = read_stamps(source_folder), read_stamps(target_folder)
+    source_before, target_before = stat_or_create(source_folder), stat_or_create(target_folder)
     rows = index.message_rows(_COPIED_COLUMNS, key, uids)
     if not move:
         if len(rows) < len(uids):
@@ -184,27 +182,24 @@ def _copy(
     if not rows:
         return CopyResult(target.uidvalidity, [], [], Delta())
     flag_lists = {row[3] for row in rows}
-    keywords = account.keywords.add(target, {f for flags in flag_lists for f in flags.split()})
-    target_flags = {flags: canonical_flags(flags.split(), keywords) for flags in flag_lists}
+    folder_flags = account.keywords.add(target, {f for flags in flag_lists for f in flags.split()})
+    target_flags = {flags: canonical_flags(flags.split(), folder_flags) for flags in flag_lists}
     modseq, saved = target.highestmodseq + 1, int(account.now())
     finder = FileFinder(source_folder)
     # One system call per message, which is most of the cost of a message.
-    transfer = os.rename if move else files.duplicate
+    transfer = files.move if move else files.duplicate
     new_rows: list[tuple[object, ...]] = []
     for new_uid, row in enumerate(rows, target.uidnext):
         _, name, old_directory, old_flags, size, physical, date, email_id = row
         flags = target_flags[old_flags]
         base = filename.with_sizes(account.paths.unique_name(), physical, size)
-        new_name = filename.with_flags(base, flags.split(), keywords)
+        new_name = filename.with_flags(base, flags.split(), folder_flags)
         path = message_path(source_folder, old_directory, name)
         new_path = message_path(target_folder, directory, new_name)
         try:
             transfer(path, new_path)
         except FileNotFoundError:
-            file = finder.find(name)
-            if file is None:
-                raise MessageExpunged from None
-            path = message_path(source_folder, *file)
+            path = finder.current_path(name)
             transfer(path, new_path)
         if move:
             undo.append(partial(files.rename_back, new_path, path))

@@ -38,7 +38,7 @@ def is_untrusted(mtime: int, now: float) -> bool:
     return now - mtime / 1e9 < UNTRUSTED_SECONDS
 
 
-def read_stamps(folder: bytes) -> DirectoryStamps:
+def stat_or_create(folder: bytes) -> DirectoryStamps:
     """Stat the directories of a folder, creating any that are missing.
 
     Raises:
@@ -72,7 +72,7 @@ def record_own_change(
         folder: the mailbox's folder.
         before: the times before the change.
     """
-    after = read_stamps(folder)
+    after = stat_or_create(folder)
     fields: dict[str, object] = {}
     flags = mailbox.directory_flags
     if before[:2] == (mailbox.cur_mtime, mailbox.cur_ino) and before[:2] != after[:2]:

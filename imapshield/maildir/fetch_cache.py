@@ -90,7 +90,7 @@ class FetchCache:
             key: the mailbox.
             item: the id of the item.
             uids: the messages, ascending; at least one.
-            value: what to return as the value: an SQL expression on the column ``value``.
+            value: an SQL expression on the column ``value``, whose result is returned in place of the value.
             arguments: the expression's arguments.
         """
         in_uids, parameters = uid_condition(uids, ascending=True)
@@ -122,15 +122,20 @@ class FetchCache:
                 " FROM message, item WHERE message.mailbox = ? AND message.uid = ? AND item.id = ?",
                 [(value, key, uid, item) for value, uid, item in answers],
             )
+            measured = {uid: physical for _, physical, uid in sizes}
+            rows = self._index.message_rows("uid, physical", key, sorted(measured))
             db.executemany(
                 "UPDATE message SET size = ?, physical = ? WHERE mailbox = ? AND uid = ?",
                 [(wire, physical, key, uid) for wire, physical, uid in sizes],
             )
+            if growth := sum(measured[uid] - physical for uid, physical in rows):
+                db.execute("UPDATE account SET octets = octets + ?", (growth,))
 
     def copy(self, key: int, uids: Sequence[int], target_key: int, first_uid: int) -> None:
         """Copy the answers to FETCH of messages that were copied or moved, in a write transaction.
 
-        Values for SEARCH are not copied: they are seven small rows for each message, and the next search computes them.
+        Values for SEARCH are not copied, because they would be up to seven more rows for each message. The next search
+        computes them.
 
         Args:
             key: the mailbox of the original messages.

@@ -1,4 +1,4 @@
-"""Maildir file names ⇄ base name, flags and sizes; and the keywords that the letters of a folder stand for. Pure.
+"""Parses and makes Maildir file names, and the file that says which letters stand for the keywords of a folder. No I/O.
 
 ``1700000000.M123456P42Q7R9f3a.host,S=2048,W=2100:2,FSab``: the part before the colon is the *base name*. It never
 changes and identifies the message. After ``:2,`` follow the flags, one letter each, in ASCII order. ``S=`` is the size
@@ -33,7 +33,7 @@ _FLAGS = {letter[0]: flag for flag, letter in _LETTERS.items()}
 
 
 @dataclass(slots=True)
-class Keywords:
+class FolderFlags:
     """The flags of one folder, their spelling and their letters.
 
     Keywords are compared without case. Clients receive a keyword in the spelling in which the folder first got it.
@@ -93,7 +93,7 @@ class Keywords:
         return None
 
 
-def parse_keywords(content: bytes, others: bytes = b"") -> Keywords:
+def parse_keywords(content: bytes, others: bytes = b"") -> FolderFlags:
     """Parse ``dovecot-keywords``, which has lines such as ``0 $Junk``.
 
     Lines of another form, and keywords that cannot be sent to a client, are ignored.
@@ -109,12 +109,12 @@ def parse_keywords(content: bytes, others: bytes = b"") -> Keywords:
         if index < _KEYWORD_LETTERS and _KEYWORD.fullmatch(keyword):
             lettered.extend([b""] * (index + 1 - len(lettered)))
             lettered[index] = keyword
-    return Keywords(lettered, others.split())
+    return FolderFlags(lettered, others.split())
 
 
-def format_keywords(keywords: Keywords) -> bytes:
+def format_keywords(folder_flags: FolderFlags) -> bytes:
     """Return the content of ``dovecot-keywords``."""
-    return b"".join(b"%d %b\n" % (i, word) for i, word in enumerate(keywords.lettered) if word)
+    return b"".join(b"%d %b\n" % (i, word) for i, word in enumerate(folder_flags.lettered) if word)
 
 
 def unique(now: float, pid: int, counter: int, host: str, tag: str) -> bytes:
@@ -161,28 +161,28 @@ def delivery_order(name: bytes, mtime: float) -> tuple[float, int, int, bytes]:
     return int(found[1]), int(found[2] or 0), int(found[3] or 0), name
 
 
-def flags_of(name: bytes, keywords: Keywords) -> list[bytes]:
+def flags_of(name: bytes, folder_flags: FolderFlags) -> list[bytes]:
     """Return the flags that a file name has letters for."""
-    flags = (keywords.flag_of(letter) for letter in _split(name)[1])
+    flags = (folder_flags.flag_of(letter) for letter in _split(name)[1])
     return [flag for flag in flags if flag is not None]
 
 
-def all_flags(name: bytes, old_flags: bytes, keywords: Keywords) -> bytes:
+def all_flags(name: bytes, old_flags: bytes, folder_flags: FolderFlags) -> bytes:
     """Return a message's flag list: the flags of its file name, and those of `old_flags` that have no letter."""
-    flags = flags_of(name, keywords)
-    flags += [flag for flag in old_flags.split() if not keywords.letter(flag)]
+    flags = flags_of(name, folder_flags)
+    flags += [flag for flag in old_flags.split() if not folder_flags.letter(flag)]
     return flag_list(flags)
 
 
-def with_flags(name: bytes, flags: Iterable[bytes], keywords: Keywords) -> bytes:
+def with_flags(name: bytes, flags: Iterable[bytes], folder_flags: FolderFlags) -> bytes:
     """Return a file name with the letters of `flags`.
 
     Letters without a meaning in this folder stay, because another program gave them a meaning.
     """
     base_name, old_letters, rest = _split(name)
-    letters = {keywords.letter(flag) for flag in flags}
+    letters = {folder_flags.letter(flag) for flag in flags}
     for letter in old_letters:
-        if keywords.flag_of(letter) is None:
+        if folder_flags.flag_of(letter) is None:
             letters.add(bytes([letter]))
     return b"%b:2,%b%b" % (base_name, b"".join(sorted(letters)), rest)
 

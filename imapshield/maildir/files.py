@@ -13,7 +13,7 @@ Rules
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,8 @@ MAX_MESSAGE_SIZE = 256 << 20
 memory: a sparse file of three gigabytes in ``cur/`` took eight."""
 
 STALE_SECONDS = 36 * 3600
-"""Age at which a file in ``tmp/`` is abandoned (the Maildir specification)."""
+"""Age in seconds at which a file in ``tmp/`` is removed: 36 hours, after which the Maildir specification regards the
+delivery as failed."""
 
 _DIRECTORY_NAMES = (b"cur", b"new", b"tmp")
 _COPY_CHUNK = 1 << 20
@@ -42,20 +43,33 @@ _NO_HARD_LINKS = (
 )
 
 
-def store_error(error: OSError, log_warning: Callable[[str], None]) -> StoreError:
-    """Return the error that a session sends for `error`, after logging which file it was.
+def store_error(error: OSError, root: bytes, log_warning: Callable[[str], None]) -> StoreError:
+    """Return the error that a session sends for `error`, after logging it with the path of the file.
 
     A full disk is not logged, because the client receives the error.
+
+    Args:
+        error: the error.
+        root: the Maildir, which is logged if the error has no path.
+        log_warning: called with one line for the operator.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace()
-    name = error.filename
-    path = os.fsdecode(name) if isinstance(name, bytes) else name
-    log_warning(
-        f"cannot read or write {path}: {error.strerror}; check the owner and permissions of the file and its folder, "
-        "and the disk"
-    )
+    warning = f"cannot read or write {os.fsdecode(error.filename or root)}: {error.strerror}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        warning += "; check the owner and permissions of the file and its folder"
+    log_warning(warning)
     return StoreIOError()
+
+
+@contextmanager
+def naming_errors(path: bytes) -> Iterator[None]:
+    """Run a block that uses an open file; an OSError that has no path gets the file's."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or path
+        raise
 
 
 def make_folder(folder: bytes) -> None:
@@ -84,11 +98,12 @@ class UndoSteps(list[Callable[[], object]]):
 
 @contextmanager
 def _opened(path: bytes, flags: int) -> Iterator[int]:
-    fd = os.open(path, flags, 0o600)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+    with naming_errors(path):
+        fd = os.open(path, flags, 0o600)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
 
 def sync_directory(path: bytes) -> None:
@@ -176,6 +191,21 @@ def duplicate(source: bytes, target: bytes) -> None:
             write_message(target, _FileLiteral(fd, status.st_size), int(status.st_mtime))
 
 
+def move(source: bytes, target: bytes) -> None:
+    """Rename a message; copy and remove it if the target is on another file system. If this raises, `source` exists."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with UndoSteps() as undo:
+            duplicate(source, target)
+            undo.append(partial(remove, target))
+            # A power failure must not undo the first step and keep the second one.
+            sync_directory(os.path.dirname(target))
+            os.unlink(source)
+
+
 def remove(path: bytes) -> None:
     """Remove a file; do nothing if that fails."""
     with suppress(OSError):
@@ -188,7 +218,7 @@ def rename_back(path: bytes, original: bytes) -> None:
     A failure usually means that another program has renamed the file since. The next sync accepts that name.
     """
     with suppress(OSError):
-        os.rename(path, original)
+        move(path, original)
 
 
 def remove_tree(path: bytes) -> None:
@@ -202,17 +232,14 @@ def remove_tree(path: bytes) -> None:
         remove(path)
 
 
-def remove_stale(folder: bytes, now: float) -> None:
-    """Remove from ``tmp/`` the files that a crash left there. Raises nothing."""
-    try:
-        with os.scandir(folder + b"/tmp") as entries:
+def remove_stale(folder: bytes, now: float, kept: Container[bytes]) -> None:
+    """Remove from ``tmp/`` the files that a crash left there, except those with a name in `kept`. Raises nothing."""
+    with suppress(OSError), os.scandir(folder + b"/tmp") as entries:
+        for entry in list(entries):
             # The ctime: a hard link to an old message has that message's mtime.
-            ages = [(e.path, now - e.stat(follow_symlinks=False).st_ctime) for e in entries]
-    except OSError:
-        return
-    for path, age in ages:
-        if age > STALE_SECONDS:
-            remove_tree(path)
+            age = now - entry.stat(follow_symlinks=False).st_ctime
+            if age > STALE_SECONDS and entry.name not in kept:
+                remove_tree(entry.path)
 
 
 def _write_all(fd: int, octets: bytes) -> None:

@@ -14,8 +14,8 @@ from functools import partial
 from imapshield.mailbox.deltas import Delta
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.directory_state import read_stamps, record_own_change
-from imapshield.maildir.filename import Keywords
+from imapshield.maildir.directory_state import record_own_change, stat_or_create
+from imapshield.maildir.filename import FolderFlags
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
 from imapshield.maildir.paths import CUR, FileFinder, message_path
@@ -41,8 +41,8 @@ def store_flags(
     with files.UndoSteps() as undo, index.write() as db:
         mailbox = index.mailbox(key)
         folder = account.paths.folder(mailbox.name)
-        before = read_stamps(folder)
-        keywords = account.keywords.add(mailbox, () if op == b"-" else flags)
+        before = stat_or_create(folder)
+        folder_flags = account.keywords.add(mailbox, () if op == b"-" else flags)
         modseq = mailbox.highestmodseq + 1
         finder = FileFinder(folder)
         rows = index.message_rows("uid, place, name, flags, modseq", key, uids)
@@ -52,10 +52,10 @@ def store_flags(
                 continue
             new = new_lists.get(old)
             if new is None:
-                new = canonical_flags(_apply(op, old, flags), keywords, len(old))
+                new = canonical_flags(_apply(op, old, flags), folder_flags, len(old))
                 new_lists[old] = new
             if new != old:
-                new_name = _rename(finder, directory, name, new, keywords, undo)
+                new_name = _rename(finder, directory, name, new, folder_flags, undo)
                 if new_name is not None:
                     changed.append((new_name, new, CUR, modseq, key, uid))
         if changed:
@@ -74,12 +74,12 @@ def _rename(
     directory: int,
     name: bytes,
     flags: bytes,
-    keywords: Keywords,
+    folder_flags: FolderFlags,
     undo: files.UndoSteps,
 ) -> bytes | None:
     """Give a file the letters of `flags`; return its new name, None if another program removed the file."""
     for _ in range(2):
-        target_name = filename.with_flags(name, flags.split(), keywords)
+        target_name = filename.with_flags(name, flags.split(), folder_flags)
         if directory == CUR and target_name == name:  # only keywords without a letter changed
             return name
         source = message_path(finder.folder, directory, name)
@@ -112,7 +112,7 @@ def expunge(account: AccountState, key: int, uids: Sequence[int] | None, since: 
     with index.write() as db:
         mailbox = index.mailbox(key)
         folder = account.paths.folder(mailbox.name)
-        before = read_stamps(folder)
+        before = stat_or_create(folder)
         if uids is None:
             query = f"SELECT uid, place, name FROM message WHERE mailbox = ? {_HAS_DELETED}"  # noqa: S608
             rows = db.execute(query + " ORDER BY uid", (key,)).fetchall()
@@ -141,8 +141,8 @@ def _unlink(
             except FileNotFoundError:
                 file = finder.find(name)
                 if file is not None:
-                    keywords = account.keywords.get(mailbox)
-                    if DELETED not in filename.flags_of(file[1], keywords):
+                    folder_flags = account.keywords.get(mailbox)
+                    if DELETED not in filename.flags_of(file[1], folder_flags):
                         continue  # another program has just removed \Deleted
                     os.unlink(message_path(folder, *file))
         except OSError as error:
@@ -150,7 +150,7 @@ def _unlink(
                 raise
             # The removed files cannot be restored. The other messages keep \Deleted, and the next EXPUNGE fails with
             # the reason.
-            files.store_error(error, account.log_warning)
+            files.store_error(error, folder, account.log_warning)
             break
         expunged.append(uid)
     return expunged

@@ -21,11 +21,11 @@ MAX_MAILBOXES = 10_000
 """Folders of one account. Each LIST reads them all, and a client that loops over CREATE would use up the inodes."""
 
 _FOLDER_MARKER = b"/maildirfolder"
-"""An empty file that shows delivery agents that a directory is a folder and no Maildir of its own (Maildir++)."""
+"""An empty file in each folder. A delivery agent takes a directory without it for a Maildir of its own (Maildir++)."""
 
 
 def mailboxes(account: AccountState) -> list[MailboxInfo]:
-    """Return all mailboxes, and as not selectable the parents that have no folder."""
+    """Return all mailboxes. Parents that have no folder are included as not selectable."""
     rows = account.index.db.execute(
         "SELECT name, special_use FROM mailbox WHERE special_use <> x''"
     )

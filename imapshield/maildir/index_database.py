@@ -10,7 +10,7 @@ Rules
 * A normal commit does not wait for the disk (``synchronous = NORMAL``). It survives the end of this process in any
   case; a power failure or a kernel crash can lose the last commits. This saves one sync in every APPEND and STORE.
   Messages are files, which are synced. UIDs and MODSEQs that were sent to clients before a power failure must not be
-  assigned again. So the first process that opens the index after a start of the machine skips `RESTART_GAP` of each.
+  assigned again. So the first process that opens the index after a reboot skips `BOOT_GAP` of each.
 * A commit with ``durable=True`` waits for the disk. Creating and renaming mailboxes, which allocates UIDVALIDITYs, and
   staging need it.
 * Mailbox keys start at a random number. A session that holds a key from before the index was rebuilt finds no mailbox.
@@ -37,17 +37,19 @@ VERSION = 1
 BUSY_SECONDS = 10.0
 """Seconds to wait for another process that holds the lock."""
 
-RESTART_GAP = 1000
-"""How many UIDs, and how many MODSEQs, are skipped after a start of the machine: more than a mailbox uses in the
-seconds of writes that a power failure can lose."""
+BOOT_GAP = 1000
+"""How many UIDs, and how many MODSEQs, are skipped after a reboot: more than a mailbox uses in the seconds of writes
+that a power failure can lose."""
 
 REBUILT_MARGIN = 86_400
 """A burst of new mailboxes moves the account's UIDVALIDITY ahead of the clock, by one second for each. The UIDVALIDITYs
 of a rebuilt index begin this many seconds ahead of the clock, so they are not those of the lost index."""
 
+_DISK_ERRORS = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
+
 
 def boot_id() -> str:
-    """Return an identifier of this start of the machine; a different one for each call where the system has none."""
+    """Return an identifier of the current boot; where the system has none, each call returns a different one."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -146,13 +148,15 @@ class IndexDatabase:
 
     def store_error(self, error: sqlite3.Error) -> StoreError:
         """Return the error that a session sends for `error`, after moving a corrupt database away."""
-        code = _code(error)
+        code = _sqlite_code(error)
         if code == sqlite3.SQLITE_BUSY:
             return StoreBusy()
         if code == sqlite3.SQLITE_FULL:
             return NoSpace()
         path = os.fsdecode(self._path)
-        self._log_warning(f"SQLite error in {path}: {error}; check the disk and the permissions")
+        is_disk_error = getattr(error, "sqlite_errorname", "").startswith(_DISK_ERRORS)
+        advice = "; check the disk and the permissions" if is_disk_error else ""
+        self._log_warning(f"SQLite error in {path}: {error}{advice}")
         if _is_corrupt(error):
             try:
                 self._set_aside()
@@ -200,7 +204,7 @@ class IndexDatabase:
         self._db = db
         self._durable = True
         self._inode = os.stat(self._path).st_ino
-        self._skip_after_restart()
+        self._skip_after_boot()
 
     def _create(self, db: sqlite3.Connection, rebuilt: bool) -> None:
         db.execute("BEGIN IMMEDIATE")
@@ -234,8 +238,8 @@ class IndexDatabase:
                     return True
         return False
 
-    def _skip_after_restart(self) -> None:
-        """Skip UIDs and MODSEQs if the machine has started since the last write."""
+    def _skip_after_boot(self) -> None:
+        """Skip UIDs and MODSEQs if the system was rebooted since the index was last opened."""
         boot = boot_id()
         if self.db.execute("SELECT boot FROM account").fetchone() == (boot,):
             return
@@ -245,7 +249,7 @@ class IndexDatabase:
                 db.execute(
                     "UPDATE mailbox SET uidnext = uidnext + ?, highestmodseq = highestmodseq + ?,"
                     " floor = highestmodseq + ?",
-                    (RESTART_GAP, RESTART_GAP, RESTART_GAP),
+                    (BOOT_GAP, BOOT_GAP, BOOT_GAP),
                 )
                 db.execute("UPDATE account SET boot = ?", (boot,))
 
@@ -263,9 +267,9 @@ class IndexDatabase:
                 os.replace(self._path + suffix, aside + suffix)
 
 
-def _code(error: sqlite3.Error) -> int:
+def _sqlite_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _is_corrupt(error: sqlite3.Error) -> bool:
-    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return _sqlite_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir import files
-from imapshield.maildir.filename import Keywords, format_keywords, parse_keywords
+from imapshield.maildir.filename import FolderFlags, format_keywords, parse_keywords
 from imapshield.maildir.index import Index, MailboxRow
 from imapshield.maildir.paths import AccountPaths
 from imapshield.wire.flags import RECENT, flag_list
@@ -30,13 +30,13 @@ class MailboxKeywords:
         self._index = index
         self._paths = paths
         # mailbox key → (what the keywords were read from, the keywords)
-        self._cache: dict[int, tuple[object, Keywords]] = {}
+        self._cache: dict[int, tuple[object, FolderFlags]] = {}
 
     def clear_cache(self) -> None:
         """Read all keywords again at the next use."""
         self._cache.clear()
 
-    def get(self, mailbox: MailboxRow) -> Keywords:
+    def get(self, mailbox: MailboxRow) -> FolderFlags:
         """Return the keywords that the mailbox's file and the index have now."""
         path = self._paths.folder(mailbox.name) + _KEYWORD_FILE
         stamp: object = mailbox.keywords
@@ -45,50 +45,50 @@ class MailboxKeywords:
             stamp = mailbox.keywords, status.st_mtime_ns, status.st_ino, status.st_size
         cached = self._cache.get(mailbox.key)
         if cached is None or cached[0] != stamp:
-            keywords = parse_keywords(files.read_small(path, 1 << 20), mailbox.keywords)
+            folder_flags = parse_keywords(files.read_small(path, 1 << 20), mailbox.keywords)
             if len(self._cache) > MAX_CACHED_MAILBOXES:
                 self._cache.clear()
-            cached = self._cache[mailbox.key] = (stamp, keywords)
+            cached = self._cache[mailbox.key] = (stamp, folder_flags)
         return cached[1]
 
-    def add(self, mailbox: MailboxRow, flags: Iterable[bytes]) -> Keywords:
+    def add(self, mailbox: MailboxRow, flags: Iterable[bytes]) -> FolderFlags:
         """Return the mailbox's keywords after adding those of `flags` that are new, in a write transaction.
 
         Raises:
             StoreLimitExceeded: the mailbox would have more than `MAX_KEYWORDS`.
         """
-        keywords = self.get(mailbox)
-        added = {flag.lower(): flag for flag in flags if flag not in keywords}
+        folder_flags = self.get(mailbox)
+        added = {flag.lower(): flag for flag in flags if flag not in folder_flags}
         added.pop(RECENT.lower(), None)
         if not added:
-            return keywords
-        if len(keywords) + len(added) > MAX_KEYWORDS:
+            return folder_flags
+        if len(folder_flags) + len(added) > MAX_KEYWORDS:
             raise StoreLimitExceeded(f"Mailbox would have more than {MAX_KEYWORDS} keywords")
         # If the transaction fails, the object that is extended here must not be the cached one.
         self._cache.pop(mailbox.key, None)
-        got_letter = [keywords.add(flag) for flag in added.values()]
+        got_letter = [folder_flags.add(flag) for flag in added.values()]
         if any(got_letter):
             path = self._paths.folder(mailbox.name) + _KEYWORD_FILE
-            files.replace(path, format_keywords(keywords))
+            files.replace(path, format_keywords(folder_flags))
         if not all(got_letter):
-            self._index.update_mailbox(mailbox.key, keywords=b" ".join(keywords.others))
-        return keywords
+            self._index.update_mailbox(mailbox.key, keywords=b" ".join(folder_flags.others))
+        return folder_flags
 
 
-def canonical_flags(flags: Iterable[bytes], keywords: Keywords, old_size: int = 0) -> bytes:
+def canonical_flags(flags: Iterable[bytes], folder_flags: FolderFlags, old_size: int = 0) -> bytes:
     r"""Return `flags` as one flag list, spelled as the mailbox spells them.
 
     ``\Recent`` is left out, because no client can set it.
 
     Args:
         flags: the flags.
-        keywords: the keywords of the mailbox.
+        folder_flags: the flags of the mailbox's folder.
         old_size: bytes of the flag list that the result replaces. A list that does not grow is always allowed.
 
     Raises:
         StoreLimitExceeded: the result is larger than `MAX_FLAGS_SIZE`.
     """
-    text = flag_list([keywords.spelling(flag) for flag in flags if flag.lower() != RECENT.lower()])
+    text = flag_list([folder_flags.spelling(f) for f in flags if f.lower() != RECENT.lower()])
     if len(text) > max(old_size, MAX_FLAGS_SIZE):
         raise StoreLimitExceeded("Message has too many flags")
     return text

@@ -2,7 +2,7 @@
 
 Rules
 -----
-* If all answers of a step are cached, it costs one range query per item, and nothing per message in Python.
+* If all answers of a step are cached, the step costs one range query per item, and little per message.
 * A message is opened once for all the items that need it, and only its header is read if that is enough.
 * A large string becomes a `Blob`, which is read in ranges while the client reads it. No large string is kept in memory,
   because a client that stops reading would keep it there. Most of them are ranges of the message's file, as they are
@@ -104,10 +104,11 @@ class _FetchChunk:
                         values = self._body(message)
                     else:
                         values = self._values(message, row[5], row[6], cached)
-            except OSError:
+            except OSError as error:
                 # The messages before this one are answered. The next call begins with this one, and raises.
                 if self.uids or self.missing:
                     return 0
+                error.filename = error.filename or self._message_files.path(message)
                 raise
             if values is None:
                 self.missing.append(uid)
@@ -223,13 +224,10 @@ def _opened_message(account: AccountState, key: int, uid: int) -> Iterator[Messa
     message_files = MessageFiles(account.folder(key))
     for row in account.index.message_rows(FILE_COLUMNS, key, [uid]):
         message = MessageFile._make(row)
-        fd = message_files.open(message)
-        if fd is not None:
-            try:
+        with message_files.opened(message) as fd:
+            if fd is not None:
                 yield MessageReader(message_files, message, fd)
-            finally:
-                os.close(fd)
-            return
+                return
     raise MessageExpunged
 
 

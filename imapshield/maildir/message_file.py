@@ -1,4 +1,4 @@
-"""Message files → bytes as on the wire, and the strings and items of FETCH.
+"""Reads message files as they are sent, and the strings and items of FETCH from them.
 
 A file is sent unchanged if its size on the wire is its size on disk. Otherwise a CR is inserted before every LF that
 has none. Files that APPEND wrote say in their name that both sizes are equal (``W=`` equal to ``S=``), so even a
@@ -6,9 +6,12 @@ message with bare LFs is returned byte for byte.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
+from imapshield.errors import MessageExpunged
 from imapshield.mailbox.message_items import MessageItems, header_block
 from imapshield.maildir import files
 from imapshield.maildir.paths import FileFinder, message_path
@@ -63,9 +66,9 @@ def wire_size(octets: bytes) -> int:
 
 
 class OpenBlob(NamedTuple):
-    """The large string that was read last.
+    """The large string of which a part was read last.
 
-    It is all of the temporary `file`, or, if that is None, a range of the message's file that begins at `start`.
+    It is the whole of the temporary `file`, or, if that is None, a range of the message's file that begins at `start`.
     """
 
     key: int
@@ -89,13 +92,24 @@ class MessageFiles(FileFinder):
         try:
             return files.open_message(message_path(self.folder, message.directory, message.name))
         except FileNotFoundError:
-            file = self.find(message.name)
-        if file is None:
-            return None
+            with suppress(FileNotFoundError, MessageExpunged):
+                return files.open_message(self.current_path(message.name))
+        return None
+
+    @contextmanager
+    def opened(self, message: MessageFile) -> Iterator[int | None]:
+        """Open a message's file for a block, as `open` does. An OSError in the block names the file."""
+        fd = self.open(message)
         try:
-            return files.open_message(message_path(self.folder, *file))
-        except FileNotFoundError:
-            return None
+            with files.naming_errors(self.path(message)):
+                yield fd
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def path(self, message: MessageFile) -> bytes:
+        """Return the path at which the index has a message."""
+        return message_path(self.folder, message.directory, message.name)
 
     def content(self, fd: int, message: MessageFile) -> bytes:
         """Return a message as on the wire, read from its open file."""
@@ -115,13 +129,10 @@ class MessageFiles(FileFinder):
 
     def measure(self, message: MessageFile) -> int | None:
         """Return the size of a message on the wire, None if its file was removed."""
-        fd = self.open(message)
-        if fd is None:
-            return None
-        try:
+        with self.opened(message) as fd:
+            if fd is None:
+                return None
             octets = files.read_message(fd)
-        finally:
-            os.close(fd)
         size = wire_size(octets)
         self.measured.append((size, len(octets), message.uid))
         return size

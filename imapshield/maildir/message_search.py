@@ -4,7 +4,6 @@ The header fields that people search are read once for each message, all togethe
 normalized form in which they are compared. From then on SQLite compares them, and no message file is opened.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,9 +47,11 @@ _SEPARATOR = "\0"
 _OPERATORS = {b"BEFORE": "<", b"ON": "=", b"SINCE": ">="}
 
 
-def search(account: AccountState, key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
+def search(
+    account: AccountState, key: int, uids: Sequence[int], search_key: SearchKey
+) -> list[int]:
     """Return those of `uids` that match; `IStore.search` describes the arguments."""
-    return _Search(account, key, leaf, MessageFiles(account.folder(key))).run(uids)
+    return _Search(account, key, search_key, MessageFiles(account.folder(key))).run(uids)
 
 
 @dataclass(slots=True, eq=False)
@@ -136,13 +137,10 @@ class _Search:
         """Yield (UID, message) of the messages that exist; `part` is `MessageReader.head` or `MessageReader.whole`."""
         for row in self._rows(FILE_COLUMNS, uids):
             message = MessageFile._make(row)
-            fd = self.files.open(message)
-            if fd is None:
-                continue
-            try:
+            with self.files.opened(message) as fd:
+                if fd is None:
+                    continue
                 items = part(MessageReader(self.files, message, fd))
-            finally:
-                os.close(fd)
             yield message.uid, items
 
 

@@ -16,7 +16,7 @@ def metadata(account: AccountState, name: str) -> dict[bytes, bytes]:
     return _entries(account, _key(account, name))
 
 
-def set_metadata(account: AccountState, name: str, values: Mapping[bytes, bytes | None]) -> None:
+def set_metadata(account: AccountState, name: str, entries: Mapping[bytes, bytes | None]) -> None:
     """Set entries, or remove those whose value is None; all of them or none.
 
     If anything changes, the mailbox gets a new HIGHESTMODSEQ (RFC 7162 section 3.2).
@@ -27,7 +27,7 @@ def set_metadata(account: AccountState, name: str, values: Mapping[bytes, bytes 
     key = _key(account, name)
     with account.index.write() as db:
         before = _entries(account, key)
-        for entry, value in values.items():
+        for entry, value in entries.items():
             if value is None:
                 db.execute("DELETE FROM metadata WHERE mailbox = ? AND entry = ?", (key, entry))
             else:

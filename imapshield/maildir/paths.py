@@ -1,4 +1,4 @@
-"""The layout of a Maildir++: mailbox names ⇄ folder names, and the message files inside a folder.
+"""Converts mailbox names to the folder names of a Maildir++ and back, and finds the message files in a folder.
 
 Every mailbox is one folder. INBOX is the Maildir itself; ``Lists/Café`` is the folder ``.Lists.Caf&AOk-`` inside it.
 Each level of the name is written in modified UTF-7, as Dovecot and Courier write it. A dot inside a level would be read
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
 
-from imapshield.errors import BadCommand, BadMailboxName, NoSuchMailbox
+from imapshield.errors import BadCommand, BadMailboxName, MessageExpunged, NoSuchMailbox
 from imapshield.maildir import filename, files
 from imapshield.wire.names import DELIMITER, INBOX, decode_pattern, encode_name, fold_inbox
 
@@ -30,6 +30,8 @@ TMP = 2
 but other programs do not see it yet (`staging`)."""
 
 MAX_LEVELS = 20
+"""Levels of a mailbox name: CREATE makes a folder for each level that is missing."""
+
 MAX_FOLDER_NAME = 255
 """Bytes of a folder name: the longest file name that common file systems allow."""
 
@@ -171,3 +173,14 @@ class FileFinder:
         if self._files is None:
             self._files = list_folder(self.folder, cur=True).by_base()
         return self._files.get(filename.base(name))
+
+    def current_path(self, name: bytes) -> bytes:
+        """Return the path that `find` finds.
+
+        Raises:
+            MessageExpunged: there is no such file.
+        """
+        file = self.find(name)
+        if file is None:
+            raise MessageExpunged
+        return message_path(self.folder, *file)

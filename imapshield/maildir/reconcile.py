@@ -1,13 +1,13 @@
-"""Directory listings and rows of the index → what other programs did to the files. Nothing here reads the disk."""
+"""Compares directory listings with the index, to find out what other programs did to the files. No I/O."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from imapshield.maildir.filename import base
 from imapshield.maildir.paths import CUR, TMP, Listing
 
 
-class Known(NamedTuple):
+class IndexedFile(NamedTuple):
     """A message as the index has it; `directory` is CUR, NEW or TMP."""
 
     uid: int
@@ -16,7 +16,7 @@ class Known(NamedTuple):
     flags: bytes
 
 
-class Plan(NamedTuple):
+class Differences(NamedTuple):
     """The differences between the index and the disk.
 
     `added` are files that no message has, as (directory, name); `renamed` are messages whose file now has the given
@@ -24,37 +24,36 @@ class Plan(NamedTuple):
     """
 
     added: list[tuple[int, bytes]]
-    renamed: list[tuple[Known, int, bytes]]
-    missing: list[Known]
+    renamed: list[tuple[IndexedFile, int, bytes]]
+    missing: list[IndexedFile]
 
 
-def reconcile(known: Iterable[Known], listing: Listing) -> Plan:
+def reconcile(known: Sequence[IndexedFile], listing: Listing) -> Differences:
     """Compare messages with a listing. If only ``new/`` was listed, `known` must be the messages in ``new/``.
 
     If two files in ``cur/`` have the same base name, because a backup was restored over a live folder, the one that the
     index has is the message. The other file becomes the message when the first one is removed.
     """
-    rows = list(known)
     found = listing.by_base()
-    for row in rows:
+    for row in known:
         if row.directory == CUR and listing.cur is not None and row.name in listing.cur:
             found[base(row.name)] = (CUR, row.name)
-    renamed: list[tuple[Known, int, bytes]] = []
-    missing: list[Known] = []
-    for row in rows:
+    renamed: list[tuple[IndexedFile, int, bytes]] = []
+    missing: list[IndexedFile] = []
+    for row in known:
         file = found.pop(base(row.name), None)
         if file is None:
             if row.directory != TMP:  # tmp/ is not listed
                 missing.append(row)
         elif file != (row.directory, row.name):
             renamed.append((row, *file))
-    return Plan(list(found.values()), renamed, missing)
+    return Differences(list(found.values()), renamed, missing)
 
 
 def is_unchanged(known: Iterable[tuple[int, bytes]], listing: Listing) -> bool:
     """Whether the listing has exactly the files of the messages `known`, given as (directory, name).
 
-    Nearly every listing is unchanged, and this comparison is much cheaper than making a `Plan`.
+    Nearly every listing is unchanged, and this comparison is much cheaper than finding `Differences`.
     """
     new: set[bytes] = set()
     cur: set[bytes] = set()

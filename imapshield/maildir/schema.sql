@@ -1,6 +1,6 @@
 -- The index of one account. The messages themselves are files of the Maildir. If the index is lost, it is built again
--- from them and no message is lost. UIDs, MODSEQs, MAILBOXID, EMAILID and SAVEDATE are then assigned again. Metadata,
--- special uses, and keywords that have no letter are lost.
+-- from them and no message is lost. UIDVALIDITY, UIDs, MODSEQs, MAILBOXID, EMAILID and SAVEDATE are then assigned
+-- again. Metadata, special uses, and keywords that have no letter are lost.
 --
 -- PRAGMA user_version holds the version of this schema (VERSION in index_database.py). There is only version 1 so far,
 -- and no code that migrates an older database. A database with a newer version is not opened. This file is executed
@@ -10,12 +10,12 @@ CREATE TABLE account (                      -- Exactly one row.
     id INTEGER PRIMARY KEY CHECK (id = 1),
     uidvalidity INTEGER NOT NULL,           -- The last UIDVALIDITY that any mailbox got. It never decreases. It is also
                                             -- in the file imapshield-uidvalidity, which outlives the index.
-    boot TEXT NOT NULL,                     -- Identifies the start of the machine after which the index was last
-                                            -- opened. If the machine has started since, the last commits may be lost:
-                                            -- then UIDs and MODSEQs are skipped.
-    octets INTEGER NOT NULL DEFAULT 0,      -- The bytes of all message files, for the quota. The triggers below
-                                            -- maintain it when messages are inserted and deleted, not when
-                                            -- message.physical changes.
+    boot TEXT NOT NULL,                     -- Identifies the boot of the system during which the index was last opened.
+                                            -- After a reboot, the last commits may be lost, so UIDs and MODSEQs are
+                                            -- skipped.
+    octets INTEGER NOT NULL DEFAULT 0,      -- The bytes of all message files, for the quota: the sum of
+                                            -- message.physical. The triggers below maintain it when messages are
+                                            -- inserted and deleted. Code that updates message.physical updates it too.
     messages INTEGER NOT NULL DEFAULT 0     -- The number of messages in all mailboxes.
 );
 
@@ -58,7 +58,8 @@ CREATE TABLE message (                      -- Code inserts rows by position: do
     size INTEGER,                           -- The size with CRLF line ends, RFC822.SIZE; NULL if it was not measured
                                             -- yet.
     physical INTEGER NOT NULL,              -- The size of the file in bytes.
-    internaldate INTEGER NOT NULL,          -- INTERNALDATE, in seconds since the epoch; it was the mtime of the file.
+    internaldate INTEGER NOT NULL,          -- INTERNALDATE, in seconds since the epoch: the mtime that the file had when
+                                            -- the row was inserted.
     saved INTEGER NOT NULL,                 -- SAVEDATE (RFC 8514), in seconds since the epoch.
     email_id BLOB NOT NULL,                 -- EMAILID (RFC 8474); copies of a message have the same one.
     PRIMARY KEY (mailbox, uid)
@@ -80,8 +81,8 @@ CREATE TABLE item (                         -- What table answer has values for.
     text BLOB NOT NULL UNIQUE,              -- A FETCH item such as "ENVELOPE" or "HEADER.FIELDS date from", or for
                                             -- SEARCH one that begins with "?": "?ENVELOPE FROM", "?HEADER SUBJECT",
                                             -- "?SENT".
-    used INTEGER NOT NULL DEFAULT 0         -- When the item was last used, in seconds since the epoch, give or take an
-                                            -- hour.
+    used INTEGER NOT NULL DEFAULT 0         -- When the item was last used, in seconds since the epoch. It is updated at
+                                            -- most once an hour.
 );
 
 CREATE TABLE answer (                       -- A row here implies a row in table message.

@@ -21,8 +21,8 @@ from imapshield.maildir import files
 from imapshield.maildir.directory_state import (
     STAGED,
     DirectoryStamps,
-    read_stamps,
     record_own_change,
+    stat_or_create,
 )
 from imapshield.maildir.index import Index, MailboxRow
 from imapshield.maildir.paths import CUR, TMP, AccountPaths, message_path
@@ -77,21 +77,30 @@ class Staging:
         """Publish the messages that an earlier process left staged."""
         staged = self._index.db.execute("SELECT id FROM mailbox WHERE hot & ?", (STAGED,))
         for (key,) in staged.fetchall():
-            self.publish(key)
+            self.publish(self._index.mailbox(key))
 
-    def publish(self, key: int, first_uid: int = 1) -> None:
-        """Publish staged messages whose UID is at least `first_uid`; never raises for a disk error.
+    def staged_names(self) -> set[bytes]:
+        """Return the names of the files of all staged messages."""
+        names = self._index.db.execute(
+            "SELECT message.name FROM mailbox CROSS JOIN message ON message.mailbox = mailbox.id"
+            " WHERE hot & ? AND place = ?",
+            (STAGED, TMP),
+        )
+        return {name for (name,) in names}
 
-        The messages are committed and can be read from ``tmp/``, so a failure is only logged.
+    def publish(self, mailbox: MailboxRow, first_uid: int = 1) -> None:
+        """Publish a mailbox's staged messages whose UID is at least `first_uid`.
+
+        The messages are committed and can be read from ``tmp/``, so an error of the disk or the index is only logged.
         """
         try:
             with self._index.write():
-                self._publish(key, first_uid)
+                self._publish(mailbox.key, first_uid)
         except (OSError, sqlite3.Error, NoSuchMailbox) as error:
             self._log_warning(
-                f"new messages could not be moved from tmp/ to cur/ below {os.fsdecode(self._paths.root)}: {error}. "
-                "Clients can read them, other mail programs cannot. The next COPY or APPEND to the mailbox, and the "
-                "next start, try again; check the disk and the permissions"
+                f"new messages of the mailbox {mailbox.name!r} below {os.fsdecode(self._paths.root)} could not be "
+                f"moved from tmp/ to cur/: {error}. Clients can read them, other mail programs cannot. The next COPY "
+                "or APPEND to the mailbox, and the next start, try again; check the disk and the permissions"
             )
 
     def published(self, key: int) -> MailboxRow:
@@ -106,7 +115,7 @@ class Staging:
         db = self._index.db
         mailbox = self._index.mailbox(key)
         folder = self._paths.folder(mailbox.name)
-        before = read_stamps(folder)
+        before = stat_or_create(folder)
         staged = f"mailbox = ? AND uid >= ? AND place = {TMP}"
         names = db.execute(f"SELECT name FROM message WHERE {staged}", (key, first_uid)).fetchall()  # noqa: S608
         listed_at = mailbox.listed_at

@@ -1,6 +1,6 @@
-r"""`MaildirStore`: one user's Maildir as an `IStore`.
+"""`MaildirStore`: one user's Maildir as an `IStore`.
 
-Each method of the store is a function of the module named beside it. The decisions are explained where they are made:
+Each method of the store is a function of another module. These modules explain how the store works, and why:
 
 =======================  ==============================================================================================
 `sync`                   how changes by other programs are noticed, and which are not
@@ -42,7 +42,7 @@ R = TypeVar("R")
 def _operation(
     function: Callable[Concatenate[AccountState, P], R],
 ) -> Callable[Concatenate["MaildirStore", P], R]:
-    """Make a method of a function: prepare the account before each call, and turn errors into a StoreError."""
+    """Return a method that calls `function` on the prepared account, and raises a `StoreError` if that fails."""
 
     @wraps(function)
     def method(store: "MaildirStore", /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -50,15 +50,13 @@ def _operation(
         try:
             account.prepare()
             return function(account, *args, **kwargs)
-        except StoreError:
+        except (StoreError, OSError, sqlite3.Error) as error:
             account.reset()
+            if isinstance(error, OSError):
+                raise files.store_error(error, account.paths.root, account.log_warning) from error
+            if isinstance(error, sqlite3.Error):
+                raise account.index.store_error(error) from error
             raise
-        except OSError as error:
-            account.reset()
-            raise files.store_error(error, account.log_warning) from error
-        except sqlite3.Error as error:
-            account.reset()
-            raise account.index.store_error(error) from error
 
     return method
 
@@ -94,7 +92,7 @@ class MaildirStore:
     subscriptions = _operation(subscription_file.subscriptions)
     set_subscribed = _operation(subscription_file.set_subscribed)
 
-    key = _operation(sync.mailbox_key)
+    mailbox_key = _operation(sync.mailbox_key)
     open = _operation(sync.open_mailbox)
     changes = _operation(sync.changes)
     watch_paths = _operation(AccountState.watch_paths)

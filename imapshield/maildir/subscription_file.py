@@ -11,6 +11,7 @@ from imapshield.maildir.paths import folder_name, mailbox_name
 from imapshield.wire.names import INBOX, fold_inbox
 
 MAX_SUBSCRIPTIONS = 10_000
+"""Lines of the file, as many as an account may have mailboxes. Each LSUB, and each change, reads the whole file."""
 
 _FILE = b"/subscriptions"
 _VERSION_2 = b"V\t2\n\n"
@@ -41,8 +42,7 @@ def set_subscribed(account: AccountState, name: str, subscribed: bool) -> None:
             raise StoreLimitExceeded(f"Account has {MAX_SUBSCRIPTIONS} subscriptions already")
         else:
             lines[_format(folder, version_2)] = name
-        head = _VERSION_2 if version_2 else b""
-        content = head + b"".join(line + b"\n" for line in lines)
+        content = (_VERSION_2 if version_2 else b"") + b"".join(line + b"\n" for line in lines)
         files.replace(account.paths.root + _FILE, content)
 
 

@@ -1,4 +1,4 @@
-r"""Synchronization: what other programs did in a mailbox's folder → the index.
+r"""Brings the index up to date with what other programs did in a mailbox's folder.
 
 A Maildir has no lock and no journal. Delivery agents put files into ``new/``. Dovecot, mutt and mbsync rename files in
 ``cur/`` when flags change; they move and delete files, and create and remove folders. Nothing announces any of this. A
@@ -62,12 +62,12 @@ from imapshield.maildir.directory_state import (
     UNTRUSTED_SECONDS,
     DirectoryStamps,
     is_untrusted,
-    read_stamps,
     record_own_change,
+    stat_or_create,
 )
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.paths import CUR, NEW, Listing, list_folder, message_path
-from imapshield.maildir.reconcile import Known, is_unchanged, reconcile
+from imapshield.maildir.reconcile import IndexedFile, is_unchanged, reconcile
 from imapshield.wire.names import fold_inbox
 from imapshield.wire.sequence import SequenceSet
 
@@ -80,7 +80,7 @@ _IN_ANY = "FROM message WHERE mailbox = ?"
 
 
 def mailbox_key(account: AccountState, name: str) -> int:
-    """Return the key of a mailbox without a sync; `IStore.key` describes the result."""
+    """Return the key of a mailbox without a sync; `IStore.mailbox_key` describes the result."""
     mailbox = find_or_add(account, name)
     if not os.path.isdir(account.paths.folder(mailbox.name)):
         raise NoSuchMailbox
@@ -115,7 +115,7 @@ def find_or_add(account: AccountState, name: str) -> MailboxRow:
     mailbox = account.index.mailbox_named(name)
     if mailbox is not None:
         return mailbox
-    read_stamps(folder)  # raises NoSuchMailbox
+    stat_or_create(folder)  # raises NoSuchMailbox
     with account.index.write(durable=True):
         return account.index.mailbox_named(name) or _add(account, name, folder)
 
@@ -154,7 +154,7 @@ def synchronize(
     """
     index, key = account.index, mailbox.key
     folder = account.paths.folder(mailbox.name)
-    stamps = read_stamps(folder)
+    stamps = stat_or_create(folder)
     scan_cur = _must_read_cur(account, mailbox, stamps)
     scan_new = (
         scan_cur
@@ -171,10 +171,11 @@ def synchronize(
         return mailbox, _unclaimed(account, mailbox)
     with index.write():
         mailbox = index.mailbox(key)
-        stamps = read_stamps(folder)
+        stamps = stat_or_create(folder)
         if listing is not None:
-            # A program that moves a file from cur/ to new/ changes both.
-            scan_cur = scan_cur or stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino)
+            if not scan_cur and stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino):
+                # A program that moves a file from cur/ to new/ changes both. The first listing was of new/ alone.
+                scan_cur, listing = True, list_folder(folder, True)
             _apply_listing(account, mailbox, folder, listing, list_folder(folder, scan_cur))
             mailbox = index.mailbox(key)
             _record_reading(account, mailbox, stamps, scan_cur)
@@ -225,7 +226,7 @@ def _apply_listing(
 ) -> None:
     """Change the index to what the second listing shows; expunge only messages that both listings miss."""
     query = f"SELECT uid, name, place, flags {_IN_NEW if second.cur is None else _IN_ANY}"
-    known = [Known(*row) for row in account.index.db.execute(query, (mailbox.key,))]
+    known = [IndexedFile(*row) for row in account.index.db.execute(query, (mailbox.key,))]
     plan = reconcile(known, second)
     missed = {row.uid for row in reconcile(known, first).missing} if plan.missing else set()
     expunged = [row.uid for row in plan.missing if row.uid in missed]
@@ -241,18 +242,18 @@ def _apply_listing(
 def _apply_renames(
     account: AccountState,
     mailbox: MailboxRow,
-    renamed: Sequence[tuple[Known, int, bytes]],
+    renamed: Sequence[tuple[IndexedFile, int, bytes]],
     modseq: int,
 ) -> bool:
     """Record new names of files; return whether the flags of any message changed."""
     if not renamed:
         return False
-    keywords = account.keywords.get(mailbox)
+    folder_flags = account.keywords.get(mailbox)
     new_names: list[tuple[bytes, int, int, int]] = []
     new_flags: list[tuple[bytes, int, int, int]] = []
     for row, directory, name in renamed:
         new_names.append((name, directory, mailbox.key, row.uid))
-        flags = filename.all_flags(name, row.flags, keywords)
+        flags = filename.all_flags(name, row.flags, folder_flags)
         if flags != row.flags:
             new_flags.append((flags, modseq, mailbox.key, row.uid))
     db = account.index.db
@@ -285,7 +286,7 @@ def _unclaimed(account: AccountState, mailbox: MailboxRow) -> list[int]:
 def _claim(account: AccountState, mailbox: MailboxRow, folder: bytes) -> None:
     r"""Record that all messages were claimed as \Recent, and move their files from ``new/`` to ``cur/``."""
     db = account.index.db
-    before = read_stamps(folder)
+    before = stat_or_create(folder)
     in_new = db.execute(f"SELECT uid, name {_IN_NEW}", (mailbox.key,)).fetchall()
     moved: list[tuple[bytes, int, int]] = []
     for uid, name in in_new:

@@ -18,6 +18,7 @@ from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.paths import message_path
 
 MAX_LOGGED_FILES = 1000
+"""Files of one account that the operator is warned about. Without a limit they could fill the log and the memory."""
 
 _MARKER = b"/imapshield.imported"
 _MAX_UID = 0xFFFFFFFF
@@ -112,7 +113,7 @@ def add_files(
     uidnext = mailbox.uidnext
     if not new_files:
         return uidnext
-    keywords = account.keywords.get(mailbox)
+    folder_flags = account.keywords.get(mailbox)
     saved = int(account.now())
     delivered = _in_delivery_order(account, folder, new_files)
     email_ids = secrets.token_bytes(8 * len(delivered)).hex().encode()
@@ -126,7 +127,7 @@ def add_files(
             uid, uidnext = uidnext, uidnext + 1
         flags = flag_lists.get(info)
         if flags is None:
-            flags = flag_lists[info] = filename.all_flags(name, b"", keywords)
+            flags = flag_lists[info] = filename.all_flags(name, b"", folder_flags)
         wire_size = filename.wire_size(base_name)
         email_id = b"M" + email_ids[16 * i : 16 * i + 16]
         row = (mailbox.key, uid, name, directory, flags, modseq, wire_size, size, mtime)
@@ -144,9 +145,8 @@ def _in_delivery_order(
         path = message_path(folder, directory, name)
         try:
             status = os.lstat(path)
-        except (
-            FileNotFoundError
-        ):  # moved or removed by another program; the next sync finds out which
+        except FileNotFoundError:
+            # Another program moved or removed the file. The next sync finds out which.
             continue
         if status.st_size > files.MAX_MESSAGE_SIZE:
             _log_too_large(account, path)

@@ -17,6 +17,9 @@ from twisted.logger import Logger
 from twisted.python.filepath import FilePath
 
 POLL_SECONDS = 1.0
+"""Seconds between two polls: the longest delay of new mail in IDLE where inotify fails. A poll calls stat() for each
+directory."""
+
 GATHER_SECONDS = 0.02
 """Seconds between an event and the notification. One delivery causes a handful of inotify events, and they are reported
 together."""
@@ -24,7 +27,7 @@ together."""
 _IN_DELETE_SELF = 0x400
 
 
-class DirectoryWatch:
+class Watch:
     """A subscription to changes of some directories, as `DirectoryWatcher.watch` returns it."""
 
     def __init__(
@@ -84,7 +87,7 @@ class DirectoryWatch:
     def _failed(self, failure: Any) -> None:
         # The mailbox was deleted, or the disk fails. The next command of a client fails for the same reason.
         self._watcher.log.info(
-            "a change in {paths} was not reported to mail clients in IDLE: {reason}; their next command shows it",
+            "clients in IDLE were not told about new mail in {paths}: {reason}. They see it at their next command.",
             paths=", ".join(self.paths),
             reason=failure.getErrorMessage(),
         )
@@ -110,20 +113,20 @@ class DirectoryWatcher:
     def __init__(self, reactor: Any, make_inotify: Callable[[Any], Any] | None = None) -> None:
         self.reactor = reactor
         self._make_inotify = make_inotify or _make_inotify
-        self._watches: set[DirectoryWatch] = set()
-        self._watches_by_path: dict[str, set[DirectoryWatch]] = {}
+        self._watches: set[Watch] = set()
+        self._watches_by_path: dict[str, set[Watch]] = {}
         self._inotify_paths: set[str] = set()
         self._inotify: Any = None
         self._is_inotify_made = False
         self._polling = LoopingCall(self._poll)
         self._polling.clock = reactor
 
-    def watch(self, paths: Sequence[str], callback: Callable[[], object]) -> DirectoryWatch:
+    def watch(self, paths: Sequence[str], callback: Callable[[], object]) -> Watch:
         """Call `callback` whenever something in one of the directories `paths` may have changed.
 
         If the callback returns a coroutine or a Deferred, it is not called again before that has ended.
         """
-        watch = DirectoryWatch(self, paths, callback)
+        watch = Watch(self, paths, callback)
         self._watches.add(watch)
         for path in watch.paths:
             self._watches_by_path.setdefault(path, set()).add(watch)
@@ -133,7 +136,7 @@ class DirectoryWatcher:
             self._polling.start(POLL_SECONDS, now=False)
         return watch
 
-    def remove(self, watch: DirectoryWatch) -> None:
+    def remove(self, watch: Watch) -> None:
         """Forget a stopped watch, and stop watching paths that no other watch has."""
         self._watches.discard(watch)
         for path in watch.paths:

@@ -24,13 +24,13 @@ class SerialWorker:
         self._queue: deque[tuple[Deferred[Any], Callable[..., Any], tuple[object, ...]]] = deque()
         self._is_busy = False
 
-    def run(self, fn: Callable[..., T], *args: object) -> Deferred[T]:
-        """Run ``fn(*args)`` in a thread after all calls that were queued before.
+    def run(self, function: Callable[..., T], *args: object) -> Deferred[T]:
+        """Run ``function(*args)`` in a thread after all calls that were queued before.
 
         If the caller cancels the Deferred, a call that has not started is dropped; one that runs is not stopped.
         """
         done: Deferred[Any] = Deferred(self._cancel)
-        self._queue.append((done, fn, args))
+        self._queue.append((done, function, args))
         if not self._is_busy:
             self._start_next()
         return done
@@ -42,8 +42,8 @@ class SerialWorker:
         if not self._queue:
             return
         self._is_busy = True
-        done, fn, args = self._queue.popleft()
-        deferToThreadPool(self._reactor, self._pool, fn, *args).addBoth(self._finished, done)
+        done, function, args = self._queue.popleft()
+        deferToThreadPool(self._reactor, self._pool, function, *args).addBoth(self._finished, done)
 
     def _finished(self, result: Any, done: Deferred[Any]) -> None:
         # The next call starts before the callbacks run here, so that they overlap.

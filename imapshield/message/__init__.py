@@ -1,1 +1,5 @@
-"""Messages: bytes → MIME trees, positions and IMAP text that is ready to send. Pure; no message makes it raise."""
+"""Parses messages, and encodes their parts as IMAP text that is ready to send. No I/O.
+
+No message makes a function raise, except that `section.binary_section` raises `CommandRefused` for an unknown
+Content-Transfer-Encoding.
+"""

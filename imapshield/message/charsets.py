@@ -35,8 +35,6 @@ _KNOWN: Final = {
     for name, codec in (aliases | {c: c for c in aliases.values()} | _MORE_NAMES).items()
     if codec not in _NOT_CHARSETS
 }
-# Mailers that write ASCII or Latin-1 mean cp1252, as web browsers have found.
-_REPLACED: Final = {"ascii": "utf_8", "latin_1": "cp1252"}
 _surrogate = re.compile("[\ud800-\udfff]")
 _punctuation = re.compile(r"[^a-z0-9]+")
 
@@ -54,7 +52,7 @@ def to_text(data: bytes, charset: bytes) -> str:
         if name in (b"utf-8", b"us-ascii", b"", b"iso-8859-1"):
             return data.decode("ascii")
     codec = _codec(charset)
-    if codec == "utf_8" and charset.lower() != b"utf-8":
+    if codec == "ascii":
         try:
             return data.decode("utf_8")
         except UnicodeDecodeError as error:
@@ -77,8 +75,10 @@ def _decode(data: bytes, codec: str) -> str:
 
 
 def _codec(charset: bytes) -> str:
+    """Return Python's name of a charset, "ascii" for an unknown one."""
     if len(charset) > 40:
-        return "utf_8"
+        return "ascii"
     name = _punctuation.sub("_", charset.decode("latin-1").lower()).strip("_")
-    codec = _KNOWN.get(name) or _KNOWN.get(name.replace("windows_", "cp")) or "utf_8"
-    return _REPLACED.get(codec, codec)
+    codec = _KNOWN.get(name) or _KNOWN.get(name.replace("windows_", "cp")) or "ascii"
+    # Mailers that write Latin-1 mean cp1252, as web browsers have found.
+    return "cp1252" if codec == "latin_1" else codec

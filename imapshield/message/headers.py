@@ -62,7 +62,7 @@ def field_body(block: bytes, colon: int, end: int) -> bytes:
 
 
 def header_values(header: bytes, name: bytes) -> list[bytes]:
-    """Return the bodies of all fields called `name`, in the order of the message and with their folds.
+    """Return the bodies of all fields with a name, in the order of the message and with their folds.
 
     Args:
         header: the header block.
@@ -73,7 +73,7 @@ def header_values(header: bytes, name: bytes) -> list[bytes]:
 
 
 def find_values(block: bytes, low: bytes, name: bytes) -> list[bytes]:
-    """Return the bodies of all fields called `name`, for callers that look up several names in one header.
+    """Return what `header_values` returns. If several names are looked up, the header is copied only once.
 
     Args:
         block: a line end and the header block.

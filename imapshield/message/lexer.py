@@ -142,7 +142,7 @@ class Cursor:
         return self._take(_token(self.data, self.pos), text)
 
     def encoded_value(self, text: list[bytes]) -> int:
-        """Read an encoded word (RFC 2047) in place of a token, which many mailers write."""
+        """Read a parameter value that is an encoded word (RFC 2047): many mailers write one in place of a token."""
         self._take(_to_space(self.data, self.pos), text)
         return self.more_or_end()
 

@@ -1,7 +1,8 @@
 """Parses a message into the tree of its MIME parts, in one pass from boundary to boundary (RFC 2046 section 5.1).
 
-The bytes between boundaries are searched with `bytes.find` only, so the cost of a message does not depend on its
-content. Python code runs once for each boundary line that ends a part, and `MimeLimits` bounds the number of parts.
+The bytes between boundaries are searched with `bytes.find` only, once for each level of nesting. So the cost of a
+message is at most its size times its nesting. Python code runs once for each boundary line that ends a part, and
+`MimeLimits` bounds nesting and parts.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class MimeLimits:
             recursively, so keep this below 200.
         parts: parts of a message. Dovecot has the same limit. A part costs about 15 µs and 60 bytes of BODYSTRUCTURE.
         header: bytes of a header that are searched for fields. Dovecot has a limit since CVE-2024-23185. The largest
-            genuine headers list some thousands of recipients; the worst content of one costs about a second.
+            genuine headers list some thousands of recipients. A hostile header of this size takes about a second.
         parameters: parameters of a field. Dovecot has the same limit, since CVE-2026-27859.
         addresses: addresses of an envelope, or of all envelopes in a BODYSTRUCTURE. Dovecot has a limit since
             CVE-2024-23184.
@@ -277,7 +278,7 @@ class _TreeParser:
         expects_boundary = self.boundaries and self.total < self.limits.parts
         hit = self._next_boundary(start - 1) if expects_boundary else -1
         limit = len(data) if hit < 0 else hit
-        end = _blank_line(data, start, limit + 1)
+        end = header_end(data, start, limit + 1)
         is_complete = end >= 0 and end - 1 != hit
         stop = end
         if not is_complete:
@@ -357,8 +358,11 @@ class _TreeParser:
         return name == b"language" and not headers.parse_languages(body)
 
 
-def _blank_line(data: bytes, start: int, limit: int) -> int:
-    """Return where the first blank line of a header ends, or -1 if there is none before `limit`."""
+def header_end(data: bytes, start: int, limit: int) -> int:
+    """Return where a header ends with its blank line, or -1 if there is no blank line before `limit`.
+
+    Lines end with CRLF or with LF alone, and one header may contain both.
+    """
     if data.startswith(b"\r\n", start):
         return start + 2
     if data.startswith(b"\n", start):

@@ -12,7 +12,7 @@ from imapshield.message.chunks import CHUNK_SIZE, line_chunks
 from imapshield.message.headers import decode_header
 from imapshield.message.mime_tree import Part
 
-# Bytes of a part that are read for a preview. HTML messages begin with up to some ten kilobytes of style sheets.
+# Bytes of a part that are read for a preview. In HTML messages, tens of kilobytes of style sheets may precede the text.
 PREVIEW_BYTES: Final = 1 << 16
 
 _fold = re.compile(rb"\r?\n(?=[ \t])")

@@ -2,6 +2,7 @@
 
 import binascii
 import re
+from contextlib import suppress
 from typing import Final
 
 from imapshield.message.chunks import CHUNK_SIZE, line_chunks
@@ -10,8 +11,10 @@ IDENTITY: Final = frozenset((b"7bit", b"8bit", b"binary"))
 KNOWN: Final = IDENTITY | {b"base64", b"quoted-printable"}
 
 _NOT_BASE64: Final = bytes(
-    set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+    set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 )
+# Groups of four digits that contain no padding, but may contain other "=".
+_groups: Final = re.compile(rb"(?:=*+[^=]=*+[^=]=?+[^=][^=])*").match
 # White space before a line end was added in transit (RFC 2045 section 6.7 rule 3). The look-behind makes the pattern
 # try each run of blanks once only; otherwise a line of a million blanks would cost quadratic time.
 _trailing_space = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
@@ -27,31 +30,36 @@ def decode(data: bytes, encoding: bytes) -> bytes:
 
 
 def decode_base64(data: bytes) -> bytes:
-    """Decode base64. Bytes outside the alphabet are ignored, and so is everything after the padding."""
+    """Decode base64. Bytes outside the alphabet are ignored, and so is everything after the padding.
+
+    An ``=`` that does not complete a group of four is not padding, and is ignored too.
+    """
     if len(data) <= CHUNK_SIZE:
-        return _decode_base64_chunk(data)
+        with suppress(binascii.Error):
+            return binascii.a2b_base64(data)
     decoded = []
-    rest = b""
+    rest = b""  # the group that has begun: up to three digits, or two and the first ``=`` of two
     for start in range(0, len(data), CHUNK_SIZE):
-        chunk = data[start : start + CHUNK_SIZE]
-        if b"=" in chunk:
-            rest += chunk
-            break
-        digits = rest + chunk.translate(None, _NOT_BASE64)
-        stop = len(digits) & ~3
-        decoded.append(binascii.a2b_base64(digits[:stop]))
-        rest = digits[stop:]
-    return b"".join([*decoded, _decode_base64_chunk(rest)])
-
-
-def _decode_base64_chunk(data: bytes) -> bytes:
-    try:
-        return binascii.a2b_base64(data)
-    except binascii.Error:
-        digits = data.partition(b"=")[0].translate(None, _NOT_BASE64)
-        if len(digits) % 4 == 1:
-            digits = digits[:-1]
-        return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))
+        text = rest + data[start : start + CHUNK_SIZE].translate(None, _NOT_BASE64)
+        padding = text.find(b"=")
+        groups = _groups(text, (len(text) if padding < 0 else padding) & ~3)
+        assert groups is not None
+        whole = groups.end()
+        decoded.append(binascii.a2b_base64(text[:whole].replace(b"=", b"")))
+        rest = text[whole:]
+        try:
+            last = binascii.a2b_base64(rest)
+        except binascii.Error:  # the group continues in the next chunk
+            digits = rest.replace(b"=", b"")
+            rest = digits + b"=" if len(digits) == 2 and rest.endswith(b"=") else digits
+        else:
+            if last:
+                return b"".join([*decoded, last])
+            rest = b""
+    digits = rest.replace(b"=", b"")
+    if len(digits) > 1:
+        decoded.append(binascii.a2b_base64(digits + b"=="))
+    return b"".join(decoded)
 
 
 def decode_quoted_printable(data: bytes) -> bytes:

@@ -55,11 +55,11 @@ async def opened(session: SessionState, name: str) -> AsyncIterator[tuple[IMailb
         return
     mailbox, _ = await session.account.open(name, False)
     view = View(mailbox.columns)
-    mailbox.subscribe(view.on_change, False)
+    mailbox.add_listener(view.on_change, False)
     try:
         yield mailbox, view
     finally:
-        mailbox.unsubscribe(view.on_change)
+        mailbox.remove_listener(view.on_change)
 
 
 def parents(names: Iterable[str]) -> set[str]:

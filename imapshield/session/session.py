@@ -108,7 +108,7 @@ class Session(SessionState):
             CommandRefused: the connection has ended.
         """
         self._mailbox, self._view, self.readonly = mailbox, view, readonly
-        mailbox.subscribe(self._on_change, not readonly)
+        mailbox.add_listener(self._on_change, not readonly)
         if self.state is State.LOGOUT:  # the connection ended while the mailbox was being opened
             self.leave()
             raise CommandRefused(None, "Connection closed")
@@ -119,7 +119,7 @@ class Session(SessionState):
     def leave(self) -> None:
         """Leave the selected mailbox, if there is one."""
         if self._mailbox is not None:
-            self._mailbox.unsubscribe(self._on_change)
+            self._mailbox.remove_listener(self._on_change)
         self._mailbox = self._view = None
         self.search_contexts.clear()
         self.new_messages.clear()

@@ -44,9 +44,9 @@ MAIL = (
 class InlineWorker:
     """A worker (`mailbox.storage.Worker`) that runs each call at once, in the caller's thread."""
 
-    def run(self, fn: Callable[..., T], *args: object) -> Deferred[T]:
-        """Call ``fn(*args)`` and return a Deferred that already has its result or exception."""
-        return execute(fn, *args)
+    def run(self, function: Callable[..., T], *args: object) -> Deferred[T]:
+        """Call ``function(*args)`` and return a Deferred that already has its result or exception."""
+        return execute(function, *args)
 
 
 class SlowWorker:
@@ -59,16 +59,16 @@ class SlowWorker:
     def __init__(self) -> None:
         self.jobs: list[tuple[Deferred[Any], Callable[..., Any], tuple[object, ...]]] = []
 
-    def run(self, fn: Callable[..., T], *args: object) -> Deferred[T]:
-        """Keep ``fn(*args)`` for `step` and return a Deferred of its result."""
+    def run(self, function: Callable[..., T], *args: object) -> Deferred[T]:
+        """Keep ``function(*args)`` for `step` and return a Deferred of its result."""
         done: Deferred[T] = Deferred()
-        self.jobs.append((done, fn, args))
+        self.jobs.append((done, function, args))
         return done
 
     def step(self) -> None:
         """Run the oldest call that waits and fire its Deferred."""
-        done, fn, args = self.jobs.pop(0)
-        execute(fn, *args).chainDeferred(done)
+        done, function, args = self.jobs.pop(0)
+        execute(function, *args).chainDeferred(done)
 
 
 @implementer(IRealm)

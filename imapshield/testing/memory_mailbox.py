@@ -11,7 +11,7 @@ from imapshield.wire.commands.search import DateKey, ObjectIdKey, SearchKey
 from imapshield.wire.dates import encode_internaldate
 from imapshield.wire.sequence import SequenceSet
 
-MAX_STRING = 256 << 10
+MAX_STRING_SIZE = 256 << 10
 """The longest string, in bytes, that a FETCH item returns whole; a longer one is a `Blob`."""
 
 
@@ -46,7 +46,7 @@ class StoredMessage:
                 return b"NIL"
             case Binary(size_only=False) | BodySection():
                 octets = parsed.content(item)
-                if octets is not None and len(octets) > MAX_STRING:
+                if octets is not None and len(octets) > MAX_STRING_SIZE:
                     return Blob(self.uid, item, len(octets))
         return parsed.value(item)
 

@@ -163,7 +163,7 @@ class MemoryStore:
             deleted_size=sum(len(message.content) for message in deleted),
         )
 
-    def key(self, name: str) -> int:
+    def mailbox_key(self, name: str) -> int:
         return self._by_name(name).key
 
     def open(self, name: str, claim_recent: bool) -> OpenedMailbox:
@@ -310,9 +310,9 @@ class MemoryStore:
         source.remove(uid)
         return ReplaceResult(appended, source.delta(since))
 
-    def search(self, key: int, uids: Sequence[int], leaf: SearchKey) -> list[int]:
+    def search(self, key: int, uids: Sequence[int], search_key: SearchKey) -> list[int]:
         messages = self._by_key(key).existing(uids)
-        return [message.uid for message in messages if message.matches(leaf)]
+        return [message.uid for message in messages if message.matches(search_key)]
 
     def watch_paths(self, key: int) -> Sequence[str]:
         self._by_key(key)
@@ -340,8 +340,8 @@ class MemoryStore:
     def metadata(self, name: str) -> dict[bytes, bytes]:
         return dict(self._by_name(name).metadata if name else self._metadata)
 
-    def set_metadata(self, name: str, values: Mapping[bytes, bytes | None]) -> None:
-        merged = {**self.metadata(name), **values}
+    def set_metadata(self, name: str, entries: Mapping[bytes, bytes | None]) -> None:
+        merged = {**self.metadata(name), **entries}
         after = {entry: value for entry, value in merged.items() if value is not None}
         if len(after) > MAX_METADATA_ENTRIES:
             raise TooMuchMetadata

@@ -4,10 +4,30 @@ from datetime import date
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.mailbox.message_items import searched_texts, sent_date
+from imapshield.mailbox.message_items import MessageItems, header_block, searched_texts, sent_date
 from imapshield.message.headers import decode_header
 from imapshield.message.text import normalize
+from imapshield.wire.commands.fetch import Attribute, BodySection, Section
 from imapshield.wire.commands.search import EnvelopeKey, HeaderKey
+
+
+class HeaderTests(SynchronousTestCase):
+    def test_bare_line_feeds(self) -> None:
+        """The header ends where the text begins, whether lines end with CRLF or with LF."""
+        for header in (
+            b"Subject: x\r\nTo: y\r\n\r\n",
+            b"Subject: x\nTo: y\n\n",
+            b"Subject: x\r\nTo: y\n\n",
+            b"Subject: x\nTo: y\n\r\n",
+            b"\r\n",
+            b"\n",
+        ):
+            message = MessageItems(header + b"To: z\n\n\r\n\r\nend")
+            self.assertEqual(message.content(BodySection(Section((), b"HEADER"))), header)
+            text = message.content(BodySection(Section((), b"TEXT")))
+            self.assertEqual(header + (text or b""), message.data)
+            self.assertNotIn(b'"z"', message.value(Attribute(b"ENVELOPE")))
+        self.assertEqual(header_block(b"Subject: x\r\n"), b"Subject: x\r\n")
 
 
 class SearchedTextTests(SynchronousTestCase):

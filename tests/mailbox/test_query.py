@@ -199,8 +199,8 @@ class QueryTests(SynchronousTestCase):
             pauses.clear()
 
     def test_expunged_message_is_not_found(self) -> None:
-        """A message that was expunged is not found, although the client has not received its EXPUNGE yet."""
-        self.mailbox.subscribe(self.view.on_change, False)
+        """A message that was expunged is not found, although the client still knows it."""
+        self.mailbox.add_listener(self.view.on_change, False)
         self.wait(self.mailbox.expunge(None))
         self.assertEqual(self.found(FlagKey(b"\\Seen")), [1])
         self.assertEqual(len(self.view.uids), 4)

@@ -11,6 +11,7 @@ from unittest import mock
 
 from imapshield.errors import StoreError
 from imapshield.mailbox.values import NewMessage
+from imapshield.maildir.files import STALE_SECONDS
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing.store_contract import BUDGET, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
@@ -34,7 +35,7 @@ class CrashTestCase(DiskTestCase):
     def flags_of_complete(self, store: MaildirStore, name: str) -> dict[int, bytes]:
         """Return the flags of every message by UID, after checking that each message is complete."""
         flags = self.flags(name, store)
-        fetched = store.fetch(store.key(name), sorted(flags), [WHOLE], BUDGET)
+        fetched = store.fetch(store.mailbox_key(name), sorted(flags), [WHOLE], BUDGET)
         self.assertEqual(list(fetched.uids), sorted(flags))
         self.assertLessEqual({*fetched.columns[0]} if flags else set(), {MAIL_LITERAL})
         return flags
@@ -134,9 +135,9 @@ class StagingTests(CrashTestCase):
         self.assertEqual(len(self.warnings), 1)
         self.assertEqual(len(self.tmp(".A")), 3)
         self.let_mtimes_age()
-        self.deliver(folder=".A")  # a sync of the folder does not treat the staged files as missing
+        self.deliver(folder=".A")  # a sync of the folder does not regard them as missing
         self.assertEqual(sorted(self.flags_of_complete(self.store, "A")), [1, 2, 3, 4])
-        key = self.store.key("A")
+        key = self.store.mailbox_key("A")
         self.store.store_flags(key, [1], b"+", [b"\\Deleted"], None, 0)
         self.store.expunge(key, [1], 0)
         self.store.copy(key, [2], "INBOX", False, 0)
@@ -146,6 +147,20 @@ class StagingTests(CrashTestCase):
         self.store.copy(self.key, [1, 2], "A", False, 0)
         self.assertEqual(self.tmp(".A"), [])
         self.assertEqual(len(self.cur(".A")), 3)
+
+    def test_staged_for_days(self) -> None:
+        """Staged messages survive a start that comes days after the crash, even if they cannot be published then."""
+        with failing("rename", DISK_ERROR):
+            self.store.copy(self.key, [1, 2, 3], "INBOX", False, 0)
+        self.store.close()
+        self.clock.offset += 2 * STALE_SECONDS
+        store = self.open_store()
+        with failing("rename", DISK_ERROR):
+            store.mailboxes()
+        self.assertEqual(len(self.tmp()), 3)
+        store.close()
+        self.assertEqual(len(self.flags_of_complete(self.open_store(), "INBOX")), 6)
+        self.assertEqual(self.tmp(), [])
 
     def test_staged_file_that_was_removed_is_expunged(self) -> None:
         """A staged file that another program removed is expunged by the first sync after publishing."""

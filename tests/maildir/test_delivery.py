@@ -34,14 +34,14 @@ class DeliveryTests(DiskTestCase):
         listed = {n.partition(":")[0] for n in self.cur()}
         self.assertEqual(listed, {*names, "no time"})
         bodies = self.store.fetch(
-            self.store.key("INBOX"), range(1, 7), [Attribute(b"EMAILID")], BUDGET
+            self.store.mailbox_key("INBOX"), range(1, 7), [Attribute(b"EMAILID")], BUDGET
         )
         self.assertEqual(list(bodies.uids), [1, 2, 3, 4, 5, 6])
         rows = self.store._account.index.db.execute("SELECT name FROM message ORDER BY uid")
         self.assertEqual([n.decode().partition(":")[0] for (n,) in rows], ["no time", *names])
 
     def test_only_claiming_moves_files(self) -> None:
-        """STATUS and EXAMINE assign UIDs and leave files in new/; claiming \\Recent messages moves them."""
+        r"""STATUS and EXAMINE assign UIDs and leave files in new/; claiming \Recent messages moves them."""
         name = self.deliver()
         self.assertEqual(self.store.status("INBOX").recent, 1)
         self.store.open("INBOX", False)
@@ -51,8 +51,8 @@ class DeliveryTests(DiskTestCase):
         self.assertEqual(self.store.open("INBOX", True).delta.recent, [])
 
     def test_mail_of_the_same_clock_tick_is_found(self) -> None:
-        """New mail is found by the next sync, even if it was delivered in the clock tick of the previous sync."""
-        key, since = self.store.key("INBOX"), 0
+        """New mail is found by the next sync, even if it was delivered in the clock tick of the last one."""
+        key, since = self.store.mailbox_key("INBOX"), 0
         for i in range(1, 40):
             self.deliver()
             delta = self.store.changes(key, since, False)
@@ -65,7 +65,7 @@ class DeliveryTests(DiskTestCase):
         self.deliver(LF_MAIL, name=f"1800000000.mx,S={len(LF_MAIL)},W={len(MAIL)}")
         rows = self.store.open("INBOX", False).delta.rows
         self.assertEqual([row.size for row in rows], [None, len(MAIL)])
-        key = self.store.key("INBOX")
+        key = self.store.mailbox_key("INBOX")
         for uid in (1, 2):
             self.assertEqual(
                 self.store.fetch(key, [uid], [WHOLE], BUDGET).columns, [[MAIL_LITERAL]]
@@ -101,7 +101,7 @@ class DeliveryTests(DiskTestCase):
             with open(self.path("cur", name), "wb") as file:
                 file.truncate(size)
         self.assertEqual(self.store.status("INBOX").messages, 2)
-        key = self.store.key("INBOX")
+        key = self.store.mailbox_key("INBOX")
         with open(self.path("cur", name), "ab") as file:
             file.truncate(1000)
         self.assertEqual(self.store.sizes(key, [2]), [(2, 100)])
@@ -124,6 +124,6 @@ class DeliveryTests(DiskTestCase):
         self.assertEqual(self.flags(), {1: b""})
         os.unlink(self.path("new", name))
         os.symlink(os.path.abspath(secret), self.path("new", name))
-        key = self.store.key("INBOX")
+        key = self.store.mailbox_key("INBOX")
         self.assertRaises(StoreIOError, self.store.fetch, key, [1], [WHOLE], BUDGET)
         self.assertTrue(any(name in warning for warning in self.warnings), self.warnings)

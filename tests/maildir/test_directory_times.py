@@ -24,7 +24,7 @@ class DirectoryTimeTests(DiskTestCase):
         """A loop of APPEND, STORE and NOOP never lists cur/; it is listed once after the loop."""
         self.clock.base = lambda: os.stat(self.path("cur")).st_mtime + 0.1
         self.store.open("INBOX", True)
-        key = self.store.key("INBOX")
+        key = self.store.mailbox_key("INBOX")
         with counting_calls("listdir") as calls:
             for _ in range(20):
                 uid = self.append()

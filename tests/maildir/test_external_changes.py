@@ -68,7 +68,7 @@ class RenamedFileTests(DiskTestCase):
         self.assertEqual(len(self.cur(".A")), 2)
 
     def test_expunge_keeps_an_undeleted_message(self) -> None:
-        """EXPUNGE keeps a message from which another program has just removed \\Deleted."""
+        r"""EXPUNGE keeps a message from which another program has just removed \Deleted."""
         self.store.store_flags(self.key, [1, 2], b"+", [DELETED], None, 0)
         self.rename(self.cur()[0], self.first)
         self.assertEqual([*self.store.expunge(self.key, None, self.since).vanished], [2])
@@ -82,7 +82,7 @@ class RenamedFileTests(DiskTestCase):
         self.assertEqual((list(fetched.uids), list(fetched.missing)), ([2], [1]))
         self.assertRaises(MessageExpunged, self.store.read, self.key, 1, WHOLE, 0, 5)
         self.store.create("A", [])
-        self.assertRaises(MessageExpunged, self.store.copy, self.key, [2, 1], "A", False, 0)
+        self.assertRaises(MessageExpunged, self.store.copy, self.key, [1, 2], "A", False, 0)
         self.assertEqual(self.cur(".A"), [])
         self.let_mtimes_age()
         delta = self.store.changes(self.key, self.since, True)
@@ -114,8 +114,31 @@ class RenamedFileTests(DiskTestCase):
         self.assertTrue(missed)
         self.assertEqual(([row.uid for row in delta.rows], [*delta.vanished]), ([3], []))
 
+    def test_cur_changes_before_the_lock(self) -> None:
+        """If cur/ changes after new/ alone was listed, one listing that misses a file does not expunge it either."""
+        real = os.listdir
+        listed: list[bytes] = []
+
+        def listdir(path: bytes) -> list[bytes]:
+            names = real(path)
+            listed.append(path[-3:])
+            if listed == [b"new"]:
+                self.deliver(directory="cur", name="1700000000.more:2,")
+            if listed.count(b"cur") == 1 and path.endswith(b"cur"):
+                names.remove(self.first.encode())
+            return names
+
+        self.let_mtimes_age()
+        self.store.changes(self.key, self.since, True)
+        self.deliver()
+        self.patch(os, "listdir", listdir)
+        delta = self.store.changes(self.key, self.since, True)
+        self.assertEqual(listed[0], b"new")
+        self.assertGreater(listed.count(b"cur"), 0)
+        self.assertEqual(([row.uid for row in delta.rows], [*delta.vanished]), ([3, 4], []))
+
     def test_one_of_two_files_with_one_base_name_is_a_message(self) -> None:
-        """If two files have one base name, as after restoring a backup, only one of them is a message at a time."""
+        """Of two files with one base name, as after restoring a backup, only one at a time is a message."""
         shutil.copy(self.path("cur", self.first), self.path("cur", self.first + "T"))
         self.let_mtimes_age()
         self.assertEqual(self.flags(), {1: b"\\Seen", 2: b""})
@@ -147,7 +170,7 @@ class TwoStoresTests(DiskTestCase):
         self.assertEqual(len(self.store.changes(key, 0, True).rows), 0)
 
     def test_message_is_recent_in_one_process_only(self) -> None:
-        """A message is \\Recent in only one of the processes."""
+        r"""A message is \Recent in only one of the processes."""
         other = self.open_store()
         self.deliver()
         self.assertEqual(other.open("INBOX", True).delta.recent, [1])

@@ -11,6 +11,7 @@ from imapshield.errors import NoSpace, StoreError, StoreIOError
 from imapshield.mailbox.values import NewMessage
 from imapshield.testing.store_contract import BUDGET, DELETED, ENVELOPE, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.search import TextKey
 from tests.maildir.disk import MAIL_LITERAL, DiskTestCase, failing
 
 DISK_FULL = OSError(errno.ENOSPC, "No space left on device", b"some/file")
@@ -63,7 +64,7 @@ class FailingStepTests(DiskTestCase):
         """An APPEND of three messages that fails at any step stores none of them and leaves no file."""
         self.append(SEEN)
         before, flags_before = self.tree(), self.flags()
-        key, keyword_file = self.store.key("INBOX"), self.path("dovecot-keywords")
+        key, keyword_file = self.store.mailbox_key("INBOX"), self.path("dovecot-keywords")
         failures = 0
         for error in (DISK_FULL, DISK_ERROR):
             for name in ("write", "utime", "fsync", "rename", "stat", "replace", "open"):
@@ -155,18 +156,53 @@ class FailingStepTests(DiskTestCase):
         self.store.create("A", [])
         self.append(SEEN)
         with failing("link", OSError(errno.EPERM, "Operation not permitted")):
-            self.store.copy(self.store.key("INBOX"), [1], "A", False, 0)
+            self.store.copy(self.store.mailbox_key("INBOX"), [1], "A", False, 0)
         path = self.path(".A", "cur", self.cur(".A")[0])
         self.assertEqual(os.stat(path).st_nlink, 1)
         self.assertEqual(
             self.store.open("A", True).delta.rows[0].internaldate,
             self.store.open("INBOX", True).delta.rows[0].internaldate,
         )
-        fetched = self.store.fetch(self.store.key("A"), [1], [WHOLE], BUDGET)
+        fetched = self.store.fetch(self.store.mailbox_key("A"), [1], [WHOLE], BUDGET)
         self.assertEqual(fetched.columns, [[MAIL_LITERAL]])
 
+    def test_move_between_file_systems(self) -> None:
+        """A MOVE to a folder on another file system copies the files and removes them, or changes nothing."""
+        self.store.create("A", [])
+        for _ in range(3):
+            self.append(SEEN)
+        self.let_mtimes_age()
+        key = self.store.open("INBOX", True).key
+        real = os.rename
+
+        def rename(source: Any, target: Any) -> None:
+            if (b"/.A/" in source) != (b"/.A/" in target):
+                raise OSError(errno.EXDEV, "Invalid cross-device link", source, None, target)
+            real(source, target)
+
+        def link(source: Any, target: Any, **kwargs: Any) -> None:
+            raise OSError(errno.EXDEV, "Invalid cross-device link", source, None, target)
+
+        self.patch(os, "rename", rename)
+        self.patch(os, "link", link)
+        before = self.tree()
+        for step in ("unlink", "write", "fsync"):
+            for after in range(3):
+                with failing(step, DISK_FULL, after):
+                    self.assertRaises(NoSpace, self.store.copy, key, [1, 2, 3], "A", True, 0)
+                self.assertEqual(self.tree(), before)
+                self.let_mtimes_age()
+                self.assertEqual((len(self.flags()), self.flags("A")), (3, {}))
+        moved = self.store.copy(key, [1, 2, 3], "A", True, 0)
+        self.assertEqual(moved.target_uids, [1, 2, 3])
+        self.let_mtimes_age()
+        self.assertEqual((self.flags(), self.flags("A")), ({}, dict.fromkeys((1, 2, 3), SEEN)))
+        self.assertEqual(self.cur(), [])
+        fetched = self.store.fetch(self.store.mailbox_key("A"), [1, 2, 3], [WHOLE], BUDGET)
+        self.assertEqual(fetched.columns, [[MAIL_LITERAL] * 3])
+
     def test_failing_expunge_reports_what_it_removed(self) -> None:
-        """An EXPUNGE that cannot remove the first file fails; an EXPUNGE that fails later reports what it removed."""
+        """An EXPUNGE that cannot remove the first file fails; one that fails later reports what it removed."""
         for _ in range(3):
             self.append(DELETED)
         key = self.store.open("INBOX", True).key
@@ -212,7 +248,9 @@ class FailingStepTests(DiskTestCase):
         db = self.store._account.index.db
         self.store._account.index._db = cast("sqlite3.Connection", UncommittableDatabase(db))
         self.assertRaises(NoSpace, self.append, SEEN)
-        self.assertRaises(NoSpace, self.store.copy, self.store.key("INBOX"), [1], "A", True, 0)
+        self.assertRaises(
+            NoSpace, self.store.copy, self.store.mailbox_key("INBOX"), [1], "A", True, 0
+        )
         self.assertRaises(NoSpace, self.store.rename, "A", "B")
         self.store._account.index._db = db
         self.assertEqual(self.tree(), before)
@@ -253,8 +291,32 @@ class UnreadableTests(DiskTestCase):
         self.assertIn(unreadable.decode(), self.warnings[0])
         self.assertEqual(len(self.cur()), 3)
 
+    def test_damaged_file(self) -> None:
+        """The warning about a file that cannot be read or written names it, and gives advice only about permissions."""
+        self.append()
+        self.deliver(MAIL.replace(b"\r\n", b"\n"))
+        key = self.store.open("INBOX", False).key
+        read_error = OSError(errno.EIO, "Input/output error")
+        for read, name in (
+            (lambda: self.store.fetch(key, [1], [WHOLE], BUDGET), self.cur()[0]),
+            (lambda: self.store.fetch(key, [1], [ENVELOPE], BUDGET), self.cur()[0]),
+            (lambda: self.store.sizes(key, [2]), self.new()[0]),
+            (lambda: self.store.search(key, [2], TextKey("x", False)), self.new()[0]),
+        ):
+            with failing("pread", read_error):
+                self.assertRaises(StoreIOError, read)
+            read_error.filename = None
+            self.assertIn(name, self.warnings[-1])
+            self.assertNotIn("permissions", self.warnings[-1])
+        with failing("fsync", OSError(errno.EIO, "Input/output error")):
+            self.assertRaises(StoreIOError, self.append)
+        self.assertIn(self.path("tmp", ""), self.warnings[-1])
+        with failing("fsync", OSError(errno.EROFS, "Read-only file system")):
+            self.assertRaises(StoreIOError, self.append)
+        self.assertIn("permissions", self.warnings[-1])
+
     def test_unreadable_folder_keeps_its_messages(self) -> None:
-        """A folder that cannot be listed is refused, and its messages are not treated as expunged."""
+        """A folder that cannot be listed is refused, and its messages are not regarded as expunged."""
         self.append()
         self.let_mtimes_age()
         with failing("listdir", PermissionError(errno.EACCES, "Permission denied", b"cur")):

@@ -17,6 +17,7 @@ from imapshield.testing.store_contract import (
     STRUCTURE,
     WHOLE,
 )
+from imapshield.wire import strings
 from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview, Section
 from tests.maildir.disk import DiskTestCase, counting_calls
 
@@ -37,7 +38,7 @@ class FetchCacheTests(DiskTestCase):
         super().setUp()
         for i in range(5):
             self.append(content=MAIL if i % 2 else SECOND_MAIL)
-        self.key = self.store.key("INBOX")
+        self.key = self.store.mailbox_key("INBOX")
 
     def fetch(
         self, uids: Sequence[int], items: Sequence[FetchItem] = ITEMS, key: int = 0
@@ -68,7 +69,9 @@ class FetchCacheTests(DiskTestCase):
         self.store.copy(self.key, [2, 4], "A", False, 0)
         self.store.copy(self.key, [5], "A", True, 0)
         with counting_calls("open") as calls:
-            self.assertEqual(self.fetch([1, 2, 3], key=self.store.key("A")).columns, first.columns)
+            self.assertEqual(
+                self.fetch([1, 2, 3], key=self.store.mailbox_key("A")).columns, first.columns
+            )
         self.assertEqual(count_opened(calls), 0)
 
     def test_cached_answers_are_removed_with_the_message(self) -> None:
@@ -109,6 +112,14 @@ class FetchCacheTests(DiskTestCase):
 
 
 class BlobTests(DiskTestCase):
+    def test_header_with_line_feeds(self) -> None:
+        """The header of a large message that a client has stored with LF line ends is only its header."""
+        head = b"Subject: large\nX-Filler: %b\n\n" % (b"x" * 70_000)
+        self.append(content=head + b"To: me\n\n" + b"word\n" * 60_000)
+        item = BodySection(Section((), b"HEADER"))
+        fetched = self.store.fetch(self.store.mailbox_key("INBOX"), [1], [item], BUDGET)
+        self.assertEqual(fetched.columns, [[strings.literal(head)]])
+
     def test_large_string_is_a_blob(self) -> None:
         """A large string is a Blob, also if the file has LF line ends and was not measured."""
         self.deliver(b"Subject: large\n\n" + b"word\n" * 60_000)

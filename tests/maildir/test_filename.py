@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.maildir.filename import (
-    Keywords,
+    FolderFlags,
     all_flags,
     base,
     delivery_order,
@@ -24,7 +24,7 @@ from imapshield.wire.flags import SYSTEM_FLAGS, flag_list
 LETTERED = (b"$Junk", b"Work", b"$MDNSent")
 
 
-def keywords() -> Keywords:
+def folder_flags() -> FolderFlags:
     return parse_keywords(b"0 $Junk\n1 Work\n3 $MDNSent\n", b"only-in-index")
 
 
@@ -55,7 +55,7 @@ class FilenameTests(SynchronousTestCase):
             (b"x:1,S", b""),
             (b"x:2,S,T", b"\\Seen"),
         ):
-            self.assertEqual(flag_list(flags_of(name, keywords())), flags, name)
+            self.assertEqual(flag_list(flags_of(name, folder_flags())), flags, name)
 
     def test_with_flags_sorts_new_letters_and_keeps_others(self) -> None:
         """New letters are sorted; unknown letters and text after a comma stay."""
@@ -65,11 +65,11 @@ class FilenameTests(SynchronousTestCase):
             (b"x:2,SXz,more", [b"$forwarded"], b"x:2,PXz,more"),
             (b"x:2,", [b"only-in-index", b"unknown-keyword"], b"x:2,"),
         ):
-            self.assertEqual(with_flags(name, flags, keywords()), new_name)
+            self.assertEqual(with_flags(name, flags, folder_flags()), new_name)
 
     def test_flags_without_letter_come_from_the_index(self) -> None:
-        """Flags without a letter come from the index; all others come from the file name."""
-        flags = all_flags(b"x:2,S", b"\\Flagged only-in-index Work", keywords())
+        """Flags without a letter are kept from the index; all others are those of the file name."""
+        flags = all_flags(b"x:2,S", b"\\Flagged only-in-index Work", folder_flags())
         self.assertEqual(flags, b"\\Seen only-in-index")
 
     @given(
@@ -79,10 +79,10 @@ class FilenameTests(SynchronousTestCase):
     @settings(derandomize=True, deadline=None, max_examples=100)
     def test_flags_survive_a_round_trip(self, flags: set[bytes], name: bytes) -> None:
         """The flags that are written into a name are the flags that are read from it."""
-        written = with_flags(name, flags, keywords())
-        self.assertEqual(all_flags(written, b"", keywords()), flag_list(flags))
+        written = with_flags(name, flags, folder_flags())
+        self.assertEqual(all_flags(written, b"", folder_flags()), flag_list(flags))
         self.assertEqual(base(written), base(name))
-        self.assertEqual(with_flags(written, flags, keywords()), written)
+        self.assertEqual(with_flags(written, flags, folder_flags()), written)
 
     def test_names_sort_by_time_of_delivery(self) -> None:
         """Names sort by seconds, microseconds and counter, as numbers; a name without a time sorts by its mtime."""

@@ -16,7 +16,7 @@ class FolderTests(DiskTestCase):
         """Every command on a mailbox fails with NoSuchMailbox after another program removes its folder."""
         self.store.create("a", ())
         self.append(name="a")
-        key = self.store.key("a")
+        key = self.store.mailbox_key("a")
         shutil.rmtree(self.path(".a"))
         self.assertRaises(NoSuchMailbox, self.store.fetch, key, [1], [WHOLE], BUDGET)
         self.assertRaises(NoSuchMailbox, self.store.changes, key, 0, False)
@@ -61,10 +61,10 @@ class FolderTests(DiskTestCase):
         """A folder that another program removed is not a mailbox; if it is created again, it has a new UIDVALIDITY."""
         self.store.create("A", [])
         self.append(name="A")
-        key, before = self.store.key("A"), self.store.status("A")
+        key, before = self.store.mailbox_key("A"), self.store.status("A")
         shutil.rmtree(self.path(".A"))
         for call in (
-            lambda: self.store.key("A"),
+            lambda: self.store.mailbox_key("A"),
             lambda: self.store.open("A", True),
             lambda: self.store.changes(key, 0, True),
             lambda: self.append(name="A"),

@@ -33,8 +33,8 @@ class RestartTests(DiskTestCase):
         self.patch(index_database, "boot_id", lambda: "another start")
         self.store = self.open_store()
         after = self.store.status("INBOX")
-        self.assertEqual(after.uidnext, before.uidnext + index_database.RESTART_GAP)
-        self.assertEqual(after.highestmodseq, before.highestmodseq + index_database.RESTART_GAP)
+        self.assertEqual(after.uidnext, before.uidnext + index_database.BOOT_GAP)
+        self.assertEqual(after.highestmodseq, before.highestmodseq + index_database.BOOT_GAP)
         self.assertEqual(after.uidvalidity, before.uidvalidity)
         opened = self.store.open("INBOX", False)
         self.assertEqual([row.uid for row in opened.delta.rows], [first])
@@ -48,7 +48,7 @@ class RestartTests(DiskTestCase):
             self.store = self.open_store()
             uidnext = self.store.status("INBOX").uidnext
             self.store.close()
-        self.assertEqual(uidnext, 2 + index_database.RESTART_GAP)
+        self.assertEqual(uidnext, 2 + index_database.BOOT_GAP)
 
 
 class LostIndexTests(DiskTestCase):
@@ -72,7 +72,7 @@ class LostIndexTests(DiskTestCase):
         """A corrupt index is moved away with a warning; all mail gets a new UIDVALIDITY and new keys."""
         self.store.create("A", [])
         self.append(SEEN, b"$Work", name="A")
-        before, key = self.store.status("A"), self.store.key("A")
+        before, key = self.store.status("A"), self.store.mailbox_key("A")
         self.store.close()
         with open(self.path("imapshield.sqlite"), "r+b") as file:
             file.write(b"not a database at all" * 10)
@@ -82,7 +82,7 @@ class LostIndexTests(DiskTestCase):
         store = self.open_store()
         self.assertEqual(self.flags("A", store), {1: b"\\Seen $Work"})
         self.assertGreater(store.status("A").uidvalidity, before.uidvalidity)
-        self.assertNotEqual(store.key("A"), key)
+        self.assertNotEqual(store.mailbox_key("A"), key)
         self.assertRaises(StoreError, store.fetch, key, [1], [WHOLE], BUDGET)
         self.assertEqual(len(self.warnings), 1)
         self.assertTrue([name for name in os.listdir(self.root) if ".broken-" in name])
@@ -101,10 +101,22 @@ class LostIndexTests(DiskTestCase):
         self.assertEqual(self.flags(), {1: b""})
         self.assertEqual(len(self.warnings), 2)
 
+    def test_advice(self) -> None:
+        """The warning about an SQLite error gives advice about the disk only if the disk or the permissions cause it."""
+        for name, has_advice in (
+            ("SQLITE_IOERR_WRITE", True),
+            ("SQLITE_PERM", True),
+            ("SQLITE_TOOBIG", False),
+        ):
+            error = sqlite3.OperationalError("failed")
+            error.sqlite_errorname = name
+            self.assertIsInstance(self.store._account.index.store_error(error), StoreIOError)
+            self.assertEqual("check the disk" in self.warnings[-1], has_advice)
+
     def test_index_removed_while_open_is_rebuilt(self) -> None:
-        """An index that another program removes while it is open is rebuilt."""
+        """An index that another program removes while it is open is built again."""
         self.append()
-        key = self.store.key("INBOX")
+        key = self.store.mailbox_key("INBOX")
         for name in os.listdir(self.root):
             if name.startswith("imapshield.sqlite"):
                 os.unlink(self.path(name))
@@ -137,7 +149,7 @@ class ExpungeLogTests(DiskTestCase):
         for _ in range(8):
             self.append(DELETED)
         self.append()
-        key, since = self.store.key("INBOX"), self.store.status("INBOX").highestmodseq
+        key, since = self.store.mailbox_key("INBOX"), self.store.status("INBOX").highestmodseq
         for uid in range(1, 8):
             self.store.expunge(key, [uid], since)
         self.assertEqual([*self.store.changes(key, since, False).vanished], [1, 2, 3, 4, 5, 6, 7])

@@ -17,7 +17,7 @@ class MessageSearchTests(DiskTestCase):
         """The first search of a field reads each header; later searches, even of other fields, read no file."""
         for _ in range(3):
             self.append()
-        key = self.store.key("INBOX")
+        key = self.store.mailbox_key("INBOX")
         self.assertEqual(self.store.search(key, [1, 2, 3], EnvelopeKey(b"FROM", "ann")), [1, 2, 3])
         self.append(content=SECOND_MAIL)
         with counting_calls("open") as calls:
@@ -35,7 +35,7 @@ class MessageSearchTests(DiskTestCase):
     def test_values_of_an_older_index_are_not_used(self) -> None:
         """Values that an older version cached under another name, with comments, are not used."""
         self.append()
-        key = self.store.key("INBOX")
+        key = self.store.mailbox_key("INBOX")
         with closing(sqlite3.connect(os.path.join(self.root, "imapshield.sqlite"))) as db:
             db.execute("INSERT INTO item (id, text) VALUES (77, ?)", (b"?FROM",))
             db.execute("INSERT INTO answer VALUES (?, 77, 1, ?)", (key, b"\0old (comment)"))
@@ -48,7 +48,7 @@ class MessageSearchTests(DiskTestCase):
         """A message without a file matches nothing, and the other messages are searched."""
         for _ in range(3):
             self.append()
-        key = self.store.key("INBOX")
+        key = self.store.mailbox_key("INBOX")
         os.unlink(self.path("cur", self.cur()[1]))
         for leaf in (EnvelopeKey(b"FROM", "ann"), HeaderKey(b"X-None", ""), TextKey("noon")):
             self.assertNotIn(2, self.store.search(key, [1, 2, 3], leaf))

@@ -48,4 +48,6 @@ class MetadataTableTests(DiskTestCase):
             self.store.set_metadata("INBOX", {b"/private/comment": value})
             self.assertEqual(self.store.status("INBOX").highestmodseq > before, is_raised)
         self.store.set_metadata("", {b"/private/comment": b"x"})
-        self.assertEqual(self.store.changes(self.store.key("INBOX"), before, False).rows, [])
+        self.assertEqual(
+            self.store.changes(self.store.mailbox_key("INBOX"), before, False).rows, []
+        )

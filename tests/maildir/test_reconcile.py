@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.maildir.filename import base
 from imapshield.maildir.paths import CUR, NEW, Listing
-from imapshield.maildir.reconcile import Known, is_unchanged, reconcile
+from imapshield.maildir.reconcile import IndexedFile, is_unchanged, reconcile
 
 NAMES = [
     b"%c%b" % (letter, info) for letter in b"abcd" for info in (b"", b":2,", b":2,S", b":2,ST")
@@ -23,10 +23,10 @@ class ReconcileTests(SynchronousTestCase):
     def test_new_renamed_moved_and_missing_files_are_distinguished(self) -> None:
         """New, renamed, moved and missing files are distinguished."""
         known = [
-            Known(1, b"a:2,", CUR, b""),
-            Known(2, b"b:2,S", CUR, b"\\Seen"),
-            Known(3, b"c", NEW, b""),
-            Known(4, b"d:2,", CUR, b""),
+            IndexedFile(1, b"a:2,", CUR, b""),
+            IndexedFile(2, b"b:2,S", CUR, b"\\Seen"),
+            IndexedFile(3, b"c", NEW, b""),
+            IndexedFile(4, b"d:2,", CUR, b""),
         ]
         plan = reconcile(known, listing({b"e"}, {b"a:2,", b"b:2,ST", b"c:2,"}))
         self.assertEqual(plan.added, [(NEW, b"e")])
@@ -35,7 +35,7 @@ class ReconcileTests(SynchronousTestCase):
 
     def test_listing_of_new_ignores_messages_in_cur(self) -> None:
         """If only new/ is listed, messages in cur/ do not matter."""
-        known = [Known(3, b"c", NEW, b"")]
+        known = [IndexedFile(3, b"c", NEW, b"")]
         plan = reconcile(known, Listing(frozenset([b"c", b"x"]), None))
         self.assertEqual(plan, ([(NEW, b"x")], [], []))
         self.assertTrue(is_unchanged([(NEW, b"c")], Listing(frozenset([b"c"]), None)))
@@ -44,7 +44,7 @@ class ReconcileTests(SynchronousTestCase):
         """If two files in cur/ have one base name, the known file is the message; if none is known, one of them is."""
         both = listing(set(), {b"a:2,S", b"a:2,T"})
         for name in (b"a:2,S", b"a:2,T"):
-            self.assertEqual(reconcile([Known(1, name, CUR, b"")], both), ([], [], []))
+            self.assertEqual(reconcile([IndexedFile(1, name, CUR, b"")], both), ([], [], []))
         self.assertEqual(len(reconcile([], both).added), 1)
 
     @given(
@@ -58,7 +58,7 @@ class ReconcileTests(SynchronousTestCase):
     ) -> None:
         """After a plan is executed, exactly the base names on the disk have a message, and each has one."""
         names = {base(name): name for name in sorted(before)}
-        known = [Known(i, name, CUR, b"") for i, name in enumerate(names.values())]
+        known = [IndexedFile(i, name, CUR, b"") for i, name in enumerate(names.values())]
         plan = reconcile(known, listing(new, cur))
         remaining = [base(row.name) for row in known if row not in plan.missing]
         bases = [*remaining, *(base(name) for _, name in plan.added)]

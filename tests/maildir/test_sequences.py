@@ -55,18 +55,16 @@ class Account:
                 case "deliver", name:
                     return store.append(name, [NewMessage((), None, MemoryLiteral(MAIL))]).uids
                 case "store", name, uids, op, flags:
-                    key = store.key(name)
+                    key = store.mailbox_key(name)
                     return self.apply(
                         key, store.store_flags(key, uids, op, flags, None, self.since(key))[0]
                     )
                 case "expunge", name, uids:
-                    key = store.key(name)
+                    key = store.mailbox_key(name)
                     return self.apply(key, store.expunge(key, uids, self.since(key)))
                 case "copy", name, uids, target, move:
-                    key = store.key(name)
-                    if (
-                        not move
-                    ):  # a missing UID fails a COPY, so few COPYs with random UIDs would succeed
+                    key = store.mailbox_key(name)
+                    if not move:  # one missing UID fails a COPY, and few would succeed
                         known = self.columns.setdefault(key, Columns())
                         uids = [uid for uid in uids if known.row(uid) is not None] or uids
                     copied = store.copy(key, uids, target, move, self.since(key))
@@ -93,7 +91,7 @@ class Account:
             if not info.selectable:
                 state.append(info)
                 continue
-            key = self.store.key(info.name)
+            key = self.store.mailbox_key(info.name)
             self.apply(key, self.store.changes(key, self.since(key), False))
             columns = self.columns[key]
             opened = self.store.open(info.name, False)

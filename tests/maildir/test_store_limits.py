@@ -14,7 +14,7 @@ class StoreLimitTests(DiskTestCase):
         self.patch(keywords, "MAX_KEYWORDS", 30)
         self.append(*(b"k%d" % i for i in range(30)))
         self.assertRaises(StoreLimitExceeded, self.append, b"one-more")
-        key = self.store.key("INBOX")
+        key = self.store.mailbox_key("INBOX")
         self.assertRaises(
             StoreLimitExceeded, self.store.store_flags, key, [1], b"+", [b"one-more"], None, 0
         )
@@ -24,7 +24,7 @@ class StoreLimitTests(DiskTestCase):
     def test_flags_of_a_message_are_limited(self) -> None:
         """A message has at most four KiB of flags, whatever the command; flags can always be removed."""
         words = [b"k%02d" % i + b"x" * 100 for i in range(60)]
-        key = self.store.key("INBOX")
+        key = self.store.mailbox_key("INBOX")
         self.assertRaises(StoreLimitExceeded, self.append, *words)
         self.append(*words[:30])
         for op, flags in ((b"+", words[30:]), (b"", words)):
@@ -52,5 +52,5 @@ class StoreLimitTests(DiskTestCase):
         self.deliver(content)
         self.patch(mailbox_status, "MAX_MEASURED_BY_STATUS", len(content))
         self.assertEqual(self.store.status("INBOX").size, 4 * len(content))
-        self.store.sizes(self.store.key("INBOX"), [1])
+        self.store.sizes(self.store.mailbox_key("INBOX"), [1])
         self.assertEqual(self.store.status("INBOX").size, 2 * len(MAIL))

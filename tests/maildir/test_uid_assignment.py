@@ -26,7 +26,7 @@ class UidImportTests(DiskTestCase):
             file.write(content)
 
     def test_uids_of_another_server_are_kept(self) -> None:
-        """UIDVALIDITY, UIDNEXT and UIDs are imported; only messages that the other server did not list are \\Recent."""
+        r"""UIDVALIDITY, UIDNEXT and UIDs are those of the other server; only messages that it did not have are \Recent."""
         for name, content in (
             ("dovecot-uidlist", DOVECOT_LIST),
             ("courierimapuiddb", COURIER_LIST),

@@ -12,7 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.runtime import platform
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.maildir.watch import GATHER_SECONDS, POLL_SECONDS, DirectoryWatch, DirectoryWatcher
+from imapshield.maildir.watch import GATHER_SECONDS, POLL_SECONDS, DirectoryWatcher, Watch
 
 
 def no_inotify(reactor: object) -> None:
@@ -142,7 +142,7 @@ if platform.isLinux():
             os.rename(folder + "/x", folder + "/y")
             os.unlink(folder + "/y")
 
-        def watch(self, i: int = 0) -> DirectoryWatch:
+        def watch(self, i: int = 0) -> Watch:
             return self.watcher.watch([self.folders[i]], lambda: self.calls.append(self.folders[i]))
 
         def test_change_causes_an_immediate_callback(self) -> None:

@@ -28,6 +28,8 @@ class CharsetTests(SynchronousTestCase):
             (b"\xe9", b"us-ascii", "é"),
             ("é".encode(), b"x-unknown", "é"),
             (b"\xff", b"utf-8", "\ufffd"),
+            (b"\xff", b"utf8", "\ufffd"),
+            (b"\xff", b"UTF_8", "\ufffd"),
             ("éé".encode()[:-1], b"us-ascii", "é\ufffd"),
         ):
             self.assertEqual(to_text(data, charset), text, charset)

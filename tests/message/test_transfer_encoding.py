@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import binascii
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.message import transfer_encoding
+from imapshield.message.chunks import CHUNK_SIZE
 from imapshield.message.transfer_encoding import decode, decode_base64, decode_quoted_printable
 
 
@@ -23,8 +26,26 @@ class DecodeTests(SynchronousTestCase):
             (b"SGVsb", b"Hel"),
             (b"", b""),
             (b"====", b""),
+            (b"SGVs=bG8=", b"Hello"),
+            (b"S=GVsbG=8=rest", b"Hello"),
+            (b"SGVs=bG8", b"Hello"),
+            (b"SGVsbA==bG8=", b"Hell"),
         ):
             self.assertEqual(decode_base64(data), decoded)
+
+    @settings(derandomize=True, deadline=None, max_examples=500)
+    @given(st.lists(st.sampled_from([b"A", b"/", b"=", b"==", b"\n", b"abcd"])).map(b"".join))
+    def test_large_base64(self, data: bytes) -> None:
+        """Data that is larger than a chunk is decoded like smaller data, wherever it has ``=``."""
+        decoded = decode_base64(data)
+        for size in range(1, 8):
+            with mock.patch.object(transfer_encoding, "CHUNK_SIZE", size):
+                self.assertEqual(decode_base64(data), decoded)
+
+    def test_stray_padding_in_large_base64(self) -> None:
+        """An ``=`` between two complete groups does not end the data, whatever its size."""
+        for count in (1, CHUNK_SIZE):
+            self.assertEqual(len(decode_base64(b"AAAA=" + b"AAAA" * count)), 3 + 3 * count)
 
     def test_invalid_quoted_printable_is_not_changed(self) -> None:
         """Invalid escapes are not changed, and white space at line ends is removed."""

@@ -164,7 +164,7 @@ class QresyncTests(SessionTestCase):
         """Changes that happen while SELECT (QRESYNC) runs are reported by the next command: clients combine EXISTS,
         VANISHED and FETCH of one SELECT."""
         worker, store = SlowWorker(), MemoryStore(lambda: NOW)
-        key = store.key("INBOX")
+        key = store.mailbox_key("INBOX")
         for _ in range(3):
             store.append("INBOX", [NewMessage((), None, MemoryLiteral(MAIL))])
         uidvalidity = store.open("INBOX", True).uidvalidity

@@ -69,7 +69,7 @@ class StoreFixture(_TestCase):
 
     def key(self, name: str = "INBOX") -> int:
         """Return the key of a mailbox."""
-        return self.store.key(name)
+        return self.store.mailbox_key(name)
 
     def modseq(self, name: str = "INBOX") -> int:
         """Return the HIGHESTMODSEQ of a mailbox."""

@@ -94,7 +94,7 @@ class MailboxContract(StoreFixture):
         self.store.delete("A")
         self.assertEqual(self.mailbox_names(), ["INBOX"])
         for call in (
-            lambda: self.store.key("A"),
+            lambda: self.store.mailbox_key("A"),
             lambda: self.store.open("A", True),
             lambda: self.store.status("A"),
             lambda: self.store.delete("A"),

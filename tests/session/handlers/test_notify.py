@@ -355,9 +355,9 @@ class NotifyTests(SessionTestCase):
         self.client(b"u UNSELECT")
         self.assertEqual(len(on_change), 4)  # INBOX, foo, bar and bar/x
         store.append("foo", [NewMessage((), None, MemoryLiteral(MAIL))])
-        on_change[f"folder{store.key('foo')}"]()
+        on_change[f"folder{store.mailbox_key('foo')}"]()
         self.assertEqual(self.received(), [b"* STATUS foo (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1)"])
-        on_change[f"folder{store.key('foo')}"]()
+        on_change[f"folder{store.mailbox_key('foo')}"]()
         self.assertEqual(self.received(), [])
         self.other(b"c CREATE later")
         self.assertEqual(len(on_change), 5)
