@@ -187,7 +187,8 @@ class Server:
         """Return a client that has logged in. Raises AssertionError if the server refuses the login."""
         client = self.connect()
         response = client(b"login LOGIN %b %b" % (user, password))
-        assert b"login OK" in response, response
+        if b"login OK" not in response:
+            raise AssertionError(response)
         return client
 
     def events_of(self, kind: type[E]) -> list[E]:
