@@ -102,7 +102,7 @@ class FetchCache:
         self,
         key: int,
         answers: Sequence[tuple[object, int, int]],
-        sizes: Sequence[tuple[int, int, int]],
+        sizes: Sequence[tuple[int, int, int, int]],
     ) -> None:
         """Add answers to the cache, and measured sizes to the messages.
 
@@ -112,7 +112,7 @@ class FetchCache:
         Args:
             key: the mailbox.
             answers: (value, UID, item id) of each.
-            sizes: (size on the wire, size of the file, UID) of each, as in `MessageFiles.measured`.
+            sizes: those of each message, as in `MessageFiles.measured`.
         """
         if not answers and not sizes:
             return
@@ -122,13 +122,15 @@ class FetchCache:
                 " FROM message, item WHERE message.mailbox = ? AND message.uid = ? AND item.id = ?",
                 [(value, key, uid, item) for value, uid, item in answers],
             )
-            measured = {uid: physical for _, physical, uid in sizes}
-            rows = self._index.message_rows("uid, physical", key, sorted(measured))
+            resized = {uid: physical for _, physical, uid, indexed in sizes if physical != indexed}
+            rows = (
+                self._index.message_rows("uid, physical", key, sorted(resized)) if resized else []
+            )
             db.executemany(
                 "UPDATE message SET size = ?, physical = ? WHERE mailbox = ? AND uid = ?",
-                [(wire, physical, key, uid) for wire, physical, uid in sizes],
+                [(wire, physical, key, uid) for wire, physical, uid, _ in sizes],
             )
-            if growth := sum(measured[uid] - physical for uid, physical in rows):
+            if growth := sum(resized[uid] - physical for uid, physical in rows):
                 db.execute("UPDATE account SET octets = octets + ?", (growth,))
 
     def copy(self, key: int, uids: Sequence[int], target_key: int, first_uid: int) -> None:

@@ -82,10 +82,11 @@ class OpenBlob(NamedTuple):
 class MessageFiles(FileFinder):
     """Opens and measures the message files of one folder.
 
-    `measured` collects (size on the wire, size of the file, UID) of messages whose sizes are not those in the index.
+    `measured` collects (size on the wire, size of the file, UID, size of the file in the index) of messages whose sizes
+    are not those in the index.
     """
 
-    measured: list[tuple[int, int, int]] = field(default_factory=list, init=False)
+    measured: list[tuple[int, int, int, int]] = field(default_factory=list, init=False)
 
     def open(self, message: MessageFile) -> int | None:
         """Return a descriptor of a message's file, None if the file was removed."""
@@ -101,8 +102,10 @@ class MessageFiles(FileFinder):
         """Open a message's file for a block, as `open` does. An OSError in the block names the file."""
         fd = self.open(message)
         try:
-            with files.naming_errors(self.path(message)):
-                yield fd
+            yield fd
+        except OSError as error:
+            error.filename = error.filename or self.path(message)
+            raise
         finally:
             if fd is not None:
                 os.close(fd)
@@ -124,7 +127,7 @@ class MessageFiles(FileFinder):
             octets = files.read_message(fd)
         wire = to_wire(octets)
         if len(wire) != size or len(octets) != physical:
-            self.measured.append((len(wire), len(octets), message.uid))
+            self.measured.append((len(wire), len(octets), message.uid, physical))
         return wire
 
     def measure(self, message: MessageFile) -> int | None:
@@ -134,7 +137,7 @@ class MessageFiles(FileFinder):
                 return None
             octets = files.read_message(fd)
         size = wire_size(octets)
-        self.measured.append((size, len(octets), message.uid))
+        self.measured.append((size, len(octets), message.uid, message.physical))
         return size
 
 
