@@ -47,8 +47,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Put the command that `line` begins, continues or completes on the backlog. Nothing is executed here."""
         if self.closed:
             return
-        self.restart_timeout()
-        if not self.guard.authenticated:
+        if self.guard.authenticated:
+            self.restart_timeout()
+        else:
             self.MAX_LENGTH = self.limits.preauth_line_length  # a long ID has raised it
         if self.guard.consume_expected_line():
             self._io.line_received(line)

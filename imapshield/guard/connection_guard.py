@@ -34,6 +34,8 @@ from imapshield.wire.traits import traits_of
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"?')
 _PARENTHESIS = re.compile(rb"[()]")
 
+_ACCEPTED = Accepted()
+
 
 class ConnectionGuard:
     """Applies `limits` to one connection.
@@ -55,7 +57,7 @@ class ConnectionGuard:
         self._suspending: RawCommand | None = None  # the command that suspends input, if any
         self._preauth_bytes = self._preauth_commands = 0
         self._bad_commands = self._login_failures = 0
-        self._after_command: Verdict = Accepted()
+        self._after_command: Verdict = _ACCEPTED
         self._final: Reset | None = None
 
     @property
@@ -75,13 +77,15 @@ class ConnectionGuard:
 
     def _update_full(self) -> None:
         limits, flow_control = self.limits, self._has_flow_control
+        if not flow_control and not limits.report_only:
+            self._full = False
+            return
         # In report-only mode reading pauses one command above the limit, so that there is an excess to report.
         max_pending, max_bytes = limits.backlog + (not flow_control), limits.max_backlog_bytes
         if self._full and flow_control:
             # Reading resumes when half of the backlog is done: pausing and resuming costs as much as one command.
             max_pending, max_bytes = max_pending // 2 + 1, max_bytes // 2 + 1
-        is_full = self.pending >= max_pending or self._backlog_bytes >= max_bytes
-        self._full = is_full and (flow_control or limits.report_only)
+        self._full = self.pending >= max_pending or self._backlog_bytes >= max_bytes
 
     @property
     def _has_flow_control(self) -> bool:
@@ -98,7 +102,7 @@ class ConnectionGuard:
             self._preauth_bytes += count
             if self._preauth_bytes > self.limits.preauth_bytes:
                 return self._reset("preauth_bytes", self._preauth_bytes)
-        return Accepted()
+        return _ACCEPTED
 
     def admit(self, event: CommandEvent) -> Admission:
         """Count a command that has begun (`LiteralAnnounced`) or is complete (`RawCommand`), and decide about it.
@@ -149,7 +153,7 @@ class ConnectionGuard:
         too_large = len(self._backlog) > 1 and self._backlog_bytes > self.limits.max_backlog_bytes
         if too_large and not self._has_flow_control:
             return self._reset("max_backlog_bytes", self._backlog_bytes)
-        return Accepted()
+        return _ACCEPTED
 
     def _check_literal(self, event: LiteralAnnounced) -> Admission:
         if event.tag is None:
@@ -233,7 +237,7 @@ class ConnectionGuard:
             self.line_expected = False
         self._running = None
         self._update_full()
-        verdict, self._after_command = self._after_command, Accepted()
+        verdict, self._after_command = self._after_command, _ACCEPTED
         return verdict
 
     def consume_expected_line(self) -> bool:
