@@ -76,7 +76,8 @@ def _passwd(options: argparse.Namespace) -> None:
         stored = hash_password(password)
     except passwords.NotAscii:
         raise CommandError(
-            "with --scram a password has only printable ASCII characters; omit --scram, or choose another password"
+            "with --scram a password has only printable ASCII characters; omit --scram, or "
+            "choose another password"
         ) from None
     had_scram = os.path.exists(options.file) and _offers_scram(options.file)
     added = users.set_hash(options.file, options.user, stored)
@@ -107,7 +108,8 @@ def _users(options: argparse.Namespace) -> None:
 def _remove(options: argparse.Namespace) -> None:
     if not users.remove(options.file, options.user):
         raise CommandError(
-            f"{options.file}: no user {options.user}; list the users with `imapshield users {options.file}`"
+            f"{options.file}: no user {options.user}; list the users with `imapshield users "
+            f"{options.file}`"
         )
     print(f"removed {options.user}")
 

@@ -82,7 +82,8 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
     )
     if settings.mail_root is not None and not settings.auth:
         raise ConfigError(
-            "--mail-root needs --auth: add --auth file:PATH (`imapshield passwd PATH USER` creates the file)"
+            "--mail-root needs --auth: add --auth file:PATH (`imapshield passwd PATH USER` "
+            "creates the file)"
             " or --auth memory:USER:PASSWORD"
         )
     if settings.key is not None and settings.certificate is None:

@@ -107,7 +107,8 @@ class ShieldService(Service):
                 soft = wanted
         if unlimited != soft < needed:
             self._log.warn(
-                "the system permits {files} open files, too few for --limit max_connections={connections};"
+                "the system permits {files} open files, too few for --limit "
+                "max_connections={connections};"
                 " raise `ulimit -n` (LimitNOFILE= in systemd) or lower the limit",
                 files=soft,
                 connections=self.max_connections,

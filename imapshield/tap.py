@@ -29,8 +29,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
     supportedInterfaces = (IUsernamePassword,)
     synopsis = "[options]"
     longdesc = (
-        "An IMAP server for Maildir that resets a connection with more than 100 pending commands. Without options it "
-        "listens on 127.0.0.1 port 1143, serves ~/.local/share/imapshield, and prints the password of a demo user."
+        "An IMAP server for Maildir that resets a connection with more than 100 pending "
+        "commands. Without options it "
+        "listens on 127.0.0.1 port 1143, serves ~/.local/share/imapshield, and prints the "
+        "password of a demo user."
     )
     optParameters = [
         ["mail-root", None, None, "Maildirs: DIR/USER, or a path with {user}, {local}, {domain}"],
@@ -229,7 +231,8 @@ def _checker(reactor: Any, text: str) -> Any:
         checker: Any = strcred.makeChecker(text)
     except strcred.InvalidAuthType:
         raise ConfigError(
-            f"--auth {kind}: unknown type; use file:PATH, memory:USER:PASSWORD or a type of --help-auth"
+            f"--auth {kind}: unknown type; use file:PATH, memory:USER:PASSWORD or a type of "
+            "--help-auth"
         ) from None
     except Exception as error:  # checker factories are plugins and may raise anything
         reason = str(error).rstrip(".")

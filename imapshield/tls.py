@@ -35,7 +35,8 @@ def load_context(certificate: str, key: str | None = None) -> CertificateOptions
         private_key = crypto.load_privatekey(crypto.FILETYPE_PEM, pem, b"")
     except (crypto.Error, ValueError, TypeError):
         raise ConfigError(
-            f"{option}: contains no PEM private key without a passphrase; name the file of the key with --key"
+            f"{option}: contains no PEM private key without a passphrase; name the file of the "
+            "key with --key"
         ) from None
     try:
         leaf, *issuers = (crypto.load_certificate(crypto.FILETYPE_PEM, pem) for pem in chain)

@@ -168,7 +168,8 @@ def validate(stored: str) -> None:
         memory = _memory(ln, r, p)
     else:
         raise UnusableHash(
-            "not a hash; plain text passwords are not accepted: set the password with `imapshield passwd`"
+            "not a hash; plain text passwords are not accepted: set the password with "
+            "`imapshield passwd`"
         )
     if memory > MAX_MEMORY:
         raise UnusableHash(f"the hash needs {memory >> 20} MiB; set the password again")

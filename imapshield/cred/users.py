@@ -82,7 +82,8 @@ def set_hash(path: str, user: str, stored: str) -> bool:
     name = user_name(user.encode("utf-8", "surrogateescape")).encode()
     if b":" in name or name.startswith(b"#") or name != name.strip():
         raise BadUserName(
-            "a user name in a password file cannot contain a colon, begin with #, or begin or end with a space"
+            "a user name in a password file cannot contain a colon, begin with #, or begin or "
+            "end with a space"
         )
     entry = name + b":" + stored.encode()
 

@@ -89,8 +89,10 @@ class IndexDatabase:
                 if os.stat(self._path).st_ino == self._inode:
                     return
             self._log_warning(
-                f"another program removed or replaced {os.fsdecode(self._path)} while it was in use; the file that is "
-                "there now, or a new one, is opened. Stop imapshield before restoring a backup of this file"
+                f"another program removed or replaced {os.fsdecode(self._path)} while it was in "
+                "use; the file that is "
+                "there now, or a new one, is opened. Stop imapshield before restoring a backup "
+                "of this file"
             )
             self.close()
         try:
@@ -162,7 +164,8 @@ class IndexDatabase:
                 self._set_aside()
             except OSError as failure:
                 self._log_warning(
-                    f"the corrupt index {path} cannot be moved away: {failure.strerror}; remove the file, so that a "
+                    f"the corrupt index {path} cannot be moved away: {failure.strerror}; remove "
+                    "the file, so that a "
                     "new one can be built"
                 )
         return StoreIOError()
@@ -193,8 +196,10 @@ class IndexDatabase:
                 self._create(db, rebuilt)
             elif version > VERSION:
                 self._log_warning(
-                    f"{os.fsdecode(self._path)} was written by a newer version of imapshield (format {version}; this "
-                    f"version reads {VERSION}); upgrade imapshield, or move the file away to build a new index, after "
+                    f"{os.fsdecode(self._path)} was written by a newer version of imapshield "
+                    f"(format {version}; this "
+                    f"version reads {VERSION}); upgrade imapshield, or move the file away to "
+                    "build a new index, after "
                     "which mail clients download all mail again"
                 )
                 raise StoreIOError
@@ -258,8 +263,10 @@ class IndexDatabase:
         self.close()
         aside = b"%b.broken-%d" % (self._path, int(self._now()))
         self._log_warning(
-            f"{os.fsdecode(self._path)} is corrupt; it is moved to {os.fsdecode(aside)} and a new index is built. No "
-            "mail is lost, but mail clients download it again. Check the disk; the moved file may be deleted"
+            f"{os.fsdecode(self._path)} is corrupt; it is moved to {os.fsdecode(aside)} and a "
+            "new index is built. No "
+            "mail is lost, but mail clients download it again. Check the disk; the moved file "
+            "may be deleted"
         )
         os.replace(self._path, aside)
         for suffix in (b"-wal", b"-shm"):

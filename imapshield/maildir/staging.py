@@ -98,9 +98,12 @@ class Staging:
                 self._publish(mailbox.key, first_uid)
         except (OSError, sqlite3.Error, NoSuchMailbox) as error:
             self._log_warning(
-                f"new messages of the mailbox {mailbox.name!r} below {os.fsdecode(self._paths.root)} could not be "
-                f"moved from tmp/ to cur/: {error}. Clients can read them, other mail programs cannot. The next COPY "
-                "or APPEND to the mailbox, and the next start, try again; check the disk and the permissions"
+                f"new messages of the mailbox {mailbox.name!r} below "
+                f"{os.fsdecode(self._paths.root)} could not be "
+                f"moved from tmp/ to cur/: {error}. Clients can read them, other mail programs "
+                "cannot. The next COPY "
+                "or APPEND to the mailbox, and the next start, try again; check the disk and "
+                "the permissions"
             )
 
     def published(self, key: int) -> MailboxRow:

@@ -162,6 +162,7 @@ def _log_too_large(account: AccountState, path: bytes) -> None:
     if path not in logged and len(logged) < MAX_LOGGED_FILES:
         logged.add(path)
         account.log_warning(
-            f"{os.fsdecode(path)!r} is larger than {files.MAX_MESSAGE_SIZE} bytes and is not shown to mail "
+            f"{os.fsdecode(path)!r} is larger than {files.MAX_MESSAGE_SIZE} bytes and is not "
+            "shown to mail "
             "clients; move it out of the Maildir"
         )

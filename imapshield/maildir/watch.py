@@ -87,7 +87,10 @@ class Watch:
     def _failed(self, failure: Any) -> None:
         # The mailbox was deleted, or the disk fails. The next command of a client fails for the same reason.
         self._watcher.log.info(
-            "clients in IDLE were not told about new mail in {paths}: {reason}. They see it at their next command.",
+            (
+                "clients in IDLE were not told about new mail in {paths}: {reason}. They see it at "
+                "their next command."
+            ),
             paths=", ".join(self.paths),
             reason=failure.getErrorMessage(),
         )

@@ -38,7 +38,10 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
     events.ConnectionOpened: (_INFO, "connected peer={peer} connection={connection}"),
     events.LoggedIn: (
         _INFO,
-        "login peer={peer} connection={connection} mechanism={mechanism} tls={tls} user={user_json}",
+        (
+            "login peer={peer} connection={connection} mechanism={mechanism} tls={tls} "
+            "user={user_json}"
+        ),
     ),
     events.LoginFailed: (
         _WARN,
@@ -57,7 +60,10 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
     ),
     events.CommandFailed: (
         LogLevel.error,
-        "internal error ref={reference} peer={peer} connection={connection} command={command_json}\n{traceback}",
+        (
+            "internal error ref={reference} peer={peer} connection={connection} "
+            "command={command_json}\n{traceback}"
+        ),
     ),
     events.ConnectionClosed: (
         _INFO,
