@@ -77,7 +77,6 @@ class SessionState:
         command_running: whether a command is being executed.
         mailbox_changed: whether the selected mailbox has changed since the running command began.
         idling: whether the running command is IDLE, which permits untagged responses at any time.
-        mailbox_changed: whether the selected mailbox has changed since the running command began.
         limit_code: the response code of a command that stopped at MESSAGELIMIT (RFC 9738).
     """
 
@@ -97,7 +96,6 @@ class SessionState:
         self.command_running = False
         self.mailbox_changed = False
         self.idling = False
-        self.mailbox_changed = False
         self.limit_code: bytes | None = None
         self._account: IAccount | None = None
         self._mailbox: IMailbox | None = None
