@@ -77,12 +77,13 @@ class ConnectionGuard:
 
     def _update_full(self) -> None:
         limits, flow_control = self.limits, self._has_flow_control
-        if not flow_control and not limits.report_only:
+        if not self.authenticated and not limits.report_only:
             self._full = False
             return
-        # In report-only mode reading pauses one command above the limit, so that there is an excess to report.
+        # Without flow control the excess resets the connection, or is reported. So reading pauses one command later,
+        # which only report-only mode reaches. Large commands pause reading in every mode: they are no flood.
         max_pending, max_bytes = limits.backlog + (not flow_control), limits.max_backlog_bytes
-        if self._full and flow_control:
+        if self._full and (flow_control or not limits.report_only):
             # Reading resumes when half of the backlog is done: pausing and resuming costs as much as one command.
             max_pending, max_bytes = max_pending // 2 + 1, max_bytes // 2 + 1
         self._full = self.pending >= max_pending or self._backlog_bytes >= max_bytes
@@ -149,10 +150,6 @@ class ConnectionGuard:
         self._backlog_bytes += _size(command)
         if rejection is None and traits_of(command.name).suspends_input:
             self._suspending = command
-        # One command alone may be larger: the limits of literals and messages apply to it.
-        too_large = len(self._backlog) > 1 and self._backlog_bytes > self.limits.max_backlog_bytes
-        if too_large and not self._has_flow_control:
-            return self._reset("max_backlog_bytes", self._backlog_bytes)
         return _ACCEPTED
 
     def _check_literal(self, event: LiteralAnnounced) -> Admission:

@@ -147,16 +147,29 @@ class BacklogTests(SynchronousTestCase):
         guard.next_command()
         self.assertFalse(guard.input_paused)
 
-    def test_backlog_bytes_with_strict_backlog(self) -> None:
-        """With strict_backlog, large pending commands are a Reset. One command alone may be larger than the limit."""
+    def test_large_commands_pause_the_input_with_strict_backlog_too(self) -> None:
+        """With strict_backlog, large pending commands pause the input instead of resetting the connection.
+
+        A client that pipelines two APPENDs is honest; the 101st pending command is a Reset all the same.
+        """
         guard = authenticated_guard(strict_backlog=True, max_backlog_bytes=1000)
-        large = RawCommand(b"a", b"UID", (b"UID FETCH",), 2000)
-        for _ in range(2):
+        large = RawCommand(b"a", b"UID", (b"UID FETCH",), 600)
+        for paused in (False, True):
             self.assertEqual(guard.admit(large), Accepted())
+            self.assertEqual(guard.input_paused, paused)
+        for _ in range(98):
+            self.assertEqual(guard.admit(command()), Accepted())
+        self.assertIsInstance(guard.admit(command()), Reset)
+
+    def test_input_resumes_with_strict_backlog(self) -> None:
+        """With strict_backlog, input resumes when half of the bytes are done."""
+        guard = authenticated_guard(strict_backlog=True, max_backlog_bytes=1000)
+        for _ in range(2):
+            guard.admit(RawCommand(b"a", b"UID", (b"UID FETCH",), 600))
+        for paused in (True, False):
             guard.next_command()
+            self.assertEqual(guard.input_paused, paused)
             guard.command_finished()
-        self.assertEqual(guard.admit(large), Accepted())
-        self.assertEqual(guard.admit(command()), Reset("max_backlog_bytes", 1000, 2008))
 
     def test_incomplete_command_does_not_pause_the_input(self) -> None:
         """An incomplete command does not pause the input, because it could never be completed."""
