@@ -17,7 +17,7 @@ from imapshield.wire.commands.base import MemoryLiteral
 class AppendContract(StoreFixture):
     """How a store adds messages, reports changes and counts."""
 
-    def test_append(self) -> None:
+    def test_append_keeps_flags_date_and_content(self) -> None:
         """APPEND assigns increasing UIDs, returns UIDVALIDITY, and keeps flags, INTERNALDATE and content."""
         appended = self.store.append(
             "INBOX",
@@ -95,7 +95,7 @@ class AppendContract(StoreFixture):
         self.assertEqual(self.store.open("INBOX", True).delta.recent, [])
         self.assertEqual(self.store.status("INBOX").recent, 0)
 
-    def test_status_counts(self) -> None:
+    def test_status_agrees_with_open(self) -> None:
         """STATUS returns counts and sizes that agree with what `open` returns."""
         self.append(SEEN)
         self.append(DELETED)

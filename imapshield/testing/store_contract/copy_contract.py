@@ -23,7 +23,7 @@ from imapshield.wire.commands.base import MemoryLiteral
 class CopyContract(StoreFixture):
     """How a store copies, moves and replaces messages."""
 
-    def test_copy(self) -> None:
+    def test_copy_keeps_everything_and_leaves_the_source(self) -> None:
         """COPY keeps flags, INTERNALDATE, content and EMAILID, and leaves the source unchanged."""
         self.store.create("A", [])
         self.append(b"Other", name="A")
@@ -44,19 +44,19 @@ class CopyContract(StoreFixture):
             self.assertEqual(self.fetch_item(3, item, "A"), self.fetch_item(2, item))
         self.assertEqual(self.flags_by_uid(), {1: {SEEN, b"$Work"}, 2: set()})
 
-    def test_copy_to_same_mailbox(self) -> None:
+    def test_mailbox_can_be_copied_into_itself(self) -> None:
         """A mailbox can be copied into itself. The delta contains the copies."""
         self.append(SEEN)
         copied = self.store.copy(self.key(), [1], "INBOX", False, self.modseq())
         self.assertEqual([row.uid for row in copied.delta.rows], [2])
         self.assertEqual(self.flags_by_uid(), {1: {SEEN}, 2: {SEEN}})
 
-    def test_copy_to_missing_mailbox(self) -> None:
+    def test_copy_to_a_missing_mailbox_fails(self) -> None:
         """COPY to a mailbox that does not exist fails."""
         self.append()
         self.assertRaises(NoSuchMailbox, self.store.copy, self.key(), [1], "A", False, 0)
 
-    def test_move(self) -> None:
+    def test_move_removes_messages_from_the_source(self) -> None:
         r"""MOVE copies messages and removes them from the source, with or without \Deleted."""
         self.store.create("A", [])
         for flag in (SEEN, DELETED, FLAGGED):
@@ -69,7 +69,7 @@ class CopyContract(StoreFixture):
         self.assertEqual(self.flags_by_uid("A"), {1: {SEEN}, 2: {FLAGGED}})
         self.assertEqual(self.fetch_item(2, EMAILID, "A"), known)
 
-    def test_replace(self) -> None:
+    def test_replace_is_one_step(self) -> None:
         r"""REPLACE stores the new message and removes the old one in one step, with or without \Deleted."""
         self.store.create("A", [])
         for _ in range(3):
@@ -89,7 +89,7 @@ class CopyContract(StoreFixture):
         )
         self.assertEqual(self.fetch_item(1, WHOLE, "A"), self.fetch_item(4, WHOLE))
 
-    def test_replace_refused(self) -> None:
+    def test_refused_replace_changes_nothing(self) -> None:
         """REPLACE of an expunged message, or into a missing mailbox, changes nothing."""
         self.append()
         new = NewMessage((), None, MemoryLiteral(SECOND_MAIL))

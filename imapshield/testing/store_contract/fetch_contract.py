@@ -25,7 +25,7 @@ from imapshield.wire.commands.fetch import (
 class FetchContract(StoreFixture):
     """How a store answers FETCH items."""
 
-    def test_fetch_in_columns(self) -> None:
+    def test_fetch_returns_a_column_per_item(self) -> None:
         """FETCH returns one column per item, in the order of the items, and the same values the second time."""
         self.append()
         self.append(content=SECOND_MAIL)
@@ -47,7 +47,7 @@ class FetchContract(StoreFixture):
         self.assertTrue(email_id.startswith(b"(M"))
         self.assertEqual(first.columns[4], [b"NIL", b"NIL"])
 
-    def test_header_fields(self) -> None:
+    def test_header_fields_keep_order_and_case(self) -> None:
         """Header fields come in the order and the letter case of the message, whatever the request says."""
         self.append()
         for fields in ((b"Subject", b"FROM"), (b"from", b"subject"), (b"Subject", b"FROM")):
@@ -58,7 +58,7 @@ class FetchContract(StoreFixture):
         self.assertNotIn(b"Lunch", self.fetch_bytes(1, others))
         self.assertIn(b"bob@example.org", self.fetch_bytes(1, others))
 
-    def test_sections(self) -> None:
+    def test_missing_section_is_nil(self) -> None:
         """HEADER, TEXT, parts, partials, BINARY and PREVIEW are returned. A part that does not exist is NIL."""
         self.append()
         head, body = MAIL.split(b"\r\n\r\n")
@@ -78,7 +78,7 @@ class FetchContract(StoreFixture):
         self.assertEqual(self.fetch_item(1, Binary((1,), size_only=True)), b"%d" % len(body))
         self.assertEqual(self.fetch_item(1, Preview()), b'"At noon?"')
 
-    def test_savedate(self) -> None:
+    def test_savedate_is_the_time_of_storing(self) -> None:
         """SAVEDATE is the time at which the message was stored, whatever its INTERNALDATE."""
         self.append(internaldate=1_000_000_000)
         self.assertRegex(
@@ -99,7 +99,7 @@ class FetchContract(StoreFixture):
             fetched_uids += fetched.uids
         self.assertEqual(fetched_uids, uids)
 
-    def test_large_strings(self) -> None:
+    def test_large_string_is_a_blob(self) -> None:
         """A string over 256 KiB is returned as a `Blob`, and `read` returns its content in chunks."""
         body = b"".join(b"line %d\r\n" % i for i in range(60_000))
         content = b"Subject: large\r\n\r\n" + body

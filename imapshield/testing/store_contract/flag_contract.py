@@ -17,7 +17,7 @@ from imapshield.testing.store_contract.fixture import (
 class FlagContract(StoreFixture):
     """How a store changes flags and expunges messages."""
 
-    def test_flags_in_canonical_order(self) -> None:
+    def test_flags_have_one_order(self) -> None:
         """Flags are returned in one order: system flags in a fixed order, then keywords sorted."""
         self.append(
             b"zeta", b"$Forwarded", b"\\Draft", SEEN, DELETED, FLAGGED, b"\\Answered", b"Alpha"
@@ -27,7 +27,7 @@ class FlagContract(StoreFixture):
             row.flags, b"\\Answered \\Flagged \\Deleted \\Seen \\Draft $Forwarded Alpha zeta"
         )
 
-    def test_store_flags(self) -> None:
+    def test_unchanged_flags_keep_their_modseq(self) -> None:
         """STORE adds, removes and replaces flags. A message whose flags do not change keeps its MODSEQ."""
         for _ in range(3):
             self.append()
@@ -57,7 +57,7 @@ class FlagContract(StoreFixture):
         self.store.store_flags(self.key(), [1], b"-", [b"$work"], None, 0)
         self.assertEqual(self.flags_by_uid(), {1: set()})
 
-    def test_forty_keywords(self) -> None:
+    def test_mailbox_can_have_forty_keywords(self) -> None:
         """A mailbox can have 40 keywords: more than the 26 letters of a Maildir file name."""
         keywords = {b"keyword%d" % i for i in range(40)}
         self.append(*keywords)
@@ -65,7 +65,7 @@ class FlagContract(StoreFixture):
         self.store = self.reopen()
         self.assertEqual(self.flags_by_uid(), {1: keywords - {b"keyword7", b"keyword39"}})
 
-    def test_unchanged_since(self) -> None:
+    def test_later_changes_are_left_unchanged(self) -> None:
         """With UNCHANGEDSINCE, messages that changed later are left unchanged and returned."""
         self.append()
         self.append()
@@ -76,7 +76,7 @@ class FlagContract(StoreFixture):
         self.assertEqual(self.flags_by_uid(), {1: {SEEN}, 2: {FLAGGED}})
         self.assertEqual([row.uid for row in delta.rows], [1, 2])
 
-    def test_expunge(self) -> None:
+    def test_expunge_removes_only_deleted_messages(self) -> None:
         r"""EXPUNGE removes messages with \Deleted, only among the UIDs given if there are any, and reports them as
         vanished."""
         for flag in (DELETED, SEEN, DELETED, DELETED):

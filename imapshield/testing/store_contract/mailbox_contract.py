@@ -28,20 +28,20 @@ class MailboxContract(StoreFixture):
         self.assertEqual([info[:2] for info in self.store.mailboxes()], [("INBOX", True)])
         self.assertEqual(self.store.open("INBOX", True).delta.rows, [])
 
-    def test_create(self) -> None:
+    def test_create_makes_missing_parents(self) -> None:
         """CREATE makes a mailbox and its missing parents, and returns the MAILBOXID."""
         made = self.store.create("Work/Reports", [])
         self.assertEqual(self.mailbox_names(), ["INBOX", "Work", "Work/Reports"])
         self.assertEqual(self.store.status("Work/Reports").mailbox_id, made)
         self.assertNotEqual(self.store.status("Work").mailbox_id, made)
 
-    def test_create_existing_name(self) -> None:
+    def test_existing_name_cannot_be_created(self) -> None:
         """A name that exists, INBOX included, cannot be created."""
         self.store.create("A", [])
         for name in ("A", "INBOX"):
             self.assertRaises(MailboxExists, self.store.create, name, [])
 
-    def test_create_bad_name(self) -> None:
+    def test_bad_name_cannot_be_created(self) -> None:
         """CREATE refuses names with empty levels or control characters, and makes nothing."""
         for name in ("", "/A", "A/", "A//B", "A\nB", "A\0B"):
             self.assertRaises(BadMailboxName, self.store.create, name, [])
@@ -63,7 +63,7 @@ class MailboxContract(StoreFixture):
                 self.assertRaises(NoSuchMailbox, call)
             self.store.set_subscribed(name, False)
 
-    def test_unusual_names(self) -> None:
+    def test_unusual_names_are_allowed(self) -> None:
         """Every other character is allowed in a name: dots, spaces, wildcards, any script."""
         names = [
             "a.b",
@@ -87,7 +87,7 @@ class MailboxContract(StoreFixture):
         uses = {info.name: info.special_use for info in self.store.mailboxes()}
         self.assertEqual(uses, {"INBOX": (), "Mail": (), "Mail/Sent": (b"\\Sent",)})
 
-    def test_delete(self) -> None:
+    def test_deleted_mailbox_does_not_exist(self) -> None:
         """DELETE removes the mailbox. Its name and its key no longer exist."""
         self.store.create("A", [])
         key = self.key("A")
@@ -151,7 +151,7 @@ class MailboxContract(StoreFixture):
         self.store.rename("X/Y", "Z")
         self.assertEqual(self.key("Z/B"), key)
 
-    def test_rename_refused(self) -> None:
+    def test_refused_rename_changes_nothing(self) -> None:
         """RENAME changes nothing if the new name exists, is bad or is an inferior, or if the old one is missing."""
         self.store.create("A/C", [])
         self.store.create("B", [])
@@ -177,7 +177,7 @@ class MailboxContract(StoreFixture):
         self.assertRaises(MailboxExists, self.store.rename, "A", "B")
         self.assertEqual((self.key("A/C"), self.key("B/C")), (key, other))
 
-    def test_rename_inbox(self) -> None:
+    def test_rename_inbox_moves_its_messages(self) -> None:
         """RENAME INBOX moves its messages to the new mailbox. INBOX and its inferiors stay."""
         self.store.create("INBOX/sub", [])
         self.append(SEEN)
@@ -189,7 +189,7 @@ class MailboxContract(StoreFixture):
         self.assertEqual((status.messages, status.uidvalidity, status.uidnext), (0, uidvalidity, 3))
         self.assertEqual(self.flags_by_uid("Old"), {1: {SEEN}, 2: set()})
 
-    def test_subscriptions(self) -> None:
+    def test_subscriptions_survive_restart_and_mailbox(self) -> None:
         """A name can be subscribed whether or not it exists. Subscriptions survive a restart and the mailbox.
 
         A name that no mailbox can have cannot be subscribed; to unsubscribe it is no error.

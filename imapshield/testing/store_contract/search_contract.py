@@ -24,7 +24,7 @@ class SearchContract(StoreFixture):
         """Return the UIDs of the messages of INBOX that match `key`."""
         return self.store.search(self.key(), list(self.flags_by_uid()), key)
 
-    def test_search_headers(self) -> None:
+    def test_header_keys_match_decoded_text(self) -> None:
         """Header keys match decoded text in any letter case, also in fields that no store would index."""
         self.append()
         self.append(content=SECOND_MAIL)
@@ -53,7 +53,7 @@ class SearchContract(StoreFixture):
             self.assertEqual(self.search(key), expected, key)
             self.assertEqual(self.search(key), expected, key)
 
-    def test_search_envelope(self) -> None:
+    def test_envelope_keys_match_what_envelope_shows(self) -> None:
         """FROM and similar keys match what ENVELOPE shows, HEADER keys what is written, in headers of any length."""
         recipients = b",\r\n ".join(b"list%d@example.org" % i for i in range(5000))
         self.append(content=b"From: Ann (boss) <ann(x)@example.org>\r\nTo: %b\r\n\r\n" % recipients)
