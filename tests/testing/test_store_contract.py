@@ -55,12 +55,19 @@ class StoreContractTests(SynchronousTestCase):
         """A store that expunges messages without \\Deleted fails the tests of EXPUNGE and of the remaining messages."""
         self.assertEqual(
             failures(ExpungesEverything),
-            {"test_expunge_removes_only_deleted_messages", "test_changes_are_reported_once", "test_state_survives_restart"},
+            {
+                "test_expunge_removes_only_deleted_messages",
+                "test_changes_are_reported_once",
+                "test_state_survives_restart",
+            },
         )
 
     def test_move_that_copies_fails(self) -> None:
         """A store in which MOVE leaves the messages in the source fails the tests of MOVE and of RENAME INBOX."""
-        self.assertEqual(failures(MoveThatCopies), {"test_move_removes_messages_from_the_source", "test_rename_inbox_moves_its_messages"})
+        self.assertEqual(
+            failures(MoveThatCopies),
+            {"test_move_removes_messages_from_the_source", "test_rename_inbox_moves_its_messages"},
+        )
 
     def test_contract_is_not_a_test_case(self) -> None:
         """A test loader does not run the contract itself in a module that imports it."""
