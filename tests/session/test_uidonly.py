@@ -23,6 +23,14 @@ class UidOnlyTests(SessionTestCase):
             self.assertIn(b"07 BAD [UIDREQUIRED]", client(b"07 " + command), command)
         self.assertIn(b"* SEARCH 2", client(b"08 UID SEARCH UID 2"))
 
+    def test_uid_comes_first_when_fetch_marks_messages_seen(self) -> None:
+        r"""A requested UID stays before the FLAGS that are added because the command makes the message \Seen."""
+        client = self.select_with_uidonly(1)
+        response = client(b"07 UID FETCH 1 (UID BODY[]<0.1>)")
+        self.assertTrue(
+            response.startswith(b"* 1 UIDFETCH (UID 1 FLAGS (\\Recent \\Seen) BODY[]<0> "), response
+        )
+
     def test_known_sequence_numbers_of_qresync_are_refused(self) -> None:
         """Known sequence numbers of QRESYNC are refused. Known UIDs are allowed (section 3.7)."""
         client = self.select_with_uidonly()

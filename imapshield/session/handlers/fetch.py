@@ -121,7 +121,8 @@ def _with_flags(session: Session, items: list[FetchItem]) -> list[FetchItem]:
     r"""Add FLAGS, which RFC 9051 section 6.4.5 demands in the response that makes a message \Seen."""
     if FLAGS in items:
         return items
-    first = implicit_items(session, [FLAGS], uid=UID in items or session.condstore)
+    flags = [UID, FLAGS] if UID in items else [FLAGS]
+    first = implicit_items(session, flags, uid=session.condstore)
     return [*first, *(item for item in items if item not in first)]
 
 
