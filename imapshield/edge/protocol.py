@@ -132,13 +132,13 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Count the bytes, inflate them under COMPRESS, and let the base class split them into lines."""
         if self.closed:
             return
+        if self._busyReceiving:  # the base class passes what follows a literal, which is counted already
+            super().dataReceived(data)
+            return
         if not self.bytes_in:
             self._io.identify_peer(has_input=True)
         self.bytes_in += len(data)
-        if self._busyReceiving:
-            self.process_input(data)
-        else:
-            self._decoder.receive(data)
+        self._decoder.receive(data)
 
     def process_input(self, data: bytes) -> None:
         """Process input that is not compressed."""

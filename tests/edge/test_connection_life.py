@@ -16,6 +16,16 @@ class ConnectionTests(SynchronousTestCase):
         self.assertLess(answer.index(b"* BYE"), answer.index(b"a OK"))
         self.assertTrue(client.transport.disconnecting)
 
+    def test_bytes_behind_a_literal_are_counted_once(self) -> None:
+        """Bytes that arrive in one read with the literal before them are counted once."""
+        data = b"a LOGIN {5+}\r\nalice {6+}\r\nsecret\r\nb NOOP\r\n"
+        server = Server(preauth_bytes=len(data))
+        client = server.connect()
+        self.assertIn(b"b OK", client.send(data))
+        client.lose_connection()
+        (closed,) = server.events_of(events.ConnectionClosed)
+        self.assertEqual(closed.octets_in, len(data))
+
     def test_lost_connection_releases_account_and_timers(self) -> None:
         """A lost connection releases its account, its mailbox and its timers."""
         server = Server()
