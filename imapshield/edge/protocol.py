@@ -132,7 +132,9 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Count the bytes, inflate them under COMPRESS, and let the base class split them into lines."""
         if self.closed:
             return
-        if self._busyReceiving:  # the base class passes what follows a literal, which is counted already
+        if (
+            self._busyReceiving
+        ):  # the base class passes what follows a literal, which is counted already
             super().dataReceived(data)
             return
         if not self.bytes_in:

@@ -4,6 +4,7 @@ The header fields that people search are read once for each message, all togethe
 normalized form in which they are compared. From then on SQLite compares them, and no message file is opened.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -137,10 +138,16 @@ class _Search:
         """Yield (UID, message) of the messages that exist; `part` is `MessageReader.head` or `MessageReader.whole`."""
         for row in self._rows(FILE_COLUMNS, uids):
             message = MessageFile._make(row)
-            with self.files.opened(message) as fd:
-                if fd is None:
-                    continue
+            fd = self.files.open(message)
+            if fd is None:
+                continue
+            try:
                 items = part(MessageReader(self.files, message, fd))
+            except OSError as error:
+                error.filename = error.filename or self.files.path(message)
+                raise
+            finally:
+                os.close(fd)
             yield message.uid, items
 
 
