@@ -73,7 +73,7 @@ ATTACKS = [
     *_each("GHSA-2qrf-pqgx-qh9v", "an endless loop: malformed literal sizes", NOT_AUTHENTICATED,
            [b"a SEARCH " + size + b"zzz" for size in (b"{-100}", b"{+}", b"{}", b"{0x10}", b"{9999999999999999999}", b"{10-}", b"{007}", b"{1_0}", b"{ 9 }")],
            OPEN, b"^a BAD "),
-    Attack("CVE-2017-15132", "memory: a leak for each aborted AUTHENTICATE", NOT_AUTHENTICATED, (b"a AUTHENTICATE PLAIN\r\n", b"*\r\n", b"b AUTHENTICATE PLAIN\r\n", b"*\r\n", b"c AUTHENTICATE PLAIN\r\n", b"*\r\n"), OPEN, (b"^c BAD ",)),
+    Attack("CVE-2017-15132", "memory: a leak for each aborted AUTHENTICATE", NOT_AUTHENTICATED, (b"a AUTHENTICATE PLAIN\r\n", b"*\r\n", b"b AUTHENTICATE PLAIN\r\n", b"*\r\n", b"c AUTHENTICATE PLAIN\r\n", b"*\r\n"), BYE),
     Attack("CVE-2025-59028", "the logins of other users: invalid base64", NOT_AUTHENTICATED, (b"a AUTHENTICATE PLAIN\r\n", b"====\r\n"), OPEN, (b"^a BAD ",)),
     Attack("CVE-2020-12674", "a crash: an empty response", NOT_AUTHENTICATED, (b"a AUTHENTICATE PLAIN =\r\n",), OPEN, (b"^a BAD ",)),
     Attack("CVE-2019-11500", "a heap overwrite: NUL in a quoted string", NOT_AUTHENTICATED, (b'a LOGIN "\x00\\x" y\r\n',), OPEN, (b"^a BAD ",)),

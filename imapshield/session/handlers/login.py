@@ -10,7 +10,7 @@ from imapshield.wire import encode
 from imapshield.wire.commands.base import BareCommand
 from imapshield.wire.commands.login import Authenticate, Login
 from imapshield.wire.grammar.login import decode_base64
-from imapshield.wire.responses import Tagged, bad, ok
+from imapshield.wire.responses import Tagged, ok
 
 
 async def starttls(session: Session, _: BareCommand) -> Response:
@@ -27,17 +27,9 @@ async def login(session: Session, command: Login) -> Tagged:
     return _log_in(session, account)
 
 
-class _Cancelled(BadCommand):
-    """The client has cancelled AUTHENTICATE."""
-
-
 async def authenticate(session: Session, command: Authenticate) -> Tagged:
     """Handle AUTHENTICATE (RFC 9051 section 6.2.2), with an initial response (RFC 4959)."""
-    try:
-        return _log_in(session, await _authenticated_account(session, command))
-    except _Cancelled as error:
-        # RFC 9051 demands BAD, but the client has done nothing wrong, so this does not count as an invalid command.
-        return bad(error.text)
+    return _log_in(session, await _authenticated_account(session, command))
 
 
 async def _authenticated_account(session: Session, command: Authenticate) -> IAccount:
@@ -53,7 +45,7 @@ async def _authenticated_account(session: Session, command: Authenticate) -> IAc
         session.io.write(encode.continuation(base64.b64encode(challenge)))
         line = await session.io.read_line()
         if line == b"*":
-            raise _Cancelled("Authentication cancelled")
+            raise BadCommand("Authentication cancelled")
         return decode_base64(line)
 
     if command.mechanism == b"PLAIN":
