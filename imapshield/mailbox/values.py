@@ -104,12 +104,14 @@ class CopyResult(NamedTuple):
         source_uids: the UIDs of the messages that were copied.
         target_uids: the UIDs of the copies: ``source_uids[i]`` became ``target_uids[i]``.
         delta: what changed in the source mailbox.
+        failed: the UIDs of messages that could not be copied, because of their files.
     """
 
     uidvalidity: int
     source_uids: list[int]
     target_uids: list[int]
     delta: Delta
+    failed: Sequence[int] = ()
 
 
 class ReplaceResult(NamedTuple):

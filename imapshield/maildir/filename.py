@@ -189,8 +189,9 @@ def with_flags(name: bytes, flags: Iterable[bytes], folder_flags: FolderFlags) -
 
 def _split(name: bytes) -> tuple[bytes, bytes, bytes]:
     """Return the base name, the letters, and the text that another program wrote after a comma."""
-    base_name, _, info = name.partition(b":")
-    if not info.startswith(b"2,"):
+    # A mail indexer had a fault that wrote "base:2,:2,S". The flags are behind the last colon, as for Dovecot.
+    base_name, info = base(name), name.rpartition(b":")[2]
+    if b":" not in name or not info.startswith(b"2,"):
         return base_name, b"", b""
     letters, comma, rest = info[2:].partition(b",")
     return base_name, letters, comma + rest

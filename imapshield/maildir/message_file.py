@@ -14,7 +14,8 @@ from typing import IO, NamedTuple
 from imapshield.errors import MessageExpunged
 from imapshield.mailbox.message_items import MessageItems, header_block
 from imapshield.maildir import files
-from imapshield.maildir.paths import FileFinder, message_path
+from imapshield.maildir.folder_listing import FileFinder
+from imapshield.maildir.paths import DIRECTORY_NAMES
 from imapshield.message import section
 from imapshield.message.chunks import CHUNK_SIZE, line_chunks
 from imapshield.wire.commands.fetch import Binary, BodySection, FetchItem
@@ -91,10 +92,10 @@ class MessageFiles(FileFinder):
     def open(self, message: MessageFile) -> int | None:
         """Return a descriptor of a message's file, None if the file was removed."""
         try:
-            return files.open_message(message_path(self.folder, message.directory, message.name))
+            return files.open_message(self.folder.entry(message.directory, message.name))
         except FileNotFoundError:
             with suppress(FileNotFoundError, MessageExpunged):
-                return files.open_message(self.current_path(message.name))
+                return files.open_message(self.current_entry(message.name))
         return None
 
     @contextmanager
@@ -112,7 +113,8 @@ class MessageFiles(FileFinder):
 
     def path(self, message: MessageFile) -> bytes:
         """Return the path at which the index has a message."""
-        return message_path(self.folder, message.directory, message.name)
+        directory = DIRECTORY_NAMES[message.directory]
+        return os.path.join(self.folder.path, directory, message.name)
 
     def content(self, fd: int, message: MessageFile) -> bytes:
         """Return a message as on the wire, read from its open file."""

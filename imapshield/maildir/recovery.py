@@ -1,0 +1,80 @@
+"""Renames files again after a power failure that the index has survived and the directories have not.
+
+A commit of the index waits for the disk. It is the record of which file belongs to which message, so the directories
+need not be synced as well: APPEND and STORE would wait for the disk once more. After a power failure
+
+* a message that APPEND, COPY or MULTIAPPEND stored can be back in ``tmp/``, which was synced before the commit;
+* a file that STORE renamed can have its old name, with the old flags.
+
+The flags and UIDs in the index were announced, so the files must follow. `MailboxRow.synced_modseq` says up to which
+MODSEQ the directories are known to be on stable storage. For messages that changed later, the process that opens the
+account looks whether their files are there; if one is not, its file is found by its base name and renamed.
+
+If another program renamed the file after imapshield did, its flags are newer and stay. Such a file has a ctime after
+`MailboxRow.changed_at`, the mtime of ``cur/`` after imapshield's last change. Both are times of the file system.
+
+EXPUNGE and MOVE sync the directories before they commit, so they need no recovery.
+"""
+
+from contextlib import suppress
+
+from imapshield.errors import NoSuchMailbox
+from imapshield.maildir import files
+from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.folder_listing import FileFinder
+from imapshield.maildir.index import MailboxRow
+from imapshield.maildir.open_folders import Folder
+from imapshield.maildir.paths import CUR, NEW, TMP
+
+
+def recover_all(account: AccountState) -> None:
+    """Recover the mailboxes whose directories may not be on stable storage, and sync them."""
+    index = account.index
+    unsynced = index.db.execute("SELECT id FROM mailbox WHERE highestmodseq > synced_modseq")
+    for (key,) in unsynced.fetchall():
+        with suppress(NoSuchMailbox), index.write(durable=False):
+            mailbox = index.mailbox(key)
+            _recover(account, mailbox, account.folder(key))
+
+
+def _recover(account: AccountState, mailbox: MailboxRow, folder: Folder) -> None:
+    db, key = account.index.db, mailbox.key
+    rows = db.execute(
+        "SELECT uid, place, name FROM message INDEXED BY message_modseq"
+        " WHERE mailbox = ? AND modseq > ?",
+        (key, mailbox.synced_modseq),
+    ).fetchall()
+    finder = FileFinder(folder)
+    for uid, directory, name in rows:
+        if directory != TMP and not _exists(folder, directory, name):
+            _rename_again(account, mailbox, finder, uid, name)
+    folder.sync(CUR, NEW)
+    account.index.update_mailbox(key, synced_modseq=mailbox.highestmodseq)
+
+
+def _exists(folder: Folder, directory: int, name: bytes) -> bool:
+    try:
+        files.status(folder.entry(directory, name))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _rename_again(
+    account: AccountState, mailbox: MailboxRow, finder: FileFinder, uid: int, name: bytes
+) -> None:
+    """Give a message's file the name that the index has, unless another program has renamed it since."""
+    file = finder.find(name)
+    if file is None:
+        return  # the next sync finds out
+    directory, _ = file
+    entry = finder.folder.entry(*file)
+    if directory != TMP and files.status(entry).st_ctime_ns > mailbox.changed_at:
+        return
+    files.rename(entry, finder.folder.entry(CUR, name))
+    account.index.db.execute(
+        f"UPDATE message SET place = {CUR} WHERE mailbox = ? AND uid = ?",  # noqa: S608
+        (mailbox.key, uid),
+    )
+    # Other programs may have changed the directory too, before or after the failure.
+    account.index.update_mailbox(mailbox.key, listed_at=0.0)
