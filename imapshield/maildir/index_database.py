@@ -173,7 +173,8 @@ class IndexDatabase:
                 self._files.write_epoch(self._epoch or 0)
 
     def _begin_epoch(self) -> None:
-        self.db.execute("UPDATE account SET epoch = epoch + 1")
+        inode, _ = self._files.identity()
+        self.db.execute("UPDATE account SET epoch = epoch + 1, inode = ?", (inode,))
         (self._epoch,) = self.db.execute("SELECT epoch FROM account").fetchone()
 
     @contextmanager
