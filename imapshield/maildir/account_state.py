@@ -32,6 +32,7 @@ class AccountState:
         open_blob: the large string of which a part was read last, or None. A string in a temporary file is closed when
             its end was read.
         logged_files: the paths of ignored files that the operator has been warned about.
+        unindexed: names of mailboxes that the index may lack.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class AccountState:
         self.cache = FetchCache(self.index, now)
         self.open_blob: OpenBlob | None = None
         self.logged_files: set[bytes] = set()
+        self.unindexed: list[str] = []
         self._quota = quota
         self._index_fd = -1
         self._is_prepared = False
