@@ -26,7 +26,7 @@ class AccountState:
         cache: cached answers to FETCH and SEARCH.
         open_blob: the large string of which a part was read last, or None. A string in a temporary file is closed when
             its end was read.
-        logged_files: the paths of ignored files that the operator has been warned about.
+        logged_files: the paths of ignored and unreadable files that the operator has been warned about.
     """
 
     def __init__(

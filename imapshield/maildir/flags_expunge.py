@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from imapshield.mailbox.deltas import Delta
+from imapshield.mailbox.values import StoreResult
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import record_own_change, stat_or_create
@@ -32,7 +33,7 @@ def store_flags(
     flags: Sequence[bytes],
     unchanged_since: int | None,
     since: int,
-) -> tuple[Delta, list[int]]:
+) -> StoreResult:
     """Change flags; `IStore.store_flags` describes the arguments."""
     index = account.index
     failed: list[int] = []
@@ -66,7 +67,7 @@ def store_flags(
             )
             index.update_mailbox(key, highestmodseq=modseq)
             record_own_change(index, mailbox, folder, before)
-    return index.delta_since(key, since), failed
+    return StoreResult(index.delta_since(key, since), failed)
 
 
 def _rename(

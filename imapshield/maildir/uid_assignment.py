@@ -16,9 +16,7 @@ from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.paths import message_path
-
-MAX_LOGGED_FILES = 1000
-"""Files of one account that the operator is warned about. Without a limit they could fill the log and the memory."""
+from imapshield.maildir.unreadable import log_once
 
 _MARKER = b"/imapshield.imported"
 _MAX_UID = 0xFFFFFFFF
@@ -149,20 +147,10 @@ def _in_delivery_order(
             # Another program moved or removed the file. The next sync finds out which.
             continue
         if status.st_size > files.MAX_MESSAGE_SIZE:
-            _log_too_large(account, path)
+            text = f"is larger than {files.MAX_MESSAGE_SIZE} bytes and is not shown to mail clients"
+            log_once(account, path, text + "; move it out of the Maildir")
         elif stat.S_ISREG(status.st_mode):
             key = filename.delivery_order(name, status.st_mtime)
             delivered.append((key, directory, name, status.st_size, int(status.st_mtime)))
     delivered.sort()
     return delivered
-
-
-def _log_too_large(account: AccountState, path: bytes) -> None:
-    logged = account.logged_files
-    if path not in logged and len(logged) < MAX_LOGGED_FILES:
-        logged.add(path)
-        account.log_warning(
-            f"{os.fsdecode(path)!r} is larger than {files.MAX_MESSAGE_SIZE} bytes and is not "
-            "shown to mail "
-            "clients; move it out of the Maildir"
-        )

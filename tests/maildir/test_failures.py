@@ -300,7 +300,7 @@ class UnreadableTests(DiskTestCase):
         for read, name in (
             (lambda: self.store.fetch(key, [1], [WHOLE], BUDGET), self.cur()[0]),
             (lambda: self.store.fetch(key, [1], [ENVELOPE], BUDGET), self.cur()[0]),
-            (lambda: self.store.sizes(key, [2]), self.new()[0]),
+            (lambda: self.store.sizes(key, [2]).sizes, self.new()[0]),
             (lambda: self.store.search(key, [2], TextKey("x", False)), self.new()[0]),
         ):
             with failing("pread", read_error):

@@ -52,4 +52,4 @@ class MessageSearchTests(DiskTestCase):
         os.unlink(self.path("cur", self.cur()[1]))
         for leaf in (EnvelopeKey(b"FROM", "ann"), HeaderKey(b"X-None", ""), TextKey("noon")):
             self.assertNotIn(2, self.store.search(key, [1, 2, 3], leaf))
-        self.assertEqual([uid for uid, _ in self.store.sizes(key, [1, 2, 3])], [1, 2, 3])
+        self.assertEqual([uid for uid, _ in self.store.sizes(key, [1, 2, 3]).sizes], [1, 2, 3])

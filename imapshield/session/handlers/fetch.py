@@ -1,10 +1,30 @@
-r"""FETCH: sends the messages that the command names in chunks, after it has set \Seen where the items demand it."""
+r"""FETCH: sends the messages that the command names in chunks, and sets \Seen where the items demand it.
+
+Rules
+-----
+* A message becomes \Seen only if it is sent: a program that asks for unseen mail would never get it otherwise. So a
+  chunk is read first, then its messages are marked, then they are sent, with their new flags. A message with a string
+  that is too large for memory is marked after it was sent, because its file can fail in the middle.
+* A message that cannot be read is left out. The others are sent, and the tagged response is NO.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from imapshield.errors import MessageExpunged
-from imapshield.session.fetch_responses import FLAGS, MODSEQ, UID, implicit_items, send_rows, take
+from imapshield.mailbox.values import Blob, FetchResult
+from imapshield.session.fetch_responses import (
+    FLAGS,
+    MODSEQ,
+    UID,
+    Chunk,
+    chunk_of_rows,
+    implicit_items,
+    read_chunk,
+    send_chunk,
+    send_known_items,
+    take,
+)
 from imapshield.session.session import Session
 from imapshield.session.state import Spans, partial_bounds, rows_in, slice_spans
 from imapshield.wire import encode
@@ -95,26 +115,54 @@ async def send_changed(session: Session, uids: SequenceSet, since: int) -> None:
 async def _fetch(session: Session, spans: Spans, items: list[FetchItem]) -> bool:
     """Send the responses for `spans`, and return whether some messages no longer exist."""
     sets_seen = not session.readonly and any(map(_sets_seen, items))
-    sizes = [Binary(item.path, size_only=True) for item in items if isinstance(item, Binary)]
     batch_size = SEEN_MESSAGES if sets_seen else FETCH_CHUNK_MESSAGES
-    if sets_seen and sizes:
-        batch_size = 1
+    if sets_seen and any(isinstance(item, Binary) for item in items):
+        batch_size = 1  # the messages before one that BINARY cannot decode are sent
     missing = False
     for chunk in _chunks(session, spans):
         rows, uids = chunk, take(session.view.uids, chunk)
         while uids:
-            batch, batch_items = uids[:batch_size], items
+            fetched = await read_chunk(session, uids[:batch_size], items)
+            chunk_items = items
             if sets_seen:
-                if sizes:  # an undecodable part is refused before its message becomes \Seen
-                    await session.mailbox.fetch(batch, sizes, session.limits.fetch_chunk_size)
-                await _mark_seen(session, batch)
-                if any(map(session.view.flags_changed, batch)):
-                    batch_items = _with_flags(session, items)
-            done, some_missing = await send_rows(session, rows, batch, batch_items)
-            missing = missing or some_missing
+                await _mark_seen(session, _without_blobs(fetched))
+                if any(map(session.view.flags_changed, fetched.uids)):
+                    chunk_items = _with_flags(session, items)
+            done = max(1, fetched.count)
+            responses = chunk_of_rows(session, rows[:done], uids[:done], chunk_items, fetched)
+            await _send(session, responses, sets_seen=sets_seen, uid=UID in items)
+            session.failed_messages += len(fetched.unreadable)
+            missing = missing or len(responses.rows.uids) + len(fetched.unreadable) < done
             rows, uids = rows[done:], uids[done:]
             await session.io.drain()
     return missing
+
+
+def _without_blobs(fetched: FetchResult) -> Sequence[int]:
+    """Return the messages of which every value is in memory."""
+    streamed = {
+        uid
+        for column in fetched.columns
+        if Blob in map(type, column)
+        for uid, value in zip(fetched.uids, column, strict=True)
+        if type(value) is Blob
+    }
+    return [uid for uid in fetched.uids if uid not in streamed] if streamed else fetched.uids
+
+
+async def _send(session: Session, chunk: Chunk, *, sets_seen: bool, uid: bool) -> None:
+    r"""Send responses. A message with blobs becomes \Seen now, and a response with its new flags follows."""
+    if not (sets_seen and chunk.has_blobs):
+        await send_chunk(session, chunk)
+        return
+    for message in chunk.messages():
+        await send_chunk(session, message)
+        if message.has_blobs:
+            uids = message.rows.uids
+            await _mark_seen(session, uids)
+            changed = [uid for uid in uids if session.view.flags_changed(uid)]
+            send_known_items(session, changed, [FLAGS], uid=uid)
+            session.view.forget_flag_changes(changed)
 
 
 def _with_flags(session: Session, items: list[FetchItem]) -> list[FetchItem]:
