@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from imapshield.errors import StoreIOError, StoreLimitExceeded
+from imapshield.errors import StoreLimitExceeded
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir import files
 from imapshield.testing.store_contract import BUDGET, MAIL, WHOLE
@@ -125,5 +125,6 @@ class DeliveryTests(DiskTestCase):
         os.unlink(self.path("new", name))
         os.symlink(os.path.abspath(secret), self.path("new", name))
         key = self.store.mailbox_key("INBOX")
-        self.assertRaises(StoreIOError, self.store.fetch, key, [1], [WHOLE], BUDGET)
+        fetched = self.store.fetch(key, [1], [WHOLE], BUDGET)
+        self.assertEqual((list(fetched.uids), list(fetched.unreadable)), ([], [1]))
         self.assertTrue(any(name in warning for warning in self.warnings), self.warnings)
