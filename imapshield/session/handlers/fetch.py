@@ -8,8 +8,8 @@ Rules
 * A message that cannot be read is left out. The others are sent, and the tagged response is NO.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
 
 from imapshield.errors import MessageExpunged
 from imapshield.mailbox.values import Blob, FetchResult
@@ -17,7 +17,6 @@ from imapshield.session.fetch_responses import (
     FLAGS,
     MODSEQ,
     UID,
-    Chunk,
     chunk_of_rows,
     implicit_items,
     read_chunk,
@@ -123,46 +122,60 @@ async def _fetch(session: Session, spans: Spans, items: list[FetchItem]) -> bool
         rows, uids = chunk, take(session.view.uids, chunk)
         while uids:
             fetched = await read_chunk(session, uids[:batch_size], items)
-            chunk_items = items
-            if sets_seen:
-                await _mark_seen(session, _without_blobs(fetched))
-                if any(map(session.view.flags_changed, fetched.uids)):
-                    chunk_items = _with_flags(session, items)
             done = max(1, fetched.count)
-            responses = chunk_of_rows(session, rows[:done], uids[:done], chunk_items, fetched)
-            await _send(session, responses, sets_seen=sets_seen, uid=UID in items)
+            sent = 0
+            for part in _parts(fetched) if sets_seen else (fetched,):
+                chunk_items = await _items_of_seen(session, part, items) if sets_seen else items
+                responses = chunk_of_rows(session, rows[:done], uids[:done], chunk_items, part)
+                await send_chunk(session, responses)
+                if sets_seen and responses.has_blobs:
+                    await _mark_seen_later(session, responses.rows.uids, uid=UID in items)
+                sent += len(responses.rows.uids)
             session.failed_messages += len(fetched.unreadable)
-            missing = missing or len(responses.rows.uids) + len(fetched.unreadable) < done
+            missing = missing or sent + len(fetched.unreadable) < done
             rows, uids = rows[done:], uids[done:]
             await session.io.drain()
     return missing
 
 
-def _without_blobs(fetched: FetchResult) -> Sequence[int]:
-    """Return the messages of which every value is in memory."""
-    streamed = {
-        uid
-        for column in fetched.columns
-        if Blob in map(type, column)
-        for uid, value in zip(fetched.uids, column, strict=True)
-        if type(value) is Blob
-    }
-    return [uid for uid in fetched.uids if uid not in streamed] if streamed else fetched.uids
+def _has_blob(columns: Iterable[Sequence[bytes | Blob]]) -> bool:
+    return any(Blob in map(type, column) for column in columns)
 
 
-async def _send(session: Session, chunk: Chunk, *, sets_seen: bool, uid: bool) -> None:
-    r"""Send responses. A message with blobs becomes \Seen now, and a response with its new flags follows."""
-    if not (sets_seen and chunk.has_blobs):
-        await send_chunk(session, chunk)
+def _parts(fetched: FetchResult) -> Iterator[FetchResult]:
+    """Divide a result into parts that are marked and sent one after the other: a message with blobs is one of its own.
+
+    If such a message cannot be sent completely, the connection is reset. Then those behind it were not sent either.
+    """
+    if not _has_blob(fetched.columns):
+        yield fetched
         return
-    for message in chunk.messages():
-        await send_chunk(session, message)
-        if message.has_blobs:
-            uids = message.rows.uids
-            await _mark_seen(session, uids)
-            changed = [uid for uid in uids if session.view.flags_changed(uid)]
-            send_known_items(session, changed, [FLAGS], uid=uid)
-            session.view.forget_flag_changes(changed)
+    blob_rows = {i for i in range(len(fetched.uids)) if _has_blob([c[i]] for c in fetched.columns)}
+    for is_streamed, group in groupby(range(len(fetched.uids)), blob_rows.__contains__):
+        rows = list(group)
+        for part in [[row] for row in rows] if is_streamed else [rows]:
+            columns = [[column[row] for row in part] for column in fetched.columns]
+            yield FetchResult([fetched.uids[row] for row in part], columns)
+
+
+async def _items_of_seen(
+    session: Session, part: FetchResult, items: list[FetchItem]
+) -> list[FetchItem]:
+    r"""Set \Seen on messages that are about to be sent, and return the items of the responses.
+
+    A message with blobs is marked after it was sent, because its file can fail in the middle.
+    """
+    if not _has_blob(part.columns):
+        await _mark_seen(session, part.uids)
+    return _with_flags(session, items) if any(map(session.view.flags_changed, part.uids)) else items
+
+
+async def _mark_seen_later(session: Session, uids: Sequence[int], *, uid: bool) -> None:
+    r"""Set \Seen on messages that were sent, and send another response with their new flags."""
+    await _mark_seen(session, uids)
+    changed = [uid for uid in uids if session.view.flags_changed(uid)]
+    send_known_items(session, changed, [FLAGS], uid=uid)
+    session.view.forget_flag_changes(changed)
 
 
 def _with_flags(session: Session, items: list[FetchItem]) -> list[FetchItem]:
