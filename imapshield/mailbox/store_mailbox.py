@@ -136,23 +136,28 @@ class StoreMailbox:
     async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
         return await self._run(lambda store: store.read(self.key, uid, item, offset, size))
 
-    async def load_sizes(self, uids: Sequence[int]) -> None:
-        if uids:
-            self.columns.set_sizes(await self._run(lambda store: store.sizes(self.key, uids)))
+    async def load_sizes(self, uids: Sequence[int]) -> Sequence[int]:
+        if not uids:
+            return ()
+        measured = await self._run(lambda store: store.sizes(self.key, uids))
+        self.columns.set_sizes(measured.sizes)
+        return measured.unreadable
 
     async def store_flags(
         self, uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
-    ) -> list[int]:
+    ) -> values.StoreResult:
         since = self.columns.highestmodseq
-        delta, failed = await self._run(
+        stored = await self._run(
             lambda store: store.store_flags(self.key, uids, op, flags, unchanged_since, since)
         )
-        self.apply_delta(delta)
-        return failed
+        self.apply_delta(stored.delta)
+        return stored
 
-    async def expunge(self, uids: Sequence[int] | None) -> None:
+    async def expunge(self, uids: Sequence[int] | None) -> Sequence[int]:
         since = self.columns.highestmodseq
-        self.apply_delta(await self._run(lambda store: store.expunge(self.key, uids, since)))
+        expunged = await self._run(lambda store: store.expunge(self.key, uids, since))
+        self.apply_delta(expunged.delta)
+        return expunged.failed
 
     async def copy(self, uids: Sequence[int], target: str, move: bool) -> values.CopyResult:
         since = self.columns.highestmodseq
@@ -173,7 +178,7 @@ class StoreMailbox:
         self.apply_delta(replaced.delta)
         return replaced.appended
 
-    async def search(self, uids: Sequence[int], search_key: SearchKey) -> list[int]:
+    async def search(self, uids: Sequence[int], search_key: SearchKey) -> values.SearchResult:
         return await self._run(lambda store: store.search(self.key, uids, search_key))
 
     async def _run(self, job: Callable[[IStore], T]) -> T:

@@ -5,6 +5,8 @@ Rules
 * After every error the client gets a tagged response with a text of this server: BAD for a malformed command, NO for a
   refusal by a handler or the store, and NO [SERVERBUG] for an internal error, with a reference to its traceback in the
   log.
+* A message that cannot be read or changed stops no command. The command is executed for the others, and its response is
+  NO [CONTACTADMIN] with the number of messages that are missing.
 * Pending updates precede the tagged response, except after commands whose `CommandSpec.sync` is False.
 """
 
@@ -27,6 +29,11 @@ from imapshield.wire.grammar import parse
 from imapshield.wire.grammar.search import SaveRefused
 from imapshield.wire.responses import Tagged, bad, no
 from imapshield.wire.traits import log_sample
+
+_INCOMPLETE = "Not all messages were processed"
+_FAILED_CODE = b"CONTACTADMIN"
+"""The response code of a command that failed for some messages only (RFC 5530). To repeat the command does not help,
+whatever the reason: the administrator has to repair the file, or to report the bug."""
 
 _OTHER_PROTOCOLS = frozenset(
     b"GET POST PUT HEAD OPTIONS DELETE CONNECT TRACE PATCH PRI EHLO HELO LHLO MAIL USER".split()
@@ -149,7 +156,7 @@ class Dispatcher:
     ) -> None:
         session = self.session
         tagged, then = result if isinstance(result, Response) else (result, None)
-        tagged = self._with_limit_code(tagged)
+        tagged = self._with_failures(self._with_limit_code(tagged))
         if command.tag is None:
             session.io.write(encode.untagged(*tagged))
         else:
@@ -166,8 +173,22 @@ class Dispatcher:
         if tagged.code is None:
             return tagged._replace(code=code)
         # A response has only one code.
-        self.session.io.write(encode.untagged(b"NO", "Not all messages were processed", code))
+        self.session.io.write(encode.untagged(b"NO", _INCOMPLETE, code))
         return tagged
+
+    def _with_failures(self, tagged: Tagged) -> Tagged:
+        """Return NO in place of OK if the command could not process some messages."""
+        session, count = self.session, self.session.failed_messages
+        if not count:
+            return tagged
+        if saves_result(session.command):
+            session.saved_search = ()  # as after any NO
+        messages = "1 message" if count == 1 else f"{count} messages"
+        failure = no(f"Failed for {messages}; ask the administrator to see the log", _FAILED_CODE)
+        if tagged.condition == b"OK" and tagged.code is None:
+            return failure
+        session.io.write(encode.untagged(*failure))
+        return no(_INCOMPLETE, tagged.code) if tagged.condition == b"OK" else tagged
 
     async def _send_updates(self, command: RawCommand, spec: CommandSpec[Session]) -> None:
         session = self.session

@@ -77,6 +77,7 @@ class SessionState:
         command_running: whether a command is being executed.
         mailbox_changed: whether the selected mailbox has changed since the running command began.
         idling: whether the running command is IDLE, which permits untagged responses at any time.
+        failed_messages: the number of messages that the running command could not process; its response is then NO.
         limit_code: the response code of a command that stopped at MESSAGELIMIT (RFC 9738).
     """
 
@@ -96,6 +97,7 @@ class SessionState:
         self.command_running = False
         self.mailbox_changed = False
         self.idling = False
+        self.failed_messages = 0
         self.limit_code: bytes | None = None
         self._account: IAccount | None = None
         self._mailbox: IMailbox | None = None
@@ -156,6 +158,7 @@ class SessionState:
         self.tag = tag
         self.command_running = True
         self.mailbox_changed = False
+        self.failed_messages = 0
         self.limit_code = None
         self._progress_sent_at = self.monotonic()
         self._progress = 0, 0

@@ -59,7 +59,7 @@ class RenamedFileTests(DiskTestCase):
         flagged = self.first.replace(":2,S", ":2,FS")
         self.rename(self.first, flagged)
         self.assertEqual(self.store.fetch(self.key, [1], [WHOLE], BUDGET).columns, [[MAIL_LITERAL]])
-        delta, _ = self.store.store_flags(self.key, [1], b"+", [DELETED], None, self.since)
+        delta, *_ = self.store.store_flags(self.key, [1], b"+", [DELETED], None, self.since)
         self.assertEqual([row.uid for row in delta.rows], [1])
         self.rename(self.cur()[0], flagged)
         self.store.create("A", [])
