@@ -45,6 +45,9 @@ class IMailbox(Interface):
     uidvalidity: int = Attribute("UIDVALIDITY (RFC 9051 section 2.3.1.1).")
     mailbox_id: bytes = Attribute("MAILBOXID (RFC 8474).")
     columns: Columns = Attribute("The metadata of every message. Sessions only read it.")
+    deleted: bool = Attribute(
+        "Whether the mailbox no longer exists. Listeners receive an empty change when it becomes true."
+    )
 
     def add_listener(listener: Listener, claim_recent: bool) -> None:
         r"""Notify `listener` of every change from now on.

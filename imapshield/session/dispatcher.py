@@ -5,6 +5,8 @@ Rules
 * After every error the client gets a tagged response with a text of this server: BAD for a malformed command, NO for a
   refusal by a handler or the store, and NO [SERVERBUG] for an internal error, with a reference to its traceback in the
   log.
+* A command that fails because the selected mailbox was deleted gets BYE instead of NO: clients do not expect that NOOP
+  fails (RFC 9051 section 6.1.2).
 * Pending updates precede the tagged response, except after commands whose `CommandSpec.sync` is False.
 """
 
@@ -71,13 +73,19 @@ class Dispatcher:
         session.begin_command(command.tag or b"")
         try:
             result = await self._respond(command, spec)
-            # The connection may have ended while the command was running.
-            if result is not None and session.state is not State.LOGOUT:
+            if result is not None and not self._replaced_by_bye(result):
                 await self._finish(command, spec, result)
         finally:
             session.end_command()
         if session.state is not State.LOGOUT:
             session.after_command()
+
+    def _replaced_by_bye(self, result: Result) -> bool:
+        """Whether the connection has ended while the command was running, or ends instead of a NO."""
+        if self.session.state is State.LOGOUT:
+            return True
+        failed = isinstance(result, Tagged) and result.condition == b"NO"
+        return failed and self.session.has_lost_mailbox
 
     async def _respond(
         self, command: RawCommand, spec: CommandSpec[Session] | None
