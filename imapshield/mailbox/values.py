@@ -146,7 +146,7 @@ class FetchResult:
         uids: the messages that were fetched, in the order of the request.
         columns: the values, one list per item: ``columns[i][j]`` is the value of item i for message ``uids[j]``. A
             value is ready to send: a string is a complete nstring (``NIL`` or ``{3}\r\nabc``), or a literal8 for
-            BINARY.
+            BINARY. A part that does not exist is NIL; sessions send an empty string instead.
         missing: messages of the request that no longer exist.
     """
 

@@ -94,7 +94,11 @@ class StoreAccountTests(SynchronousTestCase):
         restored.append("INBOX", [message])
         old, _ = wait(account.open("INBOX", False))
         changes: list[Change] = []
-        old.add_listener(changes.append, False)
+
+        def on_change(change: Change) -> None:
+            changes.append(change)
+
+        old.add_listener(on_change, False)
         account._store = restored
         for _ in range(2):
             opened, _ = wait(account.open("INBOX", False))
