@@ -228,6 +228,12 @@ class Cursor:
         """Read ``astring = 1*ASTRING-CHAR / string``."""
         return self._string_or(abnf.ASTRING_ATOM, expected)
 
+    def encoded_text(self, expected: str) -> bytes:
+        """Read ``astring`` in a charset that the caller knows: unlike other strings it need not be UTF-8."""
+        if self.peek() == b'"':
+            return self._quoted(expected)
+        return self.astring(expected)
+
     def list_mailbox(self, expected: str) -> bytes:
         """Read ``list-mailbox = 1*list-char / string``."""
         return self._string_or(abnf.LIST_ATOM, expected)
@@ -274,12 +280,16 @@ class Cursor:
         It must be valid UTF-8 if the client enabled UTF-8 in quoted strings (RFC 6855 section 3). Other clients send
         passwords in Latin-1.
         """
-        content = self.match(abnf.QUOTED, f"{expected} in double quotes")[1:-1]
+        content = self._quoted(expected)
         if self.utf8 and not content.isascii():
             try:
                 content.decode("utf-8")
             except UnicodeDecodeError:
                 raise BadCommand(f"Expected {expected} in UTF-8") from None
+        return content
+
+    def _quoted(self, expected: str) -> bytes:
+        content = self.match(abnf.QUOTED, f"{expected} in double quotes")[1:-1]
         if len(content) > self.limits.max_string_size:
             raise self._too_large("String")
         if b"\\" in content:
