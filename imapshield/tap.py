@@ -36,6 +36,8 @@ class Options(usage.Options, strcred.AuthOptionMixin):
     )
     optParameters = [
         ["mail-root", None, None, "Maildirs: DIR/USER, or a path with {user}, {local}, {domain}"],
+        ["separator", None, None, "Character between levels of mailbox names, / or . [default: /]"],
+        ["prefix", None, None, "What all mailbox names but INBOX begin with, such as INBOX."],
         ["certificate", None, None, "PEM file with certificate and chain; enables STARTTLS"],
         ["key", None, None, "PEM file with the private key [default: the --certificate file]"],
         ["backlog", None, None, "Pending commands before a connection is reset [default: 100]"],
@@ -133,7 +135,7 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
             raise ConfigError(_not_writable(first_run, error)) from None
     demo_checker = PasswordFile(first_run.users, reactor=reactor)
     checkers = [_checker(reactor, text) for text in settings.auth] or [demo_checker]
-    realm = _realm(settings.mail_root or first_run.mail, limits, reactor)
+    realm = _realm(settings, settings.mail_root or first_run.mail, reactor)
     log = LogObserver(verbose=settings.verbose)
     factory = ShieldedIMAP4Factory(
         Portal(realm, [CheckerChain(checkers)]),
@@ -196,12 +198,18 @@ def _announcer(first_run: FirstRunFolder) -> Callable[[Sequence[tuple[str, str]]
     return announce
 
 
-def _realm(mail_root: str, limits: Limits, reactor: Any) -> Any:
+def _realm(settings: Settings, mail_root: str, reactor: Any) -> Any:
     from imapshield.cred.realm import MaildirRealm
 
-    quota = (limits.quota_bytes or None, limits.quota_messages or None)
+    limits = settings.limits
     try:
-        realm = MaildirRealm(mail_root, reactor=reactor, quota=quota)
+        realm = MaildirRealm(
+            mail_root,
+            reactor=reactor,
+            quota=(limits.quota_bytes or None, limits.quota_messages or None),
+            separator=settings.separator,
+            prefix=settings.prefix,
+        )
     except ValueError as error:
         raise ConfigError(f"--mail-root {mail_root}: {error}") from None
     base = realm.mail_root.base

@@ -92,7 +92,7 @@ class OptionsTests(CommandLineTestCase):
         config = self.file("c.toml", b"[limit]\nidle_seconds = 7\n")
         options = self.parse(
             "--listen", "tcp:1", "--listen", "tcp:2", "--mail-root", "/m", "--auth", "memory:a:b", "--certificate", "/c",
-            "--key", "/k", "--backlog", "5", "--strict-backlog", "--report-only", "--verbose", "--config", config,
+            "--separator", ".", "--prefix", "INBOX.", "--key", "/k", "--backlog", "5", "--strict-backlog", "--report-only", "--verbose", "--config", config,
             "--limit", "preauth_commands=9",
         )  # fmt: skip
         limits = Limits(
@@ -103,6 +103,8 @@ class OptionsTests(CommandLineTestCase):
             Settings(
                 listen=("tcp:1", "tcp:2"),
                 mail_root="/m",
+                separator=".",
+                prefix="INBOX.",
                 auth=("memory:a:b",),
                 certificate="/c",
                 key="/k",
@@ -119,6 +121,8 @@ class OptionsTests(CommandLineTestCase):
         for name in (
             "listen",
             "mail-root",
+            "separator",
+            "prefix",
             "auth",
             "certificate",
             "key",

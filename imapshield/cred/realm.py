@@ -20,6 +20,7 @@ from imapshield.cred.users import BadUserName, user_name
 from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
 from imapshield.mailbox.storage import ChangeNotifier, IStore
 from imapshield.mailbox.store_account import StoreAccount
+from imapshield.mailbox.values import Namespace
 from imapshield.maildir.store import MaildirStore
 from imapshield.maildir.watch import DirectoryWatcher
 from imapshield.maildir.worker import SerialWorker
@@ -84,6 +85,9 @@ class MaildirRealm:
         open_store: returns the store for the path of a Maildir; by default a `MaildirStore`.
         optional_interfaces: the optional account interfaces that the stores of `open_store` support.
         quota: the maximum number of bytes and of messages in one account; None means no limit.
+        separator: the character between the levels of mailbox names, as clients see them. Stores always use ``/``.
+        prefix: what all mailbox names except INBOX begin with, as clients see them, such as ``INBOX.``; it ends with
+            the separator, or is empty. The names of the store do not have it.
     """
 
     _log = Logger()
@@ -99,6 +103,8 @@ class MaildirRealm:
         open_store: Callable[[str], IStore] | None = None,
         optional_interfaces: Iterable[type[Interface]] = (),
         quota: tuple[int | None, int | None] = (None, None),
+        separator: str = "/",
+        prefix: str = "",
     ) -> None:
         self.mail_root = MailRoot(mail_root)
         self._notifier: ChangeNotifier = change_notifier or DirectoryWatcher(reactor)
@@ -111,6 +117,7 @@ class MaildirRealm:
             tuple(optional_interfaces) if open_store else (IQuota, IMetadata)
         )
         self._quota = quota
+        self._namespace = Namespace.as_shown(prefix, separator)
         self._accounts: dict[str, StoreAccount] = {}
         self._idle: OrderedDict[str, StoreAccount] = OrderedDict()
 
@@ -168,6 +175,7 @@ class MaildirRealm:
                 change_notifier=self._notifier,
                 on_idle=self._account_idle,
                 optional_interfaces=self._optional_interfaces,
+                namespace=self._namespace,
             )
         return account
 

@@ -121,6 +121,9 @@ class IAccount(Interface):
 
     An account may have an attribute `unsupported_capabilities`: a collection of capabilities, such as b"OBJECTID", that
     sessions offer for every account and this one cannot support. They are left out of CAPABILITY.
+
+    It may have an attribute `namespace`, a `values.Namespace`: the separator of mailbox names on the wire, and the
+    prefix that all names of the account have. By default the separator is ``/`` and there is no prefix.
     """
 
     user: str = Attribute("The user's name, for logs.")

@@ -20,6 +20,7 @@ from imapshield.errors import NoSuchMailbox, StoreError
 from imapshield.mailbox import values
 from imapshield.mailbox.account_api import IAccount, ICatenate, IMailbox, INotify
 from imapshield.mailbox.deltas import Delta
+from imapshield.mailbox.prefixed_store import PrefixedStore
 from imapshield.mailbox.storage import ChangeNotifier, IStore, Subscription, Worker
 from imapshield.mailbox.store_mailbox import StoreMailbox
 from imapshield.wire.commands.base import LiteralData
@@ -43,6 +44,7 @@ class StoreAccount:
         on_idle: called when the last session has closed the account.
         optional_interfaces: the optional interfaces (`IQuota`, `IMetadata`) that this account provides. The store must
             provide the store interface that belongs to each (`IQuotaStore`, `IMetadataStore`).
+        namespace: the separator and the prefix of mailbox names, as clients see them.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class StoreAccount:
         change_notifier: ChangeNotifier | None = None,
         on_idle: Callable[[StoreAccount], object] | None = None,
         optional_interfaces: Iterable[type[Interface]] = (),
+        namespace: values.Namespace = values.DEFAULT_NAMESPACE,
     ) -> None:
         directlyProvides(self, *optional_interfaces)
         self.user = user
+        self.namespace = namespace
         self.sessions = 0
         self.change_notifier = change_notifier
         self._listeners: dict[Callable[[values.AccountEvent], None], None] = {}
@@ -126,6 +130,8 @@ class StoreAccount:
         def run_job() -> T:
             if self._store is None:
                 self._store = self._open_store()
+                if self.namespace.prefix:
+                    self._store = cast("IStore", PrefixedStore(self._store, self.namespace))
             return job(self._store)
 
         return await self._worker.run(run_job)

@@ -7,6 +7,29 @@ from typing import NamedTuple
 from imapshield.mailbox.deltas import Delta
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.fetch import FetchItem
+from imapshield.wire.names import DELIMITER, NameFormat, fold_inbox
+
+
+class Namespace(NamedTuple):
+    """The personal namespace of an account, as clients see it (RFC 2342).
+
+    Attributes:
+        prefix: what all mailbox names except INBOX begin with, such as ``INBOX/``, or "". It has ``/`` between and
+            after the levels, like all names inside the server.
+        separator: the character between levels on the wire.
+    """
+
+    prefix: str = ""
+    separator: str = DELIMITER
+
+    @classmethod
+    def as_shown(cls, prefix: str, separator: str) -> "Namespace":
+        """Return the namespace of a prefix that is written as clients see it, such as ``INBOX.``."""
+        return cls(fold_inbox(NameFormat(separator=separator).exchange(prefix)), separator)
+
+
+DEFAULT_NAMESPACE = Namespace()
+"""No prefix, and ``/`` between levels."""
 
 
 class MailboxInfo(NamedTuple):

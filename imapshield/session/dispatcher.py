@@ -132,7 +132,9 @@ class Dispatcher:
 
     async def _parse_and_handle(self, raw: RawCommand, spec: CommandSpec[Session]) -> Result:
         session = self.session
-        session.command = command = parse(raw.parts, limits=self._grammar_limits, utf8=session.utf8)
+        session.command = command = parse(
+            raw.parts, limits=self._grammar_limits, names=session.names
+        )
         session.io.command_parsed()
         if session.uid_only and command.uid is False:
             raise session.uid_required()

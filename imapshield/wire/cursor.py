@@ -17,7 +17,7 @@ from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.flags import canonical_flag
-from imapshield.wire.names import decode_name
+from imapshield.wire.names import MODIFIED_UTF7, NameFormat
 from imapshield.wire.sequence import MAX_NUMBER, SAVED, SequenceSet
 
 T = TypeVar("T")
@@ -87,14 +87,17 @@ class Cursor:
     Args:
         parts: the command, after its tag.
         limits: what the command may contain.
-        utf8: whether the client enabled UTF-8 mailbox names (see `names.decode_name`).
+        names: how the client writes mailbox names.
     """
 
     def __init__(
-        self, parts: Parts, limits: GrammarLimits = DEFAULT_LIMITS, utf8: bool = False
+        self,
+        parts: Parts,
+        limits: GrammarLimits = DEFAULT_LIMITS,
+        names: NameFormat = MODIFIED_UTF7,
     ) -> None:
         self.limits = limits
-        self.utf8 = utf8
+        self.names = names
         self._depth = 0
         self._parts = parts
         self._index = -1
@@ -246,7 +249,7 @@ class Cursor:
         """
         name = self.astring(expected)
         try:
-            return decode_name(name, self.utf8)
+            return self.names.decode(name)
         except BadCommand as error:
             raise CommandRefused(b"CANNOT", error.text) from None
 
@@ -281,7 +284,7 @@ class Cursor:
         passwords in Latin-1.
         """
         content = self._quoted(expected)
-        if self.utf8 and not content.isascii():
+        if self.names.utf8 and not content.isascii():
             try:
                 content.decode("utf-8")
             except UnicodeDecodeError:

@@ -92,7 +92,7 @@ class KeyReader:
         try:
             return octets.decode(self._charset)
         except UnicodeDecodeError:
-            if self.cursor.utf8 and self._charset == "utf-8":
+            if self.cursor.names.utf8 and self._charset == "utf-8":
                 return octets.decode("latin-1")
             raise BadCommand("The search text is not valid in its charset") from None
 

@@ -29,6 +29,7 @@ from imapshield.wire.commands.search import (
 from imapshield.wire.cursor import GrammarLimits, Parts
 from imapshield.wire.grammar import parse
 from imapshield.wire.grammar.search_keys import CHARSETS
+from imapshield.wire.names import NameFormat
 from imapshield.wire.sequence import SAVED, SequenceSet
 from tests.wire.grammar.typed_parse import parse_as
 
@@ -120,12 +121,15 @@ class CharsetTests(SynchronousTestCase):
         for name in (b"SEARCH", b"SORT (DATE) UTF-8", b"THREAD REFERENCES UTF-8"):
             command = name + b" SUBJECT "
             quoted: Parts = [command + b'"%b"' % text]
-            for parts in (quoted, [command, MemoryLiteral(text), b""]):
-                parsed = parse(parts, utf8=True)
+            literal: Parts = [command, MemoryLiteral(text), b""]
+            for parts in (quoted, literal):
+                parsed = parse(parts, names=NameFormat(utf8=True))
                 assert isinstance(parsed, Search | Sort | Thread)
                 self.assertEqual(parsed.key, EnvelopeKey(b"SUBJECT", "Größe"))
         self.assertRaises(BadCommand, parse, [b'SEARCH SUBJECT "\xf6"'])
-        self.assertRaises(BadCommand, parse, [b'SORT (DATE) US-ASCII SUBJECT "\xf6"'], utf8=True)
+        self.assertRaises(
+            BadCommand, parse, [b'SORT (DATE) US-ASCII SUBJECT "\xf6"'], names=NameFormat(utf8=True)
+        )
 
     def test_unknown_charset_is_refused(self) -> None:
         """An unknown charset and a codec that only Python knows are refused; the response names supported charsets."""
