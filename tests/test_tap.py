@@ -24,6 +24,7 @@ from imapshield.config import Settings
 from imapshield.cred import passwords, users
 from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount
+from imapshield.mailbox.values import Namespace
 from imapshield.service import CannotServe
 from imapshield.tap import Options, makeService
 from tests.certificates import self_signed
@@ -234,6 +235,13 @@ class MakeServiceTests(CommandLineTestCase):
         endpoint = f"ssl:993:certKey={missing}:privateKey={missing}"
         self.refuses("--listen", endpoint, message=f"file {missing} not found; use")
         self.assertFalse(os.path.exists(self.path("xdg")))
+
+    def test_separator_and_prefix_reach_the_accounts(self) -> None:
+        """Accounts have the separator and the prefix of the options."""
+        service = self.make("--separator", ".", "--prefix", "inbox.")
+        _, account, logout = service.factory.portal.realm.requestAvatar(b"demo", None, IAccount)
+        self.assertEqual(account.namespace, Namespace("INBOX/", "."))
+        logout()
 
     def test_certificate_enables_starttls(self) -> None:
         """A certificate enables STARTTLS."""
