@@ -12,7 +12,9 @@ Rules
   for the reasons that these name; the docstrings name the other errors.
 * A method that creates a mailbox raises `BadMailboxName` for a name that no mailbox can have; every other method
   raises `NoSuchMailbox`.
-* A method that takes the `key` of a mailbox raises `NoSuchMailbox` once the mailbox has been deleted.
+* A method that takes the `key` of a mailbox raises `NoSuchMailbox` once the mailbox has been deleted, or replaced by
+  one that was restored from a backup. Sessions that have it selected are then disconnected. A restored mailbox may have
+  the same key, which is valid again once `open` has returned it.
 * UIDs of arguments are distinct and in ascending order. UIDs that do not exist are ignored, unless the docstring says
   otherwise.
 * A method that takes `since` returns in its `Delta` everything that changed in the mailbox after that MODSEQ, no
