@@ -94,6 +94,7 @@ class TwistedMailMailbox:
         self.uidvalidity = int(wrapped.getUIDValidity())
         self.mailbox_id = mailbox_id(name)
         self.columns = Columns()
+        self.deleted = False
         self.recent: set[int] = set()
         self._open_mailbox = open_mailbox
         self._now = now
@@ -128,6 +129,15 @@ class TwistedMailMailbox:
     newMessages = flagsChanged
 
     async def poll(self) -> None:
+        try:
+            await self._poll()
+        except NoSuchMailbox:
+            self.deleted = True
+            for listener in list(self._listeners):
+                listener(Change((), (), ()))
+            raise
+
+    async def _poll(self) -> None:
         columns = self.columns
         modseq = max(int(self._now() * 1000), columns.highestmodseq + 1)
         rows: list[MessageRow] = []

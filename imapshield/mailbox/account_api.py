@@ -45,6 +45,9 @@ class IMailbox(Interface):
     uidvalidity: int = Attribute("UIDVALIDITY (RFC 9051 section 2.3.1.1).")
     mailbox_id: bytes = Attribute("MAILBOXID (RFC 8474).")
     columns: Columns = Attribute("The metadata of every message. Sessions only read it.")
+    deleted: bool = Attribute(
+        "Whether the mailbox no longer exists. Listeners receive an empty change when it becomes true."
+    )
 
     def add_listener(listener: Listener, claim_recent: bool) -> None:
         r"""Notify `listener` of every change from now on.
@@ -118,6 +121,9 @@ class IAccount(Interface):
 
     An account may have an attribute `unsupported_capabilities`: a collection of capabilities, such as b"OBJECTID", that
     sessions offer for every account and this one cannot support. They are left out of CAPABILITY.
+
+    It may have an attribute `namespace`, a `values.Namespace`: the separator of mailbox names on the wire, and the
+    prefix that all names of the account have. By default the separator is ``/`` and there is no prefix.
     """
 
     user: str = Attribute("The user's name, for logs.")

@@ -12,7 +12,9 @@ Rules
   for the reasons that these name; the docstrings name the other errors.
 * A method that creates a mailbox raises `BadMailboxName` for a name that no mailbox can have; every other method
   raises `NoSuchMailbox`.
-* A method that takes the `key` of a mailbox raises `NoSuchMailbox` once the mailbox has been deleted.
+* A method that takes the `key` of a mailbox raises `NoSuchMailbox` once the mailbox has been deleted, or replaced by
+  one that was restored from a backup. Sessions that have it selected are then disconnected. A restored mailbox may have
+  the same key, which is valid again once `open` has returned it.
 * A message that cannot be read, decoded or changed fails alone: its file is damaged or not accessible, or its content
   makes a decoder raise an exception. The method does its work for the other messages and returns the UID in the field
   `unreadable` or `failed` of its result. If the reason is not in one message, the method raises.

@@ -7,6 +7,29 @@ from typing import NamedTuple
 from imapshield.mailbox.deltas import Delta
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.fetch import FetchItem
+from imapshield.wire.names import DELIMITER, NameFormat, fold_inbox
+
+
+class Namespace(NamedTuple):
+    """The personal namespace of an account, as clients see it (RFC 2342).
+
+    Attributes:
+        prefix: what all mailbox names except INBOX begin with, such as ``INBOX/``, or "". It has ``/`` between and
+            after the levels, like all names inside the server.
+        separator: the character between levels on the wire.
+    """
+
+    prefix: str = ""
+    separator: str = DELIMITER
+
+    @classmethod
+    def as_shown(cls, prefix: str, separator: str) -> "Namespace":
+        """Return the namespace of a prefix that is written as clients see it, such as ``INBOX.``."""
+        return cls(fold_inbox(NameFormat(separator=separator).exchange(prefix)), separator)
+
+
+DEFAULT_NAMESPACE = Namespace()
+"""No prefix, and ``/`` between levels."""
 
 
 class MailboxInfo(NamedTuple):
@@ -186,7 +209,7 @@ class FetchResult:
         uids: the messages that were fetched, in the order of the request.
         columns: the values, one list per item: ``columns[i][j]`` is the value of item i for message ``uids[j]``. A
             value is ready to send: a string is a complete nstring (``NIL`` or ``{3}\r\nabc``), or a literal8 for
-            BINARY.
+            BINARY. A part that does not exist is NIL; sessions send an empty string instead.
         missing: messages of the request that no longer exist.
         unreadable: messages of the request that could not be read or decoded. They have no values.
     """

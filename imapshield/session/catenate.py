@@ -67,7 +67,7 @@ async def _stored_part(session: SessionState, url: bytes) -> LiteralData:
     no_such_part = CommandRefused(code, "URL does not name a part of a message")
     selected = session.mailbox.name if session.state is State.SELECTED else None
     try:
-        name, uidvalidity, uid, item = urls.parse(url, selected)
+        name, uidvalidity, uid, item = urls.parse(url, selected, session.names)
         async with mailbox_names.opened(session, name) as (mailbox, _):
             if uidvalidity not in (None, mailbox.uidvalidity):
                 raise no_such_part

@@ -7,6 +7,8 @@ Rules
   log.
 * A message that cannot be read or changed stops no command. The command is executed for the others, and its response is
   NO [CONTACTADMIN] with the number of messages that are missing.
+* A command that fails because the selected mailbox was deleted gets BYE instead of NO: clients do not expect that NOOP
+  fails (RFC 9051 section 6.1.2).
 * Pending updates precede the tagged response, except after commands whose `CommandSpec.sync` is False.
 """
 
@@ -78,13 +80,19 @@ class Dispatcher:
         session.begin_command(command.tag or b"")
         try:
             result = await self._respond(command, spec)
-            # The connection may have ended while the command was running.
-            if result is not None and session.state is not State.LOGOUT:
+            if result is not None and not self._replaced_by_bye(result):
                 await self._finish(command, spec, result)
         finally:
             session.end_command()
         if session.state is not State.LOGOUT:
             session.after_command()
+
+    def _replaced_by_bye(self, result: Result) -> bool:
+        """Whether the connection has ended while the command was running, or ends instead of a NO."""
+        if self.session.state is State.LOGOUT:
+            return True
+        failed = isinstance(result, Tagged) and result.condition == b"NO"
+        return failed and self.session.has_lost_mailbox
 
     async def _respond(
         self, command: RawCommand, spec: CommandSpec[Session] | None
@@ -131,7 +139,9 @@ class Dispatcher:
 
     async def _parse_and_handle(self, raw: RawCommand, spec: CommandSpec[Session]) -> Result:
         session = self.session
-        session.command = command = parse(raw.parts, limits=self._grammar_limits, utf8=session.utf8)
+        session.command = command = parse(
+            raw.parts, limits=self._grammar_limits, names=session.names
+        )
         session.io.command_parsed()
         if session.uid_only and command.uid is False:
             raise session.uid_required()

@@ -18,13 +18,14 @@ from imapshield.mailbox.columns import UNKNOWN_SIZE
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.session.state import SessionState
 from imapshield.wire import encode, flags, strings
-from imapshield.wire.commands.fetch import Attribute, Binary, FetchItem
+from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
 from imapshield.wire.dates import encode_internaldate
 
 UID, FLAGS, MODSEQ = Attribute(b"UID"), Attribute(b"FLAGS"), Attribute(b"MODSEQ")
 SIZE = Attribute(b"RFC822.SIZE")
 KNOWN_ITEMS = frozenset({UID, FLAGS, MODSEQ, SIZE, Attribute(b"INTERNALDATE")})
 """The items whose values are in the columns of the mailbox; all others come from the store."""
+_EMPTY = strings.quoted(b"")
 
 Column = Sequence[bytes | int | Blob]
 """The values of one item, one for each message."""
@@ -241,7 +242,10 @@ def render_chunk(
     """
     stored = iter(values)
     columns: list[Column] = [
-        known_column(session, item, rows) if item in KNOWN_ITEMS else next(stored) for item in items
+        known_column(session, item, rows)
+        if item in KNOWN_ITEMS
+        else _without_nil(item, next(stored))
+        for item in items
     ]
     # The values of an Attribute, such as ENVELOPE, are cached by the store and never too large for memory.
     has_blobs = bool(values) and any(
@@ -252,6 +256,17 @@ def render_chunk(
     if FLAGS in items:
         _send_new_keywords(session)
     return Chunk(rows, [encode.label(item) for item in items], columns, has_blobs)
+
+
+def _without_nil(item: FetchItem, column: Column) -> Column:
+    """Return the values of an item with an empty string for each part that does not exist.
+
+    RFC 9051 permits NIL too, but Twisted's IMAP client, go-imap and npm's imap fail on it. npm's imap also never
+    finishes a body that is the literal ``{0}``.
+    """
+    if isinstance(item, BodySection | Binary) and strings.NIL in column:
+        return [_EMPTY if value == strings.NIL else value for value in column]
+    return column
 
 
 async def send_chunk(session: SessionState, chunk: Chunk) -> None:

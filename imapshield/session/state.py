@@ -10,10 +10,12 @@ from zope.interface import Interface
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount, IMailbox
+from imapshield.mailbox.values import DEFAULT_NAMESPACE, Namespace
 from imapshield.mailbox.view import View
 from imapshield.session.connection import Connection
 from imapshield.wire import encode, strings
 from imapshield.wire.commands.base import Command
+from imapshield.wire.names import NameFormat
 from imapshield.wire.sequence import SequenceSet
 
 MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE = b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"
@@ -127,6 +129,16 @@ class SessionState:
     def utf8(self) -> bool:
         """Whether mailbox names are sent in UTF-8 (RFC 6855, RFC 9051)."""
         return bool(self.enabled & {b"UTF8=ACCEPT", b"IMAP4REV2"})
+
+    @property
+    def namespace(self) -> Namespace:
+        """The namespace of the user's account."""
+        return getattr(self._account, "namespace", DEFAULT_NAMESPACE)
+
+    @property
+    def names(self) -> NameFormat:
+        """How mailbox names are written on the wire."""
+        return NameFormat(self.utf8, self.namespace.separator)
 
     @property
     def rev2(self) -> bool:

@@ -242,7 +242,7 @@ async def _search(
     session: Session, command: Search, mailbox: IMailbox, view: View, since: int
 ) -> None:
     uids = await find(session, command, mailbox, view)
-    source = encode.esearch_mailbox(mailbox.name, mailbox.uidvalidity, utf8=session.utf8)
+    source = encode.esearch_mailbox(mailbox.name, mailbox.uidvalidity, names=session.names)
     if session.state is State.SELECTED and view is session.view:
         await session.search_contexts.keep(command, uids, since, source)
     pairs = save_and_encode_results(session, command, uids, view)
