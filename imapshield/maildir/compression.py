@@ -123,13 +123,7 @@ def decompress(octets: bytes) -> bytes:
         OSError: the file is damaged or incomplete, or its content is larger than the limits allow.
     """
     limit = min(MAX_MESSAGE_SIZE, max(ANY_RATIO_SIZE, MAX_RATIO * len(octets)))
-    content = _first_bytes(octets, limit + 1, whole=True)
-    if len(content) > limit:
-        raise _unreadable(
-            f"it is {len(octets)} bytes that decompress to more than {limit}, which is not allowed; "
-            "move it out of the Maildir"
-        )
-    return content
+    return _first_bytes(octets, limit, whole=True)
 
 
 def decompress_head(octets: bytes, size: int) -> bytes:
@@ -146,13 +140,20 @@ def decompress_head(octets: bytes, size: int) -> bytes:
 
 
 def _first_bytes(octets: bytes, size: int, whole: bool) -> bytes:
+    """Return at most `size` bytes of the content; if `whole` is true, there must be no more of them."""
     name, new_decompressor = next(f for magic, f in _FORMATS.items() if octets.startswith(magic))
     chunks: list[bytes] = []
+    left = size
     try:
         for chunk in _chunks(octets, new_decompressor):
-            chunks.append(chunk[:size])
-            size -= len(chunks[-1])
-            if not size:
+            if whole and len(chunk) > left:
+                raise _unreadable(
+                    f"it is {len(octets)} bytes that decompress to more than {size}, which is not "
+                    "allowed; move it out of the Maildir"
+                )
+            chunks.append(chunk[:left])
+            left -= len(chunks[-1])
+            if not (whole or left):
                 break
     except EOFError:
         if whole:
