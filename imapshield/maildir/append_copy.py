@@ -240,7 +240,7 @@ class _Copy:
         error: OSError | None = None
         for uid, name, old_directory, old_flags, size, physical, date, email_id in rows:
             flags = target_flags[old_flags]
-            base = filename.with_sizes(account.unique_name(), physical, size)
+            base = filename.copy_name(name, account.unique_name(), physical, size)
             new_name = filename.with_flags(base, flags.split(), folder_flags)
             try:
                 self._transfer(old_directory, name, new_name)
