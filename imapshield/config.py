@@ -18,8 +18,8 @@ from imapshield.limits import Limits
 DEFAULT_LISTEN = "tcp:1143:interface=127.0.0.1"
 
 _TOML_TYPES: dict[str, type] = {
-    **dict.fromkeys(("mail-root", "certificate", "key", "backlog"), str),
-    **dict.fromkeys(("strict-backlog", "report-only", "verbose"), bool),
+    **dict.fromkeys(("mail-root", "index-root", "certificate", "key", "backlog"), str),
+    **dict.fromkeys(("strict-backlog", "report-only", "verbose", "follow-symlinks"), bool),
     **dict.fromkeys(("listen", "auth", "limit"), list),
 }
 _TYPE_NAMES = {str: "a string", bool: "true or false", list: "a list of strings"}
@@ -39,6 +39,8 @@ class Settings:
     Args:
         listen: descriptions of Twisted endpoints.
         mail_root: the directory or pattern of the users' Maildirs; None selects the first-run folder.
+        index_root: the directory or pattern of the users' indexes; None keeps each in its Maildir.
+        follow_symlinks: whether the folders of a Maildir may be symbolic links.
         auth: the values of ``--auth``, in the order in which their checkers are tried; empty selects the password file
             of the first-run folder.
         certificate: path of a PEM file with the certificate and its chain; None disables STARTTLS.
@@ -49,6 +51,8 @@ class Settings:
 
     listen: tuple[str, ...] = (DEFAULT_LISTEN,)
     mail_root: str | None = None
+    index_root: str | None = None
+    follow_symlinks: bool = False
     auth: tuple[str, ...] = ()
     certificate: str | None = None
     key: str | None = None
@@ -74,6 +78,8 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
     settings = Settings(
         listen=tuple(options.get("listen", ())) or (DEFAULT_LISTEN,),
         mail_root=options.get("mail-root"),
+        index_root=options.get("index-root"),
+        follow_symlinks=options.get("follow-symlinks", False),
         auth=tuple(options.get("auth", ())),
         certificate=options.get("certificate"),
         key=options.get("key"),

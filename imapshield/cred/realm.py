@@ -84,6 +84,9 @@ class MaildirRealm:
         open_store: returns the store for the path of a Maildir; by default a `MaildirStore`.
         optional_interfaces: the optional account interfaces that the stores of `open_store` support.
         quota: the maximum number of bytes and of messages in one account; None means no limit.
+        index_root: a directory or a pattern, in which each user's index gets a directory of its own; by default it is
+            in the Maildir.
+        follow_symlinks: whether the folders of a Maildir may be symbolic links to directories.
     """
 
     _log = Logger()
@@ -99,14 +102,18 @@ class MaildirRealm:
         open_store: Callable[[str], IStore] | None = None,
         optional_interfaces: Iterable[type[Interface]] = (),
         quota: tuple[int | None, int | None] = (None, None),
+        index_root: str | None = None,
+        follow_symlinks: bool = False,
     ) -> None:
         self.mail_root = MailRoot(mail_root)
+        self.index_root = None if index_root is None else MailRoot(index_root)
+        self._follow_symlinks = follow_symlinks
         self._notifier: ChangeNotifier = change_notifier or DirectoryWatcher(reactor)
         self._reactor = reactor
         self._pool = pool or ThreadPool(0, THREADS, "maildir")
         self._started = self._closed = False
         self._max_idle_accounts = max_idle_accounts
-        self._open_store = open_store or self._open_maildir
+        self._open_store = open_store
         self._optional_interfaces = (
             tuple(optional_interfaces) if open_store else (IQuota, IMetadata)
         )
@@ -163,7 +170,7 @@ class MaildirRealm:
             self._start()
             account = self._accounts[user] = StoreAccount(
                 user,
-                lambda: self._open_store(maildir),
+                lambda: self._open_account(user, maildir),
                 SerialWorker(self._pool, self._reactor),
                 change_notifier=self._notifier,
                 on_idle=self._account_idle,
@@ -201,11 +208,20 @@ class MaildirRealm:
             self._closed = True
             self._pool.stop()
 
-    def _open_maildir(self, path: str) -> IStore:
+    def _open_account(self, user: str, path: str) -> IStore:
+        if self._open_store is not None:
+            return self._open_store(path)
+
         def log_warning(text: str) -> None:  # runs in a thread of the pool
             self._reactor.callFromThread(self._log.warn, "{root}: {text}", root=path, text=text)
 
         store: IStore = MaildirStore(
-            path, now=time.time, log_warning=log_warning, quota=self._quota
+            path,
+            now=time.time,
+            log_warning=log_warning,
+            quota=self._quota,
+            base=self.mail_root.base,
+            index_directory=None if self.index_root is None else self.index_root.maildir(user),
+            follow_symlinks=self._follow_symlinks,
         )
         return store

@@ -9,6 +9,7 @@ from imapshield.errors import QuotaExceeded
 from imapshield.mailbox.values import Quota
 from imapshield.maildir import filename, files
 from imapshield.maildir.fetch_cache import FetchCache
+from imapshield.maildir.files import Ownership
 from imapshield.maildir.index import Index
 from imapshield.maildir.keywords import MailboxKeywords
 from imapshield.maildir.message_file import OpenBlob
@@ -32,6 +33,7 @@ class AccountState:
         open_blob: the large string of which a part was read last, or None. A string in a temporary file is closed when
             its end was read.
         logged_files: the paths of ignored files that the operator has been warned about.
+        unindexed: names of mailboxes that the index may lack.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class AccountState:
         self.cache = FetchCache(self.index, now)
         self.open_blob: OpenBlob | None = None
         self.logged_files: set[bytes] = set()
+        self.unindexed: list[str] = []
         self._quota = quota
         self._index_fd = -1
         self._is_prepared = False
@@ -75,7 +78,9 @@ class AccountState:
         if was_replaced:
             self.index.close()
             self.keywords.clear_cache()
-        if self.index.ensure_open(self._index_directory(), self.folders.owner, self._has_mail):
+        is_inside = self._index_path == self.folders.root
+        owner = self.folders.owner if is_inside else Ownership(-1, -1, 0o700)
+        if self.index.ensure_open(self._index_directory(), owner, self._has_mail):
             self._is_prepared = False
         is_prepared, self._is_prepared = self._is_prepared and not was_replaced, True
         return not is_prepared
@@ -134,12 +139,15 @@ class AccountState:
             self.log_warning(f"cannot read or write {files.described(error, folder)}")
 
     def usage(self) -> Quota:
-        """Return usage and limits, as the index has them: its triggers count messages and the bytes of their files."""
+        """Return usage and limits, as the index has them.
+
+        Its triggers count messages, the bytes of their files, and the bytes of metadata.
+        """
         octets, messages = self.index.db.execute("SELECT octets, messages FROM account").fetchone()
         return Quota(octets, messages, *self._quota)
 
-    def check_quota(self, messages: int, octets: int) -> None:
-        """Check that there is room for more messages and bytes.
+    def check_quota(self, messages: int, octets: int, *, counted: bool = False) -> None:
+        """Check that there is room for more messages and bytes; `counted` if the index counts them already.
 
         A delivery agent does not check the quota, so the account may already be over it. Then only changes that do not
         make it larger are allowed.
@@ -154,5 +162,5 @@ class AccountState:
             (octets, usage.octets, usage.max_octets),
             (messages, usage.messages, usage.max_messages),
         ):
-            if added > 0 and limit is not None and used + added > limit:
+            if added > 0 and limit is not None and used + (0 if counted else added) > limit:
                 raise QuotaExceeded

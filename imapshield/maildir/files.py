@@ -113,13 +113,23 @@ def described(error: OSError, root: bytes) -> str:
     return text
 
 
+def named(error: OSError, entry: Entry) -> OSError:
+    """Return `error` with the path of `entry`, for the log; with its name alone where the system has no ``/proc``."""
+    if not isinstance(error.filename, bytes) or b"/" not in error.filename:
+        directory = b""
+        with suppress(OSError):
+            directory = os.readlink(b"/proc/self/fd/%d" % entry.directory) + b"/"
+        error.filename = directory + entry.name
+    return error
+
+
 @contextmanager
-def naming_errors(name: bytes) -> Iterator[None]:
-    """Run a block that uses an open file; an OSError that has no path gets the file's."""
+def naming_errors(path: bytes) -> Iterator[None]:
+    """Run a block that uses an open file or directory; an OSError gets its path."""
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or name
+        error.filename = path
         raise
 
 
@@ -142,12 +152,16 @@ class UndoSteps(list[Callable[[], object]]):
 
 @contextmanager
 def _opened(entry: Entry, flags: int) -> Iterator[int]:
-    with naming_errors(entry.name):
+    try:
         fd = os.open(entry.name, flags, 0o600, dir_fd=entry.directory)
         try:
             yield fd
         finally:
             os.close(fd)
+    except FileNotFoundError:  # often expected, and never logged
+        raise
+    except OSError as error:
+        raise named(error, entry) from None
 
 
 def open_directory(entry: Entry, *, follow: bool = False) -> int:
@@ -158,7 +172,10 @@ def open_directory(entry: Entry, *, follow: bool = False) -> int:
 
 def make_directory(entry: Entry, owner: Ownership) -> None:
     """Create a directory and sync it. Its name is on stable storage after the caller has synced the parent."""
-    os.mkdir(entry.name, 0o700, dir_fd=entry.directory)
+    try:
+        os.mkdir(entry.name, 0o700, dir_fd=entry.directory)
+    except OSError as error:
+        raise named(error, entry) from None
     with _opened(entry, _DIRECTORY | os.O_NOFOLLOW) as fd:
         owner.give(fd, owner.mode)
 
@@ -213,8 +230,10 @@ def replace(entry: Entry, content: bytes, owner: Ownership) -> None:
             owner.give(fd, owner.mode & 0o666)
             os.fsync(fd)
         rename(temporary, entry)
-    with naming_errors(entry.name):
+    try:
         os.fsync(entry.directory)
+    except OSError as error:
+        raise named(error, entry) from None
 
 
 def read_small(entry: Entry, limit: int = 16 << 20) -> bytes:
@@ -232,7 +251,10 @@ def read_small(entry: Entry, limit: int = 16 << 20) -> bytes:
 
 def open_message(entry: Entry) -> int:
     """Return a descriptor to read a message from."""
-    return os.open(entry.name, _READ, dir_fd=entry.directory)
+    try:
+        return os.open(entry.name, _READ, dir_fd=entry.directory)
+    except OSError as error:
+        raise named(error, entry) from None
 
 
 def read_message(fd: int) -> bytes:
@@ -263,7 +285,12 @@ def status(entry: Entry) -> os.stat_result:
 
 def rename(source: Entry, target: Entry) -> None:
     """Rename a file or directory; a file that has the target's name is replaced."""
-    os.rename(source.name, target.name, src_dir_fd=source.directory, dst_dir_fd=target.directory)
+    try:
+        os.rename(
+            source.name, target.name, src_dir_fd=source.directory, dst_dir_fd=target.directory
+        )
+    except OSError as error:
+        raise named(error, source) from None
 
 
 def duplicate(source: Entry, target: Entry, owner: Ownership) -> None:
@@ -273,7 +300,7 @@ def duplicate(source: Entry, target: Entry, owner: Ownership) -> None:
         OSError: with ELOOP if the source is a symbolic link.
     """
     if not stat.S_ISREG(status(source).st_mode):
-        raise OSError(errno.ELOOP, "not a regular file", source.name)
+        raise named(OSError(errno.ELOOP, "not a regular file"), source)
     try:
         os.link(
             source.name,
@@ -284,7 +311,7 @@ def duplicate(source: Entry, target: Entry, owner: Ownership) -> None:
         )
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
-            raise
+            raise named(error, source) from None
         with _opened(source, _READ) as fd:
             source_status = os.fstat(fd)
             content = _FileLiteral(fd, source_status.st_size)
@@ -308,7 +335,10 @@ def move(source: Entry, target: Entry, owner: Ownership) -> None:
 
 def unlink(entry: Entry) -> None:
     """Remove a file."""
-    os.unlink(entry.name, dir_fd=entry.directory)
+    try:
+        os.unlink(entry.name, dir_fd=entry.directory)
+    except OSError as error:
+        raise named(error, entry) from None
 
 
 def remove(entry: Entry) -> None:

@@ -109,8 +109,8 @@ def _rename_into_cur(
         os.rename(source.name, name, src_dir_fd=source.directory, dst_dir_fd=cur)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
-            raise
-        account.log_unreadable(error, folder.path)
+            raise files.named(error, source) from None
+        account.log_unreadable(files.named(error, source), folder.path)
         name = source.name
         os.rename(name, name, src_dir_fd=source.directory, dst_dir_fd=cur)
     undo.append(partial(files.rename_back, Entry(cur, name), source, folder.owner))

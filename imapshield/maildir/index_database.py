@@ -57,6 +57,13 @@ ALTER TABLE mailbox ADD COLUMN changed_at INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE mailbox ADD COLUMN cur_files INTEGER NOT NULL DEFAULT 0;
 UPDATE mailbox SET uidnext = min(uidnext + 1000, 4294967295), highestmodseq = highestmodseq + 1000;
 UPDATE mailbox SET floor = highestmodseq, synced_modseq = highestmodseq;
+UPDATE account SET octets = octets + (SELECT total(length(entry) + length(value)) FROM metadata);
+CREATE TRIGGER metadata_inserted AFTER INSERT ON metadata BEGIN
+    UPDATE account SET octets = octets + length(new.entry) + length(new.value);
+END;
+CREATE TRIGGER metadata_deleted AFTER DELETE ON metadata BEGIN
+    UPDATE account SET octets = octets - length(old.entry) - length(old.value);
+END;
 """
 """Version 1 did not sync its commits. The last ones may be lost, so 1,000 UIDs and MODSEQs are skipped."""
 
@@ -136,7 +143,8 @@ class IndexDatabase:
     def _close(self) -> None:
         db, self._db, self._epoch = self._db, None, None
         if db is not None:
-            db.close()
+            with self._files.rights():
+                db.close()
 
     @property
     def db(self) -> sqlite3.Connection:
@@ -239,18 +247,9 @@ class IndexDatabase:
         is_new = self._files.create()
         # The epoch files are read before the database: another process writes them after its commit.
         inode, last_epoch = self._files.identity()
-        db = sqlite3.connect(
-            os.fsdecode(self._files.path),
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=256,
-        )
+        with self._files.rights():
+            db = _connect(os.fsdecode(self._files.path))
         try:
-            db.execute("PRAGMA trusted_schema = OFF")
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            db.execute("PRAGMA cache_size = -1024")  # KiB; a thousand accounts may be open
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 self._create(db, has_mail())
@@ -308,6 +307,28 @@ class IndexDatabase:
             "mail is lost, but mail clients download it again. Check the disk; the moved file "
             "may be deleted"
         )
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    """Open a database, with all files that SQLite needs for it."""
+    db = sqlite3.connect(
+        path,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    try:
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA cache_size = -1024")  # KiB; a thousand accounts may be open
+        db.execute("BEGIN IMMEDIATE")  # opens the write-ahead log
+        db.execute("ROLLBACK")
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def _migrate(db: sqlite3.Connection) -> None:

@@ -18,12 +18,14 @@ that was copied while the server ran and was put back in place with ``cp`` after
 """
 
 import os
+import secrets
 import stat
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 from imapshield.errors import StoreIOError
 from imapshield.maildir import files
+from imapshield.maildir.file_rights import file_rights
 from imapshield.maildir.files import Entry, Ownership
 
 INDEX_FILE = b"imapshield.sqlite"
@@ -68,13 +70,19 @@ class IndexFiles:
             error.filename = self.path
             raise
         try:
-            if is_new:
-                self.owner.give(fd, self.owner.mode & 0o666)
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
                 raise StoreIOError
+            if is_new or (status.st_uid == 0 and status.st_nlink == 1):
+                # An older version of imapshield, run as root, made files that belong to root.
+                self.owner.give(fd, self.owner.mode & 0o666)
         finally:
             os.close(fd)
         return is_new
+
+    def rights(self) -> AbstractContextManager[None]:
+        """Return a context in which SQLite opens and closes the files."""
+        return file_rights(self.owner.uid, self.owner.gid)
 
     def remember(self) -> None:
         """Remember which file was opened, for `is_unchanged`."""
@@ -99,19 +107,20 @@ class IndexFiles:
         during the call. A log that the restored backup does not contain belongs to the old file and is removed. It is
         recognized by equal mtime and ctime; programs that restore a file set its mtime back.
         """
-        away = self.path + b".restored"
+        database = Entry(self.directory, INDEX_FILE)
+        away = Entry(self.directory, INDEX_FILE + b".%b" % secrets.token_hex(8).encode())
         is_there = False
         with suppress(FileNotFoundError):
-            os.rename(self.path, away)
+            files.rename(database, away)
             is_there = True
         close()
         if is_there:
-            os.rename(away, self.path)
-        log = self.path + b"-wal"
+            files.rename(away, database)
+        log = Entry(self.directory, INDEX_FILE + b"-wal")
         with suppress(FileNotFoundError):
-            status = os.stat(log, follow_symlinks=False)
+            status = files.status(log)
             if status.st_mtime_ns == status.st_ctime_ns:
-                os.unlink(log)
+                files.unlink(log)
 
     def identity(self) -> tuple[int, int]:
         """Return the inode of the database, and the last epoch of which there is a file."""

@@ -10,9 +10,9 @@ CREATE TABLE account (                      -- Exactly one row.
     id INTEGER PRIMARY KEY CHECK (id = 1),
     uidvalidity INTEGER NOT NULL,           -- The last UIDVALIDITY that any mailbox got. It never decreases. It is also
                                             -- in the file imapshield-uidvalidity, which outlives the index.
-    octets INTEGER NOT NULL DEFAULT 0,      -- The bytes of all message files, for the quota: the sum of
-                                            -- message.physical. The triggers below maintain it when messages are
-                                            -- inserted and deleted. Code that updates message.physical updates it too.
+    octets INTEGER NOT NULL DEFAULT 0,      -- The bytes of all message files (message.physical) and of all metadata,
+                                            -- for the quota. The triggers below maintain it when rows are inserted
+                                            -- and deleted. Code that updates message.physical updates it too.
     messages INTEGER NOT NULL DEFAULT 0,    -- The number of messages in all mailboxes.
     inode INTEGER NOT NULL DEFAULT 0,       -- The inode of this file: a copy has another one. 0 if it is not known.
     epoch INTEGER NOT NULL DEFAULT 0        -- Counts how often the file was opened for writing, and closed
@@ -112,4 +112,12 @@ END;
 
 CREATE TRIGGER message_deleted AFTER DELETE ON message BEGIN
     UPDATE account SET octets = octets - old.physical, messages = messages - 1;
+END;
+
+CREATE TRIGGER metadata_inserted AFTER INSERT ON metadata BEGIN
+    UPDATE account SET octets = octets + length(new.entry) + length(new.value);
+END;
+
+CREATE TRIGGER metadata_deleted AFTER DELETE ON metadata BEGIN
+    UPDATE account SET octets = octets - length(old.entry) - length(old.value);
 END;

@@ -47,9 +47,10 @@ What this module does not do, and why
 """
 
 import errno
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 
+from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import OpenedMailbox
 from imapshield.maildir import filename, files, uid_assignment
@@ -74,6 +75,11 @@ from imapshield.wire.sequence import SequenceSet
 
 MAX_TRUSTED_SECONDS = 3600.0
 """Directories are read again after this time, whatever their mtimes are."""
+
+MAX_ADDED_TOGETHER = 200
+MAX_FILES_ADDED_TOGETHER = 2000
+"""How many mailboxes, with how many files in ``cur/``, are added to the index in one transaction with the mailbox that
+is opened: few enough that its client does not wait noticeably longer."""
 
 UIDS_LEFT = 1_000_000
 """A mailbox that has fewer UIDs left gets a new UIDVALIDITY and new UIDs when it is opened. Only a file of another
@@ -124,26 +130,54 @@ def find_or_add(account: AccountState, name: str) -> MailboxRow:
     mailbox = account.index.mailbox_named(name)
     if mailbox is not None:
         return mailbox
-    folder = account.folders.folder(name)
-    stat_or_create(folder)  # raises NoSuchMailbox
+    stat_or_create(account.folders.folder(name))  # raises NoSuchMailbox
     with account.index.write():
-        return account.index.mailbox_named(name) or _add(account, name, folder)
+        mailbox = account.index.mailbox_named(name) or _add(account, name)
+        _add_others(account)
+        return mailbox
 
 
-def _add(account: AccountState, name: str, folder: Folder) -> MailboxRow:
-    index = account.index
+def _add(account: AccountState, name: str) -> MailboxRow:
+    """Add a mailbox and its messages to the index, in a write transaction."""
+    index, folder = account.index, account.folders.folder(name)
+    stamps = stat_or_create(folder)
     imported = uid_assignment.read_uid_list(folder)
+    uids: Mapping[bytes, int] = {}
     if imported is None:
-        return index.add_mailbox(name)
-    uid_assignment.mark_imported(folder)
-    uidvalidity, first_uid, uids = imported
-    mailbox = index.add_mailbox(name, uidvalidity=uidvalidity, uidnext=first_uid)
-    listed = list(list_folder(folder, cur=True).by_base().values())
-    uidnext = uid_assignment.add_files(account, mailbox, folder, listed, 2, uids)
-    index.update_mailbox(
-        mailbox.key, highestmodseq=2, uidnext=uidnext, last_claimed_uid=first_uid - 1
-    )
+        mailbox = index.add_mailbox(name)
+    else:
+        uid_assignment.mark_imported(folder)
+        uidvalidity, first_uid, uids = imported
+        mailbox = index.add_mailbox(name, uidvalidity=uidvalidity, uidnext=first_uid)
+    listing = list_folder(folder, cur=True)
+    found = list(listing.by_base().values())
+    if found:
+        uidnext = uid_assignment.add_files(account, mailbox, folder, found, 2, uids)
+        index.update_mailbox(mailbox.key, highestmodseq=2, uidnext=uidnext)
+    if imported is not None:
+        index.update_mailbox(mailbox.key, last_claimed_uid=mailbox.uidnext - 1)
+    _record_reading(account, index.mailbox(mailbox.key), stamps, listing)
     return index.mailbox(mailbox.key)
+
+
+def _add_others(account: AccountState) -> None:
+    """Add more mailboxes that the index lacks, in the same transaction.
+
+    A client that lists thousands of folders of another server would otherwise wait for the disk for each of them.
+    """
+    if not account.unindexed:
+        rows = account.index.db.execute("SELECT name FROM mailbox")
+        account.unindexed = list(set(account.folders.mailboxes()) - {name for (name,) in rows})
+        account.unindexed.sort(reverse=True)
+    files_added = 0
+    for _ in range(min(MAX_ADDED_TOGETHER, len(account.unindexed))):
+        name = account.unindexed.pop()
+        if account.index.mailbox_named(name) is None:
+            with suppress(NoSuchMailbox):
+                files_added += _add(account, name).cur_files
+        account.folders.release()
+        if files_added > MAX_FILES_ADDED_TOGETHER:
+            break
 
 
 def synchronize(
