@@ -324,7 +324,7 @@ class UnreadableTests(DiskTestCase):
             self.assertNotIn("permissions", self.warnings[-1])
         with failing("fsync", OSError(errno.EIO, "Input/output error")):
             self.assertRaises(StoreIOError, self.append)
-        self.assertRegex(self.warnings[-1], f"S={len(MAIL)}.* below {self.root}: Input/output error")
+        self.assertRegex(self.warnings[-1], f"{self.root}/tmp/.*S={len(MAIL)}.*: Input/output error")
         with failing("fsync", OSError(errno.EROFS, "Read-only file system")):
             self.assertRaises(StoreIOError, self.append)
         self.assertIn("permissions", self.warnings[-1])
