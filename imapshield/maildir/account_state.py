@@ -31,6 +31,7 @@ class AccountState:
             its end was read.
         logged_files: the paths of ignored and unreadable files that the operator has been warned about.
         unindexed: names of mailboxes that the index may lack.
+        is_running: whether an operation is running.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class AccountState:
         self.open_blob: OpenBlob | None = None
         self.logged_files: set[bytes] = set()
         self.unindexed: list[str] = []
+        self.is_running = False
         self._quota = quota
         self._index_fd = -1
         self._is_prepared = False

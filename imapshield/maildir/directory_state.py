@@ -45,19 +45,20 @@ def is_untrusted(mtime: int, now: float) -> bool:
 
 
 def stat_or_create(folder: Folder) -> DirectoryStamps:
-    """Stat the directories of a folder, creating ``new/`` and ``tmp/`` if they are missing.
+    """Stat the directories of a folder, creating ``new/``, and the ``cur/`` of INBOX, if they are missing.
 
     Raises:
         NoSuchMailbox: the folder has no ``cur/``. Another program made the directory, for another purpose.
     """
     try:
         cur = folder.status(CUR)
-    except FileNotFoundError:
-        raise NoSuchMailbox from None
-    try:
         new = folder.status(NEW)
     except FileNotFoundError:
-        folder.complete()
+        try:
+            folder.directory(CUR)
+            folder.directory(NEW)
+        except FileNotFoundError:
+            raise NoSuchMailbox from None
         cur, new = folder.status(CUR), folder.status(NEW)
     return DirectoryStamps(cur.st_mtime_ns, cur.st_ino, new.st_mtime_ns, new.st_ino)
 

@@ -171,13 +171,15 @@ def open_directory(entry: Entry, *, follow: bool = False) -> int:
 
 
 def make_directory(entry: Entry, owner: Ownership) -> None:
-    """Create a directory and sync it. Its name is on stable storage after the caller has synced the parent."""
+    """Create a directory. If this raises, it does not exist. The caller syncs the parent."""
     try:
         os.mkdir(entry.name, 0o700, dir_fd=entry.directory)
     except OSError as error:
         raise named(error, entry) from None
-    with _opened(entry, _DIRECTORY | os.O_NOFOLLOW) as fd:
-        owner.give(fd, owner.mode)
+    with UndoSteps() as undo:
+        undo.append(partial(remove_tree, entry))
+        with _opened(entry, _DIRECTORY | os.O_NOFOLLOW) as fd:
+            owner.give(fd, owner.mode)
 
 
 def message_names(directory: int) -> frozenset[bytes]:

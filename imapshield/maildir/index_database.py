@@ -209,7 +209,7 @@ class IndexDatabase:
         code = _sqlite_code(error)
         if code == sqlite3.SQLITE_BUSY:
             return StoreBusy()
-        if code == sqlite3.SQLITE_FULL:
+        if is_disk_full(error):
             return NoSpace()
         path = os.fsdecode(self._files.path)
         is_disk_error = getattr(error, "sqlite_errorname", "").startswith(_DISK_ERRORS)
@@ -364,6 +364,11 @@ def _is_copy(db: sqlite3.Connection, inode: int, last_epoch: int) -> bool:
     """Whether the database describes another file than itself, or an older epoch than the last one."""
     recorded_inode, epoch = db.execute("SELECT inode, epoch FROM account").fetchone()
     return recorded_inode not in (0, inode) or epoch < last_epoch
+
+
+def is_disk_full(error: sqlite3.Error) -> bool:
+    """Whether a commit failed because the disk is full."""
+    return _sqlite_code(error) == sqlite3.SQLITE_FULL
 
 
 def _corrupt() -> sqlite3.Error:

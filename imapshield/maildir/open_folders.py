@@ -40,27 +40,43 @@ class Folder:
         path: its path, for the log and for inotify.
         owner: the ownership of new files.
         follow: whether ``cur``, ``new`` and ``tmp`` may be symbolic links.
+        is_inbox: whether it is the Maildir itself. Another folder without ``cur/`` is no mailbox.
     """
 
-    def __init__(self, fd: int, path: bytes, owner: Ownership, follow: bool) -> None:
+    def __init__(
+        self, fd: int, path: bytes, owner: Ownership, follow: bool, is_inbox: bool
+    ) -> None:
         self.fd = fd
         self.path = path
         self.owner = owner
+        self.is_inbox = is_inbox
         self._follow = follow
         self._directories: dict[int, int] = {}
 
     def directory(self, number: int) -> int:
         """Return the descriptor of ``cur/``, ``new/`` or ``tmp/`` (CUR, NEW or TMP).
 
+        If the folder lacks ``new/`` or ``tmp/``, or INBOX lacks ``cur/``, they are created.
+
         Raises:
-            FileNotFoundError: the folder lacks it.
+            FileNotFoundError: the folder lacks ``cur/``, or was removed.
         """
         fd = self._directories.get(number)
         if fd is None:
-            name = Entry(self.fd, DIRECTORY_NAMES[number])
-            with files.naming_errors(self.path + b"/" + name.name):
-                fd = self._directories[number] = files.open_directory(name, follow=self._follow)
+            try:
+                fd = self._open_directory(number)
+            except FileNotFoundError:
+                if number == CUR and not self.is_inbox:
+                    raise
+                self.complete()
+                fd = self._open_directory(number)
+            self._directories[number] = fd
         return fd
+
+    def _open_directory(self, number: int) -> int:
+        name = Entry(self.fd, DIRECTORY_NAMES[number])
+        with files.naming_errors(self.path + b"/" + name.name):
+            return files.open_directory(name, follow=self._follow)
 
     def entry(self, number: int, name: bytes) -> Entry:
         """Return the message file `name` in ``cur/``, ``new/`` or ``tmp/``.
@@ -219,7 +235,7 @@ class OpenFolders:
                 "--follow-symlinks permits links to folders, if you trust the owners of all Maildirs"
             )
             raise NoSuchMailbox from None
-        return Folder(fd, path, self.owner, self._follow)
+        return Folder(fd, path, self.owner, self._follow, not name)
 
     def name(self, mailbox: str) -> bytes:
         """Return the name of a mailbox's folder, b"" for INBOX, whether or not it exists.

@@ -98,7 +98,9 @@ def irregular_folders(
     hidden: list[bytes] = []
     for folder in sorted(folders):
         try:
-            name = _DOTS.sub(DELIMITER, _printable(folder[1:].decode().replace(DELIMITER, "_")))
+            name = fold_inbox(
+                _DOTS.sub(DELIMITER, _printable(folder[1:].decode().replace(DELIMITER, "_")))
+            )
             regular = folder_name(name)
         except (UnicodeDecodeError, BadMailboxName):
             hidden.append(folder)

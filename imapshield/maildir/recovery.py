@@ -18,6 +18,7 @@ imapshield's last change. Both are times of the file system.
 MOVE syncs the directories before it commits, so it needs no recovery.
 """
 
+import sqlite3
 from contextlib import suppress
 
 from imapshield.errors import NoSuchMailbox
@@ -25,6 +26,7 @@ from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import MailboxRow
+from imapshield.maildir.index_database import is_disk_full
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.paths import CUR, NEW, TMP
 
@@ -34,25 +36,31 @@ def recover_all(account: AccountState) -> None:
     index = account.index
     unsynced = index.db.execute("SELECT id FROM mailbox WHERE highestmodseq > synced_modseq")
     for (key,) in unsynced.fetchall():
-        with suppress(NoSuchMailbox), index.write(durable=False):
-            mailbox = index.mailbox(key)
-            _recover(account, mailbox, account.folder(key))
+        try:
+            with suppress(NoSuchMailbox), index.write(durable=False):
+                mailbox = index.mailbox(key)
+                _recover(account, mailbox, account.folder(key))
+        except sqlite3.Error as error:
+            # The files have their names, and the next opening tries again. A full disk must not prevent reading.
+            if not is_disk_full(error):
+                raise
 
 
 def _recover(account: AccountState, mailbox: MailboxRow, folder: Folder) -> None:
-    db, key = account.index.db, mailbox.key
-    rows = db.execute(
-        "SELECT uid, place, name FROM message INDEXED BY message_modseq"
-        " WHERE mailbox = ? AND modseq > ?",
-        (key, mailbox.synced_modseq),
+    key, listed_at = mailbox.key, mailbox.listed_at
+    names = account.index.db.execute(
+        "SELECT name FROM message INDEXED BY message_modseq"
+        " WHERE mailbox = ? AND modseq > ? AND place = ?",
+        (key, mailbox.synced_modseq, CUR),
     ).fetchall()
     finder = FileFinder(folder)
     _remove_again(account, mailbox, finder)
-    for uid, directory, name in rows:
-        if directory != TMP and not _exists(folder, directory, name):
-            _rename_again(account, mailbox, finder, uid, name)
+    for (name,) in names:
+        if not _exists(folder, name) and _rename_again(mailbox, finder, name):
+            listed_at = 0.0  # other programs may have changed the directory too
     folder.sync(CUR, NEW)
     account.index.note_synced(mailbox)
+    account.index.update_mailbox(key, listed_at=listed_at)
 
 
 def _remove_again(account: AccountState, mailbox: MailboxRow, finder: FileFinder) -> None:
@@ -68,28 +76,25 @@ def _is_older(folder: Folder, file: tuple[int, bytes], time: int) -> bool:
     return files.status(folder.entry(*file)).st_ctime_ns <= time
 
 
-def _exists(folder: Folder, directory: int, name: bytes) -> bool:
+def _exists(folder: Folder, name: bytes) -> bool:
     try:
-        files.status(folder.entry(directory, name))
+        files.status(folder.entry(CUR, name))
     except FileNotFoundError:
         return False
     return True
 
 
-def _rename_again(
-    account: AccountState, mailbox: MailboxRow, finder: FileFinder, uid: int, name: bytes
-) -> None:
-    """Give a message's file the name that the index has, unless another program has renamed it since."""
+def _rename_again(mailbox: MailboxRow, finder: FileFinder, name: bytes) -> bool:
+    """Give a message's file the name that the index has, unless another program has renamed it since.
+
+    Returns:
+        whether the file was renamed.
+    """
     file = finder.find(name)
     if file is None:
-        return  # the next sync finds out
+        return False  # the next sync finds out
     directory, _ = file
     if directory != TMP and not _is_older(finder.folder, file, mailbox.changed_at):
-        return
+        return False
     files.rename(finder.folder.entry(*file), finder.folder.entry(CUR, name))
-    account.index.db.execute(
-        f"UPDATE message SET place = {CUR} WHERE mailbox = ? AND uid = ?",  # noqa: S608
-        (mailbox.key, uid),
-    )
-    # Other programs may have changed the directory too, before or after the failure.
-    account.index.update_mailbox(mailbox.key, listed_at=0.0)
+    return True

@@ -18,6 +18,7 @@ from imapshield.maildir import compression
 from imapshield.maildir.mailbox_status import MAX_MEASURED_BY_STATUS
 from imapshield.maildir.message_fetch import MAX_STRING_SIZE
 from imapshield.maildir.message_file import MessageFile, MessageFiles
+from imapshield.maildir.open_folders import OpenFolders
 from imapshield.message.chunks import CHUNK_SIZE
 from imapshield.testing.store_contract import BUDGET, ENVELOPE, MAIL, STRUCTURE, WHOLE
 from imapshield.wire import strings
@@ -153,7 +154,7 @@ class CompressedMailTests(DiskTestCase):
         return [column[0] for column in fetched.columns]
 
     def size(self, uid: int) -> int:
-        return self.store.sizes(self.key(), [uid])[0][1]
+        return self.store.sizes(self.key(), [uid]).sizes[0][1]
 
     def read(self, blob: bytes | Blob) -> bytes:
         """Return the string of a blob, read in chunks."""
@@ -176,14 +177,14 @@ class CompressedMailTests(DiskTestCase):
                 self.assertEqual(self.size(uid), len(MAIL), name)
                 os.unlink(self.path("cur", name))
                 found = self.store.search(self.key(), [uid], TextKey("x", True))
-                self.assertEqual(found, [])
+                self.assertEqual(found.matching, [])
 
     def test_text_of_compressed_mail_is_searched(self) -> None:
         """SEARCH TEXT finds the text of compressed messages."""
         content = b"Subject: a\n\nneedle in the haystack\n"
         self.deliver(gzip.compress(content), name=marked(1, content), directory="cur")
         for words, found in (("needle in", [1]), ("other", [])):
-            self.assertEqual(self.store.search(self.key(), [1], TextKey(words, False)), found)
+            self.assertEqual(self.store.search(self.key(), [1], TextKey(words, False)).matching, found)
 
     def test_appended_message_stays_byte_for_byte(self) -> None:
         """A message that begins like a compressed one is returned as it was stored, also by a copy of it."""
@@ -243,7 +244,7 @@ class CompressedMailTests(DiskTestCase):
         key = self.store.open("A", True).key
         fetched = self.store.fetch(key, [1, 2, 3, 4], ITEMS, BUDGET)
         self.assertEqual(list(fetched.columns), [[value] * 4 for value in expected])
-        self.assertEqual(self.store.sizes(key, [1, 3]), [(1, len(MAIL)), (3, len(MAIL))])
+        self.assertEqual(self.store.sizes(key, [1, 3]).sizes, [(1, len(MAIL)), (3, len(MAIL))])
 
     def test_large_message_is_a_blob(self) -> None:
         """The content of a small file is a blob if it is large, and its header is read without the rest."""
@@ -277,7 +278,10 @@ class CompressedMailTests(DiskTestCase):
         name = marked(1, STORED)
         self.deliver(octets[:-9], name=name, directory="cur")
         message = MessageFile(1, os.fsencode(name), 0, None, len(octets) - 9)
-        message_files = MessageFiles(os.fsencode(self.root))
+        folders = OpenFolders(os.fsencode(self.root), None, False, self.warnings.append)
+        folders.ensure_open()
+        self.addCleanup(folders.close)
+        message_files = MessageFiles(folders.folder("INBOX"))
         fd = message_files.open(message)
         assert fd is not None
         self.addCleanup(os.close, fd)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 from unittest import mock
 
 from imapshield.mailbox.message_items import ANSWER_VERSION
@@ -22,16 +21,11 @@ from imapshield.testing.store_contract import (
 from imapshield.wire import strings
 from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview, Section
 from imapshield.wire.commands.search import HeaderKey
-from tests.maildir.disk import DiskTestCase, counting_calls
+from tests.maildir.disk import DiskTestCase, counting_calls, opened_messages
 
 
 def fields(*names: bytes) -> BodySection:
     return BodySection(Section((), b"HEADER.FIELDS", names), True)
-
-
-def count_opened(calls: list[Any]) -> int:
-    """Return how many of the calls of `os.open` opened a message."""
-    return len([path for path, *_ in calls if b"/cur/" in path])
 
 
 class FetchCacheTests(DiskTestCase):
@@ -52,7 +46,7 @@ class FetchCacheTests(DiskTestCase):
         """A file is opened once for all items; later no file is opened, even after a restart."""
         with counting_calls("open") as calls:
             first = self.fetch([1, 2, 4])
-        self.assertEqual(count_opened(calls), 3)
+        self.assertEqual(len(opened_messages(calls)), 3)
         self.store = self.open_store()
         self.store.mailboxes()
         with counting_calls("open") as calls:
@@ -60,10 +54,10 @@ class FetchCacheTests(DiskTestCase):
             self.assertEqual(
                 self.fetch([4], [fields(b"FROM", b"subject")]).columns, [first.columns[4][2:]]
             )
-        self.assertEqual(count_opened(calls), 0)
+        self.assertEqual(len(opened_messages(calls)), 0)
         with counting_calls("open") as calls:
             self.assertEqual(self.fetch([1, 2, 3, 4, 5]).columns[0][:2], first.columns[0][:2])
-        self.assertEqual(count_opened(calls), 2)
+        self.assertEqual(len(opened_messages(calls)), 2)
 
     def test_cached_answers_are_copied_with_the_message(self) -> None:
         """COPY and MOVE copy the cached answers."""
@@ -75,7 +69,7 @@ class FetchCacheTests(DiskTestCase):
             self.assertEqual(
                 self.fetch([1, 2, 3], key=self.store.mailbox_key("A")).columns, first.columns
             )
-        self.assertEqual(count_opened(calls), 0)
+        self.assertEqual(len(opened_messages(calls)), 0)
 
     def test_cached_answers_are_removed_with_the_message(self) -> None:
         """The answers of a message are removed with the message, and with its mailbox."""
@@ -153,7 +147,7 @@ class VersionTests(DiskTestCase):
         for column in self.fetch():
             self.assertNotIn(b"old", column)
         found = self.store.search(self.key, range(1, 7), HeaderKey(b"SUBJECT", "old"))
-        self.assertEqual(found, [])
+        self.assertEqual(found.matching, [])
 
     def test_answers_of_another_version_are_removed_a_few_at_a_time(self) -> None:
         """Whenever answers are added, a few answers of another version are removed, until the last item is gone."""
