@@ -193,10 +193,10 @@ def table(tallies: list[Tally]) -> str:
         )
         for row in rows
     ]
-    for tally in tallies:
-        lines.append(
-            f"{tally.server}: {tally.cuts} cuts in {tally.seconds:.0f} s; {tally.failed} showed faults"
-        )
+    lines += [
+        f"{tally.server}: {tally.cuts} cuts in {tally.seconds:.0f} s; {tally.failed} showed faults"
+        for tally in tallies
+    ]
     return "\n".join(lines)
 
 

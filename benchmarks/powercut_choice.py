@@ -135,12 +135,20 @@ class Chooser:
 
     def _append(self) -> Operation | None:
         target = self._target()
-        return target and Append(self.account, target, [self._token()], self._flags(deleted=False))
+        return (
+            None
+            if target is None
+            else Append(self.account, target, [self._token()], self._flags(deleted=False))
+        )
 
     def _multiappend(self) -> Operation | None:
         target = self._target()
         tokens = [self._token() for _ in range(self.rng.randint(2, 5))]
-        return target and Append(self.account, target, tokens, self._flags(deleted=False))
+        return (
+            None
+            if target is None
+            else Append(self.account, target, tokens, self._flags(deleted=False))
+        )
 
     def _delivery(self) -> None:
         target = self._target()
@@ -200,11 +208,11 @@ class Chooser:
 
     def _create(self) -> Operation | None:
         name = self._free_name()
-        return name and Create(self.account, name) or None
+        return None if name is None else Create(self.account, name)
 
     def _delete(self) -> Operation | None:
         mailbox = self._removable()
-        return mailbox and Delete(self.account, mailbox)
+        return None if mailbox is None else Delete(self.account, mailbox)
 
     def _rename(self) -> Operation | None:
         mailbox, name = self._removable(), self._free_name()
@@ -227,7 +235,7 @@ class Chooser:
 
     def _select(self) -> Operation | None:
         target = self._target()
-        return target and Select(self.account, target)
+        return None if target is None else Select(self.account, target)
 
     def _fetch(self) -> Operation | None:
         if self._selected is None or self._selected.sealed:

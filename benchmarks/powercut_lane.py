@@ -386,7 +386,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="powercut-", dir=options.directory) as name:
         directory = Path(name)
         directory.chmod(0o755)
-        server: Server = SERVERS[options.server](directory)
+        server = SERVERS[options.server](directory)
         lane = Lane(server, directory, options.seed, options.kinds.split(","), options.keep)
         gc.collect()
         gc.freeze()

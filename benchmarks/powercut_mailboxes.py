@@ -37,7 +37,7 @@ class Create(Operation):
     """CREATE."""
 
     name = "CREATE"
-    rank = 0
+    on_mailboxes = True
 
     def __init__(self, account: Account, new: str) -> None:
         super().__init__(account, f"CREATE {quoted(new)}".encode(), names=[new])
@@ -55,7 +55,7 @@ class Delete(Operation):
     """DELETE: the whole mailbox or nothing of it."""
 
     name = "DELETE"
-    rank = 0
+    on_mailboxes = True
 
     def __init__(self, account: Account, mailbox: Mailbox) -> None:
         super().__init__(account, f"DELETE {quoted(mailbox)}".encode(), sealed=[mailbox])
@@ -73,7 +73,7 @@ class Rename(Operation):
     """RENAME: the mailbox has one of both names."""
 
     name = "RENAME"
-    rank = 0
+    on_mailboxes = True
 
     def __init__(self, account: Account, mailbox: Mailbox, new: str) -> None:
         command = f"RENAME {quoted(mailbox)} {quoted(new)}".encode()

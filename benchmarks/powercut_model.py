@@ -22,7 +22,8 @@ class Fault(NamedTuple):
     text: str
 
 
-class Announced(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Announced:
     """The highest value that a server has announced, and the operation that was answered with it."""
 
     value: int = 0
@@ -38,14 +39,14 @@ class History:
     """Everything that was ever announced of one mailbox and UIDVALIDITY.
 
     Attributes:
-        contents: the message by UID; a UID never means another one.
+        contents: the message by UID, and the operation that announced it; a UID never means another one.
         states: the flags by (UID, MODSEQ); a MODSEQ never means other flags of the same message.
         removed: the operation that removed a message, by UID.
         uidnext: UIDs below it may have been announced.
         modseq: the highest MODSEQ.
     """
 
-    contents: dict[int, str] = field(default_factory=dict)
+    contents: dict[int, tuple[str, str]] = field(default_factory=dict)
     removed: dict[int, str] = field(default_factory=dict)
     states: dict[tuple[int, int], Flags] = field(default_factory=dict)
     uidnext: Announced = Announced(1)
@@ -54,9 +55,9 @@ class History:
     def announce_uid(self, uid: int, token: str, operation: str) -> Iterator[Fault]:
         """Record the message of a UID."""
         self.uidnext = self.uidnext.or_higher(uid + 1, operation)
-        known = self.contents.setdefault(uid, token)
+        known, by = self.contents.setdefault(uid, (token, operation))
         if known != token:
-            yield Fault(UID_TWICE, operation, f"UID {uid} was {known} and is {token}")
+            yield Fault(UID_TWICE, by, f"UID {uid} was {known} and is {token}")
 
     def announce_state(
         self, uid: int, modseq: int | None, flags: Flags | None, operation: str
@@ -226,8 +227,14 @@ class Snapshot:
         self.origins: dict[tuple[str, str], str] = {}
         self._extra: dict[str, dict[str, list[int]]] = {}
 
-    def take(self, mailbox: Mailbox, token: str) -> int | None:
-        """Return the UID of a message with this content that the model does not have, each only once."""
+    def take(self, mailbox: Mailbox, token: str, *, renumbered: bool = False) -> int | None:
+        """Return the UID of a message with this content that the model does not have, each only once.
+
+        Args:
+            mailbox: where to look.
+            token: the content.
+            renumbered: also return UIDs that the model has with another content.
+        """
         found = self.mailboxes.get(mailbox.name)
         if found is None:
             return None
@@ -237,8 +244,12 @@ class Snapshot:
                 known = mailbox.messages.get(uid)
                 if known is None or known.token != message.token:
                     extra[message.token].append(uid)
-        uids = self._extra[mailbox.name].get(token)
-        return uids.pop(0) if uids else None
+        uids = self._extra[mailbox.name].get(token, [])
+        for uid in uids:
+            if renumbered or uid not in mailbox.messages:
+                uids.remove(uid)
+                return uid
+        return None
 
     def has(self, mailbox: Mailbox, message: Message) -> bool:
         """Return whether a message is served under its UID."""
@@ -334,7 +345,7 @@ def _compare_message(
         if not here.token:
             yield Fault(CHANGED, message.stored_by, f"{message.token}{where}: {here.text}")
     else:
-        other = found.take(mailbox, message.token)
+        other = found.take(mailbox, message.token, renumbered=True)
         if other is None:
             yield Fault(LOST, message.stored_by, f"{message.token}, UID {uid}{where}")
             return
@@ -355,7 +366,7 @@ def _fault_of_extra(uid: int, token: str, mailbox: Mailbox, found: Snapshot) -> 
         if message.token == token:
             by = found.origins.get((mailbox.name, token), message.stored_by)
             return Fault(DUPLICATED, by, f"{where}, is there twice")
-    if mailbox.history.contents.get(uid) == token and uid in mailbox.history.removed:
+    if uid in mailbox.history.removed and mailbox.history.contents[uid][0] == token:
         return Fault(LOST, mailbox.history.removed[uid], f"{where}, was removed and is back")
     origin = found.origins.get((mailbox.name, token))
     if origin:

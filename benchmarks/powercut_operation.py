@@ -23,8 +23,8 @@ class Operation:
     """
 
     name = ""
-    rank = 1
-    """When `settle` is called: mailboxes before messages."""
+    on_mailboxes = False
+    """The command creates, renames or removes mailboxes, so it is settled before those on messages."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Operation:
                 history.modseq = history.modseq.or_higher(value, self.name)
         yield from self.announce_copies(codes([*lines, tagged]))
 
-    def announce_copies(self, found: dict[str, list[str]]) -> Iterator[Fault]:
+    def announce_copies(self, found: dict[str, list[str]]) -> Iterator[Fault]:  # noqa: ARG002
         """Record the UIDs of COPYUID or APPENDUID; `found` has the response codes."""
         return iter(())
 
@@ -87,7 +87,7 @@ class Operation:
         """Change the model after OK."""
         return iter(())
 
-    def settle(self, found: Snapshot) -> Iterator[Fault]:
+    def settle(self, found: Snapshot) -> Iterator[Fault]:  # noqa: ARG002
         """Change the model as the server did before the cut, which it never acknowledged."""
         return iter(())
 

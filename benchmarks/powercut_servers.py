@@ -11,9 +11,10 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from benchmarks import peers
 from benchmarks.processes import process_tree
@@ -53,9 +54,9 @@ class Server(Protocol):
 class Imapshield:
     """imapshield, in a child process of this process, which must have no other threads."""
 
-    name = "imapshield"
-    owner = None
-    unsupported = ()
+    name: str = "imapshield"
+    owner: tuple[int, int] | None = None
+    unsupported: tuple[str, ...] = ()
 
     def __init__(self, directory: Path) -> None:
         self._log = directory / "imapshield.log"
@@ -90,7 +91,7 @@ def _import_server() -> None:
     """Import all that `_serve` needs, but not the reactor, which opens descriptors that a fork would share."""
     import twisted.cred.checkers
     import twisted.cred.portal
-    import twisted.internet.epollreactor
+    import twisted.internet.epollreactor  # noqa: F401
 
     import imapshield.cred.realm
     import imapshield.edge.factory
@@ -102,7 +103,8 @@ def _serve(root: Path, listening: socket.socket, log: Path) -> None:
     """Serve until this process is killed."""
     from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
     from twisted.cred.portal import Portal
-    from twisted.internet import reactor
+    from twisted.internet.epollreactor import EPollReactor
+    from twisted.internet.main import installReactor
     from twisted.python.log import startLogging
 
     from imapshield.cred.realm import MaildirRealm
@@ -111,7 +113,9 @@ def _serve(root: Path, listening: socket.socket, log: Path) -> None:
     from imapshield.service import SWITCH_SECONDS
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    startLogging(log.open("w"), setStdout=False)
+    reactor: Any = EPollReactor()  # type: ignore[no-untyped-call]
+    installReactor(reactor)  # type: ignore[no-untyped-call]
+    startLogging(log.open("w"), setStdout=False)  # type: ignore[no-untyped-call]
     sys.setswitchinterval(SWITCH_SECONDS)
     users = dict.fromkeys(USERS, PASSWORD.encode())
     checker = InMemoryUsernamePasswordDatabaseDontUse(**users)
@@ -128,8 +132,9 @@ def _serve(root: Path, listening: socket.socket, log: Path) -> None:
 class Dovecot:
     """Dovecot with ``mail_fsync = always``."""
 
-    name = "dovecot"
-    unsupported = ("replace", "metadata")
+    name: str = "dovecot"
+    owner: tuple[int, int] | None
+    unsupported: tuple[str, ...] = ("replace", "metadata")
 
     def __init__(self, directory: Path) -> None:
         self.owner = peers.mail_owner()
@@ -164,4 +169,4 @@ class Dovecot:
         return ""
 
 
-SERVERS = {"imapshield": Imapshield, "dovecot": Dovecot}
+SERVERS: dict[str, Callable[[Path], Server]] = {"imapshield": Imapshield, "dovecot": Dovecot}

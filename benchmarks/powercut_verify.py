@@ -128,17 +128,14 @@ def verify(
         in_flight: commands of this account that were not answered.
         metadata: compare METADATA, too.
     """
-    by_rank = sorted(in_flight, key=lambda operation: operation.rank)
-    for operation in by_rank:
-        if not operation.rank:
+    in_flight = list(in_flight)
+    for operation in in_flight:
+        if operation.on_mailboxes:
             yield from operation.settle(found)
     for mailbox in account.mailboxes.values():
-        for message in [*mailbox.delivered]:
-            uid = found.take(mailbox, message.token)
-            if uid is not None:
-                mailbox.announced(message.token, uid)
-    for operation in by_rank:
-        if operation.rank:
+        _find_deliveries(mailbox, found)
+    for operation in in_flight:
+        if not operation.on_mailboxes:
             yield from operation.settle(found)
     yield from compare(account, found)
     if metadata:
@@ -147,6 +144,13 @@ def verify(
         served = found.mailboxes.get(mailbox.name)
         if served:
             _note(mailbox, served)
+
+
+def _find_deliveries(mailbox: Mailbox, found: Snapshot) -> None:
+    for message in [*mailbox.delivered]:
+        uid = found.take(mailbox, message.token)
+        if uid is not None:
+            mailbox.announced(message.token, uid)
 
 
 def _note(mailbox: Mailbox, served: FoundMailbox) -> None:
