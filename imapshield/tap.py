@@ -37,6 +37,8 @@ class Options(usage.Options, strcred.AuthOptionMixin):
     optParameters = [
         ["mail-root", None, None, "Maildirs: DIR/USER, or a path with {user}, {local}, {domain}"],
         ["index-root", None, None, "Keep the indexes here, not in the Maildirs; like --mail-root"],
+        ["separator", None, None, "Character between levels of mailbox names, / or . [default: /]"],
+        ["prefix", None, None, "What all mailbox names but INBOX begin with, such as INBOX."],
         ["certificate", None, None, "PEM file with certificate and chain; enables STARTTLS"],
         ["key", None, None, "PEM file with the private key [default: the --certificate file]"],
         ["backlog", None, None, "Pending commands before a connection is reset [default: 100]"],
@@ -215,6 +217,8 @@ def _realm(settings: Settings, mail_root: str, reactor: Any) -> Any:
         quota=(limits.quota_bytes or None, limits.quota_messages or None),
         index_root=index_root,
         follow_symlinks=settings.follow_symlinks,
+        separator=settings.separator,
+        prefix=settings.prefix,
     )
 
 

@@ -20,6 +20,7 @@ from imapshield.cred.users import BadUserName, user_name
 from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
 from imapshield.mailbox.storage import ChangeNotifier, IStore
 from imapshield.mailbox.store_account import StoreAccount
+from imapshield.mailbox.values import Namespace
 from imapshield.maildir.store import MaildirStore
 from imapshield.maildir.watch import DirectoryWatcher
 from imapshield.maildir.worker import SerialWorker
@@ -87,6 +88,9 @@ class MaildirRealm:
         index_root: a directory or a pattern, in which each user's index gets a directory of its own; by default it is
             in the Maildir.
         follow_symlinks: whether the folders of a Maildir may be symbolic links to directories.
+        separator: the character between the levels of mailbox names, as clients see them. Stores always use ``/``.
+        prefix: what all mailbox names except INBOX begin with, as clients see them, such as ``INBOX.``; it ends with
+            the separator, or is empty. The names of the store do not have it.
     """
 
     _log = Logger()
@@ -104,6 +108,8 @@ class MaildirRealm:
         quota: tuple[int | None, int | None] = (None, None),
         index_root: str | None = None,
         follow_symlinks: bool = False,
+        separator: str = "/",
+        prefix: str = "",
     ) -> None:
         self.mail_root = MailRoot(mail_root)
         self.index_root = None if index_root is None else MailRoot(index_root)
@@ -118,6 +124,7 @@ class MaildirRealm:
             tuple(optional_interfaces) if open_store else (IQuota, IMetadata)
         )
         self._quota = quota
+        self._namespace = Namespace.as_shown(prefix, separator)
         self._accounts: dict[str, StoreAccount] = {}
         self._idle: OrderedDict[str, StoreAccount] = OrderedDict()
 
@@ -175,6 +182,7 @@ class MaildirRealm:
                 change_notifier=self._notifier,
                 on_idle=self._account_idle,
                 optional_interfaces=self._optional_interfaces,
+                namespace=self._namespace,
             )
         return account
 

@@ -17,9 +17,6 @@ from imapshield.maildir.open_folders import Folder, OpenFolders
 from imapshield.maildir.paths import CUR, NEW
 from imapshield.maildir.staging import Staging
 
-MAX_LOGGED_FILES = 1000
-"""Files of one account that the operator is warned about. Without a limit they could fill the log and the memory."""
-
 
 class AccountState:
     """What the operations on one account's Maildir share; `MaildirStore` describes the arguments.
@@ -32,7 +29,7 @@ class AccountState:
         cache: cached answers to FETCH and SEARCH.
         open_blob: the large string of which a part was read last, or None. A string in a temporary file is closed when
             its end was read.
-        logged_files: the paths of ignored files that the operator has been warned about.
+        logged_files: the paths of ignored and unreadable files that the operator has been warned about.
         unindexed: names of mailboxes that the index may lack.
     """
 
@@ -130,13 +127,6 @@ class AccountState:
         """Return the directories that change when another program changes the mailbox."""
         path = os.fsdecode(self.folder(key).path)
         return path + "/new", path + "/cur"
-
-    def log_unreadable(self, error: OSError, folder: bytes) -> None:
-        """Log one line about a file that cannot be processed, unless it was logged before."""
-        name = error.filename if isinstance(error.filename, bytes) else b""
-        if name not in self.logged_files and len(self.logged_files) < MAX_LOGGED_FILES:
-            self.logged_files.add(name)
-            self.log_warning(f"cannot read or write {files.described(error, folder)}")
 
     def usage(self) -> Quota:
         """Return usage and limits, as the index has them.

@@ -8,7 +8,7 @@ Rules
 * Files come first: a message is written and synced in ``tmp/``, that directory is synced, the file is renamed into
   ``cur/``, and then its row is committed, which waits for the disk. At every point a crash leaves whole files. The
   rename needs no sync: after a power failure, `recovery` takes the file from ``tmp/`` and renames it again.
-* MOVE, and REPLACE, sync the directories before the commit, because a message must not exist twice after it.
+* MOVE syncs the directories before the commit, because a message must not exist twice after it.
 * If a function raises, it has changed nothing: the steps that were taken are undone in reverse order.
 * A crash in the middle can leave files that the index does not have. They are whole and appear as new mail. So a
   message may exist twice after a crash, but it is never lost.
@@ -35,6 +35,7 @@ from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
 from imapshield.maildir.paths import CUR, NEW, TMP
 from imapshield.maildir.sync import find_or_add
+from imapshield.maildir.unreadable import log_unreadable
 
 _FAILS_ALONE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR)
 """Errors of one file that do not stop a COPY or MOVE of others. An error of the disk does."""
@@ -75,7 +76,6 @@ def replace(
         written = _write_files(account, mailbox, [message], undo)
         with account.index.write():
             appended = _insert(account, mailbox.key, [message], written, CUR, undo)
-            account.folder(mailbox.key).sync(CUR)
             _remove(account, key, uid)
     return ReplaceResult(appended, account.index.delta_since(key, since))
 
@@ -92,8 +92,8 @@ def _remove(account: AccountState, key: int, uid: int) -> None:
         files.unlink(folder.entry(directory, name))
     except FileNotFoundError:
         files.unlink(FileFinder(folder).current_entry(name))
-    folder.sync(CUR, NEW)
     account.index.expunge(mailbox, [uid], mailbox.highestmodseq + 1)
+    account.index.note_removed(key, mailbox.highestmodseq + 1, [name])
     record_own_change(account.index, mailbox, folder, before)
 
 
@@ -248,7 +248,7 @@ class _Copy:
                 if failure.errno not in _FAILS_ALONE:
                     raise
                 error = failure
-                account.log_unreadable(failure, self._source_folder.path)
+                log_unreadable(account, self._source_folder.path_of(old_directory, name), failure)
                 self._failed.append(uid)
                 continue
             new_uid = target.uidnext + len(copied)

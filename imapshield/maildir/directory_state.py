@@ -78,12 +78,11 @@ def record_own_change(
         folder: the mailbox's folder.
         before: the times before the change.
     """
-    fields: dict[str, object] = {}
     if mailbox.highestmodseq - mailbox.synced_modseq > MAX_UNSYNCED:
-        folder.sync(CUR)
-        fields["synced_modseq"] = mailbox.highestmodseq
+        folder.sync(CUR, NEW)
+        index.note_synced(mailbox)
     after = stat_or_create(folder)
-    fields["changed_at"] = after.cur_mtime
+    fields: dict[str, object] = {"changed_at": max(after.cur_mtime, after.new_mtime)}
     flags = mailbox.directory_flags
     if before[:2] == (mailbox.cur_mtime, mailbox.cur_ino) and before[:2] != after[:2]:
         fields.update(cur_mtime=after.cur_mtime, cur_ino=after.cur_ino)

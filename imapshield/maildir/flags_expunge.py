@@ -5,8 +5,9 @@ changes of another program, and the next sync takes the flags from them. A power
 commit; then `recovery` renames the files again. If a name has no room for its letters, the flags are in the index
 alone.
 
-EXPUNGE removes files. They are removed, and the directories synced, before their rows are, because a message that the
-client saw expunged must not come back. After a crash in the middle, the next sync finds the files missing.
+EXPUNGE removes files. They are removed before their rows, because a message that the client saw expunged must not come
+back. After a crash in the middle, the next sync finds the files missing. After a power failure, `recovery` removes
+files again that have come back.
 """
 
 import errno
@@ -14,7 +15,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 
-from imapshield.mailbox.deltas import Delta
+from imapshield.mailbox.values import StoreResult
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import record_own_change, stat_or_create
@@ -24,7 +25,8 @@ from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
 from imapshield.maildir.open_folders import Folder
-from imapshield.maildir.paths import CUR, NEW
+from imapshield.maildir.paths import CUR
+from imapshield.maildir.unreadable import log_once, log_unreadable
 from imapshield.wire.flags import DELETED
 
 _HAS_DELETED = "AND instr(flags, x'5c44656c65746564') > 0"  # \Deleted
@@ -38,7 +40,7 @@ def store_flags(
     flags: Sequence[bytes],
     unchanged_since: int | None,
     since: int,
-) -> tuple[Delta, list[int]]:
+) -> StoreResult:
     """Change flags; `IStore.store_flags` describes the arguments."""
     index = account.index
     failed: list[int] = []
@@ -73,7 +75,7 @@ def store_flags(
             )
             index.update_mailbox(key, highestmodseq=modseq)
             record_own_change(index, mailbox, folder, before)
-    return index.delta_since(key, since), failed
+    return StoreResult(index.delta_since(key, since), failed)
 
 
 def _rename(
@@ -110,7 +112,10 @@ def _rename_into_cur(
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise files.named(error, source) from None
-        account.log_unreadable(files.named(error, source), folder.path)
+        text = (
+            "has no room in its name for flags, which are kept in the index alone; shorten the name"
+        )
+        log_once(account, folder.path_of(CUR, name), text)
         name = source.name
         os.rename(name, name, src_dir_fd=source.directory, dst_dir_fd=cur)
     undo.append(partial(files.rename_back, Entry(cur, name), source, folder.owner))
@@ -126,7 +131,7 @@ def _apply(op: bytes, old: bytes, flags: Sequence[bytes]) -> list[bytes]:
     return list(flags)
 
 
-def expunge(account: AccountState, key: int, uids: Sequence[int] | None, since: int) -> Delta:
+def expunge(account: AccountState, key: int, uids: Sequence[int] | None, since: int) -> StoreResult:
     """Remove messages; `IStore.expunge` describes the arguments."""
     index = account.index
     with index.write() as db:
@@ -138,12 +143,14 @@ def expunge(account: AccountState, key: int, uids: Sequence[int] | None, since: 
             rows = db.execute(query + " ORDER BY uid", (key,)).fetchall()
         else:
             rows = index.message_rows("uid, place, name", key, uids, _HAS_DELETED)
-        expunged = _unlink_all(account, mailbox, folder, rows)
+        expunged, failed = _unlink_all(account, mailbox, folder, rows)
         if expunged:
-            folder.sync(CUR, NEW)
-            index.expunge(mailbox, expunged, mailbox.highestmodseq + 1)
+            modseq = mailbox.highestmodseq + 1
+            index.expunge(mailbox, expunged, modseq)
+            gone = set(expunged)
+            index.note_removed(key, modseq, [name for uid, _, name in rows if uid in gone])
             record_own_change(index, mailbox, folder, before)
-    return index.delta_since(key, since)
+    return StoreResult(index.delta_since(key, since), failed=failed)
 
 
 def _unlink_all(
@@ -151,14 +158,15 @@ def _unlink_all(
     mailbox: MailboxRow,
     folder: Folder,
     rows: Sequence[tuple[int, int, bytes]],
-) -> list[int]:
-    r"""Remove files, given as (uid, directory, name); return the UIDs of those that no longer exist.
+) -> tuple[list[int], list[int]]:
+    r"""Remove files, given as (uid, directory, name); return the UIDs of those removed, and of those that cannot be.
 
     The removed files cannot be restored. A message whose file cannot be removed keeps \Deleted. If none can be
     removed, the error is raised.
     """
     finder = FileFinder(folder)
     expunged: list[int] = []
+    failed: list[int] = []
     failure: OSError | None = None
     for uid, directory, name in rows:
         try:
@@ -166,10 +174,11 @@ def _unlink_all(
                 expunged.append(uid)
         except OSError as error:
             failure = error
-            account.log_unreadable(error, folder.path)
+            log_unreadable(account, folder.path_of(directory, name), error)
+            failed.append(uid)
     if failure is not None and not expunged:
         raise failure
-    return expunged
+    return expunged, failed
 
 
 def _unlink(

@@ -165,7 +165,7 @@ class Index(IndexDatabase):
 
     def remove_mailbox(self, key: int) -> None:
         """Remove a mailbox and everything that belongs to it, in a write transaction."""
-        for table in ("answer", "expunged", "message", "metadata"):
+        for table in ("answer", "expunged", "message", "metadata", "removed"):
             self.db.execute(f"DELETE FROM {table} WHERE mailbox = ?", (key,))  # noqa: S608
         self.db.execute("DELETE FROM mailbox WHERE id = ?", (key,))
 
@@ -232,6 +232,18 @@ class Index(IndexDatabase):
             ).fetchone()
         counts = {"expunges_complete_after": complete_after, "expunges_logged": logged}
         self.update_mailbox(key, highestmodseq=modseq, **counts)
+
+    def note_removed(self, key: int, modseq: int, names: Sequence[bytes]) -> None:
+        """Record, in a write transaction, that files were removed and that the directory is not synced."""
+        self.db.execute("INSERT INTO removed VALUES (?, ?, ?)", (key, modseq, b"/".join(names)))
+
+    def note_synced(self, mailbox: MailboxRow) -> None:
+        """Record, in a write transaction, that the directories of a mailbox are on stable storage."""
+        modseq = mailbox.highestmodseq
+        self.db.execute(
+            "DELETE FROM removed WHERE mailbox = ? AND modseq <= ?", (mailbox.key, modseq)
+        )
+        self.update_mailbox(mailbox.key, synced_modseq=modseq)
 
     def delta_since(self, key: int, since: int, recent: list[int] | None = None) -> Delta:
         r"""Return everything that changed in a mailbox after MODSEQ `since`.

@@ -58,6 +58,12 @@ ALTER TABLE mailbox ADD COLUMN cur_files INTEGER NOT NULL DEFAULT 0;
 UPDATE mailbox SET uidnext = min(uidnext + 1000, 4294967295), highestmodseq = highestmodseq + 1000;
 UPDATE mailbox SET floor = highestmodseq, synced_modseq = highestmodseq;
 UPDATE account SET octets = octets + (SELECT total(length(entry) + length(value)) FROM metadata);
+CREATE TABLE removed (
+    mailbox INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    names BLOB NOT NULL,
+    PRIMARY KEY (mailbox, modseq)
+) WITHOUT ROWID;
 CREATE TRIGGER metadata_inserted AFTER INSERT ON metadata BEGIN
     UPDATE account SET octets = octets + length(new.entry) + length(new.value);
 END;

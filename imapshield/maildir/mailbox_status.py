@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from imapshield.errors import NoSuchMailbox
-from imapshield.mailbox.values import MailboxStatus, Quota
+from imapshield.mailbox.values import MailboxStatus, Quota, SizesResult
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.folders import mailboxes
 from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles
 from imapshield.maildir.sync import find_or_add, synchronize
+from imapshield.maildir.unreadable import log_unreadable
 
 MAX_MEASURED_BY_STATUS = 16 << 20
 """STATUS measures messages of unknown size if their files have at most this many bytes together. Otherwise it counts an
@@ -25,7 +26,10 @@ _COUNT = """
 
 
 def status(account: AccountState, name: str) -> MailboxStatus:
-    """Return the status of a mailbox after a sync; `IStore.status` describes the result."""
+    """Return the status of a mailbox after a sync; `IStore.status` describes the result.
+
+    A message that cannot be measured counts with the upper bound of its size.
+    """
     key = synchronize(account, find_or_add(account, name), claim=False)[0].key
     _measure_some(account, key)
     with account.index.snapshot() as db:
@@ -56,17 +60,23 @@ def _measure_some(account: AccountState, key: int) -> None:
         sizes(account, key, [uid for uid, _ in rows])
 
 
-def sizes(account: AccountState, key: int, uids: Sequence[int]) -> list[tuple[int, int]]:
+def sizes(account: AccountState, key: int, uids: Sequence[int]) -> SizesResult:
     """Return sizes on the wire, measuring those that are not known; `IStore.sizes` describes the arguments."""
     message_files = MessageFiles(account.folder(key))
     found: list[tuple[int, int]] = []
+    unreadable: list[int] = []
     for row in account.index.message_rows(FILE_COLUMNS, key, uids):
         message = MessageFile._make(row)
-        size = message.size if message.size is not None else message_files.measure(message)
+        try:
+            size = message.size if message.size is not None else message_files.measure(message)
+        except OSError as error:
+            log_unreadable(account, message_files.path(message), error)
+            unreadable.append(message.uid)
+            continue
         if size is not None:
             found.append((message.uid, size))
     account.cache.add(key, [], message_files.measured)
-    return found
+    return SizesResult(found, unreadable)
 
 
 def quota(account: AccountState) -> Quota:

@@ -15,7 +15,6 @@ from imapshield.errors import MessageExpunged
 from imapshield.mailbox.message_items import MessageItems, header_block
 from imapshield.maildir import files
 from imapshield.maildir.folder_listing import FileFinder
-from imapshield.maildir.paths import DIRECTORY_NAMES
 from imapshield.message import section
 from imapshield.message.chunks import CHUNK_SIZE, line_chunks
 from imapshield.wire.commands.fetch import Binary, BodySection, FetchItem
@@ -113,8 +112,7 @@ class MessageFiles(FileFinder):
 
     def path(self, message: MessageFile) -> bytes:
         """Return the path at which the index has a message."""
-        directory = DIRECTORY_NAMES[message.directory]
-        return os.path.join(self.folder.path, directory, message.name)
+        return self.folder.path_of(message.directory, message.name)
 
     def content(self, fd: int, message: MessageFile) -> bytes:
         """Return a message as on the wire, read from its open file."""

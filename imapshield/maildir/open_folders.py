@@ -89,6 +89,10 @@ class Folder:
             raise FileNotFoundError(errno.ENOENT, "not a file name", name)
         return Entry(self.directory(number), name)
 
+    def path_of(self, number: int, name: bytes) -> bytes:
+        """Return the path of a message file, for the log."""
+        return os.path.join(self.path, DIRECTORY_NAMES[number], name)
+
     def file(self, name: bytes) -> Entry:
         """Return a file of the folder itself, such as ``dovecot-keywords``."""
         return Entry(self.fd, name)

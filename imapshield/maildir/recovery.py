@@ -4,16 +4,18 @@ A commit of the index waits for the disk. It is the record of which file belongs
 need not be synced as well: APPEND and STORE would wait for the disk once more. After a power failure
 
 * a message that APPEND, COPY or MULTIAPPEND stored can be back in ``tmp/``, which was synced before the commit;
-* a file that STORE renamed can have its old name, with the old flags.
+* a file that STORE renamed can have its old name, with the old flags;
+* a file that EXPUNGE or REPLACE removed can be back. Its name is in the table ``removed``.
 
 The flags and UIDs in the index were announced, so the files must follow. `MailboxRow.synced_modseq` says up to which
 MODSEQ the directories are known to be on stable storage. For messages that changed later, the process that opens the
 account looks whether their files are there; if one is not, its file is found by its base name and renamed.
 
-If another program renamed the file after imapshield did, its flags are newer and stay. Such a file has a ctime after
-`MailboxRow.changed_at`, the mtime of ``cur/`` after imapshield's last change. Both are times of the file system.
+If another program renamed the file after imapshield did, its flags are newer and stay; and a file that was restored
+after an EXPUNGE stays. Such a file has a ctime after `MailboxRow.changed_at`, the mtime of the directories after
+imapshield's last change. Both are times of the file system.
 
-EXPUNGE and MOVE sync the directories before they commit, so they need no recovery.
+MOVE syncs the directories before it commits, so it needs no recovery.
 """
 
 import sqlite3
@@ -52,11 +54,26 @@ def _recover(account: AccountState, mailbox: MailboxRow, folder: Folder) -> None
         (key, mailbox.synced_modseq),
     ).fetchall()
     finder = FileFinder(folder)
+    _remove_again(account, mailbox, finder)
     for (name,) in names:
         if not _exists(folder, name) and _rename_again(mailbox, finder, name):
             listed_at = 0.0  # other programs may have changed the directory too
     folder.sync(CUR, NEW)
-    account.index.update_mailbox(key, synced_modseq=mailbox.highestmodseq, listed_at=listed_at)
+    account.index.note_synced(mailbox)
+    account.index.update_mailbox(key, listed_at=listed_at)
+
+
+def _remove_again(account: AccountState, mailbox: MailboxRow, finder: FileFinder) -> None:
+    """Remove files that have come back, unless they were put there after the EXPUNGE."""
+    rows = account.index.db.execute("SELECT names FROM removed WHERE mailbox = ?", (mailbox.key,))
+    for name in [name for (names,) in rows.fetchall() for name in names.split(b"/")]:
+        file = finder.find(name)
+        if file is not None and _is_older(finder.folder, file, mailbox.changed_at):
+            files.remove(finder.folder.entry(*file))
+
+
+def _is_older(folder: Folder, file: tuple[int, bytes], time: int) -> bool:
+    return files.status(folder.entry(*file)).st_ctime_ns <= time
 
 
 def _exists(folder: Folder, name: bytes) -> bool:
@@ -77,8 +94,7 @@ def _rename_again(mailbox: MailboxRow, finder: FileFinder, name: bytes) -> bool:
     if file is None:
         return False  # the next sync finds out
     directory, _ = file
-    entry = finder.folder.entry(*file)
-    if directory != TMP and files.status(entry).st_ctime_ns > mailbox.changed_at:
+    if directory != TMP and not _is_older(finder.folder, file, mailbox.changed_at):
         return False
-    files.rename(entry, finder.folder.entry(CUR, name))
+    files.rename(finder.folder.entry(*file), finder.folder.entry(CUR, name))
     return True

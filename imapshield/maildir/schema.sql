@@ -80,6 +80,14 @@ CREATE TABLE expunged (                     -- The log of expunged messages, for
     PRIMARY KEY (mailbox, modseq, uid)
 ) WITHOUT ROWID;
 
+CREATE TABLE removed (                      -- Files that EXPUNGE removed, while the directory is not on stable storage
+                                            -- (recovery.py).
+    mailbox INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,                -- The HIGHESTMODSEQ that the expunge gave to the mailbox.
+    names BLOB NOT NULL,                    -- The names of the files, separated by slashes.
+    PRIMARY KEY (mailbox, modseq)
+) WITHOUT ROWID;
+
 CREATE TABLE item (                         -- What table answer has values for.
     id INTEGER PRIMARY KEY AUTOINCREMENT,   -- Never used again, because another process may hold it.
     text BLOB NOT NULL UNIQUE,              -- A FETCH item such as "ENVELOPE" or "HEADER.FIELDS date from", or for

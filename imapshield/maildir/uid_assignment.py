@@ -5,7 +5,6 @@ read from that server's files when imapshield sees a folder for the first time. 
 imported: after imapshield has assigned UIDs, the other server's files no longer say which UIDs are free.
 """
 
-import os
 import re
 import secrets
 import stat
@@ -13,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from imapshield.maildir import filename, files
-from imapshield.maildir.account_state import MAX_LOGGED_FILES, AccountState
+from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.open_folders import Folder
-from imapshield.maildir.paths import DIRECTORY_NAMES
+from imapshield.maildir.unreadable import log_once
 
 _MARKER = b"imapshield.imported"
 _MAX_UID = 0xFFFFFFFF
@@ -147,20 +146,11 @@ def _in_delivery_order(
             # Another program moved or removed the file. The next sync finds out which.
             continue
         if status.st_size > files.MAX_MESSAGE_SIZE:
-            _log_too_large(account, os.path.join(folder.path, DIRECTORY_NAMES[directory], name))
+            path = folder.path_of(directory, name)
+            text = f"is larger than {files.MAX_MESSAGE_SIZE} bytes and is not shown to mail clients"
+            log_once(account, path, text + "; move it out of the Maildir")
         elif stat.S_ISREG(status.st_mode):
             key = filename.delivery_order(name, status.st_mtime)
             delivered.append((key, directory, name, status.st_size, int(status.st_mtime)))
     delivered.sort()
     return delivered
-
-
-def _log_too_large(account: AccountState, path: bytes) -> None:
-    logged = account.logged_files
-    if path not in logged and len(logged) < MAX_LOGGED_FILES:
-        logged.add(path)
-        account.log_warning(
-            f"{os.fsdecode(path)!r} is larger than {files.MAX_MESSAGE_SIZE} bytes and is not "
-            "shown to mail "
-            "clients; move it out of the Maildir"
-        )

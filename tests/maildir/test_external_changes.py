@@ -59,7 +59,7 @@ class RenamedFileTests(DiskTestCase):
         flagged = self.first.replace(":2,S", ":2,FS")
         self.rename(self.first, flagged)
         self.assertEqual(self.store.fetch(self.key, [1], [WHOLE], BUDGET).columns, [[MAIL_LITERAL]])
-        delta, _ = self.store.store_flags(self.key, [1], b"+", [DELETED], None, self.since)
+        delta, *_ = self.store.store_flags(self.key, [1], b"+", [DELETED], None, self.since)
         self.assertEqual([row.uid for row in delta.rows], [1])
         self.rename(self.cur()[0], flagged)
         self.store.create("A", [])
@@ -71,7 +71,7 @@ class RenamedFileTests(DiskTestCase):
         r"""EXPUNGE keeps a message from which another program has just removed \Deleted."""
         self.store.store_flags(self.key, [1, 2], b"+", [DELETED], None, 0)
         self.rename(self.cur()[0], self.first)
-        self.assertEqual([*self.store.expunge(self.key, None, self.since).vanished], [2])
+        self.assertEqual([*self.store.expunge(self.key, None, self.since).delta.vanished], [2])
         self.let_mtimes_age()
         self.assertEqual(self.flags(), {1: b"\\Seen"})
 
