@@ -53,8 +53,10 @@ def _operation(
     @wraps(function)
     def method(store: "MaildirStore", /, *args: P.args, **kwargs: P.kwargs) -> R:
         account = store._account
+        # CATENATE reads parts of stored messages while APPEND writes the new one.
+        is_nested, account.is_running = account.is_running, True
         try:
-            if account.open():
+            if not is_nested and account.open():
                 _prepare(account)
             return function(account, *args, **kwargs)
         except (StoreError, OSError, sqlite3.Error) as error:
@@ -65,7 +67,9 @@ def _operation(
                 raise account.index.store_error(error) from error
             raise
         finally:
-            account.folders.release()
+            account.is_running = is_nested
+            if not is_nested:
+                account.folders.release()
 
     return method
 
