@@ -145,6 +145,7 @@ class MaildirRealm:
                 raise BadUserName("the login is anonymous")
             user = user_name(avatarId)
             maildir = self.mail_root.maildir(user)
+            index = None if self.index_root is None else self.index_root.maildir(user)
         except BadUserName as error:
             name = avatarId.decode("utf-8", "replace") if isinstance(avatarId, bytes) else ""
             self._log.warn(
@@ -154,7 +155,7 @@ class MaildirRealm:
                 reason=str(error),
             )
             raise UnauthorizedLogin from None
-        account = self._account(user, maildir).acquire()
+        account = self._account(user, maildir, index).acquire()
         # ExitStack.close works once. A second logout must not end another session of the user.
         logout = ExitStack()
         logout.callback(account.close)
@@ -170,14 +171,14 @@ class MaildirRealm:
                 await DeferredList([self._shut_down(a) for a in [*self._accounts.values()]])
                 self._pool.stop()
 
-    def _account(self, user: str, maildir: str) -> StoreAccount:
+    def _account(self, user: str, maildir: str, index: str | None) -> StoreAccount:
         self._idle.pop(user, None)
         account = self._accounts.get(user)
         if account is None:
             self._start()
             account = self._accounts[user] = StoreAccount(
                 user,
-                lambda: self._open_account(user, maildir),
+                lambda: self._open_account(maildir, index),
                 SerialWorker(self._pool, self._reactor),
                 change_notifier=self._notifier,
                 on_idle=self._account_idle,
@@ -216,7 +217,7 @@ class MaildirRealm:
             self._closed = True
             self._pool.stop()
 
-    def _open_account(self, user: str, path: str) -> IStore:
+    def _open_account(self, path: str, index: str | None) -> IStore:
         if self._open_store is not None:
             return self._open_store(path)
 
@@ -229,7 +230,7 @@ class MaildirRealm:
             log_warning=log_warning,
             quota=self._quota,
             base=self.mail_root.base,
-            index_directory=None if self.index_root is None else self.index_root.maildir(user),
+            index_directory=index,
             follow_symlinks=self._follow_symlinks,
         )
         return store

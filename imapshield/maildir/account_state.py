@@ -32,6 +32,7 @@ class AccountState:
         logged_files: the paths of ignored and unreadable files that the operator has been warned about.
         is_running: whether an operation of the store is running. Another one that it calls does not close the folders.
         unindexed: names of mailboxes that the index may lack.
+        is_running: whether an operation is running.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class AccountState:
         self.logged_files: set[bytes] = set()
         self.is_running = False
         self.unindexed: list[str] = []
+        self.is_running = False
         self._quota = quota
         self._index_fd = -1
         self._is_prepared = False

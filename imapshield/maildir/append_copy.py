@@ -93,7 +93,8 @@ def _remove(account: AccountState, key: int, uid: int) -> None:
     except FileNotFoundError:
         files.unlink(FileFinder(folder).current_entry(name))
     account.index.expunge(mailbox, [uid], mailbox.highestmodseq + 1)
-    account.index.note_removed(key, mailbox.highestmodseq + 1, [name])
+    removed_at = stat_or_create(folder).changed_at
+    account.index.note_removed(key, mailbox.highestmodseq + 1, removed_at, [name])
     record_own_change(account.index, mailbox, folder, before)
 
 
@@ -240,7 +241,7 @@ class _Copy:
         error: OSError | None = None
         for uid, name, old_directory, old_flags, size, physical, date, email_id in rows:
             flags = target_flags[old_flags]
-            base = filename.with_sizes(account.unique_name(), physical, size)
+            base = filename.copy_name(name, account.unique_name(), physical, size)
             new_name = filename.with_flags(base, flags.split(), folder_flags)
             try:
                 self._transfer(old_directory, name, new_name)

@@ -105,7 +105,7 @@ def described(error: OSError, root: bytes) -> str:
     if isinstance(error.filename, bytes | str):
         name = os.fsdecode(error.filename)
         path = name if name.startswith("/") else f"{name} below {path}"
-    text = f"{path}: {os.strerror(error.errno or errno.EIO)}"
+    text = f"{path}: {error.strerror}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         text += "; check the owner and permissions of the file and its folder"
     elif error.errno in (errno.ELOOP, errno.ENOTDIR):

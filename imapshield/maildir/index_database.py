@@ -61,6 +61,7 @@ UPDATE account SET octets = octets + (SELECT total(length(entry) + length(value)
 CREATE TABLE removed (
     mailbox INTEGER NOT NULL,
     modseq INTEGER NOT NULL,
+    removed_at INTEGER NOT NULL,
     names BLOB NOT NULL,
     PRIMARY KEY (mailbox, modseq)
 ) WITHOUT ROWID;

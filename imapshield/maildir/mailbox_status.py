@@ -16,11 +16,13 @@ MAX_MEASURED_BY_STATUS = 16 << 20
 upper bound for each, as RFC 8438 section 3 permits, so that the first STATUS of a large mailbox does not read all of
 it."""
 
-# x'5c5365656e' is \Seen and x'5c44656c65746564' is \Deleted. With CRLF a file is at most twice as large.
+# x'5c5365656e' is \Seen, x'5c44656c65746564' is \Deleted, and x'2c533d' is ",S=": the size of a compressed file before
+# compression. With CRLF a message is at most twice as large.
 _COUNT = """
     SELECT count(*), total(uid > ?), total(instr(flags, x'5c5365656e') > 0), total(deleted),
         total(octets), total(iif(deleted, octets, 0))
-    FROM (SELECT uid, flags, coalesce(size, 2 * physical) AS octets,
+    FROM (SELECT uid, flags, coalesce(size, 2 * max(physical, iif(instr(name, x'2c533d'),
+        CAST(substr(name, instr(name, x'2c533d') + 3, 15) AS INTEGER), 0))) AS octets,
         instr(flags, x'5c44656c65746564') > 0 AS deleted FROM message WHERE mailbox = ?)
 """
 

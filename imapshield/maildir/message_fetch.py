@@ -138,9 +138,13 @@ class _FetchChunk:
         if fd is None:
             return None
         try:
-            return [strings.literal(self._message_files.content(fd, message))]
+            octets = self._message_files.content(fd, message)
         finally:
             os.close(fd)
+        # Only a compressed file, or one that has grown, can be that large here.
+        if len(octets) > MAX_STRING_SIZE:
+            return [Blob(message.uid, self._items[0], len(octets))]
+        return [strings.literal(octets)]
 
     def _values(
         self, message: MessageFile, saved: int, email_id: bytes, cached: Sequence[dict[int, bytes]]

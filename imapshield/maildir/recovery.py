@@ -11,9 +11,10 @@ The flags and UIDs in the index were announced, so the files must follow. `Mailb
 MODSEQ the directories are known to be on stable storage. For messages that changed later, the process that opens the
 account looks whether their files are there; if one is not, its file is found by its base name and renamed.
 
-If another program renamed the file after imapshield did, its flags are newer and stay; and a file that was restored
-after an EXPUNGE stays. Such a file has a ctime after `MailboxRow.changed_at`, the mtime of the directories after
-imapshield's last change. Both are times of the file system.
+If another program renamed the file after imapshield did, its flags are newer and stay. Such a file has a ctime after
+`MailboxRow.changed_at`, the mtime of the directories after imapshield's last change. A file that was restored after an
+EXPUNGE stays too: its ctime is after that EXPUNGE, which has recorded its own time, because a mistake would lose mail.
+All are times of the file system.
 
 MOVE syncs the directories before it commits, so it needs no recovery.
 """
@@ -50,8 +51,8 @@ def _recover(account: AccountState, mailbox: MailboxRow, folder: Folder) -> None
     key, listed_at = mailbox.key, mailbox.listed_at
     names = account.index.db.execute(
         "SELECT name FROM message INDEXED BY message_modseq"
-        f" WHERE mailbox = ? AND modseq > ? AND place = {CUR}",  # noqa: S608
-        (key, mailbox.synced_modseq),
+        " WHERE mailbox = ? AND modseq > ? AND place = ?",
+        (key, mailbox.synced_modseq, CUR),
     ).fetchall()
     finder = FileFinder(folder)
     _remove_again(account, mailbox, finder)
@@ -65,11 +66,14 @@ def _recover(account: AccountState, mailbox: MailboxRow, folder: Folder) -> None
 
 def _remove_again(account: AccountState, mailbox: MailboxRow, finder: FileFinder) -> None:
     """Remove files that have come back, unless they were put there after the EXPUNGE."""
-    rows = account.index.db.execute("SELECT names FROM removed WHERE mailbox = ?", (mailbox.key,))
-    for name in [name for (names,) in rows.fetchall() for name in names.split(b"/")]:
-        file = finder.find(name)
-        if file is not None and _is_older(finder.folder, file, mailbox.changed_at):
-            files.remove(finder.folder.entry(*file))
+    rows = account.index.db.execute(
+        "SELECT removed_at, names FROM removed WHERE mailbox = ?", (mailbox.key,)
+    )
+    for removed_at, names in rows.fetchall():
+        for name in names.split(b"/"):
+            file = finder.find(name)
+            if file is not None and _is_older(finder.folder, file, removed_at):
+                files.remove(finder.folder.entry(*file))
 
 
 def _is_older(folder: Folder, file: tuple[int, bytes], time: int) -> bool:

@@ -53,7 +53,7 @@ def _operation(
     @wraps(function)
     def method(store: "MaildirStore", /, *args: P.args, **kwargs: P.kwargs) -> R:
         account = store._account
-        # CATENATE reads parts of stored messages while APPEND writes the new one.
+        # The content of a message that is appended may be read from this store (CATENATE).
         is_nested, account.is_running = account.is_running, True
         try:
             if not is_nested and account.open():

@@ -117,7 +117,7 @@ class RecordedDisk:
         if any(not path.startswith(self.root + "/") or "/" + INDEX in path for path in paths):
             return None
         directories = {os.stat(os.path.dirname(path)).st_ino for path in paths}
-        ctime = os.lstat(paths[0]).st_ctime_ns if os.path.lexists(paths[0]) else 0
+        ctime = _status(paths[0]).st_ctime_ns if os.path.lexists(paths[0]) else 0
         lost = None
         if name in ("unlink", "rename") and os.path.isfile(paths[-1]):
             with open(paths[-1], "rb") as file:
@@ -175,7 +175,7 @@ class RecordedDisk:
         for folder, _, names in os.walk(self.root):
             for name in names:
                 path = os.path.join(folder, name)
-                status = os.lstat(path)
+                status = _status(path)
                 copied = os.path.join(target, os.path.relpath(path, self.root))
                 ctimes[os.lstat(copied).st_ino] = status.st_ctime_ns
                 if status.st_ino not in self._synced_files and any(
@@ -227,6 +227,15 @@ class OldStatus:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._status, name)
+
+
+def _status(path: str) -> os.stat_result:
+    """Return the status of a file; after an earlier power failure, with its old ctime."""
+    fd = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        return files.status(files.Entry(fd, os.fsencode(os.path.basename(path))))
+    finally:
+        os.close(fd)
 
 
 def _adopt_index(root: str) -> None:

@@ -1,0 +1,283 @@
+"""The operations of the power cut benchmark that change messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from benchmarks.client import Parts
+from benchmarks.powercut_model import (
+    DUPLICATED,
+    LOST,
+    Account,
+    Fault,
+    Flags,
+    Mailbox,
+    Message,
+    Snapshot,
+)
+from benchmarks.powercut_operation import Operation, content_of, quoted, token_of
+from benchmarks.powercut_session import fetched, uid_list, uid_set
+
+
+def literal(content: bytes) -> bytes:
+    """Return a non-synchronizing literal."""
+    return b"{%d+}\r\n%b" % (len(content), content)
+
+
+def flag_list(flags: Flags) -> str:
+    """Return flags in parentheses."""
+    return f"({' '.join(sorted(flags))})"
+
+
+def uids_of(messages: Sequence[Message]) -> list[int]:
+    """Return the UIDs of messages that have one."""
+    return [message.uid for message in messages if message.uid is not None]
+
+
+class Append(Operation):
+    """APPEND of one message or several (RFC 3502): all or none."""
+
+    def __init__(
+        self, account: Account, mailbox: Mailbox, tokens: Sequence[str], flags: Flags
+    ) -> None:
+        items = [f" {flag_list(flags)} ".encode() + literal(content_of(t)) for t in tokens]
+        command = f"APPEND {quoted(mailbox)}".encode() + b"".join(items)
+        super().__init__(account, command, mailboxes=[mailbox])
+        self.name = "APPEND" if len(tokens) == 1 else "MULTIAPPEND"
+        self.mailbox, self.tokens, self.flags = mailbox, tokens, flags
+        self.uids: list[int] = []
+
+    def announce_copies(self, found: dict[str, list[str]]) -> Iterator[Fault]:
+        if "APPENDUID" in found:
+            uidvalidity, uids = found["APPENDUID"]
+            self.uids = uid_list(uids)
+            yield from self.account.learn_uidvalidity(self.mailbox, int(uidvalidity))
+            for uid, token in zip(self.uids, self.tokens, strict=True):
+                yield from self.mailbox.history.announce_uid(uid, token, self.name)
+
+    def acknowledge(self) -> Iterator[Fault]:
+        for uid, token in zip(self.uids, self.tokens, strict=True):
+            yield from self._add(uid, token, self.flags)
+
+    def _add(self, uid: int, token: str, flags: Flags) -> Iterator[Fault]:
+        yield from self.mailbox.add(Message(token, flags, uid, self.name, self.name), uid)
+
+    def settle(self, found: Snapshot) -> Iterator[Fault]:
+        taken = [(found.take(self.mailbox, token), token) for token in self.tokens]
+        present = [(uid, token) for uid, token in taken if uid is not None]
+        yield from partly_done(self.name, len(present), len(taken), self.mailbox)
+        for uid, token in present:
+            yield from self._add(uid, token, found.flags(self.mailbox, uid))
+
+
+class Copy(Operation):
+    """UID COPY: all or none."""
+
+    name = "COPY"
+    verb = "UID COPY"
+
+    def __init__(
+        self, account: Account, source: Mailbox, messages: Sequence[Message], target: Mailbox
+    ) -> None:
+        command = f"{self.verb} {uid_set(uids_of(messages))} {quoted(target)}".encode()
+        boxes = [source, target]
+        super().__init__(account, command, selected=source, messages=messages, mailboxes=boxes)
+        self.source, self.target = source, target
+        self.by_uid = {message.uid: message for message in messages}
+        self.copies: dict[int, int] = {}
+
+    def announce_copies(self, found: dict[str, list[str]]) -> Iterator[Fault]:
+        if "COPYUID" in found:
+            uidvalidity, sources, targets = found["COPYUID"]
+            self.copies = dict(zip(uid_list(sources), uid_list(targets), strict=True))
+            yield from self.account.learn_uidvalidity(self.target, int(uidvalidity))
+            for uid, copy in self.copies.items():
+                token = self.by_uid[uid].token
+                yield from self.target.history.announce_uid(copy, token, self.name)
+
+    def acknowledge(self) -> Iterator[Fault]:
+        for message in self.messages:
+            if message.uid not in self.copies:
+                text = f"OK without the new UID of {message.token} in {self.target.name}"
+                yield Fault(LOST, self.name, text)
+            else:
+                yield from self._done(message, self.copies[message.uid])
+
+    def _done(self, message: Message, uid: int) -> Iterator[Fault]:
+        copy = Message(message.token, message.flags, None, self.name, self.name)
+        yield from self.target.add(copy, uid)
+
+    def settle(self, found: Snapshot) -> Iterator[Fault]:
+        taken = [(found.take(self.target, m.token), m) for m in self.messages]
+        present = [(uid, message) for uid, message in taken if uid is not None]
+        yield from partly_done(self.name, len(present), len(taken), self.target)
+        for uid, message in present:
+            flags = found.flags(self.target, uid)
+            copy = Message(message.token, flags, None, self.name, self.name)
+            yield from self.target.add(copy, uid)
+
+
+class Move(Copy):
+    """UID MOVE: each message is in exactly one mailbox."""
+
+    name = "MOVE"
+    verb = "UID MOVE"
+
+    def _done(self, message: Message, uid: int) -> Iterator[Fault]:
+        self.source.remove(message, self.name)
+        message.stored_by = message.flagged_by = self.name
+        yield from self.target.add(message, uid)
+
+    def settle(self, found: Snapshot) -> Iterator[Fault]:
+        for message in self.messages:
+            found.origins[self.target.name, message.token] = self.name
+            if not found.has(self.source, message):
+                uid = found.take(self.target, message.token)
+                if uid is not None:
+                    yield from self._done(message, uid)
+
+
+class Store(Operation):
+    """UID STORE."""
+
+    name = "STORE"
+
+    def __init__(
+        self,
+        account: Account,
+        mailbox: Mailbox,
+        messages: Sequence[Message],
+        sign: str,
+        flags: Flags,
+    ) -> None:
+        text = f"UID STORE {uid_set(uids_of(messages))} {sign}FLAGS {flag_list(flags)}"
+        boxes = [mailbox]
+        super().__init__(
+            account, text.encode(), selected=mailbox, messages=messages, mailboxes=boxes
+        )
+        self.mailbox, self.sign, self.flags = mailbox, sign, flags
+
+    def _after(self, message: Message) -> Flags:
+        if self.sign == "+":
+            return message.flags | self.flags
+        return message.flags - self.flags if self.sign == "-" else self.flags
+
+    def acknowledge(self) -> Iterator[Fault]:
+        for message in self.messages:
+            message.flags, message.flagged_by = self._after(message), self.name
+        return iter(())
+
+    def settle(self, found: Snapshot) -> Iterator[Fault]:
+        for message in self.messages:
+            if found.has(self.mailbox, message):
+                after = self._after(message)
+                if found.flags(self.mailbox, message.uid) == after:
+                    message.flags, message.flagged_by = after, self.name
+        return iter(())
+
+
+class Expunge(Operation):
+    r"""EXPUNGE, or UID EXPUNGE, of messages with the flag \Deleted."""
+
+    def __init__(
+        self, account: Account, mailbox: Mailbox, messages: Sequence[Message], by_uid: bool
+    ) -> None:
+        self.name = "UID EXPUNGE" if by_uid else "EXPUNGE"
+        text = f"UID EXPUNGE {uid_set(uids_of(messages))}" if by_uid else "EXPUNGE"
+        sealed = [] if by_uid else [mailbox]
+        shared = [mailbox] if by_uid else []
+        super().__init__(
+            account,
+            text.encode(),
+            selected=mailbox,
+            messages=messages,
+            mailboxes=shared,
+            sealed=sealed,
+        )
+        self.mailbox = mailbox
+
+    def acknowledge(self) -> Iterator[Fault]:
+        for message in self.messages:
+            self.mailbox.remove(message, self.name)
+        return iter(())
+
+    def settle(self, found: Snapshot) -> Iterator[Fault]:
+        for message in self.messages:
+            if not found.has(self.mailbox, message):
+                self.mailbox.remove(message, self.name)
+        return iter(())
+
+
+class Replace(Operation):
+    """UID REPLACE (RFC 8508): the new message, the old one, or after a cut both."""
+
+    name = "REPLACE"
+
+    def __init__(
+        self,
+        account: Account,
+        source: Mailbox,
+        old: Message,
+        target: Mailbox,
+        token: str,
+        flags: Flags,
+    ) -> None:
+        text = f"UID REPLACE {old.uid} {quoted(target)} {flag_list(flags)} "
+        super().__init__(
+            account,
+            text.encode() + literal(content_of(token)),
+            selected=source,
+            messages=[old],
+            mailboxes=[source, target],
+        )
+        self.source, self.target, self.token, self.flags = source, target, token, flags
+        self.uid = 0
+
+    def announce_copies(self, found: dict[str, list[str]]) -> Iterator[Fault]:
+        if "APPENDUID" in found:
+            uidvalidity, uid = found["APPENDUID"]
+            self.uid = int(uid)
+            yield from self.account.learn_uidvalidity(self.target, int(uidvalidity))
+            yield from self.target.history.announce_uid(self.uid, self.token, self.name)
+
+    def acknowledge(self) -> Iterator[Fault]:
+        self.source.remove(self.messages[0], self.name)
+        message = Message(self.token, self.flags, self.uid, self.name, self.name)
+        yield from self.target.add(message, self.uid)
+
+    def settle(self, found: Snapshot) -> Iterator[Fault]:
+        uid = found.take(self.target, self.token)
+        if uid is None:
+            return
+        (old,) = self.messages
+        if not found.has(self.source, old):
+            self.source.remove(old, self.name)
+        flags = found.flags(self.target, uid)
+        yield from self.target.add(Message(self.token, flags, uid, self.name, self.name), uid)
+
+
+class Fetch(Operation):
+    """UID FETCH of flags and subjects, which announces UIDs of deliveries."""
+
+    name = "FETCH"
+
+    def __init__(self, account: Account, mailbox: Mailbox) -> None:
+        command = b"UID FETCH 1:* (FLAGS MODSEQ BODY.PEEK[HEADER.FIELDS (SUBJECT)])"
+        super().__init__(account, command, selected=mailbox, mailboxes=[mailbox])
+        self.mailbox = mailbox
+
+    def announce(self, untagged: Iterable[Parts], tagged: bytes = b"") -> Iterator[Fault]:
+        untagged = list(untagged)
+        for item in fetched(untagged):
+            if item.literal:
+                token = token_of(item.literal)
+                self.mailbox.announced(token, item.uid)
+                yield from self.mailbox.history.announce_uid(item.uid, token, self.name)
+        yield from super().announce(untagged, tagged)
+
+
+def partly_done(name: str, present: int, expected: int, mailbox: Mailbox) -> Iterator[Fault]:
+    """Yield a fault if a command that is atomic was done in part."""
+    if 0 < present < expected:
+        kind = LOST if present < expected else DUPLICATED
+        yield Fault(kind, name, f"{present} of {expected} messages in {mailbox.name}")
