@@ -161,7 +161,10 @@ class RecordedDisk:
                     self._index[suffix] = file.read()
 
     def fail(
-        self, target: str, is_lost: Callable[[Step], bool] = lambda _: True, keep_index: bool = False
+        self,
+        target: str,
+        is_lost: Callable[[Step], bool] = lambda _: True,
+        keep_index: bool = False,
     ) -> None:
         """Make a copy of the Maildir as it is after a power failure at this moment.
 
@@ -172,36 +175,37 @@ class RecordedDisk:
         """
         shutil.copytree(self.root, target, symlinks=True)
         ctimes = {}
-        for folder, _, names in os.walk(self.root):
-            for name in names:
-                path = os.path.join(folder, name)
-                status = _status(path)
-                copied = os.path.join(target, os.path.relpath(path, self.root))
-                ctimes[os.lstat(copied).st_ino] = status.st_ctime_ns
-                if status.st_ino not in self._synced_files and any(
-                    step.call == "open" and step.paths[0] == os.path.relpath(path, self.root)
-                    for step in self.steps
-                ):
-                    os.truncate(copied, 0)
-        lost: list[Step] = []
-        for step in self.steps:
-            if not step.is_synced and (is_lost(step) or any(map(step.touches, lost))):
-                lost.append(step)
-        for step in reversed(lost):
+        for path in _files(self.root):
+            relative = os.path.relpath(path, self.root)
+            copied = os.path.join(target, relative)
+            status = _status(path)
+            ctimes[os.lstat(copied).st_ino] = status.st_ctime_ns
+            if self._is_new(relative) and status.st_ino not in self._synced_files:
+                os.truncate(copied, 0)
+        for step in self._lost(is_lost):
             step.undo(target)
             undone = os.path.join(target, step.paths[0])
             if os.path.isfile(undone):
                 ctimes[os.lstat(undone).st_ino] = step.ctime
-        if not keep_index:
-            for suffix, content in self._index.items():
-                with open(os.path.join(target, INDEX + suffix), "wb") as file:
-                    file.write(content)
+        for suffix, content in () if keep_index else self._index.items():
+            with open(os.path.join(target, INDEX + suffix), "wb") as file:
+                file.write(content)
         _adopt_index(target)
-        for folder, _, names in os.walk(target):
-            for name in names:
-                status = os.lstat(os.path.join(folder, name))
-                old = ctimes.get(status.st_ino, status.st_ctime_ns)
-                self._ctimes[status.st_ino] = status.st_ctime_ns, old
+        for path in _files(target):
+            status = os.lstat(path)
+            old = ctimes.get(status.st_ino, status.st_ctime_ns)
+            self._ctimes[status.st_ino] = status.st_ctime_ns, old
+
+    def _is_new(self, path: str) -> bool:
+        return any(step.call == "open" and step.paths[0] == path for step in self.steps)
+
+    def _lost(self, is_lost: Callable[[Step], bool]) -> list[Step]:
+        """Return the steps that are lost, last first."""
+        lost: list[Step] = []
+        for step in self.steps:
+            if not step.is_synced and (is_lost(step) or any(map(step.touches, lost))):
+                lost.append(step)
+        return lost[::-1]
 
     @contextmanager
     def with_old_ctimes(self) -> Iterator[None]:
@@ -227,6 +231,10 @@ class OldStatus:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._status, name)
+
+
+def _files(root: str) -> list[str]:
+    return [os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names]
 
 
 def _status(path: str) -> os.stat_result:

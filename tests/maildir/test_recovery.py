@@ -72,7 +72,8 @@ class PowerFailureTestCase(DiskTestCase):
             os.path.join(folder, name)
             for folder, _, names in os.walk(self.root)
             for name in names
-            if os.path.basename(folder) in ("new", "tmp") and "/tmp/" not in folder[len(self.root) :]
+            if os.path.basename(folder) in ("new", "tmp")
+            and "/tmp/" not in folder[len(self.root) :]
         ]
 
 
@@ -173,7 +174,9 @@ class PowerFailureTests(PowerFailureTestCase):
             with counting_calls("fsync") as calls:
                 self.store.mailboxes()
             synced = [path[len(self.root) :] for path in calls]
-            self.assertEqual(sorted(path for path in synced if path[-3:] in ("cur", "new")), expected)
+            self.assertEqual(
+                sorted(path for path in synced if path[-3:] in ("cur", "new")), expected
+            )
 
     def test_unsynced_changes_are_limited(self) -> None:
         """The directories are synced after a number of changes, so a start looks at few files."""
@@ -213,9 +216,9 @@ class PowerFailureTests(PowerFailureTestCase):
         copies: list[str] = []
 
         def fail() -> None:
-            for lost in (True, False):
+            for is_lost in (lambda _: True, lambda _: False):
                 copies.append(os.path.abspath(self.mktemp()))
-                disk.fail(copies[-1], lambda step, lost=lost: lost)
+                disk.fail(copies[-1], is_lost)
 
         disk.before_step = fail
         with disk.recording():
