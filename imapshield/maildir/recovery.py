@@ -13,14 +13,15 @@ account looks whether their files are there; if one is not, its file is found by
 
 If another program renamed the file after imapshield did, its flags are newer and stay. Such a file has a ctime after
 `MailboxRow.changed_at`, the mtime of the directories after imapshield's last change. A file that was restored after an
-EXPUNGE stays too: its ctime is after that EXPUNGE, which has recorded its own time, because a mistake would lose mail.
-All are times of the file system.
+EXPUNGE stays too. Its ctime is after that EXPUNGE, which has recorded its own time: a mistake would lose mail.
 
 MOVE syncs the directories before it commits, so it needs no recovery.
 """
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from imapshield.errors import NoSuchMailbox
 from imapshield.maildir import files
@@ -32,52 +33,80 @@ from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.paths import CUR, NEW, TMP
 
 
+class _Step(NamedTuple):
+    """A file that is renamed to `name` in ``cur/``, or removed if that is None."""
+
+    file: tuple[int, bytes]
+    name: bytes | None
+
+
 def recover_all(account: AccountState) -> None:
-    """Recover the mailboxes whose directories may not be on stable storage, and sync them."""
+    """Recover the mailboxes whose directories may not be on stable storage, and sync them.
+
+    All files are looked at before one is renamed: copies of a message are links to one file, and a rename of one of
+    them changes the ctime of all. For the same reason, the time is recorded first, in case the power fails again.
+    """
     index = account.index
-    unsynced = index.db.execute("SELECT id FROM mailbox WHERE highestmodseq > synced_modseq")
-    for (key,) in unsynced.fetchall():
-        try:
-            with suppress(NoSuchMailbox), index.write(durable=False):
-                mailbox = index.mailbox(key)
-                _recover(account, mailbox, account.folder(key))
-        except sqlite3.Error as error:
-            # The files have their names, and the next opening tries again. A full disk must not prevent reading.
-            if not is_disk_full(error):
-                raise
+    rows = index.db.execute("SELECT id FROM mailbox WHERE highestmodseq > synced_modseq")
+    plans: dict[int, list[_Step]] = {}
+    for (key,) in rows.fetchall():
+        with suppress(NoSuchMailbox):
+            plans[key] = _plan(account, index.mailbox(key), account.folder(key))
+        account.folders.release()
+    try:
+        if any(plans.values()):
+            with index.write():
+                for key, steps in plans.items():
+                    if steps:
+                        _record(account, key, steps)
+        for key, steps in plans.items():
+            with index.write(durable=False):
+                _recover(account, key, steps)
+            account.folders.release()
+    except sqlite3.Error as error:
+        # The files have their names, and the next opening tries again. A full disk must not prevent reading.
+        if not is_disk_full(error):
+            raise
 
 
-def _recover(account: AccountState, mailbox: MailboxRow, folder: Folder) -> None:
-    key, listed_at = mailbox.key, mailbox.listed_at
-    names = account.index.db.execute(
+def _plan(account: AccountState, mailbox: MailboxRow, folder: Folder) -> list[_Step]:
+    """Return what must be done again in one folder."""
+    db, key = account.index.db, mailbox.key
+    names = db.execute(
         "SELECT name FROM message INDEXED BY message_modseq"
         " WHERE mailbox = ? AND modseq > ? AND place = ?",
         (key, mailbox.synced_modseq, CUR),
     ).fetchall()
     finder = FileFinder(folder)
-    _remove_again(account, mailbox, finder)
-    for (name,) in names:
-        if not _exists(folder, name) and _rename_again(mailbox, finder, name):
-            listed_at = 0.0  # other programs may have changed the directory too
-    folder.sync(CUR, NEW)
-    account.index.note_synced(mailbox)
-    account.index.update_mailbox(key, listed_at=listed_at)
+    changed_at = mailbox.changed_at
+    steps = [
+        _step(changed_at, finder, name, name) for (name,) in names if not _exists(folder, name)
+    ]
+    removed = db.execute("SELECT removed_at, names FROM removed WHERE mailbox = ?", (key,))
+    for removed_at, text in removed.fetchall():
+        steps += [_step(removed_at, finder, name, None) for name in text.split(b"/")]
+    return [step for step in steps if step is not None]
 
 
-def _remove_again(account: AccountState, mailbox: MailboxRow, finder: FileFinder) -> None:
-    """Remove files that have come back, unless they were put there after the EXPUNGE."""
-    rows = account.index.db.execute(
-        "SELECT removed_at, names FROM removed WHERE mailbox = ?", (mailbox.key,)
-    )
-    for removed_at, names in rows.fetchall():
-        for name in names.split(b"/"):
-            file = finder.find(name)
-            if file is not None and _is_older(finder.folder, file, removed_at):
-                files.remove(finder.folder.entry(*file))
+def _record(account: AccountState, key: int, steps: Sequence[_Step]) -> None:
+    """Record the time, and the files to be removed, in a write transaction."""
+    index, now = account.index, int(account.now() * 1e9)
+    index.update_mailbox(key, changed_at=now)
+    index.db.execute("DELETE FROM removed WHERE mailbox = ?", (key,))
+    names = [file[1] for file, name in steps if name is None]
+    if names:
+        index.note_removed(key, index.mailbox(key).highestmodseq, now, names)
 
 
-def _is_older(folder: Folder, file: tuple[int, bytes], time: int) -> bool:
-    return files.status(folder.entry(*file)).st_ctime_ns <= time
+def _step(changed_at: int, finder: FileFinder, old_name: bytes, name: bytes | None) -> _Step | None:
+    """Return the step for one file; None if it is gone, or if another program has put or renamed it there since."""
+    file = finder.find(old_name)
+    if file is None:
+        return None  # the next sync finds out
+    is_newer = files.status(finder.folder.entry(*file)).st_ctime_ns > changed_at
+    if is_newer and (file[0] != TMP or name is None):
+        return None
+    return _Step(file, name)
 
 
 def _exists(folder: Folder, name: bytes) -> bool:
@@ -88,17 +117,15 @@ def _exists(folder: Folder, name: bytes) -> bool:
     return True
 
 
-def _rename_again(mailbox: MailboxRow, finder: FileFinder, name: bytes) -> bool:
-    """Give a message's file the name that the index has, unless another program has renamed it since.
-
-    Returns:
-        whether the file was renamed.
-    """
-    file = finder.find(name)
-    if file is None:
-        return False  # the next sync finds out
-    directory, _ = file
-    if directory != TMP and not _is_older(finder.folder, file, mailbox.changed_at):
-        return False
-    files.rename(finder.folder.entry(*file), finder.folder.entry(CUR, name))
-    return True
+def _recover(account: AccountState, key: int, steps: Sequence[_Step]) -> None:
+    index, mailbox, folder = account.index, account.index.mailbox(key), account.folder(key)
+    for file, name in steps:
+        with suppress(FileNotFoundError):
+            if name is None:
+                files.unlink(folder.entry(*file))
+            else:
+                files.rename(folder.entry(*file), folder.entry(CUR, name))
+    folder.sync(CUR, NEW)
+    index.note_synced(mailbox)
+    if steps:
+        index.update_mailbox(key, listed_at=0.0)  # other programs may have changed the directory

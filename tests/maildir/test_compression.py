@@ -184,7 +184,9 @@ class CompressedMailTests(DiskTestCase):
         content = b"Subject: a\n\nneedle in the haystack\n"
         self.deliver(gzip.compress(content), name=marked(1, content), directory="cur")
         for words, found in (("needle in", [1]), ("other", [])):
-            self.assertEqual(self.store.search(self.key(), [1], TextKey(words, False)).matching, found)
+            self.assertEqual(
+                self.store.search(self.key(), [1], TextKey(words, False)).matching, found
+            )
 
     def test_appended_message_stays_byte_for_byte(self) -> None:
         """A message that begins like a compressed one is returned as it was stored, also by a copy of it."""
