@@ -30,6 +30,7 @@ class AccountState:
         open_blob: the large string of which a part was read last, or None. A string in a temporary file is closed when
             its end was read.
         logged_files: the paths of ignored and unreadable files that the operator has been warned about.
+        is_running: whether an operation of the store is running. Another one that it calls does not close the folders.
         unindexed: names of mailboxes that the index may lack.
         is_running: whether an operation is running.
     """
@@ -58,6 +59,7 @@ class AccountState:
         self.cache = FetchCache(self.index, now)
         self.open_blob: OpenBlob | None = None
         self.logged_files: set[bytes] = set()
+        self.is_running = False
         self.unindexed: list[str] = []
         self.is_running = False
         self._quota = quota

@@ -93,7 +93,8 @@ def _remove(account: AccountState, key: int, uid: int) -> None:
     except FileNotFoundError:
         files.unlink(FileFinder(folder).current_entry(name))
     account.index.expunge(mailbox, [uid], mailbox.highestmodseq + 1)
-    account.index.note_removed(key, mailbox.highestmodseq + 1, [name])
+    removed_at = stat_or_create(folder).changed_at
+    account.index.note_removed(key, mailbox.highestmodseq + 1, removed_at, [name])
     record_own_change(account.index, mailbox, folder, before)
 
 

@@ -38,6 +38,11 @@ class DirectoryStamps(NamedTuple):
     new_mtime: int
     new_ino: int
 
+    @property
+    def changed_at(self) -> int:
+        """When a directory was changed last."""
+        return max(self.cur_mtime, self.new_mtime)
+
 
 def is_untrusted(mtime: int, now: float) -> bool:
     """Whether a directory's mtime, in nanoseconds, is too recent to be trusted; an mtime in the future always is."""
@@ -82,7 +87,7 @@ def record_own_change(
         folder.sync(CUR, NEW)
         index.note_synced(mailbox)
     after = stat_or_create(folder)
-    fields: dict[str, object] = {"changed_at": max(after.cur_mtime, after.new_mtime)}
+    fields: dict[str, object] = {"changed_at": after.changed_at}
     flags = mailbox.directory_flags
     if before[:2] == (mailbox.cur_mtime, mailbox.cur_ino) and before[:2] != after[:2]:
         fields.update(cur_mtime=after.cur_mtime, cur_ino=after.cur_ino)

@@ -148,7 +148,8 @@ def expunge(account: AccountState, key: int, uids: Sequence[int] | None, since: 
             modseq = mailbox.highestmodseq + 1
             index.expunge(mailbox, expunged, modseq)
             gone = set(expunged)
-            index.note_removed(key, modseq, [name for uid, _, name in rows if uid in gone])
+            names = [name for uid, _, name in rows if uid in gone]
+            index.note_removed(key, modseq, stat_or_create(folder).changed_at, names)
             record_own_change(index, mailbox, folder, before)
     return StoreResult(index.delta_since(key, since), failed=failed)
 

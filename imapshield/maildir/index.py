@@ -239,9 +239,17 @@ class Index(IndexDatabase):
         counts = {"expunges_complete_after": complete_after, "expunges_logged": logged}
         self.update_mailbox(key, highestmodseq=modseq, **counts)
 
-    def note_removed(self, key: int, modseq: int, names: Sequence[bytes]) -> None:
-        """Record, in a write transaction, that files were removed and that the directory is not synced."""
-        self.db.execute("INSERT INTO removed VALUES (?, ?, ?)", (key, modseq, b"/".join(names)))
+    def note_removed(self, key: int, modseq: int, removed_at: int, names: Sequence[bytes]) -> None:
+        """Record, in a write transaction, that files were removed and that the directory is not synced.
+
+        Args:
+            key: the mailbox.
+            modseq: the HIGHESTMODSEQ at which the messages were expunged.
+            removed_at: the time of the file system, in nanoseconds.
+            names: the files.
+        """
+        row = key, modseq, removed_at, b"/".join(names)
+        self.db.execute("INSERT INTO removed VALUES (?, ?, ?, ?)", row)
 
     def note_synced(self, mailbox: MailboxRow) -> None:
         """Record, in a write transaction, that the directories of a mailbox are on stable storage."""

@@ -61,6 +61,7 @@ UPDATE account SET octets = octets + (SELECT total(length(entry) + length(value)
 CREATE TABLE removed (
     mailbox INTEGER NOT NULL,
     modseq INTEGER NOT NULL,
+    removed_at INTEGER NOT NULL,
     names BLOB NOT NULL,
     PRIMARY KEY (mailbox, modseq)
 ) WITHOUT ROWID;
@@ -114,15 +115,10 @@ class IndexDatabase:
             StoreError: the file was written by a newer version.
             sqlite3.Error: the database cannot be opened.
         """
-        path = os.fsdecode(self._files.path)
         was_replaced = False
         if self._db is not None:
             if self._files.is_unchanged():
                 return False
-            self._log_warning(
-                f"another program removed or replaced {path} while it was in use; the file that is "
-                "there now, or a new one, is opened"
-            )
             was_replaced = True
             self._files.detach(self._close)
         self._files.directory, self._files.owner = fd, owner
@@ -277,9 +273,10 @@ class IndexDatabase:
                 # Its write-ahead log may be that of the file that it replaced.
                 raise _corrupt()
             if self.is_restored:
+                what = "removed or replaced while in use" if was_replaced else "restored or copied"
                 self._log_warning(
-                    f"{os.fsdecode(self._files.path)} was restored from a backup or copied: all "
-                    "mailboxes get a new UIDVALIDITY, and mail clients download all mail again"
+                    f"{os.fsdecode(self._files.path)} was {what}: all mailboxes get a new "
+                    "UIDVALIDITY, and mail clients download all mail again"
                 )
         except BaseException:
             db.close()

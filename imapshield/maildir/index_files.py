@@ -11,7 +11,7 @@ again, to other messages. These signs show that a database is a copy:
 * There is a file ``imapshield.epoch-N`` with an N above the one that it has recorded. Each process begins an epoch at
   its first write, and another one when it closes the index. So a database that ``cp`` has overwritten in place is older
   than the epoch file, which ``cp`` does not know.
-* While the database is open, its inode changes, or its mtime goes back.
+* While the database is open, its inode or that of its log changes, or an mtime of them goes back.
 
 Not detected is a whole file system that was set back (a snapshot of a disk or of a virtual machine), and a database
 that was copied while the server ran and was put back in place with ``cp`` after that same process was killed.
@@ -49,8 +49,7 @@ class IndexFiles:
         self.path = directory_path + b"/" + INDEX_FILE
         self.directory = -1
         self.owner = Ownership(-1, -1, 0o700)
-        self._inode = 0
-        self._mtime = 0
+        self._stamps: list[tuple[int, int]] = []
 
     def create(self) -> bool:
         """Create an empty database file if there is none; return whether this call created it.
@@ -85,20 +84,31 @@ class IndexFiles:
         return file_rights(self.owner.uid, self.owner.gid)
 
     def remember(self) -> None:
-        """Remember which file was opened, for `is_unchanged`."""
-        status = os.stat(self.path)
-        self._inode, self._mtime = status.st_ino, status.st_mtime_ns
+        """Remember which files were opened, for `is_unchanged`."""
+        self._stamps = self._read_stamps()
 
     def is_unchanged(self) -> bool:
-        """Whether the file at the path is the one that was opened, and was not set back."""
+        """Whether the files at the path are those that were opened, and were not set back."""
         try:
-            status = os.stat(self.path)
+            stamps = self._read_stamps()
         except OSError:
             return False
-        if status.st_ino != self._inode or status.st_mtime_ns < self._mtime:
-            return False
-        self._mtime = status.st_mtime_ns
+        for (inode, mtime), (old_inode, old_mtime) in zip(stamps, self._stamps, strict=True):
+            if old_inode and (inode != old_inode or mtime < old_mtime):
+                return False
+        self._stamps = stamps
         return True
+
+    def _read_stamps(self) -> list[tuple[int, int]]:
+        """Return inode and mtime of the database and of its log; zeros for a log that does not exist."""
+        stamps = []
+        for path in (self.path, self.path + b"-wal"):
+            try:
+                status = os.stat(path)
+                stamps.append((status.st_ino, status.st_mtime_ns))
+            except FileNotFoundError:
+                stamps.append((0, 0))
+        return stamps
 
     def detach(self, close: Callable[[], None]) -> None:
         """Close an open database whose file was replaced, without writing into the new file.

@@ -11,9 +11,9 @@ The flags and UIDs in the index were announced, so the files must follow. `Mailb
 MODSEQ the directories are known to be on stable storage. For messages that changed later, the process that opens the
 account looks whether their files are there; if one is not, its file is found by its base name and renamed.
 
-If another program renamed the file after imapshield did, its flags are newer and stay; and a file that was restored
-after an EXPUNGE stays. Such a file has a ctime after `MailboxRow.changed_at`, the mtime of the directories after
-imapshield's last change. Both are times of the file system.
+If another program renamed the file after imapshield did, its flags are newer and stay. Such a file has a ctime after
+`MailboxRow.changed_at`, the mtime of the directories after imapshield's last change. A file that was restored after an
+EXPUNGE stays too. Its ctime is after that EXPUNGE, which has recorded its own time: a mistake would lose mail.
 
 MOVE syncs the directories before it commits, so it needs no recovery.
 """
@@ -58,7 +58,7 @@ def recover_all(account: AccountState) -> None:
             with index.write():
                 for key, steps in plans.items():
                     if steps:
-                        index.update_mailbox(key, changed_at=int(account.now() * 1e9))
+                        _record(account, key, steps)
         for key, steps in plans.items():
             with index.write(durable=False):
                 _recover(account, key, steps)
@@ -78,23 +78,33 @@ def _plan(account: AccountState, mailbox: MailboxRow, folder: Folder) -> list[_S
         (key, mailbox.synced_modseq, CUR),
     ).fetchall()
     finder = FileFinder(folder)
-    steps = [_step(mailbox, finder, name, name) for (name,) in names if not _exists(folder, name)]
-    removed = db.execute("SELECT names FROM removed WHERE mailbox = ?", (key,)).fetchall()
-    steps += [
-        _step(mailbox, finder, name, None) for (text,) in removed for name in text.split(b"/")
+    changed_at = mailbox.changed_at
+    steps = [
+        _step(changed_at, finder, name, name) for (name,) in names if not _exists(folder, name)
     ]
+    removed = db.execute("SELECT removed_at, names FROM removed WHERE mailbox = ?", (key,))
+    for removed_at, text in removed.fetchall():
+        steps += [_step(removed_at, finder, name, None) for name in text.split(b"/")]
     return [step for step in steps if step is not None]
 
 
-def _step(
-    mailbox: MailboxRow, finder: FileFinder, old_name: bytes, name: bytes | None
-) -> _Step | None:
+def _record(account: AccountState, key: int, steps: Sequence[_Step]) -> None:
+    """Record the time, and the files to be removed, in a write transaction."""
+    index, now = account.index, int(account.now() * 1e9)
+    index.update_mailbox(key, changed_at=now)
+    index.db.execute("DELETE FROM removed WHERE mailbox = ?", (key,))
+    names = [file[1] for file, name in steps if name is None]
+    if names:
+        index.note_removed(key, index.mailbox(key).highestmodseq, now, names)
+
+
+def _step(changed_at: int, finder: FileFinder, old_name: bytes, name: bytes | None) -> _Step | None:
     """Return the step for one file; None if it is gone, or if another program has put or renamed it there since."""
     file = finder.find(old_name)
     if file is None:
         return None  # the next sync finds out
-    changed_at = files.status(finder.folder.entry(*file)).st_ctime_ns
-    if changed_at > mailbox.changed_at and (file[0] != TMP or name is None):
+    is_newer = files.status(finder.folder.entry(*file)).st_ctime_ns > changed_at
+    if is_newer and (file[0] != TMP or name is None):
         return None
     return _Step(file, name)
 

@@ -84,6 +84,7 @@ CREATE TABLE removed (                      -- Files that EXPUNGE removed, while
                                             -- (recovery.py).
     mailbox INTEGER NOT NULL,
     modseq INTEGER NOT NULL,                -- The HIGHESTMODSEQ that the expunge gave to the mailbox.
+    removed_at INTEGER NOT NULL,            -- The mtime of the directory in nanoseconds, after the files were removed.
     names BLOB NOT NULL,                    -- The names of the files, separated by slashes.
     PRIMARY KEY (mailbox, modseq)
 ) WITHOUT ROWID;

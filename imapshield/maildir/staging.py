@@ -127,6 +127,9 @@ class Staging:
                 # next sync reads both directories and finds out.
                 listed_at = 0.0
         db.execute(f"UPDATE message SET place = {CUR} WHERE {staged}", (key, first_uid))  # noqa: S608
+        if first_uid == 1:
+            # An earlier attempt has failed, and `recovery` may not look at messages of that time any more.
+            folder.sync(CUR)
         flags = mailbox.directory_flags & ~STAGED
         self._index.update_mailbox(key, directory_flags=flags, listed_at=listed_at)
         record_own_change(self._index, self._index.mailbox(key), folder, before)

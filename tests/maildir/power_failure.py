@@ -1,0 +1,262 @@
+"""A disk whose power fails: in a copy of the Maildir, steps that were not synced are undone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from imapshield.maildir import files
+from imapshield.maildir.index_database import IndexDatabase
+from tests.maildir.disk import path_of
+
+INDEX = "imapshield.sqlite"
+
+
+@dataclass
+class Step:
+    """One call that changed directory entries.
+
+    Args:
+        call: the name of the function of `os`.
+        paths: the entries, relative to the Maildir.
+        directories: the inodes of the directories of the entries.
+        ctime: the ctime that the file had before, in nanoseconds.
+        lost: the content of the file that was removed or replaced, None if there was none.
+    """
+
+    call: str
+    paths: tuple[str, ...]
+    directories: set[int]
+    ctime: int
+    lost: bytes | None
+    is_synced: bool = False
+
+    def touches(self, other: Step) -> bool:
+        """Whether both have an entry in common, or one changes a directory in which the other has an entry."""
+        return any(
+            (a + "/").startswith(b + "/") or (b + "/").startswith(a + "/")
+            for a in self.paths
+            for b in other.paths
+        )
+
+    def undo(self, root: str) -> None:
+        *_, source, target = (None, *(os.path.join(root, path) for path in self.paths))
+        if self.call == "rename":
+            assert source is not None
+            os.rename(target, source)
+        elif self.call in ("link", "open"):
+            os.unlink(target)
+        elif self.call == "mkdir":
+            shutil.rmtree(target)
+        elif self.call == "rmdir":
+            os.mkdir(target)
+        if self.lost is not None:
+            with open(target, "wb") as file:
+                file.write(self.lost)
+
+
+class RecordedDisk:
+    """Records what is done in one Maildir, from `recording` on.
+
+    A rename is atomic, and is on stable storage when one of its directories was synced. A step that was not synced can
+    be lost, and those that depend on it are lost with it. A commit of the index that does not wait can be lost.
+
+    Attributes:
+        steps: what was done.
+        before_step: called before each step; a power failure at this moment can be made in it.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.steps: list[Step] = []
+        self.before_step: Callable[[], object] = lambda: None
+        self._synced_files: set[int] = set()
+        self._index: dict[str, bytes] = {}
+        # Inode of a file in a copy → (its ctime when the copy was made, the ctime that it has on the disk).
+        self._ctimes: dict[int, tuple[int, int]] = {}
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record all calls in the block."""
+        self._keep_index()
+        with ExitStack() as stack:
+            for name in ("rename", "link", "unlink", "mkdir", "rmdir", "open"):
+                stack.enter_context(mock.patch.object(os, name, self._recorded(name)))
+            stack.enter_context(mock.patch.object(os, "fsync", self._recorded_fsync()))
+            stack.enter_context(mock.patch.object(IndexDatabase, "write", self._recorded_write()))
+            yield
+
+    def _recorded(self, name: str) -> Callable[..., Any]:
+        real = getattr(os, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            step = self._step(name, args, kwargs)
+            if step is not None:
+                self.before_step()
+            result = real(*args, **kwargs)
+            if step is not None:
+                self.steps.append(step)
+            return result
+
+        return call
+
+    def _step(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step | None:
+        if name == "open" and not args[1] & os.O_EXCL:
+            return None
+        if name in ("rename", "link"):
+            pairs = [(args[0], kwargs.get("src_dir_fd")), (args[1], kwargs.get("dst_dir_fd"))]
+        else:
+            pairs = [(args[0], kwargs.get("dir_fd"))]
+        paths = [os.path.abspath(path_of(*pair)) for pair in pairs]
+        if any(not path.startswith(self.root + "/") or "/" + INDEX in path for path in paths):
+            return None
+        directories = {os.stat(os.path.dirname(path)).st_ino for path in paths}
+        ctime = _status(paths[0]).st_ctime_ns if os.path.lexists(paths[0]) else 0
+        lost = None
+        if name in ("unlink", "rename") and os.path.isfile(paths[-1]):
+            with open(paths[-1], "rb") as file:
+                lost = file.read()
+        relative = tuple(os.path.relpath(path, self.root) for path in paths)
+        return Step(name, relative, directories, ctime, lost)
+
+    def _recorded_fsync(self) -> Callable[[int], None]:
+        real = os.fsync
+
+        def fsync(fd: int) -> None:
+            self.before_step()
+            real(fd)
+            inode = os.fstat(fd).st_ino
+            self._synced_files.add(inode)
+            for i, step in enumerate(self.steps):
+                if inode in step.directories:
+                    step.is_synced = True
+                    for earlier in self.steps[:i]:
+                        earlier.is_synced |= earlier.touches(step)
+
+        return fsync
+
+    def _recorded_write(self) -> Callable[..., Any]:
+        real = IndexDatabase.write
+
+        @contextmanager
+        def write(index: IndexDatabase, durable: bool = True) -> Iterator[sqlite3.Connection]:
+            with real(index, durable) as db:
+                yield db
+            if durable:
+                self._keep_index()
+
+        return write
+
+    def _keep_index(self) -> None:
+        for suffix in ("", "-wal"):
+            path = os.path.join(self.root, INDEX + suffix)
+            if os.path.exists(path):
+                with open(path, "rb") as file:
+                    self._index[suffix] = file.read()
+
+    def fail(
+        self,
+        target: str,
+        is_lost: Callable[[Step], bool] = lambda _: True,
+        keep_index: bool = False,
+    ) -> None:
+        """Make a copy of the Maildir as it is after a power failure at this moment.
+
+        Args:
+            target: the path of the copy.
+            is_lost: whether a step that was not synced is lost.
+            keep_index: whether commits of the index that did not wait are on the disk by chance.
+        """
+        shutil.copytree(self.root, target, symlinks=True)
+        ctimes = {}
+        for path in _files(self.root):
+            relative = os.path.relpath(path, self.root)
+            copied = os.path.join(target, relative)
+            status = _status(path)
+            ctimes[os.lstat(copied).st_ino] = status.st_ctime_ns
+            if self._is_new(relative) and status.st_ino not in self._synced_files:
+                os.truncate(copied, 0)
+        for step in self._lost(is_lost):
+            step.undo(target)
+            undone = os.path.join(target, step.paths[0])
+            if os.path.isfile(undone):
+                ctimes[os.lstat(undone).st_ino] = step.ctime
+        for suffix, content in () if keep_index else self._index.items():
+            with open(os.path.join(target, INDEX + suffix), "wb") as file:
+                file.write(content)
+        _adopt_index(target)
+        for path in _files(target):
+            status = os.lstat(path)
+            old = ctimes.get(status.st_ino, status.st_ctime_ns)
+            self._ctimes[status.st_ino] = status.st_ctime_ns, old
+
+    def _is_new(self, path: str) -> bool:
+        return any(step.call == "open" and step.paths[0] == path for step in self.steps)
+
+    def _lost(self, is_lost: Callable[[Step], bool]) -> list[Step]:
+        """Return the steps that are lost, last first."""
+        lost: list[Step] = []
+        for step in self.steps:
+            if not step.is_synced and (is_lost(step) or any(map(step.touches, lost))):
+                lost.append(step)
+        return lost[::-1]
+
+    @contextmanager
+    def with_old_ctimes(self) -> Iterator[None]:
+        """Let files that nobody has changed since the power failure have the ctimes that were on the disk."""
+        real = files.status
+
+        def status(entry: files.Entry) -> Any:
+            found = real(entry)
+            copied_at, ctime = self._ctimes.get(found.st_ino, (0, 0))
+            return OldStatus(found, ctime) if copied_at == found.st_ctime_ns else found
+
+        with mock.patch.object(files, "status", status):
+            yield
+
+
+class OldStatus:
+    """A file's status with another ctime."""
+
+    def __init__(self, status: os.stat_result, ctime: int) -> None:
+        self._status = status
+        self.st_ctime_ns = ctime
+        self.st_ctime = ctime / 1e9
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._status, name)
+
+
+def _files(root: str) -> list[str]:
+    return [os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names]
+
+
+def _status(path: str) -> os.stat_result:
+    """Return the status of a file; after an earlier power failure, with its old ctime."""
+    fd = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        return files.status(files.Entry(fd, os.fsencode(os.path.basename(path))))
+    finally:
+        os.close(fd)
+
+
+def _adopt_index(root: str) -> None:
+    """Let the index of a copy describe itself and the directories of the copy."""
+    path = os.path.join(root, INDEX)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE account SET inode = ?", (os.stat(path).st_ino,))
+        for folder in [root, *(os.path.join(root, name) for name in os.listdir(root))]:
+            for column in ("cur", "new"):
+                directory = os.path.join(folder, column)
+                if os.path.isdir(directory):
+                    status = os.stat(directory)
+                    db.execute(
+                        f"UPDATE mailbox SET {column}_ino = ? WHERE {column}_mtime = ?",  # noqa: S608
+                        (status.st_ino, status.st_mtime_ns),
+                    )
