@@ -74,13 +74,14 @@ class Plan:
 
 @dataclass(eq=False, slots=True)
 class Client:
-    """A client: its connection, the mailbox it has selected, and the command it waits for."""
+    """A client: its connection, the mailbox it has selected, and the command it waits for, perhaps after a NOOP."""
 
     number: int
     session: Session
     chooser: Chooser
     selected: Mailbox | None = None
     operation: Operation | None = None
+    updating: bool = False
     sent: float = 0
 
 
@@ -282,12 +283,20 @@ class Lane:
             client.selected = operation.mailbox
         client.operation, client.sent = operation, time.monotonic()
         self._log(f"{client.number} > {_describe(operation)}")
+        if operation.messages:
+            # A session ignores the UIDs of messages that it has not been told of.
+            client.updating = True
+            client.session.send(b"NOOP")
         client.session.send(operation.command)
 
     def _finish(self, client: Client, response: Response) -> int:
         """Handle the response of a client's command; return 1 if it was OK."""
         operation = client.operation
         assert operation is not None, response
+        if client.updating:
+            client.updating = False
+            self._result.faults += operation.announce(response.untagged)
+            return 0
         client.operation = None
         operation.unlock()
         text = response.tagged.decode(errors="replace").strip()
