@@ -74,6 +74,7 @@ service imap {{
 service anvil {{
   {chroot}
 }}
+!include {state}/more.conf
 """
 
 
@@ -120,13 +121,16 @@ def change_owner(path: Path) -> None:
 
 
 @contextmanager
-def start(name: str, root: Path, options: Sequence[str] = ()) -> Iterator[Peer]:
+def start(
+    name: str, root: Path, options: Sequence[str] = (), configuration: str = ""
+) -> Iterator[Peer]:
     """Start a server, and stop it and its children at the end of the `with` statement.
 
     Args:
         name: one of `NAMES`.
         root: the folder of the Maildirs.
         options: more options for the command line of imapshield.
+        configuration: more lines for the configuration of Dovecot.
 
     Raises:
         RuntimeError: the server did not start. The text is its output.
@@ -135,6 +139,7 @@ def start(name: str, root: Path, options: Sequence[str] = ()) -> Iterator[Peer]:
     state = Path(tempfile.mkdtemp(prefix=f"bench-{name}-"))
     state.chmod(0o755)  # for Dovecot's processes of other users
     log = state / "output"
+    (state / "more.conf").write_text(configuration)
     try:
         command, version = _COMMANDS[name](state, root, port, options)
         with log.open("wb") as output:

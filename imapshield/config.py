@@ -17,9 +17,13 @@ from imapshield.limits import Limits
 
 DEFAULT_LISTEN = "tcp:1143:interface=127.0.0.1"
 
+SEPARATORS = "/.^_|:~-"
+"""The characters that ``--separator`` permits: those that mean nothing else in mailbox names, patterns and URLs."""
+
 _TOML_TYPES: dict[str, type] = {
-    **dict.fromkeys(("mail-root", "certificate", "key", "backlog"), str),
-    **dict.fromkeys(("strict-backlog", "report-only", "verbose"), bool),
+    **dict.fromkeys(("mail-root", "index-root", "separator", "prefix"), str),
+    **dict.fromkeys(("certificate", "key", "backlog"), str),
+    **dict.fromkeys(("strict-backlog", "report-only", "verbose", "follow-symlinks"), bool),
     **dict.fromkeys(("listen", "auth", "limit"), list),
 }
 _TYPE_NAMES = {str: "a string", bool: "true or false", list: "a list of strings"}
@@ -39,6 +43,11 @@ class Settings:
     Args:
         listen: descriptions of Twisted endpoints.
         mail_root: the directory or pattern of the users' Maildirs; None selects the first-run folder.
+        index_root: the directory or pattern of the users' indexes; None keeps each in its Maildir.
+        follow_symlinks: whether the folders of a Maildir may be symbolic links.
+        separator: the character between the levels of mailbox names, as clients see them.
+        prefix: what all mailbox names except INBOX begin with, as clients see them; it ends with the separator, or is
+            empty.
         auth: the values of ``--auth``, in the order in which their checkers are tried; empty selects the password file
             of the first-run folder.
         certificate: path of a PEM file with the certificate and its chain; None disables STARTTLS.
@@ -49,6 +58,10 @@ class Settings:
 
     listen: tuple[str, ...] = (DEFAULT_LISTEN,)
     mail_root: str | None = None
+    index_root: str | None = None
+    follow_symlinks: bool = False
+    separator: str = "/"
+    prefix: str = ""
     auth: tuple[str, ...] = ()
     certificate: str | None = None
     key: str | None = None
@@ -74,6 +87,10 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
     settings = Settings(
         listen=tuple(options.get("listen", ())) or (DEFAULT_LISTEN,),
         mail_root=options.get("mail-root"),
+        index_root=options.get("index-root"),
+        follow_symlinks=options.get("follow-symlinks", False),
+        separator=options.get("separator", "/"),
+        prefix=options.get("prefix", ""),
         auth=tuple(options.get("auth", ())),
         certificate=options.get("certificate"),
         key=options.get("key"),
@@ -88,7 +105,26 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         )
     if settings.key is not None and settings.certificate is None:
         raise ConfigError("--key needs --certificate: add --certificate PEM")
+    _check_names(settings.separator, settings.prefix)
     return settings
+
+
+def _check_names(separator: str, prefix: str) -> None:
+    if len(separator) != 1 or separator not in SEPARATORS:
+        raise ConfigError(f"--separator {separator}: must be one of {' '.join(SEPARATORS)}")
+    if not prefix:
+        return
+    levels = prefix.split(separator)
+    if levels.pop():
+        raise ConfigError(
+            f"--prefix {prefix}: must end with the separator {separator}; change --prefix or"
+            " --separator"
+        )
+    if not all(levels) or not prefix.isprintable() or set("*%") & set(prefix):
+        raise ConfigError(
+            f"--prefix {prefix!r}: must not have empty levels, wildcards or control characters;"
+            f" use for example INBOX{separator}"
+        )
 
 
 def read_toml(path: str) -> dict[str, Any]:

@@ -102,6 +102,13 @@ class StoreIOError(StoreError):
     text = "Mail store error; try again later"
 
 
+class IndexTooNew(StoreIOError):
+    """A newer version of imapshield wrote the index of the account."""
+
+    code = b"UNAVAILABLE"
+    text = "Mailbox index was written by a newer server version; ask the administrator"
+
+
 class StoreBusy(StoreError):
     """Another program has locked the index of the account for too long."""
 

@@ -36,6 +36,9 @@ class Options(usage.Options, strcred.AuthOptionMixin):
     )
     optParameters = [
         ["mail-root", None, None, "Maildirs: DIR/USER, or a path with {user}, {local}, {domain}"],
+        ["index-root", None, None, "Keep the indexes here, not in the Maildirs; like --mail-root"],
+        ["separator", None, None, "Character between levels of mailbox names, / or . [default: /]"],
+        ["prefix", None, None, "What all mailbox names but INBOX begin with, such as INBOX."],
         ["certificate", None, None, "PEM file with certificate and chain; enables STARTTLS"],
         ["key", None, None, "PEM file with the private key [default: the --certificate file]"],
         ["backlog", None, None, "Pending commands before a connection is reset [default: 100]"],
@@ -44,6 +47,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
     optFlags = [
         ["strict-backlog", None, "Reset above the backlog after login, too, instead of pausing"],
         ["report-only", None, "Log which connections the limits would reset, but reset none"],
+        ["follow-symlinks", None, "Show folders that are symbolic links to directories"],
         ["verbose", None, "Also log connections that never log in"],
     ]
     settings = Settings()
@@ -133,7 +137,7 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
             raise ConfigError(_not_writable(first_run, error)) from None
     demo_checker = PasswordFile(first_run.users, reactor=reactor)
     checkers = [_checker(reactor, text) for text in settings.auth] or [demo_checker]
-    realm = _realm(settings.mail_root or first_run.mail, limits, reactor)
+    realm = _realm(settings, settings.mail_root or first_run.mail, reactor)
     log = LogObserver(verbose=settings.verbose)
     factory = ShieldedIMAP4Factory(
         Portal(realm, [CheckerChain(checkers)]),
@@ -196,25 +200,38 @@ def _announcer(first_run: FirstRunFolder) -> Callable[[Sequence[tuple[str, str]]
     return announce
 
 
-def _realm(mail_root: str, limits: Limits, reactor: Any) -> Any:
-    from imapshield.cred.realm import MaildirRealm
+def _realm(settings: Settings, mail_root: str, reactor: Any) -> Any:
+    from imapshield.cred.realm import MaildirRealm, MailRoot
 
-    quota = (limits.quota_bytes or None, limits.quota_messages or None)
-    try:
-        realm = MaildirRealm(mail_root, reactor=reactor, quota=quota)
-    except ValueError as error:
-        raise ConfigError(f"--mail-root {mail_root}: {error}") from None
-    base = realm.mail_root.base
-    if not os.path.isdir(base):
+    limits, index_root = settings.limits, settings.index_root
+    for option, pattern in (("mail-root", mail_root), ("index-root", index_root)):
+        if pattern is not None:
+            try:
+                base = MailRoot(pattern).base
+            except ValueError as error:
+                raise ConfigError(f"--{option} {pattern}: {error}") from None
+            _check_writable(f"--{option} {pattern}", base)
+    return MaildirRealm(
+        mail_root,
+        reactor=reactor,
+        quota=(limits.quota_bytes or None, limits.quota_messages or None),
+        index_root=index_root,
+        follow_symlinks=settings.follow_symlinks,
+        separator=settings.separator,
+        prefix=settings.prefix,
+    )
+
+
+def _check_writable(option: str, directory: str) -> None:
+    if not os.path.isdir(directory):
         raise ConfigError(
-            f"--mail-root {mail_root}: {base} is not a directory; create it, or name another one"
+            f"{option}: {directory} is not a directory; create it, or name another one"
         )
-    if not os.access(base, os.R_OK | os.W_OK | os.X_OK):
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(
-            f"--mail-root {mail_root}: the server cannot read and write {base};"
+            f"{option}: the server cannot read and write {directory};"
             " chown it, or run the server as its owner with twistd --uid"
         )
-    return realm
 
 
 def _checker(reactor: Any, text: str) -> Any:

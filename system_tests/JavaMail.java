@@ -129,6 +129,7 @@ public class JavaMail {
 
         assertEqual(List.of(2, 3, 4), numbers(inbox.search(new NotTerm(new SubjectTerm("nested")))));
         assertEqual(List.of(1, 4), numbers(inbox.search(new OrTerm(new BodyTerm("inner"), new SubjectTerm("d")))));
+        assertEqual(List.of(), numbers(inbox.search(new SubjectTerm("Größe"))));  // sent as Latin-1 in spite of UTF8=ACCEPT
         assertEqual(List.of(1), numbers(inbox.search(new MessageIDTerm(nested.getMessageID()))));
         assertEqual(List.of(1, 2, 3, 4), numbers(inbox.search(new AndTerm(new YoungerTerm(86400), new ModifiedSinceTerm(1)))));
         assertEqual(List.of(1, 4, 3, 2), numbers(inbox.getSortedMessages(new SortTerm[] {SortTerm.REVERSE, SortTerm.SUBJECT})));

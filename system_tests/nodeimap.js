@@ -83,8 +83,8 @@ async function main() {
     assert.strictEqual(first.attributes.size, Buffer.byteLength(nested));
     const [multipart, [text], [attached], [inner]] = first.attributes.struct;
     assert.deepStrictEqual([multipart.type, text.partID, attached.params.name, inner.envelope.subject], ['mixed', '1', 'a b.bin', 'inner']);
-    const [parts] = await fetched(client.fetch(1, { bodies: ['1', '2', '3.HEADER', '3.TEXT'] }));
-    assert.deepStrictEqual(parts.bodies, { 1: 'höllo', 2: 'AAEC', '3.HEADER': 'Subject: inner\r\n\r\n', '3.TEXT': 'deep' });
+    const [parts] = await fetched(client.fetch(1, { bodies: ['1', '2', '3.HEADER', '3.TEXT', '9'] }));
+    assert.deepStrictEqual(parts.bodies, { 1: 'höllo', 2: 'AAEC', '3.HEADER': 'Subject: inner\r\n\r\n', '3.TEXT': 'deep', 9: '' });
 
     for (const [query, expected] of [
         [['ALL'], [1, 2, 3, 4]], [[['SUBJECT', 'Köln']], [1]], [[['!SUBJECT', 'b']], [1, 3, 4]], [[['OR', 'SEEN', ['BODY', 'deep']]], [1]],

@@ -23,7 +23,7 @@ EXPECTED_FAILURES = {
 """Failures of imapclient 4.1.0 that are not the server's, each with its reason."""
 
 
-class LiveTests(TlsServerCase):
+class LiveCase(TlsServerCase):
     # The tests select absent folders and disconnect in the middle of commands, on purpose.
     forbidden_log_texts = FAULTS
 
@@ -46,6 +46,8 @@ class LiveTests(TlsServerCase):
         failed = set(re.findall(r"^(?:FAIL|ERROR): (\w+)", self.log, re.MULTILINE))
         self.assertEqual(failed - EXPECTED_FAILURES, set(), self.log[-6000:])
 
+
+class LiveTests(LiveCase):
     def test_live_tests_pass_without_tls(self) -> None:
         """All live tests of imapclient pass without TLS."""
         self.livetest("ssl = false\n")
@@ -53,3 +55,11 @@ class LiveTests(TlsServerCase):
     def test_live_tests_pass_with_starttls(self) -> None:
         """All live tests of imapclient pass with STARTTLS and a certificate that is checked."""
         self.livetest("ssl = false\nstarttls = true\n")
+
+
+class CourierNamesTests(LiveCase):
+    options = ("--separator", ".", "--prefix", "INBOX.")
+
+    def test_live_tests_pass_below_a_prefix(self) -> None:
+        """All live tests pass if NAMESPACE has a prefix, below which they make their mailboxes."""
+        self.livetest("ssl = false\n")

@@ -56,7 +56,7 @@ def without_tuid(message: bytes) -> bytes:
     return re.sub(rb"^X-TUID: .*\n", b"", with_lf(message), count=1, flags=re.MULTILINE)
 
 
-class MbsyncTests(ServerCase):
+class MbsyncCase(ServerCase):
     def sync(self, mechanism: str = "LOGIN") -> None:
         if not os.path.exists(f"{self.home}/mbsyncrc"):
             os.makedirs(f"{self.home}/Mail", exist_ok=True)
@@ -70,6 +70,8 @@ class MbsyncTests(ServerCase):
         """Return the path of a folder on mbsync's side."""
         return f"{self.home}/Mail/{folder}"
 
+
+class MbsyncTests(MbsyncCase):
     def assert_on_both_sides(self, expected: MessageCounts) -> None:
         self.assert_same_messages(stored_messages(self.maildir(), without_tuid), expected)
         self.assert_same_messages(stored_messages(self.near(), without_tuid), expected)
@@ -174,3 +176,20 @@ class MbsyncTests(ServerCase):
         self.ok(client.delete("Passing"))
         self.sync()
         self.assertFalse(os.path.isdir(self.near("Passing")))
+
+
+class CourierNamesTests(MbsyncCase):
+    """mbsync reads the prefix from NAMESPACE and the separator from LIST."""
+
+    options = ("--separator", ".", "--prefix", "INBOX.")
+
+    def test_folders_cross_without_the_prefix(self) -> None:
+        """Folders of both sides, and folders in them, are created on the other side without the prefix."""
+        deliver(self.maildir(".Lists.work"), small_message("far"), "1700000000.1.host")
+        deliver(self.maildir(), small_message("inbox"), "1700000000.1.host")
+        os.makedirs(self.near("Drafts"))
+        deliver(self.near("Drafts"), small_message("near"), "1700000000.2.home")
+        self.sync()
+        self.assertEqual(list(paths_by_subject(self.near("Lists/work"))), [b"far"])
+        self.assertEqual(list(paths_by_subject(self.near("INBOX"))), [b"inbox"])
+        self.assertEqual(list(paths_by_subject(self.maildir(".Drafts"))), [b"near"])

@@ -60,6 +60,7 @@ RULES = {
     "session": Rule((*BASE, "wire", "message", "mailbox"), ("zope",), IO_EXCEPT_CLOCK_AND_LOG),
     "maildir.worker": Rule((*BASE, "wire", "message", "mailbox"), ("twisted", "zope")),
     "maildir.watch": Rule((*BASE, "wire", "message", "mailbox"), ("twisted", "zope")),
+    "maildir.compression": Rule(("message",), ("backports", "compression"), IO_MODULES),
     "maildir": Rule((*BASE, "wire", "message", "mailbox"), ("zope",)),
     "cred.passwords": Rule((), ("argon2",)),
     "cred.users": Rule(()),
@@ -315,9 +316,13 @@ class ImportTests(SynchronousTestCase):
         declared = " ".join(project["dependencies"]).lower()
         for name in ("twisted", "zope.interface", "service-identity", "pyopenssl"):
             self.assertIn(name, declared)
-        self.assertIn("argon2-cffi", " ".join(project["optional-dependencies"]["argon2"]))
+        extras = project["optional-dependencies"]
+        self.assertIn("argon2-cffi", " ".join(extras["argon2"]))
+        self.assertIn("backports.zstd", " ".join(extras["zstd"]))
+        # Python 3.14 has the package "compression".
+        optional = {"argon2", "backports", "compression"}
         permitted = {name for rule in RULES.values() for name in rule.others}
-        self.assertEqual(permitted - {*RUNTIME, "argon2"}, set())
+        self.assertEqual(permitted - {*RUNTIME, *optional}, set())
 
 
 def _imported(module: str, source: str) -> set[str]:

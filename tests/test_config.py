@@ -94,6 +94,17 @@ class CommandLineTests(ConfigTestCase):
         """A private key without a certificate is an error."""
         self.refuses({"key": "/x"}, None, "--key", "--certificate")
 
+    def test_separator_and_prefix_must_fit(self) -> None:
+        """A separator is one of a few characters, and a prefix ends with it and has no other empty level."""
+        self.assertEqual(load_settings({"prefix": "Mail/a/"}).prefix, "Mail/a/")
+        dots = load_settings({"separator": ".", "prefix": "INBOX."})
+        self.assertEqual((dots.separator, dots.prefix), (".", "INBOX."))
+        for separator in ("..", "a", "*", "é", " "):
+            self.refuses({"separator": separator}, None, "--separator", ".")
+        self.refuses({"prefix": "INBOX."}, None, "--prefix INBOX.", "separator /", "--separator")
+        for prefix in ("/", "a//", "/a/", "a*/", "a\n/"):
+            self.refuses({"prefix": prefix}, None, "--prefix", "INBOX/")
+
 
 class TomlFileTests(ConfigTestCase):
     CONTENT = (

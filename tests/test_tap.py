@@ -24,6 +24,7 @@ from imapshield.config import Settings
 from imapshield.cred import passwords, users
 from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount
+from imapshield.mailbox.values import Namespace
 from imapshield.service import CannotServe
 from imapshield.tap import Options, makeService
 from tests.certificates import self_signed
@@ -92,7 +93,7 @@ class OptionsTests(CommandLineTestCase):
         config = self.file("c.toml", b"[limit]\nidle_seconds = 7\n")
         options = self.parse(
             "--listen", "tcp:1", "--listen", "tcp:2", "--mail-root", "/m", "--auth", "memory:a:b", "--certificate", "/c",
-            "--key", "/k", "--backlog", "5", "--strict-backlog", "--report-only", "--verbose", "--config", config,
+            "--separator", ".", "--prefix", "INBOX.", "--key", "/k", "--backlog", "5", "--strict-backlog", "--report-only", "--verbose", "--config", config,
             "--limit", "preauth_commands=9",
         )  # fmt: skip
         limits = Limits(
@@ -103,6 +104,8 @@ class OptionsTests(CommandLineTestCase):
             Settings(
                 listen=("tcp:1", "tcp:2"),
                 mail_root="/m",
+                separator=".",
+                prefix="INBOX.",
                 auth=("memory:a:b",),
                 certificate="/c",
                 key="/k",
@@ -119,6 +122,8 @@ class OptionsTests(CommandLineTestCase):
         for name in (
             "listen",
             "mail-root",
+            "separator",
+            "prefix",
             "auth",
             "certificate",
             "key",
@@ -230,6 +235,13 @@ class MakeServiceTests(CommandLineTestCase):
         endpoint = f"ssl:993:certKey={missing}:privateKey={missing}"
         self.refuses("--listen", endpoint, message=f"file {missing} not found; use")
         self.assertFalse(os.path.exists(self.path("xdg")))
+
+    def test_separator_and_prefix_reach_the_accounts(self) -> None:
+        """Accounts have the separator and the prefix of the options."""
+        service = self.make("--separator", ".", "--prefix", "inbox.")
+        _, account, logout = service.factory.portal.realm.requestAvatar(b"demo", None, IAccount)
+        self.assertEqual(account.namespace, Namespace("INBOX/", "."))
+        logout()
 
     def test_certificate_enables_starttls(self) -> None:
         """A certificate enables STARTTLS."""

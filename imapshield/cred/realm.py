@@ -20,6 +20,7 @@ from imapshield.cred.users import BadUserName, user_name
 from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
 from imapshield.mailbox.storage import ChangeNotifier, IStore
 from imapshield.mailbox.store_account import StoreAccount
+from imapshield.mailbox.values import Namespace
 from imapshield.maildir.store import MaildirStore
 from imapshield.maildir.watch import DirectoryWatcher
 from imapshield.maildir.worker import SerialWorker
@@ -84,6 +85,12 @@ class MaildirRealm:
         open_store: returns the store for the path of a Maildir; by default a `MaildirStore`.
         optional_interfaces: the optional account interfaces that the stores of `open_store` support.
         quota: the maximum number of bytes and of messages in one account; None means no limit.
+        index_root: a directory or a pattern, in which each user's index gets a directory of its own; by default it is
+            in the Maildir.
+        follow_symlinks: whether the folders of a Maildir may be symbolic links to directories.
+        separator: the character between the levels of mailbox names, as clients see them. Stores always use ``/``.
+        prefix: what all mailbox names except INBOX begin with, as clients see them, such as ``INBOX.``; it ends with
+            the separator, or is empty. The names of the store do not have it.
     """
 
     _log = Logger()
@@ -99,18 +106,25 @@ class MaildirRealm:
         open_store: Callable[[str], IStore] | None = None,
         optional_interfaces: Iterable[type[Interface]] = (),
         quota: tuple[int | None, int | None] = (None, None),
+        index_root: str | None = None,
+        follow_symlinks: bool = False,
+        separator: str = "/",
+        prefix: str = "",
     ) -> None:
         self.mail_root = MailRoot(mail_root)
+        self.index_root = None if index_root is None else MailRoot(index_root)
+        self._follow_symlinks = follow_symlinks
         self._notifier: ChangeNotifier = change_notifier or DirectoryWatcher(reactor)
         self._reactor = reactor
         self._pool = pool or ThreadPool(0, THREADS, "maildir")
         self._started = self._closed = False
         self._max_idle_accounts = max_idle_accounts
-        self._open_store = open_store or self._open_maildir
+        self._open_store = open_store
         self._optional_interfaces = (
             tuple(optional_interfaces) if open_store else (IQuota, IMetadata)
         )
         self._quota = quota
+        self._namespace = Namespace.as_shown(prefix, separator)
         self._accounts: dict[str, StoreAccount] = {}
         self._idle: OrderedDict[str, StoreAccount] = OrderedDict()
 
@@ -131,6 +145,7 @@ class MaildirRealm:
                 raise BadUserName("the login is anonymous")
             user = user_name(avatarId)
             maildir = self.mail_root.maildir(user)
+            index = None if self.index_root is None else self.index_root.maildir(user)
         except BadUserName as error:
             name = avatarId.decode("utf-8", "replace") if isinstance(avatarId, bytes) else ""
             self._log.warn(
@@ -140,7 +155,7 @@ class MaildirRealm:
                 reason=str(error),
             )
             raise UnauthorizedLogin from None
-        account = self._account(user, maildir).acquire()
+        account = self._account(user, maildir, index).acquire()
         # ExitStack.close works once. A second logout must not end another session of the user.
         logout = ExitStack()
         logout.callback(account.close)
@@ -156,18 +171,19 @@ class MaildirRealm:
                 await DeferredList([self._shut_down(a) for a in [*self._accounts.values()]])
                 self._pool.stop()
 
-    def _account(self, user: str, maildir: str) -> StoreAccount:
+    def _account(self, user: str, maildir: str, index: str | None) -> StoreAccount:
         self._idle.pop(user, None)
         account = self._accounts.get(user)
         if account is None:
             self._start()
             account = self._accounts[user] = StoreAccount(
                 user,
-                lambda: self._open_store(maildir),
+                lambda: self._open_account(maildir, index),
                 SerialWorker(self._pool, self._reactor),
                 change_notifier=self._notifier,
                 on_idle=self._account_idle,
                 optional_interfaces=self._optional_interfaces,
+                namespace=self._namespace,
             )
         return account
 
@@ -201,11 +217,20 @@ class MaildirRealm:
             self._closed = True
             self._pool.stop()
 
-    def _open_maildir(self, path: str) -> IStore:
+    def _open_account(self, path: str, index: str | None) -> IStore:
+        if self._open_store is not None:
+            return self._open_store(path)
+
         def log_warning(text: str) -> None:  # runs in a thread of the pool
             self._reactor.callFromThread(self._log.warn, "{root}: {text}", root=path, text=text)
 
         store: IStore = MaildirStore(
-            path, now=time.time, log_warning=log_warning, quota=self._quota
+            path,
+            now=time.time,
+            log_warning=log_warning,
+            quota=self._quota,
+            base=self.mail_root.base,
+            index_directory=index,
+            follow_symlinks=self._follow_symlinks,
         )
         return store

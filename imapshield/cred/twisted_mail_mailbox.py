@@ -15,12 +15,27 @@ from twisted.mail import imap4
 from twisted.mail.interfaces import IMailboxIMAPListener, IMessageIMAPCopier, IMessageIMAPFile
 from zope.interface import implementer
 
-from imapshield.errors import BadCommand, MailboxExists, MessageExpunged, NoSuchMailbox, NotAllowed
+from imapshield.errors import (
+    BadCommand,
+    CommandRefused,
+    MailboxExists,
+    MessageExpunged,
+    NoSuchMailbox,
+    NotAllowed,
+)
 from imapshield.mailbox.account_api import IMailbox, Listener
 from imapshield.mailbox.columns import Columns
 from imapshield.mailbox.deltas import Change, Delta, MessageRow
 from imapshield.mailbox.message_items import MessageItems
-from imapshield.mailbox.values import AppendResult, Blob, CopyResult, FetchResult, NewMessage
+from imapshield.mailbox.values import (
+    AppendResult,
+    Blob,
+    CopyResult,
+    FetchResult,
+    NewMessage,
+    SearchResult,
+    StoreResult,
+)
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
 from imapshield.wire.commands.search import DateKey, ObjectIdKey, SearchKey
 from imapshield.wire.flags import DELETED, RECENT, canonical_flag, flag_list
@@ -79,6 +94,7 @@ class TwistedMailMailbox:
         self.uidvalidity = int(wrapped.getUIDValidity())
         self.mailbox_id = mailbox_id(name)
         self.columns = Columns()
+        self.deleted = False
         self.recent: set[int] = set()
         self._open_mailbox = open_mailbox
         self._now = now
@@ -113,6 +129,15 @@ class TwistedMailMailbox:
     newMessages = flagsChanged
 
     async def poll(self) -> None:
+        try:
+            await self._poll()
+        except NoSuchMailbox:
+            self.deleted = True
+            for listener in list(self._listeners):
+                listener(Change((), (), ()))
+            raise
+
+    async def _poll(self) -> None:
         columns = self.columns
         modseq = max(int(self._now() * 1000), columns.highestmodseq + 1)
         rows: list[MessageRow] = []
@@ -154,6 +179,7 @@ class TwistedMailMailbox:
     ) -> FetchResult:
         fetched: list[int] = []
         expunged: list[int] = []
+        unreadable: list[int] = []
         columns: list[list[bytes | Blob]] = [[] for _ in items]
         messages = await self._messages_by_uid(uids[:BATCH_SIZE])
         for uid in uids[:BATCH_SIZE]:
@@ -162,13 +188,20 @@ class TwistedMailMailbox:
             if uid not in messages:
                 expunged.append(uid)
                 continue
-            fetched.append(uid)
             message = MessageItems(await _content(messages[uid]))
-            for column, item in zip(columns, items, strict=True):
-                value = self._item(uid, message, item)
+            try:
+                values = [self._item(uid, message, item) for item in items]
+            except CommandRefused:
+                raise
+            except Exception:
+                self._log_undecodable(uid)
+                unreadable.append(uid)
+                continue
+            fetched.append(uid)
+            for column, value in zip(columns, values, strict=True):
                 budget -= 100 if isinstance(value, Blob) else len(value) + 100
                 column.append(value)
-        return FetchResult(fetched, columns, expunged)
+        return FetchResult(fetched, columns, expunged, unreadable)
 
     def _item(self, uid: int, message: MessageItems, item: FetchItem) -> bytes | Blob:
         match item:
@@ -189,15 +222,16 @@ class TwistedMailMailbox:
         octets = MessageItems(await _content(messages[uid])).content(item) or b""
         return octets[offset : offset + size]
 
-    async def load_sizes(self, uids: Sequence[int]) -> None:
+    async def load_sizes(self, uids: Sequence[int]) -> Sequence[int]:
         # getSize() may differ from the size of what FETCH sends, with CRLF line endings.
         for start in range(0, len(uids), BATCH_SIZE):
             messages = await self._messages_by_uid(uids[start : start + BATCH_SIZE])
             self.columns.set_sizes([(uid, len(await _content(m))) for uid, m in messages.items()])
+        return ()
 
     async def store_flags(
         self, uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
-    ) -> list[int]:
+    ) -> StoreResult:
         await self.poll()
         rows = [(uid, self.columns.row(uid)) for uid in uids]
         modseqs = {uid: self.columns.modseqs[row] for uid, row in rows if row is not None}
@@ -206,9 +240,9 @@ class TwistedMailMailbox:
         mode = {b"+": 1, b"-": -1, b"": 0}[op]
         await self._store(modseqs.keys() - failed, [flag.decode("ascii") for flag in flags], mode)
         await self.poll()
-        return failed
+        return StoreResult(Delta(), failed)
 
-    async def expunge(self, uids: Sequence[int] | None) -> None:
+    async def expunge(self, uids: Sequence[int] | None) -> Sequence[int]:
         await self.poll()
         columns = self.columns
         deleted = columns.flag_ids_with(DELETED)
@@ -222,6 +256,7 @@ class TwistedMailMailbox:
         finally:
             await self._store(spared, ["\\Deleted"], 1)
         await self.poll()
+        return ()
 
     async def _store(self, uids: Collection[int], flags: Sequence[str], mode: int) -> None:
         if uids:
@@ -298,17 +333,26 @@ class TwistedMailMailbox:
         added = [uid for uid in self.columns.uids if uid not in before]
         return added if len(added) == len(calls) else []
 
-    async def search(self, uids: Sequence[int], search_key: SearchKey) -> list[int]:
+    async def search(self, uids: Sequence[int], search_key: SearchKey) -> SearchResult:
         if isinstance(search_key, ObjectIdKey) or (
             isinstance(search_key, DateKey) and search_key.field == b"SAVED"
         ):
-            return []
+            return SearchResult([])
         messages = await self._messages_by_uid(uids)
-        return [
-            uid
-            for uid in uids
-            if uid in messages and MessageItems(await _content(messages[uid])).matches(search_key)
-        ]
+        matching: list[int] = []
+        unreadable: list[int] = []
+        for uid in filter(messages.__contains__, uids):
+            content = MessageItems(await _content(messages[uid]))
+            try:
+                if content.matches(search_key):
+                    matching.append(uid)
+            except Exception:
+                self._log_undecodable(uid)
+                unreadable.append(uid)
+        return SearchResult(matching, unreadable)
+
+    def _log_undecodable(self, uid: int) -> None:
+        self._log.failure("cannot decode UID {uid} of {name}", uid=uid, name=self.name)
 
 
 def _message_set(uids: Iterable[int]) -> Any:

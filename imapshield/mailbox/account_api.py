@@ -45,6 +45,9 @@ class IMailbox(Interface):
     uidvalidity: int = Attribute("UIDVALIDITY (RFC 9051 section 2.3.1.1).")
     mailbox_id: bytes = Attribute("MAILBOXID (RFC 8474).")
     columns: Columns = Attribute("The metadata of every message. Sessions only read it.")
+    deleted: bool = Attribute(
+        "Whether the mailbox no longer exists. Listeners receive an empty change when it becomes true."
+    )
 
     def add_listener(listener: Listener, claim_recent: bool) -> None:
         r"""Notify `listener` of every change from now on.
@@ -83,23 +86,23 @@ class IMailbox(Interface):
             MessageExpunged: the message was expunged.
         """
 
-    async def load_sizes(uids: Sequence[int]) -> None:
-        """Load RFC822.SIZE of those of `uids` that exist into `columns`."""
+    async def load_sizes(uids: Sequence[int]) -> Sequence[int]:
+        """Load RFC822.SIZE of those of `uids` that exist into `columns`; return the UIDs that could not be measured."""
 
     async def store_flags(
         uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
-    ) -> list[int]:
-        """Change the flags of messages, and return the UIDs that `unchanged_since` excluded.
+    ) -> values.StoreResult:
+        """Change the flags of messages. See `IStore.store_flags` for the arguments."""
 
-        See `IStore.store_flags` for the arguments.
+    async def expunge(uids: Sequence[int] | None) -> Sequence[int]:
+        r"""Remove the messages that have \Deleted: those among `uids`, or all if it is None (RFC 9051 section 6.4.3).
+
+        Returns:
+            the UIDs of messages that could not be removed.
         """
 
-    async def expunge(uids: Sequence[int] | None) -> None:
-        r"""Remove the messages that have \Deleted: those among `uids`, or all if it is None (RFC 9051 section
-        6.4.3)."""
-
     async def copy(uids: Sequence[int], target: str, move: bool) -> values.CopyResult:
-        """Copy or move messages to the mailbox `target`, all or none. See `IStore.copy` for arguments and errors."""
+        """Copy or move messages to the mailbox `target`. See `IStore.copy` for arguments and errors."""
 
     async def replace(uid: int, target: str, message: values.NewMessage) -> values.AppendResult:
         """Store `message` in the mailbox `target` and remove the message `uid`, in one step (RFC 8508).
@@ -109,8 +112,8 @@ class IMailbox(Interface):
             MessageExpunged: `uid` was expunged.
         """
 
-    async def search(uids: Sequence[int], search_key: SearchKey) -> list[int]:
-        """Return those of `uids` that match one search key. See `IStore.search` for the keys that must be supported."""
+    async def search(uids: Sequence[int], search_key: SearchKey) -> values.SearchResult:
+        """Find those of `uids` that match one search key. See `IStore.search` for the keys that must be supported."""
 
 
 class IAccount(Interface):
@@ -118,6 +121,9 @@ class IAccount(Interface):
 
     An account may have an attribute `unsupported_capabilities`: a collection of capabilities, such as b"OBJECTID", that
     sessions offer for every account and this one cannot support. They are left out of CAPABILITY.
+
+    It may have an attribute `namespace`, a `values.Namespace`: the separator of mailbox names on the wire, and the
+    prefix that all names of the account have. By default the separator is ``/`` and there is no prefix.
     """
 
     user: str = Attribute("The user's name, for logs.")

@@ -66,6 +66,10 @@ class Query:
         pause: awaited between calls of the store, with two arguments: the number of messages done and of all
             messages. Also awaited, without arguments, between keys that are answered from the columns: one search can
             have thousands. Other connections are served during the pause.
+
+    Attributes:
+        unreadable: the messages that could not be read, so that it is unknown whether they match. No result contains
+            them, not even that of NOT.
     """
 
     mailbox: IMailbox
@@ -74,6 +78,7 @@ class Query:
     now: float
     saved: Sequence[int] = ()
     pause: Callable[..., Awaitable[object]] | None = None
+    unreadable: set[int] = field(default_factory=set, init=False)
     _examined: int = field(default=0, init=False)
 
     async def run(self, key: SearchKey, among: Sequence[int] | None = None) -> Sequence[int]:
@@ -89,7 +94,10 @@ class Query:
         columns = self.view.columns
         if uids is not columns.uids:
             uids = [uid for uid in uids if columns.row(uid) is not None]
-        return await self._matching(key, uids)
+        matching = await self._matching(key, uids)
+        if not self.unreadable:
+            return matching
+        return [uid for uid in matching if uid not in self.unreadable]
 
     async def _matching(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
         if not uids:
@@ -212,7 +220,7 @@ class Query:
         unknown = [uid for uid, size in self._pairs(uids, "sizes") if size == UNKNOWN_SIZE]
         for start in range(0, len(unknown), MESSAGE_BODIES_PER_CALL):
             stop = start + MESSAGE_BODIES_PER_CALL
-            await self.mailbox.load_sizes(unknown[start:stop])
+            self.unreadable.update(await self.mailbox.load_sizes(unknown[start:stop]))
             if self.pause is not None and stop < len(unknown):
                 await self.pause(stop, len(unknown))
 
@@ -221,7 +229,9 @@ class Query:
         found: list[int] = []
         for start in range(0, len(uids), count):
             stop = start + count
-            found += await self.mailbox.search(uids[start:stop], key)
+            result = await self.mailbox.search(uids[start:stop], key)
+            found += result.matching
+            self.unreadable.update(result.unreadable)
             if self.pause is not None and stop < len(uids):
                 await self.pause(stop, len(uids))
         return found

@@ -12,7 +12,12 @@ Rules
   for the reasons that these name; the docstrings name the other errors.
 * A method that creates a mailbox raises `BadMailboxName` for a name that no mailbox can have; every other method
   raises `NoSuchMailbox`.
-* A method that takes the `key` of a mailbox raises `NoSuchMailbox` once the mailbox has been deleted.
+* A method that takes the `key` of a mailbox raises `NoSuchMailbox` once the mailbox has been deleted, or replaced by
+  one that was restored from a backup. Sessions that have it selected are then disconnected. A restored mailbox may have
+  the same key, which is valid again once `open` has returned it.
+* A message that cannot be read, decoded or changed fails alone: its file is damaged or not accessible, or its content
+  makes a decoder raise an exception. The method does its work for the other messages and returns the UID in the field
+  `unreadable` or `failed` of its result. If the reason is not in one message, the method raises.
 * UIDs of arguments are distinct and in ascending order. UIDs that do not exist are ignored, unless the docstring says
   otherwise.
 * A method that takes `since` returns in its `Delta` everything that changed in the mailbox after that MODSEQ, no
@@ -210,10 +215,11 @@ class IStore(Interface):
 
         Raises:
             MessageExpunged: the message was expunged.
+            StoreIOError: the message cannot be read or decoded.
         """
 
-    def sizes(key: int, uids: Sequence[int]) -> list[tuple[int, int]]:
-        """Return (UID, RFC822.SIZE in bytes) of each message that still exists, in the order of `uids`.
+    def sizes(key: int, uids: Sequence[int]) -> values.SizesResult:
+        """Return the size (RFC822.SIZE) of each message that still exists, in the order of `uids`.
 
         Messages that have not been measured are read and measured.
 
@@ -229,7 +235,7 @@ class IStore(Interface):
         flags: Sequence[bytes],
         unchanged_since: int | None,
         since: int,
-    ) -> tuple[Delta, list[int]]:
+    ) -> values.StoreResult:
         """Change the flags of messages in one transaction (RFC 9051 section 6.4.6).
 
         A message that has the wanted flags already keeps its MODSEQ.
@@ -242,26 +248,26 @@ class IStore(Interface):
             unchanged_since: exclude messages that changed after this MODSEQ (UNCHANGEDSINCE, RFC 7162 section
                 3.1.3).
             since: see the module docstring.
-
-        Returns:
-            the delta, and the UIDs that `unchanged_since` excluded.
         """
 
-    def expunge(key: int, uids: Sequence[int] | None, since: int) -> Delta:
+    def expunge(key: int, uids: Sequence[int] | None, since: int) -> values.StoreResult:
         r"""Remove the messages that have \Deleted (RFC 9051 section 6.4.3).
 
         Args:
             key: the mailbox.
             uids: remove only messages among these (UID EXPUNGE), distinct and ascending; None means all.
             since: see the module docstring.
+
+        Returns:
+            the delta, and the UIDs of messages that could not be removed. If that is so for all, an error is raised.
         """
 
     def copy(
         key: int, uids: Sequence[int], target: str, move: bool, since: int
     ) -> values.CopyResult:
-        """Copy or move messages to another mailbox, all or none, with their flags and INTERNALDATE.
+        """Copy or move messages to another mailbox, with their flags and INTERNALDATE.
 
-        The copies get ascending UIDs in the order of `uids`.
+        If this raises, no message is copied or moved. The copies get ascending UIDs in the order of `uids`.
 
         Args:
             key: the mailbox that contains the messages.
@@ -273,8 +279,8 @@ class IStore(Interface):
 
         Raises:
             NoSuchMailbox: one of the mailboxes does not exist.
-            MessageExpunged: COPY names a message that was expunged. A COPY that cannot copy all messages must copy none
-                (RFC 9051 section 6.4.7).
+            MessageExpunged: COPY names a message that was expunged. Then it must copy no message (RFC 9051 section
+                6.4.7).
         """
 
     def replace(
@@ -289,8 +295,8 @@ class IStore(Interface):
             MessageExpunged: `uid` was expunged.
         """
 
-    def search(key: int, uids: Sequence[int], search_key: SearchKey) -> list[int]:
-        """Return those of `uids` that match one search key, in ascending order (RFC 9051 section 6.4.4).
+    def search(key: int, uids: Sequence[int], search_key: SearchKey) -> values.SearchResult:
+        """Find those of `uids` that match one search key (RFC 9051 section 6.4.4).
 
         Args:
             key: the mailbox.

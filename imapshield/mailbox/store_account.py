@@ -16,10 +16,11 @@ from typing import TypeVar, cast
 
 from zope.interface import Interface, directlyProvides, implementer
 
-from imapshield.errors import StoreError
+from imapshield.errors import NoSuchMailbox, StoreError
 from imapshield.mailbox import values
 from imapshield.mailbox.account_api import IAccount, ICatenate, IMailbox, INotify
 from imapshield.mailbox.deltas import Delta
+from imapshield.mailbox.prefixed_store import PrefixedStore
 from imapshield.mailbox.storage import ChangeNotifier, IStore, Subscription, Worker
 from imapshield.mailbox.store_mailbox import StoreMailbox
 from imapshield.wire.commands.base import LiteralData
@@ -43,6 +44,7 @@ class StoreAccount:
         on_idle: called when the last session has closed the account.
         optional_interfaces: the optional interfaces (`IQuota`, `IMetadata`) that this account provides. The store must
             provide the store interface that belongs to each (`IQuotaStore`, `IMetadataStore`).
+        namespace: the separator and the prefix of mailbox names, as clients see them.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class StoreAccount:
         change_notifier: ChangeNotifier | None = None,
         on_idle: Callable[[StoreAccount], object] | None = None,
         optional_interfaces: Iterable[type[Interface]] = (),
+        namespace: values.Namespace = values.DEFAULT_NAMESPACE,
     ) -> None:
         directlyProvides(self, *optional_interfaces)
         self.user = user
+        self.namespace = namespace
         self.sessions = 0
         self.change_notifier = change_notifier
         self._listeners: dict[Callable[[values.AccountEvent], None], None] = {}
@@ -126,6 +130,8 @@ class StoreAccount:
         def run_job() -> T:
             if self._store is None:
                 self._store = self._open_store()
+                if self.namespace.prefix:
+                    self._store = cast("IStore", PrefixedStore(self._store, self.namespace))
             return job(self._store)
 
         return await self._worker.run(run_job)
@@ -148,6 +154,9 @@ class StoreAccount:
     async def delete(self, name: str) -> None:
         await self.run(lambda store: store.delete(name))
         self.notify_listeners("deleted", name)
+        for mailbox in list(self._open.values()):
+            if mailbox.name == name:
+                mailbox.mark_deleted()
 
     async def rename(self, old: str, new: str) -> None:
         await self.run(lambda store: store.rename(old, new))
@@ -200,17 +209,25 @@ class StoreAccount:
         before = dict(self._open)
         modseqs = {key: mailbox.columns.highestmodseq for key, mailbox in before.items()}
 
+        deleted: list[StoreMailbox] = []
+
         def open_or_sync(store: IStore) -> values.OpenedMailbox | tuple[int, Delta]:
             key = store.mailbox_key(name)
             if key in modseqs:
-                return key, store.changes(key, modseqs[key], claim_recent)
+                try:
+                    return key, store.changes(key, modseqs[key], claim_recent)
+                except NoSuchMailbox:  # the store was restored from a backup and uses the key again
+                    deleted.append(before[key])
             return store.open(name, claim_recent)
 
         opened = await self.run(open_or_sync)
+        for mailbox in deleted:
+            mailbox.mark_deleted()
         if isinstance(opened, values.OpenedMailbox):
-            mailbox = self._open.get(opened.key)
-            if mailbox is None:
-                mailbox = self._open[opened.key] = StoreMailbox(self, opened)
+            found = self._open.get(opened.key)
+            mailbox = found or StoreMailbox(self, opened)
+            if found is None:
+                self._open[opened.key] = mailbox
                 recent = mailbox.columns.apply(opened.delta).recent
             else:  # Another session opened it during the hop.
                 recent = mailbox.apply_delta(opened.delta, claimed_by_caller=True)
@@ -229,9 +246,10 @@ class StoreAccount:
         for key in unused[: max(0, len(unused) - MAX_UNUSED_MAILBOXES)]:
             del self._open[key]
 
-    def forget_mailbox(self, key: int) -> None:
-        """Drop the open mailbox `key`, because the store no longer has it."""
-        self._open.pop(key, None)
+    def forget_mailbox(self, mailbox: StoreMailbox) -> None:
+        """Drop an open mailbox, because the store no longer has it."""
+        if self._open.get(mailbox.key) is mailbox:
+            del self._open[mailbox.key]
 
 
 def _watch_paths(store: IStore, name: str) -> Sequence[str]:

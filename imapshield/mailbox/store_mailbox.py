@@ -5,9 +5,12 @@ Rules
 * Every awaiting method makes one call in the store's worker. The delta that the call returns is applied to the columns
   on the reactor's thread, and listeners are notified before the method returns.
 * The store identifies the mailbox by `key`. A rename changes `name`; it does not change `key`.
+* Once the store no longer knows `key`, the mailbox is `deleted` for good: its columns are never used again, even if the
+  store later has a mailbox of that name or key.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 from zope.interface import implementer
@@ -39,8 +42,8 @@ class MailboxOwner(Protocol):
     def notify_listeners(self, kind: str, name: str) -> None:
         """Report an `AccountEvent` to the account's listeners."""
 
-    def forget_mailbox(self, key: int) -> None:
-        """Drop the open mailbox `key`, because the store no longer has it."""
+    def forget_mailbox(self, mailbox: "StoreMailbox") -> None:
+        """Drop an open mailbox, because the store no longer has it."""
 
 
 @implementer(IMailbox)
@@ -57,10 +60,12 @@ class StoreMailbox:
         self.uidvalidity = opened.uidvalidity
         self.mailbox_id = opened.mailbox_id
         self.columns = Columns()
+        self.deleted = False
         self.key = opened.key
         self._account = account
         self._listeners: dict[Listener, bool] = {}
         self._watch: Subscription | None = None
+        self._watched_paths: Sequence[str] = ()
 
     @property
     def is_selected(self) -> bool:
@@ -82,7 +87,35 @@ class StoreMailbox:
             return
         paths = await self._run(lambda store: store.watch_paths(self.key))
         if self._watch is None and self._listeners:
-            self._watch = notifier.watch(list(paths), self.poll)
+            self._watch_paths(notifier, paths)
+
+    def _watch_paths(self, notifier: ChangeNotifier, paths: Sequence[str]) -> None:
+        self._watched_paths = paths
+        self._watch = notifier.watch(list(paths), partial(self._poll_watched, notifier))
+
+    async def _poll_watched(self, notifier: ChangeNotifier) -> None:
+        """Take in changes after a notification, and watch other directories if the mailbox was renamed."""
+
+        def changes_and_paths(store: IStore) -> tuple[Delta, Sequence[str]]:
+            return self.changes(store), store.watch_paths(self.key)
+
+        try:
+            delta, paths = await self._run(changes_and_paths)
+        except NoSuchMailbox:
+            return  # `_run` has notified the sessions
+        self.apply_delta(delta)
+        if self._watch is not None and paths != self._watched_paths:
+            self._watch.stop()
+            self._watch_paths(notifier, paths)
+
+    def mark_deleted(self) -> None:
+        """Notify the sessions that the store no longer has the mailbox."""
+        if self.deleted:
+            return
+        self.deleted = True
+        self._account.forget_mailbox(self)
+        for listener in list(self._listeners):
+            listener(Change((), (), ()))
 
     def apply_delta(self, delta: Delta, *, claimed_by_caller: bool = False) -> Sequence[int]:
         r"""Apply `delta` to the columns, notify the listeners, and return the UIDs that became \Recent.
@@ -136,28 +169,32 @@ class StoreMailbox:
     async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
         return await self._run(lambda store: store.read(self.key, uid, item, offset, size))
 
-    async def load_sizes(self, uids: Sequence[int]) -> None:
-        if uids:
-            self.columns.set_sizes(await self._run(lambda store: store.sizes(self.key, uids)))
+    async def load_sizes(self, uids: Sequence[int]) -> Sequence[int]:
+        if not uids:
+            return ()
+        measured = await self._run(lambda store: store.sizes(self.key, uids))
+        self.columns.set_sizes(measured.sizes)
+        return measured.unreadable
 
     async def store_flags(
         self, uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
-    ) -> list[int]:
+    ) -> values.StoreResult:
         since = self.columns.highestmodseq
-        delta, failed = await self._run(
+        stored = await self._run(
             lambda store: store.store_flags(self.key, uids, op, flags, unchanged_since, since)
         )
-        self.apply_delta(delta)
-        return failed
+        self.apply_delta(stored.delta)
+        return stored
 
-    async def expunge(self, uids: Sequence[int] | None) -> None:
+    async def expunge(self, uids: Sequence[int] | None) -> Sequence[int]:
         since = self.columns.highestmodseq
-        self.apply_delta(await self._run(lambda store: store.expunge(self.key, uids, since)))
+        expunged = await self._run(lambda store: store.expunge(self.key, uids, since))
+        self.apply_delta(expunged.delta)
+        return expunged.failed
 
     async def copy(self, uids: Sequence[int], target: str, move: bool) -> values.CopyResult:
         since = self.columns.highestmodseq
-        # Not `_run`: here NoSuchMailbox means that the target does not exist.
-        copied = await self._account.run_and_sync(
+        copied = await self._run_with_target(
             target, lambda store: store.copy(self.key, uids, target, move, since)
         )
         self.apply_delta(copied.delta)
@@ -167,18 +204,26 @@ class StoreMailbox:
         self, uid: int, target: str, message: values.NewMessage
     ) -> values.AppendResult:
         since = self.columns.highestmodseq
-        replaced = await self._account.run_and_sync(
+        replaced = await self._run_with_target(
             target, lambda store: store.replace(self.key, uid, target, message, since)
         )
         self.apply_delta(replaced.delta)
         return replaced.appended
 
-    async def search(self, uids: Sequence[int], search_key: SearchKey) -> list[int]:
+    async def search(self, uids: Sequence[int], search_key: SearchKey) -> values.SearchResult:
         return await self._run(lambda store: store.search(self.key, uids, search_key))
 
     async def _run(self, job: Callable[[IStore], T]) -> T:
         try:
             return await self._account.run(job)
         except NoSuchMailbox:
-            self._account.forget_mailbox(self.key)
+            self.mark_deleted()
+            raise
+
+    async def _run_with_target(self, target: str, job: Callable[[IStore], T]) -> T:
+        """Run a job that adds messages to the mailbox `target`. It fails if either mailbox does not exist."""
+        try:
+            return await self._account.run_and_sync(target, job)
+        except NoSuchMailbox:
+            await self.poll()  # raises NoSuchMailbox, too, if it is this one that does not exist
             raise

@@ -1,12 +1,35 @@
 """The values that stores and accounts take and return. `storage` and `account_api` say which method uses which."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from imapshield.mailbox.deltas import Delta
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.fetch import FetchItem
+from imapshield.wire.names import DELIMITER, NameFormat, fold_inbox
+
+
+class Namespace(NamedTuple):
+    """The personal namespace of an account, as clients see it (RFC 2342).
+
+    Attributes:
+        prefix: what all mailbox names except INBOX begin with, such as ``INBOX/``, or "". It has ``/`` between and
+            after the levels, like all names inside the server.
+        separator: the character between levels on the wire.
+    """
+
+    prefix: str = ""
+    separator: str = DELIMITER
+
+    @classmethod
+    def as_shown(cls, prefix: str, separator: str) -> "Namespace":
+        """Return the namespace of a prefix that is written as clients see it, such as ``INBOX.``."""
+        return cls(fold_inbox(NameFormat(separator=separator).exchange(prefix)), separator)
+
+
+DEFAULT_NAMESPACE = Namespace()
+"""No prefix, and ``/`` between levels."""
 
 
 class MailboxInfo(NamedTuple):
@@ -104,12 +127,52 @@ class CopyResult(NamedTuple):
         source_uids: the UIDs of the messages that were copied.
         target_uids: the UIDs of the copies: ``source_uids[i]`` became ``target_uids[i]``.
         delta: what changed in the source mailbox.
+        failed: the UIDs of the messages that could not be copied, or moved. They are unchanged.
     """
 
     uidvalidity: int
     source_uids: list[int]
     target_uids: list[int]
     delta: Delta
+    failed: Sequence[int] = ()
+
+
+class StoreResult(NamedTuple):
+    """What STORE did.
+
+    Attributes:
+        delta: what changed in the mailbox.
+        modified: the UIDs that UNCHANGEDSINCE excluded (RFC 7162 section 3.1.3).
+        failed: the UIDs of the messages whose flags could not be changed. They are unchanged.
+    """
+
+    delta: Delta
+    modified: Sequence[int] = ()
+    failed: Sequence[int] = ()
+
+
+class SearchResult(NamedTuple):
+    """What `IStore.search` found.
+
+    Attributes:
+        matching: the UIDs of the messages that match, in ascending order.
+        unreadable: the UIDs of the messages that could not be read or decoded. It is unknown whether they match.
+    """
+
+    matching: list[int]
+    unreadable: Sequence[int] = ()
+
+
+class SizesResult(NamedTuple):
+    """What `IStore.sizes` measured.
+
+    Attributes:
+        sizes: (UID, RFC822.SIZE in bytes) of each message that still exists.
+        unreadable: the UIDs of the messages that could not be measured.
+    """
+
+    sizes: list[tuple[int, int]]
+    unreadable: Sequence[int] = ()
 
 
 class ReplaceResult(NamedTuple):
@@ -140,19 +203,34 @@ class Blob(NamedTuple):
 
 @dataclass(slots=True)
 class FetchResult:
-    r"""The first part of a FETCH. Repeat the call for the UIDs after the last one in `uids` and `missing`.
+    r"""The first part of a FETCH. Repeat the call for the UIDs after those in `uids`, `missing` and `unreadable`.
 
     Attributes:
         uids: the messages that were fetched, in the order of the request.
         columns: the values, one list per item: ``columns[i][j]`` is the value of item i for message ``uids[j]``. A
             value is ready to send: a string is a complete nstring (``NIL`` or ``{3}\r\nabc``), or a literal8 for
-            BINARY.
+            BINARY. A part that does not exist is NIL; sessions send an empty string instead.
         missing: messages of the request that no longer exist.
+        unreadable: messages of the request that could not be read or decoded. They have no values.
     """
 
     uids: Sequence[int] = ()
     columns: list[list[bytes | Blob]] = field(default_factory=list)
     missing: Sequence[int] = ()
+    unreadable: Sequence[int] = ()
+
+    @property
+    def count(self) -> int:
+        """The number of messages of the request that are done."""
+        return len(self.uids) + len(self.missing) + len(self.unreadable)
+
+    def without(self, uids: Container[int]) -> "FetchResult":
+        """Return this result with the messages `uids` among the unreadable ones."""
+        kept = [i for i, uid in enumerate(self.uids) if uid not in uids]
+        failed = [uid for uid in self.uids if uid in uids]
+        columns = [[column[i] for i in kept] for column in self.columns]
+        kept_uids = [self.uids[i] for i in kept]
+        return FetchResult(kept_uids, columns, self.missing, [*self.unreadable, *failed])
 
 
 class Quota(NamedTuple):

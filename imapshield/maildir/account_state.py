@@ -1,17 +1,20 @@
-"""The state of one account's store: paths, index, keywords, caches and quota."""
+"""The state of one account's store: folders, index, keywords, caches and quota."""
 
 import os
+import secrets
 from collections.abc import Callable
+from itertools import count
 
 from imapshield.errors import QuotaExceeded
 from imapshield.mailbox.values import Quota
-from imapshield.maildir import files
+from imapshield.maildir import filename, files
 from imapshield.maildir.fetch_cache import FetchCache
+from imapshield.maildir.files import Ownership
 from imapshield.maildir.index import Index
-from imapshield.maildir.index_database import INDEX_FILE
 from imapshield.maildir.keywords import MailboxKeywords
 from imapshield.maildir.message_file import OpenBlob
-from imapshield.maildir.paths import AccountPaths
+from imapshield.maildir.open_folders import Folder, OpenFolders
+from imapshield.maildir.paths import CUR, NEW
 from imapshield.maildir.staging import Staging
 
 
@@ -19,14 +22,16 @@ class AccountState:
     """What the operations on one account's Maildir share; `MaildirStore` describes the arguments.
 
     Attributes:
-        paths: the folders of the Maildir.
+        folders: the folders of the Maildir.
         index: the SQLite index.
         keywords: the keywords of each mailbox.
         staging: inserts new messages.
         cache: cached answers to FETCH and SEARCH.
         open_blob: the large string of which a part was read last, or None. A string in a temporary file is closed when
             its end was read.
-        logged_files: the paths of ignored files that the operator has been warned about.
+        logged_files: the paths of ignored and unreadable files that the operator has been warned about.
+        unindexed: names of mailboxes that the index may lack.
+        is_running: whether an operation is running.
     """
 
     def __init__(
@@ -34,57 +39,107 @@ class AccountState:
         root: str,
         now: Callable[[], float],
         log_warning: Callable[[str], None],
-        quota: tuple[int | None, int | None],
+        *,
+        quota: tuple[int | None, int | None] = (None, None),
+        base: str | None = None,
+        index_directory: str | None = None,
+        follow_symlinks: bool = False,
     ) -> None:
         self.now = now
         self.log_warning = log_warning
-        self.paths = AccountPaths(root, now)
-        self.index = Index(self.paths.root + b"/" + INDEX_FILE, now, log_warning)
-        self.keywords = MailboxKeywords(self.index, self.paths)
-        self.staging = Staging(self.index, self.paths, log_warning)
+        path = os.path.abspath(os.fsencode(root))
+        self.folders = OpenFolders(
+            path, None if base is None else os.fsencode(base), follow_symlinks, log_warning
+        )
+        self._index_path = path if index_directory is None else os.fsencode(index_directory)
+        self.index = Index(self._index_path, now, log_warning)
+        self.keywords = MailboxKeywords(self.index, self.folders)
+        self.staging = Staging(self.index, self.folders, log_warning)
         self.cache = FetchCache(self.index, now)
         self.open_blob: OpenBlob | None = None
         self.logged_files: set[bytes] = set()
+        self.unindexed: list[str] = []
+        self.is_running = False
         self._quota = quota
-        self._prepared = False
+        self._index_fd = -1
+        self._is_prepared = False
+        self._counter = count()
+        self._host = os.uname().nodename
+        self._tag = secrets.token_hex(4)
 
-    def prepare(self) -> None:
-        """Create the Maildir if there is none, finish what a crash interrupted, and open the index."""
-        if not self._prepared:
-            root = self.paths.root
-            os.makedirs(root, 0o700, exist_ok=True)
-            files.make_folder(root)
-            self.index.ensure_open()
-            self.staging.publish_all()
-            files.remove_stale(root, self.now(), self.staging.staged_names())
-            self._prepared = True
-        self.index.ensure_open()
+    def open(self) -> bool:
+        """Create the Maildir if there is none, and open it and the index, unless they are open and unchanged.
+
+        Returns:
+            whether the account must be prepared: it was opened or replaced, or an operation failed.
+        """
+        was_replaced = self.folders.ensure_open()
+        if was_replaced:
+            self.index.close()
+            self.keywords.clear_cache()
+        is_inside = self._index_path == self.folders.root
+        owner = self.folders.owner if is_inside else Ownership(-1, -1, 0o700)
+        if self.index.ensure_open(self._index_directory(), owner, self._has_mail):
+            self._is_prepared = False
+        is_prepared, self._is_prepared = self._is_prepared and not was_replaced, True
+        return not is_prepared
+
+    def _index_directory(self) -> int:
+        """Return the descriptor of the directory of the index."""
+        if self._index_path == self.folders.root:
+            return self.folders.fd
+        if self._index_fd < 0:
+            os.makedirs(self._index_path, 0o700, exist_ok=True)
+            self._index_fd = os.open(self._index_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._index_fd
+
+    def _has_mail(self) -> bool:
+        """Whether the Maildir has messages or folders, and therefore may have had an index before."""
+        inbox = self.folders.folder("INBOX")
+        return any(name.startswith(b".") for name in files.names(self.folders.fd)) or any(
+            files.names(inbox.directory(number)) for number in (CUR, NEW)
+        )
 
     def reset(self) -> None:
         """Forget, after an error, what was read from the disk; the next operation prepares the Maildir again."""
         self.keywords.clear_cache()
-        self._prepared = False
+        self._is_prepared = False
 
-    def folder(self, key: int) -> bytes:
-        """Return the path of a mailbox's folder.
+    def close(self) -> None:
+        """Close all files."""
+        self.index.close()
+        self.folders.close()
+        if self._index_fd >= 0:
+            os.close(self._index_fd)
+            self._index_fd = -1
+
+    def folder(self, key: int) -> Folder:
+        """Return the open folder of a mailbox.
 
         Raises:
             NoSuchMailbox: the mailbox was deleted.
         """
-        return self.paths.folder(self.index.mailbox(key).name)
+        return self.folders.folder(self.index.mailbox(key).name)
+
+    def unique_name(self) -> bytes:
+        """Return a base name that no other file has, for a new message or folder in ``tmp/``."""
+        return filename.unique(self.now(), os.getpid(), next(self._counter), self._host, self._tag)
 
     def watch_paths(self, key: int) -> tuple[str, str]:
         """Return the directories that change when another program changes the mailbox."""
-        folder = os.fsdecode(self.folder(key))
-        return folder + "/new", folder + "/cur"
+        path = os.fsdecode(self.folder(key).path)
+        return path + "/new", path + "/cur"
 
     def usage(self) -> Quota:
-        """Return usage and limits, as the index has them: its triggers count messages and the bytes of their files."""
+        """Return usage and limits, as the index has them.
+
+        Its triggers count messages, the bytes of their files, and the bytes of metadata.
+        """
         octets, messages = self.index.db.execute("SELECT octets, messages FROM account").fetchone()
         return Quota(octets, messages, *self._quota)
 
-    def check_quota(self, messages: int, octets: int) -> None:
-        """Check that there is room for more messages and bytes.
+    def check_quota(self, messages: int, octets: int, *, counted: bool = False) -> None:
+        """Check that there is room for more messages and bytes; `counted` if the index counts them already.
 
         A delivery agent does not check the quota, so the account may already be over it. Then only changes that do not
         make it larger are allowed.
@@ -99,5 +154,5 @@ class AccountState:
             (octets, usage.octets, usage.max_octets),
             (messages, usage.messages, usage.max_messages),
         ):
-            if added > 0 and limit is not None and used + added > limit:
+            if added > 0 and limit is not None and used + (0 if counted else added) > limit:
                 raise QuotaExceeded

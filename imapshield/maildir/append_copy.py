@@ -5,30 +5,40 @@ new file.
 
 Rules
 -----
-* Files come first: a message is written and synced in ``tmp/``, renamed into ``cur/``, the directory is synced, and
-  then its row is committed. At every point a crash leaves whole files.
+* Files come first: a message is written and synced in ``tmp/``, that directory is synced, the file is renamed into
+  ``cur/``, and then its row is committed, which waits for the disk. At every point a crash leaves whole files. The
+  rename needs no sync: after a power failure, `recovery` takes the file from ``tmp/`` and renames it again.
+* MOVE syncs the directories before the commit, because a message must not exist twice after it.
 * If a function raises, it has changed nothing: the steps that were taken are undone in reverse order.
 * A crash in the middle can leave files that the index does not have. They are whole and appear as new mail. So a
   message may exist twice after a crash, but it is never lost.
 * The messages of one APPEND (RFC 3502), or of one COPY, all exist after a crash or none of them does: see `staging`.
+* COPY and MOVE skip a message whose file cannot be linked or renamed, and return its UID as failed.
   MOVE needs no staging, because it only promises that each message is in exactly one mailbox (RFC 6851 section 3.3).
 """
 
-import os
+import errno
 import secrets
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
-from imapshield.errors import MessageExpunged, NoSuchMailbox, StoreLimitExceeded
+from imapshield.errors import MessageExpunged, StoreLimitExceeded
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import AppendResult, CopyResult, NewMessage, ReplaceResult
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import record_own_change, stat_or_create
+from imapshield.maildir.files import Entry
+from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
-from imapshield.maildir.paths import CUR, TMP, FileFinder, message_path
+from imapshield.maildir.paths import CUR, NEW, TMP
 from imapshield.maildir.sync import find_or_add
+from imapshield.maildir.unreadable import log_unreadable
+
+_FAILS_ALONE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR)
+"""Errors of one file that do not stop a COPY or MOVE of others. An error of the disk does."""
 
 _COPIED_COLUMNS = "uid, name, place, flags, size, physical, internaldate, email_id"
 
@@ -43,7 +53,7 @@ def append(account: AccountState, name: str, messages: Sequence[NewMessage]) -> 
     directory = TMP if len(messages) > 1 else CUR
     with files.UndoSteps() as undo:
         written = _write_files(account, mailbox, messages, undo)
-        with account.index.write(durable=directory == TMP):
+        with account.index.write():
             result = _insert(account, mailbox.key, messages, written, directory, undo)
     if directory == TMP:
         account.staging.publish(mailbox, result.uids[0])
@@ -72,16 +82,18 @@ def replace(
 
 def _remove(account: AccountState, key: int, uid: int) -> None:
     mailbox = account.index.mailbox(key)
-    folder = account.paths.folder(mailbox.name)
+    folder = account.folder(key)
     before = stat_or_create(folder)
     rows = account.index.message_rows("place, name", key, [uid])
     if not rows:
         raise MessageExpunged
+    directory, name = rows[0]
     try:
-        os.unlink(message_path(folder, *rows[0]))
+        files.unlink(folder.entry(directory, name))
     except FileNotFoundError:
-        os.unlink(FileFinder(folder).current_path(rows[0][1]))
+        files.unlink(FileFinder(folder).current_entry(name))
     account.index.expunge(mailbox, [uid], mailbox.highestmodseq + 1)
+    account.index.note_removed(key, mailbox.highestmodseq + 1, [name])
     record_own_change(account.index, mailbox, folder, before)
 
 
@@ -91,8 +103,8 @@ def _write_files(
     messages: Sequence[NewMessage],
     undo: files.UndoSteps,
 ) -> list[tuple[bytes, int, int]]:
-    """Write messages into ``tmp/``; return (base name, size, INTERNALDATE) of each."""
-    folder = account.paths.folder(mailbox.name)
+    """Write messages into ``tmp/``, and sync it; return (base name, size, INTERNALDATE) of each."""
+    folder = account.folder(mailbox.key)
     stat_or_create(folder)
     now = int(account.now())
     written: list[tuple[bytes, int, int]] = []
@@ -100,18 +112,13 @@ def _write_files(
         size = message.content.size
         if size > files.MAX_MESSAGE_SIZE:
             raise StoreLimitExceeded(f"Message is larger than {files.MAX_MESSAGE_SIZE} bytes")
-        base = filename.with_sizes(account.paths.unique_name(), size, size)
+        base = filename.with_sizes(account.unique_name(), size, size)
         date = now if message.internaldate is None else message.internaldate
-        path = message_path(folder, TMP, base)
-        try:
-            files.write_message(path, message.content, date)
-        except FileNotFoundError:
-            if not os.path.isdir(folder):
-                raise NoSuchMailbox from None
-            files.make_folder(folder)  # only tmp/ was missing
-            files.write_message(path, message.content, date)
-        undo.append(partial(files.remove, path))
+        entry = folder.entry(TMP, base)
+        files.write_message(entry, message.content, date, folder.owner)
+        undo.append(partial(files.remove, entry))
         written.append((base, size, date))
+    folder.sync(TMP)
     return written
 
 
@@ -125,7 +132,7 @@ def _insert(
 ) -> AppendResult:
     """Give the written files their names and rows, in a write transaction."""
     mailbox = account.staging.published(key)
-    folder = account.paths.folder(mailbox.name)
+    folder = account.folder(key)
     before = stat_or_create(folder)
     folder_flags = account.keywords.add(mailbox, [f for message in messages for f in message.flags])
     modseq, saved = mailbox.highestmodseq + 1, int(account.now())
@@ -135,8 +142,8 @@ def _insert(
     ):
         flags = canonical_flags(message.flags, folder_flags)
         name = filename.with_flags(base, flags.split(), folder_flags)
-        target = message_path(folder, directory, name)
-        os.rename(message_path(folder, TMP, base), target)
+        target = folder.entry(directory, name)
+        files.rename(folder.entry(TMP, base), target)
         undo.append(partial(files.remove, target))
         email_id = b"M" + secrets.token_hex(8).encode()
         row = (key, uid, name, directory, flags, modseq, size, size, date, saved, email_id)
@@ -150,71 +157,121 @@ def copy(
 ) -> CopyResult:
     """Copy or move messages; `IStore.copy` describes the arguments."""
     target_row = find_or_add(account, target)
-    stat_or_create(account.paths.folder(target_row.name))
     directory = CUR if move or len(uids) == 1 else TMP
-    with files.UndoSteps() as undo, account.index.write(durable=directory == TMP):
-        result = _copy(account, key, uids, target_row.key, move, directory, undo)
+    with files.UndoSteps() as undo, account.index.write():
+        result = _Copy(account, key, target_row.key, move, directory, undo).run(uids)
     if directory == TMP and result.target_uids:
         account.staging.publish(target_row, result.target_uids[0])
     return result._replace(delta=account.index.delta_since(key, since))
 
 
-def _copy(
-    account: AccountState,
-    key: int,
-    uids: Sequence[int],
-    target_key: int,
-    move: bool,
-    directory: int,
-    undo: files.UndoSteps,
-) -> CopyResult:
-    """Copy or move messages in a write transaction, and return the result without its delta."""
-    index = account.index
-    source, target = index.mailbox(key), account.staging.published(target_key)
-    source_folder = account.paths.folder(source.name)
-    target_folder = account.paths.folder(target.name)
-    source_before, target_before = stat_or_create(source_folder), stat_or_create(target_folder)
-    rows = index.message_rows(_COPIED_COLUMNS, key, uids)
-    if not move:
-        if len(rows) < len(uids):
-            raise MessageExpunged
-        account.check_quota(len(rows), sum(row[5] for row in rows))
-    if not rows:
-        return CopyResult(target.uidvalidity, [], [], Delta())
-    flag_lists = {row[3] for row in rows}
-    folder_flags = account.keywords.add(target, {f for flags in flag_lists for f in flags.split()})
-    target_flags = {flags: canonical_flags(flags.split(), folder_flags) for flags in flag_lists}
-    modseq, saved = target.highestmodseq + 1, int(account.now())
-    finder = FileFinder(source_folder)
-    # One system call per message, which is most of the cost of a message.
-    transfer = files.move if move else files.duplicate
-    new_rows: list[tuple[object, ...]] = []
-    for new_uid, row in enumerate(rows, target.uidnext):
-        _, name, old_directory, old_flags, size, physical, date, email_id = row
-        flags = target_flags[old_flags]
-        base = filename.with_sizes(account.paths.unique_name(), physical, size)
-        new_name = filename.with_flags(base, flags.split(), folder_flags)
-        path = message_path(source_folder, old_directory, name)
-        new_path = message_path(target_folder, directory, new_name)
+class _Copy:
+    """One COPY or MOVE, in a write transaction.
+
+    Args:
+        account: the account.
+        key: the mailbox of the originals.
+        target_key: the mailbox of the copies.
+        move: whether to move the messages.
+        directory: where the copies are made: CUR, or TMP if they are staged.
+        undo: gets a step for each file.
+    """
+
+    def __init__(
+        self,
+        account: AccountState,
+        key: int,
+        target_key: int,
+        move: bool,
+        directory: int,
+        undo: files.UndoSteps,
+    ) -> None:
+        self._account = account
+        self._target = account.staging.published(target_key)
+        self._source = account.index.mailbox(key)
+        self._source_folder = account.folder(key)
+        self._target_folder = account.folder(target_key)
+        self._move = move
+        self._directory = directory
+        self._undo = undo
+        self._finder = FileFinder(self._source_folder)
+        self._failed: list[int] = []
+
+    def run(self, uids: Sequence[int]) -> CopyResult:
+        """Copy or move messages, and return the result without its delta."""
+        account, index = self._account, self._account.index
+        source, target = self._source, self._target
+        source_before = stat_or_create(self._source_folder)
+        target_before = stat_or_create(self._target_folder)
+        rows = index.message_rows(_COPIED_COLUMNS, source.key, uids)
+        if not self._move:
+            if len(rows) < len(uids):
+                raise MessageExpunged
+            account.check_quota(len(rows), sum(row[5] for row in rows))
+        new_rows, copied = self._transfer_all(rows)
+        if not copied:
+            return CopyResult(target.uidvalidity, [], [], Delta(), self._failed)
+        self._target_folder.sync(self._directory)
+        target_uids = list(range(target.uidnext, target.uidnext + len(copied)))
+        modseq = target.highestmodseq + 1
+        account.staging.insert(target, self._directory, target_before, modseq, new_rows)
+        account.cache.copy(source.key, copied, target.key, target.uidnext)
+        if self._move:
+            source = index.mailbox(source.key)
+            index.expunge(source, copied, source.highestmodseq + 1)
+            self._source_folder.sync(CUR, NEW)
+            if target.key != source.key:
+                record_own_change(index, source, self._source_folder, source_before)
+        return CopyResult(target.uidvalidity, copied, target_uids, Delta(), self._failed)
+
+    def _transfer_all(
+        self, rows: Sequence[tuple[Any, ...]]
+    ) -> tuple[list[tuple[object, ...]], list[int]]:
+        """Copy or move the files; return the rows of the copies, and the UIDs of the originals."""
+        account, target = self._account, self._target
+        flag_lists = {row[3] for row in rows}
+        folder_flags = account.keywords.add(
+            target, {f for flags in flag_lists for f in flags.split()}
+        )
+        target_flags = {flags: canonical_flags(flags.split(), folder_flags) for flags in flag_lists}
+        modseq, saved = target.highestmodseq + 1, int(account.now())
+        new_rows: list[tuple[object, ...]] = []
+        copied: list[int] = []
+        error: OSError | None = None
+        for uid, name, old_directory, old_flags, size, physical, date, email_id in rows:
+            flags = target_flags[old_flags]
+            base = filename.copy_name(name, account.unique_name(), physical, size)
+            new_name = filename.with_flags(base, flags.split(), folder_flags)
+            try:
+                self._transfer(old_directory, name, new_name)
+            except OSError as failure:
+                if failure.errno not in _FAILS_ALONE:
+                    raise
+                error = failure
+                log_unreadable(account, self._source_folder.path_of(old_directory, name), failure)
+                self._failed.append(uid)
+                continue
+            new_uid = target.uidnext + len(copied)
+            copied.append(uid)
+            new_row = (target.key, new_uid, new_name, self._directory, flags, modseq, size)
+            new_rows.append((*new_row, physical, date, saved, email_id))
+        if error is not None and not copied:
+            raise error
+        return new_rows, copied
+
+    def _transfer(self, directory: int, name: bytes, new_name: bytes) -> None:
+        """Copy or move one file."""
+        source, owner = self._source_folder, self._source_folder.owner
+        # One system call per message, which is most of the cost of a message.
+        transfer = files.move if self._move else files.duplicate
+        new_entry = Entry(self._target_folder.directory(self._directory), new_name)
         try:
-            transfer(path, new_path)
+            entry = source.entry(directory, name)
+            transfer(entry, new_entry, owner)
         except FileNotFoundError:
-            path = finder.current_path(name)
-            transfer(path, new_path)
-        if move:
-            undo.append(partial(files.rename_back, new_path, path))
+            entry = self._finder.current_entry(name)
+            transfer(entry, new_entry, owner)
+        if self._move:
+            self._undo.append(partial(files.rename_back, new_entry, entry, owner))
         else:
-            undo.append(partial(files.remove, new_path))
-        new_row = (target_key, new_uid, new_name, directory, flags, modseq, size, physical)
-        new_rows.append((*new_row, date, saved, email_id))
-    source_uids = [row[0] for row in rows]
-    target_uids = list(range(target.uidnext, target.uidnext + len(rows)))
-    account.staging.insert(target, directory, target_before, modseq, new_rows)
-    account.cache.copy(key, source_uids, target_key, target.uidnext)
-    if move:
-        source = index.mailbox(key)
-        index.expunge(source, source_uids, source.highestmodseq + 1)
-        if target_key != key:
-            files.sync_directory(source_folder + b"/cur")
-            record_own_change(index, source, source_folder, source_before)
-    return CopyResult(target.uidvalidity, source_uids, target_uids, Delta())
+            self._undo.append(partial(files.remove, new_entry))

@@ -2,7 +2,8 @@
 
 ``1700000000.M123456P42Q7R9f3a.host,S=2048,W=2100:2,FSab``: the part before the colon is the *base name*. It never
 changes and identifies the message. After ``:2,`` follow the flags, one letter each, in ASCII order. ``S=`` is the size
-of the file and ``W=`` the size on the wire (with CRLF), as Dovecot and Courier write them.
+of the file and ``W=`` the size on the wire (with CRLF), as Dovecot and Courier write them. In the name of a compressed
+file ``S=`` is the size before compression.
 
 System flags have letters of their own. The letters a–z stand for keywords; the folder's file ``dovecot-keywords`` says
 which letter is which. A 27th keyword gets no letter and is stored in the index alone. ``P`` (passed on) is
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 
 from imapshield.wire.flags import flag_list
 
+_STORED_SIZE = re.compile(rb",S=([0-9]{1,15})(?![0-9])")
 _WIRE_SIZE = re.compile(rb",W=([0-9]{1,15})(?![0-9])")
 _DELIVERED = re.compile(rb"([0-9]{1,15})\.(?:M([0-9]{1,9}))?(?:P[0-9]+)?(?:Q([0-9]{1,9}))?")
 _KEYWORD = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z^_`a-z|}~]{1,128}")
@@ -145,6 +147,41 @@ def wire_size(base_name: bytes) -> int | None:
     return int(found[1]) if found else None
 
 
+def stored_size(name: bytes) -> int | None:
+    """Return the size of the message as it was stored, before compression, that a file name states; or None."""
+    found = _STORED_SIZE.search(base(name))
+    return int(found[1]) if found else None
+
+
+def may_be_compressed(name: bytes, physical: int) -> bool:
+    """Return whether a name says what Dovecot's names say of compressed files.
+
+    Either ``S=`` is not the size of the file, or the letter Z is among the flags: Dovecot's manual proposes that letter
+    to scripts that compress old mail.
+
+    Args:
+        name: the file name.
+        physical: the size of the file.
+    """
+    return stored_size(name) not in (None, physical) or b"Z" in _split(name)[1]
+
+
+def copy_name(name: bytes, base_name: bytes, physical: int, wire: int | None) -> bytes:
+    """Return a name for a copy of a message: its base name, and the letter Z if the original has it.
+
+    The size that the original's name states stays, so that the copy of a compressed file is recognized as compressed.
+
+    Args:
+        name: the name of the original.
+        base_name: a base name without sizes for the copy.
+        physical: the size of the file, for an original whose name states none.
+        wire: the size on the wire, None if it is not known.
+    """
+    stated = stored_size(name)
+    copied = with_sizes(base_name, physical if stated is None else stated, wire)
+    return copied + b":2,Z" if b"Z" in _split(name)[1] else copied
+
+
 def base(name: bytes) -> bytes:
     """Return the base name of a file name."""
     return name.partition(b":")[0]
@@ -189,8 +226,9 @@ def with_flags(name: bytes, flags: Iterable[bytes], folder_flags: FolderFlags) -
 
 def _split(name: bytes) -> tuple[bytes, bytes, bytes]:
     """Return the base name, the letters, and the text that another program wrote after a comma."""
-    base_name, _, info = name.partition(b":")
-    if not info.startswith(b"2,"):
+    # A mail indexer had a fault that wrote "base:2,:2,S". The flags are behind the last colon, as for Dovecot.
+    base_name, info = base(name), name.rpartition(b":")[2]
+    if b":" not in name or not info.startswith(b"2,"):
         return base_name, b"", b""
     letters, comma, rest = info[2:].partition(b",")
     return base_name, letters, comma + rest

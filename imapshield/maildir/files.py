@@ -4,19 +4,23 @@ The functions raise OSError unless they say otherwise.
 
 Rules
 -----
-* A message appears in ``cur/`` whole or not at all: it is written in ``tmp/``, synced, renamed, and the directory
-  synced.
-* No symbolic link to a message is followed: the owner of the Maildir could use one to read files that only the server
-  may read.
+* A file is named by an `Entry`: an open directory and a name in it. No path is resolved again after the directory was
+  opened (`open_folders`), and no symbolic link is followed. The owner of the Maildir could otherwise use one to reach
+  files that only the server may read or write.
+* A message appears in ``cur/`` whole or not at all: it is written and synced in ``tmp/``, that directory is synced, and
+  the file is renamed.
+* New files and directories get the owner, group and mode of the Maildir they are in (`Ownership`).
 """
 
 import errno
 import os
-import shutil
+import secrets
+import stat
 from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from imapshield.errors import NoSpace, StoreError, StoreIOError
 from imapshield.wire.commands.base import LiteralData
@@ -29,10 +33,10 @@ STALE_SECONDS = 36 * 3600
 """Age in seconds at which a file in ``tmp/`` is removed: 36 hours, after which the Maildir specification regards the
 delivery as failed."""
 
-_DIRECTORY_NAMES = (b"cur", b"new", b"tmp")
 _COPY_CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_HARD_LINKS = (
     errno.EPERM,
     errno.EXDEV,
@@ -41,6 +45,42 @@ _NO_HARD_LINKS = (
     errno.EOPNOTSUPP,
     errno.ENOSYS,
 )
+
+
+class Entry(NamedTuple):
+    """A name in an open directory; `directory` is the directory's descriptor."""
+
+    directory: int
+    name: bytes
+
+
+class Ownership(NamedTuple):
+    """The owner, group and permission bits of a Maildir, which everything that is created in it gets.
+
+    Only a privileged process can give a file to another user. Otherwise `uid` and `gid` are -1, which changes nothing.
+    """
+
+    uid: int
+    gid: int
+    mode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Ownership":
+        """Return what files in a directory with this status get."""
+        mode = stat.S_IMODE(status.st_mode) & ~stat.S_ISVTX | stat.S_IRWXU
+        if os.geteuid() == 0 and (status.st_uid, status.st_gid) != (0, os.getegid()):
+            return cls(status.st_uid, status.st_gid, mode)
+        return cls(-1, -1, mode)
+
+    def give(self, fd: int, mode: int) -> None:
+        """Give an open file or directory, made with permissions for its owner alone, the ownership and the mode."""
+        if self.uid != -1:
+            os.fchown(fd, self.uid, self.gid)
+        if mode & 0o7077:
+            with suppress(
+                PermissionError
+            ):  # the set-group-ID bit of a group that the server is not in
+                os.fchmod(fd, mode)
 
 
 def store_error(error: OSError, root: bytes, log_warning: Callable[[str], None]) -> StoreError:
@@ -55,28 +95,42 @@ def store_error(error: OSError, root: bytes, log_warning: Callable[[str], None])
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace()
-    warning = f"cannot read or write {os.fsdecode(error.filename or root)}: {error.strerror}"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        warning += "; check the owner and permissions of the file and its folder"
-    log_warning(warning)
+    log_warning(f"cannot read or write {described(error, root)}")
     return StoreIOError()
+
+
+def described(error: OSError, root: bytes) -> str:
+    """Return the file of an error, the reason, and what to do, for the log."""
+    path = os.fsdecode(root)
+    if isinstance(error.filename, bytes | str):
+        name = os.fsdecode(error.filename)
+        path = name if name.startswith("/") else f"{name} below {path}"
+    text = f"{path}: {error.strerror}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        text += "; check the owner and permissions of the file and its folder"
+    elif error.errno in (errno.ELOOP, errno.ENOTDIR):
+        text += "; symbolic links are not followed"
+    return text
+
+
+def named(error: OSError, entry: Entry) -> OSError:
+    """Return `error` with the path of `entry`, for the log; with its name alone where the system has no ``/proc``."""
+    if not isinstance(error.filename, bytes) or b"/" not in error.filename:
+        directory = b""
+        with suppress(OSError):
+            directory = os.readlink(b"/proc/self/fd/%d" % entry.directory) + b"/"
+        error.filename = directory + entry.name
+    return error
 
 
 @contextmanager
 def naming_errors(path: bytes) -> Iterator[None]:
-    """Run a block that uses an open file; an OSError that has no path gets the file's."""
+    """Run a block that uses an open file or directory; an OSError gets its path."""
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or path
+        error.filename = path
         raise
-
-
-def make_folder(folder: bytes) -> None:
-    """Create a Maildir folder, or the directories that it lacks. The caller syncs its parent."""
-    for path in (folder, *(folder + b"/" + name for name in _DIRECTORY_NAMES)):
-        with suppress(FileExistsError):
-            os.mkdir(path, 0o700)
 
 
 class UndoSteps(list[Callable[[], object]]):
@@ -97,65 +151,112 @@ class UndoSteps(list[Callable[[], object]]):
 
 
 @contextmanager
-def _opened(path: bytes, flags: int) -> Iterator[int]:
-    with naming_errors(path):
-        fd = os.open(path, flags, 0o600)
+def _opened(entry: Entry, flags: int) -> Iterator[int]:
+    try:
+        fd = os.open(entry.name, flags, 0o600, dir_fd=entry.directory)
         try:
             yield fd
         finally:
             os.close(fd)
+    except FileNotFoundError:  # often expected, and never logged
+        raise
+    except OSError as error:
+        raise named(error, entry) from None
 
 
-def sync_directory(path: bytes) -> None:
-    """Put the creation, renaming and removal of files in a directory on stable storage."""
-    with _opened(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as fd:
-        os.fsync(fd)
+def open_directory(entry: Entry, *, follow: bool = False) -> int:
+    """Return a descriptor of a directory; `follow` permits a symbolic link."""
+    flags = _DIRECTORY if follow else _DIRECTORY | os.O_NOFOLLOW
+    return os.open(entry.name, flags, dir_fd=entry.directory)
 
 
-def message_names(path: bytes) -> frozenset[bytes]:
-    """Return the names in a directory that may be messages: all that do not begin with a dot."""
-    return frozenset([name for name in os.listdir(path) if name[:1] != b"."])
+def make_directory(entry: Entry, owner: Ownership) -> None:
+    """Create a directory. If this raises, it does not exist. The caller syncs the parent."""
+    try:
+        os.mkdir(entry.name, 0o700, dir_fd=entry.directory)
+    except OSError as error:
+        raise named(error, entry) from None
+    with UndoSteps() as undo:
+        undo.append(partial(remove_tree, entry))
+        with _opened(entry, _DIRECTORY | os.O_NOFOLLOW) as fd:
+            owner.give(fd, owner.mode)
 
 
-def write_message(path: bytes, content: LiteralData, mtime: int) -> None:
+def message_names(directory: int) -> frozenset[bytes]:
+    """Return the names in an open directory that may be messages: all that do not begin with a dot."""
+    return frozenset([name for name in names(directory) if name[:1] != b"."])
+
+
+def names(directory: int) -> list[bytes]:
+    """Return the names in an open directory."""
+    # listdir() of a descriptor returns str.
+    return list(map(os.fsencode, os.listdir(directory)))
+
+
+def names_in(entry: Entry) -> list[bytes]:
+    """Return the names in a directory."""
+    with _opened(entry, _DIRECTORY | os.O_NOFOLLOW) as fd:
+        return names(fd)
+
+
+def write_message(entry: Entry, content: LiteralData, mtime: int, owner: Ownership) -> None:
     """Write and sync a new file with the given `mtime`. If this raises, the file does not exist."""
-    with UndoSteps() as undo, _opened(path, _WRITE) as fd:
-        undo.append(partial(remove, path))
+    with UndoSteps() as undo, _opened(entry, _WRITE) as fd:
+        undo.append(partial(remove, entry))
         offset = 0
         while offset < content.size:
             chunk = content.read(offset, min(_COPY_CHUNK, content.size - offset))
             if not chunk:
-                raise OSError(errno.EIO, "the message ended early", path)
+                raise OSError(errno.EIO, "the message ended early", entry.name)
             _write_all(fd, chunk)
             offset += len(chunk)
+        owner.give(fd, owner.mode & 0o666)
         os.utime(fd, (mtime, mtime))
         os.fsync(fd)
 
 
-def replace(path: bytes, content: bytes) -> None:
-    """Write a small file whole and sync it. If this raises, the old file is unchanged."""
-    temporary = b"%b.%d.tmp" % (path, os.getpid())
+def create_empty(entry: Entry, owner: Ownership) -> None:
+    """Create an empty file."""
+    with _opened(entry, _WRITE) as fd:
+        owner.give(fd, owner.mode & 0o666)
+
+
+def replace(entry: Entry, content: bytes, owner: Ownership) -> None:
+    """Write a small file whole and sync it and its directory. If this raises, the old file is unchanged."""
+    # The name cannot be guessed, so the owner of the Maildir cannot put a file or a link there first.
+    temporary = Entry(entry.directory, b"%b.%b.tmp" % (entry.name, secrets.token_hex(8).encode()))
     with UndoSteps() as undo:
-        with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC) as fd:
+        with _opened(temporary, _WRITE) as fd:
             undo.append(partial(remove, temporary))
             _write_all(fd, content)
+            owner.give(fd, owner.mode & 0o666)
             os.fsync(fd)
-        os.replace(temporary, path)
-    sync_directory(os.path.dirname(path))
-
-
-def read_small(path: bytes, limit: int = 16 << 20) -> bytes:
-    """Return at most `limit` bytes of a file, b"" if it does not exist."""
+        rename(temporary, entry)
     try:
-        with _opened(path, _READ) as fd:
-            return read_range(fd, 0, limit)
+        os.fsync(entry.directory)
+    except OSError as error:
+        raise named(error, entry) from None
+
+
+def read_small(entry: Entry, limit: int = 16 << 20) -> bytes:
+    """Return at most `limit` bytes of a file, b"" if it does not exist or is not a regular file."""
+    try:
+        with _opened(entry, _READ) as fd:
+            return read_range(fd, 0, limit) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
     except FileNotFoundError:
         return b""
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return b""
+        raise
 
 
-def open_message(path: bytes) -> int:
+def open_message(entry: Entry) -> int:
     """Return a descriptor to read a message from."""
-    return os.open(path, _READ)
+    try:
+        return os.open(entry.name, _READ, dir_fd=entry.directory)
+    except OSError as error:
+        raise named(error, entry) from None
 
 
 def read_message(fd: int) -> bytes:
@@ -179,67 +280,111 @@ def read_range(fd: int, offset: int, size: int) -> bytes:
     return b"".join(chunks)
 
 
-def duplicate(source: bytes, target: bytes) -> None:
-    """Give a message a second name, or make a second file where the file system has no hard links."""
+def status(entry: Entry) -> os.stat_result:
+    """Return the status of a file, or of a symbolic link itself."""
+    return os.stat(entry.name, dir_fd=entry.directory, follow_symlinks=False)
+
+
+def rename(source: Entry, target: Entry) -> None:
+    """Rename a file or directory; a file that has the target's name is replaced."""
     try:
-        os.link(source, target, follow_symlinks=False)
+        os.rename(
+            source.name, target.name, src_dir_fd=source.directory, dst_dir_fd=target.directory
+        )
+    except OSError as error:
+        raise named(error, source) from None
+
+
+def duplicate(source: Entry, target: Entry, owner: Ownership) -> None:
+    """Give a message a second name, or make a second file where the file system has no hard links.
+
+    Raises:
+        OSError: with ELOOP if the source is a symbolic link.
+    """
+    if not stat.S_ISREG(status(source).st_mode):
+        raise named(OSError(errno.ELOOP, "not a regular file"), source)
+    try:
+        os.link(
+            source.name,
+            target.name,
+            src_dir_fd=source.directory,
+            dst_dir_fd=target.directory,
+            follow_symlinks=False,
+        )
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
-            raise
+            raise named(error, source) from None
         with _opened(source, _READ) as fd:
-            status = os.fstat(fd)
-            write_message(target, _FileLiteral(fd, status.st_size), int(status.st_mtime))
+            source_status = os.fstat(fd)
+            content = _FileLiteral(fd, source_status.st_size)
+            write_message(target, content, int(source_status.st_mtime), owner)
 
 
-def move(source: bytes, target: bytes) -> None:
+def move(source: Entry, target: Entry, owner: Ownership) -> None:
     """Rename a message; copy and remove it if the target is on another file system. If this raises, `source` exists."""
     try:
-        os.rename(source, target)
+        rename(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         with UndoSteps() as undo:
-            duplicate(source, target)
+            duplicate(source, target, owner)
             undo.append(partial(remove, target))
             # A power failure must not undo the first step and keep the second one.
-            sync_directory(os.path.dirname(target))
-            os.unlink(source)
+            os.fsync(target.directory)
+            unlink(source)
 
 
-def remove(path: bytes) -> None:
+def unlink(entry: Entry) -> None:
+    """Remove a file."""
+    try:
+        os.unlink(entry.name, dir_fd=entry.directory)
+    except OSError as error:
+        raise named(error, entry) from None
+
+
+def remove(entry: Entry) -> None:
     """Remove a file; do nothing if that fails."""
     with suppress(OSError):
-        os.unlink(path)
+        unlink(entry)
 
 
-def rename_back(path: bytes, original: bytes) -> None:
+def rename_back(entry: Entry, original: Entry, owner: Ownership) -> None:
     """Undo a rename; do nothing if that fails.
 
     A failure usually means that another program has renamed the file since. The next sync accepts that name.
     """
     with suppress(OSError):
-        move(path, original)
+        move(entry, original, owner)
 
 
-def remove_tree(path: bytes) -> None:
+def remove_tree(entry: Entry) -> None:
     """Remove a file, or as much of a folder as possible. Raises nothing.
 
     A symbolic link is removed, not what it points to.
     """
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        remove(path)
+    with suppress(OSError):
+        if not stat.S_ISDIR(status(entry).st_mode):
+            unlink(entry)
+            return
+        with _opened(entry, _DIRECTORY | os.O_NOFOLLOW) as fd:
+            for name in names(fd):
+                remove_tree(Entry(fd, name))
+        os.rmdir(entry.name, dir_fd=entry.directory)
 
 
-def remove_stale(folder: bytes, now: float, kept: Container[bytes]) -> None:
-    """Remove from ``tmp/`` the files that a crash left there, except those with a name in `kept`. Raises nothing."""
-    with suppress(OSError), os.scandir(folder + b"/tmp") as entries:
-        for entry in list(entries):
-            # The ctime: a hard link to an old message has that message's mtime.
-            age = now - entry.stat(follow_symlinks=False).st_ctime
-            if age > STALE_SECONDS and entry.name not in kept:
-                remove_tree(entry.path)
+def remove_stale(tmp: int, now: float, kept: Container[bytes]) -> None:
+    """Remove from an open ``tmp/`` the files that a crash left there, except those with a name in `kept`.
+
+    Raises nothing.
+    """
+    with suppress(OSError):
+        for name in names(tmp):
+            entry = Entry(tmp, name)
+            with suppress(FileNotFoundError):
+                # The ctime: a hard link to an old message has that message's mtime.
+                if now - status(entry).st_ctime > STALE_SECONDS and name not in kept:
+                    remove_tree(entry)
 
 
 def _write_all(fd: int, octets: bytes) -> None:

@@ -1,24 +1,32 @@
-"""STORE and EXPUNGE: the files are changed first, then the index, in one transaction.
+"""STORE and EXPUNGE: the files are changed first, then the index, in one transaction that waits for the disk.
 
 STORE renames files. If it raises, it has changed nothing. After a crash in the middle, the renamed files look like the
-changes of another program, and the next sync takes the flags from them.
+changes of another program, and the next sync takes the flags from them. A power failure can undo renames after the
+commit; then `recovery` renames the files again. If a name has no room for its letters, the flags are in the index
+alone.
 
 EXPUNGE removes files. They are removed before their rows, because a message that the client saw expunged must not come
-back. After a crash in the middle, the next sync finds the files missing.
+back. After a crash in the middle, the next sync finds the files missing. After a power failure, `recovery` removes
+files again that have come back.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from functools import partial
 
-from imapshield.mailbox.deltas import Delta
+from imapshield.mailbox.values import StoreResult
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import record_own_change, stat_or_create
 from imapshield.maildir.filename import FolderFlags
+from imapshield.maildir.files import Entry
+from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
-from imapshield.maildir.paths import CUR, FileFinder, message_path
+from imapshield.maildir.open_folders import Folder
+from imapshield.maildir.paths import CUR
+from imapshield.maildir.unreadable import log_once, log_unreadable
 from imapshield.wire.flags import DELETED
 
 _HAS_DELETED = "AND instr(flags, x'5c44656c65746564') > 0"  # \Deleted
@@ -32,7 +40,7 @@ def store_flags(
     flags: Sequence[bytes],
     unchanged_since: int | None,
     since: int,
-) -> tuple[Delta, list[int]]:
+) -> StoreResult:
     """Change flags; `IStore.store_flags` describes the arguments."""
     index = account.index
     failed: list[int] = []
@@ -40,7 +48,7 @@ def store_flags(
     new_lists: dict[bytes, bytes] = {}
     with files.UndoSteps() as undo, index.write() as db:
         mailbox = index.mailbox(key)
-        folder = account.paths.folder(mailbox.name)
+        folder = account.folder(key)
         before = stat_or_create(folder)
         folder_flags = account.keywords.add(mailbox, () if op == b"-" else flags)
         modseq = mailbox.highestmodseq + 1
@@ -55,7 +63,8 @@ def store_flags(
                 new = canonical_flags(_apply(op, old, flags), folder_flags, len(old))
                 new_lists[old] = new
             if new != old:
-                new_name = _rename(finder, directory, name, new, folder_flags, undo)
+                file = directory, name
+                new_name = _rename(account, finder, file, new, folder_flags, undo)
                 if new_name is not None:
                     changed.append((new_name, new, CUR, modseq, key, uid))
         if changed:
@@ -66,35 +75,51 @@ def store_flags(
             )
             index.update_mailbox(key, highestmodseq=modseq)
             record_own_change(index, mailbox, folder, before)
-    return index.delta_since(key, since), failed
+    return StoreResult(index.delta_since(key, since), failed)
 
 
 def _rename(
+    account: AccountState,
     finder: FileFinder,
-    directory: int,
-    name: bytes,
+    file: tuple[int, bytes],
     flags: bytes,
     folder_flags: FolderFlags,
     undo: files.UndoSteps,
 ) -> bytes | None:
     """Give a file the letters of `flags`; return its new name, None if another program removed the file."""
+    directory, name = file
     for _ in range(2):
-        target_name = filename.with_flags(name, flags.split(), folder_flags)
-        if directory == CUR and target_name == name:  # only keywords without a letter changed
+        new_name = filename.with_flags(name, flags.split(), folder_flags)
+        if directory == CUR and new_name == name:  # only keywords without a letter changed
             return name
-        source = message_path(finder.folder, directory, name)
-        target = message_path(finder.folder, CUR, target_name)
         try:
-            os.rename(source, target)
+            source = finder.folder.entry(directory, name)
+            return _rename_into_cur(account, finder.folder, source, new_name, undo)
         except FileNotFoundError:
-            file = finder.find(name)
-            if file is None:
+            found = finder.find(name)
+            if found is None:
                 break
-            directory, name = file
-        else:
-            undo.append(partial(files.rename_back, target, source))
-            return target_name
+            directory, name = found
     return None
+
+
+def _rename_into_cur(
+    account: AccountState, folder: Folder, source: Entry, name: bytes, undo: files.UndoSteps
+) -> bytes:
+    cur = folder.directory(CUR)
+    try:
+        os.rename(source.name, name, src_dir_fd=source.directory, dst_dir_fd=cur)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise files.named(error, source) from None
+        text = (
+            "has no room in its name for flags, which are kept in the index alone; shorten the name"
+        )
+        log_once(account, folder.path_of(CUR, name), text)
+        name = source.name
+        os.rename(name, name, src_dir_fd=source.directory, dst_dir_fd=cur)
+    undo.append(partial(files.rename_back, Entry(cur, name), source, folder.owner))
+    return name
 
 
 def _apply(op: bytes, old: bytes, flags: Sequence[bytes]) -> list[bytes]:
@@ -106,51 +131,66 @@ def _apply(op: bytes, old: bytes, flags: Sequence[bytes]) -> list[bytes]:
     return list(flags)
 
 
-def expunge(account: AccountState, key: int, uids: Sequence[int] | None, since: int) -> Delta:
+def expunge(account: AccountState, key: int, uids: Sequence[int] | None, since: int) -> StoreResult:
     """Remove messages; `IStore.expunge` describes the arguments."""
     index = account.index
     with index.write() as db:
         mailbox = index.mailbox(key)
-        folder = account.paths.folder(mailbox.name)
+        folder = account.folder(key)
         before = stat_or_create(folder)
         if uids is None:
             query = f"SELECT uid, place, name FROM message WHERE mailbox = ? {_HAS_DELETED}"  # noqa: S608
             rows = db.execute(query + " ORDER BY uid", (key,)).fetchall()
         else:
             rows = index.message_rows("uid, place, name", key, uids, _HAS_DELETED)
-        expunged = _unlink(account, mailbox, folder, rows)
+        expunged, failed = _unlink_all(account, mailbox, folder, rows)
         if expunged:
-            index.expunge(mailbox, expunged, mailbox.highestmodseq + 1)
+            modseq = mailbox.highestmodseq + 1
+            index.expunge(mailbox, expunged, modseq)
+            gone = set(expunged)
+            index.note_removed(key, modseq, [name for uid, _, name in rows if uid in gone])
             record_own_change(index, mailbox, folder, before)
-    return index.delta_since(key, since)
+    return StoreResult(index.delta_since(key, since), failed=failed)
+
+
+def _unlink_all(
+    account: AccountState,
+    mailbox: MailboxRow,
+    folder: Folder,
+    rows: Sequence[tuple[int, int, bytes]],
+) -> tuple[list[int], list[int]]:
+    r"""Remove files, given as (uid, directory, name); return the UIDs of those removed, and of those that cannot be.
+
+    The removed files cannot be restored. A message whose file cannot be removed keeps \Deleted. If none can be
+    removed, the error is raised.
+    """
+    finder = FileFinder(folder)
+    expunged: list[int] = []
+    failed: list[int] = []
+    failure: OSError | None = None
+    for uid, directory, name in rows:
+        try:
+            if _unlink(account, mailbox, finder, directory, name):
+                expunged.append(uid)
+        except OSError as error:
+            failure = error
+            log_unreadable(account, folder.path_of(directory, name), error)
+            failed.append(uid)
+    if failure is not None and not expunged:
+        raise failure
+    return expunged, failed
 
 
 def _unlink(
-    account: AccountState,
-    mailbox: MailboxRow,
-    folder: bytes,
-    rows: Sequence[tuple[int, int, bytes]],
-) -> list[int]:
-    """Remove files, given as (uid, directory, name); return the UIDs of those that no longer exist."""
-    finder = FileFinder(folder)
-    expunged: list[int] = []
-    for uid, directory, name in rows:
-        try:
-            try:
-                os.unlink(message_path(folder, directory, name))
-            except FileNotFoundError:
-                file = finder.find(name)
-                if file is not None:
-                    folder_flags = account.keywords.get(mailbox)
-                    if DELETED not in filename.flags_of(file[1], folder_flags):
-                        continue  # another program has just removed \Deleted
-                    os.unlink(message_path(folder, *file))
-        except OSError as error:
-            if not expunged:
-                raise
-            # The removed files cannot be restored. The other messages keep \Deleted, and the next EXPUNGE fails with
-            # the reason.
-            files.store_error(error, folder, account.log_warning)
-            break
-        expunged.append(uid)
-    return expunged
+    account: AccountState, mailbox: MailboxRow, finder: FileFinder, directory: int, name: bytes
+) -> bool:
+    r"""Remove a file; return False if another program has just removed \Deleted."""
+    try:
+        files.unlink(finder.folder.entry(directory, name))
+    except FileNotFoundError:
+        file = finder.find(name)
+        if file is not None:
+            if DELETED not in filename.flags_of(file[1], account.keywords.get(mailbox)):
+                return False
+            files.unlink(finder.folder.entry(*file))
+    return True

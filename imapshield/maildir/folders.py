@@ -3,8 +3,8 @@
 If a function raises, it has changed nothing: the steps that were taken are undone in reverse order.
 """
 
-import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from imapshield import errors
@@ -12,15 +12,17 @@ from imapshield.mailbox.values import MailboxInfo
 from imapshield.maildir import files, metadata_table
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.append_copy import copy
+from imapshield.maildir.files import Entry
+from imapshield.maildir.folder_listing import list_folder
 from imapshield.maildir.index import MailboxRow
-from imapshield.maildir.paths import folder_name, list_folder, mailbox_name
+from imapshield.maildir.paths import TMP, check_new_name, folder_name
 from imapshield.maildir.sync import find_or_add, synchronize
 from imapshield.wire.names import DELIMITER, INBOX, fold_inbox, parent_names
 
 MAX_MAILBOXES = 10_000
 """Folders of one account. Each LIST reads them all, and a client that loops over CREATE would use up the inodes."""
 
-_FOLDER_MARKER = b"/maildirfolder"
+_FOLDER_MARKER = b"maildirfolder"
 """An empty file in each folder. A delivery agent takes a directory without it for a Maildir of its own (Maildir++)."""
 
 
@@ -30,37 +32,32 @@ def mailboxes(account: AccountState) -> list[MailboxInfo]:
         "SELECT name, special_use FROM mailbox WHERE special_use <> x''"
     )
     uses = {name: tuple(use.split()) for name, use in rows}
-    infos = {name: MailboxInfo(name, True, uses.get(name, ())) for name in _names(account)}
+    infos = {
+        name: MailboxInfo(name, True, uses.get(name, ())) for name in account.folders.mailboxes()
+    }
     for name in list(infos):
         for parent in parent_names(name):
             infos.setdefault(parent, MailboxInfo(parent, False))
     return [infos[name] for name in sorted(infos)]
 
 
-def _names(account: AccountState) -> list[str]:
-    """Return the names of all mailboxes that have a folder, sorted."""
-    with os.scandir(account.paths.root) as entries:
-        names = [name for e in entries if (name := mailbox_name(e.name)) and e.is_dir()]
-    return sorted([INBOX, *names])
-
-
 def create(account: AccountState, name: str, special_use: Sequence[bytes]) -> bytes:
     """Create a mailbox, and its parents that have no folder; `IStore.create` describes the arguments."""
     name = fold_inbox(name)
-    folder_name(name)  # raises BadMailboxName
-    folder = account.paths.folder
-    with files.UndoSteps() as undo, account.index.write(durable=True):
-        if os.path.isdir(folder(name)):
+    check_new_name(name)
+    exists = account.folders.exists
+    with files.UndoSteps() as undo, account.index.write():
+        if exists(name):
             raise errors.MailboxExists
-        missing = [parent for parent in parent_names(name) if not os.path.isdir(folder(parent))]
-        if len(_names(account)) + len(missing) + 1 > MAX_MAILBOXES:
+        missing = [parent for parent in parent_names(name) if not exists(parent)]
+        if len(account.folders.mailboxes()) + len(missing) + 1 > MAX_MAILBOXES:
             raise errors.StoreLimitExceeded(
                 f"Account would have more than {MAX_MAILBOXES} mailboxes"
             )
         for parent in missing:
             _make(account, parent, b"", undo)
         mailbox = _make(account, name, b" ".join(special_use), undo)
-        files.sync_directory(account.paths.root)
+        account.folders.sync()
     return mailbox.mailbox_id
 
 
@@ -68,14 +65,19 @@ def _make(
     account: AccountState, name: str, special_use: bytes, undo: files.UndoSteps
 ) -> MailboxRow:
     """Make one folder and its row, in a write transaction."""
-    folder = account.paths.folder(name)
+    owner = account.folders.owner
+    entry = Entry(account.folders.fd, folder_name(name))
     try:
-        os.mkdir(folder, 0o700)
+        files.make_directory(entry, owner)
     except FileExistsError:
-        raise errors.MailboxExists from None
-    undo.append(partial(files.remove_tree, folder))
-    files.make_folder(folder)
-    os.close(os.open(folder + _FOLDER_MARKER, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        if files.names_in(entry) != []:
+            # Another program uses the directory for something else, for example .ssh.
+            raise errors.MailboxExists("There is a directory of this name, without mail") from None
+    undo.append(partial(files.remove_tree, entry))
+    folder = account.folders.folder(name)
+    with suppress(FileExistsError):
+        files.create_empty(folder.file(_FOLDER_MARKER), owner)
+    folder.complete()
     _remove_row(account, name)
     return account.index.add_mailbox(name, special_use)
 
@@ -99,16 +101,18 @@ def delete(account: AccountState, name: str) -> None:
     name = fold_inbox(name)
     if name == INBOX:
         raise errors.NotAllowed("INBOX cannot be deleted")
-    folder = account.paths.existing_folder(name)
-    trash = account.paths.root + b"/tmp/" + account.paths.unique_name()
-    with files.UndoSteps() as undo, account.index.write(durable=True):
-        try:
-            os.rename(folder, trash)
-        except FileNotFoundError:
-            raise errors.NoSuchMailbox from None
-        undo.append(partial(files.rename_back, trash, folder))
+    folders = account.folders
+    folder = folders.existing_name(name)
+    trash = Entry(folders.folder(INBOX).directory(TMP), account.unique_name())
+    with files.UndoSteps() as undo, account.index.write():
+        if not folders.exists(name):
+            raise errors.NoSuchMailbox
+        source = Entry(folders.fd, folder)
+        files.rename(source, trash)
+        undo.append(partial(files.rename_back, trash, source, folders.owner))
         _remove_row(account, name)
-        files.sync_directory(account.paths.root)
+        folders.folder(INBOX).sync(TMP)
+        folders.sync()
     files.remove_tree(trash)
 
 
@@ -121,27 +125,30 @@ def rename(account: AccountState, old: str, new: str) -> None:
         NoSuchMailbox: there is no folder with the old name.
     """
     old, new = fold_inbox(old), fold_inbox(new)
-    folder_name(new)  # raises BadMailboxName
+    check_new_name(new)
     if old == INBOX:
         _rename_inbox(account, new)
         return
-    folder = account.paths.folder
-    account.paths.existing_folder(old)
-    with files.UndoSteps() as undo, account.index.write(durable=True):
-        names = _names(account)
+    folders = account.folders
+    folders.existing_name(old)
+    with files.UndoSteps() as undo, account.index.write():
+        names = folders.mailboxes()
         renames = _plan_rename(names, old, new)
-        folders = [(folder(name), folder(target)) for name, target in renames]
+        entries = [
+            (Entry(folders.fd, folders.name(name)), Entry(folders.fd, folder_name(target)))
+            for name, target in renames
+        ]
         for parent in parent_names(new):
             if parent not in names:
                 _make(account, parent, b"", undo)
-        for (name, target), (source, destination) in zip(renames, folders, strict=True):
-            os.rename(source, destination)
-            undo.append(partial(files.rename_back, destination, source))
+        for (name, target), (source, destination) in zip(renames, entries, strict=True):
+            files.rename(source, destination)
+            undo.append(partial(files.rename_back, destination, source, folders.owner))
             _remove_row(account, target)
             mailbox = account.index.mailbox_named(name)
             if mailbox is not None:
                 account.index.update_mailbox(mailbox.key, name=target)
-        files.sync_directory(account.paths.root)
+        folders.sync()
 
 
 def _plan_rename(names: Sequence[str], old: str, new: str) -> list[tuple[str, str]]:
@@ -177,6 +184,6 @@ def _rename_inbox(account: AccountState, new: str) -> None:
         )
         copy(account, inbox.key, [uid for (uid,) in rows], new, True, inbox.highestmodseq)
     except BaseException:
-        if not any(list_folder(account.paths.folder(new), cur=True)):
+        if not any(list_folder(account.folders.folder(new), cur=True)):
             delete(account, new)
         raise

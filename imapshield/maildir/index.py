@@ -3,15 +3,22 @@
 import json
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from imapshield.errors import NoSuchMailbox
+from imapshield.errors import NoSuchMailbox, StoreLimitExceeded
 from imapshield.mailbox.deltas import Delta, MessageRow
-from imapshield.maildir.index_database import IndexDatabase
+from imapshield.maildir.index_database import REBUILT_MARGIN, IndexDatabase
 from imapshield.wire.sequence import SequenceSet
 
 MAX_LOGGED_EXPUNGES = 100_000
 """The maximum of expunged messages in the log of one mailbox. The older half is removed when it is exceeded."""
+
+
+MAX_UID = 0xFFFFFFFF
+"""The largest UID and UIDVALIDITY (RFC 9051 section 2.3.1.1)."""
+
+STAGED = 4
+"""The bit of `MailboxRow.directory_flags` that says that messages have their files in ``tmp/`` (`staging`)."""
 
 
 class MailboxRow(NamedTuple):
@@ -34,6 +41,9 @@ class MailboxRow(NamedTuple):
     new_ino: int
     directory_flags: int
     listed_at: float
+    synced_modseq: int
+    changed_at: int
+    cur_files: int
 
 
 _COLUMNS = {field: field for field in MailboxRow._fields} | {
@@ -83,20 +93,70 @@ class Index(IndexDatabase):
             uidvalidity: the UIDVALIDITY that another server used for it; 0 allocates a new one.
             uidnext: the first UID to allocate.
         """
-        db = self.db
-        (last,) = db.execute("SELECT uidvalidity FROM account").fetchone()
-        uidvalidity = uidvalidity or min(max(last + 1, int(self._now())), 0xFFFFFFFF)
-        last = max(last, uidvalidity)
-        db.execute("UPDATE account SET uidvalidity = ?", (last,))
-        self.record_uidvalidity(last)
+        uidvalidity = uidvalidity or self.next_uidvalidity()
+        self.use_uidvalidity(uidvalidity)
         mailbox_id = b"F" + secrets.token_hex(8).encode()
-        row = db.execute(
+        row = self.db.execute(
             "INSERT INTO mailbox (name, uidvalidity, uidnext, mailbox_id, special_use)"
             " VALUES (?, ?, ?, ?, ?)",
             (name, uidvalidity, uidnext, mailbox_id, special_use),
         )
         assert row.lastrowid is not None
         return self.mailbox(row.lastrowid)
+
+    def next_uidvalidity(self) -> int:
+        """Return a UIDVALIDITY that no mailbox of the account has had."""
+        (last,) = self.db.execute("SELECT uidvalidity FROM account").fetchone()
+        return min(max(int(last) + 1, int(self._now())), MAX_UID)
+
+    def use_uidvalidity(self, uidvalidity: int) -> None:
+        """Record, in a write transaction, that a mailbox gets this UIDVALIDITY."""
+        self.db.execute("UPDATE account SET uidvalidity = max(uidvalidity, ?)", (uidvalidity,))
+        self.reserve_uidvalidity(uidvalidity)
+
+    def renew(self, mailbox: MailboxRow) -> MailboxRow:
+        """Give a mailbox a new UIDVALIDITY and new UIDs, in a write transaction, and return its new row.
+
+        The key changes too, so a session that has the mailbox selected finds that it no longer exists. Cached answers
+        are dropped.
+        """
+        db, old = self.db, mailbox.key
+        uidvalidity = self.next_uidvalidity()
+        self.use_uidvalidity(uidvalidity)
+        db.execute("UPDATE mailbox SET name = ? WHERE id = ?", (f"/{old}", old))
+        row = db.execute(
+            "INSERT INTO mailbox (name, uidvalidity, mailbox_id, special_use, keywords)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (mailbox.name, uidvalidity, mailbox.mailbox_id, mailbox.special_use, mailbox.keywords),
+        )
+        key = row.lastrowid
+        db.execute(
+            "INSERT INTO message SELECT ?, row_number() OVER (ORDER BY uid), name, place, flags, 2,"
+            " size, physical, internaldate, saved, email_id FROM message WHERE mailbox = ?",
+            (key, old),
+        )
+        (count,) = db.execute("SELECT count(*) FROM message WHERE mailbox = ?", (key,)).fetchone()
+        db.execute("UPDATE metadata SET mailbox = ? WHERE mailbox = ?", (key, old))
+        self.remove_mailbox(old)
+        assert key is not None
+        self.update_mailbox(
+            key,
+            uidnext=count + 1,
+            highestmodseq=2,
+            synced_modseq=2,
+            last_claimed_uid=count,
+            directory_flags=mailbox.directory_flags & STAGED,
+        )
+        return self.mailbox(key)
+
+    def renew_all(self) -> None:
+        """Give every mailbox a new UIDVALIDITY, after a backup of the index was restored."""
+        with self.write() as db:
+            first = self.first_uidvalidity(REBUILT_MARGIN)
+            db.execute("UPDATE account SET uidvalidity = max(uidvalidity, ?)", (first,))
+            for (key,) in db.execute("SELECT id FROM mailbox").fetchall():
+                self.renew(self.mailbox(key))
+            self.renewed()
 
     def update_mailbox(self, key: int, **fields: object) -> None:
         """Change some of a mailbox's fields, named as in `MailboxRow`, in a write transaction."""
@@ -105,7 +165,7 @@ class Index(IndexDatabase):
 
     def remove_mailbox(self, key: int) -> None:
         """Remove a mailbox and everything that belongs to it, in a write transaction."""
-        for table in ("answer", "expunged", "message", "metadata"):
+        for table in ("answer", "expunged", "message", "metadata", "removed"):
             self.db.execute(f"DELETE FROM {table} WHERE mailbox = ?", (key,))  # noqa: S608
         self.db.execute("DELETE FROM mailbox WHERE id = ?", (key,))
 
@@ -127,7 +187,13 @@ class Index(IndexDatabase):
         return self.db.execute(query + " ORDER BY uid", (key, *parameters)).fetchall()
 
     def insert_messages(self, rows: Sequence[tuple[object, ...]]) -> None:
-        """Insert rows of ``message``, with all columns in the order of schema.sql, in a write transaction."""
+        """Insert rows of ``message``, with all columns in the order of schema.sql, in a write transaction.
+
+        Raises:
+            StoreLimitExceeded: the mailbox has no UIDs left. The next SELECT gives it new ones.
+        """
+        if rows and cast("int", rows[-1][1]) >= MAX_UID:
+            raise StoreLimitExceeded("Mailbox has no UIDs left; select it again")
         self.db.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def expunge(self, mailbox: MailboxRow, uids: Sequence[int], modseq: int) -> None:
@@ -166,6 +232,18 @@ class Index(IndexDatabase):
             ).fetchone()
         counts = {"expunges_complete_after": complete_after, "expunges_logged": logged}
         self.update_mailbox(key, highestmodseq=modseq, **counts)
+
+    def note_removed(self, key: int, modseq: int, names: Sequence[bytes]) -> None:
+        """Record, in a write transaction, that files were removed and that the directory is not synced."""
+        self.db.execute("INSERT INTO removed VALUES (?, ?, ?)", (key, modseq, b"/".join(names)))
+
+    def note_synced(self, mailbox: MailboxRow) -> None:
+        """Record, in a write transaction, that the directories of a mailbox are on stable storage."""
+        modseq = mailbox.highestmodseq
+        self.db.execute(
+            "DELETE FROM removed WHERE mailbox = ? AND modseq <= ?", (mailbox.key, modseq)
+        )
+        self.update_mailbox(mailbox.key, synced_modseq=modseq)
 
     def delta_since(self, key: int, since: int, recent: list[int] | None = None) -> Delta:
         r"""Return everything that changed in a mailbox after MODSEQ `since`.

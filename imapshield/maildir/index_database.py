@@ -1,20 +1,23 @@
 """The SQLite database of one account: opening it, transactions, and recovery when the file is corrupt or replaced.
 
-The database lies beside the mail as ``imapshield.sqlite``. The name has no leading dot, so no mail program takes the
-file for a folder. The mail itself is in the Maildir: a loss of the database loses UIDs and metadata, and no message.
+The database lies beside the mail as ``imapshield.sqlite``, or in a directory of its own (``--index-root``). The name
+has no leading dot, so no mail program takes the file for a folder. The mail itself is in the Maildir: a loss of the
+database loses UIDs and metadata, and no message.
 
 Rules
 -----
 * A write transaction (BEGIN IMMEDIATE) is the lock between processes that serve the same account. UIDs and MODSEQs are
   allocated inside one, from rows read in it.
-* A normal commit does not wait for the disk (``synchronous = NORMAL``). It survives the end of this process in any
-  case; a power failure or a kernel crash can lose the last commits. This saves one sync in every APPEND and STORE.
-  Messages are files, which are synced. UIDs and MODSEQs that were sent to clients before a power failure must not be
-  assigned again. So the first process that opens the index after a reboot skips `BOOT_GAP` of each.
-* A commit with ``durable=True`` waits for the disk. Creating and renaming mailboxes, which allocates UIDVALIDITYs, and
-  staging need it.
+* A commit waits until it is on stable storage (``synchronous = FULL``), and no response is sent before. So no UID,
+  MODSEQ or UIDVALIDITY that a client has seen is assigned again after a power failure. The commit is also the record of
+  what the directories must contain: `recovery` explains why STORE and APPEND do not sync them too.
+* A commit with ``durable=False`` does not wait. It is for what nobody is told: cached answers, sizes, the times at
+  which directories were read.
 * Mailbox keys start at a random number. A session that holds a key from before the index was rebuilt finds no mailbox.
+* A restored backup of the index is detected when it is opened (`index_files`): then every mailbox gets a new key and a
+  new UIDVALIDITY, because UIDs that were assigned after the backup are not known.
 * SQLite's WAL does not work between hosts on NFS, so only one host can serve an account.
+* The file can belong to a user who writes into it at any moment. So SQLite does not trust its schema.
 """
 
 import os
@@ -24,90 +27,130 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import resources
 
-from imapshield.errors import NoSpace, StoreBusy, StoreError, StoreIOError
-from imapshield.maildir import files
+from imapshield.errors import IndexTooNew, NoSpace, StoreBusy, StoreError, StoreIOError
+from imapshield.maildir.files import Ownership
+from imapshield.maildir.index_files import IndexFiles
 
-INDEX_FILE = b"imapshield.sqlite"
-UIDVALIDITY_FILE = b"imapshield-uidvalidity"
-"""Holds the last UIDVALIDITY that the account has used. It is a separate file because it must outlive the index."""
-
-VERSION = 1
+VERSION = 2
 """The version of schema.sql, stored as ``user_version``."""
 
 BUSY_SECONDS = 10.0
 """Seconds to wait for another process that holds the lock."""
 
-BOOT_GAP = 1000
-"""How many UIDs, and how many MODSEQs, are skipped after a reboot: more than a mailbox uses in the seconds of writes
-that a power failure can lose."""
-
 REBUILT_MARGIN = 86_400
 """A burst of new mailboxes moves the account's UIDVALIDITY ahead of the clock, by one second for each. The UIDVALIDITYs
-of a rebuilt index begin this many seconds ahead of the clock, so they are not those of the lost index."""
+of a rebuilt or restored index begin this many seconds ahead of the clock, so they are not those of the lost index."""
+
+UIDVALIDITY_BLOCK = 100
+"""The file `index_files.UIDVALIDITY_FILE` is written once for so many new mailboxes: it holds the end of the block. The
+first LIST of thousands of folders of another server would otherwise wait for the disk for each."""
 
 _DISK_ERRORS = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
+_MAX_UIDVALIDITY = 0xFFFFFFFF
 
-
-def boot_id() -> str:
-    """Return an identifier of the current boot; where the system has none, each call returns a different one."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return secrets.token_hex(8)
+_TO_VERSION_2 = """
+ALTER TABLE account DROP COLUMN boot;
+ALTER TABLE account ADD COLUMN inode INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE account ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailbox ADD COLUMN synced_modseq INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailbox ADD COLUMN changed_at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailbox ADD COLUMN cur_files INTEGER NOT NULL DEFAULT 0;
+UPDATE mailbox SET uidnext = min(uidnext + 1000, 4294967295), highestmodseq = highestmodseq + 1000;
+UPDATE mailbox SET floor = highestmodseq, synced_modseq = highestmodseq;
+UPDATE account SET octets = octets + (SELECT total(length(entry) + length(value)) FROM metadata);
+CREATE TABLE removed (
+    mailbox INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    names BLOB NOT NULL,
+    PRIMARY KEY (mailbox, modseq)
+) WITHOUT ROWID;
+CREATE TRIGGER metadata_inserted AFTER INSERT ON metadata BEGIN
+    UPDATE account SET octets = octets + length(new.entry) + length(new.value);
+END;
+CREATE TRIGGER metadata_deleted AFTER DELETE ON metadata BEGIN
+    UPDATE account SET octets = octets - length(old.entry) - length(old.value);
+END;
+"""
+"""Version 1 did not sync its commits. The last ones may be lost, so 1,000 UIDs and MODSEQs are skipped."""
 
 
 class IndexDatabase:
     """One account's database, opened by `ensure_open`. It is used from one thread at a time.
 
     Args:
-        path: the database file.
+        directory: the path of the directory of the database file.
         now: returns seconds since the epoch, for UIDVALIDITYs.
         log_warning: called with one line for the operator.
+
+    Attributes:
+        is_restored: whether the database that was opened is a copy of an older state. `renewed` ends that.
     """
 
     def __init__(
-        self, path: bytes, now: Callable[[], float], log_warning: Callable[[str], None]
+        self, directory: bytes, now: Callable[[], float], log_warning: Callable[[str], None]
     ) -> None:
-        self._path = path
-        self._uidvalidity_path = os.path.join(os.path.dirname(path), UIDVALIDITY_FILE)
+        self.is_restored = False
+        self._files = IndexFiles(directory)
         self._now = now
         self._log_warning = log_warning
         self._db: sqlite3.Connection | None = None
-        self._inode = -1
         self._durable = True
+        self._uidvalidity_limit = 0
+        # The number of the current epoch, None if this opening has not written yet.
+        self._epoch: int | None = None
 
-    def ensure_open(self) -> None:
+    def ensure_open(self, fd: int, owner: Ownership, has_mail: Callable[[], bool]) -> bool:
         """Open the database, unless it is open and still the file at its path.
+
+        Args:
+            fd: the descriptor of the directory of the database file.
+            owner: the ownership of a new file.
+            has_mail: whether the Maildir has mail and may have had an index before.
+
+        Returns:
+            whether it was opened by this call.
 
         Raises:
             StoreError: the file was written by a newer version.
             sqlite3.Error: the database cannot be opened.
         """
+        path = os.fsdecode(self._files.path)
+        was_replaced = False
         if self._db is not None:
-            with suppress(FileNotFoundError):
-                if os.stat(self._path).st_ino == self._inode:
-                    return
+            if self._files.is_unchanged():
+                return False
             self._log_warning(
-                f"another program removed or replaced {os.fsdecode(self._path)} while it was in "
-                "use; the file that is "
-                "there now, or a new one, is opened. Stop imapshield before restoring a backup "
-                "of this file"
+                f"another program removed or replaced {path} while it was in use; the file that is "
+                "there now, or a new one, is opened"
             )
-            self.close()
+            was_replaced = True
+            self._files.detach(self._close)
+        self._files.directory, self._files.owner = fd, owner
         try:
-            self._open(rebuilt=False)
+            self._open(has_mail, was_replaced)
         except sqlite3.Error as error:
             if not _is_corrupt(error):
                 raise
             self._set_aside()
-            self._open(rebuilt=True)
+            self._open(lambda: True, False)
+        return True
 
     def close(self) -> None:
-        """Close the database."""
-        db, self._db = self._db, None
+        """Close the database, and end its epoch, so that a later state differs from a backup made until now."""
+        if self._db is not None:
+            with suppress(sqlite3.Error, OSError):
+                if self._epoch is not None and self._files.is_unchanged():
+                    self._epoch = None
+                    with self.write(durable=False):
+                        self._begin_epoch()
+                    self._files.write_epoch(self._epoch or 0)
+        self._close()
+
+    def _close(self) -> None:
+        db, self._db, self._epoch = self._db, None, None
         if db is not None:
-            db.close()
+            with self._files.rights():
+                db.close()
 
     @property
     def db(self) -> sqlite3.Connection:
@@ -116,7 +159,7 @@ class IndexDatabase:
         return self._db
 
     @contextmanager
-    def write(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
+    def write(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """Run a block in a write transaction, committed at its end and rolled back if it raises.
 
         Args:
@@ -126,14 +169,27 @@ class IndexDatabase:
         if durable is not self._durable:
             db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._durable = durable
+        begins_epoch = durable and self._epoch is None
         db.execute("BEGIN IMMEDIATE")
         try:
             yield db
+            if begins_epoch:
+                self._begin_epoch()
             db.execute("COMMIT")
         except BaseException:
+            if begins_epoch:
+                self._epoch = None
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
+        if begins_epoch:
+            with suppress(OSError):  # without the file, only one kind of restored backup is missed
+                self._files.write_epoch(self._epoch or 0)
+
+    def _begin_epoch(self) -> None:
+        inode, _ = self._files.identity()
+        self.db.execute("UPDATE account SET epoch = epoch + 1, inode = ?", (inode,))
+        (self._epoch,) = self.db.execute("SELECT epoch FROM account").fetchone()
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -153,9 +209,9 @@ class IndexDatabase:
         code = _sqlite_code(error)
         if code == sqlite3.SQLITE_BUSY:
             return StoreBusy()
-        if code == sqlite3.SQLITE_FULL:
+        if is_disk_full(error):
             return NoSpace()
-        path = os.fsdecode(self._path)
+        path = os.fsdecode(self._files.path)
         is_disk_error = getattr(error, "sqlite_errorname", "").startswith(_DISK_ERRORS)
         advice = "; check the disk and the permissions" if is_disk_error else ""
         self._log_warning(f"SQLite error in {path}: {error}{advice}")
@@ -168,110 +224,157 @@ class IndexDatabase:
                     "the file, so that a "
                     "new one can be built"
                 )
+        elif is_disk_error:
+            # The file system may have been detached. Descriptors that are still open would never see it again.
+            self._close()
         return StoreIOError()
 
-    def record_uidvalidity(self, uidvalidity: int) -> None:
-        """Write the last used UIDVALIDITY beside the index, so that an index rebuilt within the same second differs."""
-        files.replace(self._uidvalidity_path, b"%d\n" % uidvalidity)
+    def reserve_uidvalidity(self, uidvalidity: int) -> None:
+        """Record in a file that UIDVALIDITYs up to this one are used, so that those of a rebuilt index differ."""
+        if uidvalidity > self._uidvalidity_limit:
+            self._uidvalidity_limit = uidvalidity + UIDVALIDITY_BLOCK
+            self._files.write_uidvalidity(self._uidvalidity_limit)
 
-    def _recorded_uidvalidity(self) -> int:
-        content = files.read_small(self._uidvalidity_path, 20).strip()
-        return int(content) if content.isdigit() else 0
+    def first_uidvalidity(self, margin: int) -> int:
+        """Return a number that is at least as large as every UIDVALIDITY that the account has used.
 
-    def _open(self, rebuilt: bool) -> None:
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        db = sqlite3.connect(
-            os.fsdecode(self._path),
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=256,
-        )
+        Args:
+            margin: seconds to add to the clock.
+        """
+        known = max(self._uidvalidity_limit, self._files.uidvalidity())
+        return min(max(int(self._now()) + margin - 1, known), _MAX_UIDVALIDITY)
+
+    def renewed(self) -> None:
+        """Record, in a write transaction, that this file is the index, and not a copy of it."""
+        self.db.execute("UPDATE account SET inode = ?, epoch = ?", self._files.identity())
+        self.is_restored = False
+
+    def _open(self, has_mail: Callable[[], bool], was_replaced: bool) -> None:
+        is_new = self._files.create()
+        # The epoch files are read before the database: another process writes them after its commit.
+        inode, last_epoch = self._files.identity()
+        with self._files.rights():
+            db = _connect(os.fsdecode(self._files.path))
         try:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            db.execute("PRAGMA cache_size = -1024")  # KiB; a thousand accounts may be open
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version == 0:
-                self._create(db, rebuilt)
+                self._create(db, has_mail())
+            elif version < VERSION:
+                _migrate(db)
             elif version > VERSION:
                 self._log_warning(
-                    f"{os.fsdecode(self._path)} was written by a newer version of imapshield "
+                    f"{os.fsdecode(self._files.path)} was written by a newer version of imapshield "
                     f"(format {version}; this "
                     f"version reads {VERSION}); upgrade imapshield, or move the file away to "
                     "build a new index, after "
                     "which mail clients download all mail again"
                 )
-                raise StoreIOError
+                raise IndexTooNew
+            if is_new:
+                self._files.sync()
+            self.is_restored = was_replaced or _is_copy(db, inode, last_epoch)
+            if self.is_restored and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                # Its write-ahead log may be that of the file that it replaced.
+                raise _corrupt()
+            if self.is_restored:
+                self._log_warning(
+                    f"{os.fsdecode(self._files.path)} was restored from a backup or copied: all "
+                    "mailboxes get a new UIDVALIDITY, and mail clients download all mail again"
+                )
         except BaseException:
             db.close()
             raise
         self._db = db
         self._durable = True
-        self._inode = os.stat(self._path).st_ino
-        self._skip_after_boot()
+        self._files.remember()
 
-    def _create(self, db: sqlite3.Connection, rebuilt: bool) -> None:
+    def _create(self, db: sqlite3.Connection, has_mail: bool) -> None:
         db.execute("BEGIN IMMEDIATE")
         if db.execute("PRAGMA user_version").fetchone() == (0,):  # no other process was faster
             schema = resources.files("imapshield.maildir").joinpath("schema.sql").read_text("utf-8")
-            statement = ""
-            for line in schema.splitlines():
-                statement += line.partition("--")[0] + "\n"
-                if sqlite3.complete_statement(statement):
-                    # executescript() would commit first.
-                    db.execute(statement)
-                    statement = ""
-            margin = REBUILT_MARGIN if rebuilt or self._has_mail() else 0
-            uidvalidity = max(int(self._now()) + margin - 1, self._recorded_uidvalidity())
+            _execute_all(db, schema)
+            uidvalidity = self.first_uidvalidity(REBUILT_MARGIN if has_mail else 0)
+            inode, epoch = self._files.identity()
             db.execute(
-                "INSERT INTO account (id, uidvalidity, boot) VALUES (1, ?, ?)",
-                (uidvalidity, boot_id()),
+                "INSERT INTO account (id, uidvalidity, inode, epoch) VALUES (1, ?, ?, ?)",
+                (uidvalidity, inode, epoch),
             )
             db.execute("INSERT INTO sqlite_sequence VALUES ('mailbox', ?)", (secrets.randbits(40),))
             db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
 
-    def _has_mail(self) -> bool:
-        """Whether the Maildir has messages or folders, and therefore may have had an index before."""
-        root = os.path.dirname(self._path)
-        if any(name.startswith(b".") for name in os.listdir(root)):
-            return True
-        for directory in (b"cur", b"new"):
-            with suppress(FileNotFoundError):
-                if os.listdir(os.path.join(root, directory)):
-                    return True
-        return False
-
-    def _skip_after_boot(self) -> None:
-        """Skip UIDs and MODSEQs if the system was rebooted since the index was last opened."""
-        boot = boot_id()
-        if self.db.execute("SELECT boot FROM account").fetchone() == (boot,):
-            return
-        with self.write(durable=True) as db:
-            if db.execute("SELECT boot FROM account").fetchone() != (boot,):
-                # The end of the log of expunged messages may be lost too, so the log is complete only from here on.
-                db.execute(
-                    "UPDATE mailbox SET uidnext = uidnext + ?, highestmodseq = highestmodseq + ?,"
-                    " floor = highestmodseq + ?",
-                    (BOOT_GAP, BOOT_GAP, BOOT_GAP),
-                )
-                db.execute("UPDATE account SET boot = ?", (boot,))
-
     def _set_aside(self) -> None:
         """Move a corrupt database away."""
-        self.close()
-        aside = b"%b.broken-%d" % (self._path, int(self._now()))
+        aside = self._files.move_aside(int(self._now()))
+        self._close()
         self._log_warning(
-            f"{os.fsdecode(self._path)} is corrupt; it is moved to {os.fsdecode(aside)} and a "
+            f"{os.fsdecode(self._files.path)} is corrupt; it is moved to {os.fsdecode(aside)} and a "
             "new index is built. No "
             "mail is lost, but mail clients download it again. Check the disk; the moved file "
             "may be deleted"
         )
-        os.replace(self._path, aside)
-        for suffix in (b"-wal", b"-shm"):
-            with suppress(FileNotFoundError):
-                os.replace(self._path + suffix, aside + suffix)
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    """Open a database, with all files that SQLite needs for it."""
+    db = sqlite3.connect(
+        path,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    try:
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA cache_size = -1024")  # KiB; a thousand accounts may be open
+        db.execute("BEGIN IMMEDIATE")  # opens the write-ahead log
+        db.execute("ROLLBACK")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Change a database of version 1 to the current schema."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if db.execute("PRAGMA user_version").fetchone() == (1,):
+            _execute_all(db, _TO_VERSION_2)
+            db.execute(f"PRAGMA user_version = {VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+
+
+def _execute_all(db: sqlite3.Connection, script: str) -> None:
+    """Execute statements; executescript() would commit first."""
+    statement = ""
+    for line in script.splitlines():
+        statement += line.partition("--")[0] + "\n"
+        if sqlite3.complete_statement(statement):
+            db.execute(statement)
+            statement = ""
+
+
+def _is_copy(db: sqlite3.Connection, inode: int, last_epoch: int) -> bool:
+    """Whether the database describes another file than itself, or an older epoch than the last one."""
+    recorded_inode, epoch = db.execute("SELECT inode, epoch FROM account").fetchone()
+    return recorded_inode not in (0, inode) or epoch < last_epoch
+
+
+def is_disk_full(error: sqlite3.Error) -> bool:
+    """Whether a commit failed because the disk is full."""
+    return _sqlite_code(error) == sqlite3.SQLITE_FULL
+
+
+def _corrupt() -> sqlite3.Error:
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
 
 
 def _sqlite_code(error: sqlite3.Error) -> int:

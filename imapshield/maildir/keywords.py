@@ -1,6 +1,5 @@
 """The keywords of each mailbox: read from ``dovecot-keywords`` and the index, and extended there within limits."""
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -8,7 +7,7 @@ from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir import files
 from imapshield.maildir.filename import FolderFlags, format_keywords, parse_keywords
 from imapshield.maildir.index import Index, MailboxRow
-from imapshield.maildir.paths import AccountPaths
+from imapshield.maildir.open_folders import OpenFolders
 from imapshield.wire.flags import RECENT, flag_list
 
 MAX_KEYWORDS = 1000
@@ -20,15 +19,15 @@ MAX_FLAGS_SIZE = 4096
 and people use fewer than ten keywords."""
 
 MAX_CACHED_MAILBOXES = 32
-_KEYWORD_FILE = b"/dovecot-keywords"
+_KEYWORD_FILE = b"dovecot-keywords"
 
 
 class MailboxKeywords:
     """Reads and extends the keywords of an account's mailboxes, and caches them."""
 
-    def __init__(self, index: Index, paths: AccountPaths) -> None:
+    def __init__(self, index: Index, folders: OpenFolders) -> None:
         self._index = index
-        self._paths = paths
+        self._folders = folders
         # mailbox key → (what the keywords were read from, the keywords)
         self._cache: dict[int, tuple[object, FolderFlags]] = {}
 
@@ -38,14 +37,14 @@ class MailboxKeywords:
 
     def get(self, mailbox: MailboxRow) -> FolderFlags:
         """Return the keywords that the mailbox's file and the index have now."""
-        path = self._paths.folder(mailbox.name) + _KEYWORD_FILE
+        entry = self._folders.folder(mailbox.name).file(_KEYWORD_FILE)
         stamp: object = mailbox.keywords
         with suppress(FileNotFoundError):
-            status = os.stat(path)
+            status = files.status(entry)
             stamp = mailbox.keywords, status.st_mtime_ns, status.st_ino, status.st_size
         cached = self._cache.get(mailbox.key)
         if cached is None or cached[0] != stamp:
-            folder_flags = parse_keywords(files.read_small(path, 1 << 20), mailbox.keywords)
+            folder_flags = parse_keywords(files.read_small(entry, 1 << 20), mailbox.keywords)
             if len(self._cache) > MAX_CACHED_MAILBOXES:
                 self._cache.clear()
             cached = self._cache[mailbox.key] = (stamp, folder_flags)
@@ -68,8 +67,8 @@ class MailboxKeywords:
         self._cache.pop(mailbox.key, None)
         got_letter = [folder_flags.add(flag) for flag in added.values()]
         if any(got_letter):
-            path = self._paths.folder(mailbox.name) + _KEYWORD_FILE
-            files.replace(path, format_keywords(folder_flags))
+            folder = self._folders.folder(mailbox.name)
+            files.replace(folder.file(_KEYWORD_FILE), format_keywords(folder_flags), folder.owner)
         if not all(got_letter):
             self._index.update_mailbox(mailbox.key, keywords=b" ".join(folder_flags.others))
         return folder_flags

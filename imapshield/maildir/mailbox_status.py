@@ -4,28 +4,34 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from imapshield.errors import NoSuchMailbox
-from imapshield.mailbox.values import MailboxStatus, Quota
+from imapshield.mailbox.values import MailboxStatus, Quota, SizesResult
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.folders import mailboxes
 from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles
 from imapshield.maildir.sync import find_or_add, synchronize
+from imapshield.maildir.unreadable import log_unreadable
 
 MAX_MEASURED_BY_STATUS = 16 << 20
 """STATUS measures messages of unknown size if their files have at most this many bytes together. Otherwise it counts an
 upper bound for each, as RFC 8438 section 3 permits, so that the first STATUS of a large mailbox does not read all of
 it."""
 
-# x'5c5365656e' is \Seen and x'5c44656c65746564' is \Deleted. With CRLF a file is at most twice as large.
+# x'5c5365656e' is \Seen, x'5c44656c65746564' is \Deleted, and x'2c533d' is ",S=": the size of a compressed file before
+# compression. With CRLF a message is at most twice as large.
 _COUNT = """
     SELECT count(*), total(uid > ?), total(instr(flags, x'5c5365656e') > 0), total(deleted),
         total(octets), total(iif(deleted, octets, 0))
-    FROM (SELECT uid, flags, coalesce(size, 2 * physical) AS octets,
+    FROM (SELECT uid, flags, coalesce(size, 2 * max(physical, iif(instr(name, x'2c533d'),
+        CAST(substr(name, instr(name, x'2c533d') + 3, 15) AS INTEGER), 0))) AS octets,
         instr(flags, x'5c44656c65746564') > 0 AS deleted FROM message WHERE mailbox = ?)
 """
 
 
 def status(account: AccountState, name: str) -> MailboxStatus:
-    """Return the status of a mailbox after a sync; `IStore.status` describes the result."""
+    """Return the status of a mailbox after a sync; `IStore.status` describes the result.
+
+    A message that cannot be measured counts with the upper bound of its size.
+    """
     key = synchronize(account, find_or_add(account, name), claim=False)[0].key
     _measure_some(account, key)
     with account.index.snapshot() as db:
@@ -56,17 +62,23 @@ def _measure_some(account: AccountState, key: int) -> None:
         sizes(account, key, [uid for uid, _ in rows])
 
 
-def sizes(account: AccountState, key: int, uids: Sequence[int]) -> list[tuple[int, int]]:
+def sizes(account: AccountState, key: int, uids: Sequence[int]) -> SizesResult:
     """Return sizes on the wire, measuring those that are not known; `IStore.sizes` describes the arguments."""
     message_files = MessageFiles(account.folder(key))
     found: list[tuple[int, int]] = []
+    unreadable: list[int] = []
     for row in account.index.message_rows(FILE_COLUMNS, key, uids):
         message = MessageFile._make(row)
-        size = message.size if message.size is not None else message_files.measure(message)
+        try:
+            size = message.size if message.size is not None else message_files.measure(message)
+        except OSError as error:
+            log_unreadable(account, message_files.path(message), error)
+            unreadable.append(message.uid)
+            continue
         if size is not None:
             found.append((message.uid, size))
     account.cache.add(key, [], message_files.measured)
-    return found
+    return SizesResult(found, unreadable)
 
 
 def quota(account: AccountState) -> Quota:

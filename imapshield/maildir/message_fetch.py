@@ -7,14 +7,16 @@ Rules
 * A large string becomes a `Blob`, which is read in ranges while the client reads it. No large string is kept in memory,
   because a client that stops reading would keep it there. Most of them are ranges of the message's file, as they are
   sent. Others are written to a temporary file.
+* A message that cannot be read or decoded gets no answer, and the others get theirs.
 """
 
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from imapshield.errors import MessageExpunged
+from imapshield.errors import MessageExpunged, StoreIOError
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState
@@ -26,6 +28,7 @@ from imapshield.maildir.message_file import (
     MessageReader,
     OpenBlob,
 )
+from imapshield.maildir.unreadable import log_unreadable
 from imapshield.wire import strings
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Section
 from imapshield.wire.dates import encode_internaldate
@@ -54,13 +57,14 @@ def fetch(
         if budget <= 0:
             break
     chunk.add_to_cache()
-    return FetchResult(chunk.uids, chunk.columns, chunk.missing)
+    return FetchResult(chunk.uids, chunk.columns, chunk.missing, chunk.unreadable)
 
 
 class _FetchChunk:
     """One `FetchResult` while it is built."""
 
     def __init__(self, account: AccountState, key: int, items: Sequence[FetchItem]) -> None:
+        self._account = account
         self._index = account.index
         self._cache = cache = account.cache
         self._message_files = MessageFiles(account.folder(key))
@@ -74,6 +78,7 @@ class _FetchChunk:
         self.step_size = STEP if None not in self._ids else READ_STEP
         self.uids: list[int] = []
         self.missing: list[int] = []
+        self.unreadable: list[int] = []
         self.columns: list[list[bytes | Blob]] = [[] for _ in items]
 
     def fetch_step(self, uids: Sequence[int], budget: int) -> int:
@@ -97,19 +102,12 @@ class _FetchChunk:
         for uid in uids:
             row = rows.get(uid)
             try:
-                values: list[bytes | Blob] | None = None
-                if row is not None:
-                    message = MessageFile._make(row[:5])
-                    if self._is_bare_body and message.physical <= MAX_STRING_SIZE // 2:
-                        values = self._body(message)
-                    else:
-                        values = self._values(message, row[5], row[6], cached)
-            except OSError as error:
-                # The messages before this one are answered. The next call begins with this one, and raises.
-                if self.uids or self.missing:
-                    return 0
-                error.filename = error.filename or self._message_files.path(message)
-                raise
+                values = None if row is None else self._answer(row, cached)
+            except Exception as error:
+                message = MessageFile._make(rows[uid][:5])
+                log_unreadable(self._account, self._message_files.path(message), error)
+                self.unreadable.append(uid)
+                return 0  # it may have been read as a whole before it failed
             if values is None:
                 self.missing.append(uid)
                 continue
@@ -122,6 +120,15 @@ class _FetchChunk:
                 break
         return budget
 
+    def _answer(
+        self, row: tuple[Any, ...], cached: Sequence[dict[int, bytes]]
+    ) -> list[bytes | Blob] | None:
+        """Return the answers for one message, None if its file was removed."""
+        message = MessageFile._make(row[:5])
+        if self._is_bare_body and message.physical <= MAX_STRING_SIZE // 2:
+            return self._body(message)
+        return self._values(message, row[5], row[6], cached)
+
     def _body(self, message: MessageFile) -> list[bytes | Blob] | None:
         """Answer BODY[] alone, as synchronizing clients request it.
 
@@ -131,14 +138,18 @@ class _FetchChunk:
         if fd is None:
             return None
         try:
-            return [strings.literal(self._message_files.content(fd, message))]
+            octets = self._message_files.content(fd, message)
         finally:
             os.close(fd)
+        # Only a compressed file, or one that has grown, can be that large here.
+        if len(octets) > MAX_STRING_SIZE:
+            return [Blob(message.uid, self._items[0], len(octets))]
+        return [strings.literal(octets)]
 
     def _values(
         self, message: MessageFile, saved: int, email_id: bytes, cached: Sequence[dict[int, bytes]]
     ) -> list[bytes | Blob] | None:
-        """Return the answers for one message, None if its file was removed."""
+        """Return the answers for one message in the order of the items, None if its file was removed."""
         values: list[bytes | Blob] = []
         reader: MessageReader | None = None
         try:
@@ -170,6 +181,12 @@ def _read_item(reader: MessageReader, item: FetchItem) -> bytes | Blob:
     """Return the answer to `item` from the message's file."""
     if isinstance(item, BodySection) or (isinstance(item, Binary) and not item.size_only):
         string = reader.string(item)
+        # The client is sent the size of a large string before the string is read. So here its last byte is read: if the
+        # file is damaged, this raises; if another program has truncated it, it is measured again.
+        if isinstance(string, tuple) and string[1] > MAX_STRING_SIZE:
+            start, size = string
+            if not os.pread(reader.fd, 1, start + size - 1):
+                string = reader.whole().content(item)
         if string is None:
             return strings.NIL
         size = string[1] if isinstance(string, tuple) else len(string)
@@ -200,11 +217,7 @@ def _attribute(item: Attribute, saved: int, email_id: bytes) -> bytes:
 def read(
     account: AccountState, key: int, uid: int, item: FetchItem, offset: int, size: int
 ) -> bytes:
-    """Return a range of the string that a `Blob` stands for; `IStore.read` describes the arguments.
-
-    Raises:
-        MessageExpunged: the message was expunged.
-    """
+    """Return a range of the string that a `Blob` stands for; `IStore.read` describes the arguments and errors."""
     blob = account.open_blob
     if blob is None or blob[:3] != (key, uid, item):
         _close_blob(account)
@@ -224,10 +237,14 @@ def _opened_message(account: AccountState, key: int, uid: int) -> Iterator[Messa
     message_files = MessageFiles(account.folder(key))
     for row in account.index.message_rows(FILE_COLUMNS, key, [uid]):
         message = MessageFile._make(row)
-        with message_files.opened(message) as fd:
-            if fd is not None:
-                yield MessageReader(message_files, message, fd)
-                return
+        try:
+            with message_files.opened(message) as fd:
+                if fd is not None:
+                    yield MessageReader(message_files, message, fd)
+                    return
+        except Exception as error:
+            log_unreadable(account, message_files.path(message), error)
+            raise StoreIOError from error
     raise MessageExpunged
 
 

@@ -3,6 +3,9 @@
 A file is sent unchanged if its size on the wire is its size on disk. Otherwise a CR is inserted before every LF that
 has none. Files that APPEND wrote say in their name that both sizes are equal (``W=`` equal to ``S=``), so even a
 message with bare LFs is returned byte for byte.
+
+Compressed files are decompressed first (`compression`). Both the name and the first bytes of such a file say that it is
+compressed. Therefore a message that begins like one, and was stored as it is, is returned byte for byte too.
 """
 
 import os
@@ -13,8 +16,8 @@ from typing import IO, NamedTuple
 
 from imapshield.errors import MessageExpunged
 from imapshield.mailbox.message_items import MessageItems, header_block
-from imapshield.maildir import files
-from imapshield.maildir.paths import FileFinder, message_path
+from imapshield.maildir import compression, filename, files
+from imapshield.maildir.folder_listing import FileFinder
 from imapshield.message import section
 from imapshield.message.chunks import CHUNK_SIZE, line_chunks
 from imapshield.wire.commands.fetch import Binary, BodySection, FetchItem
@@ -41,8 +44,10 @@ class MessageFile(NamedTuple):
 
     @property
     def is_verbatim(self) -> bool:
-        """Whether the file is sent unchanged."""
-        return self.size == self.physical
+        """Whether the file is sent unchanged. This is False for a file that may be compressed."""
+        return self.size == self.physical and not filename.may_be_compressed(
+            self.name, self.physical
+        )
 
 
 def to_wire(octets: bytes) -> bytes:
@@ -91,10 +96,10 @@ class MessageFiles(FileFinder):
     def open(self, message: MessageFile) -> int | None:
         """Return a descriptor of a message's file, None if the file was removed."""
         try:
-            return files.open_message(message_path(self.folder, message.directory, message.name))
+            return files.open_message(self.folder.entry(message.directory, message.name))
         except FileNotFoundError:
             with suppress(FileNotFoundError, MessageExpunged):
-                return files.open_message(self.current_path(message.name))
+                return files.open_message(self.current_entry(message.name))
         return None
 
     @contextmanager
@@ -112,7 +117,7 @@ class MessageFiles(FileFinder):
 
     def path(self, message: MessageFile) -> bytes:
         """Return the path at which the index has a message."""
-        return message_path(self.folder, message.directory, message.name)
+        return self.folder.path_of(message.directory, message.name)
 
     def content(self, fd: int, message: MessageFile) -> bytes:
         """Return a message as on the wire, read from its open file."""
@@ -120,14 +125,20 @@ class MessageFiles(FileFinder):
         # Reading one more byte than expected shows whether another program has appended to the file. Such bytes are
         # sent too.
         octets = os.pread(fd, physical + 1, 0)
-        if len(octets) == physical:
-            if size == physical:
+        stored = len(octets)
+        if stored == physical:
+            if size == physical and not octets.startswith(compression.MAGIC):
                 return octets
         else:
             octets = files.read_message(fd)
-        wire = to_wire(octets)
-        if len(wire) != size or len(octets) != physical:
-            self.measured.append((len(wire), len(octets), message.uid, physical))
+            stored = len(octets)
+        is_verbatim = size == stored == physical
+        if _is_compressed(octets, message.name, stored):
+            octets = compression.decompress(octets)
+            is_verbatim = size == len(octets)
+        wire = octets if is_verbatim else to_wire(octets)
+        if len(wire) != size or stored != physical:
+            self.measured.append((len(wire), stored, message.uid, physical))
         return wire
 
     def measure(self, message: MessageFile) -> int | None:
@@ -136,9 +147,23 @@ class MessageFiles(FileFinder):
             if fd is None:
                 return None
             octets = files.read_message(fd)
+            stored = len(octets)
+            if _is_compressed(octets, message.name, stored):
+                octets = compression.decompress(octets)
         size = wire_size(octets)
-        self.measured.append((size, len(octets), message.uid, message.physical))
+        self.measured.append((size, stored, message.uid, message.physical))
         return size
+
+
+def _is_compressed(octets: bytes, name: bytes, stored: int) -> bool:
+    """Return whether a file is compressed.
+
+    Args:
+        octets: its content, or the beginning of it.
+        name: its name.
+        stored: its size.
+    """
+    return octets.startswith(compression.MAGIC) and filename.may_be_compressed(name, stored)
 
 
 @dataclass(slots=True, eq=False)
@@ -168,12 +193,16 @@ class MessageReader:
         return self._head
 
     def _read_head(self) -> MessageItems:
-        size = _HEAD_SIZE
-        while size < self.message.physical:
+        message, size = self.message, _HEAD_SIZE
+        while size < message.physical:
             octets = files.read_range(self.fd, 0, size)
+            is_verbatim = message.size == message.physical
+            if _is_compressed(octets, message.name, message.physical):
+                octets = compression.decompress_head(octets, size)
+                is_verbatim = message.size == filename.stored_size(message.name)
             # A cut between CR and LF, or between the LFs before the body, would look like the end of the header.
             octets = octets.rstrip(b"\r\n")
-            wire = octets if self.message.is_verbatim else to_wire(octets)
+            wire = octets if is_verbatim else to_wire(octets)
             header = header_block(wire)
             if len(header) < len(wire):
                 return MessageItems(header)
@@ -192,13 +221,18 @@ class MessageReader:
         Returns:
             (start, size) if it is a range of the file, else its bytes; None for NIL.
         """
-        if self.message.is_verbatim and isinstance(item, BodySection):
-            if item.section.path or item.section.text == b"TEXT":
-                whole = self.whole()
-                found = section.body_section(whole.part, whole.data, item.section)
-                if isinstance(found, tuple):
-                    return _partial_range(found[0], found[1], item.partial)
-            elif not item.section.text:
+        if isinstance(item, BodySection) and (item.section.path or item.section.text == b"TEXT"):
+            whole = self.whole()
+            found = section.body_section(whole.part, whole.data, item.section)
+            if isinstance(found, tuple):
+                start, size = _partial_range(*found, item.partial)
+                is_small = len(whole.data) <= CHUNK_SIZE
+                if is_small or not self._is_verbatim():
+                    return whole.data[start : start + size]
+                return start, size
+        elif isinstance(item, BodySection) and not item.section.text:
+            is_small = item.partial is None and self.message.physical <= CHUNK_SIZE
+            if not is_small and self._is_verbatim():
                 return _partial_range(0, self.message.physical, item.partial)
         header_only = (
             isinstance(item, BodySection)
@@ -206,6 +240,10 @@ class MessageReader:
             and item.section.text in _HEADER_SECTIONS
         )
         return (self.head() if header_only else self.whole()).content(item)
+
+    def _is_verbatim(self) -> bool:
+        """Whether the file is sent unchanged, and is the file that the index has: it may have been compressed since."""
+        return self.message.is_verbatim and os.fstat(self.fd).st_size == self.message.physical
 
 
 def _partial_range(start: int, end: int, partial: tuple[int, int] | None) -> tuple[int, int]:

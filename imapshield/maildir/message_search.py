@@ -6,8 +6,8 @@ normalized form in which they are compared. From then on SQLite compares them, a
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from imapshield.mailbox.message_items import (
     MessageItems,
@@ -16,9 +16,11 @@ from imapshield.mailbox.message_items import (
     sent_date,
     utc_day,
 )
+from imapshield.mailbox.values import SearchResult
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE
 from imapshield.maildir.message_file import FILE_COLUMNS, MessageFile, MessageFiles, MessageReader
+from imapshield.maildir.unreadable import log_unreadable
 from imapshield.message.text import normalize
 from imapshield.wire.commands.search import (
     DateKey,
@@ -28,6 +30,8 @@ from imapshield.wire.commands.search import (
     SearchKey,
     TextKey,
 )
+
+T = TypeVar("T")
 
 _FIELDS = (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT")
 _SENT_ITEM = b"?SENT"
@@ -50,19 +54,21 @@ _OPERATORS = {b"BEFORE": "<", b"ON": "=", b"SINCE": ">="}
 
 def search(
     account: AccountState, key: int, uids: Sequence[int], search_key: SearchKey
-) -> list[int]:
-    """Return those of `uids` that match; `IStore.search` describes the arguments."""
-    return _Search(account, key, search_key, MessageFiles(account.folder(key))).run(uids)
+) -> SearchResult:
+    """Find those of `uids` that match; `IStore.search` describes the arguments."""
+    search = _Search(account, key, search_key, MessageFiles(account.folder(key)))
+    return SearchResult(search.run(uids), search.unreadable)
 
 
 @dataclass(slots=True, eq=False)
 class _Search:
-    """One search for a key in one mailbox."""
+    """One search for a key in one mailbox. `unreadable` are the messages that could not be read or decoded."""
 
     account: AccountState
     mailbox: int
     key: SearchKey
     files: MessageFiles
+    unreadable: list[int] = field(default_factory=list, init=False)
 
     def run(self, uids: Sequence[int]) -> list[int]:
         """Return those of `uids` that match."""
@@ -82,14 +88,18 @@ class _Search:
                 rows = [] if is_thread else self._rows("uid, email_id", uids)
                 return [uid for uid, email_id in rows if email_id == object_id]
             case HeaderKey() | EnvelopeKey():
-                messages = self._read(uids, MessageReader.head)
+                part = MessageReader.head
             case TextKey():
-                messages = self._read(uids, MessageReader.whole)
+                part = MessageReader.whole
             case _:
                 raise AssertionError(self.key)
-        matching = [uid for uid, message in messages if message.matches(self.key)]
+        answers = self._read(uids, part, self._matches)
+        matching = [uid for uid, matches in answers if matches]
         self.account.cache.add(self.mailbox, [], self.files.measured)
         return matching
+
+    def _matches(self, message: MessageItems) -> bool:
+        return message.matches(self.key)
 
     def _rows(self, columns: str, uids: Sequence[int]) -> list[Any]:
         return self.account.index.message_rows(columns, self.mailbox, uids)
@@ -118,37 +128,54 @@ class _Search:
         sent_item = cache.item_id(_SENT_ITEM)
         answers: list[tuple[object, int, int]] = []
         matching = []
-        for uid, message in self._read(uids, MessageReader.head):
+
+        def values_and_match(message: MessageItems) -> tuple[list[tuple[object, int]], bool]:
             header = message.header
+            values: list[tuple[object, int]] = []
             for key, item in items:
                 text = "".join(_SEPARATOR + value for value in searched_texts(header, key))
                 value = text.encode("utf-8", "replace")
                 if len(value) <= MAX_ANSWER_SIZE:
-                    answers.append((value, uid, item))
+                    values.append((value, item))
             day = sent_date(header)
-            answers.append((0 if day is None else day.toordinal(), uid, sent_item))
-            if message.matches(self.key):
+            values.append((0 if day is None else day.toordinal(), sent_item))
+            return values, message.matches(self.key)
+
+        for uid, (values, matches) in self._read(uids, MessageReader.head, values_and_match):
+            answers += [(value, uid, item) for value, item in values]
+            if matches:
                 matching.append(uid)
         cache.add(self.mailbox, answers, self.files.measured)
         return matching
 
     def _read(
-        self, uids: Sequence[int], part: Callable[[MessageReader], MessageItems]
-    ) -> Iterator[tuple[int, MessageItems]]:
-        """Yield (UID, message) of the messages that exist; `part` is `MessageReader.head` or `MessageReader.whole`."""
+        self,
+        uids: Sequence[int],
+        part: Callable[[MessageReader], MessageItems],
+        answer: Callable[[MessageItems], T],
+    ) -> Iterator[tuple[int, T]]:
+        """Yield (UID, answer) of the messages that exist and can be read.
+
+        Args:
+            uids: the messages.
+            part: `MessageReader.head` or `MessageReader.whole`.
+            answer: called with each message. If it raises, the message is unreadable.
+        """
         for row in self._rows(FILE_COLUMNS, uids):
             message = MessageFile._make(row)
-            fd = self.files.open(message)
-            if fd is None:
-                continue
             try:
-                items = part(MessageReader(self.files, message, fd))
-            except OSError as error:
-                error.filename = error.filename or self.files.path(message)
-                raise
-            finally:
-                os.close(fd)
-            yield message.uid, items
+                fd = self.files.open(message)
+                if fd is None:
+                    continue
+                try:
+                    answered = answer(part(MessageReader(self.files, message, fd)))
+                finally:
+                    os.close(fd)
+            except Exception as error:
+                log_unreadable(self.account, self.files.path(message), error)
+                self.unreadable.append(message.uid)
+            else:
+                yield message.uid, answered
 
 
 def _item_name(key: HeaderKey | EnvelopeKey) -> bytes | None:

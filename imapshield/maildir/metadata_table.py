@@ -21,20 +21,25 @@ def set_metadata(account: AccountState, name: str, entries: Mapping[bytes, bytes
 
     If anything changes, the mailbox gets a new HIGHESTMODSEQ (RFC 7162 section 3.2).
 
+    Entries and values count towards the quota.
+
     Raises:
         TooMuchMetadata: there would be more than `MAX_METADATA_ENTRIES`.
+        QuotaExceeded: the account would be over its quota.
     """
     key = _key(account, name)
     with account.index.write() as db:
         before = _entries(account, key)
         for entry, value in entries.items():
-            if value is None:
-                db.execute("DELETE FROM metadata WHERE mailbox = ? AND entry = ?", (key, entry))
-            else:
-                db.execute("INSERT OR REPLACE INTO metadata VALUES (?, ?, ?)", (key, entry, value))
+            # Not REPLACE: whether that runs the trigger for the deleted row depends on how SQLite was built.
+            db.execute("DELETE FROM metadata WHERE mailbox = ? AND entry = ?", (key, entry))
+            if value is not None:
+                db.execute("INSERT INTO metadata VALUES (?, ?, ?)", (key, entry, value))
         after = _entries(account, key)
         if len(after) > MAX_METADATA_ENTRIES:
             raise TooMuchMetadata
+        if (growth := _octets(after) - _octets(before)) > 0:
+            account.check_quota(0, growth, counted=True)
         if after != before and key != _ACCOUNT_KEY:
             modseq = account.index.mailbox(key).highestmodseq + 1
             account.index.update_mailbox(key, highestmodseq=modseq)
@@ -50,6 +55,10 @@ def copy_metadata(account: AccountState, key: int, target_key: int) -> None:
 
 def _key(account: AccountState, name: str) -> int:
     return find_or_add(account, name).key if name else _ACCOUNT_KEY
+
+
+def _octets(entries: Mapping[bytes, bytes]) -> int:
+    return sum(len(entry) + len(value) for entry, value in entries.items())
 
 
 def _entries(account: AccountState, key: int) -> dict[bytes, bytes]:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from imapshield.maildir.filename import base
-from imapshield.maildir.paths import CUR, TMP, Listing
+from imapshield.maildir.folder_listing import Listing
+from imapshield.maildir.paths import CUR, TMP
 
 
 class IndexedFile(NamedTuple):

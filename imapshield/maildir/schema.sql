@@ -2,21 +2,21 @@
 -- from them and no message is lost. UIDVALIDITY, UIDs, MODSEQs, MAILBOXID, EMAILID and SAVEDATE are then assigned
 -- again. Metadata, special uses, and keywords that have no letter are lost.
 --
--- PRAGMA user_version holds the version of this schema (VERSION in index_database.py). There is only version 1 so far,
--- and no code that migrates an older database. A database with a newer version is not opened. This file is executed
--- statement by statement, and in each line everything after two hyphens is dropped.
+-- PRAGMA user_version holds the version of this schema (VERSION in index_database.py, which also changes a database of
+-- version 1 to this one). A database with a newer version is not opened. This file is executed statement by statement,
+-- and in each line everything after two hyphens is dropped.
 
 CREATE TABLE account (                      -- Exactly one row.
     id INTEGER PRIMARY KEY CHECK (id = 1),
     uidvalidity INTEGER NOT NULL,           -- The last UIDVALIDITY that any mailbox got. It never decreases. It is also
                                             -- in the file imapshield-uidvalidity, which outlives the index.
-    boot TEXT NOT NULL,                     -- Identifies the boot of the system during which the index was last opened.
-                                            -- After a reboot, the last commits may be lost, so UIDs and MODSEQs are
-                                            -- skipped.
-    octets INTEGER NOT NULL DEFAULT 0,      -- The bytes of all message files, for the quota: the sum of
-                                            -- message.physical. The triggers below maintain it when messages are
-                                            -- inserted and deleted. Code that updates message.physical updates it too.
-    messages INTEGER NOT NULL DEFAULT 0     -- The number of messages in all mailboxes.
+    octets INTEGER NOT NULL DEFAULT 0,      -- The bytes of all message files (message.physical) and of all metadata,
+                                            -- for the quota. The triggers below maintain it when rows are inserted
+                                            -- and deleted. Code that updates message.physical updates it too.
+    messages INTEGER NOT NULL DEFAULT 0,    -- The number of messages in all mailboxes.
+    inode INTEGER NOT NULL DEFAULT 0,       -- The inode of this file: a copy has another one. 0 if it is not known.
+    epoch INTEGER NOT NULL DEFAULT 0        -- Counts how often the file was opened for writing, and closed
+                                            -- (index_files.py).
 );
 
 CREATE TABLE mailbox (
@@ -42,8 +42,12 @@ CREATE TABLE mailbox (
     new_ino INTEGER NOT NULL DEFAULT 0,
     hot INTEGER NOT NULL DEFAULT 0,         -- Bits: 1 if cur_mtime is too recent to be trusted, 2 if new_mtime is, 4 if
                                             -- messages of the mailbox are staged (message.place is 2).
-    scanned REAL NOT NULL DEFAULT 0         -- When both directories were last read, in seconds since the epoch; 0
+    scanned REAL NOT NULL DEFAULT 0,        -- When both directories were last read, in seconds since the epoch; 0
                                             -- forces the next sync to read them.
+    synced_modseq INTEGER NOT NULL DEFAULT 0,  -- The names of messages with a MODSEQ up to this one are on stable
+                                            -- storage in the directories too (recovery.py).
+    changed_at INTEGER NOT NULL DEFAULT 0,  -- The mtime of cur/ in nanoseconds after the last change by imapshield.
+    cur_files INTEGER NOT NULL DEFAULT 0    -- The number of files in cur/ when it was last read.
 );
 
 CREATE TABLE message (                      -- Code inserts rows by position: do not change the order of the columns.
@@ -74,6 +78,14 @@ CREATE TABLE expunged (                     -- The log of expunged messages, for
     modseq INTEGER NOT NULL,                -- The HIGHESTMODSEQ that the expunge gave to the mailbox.
     uid INTEGER NOT NULL,
     PRIMARY KEY (mailbox, modseq, uid)
+) WITHOUT ROWID;
+
+CREATE TABLE removed (                      -- Files that EXPUNGE removed, while the directory is not on stable storage
+                                            -- (recovery.py).
+    mailbox INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,                -- The HIGHESTMODSEQ that the expunge gave to the mailbox.
+    names BLOB NOT NULL,                    -- The names of the files, separated by slashes.
+    PRIMARY KEY (mailbox, modseq)
 ) WITHOUT ROWID;
 
 CREATE TABLE item (                         -- What table answer has values for.
@@ -108,4 +120,12 @@ END;
 
 CREATE TRIGGER message_deleted AFTER DELETE ON message BEGIN
     UPDATE account SET octets = octets - old.physical, messages = messages - 1;
+END;
+
+CREATE TRIGGER metadata_inserted AFTER INSERT ON metadata BEGIN
+    UPDATE account SET octets = octets + length(new.entry) + length(new.value);
+END;
+
+CREATE TRIGGER metadata_deleted AFTER DELETE ON metadata BEGIN
+    UPDATE account SET octets = octets - length(old.entry) - length(old.value);
 END;

@@ -5,7 +5,8 @@ A COPY of a hundred messages must not leave sixty after a crash (RFC 9051 sectio
 1. The files are made in ``tmp/``, and that directory is synced.
 2. The index commits the rows, with directory TMP, and waits for the disk. From now on the messages exist, and are read
    from ``tmp/``. Other programs do not see them yet. The mailbox is marked STAGED.
-3. The files are renamed into ``cur/``. This is called publishing.
+3. The files are renamed into ``cur/``. This is called publishing. It needs no sync: `recovery` renames them again after
+   a power failure.
 
 If a crash or a disk error prevents the third step, the next APPEND or COPY to the mailbox, or the next process that
 opens the account, publishes the files. A single message needs no staging: its file is renamed into ``cur/`` before the
@@ -17,15 +18,10 @@ import sqlite3
 from collections.abc import Callable, Sequence
 
 from imapshield.errors import NoSuchMailbox
-from imapshield.maildir import files
-from imapshield.maildir.directory_state import (
-    STAGED,
-    DirectoryStamps,
-    record_own_change,
-    stat_or_create,
-)
-from imapshield.maildir.index import Index, MailboxRow
-from imapshield.maildir.paths import CUR, TMP, AccountPaths, message_path
+from imapshield.maildir.directory_state import DirectoryStamps, record_own_change, stat_or_create
+from imapshield.maildir.index import STAGED, Index, MailboxRow
+from imapshield.maildir.open_folders import OpenFolders
+from imapshield.maildir.paths import CUR, TMP
 
 
 class Staging:
@@ -33,15 +29,15 @@ class Staging:
 
     Args:
         index: the account's index.
-        paths: the account's paths.
+        folders: the account's folders.
         log_warning: called with one line for the operator.
     """
 
     def __init__(
-        self, index: Index, paths: AccountPaths, log_warning: Callable[[str], None]
+        self, index: Index, folders: OpenFolders, log_warning: Callable[[str], None]
     ) -> None:
         self._index = index
-        self._paths = paths
+        self._folders = folders
         self._log_warning = log_warning
 
     def insert(
@@ -54,6 +50,8 @@ class Staging:
     ) -> None:
         """Insert rows for files that are in place, in a write transaction.
 
+        The caller has synced the directory, or ``tmp/``, from which `recovery` could move the files again.
+
         Args:
             mailbox: the mailbox's row; the new UIDs begin at its UIDNEXT.
             directory: CUR, or TMP if the messages are staged.
@@ -61,8 +59,6 @@ class Staging:
             modseq: the MODSEQ of the new messages.
             rows: rows of the table ``message``.
         """
-        folder = self._paths.folder(mailbox.name)
-        files.sync_directory(message_path(folder, directory, b""))
         self._index.insert_messages(rows)
         self._index.update_mailbox(
             mailbox.key, uidnext=mailbox.uidnext + len(rows), highestmodseq=modseq
@@ -71,7 +67,7 @@ class Staging:
             flags = mailbox.directory_flags | STAGED
             self._index.update_mailbox(mailbox.key, directory_flags=flags)
         else:
-            record_own_change(self._index, mailbox, folder, before)
+            record_own_change(self._index, mailbox, self._folders.folder(mailbox.name), before)
 
     def publish_all(self) -> None:
         """Publish the messages that an earlier process left staged."""
@@ -94,12 +90,12 @@ class Staging:
         The messages are committed and can be read from ``tmp/``, so an error of the disk or the index is only logged.
         """
         try:
-            with self._index.write():
+            with self._index.write(durable=False):
                 self._publish(mailbox.key, first_uid)
         except (OSError, sqlite3.Error, NoSuchMailbox) as error:
             self._log_warning(
                 f"new messages of the mailbox {mailbox.name!r} below "
-                f"{os.fsdecode(self._paths.root)} could not be "
+                f"{os.fsdecode(self._folders.root)} could not be "
                 f"moved from tmp/ to cur/: {error}. Clients can read them, other mail programs "
                 "cannot. The next COPY "
                 "or APPEND to the mailbox, and the next start, try again; check the disk and "
@@ -117,19 +113,19 @@ class Staging:
     def _publish(self, key: int, first_uid: int) -> None:
         db = self._index.db
         mailbox = self._index.mailbox(key)
-        folder = self._paths.folder(mailbox.name)
+        folder = self._folders.folder(mailbox.name)
         before = stat_or_create(folder)
+        tmp, cur = folder.directory(TMP), folder.directory(CUR)
         staged = f"mailbox = ? AND uid >= ? AND place = {TMP}"
         names = db.execute(f"SELECT name FROM message WHERE {staged}", (key, first_uid)).fetchall()  # noqa: S608
         listed_at = mailbox.listed_at
         for (name,) in names:
             try:
-                os.rename(message_path(folder, TMP, name), message_path(folder, CUR, name))
+                os.rename(name, name, src_dir_fd=tmp, dst_dir_fd=cur)
             except FileNotFoundError:
                 # Either a process that crashed has already renamed the file, or another program has removed it. The
                 # next sync reads both directories and finds out.
                 listed_at = 0.0
-        files.sync_directory(folder + b"/cur")
         db.execute(f"UPDATE message SET place = {CUR} WHERE {staged}", (key, first_uid))  # noqa: S608
         flags = mailbox.directory_flags & ~STAGED
         self._index.update_mailbox(key, directory_flags=flags, listed_at=listed_at)

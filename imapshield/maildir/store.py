@@ -5,7 +5,10 @@ Each method of the store is a function of another module. These modules explain 
 =======================  ==============================================================================================
 `sync`                   how changes by other programs are noticed, and which are not
 `index_database`         the lock between processes, durability, a corrupt index
+`index_files`            how a restored backup is detected
+`open_folders`           why files are reached through descriptors
 `append_copy`            the order of steps in which a crash loses no message
+`recovery`               what a power failure undoes, and how it is done again
 `staging`                several messages that are stored together
 `watch`                  inotify, and why it is only a hint
 `account_state`          what all operations share
@@ -30,10 +33,13 @@ from imapshield.maildir import (
     message_fetch,
     message_search,
     metadata_table,
+    recovery,
     subscription_file,
     sync,
 )
 from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.paths import TMP
+from imapshield.wire.names import INBOX
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,18 +53,35 @@ def _operation(
     @wraps(function)
     def method(store: "MaildirStore", /, *args: P.args, **kwargs: P.kwargs) -> R:
         account = store._account
+        # The content of a message that is appended may be read from this store (CATENATE).
+        is_nested, account.is_running = account.is_running, True
         try:
-            account.prepare()
+            if not is_nested and account.open():
+                _prepare(account)
             return function(account, *args, **kwargs)
         except (StoreError, OSError, sqlite3.Error) as error:
             account.reset()
             if isinstance(error, OSError):
-                raise files.store_error(error, account.paths.root, account.log_warning) from error
+                raise files.store_error(error, account.folders.root, account.log_warning) from error
             if isinstance(error, sqlite3.Error):
                 raise account.index.store_error(error) from error
             raise
+        finally:
+            account.is_running = is_nested
+            if not is_nested:
+                account.folders.release()
 
     return method
+
+
+def _prepare(account: AccountState) -> None:
+    """Finish what a crash or a power failure interrupted, and follow a restored backup."""
+    if account.index.is_restored:
+        account.index.renew_all()
+    account.staging.publish_all()
+    recovery.recover_all(account)
+    tmp = account.folders.folder(INBOX).directory(TMP)
+    files.remove_stale(tmp, account.now(), account.staging.staged_names())
 
 
 @implementer(IStore, IQuotaStore, IMetadataStore)
@@ -73,6 +96,10 @@ class MaildirStore:
         now: returns seconds since the epoch; file times are compared with it.
         log_warning: called with one line for the operator: what failed, the path, and what to do.
         quota: the maximum of bytes and of messages of the account; None is no limit.
+        base: a directory above `root` that the owner of the mail cannot replace; by default the parent directory. Below
+            it, symbolic links are not followed, except those of root and of the server's own user.
+        index_directory: the directory of the index, which is created if it does not exist; by default `root`.
+        follow_symlinks: whether folders may be symbolic links to directories.
     """
 
     def __init__(
@@ -82,8 +109,19 @@ class MaildirStore:
         now: Callable[[], float],
         log_warning: Callable[[str], None],
         quota: tuple[int | None, int | None] = (None, None),
+        base: str | None = None,
+        index_directory: str | None = None,
+        follow_symlinks: bool = False,
     ) -> None:
-        self._account = AccountState(root, now, log_warning, quota)
+        self._account = AccountState(
+            root,
+            now,
+            log_warning,
+            quota=quota,
+            base=base,
+            index_directory=index_directory,
+            follow_symlinks=follow_symlinks,
+        )
 
     mailboxes = _operation(folders.mailboxes)
     create = _operation(folders.create)
@@ -114,4 +152,4 @@ class MaildirStore:
     search = _operation(message_search.search)
 
     def close(self) -> None:
-        self._account.index.close()
+        self._account.close()

@@ -7,13 +7,14 @@ and separates the levels of a name by TAB. Lines that are no mailbox name are ke
 from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.files import Entry
 from imapshield.maildir.paths import folder_name, mailbox_name
 from imapshield.wire.names import INBOX, fold_inbox
 
 MAX_SUBSCRIPTIONS = 10_000
 """Lines of the file, as many as an account may have mailboxes. Each LSUB, and each change, reads the whole file."""
 
-_FILE = b"/subscriptions"
+_FILE = b"subscriptions"
 _VERSION_2 = b"V\t2\n\n"
 
 
@@ -43,12 +44,16 @@ def set_subscribed(account: AccountState, name: str, subscribed: bool) -> None:
         else:
             lines[_format(folder, version_2)] = name
         content = (_VERSION_2 if version_2 else b"") + b"".join(line + b"\n" for line in lines)
-        files.replace(account.paths.root + _FILE, content)
+        files.replace(_entry(account), content, account.folders.owner)
+
+
+def _entry(account: AccountState) -> Entry:
+    return Entry(account.folders.fd, _FILE)
 
 
 def _read(account: AccountState) -> tuple[bool, dict[bytes, str | None]]:
     """Return whether the file is version 2, and the mailbox name of each line, None for a line that is no name."""
-    content = files.read_small(account.paths.root + _FILE)
+    content = files.read_small(_entry(account))
     version_2 = content.startswith(_VERSION_2)
     lines = content[len(_VERSION_2) if version_2 else 0 :].split(b"\n")
     return version_2, {line: _parse(line, version_2) for line in lines if line}

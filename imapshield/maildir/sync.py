@@ -43,36 +43,47 @@ What this module does not do, and why
 * Dovecot's lock file for ``dovecot-keywords`` is not taken. The file is replaced whole. If two programs add a keyword
   at the same moment, one keyword loses its letter.
 * inotify is not relied upon. It is a hint that makes IDLE faster; `watch` explains what it misses.
-* Symbolic links to messages are not followed (`files`). Symbolic links to folders are, so mailboxes can be shared.
+* Symbolic links are not followed (`open_folders`).
 """
 
-import os
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+import errno
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 
 from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import OpenedMailbox
-from imapshield.maildir import filename, uid_assignment
+from imapshield.maildir import filename, files, uid_assignment
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import (
     CUR_MTIME_UNTRUSTED,
     NEW_MTIME_UNTRUSTED,
-    STAGED,
+    READING_SECONDS_PER_FILE,
     UNTRUSTED_SECONDS,
     DirectoryStamps,
     is_untrusted,
     record_own_change,
     stat_or_create,
 )
-from imapshield.maildir.index import MailboxRow
-from imapshield.maildir.paths import CUR, NEW, Listing, list_folder, message_path
+from imapshield.maildir.folder_listing import Listing, list_folder
+from imapshield.maildir.index import MAX_UID, STAGED, MailboxRow
+from imapshield.maildir.open_folders import Folder
+from imapshield.maildir.paths import CUR, NEW
 from imapshield.maildir.reconcile import IndexedFile, is_unchanged, reconcile
 from imapshield.wire.names import fold_inbox
 from imapshield.wire.sequence import SequenceSet
 
 MAX_TRUSTED_SECONDS = 3600.0
 """Directories are read again after this time, whatever their mtimes are."""
+
+MAX_ADDED_TOGETHER = 200
+MAX_FILES_ADDED_TOGETHER = 2000
+"""How many mailboxes, with how many files in ``cur/``, are added to the index in one transaction with the mailbox that
+is opened: few enough that its client does not wait noticeably longer."""
+
+UIDS_LEFT = 1_000_000
+"""A mailbox that has fewer UIDs left gets a new UIDVALIDITY and new UIDs when it is opened. Only a file of another
+server, or a damaged index, brings a mailbox there."""
 
 # SQLite would walk through the whole mailbox for the few messages in new/, or for none: hence the explicit index.
 _IN_NEW = f"FROM message INDEXED BY message_new WHERE mailbox = ? AND place = {NEW}"
@@ -82,14 +93,18 @@ _IN_ANY = "FROM message WHERE mailbox = ?"
 def mailbox_key(account: AccountState, name: str) -> int:
     """Return the key of a mailbox without a sync; `IStore.mailbox_key` describes the result."""
     mailbox = find_or_add(account, name)
-    if not os.path.isdir(account.paths.folder(mailbox.name)):
-        raise NoSuchMailbox
+    account.folders.folder(mailbox.name)  # raises NoSuchMailbox
     return mailbox.key
 
 
 def open_mailbox(account: AccountState, name: str, claim_recent: bool) -> OpenedMailbox:
     """Return all messages of a mailbox after a sync; `IStore.open` describes the arguments."""
-    mailbox, recent = synchronize(account, find_or_add(account, name), claim_recent)
+    mailbox = find_or_add(account, name)
+    if mailbox.uidnext > MAX_UID - UIDS_LEFT:
+        account.log_warning(f"the mailbox {mailbox.name!r} has no UIDs left and gets new ones")
+        with account.index.write():
+            mailbox = account.index.renew(account.index.mailbox(mailbox.key))
+    mailbox, recent = synchronize(account, mailbox, claim_recent)
     key = mailbox.key
     delta = account.index.delta_since(key, 0, recent)
     return OpenedMailbox(key, mailbox.name, mailbox.uidvalidity, mailbox.mailbox_id, delta)
@@ -111,29 +126,58 @@ def find_or_add(account: AccountState, name: str) -> MailboxRow:
             looked for.
     """
     name = fold_inbox(name)
-    folder = account.paths.existing_folder(name)
+    account.folders.existing_name(name)
     mailbox = account.index.mailbox_named(name)
     if mailbox is not None:
         return mailbox
-    stat_or_create(folder)  # raises NoSuchMailbox
-    with account.index.write(durable=True):
-        return account.index.mailbox_named(name) or _add(account, name, folder)
+    stat_or_create(account.folders.folder(name))  # raises NoSuchMailbox
+    with account.index.write():
+        mailbox = account.index.mailbox_named(name) or _add(account, name)
+        _add_others(account)
+        return mailbox
 
 
-def _add(account: AccountState, name: str, folder: bytes) -> MailboxRow:
-    index = account.index
+def _add(account: AccountState, name: str) -> MailboxRow:
+    """Add a mailbox and its messages to the index, in a write transaction."""
+    index, folder = account.index, account.folders.folder(name)
+    stamps = stat_or_create(folder)
     imported = uid_assignment.read_uid_list(folder)
+    uids: Mapping[bytes, int] = {}
     if imported is None:
-        return index.add_mailbox(name)
-    uid_assignment.mark_imported(folder)
-    uidvalidity, first_uid, uids = imported
-    mailbox = index.add_mailbox(name, uidvalidity=uidvalidity, uidnext=first_uid)
-    listed = list(list_folder(folder, cur=True).by_base().values())
-    uidnext = uid_assignment.add_files(account, mailbox, folder, listed, 2, uids)
-    index.update_mailbox(
-        mailbox.key, highestmodseq=2, uidnext=uidnext, last_claimed_uid=first_uid - 1
-    )
+        mailbox = index.add_mailbox(name)
+    else:
+        uid_assignment.mark_imported(folder)
+        uidvalidity, first_uid, uids = imported
+        mailbox = index.add_mailbox(name, uidvalidity=uidvalidity, uidnext=first_uid)
+    listing = list_folder(folder, cur=True)
+    found = list(listing.by_base().values())
+    if found:
+        uidnext = uid_assignment.add_files(account, mailbox, folder, found, 2, uids)
+        index.update_mailbox(mailbox.key, highestmodseq=2, uidnext=uidnext)
+    if imported is not None:
+        index.update_mailbox(mailbox.key, last_claimed_uid=mailbox.uidnext - 1)
+    _record_reading(account, index.mailbox(mailbox.key), stamps, listing)
     return index.mailbox(mailbox.key)
+
+
+def _add_others(account: AccountState) -> None:
+    """Add more mailboxes that the index lacks, in the same transaction.
+
+    A client that lists thousands of folders of another server would otherwise wait for the disk for each of them.
+    """
+    if not account.unindexed:
+        rows = account.index.db.execute("SELECT name FROM mailbox")
+        account.unindexed = list(set(account.folders.mailboxes()) - {name for (name,) in rows})
+        account.unindexed.sort(reverse=True)
+    files_added = 0
+    for _ in range(min(MAX_ADDED_TOGETHER, len(account.unindexed))):
+        name = account.unindexed.pop()
+        if account.index.mailbox_named(name) is None:
+            with suppress(NoSuchMailbox):
+                files_added += _add(account, name).cur_files
+        account.folders.release()
+        if files_added > MAX_FILES_ADDED_TOGETHER:
+            break
 
 
 def synchronize(
@@ -153,7 +197,7 @@ def synchronize(
         NoSuchMailbox: the folder does not exist.
     """
     index, key = account.index, mailbox.key
-    folder = account.paths.folder(mailbox.name)
+    folder = account.folders.folder(mailbox.name)
     stamps = stat_or_create(folder)
     scan_cur = _must_read_cur(account, mailbox, stamps)
     scan_new = (
@@ -165,11 +209,11 @@ def synchronize(
     if scan_new:
         listing = list_folder(folder, scan_cur)
         if is_unchanged(_indexed_files(account, key, scan_cur), listing):
-            _record_reading(account, mailbox, stamps, scan_cur)
+            _record_reading(account, mailbox, stamps, listing)
             listing = None
     if listing is None and not (claim and _has_claimable(account, mailbox)):
         return mailbox, _unclaimed(account, mailbox)
-    with index.write():
+    with index.write(durable=listing is not None):
         mailbox = index.mailbox(key)
         stamps = stat_or_create(folder)
         if listing is not None:
@@ -178,7 +222,7 @@ def synchronize(
                 scan_cur, listing = True, list_folder(folder, True)
             _apply_listing(account, mailbox, folder, listing, list_folder(folder, scan_cur))
             mailbox = index.mailbox(key)
-            _record_reading(account, mailbox, stamps, scan_cur)
+            _record_reading(account, mailbox, stamps, listing)
             mailbox = index.mailbox(key)
         recent = _unclaimed(account, mailbox)
         if claim:
@@ -193,9 +237,14 @@ def _must_read_cur(account: AccountState, mailbox: MailboxRow, stamps: Directory
         or now - mailbox.listed_at >= MAX_TRUSTED_SECONDS
         or (
             bool(mailbox.directory_flags & CUR_MTIME_UNTRUSTED)
-            and not 0 <= now - stamps.cur_mtime / 1e9 < UNTRUSTED_SECONDS
+            and not 0 <= now - stamps.cur_mtime / 1e9 < _reading_delay(mailbox)
         )
     )
+
+
+def _reading_delay(mailbox: MailboxRow) -> float:
+    """Return after how many seconds a ``cur/`` whose mtime was not trusted is read again."""
+    return max(UNTRUSTED_SECONDS, mailbox.cur_files * READING_SECONDS_PER_FILE)
 
 
 def _indexed_files(account: AccountState, key: int, cur: bool) -> Iterable[tuple[int, bytes]]:
@@ -203,26 +252,27 @@ def _indexed_files(account: AccountState, key: int, cur: bool) -> Iterable[tuple
 
 
 def _record_reading(
-    account: AccountState, mailbox: MailboxRow, stamps: DirectoryStamps, cur: bool
+    account: AccountState, mailbox: MailboxRow, stamps: DirectoryStamps, listing: Listing
 ) -> None:
-    """Record the times at which the directories were read; `cur` is False if only ``new/`` was."""
+    """Record when the directories were read, and how many files ``cur/`` has."""
     now = account.now()
     flags = mailbox.directory_flags & (CUR_MTIME_UNTRUSTED | STAGED)
     fields: dict[str, object] = {"new_mtime": stamps.new_mtime, "new_ino": stamps.new_ino}
-    if cur:
+    if listing.cur is not None:
         flags &= STAGED
         flags |= CUR_MTIME_UNTRUSTED if is_untrusted(stamps.cur_mtime, now) else 0
-        fields |= {"cur_mtime": stamps.cur_mtime, "cur_ino": stamps.cur_ino, "listed_at": now}
+        fields |= {"cur_mtime": stamps.cur_mtime, "cur_ino": stamps.cur_ino}
+        fields |= {"listed_at": now, "cur_files": len(listing.cur)}
     flags |= NEW_MTIME_UNTRUSTED if is_untrusted(stamps.new_mtime, now) else 0
     is_new_recorded = stamps[2:] == (mailbox.new_mtime, mailbox.new_ino)
-    if cur or flags != mailbox.directory_flags or not is_new_recorded:
+    if listing.cur is not None or flags != mailbox.directory_flags or not is_new_recorded:
         index = account.index
-        with nullcontext() if index.db.in_transaction else index.write():
+        with nullcontext() if index.db.in_transaction else index.write(durable=False):
             index.update_mailbox(mailbox.key, directory_flags=flags, **fields)
 
 
 def _apply_listing(
-    account: AccountState, mailbox: MailboxRow, folder: bytes, first: Listing, second: Listing
+    account: AccountState, mailbox: MailboxRow, folder: Folder, first: Listing, second: Listing
 ) -> None:
     """Change the index to what the second listing shows; expunge only messages that both listings miss."""
     query = f"SELECT uid, name, place, flags {_IN_NEW if second.cur is None else _IN_ANY}"
@@ -283,7 +333,7 @@ def _unclaimed(account: AccountState, mailbox: MailboxRow) -> list[int]:
     return [uid for (uid,) in uids]
 
 
-def _claim(account: AccountState, mailbox: MailboxRow, folder: bytes) -> None:
+def _claim(account: AccountState, mailbox: MailboxRow, folder: Folder) -> None:
     r"""Record that all messages were claimed as \Recent, and move their files from ``new/`` to ``cur/``."""
     db = account.index.db
     before = stat_or_create(folder)
@@ -292,11 +342,10 @@ def _claim(account: AccountState, mailbox: MailboxRow, folder: bytes) -> None:
     for uid, name in in_new:
         target = name if b":2," in name else filename.base(name) + b":2,"
         try:
-            os.rename(message_path(folder, NEW, name), message_path(folder, CUR, target))
+            moved.append((_move_to_cur(folder, name, target), mailbox.key, uid))
         except OSError:
             # Another program moved the file first; or the file cannot be moved, and can still be read in new/.
             continue
-        moved.append((target, mailbox.key, uid))
     db.executemany(
         f"UPDATE message SET name = ?, place = {CUR} WHERE mailbox = ? AND uid = ?",  # noqa: S608
         moved,
@@ -304,3 +353,15 @@ def _claim(account: AccountState, mailbox: MailboxRow, folder: bytes) -> None:
     account.index.update_mailbox(mailbox.key, last_claimed_uid=mailbox.uidnext - 1)
     if moved:
         record_own_change(account.index, mailbox, folder, before)
+
+
+def _move_to_cur(folder: Folder, name: bytes, target: bytes) -> bytes:
+    """Rename a file of ``new/``; return its name in ``cur/``, which is `name` if `target` is too long."""
+    try:
+        files.rename(folder.entry(NEW, name), folder.entry(CUR, target))
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        files.rename(folder.entry(NEW, name), folder.entry(CUR, name))
+        return name
+    return target

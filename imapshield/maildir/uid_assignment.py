@@ -5,7 +5,6 @@ read from that server's files when imapshield sees a folder for the first time. 
 imported: after imapshield has assigned UIDs, the other server's files no longer say which UIDs are free.
 """
 
-import os
 import re
 import secrets
 import stat
@@ -15,12 +14,10 @@ from typing import NamedTuple
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.index import MailboxRow
-from imapshield.maildir.paths import message_path
+from imapshield.maildir.open_folders import Folder
+from imapshield.maildir.unreadable import log_once
 
-MAX_LOGGED_FILES = 1000
-"""Files of one account that the operator is warned about. Without a limit they could fill the log and the memory."""
-
-_MARKER = b"/imapshield.imported"
+_MARKER = b"imapshield.imported"
 _MAX_UID = 0xFFFFFFFF
 
 
@@ -36,13 +33,13 @@ class UidListFormat(NamedTuple):
 
 
 DOVECOT = UidListFormat(
-    b"/dovecot-uidlist",
+    b"dovecot-uidlist",
     re.compile(rb"3 (?:[A-Z][^ ]* )*?V([0-9]{1,10}) (?:[A-Z][^ ]* )*?N([0-9]{1,10})(?: |\Z)"),
     b":",
 )
 """Version 3: ``3 V<uidvalidity> N<uidnext>``, then ``<uid> <extras> :<name>`` lines."""
 
-COURIER = UidListFormat(b"/courierimapuiddb", re.compile(rb"1 ([0-9]{1,10}) ([0-9]{1,10})\Z"), b" ")
+COURIER = UidListFormat(b"courierimapuiddb", re.compile(rb"1 ([0-9]{1,10}) ([0-9]{1,10})\Z"), b" ")
 """Version 1: ``1 <uidvalidity> <uidnext>``, then ``<uid> <name>`` lines."""
 
 
@@ -74,25 +71,26 @@ def parse_uid_list(content: bytes, form: UidListFormat) -> UidList | None:
     return UidList(uidvalidity, uidnext, uids)
 
 
-def read_uid_list(folder: bytes) -> UidList | None:
+def read_uid_list(folder: Folder) -> UidList | None:
     """Return the UIDs that another server assigned in this folder, None if there are none or if they were imported."""
-    if os.path.exists(folder + _MARKER):
+    if _MARKER in files.names(folder.fd):
         return None
     lists = (
-        parse_uid_list(files.read_small(folder + form.file), form) for form in (DOVECOT, COURIER)
+        parse_uid_list(files.read_small(folder.file(form.file)), form)
+        for form in (DOVECOT, COURIER)
     )
     return next(filter(None, lists), None)
 
 
-def mark_imported(folder: bytes) -> None:
+def mark_imported(folder: Folder) -> None:
     """Record that the UIDs of this folder were imported."""
-    files.replace(folder + _MARKER, b"")
+    files.replace(folder.file(_MARKER), b"", folder.owner)
 
 
 def add_files(
     account: AccountState,
     mailbox: MailboxRow,
-    folder: bytes,
+    folder: Folder,
     new_files: Sequence[tuple[int, bytes]],
     modseq: int,
     imported_uids: Mapping[bytes, int] | None = None,
@@ -137,32 +135,22 @@ def add_files(
 
 
 def _in_delivery_order(
-    account: AccountState, folder: bytes, new_files: Sequence[tuple[int, bytes]]
+    account: AccountState, folder: Folder, new_files: Sequence[tuple[int, bytes]]
 ) -> list[tuple[tuple[float, int, int, bytes], int, bytes, int, int]]:
     """Return (sort key, directory, name, size, mtime) of the files that are messages."""
     delivered = []
     for directory, name in new_files:
-        path = message_path(folder, directory, name)
         try:
-            status = os.lstat(path)
+            status = files.status(folder.entry(directory, name))
         except FileNotFoundError:
             # Another program moved or removed the file. The next sync finds out which.
             continue
         if status.st_size > files.MAX_MESSAGE_SIZE:
-            _log_too_large(account, path)
+            path = folder.path_of(directory, name)
+            text = f"is larger than {files.MAX_MESSAGE_SIZE} bytes and is not shown to mail clients"
+            log_once(account, path, text + "; move it out of the Maildir")
         elif stat.S_ISREG(status.st_mode):
             key = filename.delivery_order(name, status.st_mtime)
             delivered.append((key, directory, name, status.st_size, int(status.st_mtime)))
     delivered.sort()
     return delivered
-
-
-def _log_too_large(account: AccountState, path: bytes) -> None:
-    logged = account.logged_files
-    if path not in logged and len(logged) < MAX_LOGGED_FILES:
-        logged.add(path)
-        account.log_warning(
-            f"{os.fsdecode(path)!r} is larger than {files.MAX_MESSAGE_SIZE} bytes and is not "
-            "shown to mail "
-            "clients; move it out of the Maildir"
-        )

@@ -35,6 +35,12 @@ _KNOWN: Final = {
     for name, codec in (aliases | {c: c for c in aliases.values()} | _MORE_NAMES).items()
     if codec not in _NOT_CHARSETS
 }
+# Without a byte order mark, the incremental decoders of these codecs raise an exception, and the others assume the byte
+# order of the machine.
+_BYTE_ORDER_MARKS: Final = {
+    "utf_16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    "utf_32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+}
 _surrogate = re.compile("[\ud800-\udfff]")
 _punctuation = re.compile(r"[^a-z0-9]+")
 
@@ -65,6 +71,8 @@ def to_text(data: bytes, charset: bytes) -> str:
 
 
 def _decode(data: bytes, codec: str) -> str:
+    if codec in _BYTE_ORDER_MARKS and not data.startswith(_BYTE_ORDER_MARKS[codec]):
+        codec += "_le"  # what mailers on Windows write
     if len(data) <= CHUNK_SIZE:
         return data.decode(codec, "replace")
     decoder = codecs.getincrementaldecoder(codec)("replace")

@@ -22,6 +22,8 @@ _markup = re.compile(
     r"<!--.*?(?:-->|\Z)|<(script|style|head|title)\b.*?(?:</\1\s*+>|\Z)|<[^>]*+(?:>|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
+# `html.unescape` calls `int`, which refuses more than 4300 digits. No character has a number of eight digits.
+_huge_reference = re.compile(r"&#[0-9]{1000,}+;?")
 _quoted = re.compile(r"^>.*$", re.MULTILINE)
 
 
@@ -112,7 +114,7 @@ def preview(part: Part, data: bytes, limit: int = 200) -> str:
             continue
         text = _body_text(child, data, min(child.end, child.body_start + PREVIEW_BYTES))
         if child.kind == b"text/html":
-            text = html.unescape(_markup.sub(" ", text))
+            text = html.unescape(_huge_reference.sub("\ufffd", _markup.sub(" ", text)))
         text = text.replace("\0", "")
         unquoted = " ".join((_quoted.sub("", text) if ">" in text else text).split())
         if unquoted:

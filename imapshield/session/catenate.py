@@ -5,7 +5,13 @@ The parts are not copied first: the store reads each part in place while it writ
 
 from collections.abc import Sequence
 
-from imapshield.errors import BadCommand, BadMailboxName, CommandRefused, NoSuchMailbox
+from imapshield.errors import (
+    BadCommand,
+    BadMailboxName,
+    CommandRefused,
+    NoSuchMailbox,
+    StoreIOError,
+)
 from imapshield.mailbox.account_api import ICatenate
 from imapshield.mailbox.values import Blob
 from imapshield.session import mailbox_names
@@ -61,13 +67,15 @@ async def _stored_part(session: SessionState, url: bytes) -> LiteralData:
     no_such_part = CommandRefused(code, "URL does not name a part of a message")
     selected = session.mailbox.name if session.state is State.SELECTED else None
     try:
-        name, uidvalidity, uid, item = urls.parse(url, selected)
+        name, uidvalidity, uid, item = urls.parse(url, selected, session.names)
         async with mailbox_names.opened(session, name) as (mailbox, _):
             if uidvalidity not in (None, mailbox.uidvalidity):
                 raise no_such_part
             fetched = await mailbox.fetch([uid], [item], session.limits.fetch_chunk_size)
     except (BadCommand, BadMailboxName, NoSuchMailbox) as error:
         raise CommandRefused(code, error.text) from None
+    if fetched.unreadable:
+        raise StoreIOError
     value = fetched.columns[0][0] if fetched.uids else b""
     if isinstance(value, Blob):
         size = value.size

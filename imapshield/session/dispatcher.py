@@ -5,6 +5,10 @@ Rules
 * After every error the client gets a tagged response with a text of this server: BAD for a malformed command, NO for a
   refusal by a handler or the store, and NO [SERVERBUG] for an internal error, with a reference to its traceback in the
   log.
+* A message that cannot be read or changed stops no command. The command is executed for the others, and its response is
+  NO [CONTACTADMIN] with the number of messages that are missing.
+* A command that fails because the selected mailbox was deleted gets BYE instead of NO: clients do not expect that NOOP
+  fails (RFC 9051 section 6.1.2).
 * Pending updates precede the tagged response, except after commands whose `CommandSpec.sync` is False.
 """
 
@@ -27,6 +31,11 @@ from imapshield.wire.grammar import parse
 from imapshield.wire.grammar.search import SaveRefused
 from imapshield.wire.responses import Tagged, bad, no
 from imapshield.wire.traits import log_sample
+
+_INCOMPLETE = "Not all messages were processed"
+_FAILED_CODE = b"CONTACTADMIN"
+"""The response code of a command that failed for some messages only (RFC 5530). To repeat the command does not help,
+whatever the reason: the administrator has to repair the file, or to report the bug."""
 
 _OTHER_PROTOCOLS = frozenset(
     b"GET POST PUT HEAD OPTIONS DELETE CONNECT TRACE PATCH PRI EHLO HELO LHLO MAIL USER".split()
@@ -71,13 +80,19 @@ class Dispatcher:
         session.begin_command(command.tag or b"")
         try:
             result = await self._respond(command, spec)
-            # The connection may have ended while the command was running.
-            if result is not None and session.state is not State.LOGOUT:
+            if result is not None and not self._replaced_by_bye(result):
                 await self._finish(command, spec, result)
         finally:
             session.end_command()
         if session.state is not State.LOGOUT:
             session.after_command()
+
+    def _replaced_by_bye(self, result: Result) -> bool:
+        """Whether the connection has ended while the command was running, or ends instead of a NO."""
+        if self.session.state is State.LOGOUT:
+            return True
+        failed = isinstance(result, Tagged) and result.condition == b"NO"
+        return failed and self.session.has_lost_mailbox
 
     async def _respond(
         self, command: RawCommand, spec: CommandSpec[Session] | None
@@ -124,7 +139,9 @@ class Dispatcher:
 
     async def _parse_and_handle(self, raw: RawCommand, spec: CommandSpec[Session]) -> Result:
         session = self.session
-        session.command = command = parse(raw.parts, limits=self._grammar_limits, utf8=session.utf8)
+        session.command = command = parse(
+            raw.parts, limits=self._grammar_limits, names=session.names
+        )
         session.io.command_parsed()
         if session.uid_only and command.uid is False:
             raise session.uid_required()
@@ -149,7 +166,7 @@ class Dispatcher:
     ) -> None:
         session = self.session
         tagged, then = result if isinstance(result, Response) else (result, None)
-        tagged = self._with_limit_code(tagged)
+        tagged = self._with_failures(self._with_limit_code(tagged))
         if command.tag is None:
             session.io.write(encode.untagged(*tagged))
         else:
@@ -166,8 +183,22 @@ class Dispatcher:
         if tagged.code is None:
             return tagged._replace(code=code)
         # A response has only one code.
-        self.session.io.write(encode.untagged(b"NO", "Not all messages were processed", code))
+        self.session.io.write(encode.untagged(b"NO", _INCOMPLETE, code))
         return tagged
+
+    def _with_failures(self, tagged: Tagged) -> Tagged:
+        """Return NO in place of OK if the command could not process some messages."""
+        session, count = self.session, self.session.failed_messages
+        if not count:
+            return tagged
+        if saves_result(session.command):
+            session.saved_search = ()  # as after any NO
+        messages = "1 message" if count == 1 else f"{count} messages"
+        failure = no(f"Failed for {messages}; ask the administrator to see the log", _FAILED_CODE)
+        if tagged.condition == b"OK" and tagged.code is None:
+            return failure
+        session.io.write(encode.untagged(*failure))
+        return no(_INCOMPLETE, tagged.code) if tagged.condition == b"OK" else tagged
 
     async def _send_updates(self, command: RawCommand, spec: CommandSpec[Session]) -> None:
         session = self.session

@@ -18,13 +18,14 @@ from imapshield.mailbox.columns import UNKNOWN_SIZE
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.session.state import SessionState
 from imapshield.wire import encode, flags, strings
-from imapshield.wire.commands.fetch import Attribute, Binary, FetchItem
+from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
 from imapshield.wire.dates import encode_internaldate
 
 UID, FLAGS, MODSEQ = Attribute(b"UID"), Attribute(b"FLAGS"), Attribute(b"MODSEQ")
 SIZE = Attribute(b"RFC822.SIZE")
 KNOWN_ITEMS = frozenset({UID, FLAGS, MODSEQ, SIZE, Attribute(b"INTERNALDATE")})
 """The items whose values are in the columns of the mailbox; all others come from the store."""
+_EMPTY = strings.quoted(b"")
 
 Column = Sequence[bytes | int | Blob]
 """The values of one item, one for each message."""
@@ -167,49 +168,19 @@ def _send_new_keywords(session: SessionState) -> None:
         session.io.write(encode.flags([*flags.SYSTEM_FLAGS, *session.keywords()]))
 
 
-async def load_sizes(mailbox: IMailbox, uids: Sequence[int]) -> None:
-    """Make sure that the columns of `mailbox` contain the sizes (RFC822.SIZE) of `uids`."""
+async def load_sizes(mailbox: IMailbox, uids: Sequence[int]) -> Sequence[int]:
+    """Make sure that the columns of `mailbox` contain the sizes (RFC822.SIZE) of `uids`.
+
+    Returns:
+        The messages that could not be measured.
+    """
     columns = mailbox.columns
     unknown = [
         uid
         for uid in uids
         if (row := columns.row(uid)) is not None and columns.sizes[row] == UNKNOWN_SIZE
     ]
-    await mailbox.load_sizes(unknown)
-
-
-async def send_rows(
-    session: SessionState, rows: Sequence[int], uids: Sequence[int], items: Sequence[FetchItem]
-) -> tuple[int, bool]:
-    """Send one chunk of the responses to a FETCH command.
-
-    Args:
-        session: the session.
-        rows: rows of the view, at least as many as `uids`.
-        uids: the messages in these rows.
-        items: the items of the responses.
-
-    Returns:
-        How many of `uids` are done, and whether some of these no longer exist.
-    """
-    view = session.view
-    fetched = await read_chunk(session, uids, items)
-    done = max(1, len(fetched.uids) + len(fetched.missing))
-    rows, uids = rows[:done], uids[:done]
-    if isinstance(rows, range):
-        numbers: Sequence[int] = range(rows.start + 1, rows.stop + 1)
-    else:
-        numbers = [row + 1 for row in rows]
-    if view.uids is not view.columns.uids or fetched.missing:
-        number_of = dict(zip(uids, numbers, strict=True)).get
-        found, values = locate_messages(session, fetched, number_of)
-    else:
-        found, values = MessageRows(numbers, rows, uids), fetched.columns
-    chunk = render_chunk(session, found, items, values)
-    if FLAGS in items:
-        view.forget_flag_changes(found.uids)
-    await send_chunk(session, chunk)
-    return done, len(found.uids) < done
+    return await mailbox.load_sizes(unknown)
 
 
 async def read_chunk(
@@ -217,12 +188,43 @@ async def read_chunk(
 ) -> FetchResult:
     """Read those of `items` that are not in the columns, for as many of `uids` as fill a chunk."""
     mailbox = session.mailbox
-    if SIZE in items:
-        await load_sizes(mailbox, uids)
+    unmeasured = await load_sizes(mailbox, uids) if SIZE in items else ()
     stored = [item for item in items if item not in KNOWN_ITEMS]
-    if not stored:
-        return FetchResult(uids)
-    return await mailbox.fetch(uids, stored, session.limits.fetch_chunk_size)
+    fetched = FetchResult(uids)
+    if stored:
+        fetched = await mailbox.fetch(uids, stored, session.limits.fetch_chunk_size)
+    return fetched.without(set(unmeasured)) if unmeasured else fetched
+
+
+def chunk_of_rows(
+    session: SessionState,
+    rows: Sequence[int],
+    uids: Sequence[int],
+    items: Sequence[FetchItem],
+    fetched: FetchResult,
+) -> Chunk:
+    """Return the responses to a FETCH command for the messages in `fetched` that still exist.
+
+    Args:
+        session: the session.
+        rows: the rows of the view to which `fetched` is the answer.
+        uids: the messages in these rows.
+        items: the items of the responses.
+        fetched: what `read_chunk` returned for them.
+    """
+    view = session.view
+    if isinstance(rows, range):
+        numbers: Sequence[int] = range(rows.start + 1, rows.stop + 1)
+    else:
+        numbers = [row + 1 for row in rows]
+    if view.uids is not view.columns.uids or len(fetched.uids) < len(uids):
+        number_of = dict(zip(uids, numbers, strict=True)).get
+        found, values = locate_messages(session, fetched, number_of)
+    else:
+        found, values = MessageRows(numbers, rows, uids), fetched.columns
+    if FLAGS in items:
+        view.forget_flag_changes(found.uids)
+    return render_chunk(session, found, items, values)
 
 
 def render_chunk(
@@ -240,7 +242,10 @@ def render_chunk(
     """
     stored = iter(values)
     columns: list[Column] = [
-        known_column(session, item, rows) if item in KNOWN_ITEMS else next(stored) for item in items
+        known_column(session, item, rows)
+        if item in KNOWN_ITEMS
+        else _without_nil(item, next(stored))
+        for item in items
     ]
     # The values of an Attribute, such as ENVELOPE, are cached by the store and never too large for memory.
     has_blobs = bool(values) and any(
@@ -251,6 +256,17 @@ def render_chunk(
     if FLAGS in items:
         _send_new_keywords(session)
     return Chunk(rows, [encode.label(item) for item in items], columns, has_blobs)
+
+
+def _without_nil(item: FetchItem, column: Column) -> Column:
+    """Return the values of an item with an empty string for each part that does not exist.
+
+    RFC 9051 permits NIL too, but Twisted's IMAP client, go-imap and npm's imap fail on it. npm's imap also never
+    finishes a body that is the literal ``{0}``.
+    """
+    if isinstance(item, BodySection | Binary) and strings.NIL in column:
+        return [_EMPTY if value == strings.NIL else value for value in column]
+    return column
 
 
 async def send_chunk(session: SessionState, chunk: Chunk) -> None:
@@ -300,6 +316,9 @@ async def _send_blob(session: SessionState, blob: Blob) -> None:
             data = await session.mailbox.read(blob.uid, blob.item, sent, size)
         except StoreError:
             data = b""
+        except Exception:
+            session.io.reset()  # for the same reason as below; the dispatcher logs the traceback
+            raise
         if not data:
             # The client has been sent the size of the literal, so only a reset can show that the data is missing.
             session.io.reset()

@@ -77,9 +77,9 @@ class NewMessages:
         fetched = await self._read(uids, items)
         if fetched is None or self._must_stop(background) or session.view is not view:
             return
-        for uid in [*fetched.uids, *fetched.missing]:
+        for uid in [*fetched.uids, *fetched.missing, *fetched.unreadable]:
             self._wanted.pop(uid, None)
-        if not fetched.uids and not fetched.missing:
+        if not fetched.count:
             self._wanted.clear()
         rows, values = locate_messages(session, fetched, view.number)
         chunk = render_chunk(session, rows, items, values)

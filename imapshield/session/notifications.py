@@ -176,7 +176,9 @@ class NotifySubscription:
         lines: list[bytes] = []
         for event in self._events:
             if event.kind == "metadata":
-                lines.append(encode.metadata_changed(event.name, event.entries, utf8=session.utf8))
+                lines.append(
+                    encode.metadata_changed(event.name, event.entries, names=session.names)
+                )
             else:
                 affected = self._affected(event, infos, child_counts)
                 lines += [self._list_line(n, event.old, infos, child_counts) for n in affected]
@@ -205,12 +207,12 @@ class NotifySubscription:
     def _list_line(
         self, name: str, old: str, infos: Mapping[str, MailboxInfo], parents: Container[str]
     ) -> bytes:
-        utf8, subscribed = self._session.utf8, name in self._subscribed
+        names, subscribed = self._session.names, name in self._subscribed
         info, has_children = infos.get(name), name in parents
         attributes = list_attributes(info, has_children=has_children, subscribed=subscribed)
-        old_name = strings.parenthesised([strings.mailbox(old, utf8=utf8)])
+        old_name = strings.parenthesised([strings.mailbox(old, names=names)])
         extended = [(b"OLDNAME", old_name)] if old else []
-        return encode.list_response(b"LIST", attributes, name, extended=extended, utf8=utf8)
+        return encode.list_response(b"LIST", attributes, name, extended=extended, names=names)
 
     async def send_status(self, name: str, *, background: bool = False) -> None:
         """Send the STATUS response of a mailbox, unless it was deleted or the response would repeat the last one.
@@ -240,7 +242,7 @@ class NotifySubscription:
             items.append((b"UNSEEN", found.unseen))
         if flags or session.condstore:  # a change of flags increases it (section 5.1)
             items.append((b"HIGHESTMODSEQ", found.highestmodseq))
-        line = encode.status(name, items, utf8=session.utf8)
+        line = encode.status(name, items, names=session.names)
         # The file system can report a change several times.
         if self._status_hashes.get(name) != hash(line):
             self._status_hashes[name] = hash(line)

@@ -280,11 +280,14 @@ class SearchContexts:
         query = Query(session.mailbox, session.view, now=session.now(), pause=self._pause)
         try:
             found = set(await query.run(command.key, uids))
+            # A result that can no longer be read stays a result.
+            found |= context.intersection(query.unreadable)
             if generation != self._generation:  # the mailbox may no longer be selected
                 return None
             if isinstance(command, search.Sort) and found - context.intersection(found):
                 results = sorted(found.union(context.results))
-                return found, await sort_uids(session, command, results, self._pause)
+                order, _ = await sort_uids(session, command, results, self._pause)
+                return found, order
         except (CommandRefused, StoreError):
             return None
         return found, ()

@@ -4,6 +4,8 @@ Rules
 -----
 * Pending updates are sent before the tagged response of a command, and EXPUNGE only if the command permits it.
 * Between commands, updates are sent during IDLE, and to clients that have subscribed to them with NOTIFY.
+* When the selected mailbox is deleted, the client gets BYE, at once or after the running command (RFC 2180 section
+  3.3): NOOP must not fail, and clients know how to reconnect. A client that deletes it itself just leaves it.
 """
 
 from bisect import bisect_right
@@ -128,6 +130,16 @@ class Session(SessionState):
         if self.state is State.SELECTED:
             self.state = State.AUTHENTICATED
 
+    @property
+    def has_lost_mailbox(self) -> bool:
+        """Whether the selected mailbox no longer exists, or was replaced by a restored one."""
+        return self._mailbox is not None and self._mailbox.deleted
+
+    def _disconnect(self) -> None:
+        text = "Selected mailbox was deleted or restored; log in again"
+        self.io.write(encode.untagged(b"BYE", text))
+        self.io.close()
+
     def note_own_uids(self, mailbox: str, uids: Iterable[int]) -> None:
         """Note that this client has stored messages itself, so that NOTIFY does not send FETCH responses for them."""
         if self.is_selected(mailbox):
@@ -136,7 +148,9 @@ class Session(SessionState):
     # Pending updates.
 
     def _on_change(self, change: Change) -> None:
-        if self._view is not None:
+        if self.has_lost_mailbox:
+            self._background.schedule()
+        elif self._view is not None:
             self._view.on_change(change)
             self.search_contexts.on_change(change)
             self.mailbox_changed = True
@@ -144,7 +158,9 @@ class Session(SessionState):
                 self._background.schedule()
 
     async def _send_in_background(self) -> None:
-        if self.idling and self._view is not None:
+        if self.has_lost_mailbox:
+            self._disconnect()
+        elif self.idling and self._view is not None:
             self.send_pending_updates(expunge=True)
         else:
             self._send_subscribed_updates()
@@ -156,6 +172,9 @@ class Session(SessionState):
 
     def after_command(self) -> None:
         """Send the responses that became pending during a command and may be sent between commands."""
+        if self.has_lost_mailbox:
+            self._disconnect()
+            return
         if self.notify_subscription is not None:
             self._send_subscribed_updates()
         self.schedule_pending()

@@ -3,17 +3,17 @@
 Each header field is a separate FETCH item, so that the cache of the store serves every sort order.
 """
 
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from imapshield.errors import StoreError
 from imapshield.mailbox import sort_order
-from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.columns import Columns
-from imapshield.mailbox.values import Blob, FetchResult
-from imapshield.session.fetch_responses import load_sizes
+from imapshield.mailbox.values import Blob
+from imapshield.session.fetch_responses import SIZE, read_chunk
 from imapshield.session.state import SessionState
-from imapshield.wire.commands.fetch import BodySection, Section
+from imapshield.wire.commands.fetch import BodySection, FetchItem, Section
 from imapshield.wire.commands.search import Sort
 
 HEADER_CHUNK_MESSAGES = 1000
@@ -40,14 +40,17 @@ HEADER_KEYS: dict[bytes, tuple[bytes, SortKey]] = {
 
 async def sort_uids(
     session: SessionState, command: Sort, uids: Sequence[int], pause: Pause
-) -> Sequence[int]:
-    """Return those of `uids` that still exist, in the order of the criteria of `command`.
+) -> tuple[Sequence[int], int]:
+    """Sort those of `uids` that still exist and can be read by the criteria of `command`.
 
     Args:
         session: a session with a selected mailbox.
         command: the command.
         uids: the messages to sort.
         pause: awaited between chunks, with two arguments: the number of messages done and of all messages.
+
+    Returns:
+        The sorted UIDs, and the number of messages that cannot be read.
     """
     columns = session.view.columns
     criteria = [name for _, name in command.criteria]
@@ -64,13 +67,14 @@ async def sort_uids(
     def add(uid: int, headers: Sequence[bytes]) -> None:
         row = columns.row(uid)
         if row is not None:
+            own_keys = [_key(name, columns, row, fields, headers) for name in keys]
             found.append(uid)
-            for name, values in keys.items():
-                values.append(_key(name, columns, row, fields, headers))
+            for values, key in zip(keys.values(), own_keys, strict=True):
+                values.append(key)
 
-    await read_headers(session, uids, fields, add, pause, sizes=b"SIZE" in keys)
+    failed = await read_headers(session, uids, fields, add, pause, sizes=b"SIZE" in keys)
     ordering = [(reverse, keys[name]) for reverse, name in command.criteria]
-    return await sort_order.sort_by_keys(found, ordering, pause)
+    return await sort_order.sort_by_keys(found, ordering, pause), failed
 
 
 def _key(
@@ -92,7 +96,7 @@ async def read_headers(
     pause: Pause,
     *,
     sizes: bool = False,
-) -> None:
+) -> int:
     """Call `add` with the UID and the header fields of each message that still exists.
 
     Args:
@@ -100,28 +104,42 @@ async def read_headers(
         uids: the messages.
         fields: the names of the header fields.
         add: called with a UID and with a header for each of `fields`, which contains only that field. It is the FETCH
-            literal that the store returns, because the line with the size of the literal is not parsed as a field.
+            literal that the store returns, because the line with the size of the literal is not parsed as a field. If
+            this raises, the message counts as one that cannot be read, and the first traceback is logged.
         pause: awaited after each chunk, with two arguments: the number of messages done and of all messages.
         sizes: whether to load the sizes of the messages into the columns, too.
+
+    Returns:
+        The number of messages that cannot be read.
     """
-    items = [BodySection(Section(text=b"HEADER.FIELDS", fields=(f,)), peek=True) for f in fields]
-    mailbox = session.mailbox
-    done = 0
+    items: list[FetchItem] = [
+        BodySection(Section(text=b"HEADER.FIELDS", fields=(f,)), peek=True) for f in fields
+    ]
+    if sizes:
+        items.append(SIZE)
+    failed = done = 0
+    reported = False
     while done < len(uids):
         chunk = uids[done : done + HEADER_CHUNK_MESSAGES]
-        if sizes:
-            await load_sizes(mailbox, chunk)
-        fetched = FetchResult(chunk)
-        if items:
-            fetched = await mailbox.fetch(chunk, items, session.limits.fetch_chunk_size)
+        fetched = await read_chunk(session, chunk, items)
+        failed += len(fetched.unreadable)
         for uid, *values in zip(fetched.uids, *fetched.columns, strict=True):
-            add(uid, [v if isinstance(v, bytes) else await _read(mailbox, v) for v in values])
-        done += max(1, len(fetched.uids) + len(fetched.missing))
+            headers = [v if isinstance(v, bytes) else await _read(session, v) for v in values]
+            try:
+                add(uid, headers)
+            except Exception as error:
+                failed += 1
+                if not reported:
+                    reported = True
+                    lines = traceback.format_exception(error)
+                    session.io.command_failed(f"sort keys of UID {uid}", "".join(lines))
+        done += max(1, fetched.count)
         await pause(min(done, len(uids)), len(uids))
+    return failed
 
 
-async def _read(mailbox: IMailbox, blob: Blob) -> bytes:
+async def _read(session: SessionState, blob: Blob) -> bytes:
     try:
-        return await mailbox.read(blob.uid, blob.item, 0, MAX_FIELD_SIZE)
+        return await session.mailbox.read(blob.uid, blob.item, 0, MAX_FIELD_SIZE)
     except StoreError:
         return b""

@@ -10,10 +10,12 @@ from zope.interface import Interface
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount, IMailbox
+from imapshield.mailbox.values import DEFAULT_NAMESPACE, Namespace
 from imapshield.mailbox.view import View
 from imapshield.session.connection import Connection
 from imapshield.wire import encode, strings
 from imapshield.wire.commands.base import Command
+from imapshield.wire.names import NameFormat
 from imapshield.wire.sequence import SequenceSet
 
 MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE = b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"
@@ -77,6 +79,7 @@ class SessionState:
         command_running: whether a command is being executed.
         mailbox_changed: whether the selected mailbox has changed since the running command began.
         idling: whether the running command is IDLE, which permits untagged responses at any time.
+        failed_messages: the number of messages that the running command could not process; its response is then NO.
         limit_code: the response code of a command that stopped at MESSAGELIMIT (RFC 9738).
     """
 
@@ -96,6 +99,7 @@ class SessionState:
         self.command_running = False
         self.mailbox_changed = False
         self.idling = False
+        self.failed_messages = 0
         self.limit_code: bytes | None = None
         self._account: IAccount | None = None
         self._mailbox: IMailbox | None = None
@@ -127,6 +131,16 @@ class SessionState:
         return bool(self.enabled & {b"UTF8=ACCEPT", b"IMAP4REV2"})
 
     @property
+    def namespace(self) -> Namespace:
+        """The namespace of the user's account."""
+        return getattr(self._account, "namespace", DEFAULT_NAMESPACE)
+
+    @property
+    def names(self) -> NameFormat:
+        """How mailbox names are written on the wire."""
+        return NameFormat(self.utf8, self.namespace.separator)
+
+    @property
     def rev2(self) -> bool:
         """Whether the client has enabled IMAP4rev2 (RFC 9051 appendix E)."""
         return b"IMAP4REV2" in self.enabled
@@ -156,6 +170,7 @@ class SessionState:
         self.tag = tag
         self.command_running = True
         self.mailbox_changed = False
+        self.failed_messages = 0
         self.limit_code = None
         self._progress_sent_at = self.monotonic()
         self._progress = 0, 0

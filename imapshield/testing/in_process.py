@@ -26,6 +26,7 @@ from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
 from imapshield.mailbox.storage import IStore, Worker
 from imapshield.mailbox.store_account import StoreAccount
+from imapshield.mailbox.values import DEFAULT_NAMESPACE, Namespace
 from imapshield.testing.memory_store import MemoryStore
 
 T = TypeVar("T")
@@ -79,6 +80,7 @@ class MemoryRealm:
         worker: where the store's calls run; by default an `InlineWorker`.
         open_store: makes the store of an account when its first command needs it; by default a `MemoryStore`.
         optional_interfaces: the optional account interfaces that the store supports; by default those of `MemoryStore`.
+        namespace: the separator and the prefix of mailbox names.
 
     Attributes:
         accounts: the accounts made until now, by user name.
@@ -89,10 +91,12 @@ class MemoryRealm:
         worker: Worker | None = None,
         open_store: Callable[[], IStore] | None = None,
         optional_interfaces: Iterable[type[Interface]] = (IQuota, IMetadata),
+        namespace: Namespace = DEFAULT_NAMESPACE,
     ) -> None:
         self.worker = worker or InlineWorker()
         self.open_store = open_store or (lambda: MemoryStore(lambda: NOW))
         self.optional_interfaces = tuple(optional_interfaces)
+        self.namespace = namespace
         self.accounts: dict[bytes, StoreAccount] = {}
 
     def account(self, user: bytes = b"alice") -> StoreAccount:
@@ -103,6 +107,7 @@ class MemoryRealm:
                 self.open_store,
                 self.worker,
                 optional_interfaces=self.optional_interfaces,
+                namespace=self.namespace,
             )
         return self.accounts[user]
 

@@ -35,6 +35,10 @@ class StoredMessage:
         """The message as a row of `Columns`."""
         return MessageRow(self.uid, self.flags, self.modseq, len(self.content), self.internaldate)
 
+    def item_values(self, parsed: MessageItems, items: Sequence[FetchItem]) -> list[bytes | Blob]:
+        """The values of FETCH items; `parsed` is this message's content."""
+        return [self.item_value(parsed, item) for item in items]
+
     def item_value(self, parsed: MessageItems, item: FetchItem) -> bytes | Blob:
         """The value of a FETCH item; `parsed` is this message's content."""
         match item:
@@ -50,14 +54,14 @@ class StoredMessage:
                     return Blob(self.uid, item, len(octets))
         return parsed.value(item)
 
-    def matches(self, leaf: SearchKey) -> bool:
-        """Whether a search key that needs the message's content or its identifiers matches."""
+    def matches(self, parsed: MessageItems, leaf: SearchKey) -> bool:
+        """Whether a search key that needs the message's content, `parsed`, or its identifiers matches."""
         match leaf:
             case ObjectIdKey(thread, object_id):
                 return not thread and self.email_id == object_id
             case DateKey(comparison, day, b"SAVED"):
                 return date_matches(comparison, day, utc_day(self.savedate))
-        return MessageItems(self.content).matches(leaf)
+        return parsed.matches(leaf)
 
 
 @dataclass(slots=True)

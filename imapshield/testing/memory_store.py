@@ -11,11 +11,13 @@ from zope.interface import implementer
 
 from imapshield.errors import (
     BadMailboxName,
+    CommandRefused,
     MailboxExists,
     MessageExpunged,
     NoSuchMailbox,
     NotAllowed,
     QuotaExceeded,
+    StoreIOError,
     TooMuchMetadata,
 )
 from imapshield.mailbox.deltas import Delta
@@ -33,6 +35,9 @@ from imapshield.mailbox.values import (
     OpenedMailbox,
     Quota,
     ReplaceResult,
+    SearchResult,
+    SizesResult,
+    StoreResult,
 )
 from imapshield.testing.memory_mailbox import MemoryMailbox, StoredMessage
 from imapshield.wire.commands.fetch import FetchItem
@@ -55,6 +60,9 @@ class MemoryStore:
         now: returns the time in seconds since the epoch.
         max_bytes: the quota in bytes; None for no limit.
         max_messages: the quota in messages; None for no limit.
+
+    Attributes:
+        damaged: UIDs of messages that cannot be read, changed or copied, in any mailbox. A test adds them.
     """
 
     def __init__(
@@ -64,6 +72,7 @@ class MemoryStore:
         max_messages: int | None = None,
     ) -> None:
         self._now = now
+        self.damaged: set[int] = set()
         self._quota_limits = (max_bytes, max_messages)
         self._metadata: dict[bytes, bytes] = {}
         self._ids = count(1)
@@ -217,6 +226,7 @@ class MemoryStore:
         mailbox = self._by_key(key)
         found: list[int] = []
         gone: list[int] = []
+        unreadable: list[int] = []
         columns: list[list[bytes | Blob]] = [[] for _ in items]
         for uid in uids:
             if budget <= 0:
@@ -224,25 +234,36 @@ class MemoryStore:
             if uid not in mailbox.messages:
                 gone.append(uid)
                 continue
-            found.append(uid)
             message = mailbox.messages[uid]
-            parsed = MessageItems(message.content)
-            for column, item in zip(columns, items, strict=True):
-                value = message.item_value(parsed, item)
+            try:
+                values = message.item_values(self._content(message), items)
+            except CommandRefused:
+                raise
+            except Exception:
+                unreadable.append(uid)
+                continue
+            found.append(uid)
+            for column, value in zip(columns, values, strict=True):
                 budget -= 100 if isinstance(value, Blob) else len(value) + 100
                 column.append(value)
-        return FetchResult(found, columns, gone)
+        return FetchResult(found, columns, gone, unreadable)
+
+    def _content(self, message: StoredMessage) -> MessageItems:
+        """The content of a message, or a `StoreIOError` if it is damaged."""
+        if message.uid in self.damaged:
+            raise StoreIOError
+        return MessageItems(message.content)
 
     def read(self, key: int, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
         message = self._by_key(key).messages.get(uid)
         if message is None:
             raise MessageExpunged
-        octets = MessageItems(message.content).content(item) or b""
+        octets = self._content(message).content(item) or b""
         return octets[offset : offset + size]
 
-    def sizes(self, key: int, uids: Sequence[int]) -> list[tuple[int, int]]:
+    def sizes(self, key: int, uids: Sequence[int]) -> SizesResult:
         messages = self._by_key(key).existing(uids)
-        return [(message.uid, len(message.content)) for message in messages]
+        return SizesResult([(message.uid, len(message.content)) for message in messages])
 
     def store_flags(
         self,
@@ -252,12 +273,16 @@ class MemoryStore:
         flags: Sequence[bytes],
         unchanged_since: int | None,
         since: int,
-    ) -> tuple[Delta, list[int]]:
+    ) -> StoreResult:
         mailbox = self._by_key(key)
+        modified = []
         failed = []
         lowered = {flag.lower() for flag in flags}
         for message in mailbox.existing(uids):
             if unchanged_since is not None and message.modseq > unchanged_since:
+                modified.append(message.uid)
+                continue
+            if message.uid in self.damaged:
                 failed.append(message.uid)
                 continue
             before = message.flags.split()
@@ -270,22 +295,24 @@ class MemoryStore:
             if after != message.flags:
                 mailbox.modseq += 1
                 message.flags, message.modseq = after, mailbox.modseq
-        return mailbox.delta(since), failed
+        return StoreResult(mailbox.delta(since), modified, failed)
 
-    def expunge(self, key: int, uids: Sequence[int] | None, since: int) -> Delta:
+    def expunge(self, key: int, uids: Sequence[int] | None, since: int) -> StoreResult:
         mailbox = self._by_key(key)
         for message in list(mailbox.existing(sorted(mailbox.messages) if uids is None else uids)):
             if message.has(b"\\Deleted"):
                 mailbox.remove(message.uid)
-        return mailbox.delta(since)
+        return StoreResult(mailbox.delta(since))
 
     def copy(
         self, key: int, uids: Sequence[int], target: str, move: bool, since: int
     ) -> CopyResult:
         source, destination = self._by_key(key), self._by_name(target)
-        messages = list(source.existing(uids))
+        found = list(source.existing(uids))
+        messages = [message for message in found if message.uid not in self.damaged]
+        failed = [message.uid for message in found if message.uid in self.damaged]
         if not move:
-            if len(messages) < len(uids):
+            if len(found) < len(uids):
                 raise MessageExpunged
             self._check_quota(len(messages), sum(len(message.content) for message in messages))
         target_uids = []
@@ -296,7 +323,9 @@ class MemoryStore:
             if move:
                 source.remove(m.uid)
         source_uids = [message.uid for message in messages]
-        return CopyResult(destination.uidvalidity, source_uids, target_uids, source.delta(since))
+        return CopyResult(
+            destination.uidvalidity, source_uids, target_uids, source.delta(since), failed
+        )
 
     def replace(
         self, key: int, uid: int, target: str, message: NewMessage, since: int
@@ -310,9 +339,16 @@ class MemoryStore:
         source.remove(uid)
         return ReplaceResult(appended, source.delta(since))
 
-    def search(self, key: int, uids: Sequence[int], search_key: SearchKey) -> list[int]:
-        messages = self._by_key(key).existing(uids)
-        return [message.uid for message in messages if message.matches(search_key)]
+    def search(self, key: int, uids: Sequence[int], search_key: SearchKey) -> SearchResult:
+        matching: list[int] = []
+        unreadable: list[int] = []
+        for message in self._by_key(key).existing(uids):
+            try:
+                if message.matches(self._content(message), search_key):
+                    matching.append(message.uid)
+            except Exception:
+                unreadable.append(message.uid)
+        return SearchResult(matching, unreadable)
 
     def watch_paths(self, key: int) -> Sequence[str]:
         self._by_key(key)

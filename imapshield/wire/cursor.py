@@ -17,7 +17,7 @@ from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.flags import canonical_flag
-from imapshield.wire.names import decode_name
+from imapshield.wire.names import MODIFIED_UTF7, NameFormat
 from imapshield.wire.sequence import MAX_NUMBER, SAVED, SequenceSet
 
 T = TypeVar("T")
@@ -87,14 +87,17 @@ class Cursor:
     Args:
         parts: the command, after its tag.
         limits: what the command may contain.
-        utf8: whether the client enabled UTF-8 mailbox names (see `names.decode_name`).
+        names: how the client writes mailbox names.
     """
 
     def __init__(
-        self, parts: Parts, limits: GrammarLimits = DEFAULT_LIMITS, utf8: bool = False
+        self,
+        parts: Parts,
+        limits: GrammarLimits = DEFAULT_LIMITS,
+        names: NameFormat = MODIFIED_UTF7,
     ) -> None:
         self.limits = limits
-        self.utf8 = utf8
+        self.names = names
         self._depth = 0
         self._parts = parts
         self._index = -1
@@ -228,6 +231,12 @@ class Cursor:
         """Read ``astring = 1*ASTRING-CHAR / string``."""
         return self._string_or(abnf.ASTRING_ATOM, expected)
 
+    def encoded_text(self, expected: str) -> bytes:
+        """Read ``astring`` in a charset that the caller knows: unlike other strings it need not be UTF-8."""
+        if self.peek() == b'"':
+            return self._quoted(expected)
+        return self.astring(expected)
+
     def list_mailbox(self, expected: str) -> bytes:
         """Read ``list-mailbox = 1*list-char / string``."""
         return self._string_or(abnf.LIST_ATOM, expected)
@@ -240,7 +249,7 @@ class Cursor:
         """
         name = self.astring(expected)
         try:
-            return decode_name(name, self.utf8)
+            return self.names.decode(name)
         except BadCommand as error:
             raise CommandRefused(b"CANNOT", error.text) from None
 
@@ -274,12 +283,16 @@ class Cursor:
         It must be valid UTF-8 if the client enabled UTF-8 in quoted strings (RFC 6855 section 3). Other clients send
         passwords in Latin-1.
         """
-        content = self.match(abnf.QUOTED, f"{expected} in double quotes")[1:-1]
-        if self.utf8 and not content.isascii():
+        content = self._quoted(expected)
+        if self.names.utf8 and not content.isascii():
             try:
                 content.decode("utf-8")
             except UnicodeDecodeError:
                 raise BadCommand(f"Expected {expected} in UTF-8") from None
+        return content
+
+    def _quoted(self, expected: str) -> bytes:
+        content = self.match(abnf.QUOTED, f"{expected} in double quotes")[1:-1]
         if len(content) > self.limits.max_string_size:
             raise self._too_large("String")
         if b"\\" in content:

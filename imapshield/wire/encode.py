@@ -10,7 +10,7 @@ Rules
 from collections.abc import Iterable, Iterator, Sequence
 
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Section
-from imapshield.wire.names import DELIMITER
+from imapshield.wire.names import MODIFIED_UTF7, NameFormat
 from imapshield.wire.responses import Tagged, ThreadNode
 from imapshield.wire.sequence import SequenceSet, compact
 from imapshield.wire.strings import NIL, astring, mailbox, nstring, parenthesised, quoted, string
@@ -20,7 +20,6 @@ THREAD_CHUNK_TOKENS = 4000
 
 # Tables for `bytes.translate`. Texts may be derived from anything, so everything but printable ASCII becomes "?".
 _CLEAN = bytes(i if 32 <= i < 127 else 63 for i in range(256))
-_DELIMITER = quoted(DELIMITER.encode("ascii"))
 _CLEAN_CODE = _CLEAN.replace(b"]", b"?")  # "]" ends a response code
 
 # How `fetch_lines` writes the values of an item. The values of all other items are bytes ready to send.
@@ -71,9 +70,14 @@ def identity(fields: Iterable[tuple[bytes, bytes | None]]) -> bytes:
     return b"* ID %b\r\n" % (parenthesised(pairs) if pairs else NIL)
 
 
-def namespace() -> bytes:
-    """Return the NAMESPACE line (RFC 2342): one personal namespace, without a prefix."""
-    return b"* NAMESPACE ((%b %b)) NIL NIL\r\n" % (quoted(b""), _DELIMITER)
+def namespace(prefix: str = "", *, names: NameFormat = MODIFIED_UTF7) -> bytes:
+    """Return the NAMESPACE line (RFC 2342): one personal namespace with this prefix."""
+    text = string(names.encode(prefix), utf8=names.utf8)
+    return b"* NAMESPACE ((%b %b)) NIL NIL\r\n" % (text, _separator(names))
+
+
+def _separator(names: NameFormat) -> bytes:
+    return quoted(names.separator.encode("ascii"))
 
 
 def list_response(
@@ -82,7 +86,7 @@ def list_response(
     name: str,
     *,
     extended: Sequence[tuple[bytes, bytes]] = (),
-    utf8: bool = False,
+    names: NameFormat = MODIFIED_UTF7,
 ) -> bytes:
     r"""Return a LIST or LSUB line.
 
@@ -92,13 +96,13 @@ def list_response(
         name: the mailbox.
         extended: the extended data items of RFC 5258 as pairs of tag and value ready to send, such as
             ``(b"CHILDINFO", b'("SUBSCRIBED")')``.
-        utf8: whether the client enabled UTF-8 names.
+        names: how the client writes mailbox names.
     """
     text = b"* %b %b %b %b" % (
         kind,
         parenthesised(attributes),
-        _DELIMITER,
-        mailbox(name, utf8=utf8),
+        _separator(names),
+        mailbox(name, names=names),
     )
     if extended:
         text += b" " + parenthesised([quoted(tag) + b" " + value for tag, value in extended])
@@ -110,10 +114,12 @@ def kibibytes(octets: int) -> int:
     return -(-octets // 1024)
 
 
-def status(name: str, pairs: Iterable[tuple[bytes, int | bytes]], *, utf8: bool = False) -> bytes:
+def status(
+    name: str, pairs: Iterable[tuple[bytes, int | bytes]], *, names: NameFormat = MODIFIED_UTF7
+) -> bytes:
     """Return the STATUS line. A value given as bytes is ready to send, such as ``(M1)`` of MAILBOXID."""
     values = parenthesised([item + b" " + _value(value) for item, value in pairs])
-    return b"* STATUS %b %b\r\n" % (mailbox(name, utf8=utf8), values)
+    return b"* STATUS %b %b\r\n" % (mailbox(name, names=names), values)
 
 
 def flags(names: Iterable[bytes]) -> bytes:
@@ -176,9 +182,9 @@ def esearch(
     return b" ".join(items) + b"\r\n"
 
 
-def esearch_mailbox(name: str, uidvalidity: int, *, utf8: bool = False) -> bytes:
+def esearch_mailbox(name: str, uidvalidity: int, *, names: NameFormat = MODIFIED_UTF7) -> bytes:
     """Return the part of an ESEARCH line that names the mailbox (RFC 7377)."""
-    return b" MAILBOX %b UIDVALIDITY %d" % (mailbox(name, utf8=utf8), uidvalidity)
+    return b" MAILBOX %b UIDVALIDITY %d" % (mailbox(name, names=names), uidvalidity)
 
 
 def thread(roots: Iterable[ThreadNode]) -> Iterator[bytes]:
@@ -216,22 +222,24 @@ def quota(root: bytes, resources: Iterable[tuple[bytes, int, int]]) -> bytes:
     return b"* QUOTA %b %b\r\n" % (astring(root), parenthesised(items))
 
 
-def quotaroot(name: str, roots: Iterable[bytes], *, utf8: bool = False) -> bytes:
+def quotaroot(name: str, roots: Iterable[bytes], *, names: NameFormat = MODIFIED_UTF7) -> bytes:
     """Return the QUOTAROOT line (RFC 9208)."""
-    return b"* QUOTAROOT %b\r\n" % b" ".join([mailbox(name, utf8=utf8), *map(astring, roots)])
+    return b"* QUOTAROOT %b\r\n" % b" ".join([mailbox(name, names=names), *map(astring, roots)])
 
 
 def metadata(
-    name: str, values: Iterable[tuple[bytes, bytes | None]], *, utf8: bool = False
+    name: str, values: Iterable[tuple[bytes, bytes | None]], *, names: NameFormat = MODIFIED_UTF7
 ) -> bytes:
     """Return the METADATA line (RFC 5464) with entries and their values; None is NIL."""
     pairs = [astring(entry) + b" " + nstring(value, binary=True) for entry, value in values]
-    return b"* METADATA %b %b\r\n" % (mailbox(name, utf8=utf8), parenthesised(pairs))
+    return b"* METADATA %b %b\r\n" % (mailbox(name, names=names), parenthesised(pairs))
 
 
-def metadata_changed(name: str, entries: Iterable[bytes], *, utf8: bool = False) -> bytes:
+def metadata_changed(
+    name: str, entries: Iterable[bytes], *, names: NameFormat = MODIFIED_UTF7
+) -> bytes:
     """Return the METADATA line that says which entries have changed, without their values (RFC 5464)."""
-    return b"* METADATA %b %b\r\n" % (mailbox(name, utf8=utf8), b" ".join(map(astring, entries)))
+    return b"* METADATA %b %b\r\n" % (mailbox(name, names=names), b" ".join(map(astring, entries)))
 
 
 def copyuid(uidvalidity: int, source: Iterable[int], target: Sequence[int]) -> bytes | None:

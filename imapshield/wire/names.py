@@ -1,14 +1,16 @@
-"""Mailbox names: modified UTF-7 and UTF-8, the INBOX rule, parents, and LIST patterns.
+"""Mailbox names: modified UTF-7 and UTF-8, the separator on the wire, the INBOX rule, parents, and LIST patterns.
 
 Rules
 -----
 * Modified UTF-7 (RFC 3501 section 5.1.3) permits one spelling of each name. All others are refused, so that two names
   on the wire are always two mailboxes.
+* Inside the server the separator is always ``/``. Only `NameFormat` knows another one.
 * The store, not this module, decides which names it can use for mailboxes.
 """
 
 import re
 from binascii import Error, a2b_base64, b2a_base64
+from typing import NamedTuple
 
 from imapshield.errors import BadCommand
 
@@ -20,21 +22,47 @@ _SHIFT = re.compile(rb"&([A-Za-z0-9+,]*)-")
 _NEEDS_SHIFT = re.compile(r"[^ -%'-~]+")
 
 
-def decode_name(octets: bytes, utf8: bool = False) -> str:
-    """Decode a mailbox name, with INBOX in upper case.
+class NameFormat(NamedTuple):
+    """How the mailbox names of a client are written on the wire.
 
     Args:
-        octets: the mailbox argument. 8-bit bytes are read as UTF-8 with or without `utf8`.
-        utf8: whether the client enabled IMAP4rev2 or UTF8=ACCEPT; ``&`` then has no special meaning.
-
-    Raises:
-        BadCommand: it is neither modified UTF-7 nor UTF-8.
+        utf8: whether the client enabled IMAP4rev2 or UTF8=ACCEPT: names are UTF-8, and ``&`` has no special meaning.
+        separator: the character between levels. It and ``/`` are exchanged on the wire, so that every name has a
+            spelling: a level that contains the separator has a ``/`` in its place there.
     """
-    return fold_inbox(decode_pattern(octets, utf8))
+
+    utf8: bool = False
+    separator: str = DELIMITER
+
+    def decode(self, octets: bytes) -> str:
+        """Decode a mailbox name, with INBOX in upper case. 8-bit bytes are read as UTF-8 with or without `utf8`.
+
+        Raises:
+            BadCommand: it is neither modified UTF-7 nor UTF-8.
+        """
+        return fold_inbox(self.decode_pattern(octets))
+
+    def decode_pattern(self, octets: bytes) -> str:
+        """Decode a LIST pattern or reference like `decode`, but do not change INBOX: it may be part of a name."""
+        return self.exchange(decode_pattern(octets, self.utf8))
+
+    def encode(self, name: str) -> bytes:
+        """Return `name` in modified UTF-7 or UTF-8; `strings.mailbox` makes an argument of it."""
+        return encode_name(self.exchange(name), self.utf8)
+
+    def exchange(self, name: str) -> str:
+        """Return `name` with ``/`` and the separator exchanged, which converts it in either direction."""
+        if self.separator == DELIMITER:
+            return name
+        return name.translate({ord(DELIMITER): self.separator, ord(self.separator): DELIMITER})
+
+
+MODIFIED_UTF7 = NameFormat()
+"""The names of a client that has enabled nothing, with ``/`` as the separator."""
 
 
 def decode_pattern(octets: bytes, utf8: bool = False) -> str:
-    """Decode a LIST pattern or reference like `decode_name`, but do not change INBOX: it may be part of a name."""
+    """Decode modified UTF-7 or UTF-8 (see `NameFormat.decode`); INBOX and separators stay as they are."""
     if not utf8 and octets.isascii():
         return _decode_utf7(octets)
     try:
@@ -44,7 +72,7 @@ def decode_pattern(octets: bytes, utf8: bool = False) -> str:
 
 
 def encode_name(name: str, utf8: bool = False) -> bytes:
-    """Return `name` in modified UTF-7, or in UTF-8 if `utf8`; `strings.mailbox` makes an argument of it."""
+    """Return `name` in modified UTF-7, or in UTF-8 if `utf8`, with separators as they are."""
     try:
         octets = name.encode("utf-8")
     except UnicodeEncodeError:  # a lone surrogate, from a directory whose name is not UTF-8

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from imapshield.wire import abnf
-from imapshield.wire.names import encode_name
+from imapshield.wire.names import MODIFIED_UTF7, NameFormat
 
 NIL = b"NIL"
 
@@ -81,9 +81,9 @@ def astring(value: bytes, *, utf8: bool = False) -> bytes:
     return string(value, utf8=utf8)
 
 
-def mailbox(name: str, *, utf8: bool = False) -> bytes:
-    """Return a mailbox name as an argument."""
-    return astring(encode_name(name, utf8), utf8=utf8)
+def mailbox(name: str, *, names: NameFormat = MODIFIED_UTF7) -> bytes:
+    """Return a mailbox name as an argument, written as the client expects it."""
+    return astring(names.encode(name), utf8=names.utf8)
 
 
 def parenthesised(items: Iterable[bytes]) -> bytes:

@@ -8,7 +8,7 @@ from imapshield.errors import BadCommand
 from imapshield.wire.commands.fetch import BodySection
 from imapshield.wire.cursor import MAX_NUMBER64, Cursor
 from imapshield.wire.grammar.fetch import section_spec
-from imapshield.wire.names import DELIMITER, decode_name
+from imapshield.wire.names import MODIFIED_UTF7, NameFormat
 
 # ["/"] [enc-mailbox [";UIDVALIDITY=" nz-number]] ["/"] ";UID=" nz-number ["/;SECTION=" enc-section]
 # ["/;PARTIAL=" number ["." nz-number]]; a mailbox name contains ";" only as %3B, so nothing is matched twice
@@ -29,12 +29,14 @@ class MessageUrl(NamedTuple):
     item: BodySection
 
 
-def parse(url: bytes, selected: str | None) -> MessageUrl:
+def parse(url: bytes, selected: str | None, names: NameFormat = MODIFIED_UTF7) -> MessageUrl:
     """Parse a URL without scheme and server.
 
     Args:
         url: the URL.
-        selected: the selected mailbox, or None. A URL without a leading slash is relative to it.
+        selected: the selected mailbox, or None. A URL without a leading slash is relative to it. The slash of URLs
+            has nothing to do with the separator of mailbox names.
+        names: how the client writes mailbox names. In URLs they are always UTF-8.
 
     Raises:
         BadCommand: it is not the URL of a message, or is relative although no mailbox is selected.
@@ -43,12 +45,14 @@ def parse(url: bytes, selected: str | None) -> MessageUrl:
     if found is None or _INVALID_ESCAPE.search(url):
         raise BadCommand("Expected the URL of a message such as /INBOX/;UID=5")
     slash, name, uidvalidity, uid, text, start, size = found.groups()
-    mailbox = decode_name(unquote_to_bytes(name), utf8=True)
+    names = names._replace(utf8=True)
+    octets = unquote_to_bytes(name)
     if not slash:
         if selected is None:
             raise BadCommand("A relative URL needs a selected mailbox")
-        parent, delimiter, _ = selected.rpartition(DELIMITER)
-        mailbox = parent + delimiter + mailbox if mailbox else selected
+        base = names.encode(selected)
+        octets = base[: base.rfind(b"/") + 1] + octets if octets else base
+    mailbox = names.decode(octets)
     cursor = Cursor([unquote_to_bytes(text or b"") + b"]"])
     section = section_spec(cursor)
     cursor.expect_end()

@@ -6,7 +6,7 @@ import email
 import io
 import re
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Never
 
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred, succeed
@@ -258,6 +258,16 @@ class TwistedMailAccountTests(SynchronousTestCase):
         self.client(b"DONE")
         self.client(b"e UNSELECT")
         self.assertEqual(self.realm.account.mailboxes["INBOX"].listeners, [])
+
+    def test_client_whose_mailbox_was_deleted_gets_bye(self) -> None:
+        """If the mailbox itself says that it was deleted, NOOP gets BYE instead of NO."""
+        self.select_messages(1)
+
+        def fail() -> Never:
+            raise imap4.NoSuchMailbox("INBOX")
+
+        self.realm.account.mailboxes["INBOX"].getMessageCount = fail
+        self.assertTrue(self.client(b"a NOOP").startswith(b"* BYE"))
 
     def test_uid_expunge_spares_other_messages(self) -> None:
         """UID EXPUNGE spares the messages that it does not name, although IMailboxIMAP cannot do that."""

@@ -181,6 +181,7 @@ class TwistedClientTests(test_loopback.LoopbackCase):
         client = await self.select_inbox_with(NESTED)
         for arguments, section, text in (
             ({"headerNumber": 1}, ["1"], "h\xc3\xa4llo"),
+            ({"headerNumber": 9}, ["9"], ""),
             ({"headerNumber": (3, 1)}, ["3.1"], "deep"),
             ({"headerNumber": 3, "headerType": "HEADER"}, ["3.HEADER"], "From: inner@x\r\nSubject: inner\r\n\r\n"),
             (

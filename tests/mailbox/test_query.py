@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.mailbox import query
 from imapshield.mailbox.columns import UNKNOWN_SIZE
 from imapshield.mailbox.query import Query
-from imapshield.mailbox.values import NewMessage
+from imapshield.mailbox.values import NewMessage, SearchResult
 from imapshield.mailbox.view import View
 from imapshield.testing.in_process import NOW, MemoryRealm
 from imapshield.wire.commands.base import MemoryLiteral
@@ -144,7 +144,7 @@ class QueryTests(SynchronousTestCase):
         searched: list[list[int]] = []
         search = self.mailbox.search
 
-        def spy(uids: Sequence[int], key: SearchKey) -> Awaitable[list[int]]:
+        def spy(uids: Sequence[int], key: SearchKey) -> Awaitable[SearchResult]:
             searched.append(list(uids))
             return search(uids, key)
 
@@ -176,7 +176,7 @@ class QueryTests(SynchronousTestCase):
         async def pause(done: int, total: int) -> None:
             pauses.append((done, total))
 
-        def spy(uids: Sequence[int]) -> Awaitable[None]:
+        def spy(uids: Sequence[int]) -> Awaitable[Sequence[int]]:
             measured.append(uids)
             return load_sizes(uids)
 

@@ -1,14 +1,15 @@
 """Sessions that share an account do not interfere while one of them waits for the worker."""
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.mailbox.deltas import Change
+from imapshield.errors import NoSuchMailbox
+from imapshield.mailbox.deltas import Change, Delta
 from imapshield.mailbox.store_account import StoreAccount
-from imapshield.mailbox.values import AccountEvent, NewMessage
+from imapshield.mailbox.values import AccountEvent, NewMessage, OpenedMailbox
 from imapshield.testing.in_process import MAIL, NOW, InlineWorker, SlowWorker
 from imapshield.testing.memory_store import MemoryStore
 from imapshield.wire.commands.base import MemoryLiteral
@@ -78,3 +79,46 @@ class StoreAccountTests(SynchronousTestCase):
         wait(account.create("Work", ()))
         appended = wait(account.append("Work", [NewMessage((), None, MemoryLiteral(MAIL))]))
         self.assertEqual(len(appended.uids), 1)
+
+    def test_restored_mailbox_is_opened_anew(self) -> None:
+        """After a restore that uses a key again, a new session sees the restored mailbox, and the old ones learn it."""
+        restored = RestoredStore(lambda: NOW)
+        account = StoreAccount("alice", lambda: MemoryStore(lambda: NOW), InlineWorker())
+
+        def wait(work: Coroutine[Any, Any, T]) -> T:
+            result: T = self.successResultOf(Deferred.fromCoroutine(work))
+            return result
+
+        message = NewMessage((), None, MemoryLiteral(MAIL))
+        wait(account.append("INBOX", [message, message]))
+        restored.append("INBOX", [message])
+        old, _ = wait(account.open("INBOX", False))
+        changes: list[Change] = []
+
+        def on_change(change: Change) -> None:
+            changes.append(change)
+
+        old.add_listener(on_change, False)
+        account._store = restored
+        for _ in range(2):
+            opened, _ = wait(account.open("INBOX", False))
+            self.assertEqual(list(opened.columns.uids), [1])
+        self.assertEqual((old.deleted, opened.deleted), (True, False))
+        self.assertEqual(changes, [Change((), (), ())])
+
+
+class RestoredStore(MemoryStore):
+    """A store that was restored from a backup: it knows a key only after its mailbox was opened."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__(now)
+        self.opened: set[int] = set()
+
+    def open(self, name: str, claim_recent: bool) -> OpenedMailbox:
+        self.opened.add(self.mailbox_key(name))
+        return super().open(name, claim_recent)
+
+    def changes(self, key: int, since: int, claim_recent: bool) -> Delta:
+        if key not in self.opened:
+            raise NoSuchMailbox
+        return super().changes(key, since, claim_recent)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import count
 from typing import Any
 from unittest import mock
@@ -86,30 +88,51 @@ class DiskTestCase(SynchronousTestCase):
         self.clock.offset += 1.5
 
 
+def path_of(name: Any, dir_fd: int | None = None) -> str:
+    """Return the path of a file that was given to a function of `os`: a descriptor, or a name in a directory."""
+    if isinstance(name, int):
+        return os.readlink(f"/proc/self/fd/{name}")
+    directory = "" if dir_fd is None else path_of(dir_fd)
+    return os.path.join(directory, os.fsdecode(name))
+
+
 @contextmanager
-def counting_calls(name: str) -> Iterator[list[Any]]:
-    """Collect the arguments of all calls of a function of `os`."""
-    calls: list[Any] = []
+def counting_calls(name: str) -> Iterator[list[str]]:
+    """Collect the paths, or source paths, of all calls of a function of `os`."""
+    calls: list[str] = []
     real = getattr(os, name)
 
     def count_call(*args: Any, **kwargs: Any) -> Any:
-        calls.append(args)
+        calls.append(path_of(args[0], kwargs.get("dir_fd", kwargs.get("src_dir_fd"))))
         return real(*args, **kwargs)
 
     with mock.patch.object(os, name, count_call):
         yield calls
 
 
+def opened_messages(calls: Sequence[str]) -> list[str]:
+    """Return those of the paths that `os.open` was called with that are message files."""
+    return [path for path in calls if os.path.dirname(path).endswith(("/cur", "/new", "/tmp"))]
+
+
+def crashed_copy(root: str, target: str) -> None:
+    """Copy a Maildir as a crash would leave it now. The index of the copy does not look like a restored backup."""
+    shutil.copytree(root, target, symlinks=True)
+    path = os.path.join(target, "imapshield.sqlite")
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE account SET inode = ?", (os.stat(path).st_ino,))
+
+
 @contextmanager
-def failing(name: str, error: OSError, after: int = 0) -> Iterator[None]:
-    """Make one call of a function of `os` raise `error`, after `after` calls that work."""
+def failing(name: str, error: OSError, after: int = 0, times: int = 1) -> Iterator[None]:
+    """Make `times` calls of a function of `os` raise `error`, after `after` calls that work."""
     real = getattr(os, name)
     calls = count()
 
-    def fail_once(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) == after:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        if after <= next(calls) < after + times:
             raise error
         return real(*args, **kwargs)
 
-    with mock.patch.object(os, name, fail_once):
+    with mock.patch.object(os, name, fail):
         yield

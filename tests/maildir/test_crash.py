@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +14,9 @@ from imapshield.maildir.files import STALE_SECONDS
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing.store_contract import BUDGET, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
-from tests.maildir.disk import MAIL_LITERAL, DiskTestCase, failing
+from tests.maildir.disk import MAIL_LITERAL, DiskTestCase, crashed_copy, failing
 
-STEPS = ("link", "rename", "unlink", "fsync", "replace")
+STEPS = ("link", "rename", "unlink", "fsync")
 DISK_ERROR = OSError(5, "Input/output error", b"x")
 
 
@@ -52,7 +51,7 @@ class CrashTests(CrashTestCase):
 
             def step(*args: Any, **kwargs: Any) -> Any:
                 copies.append(self.mktemp())
-                shutil.copytree(self.root, copies[-1])
+                crashed_copy(self.root, copies[-1])
                 return real(*args, **kwargs)
 
             return mock.patch.object(os, name, step)
@@ -91,7 +90,7 @@ class CrashTests(CrashTestCase):
             with self.copying_before_each_step() as copies:
                 copied = self.store.copy(self.key, [1, 2, 3], "A", False, 0)
             self.assertEqual(copied.target_uids, [first, first + 1, first + 2])
-            self.assertGreaterEqual(len(copies), 8)
+            self.assertGreaterEqual(len(copies), 7)  # 3 links, 1 sync, 3 renames
             self.check_all_or_none(copies, self.flags(), first)
 
     def test_crash_in_append_leaves_all_messages_or_none(self) -> None:
@@ -130,7 +129,7 @@ class StagingTests(CrashTestCase):
 
     def test_staged_messages_work_in_every_command(self) -> None:
         """Messages that could not be renamed into cur/ work in every command, and are renamed later."""
-        with failing("rename", DISK_ERROR):
+        with failing("rename", DISK_ERROR, 1):  # the first one is that of dovecot-keywords
             self.store.copy(self.key, [1, 2, 3], "A", False, 0)
         self.assertEqual(len(self.warnings), 1)
         self.assertEqual(len(self.tmp(".A")), 3)
@@ -164,7 +163,7 @@ class StagingTests(CrashTestCase):
 
     def test_staged_file_that_was_removed_is_expunged(self) -> None:
         """A staged file that another program removed is expunged by the first sync after publishing."""
-        with failing("rename", DISK_ERROR):
+        with failing("rename", DISK_ERROR, 1):  # the first one is that of dovecot-keywords
             self.store.copy(self.key, [1, 2, 3], "A", False, 0)
         os.unlink(self.path(".A", "tmp", self.tmp(".A")[1]))
         self.store.close()

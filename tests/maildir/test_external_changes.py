@@ -9,7 +9,7 @@ from imapshield.errors import MessageExpunged
 from imapshield.mailbox.values import NewMessage
 from imapshield.testing.store_contract import BUDGET, DELETED, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
-from tests.maildir.disk import MAIL_LITERAL, DiskTestCase
+from tests.maildir.disk import MAIL_LITERAL, DiskTestCase, path_of
 
 
 class RenamedFileTests(DiskTestCase):
@@ -59,7 +59,7 @@ class RenamedFileTests(DiskTestCase):
         flagged = self.first.replace(":2,S", ":2,FS")
         self.rename(self.first, flagged)
         self.assertEqual(self.store.fetch(self.key, [1], [WHOLE], BUDGET).columns, [[MAIL_LITERAL]])
-        delta, _ = self.store.store_flags(self.key, [1], b"+", [DELETED], None, self.since)
+        delta, *_ = self.store.store_flags(self.key, [1], b"+", [DELETED], None, self.since)
         self.assertEqual([row.uid for row in delta.rows], [1])
         self.rename(self.cur()[0], flagged)
         self.store.create("A", [])
@@ -71,7 +71,7 @@ class RenamedFileTests(DiskTestCase):
         r"""EXPUNGE keeps a message from which another program has just removed \Deleted."""
         self.store.store_flags(self.key, [1, 2], b"+", [DELETED], None, 0)
         self.rename(self.cur()[0], self.first)
-        self.assertEqual([*self.store.expunge(self.key, None, self.since).vanished], [2])
+        self.assertEqual([*self.store.expunge(self.key, None, self.since).delta.vanished], [2])
         self.let_mtimes_age()
         self.assertEqual(self.flags(), {1: b"\\Seen"})
 
@@ -98,12 +98,12 @@ class RenamedFileTests(DiskTestCase):
     def test_file_missed_by_one_listing_is_not_expunged(self) -> None:
         """A file that one listing misses, as readdir() may while the file is renamed, is not expunged."""
         real = os.listdir
-        missed: list[bytes] = []
+        missed: list[str] = []
 
-        def listdir(path: bytes) -> list[bytes]:
-            names = real(path)
-            if path.endswith(b"cur") and not missed:
-                missed.append(self.first.encode())
+        def listdir(directory: int) -> list[str]:
+            names = real(directory)
+            if path_of(directory) == self.path("cur") and not missed:
+                missed.append(self.first)
                 names.remove(missed[0])
             return names
 
@@ -117,15 +117,15 @@ class RenamedFileTests(DiskTestCase):
     def test_cur_changes_before_the_lock(self) -> None:
         """If cur/ changes after new/ alone was listed, one listing that misses a file does not expunge it either."""
         real = os.listdir
-        listed: list[bytes] = []
+        listed: list[str] = []
 
-        def listdir(path: bytes) -> list[bytes]:
-            names = real(path)
-            listed.append(path[-3:])
-            if listed == [b"new"]:
+        def listdir(directory: int) -> list[str]:
+            names = real(directory)
+            listed.append(os.path.basename(path_of(directory)))
+            if listed == ["new"]:
                 self.deliver(directory="cur", name="1700000000.more:2,")
-            if listed.count(b"cur") == 1 and path.endswith(b"cur"):
-                names.remove(self.first.encode())
+            if listed.count("cur") == 1 and listed[-1] == "cur":
+                names.remove(self.first)
             return names
 
         self.let_mtimes_age()
@@ -133,8 +133,8 @@ class RenamedFileTests(DiskTestCase):
         self.deliver()
         self.patch(os, "listdir", listdir)
         delta = self.store.changes(self.key, self.since, True)
-        self.assertEqual(listed[0], b"new")
-        self.assertGreater(listed.count(b"cur"), 0)
+        self.assertEqual(listed[0], "new")
+        self.assertGreater(listed.count("cur"), 0)
         self.assertEqual(([row.uid for row in delta.rows], [*delta.vanished]), ([3, 4], []))
 
     def test_one_of_two_files_with_one_base_name_is_a_message(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from unittest import mock
 
+from imapshield.mailbox.message_items import ANSWER_VERSION
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.maildir import fetch_cache
 from imapshield.maildir.message_fetch import STEP
@@ -19,16 +20,12 @@ from imapshield.testing.store_contract import (
 )
 from imapshield.wire import strings
 from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview, Section
-from tests.maildir.disk import DiskTestCase, counting_calls
+from imapshield.wire.commands.search import HeaderKey
+from tests.maildir.disk import DiskTestCase, counting_calls, opened_messages
 
 
 def fields(*names: bytes) -> BodySection:
     return BodySection(Section((), b"HEADER.FIELDS", names), True)
-
-
-def count_opened(calls: list[Any]) -> int:
-    """Return how many of the calls of `os.open` opened a message."""
-    return len([path for path, *_ in calls if b"/cur/" in path])
 
 
 class FetchCacheTests(DiskTestCase):
@@ -49,7 +46,7 @@ class FetchCacheTests(DiskTestCase):
         """A file is opened once for all items; later no file is opened, even after a restart."""
         with counting_calls("open") as calls:
             first = self.fetch([1, 2, 4])
-        self.assertEqual(count_opened(calls), 3)
+        self.assertEqual(len(opened_messages(calls)), 3)
         self.store = self.open_store()
         self.store.mailboxes()
         with counting_calls("open") as calls:
@@ -57,10 +54,10 @@ class FetchCacheTests(DiskTestCase):
             self.assertEqual(
                 self.fetch([4], [fields(b"FROM", b"subject")]).columns, [first.columns[4][2:]]
             )
-        self.assertEqual(count_opened(calls), 0)
+        self.assertEqual(len(opened_messages(calls)), 0)
         with counting_calls("open") as calls:
             self.assertEqual(self.fetch([1, 2, 3, 4, 5]).columns[0][:2], first.columns[0][:2])
-        self.assertEqual(count_opened(calls), 2)
+        self.assertEqual(len(opened_messages(calls)), 2)
 
     def test_cached_answers_are_copied_with_the_message(self) -> None:
         """COPY and MOVE copy the cached answers."""
@@ -72,7 +69,7 @@ class FetchCacheTests(DiskTestCase):
             self.assertEqual(
                 self.fetch([1, 2, 3], key=self.store.mailbox_key("A")).columns, first.columns
             )
-        self.assertEqual(count_opened(calls), 0)
+        self.assertEqual(len(opened_messages(calls)), 0)
 
     def test_cached_answers_are_removed_with_the_message(self) -> None:
         """The answers of a message are removed with the message, and with its mailbox."""
@@ -98,7 +95,9 @@ class FetchCacheTests(DiskTestCase):
         self.fetch([1], [fields(*(b"X-Very-Long-%d" % i for i in range(100)))])
         db = self.store._account.index.db
         names = [name for (name,) in db.execute("SELECT text FROM item ORDER BY used")]
-        self.assertEqual(names, [b"HEADER.FIELDS x-%d" % i for i in range(5, lists + 5)])
+        version = ANSWER_VERSION
+        expected = [b"HEADER.FIELDS x-%d/%d" % (i, version) for i in range(5, lists + 5)]
+        self.assertEqual(names, expected)
         self.assertEqual(db.execute("SELECT count(*) FROM answer").fetchone(), (lists,))
 
     def test_cached_answers_count_towards_the_budget(self) -> None:
@@ -109,6 +108,66 @@ class FetchCacheTests(DiskTestCase):
         self.fetch(uids)
         fetched = self.store.fetch(self.key, uids, self.ITEMS, 1000)
         self.assertEqual(len(fetched.uids), STEP)
+
+
+class VersionTests(DiskTestCase):
+    """Answers that another version of imapshield has cached."""
+
+    ITEMS = (ENVELOPE, STRUCTURE)
+
+    def setUp(self) -> None:
+        super().setUp()
+        for _ in range(6):
+            self.append()
+        self.key = self.store.mailbox_key("INBOX")
+        with mock.patch.object(fetch_cache, "_VERSION", b"/0"):
+            self.fetch()
+            self.store.search(self.key, range(1, 7), HeaderKey(b"SUBJECT", "x"))
+        self.store = self.open_store()
+        self.store.mailboxes()
+        self.db = self.store._account.index.db
+        self.db.execute("UPDATE answer SET value = x'6f6c64'")
+
+    def fetch(self, first: int = 1, end: int = 7) -> list[list[bytes | Blob]]:
+        return self.store.fetch(self.key, range(first, end), self.ITEMS, BUDGET).columns
+
+    def old_answers(self) -> list[int]:
+        """Return the UIDs of the answers of the other version."""
+        query = (
+            "SELECT uid FROM answer JOIN item ON item = item.id WHERE substr(text, -2) = x'2f30'"
+        )
+        return [uid for (uid,) in self.db.execute(query)]
+
+    def test_answers_of_another_version_are_not_used(self) -> None:
+        """Answers of another version are neither returned, nor searched, nor copied."""
+        self.store.create("A", ())
+        old = len(self.old_answers())
+        self.store.copy(self.key, range(1, 7), "A", False, 0)
+        self.assertEqual(len(self.old_answers()), old)
+        for column in self.fetch():
+            self.assertNotIn(b"old", column)
+        found = self.store.search(self.key, range(1, 7), HeaderKey(b"SUBJECT", "old"))
+        self.assertEqual(found.matching, [])
+
+    def test_answers_of_another_version_are_removed_a_few_at_a_time(self) -> None:
+        """Whenever answers are added, a few answers of another version are removed, until the last item is gone."""
+        before = self.old_answers()
+        with mock.patch.object(fetch_cache, "MAX_REMOVED_ANSWERS", len(before) - 2):
+            self.fetch(1, 2)
+            self.assertEqual(len(self.old_answers()), 2)
+            self.fetch(1, 2)  # adds nothing
+            self.assertEqual(len(self.old_answers()), 2)
+            self.fetch(2, 3)
+        items = [text for (text,) in self.db.execute("SELECT text FROM item ORDER BY text")]
+        version = ANSWER_VERSION
+        self.assertEqual(items, [b"BODYSTRUCTURE/%d" % version, b"ENVELOPE/%d" % version])
+        self.assertEqual(self.db.execute("SELECT count(*) FROM answer").fetchone(), (4,))
+
+    def test_answers_of_another_version_are_expunged_with_the_message(self) -> None:
+        """EXPUNGE removes the answers of every version."""
+        self.store.store_flags(self.key, [3], b"+", [DELETED], None, 0)
+        self.store.expunge(self.key, None, 0)
+        self.assertNotIn(3, self.old_answers())
 
 
 class BlobTests(DiskTestCase):

@@ -10,9 +10,11 @@ from imapshield.maildir.filename import (
     FolderFlags,
     all_flags,
     base,
+    copy_name,
     delivery_order,
     flags_of,
     format_keywords,
+    may_be_compressed,
     parse_keywords,
     unique,
     wire_size,
@@ -43,6 +45,22 @@ class FilenameTests(SynchronousTestCase):
         self.assertEqual(with_sizes(b"1.x", 20, None), b"1.x,S=20")
         for other in (b"1.x", b"1.x,W=", b"1.x,W=a", b"1.x,W=9999999999999999"):
             self.assertIsNone(wire_size(other))
+
+    def test_name_says_that_a_file_may_be_compressed(self) -> None:
+        """A file may be compressed if S= is not its size, or if it has the letter Z. A copy is named in the same way."""
+        for name, may_be, copied in (
+            (b"1.x", False, b"2.y,S=20,W=44"),
+            (b"1.x,S=20,W=44:2,S", False, b"2.y,S=20,W=44"),
+            (b"1.x,S=40,W=44:2,S", True, b"2.y,S=40,W=44"),
+            (b"1.x,S=20:2,FSZa,x", True, b"2.y,S=20,W=44:2,Z"),
+            (b"1.x:2,Z", True, b"2.y,S=20,W=44:2,Z"),
+            (b"1.Z,S=a:2,,S=40", False, b"2.y,S=20,W=44"),
+        ):
+            self.assertIs(may_be_compressed(name, 20), may_be, name)
+            self.assertEqual(copy_name(name, b"2.y", 20, 44), copied)
+            self.assertIs(may_be_compressed(copied, 20), may_be, copied)
+        self.assertEqual(copy_name(b"1.x,S=40:2,S", b"2.y", 20, None), b"2.y,S=40")
+        self.assertEqual(with_flags(b"2.y:2,Z", [b"\\Seen", b"work"], folder_flags()), b"2.y:2,SZb")
 
     def test_letters_are_flags(self) -> None:
         """Letters are flags; P is $Forwarded; unknown letters are ignored."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from imapshield.errors import NoSuchMailbox
+from imapshield.errors import MailboxExists, NoSuchMailbox
 from imapshield.maildir.files import STALE_SECONDS
 from imapshield.testing.store_contract import BUDGET, SEEN, WHOLE
 from tests.maildir.disk import DiskTestCase
@@ -22,34 +22,90 @@ class FolderTests(DiskTestCase):
         self.assertRaises(NoSuchMailbox, self.store.changes, key, 0, False)
         self.assertRaises(NoSuchMailbox, self.store.store_flags, key, [1], b"+", [SEEN], None, 0)
 
+    def make_folders(self, *names: str) -> None:
+        """Make folders as other programs do."""
+        for name in names:
+            for part in ("cur", "new", "tmp"):
+                os.makedirs(self.path(name, part))
+
+    def names(self) -> list[str]:
+        return [info.name for info in self.store.mailboxes()]
+
     def test_folders_of_other_programs_are_mailboxes(self) -> None:
         """Folders that other programs make are mailboxes; other directories are ignored."""
-        for name in (
-            ".A",
-            ".A.B&AC4-c",
-            ".Entw&APw-rfe",
-            "plain",
-            ".",
-            ".INBOX",
-            ".inbox.x",
-            ".A..B",
-            ".b&d",
-            ".Entwürfe",
-        ):
-            if name != ".":
-                for part in ("cur", "new", "tmp"):
-                    os.makedirs(self.path(name, part))
+        self.make_folders(".A", ".A.B&AC4-c", ".Entw&APw-rfe", "plain")
+        os.makedirs(self.path(".ssh", "keys"))
         with open(self.path(".file"), "wb"):
             pass
-        names = [info.name for info in self.store.mailboxes()]
-        self.assertEqual(names, ["A", "A/B.c", "Entwürfe", "INBOX"])
+        self.assertEqual(self.names(), ["A", "A/B.c", "Entwürfe", "INBOX"])
+        self.assertEqual(self.warnings, [])
         self.deliver(folder=".A.B&AC4-c")
         self.assertEqual(self.flags("A/B.c"), {1: b""})
 
+    def test_irregular_folders_are_mailboxes(self) -> None:
+        """Folders with irregular names are mailboxes in every respect, under names that no other folder has."""
+        irregular = {
+            ".b&d": "b&d",
+            ".A..B": "A./B",
+            ".A.": "A.",
+            ".Jürgen": "Jürgen",
+            ".tab\tx": "tab\u2409x",
+            ".inbox.x": "INBOX/x",
+        }
+        self.make_folders(*irregular)
+        self.assertEqual(set(self.names()), {"A.", "INBOX", *irregular.values()})
+        for folder, name in irregular.items():
+            self.deliver(folder=folder)
+            self.assertEqual(self.flags(name), {1: b""})
+            self.assertEqual(self.append(name=name), 2)
+        self.assertRaises(MailboxExists, self.store.create, "b&d", [])
+        self.store.create("b&d/below", [])
+        self.store.rename("b&d", "c&d")
+        self.assertTrue(os.path.isdir(self.path(".c&-d", "cur")))
+        self.assertEqual(self.flags("c&d/below"), {})
+        self.assertEqual(self.flags("c&d"), {1: b"", 2: b""})
+        self.store.delete("Jürgen")
+        self.assertNotIn("Jürgen", self.names())
+
+    def test_folders_that_cannot_be_shown_are_logged_once(self) -> None:
+        """A folder that would have the name of another folder, or none, is not shown, and is logged once."""
+        self.make_folders(".Entwürfe", ".Entw&APw-rfe", ".INBOX", ".inbox", ".a_b", ".a&AC8-b")
+        os.makedirs(os.fsencode(self.path()) + b"/.\xff/cur")
+        for _ in range(3):
+            self.assertEqual(self.names(), ["Entwürfe", "INBOX", "a&AC8-b", "a_b"])
+        self.assertEqual(len(self.warnings), 4)
+        self.store.close()
+        self.store = self.open_store()
+        self.names()
+        self.assertEqual(len(self.warnings), 8)
+
+    def test_directory_without_cur_is_no_mailbox(self) -> None:
+        """A directory without cur/ is no mailbox, whatever its name; CREATE takes it only if it is empty."""
+        os.makedirs(self.path(".ssh", "new"))
+        os.mkdir(self.path(".empty"))
+        self.assertEqual(self.names(), ["INBOX"])
+        for name in ("ssh", "empty"):
+            for call in (
+                lambda name=name: self.store.open(name, True),
+                lambda name=name: self.store.status(name),
+                lambda name=name: self.append(name=name),
+                lambda name=name: self.store.delete(name),
+                lambda name=name: self.store.rename(name, "x"),
+            ):
+                self.assertRaises(NoSuchMailbox, call)
+        self.assertRaises(MailboxExists, self.store.create, "ssh", [])
+        self.assertEqual(os.listdir(self.path(".ssh")), ["new"])
+        self.store.create("empty", [])
+        self.assertEqual(self.append(name="empty"), 1)
+        os.mkdir(self.path(".ssh", "cur"))
+        self.assertEqual(self.flags("ssh"), {})
+
     def test_missing_directories_are_created(self) -> None:
-        """Missing directories of a folder are created."""
-        os.mkdir(self.path(".A"))
+        """Missing new/ and tmp/ of a folder are created. INBOX gets cur/ too."""
+        os.makedirs(self.path(".A", "cur"))
         self.assertEqual(self.flags("A"), {})
+        self.assertEqual(self.append(name="A"), 1)
+        self.assertEqual((self.new(".A"), self.tmp(".A")), ([], []))
         shutil.rmtree(self.path("tmp"))
         self.assertEqual(self.append(), 1)
         shutil.rmtree(self.path("cur"))
@@ -77,8 +133,9 @@ class FolderTests(DiskTestCase):
         self.assertGreater(after.uidvalidity, before.uidvalidity)
         self.assertEqual(after.messages, 0)
 
-    def test_symbolic_link_is_a_mailbox(self) -> None:
-        """A folder that is a symbolic link is a mailbox, and DELETE removes only the link."""
+    def test_symbolic_link_is_a_mailbox_if_permitted(self) -> None:
+        """With `follow_symlinks`, a folder that is a symbolic link is a mailbox, and DELETE removes only the link."""
+        self.store = self.open_store(follow_symlinks=True)
         elsewhere = os.path.abspath(self.mktemp())
         for part in ("cur", "new", "tmp"):
             os.makedirs(os.path.join(elsewhere, part))

@@ -25,31 +25,6 @@ class RestartTests(DiskTestCase):
         self.store = self.open_store()
         self.assertEqual(self.append(), first + 1)
 
-    def test_numbers_are_skipped_after_a_restart_of_the_machine(self) -> None:
-        """After a restart of the machine, UIDs and MODSEQs that may have been sent and then lost are skipped."""
-        first = self.append()
-        before = self.store.status("INBOX")
-        self.store.close()
-        self.patch(index_database, "boot_id", lambda: "another start")
-        self.store = self.open_store()
-        after = self.store.status("INBOX")
-        self.assertEqual(after.uidnext, before.uidnext + index_database.BOOT_GAP)
-        self.assertEqual(after.highestmodseq, before.highestmodseq + index_database.BOOT_GAP)
-        self.assertEqual(after.uidvalidity, before.uidvalidity)
-        opened = self.store.open("INBOX", False)
-        self.assertEqual([row.uid for row in opened.delta.rows], [first])
-
-    def test_numbers_are_skipped_once_per_machine_start(self) -> None:
-        """Numbers are skipped once for each start of the machine, however often the index is opened."""
-        self.append()
-        self.store.close()
-        self.patch(index_database, "boot_id", lambda: "another start")
-        for _ in range(3):
-            self.store = self.open_store()
-            uidnext = self.store.status("INBOX").uidnext
-            self.store.close()
-        self.assertEqual(uidnext, 2 + index_database.BOOT_GAP)
-
 
 class LostIndexTests(DiskTestCase):
     def test_lost_index_gets_other_uidvalidities(self) -> None:

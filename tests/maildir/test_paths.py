@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadMailboxName
-from imapshield.maildir.paths import MAX_LEVELS, folder_name, mailbox_name
+from imapshield.maildir.paths import MAX_LEVELS, check_new_name, folder_name, mailbox_name
 from imapshield.wire.names import parent_names
 
 
@@ -35,10 +35,18 @@ class FolderNameTests(SynchronousTestCase):
         """A name that would lead outside the Maildir, has control characters or is too long is refused."""
         for name in (
             "", "/", "/a", "a/", "a//b", ".", "..", "../x", "a/../b", "a/.", "a\0b", "a\nb", "\x7f",
-            "a\x85", "a\u2028b", "\ud800", "x" * 255, "é" * 100, "/".join("a" * (MAX_LEVELS + 1)),
+            "a\x85", "a\u2028b", "\ud800", "x" * 255, "é" * 100,
         ):  # fmt: skip
             self.assertRaises(BadMailboxName, folder_name, name)
+            self.assertRaises(BadMailboxName, check_new_name, name)
         self.assertEqual(len(folder_name("x" * 254)), 255)
+
+    def test_only_new_mailboxes_have_a_limit_of_levels(self) -> None:
+        """A new name has a limited number of levels; a folder that another program made has not."""
+        check_new_name("/".join("a" * MAX_LEVELS))
+        name = "/".join("a" * (MAX_LEVELS + 1))
+        self.assertRaises(BadMailboxName, check_new_name, name)
+        self.assertEqual(mailbox_name(folder_name(name)), name)
 
     def test_other_directory_is_no_mailbox(self) -> None:
         """A directory is not a mailbox if it is not the folder of any mailbox name."""

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.maildir.filename import base
-from imapshield.maildir.paths import CUR, NEW, Listing
+from imapshield.maildir.folder_listing import Listing
+from imapshield.maildir.paths import CUR, NEW
 from imapshield.maildir.reconcile import IndexedFile, is_unchanged, reconcile
 
 NAMES = [

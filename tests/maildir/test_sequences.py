@@ -61,7 +61,7 @@ class Account:
                     )
                 case "expunge", name, uids:
                     key = store.mailbox_key(name)
-                    return self.apply(key, store.expunge(key, uids, self.since(key)))
+                    return self.apply(key, store.expunge(key, uids, self.since(key)).delta)
                 case "copy", name, uids, target, move:
                     key = store.mailbox_key(name)
                     if not move:  # one missing UID fails a COPY, and few would succeed

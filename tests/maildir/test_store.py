@@ -24,6 +24,11 @@ class ContractTests(StoreContract, SynchronousTestCase):
         self.addCleanup(store.close)
         return store
 
+    def damage(self, uid: int) -> None:
+        name = sorted(os.listdir(self.root + "/cur"))[uid - 1]
+        os.rename(f"{self.root}/cur/{name}", f"{self.root}/{uid}")
+        os.symlink(f"../{uid}", f"{self.root}/cur/{name}")
+
     def deliver(self, mailbox: str, content: bytes) -> None:
         folder = self.root + ("" if mailbox == "INBOX" else "/." + mailbox.replace("/", "."))
         name = f"{time.time():.6f}.{len(os.listdir(folder + '/new'))}.mx"

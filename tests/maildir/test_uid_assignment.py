@@ -40,7 +40,7 @@ class UidImportTests(DiskTestCase):
             self.assertEqual((opened.delta.uidnext, opened.delta.recent), (32, [31]))
             self.assertEqual(self.append(SEEN, name="A"), 32)
             self.store.delete("A")
-            os.makedirs(self.path(".A"))
+            os.makedirs(self.path(".A", "cur"))
             self.store.open("A", True)
             self.store.delete("A")
             self.setUp()

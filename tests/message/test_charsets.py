@@ -31,6 +31,10 @@ class CharsetTests(SynchronousTestCase):
             (b"\xff", b"utf8", "\ufffd"),
             (b"\xff", b"UTF_8", "\ufffd"),
             ("éé".encode()[:-1], b"us-ascii", "é\ufffd"),
+            ("é€".encode("utf-16-be"), b"utf-16be", "é€"),
+            (b"\xfe\xff" + "é€".encode("utf-16-be"), b"utf-16", "é€"),
+            ("é€".encode("utf-16-le"), b"utf-16", "é€"),
+            ("é€".encode("utf-32-le"), b"utf-32", "é€"),
         ):
             self.assertEqual(to_text(data, charset), text, charset)
 
@@ -60,6 +64,15 @@ class CharsetTests(SynchronousTestCase):
         data = bytes(range(256)) + b"+2AA-+AAA\xff\xfe"
         for name in _KNOWN:
             to_text(data, name.encode()).encode()
+
+    def test_all_names_decode_large_text(self) -> None:
+        """Text that is decoded in chunks raises nothing, and is decoded as short text is."""
+        data = bytes(range(256)) * 1100 + b"+2AA-+AAA\xff\xfe"
+        for codec in sorted(set(_KNOWN.values())):
+            to_text(data, codec.encode()).encode()
+        for charset in (b"utf-16", b"utf-32"):
+            text = "é" * 200_000
+            self.assertTrue(to_text(text.encode(f"{charset.decode()}-le"), charset) == text)
 
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(st.binary(max_size=40), st.binary(max_size=20))

@@ -132,6 +132,20 @@ class PreviewTests(SynchronousTestCase):
         self.check(head + b"<script>x", "")
         self.check(head + b"a<br", "a")
 
+    def test_any_character_reference_is_decoded(self) -> None:
+        """A character reference of any length is decoded; one to no character becomes U+FFFD."""
+        head = b"Content-Type: text/html; charset=utf-8\r\n\r\n"
+        for reference, expected in (
+            (b"&#233;", "é"),
+            (b"&#" + b"0" * 900 + b"65;", "A"),
+            (b"&#" + b"9" * 5000 + b";", "\ufffd"),
+            (b"&#" + b"9" * 60_000, "\ufffd"),
+            (b"&#x" + b"f" * 60_000 + b";", "\ufffd"),
+            (b"&#xd800;", "\ufffd"),
+            (b"&#;", "&#;"),
+        ):
+            self.check(head + b"<p>a" + reference + b" b", f"a{expected} b")
+
     def test_first_part_with_text_is_used(self) -> None:
         """The first text part that contains any text is used."""
         self.check(mails.ALTERNATIVE, "café au lait")

@@ -7,20 +7,19 @@ from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.mailbox.deltas import Delta
-from imapshield.mailbox.values import CopyResult
+from imapshield.mailbox.values import CopyResult, StoreResult
 from imapshield.testing import NOW, MemoryStore, StoreContract
 
 
 class ExpungesEverything(MemoryStore):
     """A store that expunges messages without \\Deleted."""
 
-    def expunge(self, key: int, uids: Sequence[int] | None, since: int) -> Delta:
+    def expunge(self, key: int, uids: Sequence[int] | None, since: int) -> StoreResult:
         """Remove all messages of `uids`."""
         mailbox = self._by_key(key)
         for message in list(mailbox.existing(sorted(mailbox.messages) if uids is None else uids)):
             mailbox.remove(message.uid)
-        return mailbox.delta(since)
+        return StoreResult(mailbox.delta(since))
 
 
 class MoveThatCopies(MemoryStore):

@@ -8,6 +8,7 @@ from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
 from imapshield.wire.commands.base import LiteralData, MemoryLiteral
 from imapshield.wire.cursor import MAX_NUMBER64, Cursor, GrammarLimits
+from imapshield.wire.names import NameFormat
 from imapshield.wire.sequence import MAX_NUMBER, SAVED
 
 
@@ -69,7 +70,7 @@ class StringTests(SynchronousTestCase):
         """A mailbox name is decoded, and INBOX is returned in upper case."""
         self.assertEqual(cursor(b"inbox").mailbox(), "INBOX")
         self.assertEqual(cursor(b"&AOk-").mailbox(), "é")
-        self.assertEqual(Cursor([b"&AOk-"], utf8=True).mailbox(), "&AOk-")
+        self.assertEqual(Cursor([b"&AOk-"], names=NameFormat(utf8=True)).mailbox(), "&AOk-")
         self.assertRaises(CommandRefused, cursor(b'"\xff"').mailbox)
 
     def test_only_pattern_atoms_may_contain_wildcards(self) -> None:

@@ -20,6 +20,7 @@ from imapshield.wire.commands.fetch import (
     Section,
 )
 from imapshield.wire.cursor import Cursor
+from imapshield.wire.names import NameFormat
 from imapshield.wire.responses import ThreadNode, bad, no, ok
 from imapshield.wire.sequence import SequenceSet
 from tests.wire.strategies import FETCH_ITEMS, LAWS
@@ -182,7 +183,7 @@ class DataResponseTests(SynchronousTestCase):
             b'* LIST (\\HasChildren) "/" Entw&APw-rfe\r\n',
         )
         self.assertEqual(
-            encode.list_response(b"LIST", [], "Entwürfe", utf8=True),
+            encode.list_response(b"LIST", [], "Entwürfe", names=NameFormat(utf8=True)),
             '* LIST () "/" "Entwürfe"\r\n'.encode(),
         )
         self.assertEqual(encode.list_response(b"LSUB", [], "a b"), b'* LSUB () "/" "a b"\r\n')
@@ -195,7 +196,7 @@ class DataResponseTests(SynchronousTestCase):
         """A line break in a mailbox name cannot end the line."""
         name = "x\r\n* BYE"
         self.assertEqual(strings.mailbox(name), b'"x&AA0ACg-* BYE"')
-        self.assertEqual(strings.mailbox(name, utf8=True), b"{8}\r\nx\r\n* BYE")
+        self.assertEqual(strings.mailbox(name, names=NameFormat(utf8=True)), b"{8}\r\nx\r\n* BYE")
 
     def test_threads_of_any_depth_are_encoded(self) -> None:
         """The threads of RFC 5256, a thread without its root, and a thread of depth ten thousand are encoded."""

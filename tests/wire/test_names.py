@@ -10,10 +10,18 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
-from imapshield.wire.names import ListPattern, decode_name, decode_pattern, encode_name, fold_inbox
+from imapshield.wire.names import (
+    MODIFIED_UTF7,
+    ListPattern,
+    NameFormat,
+    decode_pattern,
+    encode_name,
+    fold_inbox,
+)
 from tests.wire.strategies import LAWS
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+UTF8 = NameFormat(utf8=True)
 
 
 class NameTests(SynchronousTestCase):
@@ -33,7 +41,7 @@ class NameTests(SynchronousTestCase):
         """The names of RFC 3501 and of real mailboxes are encoded and decoded."""
         for name, octets in self.KNOWN.items():
             self.assertEqual(encode_name(name), octets)
-            self.assertEqual(decode_name(octets), name)
+            self.assertEqual(MODIFIED_UTF7.decode(octets), name)
 
     def test_other_spellings_are_refused(self) -> None:
         """Every other spelling of a name is refused, and so are bytes that encode no name."""
@@ -42,14 +50,14 @@ class NameTests(SynchronousTestCase):
             b"&Jjp-", b"&2D0-", b"&3gDYPQ-", b"a&b", b"&=-", b"&J/o-", b"&Jjo=-", b"a\tb", b"a\0",
             b"\x7f", b"&-&",
         ):  # fmt: skip
-            self.assertRaises(BadCommand, decode_name, octets)
+            self.assertRaises(BadCommand, MODIFIED_UTF7.decode, octets)
 
     @LAWS
     @given(NAMES)
     def test_encoded_name_is_decoded(self, name: str) -> None:
         """A name that is encoded and decoded again is the same, in both encodings, except for INBOX."""
-        self.assertEqual(decode_name(encode_name(name)), fold_inbox(name))
-        self.assertEqual(decode_name(encode_name(name, True), True), fold_inbox(name))
+        self.assertEqual(MODIFIED_UTF7.decode(encode_name(name)), fold_inbox(name))
+        self.assertEqual(UTF8.decode(encode_name(name, True)), fold_inbox(name))
 
     @LAWS
     @given(st.binary(max_size=10) | st.text("&AGhJjo-,+é", max_size=10).map(str.encode))
@@ -63,10 +71,27 @@ class NameTests(SynchronousTestCase):
 
     def test_8bit_names_are_utf8(self) -> None:
         """8-bit names are UTF-8; ``&`` is a literal ``&`` only after ENABLE."""
-        self.assertEqual(decode_name("é".encode()), "é")
-        self.assertEqual(decode_name(b"a&b", utf8=True), "a&b")
-        self.assertRaises(BadCommand, decode_name, b"\xff")
-        self.assertRaises(BadCommand, decode_name, b"\xed\xa0\x80", utf8=True)
+        self.assertEqual(MODIFIED_UTF7.decode("é".encode()), "é")
+        self.assertEqual(UTF8.decode(b"a&b"), "a&b")
+        self.assertRaises(BadCommand, MODIFIED_UTF7.decode, b"\xff")
+        self.assertRaises(BadCommand, UTF8.decode, b"\xed\xa0\x80")
+
+    @LAWS
+    @given(NAMES, st.sampled_from("/.^_|:~-"), st.booleans())
+    def test_every_name_has_one_spelling_with_any_separator(
+        self, name: str, separator: str, utf8: bool
+    ) -> None:
+        """Whatever the separator is, a name that is encoded and decoded again is the same."""
+        names = NameFormat(utf8, separator)
+        self.assertEqual(names.decode(names.encode(name)), fold_inbox(name))
+        self.assertEqual(names.exchange(name).count(separator), name.count("/"))
+
+    def test_separator_of_the_wire_becomes_a_slash(self) -> None:
+        """The separator and the slash are exchanged, and INBOX as the first level is folded."""
+        names = NameFormat(separator=".")
+        self.assertEqual(names.decode(b"inbox.a/b"), "INBOX/a.b")
+        self.assertEqual(names.encode("INBOX/a.b"), b"INBOX.a/b")
+        self.assertEqual(names.decode_pattern(b"inbox.%"), "inbox/%")
 
     def test_invalid_text_is_encoded_readably(self) -> None:
         """A name that is not valid text, such as the name of a directory, is encoded as text that clients can read."""
@@ -85,7 +110,7 @@ class NameTests(SynchronousTestCase):
             "inbo": "inbo",
         }.items():
             self.assertEqual(fold_inbox(name), folded)
-        self.assertEqual(decode_name(b"inbox/Sub"), "INBOX/Sub")
+        self.assertEqual(MODIFIED_UTF7.decode(b"inbox/Sub"), "INBOX/Sub")
         self.assertEqual(decode_pattern(b"inbox/Sub"), "inbox/Sub")
 
 

@@ -33,8 +33,8 @@ async def enable(session: Session, command: Enable) -> Tagged:
 
 
 async def namespace(session: Session, _: BareCommand) -> Tagged:
-    """Handle NAMESPACE (RFC 2342): there is one personal namespace, without a prefix."""
-    session.io.write(encode.namespace())
+    """Handle NAMESPACE (RFC 2342): there is one personal namespace."""
+    session.io.write(encode.namespace(session.namespace.prefix, names=session.names))
     return ok("NAMESPACE completed")
 
 

@@ -1,10 +1,29 @@
-r"""FETCH: sends the messages that the command names in chunks, after it has set \Seen where the items demand it."""
+r"""FETCH: sends the messages that the command names in chunks, and sets \Seen where the items demand it.
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+Rules
+-----
+* A message becomes \Seen only if it is sent: a program that asks for unseen mail would never get it otherwise. So a
+  chunk is read first, then its messages are marked, then they are sent, with their new flags. A message with a string
+  that is too large for memory is marked after it was sent, because its file can fail in the middle.
+* A message that cannot be read is left out. The others are sent, and the tagged response is NO.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
 
 from imapshield.errors import MessageExpunged
-from imapshield.session.fetch_responses import FLAGS, MODSEQ, UID, implicit_items, send_rows, take
+from imapshield.mailbox.values import Blob, FetchResult
+from imapshield.session.fetch_responses import (
+    FLAGS,
+    MODSEQ,
+    UID,
+    chunk_of_rows,
+    implicit_items,
+    read_chunk,
+    send_chunk,
+    send_known_items,
+    take,
+)
 from imapshield.session.session import Session
 from imapshield.session.state import Spans, partial_bounds, rows_in, slice_spans
 from imapshield.wire import encode
@@ -95,26 +114,68 @@ async def send_changed(session: Session, uids: SequenceSet, since: int) -> None:
 async def _fetch(session: Session, spans: Spans, items: list[FetchItem]) -> bool:
     """Send the responses for `spans`, and return whether some messages no longer exist."""
     sets_seen = not session.readonly and any(map(_sets_seen, items))
-    sizes = [Binary(item.path, size_only=True) for item in items if isinstance(item, Binary)]
     batch_size = SEEN_MESSAGES if sets_seen else FETCH_CHUNK_MESSAGES
-    if sets_seen and sizes:
-        batch_size = 1
+    if sets_seen and any(isinstance(item, Binary) for item in items):
+        batch_size = 1  # the messages before one that BINARY cannot decode are sent
     missing = False
     for chunk in _chunks(session, spans):
         rows, uids = chunk, take(session.view.uids, chunk)
         while uids:
-            batch, batch_items = uids[:batch_size], items
-            if sets_seen:
-                if sizes:  # an undecodable part is refused before its message becomes \Seen
-                    await session.mailbox.fetch(batch, sizes, session.limits.fetch_chunk_size)
-                await _mark_seen(session, batch)
-                if any(map(session.view.flags_changed, batch)):
-                    batch_items = _with_flags(session, items)
-            done, some_missing = await send_rows(session, rows, batch, batch_items)
-            missing = missing or some_missing
+            fetched = await read_chunk(session, uids[:batch_size], items)
+            done = max(1, fetched.count)
+            sent = 0
+            for part in _parts(fetched) if sets_seen else (fetched,):
+                chunk_items = await _items_of_seen(session, part, items) if sets_seen else items
+                responses = chunk_of_rows(session, rows[:done], uids[:done], chunk_items, part)
+                await send_chunk(session, responses)
+                if sets_seen and responses.has_blobs:
+                    await _mark_seen_later(session, responses.rows.uids, uid=UID in items)
+                sent += len(responses.rows.uids)
+            session.failed_messages += len(fetched.unreadable)
+            missing = missing or sent + len(fetched.unreadable) < done
             rows, uids = rows[done:], uids[done:]
             await session.io.drain()
     return missing
+
+
+def _has_blob(columns: Iterable[Sequence[bytes | Blob]]) -> bool:
+    return any(Blob in map(type, column) for column in columns)
+
+
+def _parts(fetched: FetchResult) -> Iterator[FetchResult]:
+    """Divide a result into parts that are marked and sent one after the other: a message with blobs is one of its own.
+
+    If such a message cannot be sent completely, the connection is reset. Then those behind it were not sent either.
+    """
+    if not _has_blob(fetched.columns):
+        yield fetched
+        return
+    blob_rows = {i for i in range(len(fetched.uids)) if _has_blob([c[i]] for c in fetched.columns)}
+    for is_streamed, group in groupby(range(len(fetched.uids)), blob_rows.__contains__):
+        rows = list(group)
+        for part in [[row] for row in rows] if is_streamed else [rows]:
+            columns = [[column[row] for row in part] for column in fetched.columns]
+            yield FetchResult([fetched.uids[row] for row in part], columns)
+
+
+async def _items_of_seen(
+    session: Session, part: FetchResult, items: list[FetchItem]
+) -> list[FetchItem]:
+    r"""Set \Seen on messages that are about to be sent, and return the items of the responses.
+
+    A message with blobs is marked after it was sent, because its file can fail in the middle.
+    """
+    if not _has_blob(part.columns):
+        await _mark_seen(session, part.uids)
+    return _with_flags(session, items) if any(map(session.view.flags_changed, part.uids)) else items
+
+
+async def _mark_seen_later(session: Session, uids: Sequence[int], *, uid: bool) -> None:
+    r"""Set \Seen on messages that were sent, and send another response with their new flags."""
+    await _mark_seen(session, uids)
+    changed = [uid for uid in uids if session.view.flags_changed(uid)]
+    send_known_items(session, changed, [FLAGS], uid=uid)
+    session.view.forget_flag_changes(changed)
 
 
 def _with_flags(session: Session, items: list[FetchItem]) -> list[FetchItem]:

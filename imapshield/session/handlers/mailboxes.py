@@ -95,13 +95,13 @@ def status_line(session: Session, name: str, items: Iterable[bytes], found: Mail
         b"APPENDLIMIT": session.limits.max_message_size,
     }
     pairs = [(item, values[item]) for item in items if item in values]
-    return encode.status(name, pairs, utf8=session.utf8)
+    return encode.status(name, pairs, names=session.names)
 
 
 async def list_(session: Session, command: List) -> Tagged:
     """Handle LIST (RFC 9051 section 6.3.9), with the options of RFC 5258, RFC 5819 and RFC 6154."""
     if _asks_for_delimiter(command):
-        session.io.write(encode.list_response(b"LIST", [b"\\Noselect"], ""))
+        session.io.write(encode.list_response(b"LIST", [b"\\Noselect"], "", names=session.names))
         return ok("LIST completed")
     if b"HIGHESTMODSEQ" in command.status_items:
         session.enable_condstore()
@@ -126,7 +126,7 @@ async def list_(session: Session, command: List) -> Tagged:
             subscribed=name in subscribed,
         )
         items = child_info if name in with_child else []
-        line = encode.list_response(b"LIST", attributes, name, extended=items, utf8=session.utf8)
+        line = encode.list_response(b"LIST", attributes, name, extended=items, names=session.names)
         session.io.write(line + status_response)
         if status_response:
             await session.io.drain()
@@ -189,13 +189,13 @@ async def _status(
 async def lsub(session: Session, command: List) -> Tagged:
     """Handle LSUB (RFC 3501 section 6.3.9)."""
     if _asks_for_delimiter(command):
-        session.io.write(encode.list_response(b"LSUB", [b"\\Noselect"], ""))
+        session.io.write(encode.list_response(b"LSUB", [b"\\Noselect"], "", names=session.names))
         return ok("LSUB completed")
     infos = {info.name: info for info in await session.account.mailboxes()}
     subscribed = await session.account.subscriptions()
     listed = _listed_by_lsub(sorted(subscribed), infos, _matcher(command))
     lines = [
-        encode.list_response(b"LSUB", attributes, name, utf8=session.utf8)
+        encode.list_response(b"LSUB", attributes, name, names=session.names)
         for name, attributes in sorted(listed.items())
     ]
     session.io.write(b"".join(lines))

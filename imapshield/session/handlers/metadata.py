@@ -34,7 +34,7 @@ async def getmetadata(session: Session, command: GetMetadata) -> Tagged:
             code = b"METADATA LONGENTRIES %d" % longest
         found = {name: found[name] for name, size in sizes.items() if size <= command.max_size}
     if found:
-        session.io.write(encode.metadata(command.mailbox, found.items(), utf8=session.utf8))
+        session.io.write(encode.metadata(command.mailbox, found.items(), names=session.names))
     return ok("GETMETADATA completed", code)
 
 

@@ -22,7 +22,7 @@ async def getquota(session: Session, command: GetQuota) -> Tagged:
 
 async def getquotaroot(session: Session, command: GetQuotaRoot) -> Tagged:
     """Handle GETQUOTAROOT; the mailbox need not exist (section 4.1.2)."""
-    session.io.write(encode.quotaroot(command.mailbox, [ROOT], utf8=session.utf8))
+    session.io.write(encode.quotaroot(command.mailbox, [ROOT], names=session.names))
     await _send_quota(session, ROOT)
     return ok("GETQUOTAROOT completed")
 

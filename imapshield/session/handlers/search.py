@@ -79,7 +79,7 @@ def completed(session: Session, text: str) -> Tagged:
 async def find(
     session: Session, command: AnySearch, mailbox: IMailbox, view: View, *, whole: bool = False
 ) -> Sequence[int]:
-    """Return the UIDs of the matching messages, in ascending order.
+    """Return the UIDs of the matching messages, in ascending order. Messages that cannot be read are counted as failed.
 
     Args:
         session: the session.
@@ -111,7 +111,9 @@ async def find(
                 raise session.too_many_messages()
             candidates = candidates[-limit:]
             session.limit_code = b"MESSAGELIMIT %d %d" % (limit, candidates[0])
-    return await query.run(command.key, candidates)
+    matching = await query.run(command.key, candidates)
+    session.failed_messages += len(query.unreadable)
+    return matching
 
 
 def send_results(
@@ -240,7 +242,7 @@ async def _search(
     session: Session, command: Search, mailbox: IMailbox, view: View, since: int
 ) -> None:
     uids = await find(session, command, mailbox, view)
-    source = encode.esearch_mailbox(mailbox.name, mailbox.uidvalidity, utf8=session.utf8)
+    source = encode.esearch_mailbox(mailbox.name, mailbox.uidvalidity, names=session.names)
     if session.state is State.SELECTED and view is session.view:
         await session.search_contexts.keep(command, uids, since, source)
     pairs = save_and_encode_results(session, command, uids, view)

@@ -55,7 +55,7 @@ def _describe(session: Session, infos: Mapping[str, MailboxInfo]) -> bytes:
     if session.rev2:
         name = mailbox.name
         attributes = list_attributes(infos.get(name), has_children=name in parents(infos))
-        lines.append(encode.list_response(b"LIST", attributes, name, utf8=True))
+        lines.append(encode.list_response(b"LIST", attributes, name, names=session.names))
     else:
         lines.append(encode.recent(len(view.recent)))
         unseen = 0 if session.uid_only else columns.first_row_without(flags.SEEN) + 1

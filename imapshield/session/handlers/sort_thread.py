@@ -18,7 +18,8 @@ async def sort(session: Session, command: Sort) -> Tagged:
     """Handle SORT and UID SORT, with the return options of ESORT (RFC 5267)."""
     since = session.search_contexts.begin(command)
     uids = await find(session, command, session.mailbox, session.view, whole=True)
-    ordered = await sort_uids(session, command, uids, session.pause)
+    ordered, failed = await sort_uids(session, command, uids, session.pause)
+    session.failed_messages += failed
     await session.search_contexts.keep(command, ordered, since)
     send_results(session, command, ordered, b"SORT")
     return completed(session, "SORT completed")
@@ -47,7 +48,7 @@ async def thread(session: Session, command: Thread) -> Tagged:
         messages.append(ThreadMessage(number, date, subject, reply, own_id, references))
 
     fields = _THREAD_FIELDS if by_references else _THREAD_FIELDS[:2]
-    await read_headers(session, uids, fields, add, session.pause)
+    session.failed_messages += await read_headers(session, uids, fields, add, session.pause)
     build = thread_by_references if by_references else thread_by_subject
     for i, chunk in enumerate(encode.thread(await build(messages, session.pause))):
         if i:

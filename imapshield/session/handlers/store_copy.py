@@ -1,8 +1,10 @@
 """STORE, COPY, MOVE and EXPUNGE: changes to the messages of the selected mailbox."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from imapshield.errors import MessageExpunged, StoreLimitExceeded
+from imapshield.mailbox.deltas import Delta
+from imapshield.mailbox.values import StoreResult
 from imapshield.session.fetch_responses import FLAGS, MODSEQ, send_known_items
 from imapshield.session.handlers.append import try_create
 from imapshield.session.session import Session
@@ -26,22 +28,23 @@ async def store(session: Session, command: Store) -> Tagged:
     spans = session.within_limit(session.rows_of(command.sequence, uid=command.uid))
     uids = list(view.uids_of(spans))
     expected = _expected_flags(session, uids, command) if command.silent else {}
-    failed: list[int] = []
+    stored = StoreResult(Delta())
     try:
         if uids:
-            failed = await _store_flags(session, uids, command)
+            stored = await _store_flags(session, uids, command)
     except StoreLimitExceeded:
         # PERMANENTFLAGS without ``\*`` shows that no keyword can be created (RFC 9051 section 7.1).
         permanent = encode.permanentflags_code([*SYSTEM_FLAGS, *session.keywords()])
         session.io.write(encode.untagged(b"OK", "No more keywords", permanent))
         raise
-    failed_uids = set(failed)
-    changed = [uid for uid in uids if uid not in failed_uids]
+    session.failed_messages += len(stored.failed)
+    unchanged = {*stored.modified, *stored.failed}
+    changed = [uid for uid in uids if uid not in unchanged]
     if command.silent:
         _respond_silently(session, changed, expected)
     else:
         await _send_flags(session, changed[::-1] if session.limit_code else changed, command)
-    return _store_response(session, command, uids, failed)
+    return _store_response(session, command, uids, stored.modified)
 
 
 def _respond_silently(
@@ -54,8 +57,8 @@ def _respond_silently(
     session.view.forget_flag_changes(as_expected)
 
 
-async def _store_flags(session: Session, uids: list[int], command: Store) -> list[int]:
-    """Change flags, and return the UIDs that UNCHANGEDSINCE excludes.
+async def _store_flags(session: Session, uids: list[int], command: Store) -> StoreResult:
+    """Change flags.
 
     UNCHANGEDSINCE 0 "always fails if the metadata item exists", so it sets a keyword only on messages without it.
     Clients use this to agree on the one that sends a receipt (RFC 7162 section 3.1.3, example 8).
@@ -67,8 +70,10 @@ async def _store_flags(session: Session, uids: list[int], command: Store) -> lis
     with_flag = [uid for uid in uids if added & (_current_flags(session, uid) or frozenset())]
     free = sorted({*uids}.difference(with_flag))
     highest = session.view.columns.highestmodseq
-    failed = await store_flags(free, command.operation, flags, highest) if free else []
-    return sorted([*with_flag, *failed])
+    stored = StoreResult(Delta())
+    if free:
+        stored = await store_flags(free, command.operation, flags, highest)
+    return stored._replace(modified=sorted([*with_flag, *stored.modified]))
 
 
 def _flag_set(flags: Iterable[bytes]) -> frozenset[bytes]:
@@ -131,12 +136,14 @@ async def _send_flags(session: Session, uids: list[int], command: Store) -> None
             await session.pause(start + STORE_CHUNK_RESPONSES, len(uids))
 
 
-def _store_response(session: Session, command: Store, uids: list[int], failed: list[int]) -> Tagged:
+def _store_response(
+    session: Session, command: Store, uids: list[int], modified: Sequence[int]
+) -> Tagged:
     view = session.view
     missing = view.has_pending_expunges and any(view.columns.row(uid) is None for uid in uids)
     text, code = "STORE completed", None
-    if failed:
-        numbers = failed if command.uid else view.numbers(failed)
+    if modified:
+        numbers = modified if command.uid else view.numbers(modified)
         text = "Some messages were modified"
         code = b"MODIFIED " + SequenceSet.from_numbers(numbers).encode()
     if missing:
@@ -147,7 +154,10 @@ def _store_response(session: Session, command: Store, uids: list[int], failed: l
 
 
 async def copy(session: Session, command: Copy) -> Tagged:
-    """Handle COPY and MOVE (RFC 9051 sections 6.4.7 and 6.4.8), which process all messages or none.
+    """Handle COPY and MOVE (RFC 9051 sections 6.4.7 and 6.4.8).
+
+    If some messages cannot be copied, the response is NO: after an OK, a client would remove the originals. COPYUID, in
+    an untagged OK, says which messages were copied.
 
     A MOVE of more messages than MESSAGELIMIT moves the last ones (RFC 9738 section 3.1).
     """
@@ -166,11 +176,17 @@ async def copy(session: Session, command: Copy) -> Tagged:
     with try_create():
         copied = await session.mailbox.copy(uids, command.mailbox, command.is_move)
     session.note_own_uids(command.mailbox, copied.target_uids)
+    session.failed_messages += len(copied.failed)
     if not copied.source_uids:
-        return ok(f"{name} completed, no messages found", b"EXPUNGEISSUED")
+        code = None if copied.failed else b"EXPUNGEISSUED"
+        return ok(f"{name} completed, no messages found", code)
     code = encode.copyuid(copied.uidvalidity, copied.source_uids, copied.target_uids)
     if not command.is_move:
-        return ok("COPY completed", code)
+        if not copied.failed:
+            return ok("COPY completed", code)
+        # The code is for an OK response (RFC 4315 section 3).
+        session.io.write(encode.untagged(b"OK", "Some messages copied", code))
+        return ok("COPY completed")
     # Before the EXPUNGE responses, so that the client knows where the messages are (RFC 6851 section 4.3).
     session.io.write(encode.untagged(b"OK", "Messages moved", code))
     # HIGHESTMODSEQ is sent to all clients, whatever they have enabled (section 4.4).
@@ -187,7 +203,7 @@ async def expunge(session: Session, command: Expunge) -> Tagged:
         if session.limits.max_messages_per_command:
             spans = session.within_limit(_deleted(session, spans))
         uids = list(view.uids_of(spans))
-    await session.mailbox.expunge(uids)
+    session.failed_messages += len(await session.mailbox.expunge(uids))
     return ok("EXPUNGE completed", session.highestmodseq_code())
 
 

@@ -34,7 +34,7 @@ class AppendContract(StoreFixture):
         self.assertEqual([row.flags for row in rows], [b"\\Seen $Junk", b""])
         self.assertEqual(rows[0].internaldate, 1_000_000_000)
         self.assertEqual(
-            self.store.sizes(self.key(), [1, 2, 3]), [(1, len(MAIL)), (2, len(SECOND_MAIL))]
+            self.store.sizes(self.key(), [1, 2, 3]).sizes, [(1, len(MAIL)), (2, len(SECOND_MAIL))]
         )
 
     def test_content_is_unchanged(self) -> None:
@@ -50,7 +50,7 @@ class AppendContract(StoreFixture):
         ):
             uid = self.append(content=content)
             self.assertEqual(self.fetch_item(uid, WHOLE), literal(content))
-            self.assertEqual(self.store.sizes(self.key(), [uid]), [(uid, len(content))])
+            self.assertEqual(self.store.sizes(self.key(), [uid]).sizes, [(uid, len(content))])
 
     def test_uids_are_never_reused(self) -> None:
         """The UID of an expunged message is never assigned again, even after a restart."""

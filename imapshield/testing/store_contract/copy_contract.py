@@ -37,7 +37,7 @@ class CopyContract(StoreFixture):
         self.assertEqual(self.flags_by_uid("A"), {1: {b"Other"}, 2: {SEEN, b"$Work"}, 3: set()})
         row = self.store.open("A", False).delta.rows[1]
         self.assertEqual(
-            (row.internaldate, self.store.sizes(self.key("A"), [2])),
+            (row.internaldate, self.store.sizes(self.key("A"), [2]).sizes),
             (1_000_000_000, [(2, len(MAIL))]),
         )
         for item in (EMAILID, ENVELOPE, STRUCTURE, WHOLE):

@@ -1,5 +1,6 @@
 """How a store answers FETCH items."""
 
+from imapshield.errors import StoreIOError
 from imapshield.mailbox.values import Blob
 from imapshield.testing.in_process import MAIL
 from imapshield.testing.store_contract.fixture import (
@@ -20,6 +21,7 @@ from imapshield.wire.commands.fetch import (
     Preview,
     Section,
 )
+from imapshield.wire.commands.search import EnvelopeKey, HeaderKey, TextKey
 
 
 class FetchContract(StoreFixture):
@@ -98,6 +100,39 @@ class FetchContract(StoreFixture):
             self.assertEqual(len(fetched.uids), 1)
             fetched_uids += fetched.uids
         self.assertEqual(fetched_uids, uids)
+
+    def test_unreadable_message_fails_alone(self) -> None:
+        """FETCH and SEARCH answer for the other messages, and name the one that cannot be read."""
+        for _ in range(4):
+            self.append()
+        self.damage(2)
+        self.damage(4)
+        key = self.key()
+        requests: list[list[FetchItem]] = [[WHOLE], [EMAILID, WHOLE], [Preview()]]
+        for items in requests:
+            uids = [1, 2, 3, 4]
+            fetched_uids: list[int] = []
+            unreadable: list[int] = []
+            while uids:
+                fetched = self.store.fetch(key, uids, items, BUDGET)
+                self.assertEqual(len(fetched.columns[0]), len(fetched.uids))
+                fetched_uids += fetched.uids
+                unreadable += fetched.unreadable
+                uids = uids[fetched.count :]
+            self.assertEqual((fetched_uids, unreadable), ([1, 3], [2, 4]))
+        for search_key in (TextKey("noon"), HeaderKey(b"X-None", ""), EnvelopeKey(b"TO", "bob")):
+            found = self.store.search(key, [1, 2, 3, 4], search_key)
+            matching = [] if isinstance(search_key, HeaderKey) else [1, 3]
+            self.assertEqual((found.matching, list(found.unreadable)), (matching, [2, 4]))
+        self.assertEqual(self.store.status("INBOX").messages, 4)
+
+    def test_unreadable_blob_raises(self) -> None:
+        """`read` of a message that can no longer be read raises `StoreIOError`."""
+        self.append(content=b"x: y\r\n\r\n" + bytes(400_000))
+        self.assertIsInstance(self.fetch_item(1, WHOLE), Blob)
+        self.store.read(self.key(), 1, WHOLE, 0, 100)
+        self.damage(1)
+        self.assertRaises(StoreIOError, self.store.read, self.key(), 1, WHOLE, 100, 100)
 
     def test_large_string_is_a_blob(self) -> None:
         """A string over 256 KiB is returned as a `Blob`, and `read` returns its content in chunks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest import SkipTest
 
 from imapshield.mailbox.storage import IStore
 from imapshield.mailbox.values import Blob, NewMessage
@@ -51,6 +52,10 @@ class StoreFixture(_TestCase):
     def deliver(self, mailbox: str, content: bytes) -> None:
         """Let a message arrive from another program. By default another session appends it."""
         self.store.append(mailbox, [NewMessage((), None, MemoryLiteral(content))])
+
+    def damage(self, uid: int) -> None:
+        """Make the content of a message of INBOX unreadable, as a bad disk does. By default the test is skipped."""
+        raise SkipTest("the test does not say how to damage a message")
 
     def setUp(self) -> None:
         """Make the store."""

@@ -32,18 +32,20 @@ class FlagContract(StoreFixture):
         for _ in range(3):
             self.append()
         key, since = self.key(), self.modseq()
-        delta, failed = self.store.store_flags(key, [1, 2, 9], b"+", [SEEN, b"$Work"], None, since)
+        delta, modified, _ = self.store.store_flags(
+            key, [1, 2, 9], b"+", [SEEN, b"$Work"], None, since
+        )
         self.assertEqual(
             [(row.uid, row.flags) for row in delta.rows],
             [(1, b"\\Seen $Work"), (2, b"\\Seen $Work")],
         )
-        self.assertEqual(failed, [])
+        self.assertEqual(list(modified), [])
         self.assertTrue(all(row.modseq > since for row in delta.rows))
         since = delta.highestmodseq
-        delta, _ = self.store.store_flags(key, [1, 2, 3], b"+", [SEEN], None, since)
+        delta, *_ = self.store.store_flags(key, [1, 2, 3], b"+", [SEEN], None, since)
         self.assertEqual([row.uid for row in delta.rows], [3])
         since = delta.highestmodseq
-        delta, _ = self.store.store_flags(key, [1], b"-", [b"$WORK"], None, since)
+        delta, *_ = self.store.store_flags(key, [1], b"-", [b"$WORK"], None, since)
         self.assertEqual([(row.uid, row.flags) for row in delta.rows], [(1, b"\\Seen")])
         self.store.store_flags(key, [2], b"", [FLAGGED], None, since)
         self.store.store_flags(key, [3], b"", [], None, since)
@@ -71,8 +73,8 @@ class FlagContract(StoreFixture):
         self.append()
         key, seen = self.key(), self.modseq()
         self.store.store_flags(key, [2], b"+", [FLAGGED], None, seen)
-        delta, failed = self.store.store_flags(key, [1, 2], b"+", [SEEN], seen, seen)
-        self.assertEqual(failed, [2])
+        delta, modified, _ = self.store.store_flags(key, [1, 2], b"+", [SEEN], seen, seen)
+        self.assertEqual(list(modified), [2])
         self.assertEqual(self.flags_by_uid(), {1: {SEEN}, 2: {FLAGGED}})
         self.assertEqual([row.uid for row in delta.rows], [1, 2])
 
@@ -82,12 +84,12 @@ class FlagContract(StoreFixture):
         for flag in (DELETED, SEEN, DELETED, DELETED):
             self.append(flag)
         key, since = self.key(), self.modseq()
-        delta = self.store.expunge(key, [2, 3], since)
+        delta = self.store.expunge(key, [2, 3], since).delta
         self.assertEqual([*delta.vanished], [3])
         self.assertGreater(delta.highestmodseq, since)
-        delta = self.store.expunge(key, None, delta.highestmodseq)
+        delta = self.store.expunge(key, None, delta.highestmodseq).delta
         self.assertEqual([*delta.vanished], [1, 4])
-        self.assertEqual([*self.store.expunge(key, None, delta.highestmodseq).vanished], [])
+        self.assertEqual([*self.store.expunge(key, None, delta.highestmodseq).delta.vanished], [])
         self.assertEqual([*self.store.changes(key, since, False).vanished], [1, 3, 4])
         self.assertEqual(self.flags_by_uid(), {2: {SEEN}})
         fetched = self.store.fetch(key, [1, 2, 3], [ENVELOPE], BUDGET)

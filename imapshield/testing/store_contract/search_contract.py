@@ -22,7 +22,7 @@ class SearchContract(StoreFixture):
 
     def search(self, key: SearchKey) -> list[int]:
         """Return the UIDs of the messages of INBOX that match `key`."""
-        return self.store.search(self.key(), list(self.flags_by_uid()), key)
+        return self.store.search(self.key(), list(self.flags_by_uid()), key).matching
 
     def test_header_keys_match_decoded_text(self) -> None:
         """Header keys match decoded text in any letter case, also in fields that no store would index."""

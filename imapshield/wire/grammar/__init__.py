@@ -14,6 +14,7 @@ from imapshield.wire.commands.base import BareCommand, Command
 from imapshield.wire.commands.messages import Expunge
 from imapshield.wire.cursor import DEFAULT_LIMITS, Cursor, GrammarLimits, Parts
 from imapshield.wire.grammar import fetch, login, mailboxes, messages, metadata, notify, search
+from imapshield.wire.names import MODIFIED_UTF7, NameFormat
 
 Parser = Callable[[Cursor], Command]
 
@@ -69,19 +70,24 @@ PARSERS: dict[bytes, Command | Parser] = {
 """For each command its parser, or its value if it has no arguments."""
 
 
-def parse(parts: Parts, *, limits: GrammarLimits = DEFAULT_LIMITS, utf8: bool = False) -> Command:
+def parse(
+    parts: Parts,
+    *,
+    limits: GrammarLimits = DEFAULT_LIMITS,
+    names: NameFormat = MODIFIED_UTF7,
+) -> Command:
     """Parse one command.
 
     Args:
         parts: texts and literals alternately, after the tag and its space, as in `framing.RawCommand`.
         limits: what one command may contain.
-        utf8: whether the client enabled IMAP4rev2 or UTF8=ACCEPT; ``&`` in names then has no special meaning.
+        names: how the client writes mailbox names.
 
     Raises:
         BadCommand: the command breaks the grammar, is unknown, or exceeds `limits`.
         CommandRefused: the command keeps the grammar, but cannot be executed: an unknown charset or special use.
     """
-    cursor = Cursor(parts, limits, utf8)
+    cursor = Cursor(parts, limits, names)
     name = cursor.word("a command name")
     if name == b"UID":
         cursor.space("UID")

@@ -7,7 +7,7 @@ from imapshield.errors import BadCommand, CommandRefused
 from imapshield.wire import abnf
 from imapshield.wire.commands import mailboxes as commands
 from imapshield.wire.cursor import Cursor, too_many
-from imapshield.wire.names import DELIMITER, decode_pattern
+from imapshield.wire.names import DELIMITER
 from imapshield.wire.sequence import SequenceSet
 
 SPECIAL_USES = {
@@ -146,7 +146,7 @@ def _decoded(cursor: Cursor, octets: bytes) -> str:
     One that is not a valid name is read as Latin-1; one that is too long matches nothing.
     """
     try:
-        text = decode_pattern(octets, cursor.utf8)
+        text = cursor.names.decode_pattern(octets)
     except BadCommand:
         text = octets.decode("latin-1")
     return text if len(text) <= cursor.limits.max_pattern_length else _MATCHES_NOTHING

@@ -84,11 +84,16 @@ class KeyReader:
         return search.FlagKey(flags.canonical_flag(word))
 
     def text(self) -> str:
-        """Read an astring; return it decoded."""
-        octets = self.cursor.astring("a text to search for")
+        """Read an astring; return it decoded.
+
+        JavaMail 1.6 enables UTF8=ACCEPT and sends Latin-1 all the same.
+        """
+        octets = self.cursor.encoded_text("a text to search for")
         try:
             return octets.decode(self._charset)
         except UnicodeDecodeError:
+            if self.cursor.names.utf8 and self._charset == "utf-8":
+                return octets.decode("latin-1")
             raise BadCommand("The search text is not valid in its charset") from None
 
     def body_text(self) -> str:

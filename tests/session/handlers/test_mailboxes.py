@@ -135,12 +135,3 @@ class SelectedMailboxTests(SessionTestCase):
         self.client(b"a CREATE x/y")
         self.assertIn(b"b OK", self.client(b"b DELETE x"))
         self.assertIn(b"c NO [HASCHILDREN]", self.client(b"c DELETE x"))
-
-    def test_mailbox_deleted_by_another_is_nonexistent(self) -> None:
-        """When another session deletes the selected mailbox, commands are NO [NONEXISTENT] and CLOSE works."""
-        self.client(b"a CREATE x")
-        self.client(b"b SELECT x")
-        self.server.login()(b"c DELETE x")
-        self.assertIn(b"d NO [NONEXISTENT]", self.client(b"d NOOP"))
-        self.assertIn(b"d OK", self.client(b"d CLOSE"))
-        self.assertIn(b"e OK", self.client(b"e SELECT INBOX"))

@@ -16,6 +16,7 @@ from imapshield.wire.commands.fetch import Fetch
 from imapshield.wire.commands.messages import Expunge
 from imapshield.wire.cursor import GrammarLimits
 from imapshield.wire.grammar import PARSERS, parse
+from imapshield.wire.names import NameFormat
 from tests.wire.command_writer import write
 from tests.wire.grammar.typed_parse import parse_as
 from tests.wire.strategies import COMMANDS, LAWS
@@ -51,7 +52,7 @@ class PropertyTests(SynchronousTestCase):
     def test_written_command_is_parsed_in_utf8(self, command: Command, seed: int) -> None:
         """A written command is parsed as the same command after ENABLE IMAP4rev2 too, when names are UTF-8."""
         parts = write(command, Random(seed), utf8=True)
-        self.assertEqual(parse(parts, utf8=True), command, parts)
+        self.assertEqual(parse(parts, names=NameFormat(utf8=True)), command, parts)
 
     @LAWS
     @given(COMMANDS, SEEDS)

@@ -22,11 +22,14 @@ from imapshield.wire.commands.search import (
     SearchKey,
     SequenceKey,
     SizeKey,
+    Sort,
     TextKey,
+    Thread,
 )
-from imapshield.wire.cursor import GrammarLimits
+from imapshield.wire.cursor import GrammarLimits, Parts
 from imapshield.wire.grammar import parse
 from imapshield.wire.grammar.search_keys import CHARSETS
+from imapshield.wire.names import NameFormat
 from imapshield.wire.sequence import SAVED, SequenceSet
 from tests.wire.grammar.typed_parse import parse_as
 
@@ -111,6 +114,22 @@ class CharsetTests(SynchronousTestCase):
         ):
             parsed = parse_as(Search, [b"SEARCH " + charset + b"TEXT ", MemoryLiteral(octets), b""])
             self.assertEqual(parsed.key, TextKey("é", headers=True))
+
+    def test_latin1_after_enable_utf8_is_read(self) -> None:
+        """After ENABLE UTF8=ACCEPT, texts that are not UTF-8 are read as Latin-1, because JavaMail sends them."""
+        text = b"Gr\xf6\xdfe"
+        for name in (b"SEARCH", b"SORT (DATE) UTF-8", b"THREAD REFERENCES UTF-8"):
+            command = name + b" SUBJECT "
+            quoted: Parts = [command + b'"%b"' % text]
+            literal: Parts = [command, MemoryLiteral(text), b""]
+            for parts in (quoted, literal):
+                parsed = parse(parts, names=NameFormat(utf8=True))
+                assert isinstance(parsed, Search | Sort | Thread)
+                self.assertEqual(parsed.key, EnvelopeKey(b"SUBJECT", "Größe"))
+        self.assertRaises(BadCommand, parse, [b'SEARCH SUBJECT "\xf6"'])
+        self.assertRaises(
+            BadCommand, parse, [b'SORT (DATE) US-ASCII SUBJECT "\xf6"'], names=NameFormat(utf8=True)
+        )
 
     def test_unknown_charset_is_refused(self) -> None:
         """An unknown charset and a codec that only Python knows are refused; the response names supported charsets."""

@@ -1,0 +1,65 @@
+"""Lists the message files of a folder, and finds files that are not where the index has them."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from imapshield.errors import MessageExpunged
+from imapshield.maildir import filename, files
+from imapshield.maildir.files import Entry
+from imapshield.maildir.open_folders import Folder
+from imapshield.maildir.paths import CUR, NEW, TMP
+
+
+class Listing(NamedTuple):
+    """The file names in ``new/`` and in ``cur/``; `cur` is None if only ``new/`` was listed."""
+
+    new: frozenset[bytes]
+    cur: frozenset[bytes] | None
+
+    def by_base(self) -> dict[bytes, tuple[int, bytes]]:
+        """Return base name → (directory, name). A file in both listings was moved to ``cur/`` between them."""
+        found = {filename.base(name): (NEW, name) for name in self.new}
+        found.update((filename.base(name), (CUR, name)) for name in sorted(self.cur or ()))
+        return found
+
+
+def list_folder(folder: Folder, cur: bool) -> Listing:
+    """List ``new/`` and, if `cur` is set, ``cur/``.
+
+    ``new/`` is listed first, so a file that another program moves to ``cur/`` at that moment is listed at least once.
+    """
+    new = files.message_names(folder.directory(NEW))
+    return Listing(new, files.message_names(folder.directory(CUR)) if cur else None)
+
+
+@dataclass(eq=False)
+class FileFinder:
+    """Finds message files of one folder that are not where the index has them.
+
+    The folder is listed at most once, at the first search.
+    """
+
+    folder: Folder
+    _files: dict[bytes, tuple[int, bytes]] | None = field(default=None, init=False)
+
+    def find(self, name: bytes) -> tuple[int, bytes] | None:
+        """Return (directory, name) of the file with the same base name as `name`, or None if there is no such file.
+
+        A file that a power failure has returned to ``tmp/`` is found there (`recovery`).
+        """
+        if self._files is None:
+            staged = files.message_names(self.folder.directory(TMP))
+            self._files = {filename.base(staged_name): (TMP, staged_name) for staged_name in staged}
+            self._files.update(list_folder(self.folder, cur=True).by_base())
+        return self._files.get(filename.base(name))
+
+    def current_entry(self, name: bytes) -> Entry:
+        """Return the file that `find` finds.
+
+        Raises:
+            MessageExpunged: there is no such file.
+        """
+        file = self.find(name)
+        if file is None:
+            raise MessageExpunged
+        return self.folder.entry(*file)

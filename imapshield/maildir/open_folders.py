@@ -1,0 +1,325 @@
+"""Opens the account directory and the folders in it, so that files are reached through descriptors and not by path.
+
+A Maildir may belong to a user who can change everything in it at any moment, while the server may read other users'
+mail. So no name inside the Maildir is resolved by path:
+
+* The account directory is opened once, component by component. A folder is opened relative to it, and ``cur/``,
+  ``new/`` and ``tmp/`` relative to the folder. Symbolic links are refused, unless the operator permits those to
+  directories (``--follow-symlinks``).
+* A component of the path of the Maildir itself may be a symbolic link that root or the server's own user made.
+* Descriptors of folders are closed at the end of each operation of the store, so an account with thousands of folders
+  keeps one descriptor.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+
+from imapshield.errors import BadMailboxName, NoSuchMailbox
+from imapshield.maildir import files
+from imapshield.maildir.files import Entry, Ownership
+from imapshield.maildir.paths import (
+    CUR,
+    DIRECTORY_NAMES,
+    folder_name,
+    irregular_folders,
+    mailbox_name,
+)
+from imapshield.wire.names import INBOX
+
+_LINK_ERRORS = (errno.ELOOP, errno.ENOTDIR)
+
+
+class Folder:
+    """One open folder. It is closed by `OpenFolders.release`.
+
+    Args:
+        fd: the folder's descriptor.
+        path: its path, for the log and for inotify.
+        owner: the ownership of new files.
+        follow: whether ``cur``, ``new`` and ``tmp`` may be symbolic links.
+        is_inbox: whether it is the Maildir itself. Another folder without ``cur/`` is no mailbox.
+    """
+
+    def __init__(
+        self, fd: int, path: bytes, owner: Ownership, follow: bool, is_inbox: bool
+    ) -> None:
+        self.fd = fd
+        self.path = path
+        self.owner = owner
+        self.is_inbox = is_inbox
+        self._follow = follow
+        self._directories: dict[int, int] = {}
+
+    def directory(self, number: int) -> int:
+        """Return the descriptor of ``cur/``, ``new/`` or ``tmp/`` (CUR, NEW or TMP).
+
+        If the folder lacks ``new/`` or ``tmp/``, or INBOX lacks ``cur/``, they are created.
+
+        Raises:
+            FileNotFoundError: the folder lacks ``cur/``, or was removed.
+        """
+        fd = self._directories.get(number)
+        if fd is None:
+            try:
+                fd = self._open_directory(number)
+            except FileNotFoundError:
+                if number == CUR and not self.is_inbox:
+                    raise
+                self.complete()
+                fd = self._open_directory(number)
+            self._directories[number] = fd
+        return fd
+
+    def _open_directory(self, number: int) -> int:
+        name = Entry(self.fd, DIRECTORY_NAMES[number])
+        with files.naming_errors(self.path + b"/" + name.name):
+            return files.open_directory(name, follow=self._follow)
+
+    def entry(self, number: int, name: bytes) -> Entry:
+        """Return the message file `name` in ``cur/``, ``new/`` or ``tmp/``.
+
+        Raises:
+            FileNotFoundError: no file can have this name. The index, which may come from another program, may hold such
+                a name.
+        """
+        if b"/" in name or b"\0" in name:
+            raise FileNotFoundError(errno.ENOENT, "not a file name", name)
+        return Entry(self.directory(number), name)
+
+    def path_of(self, number: int, name: bytes) -> bytes:
+        """Return the path of a message file, for the log."""
+        return os.path.join(self.path, DIRECTORY_NAMES[number], name)
+
+    def file(self, name: bytes) -> Entry:
+        """Return a file of the folder itself, such as ``dovecot-keywords``."""
+        return Entry(self.fd, name)
+
+    def status(self, number: int) -> os.stat_result:
+        """Return the status of ``cur/``, ``new/`` or ``tmp/``."""
+        return os.stat(DIRECTORY_NAMES[number], dir_fd=self.fd, follow_symlinks=self._follow)
+
+    def sync(self, *numbers: int) -> None:
+        """Put the creation, renaming and removal of files in these directories on stable storage."""
+        for number in numbers:
+            fd = self.directory(number)
+            with files.naming_errors(self.path + b"/" + DIRECTORY_NAMES[number]):
+                os.fsync(fd)
+
+    def complete(self) -> None:
+        """Create the directories that the folder lacks, and sync the folder."""
+        for name in DIRECTORY_NAMES:
+            with suppress(FileExistsError):
+                files.make_directory(Entry(self.fd, name), self.owner)
+        with files.naming_errors(self.path):
+            os.fsync(self.fd)
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for fd in (self.fd, *self._directories.values()):
+            os.close(fd)
+        self._directories.clear()
+
+
+class OpenFolders:
+    """The account directory, and the folders that the current operation has opened.
+
+    Args:
+        root: the path of the Maildir.
+        base: a directory above it that the users cannot replace; by default the parent.
+        follow: whether folders may be symbolic links to directories.
+        log_warning: called with one line for the operator.
+    """
+
+    def __init__(
+        self, root: bytes, base: bytes | None, follow: bool, log_warning: Callable[[str], None]
+    ) -> None:
+        self.root = root
+        self.owner = Ownership(-1, -1, 0o700)
+        self._base = os.path.dirname(root) if base is None else base
+        self._follow = follow
+        self._log_warning = log_warning
+        self._fd = -1
+        self._identity: tuple[int, int] = (0, 0)
+        self._folders: dict[str, Folder] = {}
+        # Mailbox names of irregular folders, and the names of all folders that were seen to have cur/.
+        self._irregular: dict[str, bytes] = {}
+        self._known: set[bytes] = set()
+        self._logged: set[str] = set()
+
+    @property
+    def fd(self) -> int:
+        """The descriptor of the account directory."""
+        return self._fd
+
+    def ensure_open(self) -> bool:
+        """Open the account directory, unless it is open and still at its path; create it if there is none.
+
+        Returns:
+            whether it was opened by this call: another program may have replaced it.
+
+        Raises:
+            OSError: it cannot be opened; with ELOOP or ENOTDIR if a component is a symbolic link that is not trusted.
+        """
+        if self._fd >= 0:
+            with suppress(OSError):
+                status = os.stat(self.root)
+                if (status.st_dev, status.st_ino) == self._identity:
+                    return False
+        self.close()
+        self._fd = self._open_root()
+        status = os.fstat(self._fd)
+        self._identity = status.st_dev, status.st_ino
+        self.owner = Ownership.of(status)
+        self.folder(INBOX).complete()
+        self.mailboxes()
+        return True
+
+    def _open_root(self) -> int:
+        inside = os.path.relpath(self.root, self._base).split(b"/")
+        fd = os.open(self._base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for name in inside:
+            parent = Entry(fd, name)
+            try:
+                with files.naming_errors(self.root):
+                    fd = self._open_component(parent)
+            finally:
+                os.close(parent.directory)
+        return fd
+
+    def _open_component(self, entry: Entry) -> int:
+        try:
+            return files.open_directory(entry)
+        except FileNotFoundError:
+            # Below a home directory, a new Maildir belongs to the owner of the home directory.
+            owner = Ownership.of(os.fstat(entry.directory))._replace(mode=0o700)
+            with suppress(FileExistsError):
+                files.make_directory(entry, owner)
+                os.fsync(entry.directory)
+            return files.open_directory(entry)
+        except OSError as error:
+            if error.errno not in _LINK_ERRORS:
+                raise
+            link = files.status(entry)
+            if stat.S_ISLNK(link.st_mode) and (self._follow or link.st_uid in {0, os.geteuid()}):
+                return files.open_directory(entry, follow=True)
+            raise
+
+    def folder(self, mailbox: str) -> Folder:
+        """Return the open folder of a mailbox.
+
+        Raises:
+            NoSuchMailbox: there is no such folder, or it is a symbolic link.
+            BadMailboxName: no folder can have this name.
+        """
+        folder = self._folders.get(mailbox)
+        if folder is None:
+            folder = self._folders[mailbox] = self._open_folder(mailbox)
+        return folder
+
+    def _open_folder(self, mailbox: str) -> Folder:
+        name = self.name(mailbox)
+        path = self.root + b"/" + name if name else self.root
+        try:
+            fd = files.open_directory(Entry(self._fd, name or b"."), follow=self._follow)
+        except FileNotFoundError:
+            raise NoSuchMailbox from None
+        except OSError as error:
+            if error.errno not in _LINK_ERRORS:
+                error.filename = path
+                raise
+            self.log_once(
+                f"{os.fsdecode(path)!r} is a symbolic link and is not shown to mail clients; "
+                "--follow-symlinks permits links to folders, if you trust the owners of all Maildirs"
+            )
+            raise NoSuchMailbox from None
+        return Folder(fd, path, self.owner, self._follow, not name)
+
+    def name(self, mailbox: str) -> bytes:
+        """Return the name of a mailbox's folder, b"" for INBOX, whether or not it exists.
+
+        Raises:
+            BadMailboxName: no folder can have this name.
+        """
+        irregular = self._irregular.get(mailbox)
+        return folder_name(mailbox) if irregular is None else irregular
+
+    def exists(self, mailbox: str) -> bool:
+        """Whether a mailbox has a folder: a directory with ``cur/`` in it, not a symbolic link."""
+        name = self.name(mailbox)
+        if not name:
+            return True
+        try:
+            status = os.stat(name, dir_fd=self._fd, follow_symlinks=self._follow)
+        except OSError:
+            return False
+        return stat.S_ISDIR(status.st_mode) and self._has_cur(name)
+
+    def _has_cur(self, name: bytes) -> bool:
+        path = name + b"/" + DIRECTORY_NAMES[CUR]
+        try:
+            status = os.stat(path, dir_fd=self._fd, follow_symlinks=self._follow)
+        except OSError:
+            return False
+        return stat.S_ISDIR(status.st_mode)
+
+    def existing_name(self, mailbox: str) -> bytes:
+        """Return the name of the folder of a mailbox that the caller expects to exist.
+
+        Raises:
+            NoSuchMailbox: no folder can have this name. A missing folder is not detected.
+        """
+        try:
+            return self.name(mailbox)
+        except BadMailboxName:
+            raise NoSuchMailbox from None
+
+    def mailboxes(self) -> list[str]:
+        """Return the names of all mailboxes that have a folder, sorted."""
+        with os.scandir(self._fd) as entries:
+            found = [
+                os.fsencode(entry.name)
+                for entry in entries
+                if entry.name[0] == "." and entry.is_dir(follow_symlinks=self._follow)
+            ]
+        self._known &= set(found)
+        self._known.update(
+            name for name in found if name not in self._known and self._has_cur(name)
+        )
+        mailboxes = {name: mailbox_name(name) for name in found if name in self._known}
+        irregular = [name for name, mailbox in mailboxes.items() if mailbox is None]
+        self._irregular, hidden = irregular_folders(irregular, mailboxes)
+        for name in hidden:
+            self.log_once(
+                f"the folder {os.fsdecode(name)!r} below {os.fsdecode(self.root)} cannot be shown to "
+                "mail clients: its name is not UTF-8, is INBOX, or looks like that of another "
+                "folder; rename it"
+            )
+        names = [mailbox for mailbox in mailboxes.values() if mailbox is not None]
+        return sorted([INBOX, *names, *self._irregular])
+
+    def sync(self) -> None:
+        """Put the creation, renaming and removal of folders on stable storage."""
+        with files.naming_errors(self.root):
+            os.fsync(self._fd)
+
+    def log_once(self, text: str) -> None:
+        """Log a warning, unless it was logged before."""
+        if text not in self._logged and len(self._logged) < 1000:
+            self._logged.add(text)
+            self._log_warning(text)
+
+    def release(self) -> None:
+        """Close all folders."""
+        folders, self._folders = self._folders, {}
+        for folder in folders.values():
+            folder.close()
+
+    def close(self) -> None:
+        """Close all folders and the account directory."""
+        self.release()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,121 @@
+"""Renames files again after a power failure that the index has survived and the directories have not.
+
+A commit of the index waits for the disk. It is the record of which file belongs to which message, so the directories
+need not be synced as well: APPEND and STORE would wait for the disk once more. After a power failure
+
+* a message that APPEND, COPY or MULTIAPPEND stored can be back in ``tmp/``, which was synced before the commit;
+* a file that STORE renamed can have its old name, with the old flags;
+* a file that EXPUNGE or REPLACE removed can be back. Its name is in the table ``removed``.
+
+The flags and UIDs in the index were announced, so the files must follow. `MailboxRow.synced_modseq` says up to which
+MODSEQ the directories are known to be on stable storage. For messages that changed later, the process that opens the
+account looks whether their files are there; if one is not, its file is found by its base name and renamed.
+
+If another program renamed the file after imapshield did, its flags are newer and stay; and a file that was restored
+after an EXPUNGE stays. Such a file has a ctime after `MailboxRow.changed_at`, the mtime of the directories after
+imapshield's last change. Both are times of the file system.
+
+MOVE syncs the directories before it commits, so it needs no recovery.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from imapshield.errors import NoSuchMailbox
+from imapshield.maildir import files
+from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.folder_listing import FileFinder
+from imapshield.maildir.index import MailboxRow
+from imapshield.maildir.index_database import is_disk_full
+from imapshield.maildir.open_folders import Folder
+from imapshield.maildir.paths import CUR, NEW, TMP
+
+
+class _Step(NamedTuple):
+    """A file that is renamed to `name` in ``cur/``, or removed if that is None."""
+
+    file: tuple[int, bytes]
+    name: bytes | None
+
+
+def recover_all(account: AccountState) -> None:
+    """Recover the mailboxes whose directories may not be on stable storage, and sync them.
+
+    All files are looked at before one is renamed: copies of a message are links to one file, and a rename of one of
+    them changes the ctime of all. For the same reason, the time is recorded first, in case the power fails again.
+    """
+    index = account.index
+    rows = index.db.execute("SELECT id FROM mailbox WHERE highestmodseq > synced_modseq")
+    plans: dict[int, list[_Step]] = {}
+    for (key,) in rows.fetchall():
+        with suppress(NoSuchMailbox):
+            plans[key] = _plan(account, index.mailbox(key), account.folder(key))
+        account.folders.release()
+    try:
+        if any(plans.values()):
+            with index.write():
+                for key, steps in plans.items():
+                    if steps:
+                        index.update_mailbox(key, changed_at=int(account.now() * 1e9))
+        for key, steps in plans.items():
+            with index.write(durable=False):
+                _recover(account, key, steps)
+            account.folders.release()
+    except sqlite3.Error as error:
+        # The files have their names, and the next opening tries again. A full disk must not prevent reading.
+        if not is_disk_full(error):
+            raise
+
+
+def _plan(account: AccountState, mailbox: MailboxRow, folder: Folder) -> list[_Step]:
+    """Return what must be done again in one folder."""
+    db, key = account.index.db, mailbox.key
+    names = db.execute(
+        "SELECT name FROM message INDEXED BY message_modseq"
+        " WHERE mailbox = ? AND modseq > ? AND place = ?",
+        (key, mailbox.synced_modseq, CUR),
+    ).fetchall()
+    finder = FileFinder(folder)
+    steps = [_step(mailbox, finder, name, name) for (name,) in names if not _exists(folder, name)]
+    removed = db.execute("SELECT names FROM removed WHERE mailbox = ?", (key,)).fetchall()
+    steps += [
+        _step(mailbox, finder, name, None) for (text,) in removed for name in text.split(b"/")
+    ]
+    return [step for step in steps if step is not None]
+
+
+def _step(
+    mailbox: MailboxRow, finder: FileFinder, old_name: bytes, name: bytes | None
+) -> _Step | None:
+    """Return the step for one file; None if it is gone, or if another program has put or renamed it there since."""
+    file = finder.find(old_name)
+    if file is None:
+        return None  # the next sync finds out
+    changed_at = files.status(finder.folder.entry(*file)).st_ctime_ns
+    if changed_at > mailbox.changed_at and (file[0] != TMP or name is None):
+        return None
+    return _Step(file, name)
+
+
+def _exists(folder: Folder, name: bytes) -> bool:
+    try:
+        files.status(folder.entry(CUR, name))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _recover(account: AccountState, key: int, steps: Sequence[_Step]) -> None:
+    index, mailbox, folder = account.index, account.index.mailbox(key), account.folder(key)
+    for file, name in steps:
+        with suppress(FileNotFoundError):
+            if name is None:
+                files.unlink(folder.entry(*file))
+            else:
+                files.rename(folder.entry(*file), folder.entry(CUR, name))
+    folder.sync(CUR, NEW)
+    index.note_synced(mailbox)
+    if steps:
+        index.update_mailbox(key, listed_at=0.0)  # other programs may have changed the directory
