@@ -11,6 +11,7 @@ from imapshield.maildir.index import Index
 from imapshield.maildir.index_database import INDEX_FILE
 from imapshield.maildir.keywords import MailboxKeywords
 from imapshield.maildir.message_file import OpenBlob
+from imapshield.maildir.other_servers import SeenLists
 from imapshield.maildir.paths import AccountPaths
 from imapshield.maildir.staging import Staging
 
@@ -27,6 +28,7 @@ class AccountState:
         open_blob: the large string of which a part was read last, or None. A string in a temporary file is closed when
             its end was read.
         logged_files: the paths of ignored files that the operator has been warned about.
+        seen_lists: the lists of Dovecot and Courier as they were seen last, by mailbox (`uid_exchange`).
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class AccountState:
         self.cache = FetchCache(self.index, now)
         self.open_blob: OpenBlob | None = None
         self.logged_files: set[bytes] = set()
+        self.seen_lists: dict[int, SeenLists] = {}
         self._quota = quota
         self._prepared = False
 
@@ -63,6 +66,7 @@ class AccountState:
     def reset(self) -> None:
         """Forget, after an error, what was read from the disk; the next operation prepares the Maildir again."""
         self.keywords.clear_cache()
+        self.seen_lists.clear()
         self._prepared = False
 
     def folder(self, key: int) -> bytes:

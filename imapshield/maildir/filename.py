@@ -112,6 +112,11 @@ def parse_keywords(content: bytes, others: bytes = b"") -> FolderFlags:
     return FolderFlags(lettered, others.split())
 
 
+def is_keyword(word: bytes) -> bool:
+    """Whether a word from another server's file can be sent to a client as a keyword."""
+    return _KEYWORD.fullmatch(word) is not None
+
+
 def format_keywords(folder_flags: FolderFlags) -> bytes:
     """Return the content of ``dovecot-keywords``."""
     return b"".join(b"%d %b\n" % (i, word) for i, word in enumerate(folder_flags.lettered) if word)

@@ -53,7 +53,7 @@ from contextlib import nullcontext
 from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import OpenedMailbox
-from imapshield.maildir import filename, uid_assignment
+from imapshield.maildir import filename, uid_assignment, uid_exchange
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import (
     CUR_MTIME_UNTRUSTED,
@@ -113,27 +113,12 @@ def find_or_add(account: AccountState, name: str) -> MailboxRow:
     name = fold_inbox(name)
     folder = account.paths.existing_folder(name)
     mailbox = account.index.mailbox_named(name)
-    if mailbox is not None:
+    if mailbox is not None and not uid_exchange.is_due(account, mailbox, folder):
         return mailbox
     stat_or_create(folder)  # raises NoSuchMailbox
     with account.index.write(durable=True):
-        return account.index.mailbox_named(name) or _add(account, name, folder)
-
-
-def _add(account: AccountState, name: str, folder: bytes) -> MailboxRow:
-    index = account.index
-    imported = uid_assignment.read_uid_list(folder)
-    if imported is None:
-        return index.add_mailbox(name)
-    uid_assignment.mark_imported(folder)
-    uidvalidity, first_uid, uids = imported
-    mailbox = index.add_mailbox(name, uidvalidity=uidvalidity, uidnext=first_uid)
-    listed = list(list_folder(folder, cur=True).by_base().values())
-    uidnext = uid_assignment.add_files(account, mailbox, folder, listed, 2, uids)
-    index.update_mailbox(
-        mailbox.key, highestmodseq=2, uidnext=uidnext, last_claimed_uid=first_uid - 1
-    )
-    return index.mailbox(mailbox.key)
+        mailbox = account.index.mailbox_named(name)
+        return uid_exchange.exchange(account, name, folder, mailbox)
 
 
 def synchronize(
