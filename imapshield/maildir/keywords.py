@@ -20,7 +20,7 @@ MAX_FLAGS_SIZE = 4096
 and people use fewer than ten keywords."""
 
 MAX_CACHED_MAILBOXES = 32
-_KEYWORD_FILE = b"/dovecot-keywords"
+KEYWORD_FILE = b"dovecot-keywords"
 
 
 class MailboxKeywords:
@@ -38,7 +38,7 @@ class MailboxKeywords:
 
     def get(self, mailbox: MailboxRow) -> FolderFlags:
         """Return the keywords that the mailbox's file and the index have now."""
-        path = self._paths.folder(mailbox.name) + _KEYWORD_FILE
+        path = self._paths.folder(mailbox.name) + b"/" + KEYWORD_FILE
         stamp: object = mailbox.keywords
         with suppress(FileNotFoundError):
             status = os.stat(path)
@@ -68,7 +68,7 @@ class MailboxKeywords:
         self._cache.pop(mailbox.key, None)
         got_letter = [folder_flags.add(flag) for flag in added.values()]
         if any(got_letter):
-            path = self._paths.folder(mailbox.name) + _KEYWORD_FILE
+            path = self._paths.folder(mailbox.name) + b"/" + KEYWORD_FILE
             files.replace(path, format_keywords(folder_flags))
         if not all(got_letter):
             self._index.update_mailbox(mailbox.key, keywords=b" ".join(folder_flags.others))

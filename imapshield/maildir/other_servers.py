@@ -172,8 +172,8 @@ def parse_courier_keywords(files: Mapping[bytes, bytes]) -> dict[bytes, list[byt
 
     Args:
         files: the files of the directory, by name. ``:list`` has one keyword a line, an empty line, and then
-            ``<base name>:<number of a keyword> …`` lines. A file ``<base name>`` or ``.<N>.<base name>`` has one keyword
-            a line and replaces what ``:list`` says; the first, and then that with the highest N, is the latest.
+            ``<base name>:<number of a keyword> …`` lines. A file ``<base name>`` or ``.<N>.<base name>`` has one
+            keyword a line and replaces what ``:list`` says. The first is the latest, then that with the highest N.
     """
     head, _, body = files.get(KEYWORD_LIST, b"").partition(b"\n\n")
     words = head.split(b"\n")

@@ -277,9 +277,7 @@ def _import_courier_keywords(account: AccountState, mailbox: MailboxRow, folder:
             OSError
         ):  # another program has renamed the file; its flags are read at the next sync
             os.rename(message_path(folder, place, name), message_path(folder, CUR, new_name))
-            text = b" ".join(
-                filename.all_flags(new_name, b" ".join(all_flags), folder_flags).split()
-            )
+            text = filename.all_flags(new_name, b" ".join(all_flags), folder_flags)
             changed.append((new_name, CUR, text, mailbox.key, uid))
     db.executemany(
         "UPDATE message SET name = ?, place = ?, flags = ? WHERE mailbox = ? AND uid = ?", changed
