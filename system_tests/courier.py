@@ -28,9 +28,11 @@ def courier_command(maildir: Path) -> str:
     as_owner = f"setpriv --reuid {uid} --regid {gid} --clear-groups " if os.getuid() == 0 else ""
     folder, name = shlex.quote(str(maildir.parent)), shlex.quote(maildir.name)
     return (
-        f"cd {folder} && exec {as_owner}env LD_LIBRARY_PATH={libraries} HOME={folder} AUTHENTICATED=x"
+        f"cd {folder} && {as_owner}env LD_LIBRARY_PATH={libraries} HOME={folder} AUTHENTICATED=x"
         f" AUTHADDR=x MAILDIR={name} MAILDIRPATH={name} IMAP_CAPABILITY='IMAP4rev1 UIDPLUS'"
         f" IMAP_KEYWORDS=1 IMAP_USELOCKS=0 {imapd} {name}"
+        # Without a monitor of files (gamin), an ALERT comes before the greeting.
+        " | sed -u '1{/ALERT/d}'"
     )
 
 

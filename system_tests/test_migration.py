@@ -25,6 +25,12 @@ from system_tests.server_case import find_program
 
 CONFIG = """\
 FSync no
+Sync All
+Create Near
+Remove None
+Expunge Both
+SyncState *
+CopyArrivalDate yes
 
 IMAPStore far
 {connection}
@@ -35,15 +41,15 @@ Path {home}/Mail/
 Inbox {home}/Mail/INBOX
 SubFolders Verbatim
 
-Channel all
+Channel inbox
 Far :far:
 Near :near:
-Patterns *
-Create Near
-Remove None
-Expunge Both
-SyncState *
-CopyArrivalDate yes
+Patterns INBOX
+
+Channel others
+Far :far:
+Near :near:
+Patterns * !INBOX
 """
 
 
@@ -85,7 +91,7 @@ class MigrationCase(SynchronousTestCase):
         config = Path(self.home, "mbsyncrc")
         config.write_text(CONFIG.format(connection=connection, home=self.home))
         done = subprocess.run(
-            [find_program("mbsync", "isync"), "-c", str(config), "all"],
+            [find_program("mbsync", "isync"), "-c", str(config), "-a"],
             stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False,
             env={**os.environ, "HOME": self.home},
         )  # fmt: skip

@@ -27,7 +27,6 @@ list is written later.
 import os
 import secrets
 import stat
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -106,7 +105,7 @@ def exchange(
     if lists or seen.lists:
         is_new = form is not None or _needs_reservation(mailbox, seen)
         written = write_lists(account, mailbox, folder, form) if is_new else seen.uidnext
-        _write_marker(folder, SeenLists(_lists(folder), written))
+        _write_marker(folder, SeenLists(_lists(folder) if is_new else lists, written))
     account.seen_lists.pop(mailbox.key, None)
     return mailbox
 
@@ -139,7 +138,7 @@ def write_lists(
         is_same = theirs is not None and theirs.uidvalidity == mailbox.uidvalidity
         if (is_same or form is followed) and (content or create):
             guid = secrets.token_hex(16).encode()
-            if not _replace_locked(path, format_uid_list(form, ours, content, guid)):
+            if not _replace_locked(path, format_uid_list(form, ours, content, guid), account.now()):
                 return mailbox.uidnext  # the lock is held; the next exchange tries again
     return uidnext
 
@@ -172,6 +171,8 @@ def _follow(
         new = Plan(0, 1, {})
     elif new.uidvalidity == 0:
         _log(account, folder, f"{form.server} assigned UIDs that identify other messages here")
+    elif mailbox is not None and new.uidvalidity != mailbox.uidvalidity:
+        _log(account, folder, f"{form.server} has served it with another one")
     modseq = _modseq_floor(folder) + 2
     if mailbox is None:
         mailbox = index.add_mailbox(name, b"", new.uidvalidity, new.uidnext)
@@ -354,7 +355,7 @@ def _write_marker(folder: bytes, seen: SeenLists) -> None:
     files.replace(folder + _MARKER, b"".join([*lines, b"uidnext %d\n" % seen.uidnext]))
 
 
-def _replace_locked(path: bytes, content: bytes) -> bool:
+def _replace_locked(path: bytes, content: bytes, now: float) -> bool:
     """Replace a list through its lock file, as Dovecot does. Return False if another program holds the lock.
 
     Mode and owner of an existing list are kept.
@@ -362,7 +363,7 @@ def _replace_locked(path: bytes, content: bytes) -> bool:
     lock = path + b".lock"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     with suppress(FileNotFoundError):
-        if time.time() - os.stat(lock, follow_symlinks=False).st_mtime > STALE_LOCK_SECONDS:
+        if now - os.stat(lock, follow_symlinks=False).st_mtime > STALE_LOCK_SECONDS:
             os.unlink(lock)
     try:
         fd = os.open(lock, flags, 0o600)
