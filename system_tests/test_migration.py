@@ -208,6 +208,28 @@ class DovecotTests(MigrationCase):
             self.assertEqual(keywords(peer, "m2"), {b"$Junk", b"$Forwarded", b"blue"})
         self.assertEqual(self.near().keys(), self.subjects(""))
 
+    def test_contradiction_is_recovered(self) -> None:
+        """If Dovecot's list is restored from a backup, UIDs contradict each other; mbsync loses nothing."""
+        self.visit("dovecot")
+        path = self.maildir / "dovecot-uidlist"
+        content = path.read_bytes()
+        self.deliver("ours")
+        self.visit("imapshield")
+        path.write_bytes(content)
+        os.unlink(paths_by_subject(str(self.maildir))[b"ours"])
+        self.deliver("theirs")
+        with self.serve("dovecot") as peer:
+            subscribed(peer)
+            client = imaplib.IMAP4(peer.host, peer.port)
+            client.login(USER, PASSWORD)
+            client.select()
+            client.logout()
+        self.deliver("later")
+        before = self.uidvalidities()
+        self.visit("imapshield")
+        self.assertEqual(self.near().keys(), self.subjects(""))
+        self.assertNotEqual(self.uidvalidities(), before)
+
     def test_export_after_dovecot_served_the_maildir(self) -> None:
         """From Dovecot to imapshield and back, with an export, there is nothing to do, although UIDs were assigned."""
         self.visit("dovecot")

@@ -17,6 +17,7 @@ RESERVED_UIDS = 100_000
 """The UIDs between the UIDNEXT of the index and the one that a list tells another server. More are reserved when half
 of them are used, so no mailbox uses them up between two SELECTs. Each change of servers costs so many of 2^32 UIDs."""
 
+DOVECOT_LOG = b"dovecot.index.log"
 COURIER_SUBSCRIPTIONS = b"courierimapsubscribed"
 COURIER_KEYWORDS = b"courierimapkeywords"
 """A directory of each folder: ``:list`` has the keywords of all messages, and a file for each recent change."""
@@ -150,21 +151,23 @@ def plan(ours: UidList, theirs: UidList, base_names: Iterable[bytes]) -> Plan:
     """
     if theirs.uidvalidity != ours.uidvalidity:
         return Plan(*theirs)
+    uidnext = max(ours.uidnext, theirs.uidnext)
     files = set(base_names)
-    newer: dict[bytes, int] = {}
-    for name, uid in theirs.uids.items():
-        if uid >= ours.uidnext:
-            newer[name] = uid
-        elif name in files and ours.uids.get(name) != uid:
-            # A client may know this UID as another message.
-            return Plan(0, 1, {})
-    kept = {
-        name: uid
-        for name, uid in ours.uids.items()
-        # The other server's clients have seen higher UIDs and would never look for one below.
-        if theirs.uids.get(name) == uid or not newer
-    }
-    return Plan(ours.uidvalidity, max(ours.uidnext, theirs.uidnext), kept | newer)
+    present = {name: uid for name, uid in theirs.uids.items() if name in files}
+    newer = {name: uid for name, uid in present.items() if uid >= ours.uidnext}
+    if any(ours.uids.get(name) != uid for name, uid in present.items() if name not in newer):
+        # A client may know these UIDs as other messages. UIDs without such a doubt stay: mbsync compares messages by
+        # their Message-ID, and accepts a new UIDVALIDITY if no UID identifies another message.
+        owners = {uid: name for name, uid in present.items()}
+        undisputed = {
+            name: uid
+            for name, uid in ours.uids.items()
+            if present.get(name, uid) == uid and owners.get(uid, name) == name
+        }
+        return Plan(0, uidnext, undisputed | newer)
+    # If there are newer messages, the other server's clients never look for a lower UID that they have not seen.
+    kept = {name: u for name, u in ours.uids.items() if present.get(name) == u or not newer}
+    return Plan(ours.uidvalidity, uidnext, kept | newer)
 
 
 def parse_courier_keywords(files: Mapping[bytes, bytes]) -> dict[bytes, list[bytes]]:
@@ -230,3 +233,11 @@ def may_be_fs_folder(name: bytes) -> bool:
     That layout has directories inside directories, without dots. imapshield does not show them.
     """
     return name[:1] != b"." and name not in (b"cur", b"new", b"tmp", COURIER_KEYWORDS)
+
+
+def fs_layout_warning(path: str) -> str:
+    """Return the line for the operator about a mailbox of Dovecot's ``LAYOUT=fs``."""
+    return (
+        f"{path!r} looks like a mailbox of Dovecot's LAYOUT=fs, which is not shown to mail clients; convert "
+        "the mail to the Maildir++ layout"
+    )

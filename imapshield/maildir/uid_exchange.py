@@ -10,7 +10,7 @@ removal of one message to the other. So imapshield exchanges UIDs with the list 
   server returns, without an export, it gives other UIDs to the messages that imapshield has received.
 * Each list is remembered (time, inode, size) in the marker file ``imapshield.imported``. When a mailbox is opened and
   a list has changed, another server has served the folder. Its UIDs are taken over, and `other_servers.plan` decides
-  how. If the UIDs contradict the index, the mailbox gets a new UIDVALIDITY.
+  how. If a UID means another message here, the mailbox gets a new UIDVALIDITY, and UIDs that are in no doubt stay.
 
 These are results of experiments with Dovecot 2.3.19, Courier 5.0.13 and mbsync 1.4.4:
 
@@ -18,6 +18,8 @@ These are results of experiments with Dovecot 2.3.19, Courier 5.0.13 and mbsync 
   ``dovecot.index`` caches UIDs too. It follows a higher UIDNEXT. It ignores a list in which a message has a lower UID.
 * If the list is missing, Dovecot keeps UIDVALIDITY, which is in ``dovecot.index``, and gives *all* messages new UIDs,
   from its own UIDNEXT on. imapshield has assigned the same ones. So to remove the list is not a solution.
+* Dovecot's MODSEQs are in ``dovecot.index.log``, so this file is watched as well. Those of imapshield continue above
+  them, also if Dovecot has changed only flags.
 * Courier has no other file. It continues at the UIDNEXT of its list.
 
 A list in which UIDs are about to run out is not followed. Dovecot's lock of its list is taken; if Dovecot holds it, the
@@ -36,6 +38,8 @@ from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.other_servers import (
     COURIER,
     COURIER_KEYWORDS,
+    DOVECOT,
+    DOVECOT_LOG,
     FORMATS,
     RESERVED_UIDS,
     Plan,
@@ -48,7 +52,7 @@ from imapshield.maildir.other_servers import (
     parse_uid_list,
     plan,
 )
-from imapshield.maildir.paths import CUR, Listing, list_folder, message_path
+from imapshield.maildir.paths import CUR, list_folder, message_path
 from imapshield.maildir.uid_assignment import add_files
 
 MAX_LIST_SIZE = 256 << 20
@@ -93,15 +97,18 @@ def exchange(
     Raises:
         NoSuchMailbox: the folder does not exist.
     """
-    listing = list_folder(folder, cur=True)
     seen = _read_marker(folder)
     lists = _lists(folder)
     changed = [form for form in FORMATS if lists.get(form.file) != seen.lists.get(form.file)]
     form, theirs = _newest(folder, changed, lists)
     if theirs is not None and form is not None:
-        mailbox = _follow(account, name, folder, mailbox, listing, form, theirs)
+        mailbox = _follow(account, name, folder, mailbox, form, theirs)
     elif mailbox is None:
         mailbox = account.index.add_mailbox(name)
+    elif lists.get(DOVECOT_LOG) != seen.lists.get(DOVECOT_LOG):
+        highest = max(mailbox.highestmodseq, _modseq_above(folder, mailbox.highestmodseq))
+        account.index.update_mailbox(mailbox.key, highestmodseq=highest)
+        mailbox = account.index.mailbox(mailbox.key)
     if lists or seen.lists:
         is_new = form is not None or _needs_reservation(mailbox, seen)
         written = write_lists(account, mailbox, folder, form) if is_new else seen.uidnext
@@ -153,13 +160,12 @@ def _follow(
     name: str,
     folder: bytes,
     mailbox: MailboxRow | None,
-    listing: Listing,
     form: UidListFormat,
     theirs: UidList,
 ) -> MailboxRow:
     """Give the messages of a mailbox the UIDs that `plan` decides, and add the files that the index does not have."""
     index = account.index
-    by_base = listing.by_base()
+    by_base = list_folder(folder, cur=True).by_base()
     ours = UidList(0, 1, {})
     if mailbox is not None:
         rows = index.db.execute("SELECT name, uid FROM message WHERE mailbox = ?", (mailbox.key,))
@@ -173,7 +179,7 @@ def _follow(
         _log(account, folder, f"{form.server} assigned UIDs that identify other messages here")
     elif mailbox is not None and new.uidvalidity != mailbox.uidvalidity:
         _log(account, folder, f"{form.server} has served it with another one")
-    modseq = _modseq_floor(folder) + 2
+    modseq = max(2, _modseq_above(folder, mailbox.highestmodseq if mailbox else 0))
     if mailbox is None:
         mailbox = index.add_mailbox(name, b"", new.uidvalidity, new.uidnext)
     elif new.uidvalidity != mailbox.uidvalidity:
@@ -294,18 +300,20 @@ def _read_directory(path: bytes) -> Mapping[bytes, bytes]:
     return {name: files.read_small(path + b"/" + name, MAX_LIST_SIZE) for name in names}
 
 
-def _modseq_floor(folder: bytes) -> int:
-    """Return a MODSEQ that is not lower than Dovecot's HIGHESTMODSEQ, 0 if Dovecot has no index.
+def _modseq_above(folder: bytes, known: int) -> int:
+    """Return a MODSEQ above all that Dovecot has sent to clients, 0 if Dovecot has no index.
 
     A client that knows Dovecot's MODSEQs asks for what changed after them. The header of ``dovecot.index.log`` has the
-    MODSEQ at its beginning, and each later one takes a record of at least eight bytes.
+    MODSEQ at its beginning, and each later one takes a record of at least eight bytes. Only an administrator can raise
+    it further, to `known`, the HIGHESTMODSEQ of the index, after an export.
     """
-    log = folder + b"/dovecot.index.log"
+    log = folder + b"/" + DOVECOT_LOG
     header = files.read_small(log, 32)
     if len(header) < 32 or header[0] != 1:
         return 0
     initial = int.from_bytes(header[24:32], "little")
-    return initial + os.stat(log, follow_symlinks=False).st_size // 8 if initial < 1 << 62 else 0
+    records = os.stat(log, follow_symlinks=False).st_size // 8
+    return max(initial, known) + records + 1 if initial < 1 << 62 else 0
 
 
 def _newest(
@@ -326,13 +334,13 @@ def _needs_reservation(mailbox: MailboxRow, seen: SeenLists) -> bool:
 
 
 def _lists(folder: bytes) -> dict[bytes, tuple[int, int, int]]:
-    """Return mtime, inode and size of each list in a folder, by file name."""
+    """Return mtime, inode and size of each list in a folder, and of Dovecot's log, by file name."""
     found: dict[bytes, tuple[int, int, int]] = {}
-    for form in FORMATS:
+    for name in (DOVECOT.file, COURIER.file, DOVECOT_LOG):
         with suppress(FileNotFoundError, NotADirectoryError):
-            status = os.stat(folder + b"/" + form.file, follow_symlinks=False)
+            status = os.stat(folder + b"/" + name, follow_symlinks=False)
             if stat.S_ISREG(status.st_mode):
-                found[form.file] = status.st_mtime_ns, status.st_ino, status.st_size
+                found[name] = status.st_mtime_ns, status.st_ino, status.st_size
     return found
 
 
