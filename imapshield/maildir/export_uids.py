@@ -27,7 +27,7 @@ from imapshield.maildir.other_servers import (
 from imapshield.maildir.paths import CUR, NEW, folder_name, message_path
 from imapshield.maildir.subscription_file import convert_courier_file, subscriptions
 from imapshield.maildir.sync import find_or_add, synchronize
-from imapshield.maildir.uid_exchange import write_lists, write_marker
+from imapshield.maildir.uid_exchange import write_lists
 
 _FORWARDED = b"$Forwarded"
 """imapshield and mbsync write it as the letter ``P``. Dovecot gives it a letter of the folder, like any keyword."""
@@ -85,10 +85,8 @@ def _export_mailbox(account: AccountState, form: UidListFormat, name: str) -> Ex
             _write_forwarded(account, mailbox, folder, rows)
         else:
             _write_courier_keywords(folder, {name: some for name, some in keywords.items() if some})
-        uidnext = write_lists(account, mailbox, folder, form, create=True)
-        if uidnext == mailbox.uidnext:
+        if not write_lists(account, mailbox, folder, form, create=True):
             raise StoreBusy
-        write_marker(folder, uidnext)
     used = {word for some in keywords.values() for word in some}
     lost = [word for word in mailbox.keywords.split() if word in used] if form is DOVECOT else []
     return ExportedMailbox(name, len(rows), mailbox.highestmodseq, lost)

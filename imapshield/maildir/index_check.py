@@ -9,6 +9,7 @@ from functools import partial
 from imapshield.maildir import files
 from imapshield.maildir.filename import base
 from imapshield.maildir.index_database import INDEX_FILE, VERSION
+from imapshield.maildir.list_files import MAX_LIST_SIZE
 from imapshield.maildir.mail_check import Finding
 from imapshield.maildir.other_servers import (
     FORMATS,
@@ -19,7 +20,6 @@ from imapshield.maildir.other_servers import (
 )
 from imapshield.maildir.paths import TMP, folder_name, list_folder
 from imapshield.maildir.sync import MAX_TRUSTED_SECONDS
-from imapshield.maildir.uid_exchange import MAX_LIST_SIZE
 
 _EXPUNGED = "(SELECT count(*) FROM expunged WHERE expunged.mailbox = mailbox.id)"
 _HIGHEST = "(SELECT coalesce(max(uid), 0) FROM message WHERE message.mailbox = mailbox.id)"

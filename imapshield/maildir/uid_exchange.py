@@ -28,17 +28,25 @@ list is written later.
 
 import os
 import secrets
-import stat
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from imapshield.errors import StoreBusy
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.index import MailboxRow
+from imapshield.maildir.list_files import (
+    MAX_LIST_SIZE,
+    lists_of,
+    modseq_above,
+    newest_list,
+    read_directory,
+    read_marker,
+    replace_locked,
+    write_marker,
+)
 from imapshield.maildir.other_servers import (
     COURIER,
     COURIER_KEYWORDS,
-    DOVECOT,
     DOVECOT_LOG,
     FORMATS,
     RESERVED_UIDS,
@@ -55,16 +63,8 @@ from imapshield.maildir.other_servers import (
 from imapshield.maildir.paths import CUR, list_folder, message_path
 from imapshield.maildir.uid_assignment import add_files
 
-MAX_LIST_SIZE = 256 << 20
-"""Bytes of the largest list of another server that is read: two million messages."""
-
 MAX_REMEMBERED = 10_000
 """Mailboxes of an account whose lists are remembered in memory, so that the marker file is not read each time."""
-
-STALE_LOCK_SECONDS = 120.0
-"""Age of a lock of ``dovecot-uidlist`` at which Dovecot regards it as left by a crash."""
-
-_MARKER = b"/imapshield.imported"
 
 
 def is_due(account: AccountState, mailbox: MailboxRow, folder: bytes) -> bool:
@@ -76,8 +76,8 @@ def is_due(account: AccountState, mailbox: MailboxRow, folder: bytes) -> bool:
     if seen is None:
         if len(account.seen_lists) >= MAX_REMEMBERED:
             account.seen_lists.clear()
-        seen = account.seen_lists[mailbox.key] = _read_marker(folder)
-    return _lists(folder) != seen.lists or _needs_reservation(mailbox, seen)
+        seen = account.seen_lists[mailbox.key] = read_marker(folder)
+    return lists_of(folder) != seen.lists or _needs_reservation(mailbox, seen)
 
 
 def exchange(
@@ -96,23 +96,30 @@ def exchange(
 
     Raises:
         NoSuchMailbox: the folder does not exist.
+        StoreBusy: the mailbox needs a new UIDVALIDITY, and Dovecot holds the lock of its list.
     """
-    seen = _read_marker(folder)
-    lists = _lists(folder)
+    seen = read_marker(folder)
+    lists = lists_of(folder)
     changed = [form for form in FORMATS if lists.get(form.file) != seen.lists.get(form.file)]
-    form, theirs = _newest(folder, changed, lists)
+    form, theirs = newest_list(folder, changed, lists)
     if theirs is not None and form is not None:
         mailbox = _follow(account, name, folder, mailbox, form, theirs)
     elif mailbox is None:
         mailbox = account.index.add_mailbox(name)
     elif lists.get(DOVECOT_LOG) != seen.lists.get(DOVECOT_LOG):
-        highest = max(mailbox.highestmodseq, _modseq_above(folder, mailbox.highestmodseq))
-        account.index.update_mailbox(mailbox.key, highestmodseq=highest)
+        highest = max(mailbox.highestmodseq, modseq_above(folder, mailbox.highestmodseq))
+        account.index.update_mailbox(
+            mailbox.key, highestmodseq=highest, expunges_complete_after=highest
+        )
         mailbox = account.index.mailbox(mailbox.key)
     if lists or seen.lists:
-        is_new = form is not None or _needs_reservation(mailbox, seen)
-        written = write_lists(account, mailbox, folder, form) if is_new else seen.uidnext
-        _write_marker(folder, SeenLists(_lists(folder) if is_new else lists, written))
+        if form is not None or _needs_reservation(mailbox, seen):
+            is_written = write_lists(account, mailbox, folder, form)
+            if not is_written and theirs and theirs.uidvalidity != mailbox.uidvalidity:
+                # The contradicting UIDs must not come back with the old UIDVALIDITY.
+                raise StoreBusy
+        else:
+            write_marker(folder, SeenLists(lists, seen.uidnext))
     account.seen_lists.pop(mailbox.key, None)
     return mailbox
 
@@ -123,8 +130,10 @@ def write_lists(
     folder: bytes,
     followed: UidListFormat | None,
     create: bool = False,
-) -> int:
-    """Write what the index has to the lists of the other servers, and return the UIDNEXT that they tell.
+) -> bool:
+    """Write what the index has to the lists of the other servers, and remember them.
+
+    Return False if another program holds the lock of a list. The next exchange tries again.
 
     Args:
         account: the account.
@@ -138,21 +147,20 @@ def write_lists(
         "SELECT name, uid FROM message WHERE mailbox = ?", (mailbox.key,)
     )
     ours = UidList(mailbox.uidvalidity, uidnext, {filename.base(name): uid for name, uid in rows})
+    is_locked = False
+    existing = lists_of(folder)
     for form in FORMATS:
         path = folder + b"/" + form.file
-        content = files.read_small(path, MAX_LIST_SIZE)
+        content = files.read_small(path, MAX_LIST_SIZE) if form.file in existing else b""
         theirs = parse_uid_list(content, form)
         is_same = theirs is not None and theirs.uidvalidity == mailbox.uidvalidity
         if (is_same or form is followed) and (content or create):
             guid = secrets.token_hex(16).encode()
-            if not _replace_locked(path, format_uid_list(form, ours, content, guid), account.now()):
-                return mailbox.uidnext  # the lock is held; the next exchange tries again
-    return uidnext
-
-
-def write_marker(folder: bytes, uidnext: int) -> None:
-    """Remember the lists as they are now."""
-    _write_marker(folder, SeenLists(_lists(folder), uidnext))
+            new_content = format_uid_list(form, ours, content, guid)
+            is_locked |= not replace_locked(path, new_content, account.now())
+    told = mailbox.uidnext if is_locked else uidnext
+    write_marker(folder, SeenLists(lists_of(folder), told))
+    return not is_locked
 
 
 def _follow(
@@ -179,7 +187,7 @@ def _follow(
         _log(account, folder, f"{form.server} assigned UIDs that identify other messages here")
     elif mailbox is not None and new.uidvalidity != mailbox.uidvalidity:
         _log(account, folder, f"{form.server} has served it with another one")
-    modseq = max(2, _modseq_above(folder, mailbox.highestmodseq if mailbox else 0))
+    modseq = max(2, modseq_above(folder, mailbox.highestmodseq if mailbox else 0))
     if mailbox is None:
         mailbox = index.add_mailbox(name, b"", new.uidvalidity, new.uidnext)
     elif new.uidvalidity != mailbox.uidvalidity:
@@ -191,8 +199,13 @@ def _follow(
     added = [file for base_name, file in by_base.items() if base_name not in ours.uids]
     uidnext = add_files(account, mailbox, folder, added, modseq, new.uids)
     claimed = max(mailbox.last_claimed_uid, first_new_uid - 1)
+    # Clients may have to be told about messages that only the other server has expunged.
     index.update_mailbox(
-        mailbox.key, highestmodseq=modseq, uidnext=uidnext, last_claimed_uid=claimed
+        mailbox.key,
+        highestmodseq=modseq,
+        expunges_complete_after=modseq,
+        uidnext=uidnext,
+        last_claimed_uid=claimed,
     )
     if form is COURIER:
         _import_courier_keywords(account, index.mailbox(mailbox.key), folder)
@@ -266,7 +279,7 @@ def _move_within_row(
 
 def _import_courier_keywords(account: AccountState, mailbox: MailboxRow, folder: bytes) -> None:
     """Give messages the keywords that Courier stored, in the index and in the names of their files."""
-    keywords = parse_courier_keywords(_read_directory(folder + b"/" + COURIER_KEYWORDS))
+    keywords = parse_courier_keywords(read_directory(folder + b"/" + COURIER_KEYWORDS))
     db = account.index.db
     rows = db.execute(
         "SELECT uid, name, place, flags FROM message WHERE mailbox = ?", (mailbox.key,)
@@ -291,107 +304,5 @@ def _import_courier_keywords(account: AccountState, mailbox: MailboxRow, folder:
     )
 
 
-def _read_directory(path: bytes) -> Mapping[bytes, bytes]:
-    """Return the content of each file in a directory, nothing if it does not exist."""
-    try:
-        names = os.listdir(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    return {name: files.read_small(path + b"/" + name, MAX_LIST_SIZE) for name in names}
-
-
-def _modseq_above(folder: bytes, known: int) -> int:
-    """Return a MODSEQ above all that Dovecot has sent to clients, 0 if Dovecot has no index.
-
-    A client that knows Dovecot's MODSEQs asks for what changed after them. The header of ``dovecot.index.log`` has the
-    MODSEQ at its beginning, and each later one takes a record of at least eight bytes. Only an administrator can raise
-    it further, to `known`, the HIGHESTMODSEQ of the index, after an export.
-    """
-    log = folder + b"/" + DOVECOT_LOG
-    header = files.read_small(log, 32)
-    if len(header) < 32 or header[0] != 1:
-        return 0
-    initial = int.from_bytes(header[24:32], "little")
-    records = os.stat(log, follow_symlinks=False).st_size // 8
-    return max(initial, known) + records + 1 if initial < 1 << 62 else 0
-
-
-def _newest(
-    folder: bytes, forms: Sequence[UidListFormat], lists: Mapping[bytes, tuple[int, int, int]]
-) -> tuple[UidListFormat | None, UidList | None]:
-    """Return the list that was written last, among those that can be parsed."""
-    existing = [form for form in forms if form.file in lists]
-    for form in sorted(existing, key=lambda form: lists[form.file], reverse=True):
-        content = files.read_small(folder + b"/" + form.file, MAX_LIST_SIZE)
-        parsed = parse_uid_list(content, form) if len(content) < MAX_LIST_SIZE else None
-        if parsed is not None:
-            return form, parsed
-    return None, None
-
-
 def _needs_reservation(mailbox: MailboxRow, seen: SeenLists) -> bool:
     return bool(seen.lists) and 0 < seen.uidnext < mailbox.uidnext + RESERVED_UIDS // 2
-
-
-def _lists(folder: bytes) -> dict[bytes, tuple[int, int, int]]:
-    """Return mtime, inode and size of each list in a folder, and of Dovecot's log, by file name."""
-    found: dict[bytes, tuple[int, int, int]] = {}
-    for name in (DOVECOT.file, COURIER.file, DOVECOT_LOG):
-        with suppress(FileNotFoundError, NotADirectoryError):
-            status = os.stat(folder + b"/" + name, follow_symlinks=False)
-            if stat.S_ISREG(status.st_mode):
-                found[name] = status.st_mtime_ns, status.st_ino, status.st_size
-    return found
-
-
-def _read_marker(folder: bytes) -> SeenLists:
-    lists: dict[bytes, tuple[int, int, int]] = {}
-    uidnext = 0
-    for line in files.read_small(folder + _MARKER, 4096).split(b"\n"):
-        name, *numbers = line.split(b" ")
-        if all(number.isdigit() for number in numbers):
-            match [int(number) for number in numbers]:
-                case [mtime, inode, size]:
-                    lists[name] = mtime, inode, size
-                case [number] if name == b"uidnext":
-                    uidnext = number
-    return SeenLists(lists, uidnext)
-
-
-def _write_marker(folder: bytes, seen: SeenLists) -> None:
-    lines = [b"%b %d %d %d\n" % (name, *stamp) for name, stamp in seen.lists.items()]
-    files.replace(folder + _MARKER, b"".join([*lines, b"uidnext %d\n" % seen.uidnext]))
-
-
-def _replace_locked(path: bytes, content: bytes, now: float) -> bool:
-    """Replace a list through its lock file, as Dovecot does. Return False if another program holds the lock.
-
-    Mode and owner of an existing list are kept.
-    """
-    lock = path + b".lock"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    with suppress(FileNotFoundError):
-        if now - os.stat(lock, follow_symlinks=False).st_mtime > STALE_LOCK_SECONDS:
-            os.unlink(lock)
-    try:
-        fd = os.open(lock, flags, 0o600)
-    except FileExistsError:
-        return False
-    try:
-        with suppress(FileNotFoundError):
-            status = os.stat(path, follow_symlinks=False)
-            os.fchmod(fd, stat.S_IMODE(status.st_mode) & 0o666)
-            with suppress(PermissionError):
-                os.fchown(fd, status.st_uid, status.st_gid)
-        view = memoryview(content)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-        os.rename(lock, path)
-    except BaseException:
-        files.remove(lock)
-        raise
-    finally:
-        os.close(fd)
-    files.sync_directory(os.path.dirname(path))
-    return True

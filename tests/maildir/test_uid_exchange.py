@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from imapshield.errors import NoSuchMailbox
+from imapshield.errors import NoSuchMailbox, StoreBusy
 from imapshield.maildir.other_servers import RESERVED_UIDS
 from imapshield.testing.store_contract import SEEN
 from tests.maildir.disk import DiskTestCase, counting_calls
@@ -140,13 +140,33 @@ class ExchangeTests(DiskTestCase):
         self.assertIn(b" N%d " % (31 + RESERVED_UIDS), self.read())
         self.assertFalse(os.path.exists(self.path(".A", "dovecot-uidlist.lock")))
 
+    def test_contradiction_waits_for_dovecots_lock(self) -> None:
+        """While Dovecot holds the lock, a contradiction is not resolved: the old list would come back."""
+        self.import_list()
+        self.append(SEEN, name="A")
+        self.deliver(folder=".A", name="three:2,", directory="cur")
+        self.write(b"3 V1500000000 N32 G0123456789abcdef\n7 :one\n9 :two\n31 :three\n")
+        self.write(b"", "dovecot-uidlist.lock")
+        self.assertRaises(StoreBusy, self.store.open, "A", True)
+        os.unlink(self.path(".A", "dovecot-uidlist.lock"))
+        self.assertGreater(self.store.open("A", True).uidvalidity, 1_500_000_000)
+
+    def test_symbolic_link_is_not_a_list(self) -> None:
+        """A symbolic link in place of a list is ignored."""
+        os.symlink("/etc/passwd", self.path(".A", "dovecot-uidlist"))
+        self.write(b"1 795000000 10\n7 one\n9 two\n", "courierimapuiddb")
+        self.assertEqual(self.store.open("A", True).uidvalidity, 795_000_000)
+        self.assertEqual(self.warnings, [])
+
     def test_modseqs_continue_above_those_of_dovecot(self) -> None:
-        """The first MODSEQ is above what Dovecot can have sent to clients."""
+        """MODSEQs are above those that Dovecot can have sent, and messages that it has expunged have vanished."""
         header = bytes([1, 3]) + bytes(22) + (500).to_bytes(8, "little")
         self.write(header.ljust(80, b"\0"), "dovecot.index.log")
         self.import_list()
         highest = self.store.status("A").highestmodseq
         self.assertGreater(highest, 500 + 10)
+        vanished = self.store.changes(self.store.mailbox_key("A"), 500, False).vanished
+        self.assertEqual([uid for uid in range(1, 31) if uid not in vanished], [7, 9])
         with open(self.path(".A", "dovecot.index.log"), "ab") as file:
             file.write(bytes(800))
         self.assertGreater(self.store.status("A").highestmodseq, highest + 100)
