@@ -133,7 +133,7 @@ def write_lists(
 ) -> bool:
     """Write what the index has to the lists of the other servers, and remember them.
 
-    Return False if another program holds the lock of a list. The next exchange tries again.
+    Return False if another program holds the lock of a list. They are not remembered then: the next exchange tries again.
 
     Args:
         account: the account.
@@ -158,8 +158,8 @@ def write_lists(
             guid = secrets.token_hex(16).encode()
             new_content = format_uid_list(form, ours, content, guid)
             is_locked |= not replace_locked(path, new_content, account.now())
-    told = mailbox.uidnext if is_locked else uidnext
-    write_marker(folder, SeenLists(lists_of(folder), told))
+    if not is_locked:
+        write_marker(folder, SeenLists(lists_of(folder), uidnext))
     return not is_locked
 
 
