@@ -133,7 +133,8 @@ def write_lists(
 ) -> bool:
     """Write what the index has to the lists of the other servers, and remember them.
 
-    Return False if another program holds the lock of a list. They are not remembered then: the next exchange tries again.
+    Return False if another program holds the lock of a list. Then they are not remembered, so the next exchange tries
+    again.
 
     Args:
         account: the account.
