@@ -109,8 +109,8 @@ def _check(options: argparse.Namespace) -> int:
         raise MailCommandError(
             f"{options.where}: there is no Maildir; give a Maildir or the value of --mail-root"
         )
-    progress = Progress("folders")
-    count = 0
+    progress = Progress("files")
+    count = failed = 0
     for number, maildir in enumerate(maildirs):
         progress.show(number, len(maildirs), "Maildirs")
         try:
@@ -119,19 +119,21 @@ def _check(options: argparse.Namespace) -> int:
                     count += 1
                     print(_describe(finding, options.repair))
         except OSError as error:
+            failed += 1
             path = os.fsdecode(error.filename or maildir)
-            raise MailCommandError(
-                f"{path}: {error.strerror}; run this command as its owner or as root"
-            ) from None
-    print(f"{count} findings in {len(maildirs)} Maildirs")
-    return 1 if count else 0
+            advice = "run this command as its owner or as root"
+            print(f"{path!r} cannot be read: {error.strerror}; {advice}")
+    print(f"{count} findings in {len(maildirs) - failed} Maildirs")
+    if failed == len(maildirs):
+        raise MailCommandError(f"{options.where}: nothing could be checked")
+    return 1 if count or failed else 0
 
 
-def _findings(root: bytes, on_folder: Callable[[], None]) -> list[Finding]:
+def _findings(root: bytes, on_file: Callable[[], None]) -> list[Finding]:
     """Return all findings of a Maildir, before any is repaired."""
     now = time.time()
     found = list(check_index(root, now))
-    return found + list(check_maildir(root, now, indexed_names(root), on_folder))
+    return found + list(check_maildir(root, now, indexed_names(root), on_file))
 
 
 def _describe(finding: Finding, repair: bool) -> str:

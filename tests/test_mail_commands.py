@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import imapshield
 from imapshield import cli, mail_commands
 from imapshield.maildir.store import MaildirStore
+from tests.maildir.disk import failing
 
 
 def command(*arguments: str) -> tuple[int, str, str]:
@@ -78,6 +79,18 @@ class CheckMailTests(MailCommandCase):
             status, out, _ = command("check-mail", "--repair", self.root)
         self.assertEqual(status, 1)
         self.assertIn("; not repaired: Permission denied", out)
+
+    def test_unreadable_maildir_does_not_hide_the_others(self) -> None:
+        """A Maildir that cannot be read is one line, and the others are checked; if none can be read, the status is 2."""
+        self.put("bob/cur/1.x:2,:2,S")
+        error = PermissionError(13, "Permission denied", f"{self.root}/alice")
+        with failing("scandir", error):
+            status, out, _ = command("check-mail", self.root)
+        self.assertEqual(status, 1)
+        self.assertIn("alice' cannot be read: Permission denied; run", out)
+        self.assertIn("1 findings in 1 Maildirs", out)
+        with failing("scandir", error):
+            self.assertEqual(command("check-mail", f"{self.root}/alice")[0], 2)
 
 
 class ExportTests(MailCommandCase):

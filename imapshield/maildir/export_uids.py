@@ -15,6 +15,7 @@ from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.folders import mailboxes
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import KEYWORD_FILE
+from imapshield.maildir.list_files import write_marker
 from imapshield.maildir.other_servers import (
     COURIER_KEYWORDS,
     COURIER_SUBSCRIPTIONS,
@@ -85,8 +86,10 @@ def _export_mailbox(account: AccountState, form: UidListFormat, name: str) -> Ex
             _write_forwarded(account, mailbox, folder, rows)
         else:
             _write_courier_keywords(folder, {name: some for name, some in keywords.items() if some})
-        if not write_lists(account, mailbox, folder, form, create=True):
+        seen = write_lists(account, mailbox, folder, form, create=True)
+        if seen is None:
             raise StoreBusy
+    write_marker(folder, seen)
     used = {word for some in keywords.values() for word in some}
     lost = [word for word in mailbox.keywords.split() if word in used] if form is DOVECOT else []
     return ExportedMailbox(name, len(rows), mailbox.highestmodseq, lost)

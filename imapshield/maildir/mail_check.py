@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -23,6 +24,9 @@ ASIDE = b"imapshield.aside"
 _PARTS = (b"cur", b"new", b"tmp")
 _LONGEST_BASE = MAX_FOLDER_NAME - len(b":2,DFPRST")
 _SIZE = re.compile(rb",S=([0-9]{1,15})(?![0-9])")
+_SERVER_FILE = re.compile(
+    rb"(?:cur|new|tmp|imapshield.*|dovecot.*|courier.*|subscriptions|maildirfolder)\Z", re.DOTALL
+)
 _COMPRESSED = (
     b"\x1f\x8b",
     b"BZh",
@@ -49,8 +53,19 @@ class Finding(NamedTuple):
     repair: Callable[[], object] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """The arguments of `check_maildir`, and the user that the Maildir belongs to."""
+
+    root: bytes
+    now: float
+    indexed: Collection[bytes]
+    on_file: Callable[[], None]
+    owner: int
+
+
 def check_maildir(
-    root: bytes, now: float, indexed: Collection[bytes], on_folder: Callable[[], None]
+    root: bytes, now: float, indexed: Collection[bytes], on_file: Callable[[], None]
 ) -> Iterator[Finding]:
     """Find damage in the folders and files of a Maildir.
 
@@ -58,20 +73,23 @@ def check_maildir(
         root: the Maildir.
         now: seconds since the epoch.
         indexed: the names of all files that the index has.
-        on_folder: called before each folder.
+        on_file: called before each message.
+
+    Raises:
+        OSError: the Maildir itself cannot be read.
     """
-    owner = os.stat(root).st_uid
-    aside = partial(_move_aside, root)
-    yield from _check_folder(root, b"", root, owner, now, indexed, aside)
+    context = _Context(root, now, indexed, on_file, os.stat(root).st_uid)
     with os.scandir(root) as entries:
-        names = sorted((entry.name, entry) for entry in entries)
-    for name, entry in names:
-        if name.startswith(b".") and entry.is_dir():
-            on_folder()
-            yield from _check_folder(root, name, entry.path, owner, now, indexed, aside)
-        elif may_be_fs_folder(name) and os.path.isdir(entry.path + b"/cur"):
+        names = sorted((entry.name, entry.path) for entry in entries if entry.is_dir())
+    for name, path in ((b"", root), *names):
+        if not name or name.startswith(b"."):
+            try:
+                yield from _check_folder(context, name, path)
+            except OSError as error:
+                yield _unreadable(path, error)
+        elif may_be_fs_folder(name) and os.path.isdir(path + b"/cur"):
             yield Finding(
-                entry.path,
+                path,
                 "looks like a mailbox of Dovecot's LAYOUT=fs, which imapshield does not show",
                 f"rename it to .{os.fsdecode(name)}, and mailboxes inside it to .PARENT.CHILD",
             )
@@ -83,16 +101,14 @@ def check_maildir(
         )
 
 
-def _check_folder(
-    root: bytes,
-    name: bytes,
-    folder: bytes,
-    owner: int,
-    now: float,
-    indexed: Collection[bytes],
-    aside: Callable[[bytes], None],
-) -> Iterator[Finding]:
-    if os.path.islink(folder) and folder != root:
+def _unreadable(path: bytes, error: OSError) -> Finding:
+    return Finding(
+        error.filename or path, f"cannot be read: {error.strerror}", "check its owner and mode"
+    )
+
+
+def _check_folder(context: _Context, name: bytes, folder: bytes) -> Iterator[Finding]:
+    if name and os.path.islink(folder):
         yield Finding(
             folder,
             "is a symbolic link, which imapshield does not follow",
@@ -117,32 +133,32 @@ def _check_folder(
         yield Finding(
             folder + b"/" + part, "does not exist", "create it", partial(files.make_folder, folder)
         )
+    yield from _check_own_files(folder, context.owner)
     seen: dict[bytes, bytes] = {}
     for part in (b"cur", b"new"):
         if part not in missing:
-            yield from _check_messages(folder + b"/" + part, owner, indexed, seen)
+            yield from _check_messages(context, folder + b"/" + part, seen)
     if b"tmp" not in missing:
-        yield from _check_tmp(folder + b"/tmp", now, indexed, aside)
+        yield from _check_tmp(context, folder + b"/tmp")
 
 
 def _check_messages(
-    directory: bytes, owner: int, indexed: Collection[bytes], seen: dict[bytes, bytes]
+    context: _Context, directory: bytes, seen: dict[bytes, bytes]
 ) -> Iterator[Finding]:
     """Find damage of the messages in one directory; `seen` has the path of each base name of the folder."""
-    try:
-        # Of two files with one base name, that which the index has is the message.
-        names = sorted(files.message_names(directory), key=lambda name: (name not in indexed, name))
-    except OSError as error:
-        yield Finding(directory, f"cannot be read: {error.strerror}", "check its owner and mode")
-        return
+    # Of two files with one base name, that which the index has is the message.
+    names = sorted(
+        files.message_names(directory), key=lambda name: (name not in context.indexed, name)
+    )
     for name in names:
+        context.on_file()
         path = directory + b"/" + name
         try:
             status = os.stat(path, follow_symlinks=False)
         except FileNotFoundError:  # another program has renamed it
             continue
         if stat.S_ISREG(status.st_mode):
-            yield from _check_access(path, status, owner)
+            yield from _check_access(path, status, context.owner)
             yield from _check_name(path, name, status.st_size)
         else:
             yield Finding(
@@ -160,20 +176,33 @@ def _check_messages(
             )
 
 
+def _check_own_files(folder: bytes, owner: int) -> Iterator[Finding]:
+    """Check the folder itself, its directories, and the files of mail servers in it."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if _SERVER_FILE.match(entry.name))
+    for path in (folder, *(folder + b"/" + name for name in names)):
+        try:
+            status = os.stat(path, follow_symlinks=False)
+        except FileNotFoundError:  # another program has just removed it
+            continue
+        yield from _check_access(path, status, owner)
+
+
 def _check_access(path: bytes, status: os.stat_result, owner: int) -> Iterator[Finding]:
+    mode = stat.S_IMODE(status.st_mode)
+    needed = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
     if status.st_uid != owner:
         yield Finding(
             path,
             f"belongs to user {status.st_uid}, but the Maildir belongs to user {owner}",
-            f"run: chown {owner} FILE",
+            f"run: chown -h {owner} FILE",
         )
-    elif status.st_mode & 0o600 != 0o600:
-        mode = stat.S_IMODE(status.st_mode)
+    elif mode & needed != needed and not stat.S_ISLNK(status.st_mode):
         yield Finding(
             path,
             f"has mode {mode:04o}, so its owner cannot read or write it",
-            f"set mode {mode | 0o600:04o}",
-            partial(os.chmod, path, mode | 0o600),
+            f"set mode {mode | needed:04o}",
+            partial(os.chmod, path, mode | needed),
         )
 
 
@@ -204,21 +233,22 @@ def _check_name(path: bytes, name: bytes, size: int) -> Iterator[Finding]:
 
 
 def _is_compressed(path: bytes) -> bool:
-    return files.read_small(path, 16).startswith(_COMPRESSED)
+    try:
+        return files.read_small(path, 16).startswith(_COMPRESSED)
+    except PermissionError:  # which is another finding
+        return True
 
 
-def _check_tmp(
-    directory: bytes, now: float, indexed: Collection[bytes], aside: Callable[[bytes], None]
-) -> Iterator[Finding]:
+def _check_tmp(context: _Context, directory: bytes) -> Iterator[Finding]:
     with os.scandir(directory) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            age = now - entry.stat(follow_symlinks=False).st_ctime
-            if age > files.STALE_SECONDS and entry.name not in indexed:
+            age = context.now - entry.stat(follow_symlinks=False).st_ctime
+            if age > files.STALE_SECONDS and entry.name not in context.indexed:
                 yield Finding(
                     entry.path,
                     f"was left by a delivery that failed {int(age) // 3600} hours ago",
                     f"move it to {os.fsdecode(ASIDE)}",
-                    partial(aside, entry.path),
+                    partial(_move_aside, context.root, entry.path),
                 )
 
 

@@ -116,9 +116,7 @@ def find_or_add(account: AccountState, name: str) -> MailboxRow:
     if mailbox is not None and not uid_exchange.is_due(account, mailbox, folder):
         return mailbox
     stat_or_create(folder)  # raises NoSuchMailbox
-    with account.index.write(durable=True):
-        mailbox = account.index.mailbox_named(name)
-        return uid_exchange.exchange(account, name, folder, mailbox)
+    return uid_exchange.exchange(account, name, folder)
 
 
 def synchronize(

@@ -49,6 +49,7 @@ from imapshield.maildir.other_servers import (
     COURIER_KEYWORDS,
     DOVECOT_LOG,
     FORMATS,
+    MAX_UID,
     RESERVED_UIDS,
     Plan,
     SeenLists,
@@ -80,24 +81,34 @@ def is_due(account: AccountState, mailbox: MailboxRow, folder: bytes) -> bool:
     return lists_of(folder) != seen.lists or _needs_reservation(mailbox, seen)
 
 
-def exchange(
-    account: AccountState, name: str, folder: bytes, mailbox: MailboxRow | None
-) -> MailboxRow:
-    """Take over the UIDs of the server that has changed its list, and return the mailbox's row after that.
+def exchange(account: AccountState, name: str, folder: bytes) -> MailboxRow:
+    """Take over the UIDs of a server that has changed its list, and return the mailbox's row after that.
 
-    It runs in a write transaction. If that is rolled back, the lists may be written already; then they are taken over
-    the next time.
+    The row is added if the index does not have it. The lists are written before the commit, and are remembered after
+    it: if a crash comes between, everything is done again, with the same result.
 
     Args:
         account: the account.
         name: the mailbox.
         folder: its folder.
-        mailbox: its current row, None if the index does not have it yet.
 
     Raises:
         NoSuchMailbox: the folder does not exist.
         StoreBusy: the mailbox needs a new UIDVALIDITY, and Dovecot holds the lock of its list.
     """
+    with account.index.write(durable=True):
+        mailbox, seen = _exchange(account, name, folder)
+    if seen is not None:
+        write_marker(folder, seen)
+    account.seen_lists.pop(mailbox.key, None)
+    return mailbox
+
+
+def _exchange(
+    account: AccountState, name: str, folder: bytes
+) -> tuple[MailboxRow, SeenLists | None]:
+    """Return the mailbox's row, and what is to be remembered."""
+    mailbox = account.index.mailbox_named(name)
     seen = read_marker(folder)
     lists = lists_of(folder)
     changed = [form for form in FORMATS if lists.get(form.file) != seen.lists.get(form.file)]
@@ -112,16 +123,13 @@ def exchange(
             mailbox.key, highestmodseq=highest, expunges_complete_after=highest
         )
         mailbox = account.index.mailbox(mailbox.key)
-    if lists or seen.lists:
-        if form is not None or _needs_reservation(mailbox, seen):
-            is_written = write_lists(account, mailbox, folder, form)
-            if not is_written and theirs and theirs.uidvalidity != mailbox.uidvalidity:
-                # The contradicting UIDs must not come back with the old UIDVALIDITY.
-                raise StoreBusy
-        else:
-            write_marker(folder, SeenLists(lists, seen.uidnext))
-    account.seen_lists.pop(mailbox.key, None)
-    return mailbox
+    if form is None and not _needs_reservation(mailbox, seen):
+        return mailbox, SeenLists(lists, seen.uidnext) if lists != seen.lists else None
+    written = write_lists(account, mailbox, folder, form)
+    if written is None and theirs and theirs.uidvalidity != mailbox.uidvalidity:
+        # The contradicting UIDs must not come back with the old UIDVALIDITY.
+        raise StoreBusy
+    return mailbox, written
 
 
 def write_lists(
@@ -130,11 +138,11 @@ def write_lists(
     folder: bytes,
     followed: UidListFormat | None,
     create: bool = False,
-) -> bool:
-    """Write what the index has to the lists of the other servers, and remember them.
+) -> SeenLists | None:
+    """Write what the index has to the lists of the other servers, in a write transaction.
 
-    Return False if another program holds the lock of a list. Then they are not remembered, so the next exchange tries
-    again.
+    Return what `write_marker` must remember after the commit, or None if another program holds the lock of a list. Then
+    nothing is remembered, so the next exchange tries again.
 
     Args:
         account: the account.
@@ -143,12 +151,11 @@ def write_lists(
         followed: the list to write in any case. Others are written if they have the UIDVALIDITY of the mailbox.
         create: whether to write `followed` if it does not exist.
     """
-    uidnext = min(mailbox.uidnext + RESERVED_UIDS, 0xFFFFFFFE)
+    uidnext = min(mailbox.uidnext + RESERVED_UIDS, MAX_UID - 1)
     rows = account.index.db.execute(
         "SELECT name, uid FROM message WHERE mailbox = ?", (mailbox.key,)
     )
     ours = UidList(mailbox.uidvalidity, uidnext, {filename.base(name): uid for name, uid in rows})
-    is_locked = False
     existing = lists_of(folder)
     for form in FORMATS:
         path = folder + b"/" + form.file
@@ -158,10 +165,9 @@ def write_lists(
         if (is_same or form is followed) and (content or create):
             guid = secrets.token_hex(16).encode()
             new_content = format_uid_list(form, ours, content, guid)
-            is_locked |= not replace_locked(path, new_content, account.now())
-    if not is_locked:
-        write_marker(folder, SeenLists(lists_of(folder), uidnext))
-    return not is_locked
+            if not replace_locked(path, new_content, account.now()):
+                return None
+    return SeenLists(lists_of(folder), uidnext)
 
 
 def _follow(

@@ -8,7 +8,7 @@ import time
 
 from imapshield.maildir.index_check import check_index, indexed_names
 from imapshield.maildir.mail_check import Finding, check_maildir
-from tests.maildir.disk import DiskTestCase
+from tests.maildir.disk import DiskTestCase, failing
 
 
 class CheckTests(DiskTestCase):
@@ -74,6 +74,17 @@ class CheckTests(DiskTestCase):
         os.symlink("/", self.path(".link"))
         self.assert_found(".link", "symbolic link", False)
 
+    def test_unreadable_directory_is_found(self) -> None:
+        """A directory that cannot be listed is found, and the others are checked."""
+        self.put("1.x:2,:2,S")
+        error = PermissionError(13, "Permission denied", os.fsencode(self.path("tmp")))
+        with failing("listdir", error):
+            found = self.findings()
+        self.assertEqual(
+            [f.path for f in found],
+            [os.fsencode(self.path(p)) for p in ("tmp", ".A/cur/1.x:2,:2,S")],
+        )
+
     def test_symbolic_link_to_a_message_is_found(self) -> None:
         """A symbolic link in place of a message is found."""
         os.symlink("/etc/passwd", self.path(".A", "cur", "1.x:2,"))
@@ -84,6 +95,13 @@ class CheckTests(DiskTestCase):
         os.chmod(self.put("1.x:2,"), 0o040)
         self.assert_found(".A/cur/1.x:2,", "mode 0040", True)
         self.assertEqual(os.stat(self.path(".A", "cur", "1.x:2,")).st_mode & 0o777, 0o640)
+
+    def test_directories_and_files_of_servers_are_checked_too(self) -> None:
+        """A directory, and a file of a mail server, that the owner cannot use get the mode that they need."""
+        os.chmod(self.path(".A", "cur"), 0o500)
+        self.assert_found(".A/cur", "mode 0500", True)
+        os.chmod(self.put("dovecot-uidlist", b"3 V5 N9 Gabc\n", ".A"), 0o400)
+        self.assert_found(".A/dovecot-uidlist", "mode 0400", True)
 
     def test_message_of_another_user_is_found(self) -> None:
         """A message that belongs to another user than the Maildir is found."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 
 from imapshield.errors import NoSuchMailbox, StoreBusy
 from imapshield.maildir.other_servers import RESERVED_UIDS
@@ -26,14 +25,6 @@ class ExchangeTests(DiskTestCase):
     def read(self, name: str = "dovecot-uidlist") -> bytes:
         with open(self.path(".A", name), "rb") as file:
             return file.read()
-
-    def uids(self) -> dict[str, int]:
-        """Return the UID of each message by its base name, as the list of Dovecot has them."""
-        self.store.open("A", False)
-        return {
-            name.decode(): int(uid)
-            for uid, name in re.findall(rb"(?m)^(\d+)[^:\n]*:(.*)$", self.read())
-        }
 
     def import_list(self) -> None:
         self.write(b"3 V1500000000 N31 G0123456789abcdef\n7 :one\n9 P1 :two\n")
@@ -139,6 +130,19 @@ class ExchangeTests(DiskTestCase):
         self.store.open("A", True)
         self.assertIn(b" N%d " % (31 + RESERVED_UIDS), self.read())
         self.assertFalse(os.path.exists(self.path(".A", "dovecot-uidlist.lock")))
+
+    def test_exchange_can_be_repeated(self) -> None:
+        """If a crash came before the lists were remembered, the exchange is repeated, with the same result."""
+        self.import_list()
+        self.append(SEEN, name="A")
+        for _ in range(2):
+            os.unlink(self.path(".A", "imapshield.imported"))
+            self.store.close()
+            self.store = self.open_store()
+            opened = self.store.open("A", True)
+            self.assertEqual(opened.uidvalidity, 1_500_000_000)
+            self.assertEqual([row.uid for row in opened.delta.rows], [7, 9, 31])
+        self.assertEqual(self.warnings, [])
 
     def test_contradiction_waits_for_dovecots_lock(self) -> None:
         """While Dovecot holds the lock, a contradiction is not resolved: the old list would come back."""
