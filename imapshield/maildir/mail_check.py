@@ -25,8 +25,11 @@ _PARTS = (b"cur", b"new", b"tmp")
 _LONGEST_BASE = MAX_FOLDER_NAME - len(b":2,DFPRST")
 _SIZE = re.compile(rb",S=([0-9]{1,15})(?![0-9])")
 _SERVER_FILE = re.compile(
-    rb"(?:cur|new|tmp|imapshield.*|dovecot.*|courier.*|subscriptions|maildirfolder)\Z", re.DOTALL
+    rb"(?:cur|new|tmp|subscriptions|imapshield[^/]*|dovecot-(?:uidlist|keywords)"
+    rb"|courierimap(?:uiddb|subscribed|keywords))\Z"
 )
+"""Files and directories that imapshield reads or writes. (Dovecot has others, which nobody may write.)"""
+
 _COMPRESSED = (
     b"\x1f\x8b",
     b"BZh",
