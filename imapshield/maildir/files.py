@@ -164,6 +164,17 @@ def _opened(entry: Entry, flags: int) -> Iterator[int]:
         raise named(error, entry) from None
 
 
+@contextmanager
+def at(path: bytes) -> Iterator[Entry]:
+    """Yield the entry of a path. It is for commands of an operator, which run with the rights of the Maildir's
+    owner."""
+    fd = os.open(os.path.dirname(path), _DIRECTORY)
+    try:
+        yield Entry(fd, os.path.basename(path))
+    finally:
+        os.close(fd)
+
+
 def open_directory(entry: Entry, *, follow: bool = False) -> int:
     """Return a descriptor of a directory; `follow` permits a symbolic link."""
     flags = _DIRECTORY if follow else _DIRECTORY | os.O_NOFOLLOW
@@ -208,7 +219,7 @@ def write_message(entry: Entry, content: LiteralData, mtime: int, owner: Ownersh
             chunk = content.read(offset, min(_COPY_CHUNK, content.size - offset))
             if not chunk:
                 raise OSError(errno.EIO, "the message ended early", entry.name)
-            _write_all(fd, chunk)
+            write_all(fd, chunk)
             offset += len(chunk)
         owner.give(fd, owner.mode & 0o666)
         os.utime(fd, (mtime, mtime))
@@ -221,17 +232,36 @@ def create_empty(entry: Entry, owner: Ownership) -> None:
         owner.give(fd, owner.mode & 0o666)
 
 
-def replace(entry: Entry, content: bytes, owner: Ownership) -> None:
-    """Write a small file whole and sync it and its directory. If this raises, the old file is unchanged."""
+def create(entry: Entry) -> int:
+    """Create a file and return its descriptor.
+
+    Raises:
+        FileExistsError: there is something of this name, also if it is a symbolic link to nothing.
+    """
+    return os.open(entry.name, _WRITE, 0o600, dir_fd=entry.directory)
+
+
+def replace(entry: Entry, content: bytes, owner: Ownership, *, durable: bool = True) -> None:
+    """Write a small file whole. If this raises, the old file is unchanged.
+
+    Args:
+        entry: the file.
+        content: its new content.
+        owner: its ownership.
+        durable: whether to wait until the file and its name are on stable storage.
+    """
     # The name cannot be guessed, so the owner of the Maildir cannot put a file or a link there first.
     temporary = Entry(entry.directory, b"%b.%b.tmp" % (entry.name, secrets.token_hex(8).encode()))
     with UndoSteps() as undo:
         with _opened(temporary, _WRITE) as fd:
             undo.append(partial(remove, temporary))
-            _write_all(fd, content)
+            write_all(fd, content)
             owner.give(fd, owner.mode & 0o666)
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
         rename(temporary, entry)
+    if not durable:
+        return
     try:
         os.fsync(entry.directory)
     except OSError as error:
@@ -387,7 +417,8 @@ def remove_stale(tmp: int, now: float, kept: Container[bytes]) -> None:
                     remove_tree(entry)
 
 
-def _write_all(fd: int, octets: bytes) -> None:
+def write_all(fd: int, octets: bytes) -> None:
+    """Write all of `octets`."""
     view = memoryview(octets)
     while view:
         view = view[os.write(fd, view) :]

@@ -14,8 +14,8 @@ mail. So no name inside the Maildir is resolved by path:
 import errno
 import os
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from imapshield.errors import BadMailboxName, NoSuchMailbox
 from imapshield.maildir import files
@@ -121,6 +121,18 @@ class Folder:
         for fd in (self.fd, *self._directories.values()):
             os.close(fd)
         self._directories.clear()
+
+
+@contextmanager
+def opened_folder(path: bytes) -> Iterator[Folder]:
+    """Yield the folder at a path. It is for commands of an operator, which run with the rights of the owner."""
+    with files.at(path) as entry:
+        fd = files.open_directory(entry)
+    folder = Folder(fd, path, Ownership.of(os.fstat(fd)), follow=False, is_inbox=True)
+    try:
+        yield folder
+    finally:
+        folder.close()
 
 
 class OpenFolders:

@@ -38,8 +38,6 @@ from imapshield.maildir import (
     sync,
 )
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.paths import TMP
-from imapshield.wire.names import INBOX
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,8 +54,8 @@ def _operation(
         # The content of a message that is appended may be read from this store (CATENATE).
         is_nested, account.is_running = account.is_running, True
         try:
-            if not is_nested and account.open():
-                _prepare(account)
+            if not is_nested:
+                recovery.open_account(account)
             return function(account, *args, **kwargs)
         except (StoreError, OSError, sqlite3.Error) as error:
             account.reset()
@@ -72,16 +70,6 @@ def _operation(
                 account.folders.release()
 
     return method
-
-
-def _prepare(account: AccountState) -> None:
-    """Finish what a crash or a power failure interrupted, and follow a restored backup."""
-    if account.index.is_restored:
-        account.index.renew_all()
-    account.staging.publish_all()
-    recovery.recover_all(account)
-    tmp = account.folders.folder(INBOX).directory(TMP)
-    files.remove_stale(tmp, account.now(), account.staging.staged_names())
 
 
 @implementer(IStore, IQuotaStore, IMetadataStore)
