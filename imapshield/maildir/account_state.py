@@ -8,8 +8,8 @@ from itertools import count
 from imapshield.errors import QuotaExceeded
 from imapshield.mailbox.values import Quota
 from imapshield.maildir import filename, files
+from imapshield.maildir.entry import Ownership
 from imapshield.maildir.fetch_cache import FetchCache
-from imapshield.maildir.files import Ownership
 from imapshield.maildir.index import Index
 from imapshield.maildir.keywords import MailboxKeywords
 from imapshield.maildir.message_file import OpenBlob

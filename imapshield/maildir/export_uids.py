@@ -12,7 +12,7 @@ from typing import NamedTuple
 from imapshield.errors import NoSuchMailbox, StoreBusy
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.files import Entry
+from imapshield.maildir.entry import Entry
 from imapshield.maildir.folders import mailboxes
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import KEYWORD_FILE

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from imapshield.maildir import files
-from imapshield.maildir.files import Entry
+from imapshield.maildir.entry import Entry
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.other_servers import (
     COURIER,

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 
 from imapshield.errors import BadMailboxName, NoSuchMailbox
 from imapshield.maildir import files
-from imapshield.maildir.files import Entry, Ownership
+from imapshield.maildir.entry import Entry, Ownership, naming_errors
 from imapshield.maildir.paths import (
     CUR,
     DIRECTORY_NAMES,
@@ -75,7 +75,7 @@ class Folder:
 
     def _open_directory(self, number: int) -> int:
         name = Entry(self.fd, DIRECTORY_NAMES[number])
-        with files.naming_errors(self.path + b"/" + name.name):
+        with naming_errors(self.path + b"/" + name.name):
             return files.open_directory(name, follow=self._follow)
 
     def entry(self, number: int, name: bytes) -> Entry:
@@ -105,7 +105,7 @@ class Folder:
         """Put the creation, renaming and removal of files in these directories on stable storage."""
         for number in numbers:
             fd = self.directory(number)
-            with files.naming_errors(self.path + b"/" + DIRECTORY_NAMES[number]):
+            with naming_errors(self.path + b"/" + DIRECTORY_NAMES[number]):
                 os.fsync(fd)
 
     def complete(self) -> None:
@@ -113,7 +113,7 @@ class Folder:
         for name in DIRECTORY_NAMES:
             with suppress(FileExistsError):
                 files.make_directory(Entry(self.fd, name), self.owner)
-        with files.naming_errors(self.path):
+        with naming_errors(self.path):
             os.fsync(self.fd)
 
     def close(self) -> None:
@@ -195,7 +195,7 @@ class OpenFolders:
         for name in inside:
             parent = Entry(fd, name)
             try:
-                with files.naming_errors(self.root):
+                with naming_errors(self.root):
                     fd = self._open_component(parent)
             finally:
                 os.close(parent.directory)
@@ -314,7 +314,7 @@ class OpenFolders:
 
     def sync(self) -> None:
         """Put the creation, renaming and removal of folders on stable storage."""
-        with files.naming_errors(self.root):
+        with naming_errors(self.root):
             os.fsync(self._fd)
 
     def log_once(self, text: str) -> None:

@@ -26,7 +26,6 @@ from imapshield.errors import StoreError
 from imapshield.mailbox.storage import IMetadataStore, IQuotaStore, IStore
 from imapshield.maildir import (
     append_copy,
-    files,
     flags_expunge,
     folders,
     mailbox_status,
@@ -38,6 +37,7 @@ from imapshield.maildir import (
     sync,
 )
 from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.entry import store_error
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,7 +60,7 @@ def _operation(
         except (StoreError, OSError, sqlite3.Error) as error:
             account.reset()
             if isinstance(error, OSError):
-                raise files.store_error(error, account.folders.root, account.log_warning) from error
+                raise store_error(error, account.folders.root, account.log_warning) from error
             if isinstance(error, sqlite3.Error):
                 raise account.index.store_error(error) from error
             raise

@@ -11,7 +11,7 @@ from contextlib import suppress
 from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.files import Entry
+from imapshield.maildir.entry import Entry
 from imapshield.maildir.other_servers import COURIER_SUBSCRIPTIONS, from_courier_subscriptions
 from imapshield.maildir.paths import folder_name, mailbox_name
 from imapshield.wire.names import INBOX, fold_inbox

@@ -112,7 +112,8 @@ class BackupTestCase(DiskTestCase):
                 assert isinstance(content, bytes)
                 key = (info.name, opened.uidvalidity, uid)
                 self.assertEqual(self.seen.setdefault(key, content), content, key)
-            found[info.name] = {c.partition(b"\r\n")[2] for c in fetched.columns[0]}
+            contents = [content for content in fetched.columns[0] if isinstance(content, bytes)]
+            found[info.name] = {c.partition(b"\r\n")[2] for c in contents}
         return found
 
     def use(self) -> None:
@@ -131,7 +132,7 @@ class BackupTestCase(DiskTestCase):
             self.restart()
         target = os.path.abspath(self.mktemp())
         shutil.copytree(self.root, target, symlinks=True)
-        return target
+        return str(target)
 
     def restart(self) -> None:
         self.store.close()

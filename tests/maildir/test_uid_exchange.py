@@ -191,4 +191,5 @@ class ExchangeTests(DiskTestCase):
         self.store.open("A", True)
         with counting_calls("open") as calls:
             self.store.open("A", True)
-        self.assertEqual(calls, [])
+        names = [os.path.basename(path) for path in calls]
+        self.assertEqual([name for name in names if "uidlist" in name or "imported" in name], [])
