@@ -95,15 +95,15 @@ class Chooser:
             mailbox
             for mailbox in self.account.mailboxes.values()
             if mailbox.name != "INBOX"
+            and not self.account.changing
             and self._alone(mailbox)
             and mailbox not in self._all_selected
         ]
         return self.rng.choice(free) if free else None
 
     def _free_name(self) -> str | None:
-        taken = self.account.mailboxes.keys() | self.account.reserved
-        free = [name for name in NAMES if name not in taken]
-        return self.rng.choice(free) if free else None
+        free = [name for name in NAMES if name not in self.account.mailboxes]
+        return self.rng.choice(free) if free and not self.account.changing else None
 
     def _free_messages(self, *, deleted: bool | None = None) -> list[Message]:
         mailbox = self._selected
@@ -229,7 +229,7 @@ class Chooser:
     def _metadata(self) -> Operation | None:
         free = [m for m in self.account.mailboxes.values() if self._alone(m)]
         value = self.rng.choice(["", f"value {self.rng.randrange(10**6)}"])
-        if self.rng.random() < 0.2 and "" not in self.account.reserved:
+        if self.rng.random() < 0.2 and not self.account.changing:
             return SetMetadata(self.account, None, value)
         return SetMetadata(self.account, self.rng.choice(free), value) if free else None
 

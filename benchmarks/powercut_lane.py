@@ -74,13 +74,14 @@ class Plan:
 
 @dataclass(eq=False, slots=True)
 class Client:
-    """A client: its connection, the mailbox it has selected, and the command it waits for."""
+    """A client: its connection, the mailbox it has selected, and the command it waits for, perhaps after a NOOP."""
 
     number: int
     session: Session
     chooser: Chooser
     selected: Mailbox | None = None
     operation: Operation | None = None
+    updating: bool = False
     sent: float = 0
 
 
@@ -179,21 +180,27 @@ class Lane:
             self.volume.cut()
             self.server.wait()
         self._log("cut")
-        for client in self._clients:
-            for response in client.session.drain():
-                self._finish(client, response)
-            if client.operation:
-                result.faults += client.operation.announce(client.session.untagged)
-            client.session.close()
-        in_flight = [client.operation for client in self._clients if client.operation]
+        in_flight = [operation for client in self._clients for operation in self._drain(client)]
         result.in_flight = [_describe(operation) for operation in in_flight]
-        for operation in in_flight:
-            operation.unlock()
         self._remount(plan)
         result.faults += self._verify(in_flight, result)
         if result.faults and self.keep:
             self._keep(result)
         return result
+
+    def _drain(self, client: Client) -> Iterator[Operation]:
+        """Handle what a client received before the cut; yield the command that was sent and not answered."""
+        for response in client.session.drain():
+            if client.updating and client.operation:
+                self._result.faults += client.operation.announce(response.untagged)
+            else:
+                self._finish(client, response)
+        client.session.close()
+        if client.operation:
+            self._result.faults += client.operation.announce(client.session.untagged)
+            client.operation.unlock()
+            if not client.updating:
+                yield client.operation
 
     def _remount(self, plan: Plan) -> None:
         self.volume.unmount()
@@ -282,12 +289,20 @@ class Lane:
             client.selected = operation.mailbox
         client.operation, client.sent = operation, time.monotonic()
         self._log(f"{client.number} > {_describe(operation)}")
-        client.session.send(operation.command)
+        # A session ignores the UIDs of messages that it has not been told of. Dovecot delays the update of a NOOP
+        # beyond a command that is sent together with it.
+        client.updating = bool(operation.messages)
+        client.session.send(b"NOOP" if client.updating else operation.command)
 
     def _finish(self, client: Client, response: Response) -> int:
         """Handle the response of a client's command; return 1 if it was OK."""
         operation = client.operation
         assert operation is not None, response
+        if client.updating:
+            client.updating = False
+            self._result.faults += operation.announce(response.untagged)
+            client.session.send(operation.command)
+            return 0
         client.operation = None
         operation.unlock()
         text = response.tagged.decode(errors="replace").strip()

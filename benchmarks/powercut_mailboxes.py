@@ -40,7 +40,7 @@ class Create(Operation):
     on_mailboxes = True
 
     def __init__(self, account: Account, new: str) -> None:
-        super().__init__(account, f"CREATE {quoted(new)}".encode(), names=[new])
+        super().__init__(account, f"CREATE {quoted(new)}".encode())
         self.new = new
 
     def acknowledge(self) -> Iterator[Fault]:
@@ -77,7 +77,7 @@ class Rename(Operation):
 
     def __init__(self, account: Account, mailbox: Mailbox, new: str) -> None:
         command = f"RENAME {quoted(mailbox)} {quoted(new)}".encode()
-        super().__init__(account, command, sealed=[mailbox], names=[new])
+        super().__init__(account, command, sealed=[mailbox])
         self.mailbox, self.new = mailbox, new
 
     def acknowledge(self) -> Iterator[Fault]:
@@ -125,8 +125,7 @@ class SetMetadata(Operation):
         self.holder: Mailbox | Account = mailbox or account
         self.key = mailbox.name if mailbox else ""
         self.value = value
-        if not mailbox:
-            self.names = [""]  # one at a time
+        self.on_mailboxes = mailbox is None
 
     def acknowledge(self) -> Iterator[Fault]:
         self.holder.comment = self.value

@@ -148,7 +148,7 @@ class Account:
         removed: the operation by name that last removed a mailbox.
         histories: by (name, UIDVALIDITY), also of mailboxes that do not exist any more.
         comment: the value of the METADATA entry of the server.
-        reserved: names that a command in flight creates.
+        changing: a command in flight changes the list of mailboxes, or METADATA of the server.
     """
 
     user: str
@@ -157,7 +157,7 @@ class Account:
     removed: dict[str, str] = field(default_factory=dict)
     histories: dict[tuple[str, int], History] = field(default_factory=dict)
     comment: str = ""
-    reserved: set[str] = field(default_factory=set)
+    changing: bool = False
 
     def learn_uidvalidity(self, mailbox: Mailbox, value: int) -> Iterator[Fault]:
         """Record the UIDVALIDITY of a mailbox that exists."""

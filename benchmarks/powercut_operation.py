@@ -19,12 +19,11 @@ class Operation:
         messages: the messages that it changes.
         mailboxes: the mailboxes that it names.
         sealed: the mailboxes that it needs alone.
-        names: mailbox names that it creates.
     """
 
     name = ""
     on_mailboxes = False
-    """The command creates, renames or removes mailboxes, so it is settled before those on messages."""
+    """The command changes the list of mailboxes: one at a time, and settled before commands on messages."""
 
     def __init__(
         self,
@@ -35,7 +34,6 @@ class Operation:
         messages: Sequence[Message] = (),
         mailboxes: Sequence[Mailbox] = (),
         sealed: Sequence[Mailbox] = (),
-        names: Sequence[str] = (),
     ) -> None:
         self.account = account
         self.command = command
@@ -43,7 +41,6 @@ class Operation:
         self.messages = list(messages)
         self.mailboxes = [*mailboxes, *sealed]
         self.sealed = list(sealed)
-        self.names = list(names)
 
     def lock(self) -> None:
         """Keep other commands off what this one changes."""
@@ -60,11 +57,8 @@ class Operation:
             mailbox.users += 1 if locked else -1
         for mailbox in self.sealed:
             mailbox.sealed = locked
-        for name in self.names:
-            if locked:
-                self.account.reserved.add(name)
-            else:
-                self.account.reserved.discard(name)
+        if self.on_mailboxes:
+            self.account.changing = locked
 
     def announce(self, untagged: Iterable[Parts], tagged: bytes = b"") -> Iterator[Fault]:
         """Record what the responses announce, even if the command is never acknowledged."""

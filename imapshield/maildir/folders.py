@@ -12,6 +12,7 @@ from imapshield.mailbox.values import MailboxInfo
 from imapshield.maildir import files, metadata_table
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.append_copy import copy
+from imapshield.maildir.directory_state import stat_or_create
 from imapshield.maildir.files import Entry
 from imapshield.maildir.folder_listing import list_folder
 from imapshield.maildir.index import MailboxRow
@@ -79,7 +80,11 @@ def _make(
         files.create_empty(folder.file(_FOLDER_MARKER), owner)
     folder.complete()
     _remove_row(account, name)
-    return account.index.add_mailbox(name, special_use)
+    mailbox = account.index.add_mailbox(name, special_use)
+    stamps = stat_or_create(folder)
+    # If a crash interrupts a RENAME, the folder is recognized by its inodes.
+    account.index.update_mailbox(mailbox.key, cur_ino=stamps.cur_ino, new_ino=stamps.new_ino)
+    return mailbox
 
 
 def _remove_row(account: AccountState, name: str) -> None:

@@ -82,6 +82,12 @@ class Index(IndexDatabase):
         row = self.db.execute(_SELECT_MAILBOX + "name = ?", (name,)).fetchone()
         return None if row is None else MailboxRow(*row)
 
+    def mailboxes_in(self, cur_ino: int, new_ino: int) -> list[MailboxRow]:
+        """Return the mailboxes whose ``cur/`` and ``new/`` have these inodes."""
+        condition = "cur_ino = ? AND new_ino = ?"
+        rows = self.db.execute(_SELECT_MAILBOX + condition, (cur_ino, new_ino))
+        return [MailboxRow(*row) for row in rows.fetchall()]
+
     def add_mailbox(
         self, name: str, special_use: bytes = b"", uidvalidity: int = 0, uidnext: int = 1
     ) -> MailboxRow:

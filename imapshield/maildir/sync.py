@@ -138,9 +138,14 @@ def find_or_add(account: AccountState, name: str) -> MailboxRow:
 
 
 def _add(account: AccountState, name: str) -> MailboxRow:
-    """Add a mailbox and its messages to the index, in a write transaction."""
+    """Add a mailbox and its messages to the index, in a write transaction, or follow the renaming of its folder."""
     index, folder = account.index, account.folders.folder(name)
     stamps = stat_or_create(folder)
+    for mailbox in index.mailboxes_in(stamps.cur_ino, stamps.new_ino):
+        if not account.folders.exists(mailbox.name):
+            # Another program renamed the folder, or a crash interrupted RENAME before its commit.
+            index.update_mailbox(mailbox.key, name=name)
+            return index.mailbox(mailbox.key)
     imported = uid_assignment.read_uid_list(folder)
     uids: Mapping[bytes, int] = {}
     if imported is None:
