@@ -29,6 +29,10 @@ from imapshield.maildir.paths import (
 )
 from imapshield.wire.names import INBOX
 
+MAX_FILE_NAME = 255
+"""Bytes of a file name. A longer one in the index is that of no file."""
+
+_DOT = ord(".")
 _LINK_ERRORS = (errno.ELOOP, errno.ENOTDIR)
 
 
@@ -85,7 +89,8 @@ class Folder:
             FileNotFoundError: no file can have this name. The index, which may come from another program, may hold such
                 a name.
         """
-        if b"/" in name or b"\0" in name:
+        is_too_long = len(name) > MAX_FILE_NAME
+        if not name or name[0] == _DOT or is_too_long or b"/" in name or b"\0" in name:
             raise FileNotFoundError(errno.ENOENT, "not a file name", name)
         return Entry(self.directory(number), name)
 
@@ -211,8 +216,7 @@ class OpenFolders:
         """Return the open folder of a mailbox.
 
         Raises:
-            NoSuchMailbox: there is no such folder, or it is a symbolic link.
-            BadMailboxName: no folder can have this name.
+            NoSuchMailbox: there is no such folder, or it is a symbolic link, or no folder can have this name.
         """
         folder = self._folders.get(mailbox)
         if folder is None:
@@ -220,7 +224,7 @@ class OpenFolders:
         return folder
 
     def _open_folder(self, mailbox: str) -> Folder:
-        name = self.name(mailbox)
+        name = self.existing_name(mailbox)
         path = self.root + b"/" + name if name else self.root
         try:
             fd = files.open_directory(Entry(self._fd, name or b"."), follow=self._follow)
