@@ -28,7 +28,7 @@ from contextlib import contextmanager, suppress
 from importlib import resources
 
 from imapshield.errors import IndexTooNew, NoSpace, StoreBusy, StoreError, StoreIOError
-from imapshield.maildir.files import Ownership
+from imapshield.maildir.entry import Ownership
 from imapshield.maildir.index_files import IndexFiles
 
 VERSION = 2
