@@ -15,6 +15,7 @@ from unittest import mock
 from imapshield.errors import StoreError
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir import files
+from imapshield.maildir.index_files import IndexFiles
 from imapshield.testing.store_contract import BUDGET, DELETED, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.commands.search import TextKey
@@ -238,6 +239,23 @@ class SymbolicLinkTests(HostileTestCase):
                 self.store = self.open_store()
                 self.check_outside(suffix)
                 os.unlink(self.path("imapshield.sqlite" + suffix))
+
+    def test_index_that_becomes_a_link_while_it_is_opened(self) -> None:
+        """SQLite opens the index with the rights of the owner, so a link that was made at the last moment is no use."""
+        if not IS_ROOT:  # then the owner of the Maildir could write these files himself
+            return
+        real = IndexFiles.identity
+
+        def plant_and_continue(index_files: IndexFiles) -> tuple[int, int]:
+            identity = real(index_files)
+            self.plant("other/imapshield.sqlite", "imapshield.sqlite")
+            return identity
+
+        self.store.close()
+        self.store = self.open_store()
+        with mock.patch.object(IndexFiles, "identity", plant_and_continue):
+            self.assertRaises(StoreError, self.store.mailboxes)
+            self.check_outside("index")
 
     def test_maildir_itself(self) -> None:
         """The Maildir is not opened through a link that its owner has made."""
