@@ -66,7 +66,6 @@ from imapshield.maildir.directory_state import (
     stat_or_create,
 )
 from imapshield.maildir.entry import Entry
-from imapshield.maildir.files import Entry
 from imapshield.maildir.folder_listing import Listing, list_folder
 from imapshield.maildir.index import MAX_UID, STAGED, MailboxRow
 from imapshield.maildir.open_folders import Folder
