@@ -48,7 +48,7 @@ class Machine:
         if old is not None:
             self.exits.enter_context(old.with_old_ctimes())
         if not os.path.exists(root):
-            self.account.store.mailboxes()
+            self.state()
         self.disk = RecordedDisk(root)
         self.exits.enter_context(self.disk.recording())
 
