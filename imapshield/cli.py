@@ -1,4 +1,4 @@
-"""The console script ``imapshield``: adds, lists and removes the users of a password file.
+"""The console script ``imapshield``: adds, lists and removes the users of a password file, and inspects Maildirs.
 
 A password is typed, or read from standard input. It is never an argument, because every process of the machine can
 read the arguments of other processes.
@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from imapshield import __version__
+from imapshield import __version__, mail_commands
 from imapshield.cred import passwords, users
 
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, and return its exit status. An error is one line on standard error."""
     options = _parser().parse_args(argv)
     try:
-        options.run(options)
+        return int(options.run(options) or 0)
     except users.BadUserName as error:
         return _fail(str(error))
     except OSError as error:
@@ -32,11 +32,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("interrupted; nothing was changed")
     except CommandError as error:
         return _fail(str(error))
-    return 0
+    except mail_commands.MailCommandError as error:
+        _fail(str(error))
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
-    description = "Manage a password file of imapshield. `twistd imapshield` starts the server."
+    description = (
+        "Manage a password file and Maildirs of imapshield. `twistd imapshield` starts the server."
+    )
     parser = argparse.ArgumentParser(prog="imapshield", description=description)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True)
@@ -53,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
             scram = "store a SCRAM-SHA-256 secret; SCRAM is offered if all users of FILE have one"
             command.add_argument("--scram", action="store_true", help=scram)
         command.set_defaults(run=run)
+    mail_commands.add_commands(commands)
     return parser
 
 

@@ -23,19 +23,12 @@ from imapshield.errors import (
     NoSuchMailbox,
     NotAllowed,
 )
+from imapshield.mailbox import values
 from imapshield.mailbox.account_api import IMailbox, Listener
 from imapshield.mailbox.columns import Columns
 from imapshield.mailbox.deltas import Change, Delta, MessageRow
 from imapshield.mailbox.message_items import MessageItems
-from imapshield.mailbox.values import (
-    AppendResult,
-    Blob,
-    CopyResult,
-    FetchResult,
-    NewMessage,
-    SearchResult,
-    StoreResult,
-)
+from imapshield.mailbox.values import AppendResult, Blob, CopyResult, FetchResult, NewMessage
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem
 from imapshield.wire.commands.search import DateKey, ObjectIdKey, SearchKey
 from imapshield.wire.flags import DELETED, RECENT, canonical_flag, flag_list
@@ -231,7 +224,7 @@ class TwistedMailMailbox:
 
     async def store_flags(
         self, uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None
-    ) -> StoreResult:
+    ) -> values.StoreResult:
         await self.poll()
         rows = [(uid, self.columns.row(uid)) for uid in uids]
         modseqs = {uid: self.columns.modseqs[row] for uid, row in rows if row is not None}
@@ -240,7 +233,7 @@ class TwistedMailMailbox:
         mode = {b"+": 1, b"-": -1, b"": 0}[op]
         await self._store(modseqs.keys() - failed, [flag.decode("ascii") for flag in flags], mode)
         await self.poll()
-        return StoreResult(Delta(), failed)
+        return values.StoreResult(Delta(), failed)
 
     async def expunge(self, uids: Sequence[int] | None) -> Sequence[int]:
         await self.poll()
@@ -333,11 +326,11 @@ class TwistedMailMailbox:
         added = [uid for uid in self.columns.uids if uid not in before]
         return added if len(added) == len(calls) else []
 
-    async def search(self, uids: Sequence[int], search_key: SearchKey) -> SearchResult:
+    async def search(self, uids: Sequence[int], search_key: SearchKey) -> values.SearchResult:
         if isinstance(search_key, ObjectIdKey) or (
             isinstance(search_key, DateKey) and search_key.field == b"SAVED"
         ):
-            return SearchResult([])
+            return values.SearchResult([])
         messages = await self._messages_by_uid(uids)
         matching: list[int] = []
         unreadable: list[int] = []
@@ -349,7 +342,7 @@ class TwistedMailMailbox:
             except Exception:
                 self._log_undecodable(uid)
                 unreadable.append(uid)
-        return SearchResult(matching, unreadable)
+        return values.SearchResult(matching, unreadable)
 
     def _log_undecodable(self, uid: int) -> None:
         self._log.failure("cannot decode UID {uid} of {name}", uid=uid, name=self.name)

@@ -8,12 +8,13 @@ from itertools import count
 from imapshield.errors import QuotaExceeded
 from imapshield.mailbox.values import Quota
 from imapshield.maildir import filename, files
+from imapshield.maildir.entry import Ownership
 from imapshield.maildir.fetch_cache import FetchCache
-from imapshield.maildir.files import Ownership
 from imapshield.maildir.index import Index
 from imapshield.maildir.keywords import MailboxKeywords
 from imapshield.maildir.message_file import OpenBlob
 from imapshield.maildir.open_folders import Folder, OpenFolders
+from imapshield.maildir.other_servers import SeenLists
 from imapshield.maildir.paths import CUR, NEW
 from imapshield.maildir.staging import Staging
 
@@ -30,9 +31,9 @@ class AccountState:
         open_blob: the large string of which a part was read last, or None. A string in a temporary file is closed when
             its end was read.
         logged_files: the paths of ignored and unreadable files that the operator has been warned about.
-        is_running: whether an operation of the store is running. Another one that it calls does not close the folders.
+        seen_lists: the lists of Dovecot and Courier as they were seen last, by mailbox (`uid_exchange`).
         unindexed: names of mailboxes that the index may lack.
-        is_running: whether an operation is running.
+        is_running: whether an operation of the store is running. Another one that it calls does not close the folders.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class AccountState:
         self.cache = FetchCache(self.index, now)
         self.open_blob: OpenBlob | None = None
         self.logged_files: set[bytes] = set()
-        self.is_running = False
+        self.seen_lists: dict[int, SeenLists] = {}
         self.unindexed: list[str] = []
         self.is_running = False
         self._quota = quota
@@ -105,6 +106,7 @@ class AccountState:
     def reset(self) -> None:
         """Forget, after an error, what was read from the disk; the next operation prepares the Maildir again."""
         self.keywords.clear_cache()
+        self.seen_lists.clear()
         self._is_prepared = False
 
     def close(self) -> None:

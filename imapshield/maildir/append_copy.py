@@ -29,7 +29,7 @@ from imapshield.mailbox.values import AppendResult, CopyResult, NewMessage, Repl
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import record_own_change, stat_or_create
-from imapshield.maildir.files import Entry
+from imapshield.maildir.entry import Entry
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags

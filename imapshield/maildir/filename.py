@@ -114,6 +114,11 @@ def parse_keywords(content: bytes, others: bytes = b"") -> FolderFlags:
     return FolderFlags(lettered, others.split())
 
 
+def is_keyword(word: bytes) -> bool:
+    """Whether a word from another server's file can be sent to a client as a keyword."""
+    return _KEYWORD.fullmatch(word) is not None
+
+
 def format_keywords(folder_flags: FolderFlags) -> bytes:
     """Return the content of ``dovecot-keywords``."""
     return b"".join(b"%d %b\n" % (i, word) for i, word in enumerate(folder_flags.lettered) if word)
@@ -222,6 +227,24 @@ def with_flags(name: bytes, flags: Iterable[bytes], folder_flags: FolderFlags) -
         if folder_flags.flag_of(letter) is None:
             letters.add(bytes([letter]))
     return b"%b:2,%b%b" % (base_name, b"".join(sorted(letters)), rest)
+
+
+def lettered_letter(lettered: list[bytes], keyword: bytes) -> bytes:
+    """Return the letter a–z of a keyword in `lettered`, which is extended if there is room; b"" if there is none."""
+    lower = [word.lower() for word in lettered]
+    if keyword.lower() in lower:
+        index = lower.index(keyword.lower())
+    else:
+        index = lower.index(b"") if b"" in lower else len(lower)
+        if index < _KEYWORD_LETTERS:
+            lettered[index : index + 1] = [keyword]
+    return bytes([_FIRST_LETTER + index]) if index < _KEYWORD_LETTERS else b""
+
+
+def with_letter(name: bytes, letter: bytes, without: bytes) -> bytes:
+    """Return a file name with one letter instead of another."""
+    base_name, letters, rest = _split(name)
+    return b"%b:2,%b%b" % (base_name, bytes(sorted({*letters, *letter} - {*without})), rest)
 
 
 def _split(name: bytes) -> tuple[bytes, bytes, bytes]:

@@ -20,9 +20,8 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
-from imapshield.errors import NoSpace, StoreError, StoreIOError
+from imapshield.maildir.entry import Entry, Ownership, named
 from imapshield.wire.commands.base import LiteralData
 
 MAX_MESSAGE_SIZE = 256 << 20
@@ -45,92 +44,6 @@ _NO_HARD_LINKS = (
     errno.EOPNOTSUPP,
     errno.ENOSYS,
 )
-
-
-class Entry(NamedTuple):
-    """A name in an open directory; `directory` is the directory's descriptor."""
-
-    directory: int
-    name: bytes
-
-
-class Ownership(NamedTuple):
-    """The owner, group and permission bits of a Maildir, which everything that is created in it gets.
-
-    Only a privileged process can give a file to another user. Otherwise `uid` and `gid` are -1, which changes nothing.
-    """
-
-    uid: int
-    gid: int
-    mode: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> "Ownership":
-        """Return what files in a directory with this status get."""
-        mode = stat.S_IMODE(status.st_mode) & ~stat.S_ISVTX | stat.S_IRWXU
-        if os.geteuid() == 0 and (status.st_uid, status.st_gid) != (0, os.getegid()):
-            return cls(status.st_uid, status.st_gid, mode)
-        return cls(-1, -1, mode)
-
-    def give(self, fd: int, mode: int) -> None:
-        """Give an open file or directory, made with permissions for its owner alone, the ownership and the mode."""
-        if self.uid != -1:
-            os.fchown(fd, self.uid, self.gid)
-        if mode & 0o7077:
-            with suppress(
-                PermissionError
-            ):  # the set-group-ID bit of a group that the server is not in
-                os.fchmod(fd, mode)
-
-
-def store_error(error: OSError, root: bytes, log_warning: Callable[[str], None]) -> StoreError:
-    """Return the error that a session sends for `error`, after logging it with the path of the file.
-
-    A full disk is not logged, because the client receives the error.
-
-    Args:
-        error: the error.
-        root: the Maildir, which is logged if the error has no path.
-        log_warning: called with one line for the operator.
-    """
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace()
-    log_warning(f"cannot read or write {described(error, root)}")
-    return StoreIOError()
-
-
-def described(error: OSError, root: bytes) -> str:
-    """Return the file of an error, the reason, and what to do, for the log."""
-    path = os.fsdecode(root)
-    if isinstance(error.filename, bytes | str):
-        name = os.fsdecode(error.filename)
-        path = name if name.startswith("/") else f"{name} below {path}"
-    text = f"{path}: {error.strerror}"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        text += "; check the owner and permissions of the file and its folder"
-    elif error.errno in (errno.ELOOP, errno.ENOTDIR):
-        text += "; symbolic links are not followed"
-    return text
-
-
-def named(error: OSError, entry: Entry) -> OSError:
-    """Return `error` with the path of `entry`, for the log; with its name alone where the system has no ``/proc``."""
-    if not isinstance(error.filename, bytes) or b"/" not in error.filename:
-        directory = b""
-        with suppress(OSError):
-            directory = os.readlink(b"/proc/self/fd/%d" % entry.directory) + b"/"
-        error.filename = directory + entry.name
-    return error
-
-
-@contextmanager
-def naming_errors(path: bytes) -> Iterator[None]:
-    """Run a block that uses an open file or directory; an OSError gets its path."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = path
-        raise
 
 
 class UndoSteps(list[Callable[[], object]]):
@@ -162,6 +75,17 @@ def _opened(entry: Entry, flags: int) -> Iterator[int]:
         raise
     except OSError as error:
         raise named(error, entry) from None
+
+
+@contextmanager
+def at(path: bytes) -> Iterator[Entry]:
+    """Yield the entry of a path. It is for commands of an operator, which run with the rights of the Maildir's
+    owner."""
+    fd = os.open(os.path.dirname(path), _DIRECTORY)
+    try:
+        yield Entry(fd, os.path.basename(path))
+    finally:
+        os.close(fd)
 
 
 def open_directory(entry: Entry, *, follow: bool = False) -> int:
@@ -208,7 +132,7 @@ def write_message(entry: Entry, content: LiteralData, mtime: int, owner: Ownersh
             chunk = content.read(offset, min(_COPY_CHUNK, content.size - offset))
             if not chunk:
                 raise OSError(errno.EIO, "the message ended early", entry.name)
-            _write_all(fd, chunk)
+            write_all(fd, chunk)
             offset += len(chunk)
         owner.give(fd, owner.mode & 0o666)
         os.utime(fd, (mtime, mtime))
@@ -221,17 +145,36 @@ def create_empty(entry: Entry, owner: Ownership) -> None:
         owner.give(fd, owner.mode & 0o666)
 
 
-def replace(entry: Entry, content: bytes, owner: Ownership) -> None:
-    """Write a small file whole and sync it and its directory. If this raises, the old file is unchanged."""
+def create(entry: Entry) -> int:
+    """Create a file and return its descriptor.
+
+    Raises:
+        FileExistsError: there is something of this name, also if it is a symbolic link to nothing.
+    """
+    return os.open(entry.name, _WRITE, 0o600, dir_fd=entry.directory)
+
+
+def replace(entry: Entry, content: bytes, owner: Ownership, *, durable: bool = True) -> None:
+    """Write a small file whole. If this raises, the old file is unchanged.
+
+    Args:
+        entry: the file.
+        content: its new content.
+        owner: its ownership.
+        durable: whether to wait until the file and its name are on stable storage.
+    """
     # The name cannot be guessed, so the owner of the Maildir cannot put a file or a link there first.
     temporary = Entry(entry.directory, b"%b.%b.tmp" % (entry.name, secrets.token_hex(8).encode()))
     with UndoSteps() as undo:
         with _opened(temporary, _WRITE) as fd:
             undo.append(partial(remove, temporary))
-            _write_all(fd, content)
+            write_all(fd, content)
             owner.give(fd, owner.mode & 0o666)
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
         rename(temporary, entry)
+    if not durable:
+        return
     try:
         os.fsync(entry.directory)
     except OSError as error:
@@ -387,7 +330,8 @@ def remove_stale(tmp: int, now: float, kept: Container[bytes]) -> None:
                     remove_tree(entry)
 
 
-def _write_all(fd: int, octets: bytes) -> None:
+def write_all(fd: int, octets: bytes) -> None:
+    """Write all of `octets`."""
     view = memoryview(octets)
     while view:
         view = view[os.write(fd, view) :]

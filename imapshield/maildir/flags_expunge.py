@@ -19,8 +19,8 @@ from imapshield.mailbox.values import StoreResult
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import record_own_change, stat_or_create
+from imapshield.maildir.entry import Entry, named
 from imapshield.maildir.filename import FolderFlags
-from imapshield.maildir.files import Entry
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
@@ -111,12 +111,12 @@ def _rename_into_cur(
         os.rename(source.name, name, src_dir_fd=source.directory, dst_dir_fd=cur)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
-            raise files.named(error, source) from None
+            raise named(error, source) from None
         text = (
             "has no room in its name for flags, which are kept in the index alone; shorten the name"
         )
-        log_once(account, folder.path_of(CUR, name), text)
         name = source.name
+        log_once(account, folder.path_of(CUR, name), text)
         os.rename(name, name, src_dir_fd=source.directory, dst_dir_fd=cur)
     undo.append(partial(files.rename_back, Entry(cur, name), source, folder.owner))
     return name

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from imapshield.errors import MessageExpunged
 from imapshield.maildir import filename, files
-from imapshield.maildir.files import Entry
+from imapshield.maildir.entry import Entry
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.paths import CUR, NEW, TMP
 

@@ -13,7 +13,7 @@ from imapshield.maildir import files, metadata_table
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.append_copy import copy
 from imapshield.maildir.directory_state import stat_or_create
-from imapshield.maildir.files import Entry
+from imapshield.maildir.entry import Entry
 from imapshield.maildir.folder_listing import list_folder
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.paths import TMP, check_new_name, folder_name

@@ -2,11 +2,13 @@
 
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from imapshield.errors import NoSuchMailbox, StoreLimitExceeded
 from imapshield.mailbox.deltas import Delta, MessageRow
+from imapshield.maildir.filename import base
 from imapshield.maildir.index_database import REBUILT_MARGIN, IndexDatabase
 from imapshield.wire.sequence import SequenceSet
 
@@ -120,38 +122,51 @@ class Index(IndexDatabase):
         self.db.execute("UPDATE account SET uidvalidity = max(uidvalidity, ?)", (uidvalidity,))
         self.reserve_uidvalidity(uidvalidity)
 
-    def renew(self, mailbox: MailboxRow) -> MailboxRow:
-        """Give a mailbox a new UIDVALIDITY and new UIDs, in a write transaction, and return its new row.
+    def renew(
+        self,
+        mailbox: MailboxRow,
+        uidvalidity: int = 0,
+        uidnext: int = 1,
+        uids: Mapping[bytes, int] = MappingProxyType({}),
+        modseq: int = 2,
+    ) -> MailboxRow:
+        """Give a mailbox another UIDVALIDITY and other UIDs, in a write transaction, and return its new row.
 
         The key changes too, so a session that has the mailbox selected finds that it no longer exists. Cached answers
         are dropped.
+
+        Args:
+            mailbox: the mailbox's row.
+            uidvalidity: the UIDVALIDITY; 0 allocates a new one.
+            uidnext: where the UIDs of messages begin that `uids` does not have.
+            uids: UIDs by base name.
+            modseq: the MODSEQ of all messages.
         """
         db, old = self.db, mailbox.key
-        uidvalidity = self.next_uidvalidity()
-        self.use_uidvalidity(uidvalidity)
-        db.execute("UPDATE mailbox SET name = ? WHERE id = ?", (f"/{old}", old))
-        row = db.execute(
-            "INSERT INTO mailbox (name, uidvalidity, mailbox_id, special_use, keywords)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (mailbox.name, uidvalidity, mailbox.mailbox_id, mailbox.special_use, mailbox.keywords),
+        self.update_mailbox(old, name="/" + mailbox.name)  # no mailbox has such a name
+        key = self.add_mailbox(mailbox.name, mailbox.special_use, uidvalidity).key
+        moved: list[tuple[int, int, int, int, int]] = []
+        rows = db.execute("SELECT uid, name FROM message WHERE mailbox = ? ORDER BY uid", (old,))
+        for old_uid, name in rows:
+            uid = uids.get(base(name), 0)
+            if not uid:
+                uid, uidnext = uidnext, uidnext + 1
+            moved.append((key, uid, modseq, old, old_uid))
+        db.executemany(
+            "UPDATE message SET mailbox = ?, uid = ?, modseq = ? WHERE mailbox = ? AND uid = ?",
+            moved,
         )
-        key = row.lastrowid
-        db.execute(
-            "INSERT INTO message SELECT ?, row_number() OVER (ORDER BY uid), name, place, flags, 2,"
-            " size, physical, internaldate, saved, email_id FROM message WHERE mailbox = ?",
-            (key, old),
-        )
-        (count,) = db.execute("SELECT count(*) FROM message WHERE mailbox = ?", (key,)).fetchone()
         db.execute("UPDATE metadata SET mailbox = ? WHERE mailbox = ?", (key, old))
         self.remove_mailbox(old)
-        assert key is not None
         self.update_mailbox(
             key,
-            uidnext=count + 1,
-            highestmodseq=2,
-            synced_modseq=2,
-            last_claimed_uid=count,
+            uidnext=uidnext,
+            highestmodseq=modseq,
+            last_claimed_uid=uidnext - 1,
+            mailbox_id=mailbox.mailbox_id,
+            keywords=mailbox.keywords,
             directory_flags=mailbox.directory_flags & STAGED,
+            synced_modseq=modseq if mailbox.synced_modseq >= mailbox.highestmodseq else 0,
         )
         return self.mailbox(key)
 

@@ -28,7 +28,7 @@ from contextlib import contextmanager, suppress
 from importlib import resources
 
 from imapshield.errors import IndexTooNew, NoSpace, StoreBusy, StoreError, StoreIOError
-from imapshield.maildir.files import Ownership
+from imapshield.maildir.entry import Ownership
 from imapshield.maildir.index_files import IndexFiles
 
 VERSION = 2
@@ -97,6 +97,7 @@ class IndexDatabase:
         self._db: sqlite3.Connection | None = None
         self._durable = True
         self._uidvalidity_limit = 0
+        self._newer_version = 0
         # The number of the current epoch, None if this opening has not written yet.
         self._epoch: int | None = None
 
@@ -258,13 +259,7 @@ class IndexDatabase:
             elif version < VERSION:
                 _migrate(db)
             elif version > VERSION:
-                self._log_warning(
-                    f"{os.fsdecode(self._files.path)} was written by a newer version of imapshield "
-                    f"(format {version}; this "
-                    f"version reads {VERSION}); upgrade imapshield, or move the file away to "
-                    "build a new index, after "
-                    "which mail clients download all mail again"
-                )
+                self._log_too_new(version)
                 raise IndexTooNew
             if is_new:
                 self._files.sync()
@@ -284,6 +279,15 @@ class IndexDatabase:
         self._db = db
         self._durable = True
         self._files.remember()
+
+    def _log_too_new(self, version: int) -> None:
+        if version != self._newer_version:  # each command tries to open the index
+            self._newer_version = version
+            self._log_warning(
+                f"{os.fsdecode(self._files.path)} was written by a newer version of imapshield "
+                f"(format {version}; this version reads {VERSION}); upgrade imapshield, or move the "
+                "file away to build a new index, after which mail clients download all mail again"
+            )
 
     def _create(self, db: sqlite3.Connection, has_mail: bool) -> None:
         db.execute("BEGIN IMMEDIATE")

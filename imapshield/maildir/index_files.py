@@ -25,8 +25,8 @@ from contextlib import AbstractContextManager, suppress
 
 from imapshield.errors import StoreIOError
 from imapshield.maildir import files
+from imapshield.maildir.entry import Entry, Ownership, naming_errors
 from imapshield.maildir.file_rights import file_rights
-from imapshield.maildir.files import Entry, Ownership
 
 INDEX_FILE = b"imapshield.sqlite"
 UIDVALIDITY_FILE = b"imapshield-uidvalidity"
@@ -63,7 +63,7 @@ class IndexFiles:
             fd = os.open(INDEX_FILE, flags | os.O_EXCL, 0o600, dir_fd=self.directory)
             is_new = True
         except FileExistsError:
-            with files.naming_errors(self.path):
+            with naming_errors(self.path):
                 fd = os.open(INDEX_FILE, flags, dir_fd=self.directory)
         except OSError as error:
             error.filename = self.path
@@ -159,7 +159,7 @@ class IndexFiles:
 
     def sync(self) -> None:
         """Put the creation of the files on stable storage."""
-        with files.naming_errors(self.path):
+        with naming_errors(self.path):
             os.fsync(self.directory)
 
     def move_aside(self, now: int) -> bytes:

@@ -19,7 +19,7 @@ MAX_FLAGS_SIZE = 4096
 and people use fewer than ten keywords."""
 
 MAX_CACHED_MAILBOXES = 32
-_KEYWORD_FILE = b"dovecot-keywords"
+KEYWORD_FILE = b"dovecot-keywords"
 
 
 class MailboxKeywords:
@@ -37,7 +37,7 @@ class MailboxKeywords:
 
     def get(self, mailbox: MailboxRow) -> FolderFlags:
         """Return the keywords that the mailbox's file and the index have now."""
-        entry = self._folders.folder(mailbox.name).file(_KEYWORD_FILE)
+        entry = self._folders.folder(mailbox.name).file(KEYWORD_FILE)
         stamp: object = mailbox.keywords
         with suppress(FileNotFoundError):
             status = files.status(entry)
@@ -68,7 +68,7 @@ class MailboxKeywords:
         got_letter = [folder_flags.add(flag) for flag in added.values()]
         if any(got_letter):
             folder = self._folders.folder(mailbox.name)
-            files.replace(folder.file(_KEYWORD_FILE), format_keywords(folder_flags), folder.owner)
+            files.replace(folder.file(KEYWORD_FILE), format_keywords(folder_flags), folder.owner)
         if not all(got_letter):
             self._index.update_mailbox(mailbox.key, keywords=b" ".join(folder_flags.others))
         return folder_flags

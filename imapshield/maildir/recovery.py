@@ -31,6 +31,7 @@ from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.index_database import is_disk_full
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.paths import CUR, NEW, TMP
+from imapshield.wire.names import INBOX
 
 
 class _Step(NamedTuple):
@@ -38,6 +39,18 @@ class _Step(NamedTuple):
 
     file: tuple[int, bytes]
     name: bytes | None
+
+
+def open_account(account: AccountState) -> None:
+    """Open an account, and finish what a crash or a power failure interrupted, or follow a restored backup."""
+    if not account.open():
+        return
+    if account.index.is_restored:
+        account.index.renew_all()
+    account.staging.publish_all()
+    recover_all(account)
+    tmp = account.folders.folder(INBOX).directory(TMP)
+    files.remove_stale(tmp, account.now(), account.staging.staged_names())
 
 
 def recover_all(account: AccountState) -> None:

@@ -26,7 +26,6 @@ from imapshield.errors import StoreError
 from imapshield.mailbox.storage import IMetadataStore, IQuotaStore, IStore
 from imapshield.maildir import (
     append_copy,
-    files,
     flags_expunge,
     folders,
     mailbox_status,
@@ -38,8 +37,7 @@ from imapshield.maildir import (
     sync,
 )
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.paths import TMP
-from imapshield.wire.names import INBOX
+from imapshield.maildir.entry import store_error
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,13 +54,13 @@ def _operation(
         # The content of a message that is appended may be read from this store (CATENATE).
         is_nested, account.is_running = account.is_running, True
         try:
-            if not is_nested and account.open():
-                _prepare(account)
+            if not is_nested:
+                recovery.open_account(account)
             return function(account, *args, **kwargs)
         except (StoreError, OSError, sqlite3.Error) as error:
             account.reset()
             if isinstance(error, OSError):
-                raise files.store_error(error, account.folders.root, account.log_warning) from error
+                raise store_error(error, account.folders.root, account.log_warning) from error
             if isinstance(error, sqlite3.Error):
                 raise account.index.store_error(error) from error
             raise
@@ -72,16 +70,6 @@ def _operation(
                 account.folders.release()
 
     return method
-
-
-def _prepare(account: AccountState) -> None:
-    """Finish what a crash or a power failure interrupted, and follow a restored backup."""
-    if account.index.is_restored:
-        account.index.renew_all()
-    account.staging.publish_all()
-    recovery.recover_all(account)
-    tmp = account.folders.folder(INBOX).directory(TMP)
-    files.remove_stale(tmp, account.now(), account.staging.staged_names())
 
 
 @implementer(IStore, IQuotaStore, IMetadataStore)

@@ -2,12 +2,17 @@
 
 Version 1 has one folder name without its leading dot per line. Version 2 begins with ``V`` TAB ``2`` and an empty line,
 and separates the levels of a name by TAB. Lines that are no mailbox name are kept when the file is written.
+
+As long as there is no such file, the subscriptions are those of Courier's file.
 """
+
+from contextlib import suppress
 
 from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.files import Entry
+from imapshield.maildir.entry import Entry
+from imapshield.maildir.other_servers import COURIER_SUBSCRIPTIONS, from_courier_subscriptions
 from imapshield.maildir.paths import folder_name, mailbox_name
 from imapshield.wire.names import INBOX, fold_inbox
 
@@ -51,12 +56,37 @@ def _entry(account: AccountState) -> Entry:
     return Entry(account.folders.fd, _FILE)
 
 
+def unreadable_lines(root: int) -> list[bytes]:
+    """Return the lines of the file in an open Maildir that are no mailbox name."""
+    _, lines = _parse_file(files.read_small(Entry(root, _FILE)))
+    return [line for line, name in lines.items() if name is None]
+
+
 def _read(account: AccountState) -> tuple[bool, dict[bytes, str | None]]:
     """Return whether the file is version 2, and the mailbox name of each line, None for a line that is no name."""
-    content = files.read_small(_entry(account))
+    content = files.read_small(_entry(account)) or _courier_content(account)
+    return _parse_file(content)
+
+
+def _parse_file(content: bytes) -> tuple[bool, dict[bytes, str | None]]:
     version_2 = content.startswith(_VERSION_2)
     lines = content[len(_VERSION_2) if version_2 else 0 :].split(b"\n")
     return version_2, {line: _parse(line, version_2) for line in lines if line}
+
+
+def _courier_content(account: AccountState) -> bytes:
+    """Return the content of Courier's file as that of this one, b"" if this one exists."""
+    with suppress(FileNotFoundError):
+        files.status(_entry(account))
+        return b""
+    courier = Entry(account.folders.fd, COURIER_SUBSCRIPTIONS)
+    return from_courier_subscriptions(files.read_small(courier))
+
+
+def convert_courier_file(account: AccountState) -> None:
+    """Write the file if only Courier's exists."""
+    if content := _courier_content(account):
+        files.replace(_entry(account), content, account.folders.owner)
 
 
 def _format(folder: bytes, version_2: bool) -> bytes:

@@ -47,13 +47,13 @@ What this module does not do, and why
 """
 
 import errno
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
 
 from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import OpenedMailbox
-from imapshield.maildir import filename, files, uid_assignment
+from imapshield.maildir import filename, files, list_files, uid_assignment, uid_exchange
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import (
     CUR_MTIME_UNTRUSTED,
@@ -65,9 +65,11 @@ from imapshield.maildir.directory_state import (
     record_own_change,
     stat_or_create,
 )
+from imapshield.maildir.entry import Entry
 from imapshield.maildir.folder_listing import Listing, list_folder
 from imapshield.maildir.index import MAX_UID, STAGED, MailboxRow
 from imapshield.maildir.open_folders import Folder
+from imapshield.maildir.other_servers import SeenLists
 from imapshield.maildir.paths import CUR, NEW
 from imapshield.maildir.reconcile import IndexedFile, is_unchanged, reconcile
 from imapshield.wire.names import fold_inbox
@@ -128,44 +130,50 @@ def find_or_add(account: AccountState, name: str) -> MailboxRow:
     name = fold_inbox(name)
     account.folders.existing_name(name)
     mailbox = account.index.mailbox_named(name)
-    if mailbox is not None:
+    if mailbox is not None and not uid_exchange.is_due(account, mailbox):
         return mailbox
-    stat_or_create(account.folders.folder(name))  # raises NoSuchMailbox
+    folder = account.folders.folder(name)
+    stat_or_create(folder)  # raises NoSuchMailbox
+    seen: dict[str, SeenLists | None] = {}
     with account.index.write():
-        mailbox = account.index.mailbox_named(name) or _add(account, name)
-        _add_others(account)
-        return mailbox
+        mailbox = _add(account, name, seen)
+        _add_others(account, seen)
+    # After the commit: if a crash comes between, the lists are exchanged again, with the same result.
+    for other, lists in seen.items():
+        if lists is not None:
+            list_files.write_marker(account.folders.folder(other), lists)
+    return mailbox
 
 
-def _add(account: AccountState, name: str) -> MailboxRow:
-    """Add a mailbox and its messages to the index, in a write transaction, or follow the renaming of its folder."""
+def _add(account: AccountState, name: str, seen: dict[str, SeenLists | None]) -> MailboxRow:
+    """Add a mailbox with its messages to the index, in a write transaction, or follow what another program did with it.
+
+    Args:
+        account: the account.
+        name: the mailbox.
+        seen: gets what must be remembered after the commit, by mailbox.
+    """
     index, folder = account.index, account.folders.folder(name)
     stamps = stat_or_create(folder)
-    for mailbox in index.mailboxes_in(stamps.cur_ino, stamps.new_ino):
+    is_new = index.mailbox_named(name) is None
+    for mailbox in index.mailboxes_in(stamps.cur_ino, stamps.new_ino) if is_new else ():
         if not account.folders.exists(mailbox.name):
             # Another program renamed the folder, or a crash interrupted RENAME before its commit.
             index.update_mailbox(mailbox.key, name=name)
             return index.mailbox(mailbox.key)
-    imported = uid_assignment.read_uid_list(folder)
-    uids: Mapping[bytes, int] = {}
-    if imported is None:
-        mailbox = index.add_mailbox(name)
-    else:
-        uid_assignment.mark_imported(folder)
-        uidvalidity, first_uid, uids = imported
-        mailbox = index.add_mailbox(name, uidvalidity=uidvalidity, uidnext=first_uid)
-    listing = list_folder(folder, cur=True)
-    found = list(listing.by_base().values())
-    if found:
-        uidnext = uid_assignment.add_files(account, mailbox, folder, found, 2, uids)
-        index.update_mailbox(mailbox.key, highestmodseq=2, uidnext=uidnext)
-    if imported is not None:
-        index.update_mailbox(mailbox.key, last_claimed_uid=mailbox.uidnext - 1)
-    _record_reading(account, index.mailbox(mailbox.key), stamps, listing)
-    return index.mailbox(mailbox.key)
+    mailbox, seen[name] = uid_exchange.exchange(account, name, folder)
+    if is_new and mailbox.highestmodseq == 1:  # there is no list of another server
+        listing = list_folder(folder, cur=True)
+        found = list(listing.by_base().values())
+        if found:
+            uidnext = uid_assignment.add_files(account, mailbox, folder, found, 2)
+            index.update_mailbox(mailbox.key, highestmodseq=2, uidnext=uidnext)
+        _record_reading(account, index.mailbox(mailbox.key), stamps, listing)
+        mailbox = index.mailbox(mailbox.key)
+    return mailbox
 
 
-def _add_others(account: AccountState) -> None:
+def _add_others(account: AccountState, seen: dict[str, SeenLists | None]) -> None:
     """Add more mailboxes that the index lacks, in the same transaction.
 
     A client that lists thousands of folders of another server would otherwise wait for the disk for each of them.
@@ -179,7 +187,7 @@ def _add_others(account: AccountState) -> None:
         name = account.unindexed.pop()
         if account.index.mailbox_named(name) is None:
             with suppress(NoSuchMailbox):
-                files_added += _add(account, name).cur_files
+                files_added += _add(account, name, seen).uidnext
         account.folders.release()
         if files_added > MAX_FILES_ADDED_TOGETHER:
             break
@@ -363,7 +371,7 @@ def _claim(account: AccountState, mailbox: MailboxRow, folder: Folder) -> None:
 def _move_to_cur(folder: Folder, name: bytes, target: bytes) -> bytes:
     """Rename a file of ``new/``; return its name in ``cur/``, which is `name` if `target` is too long."""
     try:
-        files.rename(folder.entry(NEW, name), folder.entry(CUR, target))
+        files.rename(folder.entry(NEW, name), Entry(folder.directory(CUR), target))
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

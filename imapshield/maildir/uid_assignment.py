@@ -1,90 +1,14 @@
-"""UIDs for message files that the index does not have: new ones in the order of delivery, or those of another server.
+"""UIDs for message files that the index does not have, in the order of delivery."""
 
-With the UIDs of Dovecot or Courier, mail clients need not download all mail again after a change of server. They are
-read from that server's files when imapshield sees a folder for the first time. A marker file records that they were
-imported: after imapshield has assigned UIDs, the other server's files no longer say which UIDs are free.
-"""
-
-import re
 import secrets
 import stat
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.unreadable import log_once
-
-_MARKER = b"imapshield.imported"
-_MAX_UID = 0xFFFFFFFF
-
-
-class UidListFormat(NamedTuple):
-    """A file of another server: a line that `head` matches, then ``<uid>…<separator><name>`` lines.
-
-    The groups of `head` are UIDVALIDITY and UIDNEXT. A space ends the UID.
-    """
-
-    file: bytes
-    head: re.Pattern[bytes]
-    separator: bytes
-
-
-DOVECOT = UidListFormat(
-    b"dovecot-uidlist",
-    re.compile(rb"3 (?:[A-Z][^ ]* )*?V([0-9]{1,10}) (?:[A-Z][^ ]* )*?N([0-9]{1,10})(?: |\Z)"),
-    b":",
-)
-"""Version 3: ``3 V<uidvalidity> N<uidnext>``, then ``<uid> <extras> :<name>`` lines."""
-
-COURIER = UidListFormat(b"courierimapuiddb", re.compile(rb"1 ([0-9]{1,10}) ([0-9]{1,10})\Z"), b" ")
-"""Version 1: ``1 <uidvalidity> <uidnext>``, then ``<uid> <name>`` lines."""
-
-
-class UidList(NamedTuple):
-    """UIDVALIDITY, UIDNEXT, and the UID of each base name."""
-
-    uidvalidity: int
-    uidnext: int
-    uids: dict[bytes, int]
-
-
-def parse_uid_list(content: bytes, form: UidListFormat) -> UidList | None:
-    """Parse another server's file; return None if it has another form or contradicts itself."""
-    first, *lines = content.split(b"\n")
-    head = form.head.match(first)
-    if head is None:
-        return None
-    uids: dict[bytes, int] = {}
-    for line in lines:
-        start, _, name = line.partition(form.separator)
-        uid = start.partition(b" ")[0]
-        if name and uid.isdigit() and len(uid) <= 10 and 0 < int(uid) < _MAX_UID:
-            uids[filename.base(name)] = int(uid)
-    if len(set(uids.values())) < len(uids):  # two messages have the same UID: the file is wrong
-        return None
-    uidvalidity, uidnext = int(head[1]), max(int(head[2]), max(uids.values(), default=0) + 1)
-    if not 0 < uidvalidity <= _MAX_UID or uidnext >= _MAX_UID:
-        return None
-    return UidList(uidvalidity, uidnext, uids)
-
-
-def read_uid_list(folder: Folder) -> UidList | None:
-    """Return the UIDs that another server assigned in this folder, None if there are none or if they were imported."""
-    if _MARKER in files.names(folder.fd):
-        return None
-    lists = (
-        parse_uid_list(files.read_small(folder.file(form.file)), form)
-        for form in (DOVECOT, COURIER)
-    )
-    return next(filter(None, lists), None)
-
-
-def mark_imported(folder: Folder) -> None:
-    """Record that the UIDs of this folder were imported."""
-    files.replace(folder.file(_MARKER), b"", folder.owner)
 
 
 def add_files(
@@ -106,7 +30,7 @@ def add_files(
         folder: the mailbox's folder.
         new_files: (directory, name) of each file.
         modseq: the MODSEQ of the new messages.
-        imported_uids: UIDs from another server, by base name; other files get UIDs from UIDNEXT on.
+        imported_uids: UIDs from another server, by base name (`uid_exchange`); other files get UIDs from UIDNEXT on.
     """
     uidnext = mailbox.uidnext
     if not new_files:

@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 from imapshield.maildir import files
+from imapshield.maildir.entry import Entry
 from imapshield.maildir.index_database import IndexDatabase
 from tests.maildir.disk import path_of
 
@@ -212,7 +213,7 @@ class RecordedDisk:
         """Let files that nobody has changed since the power failure have the ctimes that were on the disk."""
         real = files.status
 
-        def status(entry: files.Entry) -> Any:
+        def status(entry: Entry) -> Any:
             found = real(entry)
             copied_at, ctime = self._ctimes.get(found.st_ino, (0, 0))
             return OldStatus(found, ctime) if copied_at == found.st_ctime_ns else found
@@ -241,7 +242,7 @@ def _status(path: str) -> os.stat_result:
     """Return the status of a file; after an earlier power failure, with its old ctime."""
     fd = os.open(os.path.dirname(path), os.O_RDONLY)
     try:
-        return files.status(files.Entry(fd, os.fsencode(os.path.basename(path))))
+        return files.status(Entry(fd, os.fsencode(os.path.basename(path))))
     finally:
         os.close(fd)
 

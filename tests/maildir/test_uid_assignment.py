@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from imapshield.maildir.uid_assignment import COURIER, DOVECOT, parse_uid_list
+from imapshield.maildir.other_servers import COURIER, DOVECOT, parse_uid_list
 from imapshield.testing.store_contract import SEEN
 from tests.maildir.disk import DiskTestCase
 

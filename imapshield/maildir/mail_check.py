@@ -1,0 +1,291 @@
+"""Inspects a Maildir for everything that keeps mail from being shown, or its flags and UIDs from being kept.
+
+It reads; each finding has a repair that the caller may run. A repair removes nothing: it renames, or moves a file into
+the directory `ASIDE` of the Maildir. `index_check` inspects the index.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from imapshield.maildir import files
+from imapshield.maildir.filename import base
+from imapshield.maildir.open_folders import opened_folder
+from imapshield.maildir.other_servers import may_be_fs_folder
+from imapshield.maildir.paths import MAX_FOLDER_NAME, mailbox_name
+from imapshield.maildir.subscription_file import unreadable_lines
+
+ASIDE = b"imapshield.aside"
+"""The directory of a Maildir into which repairs move files. Without a leading dot it is not taken for a folder."""
+
+_PARTS = (b"cur", b"new", b"tmp")
+_LONGEST_BASE = MAX_FOLDER_NAME - len(b":2,DFPRST")
+_SIZE = re.compile(rb",S=([0-9]{1,15})(?![0-9])")
+_SERVER_FILE = re.compile(
+    rb"(?:cur|new|tmp|subscriptions|imapshield[^/]*|dovecot-(?:uidlist|keywords)"
+    rb"|courierimap(?:uiddb|subscribed|keywords))\Z"
+)
+"""Files and directories that imapshield reads or writes. (Dovecot has others, which nobody may write.)"""
+
+_COMPRESSED = (
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zXZ\0",
+    b"\x28\xb5\x2f\xfd",
+    b"Dovecot-LZ4\r\x2a\x9b\xc5",
+)
+"""How files begin that Dovecot's zlib plugin wrote: gzip, bzip2, xz, zstd, lz4. Their S= is the size before."""
+
+
+class Finding(NamedTuple):
+    """One damage.
+
+    Attributes:
+        path: the file or directory.
+        problem: what is wrong.
+        action: what a repair does, or what the operator can do if there is no repair.
+        repair: repairs it; None if the operator must decide.
+    """
+
+    path: bytes
+    problem: str
+    action: str
+    repair: Callable[[], object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """The arguments of `check_maildir`, and the user that the Maildir belongs to."""
+
+    root: bytes
+    now: float
+    indexed: Collection[bytes]
+    on_file: Callable[[], None]
+    owner: int
+
+
+def check_maildir(
+    root: bytes, now: float, indexed: Collection[bytes], on_file: Callable[[], None]
+) -> Iterator[Finding]:
+    """Find damage in the folders and files of a Maildir.
+
+    Args:
+        root: the Maildir.
+        now: seconds since the epoch.
+        indexed: the names of all files that the index has.
+        on_file: called before each message.
+
+    Raises:
+        OSError: the Maildir itself cannot be read.
+    """
+    context = _Context(root, now, indexed, on_file, os.stat(root).st_uid)
+    with os.scandir(root) as entries:
+        names = sorted((entry.name, entry.path) for entry in entries if entry.is_dir())
+    for name, path in ((b"", root), *names):
+        if not name or name.startswith(b"."):
+            try:
+                yield from _check_folder(context, name, path)
+            except OSError as error:
+                yield _unreadable(path, error)
+        elif may_be_fs_folder(name) and os.path.isdir(path + b"/cur"):
+            yield Finding(
+                path,
+                "looks like a mailbox of Dovecot's LAYOUT=fs, which imapshield does not show",
+                f"rename it to .{os.fsdecode(name)}, and mailboxes inside it to .PARENT.CHILD",
+            )
+    with files.at(root + b"/subscriptions") as entry:
+        lines = unreadable_lines(entry.directory)
+    for line in lines:
+        yield Finding(
+            root + b"/subscriptions",
+            f"has the line {os.fsdecode(line)!r}, which is no mailbox name",
+            "remove the line, or subscribe again with a mail program",
+        )
+
+
+def _unreadable(path: bytes, error: OSError) -> Finding:
+    return Finding(
+        error.filename or path, f"cannot be read: {error.strerror}", "check its owner and mode"
+    )
+
+
+def _check_folder(context: _Context, name: bytes, folder: bytes) -> Iterator[Finding]:
+    if name and os.path.islink(folder):
+        yield Finding(
+            folder,
+            "is a symbolic link, which imapshield does not follow",
+            "replace it by its target",
+        )
+        return
+    missing = [part for part in _PARTS if not os.path.isdir(folder + b"/" + part)]
+    if name and len(missing) == len(_PARTS):
+        yield Finding(
+            folder,
+            "is a directory but no mailbox: it has no cur, new and tmp",
+            "move it out of the Maildir",
+        )
+        return
+    if name and mailbox_name(name) is None:
+        yield Finding(
+            folder,
+            "has a name that cannot be shown to mail clients",
+            "rename it to a name in modified UTF-7, with a dot before each level",
+        )
+    for part in missing:
+        yield Finding(
+            folder + b"/" + part, "does not exist", "create it", partial(_complete, folder)
+        )
+    yield from _check_own_files(folder, context.owner)
+    seen: dict[bytes, bytes] = {}
+    for part in (b"cur", b"new"):
+        if part not in missing:
+            yield from _check_messages(context, folder + b"/" + part, seen)
+    if b"tmp" not in missing:
+        yield from _check_tmp(context, folder + b"/tmp")
+
+
+def _complete(path: bytes) -> None:
+    with opened_folder(path) as folder:
+        folder.complete()
+
+
+def _check_messages(
+    context: _Context, directory: bytes, seen: dict[bytes, bytes]
+) -> Iterator[Finding]:
+    """Find damage of the messages in one directory; `seen` has the path of each base name of the folder."""
+    # Of two files with one base name, that which the index has is the message.
+    found = [name for name in os.listdir(directory) if not name.startswith(b".")]
+    names = sorted(found, key=lambda name: (name not in context.indexed, name))
+    for name in names:
+        context.on_file()
+        path = directory + b"/" + name
+        try:
+            status = os.stat(path, follow_symlinks=False)
+        except FileNotFoundError:  # another program has renamed it
+            continue
+        if stat.S_ISREG(status.st_mode):
+            yield from _check_access(path, status, context.owner)
+            yield from _check_name(path, name, status.st_size)
+        else:
+            yield Finding(
+                path,
+                "is not a regular file, so imapshield does not show it",
+                "replace a symbolic link by its target; move anything else out of the Maildir",
+            )
+        other = seen.setdefault(base(name), path)
+        if other != path:
+            yield Finding(
+                path,
+                f"has the same base name as {os.fsdecode(other)}, so only one of them is shown",
+                "give it another name, so that both are shown",
+                partial(_rename_duplicate, path),
+            )
+
+
+def _check_own_files(folder: bytes, owner: int) -> Iterator[Finding]:
+    """Check the folder itself, its directories, and the files of mail servers in it."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if _SERVER_FILE.match(entry.name))
+    for path in (folder, *(folder + b"/" + name for name in names)):
+        try:
+            status = os.stat(path, follow_symlinks=False)
+        except FileNotFoundError:  # another program has just removed it
+            continue
+        yield from _check_access(path, status, owner)
+
+
+def _check_access(path: bytes, status: os.stat_result, owner: int) -> Iterator[Finding]:
+    mode = stat.S_IMODE(status.st_mode)
+    needed = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
+    if status.st_uid != owner:
+        yield Finding(
+            path,
+            f"belongs to user {status.st_uid}, but the Maildir belongs to user {owner}",
+            f"run: chown -h {owner} FILE",
+        )
+    elif mode & needed != needed and not stat.S_ISLNK(status.st_mode):
+        yield Finding(
+            path,
+            f"has mode {mode:04o}, so its owner cannot read or write it",
+            f"set mode {mode | needed:04o}",
+            partial(os.chmod, path, mode | needed),
+        )
+
+
+def _check_name(path: bytes, name: bytes, size: int) -> Iterator[Finding]:
+    base_name, _, info = name.partition(b":")
+    if len(base_name) > _LONGEST_BASE:
+        yield Finding(
+            path,
+            f"has a base name of {len(base_name)} bytes, so its flags cannot be stored",
+            f"rename it to at most {_LONGEST_BASE} bytes; mail clients download it again",
+        )
+    if b":" in info:
+        letters = info.rpartition(b":")[2].removeprefix(b"2,")
+        target = b"%b:2,%b" % (base_name, letters)
+        yield Finding(
+            path,
+            "has flags after a second colon",
+            f"rename it to {os.fsdecode(target)}",
+            partial(_rename_new, path, os.path.dirname(path) + b"/" + target),
+        )
+    stated = _SIZE.search(base_name)
+    if stated and int(stated[1]) != size and not _is_compressed(path):
+        yield Finding(
+            path,
+            f"says in its name that it has {int(stated[1])} bytes, but it has {size}",
+            "compare it with a backup; if it is complete, rename it without S= (mail clients download it again)",
+        )
+
+
+def _is_compressed(path: bytes) -> bool:
+    try:
+        with files.at(path) as entry:
+            return files.read_small(entry, 16).startswith(_COMPRESSED)
+    except PermissionError:  # which is another finding
+        return True
+
+
+def _check_tmp(context: _Context, directory: bytes) -> Iterator[Finding]:
+    with os.scandir(directory) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            age = context.now - entry.stat(follow_symlinks=False).st_ctime
+            if age > files.STALE_SECONDS and entry.name not in context.indexed:
+                yield Finding(
+                    entry.path,
+                    f"was left by a delivery that failed {int(age) // 3600} hours ago",
+                    f"move it to {os.fsdecode(ASIDE)}",
+                    partial(_move_aside, context.root, entry.path),
+                )
+
+
+def _move_aside(root: bytes, path: bytes) -> None:
+    directory = root + b"/" + ASIDE
+    os.makedirs(directory, 0o700, exist_ok=True)
+    _rename_new(path, directory + b"/" + os.path.basename(path))
+
+
+def _rename_duplicate(path: bytes) -> None:
+    directory, name = os.path.split(path)
+    base_name, colon, info = name.partition(b":")
+    _rename_new(path, directory + b"/" + base_name + b".copy" + colon + info)
+
+
+def _rename_new(path: bytes, target: bytes) -> None:
+    """Rename a file to a name that no file has: the target, or one with a number."""
+    directory, name = os.path.split(target)
+    base_name, colon, info = name.partition(b":")
+    number = 0
+    while os.path.lexists(target) or _has_base(directory, os.path.basename(target), path):
+        number += 1
+        target = b"%b/%b.%d%b%b" % (directory, base_name, number, colon, info)
+    os.rename(path, target)
+
+
+def _has_base(directory: bytes, name: bytes, path: bytes) -> bool:
+    own = os.path.basename(path)
+    return any(base(other) == base(name) and other != own for other in os.listdir(directory))

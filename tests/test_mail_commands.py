@@ -1,0 +1,151 @@
+"""`imapshield export-uids` and `imapshield check-mail`: output, exit status, and which Maildirs are found."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import imapshield
+from imapshield import cli, mail_commands
+from imapshield.maildir.store import MaildirStore
+from tests.maildir.disk import failing
+
+
+def command(*arguments: str) -> tuple[int, str, str]:
+    """Run a command; return its exit status, standard output and standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with mock.patch.multiple(sys, stdout=out, stderr=err):
+        status = cli.main(arguments)
+    return status, out.getvalue(), err.getvalue()
+
+
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(imapshield.__file__)))
+
+
+class MailCommandCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.root = os.path.abspath(self.mktemp())
+        for user in ("alice", "bob"):
+            for part in ("cur", "new", "tmp"):
+                os.makedirs(f"{self.root}/{user}/{part}")
+        os.mkdir(f"{self.root}/other")
+
+    def put(self, path: str, content: bytes = b"Subject: x\r\n\r\nhi\r\n") -> None:
+        with open(f"{self.root}/{path}", "wb") as file:
+            file.write(content)
+
+
+class CheckMailTests(MailCommandCase):
+    def test_exit_status_says_whether_there_is_damage(self) -> None:
+        """The status is 0 without damage and 1 with damage, also if it was repaired."""
+        self.assertEqual(command("check-mail", self.root), (0, "0 findings in 2 Maildirs\n", ""))
+        self.put("bob/cur/1.x:2,:2,S")
+        status, out, _ = command("check-mail", self.root)
+        self.assertEqual(status, 1)
+        self.assertIn(
+            "bob/cur/1.x:2,:2,S' has flags after a second colon; --repair would rename", out
+        )
+        status, out, _ = command("check-mail", "--repair", self.root)
+        self.assertEqual(status, 1)
+        self.assertIn("; repaired: rename it to 1.x:2,S", out)
+        self.assertEqual(os.listdir(f"{self.root}/bob/cur"), ["1.x:2,S"])
+        self.assertEqual(command("check-mail", self.root)[0], 0)
+
+    def test_maildirs_are_those_of_the_mail_root(self) -> None:
+        """A Maildir, a mail root and a pattern are accepted; without a Maildir, the status is 2."""
+        alice, bob = f"{self.root}/alice", f"{self.root}/bob"
+        self.assertEqual(mail_commands.find_maildirs(alice), [alice])
+        self.assertEqual(mail_commands.find_maildirs(self.root), [alice, bob])
+        self.assertEqual(mail_commands.find_maildirs(self.root + "/{user}"), [alice, bob])
+        for where in (f"{self.root}/other", f"{self.root}/missing", self.root + "/x/{local}"):
+            status, out, err = command("check-mail", where)
+            self.assertEqual((status, out, len(err.splitlines())), (2, "", 1))
+
+    def test_long_run_prints_progress(self) -> None:
+        """A run that takes longer than two seconds prints lines of progress."""
+        self.patch(mail_commands, "PROGRESS_SECONDS", 0.0)
+        _, _, err = command("check-mail", self.root)
+        self.assertIn("1 of 2 Maildirs so far", err)
+
+    def test_failing_repair_is_reported(self) -> None:
+        """If a repair fails, the line says why, and the others go on."""
+        self.put("bob/cur/1.x:2,:2,S")
+        with mock.patch("os.rename", side_effect=PermissionError(13, "Permission denied")):
+            status, out, _ = command("check-mail", "--repair", self.root)
+        self.assertEqual(status, 1)
+        self.assertIn("; not repaired: Permission denied", out)
+
+    def test_unreadable_maildir_does_not_hide_the_others(self) -> None:
+        """A Maildir that cannot be read is one line, and the others are checked; if none can be read, the status is 2."""
+        self.put("bob/cur/1.x:2,:2,S")
+        error = PermissionError(13, "Permission denied", f"{self.root}/alice")
+        with failing("scandir", error):
+            status, out, _ = command("check-mail", self.root)
+        self.assertEqual(status, 1)
+        self.assertIn("alice' cannot be read: Permission denied; run", out)
+        self.assertIn("1 findings in 1 Maildirs", out)
+        with failing("scandir", error):
+            self.assertEqual(command("check-mail", f"{self.root}/alice")[0], 2)
+
+
+class ExportTests(MailCommandCase):
+    def test_files_of_both_servers_are_written(self) -> None:
+        """The lists have the index's UIDs, and the subscriptions are those of imapshield."""
+        alice = f"{self.root}/alice"
+        for name in ("1.x:2,S", "2.x:2,"):
+            self.put(f"alice/cur/{name}")
+        store = MaildirStore(alice, now=lambda: 1_800_000_000.0, log_warning=self.fail)
+        store.create("A", ())
+        store.set_subscribed("A", True)
+        uidvalidity = store.open("INBOX", False).uidvalidity
+        store.close()
+        status, out, err = command("export-uids", "--to", "dovecot", alice)
+        self.assertEqual((status, err), (0, ""))
+        self.assertIn("2 messages in 2 mailboxes", out)
+        self.assertIn("--min-highest-modseq", out)
+        with open(f"{alice}/dovecot-uidlist", "rb") as file:
+            self.assertRegex(
+                file.read(), rb"\A3 V%d N\d+ G[0-9a-f]{32}\n1 :1.x\n2 :2.x\n\Z" % uidvalidity
+            )
+        self.assertEqual(command("export-uids", "--to", "courier", alice)[0], 0)
+        with open(f"{alice}/courierimapsubscribed", "rb") as file:
+            self.assertEqual(file.read(), b"INBOX.A\n")
+        with open(f"{alice}/courierimapuiddb", "rb") as file:
+            self.assertRegex(file.read(), rb"\A1 %d \d+\n1 1.x\n2 2.x\n\Z" % uidvalidity)
+        self.assertEqual(command("check-mail", alice)[0], 0)
+
+    def test_locked_list_is_refused(self) -> None:
+        """While Dovecot holds the lock of a list, the command refuses, and says what to do."""
+        self.put("alice/dovecot-uidlist.lock", b"")
+        status, _, err = command("export-uids", "--to", "dovecot", f"{self.root}/alice")
+        self.assertEqual(status, 2)
+        self.assertIn("stop the other IMAP servers", err)
+
+    def test_errors_are_one_line(self) -> None:
+        """A directory that is no Maildir, and an index that cannot be used, are errors of one line."""
+        self.put("alice/imapshield.sqlite", b"")
+        for path in (f"{self.root}/other", f"{self.root}/missing"):
+            status, out, err = command("export-uids", "--to", "courier", path)
+            self.assertEqual((status, out, len(err.splitlines())), (2, "", 1))
+
+
+class OwnerTests(MailCommandCase):
+    def test_root_acts_as_the_owner(self) -> None:
+        """As root, a command has the rights of the owner of the Maildir, and root's again afterwards."""
+        if os.geteuid() != 0:
+            return
+        code = (
+            "import os; from imapshield.mail_commands import acting_as_owner\n"
+            f"with acting_as_owner({self.root!r}): print(os.geteuid(), os.getegid())\n"
+            "print(os.geteuid(), os.getegid())"
+        )
+        os.chown(self.root, 12345, 54321)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT
+        )
+        self.assertEqual(done.stdout, "12345 54321\n0 0\n")
