@@ -39,6 +39,8 @@ class Tally:
         commands: the number by operation; those in flight have their own names, as in `Fault`.
         faults: by (operation, kind).
         failed: cuts that showed a fault.
+        file_systems: the cuts by kind of file system.
+        reports: describes each cut that showed a fault.
         errors: lanes that ended too early, with the end of their output.
     """
 
@@ -48,11 +50,14 @@ class Tally:
     seconds: float = 0
     commands: Counter[str] = field(default_factory=Counter)
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
+    file_systems: Counter[str] = field(default_factory=Counter)
+    reports: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     def add(self, result: dict[str, Any]) -> None:
         """Add the result of a cut."""
         self.cuts += 1
+        self.file_systems[result["fs"]] += 1
         self.failed += bool(result["faults"])
         self.commands.update(result["commands"])
         self.faults.update((operation, kind) for kind, operation, _ in result["faults"])
@@ -81,7 +86,7 @@ def run(
         lanes: how many volumes and servers at once.
         directory: for images; memory if possible.
         keep: a directory for images and logs of cuts that show faults.
-        show: print each cut that shows a fault.
+        show: print each cut that shows a fault, and how many there were.
     """
     tally = Tally(server)
     started = time.monotonic()
@@ -115,9 +120,12 @@ def run(
             result = json.loads(line)
             tally.add(result)
             tally.seconds = time.monotonic() - started
-            if show and result["faults"]:
-                print(describe(result, seed), flush=True)
-            _progress(tally, cuts)
+            if result["faults"]:
+                tally.reports.append(describe(result, seed))
+                if show:
+                    print(tally.reports[-1], flush=True)
+            if show:
+                _progress(tally, cuts)
     finally:
         for process in processes:
             if process.poll() is None:

@@ -102,14 +102,9 @@ class Chooser:
         return self.rng.choice(free) if free else None
 
     def _free_name(self) -> str | None:
-        """Return a name whose parent exists: only some servers create it."""
+        """Return a name whose parents exist: only some servers create them."""
         names = self.account.mailboxes
-        free = [
-            name
-            for name in NAMES
-            if name not in names
-            and (SEPARATOR not in name or name.rpartition(SEPARATOR)[0] in names)
-        ]
+        free = [name for name in NAMES if name not in names and names.keys() >= _parents(name)]
         return self.rng.choice(free) if free and not self.account.changing else None
 
     def _free_messages(self, *, deleted: bool | None = None) -> list[Message]:
@@ -253,6 +248,11 @@ class Chooser:
         if self._selected is None or self._selected.sealed:
             return None
         return Fetch(self.account, self._selected)
+
+
+def _parents(name: str) -> set[str]:
+    levels = name.split(SEPARATOR)
+    return {SEPARATOR.join(levels[:count]) for count in range(1, len(levels))}
 
 
 def _uid(message: Message) -> int:

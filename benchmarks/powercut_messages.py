@@ -69,17 +69,17 @@ class Append(Operation):
 
     def acknowledge(self) -> Iterator[Fault]:
         for uid, token in zip(self.uids, self.tokens, strict=True):
-            yield from self._add(uid, token, self.flags)
+            yield from self._add(uid, token)
 
-    def _add(self, uid: int, token: str, flags: Flags) -> Iterator[Fault]:
-        yield from self.mailbox.add(Message(token, flags, uid, self.by, self.by), uid)
+    def _add(self, uid: int, token: str) -> Iterator[Fault]:
+        yield from self.mailbox.add(Message(token, self.flags, uid, self.by, self.by), uid)
 
     def settle(self, found: Snapshot) -> Iterator[Fault]:
         taken = [(found.take(self.mailbox, token), token) for token in self.tokens]
         present = [(uid, token) for uid, token in taken if uid is not None]
         yield from partly_done(self.by, len(present), len(taken), self.mailbox)
         for uid, token in present:
-            yield from self._add(uid, token, found.flags(self.mailbox, uid))
+            yield from self._add(uid, token)
 
 
 class Copy(Operation):
@@ -230,7 +230,7 @@ class Expunge(Operation):
 
 
 class Replace(Operation):
-    """UID REPLACE (RFC 8508): the new message, the old one, or after a cut both."""
+    """UID REPLACE (RFC 8508): the new message, the old one, or after a cut both; each with its flags."""
 
     def __init__(
         self,
@@ -273,8 +273,7 @@ class Replace(Operation):
         (old,) = self.messages
         if not found.has(self.source, old):
             self.source.remove(old, self.by)
-        flags = found.flags(self.target, uid)
-        yield from self.target.add(Message(self.token, flags, uid, self.by, self.by), uid)
+        yield from self.target.add(Message(self.token, self.flags, uid, self.by, self.by), uid)
 
 
 class Fetch(Operation):
