@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.peers import REPOSITORY
 from benchmarks.powercut_model import KINDS as FAULT_KINDS
-from benchmarks.powercut_model import Fault
+from benchmarks.powercut_model import Fault, is_in_flight
 from benchmarks.powercut_volume import KINDS as FILE_SYSTEMS
 
 SHARE_OF_DOVECOT = 20
@@ -36,9 +36,11 @@ class Tally:
     """The results of one server.
 
     Attributes:
-        acknowledged: by operation.
+        commands: the number by operation; those in flight have their own names, as in `Fault`.
         faults: by (operation, kind).
         failed: cuts that showed a fault.
+        file_systems: the cuts by kind of file system.
+        reports: describes each cut that showed a fault.
         errors: lanes that ended too early, with the end of their output.
     """
 
@@ -46,15 +48,18 @@ class Tally:
     cuts: int = 0
     failed: int = 0
     seconds: float = 0
-    acknowledged: Counter[str] = field(default_factory=Counter)
+    commands: Counter[str] = field(default_factory=Counter)
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
+    file_systems: Counter[str] = field(default_factory=Counter)
+    reports: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     def add(self, result: dict[str, Any]) -> None:
         """Add the result of a cut."""
         self.cuts += 1
+        self.file_systems[result["fs"]] += 1
         self.failed += bool(result["faults"])
-        self.acknowledged.update(result["acknowledged"])
+        self.commands.update(result["commands"])
         self.faults.update((operation, kind) for kind, operation, _ in result["faults"])
 
 
@@ -81,7 +86,7 @@ def run(
         lanes: how many volumes and servers at once.
         directory: for images; memory if possible.
         keep: a directory for images and logs of cuts that show faults.
-        show: print each cut that shows a fault.
+        show: print each cut that shows a fault, and how many there were.
     """
     tally = Tally(server)
     started = time.monotonic()
@@ -115,9 +120,12 @@ def run(
             result = json.loads(line)
             tally.add(result)
             tally.seconds = time.monotonic() - started
-            if show and result["faults"]:
-                print(describe(result, seed), flush=True)
-            _progress(tally, cuts)
+            if result["faults"]:
+                tally.reports.append(describe(result, seed))
+                if show:
+                    print(tally.reports[-1], flush=True)
+            if show:
+                _progress(tally, cuts)
     finally:
         for process in processes:
             if process.poll() is None:
@@ -171,20 +179,20 @@ def describe(result: dict[str, Any], seed: str) -> str:
 
 
 def table(tallies: list[Tally]) -> str:
-    """Return one table of all servers: a row for each operation, and the totals."""
-    header = ["server", "operation", "acknowledged", *FAULT_KINDS]
+    """Return one table of all servers: first what was acknowledged, then what was in flight, with a total of each."""
+    header = ["server", "operation", "commands", *FAULT_KINDS]
     rows = [header]
     for tally in tallies:
-        totals: defaultdict[str, int] = defaultdict(int)
-        operations = tally.acknowledged.keys() | {operation for operation, _ in tally.faults}
-        for operation in sorted(operations):
-            counts = [tally.faults[operation, kind] for kind in FAULT_KINDS]
-            for kind, count in zip(FAULT_KINDS, counts, strict=True):
-                totals[kind] += count
-            numbers = [tally.acknowledged[operation], *counts]
-            rows.append([tally.server, operation, *map(str, numbers)])
-        sums = [tally.acknowledged.total(), *(totals[kind] for kind in FAULT_KINDS)]
-        rows.append([tally.server, "total", *map(str, sums)])
+        operations = sorted(tally.commands.keys() | {operation for operation, _ in tally.faults})
+        for flying, total in ((False, "all acknowledged"), (True, "all in flight")):
+            sums = [0] * (1 + len(FAULT_KINDS))
+            for operation in operations:
+                if is_in_flight(operation) == flying:
+                    counts = [tally.faults[operation, kind] for kind in FAULT_KINDS]
+                    numbers = [tally.commands[operation], *counts]
+                    sums = [a + b for a, b in zip(sums, numbers, strict=True)]
+                    rows.append([tally.server, operation, *map(str, numbers)])
+            rows.append([tally.server, total, *map(str, sums)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     lines = [
         "  ".join(

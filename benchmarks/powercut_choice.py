@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.powercut_mailboxes import Create, Delete, Rename, Select, SetMetadata, Subscribe
 from benchmarks.powercut_messages import Append, Copy, Expunge, Fetch, Move, Replace, Store
-from benchmarks.powercut_model import Account, Flags, Mailbox, Message
+from benchmarks.powercut_model import SEPARATOR, Account, Flags, Mailbox, Message
 from benchmarks.powercut_operation import Operation
 
-NAMES = [f"Box{number}" for number in range(1, 8)]
-"""Few names, so that mailboxes are often created under the name of one that was removed."""
+NAMES = ("Box1", "Box1/a", "Box1/a/b", "Box1/c", "Box2", "Box2/a", "Box3", "Box4")
+"""Few names, so that mailboxes are often created under the name of one that was removed, or below another one."""
 
 USUAL_SIZE = 50
 """Messages of an account above which messages are removed more often than stored, to keep verification short."""
@@ -90,19 +90,21 @@ class Chooser:
     def _alone(self, mailbox: Mailbox) -> bool:
         return not mailbox.users and not mailbox.sealed
 
+    def _unused(self, mailbox: Mailbox) -> bool:
+        return self._alone(mailbox) and mailbox not in self._all_selected
+
     def _removable(self) -> Mailbox | None:
         free = [
             mailbox
             for mailbox in self.account.mailboxes.values()
-            if mailbox.name != "INBOX"
-            and not self.account.changing
-            and self._alone(mailbox)
-            and mailbox not in self._all_selected
+            if mailbox.name != "INBOX" and not self.account.changing and self._unused(mailbox)
         ]
         return self.rng.choice(free) if free else None
 
     def _free_name(self) -> str | None:
-        free = [name for name in NAMES if name not in self.account.mailboxes]
+        """Return a name whose parents exist: only some servers create them."""
+        names = self.account.mailboxes
+        free = [name for name in NAMES if name not in names and names.keys() >= _parents(name)]
         return self.rng.choice(free) if free and not self.account.changing else None
 
     def _free_messages(self, *, deleted: bool | None = None) -> list[Message]:
@@ -216,7 +218,12 @@ class Chooser:
 
     def _rename(self) -> Operation | None:
         mailbox, name = self._removable(), self._free_name()
-        return Rename(self.account, mailbox, name) if mailbox and name else None
+        if mailbox is None or name is None or self.account.children(name):
+            return None
+        below = self.account.children(mailbox.name)
+        if name.startswith(mailbox.name + SEPARATOR) or not all(map(self._unused, below)):
+            return None
+        return Rename(self.account, mailbox, name)
 
     def _subscribe(self) -> Operation | None:
         free = [m for m in self.account.mailboxes.values() if self._alone(m)]
@@ -241,6 +248,11 @@ class Chooser:
         if self._selected is None or self._selected.sealed:
             return None
         return Fetch(self.account, self._selected)
+
+
+def _parents(name: str) -> set[str]:
+    levels = name.split(SEPARATOR)
+    return {SEPARATOR.join(levels[:count]) for count in range(1, len(levels))}
 
 
 def _uid(message: Message) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from benchmarks.client import Parts
-from benchmarks.powercut_model import LOST, Account, Fault, Mailbox, Snapshot
+from benchmarks.powercut_compare import Snapshot
+from benchmarks.powercut_model import LOST, Account, Fault, Mailbox
 from benchmarks.powercut_operation import Operation, quoted
 from benchmarks.powercut_session import codes
 
@@ -44,15 +45,15 @@ class Create(Operation):
         self.new = new
 
     def acknowledge(self) -> Iterator[Fault]:
-        self.account.mailboxes[self.new] = Mailbox(self.new, self.name)
+        self.account.mailboxes[self.new] = Mailbox(self.new, self.by)
         return iter(())
 
     def settle(self, found: Snapshot) -> Iterator[Fault]:
-        return self.acknowledge() if self.new in found.mailboxes else iter(())
+        return self.acknowledge() if self.new in found.names() else iter(())
 
 
 class Delete(Operation):
-    """DELETE: the whole mailbox or nothing of it."""
+    """DELETE: the whole mailbox or nothing of it. Mailboxes below it stay."""
 
     name = "DELETE"
     on_mailboxes = True
@@ -62,35 +63,45 @@ class Delete(Operation):
         self.mailbox = mailbox
 
     def acknowledge(self) -> Iterator[Fault]:
-        self.account.remove(self.mailbox)
+        self.account.remove(self.mailbox, self.by)
         return iter(())
 
     def settle(self, found: Snapshot) -> Iterator[Fault]:
-        return iter(()) if self.mailbox.name in found.mailboxes else self.acknowledge()
+        found.changing[self.mailbox.name] = found.deleting[self.mailbox.name] = self.by
+        return iter(()) if self.mailbox.name in found.names() else self.acknowledge()
 
 
 class Rename(Operation):
-    """RENAME: the mailbox has one of both names."""
+    """RENAME of a mailbox and all mailboxes below it: all have their old names, or all have their new names."""
 
-    name = "RENAME"
     on_mailboxes = True
 
     def __init__(self, account: Account, mailbox: Mailbox, new: str) -> None:
+        self.renamed = [mailbox, *account.children(mailbox.name)]
+        self.name = "RENAME of a parent" if len(self.renamed) > 1 else "RENAME"
         command = f"RENAME {quoted(mailbox)} {quoted(new)}".encode()
-        super().__init__(account, command, sealed=[mailbox])
-        self.mailbox, self.new = mailbox, new
+        super().__init__(account, command, sealed=self.renamed)
+        start = len(mailbox.name)
+        self.names = [(m.name, new + m.name[start:]) for m in self.renamed]
 
     def acknowledge(self) -> Iterator[Fault]:
-        self.account.rename(self.mailbox, self.new)
+        for mailbox, (_, new) in zip(self.renamed, self.names, strict=True):
+            self.account.rename(mailbox, new, self.by)
         return iter(())
 
     def settle(self, found: Snapshot) -> Iterator[Fault]:
-        if self.mailbox.name in found.mailboxes:
-            return
-        if self.new not in found.mailboxes:
-            yield Fault(LOST, self.name, f"neither {self.mailbox.name} nor {self.new} exists")
-        else:
-            yield from self.acknowledge()
+        done = 0
+        for mailbox, (old, new) in zip(self.renamed, self.names, strict=True):
+            found.changing[old] = found.changing[new] = self.by
+            if old in found.names():
+                continue
+            if new in found.names():
+                self.account.rename(mailbox, new, self.by)
+                done += 1
+            else:
+                yield Fault(LOST, self.by, f"neither {old} nor {new} exists")
+        if 0 < done < len(self.names):
+            yield Fault(LOST, self.by, f"{done} of {len(self.names)} mailboxes were renamed")
 
 
 class Subscribe(Operation):

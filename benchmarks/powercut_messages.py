@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.client import Parts
+from benchmarks.powercut_compare import Snapshot
 from benchmarks.powercut_model import (
-    DUPLICATED,
+    FLAGS,
+    LETTERED_KEYWORDS,
     LOST,
     Account,
     Fault,
     Flags,
     Mailbox,
     Message,
-    Snapshot,
+    flag_text,
 )
 from benchmarks.powercut_operation import Operation, content_of, quoted, token_of
 from benchmarks.powercut_session import fetched, uid_list, uid_set
+
+BULK = 1000
+"""Messages of a MOVE that has a row of its own in the table."""
 
 
 def literal(content: bytes) -> bytes:
@@ -27,6 +32,12 @@ def literal(content: bytes) -> bytes:
 def flag_list(flags: Flags) -> str:
     """Return flags in parentheses."""
     return f"({' '.join(sorted(flags))})"
+
+
+def use_keywords(mailbox: Mailbox, flags: Flags) -> bool:
+    """Note the keywords of `flags`; return whether some of the mailbox's keywords cannot have a letter."""
+    mailbox.keywords |= {flag for flag in flags if not flag.startswith("\\")}
+    return len(mailbox.keywords) > LETTERED_KEYWORDS
 
 
 def uids_of(messages: Sequence[Message]) -> list[int]:
@@ -46,6 +57,7 @@ class Append(Operation):
         self.name = "APPEND" if len(tokens) == 1 else "MULTIAPPEND"
         self.mailbox, self.tokens, self.flags = mailbox, tokens, flags
         self.uids: list[int] = []
+        use_keywords(mailbox, flags)
 
     def announce_copies(self, found: dict[str, list[str]]) -> Iterator[Fault]:
         if "APPENDUID" in found:
@@ -57,17 +69,17 @@ class Append(Operation):
 
     def acknowledge(self) -> Iterator[Fault]:
         for uid, token in zip(self.uids, self.tokens, strict=True):
-            yield from self._add(uid, token, self.flags)
+            yield from self._add(uid, token)
 
-    def _add(self, uid: int, token: str, flags: Flags) -> Iterator[Fault]:
-        yield from self.mailbox.add(Message(token, flags, uid, self.name, self.name), uid)
+    def _add(self, uid: int, token: str) -> Iterator[Fault]:
+        yield from self.mailbox.add(Message(token, self.flags, uid, self.by, self.by), uid)
 
     def settle(self, found: Snapshot) -> Iterator[Fault]:
         taken = [(found.take(self.mailbox, token), token) for token in self.tokens]
         present = [(uid, token) for uid, token in taken if uid is not None]
-        yield from partly_done(self.name, len(present), len(taken), self.mailbox)
+        yield from partly_done(self.by, len(present), len(taken), self.mailbox)
         for uid, token in present:
-            yield from self._add(uid, token, found.flags(self.mailbox, uid))
+            yield from self._add(uid, token)
 
 
 class Copy(Operation):
@@ -104,33 +116,38 @@ class Copy(Operation):
                 yield from self._done(message, self.copies[message.uid])
 
     def _done(self, message: Message, uid: int) -> Iterator[Fault]:
-        copy = Message(message.token, message.flags, None, self.name, self.name)
+        use_keywords(self.target, message.flags)
+        copy = Message(message.token, message.flags, None, self.by, self.by)
         yield from self.target.add(copy, uid)
 
     def settle(self, found: Snapshot) -> Iterator[Fault]:
         taken = [(found.take(self.target, m.token), m) for m in self.messages]
         present = [(uid, message) for uid, message in taken if uid is not None]
-        yield from partly_done(self.name, len(present), len(taken), self.target)
+        yield from partly_done(self.by, len(present), len(taken), self.target)
         for uid, message in present:
-            flags = found.flags(self.target, uid)
-            copy = Message(message.token, flags, None, self.name, self.name)
-            yield from self.target.add(copy, uid)
+            yield from self._done(message, uid)
 
 
 class Move(Copy):
     """UID MOVE: each message is in exactly one mailbox."""
 
-    name = "MOVE"
     verb = "UID MOVE"
 
+    def __init__(
+        self, account: Account, source: Mailbox, messages: Sequence[Message], target: Mailbox
+    ) -> None:
+        super().__init__(account, source, messages, target)
+        self.name = f"MOVE of {BULK:,} or more" if len(messages) >= BULK else "MOVE"
+
     def _done(self, message: Message, uid: int) -> Iterator[Fault]:
-        self.source.remove(message, self.name)
-        message.stored_by = message.flagged_by = self.name
+        use_keywords(self.target, message.flags)
+        self.source.remove(message, self.by)
+        message.stored_by = message.flagged_by = self.by
         yield from self.target.add(message, uid)
 
     def settle(self, found: Snapshot) -> Iterator[Fault]:
         for message in self.messages:
-            found.origins[self.target.name, message.token] = self.name
+            found.origins[self.target.name, message.token] = self.by
             if not found.has(self.source, message):
                 uid = found.take(self.target, message.token)
                 if uid is not None:
@@ -138,9 +155,7 @@ class Move(Copy):
 
 
 class Store(Operation):
-    """UID STORE."""
-
-    name = "STORE"
+    """UID STORE. For each message it is done or not."""
 
     def __init__(
         self,
@@ -156,6 +171,8 @@ class Store(Operation):
             account, text.encode(), selected=mailbox, messages=messages, mailboxes=boxes
         )
         self.mailbox, self.sign, self.flags = mailbox, sign, flags
+        many = use_keywords(mailbox, flags if sign != "-" else frozenset())
+        self.name = f"STORE, over {LETTERED_KEYWORDS} keywords" if many else "STORE"
 
     def _after(self, message: Message) -> Flags:
         if self.sign == "+":
@@ -170,10 +187,14 @@ class Store(Operation):
     def settle(self, found: Snapshot) -> Iterator[Fault]:
         for message in self.messages:
             if found.has(self.mailbox, message):
-                after = self._after(message)
-                if found.flags(self.mailbox, message.uid) == after:
-                    message.flags, message.flagged_by = after, self.name
-        return iter(())
+                before, after = message.flags, self._after(message)
+                now = found.flags(self.mailbox, message.uid)
+                if before & after <= now <= before | after and now != before:
+                    message.flags, message.flagged_by = now, self.by
+                    if now != after:
+                        text = f"{message.token} has {flag_text(now)} instead of "
+                        text += f"{flag_text(before)} or {flag_text(after)}"
+                        yield Fault(FLAGS, self.by, text)
 
 
 class Expunge(Operation):
@@ -198,20 +219,18 @@ class Expunge(Operation):
 
     def acknowledge(self) -> Iterator[Fault]:
         for message in self.messages:
-            self.mailbox.remove(message, self.name)
+            self.mailbox.remove(message, self.by)
         return iter(())
 
     def settle(self, found: Snapshot) -> Iterator[Fault]:
         for message in self.messages:
             if not found.has(self.mailbox, message):
-                self.mailbox.remove(message, self.name)
+                self.mailbox.remove(message, self.by)
         return iter(())
 
 
 class Replace(Operation):
-    """UID REPLACE (RFC 8508): the new message, the old one, or after a cut both."""
-
-    name = "REPLACE"
+    """UID REPLACE (RFC 8508): the new message, the old one, or after a cut both; each with its flags."""
 
     def __init__(
         self,
@@ -232,6 +251,8 @@ class Replace(Operation):
         )
         self.source, self.target, self.token, self.flags = source, target, token, flags
         self.uid = 0
+        self.name = "REPLACE" if source is target else "REPLACE across mailboxes"
+        use_keywords(target, flags)
 
     def announce_copies(self, found: dict[str, list[str]]) -> Iterator[Fault]:
         if "APPENDUID" in found:
@@ -241,8 +262,8 @@ class Replace(Operation):
             yield from self.target.history.announce_uid(self.uid, self.token, self.name)
 
     def acknowledge(self) -> Iterator[Fault]:
-        self.source.remove(self.messages[0], self.name)
-        message = Message(self.token, self.flags, self.uid, self.name, self.name)
+        self.source.remove(self.messages[0], self.by)
+        message = Message(self.token, self.flags, self.uid, self.by, self.by)
         yield from self.target.add(message, self.uid)
 
     def settle(self, found: Snapshot) -> Iterator[Fault]:
@@ -251,9 +272,8 @@ class Replace(Operation):
             return
         (old,) = self.messages
         if not found.has(self.source, old):
-            self.source.remove(old, self.name)
-        flags = found.flags(self.target, uid)
-        yield from self.target.add(Message(self.token, flags, uid, self.name, self.name), uid)
+            self.source.remove(old, self.by)
+        yield from self.target.add(Message(self.token, self.flags, uid, self.by, self.by), uid)
 
 
 class Fetch(Operation):
@@ -279,5 +299,4 @@ class Fetch(Operation):
 def partly_done(name: str, present: int, expected: int, mailbox: Mailbox) -> Iterator[Fault]:
     """Yield a fault if a command that is atomic was done in part."""
     if 0 < present < expected:
-        kind = LOST if present < expected else DUPLICATED
-        yield Fault(kind, name, f"{present} of {expected} messages in {mailbox.name}")
+        yield Fault(LOST, name, f"{present} of {expected} messages in {mailbox.name}")

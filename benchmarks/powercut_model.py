@@ -1,8 +1,7 @@
-"""What a server has acknowledged and announced, and the comparison with what it serves after a power cut."""
+"""What a server has acknowledged and announced: the model that survives a power cut."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,9 +12,31 @@ KINDS = (LOST, DUPLICATED, CHANGED, RENUMBERED, FLAGS, UID_TWICE, MODSEQ_TWICE, 
 
 Flags = frozenset[str]
 
+SEPARATOR = "/"
+"""The character between levels of mailbox names."""
+
+LETTERED_KEYWORDS = 26
+"""Keywords of a Maildir that have a letter in file names; a server must store further ones elsewhere."""
+
+_IN_FLIGHT = ", in flight"
+
+
+def in_flight(operation: str) -> str:
+    """Return how reports name an operation that was not acknowledged before the cut."""
+    return operation if is_in_flight(operation) else operation + _IN_FLIGHT
+
+
+def is_in_flight(operation: str) -> bool:
+    """Return whether a name is one of an operation that was not acknowledged."""
+    return operation.endswith(_IN_FLIGHT)
+
 
 class Fault(NamedTuple):
-    """A broken promise: one of `KINDS`, the operation that made it, and what was expected and found."""
+    """A broken promise: one of `KINDS`, the operation that made it, and what was expected and found.
+
+    The operation is named by `in_flight` if only a command that was not acknowledged is concerned. What was
+    acknowledged before and is lost is a fault of the operation that was acknowledged, whatever was in flight.
+    """
 
     kind: str
     operation: str
@@ -70,7 +91,7 @@ class History:
         if flags is not None:
             known = self.states.setdefault((uid, modseq), flags)
             if known != flags:
-                text = f"UID {uid} MODSEQ {modseq} was {_text(known)} and is {_text(flags)}"
+                text = f"UID {uid} MODSEQ {modseq} was {flag_text(known)} and is {flag_text(flags)}"
                 yield Fault(MODSEQ_TWICE, operation, text)
 
 
@@ -102,6 +123,7 @@ class Mailbox:
         uidvalidity: 0 while it is not known.
         delivered: messages whose UID is not known.
         comment: the value of its METADATA entry.
+        keywords: all that its messages have ever had.
         users: commands in flight that name it. sealed: one of them needs it alone.
         synced: (UIDVALIDITY, HIGHESTMODSEQ, flags by UID) as a client knows it from the last verification.
     """
@@ -113,6 +135,7 @@ class Mailbox:
     messages: dict[int, Message] = field(default_factory=dict)
     delivered: list[Message] = field(default_factory=list)
     comment: str = ""
+    keywords: set[str] = field(default_factory=set)
     users: int = 0
     sealed: bool = False
     synced: tuple[int, int, dict[int, Flags]] | None = None
@@ -173,206 +196,37 @@ class Account:
             text = f"UIDVALIDITY {value} of {mailbox.name} belonged to a mailbox that was removed"
             yield Fault(UID_TWICE, mailbox.named_by, text)
 
-    def rename(self, mailbox: Mailbox, name: str) -> None:
+    def children(self, name: str) -> list[Mailbox]:
+        """Return the mailboxes below a name."""
+        prefix = name + SEPARATOR
+        return [m for other, m in self.mailboxes.items() if other.startswith(prefix)]
+
+    def rename(self, mailbox: Mailbox, name: str, operation: str) -> None:
         """Give a mailbox another name."""
         del self.mailboxes[mailbox.name]
-        self.removed[mailbox.name] = mailbox.named_by = "RENAME"
+        self.removed[mailbox.name] = mailbox.named_by = operation
         mailbox.name = name
         self.mailboxes[name] = mailbox
         if mailbox.uidvalidity:
             self.histories[name, mailbox.uidvalidity] = mailbox.history
 
-    def remove(self, mailbox: Mailbox) -> None:
+    def remove(self, mailbox: Mailbox, operation: str) -> None:
         """Forget a mailbox that was deleted."""
         del self.mailboxes[mailbox.name]
-        self.removed[mailbox.name] = "DELETE"
+        self.removed[mailbox.name] = operation
+
+    def settled(self) -> None:
+        """Note that the server serves what commands in flight did: from now on it is acknowledged."""
+        for mailbox in self.mailboxes.values():
+            mailbox.named_by = mailbox.named_by.removesuffix(_IN_FLIGHT)
+            for message in mailbox.messages.values():
+                message.stored_by = message.stored_by.removesuffix(_IN_FLIGHT)
+                message.flagged_by = message.flagged_by.removesuffix(_IN_FLIGHT)
+            removed = mailbox.history.removed
+            mailbox.history.removed = {k: by.removesuffix(_IN_FLIGHT) for k, by in removed.items()}
+        self.removed = {name: by.removesuffix(_IN_FLIGHT) for name, by in self.removed.items()}
 
 
-class FoundMessage(NamedTuple):
-    """A message as the server serves it; the token is "" if the content is not what was sent."""
-
-    token: str
-    flags: Flags
-    modseq: int
-    text: str = ""
-
-
-@dataclass(slots=True)
-class FoundMailbox:
-    """A mailbox as the server serves it; `resynced` is the state of a client after QRESYNC."""
-
-    uidvalidity: int
-    uidnext: int
-    modseq: int
-    messages: dict[int, FoundMessage]
-    resynced: dict[int, Flags] | None = None
-
-
-class Snapshot:
-    """An account as the server serves it after a cut.
-
-    Attributes:
-        origins: the command in flight that may have stored a message twice, by (mailbox, token).
-    """
-
-    def __init__(
-        self,
-        mailboxes: dict[str, FoundMailbox],
-        subscriptions: Iterable[str],
-        comments: dict[str, str],
-    ) -> None:
-        self.mailboxes = mailboxes
-        self.subscriptions = set(subscriptions)
-        self.comments = comments
-        self.origins: dict[tuple[str, str], str] = {}
-        self._extra: dict[str, dict[str, list[int]]] = {}
-
-    def take(self, mailbox: Mailbox, token: str, *, renumbered: bool = False) -> int | None:
-        """Return the UID of a message with this content that the model does not have, each only once.
-
-        Args:
-            mailbox: where to look.
-            token: the content.
-            renumbered: also return UIDs that the model has with another content.
-        """
-        found = self.mailboxes.get(mailbox.name)
-        if found is None:
-            return None
-        if mailbox.name not in self._extra:
-            extra = self._extra[mailbox.name] = defaultdict(list)
-            for uid, message in found.messages.items():
-                known = mailbox.messages.get(uid)
-                if known is None or known.token != message.token:
-                    extra[message.token].append(uid)
-        uids = self._extra[mailbox.name].get(token, [])
-        for uid in uids:
-            if renumbered or uid not in mailbox.messages:
-                uids.remove(uid)
-                return uid
-        return None
-
-    def has(self, mailbox: Mailbox, message: Message) -> bool:
-        """Return whether a message is served under its UID."""
-        found = self.mailboxes.get(mailbox.name)
-        here = found.messages.get(message.uid) if found and message.uid else None
-        return here is not None and here.token == message.token
-
-    def flags(self, mailbox: Mailbox, uid: int | None) -> Flags:
-        """Return the flags of a message that is served."""
-        assert uid is not None
-        return self.mailboxes[mailbox.name].messages[uid].flags
-
-
-def compare(account: Account, found: Snapshot) -> Iterator[Fault]:
-    """Compare an account, whose commands in flight are settled, with what the server serves."""
-    for name in found.mailboxes.keys() - account.mailboxes.keys():
-        by = account.removed.get(name, "CREATE")
-        yield Fault(LOST, by, f"mailbox {name} exists, which was removed")
-    for mailbox in account.mailboxes.values():
-        served = found.mailboxes.get(mailbox.name)
-        if served is None:
-            yield Fault(LOST, mailbox.named_by, f"mailbox {mailbox.name} does not exist")
-            for message in (*mailbox.messages.values(), *mailbox.delivered):
-                yield Fault(LOST, message.stored_by, f"{message.token} with {mailbox.name}")
-        else:
-            yield from _compare_mailbox(account, mailbox, served, found)
-    for name, subscribed in account.subscriptions.items():
-        if subscribed != (name in found.subscriptions):
-            by = "SUBSCRIBE" if subscribed else "UNSUBSCRIBE"
-            yield Fault(LOST, by, f"subscription of {name}")
-
-
-def compare_comments(account: Account, found: Snapshot) -> Iterator[Fault]:
-    """Compare METADATA."""
-    known = {name: mailbox.comment for name, mailbox in account.mailboxes.items()}
-    for name, value in {**known, "": account.comment}.items():
-        served = found.comments.get(name, "")
-        if served != value:
-            text = f"entry of mailbox {name!r} was {value!r} and is {served!r}"
-            yield Fault(LOST, "SETMETADATA", text)
-
-
-def _compare_mailbox(
-    account: Account, mailbox: Mailbox, served: FoundMailbox, found: Snapshot
-) -> Iterator[Fault]:
-    where = f" in {mailbox.name}"
-    history = mailbox.history
-    faults = list(account.learn_uidvalidity(mailbox, served.uidvalidity))
-    renumbered = bool(faults)
-    yield from faults
-    for kind, name, high, now in (
-        (UID_TWICE, "UIDNEXT", history.uidnext, served.uidnext),
-        (MODSEQ_TWICE, "HIGHESTMODSEQ", history.modseq, served.modseq),
-    ):
-        if now < high.value and not renumbered:
-            yield Fault(kind, high.operation, f"{name} was {high.value} and is {now}{where}")
-    explained: set[int] = set()
-    for message in (*mailbox.messages.values(), *mailbox.delivered):
-        yield from _compare_message(message, mailbox, served, found, explained)
-    for uid, extra in served.messages.items():
-        if uid not in explained:
-            if not extra.token:
-                yield Fault(CHANGED, "?", f"UID {uid}{where} is {extra.text}")
-            else:
-                yield _fault_of_extra(uid, extra.token, mailbox, found)
-        for fault in (
-            *mailbox.history.announce_uid(uid, extra.token, "verification"),
-            *mailbox.history.announce_state(uid, extra.modseq, extra.flags, "verification"),
-        ):
-            yield fault._replace(text=fault.text + where)
-    flags = {uid: message.flags for uid, message in served.messages.items()}
-    if served.resynced is not None and served.resynced != flags:
-        different = {
-            uid: (_text(served.resynced.get(uid)), _text(flags.get(uid)))
-            for uid in served.resynced.keys() | flags.keys()
-            if served.resynced.get(uid) != flags.get(uid)
-        }
-        yield Fault(MODSEQ_TWICE, "QRESYNC", f"a client knows, and is: {different}{where}")
-
-
-def _compare_message(
-    message: Message,
-    mailbox: Mailbox,
-    served: FoundMailbox,
-    found: Snapshot,
-    explained: set[int],
-) -> Iterator[Fault]:
-    where, uid = f" in {mailbox.name}", message.uid
-    here = served.messages.get(uid) if uid else None
-    if here is not None and here.token in (message.token, ""):
-        assert uid is not None
-        explained.add(uid)
-        if not here.token:
-            yield Fault(CHANGED, message.stored_by, f"{message.token}{where}: {here.text}")
-    else:
-        other = found.take(mailbox, message.token, renumbered=True)
-        if other is None:
-            yield Fault(LOST, message.stored_by, f"{message.token}, UID {uid}{where}")
-            return
-        explained.add(other)
-        here = served.messages[other]
-        if uid is not None:
-            text = f"{message.token} had UID {uid} and has {other}{where}"
-            yield Fault(RENUMBERED, message.stored_by, text)
-        uid = other
-    if here.flags != message.flags:
-        text = f"{message.token}, UID {uid}{where}: {_text(message.flags)} are {_text(here.flags)}"
-        yield Fault(FLAGS, message.flagged_by, text)
-
-
-def _fault_of_extra(uid: int, token: str, mailbox: Mailbox, found: Snapshot) -> Fault:
-    where = f"{token}, UID {uid} in {mailbox.name}"
-    for message in (*mailbox.messages.values(), *mailbox.delivered):
-        if message.token == token:
-            by = found.origins.get((mailbox.name, token), message.stored_by)
-            return Fault(DUPLICATED, by, f"{where}, is there twice")
-    if uid in mailbox.history.removed and mailbox.history.contents[uid][0] == token:
-        return Fault(LOST, mailbox.history.removed[uid], f"{where}, was removed and is back")
-    origin = found.origins.get((mailbox.name, token))
-    if origin:
-        return Fault(DUPLICATED, origin, f"{where}, is in both mailboxes")
-    return Fault(DUPLICATED, "?", f"{where}, was never stored there, or was removed")
-
-
-def _text(flags: Iterable[str] | None) -> str:
+def flag_text(flags: Iterable[str] | None) -> str:
+    """Return flags as IMAP writes them; "absent" for a message that does not exist."""
     return "absent" if flags is None else f"({' '.join(sorted(flags))})"

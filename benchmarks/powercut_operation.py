@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.client import Parts
-from benchmarks.powercut_model import Account, Fault, Mailbox, Message, Snapshot
+from benchmarks.powercut_compare import Snapshot
+from benchmarks.powercut_model import Account, Fault, Mailbox, Message, in_flight
 from benchmarks.powercut_session import codes, fetched
 
 
@@ -22,6 +23,8 @@ class Operation:
     """
 
     name = ""
+    in_flight = False
+    """The power was cut before the command was answered."""
     on_mailboxes = False
     """The command changes the list of mailboxes: one at a time, and settled before commands on messages."""
 
@@ -41,6 +44,11 @@ class Operation:
         self.messages = list(messages)
         self.mailboxes = [*mailboxes, *sealed]
         self.sealed = list(sealed)
+
+    @property
+    def by(self) -> str:
+        """The name, for faults."""
+        return in_flight(self.name) if self.in_flight else self.name
 
     def lock(self) -> None:
         """Keep other commands off what this one changes."""

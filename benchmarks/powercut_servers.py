@@ -21,6 +21,12 @@ from benchmarks.processes import process_tree
 
 USERS = ("alice", "bob")
 PASSWORD = peers.PASSWORD
+_NAMESPACE = """\
+namespace inbox {
+  inbox = yes
+  separator = /
+}
+"""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -149,7 +155,7 @@ class Dovecot:
         # Dovecot waits two minutes for a lock file that a power cut has left empty.
         for lock in root.glob("**/*.lock"):
             lock.unlink()
-        peer = self._running.enter_context(peers.start("dovecot", root))
+        peer = self._running.enter_context(peers.start("dovecot", root, configuration=_NAMESPACE))
         self._pid = peer.pid
         return peer.port
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from benchmarks.client import Response
-from benchmarks.powercut_mailboxes import ENTRY
-from benchmarks.powercut_model import (
-    REFUSED,
-    Account,
-    Fault,
-    Flags,
+from benchmarks.powercut_compare import (
     FoundMailbox,
     FoundMessage,
-    Mailbox,
     Snapshot,
     compare,
     compare_comments,
 )
+from benchmarks.powercut_mailboxes import ENTRY
+from benchmarks.powercut_model import REFUSED, Account, Fault, Flags, Mailbox
 from benchmarks.powercut_operation import Operation, content_of, quoted, token_of
-from benchmarks.powercut_session import Session, codes, fetched, vanished
+from benchmarks.powercut_session import Closed, Session, codes, fetched, vanished
 
-_LISTED = re.compile(rb'\* (?:LIST|LSUB) \([^)]*\) (?:"."|NIL) "?([^"\r\n]+)"?\r\n')
+_LISTED = re.compile(rb'\* (?:LIST|LSUB) \(([^)]*)\) (?:"."|NIL) "?([^"\r\n]+)"?\r\n')
+_NO_MAILBOX = re.compile(rb"(?i)\\Noselect|\\NonExistent")
 _METADATA = re.compile(rb'\* METADATA "?([^" ]*)"? \(\S+ "([^"]*)"\)')
 _FETCH_ALL = b"UID FETCH 1:* (FLAGS MODSEQ BODY.PEEK[])"
 
@@ -37,23 +34,47 @@ def log_in(session: Session, account: Account, password: str) -> None:
     _ok(session.run(login, b"ENABLE QRESYNC"))
 
 
-def read_account(session: Session, account: Account, *, metadata: bool) -> Snapshot:
-    """Read an account in a session that has logged in.
+def read_account(connect: Callable[[], Session], account: Account, *, metadata: bool) -> Snapshot:
+    """Read an account. A mailbox that cannot be read is one fault, and does not hide the others.
+
+    Args:
+        connect: returns a session that has logged in.
+        account: the model, for what a client knows that uses QRESYNC.
+        metadata: read METADATA, too.
 
     Raises:
-        VerificationRefused: a command was refused.
+        VerificationRefused: a command that is not about one mailbox was refused.
+        Closed, OSError: the connection failed before a mailbox was read.
     """
-    listed, subscribed = _ok(session.run(b'LIST "" *', b'LSUB "" *'))
-    names = _names(listed)
+    session = connect()
+    try:
+        listed, subscribed = _ok(session.run(b'LIST "" *', b'LSUB "" *'))
+        names = _names(listed)
+        comments = _read_comments(session, names) if metadata else {}
+        found, refused = {}, {}
+        for name in names:
+            try:
+                found[name] = _read_mailbox(session, name, account.mailboxes.get(name))
+            except VerificationRefused as error:
+                refused[name] = str(error)
+            except (Closed, OSError) as error:
+                refused[name] = str(error) or "the connection was closed"
+                session.close()
+                session = connect()
+    finally:
+        session.close()
+    return Snapshot(found, _names(subscribed, existing=False), comments, refused)
+
+
+def _read_comments(session: Session, names: Iterable[str]) -> dict[str, str]:
+    """Return the METADATA entry of each mailbox, and of the server with the name ""."""
     comments: dict[str, str] = {}
-    if metadata:
-        commands = [f"GETMETADATA {quoted(name)} {ENTRY}".encode() for name in ("", *names)]
-        for response in _ok(session.run(*commands)):
-            for parts in response.untagged:
-                if match := _METADATA.match(b"".join(parts)):
-                    comments[match[1].decode()] = match[2].decode()
-    found = {name: _read_mailbox(session, name, account.mailboxes.get(name)) for name in names}
-    return Snapshot(found, _names(subscribed), comments)
+    commands = [f"GETMETADATA {quoted(name)} {ENTRY}".encode() for name in ("", *names)]
+    for response in session.run(*commands):
+        for parts in response.untagged:
+            if match := _METADATA.match(b"".join(parts)):
+                comments[match[1].decode()] = match[2].decode()
+    return comments
 
 
 def _read_mailbox(session: Session, name: str, known: Mailbox | None) -> FoundMailbox:
@@ -101,11 +122,13 @@ def _identify(content: bytes) -> tuple[str, str]:
     return "", f"{token!r}, {len(content)} bytes, which begin with {content[:40]!r}"
 
 
-def _names(response: Response) -> list[str]:
+def _names(response: Response, *, existing: bool = True) -> list[str]:
+    r"""Return the names of LIST or LSUB; those with \Noselect only if they need not exist."""
     return [
-        match[1].decode()
+        match[2].decode()
         for parts in response.untagged
         if (match := _LISTED.match(b"".join(parts)))
+        and not (existing and _NO_MAILBOX.search(match[1]))
     ]
 
 
@@ -130,16 +153,19 @@ def verify(
     """
     in_flight = list(in_flight)
     for operation in in_flight:
+        operation.in_flight = True
         if operation.on_mailboxes:
             yield from operation.settle(found)
     for mailbox in account.mailboxes.values():
         _find_deliveries(mailbox, found)
     for operation in in_flight:
-        if not operation.on_mailboxes:
+        refused = any(mailbox.name in found.refused for mailbox in operation.mailboxes)
+        if not operation.on_mailboxes and not refused:
             yield from operation.settle(found)
     yield from compare(account, found)
     if metadata:
         yield from compare_comments(account, found)
+    account.settled()
     for mailbox in account.mailboxes.values():
         served = found.mailboxes.get(mailbox.name)
         if served:

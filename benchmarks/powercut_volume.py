@@ -79,6 +79,10 @@ class Volume:
         """Unmount; no process may have a file open."""
         _run("umount", str(self._mount_point))
 
+    def copy_image(self, target: Path) -> None:
+        """Copy the image, which must not be mounted."""
+        _run("cp", "--sparse=always", str(self.image), str(target))
+
     def remount(self) -> None:
         """Mount again, which replays the journal."""
         self._mount()

@@ -115,8 +115,8 @@ def _rename_into_cur(
         text = (
             "has no room in its name for flags, which are kept in the index alone; shorten the name"
         )
-        log_once(account, folder.path_of(CUR, name), text)
         name = source.name
+        log_once(account, folder.path_of(CUR, name), text)
         os.rename(name, name, src_dir_fd=source.directory, dst_dir_fd=cur)
     undo.append(partial(files.rename_back, Entry(cur, name), source, folder.owner))
     return name

@@ -97,6 +97,7 @@ class IndexDatabase:
         self._db: sqlite3.Connection | None = None
         self._durable = True
         self._uidvalidity_limit = 0
+        self._newer_version = 0
         # The number of the current epoch, None if this opening has not written yet.
         self._epoch: int | None = None
 
@@ -137,9 +138,8 @@ class IndexDatabase:
             with suppress(sqlite3.Error, OSError):
                 if self._epoch is not None and self._files.is_unchanged():
                     self._epoch = None
-                    with self.write(durable=False):
-                        self._begin_epoch()
-                    self._files.write_epoch(self._epoch or 0)
+                    with self.write():  # begins an epoch, and waits for the disk before the epoch file is written
+                        pass
         self._close()
 
     def _close(self) -> None:
@@ -258,13 +258,7 @@ class IndexDatabase:
             elif version < VERSION:
                 _migrate(db)
             elif version > VERSION:
-                self._log_warning(
-                    f"{os.fsdecode(self._files.path)} was written by a newer version of imapshield "
-                    f"(format {version}; this "
-                    f"version reads {VERSION}); upgrade imapshield, or move the file away to "
-                    "build a new index, after "
-                    "which mail clients download all mail again"
-                )
+                self._log_too_new(version)
                 raise IndexTooNew
             if is_new:
                 self._files.sync()
@@ -284,6 +278,15 @@ class IndexDatabase:
         self._db = db
         self._durable = True
         self._files.remember()
+
+    def _log_too_new(self, version: int) -> None:
+        if version != self._newer_version:  # each command tries to open the index
+            self._newer_version = version
+            self._log_warning(
+                f"{os.fsdecode(self._files.path)} was written by a newer version of imapshield "
+                f"(format {version}; this version reads {VERSION}); upgrade imapshield, or move the "
+                "file away to build a new index, after which mail clients download all mail again"
+            )
 
     def _create(self, db: sqlite3.Connection, has_mail: bool) -> None:
         db.execute("BEGIN IMMEDIATE")

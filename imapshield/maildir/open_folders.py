@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from imapshield.errors import BadMailboxName, NoSuchMailbox
 from imapshield.maildir import files
 from imapshield.maildir.entry import Entry, Ownership, naming_errors
+from imapshield.maildir.other_servers import fs_layout_warning, may_be_fs_folder
 from imapshield.maildir.paths import (
     CUR,
     DIRECTORY_NAMES,
@@ -29,6 +30,10 @@ from imapshield.maildir.paths import (
 )
 from imapshield.wire.names import INBOX
 
+MAX_FILE_NAME = 255
+"""Bytes of a file name. A longer one in the index is that of no file."""
+
+_DOT = ord(".")
 _LINK_ERRORS = (errno.ELOOP, errno.ENOTDIR)
 
 
@@ -85,7 +90,8 @@ class Folder:
             FileNotFoundError: no file can have this name. The index, which may come from another program, may hold such
                 a name.
         """
-        if b"/" in name or b"\0" in name:
+        is_too_long = len(name) > MAX_FILE_NAME
+        if not name or name[0] == _DOT or is_too_long or b"/" in name or b"\0" in name:
             raise FileNotFoundError(errno.ENOENT, "not a file name", name)
         return Entry(self.directory(number), name)
 
@@ -223,8 +229,7 @@ class OpenFolders:
         """Return the open folder of a mailbox.
 
         Raises:
-            NoSuchMailbox: there is no such folder, or it is a symbolic link.
-            BadMailboxName: no folder can have this name.
+            NoSuchMailbox: there is no such folder, or it is a symbolic link, or no folder can have this name.
         """
         folder = self._folders.get(mailbox)
         if folder is None:
@@ -232,7 +237,7 @@ class OpenFolders:
         return folder
 
     def _open_folder(self, mailbox: str) -> Folder:
-        name = self.name(mailbox)
+        name = self.existing_name(mailbox)
         path = self.root + b"/" + name if name else self.root
         try:
             fd = files.open_directory(Entry(self._fd, name or b"."), follow=self._follow)
@@ -291,11 +296,15 @@ class OpenFolders:
     def mailboxes(self) -> list[str]:
         """Return the names of all mailboxes that have a folder, sorted."""
         with os.scandir(self._fd) as entries:
-            found = [
+            directories = [
                 os.fsencode(entry.name)
                 for entry in entries
-                if entry.name[0] == "." and entry.is_dir(follow_symlinks=self._follow)
+                if entry.is_dir(follow_symlinks=self._follow)
             ]
+        found = [name for name in directories if name[:1] == b"."]
+        for name in directories:
+            if may_be_fs_folder(name) and self._has_cur(name):
+                self.log_once(fs_layout_warning(os.fsdecode(self.root + b"/" + name)))
         self._known &= set(found)
         self._known.update(
             name for name in found if name not in self._known and self._has_cur(name)

@@ -60,13 +60,17 @@ def recover_all(account: AccountState) -> None:
     them changes the ctime of all. For the same reason, the time is recorded first, in case the power fails again.
     """
     index = account.index
-    rows = index.db.execute("SELECT id FROM mailbox WHERE highestmodseq > synced_modseq")
+    unsynced = index.db.execute("SELECT id FROM mailbox WHERE highestmodseq > synced_modseq")
+    keys = [key for (key,) in unsynced.fetchall()]
+    if not keys:
+        return
     plans: dict[int, list[_Step]] = {}
-    for (key,) in rows.fetchall():
-        with suppress(NoSuchMailbox):
-            plans[key] = _plan(account, index.mailbox(key), account.folder(key))
-        account.folders.release()
     try:
+        with index.write(durable=False):  # no other process is in the middle of a STORE
+            for key in keys:
+                with suppress(NoSuchMailbox):
+                    plans[key] = _plan(account, index.mailbox(key), account.folder(key))
+                account.folders.release()
         if any(plans.values()):
             with index.write():
                 for key, steps in plans.items():

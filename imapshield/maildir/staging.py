@@ -18,6 +18,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 
 from imapshield.errors import NoSuchMailbox
+from imapshield.maildir import files
 from imapshield.maildir.directory_state import DirectoryStamps, record_own_change, stat_or_create
 from imapshield.maildir.index import STAGED, Index, MailboxRow
 from imapshield.maildir.open_folders import OpenFolders
@@ -115,13 +116,12 @@ class Staging:
         mailbox = self._index.mailbox(key)
         folder = self._folders.folder(mailbox.name)
         before = stat_or_create(folder)
-        tmp, cur = folder.directory(TMP), folder.directory(CUR)
         staged = f"mailbox = ? AND uid >= ? AND place = {TMP}"
         names = db.execute(f"SELECT name FROM message WHERE {staged}", (key, first_uid)).fetchall()  # noqa: S608
         listed_at = mailbox.listed_at
         for (name,) in names:
             try:
-                os.rename(name, name, src_dir_fd=tmp, dst_dir_fd=cur)
+                files.rename(folder.entry(TMP, name), folder.entry(CUR, name))
             except FileNotFoundError:
                 # Either a process that crashed has already renamed the file, or another program has removed it. The
                 # next sync reads both directories and finds out.

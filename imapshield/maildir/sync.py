@@ -65,6 +65,7 @@ from imapshield.maildir.directory_state import (
     record_own_change,
     stat_or_create,
 )
+from imapshield.maildir.entry import Entry
 from imapshield.maildir.folder_listing import Listing, list_folder
 from imapshield.maildir.index import MAX_UID, STAGED, MailboxRow
 from imapshield.maildir.open_folders import Folder
@@ -370,7 +371,7 @@ def _claim(account: AccountState, mailbox: MailboxRow, folder: Folder) -> None:
 def _move_to_cur(folder: Folder, name: bytes, target: bytes) -> bytes:
     """Rename a file of ``new/``; return its name in ``cur/``, which is `name` if `target` is too long."""
     try:
-        files.rename(folder.entry(NEW, name), folder.entry(CUR, target))
+        files.rename(folder.entry(NEW, name), Entry(folder.directory(CUR), target))
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

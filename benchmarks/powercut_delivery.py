@@ -1,0 +1,51 @@
+"""Delivers messages into Maildirs as a mail server does, without the IMAP server's knowledge."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from benchmarks.powercut_model import SEPARATOR, Account, Mailbox
+from benchmarks.powercut_operation import content_of
+
+
+class DeliveryAgent:
+    """Delivers messages.
+
+    Args:
+        root: contains a Maildir for each user.
+        owner: (uid, gid) of the files, or None for this process's.
+    """
+
+    def __init__(self, root: Path, owner: tuple[int, int] | None) -> None:
+        self._root, self._owner = root, owner
+
+    def deliver(self, account: Account, mailbox: Mailbox, token: str) -> None:
+        """Store a message durably: from now on it must not be lost."""
+        folder = self._folder(account, mailbox)
+        self._write(folder, token, sync=True)
+        descriptor = os.open(folder / "new", os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def write(self, account: Account, mailbox: Mailbox, token: str) -> None:
+        """Store a message; the caller syncs the file system."""
+        self._write(self._folder(account, mailbox), token, sync=False)
+
+    def _folder(self, account: Account, mailbox: Mailbox) -> Path:
+        home = self._root / account.user
+        levels = mailbox.name.split(SEPARATOR)
+        return home if mailbox.name == "INBOX" else home / ("." + ".".join(levels))
+
+    def _write(self, folder: Path, token: str, *, sync: bool) -> None:
+        temporary, final = folder / "tmp" / token, folder / "new" / token
+        with temporary.open("wb") as file:
+            file.write(content_of(token).replace(b"\r\n", b"\n"))
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        if self._owner:
+            os.chown(temporary, *self._owner)
+        temporary.rename(final)
