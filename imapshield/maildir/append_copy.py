@@ -77,12 +77,13 @@ def replace(
         with account.index.write():
             appended = _insert(account, mailbox.key, [message], written, CUR, undo)
             _remove(account, key, uid)
-    return ReplaceResult(appended, account.index.delta_since(key, since))
+            delta = account.index.delta_since(key, since)
+    return ReplaceResult(appended, delta)
 
 
 def _remove(account: AccountState, key: int, uid: int) -> None:
     mailbox = account.index.mailbox(key)
-    folder = account.folder(key)
+    folder = account.folders.folder(mailbox.name)
     before = stat_or_create(folder)
     rows = account.index.message_rows("place, name", key, [uid])
     if not rows:
@@ -92,10 +93,10 @@ def _remove(account: AccountState, key: int, uid: int) -> None:
         files.unlink(folder.entry(directory, name))
     except FileNotFoundError:
         files.unlink(FileFinder(folder).current_entry(name))
-    account.index.expunge(mailbox, [uid], mailbox.highestmodseq + 1)
-    removed_at = stat_or_create(folder).changed_at
-    account.index.note_removed(key, mailbox.highestmodseq + 1, removed_at, [name])
-    record_own_change(account.index, mailbox, folder, before)
+    modseq = mailbox.highestmodseq + 1
+    log = account.index.expunge(mailbox, [uid], modseq)
+    after = record_own_change(account.index, mailbox, folder, before, **log)
+    account.index.note_removed(key, modseq, after.changed_at, [name])
 
 
 def _write_files(
@@ -105,7 +106,7 @@ def _write_files(
     undo: files.UndoSteps,
 ) -> list[tuple[bytes, int, int]]:
     """Write messages into ``tmp/``, and sync it; return (base name, size, INTERNALDATE) of each."""
-    folder = account.folder(mailbox.key)
+    folder = account.folders.folder(mailbox.name)
     stat_or_create(folder)
     now = int(account.now())
     written: list[tuple[bytes, int, int]] = []
@@ -133,7 +134,7 @@ def _insert(
 ) -> AppendResult:
     """Give the written files their names and rows, in a write transaction."""
     mailbox = account.staging.published(key)
-    folder = account.folder(key)
+    folder = account.folders.folder(mailbox.name)
     before = stat_or_create(folder)
     folder_flags = account.keywords.add(mailbox, [f for message in messages for f in message.flags])
     modseq, saved = mailbox.highestmodseq + 1, int(account.now())
@@ -161,9 +162,10 @@ def copy(
     directory = CUR if move or len(uids) == 1 else TMP
     with files.UndoSteps() as undo, account.index.write():
         result = _Copy(account, key, target_row.key, move, directory, undo).run(uids)
+        result = result._replace(delta=account.index.delta_since(key, since))
     if directory == TMP and result.target_uids:
         account.staging.publish(target_row, result.target_uids[0])
-    return result._replace(delta=account.index.delta_since(key, since))
+    return result
 
 
 class _Copy:
@@ -190,8 +192,8 @@ class _Copy:
         self._account = account
         self._target = account.staging.published(target_key)
         self._source = account.index.mailbox(key)
-        self._source_folder = account.folder(key)
-        self._target_folder = account.folder(target_key)
+        self._source_folder = account.folders.folder(self._source.name)
+        self._target_folder = account.folders.folder(self._target.name)
         self._move = move
         self._directory = directory
         self._undo = undo
@@ -219,10 +221,12 @@ class _Copy:
         account.cache.copy(source.key, copied, target.key, target.uidnext)
         if self._move:
             source = index.mailbox(source.key)
-            index.expunge(source, copied, source.highestmodseq + 1)
+            fields = index.expunge(source, copied, source.highestmodseq + 1)
             self._source_folder.sync(CUR, NEW)
-            if target.key != source.key:
-                record_own_change(index, source, self._source_folder, source_before)
+            if target.key == source.key:
+                index.update_mailbox(source.key, **fields)
+            else:
+                record_own_change(index, source, self._source_folder, source_before, **fields)
         return CopyResult(target.uidvalidity, copied, target_uids, Delta(), self._failed)
 
     def _transfer_all(

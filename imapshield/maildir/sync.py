@@ -296,10 +296,11 @@ def _apply_listing(
     modseq = mailbox.highestmodseq + 1
     flags_changed = _apply_renames(account, mailbox, plan.renamed, modseq)
     uidnext = uid_assignment.add_files(account, mailbox, folder, plan.added, modseq)
+    fields = {"highestmodseq": modseq, "uidnext": uidnext}
     if expunged:
-        account.index.expunge(mailbox, expunged, modseq)
+        fields |= account.index.expunge(mailbox, expunged, modseq)
     if uidnext > mailbox.uidnext or flags_changed or expunged:
-        account.index.update_mailbox(mailbox.key, highestmodseq=modseq, uidnext=uidnext)
+        account.index.update_mailbox(mailbox.key, **fields)
 
 
 def _apply_renames(

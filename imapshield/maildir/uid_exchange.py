@@ -244,7 +244,7 @@ def _move_within_row(
             moved[old_uid] = uid
     if moved:
         messages = index.message_rows("*", mailbox.key, list(moved))
-        index.expunge(mailbox, list(moved), modseq)
+        index.update_mailbox(mailbox.key, **index.expunge(mailbox, list(moved), modseq))
         index.insert_messages(
             [(key, moved[uid], *rest[:3], modseq, *rest[4:]) for key, uid, *rest in messages]
         )
