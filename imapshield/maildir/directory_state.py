@@ -95,7 +95,9 @@ def record_own_change(
     fields = changed | {"changed_at": after.changed_at}
     flags = mailbox.directory_flags
     if before[:2] == (mailbox.cur_mtime, mailbox.cur_ino) and before[:2] != after[:2]:
-        fields.update(cur_mtime=after.cur_mtime, cur_ino=after.cur_ino)
+        fields["cur_mtime"] = after.cur_mtime
+        if after.cur_ino != mailbox.cur_ino:
+            fields["cur_ino"] = after.cur_ino
         flags |= CUR_MTIME_UNTRUSTED
     if before[2:] == (mailbox.new_mtime, mailbox.new_ino) and before[2:] != after[2:]:
         fields.update(new_mtime=after.new_mtime, new_ino=after.new_ino)

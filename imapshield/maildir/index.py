@@ -105,8 +105,9 @@ class Index(IndexDatabase):
         self.use_uidvalidity(uidvalidity)
         mailbox_id = b"F" + secrets.token_hex(8).encode()
         row = self.db.execute(
-            "INSERT INTO mailbox (name, uidvalidity, uidnext, mailbox_id, special_use)"
-            " VALUES (?, ?, ?, ?, ?)",
+            # A mailbox without messages has nothing for `recovery`.
+            "INSERT INTO mailbox (name, uidvalidity, uidnext, mailbox_id, special_use, synced_modseq)"
+            " VALUES (?, ?, ?, ?, ?, 1)",
             (name, uidvalidity, uidnext, mailbox_id, special_use),
         )
         assert row.lastrowid is not None

@@ -169,7 +169,10 @@ def _add(account: AccountState, name: str, seen: dict[str, SeenLists | None]) ->
             uidnext = uid_assignment.add_files(account, mailbox, folder, found, 2)
             index.update_mailbox(mailbox.key, highestmodseq=2, uidnext=uidnext)
         _record_reading(account, index.mailbox(mailbox.key), stamps, listing)
+    if is_new:
         mailbox = index.mailbox(mailbox.key)
+        # imapshield has changed nothing there, so `recovery` has nothing to do.
+        index.update_mailbox(mailbox.key, synced_modseq=mailbox.highestmodseq)
     return mailbox
 
 
@@ -274,7 +277,9 @@ def _record_reading(
     if listing.cur is not None:
         flags &= STAGED
         flags |= CUR_MTIME_UNTRUSTED if is_untrusted(stamps.cur_mtime, now) else 0
-        fields |= {"cur_mtime": stamps.cur_mtime, "cur_ino": stamps.cur_ino}
+        fields["cur_mtime"] = stamps.cur_mtime
+        if stamps.cur_ino != mailbox.cur_ino:
+            fields["cur_ino"] = stamps.cur_ino
         fields |= {"listed_at": now, "cur_files": len(listing.cur)}
     flags |= NEW_MTIME_UNTRUSTED if is_untrusted(stamps.new_mtime, now) else 0
     is_new_recorded = stamps[2:] == (mailbox.new_mtime, mailbox.new_ino)
