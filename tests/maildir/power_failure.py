@@ -94,7 +94,9 @@ class RecordedDisk:
                 stack.enter_context(mock.patch.object(os, name, self._recorded(name)))
             stack.enter_context(mock.patch.object(os, "fsync", self._recorded_fsync()))
             stack.enter_context(mock.patch.object(IndexDatabase, "write", self._recorded_write()))
-            stack.enter_context(mock.patch.object(IndexFiles, "write_epoch", self._recorded_epoch()))
+            stack.enter_context(
+                mock.patch.object(IndexFiles, "write_epoch", self._recorded_epoch())
+            )
             yield
 
     def _recorded(self, name: str) -> Callable[..., Any]:
