@@ -138,7 +138,9 @@ class IndexDatabase:
             with suppress(sqlite3.Error, OSError):
                 if self._epoch is not None and self._files.is_unchanged():
                     self._epoch = None
-                    with self.write():  # begins an epoch, and waits for the disk before the epoch file is written
+                    with (
+                        self.write()
+                    ):  # begins an epoch, and waits for the disk before the epoch file is written
                         pass
         self._close()
 
