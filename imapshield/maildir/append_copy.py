@@ -1,20 +1,21 @@
 """APPEND, REPLACE, COPY and MOVE: new messages in a mailbox, in one transaction each.
 
-A copy is a second name (a hard link) for the same file; a move renames the file. Between two file systems both make a
-new file.
+A copy is a second name (a hard link) for the same file. MOVE is a COPY whose originals are removed after the commit. On
+a file system without hard links, and between two file systems, both make a new file.
 
 Rules
 -----
 * Files come first: a message is written and synced in ``tmp/``, that directory is synced, the file is renamed into
   ``cur/``, and then its row is committed, which waits for the disk. At every point a crash leaves whole files. The
   rename needs no sync: after a power failure, `recovery` takes the file from ``tmp/`` and renames it again.
-* MOVE syncs the directories before the commit, because a message must not exist twice after it.
 * If a function raises, it has changed nothing: the steps that were taken are undone in reverse order.
 * A crash in the middle can leave files that the index does not have. They are whole and appear as new mail. So a
   message may exist twice after a crash, but it is never lost.
-* The messages of one APPEND (RFC 3502), or of one COPY, all exist after a crash or none of them does: see `staging`.
-* COPY and MOVE skip a message whose file cannot be linked or renamed, and return its UID as failed.
-  MOVE needs no staging, because it only promises that each message is in exactly one mailbox (RFC 6851 section 3.3).
+* The messages of one APPEND (RFC 3502), of one COPY or of one MOVE, are all stored after a crash or none of them is:
+  see `staging`.
+* The names of a MOVE's originals are in the table ``removed`` from the commit on. So `sync` does not take them for new
+  mail, and `recovery` removes those that a crash has left.
+* COPY and MOVE skip a message whose file cannot be linked, and return its UID as failed.
 """
 
 import errno
@@ -33,7 +34,7 @@ from imapshield.maildir.entry import Entry
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
-from imapshield.maildir.paths import CUR, NEW, TMP
+from imapshield.maildir.paths import CUR, TMP
 from imapshield.maildir.sync import find_or_add
 from imapshield.maildir.unreadable import log_unreadable
 
@@ -158,10 +159,13 @@ def copy(
 ) -> CopyResult:
     """Copy or move messages; `IStore.copy` describes the arguments."""
     target_row = find_or_add(account, target)
-    directory = CUR if move or len(uids) == 1 else TMP
+    directory = TMP if move or len(uids) > 1 else CUR
     with files.UndoSteps() as undo, account.index.write():
-        result = _Copy(account, key, target_row.key, move, directory, undo).run(uids)
+        command = _Copy(account, key, target_row.key, move, directory, undo)
+        result = command.run(uids)
     if directory == TMP and result.target_uids:
+        if move:
+            command.remove_originals()
         account.staging.publish(target_row, result.target_uids[0])
     return result._replace(delta=account.index.delta_since(key, since))
 
@@ -173,7 +177,7 @@ class _Copy:
         account: the account.
         key: the mailbox of the originals.
         target_key: the mailbox of the copies.
-        move: whether to move the messages.
+        move: whether to remove the originals.
         directory: where the copies are made: CUR, or TMP if they are staged.
         undo: gets a step for each file.
     """
@@ -197,12 +201,13 @@ class _Copy:
         self._undo = undo
         self._finder = FileFinder(self._source_folder)
         self._failed: list[int] = []
+        self._originals: list[Entry] = []
 
     def run(self, uids: Sequence[int]) -> CopyResult:
         """Copy or move messages, and return the result without its delta."""
         account, index = self._account, self._account.index
         source, target = self._source, self._target
-        source_before = stat_or_create(self._source_folder)
+        stat_or_create(self._source_folder)
         target_before = stat_or_create(self._target_folder)
         rows = index.message_rows(_COPIED_COLUMNS, source.key, uids)
         if not self._move:
@@ -219,16 +224,17 @@ class _Copy:
         account.cache.copy(source.key, copied, target.key, target.uidnext)
         if self._move:
             source = index.mailbox(source.key)
-            index.expunge(source, copied, source.highestmodseq + 1)
-            self._source_folder.sync(CUR, NEW)
-            if target.key != source.key:
-                record_own_change(index, source, self._source_folder, source_before)
+            modseq = source.highestmodseq + 1
+            index.expunge(source, copied, modseq)
+            linked_at = self._target_folder.status(TMP).st_mtime_ns
+            names = [entry.name for entry in self._originals]
+            index.note_removed(source.key, modseq, linked_at, names)
         return CopyResult(target.uidvalidity, copied, target_uids, Delta(), self._failed)
 
     def _transfer_all(
         self, rows: Sequence[tuple[Any, ...]]
     ) -> tuple[list[tuple[object, ...]], list[int]]:
-        """Copy or move the files; return the rows of the copies, and the UIDs of the originals."""
+        """Copy the files; return the rows of the copies, and the UIDs of the originals."""
         account, target = self._account, self._target
         flag_lists = {row[3] for row in rows}
         folder_flags = account.keywords.add(
@@ -261,18 +267,33 @@ class _Copy:
         return new_rows, copied
 
     def _transfer(self, directory: int, name: bytes, new_name: bytes) -> None:
-        """Copy or move one file."""
+        """Make a copy of one file."""
         source, owner = self._source_folder, self._source_folder.owner
-        # One system call per message, which is most of the cost of a message.
-        transfer = files.move if self._move else files.duplicate
         new_entry = Entry(self._target_folder.directory(self._directory), new_name)
         try:
             entry = source.entry(directory, name)
-            transfer(entry, new_entry, owner)
+            files.duplicate(entry, new_entry, owner)
         except FileNotFoundError:
             entry = self._finder.current_entry(name)
-            transfer(entry, new_entry, owner)
-        if self._move:
-            self._undo.append(partial(files.rename_back, new_entry, entry, owner))
-        else:
-            self._undo.append(partial(files.remove, new_entry))
+            files.duplicate(entry, new_entry, owner)
+        self._undo.append(partial(files.remove, new_entry))
+        self._originals.append(entry)
+
+    def remove_originals(self) -> None:
+        """Remove the files of moved messages, after the commit.
+
+        That comes before publishing: a rename of the copy, which is a link to the same file, would make the original
+        look newer than its entry in the table ``removed``.
+        """
+        index, folder = self._account.index, self._source_folder
+        with index.write(durable=False):
+            mailbox = index.mailbox(self._source.key)
+            before = stat_or_create(folder)
+            for entry in self._originals:
+                try:
+                    files.unlink(entry)
+                except FileNotFoundError:
+                    continue  # another program has removed it
+                except OSError as error:
+                    log_unreadable(self._account, folder.path + b"/" + entry.name, error)
+            record_own_change(index, mailbox, folder, before)

@@ -263,21 +263,6 @@ def duplicate(source: Entry, target: Entry, owner: Ownership) -> None:
             write_message(target, content, int(source_status.st_mtime), owner)
 
 
-def move(source: Entry, target: Entry, owner: Ownership) -> None:
-    """Rename a message; copy and remove it if the target is on another file system. If this raises, `source` exists."""
-    try:
-        rename(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        with UndoSteps() as undo:
-            duplicate(source, target, owner)
-            undo.append(partial(remove, target))
-            # A power failure must not undo the first step and keep the second one.
-            os.fsync(target.directory)
-            unlink(source)
-
-
 def unlink(entry: Entry) -> None:
     """Remove a file."""
     try:
@@ -292,13 +277,13 @@ def remove(entry: Entry) -> None:
         unlink(entry)
 
 
-def rename_back(entry: Entry, original: Entry, owner: Ownership) -> None:
+def rename_back(entry: Entry, original: Entry) -> None:
     """Undo a rename; do nothing if that fails.
 
     A failure usually means that another program has renamed the file since. The next sync accepts that name.
     """
     with suppress(OSError):
-        move(entry, original, owner)
+        rename(entry, original)
 
 
 def remove_tree(entry: Entry) -> None:

@@ -114,7 +114,7 @@ def delete(account: AccountState, name: str) -> None:
             raise errors.NoSuchMailbox
         source = Entry(folders.fd, folder)
         files.rename(source, trash)
-        undo.append(partial(files.rename_back, trash, source, folders.owner))
+        undo.append(partial(files.rename_back, trash, source))
         _remove_row(account, name)
         folders.folder(INBOX).sync(TMP)
         folders.sync()
@@ -148,7 +148,7 @@ def rename(account: AccountState, old: str, new: str) -> None:
                 _make(account, parent, b"", undo)
         for (name, target), (source, destination) in zip(renames, entries, strict=True):
             files.rename(source, destination)
-            undo.append(partial(files.rename_back, destination, source, folders.owner))
+            undo.append(partial(files.rename_back, destination, source))
             _remove_row(account, target)
             mailbox = account.index.mailbox_named(name)
             if mailbox is not None:

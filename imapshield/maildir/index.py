@@ -266,6 +266,11 @@ class Index(IndexDatabase):
         row = key, modseq, removed_at, b"/".join(names)
         self.db.execute("INSERT INTO removed VALUES (?, ?, ?, ?)", row)
 
+    def removed_names(self, key: int) -> dict[bytes, int]:
+        """Return the base names that `note_removed` recorded, and when the files were removed."""
+        rows = self.db.execute("SELECT removed_at, names FROM removed WHERE mailbox = ?", (key,))
+        return {base(name): time for time, names in rows.fetchall() for name in names.split(b"/")}
+
     def note_synced(self, mailbox: MailboxRow) -> None:
         """Record, in a write transaction, that the directories of a mailbox are on stable storage."""
         modseq = mailbox.highestmodseq

@@ -138,9 +138,10 @@ class IndexDatabase:
             with suppress(sqlite3.Error, OSError):
                 if self._epoch is not None and self._files.is_unchanged():
                     self._epoch = None
-                    with self.write(durable=False):
-                        self._begin_epoch()
-                    self._files.write_epoch(self._epoch or 0)
+                    with (
+                        self.write()
+                    ):  # begins an epoch, and waits for the disk before the epoch file is written
+                        pass
         self._close()
 
     def _close(self) -> None:

@@ -5,7 +5,7 @@ need not be synced as well: APPEND and STORE would wait for the disk once more. 
 
 * a message that APPEND, COPY or MULTIAPPEND stored can be back in ``tmp/``, which was synced before the commit;
 * a file that STORE renamed can have its old name, with the old flags;
-* a file that EXPUNGE or REPLACE removed can be back. Its name is in the table ``removed``.
+* a file that EXPUNGE, MOVE or REPLACE removed can be back. Its name is in the table ``removed``.
 
 The flags and UIDs in the index were announced, so the files must follow. `MailboxRow.synced_modseq` says up to which
 MODSEQ the directories are known to be on stable storage. For messages that changed later, the process that opens the
@@ -15,7 +15,7 @@ If another program renamed the file after imapshield did, its flags are newer an
 `MailboxRow.changed_at`, the mtime of the directories after imapshield's last change. A file that was restored after an
 EXPUNGE stays too. Its ctime is after that EXPUNGE, which has recorded its own time: a mistake would lose mail.
 
-MOVE syncs the directories before it commits, so it needs no recovery.
+Messages that are staged are published too (`staging`).
 """
 
 import sqlite3
@@ -47,31 +47,36 @@ def open_account(account: AccountState) -> None:
         return
     if account.index.is_restored:
         account.index.renew_all()
-    account.staging.publish_all()
     recover_all(account)
     tmp = account.folders.folder(INBOX).directory(TMP)
     files.remove_stale(tmp, account.now(), account.staging.staged_names())
 
 
 def recover_all(account: AccountState) -> None:
-    """Recover the mailboxes whose directories may not be on stable storage, and sync them.
+    """Publish staged messages, recover the mailboxes whose directories may not be on stable storage, and sync them.
 
     All files are looked at before one is renamed: copies of a message are links to one file, and a rename of one of
     them changes the ctime of all. For the same reason, the time is recorded first, in case the power fails again.
     """
     index = account.index
-    rows = index.db.execute("SELECT id FROM mailbox WHERE highestmodseq > synced_modseq")
+    unsynced = index.db.execute("SELECT id FROM mailbox WHERE highestmodseq > synced_modseq")
+    keys = [key for (key,) in unsynced.fetchall()]
+    if not keys:
+        account.staging.publish_all()
+        return
     plans: dict[int, list[_Step]] = {}
-    for (key,) in rows.fetchall():
-        with suppress(NoSuchMailbox):
-            plans[key] = _plan(account, index.mailbox(key), account.folder(key))
-        account.folders.release()
     try:
+        with index.write(durable=False):  # no other process is in the middle of a STORE
+            for key in keys:
+                with suppress(NoSuchMailbox):
+                    plans[key] = _plan(account, index.mailbox(key), account.folder(key))
+                account.folders.release()
         if any(plans.values()):
             with index.write():
                 for key, steps in plans.items():
                     if steps:
                         _record(account, key, steps)
+        account.staging.publish_all()
         for key, steps in plans.items():
             with index.write(durable=False):
                 _recover(account, key, steps)

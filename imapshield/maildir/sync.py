@@ -295,11 +295,29 @@ def _apply_listing(
     expunged = [row.uid for row in plan.missing if row.uid in missed]
     modseq = mailbox.highestmodseq + 1
     flags_changed = _apply_renames(account, mailbox, plan.renamed, modseq)
-    uidnext = uid_assignment.add_files(account, mailbox, folder, plan.added, modseq)
+    added = _without_removed(account, mailbox, folder, plan.added)
+    uidnext = uid_assignment.add_files(account, mailbox, folder, added, modseq)
     if expunged:
         account.index.expunge(mailbox, expunged, modseq)
     if uidnext > mailbox.uidnext or flags_changed or expunged:
         account.index.update_mailbox(mailbox.key, highestmodseq=modseq, uidnext=uidnext)
+
+
+def _without_removed(
+    account: AccountState, mailbox: MailboxRow, folder: Folder, added: list[tuple[int, bytes]]
+) -> list[tuple[int, bytes]]:
+    """Return the files that are new, without those that a MOVE of another process is about to remove."""
+    removed = account.index.removed_names(mailbox.key) if added else {}
+    if not removed:
+        return added
+    new: list[tuple[int, bytes]] = []
+    for directory, name in added:
+        removed_at = removed.get(filename.base(name))
+        with suppress(FileNotFoundError):
+            entry = folder.entry(directory, name)
+            if removed_at is None or files.status(entry).st_ctime_ns > removed_at:
+                new.append((directory, name))
+    return new
 
 
 def _apply_renames(

@@ -5,38 +5,41 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
 from imapshield.maildir import files
 from imapshield.maildir.entry import Entry
 from imapshield.maildir.index_database import IndexDatabase
+from imapshield.maildir.index_files import IndexFiles
 from tests.maildir.disk import path_of
 
 INDEX = "imapshield.sqlite"
 
 
-@dataclass
+@dataclass(eq=False)
 class Step:
     """One call that changed directory entries.
 
     Args:
         call: the name of the function of `os`.
         paths: the entries, relative to the Maildir.
-        directories: the inodes of the directories of the entries.
+        directories: the inodes of the directories of the entries, and their mtimes before.
+        after: their mtimes after the step.
         ctime: the ctime that the file had before, in nanoseconds.
         lost: the content of the file that was removed or replaced, None if there was none.
     """
 
     call: str
     paths: tuple[str, ...]
-    directories: set[int]
+    directories: dict[int, int]
     ctime: int
     lost: bytes | None
     is_synced: bool = False
+    after: dict[int, int] = field(default_factory=dict)
 
     def touches(self, other: Step) -> bool:
         """Whether both have an entry in common, or one changes a directory in which the other has an entry."""
@@ -91,6 +94,9 @@ class RecordedDisk:
                 stack.enter_context(mock.patch.object(os, name, self._recorded(name)))
             stack.enter_context(mock.patch.object(os, "fsync", self._recorded_fsync()))
             stack.enter_context(mock.patch.object(IndexDatabase, "write", self._recorded_write()))
+            stack.enter_context(
+                mock.patch.object(IndexFiles, "write_epoch", self._recorded_epoch())
+            )
             yield
 
     def _recorded(self, name: str) -> Callable[..., Any]:
@@ -102,6 +108,7 @@ class RecordedDisk:
                 self.before_step()
             result = real(*args, **kwargs)
             if step is not None:
+                step.after = self._directories(step.paths)
                 self.steps.append(step)
             return result
 
@@ -117,14 +124,21 @@ class RecordedDisk:
         paths = [os.path.abspath(path_of(*pair)) for pair in pairs]
         if any(not path.startswith(self.root + "/") or "/" + INDEX in path for path in paths):
             return None
-        directories = {os.stat(os.path.dirname(path)).st_ino for path in paths}
         ctime = _status(paths[0]).st_ctime_ns if os.path.lexists(paths[0]) else 0
         lost = None
         if name in ("unlink", "rename") and os.path.isfile(paths[-1]):
             with open(paths[-1], "rb") as file:
                 lost = file.read()
         relative = tuple(os.path.relpath(path, self.root) for path in paths)
-        return Step(name, relative, directories, ctime, lost)
+        return Step(name, relative, self._directories(relative), ctime, lost)
+
+    def _directories(self, paths: Iterable[str]) -> dict[int, int]:
+        """Return inode → mtime of the directories of some entries."""
+        found = {}
+        for path in paths:
+            status = os.stat(os.path.dirname(os.path.join(self.root, path)))
+            found[status.st_ino] = status.st_mtime_ns
+        return found
 
     def _recorded_fsync(self) -> Callable[[int], None]:
         real = os.fsync
@@ -154,6 +168,15 @@ class RecordedDisk:
 
         return write
 
+    def _recorded_epoch(self) -> Callable[..., None]:
+        real = IndexFiles.write_epoch
+
+        def write_epoch(index_files: IndexFiles, epoch: int) -> None:
+            self._keep_index()  # a commit precedes it
+            real(index_files, epoch)
+
+        return write_epoch
+
     def _keep_index(self) -> None:
         for suffix in ("", "-wal"):
             path = os.path.join(self.root, INDEX + suffix)
@@ -176,14 +199,18 @@ class RecordedDisk:
         """
         shutil.copytree(self.root, target, symlinks=True)
         ctimes = {}
-        for path in _files(self.root):
+        inodes = {}
+        for path in _all_below(self.root):
             relative = os.path.relpath(path, self.root)
             copied = os.path.join(target, relative)
             status = _status(path)
-            ctimes[os.lstat(copied).st_ino] = status.st_ctime_ns
+            inode = os.lstat(copied).st_ino
+            inodes[status.st_ino] = inode
+            ctimes[inode] = status.st_ctime_ns
             if self._is_new(relative) and status.st_ino not in self._synced_files:
                 os.truncate(copied, 0)
-        for step in self._lost(is_lost):
+        lost = self._lost(is_lost)
+        for step in lost:
             step.undo(target)
             undone = os.path.join(target, step.paths[0])
             if os.path.isfile(undone):
@@ -191,11 +218,25 @@ class RecordedDisk:
         for suffix, content in () if keep_index else self._index.items():
             with open(os.path.join(target, INDEX + suffix), "wb") as file:
                 file.write(content)
-        _adopt_index(target)
-        for path in _files(target):
+        _adopt_index(target, inodes)
+        mtimes = {inodes.get(old): mtime for old, mtime in self._mtimes(lost).items()}
+        for path in _all_below(target):
             status = os.lstat(path)
+            if status.st_ino in mtimes:
+                os.utime(path, ns=(status.st_atime_ns, mtimes[status.st_ino]))
+                status = os.lstat(path)
             old = ctimes.get(status.st_ino, status.st_ctime_ns)
             self._ctimes[status.st_ino] = status.st_ctime_ns, old
+
+    def _mtimes(self, lost: Sequence[Step]) -> dict[int, int]:
+        """Return inode → mtime of the directories in which steps were lost."""
+        mtimes: dict[int, int] = {}
+        for step in self.steps:
+            for inode, mtime in step.directories.items():
+                mtimes.setdefault(inode, mtime)
+            if step not in lost:
+                mtimes.update(step.after)
+        return mtimes
 
     def _is_new(self, path: str) -> bool:
         return any(step.call == "open" and step.paths[0] == path for step in self.steps)
@@ -234,8 +275,13 @@ class OldStatus:
         return getattr(self._status, name)
 
 
-def _files(root: str) -> list[str]:
-    return [os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names]
+def _all_below(root: str) -> list[str]:
+    """Return the paths of all files and directories."""
+    return [
+        os.path.join(folder, name)
+        for folder, directories, names in os.walk(root)
+        for name in directories + names
+    ]
 
 
 def _status(path: str) -> os.stat_result:
@@ -247,17 +293,11 @@ def _status(path: str) -> os.stat_result:
         os.close(fd)
 
 
-def _adopt_index(root: str) -> None:
+def _adopt_index(root: str, inodes: Mapping[int, int]) -> None:
     """Let the index of a copy describe itself and the directories of the copy."""
     path = os.path.join(root, INDEX)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE account SET inode = ?", (os.stat(path).st_ino,))
-        for folder in [root, *(os.path.join(root, name) for name in os.listdir(root))]:
-            for column in ("cur", "new"):
-                directory = os.path.join(folder, column)
-                if os.path.isdir(directory):
-                    status = os.stat(directory)
-                    db.execute(
-                        f"UPDATE mailbox SET {column}_ino = ? WHERE {column}_mtime = ?",  # noqa: S608
-                        (status.st_ino, status.st_mtime_ns),
-                    )
+        for key, cur, new in db.execute("SELECT id, cur_ino, new_ino FROM mailbox").fetchall():
+            row = inodes.get(cur, 0), inodes.get(new, 0), key
+            db.execute("UPDATE mailbox SET cur_ino = ?, new_ino = ? WHERE id = ?", row)
