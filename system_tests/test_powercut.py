@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from benchmarks.powercut import missing_requirement, run
 from benchmarks.powercut_volume import KINDS
 
-CUTS = 300
+CUTS = 200
 OPERATIONS = (
     "APPEND", "MULTIAPPEND", "COPY", "MOVE", "STORE", "STORE, over 26 keywords", "EXPUNGE", "UID EXPUNGE",
     "REPLACE", "REPLACE across mailboxes", "CREATE", "DELETE", "RENAME", "RENAME of a parent", "SUBSCRIBE",
