@@ -114,6 +114,8 @@ def message_names(directory: int) -> frozenset[bytes]:
 
 def names(directory: int) -> list[bytes]:
     """Return the names in an open directory."""
+    # btrfs shows a file that was renamed since the last listing only after the descriptor was rewound.
+    os.lseek(directory, 0, os.SEEK_SET)
     # listdir() of a descriptor returns str.
     return list(map(os.fsencode, os.listdir(directory)))
 

@@ -160,7 +160,7 @@ def accept_moved(root: bytes) -> None:
     epochs = [name.removeprefix(EPOCH_PREFIX) for name in os.listdir(root)]
     last = max((int(number) for number in epochs if number.isdigit()), default=0)
     with suppress(sqlite3.Error):  # it is corrupt, or has another version
-        _execute(path, "UPDATE account SET inode = 0, epoch = max(epoch, ?)", last)
+        _execute(path, "UPDATE account SET inode = 0, generation = 0, epoch = max(epoch, ?)", last)
 
 
 def _check_mailbox(

@@ -51,6 +51,7 @@ _MAX_UIDVALIDITY = 0xFFFFFFFF
 _TO_VERSION_2 = """
 ALTER TABLE account DROP COLUMN boot;
 ALTER TABLE account ADD COLUMN inode INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE account ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE account ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE mailbox ADD COLUMN synced_modseq INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE mailbox ADD COLUMN changed_at INTEGER NOT NULL DEFAULT 0;
@@ -182,9 +183,25 @@ class IndexDatabase:
             with suppress(OSError):  # without the file, only one kind of restored backup is missed
                 self._files.write_epoch(self._epoch or 0)
 
+    @contextmanager
+    def write_unless_full(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """Run a block in a write transaction that is not needed: if the disk is full, it is rolled back, and that is
+        all.
+
+        For cached answers, and for what a sync finds out. A client can read its mail when the disk is full.
+        """
+        try:
+            with self.write(durable) as db:
+                yield db
+        except sqlite3.Error as error:
+            if not is_disk_full(error):
+                raise
+
     def _begin_epoch(self) -> None:
-        inode, _ = self._files.identity()
-        self.db.execute("UPDATE account SET epoch = epoch + 1, inode = ?", (inode,))
+        self.db.execute(
+            "UPDATE account SET epoch = epoch + 1, inode = ?, generation = ?",
+            self._files.identity(),
+        )
         (self._epoch,) = self.db.execute("SELECT epoch FROM account").fetchone()
 
     @contextmanager
@@ -242,13 +259,16 @@ class IndexDatabase:
 
     def renewed(self) -> None:
         """Record, in a write transaction, that this file is the index, and not a copy of it."""
-        self.db.execute("UPDATE account SET inode = ?, epoch = ?", self._files.identity())
+        self.db.execute(
+            "UPDATE account SET inode = ?, generation = ?, epoch = ?",
+            (*self._files.identity(), self._files.last_epoch()),
+        )
         self.is_restored = False
 
     def _open(self, has_mail: Callable[[], bool], was_replaced: bool) -> None:
         is_new = self._files.create()
         # The epoch files are read before the database: another process writes them after its commit.
-        inode, last_epoch = self._files.identity()
+        last_epoch = self._files.last_epoch()
         with self._files.rights():
             db = _connect(os.fsdecode(self._files.path))
         try:
@@ -262,7 +282,7 @@ class IndexDatabase:
                 raise IndexTooNew
             if is_new:
                 self._files.sync()
-            self.is_restored = was_replaced or _is_copy(db, inode, last_epoch)
+            self.is_restored = was_replaced or _is_copy(db, self._files.identity(), last_epoch)
             if self.is_restored and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 # Its write-ahead log may be that of the file that it replaced.
                 raise _corrupt()
@@ -294,10 +314,10 @@ class IndexDatabase:
             schema = resources.files("imapshield.maildir").joinpath("schema.sql").read_text("utf-8")
             _execute_all(db, schema)
             uidvalidity = self.first_uidvalidity(REBUILT_MARGIN if has_mail else 0)
-            inode, epoch = self._files.identity()
             db.execute(
-                "INSERT INTO account (id, uidvalidity, inode, epoch) VALUES (1, ?, ?, ?)",
-                (uidvalidity, inode, epoch),
+                "INSERT INTO account (id, uidvalidity, inode, generation, epoch)"
+                " VALUES (1, ?, ?, ?, ?)",
+                (uidvalidity, *self._files.identity(), self._files.last_epoch()),
             )
             db.execute("INSERT INTO sqlite_sequence VALUES ('mailbox', ?)", (secrets.randbits(40),))
             db.execute(f"PRAGMA user_version = {VERSION}")
@@ -360,10 +380,11 @@ def _execute_all(db: sqlite3.Connection, script: str) -> None:
             statement = ""
 
 
-def _is_copy(db: sqlite3.Connection, inode: int, last_epoch: int) -> bool:
+def _is_copy(db: sqlite3.Connection, identity: tuple[int, int], last_epoch: int) -> bool:
     """Whether the database describes another file than itself, or an older epoch than the last one."""
-    recorded_inode, epoch = db.execute("SELECT inode, epoch FROM account").fetchone()
-    return recorded_inode not in (0, inode) or epoch < last_epoch
+    inode, generation, epoch = db.execute("SELECT inode, generation, epoch FROM account").fetchone()
+    is_other_generation = 0 not in (generation, identity[1]) and generation != identity[1]
+    return epoch < last_epoch or (inode != 0 and (inode != identity[0] or is_other_generation))
 
 
 def is_disk_full(error: sqlite3.Error) -> bool:

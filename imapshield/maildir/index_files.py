@@ -7,7 +7,8 @@ A restored index
 A backup of the index does not know the UIDs that were assigned after it was made. Used as it is, it would assign them
 again, to other messages. These signs show that a database is a copy:
 
-* Its inode is not the one that it has recorded: tar, rsync, and cp into a new directory make a new file.
+* Its inode, or the generation of the inode, is not the one that it has recorded: tar, rsync, and cp into a new
+  directory make a new file.
 * There is a file ``imapshield.epoch-N`` with an N above the one that it has recorded. Each process begins an epoch at
   its first write, and another one when it closes the index. So a database that ``cp`` has overwritten in place is older
   than the epoch file, which ``cp`` does not know.
@@ -17,9 +18,12 @@ Not detected is a whole file system that was set back (a snapshot of a disk or o
 that was copied while the server ran and was put back in place with ``cp`` after that same process was killed.
 """
 
+import fcntl
 import os
 import secrets
 import stat
+import struct
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
@@ -31,6 +35,20 @@ from imapshield.maildir.file_rights import file_rights
 INDEX_FILE = b"imapshield.sqlite"
 UIDVALIDITY_FILE = b"imapshield-uidvalidity"
 EPOCH_PREFIX = b"imapshield.epoch-"
+
+
+_GET_VERSION = 2 << 30 | struct.calcsize("l") << 16 | ord("v") << 8 | 1  # FS_IOC_GETVERSION
+
+
+def file_identity(fd: int) -> tuple[int, int]:
+    """Return the inode of an open file, and the inode's generation, 0 where the file system has none.
+
+    File systems use the inode of a removed file again, often at once. Its generation is then another one.
+    """
+    version = bytearray(8)
+    with suppress(OSError):
+        fcntl.ioctl(fd, _GET_VERSION, version)
+    return os.fstat(fd).st_ino, int.from_bytes(version[:4], sys.byteorder)
 
 
 class IndexFiles:
@@ -162,10 +180,16 @@ class IndexFiles:
                 files.unlink(log)
 
     def identity(self) -> tuple[int, int]:
-        """Return the inode of the database, and the last epoch of which there is a file."""
-        epochs = [_epoch(name) for name in files.names(self.directory)]
-        inode = files.status(Entry(self.directory, INDEX_FILE)).st_ino
-        return inode, max(epochs, default=0)
+        """Return the inode of the database and its generation."""
+        fd = files.open_message(Entry(self.directory, INDEX_FILE))
+        try:
+            return file_identity(fd)
+        finally:
+            os.close(fd)
+
+    def last_epoch(self) -> int:
+        """Return the last epoch of which there is a file, 0 if there is none."""
+        return max(map(_epoch, files.names(self.directory)), default=0)
 
     def write_epoch(self, epoch: int) -> None:
         """Create the file of an epoch, and remove those of earlier ones."""

@@ -308,6 +308,7 @@ class OpenFolders:
 
     def mailboxes(self) -> list[str]:
         """Return the names of all mailboxes that have a folder, sorted."""
+        os.lseek(self._fd, 0, os.SEEK_SET)  # see `files.names`
         with os.scandir(self._fd) as entries:
             directories = [
                 os.fsencode(entry.name)
