@@ -36,7 +36,7 @@ from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
 from imapshield.maildir.paths import CUR, TMP
 from imapshield.maildir.sync import find_or_add
-from imapshield.maildir.unreadable import log_unreadable
+from imapshield.maildir.unreadable import log_once, log_unreadable
 
 _FAILS_ALONE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR)
 """Errors of one file that do not stop a COPY or MOVE of others. An error of the disk does."""
@@ -164,9 +164,8 @@ def copy(
         command = _Copy(account, key, target_row.key, move, directory, undo)
         result = command.run(uids)
     if directory == TMP and result.target_uids:
-        if move:
-            command.remove_originals()
-        account.staging.publish(target_row, result.target_uids[0])
+        remove = command.remove_originals if move else None
+        account.staging.publish(target_row, result.target_uids[0], remove)
     return result._replace(delta=account.index.delta_since(key, since))
 
 
@@ -208,6 +207,8 @@ class _Copy:
         account, index = self._account, self._account.index
         source, target = self._source, self._target
         stat_or_create(self._source_folder)
+        if self._move:
+            self._source_folder.require_writable()
         target_before = stat_or_create(self._target_folder)
         rows = index.message_rows(_COPIED_COLUMNS, source.key, uids)
         if not self._move:
@@ -280,20 +281,20 @@ class _Copy:
         self._originals.append(entry)
 
     def remove_originals(self) -> None:
-        """Remove the files of moved messages, after the commit.
+        """Remove the files of moved messages, in the write transaction that publishes their copies.
 
         That comes before publishing: a rename of the copy, which is a link to the same file, would make the original
         look newer than its entry in the table ``removed``.
         """
         index, folder = self._account.index, self._source_folder
-        with index.write(durable=False):
-            mailbox = index.mailbox(self._source.key)
-            before = stat_or_create(folder)
-            for entry in self._originals:
-                try:
-                    files.unlink(entry)
-                except FileNotFoundError:
-                    continue  # another program has removed it
-                except OSError as error:
-                    log_unreadable(self._account, folder.path + b"/" + entry.name, error)
-            record_own_change(index, mailbox, folder, before)
+        mailbox = index.mailbox(self._source.key)
+        before = stat_or_create(folder)
+        for entry in self._originals:
+            try:
+                files.unlink(entry)
+            except FileNotFoundError:
+                continue  # another program has removed it
+            except OSError as error:
+                text = f"could not be removed after a MOVE: {error.strerror}; remove it"
+                log_once(self._account, folder.path + b"/" + entry.name, text)
+        record_own_change(index, mailbox, folder, before)

@@ -24,6 +24,7 @@ from imapshield.maildir.other_servers import fs_layout_warning, may_be_fs_folder
 from imapshield.maildir.paths import (
     CUR,
     DIRECTORY_NAMES,
+    NEW,
     folder_name,
     irregular_folders,
     mailbox_name,
@@ -113,6 +114,17 @@ class Folder:
             fd = self.directory(number)
             with naming_errors(self.path + b"/" + DIRECTORY_NAMES[number]):
                 os.fsync(fd)
+
+    def require_writable(self) -> None:
+        """Check that files can be removed from ``cur/`` and ``new/``.
+
+        Raises:
+            PermissionError: they cannot.
+        """
+        for number in (CUR, NEW):
+            if not os.access(b".", os.W_OK, dir_fd=self.directory(number), effective_ids=True):
+                path = self.path + b"/" + DIRECTORY_NAMES[number]
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
     def complete(self) -> None:
         """Create the directories that the folder lacks, and sync the folder."""

@@ -85,13 +85,22 @@ class Staging:
         )
         return {name for (name,) in names}
 
-    def publish(self, mailbox: MailboxRow, first_uid: int = 1) -> None:
+    def publish(
+        self,
+        mailbox: MailboxRow,
+        first_uid: int = 1,
+        before: Callable[[], None] | None = None,
+    ) -> None:
         """Publish a mailbox's staged messages whose UID is at least `first_uid`.
+
+        `before` is called first, in the same transaction.
 
         The messages are committed and can be read from ``tmp/``, so an error of the disk or the index is only logged.
         """
         try:
             with self._index.write(durable=False):
+                if before is not None:
+                    before()
                 self._publish(mailbox.key, first_uid)
         except (OSError, sqlite3.Error, NoSuchMailbox) as error:
             self._log_warning(

@@ -121,6 +121,8 @@ def crashed_copy(root: str, target: str) -> None:
     path = os.path.join(target, "imapshield.sqlite")
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE account SET inode = ?", (os.stat(path).st_ino,))
+        # The files of the copy are newer than those that a crash leaves.
+        db.execute("UPDATE removed SET removed_at = ?", (2**62,))
 
 
 @contextmanager
