@@ -13,8 +13,8 @@ Rules
   message may exist twice after a crash, but it is never lost.
 * The messages of one APPEND (RFC 3502), of one COPY or of one MOVE, are all stored after a crash or none of them is:
   see `staging`.
-* The names of a MOVE's originals are in the table ``removed`` from the commit on. So `sync` does not take them for new
-  mail, and `recovery` removes those that a crash has left.
+* The originals of a MOVE or REPLACE are removed after the commit. From then on, their names are in the table
+  ``removed``. So `sync` does not take them for new mail, and `recovery` removes those that a crash has left.
 * COPY and MOVE skip a message whose file cannot be linked, and return its UID as failed.
 """
 
@@ -77,25 +77,43 @@ def replace(
         written = _write_files(account, mailbox, [message], undo)
         with account.index.write():
             appended = _insert(account, mailbox.key, [message], written, CUR, undo)
-            _remove(account, key, uid)
+            originals = _expunge_original(account, key, uid)
+    with account.index.write(durable=False):
+        _remove_originals(account, key, originals)
     return ReplaceResult(appended, account.index.delta_since(key, since))
 
 
-def _remove(account: AccountState, key: int, uid: int) -> None:
-    mailbox = account.index.mailbox(key)
-    folder = account.folder(key)
-    before = stat_or_create(folder)
+def _expunge_original(account: AccountState, key: int, uid: int) -> list[Entry]:
+    """Remove a message from the index, in a write transaction; return its file, to be removed after the commit."""
+    mailbox, folder = account.index.mailbox(key), account.folder(key)
     rows = account.index.message_rows("place, name", key, [uid])
     if not rows:
         raise MessageExpunged
-    directory, name = rows[0]
+    folder.require_writable()
+    entry = folder.entry(*rows[0])
     try:
-        files.unlink(folder.entry(directory, name))
+        status = files.status(entry)
     except FileNotFoundError:
-        files.unlink(FileFinder(folder).current_entry(name))
-    account.index.expunge(mailbox, [uid], mailbox.highestmodseq + 1)
-    removed_at = stat_or_create(folder).changed_at
-    account.index.note_removed(key, mailbox.highestmodseq + 1, removed_at, [name])
+        entry = FileFinder(folder).current_entry(rows[0][1])
+        status = files.status(entry)
+    modseq = mailbox.highestmodseq + 1
+    account.index.expunge(mailbox, [uid], modseq)
+    account.index.note_removed(key, modseq, status.st_ctime_ns, [entry.name])
+    return [entry]
+
+
+def _remove_originals(account: AccountState, key: int, originals: Sequence[Entry]) -> None:
+    """Remove the files of messages that REPLACE or MOVE has expunged, in a write transaction."""
+    mailbox, folder = account.index.mailbox(key), account.folder(key)
+    before = stat_or_create(folder)
+    for entry in originals:
+        try:
+            files.unlink(entry)
+        except FileNotFoundError:
+            continue  # another program has removed it
+        except OSError as error:
+            text = f"could not be removed after a MOVE or REPLACE: {error.strerror}; remove it"
+            log_once(account, folder.path + b"/" + entry.name, text)
     record_own_change(account.index, mailbox, folder, before)
 
 
@@ -286,15 +304,4 @@ class _Copy:
         That comes before publishing: a rename of the copy, which is a link to the same file, would make the original
         look newer than its entry in the table ``removed``.
         """
-        index, folder = self._account.index, self._source_folder
-        mailbox = index.mailbox(self._source.key)
-        before = stat_or_create(folder)
-        for entry in self._originals:
-            try:
-                files.unlink(entry)
-            except FileNotFoundError:
-                continue  # another program has removed it
-            except OSError as error:
-                text = f"could not be removed after a MOVE: {error.strerror}; remove it"
-                log_once(self._account, folder.path + b"/" + entry.name, text)
-        record_own_change(index, mailbox, folder, before)
+        _remove_originals(self._account, self._source.key, self._originals)

@@ -73,7 +73,7 @@ class FetchCache:
         row = db.execute("SELECT id, used FROM item WHERE text = ?", (name,)).fetchone()
         if row is not None and now - row[1] < _TOUCH_SECONDS:
             return int(row[0])
-        with self._index.write():
+        with self._index.write(durable=False):
             if name.startswith(_FIELD_LIST):
                 self._drop_old_field_lists()
             db.execute(
@@ -130,7 +130,7 @@ class FetchCache:
         """
         if not answers and not sizes:
             return
-        with self._index.write() as db:
+        with self._index.write(durable=False) as db:
             if self._may_have_other_versions:
                 self._remove_other_versions()
             db.executemany(

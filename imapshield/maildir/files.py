@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from imapshield.maildir.entry import Entry, Ownership, named
+from imapshield.maildir.filename import base
 from imapshield.wire.commands.base import LiteralData
 
 MAX_MESSAGE_SIZE = 256 << 20
@@ -302,7 +303,7 @@ def remove_tree(entry: Entry) -> None:
 
 
 def remove_stale(tmp: int, now: float, kept: Container[bytes]) -> None:
-    """Remove from an open ``tmp/`` the files that a crash left there, except those with a name in `kept`.
+    """Remove from an open ``tmp/`` the files that a crash left there, except those with a base name in `kept`.
 
     Raises nothing.
     """
@@ -311,7 +312,7 @@ def remove_stale(tmp: int, now: float, kept: Container[bytes]) -> None:
             entry = Entry(tmp, name)
             with suppress(FileNotFoundError):
                 # The ctime: a hard link to an old message has that message's mtime.
-                if now - status(entry).st_ctime > STALE_SECONDS and name not in kept:
+                if now - status(entry).st_ctime > STALE_SECONDS and base(name) not in kept:
                     remove_tree(entry)
 
 

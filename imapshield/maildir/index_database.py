@@ -138,10 +138,8 @@ class IndexDatabase:
             with suppress(sqlite3.Error, OSError):
                 if self._epoch is not None and self._files.is_unchanged():
                     self._epoch = None
-                    with (
-                        self.write()
-                    ):  # begins an epoch, and waits for the disk before the epoch file is written
-                        pass
+                    with self.write():
+                        pass  # a durable transaction begins an epoch
         self._close()
 
     def _close(self) -> None:

@@ -49,7 +49,7 @@ class IndexFiles:
         self.path = directory_path + b"/" + INDEX_FILE
         self.directory = -1
         self.owner = Ownership(-1, -1, 0o700)
-        self._stamps: list[tuple[int, int]] = []
+        self._stamps: list[tuple[int, int, int]] = []
 
     def create(self) -> bool:
         """Create an empty database file if there is none; return whether this call created it.
@@ -69,15 +69,37 @@ class IndexFiles:
             error.filename = self.path
             raise
         try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise StoreIOError
-            if is_new or (status.st_uid == 0 and status.st_nlink == 1):
-                # An older version of imapshield, run as root, made files that belong to root.
+            if is_new:
                 self.owner.give(fd, self.owner.mode & 0o666)
+            elif self.owner.uid != -1:
+                self._take_from_root(fd)
         finally:
             os.close(fd)
         return is_new
+
+    def _take_from_root(self, fd: int) -> None:
+        """Give the database to the owner of the Maildir, if an older version of imapshield made it as root.
+
+        Another file of root, which the owner has moved here, has not the header of such a database (SQLite file format,
+        section 1.3). The log of the older version is complete only if it was closed; it is given too if it is one.
+        """
+        for suffix, is_own in ((b"", _is_index_header), (b"-wal", _is_log_header)):
+            entry = Entry(self.directory, INDEX_FILE + suffix)
+            with suppress(FileNotFoundError):
+                opened = os.dup(fd) if not suffix else files.open_message(entry)
+                try:
+                    status = os.fstat(opened)
+                    is_roots = status.st_uid == 0 and status.st_nlink == 1
+                    if is_roots and is_own(files.read_range(opened, 0, 100)):
+                        self.owner.give(opened, self.owner.mode & 0o666)
+                finally:
+                    os.close(opened)
+        shared_memory = Entry(self.directory, INDEX_FILE + b"-shm")
+        with suppress(FileNotFoundError):
+            if files.status(shared_memory).st_uid == 0:
+                files.remove(shared_memory)  # SQLite builds it again
 
     def rights(self) -> AbstractContextManager[None]:
         """Return a context in which SQLite opens and closes the files."""
@@ -93,21 +115,28 @@ class IndexFiles:
             stamps = self._read_stamps()
         except OSError:
             return False
-        for (inode, mtime), (old_inode, old_mtime) in zip(stamps, self._stamps, strict=True):
-            if old_inode and (inode != old_inode or mtime < old_mtime):
+        for (inode, mtime, ctime), (old_inode, old_mtime, _) in zip(
+            stamps, self._stamps, strict=True
+        ):
+            was_set_back = mtime < old_mtime and mtime != ctime
+            if old_inode and (inode != old_inode or was_set_back):
                 return False
         self._stamps = stamps
         return True
 
-    def _read_stamps(self) -> list[tuple[int, int]]:
-        """Return inode and mtime of the database and of its log; zeros for a log that does not exist."""
+    def _read_stamps(self) -> list[tuple[int, int, int]]:
+        """Return inode, mtime and ctime of the database and of its log; zeros for a log that does not exist.
+
+        A write gives a file equal times, also after the clock was set back. A program that restores a file sets its
+        mtime, but cannot set its ctime.
+        """
         stamps = []
         for path in (self.path, self.path + b"-wal"):
             try:
                 status = os.stat(path)
-                stamps.append((status.st_ino, status.st_mtime_ns))
+                stamps.append((status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
             except FileNotFoundError:
-                stamps.append((0, 0))
+                stamps.append((0, 0, 0))
         return stamps
 
     def detach(self, close: Callable[[], None]) -> None:
@@ -172,6 +201,15 @@ class IndexFiles:
                     Entry(self.directory, aside + suffix),
                 )
         return os.path.dirname(self.path) + b"/" + aside
+
+
+def _is_index_header(octets: bytes) -> bool:
+    version = int.from_bytes(octets[60:64], "big")
+    return octets.startswith(b"SQLite format 3\0") and version in (1, 2)
+
+
+def _is_log_header(octets: bytes) -> bool:
+    return octets[:4] in (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 
 
 def _epoch(name: bytes) -> int:

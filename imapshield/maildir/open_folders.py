@@ -138,6 +138,7 @@ class Folder:
         """Close the descriptors."""
         for fd in (self.fd, *self._directories.values()):
             os.close(fd)
+        self.fd = -1
         self._directories.clear()
 
 

@@ -50,7 +50,7 @@ import errno
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
 
-from imapshield.errors import NoSuchMailbox
+from imapshield.errors import NoSuchMailbox, StoreIOError
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import OpenedMailbox
 from imapshield.maildir import filename, files, list_files, uid_assignment, uid_exchange
@@ -208,8 +208,11 @@ def synchronize(
 
     Raises:
         NoSuchMailbox: the folder does not exist.
+        StoreIOError: the folder could not be recovered after a crash.
     """
     index, key = account.index, mailbox.key
+    if key in account.unrecovered:
+        raise StoreIOError  # files that are not where the index has them would be taken for expunged messages
     folder = account.folders.folder(mailbox.name)
     stamps = stat_or_create(folder)
     scan_cur = _must_read_cur(account, mailbox, stamps)
