@@ -9,8 +9,8 @@ from functools import partial
 from imapshield.maildir import files
 from imapshield.maildir.filename import base
 from imapshield.maildir.folder_listing import list_folder
-from imapshield.maildir.index_database import VERSION
 from imapshield.maildir.index_files import EPOCH_PREFIX, INDEX_FILE
+from imapshield.maildir.index_schema import VERSION
 from imapshield.maildir.list_files import MAX_LIST_SIZE
 from imapshield.maildir.mail_check import Finding
 from imapshield.maildir.open_folders import opened_folder

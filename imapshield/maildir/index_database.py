@@ -25,14 +25,11 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import resources
 
 from imapshield.errors import IndexTooNew, NoSpace, StoreBusy, StoreError, StoreIOError
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.index_files import IndexFiles
-
-VERSION = 2
-"""The version of schema.sql, stored as ``user_version``."""
+from imapshield.maildir.index_schema import VERSION, create_tables, migrate
 
 BUSY_SECONDS = 10.0
 """Seconds to wait for another process that holds the lock."""
@@ -47,33 +44,6 @@ first LIST of thousands of folders of another server would otherwise wait for th
 
 _DISK_ERRORS = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
 _MAX_UIDVALIDITY = 0xFFFFFFFF
-
-_TO_VERSION_2 = """
-ALTER TABLE account DROP COLUMN boot;
-ALTER TABLE account ADD COLUMN inode INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE account ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE account ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE mailbox ADD COLUMN synced_modseq INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE mailbox ADD COLUMN changed_at INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE mailbox ADD COLUMN cur_files INTEGER NOT NULL DEFAULT 0;
-UPDATE mailbox SET uidnext = min(uidnext + 1000, 4294967295), highestmodseq = highestmodseq + 1000;
-UPDATE mailbox SET floor = highestmodseq, synced_modseq = highestmodseq;
-UPDATE account SET octets = octets + (SELECT total(length(entry) + length(value)) FROM metadata);
-CREATE TABLE removed (
-    mailbox INTEGER NOT NULL,
-    modseq INTEGER NOT NULL,
-    removed_at INTEGER NOT NULL,
-    names BLOB NOT NULL,
-    PRIMARY KEY (mailbox, modseq)
-) WITHOUT ROWID;
-CREATE TRIGGER metadata_inserted AFTER INSERT ON metadata BEGIN
-    UPDATE account SET octets = octets + length(new.entry) + length(new.value);
-END;
-CREATE TRIGGER metadata_deleted AFTER DELETE ON metadata BEGIN
-    UPDATE account SET octets = octets - length(old.entry) - length(old.value);
-END;
-"""
-"""Version 1 did not sync its commits. The last ones may be lost, so 1,000 UIDs and MODSEQs are skipped."""
 
 
 class IndexDatabase:
@@ -276,7 +246,7 @@ class IndexDatabase:
             if version == 0:
                 self._create(db, has_mail())
             elif version < VERSION:
-                _migrate(db)
+                migrate(db)
             elif version > VERSION:
                 self._log_too_new(version)
                 raise IndexTooNew
@@ -311,8 +281,7 @@ class IndexDatabase:
     def _create(self, db: sqlite3.Connection, has_mail: bool) -> None:
         db.execute("BEGIN IMMEDIATE")
         if db.execute("PRAGMA user_version").fetchone() == (0,):  # no other process was faster
-            schema = resources.files("imapshield.maildir").joinpath("schema.sql").read_text("utf-8")
-            _execute_all(db, schema)
+            create_tables(db)
             uidvalidity = self.first_uidvalidity(REBUILT_MARGIN if has_mail else 0)
             db.execute(
                 "INSERT INTO account (id, uidvalidity, inode, generation, epoch)"
@@ -355,29 +324,6 @@ def _connect(path: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    """Change a database of version 1 to the current schema."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        if db.execute("PRAGMA user_version").fetchone() == (1,):
-            _execute_all(db, _TO_VERSION_2)
-            db.execute(f"PRAGMA user_version = {VERSION}")
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-
-
-def _execute_all(db: sqlite3.Connection, script: str) -> None:
-    """Execute statements; executescript() would commit first."""
-    statement = ""
-    for line in script.splitlines():
-        statement += line.partition("--")[0] + "\n"
-        if sqlite3.complete_statement(statement):
-            db.execute(statement)
-            statement = ""
 
 
 def _is_copy(db: sqlite3.Connection, identity: tuple[int, int], last_epoch: int) -> bool:

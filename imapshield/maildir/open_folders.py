@@ -127,8 +127,11 @@ class Folder:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
     def complete(self) -> None:
-        """Create the directories that the folder lacks, and sync the folder."""
-        for name in DIRECTORY_NAMES:
+        """Create the directories that the folder lacks, and sync the folder.
+
+        ``cur/`` comes last, because it makes the folder a mailbox, into which other programs may deliver.
+        """
+        for name in reversed(DIRECTORY_NAMES):
             with suppress(FileExistsError):
                 files.make_directory(Entry(self.fd, name), self.owner)
         with naming_errors(self.path):
