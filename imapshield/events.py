@@ -73,7 +73,7 @@ class LimitTriggered(Event):
         value: the configured limit.
         observed: the value that reached it.
         action: what the server did. "reset": it reset the connection (TCP RST). "bye": it sent BYE and closed.
-            "refused": it refused a connection or answered BAD. "none": nothing, in report-only mode.
+            "refused": it refused a connection or a command. "none": nothing, in report-only mode.
         user: the logged-in user, or "".
         sample: the tag and name of the command that reached the limit, as in `BadCommandReceived`.
     """

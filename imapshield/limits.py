@@ -87,7 +87,19 @@ class Limits:
         64 << 20, "Size of one message of APPEND; clients see APPENDLIMIT."
     )
     max_append_size: int = _user(
-        256 << 20, "Size of all messages of one APPEND together, while they arrive."
+        256 << 20,
+        "Size of all messages of one APPEND together, with what CATENATE takes from stored messages.",
+    )
+    catenate_burst_bytes: int = _user(
+        128 << 20,
+        "Bytes that the CATENATEs of one account may take from stored messages at once, before"
+        " catenate_bytes_per_second applies. A command of a few hundred bytes could otherwise fill the disk. A draft"
+        " with attachments is saved several times before a client reaches it.",
+    )
+    catenate_bytes_per_second: int = _user(
+        8 << 20,
+        "Bytes per second that the CATENATEs of one account may take from stored messages. A client that saves a draft"
+        " with 25 MB of attachments every minute needs a twentieth. 0 means no limit.",
     )
     max_bad_commands: int = _user(
         50,

@@ -9,6 +9,7 @@ from imapshield.edge.authentication import Authentication
 from imapshield.edge.compress import Deflater, InputDecoder
 from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.write_buffer import Disconnected
+from imapshield.guard.verdicts import LimitReached
 from imapshield.wire.framing import RawCommand
 
 
@@ -112,6 +113,10 @@ class SessionIO(Authentication):
         """Report an invalid command, of which `sample` is the beginning, and the answer `text`; count it."""
         self._owner.reporter.bad_command(sample, text)
         self._owner.guard.bad_command()
+
+    def limit_reached(self, limit: str, value: float, observed: float) -> None:
+        """Report that the running command is refused because of a limit."""
+        self._owner.reporter.limit_triggered("refused", LimitReached(limit, value, observed))
 
     def command_failed(self, command: str, traceback: str) -> str:
         """Report an internal error; returns a reference that the client can quote."""

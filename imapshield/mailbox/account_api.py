@@ -21,6 +21,7 @@ from zope.interface import Attribute, Interface
 
 from imapshield.mailbox import values
 from imapshield.mailbox.columns import Columns
+from imapshield.mailbox.copy_rate import CopyRate
 from imapshield.mailbox.deltas import Change
 from imapshield.wire.commands.base import LiteralData
 from imapshield.wire.commands.fetch import FetchItem
@@ -211,6 +212,10 @@ class INotify(Interface):
 
 class ICatenate(Interface):
     """An account that can build new messages from parts of stored ones (CATENATE, RFC 4469)."""
+
+    copy_rate: CopyRate = Attribute(
+        "What all sessions of the account have taken from stored messages. Sessions read and replace it."
+    )
 
     def stored_part(mailbox: IMailbox, uid: int, item: FetchItem, size: int) -> LiteralData:
         """Return a part of a stored message as content for `IAccount.append`, which reads it.

@@ -19,6 +19,7 @@ from zope.interface import Interface, directlyProvides, implementer
 from imapshield.errors import NoSuchMailbox, StoreError
 from imapshield.mailbox import values
 from imapshield.mailbox.account_api import IAccount, ICatenate, IMailbox, INotify
+from imapshield.mailbox.copy_rate import CopyRate
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.prefixed_store import PrefixedStore
 from imapshield.mailbox.storage import ChangeNotifier, IStore, Subscription, Worker
@@ -61,6 +62,7 @@ class StoreAccount:
         self.user = user
         self.namespace = namespace
         self.sessions = 0
+        self.copy_rate = CopyRate()
         self.change_notifier = change_notifier
         self._listeners: dict[Callable[[values.AccountEvent], None], None] = {}
         self._watches: dict[str, Subscription] = {}

@@ -78,9 +78,10 @@ def replace(
         with account.index.write():
             appended = _insert(account, mailbox.key, [message], written, CUR, undo)
             originals = _expunge_original(account, key, uid)
+            delta = account.index.delta_since(key, since)
     with account.index.write(durable=False):
         _remove_originals(account, key, originals)
-    return ReplaceResult(appended, account.index.delta_since(key, since))
+    return ReplaceResult(appended, delta)
 
 
 def _expunge_original(account: AccountState, key: int, uid: int) -> list[Entry]:
@@ -97,7 +98,7 @@ def _expunge_original(account: AccountState, key: int, uid: int) -> list[Entry]:
         entry = FileFinder(folder).current_entry(rows[0][1])
         status = files.status(entry)
     modseq = mailbox.highestmodseq + 1
-    account.index.expunge(mailbox, [uid], modseq)
+    account.index.update_mailbox(key, **account.index.expunge(mailbox, [uid], modseq))
     account.index.note_removed(key, modseq, status.st_ctime_ns, [entry.name])
     return [entry]
 
@@ -124,7 +125,7 @@ def _write_files(
     undo: files.UndoSteps,
 ) -> list[tuple[bytes, int, int]]:
     """Write messages into ``tmp/``, and sync it; return (base name, size, INTERNALDATE) of each."""
-    folder = account.folder(mailbox.key)
+    folder = account.folders.folder(mailbox.name)
     stat_or_create(folder)
     now = int(account.now())
     written: list[tuple[bytes, int, int]] = []
@@ -152,7 +153,7 @@ def _insert(
 ) -> AppendResult:
     """Give the written files their names and rows, in a write transaction."""
     mailbox = account.staging.published(key)
-    folder = account.folder(key)
+    folder = account.folders.folder(mailbox.name)
     before = stat_or_create(folder)
     folder_flags = account.keywords.add(mailbox, [f for message in messages for f in message.flags])
     modseq, saved = mailbox.highestmodseq + 1, int(account.now())
@@ -181,10 +182,11 @@ def copy(
     with files.UndoSteps() as undo, account.index.write():
         command = _Copy(account, key, target_row.key, move, directory, undo)
         result = command.run(uids)
+        result = result._replace(delta=account.index.delta_since(key, since))
     if directory == TMP and result.target_uids:
         remove = command.remove_originals if move else None
         account.staging.publish(target_row, result.target_uids[0], remove)
-    return result._replace(delta=account.index.delta_since(key, since))
+    return result
 
 
 class _Copy:
@@ -211,8 +213,8 @@ class _Copy:
         self._account = account
         self._target = account.staging.published(target_key)
         self._source = account.index.mailbox(key)
-        self._source_folder = account.folder(key)
-        self._target_folder = account.folder(target_key)
+        self._source_folder = account.folders.folder(self._source.name)
+        self._target_folder = account.folders.folder(self._target.name)
         self._move = move
         self._directory = directory
         self._undo = undo
@@ -244,7 +246,7 @@ class _Copy:
         if self._move:
             source = index.mailbox(source.key)
             modseq = source.highestmodseq + 1
-            index.expunge(source, copied, modseq)
+            index.update_mailbox(source.key, **index.expunge(source, copied, modseq))
             linked_at = self._target_folder.status(TMP).st_mtime_ns
             names = [entry.name for entry in self._originals]
             index.note_removed(source.key, modseq, linked_at, names)

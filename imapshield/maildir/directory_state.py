@@ -69,9 +69,13 @@ def stat_or_create(folder: Folder) -> DirectoryStamps:
 
 
 def record_own_change(
-    index: Index, mailbox: MailboxRow, folder: Folder, before: DirectoryStamps
-) -> None:
-    """Record the times that a change by imapshield gave to the directories, in a write transaction.
+    index: Index,
+    mailbox: MailboxRow,
+    folder: Folder,
+    before: DirectoryStamps,
+    **changed: object,
+) -> DirectoryStamps:
+    """Record the times that a change by imapshield gave to the directories, in a write transaction; return them.
 
     `changed_at` is recorded always. The times that show what to read are recorded only if the directory had the
     recorded time before the change; otherwise another program's change is still to be read. A change by another program
@@ -82,17 +86,21 @@ def record_own_change(
         mailbox: the mailbox's row as the index has it now, apart from its UIDNEXT and HIGHESTMODSEQ.
         folder: the mailbox's folder.
         before: the times before the change.
+        changed: other fields of the mailbox to record in the same statement, as for `Index.update_mailbox`.
     """
     if mailbox.highestmodseq - mailbox.synced_modseq > MAX_UNSYNCED:
         folder.sync(CUR, NEW)
         index.note_synced(mailbox)
     after = stat_or_create(folder)
-    fields: dict[str, object] = {"changed_at": after.changed_at}
+    fields = changed | {"changed_at": after.changed_at}
     flags = mailbox.directory_flags
     if before[:2] == (mailbox.cur_mtime, mailbox.cur_ino) and before[:2] != after[:2]:
-        fields.update(cur_mtime=after.cur_mtime, cur_ino=after.cur_ino)
+        fields["cur_mtime"] = after.cur_mtime
+        if after.cur_ino != mailbox.cur_ino:
+            fields["cur_ino"] = after.cur_ino
         flags |= CUR_MTIME_UNTRUSTED
     if before[2:] == (mailbox.new_mtime, mailbox.new_ino) and before[2:] != after[2:]:
         fields.update(new_mtime=after.new_mtime, new_ino=after.new_ino)
         flags |= NEW_MTIME_UNTRUSTED
     index.update_mailbox(mailbox.key, directory_flags=flags, **fields)
+    return after

@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
+from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir.entry import Entry, Ownership, named
 from imapshield.maildir.filename import base
 from imapshield.wire.commands.base import LiteralData
@@ -40,7 +41,6 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_HARD_LINKS = (
     errno.EPERM,
     errno.EXDEV,
-    errno.EMLINK,
     errno.ENOTSUP,
     errno.EOPNOTSUPP,
     errno.ENOSYS,
@@ -245,6 +245,8 @@ def duplicate(source: Entry, target: Entry, owner: Ownership) -> None:
     """Give a message a second name, or make a second file where the file system has no hard links.
 
     Raises:
+        StoreLimitExceeded: the message has as many names as the file system permits, 65,000 on ext4. To make a second
+            file then would let an account fill the disk with short commands.
         OSError: with ELOOP if the source is a symbolic link.
     """
     if not stat.S_ISREG(status(source).st_mode):
@@ -258,6 +260,9 @@ def duplicate(source: Entry, target: Entry, owner: Ownership) -> None:
             follow_symlinks=False,
         )
     except OSError as error:
+        if error.errno == errno.EMLINK:
+            text = "A message has too many copies; remove some of them, and empty the trash"
+            raise StoreLimitExceeded(text) from None
         if error.errno not in _NO_HARD_LINKS:
             raise named(error, source) from None
         with _opened(source, _READ) as fd:

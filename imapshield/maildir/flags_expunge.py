@@ -48,7 +48,7 @@ def store_flags(
     new_lists: dict[bytes, bytes] = {}
     with files.UndoSteps() as undo, index.write() as db:
         mailbox = index.mailbox(key)
-        folder = account.folder(key)
+        folder = account.folders.folder(mailbox.name)
         before = stat_or_create(folder)
         folder_flags = account.keywords.add(mailbox, () if op == b"-" else flags)
         modseq = mailbox.highestmodseq + 1
@@ -73,9 +73,9 @@ def store_flags(
                 " WHERE mailbox = ? AND uid = ?",
                 changed,
             )
-            index.update_mailbox(key, highestmodseq=modseq)
-            record_own_change(index, mailbox, folder, before)
-    return StoreResult(index.delta_since(key, since), failed)
+            record_own_change(index, mailbox, folder, before, highestmodseq=modseq)
+        delta = index.delta_since(key, since)
+    return StoreResult(delta, failed)
 
 
 def _rename(
@@ -136,7 +136,7 @@ def expunge(account: AccountState, key: int, uids: Sequence[int] | None, since: 
     index = account.index
     with index.write() as db:
         mailbox = index.mailbox(key)
-        folder = account.folder(key)
+        folder = account.folders.folder(mailbox.name)
         before = stat_or_create(folder)
         if uids is None:
             query = f"SELECT uid, place, name FROM message WHERE mailbox = ? {_HAS_DELETED}"  # noqa: S608
@@ -146,12 +146,13 @@ def expunge(account: AccountState, key: int, uids: Sequence[int] | None, since: 
         expunged, failed = _unlink_all(account, mailbox, folder, rows)
         if expunged:
             modseq = mailbox.highestmodseq + 1
-            index.expunge(mailbox, expunged, modseq)
+            log = index.expunge(mailbox, expunged, modseq)
+            after = record_own_change(index, mailbox, folder, before, **log)
             gone = set(expunged)
             names = [name for uid, _, name in rows if uid in gone]
-            index.note_removed(key, modseq, stat_or_create(folder).changed_at, names)
-            record_own_change(index, mailbox, folder, before)
-    return StoreResult(index.delta_since(key, since), failed=failed)
+            index.note_removed(key, modseq, after.changed_at, names)
+        delta = index.delta_since(key, since)
+    return StoreResult(delta, failed=failed)
 
 
 def _unlink_all(

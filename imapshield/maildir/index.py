@@ -110,8 +110,9 @@ class Index(IndexDatabase):
         self.use_uidvalidity(uidvalidity)
         mailbox_id = b"F" + secrets.token_hex(8).encode()
         row = self.db.execute(
-            "INSERT INTO mailbox (name, uidvalidity, uidnext, mailbox_id, special_use)"
-            " VALUES (?, ?, ?, ?, ?)",
+            # A mailbox without messages has nothing for `recovery`.
+            "INSERT INTO mailbox (name, uidvalidity, uidnext, mailbox_id, special_use, synced_modseq)"
+            " VALUES (?, ?, ?, ?, ?, 1)",
             (name, uidvalidity, uidnext, mailbox_id, special_use),
         )
         assert row.lastrowid is not None
@@ -222,8 +223,8 @@ class Index(IndexDatabase):
             raise StoreLimitExceeded("Mailbox has no UIDs left; select it again")
         self.db.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def expunge(self, mailbox: MailboxRow, uids: Sequence[int], modseq: int) -> None:
-        """Remove messages and log their UIDs, in a write transaction.
+    def expunge(self, mailbox: MailboxRow, uids: Sequence[int], modseq: int) -> dict[str, int]:
+        """Remove messages and log their UIDs, in a write transaction; return fields for `update_mailbox`.
 
         Args:
             mailbox: the mailbox's current row.
@@ -257,7 +258,7 @@ class Index(IndexDatabase):
                 "SELECT count(*) FROM expunged WHERE mailbox = ?", (key,)
             ).fetchone()
         counts = {"expunges_complete_after": complete_after, "expunges_logged": logged}
-        self.update_mailbox(key, highestmodseq=modseq, **counts)
+        return counts | {"highestmodseq": modseq}
 
     def note_removed(self, key: int, modseq: int, removed_at: int, names: Sequence[bytes]) -> None:
         """Record, in a write transaction, that files were removed and that the directory is not synced.

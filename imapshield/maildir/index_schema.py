@@ -14,6 +14,7 @@ ALTER TABLE account ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE mailbox ADD COLUMN synced_modseq INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE mailbox ADD COLUMN changed_at INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE mailbox ADD COLUMN cur_files INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX mailbox_inode ON mailbox (cur_ino);
 UPDATE mailbox SET uidnext = min(uidnext + 1000, 4294967295), highestmodseq = highestmodseq + 1000;
 UPDATE mailbox SET floor = highestmodseq, synced_modseq = highestmodseq;
 UPDATE account SET octets = octets + (SELECT total(length(entry) + length(value)) FROM metadata);

@@ -52,6 +52,9 @@ CREATE TABLE mailbox (
     cur_files INTEGER NOT NULL DEFAULT 0    -- The number of files in cur/ when it was last read.
 );
 
+-- Recognizes a folder that was renamed. An UPDATE that sets cur_ino writes the index too, so it is set only if it changed.
+CREATE INDEX mailbox_inode ON mailbox (cur_ino);
+
 CREATE TABLE message (                      -- Code inserts rows by position: do not change the order of the columns.
     mailbox INTEGER NOT NULL,               -- mailbox.id
     uid INTEGER NOT NULL,

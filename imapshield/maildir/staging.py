@@ -63,14 +63,16 @@ class Staging:
             rows: rows of the table ``message``.
         """
         self._index.insert_messages(rows)
-        self._index.update_mailbox(
-            mailbox.key, uidnext=mailbox.uidnext + len(rows), highestmodseq=modseq
-        )
+        fields: dict[str, object] = {
+            "uidnext": mailbox.uidnext + len(rows),
+            "highestmodseq": modseq,
+        }
         if directory == TMP:
             flags = mailbox.directory_flags | STAGED
-            self._index.update_mailbox(mailbox.key, directory_flags=flags)
+            self._index.update_mailbox(mailbox.key, directory_flags=flags, **fields)
         else:
-            record_own_change(self._index, mailbox, self._folders.folder(mailbox.name), before)
+            folder = self._folders.folder(mailbox.name)
+            record_own_change(self._index, mailbox, folder, before, **fields)
 
     def publish_all(self) -> None:
         """Publish the messages that an earlier process left staged."""

@@ -170,7 +170,10 @@ def _add(account: AccountState, name: str, seen: dict[str, SeenLists | None]) ->
             uidnext = uid_assignment.add_files(account, mailbox, folder, found, 2)
             index.update_mailbox(mailbox.key, highestmodseq=2, uidnext=uidnext)
         _record_reading(account, index.mailbox(mailbox.key), stamps, listing)
+    if is_new:
         mailbox = index.mailbox(mailbox.key)
+        # imapshield has changed nothing there, so `recovery` has nothing to do.
+        index.update_mailbox(mailbox.key, synced_modseq=mailbox.highestmodseq)
     return mailbox
 
 
@@ -287,7 +290,9 @@ def _record_reading(
     if listing.cur is not None:
         flags &= STAGED
         flags |= CUR_MTIME_UNTRUSTED if is_untrusted(stamps.cur_mtime, now) else 0
-        fields |= {"cur_mtime": stamps.cur_mtime, "cur_ino": stamps.cur_ino}
+        fields["cur_mtime"] = stamps.cur_mtime
+        if stamps.cur_ino != mailbox.cur_ino:
+            fields["cur_ino"] = stamps.cur_ino
         fields |= {"listed_at": now, "cur_files": len(listing.cur)}
     flags |= NEW_MTIME_UNTRUSTED if is_untrusted(stamps.new_mtime, now) else 0
     is_new_recorded = stamps[2:] == (mailbox.new_mtime, mailbox.new_ino)
@@ -311,10 +316,11 @@ def _apply_listing(
     flags_changed = _apply_renames(account, mailbox, plan.renamed, modseq)
     added = _without_removed(account, mailbox, folder, plan.added)
     uidnext = uid_assignment.add_files(account, mailbox, folder, added, modseq)
+    fields = {"highestmodseq": modseq, "uidnext": uidnext}
     if expunged:
-        account.index.expunge(mailbox, expunged, modseq)
+        fields |= account.index.expunge(mailbox, expunged, modseq)
     if uidnext > mailbox.uidnext or flags_changed or expunged:
-        account.index.update_mailbox(mailbox.key, highestmodseq=modseq, uidnext=uidnext)
+        account.index.update_mailbox(mailbox.key, **fields)
 
 
 def _without_removed(

@@ -244,7 +244,7 @@ def _move_within_row(
             moved[old_uid] = uid
     if moved:
         messages = index.message_rows("*", mailbox.key, list(moved))
-        index.expunge(mailbox, list(moved), modseq)
+        index.update_mailbox(mailbox.key, **index.expunge(mailbox, list(moved), modseq))
         index.insert_messages(
             [(key, moved[uid], *rest[:3], modseq, *rest[4:]) for key, uid, *rest in messages]
         )
@@ -274,6 +274,7 @@ def _import_courier_keywords(account: AccountState, mailbox: MailboxRow, folder:
             files.rename(folder.entry(place, name), folder.entry(CUR, new_name))
             text = filename.all_flags(new_name, b" ".join(all_flags), folder_flags)
             changed.append((new_name, CUR, text, mailbox.key, uid))
+    folder.sync(CUR)
     db.executemany(
         "UPDATE message SET name = ?, place = ?, flags = ? WHERE mailbox = ? AND uid = ?", changed
     )

@@ -4,6 +4,7 @@ The parts are not copied first: the store reads each part in place while it writ
 """
 
 from collections.abc import Sequence
+from math import ceil
 
 from imapshield.errors import (
     BadCommand,
@@ -43,23 +44,71 @@ class ConcatenatedLiteral:
         """Do nothing: the owner of the parts closes them."""
 
 
-async def message_content(session: SessionState, message: AppendMessage) -> LiteralData:
-    """Return the content of a message of APPEND or REPLACE.
+async def message_contents(
+    session: SessionState, messages: Sequence[AppendMessage]
+) -> list[LiteralData]:
+    """Return the contents of the messages of APPEND or REPLACE.
 
     Raises:
-        CommandRefused: a URL does not name a part of a message, or the message is too large.
+        CommandRefused: a URL does not name a part of a message, the messages are too large, or the account has copied
+            too much.
         BadCommand: the account does not support CATENATE.
     """
-    if not isinstance(message.content, tuple):
-        return message.content
+    limits = session.limits
+    contents: list[LiteralData] = []
+    total = copied = 0
+    for message in messages:
+        content = message.content
+        if isinstance(content, tuple):
+            content, stored = await _concatenated(session, content)
+            _check_size("Message", content.size, limits.max_message_size)
+            copied += stored
+        total += content.size
+        _check_size("Total size of the messages", total, limits.max_append_size)
+        contents.append(content)
+    if copied and limits.catenate_bytes_per_second:
+        _count_copied(session, copied)
+    return contents
+
+
+def _check_size(subject: str, size: int, max_size: int) -> None:
+    if size > max_size:
+        text = f"{subject} too large: the limit is {max_size} bytes"
+        raise CommandRefused(b"TOOBIG", text)
+
+
+def _count_copied(session: SessionState, size: int) -> None:
+    """Count bytes that are about to be copied, or refuse the command."""
+    account, now = ICatenate(session.account), session.monotonic()
+    burst = session.limits.catenate_burst_bytes
+    per_second = session.limits.catenate_bytes_per_second
+    rate = account.copy_rate
+    seconds = rate.seconds_until_allowed(size, now, burst, per_second)
+    if seconds:
+        observed = rate.unsettled(now, per_second) + size
+        session.io.limit_reached("catenate_burst_bytes", burst, observed)
+        text = (
+            f"CATENATE has copied too much of stored messages; try again in {ceil(seconds)} seconds"
+        )
+        raise CommandRefused(b"LIMIT", text)
+    account.copy_rate = rate.after(size, now, per_second)
+
+
+async def _concatenated(
+    session: SessionState, parts: Sequence[bytes | LiteralData]
+) -> tuple[ConcatenatedLiteral, int]:
+    """Return the content of one message, and how many bytes of it are from stored messages."""
     if not ICatenate.providedBy(session.account):
         raise BadCommand("CATENATE is not supported")
-    parts = [await _stored_part(session, p) if isinstance(p, bytes) else p for p in message.content]
-    content = ConcatenatedLiteral(parts)
-    max_size = session.limits.max_message_size
-    if content.size > max_size:
-        raise CommandRefused(b"TOOBIG", f"Message too large: the limit is {max_size} bytes")
-    return content
+    data: list[LiteralData] = []
+    stored = 0
+    for part in parts:
+        if isinstance(part, bytes):
+            data.append(await _stored_part(session, part))
+            stored += data[-1].size
+        else:
+            data.append(part)
+    return ConcatenatedLiteral(data), stored
 
 
 async def _stored_part(session: SessionState, url: bytes) -> LiteralData:

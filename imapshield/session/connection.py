@@ -93,6 +93,15 @@ class Connection(Protocol):
             text: the text of the BAD response.
         """
 
+    def limit_reached(self, limit: str, value: float, observed: float) -> None:
+        """Log that the running command is refused because of a limit.
+
+        Args:
+            limit: the name of the limit in `limits.Limits`.
+            value: the configured limit.
+            observed: the value that exceeds it.
+        """
+
     def command_failed(self, command: str, traceback: str) -> str:
         """Log an internal error, and return a reference that the client can quote."""
 

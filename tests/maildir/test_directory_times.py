@@ -20,6 +20,22 @@ class DirectoryTimeTests(DiskTestCase):
             self.store.status("INBOX")
         self.assertEqual(calls, [])
 
+    def test_new_store_does_not_read_unchanged_directories(self) -> None:
+        """A SELECT after the server was started again lists neither cur/ nor new/."""
+        self.append()
+        self.store.create("A", [])
+        self.append(name="A")
+        self.let_mtimes_age()
+        for name in ("INBOX", "A"):
+            self.store.open(name, True)
+        self.store.close()
+        with counting_calls("listdir") as listed, counting_calls("scandir") as scanned:
+            store = self.open_store()
+            for name in ("INBOX", "A"):
+                self.assertEqual(len(store.open(name, True).delta.rows), 1)
+        self.assertEqual([p for p in listed + scanned if p.endswith(("/cur", "/new"))], [])
+        self.assertEqual(scanned, [self.root])
+
     def test_own_changes_are_not_read(self) -> None:
         """A loop of APPEND, STORE and NOOP never lists cur/; it is listed once after the loop."""
         self.clock.base = lambda: os.stat(self.path("cur")).st_mtime + 0.1

@@ -26,6 +26,38 @@ class RestartTests(DiskTestCase):
         self.assertEqual(self.append(), first + 1)
 
 
+class QueryTests(DiskTestCase):
+    def test_change_of_one_message_is_one_transaction(self) -> None:
+        """STORE, EXPUNGE and COPY of one message take one transaction, which also reads what the session is told."""
+        self.append()
+        self.append(DELETED)
+        self.store.create("A", [])
+        key = self.store.open("INBOX", True).key
+        self.store.mailbox_key("A")
+        statements: list[str] = []
+        self.store._account.index.db.set_trace_callback(statements.append)
+        for change, updates in (
+            (lambda: self.store.store_flags(key, [1], b"+", [SEEN], None, 0), 1),
+            (lambda: self.store.copy(key, [1], "A", False, 0), 1),
+            (lambda: self.store.copy(key, [1], "A", True, 0), 2),
+            (lambda: self.store.expunge(key, [2], 0), 1),
+            (self.append, 1),
+        ):
+            statements.clear()
+            change()
+            self.assertEqual([s for s in statements if s.startswith("BEGIN")], ["BEGIN IMMEDIATE"])
+            updated = [s for s in statements if s.startswith("UPDATE mailbox")]
+            self.assertEqual(len(updated), updates, updated)
+
+    def test_renamed_folder_is_looked_up_by_its_inode(self) -> None:
+        """A folder that the index lacks is compared with the others through an index, not one by one."""
+        db = self.store._account.index.db
+        plan = db.execute(
+            "EXPLAIN QUERY PLAN SELECT * FROM mailbox WHERE cur_ino = 1 AND new_ino = 2"
+        )
+        self.assertIn("USING INDEX mailbox_inode", plan.fetchone()[3])
+
+
 class LostIndexTests(DiskTestCase):
     def test_lost_index_gets_other_uidvalidities(self) -> None:
         """An index that replaces a lost one has other UIDVALIDITYs, even within the same second."""

@@ -302,3 +302,21 @@ class DurableCommitTests(PowerFailureTestCase):
         ):
             commits = [event for event in self.events(operation) if event.startswith("commit")]
             self.assertEqual(commits[0], "commit synced")
+
+
+class FoundFolderTests(DiskTestCase):
+    def test_folders_without_changes_by_imapshield_are_not_recovered(self) -> None:
+        """The next opening syncs no folder that was only found, listed or created, however many there are."""
+        for i in range(20):
+            for name in ("cur", "new", "tmp"):
+                os.makedirs(self.path(f".F{i:02d}", name))
+            self.deliver(folder=f".F{i:02d}", directory="cur")
+        self.store.create("Created", [])
+        for info in self.store.mailboxes():
+            self.store.status(info.name)
+        self.append(name="F07")
+        self.store.close()
+        with counting_calls("fsync") as calls:
+            self.open_store().mailboxes()
+        folders = [os.path.relpath(path, self.root) for path in calls if path.endswith("/cur")]
+        self.assertEqual(folders, [".F07/cur"])

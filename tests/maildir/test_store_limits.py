@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from typing import Any
+
 from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir import folders, keywords, mailbox_status, subscription_file
 from imapshield.testing.store_contract import MAIL
@@ -44,6 +48,25 @@ class StoreLimitTests(DiskTestCase):
         self.store.set_subscribed("A", True)
         self.assertRaises(StoreLimitExceeded, self.store.set_subscribed, "B", True)
         self.assertEqual(len(list(self.store.mailboxes())), 3)
+
+    def test_copy_makes_no_new_file_when_there_are_no_links_left(self) -> None:
+        """COPY refuses a message with as many links as the file system permits, and undoes the copies before it."""
+        self.append()
+        self.append()
+        self.store.create("A", [])
+        link, calls = os.link, iter([False, True])
+
+        def fail_second(*args: Any, **kwargs: Any) -> None:
+            if next(calls):
+                raise OSError(errno.EMLINK, "Too many links")
+            link(*args, **kwargs)
+
+        self.patch(os, "link", fail_second)
+        key = self.store.mailbox_key("INBOX")
+        error = self.assertRaises(StoreLimitExceeded, self.store.copy, key, [1, 2], "A", False, 0)
+        self.assertIn("too many copies", error.text)
+        self.assertEqual(self.store.status("A").messages, 0)
+        self.assertEqual(os.listdir(os.path.join(self.root, ".A", "tmp")), [])
 
     def test_status_measures_few_messages_and_estimates_many(self) -> None:
         """STATUS measures a few small messages, and returns an upper bound for many, as RFC 8438 permits."""

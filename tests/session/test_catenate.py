@@ -3,12 +3,16 @@
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from imapshield.events import LimitTriggered
+from imapshield.limits import Limits
+from imapshield.mailbox.copy_rate import CopyRate
 from imapshield.mailbox.values import AppendResult
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing import MAIL, MemoryRealm, Server
-from tests.session.session_case import SessionTestCase, without_text
+from tests.session.session_case import SessionTestCase, session_of, without_text
 
 BOUNDARY = b"------------030308070208000400050907"
 DRAFT = (
@@ -181,6 +185,67 @@ class CatenateTests(SessionTestCase):
         self.assertIn(b"A003 OK", self.append(url, url))
         self.assertIn(b"A003 NO [TOOBIG]", self.append(url, url, text(b"x")))
 
+    def test_messages_of_one_append_are_limited_together(self) -> None:
+        """All messages of one APPEND are NO [TOOBIG] together above the limit, with the parts of stored messages."""
+        size = len(DRAFT)
+        self.prepare(Server(realm=self.server.realm, max_append_size=3 * size))
+        stored = b'CATENATE (URL "/Drafts/;UID=1")'
+        plain = b"{%d+}\r\n%b" % (size, DRAFT)
+        for messages, answer in (
+            ([stored] * 3, b"a OK"),
+            ([stored] * 4, b"a NO [TOOBIG]"),
+            ([plain, stored, plain], b"a OK"),
+            ([plain, stored, plain, stored], b"a NO [TOOBIG]"),
+        ):
+            response = self.client.send(b"a APPEND INBOX %b\r\n" % b" ".join(messages))
+            self.assertIn(answer, response)
+        self.assertIn(b"MESSAGES 6", self.client(b"s STATUS INBOX (MESSAGES)"))
+
+    def test_copied_bytes_of_an_account_have_a_rate(self) -> None:
+        """All sessions of a user share a rate for what CATENATE copies; the refusal is logged. Text is free."""
+        size = len(DRAFT)
+        self.prepare(
+            Server(
+                realm=self.server.realm,
+                catenate_burst_bytes=2 * size,
+                catenate_bytes_per_second=size,
+            )
+        )
+        url = b'URL "/Drafts/;UID=1"'
+        second = self.server.login()
+        now = [100.0]
+        for client in self.client, second:
+            session_of(client).monotonic = lambda: now[0]
+        self.assertIn(b"A003 OK", self.append(url, text(MAIL * 10)))
+        self.client = second
+        self.assertIn(b"A003 OK", self.append(url))
+        response = self.append(url, url)
+        self.assertIn(b"A003 NO [LIMIT] CATENATE has copied too much", response)
+        self.assertIn(b"try again in 2 seconds", response)
+        (event,) = self.server.events_of(LimitTriggered)
+        self.assertEqual(
+            (event.limit, event.value, event.observed, event.action, event.user),
+            ("catenate_burst_bytes", 2 * size, 4 * size, "refused", "alice"),
+        )
+        self.assertIn(b"A003 OK", self.append(text(MAIL)))
+        now[0] += 2
+        self.assertIn(b"A003 OK", self.append(url, url))
+        self.assertIn(b"MESSAGES 4", self.client(b"s STATUS INBOX (MESSAGES)"))
+
+    def test_saving_a_draft_every_minute_is_never_limited(self) -> None:
+        """A client that saves a draft with 25 MB of attachments every minute is far below the rate."""
+        limits, rate = Limits(), CopyRate()
+        for minute in range(1000):
+            for _ in range(4):  # four clients of one user at the same moment
+                args = 25 << 20, minute * 60.0
+                self.assertEqual(
+                    rate.seconds_until_allowed(
+                        *args, limits.catenate_burst_bytes, limits.catenate_bytes_per_second
+                    ),
+                    0,
+                )
+                rate = rate.after(*args, limits.catenate_bytes_per_second)
+
     def test_empty_message_is_refused(self) -> None:
         """An empty message is refused."""
         self.assertIn(b"A003 NO", self.append(b'URL "/Drafts/;UID=1/;PARTIAL=99999.1"'))
@@ -227,6 +292,6 @@ class MaildirCatenateTests(CatenateTests):
                 realm=MemoryRealm(
                     open_store=lambda: MaildirStore(path, now=time.time, log_warning=print)
                 ),
-                max_message_size=server.factory.limits.max_message_size,
+                **asdict(server.factory.limits),
             )
         )

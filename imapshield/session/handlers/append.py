@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from imapshield.errors import CommandRefused, NoSuchMailbox
 from imapshield.mailbox.values import NewMessage
-from imapshield.session.catenate import message_content
+from imapshield.session.catenate import message_contents
 from imapshield.session.session import Session
 from imapshield.wire import encode
 from imapshield.wire.commands.messages import Append, AppendMessage, Replace
@@ -55,7 +55,7 @@ async def _new_messages(
     session: Session, mailbox: str, messages: Sequence[AppendMessage]
 ) -> list[NewMessage]:
     try:
-        contents = [await message_content(session, message) for message in messages]
+        contents = await message_contents(session, messages)
     except CommandRefused:
         # If the mailbox does not exist, this raises NoSuchMailbox, because TRYCREATE takes precedence.
         await session.account.status(mailbox)
