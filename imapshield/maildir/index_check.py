@@ -60,16 +60,17 @@ _COUNTERS = (
 """What is wrong, the query that finds it, and the statement that repairs it. No repair concerns a file."""
 
 
-def indexed_names(root: bytes) -> set[bytes]:
-    """Return the names of all message files that the index has; nothing if it cannot be read."""
+def indexed_names(root: bytes) -> set[bytes] | None:
+    """Return the names of all message files that the index has; None if there is no index or it cannot be read."""
     path = root + b"/" + INDEX_FILE
     if not os.path.exists(path):
-        return set()
+        return None
     try:
         with closing(_connect(path)) as db:
-            return {name for (name,) in db.execute("SELECT name FROM message")}
+            rows = db.execute("SELECT name FROM message WHERE typeof(name) = 'blob'")
+            return {name for (name,) in rows}
     except sqlite3.Error:
-        return set()
+        return None
 
 
 def check_index(root: bytes, now: float) -> Iterator[Finding]:

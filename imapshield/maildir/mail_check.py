@@ -63,20 +63,20 @@ class _Context:
 
     root: bytes
     now: float
-    indexed: Collection[bytes]
+    indexed: Collection[bytes] | None
     on_file: Callable[[], None]
     owner: int
 
 
 def check_maildir(
-    root: bytes, now: float, indexed: Collection[bytes], on_file: Callable[[], None]
+    root: bytes, now: float, indexed: Collection[bytes] | None, on_file: Callable[[], None]
 ) -> Iterator[Finding]:
     """Find damage in the folders and files of a Maildir.
 
     Args:
         root: the Maildir.
         now: seconds since the epoch.
-        indexed: the names of all files that the index has.
+        indexed: the names of all files that the index has; None if there is no index or it cannot be read.
         on_file: called before each message.
 
     Raises:
@@ -159,7 +159,8 @@ def _check_messages(
     """Find damage of the messages in one directory; `seen` has the path of each base name of the folder."""
     # Of two files with one base name, that which the index has is the message.
     found = [name for name in os.listdir(directory) if not name.startswith(b".")]
-    names = sorted(found, key=lambda name: (name not in context.indexed, name))
+    indexed = context.indexed or ()
+    names = sorted(found, key=lambda name: (name not in indexed, name))
     for name in names:
         context.on_file()
         path = directory + b"/" + name
@@ -251,16 +252,23 @@ def _is_compressed(path: bytes) -> bool:
 
 
 def _check_tmp(context: _Context, directory: bytes) -> Iterator[Finding]:
+    """Find files that were left in ``tmp/``.
+
+    A power failure can return a message to ``tmp/`` under its base name, and the server puts it back. Without the
+    index nobody knows which files are such messages.
+    """
+    messages = {base(name) for name in context.indexed or ()}
     with os.scandir(directory) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             age = context.now - entry.stat(follow_symlinks=False).st_ctime
-            if age > files.STALE_SECONDS and entry.name not in context.indexed:
-                yield Finding(
-                    entry.path,
-                    f"was left by a delivery that failed {int(age) // 3600} hours ago",
-                    f"move it to {os.fsdecode(ASIDE)}",
-                    partial(_move_aside, context.root, entry.path),
-                )
+            if age <= files.STALE_SECONDS or base(entry.name) in messages:
+                continue
+            problem = f"was left by a delivery that failed {int(age) // 3600} hours ago"
+            if context.indexed is None:
+                yield Finding(entry.path, problem, "run check-mail again with the user's index")
+            else:
+                repair = partial(_move_aside, context.root, entry.path)
+                yield Finding(entry.path, problem, f"move it to {os.fsdecode(ASIDE)}", repair)
 
 
 def _move_aside(root: bytes, path: bytes) -> None:

@@ -8,6 +8,7 @@ import time
 
 from imapshield.maildir.index_check import check_index, indexed_names
 from imapshield.maildir.mail_check import Finding, check_maildir
+from imapshield.testing.store_contract import SEEN
 from tests.maildir.disk import DiskTestCase, failing
 
 
@@ -148,6 +149,28 @@ class CheckTests(DiskTestCase):
         assert finding.repair
         finding.repair()
         self.assertEqual(os.listdir(self.path("imapshield.aside")), ["1.x"])
+
+    def test_message_that_a_power_failure_has_returned_to_tmp_stays(self) -> None:
+        """A message in tmp that the index has is not moved aside, whatever flags its name had; the server puts it back."""
+        self.append(SEEN)
+        (name,) = self.cur()
+        os.rename(self.path("cur", name), self.path("tmp", name.partition(":")[0]))
+        self.put("1.x", folder=".A/tmp")
+        root, now = os.fsencode(self.root), time.time() + 40 * 3600
+        found = list(check_maildir(root, now, indexed_names(root), lambda: None))
+        self.assertEqual([finding.path for finding in found], [root + b"/.A/tmp/1.x"])
+
+    def test_stale_file_in_tmp_stays_if_the_index_cannot_be_read(self) -> None:
+        """Without an index, or with one that cannot be read, no file in tmp is moved: it may be a message."""
+        self.put("1.x", folder=".A/tmp")
+        self.store.close()
+        root, now = os.fsencode(self.root), time.time() + 40 * 3600
+        for content in (b"not a database at all", None):
+            os.unlink(self.path("imapshield.sqlite"))
+            if content:
+                self.put("imapshield.sqlite", content, "")
+            (finding,) = check_maildir(root, now, indexed_names(root), lambda: None)
+            self.assertIsNone(finding.repair)
 
     def test_unreadable_subscription_is_found(self) -> None:
         """A line of the subscriptions that is no mailbox name is found."""
