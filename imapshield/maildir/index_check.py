@@ -12,8 +12,7 @@ from imapshield.maildir.folder_listing import list_folder
 from imapshield.maildir.index_database import VERSION
 from imapshield.maildir.index_files import EPOCH_PREFIX, INDEX_FILE
 from imapshield.maildir.list_files import MAX_LIST_SIZE
-from imapshield.maildir.mail_check import Finding
-from imapshield.maildir.open_folders import opened_folder
+from imapshield.maildir.mail_check import Finding, opened_folder
 from imapshield.maildir.other_servers import (
     FORMATS,
     UidList,
@@ -60,9 +59,9 @@ _COUNTERS = (
 """What is wrong, the query that finds it, and the statement that repairs it. No repair concerns a file."""
 
 
-def indexed_names(root: bytes) -> set[bytes] | None:
-    """Return the names of all message files that the index has; None if there is no index or it cannot be read."""
-    path = root + b"/" + INDEX_FILE
+def indexed_names(directory: bytes) -> set[bytes] | None:
+    """Return the names of all message files that the index in a directory has; None if it cannot be read."""
+    path = directory + b"/" + INDEX_FILE
     if not os.path.exists(path):
         return None
     try:
@@ -73,14 +72,18 @@ def indexed_names(root: bytes) -> set[bytes] | None:
         return None
 
 
-def check_index(root: bytes, now: float) -> Iterator[Finding]:
+def check_index(
+    root: bytes, now: float, directory: bytes | None = None, follow: bool = False
+) -> Iterator[Finding]:
     """Find damage in the index of a Maildir; there is none if it has no index.
 
     Args:
         root: the Maildir.
         now: seconds since the epoch.
+        directory: the directory of the index; None is the Maildir.
+        follow: whether folders may be symbolic links to directories.
     """
-    path = root + b"/" + INDEX_FILE
+    path = (root if directory is None else directory) + b"/" + INDEX_FILE
     if not os.path.exists(path):
         return
     try:
@@ -103,7 +106,7 @@ def check_index(root: bytes, now: float) -> Iterator[Finding]:
             for row in db.execute(
                 "SELECT id, name, uidvalidity, uidnext FROM mailbox ORDER BY name"
             ):
-                yield from _check_mailbox(root, path, db, now, *row)
+                yield from _check_mailbox(root, path, db, now, follow, *row)
     except sqlite3.OperationalError as error:
         yield Finding(path, f"cannot be read: {error}", "check the disk, the owner and the mode")
     except sqlite3.DatabaseError:
@@ -153,12 +156,12 @@ def _check_restored(path: bytes, db: sqlite3.Connection) -> Iterator[Finding]:
         )
 
 
-def accept_moved(root: bytes) -> None:
-    """Declare that the index of a Maildir is not a copy of an older state, so that all UIDs stay."""
-    path = root + b"/" + INDEX_FILE
+def accept_moved(directory: bytes) -> None:
+    """Declare that the index in a directory is not a copy of an older state, so that all UIDs stay."""
+    path = directory + b"/" + INDEX_FILE
     if not os.path.exists(path):
         return
-    epochs = [name.removeprefix(EPOCH_PREFIX) for name in os.listdir(root)]
+    epochs = [name.removeprefix(EPOCH_PREFIX) for name in os.listdir(directory)]
     last = max((int(number) for number in epochs if number.isdigit()), default=0)
     with suppress(sqlite3.Error):  # it is corrupt, or has another version
         _execute(path, "UPDATE account SET inode = 0, epoch = max(epoch, ?)", last)
@@ -169,6 +172,7 @@ def _check_mailbox(
     path: bytes,
     db: sqlite3.Connection,
     now: float,
+    follow: bool,
     key: int,
     name: str,
     uidvalidity: int,
@@ -176,6 +180,8 @@ def _check_mailbox(
 ) -> Iterator[Finding]:
     folder_part = folder_name(name)
     folder = root + b"/" + folder_part if folder_part else root
+    if folder_part and os.path.islink(folder) and not follow:
+        return
     if not os.path.isdir(folder + b"/cur") or not os.path.isdir(folder + b"/new"):
         return
     if not leaves_room(uidnext):
@@ -188,7 +194,7 @@ def _check_mailbox(
             "SELECT name, uid FROM message WHERE mailbox = ? AND place <> ?", (key, TMP)
         )
     }
-    with opened_folder(folder) as opened:
+    with opened_folder(folder, follow) as opened:
         by_base = list_folder(opened, cur=True).by_base()
     yield from _check_files(path, db, now, key, folder, uids.keys(), by_base.keys())
     yield from _check_lists(folder, UidList(uidvalidity, uidnext, uids), by_base)

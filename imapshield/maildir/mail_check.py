@@ -8,13 +8,15 @@ import os
 import re
 import stat
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 from imapshield.maildir import files
+from imapshield.maildir.entry import Ownership
 from imapshield.maildir.filename import base
-from imapshield.maildir.open_folders import opened_folder
+from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.other_servers import may_be_fs_folder
 from imapshield.maildir.paths import MAX_FOLDER_NAME, mailbox_name
 from imapshield.maildir.subscription_file import unreadable_lines
@@ -65,11 +67,16 @@ class _Context:
     now: float
     indexed: Collection[bytes] | None
     on_file: Callable[[], None]
+    follow: bool
     owner: int
 
 
 def check_maildir(
-    root: bytes, now: float, indexed: Collection[bytes] | None, on_file: Callable[[], None]
+    root: bytes,
+    now: float,
+    indexed: Collection[bytes] | None,
+    on_file: Callable[[], None],
+    follow: bool = False,
 ) -> Iterator[Finding]:
     """Find damage in the folders and files of a Maildir.
 
@@ -78,11 +85,12 @@ def check_maildir(
         now: seconds since the epoch.
         indexed: the names of all files that the index has; None if there is no index or it cannot be read.
         on_file: called before each message.
+        follow: whether folders may be symbolic links to directories.
 
     Raises:
         OSError: the Maildir itself cannot be read.
     """
-    context = _Context(root, now, indexed, on_file, os.stat(root).st_uid)
+    context = _Context(root, now, indexed, on_file, follow, os.stat(root).st_uid)
     with os.scandir(root) as entries:
         names = sorted((entry.name, entry.path) for entry in entries if entry.is_dir())
     for name, path in ((b"", root), *names):
@@ -114,11 +122,11 @@ def _unreadable(path: bytes, error: OSError) -> Finding:
 
 
 def _check_folder(context: _Context, name: bytes, folder: bytes) -> Iterator[Finding]:
-    if name and os.path.islink(folder):
+    if name and os.path.islink(folder) and not context.follow:
         yield Finding(
             folder,
             "is a symbolic link, which imapshield does not follow",
-            "replace it by its target",
+            "replace it by its target, or run imapshield and check-mail with --follow-symlinks",
         )
         return
     missing = [part for part in _PARTS if not os.path.isdir(folder + b"/" + part)]
@@ -137,7 +145,10 @@ def _check_folder(context: _Context, name: bytes, folder: bytes) -> Iterator[Fin
         )
     for part in missing:
         yield Finding(
-            folder + b"/" + part, "does not exist", "create it", partial(_complete, folder)
+            folder + b"/" + part,
+            "does not exist",
+            "create it",
+            partial(_complete, folder, context.follow),
         )
     yield from _check_own_files(folder, context.owner)
     seen: dict[bytes, bytes] = {}
@@ -148,8 +159,20 @@ def _check_folder(context: _Context, name: bytes, folder: bytes) -> Iterator[Fin
         yield from _check_tmp(context, folder + b"/tmp")
 
 
-def _complete(path: bytes) -> None:
-    with opened_folder(path) as folder:
+@contextmanager
+def opened_folder(path: bytes, follow: bool) -> Iterator[Folder]:
+    """Yield the folder at a path, with the rights of the process; `follow` permits symbolic links to directories."""
+    with files.at(path) as entry:
+        fd = files.open_directory(entry, follow=follow)
+    folder = Folder(fd, path, Ownership.of(os.fstat(fd)), follow, is_inbox=True)
+    try:
+        yield folder
+    finally:
+        folder.close()
+
+
+def _complete(path: bytes, follow: bool) -> None:
+    with opened_folder(path, follow) as folder:
         folder.complete()
 
 
