@@ -17,6 +17,10 @@ RESERVED_UIDS = 100_000
 """The UIDs between the UIDNEXT of the index and the one that a list tells another server. More are reserved when half
 of them are used, so no mailbox uses them up between two SELECTs. Each change of servers costs so many of 2^32 UIDs."""
 
+MAX_LINES = 2_000_000
+"""Lines of a list that are parsed: twice as many as fit into a list of the largest size, with the names that servers
+give their files. A list of short lines would take 15 times its size in memory."""
+
 DOVECOT_LOG = b"dovecot.index.log"
 COURIER_SUBSCRIPTIONS = b"courierimapsubscribed"
 COURIER_KEYWORDS = b"courierimapkeywords"
@@ -63,10 +67,10 @@ class UidList(NamedTuple):
 
 
 def parse_uid_list(content: bytes, form: UidListFormat) -> UidList | None:
-    """Parse another server's file; return None if it has another form or contradicts itself."""
-    first, *lines = content.split(b"\n")
+    """Parse another server's file; return None if it has another form, contradicts itself, or has too many lines."""
+    first, *lines = content.split(b"\n", MAX_LINES)
     head = form.head.match(first)
-    if head is None:
+    if head is None or len(lines) == MAX_LINES:
         return None
     uids: dict[bytes, int] = {}
     for line in lines:
@@ -183,7 +187,9 @@ def parse_courier_keywords(files: Mapping[bytes, bytes]) -> dict[bytes, list[byt
     found: dict[bytes, list[bytes]] = {}
     for line in body.split(b"\n"):
         name, _, numbers = line.rpartition(b":")
-        indexes = [int(number) for number in numbers.split() if number.isdigit()]
+        indexes = [
+            int(number) for number in numbers.split() if number.isdigit() and len(number) < 10
+        ]
         found[name] = [words[index] for index in indexes if index < len(words)]
     updates: list[tuple[float, bytes, bytes]] = []
     for name, content in files.items():
