@@ -3,14 +3,15 @@
 import os
 import sqlite3
 from collections.abc import Collection, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 
+from imapshield.errors import StoreError
 from imapshield.maildir import files
 from imapshield.maildir.filename import base
 from imapshield.maildir.folder_listing import list_folder
-from imapshield.maildir.index_database import VERSION
-from imapshield.maildir.index_files import EPOCH_PREFIX, INDEX_FILE
+from imapshield.maildir.index_database import BUSY_SECONDS, VERSION
+from imapshield.maildir.index_files import INDEX_FILE, IndexFiles
 from imapshield.maildir.list_files import MAX_LIST_SIZE
 from imapshield.maildir.mail_check import Finding, opened_folder
 from imapshield.maildir.other_servers import (
@@ -22,6 +23,17 @@ from imapshield.maildir.other_servers import (
 )
 from imapshield.maildir.paths import TMP, folder_name
 from imapshield.maildir.sync import MAX_TRUSTED_SECONDS
+
+VALUE_ERRORS = (
+    StoreError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What functions of this package raise for values that another program wrote into an index, such as the mailbox name
+``a//b`` or a text as UIDNEXT."""
 
 _EXPUNGED = "(SELECT count(*) FROM expunged WHERE expunged.mailbox = mailbox.id)"
 _HIGHEST = "(SELECT coalesce(max(uid), 0) FROM message WHERE message.mailbox = mailbox.id)"
@@ -106,7 +118,12 @@ def check_index(
             for row in db.execute(
                 "SELECT id, name, uidvalidity, uidnext FROM mailbox ORDER BY name"
             ):
-                yield from _check_mailbox(root, path, db, now, follow, *row)
+                try:
+                    yield from _check_mailbox(root, path, db, now, follow, *row)
+                except VALUE_ERRORS:
+                    yield _unusable(path, f" for the mailbox {row[1]!r:.100}")
+    except VALUE_ERRORS:
+        yield _unusable(path)
     except sqlite3.OperationalError as error:
         yield Finding(path, f"cannot be read: {error}", "check the disk, the owner and the mode")
     except sqlite3.DatabaseError:
@@ -114,23 +131,37 @@ def check_index(
 
 
 def _connect(path: bytes) -> sqlite3.Connection:
-    return sqlite3.connect(os.fsdecode(path), isolation_level=None, timeout=10)
+    db = sqlite3.connect(os.fsdecode(path), isolation_level=None, timeout=BUSY_SECONDS)
+    db.execute("PRAGMA trusted_schema = OFF")  # the owner of the mail can write into the index
+    return db
+
+
+@contextmanager
+def _index_files(path: bytes) -> Iterator[IndexFiles]:
+    """Yield the files of the index that has this database."""
+    with files.at(path) as entry:
+        index_files = IndexFiles(os.path.dirname(path))
+        index_files.directory = entry.directory
+        yield index_files
 
 
 def _corrupt(path: bytes, now: float) -> Finding:
-    aside = b"%b.broken-%d" % (path, int(now))
+    aside = f"{os.fsdecode(path)}.broken-{int(now)}"
+    action = f"move it to {aside}; a new one is built, and mail clients download all mail again"
+    return Finding(path, "is corrupt", action, partial(_set_aside, path, now))
+
+
+def _unusable(path: bytes, where: str = "") -> Finding:
     return Finding(
         path,
-        "is corrupt",
-        f"move it to {os.fsdecode(aside)}; a new one is built, and mail clients download all mail again",
-        partial(_set_aside, path, aside),
+        f"has values{where} that imapshield does not write",
+        "move it away while no server runs; mail clients download all mail again",
     )
 
 
-def _set_aside(path: bytes, aside: bytes) -> None:
-    for suffix in (b"", b"-wal", b"-shm"):
-        if os.path.exists(path + suffix):
-            os.rename(path + suffix, aside + suffix)
+def _set_aside(path: bytes, now: float) -> None:
+    with _index_files(path) as index_files:
+        index_files.move_aside(int(now))
 
 
 def _check_counters(path: bytes, db: sqlite3.Connection) -> Iterator[Finding]:
@@ -161,8 +192,8 @@ def accept_moved(directory: bytes) -> None:
     path = directory + b"/" + INDEX_FILE
     if not os.path.exists(path):
         return
-    epochs = [name.removeprefix(EPOCH_PREFIX) for name in os.listdir(directory)]
-    last = max((int(number) for number in epochs if number.isdigit()), default=0)
+    with _index_files(path) as index_files:
+        _, last = index_files.identity()
     with suppress(sqlite3.Error):  # it is corrupt, or has another version
         _execute(path, "UPDATE account SET inode = 0, epoch = max(epoch, ?)", last)
 

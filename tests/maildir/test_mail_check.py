@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from contextlib import closing
 
-from imapshield.maildir.index_check import check_index, indexed_names
+from imapshield.maildir.index_check import accept_moved, check_index, indexed_names
 from imapshield.maildir.mail_check import Finding, check_maildir
 from imapshield.testing.store_contract import SEEN
 from tests.maildir.disk import DiskTestCase, failing
@@ -208,6 +209,34 @@ class CheckTests(DiskTestCase):
         """An index that a newer version wrote is found and left alone."""
         self.execute("PRAGMA user_version = 99")
         self.assert_found("imapshield.sqlite", "newer version", False)
+
+    def test_values_that_imapshield_does_not_write_are_found(self) -> None:
+        """A mailbox name that no folder can have, and values of wrong types, are found, and all other mailboxes are checked."""
+        self.append()
+        self.store.open("A", True)
+        self.execute("UPDATE mailbox SET uidnext = 4294967200 WHERE name = 'INBOX'")
+        for statement in (
+            "UPDATE mailbox SET name = 'a//b' WHERE name = 'A'",
+            "UPDATE mailbox SET name = x'ff' WHERE name <> 'INBOX'",
+            "UPDATE mailbox SET name = 'A', uidnext = 'x' WHERE name <> 'INBOX'",
+        ):
+            self.execute(statement)
+            problems = [finding.problem for finding in self.findings()]
+            self.assertEqual(len(problems), 2, statement)
+            self.assertTrue(any("that imapshield does not write" in text for text in problems))
+            self.assertTrue(any("has used UIDs" in text for text in problems))
+        self.execute("DELETE FROM account")
+        self.assertTrue(any("imapshield does not write" in f.problem for f in self.findings()))
+
+    def test_epoch_files_with_other_names_are_ignored(self) -> None:
+        """A file like that of an epoch, with a number that no epoch has, does not hinder --moved."""
+        self.append()
+        self.store.close()
+        self.put("imapshield.epoch-" + "9" * 20, b"", "")
+        self.put("imapshield.epoch-7", b"", "")
+        accept_moved(os.fsencode(self.root))
+        with closing(sqlite3.connect(self.path("imapshield.sqlite"))) as db:
+            self.assertEqual(db.execute("SELECT inode, epoch FROM account").fetchall(), [(0, 7)])
 
     def test_index_that_misses_files_reads_the_folder_again(self) -> None:
         """If the index disagrees with a folder that has not changed, the next SELECT reads the folder."""
