@@ -22,6 +22,7 @@ from imapshield.maildir.index_check import accept_moved, check_index, indexed_na
 from imapshield.maildir.index_files import INDEX_FILE
 from imapshield.maildir.mail_check import Finding, check_maildir
 from imapshield.maildir.other_servers import COURIER, DOVECOT
+from imapshield.maildir.paths import DIRECTORY_NAMES
 from imapshield.maildir.recovery import open_account
 
 PROGRESS_SECONDS = 2.0
@@ -29,7 +30,6 @@ PROGRESS_SECONDS = 2.0
 
 _FORMATS = {"dovecot": DOVECOT, "courier": COURIER}
 _FIELD = re.compile(r"\{(user|local|domain)\}")
-_PARTS = ("cur", "new", "tmp")
 
 
 class MailCommandError(Exception):
@@ -263,7 +263,9 @@ def _has_index(directory: str) -> bool:
 
 
 def _is_maildir(path: str) -> bool:
-    return any(os.path.isdir(os.path.join(path, part)) for part in _PARTS)
+    return any(
+        os.path.isdir(os.path.join(path, part)) for part in map(os.fsdecode, DIRECTORY_NAMES)
+    )
 
 
 @contextmanager

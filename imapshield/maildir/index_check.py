@@ -10,6 +10,7 @@ from imapshield.errors import StoreError
 from imapshield.maildir import files
 from imapshield.maildir.filename import base
 from imapshield.maildir.folder_listing import list_folder
+from imapshield.maildir.index import MAX_UID
 from imapshield.maildir.index_database import BUSY_SECONDS, VERSION
 from imapshield.maildir.index_files import INDEX_FILE, IndexFiles
 from imapshield.maildir.list_files import MAX_LIST_SIZE
@@ -217,7 +218,7 @@ def _check_mailbox(
         return
     if not leaves_room(uidnext):
         yield Finding(
-            folder, f"has used UIDs up to {uidnext}; the last is {0xFFFFFFFF}", "nothing to do yet"
+            folder, f"has used UIDs up to {uidnext}; the last is {MAX_UID}", "nothing to do yet"
         )
     uids = {
         base(file): uid

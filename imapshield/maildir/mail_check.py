@@ -14,33 +14,23 @@ from functools import partial
 from typing import NamedTuple
 
 from imapshield.maildir import files
+from imapshield.maildir.compression import MAGIC
 from imapshield.maildir.entry import Ownership
-from imapshield.maildir.filename import base
+from imapshield.maildir.filename import base, stored_size
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.other_servers import may_be_fs_folder
-from imapshield.maildir.paths import MAX_FOLDER_NAME, mailbox_name
+from imapshield.maildir.paths import DIRECTORY_NAMES, MAX_FILE_NAME, mailbox_name
 from imapshield.maildir.subscription_file import unreadable_lines
 
 ASIDE = b"imapshield.aside"
 """The directory of a Maildir into which repairs move files. Without a leading dot it is not taken for a folder."""
 
-_PARTS = (b"cur", b"new", b"tmp")
-_LONGEST_BASE = MAX_FOLDER_NAME - len(b":2,DFPRST")
-_SIZE = re.compile(rb",S=([0-9]{1,15})(?![0-9])")
+_LONGEST_BASE = MAX_FILE_NAME - len(b":2,DFPRST")
 _SERVER_FILE = re.compile(
     rb"(?:cur|new|tmp|subscriptions|imapshield[^/]*|dovecot-(?:uidlist|keywords)"
     rb"|courierimap(?:uiddb|subscribed|keywords))\Z"
 )
 """Files and directories that imapshield reads or writes. (Dovecot has others, which nobody may write.)"""
-
-_COMPRESSED = (
-    b"\x1f\x8b",
-    b"BZh",
-    b"\xfd7zXZ\0",
-    b"\x28\xb5\x2f\xfd",
-    b"Dovecot-LZ4\r\x2a\x9b\xc5",
-)
-"""How files begin that Dovecot's zlib plugin wrote: gzip, bzip2, xz, zstd, lz4. Their S= is the size before."""
 
 
 class Finding(NamedTuple):
@@ -129,8 +119,8 @@ def _check_folder(context: _Context, name: bytes, folder: bytes) -> Iterator[Fin
             "replace it by its target, or run imapshield and check-mail with --follow-symlinks",
         )
         return
-    missing = [part for part in _PARTS if not os.path.isdir(folder + b"/" + part)]
-    if name and len(missing) == len(_PARTS):
+    missing = [part for part in DIRECTORY_NAMES if not os.path.isdir(folder + b"/" + part)]
+    if name and len(missing) == len(DIRECTORY_NAMES):
         yield Finding(
             folder,
             "is a directory but no mailbox: it has no cur, new and tmp",
@@ -257,11 +247,11 @@ def _check_name(path: bytes, name: bytes, size: int) -> Iterator[Finding]:
             f"rename it to {os.fsdecode(target)}",
             partial(_rename_new, path, os.path.dirname(path) + b"/" + target),
         )
-    stated = _SIZE.search(base_name)
-    if stated and int(stated[1]) != size and not _is_compressed(path):
+    stated = stored_size(name)
+    if stated not in (None, size) and not _is_compressed(path):
         yield Finding(
             path,
-            f"says in its name that it has {int(stated[1])} bytes, but it has {size}",
+            f"says in its name that it has {stated} bytes, but it has {size}",
             "compare it with a backup; if it is complete, rename it without S= (mail clients download it again)",
         )
 
@@ -269,7 +259,7 @@ def _check_name(path: bytes, name: bytes, size: int) -> Iterator[Finding]:
 def _is_compressed(path: bytes) -> bool:
     try:
         with files.at(path) as entry:
-            return files.read_small(entry, 16).startswith(_COMPRESSED)
+            return files.read_small(entry, 16).startswith(MAGIC)
     except PermissionError:  # which is another finding
         return True
 

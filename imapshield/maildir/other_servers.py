@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from imapshield.maildir.filename import base
+from imapshield.maildir.paths import DIRECTORY_NAMES
 from imapshield.wire.names import INBOX
-
-MAX_UID = 0xFFFFFFFF
+from imapshield.wire.sequence import MAX_NUMBER
 
 RESERVED_UIDS = 100_000
 """The UIDs between the UIDNEXT of the index and the one that a list tells another server. More are reserved when half
@@ -76,19 +76,19 @@ def parse_uid_list(content: bytes, form: UidListFormat) -> UidList | None:
     for line in lines:
         start, _, name = line.partition(form.separator)
         uid = start.partition(b" ")[0]
-        if name and uid.isdigit() and len(uid) <= 10 and 0 < int(uid) < MAX_UID:
+        if name and uid.isdigit() and len(uid) <= 10 and 0 < int(uid) < MAX_NUMBER:
             uids[base(name)] = int(uid)
     if len(set(uids.values())) < len(uids):  # two messages have the same UID: the file is wrong
         return None
     uidvalidity, uidnext = int(head[1]), max(int(head[2]), max(uids.values(), default=0) + 1)
-    if not 0 < uidvalidity <= MAX_UID:
+    if not 0 < uidvalidity <= MAX_NUMBER:
         return None
     return UidList(uidvalidity, uidnext, uids)
 
 
 def leaves_room(uidnext: int) -> bool:
     """Whether a mailbox that continues at `uidnext` has enough UIDs for itself and for the next change of servers."""
-    return uidnext + 2 * RESERVED_UIDS < MAX_UID
+    return uidnext + 2 * RESERVED_UIDS < MAX_NUMBER
 
 
 def format_uid_list(
@@ -238,7 +238,7 @@ def may_be_fs_folder(name: bytes) -> bool:
 
     That layout has directories inside directories, without dots. imapshield does not show them.
     """
-    return name[:1] != b"." and name not in (b"cur", b"new", b"tmp", COURIER_KEYWORDS)
+    return name[:1] != b"." and name not in (*DIRECTORY_NAMES, COURIER_KEYWORDS)
 
 
 def fs_layout_warning(path: str) -> str:
