@@ -34,6 +34,10 @@ STALE_SECONDS = 36 * 3600
 """Age in seconds at which a file in ``tmp/`` is removed: 36 hours, after which the Maildir specification regards the
 delivery as failed."""
 
+MAX_TREE_LEVELS = 10_000
+"""Levels of a folder that is removed. A Maildir has three. Without a limit, an owner who goes on making directories
+could occupy a thread of the server."""
+
 _COPY_CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -297,15 +301,40 @@ def rename_back(entry: Entry, original: Entry) -> None:
 def remove_tree(entry: Entry) -> None:
     """Remove a file, or as much of a folder as possible. Raises nothing.
 
-    A symbolic link is removed, not what it points to.
+    A symbolic link is removed, not what it points to. A folder of any depth takes two descriptors and no recursion,
+    because directories inside directories are first moved up.
     """
     with suppress(OSError):
         if not stat.S_ISDIR(status(entry).st_mode):
             unlink(entry)
             return
+        with _opened(entry, _DIRECTORY | os.O_NOFOLLOW) as top:
+            before: set[bytes] = set()
+            for _ in range(MAX_TREE_LEVELS):
+                found = set(names(top))
+                if found == before:  # it is empty, or nothing more can be removed
+                    break
+                before = found
+                for name in found:
+                    _remove_level(Entry(top, name), top)
+        os.rmdir(entry.name, dir_fd=entry.directory)
+
+
+def _remove_level(entry: Entry, top: int) -> None:
+    """Remove a file, or a directory whose subdirectories are moved into the directory `top`. Raises nothing."""
+    with suppress(OSError):
+        try:
+            unlink(entry)
+            return
+        except (IsADirectoryError, PermissionError):
+            pass
         with _opened(entry, _DIRECTORY | os.O_NOFOLLOW) as fd:
             for name in names(fd):
-                remove_tree(Entry(fd, name))
+                with suppress(OSError):
+                    try:
+                        unlink(Entry(fd, name))
+                    except (IsADirectoryError, PermissionError):
+                        rename(Entry(fd, name), Entry(top, secrets.token_hex(8).encode()))
         os.rmdir(entry.name, dir_fd=entry.directory)
 
 

@@ -24,15 +24,13 @@ from imapshield.maildir.other_servers import fs_layout_warning, may_be_fs_folder
 from imapshield.maildir.paths import (
     CUR,
     DIRECTORY_NAMES,
+    MAX_FILE_NAME,
     NEW,
     folder_name,
     irregular_folders,
     mailbox_name,
 )
 from imapshield.wire.names import INBOX
-
-MAX_FILE_NAME = 255
-"""Bytes of a file name. A longer one in the index is that of no file."""
 
 _DOT = ord(".")
 _LINK_ERRORS = (errno.ELOOP, errno.ENOTDIR)
