@@ -12,7 +12,8 @@ Rules
 * A crash in the middle can leave files that the index does not have. They are whole and appear as new mail. So a
   message may exist twice after a crash, but it is never lost.
 * The messages of one APPEND (RFC 3502), of one COPY or of one MOVE, are all stored after a crash or none of them is:
-  see `staging`.
+  see `staging`. A single message is staged too if it has a keyword without a letter, because new mail gets the flags
+  that its name has letters for.
 * The originals of a MOVE or REPLACE are removed after the commit. From then on, their names are in the table
   ``removed``. So `sync` does not take them for new mail, and `recovery` removes those that a crash has left.
 * COPY and MOVE skip a message whose file cannot be linked, and return its UID as failed.
@@ -51,7 +52,8 @@ def append(account: AccountState, name: str, messages: Sequence[NewMessage]) -> 
     """
     mailbox = find_or_add(account, name)
     account.check_quota(len(messages), sum(message.content.size for message in messages))
-    directory = TMP if len(messages) > 1 else CUR
+    has_letters = all(account.keywords.get(mailbox).letter(f) for m in messages for f in m.flags)
+    directory = CUR if len(messages) == 1 and has_letters else TMP
     with files.UndoSteps() as undo:
         written = _write_files(account, mailbox, messages, undo)
         with account.index.write():
@@ -76,11 +78,11 @@ def replace(
     with files.UndoSteps() as undo:
         written = _write_files(account, mailbox, [message], undo)
         with account.index.write():
-            appended = _insert(account, mailbox.key, [message], written, CUR, undo)
+            appended = _insert(account, mailbox.key, [message], written, TMP, undo)
             originals = _expunge_original(account, key, uid)
             delta = account.index.delta_since(key, since)
-    with account.index.write(durable=False):
-        _remove_originals(account, key, originals)
+    remove = partial(_remove_originals, account, key, originals)
+    account.staging.publish(mailbox, appended.uids[0], remove)
     return ReplaceResult(appended, delta)
 
 
@@ -178,7 +180,8 @@ def copy(
 ) -> CopyResult:
     """Copy or move messages; `IStore.copy` describes the arguments."""
     target_row = find_or_add(account, target)
-    directory = TMP if move or len(uids) > 1 else CUR
+    has_letters = not target_row.keywords and not account.index.mailbox(key).keywords
+    directory = CUR if len(uids) == 1 and has_letters and not move else TMP
     with files.UndoSteps() as undo, account.index.write():
         command = _Copy(account, key, target_row.key, move, directory, undo)
         result = command.run(uids)
