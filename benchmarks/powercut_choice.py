@@ -28,7 +28,7 @@ _OTHER = {
     "store": 16,
     "move": 10,
     "replace": 5,
-    "rename": 2,
+    "rename": 5,
     "subscribe": 3,
     "metadata": 3,
     "select": 5,
@@ -93,13 +93,13 @@ class Chooser:
     def _unused(self, mailbox: Mailbox) -> bool:
         return self._alone(mailbox) and mailbox not in self._all_selected
 
-    def _removable(self) -> Mailbox | None:
-        free = [
+    def _removable(self) -> list[Mailbox]:
+        """Return the mailboxes that can be renamed or deleted now."""
+        return [
             mailbox
             for mailbox in self.account.mailboxes.values()
             if mailbox.name != "INBOX" and not self.account.changing and self._unused(mailbox)
         ]
-        return self.rng.choice(free) if free else None
 
     def _free_name(self) -> str | None:
         """Return a name whose parents exist: only some servers create them."""
@@ -213,15 +213,18 @@ class Chooser:
         return None if name is None else Create(self.account, name)
 
     def _delete(self) -> Operation | None:
-        mailbox = self._removable()
-        return None if mailbox is None else Delete(self.account, mailbox)
+        free = self._removable()
+        return Delete(self.account, self.rng.choice(free)) if free else None
 
     def _rename(self) -> Operation | None:
-        mailbox, name = self._removable(), self._free_name()
-        if mailbox is None or name is None or self.account.children(name):
+        children = self.account.children
+        name = self._free_name()
+        free = [m for m in self._removable() if all(map(self._unused, children(m.name)))]
+        parents = [mailbox for mailbox in free if children(mailbox.name)]
+        if name is None or not free or children(name):
             return None
-        below = self.account.children(mailbox.name)
-        if name.startswith(mailbox.name + SEPARATOR) or not all(map(self._unused, below)):
+        mailbox = self.rng.choice(parents or free)
+        if name.startswith(mailbox.name + SEPARATOR):
             return None
         return Rename(self.account, mailbox, name)
 

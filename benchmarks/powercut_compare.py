@@ -148,9 +148,9 @@ def _compare_mailbox(
     account: Account, mailbox: Mailbox, served: FoundMailbox, found: Snapshot
 ) -> Iterator[Fault]:
     where = f" in {mailbox.name}"
-    history = mailbox.history
     faults = list(account.learn_uidvalidity(mailbox, served.uidvalidity))
     renumbered = bool(faults)
+    history = mailbox.history
     yield from faults
     for kind, name, high, now in (
         (UID_TWICE, "UIDNEXT", history.uidnext, served.uidnext),

@@ -24,11 +24,7 @@ class DeliveryAgent:
         """Store a message durably: from now on it must not be lost."""
         folder = self._folder(account, mailbox)
         self._write(folder, token, sync=True)
-        descriptor = os.open(folder / "new", os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(folder / "new")
 
     def write(self, account: Account, mailbox: Mailbox, token: str) -> None:
         """Store a message; the caller syncs the file system."""
@@ -40,12 +36,32 @@ class DeliveryAgent:
         return home if mailbox.name == "INBOX" else home / ("." + ".".join(levels))
 
     def _write(self, folder: Path, token: str, *, sync: bool) -> None:
+        # As Postfix does. A CREATE in flight may have made only some of them.
+        for directory in (folder / "tmp", folder / "new"):
+            self._make(directory)
         temporary, final = folder / "tmp" / token, folder / "new" / token
         with temporary.open("wb") as file:
             file.write(content_of(token).replace(b"\r\n", b"\n"))
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        if self._owner:
-            os.chown(temporary, *self._owner)
+        self._give(temporary)
         temporary.rename(final)
+
+    def _make(self, directory: Path) -> None:
+        if not directory.exists():
+            directory.mkdir(0o700, exist_ok=True)
+            self._give(directory)
+            _sync(directory.parent)
+
+    def _give(self, path: Path) -> None:
+        if self._owner:
+            os.chown(path, *self._owner)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -10,10 +10,11 @@ import gc
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -64,50 +65,52 @@ class Lane:
             last: the number after that of the last one.
         """
         kind = self.kinds[first // CUTS_PER_VOLUME % len(self.kinds)]
-        fresh = True
-        for number in range(first, last):
-            started = time.monotonic()
-            if fresh:
-                begun = number
-                self._create_volume(kind)
-            rng = random.Random(f"{self.seed}/{number}")
-            plan = Plan.draw(rng)
-            result = self._cut(number, plan, rng)
-            fresh = bool(
-                result.faults
-                or self.volume.fill_level() > 0.5
-                or (plan.bulk >= _BULK_KEPT and rng.random() < 0.6)
-            )
-            yield {
-                "server": self.server.name,
-                "fs": kind,
-                "cut": number,
-                "begun": begun,
-                "plan": repr(plan),
-                "commands": dict(result.commands),
-                "faults": result.faults,
-                "in_flight": result.in_flight,
-                "log": result.log if result.faults else [],
-                "output": self.server.output() if result.faults else "",
-                "seconds": time.monotonic() - started,
-            }
-            if fresh:
-                self._drop_volume()
-        if not fresh:
-            self._drop_volume()
+        number = first
+        while number < last:
+            begun = number
+            with self._volume(kind):
+                fresh = False
+                while number < last and not fresh:
+                    rng = random.Random(f"{self.seed}/{number}")
+                    plan = Plan.draw(rng)
+                    result = self._cut(number, plan, rng)
+                    fresh = bool(
+                        result.faults
+                        or self.volume.fill_level() > 0.5
+                        or (plan.bulk >= _BULK_KEPT and rng.random() < 0.6)
+                    )
+                    yield {
+                        "server": self.server.name,
+                        "fs": kind,
+                        "cut": number,
+                        "begun": begun,
+                        "plan": repr(plan),
+                        "commands": dict(result.commands),
+                        "faults": result.faults,
+                        "in_flight": result.in_flight,
+                        "log": result.log if result.faults else [],
+                        "output": self.server.output() if result.faults else "",
+                    }
+                    number += 1
 
-    def _create_volume(self, kind: str) -> None:
+    @contextmanager
+    def _volume(self, kind: str) -> Iterator[None]:
+        """Create a file system, and start the server; afterwards undo both."""
         self.volume = Volume(self.directory, kind, self.server.owner)
+        try:
+            self._start_accounts()
+            yield
+        finally:
+            self.server.kill()
+            self.server.wait()
+            self.volume.unmount()
+
+    def _start_accounts(self) -> None:
         self.accounts = {user: Account(user) for user in USERS}
         for account in self.accounts.values():
             account.mailboxes["INBOX"] = Mailbox("INBOX", "login")
         self.port = self.server.start(self.volume.root)
         list(self._verify([]))
-
-    def _drop_volume(self) -> None:
-        self.server.kill()
-        self.server.wait()
-        self.volume.unmount()
 
     def _cut(self, number: int, plan: Plan, rng: random.Random) -> Result:
         accounts = [self.accounts[user] for user in CLIENTS]
@@ -117,6 +120,7 @@ class Lane:
             self._seconds_per_move = work.run(plan, self.volume.sync, self._seconds_per_move)
         finally:
             self.server.kill()
+            # Before the server is gone, so that it cannot finish what it had begun.
             self.volume.cut()
             self.server.wait()
         in_flight, result = work.drain(), work.result
@@ -174,6 +178,7 @@ def main() -> int:
     parser.add_argument("--directory", type=Path)
     parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which removes the images
     with tempfile.TemporaryDirectory(prefix="powercut-", dir=options.directory) as name:
         directory = Path(name)
         directory.chmod(0o755)

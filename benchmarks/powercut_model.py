@@ -183,7 +183,10 @@ class Account:
     changing: bool = False
 
     def learn_uidvalidity(self, mailbox: Mailbox, value: int) -> Iterator[Fault]:
-        """Record the UIDVALIDITY of a mailbox that exists."""
+        """Record the UIDVALIDITY of a mailbox that exists.
+
+        A mailbox that has the name and UIDVALIDITY of a removed one continues its UIDs (RFC 9051 section 6.3.5).
+        """
         if mailbox.uidvalidity == value:
             return
         if mailbox.uidvalidity:
@@ -191,10 +194,7 @@ class Account:
             yield Fault(RENUMBERED, mailbox.named_by, text)
             mailbox.history = History()
         mailbox.uidvalidity = value
-        known = self.histories.setdefault((mailbox.name, value), mailbox.history)
-        if known is not mailbox.history and known.contents:
-            text = f"UIDVALIDITY {value} of {mailbox.name} belonged to a mailbox that was removed"
-            yield Fault(UID_TWICE, mailbox.named_by, text)
+        mailbox.history = self.histories.setdefault((mailbox.name, value), mailbox.history)
 
     def children(self, name: str) -> list[Mailbox]:
         """Return the mailboxes below a name."""

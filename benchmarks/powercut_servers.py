@@ -48,7 +48,7 @@ class Server(Protocol):
         """Serve the Maildirs of `USERS` below `root`, and return the port."""
 
     def kill(self) -> None:
-        """Send SIGKILL to all processes, and return at once."""
+        """Send SIGKILL to all processes, if there are any, and return at once."""
 
     def wait(self) -> None:
         """Wait until the processes are gone."""
@@ -83,11 +83,13 @@ class Imapshield:
         return port
 
     def kill(self) -> None:
-        os.kill(self._pid, signal.SIGKILL)
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
 
     def wait(self) -> None:
-        os.waitpid(self._pid, 0)
-        self._pid = 0
+        if self._pid:
+            os.waitpid(self._pid, 0)
+            self._pid = 0
 
     def output(self) -> str:
         return self._log.read_text(errors="replace")[-4000:] if self._log.exists() else ""
@@ -160,13 +162,14 @@ class Dovecot:
         return peer.port
 
     def kill(self) -> None:
-        self._killed = process_tree(self._pid)
+        self._killed = process_tree(self._pid) if self._pid else []
         for pid in self._killed:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def wait(self) -> None:
         self._running.close()
+        self._pid = 0
         for pid in self._killed[1:]:
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)

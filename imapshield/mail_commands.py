@@ -1,7 +1,7 @@
 """The subcommands of ``imapshield`` that work on Maildirs: ``export-uids`` and ``check-mail``.
 
 As root they act as the owner of each Maildir, so that no file gets another owner and no symbolic link leads them to
-files that the owner cannot read.
+files that the owner cannot read. An index outside the Maildir is read with the rights of its own owner.
 """
 
 import argparse
@@ -13,22 +13,23 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from imapshield.errors import StoreBusy, StoreError
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.export_uids import ExportedMailbox, export
 from imapshield.maildir.index_check import accept_moved, check_index, indexed_names
+from imapshield.maildir.index_files import INDEX_FILE
 from imapshield.maildir.mail_check import Finding, check_maildir
 from imapshield.maildir.other_servers import COURIER, DOVECOT
+from imapshield.maildir.paths import DIRECTORY_NAMES
 from imapshield.maildir.recovery import open_account
 
 PROGRESS_SECONDS = 2.0
 """A line of progress is printed after each such time, so that a short run prints none."""
 
 _FORMATS = {"dovecot": DOVECOT, "courier": COURIER}
-_FIELD = re.compile(r"\{(?:user|local|domain)\}")
-_PARTS = ("cur", "new", "tmp")
+_FIELD = re.compile(r"\{(user|local|domain)\}")
 
 
 class MailCommandError(Exception):
@@ -41,17 +42,26 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command = commands.add_parser("export-uids", help=text, description=text)
     command.add_argument("--to", required=True, choices=sorted(_FORMATS), help="the other server")
     command.add_argument("maildir", metavar="MAILDIR", help="the Maildir of one user")
+    _add_index_options(command, "DIR", "the directory of the user's index, if --index-root is used")
     command.set_defaults(run=_export)
     text = "look for damage in Maildirs; exit status: 0 none, 1 some, 2 if that is not possible"
     command = commands.add_parser("check-mail", help=text, description=text)
     command.add_argument(
         "where", metavar="DIR_OR_PATTERN", help="a Maildir, or the value of --mail-root"
     )
+    index = "the value of --index-root; for one Maildir, the directory of the user's index"
+    _add_index_options(command, "DIR_OR_PATTERN", index)
     repair = "repair what can be repaired without a loss; no message is deleted"
     command.add_argument("--repair", action="store_true", help=repair)
     moved = "the mail was moved or copied here and its original is not used again: keep all UIDs"
     command.add_argument("--moved", action="store_true", help=moved)
     command.set_defaults(run=_check)
+
+
+def _add_index_options(command: argparse.ArgumentParser, metavar: str, text: str) -> None:
+    command.add_argument("--index", metavar=metavar, help=text)
+    follow = "folders may be symbolic links to directories, as with this option of imapshield"
+    command.add_argument("--follow-symlinks", action="store_true", help=follow)
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -60,11 +70,24 @@ def _export(options: argparse.Namespace) -> int:
         raise MailCommandError(
             f"{root} is not a Maildir; give the directory that has cur, new and tmp"
         )
+    index = os.path.abspath(options.index or root)
+    if not _has_index(index):
+        raise MailCommandError(
+            f"{index} has no {os.fsdecode(INDEX_FILE)}; give the directory of the user's index with --index"
+        )
     warnings: list[str] = []
     progress = Progress("mailboxes")
+    # An index outside the Maildir may belong to the server. Then this process acts as the server does.
+    is_owners = os.stat(index).st_uid == os.stat(root).st_uid
     try:
-        with acting_as_owner(root):
-            account = AccountState(root, time.time, warnings.append)
+        with acting_as_owner(root) if is_owners else nullcontext():
+            account = AccountState(
+                root,
+                time.time,
+                warnings.append,
+                index_directory=index,
+                follow_symlinks=options.follow_symlinks,
+            )
             try:
                 open_account(account)
                 exported = export(account, _FORMATS[options.to], progress.show)
@@ -75,7 +98,7 @@ def _export(options: argparse.Namespace) -> int:
             f"another program is changing {root}; stop the other IMAP servers, and try again"
         ) from None
     except (StoreError, OSError, sqlite3.Error) as error:
-        raise MailCommandError(_advice(root, error, warnings)) from None
+        raise MailCommandError(_advice(index, error, warnings)) from None
     for warning in warnings:
         print(f"imapshield: {warning}", file=sys.stderr)
     _report_export(root, options.to, exported)
@@ -98,12 +121,12 @@ def _report_export(root: str, server: str, exported: list[ExportedMailbox]) -> N
             print(f"  doveadm mailbox update -u USER {modseq} '{mailbox.name}'")
 
 
-def _advice(root: str, error: Exception, warnings: list[str]) -> str:
+def _advice(index: str, error: Exception, warnings: list[str]) -> str:
     if isinstance(error, OSError):
-        return f"{os.fsdecode(error.filename or root)}: {error.strerror}; run this command as the owner"
+        return f"{os.fsdecode(error.filename or index)}: {error.strerror}; run this command as the owner"
     if warnings:
         return warnings[-1]
-    return f"the index of {root} cannot be used; run `imapshield check-mail {root}`"
+    return f"the index in {index} cannot be used; run `imapshield check-mail`"
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -112,16 +135,19 @@ def _check(options: argparse.Namespace) -> int:
         raise MailCommandError(
             f"{options.where}: there is no Maildir; give a Maildir or the value of --mail-root"
         )
+    indexes = [index_directory(options.where, options.index, maildir) for maildir in maildirs]
+    if options.index and not any(map(_has_index, indexes)):
+        raise MailCommandError(
+            f"{options.index}: there is no index; give the value of --index-root"
+        )
     progress = Progress("files")
     count = failed = 0
-    for number, maildir in enumerate(maildirs):
+    for number, (maildir, index) in enumerate(zip(maildirs, indexes, strict=True)):
         progress.show(number, len(maildirs), "Maildirs")
         try:
-            with acting_as_owner(maildir):
-                if options.moved:
-                    accept_moved(os.fsencode(maildir))
-                for finding in _findings(os.fsencode(maildir), progress.step):
-                    count += 1
+            for owned, finding in _findings(maildir, index, options, progress.step):
+                count += 1
+                with acting_as_owner(owned):
                     print(_describe(finding, options.repair))
         except OSError as error:
             failed += 1
@@ -134,11 +160,23 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if count or failed else 0
 
 
-def _findings(root: bytes, on_file: Callable[[], None]) -> list[Finding]:
-    """Return all findings of a Maildir, before any is repaired."""
-    now = time.time()
-    found = list(check_index(root, now))
-    return found + list(check_maildir(root, now, indexed_names(root), on_file))
+def _findings(
+    maildir: str, index: str, options: argparse.Namespace, on_file: Callable[[], None]
+) -> list[tuple[str, Finding]]:
+    """Return all findings of a Maildir, before any is repaired, and the directory whose owner may repair it."""
+    root, directory, now = os.fsencode(maildir), os.fsencode(index), time.time()
+    follow = options.follow_symlinks
+    found: list[tuple[str, Finding]] = []
+    indexed = None
+    if _has_index(index):
+        with acting_as_owner(index):
+            if options.moved:
+                accept_moved(directory)
+            found += [(index, finding) for finding in check_index(root, now, directory, follow)]
+            indexed = indexed_names(directory)
+    with acting_as_owner(maildir):
+        findings = check_maildir(root, now, indexed, on_file, follow)
+        return found + [(maildir, finding) for finding in findings]
 
 
 def _describe(finding: Finding, repair: bool) -> str:
@@ -159,7 +197,7 @@ def _describe(finding: Finding, repair: bool) -> str:
 def find_maildirs(where: str) -> list[str]:
     """Return the Maildirs of a mail root, a pattern, or the one Maildir that `where` is."""
     if _FIELD.search(where):
-        pattern = "*".join(map(glob.escape, _FIELD.split(where)))
+        pattern = "*".join(map(glob.escape, _FIELD.split(where)[::2]))
         return [path for path in sorted(glob.glob(pattern)) if _is_maildir(path)]
     if _is_maildir(where):
         return [where]
@@ -169,14 +207,71 @@ def find_maildirs(where: str) -> list[str]:
     return [path for path in paths if _is_maildir(path)]
 
 
+def index_directory(where: str, index: str | None, maildir: str) -> str:
+    """Return the directory of the index of one of the Maildirs that `find_maildirs` found.
+
+    Args:
+        where: the Maildir, mail root or pattern.
+        index: the value of ``--index``; None if the indexes are in the Maildirs.
+        maildir: the Maildir.
+
+    Raises:
+        MailCommandError: `index` has a field whose value the path of the Maildir does not tell.
+    """
+    if index is None:
+        return maildir
+    if maildir == where:
+        values: dict[str, str] = {}
+    else:
+        values = _field_values(_as_pattern(where), maildir)
+        index = _as_pattern(index)
+    try:
+        return _FIELD.sub(lambda field: values[field[1]], index)
+    except KeyError as error:
+        raise MailCommandError(
+            f"{maildir} does not tell which {{{error.args[0]}}} --index {index} means; give that "
+            "Maildir and the directory of its index"
+        ) from None
+
+
+def _as_pattern(path: str) -> str:
+    """Return a value of ``--mail-root`` or ``--index-root`` as an absolute pattern."""
+    return os.path.abspath(path if _FIELD.search(path) else os.path.join(path, "{user}"))
+
+
+def _field_values(pattern: str, path: str) -> dict[str, str]:
+    """Return what the fields of a pattern stand for in a path, as far as the path tells."""
+    expression = ""
+    for number, part in enumerate(_FIELD.split(pattern)):
+        if not number % 2:
+            expression += re.escape(part)
+        else:
+            expression += f"(?P={part})" if f"(?P<{part}>" in expression else f"(?P<{part}>[^/]+)"
+    found = re.fullmatch(expression, os.path.abspath(path), re.DOTALL)
+    values = found.groupdict() if found else {}
+    if "user" in values:
+        local, at, domain = values["user"].rpartition("@")
+        values |= {"local": local, "domain": domain} if at else {"local": values["user"]}
+    elif "local" in values:
+        values["user"] = "@".join(filter(None, (values["local"], values.get("domain"))))
+    return values
+
+
+def _has_index(directory: str) -> bool:
+    path = os.path.join(directory, os.fsdecode(INDEX_FILE))
+    return os.path.isfile(path) and os.path.getsize(path) > 0
+
+
 def _is_maildir(path: str) -> bool:
-    return any(os.path.isdir(os.path.join(path, part)) for part in _PARTS)
+    return any(
+        os.path.isdir(os.path.join(path, part)) for part in map(os.fsdecode, DIRECTORY_NAMES)
+    )
 
 
 @contextmanager
-def acting_as_owner(maildir: str) -> Iterator[None]:
-    """Run a block with the rights of the owner of a Maildir, if this process is root's."""
-    status = os.stat(maildir)
+def acting_as_owner(directory: str) -> Iterator[None]:
+    """Run a block with the rights of the owner of a Maildir or index, if this process is root's."""
+    status = os.stat(directory)
     if os.geteuid() != 0 or status.st_uid == 0:
         yield
         return

@@ -119,6 +119,9 @@ class ShieldService(Service):
         if self._ports is None:  # the program `twist` has no privileged start
             self.privilegedStartService()
         super().startService()
+        if os.geteuid() == 0:
+            # A thread that opens an index with the rights of its owner must not keep groups of root (`file_rights`).
+            os.setgroups([])
         sys.setswitchinterval(SWITCH_SECONDS)
         self._loop.start(SUMMARY_SECONDS, now=False)
         for _, port in self._ports or ():

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
 import imapshield
 from imapshield import cli, mail_commands
+from imapshield.cred.realm import MailRoot
 from imapshield.maildir.store import MaildirStore
 from tests.maildir.disk import failing
 
@@ -34,6 +37,18 @@ class MailCommandCase(SynchronousTestCase):
             for part in ("cur", "new", "tmp"):
                 os.makedirs(f"{self.root}/{user}/{part}")
         os.mkdir(f"{self.root}/other")
+
+    def index(self, user: str, directory: str | None = None) -> int:
+        """Make the index of a user's Maildir; return the UIDVALIDITY of INBOX."""
+        store = MaildirStore(
+            f"{self.root}/{user}",
+            now=lambda: 1_800_000_000.0,
+            log_warning=self.fail,
+            index_directory=directory,
+        )
+        uidvalidity = store.open("INBOX", False).uidvalidity
+        store.close()
+        return uidvalidity
 
     def put(self, path: str, content: bytes = b"Subject: x\r\n\r\nhi\r\n") -> None:
         with open(f"{self.root}/{path}", "wb") as file:
@@ -65,6 +80,58 @@ class CheckMailTests(MailCommandCase):
         for where in (f"{self.root}/other", f"{self.root}/missing", self.root + "/x/{local}"):
             status, out, err = command("check-mail", where)
             self.assertEqual((status, out, len(err.splitlines())), (2, "", 1))
+
+    def test_indexes_of_an_index_root_are_checked(self) -> None:
+        """--index finds the index of each Maildir as --index-root does, and no other index is used or made."""
+        for user in ("alice", "bob"):
+            self.index(user, f"{self.root}/indexes/{user}")
+        path = f"{self.root}/indexes/bob/imapshield.sqlite"
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE account SET messages = 9")
+        self.assertEqual(command("check-mail", self.root)[0], 0)
+        for where, index in (
+            (self.root, f"{self.root}/indexes"),
+            (self.root + "/{local}", self.root + "/indexes/{user}/"),
+            (f"{self.root}/bob", f"{self.root}/indexes/bob"),
+        ):
+            status, out, _ = command("check-mail", where, "--index", index)
+            self.assertEqual((status, len(out.splitlines())), (1, 2))
+            self.assertIn(f"{path!r} the number or size of all messages", out)
+        command("check-mail", self.root, "--index", f"{self.root}/indexes", "--repair", "--moved")
+        self.assertEqual(
+            command("check-mail", self.root, "--index", f"{self.root}/indexes")[:2],
+            (0, "0 findings in 2 Maildirs\n"),
+        )
+        self.assertEqual(sorted(os.listdir(f"{self.root}/alice")), ["cur", "new", "tmp"])
+
+    def test_index_option_is_checked(self) -> None:
+        """An --index without any index, or with a field that the mail root does not tell, is an error of one line."""
+        for index in (f"{self.root}/indexes", self.root + "/{domain}/{local}"):
+            status, out, err = command("check-mail", self.root, "--index", index)
+            self.assertEqual((status, out, len(err.splitlines())), (2, "", 1))
+
+    def test_index_directory_is_that_of_the_server(self) -> None:
+        """The directory of an index is the one that the server gives the user of the Maildir."""
+        for root, index, user in (
+            ("/m", "/i", "alice@example.org"),
+            ("/m/{domain}/{local}/mail", "/i/{user}", "alice@example.org"),
+            ("/m/{user}/", "/i/{domain}/{local}", "a@b@example.org"),
+            ("/home/{local}/Maildir", "/i", "alice"),
+            ("/m/{domain}/{local}@{domain}", "/i", "alice@example.org"),
+        ):
+            maildir, expected = MailRoot(root).maildir(user), MailRoot(index).maildir(user)
+            self.assertEqual(mail_commands.index_directory(root, index, maildir), expected)
+
+    def test_symbolic_links_are_followed_if_the_server_follows_them(self) -> None:
+        """With --follow-symlinks a folder that is a symbolic link is checked like any other."""
+        os.rename(f"{self.root}/bob", f"{self.root}/other/bob")
+        os.symlink(f"{self.root}/other/bob", f"{self.root}/alice/.A")
+        self.put("other/bob/cur/1.x:2,:2,S")
+        alice = f"{self.root}/alice"
+        self.assertIn("is a symbolic link", command("check-mail", alice)[1])
+        out = command("check-mail", alice, "--follow-symlinks", "--repair")[1]
+        self.assertIn("alice/.A/cur/1.x:2,:2,S' has flags after a second colon", out)
+        self.assertEqual(os.listdir(f"{self.root}/other/bob/cur"), ["1.x:2,S"])
 
     def test_long_run_prints_progress(self) -> None:
         """A run that takes longer than two seconds prints lines of progress."""
@@ -121,10 +188,31 @@ class ExportTests(MailCommandCase):
 
     def test_locked_list_is_refused(self) -> None:
         """While Dovecot holds the lock of a list, the command refuses, and says what to do."""
+        self.index("alice")
         self.put("alice/dovecot-uidlist.lock", b"")
         status, _, err = command("export-uids", "--to", "dovecot", f"{self.root}/alice")
         self.assertEqual(status, 2)
         self.assertIn("stop the other IMAP servers", err)
+
+    def test_index_outside_the_maildir_is_exported(self) -> None:
+        """--index exports the index of another directory; without an index, nothing is written."""
+        alice, index = f"{self.root}/alice", f"{self.root}/indexes/alice"
+        self.put("alice/cur/1.x:2,S")
+        uidvalidity = self.index("alice", index)
+        status, out, err = command("export-uids", "--to", "dovecot", alice)
+        self.assertEqual((status, out, len(err.splitlines())), (2, "", 1))
+        self.assertIn("--index", err)
+        self.assertEqual(sorted(os.listdir(alice)), ["cur", "new", "tmp"])
+        os.mkdir(f"{self.root}/other/A")
+        os.mkdir(f"{self.root}/other/A/cur")
+        os.symlink(f"{self.root}/other/A", f"{alice}/.A")
+        arguments = ("--to", "dovecot", alice, "--index", index, "--follow-symlinks")
+        status, out, err = command("export-uids", *arguments)
+        self.assertEqual((status, err), (0, ""))
+        self.assertIn("1 messages in 2 mailboxes", out)
+        with open(f"{alice}/dovecot-uidlist", "rb") as file:
+            self.assertTrue(file.read().startswith(b"3 V%d N" % uidvalidity))
+        self.assertNotIn("imapshield.sqlite", os.listdir(alice))
 
     def test_errors_are_one_line(self) -> None:
         """A directory that is no Maildir, and an index that cannot be used, are errors of one line."""

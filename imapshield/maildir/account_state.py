@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 
 from imapshield.errors import QuotaExceeded
@@ -33,6 +34,7 @@ class AccountState:
         logged_files: the paths of ignored and unreadable files that the operator has been warned about.
         seen_lists: the lists of Dovecot and Courier as they were seen last, by mailbox (`uid_exchange`).
         unindexed: names of mailboxes that the index may lack.
+        unrecovered: keys of mailboxes whose folders `recovery` could not read. They cannot be used.
         is_running: whether an operation of the store is running. Another one that it calls does not close the folders.
     """
 
@@ -62,6 +64,7 @@ class AccountState:
         self.logged_files: set[bytes] = set()
         self.seen_lists: dict[int, SeenLists] = {}
         self.unindexed: list[str] = []
+        self.unrecovered: set[int] = set()
         self.is_running = False
         self._quota = quota
         self._index_fd = -1
@@ -91,10 +94,18 @@ class AccountState:
         """Return the descriptor of the directory of the index."""
         if self._index_path == self.folders.root:
             return self.folders.fd
-        if self._index_fd < 0:
-            os.makedirs(self._index_path, 0o700, exist_ok=True)
-            self._index_fd = os.open(self._index_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with suppress(OSError):
+            if os.path.samestat(os.stat(self._index_path), os.fstat(self._index_fd)):
+                return self._index_fd
+        self._close_index_directory()
+        os.makedirs(self._index_path, 0o700, exist_ok=True)
+        self._index_fd = os.open(self._index_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return self._index_fd
+
+    def _close_index_directory(self) -> None:
+        if self._index_fd >= 0:
+            os.close(self._index_fd)
+            self._index_fd = -1
 
     def _has_mail(self) -> bool:
         """Whether the Maildir has messages or folders, and therefore may have had an index before."""
@@ -111,11 +122,12 @@ class AccountState:
 
     def close(self) -> None:
         """Close all files."""
+        blob, self.open_blob = self.open_blob, None
+        if blob is not None and blob.file is not None:
+            blob.file.close()
         self.index.close()
         self.folders.close()
-        if self._index_fd >= 0:
-            os.close(self._index_fd)
-            self._index_fd = -1
+        self._close_index_directory()
 
     def folder(self, key: int) -> Folder:
         """Return the open folder of a mailbox.

@@ -1,20 +1,22 @@
 """APPEND, REPLACE, COPY and MOVE: new messages in a mailbox, in one transaction each.
 
-A copy is a second name (a hard link) for the same file; a move renames the file. Between two file systems both make a
-new file.
+A copy is a second name (a hard link) for the same file. MOVE is a COPY whose originals are removed after the commit. On
+a file system without hard links, and between two file systems, both make a new file.
 
 Rules
 -----
 * Files come first: a message is written and synced in ``tmp/``, that directory is synced, the file is renamed into
   ``cur/``, and then its row is committed, which waits for the disk. At every point a crash leaves whole files. The
   rename needs no sync: after a power failure, `recovery` takes the file from ``tmp/`` and renames it again.
-* MOVE syncs the directories before the commit, because a message must not exist twice after it.
 * If a function raises, it has changed nothing: the steps that were taken are undone in reverse order.
 * A crash in the middle can leave files that the index does not have. They are whole and appear as new mail. So a
   message may exist twice after a crash, but it is never lost.
-* The messages of one APPEND (RFC 3502), or of one COPY, all exist after a crash or none of them does: see `staging`.
-* COPY and MOVE skip a message whose file cannot be linked or renamed, and return its UID as failed.
-  MOVE needs no staging, because it only promises that each message is in exactly one mailbox (RFC 6851 section 3.3).
+* The messages of one APPEND (RFC 3502), of one COPY or of one MOVE, are all stored after a crash or none of them is:
+  see `staging`. A single message is staged too if it has a keyword without a letter, because new mail gets the flags
+  that its name has letters for.
+* The originals of a MOVE or REPLACE are removed after the commit. From then on, their names are in the table
+  ``removed``. So `sync` does not take them for new mail, and `recovery` removes those that a crash has left.
+* COPY and MOVE skip a message whose file cannot be linked, and return its UID as failed.
 """
 
 import errno
@@ -33,9 +35,9 @@ from imapshield.maildir.entry import Entry
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
-from imapshield.maildir.paths import CUR, NEW, TMP
+from imapshield.maildir.paths import CUR, TMP
 from imapshield.maildir.sync import find_or_add
-from imapshield.maildir.unreadable import log_unreadable
+from imapshield.maildir.unreadable import log_once, log_unreadable
 
 _FAILS_ALONE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR)
 """Errors of one file that do not stop a COPY or MOVE of others. An error of the disk does."""
@@ -50,7 +52,8 @@ def append(account: AccountState, name: str, messages: Sequence[NewMessage]) -> 
     """
     mailbox = find_or_add(account, name)
     account.check_quota(len(messages), sum(message.content.size for message in messages))
-    directory = TMP if len(messages) > 1 else CUR
+    has_letters = all(account.keywords.get(mailbox).letter(f) for m in messages for f in m.flags)
+    directory = CUR if len(messages) == 1 and has_letters else TMP
     with files.UndoSteps() as undo:
         written = _write_files(account, mailbox, messages, undo)
         with account.index.write():
@@ -75,28 +78,46 @@ def replace(
     with files.UndoSteps() as undo:
         written = _write_files(account, mailbox, [message], undo)
         with account.index.write():
-            appended = _insert(account, mailbox.key, [message], written, CUR, undo)
-            _remove(account, key, uid)
+            appended = _insert(account, mailbox.key, [message], written, TMP, undo)
+            originals = _expunge_original(account, key, uid)
             delta = account.index.delta_since(key, since)
+    remove = partial(_remove_originals, account, key, originals)
+    account.staging.publish(mailbox, appended.uids[0], remove)
     return ReplaceResult(appended, delta)
 
 
-def _remove(account: AccountState, key: int, uid: int) -> None:
-    mailbox = account.index.mailbox(key)
-    folder = account.folders.folder(mailbox.name)
-    before = stat_or_create(folder)
+def _expunge_original(account: AccountState, key: int, uid: int) -> list[Entry]:
+    """Remove a message from the index, in a write transaction; return its file, to be removed after the commit."""
+    mailbox, folder = account.index.mailbox(key), account.folder(key)
     rows = account.index.message_rows("place, name", key, [uid])
     if not rows:
         raise MessageExpunged
-    directory, name = rows[0]
+    folder.require_writable()
+    entry = folder.entry(*rows[0])
     try:
-        files.unlink(folder.entry(directory, name))
+        status = files.status(entry)
     except FileNotFoundError:
-        files.unlink(FileFinder(folder).current_entry(name))
+        entry = FileFinder(folder).current_entry(rows[0][1])
+        status = files.status(entry)
     modseq = mailbox.highestmodseq + 1
-    log = account.index.expunge(mailbox, [uid], modseq)
-    after = record_own_change(account.index, mailbox, folder, before, **log)
-    account.index.note_removed(key, modseq, after.changed_at, [name])
+    account.index.update_mailbox(key, **account.index.expunge(mailbox, [uid], modseq))
+    account.index.note_removed(key, modseq, status.st_ctime_ns, [entry.name])
+    return [entry]
+
+
+def _remove_originals(account: AccountState, key: int, originals: Sequence[Entry]) -> None:
+    """Remove the files of messages that REPLACE or MOVE has expunged, in a write transaction."""
+    mailbox, folder = account.index.mailbox(key), account.folder(key)
+    before = stat_or_create(folder)
+    for entry in originals:
+        try:
+            files.unlink(entry)
+        except FileNotFoundError:
+            continue  # another program has removed it
+        except OSError as error:
+            text = f"could not be removed after a MOVE or REPLACE: {error.strerror}; remove it"
+            log_once(account, folder.path + b"/" + entry.name, text)
+    record_own_change(account.index, mailbox, folder, before)
 
 
 def _write_files(
@@ -159,12 +180,15 @@ def copy(
 ) -> CopyResult:
     """Copy or move messages; `IStore.copy` describes the arguments."""
     target_row = find_or_add(account, target)
-    directory = CUR if move or len(uids) == 1 else TMP
+    has_letters = not target_row.keywords and not account.index.mailbox(key).keywords
+    directory = CUR if len(uids) == 1 and has_letters and not move else TMP
     with files.UndoSteps() as undo, account.index.write():
-        result = _Copy(account, key, target_row.key, move, directory, undo).run(uids)
+        command = _Copy(account, key, target_row.key, move, directory, undo)
+        result = command.run(uids)
         result = result._replace(delta=account.index.delta_since(key, since))
     if directory == TMP and result.target_uids:
-        account.staging.publish(target_row, result.target_uids[0])
+        remove = command.remove_originals if move else None
+        account.staging.publish(target_row, result.target_uids[0], remove)
     return result
 
 
@@ -175,7 +199,7 @@ class _Copy:
         account: the account.
         key: the mailbox of the originals.
         target_key: the mailbox of the copies.
-        move: whether to move the messages.
+        move: whether to remove the originals.
         directory: where the copies are made: CUR, or TMP if they are staged.
         undo: gets a step for each file.
     """
@@ -199,12 +223,15 @@ class _Copy:
         self._undo = undo
         self._finder = FileFinder(self._source_folder)
         self._failed: list[int] = []
+        self._originals: list[Entry] = []
 
     def run(self, uids: Sequence[int]) -> CopyResult:
         """Copy or move messages, and return the result without its delta."""
         account, index = self._account, self._account.index
         source, target = self._source, self._target
-        source_before = stat_or_create(self._source_folder)
+        stat_or_create(self._source_folder)
+        if self._move:
+            self._source_folder.require_writable()
         target_before = stat_or_create(self._target_folder)
         rows = index.message_rows(_COPIED_COLUMNS, source.key, uids)
         if not self._move:
@@ -221,18 +248,17 @@ class _Copy:
         account.cache.copy(source.key, copied, target.key, target.uidnext)
         if self._move:
             source = index.mailbox(source.key)
-            fields = index.expunge(source, copied, source.highestmodseq + 1)
-            self._source_folder.sync(CUR, NEW)
-            if target.key == source.key:
-                index.update_mailbox(source.key, **fields)
-            else:
-                record_own_change(index, source, self._source_folder, source_before, **fields)
+            modseq = source.highestmodseq + 1
+            index.update_mailbox(source.key, **index.expunge(source, copied, modseq))
+            linked_at = self._target_folder.status(TMP).st_mtime_ns
+            names = [entry.name for entry in self._originals]
+            index.note_removed(source.key, modseq, linked_at, names)
         return CopyResult(target.uidvalidity, copied, target_uids, Delta(), self._failed)
 
     def _transfer_all(
         self, rows: Sequence[tuple[Any, ...]]
     ) -> tuple[list[tuple[object, ...]], list[int]]:
-        """Copy or move the files; return the rows of the copies, and the UIDs of the originals."""
+        """Copy the files; return the rows of the copies, and the UIDs of the originals."""
         account, target = self._account, self._target
         flag_lists = {row[3] for row in rows}
         folder_flags = account.keywords.add(
@@ -265,18 +291,22 @@ class _Copy:
         return new_rows, copied
 
     def _transfer(self, directory: int, name: bytes, new_name: bytes) -> None:
-        """Copy or move one file."""
+        """Make a copy of one file."""
         source, owner = self._source_folder, self._source_folder.owner
-        # One system call per message, which is most of the cost of a message.
-        transfer = files.move if self._move else files.duplicate
         new_entry = Entry(self._target_folder.directory(self._directory), new_name)
         try:
             entry = source.entry(directory, name)
-            transfer(entry, new_entry, owner)
+            files.duplicate(entry, new_entry, owner)
         except FileNotFoundError:
             entry = self._finder.current_entry(name)
-            transfer(entry, new_entry, owner)
-        if self._move:
-            self._undo.append(partial(files.rename_back, new_entry, entry, owner))
-        else:
-            self._undo.append(partial(files.remove, new_entry))
+            files.duplicate(entry, new_entry, owner)
+        self._undo.append(partial(files.remove, new_entry))
+        self._originals.append(entry)
+
+    def remove_originals(self) -> None:
+        """Remove the files of moved messages, in the write transaction that publishes their copies.
+
+        That comes before publishing: a rename of the copy, which is a link to the same file, would make the original
+        look newer than its entry in the table ``removed``.
+        """
+        _remove_originals(self._account, self._source.key, self._originals)

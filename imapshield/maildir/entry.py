@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from imapshield.errors import NoSpace, StoreError, StoreIOError
+from imapshield.errors import BadMailboxName, NoSpace, StoreError, StoreIOError
 
 
 class Entry(NamedTuple):
@@ -62,6 +62,8 @@ def store_error(error: OSError, root: bytes, log_warning: Callable[[str], None])
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace()
+    if error.errno == errno.ENAMETOOLONG:  # eCryptfs permits 143 bytes
+        return BadMailboxName("Name is too long for the file system")
     log_warning(f"cannot read or write {described(error, root)}")
     return StoreIOError()
 

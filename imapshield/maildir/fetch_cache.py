@@ -26,6 +26,9 @@ MAX_ANSWER_SIZE = 64 << 10
 SEARCH_PREFIX = b"?"
 """The prefix of the names of items for SEARCH. No FETCH item begins with it."""
 
+NO_ITEM = 0
+"""The id of an item that cannot be added. No message has answers to it."""
+
 _TOUCH_SECONDS = 3600.0
 """Seconds for which the recorded time of an item's last use is not updated, so that not every FETCH writes to the
 index."""
@@ -64,7 +67,7 @@ class FetchCache:
         self._may_have_other_versions = True
 
     def item_id(self, name: bytes) -> int:
-        """Return the id of an item in this version, adding the item if it is new.
+        """Return the id of an item in this version, adding the item if it is new; `NO_ITEM` if the disk is full.
 
         A new HEADER.FIELDS list replaces the least recently used one if there are `MAX_FIELD_LISTS` already.
         """
@@ -73,7 +76,7 @@ class FetchCache:
         row = db.execute("SELECT id, used FROM item WHERE text = ?", (name,)).fetchone()
         if row is not None and now - row[1] < _TOUCH_SECONDS:
             return int(row[0])
-        with self._index.write():
+        with self._index.write_unless_full():
             if name.startswith(_FIELD_LIST):
                 self._drop_old_field_lists()
             db.execute(
@@ -81,7 +84,8 @@ class FetchCache:
                 " ON CONFLICT (text) DO UPDATE SET used = excluded.used",
                 (name, now),
             )
-            return int(db.execute("SELECT id FROM item WHERE text = ?", (name,)).fetchone()[0])
+        row = db.execute("SELECT id FROM item WHERE text = ?", (name,)).fetchone()
+        return int(row[0]) if row is not None else NO_ITEM
 
     def _drop_old_field_lists(self) -> None:
         db = self._index.db
@@ -130,7 +134,7 @@ class FetchCache:
         """
         if not answers and not sizes:
             return
-        with self._index.write() as db:
+        with self._index.write_unless_full() as db:
             if self._may_have_other_versions:
                 self._remove_other_versions()
             db.executemany(

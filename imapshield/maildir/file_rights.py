@@ -2,7 +2,8 @@
 
 SQLite opens the index by path and follows symbolic links. If the server runs as root, the owner of a Maildir could put
 a link in place of the index at the right moment, and reach another user's index. So SQLite opens and closes files with
-the rights of the owner. ``setfsuid`` changes the rights of the calling thread alone.
+the rights of the owner. ``setfsuid`` changes the rights of the calling thread alone. Supplementary groups stay, so
+`service` has none when it runs as root; a program that embeds imapshield and runs as root should do the same.
 """
 
 import ctypes

@@ -23,6 +23,7 @@ from functools import partial
 
 from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir.entry import Entry, Ownership, named
+from imapshield.maildir.filename import base
 from imapshield.wire.commands.base import LiteralData
 
 MAX_MESSAGE_SIZE = 256 << 20
@@ -32,6 +33,10 @@ memory: a sparse file of three gigabytes in ``cur/`` took eight."""
 STALE_SECONDS = 36 * 3600
 """Age in seconds at which a file in ``tmp/`` is removed: 36 hours, after which the Maildir specification regards the
 delivery as failed."""
+
+MAX_TREE_LEVELS = 10_000
+"""Levels of a folder that is removed. A Maildir has three. Without a limit, an owner who goes on making directories
+could occupy a thread of the server."""
 
 _COPY_CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -113,6 +118,8 @@ def message_names(directory: int) -> frozenset[bytes]:
 
 def names(directory: int) -> list[bytes]:
     """Return the names in an open directory."""
+    # btrfs shows a file that was renamed since the last listing only after the descriptor was rewound.
+    os.lseek(directory, 0, os.SEEK_SET)
     # listdir() of a descriptor returns str.
     return list(map(os.fsencode, os.listdir(directory)))
 
@@ -268,21 +275,6 @@ def duplicate(source: Entry, target: Entry, owner: Ownership) -> None:
             write_message(target, content, int(source_status.st_mtime), owner)
 
 
-def move(source: Entry, target: Entry, owner: Ownership) -> None:
-    """Rename a message; copy and remove it if the target is on another file system. If this raises, `source` exists."""
-    try:
-        rename(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        with UndoSteps() as undo:
-            duplicate(source, target, owner)
-            undo.append(partial(remove, target))
-            # A power failure must not undo the first step and keep the second one.
-            os.fsync(target.directory)
-            unlink(source)
-
-
 def unlink(entry: Entry) -> None:
     """Remove a file."""
     try:
@@ -297,32 +289,57 @@ def remove(entry: Entry) -> None:
         unlink(entry)
 
 
-def rename_back(entry: Entry, original: Entry, owner: Ownership) -> None:
+def rename_back(entry: Entry, original: Entry) -> None:
     """Undo a rename; do nothing if that fails.
 
     A failure usually means that another program has renamed the file since. The next sync accepts that name.
     """
     with suppress(OSError):
-        move(entry, original, owner)
+        rename(entry, original)
 
 
 def remove_tree(entry: Entry) -> None:
     """Remove a file, or as much of a folder as possible. Raises nothing.
 
-    A symbolic link is removed, not what it points to.
+    A symbolic link is removed, not what it points to. A folder of any depth takes two descriptors and no recursion,
+    because directories inside directories are first moved up.
     """
     with suppress(OSError):
         if not stat.S_ISDIR(status(entry).st_mode):
             unlink(entry)
             return
+        with _opened(entry, _DIRECTORY | os.O_NOFOLLOW) as top:
+            before: set[bytes] = set()
+            for _ in range(MAX_TREE_LEVELS):
+                found = set(names(top))
+                if found == before:  # it is empty, or nothing more can be removed
+                    break
+                before = found
+                for name in found:
+                    _remove_level(Entry(top, name), top)
+        os.rmdir(entry.name, dir_fd=entry.directory)
+
+
+def _remove_level(entry: Entry, top: int) -> None:
+    """Remove a file, or a directory whose subdirectories are moved into the directory `top`. Raises nothing."""
+    with suppress(OSError):
+        try:
+            unlink(entry)
+            return
+        except (IsADirectoryError, PermissionError):
+            pass
         with _opened(entry, _DIRECTORY | os.O_NOFOLLOW) as fd:
             for name in names(fd):
-                remove_tree(Entry(fd, name))
+                with suppress(OSError):
+                    try:
+                        unlink(Entry(fd, name))
+                    except (IsADirectoryError, PermissionError):
+                        rename(Entry(fd, name), Entry(top, secrets.token_hex(8).encode()))
         os.rmdir(entry.name, dir_fd=entry.directory)
 
 
 def remove_stale(tmp: int, now: float, kept: Container[bytes]) -> None:
-    """Remove from an open ``tmp/`` the files that a crash left there, except those with a name in `kept`.
+    """Remove from an open ``tmp/`` the files that a crash left there, except those with a base name in `kept`.
 
     Raises nothing.
     """
@@ -331,7 +348,7 @@ def remove_stale(tmp: int, now: float, kept: Container[bytes]) -> None:
             entry = Entry(tmp, name)
             with suppress(FileNotFoundError):
                 # The ctime: a hard link to an old message has that message's mtime.
-                if now - status(entry).st_ctime > STALE_SECONDS and name not in kept:
+                if now - status(entry).st_ctime > STALE_SECONDS and base(name) not in kept:
                     remove_tree(entry)
 
 

@@ -118,7 +118,7 @@ def _rename_into_cur(
         name = source.name
         log_once(account, folder.path_of(CUR, name), text)
         os.rename(name, name, src_dir_fd=source.directory, dst_dir_fd=cur)
-    undo.append(partial(files.rename_back, Entry(cur, name), source, folder.owner))
+    undo.append(partial(files.rename_back, Entry(cur, name), source))
     return name
 
 

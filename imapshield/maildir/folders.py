@@ -26,6 +26,9 @@ MAX_MAILBOXES = 10_000
 _FOLDER_MARKER = b"maildirfolder"
 """An empty file in each folder. A delivery agent takes a directory without it for a Maildir of its own (Maildir++)."""
 
+_LEFT_BY_A_CRASH = frozenset({_FOLDER_MARKER, b"new", b"tmp"})
+"""What an interrupted CREATE may have made. ``cur`` is made last."""
+
 
 def mailboxes(account: AccountState) -> list[MailboxInfo]:
     """Return all mailboxes. Parents that have no folder are included as not selectable."""
@@ -71,7 +74,7 @@ def _make(
     try:
         files.make_directory(entry, owner)
     except FileExistsError:
-        if files.names_in(entry) != []:
+        if not _LEFT_BY_A_CRASH.issuperset(files.names_in(entry)):
             # Another program uses the directory for something else, for example .ssh.
             raise errors.MailboxExists("There is a directory of this name, without mail") from None
     undo.append(partial(files.remove_tree, entry))
@@ -114,7 +117,7 @@ def delete(account: AccountState, name: str) -> None:
             raise errors.NoSuchMailbox
         source = Entry(folders.fd, folder)
         files.rename(source, trash)
-        undo.append(partial(files.rename_back, trash, source, folders.owner))
+        undo.append(partial(files.rename_back, trash, source))
         _remove_row(account, name)
         folders.folder(INBOX).sync(TMP)
         folders.sync()
@@ -148,7 +151,7 @@ def rename(account: AccountState, old: str, new: str) -> None:
                 _make(account, parent, b"", undo)
         for (name, target), (source, destination) in zip(renames, entries, strict=True):
             files.rename(source, destination)
-            undo.append(partial(files.rename_back, destination, source, folders.owner))
+            undo.append(partial(files.rename_back, destination, source))
             _remove_row(account, target)
             mailbox = account.index.mailbox_named(name)
             if mailbox is not None:

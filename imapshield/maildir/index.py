@@ -10,6 +10,7 @@ from imapshield.errors import NoSuchMailbox, StoreLimitExceeded
 from imapshield.mailbox.deltas import Delta, MessageRow
 from imapshield.maildir.filename import base
 from imapshield.maildir.index_database import REBUILT_MARGIN, IndexDatabase
+from imapshield.maildir.paths import NEW
 from imapshield.wire.sequence import SequenceSet
 
 MAX_LOGGED_EXPUNGES = 100_000
@@ -21,6 +22,10 @@ MAX_UID = 0xFFFFFFFF
 
 STAGED = 4
 """The bit of `MailboxRow.directory_flags` that says that messages have their files in ``tmp/`` (`staging`)."""
+
+
+# SQLite would walk through the whole mailbox for the few messages in new/, or for none: hence the explicit index.
+IN_NEW = f"FROM message INDEXED BY message_new WHERE mailbox = ? AND place = {NEW}"
 
 
 class MailboxRow(NamedTuple):
@@ -266,6 +271,11 @@ class Index(IndexDatabase):
         """
         row = key, modseq, removed_at, b"/".join(names)
         self.db.execute("INSERT INTO removed VALUES (?, ?, ?, ?)", row)
+
+    def removed_names(self, key: int) -> dict[bytes, int]:
+        """Return the base names that `note_removed` recorded, and when the files were removed."""
+        rows = self.db.execute("SELECT removed_at, names FROM removed WHERE mailbox = ?", (key,))
+        return {base(name): time for time, names in rows.fetchall() for name in names.split(b"/")}
 
     def note_synced(self, mailbox: MailboxRow) -> None:
         """Record, in a write transaction, that the directories of a mailbox are on stable storage."""

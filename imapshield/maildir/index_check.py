@@ -3,17 +3,19 @@
 import os
 import sqlite3
 from collections.abc import Collection, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 
+from imapshield.errors import StoreError
 from imapshield.maildir import files
 from imapshield.maildir.filename import base
 from imapshield.maildir.folder_listing import list_folder
-from imapshield.maildir.index_database import VERSION
-from imapshield.maildir.index_files import EPOCH_PREFIX, INDEX_FILE
+from imapshield.maildir.index import MAX_UID
+from imapshield.maildir.index_database import BUSY_SECONDS
+from imapshield.maildir.index_files import INDEX_FILE, IndexFiles
+from imapshield.maildir.index_schema import VERSION
 from imapshield.maildir.list_files import MAX_LIST_SIZE
-from imapshield.maildir.mail_check import Finding
-from imapshield.maildir.open_folders import opened_folder
+from imapshield.maildir.mail_check import Finding, opened_folder
 from imapshield.maildir.other_servers import (
     FORMATS,
     UidList,
@@ -23,6 +25,17 @@ from imapshield.maildir.other_servers import (
 )
 from imapshield.maildir.paths import TMP, folder_name
 from imapshield.maildir.sync import MAX_TRUSTED_SECONDS
+
+VALUE_ERRORS = (
+    StoreError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What functions of this package raise for values that another program wrote into an index, such as the mailbox name
+``a//b`` or a text as UIDNEXT."""
 
 _EXPUNGED = "(SELECT count(*) FROM expunged WHERE expunged.mailbox = mailbox.id)"
 _HIGHEST = "(SELECT coalesce(max(uid), 0) FROM message WHERE message.mailbox = mailbox.id)"
@@ -60,26 +73,31 @@ _COUNTERS = (
 """What is wrong, the query that finds it, and the statement that repairs it. No repair concerns a file."""
 
 
-def indexed_names(root: bytes) -> set[bytes]:
-    """Return the names of all message files that the index has; nothing if it cannot be read."""
-    path = root + b"/" + INDEX_FILE
+def indexed_names(directory: bytes) -> set[bytes] | None:
+    """Return the names of all message files that the index in a directory has; None if it cannot be read."""
+    path = directory + b"/" + INDEX_FILE
     if not os.path.exists(path):
-        return set()
+        return None
     try:
         with closing(_connect(path)) as db:
-            return {name for (name,) in db.execute("SELECT name FROM message")}
+            rows = db.execute("SELECT name FROM message WHERE typeof(name) = 'blob'")
+            return {name for (name,) in rows}
     except sqlite3.Error:
-        return set()
+        return None
 
 
-def check_index(root: bytes, now: float) -> Iterator[Finding]:
+def check_index(
+    root: bytes, now: float, directory: bytes | None = None, follow: bool = False
+) -> Iterator[Finding]:
     """Find damage in the index of a Maildir; there is none if it has no index.
 
     Args:
         root: the Maildir.
         now: seconds since the epoch.
+        directory: the directory of the index; None is the Maildir.
+        follow: whether folders may be symbolic links to directories.
     """
-    path = root + b"/" + INDEX_FILE
+    path = (root if directory is None else directory) + b"/" + INDEX_FILE
     if not os.path.exists(path):
         return
     try:
@@ -102,7 +120,12 @@ def check_index(root: bytes, now: float) -> Iterator[Finding]:
             for row in db.execute(
                 "SELECT id, name, uidvalidity, uidnext FROM mailbox ORDER BY name"
             ):
-                yield from _check_mailbox(root, path, db, now, *row)
+                try:
+                    yield from _check_mailbox(root, path, db, now, follow, *row)
+                except VALUE_ERRORS:
+                    yield _unusable(path, f" for the mailbox {row[1]!r:.100}")
+    except VALUE_ERRORS:
+        yield _unusable(path)
     except sqlite3.OperationalError as error:
         yield Finding(path, f"cannot be read: {error}", "check the disk, the owner and the mode")
     except sqlite3.DatabaseError:
@@ -110,23 +133,37 @@ def check_index(root: bytes, now: float) -> Iterator[Finding]:
 
 
 def _connect(path: bytes) -> sqlite3.Connection:
-    return sqlite3.connect(os.fsdecode(path), isolation_level=None, timeout=10)
+    db = sqlite3.connect(os.fsdecode(path), isolation_level=None, timeout=BUSY_SECONDS)
+    db.execute("PRAGMA trusted_schema = OFF")  # the owner of the mail can write into the index
+    return db
+
+
+@contextmanager
+def _index_files(path: bytes) -> Iterator[IndexFiles]:
+    """Yield the files of the index that has this database."""
+    with files.at(path) as entry:
+        index_files = IndexFiles(os.path.dirname(path))
+        index_files.directory = entry.directory
+        yield index_files
 
 
 def _corrupt(path: bytes, now: float) -> Finding:
-    aside = b"%b.broken-%d" % (path, int(now))
+    aside = f"{os.fsdecode(path)}.broken-{int(now)}"
+    action = f"move it to {aside}; a new one is built, and mail clients download all mail again"
+    return Finding(path, "is corrupt", action, partial(_set_aside, path, now))
+
+
+def _unusable(path: bytes, where: str = "") -> Finding:
     return Finding(
         path,
-        "is corrupt",
-        f"move it to {os.fsdecode(aside)}; a new one is built, and mail clients download all mail again",
-        partial(_set_aside, path, aside),
+        f"has values{where} that imapshield does not write",
+        "move it away while no server runs; mail clients download all mail again",
     )
 
 
-def _set_aside(path: bytes, aside: bytes) -> None:
-    for suffix in (b"", b"-wal", b"-shm"):
-        if os.path.exists(path + suffix):
-            os.rename(path + suffix, aside + suffix)
+def _set_aside(path: bytes, now: float) -> None:
+    with _index_files(path) as index_files:
+        index_files.move_aside(int(now))
 
 
 def _check_counters(path: bytes, db: sqlite3.Connection) -> Iterator[Finding]:
@@ -152,15 +189,15 @@ def _check_restored(path: bytes, db: sqlite3.Connection) -> Iterator[Finding]:
         )
 
 
-def accept_moved(root: bytes) -> None:
-    """Declare that the index of a Maildir is not a copy of an older state, so that all UIDs stay."""
-    path = root + b"/" + INDEX_FILE
+def accept_moved(directory: bytes) -> None:
+    """Declare that the index in a directory is not a copy of an older state, so that all UIDs stay."""
+    path = directory + b"/" + INDEX_FILE
     if not os.path.exists(path):
         return
-    epochs = [name.removeprefix(EPOCH_PREFIX) for name in os.listdir(root)]
-    last = max((int(number) for number in epochs if number.isdigit()), default=0)
+    with _index_files(path) as index_files:
+        last = index_files.last_epoch()
     with suppress(sqlite3.Error):  # it is corrupt, or has another version
-        _execute(path, "UPDATE account SET inode = 0, epoch = max(epoch, ?)", last)
+        _execute(path, "UPDATE account SET inode = 0, generation = 0, epoch = max(epoch, ?)", last)
 
 
 def _check_mailbox(
@@ -168,6 +205,7 @@ def _check_mailbox(
     path: bytes,
     db: sqlite3.Connection,
     now: float,
+    follow: bool,
     key: int,
     name: str,
     uidvalidity: int,
@@ -175,11 +213,13 @@ def _check_mailbox(
 ) -> Iterator[Finding]:
     folder_part = folder_name(name)
     folder = root + b"/" + folder_part if folder_part else root
+    if folder_part and os.path.islink(folder) and not follow:
+        return
     if not os.path.isdir(folder + b"/cur") or not os.path.isdir(folder + b"/new"):
         return
     if not leaves_room(uidnext):
         yield Finding(
-            folder, f"has used UIDs up to {uidnext}; the last is {0xFFFFFFFF}", "nothing to do yet"
+            folder, f"has used UIDs up to {uidnext}; the last is {MAX_UID}", "nothing to do yet"
         )
     uids = {
         base(file): uid
@@ -187,7 +227,7 @@ def _check_mailbox(
             "SELECT name, uid FROM message WHERE mailbox = ? AND place <> ?", (key, TMP)
         )
     }
-    with opened_folder(folder) as opened:
+    with opened_folder(folder, follow) as opened:
         by_base = list_folder(opened, cur=True).by_base()
     yield from _check_files(path, db, now, key, folder, uids.keys(), by_base.keys())
     yield from _check_lists(folder, UidList(uidvalidity, uidnext, uids), by_base)

@@ -25,14 +25,11 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import resources
 
 from imapshield.errors import IndexTooNew, NoSpace, StoreBusy, StoreError, StoreIOError
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.index_files import IndexFiles
-
-VERSION = 2
-"""The version of schema.sql, stored as ``user_version``."""
+from imapshield.maildir.index_schema import VERSION, create_tables, migrate
 
 BUSY_SECONDS = 10.0
 """Seconds to wait for another process that holds the lock."""
@@ -47,33 +44,6 @@ first LIST of thousands of folders of another server would otherwise wait for th
 
 _DISK_ERRORS = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
 _MAX_UIDVALIDITY = 0xFFFFFFFF
-
-_TO_VERSION_2 = """
-ALTER TABLE account DROP COLUMN boot;
-ALTER TABLE account ADD COLUMN inode INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE account ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE mailbox ADD COLUMN synced_modseq INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE mailbox ADD COLUMN changed_at INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE mailbox ADD COLUMN cur_files INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX mailbox_inode ON mailbox (cur_ino);
-UPDATE mailbox SET uidnext = min(uidnext + 1000, 4294967295), highestmodseq = highestmodseq + 1000;
-UPDATE mailbox SET floor = highestmodseq, synced_modseq = highestmodseq;
-UPDATE account SET octets = octets + (SELECT total(length(entry) + length(value)) FROM metadata);
-CREATE TABLE removed (
-    mailbox INTEGER NOT NULL,
-    modseq INTEGER NOT NULL,
-    removed_at INTEGER NOT NULL,
-    names BLOB NOT NULL,
-    PRIMARY KEY (mailbox, modseq)
-) WITHOUT ROWID;
-CREATE TRIGGER metadata_inserted AFTER INSERT ON metadata BEGIN
-    UPDATE account SET octets = octets + length(new.entry) + length(new.value);
-END;
-CREATE TRIGGER metadata_deleted AFTER DELETE ON metadata BEGIN
-    UPDATE account SET octets = octets - length(old.entry) - length(old.value);
-END;
-"""
-"""Version 1 did not sync its commits. The last ones may be lost, so 1,000 UIDs and MODSEQs are skipped."""
 
 
 class IndexDatabase:
@@ -139,10 +109,8 @@ class IndexDatabase:
             with suppress(sqlite3.Error, OSError):
                 if self._epoch is not None and self._files.is_unchanged():
                     self._epoch = None
-                    with (
-                        self.write()
-                    ):  # begins an epoch, and waits for the disk before the epoch file is written
-                        pass
+                    with self.write():
+                        pass  # a durable transaction begins an epoch
         self._close()
 
     def _close(self) -> None:
@@ -185,9 +153,25 @@ class IndexDatabase:
             with suppress(OSError):  # without the file, only one kind of restored backup is missed
                 self._files.write_epoch(self._epoch or 0)
 
+    @contextmanager
+    def write_unless_full(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """Run a block in a write transaction that is not needed: if the disk is full, it is rolled back, and that is
+        all.
+
+        For cached answers, and for what a sync finds out. A client can read its mail when the disk is full.
+        """
+        try:
+            with self.write(durable) as db:
+                yield db
+        except sqlite3.Error as error:
+            if not is_disk_full(error):
+                raise
+
     def _begin_epoch(self) -> None:
-        inode, _ = self._files.identity()
-        self.db.execute("UPDATE account SET epoch = epoch + 1, inode = ?", (inode,))
+        self.db.execute(
+            "UPDATE account SET epoch = epoch + 1, inode = ?, generation = ?",
+            self._files.identity(),
+        )
         (self._epoch,) = self.db.execute("SELECT epoch FROM account").fetchone()
 
     @contextmanager
@@ -245,13 +229,16 @@ class IndexDatabase:
 
     def renewed(self) -> None:
         """Record, in a write transaction, that this file is the index, and not a copy of it."""
-        self.db.execute("UPDATE account SET inode = ?, epoch = ?", self._files.identity())
+        self.db.execute(
+            "UPDATE account SET inode = ?, generation = ?, epoch = ?",
+            (*self._files.identity(), self._files.last_epoch()),
+        )
         self.is_restored = False
 
     def _open(self, has_mail: Callable[[], bool], was_replaced: bool) -> None:
         is_new = self._files.create()
         # The epoch files are read before the database: another process writes them after its commit.
-        inode, last_epoch = self._files.identity()
+        last_epoch = self._files.last_epoch()
         with self._files.rights():
             db = _connect(os.fsdecode(self._files.path))
         try:
@@ -259,13 +246,13 @@ class IndexDatabase:
             if version == 0:
                 self._create(db, has_mail())
             elif version < VERSION:
-                _migrate(db)
+                migrate(db)
             elif version > VERSION:
                 self._log_too_new(version)
                 raise IndexTooNew
             if is_new:
                 self._files.sync()
-            self.is_restored = was_replaced or _is_copy(db, inode, last_epoch)
+            self.is_restored = was_replaced or _is_copy(db, self._files.identity(), last_epoch)
             if self.is_restored and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 # Its write-ahead log may be that of the file that it replaced.
                 raise _corrupt()
@@ -294,13 +281,12 @@ class IndexDatabase:
     def _create(self, db: sqlite3.Connection, has_mail: bool) -> None:
         db.execute("BEGIN IMMEDIATE")
         if db.execute("PRAGMA user_version").fetchone() == (0,):  # no other process was faster
-            schema = resources.files("imapshield.maildir").joinpath("schema.sql").read_text("utf-8")
-            _execute_all(db, schema)
+            create_tables(db)
             uidvalidity = self.first_uidvalidity(REBUILT_MARGIN if has_mail else 0)
-            inode, epoch = self._files.identity()
             db.execute(
-                "INSERT INTO account (id, uidvalidity, inode, epoch) VALUES (1, ?, ?, ?)",
-                (uidvalidity, inode, epoch),
+                "INSERT INTO account (id, uidvalidity, inode, generation, epoch)"
+                " VALUES (1, ?, ?, ?, ?)",
+                (uidvalidity, *self._files.identity(), self._files.last_epoch()),
             )
             db.execute("INSERT INTO sqlite_sequence VALUES ('mailbox', ?)", (secrets.randbits(40),))
             db.execute(f"PRAGMA user_version = {VERSION}")
@@ -340,33 +326,11 @@ def _connect(path: str) -> sqlite3.Connection:
     return db
 
 
-def _migrate(db: sqlite3.Connection) -> None:
-    """Change a database of version 1 to the current schema."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        if db.execute("PRAGMA user_version").fetchone() == (1,):
-            _execute_all(db, _TO_VERSION_2)
-            db.execute(f"PRAGMA user_version = {VERSION}")
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-
-
-def _execute_all(db: sqlite3.Connection, script: str) -> None:
-    """Execute statements; executescript() would commit first."""
-    statement = ""
-    for line in script.splitlines():
-        statement += line.partition("--")[0] + "\n"
-        if sqlite3.complete_statement(statement):
-            db.execute(statement)
-            statement = ""
-
-
-def _is_copy(db: sqlite3.Connection, inode: int, last_epoch: int) -> bool:
+def _is_copy(db: sqlite3.Connection, identity: tuple[int, int], last_epoch: int) -> bool:
     """Whether the database describes another file than itself, or an older epoch than the last one."""
-    recorded_inode, epoch = db.execute("SELECT inode, epoch FROM account").fetchone()
-    return recorded_inode not in (0, inode) or epoch < last_epoch
+    inode, generation, epoch = db.execute("SELECT inode, generation, epoch FROM account").fetchone()
+    is_other_generation = 0 not in (generation, identity[1]) and generation != identity[1]
+    return epoch < last_epoch or (inode != 0 and (inode != identity[0] or is_other_generation))
 
 
 def is_disk_full(error: sqlite3.Error) -> bool:

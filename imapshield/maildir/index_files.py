@@ -7,7 +7,8 @@ A restored index
 A backup of the index does not know the UIDs that were assigned after it was made. Used as it is, it would assign them
 again, to other messages. These signs show that a database is a copy:
 
-* Its inode is not the one that it has recorded: tar, rsync, and cp into a new directory make a new file.
+* Its inode, or the generation of the inode, is not the one that it has recorded: tar, rsync, and cp into a new
+  directory make a new file.
 * There is a file ``imapshield.epoch-N`` with an N above the one that it has recorded. Each process begins an epoch at
   its first write, and another one when it closes the index. So a database that ``cp`` has overwritten in place is older
   than the epoch file, which ``cp`` does not know.
@@ -17,9 +18,12 @@ Not detected is a whole file system that was set back (a snapshot of a disk or o
 that was copied while the server ran and was put back in place with ``cp`` after that same process was killed.
 """
 
+import fcntl
 import os
 import secrets
 import stat
+import struct
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
@@ -31,6 +35,20 @@ from imapshield.maildir.file_rights import file_rights
 INDEX_FILE = b"imapshield.sqlite"
 UIDVALIDITY_FILE = b"imapshield-uidvalidity"
 EPOCH_PREFIX = b"imapshield.epoch-"
+
+
+_GET_VERSION = 2 << 30 | struct.calcsize("l") << 16 | ord("v") << 8 | 1  # FS_IOC_GETVERSION
+
+
+def file_identity(fd: int) -> tuple[int, int]:
+    """Return the inode of an open file, and the inode's generation, 0 where the file system has none.
+
+    File systems use the inode of a removed file again, often at once. Its generation is then another one.
+    """
+    version = bytearray(8)
+    with suppress(OSError):
+        fcntl.ioctl(fd, _GET_VERSION, version)
+    return os.fstat(fd).st_ino, int.from_bytes(version[:4], sys.byteorder)
 
 
 class IndexFiles:
@@ -49,7 +67,7 @@ class IndexFiles:
         self.path = directory_path + b"/" + INDEX_FILE
         self.directory = -1
         self.owner = Ownership(-1, -1, 0o700)
-        self._stamps: list[tuple[int, int]] = []
+        self._stamps: list[tuple[int, int, int]] = []
 
     def create(self) -> bool:
         """Create an empty database file if there is none; return whether this call created it.
@@ -69,15 +87,37 @@ class IndexFiles:
             error.filename = self.path
             raise
         try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise StoreIOError
-            if is_new or (status.st_uid == 0 and status.st_nlink == 1):
-                # An older version of imapshield, run as root, made files that belong to root.
+            if is_new:
                 self.owner.give(fd, self.owner.mode & 0o666)
+            elif self.owner.uid != -1:
+                self._take_from_root(fd)
         finally:
             os.close(fd)
         return is_new
+
+    def _take_from_root(self, fd: int) -> None:
+        """Give the database to the owner of the Maildir, if an older version of imapshield made it as root.
+
+        Another file of root, which the owner has moved here, has not the header of such a database (SQLite file format,
+        section 1.3). The log of the older version is complete only if it was closed; it is given too if it is one.
+        """
+        for suffix, is_own in ((b"", _is_index_header), (b"-wal", _is_log_header)):
+            entry = Entry(self.directory, INDEX_FILE + suffix)
+            with suppress(FileNotFoundError):
+                opened = os.dup(fd) if not suffix else files.open_message(entry)
+                try:
+                    status = os.fstat(opened)
+                    is_roots = status.st_uid == 0 and status.st_nlink == 1
+                    if is_roots and is_own(files.read_range(opened, 0, 100)):
+                        self.owner.give(opened, self.owner.mode & 0o666)
+                finally:
+                    os.close(opened)
+        shared_memory = Entry(self.directory, INDEX_FILE + b"-shm")
+        with suppress(FileNotFoundError):
+            if files.status(shared_memory).st_uid == 0:
+                files.remove(shared_memory)  # SQLite builds it again
 
     def rights(self) -> AbstractContextManager[None]:
         """Return a context in which SQLite opens and closes the files."""
@@ -93,21 +133,28 @@ class IndexFiles:
             stamps = self._read_stamps()
         except OSError:
             return False
-        for (inode, mtime), (old_inode, old_mtime) in zip(stamps, self._stamps, strict=True):
-            if old_inode and (inode != old_inode or mtime < old_mtime):
+        for (inode, mtime, ctime), (old_inode, old_mtime, _) in zip(
+            stamps, self._stamps, strict=True
+        ):
+            was_set_back = mtime < old_mtime and mtime != ctime
+            if old_inode and (inode != old_inode or was_set_back):
                 return False
         self._stamps = stamps
         return True
 
-    def _read_stamps(self) -> list[tuple[int, int]]:
-        """Return inode and mtime of the database and of its log; zeros for a log that does not exist."""
+    def _read_stamps(self) -> list[tuple[int, int, int]]:
+        """Return inode, mtime and ctime of the database and of its log; zeros for a log that does not exist.
+
+        A write gives a file equal times, also after the clock was set back. A program that restores a file sets its
+        mtime, but cannot set its ctime.
+        """
         stamps = []
         for path in (self.path, self.path + b"-wal"):
             try:
                 status = os.stat(path)
-                stamps.append((status.st_ino, status.st_mtime_ns))
+                stamps.append((status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
             except FileNotFoundError:
-                stamps.append((0, 0))
+                stamps.append((0, 0, 0))
         return stamps
 
     def detach(self, close: Callable[[], None]) -> None:
@@ -133,10 +180,16 @@ class IndexFiles:
                 files.unlink(log)
 
     def identity(self) -> tuple[int, int]:
-        """Return the inode of the database, and the last epoch of which there is a file."""
-        epochs = [_epoch(name) for name in files.names(self.directory)]
-        inode = files.status(Entry(self.directory, INDEX_FILE)).st_ino
-        return inode, max(epochs, default=0)
+        """Return the inode of the database and its generation."""
+        fd = files.open_message(Entry(self.directory, INDEX_FILE))
+        try:
+            return file_identity(fd)
+        finally:
+            os.close(fd)
+
+    def last_epoch(self) -> int:
+        """Return the last epoch of which there is a file, 0 if there is none."""
+        return max(map(_epoch, files.names(self.directory)), default=0)
 
     def write_epoch(self, epoch: int) -> None:
         """Create the file of an epoch, and remove those of earlier ones."""
@@ -172,6 +225,15 @@ class IndexFiles:
                     Entry(self.directory, aside + suffix),
                 )
         return os.path.dirname(self.path) + b"/" + aside
+
+
+def _is_index_header(octets: bytes) -> bool:
+    version = int.from_bytes(octets[60:64], "big")
+    return octets.startswith(b"SQLite format 3\0") and version in (1, 2)
+
+
+def _is_log_header(octets: bytes) -> bool:
+    return octets[:4] in (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 
 
 def _epoch(name: bytes) -> int:

@@ -15,6 +15,7 @@ from imapshield.maildir.other_servers import (
     COURIER,
     DOVECOT,
     DOVECOT_LOG,
+    KEYWORD_LIST,
     SeenLists,
     UidList,
     UidListFormat,
@@ -24,6 +25,13 @@ from imapshield.maildir.other_servers import (
 MAX_LIST_SIZE = 64 << 20
 """Bytes of the largest list of another server that is read: 800,000 messages. It is parsed in memory."""
 
+MAX_DIRECTORY_SIZE = 16 << 20
+"""Bytes of all files of a directory of keywords that are read: 200,000 messages with keywords. Files with short lines
+take 15 times as much memory."""
+
+MAX_DIRECTORY_FILES = 10_000
+"""Files of a directory that are read. Courier writes one for each recent change, and merges them after a while."""
+
 STALE_LOCK_SECONDS = 120.0
 """Age of a lock of ``dovecot-uidlist`` at which Dovecot regards it as left by a crash."""
 
@@ -31,15 +39,24 @@ _MARKER = b"imapshield.imported"
 
 
 def read_directory(entry: Entry) -> Mapping[bytes, bytes]:
-    """Return the content of each file in a directory, nothing if it does not exist."""
+    """Return the content of each file in a directory, nothing if it does not exist.
+
+    Files above `MAX_DIRECTORY_FILES`, and bytes above `MAX_DIRECTORY_SIZE`, are left out. `KEYWORD_LIST` is read first.
+    """
     try:
         fd = files.open_directory(entry)
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    contents: dict[bytes, bytes] = {}
+    left = MAX_DIRECTORY_SIZE
     try:
-        return {name: files.read_small(Entry(fd, name), MAX_LIST_SIZE) for name in files.names(fd)}
+        names = sorted(files.names(fd), key=lambda name: (name != KEYWORD_LIST, name))
+        for name in names[:MAX_DIRECTORY_FILES]:
+            contents[name] = files.read_small(Entry(fd, name), left)
+            left -= len(contents[name])
     finally:
         os.close(fd)
+    return contents
 
 
 def modseq_above(folder: Folder, known: int) -> int:

@@ -8,37 +8,29 @@ import os
 import re
 import stat
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 from imapshield.maildir import files
-from imapshield.maildir.filename import base
-from imapshield.maildir.open_folders import opened_folder
+from imapshield.maildir.compression import MAGIC
+from imapshield.maildir.entry import Ownership
+from imapshield.maildir.filename import base, stored_size
+from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.other_servers import may_be_fs_folder
-from imapshield.maildir.paths import MAX_FOLDER_NAME, mailbox_name
+from imapshield.maildir.paths import DIRECTORY_NAMES, MAX_FILE_NAME, mailbox_name
 from imapshield.maildir.subscription_file import unreadable_lines
 
 ASIDE = b"imapshield.aside"
 """The directory of a Maildir into which repairs move files. Without a leading dot it is not taken for a folder."""
 
-_PARTS = (b"cur", b"new", b"tmp")
-_LONGEST_BASE = MAX_FOLDER_NAME - len(b":2,DFPRST")
-_SIZE = re.compile(rb",S=([0-9]{1,15})(?![0-9])")
+_LONGEST_BASE = MAX_FILE_NAME - len(b":2,DFPRST")
 _SERVER_FILE = re.compile(
     rb"(?:cur|new|tmp|subscriptions|imapshield[^/]*|dovecot-(?:uidlist|keywords)"
     rb"|courierimap(?:uiddb|subscribed|keywords))\Z"
 )
 """Files and directories that imapshield reads or writes. (Dovecot has others, which nobody may write.)"""
-
-_COMPRESSED = (
-    b"\x1f\x8b",
-    b"BZh",
-    b"\xfd7zXZ\0",
-    b"\x28\xb5\x2f\xfd",
-    b"Dovecot-LZ4\r\x2a\x9b\xc5",
-)
-"""How files begin that Dovecot's zlib plugin wrote: gzip, bzip2, xz, zstd, lz4. Their S= is the size before."""
 
 
 class Finding(NamedTuple):
@@ -63,26 +55,32 @@ class _Context:
 
     root: bytes
     now: float
-    indexed: Collection[bytes]
+    indexed: Collection[bytes] | None
     on_file: Callable[[], None]
+    follow: bool
     owner: int
 
 
 def check_maildir(
-    root: bytes, now: float, indexed: Collection[bytes], on_file: Callable[[], None]
+    root: bytes,
+    now: float,
+    indexed: Collection[bytes] | None,
+    on_file: Callable[[], None],
+    follow: bool = False,
 ) -> Iterator[Finding]:
     """Find damage in the folders and files of a Maildir.
 
     Args:
         root: the Maildir.
         now: seconds since the epoch.
-        indexed: the names of all files that the index has.
+        indexed: the names of all files that the index has; None if there is no index or it cannot be read.
         on_file: called before each message.
+        follow: whether folders may be symbolic links to directories.
 
     Raises:
         OSError: the Maildir itself cannot be read.
     """
-    context = _Context(root, now, indexed, on_file, os.stat(root).st_uid)
+    context = _Context(root, now, indexed, on_file, follow, os.stat(root).st_uid)
     with os.scandir(root) as entries:
         names = sorted((entry.name, entry.path) for entry in entries if entry.is_dir())
     for name, path in ((b"", root), *names):
@@ -114,15 +112,15 @@ def _unreadable(path: bytes, error: OSError) -> Finding:
 
 
 def _check_folder(context: _Context, name: bytes, folder: bytes) -> Iterator[Finding]:
-    if name and os.path.islink(folder):
+    if name and os.path.islink(folder) and not context.follow:
         yield Finding(
             folder,
             "is a symbolic link, which imapshield does not follow",
-            "replace it by its target",
+            "replace it by its target, or run imapshield and check-mail with --follow-symlinks",
         )
         return
-    missing = [part for part in _PARTS if not os.path.isdir(folder + b"/" + part)]
-    if name and len(missing) == len(_PARTS):
+    missing = [part for part in DIRECTORY_NAMES if not os.path.isdir(folder + b"/" + part)]
+    if name and len(missing) == len(DIRECTORY_NAMES):
         yield Finding(
             folder,
             "is a directory but no mailbox: it has no cur, new and tmp",
@@ -137,7 +135,10 @@ def _check_folder(context: _Context, name: bytes, folder: bytes) -> Iterator[Fin
         )
     for part in missing:
         yield Finding(
-            folder + b"/" + part, "does not exist", "create it", partial(_complete, folder)
+            folder + b"/" + part,
+            "does not exist",
+            "create it",
+            partial(_complete, folder, context.follow),
         )
     yield from _check_own_files(folder, context.owner)
     seen: dict[bytes, bytes] = {}
@@ -148,8 +149,20 @@ def _check_folder(context: _Context, name: bytes, folder: bytes) -> Iterator[Fin
         yield from _check_tmp(context, folder + b"/tmp")
 
 
-def _complete(path: bytes) -> None:
-    with opened_folder(path) as folder:
+@contextmanager
+def opened_folder(path: bytes, follow: bool) -> Iterator[Folder]:
+    """Yield the folder at a path, with the rights of the process; `follow` permits symbolic links to directories."""
+    with files.at(path) as entry:
+        fd = files.open_directory(entry, follow=follow)
+    folder = Folder(fd, path, Ownership.of(os.fstat(fd)), follow, is_inbox=True)
+    try:
+        yield folder
+    finally:
+        folder.close()
+
+
+def _complete(path: bytes, follow: bool) -> None:
+    with opened_folder(path, follow) as folder:
         folder.complete()
 
 
@@ -159,7 +172,8 @@ def _check_messages(
     """Find damage of the messages in one directory; `seen` has the path of each base name of the folder."""
     # Of two files with one base name, that which the index has is the message.
     found = [name for name in os.listdir(directory) if not name.startswith(b".")]
-    names = sorted(found, key=lambda name: (name not in context.indexed, name))
+    indexed = context.indexed or ()
+    names = sorted(found, key=lambda name: (name not in indexed, name))
     for name in names:
         context.on_file()
         path = directory + b"/" + name
@@ -233,11 +247,11 @@ def _check_name(path: bytes, name: bytes, size: int) -> Iterator[Finding]:
             f"rename it to {os.fsdecode(target)}",
             partial(_rename_new, path, os.path.dirname(path) + b"/" + target),
         )
-    stated = _SIZE.search(base_name)
-    if stated and int(stated[1]) != size and not _is_compressed(path):
+    stated = stored_size(name)
+    if stated not in (None, size) and not _is_compressed(path):
         yield Finding(
             path,
-            f"says in its name that it has {int(stated[1])} bytes, but it has {size}",
+            f"says in its name that it has {stated} bytes, but it has {size}",
             "compare it with a backup; if it is complete, rename it without S= (mail clients download it again)",
         )
 
@@ -245,22 +259,29 @@ def _check_name(path: bytes, name: bytes, size: int) -> Iterator[Finding]:
 def _is_compressed(path: bytes) -> bool:
     try:
         with files.at(path) as entry:
-            return files.read_small(entry, 16).startswith(_COMPRESSED)
+            return files.read_small(entry, 16).startswith(MAGIC)
     except PermissionError:  # which is another finding
         return True
 
 
 def _check_tmp(context: _Context, directory: bytes) -> Iterator[Finding]:
+    """Find files that were left in ``tmp/``.
+
+    A power failure can return a message to ``tmp/`` under its base name, and the server puts it back. Without the
+    index nobody knows which files are such messages.
+    """
+    messages = {base(name) for name in context.indexed or ()}
     with os.scandir(directory) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             age = context.now - entry.stat(follow_symlinks=False).st_ctime
-            if age > files.STALE_SECONDS and entry.name not in context.indexed:
-                yield Finding(
-                    entry.path,
-                    f"was left by a delivery that failed {int(age) // 3600} hours ago",
-                    f"move it to {os.fsdecode(ASIDE)}",
-                    partial(_move_aside, context.root, entry.path),
-                )
+            if age <= files.STALE_SECONDS or base(entry.name) in messages:
+                continue
+            problem = f"was left by a delivery that failed {int(age) // 3600} hours ago"
+            if context.indexed is None:
+                yield Finding(entry.path, problem, "run check-mail again with the user's index")
+            else:
+                repair = partial(_move_aside, context.root, entry.path)
+                yield Finding(entry.path, problem, f"move it to {os.fsdecode(ASIDE)}", repair)
 
 
 def _move_aside(root: bytes, path: bytes) -> None:

@@ -87,4 +87,5 @@ def quota(account: AccountState) -> Quota:
         if info.selectable:
             with suppress(NoSuchMailbox):
                 synchronize(account, find_or_add(account, info.name), claim=False)
+            account.folders.release()  # there may be more folders than descriptors
     return account.usage()

@@ -24,14 +24,13 @@ from imapshield.maildir.other_servers import fs_layout_warning, may_be_fs_folder
 from imapshield.maildir.paths import (
     CUR,
     DIRECTORY_NAMES,
+    MAX_FILE_NAME,
+    NEW,
     folder_name,
     irregular_folders,
     mailbox_name,
 )
 from imapshield.wire.names import INBOX
-
-MAX_FILE_NAME = 255
-"""Bytes of a file name. A longer one in the index is that of no file."""
 
 _DOT = ord(".")
 _LINK_ERRORS = (errno.ELOOP, errno.ENOTDIR)
@@ -114,9 +113,23 @@ class Folder:
             with naming_errors(self.path + b"/" + DIRECTORY_NAMES[number]):
                 os.fsync(fd)
 
+    def require_writable(self) -> None:
+        """Check that files can be removed from ``cur/`` and ``new/``.
+
+        Raises:
+            PermissionError: they cannot.
+        """
+        for number in (CUR, NEW):
+            if not os.access(b".", os.W_OK, dir_fd=self.directory(number), effective_ids=True):
+                path = self.path + b"/" + DIRECTORY_NAMES[number]
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
     def complete(self) -> None:
-        """Create the directories that the folder lacks, and sync the folder."""
-        for name in DIRECTORY_NAMES:
+        """Create the directories that the folder lacks, and sync the folder.
+
+        ``cur/`` comes last, because it makes the folder a mailbox, into which other programs may deliver.
+        """
+        for name in reversed(DIRECTORY_NAMES):
             with suppress(FileExistsError):
                 files.make_directory(Entry(self.fd, name), self.owner)
         with naming_errors(self.path):
@@ -126,6 +139,7 @@ class Folder:
         """Close the descriptors."""
         for fd in (self.fd, *self._directories.values()):
             os.close(fd)
+        self.fd = -1
         self._directories.clear()
 
 
@@ -295,6 +309,7 @@ class OpenFolders:
 
     def mailboxes(self) -> list[str]:
         """Return the names of all mailboxes that have a folder, sorted."""
+        os.lseek(self._fd, 0, os.SEEK_SET)  # see `files.names`
         with os.scandir(self._fd) as entries:
             directories = [
                 os.fsencode(entry.name)

@@ -9,13 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from imapshield.maildir.filename import base
+from imapshield.maildir.paths import DIRECTORY_NAMES
 from imapshield.wire.names import INBOX
-
-MAX_UID = 0xFFFFFFFF
+from imapshield.wire.sequence import MAX_NUMBER
 
 RESERVED_UIDS = 100_000
 """The UIDs between the UIDNEXT of the index and the one that a list tells another server. More are reserved when half
 of them are used, so no mailbox uses them up between two SELECTs. Each change of servers costs so many of 2^32 UIDs."""
+
+MAX_LINES = 2_000_000
+"""Lines of a list that are parsed: twice as many as fit into a list of the largest size, with the names that servers
+give their files. A list of short lines would take 15 times its size in memory."""
 
 DOVECOT_LOG = b"dovecot.index.log"
 COURIER_SUBSCRIPTIONS = b"courierimapsubscribed"
@@ -63,28 +67,28 @@ class UidList(NamedTuple):
 
 
 def parse_uid_list(content: bytes, form: UidListFormat) -> UidList | None:
-    """Parse another server's file; return None if it has another form or contradicts itself."""
-    first, *lines = content.split(b"\n")
+    """Parse another server's file; return None if it has another form, contradicts itself, or has too many lines."""
+    first, *lines = content.split(b"\n", MAX_LINES)
     head = form.head.match(first)
-    if head is None:
+    if head is None or len(lines) == MAX_LINES:
         return None
     uids: dict[bytes, int] = {}
     for line in lines:
         start, _, name = line.partition(form.separator)
         uid = start.partition(b" ")[0]
-        if name and uid.isdigit() and len(uid) <= 10 and 0 < int(uid) < MAX_UID:
+        if name and uid.isdigit() and len(uid) <= 10 and 0 < int(uid) < MAX_NUMBER:
             uids[base(name)] = int(uid)
     if len(set(uids.values())) < len(uids):  # two messages have the same UID: the file is wrong
         return None
     uidvalidity, uidnext = int(head[1]), max(int(head[2]), max(uids.values(), default=0) + 1)
-    if not 0 < uidvalidity <= MAX_UID:
+    if not 0 < uidvalidity <= MAX_NUMBER:
         return None
     return UidList(uidvalidity, uidnext, uids)
 
 
 def leaves_room(uidnext: int) -> bool:
     """Whether a mailbox that continues at `uidnext` has enough UIDs for itself and for the next change of servers."""
-    return uidnext + 2 * RESERVED_UIDS < MAX_UID
+    return uidnext + 2 * RESERVED_UIDS < MAX_NUMBER
 
 
 def format_uid_list(
@@ -183,7 +187,9 @@ def parse_courier_keywords(files: Mapping[bytes, bytes]) -> dict[bytes, list[byt
     found: dict[bytes, list[bytes]] = {}
     for line in body.split(b"\n"):
         name, _, numbers = line.rpartition(b":")
-        indexes = [int(number) for number in numbers.split() if number.isdigit()]
+        indexes = [
+            int(number) for number in numbers.split() if number.isdigit() and len(number) < 10
+        ]
         found[name] = [words[index] for index in indexes if index < len(words)]
     updates: list[tuple[float, bytes, bytes]] = []
     for name, content in files.items():
@@ -232,7 +238,7 @@ def may_be_fs_folder(name: bytes) -> bool:
 
     That layout has directories inside directories, without dots. imapshield does not show them.
     """
-    return name[:1] != b"." and name not in (b"cur", b"new", b"tmp", COURIER_KEYWORDS)
+    return name[:1] != b"." and name not in (*DIRECTORY_NAMES, COURIER_KEYWORDS)
 
 
 def fs_layout_warning(path: str) -> str:

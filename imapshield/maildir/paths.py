@@ -30,8 +30,8 @@ but other programs do not see it yet (`staging`)."""
 MAX_LEVELS = 20
 """Levels of the name of a new mailbox: CREATE makes a folder for each level that is missing."""
 
-MAX_FOLDER_NAME = 255
-"""Bytes of a folder name: the longest file name that common file systems allow."""
+MAX_FILE_NAME = 255
+"""Bytes of the longest name that common file systems allow for a folder or a file."""
 
 DIRECTORY_NAMES = (b"cur", b"new", b"tmp")
 """The names of CUR, NEW and TMP."""
@@ -63,7 +63,7 @@ def folder_name(mailbox: str) -> bytes:
         return b""
     levels = mailbox.split(DELIMITER)
     encoded = b"".join(b"." + _encode(level) for level in levels)
-    if len(encoded) > MAX_FOLDER_NAME:
+    if len(encoded) > MAX_FILE_NAME:
         raise BadMailboxName("Mailbox name is too long")
     return encoded
 

@@ -5,7 +5,7 @@ need not be synced as well: APPEND and STORE would wait for the disk once more. 
 
 * a message that APPEND, COPY or MULTIAPPEND stored can be back in ``tmp/``, which was synced before the commit;
 * a file that STORE renamed can have its old name, with the old flags;
-* a file that EXPUNGE or REPLACE removed can be back. Its name is in the table ``removed``.
+* a file that EXPUNGE, MOVE or REPLACE removed can be back. Its name is in the table ``removed``.
 
 The flags and UIDs in the index were announced, so the files must follow. `MailboxRow.synced_modseq` says up to which
 MODSEQ the directories are known to be on stable storage. For messages that changed later, the process that opens the
@@ -15,7 +15,7 @@ If another program renamed the file after imapshield did, its flags are newer an
 `MailboxRow.changed_at`, the mtime of the directories after imapshield's last change. A file that was restored after an
 EXPUNGE stays too. Its ctime is after that EXPUNGE, which has recorded its own time: a mistake would lose mail.
 
-MOVE syncs the directories before it commits, so it needs no recovery.
+Messages that are staged are published too (`staging`).
 """
 
 import sqlite3
@@ -26,12 +26,18 @@ from typing import NamedTuple
 from imapshield.errors import NoSuchMailbox
 from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.directory_state import stat_or_create
+from imapshield.maildir.entry import described
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.index_database import is_disk_full
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.paths import CUR, NEW, TMP
+from imapshield.maildir.unreadable import SERVER_ERRORS
 from imapshield.wire.names import INBOX
+
+_ALWAYS = 2**62
+"""A time after all times of files, in nanoseconds."""
 
 
 class _Step(NamedTuple):
@@ -47,43 +53,59 @@ def open_account(account: AccountState) -> None:
         return
     if account.index.is_restored:
         account.index.renew_all()
-    account.staging.publish_all()
     recover_all(account)
     tmp = account.folders.folder(INBOX).directory(TMP)
     files.remove_stale(tmp, account.now(), account.staging.staged_names())
 
 
 def recover_all(account: AccountState) -> None:
-    """Recover the mailboxes whose directories may not be on stable storage, and sync them.
+    """Publish staged messages, recover the mailboxes whose directories may not be on stable storage, and sync them.
 
     All files are looked at before one is renamed: copies of a message are links to one file, and a rename of one of
-    them changes the ctime of all. For the same reason, the time is recorded first, in case the power fails again.
+    them changes the ctime of all. In case the power fails again, it is recorded first that every ctime is older.
     """
     index = account.index
     unsynced = index.db.execute("SELECT id FROM mailbox WHERE highestmodseq > synced_modseq")
     keys = [key for (key,) in unsynced.fetchall()]
     if not keys:
+        account.staging.publish_all()
         return
     plans: dict[int, list[_Step]] = {}
+    account.unrecovered.clear()
     try:
         with index.write(durable=False):  # no other process is in the middle of a STORE
             for key in keys:
-                with suppress(NoSuchMailbox):
-                    plans[key] = _plan(account, index.mailbox(key), account.folder(key))
-                account.folders.release()
+                _add_plan(account, key, plans)
         if any(plans.values()):
             with index.write():
                 for key, steps in plans.items():
                     if steps:
-                        _record(account, key, steps)
+                        _begin(account, key, steps)
+        account.staging.publish_all()
         for key, steps in plans.items():
-            with index.write(durable=False):
+            with suppress(NoSuchMailbox), index.write(durable=False):
                 _recover(account, key, steps)
             account.folders.release()
     except sqlite3.Error as error:
-        # The files have their names, and the next opening tries again. A full disk must not prevent reading.
         if not is_disk_full(error):
             raise
+        # A full disk must not prevent reading. The next operation tries again.
+        account.reset()
+        account.unrecovered.update(key for key, steps in plans.items() if steps)
+
+
+def _add_plan(account: AccountState, key: int, plans: dict[int, list[_Step]]) -> None:
+    """Plan the recovery of one mailbox. If its folder cannot be read, only this mailbox cannot be used."""
+    try:
+        plans[key] = _plan(account, account.index.mailbox(key), account.folder(key))
+    except (NoSuchMailbox, FileNotFoundError, NotADirectoryError):
+        pass  # another program has removed it
+    except OSError as error:
+        if error.errno in SERVER_ERRORS:
+            raise
+        account.folders.log_once(f"cannot read {described(error, account.folders.root)}")
+        account.unrecovered.add(key)
+    account.folders.release()
 
 
 def _plan(account: AccountState, mailbox: MailboxRow, folder: Folder) -> list[_Step]:
@@ -105,14 +127,14 @@ def _plan(account: AccountState, mailbox: MailboxRow, folder: Folder) -> list[_S
     return [step for step in steps if step is not None]
 
 
-def _record(account: AccountState, key: int, steps: Sequence[_Step]) -> None:
-    """Record the time, and the files to be removed, in a write transaction."""
-    index, now = account.index, int(account.now() * 1e9)
-    index.update_mailbox(key, changed_at=now)
+def _begin(account: AccountState, key: int, steps: Sequence[_Step]) -> None:
+    """Record, in a write transaction, that the recovery has begun, and which files it removes."""
+    index = account.index
+    index.update_mailbox(key, changed_at=_ALWAYS)
     index.db.execute("DELETE FROM removed WHERE mailbox = ?", (key,))
     names = [file[1] for file, name in steps if name is None]
     if names:
-        index.note_removed(key, index.mailbox(key).highestmodseq, now, names)
+        index.note_removed(key, index.mailbox(key).highestmodseq, _ALWAYS, names)
 
 
 def _step(changed_at: int, finder: FileFinder, old_name: bytes, name: bytes | None) -> _Step | None:
@@ -145,4 +167,5 @@ def _recover(account: AccountState, key: int, steps: Sequence[_Step]) -> None:
     folder.sync(CUR, NEW)
     index.note_synced(mailbox)
     if steps:
-        index.update_mailbox(key, listed_at=0.0)  # other programs may have changed the directory
+        # Other programs may have changed the directory.
+        index.update_mailbox(key, listed_at=0.0, changed_at=stat_or_create(folder).changed_at)

@@ -15,6 +15,8 @@ CREATE TABLE account (                      -- Exactly one row.
                                             -- and deleted. Code that updates message.physical updates it too.
     messages INTEGER NOT NULL DEFAULT 0,    -- The number of messages in all mailboxes.
     inode INTEGER NOT NULL DEFAULT 0,       -- The inode of this file: a copy has another one. 0 if it is not known.
+    generation INTEGER NOT NULL DEFAULT 0,  -- The generation of that inode, because file systems use inodes again. 0 if
+                                            -- the file system has none.
     epoch INTEGER NOT NULL DEFAULT 0        -- Counts how often the file was opened for writing, and closed
                                             -- (index_files.py).
 );

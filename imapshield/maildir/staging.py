@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from imapshield.errors import NoSuchMailbox
 from imapshield.maildir import files
 from imapshield.maildir.directory_state import DirectoryStamps, record_own_change, stat_or_create
+from imapshield.maildir.filename import base
+from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import STAGED, Index, MailboxRow
 from imapshield.maildir.open_folders import OpenFolders
 from imapshield.maildir.paths import CUR, TMP
@@ -79,21 +81,30 @@ class Staging:
             self.publish(self._index.mailbox(key))
 
     def staged_names(self) -> set[bytes]:
-        """Return the names of the files of all staged messages."""
+        """Return the base names of all staged messages."""
         names = self._index.db.execute(
             "SELECT message.name FROM mailbox CROSS JOIN message ON message.mailbox = mailbox.id"
             " WHERE hot & ? AND place = ?",
             (STAGED, TMP),
         )
-        return {name for (name,) in names}
+        return {base(name) for (name,) in names}
 
-    def publish(self, mailbox: MailboxRow, first_uid: int = 1) -> None:
-        """Publish a mailbox's staged messages whose UID is at least `first_uid`.
+    def publish(
+        self,
+        mailbox: MailboxRow,
+        first_uid: int = 0,
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        """Publish a mailbox's staged messages whose UID is at least `first_uid`; 0 if an earlier attempt has failed.
+
+        `before` is called first, in the same transaction.
 
         The messages are committed and can be read from ``tmp/``, so an error of the disk or the index is only logged.
         """
         try:
             with self._index.write(durable=False):
+                if before is not None:
+                    before()
                 self._publish(mailbox.key, first_uid)
         except (OSError, sqlite3.Error, NoSuchMailbox) as error:
             self._log_warning(
@@ -110,7 +121,7 @@ class Staging:
         mailbox = self._index.mailbox(key)
         if not mailbox.directory_flags & STAGED:
             return mailbox
-        self._publish(key, 1)
+        self._publish(key, 0)
         return self._index.mailbox(key)
 
     def _publish(self, key: int, first_uid: int) -> None:
@@ -121,15 +132,20 @@ class Staging:
         staged = f"mailbox = ? AND uid >= ? AND place = {TMP}"
         names = db.execute(f"SELECT name FROM message WHERE {staged}", (key, first_uid)).fetchall()  # noqa: S608
         listed_at = mailbox.listed_at
+        finder = FileFinder(folder)
         for (name,) in names:
             try:
                 files.rename(folder.entry(TMP, name), folder.entry(CUR, name))
             except FileNotFoundError:
-                # Either a process that crashed has already renamed the file, or another program has removed it. The
-                # next sync reads both directories and finds out.
                 listed_at = 0.0
+                file = finder.find(name)
+                # After a power failure, the file in tmp/ can have the name that it had before it got its flags. Else a
+                # process that crashed has already renamed the file, or another program has removed it: the next sync
+                # reads both directories and finds out.
+                if file is not None and file[0] == TMP:
+                    files.rename(folder.entry(*file), folder.entry(CUR, name))
         db.execute(f"UPDATE message SET place = {CUR} WHERE {staged}", (key, first_uid))  # noqa: S608
-        if first_uid == 1:
+        if first_uid == 0:
             # An earlier attempt has failed, and `recovery` may not look at messages of that time any more.
             folder.sync(CUR)
         flags = mailbox.directory_flags & ~STAGED

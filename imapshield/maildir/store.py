@@ -15,14 +15,16 @@ Each method of the store is a function of another module. These modules explain 
 =======================  ==============================================================================================
 """
 
+import os
 import sqlite3
+import traceback
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from zope.interface import implementer
 
-from imapshield.errors import StoreError
+from imapshield.errors import StoreIOError
 from imapshield.mailbox.storage import IMetadataStore, IQuotaStore, IStore
 from imapshield.maildir import (
     append_copy,
@@ -57,19 +59,34 @@ def _operation(
             if not is_nested:
                 recovery.open_account(account)
             return function(account, *args, **kwargs)
-        except (StoreError, OSError, sqlite3.Error) as error:
+        except (StoreIOError, OSError, sqlite3.Error) as error:
             account.reset()
             if isinstance(error, OSError):
                 raise store_error(error, account.folders.root, account.log_warning) from error
             if isinstance(error, sqlite3.Error):
                 raise account.index.store_error(error) from error
             raise
+        except (TypeError, ValueError, OverflowError) as error:
+            account.reset()
+            account.log_warning(_unexpected(account, error))
+            raise StoreIOError from error
         finally:
             account.is_running = is_nested
             if not is_nested:
                 account.folders.release()
 
     return method
+
+
+def _unexpected(account: AccountState, error: Exception) -> str:
+    """Return the line for the operator about a value that the index or a file should not have."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{os.path.basename(frames[-1].filename)} line {frames[-1].lineno}"
+    root = os.fsdecode(account.folders.root)
+    return (
+        f"{root!r} has an unexpected value in its index or in a file ({type(error).__name__} in "
+        f"{where}); run imapshield check-mail on it, and report this line if that finds nothing"
+    )
 
 
 @implementer(IStore, IQuotaStore, IMetadataStore)

@@ -46,14 +46,20 @@ What this module does not do, and why
 * Symbolic links are not followed (`open_folders`).
 """
 
-import errno
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
 
-from imapshield.errors import NoSuchMailbox
+from imapshield.errors import NoSuchMailbox, StoreIOError
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import OpenedMailbox
-from imapshield.maildir import filename, files, list_files, uid_assignment, uid_exchange
+from imapshield.maildir import (
+    filename,
+    files,
+    list_files,
+    recent_claims,
+    uid_assignment,
+    uid_exchange,
+)
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import (
     CUR_MTIME_UNTRUSTED,
@@ -62,15 +68,12 @@ from imapshield.maildir.directory_state import (
     UNTRUSTED_SECONDS,
     DirectoryStamps,
     is_untrusted,
-    record_own_change,
     stat_or_create,
 )
-from imapshield.maildir.entry import Entry
 from imapshield.maildir.folder_listing import Listing, list_folder
-from imapshield.maildir.index import MAX_UID, STAGED, MailboxRow
+from imapshield.maildir.index import IN_NEW, MAX_UID, STAGED, MailboxRow
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.other_servers import SeenLists
-from imapshield.maildir.paths import CUR, NEW
 from imapshield.maildir.reconcile import IndexedFile, is_unchanged, reconcile
 from imapshield.wire.names import fold_inbox
 from imapshield.wire.sequence import SequenceSet
@@ -87,8 +90,6 @@ UIDS_LEFT = 1_000_000
 """A mailbox that has fewer UIDs left gets a new UIDVALIDITY and new UIDs when it is opened. Only a file of another
 server, or a damaged index, brings a mailbox there."""
 
-# SQLite would walk through the whole mailbox for the few messages in new/, or for none: hence the explicit index.
-_IN_NEW = f"FROM message INDEXED BY message_new WHERE mailbox = ? AND place = {NEW}"
 _IN_ANY = "FROM message WHERE mailbox = ?"
 
 
@@ -211,8 +212,11 @@ def synchronize(
 
     Raises:
         NoSuchMailbox: the folder does not exist.
+        StoreIOError: the folder could not be recovered after a crash.
     """
     index, key = account.index, mailbox.key
+    if key in account.unrecovered:
+        raise StoreIOError  # files that are not where the index has them would be taken for expunged messages
     folder = account.folders.folder(mailbox.name)
     stamps = stat_or_create(folder)
     scan_cur = _must_read_cur(account, mailbox, stamps)
@@ -227,23 +231,32 @@ def synchronize(
         if is_unchanged(_indexed_files(account, key, scan_cur), listing):
             _record_reading(account, mailbox, stamps, listing)
             listing = None
-    if listing is None and not (claim and _has_claimable(account, mailbox)):
-        return mailbox, _unclaimed(account, mailbox)
-    with index.write(durable=listing is not None):
+    if listing is None and not (claim and recent_claims.has_claimable(account, mailbox)):
+        return mailbox, recent_claims.unclaimed(account, mailbox)
+    recent: list[int] = []
+    # A full disk must not prevent reading. The index then stays as it is, and the next sync tries again.
+    with index.write_unless_full(durable=listing is not None):
         mailbox = index.mailbox(key)
-        stamps = stat_or_create(folder)
         if listing is not None:
-            if not scan_cur and stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino):
-                # A program that moves a file from cur/ to new/ changes both. The first listing was of new/ alone.
-                scan_cur, listing = True, list_folder(folder, True)
-            _apply_listing(account, mailbox, folder, listing, list_folder(folder, scan_cur))
-            mailbox = index.mailbox(key)
-            _record_reading(account, mailbox, stamps, listing)
-            mailbox = index.mailbox(key)
-        recent = _unclaimed(account, mailbox)
+            mailbox = _follow_changes(account, mailbox, folder, listing)
+        recent = recent_claims.unclaimed(account, mailbox)
         if claim:
-            _claim(account, mailbox, folder)
-        return index.mailbox(key), recent
+            recent_claims.claim(account, mailbox, folder)
+    return index.mailbox(key), recent
+
+
+def _follow_changes(
+    account: AccountState, mailbox: MailboxRow, folder: Folder, listing: Listing
+) -> MailboxRow:
+    """Apply a listing in a write transaction, and return the mailbox's row after that."""
+    index, key, scan_cur = account.index, mailbox.key, listing.cur is not None
+    stamps = stat_or_create(folder)
+    if not scan_cur and stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino):
+        # A program that moves a file from cur/ to new/ changes both. The first listing was of new/ alone.
+        scan_cur, listing = True, list_folder(folder, True)
+    _apply_listing(account, mailbox, folder, listing, list_folder(folder, scan_cur))
+    _record_reading(account, index.mailbox(key), stamps, listing)
+    return index.mailbox(key)
 
 
 def _must_read_cur(account: AccountState, mailbox: MailboxRow, stamps: DirectoryStamps) -> bool:
@@ -264,7 +277,7 @@ def _reading_delay(mailbox: MailboxRow) -> float:
 
 
 def _indexed_files(account: AccountState, key: int, cur: bool) -> Iterable[tuple[int, bytes]]:
-    return account.index.db.execute(f"SELECT place, name {_IN_ANY if cur else _IN_NEW}", (key,))
+    return account.index.db.execute(f"SELECT place, name {_IN_ANY if cur else IN_NEW}", (key,))
 
 
 def _record_reading(
@@ -285,7 +298,8 @@ def _record_reading(
     is_new_recorded = stamps[2:] == (mailbox.new_mtime, mailbox.new_ino)
     if listing.cur is not None or flags != mailbox.directory_flags or not is_new_recorded:
         index = account.index
-        with nullcontext() if index.db.in_transaction else index.write(durable=False):
+        in_transaction = index.db.in_transaction
+        with nullcontext() if in_transaction else index.write_unless_full(durable=False):
             index.update_mailbox(mailbox.key, directory_flags=flags, **fields)
 
 
@@ -293,19 +307,37 @@ def _apply_listing(
     account: AccountState, mailbox: MailboxRow, folder: Folder, first: Listing, second: Listing
 ) -> None:
     """Change the index to what the second listing shows; expunge only messages that both listings miss."""
-    query = f"SELECT uid, name, place, flags {_IN_NEW if second.cur is None else _IN_ANY}"
+    query = f"SELECT uid, name, place, flags {IN_NEW if second.cur is None else _IN_ANY}"
     known = [IndexedFile(*row) for row in account.index.db.execute(query, (mailbox.key,))]
     plan = reconcile(known, second)
     missed = {row.uid for row in reconcile(known, first).missing} if plan.missing else set()
     expunged = [row.uid for row in plan.missing if row.uid in missed]
     modseq = mailbox.highestmodseq + 1
     flags_changed = _apply_renames(account, mailbox, plan.renamed, modseq)
-    uidnext = uid_assignment.add_files(account, mailbox, folder, plan.added, modseq)
+    added = _without_removed(account, mailbox, folder, plan.added)
+    uidnext = uid_assignment.add_files(account, mailbox, folder, added, modseq)
     fields = {"highestmodseq": modseq, "uidnext": uidnext}
     if expunged:
         fields |= account.index.expunge(mailbox, expunged, modseq)
     if uidnext > mailbox.uidnext or flags_changed or expunged:
         account.index.update_mailbox(mailbox.key, **fields)
+
+
+def _without_removed(
+    account: AccountState, mailbox: MailboxRow, folder: Folder, added: list[tuple[int, bytes]]
+) -> list[tuple[int, bytes]]:
+    """Return the files that are new, without those that a MOVE of another process is about to remove."""
+    removed = account.index.removed_names(mailbox.key) if added else {}
+    if not removed:
+        return added
+    new: list[tuple[int, bytes]] = []
+    for directory, name in added:
+        removed_at = removed.get(filename.base(name))
+        with suppress(FileNotFoundError):
+            entry = folder.entry(directory, name)
+            if removed_at is None or files.status(entry).st_ctime_ns > removed_at:
+                new.append((directory, name))
+    return new
 
 
 def _apply_renames(
@@ -333,54 +365,3 @@ def _apply_renames(
         "UPDATE message SET flags = ?, modseq = ? WHERE mailbox = ? AND uid = ?", new_flags
     )
     return bool(new_flags)
-
-
-def _has_claimable(account: AccountState, mailbox: MailboxRow) -> bool:
-    if mailbox.last_claimed_uid + 1 < mailbox.uidnext:
-        return True
-    row = account.index.db.execute(f"SELECT 1 {_IN_NEW} LIMIT 1", (mailbox.key,)).fetchone()
-    return row is not None
-
-
-def _unclaimed(account: AccountState, mailbox: MailboxRow) -> list[int]:
-    r"""Return the UIDs of the messages that no session has claimed as \Recent."""
-    if mailbox.last_claimed_uid + 1 >= mailbox.uidnext:
-        return []
-    uids = account.index.db.execute(
-        f"SELECT uid {_IN_ANY} AND uid > ? ORDER BY uid", (mailbox.key, mailbox.last_claimed_uid)
-    )
-    return [uid for (uid,) in uids]
-
-
-def _claim(account: AccountState, mailbox: MailboxRow, folder: Folder) -> None:
-    r"""Record that all messages were claimed as \Recent, and move their files from ``new/`` to ``cur/``."""
-    db = account.index.db
-    before = stat_or_create(folder)
-    in_new = db.execute(f"SELECT uid, name {_IN_NEW}", (mailbox.key,)).fetchall()
-    moved: list[tuple[bytes, int, int]] = []
-    for uid, name in in_new:
-        target = name if b":2," in name else filename.base(name) + b":2,"
-        try:
-            moved.append((_move_to_cur(folder, name, target), mailbox.key, uid))
-        except OSError:
-            # Another program moved the file first; or the file cannot be moved, and can still be read in new/.
-            continue
-    db.executemany(
-        f"UPDATE message SET name = ?, place = {CUR} WHERE mailbox = ? AND uid = ?",  # noqa: S608
-        moved,
-    )
-    account.index.update_mailbox(mailbox.key, last_claimed_uid=mailbox.uidnext - 1)
-    if moved:
-        record_own_change(account.index, mailbox, folder, before)
-
-
-def _move_to_cur(folder: Folder, name: bytes, target: bytes) -> bytes:
-    """Rename a file of ``new/``; return its name in ``cur/``, which is `name` if `target` is too long."""
-    try:
-        files.rename(folder.entry(NEW, name), Entry(folder.directory(CUR), target))
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        files.rename(folder.entry(NEW, name), folder.entry(CUR, name))
-        return name
-    return target

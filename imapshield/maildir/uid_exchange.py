@@ -34,7 +34,7 @@ from imapshield.errors import StoreBusy
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.folder_listing import list_folder
-from imapshield.maildir.index import MailboxRow
+from imapshield.maildir.index import MAX_UID, MailboxRow
 from imapshield.maildir.list_files import (
     MAX_LIST_SIZE,
     lists_of,
@@ -50,7 +50,6 @@ from imapshield.maildir.other_servers import (
     COURIER_KEYWORDS,
     DOVECOT_LOG,
     FORMATS,
-    MAX_UID,
     RESERVED_UIDS,
     Plan,
     SeenLists,

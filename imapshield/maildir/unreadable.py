@@ -10,7 +10,7 @@ from imapshield.maildir.account_state import AccountState
 MAX_LOGGED_FILES = 1000
 """Files of one account that the operator is warned about. Without a limit they could fill the log and the memory."""
 
-_SERVER_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
+SERVER_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
 """Errors of opening and reading a file whose reason is not in the file. Every other message would fail too."""
 
 
@@ -44,7 +44,7 @@ def log_unreadable(account: AccountState, path: bytes, error: Exception) -> None
         raise error
     if not isinstance(error, OSError):
         text = f"cannot be decoded ({type(error).__name__}); report this message to the developers"
-    elif error.errno in _SERVER_ERRORS:
+    elif error.errno in SERVER_ERRORS:
         raise error
     elif error.errno == errno.ELOOP:
         text = "is a symbolic link and is not read; replace the link by the file"

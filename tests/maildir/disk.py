@@ -120,7 +120,9 @@ def crashed_copy(root: str, target: str) -> None:
     shutil.copytree(root, target, symlinks=True)
     path = os.path.join(target, "imapshield.sqlite")
     with closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE account SET inode = ?", (os.stat(path).st_ino,))
+        db.execute("UPDATE account SET inode = ?, generation = 0", (os.stat(path).st_ino,))
+        # The files of the copy are newer than those that a crash leaves.
+        db.execute("UPDATE removed SET removed_at = ?", (2**62,))
 
 
 @contextmanager

@@ -297,7 +297,7 @@ def _adopt_index(root: str, inodes: Mapping[int, int]) -> None:
     """Let the index of a copy describe itself and the directories of the copy."""
     path = os.path.join(root, INDEX)
     with closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE account SET inode = ?", (os.stat(path).st_ino,))
+        db.execute("UPDATE account SET inode = ?, generation = 0", (os.stat(path).st_ino,))
         for key, cur, new in db.execute("SELECT id, cur_ino, new_ino FROM mailbox").fetchall():
             row = inodes.get(cur, 0), inodes.get(new, 0), key
             db.execute("UPDATE mailbox SET cur_ino = ?, new_ino = ? WHERE id = ?", row)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from unittest import mock
 
 from imapshield.errors import MailboxExists, NoSuchMailbox
 from imapshield.maildir.files import STALE_SECONDS
 from imapshield.testing.store_contract import BUDGET, SEEN, WHOLE
-from tests.maildir.disk import DiskTestCase
+from tests.maildir.disk import DiskTestCase, failing
 
 
 class FolderTests(DiskTestCase):
@@ -82,8 +83,8 @@ class FolderTests(DiskTestCase):
         self.assertEqual(len(self.warnings), 8)
 
     def test_directory_without_cur_is_no_mailbox(self) -> None:
-        """A directory without cur/ is no mailbox, whatever its name; CREATE takes it only if it is empty."""
-        os.makedirs(self.path(".ssh", "new"))
+        """A directory without cur/ is no mailbox, whatever its name; CREATE takes it only if it holds nothing else."""
+        os.makedirs(self.path(".ssh", "keys"))
         os.mkdir(self.path(".empty"))
         self.assertEqual(self.names(), ["INBOX"])
         for name in ("ssh", "empty"):
@@ -96,7 +97,7 @@ class FolderTests(DiskTestCase):
             ):
                 self.assertRaises(NoSuchMailbox, call)
         self.assertRaises(MailboxExists, self.store.create, "ssh", [])
-        self.assertEqual(os.listdir(self.path(".ssh")), ["new"])
+        self.assertEqual(os.listdir(self.path(".ssh")), ["keys"])
         self.store.create("empty", [])
         self.assertEqual(self.append(name="empty"), 1)
         os.mkdir(self.path(".ssh", "cur"))
@@ -171,6 +172,49 @@ class FolderTests(DiskTestCase):
             self.store.set_subscribed("X/Y", True)
             with open(self.path("subscriptions"), "rb") as file:
                 self.assertEqual(file.read(), after)
+
+    def make_deep(self, path: str, levels: int = 1500) -> None:
+        """Make a directory with so many levels, each with a file in it."""
+        os.mkdir(path)
+        fd = os.open(path, os.O_RDONLY)
+        for _ in range(levels):
+            os.close(os.open("file", os.O_CREAT, dir_fd=fd))
+            os.mkdir("d", dir_fd=fd)
+            parent, fd = fd, os.open("d", os.O_RDONLY, dir_fd=fd)
+            os.close(parent)
+        os.close(fd)
+
+    def test_deep_directories_are_removed(self) -> None:
+        """DELETE, and the removal of stale files, remove directories of any depth with few descriptors."""
+        self.store.create("A", ())
+        self.make_deep(self.path(".A", "deep"))
+        self.make_deep(self.path("tmp", "deep"))
+        open_files: list[int] = []
+        real = os.rmdir
+
+        def rmdir(name: bytes, dir_fd: int) -> None:
+            open_files.append(len(os.listdir("/proc/self/fd")))
+            real(name, dir_fd=dir_fd)
+
+        before = len(os.listdir("/proc/self/fd"))
+        with mock.patch.object(os, "rmdir", rmdir):
+            self.store.delete("A")
+            self.assertEqual(self.tmp(), ["deep"])
+            self.store.close()
+            self.clock.offset += 2 * STALE_SECONDS
+            self.open_store().mailboxes()
+        self.assertEqual(self.tmp(), [])
+        self.assertLess(max(open_files), before + 20)
+
+    def test_directory_that_cannot_be_removed_stays(self) -> None:
+        """What cannot be removed stays, everything else is removed, and nothing is raised."""
+        self.store.create("A", ())
+        self.make_deep(self.path(".A", "deep"), 3)
+        with failing("rmdir", PermissionError(1, "no"), times=10_000):
+            self.store.delete("A")
+        (trash,) = self.tmp()
+        found = [names for _, _, names in os.walk(self.path("tmp", trash))]
+        self.assertEqual(found, [[]] * 8)
 
     def test_stale_files_in_tmp_are_removed(self) -> None:
         """Files that a crash left in tmp/ are removed 36 hours later."""

@@ -244,16 +244,15 @@ class SymbolicLinkTests(HostileTestCase):
         """SQLite opens the index with the rights of the owner, so a link that was made at the last moment is no use."""
         if not IS_ROOT:  # then the owner of the Maildir could write these files himself
             return
-        real = IndexFiles.identity
+        real = IndexFiles.last_epoch
 
-        def plant_and_continue(index_files: IndexFiles) -> tuple[int, int]:
-            identity = real(index_files)
+        def plant_and_continue(index_files: IndexFiles) -> int:
             self.plant("other/imapshield.sqlite", "imapshield.sqlite")
-            return identity
+            return real(index_files)
 
         self.store.close()
         self.store = self.open_store()
-        with mock.patch.object(IndexFiles, "identity", plant_and_continue):
+        with mock.patch.object(IndexFiles, "last_epoch", plant_and_continue):
             self.assertRaises(StoreError, self.store.mailboxes)
             self.check_outside("index")
 

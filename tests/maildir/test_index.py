@@ -28,7 +28,10 @@ class RestartTests(DiskTestCase):
 
 class QueryTests(DiskTestCase):
     def test_change_of_one_message_is_one_transaction(self) -> None:
-        """STORE, EXPUNGE and COPY of one message take one transaction, which also reads what the session is told."""
+        """STORE, EXPUNGE and COPY of one message take one transaction, which also reads what the session is told.
+
+        MOVE takes another one, in which it removes the original and publishes the copy.
+        """
         self.append()
         self.append(DELETED)
         self.store.create("A", [])
@@ -36,16 +39,17 @@ class QueryTests(DiskTestCase):
         self.store.mailbox_key("A")
         statements: list[str] = []
         self.store._account.index.db.set_trace_callback(statements.append)
-        for change, updates in (
-            (lambda: self.store.store_flags(key, [1], b"+", [SEEN], None, 0), 1),
-            (lambda: self.store.copy(key, [1], "A", False, 0), 1),
-            (lambda: self.store.copy(key, [1], "A", True, 0), 2),
-            (lambda: self.store.expunge(key, [2], 0), 1),
-            (self.append, 1),
+        for change, updates, transactions in (
+            (lambda: self.store.store_flags(key, [1], b"+", [SEEN], None, 0), 1, 1),
+            (lambda: self.store.copy(key, [1], "A", False, 0), 1, 1),
+            (lambda: self.store.copy(key, [1], "A", True, 0), 5, 2),
+            (lambda: self.store.expunge(key, [2], 0), 1, 1),
+            (self.append, 1, 1),
         ):
             statements.clear()
             change()
-            self.assertEqual([s for s in statements if s.startswith("BEGIN")], ["BEGIN IMMEDIATE"])
+            begun = [s for s in statements if s.startswith("BEGIN")]
+            self.assertEqual(begun, ["BEGIN IMMEDIATE"] * transactions)
             updated = [s for s in statements if s.startswith("UPDATE mailbox")]
             self.assertEqual(len(updated), updates, updated)
 

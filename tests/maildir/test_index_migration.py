@@ -9,7 +9,7 @@ from importlib import resources
 from unittest import mock
 
 from imapshield.errors import IndexTooNew, StoreIOError
-from imapshield.maildir import index_database
+from imapshield.maildir import index_schema
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing.store_contract import BUDGET, WHOLE
 from imapshield.wire import strings
@@ -112,8 +112,8 @@ class MigrationTests(DiskTestCase):
 
     def test_interrupted_migration_is_repeated(self) -> None:
         """A migration that fails changes nothing; the next start repeats it."""
-        script = index_database._TO_VERSION_2
-        with mock.patch.object(index_database, "_TO_VERSION_2", script + "SELECT nonsense;"):
+        script = index_schema._TO_VERSION_2
+        with mock.patch.object(index_schema, "_TO_VERSION_2", script + "SELECT nonsense;"):
             self.assertRaises(StoreIOError, self.open_store().mailboxes)
         self.check(self.open_store())
 

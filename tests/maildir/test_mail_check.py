@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from contextlib import closing
 
-from imapshield.maildir.index_check import check_index, indexed_names
+from imapshield.maildir.index_check import accept_moved, check_index, indexed_names
 from imapshield.maildir.mail_check import Finding, check_maildir
+from imapshield.testing.store_contract import SEEN
 from tests.maildir.disk import DiskTestCase, failing
 
 
@@ -149,6 +151,28 @@ class CheckTests(DiskTestCase):
         finding.repair()
         self.assertEqual(os.listdir(self.path("imapshield.aside")), ["1.x"])
 
+    def test_message_that_a_power_failure_has_returned_to_tmp_stays(self) -> None:
+        """A message in tmp that the index has is not moved aside, whatever flags its name had; the server puts it back."""
+        self.append(SEEN)
+        (name,) = self.cur()
+        os.rename(self.path("cur", name), self.path("tmp", name.partition(":")[0]))
+        self.put("1.x", folder=".A/tmp")
+        root, now = os.fsencode(self.root), time.time() + 40 * 3600
+        found = list(check_maildir(root, now, indexed_names(root), lambda: None))
+        self.assertEqual([finding.path for finding in found], [root + b"/.A/tmp/1.x"])
+
+    def test_stale_file_in_tmp_stays_if_the_index_cannot_be_read(self) -> None:
+        """Without an index, or with one that cannot be read, no file in tmp is moved: it may be a message."""
+        self.put("1.x", folder=".A/tmp")
+        self.store.close()
+        root, now = os.fsencode(self.root), time.time() + 40 * 3600
+        for content in (b"not a database at all", None):
+            os.unlink(self.path("imapshield.sqlite"))
+            if content:
+                self.put("imapshield.sqlite", content, "")
+            (finding,) = check_maildir(root, now, indexed_names(root), lambda: None)
+            self.assertIsNone(finding.repair)
+
     def test_unreadable_subscription_is_found(self) -> None:
         """A line of the subscriptions that is no mailbox name is found."""
         self.put("subscriptions", b"A\nA..B\n", "")
@@ -185,6 +209,34 @@ class CheckTests(DiskTestCase):
         """An index that a newer version wrote is found and left alone."""
         self.execute("PRAGMA user_version = 99")
         self.assert_found("imapshield.sqlite", "newer version", False)
+
+    def test_values_that_imapshield_does_not_write_are_found(self) -> None:
+        """A mailbox name that no folder can have, and values of wrong types, are found, and all other mailboxes are checked."""
+        self.append()
+        self.store.open("A", True)
+        self.execute("UPDATE mailbox SET uidnext = 4294967200 WHERE name = 'INBOX'")
+        for statement in (
+            "UPDATE mailbox SET name = 'a//b' WHERE name = 'A'",
+            "UPDATE mailbox SET name = x'ff' WHERE name <> 'INBOX'",
+            "UPDATE mailbox SET name = 'A', uidnext = 'x' WHERE name <> 'INBOX'",
+        ):
+            self.execute(statement)
+            problems = [finding.problem for finding in self.findings()]
+            self.assertEqual(len(problems), 2, statement)
+            self.assertTrue(any("that imapshield does not write" in text for text in problems))
+            self.assertTrue(any("has used UIDs" in text for text in problems))
+        self.execute("DELETE FROM account")
+        self.assertTrue(any("imapshield does not write" in f.problem for f in self.findings()))
+
+    def test_epoch_files_with_other_names_are_ignored(self) -> None:
+        """A file like that of an epoch, with a number that no epoch has, does not hinder --moved."""
+        self.append()
+        self.store.close()
+        self.put("imapshield.epoch-" + "9" * 20, b"", "")
+        self.put("imapshield.epoch-7", b"", "")
+        accept_moved(os.fsencode(self.root))
+        with closing(sqlite3.connect(self.path("imapshield.sqlite"))) as db:
+            self.assertEqual(db.execute("SELECT inode, epoch FROM account").fetchall(), [(0, 7)])
 
     def test_index_that_misses_files_reads_the_folder_again(self) -> None:
         """If the index disagrees with a folder that has not changed, the next SELECT reads the folder."""

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.maildir import other_servers
 from imapshield.maildir.other_servers import (
     COURIER,
     DOVECOT,
@@ -57,6 +58,13 @@ class UidListTests(SynchronousTestCase):
                     new.uids[name] >= ours.uidnext or new.uids[name] == ours.uids.get(name)
                 )
 
+    def test_list_with_too_many_lines_is_not_parsed(self) -> None:
+        """A list of many short lines, which would take much memory, is no list."""
+        self.patch(other_servers, "MAX_LINES", 3)
+        for line in (b"7 :one\n", b"\n", b"x\n"):
+            self.assertIsNotNone(parse_uid_list(b"3 V5 N9 Gabc\n" + line, DOVECOT))
+            self.assertIsNone(parse_uid_list(b"3 V5 N9 Gabc\n" + line * 3, DOVECOT))
+
     def test_extra_fields_of_dovecot_stay(self) -> None:
         """GUID and extra fields of messages that are still there stay."""
         old = b"3 V5 N9 Gabc\n3 P7 W22 :a:2,S\n4 :b\n"
@@ -70,14 +78,14 @@ class CourierTests(SynchronousTestCase):
     def test_keyword_changes_replace_the_list(self) -> None:
         """A file for one message replaces what the list says; the highest number is the latest, none is later still."""
         files = {
-            b":list": b"blue\nred\n\na:0 1\nb:1\nc:0 7 x\nd:0\n",
+            b":list": b"blue\nred\n\na:0 1\nb:1\nc:0 7 x %b\nd:0\n" % (b"1" * 5000),
             b".9.a": b"green\n", b".10.a": b"red\n", b"b": b"", b".11.b": b"blue\n",
         }  # fmt: skip
         self.assertEqual(
             parse_courier_keywords(files), {b"a": [b"red"], b"c": [b"blue"], b"d": [b"blue"]}
         )
 
-    @given(st.dictionaries(NAMES, st.lists(NAMES, min_size=1, unique=True)))
+    @given(st.dictionaries(NAMES, st.lists(NAMES, min_size=1, max_size=4, unique=True), max_size=4))
     def test_formatted_keywords_are_parsed_back(self, keywords: dict[bytes, list[bytes]]) -> None:
         """A list of keywords is parsed back."""
         content = format_courier_keywords(keywords)

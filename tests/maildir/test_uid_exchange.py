@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from imapshield.errors import NoSuchMailbox, StoreBusy
+from imapshield.maildir import list_files
 from imapshield.maildir.other_servers import RESERVED_UIDS
 from imapshield.testing.store_contract import SEEN
 from tests.maildir.disk import DiskTestCase, counting_calls
@@ -183,6 +184,22 @@ class ExchangeTests(DiskTestCase):
         self.write(b"green\n", "courierimapkeywords/.5.two")
         self.assertEqual(self.flags("A"), {7: b"\\Seen blue Red", 9: b"green"})
         self.assertEqual(self.cur(".A"), ["one:2,Sab", "two:2,c"])
+
+    def test_keyword_files_are_read_up_to_a_limit(self) -> None:
+        """Large or many files of Courier's keywords are read up to limits, the list first; the mailbox can be opened."""
+        self.write(b"1 795000000 10\n7 one\n9 two\n", "courierimapuiddb")
+        os.mkdir(self.path(".A", "courierimapkeywords"))
+        self.write(b"blue\n\none:0\n", "courierimapkeywords/:list")
+        for i in range(20):
+            self.write(b"x" * 1000, f"courierimapkeywords/.{i}.two")
+        self.patch(list_files, "MAX_DIRECTORY_SIZE", 5000)
+        folder = self.store._account.folders.folder("A")
+        content = list_files.read_directory(folder.file(b"courierimapkeywords"))
+        self.assertEqual(sum(map(len, content.values())), 5000)
+        self.assertEqual(content[b":list"], b"blue\n\none:0\n")
+        self.patch(list_files, "MAX_DIRECTORY_FILES", 3)
+        self.assertEqual(len(list_files.read_directory(folder.file(b"courierimapkeywords"))), 3)
+        self.assertEqual(self.flags("A"), {7: b"\\Seen blue", 9: b""})
 
     def test_unchanged_list_is_not_read(self) -> None:
         """A SELECT of an unchanged mailbox reads neither the list nor the marker file."""
