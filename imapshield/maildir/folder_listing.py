@@ -1,5 +1,6 @@
 """Lists the message files of a folder, and finds files that are not where the index has them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -63,3 +64,12 @@ class FileFinder:
         if file is None:
             raise MessageExpunged
         return self.folder.entry(*file)
+
+
+def may_hold(folder: Folder, names: Sequence[tuple[bytes]]) -> bool:
+    """Whether a folder has a file of one of these messages, or there are none.
+
+    It tells a renamed folder from a new one that got the inodes of a removed one.
+    """
+    finder = FileFinder(folder)
+    return not names or any(finder.find(name) for (name,) in names)

@@ -70,7 +70,7 @@ from imapshield.maildir.directory_state import (
     is_untrusted,
     stat_or_create,
 )
-from imapshield.maildir.folder_listing import Listing, list_folder
+from imapshield.maildir.folder_listing import Listing, list_folder, may_hold
 from imapshield.maildir.index import IN_NEW, MAX_UID, STAGED, MailboxRow
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.other_servers import SeenLists
@@ -158,7 +158,8 @@ def _add(account: AccountState, name: str, seen: dict[str, SeenLists | None]) ->
     stamps = stat_or_create(folder)
     is_new = index.mailbox_named(name) is None
     for mailbox in index.mailboxes_in(stamps.cur_ino, stamps.new_ino) if is_new else ():
-        if not account.folders.exists(mailbox.name):
+        names = index.db.execute(f"SELECT name {_IN_ANY}", (mailbox.key,))
+        if not account.folders.exists(mailbox.name) and may_hold(folder, names.fetchall()):
             # Another program renamed the folder, or a crash interrupted RENAME before its commit.
             index.update_mailbox(mailbox.key, name=name)
             return index.mailbox(mailbox.key)

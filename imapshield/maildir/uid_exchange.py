@@ -28,13 +28,14 @@ list is written later.
 
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Sequence
 
 from imapshield.errors import StoreBusy
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.folder_listing import list_folder
 from imapshield.maildir.index import MAX_UID, MailboxRow
+from imapshield.maildir.keywords import MAX_FLAGS_SIZE, MAX_KEYWORDS
 from imapshield.maildir.list_files import (
     MAX_LIST_SIZE,
     lists_of,
@@ -61,8 +62,10 @@ from imapshield.maildir.other_servers import (
     parse_uid_list,
     plan,
 )
-from imapshield.maildir.paths import CUR
+from imapshield.maildir.paths import CUR, MAX_FILE_NAME
 from imapshield.maildir.uid_assignment import add_files
+from imapshield.maildir.unreadable import log_once
+from imapshield.wire.flags import flag_list
 
 MAX_REMEMBERED = 10_000
 """Mailboxes of an account whose lists are remembered in memory, so that the marker file is not read each time."""
@@ -252,7 +255,11 @@ def _move_within_row(
 
 
 def _import_courier_keywords(account: AccountState, mailbox: MailboxRow, folder: Folder) -> None:
-    """Give messages the keywords that Courier stored, in the index and in the names of their files."""
+    """Give messages the keywords that Courier stored, in the index and in the names of their files.
+
+    Keywords above `MAX_KEYWORDS` and `MAX_FLAGS_SIZE` are left out, so that the mailbox can be opened. If a name has no
+    room for the letters, the keywords are in the index alone, as for STORE.
+    """
     keywords = parse_courier_keywords(read_directory(folder.file(COURIER_KEYWORDS)))
     db = account.index.db
     rows = db.execute(
@@ -262,21 +269,45 @@ def _import_courier_keywords(account: AccountState, mailbox: MailboxRow, folder:
     usable = {word for _, words in found for word in words if filename.is_keyword(word)}
     if not usable:
         return
-    folder_flags = account.keywords.add(mailbox, sorted(usable))
+    folder_flags = account.keywords.get(mailbox)
+    new = {word.lower(): word for word in sorted(usable) if word not in folder_flags}
+    room = max(0, MAX_KEYWORDS - len(folder_flags))
+    folder_flags = account.keywords.add(mailbox, [*new.values()][:room])
     changed: list[tuple[bytes, int, bytes, int, int]] = []
     for (uid, name, place, flags), words in found:
-        all_flags = [*flags.split(), *(word for word in words if word in usable)]
-        new_name = filename.with_flags(name, all_flags, folder_flags)
-        with suppress(
-            OSError
-        ):  # another program has renamed the file; its flags are read at the next sync
+        known = [folder_flags.spelling(word) for word in words if word in folder_flags]
+        text = _with_keywords(flags, known)
+        new_name = filename.with_flags(name, text.split(), folder_flags)
+        path = folder.path_of(place, name)
+        if len(new_name) > MAX_FILE_NAME:
+            problem = "has no room in its name for keywords, which are kept in the index alone"
+            log_once(account, path, problem + "; shorten the name")
+            new_name = name
+        try:
             files.rename(folder.entry(place, name), folder.entry(CUR, new_name))
-            text = filename.all_flags(new_name, b" ".join(all_flags), folder_flags)
-            changed.append((new_name, CUR, text, mailbox.key, uid))
+        except FileNotFoundError:  # renamed by another program; the next sync reads its flags
+            continue
+        except OSError as error:
+            problem = f"cannot be given the keywords that Courier stored: {error.strerror}"
+            log_once(account, path, problem + "; check the owner and mode of its directory")
+            continue
+        changed.append((new_name, CUR, text, mailbox.key, uid))
     folder.sync(CUR)
     db.executemany(
         "UPDATE message SET name = ?, place = ?, flags = ? WHERE mailbox = ? AND uid = ?", changed
     )
+
+
+def _with_keywords(flags: bytes, keywords: Sequence[bytes]) -> bytes:
+    """Return a flag list with as many of the keywords as it may have."""
+    words = flags.split()
+    size = len(flags)
+    for word in dict.fromkeys(keywords):
+        size += 1 + len(word)
+        if size > MAX_FLAGS_SIZE:
+            break
+        words.append(word)
+    return flag_list(words)
 
 
 def _needs_reservation(mailbox: MailboxRow, seen: SeenLists) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
+import sys
 from unittest import mock
 
 from imapshield.errors import MailboxExists, NoSuchMailbox
@@ -173,7 +175,24 @@ class FolderTests(DiskTestCase):
             with open(self.path("subscriptions"), "rb") as file:
                 self.assertEqual(file.read(), after)
 
-    def make_deep(self, path: str, levels: int = 1500) -> None:
+    def test_new_folder_with_the_inodes_of_a_removed_one_is_a_new_mailbox(self) -> None:
+        """A folder with the inodes that another one had is that mailbox only if it has one of its messages."""
+        for flag, is_same in (("2,S", True), ("", False)):
+            self.store.create("A", [b"\\Sent"])
+            uid = self.append(name="A")
+            before = self.store.open("A", True)
+            self.store.set_metadata("A", {b"/private/comment": b"x"})
+            os.rename(self.path(".A"), self.path(".B"))
+            (name,) = self.cur(".B")
+            new_name = f"{name.partition(':')[0]}:{flag}" if is_same else "1700000000.x:2,"
+            os.rename(self.path(".B", "cur", name), self.path(".B", "cur", new_name))
+            after = self.store.open("B", True)
+            self.assertEqual(after.key == before.key, is_same)
+            self.assertEqual(self.store.metadata("B") != {}, is_same)
+            self.assertEqual(after.delta.rows[0].uid, uid)
+            self.store.delete("B")
+
+    def make_deep(self, path: str, levels: int = 200) -> None:
         """Make a directory with so many levels, each with a file in it."""
         os.mkdir(path)
         fd = os.open(path, os.O_RDONLY)
@@ -197,12 +216,17 @@ class FolderTests(DiskTestCase):
             real(name, dir_fd=dir_fd)
 
         before = len(os.listdir("/proc/self/fd"))
-        with mock.patch.object(os, "rmdir", rmdir):
-            self.store.delete("A")
-            self.assertEqual(self.tmp(), ["deep"])
-            self.store.close()
-            self.clock.offset += 2 * STALE_SECONDS
-            self.open_store().mailboxes()
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(len(inspect.stack(0)) + 150)
+        try:
+            with mock.patch.object(os, "rmdir", rmdir):
+                self.store.delete("A")
+                self.assertEqual(self.tmp(), ["deep"])
+                self.clock.offset += 2 * STALE_SECONDS
+                self.store._account.reset()
+                self.store.mailboxes()
+        finally:
+            sys.setrecursionlimit(limit)
         self.assertEqual(self.tmp(), [])
         self.assertLess(max(open_files), before + 20)
 

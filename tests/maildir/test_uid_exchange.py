@@ -8,7 +8,7 @@ from imapshield.errors import NoSuchMailbox, StoreBusy
 from imapshield.maildir import list_files
 from imapshield.maildir.other_servers import RESERVED_UIDS
 from imapshield.testing.store_contract import SEEN
-from tests.maildir.disk import DiskTestCase, counting_calls
+from tests.maildir.disk import DiskTestCase, counting_calls, failing
 
 
 class ExchangeTests(DiskTestCase):
@@ -184,6 +184,42 @@ class ExchangeTests(DiskTestCase):
         self.write(b"green\n", "courierimapkeywords/.5.two")
         self.assertEqual(self.flags("A"), {7: b"\\Seen blue Red", 9: b"green"})
         self.assertEqual(self.cur(".A"), ["one:2,Sab", "two:2,c"])
+
+    def test_keywords_of_courier_are_limited(self) -> None:
+        """The first keywords of a mailbox and of a message, up to the limits, are imported; the mailbox can be opened."""
+        self.write(b"1 795000000 10\n7 one\n9 two\n", "courierimapuiddb")
+        os.mkdir(self.path(".A", "courierimapkeywords"))
+        words = [b"keyword%04d" % i for i in range(1100)]
+        self.write(b"\n".join(words), "courierimapkeywords/one")
+        self.write(b"keyword0999\nkeyword1000\n", "courierimapkeywords/two")
+        flags = self.flags("A")
+        self.assertEqual(flags[9], b"keyword0999")
+        self.assertEqual(flags[7], b" ".join([b"\\Seen", *words[: (4096 - 5) // 12]]))
+
+    def test_keywords_without_room_in_the_name_are_in_the_index(self) -> None:
+        """If a file name has no room for the letters of Courier's keywords, they are in the index, and one line is logged."""
+        name = "1" * 252
+        self.deliver(folder=".A", name=name + ":2,", directory="cur")
+        self.write(b"1 795000000 10\n7 one\n9 %b\n" % name.encode(), "courierimapuiddb")
+        os.mkdir(self.path(".A", "courierimapkeywords"))
+        self.write(b"blue\n", f"courierimapkeywords/{name}")
+        self.assertEqual(self.flags("A")[9], b"blue")
+        self.assertEqual(self.flags("A")[9], b"blue")
+        self.assertIn(name + ":2,", self.cur(".A"))
+        self.assertEqual(len(self.warnings), 1)
+        self.assertIn("no room in its name", self.warnings[0])
+
+    def test_failing_renames_for_keywords_are_logged(self) -> None:
+        """If a file cannot be renamed, the mailbox can be opened without its keywords, and one line is logged."""
+        self.write(b"1 795000000 10\n7 one\n9 two\n", "courierimapuiddb")
+        os.mkdir(self.path(".A", "courierimapkeywords"))
+        for name in ("one", "two"):
+            self.write(b"blue\n", f"courierimapkeywords/{name}")
+        # The first renames are those of imapshield-uidvalidity and dovecot-keywords.
+        with failing("rename", PermissionError(13, "Permission denied"), after=2):
+            self.assertEqual(self.flags("A"), {7: b"\\Seen", 9: b"blue"})
+        self.assertEqual(len(self.warnings), 1)
+        self.assertIn("Permission denied", self.warnings[0])
 
     def test_keyword_files_are_read_up_to_a_limit(self) -> None:
         """Large or many files of Courier's keywords are read up to limits, the list first; the mailbox can be opened."""
