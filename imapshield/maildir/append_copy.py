@@ -30,7 +30,7 @@ from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import AppendResult, CopyResult, NewMessage, ReplaceResult
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.directory_state import record_own_change, stat_or_create
+from imapshield.maildir.directory_state import CLOCK_TICK, record_own_change, stat_or_create
 from imapshield.maildir.entry import Entry
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import MailboxRow
@@ -101,7 +101,7 @@ def _expunge_original(account: AccountState, key: int, uid: int) -> list[Entry]:
         status = files.status(entry)
     modseq = mailbox.highestmodseq + 1
     account.index.update_mailbox(key, **account.index.expunge(mailbox, [uid], modseq))
-    account.index.note_removed(key, modseq, status.st_ctime_ns, [entry.name])
+    account.index.note_removed(key, modseq, status.st_ctime_ns, [entry.name], pending=True)
     return [entry]
 
 
@@ -117,6 +117,7 @@ def _remove_originals(account: AccountState, key: int, originals: Sequence[Entry
         except OSError as error:
             text = f"could not be removed after a MOVE or REPLACE: {error.strerror}; remove it"
             log_once(account, folder.path + b"/" + entry.name, text)
+    account.index.note_removal(key)
     record_own_change(account.index, mailbox, folder, before)
 
 
@@ -250,9 +251,9 @@ class _Copy:
             source = index.mailbox(source.key)
             modseq = source.highestmodseq + 1
             index.update_mailbox(source.key, **index.expunge(source, copied, modseq))
-            linked_at = self._target_folder.status(TMP).st_mtime_ns
+            linked_at = self._target_folder.status(TMP).st_mtime_ns + CLOCK_TICK
             names = [entry.name for entry in self._originals]
-            index.note_removed(source.key, modseq, linked_at, names)
+            index.note_removed(source.key, modseq, linked_at, names, pending=True)
         return CopyResult(target.uidvalidity, copied, target_uids, Delta(), self._failed)
 
     def _transfer_all(

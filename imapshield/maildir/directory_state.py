@@ -25,6 +25,10 @@ READING_SECONDS_PER_FILE = 0.001
 each file. So a mailbox in which every second a message arrives, or a flag changes, costs the same whether it is large
 or small."""
 
+CLOCK_TICK = 20_000_000
+"""Nanoseconds by which the ctime of a file can be after the mtime that the same change gives to its directory. Linux
+gives directories the time of the last tick of the clock, up to 10 ms before, and some files a finer time."""
+
 MAX_UNSYNCED = 1000
 """How many changes of one mailbox may be in the index while ``cur/`` is not synced. The next opening of the account
 looks at the file of each (`recovery`)."""
@@ -40,8 +44,8 @@ class DirectoryStamps(NamedTuple):
 
     @property
     def changed_at(self) -> int:
-        """When a directory was changed last."""
-        return max(self.cur_mtime, self.new_mtime)
+        """A time that is not before the ctime of any file in these directories that was changed until now."""
+        return max(self.cur_mtime, self.new_mtime) + CLOCK_TICK
 
 
 def is_untrusted(mtime: int, now: float) -> bool:

@@ -260,21 +260,36 @@ class Index(IndexDatabase):
         counts = {"expunges_complete_after": complete_after, "expunges_logged": logged}
         return counts | {"highestmodseq": modseq}
 
-    def note_removed(self, key: int, modseq: int, removed_at: int, names: Sequence[bytes]) -> None:
+    def note_removed(
+        self,
+        key: int,
+        modseq: int,
+        removed_at: int,
+        names: Sequence[bytes],
+        *,
+        pending: bool = False,
+    ) -> None:
         """Record, in a write transaction, that files were removed and that the directory is not synced.
 
         Args:
             key: the mailbox.
-            modseq: the HIGHESTMODSEQ at which the messages were expunged.
+            modseq: its HIGHESTMODSEQ.
             removed_at: the time of the file system, in nanoseconds.
-            names: the files.
+            names: the names of the files.
+            pending: whether the files are to be removed after the commit.
         """
-        row = key, modseq, removed_at, b"/".join(names)
-        self.db.execute("INSERT INTO removed VALUES (?, ?, ?, ?)", row)
+        row = key, modseq, removed_at, b"/".join(names), pending
+        self.db.execute("INSERT INTO removed VALUES (?, ?, ?, ?, ?)", row)
 
-    def removed_names(self, key: int) -> dict[bytes, int]:
-        """Return the base names that `note_removed` recorded, and when the files were removed."""
-        rows = self.db.execute("SELECT removed_at, names FROM removed WHERE mailbox = ?", (key,))
+    def note_removal(self, key: int) -> None:
+        """Record, in a write transaction, that no file of the mailbox is to be removed any more."""
+        self.db.execute("UPDATE removed SET pending = 0 WHERE mailbox = ? AND pending", (key,))
+
+    def files_to_remove(self, key: int) -> dict[bytes, int]:
+        """Return the base names of files that MOVE or REPLACE is about to remove, and when that was decided."""
+        rows = self.db.execute(
+            "SELECT removed_at, names FROM removed WHERE mailbox = ? AND pending", (key,)
+        )
         return {base(name): time for time, names in rows.fetchall() for name in names.split(b"/")}
 
     def note_synced(self, mailbox: MailboxRow) -> None:

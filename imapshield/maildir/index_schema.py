@@ -23,6 +23,7 @@ CREATE TABLE removed (
     modseq INTEGER NOT NULL,
     removed_at INTEGER NOT NULL,
     names BLOB NOT NULL,
+    pending INTEGER NOT NULL,
     PRIMARY KEY (mailbox, modseq)
 ) WITHOUT ROWID;
 CREATE TRIGGER metadata_inserted AFTER INSERT ON metadata BEGIN

@@ -36,6 +36,9 @@ from imapshield.maildir.paths import CUR, NEW, TMP
 from imapshield.maildir.unreadable import SERVER_ERRORS
 from imapshield.wire.names import INBOX
 
+_GONE = (NoSuchMailbox, FileNotFoundError, NotADirectoryError)
+"""Another program has removed the folder, or a directory in it."""
+
 _ALWAYS = 2**62
 """A time after all times of files, in nanoseconds."""
 
@@ -83,7 +86,7 @@ def recover_all(account: AccountState) -> None:
                         _begin(account, key, steps)
         account.staging.publish_all()
         for key, steps in plans.items():
-            with suppress(NoSuchMailbox), index.write(durable=False):
+            with suppress(*_GONE), index.write(durable=False):
                 _recover(account, key, steps)
             account.folders.release()
     except sqlite3.Error as error:
@@ -98,8 +101,8 @@ def _add_plan(account: AccountState, key: int, plans: dict[int, list[_Step]]) ->
     """Plan the recovery of one mailbox. If its folder cannot be read, only this mailbox cannot be used."""
     try:
         plans[key] = _plan(account, account.index.mailbox(key), account.folder(key))
-    except (NoSuchMailbox, FileNotFoundError, NotADirectoryError):
-        pass  # another program has removed it
+    except _GONE:
+        pass
     except OSError as error:
         if error.errno in SERVER_ERRORS:
             raise
@@ -116,6 +119,7 @@ def _plan(account: AccountState, mailbox: MailboxRow, folder: Folder) -> list[_S
         " WHERE mailbox = ? AND modseq > ? AND place = ?",
         (key, mailbox.synced_modseq, CUR),
     ).fetchall()
+    folder.directory(CUR)  # raises an error now if it cannot be synced later
     finder = FileFinder(folder)
     changed_at = mailbox.changed_at
     steps = [

@@ -91,6 +91,7 @@ CREATE TABLE removed (                      -- Files that EXPUNGE removed, while
     modseq INTEGER NOT NULL,                -- The HIGHESTMODSEQ that the expunge gave to the mailbox.
     removed_at INTEGER NOT NULL,            -- The mtime of the directory in nanoseconds, after the files were removed.
     names BLOB NOT NULL,                    -- The names of the files, separated by slashes.
+    pending INTEGER NOT NULL,               -- 1 if MOVE or REPLACE has yet to remove the files, after the commit.
     PRIMARY KEY (mailbox, modseq)
 ) WITHOUT ROWID;
 

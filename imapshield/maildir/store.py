@@ -66,7 +66,7 @@ def _operation(
             if isinstance(error, sqlite3.Error):
                 raise account.index.store_error(error) from error
             raise
-        except (TypeError, ValueError, OverflowError) as error:
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
             account.reset()
             account.log_warning(_unexpected(account, error))
             raise StoreIOError from error

@@ -125,16 +125,16 @@ def find_or_add(account: AccountState, name: str) -> MailboxRow:
     """Return the row of a mailbox, adding it to the index if only its folder exists.
 
     Raises:
-        NoSuchMailbox: the index does not have it and there is no folder. If the index has it, the folder is not
-            looked for.
+        NoSuchMailbox: there is no folder.
     """
     name = fold_inbox(name)
     account.folders.existing_name(name)
     mailbox = account.index.mailbox_named(name)
     if mailbox is not None and not uid_exchange.is_due(account, mailbox):
-        return mailbox
-    folder = account.folders.folder(name)
-    stat_or_create(folder)  # raises NoSuchMailbox
+        stamps = stat_or_create(account.folders.folder(name))  # raises NoSuchMailbox
+        if mailbox.cur_ino in (0, stamps.cur_ino):
+            return mailbox
+    stat_or_create(account.folders.folder(name))
     seen: dict[str, SeenLists | None] = {}
     with account.index.write():
         mailbox = _add(account, name, seen)
@@ -156,13 +156,18 @@ def _add(account: AccountState, name: str, seen: dict[str, SeenLists | None]) ->
     """
     index, folder = account.index, account.folders.folder(name)
     stamps = stat_or_create(folder)
-    is_new = index.mailbox_named(name) is None
-    for mailbox in index.mailboxes_in(stamps.cur_ino, stamps.new_ino) if is_new else ():
+    known = index.mailbox_named(name)
+    for mailbox in index.mailboxes_in(stamps.cur_ino, stamps.new_ino):
+        if mailbox.name == name or account.folders.exists(mailbox.name):
+            continue
         names = index.db.execute(f"SELECT name {_IN_ANY}", (mailbox.key,))
-        if not account.folders.exists(mailbox.name) and may_hold(folder, names.fetchall()):
+        if may_hold(folder, names.fetchall()):
             # Another program renamed the folder, or a crash interrupted RENAME before its commit.
+            if known is not None:  # what had the name before was removed
+                index.remove_mailbox(known.key)
             index.update_mailbox(mailbox.key, name=name)
             return index.mailbox(mailbox.key)
+    is_new = known is None
     mailbox, seen[name] = uid_exchange.exchange(account, name, folder)
     if is_new and mailbox.highestmodseq == 1:  # there is no list of another server
         listing = list_folder(folder, cur=True)
@@ -328,7 +333,7 @@ def _without_removed(
     account: AccountState, mailbox: MailboxRow, folder: Folder, added: list[tuple[int, bytes]]
 ) -> list[tuple[int, bytes]]:
     """Return the files that are new, without those that a MOVE of another process is about to remove."""
-    removed = account.index.removed_names(mailbox.key) if added else {}
+    removed = account.index.files_to_remove(mailbox.key) if added else {}
     if not removed:
         return added
     new: list[tuple[int, bytes]] = []

@@ -15,6 +15,7 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.mailbox.values import NewMessage
+from imapshield.maildir.directory_state import CLOCK_TICK
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing.store_contract import MAIL
 from imapshield.wire import strings
@@ -82,6 +83,10 @@ class DiskTestCase(SynchronousTestCase):
 
     def tmp(self, folder: str = "") -> list[str]:
         return sorted(os.listdir(self.path(folder, "tmp")))
+
+    def let_clock_tick(self) -> None:
+        """Wait until what happens next is clearly later than the changes of the store until now."""
+        time.sleep(1.5 * CLOCK_TICK / 1e9)
 
     def let_mtimes_age(self) -> None:
         """Advance the clock until all mtimes are old enough to be trusted."""

@@ -121,6 +121,7 @@ class FailingStepTests(DiskTestCase):
         self.let_mtimes_age()
         key = self.store.open("INBOX", True).key
         names = self.cur()
+        self.let_clock_tick()
         with (
             failing("rename", DISK_FULL, 2),  # the third message fails
             failing("rename", DENIED, 3),  # and the second cannot be renamed back

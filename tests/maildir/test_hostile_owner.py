@@ -350,7 +350,7 @@ class CraftedIndexTests(HostileTestCase):
         )
         self.execute(
             (
-                "INSERT INTO removed SELECT id, 5, 1 << 62, ? FROM mailbox",
+                "INSERT INTO removed SELECT id, 5, 1 << 62, ?, 0 FROM mailbox",
                 (outside + b"/../..//a\0b",),
             ),
             ("UPDATE mailbox SET synced_modseq = 0, highestmodseq = 9", ()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -85,6 +85,8 @@ class CourierTests(SynchronousTestCase):
             parse_courier_keywords(files), {b"a": [b"red"], b"c": [b"blue"], b"d": [b"blue"]}
         )
 
+    # The strategy is slow to begin with on a busy machine.
+    @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(st.dictionaries(NAMES, st.lists(NAMES, min_size=1, max_size=4, unique=True), max_size=4))
     def test_formatted_keywords_are_parsed_back(self, keywords: dict[bytes, list[bytes]]) -> None:
         """A list of keywords is parsed back."""

@@ -130,6 +130,7 @@ class PowerFailureTests(PowerFailureTestCase):
         self.store.store_flags(self.key, [1, 2, 3], b"+", [FLAGGED], None, 0)
         self.append(FLAGGED)
         store = self.power_failure()
+        self.let_clock_tick()
         first, second, third = self.cur()
         self.assertEqual([name.partition(":")[2] for name in (first, second, third)], ["2,Sa"] * 3)
         os.rename(self.path("cur", first), self.path("cur", first + "T"))
@@ -157,6 +158,7 @@ class PowerFailureTests(PowerFailureTestCase):
                 content[name] = file.read()
         self.store.store_flags(self.key, [1, 2, 3], b"+", [DELETED], None, 0)
         self.store.expunge(self.key, None, 0)
+        self.let_clock_tick()
         for name, octets in content.items():
             with open(self.path("cur", name), "wb") as file:
                 file.write(octets)
