@@ -271,7 +271,7 @@ def _is_maildir(path: str) -> bool:
 @contextmanager
 def acting_as_owner(directory: str) -> Iterator[None]:
     """Run a block with the rights of the owner of a Maildir or index, if this process is root's."""
-    status = os.stat(directory)
+    status = _least_trusted(directory)
     if os.geteuid() != 0 or status.st_uid == 0:
         yield
         return
@@ -285,6 +285,16 @@ def acting_as_owner(directory: str) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(gid)
         os.setgroups(groups)
+
+
+def _least_trusted(path: str) -> os.stat_result:
+    """Return the status of a path, or of the nearest directory above it whose owner is not root.
+
+    Whoever owns a directory above can put another directory of root, or a link to one, in the place of a Maildir.
+    """
+    while (status := os.lstat(path)).st_uid == 0 and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return status
 
 
 class Progress:

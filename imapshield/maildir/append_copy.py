@@ -242,7 +242,8 @@ class _Copy:
         new_rows, copied = self._transfer_all(rows)
         if not copied:
             return CopyResult(target.uidvalidity, [], [], Delta(), self._failed)
-        self._target_folder.sync(self._directory)
+        if self._directory == TMP:
+            self._target_folder.sync(TMP)
         target_uids = list(range(target.uidnext, target.uidnext + len(copied)))
         modseq = target.highestmodseq + 1
         account.staging.insert(target, self._directory, target_before, modseq, new_rows)
@@ -294,7 +295,7 @@ class _Copy:
     def _transfer(self, directory: int, name: bytes, new_name: bytes) -> None:
         """Make a copy of one file."""
         source, owner = self._source_folder, self._source_folder.owner
-        new_entry = Entry(self._target_folder.directory(self._directory), new_name)
+        new_entry = Entry(self._target_folder.directory(TMP), new_name)
         try:
             entry = source.entry(directory, name)
             files.duplicate(entry, new_entry, owner)
@@ -302,6 +303,11 @@ class _Copy:
             entry = self._finder.current_entry(name)
             files.duplicate(entry, new_entry, owner)
         self._undo.append(partial(files.remove, new_entry))
+        if self._directory == CUR:
+            self._target_folder.sync(TMP)
+            published = Entry(self._target_folder.directory(CUR), new_name)
+            files.rename(new_entry, published)
+            self._undo.append(partial(files.remove, published))
         self._originals.append(entry)
 
     def remove_originals(self) -> None:

@@ -196,7 +196,7 @@ def read_small(entry: Entry, limit: int = 16 << 20) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, or a socket
             return b""
         raise
 

@@ -24,12 +24,12 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 from imapshield.errors import IndexTooNew, NoSpace, StoreBusy, StoreError, StoreIOError
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.index_files import IndexFiles
-from imapshield.maildir.index_schema import VERSION, create_tables, migrate
+from imapshield.maildir.index_schema import VERSION, check_schema, create_tables, migrate
 
 BUSY_SECONDS = 10.0
 """Seconds to wait for another process that holds the lock."""
@@ -99,6 +99,7 @@ class IndexDatabase:
         except sqlite3.Error as error:
             if not _is_corrupt(error):
                 raise
+            self._files.read_all()  # raises OSError if that is why SQLite reports damage
             self._set_aside()
             self._open(lambda: True, False)
         return True
@@ -170,7 +171,7 @@ class IndexDatabase:
     def _begin_epoch(self) -> None:
         self.db.execute(
             "UPDATE account SET epoch = epoch + 1, inode = ?, generation = ?",
-            self._files.identity(),
+            self._files.identity,
         )
         (self._epoch,) = self.db.execute("SELECT epoch FROM account").fetchone()
 
@@ -198,7 +199,7 @@ class IndexDatabase:
         is_disk_error = getattr(error, "sqlite_errorname", "").startswith(_DISK_ERRORS)
         advice = "; check the disk and the permissions" if is_disk_error else ""
         self._log_warning(f"SQLite error in {path}: {error}{advice}")
-        if _is_corrupt(error):
+        if _is_corrupt(error) and self._is_damaged():
             try:
                 self._set_aside()
             except OSError as failure:
@@ -207,10 +208,22 @@ class IndexDatabase:
                     "the file, so that a "
                     "new one can be built"
                 )
-        elif is_disk_error:
+        elif is_disk_error or _is_corrupt(error):
             # The file system may have been detached. Descriptors that are still open would never see it again.
             self._close()
         return StoreIOError()
+
+    def _is_damaged(self) -> bool:
+        """Whether the database itself is damaged: SQLite also reports damage when it cannot read a file."""
+        self._close()
+        try:
+            self._files.read_all()
+            with self._files.rights(), closing(_connect(os.fsdecode(self._files.path))) as db:
+                return bool(db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",))
+        except OSError:
+            return False
+        except sqlite3.Error as error:
+            return _is_corrupt(error)
 
     def reserve_uidvalidity(self, uidvalidity: int) -> None:
         """Record in a file that UIDVALIDITYs up to this one are used, so that those of a rebuilt index differ."""
@@ -231,7 +244,7 @@ class IndexDatabase:
         """Record, in a write transaction, that this file is the index, and not a copy of it."""
         self.db.execute(
             "UPDATE account SET inode = ?, generation = ?, epoch = ?",
-            (*self._files.identity(), self._files.last_epoch()),
+            (*self._files.identity, self._files.last_epoch()),
         )
         self.is_restored = False
 
@@ -239,9 +252,15 @@ class IndexDatabase:
         is_new = self._files.create()
         # The epoch files are read before the database: another process writes them after its commit.
         last_epoch = self._files.last_epoch()
+        is_hostile = self._files.is_hostile()
+        if is_hostile:
+            self._files.check_others()
         with self._files.rights():
-            db = _connect(os.fsdecode(self._files.path))
+            db = _connect(os.fsdecode(self._files.path), exclusive=is_hostile)
         try:
+            if is_hostile and not self._files.is_opened():
+                raise StoreIOError
+            check_schema(db)
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 self._create(db, has_mail())
@@ -252,7 +271,7 @@ class IndexDatabase:
                 raise IndexTooNew
             if is_new:
                 self._files.sync()
-            self.is_restored = was_replaced or _is_copy(db, self._files.identity(), last_epoch)
+            self.is_restored = was_replaced or _is_copy(db, self._files.identity, last_epoch)
             if self.is_restored and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 # Its write-ahead log may be that of the file that it replaced.
                 raise _corrupt()
@@ -263,7 +282,8 @@ class IndexDatabase:
                     "UIDVALIDITY, and mail clients download all mail again"
                 )
         except BaseException:
-            db.close()
+            with self._files.rights():
+                db.close()
             raise
         self._db = db
         self._durable = True
@@ -286,7 +306,7 @@ class IndexDatabase:
             db.execute(
                 "INSERT INTO account (id, uidvalidity, inode, generation, epoch)"
                 " VALUES (1, ?, ?, ?, ?)",
-                (uidvalidity, *self._files.identity(), self._files.last_epoch()),
+                (uidvalidity, *self._files.identity, self._files.last_epoch()),
             )
             db.execute("INSERT INTO sqlite_sequence VALUES ('mailbox', ?)", (secrets.randbits(40),))
             db.execute(f"PRAGMA user_version = {VERSION}")
@@ -304,8 +324,15 @@ class IndexDatabase:
         )
 
 
-def _connect(path: str) -> sqlite3.Connection:
-    """Open a database, with all files that SQLite needs for it."""
+def _connect(path: str, *, exclusive: bool = False) -> sqlite3.Connection:
+    """Open a database, with all files that SQLite needs for it.
+
+    Args:
+        path: the file.
+        exclusive: whether no other process may use it. SQLite then needs no shared memory. That is a file of which all
+            processes map the pages, so whoever may write into the directory could truncate it, which ends a process
+            that reads a page.
+    """
     db = sqlite3.connect(
         path,
         timeout=BUSY_SECONDS,
@@ -315,6 +342,8 @@ def _connect(path: str) -> sqlite3.Connection:
     )
     try:
         db.execute("PRAGMA trusted_schema = OFF")
+        if exclusive:
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -1024")  # KiB; a thousand accounts may be open

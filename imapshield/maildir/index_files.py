@@ -61,12 +61,17 @@ class IndexFiles:
         path: the path of the database.
         directory: the directory's descriptor, which the caller opens.
         owner: the ownership of new files.
+        identity: the inode of the database and the inode's generation, as `create` found them.
     """
 
     def __init__(self, directory_path: bytes) -> None:
         self.path = directory_path + b"/" + INDEX_FILE
         self.directory = -1
         self.owner = Ownership(-1, -1, 0o700)
+        # The file must not be opened to read its identity while SQLite has it open: to close any descriptor of a file
+        # ends all locks of the process on it.
+        self.identity = (0, 0)
+        self._file = (0, 0)
         self._stamps: list[tuple[int, int, int]] = []
 
     def create(self) -> bool:
@@ -87,8 +92,10 @@ class IndexFiles:
             error.filename = self.path
             raise
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
                 raise StoreIOError
+            self.identity, self._file = file_identity(fd), (status.st_dev, status.st_ino)
             if is_new:
                 self.owner.give(fd, self.owner.mode & 0o666)
             elif self.owner.uid != -1:
@@ -131,7 +138,7 @@ class IndexFiles:
         """Whether the files at the path are those that were opened, and were not set back."""
         try:
             stamps = self._read_stamps()
-        except OSError:
+        except FileNotFoundError:
             return False
         for (inode, mtime, ctime), (old_inode, old_mtime, _) in zip(
             stamps, self._stamps, strict=True
@@ -179,13 +186,52 @@ class IndexFiles:
             if status.st_mtime_ns == status.st_ctime_ns:
                 files.unlink(log)
 
-    def identity(self) -> tuple[int, int]:
-        """Return the inode of the database and its generation."""
-        fd = files.open_message(Entry(self.directory, INDEX_FILE))
-        try:
-            return file_identity(fd)
-        finally:
-            os.close(fd)
+    def is_hostile(self) -> bool:
+        """Whether a user who is not the server's can change the directory."""
+        return os.fstat(self.directory).st_uid not in {0, os.geteuid()}
+
+    def check_others(self) -> None:
+        """Check that the other files that SQLite opens are regular files, or do not exist.
+
+        It would wait for ever for the other end of a FIFO.
+
+        Raises:
+            StoreIOError: one of them is something else.
+        """
+        for suffix in (b"-journal", b"-wal", b"-shm"):
+            with suppress(FileNotFoundError):
+                status = files.status(Entry(self.directory, INDEX_FILE + suffix))
+                if not stat.S_ISREG(status.st_mode):
+                    raise StoreIOError
+
+    def is_opened(self) -> bool:
+        """Whether this process has the file open that `create` found, and not what a link has put in its place since.
+
+        Where the system has no ``/proc``, that cannot be found out, and is assumed.
+        """
+        if not os.path.isdir("/proc/self/fd"):
+            return True
+        for number in os.listdir(b"/proc/self/fd"):
+            with suppress(OSError):
+                status = os.stat(int(number))
+                if (status.st_dev, status.st_ino) == self._file:
+                    return True
+        return False
+
+    def read_all(self) -> None:
+        """Read the database and its log. SQLite must not have them open.
+
+        Raises:
+            OSError: the disk fails.
+        """
+        for suffix in (b"", b"-wal"):
+            with suppress(FileNotFoundError):
+                fd = files.open_message(Entry(self.directory, INDEX_FILE + suffix))
+                try:
+                    while os.read(fd, 1 << 20):
+                        pass
+                finally:
+                    os.close(fd)
 
     def last_epoch(self) -> int:
         """Return the last epoch of which there is a file, 0 if there is none."""

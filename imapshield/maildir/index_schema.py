@@ -36,6 +36,39 @@ END;
 """Version 1 did not sync its commits. The last ones may be lost, so 1,000 UIDs and MODSEQs are skipped."""
 
 
+_NAMES = frozenset(
+    {
+        *(
+            (b"table", name)
+            for name in (b"account", b"mailbox", b"message", b"expunged", b"removed")
+        ),
+        *((b"table", name) for name in (b"item", b"answer", b"metadata", b"sqlite_sequence")),
+        *((b"index", b"message_" + name) for name in (b"modseq", b"new", b"unmeasured")),
+        (b"index", b"mailbox_inode"),
+        *((b"trigger", b"message_" + name) for name in (b"inserted", b"deleted")),
+        *((b"trigger", b"metadata_" + name) for name in (b"inserted", b"deleted")),
+    }
+)
+
+
+def check_schema(db: sqlite3.Connection) -> None:
+    """Check that a database has only the tables, indexes and triggers of this module.
+
+    Whoever may write into a Maildir could put a view that never ends in place of a table.
+
+    Raises:
+        sqlite3.DatabaseError: it has something else; with the code of a corrupt database.
+    """
+    rows = db.execute(
+        "SELECT CAST(type AS BLOB), CAST(name AS BLOB) FROM sqlite_schema"
+        " WHERE name NOT LIKE 'sqlite_autoindex_%' AND name NOT LIKE 'sqlite_stat%'"
+    )
+    if not _NAMES.issuperset(rows.fetchall()):
+        error = sqlite3.DatabaseError("the database has tables that are not those of an index")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+
 def create_tables(db: sqlite3.Connection) -> None:
     """Create the tables of an empty database, in a transaction."""
     schema = resources.files("imapshield.maildir").joinpath("schema.sql").read_text("utf-8")

@@ -22,8 +22,8 @@ from imapshield.maildir.other_servers import (
     parse_uid_list,
 )
 
-MAX_LIST_SIZE = 64 << 20
-"""Bytes of the largest list of another server that is read: 800,000 messages. It is parsed in memory."""
+MAX_LIST_SIZE = 32 << 20
+"""Bytes of the largest list of another server that is read: 400,000 messages. It is parsed in memory."""
 
 MAX_DIRECTORY_SIZE = 16 << 20
 """Bytes of all files of a directory of keywords that are read: 200,000 messages with keywords. Files with short lines

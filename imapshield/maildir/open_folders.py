@@ -138,7 +138,8 @@ class Folder:
     def close(self) -> None:
         """Close the descriptors."""
         for fd in (self.fd, *self._directories.values()):
-            os.close(fd)
+            with suppress(OSError):  # nothing was written through it
+                os.close(fd)
         self.fd = -1
         self._directories.clear()
 
@@ -234,10 +235,27 @@ class OpenFolders:
         except OSError as error:
             if error.errno not in _LINK_ERRORS:
                 raise
-            link = files.status(entry)
-            if stat.S_ISLNK(link.st_mode) and (self._follow or link.st_uid in {0, os.geteuid()}):
-                return files.open_directory(entry, follow=True)
-            raise
+            target = self._trusted_target(entry)
+            if target is None:
+                raise
+            return files.open_directory(Entry(entry.directory, target), follow=True)
+
+    def _trusted_target(self, entry: Entry) -> bytes | None:
+        """Return the target of a symbolic link of root or of the server's own user; None if it is something else.
+
+        The link is opened first, so what is read is the target of the link whose owner is looked at.
+        """
+        if not hasattr(os, "O_PATH"):  # not Linux
+            return None
+        fd = os.open(entry.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=entry.directory)
+        try:
+            link = os.fstat(fd)
+            is_trusted = self._follow or link.st_uid in {0, os.geteuid()}
+            if not stat.S_ISLNK(link.st_mode) or not is_trusted:
+                return None
+            return os.readlink(b"", dir_fd=fd)
+        finally:
+            os.close(fd)
 
     def folder(self, mailbox: str) -> Folder:
         """Return the open folder of a mailbox.

@@ -30,6 +30,11 @@ KEYWORD_LIST = b":list"
 _KEYWORD_UPDATE = re.compile(rb"\.([0-9]{1,12})\.(.+)", re.DOTALL)
 
 
+MAX_UIDVALIDITY = 0xF0000000
+"""The largest UIDVALIDITY of a list that is followed. New mailboxes of the account get larger ones, and servers use the
+time in seconds, which reaches this number in 2097."""
+
+
 class UidListFormat(NamedTuple):
     """A file of another server: a line that `head` matches, then ``<uid>…<separator><name>`` lines.
 
@@ -81,7 +86,7 @@ def parse_uid_list(content: bytes, form: UidListFormat) -> UidList | None:
     if len(set(uids.values())) < len(uids):  # two messages have the same UID: the file is wrong
         return None
     uidvalidity, uidnext = int(head[1]), max(int(head[2]), max(uids.values(), default=0) + 1)
-    if not 0 < uidvalidity <= MAX_NUMBER:
+    if not 0 < uidvalidity <= MAX_UIDVALIDITY:
         return None
     return UidList(uidvalidity, uidnext, uids)
 
@@ -153,6 +158,9 @@ def plan(ours: UidList, theirs: UidList, base_names: Iterable[bytes]) -> Plan:
         theirs: the other server's list.
         base_names: of all message files.
     """
+    if theirs.uidvalidity < ours.uidvalidity:
+        # The list is older: it was restored from a backup. UIDVALIDITY must not go back (RFC 9051 section 2.3.1.1).
+        return Plan(*ours)
     if theirs.uidvalidity != ours.uidvalidity:
         return Plan(*theirs)
     uidnext = max(ours.uidnext, theirs.uidnext)

@@ -19,6 +19,9 @@ from imapshield.wire.names import INBOX, fold_inbox
 MAX_SUBSCRIPTIONS = 10_000
 """Lines of the file, as many as an account may have mailboxes. Each LSUB, and each change, reads the whole file."""
 
+MAX_FILE_SIZE = 4 << 20
+"""Bytes of the file that are read: more than all subscriptions with the longest names."""
+
 _FILE = b"subscriptions"
 _VERSION_2 = b"V\t2\n\n"
 
@@ -64,13 +67,14 @@ def unreadable_lines(root: int) -> list[bytes]:
 
 def _read(account: AccountState) -> tuple[bool, dict[bytes, str | None]]:
     """Return whether the file is version 2, and the mailbox name of each line, None for a line that is no name."""
-    content = files.read_small(_entry(account)) or _courier_content(account)
+    content = files.read_small(_entry(account), MAX_FILE_SIZE) or _courier_content(account)
     return _parse_file(content)
 
 
 def _parse_file(content: bytes) -> tuple[bool, dict[bytes, str | None]]:
     version_2 = content.startswith(_VERSION_2)
     lines = content[len(_VERSION_2) if version_2 else 0 :].split(b"\n")
+    lines = lines[: 2 * MAX_SUBSCRIPTIONS]  # another program may have added some
     return version_2, {line: _parse(line, version_2) for line in lines if line}
 
 

@@ -446,21 +446,21 @@ class CraftedIndexTests(HostileTestCase):
         self.assertEqual(errors, set())
         self.assertEqual(self.look_outside(), self.before)
 
-    def test_triggers_and_views_do_nothing_dangerous(self) -> None:
-        """Triggers and views in the index cannot call functions with effects outside the index."""
+    def test_index_with_other_triggers_or_views_is_set_aside(self) -> None:
+        """An index with a trigger or a view of its owner is moved away, and a new one is built."""
         path = os.path.join(self.outside, "created")
-        self.execute(
+        for number, statement in enumerate(
             (
                 (
                     "CREATE TRIGGER evil AFTER INSERT ON message BEGIN"
                     f" SELECT writefile('{path}', 'x'), load_extension('{path}'), edit('{path}'); END"
                 ),
-                (),
+                f"CREATE VIEW evil AS SELECT 1 AS mailbox, readfile('{path}') AS value",
             ),
-        )
-        self.check_outside("trigger", works="")
-        self.execute(("DROP TRIGGER evil", ()), ("ALTER TABLE metadata RENAME TO old", ()))
-        self.execute(
-            (f"CREATE VIEW metadata AS SELECT 1 AS mailbox, readfile('{path}') AS value", ())
-        )
-        self.check_outside("view", works="")
+            1,
+        ):
+            self.execute((statement, ()))
+            self.check_outside(statement, works="")
+            broken = [name for name in os.listdir(self.root) if name.endswith(tuple("0123456789"))]
+            self.assertEqual(len([name for name in broken if ".broken-" in name]), number)
+            self.clock.offset += 1

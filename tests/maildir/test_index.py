@@ -98,9 +98,8 @@ class LostIndexTests(DiskTestCase):
         self.assertEqual(len(self.warnings), 1)
         self.assertTrue([name for name in os.listdir(self.root) if ".broken-" in name])
 
-    def test_index_corrupted_while_open_is_rebuilt(self) -> None:
-        """An index that becomes corrupt while it is open makes one command fail, and is rebuilt."""
-        self.append()
+    def report_damage(self) -> None:
+        """Make one operation fail as SQLite does if it finds damage, or cannot read a file."""
 
         def fail(*args: object) -> Never:
             error = sqlite3.DatabaseError("database disk image is malformed")
@@ -109,8 +108,29 @@ class LostIndexTests(DiskTestCase):
 
         with mock.patch.object(Index, "mailbox_named", fail):
             self.assertRaises(StoreIOError, self.store.open, "INBOX", True)
+
+    def test_index_corrupted_while_open_is_rebuilt(self) -> None:
+        """An index that becomes corrupt while it is open makes one command fail, and is rebuilt."""
+        self.append()
+        self.store._account.index.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with open(self.path("imapshield.sqlite"), "r+b") as file:
+            file.seek(4096)
+            file.write(b"x" * 8192)
+        self.report_damage()
         self.assertEqual(self.flags(), {1: b""})
         self.assertEqual(len(self.warnings), 2)
+
+    def test_undamaged_index_is_kept(self) -> None:
+        """If SQLite has reported damage and there is none, because a file could not be read, the index stays."""
+        for _ in range(2):
+            self.append()
+        self.store.store_flags(self.store.mailbox_key("INBOX"), [1], b"+", [DELETED], None, 0)
+        self.store.expunge(self.store.mailbox_key("INBOX"), None, 0)
+        before = self.store.status("INBOX")
+        self.report_damage()
+        self.assertEqual(self.store.status("INBOX"), before)
+        self.assertEqual(self.flags(), {2: b""})
+        self.assertEqual(len(self.warnings), 1)
 
     def test_advice(self) -> None:
         """The warning about an SQLite error gives advice about the disk only if the disk or the permissions cause it."""

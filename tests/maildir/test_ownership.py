@@ -63,7 +63,7 @@ class OwnershipTests(DiskTestCase):
                 found.add(os.path.basename(path))
         self.assertLessEqual(
             {
-                "imapshield.sqlite", "imapshield.sqlite-wal", "imapshield.sqlite-shm",
+                "imapshield.sqlite", "imapshield.sqlite-wal",
                 "imapshield-uidvalidity", "imapshield.epoch-1", "dovecot-keywords", "subscriptions",
                 "maildirfolder", "cur", "new", "tmp", ".A.B", ".C",
             },

@@ -101,14 +101,24 @@ class ExchangeTests(DiskTestCase):
         self.assertEqual(self.open_store().open("A", True).uidvalidity, opened.uidvalidity)
         self.assertEqual(len(self.warnings), 1)
 
+    def test_list_with_an_older_uidvalidity_is_replaced(self) -> None:
+        """A list that was restored from a backup does not bring an older UIDVALIDITY back; it gets ours."""
+        before = self.store.open("A", True)
+        uids = [row.uid for row in before.delta.rows]
+        self.write(b"3 V1600000000 N31 G0123456789abcdef\n20 :one\n10 :two\n")
+        opened = self.store.open("A", True)
+        self.assertEqual(opened.uidvalidity, before.uidvalidity)
+        self.assertEqual([row.uid for row in opened.delta.rows], uids)
+        self.assertIn(b" V%d " % opened.uidvalidity, self.read())
+
     def test_other_uidvalidity_of_the_other_server_is_taken_over(self) -> None:
-        """If Dovecot has made a list of its own, its UIDVALIDITY and UIDs are taken over."""
+        """If Dovecot has made a list of its own, with a later UIDVALIDITY, that and its UIDs are taken over."""
         self.store.open("A", True)
         uid = self.append(SEEN, name="A")
         self.assertEqual(uid, 3)
-        self.write(b"3 V1600000000 N31 G0123456789abcdef\n20 :one\n10 :two\n")
+        self.write(b"3 V3600000000 N31 G0123456789abcdef\n20 :one\n10 :two\n")
         opened = self.store.open("A", True)
-        self.assertEqual(opened.uidvalidity, 1_600_000_000)
+        self.assertEqual(opened.uidvalidity, 3_600_000_000)
         self.assertEqual(
             [row[:2] for row in opened.delta.rows], [(10, b""), (20, SEEN), (31, SEEN)]
         )
