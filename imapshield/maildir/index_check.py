@@ -197,6 +197,7 @@ def accept_moved(directory: bytes) -> None:
     with _index_files(path) as index_files:
         last = index_files.last_epoch()
     with suppress(sqlite3.Error):  # it is corrupt, or has another version
+        _execute(path, "UPDATE mailbox SET cur_ino = 0, new_ino = 0")
         _execute(path, "UPDATE account SET inode = 0, generation = 0, epoch = max(epoch, ?)", last)
 
 

@@ -16,7 +16,7 @@ ALTER TABLE mailbox ADD COLUMN changed_at INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE mailbox ADD COLUMN cur_files INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX mailbox_inode ON mailbox (cur_ino);
 UPDATE mailbox SET uidnext = min(uidnext + 1000, 4294967295), highestmodseq = highestmodseq + 1000;
-UPDATE mailbox SET floor = highestmodseq, synced_modseq = highestmodseq;
+UPDATE mailbox SET floor = highestmodseq, synced_modseq = highestmodseq, cur_ino = 0, new_ino = 0;
 UPDATE account SET octets = octets + (SELECT total(length(entry) + length(value)) FROM metadata);
 CREATE TABLE removed (
     mailbox INTEGER NOT NULL,
@@ -33,7 +33,8 @@ CREATE TRIGGER metadata_deleted AFTER DELETE ON metadata BEGIN
     UPDATE account SET octets = octets - length(old.entry) - length(old.value);
 END;
 """
-"""Version 1 did not sync its commits. The last ones may be lost, so 1,000 UIDs and MODSEQs are skipped."""
+"""Version 1 did not sync its commits. The last ones may be lost, so 1,000 UIDs and MODSEQs are skipped, and the folders
+are not compared with their recorded inodes."""
 
 
 _NAMES = frozenset(

@@ -160,13 +160,15 @@ def _add(account: AccountState, name: str, seen: dict[str, SeenLists | None]) ->
     for mailbox in index.mailboxes_in(stamps.cur_ino, stamps.new_ino):
         if mailbox.name == name or account.folders.exists(mailbox.name):
             continue
-        names = index.db.execute(f"SELECT name {_IN_ANY}", (mailbox.key,))
-        if may_hold(folder, names.fetchall()):
+        if may_hold(folder, _names(account, mailbox)):
             # Another program renamed the folder, or a crash interrupted RENAME before its commit.
             if known is not None:  # what had the name before was removed
                 index.remove_mailbox(known.key)
             index.update_mailbox(mailbox.key, name=name)
             return index.mailbox(mailbox.key)
+    if known is not None and _was_replaced(account, known, folder, stamps):
+        index.remove_mailbox(known.key)
+        known = None
     is_new = known is None
     mailbox, seen[name] = uid_exchange.exchange(account, name, folder)
     if is_new and mailbox.highestmodseq == 1:  # there is no list of another server
@@ -181,6 +183,23 @@ def _add(account: AccountState, name: str, seen: dict[str, SeenLists | None]) ->
         # imapshield has changed nothing there, so `recovery` has nothing to do.
         index.update_mailbox(mailbox.key, synced_modseq=mailbox.highestmodseq)
     return mailbox
+
+
+def _was_replaced(
+    account: AccountState, mailbox: MailboxRow, folder: Folder, stamps: DirectoryStamps
+) -> bool:
+    """Whether a folder has nothing in common with the one that the index has: that was removed, and this one made."""
+    if mailbox.cur_ino in (0, stamps.cur_ino) or mailbox.new_ino == stamps.new_ino:
+        return False
+    names = _names(account, mailbox)
+    return not names or not may_hold(folder, names)
+
+
+def _names(account: AccountState, mailbox: MailboxRow) -> list[tuple[bytes]]:
+    rows: list[tuple[bytes]] = account.index.db.execute(
+        f"SELECT name {_IN_ANY}", (mailbox.key,)
+    ).fetchall()
+    return rows
 
 
 def _add_others(account: AccountState, seen: dict[str, SeenLists | None]) -> None:

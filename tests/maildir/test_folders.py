@@ -25,6 +25,23 @@ class FolderTests(DiskTestCase):
         self.assertRaises(NoSuchMailbox, self.store.changes, key, 0, False)
         self.assertRaises(NoSuchMailbox, self.store.store_flags, key, [1], b"+", [SEEN], None, 0)
 
+    def test_folder_that_was_removed_and_made_again_is_a_new_mailbox(self) -> None:
+        """A folder with other inodes and no known message is another mailbox; a restored one keeps its UIDs."""
+        for name in ("A", "B"):
+            self.store.create(name, [])
+            self.append(name=name)
+            self.store.set_metadata(name, {b"/private/comment": b"old"})
+        before = {name: self.store.status(name) for name in ("A", "B")}
+        for name in (".A", ".B"):
+            os.rename(self.path(name), self.path(name[1:]))
+            self.make_folders(name)
+        os.rename(self.path("B", "cur", self.cur("B")[0]), self.path(".B", "cur", self.cur("B")[0]))
+        self.assertGreater(self.store.status("A").uidvalidity, before["A"].uidvalidity)
+        self.assertEqual(self.store.metadata("A"), {})
+        self.assertEqual(self.store.status("B").uidvalidity, before["B"].uidvalidity)
+        self.assertEqual(list(self.flags("B")), [1])
+        self.assertEqual(self.store.metadata("B"), {b"/private/comment": b"old"})
+
     def make_folders(self, *names: str) -> None:
         """Make folders as other programs do."""
         for name in names:
