@@ -1,27 +1,28 @@
 """APPEND, REPLACE, COPY and MOVE: new messages in a mailbox, in one transaction each.
 
-A copy is a second name (a hard link) for the same file. MOVE is a COPY whose originals are removed after the commit. On
-a file system without hard links, and between two file systems, both make a new file.
+A copy is a second name (a hard link) for the same file; a move renames the file. On a file system without hard links,
+and between two file systems, they make a new file.
 
 Rules
 -----
-* Files come first: a message is written and synced in ``tmp/``, that directory is synced, the file is renamed into
-  ``cur/``, and then its row is committed, which waits for the disk. At every point a crash leaves whole files. The
-  rename needs no sync: after a power failure, `recovery` takes the file from ``tmp/`` and renames it again.
+* Files come first: a message is written and synced in ``tmp/``, the file is renamed into ``cur/``, and then its row is
+  committed, which waits for the disk. At every point a crash leaves whole files. The rename needs no sync: after a
+  power failure, `recovery` takes the file from ``tmp/`` and renames it again. The sync of a new file makes its name
+  durable too: ext4, XFS, btrfs and ZFS do that. For a link ``tmp/`` is synced.
 * If a function raises, it has changed nothing: the steps that were taken are undone in reverse order.
 * A crash in the middle can leave files that the index does not have. They are whole and appear as new mail. So a
   message may exist twice after a crash, but it is never lost.
-* The messages of one APPEND (RFC 3502), of one COPY or of one MOVE, are all stored after a crash or none of them is:
-  see `staging`. A single message is staged too if it has a keyword without a letter, because new mail gets the flags
-  that its name has letters for.
-* The originals of a MOVE or REPLACE are removed after the commit. From then on, their names are in the table
-  ``removed``. So `sync` does not take them for new mail, and `recovery` removes those that a crash has left.
-* COPY and MOVE skip a message whose file cannot be linked, and return its UID as failed.
+* The messages of one APPEND (RFC 3502) or COPY are all stored after a crash or none of them is: see `staging`. A single
+  message is staged too if it has a keyword without a letter, because new mail gets the flags that its name has letters
+  for. For MOVE see `move_log`.
+* The original of a REPLACE is removed after the commit. From then on, its name is in the table ``removed``. So `sync`
+  does not take it for new mail, and `recovery` removes it if a crash has left it.
+* COPY and MOVE skip a message whose file cannot be linked or renamed, and return its UID as failed.
 """
 
 import errno
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,7 +36,8 @@ from imapshield.maildir.entry import Entry
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import MailboxRow
 from imapshield.maildir.keywords import canonical_flags
-from imapshield.maildir.paths import CUR, TMP
+from imapshield.maildir.move_log import announce, end
+from imapshield.maildir.paths import CUR, NEW, TMP
 from imapshield.maildir.sync import find_or_add
 from imapshield.maildir.unreadable import log_once, log_unreadable
 
@@ -142,7 +144,6 @@ def _write_files(
         files.write_message(entry, message.content, date, folder.owner)
         undo.append(partial(files.remove, entry))
         written.append((base, size, date))
-    folder.sync(TMP)
     return written
 
 
@@ -182,14 +183,17 @@ def copy(
     """Copy or move messages; `IStore.copy` describes the arguments."""
     target_row = find_or_add(account, target)
     has_letters = not target_row.keywords and not account.index.mailbox(key).keywords
-    directory = CUR if len(uids) == 1 and has_letters and not move else TMP
+    directory = CUR if move or (len(uids) == 1 and has_letters) else TMP
+    entry, bases = announce(account, key, target_row.key, uids) if move else (None, {})
     with files.UndoSteps() as undo, account.index.write():
-        command = _Copy(account, key, target_row.key, move, directory, undo)
+        command = _Copy(account, key, target_row.key, entry, bases, directory, undo)
         result = command.run(uids)
         result = result._replace(delta=account.index.delta_since(key, since))
     if directory == TMP and result.target_uids:
-        remove = command.remove_originals if move else None
-        account.staging.publish(target_row, result.target_uids[0], remove)
+        account.staging.publish(target_row, result.target_uids[0])
+    if command.originals:
+        with account.index.write_unless_full():
+            _remove_originals(account, key, command.originals)
     return result
 
 
@@ -200,7 +204,8 @@ class _Copy:
         account: the account.
         key: the mailbox of the originals.
         target_key: the mailbox of the copies.
-        move: whether to remove the originals.
+        entry: the entry of a MOVE in its undo log; None for COPY.
+        bases: the announced base names of a MOVE.
         directory: where the copies are made: CUR, or TMP if they are staged.
         undo: gets a step for each file.
     """
@@ -210,51 +215,63 @@ class _Copy:
         account: AccountState,
         key: int,
         target_key: int,
-        move: bool,
+        entry: int | None,
+        bases: Mapping[int, bytes],
         directory: int,
         undo: files.UndoSteps,
     ) -> None:
+        # The files of a MOVE between two file systems, to be removed after the commit.
+        self.originals: list[Entry] = []
         self._account = account
         self._target = account.staging.published(target_key)
         self._source = account.index.mailbox(key)
         self._source_folder = account.folders.folder(self._source.name)
         self._target_folder = account.folders.folder(self._target.name)
-        self._move = move
+        self._entry = entry
+        self._bases = bases
         self._directory = directory
         self._undo = undo
         self._finder = FileFinder(self._source_folder)
         self._failed: list[int] = []
-        self._originals: list[Entry] = []
 
     def run(self, uids: Sequence[int]) -> CopyResult:
         """Copy or move messages, and return the result without its delta."""
         account, index = self._account, self._account.index
         source, target = self._source, self._target
-        stat_or_create(self._source_folder)
-        if self._move:
-            self._source_folder.require_writable()
+        source_before = stat_or_create(self._source_folder)
         target_before = stat_or_create(self._target_folder)
         rows = index.message_rows(_COPIED_COLUMNS, source.key, uids)
-        if not self._move:
-            if len(rows) < len(uids):
-                raise MessageExpunged
+        if self._entry is not None:
+            end(account, self._entry)
+            rows = [row for row in rows if row[0] in self._bases]
+        elif len(rows) < len(uids):
+            raise MessageExpunged
+        else:
             account.check_quota(len(rows), sum(row[5] for row in rows))
         new_rows, copied = self._transfer_all(rows)
         if not copied:
             return CopyResult(target.uidvalidity, [], [], Delta(), self._failed)
-        if self._directory == TMP:
+        if self._entry is not None:
+            self._source_folder.sync(CUR, NEW)
+            self._target_folder.sync(CUR)
+        elif self._directory == TMP:
             self._target_folder.sync(TMP)
         target_uids = list(range(target.uidnext, target.uidnext + len(copied)))
         modseq = target.highestmodseq + 1
         account.staging.insert(target, self._directory, target_before, modseq, new_rows)
         account.cache.copy(source.key, copied, target.key, target.uidnext)
-        if self._move:
+        if self._entry is not None:
             source = index.mailbox(source.key)
             modseq = source.highestmodseq + 1
-            index.update_mailbox(source.key, **index.expunge(source, copied, modseq))
-            linked_at = self._target_folder.status(TMP).st_mtime_ns + CLOCK_TICK
-            names = [entry.name for entry in self._originals]
-            index.note_removed(source.key, modseq, linked_at, names, pending=True)
+            fields = index.expunge(source, copied, modseq)
+            if target.key == source.key:
+                index.update_mailbox(source.key, **fields)
+            else:
+                record_own_change(index, source, self._source_folder, source_before, **fields)
+            if self.originals:
+                names = [entry.name for entry in self.originals]
+                copied_at = self._target_folder.status(CUR).st_mtime_ns + CLOCK_TICK
+                index.note_removed(source.key, modseq, copied_at, names, pending=True)
         return CopyResult(target.uidvalidity, copied, target_uids, Delta(), self._failed)
 
     def _transfer_all(
@@ -273,7 +290,9 @@ class _Copy:
         error: OSError | None = None
         for uid, name, old_directory, old_flags, size, physical, date, email_id in rows:
             flags = target_flags[old_flags]
-            base = filename.copy_name(name, account.unique_name(), physical, size)
+            base = self._bases.get(uid) or filename.copy_name(
+                name, account.unique_name(), physical, size
+            )
             new_name = filename.with_flags(base, flags.split(), folder_flags)
             try:
                 self._transfer(old_directory, name, new_name)
@@ -293,27 +312,31 @@ class _Copy:
         return new_rows, copied
 
     def _transfer(self, directory: int, name: bytes, new_name: bytes) -> None:
-        """Make a copy of one file."""
-        source, owner = self._source_folder, self._source_folder.owner
-        new_entry = Entry(self._target_folder.directory(TMP), new_name)
+        """Copy or move one file."""
+        transfer = self._duplicate if self._entry is None else self._rename
         try:
-            entry = source.entry(directory, name)
-            files.duplicate(entry, new_entry, owner)
+            transfer(self._source_folder.entry(directory, name), new_name)
         except FileNotFoundError:
-            entry = self._finder.current_entry(name)
-            files.duplicate(entry, new_entry, owner)
+            transfer(self._finder.current_entry(name), new_name)
+
+    def _rename(self, entry: Entry, new_name: bytes) -> None:
+        new_entry = Entry(self._target_folder.directory(CUR), new_name)
+        try:
+            files.rename(entry, new_entry)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._duplicate(entry, new_name)
+            self.originals.append(entry)
+        else:
+            self._undo.append(partial(files.rename_back, new_entry, entry))
+
+    def _duplicate(self, entry: Entry, new_name: bytes) -> None:
+        new_entry = Entry(self._target_folder.directory(TMP), new_name)
+        files.duplicate(entry, new_entry, self._source_folder.owner)
         self._undo.append(partial(files.remove, new_entry))
         if self._directory == CUR:
             self._target_folder.sync(TMP)
             published = Entry(self._target_folder.directory(CUR), new_name)
             files.rename(new_entry, published)
             self._undo.append(partial(files.remove, published))
-        self._originals.append(entry)
-
-    def remove_originals(self) -> None:
-        """Remove the files of moved messages, in the write transaction that publishes their copies.
-
-        That comes before publishing: a rename of the copy, which is a link to the same file, would make the original
-        look newer than its entry in the table ``removed``.
-        """
-        _remove_originals(self._account, self._source.key, self._originals)

@@ -170,8 +170,17 @@ def _unlink_all(
     expunged: list[int] = []
     failed: list[int] = []
     failure: OSError | None = None
+    cur = folder.directory(CUR)
     for uid, directory, name in rows:
         try:
+            if directory == CUR and b"/" not in name and b"\0" not in name:
+                try:
+                    os.unlink(name, dir_fd=cur)  # without a function call for each message
+                except FileNotFoundError:
+                    pass
+                else:
+                    expunged.append(uid)
+                    continue
             if _unlink(account, mailbox, finder, directory, name):
                 expunged.append(uid)
         except OSError as error:

@@ -26,6 +26,12 @@ CREATE TABLE removed (
     pending INTEGER NOT NULL,
     PRIMARY KEY (mailbox, modseq)
 ) WITHOUT ROWID;
+CREATE TABLE moving (
+    id INTEGER PRIMARY KEY,
+    source INTEGER NOT NULL,
+    target INTEGER NOT NULL,
+    names BLOB NOT NULL
+);
 CREATE TRIGGER metadata_inserted AFTER INSERT ON metadata BEGIN
     UPDATE account SET octets = octets + length(new.entry) + length(new.value);
 END;
@@ -45,6 +51,7 @@ _NAMES = frozenset(
         ),
         *((b"table", name) for name in (b"item", b"answer", b"metadata", b"sqlite_sequence")),
         *((b"index", b"message_" + name) for name in (b"modseq", b"new", b"unmeasured")),
+        (b"table", b"moving"),
         (b"index", b"mailbox_inode"),
         *((b"trigger", b"message_" + name) for name in (b"inserted", b"deleted")),
         *((b"trigger", b"metadata_" + name) for name in (b"inserted", b"deleted")),

@@ -5,7 +5,7 @@ need not be synced as well: APPEND and STORE would wait for the disk once more. 
 
 * a message that APPEND, COPY or MULTIAPPEND stored can be back in ``tmp/``, which was synced before the commit;
 * a file that STORE renamed can have its old name, with the old flags;
-* a file that EXPUNGE, MOVE or REPLACE removed can be back. Its name is in the table ``removed``.
+* a file that EXPUNGE or REPLACE removed can be back. Its name is in the table ``removed``.
 
 The flags and UIDs in the index were announced, so the files must follow. `MailboxRow.synced_modseq` says up to which
 MODSEQ the directories are known to be on stable storage. For messages that changed later, the process that opens the
@@ -15,7 +15,7 @@ If another program renamed the file after imapshield did, its flags are newer an
 `MailboxRow.changed_at`, the mtime of the directories after imapshield's last change. A file that was restored after an
 EXPUNGE stays too. Its ctime is after that EXPUNGE, which has recorded its own time: a mistake would lose mail.
 
-Messages that are staged are published too (`staging`).
+Messages that are staged are published too (`staging`), and interrupted MOVEs are undone (`move_log`).
 """
 
 import sqlite3
@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from imapshield.errors import NoSuchMailbox
-from imapshield.maildir import files
+from imapshield.maildir import files, move_log
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.directory_state import stat_or_create
 from imapshield.maildir.entry import described
@@ -62,7 +62,7 @@ def open_account(account: AccountState) -> None:
 
 
 def recover_all(account: AccountState) -> None:
-    """Publish staged messages, recover the mailboxes whose directories may not be on stable storage, and sync them.
+    """Publish staged messages, undo interrupted MOVEs, and recover and sync directories that may be behind the index.
 
     All files are looked at before one is renamed: copies of a message are links to one file, and a rename of one of
     them changes the ctime of all. In case the power fails again, it is recorded first that every ctime is older.
@@ -70,21 +70,23 @@ def recover_all(account: AccountState) -> None:
     index = account.index
     unsynced = index.db.execute("SELECT id FROM mailbox WHERE highestmodseq > synced_modseq")
     keys = [key for (key,) in unsynced.fetchall()]
-    if not keys:
-        account.staging.publish_all()
-        return
     plans: dict[int, list[_Step]] = {}
     account.unrecovered.clear()
     try:
-        with index.write(durable=False):  # no other process is in the middle of a STORE
-            for key in keys:
-                _add_plan(account, key, plans)
+        if keys:
+            with index.write(durable=False):  # no other process is in the middle of a STORE
+                for key in keys:
+                    _add_plan(account, key, plans)
         if any(plans.values()):
             with index.write():
                 for key, steps in plans.items():
                     if steps:
                         _begin(account, key, steps)
         account.staging.publish_all()
+        if move_log.has_entries(account):
+            with index.write(durable=False):
+                move_log.undo_all(account)
+            account.folders.release()
         for key, steps in plans.items():
             with suppress(*_GONE), index.write(durable=False):
                 _recover(account, key, steps)

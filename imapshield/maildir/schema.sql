@@ -95,6 +95,13 @@ CREATE TABLE removed (                      -- Files that EXPUNGE removed, while
     PRIMARY KEY (mailbox, modseq)
 ) WITHOUT ROWID;
 
+CREATE TABLE moving (                       -- MOVEs that were announced and have not ended (move_log.py).
+    id INTEGER PRIMARY KEY,
+    source INTEGER NOT NULL,                -- mailbox.id
+    target INTEGER NOT NULL,                -- mailbox.id
+    names BLOB NOT NULL                     -- The new and the old base name of each message, separated by slashes.
+);
+
 CREATE TABLE item (                         -- What table answer has values for.
     id INTEGER PRIMARY KEY AUTOINCREMENT,   -- Never used again, because another process may hold it.
     text BLOB NOT NULL UNIQUE,              -- A FETCH item such as "ENVELOPE" or "HEADER.FIELDS date from", or for

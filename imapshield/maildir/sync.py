@@ -56,6 +56,7 @@ from imapshield.maildir import (
     filename,
     files,
     list_files,
+    move_log,
     recent_claims,
     uid_assignment,
     uid_exchange,
@@ -274,7 +275,11 @@ def _follow_changes(
     account: AccountState, mailbox: MailboxRow, folder: Folder, listing: Listing
 ) -> MailboxRow:
     """Apply a listing in a write transaction, and return the mailbox's row after that."""
-    index, key, scan_cur = account.index, mailbox.key, listing.cur is not None
+    index, key = account.index, mailbox.key
+    if move_log.has_entries(account):  # of a process that has ended
+        move_log.undo_all(account)
+        mailbox, listing = index.mailbox(key), list_folder(folder, True)
+    scan_cur = listing.cur is not None
     stamps = stat_or_create(folder)
     if not scan_cur and stamps[:2] != (mailbox.cur_mtime, mailbox.cur_ino):
         # A program that moves a file from cur/ to new/ changes both. The first listing was of new/ alone.

@@ -142,7 +142,7 @@ class FailingStepTests(DiskTestCase):
         key = self.store.open("INBOX", True).key
         self.store.open("A", True)
         before, flags_before = self.tree(), self.flags()
-        for move, step in ((False, "link"), (True, "link"), (False, "fsync"), (True, "fsync")):
+        for move, step in ((False, "link"), (True, "rename"), (False, "fsync"), (True, "fsync")):
             for after in range(4 if step != "fsync" else 1):
                 with failing(step, DISK_FULL, after):
                     self.assertRaises(NoSpace, self.store.copy, key, [1, 2, 3, 4], "A", move, 0)
