@@ -37,7 +37,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
     optParameters = [
         ["mail-root", None, None, "Maildirs: DIR/USER, or a path with {user}, {local}, {domain}"],
         ["index-root", None, None, "Keep the indexes here, not in the Maildirs; like --mail-root"],
-        ["separator", None, None, "Character between levels of mailbox names, / or . [default: /]"],
+        ["separator", None, None, "Between levels of names, one of / . ^ _ | : ~ - [default: /]"],
         ["prefix", None, None, "What all mailbox names but INBOX begin with, such as INBOX."],
         ["certificate", None, None, "PEM file with certificate and chain; enables STARTTLS"],
         ["key", None, None, "PEM file with the private key [default: the --certificate file]"],

@@ -101,8 +101,8 @@ class CrashTests(CrashTestCase):
         self.assertGreaterEqual(len(copies), 12)
         self.check_all_or_none(copies, self.flags(), 1)
 
-    def test_crash_in_move_leaves_each_message_in_one_mailbox(self) -> None:
-        """After a crash in a MOVE, each message is in exactly one mailbox, and is complete."""
+    def test_crash_in_move_leaves_all_messages_in_one_mailbox(self) -> None:
+        """After a crash in a MOVE, all messages are in the source, or all in the target, and are complete."""
         with self.copying_before_each_step() as copies:
             self.store.copy(self.key, [1, 2, 3], "A", True, 0)
         for root in copies:
@@ -112,15 +112,16 @@ class CrashTests(CrashTestCase):
                 self.flags_of_complete(store, "A"),
             )
             self.assertEqual([*inbox.values(), *moved.values()], [b"\\Seen $Mine"] * 3)
+            self.assertIn(len(moved), (0, 3))
 
     def test_crash_in_replace_leaves_the_old_or_the_new_message(self) -> None:
-        """After a crash in a REPLACE, the old message or the new message exists, and is complete."""
+        """After a crash in a REPLACE, the old message or the new one exists, not both, and is complete."""
         with self.copying_before_each_step() as copies:
             self.store.replace(self.key, 2, "A", NewMessage((SEEN,), None, MemoryLiteral(MAIL)), 0)
         for root in copies:
             store = self.open_store(root)
             inbox, new = self.flags_of_complete(store, "INBOX"), self.flags_of_complete(store, "A")
-            self.assertIn(len(inbox) + len(new), (3, 4))
+            self.assertEqual(len(inbox) + len(new), 3)
             self.assertLessEqual({1, 3}, set(inbox))
 
 
