@@ -8,6 +8,7 @@ from benchmarks.client import Parts
 from benchmarks.powercut_compare import Snapshot
 from benchmarks.powercut_model import (
     FLAGS,
+    IN_PART,
     LETTERED_KEYWORDS,
     LOST,
     Account,
@@ -146,12 +147,16 @@ class Move(Copy):
         yield from self.target.add(message, uid)
 
     def settle(self, found: Snapshot) -> Iterator[Fault]:
+        moved = 0
         for message in self.messages:
             found.origins[self.target.name, message.token] = self.by
             if not found.has(self.source, message):
                 uid = found.take(self.target, message.token)
                 if uid is not None:
+                    moved += 1
                     yield from self._done(message, uid)
+        if 0 < moved < len(self.messages):
+            yield Fault(IN_PART, self.by, f"{moved} of {len(self.messages)} messages were moved")
 
 
 class Store(Operation):
@@ -232,7 +237,7 @@ class Expunge(Operation):
 
 
 class Replace(Operation):
-    """UID REPLACE (RFC 8508): the new message, the old one, or after a cut both; each with its flags."""
+    """UID REPLACE (RFC 8508): the new message or the old one, with its flags."""
 
     def __init__(
         self,
@@ -273,7 +278,9 @@ class Replace(Operation):
         if uid is None:
             return
         (old,) = self.messages
-        if not found.has(self.source, old):
+        if found.has(self.source, old):
+            yield Fault(IN_PART, self.by, f"{old.token} and its replacement {self.token} exist")
+        else:
             self.source.remove(old, self.by)
         yield from self.target.add(Message(self.token, self.flags, uid, self.by, self.by), uid)
 

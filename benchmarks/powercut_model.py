@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 LOST, DUPLICATED, CHANGED, RENUMBERED = "lost", "duplicated", "changed", "renumbered"
 FLAGS, UID_TWICE, MODSEQ_TWICE, REFUSED = "flags lost", "UID twice", "MODSEQ twice", "refused"
-KINDS = (LOST, DUPLICATED, CHANGED, RENUMBERED, FLAGS, UID_TWICE, MODSEQ_TWICE, REFUSED)
+IN_PART = "in part"
+KINDS = (LOST, DUPLICATED, CHANGED, RENUMBERED, FLAGS, UID_TWICE, MODSEQ_TWICE, REFUSED, IN_PART)
 
 Flags = frozenset[str]
 
