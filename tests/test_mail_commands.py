@@ -223,6 +223,20 @@ class ExportTests(MailCommandCase):
 
 
 class OwnerTests(MailCommandCase):
+    def test_index_of_the_server_is_used_with_its_rights(self) -> None:
+        """As root, an index that only the server can read is used, and files in the Maildir belong to its owner."""
+        if os.geteuid() != 0:
+            return
+        alice, index = f"{self.root}/alice", f"{self.root}/indexes/alice"
+        for path in (alice, *(f"{alice}/{part}" for part in ("cur", "new", "tmp"))):
+            os.chown(path, 12345, 54321)
+        self.index("alice", index)
+        for server in ("dovecot", "courier"):
+            self.assertEqual(command("export-uids", "--to", server, alice, "--index", index)[0], 0)
+        for name in os.listdir(alice):
+            self.assertEqual(os.stat(f"{alice}/{name}").st_uid, 12345, name)
+        self.assertIn("dovecot-uidlist", os.listdir(alice))
+
     def test_root_acts_as_the_owner(self) -> None:
         """As root, a command has the rights of the owner of the Maildir, and root's again afterwards."""
         if os.geteuid() != 0:

@@ -169,7 +169,7 @@ def write_lists(
         if (is_same or form is followed) and (content or create):
             guid = secrets.token_hex(16).encode()
             new_content = format_uid_list(form, ours, content, guid)
-            if not replace_locked(entry, new_content, account.now()):
+            if not replace_locked(entry, new_content, account.now(), folder.owner):
                 return None
     return SeenLists(lists_of(folder), uidnext)
 
