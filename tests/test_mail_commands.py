@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import time
 from contextlib import closing
 from unittest import mock
 
@@ -15,7 +18,9 @@ from twisted.trial.unittest import SynchronousTestCase
 import imapshield
 from imapshield import cli, mail_commands
 from imapshield.cred.realm import MailRoot
+from imapshield.mailbox.values import NewMessage
 from imapshield.maildir.store import MaildirStore
+from imapshield.wire.commands.base import MemoryLiteral
 from tests.maildir.disk import failing
 
 
@@ -25,6 +30,26 @@ def command(*arguments: str) -> tuple[int, str, str]:
     with mock.patch.multiple(sys, stdout=out, stderr=err):
         status = cli.main(arguments)
     return status, out.getvalue(), err.getvalue()
+
+
+def paths_in(directory: str) -> list[str]:
+    """Return the paths of a directory and of everything in it."""
+    return [
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(directory)
+        for name in [".", *names]
+    ]
+
+
+def owners_in(directory: str) -> set[tuple[int, int]]:
+    """Return owner and group of everything in a directory."""
+    return {(status.st_uid, status.st_gid) for status in map(os.lstat, paths_in(directory))}
+
+
+def give(directory: str, uid: int, gid: int) -> None:
+    """Give a directory and everything in it to another user."""
+    for path in paths_in(directory):
+        os.lchown(path, uid, gid)
 
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(imapshield.__file__)))
@@ -227,15 +252,36 @@ class OwnerTests(MailCommandCase):
         """As root, an index that only the server can read is used, and files in the Maildir belong to its owner."""
         if os.geteuid() != 0:
             return
-        alice, index = f"{self.root}/alice", f"{self.root}/indexes/alice"
-        for path in (alice, *(f"{alice}/{part}" for part in ("cur", "new", "tmp"))):
-            os.chown(path, 12345, 54321)
-        self.index("alice", index)
-        for server in ("dovecot", "courier"):
-            self.assertEqual(command("export-uids", "--to", server, alice, "--index", index)[0], 0)
-        for name in os.listdir(alice):
-            self.assertEqual(os.stat(f"{alice}/{name}").st_uid, 12345, name)
-        self.assertIn("dovecot-uidlist", os.listdir(alice))
+        base = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, base)
+        os.chmod(base, 0o711)  # noqa: S103 - the owner of the index must be able to reach it
+        alice, index = f"{self.root}/alice", f"{base}/alice"
+        self.put("alice/cur/1.x:2,P")
+        give(alice, 12345, 54321)
+        store = MaildirStore(alice, now=time.time, log_warning=self.fail, index_directory=index)
+        store.create("A", ())
+        store.append("A", [NewMessage((b"$Work", b"$Forwarded"), None, MemoryLiteral(b"x"))])
+        store.set_subscribed("A", True)
+        store.close()
+        os.makedirs(f"{alice}/.New/cur")
+        give(f"{alice}/.New", 12345, 54321)
+        for owner in (0, 23456):  # of the index
+            give(index, owner, owner)
+            for server in ("dovecot", "courier"):
+                arguments = ("export-uids", "--to", server, alice, "--index", index)
+                self.assertEqual(command(*arguments)[::2], (0, ""))
+            self.assertEqual(owners_in(index), {(owner, owner)})
+            self.assertEqual(owners_in(alice), {(12345, 54321)})
+            os.makedirs(f"{alice}/.New{owner}/cur")
+            give(f"{alice}/.New{owner}", 12345, 54321)
+        written = {name for _, folders, names in os.walk(alice) for name in folders + names}
+        self.assertLessEqual(
+            {
+                "dovecot-uidlist", "dovecot-keywords", "subscriptions",
+                "courierimapuiddb", "courierimapkeywords", ":list", "courierimapsubscribed",
+            },
+            written,
+        )  # fmt: skip
 
     def test_root_acts_as_the_owner(self) -> None:
         """As root, a command has the rights of the owner of the Maildir, and root's again afterwards."""
