@@ -9,6 +9,7 @@ import encodings.ascii  # noqa: F401  Python may be where only root can read: lo
 import glob
 import os
 import re
+import shlex
 import sqlite3
 import sys
 import time
@@ -24,6 +25,7 @@ from imapshield.maildir.mail_check import Finding, check_maildir
 from imapshield.maildir.other_servers import COURIER, DOVECOT
 from imapshield.maildir.paths import DIRECTORY_NAMES
 from imapshield.maildir.recovery import open_account
+from imapshield.wire.names import DELIMITER
 
 PROGRESS_SECONDS = 2.0
 """A line of progress is printed after each such time, so that a short run prints none."""
@@ -114,11 +116,14 @@ def _report_export(root: str, server: str, exported: list[ExportedMailbox]) -> N
             print(f"{mailbox.name}: Dovecot has only 26 keywords a mailbox; it will lack {words}")
     if server == "dovecot":
         print(
-            "For clients that use CONDSTORE, run these commands with Dovecot, USER being the user:"
+            "For clients that use CONDSTORE, run these commands with Dovecot, USER being the user. The "
+            "names are those of Dovecot's default settings: change them if its namespace has a prefix "
+            "or another separator than the dot."
         )
         for mailbox in exported:
             modseq = f"--min-highest-modseq {mailbox.highestmodseq + 1}"
-            print(f"  doveadm mailbox update -u USER {modseq} '{mailbox.name}'")
+            name = shlex.quote(mailbox.name.replace(DELIMITER, "."))
+            print(f"  doveadm mailbox update -u USER {modseq} {name}")
 
 
 def _advice(index: str, error: Exception, warnings: list[str]) -> str:

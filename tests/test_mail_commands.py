@@ -192,21 +192,22 @@ class ExportTests(MailCommandCase):
         for name in ("1.x:2,S", "2.x:2,"):
             self.put(f"alice/cur/{name}")
         store = MaildirStore(alice, now=lambda: 1_800_000_000.0, log_warning=self.fail)
-        store.create("A", ())
-        store.set_subscribed("A", True)
+        store.create("it's/A", ())
+        store.set_subscribed("it's/A", True)
         uidvalidity = store.open("INBOX", False).uidvalidity
         store.close()
         status, out, err = command("export-uids", "--to", "dovecot", alice)
         self.assertEqual((status, err), (0, ""))
-        self.assertIn("2 messages in 2 mailboxes", out)
-        self.assertIn("--min-highest-modseq", out)
+        self.assertIn("2 messages in 3 mailboxes", out)
+        self.assertRegex(out, r"--min-highest-modseq \d+ 'it'\"'\"'s\.A'\n")
+        self.assertIn("prefix", out)
         with open(f"{alice}/dovecot-uidlist", "rb") as file:
             self.assertRegex(
                 file.read(), rb"\A3 V%d N\d+ G[0-9a-f]{32}\n1 :1.x\n2 :2.x\n\Z" % uidvalidity
             )
         self.assertEqual(command("export-uids", "--to", "courier", alice)[0], 0)
         with open(f"{alice}/courierimapsubscribed", "rb") as file:
-            self.assertEqual(file.read(), b"INBOX.A\n")
+            self.assertEqual(file.read(), b"INBOX.it's.A\n")
         with open(f"{alice}/courierimapuiddb", "rb") as file:
             self.assertRegex(file.read(), rb"\A1 %d \d+\n1 1.x\n2 2.x\n\Z" % uidvalidity)
         self.assertEqual(command("check-mail", alice)[0], 0)
