@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -10,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -184,8 +186,57 @@ class CheckMailTests(MailCommandCase):
         with failing("scandir", error):
             self.assertEqual(command("check-mail", f"{self.root}/alice")[0], 2)
 
+    def test_missing_permission_is_said(self) -> None:
+        """Without permission for a Maildir, mail root or pattern, the status is 2, and the output says so."""
+        alice = f"{self.root}/alice"
+        for arguments in (
+            ("check-mail", alice),
+            ("check-mail", self.root),
+            ("check-mail", self.root + "/{domain}/{local}"),
+            ("check-mail", alice, "--index", f"{self.root}/indexes"),
+            ("export-uids", "--to", "dovecot", alice),
+        ):
+            with self.without_permission():
+                status, out, err = command(*arguments)
+            self.assertEqual((status, len(err.splitlines())), (2, 1), arguments)
+            self.assertIn("Permission denied; run this command as its owner or as root", out + err)
+
+    @contextmanager
+    def without_permission(self) -> Iterator[None]:
+        """Take the right to look into the mail root from this process."""
+        os.chmod(self.root, 0)
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            if os.getuid() == 0:
+                os.seteuid(0)
+            os.chmod(self.root, 0o700)
+
+    def test_directory_with_tmp_is_no_maildir(self) -> None:
+        """A directory with tmp alone, such as /, is not taken for a Maildir."""
+        os.mkdir(f"{self.root}/other/tmp")
+        self.assertEqual(len(mail_commands.find_maildirs(self.root)), 2)
+        os.mkdir(f"{self.root}/other/new")
+        self.assertEqual(len(mail_commands.find_maildirs(self.root)), 3)
+
 
 class ExportTests(MailCommandCase):
+    def test_advice_is_for_the_error(self) -> None:
+        """On a read-only file system, and for a user without an index, the line says what to do about that."""
+        alice = f"{self.root}/alice"
+        err = command("export-uids", "--to", "dovecot", alice)[2]
+        self.assertIn(
+            "if the user has never logged in to imapshield, there is nothing to export", err
+        )
+        self.index("alice")
+        error = OSError(errno.EROFS, "Read-only file system", f"{alice}/imapshield.sqlite")
+        with mock.patch.object(mail_commands, "open_account", side_effect=error):
+            status, _, err = command("export-uids", "--to", "dovecot", alice)
+        self.assertEqual(status, 2)
+        self.assertIn("Read-only file system; mount its file system so that it can be written", err)
+
     def test_files_of_both_servers_are_written(self) -> None:
         """The lists have the index's UIDs, and the subscriptions are those of imapshield."""
         alice = f"{self.root}/alice"
