@@ -28,7 +28,6 @@ from imapshield.maildir.mail_check import Finding, check_maildir
 from imapshield.maildir.other_servers import COURIER, DOVECOT
 from imapshield.maildir.paths import DIRECTORY_NAMES
 from imapshield.maildir.recovery import open_account
-from imapshield.wire.names import DELIMITER
 
 PROGRESS_SECONDS = 2.0
 """A line of progress is printed after each such time, so that a short run prints none."""
@@ -152,7 +151,7 @@ def _report_export(root: str, server: str, exported: list[ExportedMailbox]) -> N
         )
         for mailbox in exported:
             modseq = f"--min-highest-modseq {mailbox.highestmodseq + 1}"
-            name = shlex.quote(mailbox.name.replace(DELIMITER, "."))
+            name = shlex.quote(mailbox.dovecot_name)
             print(f"  doveadm mailbox update -u USER {modseq} {name}")
 
 

@@ -17,8 +17,8 @@ from imapshield.maildir import files
 from imapshield.maildir.compression import MAGIC
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.filename import base, stored_size
+from imapshield.maildir.fs_layout import fs_mailbox, may_be_fs_folder
 from imapshield.maildir.open_folders import Folder
-from imapshield.maildir.other_servers import may_be_fs_folder
 from imapshield.maildir.paths import DIRECTORY_NAMES, MAX_FILE_NAME, mailbox_name
 from imapshield.maildir.subscription_file import unreadable_lines
 
@@ -89,12 +89,8 @@ def check_maildir(
                 yield from _check_folder(context, name, path)
             except OSError as error:
                 yield _unreadable(path, error)
-        elif may_be_fs_folder(name) and os.path.isdir(path + b"/cur"):
-            yield Finding(
-                path,
-                "looks like a mailbox of Dovecot's LAYOUT=fs, which imapshield does not show",
-                f"rename it to .{os.fsdecode(name)}, and mailboxes inside it to .PARENT.CHILD",
-            )
+        elif may_be_fs_folder(name):
+            yield from _check_fs_layout(root, name)
     with files.at(root + b"/subscriptions") as entry:
         lines = unreadable_lines(entry.directory)
     for line in lines:
@@ -102,6 +98,18 @@ def check_maildir(
             root + b"/subscriptions",
             f"has the line {os.fsdecode(line)!r}, which is no mailbox name",
             "remove the line, or subscribe again with a mail program",
+        )
+
+
+def _check_fs_layout(root: bytes, name: bytes) -> Iterator[Finding]:
+    with files.at(root + b"/" + name) as entry:
+        found = fs_mailbox(entry)
+    if found:
+        folder = os.fsdecode(found.replace(b"/", b"."))
+        yield Finding(
+            root + b"/" + found,
+            "looks like a mailbox of Dovecot's LAYOUT=fs, which imapshield does not show",
+            f"rename it to .{folder}, and mailboxes inside it to .PARENT.CHILD",
         )
 
 

@@ -72,7 +72,10 @@ class CheckTests(DiskTestCase):
         self.assertIn("cannot be shown", finding.problem)
         os.rename(self.path(".A..B"), self.path("Work"))
         self.assert_found("Work", "LAYOUT=fs", False)
-        os.rename(self.path("Work"), self.path("tmp", "Work"))
+        os.makedirs(self.path("Old", "2025"))
+        os.rename(self.path("Work"), self.path("Old", "2025", "May"))
+        self.assert_found("Old/2025/May", "LAYOUT=fs", False)
+        os.rename(self.path("Old"), self.path("tmp", "Old"))
         os.symlink("/", self.path(".link"))
         self.assert_found(".link", "symbolic link", False)
 
