@@ -24,13 +24,17 @@ from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.export_uids import ExportedMailbox, export
 from imapshield.maildir.index_check import accept_moved, check_index, indexed_names
 from imapshield.maildir.index_files import INDEX_FILE
-from imapshield.maildir.mail_check import Finding, check_maildir
+from imapshield.maildir.mail_check import Finding, check_maildir, shown
 from imapshield.maildir.other_servers import COURIER, DOVECOT
 from imapshield.maildir.paths import DIRECTORY_NAMES
 from imapshield.maildir.recovery import open_account
 
 PROGRESS_SECONDS = 2.0
 """A line of progress is printed after each such time, so that a short run prints none."""
+
+MAX_PASSES = 10
+"""How often ``check-mail --repair`` inspects a Maildir: more often than one file can be damaged. An owner who goes on
+damaging files must not keep the command busy."""
 
 _MISSING = (FileNotFoundError, NotADirectoryError)
 _ADVICE = {
@@ -82,9 +86,9 @@ def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespa
 
 def _describe_error(error: OSError, path: str, problem: str = "cannot be used") -> str:
     """Return what is wrong, and what to do; `path` is used if the error names no file."""
-    path = os.fsdecode(error.filename or path)
+    path = shown(os.fsencode(error.filename or path))
     advice = _ADVICE.get(error.errno or 0, "check the disk")
-    return f"{path!r} {problem}: {error.strerror}; {advice}"
+    return f"'{path}' {problem}: {error.strerror}; {advice}"
 
 
 def _add_index_options(command: argparse.ArgumentParser, metavar: str, text: str) -> None:
@@ -179,10 +183,7 @@ def _check(options: argparse.Namespace) -> int:
     for number, (maildir, index) in enumerate(zip(maildirs, indexes, strict=True)):
         progress.show(number, len(maildirs), "Maildirs")
         try:
-            for owned, finding in _findings(maildir, index, options, progress.step):
-                count += 1
-                with acting_as_owner(owned):
-                    print(_describe(finding, options.repair))
+            count += _check_one(maildir, index, options, progress.step)
         except OSError as error:
             failed += 1
             print(_describe_error(error, maildir, "cannot be read"))
@@ -190,6 +191,34 @@ def _check(options: argparse.Namespace) -> int:
     if failed == len(maildirs):
         raise MailCommandError(f"{options.where}: nothing could be checked")
     return 1 if count or failed else 0
+
+
+def _check_one(
+    maildir: str, index: str, options: argparse.Namespace, on_file: Callable[[], None]
+) -> int:
+    """Print, and repair if that is asked for, all findings of a Maildir; return their number.
+
+    A repair may rename the file. If there are other findings about it, the Maildir is inspected again.
+    """
+    known: set[tuple[bytes, str]] = set()
+    for _ in range(MAX_PASSES):
+        is_complete = True
+        repaired: set[bytes] = set()
+        findings = _findings(maildir, index, options, on_file)
+        if options.repair:  # what remains is then reported under the new name
+            findings.sort(key=lambda pair: pair[1].repair is None)
+        for owned, finding in findings:
+            if finding.path in repaired:
+                is_complete = False
+            elif (finding.path, finding.problem) not in known:
+                known.add((finding.path, finding.problem))
+                with acting_as_owner(owned):
+                    print(_describe(finding, options.repair))
+                if options.repair and finding.repair:
+                    repaired.add(finding.path)
+        if is_complete:
+            break
+    return len(known)
 
 
 def _findings(
@@ -213,7 +242,7 @@ def _findings(
 
 def _describe(finding: Finding, repair: bool) -> str:
     """Repair a finding, if that is asked for and possible, and return its line."""
-    text = f"{os.fsdecode(finding.path)!r} {finding.problem}; "
+    text = f"'{shown(finding.path)}' {finding.problem}; "
     if finding.repair is None:
         return text + f"not repairable here: {finding.action}"
     if not repair:
@@ -223,7 +252,7 @@ def _describe(finding: Finding, repair: bool) -> str:
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else "the index cannot be written"
         return text + f"not repaired: {reason}"
-    return text + f"repaired: {finding.action}"
+    return text + f"repaired: {finding.done}"
 
 
 def find_maildirs(where: str) -> list[str]:

@@ -94,7 +94,7 @@ class CheckMailTests(MailCommandCase):
         )
         status, out, _ = command("check-mail", "--repair", self.root)
         self.assertEqual(status, 1)
-        self.assertIn("; repaired: rename it to 1.x:2,S", out)
+        self.assertIn("; repaired: renamed it to 1.x:2,S", out)
         self.assertEqual(os.listdir(f"{self.root}/bob/cur"), ["1.x:2,S"])
         self.assertEqual(command("check-mail", self.root)[0], 0)
 
@@ -165,6 +165,29 @@ class CheckMailTests(MailCommandCase):
         self.patch(mail_commands, "PROGRESS_SECONDS", 0.0)
         _, _, err = command("check-mail", self.root)
         self.assertIn("1 of 2 Maildirs so far", err)
+
+    def test_file_with_two_kinds_of_damage_is_repaired(self) -> None:
+        """Of a file that a repair renames, all other damage is repaired too; each is one line, with what was done."""
+        self.put("bob/cur/1.x,S=9:2,:2,S")
+        os.chmod(f"{self.root}/bob/cur/1.x,S=9:2,:2,S", 0o040)
+        self.put("bob/new/1.x,S=9")
+        os.rmdir(f"{self.root}/bob/tmp")
+        status, out, _ = command("check-mail", "--repair", f"{self.root}/bob")
+        self.assertEqual(status, 1)
+        for text in ("created it", "gave it mode 0640", "renamed it", "gave it another name"):
+            self.assertIn(f"; repaired: {text}", out)
+        self.assertNotIn("; not repaired", out)
+        out = command("check-mail", "--repair", f"{self.root}/bob")[1]
+        self.assertNotIn("repaired:", out)
+        self.assertEqual(len(out.splitlines()), 3)  # the sizes in the names
+
+    def test_names_are_shown_with_escapes(self) -> None:
+        """Bytes of a name that are no printable text are shown as escapes, in every encoding of the terminal."""
+        with open(os.fsencode(self.root) + b"/bob/cur/\xff\x1b\xc3\xa9:2,:2,S", "wb"):
+            pass
+        out = command("check-mail", self.root)[1]
+        self.assertIn("/bob/cur/\\xff\\x1bé:2,:2,S' has", out)
+        self.assertIn("would rename it to \\xff\\x1bé:2,S", out)
 
     def test_failing_repair_is_reported(self) -> None:
         """If a repair fails, the line says why, and the others go on."""
