@@ -114,7 +114,7 @@ def _write_forwarded(
     """Give ``$Forwarded`` a letter of the folder instead of ``P``, if any message has it."""
     forwarded = [(name, place) for name, place, flags in rows if _FORWARDED in flags.split()]
     lettered = list(account.keywords.get(mailbox).lettered)
-    if not forwarded:
+    if not forwarded or not account.keywords.can_have_letters(folder):
         return
     letter = filename.lettered_letter(lettered, _FORWARDED)
     if not letter:
