@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(options.run(options) or 0)
     except users.BadUserName as error:
         return _fail(str(error))
-    except OSError as error:
+    except OSError as error:  # of the password file; the commands for Maildirs raise none
         return _fail(_advice(error, options.file))
     except (KeyboardInterrupt, EOFError):
         return _fail("interrupted; nothing was changed")

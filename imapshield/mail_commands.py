@@ -6,21 +6,25 @@ files that the owner cannot read. An index outside the Maildir is read with the 
 
 import argparse
 import encodings.ascii  # noqa: F401  Python may be where only root can read: load all modules before.
+import errno
 import glob
 import os
 import re
+import shlex
 import sqlite3
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 
 from imapshield.errors import StoreBusy, StoreError
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.export_uids import ExportedMailbox, export
 from imapshield.maildir.index_check import accept_moved, check_index, indexed_names
 from imapshield.maildir.index_files import INDEX_FILE
-from imapshield.maildir.mail_check import Finding, check_maildir
+from imapshield.maildir.mail_check import Finding, check_maildir, shown
 from imapshield.maildir.other_servers import COURIER, DOVECOT
 from imapshield.maildir.paths import DIRECTORY_NAMES
 from imapshield.maildir.recovery import open_account
@@ -28,6 +32,20 @@ from imapshield.maildir.recovery import open_account
 PROGRESS_SECONDS = 2.0
 """A line of progress is printed after each such time, so that a short run prints none."""
 
+MAX_PASSES = 10
+"""How often ``check-mail --repair`` inspects a Maildir: more often than one file can be damaged. An owner who goes on
+damaging files must not keep the command busy."""
+
+_MISSING = (FileNotFoundError, NotADirectoryError)
+_ADVICE = {
+    errno.EACCES: "run this command as its owner or as root",
+    errno.EPERM: "run this command as its owner or as root",
+    errno.ENOENT: "give an existing file or directory",
+    errno.ENOTDIR: "give a directory",
+    errno.EROFS: "mount its file system so that it can be written",
+    errno.ENOSPC: "free space on its file system",
+    errno.EDQUOT: "free space, or raise the quota of its owner",
+}
 _FORMATS = {"dovecot": DOVECOT, "courier": COURIER}
 _FIELD = re.compile(r"\{(user|local|domain)\}")
 
@@ -43,7 +61,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("--to", required=True, choices=sorted(_FORMATS), help="the other server")
     command.add_argument("maildir", metavar="MAILDIR", help="the Maildir of one user")
     _add_index_options(command, "DIR", "the directory of the user's index, if --index-root is used")
-    command.set_defaults(run=_export)
+    command.set_defaults(run=partial(_run, _export))
     text = "look for damage in Maildirs; exit status: 0 none, 1 some, 2 if that is not possible"
     command = commands.add_parser("check-mail", help=text, description=text)
     command.add_argument(
@@ -55,7 +73,22 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("--repair", action="store_true", help=repair)
     moved = "the mail was moved or copied here and its original is not used again: keep all UIDs"
     command.add_argument("--moved", action="store_true", help=moved)
-    command.set_defaults(run=_check)
+    command.set_defaults(run=partial(_run, _check))
+
+
+def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """Run a command; an OSError becomes a MailCommandError."""
+    try:
+        return command(options)
+    except OSError as error:
+        raise MailCommandError(_describe_error(error, "a file")) from None
+
+
+def _describe_error(error: OSError, path: str, problem: str = "cannot be used") -> str:
+    """Return what is wrong, and what to do; `path` is used if the error names no file."""
+    path = shown(os.fsencode(error.filename or path))
+    advice = _ADVICE.get(error.errno or 0, "check the disk")
+    return f"'{path}' {problem}: {error.strerror}; {advice}"
 
 
 def _add_index_options(command: argparse.ArgumentParser, metavar: str, text: str) -> None:
@@ -73,7 +106,9 @@ def _export(options: argparse.Namespace) -> int:
     index = os.path.abspath(options.index or root)
     if not _has_index(index):
         raise MailCommandError(
-            f"{index} has no {os.fsdecode(INDEX_FILE)}; give the directory of the user's index with --index"
+            f"{index} has no {os.fsdecode(INDEX_FILE)}: if the user has never logged in to imapshield, there "
+            "is nothing to export; if the server runs with --index-root, give the directory of the "
+            "user's index with --index"
         )
     warnings: list[str] = []
     progress = Progress("mailboxes")
@@ -114,16 +149,19 @@ def _report_export(root: str, server: str, exported: list[ExportedMailbox]) -> N
             print(f"{mailbox.name}: Dovecot has only 26 keywords a mailbox; it will lack {words}")
     if server == "dovecot":
         print(
-            "For clients that use CONDSTORE, run these commands with Dovecot, USER being the user:"
+            "For clients that use CONDSTORE, run these commands with Dovecot, USER being the user. The "
+            "names are those of Dovecot's default settings: change them if its namespace has a prefix "
+            "or another separator than the dot."
         )
         for mailbox in exported:
             modseq = f"--min-highest-modseq {mailbox.highestmodseq + 1}"
-            print(f"  doveadm mailbox update -u USER {modseq} '{mailbox.name}'")
+            name = shlex.quote(mailbox.dovecot_name)
+            print(f"  doveadm mailbox update -u USER {modseq} {name}")
 
 
 def _advice(index: str, error: Exception, warnings: list[str]) -> str:
     if isinstance(error, OSError):
-        return f"{os.fsdecode(error.filename or index)}: {error.strerror}; run this command as the owner"
+        return _describe_error(error, index)
     if warnings:
         return warnings[-1]
     return f"the index in {index} cannot be used; run `imapshield check-mail`"
@@ -145,19 +183,42 @@ def _check(options: argparse.Namespace) -> int:
     for number, (maildir, index) in enumerate(zip(maildirs, indexes, strict=True)):
         progress.show(number, len(maildirs), "Maildirs")
         try:
-            for owned, finding in _findings(maildir, index, options, progress.step):
-                count += 1
-                with acting_as_owner(owned):
-                    print(_describe(finding, options.repair))
+            count += _check_one(maildir, index, options, progress.step)
         except OSError as error:
             failed += 1
-            path = os.fsdecode(error.filename or maildir)
-            advice = "run this command as its owner or as root"
-            print(f"{path!r} cannot be read: {error.strerror}; {advice}")
+            print(_describe_error(error, maildir, "cannot be read"))
     print(f"{count} findings in {len(maildirs) - failed} Maildirs")
     if failed == len(maildirs):
         raise MailCommandError(f"{options.where}: nothing could be checked")
     return 1 if count or failed else 0
+
+
+def _check_one(
+    maildir: str, index: str, options: argparse.Namespace, on_file: Callable[[], None]
+) -> int:
+    """Print, and repair if that is asked for, all findings of a Maildir; return their number.
+
+    A repair may rename the file. If there are other findings about it, the Maildir is inspected again.
+    """
+    known: set[tuple[bytes, str]] = set()
+    for _ in range(MAX_PASSES):
+        is_complete = True
+        repaired: set[bytes] = set()
+        findings = _findings(maildir, index, options, on_file)
+        if options.repair:  # what remains is then reported under the new name
+            findings.sort(key=lambda pair: pair[1].repair is None)
+        for owned, finding in findings:
+            if finding.path in repaired:
+                is_complete = False
+            elif (finding.path, finding.problem) not in known:
+                known.add((finding.path, finding.problem))
+                with acting_as_owner(owned):
+                    print(_describe(finding, options.repair))
+                if options.repair and finding.repair:
+                    repaired.add(finding.path)
+        if is_complete:
+            break
+    return len(known)
 
 
 def _findings(
@@ -181,7 +242,7 @@ def _findings(
 
 def _describe(finding: Finding, repair: bool) -> str:
     """Repair a finding, if that is asked for and possible, and return its line."""
-    text = f"{os.fsdecode(finding.path)!r} {finding.problem}; "
+    text = f"'{shown(finding.path)}' {finding.problem}; "
     if finding.repair is None:
         return text + f"not repairable here: {finding.action}"
     if not repair:
@@ -191,18 +252,25 @@ def _describe(finding: Finding, repair: bool) -> str:
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else "the index cannot be written"
         return text + f"not repaired: {reason}"
-    return text + f"repaired: {finding.action}"
+    return text + f"repaired: {finding.done}"
 
 
 def find_maildirs(where: str) -> list[str]:
-    """Return the Maildirs of a mail root, a pattern, or the one Maildir that `where` is."""
+    """Return the Maildirs of a mail root, a pattern, or the one Maildir that `where` is.
+
+    Directories that this process may not look into are taken for Maildirs.
+
+    Raises:
+        OSError: the mail root cannot be read.
+    """
     if _FIELD.search(where):
         pattern = "*".join(map(glob.escape, _FIELD.split(where)[::2]))
-        return [path for path in sorted(glob.glob(pattern)) if _is_maildir(path)]
+        found = sorted(glob.glob(pattern))
+        if not found:  # glob() hides errors
+            os.listdir(os.path.dirname(_FIELD.split(where)[0]) or ".")
+        return [path for path in found if _is_maildir(path)]
     if _is_maildir(where):
         return [where]
-    if not os.path.isdir(where):
-        return []
     paths = [os.path.join(where, name) for name in sorted(os.listdir(where))]
     return [path for path in paths if _is_maildir(path)]
 
@@ -258,14 +326,22 @@ def _field_values(pattern: str, path: str) -> dict[str, str]:
 
 
 def _has_index(directory: str) -> bool:
-    path = os.path.join(directory, os.fsdecode(INDEX_FILE))
-    return os.path.isfile(path) and os.path.getsize(path) > 0
+    with suppress(*_MISSING):
+        status = os.stat(os.path.join(directory, os.fsdecode(INDEX_FILE)))
+        return stat.S_ISREG(status.st_mode) and status.st_size > 0
+    return False
 
 
 def _is_maildir(path: str) -> bool:
-    return any(
-        os.path.isdir(os.path.join(path, part)) for part in map(os.fsdecode, DIRECTORY_NAMES)
-    )
+    """Whether a directory has at least two of ``cur``, ``new`` and ``tmp``, or may have them."""
+    found = 0
+    for part in map(os.fsdecode, DIRECTORY_NAMES):
+        with suppress(*_MISSING):
+            try:
+                found += stat.S_ISDIR(os.stat(os.path.join(path, part)).st_mode)
+            except PermissionError:
+                return True
+    return found >= 2
 
 
 @contextmanager

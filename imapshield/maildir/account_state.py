@@ -84,8 +84,12 @@ class AccountState:
             self.index.close()
             self.keywords.clear_cache()
         is_inside = self._index_path == self.folders.root
-        owner = self.folders.owner if is_inside else Ownership(-1, -1, 0o700)
-        if self.index.ensure_open(self._index_directory(), owner, self._has_mail):
+        directory = self._index_directory()
+        # An index outside the Maildir is for its owner's eyes only, whatever mode the directory has.
+        owner = Ownership.of(os.fstat(directory))._replace(mode=0o700)
+        if self.index.ensure_open(
+            directory, self.folders.owner if is_inside else owner, self._has_mail
+        ):
             self._is_prepared = False
         is_prepared, self._is_prepared = self._is_prepared and not was_replaced, True
         return not is_prepared

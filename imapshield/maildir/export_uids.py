@@ -31,6 +31,7 @@ from imapshield.maildir.paths import CUR, NEW, folder_name
 from imapshield.maildir.subscription_file import convert_courier_file, subscriptions
 from imapshield.maildir.sync import find_or_add, synchronize
 from imapshield.maildir.uid_exchange import write_lists
+from imapshield.wire.names import DELIMITER
 
 _FORWARDED = b"$Forwarded"
 """imapshield and mbsync write it as the letter ``P``. Dovecot gives it a letter of the folder, like any keyword."""
@@ -43,6 +44,11 @@ class ExportedMailbox(NamedTuple):
     messages: int
     highestmodseq: int
     lost_keywords: list[bytes]
+
+    @property
+    def dovecot_name(self) -> str:
+        """Its name for Dovecot with the default settings: the levels are separated by dots."""
+        return self.name.replace(DELIMITER, ".")
 
 
 def export(
@@ -108,7 +114,7 @@ def _write_forwarded(
     """Give ``$Forwarded`` a letter of the folder instead of ``P``, if any message has it."""
     forwarded = [(name, place) for name, place, flags in rows if _FORWARDED in flags.split()]
     lettered = list(account.keywords.get(mailbox).lettered)
-    if not forwarded:
+    if not forwarded or not account.keywords.can_have_letters(folder):
         return
     letter = filename.lettered_letter(lettered, _FORWARDED)
     if not letter:

@@ -65,10 +65,15 @@ class FolderFlags:
         """Return the number of keywords, counting free letters between used ones."""
         return len(self.lettered) + len(self.others)
 
-    def add(self, keyword: bytes) -> bool:
-        """Add a new keyword; return True if it got a letter, so that ``dovecot-keywords`` must be written."""
+    def add(self, keyword: bytes, *, lettered: bool = True) -> bool:
+        """Add a new keyword; return True if it got a letter, so that ``dovecot-keywords`` must be written.
+
+        Args:
+            keyword: the keyword.
+            lettered: whether it may get a letter.
+        """
         index = self.lettered.index(b"") if b"" in self.lettered else len(self.lettered)
-        has_letter = index < _KEYWORD_LETTERS
+        has_letter = lettered and index < _KEYWORD_LETTERS
         if has_letter:
             self.lettered[index : index + 1] = [keyword]
         else:

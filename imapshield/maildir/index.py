@@ -17,6 +17,10 @@ MAX_LOGGED_EXPUNGES = 100_000
 """The maximum of expunged messages in the log of one mailbox. The older half is removed when it is exceeded."""
 
 
+MAX_RETIRED = 100_000
+"""Removed mailboxes of an account whose UIDVALIDITY is remembered: ten times as many as an account may have mailboxes.
+The lowest are forgotten. A client that creates and deletes mailboxes could otherwise make the index ever larger."""
+
 MAX_UID = 0xFFFFFFFF
 """The largest UID and UIDVALIDITY (RFC 9051 section 2.3.1.1)."""
 
@@ -180,7 +184,9 @@ class Index(IndexDatabase):
         """Give every mailbox a new UIDVALIDITY, after a backup of the index was restored."""
         with self.write() as db:
             first = self.first_uidvalidity(REBUILT_MARGIN)
-            db.execute("UPDATE account SET uidvalidity = max(uidvalidity, ?)", (first,))
+            db.execute(
+                "UPDATE account SET uidvalidity = max(uidvalidity, ?), retired = ?", (first, first)
+            )
             for (key,) in db.execute("SELECT id FROM mailbox").fetchall():
                 self.renew(self.mailbox(key))
             self.renewed()
@@ -191,10 +197,31 @@ class Index(IndexDatabase):
         self.db.execute(f"UPDATE mailbox SET {columns} WHERE id = ?", (*fields.values(), key))  # noqa: S608
 
     def remove_mailbox(self, key: int) -> None:
-        """Remove a mailbox and everything that belongs to it, in a write transaction."""
+        """Remove a mailbox and everything that belongs to it, in a write transaction.
+
+        Its UIDVALIDITY is remembered, see `is_retired`.
+        """
+        self.db.execute(
+            "INSERT OR IGNORE INTO retired SELECT uidvalidity FROM mailbox WHERE id = ?", (key,)
+        )
+        self.db.execute(
+            "DELETE FROM retired WHERE uidvalidity <="
+            " (SELECT uidvalidity FROM retired ORDER BY uidvalidity DESC LIMIT 1 OFFSET ?)",
+            (MAX_RETIRED,),
+        )
         for table in ("answer", "expunged", "message", "metadata", "removed"):
             self.db.execute(f"DELETE FROM {table} WHERE mailbox = ?", (key,))  # noqa: S608
         self.db.execute("DELETE FROM mailbox WHERE id = ?", (key,))
+
+    def is_retired(self, uidvalidity: int) -> bool:
+        """Whether a mailbox that was removed, or got another UIDVALIDITY, may have had this one.
+
+        UIDs that it assigned after a backup are not in a restored list of another server.
+        """
+        query = (
+            "SELECT 1 FROM account WHERE retired >= ?1 OR ?1 IN (SELECT uidvalidity FROM retired)"
+        )
+        return self.db.execute(query, (uidvalidity,)).fetchone() is not None
 
     def message_rows(
         self, columns: str, key: int, uids: Sequence[int], condition: str = ""

@@ -15,7 +15,7 @@ from imapshield.maildir.index_database import BUSY_SECONDS
 from imapshield.maildir.index_files import INDEX_FILE, IndexFiles
 from imapshield.maildir.index_schema import VERSION
 from imapshield.maildir.list_files import MAX_LIST_SIZE
-from imapshield.maildir.mail_check import Finding, opened_folder
+from imapshield.maildir.mail_check import Finding, opened_folder, shown
 from imapshield.maildir.other_servers import (
     FORMATS,
     UidList,
@@ -148,9 +148,9 @@ def _index_files(path: bytes) -> Iterator[IndexFiles]:
 
 
 def _corrupt(path: bytes, now: float) -> Finding:
-    aside = f"{os.fsdecode(path)}.broken-{int(now)}"
-    action = f"move it to {aside}; a new one is built, and mail clients download all mail again"
-    return Finding(path, "is corrupt", action, partial(_set_aside, path, now))
+    where = f"it to {shown(path)}.broken-{int(now)}; a new one is built, and mail clients download all mail again"
+    repair = partial(_set_aside, path, now)
+    return Finding(path, "is corrupt", f"move {where}", repair, f"moved {where}")
 
 
 def _unusable(path: bytes, where: str = "") -> Finding:
@@ -169,7 +169,8 @@ def _set_aside(path: bytes, now: float) -> None:
 def _check_counters(path: bytes, db: sqlite3.Connection) -> Iterator[Finding]:
     for problem, query, statement in _COUNTERS:
         if db.execute(query).fetchone():
-            yield Finding(path, problem, "count again", partial(_execute, path, statement))
+            repair = partial(_execute, path, statement)
+            yield Finding(path, problem, "count again", repair, "counted again")
 
 
 def _execute(path: bytes, statement: str, *parameters: object) -> None:
@@ -258,8 +259,9 @@ def _check_files(
         yield Finding(
             folder,
             f"has {without_row} messages that the index lacks; the index has {without_file} without a file",
-            "read the folder again when it is opened",
+            "make imapshield read the folder again when it is opened",
             partial(_execute, path, "UPDATE mailbox SET scanned = 0 WHERE id = ?", key),
+            "imapshield reads the folder again when it is opened",
         )
 
 

@@ -11,6 +11,7 @@ ALTER TABLE account DROP COLUMN boot;
 ALTER TABLE account ADD COLUMN inode INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE account ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE account ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE account ADD COLUMN retired INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE mailbox ADD COLUMN synced_modseq INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE mailbox ADD COLUMN changed_at INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE mailbox ADD COLUMN cur_files INTEGER NOT NULL DEFAULT 0;
@@ -32,6 +33,7 @@ CREATE TABLE moving (
     target INTEGER NOT NULL,
     names BLOB NOT NULL
 );
+CREATE TABLE retired (uidvalidity INTEGER PRIMARY KEY);
 CREATE TRIGGER metadata_inserted AFTER INSERT ON metadata BEGIN
     UPDATE account SET octets = octets + length(new.entry) + length(new.value);
 END;
@@ -49,7 +51,8 @@ _NAMES = frozenset(
             (b"table", name)
             for name in (b"account", b"mailbox", b"message", b"expunged", b"removed")
         ),
-        *((b"table", name) for name in (b"item", b"answer", b"metadata", b"sqlite_sequence")),
+        *((b"table", name) for name in (b"item", b"answer", b"metadata", b"retired")),
+        (b"table", b"sqlite_sequence"),
         *((b"index", b"message_" + name) for name in (b"modseq", b"new", b"unmeasured")),
         (b"table", b"moving"),
         (b"index", b"mailbox_inode"),

@@ -1,5 +1,7 @@
 """The keywords of each mailbox: read from ``dovecot-keywords`` and the index, and extended there within limits."""
 
+import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -7,7 +9,7 @@ from imapshield.errors import StoreLimitExceeded
 from imapshield.maildir import files
 from imapshield.maildir.filename import FolderFlags, format_keywords, parse_keywords
 from imapshield.maildir.index import Index, MailboxRow
-from imapshield.maildir.open_folders import OpenFolders
+from imapshield.maildir.open_folders import Folder, OpenFolders
 from imapshield.wire.flags import RECENT, flag_list
 
 MAX_KEYWORDS = 1000
@@ -39,16 +41,30 @@ class MailboxKeywords:
         """Return the keywords that the mailbox's file and the index have now."""
         entry = self._folders.folder(mailbox.name).file(KEYWORD_FILE)
         stamp: object = mailbox.keywords
+        is_file = False
         with suppress(FileNotFoundError):
             status = files.status(entry)
+            is_file = stat.S_ISREG(status.st_mode)
             stamp = mailbox.keywords, status.st_mtime_ns, status.st_ino, status.st_size
         cached = self._cache.get(mailbox.key)
         if cached is None or cached[0] != stamp:
-            folder_flags = parse_keywords(files.read_small(entry, 1 << 20), mailbox.keywords)
+            content = files.read_small(entry, 1 << 20) if is_file else b""
+            folder_flags = parse_keywords(content, mailbox.keywords)
             if len(self._cache) > MAX_CACHED_MAILBOXES:
                 self._cache.clear()
             cached = self._cache[mailbox.key] = (stamp, folder_flags)
         return cached[1]
+
+    def can_have_letters(self, folder: Folder) -> bool:
+        """Whether the file of a folder can be written. If there is a directory in its place, one line is logged."""
+        with suppress(FileNotFoundError):
+            if stat.S_ISDIR(files.status(folder.file(KEYWORD_FILE)).st_mode):
+                path = os.fsdecode(folder.path + b"/" + KEYWORD_FILE)
+                self._folders.log_once(
+                    f"{path!r} is a directory, so keywords are kept in the index alone; move it away"
+                )
+                return False
+        return True
 
     def add(self, mailbox: MailboxRow, flags: Iterable[bytes]) -> FolderFlags:
         """Return the mailbox's keywords after adding those of `flags` that are new, in a write transaction.
@@ -65,9 +81,10 @@ class MailboxKeywords:
             raise StoreLimitExceeded(f"Mailbox would have more than {MAX_KEYWORDS} keywords")
         # If the transaction fails, the object that is extended here must not be the cached one.
         self._cache.pop(mailbox.key, None)
-        got_letter = [folder_flags.add(flag) for flag in added.values()]
+        folder = self._folders.folder(mailbox.name)
+        lettered = self.can_have_letters(folder)
+        got_letter = [folder_flags.add(flag, lettered=lettered) for flag in added.values()]
         if any(got_letter):
-            folder = self._folders.folder(mailbox.name)
             files.replace(folder.file(KEYWORD_FILE), format_keywords(folder_flags), folder.owner)
         if not all(got_letter):
             self._index.update_mailbox(mailbox.key, keywords=b" ".join(folder_flags.others))

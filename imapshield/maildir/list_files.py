@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from imapshield.maildir import files
-from imapshield.maildir.entry import Entry
+from imapshield.maildir.entry import Entry, Ownership
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.other_servers import (
     COURIER,
@@ -121,11 +121,11 @@ def write_marker(folder: Folder, seen: SeenLists) -> None:
     files.replace(folder.file(_MARKER), content, folder.owner, durable=False)
 
 
-def replace_locked(entry: Entry, content: bytes, now: float) -> bool:
+def replace_locked(entry: Entry, content: bytes, now: float, owner: Ownership) -> bool:
     """Replace a list through its lock file, as Dovecot does. Return False if another program holds the lock.
 
-    Mode and owner of an existing list are kept. The directory is not synced: after a power failure, the list is not the
-    one that the marker file remembers, and is exchanged again.
+    Mode and owner of an existing list are kept; a new one gets `owner`. The directory is not synced: after a
+    power failure, the list is not the one that the marker file remembers, and is exchanged again.
     """
     lock = Entry(entry.directory, entry.name + b".lock")
     with suppress(FileNotFoundError):
@@ -136,6 +136,7 @@ def replace_locked(entry: Entry, content: bytes, now: float) -> bool:
     except FileExistsError:
         return False
     try:
+        owner.give(fd, owner.mode & 0o666)
         with suppress(FileNotFoundError):
             status = files.status(entry)
             os.fchmod(fd, stat.S_IMODE(status.st_mode) & 0o666)

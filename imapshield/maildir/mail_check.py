@@ -4,6 +4,7 @@ It reads; each finding has a repair that the caller may run. A repair removes no
 the directory `ASIDE` of the Maildir. `index_check` inspects the index.
 """
 
+import errno
 import os
 import re
 import stat
@@ -17,8 +18,8 @@ from imapshield.maildir import files
 from imapshield.maildir.compression import MAGIC
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.filename import base, stored_size
+from imapshield.maildir.fs_layout import fs_mailbox, may_be_fs_folder
 from imapshield.maildir.open_folders import Folder
-from imapshield.maildir.other_servers import may_be_fs_folder
 from imapshield.maildir.paths import DIRECTORY_NAMES, MAX_FILE_NAME, mailbox_name
 from imapshield.maildir.subscription_file import unreadable_lines
 
@@ -41,12 +42,22 @@ class Finding(NamedTuple):
         problem: what is wrong.
         action: what a repair does, or what the operator can do if there is no repair.
         repair: repairs it; None if the operator must decide.
+        done: what a repair has done, if it worked.
     """
 
     path: bytes
     problem: str
     action: str
     repair: Callable[[], object] | None = None
+    done: str = ""
+
+
+def shown(path: bytes) -> str:
+    """Return a path or file name for the operator: a byte that is not printable text becomes an escape, ``\\xff``."""
+    text = path.decode("utf-8", "backslashreplace")
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +100,27 @@ def check_maildir(
                 yield from _check_folder(context, name, path)
             except OSError as error:
                 yield _unreadable(path, error)
-        elif may_be_fs_folder(name) and os.path.isdir(path + b"/cur"):
-            yield Finding(
-                path,
-                "looks like a mailbox of Dovecot's LAYOUT=fs, which imapshield does not show",
-                f"rename it to .{os.fsdecode(name)}, and mailboxes inside it to .PARENT.CHILD",
-            )
+        elif may_be_fs_folder(name):
+            yield from _check_fs_layout(root, name)
     with files.at(root + b"/subscriptions") as entry:
         lines = unreadable_lines(entry.directory)
     for line in lines:
         yield Finding(
             root + b"/subscriptions",
-            f"has the line {os.fsdecode(line)!r}, which is no mailbox name",
+            f"has the line '{shown(line)}', which is no mailbox name",
             "remove the line, or subscribe again with a mail program",
+        )
+
+
+def _check_fs_layout(root: bytes, name: bytes) -> Iterator[Finding]:
+    with files.at(root + b"/" + name) as entry:
+        found = fs_mailbox(entry)
+    if found:
+        folder = shown(found.replace(b"/", b"."))
+        yield Finding(
+            root + b"/" + found,
+            "looks like a mailbox of Dovecot's LAYOUT=fs, which imapshield does not show",
+            f"rename it to .{folder}, and mailboxes inside it to .PARENT.CHILD",
         )
 
 
@@ -139,6 +158,7 @@ def _check_folder(context: _Context, name: bytes, folder: bytes) -> Iterator[Fin
             "does not exist",
             "create it",
             partial(_complete, folder, context.follow),
+            "created it",
         )
     yield from _check_own_files(folder, context.owner)
     seen: dict[bytes, bytes] = {}
@@ -194,9 +214,10 @@ def _check_messages(
         if other != path:
             yield Finding(
                 path,
-                f"has the same base name as {os.fsdecode(other)}, so only one of them is shown",
+                f"has the same base name as {shown(other)}, so only one of them is shown",
                 "give it another name, so that both are shown",
                 partial(_rename_duplicate, path),
+                "gave it another name, so that both are shown",
             )
 
 
@@ -226,7 +247,8 @@ def _check_access(path: bytes, status: os.stat_result, owner: int) -> Iterator[F
             path,
             f"has mode {mode:04o}, so its owner cannot read or write it",
             f"set mode {mode | needed:04o}",
-            partial(os.chmod, path, mode | needed),
+            partial(_set_mode, path, mode | needed),
+            f"gave it mode {mode | needed:04o}",
         )
 
 
@@ -244,8 +266,9 @@ def _check_name(path: bytes, name: bytes, size: int) -> Iterator[Finding]:
         yield Finding(
             path,
             "has flags after a second colon",
-            f"rename it to {os.fsdecode(target)}",
+            f"rename it to {shown(target)}",
             partial(_rename_new, path, os.path.dirname(path) + b"/" + target),
+            f"renamed it to {shown(target)}",
         )
     stated = stored_size(name)
     if stated not in (None, size) and not _is_compressed(path):
@@ -281,7 +304,23 @@ def _check_tmp(context: _Context, directory: bytes) -> Iterator[Finding]:
                 yield Finding(entry.path, problem, "run check-mail again with the user's index")
             else:
                 repair = partial(_move_aside, context.root, entry.path)
-                yield Finding(entry.path, problem, f"move it to {os.fsdecode(ASIDE)}", repair)
+                where = f"it to {ASIDE.decode()}"
+                yield Finding(entry.path, problem, f"move {where}", repair, f"moved {where}")
+
+
+def _set_mode(path: bytes, mode: int) -> None:
+    """Set the mode of a file or directory, but not of the target of a symbolic link that is there now."""
+    if os.chmod in os.supports_follow_symlinks:
+        os.chmod(path, mode, follow_symlinks=False)
+        return
+    # Linux: O_PATH works for a file that cannot be read.
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if stat.S_ISLNK(os.fstat(fd).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        os.chmod(b"/proc/self/fd/%d" % fd, mode)
+    finally:
+        os.close(fd)
 
 
 def _move_aside(root: bytes, path: bytes) -> None:

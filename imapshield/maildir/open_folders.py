@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from imapshield.errors import BadMailboxName, NoSuchMailbox
 from imapshield.maildir import files
 from imapshield.maildir.entry import Entry, Ownership, naming_errors
-from imapshield.maildir.other_servers import fs_layout_warning, may_be_fs_folder
+from imapshield.maildir.fs_layout import fs_layout_warning, fs_mailbox, may_be_fs_folder
 from imapshield.maildir.paths import (
     CUR,
     DIRECTORY_NAMES,
@@ -181,6 +181,8 @@ class OpenFolders:
         self._irregular: dict[str, bytes] = {}
         self._known: set[bytes] = set()
         self._logged: set[str] = set()
+        # Directories that have been looked at for mailboxes of another layout: once, because that costs time.
+        self._searched: set[bytes] = set()
 
     @property
     def fd(self) -> int:
@@ -336,8 +338,10 @@ class OpenFolders:
             ]
         found = [name for name in directories if name[:1] == b"."]
         for name in directories:
-            if may_be_fs_folder(name) and self._has_cur(name):
-                self.log_once(fs_layout_warning(os.fsdecode(self.root + b"/" + name)))
+            if name not in self._searched and may_be_fs_folder(name):
+                self._searched.add(name)
+                if found_fs := fs_mailbox(Entry(self._fd, name)):
+                    self.log_once(fs_layout_warning(os.fsdecode(self.root + b"/" + found_fs)))
         self._known &= set(found)
         self._known.update(
             name for name in found if name not in self._known and self._has_cur(name)
@@ -374,6 +378,7 @@ class OpenFolders:
     def close(self) -> None:
         """Close all folders and the account directory."""
         self.release()
+        self._searched.clear()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

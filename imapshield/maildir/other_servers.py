@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from imapshield.maildir.filename import base
-from imapshield.maildir.paths import DIRECTORY_NAMES
 from imapshield.wire.names import INBOX
 from imapshield.wire.sequence import MAX_NUMBER
 
@@ -239,19 +238,3 @@ def from_courier_subscriptions(content: bytes) -> bytes:
 def to_courier_subscriptions(folder_names: Iterable[bytes]) -> bytes:
     """Return ``courierimapsubscribed`` for folder names: b"" is INBOX, others begin with a dot."""
     return b"".join(INBOX.encode() + name + b"\n" for name in sorted(folder_names))
-
-
-def may_be_fs_folder(name: bytes) -> bool:
-    """Whether a directory of this name in a Maildir, if it has a ``cur``, is a mailbox of Dovecot's ``LAYOUT=fs``.
-
-    That layout has directories inside directories, without dots. imapshield does not show them.
-    """
-    return name[:1] != b"." and name not in (*DIRECTORY_NAMES, COURIER_KEYWORDS)
-
-
-def fs_layout_warning(path: str) -> str:
-    """Return the line for the operator about a mailbox of Dovecot's ``LAYOUT=fs``."""
-    return (
-        f"{path!r} looks like a mailbox of Dovecot's LAYOUT=fs, which is not shown to mail clients; convert "
-        "the mail to the Maildir++ layout"
-    )

@@ -17,8 +17,10 @@ CREATE TABLE account (                      -- Exactly one row.
     inode INTEGER NOT NULL DEFAULT 0,       -- The inode of this file: a copy has another one. 0 if it is not known.
     generation INTEGER NOT NULL DEFAULT 0,  -- The generation of that inode, because file systems use inodes again. 0 if
                                             -- the file system has none.
-    epoch INTEGER NOT NULL DEFAULT 0        -- Counts how often the file was opened for writing, and closed
+    epoch INTEGER NOT NULL DEFAULT 0,       -- Counts how often the file was opened for writing, and closed
                                             -- (index_files.py).
+    retired INTEGER NOT NULL DEFAULT 0      -- All UIDVALIDITYs up to this one are like those of table retired: they
+                                            -- were in use before a backup of this file was restored.
 );
 
 CREATE TABLE mailbox (
@@ -100,6 +102,11 @@ CREATE TABLE moving (                       -- MOVEs that were announced and hav
     source INTEGER NOT NULL,                -- mailbox.id
     target INTEGER NOT NULL,                -- mailbox.id
     names BLOB NOT NULL                     -- The new and the old base name of each message, separated by slashes.
+);
+
+CREATE TABLE retired (                      -- UIDVALIDITYs of mailboxes that were removed, or got another one. A
+                                            -- restored list of another server may bring one back (uid_exchange.py).
+    uidvalidity INTEGER PRIMARY KEY
 );
 
 CREATE TABLE item (                         -- What table answer has values for.

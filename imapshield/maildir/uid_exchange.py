@@ -22,6 +22,9 @@ These are results of experiments with Dovecot 2.3.19, Courier 5.0.13 and mbsync 
   them, also if Dovecot has changed only flags.
 * Courier has no other file. It continues at the UIDNEXT of its list.
 
+A UIDVALIDITY of a mailbox that was removed, or of the time before a backup of the index was restored, is never taken
+over: the list may come from a backup, and lack UIDs that were assigned after it.
+
 A list in which UIDs are about to run out is not followed. Dovecot's lock of its list is taken; if Dovecot holds it, the
 list is written later.
 """
@@ -166,7 +169,7 @@ def write_lists(
         if (is_same or form is followed) and (content or create):
             guid = secrets.token_hex(16).encode()
             new_content = format_uid_list(form, ours, content, guid)
-            if not replace_locked(entry, new_content, account.now()):
+            if not replace_locked(entry, new_content, account.now(), folder.owner):
                 return None
     return SeenLists(lists_of(folder), uidnext)
 
@@ -187,10 +190,14 @@ def _follow(
         rows = index.db.execute("SELECT name, uid FROM message WHERE mailbox = ?", (mailbox.key,))
         uids = {filename.base(file): uid for file, uid in rows}
         ours = UidList(mailbox.uidvalidity, mailbox.uidnext, uids)
-    new = plan(ours, theirs, by_base)
+    is_retired = theirs.uidvalidity != ours.uidvalidity and index.is_retired(theirs.uidvalidity)
+    new = Plan(*ours) if is_retired else plan(ours, theirs, by_base)
     if not leaves_room(new.uidnext):
         _log(account, folder, f"the UIDs of {form.server} are nearly used up")
         new = Plan(0, 1, {})
+    elif new.uidvalidity == 0 and is_retired:
+        reason = f"the list of {form.server} is that of a mailbox that was removed or restored"
+        _log(account, folder, reason)
     elif new.uidvalidity == 0:
         _log(account, folder, f"{form.server} assigned UIDs that identify other messages here")
     elif mailbox is not None and new.uidvalidity != mailbox.uidvalidity:

@@ -30,7 +30,7 @@ class TableTests(SynchronousTestCase):
         tally = Tally("imapshield")
         tally.add(RESULT)
         rows = [line.split() for line in table([tally]).splitlines()]
-        found = {" ".join(row[1:-9]): row[-9:-6] for row in rows[1:-1]}
+        found = {" ".join(row[1:-10]): row[-10:-7] for row in rows[1:-1]}
         expected = {
             "APPEND": ["0", "1", "0"],
             "MOVE": ["3", "0", "0"],

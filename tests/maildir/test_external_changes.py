@@ -7,6 +7,8 @@ import shutil
 
 from imapshield.errors import MessageExpunged
 from imapshield.mailbox.values import NewMessage
+from imapshield.maildir.export_uids import export
+from imapshield.maildir.other_servers import DOVECOT
 from imapshield.testing.store_contract import BUDGET, DELETED, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
 from tests.maildir.disk import MAIL_LITERAL, DiskTestCase, path_of
@@ -53,6 +55,22 @@ class RenamedFileTests(DiskTestCase):
         with open(self.path("dovecot-keywords"), "rb") as file:
             self.assertEqual(file.read(), b"0 $Junk\n1 mine\n2 Work\n")
         self.assertTrue(self.cur()[0].endswith(":2,Sbc"))
+
+    def test_directory_in_place_of_dovecot_keywords_keeps_keywords_in_the_index(self) -> None:
+        """If dovecot-keywords is a directory, of any mode, keywords get no letters; one line is logged, not each time."""
+        os.mkdir(self.path("dovecot-keywords"), 0)
+        for keyword in (b"mine", b"Work"):
+            self.store.store_flags(self.key, [1], b"+", [keyword], None, 0)
+        self.append(b"other", b"$Forwarded")
+        self.assertEqual(self.flags()[1], b"\\Seen mine Work")
+        self.assertEqual(self.flags(store=self.open_store())[3], b"$Forwarded other")
+        self.assertEqual(len(self.warnings), 1)
+        self.assertIn("dovecot-keywords' is a directory", self.warnings[0])
+        export(self.store._account, DOVECOT, lambda *_: None)
+        os.rmdir(self.path("dovecot-keywords"))
+        self.store.store_flags(self.key, [1], b"+", [b"late"], None, 0)
+        self.assertTrue(self.cur()[0].endswith(":2,Sa"))
+        self.assertEqual(self.flags()[1], b"\\Seen late mine Work")
 
     def test_renamed_file_is_found_by_its_base_name(self) -> None:
         """Every command finds a file that another program has just renamed, by its base name."""

@@ -6,12 +6,14 @@ import inspect
 import os
 import shutil
 import sys
+from itertools import product
 from unittest import mock
 
 from imapshield.errors import MailboxExists, NoSuchMailbox
+from imapshield.maildir import fs_layout
 from imapshield.maildir.files import STALE_SECONDS
 from imapshield.testing.store_contract import BUDGET, SEEN, WHOLE
-from tests.maildir.disk import DiskTestCase, failing
+from tests.maildir.disk import DiskTestCase, counting_calls, failing
 
 
 class FolderTests(DiskTestCase):
@@ -63,6 +65,26 @@ class FolderTests(DiskTestCase):
         self.assertIn("LAYOUT=fs", warning)
         self.deliver(folder=".A.B&AC4-c")
         self.assertEqual(self.flags("A/B.c"), {1: b""})
+
+    def test_mailboxes_below_plain_directories_are_logged(self) -> None:
+        """Of mailboxes of LAYOUT=fs whose parents are none, one is logged for each directory of the Maildir, once."""
+        self.make_folders("Work/2025/May", "Work/2025/June")
+        os.symlink(self.path("Work"), self.path("link"))
+        with counting_calls("scandir") as calls:
+            for _ in range(2):
+                self.assertEqual(self.names(), ["INBOX"])
+        (warning,) = self.warnings
+        self.assertRegex(warning, "Work/2025/(May|June)' looks like .* LAYOUT=fs")
+        self.assertEqual(len([path for path in calls if "/Work" in path]), 2)
+
+    def test_search_for_other_layouts_is_limited(self) -> None:
+        """Many directories in a Maildir cost little."""
+        self.patch(fs_layout, "FS_ENTRIES", 3)
+        for i, j, k in product(range(5), range(5), range(2)):
+            os.makedirs(self.path("many", str(i), str(j), str(k)))
+        with counting_calls("scandir") as calls:
+            self.names()
+        self.assertEqual(len([path for path in calls if "/many" in path]), 1 + 3)
 
     def test_irregular_folders_are_mailboxes(self) -> None:
         """Folders with irregular names are mailboxes in every respect, under names that no other folder has."""

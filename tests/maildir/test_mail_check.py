@@ -72,7 +72,10 @@ class CheckTests(DiskTestCase):
         self.assertIn("cannot be shown", finding.problem)
         os.rename(self.path(".A..B"), self.path("Work"))
         self.assert_found("Work", "LAYOUT=fs", False)
-        os.rename(self.path("Work"), self.path("tmp", "Work"))
+        os.makedirs(self.path("Old", "2025"))
+        os.rename(self.path("Work"), self.path("Old", "2025", "May"))
+        self.assert_found("Old/2025/May", "LAYOUT=fs", False)
+        os.rename(self.path("Old"), self.path("tmp", "Old"))
         os.symlink("/", self.path(".link"))
         self.assert_found(".link", "symbolic link", False)
 
@@ -97,6 +100,18 @@ class CheckTests(DiskTestCase):
         os.chmod(self.put("1.x:2,"), 0o040)
         self.assert_found(".A/cur/1.x:2,", "mode 0040", True)
         self.assertEqual(os.stat(self.path(".A", "cur", "1.x:2,")).st_mode & 0o777, 0o640)
+
+    def test_mode_of_a_target_of_a_link_is_not_changed(self) -> None:
+        """If a symbolic link is put in place of a file before its repair, the target keeps its mode."""
+        path = self.put("1.x:2,")
+        os.chmod(path, 0o400)
+        (finding,) = self.findings()
+        target = os.path.join(self.root, "target")
+        os.rename(path, target)
+        os.symlink(target, path)
+        assert finding.repair
+        self.assertRaises(OSError, finding.repair)
+        self.assertEqual(os.stat(target).st_mode & 0o777, 0o400)
 
     def test_directories_and_files_of_servers_are_checked_too(self) -> None:
         """A directory, and a file of a mail server, that the owner cannot use get the mode that they need."""

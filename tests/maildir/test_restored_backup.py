@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 
+import imapshield
 from imapshield.errors import NoSuchMailbox, StoreError
 from imapshield.mailbox.values import NewMessage
 from imapshield.testing.store_contract import BUDGET, DELETED, FLAGGED, MAIL, SEEN, WHOLE
@@ -332,6 +334,28 @@ class UnchangedIndexTests(BackupTestCase):
             self.store = other
             self.use()
         self.assertEqual(self.store.status("INBOX").uidvalidity, before)
+        self.assertEqual(self.warnings, [])
+
+    def test_other_programs_may_read_the_index(self) -> None:
+        """While the store is open, a program that reads the index, or check-mail, leaves its log and all UIDs in place."""
+        self.use()
+        before = self.store.status("INBOX")
+        key = self.store.mailbox_key("INBOX")
+        log = self.path("imapshield.sqlite-wal")
+        inode = os.stat(log).st_ino
+        read = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); print(*db.execute('SELECT count(*) FROM message')); db.close()"
+        checkout = os.path.dirname(os.path.dirname(os.path.abspath(imapshield.__file__)))
+        for arguments in (
+            ["-c", read, self.path("imapshield.sqlite")],
+            ["-m", "imapshield", "check-mail", self.root],
+        ):
+            command = [sys.executable, *arguments]
+            subprocess.run(command, check=True, capture_output=True, cwd=checkout)
+            self.assertEqual(os.stat(log).st_ino, inode, arguments)
+            self.assertEqual(self.store.status("INBOX"), before)
+            self.store.changes(key, 0, True)
+            self.use()
+            before = self.store.status("INBOX")
         self.assertEqual(self.warnings, [])
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 from imapshield.errors import NoSuchMailbox, StoreBusy
-from imapshield.maildir import list_files
+from imapshield.maildir import index, list_files
 from imapshield.maildir.other_servers import RESERVED_UIDS
 from imapshield.testing.store_contract import SEEN
 from tests.maildir.disk import DiskTestCase, counting_calls, failing
@@ -47,10 +48,10 @@ class ExchangeTests(DiskTestCase):
     def test_more_uids_are_reserved_when_half_are_used(self) -> None:
         """When half of the reserved UIDs are used, the next SELECT reserves more."""
         self.import_list()
-        index = self.store._account.index
+        database = self.store._account.index
         used = 31 + RESERVED_UIDS // 2 + 1
-        with index.write():
-            index.db.execute("UPDATE mailbox SET uidnext = ? WHERE name = 'A'", (used,))
+        with database.write():
+            database.db.execute("UPDATE mailbox SET uidnext = ? WHERE name = 'A'", (used,))
         self.store.open("A", True)
         self.assertIn(b" N%d " % (used + RESERVED_UIDS), self.read())
 
@@ -110,6 +111,72 @@ class ExchangeTests(DiskTestCase):
         self.assertEqual(opened.uidvalidity, before.uidvalidity)
         self.assertEqual([row.uid for row in opened.delta.rows], uids)
         self.assertIn(b" V%d " % opened.uidvalidity, self.read())
+
+    def restored(self) -> tuple[int, bytes]:
+        """Return the UID of a message in a mailbox that was removed and restored, and the list that is written."""
+        self.import_list()
+        backup = os.path.abspath(self.mktemp())
+        shutil.copytree(self.path(".A"), backup)
+        with open(os.path.join(backup, "dovecot-uidlist"), "wb") as file:
+            file.write(b"3 V1500000000 N31 G0123456789abcdef\n7 :one\n9 :two\n")
+        self.assertEqual(self.append(SEEN, name="A"), 31)
+        self.store.delete("A")
+        shutil.copytree(backup, self.path(".A"))
+        return self.append(SEEN, name="A"), self.read()
+
+    def test_folder_that_is_restored_after_its_removal_has_a_new_uidvalidity(self) -> None:
+        """A deleted folder that comes back from a backup does not assign its UIDs again; one true line is logged."""
+        uid, content = self.restored()
+        opened = self.store.open("A", True)
+        self.assertGreater(opened.uidvalidity, 1_500_000_000)
+        self.assertEqual([row.uid for row in opened.delta.rows], [1, 2, uid])
+        self.assertIn(b" V%d " % opened.uidvalidity, content)
+        (line,) = self.warnings
+        self.assertIn("a mailbox that was removed", line)
+        self.assertEqual(self.open_store().open("A", True).uidvalidity, opened.uidvalidity)
+
+    def test_list_of_a_restored_account_does_not_bring_its_uidvalidity_back(self) -> None:
+        """After a restore of the index, a list with the UIDVALIDITY of before is not followed, whatever it is."""
+        for uidvalidity in (b"1500000000", b"3600000000"):
+            self.write(b"3 V%b N31 G0123456789abcdef\n7 :one\n9 :two\n" % uidvalidity)
+            self.assertEqual(self.store.open("A", True).uidvalidity, int(uidvalidity))
+            del self.warnings[:]
+            self.store.close()
+            path = self.path("imapshield.sqlite")
+            shutil.copy(path, path + "~")
+            os.rename(path + "~", path)
+            self.store = self.open_store()
+            opened = self.store.open("A", True)
+            self.assertNotIn(opened.uidvalidity, (1_500_000_000, 3_600_000_000))
+            self.assertEqual(len(self.warnings), 1)
+            self.assertIn("restored or copied", self.warnings[0])
+            self.write(b"3 V%b N31 G0123456789abcdef\n7 :one\n9 :two\n" % uidvalidity)
+            self.assertEqual(self.store.open("A", True).uidvalidity, opened.uidvalidity)
+            self.assertEqual(len(self.warnings), 1)
+
+    def test_list_does_not_bring_its_uidvalidity_back_if_the_index_lacks_the_mailbox(self) -> None:
+        """If the index is removed in use, or the restored one lacks a mailbox, the list is not followed either."""
+        self.import_list()
+        for name in os.listdir(self.root):
+            if name.startswith("imapshield.sqlite"):
+                os.unlink(self.path(name))
+        self.write(b"3 V1500000000 N31 G0123456789abcdef\n7 :one\n9 :two\n")
+        self.assertGreater(self.store.open("A", True).uidvalidity, 1_500_000_000)
+        first, second = self.warnings
+        self.assertIn("all mailboxes get a new UIDVALIDITY", first)
+        self.assertIn(
+            "the list of Dovecot is that of a mailbox that was removed or restored", second
+        )
+
+    def test_retired_uidvalidities_are_limited(self) -> None:
+        """A client that creates and deletes mailboxes does not make the index ever larger; the latest are remembered."""
+        self.patch(index, "MAX_RETIRED", 3)
+        for _ in range(9):
+            self.store.create("B", ())
+            last = self.store.status("B").uidvalidity
+            self.store.delete("B")
+        rows = self.store._account.index.db.execute("SELECT uidvalidity FROM retired").fetchall()
+        self.assertEqual(rows, [(last - 2,), (last - 1,), (last,)])
 
     def test_other_uidvalidity_of_the_other_server_is_taken_over(self) -> None:
         """If Dovecot has made a list of its own, with a later UIDVALIDITY, that and its UIDs are taken over."""
