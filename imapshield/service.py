@@ -121,7 +121,9 @@ class ShieldService(Service):
         super().startService()
         if os.geteuid() == 0:
             # A thread that opens an index with the rights of its owner must not keep groups of root (`file_rights`).
-            os.setgroups([])
+            # In a user namespace root may not change them.
+            with suppress(PermissionError):
+                os.setgroups([])
         sys.setswitchinterval(SWITCH_SECONDS)
         self._loop.start(SUMMARY_SECONDS, now=False)
         for _, port in self._ports or ():

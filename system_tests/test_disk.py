@@ -70,6 +70,7 @@ class FullTests(DiskCase):
         self.text_of(client.append("INBOX", "", "", small_message("late", body)))
         self.assertEqual(self.fetch_all(client), expected)
         client.select()
+        self.ok(client.fetch("1", "(BODY[])"))  # without PEEK
         responses: list[tuple[str, Any]] = [
             client.store("1:2", "+FLAGS", "(\\Flagged)"),
             client.copy("1:2", "Other"),
@@ -274,14 +275,16 @@ class InvalidFileTests(DiskCase):
         self.assertGreaterEqual(len(self.fetch_literals(client, "1:3", "(BODY.PEEK[])")), 2)
         wait_until(lambda: client.noop() and client.search(None, "ALL")[1] == [b"1 2"], 5)
 
-    def test_commands_on_a_removed_folder_end_in_ok_or_no(self) -> None:
-        """Commands on a selected folder that was removed end in OK or NO, and its name can be used again."""
+    def test_client_of_a_removed_folder_gets_bye(self) -> None:
+        """A client whose selected folder was removed gets BYE, and the name can be used again."""
         client = self.login()
         self.ok(client.create("Work"))
         self.append(client, "a", folder="Work")
         self.ok(client.select("Work"))
         shutil.rmtree(self.maildir(".Work"))
-        self.text_of(client.fetch("1", "(BODY.PEEK[])"), "OK", "NO")
+        bye = "Selected mailbox was deleted or restored"
+        with self.assertRaisesRegex(imaplib.IMAP4.abort, bye):
+            client.fetch("1", "(BODY.PEEK[])")
         other = self.login()
         self.text_of(other.select("Work"))
         self.ok(other.create("Work"))

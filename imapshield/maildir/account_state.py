@@ -19,6 +19,9 @@ from imapshield.maildir.other_servers import SeenLists
 from imapshield.maildir.paths import CUR, NEW
 from imapshield.maildir.staging import Staging
 
+FULL_DISK_SECONDS = 60
+"""A full disk is logged once in this time for each account, because the log may be on the same disk."""
+
 
 class AccountState:
     """What the operations on one account's Maildir share; `MaildirStore` describes the arguments.
@@ -67,11 +70,22 @@ class AccountState:
         self.unrecovered: set[int] = set()
         self.is_running = False
         self._quota = quota
+        self._logged_full_disk = 0.0
         self._index_fd = -1
         self._is_prepared = False
         self._counter = count()
         self._host = os.uname().nodename
         self._tag = secrets.token_hex(4)
+
+    def log_full_disk(self) -> None:
+        """Log that the disk is full, unless that was logged a short time ago."""
+        now = self.now()
+        if abs(now - self._logged_full_disk) >= FULL_DISK_SECONDS:
+            self._logged_full_disk = now
+            self.log_warning(
+                f"no space for {os.fsdecode(self.folders.root)}: its disk, or that of its index, is full, or its "
+                "owner has reached a quota of the file system; mail can be read, but not stored"
+            )
 
     def open(self) -> bool:
         """Create the Maildir if there is none, and open it and the index, unless they are open and unchanged.

@@ -53,7 +53,7 @@ class Ownership(NamedTuple):
 def store_error(error: OSError, root: bytes, log_warning: Callable[[str], None]) -> StoreError:
     """Return the error that a session sends for `error`, after logging it with the path of the file.
 
-    A full disk is not logged, because the client receives the error.
+    A full disk is not logged here: `AccountState.log_full_disk`.
 
     Args:
         error: the error.

@@ -320,6 +320,29 @@ def remove_tree(entry: Entry) -> None:
         os.rmdir(entry.name, dir_fd=entry.directory)
 
 
+def remove_empty(entry: Entry, file: bytes) -> bool:
+    """Remove a directory that contains at most empty directories and a file named `file`.
+
+    Returns:
+        whether it is removed; otherwise something is in it.
+    """
+    fd = open_directory(entry)
+    try:
+        for name in names(fd):
+            if name == file:
+                unlink(Entry(fd, name))
+            else:
+                os.rmdir(name, dir_fd=fd)
+        os.rmdir(entry.name, dir_fd=entry.directory)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            return False
+        raise named(error, entry) from None
+    finally:
+        os.close(fd)
+    return True
+
+
 def _remove_level(entry: Entry, top: int) -> None:
     """Remove a file, or a directory whose subdirectories are moved into the directory `top`. Raises nothing."""
     with suppress(OSError):

@@ -3,6 +3,7 @@
 If a function raises, it has changed nothing: the steps that were taken are undone in reverse order.
 """
 
+import errno
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -28,6 +29,9 @@ _FOLDER_MARKER = b"maildirfolder"
 
 _LEFT_BY_A_CRASH = frozenset({_FOLDER_MARKER, b"new", b"tmp"})
 """What an interrupted CREATE may have made. ``cur`` is made last."""
+
+_NOT_A_MAILBOX = "There is a directory of this name, without mail"
+"""Another program uses the directory for something else, for example .ssh."""
 
 
 def mailboxes(account: AccountState) -> list[MailboxInfo]:
@@ -73,11 +77,10 @@ def _make(
     entry = Entry(account.folders.fd, folder_name(name))
     try:
         files.make_directory(entry, owner)
+        undo.append(partial(files.remove_tree, entry))
     except FileExistsError:
-        if not _LEFT_BY_A_CRASH.issuperset(files.names_in(entry)):
-            # Another program uses the directory for something else, for example .ssh.
-            raise errors.MailboxExists("There is a directory of this name, without mail") from None
-    undo.append(partial(files.remove_tree, entry))
+        if not _LEFT_BY_A_CRASH.issuperset(_names_in(entry)):
+            raise errors.MailboxExists(_NOT_A_MAILBOX) from None
     folder = account.folders.folder(name)
     with suppress(FileExistsError):
         files.create_empty(folder.file(_FOLDER_MARKER), owner)
@@ -88,6 +91,32 @@ def _make(
     # If a crash interrupts a RENAME, the folder is recognized by its inodes.
     account.index.update_mailbox(mailbox.key, cur_ino=stamps.cur_ino, new_ino=stamps.new_ino)
     return mailbox
+
+
+def _names_in(entry: Entry) -> list[bytes]:
+    """Return the names in a directory.
+
+    Raises:
+        MailboxExists: it is not a directory.
+    """
+    try:
+        return files.names_in(entry)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise errors.MailboxExists(_NOT_A_MAILBOX) from None
+        raise
+
+
+def _remove_left(entry: Entry) -> None:
+    """Remove what an interrupted CREATE has left, if anything, so that RENAME can use the name.
+
+    Raises:
+        MailboxExists: something else has the name.
+    """
+    with suppress(FileNotFoundError):
+        is_left = _LEFT_BY_A_CRASH.issuperset(_names_in(entry))
+        if not is_left or not files.remove_empty(entry, _FOLDER_MARKER):
+            raise errors.MailboxExists(_NOT_A_MAILBOX)
 
 
 def _remove_row(account: AccountState, name: str) -> None:
@@ -150,6 +179,7 @@ def rename(account: AccountState, old: str, new: str) -> None:
             if parent not in names:
                 _make(account, parent, b"", undo)
         for (name, target), (source, destination) in zip(renames, entries, strict=True):
+            _remove_left(destination)
             files.rename(source, destination)
             undo.append(partial(files.rename_back, destination, source))
             _remove_row(account, target)

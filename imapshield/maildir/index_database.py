@@ -194,6 +194,10 @@ class IndexDatabase:
         if code == sqlite3.SQLITE_BUSY:
             return StoreBusy()
         if is_disk_full(error):
+            # Once all of the write-ahead log is in the database, the next command writes to its begin, which needs no
+            # space: mail can be deleted.
+            with suppress(sqlite3.Error):
+                self.db.execute("PRAGMA wal_checkpoint(PASSIVE)")
             return NoSpace()
         path = os.fsdecode(self._files.path)
         is_disk_error = getattr(error, "sqlite_errorname", "").startswith(_DISK_ERRORS)

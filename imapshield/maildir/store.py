@@ -24,7 +24,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from zope.interface import implementer
 
-from imapshield.errors import StoreIOError
+from imapshield.errors import NoSpace, StoreIOError
 from imapshield.mailbox.storage import IMetadataStore, IQuotaStore, IStore
 from imapshield.maildir import (
     append_copy,
@@ -61,11 +61,15 @@ def _operation(
             return function(account, *args, **kwargs)
         except (StoreIOError, OSError, sqlite3.Error) as error:
             account.reset()
+            if isinstance(error, StoreIOError):
+                raise
             if isinstance(error, OSError):
-                raise store_error(error, account.folders.root, account.log_warning) from error
-            if isinstance(error, sqlite3.Error):
-                raise account.index.store_error(error) from error
-            raise
+                failure = store_error(error, account.folders.root, account.log_warning)
+            else:
+                failure = account.index.store_error(error)
+            if isinstance(failure, NoSpace):
+                account.log_full_disk()
+            raise failure from error
         except (AttributeError, OverflowError, TypeError, ValueError) as error:
             account.reset()
             account.log_warning(_unexpected(account, error))

@@ -133,6 +133,16 @@ class FailingStepTests(DiskTestCase):
         self.let_mtimes_age()
         self.assertEqual(self.flags(), {1: b"", 2: SEEN, 3: b""})
 
+    def test_full_disk_is_logged_once_a_minute(self) -> None:
+        """A full disk is logged once in a minute, however many commands fail."""
+        self.store.create("A", [])
+        for seconds, lines in ((0, 1), (1, 1), (60, 2)):
+            self.clock.offset += seconds
+            with failing("fsync", DISK_FULL):
+                self.assertRaises(NoSpace, self.append)
+            self.assertEqual(len(self.warnings), lines)
+        self.assertEqual(self.warnings[0].partition(":")[0], f"no space for {self.root}")
+
     def test_failing_copy_or_move_changes_no_mailbox(self) -> None:
         """A COPY or MOVE that fails at any message leaves both mailboxes unchanged."""
         self.store.create("A", [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import shutil
@@ -9,7 +10,7 @@ import sys
 from itertools import product
 from unittest import mock
 
-from imapshield.errors import MailboxExists, NoSuchMailbox
+from imapshield.errors import MailboxExists, NoSpace, NoSuchMailbox
 from imapshield.maildir import fs_layout
 from imapshield.maildir.files import STALE_SECONDS
 from imapshield.testing.store_contract import BUDGET, SEEN, WHOLE
@@ -156,6 +157,46 @@ class FolderTests(DiskTestCase):
         self.let_mtimes_age()
         self.assertEqual(self.flags(), {})
         self.assertEqual(self.append(), 2)
+
+    def test_rename_replaces_what_an_interrupted_create_has_left(self) -> None:
+        """RENAME takes a name whose folder has no cur/ and nothing in new/ and tmp/."""
+        self.store.create("A/B", [])
+        self.append(name="A/B")
+        os.makedirs(self.path(".C.B", "tmp"))
+        os.makedirs(self.path(".C.B", "new"))
+        with open(self.path(".C.B", "maildirfolder"), "wb"):
+            pass
+        self.store.rename("A", "C")
+        self.assertEqual([info.name for info in self.store.mailboxes()], ["C", "C/B", "INBOX"])
+        self.assertEqual(self.flags("C/B"), {1: b""})
+
+    def test_rename_and_create_replace_nothing_else(self) -> None:
+        """A directory with other content, a folder without cur/ that has mail, a file and a link keep their names."""
+        self.store.create("A", [])
+        os.makedirs(self.path(".directory", "objects"))
+        os.makedirs(self.path(".mail", "new"))
+        for path in (self.path(".mail", "new", "1.x"), self.path(".file")):
+            with open(path, "wb"):
+                pass
+        os.symlink(self.path(".directory"), self.path(".link"))
+        for name in ("directory", "file", "link"):
+            with self.subTest(name=name):
+                self.assertRaises(MailboxExists, self.store.rename, "A", name)
+                self.assertRaises(MailboxExists, self.store.create, name, [])
+        self.assertRaises(MailboxExists, self.store.rename, "A", "mail")
+        self.assertEqual(os.listdir(self.path(".directory")), ["objects"])
+        self.assertEqual([info.name for info in self.store.mailboxes()], ["A", "INBOX"])
+        self.store.create("mail", [])
+        self.assertEqual(self.flags("mail"), {1: b""})
+
+    def test_failing_create_removes_no_mail(self) -> None:
+        """A CREATE that fails removes only directories that it has made."""
+        os.makedirs(self.path(".A", "new"))
+        with open(self.path(".A", "new", "1.x"), "wb"):
+            pass
+        with failing("fsync", OSError(errno.ENOSPC, "full")):
+            self.assertRaises(NoSpace, self.store.create, "A", [])
+        self.assertEqual(self.new(".A"), ["1.x"])
 
     def test_recreated_folder_has_a_new_uidvalidity(self) -> None:
         """A folder that another program removed is not a mailbox; if it is created again, it has a new UIDVALIDITY."""

@@ -6,12 +6,14 @@ Rules
   chunk is read first, then its messages are marked, then they are sent, with their new flags. A message with a string
   that is too large for memory is marked after it was sent, because its file can fail in the middle.
 * A message that cannot be read is left out. The others are sent, and the tagged response is NO.
+* If the disk is full, messages are sent and do not become \Seen.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby, islice
 
-from imapshield.errors import MessageExpunged
+from imapshield.errors import MessageExpunged, NoSpace
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.session.fetch_responses import (
     FLAGS,
@@ -229,4 +231,5 @@ async def _mark_seen(session: Session, uids: Sequence[int]) -> None:
         if (row := columns.row(uid)) is not None and columns.flag_ids[row] not in seen
     ]
     if unseen:
-        await session.mailbox.store_flags(unseen, b"+", [SEEN], None)
+        with suppress(NoSpace):  # on a full disk, mail can be read all the same
+            await session.mailbox.store_flags(unseen, b"+", [SEEN], None)
