@@ -38,6 +38,7 @@ class AccountState:
         seen_lists: the lists of Dovecot and Courier as they were seen last, by mailbox (`uid_exchange`).
         unindexed: names of mailboxes that the index may lack.
         unrecovered: keys of mailboxes whose folders `recovery` could not read. They cannot be used.
+        kept_moves: entries of `move_log` that are not undone now: of the MOVE that runs, and those where that failed.
         is_running: whether an operation of the store is running. Another one that it calls does not close the folders.
     """
 
@@ -68,6 +69,7 @@ class AccountState:
         self.seen_lists: dict[int, SeenLists] = {}
         self.unindexed: list[str] = []
         self.unrecovered: set[int] = set()
+        self.kept_moves: set[int] = set()
         self.is_running = False
         self._quota = quota
         self._logged_full_disk = 0.0

@@ -21,12 +21,15 @@ Rules
 """
 
 import errno
+import os
 import secrets
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from imapshield.errors import MessageExpunged, StoreLimitExceeded
+from imapshield.errors import MessageExpunged, StoreBusy, StoreLimitExceeded
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import AppendResult, CopyResult, NewMessage, ReplaceResult
 from imapshield.maildir import filename, files
@@ -44,6 +47,9 @@ from imapshield.maildir.unreadable import log_once, log_unreadable
 _FAILS_ALONE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR)
 """Errors of one file that do not stop a COPY or MOVE of others. An error of the disk does."""
 
+MAX_ANNOUNCEMENTS = 5
+"""How often a MOVE is announced, if other processes that write at the same moment undo it before it has begun."""
+
 _COPIED_COLUMNS = "uid, name, place, flags, size, physical, internaldate, email_id"
 
 
@@ -58,7 +64,7 @@ def append(account: AccountState, name: str, messages: Sequence[NewMessage]) -> 
     directory = CUR if len(messages) == 1 and has_letters else TMP
     with files.UndoSteps() as undo:
         written = _write_files(account, mailbox, messages, undo)
-        with account.index.write():
+        with account.index.write(undo=undo):
             result = _insert(account, mailbox.key, messages, written, directory, undo)
     if directory == TMP:
         account.staging.publish(mailbox, result.uids[0])
@@ -79,7 +85,7 @@ def replace(
     account.check_quota(0, message.content.size - old[0][0])
     with files.UndoSteps() as undo:
         written = _write_files(account, mailbox, [message], undo)
-        with account.index.write():
+        with account.index.write(undo=undo):
             appended = _insert(account, mailbox.key, [message], written, TMP, undo)
             originals = _expunge_original(account, key, uid)
             delta = account.index.delta_since(key, since)
@@ -111,6 +117,7 @@ def _remove_originals(account: AccountState, key: int, originals: Sequence[Entry
     """Remove the files of messages that REPLACE or MOVE has expunged, in a write transaction."""
     mailbox, folder = account.index.mailbox(key), account.folder(key)
     before = stat_or_create(folder)
+    is_complete = True
     for entry in originals:
         try:
             files.unlink(entry)
@@ -119,7 +126,9 @@ def _remove_originals(account: AccountState, key: int, originals: Sequence[Entry
         except OSError as error:
             text = f"could not be removed after a MOVE or REPLACE: {error.strerror}; remove it"
             log_once(account, folder.path + b"/" + entry.name, text)
-    account.index.note_removal(key)
+            is_complete = False
+    if is_complete:
+        account.index.note_removal(key)
     record_own_change(account.index, mailbox, folder, before)
 
 
@@ -184,17 +193,54 @@ def copy(
     target_row = find_or_add(account, target)
     has_letters = not target_row.keywords and not account.index.mailbox(key).keywords
     directory = CUR if move or (len(uids) == 1 and has_letters) else TMP
-    entry, bases = announce(account, key, target_row.key, uids) if move else (None, {})
-    with files.UndoSteps() as undo, account.index.write():
-        command = _Copy(account, key, target_row.key, entry, bases, directory, undo)
+    if move:
+        return _move(account, key, uids, target_row.key, since)
+    with files.UndoSteps() as undo, account.index.write(undo=undo):
+        command = _Copy(account, key, target_row.key, None, {}, directory, undo)
         result = command.run(uids)
         result = result._replace(delta=account.index.delta_since(key, since))
     if directory == TMP and result.target_uids:
         account.staging.publish(target_row, result.target_uids[0])
-    if command.originals:
-        with account.index.write_unless_full():
-            _remove_originals(account, key, command.originals)
     return result
+
+
+def _move(
+    account: AccountState, key: int, uids: Sequence[int], target_key: int, since: int
+) -> CopyResult:
+    for _ in range(MAX_ANNOUNCEMENTS):
+        entry, bases = announce(account, key, target_key, uids)
+        account.kept_moves.add(entry)
+        try:
+            with files.UndoSteps() as undo, account.index.write(undo=undo):
+                command = _Copy(account, key, target_key, entry, bases, CUR, undo)
+                if not end(account, entry):
+                    continue
+                result = command.run(uids)
+                result = result._replace(delta=account.index.delta_since(key, since))
+        except BaseException:
+            account.kept_moves.discard(entry)
+            with suppress(sqlite3.Error, OSError), account.index.write(durable=False):
+                pass  # each write transaction undoes interrupted MOVEs
+            raise
+        finally:
+            account.kept_moves.discard(entry)
+        if command.originals:
+            _remove_moved(account, key, command.originals)
+        return result
+    raise StoreBusy
+
+
+def _remove_moved(account: AccountState, key: int, originals: Sequence[Entry]) -> None:
+    """Remove the files of a MOVE between two file systems. If that fails, the next opening of the account does it."""
+    try:
+        with account.index.write_unless_full():
+            _remove_originals(account, key, originals)
+    except (sqlite3.Error, OSError) as error:
+        account.reset()
+        account.log_warning(
+            f"cannot remove the originals of a MOVE below {os.fsdecode(account.folders.root)}: {error}; they "
+            "are removed later"
+        )
 
 
 class _Copy:
@@ -242,7 +288,6 @@ class _Copy:
         target_before = stat_or_create(self._target_folder)
         rows = index.message_rows(_COPIED_COLUMNS, source.key, uids)
         if self._entry is not None:
-            end(account, self._entry)
             rows = [row for row in rows if row[0] in self._bases]
         elif len(rows) < len(uids):
             raise MessageExpunged
@@ -280,6 +325,7 @@ class _Copy:
         """Copy the files; return the rows of the copies, and the UIDs of the originals."""
         account, target = self._account, self._target
         flag_lists = {row[3] for row in rows}
+        source_flags = account.keywords.get(self._source)
         folder_flags = account.keywords.add(
             target, {f for flags in flag_lists for f in flags.split()}
         )
@@ -295,7 +341,16 @@ class _Copy:
             )
             new_name = filename.with_flags(base, flags.split(), folder_flags)
             try:
-                self._transfer(old_directory, name, new_name)
+                try:
+                    self._transfer(self._source_folder.entry(old_directory, name), new_name)
+                except FileNotFoundError:
+                    # Another program has renamed it, and perhaps changed its flags.
+                    entry = self._finder.current_entry(name)
+                    found = filename.all_flags(entry.name, old_flags, source_flags).split()
+                    folder_flags = account.keywords.add(target, found)
+                    flags = canonical_flags(found, folder_flags)
+                    new_name = filename.with_flags(base, flags.split(), folder_flags)
+                    self._transfer(entry, new_name)
             except OSError as failure:
                 if failure.errno not in _FAILS_ALONE:
                     raise
@@ -311,13 +366,10 @@ class _Copy:
             raise error
         return new_rows, copied
 
-    def _transfer(self, directory: int, name: bytes, new_name: bytes) -> None:
+    def _transfer(self, entry: Entry, new_name: bytes) -> None:
         """Copy or move one file."""
         transfer = self._duplicate if self._entry is None else self._rename
-        try:
-            transfer(self._source_folder.entry(directory, name), new_name)
-        except FileNotFoundError:
-            transfer(self._finder.current_entry(name), new_name)
+        transfer(entry, new_name)
 
     def _rename(self, entry: Entry, new_name: bytes) -> None:
         new_entry = Entry(self._target_folder.directory(CUR), new_name)

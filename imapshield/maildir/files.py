@@ -63,9 +63,14 @@ class UndoSteps(list[Callable[[], object]]):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            with ExitStack() as stack:
-                for step in self:
-                    stack.callback(step)
+            self.undo()
+
+    def undo(self) -> None:
+        """Call all steps, and forget them."""
+        with ExitStack() as stack:
+            for step in self:
+                stack.callback(step)
+            self.clear()
 
 
 @contextmanager

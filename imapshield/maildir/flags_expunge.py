@@ -46,7 +46,7 @@ def store_flags(
     failed: list[int] = []
     changed: list[tuple[bytes, bytes, int, int, int, int]] = []
     new_lists: dict[bytes, bytes] = {}
-    with files.UndoSteps() as undo, index.write() as db:
+    with files.UndoSteps() as undo, index.write(undo=undo) as db:
         mailbox = index.mailbox(key)
         folder = account.folders.folder(mailbox.name)
         before = stat_or_create(folder)

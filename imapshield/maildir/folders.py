@@ -54,7 +54,7 @@ def create(account: AccountState, name: str, special_use: Sequence[bytes]) -> by
     name = fold_inbox(name)
     check_new_name(name)
     exists = account.folders.exists
-    with files.UndoSteps() as undo, account.index.write():
+    with files.UndoSteps() as undo, account.index.write(undo=undo):
         if exists(name):
             raise errors.MailboxExists
         missing = [parent for parent in parent_names(name) if not exists(parent)]
@@ -141,9 +141,12 @@ def delete(account: AccountState, name: str) -> None:
     folders = account.folders
     folder = folders.existing_name(name)
     trash = Entry(folders.folder(INBOX).directory(TMP), account.unique_name())
-    with files.UndoSteps() as undo, account.index.write():
+    with files.UndoSteps() as undo, account.index.write(undo=undo):
         if not folders.exists(name):
             raise errors.NoSuchMailbox
+        mailbox = account.index.mailbox_named(name)
+        if mailbox is not None and mailbox.key in account.unrecovered:
+            raise errors.StoreIOError  # it may have the files of another mailbox
         source = Entry(folders.fd, folder)
         files.rename(source, trash)
         undo.append(partial(files.rename_back, trash, source))
@@ -168,7 +171,7 @@ def rename(account: AccountState, old: str, new: str) -> None:
         return
     folders = account.folders
     folders.existing_name(old)
-    with files.UndoSteps() as undo, account.index.write():
+    with files.UndoSteps() as undo, account.index.write(undo=undo):
         names = folders.mailboxes()
         renames = _plan_rename(names, old, new)
         entries = [

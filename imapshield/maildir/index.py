@@ -166,7 +166,19 @@ class Index(IndexDatabase):
             "UPDATE message SET mailbox = ?, uid = ?, modseq = ? WHERE mailbox = ? AND uid = ?",
             moved,
         )
-        db.execute("UPDATE metadata SET mailbox = ? WHERE mailbox = ?", (key, old))
+        for table, column in (
+            ("metadata", "mailbox"),
+            ("moving", "source"),
+            ("moving", "target"),
+        ):
+            db.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (key, old))  # noqa: S608
+        removed = db.execute(
+            "SELECT removed_at, names, pending FROM removed WHERE mailbox = ?", (old,)
+        )
+        db.executemany(  # with MODSEQs that the mailbox will not use again
+            "INSERT INTO removed VALUES (?, ?, ?, ?, ?)",
+            [(key, -number, *row) for number, row in enumerate(removed.fetchall(), 1)],
+        )
         self.remove_mailbox(old)
         self.update_mailbox(
             key,

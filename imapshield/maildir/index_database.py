@@ -28,6 +28,7 @@ from contextlib import closing, contextmanager, suppress
 
 from imapshield.errors import IndexTooNew, NoSpace, StoreBusy, StoreError, StoreIOError
 from imapshield.maildir.entry import Ownership
+from imapshield.maildir.files import UndoSteps
 from imapshield.maildir.index_files import IndexFiles
 from imapshield.maildir.index_schema import VERSION, check_schema, create_tables, migrate
 
@@ -56,12 +57,16 @@ class IndexDatabase:
 
     Attributes:
         is_restored: whether the database that was opened is a copy of an older state. `renewed` ends that.
+        undo_moves: called at the begin of a write transaction if a MOVE was announced and has not ended (`move_log`).
+        undid_moves: whether the last write transaction has called it.
     """
 
     def __init__(
         self, directory: bytes, now: Callable[[], float], log_warning: Callable[[str], None]
     ) -> None:
         self.is_restored = False
+        self.undo_moves: Callable[[], None] | None = None
+        self.undid_moves = False
         self._files = IndexFiles(directory)
         self._now = now
         self._log_warning = log_warning
@@ -127,11 +132,14 @@ class IndexDatabase:
         return self._db
 
     @contextmanager
-    def write(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
+    def write(
+        self, durable: bool = True, undo: UndoSteps | None = None
+    ) -> Iterator[sqlite3.Connection]:
         """Run a block in a write transaction, committed at its end and rolled back if it raises.
 
         Args:
             durable: whether the commit waits until it is on stable storage.
+            undo: steps that are undone before the rollback, while no other process has the lock.
         """
         db = self.db
         if durable is not self._durable:
@@ -140,6 +148,9 @@ class IndexDatabase:
         begins_epoch = durable and self._epoch is None
         db.execute("BEGIN IMMEDIATE")
         try:
+            self.undid_moves = self.undo_moves is not None and _has_moves(db)
+            if self.undo_moves is not None and self.undid_moves:
+                self.undo_moves()
             yield db
             if begins_epoch:
                 self._begin_epoch()
@@ -147,8 +158,12 @@ class IndexDatabase:
         except BaseException:
             if begins_epoch:
                 self._epoch = None
-            if db.in_transaction:
-                db.execute("ROLLBACK")
+            try:
+                if undo is not None:
+                    undo.undo()
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
             raise
         if begins_epoch:
             with suppress(OSError):  # without the file, only one kind of restored backup is missed
@@ -364,6 +379,10 @@ def _is_copy(db: sqlite3.Connection, identity: tuple[int, int], last_epoch: int)
     inode, generation, epoch = db.execute("SELECT inode, generation, epoch FROM account").fetchone()
     is_other_generation = 0 not in (generation, identity[1]) and generation != identity[1]
     return epoch < last_epoch or (inode != 0 and (inode != identity[0] or is_other_generation))
+
+
+def _has_moves(db: sqlite3.Connection) -> bool:
+    return db.execute("SELECT 1 FROM moving LIMIT 1").fetchone() is not None
 
 
 def is_disk_full(error: sqlite3.Error) -> bool:

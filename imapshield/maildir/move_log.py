@@ -7,19 +7,24 @@ that the index does not have, and they would come back as new mail, without the 
 2. In a second transaction the files are renamed, both directories are synced, the rows are moved, and the entry of
    ``moving`` is removed.
 
-Whoever has the lock of the index and finds an entry knows that its MOVE did not end: its files are renamed back. If the
-MOVE has only been announced, it then finds its entry missing, and is refused.
+Whoever has the lock of the index and finds an entry knows that its MOVE did not end: its files are renamed back, before
+anything else is done. If the MOVE has only been announced, it then finds its entry missing, and is announced again.
 """
 
-from collections.abc import Mapping, Sequence
+import errno
+from collections.abc import Sequence
 from contextlib import suppress
 
-from imapshield.errors import NoSuchMailbox, StoreBusy
+from imapshield.errors import NoSuchMailbox
 from imapshield.maildir import filename, files
 from imapshield.maildir.account_state import AccountState
-from imapshield.maildir.folder_listing import FileFinder
+from imapshield.maildir.entry import Entry, described
+from imapshield.maildir.folder_listing import FileFinder, list_folder
 from imapshield.maildir.open_folders import Folder
-from imapshield.maildir.paths import CUR, NEW
+from imapshield.maildir.paths import CUR, NEW, TMP
+
+_GONE = (NoSuchMailbox, FileNotFoundError, NotADirectoryError)
+"""Another program has removed the folder, or a directory in it."""
 
 
 def announce(
@@ -42,14 +47,9 @@ def announce(
     return cursor.lastrowid, bases
 
 
-def end(account: AccountState, entry: int) -> None:
-    """Remove the entry of a MOVE, in the transaction that completes it.
-
-    Raises:
-        StoreBusy: another process has removed it.
-    """
-    if account.index.db.execute("DELETE FROM moving WHERE id = ?", (entry,)).rowcount != 1:
-        raise StoreBusy
+def end(account: AccountState, entry: int) -> bool:
+    """Remove the entry of a MOVE, in the transaction that completes it; return False if another process has done it."""
+    return account.index.db.execute("DELETE FROM moving WHERE id = ?", (entry,)).rowcount == 1
 
 
 def has_entries(account: AccountState) -> bool:
@@ -58,40 +58,88 @@ def has_entries(account: AccountState) -> bool:
 
 
 def undo_all(account: AccountState) -> None:
-    """Undo all interrupted MOVEs, in a write transaction."""
+    """Undo all interrupted MOVEs, in a write transaction. It is called at the begin of each one.
+
+    An entry whose folders cannot be read or written is kept, and its mailboxes cannot be used: the files that are not
+    where the index has them would be taken for expunged messages.
+    """
     db = account.index.db
     for entry, source, target, names in db.execute("SELECT * FROM moving").fetchall():
-        with suppress(NoSuchMailbox):
-            _undo(account, source, target, names.split(b"/"))
+        if entry in account.kept_moves:
+            continue
+        try:
+            # The owner of the mail may have written anything into the index.
+            pairs = names.split(b"/") if isinstance(names, bytes) else []
+            _undo(account, source, target, pairs)
+        except _GONE:
+            pass
+        except OSError as error:
+            account.folders.log_once(
+                f"cannot undo a MOVE: {described(error, account.folders.root)}"
+            )
+            account.kept_moves.add(entry)
+            account.unrecovered.update((source, target))
+            continue
         db.execute("DELETE FROM moving WHERE id = ?", (entry,))
 
 
 def _undo(account: AccountState, source: int, target: int, names: Sequence[bytes]) -> None:
     index = account.index
-    from_folder = account.folders.folder(index.mailbox(target).name)
-    to_folder = account.folders.folder(index.mailbox(source).name)
+    from_folder = _folder(account, target)
+    to_folder = _folder(account, source)
     rows = index.db.execute("SELECT name FROM message WHERE mailbox = ?", (source,))
     old_names = {filename.base(name): name for (name,) in rows}
-    finder, old_finder = FileFinder(from_folder), FileFinder(to_folder)
+    finder = FileFinder(from_folder)
+    originals = list_folder(to_folder, cur=True).by_base()
     for new_base, old_base in zip(names[::2], names[1::2], strict=False):
         file = finder.find(new_base)
-        if file is not None and old_base in old_names:
-            _move_back(from_folder, file, to_folder, old_names, old_finder, old_base)
+        if file is None or old_base not in old_names:
+            continue
+        copy = from_folder.entry(*file)
+        with suppress(FileNotFoundError):
+            if old_base in originals:
+                _remove_copy(copy, to_folder, originals[old_base], account.unique_name())
+            else:
+                _move_back(copy, to_folder, old_names[old_base])
     for folder in (to_folder, from_folder):
         folder.sync(CUR, NEW)
     for key in (source, target):
         index.update_mailbox(key, listed_at=0.0)
 
 
-def _move_back(
-    folder: Folder,
-    file: tuple[int, bytes],
-    to_folder: Folder,
-    old_names: Mapping[bytes, bytes],
-    old_finder: FileFinder,
-    old_base: bytes,
-) -> None:
-    if old_finder.find(old_base) is None:
-        files.rename(folder.entry(*file), to_folder.entry(CUR, old_names[old_base]))
-    else:  # the folders are on two file systems, and the file was copied
-        files.remove(folder.entry(*file))
+def _folder(account: AccountState, key: int) -> Folder:
+    """Return the folder of a mailbox, which another program may have renamed since."""
+    mailbox = account.index.mailbox(key)
+    if account.folders.exists(mailbox.name):
+        return account.folders.folder(mailbox.name)
+    for name in account.folders.mailboxes():
+        folder = account.folders.folder(name)
+        if mailbox.cur_ino and folder.status(CUR).st_ino == mailbox.cur_ino:
+            return folder
+    raise NoSuchMailbox
+
+
+def _move_back(copy: Entry, folder: Folder, name: bytes) -> None:
+    try:
+        files.rename(copy, folder.entry(CUR, name))
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        staged = folder.entry(TMP, name)
+        files.duplicate(copy, staged, folder.owner)
+        folder.sync(TMP)
+        files.rename(staged, folder.entry(CUR, name))
+        folder.sync(CUR)
+        files.remove(copy)
+
+
+def _remove_copy(copy: Entry, folder: Folder, original: tuple[int, bytes], new_base: bytes) -> None:
+    """Remove a copy whose original exists, because the folders are on two file systems.
+
+    On one file system, another message has taken the name. The file then becomes a new message.
+    """
+    status, other = files.status(copy), files.status(folder.entry(*original))
+    if status.st_dev == other.st_dev:
+        files.rename(copy, folder.entry(CUR, new_base + b":2,"))
+    elif status.st_size == other.st_size:
+        files.remove(copy)

@@ -21,6 +21,7 @@ Messages that are staged are published too (`staging`), and interrupted MOVEs ar
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from imapshield.errors import NoSuchMailbox
@@ -54,6 +55,9 @@ def open_account(account: AccountState) -> None:
     """Open an account, and finish what a crash or a power failure interrupted, or follow a restored backup."""
     if not account.open():
         return
+    account.index.undo_moves = partial(move_log.undo_all, account)
+    account.unrecovered.clear()
+    account.kept_moves.clear()
     if account.index.is_restored:
         account.index.renew_all()
     recover_all(account)
@@ -71,8 +75,11 @@ def recover_all(account: AccountState) -> None:
     unsynced = index.db.execute("SELECT id FROM mailbox WHERE highestmodseq > synced_modseq")
     keys = [key for (key,) in unsynced.fetchall()]
     plans: dict[int, list[_Step]] = {}
-    account.unrecovered.clear()
     try:
+        if move_log.has_entries(account):
+            with index.write(durable=False):
+                pass  # undoes interrupted MOVEs, before anything is planned
+            account.folders.release()
         if keys:
             with index.write(durable=False):  # no other process is in the middle of a STORE
                 for key in keys:
@@ -83,10 +90,6 @@ def recover_all(account: AccountState) -> None:
                     if steps:
                         _begin(account, key, steps)
         account.staging.publish_all()
-        if move_log.has_entries(account):
-            with index.write(durable=False):
-                move_log.undo_all(account)
-            account.folders.release()
         for key, steps in plans.items():
             with suppress(*_GONE), index.write(durable=False):
                 _recover(account, key, steps)

@@ -56,7 +56,6 @@ from imapshield.maildir import (
     filename,
     files,
     list_files,
-    move_log,
     recent_claims,
     uid_assignment,
     uid_exchange,
@@ -276,8 +275,7 @@ def _follow_changes(
 ) -> MailboxRow:
     """Apply a listing in a write transaction, and return the mailbox's row after that."""
     index, key = account.index, mailbox.key
-    if move_log.has_entries(account):  # of a process that has ended
-        move_log.undo_all(account)
+    if index.undid_moves:
         mailbox, listing = index.mailbox(key), list_folder(folder, True)
     scan_cur = listing.cur is not None
     stamps = stat_or_create(folder)

@@ -13,6 +13,7 @@ from unittest import mock
 
 from imapshield.maildir import files
 from imapshield.maildir.entry import Entry
+from imapshield.maildir.files import UndoSteps
 from imapshield.maildir.index_database import IndexDatabase
 from imapshield.maildir.index_files import IndexFiles
 from tests.maildir.disk import path_of
@@ -164,8 +165,10 @@ class RecordedDisk:
         real = IndexDatabase.write
 
         @contextmanager
-        def write(index: IndexDatabase, durable: bool = True) -> Iterator[sqlite3.Connection]:
-            with real(index, durable) as db:
+        def write(
+            index: IndexDatabase, durable: bool = True, undo: UndoSteps | None = None
+        ) -> Iterator[sqlite3.Connection]:
+            with real(index, durable, undo) as db:
                 yield db
             if durable:
                 self._keep_index()

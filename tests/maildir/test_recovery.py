@@ -11,6 +11,7 @@ from unittest import mock
 from imapshield.errors import StoreIOError
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir import directory_state
+from imapshield.maildir.files import UndoSteps
 from imapshield.maildir.index_database import IndexDatabase
 from imapshield.maildir.store import MaildirStore
 from imapshield.testing.store_contract import BUDGET, DELETED, FLAGGED, MAIL, SEEN, WHOLE
@@ -253,8 +254,10 @@ class DurableCommitTests(PowerFailureTestCase):
         real, fsync = IndexDatabase.write, os.fsync
 
         @contextmanager
-        def write(index: IndexDatabase, durable: bool = True) -> Iterator[sqlite3.Connection]:
-            with real(index, durable) as db:
+        def write(
+            index: IndexDatabase, durable: bool = True, undo: UndoSteps | None = None
+        ) -> Iterator[sqlite3.Connection]:
+            with real(index, durable, undo) as db:
                 yield db
                 (synchronous,) = db.execute("PRAGMA synchronous").fetchone()
                 events.append(f"commit {'' if synchronous >= FULL else 'not '}synced")
