@@ -12,6 +12,7 @@ anything else is done. If the MOVE has only been announced, it then finds its en
 """
 
 import errno
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -25,6 +26,9 @@ from imapshield.maildir.paths import CUR, NEW, TMP
 
 _GONE = (NoSuchMailbox, FileNotFoundError, NotADirectoryError)
 """Another program has removed the folder, or a directory in it."""
+
+
+_CHUNK = 1 << 20
 
 
 def announce(
@@ -97,10 +101,11 @@ def _undo(account: AccountState, source: int, target: int, names: Sequence[bytes
             continue
         copy = from_folder.entry(*file)
         with suppress(FileNotFoundError):
-            if old_base in originals:
-                _remove_copy(copy, to_folder, originals[old_base], account.unique_name())
-            else:
+            if old_base not in originals:
                 _move_back(copy, to_folder, old_names[old_base])
+            elif _are_equal(copy, to_folder.entry(*originals[old_base])):
+                files.remove(copy)  # the folders are on two file systems
+            # Otherwise another program has put a message there, and this one stays as a new message.
     for folder in (to_folder, from_folder):
         folder.sync(CUR, NEW)
     for key in (source, target):
@@ -133,13 +138,18 @@ def _move_back(copy: Entry, folder: Folder, name: bytes) -> None:
         files.remove(copy)
 
 
-def _remove_copy(copy: Entry, folder: Folder, original: tuple[int, bytes], new_base: bytes) -> None:
-    """Remove a copy whose original exists, because the folders are on two file systems.
-
-    On one file system, another message has taken the name. The file then becomes a new message.
-    """
-    status, other = files.status(copy), files.status(folder.entry(*original))
-    if status.st_dev == other.st_dev:
-        files.rename(copy, folder.entry(CUR, new_base + b":2,"))
-    elif status.st_size == other.st_size:
-        files.remove(copy)
+def _are_equal(first: Entry, second: Entry) -> bool:
+    """Whether two messages have the same content."""
+    if files.status(first).st_size != files.status(second).st_size:
+        return False
+    fds = []
+    try:
+        fds = [files.open_message(first)]
+        fds.append(files.open_message(second))
+        while True:
+            one, other = (os.read(fd, _CHUNK) for fd in fds)
+            if one != other or not one:
+                return one == other
+    finally:
+        for fd in fds:
+            os.close(fd)

@@ -56,10 +56,10 @@ def open_account(account: AccountState) -> None:
     if not account.open():
         return
     account.index.undo_moves = partial(move_log.undo_all, account)
-    account.unrecovered.clear()
-    account.kept_moves.clear()
     if account.index.is_restored:
         account.index.renew_all()
+    account.unrecovered.clear()
+    account.kept_moves.clear()
     recover_all(account)
     tmp = account.folders.folder(INBOX).directory(TMP)
     files.remove_stale(tmp, account.now(), account.staging.staged_names())

@@ -157,6 +157,8 @@ def _add(account: AccountState, name: str, seen: dict[str, SeenLists | None]) ->
     index, folder = account.index, account.folders.folder(name)
     stamps = stat_or_create(folder)
     known = index.mailbox_named(name)
+    if known is not None and known.key in account.unrecovered:
+        raise StoreIOError
     for mailbox in index.mailboxes_in(stamps.cur_ino, stamps.new_ino):
         if mailbox.name == name or account.folders.exists(mailbox.name):
             continue
