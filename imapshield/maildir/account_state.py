@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 
-from imapshield.errors import QuotaExceeded
+from imapshield.errors import QuotaExceeded, StoreIOError
 from imapshield.mailbox.values import Quota
 from imapshield.maildir import filename, files
 from imapshield.maildir.entry import Ownership
@@ -156,6 +156,17 @@ class AccountState:
             NoSuchMailbox: the mailbox was deleted.
         """
         return self.folders.folder(self.index.mailbox(key).name)
+
+    def require_recovered(self, key: int) -> None:
+        """Refuse to use a mailbox that could not be recovered after a crash.
+
+        Files that are not where the index has them would be taken for expunged messages.
+
+        Raises:
+            StoreIOError: the log has the reason.
+        """
+        if key in self.unrecovered:
+            raise StoreIOError
 
     def unique_name(self) -> bytes:
         """Return a base name that no other file has, for a new message or folder in ``tmp/``."""

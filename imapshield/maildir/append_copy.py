@@ -96,6 +96,7 @@ def replace(
 
 def _expunge_original(account: AccountState, key: int, uid: int) -> list[Entry]:
     """Remove a message from the index, in a write transaction; return its file, to be removed after the commit."""
+    account.require_recovered(key)
     mailbox, folder = account.index.mailbox(key), account.folder(key)
     rows = account.index.message_rows("place, name", key, [uid])
     if not rows:
@@ -268,6 +269,7 @@ class _Copy:
     ) -> None:
         # The files of a MOVE between two file systems, to be removed after the commit.
         self.originals: list[Entry] = []
+        account.require_recovered(key)
         self._account = account
         self._target = account.staging.published(target_key)
         self._source = account.index.mailbox(key)

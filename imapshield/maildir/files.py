@@ -326,11 +326,7 @@ def remove_tree(entry: Entry) -> None:
 
 
 def remove_empty(entry: Entry, file: bytes) -> bool:
-    """Remove a directory that contains at most empty directories and a file named `file`.
-
-    Returns:
-        whether it is removed; otherwise something is in it.
-    """
+    """Remove a directory that contains at most empty directories and a file `file`; return whether that worked."""
     fd = open_directory(entry)
     try:
         for name in names(fd):

@@ -47,6 +47,7 @@ def store_flags(
     changed: list[tuple[bytes, bytes, int, int, int, int]] = []
     new_lists: dict[bytes, bytes] = {}
     with files.UndoSteps() as undo, index.write(undo=undo) as db:
+        account.require_recovered(key)
         mailbox = index.mailbox(key)
         folder = account.folders.folder(mailbox.name)
         before = stat_or_create(folder)
@@ -135,6 +136,7 @@ def expunge(account: AccountState, key: int, uids: Sequence[int] | None, since: 
     """Remove messages; `IStore.expunge` describes the arguments."""
     index = account.index
     with index.write() as db:
+        account.require_recovered(key)
         mailbox = index.mailbox(key)
         folder = account.folders.folder(mailbox.name)
         before = stat_or_create(folder)

@@ -145,8 +145,8 @@ def delete(account: AccountState, name: str) -> None:
         if not folders.exists(name):
             raise errors.NoSuchMailbox
         mailbox = account.index.mailbox_named(name)
-        if mailbox is not None and mailbox.key in account.unrecovered:
-            raise errors.StoreIOError  # it may have the files of another mailbox
+        if mailbox is not None:  # it may have the files of another mailbox
+            account.require_recovered(mailbox.key)
         source = Entry(folders.fd, folder)
         files.rename(source, trash)
         undo.append(partial(files.rename_back, trash, source))

@@ -49,7 +49,7 @@ What this module does not do, and why
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
 
-from imapshield.errors import NoSuchMailbox, StoreIOError
+from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import OpenedMailbox
 from imapshield.maildir import (
@@ -157,8 +157,8 @@ def _add(account: AccountState, name: str, seen: dict[str, SeenLists | None]) ->
     index, folder = account.index, account.folders.folder(name)
     stamps = stat_or_create(folder)
     known = index.mailbox_named(name)
-    if known is not None and known.key in account.unrecovered:
-        raise StoreIOError
+    if known is not None:
+        account.require_recovered(known.key)
     for mailbox in index.mailboxes_in(stamps.cur_ino, stamps.new_ino):
         if mailbox.name == name or account.folders.exists(mailbox.name):
             continue
@@ -242,8 +242,7 @@ def synchronize(
         StoreIOError: the folder could not be recovered after a crash.
     """
     index, key = account.index, mailbox.key
-    if key in account.unrecovered:
-        raise StoreIOError  # files that are not where the index has them would be taken for expunged messages
+    account.require_recovered(key)
     folder = account.folders.folder(mailbox.name)
     stamps = stat_or_create(folder)
     scan_cur = _must_read_cur(account, mailbox, stamps)
@@ -263,6 +262,7 @@ def synchronize(
     recent: list[int] = []
     # A full disk must not prevent reading. The index then stays as it is, and the next sync tries again.
     with index.write_unless_full(durable=listing is not None):
+        account.require_recovered(key)
         mailbox = index.mailbox(key)
         if listing is not None:
             mailbox = _follow_changes(account, mailbox, folder, listing)

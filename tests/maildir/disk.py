@@ -66,9 +66,16 @@ class DiskTestCase(SynchronousTestCase):
         os.rename(self.path(folder, "tmp", name), self.path(folder, directory, name))
         return name
 
-    def append(self, *flags: bytes, name: str = "INBOX", content: bytes = MAIL) -> int:
+    def append(
+        self,
+        *flags: bytes,
+        name: str = "INBOX",
+        content: bytes = MAIL,
+        store: MaildirStore | None = None,
+    ) -> int:
         """Append one message; return its UID."""
-        return self.store.append(name, [NewMessage(flags, None, MemoryLiteral(content))]).uids[0]
+        message = NewMessage(flags, None, MemoryLiteral(content))
+        return (store or self.store).append(name, [message]).uids[0]
 
     def flags(self, name: str = "INBOX", store: MaildirStore | None = None) -> dict[int, bytes]:
         """Return the flags of every message by UID."""
