@@ -16,7 +16,6 @@ from imapshield.wire.sequence import SequenceSet
 MAX_LOGGED_EXPUNGES = 100_000
 """The maximum of expunged messages in the log of one mailbox. The older half is removed when it is exceeded."""
 
-
 MAX_RETIRED = 100_000
 """Removed mailboxes of an account whose UIDVALIDITY is remembered: ten times as many as an account may have mailboxes.
 The lowest are forgotten. A client that creates and deletes mailboxes could otherwise make the index ever larger."""
@@ -27,6 +26,7 @@ MAX_UID = 0xFFFFFFFF
 STAGED = 4
 """The bit of `MailboxRow.directory_flags` that says that messages have their files in ``tmp/`` (`staging`)."""
 
+_KEPT_BY_RENEW = (("metadata", "mailbox"), ("moving", "source"), ("moving", "target"))
 
 # SQLite would walk through the whole mailbox for the few messages in new/, or for none: hence the explicit index.
 IN_NEW = f"FROM message INDEXED BY message_new WHERE mailbox = ? AND place = {NEW}"
@@ -166,18 +166,12 @@ class Index(IndexDatabase):
             "UPDATE message SET mailbox = ?, uid = ?, modseq = ? WHERE mailbox = ? AND uid = ?",
             moved,
         )
-        for table, column in (
-            ("metadata", "mailbox"),
-            ("moving", "source"),
-            ("moving", "target"),
-        ):
+        for table, column in _KEPT_BY_RENEW:
             db.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (key, old))  # noqa: S608
-        removed = db.execute(
-            "SELECT removed_at, names, pending FROM removed WHERE mailbox = ?", (old,)
-        )
-        db.executemany(  # with MODSEQs that the mailbox will not use again
-            "INSERT INTO removed VALUES (?, ?, ?, ?, ?)",
-            [(key, -number, *row) for number, row in enumerate(removed.fetchall(), 1)],
+        db.execute(  # with MODSEQs that the mailbox does not use
+            "INSERT INTO removed SELECT ?, -row_number() OVER (), removed_at, names, pending"
+            " FROM removed WHERE mailbox = ?",
+            (key, old),
         )
         self.remove_mailbox(old)
         self.update_mailbox(
@@ -209,10 +203,7 @@ class Index(IndexDatabase):
         self.db.execute(f"UPDATE mailbox SET {columns} WHERE id = ?", (*fields.values(), key))  # noqa: S608
 
     def remove_mailbox(self, key: int) -> None:
-        """Remove a mailbox and everything that belongs to it, in a write transaction.
-
-        Its UIDVALIDITY is remembered, see `is_retired`.
-        """
+        """Remove a mailbox and everything that belongs to it, but remember its UIDVALIDITY, in a write transaction."""
         self.db.execute(
             "INSERT OR IGNORE INTO retired SELECT uidvalidity FROM mailbox WHERE id = ?", (key,)
         )
@@ -226,10 +217,7 @@ class Index(IndexDatabase):
         self.db.execute("DELETE FROM mailbox WHERE id = ?", (key,))
 
     def is_retired(self, uidvalidity: int) -> bool:
-        """Whether a mailbox that was removed, or got another UIDVALIDITY, may have had this one.
-
-        UIDs that it assigned after a backup are not in a restored list of another server.
-        """
+        """Whether a mailbox that was removed, or got another UIDVALIDITY, may have had this one."""
         query = (
             "SELECT 1 FROM account WHERE retired >= ?1 OR ?1 IN (SELECT uidvalidity FROM retired)"
         )
