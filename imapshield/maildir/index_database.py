@@ -148,8 +148,9 @@ class IndexDatabase:
         begins_epoch = durable and self._epoch is None
         db.execute("BEGIN IMMEDIATE")
         try:
-            self.undid_moves = self.undo_moves is not None and _has_moves(db)
-            if self.undo_moves is not None and self.undid_moves:
+            has_moves = db.execute("SELECT 1 FROM moving LIMIT 1").fetchone() is not None
+            self.undid_moves = has_moves and self.undo_moves is not None
+            if has_moves and self.undo_moves is not None:
                 self.undo_moves()
             yield db
             if begins_epoch:
@@ -209,10 +210,11 @@ class IndexDatabase:
         if code == sqlite3.SQLITE_BUSY:
             return StoreBusy()
         if is_disk_full(error):
-            # Once all of the write-ahead log is in the database, the next command writes to its begin, which needs no
-            # space: mail can be deleted.
-            with suppress(sqlite3.Error):
-                self.db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            if (
+                self._db is not None
+            ):  # the next command may then write to the begin of the log, which needs no space
+                with suppress(sqlite3.Error):
+                    self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
             return NoSpace()
         path = os.fsdecode(self._files.path)
         is_disk_error = getattr(error, "sqlite_errorname", "").startswith(_DISK_ERRORS)
@@ -223,8 +225,7 @@ class IndexDatabase:
                 self._set_aside()
             except OSError as failure:
                 self._log_warning(
-                    f"the corrupt index {path} cannot be moved away: {failure.strerror}; remove "
-                    "the file, so that a "
+                    f"the corrupt index {path} cannot be moved away: {failure.strerror}; remove the file, so that a "
                     "new one can be built"
                 )
         elif is_disk_error or _is_corrupt(error):
@@ -336,10 +337,8 @@ class IndexDatabase:
         aside = self._files.move_aside(int(self._now()))
         self._close()
         self._log_warning(
-            f"{os.fsdecode(self._files.path)} is corrupt; it is moved to {os.fsdecode(aside)} and a "
-            "new index is built. No "
-            "mail is lost, but mail clients download it again. Check the disk; the moved file "
-            "may be deleted"
+            f"{os.fsdecode(self._files.path)} is corrupt; it is moved to {os.fsdecode(aside)} and a new index is "
+            "built. No mail is lost, but mail clients download it again. Check the disk; the moved file may be deleted"
         )
 
 
@@ -379,10 +378,6 @@ def _is_copy(db: sqlite3.Connection, identity: tuple[int, int], last_epoch: int)
     inode, generation, epoch = db.execute("SELECT inode, generation, epoch FROM account").fetchone()
     is_other_generation = 0 not in (generation, identity[1]) and generation != identity[1]
     return epoch < last_epoch or (inode != 0 and (inode != identity[0] or is_other_generation))
-
-
-def _has_moves(db: sqlite3.Connection) -> bool:
-    return db.execute("SELECT 1 FROM moving LIMIT 1").fetchone() is not None
 
 
 def is_disk_full(error: sqlite3.Error) -> bool:
