@@ -27,7 +27,6 @@ from imapshield.maildir.paths import CUR, NEW, TMP
 _GONE = (NoSuchMailbox, FileNotFoundError, NotADirectoryError)
 """Another program has removed the folder, or a directory in it."""
 
-
 _CHUNK = 1 << 20
 
 
