@@ -141,7 +141,6 @@ def _write_files(
 ) -> list[tuple[bytes, int, int]]:
     """Write messages into ``tmp/``, and sync it; return (base name, size, INTERNALDATE) of each."""
     folder = account.folders.folder(mailbox.name)
-    stat_or_create(folder)
     now = int(account.now())
     written: list[tuple[bytes, int, int]] = []
     for message in messages:
