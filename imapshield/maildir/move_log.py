@@ -67,9 +67,11 @@ def undo_all(account: AccountState) -> None:
     where the index has them would be taken for expunged messages.
     """
     db = account.index.db
-    for entry, source, target, names in db.execute("SELECT * FROM moving").fetchall():
+    for (entry,) in db.execute("SELECT id FROM moving").fetchall():
         if entry in account.kept_moves:
             continue
+        row = db.execute("SELECT source, target, names FROM moving WHERE id = ?", (entry,))
+        source, target, names = row.fetchone()
         try:
             # The owner of the mail may have written anything into the index.
             pairs = names.split(b"/") if isinstance(names, bytes) else []
