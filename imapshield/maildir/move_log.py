@@ -22,7 +22,7 @@ from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.entry import Entry, described
 from imapshield.maildir.folder_listing import FileFinder, list_folder
 from imapshield.maildir.open_folders import Folder
-from imapshield.maildir.paths import CUR, NEW, TMP
+from imapshield.maildir.paths import CUR, DIRECTORY_NAMES, NEW, TMP
 
 _GONE = (NoSuchMailbox, FileNotFoundError, NotADirectoryError)
 """Another program has removed the folder, or a directory in it."""
@@ -118,10 +118,13 @@ def _folder(account: AccountState, key: int) -> Folder:
     mailbox = account.index.mailbox(key)
     if account.folders.exists(mailbox.name):
         return account.folders.folder(mailbox.name)
-    for name in account.folders.mailboxes():
-        folder = account.folders.folder(name)
-        if mailbox.cur_ino and folder.status(CUR).st_ino == mailbox.cur_ino:
-            return folder
+    folders = account.folders
+    for name in folders.mailboxes() if mailbox.cur_ino else ():
+        # Not by opening them: there may be more folders than descriptors.
+        path = os.path.join(folders.name(name), DIRECTORY_NAMES[CUR])
+        with suppress(OSError):
+            if files.status(Entry(folders.fd, path)).st_ino == mailbox.cur_ino:
+                return folders.folder(name)
     raise NoSuchMailbox
 
 

@@ -12,7 +12,7 @@ from imapshield.errors import NoSuchMailbox, StoreError, StoreIOError, StoreLimi
 from imapshield.maildir import move_log
 from imapshield.maildir.files import UndoSteps
 from imapshield.testing.store_contract import DELETED, FLAGGED, SEEN
-from tests.maildir.disk import DiskTestCase, failing, path_of
+from tests.maildir.disk import DiskTestCase, counting_calls, failing, path_of
 
 KEYWORDS = [b"$%02d" % number for number in range(28)]
 """More than have a letter in file names."""
@@ -92,6 +92,17 @@ class InterruptedMoveTests(DiskTestCase):
                 names = {"S": "S", "A": "A", name: "B"}
                 self.assertEqual(self.flags(names["S"], self.other), self.before)
                 self.assertEqual(self.flags(names["A"], self.other), {})
+
+    def test_search_for_a_renamed_folder_opens_no_other(self) -> None:
+        """The search for a folder among many needs no descriptor for each."""
+        for number in range(50):
+            self.other.create(f"Other{number}", [])
+        self.interrupt()
+        os.rename(self.path(".A"), self.path(".Z"))
+        with counting_calls("open") as calls:
+            self.other.store_flags(self.key, [1], b"+", [SEEN], None, 0)
+        self.assertEqual([path for path in calls if "Other" in path], [])
+        self.assertEqual(self.flags("S", self.other), self.before)
 
     def test_folder_that_is_gone_takes_its_files_along(self) -> None:
         """If the target or its cur/ was removed, the other messages and mailboxes stay, and nothing is blocked."""
