@@ -23,6 +23,7 @@ class _Group(NamedTuple):
 
 _general = _Group("General")
 _preauth = _Group("Before login")
+_bans = _Group("Rates and bans")
 _user = _Group("After login")
 _memory = _Group("Memory")
 _time = _Group("Time")
@@ -43,7 +44,25 @@ class Limits:
     )
     report_only: bool = _general(False, "Log which connections would be reset, but reset none.")
     max_connections: int = _general(
-        10_000, "Connections at the same time. Each takes a few kilobytes and an open file."
+        10_000,
+        "Connections at the same time. Each takes a few kilobytes and an open file. Above it, the oldest connection"
+        " without a login of the address that has most of them is reset. A client is refused only if all have a login.",
+    )
+    max_preauth_connections: int = _general(
+        5000,
+        "Connections without a login at the same time, so that strangers never take the places of users. Above it, the"
+        " oldest one of the address that has most of them is reset.",
+    )
+    max_preauth_per_address: int = _general(
+        500,
+        "Connections without a login from one address (IPv6: one /64). Above it, the oldest one is reset. A network may"
+        " have more: /26 and /56 three times as many, /21 and /48 nine times, an IPv6 /32 27 times. Connections with a"
+        " login do not count: a webmail host has hundreds.",
+    )
+    max_connections_per_user: int = _general(
+        300,
+        "Connections of one user; a further login is refused. The devices of a family that shares an account have"
+        " about 50.",
     )
 
     preauth_commands: int = _preauth(
@@ -69,6 +88,32 @@ class Limits:
     )
     max_login_failures: int = _preauth(
         3, "Failed logins of one connection. After that the client must connect again."
+    )
+
+    connections_per_minute: float = _bans(
+        300,
+        "Connections without a login from one address (IPv6: one /64) per minute, and at once. A login gives its"
+        " connection back, so a webmail host is not limited. Further connections are closed before the greeting. /26"
+        " and /56 have three times as many, /21 and /48 nine times, an IPv6 /32 27 times.",
+    )
+    max_failed_pairs: int = _bans(
+        10,
+        "Different pairs of user and wrong password from one address (IPv6: one /64). At this count the address is"
+        " banned. A device that repeats an old password counts once.",
+    )
+    max_limit_violations: int = _bans(
+        10,
+        "Connections from one address that exceed, within an hour, a limit that correct clients do not reach. At this"
+        " count the address is banned.",
+    )
+    ban_seconds: float = _bans(
+        600, "Duration of the first ban of an address. It doubles with each further ban."
+    )
+    max_ban_seconds: float = _bans(86400, "Maximum duration of a ban.")
+    max_login_delay_seconds: float = _bans(
+        15,
+        "Maximum delay of the answer to a failed login. The delay grows with the number of failures. A correct login is"
+        " not delayed.",
     )
 
     max_line_length: int = _user(
