@@ -8,12 +8,13 @@ from datetime import UTC, date, datetime
 
 from imapshield.message import date_field, envelope, section, structure, text
 from imapshield.message.headers import decode_header, header_values
+from imapshield.message.mime_limits import DEFAULT_LIMITS
 from imapshield.message.mime_tree import Part, header_end, parse_mime_tree
 from imapshield.wire import strings
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Preview
 from imapshield.wire.commands.search import DateKey, EnvelopeKey, HeaderKey, SearchKey, TextKey
 
-ANSWER_VERSION = 1
+ANSWER_VERSION = 2
 """The version of the answers of this module. A store that caches answers caches the version with them, and does not use
 those of another version: a correction in the package ``message`` reaches accounts that have cached answers. Raise it
 when any answer changes; ``tests/maildir/test_answer_version.py`` fails until then."""
@@ -130,13 +131,14 @@ def searched_texts(header: bytes, key: HeaderKey | EnvelopeKey) -> list[str]:
     if isinstance(key, EnvelopeKey):
         searched = envelope.search_texts(header, key.field)
     else:
-        searched = [decode_header(value) for value in header_values(header, key.field)]
+        values = header_values(header[: DEFAULT_LIMITS.header], key.field)
+        searched = [decode_header(value) for value in values]
     return [text.normalize(value) for value in searched]
 
 
 def sent_date(header: bytes) -> date | None:
     """Return the day of the Date field as it is written there, whatever the zone (RFC 9051 section 6.4.4)."""
-    values = header_values(header, b"date")
+    values = header_values(header[: DEFAULT_LIMITS.header], b"date")
     sent = date_field.parse_date_field(values[-1]) if values else None
     return None if sent is None else sent.day
 

@@ -1,10 +1,12 @@
 """Encodes the ENVELOPE of a header block (RFC 9051 section 7.5.2), and returns its texts for SEARCH."""
 
+from dataclasses import dataclass
+
 from imapshield.message.addresses import END_OF_GROUP, Address, parse_addresses
 from imapshield.message.charsets import to_text
 from imapshield.message.headers import decode_header, find_values, header_values
 from imapshield.message.imap_string import collapse_space, display_string, nstring, unfolded_nstring
-from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits
+from imapshield.message.mime_limits import DEFAULT_LIMITS, MimeLimits
 
 
 def envelope(header: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
@@ -18,35 +20,52 @@ def envelope(header: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
         header: the header block of a message.
         limits: how much of it to read.
     """
-    return envelope_within_budget(header, limits, limits.addresses)[0]
+    return envelope_within_budget(header, limits, EnvelopeBudget(limits.addresses, limits.header))
 
 
-def envelope_within_budget(header: bytes, limits: MimeLimits, budget: int) -> tuple[bytes, int]:
-    """Return the value of FETCH ENVELOPE with at most `budget` addresses, and what is left of the budget.
+@dataclass(slots=True)
+class EnvelopeBudget:
+    """What the envelopes of one response may still contain.
 
     BODYSTRUCTURE contains an envelope for each embedded message, and two bytes of From can become 130 bytes of
-    ENVELOPE. So the number of addresses is limited for the whole response.
+    ENVELOPE. So the number of addresses and the size of the fields are limited for the whole response.
+
+    Attributes:
+        addresses: the number of addresses.
+        octets: bytes of field bodies. A field that is longer is left out, and so are all fields after it.
     """
+
+    addresses: int
+    octets: int
+
+    def take(self, value: bytes) -> bool:
+        """Whether a field body may be read; if so, its size is subtracted."""
+        fits = len(value) <= self.octets
+        self.octets = self.octets - len(value) if fits else 0
+        return fits
+
+
+def envelope_within_budget(header: bytes, limits: MimeLimits, budget: EnvelopeBudget) -> bytes:
+    """Return the value of FETCH ENVELOPE with what the budget allows, and subtract that from the budget."""
     block = b"\n" + header[: limits.header]
     low = block.lower()
 
     def last_value(name: bytes) -> bytes | None:
         values = find_values(block, low, name)
-        return values[-1] if values else None
+        return values[-1] if values and budget.take(values[-1]) else None
 
     def address_list(name: bytes, default: bytes = b"NIL") -> bytes:
-        nonlocal budget
         found: list[Address] = []
         for value in find_values(block, low, name):
-            if budget > 0:
-                parsed = parse_addresses(value, budget)
-                budget -= len(parsed)
+            if budget.addresses > 0 and budget.take(value):
+                parsed = parse_addresses(value, budget.addresses)
+                budget.addresses -= len(parsed)
                 found += parsed
         return b"(%b)" % b"".join(map(_encode_address, found)) if found else default
 
     subject = last_value(b"subject")
     sender = address_list(b"from")
-    encoded = b"(%b %b %b %b %b %b %b %b %b %b)" % (
+    return b"(%b %b %b %b %b %b %b %b %b %b)" % (
         unfolded_nstring(last_value(b"date")),
         b"NIL" if subject is None else display_string(subject),
         sender,
@@ -58,7 +77,6 @@ def envelope_within_budget(header: bytes, limits: MimeLimits, budget: int) -> tu
         unfolded_nstring(last_value(b"in-reply-to")),
         unfolded_nstring(last_value(b"message-id")),
     )
-    return encoded, budget
 
 
 def search_texts(header: bytes, field: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> list[str]:

@@ -150,8 +150,8 @@ def parse_disposition(body: bytes, limit: int) -> tuple[bytes, Parameters] | Non
     return text[0], parse_parameters(body, cursor.pos, limit)
 
 
-def parse_languages(body: bytes) -> list[bytes]:
-    """Return the language tags of a Content-Language field, up to the first text that is not a tag."""
+def parse_languages(body: bytes, limit: int) -> list[bytes]:
+    """Return the first `limit` language tags of a Content-Language field, up to the first text that is not a tag."""
     cursor = Cursor(body)
     found: list[bytes] = []
     cursor.skip_space()
@@ -160,7 +160,7 @@ def parse_languages(body: bytes) -> list[bytes]:
         if cursor.atom(text) == BROKEN:
             return found
         found.append(text[0])
-        if not cursor.at(b","):
+        if not cursor.at(b",") or len(found) >= limit:
             return found
         cursor.pos += 1
         cursor.skip_space()

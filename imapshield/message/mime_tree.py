@@ -13,34 +13,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from imapshield.message import headers
+from imapshield.message.mime_limits import DEFAULT_LIMITS, MimeLimits
 
-
-@dataclass(frozen=True, slots=True)
-class MimeLimits:
-    """How much of a message is parsed. A part beyond a limit is not an error: it becomes opaque.
-
-    Attributes:
-        depth: levels of nested parts. Dovecot has the same limit, since CVE-2020-12100. BODYSTRUCTURE is written
-            recursively, so keep this below 200.
-        parts: parts of a message. Dovecot has the same limit. A part costs about 15 µs and 60 bytes of BODYSTRUCTURE.
-        header: bytes of a header that are searched for fields. Dovecot has a limit since CVE-2024-23185. The largest
-            genuine headers list some thousands of recipients. A hostile header of this size takes about a second.
-        parameters: parameters of a field. Dovecot has the same limit, since CVE-2026-27859.
-        addresses: addresses of an envelope, or of all envelopes in a BODYSTRUCTURE. Dovecot has a limit since
-            CVE-2024-23184.
-        boundary: bytes of a boundary that are compared: the 70 that RFC 2046 allows, and a few more.
-    """
-
-    depth: int = 100
-    parts: int = 10_000
-    header: int = 1 << 19
-    parameters: int = 128
-    addresses: int = 10_000
-    boundary: int = 80
-
-
-DEFAULT_LIMITS: Final = MimeLimits()
 MESSAGE_KINDS: Final = (b"message/rfc822", b"message/global")
+_FIELDS: Final = frozenset(
+    (
+        *(b"type", b"transfer-encoding", b"id", b"description", b"md5"),
+        *(b"disposition", b"language", b"location"),
+    )
+)
+"""The Content-X fields that BODYSTRUCTURE and decoding need, by X."""
 
 
 @dataclass(slots=True)
@@ -56,7 +38,8 @@ class Part:
         kind: type and subtype in lower case: ``text/plain``.
         params: the parameters of Content-Type, as written.
         encoding: the Content-Transfer-Encoding, as written; b"" if it is missing or unreadable.
-        fields: the bodies of the Content-X fields, by X in lower case. If a field occurs twice, the first one counts.
+        fields: the bodies of the Content-X fields of BODYSTRUCTURE, by X in lower case. If a field occurs twice, the
+            first one counts.
         lines: the number of line ends in the body.
         is_multipart: whether this is a multipart.
         opaque: whether this would be a multipart or a message, but is broken or beyond the limits.
@@ -133,7 +116,8 @@ class _TreeParser:
     `open_parts` are the parts from the root down to the one that is being read. `boundaries` are their boundaries, and
     `line_counts` are the numbers of line ends before their bodies. `total` is the number of parts so far, and `lines`
     is the number of line ends before `lines_to`. The open parts from index `bodiless_from` on have no body, because a
-    boundary ended their header (`_read_header`).
+    boundary ended their header (`_read_header`). `header_bytes` and `field_bytes` are the sizes of all headers and
+    fields so far.
     """
 
     data: bytes
@@ -142,6 +126,8 @@ class _TreeParser:
     line_counts: list[int] = field(default_factory=list)
     boundaries: list[_Boundary] = field(default_factory=list)
     total: int = 1
+    header_bytes: int = 0
+    field_bytes: int = 0
     lines: int = 0
     lines_to: int = 0
     bodiless_from: int = sys.maxsize
@@ -154,7 +140,7 @@ class _TreeParser:
             self._count_lines(part.body_start)
             self.line_counts.append(self.lines)
             if part.kind in MESSAGE_KINDS:
-                if len(self.open_parts) < self.limits.depth and self.total < self.limits.parts:
+                if len(self.open_parts) < self.limits.depth and self._may_have_more_parts():
                     self.total += 1
                     part.embedded = Part(part.body_start, part.body_start)
                     part = part.embedded
@@ -174,13 +160,22 @@ class _TreeParser:
             parent.children.append(part)
             line_start = self._read_header(part, True)
 
+    def _may_have_more_parts(self) -> bool:
+        """Whether the limits on the whole message allow another part."""
+        limits = self.limits
+        return (
+            self.total < limits.parts
+            and self.header_bytes < limits.headers
+            and self.field_bytes < limits.fields
+        )
+
     def _read_body(self, line_start: int) -> int:
         """Return the position after `line_start` where the next part starts, or -1 if no part follows.
 
         Parts that end before that position are closed.
         """
         data = self.data
-        while self.total < self.limits.parts:
+        while self._may_have_more_parts():
             hit = self._next_boundary(line_start - 1)
             if hit < 0:
                 return -1
@@ -275,7 +270,7 @@ class _TreeParser:
         """
         data = self.data
         start = part.start
-        expects_boundary = self.boundaries and self.total < self.limits.parts
+        expects_boundary = self.boundaries and self._may_have_more_parts()
         hit = self._next_boundary(start - 1) if expects_boundary else -1
         limit = len(data) if hit < 0 else hit
         end = header_end(data, start, limit + 1)
@@ -284,7 +279,9 @@ class _TreeParser:
         if not is_complete:
             stop = hit - 1 if hit > start and data[hit - 1] == 0x0D else limit
             stop = max(start, stop)
-        self._read_fields(part, data[start : min(stop, start + self.limits.header)], is_child)
+        header = data[start : min(stop, start + self.limits.header)]
+        self.header_bytes += len(header)
+        self._read_fields(part, header, is_child)
         if part.kind.startswith(b"multipart/"):
             own_boundary = self._start_multipart(part, end >= 0)
             if own_boundary is not None and not is_complete:
@@ -327,10 +324,12 @@ class _TreeParser:
             colon = low.find(b":", pos + 9, line_end if line_end >= 0 else len(low))
             if colon >= 0:
                 end = headers.field_end(block, colon)
-                name = low[pos + 9 : colon].rstrip(b" \t")
-                if name not in final:
+                name = low[pos + 9 : min(colon, pos + 100)].rstrip(b" \t")
+                if name in _FIELDS and name not in final:
                     if name not in found or self._is_replaceable(name, found[name]):
-                        found[name] = headers.field_body(block, colon, end)
+                        stop = min(end, colon + self.limits.field)
+                        found[name] = headers.field_body(block, colon, stop)
+                        self.field_bytes += len(found[name])
                     else:
                         final.add(name)
                 pos = end - 2
@@ -355,7 +354,7 @@ class _TreeParser:
             return parsed is None or not parsed[1]
         if name == b"transfer-encoding":
             return not headers.sole_token(body)
-        return name == b"language" and not headers.parse_languages(body)
+        return name == b"language" and not headers.parse_languages(body, 1)
 
 
 def header_end(data: bytes, start: int, limit: int) -> int:

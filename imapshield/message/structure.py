@@ -6,10 +6,11 @@ in the message, RFC 2231 parameters joined but not decoded.
 
 from dataclasses import dataclass, field
 
-from imapshield.message.envelope import envelope_within_budget
+from imapshield.message.envelope import EnvelopeBudget, envelope_within_budget
 from imapshield.message.headers import Parameters, parse_disposition, parse_languages
 from imapshield.message.imap_string import string, unfolded_nstring
-from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, Part
+from imapshield.message.mime_limits import DEFAULT_LIMITS, MimeLimits
+from imapshield.message.mime_tree import Part
 
 # The grammar requires at least one part in a multipart. This one stands for the parts of an empty multipart.
 _NO_PARTS = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
@@ -23,23 +24,26 @@ def body(part: Part, data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
         data: the message.
         limits: how much of parameters and envelopes to include.
     """
-    return _Writer(data, limits, False, limits.addresses).write(part)
+    return _Writer(data, limits, False).write(part)
 
 
 def bodystructure(part: Part, data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
     """Return the value of FETCH BODYSTRUCTURE: `body` with the extension data."""
-    return _Writer(data, limits, True, limits.addresses).write(part)
+    return _Writer(data, limits, True).write(part)
 
 
 @dataclass(slots=True)
 class _Writer:
-    """Writes one structure to `out`. `address_budget` is the number of addresses left for the following envelopes."""
+    """Writes one structure to `out`. `budget` is what is left for the following envelopes."""
 
     data: bytes
     limits: MimeLimits
     extended: bool
-    address_budget: int
+    budget: EnvelopeBudget = field(init=False)
     out: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.budget = EnvelopeBudget(self.limits.addresses, self.limits.header)
 
     def write(self, part: Part) -> bytes:
         self.part(part)
@@ -97,10 +101,7 @@ class _Writer:
     def embedded_message(self, message: Part) -> None:
         """Write the envelope and the structure of an embedded message."""
         header = self.data[message.start : message.body_start]
-        encoded, self.address_budget = envelope_within_budget(
-            header, self.limits, self.address_budget
-        )
-        self.out.append(b" %b " % encoded)
+        self.out.append(b" %b " % envelope_within_budget(header, self.limits, self.budget))
         self.part(message)
 
     def extension_data(self, part: Part) -> None:
@@ -112,7 +113,7 @@ class _Writer:
             out.append(b" NIL")
         else:
             out.append(b" (%b %b)" % (string(parsed[0]), _encode_parameters(parsed[1], False)))
-        tags = parse_languages(fields.get(b"language", b""))
+        tags = parse_languages(fields.get(b"language", b""), self.limits.languages)
         out.append(b" (%b)" % b" ".join([string(tag) for tag in tags]) if tags else b" NIL")
         out.append(b" " + unfolded_nstring(fields.get(b"location")))
 

@@ -10,6 +10,7 @@ from imapshield.message import transfer_encoding
 from imapshield.message.charsets import to_text
 from imapshield.message.chunks import CHUNK_SIZE, line_chunks
 from imapshield.message.headers import decode_header
+from imapshield.message.mime_limits import DEFAULT_LIMITS
 from imapshield.message.mime_tree import Part
 
 # Bytes of a part that are read for a preview. In HTML messages, tens of kilobytes of style sheets may precede the text.
@@ -37,7 +38,11 @@ def searchable_texts(part: Part, data: bytes, headers: bool) -> Iterator[str]:
     """
     for child in part.walk():
         if headers:
-            yield from map(_header_text, line_chunks(data[child.start : child.body_start]))
+            # Encoded words are decoded in the first bytes of a header only, like fields.
+            stop = min(child.body_start, child.start + DEFAULT_LIMITS.header)
+            yield from map(_header_text, line_chunks(data[child.start : stop]))
+            for chunk in line_chunks(data[stop : child.body_start]):
+                yield to_text(chunk, b"")
         if child.kind.startswith((b"text/", b"message/")) and child.embedded is None:
             yield _body_text(child, data, child.end)
 

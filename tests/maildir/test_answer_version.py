@@ -17,26 +17,26 @@ from tests.maildir.disk import DiskTestCase
 from tests.message import mails
 
 RECORDED: tuple[int, dict[str, str]] = (
-    1,
+    2,
     {
-        "?ENVELOPE BCC": "36a578cc126eb71b",
-        "?ENVELOPE CC": "f60642ff57a0d1b8",
-        "?ENVELOPE FROM": "f4cc38a70ee42653",
-        "?ENVELOPE SUBJECT": "2a314ef23f8406eb",
-        "?ENVELOPE TO": "37e92c51664c9a5d",
-        "?HEADER BCC": "714dbf08f88b830b",
-        "?HEADER CC": "7b98f33fc94908c8",
-        "?HEADER FROM": "40b55ebad3d30015",
-        "?HEADER MESSAGE-ID": "af61552e7a311d13",
-        "?HEADER SUBJECT": "49c1077f11a6de25",
-        "?HEADER TO": "1172b785be5642a1",
-        "?SENT": "283ae3618ecabc51",
-        "BODY": "ee9a250947ed3d56",
-        "BODYSTRUCTURE": "1f0feb916b635107",
-        "ENVELOPE": "bb18221f0b9566dc",
-        "HEADER.FIELDS date from subject": "4c01bfc7c49cd1ea",
-        "HEADER.FIELDS.NOT date from subject": "4e8f09098c830242",
-        "PREVIEW": "221dc2b219081107",
+        "?ENVELOPE BCC": "ee64b50d48b0e01c",
+        "?ENVELOPE CC": "6737b6ec1999acec",
+        "?ENVELOPE FROM": "3c0ef87d0ce814ac",
+        "?ENVELOPE SUBJECT": "ddc7d7b44b9ebc7f",
+        "?ENVELOPE TO": "d343100cf4470483",
+        "?HEADER BCC": "ce7e48ec3f0835cb",
+        "?HEADER CC": "25e0055d92aec395",
+        "?HEADER FROM": "0ea7953275111437",
+        "?HEADER MESSAGE-ID": "9c6b3df5199c8619",
+        "?HEADER SUBJECT": "efe4b99cf3709e97",
+        "?HEADER TO": "c8b7641fe7525c6e",
+        "?SENT": "6707297c49b01f27",
+        "BODY": "af06fee21d0000a0",
+        "BODYSTRUCTURE": "093b7ca251dc734e",
+        "ENVELOPE": "7a9264e7bc9ccfe4",
+        "HEADER.FIELDS date from subject": "54b7c55d66d0671d",
+        "HEADER.FIELDS.NOT date from subject": "6875027f420c197f",
+        "PREVIEW": "db73510e6e34b1ff",
     },
 )
 """ANSWER_VERSION, and the digest of the answers to each item at that version."""
@@ -111,6 +111,10 @@ AT_LIMITS = (
     b"Content-Type: a/b" + b"; x=y" * 2000 + b"\r\n\r\n",
     b"".join(MULTIPART % (b"b%d" % i) + b"--b%d\r\n" % i for i in range(300)),
     b"Content-Type: message/rfc822\r\n\r\n" * 300,
+    b"MIME-Version: 1.0\r\nContent-Language: " + b"a," * 20_000 + b"\r\n\r\n",
+    MULTIPART % b"b" + (b"--b\r\nContent-Location: " + b"x" * 20_000 + b"\r\n\r\n\r\n") * 100,
+    b"Content-Type: multipart/digest; boundary=b\r\n\r\n"
+    + (b"--b\r\n\r\nTo: " + b"a@b.example," * 9_000 + b"\r\n\r\n\r\n") * 9,
 )
 
 

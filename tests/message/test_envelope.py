@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.message.envelope import envelope
-from imapshield.message.mime_tree import MimeLimits
+from imapshield.message.mime_limits import MimeLimits
 from tests.message import mails
 from tests.message.grammar import parse_envelope
 

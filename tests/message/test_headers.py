@@ -82,8 +82,8 @@ class FieldBodyTests(SynchronousTestCase):
 
     def test_language_tags_are_read_up_to_other_text(self) -> None:
         """Language tags are read up to the first text that is not a tag."""
-        self.assertEqual(parse_languages(b"en, (c) de-DE , fr x, it"), [b"en", b"de-DE", b"fr"])
-        self.assertEqual(parse_languages(b"en ("), [])
+        self.assertEqual(parse_languages(b"en, (c) de-DE , fr x, it", 9), [b"en", b"de-DE", b"fr"])
+        self.assertEqual(parse_languages(b"en (", 9), [])
 
     @settings(derandomize=True, deadline=None, max_examples=300)
     @given(
@@ -113,7 +113,7 @@ class FieldBodyTests(SynchronousTestCase):
         """No field body raises."""
         parse_content_type(body, 10)
         parse_disposition(body, 10)
-        parse_languages(body)
+        parse_languages(body, 9)
         sole_token(body)
         leading_token(body)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, Part, parse_mime_tree
+from imapshield.message.mime_limits import DEFAULT_LIMITS, MimeLimits
+from imapshield.message.mime_tree import Part, parse_mime_tree
 from tests.message import mails
 
 
@@ -253,6 +254,34 @@ class LimitTests(SynchronousTestCase):
         """Fields beyond the limit are ignored."""
         data = b"X: " + b"y" * 100 + b"\r\nContent-Type: text/x\r\n\r\n"
         self.assertEqual(parse_mime_tree(data, MimeLimits(header=50)).kind, b"text/plain")
+
+    def test_no_part_follows_after_the_limits_on_all_headers_and_fields(self) -> None:
+        """When the headers or the fields of all parts reach their limit, the last part takes the rest."""
+        part = b"--b\r\nX: 1234\r\nContent-ID: <abcdefgh>\r\n\r\nx\r\n"
+        head = b"Content-Type: multipart/x; boundary=b\r\n\r\n"
+        data = head + part * 50
+        for limits in (MimeLimits(headers=len(head) + 35 * 4), MimeLimits(fields=23 + 10 * 4)):
+            children = parse_mime_tree(data, limits).children
+            self.assertEqual(len(children), 4)
+            self.assertEqual(children[-1].end, len(data))
+
+    def test_message_is_opaque_after_the_limits(self) -> None:
+        """When the headers of all parts have reached their limit, an embedded message is not parsed."""
+        data = b"Content-Type: message/rfc822\r\n\r\n" * 5
+        kinds = [part.opaque for part in parse_mime_tree(data, MimeLimits(headers=70)).walk()]
+        self.assertEqual(kinds, [False, False, True])
+
+    def test_long_field_is_read_up_to_the_limit(self) -> None:
+        """A long Content-Type keeps its type and its first parameters."""
+        data = b"Content-Type: text/x; a=b; " + b"c=ddddddd;" * 9 + b"\r\n\r\n"
+        part = parse_mime_tree(data, MimeLimits(field=15))
+        self.assertEqual((part.kind, part.params), (b"text/x", [(b"a", b"b")]))
+
+    def test_fields_that_nobody_reads_are_not_kept(self) -> None:
+        """Of ten thousand different Content-X fields, only those of BODYSTRUCTURE are kept."""
+        many = b"".join(b"Content-%d: x\r\n" % i for i in range(10_000))
+        data = b"MIME-Version: 1.0\r\n" + many + b"Content-ID: x\r\n\r\n"
+        self.assertEqual(parse_mime_tree(data).fields, {b"id": b"x"})
 
     def test_boundary_is_compared_up_to_the_limit(self) -> None:
         """A boundary is compared up to the limit."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.message.mime_tree import DEFAULT_LIMITS, MimeLimits, parse_mime_tree
+from imapshield.message.mime_limits import DEFAULT_LIMITS, MimeLimits
+from imapshield.message.mime_tree import parse_mime_tree
 from imapshield.message.structure import body, bodystructure
 from tests.message import mails
 from tests.message.grammar import parse_body
@@ -198,6 +199,35 @@ class BodystructureTests(SynchronousTestCase):
                 b"Content-Type: " + kind + b"\r\n\r\n--b\r\n\r\n", MimeLimits(depth=1)
             )
             self.assertTrue(found.startswith(b'("application" "octet-stream"'), found)
+
+
+class SizeTests(SynchronousTestCase):
+    FIELDS = (
+        (b"Content-Type: a/b", b";a=b"),
+        *((b"Content-%b: " % name, b"a,") for name in (b"Language", b"ID", b"Location", b"MD5")),
+        (b"Content-Disposition: a", b";a=b"),
+        (b"Content-Description: ", b"\xff"),
+        *((b"\r\n%b: " % name, b"a,") for name in (b"From", b"Subject", b"Message-ID")),
+        (b"\r\nFrom: a", b"\r\nFrom: a"),
+        (b"\r\nFrom: ", b"a@" + b"a." * 500 + b"b,"),
+    )
+
+    def test_size_does_not_grow_with_the_message(self) -> None:
+        """Whatever field a message repeats, its structure is smaller than 1.6 MiB; a longer message has no larger
+        one."""
+        for field, unit in self.FIELDS:
+            part = b"--b\r\n" + field + unit * (450_000 // len(unit)) + b"\r\n\r\n\r\n"
+            kind = b"digest" if field[:1] == b"\r" else b"mixed"
+            head = b"MIME-Version: 1.0\r\nContent-Type: multipart/%b; boundary=b\r\n\r\n" % kind
+            sizes = [len(bodystructure_of(head + part * count)) for count in (9, 10)]
+            self.assertLess(sizes[1], 1.6 * (1 << 20), field)
+            self.assertLess(sizes[1] - sizes[0], 100_000, field)
+
+    def test_languages_are_limited(self) -> None:
+        """A part has at most the permitted number of languages."""
+        data = b"MIME-Version: 1.0\r\nContent-Language: " + b"en," * 5000 + b"\r\n\r\n"
+        found = bodystructure_of(data)
+        self.assertEqual(found.count(b'"en"'), DEFAULT_LIMITS.languages)
 
 
 class GrammarTests(SynchronousTestCase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import BadCommand
-from imapshield.message.mime_tree import DEFAULT_LIMITS
+from imapshield.message.mime_limits import DEFAULT_LIMITS
 from imapshield.wire.commands.base import MemoryLiteral
 from imapshield.wire.commands.fetch import (
     Attribute,
