@@ -1,0 +1,199 @@
+"""`Bans`: the addresses from which no connection is accepted for some time.
+
+Rules
+-----
+* A ban is for an IPv4 address or an IPv6 /64. Only an operator bans other networks.
+* The first ban of a network takes `ban_seconds`, each further one twice as long as the one before, up to
+  `max_ban_seconds`. A network that was not banned for `max_ban_seconds` after its last ban begins again.
+* The time is that of a clock that never goes back, and a saved ban has the seconds that remain. So neither a restart
+  nor a clock that jumps ends or extends a ban. The time between two runs of the server does not count.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from imapshield.guard.bounded_table import BoundedTable
+from imapshield.guard.networks import (
+    Network,
+    describe,
+    enclosing,
+    is_inside,
+    networks_of,
+    parse_network,
+)
+from imapshield.guard.rates import RecentItems
+from imapshield.limits import Limits
+
+MAX_BANS = 16384
+"""Networks that are banned, or were not long ago. One more drops the one whose ban ends, or has ended, first."""
+
+VIOLATION_SECONDS = 3600
+"""Seconds in which the violations of an address are counted."""
+
+MAX_VIOLATORS = 16384
+"""Addresses whose violations are counted. One more drops the one that has had the fewest for the longest time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """One ban.
+
+    Attributes:
+        network: which addresses.
+        reason: the limit that was reached, or a text.
+        until: the time at which it ends.
+        seconds: its whole duration.
+        number: how many bans of the network this one is.
+    """
+
+    network: Network
+    reason: str
+    until: float
+    seconds: float
+    number: int = 1
+
+
+class SavedBan(NamedTuple):
+    """A ban in a file. `remaining` is the seconds until its end, negative if it has ended."""
+
+    network: str
+    reason: str
+    remaining: float
+    seconds: float
+    number: int
+
+
+class Bans:
+    """All bans, including those that have ended and count for the duration of the next.
+
+    Args:
+        limits: has `ban_seconds`, `max_ban_seconds` and `max_limit_violations`.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._bans: BoundedTable[Network, Ban] = BoundedTable(MAX_BANS, lambda ban: ban.until)
+        self._other_prefixes: set[tuple[int, int]] = (
+            set()
+        )  # of networks that an operator has banned
+        self._violations = RecentItems(
+            VIOLATION_SECONDS, MAX_VIOLATORS, limits.max_limit_violations
+        )
+        self._violation_count = 0
+
+    def __len__(self) -> int:
+        return len(self._bans)
+
+    def banned(self, address: str, now: float) -> Ban | None:
+        """Return the ban that applies to the address now. Called for every connection before anything else."""
+        if not self._bans:
+            return None
+        networks = networks_of(address)
+        if not networks:
+            return None
+        ban = self._bans.get(networks[0])
+        if ban is not None and now < ban.until:
+            return ban
+        return self._banned_by_operator(address, now) if self._other_prefixes else None
+
+    def _banned_by_operator(self, address: str, now: float) -> Ban | None:
+        for network in enclosing(address, self._other_prefixes):
+            ban = self._bans.get(network)
+            if ban is not None and now < ban.until:
+                return ban
+        return None
+
+    def violation(self, address: str, limit: str, now: float) -> Ban | None:
+        """Count that a connection has exceeded a limit that correct clients do not reach.
+
+        Args:
+            address: the client's address.
+            limit: the name of the limit.
+            now: the time in seconds, of a clock that never goes back.
+
+        Returns:
+            The new ban, if this was the violation number `max_limit_violations` within an hour; otherwise None.
+        """
+        networks = networks_of(address)
+        if not networks or self.banned(address, now):
+            return None
+        self._violation_count += 1
+        item = self._violation_count.to_bytes(8, "big")
+        if self._violations.add(networks[0], item, now) < self._limits.max_limit_violations:
+            return None
+        self._violations.forget(networks[0])
+        return self.ban(address, limit, now)
+
+    def ban(self, network: str, reason: str, now: float) -> Ban:
+        """Ban an address (IPv6: its /64) or, for an operator, a network.
+
+        Returns:
+            The new ban; or the present one, unchanged, if there is one.
+
+        Raises:
+            ValueError: the text is neither an address nor a network.
+        """
+        target = _target(network)
+        last = self._bans.get(target)
+        if last is not None and now < last.until:
+            return last
+        limits, number = self._limits, 1
+        if last is not None and now < last.until + limits.max_ban_seconds:
+            number = last.number + 1
+        seconds = min(limits.ban_seconds * 2.0 ** min(number - 1, 64), limits.max_ban_seconds)
+        ban = Ban(target, reason, now + seconds, seconds, number)
+        self._put(ban)
+        return ban
+
+    def unban(self, network: str) -> bool:
+        """End the bans of an address (IPv6: of its /64), or all bans inside a network, and forget how many there were.
+
+        Returns:
+            Whether there was one, even if it had ended.
+
+        Raises:
+            ValueError: the text is neither an address nor a network.
+        """
+        target = _target(network)
+        inside = [other for other in self._bans if is_inside(other, target)]
+        for other in inside:
+            self._bans.pop(other)
+            self._violations.forget(other)
+        return bool(inside)
+
+    def active(self, now: float) -> Iterator[Ban]:
+        """Yield the bans that apply now."""
+        return (ban for ban in self._bans.values() if now < ban.until)
+
+    def export(self, now: float) -> list[SavedBan]:
+        """Return all bans, for a file. Those that are forgotten by now are left out."""
+        return [
+            SavedBan(describe(b.network), b.reason, b.until - now, b.seconds, b.number)
+            for b in self._bans.values()
+            if now < b.until + self._limits.max_ban_seconds
+        ]
+
+    def restore(self, saved: Iterable[SavedBan], now: float) -> None:
+        """Restore what `export` returned, now or in an earlier run. What is malformed is left out."""
+        for network, reason, remaining, seconds, number in saved:
+            try:
+                target = _target(network)
+            except ValueError:
+                continue
+            left = min(remaining, self._limits.max_ban_seconds)
+            self._put(Ban(target, reason, now + left, seconds, number))
+
+    def _put(self, ban: Ban) -> None:
+        self._bans.put(ban.network, ban)
+        if ban.network[:2] not in ((4, 32), (6, 64)):
+            self._other_prefixes.add(ban.network[:2])
+
+
+def _target(text: str) -> Network:
+    """Return the network that a ban of `text` is for."""
+    networks = networks_of(text)
+    version, prefix, number = networks[0] if networks else parse_network(text)
+    if version == 6 and prefix > 64:
+        return 6, 64, number >> (prefix - 64)
+    return version, prefix, number

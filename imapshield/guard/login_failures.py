@@ -1,0 +1,192 @@
+"""`LoginFailures`: counts failed logins per address, network and user, and tells guessers from stale passwords.
+
+Rules
+-----
+* A failure is a pair of user and password. The same pair counts once for each address, network and user, so a device
+  that repeats an old password for months counts once. A pair is forgotten when it is not repeated for a day.
+* `max_failed_pairs` pairs from one address ban it, and are then forgotten. The pairs of a wider network or of a user
+  never ban, because they may be of different people. They delay the answer to a failure.
+* A user who has logged in from an address is known there. The first `FREE_PAIRS` pairs of a known user do not count for
+  the address and its networks, so thirty people behind one address may all have devices with an old password. Further
+  pairs count, and so do those of other users. A login changes nothing about the pairs that count already.
+* The password of a SCRAM login is unknown. All such failures of a user and an address are one pair, as long as they are
+  not more frequent than `SCRAM_SECONDS` and `SCRAM_BURST` permit. Each failure beyond that is another pair.
+* Only keyed hashes are kept, of users, addresses and passwords. A full table forgets what is worth least.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from imapshield.guard.networks import Network, networks_of
+from imapshield.guard.rates import RateTable, RecentItems
+from imapshield.guard.verdicts import LimitReached
+from imapshield.limits import Limits
+
+PAIR_SECONDS = 86400
+"""Seconds after which a pair that is not repeated is forgotten. Most clients poll more often."""
+
+FREE_PAIRS = 3
+"""Pairs of a known user that do not count: an old password, another one in a second device, and a typing error."""
+
+FREE_OF_DELAY = 2
+"""Pairs without a delay. The third is delayed by a second, and each further one by twice as much as the one before."""
+
+SCRAM_SECONDS = 240
+"""Seconds between two failed SCRAM logins of one user and address in the long run.
+
+Three devices that poll 96 times a day each make one every 300 seconds.
+"""
+
+SCRAM_BURST = 10
+"""Failed SCRAM logins of one user and address at once: three devices that wake up together, three connections each."""
+
+SCRAM_KNOWN_COST = 0.25
+"""What a failed SCRAM login of a known user costs: a device may poll every minute."""
+
+MAX_ADDRESSES = 16384
+"""Addresses, and pairs of a user and an address, whose failed logins are remembered."""
+
+MAX_NETWORKS = 8192
+"""Wider networks, and users, existing or not, whose failed logins are remembered."""
+
+MAX_NETWORK_PAIRS = 63
+"""Pairs of one network or user that are remembered. They delay every further failure by 15 seconds."""
+
+MAX_KNOWN_USERS = 16384
+"""Users whose addresses are remembered. The one who has not logged in from a new address for longest is dropped."""
+
+MAX_KNOWN_ADDRESSES = 32
+"""Addresses of one user that are remembered. The least recent is dropped, so a user can only displace own addresses."""
+
+# How many pairs delay as much as one pair of a single address: of the wider networks, from the smallest, which many
+# people share; and of a user over all addresses.
+_NETWORK_SHARES = (3, 9, 9)
+_USER_SHARE = 3
+
+_TAG_SIZE = 8  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FailedLogin:
+    """What follows from a failed login.
+
+    Attributes:
+        delay: the seconds by which the answer is to be delayed.
+        banned_for: the limit that this failure has reached, so that the address is to be banned; or None.
+    """
+
+    delay: float
+    banned_for: LimitReached | None = None
+
+
+class LoginFailures:
+    """The failed logins of all addresses, and the addresses from which users have logged in.
+
+    Args:
+        limits: has `max_failed_pairs` and `max_login_delay_seconds`.
+        key: a secret of up to 64 bytes for the hashes. Known users can be restored only with the same key.
+
+    Attributes:
+        changed_users: the hashes of users whose entry in `known_addresses` has changed. The caller may clear it.
+    """
+
+    def __init__(self, limits: Limits, key: bytes) -> None:
+        self._limits = limits
+        self._key = key
+        self._addresses = RecentItems(PAIR_SECONDS, MAX_ADDRESSES, limits.max_failed_pairs)
+        self._free = RecentItems(PAIR_SECONDS, MAX_ADDRESSES, FREE_PAIRS)
+        self._networks = RecentItems(PAIR_SECONDS, MAX_NETWORKS, MAX_NETWORK_PAIRS)
+        self._users = RecentItems(PAIR_SECONDS, MAX_NETWORKS, MAX_NETWORK_PAIRS)
+        self._scram = RateTable(1 / SCRAM_SECONDS, SCRAM_BURST, MAX_ADDRESSES)
+        self._scram_excess = 0
+        self._known: dict[
+            bytes, bytes
+        ] = {}  # hash of a user → hashes of addresses, the latest last
+        self.changed_users: set[bytes] = set()
+
+    def failed(self, address: str, user: bytes, secret: bytes | None, now: float) -> FailedLogin:
+        """Count a failed login.
+
+        Args:
+            address: the client's address.
+            user: the name that the client gave.
+            secret: a keyed digest of the password; None for SCRAM.
+            now: the time in seconds, of a clock that never goes back.
+        """
+        user_hash, networks = self._hash(b"user", user), networks_of(address)
+        source = self._hash(b"source", user_hash + self._address_hash(networks))
+        known = self.is_known(address, user)
+        if secret is not None:
+            pair = wide_pair = self._hash(b"pair", user_hash + secret)
+        elif self._scram.take(source, now, SCRAM_KNOWN_COST if known else 1):
+            self._scram_excess += 1
+            pair = wide_pair = self._hash(b"scram", b"%d" % self._scram_excess)
+        else:
+            # Without the address, guesses from a thousand addresses would be one pair of their network.
+            pair, wide_pair = user_hash, source
+        user_pairs = self._users.add(user_hash, wide_pair, now)
+        if not networks:
+            return FailedLogin(0.0)
+        if known and (free := self._free.add_if_room(source, pair, now)):
+            return FailedLogin(self._delay(free))
+        counts = [user_pairs / _USER_SHARE]
+        for network, share in zip(networks[1:], _NETWORK_SHARES, strict=False):
+            counts.append(self._networks.add(network, wide_pair, now) / share)
+        count, limit = self._addresses.add(networks[0], pair, now), self._limits.max_failed_pairs
+        if count >= limit:
+            self._addresses.forget(networks[0])
+            return FailedLogin(self._delay(count), LimitReached("max_failed_pairs", limit, count))
+        return FailedLogin(self._delay(max(count, *counts)))
+
+    def succeeded(self, address: str, user: bytes) -> None:
+        """Remember that the user has logged in from the address."""
+        networks = networks_of(address)
+        if not networks:
+            return
+        user_hash, known = self._hash(b"user", user), self._address_hash(networks)
+        addresses = self._known.pop(user_hash, b"")
+        if not addresses.endswith(known):
+            addresses = b"".join([a for a in _split(addresses) if a != known] + [known])
+            addresses = addresses[-MAX_KNOWN_ADDRESSES * _TAG_SIZE :]
+            self.changed_users.add(user_hash)
+        self._put_known(user_hash, addresses)
+
+    def is_known(self, address: str, user: bytes) -> bool:
+        """Return whether the user has logged in from the address (IPv6: from its /64)."""
+        networks = networks_of(address)
+        if not networks:
+            return False
+        addresses = self._known.get(self._hash(b"user", user), b"")
+        return self._address_hash(networks) in _split(addresses)
+
+    def known_addresses(self, user_hash: bytes) -> bytes:
+        """Return the hashes of the addresses of a user, for a file; empty if there are none any more."""
+        return self._known.get(user_hash, b"")
+
+    def restore_known(self, user_hash: bytes, addresses: bytes) -> None:
+        """Restore what `known_addresses` returned. The user who is restored first is the first to be dropped."""
+        if len(user_hash) == _TAG_SIZE and addresses and not len(addresses) % _TAG_SIZE:
+            self._put_known(user_hash, addresses[-MAX_KNOWN_ADDRESSES * _TAG_SIZE :])
+
+    def _put_known(self, user_hash: bytes, addresses: bytes) -> None:
+        if len(self._known) >= MAX_KNOWN_USERS and user_hash not in self._known:
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            self.changed_users.add(oldest)
+        self._known[user_hash] = addresses
+
+    def _delay(self, pairs: float) -> float:
+        if pairs <= FREE_OF_DELAY:
+            return 0.0
+        longer: float = 2 ** min(pairs - FREE_OF_DELAY - 1, 64)
+        return min(longer, self._limits.max_login_delay_seconds)
+
+    def _hash(self, kind: bytes, data: bytes) -> bytes:
+        return blake2b(data, digest_size=_TAG_SIZE, key=self._key, person=kind).digest()
+
+    def _address_hash(self, networks: tuple[Network, ...]) -> bytes:
+        return self._hash(b"address", repr(networks[:1]).encode())
+
+
+def _split(hashes: bytes) -> list[bytes]:
+    return [hashes[n : n + _TAG_SIZE] for n in range(0, len(hashes), _TAG_SIZE)]

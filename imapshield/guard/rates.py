@@ -1,0 +1,101 @@
+"""Rates: `RateTable` limits how often something may happen, `RecentItems` counts what has happened recently."""
+
+import math
+import struct
+from collections.abc import Hashable
+
+from imapshield.guard.bounded_table import BoundedTable
+
+_ROUNDING = 1e-6
+"""Seconds by which sums of times may be wrong. A caller that waits exactly as long as told must succeed."""
+
+
+class RateTable:
+    """Limits the rate of each key with the generic cell rate algorithm (GCRA, ITU-T I.371).
+
+    A key has one number: the time at which everything that it has taken is used up. So `burst` may be taken at once,
+    and `per_second` in the long run.
+
+    Args:
+        per_second: how much a key may take per second.
+        burst: how much a key may take at once after a pause.
+        max_keys: the number of keys that are remembered. One more makes the table forget the key that is nearest to
+            having its whole burst again, so the key that has taken most is never the first.
+    """
+
+    def __init__(self, per_second: float, burst: float, max_keys: int) -> None:
+        self._seconds_each = 1 / per_second
+        self._burst_seconds = burst / per_second
+        self._used_until: BoundedTable[Hashable, float] = BoundedTable(max_keys, float)
+
+    def __len__(self) -> int:
+        return len(self._used_until)
+
+    def take(self, key: Hashable, now: float, cost: float = 1) -> float:
+        """Take `cost` for `key`, or nothing if that exceeds the rate.
+
+        Returns:
+            0.0 if it was taken, otherwise the seconds after which it can be taken; infinite if it exceeds the burst.
+        """
+        until = max(self._used_until.get(key, now), now) + cost * self._seconds_each
+        wait = until - now - self._burst_seconds
+        if wait <= _ROUNDING:
+            self._used_until.put(key, until)
+            return 0.0
+        return wait if cost * self._seconds_each <= self._burst_seconds else math.inf
+
+    def give_back(self, key: Hashable, now: float, cost: float = 1) -> None:
+        """Undo a `take`: what was taken has turned out not to count."""
+        until = self._used_until.get(key)
+        if until is not None:
+            self._used_until.put(key, max(now, until - cost * self._seconds_each))
+
+
+_ITEM_SIZE = 8
+_RECORD = struct.Struct(f"<{_ITEM_SIZE}sI")  # an item, and the second in which it was last added
+
+
+class RecentItems:
+    """Counts the distinct items of each key that were added in the last `seconds`.
+
+    Args:
+        seconds: how long an item counts after it was last added.
+        max_keys: the number of keys that are remembered. One more makes the table forget the key that has had the
+            fewest items for the longest time: each of `max_items` outweighs ``seconds / max_items``.
+        max_items: the number of items of one key. One more replaces the oldest.
+    """
+
+    def __init__(self, seconds: float, max_keys: int, max_items: int) -> None:
+        self._seconds = seconds
+        self._max_items = max_items
+        self._table: BoundedTable[Hashable, bytes] = BoundedTable(max_keys, self._score)
+
+    def _score(self, data: bytes) -> float:
+        last: int = _RECORD.unpack_from(data, len(data) - _RECORD.size)[1]
+        return last + self._seconds * len(data) / (_RECORD.size * self._max_items)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def add(self, key: Hashable, item: bytes, now: float) -> int:
+        """Add `item`, which has 8 bytes, or renew it. Returns the number of items of `key`."""
+        records = [record for record in self._recent(key, now) if record[0] != item]
+        records.append((item, int(now)))
+        del records[: -self._max_items]
+        self._table.put(key, b"".join([_RECORD.pack(*record) for record in records]))
+        return len(records)
+
+    def add_if_room(self, key: Hashable, item: bytes, now: float) -> int:
+        """Do what `add` does, unless that would replace another item. Then change nothing, and return 0."""
+        items = [other for other, _ in self._recent(key, now)]
+        if item not in items and len(items) >= self._max_items:
+            return 0
+        return self.add(key, item, now)
+
+    def forget(self, key: Hashable) -> None:
+        """Forget all items of `key`."""
+        self._table.pop(key)
+
+    def _recent(self, key: Hashable, now: float) -> list[tuple[bytes, int]]:
+        oldest = now - self._seconds
+        return [r for r in _RECORD.iter_unpack(self._table.get(key, b"")) if r[1] > oldest]

@@ -1,0 +1,210 @@
+"""Failed logins: which of them count, the delay that they cause, and when they ban."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.guard import login_failures
+from imapshield.guard.login_failures import FailedLogin, LoginFailures
+from imapshield.guard.verdicts import LimitReached
+from imapshield.limits import Limits
+
+HERE, THERE = "192.0.2.7", "198.51.100.7"
+BAN = LimitReached("max_failed_pairs", 10, 10)
+
+
+def new_failures(**limits: float) -> LoginFailures:
+    return LoginFailures(Limits(**limits), b"a key")  # type: ignore[arg-type]
+
+
+class FailuresCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.failures = new_failures()
+
+    def guess(
+        self, count: int, user: str = "u", address: str = HERE, now: float = 0.0, first: int = 0
+    ) -> list[FailedLogin]:
+        """Try `count` different passwords."""
+        return [
+            self.failures.failed(address, user.encode(), b"p%d" % n, now)
+            for n in range(first, first + count)
+        ]
+
+
+class FailureTests(FailuresCase):
+    def test_tenth_pair_bans(self) -> None:
+        """The tenth different password for one user bans the address; the delay doubles from the third on."""
+        results = self.guess(10)
+        self.assertEqual([r.delay for r in results], [0, 0, 1, 2, 4, 8, 15, 15, 15, 15])
+        self.assertEqual([r.banned_for for r in results], [None] * 9 + [BAN])
+
+    def test_spraying_bans(self) -> None:
+        """One password for ten users bans the address, too."""
+        results = [self.failures.failed(HERE, b"u%d" % n, b"p", 0.0) for n in range(10)]
+        self.assertEqual([r.banned_for for r in results], [None] * 9 + [BAN])
+
+    def test_ban_begins_a_new_count(self) -> None:
+        """After a ban the count of the address begins again, but the delay stays, because the network has a count."""
+        self.guess(10)
+        results = self.guess(10, first=10)
+        self.assertEqual([r.banned_for for r in results], [None] * 9 + [BAN])
+        self.assertGreater(results[0].delay, 1)
+
+    def test_the_same_pair_counts_once(self) -> None:
+        """The same pair counts once, however often it is repeated."""
+        for now in range(0, 10 * 86400, 60):
+            self.assertEqual(self.failures.failed(HERE, b"u", b"old", float(now)), FailedLogin(0.0))
+
+    def test_pairs_are_forgotten_after_a_day(self) -> None:
+        """A pair that is not repeated for a day does not count any more."""
+        self.guess(9)
+        self.assertEqual(self.guess(1, first=9, now=86401.0), [FailedLogin(0.0)])
+
+    def test_success_resets_nothing(self) -> None:
+        """A guesser who logs in to an own account between two guesses is banned by the tenth guess."""
+        for n in range(10):
+            self.failures.succeeded(HERE, b"mine")
+            result = self.guess(1, first=n)[0]
+        self.assertEqual(result.banned_for, BAN)
+
+    def test_setting(self) -> None:
+        """`max_failed_pairs` and `max_login_delay_seconds` are respected."""
+        self.failures = new_failures(max_failed_pairs=3, max_login_delay_seconds=0.5)
+        results = self.guess(3)
+        self.assertEqual([r.delay for r in results], [0, 0, 0.5])
+        self.assertEqual(results[2].banned_for, LimitReached("max_failed_pairs", 3, 3))
+
+    def test_not_an_address(self) -> None:
+        """Failures from a UNIX socket neither delay nor ban, and nobody is known there."""
+        for n in range(100):
+            self.assertEqual(self.failures.failed("local", b"u", b"%d" % n, 0.0), FailedLogin(0.0))
+        self.failures.succeeded("local", b"u")
+        self.assertFalse(self.failures.is_known("local", b"u"))
+
+
+class NetworkTests(FailuresCase):
+    def test_one_64_is_one_address(self) -> None:
+        """Ten guesses from ten addresses of one IPv6 /64 ban it."""
+        results = [
+            self.guess(1, address=f"2001:db8::{n:x}", first=n)[0].banned_for for n in range(10)
+        ]
+        self.assertEqual(results, [None] * 9 + [BAN])
+
+    def test_a_48_is_slowed(self) -> None:
+        """One guess from each /64 of a /48 is never banned; the delay grows to its maximum."""
+        results = [self.guess(1, f"u{n}", f"2001:db8:0:{n * 256:x}::1")[0] for n in range(100)]
+        self.assertEqual({r.banned_for for r in results}, {None})
+        delays = [r.delay for r in results]
+        self.assertEqual((delays[:18], delays[62:]), ([0.0] * 18, [15.0] * 38))
+        self.assertEqual(delays, sorted(delays))
+
+    def test_a_26_is_slowed(self) -> None:
+        """One guess from each address of an IPv4 /26 is delayed after a few, but nowhere else."""
+        results = [self.guess(1, f"u{n}", f"192.0.2.{n}")[0] for n in range(64)]
+        self.assertEqual((results[5].delay, results[20].delay), (0.0, 15.0))
+        self.assertEqual(self.guess(1, "other", THERE), [FailedLogin(0.0)])
+
+    def test_a_user_is_slowed(self) -> None:
+        """Guesses for one user from many networks are delayed, but not those for another user."""
+        delays = [self.guess(1, "bob", f"{n}.0.2.1", first=n)[0].delay for n in range(1, 51)]
+        self.assertEqual((delays[:6], delays[20:]), ([0.0] * 6, [15.0] * 30))
+        self.assertEqual(self.guess(1, "carol", "77.0.2.1"), [FailedLogin(0.0)])
+
+
+class KnownUserTests(FailuresCase):
+    def test_known_after_a_login(self) -> None:
+        """A user who has logged in is known at that address, and at no other."""
+        self.assertFalse(self.failures.is_known(HERE, b"u"))
+        self.failures.succeeded(HERE, b"u")
+        self.assertTrue(self.failures.is_known(HERE, b"u"))
+        self.assertFalse(self.failures.is_known(THERE, b"u"))
+        self.assertFalse(self.failures.is_known(HERE, b"v"))
+        self.failures.succeeded("2001:db8::1", b"u")
+        self.assertTrue(self.failures.is_known("2001:db8::ffff:1", b"u"))
+
+    def test_three_pairs_of_a_known_user_are_free(self) -> None:
+        """Three wrong passwords of a known user do not count for the address; the further ones do, and ban it."""
+        self.failures.succeeded(HERE, b"u")
+        results = self.guess(13)
+        self.assertEqual([r.banned_for for r in results], [None] * 12 + [BAN])
+        self.assertEqual([r.delay for r in results[:3]], [0.0, 0.0, 1.0])
+
+    def test_known_user_is_not_delayed_for_others(self) -> None:
+        """Neither guesses of others behind the same address, nor for the same user elsewhere, delay a known user."""
+        self.failures.succeeded(HERE, b"honest")
+        self.guess(9, "other")
+        for n in range(100):
+            self.guess(1, "honest", f"{n}.0.2.1", first=n)
+        self.assertEqual(self.guess(2, "honest", first=200), [FailedLogin(0.0)] * 2)
+
+    def test_known_users_are_bounded(self) -> None:
+        """A full table forgets the user who has not logged in for longest."""
+        self.patch(login_failures, "MAX_KNOWN_USERS", 3)
+        for user in (b"a", b"b", b"c", b"a", b"d"):
+            self.failures.succeeded(HERE, user)
+        known = [user for user in (b"a", b"b", b"c", b"d") if self.failures.is_known(HERE, user)]
+        self.assertEqual(known, [b"a", b"c", b"d"])
+
+    def test_addresses_of_a_user_are_bounded(self) -> None:
+        """A user is known at the 32 latest addresses, and takes no place of another user."""
+        self.failures.succeeded(HERE, b"other")
+        for n in range(100_000):
+            self.failures.succeeded(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", b"u")
+        known = sum(self.failures.is_known(f"10.1.134.{n}", b"u") for n in range(256))
+        self.assertEqual(known, 32)
+        self.assertTrue(self.failures.is_known(HERE, b"other"))
+
+    def test_known_users_can_be_restored(self) -> None:
+        """Known users can be saved one by one when they change, and restored with the same key."""
+        for address in (HERE, THERE, HERE):
+            self.failures.succeeded(address, b"u")
+        self.failures.succeeded(HERE, b"v")
+        self.assertEqual(len(self.failures.changed_users), 2)
+        saved = [
+            (user, self.failures.known_addresses(user)) for user in self.failures.changed_users
+        ]
+        restored, other_key = new_failures(), LoginFailures(Limits(), b"another key")
+        for user, addresses in [*saved, (b"short", b"12345678"), (b"12345678", b"odd"), (b"87654321", b"")]:  # fmt: skip
+            restored.restore_known(user, addresses)
+            other_key.restore_known(user, addresses)
+        self.assertTrue(restored.is_known(THERE, b"u") and restored.is_known(HERE, b"v"))
+        self.assertFalse(restored.is_known(THERE, b"v"))
+        self.assertFalse(other_key.is_known(HERE, b"v"))
+
+    def test_only_changes_are_saved(self) -> None:
+        """A login that changes nothing leaves nothing to save; a user who was dropped is empty."""
+        self.patch(login_failures, "MAX_KNOWN_USERS", 1)
+        self.failures.succeeded(HERE, b"u")
+        (user,) = self.failures.changed_users
+        self.failures.changed_users.clear()
+        self.failures.succeeded(HERE, b"u")
+        self.assertEqual(self.failures.changed_users, set())
+        self.failures.succeeded(HERE, b"v")
+        self.assertIn(user, self.failures.changed_users)
+        self.assertEqual(self.failures.known_addresses(user), b"")
+
+
+class ScramTests(FailuresCase):
+    def scram(self, count: int, user: bytes = b"u", now: float = 0.0) -> list[FailedLogin]:
+        return [self.failures.failed(HERE, user, None, now) for _ in range(count)]
+
+    def test_quick_guesser_is_banned(self) -> None:
+        """Ten failures of one user are one pair; each further one is another, so the 19th at once bans."""
+        results = self.scram(19)
+        self.assertEqual([r.banned_for for r in results], [None] * 18 + [BAN])
+
+    def test_guesser_of_many_users_is_banned(self) -> None:
+        """A failure of each of ten users bans."""
+        results = [self.scram(1, b"u%d" % n)[0].banned_for for n in range(10)]
+        self.assertEqual(results, [None] * 9 + [BAN])
+
+    def test_known_user_may_fail_more_often(self) -> None:
+        """A known user may fail every minute for a week, without a delay."""
+        self.failures.succeeded(HERE, b"u")
+        for now in range(0, 7 * 86400, 60):
+            self.assertEqual(self.scram(1, now=now), [FailedLogin(0.0)])
+
+    def test_guesses_from_many_addresses_are_slowed(self) -> None:
+        """One SCRAM guess for the same user from each /64 of a /48 is delayed."""
+        results = [
+            self.failures.failed(f"2001:db8:0:{n:x}::1", b"u", None, 0.0) for n in range(100)
+        ]
+        self.assertEqual(results[99], FailedLogin(15.0))

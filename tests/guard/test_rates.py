@@ -1,0 +1,161 @@
+"""Rates and counts of recent items: compared with simple models, and bounded."""
+
+import math
+
+from hypothesis import given, strategies
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.guard.bounded_table import BoundedTable
+from imapshield.guard.rates import RateTable, RecentItems
+
+
+class TokenBucket:
+    """The model of a `RateTable` with one key: `burst` tokens, of which `per_second` come back every second."""
+
+    def __init__(self, per_second: float, burst: float) -> None:
+        self.per_second, self.burst, self.tokens, self.last = per_second, burst, burst, 0.0
+
+    def take(self, now: float, cost: float) -> float:
+        self.tokens = min(self.burst, self.tokens + (now - self.last) * self.per_second)
+        self.last = now
+        if self.tokens + 1e-6 >= cost:
+            self.tokens -= cost
+            return 0.0
+        return math.inf if cost > self.burst else (cost - self.tokens) / self.per_second
+
+
+class RateTableTests(SynchronousTestCase):
+    @given(
+        strategies.integers(1, 20),
+        strategies.integers(1, 20),
+        strategies.lists(
+            strategies.tuples(strategies.integers(0, 40), strategies.integers(1, 25)), max_size=60
+        ),
+    )
+    def test_is_a_token_bucket(self, rate: int, burst: int, steps: list[tuple[int, int]]) -> None:
+        """A rate table permits exactly what a token bucket permits, and tells the same waiting time."""
+        table, bucket, now = RateTable(rate, burst, 10), TokenBucket(rate, burst), 0.0
+        for eighths, cost in steps:
+            now += eighths / 8
+            expected, got = bucket.take(now, cost), table.take("key", now, cost)
+            if math.isinf(expected):
+                self.assertEqual(got, expected)
+            else:
+                self.assertAlmostEqual(got, expected, 5)
+
+    @given(strategies.integers(1, 1000), strategies.integers(1, 50), strategies.floats(0, 1e8))
+    def test_waiting_as_long_as_told_is_enough(self, rate: int, burst: int, now: float) -> None:
+        """The waiting time is enough, in spite of rounding; half of it is not."""
+        table = RateTable(rate, burst, 10)
+        for _ in range(burst):
+            self.assertEqual(table.take("key", now), 0.0)
+        wait = table.take("key", now)
+        self.assertGreater(wait, 0)
+        self.assertGreater(table.take("key", now + wait / 2), 0)
+        self.assertEqual(table.take("key", now + wait), 0.0)
+
+    def test_keys_are_independent(self) -> None:
+        """What one key has taken does not concern another."""
+        table = RateTable(1, 1, 10)
+        self.assertEqual(table.take("a", 0.0), 0.0)
+        self.assertEqual(table.take("a", 0.0), 1.0)
+        self.assertEqual(table.take("b", 0.0), 0.0)
+
+    def test_give_back(self) -> None:
+        """What is given back can be taken again, but never more than the burst."""
+        table = RateTable(1, 2, 10)
+        table.give_back("a", 0.0)
+        for _ in range(3):
+            table.take("a", 0.0)
+        table.give_back("a", 0.0)
+        self.assertEqual(table.take("a", 0.0), 0.0)
+        self.assertEqual(table.take("a", 0.0), 1.0)
+        for _ in range(9):
+            table.give_back("a", 0.0)
+        self.assertEqual([table.take("a", 0.0) for _ in range(3)], [0.0, 0.0, 1.0])
+
+    def test_the_worst_key_is_not_forgotten(self) -> None:
+        """A hundred thousand new keys in a small table do not make it forget the key that has taken most."""
+        table = RateTable(1, 100, 50)
+        for _ in range(100):
+            table.take("flood", 0.0)
+        for n in range(100_000):
+            table.take(n, n / 10_000)
+        self.assertEqual(len(table), 50)
+        self.assertGreater(table.take("flood", 10.0, cost=11), 0)
+
+
+class BoundedTableTests(SynchronousTestCase):
+    @given(
+        strategies.integers(1, 5),
+        strategies.lists(
+            strategies.tuples(strategies.integers(0, 9), strategies.integers(-1, 20)), max_size=80
+        ),
+    )
+    def test_drops_the_lowest_score(self, size: int, steps: list[tuple[int, int]]) -> None:
+        """A full table drops the key with the lowest score, if scores only grow; -1 in this test removes a key."""
+        table: BoundedTable[int, float] = BoundedTable(size, float)
+        model: dict[int, float] = {}
+        for key, growth in steps:
+            if growth < 0:
+                self.assertEqual(table.pop(key), model.pop(key, None))
+                continue
+            value = model.get(key, 0.0) + growth
+            table.put(key, value)
+            if key not in model and len(model) == size:
+                lowest = min(model.values())
+                (dropped,) = set(model) - set(table)
+                self.assertEqual(model.pop(dropped), lowest)
+            model[key] = value
+            self.assertEqual({k: table.get(k) for k in table}, model)
+
+    def test_removed_keys_take_no_memory(self) -> None:
+        """Keys that are added and removed again and again leave nothing behind."""
+        table: BoundedTable[int, float] = BoundedTable(1000, float)
+        for n in range(100_000):
+            table.put(n, 1.0)
+            table.pop(n)
+        self.assertLess(len(table._heap), 200)
+
+
+class RecentItemsTests(SynchronousTestCase):
+    def test_an_item_counts_once(self) -> None:
+        """An item that is added again counts once, and counts until `seconds` after it was last added."""
+        items = RecentItems(100, 10, 5)
+        self.assertEqual(items.add("key", b"item   1", 0.0), 1)
+        self.assertEqual(items.add("key", b"item   2", 50.0), 2)
+        self.assertEqual(items.add("key", b"item   1", 90.0), 2)
+        self.assertEqual(items.add("key", b"item   3", 151.0), 2)
+        self.assertEqual(items.add("key", b"item   3", 999.0), 1)
+
+    def test_the_oldest_item_is_replaced(self) -> None:
+        """A key keeps the latest `max_items` items."""
+        items = RecentItems(100, 10, 2)
+        counts = [items.add("key", b"item%4d" % n, n) for n in (1, 2, 3, 2, 4, 3)]
+        self.assertEqual(counts, [1, 2, 2, 2, 2, 2])
+        self.assertEqual(items.add_if_room("key", b"item   4", 7), 2)
+        self.assertEqual(items.add_if_room("key", b"item   1", 8), 0)
+        self.assertEqual(items.add_if_room("key", b"item   1", 200), 1)
+
+    def test_one_item(self) -> None:
+        """A limit of one item works."""
+        items = RecentItems(100, 10, 1)
+        self.assertEqual([items.add("key", b"item%4d" % n, n) for n in (1, 2)], [1, 1])
+
+    def test_the_key_with_most_items_is_not_forgotten(self) -> None:
+        """A hundred thousand keys with one item each do not make a small table forget a key with nine."""
+        items = RecentItems(86400, 50, 10)
+        for n in range(9):
+            items.add("guesser", b"item%4d" % n, 0.0)
+        for n in range(100_000):
+            items.add(n, b"12345678", n / 10)
+        self.assertEqual(len(items), 50)
+        self.assertEqual(items.add("guesser", b"item   9", 10_000.0), 10)
+
+    def test_forget(self) -> None:
+        """A forgotten key has no items."""
+        items = RecentItems(100, 10, 5)
+        items.add("key", b"item   1", 0.0)
+        items.forget("key")
+        items.forget("other")
+        self.assertEqual(items.add("key", b"item   2", 0.0), 1)
