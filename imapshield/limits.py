@@ -81,6 +81,17 @@ class Limits:
         " of 30 bytes and values of 1024.",
     )
     preauth_literal_size: int = _preauth(4 << 10, "Size of one literal: a user name or a password.")
+    preauth_held_bytes: int = _preauth(
+        48 << 10,
+        "Bytes that the server holds for the connection at one time: the line and the literals that arrive, pending"
+        " commands and unsent responses, with about 300 bytes for each command and literal. The longest ID and 40 more"
+        " commands fit, or 100 short commands.",
+    )
+    preauth_literals: int = _preauth(
+        64,
+        "Literals of one command. LOGIN has 2, and an ID of 30 fields may have 60. Each takes memory even if it is"
+        " empty.",
+    )
     preauth_nesting: int = _preauth(1, "Nested parentheses. Only ID has any, and only one level.")
     preauth_bad_commands: int = _preauth(3, "Malformed commands. Dovecot has the same limit.")
     preauth_unsent_bytes: int = _preauth(
@@ -165,6 +176,22 @@ class Limits:
         256 << 10,
         "Bytes of the waiting commands with their literals. Without it, 100 pending APPENDs would occupy 100 temporary"
         " files.",
+    )
+    max_memory_bytes: int = _memory(
+        256 << 20,
+        "Bytes held for all connections together: lines, literals, waiting commands, unsent output. Above it, the"
+        " largest connection without a login is reset; without one, the largest of the user who holds most. A thousand"
+        " clients that all read slowly hold 100 MiB.",
+    )
+    max_user_bytes: int = _memory(
+        16 << 20,
+        "Bytes held for all connections of one user together. A literal that does not fit is refused; else the user's"
+        " largest connection is reset. Sixty APPENDs at the same time fit.",
+    )
+    max_spool_bytes: int = _memory(
+        4 << 30,
+        "Bytes of disk for the messages of APPENDs that are arriving, of all users together. A message that does not"
+        " fit is refused. One user may use as many bytes as stay free: half of them when nobody else uses any.",
     )
     append_memory_bytes: int = _memory(
         256 << 10, "Bytes of one APPEND that are kept in memory; a larger one is in a file."

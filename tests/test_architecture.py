@@ -108,7 +108,15 @@ ORDER = {
         ("dispatcher",),
     ),
     "edge": (
-        ("channel_binding", "event_reporter", "fair_queue", "peer", "spool", "write_buffer"),
+        (
+            "channel_binding",
+            "event_reporter",
+            "fair_queue",
+            "memory_share",
+            "peer",
+            "spool",
+            "write_buffer",
+        ),
         ("connection_owner",),
         ("authentication", "compress", "long_input", "write_timeout"),
         ("session_io",),

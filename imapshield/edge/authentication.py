@@ -147,6 +147,7 @@ class Authentication:
         owner.MAX_LENGTH = owner.limits.max_line_length
         owner.write_buffer.set_high_water_mark(owner.limits.max_unsent_bytes)
         owner.guard.login()
+        owner.memory.set_user(name)
         owner.restart_timeout()
         owner.reporter.logged_in(name, mechanism, self.tls)
         return cast("IAccount", account)
@@ -159,6 +160,7 @@ class Authentication:
         owner.MAX_LENGTH = owner.limits.preauth_line_length
         owner.write_buffer.set_high_water_mark(owner.limits.preauth_unsent_bytes)
         owner.guard.logout()
+        owner.memory.set_user(None)
         owner.setTimeout(owner.limits.preauth_seconds)
 
     def release_account(self) -> None:

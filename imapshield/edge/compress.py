@@ -37,6 +37,9 @@ MEMORY_LEVEL = 6
 DEFLATE_LEVEL = 6
 """zlib's default balance of speed and size."""
 
+STREAM_BYTES = 104 << 10
+"""Bytes of memory that the two streams of one connection take together."""
+
 FLUSH_MARK = b"\0\0\xff\xff"
 """The last bytes of a flush. Input without compression can begin only after a flush (RFC 8437 section 4.1)."""
 
@@ -62,6 +65,11 @@ class Inflater:
         consumed = max(0, self._position - len(FLUSH_MARK) + 1)  # a mark may be half inflated
         self._input = self._input[consumed:] + data
         self._position -= consumed
+
+    @property
+    def input_size(self) -> int:
+        """The bytes of input that are held."""
+        return len(self._input)
 
     @property
     def has_input(self) -> bool:
@@ -140,6 +148,7 @@ class InputDecoder:
     def start_inflating(self) -> None:
         """Inflate what the peer sends from now on."""
         self._inflater = Inflater()
+        self._owner.memory.inflating = STREAM_BYTES
         early = self._owner.clearLineBuffer()
         if early:  # Already compressed, by a client that did not wait for the OK.
             self.receive(early)
@@ -149,6 +158,7 @@ class InputDecoder:
         if self._inflater is None:
             return
         rest, self._inflater = self._inflater.rest(), None
+        self._owner.memory.inflating = 0
         if not self._owner.paused:
             self._owner.transport.resumeProducing()
         self._owner.receive_again(rest)
@@ -160,6 +170,7 @@ class InputDecoder:
             return
         self._bytes_in += len(data)
         self._inflater.feed(data)
+        self._owner.memory.inflating = STREAM_BYTES + self._inflater.input_size
         if not data:  # Process the bytes that were inflated before the pause first.
             self._owner.process_input(b"")
         self._inflate_later()

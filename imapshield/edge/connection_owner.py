@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from imapshield.edge.event_reporter import EventReporter
+from imapshield.edge.memory_share import MemoryShare
 from imapshield.edge.write_buffer import WriteBuffer
 from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.guard.verdicts import CommandEvent, Verdict
@@ -33,6 +34,7 @@ class ConnectionOwner(Protocol):
     guard: ConnectionGuard
     framer: Framer
     reporter: EventReporter
+    memory: MemoryShare
     write_buffer: WriteBuffer
     closed: bool
     now: Callable[[], float]

@@ -16,6 +16,7 @@ from imapshield.edge.event_reporter import publish
 from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.edge.session_io import SessionFactory
+from imapshield.guard.memory_budget import MemoryBudget
 from imapshield.limits import Limits
 from imapshield.wire import encode
 
@@ -51,6 +52,7 @@ class ShieldedIMAP4Factory(ServerFactory):
 
     Attributes:
         connections: the servers of all open connections.
+        memory_budget: what the server holds for them.
     """
 
     noisy = False
@@ -72,6 +74,7 @@ class ShieldedIMAP4Factory(ServerFactory):
         call_later = TimeoutMixin().callLater if clock is None else clock.callLater
         now = time.monotonic if clock is None else clock.seconds
         self._fair_queue = FairQueue(call_later, now, self.limits.turn_seconds)
+        self.memory_budget = MemoryBudget(self.limits)
         self._shutdown_waiters: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
@@ -89,6 +92,7 @@ class ShieldedIMAP4Factory(ServerFactory):
             observers=self.observers,
             clock=self.reactor,
             fair_queue=self._fair_queue,
+            memory_budget=self.memory_budget,
             make_session=self.make_session,
         )
         server.factory = self

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.spool import Spool
-from imapshield.errors import BadCommand
+from imapshield.errors import BadCommand, CommandRefused
 from imapshield.guard.verdicts import Disconnect, LimitReached, RejectLiteral, Reset, Verdict
 from imapshield.wire import framing
 from imapshield.wire.framing import LiteralAnnounced
@@ -26,14 +26,15 @@ class LongInput:
 
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
-        self._spool = Spool(0)
+        self._spool: Spool | None = None
         self._overlong_line: framing.OverlongLine | None = None  # the line that is being skipped
 
     def begin_literal(self, verdict: Verdict, event: LiteralAnnounced) -> bool:
         """Accept or reject the announced literal; returns whether the client waits for a continuation request."""
         owner = self._owner
-        if isinstance(verdict, RejectLiteral):
-            command = owner.framer.reject_literal(verdict.rejection, event.synchronizing)
+        rejection = self._rejection(verdict, event)
+        if rejection is not None:
+            command = owner.framer.reject_literal(rejection, event.synchronizing)
             if command is not None:
                 owner.apply_verdict(owner.guard.admit(command), command)
             elif owner.framer.literal_bytes_due:
@@ -43,11 +44,27 @@ class LongInput:
             owner.setRawMode()
         return event.synchronizing
 
+    def _rejection(
+        self, verdict: Verdict, event: LiteralAnnounced
+    ) -> BadCommand | CommandRefused | None:
+        """Return why the literal is rejected: by the guard, or because the server holds too much for the user."""
+        owner = self._owner
+        if isinstance(verdict, RejectLiteral):
+            return verdict.rejection
+        if owner.framer.rejected:  # It is skipped, and takes no memory.
+            return None
+        in_memory = owner.limits.append_memory_bytes
+        if event.size > in_memory and traits_of(event.name).carries_messages:
+            refusal = owner.memory.refuse_file(event.size, event)
+            return refusal or owner.memory.refuse_memory(in_memory, event)
+        return owner.memory.refuse_memory(event.size, event)
+
     def _new_sink(self, event: LiteralAnnounced) -> framing.LiteralSink:
-        if not traits_of(event.name).carries_messages:
+        owner = self._owner
+        if not (owner.guard.authenticated and traits_of(event.name).carries_messages):
             return framing.MemorySink()
-        if event.literals == 0:
-            self._spool = Spool(self._owner.limits.append_memory_bytes)
+        if event.literals == 0 or self._spool is None:
+            self._spool = Spool(owner.limits.append_memory_bytes, owner.memory)
         return self._spool.new_literal()
 
     def receive_literal(self, data: bytes) -> bytes | None:
@@ -80,6 +97,7 @@ class LongInput:
             owner.reporter.limit_triggered("refused", reached, event)
             rejection = BadCommand(f"Line too long: the limit is {max_length} bytes")
             self._overlong_line = framing.OverlongLine(owner.framer, line[:max_length], rejection)
+            owner.memory.skipped = max_length
             owner.receive_again(self.skip_overlong_line(line))
         else:
             text = "Disconnected: Line too long"
@@ -94,6 +112,7 @@ class LongInput:
         rest, event = overlong.feed(data)
         if event is not None:
             self._overlong_line = None
+            self._owner.memory.skipped = 0
             verdict = self._owner.guard.admit(event)
             if isinstance(event, LiteralAnnounced):
                 reject = RejectLiteral(overlong.rejection)

@@ -24,10 +24,12 @@ from imapshield.edge.compress import InputDecoder
 from imapshield.edge.event_reporter import EventReporter
 from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.long_input import LongInput
+from imapshield.edge.memory_share import MemoryShare
 from imapshield.edge.session_io import SessionFactory, SessionIO
 from imapshield.edge.write_buffer import Disconnected, WriteBuffer
 from imapshield.edge.write_timeout import WriteTimeout
 from imapshield.guard.connection_guard import ConnectionGuard
+from imapshield.guard.memory_budget import MemoryBudget
 from imapshield.guard.verdicts import CommandEvent, Disconnect, Reset, Verdict
 from imapshield.limits import Limits
 from imapshield.session.dispatcher import Dispatcher
@@ -78,6 +80,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     def reset(self) -> None:
         """Reset the connection (TCP RST). Input that was not processed yet is dropped, and no more is read."""
         self._teardown()
+        self.memory.close()
         self.transport.abortConnection()
 
     transport: Any
@@ -95,6 +98,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         observers: Iterable[events.EventObserver] = (),
         clock: IReactorTime | None = None,
         fair_queue: FairQueue | None = None,
+        memory_budget: MemoryBudget | None = None,
         make_session: SessionFactory | None = None,
     ) -> None:
         """Make a server for one connection; `portal` must be set before `connectionMade`.
@@ -107,6 +111,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             observers: called with each `events.Event`.
             clock: the clock for timeouts; by default the global reactor.
             fair_queue: shared with the other connections; by default the connection has one of its own.
+            memory_budget: shared with the other connections; by default the connection has one of its own.
             make_session: makes the session that executes the commands; by default an IMAP session on the user's
                 account.
         """
@@ -120,6 +125,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.bytes_in = 0
         self.closed = False
         self._clock = clock
+        self._memory_budget = memory_budget or MemoryBudget(limits)
         self._fair_queue = fair_queue or FairQueue(self.callLater, self.now, limits.turn_seconds)
         self._make_session = make_session or (lambda io: Dispatcher(io, limits))
         self._decoder = InputDecoder(self)
@@ -151,6 +157,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             super().dataReceived(self._long_input.skip_overlong_line(data))
             if was_literal or not self.line_mode:
                 self.restart_timeout()
+            self.memory.update()
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Handle a line longer than `MAX_LENGTH`. `line` may contain more than the line."""
@@ -223,13 +230,19 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.write_buffer = WriteBuffer(
             self.transport, self.callLater, self.schedule, limits.preauth_unsent_bytes
         )
+        self.memory = MemoryShare(self, self._memory_budget)
         self._write_timeout = WriteTimeout(self)
         self._io.identify_peer(has_input=False)
         self._session = self._make_session(self._io)
         self._runner = CommandRunner(self, self._session)
-        self.write_buffer.on_drained = self._runner.wake
+        self.write_buffer.on_flushed = self.memory.output_changed
+        self.write_buffer.on_drained = self._output_drained
         self.reporter.connection_opened()
         super().connectionMade()
+
+    def _output_drained(self) -> None:
+        self.memory.output_changed()
+        self._runner.wake()
 
     def sendServerGreeting(self) -> None:
         """Send the greeting."""
@@ -269,6 +282,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self._teardown(lost=True)
         self._write_timeout.stop()
         self._io.connection_lost()
+        self.memory.close()
         super().connectionLost(reason)
         seconds = self.now() - self._connected_at
         totals = self._runner.started, self.bytes_in, self.write_buffer.bytes_written

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from imapshield.edge.authentication import Authentication
-from imapshield.edge.compress import Deflater, InputDecoder
+from imapshield.edge.compress import STREAM_BYTES, Deflater, InputDecoder
 from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.write_buffer import Disconnected
 from imapshield.guard.verdicts import LimitReached
@@ -87,6 +87,16 @@ class SessionIO(Authentication):
     def can_compress(self) -> bool:
         """Whether COMPRESS is possible now."""
         return self._owner.write_buffer.compress is None
+
+    def check_compression(self) -> None:
+        """Refuse compression if the server holds too much for the user.
+
+        Raises:
+            CommandRefused: LIMIT.
+        """
+        refusal = self._owner.memory.refuse_memory(STREAM_BYTES)
+        if refusal is not None:
+            raise refusal
 
     def start_compression(self) -> None:
         """Compress both directions from now on (RFC 4978)."""

@@ -4,7 +4,11 @@ import tempfile
 from contextlib import suppress
 from typing import IO
 
+from imapshield.edge.memory_share import MemoryShare
 from imapshield.errors import CommandRefused
+
+FILE_BUFFER_SIZE = 8 << 10
+"""Bytes of memory that an open file takes, for Python's buffer."""
 
 
 class Spool:
@@ -15,13 +19,16 @@ class Spool:
 
     Args:
         memory: how many bytes of the literals together may be kept in memory.
+        share: records what the spool holds.
         directory: where the file is created; None is the system's directory for temporary files.
     """
 
     file: IO[bytes]
 
-    def __init__(self, memory: int, directory: str | None = None) -> None:
+    def __init__(self, memory: int, share: MemoryShare, directory: str | None = None) -> None:
         self._memory = max(1, memory)  # SpooledTemporaryFile takes 0 for no limit
+        self._share = share
+        self._in_memory = self._in_file = 0
         self._directory = directory
         self._literals = 0
 
@@ -30,12 +37,32 @@ class Spool:
         return SpooledLiteral(self)
 
     def append(self, data: bytes) -> None:
-        """Write `data` at the end; raises `CommandRefused` if the disk is full."""
+        """Write `data` at the end.
+
+        Raises:
+            CommandRefused: the disk is full, or all spools together are too large (`Limits.max_spool_bytes`).
+        """
+        self._record(len(data))
         try:
             self.file.write(data)
         except OSError:
             text = "Not enough disk space to receive this message"
             raise CommandRefused(b"OVERQUOTA", text) from None
+
+    def _record(self, more: int) -> None:
+        share, size = self._share, self._in_memory + more
+        if not self._in_file and size <= self._memory:
+            share.spooled += more
+            self._in_memory = size
+            return
+        moved = more if self._in_file else size
+        refusal = share.refuse_file(moved)
+        if refusal is not None:
+            raise refusal
+        share.hold_file_bytes(moved)
+        self._in_file += moved
+        share.spooled += FILE_BUFFER_SIZE - self._in_memory
+        self._in_memory = FILE_BUFFER_SIZE
 
     def retain(self) -> int:
         """Keep `file` open for one more literal, and return the position of this literal in the file."""
@@ -50,6 +77,9 @@ class Spool:
         """Close `file` if no other literal uses it."""
         self._literals -= 1
         if not self._literals:
+            self._share.spooled -= self._in_memory
+            self._share.hold_file_bytes(-self._in_file)
+            self._in_memory = self._in_file = 0
             with suppress(OSError):  # the disk is full, and the file still has bytes to write
                 self.file.close()
 
@@ -65,7 +95,7 @@ class SpooledLiteral:
         self.binary = False
 
     def write(self, data: bytes) -> None:
-        """Store the next bytes; raises `CommandRefused` if the disk is full."""
+        """Store the next bytes; raises `CommandRefused` as `Spool.append` does."""
         if not self._retained:
             self._retained = True
             self._start = self._spool.retain()

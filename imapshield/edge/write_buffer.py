@@ -35,6 +35,7 @@ class WriteBuffer:
         full: whether the transport holds more than the high-water mark and waits for the peer to read.
         bytes_written: how many bytes were handed to the transport, after compression.
         compress: applied to each write while it is set (RFC 4978).
+        on_flushed: called when bytes were handed to the transport.
         on_full: called when the buffer becomes full.
         on_drained: called when the transport has sent all of its data.
     """
@@ -49,6 +50,7 @@ class WriteBuffer:
         self.full = False
         self.bytes_written = 0
         self.compress: Callable[[bytes], bytes] | None = None
+        self.on_flushed: Callable[[], object] = lambda: None
         self.on_full: Callable[[], object] = lambda: None
         self.on_drained: Callable[[], object] = lambda: None
         self._transport = transport
@@ -80,6 +82,15 @@ class WriteBuffer:
             self._call_later(0, self.flush)
 
     @property
+    def unsent_bytes(self) -> int:
+        """How many bytes wait here and in the transport until the kernel takes them, after compression."""
+        transport = self._transport
+        held = sum(map(len, getattr(transport, "_appSendBuffer", ())))  # of TLS, during a handshake
+        transport = _innermost(transport)
+        held += len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
+        return self._unflushed_bytes + held + int(getattr(transport, "_tempDataLen", 0))
+
+    @property
     def flush_due(self) -> bool:
         """Whether the bytes that wait for `flush` have reached the high-water mark."""
         return self._unflushed_bytes >= self._high_water_mark
@@ -99,6 +110,7 @@ class WriteBuffer:
                 data = self.compress(data)
             self.bytes_written += len(data)
             self._transport.write(data)
+            self.on_flushed()
 
     def drain(self) -> Deferred[None]:
         """Flush, and wait until the buffer is not full and other connections have had their turn.

@@ -42,6 +42,7 @@ class ConnectionGuard:
 
     Attributes:
         authenticated: whether a user is logged in.
+        memory: about how many bytes of memory the backlog and the running command take (see `RawCommand.memory`).
         line_expected: whether the running command waits for the next line. The connection sets it.
     """
 
@@ -50,7 +51,7 @@ class ConnectionGuard:
         self.authenticated = False
         self.line_expected = False
         self._backlog: deque[RawCommand] = deque()
-        self._backlog_bytes = 0
+        self._backlog_bytes = self.memory = 0
         self._running: RawCommand | None = None
         self._incomplete = False  # a command has begun to arrive and is not complete
         self._full = False
@@ -148,6 +149,7 @@ class ConnectionGuard:
             command = command.rejected(rejection)
         self._backlog.append(command)
         self._backlog_bytes += _size(command)
+        self.memory += command.memory
         if rejection is None and traits_of(command.name).suspends_input:
             self._suspending = command
         return _ACCEPTED
@@ -185,6 +187,8 @@ class ConnectionGuard:
         rejection = self._check_nesting(event.texts)
         if rejection is not None:
             return RejectLiteral(rejection)
+        if event.literals >= self.limits.preauth_literals:
+            return RejectLiteral(BadCommand("Too many literals in one command"))
         max_size = self.limits.preauth_literal_size
         if event.size <= max_size:
             # In report-only mode the number of bytes before login is not limited, but the size of a command is.
@@ -232,6 +236,8 @@ class ConnectionGuard:
         if self._running is self._suspending:
             self._suspending = None
             self.line_expected = False
+        if self._running is not None:
+            self.memory -= self._running.memory
         self._running = None
         self._update_full()
         verdict, self._after_command = self._after_command, _ACCEPTED
@@ -295,6 +301,7 @@ class ConnectionGuard:
         for command in self._backlog:
             command.close()
         self._backlog.clear()
+        self.memory = 0
         self._final = self._final or Reset("closed", 0, 0)
 
     def _reset(self, limit: str, observed: float) -> Reset:

@@ -49,6 +49,13 @@ class Connection(Protocol):
     def can_compress(self) -> bool:
         """Whether COMPRESS is possible now."""
 
+    def check_compression(self) -> None:
+        """Refuse compression, which takes memory, if the server holds too much for the user.
+
+        Raises:
+            CommandRefused: LIMIT.
+        """
+
     def start_compression(self) -> None:
         """Deflate output and inflate input from now on (RFC 4978)."""
 

@@ -21,6 +21,12 @@ from imapshield.wire import abnf
 from imapshield.wire.commands.base import LiteralData, MemoryLiteral
 
 _NAME = re.compile(rb"(?:UID )?[A-Z0-9\-]{1,32}(?![^ ])", re.IGNORECASE)
+COMMAND_COST = 300
+"""About how many bytes of memory a command takes in addition to its octets, for the objects that describe it."""
+
+LITERAL_COST = 200
+"""About how many bytes of memory a literal takes in addition to its octets, with the text after it."""
+
 _ANNOUNCEMENT_SIZE = len("~{1234567890123456789+}")  # the longest
 _LITERAL = re.compile(rb"(~?)\{([0-9]{1,19})(\+?)\}\Z")
 
@@ -51,6 +57,15 @@ class RawCommand(NamedTuple):
     def close(self) -> None:
         """Close the literals of this command."""
         _close_literals(self.parts)
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes of memory the command takes, without literals in a `Spool`, which counts them itself."""
+        held = COMMAND_COST + (self.octets if self.parts else len(self.tag or b""))
+        for part in self.parts:
+            if isinstance(part, MemoryLiteral):
+                held += LITERAL_COST + part.size
+        return held
 
     @property
     def has_uid_prefix(self) -> bool:
@@ -129,7 +144,9 @@ class MemorySink:
 class Framer:
     """Puts the commands of one connection together.
 
-    `inside` says whether a command has begun and is not complete.
+    Attributes:
+        inside: whether a command has begun and is not complete.
+        memory: as `RawCommand.memory`, of the command that has begun. An accepted literal counts with its whole size.
     """
 
     def __init__(self) -> None:
@@ -146,6 +163,12 @@ class Framer:
         self._binary = False
         self._rejection: BadCommand | CommandRefused | None = None
         self.inside = False
+        self.memory = 0
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the command that has begun is rejected, so that the rest of it is skipped."""
+        return self._rejection is not None
 
     @property
     def literal_bytes_due(self) -> int:
@@ -157,6 +180,7 @@ class Framer:
         self._octets += len(line) + 2
         if not self.inside:
             self.inside = True
+            self.memory = COMMAND_COST
             tag, space, rest = line.partition(b" ")
             if abnf.TAG.fullmatch(tag) is not None:
                 self._tag = tag
@@ -173,6 +197,7 @@ class Framer:
         text = line[: literal.start()]
         if self._rejection is None:
             self._parts.append(text)
+            self.memory += len(text) + LITERAL_COST
         self._binary = bool(literal[1])
         self._literal_remaining = int(literal[2])
         return LiteralAnnounced(
@@ -193,6 +218,8 @@ class Framer:
             True if the literal comes next; False if it is empty, so that the next line comes next.
         """
         self._sink = sink if self._rejection is None else _NullSink()
+        if type(self._sink) is MemorySink:
+            self.memory += self._literal_remaining
         if self._literal_remaining:
             return True
         self._finish_literal()
@@ -208,7 +235,7 @@ class Framer:
             client that does not wait has sent the literal already. It is skipped, None is returned, and the rejected
             command follows with the command's last line.
         """
-        self._rejection = self._rejection or rejection
+        self._reject(rejection)
         if synchronizing:
             return self._complete(b"")
         self._sink = _NullSink()
@@ -234,13 +261,20 @@ class Framer:
             sink.write(content)
         except (BadCommand, CommandRefused) as rejection:
             sink.discard()
-            self._rejection = self._rejection or rejection
+            self._reject(rejection)
             self._sink = _NullSink()
         self._literal_octets += len(content)
         if self._literal_remaining:
             return None
         self._finish_literal()
         return rest
+
+    def _reject(self, rejection: BadCommand | CommandRefused) -> None:
+        """Reject the command that has begun, and release what it holds: only its tag is needed."""
+        self._rejection = self._rejection or rejection
+        _close_literals(self._parts)
+        self._parts = []
+        self.memory = COMMAND_COST
 
     def discard(self) -> None:
         """Release what an unfinished command holds; for the end of the connection."""

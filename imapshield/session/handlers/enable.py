@@ -44,4 +44,5 @@ async def compress(session: Session, command: Compress) -> Response:
         raise BadCommand("Unknown compression algorithm; use DEFLATE")
     if not session.io.can_compress:
         raise BadCommand("Compression is already active", b"COMPRESSIONACTIVE")
+    session.io.check_compression()
     return Response(ok("Begin compression now"), AfterResponse.START_COMPRESSION)
