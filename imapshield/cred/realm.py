@@ -7,11 +7,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import Interface, implementer
@@ -24,6 +25,8 @@ from imapshield.mailbox.values import Namespace
 from imapshield.maildir.store import MaildirStore
 from imapshield.maildir.watch import DirectoryWatcher
 from imapshield.maildir.worker import SerialWorker
+
+T = TypeVar("T")
 
 THREADS = 4
 MAX_IDLE_ACCOUNTS = 100
@@ -80,7 +83,8 @@ class MaildirRealm:
         mail_root: a directory or a pattern (`MailRoot`).
         reactor: an `IReactorThreads`; the realm adds a trigger that stops its threads when the reactor stops.
         pool: the threads for disk access; by default four threads of the realm.
-        change_notifier: reports mail that is delivered while clients are in IDLE; by default a `DirectoryWatcher`.
+        change_notifier: reports mail that is delivered while clients are in IDLE; by default a `DirectoryWatcher`, of
+            which each user has a share.
         max_idle_accounts: the maximum number of accounts that stay open without a session.
         open_store: returns the store for the path of a Maildir; by default a `MaildirStore`.
         optional_interfaces: the optional account interfaces that the stores of `open_store` support.
@@ -114,7 +118,9 @@ class MaildirRealm:
         self.mail_root = MailRoot(mail_root)
         self.index_root = None if index_root is None else MailRoot(index_root)
         self._follow_symlinks = follow_symlinks
-        self._notifier: ChangeNotifier = change_notifier or DirectoryWatcher(reactor)
+        self._notifier: ChangeNotifier = change_notifier or DirectoryWatcher(
+            reactor, self._run_in_thread
+        )
         self._reactor = reactor
         self._pool = pool or ThreadPool(0, THREADS, "maildir")
         self._started = self._closed = False
@@ -180,12 +186,19 @@ class MaildirRealm:
                 user,
                 lambda: self._open_account(maildir, index),
                 SerialWorker(self._pool, self._reactor),
-                change_notifier=self._notifier,
+                change_notifier=self._notifier_of(user),
                 on_idle=self._account_idle,
                 optional_interfaces=self._optional_interfaces,
                 namespace=self._namespace,
             )
         return account
+
+    def _run_in_thread(self, function: Callable[[], T]) -> Deferred[T]:
+        return deferToThreadPool(self._reactor, self._pool, function)
+
+    def _notifier_of(self, user: str) -> ChangeNotifier:
+        notifier = self._notifier
+        return notifier.for_user(user) if isinstance(notifier, DirectoryWatcher) else notifier
 
     def _account_idle(self, account: StoreAccount) -> None:
         """Keep an account open without sessions. If there are too many, close the one that is idle for longest."""

@@ -6,7 +6,7 @@
 Rules
 -----
 * Methods are called on the reactor's thread and must not block. Each awaiting method takes at most one thread hop;
-  `INotify.watch_mailboxes` takes one for each mailbox.
+  `INotify.watch_mailboxes` takes one for some hundreds of mailboxes.
 * UIDs of arguments are distinct and in ascending order.
 * Failures are `errors.StoreError`, as in `storage`. Methods that have the name of an `IStore` method have its meaning
   and its errors too; the docstrings below give the differences.

@@ -8,6 +8,7 @@ Rules
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from imapshield.errors import BadMailboxName, NoSuchMailbox
@@ -108,6 +109,15 @@ class PrefixedStore:
         """Return the key of a mailbox."""
         key: int = self._store.mailbox_key(self._existing(name))
         return key
+
+    def mailbox_paths(self, names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Return the directories of mailboxes."""
+        own_names = {}
+        for name in names:
+            with suppress(NoSuchMailbox):
+                own_names[self._existing(name)] = name
+        found = self._store.mailbox_paths(list(own_names))
+        return {own_names[name]: paths for name, paths in found.items()}
 
     def open(self, name: str, claim_recent: bool) -> values.OpenedMailbox:
         """Open a mailbox."""

@@ -56,13 +56,20 @@ class Worker(Protocol):
 class ChangeNotifier(Protocol):
     """Notifies about changes to directories of the file system, such as mail that another program delivers."""
 
-    def watch(self, paths: Sequence[str], callback: Callable[[], object]) -> Subscription:
+    def watch(
+        self, paths: Sequence[str], callback: Callable[[], object], *, must_notify: bool = True
+    ) -> Subscription:
         """Call `callback`, on the reactor's thread, whenever one of the directories `paths` may have changed.
 
         Notifications may be late, combined or unnecessary: the receiver polls the store and finds out what changed.
 
         If `callback` returns a coroutine or a Deferred, the notifier runs it, and does not call `callback` again before
         it has ended.
+
+        Args:
+            paths: the directories.
+            callback: the function to call.
+            must_notify: whether to call it once in any case, because the caller has looked at the directories before.
         """
 
 
@@ -307,6 +314,12 @@ class IStore(Interface):
 
     def watch_paths(key: int) -> Sequence[str]:
         """Return the directories of the file system that change when messages arrive or leave. There may be none."""
+
+    def mailbox_paths(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Return what `watch_paths` returns for those of the mailboxes `names` that have directories, by name.
+
+        It opens no mailbox: NOTIFY asks for thousands of them.
+        """
 
     def close() -> None:
         """Release all resources. The store is not used afterwards."""

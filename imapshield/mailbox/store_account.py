@@ -3,7 +3,7 @@
 Rules
 -----
 * Every awaiting method makes one call in the worker, so a command costs one thread hop. `watch_mailboxes` makes one
-  call for each mailbox.
+  call for `MAILBOXES_PER_CALL` mailboxes, and other connections are served between these calls.
 * Results are applied to the columns of open mailboxes on the reactor's thread. Listeners of a mailbox are notified
   before the method that caused the change returns.
 """
@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 MAX_UNUSED_MAILBOXES = 8
 """Mailboxes of an account whose columns are kept after the last session left: most clients return to the same few."""
+
+MAILBOXES_PER_CALL = 200
+"""Mailboxes that are watched for NOTIFY at once: two milliseconds of the reactor's thread."""
 
 
 @implementer(IAccount, INotify, ICatenate)
@@ -109,15 +112,20 @@ class StoreAccount:
     async def watch_mailboxes(self, names: Iterable[str]) -> None:
         if self.change_notifier is None:
             return
-        for name in set(names) - set(self._watches):
+        wanted = [name for name in names if name not in self._watches]
+        for start in range(0, len(wanted), MAILBOXES_PER_CALL):
+            part = wanted[start : start + MAILBOXES_PER_CALL]
             try:
-                paths = await self.run(partial(_watch_paths, name=name))
-            except StoreError:  # The mailbox is unreadable or deleted. SELECT reports the error.
-                continue
-            if self._listeners and name not in self._watches:
-                self._watches[name] = self.change_notifier.watch(
-                    list(paths), partial(self.notify_listeners, "messages", name)
-                )
+                found = await self.run(partial(_mailbox_paths, names=part))
+            except StoreError:  # the next command that uses the store reports it
+                return
+            for name, paths in found.items():
+                if self._listeners and name not in self._watches:
+                    self._watches[name] = self.change_notifier.watch(
+                        list(paths),
+                        partial(self.notify_listeners, "messages", name),
+                        must_notify=False,
+                    )
 
     def notify_listeners(
         self, kind: str, name: str, old: str = "", entries: Sequence[bytes] = ()
@@ -254,8 +262,9 @@ class StoreAccount:
             del self._open[mailbox.key]
 
 
-def _watch_paths(store: IStore, name: str) -> Sequence[str]:
-    return store.watch_paths(store.mailbox_key(name))
+def _mailbox_paths(store: IStore, names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    paths: Mapping[str, Sequence[str]] = store.mailbox_paths(names)
+    return paths
 
 
 def _changes_or_none(mailbox: StoreMailbox, store: IStore) -> Delta | None:

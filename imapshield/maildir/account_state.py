@@ -2,11 +2,11 @@
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 
-from imapshield.errors import QuotaExceeded, StoreIOError
+from imapshield.errors import NoSuchMailbox, QuotaExceeded, StoreIOError
 from imapshield.mailbox.values import Quota
 from imapshield.maildir import filename, files
 from imapshield.maildir.entry import Ownership
@@ -176,6 +176,18 @@ class AccountState:
         """Return the directories that change when another program changes the mailbox."""
         path = os.fsdecode(self.folder(key).path)
         return path + "/new", path + "/cur"
+
+    def mailbox_paths(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Return the directories of mailboxes, as `watch_paths` does, without opening a folder."""
+        found = {}
+        for name in names:
+            with suppress(NoSuchMailbox):
+                folder = self.folders.existing_name(name)
+                path = os.fsdecode(
+                    os.path.join(self.folders.root, folder) if folder else self.folders.root
+                )
+                found[name] = path + "/new", path + "/cur"
+        return found
 
     def usage(self) -> Quota:
         """Return usage and limits, as the index has them.

@@ -143,6 +143,7 @@ class MaildirStore:
     open = _operation(sync.open_mailbox)
     changes = _operation(sync.changes)
     watch_paths = _operation(AccountState.watch_paths)
+    mailbox_paths = _operation(AccountState.mailbox_paths)
 
     status = _operation(mailbox_status.status)
     sizes = _operation(mailbox_status.sizes)

@@ -29,6 +29,9 @@ MAX_PENDING_EVENTS = 1000
 One more is a NOTIFICATIONOVERFLOW (RFC 5465 section 5.8).
 """
 
+NAMES_PER_TURN = 500
+"""Mailbox names that are compared with the event groups before other connections run."""
+
 
 class NotifySubscription:
     """The events that a client has subscribed to with NOTIFY SET, and the responses that are pending for them.
@@ -53,6 +56,7 @@ class NotifySubscription:
         self._events: list[AccountEvent] = []
         self._overflowed = False
         self._active = True
+        self._is_watching = self._must_watch_again = False
         self._background = BackgroundSender(session, self._send_pending)
         self.selected = next((g for g in groups if g.filter.is_selected and g.events), None)
 
@@ -81,13 +85,33 @@ class NotifySubscription:
         return frozenset().union(*events) if all(events) else frozenset()
 
     async def _watch_mailboxes(self) -> None:
-        """Watch the file system for new mail in all mailboxes with MessageNew events."""
-        account = self._session.account
+        """Watch the file system for new mail in all mailboxes with MessageNew events.
+
+        A thousand CREATEs make it look for new mailboxes a few times, because each look lists all mailboxes.
+        """
+        self._must_watch_again = True
+        if self._is_watching:
+            return
+        self._is_watching = True
         try:
-            names = [info.name for info in await account.mailboxes() if info.selectable]
+            while self._must_watch_again and self._active:
+                self._must_watch_again = False
+                await self._watch_present_mailboxes()
         except StoreError:  # the next command that uses the store reports it
             return
-        await INotify(account).watch_mailboxes([n for n in names if MESSAGE_NEW in self.events(n)])
+        finally:
+            self._is_watching = False
+
+    async def _watch_present_mailboxes(self) -> None:
+        account = self._session.account
+        names = [info.name for info in await account.mailboxes() if info.selectable]
+        wanted: list[str] = []
+        for start in range(0, len(names), NAMES_PER_TURN):
+            if start:
+                await self._session.io.drain()
+            part = names[start : start + NAMES_PER_TURN]
+            wanted += [name for name in part if MESSAGE_NEW in self.events(name)]
+        await INotify(account).watch_mailboxes(wanted)
 
     def on_event(self, event: AccountEvent) -> None:
         """Make the response to an event of the account pending; a listener of `mailbox.account_api.INotify`."""

@@ -354,6 +354,9 @@ class MemoryStore:
         self._by_key(key)
         return ()
 
+    def mailbox_paths(self, names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        return {}
+
     def close(self) -> None:
         """Do nothing: the store holds no files."""
 

@@ -58,6 +58,16 @@ class PrefixedStoreTests(SynchronousTestCase):
             (names["Mail"], names["Mail/a"], names["Mail/a/Sent"]), (False, False, True)
         )
 
+    def test_directories_have_the_names_with_the_prefix(self) -> None:
+        """The directories of mailboxes are found by the names that clients see."""
+        self.patch(
+            self.inner, "mailbox_paths", lambda names: {name: [f"/{name}"] for name in names}
+        )
+        self.assertEqual(
+            self.store.mailbox_paths(["INBOX", "INBOX/Sent", "Sent"]),
+            {"INBOX": ["/INBOX"], "INBOX/Sent": ["/Sent"]},
+        )
+
     def test_other_names_are_no_mailboxes(self) -> None:
         """A name without the prefix cannot be created, and INBOX has only one name."""
         for name in (

@@ -1,14 +1,15 @@
 """Sessions that share an account do not interfere while one of them waits for the worker."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.deltas import Change, Delta
-from imapshield.mailbox.store_account import StoreAccount
+from imapshield.mailbox.store_account import MAILBOXES_PER_CALL, StoreAccount
 from imapshield.mailbox.values import AccountEvent, NewMessage, OpenedMailbox
 from imapshield.testing.in_process import MAIL, NOW, InlineWorker, SlowWorker
 from imapshield.testing.memory_store import MemoryStore
@@ -33,6 +34,28 @@ class StoreAccountTests(SynchronousTestCase):
         self.assertIs(self.successResultOf(reopened)[0], mailbox)
         self.worker.step()
         self.successResultOf(shut_down)
+
+    def test_thousands_of_mailboxes_are_watched_in_a_few_calls(self) -> None:
+        """NOTIFY on 9,000 mailboxes takes one call of the store for some hundreds, between which others have a turn."""
+        watched: list[str] = []
+
+        class Notifier:
+            def watch(self, paths: list[str], *_: object, must_notify: bool) -> Any:
+                watched.append(paths[0])
+                assert not must_notify
+                return SimpleNamespace(stop=lambda: None)
+
+        store: Any = MemoryStore(lambda: NOW)
+        self.patch(store, "mailbox_paths", lambda names: {name: [name] for name in names})
+        account = StoreAccount("alice", lambda: store, self.worker, cast("Any", Notifier()))
+        account.add_listener(lambda event: None)
+        names = [str(i) for i in range(9000)]
+        watching = Deferred.fromCoroutine(account.watch_mailboxes(names))
+        steps = 0
+        while not watching.called:
+            self.worker.step()
+            steps += 1
+        self.assertEqual((steps, watched), (9000 // MAILBOXES_PER_CALL, names))
 
     def test_recent_is_not_claimed_by_a_poll(self) -> None:
         r"""Polls of an EXAMINEd mailbox, and QRESYNC, neither report nor give away the \Recent of new messages."""

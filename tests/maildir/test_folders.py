@@ -283,6 +283,26 @@ class FolderTests(DiskTestCase):
             os.close(parent)
         os.close(fd)
 
+    def test_watching_mailboxes_neither_opens_nor_indexes_them(self) -> None:
+        """The directories of mailboxes are known without an index row; names of no mailbox have none."""
+        self.store.create("a/b", ())
+        self.store.create("c", ())
+        rows = self.store._account.index.db.execute("SELECT count(*) FROM mailbox").fetchone()
+        os.makedirs(self.root + "/.new/cur")
+        found = self.store.mailbox_paths(["INBOX", "a/b", "new", "c\0"])
+        self.assertEqual(
+            dict(found),
+            {
+                "INBOX": (self.root + "/new", self.root + "/cur"),
+                "a/b": (self.root + "/.a.b/new", self.root + "/.a.b/cur"),
+                "new": (self.root + "/.new/new", self.root + "/.new/cur"),
+            },
+        )
+        key = self.store.mailbox_key("a/b")
+        self.assertEqual(self.store.watch_paths(key), found["a/b"])
+        after = self.store._account.index.db.execute("SELECT count(*) FROM mailbox").fetchone()
+        self.assertEqual(after, rows)
+
     def test_deep_directories_are_removed(self) -> None:
         """DELETE, and the removal of stale files, remove directories of any depth with few descriptors."""
         self.store.create("A", ())

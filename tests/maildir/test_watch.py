@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Never
+import struct
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.runtime import platform
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.maildir.watch import GATHER_SECONDS, POLL_SECONDS, DirectoryWatcher, Watch
+from imapshield.maildir.watch import (
+    GATHER_SECONDS,
+    MAX_POLLED,
+    MAX_POLLED_PER_USER,
+    POLL_SECONDS,
+    DirectoryWatcher,
+    Watch,
+    WatchShares,
+)
 
 
-def no_inotify(reactor: object) -> None:
+def no_inotify(*args: object) -> None:
     return None
 
 
 class PollTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.watcher = DirectoryWatcher(self.clock, no_inotify)
+        self.watcher = DirectoryWatcher(self.clock, make_inotify=no_inotify)
         self.folder = os.path.abspath(self.mktemp())
         os.makedirs(self.folder)
         self.calls: list[float] = []
@@ -75,7 +87,7 @@ class PollTests(SynchronousTestCase):
         self.assertEqual(self.calls, [])
         other.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual((self.watcher._watches_by_path, self.watcher._watches), ({}, set()))
+        self.assertEqual((self.watcher._watches_by_path, self.watcher._watches), ({}, {}))
 
     def test_notifications_are_combined(self) -> None:
         """Many notifications in a short time cause one callback."""
@@ -105,6 +117,70 @@ class PollTests(SynchronousTestCase):
         watch.notify()
         self.clock.advance(GATHER_SECONDS)
         self.assertEqual(len(running), 3)
+
+    def test_poll_runs_in_a_thread(self) -> None:
+        """stat() is called in a thread, and while one poll waits for the disk, there is no other one."""
+        polls: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+        def run_in_thread(function: Callable[[], Any]) -> Deferred[Any]:
+            polls.append((function, Deferred()))
+            return polls[-1][1]
+
+        watcher = DirectoryWatcher(self.clock, run_in_thread, no_inotify)
+        watcher.watch([self.folder], self.callback, must_notify=False)
+        self.change()
+        self.advance()
+        self.advance()
+        self.assertEqual((len(polls), self.calls), (1, []))
+        function, done = polls[0]
+        done.callback(function())
+        self.clock.advance(GATHER_SECONDS)
+        self.assertEqual(len(self.calls), 1)
+        self.advance()
+        self.assertEqual(len(polls), 2)
+        watcher.stop()
+        polls[1][1].callback(polls[1][0]())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_failed_poll_does_not_end_polling(self) -> None:
+        """After a poll that failed there is another one."""
+        results: list[Deferred[Any]] = [fail(OSError()), succeed([[None]])]
+        watcher = DirectoryWatcher(self.clock, lambda _: results.pop(0), no_inotify)
+        watcher.watch([self.folder], self.callback, must_notify=False)
+        self.advance()
+        self.advance()
+        self.assertEqual((len(self.calls), results), (1, []))
+        watcher.stop()
+
+    def test_user_with_many_directories_delays_no_other(self) -> None:
+        """A user's directories beyond the limit of a poll are polled later, and those of other users at each poll."""
+        count = 3 * MAX_POLLED_PER_USER // 2
+        for i in range(count):
+            self.watcher.watch([f"{self.folder}/{i}"], self.callback, "many")
+        own: list[str] = []
+        self.watcher.for_user("few").watch([self.folder], lambda: own.append("x"))
+        self.advance()
+        self.assertEqual((len(self.calls), len(own)), (MAX_POLLED_PER_USER, 1))
+        self.advance()
+        self.assertEqual(len(self.calls), count)
+        self.change()
+        self.advance()
+        self.assertEqual(len(own), 2)
+        self.watcher.stop()
+
+    def test_users_take_turns_if_a_poll_has_no_room_for_all(self) -> None:
+        """With more directories than a poll has room for, each user is polled in one of the next polls."""
+        polled: Counter[str] = Counter()
+        users = MAX_POLLED // MAX_POLLED_PER_USER + 4
+        for i in range(users * MAX_POLLED_PER_USER):
+            name = str(i % users)
+            self.watcher.watch([f"{self.folder}/{i}"], partial(polled.update, [name]), name)
+        self.advance()
+        self.assertEqual(set(polled.values()), {MAX_POLLED_PER_USER})
+        self.assertEqual(len(polled), MAX_POLLED // MAX_POLLED_PER_USER)
+        self.advance()
+        self.assertEqual(len(polled), users)
+        self.watcher.stop()
 
     def test_directories_are_polled_without_inotify(self) -> None:
         """If the reactor or the system does not support inotify, directories are polled."""
@@ -163,14 +239,17 @@ if platform.isLinux():
             self.read()
             self.assertEqual(self.calls, [self.folders[0]])
             second.stop()
-            (notifier,) = self.reactor.readers
-            self.assertEqual(len(notifier._watchpaths), 1)
             self.change(self.folders[0])
             self.read()
             self.assertEqual(self.calls, [self.folders[0]])
+            (notifier,) = self.reactor.readers
+            self.reactor.advance(POLL_SECONDS)
+            self.assertEqual(len(notifier), 1)
+            self.watcher.stop()
+            self.assertEqual(self.reactor.readers, set())
 
         def test_removed_directory_keeps_other_watches(self) -> None:
-            """Twisted closes its INotify when a watched directory is removed; the other directories get a new one."""
+            """A watched directory that is removed and made again causes callbacks, and so do the other directories."""
             first, _ = self.watch(0), self.watch(1)
             shutil.rmtree(self.folders[0])
             self.read()
@@ -179,19 +258,58 @@ if platform.isLinux():
             self.change(self.folders[1])
             self.read()
             self.assertEqual(self.calls, [self.folders[1]])
+            os.makedirs(self.folders[0])
+            self.reactor.pump([POLL_SECONDS, GATHER_SECONDS + 0.001])
+            del self.calls[:]
+            self.change(self.folders[0])
+            self.read()
+            self.assertEqual(self.calls, [self.folders[0]])
             first.stop()
+
+        def test_watches_are_shared(self) -> None:
+            """A user gets no more inotify watches than the share; stopped watches are available again."""
+            watcher = DirectoryWatcher(self.reactor, shares=WatchShares(4, 2))
+            paths = [os.path.join(self.folders[0], str(i)) for i in range(6)]
+            for path in paths:
+                os.makedirs(path)
+            watches = [
+                watcher.watch([path], lambda: None, "ab"[i // 3]) for i, path in enumerate(paths)
+            ]
+            (inotify,) = self.reactor.readers
+            self.assertEqual([path in inotify for path in paths], [True, True, False] * 2)
+            watches[0].stop()
+            self.reactor.advance(POLL_SECONDS)
+            watcher.watch(paths[2:3], lambda: None, "a")
+            self.assertIn(paths[2], inotify)
+            watcher.stop()
+
+        def test_overflow_notifies_every_watch(self) -> None:
+            """If the kernel has dropped events, every watch is notified."""
+            self.watch(0)
+            self.watch(1)
+            self.patch(os, "read", lambda fd, size: struct.pack("iIII", -1, 0x4000, 0, 0))
+            self.read()
+            self.assertEqual(self.calls, self.folders)
+
+        def test_two_names_of_one_directory_are_watched(self) -> None:
+            """A directory that is watched under two names causes callbacks for both until both are stopped."""
+            link = self.folders[0] + "-link"
+            os.symlink(self.folders[0], link)
+            self.watch(0)
+            other = self.watcher.watch([link], lambda: self.calls.append(link))
+            self.change(self.folders[0])
+            self.read()
+            self.assertEqual(sorted(self.calls), [self.folders[0], link])
+            other.stop()
+            self.reactor.pump([POLL_SECONDS, GATHER_SECONDS + 0.001])
+            del self.calls[:]
+            self.change(self.folders[0])
+            self.read()
+            self.assertEqual(self.calls, [self.folders[0]])
 
         def test_directories_are_polled_without_free_watches(self) -> None:
             """If the user has no free inotify watches, directories are polled."""
-            from twisted.internet.inotify import INotifyError
-
-            class FullINotify:
-                def watch(self, *args: object, **kwargs: object) -> Never:
-                    raise INotifyError("no watches left")
-
-                def loseConnection(self) -> None: ...
-
-            watcher = DirectoryWatcher(self.reactor, lambda reactor: FullINotify())
+            watcher = DirectoryWatcher(self.reactor, shares=WatchShares(0, 0))
             watch = watcher.watch([self.folders[0]], lambda: self.calls.append("called"))
             self.reactor.pump([POLL_SECONDS, GATHER_SECONDS + 0.001])
             self.assertEqual(self.calls, ["called"])

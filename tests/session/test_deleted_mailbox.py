@@ -113,7 +113,7 @@ class DeletedFolderTests(SessionTestCase):
             open_store=lambda: MaildirStore(self.root, now=time.time, log_warning=warnings.append)
         )
         self.server = Server(realm=realm)
-        watcher = DirectoryWatcher(self.server.clock, lambda _: None)
+        watcher = DirectoryWatcher(self.server.clock, make_inotify=lambda *_: None)
         self.addCleanup(watcher.stop)
         account: Any = realm.account()
         account.change_notifier = watcher

@@ -335,7 +335,13 @@ class NotifyTests(SessionTestCase):
         stopped: list[str] = []
 
         class ChangeNotifier:
-            def watch(self, paths: Sequence[str], callback: Callable[[], object]) -> "Subscription":
+            def watch(
+                self,
+                paths: Sequence[str],
+                callback: Callable[[], object],
+                *,
+                must_notify: bool = True,
+            ) -> "Subscription":
                 on_change[paths[0]] = callback
                 return Subscription(paths[0])
 
@@ -350,6 +356,11 @@ class NotifyTests(SessionTestCase):
         account.change_notifier = ChangeNotifier()
         store = account._store
         self.patch(store, "watch_paths", lambda key: [f"folder{key}"])
+        self.patch(
+            store,
+            "mailbox_paths",
+            lambda names: {name: [f"folder{store.mailbox_key(name)}"] for name in names},
+        )
         self.client(b"s SELECT bar")
         self.client(b"a NOTIFY SET (personal (MessageNew MessageExpunge))")
         self.client(b"u UNSELECT")
