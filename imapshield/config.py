@@ -8,11 +8,12 @@ Rules
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
+from imapshield.guard.networks import THIS_MACHINE, parse_network
 from imapshield.limits import Limits
 
 DEFAULT_LISTEN = "tcp:1143:interface=127.0.0.1"
@@ -22,9 +23,9 @@ SEPARATORS = "/.^_|:~-"
 
 _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("mail-root", "index-root", "separator", "prefix"), str),
-    **dict.fromkeys(("certificate", "key", "backlog"), str),
+    **dict.fromkeys(("certificate", "key", "backlog", "state", "ban-command"), str),
     **dict.fromkeys(("strict-backlog", "report-only", "verbose", "follow-symlinks"), bool),
-    **dict.fromkeys(("listen", "auth", "limit"), list),
+    **dict.fromkeys(("listen", "auth", "limit", "proxy", "trust"), list),
 }
 _TYPE_NAMES = {str: "a string", bool: "true or false", list: "a list of strings"}
 
@@ -53,6 +54,10 @@ class Settings:
         certificate: path of a PEM file with the certificate and its chain; None disables STARTTLS.
         key: path of a PEM file with the private key; by default it is in the file `certificate`.
         verbose: also log connections that never log in.
+        proxy: the networks of proxies, whose connections begin with a PROXY header.
+        trust: the networks without rates and bans.
+        state: path of the file that keeps bans over a restart; "none" for no file, None for the default.
+        ban_command: path of a program that is called for each ban, or None.
         limits: the limits, with the changes of the operator.
     """
 
@@ -66,6 +71,10 @@ class Settings:
     certificate: str | None = None
     key: str | None = None
     verbose: bool = False
+    proxy: tuple[str, ...] = ()
+    trust: tuple[str, ...] = THIS_MACHINE
+    state: str | None = None
+    ban_command: str | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -95,6 +104,10 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         certificate=options.get("certificate"),
         key=options.get("key"),
         verbose=options.get("verbose", False),
+        proxy=_networks("proxy", options.get("proxy", ())),
+        trust=_networks("trust", options.get("trust", THIS_MACHINE)),
+        state=options.get("state"),
+        ban_command=options.get("ban-command"),
         limits=Limits(**limits),
     )
     if settings.mail_root is not None and not settings.auth:
@@ -107,6 +120,20 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
         raise ConfigError("--key needs --certificate: add --certificate PEM")
     _check_names(settings.separator, settings.prefix)
     return settings
+
+
+def _networks(option: str, given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the networks of an option: separated by commas, or as a list; "none" is no network."""
+    texts = given.split(",") if isinstance(given, str) else given
+    networks = tuple(text.strip() for text in texts)
+    if networks == ("none",):
+        return ()
+    for network in networks:
+        try:
+            parse_network(network)
+        except ValueError as error:
+            raise ConfigError(f"--{option}: {error}") from None
+    return networks
 
 
 def _check_names(separator: str, prefix: str) -> None:
@@ -155,7 +182,7 @@ def _option_value(name: str, value: object) -> object:
         return str(value)
     if value == "":
         raise ConfigError(f"{name} needs a value")
-    if name in ("listen", "auth") and isinstance(value, str):
+    if name in ("listen", "auth", "proxy", "trust") and isinstance(value, str):
         return [value]
     expected = _TOML_TYPES[name]
     items = value if isinstance(value, list) else ()

@@ -87,6 +87,21 @@ class LimitTriggered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AddressBanned(Event):
+    """An address was banned: its connections without a login are reset, and further ones closed before the greeting.
+
+    Attributes:
+        network: the address, or for IPv6 its /64, such as ``2001:db8::/64``.
+        limit: the name of the limit that caused the ban.
+        seconds: the duration of the ban.
+    """
+
+    network: str
+    limit: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class CommandFailed(Event):
     """An exception that is not one of `errors`: a bug.
 

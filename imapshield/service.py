@@ -55,6 +55,8 @@ class ShieldService(Service):
         periodic: called every `SUMMARY_SECONDS` seconds.
         clock: an `IReactorTime`.
         max_connections: the maximum number of connections, each of which needs an open file.
+        on_open_files: called with the number of files that the system permits the process to open, or None.
+        on_port: called with each port when it listens.
         on_listening: called, while the process may still be root, with (endpoint description, address) of each port.
     """
 
@@ -64,6 +66,8 @@ class ShieldService(Service):
     periodic: Callable[[], object]
     clock: Any
     max_connections: int = 0
+    on_open_files: Callable[[int | None], object] = lambda _: None
+    on_port: Callable[[Any], object] = lambda _: None
     on_listening: Callable[[Sequence[tuple[str, str]]], object] | None = None
     _ports: list[tuple[str, Any]] | None = field(default=None, init=False)
     _log = Logger(namespace="imapshield")
@@ -79,7 +83,7 @@ class ShieldService(Service):
             CannotServe: one of the endpoints failed; the others are closed again.
         """
         super().privilegedStartService()
-        self._raise_open_file_limit()
+        self.on_open_files(self._raise_open_file_limit())
         ports = self._ports = []
         for text, endpoint in self.endpoints:
             failures: list[Failure] = []
@@ -91,11 +95,16 @@ class ShieldService(Service):
                 while ports:
                     ports.pop()[1].stopListening()
                 raise CannotServe(f"cannot listen on {text}: {_advice(failures[0].value)}")
+        for _, port in ports:
+            self.on_port(port)
         if self.on_listening is not None:
             self.on_listening([(text, _address_text(port.getHost())) for text, port in ports])
 
-    def _raise_open_file_limit(self) -> None:
-        """Raise the limit of open files as far as the system permits. The usual default of 1,024 is too low."""
+    def _raise_open_file_limit(self) -> int | None:
+        """Raise the limit of open files as far as the system permits, and return it; None if there is none.
+
+        The usual default of 1,024 is too low.
+        """
         needed, unlimited = self.max_connections + SPARE_FILES, resource.RLIM_INFINITY
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft not in (unlimited, hard):
@@ -108,11 +117,12 @@ class ShieldService(Service):
         if unlimited != soft < needed:
             self._log.warn(
                 "the system permits {files} open files, too few for --limit "
-                "max_connections={connections};"
+                "max_connections={connections}, so the server accepts fewer connections;"
                 " raise `ulimit -n` (LimitNOFILE= in systemd) or lower the limit",
                 files=soft,
                 connections=self.max_connections,
             )
+        return None if soft == unlimited else soft
 
     def startService(self) -> None:
         """Start the periodic call, and listen if `privilegedStartService` has not run."""

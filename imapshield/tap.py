@@ -42,6 +42,25 @@ class Options(usage.Options, strcred.AuthOptionMixin):
         ["certificate", None, None, "PEM file with certificate and chain; enables STARTTLS"],
         ["key", None, None, "PEM file with the private key [default: the --certificate file]"],
         ["backlog", None, None, "Pending commands before a connection is reset [default: 100]"],
+        [
+            "proxy",
+            None,
+            None,
+            "Networks of proxies that send a PROXY header, such as 10.0.0.1,fd00::/8",
+        ],
+        ["trust", None, None, "Networks without rates and bans, or none [default: this machine]"],
+        [
+            "state",
+            None,
+            None,
+            "File that keeps bans over a restart, or none [default: see docs/running.rst]",
+        ],
+        [
+            "ban-command",
+            None,
+            None,
+            "Program that is called with: ban NETWORK SECONDS, or: unban NETWORK",
+        ],
         ["config", None, None, "TOML file with these options; the command line takes precedence"],
     ]
     optFlags = [
@@ -122,6 +141,9 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
     from imapshield.cred.checkers import CheckerChain, PasswordFile
     from imapshield.cred.sasl import challengers
     from imapshield.edge.factory import ShieldedIMAP4Factory
+    from imapshield.edge.gate import Gate
+    from imapshield.guard.networks import NetworkSet
+    from imapshield.guard.process_guard import ProcessGuard
     from imapshield.observe.log_observer import LogObserver
     from imapshield.service import ShieldService
     from imapshield.tls import load_context
@@ -138,6 +160,7 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
     demo_checker = PasswordFile(first_run.users, reactor=reactor)
     checkers = [_checker(reactor, text) for text in settings.auth] or [demo_checker]
     realm = _realm(settings, settings.mail_root or first_run.mail, reactor)
+    guard = ProcessGuard(limits, NetworkSet.parse(settings.trust))
     log = LogObserver(verbose=settings.verbose)
     factory = ShieldedIMAP4Factory(
         Portal(realm, [CheckerChain(checkers)]),
@@ -147,6 +170,7 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
         reactor=reactor,
         # A SCRAM exchange begins with the salt of one checker. With several checkers, it is not known which one to use.
         challengers=challengers(checkers) if len(checkers) == 1 else None,
+        guard=guard,
     )
     on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]
     on_stop += [realm.close, lambda: log.summarize(everything=True)]
@@ -157,8 +181,18 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
         log.summarize,
         reactor,
         limits.max_connections,
+        lambda open_files: _fit_open_files(open_files, guard, realm),
+        lambda port: Gate.close_off(port, factory.admission),
         None if settings.auth else _announcer(first_run),
     )
+
+
+def _fit_open_files(open_files: int | None, guard: Any, realm: Any) -> None:
+    """Fit the limits to the number of files that the process may open."""
+    guard.shares.set_open_files(open_files)
+    idle = guard.shares.max_idle_accounts
+    if idle is not None:
+        realm.max_idle_accounts = min(realm.max_idle_accounts, idle)
 
 
 def _endpoint(reactor: Any, text: str) -> Any:

@@ -77,14 +77,15 @@ RULES = {
     "__main__": Rule(("cli",)),
     "__init__": Rule(("limits", "cred.realm", "edge.factory", "edge.protocol")),
     "service": Rule((), ("twisted",)),
-    "config": Rule(("limits",), never=IO_MODULES),
+    "config": Rule(("limits", "guard.networks"), never=IO_MODULES),
     "tls": Rule(("config",), ("twisted", "OpenSSL")),
     "edge": Rule(
         (*BASE, "wire", "guard", "message", "mailbox", "session", "cred"),
         ("twisted", "zope", "OpenSSL"),
     ),
     "tap": Rule(
-        (*BASE, "config", "cred", "edge", "first_run", "observe", "service", "tls"), ("twisted",)
+        (*BASE, "config", "cred", "edge", "first_run", "guard", "observe", "service", "tls"),
+        ("twisted",),
     ),
 }
 
@@ -117,7 +118,8 @@ ORDER = {
             "spool",
             "write_buffer",
         ),
-        ("connection_owner",),
+        ("admission",),
+        ("connection_owner", "gate"),
         ("authentication", "compress", "long_input", "write_timeout"),
         ("session_io",),
         ("command_runner",),

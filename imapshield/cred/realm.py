@@ -95,6 +95,9 @@ class MaildirRealm:
         separator: the character between the levels of mailbox names, as clients see them. Stores always use ``/``.
         prefix: what all mailbox names except INBOX begin with, as clients see them, such as ``INBOX.``; it ends with
             the separator, or is empty. The names of the store do not have it.
+
+    Attributes:
+        max_idle_accounts: as above. It may be changed.
     """
 
     _log = Logger()
@@ -124,7 +127,7 @@ class MaildirRealm:
         self._reactor = reactor
         self._pool = pool or ThreadPool(0, THREADS, "maildir")
         self._started = self._closed = False
-        self._max_idle_accounts = max_idle_accounts
+        self.max_idle_accounts = max_idle_accounts
         self._open_store = open_store
         self._optional_interfaces = (
             tuple(optional_interfaces) if open_store else (IQuota, IMetadata)
@@ -205,7 +208,7 @@ class MaildirRealm:
         if self._closed:
             return
         self._idle[account.user] = account
-        while len(self._idle) > self._max_idle_accounts:
+        while len(self._idle) > self.max_idle_accounts:
             user, oldest = self._idle.popitem(last=False)
             del self._accounts[user]
             self._shut_down(oldest)

@@ -140,6 +140,11 @@ class Authentication:
             raise Disconnected
         # The account knows the name of its user. With a bearer token, the name that the client gave proves nothing.
         name = getattr(account, "user", "") or user.decode("utf-8", "replace")
+        reached = owner.admission.login(owner.counted, name)
+        if reached is not None:
+            logout()
+            owner.reporter.limit_triggered("refused", reached)
+            raise CommandRefused(b"LIMIT", "Too many connections; close another one first")
         if interface is IAccountIMAP:
             account = TwistedMailAccount(account, name)
         self._logout = logout
@@ -156,6 +161,7 @@ class Authentication:
         """Continue the connection without a user, with the limits that apply before login (RFC 8437)."""
         owner = self._owner
         self.release_account()
+        owner.admission.logout(owner.counted)
         owner.reporter.user, owner.state = "", "unauth"
         owner.MAX_LENGTH = owner.limits.preauth_line_length
         owner.write_buffer.set_high_water_mark(owner.limits.preauth_unsent_bytes)

@@ -10,10 +10,12 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from imapshield.edge.admission import Admission
 from imapshield.edge.event_reporter import EventReporter
 from imapshield.edge.memory_share import MemoryShare
 from imapshield.edge.write_buffer import WriteBuffer
 from imapshield.guard.connection_guard import ConnectionGuard
+from imapshield.guard.shares import Connection
 from imapshield.guard.verdicts import CommandEvent, Verdict
 from imapshield.limits import Limits
 from imapshield.wire.framing import Framer
@@ -28,6 +30,7 @@ class ConnectionOwner(Protocol):
     Attributes:
         closed: whether the connection is ending, so that nothing is read, executed or written any more.
         now: returns the seconds of the reactor's clock.
+        admission: counts the connections of the server, of which `counted` is this one.
     """
 
     limits: Limits
@@ -38,6 +41,8 @@ class ConnectionOwner(Protocol):
     write_buffer: WriteBuffer
     closed: bool
     now: Callable[[], float]
+    admission: Admission
+    counted: Connection
     transport: Any
     portal: Any
     challengers: dict[bytes, Callable[[], Any]]

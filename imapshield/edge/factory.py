@@ -1,5 +1,6 @@
 """`ShieldedIMAP4Factory`: makes a `ShieldedIMAP4Server` for each connection, and closes all of them at shutdown."""
 
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, field
@@ -12,11 +13,14 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.protocols.policies import TimeoutMixin
 
 from imapshield import events
-from imapshield.edge.event_reporter import publish
+from imapshield.edge.admission import Admission
 from imapshield.edge.fair_queue import FairQueue
+from imapshield.edge.peer import AdmittedAddress, address_text
 from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.edge.session_io import SessionFactory
 from imapshield.guard.memory_budget import MemoryBudget
+from imapshield.guard.networks import THIS_MACHINE, NetworkSet
+from imapshield.guard.process_guard import ProcessGuard
 from imapshield.limits import Limits
 from imapshield.wire import encode
 
@@ -24,13 +28,19 @@ _TOO_MANY = encode.untagged(b"BYE", "Too many connections, try again later", b"U
 
 
 class _Refusal(Protocol):
-    """Greets with BYE and closes. With implicit TLS it closes without a word, because a handshake would take time."""
+    """Greets with BYE and closes. With implicit TLS it closes without a word, because a handshake would take time.
+
+    A `edge.gate.Gate` in front of the factory closes refused connections with less work.
+    """
 
     transport: Any
 
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
     def connectionMade(self) -> None:
-        if not ISSLTransport.providedBy(self.transport):
-            self.transport.write(_TOO_MANY)
+        if self._text and not ISSLTransport.providedBy(self.transport):
+            self.transport.write(self._text)
         self.transport.loseConnection()
 
 
@@ -49,10 +59,12 @@ class ShieldedIMAP4Factory(ServerFactory):
         challengers: SASL mechanisms besides PLAIN; name to factory of challenge credentials.
         make_session: makes the session that executes the commands of a connection; by default an IMAP session on the
             user's account.
+        guard: applies the limits of all connections together; by default one that trusts this machine.
 
     Attributes:
         connections: the servers of all open connections.
         memory_budget: what the server holds for them.
+        admission: asks `guard` about each connection and login.
     """
 
     noisy = False
@@ -66,6 +78,7 @@ class ShieldedIMAP4Factory(ServerFactory):
     reactor: IReactorTime | None = None
     challengers: dict[bytes, Callable[[], Any]] | None = None
     make_session: SessionFactory | None = None
+    guard: ProcessGuard | None = None
     connections: set[ShieldedIMAP4Server] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -73,18 +86,25 @@ class ShieldedIMAP4Factory(ServerFactory):
         clock = self.reactor
         call_later = TimeoutMixin().callLater if clock is None else clock.callLater
         now = time.monotonic if clock is None else clock.seconds
+        self.guard = self.guard or ProcessGuard(
+            self.limits, NetworkSet.parse(THIS_MACHINE), secrets.token_bytes(32)
+        )
+        self.admission = Admission(self.guard, self.observers, now)
         self._fair_queue = FairQueue(call_later, now, self.limits.turn_seconds)
         self.memory_budget = MemoryBudget(self.limits)
         self._shutdown_waiters: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        """Return a server for one client, or a protocol that closes at once because there are too many connections."""
-        if len(self.connections) >= self.limits.max_connections:
-            host = str(getattr(addr, "host", "local"))
-            limit, attempted = self.limits.max_connections, len(self.connections) + 1
-            event = events.LimitTriggered(0, host, "max_connections", limit, attempted, "refused")
-            publish(event, self.observers)
-            return _Refusal()
+        """Return a server for one client, or a protocol that closes at once because the client is refused."""
+        if isinstance(addr, AdmittedAddress):
+            counted = addr.counted
+        else:
+            arrival = self.admission.admit(address_text(addr))
+            counted = arrival.connection
+            if arrival.silent:
+                return _Refusal(b"")
+        if counted is None:
+            return _Refusal(_TOO_MANY)
         server = self.protocol(
             dict(self.challengers or {}),
             self.context_factory,
@@ -94,6 +114,8 @@ class ShieldedIMAP4Factory(ServerFactory):
             fair_queue=self._fair_queue,
             memory_budget=self.memory_budget,
             make_session=self.make_session,
+            admission=self.admission,
+            counted=counted,
         )
         server.factory = self
         server.portal = self.portal

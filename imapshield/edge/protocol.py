@@ -19,6 +19,7 @@ from twisted.mail import imap4
 from twisted.python.failure import Failure
 
 from imapshield import events
+from imapshield.edge.admission import Admission
 from imapshield.edge.command_runner import CommandRunner
 from imapshield.edge.compress import InputDecoder
 from imapshield.edge.event_reporter import EventReporter
@@ -30,7 +31,9 @@ from imapshield.edge.write_buffer import Disconnected, WriteBuffer
 from imapshield.edge.write_timeout import WriteTimeout
 from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.guard.memory_budget import MemoryBudget
-from imapshield.guard.verdicts import CommandEvent, Disconnect, Reset, Verdict
+from imapshield.guard.process_guard import ProcessGuard
+from imapshield.guard.shares import Connection
+from imapshield.guard.verdicts import CommandEvent, Disconnect, LimitReached, Reset, Verdict
 from imapshield.limits import Limits
 from imapshield.session.dispatcher import Dispatcher
 from imapshield.wire import encode
@@ -65,6 +68,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if isinstance(verdict, Reset):
             self.reporter.limit_triggered("reset", verdict, event)
             if not self.limits.report_only:
+                self.admission.violation(self.counted, verdict)
                 self.reset()
                 return
             verdict = verdict.instead
@@ -100,6 +104,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         fair_queue: FairQueue | None = None,
         memory_budget: MemoryBudget | None = None,
         make_session: SessionFactory | None = None,
+        admission: Admission | None = None,
+        counted: Connection | None = None,
     ) -> None:
         """Make a server for one connection; `portal` must be set before `connectionMade`.
 
@@ -114,6 +120,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             memory_budget: shared with the other connections; by default the connection has one of its own.
             make_session: makes the session that executes the commands; by default an IMAP session on the user's
                 account.
+            admission: shared with the other connections; by default the connection has one of its own.
+            counted: this connection, as `admission` has counted it. A shared `admission` needs it.
         """
         super().__init__(chal, contextFactory, scheduler)
         self.limits = limits = limits or Limits()
@@ -121,6 +129,11 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.guard = ConnectionGuard(limits)
         self.framer = Framer()
         self.now = time.monotonic if clock is None else clock.seconds
+        self.admission = admission or Admission(ProcessGuard(limits), observers, self.now)
+        own = counted or self.admission.admit("unknown").connection
+        assert own is not None  # an admission of one connection has room for it
+        self.counted = own
+        own.owner = self
         self.on_lost: Callable[[ShieldedIMAP4Server], object] = lambda _: None
         self.bytes_in = 0
         self.closed = False
@@ -269,6 +282,17 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self.write_buffer.write(encode.untagged(b"BYE", text, code))
             self.close()
 
+    def evict(self, reached: LimitReached, *, only_report: bool = False) -> None:
+        """Reset this connection, because it must make room for others or its address is banned."""
+        if not self.closed:
+            self.reporter.limit_triggered("none" if only_report else "reset", reached)
+        if only_report:
+            return
+        if self.closed:
+            self.transport.abortConnection()
+        else:
+            self.reset()
+
     def close(self) -> None:
         """Close after everything written is sent; reset a peer that has not read it in `closing_seconds`."""
         if not self.closed:
@@ -283,6 +307,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._write_timeout.stop()
         self._io.connection_lost()
         self.memory.close()
+        self.admission.close(self.counted)
         super().connectionLost(reason)
         seconds = self.now() - self._connected_at
         totals = self._runner.started, self.bytes_in, self.write_buffer.bytes_written

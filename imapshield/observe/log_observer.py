@@ -58,6 +58,10 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
             "then={action} change-with={option} user={user_json} sample={sample_json}"
         ),
     ),
+    events.AddressBanned: (
+        _WARN,
+        "banned peer={peer} network={network} seconds={seconds:g} limit={limit}",
+    ),
     events.CommandFailed: (
         LogLevel.error,
         (

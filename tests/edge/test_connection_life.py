@@ -88,10 +88,10 @@ class ConnectionTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(done))
 
     def test_max_connections_limits_connections(self) -> None:
-        """The number of connections is limited."""
+        """A client is refused when all connections that are permitted have a login."""
         server = Server(max_connections=2)
-        server.connect()
-        server.connect()
+        server.login()
+        server.login()
         transport, protocol = Transport(), server.factory.buildProtocol(None)
         protocol.makeConnection(transport)
         self.assertEqual(
@@ -104,7 +104,9 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_max_connections_with_tls(self) -> None:
         """With implicit TLS, a connection above the limit is closed without a handshake."""
-        transport, protocol = Transport(), Server(max_connections=0).factory.buildProtocol(None)
+        server = Server(max_connections=1)
+        server.login()
+        transport, protocol = Transport(), server.factory.buildProtocol(None)
         alsoProvides(transport, ISSLTransport)
         protocol.makeConnection(transport)
         self.assertEqual(transport.value(), b"")

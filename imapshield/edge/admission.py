@@ -1,0 +1,110 @@
+"""`Admission`: asks the `ProcessGuard` about connections and logins, and does what it decides.
+
+All connections of a server share one `Admission`. It reads the clock, reports events, and resets the connections that
+must make room or whose address is banned.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from imapshield import events
+from imapshield.edge.event_reporter import publish
+from imapshield.guard.bans import Ban
+from imapshield.guard.login_failures import FailedLogin
+from imapshield.guard.networks import describe
+from imapshield.guard.process_guard import Arrival, ProcessGuard
+from imapshield.guard.shares import Connection, Eviction
+from imapshield.guard.verdicts import LimitReached
+
+
+class ConnectionHolder(Protocol):
+    """What the owner of a counted connection must be able to do."""
+
+    def evict(self, reached: LimitReached, *, only_report: bool = False) -> None:
+        """Report that `reached` ends this connection, and reset it unless `only_report`."""
+
+
+class Admission:
+    """The admission of connections and logins to one server.
+
+    Args:
+        guard: decides.
+        observers: called with each `events.Event`.
+        now: returns seconds of a monotonic clock.
+
+    Attributes:
+        on_ban: called with each new ban.
+    """
+
+    def __init__(
+        self,
+        guard: ProcessGuard,
+        observers: Iterable[events.EventObserver],
+        now: Callable[[], float],
+    ) -> None:
+        self.guard = guard
+        self.on_ban: Callable[[Ban], object] = lambda _: None
+        self._observers = tuple(observers)
+        self._now = now
+
+    def admit(self, address: str) -> Arrival:
+        """Count a new connection, unless it is refused. The caller sets the `owner` of ``Arrival.connection``."""
+        arrival = self.guard.connect(address, self._now())
+        self._evict(arrival.evictions)
+        if arrival.reached is not None and not arrival.silent:
+            self._report(address, arrival)
+        if arrival.ban is not None and not arrival.silent:
+            self._banned(arrival.ban, address, arrival.reached)
+        return arrival
+
+    def _report(self, address: str, arrival: Arrival) -> None:
+        reached = arrival.reached
+        assert reached is not None
+        action: events.Action = "none" if arrival.connection else "refused"
+        values = reached.limit, reached.value, reached.observed, action
+        publish(events.LimitTriggered(0, address, *values), self._observers)
+
+    def _evict(self, evictions: Sequence[Eviction]) -> None:
+        for eviction in evictions:
+            owner: ConnectionHolder | None = eviction.connection.owner
+            if owner is not None:
+                owner.evict(eviction.reached, only_report=eviction.only_reported)
+
+    def _banned(self, ban: Ban, address: str, reached: LimitReached | None) -> None:
+        limit = reached.limit if reached else ""
+        event = events.AddressBanned(0, address, describe(ban.network), limit, ban.seconds)
+        publish(event, self._observers)
+        self.on_ban(ban)
+        cause = reached or LimitReached("ban", 0, 0)
+        for connection in self.guard.strangers_of([ban.network]):
+            if connection.owner is not None:
+                connection.owner.evict(cause)
+
+    def login(self, connection: Connection, user: str) -> LimitReached | None:
+        """Count `connection` as one of `user`; returns the limit if the login must be refused."""
+        evictions, reached = self.guard.login(connection, user, self._now())
+        self._evict(evictions)
+        return reached
+
+    def logout(self, connection: Connection) -> None:
+        """Count `connection` as one without a login again."""
+        self.guard.logout(connection)
+
+    def close(self, connection: Connection) -> None:
+        """Count `connection` no more."""
+        self.guard.close(connection)
+
+    def login_failed(
+        self, connection: Connection, user: bytes, secret: bytes | None
+    ) -> FailedLogin:
+        """Count a failed login. If it bans the address, all its connections without a login are reset."""
+        failed, ban = self.guard.login_failed(connection, user, secret, self._now())
+        if ban is not None:
+            self._banned(ban, connection.address, failed.banned_for)
+        return failed
+
+    def violation(self, connection: Connection, reached: LimitReached) -> None:
+        """Note that `connection` is reset because of `reached`, which may ban its address."""
+        ban = self.guard.violation(connection, reached.limit, self._now())
+        if ban is not None:
+            self._banned(ban, connection.address, reached)

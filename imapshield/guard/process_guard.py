@@ -1,0 +1,176 @@
+"""`ProcessGuard`: applies everything that concerns more than one connection: shares, rates, failed logins and bans.
+
+Rules
+-----
+* The guard reads no clock and owns no socket: every method takes the time, in seconds of a monotonic clock.
+* Trusted networks have shares like all others, but neither rates nor bans.
+* A login gives the connection back to the rate of its address. So a rate counts only connections that do not log in.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from imapshield.guard.bans import Ban, Bans
+from imapshield.guard.login_failures import FailedLogin, LoginFailures
+from imapshield.guard.networks import Network, NetworkSet, networks_of
+from imapshield.guard.rates import RateTable
+from imapshield.guard.shares import Connection, ConnectionShares, Eviction, level_factor
+from imapshield.guard.verdicts import LimitReached
+from imapshield.limits import Limits
+
+MAX_RATE_KEYS = 50_000
+"""Networks of one size whose rate is remembered. Above it, those that have taken least are forgotten."""
+
+RATE_VIOLATION_SECONDS = 6
+"""Seconds between two violations that an address with too many connections commits. An office whose clients all
+connect at once must not be banned for a burst."""
+
+VIOLATIONS = frozenset({"backlog", "preauth_commands", "preauth_bytes", "preauth_literal_size"})
+"""Limits of a connection without a login that correct clients never exceed. Those of time are not among them, because
+a bad network exceeds them, and neither are invalid commands, which a client with wrong settings sends."""
+
+NO_NETWORKS = NetworkSet()
+BANNED = LimitReached("ban", 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What becomes of a new connection.
+
+    Attributes:
+        connection: the connection; None if it is refused.
+        evictions: connections that must be reset to make room, whether the new one is refused or not.
+        reached: the limit that it has reached, or None. Without `connection`, it is refused because of that limit;
+            otherwise the limit is only reported.
+        ban: the ban that refuses it, or a new one that it causes.
+        silent: whether the refusal is neither answered nor reported, because that would cost more than the connection.
+    """
+
+    connection: Connection | None
+    evictions: Sequence[Eviction] = ()
+    reached: LimitReached | None = None
+    ban: Ban | None = None
+    silent: bool = False
+
+
+class ProcessGuard:
+    """Applies `limits` to all connections of a server together.
+
+    Args:
+        limits: the limits.
+        trusted: the networks without rates and bans.
+        key: a secret of up to 64 bytes for the hashes of `failures`.
+
+    Attributes:
+        shares: the open connections.
+        bans: the banned addresses.
+        failures: the failed logins, and the users who have logged in from each address.
+    """
+
+    def __init__(self, limits: Limits, trusted: NetworkSet = NO_NETWORKS, key: bytes = b"") -> None:
+        self.trusted = trusted
+        self.shares = ConnectionShares(limits)
+        self.bans = Bans(limits)
+        self.failures = LoginFailures(limits, key)
+        self._limits = limits
+        self._rates: dict[int, RateTable] = {}
+        self._last_violation: RateTable = RateTable(1 / RATE_VIOLATION_SECONDS, 1, MAX_RATE_KEYS)
+
+    def connect(self, address: str, now: float) -> Arrival:
+        """Decide about a new connection, whose client is at `address`."""
+        networks: Sequence[Network] = ()
+        reported = None
+        if address not in self.trusted:
+            ban = self.bans.banned(address, now)
+            if ban is not None:
+                return Arrival(None, reached=BANNED, ban=ban, silent=True)
+            networks = networks_of(address)
+            reached = self._take_rate(networks, now)
+            if reached is not None and not self._limits.report_only:
+                return self._over_rate(address, networks, reached, now)
+            reported = reached
+        connection, evictions, full = self.shares.connect(address)
+        if connection is None:
+            self._give_back(networks, now)
+        return Arrival(connection, evictions, full or reported)
+
+    def _take_rate(self, networks: Sequence[Network], now: float) -> LimitReached | None:
+        for i, network in enumerate(networks):
+            if self._rate_of(network).take(network, now):
+                self._give_back(networks[:i], now)
+                value = self._limits.connections_per_minute * level_factor(network)
+                return LimitReached("connections_per_minute", value, value + 1)
+        return None
+
+    def _give_back(self, networks: Sequence[Network], now: float) -> None:
+        for network in networks:
+            self._rate_of(network).give_back(network, now)
+
+    def _rate_of(self, network: Network) -> RateTable:
+        factor = level_factor(network)
+        if factor not in self._rates:
+            per_minute = self._limits.connections_per_minute * factor
+            self._rates[factor] = RateTable(per_minute / 60, per_minute, MAX_RATE_KEYS)
+        return self._rates[factor]
+
+    def _over_rate(
+        self, address: str, networks: Sequence[Network], reached: LimitReached, now: float
+    ) -> Arrival:
+        is_first = not self._last_violation.take(networks[0], now)
+        ban = self.bans.violation(address, reached.limit, now) if is_first else None
+        return Arrival(None, (), reached, ban, silent=not is_first)
+
+    def login(
+        self, connection: Connection, user: str, now: float
+    ) -> tuple[Sequence[Eviction], LimitReached | None]:
+        """Count `connection` as one of `user`, whose password was correct.
+
+        Returns:
+            the connections that must be reset for it, and the limit if the login must be refused.
+        """
+        evictions, reached = self.shares.login(connection, user)
+        if reached is None:
+            self.failures.succeeded(connection.address, user.encode(), now)
+            if connection.address not in self.trusted:
+                self._give_back(networks_of(connection.address), now)
+        return evictions, reached
+
+    def logout(self, connection: Connection) -> None:
+        """Count `connection` as one without a login again (UNAUTHENTICATE)."""
+        self.shares.logout(connection)
+
+    def close(self, connection: Connection) -> None:
+        """Count `connection` no more, because its socket is closed."""
+        self.shares.close(connection)
+
+    def login_failed(
+        self, connection: Connection, user: bytes, secret: bytes | None, now: float
+    ) -> tuple[FailedLogin, Ban | None]:
+        """Count a failed login, and return the delay of its answer, and the ban that it causes, if any.
+
+        Args:
+            connection: the connection.
+            user: the name that the client gave.
+            secret: a keyed digest of the password; None if the client proved its password without sending it.
+            now: the time.
+        """
+        if connection.address in self.trusted:
+            return FailedLogin(0.0), None
+        failed = self.failures.failed(connection.address, user, secret, now)
+        if failed.banned_for is None or self._limits.report_only:
+            return failed, None
+        if self.bans.banned(connection.address, now):
+            return failed, None
+        return failed, self.bans.ban(connection.address, failed.banned_for.limit, now)
+
+    def violation(self, connection: Connection, limit: str, now: float) -> Ban | None:
+        """Count that `connection` was reset because of `limit`; return the ban that this causes, if any."""
+        if limit not in VIOLATIONS or connection.logged_in or self._limits.report_only:
+            return None
+        if connection.address in self.trusted:
+            return None
+        return self.bans.violation(connection.address, limit, now)
+
+    def strangers_of(self, networks: Iterable[Network]) -> Sequence[Connection]:
+        """Return the connections without a login from `networks`, which end when these are banned."""
+        return [c for network in networks for c in self.shares.strangers_of(network)]

@@ -1,0 +1,309 @@
+"""`ConnectionShares`: counts the connections of each address, network and user, and decides which one must make room.
+
+Rules
+-----
+* A share applies before the server is full, and it applies to trusted networks too.
+* Who exceeds a share loses its own oldest connection without a login. A newcomer is refused only if every connection
+  has a login.
+* A connection with a login is never reset to make room.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from imapshield.guard.networks import Network, networks_of
+from imapshield.guard.verdicts import LimitReached
+from imapshield.limits import Limits
+
+FILES_PER_LOGIN = 1
+"""Open files of a connection with a login besides its socket: the message that it uploads."""
+
+FILES_PER_ACCOUNT = 4
+"""Open files of an account: its index with two files of SQLite, and one while a job runs."""
+
+SPARE_FILES = 64
+"""Open files that no connection may use: logs, listening sockets, inotify, the event loop, libraries."""
+
+_LEVEL_FACTOR = {
+    (4, 32): 1,
+    (4, 26): 3,
+    (4, 21): 9,
+    (6, 64): 1,
+    (6, 56): 3,
+    (6, 48): 9,
+    (6, 32): 27,
+}
+
+
+def level_factor(network: Network) -> int:
+    """Return how many times the share of one address `network` has."""
+    return _LEVEL_FACTOR.get(network[:2], 1)
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A connection as `ConnectionShares` counts it.
+
+    Attributes:
+        address: the address of the client as text.
+        networks: the networks that contain the address, the smallest first. It is never empty.
+        owner: any object of the caller, which has to reset the connection when it is evicted.
+        logged_in: whether a user is logged in.
+        user: the user who is logged in, or was.
+        evicted: whether the connection must make room. It counts as an open file until it is closed.
+    """
+
+    address: str
+    networks: Sequence[Network]
+    owner: Any = None
+    logged_in: bool = False
+    user: str = ""
+    evicted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """A connection that must be reset to make room, and the limit that its holder has reached.
+
+    In report-only mode it stays open, unless the server is full.
+    """
+
+    connection: Connection
+    reached: LimitReached
+    only_reported: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Strangers:
+    """The connections without a login: all of them, by network, and the addresses by how many they have."""
+
+    by_network: dict[Network, dict[Connection, None]] = field(default_factory=dict)
+    by_count: dict[int, dict[Network, None]] = field(default_factory=dict)
+    total: int = 0
+    most: int = 0
+
+    def count(self, network: Network) -> int:
+        return len(self.by_network.get(network, ()))
+
+    def oldest(self, network: Network) -> Connection:
+        return next(iter(self.by_network[network]))
+
+    def oldest_of_largest(self) -> Connection | None:
+        """Return the oldest connection of the address that has most. If several have as many: of the first of them."""
+        if not self.total:
+            return None
+        return self.oldest(next(iter(self.by_count[self.most])))
+
+    def add(self, connection: Connection) -> None:
+        for network in connection.networks:
+            self.by_network.setdefault(network, {})[connection] = None
+        self.total += 1
+        self._move(connection.networks[0], self.count(connection.networks[0]) - 1)
+
+    def remove(self, connection: Connection) -> None:
+        address = connection.networks[0]
+        before = self.count(address)
+        for network in connection.networks:
+            members = self.by_network[network]
+            del members[connection]
+            if not members:
+                del self.by_network[network]
+        self.total -= 1
+        self._move(address, before)
+
+    def _move(self, address: Network, before: int) -> None:
+        """Move `address` from the addresses with `before` connections to those with its present number."""
+        now = self.count(address)
+        if before:
+            addresses = self.by_count[before]
+            del addresses[address]
+            if not addresses:
+                del self.by_count[before]
+        if now:
+            self.by_count.setdefault(now, {})[address] = None
+        # A number changes by one, so the next smaller number is in use if the largest is not.
+        self.most = now if now > self.most or self.most not in self.by_count else self.most
+
+
+class ConnectionShares:
+    """The connections of one server.
+
+    Args:
+        limits: the limits of the shares.
+        open_files: how many files the system permits the process to open; None means no limit.
+    """
+
+    def __init__(self, limits: Limits, open_files: int | None = None) -> None:
+        self._limits = limits
+        self._strangers = _Strangers()
+        self._users: Counter[str] = Counter()
+        self._open = 0
+        self._logins = 0
+        self.set_open_files(open_files)
+
+    def set_open_files(self, open_files: int | None) -> None:
+        """Set how many files the system permits the process to open.
+
+        A quarter of them is for the accounts that stay open after the last session has ended (`max_idle_accounts`).
+        """
+        limits = self._limits
+        self._open_files = open_files
+        available = limits.max_connections + FILES_PER_LOGIN
+        if open_files is None:
+            self.max_idle_accounts: int | None = None
+            self._available: int | None = None
+        else:
+            spare = max(0, open_files - SPARE_FILES)
+            self.max_idle_accounts = spare // 4 // FILES_PER_ACCOUNT
+            self._available = spare - spare // 4
+            available = self._available
+        self.max_connections = max(1, min(limits.max_connections, available))
+        self.max_strangers = max(1, min(limits.max_preauth_connections, self.max_connections // 2))
+        self._max_per_address = max(1, min(limits.max_preauth_per_address, self.max_strangers // 2))
+
+    @property
+    def connections(self) -> int:
+        """The number of open connections, without those that are evicted."""
+        return self._strangers.total + self._logins
+
+    @property
+    def strangers(self) -> int:
+        """The number of connections without a login."""
+        return self._strangers.total
+
+    def connect(
+        self, address: str
+    ) -> tuple[Connection | None, Sequence[Eviction], LimitReached | None]:
+        """Count a new connection.
+
+        Returns:
+            the connection, and those that must be reset for it; or None and the limit, if there is no room.
+        """
+        networks = networks_of(address) or ((0, 0, hash(address)),)
+        connection = Connection(address, networks)
+        self._strangers.add(connection)
+        self._open += 1
+        evictions = list(self._make_room(connection))
+        reached = self._full(connection)
+        if reached is not None:
+            self.close(connection)
+            return None, evictions, reached
+        return connection, evictions, None
+
+    def _make_room(self, newest: Connection) -> Iterator[Eviction]:
+        strangers, limits = self._strangers, self._limits
+        for network in newest.networks:
+            share = self._max_per_address * level_factor(network)
+            held = strangers.count(network)
+            if held > share:
+                victim = strangers.oldest(network)
+                yield self._evict(victim, LimitReached("max_preauth_per_address", share, held))
+        for limit, value, configured in (
+            ("max_preauth_connections", self.max_strangers, limits.max_preauth_connections),
+            ("max_connections", self.max_connections, limits.max_connections),
+        ):
+            total = self.connections if limit == "max_connections" else strangers.total
+            if total > value:
+                yield from self._evict_largest(LimitReached(limit, configured, total), newest)
+        yield from self._free_files(newest)
+
+    def _free_files(self, newest: Connection | None) -> Iterator[Eviction]:
+        while self._missing_files() > 0 and self._strangers.total:
+            reached = LimitReached("open_files", self._open_files or 0, self._used_files())
+            evicted = list(self._evict_largest(reached, newest))
+            if not evicted:
+                return
+            yield from evicted
+
+    def _evict_largest(
+        self, reached: LimitReached, newest: Connection | None
+    ) -> Iterator[Eviction]:
+        victim = self._strangers.oldest_of_largest()
+        if victim is not None and victim is not newest:
+            yield self._evict(victim, reached)
+
+    def _evict(self, victim: Connection, reached: LimitReached) -> Eviction:
+        if self._limits.report_only and reached.limit.startswith("max_preauth_"):
+            return Eviction(victim, reached, only_reported=True)
+        victim.evicted = True
+        self._strangers.remove(victim)
+        return Eviction(victim, reached)
+
+    def _used_files(self) -> int:
+        return (
+            self.connections + self._logins * FILES_PER_LOGIN + len(self._users) * FILES_PER_ACCOUNT
+        )
+
+    def _missing_files(self) -> int:
+        return 0 if self._available is None else self._used_files() - self._available
+
+    def _full(self, newest: Connection) -> LimitReached | None:
+        if newest.evicted:  # the share of its address is smaller than one connection
+            return LimitReached("max_preauth_per_address", 0, 1)
+        if self.connections > self.max_connections:
+            return LimitReached("max_connections", self._limits.max_connections, self.connections)
+        if self._missing_files() > 0 or self._sockets_left() < 0:
+            return LimitReached("open_files", self._open_files or 0, self._used_files())
+        return None
+
+    def _sockets_left(self) -> int:
+        """Return how many sockets may be opened before those that are evicted are closed."""
+        if self._available is None:
+            return 1
+        return self._available + SPARE_FILES // 2 - self._open
+
+    def login(
+        self, connection: Connection, user: str
+    ) -> tuple[Sequence[Eviction], LimitReached | None]:
+        """Count `connection` as one of `user`.
+
+        Returns:
+            the connections that must be reset for it, and the limit if the login must be refused.
+        """
+        if connection.evicted:
+            return (), LimitReached("max_preauth_per_address", self._max_per_address, 0)
+        held = self._users.get(user, 0)
+        if held >= self._limits.max_connections_per_user:
+            value = self._limits.max_connections_per_user
+            return (), LimitReached("max_connections_per_user", value, held + 1)
+        self._strangers.remove(connection)
+        self._users[user] += 1
+        self._logins += 1
+        connection.logged_in, connection.user = True, user
+        evictions = list(self._free_files(None))
+        if self._missing_files() > 0:
+            reached = LimitReached("open_files", self._open_files or 0, self._used_files())
+            self.logout(connection)
+            return evictions, reached
+        return evictions, None
+
+    def logout(self, connection: Connection) -> None:
+        """Count `connection` as one without a login again, and as the newest of its address."""
+        if connection.logged_in:
+            self._forget_user(connection)
+            self._strangers.add(connection)
+
+    def _forget_user(self, connection: Connection) -> None:
+        self._users[connection.user] -= 1
+        if not self._users[connection.user]:
+            del self._users[connection.user]
+        self._logins -= 1
+        connection.logged_in = False
+
+    def close(self, connection: Connection) -> None:
+        """Count `connection` no more, because its socket is closed."""
+        self._open -= 1
+        if connection.logged_in:
+            self._forget_user(connection)
+        elif not connection.evicted:
+            self._strangers.remove(connection)
+
+    def strangers_of(self, network: Network) -> Sequence[Connection]:
+        """Return the connections without a login from `network`, the oldest first."""
+        return tuple(self._strangers.by_network.get(network, ()))
+
+    def largest_user(self) -> str:
+        """Return the user with most connections, or ""."""
+        return max(self._users, key=self._users.__getitem__, default="")

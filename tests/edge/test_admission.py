@@ -1,0 +1,147 @@
+"""Connections that must make room, bans, and the gate in front of a port."""
+
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield import events
+from imapshield.edge.gate import Gate
+from imapshield.testing.in_process import Client, Server, Transport
+
+ATTACKER, VICTIM = "192.0.2.1", "198.51.100.1"
+
+
+def limits_hit(server: Server) -> list[tuple[str, str, str]]:
+    return [(e.peer, e.limit, e.action) for e in server.events_of(events.LimitTriggered)]
+
+
+class ShareTests(SynchronousTestCase):
+    def test_the_holder_is_reset_and_named(self) -> None:
+        """An address above its share loses its oldest connection, and the event names that address."""
+        server = Server(max_preauth_per_address=2)
+        first, *_ = [server.connect(ATTACKER) for _ in range(3)]
+        self.assertTrue(first.transport.aborted)
+        self.assertEqual(limits_hit(server), [(ATTACKER, "max_preauth_per_address", "reset")])
+        self.assertIn(b"a OK", server.connect(VICTIM)(b"a NOOP"))
+
+    def test_a_connection_with_a_login_stays(self) -> None:
+        """A connection that has logged in is not counted any more, until UNAUTHENTICATE."""
+        server = Server(max_preauth_per_address=2)
+        users = [server.login() for _ in range(5)]
+        self.assertFalse(any(client.transport.aborted for client in users))
+        for client in users[:3]:
+            client(b"a UNAUTHENTICATE")
+        server.connect("127.0.0.1")
+        self.assertEqual([c.transport.aborted for c in users], [True, False, False, False, False])
+
+    def test_a_closing_connection_is_evicted_too(self) -> None:
+        """A client that does not read its BYE makes room at once."""
+        server = Server(max_preauth_per_address=1)
+        client = server.connect(ATTACKER)
+        client(b"a LOGOUT")
+        server.connect(ATTACKER)
+        self.assertTrue(client.transport.aborted)
+
+    def test_too_many_connections_of_a_user(self) -> None:
+        """A login above `max_connections_per_user` is NO [LIMIT], the client stays connected, and the log says why."""
+        server = Server(max_connections_per_user=2)
+        server.login(), server.login()
+        third = server.connect()
+        self.assertIn(b"a NO [LIMIT] ", third(b"a LOGIN alice secret"))
+        self.assertIn(b"b OK", third(b"b LOGIN bob word"))
+        self.assertEqual(limits_hit(server), [("127.0.0.1", "max_connections_per_user", "refused")])
+        self.assertEqual(server.realm.account().sessions, 2)
+
+    def test_report_only(self) -> None:
+        """In report-only mode a share is reported once, and nobody is reset."""
+        server = Server(max_preauth_per_address=2, report_only=True)
+        clients = [server.connect(ATTACKER) for _ in range(5)]
+        self.assertFalse(any(client.transport.aborted for client in clients))
+        self.assertEqual(limits_hit(server), [(ATTACKER, "max_preauth_per_address", "none")])
+
+
+class BanTests(SynchronousTestCase):
+    def flood(self, server: Server, times: int = 10) -> Client:
+        for _ in range(times):
+            client = server.connect(ATTACKER)
+            client.send(b"a NOOP\r\n" * 300)
+        return client
+
+    def test_floods_ban_their_address(self) -> None:
+        """The tenth reset bans: other connections without a login are reset, users stay, new connections are refused."""
+        server = Server()
+        stranger, user = server.connect(ATTACKER), server.connect(ATTACKER)
+        user(b"a LOGIN alice secret")
+        self.flood(server)
+        (banned,) = server.events_of(events.AddressBanned)
+        self.assertEqual(
+            (banned.peer, banned.network, banned.limit), (ATTACKER, f"{ATTACKER}/32", "backlog")
+        )
+        self.assertTrue(stranger.transport.aborted)
+        self.assertIn(b"b OK", user(b"b NOOP"))
+        before = len(server.events)
+        transport, protocol = (
+            Transport(ATTACKER),
+            server.factory.buildProtocol(IPv4Address("TCP", ATTACKER, 1)),
+        )
+        protocol.makeConnection(transport)
+        self.assertEqual((transport.value(), len(server.events)), (b"", before))
+        self.assertIn(b"a OK", server.connect(VICTIM)(b"a NOOP"))
+
+    def test_a_ban_expires(self) -> None:
+        """A ban ends after `ban_seconds`."""
+        server = Server(ban_seconds=100)
+        self.flood(server)
+        server.clock.advance(101)
+        self.assertIn(b"a OK", server.connect(ATTACKER)(b"a NOOP"))
+
+    def test_this_machine_is_trusted(self) -> None:
+        """The default trusts this machine: it is reset, but not banned."""
+        server = Server()
+        for _ in range(30):
+            server.connect("127.0.0.9").send(b"a NOOP\r\n" * 300)
+        self.assertEqual(server.events_of(events.AddressBanned), [])
+
+
+class GateTests(SynchronousTestCase):
+    def test_a_refused_connection_has_no_protocol(self) -> None:
+        """A connection from a banned address is closed before the factory makes anything for it."""
+        server = Server()
+        port: Any = FakePort(server.factory)
+        Gate.close_off(port, server.factory.admission)
+        address = IPv4Address("TCP", ATTACKER, 1)
+        protocol = port.factory.buildProtocol(address)
+        self.assertIs(protocol.factory, server.factory)
+        self.assertEqual(server.factory.admission.guard.shares.strangers, 1)
+        server.factory.admission.guard.bans.ban(ATTACKER, "test", 0.0)
+        self.assertIsNone(port.factory.buildProtocol(address))
+
+    def test_the_accept_queue_is_long(self) -> None:
+        """The gate makes the accept queue of its port longer than Twisted's default of 50."""
+        port: Any = FakePort(Server().factory)
+        Gate.close_off(port, Server().factory.admission)
+        self.assertEqual(port.backlog, 4096)
+
+    def test_the_inner_factory_is_stopped(self) -> None:
+        """When the port stops, the inner factory is told."""
+        stopped: list[int] = []
+        server = Server()
+        self.patch(server.factory, "doStop", lambda: stopped.append(1))
+        port: Any = FakePort(server.factory)
+        Gate.close_off(port, server.factory.admission)
+        port.factory.doStart()
+        port.factory.doStop()
+        self.assertEqual(stopped, [1])
+
+
+class FakePort:
+    """A listening port that records the length of its accept queue."""
+
+    def __init__(self, factory: Any) -> None:
+        self.factory = factory
+        self.socket = self
+        self.backlog = 50
+
+    def listen(self, backlog: int) -> None:
+        self.backlog = backlog

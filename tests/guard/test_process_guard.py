@@ -1,0 +1,138 @@
+"""Rates, bans and failed logins of all connections together. Trusted networks have shares only."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.guard.networks import NetworkSet
+from imapshield.guard.process_guard import ProcessGuard
+from imapshield.guard.shares import Connection
+from imapshield.limits import Limits
+
+ADDRESS, OTHER = "192.0.2.1", "198.51.100.1"
+
+
+def connect(guard: ProcessGuard, address: str = ADDRESS, now: float = 0.0) -> Connection:
+    connection = guard.connect(address, now).connection
+    assert connection is not None
+    return connection
+
+
+class RateTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.guard = ProcessGuard(
+            Limits(connections_per_minute=6), NetworkSet.parse(["127.0.0.0/8"])
+        )
+
+    def test_connections_without_a_login_have_a_rate(self) -> None:
+        """An address above its rate is refused, and admitted again when time has passed."""
+        for _ in range(6):
+            self.guard.close(connect(self.guard))
+        refused = self.guard.connect(ADDRESS, 0.0)
+        assert refused.reached is not None
+        self.assertEqual(
+            (refused.connection, refused.reached.limit), (None, "connections_per_minute")
+        )
+        connect(self.guard, OTHER)
+        connect(self.guard, now=10.0)
+
+    def test_a_login_gives_its_connection_back(self) -> None:
+        """A webmail host opens any number of connections that log in."""
+        for i in range(1000):
+            connection = connect(self.guard)
+            self.assertEqual(self.guard.login(connection, f"user{i % 50}", 0.0), ([], None))
+            self.guard.close(connection)
+
+    def test_a_trusted_network_has_no_rate(self) -> None:
+        """A trusted network has no rate."""
+        for _ in range(100):
+            self.guard.close(connect(self.guard, "127.0.0.5"))
+
+    def test_a_network_has_a_rate(self) -> None:
+        """A /26 has the rate of three addresses, and what it refuses is not taken from the address."""
+        for i in range(18):
+            self.guard.close(connect(self.guard, f"192.0.2.{i}"))
+        self.assertIsNone(self.guard.connect("192.0.2.40", 0.0).connection)
+        for _ in range(3):
+            self.guard.close(connect(self.guard, "192.0.2.41", 10.0))
+
+    def test_a_burst_does_not_ban(self) -> None:
+        """An office whose clients all connect at once is refused for a moment, but not banned."""
+        for _ in range(500):
+            arrival = self.guard.connect(ADDRESS, 0.0)
+            if arrival.connection:
+                self.guard.close(arrival.connection)
+        connect(self.guard, now=30.0)
+
+    def test_a_permanent_flood_bans(self) -> None:
+        """An address that exceeds its rate for a minute and more is banned, and its refusals are silent."""
+        bans = reports = 0
+        for i in range(20_000):
+            arrival = self.guard.connect(ADDRESS, i * 0.01)
+            if arrival.connection:
+                self.guard.close(arrival.connection)
+            bans += arrival.ban is not None and not arrival.silent
+            reports += arrival.reached is not None and not arrival.silent
+        self.assertEqual((bans, reports), (1, 10))
+        self.assertIsNone(self.guard.connect(ADDRESS, 201.0).connection)
+        connect(self.guard, OTHER, 201.0)
+        connect(self.guard, ADDRESS, 1000.0)
+
+
+class BanTests(SynchronousTestCase):
+    def test_violations_ban(self) -> None:
+        """Ten connections that exceed a limit which correct clients do not reach ban their address."""
+        guard = ProcessGuard(Limits())
+        bans = []
+        for i in range(10):
+            connection = connect(guard, now=float(i))
+            bans.append(guard.violation(connection, "backlog", float(i)))
+            guard.close(connection)
+        self.assertEqual([ban is not None for ban in bans], [False] * 9 + [True])
+        self.assertTrue(guard.connect(ADDRESS, 10.0).silent)
+
+    def test_limits_that_honest_clients_reach_do_not_ban(self) -> None:
+        """Time-outs, invalid commands, users with a login and trusted networks do not ban."""
+        guard = ProcessGuard(Limits(), NetworkSet.parse([OTHER]))
+        for i in range(30):
+            for address, limit in (
+                (ADDRESS, "preauth_seconds"),
+                (ADDRESS, "preauth_bad_commands"),
+                (OTHER, "backlog"),
+            ):
+                connection = connect(guard, address, i * 60.0)
+                self.assertIsNone(guard.violation(connection, limit, i * 60.0))
+                guard.close(connection)
+            connection = connect(guard, ADDRESS, i * 60.0)
+            guard.login(connection, "alice", i * 60.0)
+            self.assertIsNone(guard.violation(connection, "backlog", i * 60.0))
+            guard.close(connection)
+
+    def test_a_guesser_is_banned(self) -> None:
+        """The tenth pair of user and password bans the address, and its connections without a login are known."""
+        guard = ProcessGuard(Limits())
+        connection, user = connect(guard), connect(guard)
+        guard.login(user, "alice", 0.0)
+        results = [guard.login_failed(connection, b"bob", b"%d" % i, 0.0) for i in range(10)]
+        self.assertEqual([ban is not None for _, ban in results], [False] * 9 + [True])
+        ban = results[-1][1]
+        assert ban is not None
+        self.assertEqual(list(guard.strangers_of([ban.network])), [connection])
+
+    def test_trusted_networks_are_not_banned(self) -> None:
+        """A guesser of a trusted network is neither delayed nor banned."""
+        guard = ProcessGuard(Limits(), NetworkSet.parse([ADDRESS]))
+        connection = connect(guard)
+        for i in range(50):
+            failed, ban = guard.login_failed(connection, b"bob", b"%d" % i, 0.0)
+            self.assertEqual((failed.delay, ban), (0.0, None))
+
+    def test_report_only(self) -> None:
+        """In report-only mode nobody is banned or refused for a rate, which is reported."""
+        guard = ProcessGuard(Limits(report_only=True, connections_per_minute=5))
+        connection = connect(guard)
+        for i in range(50):
+            self.assertIsNone(guard.login_failed(connection, b"bob", b"%d" % i, 0.0)[1])
+            self.assertIsNone(guard.violation(connection, "backlog", 0.0))
+        reached = [guard.connect(ADDRESS, 0.0) for _ in range(6)][-1]
+        self.assertEqual(
+            (reached.connection is not None, reached.reached is not None), (True, True)
+        )

@@ -1,0 +1,204 @@
+"""Shares: who exceeds one loses its own oldest connection, and a user never loses a place to strangers."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.guard.shares import FILES_PER_ACCOUNT, SPARE_FILES, Connection, ConnectionShares
+from imapshield.limits import Limits
+
+ATTACKER, VICTIM = "192.0.2.1", "198.51.100.1"
+
+
+def connect(shares: ConnectionShares, address: str, evicted: list[Connection]) -> Connection | None:
+    """Connect from `address`, and close the connections that make room, as the server does."""
+    connection, evictions, _ = shares.connect(address)
+    for eviction in evictions:
+        evicted.append(eviction.connection)
+        shares.close(eviction.connection)
+    return connection
+
+
+class AddressShareTests(SynchronousTestCase):
+    def test_an_address_loses_its_own_oldest_connection(self) -> None:
+        """An address above its share loses its oldest connection, and the newcomer gets in."""
+        evicted: list[Connection] = []
+        shares = ConnectionShares(Limits(max_preauth_per_address=3))
+        held = [connect(shares, ATTACKER, evicted) for _ in range(5)]
+        self.assertNotIn(None, held)
+        self.assertEqual(evicted, held[:2])
+        self.assertEqual(shares.strangers, 3)
+
+    def test_a_64_is_one_address(self) -> None:
+        """All addresses of an IPv6 /64 share one share."""
+        evicted: list[Connection] = []
+        shares = ConnectionShares(Limits(max_preauth_per_address=3))
+        for i in range(5):
+            connect(shares, f"2001:db8::{i}", evicted)
+        self.assertEqual(len(evicted), 2)
+
+    def test_networks_have_shares(self) -> None:
+        """A /26 has the share of three addresses, a /21 that of nine."""
+        evicted: list[Connection] = []
+        shares = ConnectionShares(Limits(max_preauth_per_address=2))
+        for i in range(8):
+            connect(shares, f"192.0.2.{i}", evicted)
+        self.assertEqual([c.address for c in evicted], ["192.0.2.0", "192.0.2.1"])
+        for i in range(30):
+            connect(shares, f"192.0.{i // 4}.{i * 8}", evicted)
+        self.assertEqual(shares.strangers, 18)
+
+    def test_logins_do_not_count(self) -> None:
+        """A webmail host has hundreds of users on one address."""
+        evicted: list[Connection] = []
+        shares = ConnectionShares(Limits(max_preauth_per_address=3))
+        for i in range(500):
+            connection = connect(shares, ATTACKER, evicted)
+            assert connection is not None
+            self.assertEqual(shares.login(connection, f"user{i}"), ([], None))
+        self.assertEqual((evicted, shares.connections), ([], 500))
+
+    def test_trusted_networks_have_shares(self) -> None:
+        """An address that is no address, such as that of a UNIX socket, has a share too."""
+        evicted: list[Connection] = []
+        shares = ConnectionShares(Limits(max_preauth_per_address=3))
+        for _ in range(5):
+            connect(shares, "local", evicted)
+        self.assertEqual(len(evicted), 2)
+
+
+class ServerShareTests(SynchronousTestCase):
+    def test_the_address_that_has_most_makes_room(self) -> None:
+        """When all strangers together are too many, the oldest one of the address that has most is reset."""
+        evicted: list[Connection] = []
+        shares = ConnectionShares(Limits(max_preauth_connections=10))
+        first = connect(shares, VICTIM, evicted)
+        held = [connect(shares, ATTACKER, evicted) for _ in range(5)]
+        for i in range(20):
+            connect(shares, f"203.0.113.{i * 2}", evicted)
+        self.assertEqual(evicted[: len(held) - 1], held[:-1])
+        self.assertEqual(shares.strangers, 10)
+        self.assertIsNotNone(first)
+
+    def test_strangers_never_take_the_places_of_users(self) -> None:
+        """Strangers have at most half of all connections, whatever their own limit is."""
+        evicted: list[Connection] = []
+        shares = ConnectionShares(Limits(max_connections=8))
+        for i in range(50):
+            connect(shares, f"10.{i}.0.1", evicted)
+        self.assertEqual(shares.strangers, 4)
+
+    def test_a_newcomer_is_refused_only_if_all_have_a_login(self) -> None:
+        """With as many users as connections, a newcomer is refused, and the event names the limit."""
+        evicted: list[Connection] = []
+        shares = ConnectionShares(Limits(max_connections=4))
+        for i in range(4):
+            connection = connect(shares, f"10.{i}.0.1", evicted)
+            assert connection is not None
+            shares.login(connection, "alice")
+        connection, evictions, reached = shares.connect(VICTIM)
+        assert reached is not None
+        self.assertEqual(
+            (connection, list(evictions), reached.limit), (None, [], "max_connections")
+        )
+        self.assertEqual(shares.connections, 4)
+
+    def test_connections_of_a_user(self) -> None:
+        """A user has at most `max_connections_per_user` connections; a refused login stays a stranger."""
+        shares = ConnectionShares(Limits(max_connections_per_user=2))
+        connections = [c for _ in range(3) if (c := connect(shares, VICTIM, []))]
+        results = [shares.login(c, "alice")[1] for c in connections]
+        self.assertEqual(
+            [r and (r.limit, r.value, r.observed) for r in results],
+            [None, None, ("max_connections_per_user", 2, 3)],
+        )
+        self.assertEqual((shares.strangers, shares.largest_user()), (1, "alice"))
+        shares.logout(connections[0])
+        self.assertIsNone(shares.login(connections[2], "alice")[1])
+
+
+class OpenFileTests(SynchronousTestCase):
+    def test_limits_fit_the_open_files(self) -> None:
+        """With 256 open files, strangers get half of the files that are left, and users log in all the same."""
+        evicted: list[Connection] = []
+        shares = ConnectionShares(Limits(), 256)
+        for _ in range(400):
+            self.assertIsNotNone(connect(shares, ATTACKER, evicted))
+        self.assertLessEqual(shares.strangers, (256 - SPARE_FILES) // 2)
+        users = 0
+        for i in range(100):
+            connection = connect(shares, VICTIM, evicted)
+            if connection is None or shares.login(connection, f"user{i}")[1] is not None:
+                break
+            users += 1
+        self.assertGreater(users, 20)
+        idle = shares.max_idle_accounts or 0
+        self.assertLessEqual(shares._used_files() + idle * FILES_PER_ACCOUNT + SPARE_FILES, 256)
+
+    def test_a_burst_is_refused_before_the_files_are_gone(self) -> None:
+        """Evicted sockets that are not closed yet count: a burst in one turn does not exhaust the open files."""
+        shares = ConnectionShares(Limits(), 256)
+        admitted = sum(shares.connect(ATTACKER)[0] is not None for _ in range(1000))
+        self.assertLess(admitted, 256 - SPARE_FILES // 2)
+
+    def test_a_login_evicts_strangers(self) -> None:
+        """A login needs files for its account; strangers make room for it."""
+        shares = ConnectionShares(Limits(max_preauth_per_address=1000), 200)
+        connection = shares.connect(VICTIM)[0]
+        assert connection is not None
+        for i in range(60):
+            shares.connect(f"10.{i // 2}.0.1")
+        for i in range(8):
+            other = shares.connect(f"172.16.{i * 8}.1")[0]
+            if other is not None:
+                shares.login(other, f"user{i}")
+        evictions, reached = shares.login(connection, "alice")
+        self.assertIsNone(reached)
+        self.assertTrue(all(not e.connection.logged_in for e in evictions))
+
+
+OPERATIONS = st.lists(
+    st.tuples(st.sampled_from(["connect", "login", "logout", "close"]), st.integers(0, 9)),
+    max_size=80,
+)
+
+
+class PropertyTests(SynchronousTestCase):
+    @given(OPERATIONS, st.sampled_from([None, 90, 120]))
+    def test_counts_are_sums(
+        self, operations: list[tuple[str, int]], open_files: int | None
+    ) -> None:
+        """Whatever happens, the counts equal the sums of the open connections, and no share is exceeded."""
+        limits = Limits(
+            max_connections=12,
+            max_preauth_connections=6,
+            max_preauth_per_address=2,
+            max_connections_per_user=3,
+        )
+        shares = ConnectionShares(limits, open_files)
+        alive: list[Connection] = []
+        for operation, number in operations:
+            if operation == "connect":
+                evicted: list[Connection] = []
+                connection = connect(shares, f"10.0.{number}.{number * 20}", evicted)
+                self.assertFalse(any(c.logged_in for c in evicted))
+                alive = [c for c in [*alive, connection] if c and c not in evicted]
+            elif alive:
+                chosen = alive[number % len(alive)]
+                if operation == "login" and not chosen.logged_in:
+                    evictions, _ = shares.login(chosen, f"user{number % 3}")
+                    for eviction in evictions:
+                        shares.close(eviction.connection)
+                        alive.remove(eviction.connection)
+                elif operation == "logout":
+                    shares.logout(chosen)
+                elif operation == "close":
+                    shares.close(chosen)
+                    alive.remove(chosen)
+            strangers = [c for c in alive if not c.logged_in]
+            self.assertEqual((shares.strangers, shares.connections), (len(strangers), len(alive)))
+            self.assertLessEqual(len(alive), limits.max_connections)
+            for user in ("user0", "user1", "user2"):
+                self.assertLessEqual(sum(c.user == user and c.logged_in for c in alive), 3)
+            largest = max((len(shares.strangers_of(c.networks[0])) for c in strangers), default=0)
+            self.assertEqual(shares._strangers.most if strangers else 0, largest)
