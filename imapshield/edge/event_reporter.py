@@ -80,7 +80,7 @@ class EventReporter:
         self, action: events.Action, reached: LimitReached, event: CommandEvent | None = None
     ) -> None:
         """Report a limit that was reached, by the command `event` if a command reached it."""
-        if self._report_only and action == "reset":
+        if action == "none" or (self._report_only and action == "reset"):
             if reached.limit in self._reported_limits:
                 return
             self._reported_limits.add(reached.limit)

@@ -11,6 +11,8 @@ from functools import lru_cache
 Network = tuple[int, int, int]
 """The IP version (4 or 6), the length of the prefix, and the number of the network without its host bits."""
 
+THIS_MACHINE = ("127.0.0.0/8", "::1/128")
+
 IPV4_PREFIXES = (32, 26, 21)
 IPV6_PREFIXES = (64, 56, 48, 32)
 

@@ -130,7 +130,7 @@ class ProcessGuard:
         """
         evictions, reached = self.shares.login(connection, user)
         if reached is None:
-            self.failures.succeeded(connection.address, user.encode(), now)
+            self.failures.succeeded(connection.address, user.encode("utf-8", "replace"))
             if connection.address not in self.trusted:
                 self._give_back(networks_of(connection.address), now)
         return evictions, reached

@@ -72,6 +72,7 @@ class BanTests(SynchronousTestCase):
         """The tenth reset bans: other connections without a login are reset, users stay, new connections are refused."""
         server = Server()
         stranger, user = server.connect(ATTACKER), server.connect(ATTACKER)
+        user.protocol.startedTLS = True
         user(b"a LOGIN alice secret")
         self.flood(server)
         (banned,) = server.events_of(events.AddressBanned)
