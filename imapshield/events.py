@@ -76,6 +76,8 @@ class LimitTriggered(Event):
             "refused": it refused a connection or a command. "none": nothing, in report-only mode.
         user: the logged-in user, or "".
         sample: the tag and name of the command that reached the limit, as in `BadCommandReceived`.
+        holder: the address that holds most of a resource that all connections share; "" for a limit of one connection.
+            It may be another address than `peer`, which was only refused because of it.
     """
 
     limit: str
@@ -84,6 +86,7 @@ class LimitTriggered(Event):
     action: Action
     user: str = ""
     sample: str = ""
+    holder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,18 @@ class Limits:
     max_login_failures: int = _preauth(
         3, "Failed logins of one connection. After that the client must connect again."
     )
+    max_login_checks: int = _preauth(
+        16,
+        "Password checks at once, of which one address (IPv6: one /64) has at most a quarter. Further logins wait, and"
+        " the networks take turns. A password file checks two at once on two cores; more help with a slow directory.",
+    )
+    login_queue_seconds: float = _preauth(
+        20, "Time that a login waits for its password check. After that it is NO [UNAVAILABLE]."
+    )
+    login_check_seconds: float = _preauth(
+        30,
+        "Time of one password check. After that the login is NO [UNAVAILABLE], and another check takes its place.",
+    )
 
     connections_per_minute: float = _bans(
         300,

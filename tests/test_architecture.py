@@ -109,15 +109,8 @@ ORDER = {
         ("dispatcher",),
     ),
     "edge": (
-        (
-            "channel_binding",
-            "event_reporter",
-            "fair_queue",
-            "memory_share",
-            "peer",
-            "spool",
-            "write_buffer",
-        ),
+        ("channel_binding", "event_reporter", "fair_queue", "peer", "write_buffer"),
+        ("login_checks", "memory_share", "spool"),
         ("admission",),
         ("connection_owner", "gate"),
         ("authentication", "compress", "long_input", "write_timeout"),

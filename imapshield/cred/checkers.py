@@ -34,7 +34,11 @@ THREADS = 2
 """Passwords hashed at the same time. On a small machine the rest of the server needs a core too."""
 
 MAX_PENDING = 32
-"""Maximum number of running and waiting checks; more are refused. Two threads finish 32 within two seconds."""
+"""Maximum number of running and waiting checks; more are refused. Two threads finish 32 within two seconds.
+
+The server itself lets fewer checks begin (`limits.max_login_checks`). This bounds other programs that use the
+checker, and checks that the server has given up.
+"""
 
 CACHE_SIZE = 1000  # users
 CACHE_SECONDS = 300.0
@@ -107,7 +111,7 @@ class PasswordFile:
             user = users.user_name(credentials.username)
         except users.BadUserName:
             return fail(UnauthorizedLogin())
-        digest = blake2b(credentials.password, key=self._key, digest_size=32).digest()
+        digest = self._digest(credentials.password)
         if self._is_cached(user, digest):
             return succeed(credentials.username)
         if self._closed or self._pending >= self._max_pending:
@@ -117,6 +121,14 @@ class PasswordFile:
         password, pool = credentials.password, self._pool
         checked = deferToThreadPool(self._reactor, pool, self._check, user, password)
         return checked.addBoth(self._checked, user, digest, credentials.username)
+
+    def is_cached(self, credentials: Any) -> bool:
+        """Return whether `requestAvatarId` accepts the password without work, because it was correct recently."""
+        try:
+            user = users.user_name(credentials.username)
+        except users.BadUserName:
+            return False
+        return self._is_cached(user, self._digest(credentials.password))
 
     @property
     def ready(self) -> bool:
@@ -191,6 +203,9 @@ class PasswordFile:
         while len(self._cache) > CACHE_SIZE:
             self._cache.popitem(last=False)
         return username
+
+    def _digest(self, password: bytes) -> bytes:
+        return blake2b(password, key=self._key, digest_size=32).digest()
 
     def _is_cached(self, user: str, digest: bytes) -> bool:
         """Return whether this password was correct recently and the line of the user has not changed since."""
@@ -272,6 +287,13 @@ class CheckerChain:
                 except LoginFailed as error:
                     failure = error
         raise failure
+
+    def is_cached(self, credentials: Any) -> bool:
+        """Return whether the first checker that is asked accepts a password without work (`PasswordFile.is_cached`)."""
+        for checker in self.checkers:
+            if IUsernamePassword in checker.credentialInterfaces:
+                return hasattr(checker, "is_cached") and bool(checker.is_cached(credentials))
+        return False
 
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
         """Return the avatar id of the first checker that accepts the credentials."""

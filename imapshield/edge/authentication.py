@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, cast
 
-from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.error import LoginFailed, UnauthorizedLogin, UnhandledCredentials
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
@@ -17,6 +17,7 @@ from imapshield.cred.twisted_mail_account import TwistedMailAccount
 from imapshield.edge import peer
 from imapshield.edge.channel_binding import channel_bindings
 from imapshield.edge.connection_owner import ConnectionOwner
+from imapshield.edge.login_checks import LoginAttempt, LoginNotChecked
 from imapshield.edge.write_buffer import Disconnected
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.mailbox.account_api import IAccount
@@ -36,6 +37,7 @@ class Authentication:
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
         self._logout: Callable[[], object] | None = None
+        self._attempt: LoginAttempt | None = None
         self.peer_is_local = False
 
     def identify_peer(self, *, has_input: bool) -> None:
@@ -76,11 +78,47 @@ class Authentication:
         """Log in with a password, which the client sent with LOGIN or `mechanism`.
 
         Raises:
-            CommandRefused: AUTHENTICATIONFAILED, or UNAVAILABLE while too many logins are checked.
+            CommandRefused: AUTHENTICATIONFAILED, or UNAVAILABLE if the password was not checked in time.
         """
-        # RFC 4616 section 2 forbids an empty password. An LDAP checker would take it for an anonymous bind.
-        login = self._owner.authenticateLogin(user, password) if password else None
+        if not password:
+            # RFC 4616 section 2 forbids it. An LDAP checker would take it for an anonymous bind.
+            return await self._finish_login(None, user, mechanism)
+        authenticate = self._owner.authenticateLogin
+        if self._is_cached(UsernamePassword(user, password)):
+            return await self._finish_login(authenticate(user, password), user, mechanism)
+        login = self._check_in_turn(user, lambda: authenticate(user, password))
         return await self._finish_login(login, user, mechanism)
+
+    def _is_cached(self, credentials: Any) -> bool:
+        """Return whether the checker accepts a password without work, because it has checked it recently."""
+        checkers = getattr(self._owner.portal, "checkers", {})
+        is_cached = getattr(checkers.get(IUsernamePassword), "is_cached", None)
+        return is_cached is not None and bool(is_cached(credentials))
+
+    async def _check_in_turn(self, user: bytes, check: Callable[[], Deferred[Any]]) -> Any:
+        """Wait for the turn of this client, and return the result of `check`.
+
+        Raises:
+            CheckerUnavailable: the password was not checked in time.
+        """
+        owner = self._owner
+        address = owner.reporter.peer
+        known = owner.login_checks.is_known(address, user)
+        attempt = self._attempt = LoginAttempt(
+            address, known, lambda: peer.has_left(owner.transport), owner.reset
+        )
+        try:
+            return await owner.login_checks.run(attempt, check)
+        except LoginNotChecked as error:
+            owner.reporter.limit_triggered("refused", error.reached, holder=error.holder)
+            raise CheckerUnavailable from None
+        finally:
+            self._attempt = None
+
+    def cancel_login(self) -> None:
+        """End a login that waits for its password check, because the connection has ended."""
+        if self._attempt is not None:
+            self._owner.login_checks.drop(self._attempt)
 
     async def login_sasl(
         self, mechanism: bytes, challenge: Callable[[bytes], Awaitable[bytes]]
@@ -106,9 +144,8 @@ class Authentication:
                 raise BadCommand("Invalid SASL response") from None
             if not credentials.moreChallenges():
                 break
-        is_empty = getattr(credentials, "token", None) == b""
-        login = None if is_empty else self.check_credentials(credentials)
         user = getattr(credentials, "username", b"")
+        login = self._check_sasl(credentials, user)
         try:
             return await self._finish_login(login, user, mechanism.decode())
         except CommandRefused:
@@ -117,8 +154,19 @@ class Authentication:
                     await challenge(credentials.failure())
             raise
 
+    def _check_sasl(self, credentials: Any, user: bytes) -> Awaitable[Any] | None:
+        """Return the result of `check_credentials`; None for an empty token, which reaches no checker.
+
+        A proof of SCRAM is verified already, so it does not wait in the queue.
+        """
+        if getattr(credentials, "token", None) == b"":
+            return None
+        if sasl.IScramProof.providedBy(credentials):
+            return self.check_credentials(credentials)
+        return self._check_in_turn(user, lambda: self.check_credentials(credentials))
+
     async def _finish_login(
-        self, login: Deferred[Any] | None, user: bytes, mechanism: str
+        self, login: Awaitable[Any] | None, user: bytes, mechanism: str
     ) -> IAccount:
         """Wait for the result of `check_credentials`, and log the user in.
 

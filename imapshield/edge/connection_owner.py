@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from imapshield.edge.admission import Admission
 from imapshield.edge.event_reporter import EventReporter
+from imapshield.edge.login_checks import LoginChecks
 from imapshield.edge.memory_share import MemoryShare
 from imapshield.edge.write_buffer import WriteBuffer
 from imapshield.guard.connection_guard import ConnectionGuard
@@ -39,6 +40,7 @@ class ConnectionOwner(Protocol):
     reporter: EventReporter
     memory: MemoryShare
     write_buffer: WriteBuffer
+    login_checks: LoginChecks
     closed: bool
     now: Callable[[], float]
     admission: Admission

@@ -77,9 +77,17 @@ class EventReporter:
         return reference
 
     def limit_triggered(
-        self, action: events.Action, reached: LimitReached, event: CommandEvent | None = None
+        self,
+        action: events.Action,
+        reached: LimitReached,
+        event: CommandEvent | None = None,
+        *,
+        holder: str = "",
     ) -> None:
-        """Report a limit that was reached, by the command `event` if a command reached it."""
+        """Report a limit that was reached, by the command `event` if a command reached it.
+
+        `holder` is the address that holds most of a resource that the connection shares with others.
+        """
         if action == "none" or (self._report_only and action == "reset"):
             if reached.limit in self._reported_limits:
                 return
@@ -88,7 +96,8 @@ class EventReporter:
         sample = log_sample(event.tag, event.name) if event is not None else b""
         values = reached.limit, reached.value, reached.observed, action
         printable = events.printable(sample)
-        self._publish(events.LimitTriggered(self.number, self.peer, *values, self.user, printable))
+        fields = *values, self.user, printable, holder
+        self._publish(events.LimitTriggered(self.number, self.peer, *fields))
 
     def connection_closed(self, reason: str, seconds: float, totals: tuple[int, int, int]) -> None:
         """Report that the connection has ended, after `seconds`. `totals`: commands, bytes in, bytes out."""

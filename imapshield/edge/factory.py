@@ -15,6 +15,7 @@ from twisted.protocols.policies import TimeoutMixin
 from imapshield import events
 from imapshield.edge.admission import Admission
 from imapshield.edge.fair_queue import FairQueue
+from imapshield.edge.login_checks import LoginChecks
 from imapshield.edge.peer import AdmittedAddress, address_text
 from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.edge.session_io import SessionFactory
@@ -92,6 +93,7 @@ class ShieldedIMAP4Factory(ServerFactory):
         self.admission = Admission(self.guard, self.observers, now)
         self._fair_queue = FairQueue(call_later, now, self.limits.turn_seconds)
         self.memory_budget = MemoryBudget(self.limits)
+        self._login_checks = LoginChecks(self.limits, call_later, now, self.guard.failures.is_known)
         self._shutdown_waiters: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
@@ -113,6 +115,7 @@ class ShieldedIMAP4Factory(ServerFactory):
             clock=self.reactor,
             fair_queue=self._fair_queue,
             memory_budget=self.memory_budget,
+            login_checks=self._login_checks,
             make_session=self.make_session,
             admission=self.admission,
             counted=counted,

@@ -1,6 +1,8 @@
-"""Finds out the address of a connection's peer, and whether the peer is on this machine."""
+"""Finds out the address of a connection's peer, whether the peer is on this machine, and whether it has left."""
 
 import re
+import socket
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +11,9 @@ from twisted.internet.interfaces import IAddress
 from zope.interface import implementer
 
 from imapshield.guard.shares import Connection
+
+_TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8
+"""States of a TCP connection, of include/net/tcp_states.h of Linux, after the RST and after the FIN of the peer."""
 
 _NOT_AN_ADDRESS = re.compile(r"[^0-9A-Za-z.:%]|\A\Z|.{64}")
 
@@ -55,3 +60,30 @@ def identify(transport: Any, has_input: bool) -> tuple[str, bool]:
 
 def _is_proxied(transport: Any) -> bool:
     return type(transport).__module__.startswith("twisted.protocols.haproxy")
+
+
+def has_left(transport: Any) -> bool:
+    """Return whether the peer has closed the connection.
+
+    The reactor notices it only while it reads, and while a login is checked it does not.
+    """
+    handle = getattr(innermost(transport), "socket", None)
+    if handle is None:
+        return False
+    try:
+        if sys.platform == "linux" and handle.family != socket.AF_UNIX:
+            info: bytes = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+            return info[0] in (_TCP_CLOSE, _TCP_CLOSE_WAIT)
+        next_byte: bytes = handle.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return not next_byte
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def innermost(transport: Any) -> Any:
+    """Return the transport below all wrappers (TLS, PROXY), which has the socket."""
+    while not hasattr(transport, "socket") and getattr(transport, "transport", None) is not None:
+        transport = transport.transport
+    return transport

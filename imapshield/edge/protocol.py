@@ -24,6 +24,7 @@ from imapshield.edge.command_runner import CommandRunner
 from imapshield.edge.compress import InputDecoder
 from imapshield.edge.event_reporter import EventReporter
 from imapshield.edge.fair_queue import FairQueue
+from imapshield.edge.login_checks import LoginChecks
 from imapshield.edge.long_input import LongInput
 from imapshield.edge.memory_share import MemoryShare
 from imapshield.edge.session_io import SessionFactory, SessionIO
@@ -103,6 +104,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         clock: IReactorTime | None = None,
         fair_queue: FairQueue | None = None,
         memory_budget: MemoryBudget | None = None,
+        login_checks: LoginChecks | None = None,
         make_session: SessionFactory | None = None,
         admission: Admission | None = None,
         counted: Connection | None = None,
@@ -118,6 +120,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             clock: the clock for timeouts; by default the global reactor.
             fair_queue: shared with the other connections; by default the connection has one of its own.
             memory_budget: shared with the other connections; by default the connection has one of its own.
+            login_checks: shared like `fair_queue`.
             make_session: makes the session that executes the commands; by default an IMAP session on the user's
                 account.
             admission: shared with the other connections; by default the connection has one of its own.
@@ -140,6 +143,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._clock = clock
         self._memory_budget = memory_budget or MemoryBudget(limits)
         self._fair_queue = fair_queue or FairQueue(self.callLater, self.now, limits.turn_seconds)
+        self.login_checks = login_checks or LoginChecks(limits, self.callLater, self.now)
         self._make_session = make_session or (lambda io: Dispatcher(io, limits))
         self._decoder = InputDecoder(self)
         self._long_input = LongInput(self)
@@ -323,4 +327,5 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.setTimeout(None)
         # The session first: when the write buffer fails a command that waits in `drain`, that must not look like a bug.
         self._session.disconnected()
+        self._io.cancel_login()
         self.write_buffer.close(lost=lost)

@@ -13,6 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from imapshield.edge.peer import innermost
+
 _BYTES_ACKED = 120
 """Offset of tcpi_bytes_acked, a 64-bit number, in struct tcp_info of Linux since 4.1."""
 
@@ -69,7 +71,7 @@ class WriteBuffer:
     def set_high_water_mark(self, high_water_mark: int) -> None:
         """Let the transport hold `high_water_mark` bytes, which Twisted calls its buffer size."""
         self._high_water_mark = high_water_mark
-        _innermost(self._transport).bufferSize = high_water_mark
+        innermost(self._transport).bufferSize = high_water_mark
 
     def write(self, data: bytes) -> None:
         """Send `data` after everything written before, at the latest in the next iteration of the reactor."""
@@ -86,7 +88,7 @@ class WriteBuffer:
         """How many bytes wait here and in the transport until the kernel takes them, after compression."""
         transport = self._transport
         held = sum(map(len, getattr(transport, "_appSendBuffer", ())))  # of TLS, during a handshake
-        transport = _innermost(transport)
+        transport = innermost(transport)
         held += len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
         return self._unflushed_bytes + held + int(getattr(transport, "_tempDataLen", 0))
 
@@ -170,7 +172,7 @@ class WriteBuffer:
         A client that sends a literal and the CRLF after it separately, without TCP_NODELAY, as Python's imaplib does,
         holds the CRLF back until the literal is acknowledged. The kernel delays that acknowledgement by 40 ms.
         """
-        handle = getattr(_innermost(self._transport), "socket", None)
+        handle = getattr(innermost(self._transport), "socket", None)
         if handle is not None and hasattr(socket, "TCP_QUICKACK"):
             with suppress(OSError):  # a UNIX socket
                 handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -181,7 +183,7 @@ class WriteBuffer:
         `resumeProducing` does not show this progress: the transport calls it when everything is sent, which takes
         minutes on a slow line.
         """
-        handle = getattr(_innermost(self._transport), "socket", None)
+        handle = getattr(innermost(self._transport), "socket", None)
         if handle is not None and sys.platform == "linux":  # others have another struct tcp_info
             with suppress(OSError):  # a UNIX socket
                 info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
@@ -192,10 +194,3 @@ class WriteBuffer:
                 unsent = fcntl.ioctl(handle.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
                 return (self.bytes_written, *struct.unpack("i", unsent))
         return (self.bytes_written, self.full)
-
-
-def _innermost(transport: Any) -> Any:
-    """Return the transport below all wrappers (TLS, PROXY), whose buffer is the one that counts."""
-    while not hasattr(transport, "socket") and getattr(transport, "transport", None) is not None:
-        transport = transport.transport
-    return transport

@@ -146,6 +146,16 @@ class PasswordFileTests(SynchronousTestCase):
         self.refuses(b"alice", b"wrong")
         self.accepts(b"alice", b"secret")
 
+    def test_is_cached(self) -> None:
+        """`is_cached` is true only of a correct password that was checked recently; it computes no hash."""
+        alice = UsernamePassword(b"alice", b"secret")
+        self.assertFalse(self.checker.is_cached(alice))
+        self.accepts(b"alice", b"secret")
+        self.assertTrue(self.checker.is_cached(alice))
+        self.assertFalse(self.checker.is_cached(UsernamePassword(b"alice", b"wrong")))
+        self.assertFalse(self.checker.is_cached(UsernamePassword(b"../alice", b"secret")))
+        self.assertEqual(self.pool.jobs_run, 1)
+
     def test_cache_expires_after_five_minutes(self) -> None:
         """After five minutes the password is verified again."""
         self.accepts(b"alice", b"secret")
@@ -283,6 +293,19 @@ class CheckerChainTests(SynchronousTestCase):
         refused, busy = UnauthorizedLogin(), CheckerUnavailable()
         self.failureResultOf(self.check(refused, UnauthorizedLogin()), UnauthorizedLogin)
         self.failureResultOf(self.check(refused, busy, UnauthorizedLogin()), CheckerUnavailable)
+
+    def test_is_cached_asks_the_first_checker_of_passwords(self) -> None:
+        """A password is cached if the first checker of passwords has cached it; a later one would answer too late."""
+        credentials = UsernamePassword(b"alice", b"secret")
+        caching, other = FixedChecker(b"alice"), FixedChecker(b"alice")
+        caching.is_cached = lambda given: given is credentials  # type: ignore[attr-defined]
+        anonymous = FixedChecker(b"alice", (IAnonymous,))
+        for chain, expected in (
+            ([anonymous, caching, other], True),
+            ([other, caching], False),
+            ([anonymous], False),
+        ):
+            self.assertEqual(CheckerChain(chain).is_cached(credentials), expected)
 
     def test_checkers_get_only_credentials_they_accept(self) -> None:
         """The chain accepts the credentials of all its checkers, and calls only those that accept them."""

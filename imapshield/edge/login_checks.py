@@ -1,0 +1,170 @@
+"""`LoginChecks`: runs the password checks of all connections, few at once and fairly shared between addresses.
+
+Whoever can connect can have passwords checked, which is the most expensive work that a client without a login can
+cause. The checkers do not know the address of the client, so the fair order is made here, in front of the portal.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from imapshield.edge.write_buffer import Disconnected
+from imapshield.guard.login_queue import LoginQueue
+from imapshield.guard.verdicts import LimitReached
+from imapshield.limits import Limits
+
+
+class LoginNotChecked(Exception):
+    """The password was not checked, because of a limit.
+
+    Attributes:
+        reached: the limit.
+        holder: the address of the clients that most checks and waiting attempts belong to.
+    """
+
+    def __init__(self, reached: LimitReached, holder: str) -> None:
+        super().__init__(reached, holder)
+        self.reached = reached
+        self.holder = holder
+
+
+@dataclass(slots=True, eq=False)
+class LoginAttempt:
+    """A client that wants its password to be checked.
+
+    Args:
+        address: the address of the client.
+        known: whether the user has logged in from this address before.
+        has_left: returns whether the client has closed the connection. While a command runs nothing is read from the
+            client, so the reactor does not notice that.
+        abandon: called instead of the check if the client has left; it ends the connection.
+    """
+
+    address: str
+    known: bool
+    has_left: Callable[[], bool] = lambda: False
+    abandon: Callable[[], object] = lambda: None
+    turn: Deferred[None] | None = field(default=None, init=False)  # while it waits
+
+
+class LoginChecks:
+    """The checks of one server. `LoginQueue` decides whose check is next.
+
+    Args:
+        limits: the limits.
+        call_later: the reactor's `callLater`.
+        now: the reactor's `seconds`.
+        is_known: returns whether a user has logged in from an address before.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        call_later: Callable[[float, Callable[[], object]], Any],
+        now: Callable[[], float],
+        is_known: Callable[[str, bytes], bool] = lambda _address, _user: False,
+    ) -> None:
+        self._limits = limits
+        self._call_later = call_later
+        self._now = now
+        self.is_known = is_known
+        self._queue = LoginQueue(limits.max_login_checks)
+        self._serving = False
+
+    async def run(self, attempt: LoginAttempt, check: Callable[[], Deferred[Any]]) -> Any:
+        """Wait for the turn of `attempt`, call `check`, and return the result of its Deferred.
+
+        Raises:
+            LoginNotChecked: the turn did not come in `login_queue_seconds`, or the result in `login_check_seconds`.
+            Disconnected: `drop` was called while the attempt waited for its turn.
+        """
+        self._queue.add(attempt, attempt.address, attempt.known)
+        if len(self._queue) > 1 or self._queue.next() is None:
+            await self._wait(attempt)
+        return await self._result(attempt, check)
+
+    async def _wait(self, attempt: LoginAttempt) -> None:
+        started = self._now()
+        turn: Deferred[None] = Deferred()
+        attempt.turn = turn
+
+        def give_up() -> None:
+            holder = self._queue.holder()
+            self._queue.remove(attempt)
+            turn.errback(self._not_checked("login_queue_seconds", started, holder))
+
+        timer = self._call_later(self._limits.login_queue_seconds, give_up)
+        self._serve_later()
+        try:
+            await turn
+        finally:
+            attempt.turn = None
+            if timer.active():
+                timer.cancel()
+
+    def _result(self, attempt: LoginAttempt, check: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        """Call `check`, and return a Deferred that fires with its result, at the latest in `login_check_seconds`."""
+        started = self._now()
+        result: Deferred[Any] = Deferred()
+
+        def give_up() -> None:
+            # The checker works on. It is not cancelled, because a realm could lose an account that is half open.
+            holder = self._queue.holder()
+            self._finished(attempt)
+            result.errback(self._not_checked("login_check_seconds", started, holder))
+
+        def finished(outcome: Any) -> None:
+            if timer.active():
+                timer.cancel()
+                self._finished(attempt)
+                result.callback(outcome)
+            elif not isinstance(outcome, Failure):  # nobody waits for it any more
+                _, _, logout = outcome
+                logout()
+
+        timer = self._call_later(self._limits.login_check_seconds, give_up)
+        try:
+            checked = check()
+        except BaseException:
+            timer.cancel()
+            self._finished(attempt)
+            raise
+        checked.addBoth(finished)
+        return result
+
+    def _not_checked(self, limit: str, started: float, holder: str) -> LoginNotChecked:
+        waited = self._now() - started
+        return LoginNotChecked(LimitReached(limit, getattr(self._limits, limit), waited), holder)
+
+    def _finished(self, attempt: LoginAttempt) -> None:
+        self._queue.remove(attempt)
+        self._serve_later()
+
+    def _serve_later(self) -> None:
+        if self._queue and not self._serving:
+            self._serving = True
+            self._call_later(0, self._serve)
+
+    def _serve(self) -> None:
+        """Begin the checks that may run now. A checker that answers at once gets only a few of them in one turn."""
+        self._serving = False
+        for _ in range(self._limits.max_login_checks):
+            attempt: Any = self._queue.next()
+            if attempt is None:
+                return
+            if attempt.has_left():
+                attempt.abandon()
+                self.drop(attempt)
+            else:
+                attempt.turn.callback(None)
+        self._serve_later()
+
+    def drop(self, attempt: LoginAttempt) -> None:
+        """Forget an attempt that waits, because the connection has ended. A check that runs keeps its place."""
+        if attempt.turn is not None:
+            self._queue.remove(attempt)
+            attempt.turn.errback(Disconnected())
+            self._serve_later()
