@@ -75,6 +75,8 @@ class Admission:
         event = events.AddressBanned(0, address, describe(ban.network), limit, ban.seconds)
         publish(event, self._observers)
         self.on_ban(ban)
+        if ban.strangers_only:
+            return  # these may be of honest users of the same address
         cause = reached or LimitReached("ban", 0, 0)
         for connection in self.guard.strangers_of([ban.network]):
             if connection.owner is not None:
@@ -85,6 +87,10 @@ class Admission:
         evictions, reached = self.guard.login(connection, user, self._now())
         self._evict(evictions)
         return reached
+
+    def refuse_login(self, connection: Connection, user: bytes) -> LimitReached | None:
+        """Return why `user` may not even try to log in, or None."""
+        return self.guard.refuse_login(connection, user, self._now())
 
     def logout(self, connection: Connection) -> None:
         """Count `connection` as one without a login again."""
@@ -97,7 +103,10 @@ class Admission:
     def login_failed(
         self, connection: Connection, user: bytes, secret: bytes | None
     ) -> FailedLogin:
-        """Count a failed login. If it bans the address, all its connections without a login are reset."""
+        """Count a failed login. If it bans the address, all its connections without a login are reset.
+
+        Those of an address that many users share are not: `refuse_login` refuses their logins.
+        """
         failed, ban = self.guard.login_failed(connection, user, secret, self._now())
         if ban is not None:
             self._banned(ban, connection.address, failed.banned_for)

@@ -78,7 +78,8 @@ class Authentication:
         """Log in with a password, which the client sent with LOGIN or `mechanism`.
 
         Raises:
-            CommandRefused: AUTHENTICATIONFAILED, or UNAVAILABLE if the password was not checked in time.
+            CommandRefused: AUTHENTICATIONFAILED; or UNAVAILABLE if the password was not checked in time, or the address
+                is banned.
         """
         if not password:
             # RFC 4616 section 2 forbids it. An LDAP checker would take it for an anonymous bind.
@@ -86,6 +87,8 @@ class Authentication:
         authenticate = self._owner.authenticateLogin
         if self._is_cached(UsernamePassword(user, password)):
             return await self._finish_login(authenticate(user, password), user, mechanism)
+        # After the cache: a ban must not stop a device whose password is known to be correct.
+        self._refuse_banned(user)
         login = self._check_in_turn(user, lambda: authenticate(user, password))
         return await self._finish_login(login, user, mechanism)
 
@@ -145,6 +148,7 @@ class Authentication:
             if not credentials.moreChallenges():
                 break
         user = getattr(credentials, "username", b"")
+        self._refuse_banned(user)
         login = self._check_sasl(credentials, user)
         try:
             return await self._finish_login(login, user, mechanism.decode())
@@ -164,6 +168,13 @@ class Authentication:
         if sasl.IScramProof.providedBy(credentials):
             return self.check_credentials(credentials)
         return self._check_in_turn(user, lambda: self.check_credentials(credentials))
+
+    def _refuse_banned(self, user: bytes) -> None:
+        reached = self._owner.admission.refuse_login(self._owner.counted, user)
+        if reached is not None:
+            self._owner.reporter.limit_triggered("refused", reached)
+            text = "Too many failed logins from your network; try again later"
+            raise CommandRefused(b"UNAVAILABLE", text)
 
     async def _finish_login(
         self, login: Awaitable[Any] | None, user: bytes, mechanism: str

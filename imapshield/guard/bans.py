@@ -7,6 +7,7 @@ Rules
   `max_ban_seconds`. A network that was not banned for `max_ban_seconds` after its last ban begins again.
 * The time is that of a clock that never goes back, and a saved ban has the seconds that remain. So neither a restart
   nor a clock that jumps ends or extends a ban. The time between two runs of the server does not count.
+* Full tables take at most 13 MB.
 """
 
 from collections.abc import Iterable, Iterator
@@ -45,6 +46,7 @@ class Ban:
         until: the time at which it ends.
         seconds: its whole duration.
         number: how many bans of the network this one is.
+        strangers_only: connections are accepted, but only users known there may log in (`LoginFailures.may_try`).
     """
 
     network: Network
@@ -52,6 +54,7 @@ class Ban:
     until: float
     seconds: float
     number: int = 1
+    strangers_only: bool = False
 
 
 class SavedBan(NamedTuple):
@@ -62,6 +65,7 @@ class SavedBan(NamedTuple):
     remaining: float
     seconds: float
     number: int
+    strangers_only: bool
 
 
 class Bans:
@@ -104,13 +108,16 @@ class Bans:
                 return ban
         return None
 
-    def violation(self, address: str, limit: str, now: float) -> Ban | None:
+    def violation(
+        self, address: str, limit: str, now: float, *, strangers_only: bool = False
+    ) -> Ban | None:
         """Count that a connection has exceeded a limit that correct clients do not reach.
 
         Args:
             address: the client's address.
             limit: the name of the limit.
             now: the time in seconds, of a clock that never goes back.
+            strangers_only: as for `ban`.
 
         Returns:
             The new ban, if this was the violation number `max_limit_violations` within an hour; otherwise None.
@@ -123,10 +130,16 @@ class Bans:
         if self._violations.add(networks[0], item, now) < self._limits.max_limit_violations:
             return None
         self._violations.forget(networks[0])
-        return self.ban(address, limit, now)
+        return self.ban(address, limit, now, strangers_only=strangers_only)
 
-    def ban(self, network: str, reason: str, now: float) -> Ban:
+    def ban(self, network: str, reason: str, now: float, *, strangers_only: bool = False) -> Ban:
         """Ban an address (IPv6: its /64) or, for an operator, a network.
+
+        Args:
+            network: the address, or the network.
+            reason: the limit that was reached, or a text.
+            now: the time in seconds, of a clock that never goes back.
+            strangers_only: `LoginFailures.is_shared` of the address.
 
         Returns:
             The new ban; or the present one, unchanged, if there is one.
@@ -142,7 +155,7 @@ class Bans:
         if last is not None and now < last.until + limits.max_ban_seconds:
             number = last.number + 1
         seconds = min(limits.ban_seconds * 2.0 ** min(number - 1, 64), limits.max_ban_seconds)
-        ban = Ban(target, reason, now + seconds, seconds, number)
+        ban = Ban(target, reason, now + seconds, seconds, number, strangers_only)
         self._put(ban)
         return ban
 
@@ -169,20 +182,27 @@ class Bans:
     def export(self, now: float) -> list[SavedBan]:
         """Return all bans, for a file. Those that are forgotten by now are left out."""
         return [
-            SavedBan(describe(b.network), b.reason, b.until - now, b.seconds, b.number)
-            for b in self._bans.values()
-            if now < b.until + self._limits.max_ban_seconds
+            SavedBan(
+                describe(ban.network),
+                ban.reason,
+                ban.until - now,
+                ban.seconds,
+                ban.number,
+                ban.strangers_only,
+            )
+            for ban in self._bans.values()
+            if now < ban.until + self._limits.max_ban_seconds
         ]
 
     def restore(self, saved: Iterable[SavedBan], now: float) -> None:
         """Restore what `export` returned, now or in an earlier run. What is malformed is left out."""
-        for network, reason, remaining, seconds, number in saved:
+        for network, reason, remaining, seconds, number, strangers_only in saved:
             try:
                 target = _target(network)
             except ValueError:
                 continue
-            left = min(remaining, self._limits.max_ban_seconds)
-            self._put(Ban(target, reason, now + left, seconds, number))
+            until = now + min(remaining, self._limits.max_ban_seconds)
+            self._put(Ban(target, reason, until, seconds, number, strangers_only))
 
     def _put(self, ban: Ban) -> None:
         self._bans.put(ban.network, ban)

@@ -9,9 +9,12 @@ Rules
 * A user who has logged in from an address is known there. The first `FREE_PAIRS` pairs of a known user do not count for
   the address and its networks, so thirty people behind one address may all have devices with an old password. Further
   pairs count, and so do those of other users. A login changes nothing about the pairs that count already.
+* An address from which `SHARED_USERS` users have logged in is shared, by an office or a webmail host. Its ban is for
+  strangers only: it refuses no connection, but the logins that `may_try` does not permit, whatever the password.
 * The password of a SCRAM login is unknown. All such failures of a user and an address are one pair, as long as they are
   not more frequent than `SCRAM_SECONDS` and `SCRAM_BURST` permit. Each failure beyond that is another pair.
-* Only keyed hashes are kept, of users, addresses and passwords. A full table forgets what is worth least.
+* Only keyed hashes are kept, of users, addresses and passwords. A full table forgets what is worth least. All tables
+  together take at most 32 MB, of which strangers can fill a half.
 """
 
 from dataclasses import dataclass
@@ -43,10 +46,16 @@ SCRAM_BURST = 10
 SCRAM_KNOWN_COST = 0.25
 """What a failed SCRAM login of a known user costs: a device may poll every minute."""
 
-MAX_ADDRESSES = 16384
-"""Addresses, and pairs of a user and an address, whose failed logins are remembered."""
+SHARED_USERS = 5
+"""Users who must have logged in from an address to make it a shared one."""
 
-MAX_NETWORKS = 8192
+SHARED_SECONDS = 30 * 86400
+"""Seconds in which they must have logged in."""
+
+MAX_ADDRESSES = 16384
+"""Addresses, and pairs of a user and an address, whose logins are remembered."""
+
+MAX_NETWORKS = 4096
 """Wider networks, and users, existing or not, whose failed logins are remembered."""
 
 MAX_NETWORK_PAIRS = 63
@@ -63,7 +72,7 @@ MAX_KNOWN_ADDRESSES = 32
 _NETWORK_SHARES = (3, 9, 9)
 _USER_SHARE = 3
 
-_TAG_SIZE = 8  # bytes
+_HASH_SIZE = 8  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +108,7 @@ class LoginFailures:
         self._users = RecentItems(PAIR_SECONDS, MAX_NETWORKS, MAX_NETWORK_PAIRS)
         self._scram = RateTable(1 / SCRAM_SECONDS, SCRAM_BURST, MAX_ADDRESSES)
         self._scram_excess = 0
+        self._users_at = RecentItems(SHARED_SECONDS, MAX_ADDRESSES, SHARED_USERS)
         self._known: dict[
             bytes, bytes
         ] = {}  # hash of a user → hashes of addresses, the latest last
@@ -113,9 +123,10 @@ class LoginFailures:
             secret: a keyed digest of the password; None for SCRAM.
             now: the time in seconds, of a clock that never goes back.
         """
-        user_hash, networks = self._hash(b"user", user), networks_of(address)
-        source = self._hash(b"source", user_hash + self._address_hash(networks))
-        known = self.is_known(address, user)
+        networks = networks_of(address)
+        user_hash, address_hash = self._hash(b"user", user), self._address_hash(networks)
+        source = user_hash + address_hash
+        known = address_hash in _split(self._known.get(user_hash, b""))
         if secret is not None:
             pair = wide_pair = self._hash(b"pair", user_hash + secret)
         elif self._scram.take(source, now, SCRAM_KNOWN_COST if known else 1):
@@ -123,7 +134,7 @@ class LoginFailures:
             pair = wide_pair = self._hash(b"scram", b"%d" % self._scram_excess)
         else:
             # Without the address, guesses from a thousand addresses would be one pair of their network.
-            pair, wide_pair = user_hash, source
+            pair, wide_pair = user_hash, self._hash(b"source", source)
         user_pairs = self._users.add(user_hash, wide_pair, now)
         if not networks:
             return FailedLogin(0.0)
@@ -138,35 +149,51 @@ class LoginFailures:
             return FailedLogin(self._delay(count), LimitReached("max_failed_pairs", limit, count))
         return FailedLogin(self._delay(max(count, *counts)))
 
-    def succeeded(self, address: str, user: bytes) -> None:
+    def succeeded(self, address: str, user: bytes, now: float) -> None:
         """Remember that the user has logged in from the address."""
-        networks = networks_of(address)
-        if not networks:
+        if not (networks := networks_of(address)):
             return
-        user_hash, known = self._hash(b"user", user), self._address_hash(networks)
+        user_hash, address_hash = self._hash(b"user", user), self._address_hash(networks)
+        self._users_at.add(address_hash, user_hash, now)
         addresses = self._known.pop(user_hash, b"")
-        if not addresses.endswith(known):
-            addresses = b"".join([a for a in _split(addresses) if a != known] + [known])
-            addresses = addresses[-MAX_KNOWN_ADDRESSES * _TAG_SIZE :]
+        if not addresses.endswith(address_hash):
+            addresses = b"".join(
+                [a for a in _split(addresses) if a != address_hash] + [address_hash]
+            )
+            addresses = addresses[-MAX_KNOWN_ADDRESSES * _HASH_SIZE :]
             self.changed_users.add(user_hash)
         self._put_known(user_hash, addresses)
 
     def is_known(self, address: str, user: bytes) -> bool:
         """Return whether the user has logged in from the address (IPv6: from its /64)."""
         networks = networks_of(address)
-        if not networks:
-            return False
         addresses = self._known.get(self._hash(b"user", user), b"")
         return self._address_hash(networks) in _split(addresses)
+
+    def is_shared(self, address: str, now: float) -> bool:
+        """Return whether so many users have logged in from the address that a ban of it is for strangers only."""
+        address_hash = self._address_hash(networks_of(address))
+        return self._users_at.count(address_hash, now) >= SHARED_USERS
+
+    def may_try(self, address: str, user: bytes, now: float) -> bool:
+        """Return whether a user may try to log in from an address whose ban is for strangers only.
+
+        True for a user who is known there and has not used up the pairs that are free.
+        """
+        source = self._hash(b"user", user) + self._address_hash(networks_of(address))
+        return self.is_known(address, user) and self._free.count(source, now) < FREE_PAIRS
 
     def known_addresses(self, user_hash: bytes) -> bytes:
         """Return the hashes of the addresses of a user, for a file; empty if there are none any more."""
         return self._known.get(user_hash, b"")
 
-    def restore_known(self, user_hash: bytes, addresses: bytes) -> None:
+    def restore_known(self, user_hash: bytes, addresses: bytes, now: float) -> None:
         """Restore what `known_addresses` returned. The user who is restored first is the first to be dropped."""
-        if len(user_hash) == _TAG_SIZE and addresses and not len(addresses) % _TAG_SIZE:
-            self._put_known(user_hash, addresses[-MAX_KNOWN_ADDRESSES * _TAG_SIZE :])
+        if len(user_hash) == _HASH_SIZE and addresses and not len(addresses) % _HASH_SIZE:
+            addresses = addresses[-MAX_KNOWN_ADDRESSES * _HASH_SIZE :]
+            self._put_known(user_hash, addresses)
+            for address_hash in _split(addresses):
+                self._users_at.add(address_hash, user_hash, now)
 
     def _put_known(self, user_hash: bytes, addresses: bytes) -> None:
         if len(self._known) >= MAX_KNOWN_USERS and user_hash not in self._known:
@@ -182,11 +209,11 @@ class LoginFailures:
         return min(longer, self._limits.max_login_delay_seconds)
 
     def _hash(self, kind: bytes, data: bytes) -> bytes:
-        return blake2b(data, digest_size=_TAG_SIZE, key=self._key, person=kind).digest()
+        return blake2b(data, digest_size=_HASH_SIZE, key=self._key, person=kind).digest()
 
     def _address_hash(self, networks: tuple[Network, ...]) -> bytes:
         return self._hash(b"address", repr(networks[:1]).encode())
 
 
 def _split(hashes: bytes) -> list[bytes]:
-    return [hashes[n : n + _TAG_SIZE] for n in range(0, len(hashes), _TAG_SIZE)]
+    return [hashes[n : n + _HASH_SIZE] for n in range(0, len(hashes), _HASH_SIZE)]

@@ -82,7 +82,7 @@ class ProcessGuard:
         reported = None
         if address not in self.trusted:
             ban = self.bans.banned(address, now)
-            if ban is not None:
+            if ban is not None and not ban.strangers_only:
                 return Arrival(None, reached=BANNED, ban=ban, silent=True)
             networks = networks_of(address)
             reached = self._take_rate(networks, now)
@@ -117,7 +117,7 @@ class ProcessGuard:
         self, address: str, networks: Sequence[Network], reached: LimitReached, now: float
     ) -> Arrival:
         is_first = not self._last_violation.take(networks[0], now)
-        ban = self.bans.violation(address, reached.limit, now) if is_first else None
+        ban = self._violation(address, reached.limit, now) if is_first else None
         return Arrival(None, (), reached, ban, silent=not is_first)
 
     def login(
@@ -130,7 +130,7 @@ class ProcessGuard:
         """
         evictions, reached = self.shares.login(connection, user)
         if reached is None:
-            self.failures.succeeded(connection.address, user.encode("utf-8", "replace"))
+            self.failures.succeeded(connection.address, user.encode("utf-8", "replace"), now)
             if connection.address not in self.trusted:
                 self._give_back(networks_of(connection.address), now)
         return evictions, reached
@@ -161,7 +161,21 @@ class ProcessGuard:
             return failed, None
         if self.bans.banned(connection.address, now):
             return failed, None
-        return failed, self.bans.ban(connection.address, failed.banned_for.limit, now)
+        shared = self.failures.is_shared(connection.address, now)
+        limit = failed.banned_for.limit
+        return failed, self.bans.ban(connection.address, limit, now, strangers_only=shared)
+
+    def refuse_login(self, connection: Connection, user: bytes, now: float) -> LimitReached | None:
+        """Return BANNED if the address is banned and `user` may not even try to log in.
+
+        A ban of an address that many users share does not refuse connections, but logins of users who have never
+        logged in from there, before their passwords are looked at.
+        """
+        address = connection.address
+        ban = None if address in self.trusted else self.bans.banned(address, now)
+        if ban is None or (ban.strangers_only and self.failures.may_try(address, user, now)):
+            return None
+        return BANNED
 
     def violation(self, connection: Connection, limit: str, now: float) -> Ban | None:
         """Count that `connection` was reset because of `limit`; return the ban that this causes, if any."""
@@ -169,7 +183,11 @@ class ProcessGuard:
             return None
         if connection.address in self.trusted:
             return None
-        return self.bans.violation(connection.address, limit, now)
+        return self._violation(connection.address, limit, now)
+
+    def _violation(self, address: str, limit: str, now: float) -> Ban | None:
+        shared = self.failures.is_shared(address, now)
+        return self.bans.violation(address, limit, now, strangers_only=shared)
 
     def strangers_of(self, networks: Iterable[Network]) -> Sequence[Connection]:
         """Return the connections without a login from `networks`, which end when these are banned."""

@@ -51,8 +51,7 @@ class RateTable:
             self._used_until.put(key, max(now, until - cost * self._seconds_each))
 
 
-_ITEM_SIZE = 8
-_RECORD = struct.Struct(f"<{_ITEM_SIZE}sI")  # an item, and the second in which it was last added
+_RECORD = struct.Struct("<8sI")  # an item, and the second in which it was last added
 
 
 class RecentItems:
@@ -67,35 +66,59 @@ class RecentItems:
 
     def __init__(self, seconds: float, max_keys: int, max_items: int) -> None:
         self._seconds = seconds
-        self._max_items = max_items
+        self._max_bytes = max_items * _RECORD.size
+        # The records of a key, the oldest first. Bytes, because a tuple of tuples takes ten times as much memory.
         self._table: BoundedTable[Hashable, bytes] = BoundedTable(max_keys, self._score)
-
-    def _score(self, data: bytes) -> float:
-        last: int = _RECORD.unpack_from(data, len(data) - _RECORD.size)[1]
-        return last + self._seconds * len(data) / (_RECORD.size * self._max_items)
 
     def __len__(self) -> int:
         return len(self._table)
 
     def add(self, key: Hashable, item: bytes, now: float) -> int:
         """Add `item`, which has 8 bytes, or renew it. Returns the number of items of `key`."""
-        records = [record for record in self._recent(key, now) if record[0] != item]
-        records.append((item, int(now)))
-        del records[: -self._max_items]
-        self._table.put(key, b"".join([_RECORD.pack(*record) for record in records]))
-        return len(records)
+        records = self._recent(key, now)
+        at = _find(records, item)
+        if at >= 0:
+            records = records[:at] + records[at + _RECORD.size :]
+        records = (records + _RECORD.pack(item, int(now)))[-self._max_bytes :]
+        self._table.put(key, records)
+        return len(records) // _RECORD.size
 
     def add_if_room(self, key: Hashable, item: bytes, now: float) -> int:
         """Do what `add` does, unless that would replace another item. Then change nothing, and return 0."""
-        items = [other for other, _ in self._recent(key, now)]
-        if item not in items and len(items) >= self._max_items:
-            return 0
-        return self.add(key, item, now)
+        records = self._recent(key, now)
+        has_room = len(records) < self._max_bytes or _find(records, item) >= 0
+        return self.add(key, item, now) if has_room else 0
+
+    def count(self, key: Hashable, now: float) -> int:
+        """Return the number of items of `key`."""
+        return len(self._recent(key, now)) // _RECORD.size
 
     def forget(self, key: Hashable) -> None:
         """Forget all items of `key`."""
         self._table.pop(key)
 
-    def _recent(self, key: Hashable, now: float) -> list[tuple[bytes, int]]:
-        oldest = now - self._seconds
-        return [r for r in _RECORD.iter_unpack(self._table.get(key, b"")) if r[1] > oldest]
+    def _score(self, records: bytes) -> float:
+        return (
+            _time(records, len(records) - _RECORD.size)
+            + self._seconds * len(records) / self._max_bytes
+        )
+
+    def _recent(self, key: Hashable, now: float) -> bytes:
+        records = self._table.get(key, b"")
+        expired = 0
+        while expired < len(records) and _time(records, expired) <= now - self._seconds:
+            expired += _RECORD.size
+        return records[expired:]
+
+
+def _time(records: bytes, at: int) -> int:
+    time: int = _RECORD.unpack_from(records, at)[1]
+    return time
+
+
+def _find(records: bytes, item: bytes) -> int:
+    """Return where the record of `item` begins, -1 if there is none."""
+    at = records.find(item)
+    while at % _RECORD.size and at >= 0:
+        at = records.find(item, at + 1)
+    return at

@@ -1,5 +1,6 @@
 """Connections that must make room, bans, and the gate in front of a port."""
 
+from base64 import b64encode
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -7,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield import events
 from imapshield.edge.gate import Gate
+from imapshield.guard import login_failures
 from imapshield.testing.in_process import Client, Server, Transport
 
 ATTACKER, VICTIM = "192.0.2.1", "198.51.100.1"
@@ -89,6 +91,27 @@ class BanTests(SynchronousTestCase):
         protocol.makeConnection(transport)
         self.assertEqual((transport.value(), len(server.events)), (b"", before))
         self.assertIn(b"a OK", server.connect(VICTIM)(b"a NOOP"))
+
+    def test_ban_of_a_shared_address(self) -> None:
+        """A banned address that users share gets a greeting. Strangers are refused whatever their password."""
+        self.patch(login_failures, "SHARED_USERS", 1)
+        server = Server()
+        server.factory.admission.guard.failures.succeeded(ATTACKER, b"alice", 0.0)
+        stranger = server.connect(ATTACKER)
+        self.flood(server)
+        self.assertEqual(len(server.events_of(events.AddressBanned)), 1)
+        self.assertFalse(stranger.transport.aborted)
+        user = server.connect(ATTACKER)
+        stranger.protocol.startedTLS = user.protocol.startedTLS = True
+        self.assertIn(
+            b"a NO [UNAVAILABLE] Too many failed logins from your network",
+            stranger(b"a LOGIN bob word"),
+        )
+        self.assertIn(
+            b"b NO [UNAVAILABLE] ", stranger(b"b AUTHENTICATE PLAIN " + b64encode(b"\0bob\0word"))
+        )
+        self.assertIn((ATTACKER, "ban", "refused"), limits_hit(server))
+        self.assertIn(b"a OK", user(b"a LOGIN alice secret"))
 
     def test_a_ban_expires(self) -> None:
         """A ban ends after `ban_seconds`."""

@@ -108,13 +108,16 @@ class RestartTests(SynchronousTestCase):
         """A ban goes on for the remaining seconds, whatever the clock of the new run shows."""
         old, new = Bans(Limits()), Bans(Limits())
         old.ban(HERE, "max_failed_pairs", 10_000.0)
-        old.ban("203.0.113.0/24", "by hand", 10_000.0)
+        old.ban("203.0.113.0/24", "by hand", 10_000.0, strangers_only=True)
         saved = old.export(10_200.0)
-        self.assertEqual(saved[0], SavedBan("192.0.2.7/32", "max_failed_pairs", 400.0, 600, 1))
+        self.assertEqual(
+            saved[0], SavedBan("192.0.2.7/32", "max_failed_pairs", 400.0, 600, 1, False)
+        )
         new.restore(saved, 5.0)
         self.assertIsNotNone(new.banned(HERE, 404.9))
         self.assertIsNone(new.banned(HERE, 405.0))
-        self.assertIsNotNone(new.banned("203.0.113.1", 404.9))
+        ban = new.banned("203.0.113.1", 404.9)
+        self.assertTrue(ban is not None and ban.strangers_only)
         self.assertEqual(new.ban(HERE, "x", 405.0).number, 2)
 
     def test_ended_bans_are_remembered_for_the_quiet_time(self) -> None:
@@ -128,7 +131,13 @@ class RestartTests(SynchronousTestCase):
     def test_damaged_entries_are_left_out(self) -> None:
         """A saved network that is none is left out, and no ban is longer than the maximum."""
         bans = Bans(Limits())
-        bans.restore([SavedBan("x", "", 1.0, 1.0, 1), SavedBan("192.0.2.7/32", "", 1e9, 1.0, 1)], 0)
+        bans.restore(
+            [
+                SavedBan("x", "", 1.0, 1.0, 1, False),
+                SavedBan("192.0.2.7/32", "", 1e9, 1.0, 1, False),
+            ],
+            0,
+        )
         self.assertIsNone(bans.banned(HERE, 86400.0))
         self.assertEqual(len(bans), 1)
 

@@ -61,7 +61,7 @@ class FailureTests(FailuresCase):
     def test_success_resets_nothing(self) -> None:
         """A guesser who logs in to an own account between two guesses is banned by the tenth guess."""
         for n in range(10):
-            self.failures.succeeded(HERE, b"mine")
+            self.failures.succeeded(HERE, b"mine", 0.0)
             result = self.guess(1, first=n)[0]
         self.assertEqual(result.banned_for, BAN)
 
@@ -76,7 +76,7 @@ class FailureTests(FailuresCase):
         """Failures from a UNIX socket neither delay nor ban, and nobody is known there."""
         for n in range(100):
             self.assertEqual(self.failures.failed("local", b"u", b"%d" % n, 0.0), FailedLogin(0.0))
-        self.failures.succeeded("local", b"u")
+        self.failures.succeeded("local", b"u", 0.0)
         self.assertFalse(self.failures.is_known("local", b"u"))
 
 
@@ -113,23 +113,23 @@ class KnownUserTests(FailuresCase):
     def test_known_after_a_login(self) -> None:
         """A user who has logged in is known at that address, and at no other."""
         self.assertFalse(self.failures.is_known(HERE, b"u"))
-        self.failures.succeeded(HERE, b"u")
+        self.failures.succeeded(HERE, b"u", 0.0)
         self.assertTrue(self.failures.is_known(HERE, b"u"))
         self.assertFalse(self.failures.is_known(THERE, b"u"))
         self.assertFalse(self.failures.is_known(HERE, b"v"))
-        self.failures.succeeded("2001:db8::1", b"u")
+        self.failures.succeeded("2001:db8::1", b"u", 0.0)
         self.assertTrue(self.failures.is_known("2001:db8::ffff:1", b"u"))
 
     def test_three_pairs_of_a_known_user_are_free(self) -> None:
         """Three wrong passwords of a known user do not count for the address; the further ones do, and ban it."""
-        self.failures.succeeded(HERE, b"u")
+        self.failures.succeeded(HERE, b"u", 0.0)
         results = self.guess(13)
         self.assertEqual([r.banned_for for r in results], [None] * 12 + [BAN])
         self.assertEqual([r.delay for r in results[:3]], [0.0, 0.0, 1.0])
 
     def test_known_user_is_not_delayed_for_others(self) -> None:
         """Neither guesses of others behind the same address, nor for the same user elsewhere, delay a known user."""
-        self.failures.succeeded(HERE, b"honest")
+        self.failures.succeeded(HERE, b"honest", 0.0)
         self.guess(9, "other")
         for n in range(100):
             self.guess(1, "honest", f"{n}.0.2.1", first=n)
@@ -139,15 +139,15 @@ class KnownUserTests(FailuresCase):
         """A full table forgets the user who has not logged in for longest."""
         self.patch(login_failures, "MAX_KNOWN_USERS", 3)
         for user in (b"a", b"b", b"c", b"a", b"d"):
-            self.failures.succeeded(HERE, user)
+            self.failures.succeeded(HERE, user, 0.0)
         known = [user for user in (b"a", b"b", b"c", b"d") if self.failures.is_known(HERE, user)]
         self.assertEqual(known, [b"a", b"c", b"d"])
 
     def test_addresses_of_a_user_are_bounded(self) -> None:
         """A user is known at the 32 latest addresses, and takes no place of another user."""
-        self.failures.succeeded(HERE, b"other")
+        self.failures.succeeded(HERE, b"other", 0.0)
         for n in range(100_000):
-            self.failures.succeeded(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", b"u")
+            self.failures.succeeded(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", b"u", 0.0)
         known = sum(self.failures.is_known(f"10.1.134.{n}", b"u") for n in range(256))
         self.assertEqual(known, 32)
         self.assertTrue(self.failures.is_known(HERE, b"other"))
@@ -155,16 +155,16 @@ class KnownUserTests(FailuresCase):
     def test_known_users_can_be_restored(self) -> None:
         """Known users can be saved one by one when they change, and restored with the same key."""
         for address in (HERE, THERE, HERE):
-            self.failures.succeeded(address, b"u")
-        self.failures.succeeded(HERE, b"v")
+            self.failures.succeeded(address, b"u", 0.0)
+        self.failures.succeeded(HERE, b"v", 0.0)
         self.assertEqual(len(self.failures.changed_users), 2)
         saved = [
             (user, self.failures.known_addresses(user)) for user in self.failures.changed_users
         ]
         restored, other_key = new_failures(), LoginFailures(Limits(), b"another key")
         for user, addresses in [*saved, (b"short", b"12345678"), (b"12345678", b"odd"), (b"87654321", b"")]:  # fmt: skip
-            restored.restore_known(user, addresses)
-            other_key.restore_known(user, addresses)
+            restored.restore_known(user, addresses, 0.0)
+            other_key.restore_known(user, addresses, 0.0)
         self.assertTrue(restored.is_known(THERE, b"u") and restored.is_known(HERE, b"v"))
         self.assertFalse(restored.is_known(THERE, b"v"))
         self.assertFalse(other_key.is_known(HERE, b"v"))
@@ -172,14 +172,46 @@ class KnownUserTests(FailuresCase):
     def test_only_changes_are_saved(self) -> None:
         """A login that changes nothing leaves nothing to save; a user who was dropped is empty."""
         self.patch(login_failures, "MAX_KNOWN_USERS", 1)
-        self.failures.succeeded(HERE, b"u")
+        self.failures.succeeded(HERE, b"u", 0.0)
         (user,) = self.failures.changed_users
         self.failures.changed_users.clear()
-        self.failures.succeeded(HERE, b"u")
+        self.failures.succeeded(HERE, b"u", 0.0)
         self.assertEqual(self.failures.changed_users, set())
-        self.failures.succeeded(HERE, b"v")
+        self.failures.succeeded(HERE, b"v", 0.0)
         self.assertIn(user, self.failures.changed_users)
         self.assertEqual(self.failures.known_addresses(user), b"")
+
+
+class SharedAddressTests(FailuresCase):
+    def test_five_users_share_an_address(self) -> None:
+        """An address is shared if five different users have logged in from it in the last 30 days."""
+        for user in (b"a", b"b", b"c", b"d", b"d", b"d"):
+            self.failures.succeeded(HERE, user, 0.0)
+        self.assertFalse(self.failures.is_shared(HERE, 0.0))
+        self.failures.succeeded(HERE, b"e", 1000.0)
+        self.assertTrue(self.failures.is_shared(HERE, 1000.0))
+        self.assertFalse(self.failures.is_shared(THERE, 1000.0))
+        self.assertFalse(self.failures.is_shared(HERE, 30 * 86400 + 500.0))
+
+    def test_shared_addresses_are_restored(self) -> None:
+        """An address is shared after a restart, too."""
+        for user in (b"a", b"b", b"c", b"d", b"e"):
+            self.failures.succeeded(HERE, user, 0.0)
+        restored = new_failures()
+        for user_hash in self.failures.changed_users:
+            restored.restore_known(user_hash, self.failures.known_addresses(user_hash), 5.0)
+        self.assertTrue(restored.is_shared(HERE, 5.0))
+
+    def test_known_users_may_try(self) -> None:
+        """During a ban for strangers only, users known there may try, until three of their passwords were wrong."""
+        self.failures.succeeded(HERE, b"u", 0.0)
+        self.assertTrue(self.failures.may_try(HERE, b"u", 0.0))
+        self.assertFalse(self.failures.may_try(HERE, b"other", 0.0))
+        self.assertFalse(self.failures.may_try(THERE, b"u", 0.0))
+        self.assertFalse(self.failures.may_try("local", b"u", 0.0))
+        self.guess(3)
+        self.assertFalse(self.failures.may_try(HERE, b"u", 0.0))
+        self.assertTrue(self.failures.may_try(HERE, b"u", 86401.0))
 
 
 class ScramTests(FailuresCase):
@@ -198,7 +230,7 @@ class ScramTests(FailuresCase):
 
     def test_known_user_may_fail_more_often(self) -> None:
         """A known user may fail every minute for a week, without a delay."""
-        self.failures.succeeded(HERE, b"u")
+        self.failures.succeeded(HERE, b"u", 0.0)
         for now in range(0, 7 * 86400, 60):
             self.assertEqual(self.scram(1, now=now), [FailedLogin(0.0)])
 

@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard.networks import NetworkSet
-from imapshield.guard.process_guard import ProcessGuard
+from imapshield.guard.process_guard import BANNED, ProcessGuard
 from imapshield.guard.shares import Connection
 from imapshield.limits import Limits
 
@@ -116,6 +116,38 @@ class BanTests(SynchronousTestCase):
         ban = results[-1][1]
         assert ban is not None
         self.assertEqual(list(guard.strangers_of([ban.network])), [connection])
+
+    def test_a_shared_address_is_banned_for_strangers_only(self) -> None:
+        """An address from which five users have logged in can still be used by them during its ban, but by no others."""
+        guard = ProcessGuard(Limits())
+        for i in range(5):
+            guard.login(connect(guard), f"user{i}", 0.0)
+        guesser = connect(guard)
+        self.assertIsNone(guard.refuse_login(guesser, b"bob", 0.0))
+        for i in range(10):
+            guard.login_failed(guesser, b"bob", b"%d" % i, 0.0)
+        arrived = connect(guard)
+        self.assertIsNone(guard.refuse_login(arrived, b"user0", 0.0))
+        self.assertEqual(guard.refuse_login(arrived, b"bob", 0.0), BANNED)
+        self.assertIsNone(guard.refuse_login(arrived, b"bob", 600.0))
+
+    def test_a_flood_from_a_shared_address_does_not_ban_its_users(self) -> None:
+        """Violations ban a shared address for strangers only."""
+        guard = ProcessGuard(Limits())
+        for i in range(5):
+            guard.login(connect(guard), f"user{i}", 0.0)
+        bans = [guard.violation(connect(guard), "backlog", 0.0) for _ in range(10)]
+        self.assertTrue(bans[9] is not None and bans[9].strangers_only)
+        self.assertIsNone(guard.refuse_login(connect(guard), b"user0", 0.0))
+
+    def test_no_login_on_an_open_connection_of_a_banned_address(self) -> None:
+        """A connection from before the ban that has not been reset cannot log in; one of a trusted network can."""
+        guard = ProcessGuard(Limits(), NetworkSet.parse([OTHER]))
+        connection, trusted = connect(guard), connect(guard, OTHER)
+        for address in (ADDRESS, OTHER):
+            guard.bans.ban(address, "by hand", 0.0)
+        self.assertEqual(guard.refuse_login(connection, b"alice", 0.0), BANNED)
+        self.assertIsNone(guard.refuse_login(trusted, b"alice", 0.0))
 
     def test_trusted_networks_are_not_banned(self) -> None:
         """A guesser of a trusted network is neither delayed nor banned."""
