@@ -65,6 +65,19 @@ class BadCommandReceived(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyHeaderRejected(Event):
+    """A connection of a configured proxy did not begin with a valid PROXY header, and was reset.
+
+    `peer` is the address of the proxy, because that of the client is unknown.
+
+    Attributes:
+        reason: what is wrong with the header; without any of its bytes.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LimitTriggered(Event):
     """A limit was reached.
 

@@ -74,6 +74,11 @@ class Limits:
         "Time from the connection to the login; input does not extend it. Courier has the same limit. Thunderbird"
         " connects before it asks for the password, and connects again if the user types slowly.",
     )
+    proxy_header_seconds: float = _preauth(
+        5,
+        "Time for the PROXY header of a connection from a proxy. A proxy sends it at once; the protocol wants at least"
+        " 3, for one lost packet. Without a header in this time the connection is reset.",
+    )
     preauth_line_length: int = _preauth(8 << 10, "Length of one line. SASL tokens are the longest.")
     preauth_id_length: int = _preauth(
         36 << 10,

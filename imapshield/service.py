@@ -56,7 +56,7 @@ class ShieldService(Service):
         clock: an `IReactorTime`.
         max_connections: the maximum number of connections, each of which needs an open file.
         on_open_files: called with the number of files that the system permits the process to open, or None.
-        on_port: called with each port when it listens.
+        on_port: called with each endpoint description and port when it listens.
         on_listening: called, while the process may still be root, with (endpoint description, address) of each port.
     """
 
@@ -67,7 +67,7 @@ class ShieldService(Service):
     clock: Any
     max_connections: int = 0
     on_open_files: Callable[[int | None], object] = lambda _: None
-    on_port: Callable[[Any], object] = lambda _: None
+    on_port: Callable[[str, Any], object] = lambda _text, _port: None
     on_listening: Callable[[Sequence[tuple[str, str]]], object] | None = None
     _ports: list[tuple[str, Any]] | None = field(default=None, init=False)
     _log = Logger(namespace="imapshield")
@@ -95,8 +95,8 @@ class ShieldService(Service):
                 while ports:
                     ports.pop()[1].stopListening()
                 raise CannotServe(f"cannot listen on {text}: {_advice(failures[0].value)}")
-        for _, port in ports:
-            self.on_port(port)
+        for text, port in ports:
+            self.on_port(text, port)
         if self.on_listening is not None:
             self.on_listening([(text, _address_text(port.getHost())) for text, port in ports])
 

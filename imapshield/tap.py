@@ -12,7 +12,6 @@ from twisted.cred import strcred
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.portal import Portal
-from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
 from imapshield.config import DEFAULT_LISTEN, ConfigError, Settings, load_settings
@@ -142,6 +141,8 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
     from imapshield.cred.sasl import challengers
     from imapshield.edge.factory import ShieldedIMAP4Factory
     from imapshield.edge.gate import Gate
+    from imapshield.edge.proxy import Proxies
+    from imapshield.endpoints import is_proxied
     from imapshield.guard.networks import NetworkSet
     from imapshield.guard.process_guard import ProcessGuard
     from imapshield.observe.log_observer import LogObserver
@@ -172,6 +173,7 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
         challengers=challengers(checkers) if len(checkers) == 1 else None,
         guard=guard,
     )
+    proxies = Proxies(NetworkSet.parse(settings.proxy), limits, reactor, [log])
     on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]
     on_stop += [realm.close, lambda: log.summarize(everything=True)]
     return ShieldService(
@@ -182,7 +184,9 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
         reactor,
         limits.max_connections,
         lambda open_files: _fit_open_files(open_files, guard, realm),
-        lambda port: Gate.close_off(port, factory.admission),
+        lambda text, port: Gate.close_off(
+            port, factory.admission, proxies.everyone() if is_proxied(text) else proxies
+        ),
         None if settings.auth else _announcer(first_run),
     )
 
@@ -196,8 +200,12 @@ def _fit_open_files(open_files: int | None, guard: Any, realm: Any) -> None:
 
 
 def _endpoint(reactor: Any, text: str) -> Any:
+    from imapshield.endpoints import server_endpoint
+
     try:
-        return serverFromString(reactor, text)
+        return server_endpoint(reactor, text)
+    except ConfigError:
+        raise
     except FileNotFoundError as error:
         reason = f"file {error.filename} not found"
     except Exception as error:  # endpoint parsers are plugins and may raise anything

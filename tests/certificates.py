@@ -7,19 +7,40 @@ import ipaddress
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+CURVE = ec.SECP256R1()
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
-def self_signed(host: str = "localhost") -> tuple[bytes, bytes]:
-    """Return a new self-signed certificate for `host` and its private key, both as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+
+def self_signed(host: str = "localhost", *, rsa_key: bool = False) -> tuple[bytes, bytes]:
+    """Return a new self-signed certificate for `host` and its private key, both as PEM. The key is an EC key or RSA."""
+    key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(CURVE)
+    return _certificate(host, key, host, key), _pem(key)
+
+
+def issued(host: str = "localhost") -> tuple[tuple[bytes, bytes], bytes]:
+    """Return a new certificate for `host` with its private key, and the certificate of its issuer, all as PEM."""
+    key, issuer_key = ec.generate_private_key(CURVE), ec.generate_private_key(CURVE)
+    leaf = _certificate(host, key, "Issuer", issuer_key), _pem(key)
+    return leaf, _certificate("Issuer", issuer_key, "Root", issuer_key)
+
+
+def _pem(key: Key) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def _certificate(host: str, key: Key, issuer: str, issuer_key: Key) -> bytes:
     now = datetime.datetime.now(datetime.UTC)
-    certificate = (
+    return (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
@@ -30,13 +51,6 @@ def self_signed(host: str = "localhost") -> tuple[bytes, bytes]:
             ),
             critical=False,
         )
-        .sign(key, hashes.SHA256())
-    )
-    return (
-        certificate.public_bytes(serialization.Encoding.PEM),
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
+        .sign(issuer_key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
     )

@@ -78,13 +78,25 @@ RULES = {
     "__init__": Rule(("limits", "cred.realm", "edge.factory", "edge.protocol")),
     "service": Rule((), ("twisted",)),
     "config": Rule(("limits", "guard.networks"), never=IO_MODULES),
-    "tls": Rule(("config",), ("twisted", "OpenSSL")),
+    "tls": Rule(("config",), ("twisted", "zope", "OpenSSL", "service_identity")),
+    "endpoints": Rule(("tls",), ("twisted", "zope")),
     "edge": Rule(
         (*BASE, "wire", "guard", "message", "mailbox", "session", "cred"),
         ("twisted", "zope", "OpenSSL"),
     ),
     "tap": Rule(
-        (*BASE, "config", "cred", "edge", "first_run", "guard", "observe", "service", "tls"),
+        (
+            *BASE,
+            "config",
+            "cred",
+            "edge",
+            "endpoints",
+            "first_run",
+            "guard",
+            "observe",
+            "service",
+            "tls",
+        ),
         ("twisted",),
     ),
 }
@@ -111,7 +123,7 @@ ORDER = {
     "edge": (
         ("channel_binding", "event_reporter", "fair_queue", "peer", "write_buffer"),
         ("login_checks", "memory_share", "spool"),
-        ("admission",),
+        ("admission", "proxy"),
         ("connection_owner", "gate"),
         ("authentication", "compress", "long_input", "write_timeout"),
         ("session_io",),

@@ -40,15 +40,16 @@ class Authentication:
         self._attempt: LoginAttempt | None = None
         self.peer_is_local = False
 
-    def identify_peer(self, *, has_input: bool) -> None:
-        """Find out the peer's address. `has_input`: whether the client has sent anything (see `peer.identify`)."""
-        transport, reporter = self._owner.transport, self._owner.reporter
-        reporter.peer, self.peer_is_local = peer.identify(transport, has_input)
+    def identify_peer(self) -> None:
+        """Find out the peer's address."""
+        self._owner.reporter.peer, self.peer_is_local = peer.identify(self._owner.transport)
 
     @property
     def tls(self) -> bool:
-        """Whether the connection is encrypted."""
-        return ISSLTransport.providedBy(self._owner.transport) or bool(self._owner.startedTLS)
+        """Whether the connection is encrypted, up to here or up to a configured proxy."""
+        transport = self._owner.transport
+        encrypted = ISSLTransport.providedBy(transport) or bool(self._owner.startedTLS)
+        return encrypted or peer.uses_tls_to_proxy(transport)
 
     @property
     def secure(self) -> bool:

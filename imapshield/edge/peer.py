@@ -1,4 +1,4 @@
-"""Finds out the address of a connection's peer, whether the peer is on this machine, and whether it has left."""
+"""Finds out the address of a connection's client, whether it is on this machine, and whether it has left."""
 
 import re
 import socket
@@ -17,6 +17,9 @@ _TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8
 
 _NOT_AN_ADDRESS = re.compile(r"[^0-9A-Za-z.:%]|\A\Z|.{64}")
 
+UNKNOWN = IPv4Address("TCP", "unknown", 0)
+"""The address of a client whose proxy does not say its address."""
+
 
 @implementer(IAddress)
 @dataclass(frozen=True, slots=True)
@@ -32,34 +35,57 @@ class AdmittedAddress:
     counted: Connection | None
 
 
+@dataclass(frozen=True, slots=True)
+class ViaProxy:
+    """What `proxy.ProxiedConnection` notes in the attribute ``via_proxy`` of a transport.
+
+    Attributes:
+        address: the address of the proxy. The `getPeer` of the transport returns that of the client.
+        tls: whether the client uses TLS, which ends at the proxy.
+    """
+
+    address: Any
+    tls: bool
+
+
 def address_text(address: IAddress | None) -> str:
     """Return the host of an address as text: "local" for a UNIX socket, "unknown" for anything that is no address."""
     if not isinstance(address, (IPv4Address, IPv6Address)):
         return "local"
     host = str(address.host)
-    return (
-        "unknown" if _NOT_AN_ADDRESS.search(host) else host
-    )  # a PROXY header may contain anything
+    return "unknown" if _NOT_AN_ADDRESS.search(host) else host
 
 
-def identify(transport: Any, has_input: bool) -> tuple[str, bool]:
-    """Return the address of a connection's peer as text, and whether the peer is on this machine.
+def identify(transport: Any) -> tuple[str, bool]:
+    """Return the address of a connection's client as text, and whether the client is on this machine.
 
-    Behind a PROXY endpoint the address is known only after the PROXY header, that is, when the client's first input
-    arrives (`has_input`). Until then the peer is treated as remote. The text is "local" for a UNIX socket, and
-    "unknown" for anything that is not an address.
+    A loopback address in the PROXY header of a proxy on another machine is one of that machine.
     """
-    address = transport.getPeer()
-    known = has_input or not _is_proxied(transport)
-    host = address_text(address)
-    if host == "local":
-        return host, known and isinstance(address, UNIXAddress)
-    is_loopback = host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
-    return host, known and is_loopback
+    if type(transport).__module__.startswith("twisted.protocols.haproxy"):
+        return (
+            "unknown",
+            False,
+        )  # Twisted's wrapper knows the client only later, and trusts the proxy with any text
+    address, via = transport.getPeer(), _via_proxy(transport)
+    return address_text(address), _is_local(address) and (via is None or _is_local(via.address))
 
 
-def _is_proxied(transport: Any) -> bool:
-    return type(transport).__module__.startswith("twisted.protocols.haproxy")
+def uses_tls_to_proxy(transport: Any) -> bool:
+    """Return whether the client has connected to a configured proxy with TLS, and the proxy has decrypted it."""
+    via = _via_proxy(transport)
+    return via is not None and via.tls
+
+
+def _via_proxy(transport: Any) -> ViaProxy | None:
+    via = getattr(transport, "via_proxy", None)
+    return via if isinstance(via, ViaProxy) else None
+
+
+def _is_local(address: Any) -> bool:
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        host = str(address.host).removeprefix("::ffff:")
+        return host == "::1" or (host.startswith("127.") and not _NOT_AN_ADDRESS.search(host))
+    return isinstance(address, UNIXAddress)
 
 
 def has_left(transport: Any) -> bool:
@@ -83,7 +109,7 @@ def has_left(transport: Any) -> bool:
 
 
 def innermost(transport: Any) -> Any:
-    """Return the transport below all wrappers (TLS, PROXY), which has the socket."""
+    """Return the transport below all wrappers (TLS), which has the socket."""
     while not hasattr(transport, "socket") and getattr(transport, "transport", None) is not None:
         transport = transport.transport
     return transport

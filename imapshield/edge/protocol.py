@@ -160,8 +160,6 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         ):  # the base class passes what follows a literal, which is counted already
             super().dataReceived(data)
             return
-        if not self.bytes_in:
-            self._io.identify_peer(has_input=True)
         self.bytes_in += len(data)
         self._decoder.receive(data)
 
@@ -249,7 +247,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         )
         self.memory = MemoryShare(self, self._memory_budget)
         self._write_timeout = WriteTimeout(self)
-        self._io.identify_peer(has_input=False)
+        self._io.identify_peer()
         self._session = self._make_session(self._io)
         self._runner = CommandRunner(self, self._session)
         self.write_buffer.on_flushed = self.memory.output_changed

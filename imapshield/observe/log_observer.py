@@ -51,6 +51,10 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
         _INFO,
         "bad command peer={peer} connection={connection} answer={text_json} sample={sample_json}",
     ),
+    events.ProxyHeaderRejected: (
+        _WARN,
+        "invalid PROXY header peer={peer} connection={connection} reason={reason_json}",
+    ),
     events.LimitTriggered: (
         _WARN,
         (

@@ -102,7 +102,8 @@ class LoopbackCase(TestCase):
         self.events: list[Event] = []
         self.realm = MemoryRealm()
         cert, key = self_signed()
-        pair = twisted_ssl.PrivateCertificate.loadPEM(cert + key)
+        self.pem = cert + key
+        pair = twisted_ssl.PrivateCertificate.loadPEM(self.pem)
         self.factory = ShieldedIMAP4Factory(
             Portal(self.realm, [InMemoryUsernamePasswordDatabaseDontUse(alice=b"secret")]),
             limits=Limits(**self.limits),

@@ -1,71 +1,310 @@
-"""The address of a client behind a proxy that sends a PROXY header."""
+"""The connections of a proxy: the client's address, and TLS that ends at the proxy, come from the PROXY header."""
 
 from __future__ import annotations
 
 import socket
+import ssl
+import struct
+from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import ITLSTransport
+from twisted.internet.task import Clock
+from twisted.internet.testing import AccumulatingProtocol
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides
 
-from imapshield.events import BadCommandReceived, LoginFailed
+from imapshield.edge.gate import Gate
+from imapshield.edge.peer import UNKNOWN
+from imapshield.edge.proxy import ProxiedConnection, Proxies, client_address
+from imapshield.endpoints import is_proxied, server_endpoint
+from imapshield.events import (
+    BadCommandReceived,
+    LimitTriggered,
+    LoggedIn,
+    LoginFailed,
+    ProxyHeaderRejected,
+)
+from imapshield.guard.networks import NetworkSet
+from imapshield.testing.in_process import Server, Transport
+from imapshield.wire.proxy_header import ProxyHeader
 from tests.edge import test_loopback
 
+HEADER = b"PROXY TCP4 192.0.2.7 192.0.2.8 4444 143\r\n"
 
-class ProxyTests(test_loopback.LoopbackCase):
-    """Behind a ``haproxy:`` endpoint, the client's address is the one in the PROXY header."""
+
+def v2(client: bytes = b"", address: str = "192.0.2.7") -> bytes:
+    """Return a header of version 2 with the fields `client`."""
+    addresses = socket.inet_aton(address) + socket.inet_aton("192.0.2.8")
+    payload = addresses + struct.pack("!HH", 4444, 143) + client
+    return b"\r\n\r\n\0\r\nQUIT\n" + struct.pack("!BBH", 0x21, 0x11, len(payload)) + payload
+
+
+BY_TLS = v2(struct.pack("!BHBI", 0x20, 5, 1, 0))
+"""The header of a client that has connected to the proxy with TLS, as ``send-proxy-v2-ssl`` sends it."""
+
+
+class ProxiedConnectionTests(SynchronousTestCase):
+    """One connection on a transport in memory."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.transport = Transport("198.51.100.1")
+        self.headers: list[ProxyHeader] = []
+        self.malformed: list[str] = []
+        self.timeouts: list[float] = []
+        self.inner: Any = AccumulatingProtocol()
+        self.proxied = ProxiedConnection(
+            self.make_inner, self.clock, 5, self.malformed.append, self.timeouts.append
+        )
+        self.proxied.makeConnection(self.transport)
+
+    def make_inner(self, header: ProxyHeader) -> Any:
+        self.headers.append(header)
+        return self.inner
+
+    def test_client_is_connected_when_the_header_is_complete(self) -> None:
+        """The protocol of the client is made after the last byte of the header, and gets the bytes after it."""
+        for number in range(len(HEADER) - 1):
+            self.proxied.dataReceived(HEADER[number : number + 1])
+        self.assertEqual((self.headers, self.inner.made), ([], 0))
+        self.proxied.dataReceived(HEADER[-1:] + b"a NOOP\r\n")
+        self.assertEqual(self.headers, [ProxyHeader("192.0.2.7", 4444)])
+        self.assertIs(self.inner.transport, self.transport)
+        self.assertEqual(self.transport.getPeer(), IPv4Address("TCP", "192.0.2.7", 4444))
+        self.proxied.dataReceived(b"b NOOP\r\n")
+        self.assertEqual(self.inner.data, b"a NOOP\r\nb NOOP\r\n")
+        self.proxied.connectionLost()
+        self.assertTrue(self.inner.closed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_malformed_header_resets_the_connection(self) -> None:
+        """A malformed header resets the connection, is reported once, and nothing after it is read."""
+        self.proxied.dataReceived(b"PROXY TCP4 192.0.2.7 192.0.2.8 xx 143\r\n")
+        self.proxied.dataReceived(HEADER)
+        self.proxied.connectionLost()
+        self.assertTrue(self.transport.aborted)
+        self.assertEqual(self.malformed, ["invalid line of version 1"])
+        self.assertEqual((self.headers, self.timeouts), ([], []))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_missing_header_resets_the_connection(self) -> None:
+        """A connection without a complete header is reset after the time for it; segments do not extend the time."""
+        self.clock.advance(4)
+        self.proxied.dataReceived(HEADER[:-1])
+        self.clock.advance(0.5)
+        self.assertFalse(self.transport.aborted)
+        self.clock.advance(0.5)
+        self.assertTrue(self.transport.aborted)
+        self.proxied.dataReceived(HEADER[-1:])
+        self.assertEqual((self.timeouts, self.headers, self.malformed), ([5.0], [], []))
+
+    def test_closed_without_a_header(self) -> None:
+        """A proxy that only connects and closes, as for a health check, reports nothing."""
+        self.proxied.connectionLost()
+        self.clock.advance(60)
+        self.assertEqual((self.timeouts, self.malformed, self.headers), ([], [], []))
+
+    def test_refused_client_is_reset(self) -> None:
+        """If there is no protocol for the client, its connection is reset."""
+        self.inner = None
+        self.proxied.dataReceived(HEADER + b"a NOOP\r\n")
+        self.assertTrue(self.transport.aborted)
+        self.assertEqual(self.malformed, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class GateTests(SynchronousTestCase):
+    """A complete server in memory behind a proxy."""
+
+    def setUp(self) -> None:
+        self.server = Server()
+        self.server.factory.context_factory = object()  # STARTTLS is possible
+        clock: Any = self.server.clock
+        self.proxies = Proxies(
+            NetworkSet.parse(["198.51.100.0/24", "127.0.0.1"]),
+            self.server.factory.limits,
+            clock,
+            [self.server.events.append],
+        )
+        self.gate = Gate(self.server.factory, self.server.factory.admission, self.proxies)
+
+    def connect(self, proxy: str, header: bytes) -> tuple[Any, Transport]:
+        transport = Transport(proxy)
+        directlyProvides(transport, ITLSTransport)
+        proxied = self.gate.buildProtocol(transport.getPeer())
+        proxied.makeConnection(transport)
+        self.assertEqual(transport.value(), b"")
+        proxied.dataReceived(header)
+        self.server.clock.advance(0)
+        return proxied, transport
+
+    def greeting(self, proxy: str, header: bytes) -> bytes:
+        value: bytes = self.connect(proxy, header)[1].value()
+        return value
+
+    def test_tls_at_the_proxy_counts_as_tls(self) -> None:
+        """With TLS up to the proxy, passwords are accepted and STARTTLS is not offered."""
+        proxied, transport = self.connect("198.51.100.1", BY_TLS)
+        self.assertIn(b"AUTH=PLAIN", transport.value())
+        self.assertNotIn(b"STARTTLS", transport.value())
+        self.assertNotIn(b"LOGINDISABLED", transport.value())
+        proxied.dataReceived(b"a LOGIN alice secret\r\n")
+        self.server.clock.advance(0)
+        self.assertIn(b"a OK", transport.value())
+        (event,) = self.server.events_of(LoggedIn)
+        self.assertEqual((event.peer, event.tls), ("192.0.2.7", True))
+
+    def test_no_tls_at_the_proxy(self) -> None:
+        """Without TLS up to the proxy, a client needs STARTTLS, also if the proxy is on this machine."""
+        for header in (v2(), v2(struct.pack("!BHBI", 0x20, 5, 0, 0)), HEADER):
+            greeting = self.greeting("127.0.0.1", header)
+            self.assertIn(b"LOGINDISABLED", greeting)
+            self.assertIn(b"STARTTLS", greeting)
+
+    def test_loopback_address_of_another_machine(self) -> None:
+        """A loopback address in the header of a proxy on another machine is not this machine."""
+        header = v2(address="127.0.0.9")
+        self.assertNotIn(b"LOGINDISABLED", self.greeting("127.0.0.1", header))
+        self.assertIn(b"LOGINDISABLED", self.greeting("198.51.100.1", header))
+
+    def test_unknown_client_is_remote(self) -> None:
+        """A client whose address the proxy does not know is remote, and not the proxy."""
+        self.assertIn(b"LOGINDISABLED", self.greeting("127.0.0.1", b"PROXY UNKNOWN\r\n"))
+        self.assertEqual(client_address(ProxyHeader(), IPv4Address("TCP", "::1", 5)), UNKNOWN)
+
+    def test_proxy_may_speak_for_itself(self) -> None:
+        """A LOCAL header, as of a health check, stands for the proxy itself."""
+        local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
+        self.assertNotIn(b"LOGINDISABLED", self.greeting("127.0.0.1", local))
+        self.assertIn(b"LOGINDISABLED", self.greeting("198.51.100.1", local))
+
+    def test_ipv6_client(self) -> None:
+        """An IPv6 address in the header is an IPv6 address."""
+        address = client_address(ProxyHeader("2001:db8::7", 4), None)
+        self.assertEqual(address, IPv6Address("TCP", "2001:db8::7", 4))
+
+    def test_malformed_header_is_reported_with_the_proxy(self) -> None:
+        """A malformed header is reported with the address of the proxy and a reason of ours."""
+        self.connect("198.51.100.1", b"PROXY TCP4 \xff\xfe 1 2 3\r\n")
+        rejected = ProxyHeaderRejected(0, "198.51.100.1", "invalid line of version 1")
+        self.assertEqual(self.server.events, [rejected])
+
+    def test_missing_header_is_a_limit(self) -> None:
+        """A header that does not come in time is reported as the limit `proxy_header_seconds`."""
+        self.connect("198.51.100.1", HEADER[:-1])
+        self.server.clock.advance(5)
+        limit = LimitTriggered(0, "198.51.100.1", "proxy_header_seconds", 5, 5, "reset")
+        self.assertEqual(self.server.events, [limit])
+
+    def test_header_of_an_ordinary_client(self) -> None:
+        """A PROXY header from a peer that is no proxy is an invalid command."""
+        transport = Transport("192.0.2.99")
+        client = self.gate.buildProtocol(transport.getPeer())
+        client.makeConnection(transport)
+        client.dataReceived(HEADER)
+        self.server.clock.advance(0)
+        self.assertIn(b"PROXY BAD", transport.value())
+        self.assertEqual(
+            [event.peer for event in self.server.events_of(BadCommandReceived)], ["192.0.2.99"]
+        )
+
+
+class ProxyLoopbackTests(test_loopback.LoopbackCase):
+    """Behind ``haproxy:`` endpoints, on real sockets."""
 
     def setUp(self) -> None:
         super().setUp()
-        endpoint = serverFromString(reactor, "haproxy:tcp:0:interface=127.0.0.1")
-        port = self.successResultOf(endpoint.listen(self.factory))
-        self.addCleanup(port.stopListening)
-        self.proxied_port = port.getHost().port
-
-    async def test_remote_client_behind_a_proxy_needs_tls(self) -> None:
-        """A remote client behind a proxy on this machine cannot log in without TLS."""
-
-        def script() -> tuple[bytes, bytes]:
-            raw = socket.create_connection(("127.0.0.1", self.proxied_port), 10)
-            greeting = raw.recv(1000)
-            raw.sendall(b"PROXY TCP4 192.0.2.7 127.0.0.1 4444 143\r\na LOGIN alice secret\r\n")
-            answer = raw.recv(1000)
-            raw.close()
-            return greeting, answer
-
-        greeting, answer = await self.client(script)
-        self.assertIn(b"LOGINDISABLED", greeting)
-        self.assertNotIn(b"AUTH=PLAIN", greeting)
-        self.assertTrue(answer.startswith(b"a NO [PRIVACYREQUIRED]"), answer)
-
-    async def test_invalid_proxy_address_is_not_trusted(self) -> None:
-        """An invalid address in a PROXY header is neither logged nor treated as a local client."""
-
-        def script() -> None:
-            for address in (b"127.0.0.1\nlogin", b"127.%b" % (b"1" * 64), b'127.1"', b"x" * 80):
-                raw = socket.create_connection(("127.0.0.1", self.proxied_port), 10)
-                raw.recv(1000)
-                raw.sendall(b"PROXY TCP4 %b 127.0.0.1 44 143\r\na LOGIN alice wrong\r\n" % address)
-                self.assertIn(b"PRIVACYREQUIRED", raw.recv(1000))
-                raw.sendall(b"b XYZZY\r\n")
-                raw.recv(1000)
-                raw.close()
-
-        await self.client(script)
-        self.assertEqual(
-            {event.peer for event in self.events if isinstance(event, BadCommandReceived)},
-            {"unknown"},
+        folder = self.mktemp()
+        with open(folder, "wb") as file:
+            file.write(self.pem)
+        self.proxied_port = self.listen("haproxy:tcp:0:interface=127.0.0.1")
+        self.proxied_tls_port = self.listen(
+            f"haproxy:ssl:0:interface=127.0.0.1:privateKey={folder}"
         )
+
+    def listen(self, description: str) -> int:
+        clock: Any = reactor
+        proxies = Proxies(NetworkSet(), self.factory.limits, clock, [self.events.append])
+        self.assertTrue(is_proxied(description))
+        port = self.successResultOf(server_endpoint(reactor, description).listen(self.factory))
+        Gate.close_off(port, self.factory.admission, proxies.everyone())
+        self.addCleanup(port.stopListening)
+        number: int = port.getHost().port
+        return number
+
+    def proxied_peer(self, header: bytes, context: Any = None) -> test_loopback.Peer:
+        port = self.proxied_port if context is None else self.proxied_tls_port
+        peer = test_loopback.Peer.__new__(test_loopback.Peer)
+        peer.raw = peer.socket = socket.create_connection(("127.0.0.1", port), 10)
+        peer.buffer = b""
+        peer.send(header)
+        if context is not None:
+            peer.start_tls(context)
+        peer.line()
+        self.addCleanup(peer.close)
+        return peer
+
+    async def test_starttls_and_implicit_tls_work_behind_a_proxy(self) -> None:
+        """The PROXY header comes before the TLS handshake, and STARTTLS works after it."""
+
+        def script(context: ssl.SSLContext | None) -> bytes:
+            peer = self.proxied_peer(HEADER, context)
+            if context is None:
+                assert b" OK" in peer.command(b"STARTTLS")
+                peer.start_tls(self.context)
+            return peer.command(b"LOGIN alice secret")
+
+        for context in (None, self.context):
+            self.assertIn(b" OK", await self.client(script, context))
+        logins = [event for event in self.events if isinstance(event, LoggedIn)]
+        self.assertEqual([(event.peer, event.tls) for event in logins], [("192.0.2.7", True)] * 2)
+
+    async def test_rule_about_pending_commands_applies_behind_a_proxy(self) -> None:
+        """101 NOOPs behind a proxy end in a reset, also if they follow the header in the same segment."""
+
+        def script(context: ssl.SSLContext | None) -> str:
+            if context is None:
+                raw = socket.create_connection(("127.0.0.1", self.proxied_port), 10)
+                peer = test_loopback.Peer.__new__(test_loopback.Peer)
+                peer.raw = peer.socket = raw
+                self.addCleanup(peer.close)
+                peer.send(HEADER + b"a NOOP\r\n" * 101)
+            else:
+                peer = self.proxied_peer(HEADER, context)
+                peer.send(b"a NOOP\r\n" * 101)
+            return peer.ending()
+
+        for context in (None, self.context):
+            self.assertEqual(await self.client(script, context), "reset")
+        peers = {event.peer for event in self.events if isinstance(event, LimitTriggered)}
+        self.assertEqual(peers, {"192.0.2.7"})
 
     async def test_failed_login_is_reported_with_the_client_address(self) -> None:
         """A failed login is reported with the address of the client and not of the proxy, which fail2ban would ban."""
 
-        def script() -> None:
-            raw = socket.create_connection(("127.0.0.1", self.proxied_port), 10)
-            raw.recv(1000)
-            raw.sendall(b"PROXY TCP4 127.0.0.9 127.0.0.1 4444 143\r\na LOGIN alice wrong\r\n")
-            raw.recv(1000)
-            raw.close()
+        def script() -> bytes:
+            header = b"PROXY TCP4 127.0.0.9 127.0.0.1 4444 143\r\n"
+            return self.proxied_peer(header).command(b"LOGIN alice wrong")
 
-        await self.client(script)
+        self.assertIn(b" NO", await self.client(script))
         failed = [event.peer for event in self.events if isinstance(event, LoginFailed)]
         self.assertEqual(failed, ["127.0.0.9"])
+
+    async def test_malformed_header_closes_the_connection(self) -> None:
+        """A malformed header closes the connection, and causes no traceback."""
+
+        def script(data: bytes) -> str:
+            with socket.create_connection(("127.0.0.1", self.proxied_port), 10) as raw:
+                raw.sendall(data)
+                try:
+                    return "closed" if not raw.recv(100) else "answered"
+                except ConnectionResetError:
+                    return "reset"
+
+        for data in (b"PROXY TCP4 1.1.1.1 1.1.1.1 xx 143\r\n", b"PROXY TCP4 \xff 1 1 1\r\n", b"a"):
+            self.assertEqual(await self.client(script, data), "reset")
+        peers = [event.peer for event in self.events if isinstance(event, ProxyHeaderRejected)]
+        self.assertEqual(peers, ["127.0.0.1"] * 3)
+        self.assertEqual(self.flushLoggedErrors(), [])

@@ -114,11 +114,12 @@ class LogObserverTests(SynchronousTestCase):
             events.ConnectionOpened(1, PEER),
             events.LoggedIn(1, PEER, "a", "PLAIN", tls=False),
             events.BadCommandReceived(1, PEER, "x", "no"),
+            events.ProxyHeaderRejected(0, PEER, "invalid port"),
             events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4),
             events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4, "a"),
         ):
             verbose(event)
-        self.assertEqual(len(self.lines()), 5)
+        self.assertEqual(len(self.lines()), 6)
         for line in self.lines():
             self.assertEqual(len(line.splitlines()), 1, line)
             self.assertNotIn("Unable to format", line)

@@ -1,0 +1,181 @@
+"""Connections of proxies: reads their PROXY headers, and gives each client the protocol that it would have without a
+proxy.
+
+Rules
+-----
+* The header comes first, also before a TLS handshake. Nothing is sent before it has arrived.
+* Only connections of configured proxies come here. For any other peer, a PROXY header is an invalid command.
+"""
+
+from collections.abc import Callable, Iterable
+from copy import copy
+from typing import Any, Self
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+
+from imapshield import events
+from imapshield.edge.event_reporter import publish
+from imapshield.edge.peer import UNKNOWN, ViaProxy, address_text
+from imapshield.guard.networks import NetworkSet
+from imapshield.limits import Limits
+from imapshield.wire.proxy_header import MalformedHeader, ProxyHeader, ProxyHeaderReader
+
+
+class ProxiedConnection(Protocol):
+    """Reads the PROXY header of one connection, and then connects the protocol of the client to the same transport.
+
+    From then on the transport's `getPeer` returns the address of the client, and its attribute ``via_proxy`` is a
+    `ViaProxy`. A transport that belongs to a reactor passes all later input directly to the protocol of the client.
+
+    Args:
+        make_inner: called with the header; returns the protocol of the client, or None to refuse the connection.
+        clock: an `IReactorTime`.
+        seconds: the connection is reset if the header is not complete after this time.
+        on_malformed: called with the reason if the input is no PROXY header; the connection is reset.
+        on_timeout: called with the seconds that have passed when the time is over.
+    """
+
+    transport: Any
+
+    def __init__(
+        self,
+        make_inner: Callable[[ProxyHeader], Any],
+        clock: IReactorTime,
+        seconds: float,
+        on_malformed: Callable[[str], object],
+        on_timeout: Callable[[float], object] = lambda _: None,
+    ) -> None:
+        self._make_inner = make_inner
+        self._clock = clock
+        self._seconds = seconds
+        self._on_malformed = on_malformed
+        self._on_timeout = on_timeout
+        self._reader: ProxyHeaderReader | None = ProxyHeaderReader()
+        self._inner: Any = None
+
+    def connectionMade(self) -> None:
+        """Start the time for the header."""
+        self._connected_at = self._clock.seconds()
+        self._deadline = self._clock.callLater(self._seconds, self._timed_out)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Receive a part of the header, or pass `data` to the protocol of the client."""
+        if self._inner is not None:
+            self._inner.dataReceived(data)
+        elif self._reader is not None:
+            result = self._reader.feed(data)
+            if isinstance(result, MalformedHeader):
+                self._refuse()
+                self._on_malformed(result.reason)
+            elif result is not None:
+                self._connect_client(result, self._reader.rest)
+
+    def _connect_client(self, header: ProxyHeader, rest: bytes) -> None:
+        transport, proxy = self.transport, self.transport.getPeer()
+        inner = self._make_inner(header)
+        if inner is None:
+            self._refuse()
+            return
+        self._deadline.cancel()
+        self._reader, self._inner = None, inner
+        address = client_address(header, proxy)
+        transport.getPeer = lambda: address
+        transport.via_proxy = ViaProxy(proxy, header.tls)
+        # As STARTTLS does in Twisted. What tests use as transports have no protocol, and pass the input to this one.
+        if getattr(transport, "protocol", None) is self:
+            transport.protocol = inner
+        inner.makeConnection(transport)
+        if rest:
+            inner.dataReceived(rest)
+
+    def _refuse(self) -> None:
+        self._reader = None
+        if self._deadline.active():
+            self._deadline.cancel()
+        self.transport.abortConnection()
+
+    def _timed_out(self) -> None:
+        self._refuse()
+        self._on_timeout(self._clock.seconds() - self._connected_at)
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+        """Stop waiting for the header, or tell the protocol of the client."""
+        self._reader = None
+        if self._deadline.active():
+            self._deadline.cancel()
+        if self._inner is not None:
+            self._inner.connectionLost(reason)
+
+
+def client_address(header: ProxyHeader, proxy: Any) -> Any:
+    """Return the address of the client of a PROXY header that came from the address `proxy`.
+
+    It is that of the proxy if the proxy speaks for itself (LOCAL), and `peer.UNKNOWN` if the header has no address.
+    """
+    if header.from_proxy:
+        return proxy
+    if header.address is None:
+        return UNKNOWN
+    kind = IPv6Address if ":" in header.address else IPv4Address
+    return kind("TCP", header.address, header.port)
+
+
+class Proxies:
+    """The proxies of a server: reads the headers of their connections.
+
+    Args:
+        networks: the addresses of the proxies.
+        limits, clock, observers: as in `factory.ShieldedIMAP4Factory`.
+    """
+
+    def __init__(
+        self,
+        networks: NetworkSet,
+        limits: Limits,
+        clock: IReactorTime,
+        observers: Iterable[events.EventObserver],
+    ) -> None:
+        self._networks: NetworkSet | None = networks
+        self._limits = limits
+        self._clock = clock
+        self._observers = tuple(observers)
+
+    def everyone(self) -> Self:
+        """Return a copy for a port to which only proxies connect, as with ``--listen haproxy:tcp:1143``."""
+        proxies = copy(self)
+        proxies._networks = None
+        return proxies
+
+    def include(self, address: IAddress | None) -> bool:
+        """Return whether a peer is a proxy, by the address of its socket."""
+        return self._networks is None or address_text(address) in self._networks
+
+    def connection(
+        self, proxy: IAddress | None, admit: Callable[[IAddress | None], Any]
+    ) -> ProxiedConnection:
+        """Return the protocol of a connection of the address `proxy`.
+
+        Args:
+            proxy: the address of the socket, which reports of malformed and missing headers name.
+            admit: called with the address of the client; returns its protocol, or None to refuse the connection.
+        """
+        host, seconds = address_text(proxy), self._limits.proxy_header_seconds
+
+        def malformed(reason: str) -> None:
+            publish(events.ProxyHeaderRejected(0, host, reason), self._observers)
+
+        def timed_out(passed: float) -> None:
+            limit = events.LimitTriggered(0, host, "proxy_header_seconds", seconds, passed, "reset")
+            publish(limit, self._observers)
+
+        return ProxiedConnection(
+            lambda header: admit(client_address(header, proxy)),
+            self._clock,
+            seconds,
+            malformed,
+            timed_out,
+        )

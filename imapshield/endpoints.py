@@ -1,0 +1,64 @@
+"""Makes Twisted endpoints from the descriptions of ``--listen``, with one TLS policy for all of them."""
+
+import re
+from typing import Any
+
+from twisted.internet.endpoints import serverFromString, wrapServerTLS
+from zope.interface import directlyProvides, providedBy
+
+from imapshield.tls import CertificateDirectory, apply_policy
+
+_DEFAULT_TLS_PORT = "993"
+
+
+class _ListeningReactor:
+    """The reactor of the endpoints. It applies the TLS policy to those that listen with `listenSSL`, such as ``ssl:``.
+
+    Other methods are those of `reactor`.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenSSL(self, port: int, factory: Any, contextFactory: Any, **options: Any) -> Any:
+        apply_policy(contextFactory.getContext())
+        return self._reactor.listenSSL(port, factory, contextFactory, **options)
+
+
+def server_endpoint(reactor: Any, description: str) -> Any:
+    """Return the `IStreamServerEndpoint` of a description.
+
+    A description may begin with ``haproxy:`` (see `is_proxied`). ``tls:DIRECTORY:PORT`` has the arguments of Twisted's,
+    and the certificates of a `CertificateDirectory`.
+
+    Raises:
+        Exception: the description is invalid; parsers are plugins and may raise anything.
+    """
+    description = description.removeprefix("haproxy:")
+    if not description.startswith("tls:"):
+        return serverFromString(_ListeningReactor(reactor), description)
+    directory, tcp = _split_tls(description)
+    return wrapServerTLS(CertificateDirectory(directory), serverFromString(reactor, tcp), reactor)
+
+
+def is_proxied(description: str) -> bool:
+    """Return whether every peer of the endpoint is a proxy, so that each connection begins with a PROXY header."""
+    return description.startswith("haproxy:")
+
+
+def _split_tls(description: str) -> tuple[str, str]:
+    """Return the directory of a description ``tls:``, and the description of its TCP endpoint."""
+    _, *arguments = re.findall(r"(?:\\.|[^:\\])+", description)
+    named = next((text for text in arguments if text.startswith("path=")), None)
+    unnamed = next((text for text in arguments if "=" not in text), None)
+    path = named or unnamed
+    if path is None:
+        raise ValueError("no directory of certificates")
+    arguments.remove(path)
+    if not any("=" not in text or text.startswith("port=") for text in arguments):
+        arguments.insert(0, _DEFAULT_TLS_PORT)
+    return re.sub(r"\\(.)", r"\1", path.removeprefix("path=")), ":".join(["tcp6", *arguments])
