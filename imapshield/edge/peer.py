@@ -62,10 +62,8 @@ def identify(transport: Any) -> tuple[str, bool]:
     A loopback address in the PROXY header of a proxy on another machine is one of that machine.
     """
     if type(transport).__module__.startswith("twisted.protocols.haproxy"):
-        return (
-            "unknown",
-            False,
-        )  # Twisted's wrapper knows the client only later, and trusts the proxy with any text
+        # It knows the client only after its first input, and accepts any text as an address.
+        return "unknown", False
     address, via = transport.getPeer(), _via_proxy(transport)
     return address_text(address), _is_local(address) and (via is None or _is_local(via.address))
 
