@@ -64,7 +64,7 @@ class CommandRunner:
         for _ in range(limits.commands_per_turn):
             if self._owner.closed or write_buffer.full:
                 break
-            if write_buffer.flush_due or now() > deadline:
+            if now() > deadline:
                 self.wake()
                 break
             if not self._run_next():

@@ -30,6 +30,11 @@ class SessionIO(Authentication):
         """Send `data`."""
         self._owner.write_buffer.write(data)
 
+    @property
+    def full(self) -> bool:
+        """Whether the client has not read enough of the output: `drain` before you write more."""
+        return self._owner.write_buffer.full
+
     def drain(self) -> Deferred[None]:
         """Let other connections have their turn, and wait while the write buffer is full.
 

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from imapshield.edge.peer import innermost
+from imapshield.wire.pieces import PIECE_SIZE
 
 _BYTES_ACKED = 120
 """Offset of tcpi_bytes_acked, a 64-bit number, in struct tcp_info of Linux since 4.1."""
@@ -70,16 +71,23 @@ class WriteBuffer:
 
     def set_high_water_mark(self, high_water_mark: int) -> None:
         """Let the transport hold `high_water_mark` bytes, which Twisted calls its buffer size."""
-        self._high_water_mark = high_water_mark
+        self._chunk_size = min(PIECE_SIZE, high_water_mark)
         innermost(self._transport).bufferSize = high_water_mark
 
     def write(self, data: bytes) -> None:
-        """Send `data` after everything written before, at the latest in the next iteration of the reactor."""
+        """Send `data` after everything written before, at the latest in the next iteration of the reactor.
+
+        A piece (`wire.pieces.PIECE_SIZE`) or more goes to the transport at once, which thereby notices when it holds
+        too much. So the unsent bytes exceed the high-water mark by two pieces at most, if `data` is no longer than one
+        and the caller waits in `drain` while the buffer is `full`.
+        """
         if self._closed:
             return
         self._unflushed.append(data)
         self._unflushed_bytes += len(data)
-        if not self._flush_scheduled:
+        if self._unflushed_bytes >= self._chunk_size:
+            self._pass_on()
+        elif not self._flush_scheduled:
             self._flush_scheduled = True
             self._call_later(0, self.flush)
 
@@ -92,11 +100,6 @@ class WriteBuffer:
         held += len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
         return self._unflushed_bytes + held + int(getattr(transport, "_tempDataLen", 0))
 
-    @property
-    def flush_due(self) -> bool:
-        """Whether the bytes that wait for `flush` have reached the high-water mark."""
-        return self._unflushed_bytes >= self._high_water_mark
-
     def defer_flush(self) -> None:
         """Keep `write` from scheduling a flush: the caller is about to write several times and will `flush`."""
         self._flush_scheduled = True
@@ -104,6 +107,9 @@ class WriteBuffer:
     def flush(self) -> None:
         """Pass everything written so far to the transport, as one write."""
         self._flush_scheduled = False
+        self._pass_on()
+
+    def _pass_on(self) -> None:
         if self._unflushed and not self._closed:
             data = b"".join(self._unflushed)
             self._unflushed.clear()

@@ -238,8 +238,19 @@ class IQuota(Interface):
 class IMetadata(Interface):
     """An account that keeps metadata of mailboxes (RFC 5464). The mailbox "" is the server."""
 
-    async def metadata(name: str) -> dict[bytes, bytes]:
-        """Return the entries of a mailbox: names, in lower case, and values.
+    async def metadata(name: str, entries: Sequence[bytes] | None = None) -> dict[bytes, bytes]:
+        """Return the values of `entries`, or of all entries of a mailbox if it is None; names are in lower case.
+
+        Entries that do not exist are left out.
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox.
+        """
+
+    async def metadata_sizes(name: str) -> dict[bytes, int]:
+        """Return all entries of a mailbox, in ascending order, and the sizes of their values in bytes.
+
+        Sessions ask for the values a few at a time, as fast as the client reads them.
 
         Raises:
             NoSuchMailbox: there is no such mailbox.

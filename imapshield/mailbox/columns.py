@@ -118,8 +118,7 @@ class Columns:
     def apply(self, delta: Delta) -> Change:
         """Apply `delta`, and return what it changed. A delta that was applied before changes nothing."""
         vanished = self._remove(delta.vanished)
-        added: list[int] = []
-        changed: list[int] = []
+        added, changed = array("I"), array("I")
         last_uid = self.uids[-1] if self.uids else 0
         new_rows: list[MessageRow] = []
         for row in delta.rows:
@@ -151,12 +150,12 @@ class Columns:
         self.sizes = self.sizes + array("Q", sizes)
         self.dates = self.dates + array("q", [row.internaldate for row in rows])
 
-    def _remove(self, vanished: SequenceSet) -> list[int]:
+    def _remove(self, vanished: SequenceSet) -> array[int]:
         """Remove the rows of the UIDs in `vanished`, and return the UIDs that had one."""
         spans = vanished.matching_slices(self.uids, 0)
         if not spans:
-            return []
-        removed = _slices(self.uids, spans).tolist()
+            return array("I")
+        removed = _slices(self.uids, spans)
         ends = [*spans, (len(self.uids), 0)]
         kept = [(after, before) for (_, after), (before, _) in pairwise([(0, 0), *ends])]
         self.uids = _slices(self.uids, kept)

@@ -145,10 +145,15 @@ class PrefixedStore:
         )
         return replaced
 
-    def metadata(self, name: str) -> dict[bytes, bytes]:
-        """Return the metadata entries of a mailbox, or of the account if `name` is empty."""
-        entries: dict[bytes, bytes] = self._store.metadata(name and self._existing(name))
-        return entries
+    def metadata(self, name: str, entries: Sequence[bytes] | None = None) -> dict[bytes, bytes]:
+        """Return metadata entries of a mailbox, or of the account if `name` is empty."""
+        values: dict[bytes, bytes] = self._store.metadata(name and self._existing(name), entries)
+        return values
+
+    def metadata_sizes(self, name: str) -> dict[bytes, int]:
+        """Return the sizes of all metadata values of a mailbox, or of the account if `name` is empty."""
+        sizes: dict[bytes, int] = self._store.metadata_sizes(name and self._existing(name))
+        return sizes
 
     def set_metadata(self, name: str, entries: Mapping[bytes, bytes | None]) -> None:
         """Set metadata entries of a mailbox, or of the account if `name` is empty."""

@@ -341,8 +341,19 @@ class IMetadataStore(Interface):
     The mailbox "" is the server, as this account sees it.
     """
 
-    def metadata(name: str) -> dict[bytes, bytes]:
-        """Return the entries of a mailbox: names, in lower case, and values.
+    def metadata(name: str, entries: Sequence[bytes] | None = None) -> dict[bytes, bytes]:
+        """Return the values of `entries`, or of all entries of a mailbox if it is None; names are in lower case.
+
+        Entries that do not exist are left out.
+
+        Raises:
+            NoSuchMailbox: there is no such mailbox.
+        """
+
+    def metadata_sizes(name: str) -> dict[bytes, int]:
+        """Return all entries of a mailbox, in ascending order, and the sizes of their values in bytes.
+
+        Sessions ask for the values a few at a time, as fast as the client reads them.
 
         Raises:
             NoSuchMailbox: there is no such mailbox.

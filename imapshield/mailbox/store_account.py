@@ -183,8 +183,13 @@ class StoreAccount:
     async def quota(self) -> values.Quota:
         return await self.run(lambda store: store.quota())  # type: ignore[attr-defined]
 
-    async def metadata(self, name: str) -> dict[bytes, bytes]:
-        return await self.run(lambda store: store.metadata(name))  # type: ignore[attr-defined]
+    async def metadata(
+        self, name: str, entries: Sequence[bytes] | None = None
+    ) -> dict[bytes, bytes]:
+        return await self.run(lambda store: store.metadata(name, entries))  # type: ignore[attr-defined]
+
+    async def metadata_sizes(self, name: str) -> dict[bytes, int]:
+        return await self.run(lambda store: store.metadata_sizes(name))  # type: ignore[attr-defined]
 
     async def set_metadata(self, name: str, entries: Mapping[bytes, bytes | None]) -> None:
         await self.run(lambda store: store.set_metadata(name, entries))  # type: ignore[attr-defined]

@@ -8,11 +8,14 @@ Rules
   announced at any time.
 * While the client knows all changes, its array of UIDs is the mailbox's own array. So an idle client needs no memory
   for its messages.
+* Pending updates take one byte for each message that the client knows, and none before they are needed. So hundreds of
+  clients that do not read can have updates of all messages of a large mailbox pending.
 """
 
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 from imapshield.errors import BadCommand
@@ -24,6 +27,14 @@ MAX_UNAPPLIED_CHANGES = 16
 """Changes that a view stores before it applies them, although nothing has needed them yet."""
 
 
+_CHANGED, _VANISHED = 1, 2
+"""What is pending for a message in `View._pending`: nothing (0), new flags, or its EXPUNGE."""
+_IS_KEPT = bytes([1, 1, 0, *range(3, 256)])
+
+FETCH_OVERHEAD, EXPUNGE_SIZE = 100, 22
+"""Bytes of a FETCH response besides the flags, and of an EXPUNGE response, at most."""
+
+
 class PendingUpdates(NamedTuple):
     """The updates to send to a client now, in this order.
 
@@ -33,6 +44,7 @@ class PendingUpdates(NamedTuple):
         exists: the number of messages for EXISTS, or None if the client can work it out from `expunged`.
         recent: the number of messages for RECENT, or None if it is not due.
         flags: (sequence number, UID) of the messages whose flags changed, ascending.
+        more: whether more updates can be sent after these.
     """
 
     expunged: Sequence[int]
@@ -40,6 +52,7 @@ class PendingUpdates(NamedTuple):
     exists: int | None
     recent: int | None
     flags: Sequence[tuple[int, int]]
+    more: bool = False
 
 
 class View:
@@ -59,8 +72,8 @@ class View:
         self.uids: array[int] = columns.uids
         self._recent = set(recent)
         self._unapplied: list[Change] = []
-        self._changed: set[int] = set()
-        self._vanished: set[int] = set()
+        # What is pending for each message of `uids`; empty if nothing is pending.
+        self._pending = bytearray()
         self._reported_recent = len(self._recent)
         self.synced_modseq = columns.highestmodseq
 
@@ -79,15 +92,38 @@ class View:
             return
         changes, self._unapplied = self._unapplied, []
         for change in changes:
-            self._changed.update(change.changed)
             self._recent.update(change.recent)
-            if change.vanished:
-                self._changed.difference_update(change.vanished)
-                self._vanished.update(u for u in change.vanished if self.number(u) is not None)
+            self._mark(change.changed, _CHANGED)
+            self._mark(change.vanished, _VANISHED)
+            if self._recent:
                 # A message that the client knows counts for RECENT until its EXPUNGE is sent, as it does for EXISTS.
                 self._recent.difference_update(
-                    u for u in change.vanished if u not in self._vanished
+                    uid for uid in change.vanished if self.number(uid) is None
                 )
+
+    def _mark(self, uids: Sequence[int], kind: int) -> None:
+        """Make an update of those of `uids` that the client knows pending; it will see the flags of others anyway."""
+        rows = self._rows(uids)
+        if rows and not self._pending:
+            self._pending = bytearray(len(self.uids))
+        pending = self._pending
+        if isinstance(rows, range):
+            pending[rows.start : rows.stop] = bytes([kind]) * len(rows)
+        else:
+            for row in rows:
+                pending[row] = kind
+
+    def _rows(self, uids: Sequence[int]) -> Sequence[int]:
+        """Return the rows of those of `uids` that the client knows, as a range if they are adjacent."""
+        if not uids:
+            return ()
+        first = bisect_left(self.uids, uids[0])
+        if self.uids[first : first + len(uids)] == uids:
+            return range(first, first + len(uids))
+        return [number - 1 for number in map(self.number_lookup(len(uids)), uids) if number]
+
+    def _is_pending(self, kind: int) -> bool:
+        return self._pending.find(kind) >= 0
 
     @property
     def recent(self) -> set[int]:
@@ -103,13 +139,19 @@ class View:
     def has_pending_updates(self) -> bool:
         """Whether the mailbox has changed in a way that the client has not been sent."""
         self._apply_changes()
-        return bool(self._changed or self._vanished or self.uids is not self.columns.uids)
+        return bool(self._pending or self.uids is not self.columns.uids)
+
+    @property
+    def pending_count(self) -> int:
+        """The number of messages of which an update is pending."""
+        self._apply_changes()
+        return len(self._pending) - self._pending.count(0)
 
     @property
     def has_pending_expunges(self) -> bool:
         """Whether some sequence numbers belong to messages that no longer exist."""
         self._apply_changes()
-        return bool(self._vanished)
+        return self._is_pending(_VANISHED)
 
     def number(self, uid: int) -> int | None:
         """Return the sequence number of message `uid`, or None if the client does not know the message."""
@@ -128,55 +170,108 @@ class View:
             return range(1, len(uids) + 1)
         return [number for number in map(self.number_lookup(len(uids)), uids) if number]
 
-    def forget_flag_changes(self, uids: Iterable[int]) -> None:
+    def forget_flag_changes(self, uids: Sequence[int]) -> None:
         """Drop pending flag updates of `uids`, because the client was sent the flags or used .SILENT."""
         self._apply_changes()
-        self._changed.difference_update(uids)
+        if self._pending:
+            for row in self._rows(uids):
+                if self._pending[row] == _CHANGED:
+                    self._pending[row] = 0
+            self._release_pending()
+
+    def _release_pending(self) -> None:
+        """Release the memory for pending updates if there are none."""
+        if not (self._is_pending(_CHANGED) or self._is_pending(_VANISHED)):
+            self._pending = bytearray()
 
     def flags_changed(self, uid: int) -> bool:
         """Whether a flag update of message `uid` is pending."""
         self._apply_changes()
-        return uid in self._changed
+        if not self._pending:
+            return False
+        number = self.number(uid)
+        return number is not None and self._pending[number - 1] == _CHANGED
 
-    def take_updates(self, *, expunge: bool, flags: bool = True) -> PendingUpdates | None:
+    def take_updates(
+        self, *, expunge: bool, flags: bool = True, size: int = MAX_NUMBER
+    ) -> PendingUpdates | None:
         """Return the pending updates and consider them sent, or return None if there are none.
 
         Args:
             expunge: whether EXPUNGE may be sent now.
             flags: whether to include flag updates. Otherwise they stay pending.
+            size: the bytes that the responses may have, but for the last one. The other updates stay pending.
         """
         if not self.has_pending_updates:
             self.synced_modseq = self.columns.highestmodseq
             return None
-        numbers: list[int] = []
-        expunged: list[int] = []
-        if expunge and self._vanished:
-            expunged = sorted(self._vanished)
-            # In descending order, so that no EXPUNGE changes the numbers that follow.
-            numbers = [bisect_left(self.uids, uid) + 1 for uid in reversed(expunged)]
-            self._vanished.clear()
-            self.recent.difference_update(expunged)
-        expected = len(self.uids) - len(expunged)
-        if self._vanished:
-            # There is a last UID, because a message that the client knows has vanished.
+        numbers, expunged = self._take_expunged(size // EXPUNGE_SIZE + 1) if expunge else ([], [])
+        vanished = self._is_pending(_VANISHED)
+        if expunge and vanished:
+            return PendingUpdates(numbers, expunged, None, None, (), more=True)
+        known = len(self.uids)
+        self._add_new(vanished)
+        exists = len(self.uids) if len(self.uids) != known else None
+        recent = len(self.recent)
+        is_recent_due = exists is not None or recent != self._reported_recent
+        self._reported_recent = recent
+        changed = self._take_changed(size) if flags else []
+        self._release_pending()
+        if not self._pending:
+            self.synced_modseq = self.columns.highestmodseq
+        more = flags and self._is_pending(_CHANGED)
+        return PendingUpdates(
+            numbers, expunged, exists, recent if is_recent_due else None, changed, more
+        )
+
+    def _take_expunged(self, count: int) -> tuple[list[int], list[int]]:
+        """Remove up to `count` vanished messages, the last ones first.
+
+        Returns:
+            Their sequence numbers in descending order, so that no EXPUNGE changes those that follow, and their UIDs in
+            ascending order.
+        """
+        rows: list[int] = []
+        row = self._pending.rfind(_VANISHED)
+        while row >= 0 and len(rows) < count:
+            rows.append(row)
+            row = self._pending.rfind(_VANISHED, 0, row)
+        if not rows:
+            return [], []
+        first = rows[-1]
+        expunged = [self.uids[row] for row in reversed(rows)]
+        rest = self._pending[first:]
+        kept = compress(self.uids[first:], rest.translate(_IS_KEPT))
+        self.uids = self.uids[:first] + array("I", kept)
+        self._pending[first:] = rest.translate(None, bytes([_VANISHED]))
+        self._recent.difference_update(expunged)
+        return [row + 1 for row in rows], expunged
+
+    def _add_new(self, vanished: bool) -> None:
+        """Add the messages that the client does not know; `vanished` says whether it knows some that have vanished."""
+        if vanished:
             last_uid = self.uids[-1]
             added = self.columns.uids[bisect_left(self.columns.uids, last_uid + 1) :]
             self.uids = self.uids + added if added else self.uids
         else:
             self.uids = self.columns.uids
-        exists = len(self.uids) if len(self.uids) != expected else None
-        recent = len(self.recent)
-        is_recent_due = exists is not None or recent != self._reported_recent
-        self._reported_recent = recent
+        if self._pending:
+            self._pending.extend(bytes(len(self.uids) - len(self._pending)))
+
+    def _take_changed(self, size: int) -> list[tuple[int, int]]:
+        """Return (sequence number, UID) of messages whose flags have changed, and consider their flags sent."""
+        columns, pending, uids = self.columns, self._pending, self.uids
         changed: list[tuple[int, int]] = []
-        if flags:
-            number_of = self.number_lookup(len(self._changed))
-            found = [(number_of(uid), uid) for uid in sorted(self._changed)]
-            changed = [(number, uid) for number, uid in found if number is not None]
-            self._changed.clear()
-        if not (self._vanished or self._changed):
-            self.synced_modseq = self.columns.highestmodseq
-        return PendingUpdates(numbers, expunged, exists, recent if is_recent_due else None, changed)
+        row = pending.find(_CHANGED)
+        while row >= 0 and size > 0:
+            pending[row] = 0
+            uid = uids[row]
+            changed.append((row + 1, uid))
+            column_row = row if uids is columns.uids else columns.row(uid)
+            if column_row is not None:
+                size -= FETCH_OVERHEAD + len(columns.flag_lists[columns.flag_ids[column_row]])
+            row = pending.find(_CHANGED, row + 1)
+        return changed
 
     def rows_of(self, sequence: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
         """Return the rows that `sequence` names, as ascending (start, stop) slices of `uids`.

@@ -1,6 +1,6 @@
 """Metadata (RFC 5464): entries and values of mailboxes, stored in the index."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from imapshield.errors import TooMuchMetadata
 from imapshield.mailbox.values import MAX_METADATA_ENTRIES
@@ -11,9 +11,25 @@ _ACCOUNT_KEY = 0
 """Stands in place of a mailbox's key for the account's own entries (RFC 5464 section 3)."""
 
 
-def metadata(account: AccountState, name: str) -> dict[bytes, bytes]:
-    """Return all entries of a mailbox, or of the account if `name` is empty, and their values."""
-    return _entries(account, _key(account, name))
+def metadata(
+    account: AccountState, name: str, entries: Sequence[bytes] | None = None
+) -> dict[bytes, bytes]:
+    """Return some or all entries of a mailbox, or of the account if `name` is empty, and their values."""
+    key = _key(account, name)
+    if entries is None:
+        return _entries(account, key)
+    query = "SELECT value FROM metadata WHERE mailbox = ? AND entry = ?"
+    rows = [(entry, account.index.db.execute(query, (key, entry)).fetchone()) for entry in entries]
+    return {entry: row[0] for entry, row in rows if row is not None}
+
+
+def metadata_sizes(account: AccountState, name: str) -> dict[bytes, int]:
+    """Return all entries of a mailbox, or of the account if `name` is empty, and the sizes of their values."""
+    rows = account.index.db.execute(
+        "SELECT entry, length(value) FROM metadata WHERE mailbox = ? ORDER BY entry",
+        (_key(account, name),),
+    )
+    return dict(rows.fetchall())
 
 
 def set_metadata(account: AccountState, name: str, entries: Mapping[bytes, bytes | None]) -> None:

@@ -149,6 +149,7 @@ class MaildirStore:
     sizes = _operation(mailbox_status.sizes)
     quota = _operation(mailbox_status.quota)
     metadata = _operation(metadata_table.metadata)
+    metadata_sizes = _operation(metadata_table.metadata_sizes)
     set_metadata = _operation(metadata_table.set_metadata)
 
     append = _operation(append_copy.append)

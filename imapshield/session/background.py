@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from imapshield.session.state import SessionState, State
+from imapshield.session.state import SessionState
 
 
 class BackgroundSender:
@@ -13,8 +13,9 @@ class BackgroundSender:
 
     Args:
         session: the session.
-        send: writes the pending responses. It must stop when `session.busy` becomes true during an await, because a
-            response in the middle of a streamed FETCH would become part of a message.
+        send: writes the pending responses. After each await other than `session.send`, it must ask
+            `session.may_send_unsolicited` again and stop if it is false, because a response in the middle of another
+            one would become part of that.
     """
 
     def __init__(self, session: SessionState, send: Callable[[], Awaitable[None]]) -> None:
@@ -31,7 +32,7 @@ class BackgroundSender:
     async def _run(self) -> None:
         try:
             await self._session.io.drain()
-            if not self._session.busy and self._session.state is not State.LOGOUT:
+            if await self._session.may_send_unsolicited():
                 await self._send()
         finally:
             self._scheduled = False

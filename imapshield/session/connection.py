@@ -16,6 +16,10 @@ class Connection(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
 
+    @property
+    def full(self) -> bool:
+        """Whether the client has not read enough of the output, so that `drain` is due before the next `write`."""
+
     def drain(self) -> Awaitable[None]:
         """Wait until the fair queue schedules this connection again and the client has read enough of the output.
 

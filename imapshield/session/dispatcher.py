@@ -79,6 +79,7 @@ class Dispatcher:
         session, spec = self.session, TABLE.get(command.name)
         session.begin_command(command.tag or b"")
         try:
+            await session.sent()  # of an unsolicited response
             result = await self._respond(command, spec)
             if result is not None and not self._replaced_by_bye(result):
                 await self._finish(command, spec, result)
@@ -168,11 +169,15 @@ class Dispatcher:
         tagged, then = result if isinstance(result, Response) else (result, None)
         tagged = self._with_failures(self._with_limit_code(tagged))
         if command.tag is None:
-            session.io.write(encode.untagged(*tagged))
+            await session.send(encode.untagged_pieces(*tagged))
         else:
             if session.state is State.SELECTED and spec is not None and spec.sync:
                 await self._send_updates(command, spec)
-            session.io.write(encode.tagged(command.tag, tagged))
+            if tagged.code is None or isinstance(tagged.code, bytes):
+                # Even if the client does not read: what follows the response must not wait for the client.
+                session.io.write(b"".join(encode.tagged(command.tag, tagged)))
+            else:
+                await session.send(encode.tagged(command.tag, tagged))
         if then is not None:
             self._after_response(then)
 
@@ -197,7 +202,7 @@ class Dispatcher:
         failure = no(f"Failed for {messages}; ask the administrator to see the log", _FAILED_CODE)
         if tagged.condition == b"OK" and tagged.code is None:
             return failure
-        session.io.write(encode.untagged(*failure))
+        session.io.write(encode.untagged(b"NO", failure.text, _FAILED_CODE))
         return no(_INCOMPLETE, tagged.code) if tagged.condition == b"OK" else tagged
 
     async def _send_updates(self, command: RawCommand, spec: CommandSpec[Session]) -> None:
@@ -205,9 +210,12 @@ class Dispatcher:
         uid = command.has_uid_prefix
         expunge = spec.expunge or (uid and not uses_sequence_numbers(session.command))
         own = spec.changes_mailbox and session.mailbox_changed
-        session.send_pending_updates(expunge=expunge, uid=uid, own=own)
-        await session.search_contexts.refresh()
-        await session.new_messages.send()
+        # DONE ends IDLE at once, even if the client reads slowly; then updates stay pending.
+        wait = command.name != b"IDLE"
+        await session.send_pending_updates(expunge=expunge, uid=uid, own=own, wait=wait)
+        if wait or not session.io.full:
+            await session.search_contexts.refresh()
+            await session.new_messages.send()
 
     def _after_response(self, then: AfterResponse) -> None:
         session = self.session

@@ -10,6 +10,7 @@ Rules
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple, cast
 
 from imapshield.errors import StoreError
@@ -142,10 +143,12 @@ def take(values: Sequence[int], rows: Sequence[int]) -> Sequence[int]:
     return [values[row] for row in rows]
 
 
-def send_known_items(
+def known_items(
     session: SessionState, uids: Sequence[int], items: Sequence[FetchItem], *, uid: bool = False
-) -> None:
-    """Send unsolicited FETCH responses for those of `uids` that the client knows and that still exist.
+) -> Iterable[bytes]:
+    """Return unsolicited FETCH responses for those of `uids` that the client knows and that still exist.
+
+    A pending flag update of a message is dropped, because the response contains its flags.
 
     Args:
         session: the session.
@@ -155,17 +158,19 @@ def send_known_items(
     """
     number_of = session.view.number_lookup(len(uids))
     rows, values = locate_messages(session, FetchResult(uids), number_of)
-    if rows.uids:
-        items = implicit_items(session, items, uid=uid, unsolicited=True)
-        _write_chunk(session, render_chunk(session, rows, items, values))
+    items = implicit_items(session, items, uid=uid, unsolicited=True)
+    if FLAGS in items:
+        session.view.forget_flag_changes(rows.uids)
+    return lines(session, render_chunk(session, rows, items, values))
 
 
-def _send_new_keywords(session: SessionState) -> None:
-    """Announce keywords that are new since SELECT, before a FETCH response contains them."""
+def _new_keywords(session: SessionState) -> Iterable[bytes]:
+    """Return the FLAGS response if keywords are new since the last one; it precedes their FETCH responses."""
     count = len(session.view.columns.keywords)
-    if session.announced_keywords != count:
-        session.announced_keywords = count
-        session.io.write(encode.flags([*flags.SYSTEM_FLAGS, *session.keywords()]))
+    if session.announced_keywords == count:
+        return ()
+    session.announced_keywords = count
+    return encode.flags([*flags.SYSTEM_FLAGS, *session.keywords()])
 
 
 async def load_sizes(mailbox: IMailbox, uids: Sequence[int]) -> Sequence[int]:
@@ -232,8 +237,6 @@ def render_chunk(
 ) -> Chunk:
     """Combine the values in the columns of the mailbox with those from the store.
 
-    This announces new keywords to the client, so the chunk must be sent before anything is awaited.
-
     Args:
         session: the session.
         rows: the messages.
@@ -253,8 +256,6 @@ def render_chunk(
         for item, column in zip(items, columns, strict=True)
         if not isinstance(item, Attribute)
     )
-    if FLAGS in items:
-        _send_new_keywords(session)
     return Chunk(rows, [encode.label(item) for item in items], columns, has_blobs)
 
 
@@ -275,7 +276,7 @@ async def send_chunk(session: SessionState, chunk: Chunk) -> None:
         if part.has_blobs:
             await _stream(session, part)
         else:
-            _write_chunk(session, part)
+            await session.send(lines(session, part))
 
 
 def _kind_and_numbers(session: SessionState, rows: MessageRows) -> tuple[bytes, Sequence[int]]:
@@ -283,16 +284,20 @@ def _kind_and_numbers(session: SessionState, rows: MessageRows) -> tuple[bytes, 
     return (b"UIDFETCH", rows.uids) if session.uid_only else (b"FETCH", rows.numbers)
 
 
-def _write_chunk(session: SessionState, chunk: Chunk) -> None:
-    """Write the responses of a chunk without blobs."""
-    if chunk.rows.uids:
-        kind, numbers = _kind_and_numbers(session, chunk.rows)
-        columns = cast("Sequence[Sequence[bytes | int]]", chunk.columns)
-        session.io.write(encode.fetch_lines(numbers, chunk.labels, columns, kind=kind))
+def lines(session: SessionState, chunk: Chunk) -> Iterable[bytes]:
+    """Return the responses of a chunk without blobs, in pieces."""
+    if not chunk.rows.uids:
+        return ()
+    keywords = _new_keywords(session) if FLAGS.name in chunk.labels else ()
+    kind, numbers = _kind_and_numbers(session, chunk.rows)
+    columns = cast("Sequence[Sequence[bytes | int]]", chunk.columns)
+    return chain(keywords, encode.fetch_lines(numbers, chunk.labels, columns, kind=kind))
 
 
 async def _stream(session: SessionState, message: Chunk) -> None:
     """Send one message with blobs, which are read from the store as fast as the client reads them."""
+    if FLAGS.name in message.labels:
+        await session.send(_new_keywords(session))
     kind, (number,) = _kind_and_numbers(session, message.rows)
     separator = b"* %d %b (" % (number, kind)
     for label, (value,) in zip(message.labels, message.columns, strict=True):
@@ -300,7 +305,7 @@ async def _stream(session: SessionState, message: Chunk) -> None:
         if isinstance(value, Blob):
             await _send_blob(session, value)
         else:
-            session.io.write(encode.fetch_value(label, value))
+            await session.send([encode.fetch_value(label, value)])
         separator = b" "
     session.io.write(b")\r\n")
     await session.io.drain()
@@ -324,6 +329,6 @@ async def _send_blob(session: SessionState, blob: Blob) -> None:
             session.io.reset()
             await session.io.drain()
             raise AssertionError("drain() must raise an exception after reset()")
-        session.io.write(data if binary else data.replace(b"\0", b"\x80"))
+        await session.send([data if binary else data.replace(b"\0", b"\x80")])
         sent += len(data)
         await session.io.drain()

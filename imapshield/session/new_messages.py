@@ -7,6 +7,7 @@ erratum 4833 permits either.
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import chain
 
 from imapshield.errors import CommandRefused, NoSuchMailbox, StoreError
 from imapshield.mailbox.values import FetchResult
@@ -14,6 +15,7 @@ from imapshield.session.background import BackgroundSender
 from imapshield.session.fetch_responses import (
     KNOWN_ITEMS,
     implicit_items,
+    lines,
     locate_messages,
     read_chunk,
     render_chunk,
@@ -75,7 +77,9 @@ class NewMessages:
         items = implicit_items(session, wanted, unsolicited=True)
         items.sort(key=lambda item: item not in KNOWN_ITEMS)
         fetched = await self._read(uids, items)
-        if fetched is None or self._must_stop(background) or session.view is not view:
+        if fetched is None or (background and not await session.may_send_unsolicited()):
+            return
+        if self._must_stop(background) or session.view is not view:
             return
         for uid in [*fetched.uids, *fetched.missing, *fetched.unreadable]:
             self._wanted.pop(uid, None)
@@ -84,11 +88,12 @@ class NewMessages:
         rows, values = locate_messages(session, fetched, view.number)
         chunk = render_chunk(session, rows, items, values)
         if background and chunk.has_blobs:
-            for message in chunk.messages():
+            messages = list(chunk.messages())
+            for message in messages:
                 if message.has_blobs:
                     self._postponed[message.rows.uids[0]] = dict.fromkeys(wanted)
-                else:
-                    await send_chunk(session, message)
+            small = (lines(session, message) for message in messages if not message.has_blobs)
+            await session.send(chain.from_iterable(small))
         else:
             await send_chunk(session, chunk)
         await session.io.drain()

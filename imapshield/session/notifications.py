@@ -9,14 +9,14 @@ Rules
 """
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from imapshield.errors import StoreError
 from imapshield.mailbox.account_api import INotify
 from imapshield.mailbox.values import AccountEvent, MailboxInfo
 from imapshield.session.background import BackgroundSender
 from imapshield.session.mailbox_names import list_attributes, matches
-from imapshield.session.state import FLAG_CHANGE, MESSAGE_NEW, SessionState, State
+from imapshield.session.state import FLAG_CHANGE, MESSAGE_NEW, SessionState
 from imapshield.wire import encode, strings
 from imapshield.wire.commands import mailboxes
 from imapshield.wire.commands.base import Command
@@ -172,7 +172,7 @@ class NotifySubscription:
 
     async def _send_pending(self) -> None:
         session = self._session
-        while self._active and not session.busy and session.state is not State.LOGOUT:
+        while await session.may_send_unsolicited() and self._active:
             if self._overflowed:
                 self._overflowed = False
                 code = b"NOTIFICATIONOVERFLOW"
@@ -194,20 +194,26 @@ class NotifySubscription:
         except StoreError:
             self._events.clear()
             return
-        if session.busy or not self._active:
+        if not await session.may_send_unsolicited() or not self._active:
             return
+        events, self._events = self._events, []
+        await session.send(self._event_lines(events, infos))
+
+    def _event_lines(
+        self, events: Iterable[AccountEvent], infos: Mapping[str, MailboxInfo]
+    ) -> Iterator[bytes]:
+        """Yield the LIST and METADATA responses for `events`, each of them once."""
         child_counts = Counter(parent for name in infos for parent in parent_names(name))
-        lines: list[bytes] = []
-        for event in self._events:
+        sent: set[int] = set()
+        for event in events:
             if event.kind == "metadata":
-                lines.append(
-                    encode.metadata_changed(event.name, event.entries, names=session.names)
-                )
+                names = self._session.names
+                lines = [encode.metadata_changed(event.name, event.entries, names=names)]
             else:
                 affected = self._affected(event, infos, child_counts)
-                lines += [self._list_line(n, event.old, infos, child_counts) for n in affected]
-        self._events.clear()
-        session.io.write(b"".join(dict.fromkeys(lines)))
+                lines = [self._list_line(n, event.old, infos, child_counts) for n in affected]
+            yield from (line for line in lines if hash(line) not in sent)
+            sent.update(map(hash, lines))
 
     def _affected(
         self, event: AccountEvent, infos: Container[str], child_counts: Mapping[str, int]
@@ -251,9 +257,10 @@ class NotifySubscription:
             found = await session.account.status(name)
         except StoreError:
             return
+        may_send = not background or await session.may_send_unsolicited()
         if not self._active or session.is_selected(name):
             return
-        if background and session.busy:
+        if not may_send:
             self._changed[name] = None
             return
         items: list[tuple[bytes, int | bytes]] = [
@@ -270,7 +277,7 @@ class NotifySubscription:
         # The file system can report a change several times.
         if self._status_hashes.get(name) != hash(line):
             self._status_hashes[name] = hash(line)
-            session.io.write(line)
+            await session.send([line])
 
 
 def _effect(command: Command | None) -> tuple[str, str] | None:

@@ -12,6 +12,7 @@ from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from imapshield.errors import BadCommand, CommandRefused, StoreError
 from imapshield.mailbox.deltas import Change
@@ -22,7 +23,8 @@ from imapshield.session.sort_keys import sort_uids
 from imapshield.session.state import SessionState, State
 from imapshield.wire import encode
 from imapshield.wire.commands import search
-from imapshield.wire.sequence import MAX_NUMBER, SequenceSet, compact
+from imapshield.wire.pieces import NUMBERS_PER_PIECE, separated
+from imapshield.wire.sequence import MAX_NUMBER, SequenceSet, compact_pieces
 
 UPDATE = b"UPDATE"
 
@@ -72,7 +74,7 @@ class SearchContext:
         positions = ((uid, bisect_left(results, uid)) for uid in uids)
         return {uid for uid, i in positions if i < count and results[i] == uid}
 
-    def remove(self, uids: set[int], numbers: dict[int, int]) -> bytes:
+    def remove(self, uids: set[int], numbers: dict[int, int]) -> encode.Value:
         """Remove results and return the value of REMOVEFROM.
 
         Args:
@@ -88,9 +90,9 @@ class SearchContext:
         else:
             for uid in uids:
                 del self.results[bisect_left(self.results, uid)]
-        return b"(0 %b)" % compact(numbers[uid] for uid in sorted(uids))
+        return _unordered(numbers[uid] for uid in sorted(uids))
 
-    def add(self, uids: set[int], order: Sequence[int], numbers: dict[int, int]) -> bytes:
+    def add(self, uids: set[int], order: Sequence[int], numbers: dict[int, int]) -> encode.Value:
         """Add results and return the value of ADDTO.
 
         Args:
@@ -106,7 +108,7 @@ class SearchContext:
         else:
             for uid in uids:
                 insort(self.results, uid)
-        return b"(0 %b)" % compact(numbers[uid] for uid in sorted(uids))
+        return _unordered(numbers[uid] for uid in sorted(uids))
 
 
 class SearchContexts:
@@ -204,18 +206,21 @@ class SearchContexts:
             self._changed.update(uids)
             self._arrived.update(others)
 
-    def send_removals(self, uids: Sequence[int], numbers: Sequence[int]) -> None:
-        """Send REMOVEFROM for messages before their EXPUNGE.
+    def removals(self, uids: Sequence[int], numbers: Sequence[int]) -> Iterable[bytes]:
+        """Remove messages from the results, and return the REMOVEFROM responses, which precede their EXPUNGE.
 
         Args:
             uids: the expunged messages.
             numbers: their sequence numbers before the EXPUNGE.
         """
+        responses: list[Iterable[bytes]] = []
         for context in self._contexts.values():
             removed = context.intersection(uids)
             if removed:
                 number_of = dict(zip(uids, uids if context.command.uid else numbers, strict=True))
-                self._send(context, [(b"REMOVEFROM", context.remove(removed, number_of))])
+                pairs = [(b"REMOVEFROM", context.remove(removed, number_of))]
+                responses.append(_response(context, pairs))
+        return chain.from_iterable(responses)
 
     @property
     def pending(self) -> bool:
@@ -231,7 +236,9 @@ class SearchContexts:
 
     async def _refresh_in_background(self) -> None:
         session = self._session
-        while self.pending and not session.busy and session.state is State.SELECTED:
+        while self.pending and session.state is State.SELECTED:
+            if not await session.may_send_unsolicited():
+                break
             await self.refresh(background=True)
         self._new_messages.schedule()
 
@@ -251,7 +258,9 @@ class SearchContexts:
         for context in list(self._contexts.values()):
             uids = context.affected(changed)
             result = await self._search(context, uids)
-            if generation != self._generation or self._must_stop(background):
+            if background and not await self._session.may_send_unsolicited():
+                return
+            if generation != self._generation or self._session.state is State.LOGOUT:
                 return
             if self._contexts.get(context.tag) is not context:
                 continue
@@ -259,13 +268,12 @@ class SearchContexts:
                 self.drop(context.tag)
                 self.send_noupdate(context.tag, "Messages can no longer be searched")
             else:
-                self._send_changes(context, uids, *result)
                 context.last_uid = max([context.last_uid, *uids[-1:]])
+                await self._send_changes(context, uids, *result)
+                if generation != self._generation:
+                    return
         self._searching = set()
         self._arrived &= self._changed
-
-    def _must_stop(self, background: bool) -> bool:
-        return (background and self._session.busy) or self._session.state is State.LOGOUT
 
     async def _search(
         self, context: SearchContext, uids: Sequence[int]
@@ -295,7 +303,7 @@ class SearchContexts:
     async def _pause(self, *_: int) -> None:
         await self._session.io.drain()
 
-    def _send_changes(
+    async def _send_changes(
         self, context: SearchContext, uids: Sequence[int], found: set[int], order: Sequence[int]
     ) -> None:
         view, uid = self._session.view, context.command.uid
@@ -306,7 +314,7 @@ class SearchContexts:
             removed |= set(context.results).difference(order)
         touched = sorted(removed | added)
         numbers = dict(zip(touched, touched if uid else view.numbers(touched), strict=True))
-        pairs: list[tuple[bytes, int | bytes]] = []
+        pairs: list[tuple[bytes, encode.Value]] = []
         if removed:
             pairs.append((b"REMOVEFROM", context.remove(removed, numbers)))
         if added:
@@ -315,15 +323,22 @@ class SearchContexts:
             pairs.append((b"ADDTO", context.add(added, order, numbers)))
             self._new_messages.add(added & self._arrived, context.command.update_items)
         if pairs:
-            self._send(context, pairs)
-
-    def _send(self, context: SearchContext, pairs: Iterable[tuple[bytes, int | bytes]]) -> None:
-        line = encode.esearch(context.tag, context.command.uid, pairs, context.source)
-        self._session.io.write(line)
+            await self._session.send(_response(context, pairs))
 
 
-def _positions(pairs: Iterable[tuple[int, int]]) -> bytes:
-    return b"(%b)" % b" ".join([b"%d %d" % pair for pair in pairs])
+def _response(
+    context: SearchContext, pairs: Iterable[tuple[bytes, encode.Value]]
+) -> Iterable[bytes]:
+    return encode.esearch(context.tag, context.command.uid, pairs, context.source)
+
+
+def _positions(pairs: Iterable[tuple[int, int]]) -> Iterable[bytes]:
+    text = separated(map(b"%d %d".__mod__, list(pairs)), b" ", NUMBERS_PER_PIECE // 2)
+    return chain((b"(",), text, (b")",))
+
+
+def _unordered(numbers: Iterable[int]) -> Iterable[bytes]:
+    return chain((b"(0 ",), compact_pieces(array("I", numbers)), (b")",))
 
 
 async def _with_uids(session: SessionState, key: search.SearchKey) -> search.SearchKey:

@@ -9,7 +9,8 @@ Rules
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from imapshield.errors import CommandRefused
@@ -21,14 +22,14 @@ from imapshield.session.background import BackgroundSender
 from imapshield.session.capabilities import capability_names
 from imapshield.session.command_spec import CommandSpec
 from imapshield.session.connection import Connection
-from imapshield.session.fetch_responses import FLAGS, send_known_items
+from imapshield.session.fetch_responses import FLAGS, known_items
 from imapshield.session.new_messages import NewMessages
 from imapshield.session.notifications import NotifySubscription
 from imapshield.session.search_contexts import SearchContexts
 from imapshield.session.state import DEFAULT_EVENTS, FLAG_CHANGE, SessionState, State
 from imapshield.wire import encode
 from imapshield.wire.commands.mailboxes import EventGroup
-from imapshield.wire.sequence import SequenceSet
+from imapshield.wire.pieces import PIECE_SIZE
 
 
 class Session(SessionState):
@@ -158,25 +159,25 @@ class Session(SessionState):
                 self._background.schedule()
 
     async def _send_in_background(self) -> None:
-        if self.has_lost_mailbox:
-            self._disconnect()
-        elif self.idling and self._view is not None:
-            self.send_pending_updates(expunge=True)
-        else:
-            self._send_subscribed_updates()
-
-    def _send_subscribed_updates(self) -> None:
-        group = self.selected_group
-        if group is not None and self._view is not None:
-            self.send_pending_updates(expunge=group.filter.kind == b"SELECTED")
+        """Send updates a piece at a time: whether they may be sent can change whenever the client has to read."""
+        while await self.may_send_unsolicited():
+            if self.has_lost_mailbox:
+                self._disconnect()
+                return
+            group = self.selected_group
+            if self._view is None or not (self.idling or group):
+                return
+            expunge = self.idling or (group is not None and group.filter.kind == b"SELECTED")
+            if not await self._send_some_updates(expunge=expunge):
+                return
 
     def after_command(self) -> None:
         """Send the responses that became pending during a command and may be sent between commands."""
         if self.has_lost_mailbox:
             self._disconnect()
             return
-        if self.notify_subscription is not None:
-            self._send_subscribed_updates()
+        if self.selected_group is not None and self._view is not None:
+            self._background.schedule()
         self.schedule_pending()
 
     def schedule_pending(self) -> None:
@@ -192,26 +193,50 @@ class Session(SessionState):
             self.notify_subscription.cancel()
             self.notify_subscription = None
 
-    def send_pending_updates(self, *, expunge: bool, uid: bool = False, own: bool = False) -> None:
-        """Send the changes of the selected mailbox since the last update.
+    def schedule_updates(self) -> None:
+        """Send the pending updates soon, as far as they may be sent between commands or during IDLE."""
+        self._background.schedule()
+
+    async def send_pending_updates(
+        self, *, expunge: bool, uid: bool = False, own: bool = False, wait: bool = True
+    ) -> None:
+        """Send the changes of the selected mailbox since the last update, before a tagged response.
 
         Changes that are not among the subscribed events stay pending until the next NOTIFY SET (RFC 5465 section 5:
-        "can be used as a snapshot facility").
+        "can be used as a snapshot facility"). Changes during this call can stay pending, too; otherwise other sessions
+        could delay the tagged response forever.
 
         Args:
             expunge: whether EXPUNGE responses are permitted now.
             uid: whether FETCH responses must carry the UID.
             own: whether the client itself has changed the mailbox; then all changes are sent.
+            wait: whether to wait for a client that reads slowly. Otherwise the rest stays pending.
         """
+        for _ in range(self.view.pending_count + 1):
+            if not wait and self.io.full:
+                self.send_synced_modseq()
+                break
+            if not await self._send_some_updates(expunge=expunge, uid=uid, own=own):
+                break
+
+    async def _send_some_updates(
+        self, *, expunge: bool, uid: bool = False, own: bool = False
+    ) -> bool:
+        """Send pending updates that fit in a piece, and return whether more can be sent."""
+        view = self.view
         if own or self.subscribed_events:
-            view, flags = self.view, own or FLAG_CHANGE in self.subscribed_events
+            flags = own or FLAG_CHANGE in self.subscribed_events
             last_uid = view.uids[-1] if view.uids else 0
-            updates = view.take_updates(expunge=expunge, flags=flags)
+            updates = view.take_updates(expunge=expunge, flags=flags, size=PIECE_SIZE)
             if updates is None:
-                return
-            self._send_updates(updates, last_uid, uid=uid)
-        self.send_synced_modseq()
-        self.search_contexts.schedule()
+                return False
+            await self.send(self._responses(updates, last_uid, uid=uid))
+            if updates.more:
+                return True
+        if self._view is view:
+            self.send_synced_modseq()
+            self.search_contexts.schedule()
+        return False
 
     def send_synced_modseq(self) -> None:
         """Send a QRESYNC client the HIGHESTMODSEQ up to which it is in sync, if updates are pending.
@@ -223,24 +248,26 @@ class Session(SessionState):
             code = b"HIGHESTMODSEQ %d" % self.view.synced_modseq
             self.io.write(encode.untagged(b"OK", "Some updates are pending", code))
 
-    def _send_updates(self, updates: PendingUpdates, last_uid: int, *, uid: bool) -> None:
+    def _responses(self, updates: PendingUpdates, last_uid: int, *, uid: bool) -> Iterator[bytes]:
+        """Return the responses to `updates`. They are one unit: between them the client's view and ours differ."""
+        parts: list[Iterable[bytes]] = []
         if updates.vanished:
-            self.search_contexts.send_removals(updates.vanished, updates.expunged[::-1])
+            parts.append(self.search_contexts.removals(updates.vanished, updates.expunged[::-1]))
             if self.qresync or self.uid_only:
-                self.io.write(encode.vanished(SequenceSet.from_numbers(updates.vanished)))
+                parts.append(encode.vanished(updates.vanished))
             else:
-                self.io.write(encode.expunge(updates.expunged))
+                parts.append(encode.expunge(updates.expunged))
         if updates.exists is not None:
-            self.io.write(encode.exists(updates.exists))
+            parts.append([encode.exists(updates.exists)])
         if updates.recent is not None and not self.rev2:
-            self.io.write(encode.recent(updates.recent))
+            parts.append([encode.recent(updates.recent)])
         if updates.exists is not None:
             self._add_new_messages(last_uid)
         if updates.flags:
             uid = uid or self.notify_subscription is not None  # RFC 5465 section 5.1
-            send_known_items(
-                self, [changed_uid for _, changed_uid in updates.flags], [FLAGS], uid=uid
-            )
+            changed = [changed_uid for _, changed_uid in updates.flags]
+            parts.append(known_items(self, changed, [FLAGS], uid=uid))
+        return chain.from_iterable(parts)
 
     def _add_new_messages(self, last_uid: int) -> None:
         uids = list(self.view.uids[bisect_right(self.view.uids, last_uid) :])

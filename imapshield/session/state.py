@@ -1,7 +1,7 @@
 """`SessionState`: the state of one client, which handlers and the parts of a session read and write."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import chain, starmap
 
@@ -16,6 +16,7 @@ from imapshield.session.connection import Connection
 from imapshield.wire import encode, strings
 from imapshield.wire.commands.base import Command
 from imapshield.wire.names import NameFormat
+from imapshield.wire.pieces import sliced
 from imapshield.wire.sequence import SequenceSet
 
 MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE = b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"
@@ -79,6 +80,7 @@ class SessionState:
         command_running: whether a command is being executed.
         mailbox_changed: whether the selected mailbox has changed since the running command began.
         idling: whether the running command is IDLE, which permits untagged responses at any time.
+        sending: whether `send` has written a part of a response, and waits for the client to read it.
         failed_messages: the number of messages that the running command could not process; its response is then NO.
         limit_code: the response code of a command that stopped at MESSAGELIMIT (RFC 9738).
     """
@@ -99,6 +101,7 @@ class SessionState:
         self.command_running = False
         self.mailbox_changed = False
         self.idling = False
+        self.sending = False
         self.failed_messages = 0
         self.limit_code: bytes | None = None
         self._account: IAccount | None = None
@@ -179,6 +182,39 @@ class SessionState:
         """Reset the running command, because its tagged response was written."""
         self.command_running = False
         self.command = None
+
+    async def send(self, pieces: Iterable[bytes]) -> None:
+        """Send responses that may be long, no faster than the client reads them.
+
+        Args:
+            pieces: whole responses, in pieces of any size. They are written as there is room for them, so an iterator
+                needs no memory for the whole response. Nothing else is written before the last one.
+        """
+        io = self.io
+        self.sending = True
+        try:
+            for piece in pieces:
+                for part in sliced(piece):
+                    while io.full:
+                        await io.drain()
+                    io.write(part)
+        finally:
+            self.sending = False
+
+    async def sent(self) -> None:
+        """Wait until no response is half sent. Nothing else may be written before."""
+        while self.sending:
+            await self.io.drain()
+
+    async def may_send_unsolicited(self) -> bool:
+        """Wait until no response is half sent and the client has read enough.
+
+        Returns:
+            whether unsolicited responses may be written now.
+        """
+        while self.sending or self.io.full:
+            await self.io.drain()
+        return not self.busy and self.state is not State.LOGOUT
 
     def supports(self, required: type[Interface] | None) -> bool:
         """Whether the account provides the interface that a command requires, if it requires one."""

@@ -376,8 +376,12 @@ class MemoryStore:
             if added > 0 and limit is not None and used + added > limit:
                 raise QuotaExceeded
 
-    def metadata(self, name: str) -> dict[bytes, bytes]:
-        return dict(self._by_name(name).metadata if name else self._metadata)
+    def metadata(self, name: str, entries: Sequence[bytes] | None = None) -> dict[bytes, bytes]:
+        stored = self._by_name(name).metadata if name else self._metadata
+        return {e: v for e, v in stored.items() if entries is None or e in entries}
+
+    def metadata_sizes(self, name: str) -> dict[bytes, int]:
+        return {entry: len(value) for entry, value in sorted(self.metadata(name).items())}
 
     def set_metadata(self, name: str, entries: Mapping[bytes, bytes | None]) -> None:
         merged = {**self.metadata(name), **entries}

@@ -1,5 +1,7 @@
 """Encodes responses: each function returns whole lines or one element of a line, ready to send (RFC 9051 section 7).
 
+A function whose result can be long yields it in pieces (`wire.pieces`), which `SessionState.send` sends.
+
 Rules
 -----
 * No byte from a client or a message can break a line. Texts and response codes are cleaned, and `strings` sends every
@@ -8,15 +10,23 @@ Rules
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Section
 from imapshield.wire.names import MODIFIED_UTF7, NameFormat
-from imapshield.wire.responses import Tagged, ThreadNode
-from imapshield.wire.sequence import SequenceSet, compact
+from imapshield.wire.pieces import NUMBERS_PER_PIECE, PIECE_SIZE, joined, separated
+from imapshield.wire.responses import Code, Tagged, ThreadNode
+from imapshield.wire.sequence import SequenceSet, compact_pieces
 from imapshield.wire.strings import NIL, astring, mailbox, nstring, parenthesised, quoted, string
 
-THREAD_CHUNK_TOKENS = 4000
-"""Tokens of a THREAD response that `thread` yields at once. They take about a millisecond."""
+THREAD_CHUNK_TOKENS = NUMBERS_PER_PIECE
+"""Tokens of a THREAD response that `thread` yields at once. They take less than a millisecond."""
+
+FLAGS_PER_PIECE = 100
+"""Flags that are written at once. A keyword can have 4 KiB, and most have ten bytes."""
+
+Value = int | bytes | Iterable[bytes]
+"""The value of a return option of ESEARCH: a number, text that is ready to send, or its pieces."""
 
 # Tables for `bytes.translate`. Texts may be derived from anything, so everything but printable ASCII becomes "?".
 _CLEAN = bytes(i if 32 <= i < 127 else 63 for i in range(256))
@@ -26,14 +36,33 @@ _CLEAN_CODE = _CLEAN.replace(b"]", b"?")  # "]" ends a response code
 _FORMATS = {b"UID": b"%d", b"RFC822.SIZE": b"%d", b"MODSEQ": b"(%d)", b"FLAGS": b"(%b)"}
 
 
-def tagged(tag: bytes, response: Tagged) -> bytes:
-    """Return the tagged response that completes a command."""
-    return b"%b %b\r\n" % (tag.translate(_CLEAN), _condition(*response))
+def tagged(tag: bytes, response: Tagged) -> Iterator[bytes]:
+    """Yield the tagged response that completes a command."""
+    return _status_response(tag.translate(_CLEAN), *response)
 
 
 def untagged(condition: bytes, text: str, code: bytes | None = None) -> bytes:
     """Return an untagged status response; `condition` is OK, NO, BAD, BYE or PREAUTH."""
     return b"* %b\r\n" % _condition(condition, text, code)
+
+
+def untagged_pieces(condition: bytes, text: str, code: Code | None = None) -> Iterator[bytes]:
+    """Yield an untagged status response with a code that may be long."""
+    return _status_response(b"*", condition, text, code)
+
+
+def _status_response(tag: bytes, condition: bytes, text: str, code: Code | None) -> Iterator[bytes]:
+    if code is None or isinstance(code, bytes):
+        yield b"%b %b\r\n" % (tag, _condition(condition, text, code))
+        return
+    yield b"%b %b [" % (tag, condition)
+    for piece in code:
+        yield piece.translate(_CLEAN_CODE)
+    yield b"] %b\r\n" % _text(text)
+
+
+def _text(text: str) -> bytes:
+    return (text or "Done").encode("ascii", "replace").translate(_CLEAN)
 
 
 def continuation(text: str | bytes = b"") -> bytes:
@@ -43,10 +72,9 @@ def continuation(text: str | bytes = b"") -> bytes:
 
 
 def _condition(condition: bytes, text: str, code: bytes | None) -> bytes:
-    octets = (text or "Done").encode("ascii", "replace").translate(_CLEAN)
     if code is None:
-        return b"%b %b" % (condition, octets)
-    return b"%b [%b] %b" % (condition, code.translate(_CLEAN_CODE), octets)
+        return b"%b %b" % (condition, _text(text))
+    return b"%b [%b] %b" % (condition, code.translate(_CLEAN_CODE), _text(text))
 
 
 def capability(names: Iterable[bytes]) -> bytes:
@@ -122,14 +150,21 @@ def status(
     return b"* STATUS %b %b\r\n" % (mailbox(name, names=names), values)
 
 
-def flags(names: Iterable[bytes]) -> bytes:
-    """Return the FLAGS line."""
-    return b"* FLAGS %b\r\n" % parenthesised(names)
+def flags(names: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the FLAGS line. A thousand keywords can take megabytes."""
+    yield from _flag_list(b"* FLAGS (", names)
+    yield b"\r\n"
 
 
-def permanentflags_code(names: Iterable[bytes]) -> bytes:
-    r"""Return ``PERMANENTFLAGS (…)`` as a response code; ``\*`` may be among `names`."""
-    return b"PERMANENTFLAGS %b" % parenthesised(names)
+def permanentflags_code(names: Iterable[bytes]) -> Iterator[bytes]:
+    r"""Yield ``PERMANENTFLAGS (…)`` as a response code; ``\*`` may be among `names`."""
+    return _flag_list(b"PERMANENTFLAGS (", names)
+
+
+def _flag_list(begin: bytes, names: Iterable[bytes]) -> Iterator[bytes]:
+    yield begin
+    yield from separated(names, b" ", FLAGS_PER_PIECE)
+    yield b")"
 
 
 def exists(count: int) -> bytes:
@@ -142,32 +177,37 @@ def recent(count: int) -> bytes:
     return b"* %d RECENT\r\n" % count
 
 
-def expunge(numbers: Iterable[int]) -> bytes:
-    """Return an EXPUNGE line for each number, in the order given.
+def expunge(numbers: Iterable[int]) -> Iterator[bytes]:
+    """Yield an EXPUNGE line for each number, in the order given.
 
     Each sequence number must take the EXPUNGE lines before it into account.
     """
-    return b"".join(map(b"* %d EXPUNGE\r\n".__mod__, numbers))
+    return joined(map(b"* %d EXPUNGE\r\n".__mod__, numbers), NUMBERS_PER_PIECE // 2)
 
 
-def vanished(uids: SequenceSet, *, earlier: bool = False) -> bytes:
-    """Return the VANISHED line (RFC 7162)."""
-    return b"* VANISHED %b%b\r\n" % (b"(EARLIER) " if earlier else b"", uids.encode())
+def vanished(uids: Iterable[int] | SequenceSet, *, earlier: bool = False) -> Iterator[bytes]:
+    """Yield the VANISHED response to UIDs in ascending order (RFC 7162): several lines, if they do not fit in one."""
+    begin = b"* VANISHED (EARLIER) " if earlier else b"* VANISHED "
+    for piece in compact_pieces(uids):
+        yield begin + piece.removeprefix(b",") + b"\r\n"
 
 
-def search(numbers: Iterable[int], modseq: int | None = None, *, kind: bytes = b"SEARCH") -> bytes:
-    """Return the SEARCH line, or the SORT line if `kind` is ``SORT``.
+def search(
+    numbers: Iterable[int], modseq: int | None = None, *, kind: bytes = b"SEARCH"
+) -> Iterator[bytes]:
+    """Yield the SEARCH line, or the SORT line if `kind` is ``SORT``.
 
     `modseq` is the highest MODSEQ of the messages found (RFC 7162). It is left out if none was found.
     """
-    text = b" ".join([kind, *map(b"%d".__mod__, numbers)])
-    return b"* %b (MODSEQ %d)\r\n" % (text, modseq) if modseq else b"* %b\r\n" % text
+    yield b"* " + kind
+    yield from joined(map(b" %d".__mod__, numbers), NUMBERS_PER_PIECE)
+    yield b" (MODSEQ %d)\r\n" % modseq if modseq else b"\r\n"
 
 
 def esearch(
-    tag: bytes, uid: bool, pairs: Iterable[tuple[bytes, int | bytes]], mailbox_item: bytes = b""
-) -> bytes:
-    """Return the ESEARCH line (RFC 9051 section 7.3.4).
+    tag: bytes, uid: bool, pairs: Iterable[tuple[bytes, Value]], mailbox_item: bytes = b""
+) -> Iterator[bytes]:
+    """Yield the ESEARCH line (RFC 9051 section 7.3.4).
 
     Args:
         tag: the tag of the search command.
@@ -175,11 +215,18 @@ def esearch(
         pairs: the results, such as ``(b"COUNT", 3)`` and ``(b"ALL", b"2:4")``.
         mailbox_item: from `esearch_mailbox`, for a search in several mailboxes.
     """
-    items = [b'* ESEARCH (TAG "%b"%b)' % (tag.translate(_CLEAN), mailbox_item)]
+    line = b'* ESEARCH (TAG "%b"%b)' % (tag.translate(_CLEAN), mailbox_item)
     if uid:
-        items.append(b"UID")
-    items += [name + b" " + _value(value) for name, value in pairs]
-    return b" ".join(items) + b"\r\n"
+        line += b" UID"
+    for name, value in pairs:
+        line += b" " + name + b" "
+        if isinstance(value, int | bytes):
+            line += _value(value)
+        else:
+            yield line
+            yield from value
+            line = b""
+    yield line + b"\r\n"
 
 
 def esearch_mailbox(name: str, uidvalidity: int, *, names: NameFormat = MODIFIED_UTF7) -> bytes:
@@ -229,10 +276,13 @@ def quotaroot(name: str, roots: Iterable[bytes], *, names: NameFormat = MODIFIED
 
 def metadata(
     name: str, values: Iterable[tuple[bytes, bytes | None]], *, names: NameFormat = MODIFIED_UTF7
-) -> bytes:
-    """Return the METADATA line (RFC 5464) with entries and their values; None is NIL."""
-    pairs = [astring(entry) + b" " + nstring(value, binary=True) for entry, value in values]
-    return b"* METADATA %b %b\r\n" % (mailbox(name, names=names), parenthesised(pairs))
+) -> Iterator[bytes]:
+    """Yield the METADATA line (RFC 5464) with entries and their values; None is NIL."""
+    separator = b"* METADATA %b (" % mailbox(name, names=names)
+    for entry, value in values:
+        yield separator + astring(entry) + b" " + nstring(value, binary=True)
+        separator = b" "
+    yield b")\r\n"
 
 
 def metadata_changed(
@@ -242,24 +292,30 @@ def metadata_changed(
     return b"* METADATA %b %b\r\n" % (mailbox(name, names=names), b" ".join(map(astring, entries)))
 
 
-def copyuid(uidvalidity: int, source: Iterable[int], target: Sequence[int]) -> bytes | None:
+def copyuid(uidvalidity: int, source: Iterable[int], target: Sequence[int]) -> Code | None:
     """Return the COPYUID response code (RFC 4315): the i-th UID of `source` became the i-th of `target`.
 
     None if the UIDs in the target mailbox are not known.
     """
     if not target:
         return None
-    return b"COPYUID %d %b %b" % (uidvalidity, compact(source), compact(target))
+    begin = b"COPYUID %d " % uidvalidity
+    return chain((begin,), compact_pieces(source), (b" ",), compact_pieces(target))
 
 
-def appenduid(uidvalidity: int, uids: Sequence[int]) -> bytes | None:
+def appenduid(uidvalidity: int, uids: Sequence[int]) -> Code | None:
     """Return the APPENDUID response code (RFC 4315), or None if the UIDs are not known.
 
     `uids` has the order of the messages in the command.
     """
     if not uids:
         return None
-    return b"APPENDUID %d %b" % (uidvalidity, compact(uids))
+    return chain((b"APPENDUID %d " % uidvalidity,), compact_pieces(uids))
+
+
+def modified(numbers: Iterable[int]) -> Code:
+    """Return the MODIFIED response code (RFC 7162): the messages that UNCHANGEDSINCE excluded, ascending."""
+    return chain((b"MODIFIED ",), compact_pieces(numbers))
 
 
 def _value(value: int | bytes) -> bytes:
@@ -293,11 +349,11 @@ def _section(section: Section) -> bytes:
 def fetch_lines(
     numbers: Iterable[int],
     labels: Sequence[bytes],
-    columns: Sequence[Iterable[bytes | int]],
+    columns: Sequence[Sequence[bytes | int]],
     *,
     kind: bytes = b"FETCH",
-) -> bytes:
-    r"""Return a FETCH line for each message, all from one template.
+) -> Iterator[bytes]:
+    r"""Yield a FETCH line for each message, all from one template; a piece has so many that the longest lines fit.
 
     Args:
         numbers: the sequence numbers of the messages, or their UIDs if `kind` is ``UIDFETCH`` (RFC 9586).
@@ -311,7 +367,16 @@ def fetch_lines(
     """
     items = [name.replace(b"%", b"%%") + b" " + _FORMATS.get(name, b"%b") for name in labels]
     template = b"* %d " + kind + b" (" + b" ".join(items) + b")\r\n"
-    return b"".join(map(template.__mod__, zip(numbers, *columns, strict=True)))
+    size = len(template) + sum(map(_longest, columns))
+    lines = map(template.__mod__, zip(numbers, *columns, strict=True))
+    return joined(lines, max(1, PIECE_SIZE // size))
+
+
+def _longest(column: Sequence[bytes | int]) -> int:
+    """Return the size of the longest value of a column."""
+    if column and isinstance(column[0], bytes):
+        return max(map(len, column))  # type: ignore[arg-type]
+    return len("18446744073709551615")
 
 
 def fetch_value(name: bytes, value: bytes | int) -> bytes:

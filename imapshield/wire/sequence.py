@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from imapshield.errors import BadCommand
+from imapshield.wire.pieces import NUMBERS_PER_PIECE, separated
 
 MAX_NUMBER = 0xFFFFFFFF
 
@@ -171,22 +172,27 @@ def compact(numbers: Iterable[int]) -> bytes:
 
     For example 5, 1, 2, 3 becomes ``5,1:3``. COPYUID and the ALL of ESORT need the order.
     """
-    return b",".join([b"%d" % a if a == b else b"%d:%d" % (a, b) for a, b in _runs(numbers)])
+    return b"".join(compact_pieces(numbers))
 
 
-def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    runs: list[tuple[int, int]] = []
+def compact_pieces(numbers: "Iterable[int] | SequenceSet") -> Iterator[bytes]:
+    """Yield `compact` of `numbers` in pieces. Each but the first begins with a comma, and none divides a range."""
+    runs = numbers.ranges if isinstance(numbers, SequenceSet) else _runs(numbers)
+    items = (b"%d" % a if a == b else b"%d:%d" % (a, b) for a, b in runs)
+    return separated(items, b",", NUMBERS_PER_PIECE // 2)
+
+
+def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
     first = last = -1
     for number in numbers:
         if number == last + 1 and first >= 0:
             last = number
             continue
         if first >= 0:
-            runs.append((first, last))
+            yield first, last
         first = last = number
     if first >= 0:
-        runs.append((first, last))
-    return runs
+        yield first, last
 
 
 def _merged(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

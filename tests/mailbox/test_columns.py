@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.mailbox.columns import UNKNOWN_SIZE, Columns
-from imapshield.mailbox.deltas import Change, Delta, MessageRow
+from imapshield.mailbox.deltas import Delta, MessageRow
 from imapshield.wire.sequence import SequenceSet
 
 
@@ -32,14 +32,14 @@ class ColumnsTests(SynchronousTestCase):
         change = self.columns.apply(
             Delta([row(3, b"", 4), row(9, b"", 5)], SequenceSet.from_numbers([1, 2]), 6, 10)
         )
-        self.assertEqual(change, Change([9], [3], [1], []))
+        self.assertEqual(list(map(list, change)), [[9], [3], [1], []])
         self.assertEqual(list(self.columns.uids), [3, 7, 9])
 
     def test_delta_applied_again_changes_nothing(self) -> None:
         """A delta that was applied before changes nothing."""
         delta = Delta([row(3, b"", 4), row(9, b"", 5)], SequenceSet.from_numbers([1]), 6, 10)
         self.columns.apply(delta)
-        self.assertEqual(self.columns.apply(delta), Change([], [], [], []))
+        self.assertFalse(any(self.columns.apply(delta)))
 
     def test_uid_arrays_are_replaced_and_never_changed(self) -> None:
         """Arrays of UIDs are replaced and never changed, so that views can share them."""

@@ -78,7 +78,7 @@ class StoreAccountTests(SynchronousTestCase):
         for _ in range(3):
             wait(mailbox.poll())
         wait(account.open("INBOX", False))
-        self.assertEqual(changes, [Change([1], [], [])])
+        self.assertEqual([list(map(list, change)) for change in changes], [[[1], [], [], []]])
         self.assertEqual([event.kind for event in events], ["messages"])
         mailbox.remove_listener(on_change)
         mailbox.add_listener(on_change, True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Callable
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +29,11 @@ from tests.wire.strategies import FETCH_ITEMS, LAWS
 
 OCTETS = st.binary(max_size=12)
 LITERAL = re.compile(rb"(~?)\{([0-9]+)\}\r\n")
+
+
+def whole(function: Callable[..., Any]) -> Callable[..., bytes]:
+    """Return a function that joins the pieces that `function` yields."""
+    return lambda *args, **kwargs: b"".join(function(*args, **kwargs))
 
 
 def parts(octets: bytes) -> list[bytes | MemoryLiteral]:
@@ -101,15 +108,15 @@ class StringTests(SynchronousTestCase):
 class StatusLineTests(SynchronousTestCase):
     def test_status_responses_are_tagged_or_untagged(self) -> None:
         """Status responses are tagged or untagged; continuation requests begin with a plus sign."""
-        self.assertEqual(encode.tagged(b"a1", ok("Done")), b"a1 OK Done\r\n")
+        self.assertEqual(whole(encode.tagged)(b"a1", ok("Done")), b"a1 OK Done\r\n")
         self.assertEqual(
-            encode.tagged(b"a1", no("Full", b"OVERQUOTA")), b"a1 NO [OVERQUOTA] Full\r\n"
+            whole(encode.tagged)(b"a1", no("Full", b"OVERQUOTA")), b"a1 NO [OVERQUOTA] Full\r\n"
         )
         self.assertEqual(encode.untagged(b"BYE", "Bye"), b"* BYE Bye\r\n")
         self.assertEqual(encode.continuation("Ready"), b"+ Ready\r\n")
         self.assertEqual(encode.continuation(b"AGE="), b"+ AGE=\r\n")
         self.assertEqual(encode.continuation(), b"+ \r\n")
-        self.assertEqual(encode.tagged(b"a", ok("")), b"a OK Done\r\n")
+        self.assertEqual(whole(encode.tagged)(b"a", ok("")), b"a OK Done\r\n")
 
     @LAWS
     @given(OCTETS, st.text(max_size=9), st.none() | OCTETS)
@@ -118,10 +125,11 @@ class StatusLineTests(SynchronousTestCase):
     ) -> None:
         """A status response is one line of ASCII with one response code, whatever its tag, text and code contain."""
         for octets in (
-            encode.tagged(tag, bad(text, code)),
+            whole(encode.tagged)(tag, bad(text, code)),
             encode.untagged(b"OK", text, code),
+            whole(encode.untagged_pieces)(b"OK", text, code and [code, code]),
             encode.continuation(text),
-            encode.esearch(tag, False, []),
+            whole(encode.esearch)(tag, False, []),
         ):
             self.assertIsNotNone(re.fullmatch(rb"[ -~]+\r\n", octets))
         if code is not None:
@@ -139,25 +147,25 @@ class DataResponseTests(SynchronousTestCase):
             (encode.identity([]), b"* ID NIL\r\n"),
             (encode.identity([(b"name", b"x"), (b"os", None)]), b'* ID ("name" "x" "os" NIL)\r\n'),
             (encode.namespace(), b'* NAMESPACE (("" "/")) NIL NIL\r\n'),
-            (encode.flags([b"\\Seen", b"$Junk"]), b"* FLAGS (\\Seen $Junk)\r\n"),
+            (whole(encode.flags)([b"\\Seen", b"$Junk"]), b"* FLAGS (\\Seen $Junk)\r\n"),
             (encode.exists(23), b"* 23 EXISTS\r\n"),
             (encode.recent(5), b"* 5 RECENT\r\n"),
-            (encode.expunge([3, 3, 5]), b"* 3 EXPUNGE\r\n* 3 EXPUNGE\r\n* 5 EXPUNGE\r\n"),
-            (encode.expunge([]), b""),
-            (encode.vanished(SequenceSet.from_numbers([1, 2, 9])), b"* VANISHED 1:2,9\r\n"),
+            (whole(encode.expunge)([3, 3, 5]), b"* 3 EXPUNGE\r\n* 3 EXPUNGE\r\n* 5 EXPUNGE\r\n"),
+            (whole(encode.expunge)([]), b""),
+            (whole(encode.vanished)(SequenceSet.from_numbers([1, 2, 9])), b"* VANISHED 1:2,9\r\n"),
             (
-                encode.vanished(SequenceSet.from_numbers([41, 43, 44]), earlier=True),
+                whole(encode.vanished)(SequenceSet.from_numbers([41, 43, 44]), earlier=True),
                 b"* VANISHED (EARLIER) 41,43:44\r\n",
             ),
-            (encode.search([2, 84, 882]), b"* SEARCH 2 84 882\r\n"),
-            (encode.search([]), b"* SEARCH\r\n"),
-            (encode.search([2, 5], 917162500), b"* SEARCH 2 5 (MODSEQ 917162500)\r\n"),
-            (encode.search([5, 2], kind=b"SORT"), b"* SORT 5 2\r\n"),
+            (whole(encode.search)([2, 84, 882]), b"* SEARCH 2 84 882\r\n"),
+            (whole(encode.search)([]), b"* SEARCH\r\n"),
+            (whole(encode.search)([2, 5], 917162500), b"* SEARCH 2 5 (MODSEQ 917162500)\r\n"),
+            (whole(encode.search)([5, 2], kind=b"SORT"), b"* SORT 5 2\r\n"),
             (
-                encode.esearch(b"A285", True, [(b"MIN", 7), (b"ALL", b"7,9:12")]),
+                whole(encode.esearch)(b"A285", True, [(b"MIN", 7), (b"ALL", b"7,9:12")]),
                 b'* ESEARCH (TAG "A285") UID MIN 7 ALL 7,9:12\r\n',
             ),
-            (encode.esearch(b"A", False, []), b'* ESEARCH (TAG "A")\r\n'),
+            (whole(encode.esearch)(b"A", False, []), b'* ESEARCH (TAG "A")\r\n'),
             (
                 encode.status("blurdybloop", [(b"MESSAGES", 231), (b"MAILBOXID", b"(F1)")]),
                 b"* STATUS blurdybloop (MESSAGES 231 MAILBOXID (F1))\r\n",
@@ -168,12 +176,12 @@ class DataResponseTests(SynchronousTestCase):
     def test_codes_are_returned_without_brackets(self) -> None:
         """Response codes are returned without their brackets."""
         self.assertEqual(
-            encode.copyuid(38505, [304, 319, 320], [3956, 3957, 3958]),
+            whole(encode.copyuid)(38505, [304, 319, 320], [3956, 3957, 3958]),
             b"COPYUID 38505 304,319:320 3956:3958",
         )
-        self.assertEqual(encode.appenduid(38505, [3955]), b"APPENDUID 38505 3955")
+        self.assertEqual(whole(encode.appenduid)(38505, [3955]), b"APPENDUID 38505 3955")
         self.assertEqual(
-            encode.permanentflags_code([b"\\Seen", b"\\*"]), b"PERMANENTFLAGS (\\Seen \\*)"
+            whole(encode.permanentflags_code)([b"\\Seen", b"\\*"]), b"PERMANENTFLAGS (\\Seen \\*)"
         )
 
     def test_list_response_encodes_the_name_for_the_client(self) -> None:
@@ -259,13 +267,13 @@ class FetchDataTests(SynchronousTestCase):
         label = encode.label(item)
         self.assertIsNotNone(re.fullmatch(rb"[ -~]+", label))
         value = 1 if label in (b"UID", b"RFC822.SIZE", b"MODSEQ") else b"x"
-        line = encode.fetch_lines([7], [label], [[value]])
+        line = whole(encode.fetch_lines)([7], [label], [[value]])
         self.assertTrue(line.startswith(b"* 7 FETCH (" + label + b" "))
 
     def test_columns_become_lines(self) -> None:
         """Columns become lines; FLAGS and MODSEQ get their parentheses."""
         self.assertEqual(
-            encode.fetch_lines(
+            whole(encode.fetch_lines)(
                 range(1, 3),
                 [b"UID", b"FLAGS", b"MODSEQ", b"RFC822.SIZE", b"BODY[]"],
                 [
@@ -279,7 +287,7 @@ class FetchDataTests(SynchronousTestCase):
             b"* 1 FETCH (UID 5 FLAGS (\\Seen) MODSEQ (7) RFC822.SIZE 1 BODY[] {1}\r\na)\r\n"
             b"* 2 FETCH (UID 9 FLAGS () MODSEQ (8) RFC822.SIZE 2 BODY[] NIL)\r\n",
         )
-        self.assertEqual(encode.fetch_lines([], [b"UID"], [[]]), b"")
+        self.assertEqual(whole(encode.fetch_lines)([], [b"UID"], [[]]), b"")
 
     def test_value_is_encoded_as_in_a_column(self) -> None:
         """A single value is encoded like the same value in a column."""
@@ -289,4 +297,4 @@ class FetchDataTests(SynchronousTestCase):
 
     def test_short_column_raises_value_error(self) -> None:
         """A column that is too short is an error in the server, and raises ValueError."""
-        self.assertRaises(ValueError, encode.fetch_lines, [1, 2], [b"UID"], [[5]])
+        self.assertRaises(ValueError, whole(encode.fetch_lines), [1, 2], [b"UID"], [[5]])

@@ -38,7 +38,7 @@ async def replace(session: Session, command: Replace) -> Tagged:
     session.note_own_uids(command.mailbox, appended.uids)
     # APPENDUID precedes EXPUNGE, so that the client knows the new message before it loses the old one (section 4.3).
     code = encode.appenduid(appended.uidvalidity, appended.uids)
-    session.io.write(encode.untagged(b"OK", "Replacement message stored", code))
+    await session.send(encode.untagged_pieces(b"OK", "Replacement message stored", code))
     return ok("REPLACE completed", session.highestmodseq_code())
 
 

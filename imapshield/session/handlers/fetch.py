@@ -21,9 +21,9 @@ from imapshield.session.fetch_responses import (
     UID,
     chunk_of_rows,
     implicit_items,
+    known_items,
     read_chunk,
     send_chunk,
-    send_known_items,
     take,
 )
 from imapshield.session.session import Session
@@ -101,7 +101,7 @@ async def send_vanished(session: Session, uids: SequenceSet, since: int, *, abov
     if vanished.matching_slices(view.uids, 0):
         vanished = vanished.intersection(SequenceSet.complement(view.uids, largest + 1).ranges)
     if vanished:
-        session.io.write(encode.vanished(vanished, earlier=True))
+        await session.send(encode.vanished(vanished, earlier=True))
 
 
 async def send_changed(session: Session, uids: SequenceSet, since: int) -> None:
@@ -176,8 +176,7 @@ async def _mark_seen_later(session: Session, uids: Sequence[int], *, uid: bool) 
     r"""Set \Seen on messages that were sent, and send another response with their new flags."""
     await _mark_seen(session, uids)
     changed = [uid for uid in uids if session.view.flags_changed(uid)]
-    send_known_items(session, changed, [FLAGS], uid=uid)
-    session.view.forget_flag_changes(changed)
+    await session.send(known_items(session, changed, [FLAGS], uid=uid))
 
 
 def _with_flags(session: Session, items: list[FetchItem]) -> list[FetchItem]:

@@ -26,12 +26,12 @@ async def idle(session: Session, _: BareCommand) -> Tagged:
     session.io.write(encode.continuation("idling"))
     session.idling = True
     try:
-        if session.state is State.SELECTED:
-            session.send_pending_updates(expunge=True)
+        session.schedule_updates()
         session.schedule_pending()
         line = await session.io.read_line()
     finally:
         session.idling = False
+    await session.sent()  # the response that the client was being sent
     if line.upper() != b"DONE":
         raise BadCommand("Expected DONE to end IDLE")
     return ok("IDLE completed")

@@ -10,10 +10,14 @@ from imapshield.session.session import Session
 from imapshield.wire import encode, strings
 from imapshield.wire.commands.mailboxes import Create, Delete, List, Rename, Status, Subscribe
 from imapshield.wire.names import ListPattern, fold_inbox, parent_names
+from imapshield.wire.pieces import joined
 from imapshield.wire.responses import Tagged, ok
 
 LIST_CHUNK_RESPONSES = 500
 """Number of LIST responses that are written before other connections run."""
+
+LINES_PER_PIECE = 100
+"""Number of LSUB responses that are encoded at once; most have fewer than 100 bytes."""
 
 
 async def create(session: Session, command: Create) -> Tagged:
@@ -127,7 +131,7 @@ async def list_(session: Session, command: List) -> Tagged:
         )
         items = child_info if name in with_child else []
         line = encode.list_response(b"LIST", attributes, name, extended=items, names=session.names)
-        session.io.write(line + status_response)
+        await session.send([line + status_response])
         if status_response:
             await session.io.drain()
     return ok("LIST completed")
@@ -194,11 +198,11 @@ async def lsub(session: Session, command: List) -> Tagged:
     infos = {info.name: info for info in await session.account.mailboxes()}
     subscribed = await session.account.subscriptions()
     listed = _listed_by_lsub(sorted(subscribed), infos, _matcher(command))
-    lines = [
-        encode.list_response(b"LSUB", attributes, name, names=session.names)
-        for name, attributes in sorted(listed.items())
-    ]
-    session.io.write(b"".join(lines))
+    lines = (
+        encode.list_response(b"LSUB", listed[name], name, names=session.names)
+        for name in sorted(listed)
+    )
+    await session.send(joined(lines, LINES_PER_PIECE))
     return ok("LSUB completed")
 
 

@@ -23,7 +23,9 @@ async def notify(session: Session, command: Notify) -> Tagged:
         raise CommandRefused(b"BADEVENT " + strings.parenthesised(EVENTS), "Unsupported event")
     if command.groups and session.state is State.SELECTED:
         await session.mailbox.poll()
-        session.send_pending_updates(expunge=True, own=True)  # "implies an implicit NOOP command"
+        await session.send_pending_updates(
+            expunge=True, own=True
+        )  # "implies an implicit NOOP command"
     session.cancel_notify()
     if not command.groups:
         return ok("NOTIFY completed")

@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 
 from imapshield.errors import BadCommand, NoSuchMailbox
 from imapshield.mailbox.account_api import IMailbox
@@ -27,7 +28,7 @@ from imapshield.wire.commands.search import (
     Thread,
 )
 from imapshield.wire.responses import Tagged, ok
-from imapshield.wire.sequence import compact
+from imapshield.wire.sequence import compact_pieces
 
 _SELECTED_MAILBOX = MailboxFilter(b"SELECTED")
 
@@ -44,7 +45,7 @@ async def search(session: Session, command: Search) -> Tagged:
     since = session.search_contexts.begin(command)
     uids = await find(session, command, session.mailbox, session.view)
     await session.search_contexts.keep(command, uids, since)
-    send_results(session, command, uids, b"SEARCH")
+    await send_results(session, command, uids, b"SEARCH")
     return completed(session, "SEARCH completed")
 
 
@@ -113,10 +114,11 @@ async def find(
             session.limit_code = b"MESSAGELIMIT %d %d" % (limit, candidates[0])
     matching = await query.run(command.key, candidates)
     session.failed_messages += len(query.unreadable)
-    return matching
+    # Four bytes for each, however long the client takes to read the response.
+    return matching if isinstance(matching, array) else array("I", matching)
 
 
-def send_results(
+async def send_results(
     session: Session, command: Search | Sort, uids: Sequence[int], kind: bytes
 ) -> None:
     """Send the results of a search of the selected mailbox, and save them if the command says SAVE.
@@ -132,17 +134,17 @@ def send_results(
         command = replace(command, returns=frozenset({b"ALL"}))
     if command.returns is None:
         modseq = _highest_modseq(session.view, uids) if _has_modseq(command.key) else None
-        numbers = uids if command.uid else session.view.numbers(uids)
-        session.io.write(encode.search(numbers, modseq, kind=kind))
+        numbers = uids if command.uid else compact_numbers(session.view, uids)
+        await session.send(encode.search(numbers, modseq, kind=kind))
         return
     pairs = save_and_encode_results(session, command, uids, session.view)
     if command.returns != {b"SAVE"}:
-        session.io.write(encode.esearch(session.tag, command.uid, pairs))
+        await session.send(encode.esearch(session.tag, command.uid, pairs))
 
 
 def save_and_encode_results(
     session: Session, command: Search | Sort, uids: Sequence[int], view: View
-) -> list[tuple[bytes, int | bytes]]:
+) -> list[tuple[bytes, encode.Value]]:
     """Save the results if `command` says SAVE, and return the name and value of each return option for ESEARCH."""
     returns = command.returns or frozenset()
     partial: Sequence[int] = ()
@@ -153,14 +155,22 @@ def save_and_encode_results(
     if b"SAVE" in returns:
         session.saved_search = array("I", sorted(returned))
     if not command.uid:
-        uids, partial = view.numbers(uids), view.numbers(partial)
+        uids, partial = compact_numbers(view, uids), compact_numbers(view, partial)
     pairs = _pairs(returns, uids)
     if command.partial:
         first, last = command.partial
-        pairs.append((b"PARTIAL", b"(%d:%d %b)" % (first, last, compact(partial) or strings.NIL)))
+        begin = b"(%d:%d " % (first, last)
+        values = compact_pieces(partial) if partial else (strings.NIL,)
+        pairs.append((b"PARTIAL", chain((begin,), values, (b")",))))
     if returned and _has_modseq(command.key):
         pairs.append((b"MODSEQ", _highest_modseq(view, returned)))
     return pairs
+
+
+def compact_numbers(view: View, uids: Sequence[int]) -> Sequence[int]:
+    """Return the sequence numbers of `uids`, as a range or an array."""
+    numbers = view.numbers(uids)
+    return numbers if isinstance(numbers, range) else array("I", numbers)
 
 
 def _has_modseq(key: SearchKey) -> bool:
@@ -190,16 +200,16 @@ def _returned(
     return list(returned)
 
 
-def _pairs(returns: frozenset[bytes], numbers: Sequence[int]) -> list[tuple[bytes, int | bytes]]:
+def _pairs(returns: frozenset[bytes], numbers: Sequence[int]) -> list[tuple[bytes, encode.Value]]:
     """Return the values of MIN, MAX, ALL and COUNT; without results, only COUNT has a value."""
-    pairs: list[tuple[bytes, int | bytes]] = []
+    pairs: list[tuple[bytes, encode.Value]] = []
     if numbers:
         if b"MIN" in returns:
             pairs.append((b"MIN", numbers[0]))
         if b"MAX" in returns:
             pairs.append((b"MAX", numbers[-1]))
         if b"ALL" in returns:
-            pairs.append((b"ALL", compact(numbers)))
+            pairs.append((b"ALL", compact_pieces(numbers)))
     if b"COUNT" in returns:
         pairs.append((b"COUNT", len(numbers)))
     return pairs
@@ -247,5 +257,5 @@ async def _search(
         await session.search_contexts.keep(command, uids, since, source)
     pairs = save_and_encode_results(session, command, uids, view)
     if uids and pairs:
-        session.io.write(encode.esearch(session.tag, True, pairs, source))
+        await session.send(encode.esearch(session.tag, True, pairs, source))
     await session.io.drain()

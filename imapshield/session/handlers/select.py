@@ -1,7 +1,7 @@
 """SELECT, EXAMINE, CLOSE and UNSELECT."""
 
-from collections.abc import Mapping
-from itertools import takewhile
+from collections.abc import Iterator, Mapping
+from itertools import chain, takewhile
 
 from imapshield.errors import NoSuchMailbox
 from imapshield.mailbox.values import MailboxInfo
@@ -32,7 +32,7 @@ async def select(session: Session, command: Select) -> Tagged:
     infos = {i.name: i for i in await session.account.mailboxes()} if session.rev2 else {}
     mailbox, recent = await session.account.open(command.mailbox, not command.readonly)
     session.select(mailbox, View(mailbox.columns, recent), readonly=command.readonly)
-    session.io.write(_describe(session, infos))
+    await session.send(_describe(session, infos))
     if command.qresync is not None and command.qresync.uidvalidity == mailbox.uidvalidity:
         await _resynchronize(session, command.qresync)
     if session.selected_group is not None:
@@ -42,16 +42,13 @@ async def select(session: Session, command: Select) -> Tagged:
     return ok("SELECT completed", b"READ-WRITE")
 
 
-def _describe(session: Session, infos: Mapping[str, MailboxInfo]) -> bytes:
-    """Return the untagged responses that describe the selected mailbox."""
+def _describe(session: Session, infos: Mapping[str, MailboxInfo]) -> Iterator[bytes]:
+    """Yield the untagged responses that describe the selected mailbox."""
     mailbox, view, columns = session.mailbox, session.view, session.mailbox.columns
     keywords = session.keywords()
     permanent = [] if session.readonly else [*flags.SYSTEM_FLAGS, *keywords, b"\\*"]
-    lines = [
-        encode.flags([*flags.SYSTEM_FLAGS, *keywords]),
-        encode.untagged(b"OK", "Permanent flags", encode.permanentflags_code(permanent)),
-        encode.exists(len(view.uids)),
-    ]
+    code = encode.permanentflags_code(permanent)
+    lines = [encode.exists(len(view.uids))]
     if session.rev2:
         name = mailbox.name
         attributes = list_attributes(infos.get(name), has_children=name in parents(infos))
@@ -67,7 +64,11 @@ def _describe(session: Session, infos: Mapping[str, MailboxInfo]) -> bytes:
         encode.untagged(b"OK", "Highest", b"HIGHESTMODSEQ %d" % columns.highestmodseq),
         encode.untagged(b"OK", "Mailbox ID", b"MAILBOXID (%b)" % mailbox.mailbox_id),
     ]
-    return b"".join(lines)
+    flag_lines = (
+        encode.flags([*flags.SYSTEM_FLAGS, *keywords]),
+        encode.untagged_pieces(b"OK", "Permanent flags", code),
+    )
+    return chain(*flag_lines, lines)
 
 
 async def _resynchronize(session: Session, known: Qresync) -> None:

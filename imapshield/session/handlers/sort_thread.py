@@ -1,5 +1,6 @@
 """SORT and THREAD (RFC 5256, RFC 5957, RFC 5267): the results of a search, sorted or grouped into conversations."""
 
+from array import array
 from collections.abc import Sequence
 
 from imapshield.mailbox import sort_order
@@ -21,7 +22,7 @@ async def sort(session: Session, command: Sort) -> Tagged:
     ordered, failed = await sort_uids(session, command, uids, session.pause)
     session.failed_messages += failed
     await session.search_contexts.keep(command, ordered, since)
-    send_results(session, command, ordered, b"SORT")
+    await send_results(session, command, array("I", ordered), b"SORT")
     return completed(session, "SORT completed")
 
 
@@ -50,8 +51,7 @@ async def thread(session: Session, command: Thread) -> Tagged:
     fields = _THREAD_FIELDS if by_references else _THREAD_FIELDS[:2]
     session.failed_messages += await read_headers(session, uids, fields, add, session.pause)
     build = thread_by_references if by_references else thread_by_subject
-    for i, chunk in enumerate(encode.thread(await build(messages, session.pause))):
-        if i:
-            await session.io.drain()
-        session.io.write(chunk)
+    threads = await build(messages, session.pause)
+    messages.clear()
+    await session.send(encode.thread(threads))
     return completed(session, "THREAD completed")

@@ -5,17 +5,17 @@ from collections.abc import Iterable, Sequence
 from imapshield.errors import MessageExpunged, StoreLimitExceeded
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import StoreResult
-from imapshield.session.fetch_responses import FLAGS, MODSEQ, send_known_items
+from imapshield.session.fetch_responses import FLAGS, MODSEQ, known_items
 from imapshield.session.handlers.append import try_create
 from imapshield.session.session import Session
 from imapshield.session.state import Spans, rows_in
 from imapshield.wire import encode
+from imapshield.wire.commands.fetch import FetchItem
 from imapshield.wire.commands.messages import Copy, Expunge, Store
 from imapshield.wire.flags import DELETED, SYSTEM_FLAGS, flag_list
-from imapshield.wire.responses import Tagged, no, ok
-from imapshield.wire.sequence import SequenceSet
+from imapshield.wire.responses import Code, Tagged, no, ok
 
-STORE_CHUNK_RESPONSES = 2000
+STORE_CHUNK_RESPONSES = 1000
 """Number of FETCH responses that a STORE writes before other connections run."""
 
 
@@ -35,26 +35,27 @@ async def store(session: Session, command: Store) -> Tagged:
     except StoreLimitExceeded:
         # PERMANENTFLAGS without ``\*`` shows that no keyword can be created (RFC 9051 section 7.1).
         permanent = encode.permanentflags_code([*SYSTEM_FLAGS, *session.keywords()])
-        session.io.write(encode.untagged(b"OK", "No more keywords", permanent))
+        await session.send(encode.untagged_pieces(b"OK", "No more keywords", permanent))
         raise
     session.failed_messages += len(stored.failed)
     unchanged = {*stored.modified, *stored.failed}
     changed = [uid for uid in uids if uid not in unchanged]
     if command.silent:
-        _respond_silently(session, changed, expected)
+        await _respond_silently(session, changed, expected)
     else:
-        await _send_flags(session, changed[::-1] if session.limit_code else changed, command)
+        changed = changed[::-1] if session.limit_code else changed
+        await _send_in_chunks(session, changed, FLAGS, uid=command.uid)
     return _store_response(session, command, uids, stored.modified)
 
 
-def _respond_silently(
+async def _respond_silently(
     session: Session, uids: list[int], expected: dict[int, frozenset[bytes]]
 ) -> None:
     """Handle .SILENT. Flags need a response only if they are not as expected, because another session changed them."""
     as_expected = _with_expected_flags(session, uids, expected)
-    if session.condstore:
-        send_known_items(session, as_expected, [MODSEQ])
     session.view.forget_flag_changes(as_expected)
+    if session.condstore:
+        await _send_in_chunks(session, as_expected, MODSEQ, uid=False)
 
 
 async def _store_flags(session: Session, uids: list[int], command: Store) -> StoreResult:
@@ -127,11 +128,10 @@ def _with_expected_flags(
     return found
 
 
-async def _send_flags(session: Session, uids: list[int], command: Store) -> None:
+async def _send_in_chunks(session: Session, uids: list[int], item: FetchItem, *, uid: bool) -> None:
     for start in range(0, len(uids), STORE_CHUNK_RESPONSES):
         chunk = uids[start : start + STORE_CHUNK_RESPONSES]
-        send_known_items(session, chunk, [FLAGS], uid=command.uid)
-        session.view.forget_flag_changes(chunk)
+        await session.send(known_items(session, chunk, [item], uid=uid))
         if start + STORE_CHUNK_RESPONSES < len(uids):
             await session.pause(start + STORE_CHUNK_RESPONSES, len(uids))
 
@@ -141,11 +141,12 @@ def _store_response(
 ) -> Tagged:
     view = session.view
     missing = view.has_pending_expunges and any(view.columns.row(uid) is None for uid in uids)
-    text, code = "STORE completed", None
+    text = "STORE completed"
+    code: Code | None = None
     if modified:
         numbers = modified if command.uid else view.numbers(modified)
         text = "Some messages were modified"
-        code = b"MODIFIED " + SequenceSet.from_numbers(numbers).encode()
+        code = encode.modified(sorted(numbers))
     if missing:
         text, code = MessageExpunged.text, code or b"EXPUNGEISSUED"
     # A missing message is no error in UID STORE (RFC 9051 section 6.4.9) and with .SILENT (RFC 2180 section 4.2).
@@ -178,17 +179,17 @@ async def copy(session: Session, command: Copy) -> Tagged:
     session.note_own_uids(command.mailbox, copied.target_uids)
     session.failed_messages += len(copied.failed)
     if not copied.source_uids:
-        code = None if copied.failed else b"EXPUNGEISSUED"
-        return ok(f"{name} completed, no messages found", code)
+        text = f"{name} completed, no messages found"
+        return ok(text, None if copied.failed else b"EXPUNGEISSUED")
     code = encode.copyuid(copied.uidvalidity, copied.source_uids, copied.target_uids)
     if not command.is_move:
         if not copied.failed:
             return ok("COPY completed", code)
         # The code is for an OK response (RFC 4315 section 3).
-        session.io.write(encode.untagged(b"OK", "Some messages copied", code))
+        await session.send(encode.untagged_pieces(b"OK", "Some messages copied", code))
         return ok("COPY completed")
     # Before the EXPUNGE responses, so that the client knows where the messages are (RFC 6851 section 4.3).
-    session.io.write(encode.untagged(b"OK", "Messages moved", code))
+    await session.send(encode.untagged_pieces(b"OK", "Messages moved", code))
     # HIGHESTMODSEQ is sent to all clients, whatever they have enabled (section 4.4).
     return ok("MOVE completed", b"HIGHESTMODSEQ %d" % session.mailbox.columns.highestmodseq)
 
