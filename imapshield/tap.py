@@ -185,7 +185,10 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
         limits.max_connections,
         lambda open_files: _fit_open_files(open_files, guard, realm),
         lambda text, port: Gate.close_off(
-            port, factory.admission, proxies.everyone() if is_proxied(text) else proxies
+            port,
+            factory.admission,
+            factory.fair_queue,
+            proxies.everyone() if is_proxied(text) else proxies,
         ),
         None if settings.auth else _announcer(first_run),
     )

@@ -123,8 +123,9 @@ ORDER = {
     "edge": (
         ("channel_binding", "event_reporter", "fair_queue", "peer", "write_buffer"),
         ("login_checks", "memory_share", "spool"),
-        ("admission", "proxy"),
-        ("connection_owner", "gate"),
+        ("admission",),
+        ("connection_owner", "proxy"),
+        ("gate",),
         ("authentication", "compress", "long_input", "write_timeout"),
         ("session_io",),
         ("command_runner",),

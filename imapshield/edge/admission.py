@@ -49,18 +49,25 @@ class Admission:
 
     def admit(self, address: str) -> Arrival:
         """Count a new connection, unless it is refused. The caller sets the `owner` of ``Arrival.connection``."""
-        arrival = self.guard.connect(address, self._now())
+        return self._arrived(address, self.guard.connect(address, self._now()))
+
+    def admit_proxy(self, address: str) -> Connection | None:
+        """Count a connection of a proxy that has not sent its header; returns None if it is refused.
+
+        The caller sets its `owner`, and calls `close` when the header has arrived or the connection has ended.
+        """
+        return self._arrived(address, self.guard.connect_proxy(address)).connection
+
+    def _arrived(self, address: str, arrival: Arrival) -> Arrival:
         self._evict(arrival.evictions)
         if arrival.reached is not None and not arrival.silent:
-            self._report(address, arrival)
+            self.report(address, arrival.reached, "none" if arrival.connection else "refused")
         if arrival.ban is not None and not arrival.silent:
             self._banned(arrival.ban, address, arrival.reached)
         return arrival
 
-    def _report(self, address: str, arrival: Arrival) -> None:
-        reached = arrival.reached
-        assert reached is not None
-        action: events.Action = "none" if arrival.connection else "refused"
+    def report(self, address: str, reached: LimitReached, action: events.Action) -> None:
+        """Report a limit that a connection without a protocol has reached."""
         values = reached.limit, reached.value, reached.observed, action
         publish(events.LimitTriggered(0, address, *values), self._observers)
 

@@ -66,6 +66,7 @@ class ShieldedIMAP4Factory(ServerFactory):
         connections: the servers of all open connections.
         memory_budget: what the server holds for them.
         admission: asks `guard` about each connection and login.
+        fair_queue: the queue in which the connections take turns.
     """
 
     noisy = False
@@ -91,7 +92,7 @@ class ShieldedIMAP4Factory(ServerFactory):
             self.limits, NetworkSet.parse(THIS_MACHINE), secrets.token_bytes(32)
         )
         self.admission = Admission(self.guard, self.observers, now)
-        self._fair_queue = FairQueue(call_later, now, self.limits.turn_seconds)
+        self.fair_queue = FairQueue(call_later, now, self.limits.turn_seconds)
         self.memory_budget = MemoryBudget(self.limits)
         self._login_checks = LoginChecks(self.limits, call_later, now, self.guard.failures.is_known)
         self._shutdown_waiters: list[Deferred[None]] = []
@@ -113,7 +114,7 @@ class ShieldedIMAP4Factory(ServerFactory):
             limits=self.limits,
             observers=self.observers,
             clock=self.reactor,
-            fair_queue=self._fair_queue,
+            fair_queue=self.fair_queue,
             memory_budget=self.memory_budget,
             login_checks=self._login_checks,
             make_session=self.make_session,

@@ -1,21 +1,65 @@
-"""`Gate`: the outermost factory of a listening port, which admits each connection before anything is done for it.
+"""`Gate`: admits the connections of a listening port before anything is made for them, and serves addresses in turn.
 
-A connection from a banned address costs its `accept` and its `close`: no transport, no TLS handshake, no greeting.
+Rules
+-----
+* A connection from a banned address costs its `accept` and its `close`: no transport, no TLS handshake, no greeting.
+* An accepted connection waits in the fair queue until it is the turn of its address. So a client that connects and
+  resets in a loop delays the others by the cost of its `accept`, which is a tenth of the cost of a connection.
 """
 
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IProtocolFactory
-from twisted.internet.protocol import ServerFactory
+from twisted.internet.protocol import Protocol, ServerFactory
 
 from imapshield.edge.admission import Admission
+from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.peer import AdmittedAddress, address_text
 from imapshield.edge.proxy import Proxies
+from imapshield.guard.shares import Connection
+from imapshield.guard.verdicts import LimitReached
 
 ACCEPT_QUEUE = 4096
 """Connections that the kernel accepts before the server does. Twisted's default of 50 is full at once when a client
 connects and resets in a loop; the handshakes of others are then lost, and repeated after a second. Linux lowers the
 value to net.core.somaxconn."""
+
+ACCEPTS_PER_TURN = 200
+"""Connections that the server accepts in one turn of the reactor, which take about 5 ms."""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """An accepted connection whose address has not had its turn yet. It is the first owner of its `Connection`."""
+
+    admission: Admission
+    counted: Connection
+    socket: socket.socket
+
+    def evict(self, reached: LimitReached, *, only_report: bool = False) -> None:
+        """Report `reached`, and close the socket unless `only_report`."""
+        self.admission.report(self.counted.address, reached, "none" if only_report else "reset")
+        if not only_report:
+            self.close()
+
+    def close(self) -> None:
+        """Close the socket, and count the connection no more."""
+        self.socket.close()
+        self.admission.close(self.counted)
+
+
+class _Admitted(Protocol):
+    """Stands for an accepted connection between the two calls of Twisted's port: one for the protocol, and one for the
+    transport, which `Gate` delays. Twisted then connects the two, which does nothing."""
+
+    def __init__(self, address: AdmittedAddress) -> None:
+        self.address = address
+
+    def makeConnection(self, transport: object) -> None:
+        """Do nothing."""
 
 
 class Gate(ServerFactory):
@@ -24,37 +68,91 @@ class Gate(ServerFactory):
     The client of a proxy is admitted when the PROXY header has told its address.
 
     Args:
-        inner: the factory that the port had, which may wrap the factory of the server for TLS.
+        port: the listening port, a `twisted.internet.tcp.Port`.
         admission: decides about each connection.
+        fair_queue: the queue in which the connections of the server take turns.
         proxies: the proxies whose connections begin with a PROXY header.
     """
 
     noisy = False
 
     def __init__(
-        self, inner: IProtocolFactory, admission: Admission, proxies: Proxies | None = None
+        self, port: Any, admission: Admission, fair_queue: FairQueue, proxies: Proxies | None = None
     ) -> None:
-        self._inner = inner
+        self._port = port
+        self._inner: IProtocolFactory = port.factory
+        self._make_transport: Callable[..., Any] = port.transport
         self._admission = admission
+        self._fair_queue = fair_queue
         self._proxies = proxies
 
     @classmethod
-    def close_off(cls, port: Any, admission: Admission, proxies: Proxies | None = None) -> None:
-        """Put a gate in front of the factory of a listening `port`, and make its accept queue long enough."""
-        port.factory = cls(port.factory, admission, proxies)
+    def close_off(cls, port: Any, *arguments: Any) -> None:
+        """Put a gate in front of the factory of a listening `port`, and make its accept queue long enough.
+
+        Args:
+            port: as in the constructor.
+            arguments: the other arguments of the constructor.
+        """
+        gate = cls(port, *arguments)
+        port.factory = gate
+        # Twisted documents that `transport` may be replaced by anything with the arguments of `tcp.Server`.
+        port.transport = gate.wait_for_turn
         port.socket.listen(ACCEPT_QUEUE)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Return the protocol of one connection, or None to close it at once."""
+        """Admit one connection. None closes it at once."""
+        self._port.numberAccepts = min(self._port.numberAccepts, ACCEPTS_PER_TURN)
         if self._proxies is not None and self._proxies.include(addr):
-            return self._proxies.connection(addr, self._admit)
-        return self._admit(addr)
+            return self._proxies.connection(addr, self._admission, self._admit_client)
+        arrival = self._admission.admit(address_text(addr))
+        return None if arrival.silent else _Admitted(AdmittedAddress(addr, arrival.connection))
 
-    def _admit(self, addr: IAddress | None) -> Any:
+    def _admit_client(self, addr: IAddress | None) -> Any:
+        """Return the protocol of the client of a proxy, or None to refuse it."""
         arrival = self._admission.admit(address_text(addr))
         if arrival.silent:
             return None
         return self._inner.buildProtocol(AdmittedAddress(addr, arrival.connection))
+
+    def wait_for_turn(self, skt: socket.socket, admitted: Any, *arguments: Any) -> Any:
+        """Queue an accepted connection. Twisted calls this instead of the constructor of its transport.
+
+        A connection of a proxy does not wait: its address says nothing about the client.
+
+        Args:
+            skt: the socket.
+            admitted: what `buildProtocol` has returned for it.
+            arguments: the other arguments of the constructor.
+
+        Returns:
+            the transport for a connection of a proxy, otherwise None.
+        """
+        if not isinstance(admitted, _Admitted):
+            return self._make_transport(skt, admitted, *arguments)
+        counted = admitted.address.counted
+        if counted is None:
+            self._begin(skt, admitted.address, arguments)
+            return None
+        waiting = counted.owner = _Waiting(self._admission, counted, skt)
+
+        def begin() -> None:
+            if counted.evicted or counted.owner is not waiting:
+                return
+            if _has_left(skt):
+                waiting.close()
+            else:
+                self._begin(skt, admitted.address, arguments)
+
+        self._fair_queue.add((False, counted.address), begin)
+        return None
+
+    def _begin(self, skt: socket.socket, address: AdmittedAddress, arguments: Any) -> None:
+        protocol = self._inner.buildProtocol(address)
+        if protocol is None:
+            skt.close()
+        else:
+            protocol.makeConnection(self._make_transport(skt, protocol, *arguments))
 
     def doStart(self) -> None:
         """Do nothing: the port has started the inner factory."""
@@ -62,3 +160,15 @@ class Gate(ServerFactory):
     def doStop(self) -> None:
         """Stop the inner factory."""
         self._inner.doStop()
+
+
+def _has_left(skt: socket.socket) -> bool:
+    """Return whether the client has reset the connection, or has closed it and has sent nothing."""
+    try:
+        if skt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return True
+        return not skt.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

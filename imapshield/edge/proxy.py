@@ -18,9 +18,11 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
 from imapshield import events
+from imapshield.edge.admission import Admission
 from imapshield.edge.event_reporter import publish
 from imapshield.edge.peer import UNKNOWN, ViaProxy, address_text
 from imapshield.guard.networks import NetworkSet
+from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 from imapshield.wire.proxy_header import MalformedHeader, ProxyHeader, ProxyHeaderReader
 
@@ -37,6 +39,8 @@ class ProxiedConnection(Protocol):
         seconds: the connection is reset if the header is not complete after this time.
         on_malformed: called with the reason if the input is no PROXY header; the connection is reset.
         on_timeout: called with the seconds that have passed when the time is over.
+        on_end: called once, when the header has arrived or the connection has ended before.
+        on_evict: called with the limit and the action when the connection must make room.
     """
 
     transport: Any
@@ -48,12 +52,16 @@ class ProxiedConnection(Protocol):
         seconds: float,
         on_malformed: Callable[[str], object],
         on_timeout: Callable[[float], object] = lambda _: None,
+        on_end: Callable[[], object] = lambda: None,
+        on_evict: Callable[[LimitReached, events.Action], object] = lambda *_: None,
     ) -> None:
         self._make_inner = make_inner
         self._clock = clock
         self._seconds = seconds
         self._on_malformed = on_malformed
         self._on_timeout = on_timeout
+        self._on_end = on_end
+        self._on_evict = on_evict
         self._reader: ProxyHeaderReader | None = ProxyHeaderReader()
         self._inner: Any = None
 
@@ -76,6 +84,7 @@ class ProxiedConnection(Protocol):
 
     def _connect_client(self, header: ProxyHeader, rest: bytes) -> None:
         transport, proxy = self.transport, self.transport.getPeer()
+        self._end_of_header()
         inner = self._make_inner(header)
         if inner is None:
             self._refuse()
@@ -98,6 +107,16 @@ class ProxiedConnection(Protocol):
             self._deadline.cancel()
         self.transport.abortConnection()
 
+    def _end_of_header(self) -> None:
+        on_end, self._on_end = self._on_end, lambda: None
+        on_end()
+
+    def evict(self, reached: LimitReached, *, only_report: bool = False) -> None:
+        """Reset the connection, because it must make room: its proxy has too many without a header."""
+        self._on_evict(reached, "none" if only_report else "reset")
+        if not only_report:
+            self._refuse()
+
     def _timed_out(self) -> None:
         self._refuse()
         self._on_timeout(self._clock.seconds() - self._connected_at)
@@ -105,6 +124,7 @@ class ProxiedConnection(Protocol):
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         """Stop waiting for the header, or tell the protocol of the client."""
         self._reader = None
+        self._end_of_header()
         if self._deadline.active():
             self._deadline.cancel()
         if self._inner is not None:
@@ -155,27 +175,36 @@ class Proxies:
         return self._networks is None or address_text(address) in self._networks
 
     def connection(
-        self, proxy: IAddress | None, admit: Callable[[IAddress | None], Any]
-    ) -> ProxiedConnection:
-        """Return the protocol of a connection of the address `proxy`.
+        self,
+        proxy: IAddress | None,
+        admission: Admission,
+        admit: Callable[[IAddress | None], Any],
+    ) -> ProxiedConnection | None:
+        """Return the protocol of a connection of the address `proxy`, or None to close it at once.
 
         Args:
             proxy: the address of the socket, which reports of malformed and missing headers name.
+            admission: counts the connection until its header has arrived.
             admit: called with the address of the client; returns its protocol, or None to refuse the connection.
         """
         host, seconds = address_text(proxy), self._limits.proxy_header_seconds
+        counted = admission.admit_proxy(host)
+        if counted is None:
+            return None
 
         def malformed(reason: str) -> None:
             publish(events.ProxyHeaderRejected(0, host, reason), self._observers)
 
         def timed_out(passed: float) -> None:
-            limit = events.LimitTriggered(0, host, "proxy_header_seconds", seconds, passed, "reset")
-            publish(limit, self._observers)
+            admission.report(host, LimitReached("proxy_header_seconds", seconds, passed), "reset")
 
-        return ProxiedConnection(
+        connection = counted.owner = ProxiedConnection(
             lambda header: admit(client_address(header, proxy)),
             self._clock,
             seconds,
             malformed,
             timed_out,
+            lambda: admission.close(counted),
+            lambda reached, action: admission.report(host, reached, action),
         )
+        return connection

@@ -94,6 +94,10 @@ class ProcessGuard:
             self._give_back(networks, now)
         return Arrival(connection, evictions, full or reported)
 
+    def connect_proxy(self, address: str) -> Arrival:
+        """Decide about a new connection of a proxy. Until its header has arrived, it has a share like a stranger."""
+        return Arrival(*self.shares.connect(address))
+
     def _take_rate(self, networks: Sequence[Network], now: float) -> LimitReached | None:
         for i, network in enumerate(networks):
             if self._rate_of(network).take(network, now):

@@ -1,5 +1,7 @@
 """Connections that must make room, bans, and the gate in front of a port."""
 
+from __future__ import annotations
+
 from base64 import b64encode
 from typing import Any
 
@@ -10,6 +12,7 @@ from imapshield import events
 from imapshield.edge.gate import Gate
 from imapshield.guard import login_failures
 from imapshield.testing.in_process import Client, Server, Transport
+from tests.edge.fake_port import FakePort, FakeSocket
 
 ATTACKER, VICTIM = "192.0.2.1", "198.51.100.1"
 
@@ -129,43 +132,77 @@ class BanTests(SynchronousTestCase):
 
 
 class GateTests(SynchronousTestCase):
-    def test_a_refused_connection_has_no_protocol(self) -> None:
-        """A connection from a banned address is closed before the factory makes anything for it."""
-        server = Server()
-        port: Any = FakePort(server.factory)
-        Gate.close_off(port, server.factory.admission)
-        address = IPv4Address("TCP", ATTACKER, 1)
-        protocol = port.factory.buildProtocol(address)
-        self.assertIs(protocol.factory, server.factory)
-        self.assertEqual(server.factory.admission.guard.shares.strangers, 1)
-        server.factory.admission.guard.bans.ban(ATTACKER, "test", 0.0)
-        self.assertIsNone(port.factory.buildProtocol(address))
+    def setUp(self) -> None:
+        self.server = Server()
+        self.port: Any = FakePort(self.server.factory)
+        self.admission = self.server.factory.admission
+        Gate.close_off(self.port, self.admission, self.server.factory.fair_queue)
+
+    def accept(self, address: str, ending: str = "") -> FakeSocket:
+        skt: FakeSocket = self.port.accept(address, ending)
+        return skt
+
+    def test_a_connection_waits_for_its_turn(self) -> None:
+        """An accepted connection gets its greeting when it is the turn of its address."""
+        skt = self.accept(VICTIM)
+        self.assertEqual(self.port.made, [])
+        self.server.clock.advance(0)
+        (transport,) = self.port.made
+        self.server.clock.advance(0)
+        self.assertIn(b"* OK", transport.value())
+        self.assertFalse(skt.closed)
+        self.assertEqual(self.admission.guard.shares.strangers, 1)
+
+    def test_addresses_take_turns(self) -> None:
+        """A client behind a thousand connections of another address waits for one of them."""
+        for _ in range(400):
+            self.accept(ATTACKER)
+        self.accept(VICTIM)
+        self.server.clock.advance(0)
+        hosts = [transport.getPeer().host for transport in self.port.made]
+        self.assertLess(hosts.index(VICTIM), 4)
+
+    def test_a_client_that_has_left_costs_nothing_more(self) -> None:
+        """For a client that has closed or reset its connection before its turn, nothing is made."""
+        sockets = [self.accept(ATTACKER, "reset"), self.accept(ATTACKER, "closed")]
+        self.server.clock.advance(0)
+        self.assertEqual([skt.closed for skt in sockets], [True, True])
+        self.assertEqual((self.port.made, self.admission.guard.shares.strangers), ([], 0))
+
+    def test_a_waiting_connection_makes_room(self) -> None:
+        """A connection that waits for its turn can be evicted, and is then not served."""
+        server = self.server = Server(max_preauth_per_address=1)
+        self.port = FakePort(server.factory)
+        Gate.close_off(self.port, server.factory.admission, server.factory.fair_queue)
+        first, _ = self.accept(ATTACKER), self.accept(ATTACKER)
+        self.assertTrue(first.closed)
+        server.clock.advance(0)
+        self.assertEqual(len(self.port.made), 1)
+        self.assertEqual(limits_hit(server), [(ATTACKER, "max_preauth_per_address", "reset")])
+
+    def test_a_banned_address_is_closed_at_once(self) -> None:
+        """A connection from a banned address is closed before anything is made for it."""
+        self.admission.guard.bans.ban(ATTACKER, "test", 0.0)
+        self.assertTrue(self.accept(ATTACKER).closed)
+        self.assertFalse(self.accept(VICTIM).closed)
+
+    def test_a_refused_client_is_answered(self) -> None:
+        """A client that is refused because all connections have a login gets BYE."""
+        server = self.server = Server(max_connections=1)
+        server.login()
+        self.port = FakePort(server.factory)
+        Gate.close_off(self.port, server.factory.admission, server.factory.fair_queue)
+        self.accept(VICTIM)
+        self.assertIn(b"* BYE [UNAVAILABLE]", self.port.made[0].value())
 
     def test_the_accept_queue_is_long(self) -> None:
         """The gate makes the accept queue of its port longer than Twisted's default of 50."""
-        port: Any = FakePort(Server().factory)
-        Gate.close_off(port, Server().factory.admission)
-        self.assertEqual(port.backlog, 4096)
+        self.assertEqual(self.port.backlog, 4096)
 
     def test_the_inner_factory_is_stopped(self) -> None:
         """When the port stops, the inner factory is told."""
         stopped: list[int] = []
-        server = Server()
-        self.patch(server.factory, "doStop", lambda: stopped.append(1))
-        port: Any = FakePort(server.factory)
-        Gate.close_off(port, server.factory.admission)
-        port.factory.doStart()
-        port.factory.doStop()
+        self.patch(self.server.factory, "doStop", lambda: stopped.append(1))
+        self.port.factory.doStart()
+        self.port.factory.doStop()
         self.assertEqual(stopped, [1])
-
-
-class FakePort:
-    """A listening port that records the length of its accept queue."""
-
-    def __init__(self, factory: Any) -> None:
-        self.factory = factory
-        self.socket = self
-        self.backlog = 50
-
-    def listen(self, backlog: int) -> None:
-        self.backlog = backlog

@@ -9,11 +9,9 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import ITLSTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import AccumulatingProtocol
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import directlyProvides
 
 from imapshield.edge.gate import Gate
 from imapshield.edge.peer import UNKNOWN
@@ -30,6 +28,7 @@ from imapshield.guard.networks import NetworkSet
 from imapshield.testing.in_process import Server, Transport
 from imapshield.wire.proxy_header import ProxyHeader
 from tests.edge import test_loopback
+from tests.edge.fake_port import FakePort
 
 HEADER = b"PROXY TCP4 192.0.2.7 192.0.2.8 4444 143\r\n"
 
@@ -128,13 +127,14 @@ class GateTests(SynchronousTestCase):
             clock,
             [self.server.events.append],
         )
-        self.gate = Gate(self.server.factory, self.server.factory.admission, self.proxies)
+        self.port: Any = FakePort(self.server.factory)
+        Gate.close_off(
+            self.port, self.server.factory.admission, self.server.factory.fair_queue, self.proxies
+        )
 
     def connect(self, proxy: str, header: bytes) -> tuple[Any, Transport]:
-        transport = Transport(proxy)
-        directlyProvides(transport, ITLSTransport)
-        proxied = self.gate.buildProtocol(transport.getPeer())
-        proxied.makeConnection(transport)
+        self.port.accept(proxy)
+        transport, proxied = self.port.made[-1], self.port.protocols[-1]
         self.assertEqual(transport.value(), b"")
         proxied.dataReceived(header)
         self.server.clock.advance(0)
@@ -198,11 +198,28 @@ class GateTests(SynchronousTestCase):
         limit = LimitTriggered(0, "198.51.100.1", "proxy_header_seconds", 5, 5, "reset")
         self.assertEqual(self.server.events, [limit])
 
+    def test_connections_without_a_header_have_a_share(self) -> None:
+        """A proxy, or whoever connects to its port, loses its oldest connection without a header above its share."""
+        server = self.server = Server(max_preauth_per_address=2)
+        self.port = FakePort(server.factory)
+        Gate.close_off(self.port, server.factory.admission, server.factory.fair_queue, self.proxies)
+        connections = [self.connect("198.51.100.1", b"PROXY ") for _ in range(3)]
+        self.assertEqual([t.aborted for _, t in connections], [True, False, False])
+        self.assertEqual(
+            server.events,
+            [LimitTriggered(0, "198.51.100.1", "max_preauth_per_address", 2, 3, "reset")],
+        )
+        for proxied, _ in connections:
+            proxied.connectionLost()
+        for i in range(4):
+            self.connect("198.51.100.1", b"PROXY TCP4 10.1.%d.1 10.0.0.1 1 2\r\n" % i)
+        self.assertEqual(server.factory.admission.guard.shares.strangers, 4)
+
     def test_header_of_an_ordinary_client(self) -> None:
         """A PROXY header from a peer that is no proxy is an invalid command."""
-        transport = Transport("192.0.2.99")
-        client = self.gate.buildProtocol(transport.getPeer())
-        client.makeConnection(transport)
+        self.port.accept("192.0.2.99")
+        self.server.clock.advance(0)
+        transport, client = self.port.made[-1], self.port.protocols[-1]
         client.dataReceived(HEADER)
         self.server.clock.advance(0)
         self.assertIn(b"PROXY BAD", transport.value())
@@ -229,7 +246,7 @@ class ProxyLoopbackTests(test_loopback.LoopbackCase):
         proxies = Proxies(NetworkSet(), self.factory.limits, clock, [self.events.append])
         self.assertTrue(is_proxied(description))
         port = self.successResultOf(server_endpoint(reactor, description).listen(self.factory))
-        Gate.close_off(port, self.factory.admission, proxies.everyone())
+        Gate.close_off(port, self.factory.admission, self.factory.fair_queue, proxies.everyone())
         self.addCleanup(port.stopListening)
         number: int = port.getHost().port
         return number
