@@ -116,6 +116,14 @@ class StoreBusy(StoreError):
     text = "Mailbox is in use by another program; try again later"
 
 
+class IndexLocked(StoreBusy):
+    """Another process holds the lock of the index, and the call has done nothing yet, so that it can be repeated."""
+
+
+class RequestAbandoned(StoreError):
+    """The client that asked for something has left."""
+
+
 class MessageExpunged(StoreError):
     """Another session expunged a message that the command needs (RFC 5530 EXPUNGEISSUED)."""
 

@@ -22,13 +22,13 @@ from imapshield.mailbox.account_api import IAccount, IMetadata, IQuota
 from imapshield.mailbox.storage import ChangeNotifier, IStore
 from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.values import Namespace
+from imapshield.maildir.index_database import FIRST_BUSY_SECONDS
 from imapshield.maildir.store import MaildirStore
 from imapshield.maildir.watch import DirectoryWatcher
-from imapshield.maildir.worker import SerialWorker
+from imapshield.maildir.worker import MAX_THREADS, SerialWorker, SharedThreads
 
 T = TypeVar("T")
 
-THREADS = 4
 MAX_IDLE_ACCOUNTS = 100
 """Accounts that stay open without a session. Most clients reconnect within minutes, and opening takes a few ms."""
 
@@ -82,7 +82,7 @@ class MaildirRealm:
     Args:
         mail_root: a directory or a pattern (`MailRoot`).
         reactor: an `IReactorThreads`; the realm adds a trigger that stops its threads when the reactor stops.
-        pool: the threads for disk access; by default four threads of the realm.
+        pool: the threads for disk access; by default `MAX_THREADS` threads of the realm.
         change_notifier: reports mail that is delivered while clients are in IDLE; by default a `DirectoryWatcher`, of
             which each user has a share.
         max_idle_accounts: the maximum number of accounts that stay open without a session.
@@ -125,7 +125,8 @@ class MaildirRealm:
             reactor, self._run_in_thread
         )
         self._reactor = reactor
-        self._pool = pool or ThreadPool(0, THREADS, "maildir")
+        self._pool = pool or ThreadPool(0, MAX_THREADS, "maildir")
+        self._threads = SharedThreads(self._pool, reactor)
         self._started = self._closed = False
         self.max_idle_accounts = max_idle_accounts
         self._open_store = open_store
@@ -188,7 +189,7 @@ class MaildirRealm:
             account = self._accounts[user] = StoreAccount(
                 user,
                 lambda: self._open_account(maildir, index),
-                SerialWorker(self._pool, self._reactor),
+                SerialWorker(self._threads),
                 change_notifier=self._notifier_of(user),
                 on_idle=self._account_idle,
                 optional_interfaces=self._optional_interfaces,
@@ -248,5 +249,6 @@ class MaildirRealm:
             base=self.mail_root.base,
             index_directory=index,
             follow_symlinks=self._follow_symlinks,
+            first_busy_seconds=FIRST_BUSY_SECONDS,
         )
         return store

@@ -22,6 +22,7 @@ from imapshield.mailbox.account_api import IAccount, ICatenate, IMailbox, INotif
 from imapshield.mailbox.copy_rate import CopyRate
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.prefixed_store import PrefixedStore
+from imapshield.mailbox.request import check_wanted, current_request
 from imapshield.mailbox.storage import ChangeNotifier, IStore, Subscription, Worker
 from imapshield.mailbox.store_mailbox import StoreMailbox
 from imapshield.wire.commands.base import LiteralData
@@ -146,8 +147,22 @@ class StoreAccount:
 
         return await self._worker.run(run_job)
 
+    async def run_read(self, job: Callable[[IStore], T]) -> T:
+        """Run a job that changes nothing; it may stop when the client of the running command has left (`request`)."""
+        request = current_request.get()
+
+        def run_job(store: IStore) -> T:
+            token = current_request.set(request)
+            try:
+                check_wanted()
+                return job(store)
+            finally:
+                current_request.reset(token)
+
+        return await self.run(run_job)
+
     async def mailboxes(self) -> Iterable[values.MailboxInfo]:
-        return await self.run(lambda store: store.mailboxes())
+        return await self.run_read(lambda store: store.mailboxes())
 
     async def subscriptions(self) -> set[str]:
         return await self.run(lambda store: store.subscriptions())
@@ -178,7 +193,7 @@ class StoreAccount:
                 mailbox.name = new + mailbox.name[len(old) :]
 
     async def status(self, name: str) -> values.MailboxStatus:
-        return await self.run(lambda store: store.status(name))
+        return await self.run_read(lambda store: store.status(name))
 
     async def quota(self) -> values.Quota:
         return await self.run(lambda store: store.quota())  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ Rules
   store later has a mailbox of that name or key.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -35,6 +35,9 @@ class MailboxOwner(Protocol):
 
     async def run(self, job: Callable[[IStore], T]) -> T:
         """Run ``job(store)`` in the worker."""
+
+    async def run_read(self, job: Callable[[IStore], T]) -> T:
+        """Run a job that changes nothing, and may stop when the client has left."""
 
     async def run_and_sync(self, name: str, job: Callable[[IStore], T]) -> T:
         """Run a job that adds messages to the mailbox `name`, and sync that mailbox if a session has it selected."""
@@ -164,15 +167,15 @@ class StoreMailbox:
     async def fetch(
         self, uids: Sequence[int], items: Sequence[FetchItem], budget: int
     ) -> values.FetchResult:
-        return await self._run(lambda store: store.fetch(self.key, uids, items, budget))
+        return await self._read(lambda store: store.fetch(self.key, uids, items, budget))
 
     async def read(self, uid: int, item: FetchItem, offset: int, size: int) -> bytes:
-        return await self._run(lambda store: store.read(self.key, uid, item, offset, size))
+        return await self._read(lambda store: store.read(self.key, uid, item, offset, size))
 
     async def load_sizes(self, uids: Sequence[int]) -> Sequence[int]:
         if not uids:
             return ()
-        measured = await self._run(lambda store: store.sizes(self.key, uids))
+        measured = await self._read(lambda store: store.sizes(self.key, uids))
         self.columns.set_sizes(measured.sizes)
         return measured.unreadable
 
@@ -211,11 +214,21 @@ class StoreMailbox:
         return replaced.appended
 
     async def search(self, uids: Sequence[int], search_key: SearchKey) -> values.SearchResult:
-        return await self._run(lambda store: store.search(self.key, uids, search_key))
+        return await self._read(lambda store: store.search(self.key, uids, search_key))
 
     async def _run(self, job: Callable[[IStore], T]) -> T:
+        return await self._with(self._account.run, job)
+
+    async def _read(self, job: Callable[[IStore], T]) -> T:
+        return await self._with(self._account.run_read, job)
+
+    async def _with(
+        self,
+        run: Callable[[Callable[[IStore], T]], Awaitable[T]],
+        job: Callable[[IStore], T],
+    ) -> T:
         try:
-            return await self._account.run(job)
+            return await run(job)
         except NoSuchMailbox:
             self.mark_deleted()
             raise

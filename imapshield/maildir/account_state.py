@@ -52,6 +52,7 @@ class AccountState:
         base: str | None = None,
         index_directory: str | None = None,
         follow_symlinks: bool = False,
+        first_busy_seconds: float | None = None,
     ) -> None:
         self.now = now
         self.log_warning = log_warning
@@ -60,7 +61,9 @@ class AccountState:
             path, None if base is None else os.fsencode(base), follow_symlinks, log_warning
         )
         self._index_path = path if index_directory is None else os.fsencode(index_directory)
-        self.index = Index(self._index_path, now, log_warning)
+        self.index = Index(
+            self._index_path, now, log_warning, first_busy_seconds=first_busy_seconds
+        )
         self.keywords = MailboxKeywords(self.index, self.folders)
         self.staging = Staging(self.index, self.folders, log_warning)
         self.cache = FetchCache(self.index, now)

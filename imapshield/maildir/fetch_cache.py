@@ -7,11 +7,14 @@ The name of an item in the index ends with the `ANSWER_VERSION` of the code that
 Answers of other versions are not used. They are removed a few at a time, whenever new answers are added.
 """
 
-from collections.abc import Callable, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from imapshield.mailbox.message_items import ANSWER_VERSION
 from imapshield.maildir.index import Index, as_json, uid_condition
+from imapshield.maildir.sqlite_file import is_locked
 from imapshield.wire.commands.fetch import Attribute, BodySection, FetchItem, Preview
 
 MAX_FIELD_LISTS = 16
@@ -58,6 +61,19 @@ def item_name(item: FetchItem) -> bytes | None:
     return None
 
 
+@contextmanager
+def _unless_locked() -> Iterator[None]:
+    """Do not run a block that begins with a write transaction if another process holds the lock.
+
+    A client can read its mail meanwhile, and the answers are added to the cache the next time.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        if not is_locked(error):
+            raise
+
+
 class FetchCache:
     """The cached answers of one account."""
 
@@ -67,7 +83,8 @@ class FetchCache:
         self._may_have_other_versions = True
 
     def item_id(self, name: bytes) -> int:
-        """Return the id of an item in this version, adding the item if it is new; `NO_ITEM` if the disk is full.
+        """Return the id of an item in this version, adding the item if it is new; `NO_ITEM` if the disk is full or
+        another process holds the lock.
 
         A new HEADER.FIELDS list replaces the least recently used one if there are `MAX_FIELD_LISTS` already.
         """
@@ -76,7 +93,7 @@ class FetchCache:
         row = db.execute("SELECT id, used FROM item WHERE text = ?", (name,)).fetchone()
         if row is not None and now - row[1] < _TOUCH_SECONDS:
             return int(row[0])
-        with self._index.write_unless_full():
+        with _unless_locked(), self._index.write_unless_full():
             if name.startswith(_FIELD_LIST):
                 self._drop_old_field_lists()
             db.execute(
@@ -134,7 +151,7 @@ class FetchCache:
         """
         if not answers and not sizes:
             return
-        with self._index.write_unless_full() as db:
+        with _unless_locked(), self._index.write_unless_full() as db:
             if self._may_have_other_versions:
                 self._remove_other_versions()
             db.executemany(

@@ -11,7 +11,6 @@ from imapshield.maildir import files
 from imapshield.maildir.filename import base
 from imapshield.maildir.folder_listing import list_folder
 from imapshield.maildir.index import MAX_UID
-from imapshield.maildir.index_database import BUSY_SECONDS
 from imapshield.maildir.index_files import INDEX_FILE, IndexFiles
 from imapshield.maildir.index_schema import VERSION
 from imapshield.maildir.list_files import MAX_LIST_SIZE
@@ -24,6 +23,7 @@ from imapshield.maildir.other_servers import (
     plan,
 )
 from imapshield.maildir.paths import TMP, folder_name
+from imapshield.maildir.sqlite_file import BUSY_SECONDS
 from imapshield.maildir.sync import MAX_TRUSTED_SECONDS
 
 VALUE_ERRORS = (

@@ -26,14 +26,23 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 
-from imapshield.errors import IndexTooNew, NoSpace, StoreBusy, StoreError, StoreIOError
+from imapshield.errors import IndexLocked, IndexTooNew, NoSpace, StoreBusy, StoreError, StoreIOError
 from imapshield.maildir.entry import Ownership
 from imapshield.maildir.files import UndoSteps
 from imapshield.maildir.index_files import IndexFiles
 from imapshield.maildir.index_schema import VERSION, check_schema, create_tables, migrate
+from imapshield.maildir.sqlite_file import (
+    BUSY_SECONDS,
+    connect,
+    corrupt_error,
+    is_corrupt,
+    is_disk_full,
+    is_locked,
+)
 
-BUSY_SECONDS = 10.0
-"""Seconds to wait for another process that holds the lock."""
+FIRST_BUSY_SECONDS = 0.05
+"""Seconds to wait for the lock at first, in a server: then the call is repeated later, and its thread is free meanwhile
+(`errors.IndexLocked`)."""
 
 REBUILT_MARGIN = 86_400
 """A burst of new mailboxes moves the account's UIDVALIDITY ahead of the clock, by one second for each. The UIDVALIDITYs
@@ -54,6 +63,8 @@ class IndexDatabase:
         directory: the path of the directory of the database file.
         now: returns seconds since the epoch, for UIDVALIDITYs.
         log_warning: called with one line for the operator.
+        first_busy_seconds: seconds to wait for the lock in an operation that has not written yet; by default
+            `BUSY_SECONDS`.
 
     Attributes:
         is_restored: whether the database that was opened is a copy of an older state. `renewed` ends that.
@@ -62,8 +73,16 @@ class IndexDatabase:
     """
 
     def __init__(
-        self, directory: bytes, now: Callable[[], float], log_warning: Callable[[str], None]
+        self,
+        directory: bytes,
+        now: Callable[[], float],
+        log_warning: Callable[[str], None],
+        *,
+        first_busy_seconds: float | None = None,
     ) -> None:
+        self._first_busy_seconds = first_busy_seconds
+        self._busy_seconds = 0.0
+        self._has_written = False
         self.is_restored = False
         self.undo_moves: Callable[[], None] | None = None
         self.undid_moves = False
@@ -76,6 +95,16 @@ class IndexDatabase:
         self._newer_version = 0
         # The number of the current epoch, None if this opening has not written yet.
         self._epoch: int | None = None
+
+    def begin_operation(self) -> None:
+        """Note that a call of the store begins, which has not written anything yet."""
+        self._has_written = False
+        self._set_busy_seconds(self._first_busy_seconds or BUSY_SECONDS)
+
+    def _set_busy_seconds(self, seconds: float) -> None:
+        if seconds != self._busy_seconds and self._db is not None:
+            self._busy_seconds = seconds
+            self._db.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
 
     def ensure_open(self, fd: int, owner: Ownership, has_mail: Callable[[], bool]) -> bool:
         """Open the database, unless it is open and still the file at its path.
@@ -102,7 +131,7 @@ class IndexDatabase:
         try:
             self._open(has_mail, was_replaced)
         except sqlite3.Error as error:
-            if not _is_corrupt(error):
+            if not is_corrupt(error):
                 raise
             self._files.read_all()  # raises OSError if that is why SQLite reports damage
             self._set_aside()
@@ -147,6 +176,10 @@ class IndexDatabase:
             self._durable = durable
         begins_epoch = durable and self._epoch is None
         db.execute("BEGIN IMMEDIATE")
+        if not self._has_written:
+            # From here on, the operation is not repeated: to undo half of it needs the lock, too.
+            self._has_written = True
+            self._set_busy_seconds(BUSY_SECONDS)
         try:
             has_moves = db.execute("SELECT 1 FROM moving LIMIT 1").fetchone() is not None
             self.undid_moves = has_moves and self.undo_moves is not None
@@ -206,9 +239,8 @@ class IndexDatabase:
 
     def store_error(self, error: sqlite3.Error) -> StoreError:
         """Return the error that a session sends for `error`, after moving a corrupt database away."""
-        code = _sqlite_code(error)
-        if code == sqlite3.SQLITE_BUSY:
-            return StoreBusy()
+        if is_locked(error):
+            return StoreBusy() if self._has_written else IndexLocked()
         if is_disk_full(error):
             if (
                 self._db is not None
@@ -220,7 +252,7 @@ class IndexDatabase:
         is_disk_error = getattr(error, "sqlite_errorname", "").startswith(_DISK_ERRORS)
         advice = "; check the disk and the permissions" if is_disk_error else ""
         self._log_warning(f"SQLite error in {path}: {error}{advice}")
-        if _is_corrupt(error) and self._is_damaged():
+        if is_corrupt(error) and self._is_damaged():
             try:
                 self._set_aside()
             except OSError as failure:
@@ -228,7 +260,7 @@ class IndexDatabase:
                     f"the corrupt index {path} cannot be moved away: {failure.strerror}; remove the file, so that a "
                     "new one can be built"
                 )
-        elif is_disk_error or _is_corrupt(error):
+        elif is_disk_error or is_corrupt(error):
             # The file system may have been detached. Descriptors that are still open would never see it again.
             self._close()
         return StoreIOError()
@@ -238,12 +270,12 @@ class IndexDatabase:
         self._close()
         try:
             self._files.read_all()
-            with self._files.rights(), closing(_connect(os.fsdecode(self._files.path))) as db:
+            with self._files.rights(), closing(connect(os.fsdecode(self._files.path))) as db:
                 return bool(db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",))
         except OSError:
             return False
         except sqlite3.Error as error:
-            return _is_corrupt(error)
+            return is_corrupt(error)
 
     def reserve_uidvalidity(self, uidvalidity: int) -> None:
         """Record in a file that UIDVALIDITYs up to this one are used, so that those of a rebuilt index differ."""
@@ -276,7 +308,8 @@ class IndexDatabase:
         if is_hostile:
             self._files.check_others()
         with self._files.rights():
-            db = _connect(os.fsdecode(self._files.path), exclusive=is_hostile)
+            seconds = self._busy_seconds = self._first_busy_seconds or BUSY_SECONDS
+            db = connect(os.fsdecode(self._files.path), exclusive=is_hostile, seconds=seconds)
         try:
             if is_hostile and not self._files.is_opened():
                 raise StoreIOError
@@ -294,7 +327,7 @@ class IndexDatabase:
             self.is_restored = was_replaced or _is_copy(db, self._files.identity, last_epoch)
             if self.is_restored and db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 # Its write-ahead log may be that of the file that it replaced.
-                raise _corrupt()
+                raise corrupt_error()
             if self.is_restored:
                 what = "removed or replaced while in use" if was_replaced else "restored or copied"
                 self._log_warning(
@@ -342,58 +375,8 @@ class IndexDatabase:
         )
 
 
-def _connect(path: str, *, exclusive: bool = False) -> sqlite3.Connection:
-    """Open a database, with all files that SQLite needs for it.
-
-    Args:
-        path: the file.
-        exclusive: whether no other process may use it. SQLite then needs no shared memory. That is a file of which all
-            processes map the pages, so whoever may write into the directory could truncate it, which ends a process
-            that reads a page.
-    """
-    db = sqlite3.connect(
-        path,
-        timeout=BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-        cached_statements=256,
-    )
-    try:
-        db.execute("PRAGMA trusted_schema = OFF")
-        if exclusive:
-            db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA cache_size = -1024")  # KiB; a thousand accounts may be open
-        db.execute("BEGIN IMMEDIATE")  # opens the write-ahead log
-        db.execute("ROLLBACK")
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
 def _is_copy(db: sqlite3.Connection, identity: tuple[int, int], last_epoch: int) -> bool:
     """Whether the database describes another file than itself, or an older epoch than the last one."""
     inode, generation, epoch = db.execute("SELECT inode, generation, epoch FROM account").fetchone()
     is_other_generation = 0 not in (generation, identity[1]) and generation != identity[1]
     return epoch < last_epoch or (inode != 0 and (inode != identity[0] or is_other_generation))
-
-
-def is_disk_full(error: sqlite3.Error) -> bool:
-    """Whether a commit failed because the disk is full."""
-    return _sqlite_code(error) == sqlite3.SQLITE_FULL
-
-
-def _corrupt() -> sqlite3.Error:
-    error = sqlite3.DatabaseError("database disk image is malformed")
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    return error
-
-
-def _sqlite_code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _is_corrupt(error: sqlite3.Error) -> bool:
-    return _sqlite_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

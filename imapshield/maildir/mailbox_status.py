@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from imapshield.errors import NoSuchMailbox
+from imapshield.mailbox.request import check_wanted
 from imapshield.mailbox.values import MailboxStatus, Quota, SizesResult
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.folders import mailboxes
@@ -68,6 +69,7 @@ def sizes(account: AccountState, key: int, uids: Sequence[int]) -> SizesResult:
     found: list[tuple[int, int]] = []
     unreadable: list[int] = []
     for row in account.index.message_rows(FILE_COLUMNS, key, uids):
+        check_wanted()
         message = MessageFile._make(row)
         try:
             size = message.size if message.size is not None else message_files.measure(message)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from imapshield.errors import MessageExpunged, StoreIOError
+from imapshield.mailbox.request import check_wanted
 from imapshield.mailbox.values import Blob, FetchResult
 from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState
@@ -100,6 +101,7 @@ class _FetchChunk:
     ) -> int:
         rows = {row[0]: row for row in self._index.message_rows(_COLUMNS, self._key, uids)}
         for uid in uids:
+            check_wanted()
             row = rows.get(uid)
             try:
                 values = None if row is None else self._answer(row, cached)

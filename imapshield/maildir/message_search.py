@@ -16,6 +16,7 @@ from imapshield.mailbox.message_items import (
     sent_date,
     utc_day,
 )
+from imapshield.mailbox.request import check_wanted
 from imapshield.mailbox.values import SearchResult
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE
@@ -162,6 +163,7 @@ class _Search:
             answer: called with each message. If it raises, the message is unreadable.
         """
         for row in self._rows(FILE_COLUMNS, uids):
+            check_wanted()
             message = MessageFile._make(row)
             try:
                 fd = self.files.open(message)

@@ -31,9 +31,9 @@ from imapshield.maildir.directory_state import stat_or_create
 from imapshield.maildir.entry import described
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.maildir.index import MailboxRow
-from imapshield.maildir.index_database import is_disk_full
 from imapshield.maildir.open_folders import Folder
 from imapshield.maildir.paths import CUR, NEW, TMP
+from imapshield.maildir.sqlite_file import is_disk_full
 from imapshield.maildir.unreadable import SERVER_ERRORS
 from imapshield.wire.names import INBOX
 

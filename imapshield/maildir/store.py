@@ -57,6 +57,7 @@ def _operation(
         is_nested, account.is_running = account.is_running, True
         try:
             if not is_nested:
+                account.index.begin_operation()
                 recovery.open_account(account)
             return function(account, *args, **kwargs)
         except (StoreIOError, OSError, sqlite3.Error) as error:
@@ -109,6 +110,8 @@ class MaildirStore:
             it, symbolic links are not followed, except those of root and of the server's own user.
         index_directory: the directory of the index, which is created if it does not exist; by default `root`.
         follow_symlinks: whether folders may be symbolic links to directories.
+        first_busy_seconds: seconds to wait for the lock of the index before a method raises `IndexLocked`, if it has
+            done nothing yet; by default it waits `BUSY_SECONDS`. The caller repeats the call later.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class MaildirStore:
         base: str | None = None,
         index_directory: str | None = None,
         follow_symlinks: bool = False,
+        first_busy_seconds: float | None = None,
     ) -> None:
         self._account = AccountState(
             root,
@@ -130,6 +134,7 @@ class MaildirStore:
             base=base,
             index_directory=index_directory,
             follow_symlinks=follow_symlinks,
+            first_busy_seconds=first_busy_seconds,
         )
 
     mailboxes = _operation(folders.mailboxes)

@@ -1,4 +1,4 @@
-"""Runs the blocking calls of an account's store one after another, in a pool of threads that all accounts share."""
+"""Runs the blocking calls of an account's store one after another, in threads that all accounts share fairly."""
 
 from collections import deque
 from collections.abc import Callable
@@ -6,48 +6,162 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from imapshield.errors import IndexLocked
+from imapshield.maildir.job_queue import EXTRA_THREADS, SLOW_SECONDS, THREADS, JobQueue, Share
 
 T = TypeVar("T")
 
+MAX_THREADS = THREADS + EXTRA_THREADS + 1
+"""Threads of the pool: for calls of stores, and one that polls directories (`watch`)."""
 
-class SerialWorker:
-    """One account's queue of calls in front of a thread pool: they run in order, and never two at once.
+LOCKED_SECONDS = 10.0
+"""Seconds for which a call is repeated while another process holds the lock of its index."""
+
+FIRST_DELAY = 0.01
+MAX_DELAY = 0.25
+"""Seconds between the first two attempts, and the maximum; each delay is twice the one before."""
+
+
+class SharedThreads:
+    """A thread pool, and the queue in front of it.
 
     Args:
-        pool: a started `twisted.python.threadpool.ThreadPool`; not the reactor's own, which resolves host names.
-        reactor: an `IReactorFromThreads`.
+        pool: a started `twisted.python.threadpool.ThreadPool` of `MAX_THREADS` threads; not the reactor's own, which
+            resolves host names.
+        reactor: an `IReactorFromThreads` and `IReactorTime`.
     """
 
     def __init__(self, pool: Any, reactor: Any) -> None:
+        self.reactor = reactor
         self._pool = pool
-        self._reactor = reactor
-        self._queue: deque[tuple[Deferred[Any], Callable[..., Any], tuple[object, ...]]] = deque()
+        self._queue = JobQueue()
+        self._workers: dict[Share, SerialWorker] = {}
+        self._delayed_call: Any = None
+
+    def wait(self, worker: "SerialWorker") -> None:
+        """Let a worker run its next call as soon as it may."""
+        self._workers[worker.share] = worker
+        self._queue.wait(worker.share)
+        self._start()
+
+    def _start(self) -> None:
+        while (share := self._queue.start_next(self.reactor.seconds())) is not None:
+            call = self._workers.pop(share).next_call()
+            timed = _Timed(call.function, call.args, self.reactor.seconds)
+            done = deferToThreadPool(self.reactor, self._pool, timed)
+            done.addBoth(self._finished, share, timed, call)
+        if self._queue.is_waiting and self._delayed_call is None:
+            # A call becomes slow by running, and a slow account becomes another one by waiting.
+            self._delayed_call = self.reactor.callLater(SLOW_SECONDS / 2, self._check_again)
+
+    def _check_again(self) -> None:
+        self._delayed_call = None
+        self._start()
+
+    def _finished(self, result: Any, share: Share, timed: "_Timed", call: "_Call") -> None:
+        self._queue.finish(share, timed.seconds, self.reactor.seconds())
+        call.worker.call_ended(call, result)
+        # The next call starts before the callbacks run here, so that they overlap.
+        self._start()
+        call.fire()
+
+
+class _Timed:
+    """Calls a function, and measures how long that takes."""
+
+    def __init__(
+        self, function: Callable[..., Any], args: tuple[object, ...], now: Callable[[], float]
+    ) -> None:
+        self._function = function
+        self._args = args
+        self._now = now
+        self.seconds = 0.0
+
+    def __call__(self) -> Any:
+        started_at = self._now()
+        try:
+            return self._function(*self._args)
+        finally:
+            self.seconds = self._now() - started_at
+
+
+class _Call:
+    """One call that waits or runs, the Deferred of its result, and the result until that is fired."""
+
+    def __init__(
+        self, worker: "SerialWorker", function: Callable[..., Any], args: tuple[object, ...]
+    ) -> None:
+        self.worker = worker
+        self.function = function
+        self.args = args
+        self.done: Deferred[Any] = Deferred(lambda _: worker.drop(self))
+        self.result: Any = None
+        self.has_ended = False
+        self.delay = FIRST_DELAY
+        self.first_tried_at: float | None = None
+
+    def fire(self) -> None:
+        """Fire the Deferred if the call has ended and was not cancelled."""
+        if self.has_ended and not self.done.called:
+            self.done.callback(self.result)
+
+
+class SerialWorker:
+    """One account's queue of calls: they run in order, and never two at once.
+
+    Args:
+        threads: the threads in which they run.
+    """
+
+    def __init__(self, threads: SharedThreads) -> None:
+        self.share = Share()
+        self._threads = threads
+        self._queue: deque[_Call] = deque()
         self._is_busy = False
 
     def run(self, function: Callable[..., T], *args: object) -> Deferred[T]:
         """Run ``function(*args)`` in a thread after all calls that were queued before.
 
-        If the caller cancels the Deferred, a call that has not started is dropped; one that runs is not stopped.
+        A call that raises `IndexLocked` is repeated for some seconds, without a thread in between. If the caller
+        cancels the Deferred, a call that has not started is dropped; one that runs is not stopped.
         """
-        done: Deferred[Any] = Deferred(self._cancel)
-        self._queue.append((done, function, args))
-        if not self._is_busy:
-            self._start_next()
-        return done
+        call = _Call(self, function, args)
+        self._queue.append(call)
+        self._wait()
+        return call.done
 
-    def _cancel(self, done: Deferred[Any]) -> None:
-        self._queue = deque(call for call in self._queue if call[0] is not done)
+    def drop(self, call: _Call) -> None:
+        """Remove a call that was cancelled, unless it runs."""
+        if call in self._queue:
+            self._queue.remove(call)
 
-    def _start_next(self) -> None:
-        if not self._queue:
+    def next_call(self) -> _Call:
+        """Return the call that starts now."""
+        call = self._queue.popleft() if self._queue else _Call(self, int, ())
+        if call.first_tried_at is None:
+            call.first_tried_at = self._threads.reactor.seconds()
+        return call
+
+    def call_ended(self, call: _Call, result: object) -> None:
+        """Keep the result, and let the next call wait, or the same one again if it found the index locked."""
+        now = self._threads.reactor.seconds()
+        is_locked = isinstance(result, Failure) and isinstance(result.value, IndexLocked)
+        assert call.first_tried_at is not None
+        if is_locked and now < call.first_tried_at + LOCKED_SECONDS and not call.done.called:
+            self._queue.appendleft(call)
+            self._threads.reactor.callLater(call.delay, self._resume)
+            call.delay = min(2 * call.delay, MAX_DELAY)
             return
-        self._is_busy = True
-        done, function, args = self._queue.popleft()
-        deferToThreadPool(self._reactor, self._pool, function, *args).addBoth(self._finished, done)
+        call.result, call.has_ended = result, True
+        self._resume()
 
-    def _finished(self, result: Any, done: Deferred[Any]) -> None:
-        # The next call starts before the callbacks run here, so that they overlap.
+    def _resume(self) -> None:
         self._is_busy = False
-        self._start_next()
-        if not done.called:
-            done.callback(result)
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._queue and not self._is_busy:
+            self._is_busy = True
+            self._threads.wait(self)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from imapshield.errors import BadCommand, CommandRefused, StoreError
 from imapshield.limits import Limits
+from imapshield.mailbox.request import Request, current_request
 from imapshield.session.command_spec import AfterResponse, CommandSpec, Response, Result
 from imapshield.session.connection import Connection
 from imapshield.session.handlers.search import saves_result, uses_sequence_numbers
@@ -54,6 +55,7 @@ class Dispatcher:
     def __init__(
         self, io: Connection, limits: Limits, now: Callable[[], float] = time.time
     ) -> None:
+        self._request = Request()
         self.session = Session(io, limits, TABLE.values(), now)
         max_string_size = max(limits.max_literal_size, limits.max_metadata_size)
         self._grammar_limits = GrammarLimits(max_string_size=max_string_size)
@@ -69,6 +71,7 @@ class Dispatcher:
 
     def disconnected(self) -> None:
         """Release the account and the selected mailbox with all subscriptions, because the connection has ended."""
+        self._request.is_abandoned = True
         self.session.disconnected()
 
     async def run(self, command: RawCommand) -> None:
@@ -78,6 +81,7 @@ class Dispatcher:
         """
         session, spec = self.session, TABLE.get(command.name)
         session.begin_command(command.tag or b"")
+        current_request.set(self._request)
         try:
             await session.sent()  # of an unsolicited response
             result = await self._respond(command, spec)

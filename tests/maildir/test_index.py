@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Never
 from unittest import mock
 
-from imapshield.errors import StoreBusy, StoreError, StoreIOError
+from imapshield.errors import IndexLocked, StoreBusy, StoreError, StoreIOError
 from imapshield.mailbox.values import NewMessage
 from imapshield.maildir import index, index_database
 from imapshield.maildir.index import Index
-from imapshield.testing.store_contract import BUDGET, DELETED, MAIL, SEEN, WHOLE
+from imapshield.testing.store_contract import BUDGET, DELETED, ENVELOPE, MAIL, SEEN, WHOLE
 from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.commands.search import EnvelopeKey
 from tests.maildir.disk import DiskTestCase
 
 
@@ -171,6 +174,84 @@ class LostIndexTests(DiskTestCase):
         self.assertRaises(StoreBusy, store.append, "INBOX", [message])
         self.store._account.index.db.execute("ROLLBACK")
         self.assertEqual((self.flags(), self.tmp()), ({}, []))
+
+
+class LockedIndexTests(DiskTestCase):
+    """In a server, a call that finds the index locked gives its thread back, and is repeated."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.uid = self.append()
+        self.locked = self.open_store(first_busy_seconds=0.001)
+        self.locked.mailboxes()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        db = self.store._account.index.db
+        db.execute("BEGIN IMMEDIATE")
+        yield
+        db.execute("ROLLBACK")
+
+    def test_call_that_has_done_nothing_can_be_repeated(self) -> None:
+        """Every change raises IndexLocked while another process holds the lock, and does its work afterwards."""
+        key = self.locked.mailbox_key("INBOX")
+        message = NewMessage((), None, MemoryLiteral(MAIL))
+        calls: list[Callable[[], object]] = [
+            lambda: self.locked.append("INBOX", [message]),
+            lambda: self.locked.store_flags(key, [self.uid], b"+", [b"\\Seen"], None, 0),
+            lambda: self.locked.copy(key, [self.uid], "INBOX", False, 0),
+            lambda: self.locked.create("x", ()),
+            lambda: self.locked.rename("x", "y"),
+            lambda: self.locked.copy(key, [self.uid], "y", True, 0),
+            lambda: self.locked.replace(key, self.uid + 1, "y", message, 0),
+            lambda: self.locked.set_subscribed("y", True),
+            lambda: self.locked.set_metadata("y", {b"/private/comment": b"x"}),
+            lambda: self.locked.delete("y"),
+            lambda: self.locked.expunge(key, None, 0),
+        ]
+        for call in calls:
+            files = self.all_files()
+            with self.lock():
+                self.assertRaises(IndexLocked, call)
+                self.assertEqual(self.all_files(), files)
+            call()
+        self.assertEqual(self.tmp(), [])
+
+    def all_files(self) -> set[str]:
+        return {
+            os.path.join(path, name)
+            for path, _, names in os.walk(self.root)
+            for name in names
+            if not name.startswith("imapshield")
+        }
+
+    def test_index_that_is_locked_at_its_opening_can_be_opened_later(self) -> None:
+        """A store whose index is locked raises IndexLocked, and opens it later."""
+        store = self.open_store(first_busy_seconds=0.001)
+        with self.lock():
+            self.assertRaises(IndexLocked, store.mailboxes)
+        self.assertEqual(len(list(store.mailboxes())), 1)
+
+    def test_mail_is_read_while_the_index_is_locked(self) -> None:
+        """FETCH and SEARCH need no lock: what they would add to the index is left out."""
+        key = self.locked.mailbox_key("INBOX")
+        with self.lock():
+            fetched = self.locked.fetch(key, [self.uid], [ENVELOPE], 1000)
+            found = self.locked.search(key, [self.uid], EnvelopeKey(b"FROM", "@"))
+        self.assertEqual((fetched.uids, found.matching), ([self.uid], [self.uid]))
+
+    def test_call_that_has_written_waits_for_the_lock(self) -> None:
+        """A call that has written something is not repeated: it waits for the lock, and fails with StoreBusy."""
+        self.patch(index_database, "BUSY_SECONDS", 0.01)
+        index = self.locked._account.index
+        index.begin_operation()
+        with index.write():
+            pass
+        with self.lock():
+            error = self.assertRaises(sqlite3.OperationalError, index.write().__enter__)
+        self.assertEqual(type(index.store_error(error)), StoreBusy)
+        index.begin_operation()
+        self.assertEqual(type(index.store_error(error)), IndexLocked)
 
 
 class ExpungeLogTests(DiskTestCase):

@@ -11,7 +11,9 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.maildir.worker import SerialWorker
+from imapshield.errors import IndexLocked
+from imapshield.maildir.job_queue import SLOW_SECONDS, SLOW_THREADS
+from imapshield.maildir.worker import LOCKED_SECONDS, MAX_DELAY, SerialWorker, SharedThreads
 from imapshield.testing.in_process import InlineWorker
 
 
@@ -42,7 +44,9 @@ class Reactor(MemoryReactorClock):
 class SerialWorkerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.pool = Pool()
-        self.worker = SerialWorker(self.pool, Reactor())
+        self.reactor = Reactor()
+        self.threads = SharedThreads(self.pool, self.reactor)
+        self.worker = SerialWorker(self.threads)
 
     def test_calls_enter_the_pool_one_at_a_time(self) -> None:
         """A call enters the pool when the previous call has ended, and the order is kept."""
@@ -57,7 +61,7 @@ class SerialWorkerTests(SynchronousTestCase):
 
     def test_accounts_do_not_wait_for_each_other(self) -> None:
         """The calls of two accounts do not wait for each other."""
-        other = SerialWorker(self.pool, Reactor())
+        other = SerialWorker(self.threads)
         self.worker.run(int)
         other.run(int)
         self.assertEqual(len(self.pool.calls), 2)
@@ -97,6 +101,69 @@ class SerialWorkerTests(SynchronousTestCase):
         while self.pool.calls:
             self.pool.step()
         self.assertEqual(sum(map(self.successResultOf, results)), 0)
+
+    def test_call_that_finds_the_index_locked_is_repeated(self) -> None:
+        """A call that finds the index locked is repeated later, and no thread waits for it; calls keep their order."""
+        tries: list[int] = []
+
+        def call() -> int:
+            tries.append(1)
+            if len(tries) < 4:
+                raise IndexLocked
+            return 7
+
+        first, second = self.worker.run(call), self.worker.run(int)
+        for count in range(1, 4):
+            self.pool.step()
+            self.assertEqual((self.pool.calls, len(tries)), ([], count))
+            self.assertNoResult(first)
+            self.reactor.advance(MAX_DELAY)
+        self.pool.step()
+        self.assertEqual(self.successResultOf(first), 7)
+        self.assertNoResult(second)
+        self.pool.step()
+        self.successResultOf(second)
+
+    def test_index_that_stays_locked_is_an_error(self) -> None:
+        """A call that finds the index locked for too long fails, and so does one that is cancelled meanwhile."""
+
+        def call() -> None:
+            raise IndexLocked
+
+        for is_cancelled in (False, True):
+            done = self.worker.run(call)
+            steps = 0
+            while not done.called:
+                self.pool.step()
+                if is_cancelled:
+                    done.cancel()
+                self.reactor.advance(MAX_DELAY)
+                steps += 1
+            self.failureResultOf(done, CancelledError if is_cancelled else IndexLocked)
+            self.assertEqual(steps > LOCKED_SECONDS / MAX_DELAY, not is_cancelled)
+            self.assertEqual(self.pool.calls, [])
+
+    def test_long_calls_of_some_accounts_leave_threads_for_others(self) -> None:
+        """Accounts whose calls take long do not occupy all threads: a call of another account starts at once."""
+
+        def call() -> None:
+            self.reactor.advance(2 * SLOW_SECONDS)
+
+        for worker in [SerialWorker(self.threads) for _ in range(SLOW_THREADS + 1)]:
+            for _ in range(20):
+                worker.run(call)
+        for _ in range(30):
+            self.pool.step()
+        self.assertEqual(len(self.pool.calls), SLOW_THREADS)
+        short = self.worker.run(int)
+        self.assertEqual(len(self.pool.calls), SLOW_THREADS + 1)
+        self.pool.calls.insert(0, self.pool.calls.pop())
+        self.pool.step()
+        self.successResultOf(short)
+        while self.pool.calls:
+            self.pool.step()
+            self.reactor.advance(SLOW_SECONDS)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_inline_worker_runs_a_call_immediately(self) -> None:
         """The inline worker runs a call immediately, in this thread."""

@@ -1,9 +1,15 @@
 """Connections that end while a command waits for the store."""
 
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.mailbox.values import NewMessage
 from imapshield.session.state import State
-from imapshield.testing import Client, MemoryRealm, Server, SlowWorker
+from imapshield.testing import MAIL, Client, MemoryRealm, Server, SlowWorker
+from imapshield.wire.commands.base import MemoryLiteral
 from tests.session.session_case import session_of
 
 
@@ -22,6 +28,43 @@ class DisconnectTests(SynchronousTestCase):
         session = session_of(client)
         self.assertIs(session.state, State.LOGOUT)
         self.assertIsNone(session._mailbox)
+
+    def test_search_of_a_client_that_has_left_reads_nothing(self) -> None:
+        """A FETCH or SEARCH that waits when its client leaves reads no message; a STORE that waits is done."""
+        worker = SlowWorker()
+        realm = MemoryRealm(worker)
+        server = Server(realm=realm)
+        first = server.connect()
+        first.protocol.dataReceived(b"a LOGIN alice secret\r\n")
+        self.finish(worker, first)
+        account: Any = realm.account()
+        message = NewMessage((), None, MemoryLiteral(MAIL))
+        appended = Deferred.fromCoroutine(account.append("INBOX", [message]))
+        self.finish(worker, first)
+        self.successResultOf(appended)
+        calls: list[str] = []
+        for name in ("fetch", "search", "store_flags"):
+            original = getattr(account._store, name)
+            self.patch(account._store, name, self.noting(calls, name, original))
+        for command in (b"FETCH 1 BODY.PEEK[]", b"SEARCH BODY x", b"STORE 1 +FLAGS (x)"):
+            client = server.connect()
+            client.protocol.dataReceived(b"a LOGIN alice secret\r\nb SELECT INBOX\r\n")
+            self.finish(worker, client)
+            client.protocol.dataReceived(b"c " + command + b"\r\n")
+            client.run_due_calls()
+            self.assertTrue(worker.jobs)
+            client.lose_connection()
+            self.finish(worker, client)
+        self.assertEqual(calls, ["store_flags"])
+
+    def noting(
+        self, calls: list[str], name: str, function: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        def noted(*args: object) -> Any:
+            calls.append(name)
+            return function(*args)
+
+        return noted
 
     def finish(self, worker: SlowWorker, client: Client) -> None:
         """Run the store and the server until neither has anything to do."""

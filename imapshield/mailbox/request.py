@@ -1,0 +1,37 @@
+"""Lets a long call of a store stop when the client that asked for it has left.
+
+`Request` is a value that the session and the store share. The session passes it on as a context variable, so that not
+every method between them has an argument for it. Only calls that change nothing are stopped.
+"""
+
+from contextvars import ContextVar
+
+from imapshield.errors import RequestAbandoned
+
+
+class Request:
+    """What a client waits for.
+
+    Attributes:
+        is_abandoned: whether the client has left. Set by the reactor's thread, and read by that of the store.
+    """
+
+    __slots__ = ("is_abandoned",)
+
+    def __init__(self) -> None:
+        self.is_abandoned = False
+
+
+current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)
+"""The request for which the code runs, None if nobody can abandon it."""
+
+
+def check_wanted() -> None:
+    """Do nothing while the client waits for the result. Stores call this between messages when they only read.
+
+    Raises:
+        RequestAbandoned: the client has left.
+    """
+    request = current_request.get()
+    if request is not None and request.is_abandoned:
+        raise RequestAbandoned

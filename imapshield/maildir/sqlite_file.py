@@ -1,0 +1,67 @@
+"""SQLite: opening a database file, and what its errors mean."""
+
+import sqlite3
+
+BUSY_SECONDS = 10.0
+"""Seconds to wait for another process that holds the lock."""
+
+
+def connect(
+    path: str, *, exclusive: bool = False, seconds: float = BUSY_SECONDS
+) -> sqlite3.Connection:
+    """Open a database, with all files that SQLite needs for it.
+
+    Args:
+        path: the file.
+        exclusive: whether no other process may use it. SQLite then needs no shared memory. That is a file of which all
+            processes map the pages, so whoever may write into the directory could truncate it, which ends a process
+            that reads a page.
+        seconds: how long to wait for the lock.
+    """
+    db = sqlite3.connect(
+        path,
+        timeout=seconds,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    try:
+        db.execute("PRAGMA trusted_schema = OFF")
+        if exclusive:
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA cache_size = -1024")  # KiB; a thousand accounts may be open
+        db.execute("BEGIN IMMEDIATE")  # opens the write-ahead log
+        db.execute("ROLLBACK")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def is_disk_full(error: sqlite3.Error) -> bool:
+    """Whether a commit failed because the disk is full."""
+    return error_code(error) == sqlite3.SQLITE_FULL
+
+
+def corrupt_error() -> sqlite3.Error:
+    """Return the error that SQLite raises for a damaged file."""
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether another process holds the lock."""
+    return error_code(error) == sqlite3.SQLITE_BUSY
+
+
+def error_code(error: sqlite3.Error) -> int:
+    """Return the primary result code of SQLite, 0 if there is none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_corrupt(error: sqlite3.Error) -> bool:
+    """Whether a database is damaged."""
+    return error_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
