@@ -100,6 +100,8 @@ class ConnectionGuard:
 
     def bytes_received(self, count: int) -> Verdict:
         """Count `count` bytes of any kind that have arrived."""
+        if self._final is not None:
+            return self._final
         if not self.authenticated:
             self._preauth_bytes += count
             if self._preauth_bytes > self.limits.preauth_bytes:
@@ -219,7 +221,7 @@ class ConnectionGuard:
 
     def next_command(self) -> RawCommand | None:
         """Take the next command off the backlog; None if the backlog is empty or a command is running."""
-        if self._running is not None or not self._backlog:
+        if self._running is not None or not self._backlog or self._final is not None:
             return None
         self._running = self._backlog.popleft()
         self._backlog_bytes -= _size(self._running)
@@ -241,7 +243,7 @@ class ConnectionGuard:
         self._running = None
         self._update_full()
         verdict, self._after_command = self._after_command, _ACCEPTED
-        return verdict
+        return self._final or verdict
 
     def consume_expected_line(self) -> bool:
         """Return whether the line that has arrived is for the running command, and expect no further one."""
@@ -291,17 +293,20 @@ class ConnectionGuard:
         """
         self.authenticated = True
         self._bad_commands = self._preauth_bytes = self._preauth_commands = 0
+        self._update_full()
 
     def logout(self) -> None:
         """Apply the limits before login again (UNAUTHENTICATE)."""
         self.authenticated = False
+        self._update_full()
 
     def discard(self) -> None:
         """Drop the backlog, because the connection has ended."""
         for command in self._backlog:
             command.close()
         self._backlog.clear()
-        self.memory = 0
+        self._backlog_bytes = 0
+        self.memory = self._running.memory if self._running is not None else 0
         self._final = self._final or Reset("closed", 0, 0)
 
     def _reset(self, limit: str, observed: float) -> Reset:
