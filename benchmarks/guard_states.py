@@ -8,8 +8,8 @@ what the class does with the values:
 * A counter is only increased, set to zero and compared with limits. So all values above the limit behave as the first
   of them. Only the observed value in a verdict differs, which is compared before the simplification. After the end of
   the connection no counter is read.
-* The guard reads the name, the sizes and the rejection of a waiting command, and nothing else of it. Commands that agree in
-  these are one object (`guard_model.ALIKE`).
+* The guard reads the name, the sizes and the rejection of a waiting command, and nothing else of it. Commands that
+  agree in these are one object (`guard_model.ALIKE`).
 
 The events obey the contract of the edge: a line arrives only while the input is not paused, and a command finishes
 only if one runs. One event breaks it on purpose: a line that arrives all the same, for the rule that one command more

@@ -49,7 +49,7 @@ PLANTED_BUGS: dict[str, tuple[str, str]] = {
     "the next command ends the suspension": ("if self._running is self._suspending:", "if True:"),
     "a rejected command suspends input": ("if rejection is None and traits_of", "if traits_of"),
     "input is not suspended": ("            self._suspending = command\n", "            pass\n"),
-    "a line is expected after the command": ("            self.line_expected = False\n        self._running", "        self._running"),
+    "a line is expected after the command": ("            self.line_expected = False\n        if", "        if"),
     "a line is expected twice": ("expected, self.line_expected = self.line_expected, False", "expected = self.line_expected"),
     "nesting is checked after login": ("        if self.authenticated:\n            return None\n        depth", "        depth"),
     "nesting starts again after a literal": ("        for text in texts:\n            for found", "        for text in texts:\n            depth = 0\n            for found"),
