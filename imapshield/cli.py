@@ -1,4 +1,4 @@
-"""The console script ``imapshield``: adds, lists and removes the users of a password file, and inspects Maildirs.
+"""The console script ``imapshield``: manages the users of a password file and the bans, and inspects Maildirs.
 
 A password is typed, or read from standard input. It is never an argument, because every process of the machine can
 read the arguments of other processes.
@@ -7,12 +7,15 @@ read the arguments of other processes.
 import argparse
 import errno
 import getpass
+import math
 import os
 import sys
 from collections.abc import Sequence
 
 from imapshield import __version__, mail_commands
 from imapshield.cred import passwords, users
+from imapshield.first_run import FirstRunFolder
+from imapshield.state_file import StateFile, StateFileError, default_path
 
 
 class CommandError(Exception):
@@ -30,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_advice(error, options.file))
     except (KeyboardInterrupt, EOFError):
         return _fail("interrupted; nothing was changed")
-    except CommandError as error:
+    except (CommandError, StateFileError) as error:
         return _fail(str(error))
     except mail_commands.MailCommandError as error:
         _fail(str(error))
@@ -56,6 +59,21 @@ def _parser() -> argparse.ArgumentParser:
         if run is _passwd:
             scram = "store a SCRAM-SHA-256 secret; SCRAM is offered if all users of FILE have one"
             command.add_argument("--scram", action="store_true", help=scram)
+        command.set_defaults(run=run)
+    state = default_path(os.environ, FirstRunFolder.from_environ(os.environ).folder)
+    for name, run, text in (
+        ("bans", _bans, "list the addresses that the server has banned"),
+        (
+            "unban",
+            _unban,
+            "end the bans of an address or network; the server notices in two seconds",
+        ),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        if run is _unban:
+            command.add_argument("network", metavar="ADDRESS|NETWORK", help="such as 192.0.2.0/26")
+        state_help = f"the file of the server's option --state [default: {state}]"
+        command.add_argument("--state", metavar="FILE", default=state, help=state_help)
         command.set_defaults(run=run)
     mail_commands.add_commands(commands)
     return parser
@@ -117,6 +135,31 @@ def _remove(options: argparse.Namespace) -> None:
             f"{options.file}`"
         )
     print(f"removed {options.user}")
+
+
+def _bans(options: argparse.Namespace) -> None:
+    for ban in _state_file(options).bans():
+        if ban.remaining > 0:
+            whom = ", strangers only" if ban.strangers_only else ""
+            minutes = math.ceil(ban.remaining / 60)
+            print(f"{ban.network}  {minutes} min left, {ban.reason}, ban {ban.number}{whom}")
+
+
+def _unban(options: argparse.Namespace) -> None:
+    try:
+        removed = _state_file(options).unban(options.network)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    if not removed:
+        raise CommandError(f"{options.network} is not banned; `imapshield bans` lists the bans")
+    for network in removed:
+        print(f"unbanned {network}")
+
+
+def _state_file(options: argparse.Namespace) -> StateFile:
+    if not os.path.exists(options.state):
+        raise CommandError(f"{options.state}: no such file; name that of the server with --state")
+    return StateFile(options.state)
 
 
 def _read_password() -> bytes:

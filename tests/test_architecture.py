@@ -72,7 +72,18 @@ RULES = {
     "observe": Rule(("limits", "events"), ("twisted",)),
     "testing": Rule((*BASE, "edge", "mailbox", "message", "wire"), ("twisted", "zope")),
     "first_run": Rule(("cred.passwords", "cred.users")),
-    "cli": Rule(("__init__", "cred.passwords", "cred.users", "mail_commands")),
+    "cli": Rule(
+        (
+            "__init__",
+            "cred.passwords",
+            "cred.users",
+            "first_run",
+            "mail_commands",
+            "state_file",
+        )
+    ),
+    "state_file": Rule(("guard",)),
+    "guard_state": Rule(("guard", "state_file"), ("twisted",)),
     "mail_commands": Rule((*BASE, "maildir")),
     "__main__": Rule(("cli",)),
     "__init__": Rule(("limits", "cred.realm", "edge.factory", "edge.protocol")),

@@ -58,7 +58,7 @@ class Ban:
 
 
 class SavedBan(NamedTuple):
-    """A ban in a file. `remaining` is the seconds until its end, negative if it has ended."""
+    """A `Ban` for a file. `remaining` is the seconds until its end, negative if it has ended."""
 
     network: str
     reason: str
@@ -73,6 +73,9 @@ class Bans:
 
     Args:
         limits: has `ban_seconds`, `max_ban_seconds` and `max_limit_violations`.
+
+    Attributes:
+        changed: collects the networks for which `saved` returns something else than before. None collects nothing.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -85,6 +88,7 @@ class Bans:
             VIOLATION_SECONDS, MAX_VIOLATORS, limits.max_limit_violations
         )
         self._violation_count = 0
+        self.changed: set[Network] | None = None
 
     def __len__(self) -> int:
         return len(self._bans)
@@ -147,7 +151,7 @@ class Bans:
         Raises:
             ValueError: the text is neither an address nor a network.
         """
-        target = _target(network)
+        target = ban_target(network)
         last = self._bans.get(target)
         if last is not None and now < last.until:
             return last
@@ -168,10 +172,11 @@ class Bans:
         Raises:
             ValueError: the text is neither an address nor a network.
         """
-        target = _target(network)
+        target = ban_target(network)
         inside = [other for other in self._bans if is_inside(other, target)]
         for other in inside:
             self._bans.pop(other)
+            self._note_change(other)
             self._violations.forget(other)
         return bool(inside)
 
@@ -179,39 +184,49 @@ class Bans:
         """Yield the bans that apply now."""
         return (ban for ban in self._bans.values() if now < ban.until)
 
-    def export(self, now: float) -> list[SavedBan]:
-        """Return all bans, for a file. Those that are forgotten by now are left out."""
-        return [
-            SavedBan(
-                describe(ban.network),
-                ban.reason,
-                ban.until - now,
-                ban.seconds,
-                ban.number,
-                ban.strangers_only,
-            )
-            for ban in self._bans.values()
-            if now < ban.until + self._limits.max_ban_seconds
-        ]
+    def __iter__(self) -> Iterator[Network]:
+        return iter(self._bans)
+
+    def saved(self, network: Network, now: float) -> SavedBan | None:
+        """Return the ban of a network, for a file; None if there is none."""
+        ban = self._bans.get(network)
+        if ban is None:
+            return None
+        left = ban.until - now
+        return SavedBan(
+            describe(network), ban.reason, left, ban.seconds, ban.number, ban.strangers_only
+        )
 
     def restore(self, saved: Iterable[SavedBan], now: float) -> None:
-        """Restore what `export` returned, now or in an earlier run. What is malformed is left out."""
+        """Restore what `saved` returned in this or in an earlier run. What is malformed or forgotten is left out."""
         for network, reason, remaining, seconds, number, strangers_only in saved:
             try:
-                target = _target(network)
+                target = ban_target(network)
             except ValueError:
                 continue
             until = now + min(remaining, self._limits.max_ban_seconds)
-            self._put(Ban(target, reason, until, seconds, number, strangers_only))
+            if now < until + self._limits.max_ban_seconds:
+                self._put(Ban(target, reason, until, seconds, number, strangers_only))
 
     def _put(self, ban: Ban) -> None:
-        self._bans.put(ban.network, ban)
+        dropped = self._bans.put(ban.network, ban)
+        self._note_change(ban.network)
+        if dropped is not None:
+            self._note_change(dropped)
         if ban.network[:2] not in ((4, 32), (6, 64)):
             self._other_prefixes.add(ban.network[:2])
 
+    def _note_change(self, network: Network) -> None:
+        if self.changed is not None:
+            self.changed.add(network)
 
-def _target(text: str) -> Network:
-    """Return the network that a ban of `text` is for."""
+
+def ban_target(text: str) -> Network:
+    """Return the network that a ban of `text` is for: an IPv6 address stands for its /64.
+
+    Raises:
+        ValueError: the text is neither an address nor a network.
+    """
     networks = networks_of(text)
     version, prefix, number = networks[0] if networks else parse_network(text)
     if version == 6 and prefix > 64:

@@ -35,13 +35,19 @@ class BoundedTable(Generic[K, V]):
     def __iter__(self) -> Iterator[K]:
         return iter(self._values)
 
-    def put(self, key: K, value: V) -> None:
-        """Set the value of `key`. If the key is new and the table is full, first drop the key with the lowest score."""
+    def put(self, key: K, value: V) -> K | None:
+        """Set the value of `key`. If the key is new and the table is full, first drop the key with the lowest score.
+
+        Returns:
+            The dropped key, or None.
+        """
+        dropped = None
         if key not in self._values:
             if len(self._values) >= self.max_keys:
-                self._drop_lowest()
+                dropped = self._drop_lowest()
             self._push(key, value)
         self._values[key] = value
+        return dropped
 
     def pop(self, key: K) -> V | None:
         """Remove `key`, and return its value; None if there is none."""
@@ -56,7 +62,7 @@ class BoundedTable(Generic[K, V]):
         self._entries += 1
         heapq.heappush(self._heap, (self._score(value), self._entries, key))
 
-    def _drop_lowest(self) -> None:
+    def _drop_lowest(self) -> K:
         while True:
             score, _, key = heapq.heappop(self._heap)
             value = self._values.get(key)
@@ -64,5 +70,5 @@ class BoundedTable(Generic[K, V]):
                 continue
             if self._score(value) <= score:
                 del self._values[key]
-                return
+                return key
             self._push(key, value)

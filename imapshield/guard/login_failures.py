@@ -17,6 +17,7 @@ Rules
   together take at most 32 MB, of which strangers can fill a half.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -72,6 +73,9 @@ MAX_KNOWN_ADDRESSES = 32
 _NETWORK_SHARES = (3, 9, 9)
 _USER_SHARE = 3
 
+# Latest addresses of a user that may be shared ones after a restart. A limit, because a start must not take seconds.
+_RESTORED_SHARES = 8
+
 _HASH_SIZE = 8  # bytes
 
 
@@ -96,12 +100,13 @@ class LoginFailures:
         key: a secret of up to 64 bytes for the hashes. Known users can be restored only with the same key.
 
     Attributes:
-        changed_users: the hashes of users whose entry in `known_addresses` has changed. The caller may clear it.
+        key: as above. It may be replaced before the first login.
+        changed_users: collects the hashes of users whose entry in `known_addresses` changes. None collects nothing.
     """
 
     def __init__(self, limits: Limits, key: bytes) -> None:
         self._limits = limits
-        self._key = key
+        self.key = key
         self._addresses = RecentItems(PAIR_SECONDS, MAX_ADDRESSES, limits.max_failed_pairs)
         self._free = RecentItems(PAIR_SECONDS, MAX_ADDRESSES, FREE_PAIRS)
         self._networks = RecentItems(PAIR_SECONDS, MAX_NETWORKS, MAX_NETWORK_PAIRS)
@@ -112,7 +117,7 @@ class LoginFailures:
         self._known: dict[
             bytes, bytes
         ] = {}  # hash of a user → hashes of addresses, the latest last
-        self.changed_users: set[bytes] = set()
+        self.changed_users: set[bytes] | None = None
 
     def failed(self, address: str, user: bytes, secret: bytes | None, now: float) -> FailedLogin:
         """Count a failed login.
@@ -161,7 +166,7 @@ class LoginFailures:
                 [a for a in _split(addresses) if a != address_hash] + [address_hash]
             )
             addresses = addresses[-MAX_KNOWN_ADDRESSES * _HASH_SIZE :]
-            self.changed_users.add(user_hash)
+            self._note_change(user_hash)
         self._put_known(user_hash, addresses)
 
     def is_known(self, address: str, user: bytes) -> bool:
@@ -183,6 +188,10 @@ class LoginFailures:
         source = self._hash(b"user", user) + self._address_hash(networks_of(address))
         return self.is_known(address, user) and self._free.count(source, now) < FREE_PAIRS
 
+    def known_users(self) -> Iterator[bytes]:
+        """Yield the hashes of all users who are known somewhere, the first to be dropped first."""
+        return iter(self._known)
+
     def known_addresses(self, user_hash: bytes) -> bytes:
         """Return the hashes of the addresses of a user, for a file; empty if there are none any more."""
         return self._known.get(user_hash, b"")
@@ -192,15 +201,19 @@ class LoginFailures:
         if len(user_hash) == _HASH_SIZE and addresses and not len(addresses) % _HASH_SIZE:
             addresses = addresses[-MAX_KNOWN_ADDRESSES * _HASH_SIZE :]
             self._put_known(user_hash, addresses)
-            for address_hash in _split(addresses):
+            for address_hash in _split(addresses)[-_RESTORED_SHARES:]:
                 self._users_at.add(address_hash, user_hash, now)
 
     def _put_known(self, user_hash: bytes, addresses: bytes) -> None:
         if len(self._known) >= MAX_KNOWN_USERS and user_hash not in self._known:
             oldest = next(iter(self._known))
             del self._known[oldest]
-            self.changed_users.add(oldest)
+            self._note_change(oldest)
         self._known[user_hash] = addresses
+
+    def _note_change(self, user_hash: bytes) -> None:
+        if self.changed_users is not None:
+            self.changed_users.add(user_hash)
 
     def _delay(self, pairs: float) -> float:
         if pairs <= FREE_OF_DELAY:
@@ -209,7 +222,7 @@ class LoginFailures:
         return min(longer, self._limits.max_login_delay_seconds)
 
     def _hash(self, kind: bytes, data: bytes) -> bytes:
-        return blake2b(data, digest_size=_HASH_SIZE, key=self._key, person=kind).digest()
+        return blake2b(data, digest_size=_HASH_SIZE, key=self.key, person=kind).digest()
 
     def _address_hash(self, networks: tuple[Network, ...]) -> bytes:
         return self._hash(b"address", repr(networks[:1]).encode())

@@ -11,6 +11,10 @@ from imapshield.limits import Limits
 HERE = "192.0.2.7"
 
 
+def export(bans: Bans, now: float) -> list[SavedBan]:
+    return [saved for network in bans if (saved := bans.saved(network, now))]
+
+
 class BanTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.bans = Bans(Limits())
@@ -109,7 +113,7 @@ class RestartTests(SynchronousTestCase):
         old, new = Bans(Limits()), Bans(Limits())
         old.ban(HERE, "max_failed_pairs", 10_000.0)
         old.ban("203.0.113.0/24", "by hand", 10_000.0, strangers_only=True)
-        saved = old.export(10_200.0)
+        saved = export(old, 10_200.0)
         self.assertEqual(
             saved[0], SavedBan("192.0.2.7/32", "max_failed_pairs", 400.0, 600, 1, False)
         )
@@ -124,8 +128,9 @@ class RestartTests(SynchronousTestCase):
         """A ban that has ended is saved as long as it makes the next one longer."""
         old, new = Bans(Limits()), Bans(Limits())
         old.ban(HERE, "x", 0.0)
-        self.assertEqual(old.export(600.0 + 86400), [])
-        new.restore(old.export(86999.0), 0.0)
+        new.restore(export(old, 600.0 + 86400), 0.0)
+        self.assertEqual(len(new), 0)
+        new.restore(export(old, 86999.0), 0.0)
         self.assertEqual(new.ban(HERE, "x", 0.5).number, 2)
 
     def test_damaged_entries_are_left_out(self) -> None:
@@ -140,6 +145,23 @@ class RestartTests(SynchronousTestCase):
         )
         self.assertIsNone(bans.banned(HERE, 86400.0))
         self.assertEqual(len(bans), 1)
+
+
+class ChangeTests(SynchronousTestCase):
+    def test_changes_are_known(self) -> None:
+        """A new ban, an ended one and a dropped one are changes; what has been saved is not."""
+        self.patch(bans_module, "MAX_BANS", 2)
+        bans = Bans(Limits())
+        bans.ban("10.0.0.1", "x", 0.0)
+        bans.changed = set()
+        for n in (1, 2, 3):
+            bans.ban(f"10.0.0.{n}", "x", float(n))
+        bans.unban("10.0.0.3")
+        saved = {describe(network): bans.saved(network, 10.0) for network in bans.changed}
+        self.assertEqual(
+            saved.pop("10.0.0.2/32"), SavedBan("10.0.0.2/32", "x", 592.0, 600, 1, False)
+        )
+        self.assertEqual(saved, {"10.0.0.1/32": None, "10.0.0.3/32": None})
 
 
 class BoundTests(SynchronousTestCase):
@@ -164,7 +186,7 @@ class BoundTests(SynchronousTestCase):
                 bans.ban(address, "x", now)
             self.assertIsNotNone(bans.banned(address, now))
             if pause % 7 == 0:  # a restart
-                saved, bans, now = bans.export(now), Bans(Limits()), float(pause)
+                saved, bans, now = export(bans, now), Bans(Limits()), float(pause)
                 bans.restore(saved, now)
             for other in range(6):
                 self.assertIsNone(bans.banned(f"192.0.2.{other}", now + 86400))

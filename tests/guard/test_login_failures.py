@@ -18,6 +18,7 @@ def new_failures(**limits: float) -> LoginFailures:
 class FailuresCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.failures = new_failures()
+        self.changed = self.failures.changed_users = set()
 
     def guess(
         self, count: int, user: str = "u", address: str = HERE, now: float = 0.0, first: int = 0
@@ -157,10 +158,8 @@ class KnownUserTests(FailuresCase):
         for address in (HERE, THERE, HERE):
             self.failures.succeeded(address, b"u", 0.0)
         self.failures.succeeded(HERE, b"v", 0.0)
-        self.assertEqual(len(self.failures.changed_users), 2)
-        saved = [
-            (user, self.failures.known_addresses(user)) for user in self.failures.changed_users
-        ]
+        self.assertEqual(len(self.changed), 2)
+        saved = [(user, self.failures.known_addresses(user)) for user in self.changed]
         restored, other_key = new_failures(), LoginFailures(Limits(), b"another key")
         for user, addresses in [*saved, (b"short", b"12345678"), (b"12345678", b"odd"), (b"87654321", b"")]:  # fmt: skip
             restored.restore_known(user, addresses, 0.0)
@@ -173,12 +172,12 @@ class KnownUserTests(FailuresCase):
         """A login that changes nothing leaves nothing to save; a user who was dropped is empty."""
         self.patch(login_failures, "MAX_KNOWN_USERS", 1)
         self.failures.succeeded(HERE, b"u", 0.0)
-        (user,) = self.failures.changed_users
-        self.failures.changed_users.clear()
+        (user,) = self.changed
+        self.changed.clear()
         self.failures.succeeded(HERE, b"u", 0.0)
-        self.assertEqual(self.failures.changed_users, set())
+        self.assertEqual(self.changed, set())
         self.failures.succeeded(HERE, b"v", 0.0)
-        self.assertIn(user, self.failures.changed_users)
+        self.assertIn(user, self.changed)
         self.assertEqual(self.failures.known_addresses(user), b"")
 
 
@@ -198,7 +197,7 @@ class SharedAddressTests(FailuresCase):
         for user in (b"a", b"b", b"c", b"d", b"e"):
             self.failures.succeeded(HERE, user, 0.0)
         restored = new_failures()
-        for user_hash in self.failures.changed_users:
+        for user_hash in self.changed:
             restored.restore_known(user_hash, self.failures.known_addresses(user_hash), 5.0)
         self.assertTrue(restored.is_shared(HERE, 5.0))
 

@@ -1,0 +1,67 @@
+"""The commands ``imapshield bans`` and ``imapshield unban``."""
+
+import os
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield import cli
+from imapshield.guard.bans import SavedBan
+from imapshield.state_file import Changes, StateFile
+
+
+class BanCommandTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = self.mktemp()
+        self.path = os.path.join(self.folder, "guard.sqlite")
+        file = StateFile(self.path, create=True)
+        bans = (
+            SavedBan("192.0.2.7/32", "max_failed_pairs", 599.0, 600.0, 1, False),
+            SavedBan("192.0.2.9/32", "max_failed_pairs", -1.0, 600.0, 1, False),
+            SavedBan("2001:db8::/64", "backlog", 1200.0, 1200.0, 2, True),
+        )
+        file.save(0.0, Changes({ban.network: ban for ban in bans}))
+        file.close()
+
+    def command(self, *arguments: str, state: bool = True) -> tuple[int, str, str]:
+        """Run a command. Returns the exit status, standard output and standard error."""
+        out, err = StringIO(), StringIO()
+        option = ("--state", self.path) if state else ()
+        with redirect_stdout(out), redirect_stderr(err):
+            status = cli.main([*arguments, *option])
+        return status, out.getvalue(), err.getvalue()
+
+    def test_bans(self) -> None:
+        """`imapshield bans` lists the bans that have not ended, that which ends next first."""
+        first = "192.0.2.7/32  10 min left, max_failed_pairs, ban 1\n"
+        second = "2001:db8::/64  20 min left, backlog, ban 2, strangers only\n"
+        self.assertEqual(self.command("bans"), (0, first + second, ""))
+
+    def test_unban(self) -> None:
+        """`imapshield unban` removes the bans of an address or inside a network."""
+        self.assertEqual(self.command("unban", "2001:db8::1")[:2], (0, "unbanned 2001:db8::/64\n"))
+        status, out, _ = self.command("unban", "192.0.2.0/24")
+        self.assertEqual((status, out), (0, "unbanned 192.0.2.7/32\nunbanned 192.0.2.9/32\n"))
+        self.assertEqual(self.command("bans"), (0, "", ""))
+
+    def test_errors(self) -> None:
+        """An address without a ban, a wrong address and a missing or damaged file are one line with advice."""
+        for arguments, advice in (
+            (("unban", "10.0.0.1"), "10.0.0.1 is not banned; `imapshield bans` lists the bans"),
+            (("unban", "host"), "'host' is no network; write for example 192.0.2.0/24"),
+        ):
+            self.assertEqual(self.command(*arguments), (1, "", f"imapshield: {advice}\n"))
+        with open(self.path, "wb") as file:
+            file.write(b"x" * 1000)
+        self.assertIn("file is not a database; move it away\n", self.command("bans")[2])
+        os.unlink(self.path)
+        advice = f"{self.path}: no such file; name that of the server with --state"
+        self.assertEqual(self.command("bans"), (1, "", f"imapshield: {advice}\n"))
+        self.assertFalse(os.path.exists(self.path))
+
+    def test_default(self) -> None:
+        """Without --state the commands use the file that the server uses by default."""
+        with mock.patch.dict(os.environ, {"STATE_DIRECTORY": self.folder}):
+            self.assertIn("192.0.2.7/32", self.command("bans", state=False)[1])
