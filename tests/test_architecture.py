@@ -64,6 +64,7 @@ RULES = {
     "maildir": Rule((*BASE, "wire", "message", "mailbox"), ("zope",)),
     "cred.passwords": Rule((), ("argon2",)),
     "cred.users": Rule(()),
+    "cred.decoys": Rule((), never=IO_MODULES),
     "cred.twisted_mail_account": Rule(
         (*BASE, "mailbox", "wire", "cred.twisted_mail_mailbox"), ("twisted", "zope")
     ),

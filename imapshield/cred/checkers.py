@@ -10,10 +10,10 @@ import os
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
-from itertools import chain, islice
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
@@ -25,10 +25,8 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from imapshield.cred import passwords, users
+from imapshield.cred import decoys, passwords, users
 from imapshield.cred.sasl import IScramProof, fake_secret
-
-T = TypeVar("T")
 
 THREADS = 2
 """Passwords hashed at the same time. On a small machine the rest of the server needs a core too."""
@@ -74,6 +72,9 @@ class PasswordFile:
         reactor: an `IReactorThreads` and `IReactorTime`; the checker adds a trigger that stops its threads.
         pool: an object with the methods of `ThreadPool`, for tests.
         max_pending: the maximum number of running and waiting checks; further logins fail with `TooManyLogins`.
+        decoy_key: a secret of up to 64 bytes that stays the same over restarts. From it come the salts of unknown
+            users. By default it is derived from the hash of the first user in the file, so it changes when that user
+            is removed or gets another password, and that user could compute it.
     """
 
     credentialInterfaces = (IUsernamePassword, IScramProof)
@@ -86,6 +87,7 @@ class PasswordFile:
         reactor: Any,
         pool: ThreadPool | None = None,
         max_pending: int = MAX_PENDING,
+        decoy_key: bytes | None = None,
     ) -> None:
         self.path = os.path.abspath(path)
         self._reactor = reactor
@@ -99,6 +101,12 @@ class PasswordFile:
         self._scram_secrets: dict[bytes, passwords.ScramSecret] = {}
         self._logged_problems = ""
         self._key = secrets.token_bytes(32)
+        self._given_decoy_key = decoy_key
+        self._decoy_key = decoy_key or self._key
+        # How many users have hashes of each cost, an example of each, and how many have secrets of each form.
+        self._costs: dict[str, int] = {}
+        self._examples: dict[str, str] = {}
+        self._scram_forms: dict[tuple[int, int], int] = {}
         # user → stored hash, keyed digest of the correct password, and when the entry expires
         self._cache: OrderedDict[str, tuple[str, bytes, float]] = OrderedDict()
 
@@ -138,17 +146,10 @@ class PasswordFile:
     def secret(self, user: bytes) -> passwords.ScramSecret:
         """Return the SCRAM secret of a user, or a fake one for an unknown user (`sasl.ScramSource`)."""
         known = self._scram()
-        decoy = self._decoy(user, known)
-        iterations = decoy.iterations if decoy else passwords.FILE_ITERATIONS
-        return known.get(user) or fake_secret(self._key, user, iterations)
-
-    def _decoy(self, user: bytes, known: Mapping[Any, T]) -> T | None:
-        """Return the value of a known user in place of that of the unknown `user`, always the same one for a name.
-
-        So each value, such as a number of iterations, is as frequent among unknown users as among known users.
-        """
-        number = int.from_bytes(blake2b(user, key=self._key, digest_size=8).digest())
-        return next(islice(known.values(), number % len(known), None)) if known else None
+        form = decoys.choose(self._decoy_key, user, self._scram_forms)
+        # Also for a known user, so that both take the same time.
+        fake = fake_secret(self._decoy_key, user, *(form or (passwords.FILE_ITERATIONS,)))
+        return known.get(user) or fake
 
     def _scram(self) -> dict[bytes, passwords.ScramSecret]:
         """Return the SCRAM secrets of all users in the file; empty if a user has another kind of hash."""
@@ -178,11 +179,11 @@ class PasswordFile:
             raise CheckerUnavailable("the server is stopping")
         with self._read_lock:
             self._read()
-            known = self._hashes
-        stored = known.get(user)
-        # The time of a login must not reveal whether the user exists. So the password of an unknown user is verified
-        # against the hash of another user, which takes as long.
-        verifiable = stored or self._decoy(user.encode(), known)
+            stored = self._hashes.get(user)
+            # The time of a login must not reveal whether the user exists. So the password of an unknown user is
+            # verified against the hash of another user, which takes as long.
+            cost = decoys.choose(self._decoy_key, user.encode(), self._costs)
+            verifiable = stored or (self._examples[cost] if cost else None)
         return stored if verifiable and passwords.verify(verifiable, password) else None
 
     def _checked(
@@ -252,7 +253,18 @@ class PasswordFile:
         parsed = {user.encode(): passwords.parse_scram(stored) for user, stored in hashes.items()}
         scram_secrets = {user: secret for user, secret in parsed.items() if secret is not None}
         self._scram_secrets = scram_secrets if len(scram_secrets) == len(hashes) else {}
+        self._read_decoys()
         self._log_problems("{path}: {problems}", problems)
+
+    def _read_decoys(self) -> None:
+        """Note what the known users have, for the decoys of unknown users."""
+        stored, forms = self._hashes.values(), self._scram_secrets.values()
+        self._costs = decoys.frequencies(map(passwords.cost, stored))
+        self._examples = {passwords.cost(each): each for each in stored}
+        self._scram_forms = decoys.frequencies((each.iterations, len(each.salt)) for each in forms)
+        if self._given_decoy_key is None and stored:
+            first = next(iter(stored)).encode()
+            self._decoy_key = blake2b(first, person=b"decoys", digest_size=32).digest()
 
     def _log_problems(self, text: str, problems: Sequence[str]) -> None:
         """Log the problems of the file, unless they are the same as the last time."""

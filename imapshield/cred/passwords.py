@@ -175,6 +175,11 @@ def validate(stored: str) -> None:
         raise UnusableHash(f"the hash needs {memory >> 20} MiB; set the password again")
 
 
+def cost(stored: str) -> str:
+    """Return the part of a valid stored hash that decides how long `verify` takes: its kind and its parameters."""
+    return stored.rsplit("$", 3 if stored.startswith("$scram-") else 2)[0]
+
+
 def _parse_scrypt(stored: str) -> tuple[int, int, int, bytes, bytes]:
     (ln, r, p), (salt, digest) = _parse(_SCRYPT, stored, 3)
     if not (1 <= ln and 1 <= r and 1 <= p and len(digest) >= 16):

@@ -14,7 +14,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from hashlib import sha256
+from hashlib import sha256, shake_256
 from typing import Any, Protocol
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -63,13 +63,15 @@ class ScramSource(Protocol):
         """Return the secret of `user`, or a `fake_secret` for an unknown user. Must not block."""
 
 
-def fake_secret(key: bytes, user: bytes, iterations: int = DEFAULT_ITERATIONS) -> ScramSecret:
+def fake_secret(
+    key: bytes, user: bytes, iterations: int = DEFAULT_ITERATIONS, salt_size: int = 16
+) -> ScramSecret:
     """Return a secret for an unknown `user` that no password matches.
 
-    Like the salt of a known user, its salt is always the same for one `user` and `key`. So clients cannot find out
-    which users exist.
+    Like the salt of a known user, its salt of `salt_size` bytes is always the same for one `user` and `key`. So clients
+    cannot find out which users exist.
     """
-    salt = _hmac(key, user)[:16]
+    salt = shake_256(_hmac(key, user)).digest(salt_size)
     return ScramSecret(salt, iterations, secrets.token_bytes(32), secrets.token_bytes(32))
 
 
@@ -79,18 +81,25 @@ class ScramChecker:
 
     Args:
         lookup: returns the `ScramSecret` of a user name, or None. It runs on the reactor, so it must not block.
+        decoy_key: a secret of up to 64 bytes that stays the same over restarts. From it come the salts of unknown
+            users. By default it is random, so whoever asks before and after a restart knows which users exist.
     """
 
     credentialInterfaces = (IScramProof,)
     ready = True
 
-    def __init__(self, lookup: Callable[[bytes], ScramSecret | None]) -> None:
+    def __init__(
+        self, lookup: Callable[[bytes], ScramSecret | None], *, decoy_key: bytes | None = None
+    ) -> None:
         self._lookup = lookup
-        self._key = secrets.token_bytes(32)
+        self._decoy_key = decoy_key or secrets.token_bytes(32)
 
     def secret(self, user: bytes) -> ScramSecret:
         """Return the secret of `user`, or a fake one if `lookup` has none (`ScramSource`)."""
-        return self._lookup(user) or fake_secret(self._key, user)
+        fake = fake_secret(
+            self._decoy_key, user
+        )  # also for a known user, so that both take the same time
+        return self._lookup(user) or fake
 
     def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
         """Return the user name. Fails with `UnauthorizedLogin`."""
