@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from imapshield.guard.networks import THIS_MACHINE, parse_network
-from imapshield.limits import Limits
+from imapshield.limits import REPORTABLE, Limits
 
 DEFAULT_LISTEN = "tcp:1143:interface=127.0.0.1"
 
@@ -25,11 +25,11 @@ _TOML_TYPES: dict[str, type] = {
     **dict.fromkeys(("mail-root", "index-root", "separator", "prefix"), str),
     **dict.fromkeys(("certificate", "key", "backlog", "state", "ban-command"), str),
     **dict.fromkeys(("strict-backlog", "report-only", "verbose", "follow-symlinks"), bool),
-    **dict.fromkeys(("listen", "auth", "limit", "proxy", "trust"), list),
+    **dict.fromkeys(("listen", "auth", "limit", "report-only-limit", "proxy", "trust"), list),
 }
 _TYPE_NAMES = {str: "a string", bool: "true or false", list: "a list of strings"}
 
-_LIMITS = {limit.name: limit for limit in fields(Limits)}
+_LIMITS = {limit.name: limit for limit in fields(Limits) if limit.metadata}
 _MAX_VALUE = 999_999_999_999
 
 
@@ -93,6 +93,7 @@ def load_settings(command_line: Mapping[str, Any], path: str | None = None) -> S
     # Limits are merged one by one, whichever option sets them.
     assigned = _assignments(from_file, f"--config {path}: ") | _assignments(command_line, "--")
     limits: dict[str, Any] = {name: _limit_value(name, *given) for name, given in assigned.items()}
+    limits["report_only_limits"] = _report_only_limits(options.get("report-only-limit", ()))
     settings = Settings(
         listen=tuple(options.get("listen", ())) or (DEFAULT_LISTEN,),
         mail_root=options.get("mail-root"),
@@ -203,6 +204,17 @@ def _assignments(options: Mapping[str, Any], prefix: str) -> dict[str, tuple[str
         if flag in options:
             assigned[flag.replace("-", "_")] = prefix + flag, str(bool(options[flag]))
     return assigned
+
+
+def _report_only_limits(names: Sequence[str]) -> frozenset[str]:
+    """Return the limits of ``--report-only-limit``."""
+    limits = [name.replace("-", "_") for name in names]
+    for name, limit in zip(names, limits, strict=True):
+        if limit not in REPORTABLE:
+            similar = get_close_matches(limit, REPORTABLE, 1) or sorted(REPORTABLE)
+            text = f"--report-only-limit {name}: must be one of {', '.join(similar)}"
+            raise ConfigError(text)
+    return frozenset(limits)
 
 
 def _limit_value(name: str, option: str, text: str) -> float | bool:

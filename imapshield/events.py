@@ -45,10 +45,15 @@ class LoginFailed(Event):
     Attributes:
         user: the name that the client gave, shortened and made printable.
         mechanism: as in `LoggedIn`.
+        repeated: whether this address has failed with the same user and password in the last day. A device with an
+            old password does; somebody who guesses does not.
+        delay: the seconds by which the answer to the client is delayed.
     """
 
     user: str
     mechanism: str
+    repeated: bool = False
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

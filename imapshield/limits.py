@@ -12,6 +12,19 @@ from typing import NamedTuple, TypeVar
 T = TypeVar("T", int, float, bool)
 
 
+REPORTABLE = frozenset(
+    (
+        *("backlog", "preauth_commands", "preauth_bytes", "preauth_seconds", "preauth_line_length"),
+        *("preauth_literal_size", "preauth_bad_commands", "max_bad_commands", "max_inflate_ratio"),
+        *("max_preauth_connections", "max_preauth_per_address", "connections_per_minute"),
+        *("max_login_failures", "max_failed_pairs", "max_login_delay_seconds"),
+        *("login_queue_seconds", "login_check_seconds", "idle_seconds", "literal_seconds"),
+        *("stalled_seconds", "unsent_seconds", "max_memory_bytes", "max_user_bytes"),
+    )
+)
+"""The limits that ``--report-only-limit`` accepts: those that end or delay something. The others refuse one command."""
+
+
 class _Group(NamedTuple):
     """A group of limits. Calling it declares a limit with its default and the reason for it."""
 
@@ -263,10 +276,19 @@ class Limits:
         32 << 10, "Size of one METADATA value. A mailbox may have up to a hundred of them."
     )
 
+    report_only_limits: frozenset[str] = frozenset()
+    """Names of limits, of those in `REPORTABLE`, that are reported and not enforced."""
+
+    def reports_only(self, limit: str) -> bool:
+        """Return whether `limit`, which would reset or refuse a connection or ban an address, is only reported."""
+        return self.report_only or limit in self.report_only_limits
+
     def by_group(self) -> dict[str, dict[str, tuple[object, str]]]:
         """Return the limits of each group: name → (value, reason), in the order in which people should read them."""
         groups: dict[str, dict[str, tuple[object, str]]] = {}
         for limit in fields(self):
+            if not limit.metadata:
+                continue
             group = groups.setdefault(limit.metadata["group"], {})
             group[limit.name] = getattr(self, limit.name), limit.metadata["reason"]
         return groups

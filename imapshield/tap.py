@@ -85,6 +85,10 @@ class Options(usage.Options, strcred.AuthOptionMixin):
             raise SystemExit(0)
         self.setdefault("limit", []).append(assignment)
 
+    def opt_report_only_limit(self, name: str) -> None:
+        """Log when this limit is reached, but do not enforce it; repeatable"""
+        self.setdefault("report-only-limit", []).append(name)
+
     def parseOptions(self, options: Any = None) -> None:
         """Parse the command line and read the file of ``--config``.
 

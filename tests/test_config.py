@@ -52,6 +52,22 @@ class CommandLineTests(ConfigTestCase):
             ),
         )
 
+    def test_report_only_limits(self) -> None:
+        """Single limits can be report-only, in the file too, where the command line replaces them."""
+        path = self.file(b'report-only-limit = ["backlog", "max-failed-pairs"]')
+        limits = load_settings({}, path).limits
+        self.assertEqual(limits.report_only_limits, {"backlog", "max_failed_pairs"})
+        self.assertTrue(limits.reports_only("backlog"))
+        self.assertFalse(limits.reports_only("preauth_bytes"))
+        self.assertTrue(Limits(report_only=True).reports_only("preauth_bytes"))
+        limits = load_settings({"report-only-limit": ["preauth-bytes"]}, path).limits
+        self.assertEqual(limits.report_only_limits, {"preauth_bytes"})
+
+    def test_limit_that_cannot_be_report_only(self) -> None:
+        """A limit that refuses single commands cannot be report-only; the error names those that can."""
+        self.refuses({"report-only-limit": ["max_message_size"]}, None, "must be one of", "backlog")
+        self.refuses({"report-only-limit": ["bakclog"]}, None, "must be one of backlog")
+
     def test_unknown_limit_error_lists_the_known_limits(self) -> None:
         """The error for an unknown limit names a similar one and the option that lists all of them."""
         self.refuses({"limit": ["bakclog=1"]}, None, "unknown limit", "backlog?", "--limit help")

@@ -77,7 +77,13 @@ class Admission:
             if owner is not None:
                 owner.evict(eviction.reached, only_report=eviction.only_reported)
 
-    def _banned(self, ban: Ban, address: str, reached: LimitReached | None) -> None:
+    def _banned(
+        self,
+        ban: Ban,
+        address: str,
+        reached: LimitReached | None,
+        spare: Connection | None = None,
+    ) -> None:
         limit = reached.limit if reached else ""
         event = events.AddressBanned(0, address, describe(ban.network), limit, ban.seconds)
         publish(event, self._observers)
@@ -86,7 +92,7 @@ class Admission:
             return  # these may be of honest users of the same address
         cause = reached or LimitReached("ban", 0, 0)
         for connection in self.guard.strangers_of([ban.network]):
-            if connection.owner is not None:
+            if connection.owner is not None and connection is not spare:
                 connection.owner.evict(cause)
 
     def login(self, connection: Connection, user: str) -> LimitReached | None:
@@ -109,15 +115,16 @@ class Admission:
 
     def login_failed(
         self, connection: Connection, user: bytes, secret: bytes | None
-    ) -> FailedLogin:
-        """Count a failed login. If it bans the address, all its connections without a login are reset.
+    ) -> tuple[FailedLogin, Ban | None]:
+        """Count a failed login (see `ProcessGuard.login_failed`).
 
-        Those of an address that many users share are not: `refuse_login` refuses their logins.
+        If it bans the address, all its other connections without a login are reset; `connection` is left to the
+        caller. Those of an address that many users share are not: `refuse_login` refuses their logins.
         """
         failed, ban = self.guard.login_failed(connection, user, secret, self._now())
         if ban is not None:
-            self._banned(ban, connection.address, failed.banned_for)
-        return failed
+            self._banned(ban, connection.address, failed.banned_for, spare=connection)
+        return failed, ban
 
     def violation(self, connection: Connection, reached: LimitReached) -> None:
         """Note that `connection` is reset because of `reached`, which may ban its address."""

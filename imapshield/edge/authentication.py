@@ -1,7 +1,10 @@
 """`Authentication`: logs a client in through a Twisted Cred portal, with a password or by SASL."""
 
+import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from hashlib import blake2b
 from typing import Any, cast
 
 from twisted.cred.credentials import IUsernamePassword, UsernamePassword
@@ -22,6 +25,11 @@ from imapshield.edge.write_buffer import Disconnected
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.mailbox.account_api import IAccount
 
+_DIGEST_KEY = secrets.token_bytes(32)
+
+_PRESENCE_SECONDS = 2.0
+"""Seconds after which the server looks whether a client whose answer is delayed is still there."""
+
 
 class Authentication:
     """The part of `SessionIO` that identifies the peer, and logs users in and out.
@@ -38,6 +46,7 @@ class Authentication:
         self._owner = owner
         self._logout: Callable[[], object] | None = None
         self._attempt: LoginAttempt | None = None
+        self._delay: Deferred[None] | None = None
         self.peer_is_local = False
 
     def identify_peer(self) -> None:
@@ -82,16 +91,17 @@ class Authentication:
             CommandRefused: AUTHENTICATIONFAILED; or UNAVAILABLE if the password was not checked in time, or the address
                 is banned.
         """
-        if not password:
-            # RFC 4616 section 2 forbids it. An LDAP checker would take it for an anonymous bind.
-            return await self._finish_login(None, user, mechanism)
         authenticate = self._owner.authenticateLogin
-        if self._is_cached(UsernamePassword(user, password)):
-            return await self._finish_login(authenticate(user, password), user, mechanism)
-        # After the cache: a ban must not stop a device whose password is known to be correct.
-        self._refuse_banned(user)
-        login = self._check_in_turn(user, lambda: authenticate(user, password))
-        return await self._finish_login(login, user, mechanism)
+        login: Awaitable[Any] | None = None
+        if not password:
+            pass  # RFC 4616 section 2 forbids it. An LDAP checker would take it for an anonymous bind.
+        elif self._is_cached(UsernamePassword(user, password)):
+            login = authenticate(user, password)
+        else:
+            # After the cache: a ban must not stop a device whose password is known to be correct.
+            self._refuse_banned(user)
+            login = self._check_in_turn(user, lambda: authenticate(user, password))
+        return await self._finish_login(login, user, mechanism, _digest(password))
 
     def _is_cached(self, credentials: Any) -> bool:
         """Return whether the checker accepts a password without work, because it has checked it recently."""
@@ -109,7 +119,13 @@ class Authentication:
         address = owner.reporter.peer
         known = owner.login_checks.is_known(address, user)
         attempt = self._attempt = LoginAttempt(
-            address, known, lambda: peer.has_left(owner.transport), owner.reset
+            address,
+            known,
+            has_left=lambda: peer.has_left(owner.transport),
+            abandon=owner.reset,
+            report=lambda reached, holder: owner.reporter.limit_triggered(
+                "none", reached, holder=holder
+            ),
         )
         try:
             return await owner.login_checks.run(attempt, check)
@@ -120,9 +136,11 @@ class Authentication:
             self._attempt = None
 
     def cancel_login(self) -> None:
-        """End a login that waits for its password check, because the connection has ended."""
+        """End a login that waits for its password check or for its answer, because the connection has ended."""
         if self._attempt is not None:
             self._owner.login_checks.drop(self._attempt)
+        if self._delay is not None:
+            self._delay.cancel()
 
     async def login_sasl(
         self, mechanism: bytes, challenge: Callable[[bytes], Awaitable[bytes]]
@@ -152,7 +170,9 @@ class Authentication:
         self._refuse_banned(user)
         login = self._check_sasl(credentials, user)
         try:
-            return await self._finish_login(login, user, mechanism.decode())
+            secret = getattr(credentials, "token", None)
+            digest = None if secret is None else _digest(secret)
+            return await self._finish_login(login, user, mechanism.decode(), digest)
         except CommandRefused:
             if hasattr(credentials, "failure"):  # RFC 7628 section 3.2.3: sent before the NO
                 with suppress(BadCommand):  # whatever the client answers, also "*"
@@ -178,11 +198,19 @@ class Authentication:
             raise CommandRefused(b"UNAVAILABLE", text)
 
     async def _finish_login(
-        self, login: Awaitable[Any] | None, user: bytes, mechanism: str
+        self,
+        login: Awaitable[Any] | None,
+        user: bytes,
+        mechanism: str,
+        secret: bytes | None,
     ) -> IAccount:
         """Wait for the result of `check_credentials`, and log the user in.
 
-        `login` is None for an empty password or token, which fails without a checker.
+        Args:
+            login: the result; None for an empty password or token, which fails without a checker.
+            user: the name that the client gave.
+            mechanism: the name of the SASL mechanism, or LOGIN.
+            secret: a digest of the password or token; None if the client has not sent it.
         """
         owner = self._owner
         try:
@@ -192,8 +220,7 @@ class Authentication:
         except CheckerUnavailable as error:
             raise CommandRefused(b"UNAVAILABLE", error.text) from None
         except (LoginFailed, UnhandledCredentials):
-            owner.reporter.login_failed(user, mechanism)
-            owner.guard.login_failed()
+            await self._login_failed(user, mechanism, secret)
             raise CommandRefused(b"AUTHENTICATIONFAILED", "Authentication failed") from None
         if owner.closed:
             logout()
@@ -217,6 +244,38 @@ class Authentication:
         owner.reporter.logged_in(name, mechanism, self.tls)
         return cast("IAccount", account)
 
+    async def _login_failed(self, user: bytes, mechanism: str, secret: bytes | None) -> None:
+        """Count a failed login, and wait as long as its answer is delayed.
+
+        Raises:
+            Disconnected: the address is banned now, or the client has left.
+        """
+        owner = self._owner
+        failed, ban = owner.admission.login_failed(owner.counted, user, secret)
+        delay = 0.0 if ban is not None else failed.delay
+        owner.reporter.login_failed(user, mechanism, failed.repeated, delay)
+        owner.guard.login_failed()
+        if failed.banned_for is not None and ban is None:
+            owner.reporter.limit_triggered("none", failed.banned_for)
+        if ban is not None:
+            owner.bye("Too many failed logins; try again later")
+        while delay > 0 and not owner.closed:
+            self._delay = Deferred(lambda waiting: waiting.errback(Disconnected()))
+            timer = owner.callLater(
+                min(delay, _PRESENCE_SECONDS), partial(self._delay.callback, None)
+            )
+            try:
+                await self._delay
+            finally:
+                self._delay = None
+                if timer.active():
+                    timer.cancel()
+            delay -= _PRESENCE_SECONDS
+            if peer.has_left(owner.transport):
+                owner.reset()
+        if owner.closed:
+            raise Disconnected
+
     def log_out(self) -> None:
         """Continue the connection without a user, with the limits that apply before login (RFC 8437)."""
         owner = self._owner
@@ -234,3 +293,8 @@ class Authentication:
         logout, self._logout, self._owner.account = self._logout, None, None
         if logout is not None:
             logout()
+
+
+def _digest(password: bytes) -> bytes:
+    """Return a digest of a password, with a key that is never stored, which only tells equal passwords from others."""
+    return blake2b(password, key=_DIGEST_KEY, digest_size=16).digest()

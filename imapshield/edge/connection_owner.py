@@ -93,6 +93,9 @@ class ConnectionOwner(Protocol):
     def session_failed(self, failure: Failure, work: str) -> None:
         """Handle an exception that the session did not handle, and that ended `work`."""
 
+    def bye(self, text: str, code: bytes | None = None) -> None:
+        """Send BYE and close."""
+
     def close(self) -> None:
         """Close the connection after everything written is sent."""
 

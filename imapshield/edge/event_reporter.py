@@ -33,7 +33,6 @@ class EventReporter:
 
     Args:
         observers: called with each event.
-        report_only: each limit that would reset the connection is reported once, with the action "none".
 
     Attributes:
         number: the number of the connection.
@@ -41,11 +40,10 @@ class EventReporter:
         user: the user who is logged in; "" before login.
     """
 
-    def __init__(self, observers: Iterable[events.EventObserver], report_only: bool) -> None:
+    def __init__(self, observers: Iterable[events.EventObserver]) -> None:
         self.number = next(_connection_numbers)
         self.peer = self.user = ""
         self._observers = tuple(observers)
-        self._report_only = report_only
         self._reported_limits: set[str] = set()
 
     def connection_opened(self) -> None:
@@ -57,10 +55,10 @@ class EventReporter:
         self.user = user
         self._publish(events.LoggedIn(self.number, self.peer, user, mechanism, tls))
 
-    def login_failed(self, user: bytes, mechanism: str) -> None:
-        """Report a failed login. `user` is the name that the client gave."""
-        name = events.printable(user, 64)
-        self._publish(events.LoginFailed(self.number, self.peer, name, mechanism))
+    def login_failed(self, user: bytes, mechanism: str, repeated: bool, delay: float) -> None:
+        """Report a failed login. `user` is the name that the client gave; see `events.LoginFailed` for the rest."""
+        fields = events.printable(user, 64), mechanism, repeated, delay
+        self._publish(events.LoginFailed(self.number, self.peer, *fields))
 
     def bad_command(self, sample: bytes, text: str) -> None:
         """Report an invalid command, of which `sample` is the beginning, and the answer `text`."""
@@ -86,13 +84,13 @@ class EventReporter:
     ) -> None:
         """Report a limit that was reached, by the command `event` if a command reached it.
 
-        `holder` is the address that holds most of a resource that the connection shares with others.
+        A limit that is not enforced (action "none") is reported once for a connection. `holder` is the address that
+        holds most of a resource that the connection shares with others.
         """
-        if action == "none" or (self._report_only and action == "reset"):
+        if action == "none":
             if reached.limit in self._reported_limits:
                 return
             self._reported_limits.add(reached.limit)
-            action = "none"
         sample = log_sample(event.tag, event.name) if event is not None else b""
         values = reached.limit, reached.value, reached.observed, action
         printable = events.printable(sample)

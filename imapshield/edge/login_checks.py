@@ -40,6 +40,7 @@ class LoginAttempt:
         known: whether the user has logged in from this address before.
         has_left: returns whether the client has closed the connection. While a command runs nothing is read from the
             client, so the reactor does not notice that.
+        report: reports a limit that is not enforced, with the holder as in `LoginNotChecked`.
         abandon: called instead of the check if the client has left; it ends the connection.
     """
 
@@ -47,6 +48,7 @@ class LoginAttempt:
     known: bool
     has_left: Callable[[], bool] = lambda: False
     abandon: Callable[[], object] = lambda: None
+    report: Callable[[LimitReached, str], object] = lambda _reached, _holder: None
     turn: Deferred[None] | None = field(default=None, init=False)  # while it waits
 
 
@@ -92,9 +94,10 @@ class LoginChecks:
         attempt.turn = turn
 
         def give_up() -> None:
-            holder = self._queue.holder()
-            self._queue.remove(attempt)
-            turn.errback(self._not_checked("login_queue_seconds", started, holder))
+            error = self._not_checked(attempt, "login_queue_seconds", started)
+            if error is not None:
+                self._queue.remove(attempt)
+                turn.errback(error)
 
         timer = self._call_later(self._limits.login_queue_seconds, give_up)
         self._serve_later()
@@ -112,13 +115,15 @@ class LoginChecks:
 
         def give_up() -> None:
             # The checker works on. It is not cancelled, because a realm could lose an account that is half open.
-            holder = self._queue.holder()
-            self._finished(attempt)
-            result.errback(self._not_checked("login_check_seconds", started, holder))
+            error = self._not_checked(attempt, "login_check_seconds", started)
+            if error is not None:
+                self._finished(attempt)
+                result.errback(error)
 
         def finished(outcome: Any) -> None:
             if timer.active():
                 timer.cancel()
+            if not result.called:
                 self._finished(attempt)
                 result.callback(outcome)
             elif not isinstance(outcome, Failure):  # nobody waits for it any more
@@ -135,9 +140,16 @@ class LoginChecks:
         checked.addBoth(finished)
         return result
 
-    def _not_checked(self, limit: str, started: float, holder: str) -> LoginNotChecked:
-        waited = self._now() - started
-        return LoginNotChecked(LimitReached(limit, getattr(self._limits, limit), waited), holder)
+    def _not_checked(
+        self, attempt: LoginAttempt, limit: str, started: float
+    ) -> LoginNotChecked | None:
+        """Return the error for an attempt that has reached `limit`; None if the limit is only reported."""
+        waited, holder = self._now() - started, self._queue.holder()
+        reached = LimitReached(limit, getattr(self._limits, limit), waited)
+        if limit in self._limits.report_only_limits:
+            attempt.report(reached, holder)
+            return None
+        return LoginNotChecked(reached, holder)
 
     def _finished(self, attempt: LoginAttempt) -> None:
         self._queue.remove(attempt)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.spool import Spool
 from imapshield.errors import BadCommand, CommandRefused
+from imapshield.events import Action
 from imapshield.guard.verdicts import Disconnect, LimitReached, RejectLiteral, Reset, Verdict
 from imapshield.wire import framing
 from imapshield.wire.framing import LiteralAnnounced
@@ -92,16 +93,19 @@ class LongInput:
         event = None
         if begins_command and not guard.line_expected:
             event = framing.Framer().receive_line(line)  # for its tag and name, which may be logged
-        if guard.authenticated:
-            reached = LimitReached("max_line_length", max_length, len(line))
-            owner.reporter.limit_triggered("refused", reached, event)
+        limit = "max_line_length" if guard.authenticated else "preauth_line_length"
+        only_report = limit in owner.limits.report_only_limits
+        if guard.authenticated or only_report:
+            action: Action = "none" if only_report else "refused"
+            reached = LimitReached(limit, max_length, len(line))
+            owner.reporter.limit_triggered(action, reached, event)
             rejection = BadCommand(f"Line too long: the limit is {max_length} bytes")
             self._overlong_line = framing.OverlongLine(owner.framer, line[:max_length], rejection)
             owner.memory.skipped = max_length
             owner.receive_again(self.skip_overlong_line(line))
         else:
             text = "Disconnected: Line too long"
-            verdict = Disconnect("preauth_line_length", max_length, len(line), text)
+            verdict = Disconnect(limit, max_length, len(line), text)
             owner.apply_verdict(verdict, event)
 
     def skip_overlong_line(self, data: bytes) -> bytes:

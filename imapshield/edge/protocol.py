@@ -67,15 +67,18 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     def apply_verdict(self, verdict: Verdict, event: CommandEvent | None = None) -> None:
         """Do what the guard has decided about `event`, or about the connection if there is no event."""
         if isinstance(verdict, Reset):
-            self.reporter.limit_triggered("reset", verdict, event)
-            if not self.limits.report_only:
+            only_report = self.limits.reports_only(verdict.limit)
+            self.reporter.limit_triggered("none" if only_report else "reset", verdict, event)
+            if not only_report:
                 self.admission.violation(self.counted, verdict)
                 self.reset()
                 return
             verdict = verdict.instead
         if isinstance(verdict, Disconnect):
-            self.reporter.limit_triggered("bye", verdict, event)
-            self.bye(verdict.text)
+            only_report = verdict.limit in self.limits.report_only_limits
+            self.reporter.limit_triggered("none" if only_report else "bye", verdict, event)
+            if not only_report:
+                self.bye(verdict.text)
         elif isinstance(event, LiteralAnnounced):
             if self._long_input.begin_literal(verdict, event):
                 self._runner.request_continuation()
@@ -128,7 +131,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """
         super().__init__(chal, contextFactory, scheduler)
         self.limits = limits = limits or Limits()
-        self.reporter = EventReporter(observers, limits.report_only)
+        self.reporter = EventReporter(observers)
         self.guard = ConnectionGuard(limits)
         self.framer = Framer()
         self.now = time.monotonic if clock is None else clock.seconds

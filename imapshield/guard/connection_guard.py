@@ -78,13 +78,14 @@ class ConnectionGuard:
 
     def _update_full(self) -> None:
         limits, flow_control = self.limits, self._has_flow_control
-        if not self.authenticated and not limits.report_only:
+        report_only = limits.reports_only("backlog")
+        if not self.authenticated and not report_only:
             self._full = False
             return
         # Without flow control the excess resets the connection, or is reported. So reading pauses one command later,
         # which only report-only mode reaches. Large commands pause reading in every mode: they are no flood.
         max_pending, max_bytes = limits.backlog + (not flow_control), limits.max_backlog_bytes
-        if self._full and (flow_control or not limits.report_only):
+        if self._full and (flow_control or not report_only):
             # Reading resumes when half of the backlog is done: pausing and resuming costs as much as one command.
             max_pending, max_bytes = max_pending // 2 + 1, max_bytes // 2 + 1
         self._full = self.pending >= max_pending or self._backlog_bytes >= max_bytes
@@ -120,8 +121,8 @@ class ConnectionGuard:
         if self._final is not None:
             return self._final
         excess = self._count_command()
-        if excess is not None and not self.limits.report_only:
-            return excess
+        if self._final is not None:
+            return self._final
         result = (
             self._enqueue(event) if isinstance(event, RawCommand) else self._check_literal(event)
         )
@@ -136,12 +137,13 @@ class ConnectionGuard:
             return None
         self._incomplete = True
         self._preauth_commands += not self.authenticated
-        limits = self.limits
+        limits, reached = self.limits, None
         if self.pending > limits.backlog:
-            return self._reset("backlog", self.pending)
-        if not self.authenticated and self._preauth_commands > limits.preauth_commands:
-            return self._reset("preauth_commands", self._preauth_commands)
-        return None
+            reached = self._reset("backlog", self.pending)
+        if self._final is None and self._preauth_commands > limits.preauth_commands:
+            second = self._reset("preauth_commands", self._preauth_commands)
+            reached = reached or second
+        return reached
 
     def _enqueue(self, command: RawCommand) -> Admission:
         self._incomplete = False
@@ -311,7 +313,7 @@ class ConnectionGuard:
 
     def _reset(self, limit: str, observed: float) -> Reset:
         verdict = Reset(limit, getattr(self.limits, limit), observed)
-        if not self.limits.report_only:
+        if not self.limits.reports_only(limit):
             self._final = verdict
         return verdict
 

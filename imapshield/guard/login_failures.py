@@ -18,7 +18,7 @@ Rules
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from imapshield.guard.networks import Network, networks_of
@@ -86,10 +86,12 @@ class FailedLogin:
     Attributes:
         delay: the seconds by which the answer is to be delayed.
         banned_for: the limit that this failure has reached, so that the address is to be banned; or None.
+        repeated: whether the address has failed with this pair before.
     """
 
     delay: float
     banned_for: LimitReached | None = None
+    repeated: bool = field(default=False, compare=False)
 
 
 class LoginFailures:
@@ -143,16 +145,18 @@ class LoginFailures:
         user_pairs = self._users.add(user_hash, wide_pair, now)
         if not networks:
             return FailedLogin(0.0)
+        address_key = networks[0]
+        repeated = self._addresses.has(address_key, pair, now) or self._free.has(source, pair, now)
         if known and (free := self._free.add_if_room(source, pair, now)):
-            return FailedLogin(self._delay(free))
+            return FailedLogin(self._delay(free), repeated=repeated)
         counts = [user_pairs / _USER_SHARE]
         for network, share in zip(networks[1:], _NETWORK_SHARES, strict=False):
             counts.append(self._networks.add(network, wide_pair, now) / share)
-        count, limit = self._addresses.add(networks[0], pair, now), self._limits.max_failed_pairs
+        count, limit = self._addresses.add(address_key, pair, now), self._limits.max_failed_pairs
         if count >= limit:
-            self._addresses.forget(networks[0])
+            self._addresses.forget(address_key)
             return FailedLogin(self._delay(count), LimitReached("max_failed_pairs", limit, count))
-        return FailedLogin(self._delay(max(count, *counts)))
+        return FailedLogin(self._delay(max(count, *counts)), repeated=repeated)
 
     def succeeded(self, address: str, user: bytes, now: float) -> None:
         """Remember that the user has logged in from the address."""

@@ -8,7 +8,7 @@ Rules
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imapshield.guard.bans import Ban, Bans
 from imapshield.guard.login_failures import FailedLogin, LoginFailures
@@ -86,7 +86,7 @@ class ProcessGuard:
                 return Arrival(None, reached=BANNED, ban=ban, silent=True)
             networks = networks_of(address)
             reached = self._take_rate(networks, now)
-            if reached is not None and not self._limits.report_only:
+            if reached is not None and not self._limits.reports_only(reached.limit):
                 return self._over_rate(address, networks, reached, now)
             reported = reached
         connection, evictions, full = self.shares.connect(address)
@@ -161,7 +161,10 @@ class ProcessGuard:
         if connection.address in self.trusted:
             return FailedLogin(0.0), None
         failed = self.failures.failed(connection.address, user, secret, now)
-        if failed.banned_for is None or self._limits.report_only:
+        limits = self._limits
+        if limits.reports_only("max_login_delay_seconds"):
+            failed = replace(failed, delay=0.0)
+        if failed.banned_for is None or limits.reports_only("max_failed_pairs"):
             return failed, None
         if self.bans.banned(connection.address, now):
             return failed, None

@@ -83,6 +83,10 @@ class RecentItems:
         self._table.put(key, records)
         return len(records) // _RECORD.size
 
+    def has(self, key: Hashable, item: bytes, now: float) -> bool:
+        """Return whether `item` is among the items of `key`."""
+        return _find(self._recent(key, now), item) >= 0
+
     def add_if_room(self, key: Hashable, item: bytes, now: float) -> int:
         """Do what `add` does, unless that would replace another item. Then change nothing, and return 0."""
         records = self._recent(key, now)

@@ -225,7 +225,8 @@ class ConnectionShares:
             yield self._evict(victim, reached)
 
     def _evict(self, victim: Connection, reached: LimitReached) -> Eviction:
-        if self._limits.report_only and reached.limit.startswith("max_preauth_"):
+        limit = reached.limit
+        if self._limits.reports_only(limit) and limit.startswith("max_preauth_"):
             return Eviction(victim, reached, only_reported=True)
         victim.evicted = True
         self._strangers.remove(victim)

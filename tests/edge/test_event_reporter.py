@@ -19,8 +19,8 @@ class EventReporterTests(SynchronousTestCase):
         self.first: list[Event] = []
         self.second: list[Event] = []
 
-    def reporter(self, *, report_only: bool = False) -> EventReporter:
-        return EventReporter([self.first.append, self.second.append], report_only)
+    def reporter(self) -> EventReporter:
+        return EventReporter([self.first.append, self.second.append])
 
     def test_every_observer_gets_every_event(self) -> None:
         """Every observer gets every event; an event names the user who has logged in."""
@@ -37,7 +37,7 @@ class EventReporterTests(SynchronousTestCase):
 
     def test_events_are_dropped_without_observers(self) -> None:
         """A reporter without observers drops events."""
-        EventReporter([], False).connection_opened()
+        EventReporter([]).connection_opened()
 
     def test_failing_observer_does_not_affect_others(self) -> None:
         """An exception of an observer is logged, and other observers get the event."""
@@ -45,7 +45,7 @@ class EventReporterTests(SynchronousTestCase):
         def fail(event: Event) -> None:
             raise RuntimeError("bug in an observer")
 
-        EventReporter([fail, self.first.append], False).connection_opened()
+        EventReporter([fail, self.first.append]).connection_opened()
         self.assertEqual(len(self.first), 1)
         (failure,) = self.flushLoggedErrors(RuntimeError)
         self.assertIn("bug in an observer", failure.getErrorMessage())
@@ -87,9 +87,9 @@ class EventReporterTests(SynchronousTestCase):
         self.assertEqual({len(reference) for reference in references}, {8})
 
     def test_report_only_reports_each_limit_once(self) -> None:
-        """In report-only mode each limit is reported once, with the action "none"."""
-        reporter = self.reporter(report_only=True)
+        """A limit that is not enforced is reported once, others each time."""
+        reporter = self.reporter()
         for limit in ("backlog", "backlog", "preauth_bytes"):
-            reporter.limit_triggered("reset", Reset(limit, 1, 2))
+            reporter.limit_triggered("none", Reset(limit, 1, 2))
         reported = [(e.limit, e.action) for e in self.first if isinstance(e, LimitTriggered)]
         self.assertEqual(reported, [("backlog", "none"), ("preauth_bytes", "none")])

@@ -118,6 +118,18 @@ class LoginChecksTests(SynchronousTestCase):
         limits = [event.limit for event in self.server.events_of(LimitTriggered)]
         self.assertEqual(limits, ["login_queue_seconds", "login_check_seconds"])
 
+    def test_report_only(self) -> None:
+        """With report-only limits, logins wait as long as it takes; each is reported once."""
+        only = frozenset({"login_queue_seconds", "login_check_seconds"})
+        self.server = Server(checker=self.checker, max_login_checks=4, report_only_limits=only)
+        first, second = self.flood(2)
+        self.server.clock.advance(40)
+        for client in (first, second):
+            self.checker.answer(b"mallory")
+            self.assertIn(b"a OK", client.read())
+        reported = {(event.limit, event.action) for event in self.server.events_of(LimitTriggered)}
+        self.assertEqual(reported, {(limit, "none") for limit in only})
+
     def test_late_failure_is_not_an_error(self) -> None:
         """A checker that fails after its time causes no unhandled error."""
         self.flood(1)

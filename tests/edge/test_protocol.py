@@ -119,6 +119,28 @@ class PendingCommandTests(SynchronousTestCase):
         )
         self.assertEqual(len(server.events_of(events.LimitTriggered)), 1)
 
+    def test_report_only_limit_ends_no_connection(self) -> None:
+        """A limit that would end the connection with BYE does not if it is report-only; it is reported once."""
+        only = frozenset({"max_login_failures", "preauth_line_length", "preauth_seconds"})
+        server = Server(report_only_limits=only)
+        client = server.connect()
+        for _ in range(5):
+            self.assertIn(b"a NO", client(b"a LOGIN alice wrong"))
+        self.assertIn(b"b BAD", client(b"b NOOP " + b"x" * 9000))
+        server.clock.advance(60)
+        self.assertIn(b"c OK", client(b"c NOOP"))
+        reported = [
+            (event.limit, event.action) for event in server.events_of(events.LimitTriggered)
+        ]
+        self.assertEqual(
+            reported,
+            [
+                ("max_login_failures", "none"),
+                ("preauth_line_length", "none"),
+                ("preauth_seconds", "none"),
+            ],
+        )
+
     def test_report_only_literal(self) -> None:
         """In report-only mode a huge literal before login is skipped, not stored."""
         server = Server(report_only=True)

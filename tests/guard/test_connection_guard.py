@@ -379,3 +379,29 @@ class SuspendedInputTests(SynchronousTestCase):
         guard = ConnectionGuard(Limits())
         guard.admit(RawCommand(b"a", b"AUTHENTICATE", (), 20, BadCommand("no")))
         self.assertFalse(guard.input_paused)
+
+
+class ReportOnlyLimitTests(SynchronousTestCase):
+    """One limit can be report-only while the others are enforced."""
+
+    def test_other_limits_are_enforced(self) -> None:
+        """With a report-only backlog, a flood is reset when it reaches the limit on commands."""
+        guard = ConnectionGuard(
+            Limits(backlog=2, preauth_commands=4, report_only_limits=frozenset({"backlog"}))
+        )
+        verdicts = [guard.admit(command()) for _ in range(6)]
+        self.assertEqual(verdicts[:2], [Accepted(), Accepted()])
+        self.assertEqual(verdicts[2:4], [Reset("backlog", 2, 3), Reset("backlog", 2, 4)])
+        self.assertEqual(verdicts[4:], [Reset("preauth_commands", 4, 5)] * 2)
+
+    def test_report_only_limit_is_not_enforced(self) -> None:
+        """A flood that exceeds only a report-only limit is reported, and its commands are executed."""
+        guard = ConnectionGuard(
+            Limits(preauth_commands=1, report_only_limits=frozenset({"preauth_commands"}))
+        )
+        guard.admit(command())
+        self.assertEqual(guard.admit(command()), Reset("preauth_commands", 1, 2))
+        self.assertEqual(guard.pending, 2)
+        for _ in range(98):
+            guard.admit(command())
+        self.assertEqual(guard.admit(command()), Reset("backlog", 100, 101))
