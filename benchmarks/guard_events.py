@@ -124,6 +124,39 @@ def _readable_or_ended(model: GuardModel) -> bool:
     return not model.input_paused or model.end is not None
 
 
+def _begins(model: GuardModel) -> bool:
+    return not model.input_paused and not model.incomplete
+
+
+def _continues(model: GuardModel) -> bool:
+    return not model.input_paused and model.incomplete
+
+
+def _readable_before_login(model: GuardModel) -> bool:
+    return not model.input_paused and not model.authenticated
+
+
+def _readable_after_login(model: GuardModel) -> bool:
+    return not model.input_paused and model.authenticated
+
+
+# What is decided about an event without regard to the state need not be tried in all states.
+_COMMAND_CONDITIONS = {
+    "plain": _readable_or_ended,
+    "nested-suspending": _readable_before_login,
+    "rejected": _continues,
+    "rejected-suspending": _begins,
+}
+_LITERAL_CONDITIONS = {
+    "literal": _readable_or_ended,
+    "literal too large before login": _readable_before_login,
+    "pushed literal too large": _readable_before_login,
+    "literal too large": _readable_after_login,
+    "literal of no command": _begins,
+    "literal above the total": _continues,
+}
+
+
 def _running(model: GuardModel) -> bool:
     return model.running is not None
 
@@ -138,10 +171,10 @@ def client_events(settings: Settings) -> Iterator[Event]:
         model_step = methodcaller("bytes_received", count)
         yield Event(f"{count} bytes", possible, partial(_bytes, count=count), model_step)
     for name, kind in COMMANDS.items():
-        possible = _readable_or_ended if kind is PLAIN else _readable
+        possible = _COMMAND_CONDITIONS.get(name, _readable)
         yield Event(name, possible, partial(line, event=kind), methodcaller("line", kind))
     for name, literal in announcements(settings.size).items():
-        possible = _readable_or_ended if name == "literal" else _readable
+        possible = _LITERAL_CONDITIONS.get(name, _readable)
         model_step = methodcaller("announce", literal)
         yield Event(name, possible, partial(line, event=literal), model_step)
     yield Event(

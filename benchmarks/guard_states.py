@@ -26,11 +26,13 @@ from itertools import product
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from benchmarks.guard_events import Guard, canonical, client_events, outcome, server_events
+from benchmarks.guard_events import Event, Guard, canonical, client_events, outcome, server_events
 from benchmarks.guard_model import ALIKE, SIZES, GuardModel, Kind, Literal, Settings
 from imapshield.guard.connection_guard import ConnectionGuard
 
 COUNTER_BITS = 32  # of a state's number, for the number of its counters
+
+OBSERVABLE = attrgetter("pending", "input_paused", "busy", "authenticated", "line_expected")
 
 
 class Result(NamedTuple):
@@ -83,7 +85,8 @@ class Attributes:
         self.names = [name for name in names if name not in counters] + counters
         self.split = len(names) - len(counters)
         self.caps = [caps.get(name, sys.maxsize) for name in counters]
-        self.get = attrgetter(*self.names)
+        self.end = len(names)
+        self.constants = {name: getattr(value, name) for name in constant}
         self.deques = sum(type(getattr(value, name)) is deque for name in names)
 
     def capped(self, counters: Sequence[int], ended: bool) -> list[int]:
@@ -140,12 +143,19 @@ class Search:
         self._capped: dict[tuple[int, ...], int] = {}
         self._control_list: list[tuple[object, ...]] = []
         self._counter_list: list[tuple[int, ...]] = []
+        self._possible: dict[int, list[Event]] = {}  # no counter makes an event possible
         self._seen: set[int] = set()
         self._parents: dict[int, tuple[int, str]] | None = {} if trace else None
         self.transitions = 0
 
     def run(self) -> Result:
         """Search until every state is searched, a violation is found, or there are too many states."""
+        for attributes, value in (
+            (self._guard_attributes, self.guard),
+            (self._model_attributes, self.model),
+        ):
+            values = {name: getattr(value, name) for name in attributes.names}
+            value.__dict__ = values | attributes.constants
         first = self._key()
         self._seen.add(first)
         current, following = array("Q", [first]), array("Q")
@@ -164,12 +174,15 @@ class Search:
     def _expand(self, key: int, following: "array[int]") -> str | None:
         guard, model, seen = self.guard, self.model, self._seen
         state = self._decode(key)
-        self._restore(state)
-        possible = [event for event in self._events if event.possible(model)]
+        possible = self._possible.get(key >> COUNTER_BITS)
+        if possible is None:
+            self._restore(state)
+            possible = [event for event in self._events if event.possible(model)]
+            self._possible[key >> COUNTER_BITS] = possible
+        self.transitions += len(possible)
         for event in possible:
             self._restore(state)
             Literal.closed = model.closed = 0
-            self.transitions += 1
             real, expected = event.real(guard), event.model(model)
             if real != expected:
                 return self._found(f"{event.name}: {real} instead of {expected}", key, event.name)
@@ -200,13 +213,18 @@ class Search:
     def _key(self) -> int:
         """Return the number of the state that the guard and the model are in."""
         guard, model = self._guard_attributes, self._model_attributes
-        real, expected = guard.get(self.guard), model.get(self.model)
+        real = tuple(self.guard.__dict__.values())  # `_restore` has put them into this order
+        expected = tuple(self.model.__dict__.values())
         deques, split = guard.deques, guard.split
         control = (*map(tuple, real[:deques]), *real[deques:split], *expected[: model.split])
         high = self._controls.get(control)
         if high is None:
             high = self._new_control(control)
-        counters = self.model.end is None, real[split:], expected[model.split :]
+        counters = (
+            self.model.end is None,
+            real[split : guard.end],
+            expected[model.split : model.end],
+        )
         low = self._counters.get(counters)
         if low is None:
             low = self._new_counters(*counters)
@@ -237,31 +255,26 @@ class Search:
         counters = self._counter_list[key & (1 << COUNTER_BITS) - 1]
         guard, model = self._guard_attributes, self._model_attributes
         values = control[: guard.split] + counters[: len(guard.caps)]
+        expected = control[guard.split :] + counters[len(guard.caps) :]
         return State(
-            dict(zip(guard.names, values, strict=True)),
+            dict(zip(guard.names, values, strict=True)) | guard.constants,
             [(guard.names[n], control[n]) for n in range(guard.deques)],
-            dict(
-                zip(
-                    model.names,
-                    control[guard.split :] + counters[len(guard.caps) :],
-                    strict=True,
-                )
-            ),
+            dict(zip(model.names, expected, strict=True)) | model.constants,
         )
 
     def _restore(self, state: "State") -> None:
-        self.guard.__dict__.update(state.guard)
+        attributes = state.guard.copy()
         for name, commands in state.backlogs:
-            setattr(self.guard, name, deque(commands))
-        self.model.__dict__.update(state.model)
+            attributes[name] = deque(commands)
+        self.guard.__dict__ = attributes
+        self.model.__dict__ = state.model.copy()
 
     def _invariants(self) -> str | None:
         """Check what holds in every state, and return what does not."""
         guard, model = self.guard, self.model
-        for name in ("pending", "input_paused", "busy", "authenticated", "line_expected"):
-            real, expected = getattr(guard, name), getattr(model, name)
-            if real != expected:
-                return f"{name} is {real} instead of {expected}"
+        real, expected = OBSERVABLE(guard), OBSERVABLE(model)
+        if real != expected:
+            return f"pending, input_paused, busy, authenticated, line_expected: {real} {expected}"
         if guard.backlog_full() != model.backlog_full():
             return f"backlog_full() is {guard.backlog_full()}"
         for in_literal in (False, True):
