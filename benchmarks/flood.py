@@ -1,276 +1,220 @@
-"""Measures what a flood of NOOPs does to a server, and to a user who reads mail meanwhile.
+"""Floods servers with every kind of attack, and measures what it does to them and to two honest users.
 
-`flood` is the interface for tests; the command line is for people:
+    python -m benchmarks.flood --servers dovecot,imapshield --save results
+    python -m benchmarks.flood --servers imapshield --attacks idle,password --connections 50 --seconds 3
+    python -m benchmarks.flood --port 143 --user alice --password secret --pid PID
 
-    python -m benchmarks.flood --server imapshield
-    python -m benchmarks.flood --port 143 --user alice --password secret --pid PID --read
-
-The attackers, on addresses of their own, are in `benchmarks.flood_attackers`. The victim logs in, selects and
-fetches, again and again.
+`benchmarks.flood_attacks` has the attacks, and `flood_measure.measure` is the interface for tests.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import shlex
-import shutil
 import signal
-import statistics
 import sys
-import tempfile
-import threading
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks import corpus, peers
-from benchmarks.client import Client, ServerError
-from benchmarks.flood_attackers import (
-    CONNECTIONS,
-    CONNECTS_PER_SECOND,
-    FRAMES_PER_SECOND,
-    SOURCES,
-    Attacker,
-    Plan,
-    Tally,
+from benchmarks.client import ServerError
+from benchmarks.flood_attacks import ATTACKS
+from benchmarks.flood_chart import chart
+from benchmarks.flood_measure import (
+    Flood,
+    Scale,
+    Target,
+    calm_down,
+    measure,
+    missing_capability,
 )
-from benchmarks.processes import cpu, resident
-from benchmarks.report import time_text
+from benchmarks.flood_report import Run, missed_goals, progress, tables
+from benchmarks.flood_servers import NAMES, Files, prepared, serve
+from benchmarks.flood_swarm import SOURCES
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Seconds for one visit: connect, LOGIN, SELECT, FETCH and LOGOUT. Failed visits are included."""
-
-    samples: int
-    failures: int
-    median: float
-    p99: float
-    worst: float
-
-    @classmethod
-    def of(cls, times: Sequence[float], failures: int) -> Latency:
-        """Summarize the durations of visits; without any, the latency is infinite."""
-        ordered = sorted(times) or [float("inf")]
-        p99 = ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
-        return cls(len(times), failures, statistics.median(ordered), p99, ordered[-1])
+def processors() -> tuple[int, int] | None:
+    """Return the processor for servers, and the one for attackers and victims; None if there is only one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return (allowed[0], allowed[-1]) if len(allowed) > 1 else None
 
 
-@dataclass(frozen=True, slots=True)
-class FloodResult:
-    """The victim's latency before, during and after; the server's resident bytes; its CPU, in cores."""
-
-    quiet: Latency
-    during: Latency
-    after: Latency
-    rss_before: int
-    rss_peak: int
-    rss_after: int
-    cores: float
-    attackers: Tally
+@contextmanager
+def pinned(processor: int | None) -> Iterator[None]:
+    """Start processes on one processor during the `with` statement."""
+    before = os.sched_getaffinity(0)
+    if processor is not None:
+        os.sched_setaffinity(0, {processor})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
-def flood(
-    host: str,
-    port: int,
-    *,
-    user: str,
-    password: str,
-    pid: int | None = None,
-    sources: Sequence[str] = SOURCES,
-    seconds: float = 10,
-    quiet_seconds: float = 3,
-    reading: bool = False,
-    connections: int = CONNECTIONS,
-    frames_per_second: float = FRAMES_PER_SECOND,
-    connects_per_second: float = CONNECTS_PER_SECOND,
-) -> FloodResult:
-    """Flood a server, with a victim that reads mail before, during and after.
+def attack_external(
+    target: Target, attacks: Sequence[str], scales: Sequence[Scale], run: Run
+) -> None:
+    """Flood a server that somebody else has started, with one attack after another."""
+    for attack in attacks:
+        for scale in scales:
+            if reason := missing_capability(target, attack):
+                run.add(Flood(target.name, attack, scale.connections, skipped=reason))
+            else:
+                run.add(measure(target, attack, scale).finish())
+            print(progress(run.floods[-1]), flush=True)
 
-    Args:
-        host: the server's address.
-        port: the server's port.
-        user: the victim's name.
-        password: the victim's password.
-        pid: the server's first process; without it, memory and CPU are reported as 0.
-        sources: the addresses of the attackers, one for each.
-        seconds: the duration of the flood.
-        quiet_seconds: for how long the victim visits before the flood.
-        reading: whether attackers read the responses.
-        connections: how many connections each attacker has at once.
-        frames_per_second: the limit of frames that each attacker sends.
-        connects_per_second: the limit of connections that each attacker opens.
 
-    Raises:
-        ServerError, OSError: the victim could not log in before the flood.
+def attack_in_turn(
+    servers: Sequence[str],
+    attacks: Sequence[str],
+    scales: Sequence[Scale],
+    files: Files,
+    options: Sequence[str],
+    run: Run,
+    server_processor: int | None,
+) -> None:
+    """Flood the servers in turn, one row of the table after another.
+
+    A server waits for its last reading of memory while the next one is under attack, unless it is busy.
     """
-    victim = _Victim(host, port, user, password)
-    victim.visit(timeout=10)
-    quiet = victim.visit_for(quiet_seconds)
-    plan = Plan(
-        host=host,
-        port=port,
-        seconds=seconds,
-        connections=connections,
-        frames_per_second=frames_per_second,
-        connects_per_second=connects_per_second,
-        reading=reading,
-    )
-    with _MemoryMonitor(pid) as memory:
-        attackers = [Attacker(plan, source) for source in sources]
+    for attack in attacks:
+        for scale in scales:
+            with ThreadPoolExecutor(len(servers)) as pool:
+                waiting = [
+                    _attack_new(server, attack, scale, files, options, run, server_processor, pool)
+                    for server in servers
+                ]
+                for future in waiting:
+                    run.add(future.result())
+                    print(progress(run.floods[-1]), flush=True)
+
+
+def _attack_new(
+    server: str,
+    attack: str,
+    scale: Scale,
+    files: Files,
+    options: Sequence[str],
+    run: Run,
+    processor: int | None,
+    pool: ThreadPoolExecutor,
+) -> Future[Flood]:
+    """Start a server and flood it; the future waits until its memory is released, and stops it."""
+    with ExitStack() as stack:
+        extra = options if server.startswith("imapshield") else ()
         try:
-            for attacker in attackers:
-                attacker.start()
-            cpu_before, started = cpu(pid) if pid else 0.0, time.monotonic()
-            during = victim.visit_for(seconds)
-            cpu_used = (cpu(pid) if pid else 0.0) - cpu_before
-            cores = cpu_used / (time.monotonic() - started)
-            tally = Tally()
-            for attacker in attackers:
-                tally.add(attacker.result())
-        finally:
-            for attacker in attackers:
-                attacker.stop()
-        after = victim.visit_for(min(2.0, quiet_seconds))
-    return FloodResult(quiet, during, after, memory.first, memory.peak, memory.read(), cores, tally)
+            with pinned(processor):
+                target = stack.enter_context(
+                    serve(server, files, hashes=ATTACKS[attack].hashes, options=extra)
+                )
+            run.versions[server] = target.version
+            if reason := missing_capability(target, attack):
+                raise ServerError(reason)
+            measurement = measure(target, attack, scale)
+        except (ServerError, OSError, RuntimeError) as error:
+            skipped = Flood(server, attack, scale.connections, skipped=str(error))
+            return pool.submit(lambda: skipped)
+        first, last = scale.released_after[0], scale.released_after[-1]
+        measurement.wait_and_read(first)
+        assert target.pid is not None
+        calm_down(target.pid, last - first)
+        rest = stack.pop_all()
+
+    def finish() -> Flood:
+        with rest:
+            return measurement.finish()
+
+    return pool.submit(finish)
 
 
-@dataclass(frozen=True, slots=True)
-class _Victim:
-    host: str
-    port: int
-    user: str
-    password: str
-
-    def visit(self, timeout: float) -> None:
-        with Client(self.host, self.port, timeout=timeout) as client:
-            client.login(self.user, self.password)
-            count = client.select()
-            if count:
-                response = client.command(f"FETCH {max(1, count - 9)}:* (FLAGS ENVELOPE)")
-                if len(response.fetched(b"ENVELOPE (")) != min(10, count):
-                    raise ServerError("envelopes are missing")
-            client.logout()
-
-    def visit_for(self, seconds: float, pause: float = 0.01, timeout: float = 5) -> Latency:
-        times, failures = [], 0
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            started = time.perf_counter()
-            try:
-                self.visit(timeout)
-            except (ServerError, OSError):
-                failures += 1
-            times.append(time.perf_counter() - started)
-            time.sleep(pause)
-        return Latency.of(times, failures)
-
-
-@dataclass
-class _MemoryMonitor:
-    """Reads the server's resident memory four times a second."""
-
-    pid: int | None
-    first: int = 0
-    peak: int = 0
-    _done: threading.Event = field(default_factory=threading.Event)
-
-    def read(self) -> int:
-        return resident(self.pid) if self.pid else 0
-
-    def __enter__(self) -> _MemoryMonitor:
-        self.first = self.peak = self.read()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.25):
-            self.peak = max(self.peak, self.read())
-
-
-def describe(result: FloodResult) -> str:
-    """Format a result as a table."""
-    lines = ["victim     visits  failed     median        p99      worst"]
-    for name in ("quiet", "during", "after"):
-        latency: Latency = getattr(result, name)
-        times = "".join(
-            f"{time_text(value):>11}" for value in (latency.median, latency.p99, latency.worst)
-        )
-        lines.append(f"{name:9}{latency.samples:8}{latency.failures:8}{times}")
-    rss = (result.rss_before, result.rss_peak, result.rss_after)
-    lines.append(
-        "server     RSS before, peak, after: " + ", ".join(f"{size / 1e6:.1f} MB" for size in rss)
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="flood", description="Flood servers with attacks.")
+    parser.add_argument("--servers", help=f"start these, and stop them: {', '.join(NAMES)}")
+    parser.add_argument("--host", default="127.0.0.1", help="of a server that is running")
+    parser.add_argument("--port", type=int, help="of a server that is running")
+    parser.add_argument("--user", default="", help="a victim's name")
+    parser.add_argument("--password", default="", help="of the victim and of the attackers")
+    parser.add_argument("--attackers", default="", help="names of the attackers' accounts")
+    parser.add_argument("--pid", type=int, help="process id of the server")
+    parser.add_argument("--attacks", help=f"only these: {', '.join(ATTACKS)}")
+    parser.add_argument("--connections", default="50,1000", help="default 50,1000")
+    parser.add_argument("--seconds", type=float, default=8, help="duration of each attack")
+    parser.add_argument("--quiet-seconds", type=float, default=3)
+    parser.add_argument(
+        "--released-after", default="5,30", help="seconds after which memory is read; default 5,30"
     )
-    lines.append(f"           CPU during the flood: {result.cores:.2f} cores")
-    tally = result.attackers
-    lines.append(
-        f"attackers  {tally.connections} connections: {tally.resets} reset, {tally.closed} closed,"
-        f" {tally.stalled} stalled, {tally.refused} refused; sent {tally.bytes_sent / 1e6:.1f} MB,"
-        f" read {tally.bytes_received / 1e6:.1f} MB"
+    parser.add_argument("--sources", default=",".join(SOURCES), help="addresses of the attackers")
+    parser.add_argument("--imapshield-options", default="", help="more options for imapshield")
+    parser.add_argument("--save", type=Path, metavar="DIR", help="for JSON, tables and charts")
+    options = parser.parse_args()
+    if bool(options.servers) == bool(options.port):
+        parser.error("give either --servers or --port")
+    unknown = set(_words(options.servers)) - set(NAMES) | set(_words(options.attacks)) - set(
+        ATTACKS
     )
-    return "\n".join(lines)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    return options
+
+
+def _words(text: str | None) -> list[str]:
+    return text.split(",") if text else []
 
 
 def main() -> int:
-    """Flood the server of the command line; return 1 if the victim's visits failed afterwards."""
-    parser = argparse.ArgumentParser(prog="flood", description="Flood a server with NOOPs.")
-    parser.add_argument(
-        "--server", choices=peers.NAMES, help="start this server, and stop it afterwards"
-    )
-    parser.add_argument(
-        "--imapshield-options", default="", help="more options for its command line"
-    )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int)
-    parser.add_argument("--user", default=peers.USER)
-    parser.add_argument("--password", default=peers.PASSWORD)
-    parser.add_argument("--pid", type=int, help="process id of the server")
-    parser.add_argument("--sources", default=",".join(SOURCES))
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--read", action="store_true", help="attackers read the responses")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
-    if bool(options.server) == bool(options.port):
-        parser.error("give either --server or --port")
+    """Flood the servers of the command line; return 1 if a row could not be measured."""
+    options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-
-    def attack(host: str, port: int, pid: int | None) -> FloodResult:
-        return flood(
-            host,
-            port,
-            user=options.user,
-            password=options.password,
-            pid=pid,
-            sources=options.sources.split(","),
+    chosen = processors()
+    scales = [
+        Scale(
             seconds=options.seconds,
-            reading=options.read,
+            quiet_seconds=options.quiet_seconds,
+            connections=int(count),
+            sources=_words(options.sources),
+            processor=chosen[1] if chosen else None,
+            released_after=[int(seconds) for seconds in _words(options.released_after)],
         )
+        for count in _words(options.connections)
+    ]
+    attacks = _words(options.attacks) or list(ATTACKS)
+    run = Run.begin(shlex.join(["python", "-m", "benchmarks.flood", *sys.argv[1:]]), chosen)
+    try:
+        if options.servers:
+            servers = _words(options.servers)
+            with prepared(servers) as files:
+                extra = shlex.split(options.imapshield_options)
+                attack_in_turn(
+                    servers, attacks, scales, files, extra, run, chosen[0] if chosen else None
+                )
+        else:
+            target = Target(
+                name=f"{options.host}:{options.port}",
+                host=options.host,
+                port=options.port,
+                pid=options.pid,
+                victims={"newcomer": options.user, "resident": options.user},
+                attackers=_words(options.attackers),
+                password=options.password,
+            )
+            attack_external(target, attacks, scales, run)
+    finally:
+        report(run, options.save)
+    return 0
 
-    if options.server:
-        root = Path(tempfile.mkdtemp(prefix="flood-"))
-        root.chmod(0o755)
-        try:
-            corpus.write_maildir(root / peers.USER, 200)
-            peers.change_owner(root)
-            extra = shlex.split(options.imapshield_options)
-            with peers.start(options.server, root, extra) as peer:
-                print(f"{peer.name} {peer.version}, {options.seconds:g} s")
-                result = attack(peer.host, peer.port, peer.pid)
-        finally:
-            shutil.rmtree(root, ignore_errors=True)
-    else:
-        result = attack(options.host, options.port, options.pid)
-    print(describe(result))
-    if options.json:
-        options.json.write_text(json.dumps(asdict(result), indent=1) + "\n")
-    return 1 if result.after.failures else 0
+
+def report(run: Run, folder: Path | None) -> None:
+    """Print the tables, and save them with the charts."""
+    text = "\n".join([*tables(run), *missed_goals(run)])
+    print(text)
+    if folder and run.floods:
+        folder.mkdir(parents=True, exist_ok=True)
+        run.save(folder / "floods.json")
+        (folder / "floods.txt").write_text(text + "\n")
+        for count in sorted({flood.connections for flood in run.floods}):
+            (folder / f"floods-{count}.svg").write_text(chart(run, count))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,10 @@ process id.
 
 from __future__ import annotations
 
+import base64
 import grp
+import hashlib
+import importlib.metadata
 import os
 import pwd
 import shutil
@@ -17,12 +20,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.processes import process_tree
+from benchmarks.processes import process_tree, started
 
 HOST = "127.0.0.1"
 USER, PASSWORD = "alice", "secret"
@@ -36,7 +39,6 @@ listen = {host}
 base_dir = {state}/run
 state_dir = {state}/state
 log_path = {state}/log
-ssl = no
 disable_plaintext_auth = no
 auth_mechanisms = plain login
 default_process_limit = 5000
@@ -53,6 +55,7 @@ passdb {{
   driver = static
   args = password={password}
 }}
+{tls}
 userdb {{
   driver = static
   args = uid={uid} gid={gid} home={root}/%u
@@ -78,8 +81,28 @@ service anvil {{
 """
 
 
-# From (state folder, mail root, port, options) to (command line, version).
-_Command = Callable[[Path, Path, int, Sequence[str]], tuple[Sequence[str], str]]
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to serve the mail.
+
+    Attributes:
+        options: more options for the command line of imapshield.
+        configuration: more lines for the configuration of Dovecot.
+        users: who may log in, all with `PASSWORD`.
+        stored: how servers store the password: plain, or an argon2id hash. pymap always has a hash of its
+            own kind, and stock Twisted none.
+        certificate: a PEM file with a certificate and its key; without it there is no TLS.
+    """
+
+    options: Sequence[str] = ()
+    configuration: str = ""
+    users: Sequence[str] = (USER,)
+    stored: str = PASSWORD
+    certificate: Path | None = None
+
+
+# From (state folder, mail root, port, settings) to (command line, version).
+_Command = Callable[[Path, Path, int, Settings], tuple[Sequence[str], str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +147,19 @@ def change_owner(path: Path) -> None:
 def start(
     name: str, root: Path, options: Sequence[str] = (), configuration: str = ""
 ) -> Iterator[Peer]:
+    """Start a server for one user, as `start_with` does."""
+    with start_with(name, root, Settings(options, configuration)) as peer:
+        yield peer
+
+
+@contextmanager
+def start_with(name: str, root: Path, settings: Settings) -> Iterator[Peer]:
     """Start a server, and stop it and its children at the end of the `with` statement.
 
     Args:
         name: one of `NAMES`.
         root: the folder of the Maildirs.
-        options: more options for the command line of imapshield.
-        configuration: more lines for the configuration of Dovecot.
+        settings: how to serve them.
 
     Raises:
         RuntimeError: the server did not start. The text is its output.
@@ -139,9 +168,9 @@ def start(
     state = Path(tempfile.mkdtemp(prefix=f"bench-{name}-"))
     state.chmod(0o755)  # for Dovecot's processes of other users
     log = state / "output"
-    (state / "more.conf").write_text(configuration)
+    (state / "more.conf").write_text(settings.configuration)
     try:
-        command, version = _COMMANDS[name](state, root, port, options)
+        command, version = _COMMANDS[name](state, root, port, settings)
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
@@ -167,7 +196,7 @@ def start(
 
 
 def _dovecot(
-    state: Path, root: Path, port: int, _: Sequence[str], reuse: bool = False
+    state: Path, root: Path, port: int, settings: Settings, reuse: bool = False
 ) -> tuple[Sequence[str], str]:
     program = shutil.which("dovecot", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if program is None:
@@ -175,6 +204,9 @@ def _dovecot(
     uid, gid = mail_owner()
     own_user = pwd.getpwuid(os.getuid()).pw_name
     as_root = os.getuid() == 0
+    hashed = settings.stored.startswith("$argon2id$")
+    file = settings.certificate
+    tls = f"ssl = yes\nssl_cert = <{file}\nssl_key = <{file}" if file else "ssl = no"
     configuration = state / "dovecot.conf"
     configuration.write_text(
         _DOVECOT.format(
@@ -182,7 +214,8 @@ def _dovecot(
             port=port,
             state=state,
             root=root,
-            password=PASSWORD,
+            password=f"{{ARGON2ID}}{settings.stored}" if hashed else settings.stored,
+            tls=tls,
             uid=uid,
             gid=gid,
             internal="dovecot" if as_root else own_user,
@@ -198,7 +231,7 @@ def _dovecot(
 
 
 def _imapshield(
-    _: Path, root: Path, port: int, options: Sequence[str], twistd: Path | None = None
+    state: Path, root: Path, port: int, settings: Settings, twistd: Path | None = None
 ) -> tuple[Sequence[str], str]:
     own = Path(sys.executable).with_name("twistd")
     program = twistd or own
@@ -208,11 +241,49 @@ def _imapshield(
     path = f"PYTHONPATH={REPOSITORY if twistd is None else ''}"
     command = ["env", path, str(program), "--nodaemon", "--pidfile=", "imapshield"]
     command += ["--listen", f"tcp:{port}:interface={HOST}", "--mail-root", str(root)]
-    command += ["--auth", f"memory:{USER}:{PASSWORD}", *options]
+    if settings.stored == PASSWORD:
+        auth = "memory:" + ":".join(f"{user}:{PASSWORD}" for user in settings.users)
+    else:
+        auth = f"file:{state}/passwords"
+        lines = (f"{user}:{settings.stored}\n" for user in settings.users)
+        (state / "passwords").write_text("".join(lines))
+    command += ["--auth", auth, *settings.options]
+    if settings.certificate:
+        command += ["--certificate", str(settings.certificate)]
     checkout = REPOSITORY if twistd is None else twistd.resolve().parent
     describe = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
     version = subprocess.run(describe, capture_output=True, text=True, check=False)
     return command, version.stdout.strip() or "unversioned"
+
+
+def _pymap(_: Path, root: Path, port: int, settings: Settings) -> tuple[Sequence[str], str]:
+    program = shutil.which("pymap")
+    if program is None:
+        raise RuntimeError("pymap not found: pip install pymap, and put it on PATH")
+    # Its own kind of hash: with about the cost of argon2id, or with hardly any.
+    rounds = 1000 if settings.stored == PASSWORD else 200_000
+    salt = os.urandom(16)
+    digest = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), salt, rounds)
+    texts = (base64.b64encode(value).decode() for value in (salt, digest))
+    stored = f"$pbkdf2-sha256${rounds}${'$'.join(texts)}"
+    files = {
+        "passwd": "".join(f"{user}:x::::{user}:\r\n" for user in settings.users),
+        "shadow": "".join(f"{user}:{stored}:::::::\r\n" for user in settings.users),
+    }
+    for name, text in files.items():
+        (root / f"pymap-etc-{name}").write_text(text, newline="")
+    command = [program, "--host", HOST, "--port", str(port)]
+    if settings.certificate:
+        command += ["--cert", str(settings.certificate), "--key", str(settings.certificate)]
+    else:
+        command.append("--no-tls")
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    return [*command, "maildir", str(root)], version.stdout.split()[-1]
+
+
+def _twisted(_: Path, root: Path, port: int, __: Settings) -> tuple[Sequence[str], str]:
+    command = ["env", f"PYTHONPATH={REPOSITORY}", sys.executable, "-m", "benchmarks.stock_twisted"]
+    return [*command, str(port), str(root), PASSWORD], importlib.metadata.version("twisted")
 
 
 def add_imapshield(name: str, twistd: Path) -> None:
@@ -230,6 +301,8 @@ _COMMANDS: dict[str, _Command] = {
     # The high-performance mode of its manual: a process serves one session after another.
     "dovecot-reuse": partial(_dovecot, reuse=True),
     "imapshield": _imapshield,
+    "pymap": _pymap,
+    "twisted": _twisted,
 }
 NAMES = tuple(_COMMANDS)
 
@@ -248,16 +321,18 @@ def _wait_for_greeting(process: subprocess.Popen[bytes], port: int, timeout: flo
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Send TERM to the first process, and KILL to all its processes that are left after 10 seconds."""
+    """Send TERM to the first process, and KILL to all its processes that are left after it, or after 10 seconds.
+
+    Processes of Dovecot outlive their parent while they are busy with a command.
+    """
     if process.poll() is not None:
         return
+    tree = {pid: started(pid) for pid in process_tree(process.pid)}
     process.terminate()
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(10)
-    except subprocess.TimeoutExpired:
-        for pid in process_tree(process.pid):
-            try:
+    for pid, ticks in tree.items():
+        if ticks and started(pid) == ticks:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        process.wait(10)
+    process.wait(10)

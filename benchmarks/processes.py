@@ -40,6 +40,12 @@ def process_tree(root: int) -> list[int]:
     return found
 
 
+def started(pid: int) -> int:
+    """Return when a process started, in ticks; 0 if it has ended. A number that is used again has another value."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else 0
+
+
 def cpu(root: int) -> float:
     """Return the seconds of CPU that `root` and its descendants have used, including ended processes.
 
@@ -54,6 +60,11 @@ def cpu(root: int) -> float:
             # Threads that have ended are counted in the ticks only.
             total += max(own * _TICK, _scheduled(pid)) + ended * _TICK
     return total
+
+
+def run_delay(root: int) -> float:
+    """Return the seconds that the living threads of `root` and its descendants have waited for a processor."""
+    return sum(_scheduled(pid, 1) for pid in process_tree(root))
 
 
 def settled_cpu(root: int, timeout: float = 0.5) -> float:
@@ -104,11 +115,11 @@ def _stat(pid: int) -> list[str]:
     return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
-def _scheduled(pid: int) -> float:
-    """Return the seconds on a CPU of all living threads."""
+def _scheduled(pid: int, column: int = 0) -> float:
+    """Return the seconds on a CPU of all living threads; with column 1, those of waiting for one."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except FileNotFoundError:
         return 0.0
     times = (_read(f"/proc/{pid}/task/{thread}/schedstat").split() for thread in threads)
-    return sum(int(fields[0]) for fields in times if fields) / 1e9
+    return sum(int(fields[column]) for fields in times if fields) / 1e9
