@@ -115,20 +115,28 @@ class Columns:
         i = bisect_left(self.uids, uid)
         return i if i < len(self.uids) and self.uids[i] == uid else None
 
+    def _row_from(self, first: int, uid: int) -> int | None:
+        """Return what `row` returns; quickly if the message is in row `first`."""
+        if first < len(self.uids) and self.uids[first] == uid:
+            return first
+        return self.row(uid)
+
     def apply(self, delta: Delta) -> Change:
         """Apply `delta`, and return what it changed. A delta that was applied before changes nothing."""
         vanished = self._remove(delta.vanished)
         added, changed = array("I"), array("I")
         last_uid = self.uids[-1] if self.uids else 0
         new_rows: list[MessageRow] = []
+        next_row = 0
         for row in delta.rows:
             if row.uid > last_uid:
                 new_rows.append(row)
                 added.append(row.uid)
                 continue
-            i = self.row(row.uid)
+            i = self._row_from(next_row, row.uid)
             if i is None:  # an older row of a message that another delta expunged
                 continue
+            next_row = i + 1
             if row.size is not None:
                 self.sizes[i] = row.size
             if row.modseq > self.modseqs[i]:

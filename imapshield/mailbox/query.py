@@ -227,11 +227,13 @@ class Query:
     async def _from_store(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
         count = MESSAGE_BODIES_PER_CALL if isinstance(key, search.TextKey) else MESSAGES_PER_CALL
         found: list[int] = []
-        for start in range(0, len(uids), count):
-            stop = start + count
-            result = await self.mailbox.search(uids[start:stop], key)
+        done = 0
+        while done < len(uids):
+            part = uids[done : done + count]
+            result = await self.mailbox.search(part, key)
             found += result.matching
             self.unreadable.update(result.unreadable)
-            if self.pause is not None and stop < len(uids):
-                await self.pause(stop, len(uids))
+            done += len(part) if result.examined is None else max(1, result.examined)
+            if self.pause is not None and done < len(uids):
+                await self.pause(done, len(uids))
         return found

@@ -75,6 +75,7 @@ class StoreAccount:
         self._on_idle = on_idle
         self._store: IStore | None = None
         self._open: dict[int, StoreMailbox] = {}
+        self._opening: dict[int, StoreMailbox] = {}  # opened by the worker, before its caller knows
 
     def acquire(self) -> StoreAccount:
         """Count one more session and return this account. The session calls `close` when it ends."""
@@ -98,6 +99,7 @@ class StoreAccount:
                 store.close()
 
         self._open.clear()
+        self._opening.clear()
         await self._worker.run(close_store)
 
     def add_listener(self, listener: Callable[[values.AccountEvent], None]) -> None:
@@ -236,38 +238,40 @@ class StoreAccount:
         return StoredPart(self, cast("StoreMailbox", mailbox).key, uid, item, size)
 
     async def open(self, name: str, claim_recent: bool) -> tuple[IMailbox, frozenset[int]]:
-        before = dict(self._open)
-        modseqs = {key: mailbox.columns.highestmodseq for key, mailbox in before.items()}
-
         deleted: list[StoreMailbox] = []
 
-        def open_or_sync(store: IStore) -> values.OpenedMailbox | tuple[int, Delta]:
+        def open_or_sync(store: IStore) -> tuple[StoreMailbox, Delta | None]:
             key = store.mailbox_key(name)
-            if key in modseqs:
+            known = self._open.get(key) or self._opening.get(key)
+            if known is not None:
                 try:
-                    return key, store.changes(key, modseqs[key], claim_recent)
+                    return known, store.changes(key, known.columns.highestmodseq, claim_recent)
                 except NoSuchMailbox:  # the store was restored from a backup and uses the key again
-                    deleted.append(before[key])
-            return store.open(name, claim_recent)
+                    deleted.append(known)
+            # The columns are filled here, because that takes the reactor's thread too long. A call that follows finds
+            # the mailbox: if a client with ten connections selects a large mailbox, it is read once.
+            mailbox = StoreMailbox(self, store.open(name, claim_recent))
+            self._opening[mailbox.key] = mailbox
+            return mailbox, None
 
-        opened = await self.run(open_or_sync)
-        for mailbox in deleted:
-            mailbox.mark_deleted()
-        if isinstance(opened, values.OpenedMailbox):
-            found = self._open.get(opened.key)
-            mailbox = found or StoreMailbox(self, opened)
-            if found is None:
-                self._open[opened.key] = mailbox
-                recent = mailbox.columns.apply(opened.delta).recent
-            else:  # Another session opened it during the hop.
-                recent = mailbox.apply_delta(opened.delta, claimed_by_caller=True)
-        else:
-            key, delta = opened
-            # Reinserted at the end, so that the least recently opened mailbox is dropped first. During the hop another
-            # session may have dropped this one, or shut the account down.
-            mailbox = self._open[key] = self._open.pop(key, before[key])
-            mailbox.name = name
+        mailbox, delta = await self.run(open_or_sync)
+        for gone in deleted:
+            gone.mark_deleted()
+        key = mailbox.key
+        if self._opening.get(key) is mailbox:
+            del self._opening[key]
+        recent = mailbox.recent_at_opening
+        if delta is not None:
             recent = mailbox.apply_delta(delta, claimed_by_caller=True)
+        if self._open.get(key) not in (None, mailbox):
+            # Another session has opened it again during the hop, because the account had dropped it meanwhile.
+            current, more = await self.open(name, claim_recent)
+            return current, more | frozenset(recent)
+        # Reinserted at the end, so that the least recently opened mailbox is dropped first. During the hop another
+        # session may have dropped this one, or shut the account down.
+        self._open.pop(key, None)
+        self._open[key] = mailbox
+        mailbox.name = name
         self._drop_unused_mailboxes()
         return mailbox, frozenset(recent)
 

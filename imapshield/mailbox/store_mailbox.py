@@ -51,11 +51,14 @@ class MailboxOwner(Protocol):
 
 @implementer(IMailbox)
 class StoreMailbox:
-    """An open mailbox of a store (`IMailbox`).
+    r"""An open mailbox of a store (`IMailbox`).
 
     Args:
         account: the account that opened it.
-        opened: what the store returned. Its delta is not applied here, because the caller needs the resulting change.
+        opened: what the store returned. The constructor applies its delta, and may run in the worker.
+
+    Attributes:
+        recent_at_opening: the UIDs that are \Recent to the session that has opened the mailbox.
     """
 
     def __init__(self, account: MailboxOwner, opened: values.OpenedMailbox) -> None:
@@ -63,6 +66,7 @@ class StoreMailbox:
         self.uidvalidity = opened.uidvalidity
         self.mailbox_id = opened.mailbox_id
         self.columns = Columns()
+        self.recent_at_opening = self.columns.apply(opened.delta).recent
         self.deleted = False
         self.key = opened.key
         self._account = account
@@ -173,11 +177,14 @@ class StoreMailbox:
         return await self._read(lambda store: store.read(self.key, uid, item, offset, size))
 
     async def load_sizes(self, uids: Sequence[int]) -> Sequence[int]:
-        if not uids:
-            return ()
-        measured = await self._read(lambda store: store.sizes(self.key, uids))
-        self.columns.set_sizes(measured.sizes)
-        return measured.unreadable
+        unreadable: list[int] = []
+        while uids:
+            part = uids
+            measured = await self._read(lambda store: store.sizes(self.key, part))  # noqa: B023
+            self.columns.set_sizes(measured.sizes)
+            unreadable += measured.unreadable
+            uids = () if measured.examined is None else uids[max(1, measured.examined) :]
+        return unreadable
 
     async def store_flags(
         self, uids: Sequence[int], op: bytes, flags: Sequence[bytes], unchanged_since: int | None

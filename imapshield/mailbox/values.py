@@ -157,10 +157,13 @@ class SearchResult(NamedTuple):
     Attributes:
         matching: the UIDs of the messages that match, in ascending order.
         unreadable: the UIDs of the messages that could not be read or decoded. It is unknown whether they match.
+        examined: how many of the given messages were searched, from the first on; None if all were. A store stops
+            early, so that one call does not take long.
     """
 
     matching: list[int]
     unreadable: Sequence[int] = ()
+    examined: int | None = None
 
 
 class SizesResult(NamedTuple):
@@ -169,10 +172,12 @@ class SizesResult(NamedTuple):
     Attributes:
         sizes: (UID, RFC822.SIZE in bytes) of each message that still exists.
         unreadable: the UIDs of the messages that could not be measured.
+        examined: how many of the given messages were measured, from the first on; None if all were.
     """
 
     sizes: list[tuple[int, int]]
     unreadable: Sequence[int] = ()
+    examined: int | None = None
 
 
 class ReplaceResult(NamedTuple):

@@ -42,6 +42,10 @@ is small, and small enough not to read far beyond the budget, which some tens of
 MAX_STRING_SIZE = 256 << 10
 """Bytes of the largest string that is not returned as a `Blob`."""
 
+_READ_DIVISOR = 8
+"""Bytes that are read from files for one byte of the budget. BODYSTRUCTURE has some hundred bytes, and takes as long as
+its message is large."""
+
 _OVERHEAD = 100
 """Bytes of the budget that each message uses besides its values."""
 
@@ -75,6 +79,7 @@ class _FetchChunk:
         names = map(item_name, items)
         self._ids = [None if name is None else cache.item_id(name) for name in names]
         self._new_answers: list[tuple[bytes, int, int]] = []
+        self._octets_read = 0
         self._is_bare_body = len(items) == 1 and _is_whole_message(items[0])
         self.step_size = STEP if None not in self._ids else READ_STEP
         self.uids: list[int] = []
@@ -114,7 +119,8 @@ class _FetchChunk:
                 self.missing.append(uid)
                 continue
             self.uids.append(uid)
-            budget -= _OVERHEAD
+            budget -= _OVERHEAD + self._octets_read // _READ_DIVISOR
+            self._octets_read = 0
             for column, value in zip(self.columns, values, strict=True):
                 column.append(value)
                 budget -= len(value)
@@ -171,6 +177,7 @@ class _FetchChunk:
                 values.append(value)
         finally:
             if reader is not None:
+                self._octets_read += reader.octets_read
                 os.close(reader.fd)
         return values
 

@@ -182,6 +182,11 @@ class MessageReader:
     _head: MessageItems | None = field(default=None, init=False)
     _whole: MessageItems | None = field(default=None, init=False)
 
+    @property
+    def octets_read(self) -> int:
+        """The bytes that were read into memory."""
+        return sum(len(items.data) for items in (self._head, self._whole) if items is not None)
+
     def head(self) -> MessageItems:
         """Return the message with its complete header; the body may be missing."""
         if self._whole is not None:

@@ -5,6 +5,7 @@ normalized form in which they are compared. From then on SQLite compares them, a
 """
 
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -50,6 +51,11 @@ client first searches one of them with HEADER."""
 _SEPARATOR = "\0"
 """Stands before each value of a field: a header may have the field more than once, and a field may be empty."""
 
+MAX_BODY_BYTES = 4 << 20
+MAX_HEADER_BYTES = 1 << 20
+"""Bytes of whole messages, or of headers, that one call reads, besides the last message: some hundredths of a second
+for genuine mail. Other calls of the account run before the next one."""
+
 _OPERATORS = {b"BEFORE": "<", b"ON": "=", b"SINCE": ">="}
 
 
@@ -58,18 +64,29 @@ def search(
 ) -> SearchResult:
     """Find those of `uids` that match; `IStore.search` describes the arguments."""
     search = _Search(account, key, search_key, MessageFiles(account.folder(key)))
-    return SearchResult(search.run(uids), search.unreadable)
+    matching = search.run(uids)
+    if search.stopped_at is None:
+        return SearchResult(matching, search.unreadable)
+    count = bisect_left(uids, search.stopped_at)
+    return SearchResult(
+        matching[: bisect_left(matching, search.stopped_at)], search.unreadable, count
+    )
 
 
 @dataclass(slots=True, eq=False)
 class _Search:
-    """One search for a key in one mailbox. `unreadable` are the messages that could not be read or decoded."""
+    """One search for a key in one mailbox.
+
+    `unreadable` are the messages that could not be read or decoded. `stopped_at` is the first message that was not
+    searched, because enough was read for one call; None if all were searched.
+    """
 
     account: AccountState
     mailbox: int
     key: SearchKey
     files: MessageFiles
     unreadable: list[int] = field(default_factory=list, init=False)
+    stopped_at: int | None = field(default=None, init=False)
 
     def run(self, uids: Sequence[int]) -> list[int]:
         """Return those of `uids` that match."""
@@ -162,15 +179,21 @@ class _Search:
             part: `MessageReader.head` or `MessageReader.whole`.
             answer: called with each message. If it raises, the message is unreadable.
         """
+        left = MAX_BODY_BYTES if part is MessageReader.whole else MAX_HEADER_BYTES
         for row in self._rows(FILE_COLUMNS, uids):
             check_wanted()
             message = MessageFile._make(row)
+            if left <= 0:
+                self.stopped_at = message.uid
+                return
             try:
                 fd = self.files.open(message)
                 if fd is None:
                     continue
                 try:
-                    answered = answer(part(MessageReader(self.files, message, fd)))
+                    read = part(MessageReader(self.files, message, fd))
+                    left -= len(read.data if part is MessageReader.whole else read.header)
+                    answered = answer(read)
                 finally:
                     os.close(fd)
             except Exception as error:

@@ -152,6 +152,18 @@ class QueryTests(SynchronousTestCase):
         self.found(And((TextKey("alpha"), FlagKey(b"\\Seen"))))
         self.assertEqual(searched, [[1, 4]])
 
+    def test_store_may_stop_early(self) -> None:
+        """If the store examines fewer messages than it was given, the search continues with the next one."""
+        asked: list[list[int]] = []
+
+        async def search(uids: Sequence[int], key: SearchKey) -> SearchResult:
+            asked.append(list(uids))
+            return SearchResult([uid for uid in uids[:2] if uid % 2], (), 2)
+
+        self.patch(self.mailbox, "search", search)
+        self.assertEqual(self.found(TextKey("x")), [1, 3])
+        self.assertEqual(asked, [[1, 2, 3, 4], [3, 4]])
+
     def test_text_search_pauses(self) -> None:
         """A text search is made in several calls of the store, with a pause between them."""
         pauses: list[tuple[int, int]] = []

@@ -31,7 +31,7 @@ class StoreAccountTests(SynchronousTestCase):
         reopened = Deferred.fromCoroutine(self.account.open("INBOX", False))
         shut_down = Deferred.fromCoroutine(self.account.shut_down())
         self.worker.step()
-        self.assertIs(self.successResultOf(reopened)[0], mailbox)
+        self.assertEqual(self.successResultOf(reopened)[0].mailbox_id, mailbox.mailbox_id)
         self.worker.step()
         self.successResultOf(shut_down)
 
@@ -56,6 +56,25 @@ class StoreAccountTests(SynchronousTestCase):
             self.worker.step()
             steps += 1
         self.assertEqual((steps, watched), (9000 // MAILBOXES_PER_CALL, names))
+
+    def test_mailbox_that_many_sessions_open_at_once_is_read_once(self) -> None:
+        """Of ten sessions that open a mailbox at the same time, the first reads it, and the others share it."""
+        opens: list[str] = []
+        store: Any = MemoryStore(lambda: NOW)
+        original = store.open
+
+        def spy(name: str, claim: bool) -> OpenedMailbox:
+            opens.append(name)
+            opened: OpenedMailbox = original(name, claim)
+            return opened
+
+        self.patch(store, "open", spy)
+        account = StoreAccount("alice", lambda: store, self.worker)
+        opening = [Deferred.fromCoroutine(account.open("INBOX", False)) for _ in range(10)]
+        for _ in opening:
+            self.worker.step()
+        mailboxes = {self.successResultOf(done)[0] for done in opening}
+        self.assertEqual((opens, len(mailboxes), account._opening), (["INBOX"], 1, {}))
 
     def test_recent_is_not_claimed_by_a_poll(self) -> None:
         r"""Polls of an EXAMINEd mailbox, and QRESYNC, neither report nor give away the \Recent of new messages."""

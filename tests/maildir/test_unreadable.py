@@ -69,7 +69,7 @@ class UnreadableTestCase(DiskTestCase):
             self.assertEqual(self.fetch_all(*items), ([1, 3, 4], [2]), items)
         for search_key in (EnvelopeKey(b"TO", "bob"), HeaderKey(b"Subject", "l"), TextKey("noon")):
             found = self.store.search(self.key, [1, 2, 3, 4], search_key)
-            self.assertEqual(found, ([1, 3, 4], [2]), search_key)
+            self.assertEqual(found[:2], ([1, 3, 4], [2]), search_key)
         self.assertEqual(self.store.status("INBOX").messages, 4)
         self.assertEqual(len(self.warnings), 1, self.warnings)
         self.assertIn(self.path("cur", self.bad), self.warnings[0])
@@ -123,7 +123,7 @@ class UnreadableTests(UnreadableTestCase):
         fetched = self.store.fetch(self.key, [1, 5], [Preview()], BUDGET)
         self.assertEqual((list(fetched.uids), list(fetched.unreadable)), ([1], [5]))
         found = self.store.search(self.key, [1, 2, 5], TextKey("noon"))
-        self.assertEqual(found, ([1, 2], [5]))
+        self.assertEqual(found[:2], ([1, 2], [5]))
         fetched = self.store.fetch(self.key, [5], [ENVELOPE, WHOLE], BUDGET)
         self.assertEqual(list(fetched.uids), [5])
         (warning,) = self.warnings
@@ -138,7 +138,7 @@ class UnreadableTests(UnreadableTestCase):
         self.store.open("INBOX", False)
         self.fail_on_bad_file("pread", READ_ERROR)
         sizes = self.store.sizes(self.key, [4, 5, 6])
-        self.assertEqual(sizes, ([(4, len(MAIL)), (5, len(MAIL))], [6]))
+        self.assertEqual(sizes[:2], ([(4, len(MAIL)), (5, len(MAIL))], [6]))
         size = self.store.status("INBOX").size
         self.assertGreater(size, 6 * len(MAIL))
         self.assertLess(size, 7 * len(MAIL))
