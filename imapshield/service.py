@@ -51,6 +51,7 @@ class ShieldService(Service):
     Args:
         endpoints: pairs of an endpoint's description, for messages, and the endpoint.
         factory: has ``shutdown()``, which sends BYE to all clients and fires when their connections are closed.
+        on_start: called one after another when the process has its final user, before the first connection.
         on_stop: called one after another when all connections are closed; may return Deferreds.
         periodic: called every `SUMMARY_SECONDS` seconds.
         clock: an `IReactorTime`.
@@ -66,6 +67,7 @@ class ShieldService(Service):
     periodic: Callable[[], object]
     clock: Any
     max_connections: int = 0
+    on_start: Sequence[Callable[[], object]] = ()
     on_open_files: Callable[[int | None], object] = lambda _: None
     on_port: Callable[[str, Any], object] = lambda _text, _port: None
     on_listening: Callable[[Sequence[tuple[str, str]]], object] | None = None
@@ -135,6 +137,8 @@ class ShieldService(Service):
             with suppress(PermissionError):
                 os.setgroups([])
         sys.setswitchinterval(SWITCH_SECONDS)
+        for step in self.on_start:
+            step()
         self._loop.start(SUMMARY_SECONDS, now=False)
         for _, port in self._ports or ():
             address = port.getHost()

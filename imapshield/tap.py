@@ -5,6 +5,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import IService
@@ -149,6 +150,7 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
     from imapshield.endpoints import is_proxied
     from imapshield.guard.networks import NetworkSet
     from imapshield.guard.process_guard import ProcessGuard
+    from imapshield.guard_state import GuardState
     from imapshield.observe.log_observer import LogObserver
     from imapshield.service import ShieldService
     from imapshield.tls import load_context
@@ -178,24 +180,45 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
         guard=guard,
     )
     proxies = Proxies(NetworkSet.parse(settings.proxy), limits, reactor, [log])
+    path = _state_path(settings, first_run)
+    state = GuardState(path, guard.bans, guard.failures, reactor=reactor, now=reactor.seconds)
+
+    def load_state() -> None:
+        state.start()
+        for checker in checkers:
+            if hasattr(checker, "decoy_key"):
+                checker.decoy_key = state.secret("decoys")
+
+    def close_off(text: str, port: Any) -> None:
+        port_proxies = proxies.everyone() if is_proxied(text) else proxies
+        Gate.close_off(port, factory.admission, factory.fair_queue, port_proxies)
+
     on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]
-    on_stop += [realm.close, lambda: log.summarize(everything=True)]
+    on_stop += [realm.close, state.stop, lambda: log.summarize(everything=True)]
     return ShieldService(
         endpoints,
         factory,
         on_stop,
         log.summarize,
         reactor,
-        limits.max_connections,
-        lambda open_files: _fit_open_files(open_files, guard, realm),
-        lambda text, port: Gate.close_off(
-            port,
-            factory.admission,
-            factory.fair_queue,
-            proxies.everyone() if is_proxied(text) else proxies,
-        ),
-        None if settings.auth else _announcer(first_run),
+        max_connections=limits.max_connections,
+        on_start=[load_state],
+        on_open_files=lambda open_files: _fit_open_files(open_files, guard, realm),
+        on_port=close_off,
+        on_listening=None if settings.auth else _announcer(first_run),
     )
+
+
+def _state_path(settings: Settings, first_run: FirstRunFolder) -> str | None:
+    """Return the path of the state file; None for no file."""
+    from imapshield.state_file import default_path
+
+    if settings.state == "none":
+        return None
+    if settings.state is None:
+        with suppress(OSError):  # the log then says that the file cannot be used
+            os.makedirs(first_run.folder, mode=0o700, exist_ok=True)
+    return settings.state or default_path(os.environ, first_run.folder)
 
 
 def _fit_open_files(open_files: int | None, guard: Any, realm: Any) -> None:

@@ -39,6 +39,11 @@ def wait_until(predicate: Callable[[], object], seconds: float = TIMEOUT) -> Non
         time.sleep(POLL_INTERVAL)
 
 
+def _state(arguments: Sequence[str]) -> list[str]:
+    """Return the option that keeps a server from writing to the home directory of the user who runs the tests."""
+    return [] if "--state" in arguments else ["--state", "none"]
+
+
 class Server:
     """A running ``twistd imapshield``; `stop` ends it.
 
@@ -65,7 +70,7 @@ class Server:
         self.process = subprocess.Popen(
             [
                 *wrapper, twistd, "--nodaemon", "--pidfile=", "imapshield",
-                "--listen", f"tcp:{self.port}:interface=127.0.0.1", *arguments,
+                "--listen", f"tcp:{self.port}:interface=127.0.0.1", *_state(arguments), *arguments,
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, **environment}, cwd=environment.get("XDG_DATA_HOME", REPOSITORY),

@@ -51,6 +51,10 @@ class Admission:
         """Count a new connection, unless it is refused. The caller sets the `owner` of ``Arrival.connection``."""
         return self._arrived(address, self.guard.connect(address, self._now()))
 
+    def pace(self, address: str) -> float:
+        """Return the seconds that must pass between two connections of `address`; usually 0."""
+        return self.guard.pace(address, self._now())
+
     def admit_proxy(self, address: str) -> Connection | None:
         """Count a connection of a proxy that has not sent its header; returns None if it is refused.
 

@@ -19,12 +19,15 @@ class FairQueue:
         call_later: the reactor's `callLater`.
         now: the reactor's `seconds`.
         max_seconds: how long the queue may work before the reactor handles its sockets again.
+
+    Attributes:
+        call_later: as above.
     """
 
     def __init__(
         self, call_later: Callable[[float, Work], Any], now: Callable[[], float], max_seconds: float
     ) -> None:
-        self._call_later = call_later
+        self.call_later = call_later
         self._now = now
         self._max_seconds = max_seconds
         self._queues: OrderedDict[Hashable, deque[Work]] = OrderedDict()
@@ -39,7 +42,7 @@ class FairQueue:
         self._queues.setdefault(key, deque()).append(work)
         if not self._scheduled:
             self._scheduled = True
-            self._call_later(0, self._run)
+            self.call_later(0, self._run)
 
     def _run(self) -> None:
         deadline = self._now() + self._max_seconds
@@ -58,4 +61,4 @@ class FairQueue:
         finally:
             self._scheduled = bool(self._queues)
             if self._scheduled:
-                self._call_later(0, self._run)
+                self.call_later(0, self._run)

@@ -5,9 +5,11 @@ Rules
 * A connection from a banned address costs its `accept` and its `close`: no transport, no TLS handshake, no greeting.
 * An accepted connection waits in the fair queue until it is the turn of its address. So a client that connects and
   resets in a loop delays the others by the cost of its `accept`, which is a tenth of the cost of a connection.
+* The connections of an address on probation are begun one by one, at a pace (`ProcessGuard.pace`).
 """
 
 import socket
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +87,8 @@ class Gate(ServerFactory):
         self._admission = admission
         self._fair_queue = fair_queue
         self._proxies = proxies
+        # address on probation → its connections that wait, and what begins each
+        self._paced: dict[str, deque[tuple[Connection, Callable[[], object]]]] = {}
 
     @classmethod
     def close_off(cls, port: Any, *arguments: Any) -> None:
@@ -144,8 +148,31 @@ class Gate(ServerFactory):
             else:
                 self._begin(skt, admitted.address, arguments)
 
-        self._fair_queue.add((False, counted.address), begin)
+        self._take_turn(counted, begin)
         return None
+
+    def _take_turn(self, counted: Connection, begin: Callable[[], object]) -> None:
+        """Run `begin` when it is the turn of the address of `counted`, at its pace if it has one."""
+        address = counted.address
+        if address not in self._paced and not self._admission.pace(address):
+            self._fair_queue.add((False, address), begin)
+            return
+        is_first = address not in self._paced
+        waiting = self._paced.setdefault(address, deque())
+        waiting.append((counted, begin))
+        while waiting[0][0].evicted:  # above its share an address loses its oldest connection
+            waiting.popleft()
+        if is_first:
+            self._begin_paced(address)
+
+    def _begin_paced(self, address: str) -> None:
+        waiting = self._paced[address]
+        if waiting:
+            self._fair_queue.add((False, address), waiting.popleft()[1])
+            pace = self._admission.pace(address)
+            self._fair_queue.call_later(pace, lambda: self._begin_paced(address))
+        else:
+            del self._paced[address]
 
     def _begin(self, skt: socket.socket, address: AdmittedAddress, arguments: Any) -> None:
         protocol = self._inner.buildProtocol(address)

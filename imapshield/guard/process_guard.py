@@ -3,7 +3,8 @@
 Rules
 -----
 * The guard reads no clock and owns no socket: every method takes the time, in seconds of a monotonic clock.
-* Trusted networks have shares like all others, but neither rates nor bans.
+* Trusted networks have shares like all others, but neither rates nor bans. That of CPU time is among the shares: the
+  connections of an address that floods are begun at a pace, also when it is trusted.
 * A login gives the connection back to the rate of its address. So a rate counts only connections that do not log in.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from imapshield.guard.bans import Ban, Bans
+from imapshield.guard.bounded_table import BoundedTable
 from imapshield.guard.login_failures import FailedLogin, LoginFailures
 from imapshield.guard.networks import Network, NetworkSet, networks_of
 from imapshield.guard.rates import RateTable
@@ -28,6 +30,16 @@ connect at once must not be banned for a burst."""
 VIOLATIONS = frozenset({"backlog", "preauth_commands", "preauth_bytes", "preauth_literal_size"})
 """Limits of a connection without a login that correct clients never exceed. Those of time are not among them, because
 a bad network exceeds them, and neither are invalid commands, which a client with wrong settings sends."""
+
+VIOLATION_PACE = 0.02
+"""Seconds between two connections of an address that has committed a violation, for `PROBATION_SECONDS`."""
+
+RATE_PACE = 0.005
+"""Seconds between two connections of a trusted address above the rate of its network, for `PROBATION_SECONDS`."""
+
+PROBATION_SECONDS = 10.0
+MAX_PROBATIONS = 10_000
+"""Addresses on probation. One more ends the probation that would end first."""
 
 NO_NETWORKS = NetworkSet()
 BANNED = LimitReached("ban", 0, 0)
@@ -74,21 +86,25 @@ class ProcessGuard:
         self.failures = LoginFailures(limits, key)
         self._limits = limits
         self._rates: dict[int, RateTable] = {}
+        # address → end of its probation, and the seconds between two of its connections
+        self._probations: BoundedTable[Network, tuple[float, float]] = BoundedTable(
+            MAX_PROBATIONS, lambda probation: probation[0]
+        )
         self._last_violation: RateTable = RateTable(1 / RATE_VIOLATION_SECONDS, 1, MAX_RATE_KEYS)
 
     def connect(self, address: str, now: float) -> Arrival:
         """Decide about a new connection, whose client is at `address`."""
-        networks: Sequence[Network] = ()
-        reported = None
-        if address not in self.trusted:
-            ban = self.bans.banned(address, now)
-            if ban is not None and not ban.strangers_only:
-                return Arrival(None, reached=BANNED, ban=ban, silent=True)
-            networks = networks_of(address)
-            reached = self._take_rate(networks, now)
-            if reached is not None and not self._limits.reports_only(reached.limit):
-                return self._over_rate(address, networks, reached, now)
-            reported = reached
+        is_trusted = address in self.trusted
+        ban = None if is_trusted else self.bans.banned(address, now)
+        if ban is not None and not ban.strangers_only:
+            return Arrival(None, reached=BANNED, ban=ban, silent=True)
+        networks = networks_of(address)
+        reported = self._take_rate(networks, now)
+        if reported is not None and is_trusted:
+            self._put_on_probation(networks, RATE_PACE, now)
+            reported = None
+        elif reported is not None and not self._limits.reports_only(reported.limit):
+            return self._over_rate(address, networks, reported, now)
         connection, evictions, full = self.shares.connect(address)
         if connection is None:
             self._give_back(networks, now)
@@ -97,6 +113,17 @@ class ProcessGuard:
     def connect_proxy(self, address: str) -> Arrival:
         """Decide about a new connection of a proxy. Until its header has arrived, it has a share like a stranger."""
         return Arrival(*self.shares.connect(address))
+
+    def pace(self, address: str, now: float) -> float:
+        """Return the seconds between two connections of `address` that are begun; 0 if it is not on probation."""
+        networks = networks_of(address) if self._probations else ()
+        until, pace = self._probations.get(networks[0], (0.0, 0.0)) if networks else (0.0, 0.0)
+        return pace if now < until else 0.0
+
+    def _put_on_probation(self, networks: Sequence[Network], pace: float, now: float) -> None:
+        for address in networks[:1]:
+            slower = max(pace, self._probations.get(address, (0.0, 0.0))[1])
+            self._probations.put(address, (now + PROBATION_SECONDS, slower))
 
     def _take_rate(self, networks: Sequence[Network], now: float) -> LimitReached | None:
         for i, network in enumerate(networks):
@@ -135,8 +162,7 @@ class ProcessGuard:
         evictions, reached = self.shares.login(connection, user)
         if reached is None:
             self.failures.succeeded(connection.address, user.encode("utf-8", "replace"), now)
-            if connection.address not in self.trusted:
-                self._give_back(networks_of(connection.address), now)
+            self._give_back(networks_of(connection.address), now)
         return evictions, reached
 
     def logout(self, connection: Connection) -> None:
@@ -188,6 +214,7 @@ class ProcessGuard:
         """Count that `connection` was reset because of `limit`; return the ban that this causes, if any."""
         if limit not in VIOLATIONS or connection.logged_in or self._limits.report_only:
             return None
+        self._put_on_probation(networks_of(connection.address), VIOLATION_PACE, now)
         if connection.address in self.trusted:
             return None
         return self._violation(connection.address, limit, now)

@@ -162,6 +162,35 @@ class GateTests(SynchronousTestCase):
         hosts = [transport.getPeer().host for transport in self.port.made]
         self.assertLess(hosts.index(VICTIM), 4)
 
+    def test_an_address_on_probation_is_paced(self) -> None:
+        """After a flood, the connections of an address are begun 20 ms apart, also of a trusted one; others at once."""
+        trusted = "127.0.0.9"
+        client = self.server.connect(trusted)
+        client.send(b"a NOOP\r\n" * 300)
+        for _ in range(10):
+            self.accept(trusted)
+        self.accept(VICTIM)
+        self.server.clock.advance(0)
+        hosts = [transport.getPeer().host for transport in self.port.made]
+        self.assertEqual(sorted(hosts), [trusted, VICTIM])
+        for _ in range(5):
+            self.server.clock.advance(0.02)
+        self.assertEqual(len(self.port.made), 7)
+        self.server.clock.advance(10)
+        self.server.clock.advance(0)
+        self.assertEqual(len(self.port.made), 11)
+        self.assertEqual(self.port.factory._paced, {})
+
+    def test_waiting_connections_of_a_paced_address_are_bounded(self) -> None:
+        """An address that is paced and goes on connecting has no more than its share of waiting connections."""
+        client = self.server.connect(ATTACKER)
+        client.send(b"a NOOP\r\n" * 300)
+        share = self.server.factory.limits.max_preauth_per_address
+        self.patch(self.admission.guard, "_take_rate", lambda *_: None)
+        for _ in range(3 * share):
+            self.accept(ATTACKER)
+        self.assertLessEqual(len(self.port.factory._paced[ATTACKER]), share)
+
     def test_a_client_that_has_left_costs_nothing_more(self) -> None:
         """For a client that has closed or reset its connection before its turn, nothing is made."""
         sockets = [self.accept(ATTACKER, "reset"), self.accept(ATTACKER, "closed")]

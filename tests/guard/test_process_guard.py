@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard.networks import NetworkSet
-from imapshield.guard.process_guard import BANNED, ProcessGuard
+from imapshield.guard.process_guard import BANNED, RATE_PACE, ProcessGuard
 from imapshield.guard.shares import Connection
 from imapshield.limits import Limits
 
@@ -45,6 +45,15 @@ class RateTests(SynchronousTestCase):
         """A trusted network has no rate."""
         for _ in range(100):
             self.guard.close(connect(self.guard, "127.0.0.5"))
+
+    def test_a_trusted_address_above_the_rate_is_paced(self) -> None:
+        """A trusted address above the rate is not refused, but its connections are begun at a pace for some seconds."""
+        for _ in range(7):
+            self.assertEqual(self.guard.pace("127.0.0.5", 0.0), 0)
+            self.guard.close(connect(self.guard, "127.0.0.5"))
+        self.assertEqual(self.guard.pace("127.0.0.5", 0.0), RATE_PACE)
+        self.assertEqual(self.guard.pace("127.0.0.6", 0.0), 0)
+        self.assertEqual(self.guard.pace("127.0.0.5", 11.0), 0)
 
     def test_a_network_has_a_rate(self) -> None:
         """A /26 has the rate of three addresses, and what it refuses is not taken from the address."""
