@@ -212,7 +212,7 @@ class ProcessGuard:
 
     def violation(self, connection: Connection, limit: str, now: float) -> Ban | None:
         """Count that `connection` was reset because of `limit`; return the ban that this causes, if any."""
-        if limit not in VIOLATIONS or connection.logged_in or self._limits.report_only:
+        if limit not in VIOLATIONS or connection.logged_in or self._limits.reports_only(limit):
             return None
         self._put_on_probation(networks_of(connection.address), VIOLATION_PACE, now)
         if connection.address in self.trusted:
