@@ -72,9 +72,12 @@ class PasswordFile:
         reactor: an `IReactorThreads` and `IReactorTime`; the checker adds a trigger that stops its threads.
         pool: an object with the methods of `ThreadPool`, for tests.
         max_pending: the maximum number of running and waiting checks; further logins fail with `TooManyLogins`.
+        decoy_key: initial value of the attribute.
+
+    Attributes:
         decoy_key: a secret of up to 64 bytes that stays the same over restarts. From it come the salts of unknown
-            users. By default it is derived from the hash of the first user in the file, so it changes when that user
-            is removed or gets another password, and that user could compute it.
+            users. None: it is derived from the hash of the first user in the file. Then it changes when that user is
+            removed or gets another password, and that user could compute it.
     """
 
     credentialInterfaces = (IUsernamePassword, IScramProof)
@@ -101,8 +104,8 @@ class PasswordFile:
         self._scram_secrets: dict[bytes, passwords.ScramSecret] = {}
         self._logged_problems = ""
         self._key = secrets.token_bytes(32)
-        self._given_decoy_key = decoy_key
-        self._decoy_key = decoy_key or self._key
+        self.decoy_key = decoy_key
+        self._derived_decoy_key = self._key
         # How many users have hashes of each cost, an example of each, and how many have secrets of each form.
         self._costs: dict[str, int] = {}
         self._examples: dict[str, str] = {}
@@ -146,9 +149,10 @@ class PasswordFile:
     def secret(self, user: bytes) -> passwords.ScramSecret:
         """Return the SCRAM secret of a user, or a fake one for an unknown user (`sasl.ScramSource`)."""
         known = self._scram()
-        form = decoys.choose(self._decoy_key, user, self._scram_forms)
+        key = self.decoy_key or self._derived_decoy_key
         # Also for a known user, so that both take the same time.
-        fake = fake_secret(self._decoy_key, user, *(form or (passwords.FILE_ITERATIONS,)))
+        form = decoys.choose(key, user, self._scram_forms)
+        fake = fake_secret(key, user, *(form or (passwords.FILE_ITERATIONS,)))
         return known.get(user) or fake
 
     def _scram(self) -> dict[bytes, passwords.ScramSecret]:
@@ -182,7 +186,8 @@ class PasswordFile:
             stored = self._hashes.get(user)
             # The time of a login must not reveal whether the user exists. So the password of an unknown user is
             # verified against the hash of another user, which takes as long.
-            cost = decoys.choose(self._decoy_key, user.encode(), self._costs)
+            key = self.decoy_key or self._derived_decoy_key
+            cost = decoys.choose(key, user.encode(), self._costs)
             verifiable = stored or (self._examples[cost] if cost else None)
         return stored if verifiable and passwords.verify(verifiable, password) else None
 
@@ -262,9 +267,8 @@ class PasswordFile:
         self._costs = decoys.frequencies(map(passwords.cost, stored))
         self._examples = {passwords.cost(each): each for each in stored}
         self._scram_forms = decoys.frequencies((each.iterations, len(each.salt)) for each in forms)
-        if self._given_decoy_key is None and stored:
-            first = next(iter(stored)).encode()
-            self._decoy_key = blake2b(first, person=b"decoys", digest_size=32).digest()
+        first = next(iter(stored), "").encode()
+        self._derived_decoy_key = blake2b(first, key=b"decoys", digest_size=32).digest()
 
     def _log_problems(self, text: str, problems: Sequence[str]) -> None:
         """Log the problems of the file, unless they are the same as the last time."""

@@ -81,8 +81,12 @@ class ScramChecker:
 
     Args:
         lookup: returns the `ScramSecret` of a user name, or None. It runs on the reactor, so it must not block.
+        decoy_key: initial value of the attribute; by default it is random. Whoever asks before and after a restart then
+            knows which users exist.
+
+    Attributes:
         decoy_key: a secret of up to 64 bytes that stays the same over restarts. From it come the salts of unknown
-            users. By default it is random, so whoever asks before and after a restart knows which users exist.
+            users.
     """
 
     credentialInterfaces = (IScramProof,)
@@ -92,12 +96,12 @@ class ScramChecker:
         self, lookup: Callable[[bytes], ScramSecret | None], *, decoy_key: bytes | None = None
     ) -> None:
         self._lookup = lookup
-        self._decoy_key = decoy_key or secrets.token_bytes(32)
+        self.decoy_key = decoy_key or secrets.token_bytes(32)
 
     def secret(self, user: bytes) -> ScramSecret:
         """Return the secret of `user`, or a fake one if `lookup` has none (`ScramSource`)."""
         fake = fake_secret(
-            self._decoy_key, user
+            self.decoy_key, user
         )  # also for a known user, so that both take the same time
         return self._lookup(user) or fake
 

@@ -69,7 +69,10 @@ class StabilityTests(SynchronousTestCase):
         """A restart changes nothing."""
         for key in (KEY, None):
             self.assertEqual(self.seen(self.start(key)), self.seen(self.start(key)))
-        self.assertNotEqual(self.seen(self.start(KEY)), self.seen(self.start(None)))
+        checker = self.start(None)
+        checker.decoy_key = KEY
+        self.assertEqual(self.seen(checker), self.seen(self.start(KEY)))
+        self.assertNotEqual(self.seen(checker), self.seen(self.start(None)))
         checkers = [ScramChecker(lambda _: None, decoy_key=KEY) for _ in range(2)]
         self.assertEqual(*map(self.seen, checkers))
 
