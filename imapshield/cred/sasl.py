@@ -100,9 +100,8 @@ class ScramChecker:
 
     def secret(self, user: bytes) -> ScramSecret:
         """Return the secret of `user`, or a fake one if `lookup` has none (`ScramSource`)."""
-        fake = fake_secret(
-            self.decoy_key, user
-        )  # also for a known user, so that both take the same time
+        # Also for a known user, so that both take the same time.
+        fake = fake_secret(self.decoy_key, user)
         return self._lookup(user) or fake
 
     def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
