@@ -7,7 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Action = Literal["reset", "bye", "refused", "none"]
+Action = Literal["reset", "bye", "refused", "paused", "none"]
+
+_OPTIONS = {
+    "backlog": "--backlog=N",
+    "strict_backlog": "--strict-backlog",
+    "report_only": "--report-only",
+    "ban": "none",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,21 @@ class LoginFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LoginRefused(Event):
+    """A login was refused before the password was checked, or without a result.
+
+    Attributes:
+        user: the name that the client gave, as in `LoginFailed`; "" if it is unknown.
+        mechanism: as in `LoggedIn`.
+        reason: "no-tls": the connection is not encrypted. "unavailable": the checker cannot decide now.
+    """
+
+    user: str
+    mechanism: str
+    reason: Literal["no-tls", "unavailable"]
+
+
+@dataclass(frozen=True, slots=True)
 class BadCommandReceived(Event):
     """A command was invalid.
 
@@ -91,11 +113,18 @@ class LimitTriggered(Event):
         value: the configured limit.
         observed: the value that reached it.
         action: what the server did. "reset": it reset the connection (TCP RST). "bye": it sent BYE and closed.
-            "refused": it refused a connection or a command. "none": nothing, in report-only mode.
+            "refused": it refused a connection or a command. "paused": it lets the commands of the client wait. "none":
+            nothing, in report-only mode.
         user: the logged-in user, or "".
         sample: the tag and name of the command that reached the limit, as in `BadCommandReceived`.
         holder: the address that holds most of a resource that all connections share; "" for a limit of one connection.
             It may be another address than `peer`, which was only refused because of it.
+        network: the network of the client: an IPv4 /26 or an IPv6 /56; "" if the client has no IP address.
+        client_id: what the client has sent with ID, shortened and made printable.
+        commands: how many commands of the connection were executed or are running.
+        octets_in: the bytes received until now, as in `ConnectionClosed`.
+        octets_out: the bytes sent until now.
+        seconds: how long the connection has been open.
     """
 
     limit: str
@@ -105,6 +134,19 @@ class LimitTriggered(Event):
     user: str = ""
     sample: str = ""
     holder: str = ""
+    network: str = ""
+    client_id: str = ""
+    commands: int = 0
+    octets_in: int = 0
+    octets_out: int = 0
+    seconds: float = 0.0
+
+    @property
+    def setting(self) -> str:
+        """The option that changes the limit; "none" for a limit that is a constant."""
+        if not self.limit.islower():
+            return "none"
+        return _OPTIONS.get(self.limit, f"--limit={self.limit}=N")
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class Authentication:
             return await owner.login_checks.run(attempt, check)
         except LoginNotChecked as error:
             owner.reporter.limit_triggered("refused", error.reached, holder=error.holder)
-            raise CheckerUnavailable from None
+            raise CommandRefused(b"UNAVAILABLE", CheckerUnavailable.text) from None
         finally:
             self._attempt = None
 
@@ -218,6 +218,7 @@ class Authentication:
                 raise UnauthorizedLogin
             interface, account, logout = await login
         except CheckerUnavailable as error:
+            owner.reporter.login_refused(user, mechanism, "unavailable")
             raise CommandRefused(b"UNAVAILABLE", error.text) from None
         except (LoginFailed, UnhandledCredentials):
             await self._login_failed(user, mechanism, secret)

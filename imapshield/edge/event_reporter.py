@@ -1,12 +1,14 @@
 """`EventReporter`: makes the `events.Event` values of one connection and sends them to the observers."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
+from typing import Literal
 
 from twisted.logger import Logger
 
 from imapshield import events
+from imapshield.guard.networks import describe, networks_of
 from imapshield.guard.verdicts import CommandEvent, LimitReached
 from imapshield.wire.traits import log_sample
 
@@ -38,11 +40,14 @@ class EventReporter:
         number: the number of the connection.
         peer: the client's address; "" while it is unknown.
         user: the user who is logged in; "" before login.
+        client_id: what the client has sent with ID, made printable.
+        measure: returns the commands, the bytes in, the bytes out, and the seconds of the connection until now.
     """
 
     def __init__(self, observers: Iterable[events.EventObserver]) -> None:
         self.number = next(_connection_numbers)
-        self.peer = self.user = ""
+        self.peer = self.user = self.client_id = ""
+        self.measure: Callable[[], tuple[int, int, int, float]] = lambda: (0, 0, 0, 0.0)
         self._observers = tuple(observers)
         self._reported_limits: set[str] = set()
 
@@ -59,6 +64,13 @@ class EventReporter:
         """Report a failed login. `user` is the name that the client gave; see `events.LoginFailed` for the rest."""
         fields = events.printable(user, 64), mechanism, repeated, delay
         self._publish(events.LoginFailed(self.number, self.peer, *fields))
+
+    def login_refused(
+        self, user: bytes, mechanism: str, reason: Literal["no-tls", "unavailable"]
+    ) -> None:
+        """Report a login that was refused without a check; see `events.LoginRefused`."""
+        name = events.printable(user, 64)
+        self._publish(events.LoginRefused(self.number, self.peer, name, mechanism, reason))
 
     def bad_command(self, sample: bytes, text: str) -> None:
         """Report an invalid command, of which `sample` is the beginning, and the answer `text`."""
@@ -94,12 +106,15 @@ class EventReporter:
         sample = log_sample(event.tag, event.name) if event is not None else b""
         values = reached.limit, reached.value, reached.observed, action
         printable = events.printable(sample)
-        fields = *values, self.user, printable, holder
+        networks = networks_of(self.peer)
+        network = describe(networks[1]) if networks else ""
+        fields = *values, self.user, printable, holder, network, self.client_id, *self.measure()
         self._publish(events.LimitTriggered(self.number, self.peer, *fields))
 
-    def connection_closed(self, reason: str, seconds: float, totals: tuple[int, int, int]) -> None:
-        """Report that the connection has ended, after `seconds`. `totals`: commands, bytes in, bytes out."""
-        fields = reason, seconds, *totals, self.user
+    def connection_closed(self, reason: str) -> None:
+        """Report that the connection has ended."""
+        commands, octets_in, octets_out, seconds = self.measure()
+        fields = reason, seconds, commands, octets_in, octets_out, self.user
         self._publish(events.ConnectionClosed(self.number, self.peer, *fields))
 
     def _publish(self, event: events.Event) -> None:

@@ -255,12 +255,17 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._runner = CommandRunner(self, self._session)
         self.write_buffer.on_flushed = self.memory.output_changed
         self.write_buffer.on_drained = self._output_drained
+        self.reporter.measure = self._measure
         self.reporter.connection_opened()
         super().connectionMade()
 
     def _output_drained(self) -> None:
         self.memory.output_changed()
         self._runner.wake()
+
+    def _measure(self) -> tuple[int, int, int, float]:
+        seconds = self.now() - self._connected_at
+        return self._runner.started, self.bytes_in, self.write_buffer.bytes_written, seconds
 
     def sendServerGreeting(self) -> None:
         """Send the greeting."""
@@ -314,9 +319,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.memory.close()
         self.admission.close(self.counted)
         super().connectionLost(reason)
-        seconds = self.now() - self._connected_at
-        totals = self._runner.started, self.bytes_in, self.write_buffer.bytes_written
-        self.reporter.connection_closed(reason.getErrorMessage(), seconds, totals)
+        self.reporter.connection_closed(reason.getErrorMessage())
         self.on_lost(self)
 
     def _teardown(self, *, lost: bool = False) -> None:

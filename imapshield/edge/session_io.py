@@ -1,6 +1,6 @@
 """`SessionIO`: implements `session.connection.Connection`, the connection as a session sees it, with Twisted."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -9,6 +9,7 @@ from imapshield.edge.authentication import Authentication
 from imapshield.edge.compress import STREAM_BYTES, Deflater, InputDecoder
 from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.write_buffer import Disconnected
+from imapshield.events import printable
 from imapshield.guard.verdicts import LimitReached
 from imapshield.wire.framing import RawCommand
 
@@ -123,6 +124,15 @@ class SessionIO(Authentication):
     def command_parsed(self) -> None:
         """Note that a command was well-formed."""
         self._owner.guard.command_parsed()
+
+    def client_identified(self, fields: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Keep what the client has said about itself, for the events of limits."""
+        text = b" ".join(name + b"=" + value for name, value in fields if value is not None)
+        self._owner.reporter.client_id = printable(text, 100)
+
+    def login_refused(self, user: bytes, mechanism: str) -> None:
+        """Report a password that was refused because the connection is not encrypted."""
+        self._owner.reporter.login_refused(user, mechanism, "no-tls")
 
     def bad_command(self, sample: bytes, text: str) -> None:
         """Report an invalid command, of which `sample` is the beginning, and the answer `text`; count it."""

@@ -1,18 +1,17 @@
-"""Writes events to the log: one line per event, at once, and with a rate limit for each peer.
+"""Writes events to the log: one line per event, at once, within a `LineBudget`.
 
 Rules
 -----
 * A line has its ``peer=`` before any text of the client, and client text is in JSON quotes. Otherwise a user name such
   as ``x peer=192.0.2.1`` could make fail2ban ban another host.
-* Lines of one kind about one peer are written at most `LINES` times in `WINDOW` seconds. One more line then says how
-  many were suppressed, and names the kind by the words with which its lines begin. Each limit is a kind of its own.
-* The line of a limit names the option that changes the limit.
+* ``peer=`` is the client that did what the line is about. The line of a limit on what all clients share has
+  ``holder=``, the address that uses most of it, and ``client=``, which was only refused: no program may ban that one.
+* The line of a limit names the setting that changes the limit.
 """
 
 import json
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,19 +19,18 @@ from typing import Any
 from twisted.logger import Logger, LogLevel
 
 from imapshield import events
+from imapshield.observe.line_budget import LineBudget, Weight
 
-LINES = 5
-WINDOW = 10.0
-MAX_COUNTERS = 10_000
-"""Maximum number of counters, one for each kind of line and peer. Above it, the oldest window ends early."""
-
-_OPTIONS = {
-    "backlog": "--backlog=N",
-    "strict_backlog": "--strict-backlog",
-    "report_only": "--report-only",
-}
+SHARED_LIMITS = frozenset({"max_connections", "login_queue_seconds", "login_check_seconds"})
+"""Limits on what all clients share. Who is refused because of them has done nothing wrong."""
 
 _INFO, _WARN = LogLevel.info, LogLevel.warn
+_LIMIT = (
+    " connection={connection} seen={observed_text} then={action} change-with={setting} network={network_text}"
+    " commands={commands} in={octets_in} out={octets_out} seconds={seconds:.1f} user={user_json}"
+    " client-id={client_id_json} sample={sample_json}"
+)
+_SHARED_LIMIT = "limit {limit}={value_text} hit holder={holder_text} client={peer}" + _LIMIT
 # fail2ban and other programs parse these lines: their wording and keys are part of the interface.
 _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
     events.ConnectionOpened: (_INFO, "connected peer={peer} connection={connection}"),
@@ -45,7 +43,17 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
     ),
     events.LoginFailed: (
         _WARN,
-        "login failed peer={peer} connection={connection} mechanism={mechanism} user={user_json}",
+        (
+            "login failed peer={peer} connection={connection} mechanism={mechanism} repeated={repeated} "
+            "delay={delay:g} user={user_json}"
+        ),
+    ),
+    events.LoginRefused: (
+        _WARN,
+        (
+            "login refused peer={peer} connection={connection} mechanism={mechanism} reason={reason} "
+            "user={user_json}"
+        ),
     ),
     events.BadCommandReceived: (
         _INFO,
@@ -55,13 +63,7 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
         _WARN,
         "invalid PROXY header peer={peer} connection={connection} reason={reason_json}",
     ),
-    events.LimitTriggered: (
-        _WARN,
-        (
-            "limit {limit}={value:g} hit peer={peer} connection={connection} seen={observed:g} "
-            "then={action} change-with={option} user={user_json} sample={sample_json}"
-        ),
-    ),
+    events.LimitTriggered: (_WARN, "limit {limit}={value_text} hit peer={peer}" + _LIMIT),
     events.AddressBanned: (
         _WARN,
         "banned peer={peer} network={network} seconds={seconds:g} limit={limit}",
@@ -85,6 +87,9 @@ _KINDS = {event: re.split(r" \w+=", text)[0] for event, (_, text) in _FORMATS.it
 """The words with which the lines of an event begin, such as ``login failed``."""
 
 
+_IMPORTANT = (events.AddressBanned, events.CommandFailed)
+
+
 @dataclass(slots=True, eq=False)
 class LogObserver:
     """An `events.EventObserver` that logs with `twisted.logger`.
@@ -101,52 +106,53 @@ class LogObserver:
     log: Logger = field(default_factory=lambda: Logger(namespace="imapshield"))
     now: Callable[[], float] = time.monotonic
     verbose: bool = False
-    # (kind, peer) → start of the window and number of lines. Ordered by start, so that the oldest ends first.
-    _counters: OrderedDict[tuple[str, str], tuple[float, int]] = field(default_factory=OrderedDict)
+    _budget: LineBudget = field(default_factory=LineBudget)
 
     def __call__(self, event: events.Event) -> None:
-        """Log `event`, unless there were too many of its kind from its peer."""
+        """Log `event`, unless there were too many lines."""
         without_login = isinstance(event, events.ConnectionOpened) or (
             isinstance(event, events.ConnectionClosed) and not event.user
         )
-        if without_login and not self.verbose:
-            return
-        self.summarize()
         kind = _KINDS.get(type(event))
+        if kind is None or (without_login and not self.verbose):
+            return
+        origin, weight = event.peer, Weight.NORMAL
         if isinstance(event, events.LimitTriggered):
-            kind = f"limit {event.limit}"
-        if kind is None or not self._count(kind, event.peer):
+            kind, origin = f"limit {event.limit}", event.holder or event.peer
+        elif isinstance(event, (events.LoggedIn, events.ConnectionClosed)) and event.user:
+            origin, weight = json.dumps(event.user), Weight.USER
+        elif isinstance(event, _IMPORTANT):
+            weight = Weight.IMPORTANT
+        self.summarize()
+        if not self._budget.take(kind, origin, weight, self.now()):
             return
         level, text = _FORMATS[type(event)]
         fields = asdict(event)
         quoted = {f"{key}_json": json.dumps(v) for key, v in fields.items() if isinstance(v, str)}
         if isinstance(event, events.LimitTriggered):
-            quoted["option"] = _OPTIONS.get(event.limit, f"--limit={event.limit}=N")
+            quoted |= _limit_fields(event)
+            if event.holder or event.limit in SHARED_LIMITS:
+                text = _SHARED_LIMIT
         self.log.emit(level, text, event=type(event).__name__, **quoted, **fields)
 
     def summarize(self, *, everything: bool = False) -> None:
-        """Close the windows that have ended, and log how many lines were suppressed in each. Call this periodically.
+        """Log how many lines were suppressed, if a window has ended. Call this periodically.
 
         Args:
-            everything: close all windows, because the server stops.
+            everything: end the present window, because the server stops.
         """
-        expired = self.now() - WINDOW
-        while self._counters:
-            start, _ = next(iter(self._counters.values()))
-            if start > expired and not everything and len(self._counters) <= MAX_COUNTERS:
-                return
-            (kind, peer), (start, count) = self._counters.popitem(last=False)
-            if count > LINES:
-                self.log.warn(
-                    'suppressed {suppressed} more "{kind}" lines peer={peer} in {seconds:.1f} s',
-                    suppressed=count - LINES,
-                    kind=kind,
-                    peer=peer,
-                    seconds=self.now() - start,
-                )
+        for summary in self._budget.end_window(self.now(), early=everything):
+            self.log.warn(
+                'suppressed {suppressed} more "{kind}" lines in {seconds:.1f} s, most from {worst} ({worst_lines})',
+                **asdict(summary),
+            )
 
-    def _count(self, kind: str, peer: str) -> bool:
-        """Count one line, and return whether it may be written."""
-        start, count = self._counters.get((kind, peer), (self.now(), 0))
-        self._counters[kind, peer] = start, count + 1
-        return count < LINES
+
+def _limit_fields(event: events.LimitTriggered) -> dict[str, str]:
+    return {
+        "setting": event.setting,
+        "value_text": f"{event.value:.12g}",
+        "observed_text": f"{event.observed:.12g}",
+        "network_text": event.network or "none",
+        "holder_text": event.holder or "unknown",
+    }

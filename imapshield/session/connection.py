@@ -1,6 +1,6 @@
 """The interface between a session and the connection that it runs on; `edge.session_io.SessionIO` implements it."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from imapshield.mailbox.account_api import IAccount
@@ -95,6 +95,17 @@ class Connection(Protocol):
 
     def command_parsed(self) -> None:
         """Note that a command was well-formed."""
+
+    def client_identified(self, fields: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Note what the client has said about itself with ID: pairs of name and value."""
+
+    def login_refused(self, user: bytes, mechanism: str) -> None:
+        """Log that a password was refused because the connection is not encrypted.
+
+        Args:
+            user: the user name; b"" if the client has not sent it yet.
+            mechanism: LOGIN or PLAIN.
+        """
 
     def bad_command(self, sample: bytes, text: str) -> None:
         """Note that a command was malformed.

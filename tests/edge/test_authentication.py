@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from imapshield import events
+from imapshield.cred.checkers import CheckerUnavailable
 from imapshield.testing.in_process import Server
 
 
@@ -90,8 +91,9 @@ class LoginTests(SynchronousTestCase):
         )
 
     def test_remote_client_without_tls_cannot_send_a_password(self) -> None:
-        """A remote client without TLS cannot send a password, and the capabilities say so."""
-        client = Server().connect("192.0.2.1")
+        """A remote client without TLS cannot send a password, the capabilities say so, and each attempt is reported."""
+        server = Server()
+        client = server.connect("192.0.2.1")
         self.assertIn(b"LOGINDISABLED", client.greeting)
         self.assertNotIn(b"AUTH=PLAIN", client.greeting)
         self.assertIn(b"a NO [PRIVACYREQUIRED]", client(b"a LOGIN alice secret"))
@@ -99,6 +101,30 @@ class LoginTests(SynchronousTestCase):
             b"b NO [PRIVACYREQUIRED]",
             client(b"b AUTHENTICATE PLAIN " + base64.b64encode(b"\0alice\0secret")),
         )
+        refused = [
+            (event.peer, event.user, event.mechanism, event.reason)
+            for event in server.events_of(events.LoginRefused)
+        ]
+        self.assertEqual(
+            refused,
+            [("192.0.2.1", "alice", "LOGIN", "no-tls"), ("192.0.2.1", "", "PLAIN", "no-tls")],
+        )
+
+    def test_checker_that_cannot_decide_is_reported(self) -> None:
+        """A login that the checker cannot decide is reported as refused, not as failed, and does not count."""
+
+        @implementer(ICredentialsChecker)
+        class Unavailable:
+            credentialInterfaces = (IUsernamePassword,)
+
+            def requestAvatarId(self, credentials: Any) -> Any:
+                raise CheckerUnavailable("details")
+
+        server = Server(checker=Unavailable())
+        self.assertIn(b"a NO [UNAVAILABLE]", server.connect()(b"a LOGIN alice secret"))
+        (event,) = server.events_of(events.LoginRefused)
+        self.assertEqual((event.user, event.reason), ("alice", "unavailable"))
+        self.assertEqual(server.events_of(events.LoginFailed), [])
 
     def test_disconnect_during_login_leaves_no_session(self) -> None:
         """A client that disconnects while its password is checked leaves no session behind."""

@@ -80,6 +80,22 @@ class EventReporterTests(SynchronousTestCase):
         samples = [event.sample for event in self.first if isinstance(event, LimitTriggered)]
         self.assertEqual(samples, ["tag FETCH", "", "", "", ""])
 
+    def test_limit_describes_the_connection(self) -> None:
+        """The event of a limit has the network, what the client said with ID, its commands, bytes and seconds."""
+        server = Server(preauth_commands=2)
+        client = server.connect("2001:db8:1:2::3")
+        client(b'a ID ("name" "Mail\xc3\xa9" "version" NIL "x" "' + b"y" * 200 + b'")')
+        server.clock.advance(5)
+        client.send(b"b NOOP\r\nc NOOP\r\n")
+        (event,) = server.events_of(LimitTriggered)
+        self.assertEqual(event.network, "2001:db8:1::/56")
+        self.assertTrue(event.client_id.startswith("name=Mail\\xc3\\xa9 x=yyy"), event.client_id)
+        self.assertLess(len(event.client_id), 130)
+        self.assertEqual((event.commands, event.seconds), (1, 5))
+        self.assertGreater(event.octets_in, 200)
+        self.assertGreater(event.octets_out, 50)
+        self.assertEqual(event.setting, "--limit=preauth_commands=N")
+
     def test_references(self) -> None:
         """The reference of an internal error is short, and no two are equal, also after a restart of the server."""
         references = {self.reporter().command_failed("NOOP", "") for _ in range(100)}

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield import events
 from imapshield.limits import Limits
-from imapshield.observe import log_observer
+from imapshield.observe import line_budget
 from imapshield.observe.log_observer import LogObserver
 
 PEER = "192.0.2.7"
@@ -41,11 +41,14 @@ class LogObserverTests(SynchronousTestCase):
 
     def test_limit_line_names_the_limit_the_peer_and_the_option(self) -> None:
         """The line of a limit has its name, its value, the observed value, the peer, the action and the option."""
-        self.observer(events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", "", "a NOOP"))
+        facts = "", "a NOOP", "", "192.0.2.0/26", "name=x", 9, 700, 2000, 1.5
+        self.observer(events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", *facts))
         (line,) = self.lines()
         self.assertEqual(
             line,
-            'limit backlog=100 hit peer=192.0.2.7 connection=3 seen=101 then=reset change-with=--backlog=N user="" sample="a NOOP"',
+            "limit backlog=100 hit peer=192.0.2.7 connection=3 seen=101 then=reset change-with=--backlog=N"
+            " network=192.0.2.0/26 commands=9 in=700 out=2000 seconds=1.5"
+            ' user="" client-id="name=x" sample="a NOOP"',
         )
         self.assertEqual(self.logged[0]["log_level"], LogLevel.warn)
 
@@ -56,7 +59,7 @@ class LogObserverTests(SynchronousTestCase):
         for name in (name for limits in Limits().by_group().values() for name in limits):
             self.time += 100
             self.observer(events.LimitTriggered(1, PEER, name, 1, 2, "reset"))
-            Options().parseOptions([self.logged[-1]["option"].replace("=N", "=1")])
+            Options().parseOptions([self.logged[-1]["setting"].replace("=N", "=1")])
 
     def test_logged_event_carries_its_fields(self) -> None:
         """Each logged event carries the fields of the event and the name of its class."""
@@ -90,22 +93,42 @@ class LogObserverTests(SynchronousTestCase):
             self.assertTrue(line.isascii())
 
     def test_fail2ban(self) -> None:
-        """The expression in docs/running.rst matches failed logins, and no line that contains a forged one."""
-        page = (Path(__file__).parents[2] / "docs" / "running.rst").read_text()
-        expression = page.partition("failregex = ")[2].partition("\n")[0]
-        pattern = re.compile(expression.replace("<HOST>", r"(?P<host>\S+)"))
-        forged = f"[imapshield#warn] {'login failed peer=198.51.100.1 connection='}"
+        """The filter matches new failed logins and resets before login, and no line that contains a forged one."""
+        filters = Path(__file__).parents[2] / "contrib" / "fail2ban" / "filter.d"
+        text = (filters / "imapshield.conf").read_text()
+        expressions = re.search(r"failregex = (.*)\n +(.*)\n", text)
+        assert expressions is not None
+        address = r"(?P<host>[0-9a-f.:]+)"
+        pattern = re.compile(
+            "|".join(
+                part.replace("<ADDR>", address.replace("host", f"host{number}"))
+                for number, part in enumerate(expressions.groups())
+            )
+        )
+        forged = (
+            "[imapshield#warn] login failed peer=198.51.100.1 connection=1 mechanism=LOGIN"
+            ' repeated=False delay=0 user="'
+        )
         for event in (
             events.LoginFailed(1, PEER, forged, "LOGIN"),
             events.BadCommandReceived(1, PEER, forged, "no"),
-            events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", forged, forged),
+            events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", "", forged),
+            events.LoginFailed(1, PEER, forged, "LOGIN", repeated=True),
+            events.LoginFailed(1, "unknown", "alice", "LOGIN"),
+            events.LoginRefused(1, PEER, forged, "LOGIN", "no-tls"),
+            events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", "alice", forged),
+            events.LimitTriggered(3, PEER, "idle_seconds", 100, 101, "bye", forged, forged),
+            events.LimitTriggered(3, PEER, "max_connections", 9, 10, "refused", forged, forged),
+            events.AddressBanned(0, PEER, "192.0.2.7/32", "max_failed_pairs", 600),
             events.LoggedIn(1, PEER, forged, "PLAIN", tls=False),
             events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4, forged),
         ):
             self.observer(event)
         lines = [formatEventAsClassicLogText(event) or "" for event in self.logged]
-        hosts = [match and match["host"] for match in map(pattern.search, lines)]
-        self.assertEqual(hosts, [PEER, None, None, None, None])
+        matches = [
+            match and (match["host0"] or match["host1"]) for match in map(pattern.search, lines)
+        ]
+        self.assertEqual(matches, [PEER, None, PEER, *[None] * 9])
 
     def test_each_kind_of_event_is_one_line(self) -> None:
         """Each kind of event is one line; only an internal error has a traceback."""
@@ -137,13 +160,13 @@ class LogObserverTests(SynchronousTestCase):
     def test_flood_of_similar_lines_is_counted(self) -> None:
         """Of a thousand similar lines, five are written and a sixth counts the rest; later lines are written again."""
         self.log_failed_logins(1000)
-        self.assertEqual(len(self.logged), log_observer.LINES)
-        self.time += log_observer.WINDOW + 2.5
+        self.assertEqual(len(self.logged), line_budget.LINES)
+        self.time += line_budget.WINDOW + 2.5
         self.log_failed_logins(1)
-        self.assertEqual(len(self.logged), log_observer.LINES + 2)
+        self.assertEqual(len(self.logged), line_budget.LINES + 2)
         self.assertEqual(
-            'suppressed 995 more "login failed" lines peer=192.0.2.7 in 12.5 s',
-            self.lines()[log_observer.LINES],
+            'suppressed 995 more "login failed" lines in 12.5 s, most from 192.0.2.7 (1000)',
+            self.lines()[line_budget.LINES],
         )
 
     def test_flood_hides_no_other_lines(self) -> None:
@@ -151,33 +174,100 @@ class LogObserverTests(SynchronousTestCase):
         self.log_failed_logins(1000)
         self.log_failed_logins(1, "192.0.2.8")
         self.observer(events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset"))
-        self.assertEqual(len(self.logged), log_observer.LINES + 2)
+        self.assertEqual(len(self.logged), line_budget.LINES + 2)
+
+    def test_flood_from_many_addresses(self) -> None:
+        """The failed logins of 4,000 addresses are 200 lines; bans, errors, logins and other kinds remain visible."""
+        for number in range(4000):
+            self.log_failed_logins(1, f"2001:db8::{number:x}")
+        self.log_failed_logins(50)
+        self.assertEqual(len(self.logged), line_budget.MAX_LINES)
+        for event in (
+            events.AddressBanned(0, PEER, "192.0.2.7/32", "max_failed_pairs", 600),
+            events.CommandFailed(1, PEER, "1-2", "FETCH", "Traceback"),
+            events.LoggedIn(1, PEER, "alice", "PLAIN", tls=False),
+            events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4, "alice"),
+            events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset"),
+            events.LoginRefused(3, PEER, "alice", "LOGIN", "no-tls"),
+        ):
+            self.observer(event)
+        self.assertEqual(len(self.logged), line_budget.MAX_LINES + 6)
+        self.observer.summarize(everything=True)
+        self.assertEqual(
+            self.lines()[-1],
+            'suppressed 3850 more "login failed" lines in 0.0 s, most from 192.0.2.7 (50)',
+        )
+
+    def test_every_user_has_a_share(self) -> None:
+        """The logins of a thousand users of one address are all written; of one user only five are."""
+        for number in range(1000):
+            self.observer(events.LoggedIn(1, PEER, f"user{number}", "PLAIN", tls=True))
+        self.assertEqual(len(self.logged), 1000)
+        for _ in range(9):
+            self.observer(events.LoggedIn(1, PEER, 'a "b', "PLAIN", tls=True))
+        self.observer.summarize(everything=True)
+        self.assertEqual(
+            self.lines()[-1],
+            'suppressed 4 more "login" lines in 0.0 s, most from "a \\"b" (9)',
+        )
+
+    def test_important_kinds_are_bounded(self) -> None:
+        """Bans and internal errors are bounded, too: a hundred lines of each."""
+        for number in range(200):
+            self.observer(events.CommandFailed(1, f"2001:db8::{number:x}", "1-2", "FETCH", "T"))
+        self.assertEqual(len(self.logged), line_budget.IMPORTANT_LINES)
 
     def test_limits_are_counted_separately(self) -> None:
         """Many lines of one limit do not hide the line of another limit of the same peer."""
         for limit in ["backlog"] * 9 + ["preauth_bytes"]:
             self.observer(events.LimitTriggered(3, PEER, limit, 100, 101, "reset"))
-        self.assertEqual(len(self.logged), log_observer.LINES + 1)
+        self.assertEqual(len(self.logged), line_budget.LINES + 1)
         self.observer.summarize(everything=True)
-        self.assertIn('suppressed 4 more "limit backlog" lines peer=192.0.2.7', self.lines()[-1])
+        self.assertIn('suppressed 4 more "limit backlog" lines', self.lines()[-1])
 
     def test_suppressed_lines_are_reported_at_the_end(self) -> None:
         """When the server stops, suppressed lines are reported; if none were suppressed, nothing is."""
-        self.log_failed_logins(log_observer.LINES)
+        self.log_failed_logins(line_budget.LINES)
         self.observer.summarize(everything=True)
-        self.assertEqual(len(self.logged), log_observer.LINES)
-        self.log_failed_logins(log_observer.LINES + 1)
+        self.assertEqual(len(self.logged), line_budget.LINES)
+        self.log_failed_logins(line_budget.LINES + 1)
         self.observer.summarize()
-        self.assertEqual(len(self.logged), 2 * log_observer.LINES)
+        self.assertEqual(len(self.logged), 2 * line_budget.LINES)
         self.observer.summarize(everything=True)
         self.assertIn("suppressed 1 more", self.lines()[-1])
 
     def test_number_of_counters_is_bounded(self) -> None:
         """The number of counters is bounded, however many addresses an attacker has."""
-        self.patch(log_observer, "MAX_COUNTERS", 100)
+        self.patch(line_budget, "MAX_COUNTERS", 100)
         for number in range(1000):
             self.log_failed_logins(1, f"2001:db8::{number:x}")
-        self.assertLessEqual(len(self.observer._counters), 101)
+        (kind,) = self.observer._budget._kinds.values()
+        self.assertEqual((len(kind.origins), kind.suppressed), (100, 900))
+
+    def test_refused_client_is_not_the_peer(self) -> None:
+        """The line of a shared limit names the holder; the client that was refused because of it has another key."""
+        for limit, holder in (("login_queue_seconds", "198.51.100.1"), ("max_connections", "")):
+            self.observer(events.LimitTriggered(3, PEER, limit, 20, 20.5, "refused", holder=holder))
+        first, second = self.lines()
+        begin = (
+            "limit login_queue_seconds=20 hit holder=198.51.100.1 client=192.0.2.7 connection=3 "
+        )
+        self.assertTrue(first.startswith(begin), first)
+        self.assertIn("hit holder=unknown client=192.0.2.7 ", second)
+        self.assertNotIn("peer=", first + second)
+
+    def test_large_numbers_are_exact(self) -> None:
+        """The values of a limit are written with all digits."""
+        self.observer(
+            events.LimitTriggered(3, PEER, "max_message_size", 67108864, 67108865, "refused")
+        )
+        self.assertIn("limit max_message_size=67108864 hit ", self.lines()[0])
+        self.assertIn(" seen=67108865 ", self.lines()[0])
+
+    def test_limit_without_a_setting(self) -> None:
+        """The line of a limit that is a constant says that no setting changes it."""
+        self.observer(events.LimitTriggered(3, PEER, "MAX_KEYWORDS", 1000, 1001, "refused"))
+        self.assertIn(" change-with=none ", self.lines()[0])
 
     def test_default_logger_has_the_project_namespace(self) -> None:
         """The default logger has the namespace of the project."""

@@ -16,8 +16,9 @@ async def capability(session: Session, _: BareCommand) -> Tagged:
     return ok("CAPABILITY completed")
 
 
-async def identify(session: Session, _: Id) -> Tagged:
-    """Handle ID (RFC 2971). The information that the client sends about itself is neither used nor logged."""
+async def identify(session: Session, command: Id) -> Tagged:
+    """Handle ID (RFC 2971). The information that the client sends about itself is only logged when a limit triggers."""
+    session.io.client_identified(command.fields)
     session.io.write(encode.identity([(b"name", b"imapshield")]))
     return ok("ID completed")
 

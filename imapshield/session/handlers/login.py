@@ -22,7 +22,7 @@ async def starttls(session: Session, _: BareCommand) -> Response:
 
 async def login(session: Session, command: Login) -> Tagged:
     """Handle LOGIN (RFC 9051 section 6.2.3)."""
-    _require_privacy(session)
+    _require_privacy(session, command.user, "LOGIN")
     account = await session.io.login(command.user, command.password.value, "LOGIN")
     return _log_in(session, account)
 
@@ -49,7 +49,7 @@ async def _authenticated_account(session: Session, command: Authenticate) -> IAc
         return decode_base64(line)
 
     if command.mechanism == b"PLAIN":
-        _require_privacy(session)
+        _require_privacy(session, b"", "PLAIN")
         user, password = _parse_plain(await send_challenge(b""))
         return await session.io.login(user, password, "PLAIN")
     if command.mechanism in session.io.sasl_mechanisms():
@@ -73,8 +73,9 @@ def _parse_plain(message: bytes) -> tuple[bytes, bytes]:
     return fields[1], fields[2]
 
 
-def _require_privacy(session: Session) -> None:
+def _require_privacy(session: Session, user: bytes, mechanism: str) -> None:
     if not session.io.secure:
+        session.io.login_refused(user, mechanism)
         advice = "use STARTTLS first" if session.io.can_start_tls else "this server offers no TLS"
         raise CommandRefused(b"PRIVACYREQUIRED", f"Cleartext login is not allowed; {advice}")
 
