@@ -20,7 +20,6 @@ import argparse
 import sys
 import time
 from array import array
-from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import product
 from operator import attrgetter
@@ -70,7 +69,7 @@ def has_new_command(value: object) -> bool:
 
 
 class Attributes:
-    """The attributes of one object that belong to the state: its deques, its other control values, its counters.
+    """The attributes of one object that belong to the state: its lists, its other control values, its counters.
 
     Args:
         value: the object in its first state.
@@ -80,14 +79,14 @@ class Attributes:
 
     def __init__(self, value: object, constant: set[str], caps: dict[str, int]) -> None:
         names = [name for name in vars(value) if name not in constant]
-        names.sort(key=lambda name: type(getattr(value, name)) is not deque)
+        names.sort(key=lambda name: type(getattr(value, name)) is not list)
         counters = [name for name in names if type(getattr(value, name)) is int]
         self.names = [name for name in names if name not in counters] + counters
         self.split = len(names) - len(counters)
         self.caps = [caps.get(name, sys.maxsize) for name in counters]
         self.end = len(names)
         self.constants = {name: getattr(value, name) for name in constant}
-        self.deques = sum(type(getattr(value, name)) is deque for name in names)
+        self.lists = sum(type(getattr(value, name)) is list for name in names)
 
     def capped(self, counters: Sequence[int], ended: bool) -> list[int]:
         """Return `counters` without differences that do not matter."""
@@ -215,8 +214,8 @@ class Search:
         guard, model = self._guard_attributes, self._model_attributes
         real = tuple(self.guard.__dict__.values())  # `_restore` has put them into this order
         expected = tuple(self.model.__dict__.values())
-        deques, split = guard.deques, guard.split
-        control = (*map(tuple, real[:deques]), *real[deques:split], *expected[: model.split])
+        lists, split = guard.lists, guard.split
+        control = (*map(tuple, real[:lists]), *real[lists:split], *expected[: model.split])
         high = self._controls.get(control)
         if high is None:
             high = self._new_control(control)
@@ -258,7 +257,7 @@ class Search:
         expected = control[guard.split :] + counters[len(guard.caps) :]
         return State(
             dict(zip(guard.names, values, strict=True)) | guard.constants,
-            [(guard.names[n], control[n]) for n in range(guard.deques)],
+            [(guard.names[n], control[n]) for n in range(guard.lists)],
             dict(zip(model.names, expected, strict=True)) | model.constants,
         )
 
@@ -313,7 +312,7 @@ class Search:
 
 
 class State(NamedTuple):
-    """A state, ready to be restored: the attributes of the guard, its deques, and the attributes of the model."""
+    """A state, ready to be restored: the attributes of the guard, its lists, and the attributes of the model."""
 
     guard: dict[str, object]
     backlogs: list[tuple[str, Any]]

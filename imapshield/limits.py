@@ -100,10 +100,10 @@ class Limits:
     )
     preauth_literal_size: int = _preauth(4 << 10, "Size of one literal: a user name or a password.")
     preauth_held_bytes: int = _preauth(
-        48 << 10,
+        46 << 10,
         "Bytes that the server holds for the connection at one time: the line and the literals that arrive, pending"
-        " commands and unsent responses, with about 300 bytes for each command and literal. The longest ID and 40 more"
-        " commands fit, or 100 short commands.",
+        " commands and unsent responses, with about 300 bytes for each command and literal. The longest ID and 30 more"
+        " commands fit, or 100 short commands. `--limit help` says what one client can cost in all.",
     )
     preauth_literals: int = _preauth(
         64,

@@ -49,7 +49,7 @@ class EventReporter:
         self.peer = self.user = self.client_id = ""
         self.measure: Callable[[], tuple[int, int, int, float]] = lambda: (0, 0, 0, 0.0)
         self._observers = tuple(observers)
-        self._reported_limits: set[str] = set()
+        self._reported_limits: tuple[str, ...] = ()
 
     def connection_opened(self) -> None:
         """Report that the client has connected."""
@@ -102,7 +102,7 @@ class EventReporter:
         if action == "none":
             if reached.limit in self._reported_limits:
                 return
-            self._reported_limits.add(reached.limit)
+            self._reported_limits += (reached.limit,)
         sample = log_sample(event.tag, event.name) if event is not None else b""
         values = reached.limit, reached.value, reached.observed, action
         printable = events.printable(sample)

@@ -85,6 +85,7 @@ class ShieldedIMAP4Factory(ServerFactory):
 
     def __post_init__(self) -> None:
         self.observers = tuple(self.observers)
+        self.challengers = dict(self.challengers or {})
         clock = self.reactor
         call_later = TimeoutMixin().callLater if clock is None else clock.callLater
         now = time.monotonic if clock is None else clock.seconds
@@ -109,7 +110,7 @@ class ShieldedIMAP4Factory(ServerFactory):
         if counted is None:
             return _Refusal(_TOO_MANY)
         server = self.protocol(
-            dict(self.challengers or {}),
+            self.challengers,
             self.context_factory,
             limits=self.limits,
             observers=self.observers,

@@ -108,6 +108,7 @@ def has_left(transport: Any) -> bool:
 
 def innermost(transport: Any) -> Any:
     """Return the transport below all wrappers (TLS), which has the socket."""
-    while not hasattr(transport, "socket") and getattr(transport, "transport", None) is not None:
-        transport = transport.transport
+    # Twisted's wrappers also pass on all attributes of the transport below them, so these prove nothing.
+    while (below := vars(transport).get("transport")) is not None:
+        transport = below
     return transport

@@ -91,6 +91,35 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.memory.close()
         self.transport.abortConnection()
 
+    # With the attributes of the base classes there are more than 30, for which each instance would have a dictionary of
+    # its own, of 1,500 bytes.
+    __slots__ = (
+        "_clock",
+        "_connected_at",
+        "_decoder",
+        "_fair_queue",
+        "_io",
+        "_long_input",
+        "_make_session",
+        "_memory_budget",
+        "_runner",
+        "_session",
+        "_write_timeout",
+        "admission",
+        "bytes_in",
+        "closed",
+        "counted",
+        "framer",
+        "guard",
+        "limits",
+        "login_checks",
+        "memory",
+        "now",
+        "on_lost",
+        "reporter",
+        "write_buffer",
+    )
+
     transport: Any
     portal: Any
     challengers: dict[bytes, Callable[[], Any]]

@@ -12,7 +12,6 @@ Rules
 """
 
 import re
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -50,7 +49,7 @@ class ConnectionGuard:
         self.limits = limits
         self.authenticated = False
         self.line_expected = False
-        self._backlog: deque[RawCommand] = deque()
+        self._backlog: list[RawCommand] = []  # a deque takes 700 bytes even if it is empty
         self._backlog_bytes = self.memory = 0
         self._running: RawCommand | None = None
         self._incomplete = False  # a command has begun to arrive and is not complete
@@ -225,7 +224,7 @@ class ConnectionGuard:
         """Take the next command off the backlog; None if the backlog is empty or a command is running."""
         if self._running is not None or not self._backlog or self._final is not None:
             return None
-        self._running = self._backlog.popleft()
+        self._running = self._backlog.pop(0)
         self._backlog_bytes -= _size(self._running)
         self._update_full()
         return self._running

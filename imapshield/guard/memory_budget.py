@@ -23,6 +23,36 @@ from imapshield.limits import Limits
 GRANULE = 1 << 10
 """Bytes by which a recorded amount may be wrong. Recording smaller changes would double the cost of a NOOP."""
 
+CONNECTION_BYTES = 10 << 10
+"""Bytes of memory that one greeted connection takes at most, with its buffers empty (measured)."""
+
+TLS_BYTES = 22 << 10
+"""Bytes of memory that TLS adds to it at most, of which OpenSSL takes most (measured)."""
+
+RECORD_BYTES = 17 << 10
+"""Bytes of memory that OpenSSL takes while a record of TLS has not completely arrived, or a handshake has not ended."""
+
+
+def stranger_cost(limits: Limits) -> dict[str, int]:
+    """Return the parts of B, the most bytes of memory that one client takes that has not logged in.
+
+    `Limits.preauth_held_bytes` covers the longest line, that of ID, as well as literals, pending commands and unsent
+    responses. The kernel's socket buffers are not included.
+    """
+    return {
+        "the connection": CONNECTION_BYTES,
+        "TLS": TLS_BYTES,
+        "a TLS record": RECORD_BYTES,
+        "preauth_held_bytes": limits.preauth_held_bytes,
+        "rounding": GRANULE,
+    }
+
+
+def bytes_per_stranger(limits: Limits) -> int:
+    """Return B, the sum of `stranger_cost`."""
+    return sum(stranger_cost(limits).values())
+
+
 T = TypeVar("T")
 
 

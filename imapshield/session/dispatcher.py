@@ -15,6 +15,7 @@ Rules
 import time
 import traceback
 from collections.abc import Callable
+from functools import lru_cache
 
 from imapshield.errors import BadCommand, CommandRefused, StoreError
 from imapshield.limits import Limits
@@ -43,6 +44,11 @@ _OTHER_PROTOCOLS = frozenset(
 )
 
 
+@lru_cache(1)  # all connections share it
+def _grammar_limits(limits: Limits) -> GrammarLimits:
+    return GrammarLimits(max_string_size=max(limits.max_literal_size, limits.max_metadata_size))
+
+
 class Dispatcher:
     """Executes the commands of one connection.
 
@@ -57,8 +63,7 @@ class Dispatcher:
     ) -> None:
         self._request = Request()
         self.session = Session(io, limits, TABLE.values(), now)
-        max_string_size = max(limits.max_literal_size, limits.max_metadata_size)
-        self._grammar_limits = GrammarLimits(max_string_size=max_string_size)
+        self._grammar_limits = _grammar_limits(limits)
 
     def greeting(self) -> bytes:
         """Return the greeting. It contains the capabilities, which saves the client a round trip."""

@@ -10,6 +10,7 @@ Rules
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -42,10 +43,10 @@ class Session(SessionState):
         now: returns the seconds since the epoch.
 
     Attributes:
-        new_messages: sends FETCH responses for new messages.
-        search_contexts: sends changes in the results of searches.
         notify_subscription: the events that the client has subscribed to with NOTIFY SET, or None.
     """
+
+    _own_uids: frozenset[int] = frozenset()
 
     def __init__(
         self,
@@ -55,12 +56,21 @@ class Session(SessionState):
         now: Callable[[], float],
     ) -> None:
         super().__init__(io, limits, now)
-        self.new_messages = NewMessages(self)
-        self.search_contexts = SearchContexts(self, self.new_messages)
         self.notify_subscription: NotifySubscription | None = None
         self._specs = specs
-        self._own_uids: set[int] = set()
         self._background = BackgroundSender(self, self._send_in_background)
+
+    # Made when they are needed: most connections without a login never are any more than that.
+
+    @cached_property
+    def new_messages(self) -> NewMessages:
+        """Sends FETCH responses for new messages."""
+        return NewMessages(self)
+
+    @cached_property
+    def search_contexts(self) -> SearchContexts:
+        """Sends changes in the results of searches."""
+        return SearchContexts(self, self.new_messages)
 
     def capabilities(self) -> list[bytes]:
         """Return the capabilities of the session in its present state."""
@@ -83,7 +93,7 @@ class Session(SessionState):
         self.cancel_notify()
         self.subscribed_events = DEFAULT_EVENTS
         self.leave()
-        self.enabled.clear()
+        self.enabled = frozenset()
         self._account = None
         self.state = State.NOT_AUTHENTICATED
 
@@ -123,10 +133,10 @@ class Session(SessionState):
         """Leave the selected mailbox, if there is one."""
         if self._mailbox is not None:
             self._mailbox.remove_listener(self._on_change)
+            self.search_contexts.clear()
+            self.new_messages.clear()
         self._mailbox = self._view = None
-        self.search_contexts.clear()
-        self.new_messages.clear()
-        self._own_uids.clear()
+        self._own_uids = frozenset()
         self.saved_search = ()
         if self.state is State.SELECTED:
             self.state = State.AUTHENTICATED
@@ -144,7 +154,7 @@ class Session(SessionState):
     def note_own_uids(self, mailbox: str, uids: Iterable[int]) -> None:
         """Note that this client has stored messages itself, so that NOTIFY does not send FETCH responses for them."""
         if self.is_selected(mailbox):
-            self._own_uids.update(uids)
+            self._own_uids |= frozenset(uids)
 
     # Pending updates.
 
@@ -184,7 +194,8 @@ class Session(SessionState):
         """Send the events of NOTIFY and the changes of search results that became pending during a command soon."""
         if self.notify_subscription is not None:
             self.notify_subscription.schedule()
-        self.search_contexts.schedule()
+        if self._mailbox is not None:
+            self.search_contexts.schedule()
 
     def cancel_notify(self) -> None:
         """End the subscription, and send no changes of the selected mailbox by other sessions (NOTIFY NONE)."""
@@ -272,7 +283,7 @@ class Session(SessionState):
     def _add_new_messages(self, last_uid: int) -> None:
         uids = list(self.view.uids[bisect_right(self.view.uids, last_uid) :])
         others = [uid for uid in uids if uid not in self._own_uids]
-        self._own_uids.clear()
+        self._own_uids = frozenset()
         self.search_contexts.on_exists(uids, others)
         if self.selected_group is not None:
             self.new_messages.add(others, self.selected_group.items)

@@ -85,13 +85,14 @@ class SessionState:
         limit_code: the response code of a command that stopped at MESSAGELIMIT (RFC 9738).
     """
 
+    enabled: frozenset[bytes] = frozenset()
+
     def __init__(self, io: Connection, limits: Limits, now: Callable[[], float]) -> None:
         self.io = io
         self.limits = limits
         self.now = now
         self.monotonic: Callable[[], float] = time.monotonic
         self.state = State.NOT_AUTHENTICATED
-        self.enabled: set[bytes] = set()
         self.readonly = False
         self.saved_search: Sequence[int] = ()
         self.subscribed_events = DEFAULT_EVENTS
@@ -228,7 +229,7 @@ class SessionState:
         """Enable CONDSTORE because a command shows that the client knows MODSEQ (RFC 7162 section 3.1)."""
         if self.condstore:
             return
-        self.enabled.add(b"CONDSTORE")
+        self.enabled |= {b"CONDSTORE"}
         if self.state is State.SELECTED:
             code = b"HIGHESTMODSEQ %d" % self.mailbox.columns.highestmodseq
             self.io.write(encode.untagged(b"OK", "Highest", code))

@@ -29,7 +29,7 @@ async def enable(session: Session, command: Enable) -> Tagged:
     session.io.write(encode.enabled(names))
     if {b"CONDSTORE", b"QRESYNC"} & set(names):
         session.enable_condstore()
-    session.enabled.update(name.upper() for name in names)
+    session.enabled |= {name.upper() for name in names}
     return ok("ENABLE completed")
 
 
