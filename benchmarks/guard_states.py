@@ -264,7 +264,7 @@ class Search:
     def _restore(self, state: "State") -> None:
         attributes = state.guard.copy()
         for name, commands in state.backlogs:
-            attributes[name] = deque(commands)
+            attributes[name] = list(commands)
         self.guard.__dict__ = attributes
         self.model.__dict__ = state.model.copy()
 

@@ -17,6 +17,7 @@ from twisted.python import usage
 
 from imapshield.config import DEFAULT_LISTEN, ConfigError, Settings, load_settings
 from imapshield.first_run import FirstRunFolder
+from imapshield.guard.memory_budget import bytes_per_stranger, stranger_cost
 from imapshield.limits import Limits
 
 
@@ -117,12 +118,20 @@ class Options(usage.Options, strcred.AuthOptionMixin):
 
 
 def limits_help() -> str:
-    """Return the text of ``--limit help``: the limits by group, each with its default and its reason."""
+    """Return the text of ``--limit help``: the limits by group, each with its default and its reason.
+
+    It ends with what one client can cost that has not logged in, as a sum of limits.
+    """
     lines = ["All limits with their defaults. To change one: --limit NAME=VALUE"]
     for group, limits in Limits().by_group().items():
         lines += ["", f"{group}:"]
         for name, (value, reason) in limits.items():
             lines += [f"  {name}={value}", textwrap.indent(textwrap.fill(reason, 72), " " * 6)]
+    lines += ["", "Memory of one client that has not logged in, at most, in bytes:"]
+    lines += [f"  {size:>6}  {part}" for part, size in stranger_cost(Limits()).items()]
+    lines += [
+        f"  {bytes_per_stranger(Limits()):>6}  in all, without the socket buffers of the kernel"
+    ]
     return "\n".join(lines)
 
 

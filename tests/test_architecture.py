@@ -99,6 +99,7 @@ RULES = {
     "tap": Rule(
         (
             *BASE,
+            "guard.memory_budget",
             "config",
             "cred",
             "edge",

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.guard.memory_budget import bytes_per_stranger
 from imapshield.limits import Limits
+from imapshield.wire.framing import COMMAND_COST
 
 PAGE = Path(__file__).parent.parent / "docs" / "limits.rst"
 BEGIN = (
@@ -41,6 +43,13 @@ class LimitsTests(SynchronousTestCase):
     def test_limits_page_has_the_tables_of_the_code(self) -> None:
         """docs/limits.rst has the tables of the code. To update it, write `tables()` between BEGIN and END."""
         self.assertEqual(PAGE.read_text().partition(BEGIN)[2].partition(END)[0], tables())
+
+    def test_cost_of_a_stranger(self) -> None:
+        """One client without a login costs at most 96 KiB, and the longest ID with some commands fits into that."""
+        limits = Limits()
+        self.assertLessEqual(bytes_per_stranger(limits), 96 << 10)
+        self.assertGreater(limits.preauth_held_bytes, limits.preauth_id_length + 30 * COMMAND_COST)
+        self.assertGreater(limits.preauth_held_bytes, limits.backlog * (COMMAND_COST + 100))
 
     def test_fixed_limits(self) -> None:
         """docs/limits.rst lists fixed limits with the values that they have."""

@@ -4,6 +4,8 @@ import socket
 import struct
 from types import SimpleNamespace
 
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.edge import peer
@@ -59,3 +61,14 @@ class HasLeftTests(SynchronousTestCase):
     def test_transport_without_a_socket(self) -> None:
         """Nothing is known about a transport without a socket."""
         self.assertFalse(peer.has_left(Transport()))
+
+
+class InnermostTests(SynchronousTestCase):
+    def test_transport_below_tls(self) -> None:
+        """The innermost transport is the one with the socket, although Twisted's TLS passes on its attributes."""
+        transport = Transport()
+        vars(transport)["socket"] = object()
+        wrapper = ProtocolWrapper(WrappingFactory(ServerFactory()), Protocol())
+        wrapper.makeConnection(transport)
+        self.assertIs(peer.innermost(wrapper), transport)
+        self.assertIs(peer.innermost(transport), transport)

@@ -22,7 +22,7 @@ PLANTED_BUGS: dict[str, tuple[str, str]] = {
     "bytes are accepted after the reset": ("        if self._final is not None:\n            return self._final\n        if not self.auth", "        if not self.auth"),
     "commands run after the reset": (" or self._final is not None:\n            return None", ":\n            return None"),
     "two commands run at once": ("if self._running is not None or not self._backlog", "if not self._backlog"),
-    "the newest command runs first": ("self._backlog.popleft()", "self._backlog.pop()"),
+    "the newest command runs first": ("self._backlog.pop(0)", "self._backlog.pop()"),
     "bytes of a command that has begun still count": ("        self._backlog_bytes -= _size(self._running)\n", ""),
     "literals do not count as bytes": ("return command.octets + sum(p.size for p in command.parts if not isinstance(p, bytes))", "return command.octets"),
     "bytes of the backlog pause nothing": (" or self._backlog_bytes >= max_bytes", ""),
