@@ -256,6 +256,11 @@ class Limits:
         300,
         "A client whose write buffer is full is reset if it reads nothing for this long. Dovecot has the same limit.",
     )
+    held_seconds: float = _time(
+        10,
+        "A user whose commands wait for this long is reported once: the backlog is full, or the write buffer is full"
+        " and the client reads nothing.",
+    )
     closing_seconds: float = _time(
         5, "Time for the client to read the last BYE before the connection is reset."
     )

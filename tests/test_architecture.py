@@ -141,7 +141,7 @@ ORDER = {
         ("admission",),
         ("connection_owner", "proxy"),
         ("gate",),
-        ("authentication", "compress", "long_input", "write_timeout"),
+        ("authentication", "compress", "flow_control", "long_input", "write_timeout"),
         ("session_io",),
         ("command_runner",),
         ("protocol",),

@@ -24,6 +24,7 @@ from imapshield.edge.command_runner import CommandRunner
 from imapshield.edge.compress import InputDecoder
 from imapshield.edge.event_reporter import EventReporter
 from imapshield.edge.fair_queue import FairQueue
+from imapshield.edge.flow_control import FlowControlReport
 from imapshield.edge.login_checks import LoginChecks
 from imapshield.edge.long_input import LongInput
 from imapshield.edge.memory_share import MemoryShare
@@ -231,6 +232,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self.resumeProducing()
         else:
             self.pauseProducing()
+            if self.guard.backlog_full():
+                self._flow_control.held()
 
     # Commands and login
 
@@ -279,6 +282,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         )
         self.memory = MemoryShare(self, self._memory_budget)
         self._write_timeout = WriteTimeout(self)
+        self._flow_control = FlowControlReport(self)
         self._io.identify_peer()
         self._session = self._make_session(self._io)
         self._runner = CommandRunner(self, self._session)
@@ -344,6 +348,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if not self.closed:
             self._teardown(lost=True)
         self._write_timeout.stop()
+        self._flow_control.stop()
         self._io.connection_lost()
         self.memory.close()
         self.admission.close(self.counted)

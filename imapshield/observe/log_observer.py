@@ -30,6 +30,7 @@ _LIMIT = (
     " commands={commands} in={octets_in} out={octets_out} seconds={seconds:.1f} user={user_json}"
     " client-id={client_id_json} sample={sample_json}"
 )
+_PAUSED = "paused by {limit}={value_text} peer={peer}" + _LIMIT
 _SHARED_LIMIT = "limit {limit}={value_text} hit holder={holder_text} client={peer}" + _LIMIT
 # fail2ban and other programs parse these lines: their wording and keys are part of the interface.
 _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
@@ -118,7 +119,8 @@ class LogObserver:
             return
         origin, weight = event.peer, Weight.NORMAL
         if isinstance(event, events.LimitTriggered):
-            kind, origin = f"limit {event.limit}", event.holder or event.peer
+            words = "paused by" if event.action == "paused" else "limit"
+            kind, origin = f"{words} {event.limit}", event.holder or event.peer
         elif isinstance(event, (events.LoggedIn, events.ConnectionClosed)) and event.user:
             origin, weight = json.dumps(event.user), Weight.USER
         elif isinstance(event, _IMPORTANT):
@@ -131,7 +133,9 @@ class LogObserver:
         quoted = {f"{key}_json": json.dumps(v) for key, v in fields.items() if isinstance(v, str)}
         if isinstance(event, events.LimitTriggered):
             quoted |= _limit_fields(event)
-            if event.holder or event.limit in SHARED_LIMITS:
+            if event.action == "paused":
+                level, text = _INFO, _PAUSED  # correct clients are paused too
+            elif event.holder or event.limit in SHARED_LIMITS:
                 text = _SHARED_LIMIT
         self.log.emit(level, text, event=type(event).__name__, **quoted, **fields)
 

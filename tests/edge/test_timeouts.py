@@ -172,7 +172,7 @@ class WriteTimeoutTests(SynchronousTestCase):
         self.assertFalse(client.transport.aborted)
         server.clock.advance(1)
         self.assertTrue(client.transport.aborted)
-        self.assertEqual(server.events_of(events.LimitTriggered)[0].limit, "stalled_seconds")
+        self.assertEqual(server.events_of(events.LimitTriggered)[-1].limit, "stalled_seconds")
 
     def test_slow_reader_is_not_reset(self) -> None:
         """A client that reads slowly, but makes progress, is not reset."""

@@ -256,6 +256,12 @@ class LogObserverTests(SynchronousTestCase):
         self.assertIn("hit holder=unknown client=192.0.2.7 ", second)
         self.assertNotIn("peer=", first + second)
 
+    def test_paused_client_is_no_offender(self) -> None:
+        """A client that is held by flow control is logged with other words than one that has exceeded a limit."""
+        self.observer(events.LimitTriggered(3, PEER, "backlog", 100, 100, "paused", "alice"))
+        self.assertTrue(self.lines()[0].startswith("paused by backlog=100 peer=192.0.2.7 "))
+        self.assertEqual(self.logged[0]["log_level"], LogLevel.info)
+
     def test_large_numbers_are_exact(self) -> None:
         """The values of a limit are written with all digits."""
         self.observer(
