@@ -70,7 +70,7 @@ class GuardState:
         self._reactor, self._now = reactor, now
         self._pool = pool or ThreadPool(0, 1, "state")
         self._file: StateFile | None = None
-        self._secret = os.urandom(32)
+        self._secret, self._secret_is_kept = os.urandom(32), False
         self._clock_offset = 0.0  # the clock of the file minus the time
         self._running: Deferred[None] | None = None
         self._next_clock = self._retry_at = 0.0
@@ -94,6 +94,10 @@ class GuardState:
         """Return 32 bytes that depend on `name` and are the same after a restart. Call it after `start`."""
         return blake2b(name.encode(), key=self._secret, digest_size=32).digest()
 
+    def kept_secret(self, name: str) -> bytes | None:
+        """Return what `secret` does, or None if it will be another after a restart, because there is no file."""
+        return self.secret(name) if self._secret_is_kept else None
+
     def stop(self) -> Deferred[None]:
         """Save what has changed, and close the file."""
         if self._loop.running:
@@ -115,6 +119,7 @@ class GuardState:
         now = self._now()
         try:
             self._secret, clock = file.secret(), file.clock()
+            self._secret_is_kept = True
             bans, known = file.bans(), file.known()
             self._bans.restore(bans, now)
             kept = {describe(network) for network in self._bans}

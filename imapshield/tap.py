@@ -194,9 +194,10 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
 
     def load_state() -> None:
         state.start()
+        decoy_key = state.kept_secret("decoys")
         for checker in checkers:
-            if hasattr(checker, "decoy_key"):
-                checker.decoy_key = state.secret("decoys")
+            if decoy_key is not None and hasattr(checker, "decoy_key"):
+                checker.decoy_key = decoy_key
 
     def close_off(text: str, port: Any) -> None:
         port_proxies = proxies.everyone() if is_proxied(text) else proxies

@@ -125,6 +125,8 @@ class RestartTests(StateCase):
         self.assertEqual([len(secret) for secret in secrets], [32] * 3)
         self.assertEqual([secrets[0] == secrets[1], secrets[0] == secrets[2]], [True, False])
         self.assertNotEqual(*(Run(None, 0.0).state.secret("a") for _ in range(2)))
+        self.assertEqual(self.run_server().state.kept_secret("a"), secrets[0])
+        self.assertIsNone(Run(None, 0.0).state.kept_secret("a"))
 
     def test_no_file(self) -> None:
         """Without a file nothing is written, and nothing is logged."""

@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 from twisted.application.service import IService
-from twisted.cred.credentials import UsernamePassword
+from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -283,6 +283,22 @@ class RunningServiceTests(CommandLineTestCase):
         service.privilegedStartService()
         await service.stopService()
         return self.printed()
+
+    async def test_salts_of_unknown_users_survive_a_restart(self) -> None:
+        """The key of the decoys is in the state file; without one, the checker derives it from the password file."""
+        path, keys = self.path("state"), []
+        for state in (path, path, "none"):
+            service = self.make(
+                "--mail-root", self.mail, "--auth", f"file:{self.users}", "--state", state,
+                "--listen", "tcp:0:interface=127.0.0.1",
+            )  # fmt: skip
+            service.privilegedStartService()
+            service.startService()
+            (checker,) = service.factory.portal.checkers[IUsernamePassword].checkers
+            keys.append(checker.decoy_key)
+            await service.stopService()
+        self.assertEqual(len(keys[0]), 32)
+        self.assertEqual(keys, [keys[0], keys[0], None])
 
     async def test_first_start_prints_user_and_password(self) -> None:
         """Once the server listens, the first start prints its address, user, password and what to try."""
