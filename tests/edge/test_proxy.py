@@ -78,6 +78,13 @@ class ProxiedConnectionTests(SynchronousTestCase):
         self.assertTrue(self.inner.closed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_nothing_is_left_of_the_header(self) -> None:
+        """A reactor's transport passes later input directly to the client's protocol: a proxy costs no memory."""
+        transport: Any = self.transport
+        transport.protocol = self.proxied
+        self.proxied.dataReceived(HEADER)
+        self.assertIs(transport.protocol, self.inner)
+
     def test_malformed_header_resets_the_connection(self) -> None:
         """A malformed header resets the connection, is reported once, and nothing after it is read."""
         self.proxied.dataReceived(b"PROXY TCP4 192.0.2.7 192.0.2.8 xx 143\r\n")
