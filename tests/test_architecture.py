@@ -136,7 +136,14 @@ ORDER = {
         ("dispatcher",),
     ),
     "edge": (
-        ("channel_binding", "event_reporter", "fair_queue", "peer", "write_buffer"),
+        (
+            "ban_command",
+            "channel_binding",
+            "event_reporter",
+            "fair_queue",
+            "peer",
+            "write_buffer",
+        ),
         ("login_checks", "memory_share", "spool"),
         ("admission",),
         ("connection_owner", "proxy"),

@@ -86,6 +86,14 @@ class NetworkSetTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertEqual(address in networks, expected, address)
 
+    def test_overlaps(self) -> None:
+        """A network overlaps a set if they have an address in common."""
+        networks = NetworkSet.parse(["10.0.0.0/16", "2001:db8::1"])
+        for text, expected in (
+            ("10.0.3.0/24", True), ("10.0.0.0/8", True), ("10.1.0.0/16", False), ("2001:db8::/64", True), ("2001:db8:1::/64", False),
+        ):  # fmt: skip
+            self.assertEqual(networks.overlaps(parse_network(text)), expected, text)
+
     def test_empty(self) -> None:
         """An empty set contains nothing and is false."""
         self.assertFalse(NetworkSet())
