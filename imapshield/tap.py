@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -143,10 +144,21 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
+    use_monotonic_clock(reactor)
     try:
         return _make_service(options.settings, reactor)
     except ConfigError as error:
         raise SystemExit(f"imapshield: {error}") from None
+
+
+def use_monotonic_clock(reactor: Any) -> None:
+    """Make the reactor measure time with a clock that nobody sets. By default, Twisted uses the wall clock.
+
+    Setting that clock forward would end bans and all time-outs at once, and setting it back would stop them. A reactor
+    with pending calls, whose times are of the old clock, is left as it is; twistd's has none yet.
+    """
+    if reactor.seconds is time.time and not reactor.getDelayedCalls():
+        reactor.seconds = time.monotonic
 
 
 def _make_service(settings: Settings, reactor: Any) -> IService:
@@ -192,6 +204,11 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
     path = _state_path(settings, first_run)
     state = GuardState(path, guard.bans, guard.failures, reactor=reactor, now=reactor.seconds)
 
+    ban_command = _ban_command(settings, guard, reactor)
+    if ban_command is not None:
+        factory.admission.on_ban = state.on_ban = ban_command.ban
+        state.on_unban = ban_command.unban
+
     def load_state() -> None:
         state.start()
         decoy_key = state.kept_secret("decoys")
@@ -204,6 +221,7 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
         Gate.close_off(port, factory.admission, factory.fair_queue, port_proxies)
 
     on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]
+    on_stop += [ban_command.stop] if ban_command is not None else []
     on_stop += [realm.close, state.stop, lambda: log.summarize(everything=True)]
     return ShieldService(
         endpoints,
@@ -217,6 +235,18 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
         on_port=close_off,
         on_listening=None if settings.auth else _announcer(first_run),
     )
+
+
+def _ban_command(settings: Settings, guard: Any, reactor: Any) -> Any:
+    from imapshield.edge.ban_command import BanCommand, parse_command
+
+    if settings.ban_command is None:
+        return None
+    try:
+        command = parse_command(settings.ban_command)
+    except ValueError as error:
+        raise ConfigError(f"--ban-command {error}") from None
+    return BanCommand(command, guard.trusted, reactor=reactor, now=reactor.seconds)
 
 
 def _state_path(settings: Settings, first_run: FirstRunFolder) -> str | None:

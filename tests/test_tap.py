@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 from unittest import mock
@@ -16,6 +17,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import TestCase
@@ -26,7 +28,7 @@ from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount
 from imapshield.mailbox.values import Namespace
 from imapshield.service import CannotServe
-from imapshield.tap import Options, makeService
+from imapshield.tap import Options, makeService, use_monotonic_clock
 from tests.certificates import self_signed
 
 
@@ -392,6 +394,57 @@ class RunningServiceTests(CommandLineTestCase):
         with socket.socket() as late:
             self.assertNotEqual(late.connect_ex(("127.0.0.1", address.port)), 0)
         self.assertFalse(os.path.exists(f"{self.folder}/s"))
+
+    async def test_ban_command(self) -> None:
+        """--ban-command is called for each ban, and after a restart for each ban that goes on."""
+        called = self.path("called")
+        code = f"import sys; print(*sys.argv[1:], file=open({called!r}, 'a'))"
+        for repetition in (1, 2):
+            service = self.make(
+                "--mail-root", self.mail, "--auth", "memory:a:b", "--state", self.path("state"), "--listen", "tcp:0:interface=127.0.0.1",
+                "--ban-command", f'{sys.executable} -c "{code}"',
+            )  # fmt: skip
+            service.privilegedStartService()
+            service.startService()
+            if repetition == 1:
+                admission = service.factory.admission
+                for n in range(10):
+                    counted = admission.admit("192.0.2.7").connection
+                    admission.login_failed(counted, b"a", b"%d" % n)
+            await service.stopService()
+            with open(called) as file:
+                lines = file.read().splitlines()
+            self.assertEqual(len(lines), repetition)
+            self.assertRegex(lines[-1], r"^ban 192\.0\.2\.7/32 (600|59\d)$")
+
+    def test_ban_command_errors(self) -> None:
+        """A --ban-command that cannot be executed is an error of one line."""
+        for text, message in (
+            ("/no/such/program", "--ban-command /no/such/program: no such program; name an executable"),
+            ("x 'y", "--ban-command x 'y: No closing quotation; add the missing quotation mark"),
+        ):  # fmt: skip
+            self.refuses(
+                "--mail-root", self.mail, "--auth", "memory:a:b", "--ban-command", text, message=message
+            )  # fmt: skip
+
+    def test_clock(self) -> None:
+        """The reactor measures time with a monotonic clock, unless calls wait for a time of the old clock."""
+
+        class Reactor:
+            seconds = staticmethod(time.time)
+            calls: Sequence[object] = ()
+
+            def getDelayedCalls(self) -> Sequence[object]:
+                return self.calls
+
+        fresh, used, clock = Reactor(), Reactor(), Clock()
+        used.calls = [object()]
+        seconds = clock.seconds
+        for each in (fresh, used, clock):
+            use_monotonic_clock(each)
+        self.assertIs(fresh.seconds, time.monotonic)
+        self.assertIs(used.seconds, time.time)
+        self.assertEqual(clock.seconds, seconds)
 
     async def test_port_in_use_ends_the_start(self) -> None:
         """A port in use ends the start with status 1 and one line, and closes the other ports."""

@@ -46,7 +46,10 @@ def parse_command(text: str) -> list[str]:
     Raises:
         ValueError: the program cannot be executed; with one line that says so.
     """
-    command = shlex.split(text)
+    try:
+        command = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"{text}: {error}; add the missing quotation mark") from None
     program = shutil.which(command[0]) if command else None
     if program is None:
         raise ValueError(f"{text}: no such program; name an executable file")

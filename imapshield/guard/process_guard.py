@@ -95,7 +95,7 @@ class ProcessGuard:
     def connect(self, address: str, now: float) -> Arrival:
         """Decide about a new connection, whose client is at `address`."""
         is_trusted = address in self.trusted
-        ban = None if is_trusted else self.bans.banned(address, now)
+        ban = self._ban(address, now)
         if ban is not None and not ban.strangers_only:
             return Arrival(None, reached=BANNED, ban=ban, silent=True)
         networks = networks_of(address)
@@ -109,6 +109,13 @@ class ProcessGuard:
         if connection is None:
             self._give_back(networks, now)
         return Arrival(connection, evictions, full or reported)
+
+    def _ban(self, address: str, now: float) -> Ban | None:
+        if (
+            address in self.trusted or self._limits.report_only
+        ):  # of an earlier run, without report_only
+            return None
+        return self.bans.banned(address, now)
 
     def connect_proxy(self, address: str) -> Arrival:
         """Decide about a new connection of a proxy. Until its header has arrived, it has a share like a stranger."""
@@ -205,7 +212,7 @@ class ProcessGuard:
         logged in from there, before their passwords are looked at.
         """
         address = connection.address
-        ban = None if address in self.trusted else self.bans.banned(address, now)
+        ban = self._ban(address, now)
         if ban is None or (ban.strangers_only and self.failures.may_try(address, user, now)):
             return None
         return BANNED

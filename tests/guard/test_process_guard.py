@@ -169,7 +169,9 @@ class BanTests(SynchronousTestCase):
     def test_report_only(self) -> None:
         """In report-only mode nobody is banned or refused for a rate, which is reported."""
         guard = ProcessGuard(Limits(report_only=True, connections_per_minute=5))
+        guard.bans.ban(ADDRESS, "restored from an earlier run", 0.0)
         connection = connect(guard)
+        self.assertIsNone(guard.refuse_login(connection, b"bob", 0.0))
         for i in range(50):
             self.assertIsNone(guard.login_failed(connection, b"bob", b"%d" % i, 0.0)[1])
             self.assertIsNone(guard.violation(connection, "backlog", 0.0))
