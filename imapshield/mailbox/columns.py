@@ -115,40 +115,46 @@ class Columns:
         i = bisect_left(self.uids, uid)
         return i if i < len(self.uids) and self.uids[i] == uid else None
 
-    def _row_from(self, first: int, uid: int) -> int | None:
-        """Return what `row` returns; quickly if the message is in row `first`."""
-        if first < len(self.uids) and self.uids[first] == uid:
-            return first
-        return self.row(uid)
-
     def apply(self, delta: Delta) -> Change:
         """Apply `delta`, and return what it changed. A delta that was applied before changes nothing."""
         vanished = self._remove(delta.vanished)
-        added, changed = array("I"), array("I")
-        last_uid = self.uids[-1] if self.uids else 0
-        new_rows: list[MessageRow] = []
-        next_row = 0
-        for row in delta.rows:
-            if row.uid > last_uid:
-                new_rows.append(row)
-                added.append(row.uid)
-                continue
-            i = self._row_from(next_row, row.uid)
-            if i is None:  # an older row of a message that another delta expunged
-                continue
-            next_row = i + 1
-            if row.size is not None:
-                self.sizes[i] = row.size
-            if row.modseq > self.modseqs[i]:
-                self.modseqs[i] = row.modseq
-                self.flag_ids[i] = self.flag_id(row.flags)
-                changed.append(row.uid)
+        new_from = len(delta.rows)
+        while new_from and (not self.uids or delta.rows[new_from - 1].uid > self.uids[-1]):
+            new_from -= 1
+        changed = self._update(delta.rows[:new_from])
+        new_rows = delta.rows[new_from:]
+        added = array("I", [row.uid for row in new_rows])
         if new_rows:
             self._extend(new_rows)
         self._drop_unused_flag_lists()
         self.highestmodseq = max(self.highestmodseq, delta.highestmodseq)
         self.uidnext = max(self.uidnext, delta.uidnext)
         return Change(added, changed, vanished, delta.recent)
+
+    def _update(self, rows: Iterable[MessageRow]) -> array[int]:
+        """Change known messages, and return the UIDs of those that changed.
+
+        One STORE can change a whole mailbox, and nothing else runs meanwhile: no call, and no search for adjacent rows.
+        """
+        uids, sizes, modseqs, flag_ids = self.uids, self.sizes, self.modseqs, self.flag_ids
+        changed = array("I")
+        i, count = 0, len(uids)
+        known_flags, flag_id = b"", self.flag_id(b"")
+        for uid, flags, modseq, size, _ in rows:
+            if i == count or uids[i] != uid:
+                i = bisect_left(uids, uid)
+                if i == count or uids[i] != uid:  # a message that another delta expunged
+                    continue
+            if size is not None:
+                sizes[i] = size
+            if modseq > modseqs[i]:
+                if flags != known_flags:
+                    known_flags, flag_id = flags, self.flag_id(flags)
+                modseqs[i] = modseq
+                flag_ids[i] = flag_id
+                changed.append(uid)
+            i += 1
+        return changed
 
     def _extend(self, rows: Sequence[MessageRow]) -> None:
         self.uids = self.uids + array("I", [row.uid for row in rows])

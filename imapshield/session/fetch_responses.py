@@ -164,6 +164,22 @@ def known_items(
     return lines(session, render_chunk(session, rows, items, values))
 
 
+def flag_updates(
+    session: SessionState, messages: Sequence[tuple[int, int]], *, uid: bool
+) -> Iterable[bytes]:
+    """Return FETCH responses with the flags of `messages`, given as (sequence number, UID), that still exist."""
+    columns = session.view.columns
+    shared = session.view.uids is columns.uids
+    found = [
+        (number, row, uid)
+        for number, uid in messages
+        if (row := number - 1 if shared else columns.row(uid)) is not None
+    ]
+    numbers, column_rows, uids = zip(*found, strict=True) if found else ((), (), ())
+    items = implicit_items(session, [FLAGS], uid=uid, unsolicited=True)
+    return lines(session, render_chunk(session, MessageRows(numbers, column_rows, uids), items, ()))
+
+
 def _new_keywords(session: SessionState) -> Iterable[bytes]:
     """Return the FLAGS response if keywords are new since the last one; it precedes their FETCH responses."""
     count = len(session.view.columns.keywords)

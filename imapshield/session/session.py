@@ -23,7 +23,7 @@ from imapshield.session.background import BackgroundSender
 from imapshield.session.capabilities import capability_names
 from imapshield.session.command_spec import CommandSpec
 from imapshield.session.connection import Connection
-from imapshield.session.fetch_responses import FLAGS, known_items
+from imapshield.session.fetch_responses import flag_updates
 from imapshield.session.new_messages import NewMessages
 from imapshield.session.notifications import NotifySubscription
 from imapshield.session.search_contexts import SearchContexts
@@ -276,8 +276,7 @@ class Session(SessionState):
             self._add_new_messages(last_uid)
         if updates.flags:
             uid = uid or self.notify_subscription is not None  # RFC 5465 section 5.1
-            changed = [changed_uid for _, changed_uid in updates.flags]
-            parts.append(known_items(self, changed, [FLAGS], uid=uid))
+            parts.append(flag_updates(self, updates.flags, uid=uid))
         return chain.from_iterable(parts)
 
     def _add_new_messages(self, last_uid: int) -> None:

@@ -1,6 +1,7 @@
 """STORE, COPY, MOVE and EXPUNGE: changes to the messages of the selected mailbox."""
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from imapshield.errors import MessageExpunged, StoreLimitExceeded
 from imapshield.mailbox.deltas import Delta
@@ -15,6 +16,9 @@ from imapshield.wire.commands.messages import Copy, Expunge, Store
 from imapshield.wire.flags import DELETED, SYSTEM_FLAGS, flag_list
 from imapshield.wire.responses import Code, Tagged, no, ok
 
+ExpectedFlags = tuple[frozenset[bytes], "array[int]"]
+"""Flags in lower case, and the UIDs of the messages that are expected to have them."""
+
 STORE_CHUNK_RESPONSES = 1000
 """Number of FETCH responses that a STORE writes before other connections run."""
 
@@ -26,8 +30,8 @@ async def store(session: Session, command: Store) -> Tagged:
     if command.unchanged_since is not None:
         session.enable_condstore()
     spans = session.within_limit(session.rows_of(command.sequence, uid=command.uid))
-    uids = list(view.uids_of(spans))
-    expected = _expected_flags(session, uids, command) if command.silent else {}
+    uids = view.uids_of(spans)
+    expected = _expected_flags(session, uids, command) if command.silent else []
     stored = StoreResult(Delta())
     try:
         if uids:
@@ -39,26 +43,35 @@ async def store(session: Session, command: Store) -> Tagged:
         raise
     session.failed_messages += len(stored.failed)
     unchanged = {*stored.modified, *stored.failed}
-    changed = [uid for uid in uids if uid not in unchanged]
     if command.silent:
-        await _respond_silently(session, changed, expected)
+        await _respond_silently(session, unchanged, expected)
     else:
+        changed = [uid for uid in uids if uid not in unchanged] if unchanged else uids
         changed = changed[::-1] if session.limit_code else changed
         await _send_in_chunks(session, changed, FLAGS, uid=command.uid)
     return _store_response(session, command, uids, stored.modified)
 
 
 async def _respond_silently(
-    session: Session, uids: list[int], expected: dict[int, frozenset[bytes]]
+    session: Session, unchanged: Container[int], expected: Iterable[ExpectedFlags]
 ) -> None:
     """Handle .SILENT. Flags need a response only if they are not as expected, because another session changed them."""
-    as_expected = _with_expected_flags(session, uids, expected)
-    session.view.forget_flag_changes(as_expected)
+    as_expected: list[int] = []
+    for flags, uids in expected:
+        equal: dict[int, bool] = {}
+        for uid, current in zip(uids, _current_flags(session, uids), strict=True):
+            is_equal = equal.get(id(current))
+            if is_equal is None:
+                is_equal = equal[id(current)] = current == flags
+            if is_equal and uid not in unchanged:
+                as_expected.append(uid)
+    changed = array("I", sorted(as_expected))
+    session.view.forget_flag_changes(changed)
     if session.condstore:
-        await _send_in_chunks(session, as_expected, MODSEQ, uid=False)
+        await _send_in_chunks(session, changed, MODSEQ, uid=False)
 
 
-async def _store_flags(session: Session, uids: list[int], command: Store) -> StoreResult:
+async def _store_flags(session: Session, uids: Sequence[int], command: Store) -> StoreResult:
     """Change flags.
 
     UNCHANGEDSINCE 0 "always fails if the metadata item exists", so it sets a keyword only on messages without it.
@@ -68,7 +81,8 @@ async def _store_flags(session: Session, uids: list[int], command: Store) -> Sto
     if since != 0 or command.operation != b"+" or any(flag.startswith(b"\\") for flag in flags):
         return await store_flags(uids, command.operation, flags, since)
     added = _flag_set(flags)
-    with_flag = [uid for uid in uids if added & (_current_flags(session, uid) or frozenset())]
+    flags_of = zip(uids, _current_flags(session, uids), strict=True)
+    with_flag = [uid for uid, current in flags_of if current and added & current]
     free = sorted({*uids}.difference(with_flag))
     highest = session.view.columns.highestmodseq
     stored = StoreResult(Delta())
@@ -81,54 +95,43 @@ def _flag_set(flags: Iterable[bytes]) -> frozenset[bytes]:
     return frozenset(flag_list(flags).lower().split())
 
 
-def _current_flags(session: Session, uid: int) -> frozenset[bytes] | None:
+def _current_flags(session: Session, uids: Iterable[int]) -> Iterator[frozenset[bytes] | None]:
+    """Yield the flags of each of `uids`, or None if the message no longer exists."""
     columns = session.view.columns
-    row = columns.row(uid)
-    return None if row is None else columns.flag_sets[columns.flag_ids[row]]
+    known, flag_ids, flag_sets = columns.uids, columns.flag_ids, columns.flag_sets
+    row: int | None = 0
+    for uid in uids:
+        if row is None or row == len(known) or known[row] != uid:  # otherwise the UIDs are adjacent
+            row = columns.row(uid)
+        if row is None:
+            yield None
+        else:
+            yield flag_sets[flag_ids[row]]
+            row += 1
 
 
-def _expected_flags(
-    session: Session, uids: list[int], command: Store
-) -> dict[int, frozenset[bytes]]:
-    """Return the flags of each message that the client expects after the STORE, given the flags that it knows.
+def _expected_flags(session: Session, uids: Sequence[int], command: Store) -> list[ExpectedFlags]:
+    """Return the flags that the client expects after the STORE, given the flags that it knows, and of which messages.
 
     Messages are left out if their flags were changed and the client was not sent the change.
     """
     given, op = _flag_set(command.flags), command.operation
-    expected: dict[int, frozenset[bytes]] = {}
-    # All messages with the same flags share one set: a set of 500 keywords takes 32 KiB.
-    results: dict[int, frozenset[bytes]] = {}
-    for uid in uids:
-        current = _current_flags(session, uid)
-        if current is None or session.view.flags_changed(uid):
+    # By the id of the present flags: the mailbox has one set for all messages with the same flags.
+    expected: dict[int, ExpectedFlags] = {}
+    is_changed = session.view.flags_changed
+    for uid, current in zip(uids, _current_flags(session, uids), strict=True):
+        if current is None or is_changed(uid):
             continue
-        result = results.get(id(current))
-        if result is None:
+        if id(current) not in expected:
             result = current | given if op == b"+" else current - given if op == b"-" else given
-            results[id(current)] = result
-        expected[uid] = result
-    return expected
+            expected[id(current)] = result, array("I")
+        expected[id(current)][1].append(uid)
+    return list(expected.values())
 
 
-def _with_expected_flags(
-    session: Session, uids: list[int], expected: dict[int, frozenset[bytes]]
-) -> list[int]:
-    """Return those of `uids` that have the expected flags."""
-    equal: dict[tuple[int, int], bool] = {}
-    found: list[int] = []
-    for uid in uids:
-        wanted, current = expected.get(uid), _current_flags(session, uid)
-        if wanted is None or current is None:
-            continue
-        pair = id(wanted), id(current)
-        if pair not in equal:
-            equal[pair] = wanted == current
-        if equal[pair]:
-            found.append(uid)
-    return found
-
-
-async def _send_in_chunks(session: Session, uids: list[int], item: FetchItem, *, uid: bool) -> None:
+async def _send_in_chunks(
+    session: Session, uids: Sequence[int], item: FetchItem, *, uid: bool
+) -> None:
     for start in range(0, len(uids), STORE_CHUNK_RESPONSES):
         chunk = uids[start : start + STORE_CHUNK_RESPONSES]
         await session.send(known_items(session, chunk, [item], uid=uid))
@@ -137,7 +140,7 @@ async def _send_in_chunks(session: Session, uids: list[int], item: FetchItem, *,
 
 
 def _store_response(
-    session: Session, command: Store, uids: list[int], modified: Sequence[int]
+    session: Session, command: Store, uids: Sequence[int], modified: Sequence[int]
 ) -> Tagged:
     view = session.view
     missing = view.has_pending_expunges and any(view.columns.row(uid) is None for uid in uids)
