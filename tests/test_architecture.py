@@ -121,7 +121,7 @@ ORDER = {
     "session": (
         ("connection",),
         ("state",),
-        ("background", "command_spec", "fetch_responses", "mailbox_names"),
+        ("background", "command_spec", "fetch_responses", "mailbox_names", "uid_collection"),
         (
             "capabilities",
             "catenate",

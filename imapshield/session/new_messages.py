@@ -5,6 +5,7 @@ response per message contains both. It follows ADDTO, as section 5.2 demands; se
 erratum 4833 permits either.
 """
 
+from array import array
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import chain
@@ -24,14 +25,56 @@ from imapshield.session.fetch_responses import (
 from imapshield.session.state import SessionState, State
 from imapshield.wire.commands.fetch import FetchItem
 
+CHUNK_MESSAGES = 1000
+"""Maximum number of messages that are read at once."""
+
+
+class WantedItems:
+    """Messages, and the FETCH items that are wanted of each. A message takes four bytes.
+
+    Attributes:
+        groups: the UIDs, in ascending order, of the messages of which the same items are wanted.
+    """
+
+    def __init__(self) -> None:
+        self.groups: dict[tuple[FetchItem, ...], array[int]] = {}
+
+    def add(self, uids: Iterable[int], items: tuple[FetchItem, ...]) -> None:
+        """Add `items` of the messages `uids` to what is wanted."""
+        added = set(uids)
+        for wanted, members in list(self.groups.items()):
+            both = added.intersection(members)
+            if both:
+                self.discard(both)
+                self._add_to_group(both, tuple(dict.fromkeys((*wanted, *items))))
+                added -= both
+        self._add_to_group(added, items)
+
+    def _add_to_group(self, uids: set[int], items: tuple[FetchItem, ...]) -> None:
+        if uids:
+            self.groups[items] = array("I", sorted(uids.union(self.groups.get(items, ()))))
+
+    def discard(self, uids: Iterable[int]) -> None:
+        """Remove the messages `uids`."""
+        removed = set(uids)
+        for items, members in list(self.groups.items()):
+            if not removed.isdisjoint(members):
+                self.groups[items] = array("I", [uid for uid in members if uid not in removed])
+            if not self.groups[items]:
+                del self.groups[items]
+
+    def clear(self) -> None:
+        """Remove all messages."""
+        self.groups.clear()
+
 
 class NewMessages:
     """The new messages of the selected mailbox for which FETCH responses are pending, with the items to send."""
 
     def __init__(self, session: SessionState) -> None:
         self._session = session
-        self._wanted: dict[int, dict[FetchItem, None]] = {}
-        self._postponed: dict[int, dict[FetchItem, None]] = {}
+        self._wanted = WantedItems()
+        self._postponed = WantedItems()
         self._background = BackgroundSender(session, partial(self.send, background=True))
 
     def clear(self) -> None:
@@ -42,12 +85,11 @@ class NewMessages:
     def add(self, uids: Iterable[int], items: Sequence[FetchItem]) -> None:
         """Make FETCH responses with `items` of the new messages `uids` pending."""
         if items:
-            for uid in uids:
-                self._wanted.setdefault(uid, {}).update(dict.fromkeys(items))
+            self._wanted.add(uids, tuple(items))
 
     def schedule(self) -> None:
         """Send the pending FETCH responses soon, unless a command is running."""
-        if self._wanted:
+        if self._wanted.groups:
             self._background.schedule()
 
     async def send(self, *, background: bool = False) -> None:
@@ -58,31 +100,30 @@ class NewMessages:
                 of the next command, because a command could begin while the response is being streamed.
         """
         if not background:
-            self._wanted.update(self._postponed)
+            for items, uids in self._postponed.groups.items():
+                self._wanted.add(uids, items)
             self._postponed.clear()
-        while self._wanted and not self._must_stop(background):
-            items = next(iter(self._wanted.values()))
-            uids = sorted(uid for uid, wanted in self._wanted.items() if wanted == items)
-            await self._send_chunk(uids, list(items), background)
+        while self._wanted.groups and not self._must_stop(background):
+            items, uids = next(iter(self._wanted.groups.items()))
+            await self._send_chunk(uids[:CHUNK_MESSAGES], items, background)
 
     def _must_stop(self, background: bool) -> bool:
         session = self._session
         return session.state is not State.SELECTED or (background and session.busy)
 
     async def _send_chunk(
-        self, uids: Sequence[int], wanted: Sequence[FetchItem], background: bool
+        self, uids: Sequence[int], wanted: tuple[FetchItem, ...], background: bool
     ) -> None:
         session, view = self._session, self._session.view
         # Large values come last.
         items = implicit_items(session, wanted, unsolicited=True)
         items.sort(key=lambda item: item not in KNOWN_ITEMS)
-        fetched = await self._read(uids, items)
+        fetched = await self._read(uids, wanted, items)
         if fetched is None or (background and not await session.may_send_unsolicited()):
             return
         if self._must_stop(background) or session.view is not view:
             return
-        for uid in [*fetched.uids, *fetched.missing, *fetched.unreadable]:
-            self._wanted.pop(uid, None)
+        self._wanted.discard([*fetched.uids, *fetched.missing, *fetched.unreadable])
         if not fetched.count:
             self._wanted.clear()
         rows, values = locate_messages(session, fetched, view.number)
@@ -91,23 +132,24 @@ class NewMessages:
             messages = list(chunk.messages())
             for message in messages:
                 if message.has_blobs:
-                    self._postponed[message.rows.uids[0]] = dict.fromkeys(wanted)
+                    self._postponed.add(message.rows.uids, wanted)
             small = (lines(session, message) for message in messages if not message.has_blobs)
             await session.send(chain.from_iterable(small))
         else:
             await send_chunk(session, chunk)
         await session.io.drain()
 
-    async def _read(self, uids: Sequence[int], items: Sequence[FetchItem]) -> FetchResult | None:
+    async def _read(
+        self, uids: Sequence[int], wanted: tuple[FetchItem, ...], items: Sequence[FetchItem]
+    ) -> FetchResult | None:
         """Read the values of a chunk; return None if the store cannot, and then no longer want these responses now."""
         try:
             return await read_chunk(self._session, uids, items)
         except NoSuchMailbox:
             self._wanted.clear()
         except StoreError:  # try again at the end of the next command
-            wanted = [uid for uid in uids if uid in self._wanted]
-            self._postponed.update((uid, self._wanted.pop(uid)) for uid in wanted)
+            self._postponed.add(uids, wanted)
+            self._wanted.discard(uids)
         except CommandRefused:  # BINARY cannot decode one of the messages
-            for uid in uids:
-                self._wanted.pop(uid, None)
+            self._wanted.discard(uids)
         return None

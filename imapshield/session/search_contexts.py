@@ -21,6 +21,7 @@ from imapshield.session.background import BackgroundSender
 from imapshield.session.new_messages import NewMessages
 from imapshield.session.sort_keys import sort_uids
 from imapshield.session.state import SessionState, State
+from imapshield.session.uid_collection import UidCollection
 from imapshield.wire import encode
 from imapshield.wire.commands import search
 from imapshield.wire.pieces import NUMBERS_PER_PIECE, separated
@@ -123,9 +124,9 @@ class SearchContexts:
         self._session = session
         self._new_messages = new_messages
         self._contexts: dict[bytes, SearchContext] = {}
-        self._changed: set[int] = set()
-        self._arrived: set[int] = set()
-        self._searching: set[int] = set()
+        self._changed = UidCollection()
+        self._arrived = UidCollection()
+        self._searching = UidCollection()
         self._generation = 0
         self._background = BackgroundSender(session, self._refresh_in_background)
 
@@ -133,7 +134,8 @@ class SearchContexts:
         """Drop all contexts, because the mailbox is no longer selected."""
         self._contexts.clear()
         self._generation += 1
-        self._changed, self._arrived, self._searching = set(), set(), set()
+        for uids in (self._changed, self._arrived, self._searching):
+            uids.clear()
 
     def drop(self, tag: bytes) -> None:
         """Stop updating the search with this tag, if there is one."""
@@ -184,7 +186,7 @@ class SearchContexts:
         )
         columns = session.mailbox.columns
         changes = zip(columns.uids, columns.modseqs, strict=True)
-        self._changed.update(uid for uid, modseq in changes if modseq > since)
+        self._changed.add(array("I", [uid for uid, modseq in changes if modseq > since]))
 
     def send_noupdate(self, tag: bytes, text: str) -> None:
         """Tell the client that the search with `tag` is not, or no longer, updated."""
@@ -193,9 +195,9 @@ class SearchContexts:
     def on_change(self, change: Change) -> None:
         """Note that messages of the mailbox have changed, so that they are searched again."""
         if self._contexts:
-            self._changed.update(change.changed)
+            self._changed.add(change.changed)
 
-    def on_exists(self, uids: Iterable[int], others: Iterable[int]) -> None:
+    def on_exists(self, uids: Sequence[int], others: Sequence[int]) -> None:
         """Note that the client was sent EXISTS for new messages.
 
         Args:
@@ -203,8 +205,8 @@ class SearchContexts:
             others: those of them that the client has not stored itself.
         """
         if self._contexts:
-            self._changed.update(uids)
-            self._arrived.update(others)
+            self._changed.add(uids)
+            self._arrived.add(others)
 
     def removals(self, uids: Sequence[int], numbers: Sequence[int]) -> Iterable[bytes]:
         """Remove messages from the results, and return the REMOVEFROM responses, which precede their EXPUNGE.
@@ -250,11 +252,12 @@ class SearchContexts:
         if not self.pending:
             return
         view = self._session.view
-        self._searching |= self._changed
-        self._changed = set()
+        self._searching.add(self._changed.sorted())
+        self._changed.clear()
         self._generation += 1
         generation = self._generation
-        changed = [uid for uid in sorted(self._searching) if view.number(uid) is not None]
+        searching = self._searching.sorted()
+        changed = array("I", [uid for uid in searching if view.number(uid) is not None])
         for context in list(self._contexts.values()):
             uids = context.affected(changed)
             result = await self._search(context, uids)
@@ -269,11 +272,16 @@ class SearchContexts:
                 self.send_noupdate(context.tag, "Messages can no longer be searched")
             else:
                 context.last_uid = max([context.last_uid, *uids[-1:]])
-                await self._send_changes(context, uids, *result)
+                response = self._changes(context, uids, *result)
+                del result  # the client may take long to read the response
+                await self._session.send(response)
                 if generation != self._generation:
                     return
-        self._searching = set()
-        self._arrived &= self._changed
+        self._searching.clear()
+        still_changed = set(self._changed.sorted())
+        arrived = [uid for uid in self._arrived.sorted() if uid in still_changed]
+        self._arrived.clear()
+        self._arrived.add(arrived)
 
     async def _search(
         self, context: SearchContext, uids: Sequence[int]
@@ -303,9 +311,10 @@ class SearchContexts:
     async def _pause(self, *_: int) -> None:
         await self._session.io.drain()
 
-    async def _send_changes(
+    def _changes(
         self, context: SearchContext, uids: Sequence[int], found: set[int], order: Sequence[int]
-    ) -> None:
+    ) -> Iterable[bytes]:
+        """Change the results of a search, and return the response with the changes, if there are any."""
         view, uid = self._session.view, context.command.uid
         before = context.intersection(uids)
         removed = before - found
@@ -321,9 +330,9 @@ class SearchContexts:
             results = added.union(context.results) if order else added
             order = [u for u in order if u in results]
             pairs.append((b"ADDTO", context.add(added, order, numbers)))
-            self._new_messages.add(added & self._arrived, context.command.update_items)
-        if pairs:
-            await self._session.send(_response(context, pairs))
+            arrived = added.intersection(self._arrived.sorted())
+            self._new_messages.add(arrived, context.command.update_items)
+        return _response(context, pairs) if pairs else ()
 
 
 def _response(

@@ -280,7 +280,7 @@ class Session(SessionState):
         return chain.from_iterable(parts)
 
     def _add_new_messages(self, last_uid: int) -> None:
-        uids = list(self.view.uids[bisect_right(self.view.uids, last_uid) :])
+        uids = self.view.uids[bisect_right(self.view.uids, last_uid) :]
         others = [uid for uid in uids if uid not in self._own_uids]
         self._own_uids = frozenset()
         self.search_contexts.on_exists(uids, others)
