@@ -88,7 +88,8 @@ class Dispatcher:
         session.begin_command(command.tag or b"")
         current_request.set(self._request)
         try:
-            await session.sent()  # of an unsolicited response
+            if session.sending:
+                await session.sent()  # the rest of an unsolicited response
             result = await self._respond(command, spec)
             if result is not None and not self._replaced_by_bye(result):
                 await self._finish(command, spec, result)
