@@ -107,12 +107,12 @@ def server(root: Path, options: Sequence[str]) -> Iterator[tuple[int, int]]:
             process.wait()
 
 
-def turns(control: int) -> tuple[float, float, str]:
-    """Return the longest turn since the last call: its seconds, the longest seconds of CPU of the reactor's thread in a
-    turn, and where the longest turn was seen."""
+def turns(control: int) -> str:
+    """Return what the meter has measured since the last call, in milliseconds: the longest turn, the longest CPU time
+    of the reactor's thread in a turn, and the longest garbage collection; and where the longest turn was seen."""
     with socket.create_connection((HOST, control), 60) as connection:
-        longest, computed, place = connection.makefile().readline().split()
-        return float(longest), float(computed), place
+        *times, place = connection.makefile().readline().split()
+        return " ".join([*(f"{1000 * float(seconds):5.0f}" for seconds in times), place])
 
 
 def _abuse_all(chosen: Abuse, port: int, root: Path, seconds: float) -> None:
@@ -153,11 +153,10 @@ def measure(chosen: Abuse, port: int, control: int, root: Path, seconds: float) 
     return _row(chosen.name, chosen.clients + chosen.idle, visits, longest)
 
 
-def _row(name: str, clients: int, visits: Visits, longest: tuple[float, float, str]) -> str:
+def _row(name: str, clients: int, visits: Visits, longest: str) -> str:
     cells = [f"{name:27s}", f"{clients:4d}"]
     cells += [f"{visits.row(command):>13s}" for command in COMMANDS]
-    cells += [f"{1000 * longest[0]:6.0f} {1000 * longest[1]:5.0f}", f"{visits.failures:4d}"]
-    cells.append(longest[2])
+    cells += [f"{visits.failures:4d}", longest]
     return "  ".join(cells)
 
 
@@ -179,7 +178,7 @@ def main() -> int:
             quiet = visit(port, options.seconds)
             head = [f"{'milliseconds: p50/p99/max':27s}", "clie"]
             head += [f"{name:>13s}" for name in COMMANDS]
-            print("  ".join([*head, "longest turn", "fail"]))
+            print("  ".join([*head, "fail", "longest turn, CPU, GC"]))
             print(_row("quiet", 0, quiet, turns(control)), flush=True)
             for chosen in ABUSES:
                 if re.search(options.only, chosen.name):

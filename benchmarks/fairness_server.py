@@ -3,12 +3,13 @@
     python -m benchmarks.fairness_server CONTROL_PORT OPTION...
 
 The options are those of ``twistd imapshield``. Whoever connects to the control port gets one line, and the meter starts
-again: the longest turn in seconds, the longest CPU time of the reactor's thread in one turn, and a place in the code
-where the longest turn was seen.
+again: the longest turn in seconds, the longest CPU time of the reactor's thread in one turn, the longest garbage
+collection in any thread, and a place in the code where the longest turn was seen.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ class TurnMeter:
     Attributes:
         longest: the longest turn, in seconds.
         longest_cpu: the longest CPU time of a turn, in seconds.
+        longest_collection: the longest garbage collection, in seconds.
         seen_at: where in the code the longest turn was seen, b"-" if it was too short for that.
     """
 
@@ -38,12 +40,21 @@ class TurnMeter:
         self._began = self._began_cpu = 0.0
         self._seen, self._thread_id = "-", threading.get_ident()
         self.start_again()
+        self._collection_began = 0.0
+        gc.callbacks.append(self._on_collection)
         threading.Thread(target=self._sample, daemon=True).start()
 
     def start_again(self) -> None:
         """Forget what was measured."""
-        self._began = self.longest = self.longest_cpu = 0.0
+        self._began = self.longest = self.longest_cpu = self.longest_collection = 0.0
         self.seen_at = "-"
+
+    def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
+        now = time.perf_counter()
+        if phase == "start":
+            self._collection_began = now
+        else:
+            self.longest_collection = max(self.longest_collection, now - self._collection_began)
 
     def _sample(self) -> None:
         while True:
@@ -81,7 +92,8 @@ class Control(Protocol):
         """Send one line and close."""
         meter = self._meter
         assert self.transport is not None
-        line = f"{meter.longest:.6f} {meter.longest_cpu:.6f} {meter.seen_at}\n"
+        times = meter.longest, meter.longest_cpu, meter.longest_collection
+        line = " ".join([*(f"{seconds:.6f}" for seconds in times), meter.seen_at, "\n"])
         self.transport.write(line.encode())
         self.transport.loseConnection()
         meter.start_again()

@@ -6,12 +6,16 @@ Rules
 * Calls to the store are made for a limited number of messages each, so that a search through a large mailbox delays
   the other sessions of the account by no more than one call.
 * Cheap keys are evaluated first, so that expensive ones see fewer messages.
+* A large mailbox is searched in blocks of messages, because one key takes milliseconds for all of them.
 """
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import date
+from itertools import chain
+from operator import itemgetter
 
 from imapshield.mailbox.account_api import IMailbox
 from imapshield.mailbox.columns import UNKNOWN_SIZE
@@ -25,9 +29,12 @@ MESSAGES_PER_CALL = 1000
 MESSAGE_BODIES_PER_CALL = 50
 """Messages per call of the store, for a key that makes it read whole messages."""
 
+MESSAGES_PER_BLOCK = 10_000
+"""Messages that are compared with all keys before the following ones."""
+
 MESSAGES_PER_PAUSE = 20_000
 """Comparisons of a message with a key between two pauses, in which other connections are served. The columns answer
-these keys, so this is some milliseconds of work."""
+these keys, so this is two milliseconds of work."""
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _DAY = 86400
@@ -80,6 +87,10 @@ class Query:
     pause: Callable[..., Awaitable[object]] | None = None
     unreadable: set[int] = field(default_factory=set, init=False)
     _examined: int = field(default=0, init=False)
+    _done: int = field(default=0, init=False)
+    _total: int = field(default=0, init=False)
+    _ranges: dict[int, list[tuple[int, int]]] = field(default_factory=dict, init=False)
+    _saved_set: frozenset[int] | None = field(default=None, init=False)
 
     async def run(self, key: SearchKey, among: Sequence[int] | None = None) -> Sequence[int]:
         """Return the UIDs of the messages that match, in ascending order.
@@ -91,13 +102,33 @@ class Query:
             among: search only these UIDs, in ascending order; None means all that the client knows.
         """
         uids: Sequence[int] = self.view.uids if among is None else among
+        self._total = len(uids)
+        found: list[Sequence[int]] = []
+        for start in range(0, len(uids), MESSAGES_PER_BLOCK):
+            self._done = start
+            block = uids if self._total <= MESSAGES_PER_BLOCK else uids[start:][:MESSAGES_PER_BLOCK]
+            matching = await self._matching(key, self._existing(block))
+            if self.unreadable:
+                matching = [uid for uid in matching if uid not in self.unreadable]
+            found.append(matching)
+        if sum(map(len, found)) == self._total:
+            return uids
+        return found[0] if len(found) == 1 else array("I", chain.from_iterable(found))
+
+    def _existing(self, uids: Sequence[int]) -> Sequence[int]:
+        """Return those of `uids` that exist."""
+        existing = self._columns_of(uids, "uids")
+        if existing == uids:
+            return uids
+        present = set(existing)
+        return [uid for uid in uids if uid in present]
+
+    def _columns_of(self, uids: Sequence[int], column: str) -> "array[int]":
+        """Return the values of a column from the row of the first of `uids` to that of the last."""
         columns = self.view.columns
-        if uids is not columns.uids:
-            uids = [uid for uid in uids if columns.row(uid) is not None]
-        matching = await self._matching(key, uids)
-        if not self.unreadable:
-            return matching
-        return [uid for uid in matching if uid not in self.unreadable]
+        values: array[int] = getattr(columns, column)
+        start = bisect_left(columns.uids, uids[0])
+        return values[start : bisect_right(columns.uids, uids[-1], start)]
 
     async def _matching(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
         if not uids:
@@ -164,21 +195,33 @@ class Query:
 
     def _in_sequence(self, key: search.SequenceKey, uids: Sequence[int]) -> Sequence[int]:
         if key.sequence.saved:
-            saved = set(self.saved)
-            return [uid for uid in uids if uid in saved]
-        view = self.view
+            if self._saved_set is None:
+                self._saved_set = frozenset(self.saved)
+            return [uid for uid in uids if uid in self._saved_set]
+        ranges = self._ranges.get(id(key))
+        if ranges is None:
+            ranges = self._ranges[id(key)] = self._uid_ranges(key)
+        found: list[int] = []
+        start = 0
+        for i in range(bisect_left(ranges, uids[0], key=itemgetter(1)), len(ranges)):
+            first, last = ranges[i]
+            start = bisect_left(uids, first, start)
+            if start == len(uids):
+                break
+            stop = bisect_right(uids, last, start)
+            found += uids[start:stop]
+            start = stop
+        return found
+
+    def _uid_ranges(self, key: search.SequenceKey) -> list[tuple[int, int]]:
+        """Return the first and last UIDs of the ranges of `key`, ascending."""
+        known = self.view.uids
         if key.uid:
-            spans = key.sequence.matching_slices(view.uids, view.uids[-1])
-        else:
-            # In SEARCH, a number beyond the last message matches nothing. It is an error in FETCH, STORE and COPY only.
-            count = len(view.uids)
-            spans = [
-                (low - 1, min(high, count))
-                for low, high in key.sequence.resolve(count)
-                if low <= count
-            ]
-        named = set(view.uids_of(spans))
-        return [uid for uid in uids if uid in named]
+            return key.sequence.resolve(known[-1])
+        # In SEARCH, a number beyond the last message matches nothing. It is an error in FETCH, STORE and COPY only.
+        count = len(known)
+        resolved = key.sequence.resolve(count)
+        return [(known[a - 1], known[min(b, count) - 1]) for a, b in resolved if a <= count]
 
     def _with_age(self, key: search.AgeKey, uids: Sequence[int]) -> Sequence[int]:
         # Whole seconds, and a message of exactly this age is both OLDER and YOUNGER (RFC 5032 section 3).
@@ -205,15 +248,17 @@ class Query:
 
     def _pairs(self, uids: Sequence[int], column: str) -> Iterable[tuple[int, int]]:
         """Return each of `uids` with its value in a column of `Columns`."""
-        columns = self.view.columns
-        values: array[int] = getattr(columns, column)
-        if uids is columns.uids:
+        existing = self._columns_of(uids, "uids")
+        values = self._columns_of(uids, column)
+        if len(existing) == len(uids) and existing == array("I", uids):
             return zip(uids, values, strict=True)
         if len(uids) * 8 > len(values):
-            known = dict(zip(columns.uids, values, strict=True))
+            known = dict(zip(existing, values, strict=True))
             return [(uid, known[uid]) for uid in uids if uid in known]
+        columns = self.view.columns
         rows = [(uid, columns.row(uid)) for uid in uids]
-        return [(uid, values[row]) for uid, row in rows if row is not None]
+        column_values: array[int] = getattr(columns, column)
+        return [(uid, column_values[row]) for uid, row in rows if row is not None]
 
     async def _load_sizes(self, uids: Sequence[int]) -> None:
         """Measure the messages that have not been measured. The store reads them, so this takes several calls."""
@@ -222,7 +267,7 @@ class Query:
             stop = start + MESSAGE_BODIES_PER_CALL
             self.unreadable.update(await self.mailbox.load_sizes(unknown[start:stop]))
             if self.pause is not None and stop < len(unknown):
-                await self.pause(stop, len(unknown))
+                await self.pause(self._done + stop, self._total)
 
     async def _from_store(self, key: SearchKey, uids: Sequence[int]) -> Sequence[int]:
         count = MESSAGE_BODIES_PER_CALL if isinstance(key, search.TextKey) else MESSAGES_PER_CALL
@@ -235,5 +280,5 @@ class Query:
             self.unreadable.update(result.unreadable)
             done += len(part) if result.examined is None else max(1, result.examined)
             if self.pause is not None and done < len(uids):
-                await self.pause(done, len(uids))
+                await self.pause(self._done + done, self._total)
         return found

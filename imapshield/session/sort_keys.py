@@ -18,8 +18,12 @@ from imapshield.wire.commands.search import Sort
 
 HEADER_CHUNK_MESSAGES = 1000
 """Maximum number of messages per call of the store."""
-MAX_FIELD_SIZE = 64 << 10
-"""Maximum number of bytes to read of a header field that the store does not return in one piece."""
+MAX_FIELD_SIZE = 16 << 10
+"""Bytes of a header field that sort keys are made of. To parse a hostile one of this size takes ten milliseconds."""
+BYTES_PER_PAUSE = 32 << 10
+BYTES_PER_MESSAGE = 200
+"""Bytes of header fields that are parsed before other connections run, and what a message counts besides: some
+milliseconds for about a hundred messages."""
 
 SortKey = Callable[[bytes], object]
 Pause = Callable[..., Awaitable[object]]
@@ -123,8 +127,16 @@ async def read_headers(
         chunk = uids[done : done + HEADER_CHUNK_MESSAGES]
         fetched = await read_chunk(session, chunk, items)
         failed += len(fetched.unreadable)
+        work = 0
         for uid, *values in zip(fetched.uids, *fetched.columns, strict=True):
-            headers = [v if isinstance(v, bytes) else await _read(session, v) for v in values]
+            headers = [
+                v[:MAX_FIELD_SIZE] if isinstance(v, bytes) else await _read(session, v)
+                for v in values
+            ]
+            work += BYTES_PER_MESSAGE + sum(map(len, headers))
+            if work > BYTES_PER_PAUSE:
+                work = 0
+                await session.io.drain()
             try:
                 add(uid, headers)
             except Exception as error:

@@ -194,7 +194,7 @@ class QueryTests(SynchronousTestCase):
 
         self.patch(self.mailbox, "load_sizes", spy)
         self.assertEqual(self.found(SizeKey(larger=True, size=1000), pause=pause), [3])
-        self.assertEqual((measured, pauses), ([[1, 2], [3]], [(2, 3)]))
+        self.assertEqual((measured, pauses), ([[1, 2], [3]], [(2, 4)]))
 
     def test_many_keys_pause(self) -> None:
         """A search with many keys pauses between them too, although the columns answer each at once."""
