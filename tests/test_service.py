@@ -1,5 +1,6 @@
 """The service listens on all endpoints or on none, and stops in order."""
 
+import gc
 import io
 import sys
 from resource import RLIM_INFINITY
@@ -82,6 +83,18 @@ class ShieldServiceTests(SynchronousTestCase):
         service = ShieldService([], factory, [], int, Clock())
         service.startService()
         self.assertLess(sys.getswitchinterval(), 0.001)
+        self.successResultOf(service.stopService())
+
+    def test_garbage_collections_are_rare(self) -> None:
+        """The objects that exist at the start are never traversed again, and collections are rarer than by default."""
+        self.addCleanup(gc.set_threshold, *gc.get_threshold())
+        gc.unfreeze()
+        factory: Any = mock.Mock(shutdown=lambda: succeed(None))
+        service = ShieldService([], factory, [], int, Clock())
+        service.startService()
+        self.addCleanup(gc.unfreeze)
+        self.assertGreater(gc.get_freeze_count(), 10_000)
+        self.assertGreater(gc.get_threshold()[0], 10_000)
         self.successResultOf(service.stopService())
 
 
