@@ -111,6 +111,22 @@ class LiteralTests(SynchronousTestCase):
             guard.next_command()
             self.assertEqual(guard.input_paused, paused)
 
+    def test_half_of_an_odd_limit_is_rounded_down(self) -> None:
+        """Reading resumes when at most half of an odd `max_backlog_bytes` waits, rounded down."""
+        guard = authenticated_guard(max_backlog_bytes=1001)
+        for octets in (1000, 501):
+            guard.admit(RawCommand(b"a", b"NOOP", (b"NOOP",), octets))
+        guard.next_command()
+        self.assertTrue(guard.input_paused)
+
+    def test_lists_one_after_the_other_are_not_nested(self) -> None:
+        """Before the login a list may follow another, because a closing parenthesis ends its level."""
+        guard = ConnectionGuard(Limits())
+        guard.admit(RawCommand(b"a", b"ID", (b"ID (a) (b) (c)",), 20))
+        command = guard.next_command()
+        assert command is not None
+        self.assertIsNone(command.rejection)
+
 
 class VerdictTests(SynchronousTestCase):
     def test_verdicts_are_small_values(self) -> None:
