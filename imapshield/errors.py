@@ -6,6 +6,8 @@ A client sees only texts that this package wrote: the `text` of one of these cla
 exception, which could reveal paths or data.
 """
 
+from imapshield.limits import LimitReached
+
 
 class BadCommand(Exception):
     """The command breaks the grammar. The response is ``tag BAD [code] text`` (RFC 9051 section 7.1.3)."""
@@ -17,25 +19,33 @@ class BadCommand(Exception):
 
 
 class CommandRefused(Exception):
-    """The command is valid but refused. The response is ``tag NO [code] text`` (RFC 5530)."""
+    """The command is valid but refused. The response is ``tag NO [code] text`` (RFC 5530).
 
-    def __init__(self, code: bytes | None, text: str) -> None:
+    Attributes:
+        reached: the limit because of which it is refused, which is then reported; or None.
+    """
+
+    def __init__(self, code: bytes | None, text: str, reached: LimitReached | None = None) -> None:
         super().__init__(text)
         self.code = code
         self.text = text
+        self.reached = reached
 
 
 class StoreError(Exception):
     """The mail store could not complete the operation, and has undone any part of it.
 
-    The response is ``tag NO [code] text``. Subclasses have their own default code and text.
+    The response is ``tag NO [code] text``. Subclasses have their own default code and text. `reached`: as in
+    `CommandRefused`.
     """
 
     code: bytes | None = b"SERVERBUG"
     text = "Mail store error"
+    reached: LimitReached | None = None
 
-    def __init__(self, text: str | None = None) -> None:
+    def __init__(self, text: str | None = None, reached: LimitReached | None = None) -> None:
         super().__init__(text or self.text)
+        self.reached = reached
         if text is not None:
             self.text = text
 

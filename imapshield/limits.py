@@ -25,6 +25,21 @@ REPORTABLE = frozenset(
 """The limits that ``--report-only-limit`` accepts: those that end or delay something. The others refuse one command."""
 
 
+@dataclass(frozen=True, slots=True)
+class LimitReached:
+    """A limit that a client has reached or exceeded.
+
+    Attributes:
+        limit: the name of the limit in `Limits`, or of the constant that is the limit.
+        value: the configured limit.
+        observed: the value that has reached it.
+    """
+
+    limit: str
+    value: float
+    observed: float
+
+
 class _Group(NamedTuple):
     """A group of limits. Calling it declares a limit with its default and the reason for it."""
 

@@ -51,7 +51,7 @@ class Rule(NamedTuple):
 # The rule with the most specific key that matches a module applies to the module.
 RULES = {
     "limits": Rule(never=IO_MODULES),
-    "errors": Rule(never=IO_MODULES),
+    "errors": Rule(("limits",), never=IO_MODULES),
     "events": Rule(never=IO_MODULES),
     "wire": Rule(BASE, never=IO_MODULES),
     "guard": Rule((*BASE, "wire.framing", "wire.traits"), never=IO_MODULES),

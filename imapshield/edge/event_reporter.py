@@ -93,17 +93,19 @@ class EventReporter:
         event: CommandEvent | None = None,
         *,
         holder: str = "",
+        sample: bytes = b"",
     ) -> None:
         """Report a limit that was reached, by the command `event` if a command reached it.
 
         A limit that is not enforced (action "none") is reported once for a connection. `holder` is the address that
-        holds most of a resource that the connection shares with others.
+        holds most of a resource that the connection shares with others. `sample`: as the method `bad_command` has it.
         """
         if action == "none":
             if reached.limit in self._reported_limits:
                 return
             self._reported_limits += (reached.limit,)
-        sample = log_sample(event.tag, event.name) if event is not None else b""
+        if event is not None:
+            sample = log_sample(event.tag, event.name)
         values = reached.limit, reached.value, reached.observed, action
         printable = events.printable(sample)
         networks = networks_of(self.peer)

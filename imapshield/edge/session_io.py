@@ -139,9 +139,9 @@ class SessionIO(Authentication):
         self._owner.reporter.bad_command(sample, text)
         self._owner.guard.bad_command()
 
-    def limit_reached(self, limit: str, value: float, observed: float) -> None:
+    def limit_reached(self, reached: LimitReached, sample: bytes) -> None:
         """Report that the running command is refused because of a limit."""
-        self._owner.reporter.limit_triggered("refused", LimitReached(limit, value, observed))
+        self._owner.reporter.limit_triggered("refused", reached, sample=sample)
 
     def command_failed(self, command: str, traceback: str) -> str:
         """Report an internal error; returns a reference that the client can quote."""

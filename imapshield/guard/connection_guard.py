@@ -22,6 +22,7 @@ from imapshield.guard.verdicts import (
     Admission,
     CommandEvent,
     Disconnect,
+    LimitReached,
     RejectLiteral,
     Reset,
     Verdict,
@@ -164,27 +165,42 @@ class ConnectionGuard:
             return self._check_preauth_literal(event)
         limits = self.limits
         if event.literals >= limits.max_command_literals:
-            return RejectLiteral(CommandRefused(b"LIMIT", "Too many literals in one command"))
-        if event.octets > limits.max_command_size:  # the text between the literals
-            return _too_large("Command", limits.max_command_size)
+            values = limits.max_command_literals, event.literals + 1
+            reached = LimitReached("max_command_literals", *values)
+            text = "Too many literals in one command"
+            return RejectLiteral(CommandRefused(b"LIMIT", text, reached))
+        # the text between the literals
+        rejected = self._check_size("Command", event.octets, "max_command_size")
+        if rejected is not None:
+            return rejected
         traits = traits_of(event.name)
         if traits.carries_messages:
             return self._check_message(event)
         if traits.carries_metadata:
-            if event.size > limits.max_metadata_size:
-                code = b"METADATA MAXSIZE %d" % limits.max_metadata_size  # RFC 5464 section 4.3
-                return _too_large("Metadata value", limits.max_metadata_size, code)
-        elif event.size > limits.max_literal_size:
-            return _too_large("Literal", limits.max_literal_size)
+            code = b"METADATA MAXSIZE %d" % limits.max_metadata_size  # RFC 5464 section 4.3
+            rejected = self._check_size("Metadata value", event.size, "max_metadata_size", code)
+        else:
+            rejected = self._check_size("Literal", event.size, "max_literal_size")
         size = event.literal_octets + event.octets + event.size
-        return _check_total("Command", size, limits.max_command_size)
+        rejected = rejected or self._check_size("Command", size, "max_command_size")
+        return rejected or AcceptLiteral()
 
     def _check_message(self, event: LiteralAnnounced) -> Admission:
-        limits = self.limits
-        if event.size > limits.max_message_size:
-            return _too_large("Message", limits.max_message_size)
         size = event.literal_octets + event.size
-        return _check_total("Total size of the messages", size, limits.max_append_size)
+        return (
+            self._check_size("Message", event.size, "max_message_size")
+            or self._check_size("Total size of the messages", size, "max_append_size")
+            or AcceptLiteral()
+        )
+
+    def _check_size(
+        self, subject: str, size: int, limit: str, code: bytes = b"TOOBIG"
+    ) -> RejectLiteral | None:
+        max_size: int = getattr(self.limits, limit)
+        if size <= max_size:
+            return None
+        text = f"{subject} too large: the limit is {max_size} bytes"
+        return RejectLiteral(CommandRefused(code, text, LimitReached(limit, max_size, size)))
 
     def _check_preauth_literal(self, event: LiteralAnnounced) -> Admission:
         rejection = self._check_nesting(event.texts)
@@ -196,7 +212,7 @@ class ConnectionGuard:
         if event.size <= max_size:
             # In report-only mode the number of bytes before login is not limited, but the size of a command is.
             size = event.literal_octets + event.octets + event.size
-            return _check_total("Command", size, self.limits.preauth_bytes)
+            return self._check_size("Command", size, "preauth_bytes") or AcceptLiteral()
         text = f"Literal too large: the limit before login is {max_size} bytes"
         too_large = RejectLiteral(BadCommand(text))
         if event.synchronizing:
@@ -320,16 +336,6 @@ class ConnectionGuard:
         max_count = getattr(self.limits, limit)
         if count >= max_count:
             self._after_command = Disconnect(limit, max_count, count, text)
-
-
-def _too_large(subject: str, max_size: int, code: bytes = b"TOOBIG") -> RejectLiteral:
-    return RejectLiteral(
-        CommandRefused(code, f"{subject} too large: the limit is {max_size} bytes")
-    )
-
-
-def _check_total(subject: str, size: int, max_size: int) -> Admission:
-    return AcceptLiteral() if size <= max_size else _too_large(subject, max_size)
 
 
 def _size(command: RawCommand) -> int:

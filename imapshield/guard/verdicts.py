@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from imapshield.errors import BadCommand, CommandRefused
+from imapshield.limits import LimitReached as LimitReached  # noqa: PLC0414 - it is one of the verdicts
 from imapshield.wire.framing import LiteralAnnounced, RawCommand
 
 CommandEvent = LiteralAnnounced | RawCommand
@@ -24,21 +25,6 @@ class RejectLiteral:
     """Do not store the announced literal, and answer its command with `rejection`."""
 
     rejection: BadCommand | CommandRefused
-
-
-@dataclass(frozen=True, slots=True)
-class LimitReached:
-    """A limit that a client has reached or exceeded.
-
-    Attributes:
-        limit: the name of the limit in `Limits`.
-        value: the configured limit.
-        observed: the value that has reached it.
-    """
-
-    limit: str
-    value: float
-    observed: float
 
 
 @dataclass(frozen=True, slots=True)

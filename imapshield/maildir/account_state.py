@@ -7,6 +7,7 @@ from contextlib import suppress
 from itertools import count
 
 from imapshield.errors import NoSuchMailbox, QuotaExceeded, StoreIOError
+from imapshield.limits import LimitReached
 from imapshield.mailbox.values import Quota
 from imapshield.maildir import filename, files
 from imapshield.maildir.entry import Ownership
@@ -212,9 +213,10 @@ class AccountState:
         if self._quota == (None, None):
             return
         usage = self.usage()
-        for added, used, limit in (
-            (octets, usage.octets, usage.max_octets),
-            (messages, usage.messages, usage.max_messages),
+        for name, added, used, limit in (
+            ("quota_bytes", octets, usage.octets, usage.max_octets),
+            ("quota_messages", messages, usage.messages, usage.max_messages),
         ):
-            if added > 0 and limit is not None and used + (0 if counted else added) > limit:
-                raise QuotaExceeded
+            total = used + (0 if counted else added)
+            if added > 0 and limit is not None and total > limit:
+                raise QuotaExceeded(reached=LimitReached(name, limit, total))

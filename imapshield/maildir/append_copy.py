@@ -30,6 +30,7 @@ from functools import partial
 from typing import Any
 
 from imapshield.errors import MessageExpunged, StoreBusy, StoreLimitExceeded
+from imapshield.limits import LimitReached
 from imapshield.mailbox.deltas import Delta
 from imapshield.mailbox.values import AppendResult, CopyResult, NewMessage, ReplaceResult
 from imapshield.maildir import filename, files
@@ -146,7 +147,9 @@ def _write_files(
     for message in messages:
         size = message.content.size
         if size > files.MAX_MESSAGE_SIZE:
-            raise StoreLimitExceeded(f"Message is larger than {files.MAX_MESSAGE_SIZE} bytes")
+            text = f"Message is larger than {files.MAX_MESSAGE_SIZE} bytes"
+            reached = LimitReached("MAX_MESSAGE_SIZE", files.MAX_MESSAGE_SIZE, size)
+            raise StoreLimitExceeded(text, reached)
         base = filename.with_sizes(account.unique_name(), size, size)
         date = now if message.internaldate is None else message.internaldate
         entry = folder.entry(TMP, base)

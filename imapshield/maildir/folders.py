@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 
 from imapshield import errors
+from imapshield.limits import LimitReached
 from imapshield.mailbox.values import MailboxInfo
 from imapshield.maildir import files, metadata_table
 from imapshield.maildir.account_state import AccountState
@@ -58,10 +59,11 @@ def create(account: AccountState, name: str, special_use: Sequence[bytes]) -> by
         if exists(name):
             raise errors.MailboxExists
         missing = [parent for parent in parent_names(name) if not exists(parent)]
-        if len(account.folders.mailboxes()) + len(missing) + 1 > MAX_MAILBOXES:
-            raise errors.StoreLimitExceeded(
-                f"Account would have more than {MAX_MAILBOXES} mailboxes"
-            )
+        count = len(account.folders.mailboxes()) + len(missing) + 1
+        if count > MAX_MAILBOXES:
+            text = f"Account would have more than {MAX_MAILBOXES} mailboxes"
+            reached = LimitReached("MAX_MAILBOXES", MAX_MAILBOXES, count)
+            raise errors.StoreLimitExceeded(text, reached)
         for parent in missing:
             _make(account, parent, b"", undo)
         mailbox = _make(account, name, b" ".join(special_use), undo)

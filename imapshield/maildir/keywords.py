@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from imapshield.errors import StoreLimitExceeded
+from imapshield.limits import LimitReached
 from imapshield.maildir import files
 from imapshield.maildir.filename import FolderFlags, format_keywords, parse_keywords
 from imapshield.maildir.index import Index, MailboxRow
@@ -77,8 +78,10 @@ class MailboxKeywords:
         added.pop(RECENT.lower(), None)
         if not added:
             return folder_flags
-        if len(folder_flags) + len(added) > MAX_KEYWORDS:
-            raise StoreLimitExceeded(f"Mailbox would have more than {MAX_KEYWORDS} keywords")
+        count = len(folder_flags) + len(added)
+        if count > MAX_KEYWORDS:
+            text = f"Mailbox would have more than {MAX_KEYWORDS} keywords"
+            raise StoreLimitExceeded(text, LimitReached("MAX_KEYWORDS", MAX_KEYWORDS, count))
         # If the transaction fails, the object that is extended here must not be the cached one.
         self._cache.pop(mailbox.key, None)
         folder = self._folders.folder(mailbox.name)
@@ -106,5 +109,6 @@ def canonical_flags(flags: Iterable[bytes], folder_flags: FolderFlags, old_size:
     """
     text = flag_list([folder_flags.spelling(f) for f in flags if f.lower() != RECENT.lower()])
     if len(text) > max(old_size, MAX_FLAGS_SIZE):
-        raise StoreLimitExceeded("Message has too many flags")
+        reached = LimitReached("MAX_FLAGS_SIZE", MAX_FLAGS_SIZE, len(text))
+        raise StoreLimitExceeded("Message has too many flags", reached)
     return text

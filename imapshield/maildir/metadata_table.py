@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from imapshield.errors import TooMuchMetadata
+from imapshield.limits import LimitReached
 from imapshield.mailbox.values import MAX_METADATA_ENTRIES
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.sync import find_or_add
@@ -53,7 +54,9 @@ def set_metadata(account: AccountState, name: str, entries: Mapping[bytes, bytes
                 db.execute("INSERT INTO metadata VALUES (?, ?, ?)", (key, entry, value))
         after = _entries(account, key)
         if len(after) > MAX_METADATA_ENTRIES:
-            raise TooMuchMetadata
+            count = len(after)
+            reached = LimitReached("MAX_METADATA_ENTRIES", MAX_METADATA_ENTRIES, count)
+            raise TooMuchMetadata(reached=reached)
         if (growth := _octets(after) - _octets(before)) > 0:
             account.check_quota(0, growth, counted=True)
         if after != before and key != _ACCOUNT_KEY:

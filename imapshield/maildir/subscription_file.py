@@ -9,6 +9,7 @@ As long as there is no such file, the subscriptions are those of Courier's file.
 from contextlib import suppress
 
 from imapshield.errors import StoreLimitExceeded
+from imapshield.limits import LimitReached
 from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.entry import Entry
@@ -48,7 +49,9 @@ def set_subscribed(account: AccountState, name: str, subscribed: bool) -> None:
         if not subscribed:
             lines = {line: other for line, other in lines.items() if other != name}
         elif len(lines) >= MAX_SUBSCRIPTIONS:
-            raise StoreLimitExceeded(f"Account has {MAX_SUBSCRIPTIONS} subscriptions already")
+            text = f"Account has {MAX_SUBSCRIPTIONS} subscriptions already"
+            reached = LimitReached("MAX_SUBSCRIPTIONS", MAX_SUBSCRIPTIONS, len(lines) + 1)
+            raise StoreLimitExceeded(text, reached)
         else:
             lines[_format(folder, version_2)] = name
         content = (_VERSION_2 if version_2 else b"") + b"".join(line + b"\n" for line in lines)

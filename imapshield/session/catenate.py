@@ -13,6 +13,7 @@ from imapshield.errors import (
     NoSuchMailbox,
     StoreIOError,
 )
+from imapshield.limits import LimitReached
 from imapshield.mailbox.account_api import ICatenate
 from imapshield.mailbox.values import Blob
 from imapshield.session import mailbox_names
@@ -61,20 +62,21 @@ async def message_contents(
         content = message.content
         if isinstance(content, tuple):
             content, stored = await _concatenated(session, content)
-            _check_size("Message", content.size, limits.max_message_size)
+            _check_size(session, "Message", content.size, "max_message_size")
             copied += stored
         total += content.size
-        _check_size("Total size of the messages", total, limits.max_append_size)
+        _check_size(session, "Total size of the messages", total, "max_append_size")
         contents.append(content)
     if copied and limits.catenate_bytes_per_second:
         _count_copied(session, copied)
     return contents
 
 
-def _check_size(subject: str, size: int, max_size: int) -> None:
+def _check_size(session: SessionState, subject: str, size: int, limit: str) -> None:
+    max_size: int = getattr(session.limits, limit)
     if size > max_size:
         text = f"{subject} too large: the limit is {max_size} bytes"
-        raise CommandRefused(b"TOOBIG", text)
+        raise CommandRefused(b"TOOBIG", text, LimitReached(limit, max_size, size))
 
 
 def _count_copied(session: SessionState, size: int) -> None:
@@ -86,11 +88,11 @@ def _count_copied(session: SessionState, size: int) -> None:
     seconds = rate.seconds_until_allowed(size, now, burst, per_second)
     if seconds:
         observed = rate.unsettled(now, per_second) + size
-        session.io.limit_reached("catenate_burst_bytes", burst, observed)
+        reached = LimitReached("catenate_burst_bytes", burst, observed)
         text = (
             f"CATENATE has copied too much of stored messages; try again in {ceil(seconds)} seconds"
         )
-        raise CommandRefused(b"LIMIT", text)
+        raise CommandRefused(b"LIMIT", text, reached)
     account.copy_rate = rate.after(size, now, per_second)
 
 

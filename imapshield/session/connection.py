@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
+from imapshield.limits import LimitReached
 from imapshield.mailbox.account_api import IAccount
 
 
@@ -115,14 +116,8 @@ class Connection(Protocol):
             text: the text of the BAD response.
         """
 
-    def limit_reached(self, limit: str, value: float, observed: float) -> None:
-        """Log that the running command is refused because of a limit.
-
-        Args:
-            limit: the name of the limit in `limits.Limits`.
-            value: the configured limit.
-            observed: the value that exceeds it.
-        """
+    def limit_reached(self, reached: LimitReached, sample: bytes) -> None:
+        """Log that the running command is refused because of a limit. `sample`: as for `bad_command`."""
 
     def command_failed(self, command: str, traceback: str) -> str:
         """Log an internal error, and return a reference that the client can quote."""

@@ -115,6 +115,9 @@ class Dispatcher:
             self._report_bad_command(command, error.text)
             return bad(error.text, error.code)
         except (CommandRefused, StoreError) as error:
+            if error.reached is not None:
+                sample = log_sample(command.tag, command.name)
+                self.session.io.limit_reached(error.reached, sample)
             return no(error.text, error.code)
         except Exception as error:
             if self.session.state is State.LOGOUT:

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from imapshield.errors import StoreLimitExceeded
+from imapshield.limits import LimitReached
 from imapshield.maildir import folders, keywords, mailbox_status, subscription_file
 from imapshield.testing.store_contract import MAIL
 from tests.maildir.disk import DiskTestCase
@@ -17,7 +18,8 @@ class StoreLimitTests(DiskTestCase):
         """A mailbox has at most as many keywords as the limit allows."""
         self.patch(keywords, "MAX_KEYWORDS", 30)
         self.append(*(b"k%d" % i for i in range(30)))
-        self.assertRaises(StoreLimitExceeded, self.append, b"one-more")
+        error = self.assertRaises(StoreLimitExceeded, self.append, b"one-more")
+        self.assertEqual(error.reached, LimitReached("MAX_KEYWORDS", 30, 31))
         key = self.store.mailbox_key("INBOX")
         self.assertRaises(
             StoreLimitExceeded, self.store.store_flags, key, [1], b"+", [b"one-more"], None, 0
@@ -43,7 +45,8 @@ class StoreLimitTests(DiskTestCase):
         """An account has at most as many mailboxes and subscriptions as the limits allow."""
         self.patch(folders, "MAX_MAILBOXES", 3)
         self.patch(subscription_file, "MAX_SUBSCRIPTIONS", 1)
-        self.assertRaises(StoreLimitExceeded, self.store.create, "A/B/C", [])
+        error = self.assertRaises(StoreLimitExceeded, self.store.create, "A/B/C", [])
+        self.assertEqual(error.reached, LimitReached("MAX_MAILBOXES", 3, 4))
         self.store.create("A/B", [])
         self.store.set_subscribed("A", True)
         self.assertRaises(StoreLimitExceeded, self.store.set_subscribed, "B", True)
