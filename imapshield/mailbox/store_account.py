@@ -33,8 +33,8 @@ T = TypeVar("T")
 MAX_UNUSED_MAILBOXES = 8
 """Mailboxes of an account whose columns are kept after the last session left: most clients return to the same few."""
 
-MAILBOXES_PER_CALL = 200
-"""Mailboxes that are watched for NOTIFY at once: two milliseconds of the reactor's thread."""
+MAILBOXES_PER_CALL = 100
+"""Mailboxes that are watched for NOTIFY at once: some milliseconds of the reactor's thread."""
 
 
 @implementer(IAccount, INotify, ICatenate)

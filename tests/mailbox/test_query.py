@@ -164,6 +164,28 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(self.found(TextKey("x")), [1, 3])
         self.assertEqual(asked, [[1, 2, 3, 4], [3, 4]])
 
+    def test_blocks_find_the_same_messages(self) -> None:
+        """A search in blocks of messages finds the same as a search of all at once, also after an expunge."""
+        keys: list[SearchKey] = [
+            And(()),
+            FlagKey(b"\\Seen"),
+            Not(FlagKey(b"\\Seen")),
+            Or((FlagKey(b"\\Seen"), SizeKey(larger=True, size=500))),
+            SequenceKey(SequenceSet.parse(b"2:3,*")),
+            SequenceKey(SequenceSet.parse(b"1,3:9"), uid=True),
+            Not(SequenceKey(SAVED)),
+            And((Not(TextKey("alpha")), DateKey(b"SINCE", date(1970, 1, 12), b"INTERNAL"))),
+            ModseqKey(3),
+        ]
+        for _ in range(2):
+            expected = [list(self.found(key, saved=[2, 4])) for key in keys]
+            for size in (1, 2, 3):
+                self.patch(query, "MESSAGES_PER_BLOCK", size)
+                self.assertEqual([list(self.found(key, saved=[2, 4])) for key in keys], expected)
+            self.patch(query, "MESSAGES_PER_BLOCK", 10_000)
+            self.wait(self.mailbox.store_flags([2], b"+", [b"\\Deleted"], None))
+            self.wait(self.mailbox.expunge([2]))
+
     def test_text_search_pauses(self) -> None:
         """A text search is made in several calls of the store, with a pause between them."""
         pauses: list[tuple[int, int]] = []

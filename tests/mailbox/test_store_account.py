@@ -76,6 +76,33 @@ class StoreAccountTests(SynchronousTestCase):
         mailboxes = {self.successResultOf(done)[0] for done in opening}
         self.assertEqual((opens, len(mailboxes), account._opening), (["INBOX"], 1, {}))
 
+    def test_vanished_messages_need_no_rows(self) -> None:
+        """QRESYNC with an old MODSEQ applies only the rows that the columns lack, not those of the whole mailbox."""
+        account = StoreAccount("alice", lambda: MemoryStore(lambda: NOW), InlineWorker())
+
+        def wait(work: Coroutine[Any, Any, T]) -> T:
+            result: T = self.successResultOf(Deferred.fromCoroutine(work))
+            return result
+
+        message = NewMessage((), None, MemoryLiteral(MAIL))
+        for _ in range(5):
+            wait(account.append("INBOX", [message]))
+        mailbox: Any = wait(account.open("INBOX", False))[0]
+        wait(account.run(lambda store: store.append("INBOX", [message])))
+        wait(account.run(lambda store: store.expunge(mailbox.key, [2], 1)))
+        applied: list[Delta] = []
+        apply = mailbox.columns.apply
+
+        def spy(delta: Delta) -> Change:
+            applied.append(delta)
+            change: Change = apply(delta)
+            return change
+
+        self.patch(mailbox.columns, "apply", spy)
+        vanished = wait(mailbox.vanished(1))
+        self.assertEqual([row.uid for row in applied[0].rows], [6])
+        self.assertEqual(list(vanished), [])
+
     def test_recent_is_not_claimed_by_a_poll(self) -> None:
         r"""Polls of an EXAMINEd mailbox, and QRESYNC, neither report nor give away the \Recent of new messages."""
         account = StoreAccount("alice", lambda: MemoryStore(lambda: NOW), InlineWorker())

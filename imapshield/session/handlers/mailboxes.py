@@ -1,7 +1,7 @@
 """CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, LIST, LSUB and STATUS."""
 
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from imapshield.errors import CommandRefused, NoSuchMailbox, StoreError
 from imapshield.mailbox.values import MailboxInfo, MailboxStatus
@@ -15,6 +15,10 @@ from imapshield.wire.responses import Tagged, ok
 
 LIST_CHUNK_RESPONSES = 500
 """Number of LIST responses that are written before other connections run."""
+
+CHARACTERS_PER_TURN = 20_000
+"""Characters of mailbox names that are compared with patterns before other connections run: four milliseconds. A LIST
+may have 32 patterns, and an account ten thousand long names."""
 
 LINES_PER_PIECE = 100
 """Number of LSUB responses that are encoded at once; most have fewer than 100 bytes."""
@@ -113,7 +117,11 @@ async def list_(session: Session, command: List) -> Tagged:
     subscribed: set[str] = set()
     if b"SUBSCRIBED" in command.selection | command.returns:
         subscribed = await session.account.subscriptions()
-    chosen, qualifying, with_child = _choose(command, infos, subscribed)
+    names = {*infos, *subscribed}
+    if b"RECURSIVEMATCH" in command.selection:
+        names |= parents(names)
+    matched = await _matching(session, command, names)
+    chosen, qualifying, with_child = _choose(command, infos, subscribed, matched)
     child_info = _child_info(command)
     all_parents = parents(infos)
     for count, name in enumerate(sorted(chosen, key=lambda n: (n != "INBOX", n)), 1):
@@ -148,30 +156,35 @@ def _child_info(command: List) -> list[tuple[bytes, bytes]]:
     return [(b"CHILDINFO", strings.parenthesised(map(strings.quoted, names)))]
 
 
-def _matcher(command: List) -> Callable[[str], bool]:
+async def _matching(session: Session, command: List, names: Iterable[str]) -> set[str]:
+    """Return those of `names` that match a pattern of the command. Other connections run meanwhile."""
     # An empty pattern matches nothing in an extended LIST (RFC 5258 section 3).
     patterns = [ListPattern(fold_inbox(command.reference + p)) for p in command.patterns if p]
-
-    def matches(name: str) -> bool:
-        return any(pattern.matches(name) for pattern in patterns)
-
-    return matches
+    matched: set[str] = set()
+    work = 0
+    for name in names:
+        work += len(name) * len(patterns)
+        if work > CHARACTERS_PER_TURN:
+            work = 0
+            await session.io.drain()
+        if any(pattern.matches(name) for pattern in patterns):
+            matched.add(name)
+    return matched
 
 
 def _choose(
-    command: List, infos: dict[str, MailboxInfo], subscribed: set[str]
+    command: List, infos: dict[str, MailboxInfo], subscribed: set[str], matched: set[str]
 ) -> tuple[list[str], set[str], set[str]]:
     """Return the names to list, the names that meet the selection options, and the names with CHILDINFO."""
-    matches = _matcher(command)
     qualifying = set(subscribed if b"SUBSCRIBED" in command.selection else infos)
     if b"SPECIAL-USE" in command.selection:
         qualifying = {name for name in qualifying if name in infos and infos[name].special_use}
     if b"RECURSIVEMATCH" not in command.selection:
-        return [*filter(matches, qualifying)], qualifying, set()
+        return [*qualifying & matched], qualifying, set()
     # RECURSIVEMATCH adds the parents of qualifying names (RFC 5258 section 3.5), but only for names that are not listed
     # themselves: "servers SHOULD suppress redundant CHILDINFO responses".
-    added = parents(name for name in qualifying if not matches(name))
-    return [*filter(matches, qualifying | added)], qualifying, parents(qualifying)
+    added = parents(qualifying - matched)
+    return [*(qualifying | added) & matched], qualifying, parents(qualifying)
 
 
 async def _status(
@@ -197,7 +210,8 @@ async def lsub(session: Session, command: List) -> Tagged:
         return ok("LSUB completed")
     infos = {info.name: info for info in await session.account.mailboxes()}
     subscribed = await session.account.subscriptions()
-    listed = _listed_by_lsub(sorted(subscribed), infos, _matcher(command))
+    matched = await _matching(session, command, subscribed | parents(subscribed))
+    listed = _listed_by_lsub(sorted(subscribed), infos, matched)
     lines = (
         encode.list_response(b"LSUB", listed[name], name, names=session.names)
         for name in sorted(listed)
@@ -207,15 +221,15 @@ async def lsub(session: Session, command: List) -> Tagged:
 
 
 def _listed_by_lsub(
-    subscribed: Iterable[str], infos: dict[str, MailboxInfo], matches: Callable[[str], bool]
+    subscribed: Iterable[str], infos: dict[str, MailboxInfo], matched: set[str]
 ) -> dict[str, list[bytes]]:
     """Return the names that LSUB lists, with their attributes."""
     listed: dict[str, list[bytes]] = {}
     for name in subscribed:
-        if matches(name):
+        if name in matched:
             listed[name] = [] if name in infos and infos[name].selectable else [b"\\Noselect"]
             continue
         # A parent that matches a pattern with % stands for the subscribed names below it (RFC 3501 section 6.3.9).
-        for parent in filter(matches, parent_names(name)):
+        for parent in matched.intersection(parent_names(name)):
             listed.setdefault(parent, [b"\\Noselect"])
     return listed

@@ -1,5 +1,6 @@
 """The commands on mailboxes: CREATE, DELETE, RENAME, LIST, LSUB, SUBSCRIBE, STATUS."""
 
+from imapshield.session.handlers import mailboxes
 from imapshield.testing import MAIL
 from tests.session.session_case import SessionTestCase, lines, without_text
 
@@ -22,6 +23,27 @@ class MailboxTests(SessionTestCase):
         self.assertIn(b"x/y", self.client(b"a LIST x/ %"))
         self.assertIn(b'* LIST (\\Noselect) "/" ""', self.client(b'a LIST "" ""'))
         self.assertIn(b"INBOX", self.client(b'a LIST "" inbox'))
+
+    def test_other_sessions_are_served_while_names_are_compared(self) -> None:
+        """LIST and LSUB let other connections run while they compare many names with many patterns."""
+        for i in range(40):
+            self.client(b"a CREATE folder%d" % i)
+            self.client(b"a SUBSCRIBE folder%d" % i)
+        self.patch(mailboxes, "CHARACTERS_PER_TURN", 100)
+        other = self.server.login()
+        for command in (
+            b'LIST "" (%b)' % b" ".join([b"*z"] * 30),
+            b'LSUB "" *z',
+            b'LSUB "" nothing',
+        ):
+            served = 0
+            self.client.protocol.dataReceived(b"c %b\r\n" % command)
+            while b"c OK" not in self.client.transport.value():
+                other(b"n NOOP")
+                served += 1
+                self.client.run_due_calls()
+            self.client.transport.clear()
+            self.assertGreater(served, 0, command)
 
     def test_refusals_have_codes(self) -> None:
         """A refused command is NO with the response code of RFC 5530."""
