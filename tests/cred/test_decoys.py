@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from unittest import mock
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,6 +21,7 @@ counts = st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.integers(1, 9
 
 
 class ChooseTests(SynchronousTestCase):
+    @settings(deadline=None)
     @given(counts, st.sampled_from(["a", "b", "c", "d", "e"]), st.binary(max_size=8))
     def test_another_user_changes_only_to_the_own_value(
         self, counts: dict[str, int], new: str, user: bytes
