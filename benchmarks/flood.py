@@ -148,9 +148,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sources", default=",".join(SOURCES), help="addresses of the attackers")
     parser.add_argument("--imapshield-options", default="", help="more options for imapshield")
     parser.add_argument("--save", type=Path, metavar="DIR", help="for JSON, tables and charts")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="JSON of a run to report again")
     options = parser.parse_args()
-    if bool(options.servers) == bool(options.port):
-        parser.error("give either --servers or --port")
+    if bool(options.servers) + bool(options.port) + bool(options.show) != 1:
+        parser.error("give one of --servers, --port and --show")
     unknown = set(_words(options.servers)) - set(NAMES) | set(_words(options.attacks)) - set(
         ATTACKS
     )
@@ -164,8 +165,11 @@ def _words(text: str | None) -> list[str]:
 
 
 def main() -> int:
-    """Flood the servers of the command line; return 1 if a row could not be measured."""
+    """Flood the servers of the command line, and report."""
     options = _options()
+    if options.show:
+        report(Run.load(options.show), options.save)
+        return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chosen = processors()
     scales = [
