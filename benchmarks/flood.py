@@ -30,7 +30,7 @@ from benchmarks.flood_measure import (
     measure,
     missing_capability,
 )
-from benchmarks.flood_report import Run, missed_goals, progress, tables
+from benchmarks.flood_report import MARKER, Run, document, missed_goals, progress, tables
 from benchmarks.flood_servers import NAMES, Files, prepared, serve
 from benchmarks.flood_swarm import SOURCES
 
@@ -149,6 +149,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--imapshield-options", default="", help="more options for imapshield")
     parser.add_argument("--save", type=Path, metavar="DIR", help="for JSON, tables and charts")
     parser.add_argument("--show", type=Path, metavar="FILE", help="JSON of a run to report again")
+    parser.add_argument("--docs", type=Path, metavar="DIR", help="with --show: update floods.rst")
     options = parser.parse_args()
     if bool(options.servers) + bool(options.port) + bool(options.show) != 1:
         parser.error("give one of --servers, --port and --show")
@@ -168,7 +169,10 @@ def main() -> int:
     """Flood the servers of the command line, and report."""
     options = _options()
     if options.show:
-        report(Run.load(options.show), options.save)
+        run = Run.load(options.show)
+        report(run, options.save)
+        if options.docs:
+            write_document(run, options.docs)
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chosen = processors()
@@ -217,8 +221,19 @@ def report(run: Run, folder: Path | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         run.save(folder / "floods.json")
         (folder / "floods.txt").write_text(text + "\n")
-        for count in sorted({flood.connections for flood in run.floods}):
+        for count in run.sizes():
             (folder / f"floods-{count}.svg").write_text(chart(run, count))
+
+
+def write_document(run: Run, folder: Path) -> None:
+    """Replace the figures in ``floods.rst``, and the charts beside it."""
+    path = folder / "floods.rst"
+    before, marker, _ = path.read_text().partition(MARKER)
+    if not marker:
+        raise RuntimeError(f"{path} has no line {MARKER}")
+    path.write_text("\n".join([before + marker, "", *document(run)]) + "\n")
+    for count in run.sizes():
+        (folder / f"floods-{count}.svg").write_text(chart(run, count))
 
 
 if __name__ == "__main__":

@@ -284,7 +284,7 @@ def _logged_in(
 
 
 _TABLE = (
-    Attack("busy", "no attack, but the attackers' processor is busy", None),
+    Attack("busy", "no attack (only a busy processor)", None),
     Attack("noop-unread", "NOOP frames, answers not read", _noops, reads=False),
     Attack("noop-read", "NOOP frames, answers read", _noops),
     Attack("reconnect", "reconnecting", _reconnect, connects_per_second=5000),

@@ -8,10 +8,19 @@ from xml.etree import ElementTree
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from benchmarks.flood import write_document
 from benchmarks.flood_attacks import ATTACKS
 from benchmarks.flood_chart import PANELS, chart
 from benchmarks.flood_measure import Flood, attack_cores
-from benchmarks.flood_report import Run, cuts_text, latency_text, memory_text, missed_goals, tables
+from benchmarks.flood_report import (
+    MARKER,
+    Run,
+    cuts_text,
+    latency_text,
+    memory_text,
+    missed_goals,
+    tables,
+)
 from benchmarks.flood_swarm import Tally
 from benchmarks.flood_victims import Latency
 
@@ -55,6 +64,7 @@ class FigureTests(SynchronousTestCase):
         self.assertEqual(latency_text(flood, "newcomer"), "6/1500/1500 F2")
         self.assertEqual(memory_text(flood), "+3.4 (-0.2 +0.1)")
         self.assertEqual(cuts_text(flood), "7 reset, 2 held; 0.2 s")
+        self.assertEqual(cuts_text(flood, short=True), "R7 H2; 0.2 s")
 
 
 class GoalTests(SynchronousTestCase):
@@ -110,6 +120,19 @@ class ReportTests(SynchronousTestCase):
         self.assertTrue(first.startswith(ATTACKS["tiny"].title), first)
         self.assertTrue(first.endswith("–"), first)
         self.assertEqual(second.split()[-2:], ["6/10/10", "6/10/10"])
+
+    def test_document_keeps_its_text_and_gets_new_figures(self) -> None:
+        """What is above the marker stays; below it are the command, the charts, the goals and the tables."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "floods.rst").write_text(f"Text.\n\n{MARKER}\nold\n")
+        write_document(a_run(a_flood("imapshield", p99=9.0)), folder)
+        text = (folder / "floods.rst").read_text()
+        self.assertTrue(text.startswith(f"Text.\n\n{MARKER}\n\n``python -m benchmarks.flood``\n"))
+        self.assertIn("image:: floods-50.svg", text)
+        self.assertIn("imapshield: 2 goals missed", text)
+        self.assertNotIn("old", text)
+        self.assertIn("<svg", (folder / "floods-50.svg").read_text())
 
     def test_chart_is_xml_with_a_mark_for_each_server_in_each_panel(self) -> None:
         """The chart is well-formed, follows the colour scheme, and shows every figure."""
