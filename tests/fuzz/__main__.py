@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import atheris
-
-CORPUS = Path(__file__).with_name("corpus")
 
 
 def main() -> None:
     """Fuzz the target of the command line."""
     with atheris.instrument_imports(include=["imapshield"]):
-        from tests.fuzz.targets import TARGETS
+        from tests.fuzz.targets import TARGETS, corpus
 
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         sys.exit(f"usage: python -m tests.fuzz {{{','.join(TARGETS)}}} [libFuzzer options]")
     name, options = sys.argv[1], sys.argv[2:]
-    corpus = [] if any(Path(option).is_file() for option in options) else [str(CORPUS / name)]
-    atheris.Setup([sys.argv[0], *options, *corpus], TARGETS[name])
-    atheris.Fuzz()
+    with TemporaryDirectory() as found:
+        if not any(Path(option).is_file() for option in options):
+            if not any(Path(option).is_dir() for option in options):
+                options.append(found)  # libFuzzer writes to the first folder
+            options.append(str(corpus(name)))
+        atheris.Setup([sys.argv[0], *options], TARGETS[name])
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,8 +19,8 @@ from imapshield.mailbox.message_items import MessageItems
 from imapshield.testing import Server
 from imapshield.wire.commands.fetch import Attribute, BodySection, Preview, Section
 from imapshield.wire.commands.search import EnvelopeKey, TextKey
+from tests.fuzz.targets import corpus
 
-CORPUS = Path(__file__).with_name("corpus")
 MIN_SIZE, MAX_SIZE = 200, 1500
 """Octets of an input in the search: in a shorter one, what every connection or message costs outweighs the rest."""
 
@@ -136,8 +135,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    cost, corpus = COSTS[options.kind]
-    inputs = [path.read_bytes() for path in sorted((CORPUS / corpus).iterdir())]
+    cost, target = COSTS[options.kind]
+    inputs = [path.read_bytes() for path in sorted(corpus(target).iterdir())]
     for rate, data in search(cost, inputs, options.seconds, options.seed)[:5]:
         print(f"{rate:.0f} bytecodes per octet, {len(data)} octets: {data!r}\n")
 

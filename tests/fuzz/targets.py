@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from imapshield import events
 from imapshield.errors import BadCommand, CommandRefused
@@ -127,7 +128,6 @@ def mime(data: bytes) -> None:
 # The whole edge
 
 MODES = 8
-STATES = (b"", b"login LOGIN alice secret\r\n")
 
 
 def edge(data: bytes) -> None:
@@ -138,13 +138,8 @@ def edge(data: bytes) -> None:
     """
     mode, reads = (data[0] % MODES if data else 0), data[1:].split(b"\xff")
     server = Server()
-    client = server.connect()
-    transcript = client.greeting
+    client, transcript = connected(server, mode)
     deflate: Callable[[bytes], bytes] = bytes
-    if mode & 1:
-        transcript += client(b"s LOGIN alice secret")
-    if mode & 2:
-        transcript += client.append() + client(b"s SELECT INBOX")
     if mode & 4:
         answer = client(b"s COMPRESS DEFLATE")
         if answer.startswith(b"s OK"):
@@ -165,6 +160,36 @@ def edge(data: bytes) -> None:
             client.transport.disconnecting or b"zz OK NOOP" in transcript, ("no answer", transcript)
         )
     check_server(server, client, len(data))
+
+
+def connected(server: Server, mode: int) -> tuple[Client, bytes]:
+    """Return a client in the state of `mode`, and what the server has sent to it."""
+    client = server.connect()
+    transcript = client.greeting
+    if mode & 1:
+        transcript += client(b"s LOGIN alice secret")
+    if mode & 2:
+        transcript += client.append() + client(b"s SELECT INBOX")
+    return client, transcript
+
+
+def segments(data: bytes) -> None:
+    """The answers do not depend on how TCP cuts the input, unless the connection is reset.
+
+    STARTTLS and COMPRESS are left out: what follows them in the same segment is dropped, or is compressed.
+    """
+    mode, sent = (data[0] if data else 0), data[1:]
+    if b"COMPRESS" in sent.upper() or b"STARTTLS" in sent.upper():
+        return
+    transcripts = set()
+    for size in (len(sent) + 1, 1, 5):
+        client, transcript = connected(Server(), mode)
+        for begin in range(0, len(sent), size):
+            transcript += client.send(sent[begin : begin + size])
+        if client.transport.aborted:
+            return
+        transcripts.add(transcript)
+    require(len(transcripts) == 1, transcripts)
 
 
 def resynchronize(client: Client, deflate: Callable[[bytes], bytes]) -> bytes:
@@ -210,10 +235,16 @@ def proxy_header(data: bytes) -> None:
     require(result is None or not data, (result, "in one segment only"))
 
 
+def corpus(name: str) -> Path:
+    """Return the folder of the inputs of a target."""
+    return Path(__file__).with_name("corpus") / ("edge" if name == "segments" else name)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "framing": framing,
     "grammar": grammar,
     "mime": mime,
     "edge": edge,
+    "segments": segments,
     "proxy_header": proxy_header,
 }

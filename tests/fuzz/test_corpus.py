@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.fuzz.targets import TARGETS
-
-CORPUS = Path(__file__).with_name("corpus")
+from tests.fuzz.targets import TARGETS, corpus
 
 
 class CorpusTests(SynchronousTestCase):
@@ -18,7 +15,7 @@ class CorpusTests(SynchronousTestCase):
 
 def _test(name: str) -> Callable[[CorpusTests], None]:
     def test(self: CorpusTests) -> None:
-        inputs = sorted((CORPUS / name).iterdir())
+        inputs = sorted(corpus(name).iterdir())
         self.assertNotEqual(inputs, [])
         for path in inputs:
             try:

@@ -119,6 +119,16 @@ class LiteralTests(SynchronousTestCase):
         guard.next_command()
         self.assertTrue(guard.input_paused)
 
+    def test_half_of_an_odd_backlog_is_rounded_down(self) -> None:
+        """Reading resumes when at most half of an odd `backlog` is pending, rounded down."""
+        guard = authenticated_guard(backlog=5)
+        for _ in range(5):
+            guard.admit(RawCommand(b"a", b"NOOP", (b"NOOP",), 6))
+        for paused in (True, True, False):
+            guard.next_command()
+            guard.command_finished()
+            self.assertEqual(guard.input_paused, paused)
+
     def test_lists_one_after_the_other_are_not_nested(self) -> None:
         """Before the login a list may follow another, because a closing parenthesis ends its level."""
         guard = ConnectionGuard(Limits())

@@ -5,6 +5,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from imapshield.guard.networks import (
     NetworkSet,
     describe,
+    enclosing,
     is_inside,
     networks_of,
     parse_network,
@@ -53,14 +54,14 @@ class ParseNetworkTests(SynchronousTestCase):
         """A network is an address with the length of its prefix; without one, it is that address alone."""
         for text, expected in (
             ("192.0.2.0/24", "192.0.2.0/24"), ("192.0.2.7", "192.0.2.7/32"), ("0.0.0.0/0", "0.0.0.0/0"), ("::1", "::1/128"),
-            ("::/0", "::/0"), ("2001:DB8::/32", "2001:db8::/32"), ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::/0", "::/0"), ("2001:DB8::/32", "2001:db8::/32"), ("::ffff:10.0.0.0/104", "10.0.0.0/8"), ("::ffff:0:0/96", "0.0.0.0/0"),
         ):  # fmt: skip
             self.assertEqual(describe(parse_network(text)), expected)
 
     def test_errors(self) -> None:
         """What is no network is an error that shows how to write one."""
         for text in (
-            "", "x", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/255.0.0.0", "010.0.0.0/8", "::/129", "::ffff:0:0/90",
+            "", "x", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/255.0.0.0", "010.0.0.0/8", "::/129", "::ffff:0:0/90", "::ffff:0:0/95",
         ):  # fmt: skip
             error = self.assertRaises(ValueError, parse_network, text)
             self.assertEqual(str(error), f"{text!r} is no network; write for example 192.0.2.0/24")
@@ -74,6 +75,24 @@ class ParseNetworkTests(SynchronousTestCase):
             [is_inside(narrow, wide), is_inside(wide, wide), is_inside(wide, narrow), is_inside(narrow, other)],
             [True, True, False, False],
         )  # fmt: skip
+
+    def test_is_inside_compares_every_bit(self) -> None:
+        """Networks that differ in the version, the length or one bit are told apart."""
+        for inner, outer, inside in (
+            ("10.0.0.0/7", "10.0.0.0/8", False), ("9.0.0.0/8", "10.0.0.0/8", False), ("11.0.0.0/8", "10.0.0.0/8", False),
+            ("::/8", "0.0.0.0/8", False), ("0.0.0.0/8", "::/8", False), ("2001:db8:1::/48", "2001:db8::/32", True),
+            ("2001:db9::/48", "2001:db8::/32", False),
+        ):  # fmt: skip
+            self.assertIs(is_inside(parse_network(inner), parse_network(outer)), inside, inner)
+
+    def test_enclosing_networks_have_the_version_of_the_address(self) -> None:
+        """Only prefixes of the IP version of the address count."""
+        prefixes = [(4, 8), (6, 32), (4, 24), (6, 48)]
+        for address, expected in (
+            ("192.0.2.7", ["192.0.0.0/8", "192.0.2.0/24"]),
+            ("2001:db8:1::7", ["2001:db8::/32", "2001:db8:1::/48"]),
+        ):
+            self.assertEqual([describe(n) for n in enclosing(address, prefixes)], expected)
 
 
 class NetworkSetTests(SynchronousTestCase):
