@@ -248,6 +248,11 @@ def _imapshield(
         lines = (f"{user}:{settings.stored}\n" for user in settings.users)
         (state / "passwords").write_text("".join(lines))
     command += ["--auth", auth, *settings.options]
+    if twistd is None:  # an older imapshield may not have the option
+        command += [
+            "--state",
+            str(state / "guard.sqlite"),
+        ]  # bans of one server are not those of the next
     if settings.certificate:
         command += ["--certificate", str(settings.certificate)]
     checkout = REPOSITORY if twistd is None else twistd.resolve().parent
