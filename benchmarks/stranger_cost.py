@@ -187,18 +187,18 @@ class Row:
 
 
 def measure(
-    clients: Clients, pid: int, connections: int, limit: int, name: str, settle: float = 1.0
+    clients: Clients, pid: int, connections: int, limit: int, name: str, released: float
 ) -> Row:
     """Return the cost of `connections` more connections, after a hundred that warm the server up."""
     clients.add(100)
-    time.sleep(settle)
+    time.sleep(1)
     before, kernel = resident(pid), kernel_bytes()
     clients.add(connections)
-    time.sleep(settle)
+    time.sleep(1)
     memory, held = resident(pid) - before, kernel_bytes() - kernel
     cut = clients.cut()
     clients.close()
-    time.sleep(2 * settle)
+    time.sleep(released)
     kept = resident(pid) - before
     return Row(
         name,
@@ -239,7 +239,7 @@ def server(folder: Path) -> Iterator[tuple[peers.Peer, int]]:
         yield peer, port
 
 
-def rows(connections: int, only: str, folder: Path) -> Iterator[Row]:
+def rows(connections: int, only: str, released: float, folder: Path) -> Iterator[Row]:
     """Measure each state whose name matches `only`, without and with TLS, on a server of its own."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -260,7 +260,7 @@ def rows(connections: int, only: str, folder: Path) -> Iterator[Row]:
                 clients = kind(port, state, context if tls else None)
                 share = state.limit and state.limit + tls * TLS_BYTES
                 allowed = share if share and kind is Clients else limit
-                yield measure(clients, peer.pid, connections, allowed, name)
+                yield measure(clients, peer.pid, connections, allowed, name, released)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -268,6 +268,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--only", default="", metavar="REGEX", help="measure only matching states")
+    parser.add_argument(
+        "--released", type=float, default=2, help="seconds after which kept memory is measured"
+    )
     options = parser.parse_args(arguments)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -278,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = False
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        for row in rows(options.connections, options.only, Path(folder)):
+        for row in rows(options.connections, options.only, options.released, Path(folder)):
             print(row, flush=True)
             failed |= bool(row.problem())
     return int(failed)

@@ -169,6 +169,7 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
     from imapshield.edge.gate import Gate
     from imapshield.edge.proxy import Proxies
     from imapshield.endpoints import is_proxied
+    from imapshield.free_memory import FreeMemory
     from imapshield.guard.networks import NetworkSet
     from imapshield.guard.process_guard import ProcessGuard
     from imapshield.guard_state import GuardState
@@ -220,6 +221,12 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
         port_proxies = proxies.everyone() if is_proxied(text) else proxies
         Gate.close_off(port, factory.admission, factory.fair_queue, port_proxies)
 
+    free_memory = FreeMemory(lambda: (len(factory.connections), factory.memory_budget.memory))
+
+    def periodic() -> None:
+        log.summarize()
+        free_memory.check()
+
     on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]
     on_stop += [ban_command.stop] if ban_command is not None else []
     on_stop += [realm.close, state.stop, lambda: log.summarize(everything=True)]
@@ -227,7 +234,7 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
         endpoints,
         factory,
         on_stop,
-        log.summarize,
+        periodic,
         reactor,
         max_connections=limits.max_connections,
         on_start=[load_state],

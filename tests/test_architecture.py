@@ -72,6 +72,7 @@ RULES = {
     "cred": Rule((*BASE, "mailbox", "maildir"), ("twisted", "zope")),
     "observe": Rule(("limits", "events"), ("twisted",)),
     "testing": Rule((*BASE, "edge", "mailbox", "message", "wire"), ("twisted", "zope")),
+    "free_memory": Rule(never=IO_MODULES),
     "first_run": Rule(("cred.passwords", "cred.users")),
     "cli": Rule(
         (
@@ -105,6 +106,7 @@ RULES = {
             "edge",
             "endpoints",
             "first_run",
+            "free_memory",
             "guard",
             "guard_state",
             "observe",
