@@ -134,9 +134,10 @@ class Limits:
         3, "Failed logins of one connection. After that the client must connect again."
     )
     max_login_checks: int = _preauth(
-        16,
+        8,
         "Password checks at once, of which one address (IPv6: one /64) has at most a quarter. Further logins wait, and"
-        " the networks take turns. A password file checks two at once on two cores; more help with a slow directory.",
+        " the networks take turns. A password file checks two at once, so a flood of one address delays others by one"
+        " check. More help with a slow directory.",
     )
     login_queue_seconds: float = _preauth(
         20, "Time that a login waits for its password check. After that it is NO [UNAVAILABLE]."

@@ -218,6 +218,8 @@ class Authentication:
                 raise UnauthorizedLogin
             interface, account, logout = await login
         except CheckerUnavailable as error:
+            if owner.closed:
+                raise Disconnected from None
             owner.reporter.login_refused(user, mechanism, "unavailable")
             raise CommandRefused(b"UNAVAILABLE", error.text) from None
         except (LoginFailed, UnhandledCredentials):

@@ -9,10 +9,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from imapshield.cred.checkers import CheckerChain
+from imapshield.cred.checkers import CheckerChain, CheckerUnavailable
 from imapshield.cred.sasl import Bearer, IBearerToken
 from imapshield.edge import peer
-from imapshield.events import CommandFailed, LimitTriggered, LoggedIn
+from imapshield.events import CommandFailed, LimitTriggered, LoggedIn, LoginFailed, LoginRefused
 from imapshield.testing.in_process import Client, Server
 
 FLOOD, HONEST = "127.0.0.9", "127.99.0.50"
@@ -195,3 +195,11 @@ class LoginChecksTests(SynchronousTestCase):
             client(b"a AUTHENTICATE OAUTHBEARER")
             client(b"bixhPWFsaWNlLAFhdXRoPUJlYXJlciB0b2tlbgEB")
         self.assertEqual(self.checker.users, [b"alice"])
+
+    def test_client_that_left_during_its_check_is_not_reported(self) -> None:
+        """A check that cannot be decided after its client has left is reported neither as refused nor as failed."""
+        (client,) = self.flood(1)
+        client.lose_connection()
+        self.checker.checks.pop()[1].errback(CheckerUnavailable())
+        kinds = {type(event) for event in self.server.events}
+        self.assertFalse(kinds & {LoginRefused, LoginFailed, CommandFailed}, kinds)
