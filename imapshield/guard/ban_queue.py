@@ -52,7 +52,7 @@ class BanQueue:
             if until is None:
                 return "unban", network
             if until - now >= 1:
-                return "ban", network, str(int(until - now))
+                return "ban", network, str(round(until - now))
         return None
 
     def clear(self) -> None:

@@ -20,7 +20,7 @@ class BanQueueTests(SynchronousTestCase):
         """Bans and pardons are passed on in order, with the seconds that are left at that time."""
         self.queue.ban("a", 600.0)
         self.queue.unban("b")
-        self.queue.ban("c", 600.9)
+        self.queue.ban("c", 600.4)
         self.assertEqual(
             self.rest(now=100.0), [("ban", "a", "500"), ("unban", "b"), ("ban", "c", "500")]
         )
