@@ -2,11 +2,16 @@
 
 import math
 
-from hypothesis import given, strategies
+from hypothesis import HealthCheck, given, settings, strategies
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard.bounded_table import BoundedTable
 from imapshield.guard.rates import RateTable, RecentItems
+
+# A busy machine generates input slowly.
+DETERMINISTIC = settings(
+    derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 class TokenBucket:
@@ -25,6 +30,7 @@ class TokenBucket:
 
 
 class RateTableTests(SynchronousTestCase):
+    @DETERMINISTIC
     @given(
         strategies.integers(1, 20),
         strategies.integers(1, 20),
@@ -43,6 +49,7 @@ class RateTableTests(SynchronousTestCase):
             else:
                 self.assertAlmostEqual(got, expected, 5)
 
+    @DETERMINISTIC
     @given(strategies.integers(1, 1000), strategies.integers(1, 50), strategies.floats(0, 1e8))
     def test_waiting_as_long_as_told_is_enough(self, rate: int, burst: int, now: float) -> None:
         """The waiting time is enough, in spite of rounding; half of it is not."""
@@ -86,6 +93,7 @@ class RateTableTests(SynchronousTestCase):
 
 
 class BoundedTableTests(SynchronousTestCase):
+    @DETERMINISTIC
     @given(
         strategies.integers(1, 5),
         strategies.lists(
