@@ -2,7 +2,8 @@
 
 `Limits(name=value)` or ``--limit NAME=VALUE`` changes one. When a limit triggers, the log names it and its value.
 Names that end in ``_seconds`` are times in seconds; ``_bytes``, ``_size`` and ``_length`` are numbers of bytes. A count
-of failures (``_bad_commands``, ``_login_failures``) triggers when it reaches its limit, all others when they exceed it.
+of failures (``_bad_commands``, ``_login_failures``, ``_failed_pairs``, ``_violations``) triggers when it reaches its
+limit, all others when they exceed it.
 docs/limits.rst also lists the fixed limits, which are constants of the modules that apply them.
 """
 
