@@ -94,9 +94,8 @@ class WriteBuffer:
     @property
     def unsent_bytes(self) -> int:
         """How many bytes wait here and in the transport until the kernel takes them, after compression."""
-        transport = self._transport
-        held = sum(map(len, getattr(transport, "_appSendBuffer", ())))  # of TLS, during a handshake
-        transport = innermost(transport)
+        held = sum(map(len, getattr(self._tls(), "_appSendBuffer", ())))  # during a handshake
+        transport = innermost(self._transport)
         held += len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
         return self._unflushed_bytes + held + int(getattr(transport, "_tempDataLen", 0))
 
@@ -118,7 +117,17 @@ class WriteBuffer:
                 data = self.compress(data)
             self.bytes_written += len(data)
             self._transport.write(data)
+            # TLS of Twisted keeps up to 64,000 bytes until the next iteration, and only then notices a slow peer.
+            aggregator = getattr(self._tls(), "_aggregator", None)
+            if aggregator is not None:
+                aggregator.flush()
             self.on_flushed()
+
+    def _tls(self) -> Any:
+        """Return Twisted's TLS layer, if there is one: the transport itself, or what STARTTLS has put behind it."""
+        # `getattr` would find the attributes of the transport below.
+        attributes = vars(self._transport)
+        return self._transport if "_aggregator" in attributes else attributes.get("protocol")
 
     def drain(self) -> Deferred[None]:
         """Flush, and wait until the buffer is not full and other connections have had their turn.

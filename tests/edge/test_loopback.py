@@ -8,6 +8,7 @@ import resource
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from imapshield.edge.factory import ShieldedIMAP4Factory
+from imapshield.edge.write_buffer import WriteBuffer
 from imapshield.events import (
     CommandFailed,
     ConnectionClosed,
@@ -31,6 +33,7 @@ from imapshield.limits import Limits
 from imapshield.mailbox.values import NewMessage
 from imapshield.testing.in_process import MAIL, MemoryRealm
 from imapshield.wire.commands.base import MemoryLiteral
+from imapshield.wire.pieces import PIECE_SIZE
 from tests.certificates import self_signed
 
 T = TypeVar("T")
@@ -299,6 +302,47 @@ class UnreadResponseTests(LoopbackCase):
         limits = {event.limit for event in self.events if isinstance(event, LimitTriggered)}
         self.assertEqual(limits, {"stalled_seconds"})
         self.assertEqual([event for event in self.events if isinstance(event, CommandFailed)], [])
+
+
+class UnsentBytesTests(LoopbackCase):
+    limits = {"max_unsent_bytes": 4096}
+
+    async def test_unsent_bytes_of_all_transports(self) -> None:
+        """A client that stops reading leaves no more unsent bytes than the limit and two pieces, with and without TLS."""
+        peaks: list[int] = []
+        pass_on = WriteBuffer._pass_on
+
+        def measured_pass_on(write_buffer: WriteBuffer) -> None:
+            pass_on(write_buffer)
+            peaks.append(write_buffer.unsent_bytes)
+
+        full = threading.Event()
+        pause = WriteBuffer.pauseProducing
+
+        def pause_producing(write_buffer: WriteBuffer) -> None:
+            pause(write_buffer)
+            full.set()
+
+        self.patch(WriteBuffer, "_pass_on", measured_pass_on)
+        self.patch(WriteBuffer, "pauseProducing", pause_producing)
+        content = MemoryLiteral(MAIL + b"x" * (1 << 20))
+        await self.realm.account().append("INBOX", [NewMessage((), None, content)])
+
+        def script(connect: Callable[[], Peer]) -> None:
+            peer = connect()
+            peer.command(b"LOGIN alice secret")
+            peer.command(b"SELECT INBOX")
+            full.clear()
+            peer.send(b"f FETCH 1 BODY.PEEK[]\r\n")
+            assert full.wait(10)
+            peer.close()
+
+        for connect in (self.peer, self.tls_peer, self.starttls_peer):
+            peaks.clear()
+            await self.client(script, connect)
+            self.assertGreater(max(peaks), PIECE_SIZE)
+            # TLS adds 22 bytes to each record.
+            self.assertLessEqual(max(peaks), 4096 + 2 * PIECE_SIZE + 200)
 
 
 class FloodTests(LoopbackCase):
