@@ -22,7 +22,10 @@ async def sort(session: Session, command: Sort) -> Tagged:
     ordered, failed = await sort_uids(session, command, uids, session.pause)
     session.failed_messages += failed
     await session.search_contexts.keep(command, ordered, since)
-    await send_results(session, command, array("I", ordered), b"SORT")
+    ordered = array(
+        "I", ordered
+    )  # a fifth of the list's memory, however long the client takes to read
+    await send_results(session, command, ordered, b"SORT")
     return completed(session, "SORT completed")
 
 
@@ -53,5 +56,12 @@ async def thread(session: Session, command: Thread) -> Tagged:
     build = thread_by_references if by_references else thread_by_subject
     threads = await build(messages, session.pause)
     messages.clear()
-    await session.send(encode.thread(threads))
+    # Encoded, the threads take eight bytes for each message, and hundreds as values.
+    pieces: list[bytes] = []
+    for piece in encode.thread(threads):
+        if pieces:
+            await session.io.drain()
+        pieces.append(piece)
+    del threads
+    await session.send(pieces)
     return completed(session, "THREAD completed")
