@@ -6,7 +6,7 @@ import sys
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.edge.write_buffer import Disconnected, WriteBuffer
+from imapshield.edge.write_buffer import UNSENT_IN_KERNEL, Disconnected, WriteBuffer
 from imapshield.testing.in_process import Transport
 
 
@@ -34,6 +34,15 @@ class WriteBufferTests(SynchronousTestCase):
         self.assertEqual(self.transport.bufferSize, 4096)
         self.write_buffer.set_high_water_mark(65536)
         self.assertEqual(self.transport.bufferSize, 65536)
+
+    def test_kernel_takes_little_of_a_peer_that_does_not_read(self) -> None:
+        """The kernel takes no more data while it holds 64 KiB of unsent data."""
+        transport = Transport()
+        with socket.socket() as handle:
+            vars(transport)["socket"] = handle
+            WriteBuffer(transport, self.clock.callLater, lambda _: None, 4096)
+            option = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+        self.assertEqual(option, UNSENT_IN_KERNEL)
 
     def test_drain_fires_once_the_buffer_is_not_full(self) -> None:
         """`drain` fires in a later reactor turn, once the buffer is not full."""
