@@ -183,7 +183,7 @@ def client_events(settings: Settings) -> Iterator[Event]:
         _overlong_line,
         methodcaller("complete", REJECTED),
     )
-    if not settings.report_only:
+    if not settings.reports("backlog"):
         yield Event(
             "a line although the input is paused",
             lambda m: m.input_paused and m.end is None,

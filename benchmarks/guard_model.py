@@ -69,11 +69,17 @@ class Settings(NamedTuple):
         size: the number that all limits are scaled down to, or one more or less where two limits must be told apart.
         strict: the limit `strict_backlog`.
         report_only: the limit `report_only`.
+        reported: a limit of `report_only_limits`; "" for none.
     """
 
     size: int
     strict: bool = False
     report_only: bool = False
+    reported: str = ""
+
+    def reports(self, limit: str) -> bool:
+        """Return whether a limit is reported and not enforced."""
+        return self.report_only or limit == self.reported
 
     def limits(self) -> Limits:
         """Return the limits of the guard."""
@@ -82,7 +88,8 @@ class Settings(NamedTuple):
             backlog=size,
             strict_backlog=self.strict,
             report_only=self.report_only,
-            preauth_commands=size - 1 if self.report_only else size + 1,
+            report_only_limits=frozenset({self.reported} - {""}),
+            preauth_commands=size - 1 if self.reports("preauth_commands") else size + 1,
             preauth_bytes=size,
             preauth_literal_size=1,
             preauth_nesting=1,
@@ -286,8 +293,9 @@ class GuardModel:
             excess = self._exceeded("backlog", self.pending)
         if not self.authenticated:
             self.commands += 1
-            if excess is None and self.commands > self.limits.preauth_commands:
-                excess = self._exceeded("preauth_commands", self.commands)
+            if self.end is None and self.commands > self.limits.preauth_commands:
+                second = self._exceeded("preauth_commands", self.commands)
+                excess = excess or second
         return excess
 
     def _literal(self, literal: LiteralAnnounced) -> Outcome:
@@ -307,7 +315,7 @@ class GuardModel:
 
     def _exceeded(self, limit: str, observed: int, instead: Outcome = ACCEPTED) -> Outcome:
         value = getattr(self.limits, limit)
-        if self.settings.report_only:
+        if self.settings.reports(limit):
             return "reset", limit, value, observed, instead
         self.end = "reset", limit, value, observed, ACCEPTED
         return "reset", limit, value, observed, instead
@@ -322,13 +330,14 @@ class GuardModel:
         count, octets = self.pending, self.bytes_held()
         most, most_bytes = self.limits.backlog, self.limits.max_backlog_bytes
         flow_control = self.authenticated and not self.settings.strict
+        reported = self.settings.reports("backlog")
         if not flow_control:
             most += 1  # the excess command is reset, or reported and accepted
-        if not self.authenticated and not self.settings.report_only:
+        if not self.authenticated and not reported:
             self.full = False  # the limits before login are all that a stranger needs
         elif count >= most or octets >= most_bytes:
             self.full = True
-        elif self.full and (flow_control or not self.settings.report_only):
+        elif self.full and (flow_control or not reported):
             self.full = count > most // 2 or octets > most_bytes // 2
         else:
             self.full = False

@@ -288,7 +288,7 @@ class Search:
     def _facts(self) -> Iterator[tuple[str, bool]]:
         """Yield what must be true of the guard, whatever the model says: the model may be wrong."""
         guard, limits = self.guard, self.model.limits
-        backlog, report_only, end = guard._backlog, limits.report_only, guard._final
+        backlog, reports, end = guard._backlog, self.settings.reports, guard._final
         held = sum(SIZES[canonical(command)] for command in backlog)
         yield "the bytes counted are the bytes held", guard._backlog_bytes == held
         held = sum(command.memory for command in backlog)
@@ -297,18 +297,19 @@ class Search:
         parts = len(backlog) + (guard._running is not None) + guard._incomplete
         yield "the pending commands are those held", guard.pending == parts
         if end is not None:
-            yield "report-only resets nothing", not report_only or end.limit == "closed"
+            yield "a reported limit resets nothing", end.limit == "closed" or not reports(end.limit)
             return
-        most = limits.backlog + report_only
+        most = limits.backlog + reports("backlog")
         yield "the pending commands stay within their limit", guard.pending <= most
         yield (
             "something runs or waits while the input is paused",
             not guard.input_paused or guard.busy,
         )
-        if not report_only:
-            yield "bytes stay within their limit", guard._preauth_bytes <= limits.preauth_bytes
-            count = guard._preauth_commands
-            yield "commands stay within their limit", count <= limits.preauth_commands
+        octets, commands = guard._preauth_bytes, guard._preauth_commands
+        fits = octets <= limits.preauth_bytes or reports("preauth_bytes")
+        yield "bytes stay within their limit", fits
+        fits = commands <= limits.preauth_commands or reports("preauth_commands")
+        yield "commands stay within their limit", fits
 
 
 class State(NamedTuple):
@@ -320,8 +321,10 @@ class State(NamedTuple):
 
 
 def configurations(size: int) -> list[Settings]:
-    """Return the configurations of the search with limits of `size`."""
-    return [Settings(size, strict, report) for strict, report in product((False, True), repeat=2)]
+    """Return the configurations of the search with limits of `size`; of one less where one limit is only reported."""
+    modes = [Settings(size, strict, report) for strict, report in product((False, True), repeat=2)]
+    names = ("backlog", "preauth_bytes", "preauth_commands", "preauth_literal_size")
+    return modes + [Settings(max(2, size - 1), reported=name) for name in names]
 
 
 def main() -> int:
