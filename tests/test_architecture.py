@@ -58,6 +58,8 @@ RULES = {
     "message": Rule((*BASE, "wire"), never=IO_MODULES),
     "mailbox": Rule((*BASE, "wire", "message"), ("zope",), IO_EXCEPT_CLOCK_AND_LOG),
     "session": Rule((*BASE, "wire", "message", "mailbox"), ("zope",), IO_EXCEPT_CLOCK_AND_LOG),
+    "mailbox.request": Rule(("errors",), never=IO_MODULES),
+    "maildir.job_queue": Rule(never=IO_MODULES),
     "maildir.worker": Rule((*BASE, "wire", "message", "mailbox"), ("twisted", "zope")),
     "maildir.watch": Rule((*BASE, "wire", "message", "mailbox"), ("twisted", "zope")),
     "maildir.compression": Rule(("message",), ("backports", "compression"), IO_MODULES),
