@@ -145,6 +145,7 @@ ORDER = {
             "channel_binding",
             "event_reporter",
             "fair_queue",
+            "input_turns",
             "peer",
             "write_buffer",
         ),

@@ -15,6 +15,7 @@ from twisted.protocols.policies import TimeoutMixin
 from imapshield import events
 from imapshield.edge.admission import Admission
 from imapshield.edge.fair_queue import FairQueue
+from imapshield.edge.input_turns import InputTurns
 from imapshield.edge.login_checks import LoginChecks
 from imapshield.edge.peer import AdmittedAddress, address_text
 from imapshield.edge.protocol import ShieldedIMAP4Server
@@ -94,6 +95,7 @@ class ShieldedIMAP4Factory(ServerFactory):
         )
         self.admission = Admission(self.guard, self.observers, now)
         self.fair_queue = FairQueue(call_later, now, self.limits.turn_seconds)
+        self._input_turns = InputTurns(call_later, now)
         self.memory_budget = MemoryBudget(self.limits)
         self._login_checks = LoginChecks(self.limits, call_later, now, self.guard.failures.is_known)
         self._shutdown_waiters: list[Deferred[None]] = []
@@ -116,6 +118,7 @@ class ShieldedIMAP4Factory(ServerFactory):
             observers=self.observers,
             clock=self.reactor,
             fair_queue=self.fair_queue,
+            input_turns=self._input_turns,
             memory_budget=self.memory_budget,
             login_checks=self._login_checks,
             make_session=self.make_session,

@@ -25,6 +25,7 @@ from imapshield.edge.compress import InputDecoder
 from imapshield.edge.event_reporter import EventReporter
 from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.flow_control import FlowControlReport
+from imapshield.edge.input_turns import InputTurns, partial_read_delay
 from imapshield.edge.login_checks import LoginChecks
 from imapshield.edge.long_input import LongInput
 from imapshield.edge.memory_share import MemoryShare
@@ -136,6 +137,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         observers: Iterable[events.EventObserver] = (),
         clock: IReactorTime | None = None,
         fair_queue: FairQueue | None = None,
+        input_turns: InputTurns | None = None,
         memory_budget: MemoryBudget | None = None,
         login_checks: LoginChecks | None = None,
         make_session: SessionFactory | None = None,
@@ -152,6 +154,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             observers: called with each `events.Event`.
             clock: the clock for timeouts; by default the global reactor.
             fair_queue: shared with the other connections; by default the connection has one of its own.
+            input_turns: shared like `fair_queue`.
             memory_budget: shared with the other connections; by default the connection has one of its own.
             login_checks: shared like `fair_queue`.
             make_session: makes the session that executes the commands; by default an IMAP session on the user's
@@ -173,9 +176,12 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.on_lost: Callable[[ShieldedIMAP4Server], object] = lambda _: None
         self.bytes_in = 0
         self.closed = False
+        self._input_held = False
+        self._partial_reads = 0
         self._clock = clock
         self._memory_budget = memory_budget or MemoryBudget(limits)
         self._fair_queue = fair_queue or FairQueue(self.callLater, self.now, limits.turn_seconds)
+        self._input_turns = input_turns or InputTurns(self.callLater, self.now)
         self.login_checks = login_checks or LoginChecks(limits, self.callLater, self.now)
         self._make_session = make_session or (lambda io: Dispatcher(io, limits))
         self._decoder = InputDecoder(self)
@@ -206,6 +212,21 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             if was_literal or not self.line_mode:
                 self.restart_timeout()
             self.memory.update()
+            is_partial = bool(data) and (self._buffer or not self.line_mode)
+            if is_partial and not self.guard.authenticated:
+                self._partial_reads += 1
+                self._hold_input_for(partial_read_delay(self._partial_reads))
+
+    def _hold_input_for(self, seconds: float) -> None:
+        if seconds and not self.closed and not self._input_held:
+            self._input_held = True
+            self.callLater(seconds, self._continue_input)
+            self.update_reading()
+
+    def _continue_input(self) -> None:
+        self._input_held = False
+        if self.paused and not (self.closed or self.guard.input_paused):
+            self.resumeProducing()  # which processes one line at least, also if the turn is over
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Handle a line longer than `MAX_LENGTH`. `line` may contain more than the line."""
@@ -225,8 +246,11 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self.setLineMode(rest)
 
     def update_reading(self) -> None:
-        """Pause or resume reading as the guard says."""
-        if self.closed or self.guard.input_paused == self.paused:
+        """Pause or resume reading as the guard says. Input that others must not wait for is held for a while, too."""
+        if self._buffer and not (self._input_held or self.closed) and self._input_turns.is_over():
+            self._input_held = True
+            self.schedule(self._continue_input)
+        if self.closed or (self.guard.input_paused or self._input_held) == self.paused:
             return
         if self.paused:
             self.resumeProducing()
