@@ -169,8 +169,8 @@ class AnswerVersionTests(DiskTestCase):
         for kind in HeaderKey, EnvelopeKey:
             rest: Any = uids
             while rest:  # one call reads a limited amount
-                found = self.store.search(key, rest, kind(b"SUBJECT", "x"))
-                rest = () if found.examined is None else rest[found.examined :]
+                result = self.store.search(key, rest, kind(b"SUBJECT", "x"))
+                rest = () if result.examined is None else rest[result.examined :]
         rows = self.store._account.index.db.execute(
             "SELECT text, uid, value FROM answer JOIN item ON item = item.id ORDER BY text, uid"
         )
