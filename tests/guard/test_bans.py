@@ -42,6 +42,28 @@ class BanTests(SynchronousTestCase):
         self.assertEqual(list(self.bans.active(1599.9)), [ban])
         self.assertEqual(list(self.bans.active(1600.0)), [])
 
+    def test_violations_are_counted_for_each_address(self) -> None:
+        """Violations of two addresses in one network do not add up, and a ban for them concerns everybody there."""
+        most = Limits().max_limit_violations
+        for n in range(most - 1):
+            for address in (HERE, "192.0.2.8"):
+                self.assertIsNone(self.bans.violation(address, "backlog", float(n)))
+        ban = self.bans.violation(HERE, "backlog", 100.0)
+        assert ban is not None
+        self.assertEqual((ban.reason, ban.number, ban.strangers_only), ("backlog", 1, False))
+        self.assertIsNone(self.bans.banned("192.0.2.8", 100.0))
+
+    def test_ended_bans_are_not_active(self) -> None:
+        """A ban is active until its end, and not after it."""
+        ban = self.bans.ban(HERE, "x", 0.0)
+        for now, active in ((0.0, [ban]), (599.0, [ban]), (600.0, []), (601.0, [])):
+            self.assertEqual(list(self.bans.active(now)), active)
+
+    def test_a_ban_is_the_first_for_everybody_by_default(self) -> None:
+        """A `Ban` is by default the first of its network, and for everybody."""
+        ban = bans_module.Ban((4, 32, 1), "x", 1.0, 1.0)
+        self.assertEqual((ban.number, ban.strangers_only), (1, False))
+
     def test_ban_of_ipv6(self) -> None:
         """The ban of an IPv6 address is for its /64."""
         self.assertEqual(describe(self.bans.ban("2001:db8::1", "x", 0.0).network), "2001:db8::/64")

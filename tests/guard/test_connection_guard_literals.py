@@ -113,18 +113,19 @@ class LiteralTests(SynchronousTestCase):
 
     def test_half_of_an_odd_limit_is_rounded_down(self) -> None:
         """Reading resumes when at most half of an odd `max_backlog_bytes` waits, rounded down."""
-        guard = authenticated_guard(max_backlog_bytes=1001)
-        for octets in (1000, 501):
-            guard.admit(RawCommand(b"a", b"NOOP", (b"NOOP",), octets))
-        guard.next_command()
-        self.assertTrue(guard.input_paused)
+        for size, paused in ((501, False), (502, True)):
+            guard = authenticated_guard(max_backlog_bytes=1003)
+            for octets in (1000, size):
+                guard.admit(RawCommand(b"a", b"NOOP", (b"NOOP",), octets))
+            guard.next_command()
+            self.assertEqual(guard.input_paused, paused)
 
     def test_half_of_an_odd_backlog_is_rounded_down(self) -> None:
         """Reading resumes when at most half of an odd `backlog` is pending, rounded down."""
-        guard = authenticated_guard(backlog=5)
-        for _ in range(5):
+        guard = authenticated_guard(backlog=7)
+        for _ in range(7):
             guard.admit(RawCommand(b"a", b"NOOP", (b"NOOP",), 6))
-        for paused in (True, True, False):
+        for paused in (True, True, True, False):
             guard.next_command()
             guard.command_finished()
             self.assertEqual(guard.input_paused, paused)

@@ -1,0 +1,135 @@
+"""The exact numbers of the shares: at which connection each one applies, and what it reports."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from imapshield.guard.shares import ConnectionShares, level_factor
+from imapshield.guard.verdicts import LimitReached
+from imapshield.limits import Limits
+
+
+class ExactShareTests(SynchronousTestCase):
+    def test_networks_have_multiples_of_the_share_of_an_address(self) -> None:
+        """Each wider network has three times the share; one that an operator has written has that of an address."""
+        levels = [(4, 32), (4, 26), (4, 21), (6, 64), (6, 56), (6, 48), (6, 32), (4, 8), (5, 64)]
+        self.assertEqual(
+            [level_factor((*level, 0)) for level in levels], [1, 3, 9, 1, 3, 9, 27, 1, 1]
+        )
+
+    def test_descriptors(self) -> None:
+        """64 descriptors are spare, a quarter of the rest is for open accounts, and half of the connections may be
+        strangers."""
+        shares = ConnectionShares(Limits(), open_files=1064)
+        found = shares.max_connections, shares.max_strangers, shares.max_idle_accounts
+        self.assertEqual(found, (750, 375, 62))
+        shares.set_open_files(None)
+        found = shares.max_connections, shares.max_strangers, shares.max_idle_accounts
+        limits = Limits()
+        self.assertEqual(
+            found,
+            (
+                limits.max_connections,
+                min(limits.max_preauth_connections, limits.max_connections // 2),
+                None,
+            ),
+        )
+        shares.set_open_files(0)
+        self.assertEqual((shares.max_connections, shares.max_strangers), (1, 1))
+
+    def test_an_address_has_at_most_half_of_the_strangers(self) -> None:
+        """One address has at most half of the connections without a login, rounded down, but one at least."""
+        for most, share in ((14, 3), (6, 1), (1, 1)):
+            shares = ConnectionShares(Limits(max_connections=most))
+            for _ in range(share):
+                self.assertEqual(list(shares.connect("192.0.2.1")[1]), [])
+            _, evictions, _ = shares.connect("192.0.2.1")
+            reached = evictions[0].reached
+            self.assertEqual(
+                reached, LimitReached("max_preauth_per_address", share, share + 1), most
+            )
+
+    def test_files_are_counted(self) -> None:
+        """A login takes two descriptors and its account four; the next connection without any left is refused."""
+        shares = ConnectionShares(Limits(), open_files=64 + 16)
+        for user in ("alice", "bob"):
+            connection, _, _ = shares.connect("192.0.2.1")
+            assert connection is not None
+            self.assertEqual(shares.login(connection, user), ([], None))
+        self.assertEqual(
+            shares.connect("192.0.2.1"), (None, [], LimitReached("open_files", 80, 13))
+        )
+
+    def test_an_account_counts_once(self) -> None:
+        """Several connections of one user share the descriptors of the account."""
+        shares = ConnectionShares(Limits(), open_files=64 + 16)
+        held = []
+        for _ in range(4):
+            connection, _, _ = shares.connect("192.0.2.1")
+            assert connection is not None
+            held.append(connection)
+            self.assertEqual(shares.login(connection, "alice"), ([], None))
+        self.assertEqual(shares.connect("192.0.2.1")[2], LimitReached("open_files", 80, 13))
+        shares.close(held[0])
+        self.assertIsNone(shares.connect("192.0.2.1")[2])
+
+    def test_a_login_without_files_is_refused(self) -> None:
+        """A login whose account would take more descriptors than there are is refused, and counts as a stranger again."""
+        shares = ConnectionShares(Limits(), open_files=64 + 6)
+        connection, _, _ = shares.connect("192.0.2.1")
+        assert connection is not None
+        evictions, reached = shares.login(connection, "alice")
+        self.assertEqual((evictions, reached), ([], LimitReached("open_files", 70, 6)))
+        self.assertEqual((shares.strangers, connection.logged_in), (1, False))
+
+    def test_sockets_of_evicted_connections(self) -> None:
+        """Evicted connections keep their sockets until they are closed: half of the spare ones are for them."""
+        shares = ConnectionShares(Limits(), open_files=64 + 16)
+        accepted = 0
+        while shares.connect(f"10.{accepted}.0.1")[0] is not None:
+            accepted += 1
+        self.assertEqual(accepted, 12 + 32)
+
+    def test_a_server_without_descriptors_reports_them(self) -> None:
+        """A process that may open no file refuses everybody because of open_files."""
+        shares = ConnectionShares(Limits(), open_files=0)
+        self.assertEqual(shares.connect("192.0.2.1")[2], LimitReached("open_files", 0, 1))
+
+    def test_connections_of_a_user(self) -> None:
+        """A user may have `max_connections_per_user` connections; the next login is refused."""
+        shares = ConnectionShares(Limits(max_connections_per_user=1))
+        first, second = (shares.connect(f"192.0.2.{n}")[0] for n in (1, 2))
+        assert first is not None and second is not None
+        self.assertEqual(shares.login(first, "alice"), ([], None))
+        reached = LimitReached("max_connections_per_user", 1, 2)
+        self.assertEqual(shares.login(second, "alice"), ((), reached))
+
+    def test_a_reported_share_evicts_nobody(self) -> None:
+        """A share that is only reported evicts nobody, and names the connection that it would evict."""
+        limits = Limits(
+            max_preauth_per_address=1,
+            report_only_limits=frozenset({"max_preauth_per_address"}),
+        )
+        shares = ConnectionShares(limits)
+        first = shares.connect("192.0.2.1")[0]
+        _, evictions, reached = shares.connect("192.0.2.1")
+        self.assertEqual([(e.connection, e.only_reported) for e in evictions], [(first, True)])
+        self.assertEqual((shares.strangers, reached), (2, None))
+
+    def test_the_limit_that_is_reached_is_reported(self) -> None:
+        """The limit of strangers counts strangers, and that of all connections counts all."""
+        shares = ConnectionShares(Limits(max_connections=4, max_preauth_connections=2))
+        for n in range(3):
+            connection = shares.connect(f"10.{n}.0.1")[0]
+            assert connection is not None
+            shares.login(connection, "alice")
+        shares.connect("10.5.0.1")
+        _, evictions, _ = shares.connect("10.6.0.1")
+        self.assertEqual([e.reached for e in evictions], [LimitReached("max_connections", 4, 5)])
+        shares = ConnectionShares(Limits(max_connections=8, max_preauth_connections=2))
+        for n in range(2):
+            shares.connect(f"10.{n}.0.1")
+        _, evictions, _ = shares.connect("10.6.0.1")
+        self.assertEqual(
+            [e.reached for e in evictions], [LimitReached("max_preauth_connections", 2, 3)]
+        )
