@@ -150,7 +150,7 @@ def edge(data: bytes) -> None:
                 return stream.compress(plain) + stream.flush(zlib.Z_SYNC_FLUSH)
 
     compressed = deflate is not bytes
-    answers = b"".join(client.send(deflate(read)) for read in reads)
+    answers = b"".join(client.send(deflate(read)) for read in reads) + settle(client)
     restarted = not compressed and client.protocol.write_buffer.compress is not None
     if not restarted and not (compressed and b"UNAUTHENTICATE" in data.upper()):
         answers += resynchronize(client, deflate)
@@ -186,10 +186,20 @@ def segments(data: bytes) -> None:
         client, transcript = connected(Server(), mode)
         for begin in range(0, len(sent), size):
             transcript += client.send(sent[begin : begin + size])
+        transcript += settle(client)
         if client.transport.aborted:
             return
         transcripts.add(transcript)
     require(len(transcripts) == 1, transcripts)
+
+
+def settle(client: Client) -> bytes:
+    """Let a second pass, in which input is processed that waits because it came in small segments."""
+    answers = b""
+    for _ in range(20):
+        client.server.clock.advance(0.05)
+        answers += client.read()
+    return answers
 
 
 def resynchronize(client: Client, deflate: Callable[[bytes], bytes]) -> bytes:
@@ -201,7 +211,7 @@ def resynchronize(client: Client, deflate: Callable[[bytes], bytes]) -> bytes:
             client.server.clock.advance(client.protocol.limits.idle_seconds)
             client.server.clock.advance(client.protocol.limits.closing_seconds)
             return answers + client.read()
-        answers += client.send(deflate(b"x" * due + b"\r\nzz NOOP\r\n"))
+        answers += client.send(deflate(b"x" * due + b"\r\nzz NOOP\r\n")) + settle(client)
     return answers
 
 

@@ -20,9 +20,9 @@ class ExactShareTests(SynchronousTestCase):
     def test_descriptors(self) -> None:
         """64 descriptors are spare, a quarter of the rest is for open accounts, and half of the connections may be
         strangers."""
-        shares = ConnectionShares(Limits(), open_files=1064)
+        shares = ConnectionShares(Limits(), open_files=1066)
         found = shares.max_connections, shares.max_strangers, shares.max_idle_accounts
-        self.assertEqual(found, (750, 375, 62))
+        self.assertEqual(found, (752, 376, 62))
         shares.set_open_files(None)
         found = shares.max_connections, shares.max_strangers, shares.max_idle_accounts
         limits = Limits()
@@ -72,6 +72,14 @@ class ExactShareTests(SynchronousTestCase):
         self.assertEqual(shares.connect("192.0.2.1")[2], LimitReached("open_files", 80, 13))
         shares.close(held[0])
         self.assertIsNone(shares.connect("192.0.2.1")[2])
+
+    def test_values_are_small(self) -> None:
+        """A counted connection has no dictionary, and an eviction cannot be changed: there are thousands of them."""
+        shares = ConnectionShares(Limits(max_preauth_per_address=1))
+        connection, _, _ = shares.connect("192.0.2.1")
+        eviction = shares.connect("192.0.2.1")[1][0]
+        self.assertFalse(hasattr(connection, "__dict__") or hasattr(eviction, "__dict__"))
+        self.assertRaises((AttributeError, TypeError), setattr, eviction, "only_reported", True)
 
     def test_a_login_without_files_is_refused(self) -> None:
         """A login whose account would take more descriptors than there are is refused, and counts as a stranger again."""
