@@ -35,7 +35,12 @@ class ExactShareTests(SynchronousTestCase):
             ),
         )
         shares.set_open_files(0)
-        self.assertEqual((shares.max_connections, shares.max_strangers), (1, 1))
+        found = shares.max_connections, shares.max_strangers, shares.max_idle_accounts
+        self.assertEqual(found, (1, 1, 0))
+        shares.set_open_files(1065)
+        found = shares.max_connections, shares.max_strangers, shares.max_idle_accounts
+        self.assertEqual(repr(found), "(751, 375, 62)")
+        self.assertEqual(ConnectionShares(Limits(max_connections=9)).max_connections, 9)
 
     def test_an_address_has_at_most_half_of_the_strangers(self) -> None:
         """One address has at most half of the connections without a login, rounded down, but one at least."""
@@ -78,6 +83,7 @@ class ExactShareTests(SynchronousTestCase):
         shares = ConnectionShares(Limits(max_preauth_per_address=1))
         connection, _, _ = shares.connect("192.0.2.1")
         eviction = shares.connect("192.0.2.1")[1][0]
+        self.assertFalse(eviction.only_reported)
         self.assertFalse(hasattr(connection, "__dict__") or hasattr(eviction, "__dict__"))
         self.assertRaises((AttributeError, TypeError), setattr, eviction, "only_reported", True)
 
