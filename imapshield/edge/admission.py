@@ -46,6 +46,7 @@ class Admission:
         self.on_ban: Callable[[Ban], object] = lambda _: None
         self._observers = tuple(observers)
         self._now = now
+        self._holder, self._next_holder = "", 0.0
 
     def admit(self, address: str) -> Arrival:
         """Count a new connection, unless it is refused. The caller sets the `owner` of ``Arrival.connection``."""
@@ -73,7 +74,15 @@ class Admission:
     def report(self, address: str, reached: LimitReached, action: events.Action) -> None:
         """Report a limit that a connection without a protocol has reached."""
         values = reached.limit, reached.value, reached.observed, action
-        publish(events.LimitTriggered(0, address, *values), self._observers)
+        holder = self._largest_holder() if action == "refused" else ""
+        publish(events.LimitTriggered(0, address, *values, holder=holder), self._observers)
+
+    def _largest_holder(self) -> str:
+        """Return the address with most connections. It is looked for once per second, among all addresses."""
+        if self._now() >= self._next_holder:
+            self._next_holder = self._now() + 1
+            self._holder = self.guard.shares.largest_address()
+        return self._holder
 
     def _evict(self, evictions: Sequence[Eviction]) -> None:
         for eviction in evictions:
@@ -99,9 +108,12 @@ class Admission:
             if connection.owner is not None and connection is not spare:
                 connection.owner.evict(cause)
 
-    def login(self, connection: Connection, user: str) -> LimitReached | None:
-        """Count `connection` as one of `user`; returns the limit if the login must be refused."""
-        evictions, reached = self.guard.login(connection, user, self._now())
+    def login(self, connection: Connection, user: str, given: bytes) -> LimitReached | None:
+        """Count `connection` as one of `user`; returns the limit if the login must be refused.
+
+        `given` is the name that the client gave, from which a checker may have made `user`.
+        """
+        evictions, reached = self.guard.login(connection, user, given, self._now())
         self._evict(evictions)
         return reached
 

@@ -230,7 +230,7 @@ class Authentication:
             raise Disconnected
         # The account knows the name of its user. With a bearer token, the name that the client gave proves nothing.
         name = getattr(account, "user", "") or user.decode("utf-8", "replace")
-        reached = owner.admission.login(owner.counted, name)
+        reached = owner.admission.login(owner.counted, name, user or name.encode())
         if reached is not None:
             logout()
             owner.reporter.limit_triggered("refused", reached)

@@ -159,16 +159,18 @@ class ProcessGuard:
         return Arrival(None, (), reached, ban, silent=not is_first)
 
     def login(
-        self, connection: Connection, user: str, now: float
+        self, connection: Connection, user: str, given: bytes, now: float
     ) -> tuple[Sequence[Eviction], LimitReached | None]:
         """Count `connection` as one of `user`, whose password was correct.
+
+        `given` is the name that the client gave, which a checker may have changed. Failed logins are counted by it.
 
         Returns:
             the connections that must be reset for it, and the limit if the login must be refused.
         """
         evictions, reached = self.shares.login(connection, user)
         if reached is None:
-            self.failures.succeeded(connection.address, user.encode("utf-8", "replace"), now)
+            self.failures.succeeded(connection.address, given, now)
             self._give_back(networks_of(connection.address), now)
         return evictions, reached
 

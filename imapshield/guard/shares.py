@@ -139,6 +139,7 @@ class ConnectionShares:
         self._limits = limits
         self._strangers = _Strangers()
         self._users: Counter[str] = Counter()
+        self._addresses: Counter[str] = Counter()  # of connections with a login
         self._open = 0
         self._logins = 0
         self.set_open_files(open_files)
@@ -271,6 +272,7 @@ class ConnectionShares:
             return (), LimitReached("max_connections_per_user", value, held + 1)
         self._strangers.remove(connection)
         self._users[user] += 1
+        self._addresses[connection.address] += 1
         self._logins += 1
         connection.logged_in, connection.user = True, user
         evictions = list(self._free_files(None))
@@ -287,6 +289,9 @@ class ConnectionShares:
             self._strangers.add(connection)
 
     def _forget_user(self, connection: Connection) -> None:
+        self._addresses[connection.address] -= 1
+        if not self._addresses[connection.address]:
+            del self._addresses[connection.address]
         self._users[connection.user] -= 1
         if not self._users[connection.user]:
             del self._users[connection.user]
@@ -305,6 +310,6 @@ class ConnectionShares:
         """Return the connections without a login from `network`, the oldest first."""
         return tuple(self._strangers.by_network.get(network, ()))
 
-    def largest_user(self) -> str:
-        """Return the user with most connections, or ""."""
-        return max(self._users, key=self._users.__getitem__, default="")
+    def largest_address(self) -> str:
+        """Return the address with most connections that have a login; "" if there are none. It looks at all of them."""
+        return max(self._addresses, key=self._addresses.__getitem__, default="")

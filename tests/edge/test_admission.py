@@ -5,8 +5,12 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Any
 
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernamePassword
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from imapshield import events
 from imapshield.edge.gate import Gate
@@ -116,6 +120,25 @@ class BanTests(SynchronousTestCase):
         self.assertIn((ATTACKER, "ban", "refused"), limits_hit(server))
         self.assertIn(b"a OK", user(b"a LOGIN alice secret"))
 
+    def test_a_user_is_known_by_the_name_that_the_client_gives(self) -> None:
+        """If a checker changes names, the user is known by the typed name, by which failed logins are counted too."""
+
+        @implementer(ICredentialsChecker)
+        class Lower:
+            credentialInterfaces = (IUsernamePassword,)
+
+            def requestAvatarId(self, credentials: Any) -> Any:
+                return succeed(credentials.username.lower())
+
+        server = Server(checker=Lower())
+        client = server.connect(VICTIM)
+        client.protocol.startedTLS = True
+        self.assertIn(b"a OK", client(b"a LOGIN ALICE x"))
+        failures = server.factory.admission.guard.failures
+        now = server.clock.seconds()
+        known = [failures.is_known(VICTIM, user, now) for user in (b"ALICE", b"alice")]
+        self.assertEqual(known, [True, False])
+
     def test_a_ban_expires(self) -> None:
         """A ban ends after `ban_seconds`."""
         server = Server(ban_seconds=100)
@@ -223,6 +246,8 @@ class GateTests(SynchronousTestCase):
         Gate.close_off(self.port, server.factory.admission, server.factory.fair_queue)
         self.accept(VICTIM)
         self.assertIn(b"* BYE [UNAVAILABLE]", self.port.made[0].value())
+        (event,) = server.events_of(events.LimitTriggered)
+        self.assertEqual((event.limit, event.holder), ("max_connections", "127.0.0.1"))
 
     def test_the_accept_queue_is_long(self) -> None:
         """The gate makes the accept queue of its port longer than Twisted's default of 50."""

@@ -38,7 +38,9 @@ class RateTests(SynchronousTestCase):
         """A webmail host opens any number of connections that log in."""
         for i in range(1000):
             connection = connect(self.guard)
-            self.assertEqual(self.guard.login(connection, f"user{i % 50}", 0.0), ([], None))
+            self.assertEqual(
+                self.guard.login(connection, f"user{i % 50}", b"user", 0.0), ([], None)
+            )
             self.guard.close(connection)
 
     def test_a_trusted_network_has_no_rate(self) -> None:
@@ -111,7 +113,7 @@ class BanTests(SynchronousTestCase):
                 self.assertIsNone(guard.violation(connection, limit, i * 60.0))
                 guard.close(connection)
             connection = connect(guard, ADDRESS, i * 60.0)
-            guard.login(connection, "alice", i * 60.0)
+            guard.login(connection, "alice", b"alice", i * 60.0)
             self.assertIsNone(guard.violation(connection, "backlog", i * 60.0))
             guard.close(connection)
 
@@ -119,7 +121,7 @@ class BanTests(SynchronousTestCase):
         """The tenth pair of user and password bans the address, and its connections without a login are known."""
         guard = ProcessGuard(Limits())
         connection, user = connect(guard), connect(guard)
-        guard.login(user, "alice", 0.0)
+        guard.login(user, "alice", b"alice", 0.0)
         results = [guard.login_failed(connection, b"bob", b"%d" % i, 0.0) for i in range(10)]
         self.assertEqual([ban is not None for _, ban in results], [False] * 9 + [True])
         ban = results[-1][1]
@@ -130,7 +132,7 @@ class BanTests(SynchronousTestCase):
         """An address from which five users have logged in can still be used by them during its ban, but by no others."""
         guard = ProcessGuard(Limits())
         for i in range(5):
-            guard.login(connect(guard), f"user{i}", 0.0)
+            guard.login(connect(guard), f"user{i}", b"user%d" % i, 0.0)
         guesser = connect(guard)
         self.assertIsNone(guard.refuse_login(guesser, b"bob", 0.0))
         for i in range(10):
@@ -144,7 +146,7 @@ class BanTests(SynchronousTestCase):
         """Violations ban a shared address for strangers only."""
         guard = ProcessGuard(Limits())
         for i in range(5):
-            guard.login(connect(guard), f"user{i}", 0.0)
+            guard.login(connect(guard), f"user{i}", b"user%d" % i, 0.0)
         bans = [guard.violation(connect(guard), "backlog", 0.0) for _ in range(10)]
         self.assertTrue(bans[9] is not None and bans[9].strangers_only)
         self.assertIsNone(guard.refuse_login(connect(guard), b"user0", 0.0))

@@ -112,7 +112,7 @@ class ServerShareTests(SynchronousTestCase):
             [r and (r.limit, r.value, r.observed) for r in results],
             [None, None, ("max_connections_per_user", 2, 3)],
         )
-        self.assertEqual((shares.strangers, shares.largest_user()), (1, "alice"))
+        self.assertEqual((shares.strangers, shares.largest_address()), (1, VICTIM))
         shares.logout(connections[0])
         self.assertIsNone(shares.login(connections[2], "alice")[1])
 
