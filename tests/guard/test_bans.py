@@ -53,6 +53,32 @@ class BanTests(SynchronousTestCase):
         self.assertEqual((ban.reason, ban.number, ban.strangers_only), ("backlog", 1, False))
         self.assertIsNone(self.bans.banned("192.0.2.8", 100.0))
 
+    def test_violations_are_counted_again_after_a_ban(self) -> None:
+        """A ban uses its violations up: after its end it takes as many as before."""
+        most = Limits().max_limit_violations
+        found = [self.bans.violation(HERE, "backlog", 0.0) for _ in range(most)]
+        self.assertEqual([ban is not None for ban in found], [False] * (most - 1) + [True])
+        found = [self.bans.violation(HERE, "backlog", 700.0) for _ in range(most)]
+        self.assertEqual([ban is not None for ban in found], [False] * (most - 1) + [True])
+
+    def test_ended_ban_of_an_operator(self) -> None:
+        """The ban of a network, too, ends."""
+        self.bans.ban("10.0.0.0/8", "x", 0.0)
+        for now, banned in ((599.0, True), (600.0, False), (601.0, False)):
+            self.assertEqual(self.bans.banned("10.1.1.1", now) is not None, banned)
+
+    def test_long_quiet_time(self) -> None:
+        """After a long time, too, bans begin with the shortest."""
+        self.bans.ban(HERE, "x", 0.0)
+        self.assertEqual(self.bans.ban(HERE, "x", 86400.0).seconds, 1200)
+        self.assertEqual(self.bans.ban(HERE, "x", 1e6).seconds, 600)
+
+    def test_a_ban_is_a_small_value(self) -> None:
+        """A `Ban` has no dictionary and cannot be changed: there may be thousands of them."""
+        ban = self.bans.ban(HERE, "x", 0.0)
+        self.assertFalse(hasattr(ban, "__dict__"))
+        self.assertRaises((AttributeError, TypeError), setattr, ban, "number", 2)
+
     def test_ended_bans_are_not_active(self) -> None:
         """A ban is active until its end, and not after it."""
         ban = self.bans.ban(HERE, "x", 0.0)

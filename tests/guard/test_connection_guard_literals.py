@@ -45,7 +45,12 @@ class LiteralTests(SynchronousTestCase):
         guard = authenticated_guard(max_command_literals=4)
         self.assertEqual(guard.admit(literal(1, literals=3)), AcceptLiteral())
         for before in (4, 5):
-            self.assertEqual(self.refusal(guard, 1, literals=before)[0], b"LIMIT")
+            verdict = guard.admit(literal(1, literals=before))
+            assert isinstance(verdict, RejectLiteral)
+            assert isinstance(verdict.rejection, CommandRefused)
+            self.assertEqual(verdict.rejection.code, b"LIMIT")
+            reached = LimitReached("max_command_literals", 4, before + 1)
+            self.assertEqual(verdict.rejection.reached, reached)
 
     def test_number_of_literals_before_login(self) -> None:
         """A command before the login may have `preauth_literals` literals; every further one is refused."""
@@ -129,6 +134,18 @@ class LiteralTests(SynchronousTestCase):
             guard.next_command()
             guard.command_finished()
             self.assertEqual(guard.input_paused, paused)
+
+    def test_every_invalid_command_above_the_limit_disconnects(self) -> None:
+        """Every invalid command from the limit on is a reason to disconnect, also if the one before is only reported."""
+        guard = ConnectionGuard(Limits(preauth_bad_commands=2))
+        for count in (1, 2, 3, 4):
+            guard.bad_command()
+            verdict = guard.command_finished()
+            if count < 2:
+                self.assertEqual(verdict, Accepted())
+            else:
+                assert isinstance(verdict, Disconnect)
+                self.assertEqual((verdict.value, verdict.observed), (2, count))
 
     def test_lists_one_after_the_other_are_not_nested(self) -> None:
         """Before the login a list may follow another, because a closing parenthesis ends its level."""

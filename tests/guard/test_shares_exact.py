@@ -87,6 +87,26 @@ class ExactShareTests(SynchronousTestCase):
         self.assertFalse(hasattr(connection, "__dict__") or hasattr(eviction, "__dict__"))
         self.assertRaises((AttributeError, TypeError), setattr, eviction, "only_reported", True)
 
+    def test_files_add_up(self) -> None:
+        """Three connections of one user take three sockets, three files for messages, and four for the account."""
+        shares = ConnectionShares(Limits(), open_files=64 + 13)
+        for _ in range(3):
+            connection, _, _ = shares.connect("192.0.2.1")
+            assert connection is not None
+            self.assertEqual(shares.login(connection, "alice"), ([], None))
+        self.assertEqual(shares.connect("192.0.2.1")[2], LimitReached("open_files", 77, 11))
+
+    def test_report_only_evicts_what_does_not_fit(self) -> None:
+        """In report-only mode, too, a connection is evicted for the number of all connections."""
+        shares = ConnectionShares(Limits(report_only=True, max_connections=2))
+        first = shares.connect("192.0.2.1")[0]
+        shares.connect("198.51.100.1")
+        _, evictions, _ = shares.connect("198.51.100.2")
+        really = [e for e in evictions if not e.only_reported]
+        self.assertEqual(
+            [(e.connection, e.reached.limit) for e in really], [(first, "max_connections")]
+        )
+
     def test_a_login_without_files_is_refused(self) -> None:
         """A login whose account would take more descriptors than there are is refused, and counts as a stranger again."""
         shares = ConnectionShares(Limits(), open_files=64 + 6)
