@@ -43,6 +43,16 @@ class ExactQueueTests(SynchronousTestCase):
             queue.add("stranger", "192.0.2.1", known=False)
             self.assertEqual(queue.next(), "stranger", before)
 
+    def test_nothing_is_left(self) -> None:
+        """Addresses whose attempts have ended take no memory."""
+        queue = LoginQueue(8)
+        for n in range(20):
+            queue.add(n, f"10.0.{n % 7}.1", known=n % 2 == 0)
+        self.served(queue, 20)
+        self.assertEqual((len(queue), queue.holder()), (0, ""))
+        self.assertEqual((queue._holders._names, queue._holders._units), ({}, {}))
+        self.assertEqual((queue._running, queue._running_of), ({}, {}))
+
     def test_each_level_of_networks_takes_turns(self) -> None:
         """In a /21 the /26 take turns, and in each of them its addresses, however many one of them has."""
         queue = LoginQueue(8)
