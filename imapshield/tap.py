@@ -207,7 +207,7 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
 
     ban_command = _ban_command(settings, guard, reactor)
     if ban_command is not None:
-        factory.admission.on_ban = state.on_ban = ban_command.ban
+        factory.shared.admission.on_ban = state.on_ban = ban_command.ban
         state.on_unban = ban_command.unban
 
     def load_state() -> None:
@@ -219,9 +219,11 @@ def _make_service(settings: Settings, reactor: Any) -> IService:
 
     def close_off(text: str, port: Any) -> None:
         port_proxies = proxies.everyone() if is_proxied(text) else proxies
-        Gate.close_off(port, factory.admission, factory.fair_queue, port_proxies)
+        Gate.close_off(port, factory.shared.admission, factory.shared.fair_queue, port_proxies)
 
-    free_memory = FreeMemory(lambda: (len(factory.connections), factory.memory_budget.memory))
+    free_memory = FreeMemory(
+        lambda: (len(factory.connections), factory.shared.memory_budget.memory)
+    )
 
     def periodic() -> None:
         log.summarize()

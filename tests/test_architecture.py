@@ -151,6 +151,7 @@ ORDER = {
         ),
         ("login_checks", "memory_share", "spool"),
         ("admission",),
+        ("shared_parts",),
         ("connection_owner", "proxy"),
         ("gate",),
         ("authentication", "compress", "flow_control", "long_input", "write_timeout"),

@@ -407,7 +407,7 @@ class RunningServiceTests(CommandLineTestCase):
             service.privilegedStartService()
             service.startService()
             if repetition == 1:
-                admission = service.factory.admission
+                admission = service.factory.shared.admission
                 for n in range(10):
                     counted = admission.admit("192.0.2.7").connection
                     admission.login_failed(counted, b"a", b"%d" % n)

@@ -117,7 +117,7 @@ class Authentication:
         """
         owner = self._owner
         address = owner.reporter.peer
-        known = owner.login_checks.is_known(address, user)
+        known = owner.shared.login_checks.is_known(address, user)
         attempt = self._attempt = LoginAttempt(
             address,
             known,
@@ -128,7 +128,7 @@ class Authentication:
             ),
         )
         try:
-            return await owner.login_checks.run(attempt, check)
+            return await owner.shared.login_checks.run(attempt, check)
         except LoginNotChecked as error:
             owner.reporter.limit_triggered("refused", error.reached, holder=error.holder)
             raise CommandRefused(b"UNAVAILABLE", CheckerUnavailable.text) from None
@@ -138,7 +138,7 @@ class Authentication:
     def cancel_login(self) -> None:
         """End a login that waits for its password check or for its answer, because the connection has ended."""
         if self._attempt is not None:
-            self._owner.login_checks.drop(self._attempt)
+            self._owner.shared.login_checks.drop(self._attempt)
         if self._delay is not None:
             self._delay.cancel()
 
@@ -191,7 +191,7 @@ class Authentication:
         return self._check_in_turn(user, lambda: self.check_credentials(credentials))
 
     def _refuse_banned(self, user: bytes) -> None:
-        reached = self._owner.admission.refuse_login(self._owner.counted, user)
+        reached = self._owner.shared.admission.refuse_login(self._owner.counted, user)
         if reached is not None:
             self._owner.reporter.limit_triggered("refused", reached)
             text = "Too many failed logins from your network; try again later"
@@ -230,7 +230,7 @@ class Authentication:
             raise Disconnected
         # The account knows the name of its user. With a bearer token, the name that the client gave proves nothing.
         name = getattr(account, "user", "") or user.decode("utf-8", "replace")
-        reached = owner.admission.login(owner.counted, name, user or name.encode())
+        reached = owner.shared.admission.login(owner.counted, name, user or name.encode())
         if reached is not None:
             logout()
             owner.reporter.limit_triggered("refused", reached)
@@ -254,7 +254,7 @@ class Authentication:
             Disconnected: the address is banned now, or the client has left.
         """
         owner = self._owner
-        failed, ban = owner.admission.login_failed(owner.counted, user, secret)
+        failed, ban = owner.shared.admission.login_failed(owner.counted, user, secret)
         delay = 0.0 if ban is not None else failed.delay
         owner.reporter.login_failed(user, mechanism, failed.repeated, delay)
         owner.guard.login_failed()
@@ -283,7 +283,7 @@ class Authentication:
         """Continue the connection without a user, with the limits that apply before login (RFC 8437)."""
         owner = self._owner
         self.release_account()
-        owner.admission.logout(owner.counted)
+        owner.shared.admission.logout(owner.counted)
         owner.reporter.user, owner.state = "", "unauth"
         owner.MAX_LENGTH = owner.limits.preauth_line_length
         owner.write_buffer.set_high_water_mark(owner.limits.preauth_unsent_bytes)

@@ -10,10 +10,9 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from imapshield.edge.admission import Admission
 from imapshield.edge.event_reporter import EventReporter
-from imapshield.edge.login_checks import LoginChecks
 from imapshield.edge.memory_share import MemoryShare
+from imapshield.edge.shared_parts import SharedParts
 from imapshield.edge.write_buffer import WriteBuffer
 from imapshield.guard.connection_guard import ConnectionGuard
 from imapshield.guard.shares import Connection
@@ -31,7 +30,8 @@ class ConnectionOwner(Protocol):
     Attributes:
         closed: whether the connection is ending, so that nothing is read, executed or written any more.
         now: returns the seconds of the reactor's clock.
-        admission: counts the connections of the server, of which `counted` is this one.
+        shared: what the connections of the server share.
+        counted: this connection, as ``shared.admission`` has counted it.
     """
 
     limits: Limits
@@ -40,10 +40,9 @@ class ConnectionOwner(Protocol):
     reporter: EventReporter
     memory: MemoryShare
     write_buffer: WriteBuffer
-    login_checks: LoginChecks
     closed: bool
     now: Callable[[], float]
-    admission: Admission
+    shared: SharedParts
     counted: Connection
     transport: Any
     portal: Any

@@ -13,14 +13,10 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.protocols.policies import TimeoutMixin
 
 from imapshield import events
-from imapshield.edge.admission import Admission
-from imapshield.edge.fair_queue import FairQueue
-from imapshield.edge.input_turns import InputTurns
-from imapshield.edge.login_checks import LoginChecks
 from imapshield.edge.peer import AdmittedAddress, address_text
 from imapshield.edge.protocol import ShieldedIMAP4Server
 from imapshield.edge.session_io import SessionFactory
-from imapshield.guard.memory_budget import MemoryBudget
+from imapshield.edge.shared_parts import SharedParts
 from imapshield.guard.networks import THIS_MACHINE, NetworkSet
 from imapshield.guard.process_guard import ProcessGuard
 from imapshield.limits import Limits
@@ -65,9 +61,7 @@ class ShieldedIMAP4Factory(ServerFactory):
 
     Attributes:
         connections: the servers of all open connections.
-        memory_budget: what the server holds for them.
-        admission: asks `guard` about each connection and login.
-        fair_queue: the queue in which the connections take turns.
+        shared: what they share.
     """
 
     noisy = False
@@ -93,11 +87,7 @@ class ShieldedIMAP4Factory(ServerFactory):
         self.guard = self.guard or ProcessGuard(
             self.limits, NetworkSet.parse(THIS_MACHINE), secrets.token_bytes(32)
         )
-        self.admission = Admission(self.guard, self.observers, now)
-        self.fair_queue = FairQueue(call_later, now, self.limits.turn_seconds)
-        self._input_turns = InputTurns(call_later, now)
-        self.memory_budget = MemoryBudget(self.limits)
-        self._login_checks = LoginChecks(self.limits, call_later, now, self.guard.failures.is_known)
+        self.shared = SharedParts.make(self.limits, self.observers, call_later, now, self.guard)
         self._shutdown_waiters: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
@@ -105,7 +95,7 @@ class ShieldedIMAP4Factory(ServerFactory):
         if isinstance(addr, AdmittedAddress):
             counted = addr.counted
         else:
-            arrival = self.admission.admit(address_text(addr))
+            arrival = self.shared.admission.admit(address_text(addr))
             counted = arrival.connection
             if arrival.silent:
                 return _Refusal(b"")
@@ -117,12 +107,8 @@ class ShieldedIMAP4Factory(ServerFactory):
             limits=self.limits,
             observers=self.observers,
             clock=self.reactor,
-            fair_queue=self.fair_queue,
-            input_turns=self._input_turns,
-            memory_budget=self.memory_budget,
-            login_checks=self._login_checks,
             make_session=self.make_session,
-            admission=self.admission,
+            shared=self.shared,
             counted=counted,
         )
         server.factory = self

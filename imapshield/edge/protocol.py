@@ -19,22 +19,18 @@ from twisted.mail import imap4
 from twisted.python.failure import Failure
 
 from imapshield import events
-from imapshield.edge.admission import Admission
 from imapshield.edge.command_runner import CommandRunner
 from imapshield.edge.compress import InputDecoder
 from imapshield.edge.event_reporter import EventReporter
-from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.flow_control import FlowControlReport
-from imapshield.edge.input_turns import InputTurns, partial_read_delay
-from imapshield.edge.login_checks import LoginChecks
+from imapshield.edge.input_turns import partial_read_delay
 from imapshield.edge.long_input import LongInput
 from imapshield.edge.memory_share import MemoryShare
 from imapshield.edge.session_io import SessionFactory, SessionIO
+from imapshield.edge.shared_parts import SharedParts
 from imapshield.edge.write_buffer import Disconnected, WriteBuffer
 from imapshield.edge.write_timeout import WriteTimeout
 from imapshield.guard.connection_guard import ConnectionGuard
-from imapshield.guard.memory_budget import MemoryBudget
-from imapshield.guard.process_guard import ProcessGuard
 from imapshield.guard.shares import Connection
 from imapshield.guard.verdicts import CommandEvent, Disconnect, LimitReached, Reset, Verdict
 from imapshield.limits import Limits
@@ -72,7 +68,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             only_report = self.limits.reports_only(verdict.limit)
             self.reporter.limit_triggered("none" if only_report else "reset", verdict, event)
             if not only_report:
-                self.admission.violation(self.counted, verdict)
+                self.shared.admission.violation(self.counted, verdict)
                 self.reset()
                 return
             verdict = verdict.instead
@@ -99,26 +95,25 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         "_clock",
         "_connected_at",
         "_decoder",
-        "_fair_queue",
+        "_input_held",
         "_io",
         "_long_input",
         "_make_session",
-        "_memory_budget",
+        "_partial_reads",
         "_runner",
         "_session",
         "_write_timeout",
-        "admission",
         "bytes_in",
         "closed",
         "counted",
         "framer",
         "guard",
         "limits",
-        "login_checks",
         "memory",
         "now",
         "on_lost",
         "reporter",
+        "shared",
         "write_buffer",
     )
 
@@ -136,12 +131,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         limits: Limits | None = None,
         observers: Iterable[events.EventObserver] = (),
         clock: IReactorTime | None = None,
-        fair_queue: FairQueue | None = None,
-        input_turns: InputTurns | None = None,
-        memory_budget: MemoryBudget | None = None,
-        login_checks: LoginChecks | None = None,
         make_session: SessionFactory | None = None,
-        admission: Admission | None = None,
+        shared: SharedParts | None = None,
         counted: Connection | None = None,
     ) -> None:
         """Make a server for one connection; `portal` must be set before `connectionMade`.
@@ -153,23 +144,20 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             limits: every limit that applies to the client.
             observers: called with each `events.Event`.
             clock: the clock for timeouts; by default the global reactor.
-            fair_queue: shared with the other connections; by default the connection has one of its own.
-            input_turns: shared like `fair_queue`.
-            memory_budget: shared with the other connections; by default the connection has one of its own.
-            login_checks: shared like `fair_queue`.
             make_session: makes the session that executes the commands; by default an IMAP session on the user's
                 account.
-            admission: shared with the other connections; by default the connection has one of its own.
-            counted: this connection, as `admission` has counted it. A shared `admission` needs it.
+            shared: what the connections of the server share; by default the connection shares nothing.
+            counted: this connection, as ``shared.admission`` has counted it. It belongs to `shared`.
         """
         super().__init__(chal, contextFactory, scheduler)
         self.limits = limits = limits or Limits()
         self.reporter = EventReporter(observers)
         self.guard = ConnectionGuard(limits)
         self.framer = Framer()
+        self._clock = clock
         self.now = time.monotonic if clock is None else clock.seconds
-        self.admission = admission or Admission(ProcessGuard(limits), observers, self.now)
-        own = counted or self.admission.admit("unknown").connection
+        self.shared = shared or SharedParts.make(limits, observers, self.callLater, self.now)
+        own = counted or self.shared.admission.admit("unknown").connection
         assert own is not None  # an admission of one connection has room for it
         self.counted = own
         own.owner = self
@@ -178,11 +166,6 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.closed = False
         self._input_held = False
         self._partial_reads = 0
-        self._clock = clock
-        self._memory_budget = memory_budget or MemoryBudget(limits)
-        self._fair_queue = fair_queue or FairQueue(self.callLater, self.now, limits.turn_seconds)
-        self._input_turns = input_turns or InputTurns(self.callLater, self.now)
-        self.login_checks = login_checks or LoginChecks(limits, self.callLater, self.now)
         self._make_session = make_session or (lambda io: Dispatcher(io, limits))
         self._decoder = InputDecoder(self)
         self._long_input = LongInput(self)
@@ -247,7 +230,11 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def update_reading(self) -> None:
         """Pause or resume reading as the guard says. Input that others must not wait for is held for a while, too."""
-        if self._buffer and not (self._input_held or self.closed) and self._input_turns.is_over():
+        if (
+            self._buffer
+            and not (self._input_held or self.closed)
+            and self.shared.input_turns.is_over()
+        ):
             self._input_held = True
             self.schedule(self._continue_input)
         if self.closed or (self.guard.input_paused or self._input_held) == self.paused:
@@ -267,7 +254,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         The connections of one user share their turns, and so do those of one address before login.
         """
         key = self.guard.authenticated, self.reporter.user or self.reporter.peer
-        self._fair_queue.add(key, work)
+        self.shared.fair_queue.add(key, work)
 
     def session_failed(self, failure: Failure, work: str) -> None:
         """Ignore an exception caused by the end of the connection; report any other as a bug in `work`, and reset."""
@@ -304,7 +291,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.write_buffer = WriteBuffer(
             self.transport, self.callLater, self.schedule, limits.preauth_unsent_bytes
         )
-        self.memory = MemoryShare(self, self._memory_budget)
+        self.memory = MemoryShare(self, self.shared.memory_budget)
         self._write_timeout = WriteTimeout(self)
         self._flow_control = FlowControlReport(self)
         self._io.identify_peer()
@@ -375,7 +362,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self._flow_control.stop()
         self._io.connection_lost()
         self.memory.close()
-        self.admission.close(self.counted)
+        self.shared.admission.close(self.counted)
         super().connectionLost(reason)
         self.reporter.connection_closed(reason.getErrorMessage())
         self.on_lost(self)

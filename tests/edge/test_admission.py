@@ -103,7 +103,7 @@ class BanTests(SynchronousTestCase):
         """A banned address that users share gets a greeting. Strangers are refused whatever their password."""
         self.patch(login_failures, "SHARED_USERS", 1)
         server = Server()
-        server.factory.admission.guard.failures.succeeded(ATTACKER, b"alice", 0.0)
+        server.factory.shared.admission.guard.failures.succeeded(ATTACKER, b"alice", 0.0)
         stranger = server.connect(ATTACKER)
         self.flood(server)
         self.assertEqual(len(server.events_of(events.AddressBanned)), 1)
@@ -134,7 +134,7 @@ class BanTests(SynchronousTestCase):
         client = server.connect(VICTIM)
         client.protocol.startedTLS = True
         self.assertIn(b"a OK", client(b"a LOGIN ALICE x"))
-        failures = server.factory.admission.guard.failures
+        failures = server.factory.shared.admission.guard.failures
         known = [failures.is_known(VICTIM, user) for user in (b"ALICE", b"alice")]
         self.assertEqual(known, [True, False])
 
@@ -157,8 +157,8 @@ class GateTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = Server()
         self.port: Any = FakePort(self.server.factory)
-        self.admission = self.server.factory.admission
-        Gate.close_off(self.port, self.admission, self.server.factory.fair_queue)
+        self.admission = self.server.factory.shared.admission
+        Gate.close_off(self.port, self.admission, self.server.factory.shared.fair_queue)
 
     def accept(self, address: str, ending: str = "") -> FakeSocket:
         skt: FakeSocket = self.port.accept(address, ending)
@@ -224,7 +224,7 @@ class GateTests(SynchronousTestCase):
         """A connection that waits for its turn can be evicted, and is then not served."""
         server = self.server = Server(max_preauth_per_address=1)
         self.port = FakePort(server.factory)
-        Gate.close_off(self.port, server.factory.admission, server.factory.fair_queue)
+        Gate.close_off(self.port, server.factory.shared.admission, server.factory.shared.fair_queue)
         first, _ = self.accept(ATTACKER), self.accept(ATTACKER)
         self.assertTrue(first.closed)
         server.clock.advance(0)
@@ -242,7 +242,7 @@ class GateTests(SynchronousTestCase):
         server = self.server = Server(max_connections=1)
         server.login()
         self.port = FakePort(server.factory)
-        Gate.close_off(self.port, server.factory.admission, server.factory.fair_queue)
+        Gate.close_off(self.port, server.factory.shared.admission, server.factory.shared.fair_queue)
         self.accept(VICTIM)
         self.assertIn(b"* BYE [UNAVAILABLE]", self.port.made[0].value())
         (event,) = server.events_of(events.LimitTriggered)

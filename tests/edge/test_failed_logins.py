@@ -157,7 +157,7 @@ class FailedLoginTests(SynchronousTestCase):
         is_known = self.server.factory.guard.failures.is_known  # type: ignore[union-attr]
         self.assertFalse(is_known(ATTACKER, b"alice"))
         client(b"a LOGIN alice secret")
-        self.assertTrue(client.protocol.login_checks.is_known(ATTACKER, b"alice"))
+        self.assertTrue(client.protocol.shared.login_checks.is_known(ATTACKER, b"alice"))
 
 
 def _base64(message: bytes) -> bytes:

@@ -25,7 +25,7 @@ class TurnTests(SynchronousTestCase):
         """When the turn is over, the rest of the input waits, reading pauses, and every command is answered later."""
         server = Server()
         client = server.login()
-        self.patch(server.factory._input_turns, "is_over", lambda: True)
+        self.patch(server.factory.shared.input_turns, "is_over", lambda: True)
         client.protocol.dataReceived(b"".join(b"t%d NOOP\r\n" % i for i in range(50)))
         self.assertTrue(client.transport.paused_reading)
         self.assertEqual(client.protocol.guard.pending, 1)
@@ -40,7 +40,7 @@ class TurnTests(SynchronousTestCase):
         """Before login the 101st pending command resets, also if the turn is over after each command."""
         server = Server()
         client = server.connect("192.0.2.1")
-        self.patch(server.factory._input_turns, "is_over", lambda: True)
+        self.patch(server.factory.shared.input_turns, "is_over", lambda: True)
         client.send(b"a NOOP\r\n" * 300)
         for _ in range(300):
             client.read()

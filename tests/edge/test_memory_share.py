@@ -34,7 +34,7 @@ class CountTests(MemoryCase):
 
     def assert_held(self, expected: int) -> None:
         """Check that the server counts `expected` bytes, and a few hundred for the objects that describe them."""
-        held = self.server.factory.memory_budget.memory
+        held = self.server.factory.shared.memory_budget.memory
         self.assertGreaterEqual(held, expected - GRANULE)
         self.assertLess(held, expected + 2 * GRANULE)
 
@@ -65,9 +65,9 @@ class CountTests(MemoryCase):
         self.assert_held(200_000)
         self.client.send(b"x" * 99_000)
         self.assert_held(8 * KB)
-        self.assertEqual(self.server.factory.memory_budget.file_bytes, 299_000)
+        self.assertEqual(self.server.factory.shared.memory_budget.file_bytes, 299_000)
         self.client.lose_connection()
-        self.assertEqual(self.server.factory.memory_budget.file_bytes, 0)
+        self.assertEqual(self.server.factory.shared.memory_budget.file_bytes, 0)
 
     def test_backlog(self) -> None:
         """Commands that wait count, and so does the one that runs."""
@@ -181,7 +181,7 @@ class LimitTests(MemoryCase):
         response = second.send(b"x" * 10_000 + b"\r\nb NOOP\r\n")
         self.assertIn(b"a NO [LIMIT]", response)
         self.assertIn(b"b OK", response)
-        self.assertEqual(server.factory.memory_budget.file_bytes, 0)
+        self.assertEqual(server.factory.shared.memory_budget.file_bytes, 0)
 
     def test_compression_is_refused_to_a_user_who_holds_too_much(self) -> None:
         """COMPRESS is refused when its memory does not fit, and the session continues without it."""
@@ -210,8 +210,8 @@ class LimitTests(MemoryCase):
         buffer = client.protocol.write_buffer
         vars(client.transport)["dataBuffer"] = b"x" * 5000  # as Twisted's TCP transport has it
         client.protocol.close()
-        self.assertEqual(server.factory.memory_budget.memory, 0)
+        self.assertEqual(server.factory.shared.memory_budget.memory, 0)
         buffer.on_flushed()
-        self.assertEqual(server.factory.memory_budget.memory, 5000)
+        self.assertEqual(server.factory.shared.memory_budget.memory, 5000)
         client.lose_connection()
-        self.assertEqual(server.factory.memory_budget.memory, 0)
+        self.assertEqual(server.factory.shared.memory_budget.memory, 0)

@@ -136,7 +136,10 @@ class GateTests(SynchronousTestCase):
         )
         self.port: Any = FakePort(self.server.factory)
         Gate.close_off(
-            self.port, self.server.factory.admission, self.server.factory.fair_queue, self.proxies
+            self.port,
+            self.server.factory.shared.admission,
+            self.server.factory.shared.fair_queue,
+            self.proxies,
         )
 
     def connect(self, proxy: str, header: bytes) -> tuple[Any, Transport]:
@@ -209,7 +212,12 @@ class GateTests(SynchronousTestCase):
         """A proxy, or whoever connects to its port, loses its oldest connection without a header above its share."""
         server = self.server = Server(max_preauth_per_address=2)
         self.port = FakePort(server.factory)
-        Gate.close_off(self.port, server.factory.admission, server.factory.fair_queue, self.proxies)
+        Gate.close_off(
+            self.port,
+            server.factory.shared.admission,
+            server.factory.shared.fair_queue,
+            self.proxies,
+        )
         connections = [self.connect("198.51.100.1", b"PROXY ") for _ in range(3)]
         self.assertEqual([t.aborted for _, t in connections], [True, False, False])
         self.assertEqual(
@@ -220,7 +228,7 @@ class GateTests(SynchronousTestCase):
             proxied.connectionLost()
         for i in range(4):
             self.connect("198.51.100.1", b"PROXY TCP4 10.1.%d.1 10.0.0.1 1 2\r\n" % i)
-        self.assertEqual(server.factory.admission.guard.shares.strangers, 4)
+        self.assertEqual(server.factory.shared.admission.guard.shares.strangers, 4)
 
     def test_header_of_an_ordinary_client(self) -> None:
         """A PROXY header from a peer that is no proxy is an invalid command."""
@@ -253,7 +261,9 @@ class ProxyLoopbackTests(test_loopback.LoopbackCase):
         proxies = Proxies(NetworkSet(), self.factory.limits, clock, [self.events.append])
         self.assertTrue(is_proxied(description))
         port = self.successResultOf(server_endpoint(reactor, description).listen(self.factory))
-        Gate.close_off(port, self.factory.admission, self.factory.fair_queue, proxies.everyone())
+        Gate.close_off(
+            port, self.factory.shared.admission, self.factory.shared.fair_queue, proxies.everyone()
+        )
         self.addCleanup(port.stopListening)
         number: int = port.getHost().port
         return number

@@ -94,7 +94,7 @@ class SpoolTests(SynchronousTestCase):
     def test_spool_counts_what_it_holds(self) -> None:
         """A spool counts its bytes as memory until they are in a file, then as bytes of disk, and releases both."""
         server = Server()
-        memory, budget = server.login().protocol.memory, server.factory.memory_budget
+        memory, budget = server.login().protocol.memory, server.factory.shared.memory_budget
         literal = Spool(10, memory).new_literal()
         literal.write(b"12345")
         self.assertEqual((memory.spooled, budget.file_bytes), (5, 0))
