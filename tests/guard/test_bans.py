@@ -67,6 +67,24 @@ class BanTests(SynchronousTestCase):
         for now, banned in ((599.0, True), (600.0, False), (601.0, False)):
             self.assertEqual(self.bans.banned("10.1.1.1", now) is not None, banned)
 
+    def test_narrow_networks_are_their_64(self) -> None:
+        """A network inside an IPv6 /64 stands for the /64, and a wider one for itself."""
+        for text, target in (
+            ("2001:db8::/65", "2001:db8::/64"),
+            ("2001:db8::/64", "2001:db8::/64"),
+            ("2001:db8::/63", "2001:db8::/63"),
+            ("2001:db8::8/128", "2001:db8::/64"),
+            ("192.0.2.0/31", "192.0.2.0/31"),
+        ):
+            self.assertEqual(describe(bans_module.ban_target(text)), target)
+
+    def test_forgotten_bans_are_not_restored(self) -> None:
+        """A ban that has ended longer ago than the longest ban lasts is not restored."""
+        for remaining, count in ((-86399.0, 1), (-86400.0, 0), (-1e6, 0)):
+            bans = Bans(Limits())
+            bans.restore([SavedBan("192.0.2.7/32", "x", remaining, 600, 1, False)], 0.0)
+            self.assertEqual(len(list(bans)), count, remaining)
+
     def test_long_quiet_time(self) -> None:
         """After a long time, too, bans begin with the shortest."""
         self.bans.ban(HERE, "x", 0.0)
