@@ -81,6 +81,14 @@ class ExactTimeTests(SynchronousTestCase):
         arrival = self.guard.connect("192.0.2.64", 0.0)  # of the same /21
         self.assertIsNone(arrival.reached)
 
+    def test_odd_rate(self) -> None:
+        """The observed value of a rate is one above it."""
+        self.guard = ProcessGuard(Limits(connections_per_minute=7))
+        for _ in range(7):
+            self.guard.connect(ADDRESS, 0.0)
+        reached = self.guard.connect(ADDRESS, 0.0).reached
+        self.assertEqual(reached, LimitReached("connections_per_minute", 7, 8))
+
     def test_refusals_count_every_six_seconds(self) -> None:
         """A client that is refused for its rate is reported, and counted as a violation, once in six seconds."""
         for _ in range(6):
