@@ -99,6 +99,34 @@ class ExactTimeTests(SynchronousTestCase):
             arrival = self.guard.connect(ADDRESS, now)
             self.assertEqual((arrival.connection, arrival.silent), (None, silent), now)
 
+    def test_rates_recover_in_a_minute(self) -> None:
+        """A rate comes back within a minute, and its violations are counted for each address."""
+        self.exceed_rate(ADDRESS, 0.0)
+        self.assertIsNotNone(self.guard.connect(ADDRESS, 9.9).reached)
+        self.assertIsNone(self.guard.connect(ADDRESS, 10.0).reached)
+        self.guard = self.new_guard()
+        self.exceed_rate(ADDRESS, 0.0)
+        self.exceed_rate(NEIGHBOUR, 0.0)
+        last = self.guard.connect("192.0.2.3", 0.0)
+        self.assertIsNone(last.reached)
+        for _ in range(6):
+            last = self.guard.connect("192.0.2.3", 0.0)
+        self.assertEqual((last.connection, last.silent), (None, False))
+
+    def test_reported_delay(self) -> None:
+        """A delay of failed logins that is only reported is 0; otherwise it is not."""
+        for reported, delayed in (
+            (frozenset[str](), True),
+            (frozenset({"max_login_delay_seconds"}), False),
+        ):
+            guard = ProcessGuard(Limits(report_only_limits=reported))
+            connection = guard.connect(ADDRESS, 0.0).connection
+            assert connection is not None
+            for n in range(5):
+                failed, _ = guard.login_failed(connection, b"bob", b"%d" % n, 0.0)
+            self.assertEqual(failed.delay > 0, delayed)
+            self.assertEqual(failed.delay == 0, not delayed)
+
     def test_arrival(self) -> None:
         """An arrival is a small value, and not silent by default."""
         arrival = Arrival(None)
