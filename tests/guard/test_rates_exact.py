@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard.bounded_table import BoundedTable
-from imapshield.guard.rates import RateTable
+from imapshield.guard.rates import RateTable, RecentItems
 
 
 class ExactRateTests(SynchronousTestCase):
@@ -28,6 +30,48 @@ class ExactRateTests(SynchronousTestCase):
         self.assertEqual(table.take("a", 0.0, 1), 1.0)
         table.give_back("b", 0.0, 4)
         self.assertEqual(len(table), 1)
+
+
+class RecentItemsModel:
+    """What `RecentItems` says about one key, with a list."""
+
+    def __init__(self, seconds: int, max_items: int) -> None:
+        self.seconds, self.max_items = seconds, max_items
+        self.items: list[tuple[bytes, int]] = []
+
+    def count(self, now: int) -> int:
+        self.items = [(item, at) for item, at in self.items if at > now - self.seconds]
+        return len(self.items)
+
+    def has(self, item: bytes, now: int) -> bool:
+        self.count(now)
+        return item in [known for known, _ in self.items]
+
+    def add(self, item: bytes, now: int) -> int:
+        self.count(now)
+        self.items = [*((i, at) for i, at in self.items if i != item), (item, now)]
+        self.items = self.items[-self.max_items :]
+        return len(self.items)
+
+
+class RecentItemsTests(SynchronousTestCase):
+    def test_recent_items_are_those_of_a_list(self) -> None:
+        """Adding, asking, counting and expiring agree with a list, for hundreds of random sequences."""
+        draw = random.Random(1)
+        for _ in range(300):
+            max_items = draw.randrange(1, 6)
+            items, model, now = RecentItems(50, 10, max_items), RecentItemsModel(50, max_items), 0
+            for _ in range(40):
+                now += draw.choice((0, 0, 1, 7, 30, 50, 51))
+                item = b"item%4d" % draw.randrange(7)
+                self.assertEqual(items.has("a", item, now), model.has(item, now))
+                self.assertEqual(items.count("a", now), model.count(now))
+                if draw.random() < 0.7:
+                    self.assertEqual(items.add("a", item, now), model.add(item, now))
+                else:
+                    fits = model.has(item, now) or model.count(now) < max_items
+                    expected = model.add(item, now) if fits else 0
+                    self.assertEqual(items.add_if_room("a", item, now), expected)
 
 
 class TableMemoryTests(SynchronousTestCase):
