@@ -57,3 +57,11 @@ class BanQueueTests(SynchronousTestCase):
         self.queue.ban("a", 600.0)
         self.queue.clear()
         self.assertEqual(self.rest(), [])
+
+    def test_a_ban_of_one_second_is_passed_on(self) -> None:
+        """A ban that lasts at least a second is passed on, with its seconds rounded; a shorter one is left out."""
+        for left, expected in ((0.99, None), (1.0, "1"), (1.4, "1"), (1.6, "2")):
+            queue = BanQueue()
+            queue.ban("192.0.2.1/32", 100.0 + left)
+            entry = queue.next(100.0)
+            self.assertEqual(None if entry is None else entry[2], expected)
