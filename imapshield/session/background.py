@@ -27,7 +27,7 @@ class BackgroundSender:
         """Run `send` soon, unless a command is running: the end of the command schedules the pending responses."""
         if not self._scheduled and not self._session.busy:
             self._scheduled = True
-            self._session.io.run_in_background(self._run())
+            self._session.run_in_background(self._run())
 
     async def _run(self) -> None:
         try:

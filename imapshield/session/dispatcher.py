@@ -19,7 +19,7 @@ from functools import lru_cache
 
 from imapshield.errors import BadCommand, CommandRefused, StoreError
 from imapshield.limits import Limits
-from imapshield.mailbox.request import Request, current_request
+from imapshield.mailbox.request import current_request
 from imapshield.session.command_spec import AfterResponse, CommandSpec, Response, Result
 from imapshield.session.connection import Connection
 from imapshield.session.handlers.search import saves_result, uses_sequence_numbers
@@ -61,7 +61,6 @@ class Dispatcher:
     def __init__(
         self, io: Connection, limits: Limits, now: Callable[[], float] = time.time
     ) -> None:
-        self._request = Request()
         self.session = Session(io, limits, TABLE.values(), now)
         self._grammar_limits = _grammar_limits(limits)
 
@@ -76,7 +75,6 @@ class Dispatcher:
 
     def disconnected(self) -> None:
         """Release the account and the selected mailbox with all subscriptions, because the connection has ended."""
-        self._request.is_abandoned = True
         self.session.disconnected()
 
     async def run(self, command: RawCommand) -> None:
@@ -86,7 +84,7 @@ class Dispatcher:
         """
         session, spec = self.session, TABLE.get(command.name)
         session.begin_command(command.tag or b"")
-        current_request.set(self._request)
+        current_request.set(session.request)
         try:
             if session.sending:
                 await session.sent()  # the rest of an unsolicited response

@@ -124,7 +124,7 @@ class NotifySubscription:
             self._subscribed.discard(event.name)
         events |= self.events(event.name)
         if event.kind in ("created", "renamed", "subscribed"):
-            self._session.io.run_in_background(self._watch_mailboxes())
+            self._session.run_in_background(self._watch_mailboxes())
         if _effect(self._session.command) == (event.kind, event.name):
             # The client's own command needs no response (section 5), but it causes only one event that is its own.
             self._session.command = None

@@ -99,6 +99,7 @@ class Session(SessionState):
 
     def disconnected(self) -> None:
         """Release the account and the selected mailbox with all subscriptions, because the connection has ended."""
+        self.request.is_abandoned = True
         self.cancel_notify()
         self.leave()
         self.state = State.LOGOUT

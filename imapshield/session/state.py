@@ -1,15 +1,17 @@
 """`SessionState`: the state of one client, which handlers and the parts of a session read and write."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import chain, starmap
+from typing import Any
 
 from zope.interface import Interface
 
 from imapshield.errors import BadCommand, CommandRefused
 from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount, IMailbox
+from imapshield.mailbox.request import Request, run_for
 from imapshield.mailbox.values import DEFAULT_NAMESPACE, Namespace
 from imapshield.mailbox.view import View
 from imapshield.session.connection import Connection
@@ -69,6 +71,7 @@ class SessionState:
 
     Attributes:
         io: the connection.
+        request: what the client waits for; abandoned when the connection ends.
         state: the state of RFC 9051 section 3. `account` exists after login, `mailbox` and `view` in state SELECTED.
         enabled: the extensions that ENABLE has turned on, in upper case.
         readonly: whether the mailbox was opened by EXAMINE.
@@ -89,6 +92,7 @@ class SessionState:
 
     def __init__(self, io: Connection, limits: Limits, now: Callable[[], float]) -> None:
         self.io = io
+        self.request = Request()
         self.limits = limits
         self.now = now
         self.monotonic: Callable[[], float] = time.monotonic
@@ -110,6 +114,10 @@ class SessionState:
         self._view: View | None = None
         self._progress_sent_at = 0.0
         self._progress = 0, 0
+
+    def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` of this session concurrently with commands. Other sessions may cause it (`mailbox.request`)."""
+        self.io.run_in_background(run_for(self.request, work))
 
     @property
     def account(self) -> IAccount:
