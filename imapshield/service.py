@@ -20,9 +20,6 @@ from twisted.python.failure import Failure
 SUMMARY_SECONDS = 10.0
 """Seconds between the periodic calls, which log how many lines were suppressed."""
 
-SPARE_FILES = 200
-"""Open files in addition to the connections: logs, and messages and indexes while they are read."""
-
 SWITCH_SECONDS = 0.0005
 """Seconds after which a thread that waits for the interpreter lock requests it (`sys.setswitchinterval`).
 
@@ -64,7 +61,8 @@ class ShieldService(Service):
         on_stop: called one after another when all connections are closed; may return Deferreds.
         periodic: called every `SUMMARY_SECONDS` seconds.
         clock: an `IReactorTime`.
-        max_connections: the maximum number of connections, each of which needs an open file.
+        max_connections: the maximum number of connections.
+        needed_files: the number of open files that they need.
         on_open_files: called with the number of files that the system permits the process to open, or None.
         on_port: called with each endpoint description and port when it listens.
         on_listening: called, while the process may still be root, with (endpoint description, address) of each port.
@@ -76,6 +74,7 @@ class ShieldService(Service):
     periodic: Callable[[], object]
     clock: Any
     max_connections: int = 0
+    needed_files: int = 0
     on_start: Sequence[Callable[[], object]] = ()
     on_open_files: Callable[[int | None], object] = lambda _: None
     on_port: Callable[[str, Any], object] = lambda _text, _port: None
@@ -116,7 +115,7 @@ class ShieldService(Service):
 
         The usual default of 1,024 is too low.
         """
-        needed, unlimited = self.max_connections + SPARE_FILES, resource.RLIM_INFINITY
+        needed, unlimited = self.needed_files, resource.RLIM_INFINITY
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft not in (unlimited, hard):
             wanted = max(soft, needed) if hard == unlimited else hard

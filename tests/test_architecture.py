@@ -100,9 +100,12 @@ RULES = {
         ("twisted", "zope", "OpenSSL"),
     ),
     "tap": Rule(
+        ("limits", "config", "guard.memory_budget", "server"),
+        ("twisted",),
+    ),
+    "server": Rule(
         (
             *BASE,
-            "guard.memory_budget",
             "config",
             "cred",
             "edge",

@@ -106,7 +106,7 @@ class OpenFileLimitTests(SynchronousTestCase):
             the arguments of the last setrlimit, and the warnings.
         """
         factory: Any = mock.Mock(shutdown=lambda: succeed(None))
-        service = ShieldService([], factory, [], int, Clock(), 1000)
+        service = ShieldService([], factory, [], int, Clock(), 1000, 1200)
         with (
             mock.patch("resource.getrlimit", return_value=limits),
             mock.patch("resource.setrlimit", side_effect=error) as setrlimit,

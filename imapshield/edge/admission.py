@@ -12,9 +12,12 @@ from imapshield.edge.event_reporter import publish
 from imapshield.guard.bans import Ban
 from imapshield.guard.login_failures import FailedLogin
 from imapshield.guard.networks import describe
-from imapshield.guard.process_guard import Arrival, ProcessGuard
+from imapshield.guard.process_guard import BANNED, Arrival, ProcessGuard
 from imapshield.guard.shares import Connection, Eviction
 from imapshield.guard.verdicts import LimitReached
+
+_OF_ALL = ("max_connections", "open_files")
+"""Limits because of which a client is refused that holds nothing, so the log names the address that holds most."""
 
 
 class ConnectionHolder(Protocol):
@@ -74,7 +77,7 @@ class Admission:
     def report(self, address: str, reached: LimitReached, action: events.Action) -> None:
         """Report a limit that a connection without a protocol has reached."""
         values = reached.limit, reached.value, reached.observed, action
-        holder = self._largest_holder() if action == "refused" else ""
+        holder = self._largest_holder() if reached.limit in _OF_ALL else ""
         publish(events.LimitTriggered(0, address, *values, holder=holder), self._observers)
 
     def _largest_holder(self) -> str:
@@ -103,10 +106,9 @@ class Admission:
         self.on_ban(ban)
         if ban.strangers_only:
             return  # these may be of honest users of the same address
-        cause = reached or LimitReached("ban", 0, 0)
         for connection in self.guard.strangers_of([ban.network]):
             if connection.owner is not None and connection is not spare:
-                connection.owner.evict(cause)
+                connection.owner.evict(BANNED)
 
     def login(self, connection: Connection, user: str, given: bytes) -> LimitReached | None:
         """Count `connection` as one of `user`; returns the limit if the login must be refused.
@@ -146,4 +148,4 @@ class Admission:
         """Note that `connection` is reset because of `reached`, which may ban its address."""
         ban = self.guard.violation(connection, reached.limit, self._now())
         if ban is not None:
-            self._banned(ban, connection.address, reached)
+            self._banned(ban, connection.address, reached, spare=connection)

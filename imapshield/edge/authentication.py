@@ -101,7 +101,7 @@ class Authentication:
             # After the cache: a ban must not stop a device whose password is known to be correct.
             self._refuse_banned(user)
             login = self._check_in_turn(user, lambda: authenticate(user, password))
-        return await self._finish_login(login, user, mechanism, _digest(password))
+        return await self._finish_login(login, user, mechanism, _digest(password), user)
 
     def _is_cached(self, credentials: Any) -> bool:
         """Return whether the checker accepts a password without work, because it has checked it recently."""
@@ -172,7 +172,9 @@ class Authentication:
         try:
             secret = getattr(credentials, "token", None)
             digest = None if secret is None else _digest(secret)
-            return await self._finish_login(login, user, mechanism.decode(), digest)
+            # With a token, the name that the client gave proves nothing.
+            proved = b"" if sasl.IBearerToken.providedBy(credentials) else user
+            return await self._finish_login(login, user, mechanism.decode(), digest, proved)
         except CommandRefused:
             if hasattr(credentials, "failure"):  # RFC 7628 section 3.2.3: sent before the NO
                 with suppress(BadCommand):  # whatever the client answers, also "*"
@@ -203,6 +205,7 @@ class Authentication:
         user: bytes,
         mechanism: str,
         secret: bytes | None,
+        proved: bytes,
     ) -> IAccount:
         """Wait for the result of `check_credentials`, and log the user in.
 
@@ -211,6 +214,7 @@ class Authentication:
             user: the name that the client gave.
             mechanism: the name of the SASL mechanism, or LOGIN.
             secret: a digest of the password or token; None if the client has not sent it.
+            proved: the name that the client gave, if it is proved by a correct password; otherwise empty.
         """
         owner = self._owner
         try:
@@ -230,7 +234,7 @@ class Authentication:
             raise Disconnected
         # The account knows the name of its user. With a bearer token, the name that the client gave proves nothing.
         name = getattr(account, "user", "") or user.decode("utf-8", "replace")
-        reached = owner.shared.admission.login(owner.counted, name, user or name.encode())
+        reached = owner.shared.admission.login(owner.counted, name, proved or name.encode())
         if reached is not None:
             logout()
             owner.reporter.limit_triggered("refused", reached)

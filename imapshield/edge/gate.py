@@ -21,6 +21,7 @@ from imapshield.edge.admission import Admission
 from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.peer import AdmittedAddress, address_text
 from imapshield.edge.proxy import Proxies
+from imapshield.guard.networks import Network
 from imapshield.guard.shares import Connection
 from imapshield.guard.verdicts import LimitReached
 
@@ -49,6 +50,7 @@ class _Waiting:
 
     def close(self) -> None:
         """Close the socket, and count the connection no more."""
+        self.counted.owner = None
         self.socket.close()
         self.admission.close(self.counted)
 
@@ -88,7 +90,8 @@ class Gate(ServerFactory):
         self._fair_queue = fair_queue
         self._proxies = proxies
         # address on probation → its connections that wait, and what begins each
-        self._paced: dict[str, deque[tuple[Connection, Callable[[], object]]]] = {}
+        self._stopped = False
+        self._paced: dict[Network, deque[tuple[Connection, Callable[[], object]]]] = {}
 
     @classmethod
     def close_off(cls, port: Any, *arguments: Any) -> None:
@@ -141,9 +144,9 @@ class Gate(ServerFactory):
         waiting = counted.owner = _Waiting(self._admission, counted, skt)
 
         def begin() -> None:
-            if counted.evicted or counted.owner is not waiting:
+            if counted.owner is not waiting:
                 return
-            if _has_left(skt):
+            if self._stopped or _has_left(skt):
                 waiting.close()
             else:
                 self._begin(skt, admitted.address, arguments)
@@ -153,23 +156,24 @@ class Gate(ServerFactory):
 
     def _take_turn(self, counted: Connection, begin: Callable[[], object]) -> None:
         """Run `begin` when it is the turn of the address of `counted`, at its pace if it has one."""
-        address = counted.address
-        if address not in self._paced and not self._admission.pace(address):
+        address = counted.networks[0]  # of IPv6 the /64
+        if address not in self._paced and not self._admission.pace(counted.address):
             self._fair_queue.add((False, address), begin)
             return
         is_first = address not in self._paced
         waiting = self._paced.setdefault(address, deque())
         waiting.append((counted, begin))
-        while waiting[0][0].evicted:  # above its share an address loses its oldest connection
+        while waiting[0][0].owner is None:  # above its share an address loses its oldest connection
             waiting.popleft()
         if is_first:
             self._begin_paced(address)
 
-    def _begin_paced(self, address: str) -> None:
+    def _begin_paced(self, address: Network) -> None:
         waiting = self._paced[address]
         if waiting:
-            self._fair_queue.add((False, address), waiting.popleft()[1])
-            pace = self._admission.pace(address)
+            counted, begin = waiting.popleft()
+            self._fair_queue.add((False, address), begin)
+            pace = self._admission.pace(counted.address)
             self._fair_queue.call_later(pace, lambda: self._begin_paced(address))
         else:
             del self._paced[address]
@@ -185,7 +189,8 @@ class Gate(ServerFactory):
         """Do nothing: the port has started the inner factory."""
 
     def doStop(self) -> None:
-        """Stop the inner factory."""
+        """Stop the inner factory. Connections that wait are closed when it is their turn."""
+        self._stopped = True
         self._inner.doStop()
 
 

@@ -51,6 +51,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Put the command that `line` begins, continues or completes on the backlog. Nothing is executed here."""
         if self.closed:
             return
+        self._line_completed = True
         if self.guard.authenticated:
             self.restart_timeout()
         else:
@@ -97,6 +98,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         "_decoder",
         "_input_held",
         "_io",
+        "_line_completed",
         "_long_input",
         "_make_session",
         "_partial_reads",
@@ -165,6 +167,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.bytes_in = 0
         self.closed = False
         self._input_held = False
+        self._line_completed = False
         self._partial_reads = 0
         self._make_session = make_session or (lambda io: Dispatcher(io, limits))
         self._decoder = InputDecoder(self)
@@ -191,12 +194,14 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
             self.apply_verdict(self.guard.bytes_received(len(data)))
         if not self.closed:
             was_literal = not self.line_mode
+            self._line_completed = False
             super().dataReceived(self._long_input.skip_overlong_line(data))
             if was_literal or not self.line_mode:
                 self.restart_timeout()
             self.memory.update()
-            is_partial = bool(data) and (self._buffer or not self.line_mode)
-            if is_partial and not self.guard.authenticated:
+            if self.guard.authenticated:
+                self._partial_reads = 0
+            elif data and not self._line_completed:
                 self._partial_reads += 1
                 self._hold_input_for(partial_read_delay(self._partial_reads))
 
@@ -253,7 +258,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
         The connections of one user share their turns, and so do those of one address before login.
         """
-        key = self.guard.authenticated, self.reporter.user or self.reporter.peer
+        key = self.guard.authenticated, self.reporter.user or self.counted.networks[0]
         self.shared.fair_queue.add(key, work)
 
     def session_failed(self, failure: Failure, work: str) -> None:
@@ -369,6 +374,8 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def _teardown(self, *, lost: bool = False) -> None:
         """Stop reading, executing and writing."""
+        if self.closed:
+            return
         self.closed = True
         self.clearLineBuffer()
         self.guard.discard()

@@ -100,13 +100,17 @@ class ProcessGuard:
             return Arrival(None, reached=BANNED, ban=ban, silent=True)
         networks = networks_of(address)
         reported = self._take_rate(networks, now)
-        if reported is not None and is_trusted:
+        took_rate = reported is None
+        if reported is not None and not self._limits.reports_only(reported.limit):
+            if not is_trusted:
+                return self._over_rate(address, networks, reported, now)
             self._put_on_probation(networks, RATE_PACE, now)
+        if is_trusted:
             reported = None
-        elif reported is not None and not self._limits.reports_only(reported.limit):
-            return self._over_rate(address, networks, reported, now)
         connection, evictions, full = self.shares.connect(address)
-        if connection is None:
+        if connection is not None:
+            connection.took_rate = took_rate
+        elif took_rate:
             self._give_back(networks, now)
         return Arrival(connection, evictions, full or reported)
 
@@ -129,7 +133,8 @@ class ProcessGuard:
 
     def _put_on_probation(self, networks: Sequence[Network], pace: float, now: float) -> None:
         for address in networks[:1]:
-            slower = max(pace, self._probations.get(address, (0.0, 0.0))[1])
+            until, present = self._probations.get(address, (0.0, 0.0))
+            slower = max(pace, present) if now < until else pace
             self._probations.put(address, (now + PROBATION_SECONDS, slower))
 
     def _take_rate(self, networks: Sequence[Network], now: float) -> LimitReached | None:
@@ -171,7 +176,9 @@ class ProcessGuard:
         evictions, reached = self.shares.login(connection, user)
         if reached is None:
             self.failures.succeeded(connection.address, given, now)
-            self._give_back(networks_of(connection.address), now)
+            if connection.took_rate:
+                connection.took_rate = False  # A client may log out and in again (UNAUTHENTICATE).
+                self._give_back(networks_of(connection.address), now)
         return evictions, reached
 
     def logout(self, connection: Connection) -> None:

@@ -26,6 +26,12 @@ FILES_PER_ACCOUNT = 4
 SPARE_FILES = 64
 """Open files that no connection may use: logs, listening sockets, inotify, the event loop, libraries."""
 
+
+def files_for(connections: int) -> int:
+    """Return how many files the process must be permitted to open, so that `connections` fit."""
+    return SPARE_FILES + -(-connections * 4 // 3)
+
+
 _LEVEL_FACTOR = {
     (4, 32): 1,
     (4, 26): 3,
@@ -53,6 +59,7 @@ class Connection:
         logged_in: whether a user is logged in.
         user: the user who is logged in, or was.
         evicted: whether the connection must make room. It counts as an open file until it is closed.
+        took_rate: whether it counts for the rate of its networks, until it logs in.
     """
 
     address: str
@@ -61,6 +68,7 @@ class Connection:
     logged_in: bool = False
     user: str = ""
     evicted: bool = False
+    took_rate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +159,7 @@ class ConnectionShares:
         """
         limits = self._limits
         self._open_files = open_files
-        available = limits.max_connections + FILES_PER_LOGIN
+        self.max_connections = limits.max_connections
         if open_files is None:
             self.max_idle_accounts: int | None = None
             self._available: int | None = None
@@ -159,8 +167,7 @@ class ConnectionShares:
             spare = max(0, open_files - SPARE_FILES)
             self.max_idle_accounts = spare // 4 // FILES_PER_ACCOUNT
             self._available = spare - spare // 4
-            available = self._available
-        self.max_connections = max(1, min(limits.max_connections, available))
+            self.max_connections = max(1, min(limits.max_connections, self._available))
         self.max_strangers = max(1, min(limits.max_preauth_connections, self.max_connections // 2))
         self._max_per_address = max(1, min(limits.max_preauth_per_address, self.max_strangers // 2))
 
@@ -187,27 +194,26 @@ class ConnectionShares:
         self._strangers.add(connection)
         self._open += 1
         evictions = list(self._make_room(connection))
-        reached = self._full(connection)
+        reached = self._full()
         if reached is not None:
             self.close(connection)
             return None, evictions, reached
         return connection, evictions, None
 
     def _make_room(self, newest: Connection) -> Iterator[Eviction]:
-        strangers, limits = self._strangers, self._limits
+        strangers = self._strangers
         for network in newest.networks:
             share = self._max_per_address * level_factor(network)
             held = strangers.count(network)
             if held > share:
                 victim = strangers.oldest(network)
                 yield self._evict(victim, LimitReached("max_preauth_per_address", share, held))
-        for limit, value, configured in (
-            ("max_preauth_connections", self.max_strangers, limits.max_preauth_connections),
-            ("max_connections", self.max_connections, limits.max_connections),
-        ):
-            total = self.connections if limit == "max_connections" else strangers.total
-            if total > value:
-                yield from self._evict_largest(LimitReached(limit, configured, total), newest)
+        if strangers.total > self.max_strangers:
+            reached = LimitReached("max_preauth_connections", self.max_strangers, strangers.total)
+            yield from self._evict_largest(reached, newest)
+        if self.connections > self.max_connections:
+            reached = LimitReached("max_connections", self.max_connections, self.connections)
+            yield from self._evict_largest(reached, newest)
         yield from self._free_files(newest)
 
     def _free_files(self, newest: Connection | None) -> Iterator[Eviction]:
@@ -241,11 +247,9 @@ class ConnectionShares:
     def _missing_files(self) -> int:
         return 0 if self._available is None else self._used_files() - self._available
 
-    def _full(self, newest: Connection) -> LimitReached | None:
-        if newest.evicted:  # the share of its address is smaller than one connection
-            return LimitReached("max_preauth_per_address", 0, 1)
+    def _full(self) -> LimitReached | None:
         if self.connections > self.max_connections:
-            return LimitReached("max_connections", self._limits.max_connections, self.connections)
+            return LimitReached("max_connections", self.max_connections, self.connections)
         if self._missing_files() > 0 or self._sockets_left() < 0:
             return LimitReached("open_files", self._open_files or 0, self._used_files())
         return None
@@ -300,11 +304,11 @@ class ConnectionShares:
 
     def close(self, connection: Connection) -> None:
         """Count `connection` no more, because its socket is closed."""
-        self._open -= 1
         if connection.logged_in:
             self._forget_user(connection)
         elif not connection.evicted:
             self._strangers.remove(connection)
+        self._open -= 1
 
     def strangers_of(self, network: Network) -> Sequence[Connection]:
         """Return the connections without a login from `network`, the oldest first."""

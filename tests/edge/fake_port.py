@@ -17,9 +17,15 @@ class FakeSocket:
         self.closed = False
 
     def getsockopt(self, *_: int) -> int:
+        self._check_open()
         return int(self.ending == "reset")
 
+    def _check_open(self) -> None:
+        if self.closed:
+            raise OSError("closed")
+
     def recv(self, *_: int) -> bytes:
+        self._check_open()
         if self.ending:
             return b""
         raise BlockingIOError

@@ -13,8 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from imapshield import events
+from imapshield.cred.sasl import IBearerToken, challengers
 from imapshield.edge.gate import Gate
 from imapshield.guard import login_failures
+from imapshield.guard.networks import networks_of
 from imapshield.testing.in_process import Client, Server, Transport
 from tests.edge.fake_port import FakePort, FakeSocket
 
@@ -89,6 +91,9 @@ class BanTests(SynchronousTestCase):
             (banned.peer, banned.network, banned.limit), (ATTACKER, f"{ATTACKER}/32", "backlog")
         )
         self.assertTrue(stranger.transport.aborted)
+        hits = [(e.connection, e.limit) for e in server.events_of(events.LimitTriggered)]
+        self.assertEqual(len(hits), len({connection for connection, _ in hits}))
+        self.assertEqual([limit for _, limit in hits].count("ban"), 1)
         self.assertIn(b"b OK", user(b"b NOOP"))
         before = len(server.events)
         transport, protocol = (
@@ -138,6 +143,26 @@ class BanTests(SynchronousTestCase):
         known = [failures.is_known(VICTIM, user) for user in (b"ALICE", b"alice")]
         self.assertEqual(known, [True, False])
 
+    def test_the_name_beside_a_token_makes_nobody_known(self) -> None:
+        """The name that a client gives beside a token is not proved, so only the user of the token is known."""
+
+        @implementer(ICredentialsChecker)
+        class Tokens:
+            credentialInterfaces = (IBearerToken,)
+
+            def requestAvatarId(self, credentials: Any) -> Any:
+                return succeed(b"mallory")
+
+        server = Server(checker=Tokens())
+        server.factory.challengers = challengers([Tokens()])
+        client = server.connect(VICTIM)
+        client.protocol.startedTLS = True
+        message = b64encode(b"n,a=bob,\1auth=Bearer t\1\1")
+        self.assertIn(b"a OK", client(b"a AUTHENTICATE OAUTHBEARER " + message))
+        failures = server.factory.shared.admission.guard.failures
+        known = [failures.is_known(VICTIM, user) for user in (b"bob", b"mallory")]
+        self.assertEqual(known, [False, True])
+
     def test_a_ban_expires(self) -> None:
         """A ban ends after `ban_seconds`."""
         server = Server(ban_seconds=100)
@@ -184,6 +209,36 @@ class GateTests(SynchronousTestCase):
         hosts = [transport.getPeer().host for transport in self.port.made]
         self.assertLess(hosts.index(VICTIM), 4)
 
+    def test_a_ban_closes_waiting_connections_once(self) -> None:
+        """Connections that wait when their address is banned are closed and counted once."""
+        self.server.connect(ATTACKER).send(b"a NOOP\r\n" * 300)  # from now on the address is paced
+        sockets = [self.accept(ATTACKER) for _ in range(20)]
+        for _ in range(9):
+            self.server.connect(ATTACKER).send(b"a NOOP\r\n" * 300)
+        self.assertTrue(all(skt.closed for skt in sockets[1:]))
+        for _ in range(30):
+            self.server.clock.advance(0.02)
+        shares = self.admission.guard.shares
+        for protocol in list(self.server.factory.connections):
+            protocol.connectionLost()
+        self.assertEqual((len(self.port.made), shares.strangers, shares._open), (1, 0, 0))
+
+    def test_connections_that_wait_at_the_end_are_closed(self) -> None:
+        """A connection that waits when the port stops listening is closed, not greeted."""
+        skt = self.accept(VICTIM)
+        self.port.factory.doStop()
+        self.server.clock.advance(0)
+        self.assertTrue(skt.closed)
+        self.assertEqual(self.port.made, [])
+
+    def test_a_64_has_one_pace(self) -> None:
+        """All addresses of an IPv6 /64 share one pace."""
+        self.server.connect("2001:db8::1").send(b"a NOOP\r\n" * 300)
+        for i in range(5):
+            self.accept(f"2001:db8::{i + 2}")
+        self.server.clock.advance(0)
+        self.assertEqual(len(self.port.made), 1)
+
     def test_an_address_on_probation_is_paced(self) -> None:
         """After a flood, the connections of an address are begun 20 ms apart, also of a trusted one; others at once."""
         trusted = "127.0.0.9"
@@ -211,7 +266,7 @@ class GateTests(SynchronousTestCase):
         self.patch(self.admission.guard, "_take_rate", lambda *_: None)
         for _ in range(3 * share):
             self.accept(ATTACKER)
-        self.assertLessEqual(len(self.port.factory._paced[ATTACKER]), share)
+        self.assertLessEqual(len(self.port.factory._paced[networks_of(ATTACKER)[0]]), share)
 
     def test_a_client_that_has_left_costs_nothing_more(self) -> None:
         """For a client that has closed or reset its connection before its turn, nothing is made."""

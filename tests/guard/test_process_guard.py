@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard.networks import NetworkSet
-from imapshield.guard.process_guard import BANNED, RATE_PACE, ProcessGuard
+from imapshield.guard.process_guard import BANNED, RATE_PACE, VIOLATION_PACE, ProcessGuard
 from imapshield.guard.shares import Connection
 from imapshield.limits import Limits
 
@@ -47,6 +47,34 @@ class RateTests(SynchronousTestCase):
         """A trusted network has no rate."""
         for _ in range(100):
             self.guard.close(connect(self.guard, "127.0.0.5"))
+
+    def test_one_login_gives_one_connection_back(self) -> None:
+        """A client that logs in and out in a loop (UNAUTHENTICATE) gives its connection back once."""
+        for i in range(6):
+            connection = connect(self.guard)
+            for _ in range(5 if i == 0 else 0):
+                self.guard.login(connection, "alice", b"alice", 0.0)
+                self.guard.logout(connection)
+            self.guard.close(connection)
+        self.guard.close(connect(self.guard))
+        self.assertIsNone(self.guard.connect(ADDRESS, 0.0).connection)
+
+    def test_report_only_does_not_pace(self) -> None:
+        """If the rate is only reported, trusted addresses are not paced."""
+        limits = Limits(connections_per_minute=6, report_only=True)
+        guard = ProcessGuard(limits, NetworkSet.parse(["127.0.0.0/8"]))
+        for _ in range(10):
+            self.assertIsNone(guard.connect("127.0.0.5", 0.0).reached)
+        self.assertEqual(guard.pace("127.0.0.5", 0.0), 0)
+
+    def test_an_ended_probation_does_not_make_the_next_slower(self) -> None:
+        """A probation that has ended does not count for the pace of the next."""
+        connection = connect(self.guard, "127.0.0.5")
+        self.guard.violation(connection, "backlog", 0.0)
+        self.assertEqual(self.guard.pace("127.0.0.5", 1.0), VIOLATION_PACE)
+        for _ in range(8):
+            self.guard.close(connect(self.guard, "127.0.0.5", 1000.0))
+        self.assertEqual(self.guard.pace("127.0.0.5", 1000.0), RATE_PACE)
 
     def test_a_trusted_address_above_the_rate_is_paced(self) -> None:
         """A trusted address above the rate is not refused, but its connections are begun at a pace for some seconds."""

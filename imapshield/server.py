@@ -1,0 +1,252 @@
+"""Builds the server from its `Settings`: checkers, realm, guard, factory and service."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.cred import strcred
+from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.portal import Portal
+
+from imapshield.config import DEFAULT_LISTEN, ConfigError, Settings
+from imapshield.cred.checkers import CheckerChain, PasswordFile
+from imapshield.cred.realm import MaildirRealm, MailRoot
+from imapshield.cred.sasl import challengers
+from imapshield.edge.ban_command import BanCommand, parse_command
+from imapshield.edge.factory import ShieldedIMAP4Factory
+from imapshield.edge.gate import Gate
+from imapshield.edge.proxy import Proxies
+from imapshield.endpoints import is_proxied, server_endpoint
+from imapshield.first_run import FirstRunFolder
+from imapshield.free_memory import FreeMemory
+from imapshield.guard.networks import NetworkSet
+from imapshield.guard.process_guard import ProcessGuard
+from imapshield.guard.shares import files_for
+from imapshield.guard_state import GuardState
+from imapshield.observe.log_observer import LogObserver
+from imapshield.service import CannotServe, ShieldService
+from imapshield.state_file import default_path
+from imapshield.tls import load_context
+
+
+def make_server(settings: Settings, reactor: Any) -> IService:
+    """Return the server as a service that is not yet started.
+
+    Raises:
+        ConfigError: the settings cannot be used.
+    """
+    limits = settings.limits
+    endpoints = [(text, _endpoint(reactor, text)) for text in settings.listen]
+    context = load_context(settings.certificate, settings.key) if settings.certificate else None
+    first_run = FirstRunFolder.from_environ(os.environ)
+    if settings.mail_root is None:
+        try:
+            first_run.create_mail_root(samples=not settings.auth)
+        except OSError as error:
+            raise ConfigError(_not_writable(first_run, error)) from None
+    demo_checker = PasswordFile(first_run.users, reactor=reactor)
+    checkers = [_checker(reactor, text) for text in settings.auth] or [demo_checker]
+    realm = _realm(settings, settings.mail_root or first_run.mail, reactor)
+    guard = ProcessGuard(limits, NetworkSet.parse(settings.trust))
+    log = LogObserver(verbose=settings.verbose)
+    factory = ShieldedIMAP4Factory(
+        Portal(realm, [CheckerChain(checkers)]),
+        limits=limits,
+        context_factory=context,
+        observers=[log],
+        reactor=reactor,
+        # A SCRAM exchange begins with the salt of one checker. With several checkers, it is not known which one to use.
+        challengers=challengers(checkers) if len(checkers) == 1 else None,
+        guard=guard,
+    )
+    shared = factory.shared
+    proxies = Proxies(NetworkSet.parse(settings.proxy), limits, reactor, [log])
+    path = _state_path(settings, first_run)
+    state = GuardState(path, guard.bans, guard.failures, reactor=reactor, now=reactor.seconds)
+    ban_command = _ban_command(settings, guard, reactor)
+    if ban_command is not None:
+        shared.admission.on_ban = state.on_ban = ban_command.ban
+        state.on_unban = ban_command.unban
+    free_memory = FreeMemory(lambda: (len(factory.connections), shared.memory_budget.memory))
+
+    def load_state() -> None:
+        state.start()
+        _keep_decoys(state, checkers)
+
+    def close_off(text: str, port: Any) -> None:
+        port_proxies = proxies.everyone() if is_proxied(text) else proxies
+        Gate.close_off(port, shared.admission, shared.fair_queue, port_proxies)
+
+    def periodic() -> None:
+        log.summarize()
+        free_memory.check()
+
+    on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]
+    on_stop += [ban_command.stop] if ban_command is not None else []
+    on_stop += [realm.close, state.stop, lambda: log.summarize(everything=True)]
+    return ShieldService(
+        endpoints,
+        factory,
+        on_stop,
+        periodic,
+        reactor,
+        max_connections=limits.max_connections,
+        needed_files=files_for(limits.max_connections),
+        on_start=[load_state],
+        on_open_files=lambda open_files: _fit_open_files(open_files, guard, realm),
+        on_port=close_off,
+        on_listening=None if settings.auth else _announcer(first_run),
+    )
+
+
+def _keep_decoys(state: GuardState, checkers: Sequence[Any]) -> None:
+    """Give the checkers the key that keeps the salts of unknown users the same over restarts, if there is one."""
+    decoy_key = state.kept_secret("decoys")
+    for checker in checkers:
+        if decoy_key is not None and hasattr(checker, "decoy_key"):
+            checker.decoy_key = decoy_key
+
+
+def _ban_command(settings: Settings, guard: Any, reactor: Any) -> Any:
+    if settings.ban_command is None:
+        return None
+    try:
+        command = parse_command(settings.ban_command)
+    except ValueError as error:
+        raise ConfigError(f"--ban-command {error}") from None
+    return BanCommand(command, guard.trusted, reactor=reactor, now=reactor.seconds)
+
+
+def _state_path(settings: Settings, first_run: FirstRunFolder) -> str | None:
+    """Return the path of the state file; None for no file."""
+    if settings.state == "none":
+        return None
+    if settings.state is None:
+        with suppress(OSError):  # the log then says that the file cannot be used
+            os.makedirs(first_run.folder, mode=0o700, exist_ok=True)
+    return settings.state or default_path(os.environ, first_run.folder)
+
+
+def _fit_open_files(open_files: int | None, guard: Any, realm: Any) -> None:
+    """Fit the limits to the number of files that the process may open."""
+    guard.shares.set_open_files(open_files)
+    idle = guard.shares.max_idle_accounts
+    if idle is not None:
+        realm.max_idle_accounts = min(realm.max_idle_accounts, idle)
+
+
+def _endpoint(reactor: Any, text: str) -> Any:
+    try:
+        return server_endpoint(reactor, text)
+    except ConfigError:
+        raise
+    except FileNotFoundError as error:
+        reason = f"file {error.filename} not found"
+    except Exception as error:  # endpoint parsers are plugins and may raise anything
+        without_port = re.search(r"(^|:)(tcp[46]?|ssl)(:?$|::)", text)
+        reason = "has no port" if without_port else f"not a Twisted endpoint ({error})"
+    raise ConfigError(f"--listen {text}: {reason}; use for example tcp:143 or {DEFAULT_LISTEN}")
+
+
+def _not_writable(first_run: FirstRunFolder, error: OSError) -> str:
+    return (
+        f"{error.filename or first_run.folder}: {error.strerror};"
+        " make it writable, or name another directory with --mail-root"
+    )
+
+
+def _announcer(first_run: FirstRunFolder) -> Callable[[Sequence[tuple[str, str]]], None]:
+    """Return a function that adds the demo user and prints how to log in, to the present standard output.
+
+    It is called when the server listens, so a start that fails creates no password that nobody has seen. By then twistd
+    has redirected standard output to the log or, in the background, to /dev/null.
+    """
+    output = os.dup(sys.__stdout__.fileno()) if sys.__stdout__ else os.open(os.devnull, os.O_WRONLY)
+
+    def announce(listening: Sequence[tuple[str, str]]) -> None:
+        try:
+            text = first_run.add_demo_user(listening)
+        except OSError as error:
+            raise CannotServe(_not_writable(first_run, error)) from None
+        with open(output, "w", encoding="utf-8") as file:
+            print(text, file=file)
+
+    return announce
+
+
+def _realm(settings: Settings, mail_root: str, reactor: Any) -> Any:
+    limits, index_root = settings.limits, settings.index_root
+    for option, pattern in (("mail-root", mail_root), ("index-root", index_root)):
+        if pattern is not None:
+            try:
+                base = MailRoot(pattern).base
+            except ValueError as error:
+                raise ConfigError(f"--{option} {pattern}: {error}") from None
+            _check_writable(f"--{option} {pattern}", base)
+    return MaildirRealm(
+        mail_root,
+        reactor=reactor,
+        quota=(limits.quota_bytes or None, limits.quota_messages or None),
+        index_root=index_root,
+        follow_symlinks=settings.follow_symlinks,
+        separator=settings.separator,
+        prefix=settings.prefix,
+    )
+
+
+def _check_writable(option: str, directory: str) -> None:
+    if not os.path.isdir(directory):
+        raise ConfigError(
+            f"{option}: {directory} is not a directory; create it, or name another one"
+        )
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"{option}: the server cannot read and write {directory};"
+            " chown it, or run the server as its owner with twistd --uid"
+        )
+
+
+def _checker(reactor: Any, text: str) -> Any:
+    """Return the checker of one ``--auth``.
+
+    ``file:`` is a file of hashed passwords. The checker of strcred with that name compares passwords in plain text.
+    """
+    kind, _, argument = text.partition(":")
+    if kind in ("file", "imapshield"):
+        return _password_file(reactor, argument)
+    if kind == "memory" and ":" not in argument:
+        raise ConfigError("--auth memory: needs USER:PASSWORD, as in --auth memory:alice:secret")
+    try:
+        checker: Any = strcred.makeChecker(text)
+    except strcred.InvalidAuthType:
+        raise ConfigError(
+            f"--auth {kind}: unknown type; use file:PATH, memory:USER:PASSWORD or a type of "
+            "--help-auth"
+        ) from None
+    except Exception as error:  # checker factories are plugins and may raise anything
+        reason = str(error).rstrip(".")
+        raise ConfigError(f"--auth {kind}: {reason}; see --help-auth-type {kind}") from None
+    if IUsernamePassword not in checker.credentialInterfaces:
+        raise ConfigError(f"--auth {kind}: does not check passwords; see --help-auth")
+    if isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):
+        # The plugin of strcred stores str, but the names and passwords that clients send are bytes.
+        users: dict[Any, Any] = checker.users
+        checker.users = {user.encode(): word.encode() for user, word in users.items()}
+    return checker
+
+
+def _password_file(reactor: Any, path: str) -> Any:
+    if not path:
+        raise ConfigError("--auth file: needs a path, as in --auth file:/etc/imapshield/users")
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise ConfigError(
+            f"--auth file:{path}: {error.strerror}; `imapshield passwd {path} USER` creates it"
+        ) from None
+    return PasswordFile(path, reactor=reactor)
