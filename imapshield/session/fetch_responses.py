@@ -213,7 +213,7 @@ async def read_chunk(
     stored = [item for item in items if item not in KNOWN_ITEMS]
     fetched = FetchResult(uids)
     if stored:
-        fetched = await mailbox.fetch(uids, stored, session.limits.fetch_chunk_size)
+        fetched = await mailbox.fetch(uids, stored, session.next_chunk_size())
     return fetched.without(set(unmeasured)) if unmeasured else fetched
 
 
@@ -332,7 +332,7 @@ async def _send_blob(session: SessionState, blob: Blob) -> None:
     session.io.write(strings.literal_head(blob.size, binary=binary))
     sent = 0
     while sent < blob.size:
-        size = min(session.limits.fetch_chunk_size, blob.size - sent)
+        size = min(session.next_chunk_size(), blob.size - sent)
         try:
             data = await session.mailbox.read(blob.uid, blob.item, sent, size)
         except StoreError:

@@ -96,6 +96,7 @@ class SessionState:
         self.limits = limits
         self.now = now
         self.monotonic: Callable[[], float] = time.monotonic
+        self._chunk_size = max(1, limits.fetch_chunk_size // 8)
         self.state = State.NOT_AUTHENTICATED
         self.readonly = False
         self.saved_search: Sequence[int] = ()
@@ -114,6 +115,15 @@ class SessionState:
         self._view: View | None = None
         self._progress_sent_at = 0.0
         self._progress = 0, 0
+
+    def next_chunk_size(self) -> int:
+        """Return how many bytes of message data to read now: few at first, and twice as many each time.
+
+        A chunk is in memory until the client reads it. A thousand clients that read nothing would hold 256 MB.
+        """
+        size = self._chunk_size
+        self._chunk_size = min(2 * size, self.limits.fetch_chunk_size)
+        return size
 
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` of this session concurrently with commands. Other sessions may cause it (`mailbox.request`)."""
