@@ -2,13 +2,14 @@
 
 Rules
 -----
-* A file that cannot be used is one line in the log. The server goes on, with all of it in memory only.
+* A file that cannot be used is one line in the log. The server goes on, with all of it in memory only. After an error
+  of a file that was loaded, the changes are kept and saved later.
 * The file is written at most once per second, by one thread, and no login waits for it.
 * Each second the server looks whether another process has changed the file: `imapshield unban`, or a second server.
 """
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
@@ -20,8 +21,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from imapshield.guard.bans import Ban, Bans, SavedBan, ban_target
-from imapshield.guard.login_failures import LoginFailures
+from imapshield.guard.bans import MAX_BANS, Ban, Bans, SavedBan, ban_target
+from imapshield.guard.login_failures import MAX_KNOWN_USERS, LoginFailures
 from imapshield.guard.networks import Network, describe
 from imapshield.state_file import Changes, StateFile, StateFileError
 
@@ -49,7 +50,7 @@ class GuardState:
 
     Attributes:
         on_ban: called with each ban that `start` restores.
-        on_unban: called with the text of each network whose ban was removed by another process.
+        on_unban: called with the text of each network whose ban was ended by another process.
     """
 
     _log = Logger(namespace="imapshield")
@@ -73,7 +74,7 @@ class GuardState:
         self._secret, self._secret_is_kept = os.urandom(32), False
         self._clock_offset = 0.0  # the clock of the file minus the time
         self._running: Deferred[None] | None = None
-        self._next_clock = self._retry_at = 0.0
+        self._next_clock = self._retry_at = 0.0  # seconds of `now`
         self._failed = False
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
@@ -84,7 +85,7 @@ class GuardState:
             try:
                 self._load(self._path)
             except StateFileError as error:
-                self._report(error)
+                self._report(error, "until the next start")
         self._failures.key = self.secret("login failures")
         if self._file is not None:
             self._pool.start()
@@ -107,12 +108,14 @@ class GuardState:
     async def _stop(self) -> None:
         if self._file is None:
             return
-        if self._running is not None:
-            await self._running
-        await self._save(force=True)
-        self._pool.stop()
-        self._file.close()
-        self._file = None
+        try:
+            if self._running is not None:
+                await self._running
+            await self._save(force=True)
+        finally:
+            self._pool.stop()
+            self._file.close()
+            self._file = None
 
     def _load(self, path: str) -> None:
         file = StateFile(path, create=True)
@@ -122,81 +125,120 @@ class GuardState:
             self._secret_is_kept = True
             bans, known = file.bans(), file.known()
             self._bans.restore(bans, now)
-            kept = {describe(network) for network in self._bans}
-            forgotten = {ban.network: None for ban in bans if ban.network not in kept}
-            if forgotten:
-                file.save(clock, Changes(forgotten))
+            for user, addresses in known:
+                self._failures.restore_known(user, addresses, now)
+            kept, kept_users = (
+                {describe(ban) for ban in self._bans},
+                set(self._failures.known_users()),
+            )
+            forgotten = Changes(
+                {ban.network: None for ban in bans if ban.network not in kept},
+                {user: b"" for user, _ in known if user not in kept_users},
+            )
+            if forgotten.bans or forgotten.known:
+                file.save(clock, forgotten)
         except StateFileError:
             file.close()
             raise
-        for user, addresses in known:
-            self._failures.restore_known(user, addresses, now)
         self._file, self._clock_offset = file, clock - now
-        self._collect_changes()
+        self._take_changes()
         for active in self._bans.active(now):
             self.on_ban(active)
 
     def _tick(self) -> None:
         if self._running is None and self._now() >= self._retry_at:
-            self._running = self._save()
-            self._running.addBoth(self._saved)
+            self._running = Deferred.fromCoroutine(self._save())
+            self._running.addErrback(self._crashed).addBoth(self._saved)
+
+    def _crashed(self, failure: Failure) -> None:
+        self._retry_at = self._now() + RETRY_SECONDS
+        self._log.failure("Bug in the use of the --state file", failure)
 
     def _saved(self, _: object) -> None:
         self._running = None
 
-    def _save(self, *, force: bool = False) -> Deferred[None]:
+    async def _save(self, *, force: bool = False) -> None:
         """Exchange the changes with the file, in the thread."""
-        bans, failures, now, file = self._bans, self._failures, self._now(), self._file
-        assert file is not None
-        everything = bans.changed is None or failures.changed_users is None
-        networks: Collection[Network] | None = bans.changed
-        users: Collection[bytes] | None = failures.changed_users
-        if networks is None or users is None:
-            networks, users = set(bans), list(failures.known_users())
-        self._collect_changes()
+        assert self._file is not None
+        now = self._now()
+        clock_is_due = force or (len(self._bans) > 0 and now >= self._next_clock)
+        if clock_is_due:
+            self._bans.forget_ended(now)
+        networks, users = self._take_changes()
         changes = None
-        if force or networks or users or (len(bans) and now >= self._next_clock):
+        if clock_is_due or networks or users:
             self._next_clock = now + CLOCK_SECONDS
             changes = Changes(
-                {describe(network): bans.saved(network, now) for network in networks},
-                {user: failures.known_addresses(user) for user in users},
-                everything,
+                {describe(network): self._bans.saved(network, now) for network in networks},
+                {user: self._failures.known_addresses(user) for user in users},
             )
-        clock = now + self._clock_offset
-        saving = deferToThreadPool(self._reactor, self._pool, file.exchange, clock, changes)
-        return saving.addCallbacks(self._merge, self._save_failed, callbackArgs=(networks,))
-
-    def _collect_changes(self) -> None:
-        self._bans.changed, self._failures.changed_users = set(), set()
-
-    def _merge(self, found: Sequence[SavedBan] | None, written: Collection[Network]) -> None:
-        """Take over the bans that are in the file, except those that this server has just `written`."""
-        self._failed = False
-        if found is None:
+        exchange, clock = self._file.exchange, now + self._clock_offset
+        try:
+            found = await deferToThreadPool(self._reactor, self._pool, exchange, clock, changes)
+        except StateFileError as error:
+            self._keep_changes(networks, users)
+            self._retry_at = self._now() + RETRY_SECONDS
+            self._report(error, f"tried again every {RETRY_SECONDS:.0f} seconds")
             return
-        now, in_file = self._now(), {ban.network for ban in found}
-        ours = {describe(network): network for network in self._bans}
-        newer = self._bans.changed or set()
-        for text, network in ours.items():
-            if text not in in_file and network not in written and network not in newer:
-                self._bans.unban(text)
-                self.on_unban(text)
+        self._failed = False
+        if found is not None:
+            self._merge(found, networks)
+
+    def _take_changes(self) -> tuple[set[Network], set[bytes]]:
+        """Return what has changed since the last call, and begin to collect anew."""
+        taken = self._bans.changed or set(), self._failures.changed_users or set()
+        self._bans.changed, self._failures.changed_users = set(), set()
+        return taken
+
+    def _keep_changes(self, networks: set[Network], users: set[bytes]) -> None:
+        """Add changes that could not be saved to those that are to be saved next.
+
+        While the file cannot be written for long, what is no longer in memory is left out. Then the file has more
+        entries than it should have, until the next start.
+        """
+        newer_networks, newer_users = self._take_changes()
+        networks |= newer_networks
+        users |= newer_users
+        if len(networks) > MAX_BANS:
+            networks.intersection_update(self._bans)
+        if len(users) > MAX_KNOWN_USERS:
+            users.intersection_update(self._failures.known_users())
+        self._bans.changed, self._failures.changed_users = networks, users
+
+    def _merge(self, found: Sequence[SavedBan], written: set[Network]) -> None:
+        """Take over which bans other processes have added to the file and removed from it.
+
+        Args:
+            found: the bans in the file, before this server has `written` its own changes.
+            written: the networks of these. This server knows better about them, and about what has changed since then.
+        """
+        in_file: dict[Network, SavedBan] = {}
         for ban in found:
             with suppress(ValueError):
-                network = ban_target(ban.network)
-                if not (ban.network in ours or network in written or network in newer):
-                    self._bans.restore([ban], now)
-                    newer.discard(network)
+                in_file[ban_target(ban.network)] = ban
+        now, in_memory, newer = self._now(), set(self._bans), self._bans.changed
+        assert newer is not None
+        own = written | newer
+        for network in in_memory - in_file.keys() - own:
+            self._end_ban(network, now)
+            newer.discard(network)  # the file has it already
+        for network, ban in in_file.items():
+            if network not in in_memory and network not in own:
+                self._bans.restore([ban], now)
+                newer.discard(network)
 
-    def _save_failed(self, failure: Failure) -> None:
-        # Until the next attempt, changes are not collected: then everything is written.
-        self._bans.changed = self._failures.changed_users = None
-        self._retry_at = self._now() + RETRY_SECONDS
-        self._report(failure.value)
+    def _end_ban(self, network: Network, now: float) -> None:
+        ban = self._bans.saved(network, now)
+        self._bans.forget(network)
+        if ban is not None and ban.remaining > 0:
+            self.on_unban(ban.network)
 
-    def _report(self, error: BaseException | None) -> None:
+    def _report(self, error: StateFileError, then: str) -> None:
+        """Log that the file cannot be used, once until it can be used again."""
         if not self._failed:
             self._log.warn(
-                "--state {error}; until then bans and known users are only in memory", error=error
+                "--state {error}; bans and known users are only in memory, {then}",
+                error=error,
+                then=then,
             )
         self._failed = True

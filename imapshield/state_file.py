@@ -51,12 +51,10 @@ class Changes:
     Attributes:
         bans: network → its ban with the seconds that remain; None if it has none any more.
         known: hash of a user → hashes of the addresses; empty if there are none any more.
-        all: `bans` and `known` are complete: all others are to be removed.
     """
 
     bans: Mapping[str, SavedBan | None] = field(default_factory=dict)
     known: Mapping[bytes, bytes] = field(default_factory=dict)
-    all: bool = False
 
 
 class StateFile:
@@ -147,9 +145,6 @@ class StateFile:
         execute = self._database.execute
         with self._errors(), self._transaction():
             execute("UPDATE clock SET seconds = ?", [clock])
-            if changes.all:
-                execute("DELETE FROM bans")
-                execute("DELETE FROM known")
             for network, ban in changes.bans.items():
                 if ban is None:
                     execute("DELETE FROM bans WHERE network = ?", [network])

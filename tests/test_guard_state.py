@@ -6,12 +6,13 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
+from imapshield import guard_state
 from imapshield.guard.bans import Ban, Bans
 from imapshield.guard.login_failures import LoginFailures
 from imapshield.guard.networks import describe
 from imapshield.guard_state import GuardState
 from imapshield.limits import Limits
-from imapshield.state_file import StateFile
+from imapshield.state_file import Changes, StateFile
 from tests.cred.fakes import FakePool, FakeReactor
 
 HERE = "192.0.2.7"
@@ -57,6 +58,7 @@ class StateCase(SynchronousTestCase):
         def observe(event: dict[str, object]) -> None:
             if "error" in event:
                 self.warnings.append(str(event["error"]))
+                self.then = str(event["then"])
 
         globalLogPublisher.addObserver(observe)
         self.addCleanup(globalLogPublisher.removeObserver, observe)
@@ -148,6 +150,19 @@ class SavingTests(StateCase):
             run.advance(100)
             self.assertFalse(watch.has_changed())
 
+    def test_nothing_is_written_when_no_ban_counts_any_more(self) -> None:
+        """A ban leaves memory and file when it no longer makes the next one longer. Then the clock is not saved."""
+        run = self.run_server()
+        run.bans.ban(HERE, "x", 0.0)
+        run.advance(1)
+        run.reactor.advance(86400 + 600)
+        run.advance(11)
+        self.assertEqual(len(run.bans), 0)
+        with StateFileWatch(self.path) as watch:
+            self.assertEqual(watch.file.bans(), [])
+            run.advance(30)
+            self.assertFalse(watch.has_changed())
+
     def test_one_write_at_a_time(self) -> None:
         """While the file is slow, nothing more is queued. The next write has all changes, and `stop` waits for both."""
         run = self.run_server()
@@ -202,6 +217,32 @@ class OtherProcessTests(StateCase):
         self.assertEqual(networks, {describe(network) for network in run.bans})
         command.close()
 
+    def test_end_of_a_wide_ban(self) -> None:
+        """When the ban of a network leaves the file, the bans of addresses inside it stay."""
+        run = self.run_server()
+        for network in (HERE, "192.0.2.0/24"):
+            run.bans.ban(network, "x", 0.0)
+        run.advance(1)
+        other = StateFile(self.path)
+        other.save(1.0, Changes({"192.0.2.0/24": None}))
+        run.advance(2)
+        self.assertEqual(run.unbanned, ["192.0.2.0/24"])
+        self.assertIsNotNone(run.remaining())
+        self.assertEqual([ban.network for ban in other.bans()], ["192.0.2.7/32"])
+        other.close()
+
+    def test_ended_ban_that_leaves_the_file(self) -> None:
+        """A ban that has ended is not reported as ended by an operator when another server drops it."""
+        run = self.run_server()
+        run.bans.ban(HERE, "x", 0.0)
+        run.advance(1)
+        run.reactor.advance(700)
+        other = StateFile(self.path)
+        other.unban(HERE)
+        run.advance(2)
+        self.assertEqual((len(run.bans), run.unbanned), (0, []))
+        other.close()
+
     def test_two_servers(self) -> None:
         """Two servers with the same file share their bans, and stop writing when both know them."""
         one, two = self.run_server(now=100.0), self.run_server(now=77.0)
@@ -216,6 +257,20 @@ class OtherProcessTests(StateCase):
                 run.advance(5)
             self.assertFalse(watch.has_changed())
         self.assertEqual((one.unbanned, two.unbanned), ([], []))
+
+    def test_what_was_taken_over_is_not_written(self) -> None:
+        """A server does not write a ban that it has found in the file: the file may not have it any more."""
+        one, two, command = self.run_server(), self.run_server(), StateFile(self.path)
+        one.bans.ban(HERE, "x", 0.0)
+        one.advance(1)
+        two.advance(1)
+        command.unban(HERE)
+        for run in (two, one):
+            run.advance(2)
+            self.assertIsNone(run.remaining())
+            self.assertEqual(run.unbanned, ["192.0.2.7/32"])
+        self.assertEqual(command.bans(), [])
+        command.close()
 
 
 class BadFileTests(StateCase):
@@ -236,6 +291,7 @@ class BadFileTests(StateCase):
             file.write(b"damaged " * 100)
         self.assert_in_memory(self.run_server())
         self.assertIn("move it away", self.warnings[0])
+        self.assertEqual(self.then, "until the next start")
         self.assertEqual(os.path.getsize(self.path), 800)
 
     def test_missing_directory(self) -> None:
@@ -246,28 +302,106 @@ class BadFileTests(StateCase):
     def test_file_that_fails_later(self) -> None:
         """A file that cannot be written later is one line in the log, is tried again, and then has everything."""
         run = self.run_server()
-        assert run.state._file is not None
-        database = run.state._file._database
-        database.execute("PRAGMA query_only = 1")
+        set_writable(run, False)
         self.assert_in_memory(run)
-        database.execute("PRAGMA query_only = 0")
+        self.assertIn("tried again every 60 seconds", self.then)
+        set_writable(run, True)
         run.advance(61)
         found = StateFile(self.path)
         self.assertEqual((len(found.bans()), len(found.known())), (1, 1))
-        database.execute("PRAGMA query_only = 1")
+        set_writable(run, False)
         run.bans.ban(HERE, "x", run.now())
         run.advance(2)
         self.assertEqual(len(self.warnings), 2)
         self.assertTrue(run.stop())
 
     def test_changes_are_not_collected_without_a_file(self) -> None:
-        """Changes that cannot be saved take no memory, neither without a file nor while it cannot be written."""
+        """Changes that will never be saved take no memory."""
+        run = Run(None, 0.0)
+        for n in range(2):
+            run.bans.ban(f"10.0.0.{n}", "x", 0.0)
+            run.failures.succeeded(HERE, b"u%d" % n, 0.0)
+            run.advance(2)
+        self.assertEqual((run.bans.changed, run.failures.changed_users), (None, None))
+
+    def test_kept_changes_are_bounded(self) -> None:
+        """While the file cannot be written for long, only changes of what is still in memory are kept."""
+        self.patch(guard_state, "MAX_BANS", 2)
+        self.patch(guard_state, "MAX_KNOWN_USERS", 2)
         run = self.run_server()
-        assert run.state._file is not None
-        run.state._file._database.execute("PRAGMA query_only = 1")
-        for user in (run, Run(None, 0.0)):
-            for n in range(2):
-                user.bans.ban(f"10.0.0.{n}", "x", 0.0)
-                user.failures.succeeded(HERE, b"u%d" % n, 0.0)
-                user.advance(2)
-            self.assertEqual((user.bans.changed, user.failures.changed_users), (None, None))
+        set_writable(run, False)
+        for n in range(3):
+            run.bans.ban(f"10.0.0.{n}", "x", run.now())
+            run.failures.succeeded(HERE, b"u%d" % n, 0.0)
+        run.bans.unban("10.0.0.0")
+        run.failures._known.pop(next(run.failures.known_users()))
+        run.advance(1)
+        assert run.bans.changed is not None and run.failures.changed_users is not None
+        self.assertEqual(run.bans.changed, set(run.bans))
+        self.assertEqual(run.failures.changed_users, set(run.failures.known_users()))
+        set_writable(run, True)
+
+    def test_bug(self) -> None:
+        """A bug in the use of the file is logged with its traceback, and the file is used again after a minute."""
+        run = self.run_server()
+        self.patch(run.bans, "restore", lambda *_: 1 / 0)
+        other = self.run_server()
+        other.bans.ban(HERE, "x", other.now())
+        other.advance(1)
+        run.advance(5)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        run.bans.ban("198.51.100.1", "x", run.now())
+        run.advance(60)
+        self.assertEqual(len(StateFile(self.path).bans()), 2)
+
+
+class FailureOfOneServerTests(StateCase):
+    """Two servers have one file. The first cannot write it for a minute, and then can again."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.one, self.other = self.run_server(), self.run_server()
+        self.one.bans.ban(HERE, "x", 0.0)
+        self.one.failures.succeeded(HERE, b"alice", 0.0)
+        self.one.advance(1)
+        self.other.advance(1)
+        set_writable(self.one, False)
+        self.one.bans.ban("198.51.100.1", "x", 1.0)
+        self.one.failures.succeeded(HERE, b"bob", 1.0)
+        self.one.advance(1)
+        self.assertEqual(len(self.warnings), 1)
+
+    def recover(self) -> None:
+        set_writable(self.one, True)
+        self.one.advance(61)
+        self.other.advance(62)
+
+    def test_changes_of_the_other_server_stay(self) -> None:
+        """The bans and known users that the other server has saved meanwhile stay, and both have all bans."""
+        self.other.bans.ban("203.0.113.1", "x", self.other.now())
+        self.other.failures.succeeded("203.0.113.9", b"carol", self.other.now())
+        self.other.advance(1)
+        self.recover()
+        for run in (self.one, self.other):
+            self.assertEqual(len(list(run.bans.active(run.now()))), 3)
+        new = self.run_server()
+        self.assertEqual(len(new.bans), 3)
+        known = (HERE, b"alice"), (HERE, b"bob"), ("203.0.113.9", b"carol")
+        self.assertEqual([new.failures.is_known(*pair) for pair in known], [True] * 3)
+
+    def test_unban_stays(self) -> None:
+        """A ban that the operator ends meanwhile does not come back."""
+        command = StateFile(self.path)
+        command.unban(HERE)
+        self.recover()
+        for run in (self.one, self.other):
+            self.assertIsNone(run.remaining())
+            self.assertEqual(run.unbanned, ["192.0.2.7/32"])
+        self.assertEqual([ban.network for ban in command.bans()], ["198.51.100.1/32"])
+        command.close()
+
+
+def set_writable(run: Run, writable: bool) -> None:
+    """Have the database accept or refuse the changes of one server."""
+    assert run.state._file is not None
+    run.state._file._database.execute(f"PRAGMA query_only = {int(not writable)}")

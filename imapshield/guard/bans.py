@@ -156,7 +156,7 @@ class Bans:
         if last is not None and now < last.until:
             return last
         limits, number = self._limits, 1
-        if last is not None and now < last.until + limits.max_ban_seconds:
+        if last is not None and self._counts(last.until, now):
             number = last.number + 1
         seconds = min(limits.ban_seconds * 2.0 ** min(number - 1, 64), limits.max_ban_seconds)
         ban = Ban(target, reason, now + seconds, seconds, number, strangers_only)
@@ -175,10 +175,25 @@ class Bans:
         target = ban_target(network)
         inside = [other for other in self._bans if is_inside(other, target)]
         for other in inside:
-            self._bans.pop(other)
-            self._note_change(other)
-            self._violations.forget(other)
+            self.forget(other)
         return bool(inside)
+
+    def forget(self, network: Network) -> None:
+        """Forget the ban of exactly this network, how many there were, and the violations that have been counted."""
+        self._bans.pop(network)
+        self._note_change(network)
+        self._violations.forget(network)
+
+    def forget_ended(self, now: float) -> None:
+        """Forget the bans that ended so long ago that they do not make the next one longer."""
+        for ban in list(self._bans.values()):
+            if not self._counts(ban.until, now):
+                self._bans.pop(ban.network)
+                self._note_change(ban.network)
+
+    def _counts(self, until: float, now: float) -> bool:
+        """Whether a ban that ends, or has ended, at `until` applies, or makes the next one longer."""
+        return now < until + self._limits.max_ban_seconds
 
     def active(self, now: float) -> Iterator[Ban]:
         """Yield the bans that apply now."""
@@ -205,7 +220,7 @@ class Bans:
             except ValueError:
                 continue
             until = now + min(remaining, self._limits.max_ban_seconds)
-            if now < until + self._limits.max_ban_seconds:
+            if self._counts(until, now):
                 self._put(Ban(target, reason, until, seconds, number, strangers_only))
 
     def _put(self, ban: Ban) -> None:

@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard import bans as bans_module
-from imapshield.guard.bans import Bans, SavedBan
+from imapshield.guard.bans import Bans, SavedBan, ban_target
 from imapshield.guard.networks import describe
 from imapshield.limits import Limits
 
@@ -233,6 +233,35 @@ class ChangeTests(SynchronousTestCase):
             saved.pop("10.0.0.2/32"), SavedBan("10.0.0.2/32", "x", 592.0, 600, 1, False)
         )
         self.assertEqual(saved, {"10.0.0.1/32": None, "10.0.0.3/32": None})
+
+    def test_ended_bans_are_forgotten(self) -> None:
+        """A ban is forgotten when it no longer makes the next one longer; the violations of the address stay."""
+        limits = Limits(max_limit_violations=2)
+        bans = Bans(limits)
+        bans.ban("10.0.0.1", "x", 0.0)
+        bans.ban("10.0.0.2", "x", 1.0)
+        end = limits.ban_seconds + limits.max_ban_seconds
+        bans.violation("10.0.0.1", "y", end - 1.0)
+        bans.changed = set()
+        bans.forget_ended(end - 0.5)
+        self.assertEqual((len(bans), bans.changed), (2, set()))
+        bans.forget_ended(end)
+        self.assertEqual([describe(network) for network in bans], ["10.0.0.2/32"])
+        self.assertEqual([describe(network) for network in bans.changed], ["10.0.0.1/32"])
+        self.assertIsNotNone(bans.violation("10.0.0.1", "y", end))
+
+    def test_one_network_is_forgotten(self) -> None:
+        """`forget` is for one network exactly, not for those inside it, and forgets the violations."""
+        bans = Bans(Limits(max_limit_violations=2))
+        bans.violation("10.0.0.2", "y", 0.0)
+        for network in ("10.0.0.0/24", "10.0.0.1", "10.0.0.2"):
+            bans.ban(network, "x", 0.0)
+        bans.changed = set()
+        for network in ("10.0.0.0/24", "10.0.0.2"):
+            bans.forget(ban_target(network))
+        self.assertEqual([describe(network) for network in bans], ["10.0.0.1/32"])
+        self.assertEqual(len(bans.changed), 2)
+        self.assertIsNone(bans.violation("10.0.0.2", "y", 1.0))
 
 
 class BoundTests(SynchronousTestCase):
