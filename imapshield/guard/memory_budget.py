@@ -11,7 +11,7 @@ Rules
 * An amount is recorded when it differs by `GRANULE` from the recorded one. A connection that holds less is not counted
   and is never a victim.
 * Files have a budget of their own, and no victim: a user may hold as many bytes as stay free for the others. The
-  first may take half, the second a third. So there is always room for one more.
+  first may take a half, the second a quarter. So there is always room for one more.
 """
 
 from collections.abc import Callable
@@ -163,8 +163,11 @@ class MemoryBudget:
 
     def _forget_unused(self, group: _Group) -> None:
         # A command that still runs when its connection ends keeps its files until it is done.
-        if group.user is not None and not group.connections and not group.file_bytes:
-            self._users.pop(group.user, None)
+        # Meanwhile the user may have logged in again: the name then belongs to the same group, or to a new one.
+        if group.user is None or group.connections or group.file_bytes:
+            return
+        if self._users.get(group.user) is group:
+            del self._users[group.user]
 
     def hold(self, holder: Holder, memory: int) -> bool:
         """Record that the connection holds `memory` bytes now; return whether a limit is exceeded.

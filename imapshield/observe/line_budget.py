@@ -31,7 +31,7 @@ IMPORTANT_LINES = 100
 """Lines of one important kind in a window."""
 
 MAX_COUNTERS = 10_000
-"""Maximum number of counters, one for each kind and origin. Lines of further origins are suppressed."""
+"""Maximum number of counters, one for each kind and origin. Unimportant lines of further origins are suppressed."""
 
 
 class Weight(Enum):
@@ -83,10 +83,10 @@ class LineBudget:
             self._start = now
         counts = self._kinds.setdefault(kind, _Kind())
         number = counts.origins.get(origin)
-        if number is None and self._counters >= MAX_COUNTERS:
+        if number is None and not self._may_count(counts, weight):
             counts.suppressed += 1
             return False
-        self._counters += number is None
+        self._counters += number is None and weight is Weight.NORMAL
         counts.origins[origin] = number = (number or 0) + 1
         if number > LINES or not self._has_room(counts, weight):
             counts.suppressed += 1
@@ -94,6 +94,12 @@ class LineBudget:
         counts.written += 1
         self._written += weight is Weight.NORMAL
         return True
+
+    def _may_count(self, counts: _Kind, weight: Weight) -> bool:
+        """Whether one more origin may be counted. Nobody can be logged in as many users."""
+        if weight is Weight.NORMAL:
+            return self._counters < MAX_COUNTERS or len(counts.origins) < KIND_LINES
+        return weight is Weight.USER or len(counts.origins) < IMPORTANT_LINES
 
     def _has_room(self, counts: _Kind, weight: Weight) -> bool:
         if weight is Weight.NORMAL:

@@ -122,6 +122,28 @@ class MemoryBudgetTests(BudgetCase):
 
 
 class FileBudgetTests(BudgetCase):
+    def test_users_of_an_old_connection_and_a_new_one(self) -> None:
+        """The user's connections are together, although an old one without files ends again after a new login."""
+        budget = self.budget(max_user_bytes=40 * KB)
+        old = self.holder(user="alice")
+        budget.close(old)
+        self.holder(30 * KB, "alice")
+        budget.hold_file_bytes(old, 0)
+        last = self.holder(user="alice")
+        self.assertTrue(budget.hold(last, 20 * KB))
+        reached, _ = budget.excess(last) or (None, None)
+        self.assertEqual(reached, LimitReached("max_user_bytes", 40 * KB, 50 * KB))
+
+    def test_unused_users_are_forgotten(self) -> None:
+        """A user without connections and files is forgotten, also if the last file is removed after the connection."""
+        budget = self.budget()
+        holder = self.holder(user="alice")
+        budget.hold_file_bytes(holder, 1)
+        budget.close(holder)
+        self.assertIn("alice", budget._users)
+        budget.hold_file_bytes(holder, -1)
+        self.assertNotIn("alice", budget._users)
+
     def test_one_user_may_use_half_of_the_disk_budget(self) -> None:
         """One user may hold as many bytes in files as stay free for the others: alone, half of the budget."""
         budget = self.budget(max_spool_bytes=100)

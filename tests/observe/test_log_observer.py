@@ -244,6 +244,31 @@ class LogObserverTests(SynchronousTestCase):
         (kind,) = self.observer._budget._kinds.values()
         self.assertEqual((len(kind.origins), kind.suppressed), (100, 900))
 
+    def test_full_counters_suppress_only_unimportant_lines(self) -> None:
+        """When no more clients are counted, bans, bugs, users and the first lines of other kinds are logged still."""
+        self.patch(line_budget, "MAX_COUNTERS", 100)
+        for number in range(200):
+            self.log_failed_logins(1, f"2001:db8::{number:x}")
+        del self.logged[:]
+        for number in range(line_budget.KIND_LINES + 1):
+            self.observer(
+                events.LimitTriggered(3, f"192.0.2.{number}", "backlog", 100, 101, "reset")
+            )
+        self.assertEqual(len(self.logged), line_budget.KIND_LINES)
+        self.observer(events.LoggedIn(1, PEER, "alice", "PLAIN", tls=True))
+        self.observer(events.CommandFailed(1, PEER, "1-2", "FETCH", "T"))
+        self.observer(events.AddressBanned(0, PEER, "192.0.2.7/32", "backlog", 600.0))
+        names = [event["event"] for event in self.logged[line_budget.KIND_LINES :]]
+        self.assertEqual(names, ["LoggedIn", "CommandFailed", "AddressBanned"])
+
+    def test_counters_of_important_lines_are_bounded(self) -> None:
+        """No more clients are counted for important lines than such lines are written."""
+        for number in range(200):
+            self.observer(events.CommandFailed(1, f"2001:db8::{number:x}", "1-2", "FETCH", "T"))
+        (kind,) = self.observer._budget._kinds.values()
+        count = line_budget.IMPORTANT_LINES
+        self.assertEqual((len(kind.origins), kind.suppressed), (count, 200 - count))
+
     def test_refused_client_is_not_the_peer(self) -> None:
         """The line of a shared limit names the holder; the client that was refused because of it has another key."""
         for limit, holder in (("login_queue_seconds", "198.51.100.1"), ("max_connections", "")):
