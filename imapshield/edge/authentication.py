@@ -196,7 +196,7 @@ class Authentication:
         reached = self._owner.shared.admission.refuse_login(self._owner.counted, user)
         if reached is not None:
             self._owner.reporter.limit_triggered("refused", reached)
-            text = "Too many failed logins from your network; try again later"
+            text = "Your network is banned for some time; try again later"
             raise CommandRefused(b"UNAVAILABLE", text)
 
     async def _finish_login(

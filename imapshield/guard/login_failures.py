@@ -57,13 +57,13 @@ MAX_ADDRESSES = 16384
 """Addresses, and pairs of a user and an address, whose logins are remembered."""
 
 MAX_NETWORKS = 4096
-"""Wider networks, and users, existing or not, whose failed logins are remembered."""
+"""Wider networks, and users, existing or not, whose failed logins are remembered; also users of trusted addresses."""
 
 MAX_NETWORK_PAIRS = 63
 """Pairs of one network or user that are remembered. They delay every further failure by 15 seconds."""
 
 MAX_KNOWN_USERS = 16384
-"""Users whose addresses are remembered. The one who has not logged in from a new address for longest is dropped."""
+"""Users whose addresses are remembered. The one who has not logged in for longest is dropped."""
 
 MAX_KNOWN_ADDRESSES = 32
 """Addresses of one user that are remembered. The least recent is dropped, so a user can only displace own addresses."""
@@ -115,6 +115,7 @@ class LoginFailures:
         self._users = RecentItems(PAIR_SECONDS, MAX_NETWORKS, MAX_NETWORK_PAIRS)
         self._scram = RateTable(1 / SCRAM_SECONDS, SCRAM_BURST, MAX_ADDRESSES)
         self._scram_excess = 0
+        self._uncounted = RecentItems(PAIR_SECONDS, MAX_NETWORKS, FREE_PAIRS)
         self._users_at = RecentItems(SHARED_SECONDS, MAX_ADDRESSES, SHARED_USERS)
         self._known: dict[
             bytes, bytes
@@ -135,7 +136,7 @@ class LoginFailures:
         source = user_hash + address_hash
         known = address_hash in _split(self._known.get(user_hash, b""))
         if secret is not None:
-            pair = wide_pair = self._hash(b"pair", user_hash + secret)
+            pair = wide_pair = self._pair(user_hash, secret)
         elif self._scram.take(source, now, SCRAM_KNOWN_COST if known else 1):
             self._scram_excess += 1
             pair = wide_pair = self._hash(b"scram", b"%d" % self._scram_excess)
@@ -157,6 +158,18 @@ class LoginFailures:
             self._addresses.forget(address_key)
             return FailedLogin(self._delay(count), LimitReached("max_failed_pairs", limit, count))
         return FailedLogin(self._delay(max(count, *counts)), repeated=repeated)
+
+    def is_repeated(self, address: str, user: bytes, secret: bytes | None, now: float) -> bool:
+        """Return whether a failed login repeats one of the last day, and remember it without counting it for anything.
+
+        For trusted addresses. The arguments are those of `failed`. The last `FREE_PAIRS` pairs of each user are known.
+        """
+        user_hash = self._hash(b"user", user)
+        source = user_hash + self._address_hash(networks_of(address))
+        pair = user_hash if secret is None else self._pair(user_hash, secret)
+        is_repeated = self._uncounted.has(source, pair, now)
+        self._uncounted.add(source, pair, now)
+        return is_repeated
 
     def succeeded(self, address: str, user: bytes, now: float) -> None:
         """Remember that the user has logged in from the address."""
@@ -227,6 +240,9 @@ class LoginFailures:
 
     def _hash(self, kind: bytes, data: bytes) -> bytes:
         return blake2b(data, digest_size=_HASH_SIZE, key=self.key, person=kind).digest()
+
+    def _pair(self, user_hash: bytes, secret: bytes) -> bytes:
+        return self._hash(b"pair", user_hash + secret)
 
     def _address_hash(self, networks: tuple[Network, ...]) -> bytes:
         return self._hash(b"address", repr(networks[:1]).encode())

@@ -194,25 +194,31 @@ class ProcessGuard:
     ) -> tuple[FailedLogin, Ban | None]:
         """Count a failed login, and return the delay of its answer, and the ban that it causes, if any.
 
+        It causes none if only the limit is reported, and then has `banned_for`.
+
         Args:
             connection: the connection.
             user: the name that the client gave.
             secret: a keyed digest of the password; None if the client proved its password without sending it.
             now: the time.
         """
-        if connection.address in self.trusted:
-            return FailedLogin(0.0), None
-        failed = self.failures.failed(connection.address, user, secret, now)
+        address = connection.address
+        if address in self.trusted:
+            repeated = self.failures.is_repeated(address, user, secret, now)
+            return FailedLogin(0.0, repeated=repeated), None
+        failed = self.failures.failed(address, user, secret, now)
         limits = self._limits
         if limits.reports_only("max_login_delay_seconds"):
             failed = replace(failed, delay=0.0)
         if failed.banned_for is None or limits.reports_only("max_failed_pairs"):
             return failed, None
-        if self.bans.banned(connection.address, now):
-            return failed, None
-        shared = self.failures.is_shared(connection.address, now)
+        if self.bans.banned(
+            address, now
+        ):  # for strangers only: this is a user whom it does not refuse
+            return replace(failed, banned_for=None), None
+        shared = self.failures.is_shared(address, now)
         limit = failed.banned_for.limit
-        return failed, self.bans.ban(connection.address, limit, now, strangers_only=shared)
+        return failed, self.bans.ban(address, limit, now, strangers_only=shared)
 
     def refuse_login(self, connection: Connection, user: bytes, now: float) -> LimitReached | None:
         """Return BANNED if the address is banned and `user` may not even try to log in.

@@ -116,7 +116,7 @@ class BanTests(SynchronousTestCase):
         user = server.connect(ATTACKER)
         stranger.protocol.startedTLS = user.protocol.startedTLS = True
         self.assertIn(
-            b"a NO [UNAVAILABLE] Too many failed logins from your network",
+            b"a NO [UNAVAILABLE] Your network is banned for some time",
             stranger(b"a LOGIN bob word"),
         )
         self.assertIn(

@@ -201,6 +201,26 @@ class SharedAddressTests(FailuresCase):
             restored.restore_known(user_hash, self.failures.known_addresses(user_hash), 5.0)
         self.assertTrue(restored.is_shared(HERE, 5.0))
 
+    def test_repetitions_that_do_not_count(self) -> None:
+        """`is_repeated` knows the last three passwords of each user and address for a day, and counts for nothing."""
+
+        def repeated(
+            user: bytes, secret: bytes | None, address: str = HERE, now: float = 0.0
+        ) -> bool:
+            return self.failures.is_repeated(address, user, secret, now)
+
+        secrets = (b"1", b"2", None)
+        for expected in (False, True):
+            self.assertEqual([repeated(b"bob", secret) for secret in secrets], [expected] * 3)
+        self.assertEqual([repeated(b"alice", b"1"), repeated(b"bob", b"1", THERE)], [False] * 2)
+        self.assertEqual([repeated(b"bob", b"4"), repeated(b"bob", b"1")], [False] * 2)
+        self.assertFalse(repeated(b"bob", b"4", now=86400.0))
+        for n in range(50):
+            repeated(b"u%d" % n, b"x")
+        failed = self.failures.failed(HERE, b"bob", b"1", 0.0)
+        self.assertEqual((failed.delay, failed.repeated), (0.0, False))
+        self.assertFalse(self.failures.is_shared(HERE, 0.0) or self.failures.is_known(HERE, b"bob"))
+
     def test_known_users_may_try(self) -> None:
         """During a ban for strangers only, users known there may try, until three of their passwords were wrong."""
         self.failures.succeeded(HERE, b"u", 0.0)

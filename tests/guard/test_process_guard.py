@@ -196,6 +196,27 @@ class BanTests(SynchronousTestCase):
             failed, ban = guard.login_failed(connection, b"bob", b"%d" % i, 0.0)
             self.assertEqual((failed.delay, ban), (0.0, None))
 
+    def test_repetitions_of_a_trusted_network(self) -> None:
+        """A stale password of a user behind a trusted webmail host is repeated, not one guess after the other."""
+        guard = ProcessGuard(Limits(), NetworkSet.parse([ADDRESS]))
+        connection = connect(guard)
+        repeated = [
+            guard.login_failed(connection, b"bob", secret, 0.0)[0].repeated
+            for secret in (b"old", b"old", b"other", b"old", None, None)
+        ]
+        self.assertEqual(repeated, [False, True, False, True, False, True])
+
+    def test_known_user_during_a_ban_for_strangers(self) -> None:
+        """During a ban for strangers only, a known user who reaches the limit of pairs causes no ban and no report."""
+        guard = ProcessGuard(Limits())
+        for i in range(5):
+            guard.login(connect(guard), f"user{i}", b"user%d" % i, 0.0)
+        connection = connect(guard)
+        guard.bans.ban(ADDRESS, "backlog", 0.0, strangers_only=True)
+        for i in range(20):
+            failed, ban = guard.login_failed(connection, b"user0", b"%d" % i, 0.0)
+            self.assertEqual((failed.banned_for, ban), (None, None))
+
     def test_report_only(self) -> None:
         """In report-only mode nobody is banned or refused for a rate, which is reported."""
         guard = ProcessGuard(Limits(report_only=True, connections_per_minute=5))
