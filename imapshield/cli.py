@@ -9,13 +9,14 @@ import errno
 import getpass
 import math
 import os
+import stat
 import sys
 from collections.abc import Sequence
 
 from imapshield import __version__, mail_commands
 from imapshield.cred import passwords, users
 from imapshield.first_run import FirstRunFolder
-from imapshield.state_file import StateFile, StateFileError, default_path
+from imapshield.state_file import COMMAND_ADVICE, StateFile, StateFileError, default_path
 
 
 class CommandError(Exception):
@@ -138,11 +139,14 @@ def _remove(options: argparse.Namespace) -> None:
 
 
 def _bans(options: argparse.Namespace) -> None:
-    for ban in _state_file(options).bans():
-        if ban.remaining > 0:
-            whom = ", strangers only" if ban.strangers_only else ""
-            minutes = math.ceil(ban.remaining / 60)
-            print(f"{ban.network}  {minutes} min left, {ban.reason}, ban {ban.number}{whom}")
+    bans = [ban for ban in _state_file(options).bans() if ban.remaining > 0]
+    for ban in bans:
+        whom = ", strangers only" if ban.strangers_only else ""
+        minutes = math.ceil(ban.remaining / 60)
+        print(f"{ban.network}  {minutes} min left, {ban.reason}, ban {ban.number}{whom}")
+    if not bans:
+        text = f"no bans in {options.state}; another server? name its file with --state"
+        print(f"imapshield: {text}", file=sys.stderr)
 
 
 def _unban(options: argparse.Namespace) -> None:
@@ -157,9 +161,27 @@ def _unban(options: argparse.Namespace) -> None:
 
 
 def _state_file(options: argparse.Namespace) -> StateFile:
-    if not os.path.exists(options.state):
-        raise CommandError(f"{options.state}: no such file; name that of the server with --state")
-    return StateFile(options.state)
+    path = options.state
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise CommandError(_state_advice(path, error.errno or errno.ENOENT)) from None
+    if stat.S_ISDIR(mode):
+        raise CommandError(_state_advice(path, errno.EISDIR))
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise CommandError(_state_advice(path, errno.EACCES))
+    return StateFile(path)
+
+
+def _state_advice(path: str, error: int) -> str:
+    """Return what is wrong with the file of ``--state``, and what to do."""
+    advice = "run it as root" if error == errno.EACCES else COMMAND_ADVICE
+    texts = {
+        errno.EACCES: "permission denied",
+        errno.ENOENT: "no such file",
+        errno.EISDIR: "is a directory",
+    }
+    return f"{path}: {texts.get(error, os.strerror(error))}; {advice}"
 
 
 def _read_password() -> bytes:

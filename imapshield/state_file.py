@@ -25,6 +25,9 @@ from imapshield.guard.networks import describe, is_inside, parse_network
 
 DEFAULT_NAME = "guard.sqlite"
 
+COMMAND_ADVICE = "name that of the server with --state"
+"""What `imapshield bans` and `imapshield unban` advise if they cannot use the file."""
+
 _APPLICATION_ID = (
     0x696D7367  # "imsg" in SQLite's header, so that no other database is taken for a state file
 )
@@ -62,7 +65,8 @@ class StateFile:
 
     Args:
         path: the file.
-        create: create the file and its directory if they are missing.
+        create: create the file and its directory if they are missing, as the server does. The commands do not, and
+            their errors advise to name the file of the server.
         timeout: seconds to wait for another process that writes.
 
     Raises:
@@ -71,6 +75,7 @@ class StateFile:
 
     def __init__(self, path: str, *, create: bool = False, timeout: float = 2.0) -> None:
         self.path = path
+        self._server_advice = create
         self._data_version: object = None
         with self._errors():
             if create and not os.path.exists(path):
@@ -93,7 +98,8 @@ class StateFile:
             with suppress(sqlite3.OperationalError):  # another process has created the tables
                 self._database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT")
         if self._value("PRAGMA application_id") != _APPLICATION_ID:
-            raise StateFileError(f"{self.path}: not a state file of imapshield; name another file")
+            advice = self._advice("name another file")
+            raise StateFileError(f"{self.path}: not a state file of imapshield; {advice}")
         if self._value("PRAGMA user_version") != _VERSION:
             raise StateFileError(
                 f"{self.path}: written by another version of imapshield; name another file"
@@ -215,14 +221,21 @@ class StateFile:
         try:
             yield
         except sqlite3.OperationalError as error:
-            advice = "make the file and its directory writable for the server, or name another file"
+            advice = self._advice(
+                "make the file and its directory writable for the server, or name another file"
+            )
             raise StateFileError(f"{self.path}: {error}; {advice}") from None
         except (sqlite3.Error, TypeError, ValueError) as error:
-            raise StateFileError(f"{self.path}: {error}; move it away") from None
+            advice = self._advice("move it away")
+            raise StateFileError(f"{self.path}: {error}; {advice}") from None
         except OSError as error:
             name = error.filename or self.path
             advice = "make the directory writable for the server, or name another file"
             raise StateFileError(f"{name}: {error.strerror}; {advice}") from None
+
+    def _advice(self, of_server: str) -> str:
+        """Return what to do about an error: `of_server` for the server. A command has probably the wrong file."""
+        return of_server if self._server_advice else COMMAND_ADVICE
 
 
 def _create(path: str) -> None:

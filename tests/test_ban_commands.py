@@ -1,6 +1,8 @@
 """The commands ``imapshield bans`` and ``imapshield unban``."""
 
+import errno
 import os
+import sqlite3
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from unittest import mock
@@ -44,7 +46,8 @@ class BanCommandTests(SynchronousTestCase):
         self.assertEqual(self.command("unban", "2001:db8::1")[:2], (0, "unbanned 2001:db8::/64\n"))
         status, out, _ = self.command("unban", "192.0.2.0/24")
         self.assertEqual((status, out), (0, "unbanned 192.0.2.7/32\nunbanned 192.0.2.9/32\n"))
-        self.assertEqual(self.command("bans"), (0, "", ""))
+        advice = f"no bans in {self.path}; another server? name its file with --state"
+        self.assertEqual(self.command("bans"), (0, "", f"imapshield: {advice}\n"))
 
     def test_errors(self) -> None:
         """An address without a ban, a wrong address and a missing or damaged file are one line with advice."""
@@ -55,11 +58,32 @@ class BanCommandTests(SynchronousTestCase):
             self.assertEqual(self.command(*arguments), (1, "", f"imapshield: {advice}\n"))
         with open(self.path, "wb") as file:
             file.write(b"x" * 1000)
-        self.assertIn("file is not a database; move it away\n", self.command("bans")[2])
+        advice = "file is not a database; name that of the server with --state\n"
+        self.assertIn(advice, self.command("bans")[2])
+        self.assertIn(advice, self.command("unban", "10.0.0.1")[2])
+        os.unlink(self.path)
+        sqlite3.connect(self.path).close()
+        advice = "not a state file of imapshield; name that of the server with --state\n"
+        self.assertIn(advice, self.command("bans")[2])
         os.unlink(self.path)
         advice = f"{self.path}: no such file; name that of the server with --state"
         self.assertEqual(self.command("bans"), (1, "", f"imapshield: {advice}\n"))
         self.assertFalse(os.path.exists(self.path))
+
+    def test_directory(self) -> None:
+        """A directory instead of a file is named as such."""
+        self.path = self.folder
+        advice = f"{self.path}: is a directory; name that of the server with --state"
+        self.assertEqual(self.command("bans"), (1, "", f"imapshield: {advice}\n"))
+
+    def test_permission_denied(self) -> None:
+        """A file that the user may not use, or in such a directory, is not called missing."""
+        advice = f"imapshield: {self.path}: permission denied; run it as root\n"
+        denied = PermissionError(errno.EACCES, "Permission denied", self.path)
+        with mock.patch("imapshield.cli.os.stat", side_effect=denied):
+            self.assertEqual(self.command("bans"), (1, "", advice))
+        with mock.patch("imapshield.cli.os.access", return_value=False):
+            self.assertEqual(self.command("unban", "10.0.0.1"), (1, "", advice))
 
     def test_default(self) -> None:
         """Without --state the commands use the file that the server uses by default."""
