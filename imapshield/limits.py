@@ -23,7 +23,11 @@ REPORTABLE = frozenset(
         *("stalled_seconds", "unsent_seconds", "max_memory_bytes", "max_user_bytes"),
     )
 )
-"""The limits that ``--report-only-limit`` accepts: those that end or delay something. The others refuse one command."""
+"""The limits that ``--report-only-limit`` accepts: those that end or delay something, and can be left out for a while.
+
+The others refuse a single command or login, bound what connections hold or all clients share (`max_connections`), or
+apply only together with another limit (`ban_seconds`).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,9 @@ class Limits:
     report_only: bool = _general(False, "Log which connections would be reset, but reset none.")
     max_connections: int = _general(
         10_000,
-        "Connections at the same time. Each takes a few kilobytes and an open file. Above it, the oldest connection"
-        " without a login of the address that has most of them is reset. A client is refused only if all have a login.",
+        "Connections at the same time. Each takes an open file and 10 KiB of memory, with TLS 32. Above it, the oldest"
+        " connection without a login of the address that has most of them is reset. A client is refused only if all"
+        " have a login.",
     )
     max_preauth_connections: int = _general(
         5000,

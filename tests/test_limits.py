@@ -54,11 +54,13 @@ class LimitsTests(SynchronousTestCase):
     def test_fixed_limits(self) -> None:
         """docs/limits.rst lists fixed limits with the values that they have."""
         rows = re.findall(
-            r"- ``([\w.]+)``\n     - (\d+)\n     - ``([\w/]+)\.py``", PAGE.read_text()
+            r"- ``([\w.]+)``\n     - ([\d.]+)\n     - ``([\w/]+)\.py``", PAGE.read_text()
         )
         self.assertGreater(len(rows), 20)
         for name, value, path in rows:
             module = import_module("imapshield." + path.replace("/", "."))
             owner, _, attribute = name.partition(".")
             limit = getattr(module, owner)
-            self.assertEqual(getattr(limit(), attribute) if attribute else limit, int(value), name)
+            self.assertEqual(
+                getattr(limit(), attribute) if attribute else limit, float(value), name
+            )

@@ -3,13 +3,14 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.testing.in_process import MAIL, Server
+from tests.session.session_case import session_of
 
 
 class ChunkSizeTests(SynchronousTestCase):
     def test_chunks_grow_while_the_client_reads(self) -> None:
         """A session reads an eighth of `fetch_chunk_size` first, and twice as much each time up to the limit."""
         server = Server(fetch_chunk_size=8000)
-        session = server.login().protocol._session.session
+        session = session_of(server.login())
         self.assertEqual(
             [session.next_chunk_size() for _ in range(5)], [1000, 2000, 4000, 8000, 8000]
         )
