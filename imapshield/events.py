@@ -14,6 +14,7 @@ _OPTIONS = {
     "strict_backlog": "--strict-backlog",
     "report_only": "--report-only",
     "ban": "none",
+    "open_files": "LimitNOFILE",
 }
 
 
@@ -93,9 +94,10 @@ class BadCommandReceived(Event):
 
 @dataclass(frozen=True, slots=True)
 class ProxyHeaderRejected(Event):
-    """A connection of a configured proxy did not begin with a valid PROXY header, and was reset.
+    """A PROXY header was not accepted.
 
-    `peer` is the address of the proxy, because that of the client is unknown.
+    A configured proxy has sent none, or an invalid one, and its connection was reset; `peer` is the address of the
+    proxy, because that of the client is unknown. Or a client that is no configured proxy has sent one.
 
     Attributes:
         reason: what is wrong with the header; without any of its bytes.
@@ -125,6 +127,7 @@ class LimitTriggered(Event):
         octets_in: the bytes received until now, as in `ConnectionClosed`.
         octets_out: the bytes sent until now.
         seconds: how long the connection has been open.
+        binding: as in `limits.LimitReached`.
     """
 
     limit: str
@@ -140,13 +143,15 @@ class LimitTriggered(Event):
     octets_in: int = 0
     octets_out: int = 0
     seconds: float = 0.0
+    binding: str = ""
 
     @property
     def setting(self) -> str:
         """The option that changes the limit; "none" for a limit that is a constant."""
-        if not self.limit.islower():
+        limit = self.binding or self.limit
+        if not limit.islower():
             return "none"
-        return _OPTIONS.get(self.limit, f"--limit={self.limit}=N")
+        return _OPTIONS.get(limit, f"--limit={limit}=N")
 
 
 @dataclass(frozen=True, slots=True)

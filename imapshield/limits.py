@@ -38,11 +38,14 @@ class LimitReached:
         limit: the name of the limit in `Limits`, or of the constant that is the limit.
         value: the configured limit.
         observed: the value that has reached it.
+        binding: the limit that must be changed to change `value`; empty if it is `limit` itself. A share of
+            connections, for example, is smaller than configured if there are too few connections or open files.
     """
 
     limit: str
     value: float
     observed: float
+    binding: str = field(default="", kw_only=True)
 
 
 class _Group(NamedTuple):
@@ -85,13 +88,13 @@ class Limits:
     max_preauth_connections: int = _general(
         5000,
         "Connections without a login at the same time, so that strangers never take the places of users. Above it, the"
-        " oldest one of the address that has most of them is reset.",
+        " oldest one of the address that has most of them is reset. It is at most half of max_connections.",
     )
     max_preauth_per_address: int = _general(
         500,
         "Connections without a login from one address (IPv6: one /64). Above it, the oldest one is reset. A network may"
         " have more: /26 and /56 three times as many, /21 and /48 nine times, an IPv6 /32 27 times. Connections with a"
-        " login do not count: a webmail host has hundreds.",
+        " login do not count: a webmail host has hundreds. It is at most half of max_preauth_connections.",
     )
     max_connections_per_user: int = _general(
         300,

@@ -12,6 +12,7 @@ from twisted.cred import strcred
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.portal import Portal
+from twisted.logger import Logger
 
 from imapshield.config import DEFAULT_LISTEN, ConfigError, Settings
 from imapshield.cred.checkers import CheckerChain, PasswordFile
@@ -32,6 +33,8 @@ from imapshield.observe.log_observer import LogObserver
 from imapshield.service import CannotServe, ShieldService
 from imapshield.state_file import default_path
 from imapshield.tls import load_context
+
+_log = Logger(namespace="imapshield")
 
 
 def make_server(settings: Settings, reactor: Any) -> IService:
@@ -95,7 +98,6 @@ def make_server(settings: Settings, reactor: Any) -> IService:
         on_stop,
         periodic,
         reactor,
-        max_connections=limits.max_connections,
         needed_files=files_for(limits.max_connections),
         on_start=[load_state],
         on_open_files=lambda open_files: _fit_open_files(open_files, guard, realm),
@@ -134,10 +136,21 @@ def _state_path(settings: Settings, first_run: FirstRunFolder) -> str | None:
 
 def _fit_open_files(open_files: int | None, guard: Any, realm: Any) -> None:
     """Fit the limits to the number of files that the process may open."""
-    guard.shares.set_open_files(open_files)
-    idle = guard.shares.max_idle_accounts
-    if idle is not None:
-        realm.max_idle_accounts = min(realm.max_idle_accounts, idle)
+    shares, wanted = guard.shares, guard.limits.max_connections
+    shares.set_open_files(open_files)
+    if shares.max_idle_accounts is not None:
+        realm.max_idle_accounts = min(realm.max_idle_accounts, shares.max_idle_accounts)
+    if shares.max_connections < wanted:
+        _log.warn(
+            "{files} open files permit {connections} connections, {strangers} of them without a login;"
+            " --limit max_connections={wanted} needs {needed}: raise `ulimit -n` (LimitNOFILE= in systemd)"
+            " or lower the limit",
+            files=open_files,
+            connections=shares.max_connections,
+            strangers=shares.max_strangers,
+            wanted=wanted,
+            needed=files_for(wanted),
+        )
 
 
 def _endpoint(reactor: Any, text: str) -> Any:

@@ -61,8 +61,7 @@ class ShieldService(Service):
         on_stop: called one after another when all connections are closed; may return Deferreds.
         periodic: called every `SUMMARY_SECONDS` seconds.
         clock: an `IReactorTime`.
-        max_connections: the maximum number of connections.
-        needed_files: the number of open files that they need.
+        needed_files: the number of open files that the connections need.
         on_open_files: called with the number of files that the system permits the process to open, or None.
         on_port: called with each endpoint description and port when it listens.
         on_listening: called, while the process may still be root, with (endpoint description, address) of each port.
@@ -73,7 +72,6 @@ class ShieldService(Service):
     on_stop: Sequence[Callable[[], Any]]
     periodic: Callable[[], object]
     clock: Any
-    max_connections: int = 0
     needed_files: int = 0
     on_start: Sequence[Callable[[], object]] = ()
     on_open_files: Callable[[int | None], object] = lambda _: None
@@ -124,14 +122,6 @@ class ShieldService(Service):
             ):  # a container may forbid it, and no kernel permits RLIM_INFINITY
                 resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
                 soft = wanted
-        if unlimited != soft < needed:
-            self._log.warn(
-                "the system permits {files} open files, too few for --limit "
-                "max_connections={connections}, so the server accepts fewer connections;"
-                " raise `ulimit -n` (LimitNOFILE= in systemd) or lower the limit",
-                files=soft,
-                connections=self.max_connections,
-            )
         return None if soft == unlimited else soft
 
     def startService(self) -> None:

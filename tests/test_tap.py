@@ -19,6 +19,7 @@ from twisted.internet.endpoints import clientFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import TestCase
 
@@ -276,6 +277,19 @@ class LineClient(LineReceiver):
 
     def connectionLost(self, reason: object = None) -> None:
         self.lost.callback(None)
+
+
+class OpenFileTests(CommandLineTestCase):
+    def test_too_few_open_files(self) -> None:
+        """If the system permits too few open files, the log says how many connections they permit, and what is needed."""
+        service: Any = self.make("--limit", "max_connections=1000")
+        with capturedLogs() as logged:
+            service.on_open_files(256)
+            service.on_open_files(1398)
+        (text,) = [formatEvent(event) for event in logged]
+        self.assertIn("256 open files permit 144 connections, 72 of them without a login", text)
+        self.assertIn("max_connections=1000 needs 1398", text)
+        self.assertEqual(service.factory.guard.shares.max_connections, 1000)
 
 
 class RunningServiceTests(CommandLineTestCase):

@@ -78,7 +78,8 @@ class Admission:
         """Report a limit that a connection without a protocol has reached."""
         values = reached.limit, reached.value, reached.observed, action
         holder = self._largest_holder() if reached.limit in _OF_ALL else ""
-        publish(events.LimitTriggered(0, address, *values, holder=holder), self._observers)
+        event = events.LimitTriggered(0, address, *values, holder=holder, binding=reached.binding)
+        publish(event, self._observers)
 
     def _largest_holder(self) -> str:
         """Return the address with most connections. It is looked for once per second, among all addresses."""

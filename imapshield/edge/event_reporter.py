@@ -111,7 +111,14 @@ class EventReporter:
         networks = networks_of(self.peer)
         network = describe(networks[1]) if networks else ""
         fields = *values, self.user, printable, holder, network, self.client_id, *self.measure()
-        self._publish(events.LimitTriggered(self.number, self.peer, *fields))
+        self._publish(
+            events.LimitTriggered(self.number, self.peer, *fields, binding=reached.binding)
+        )
+
+    def proxy_header_unexpected(self) -> None:
+        """Report a PROXY header of a client that is no configured proxy: probably the option is missing."""
+        reason = f"--proxy does not name this address; if it is a proxy, add --proxy {self.peer}"
+        self._publish(events.ProxyHeaderRejected(self.number, self.peer, reason))
 
     def connection_closed(self, reason: str) -> None:
         """Report that the connection has ended."""

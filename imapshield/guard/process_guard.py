@@ -77,6 +77,7 @@ class ProcessGuard:
         shares: the open connections.
         bans: the banned addresses.
         failures: the failed logins, and the users who have logged in from each address.
+        limits: as above.
     """
 
     def __init__(self, limits: Limits, trusted: NetworkSet = NO_NETWORKS, key: bytes = b"") -> None:
@@ -84,7 +85,7 @@ class ProcessGuard:
         self.shares = ConnectionShares(limits)
         self.bans = Bans(limits)
         self.failures = LoginFailures(limits, key)
-        self._limits = limits
+        self.limits = limits
         self._rates: dict[int, RateTable] = {}
         # address → end of its probation, and the seconds between two of its connections
         self._probations: BoundedTable[Network, tuple[float, float]] = BoundedTable(
@@ -101,7 +102,7 @@ class ProcessGuard:
         networks = networks_of(address)
         reported = self._take_rate(networks, now)
         took_rate = reported is None
-        if reported is not None and not self._limits.reports_only(reported.limit):
+        if reported is not None and not self.limits.reports_only(reported.limit):
             if not is_trusted:
                 return self._over_rate(address, networks, reported, now)
             self._put_on_probation(networks, RATE_PACE, now)
@@ -116,7 +117,7 @@ class ProcessGuard:
 
     def _ban(self, address: str, now: float) -> Ban | None:
         if (
-            address in self.trusted or self._limits.report_only
+            address in self.trusted or self.limits.report_only
         ):  # of an earlier run, without report_only
             return None
         return self.bans.banned(address, now)
@@ -141,7 +142,7 @@ class ProcessGuard:
         for i, network in enumerate(networks):
             if self._rate_of(network).take(network, now):
                 self._give_back(networks[:i], now)
-                value = self._limits.connections_per_minute * level_factor(network)
+                value = self.limits.connections_per_minute * level_factor(network)
                 return LimitReached("connections_per_minute", value, value + 1)
         return None
 
@@ -152,7 +153,7 @@ class ProcessGuard:
     def _rate_of(self, network: Network) -> RateTable:
         factor = level_factor(network)
         if factor not in self._rates:
-            per_minute = self._limits.connections_per_minute * factor
+            per_minute = self.limits.connections_per_minute * factor
             self._rates[factor] = RateTable(per_minute / 60, per_minute, MAX_RATE_KEYS)
         return self._rates[factor]
 
@@ -207,7 +208,7 @@ class ProcessGuard:
             repeated = self.failures.is_repeated(address, user, secret, now)
             return FailedLogin(0.0, repeated=repeated), None
         failed = self.failures.failed(address, user, secret, now)
-        limits = self._limits
+        limits = self.limits
         if limits.reports_only("max_login_delay_seconds"):
             failed = replace(failed, delay=0.0)
         if failed.banned_for is None or limits.reports_only("max_failed_pairs"):
@@ -234,7 +235,7 @@ class ProcessGuard:
 
     def violation(self, connection: Connection, limit: str, now: float) -> Ban | None:
         """Count that `connection` was reset because of `limit`; return the ban that this causes, if any."""
-        if limit not in VIOLATIONS or connection.logged_in or self._limits.reports_only(limit):
+        if limit not in VIOLATIONS or connection.logged_in or self.limits.reports_only(limit):
             return None
         self._put_on_probation(networks_of(connection.address), VIOLATION_PACE, now)
         if connection.address in self.trusted:

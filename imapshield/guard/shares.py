@@ -170,6 +170,21 @@ class ConnectionShares:
             self.max_connections = max(1, min(limits.max_connections, self._available))
         self.max_strangers = max(1, min(limits.max_preauth_connections, self.max_connections // 2))
         self._max_per_address = max(1, min(limits.max_preauth_per_address, self.max_strangers // 2))
+        # Each share is at most a part of the one before, which then determines it.
+        shares = {
+            "open_files": True,
+            "max_connections": self.max_connections == limits.max_connections,
+            "max_preauth_connections": self.max_strangers == limits.max_preauth_connections,
+            "max_preauth_per_address": self._max_per_address == limits.max_preauth_per_address,
+        }
+        self._binding: dict[str, str] = {}
+        binding = ""
+        for name, is_as_configured in shares.items():
+            binding = name if is_as_configured else binding
+            self._binding[name] = "" if is_as_configured else binding
+
+    def _reached(self, limit: str, value: float, observed: float) -> LimitReached:
+        return LimitReached(limit, value, observed, binding=self._binding[limit])
 
     @property
     def connections(self) -> int:
@@ -207,12 +222,13 @@ class ConnectionShares:
             held = strangers.count(network)
             if held > share:
                 victim = strangers.oldest(network)
-                yield self._evict(victim, LimitReached("max_preauth_per_address", share, held))
+                reached = self._reached("max_preauth_per_address", share, held)
+                yield self._evict(victim, reached)
         if strangers.total > self.max_strangers:
-            reached = LimitReached("max_preauth_connections", self.max_strangers, strangers.total)
+            reached = self._reached("max_preauth_connections", self.max_strangers, strangers.total)
             yield from self._evict_largest(reached, newest)
         if self.connections > self.max_connections:
-            reached = LimitReached("max_connections", self.max_connections, self.connections)
+            reached = self._reached("max_connections", self.max_connections, self.connections)
             yield from self._evict_largest(reached, newest)
         yield from self._free_files(newest)
 
@@ -249,7 +265,7 @@ class ConnectionShares:
 
     def _full(self) -> LimitReached | None:
         if self.connections > self.max_connections:
-            return LimitReached("max_connections", self.max_connections, self.connections)
+            return self._reached("max_connections", self.max_connections, self.connections)
         if self._missing_files() > 0 or self._sockets_left() < 0:
             return LimitReached("open_files", self._open_files or 0, self._used_files())
         return None

@@ -57,6 +57,11 @@ class _Malformed(ValueError):
     pass
 
 
+def begins_with_header(data: bytes) -> bool:
+    """Return whether the first input of a client looks like a PROXY header."""
+    return data.startswith((b"PROXY TCP", b"PROXY UNKNOWN", _V2_BEGIN))
+
+
 class ProxyHeaderReader:
     """Collects the segments of one connection until its PROXY header is complete.
 

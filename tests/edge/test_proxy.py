@@ -241,6 +241,17 @@ class GateTests(SynchronousTestCase):
         self.assertEqual(
             [event.peer for event in self.server.events_of(BadCommandReceived)], ["192.0.2.99"]
         )
+        (hint,) = self.server.events_of(ProxyHeaderRejected)
+        self.assertIn("--proxy 192.0.2.99", hint.reason)
+
+    def test_header_later_is_only_an_invalid_command(self) -> None:
+        """Only the first input of a client can be a PROXY header."""
+        self.port.accept("192.0.2.99")
+        self.server.clock.advance(0)
+        client = self.port.protocols[-1]
+        client.dataReceived(b"a NOOP\r\n")
+        client.dataReceived(HEADER)
+        self.assertEqual(self.server.events_of(ProxyHeaderRejected), [])
 
 
 class ProxyLoopbackTests(test_loopback.LoopbackCase):

@@ -117,6 +117,23 @@ class ServerShareTests(SynchronousTestCase):
         self.assertIsNone(shares.login(connections[2], "alice")[1])
 
 
+class BindingTests(SynchronousTestCase):
+    def test_the_event_names_the_limit_that_binds(self) -> None:
+        """A share that is smaller than configured names the limit that has to be changed."""
+        for limits, open_files, value, binding in (
+            (Limits(max_preauth_per_address=3), None, 3, ""),
+            (Limits(max_preauth_connections=8), None, 4, "max_preauth_connections"),
+            (Limits(max_connections=16), None, 4, "max_connections"),
+            (Limits(), 96, 6, "open_files"),
+        ):
+            shares = ConnectionShares(limits, open_files)
+            reached = next(e.reached for _ in range(9) for e in shares.connect(ATTACKER)[1])
+            self.assertEqual(
+                (reached.limit, reached.value, reached.binding),
+                ("max_preauth_per_address", value, binding),
+            )
+
+
 class OpenFileTests(SynchronousTestCase):
     def test_limits_fit_the_open_files(self) -> None:
         """With 256 open files, strangers get half of the files that are left, and users log in all the same."""

@@ -50,9 +50,7 @@ class ExactShareTests(SynchronousTestCase):
                 self.assertEqual(list(shares.connect("192.0.2.1")[1]), [])
             _, evictions, _ = shares.connect("192.0.2.1")
             reached = evictions[0].reached
-            self.assertEqual(
-                reached, LimitReached("max_preauth_per_address", share, share + 1), most
-            )
+            self.assertEqual((reached.value, reached.observed), (share, share + 1), most)
 
     def test_files_are_counted(self) -> None:
         """A login takes two descriptors and its account four; the next connection without any left is refused."""
