@@ -99,7 +99,7 @@ class Limits:
     max_connections_per_user: int = _general(
         300,
         "Connections of one user; a further login is refused. The devices of a family that shares an account have"
-        " about 50.",
+        " about 50. A user has no more connections than stay free for others.",
     )
 
     preauth_commands: int = _preauth(

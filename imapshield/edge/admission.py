@@ -126,7 +126,7 @@ class Admission:
 
     def logout(self, connection: Connection) -> None:
         """Count `connection` as one without a login again."""
-        self.guard.logout(connection)
+        self._evict(self.guard.logout(connection))
 
     def close(self, connection: Connection) -> None:
         """Count `connection` no more."""

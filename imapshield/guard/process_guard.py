@@ -182,9 +182,9 @@ class ProcessGuard:
                 self._give_back(networks_of(connection.address), now)
         return evictions, reached
 
-    def logout(self, connection: Connection) -> None:
-        """Count `connection` as one without a login again (UNAUTHENTICATE)."""
-        self.shares.logout(connection)
+    def logout(self, connection: Connection) -> Sequence[Eviction]:
+        """Count `connection` as one without a login again; returns the connections that must be reset for it."""
+        return self.shares.logout(connection)
 
     def close(self, connection: Connection) -> None:
         """Count `connection` no more, because its socket is closed."""

@@ -3,17 +3,19 @@
 Rules
 -----
 * A share applies before the server is full, and it applies to trusted networks too.
-* Who exceeds a share loses its own oldest connection without a login. A newcomer is refused only if every connection
-  has a login.
+* Who exceeds a share loses its own oldest connection without a login. In a network that exceeds its share, that is the
+  address that has most. A newcomer is refused only if every connection has a login.
+* A user may have as many connections as stay free for the others. So there is always room for one more user.
 * A connection with a login is never reset to make room.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from imapshield.guard.networks import Network, networks_of
+from imapshield.guard.preauth_connections import PreauthConnections
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 
@@ -83,58 +85,6 @@ class Eviction:
     only_reported: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class _Strangers:
-    """The connections without a login: all of them, by network, and the addresses by how many they have."""
-
-    by_network: dict[Network, dict[Connection, None]] = field(default_factory=dict)
-    by_count: dict[int, dict[Network, None]] = field(default_factory=dict)
-    total: int = 0
-    most: int = 0
-
-    def count(self, network: Network) -> int:
-        return len(self.by_network.get(network, ()))
-
-    def oldest(self, network: Network) -> Connection:
-        return next(iter(self.by_network[network]))
-
-    def oldest_of_largest(self) -> Connection | None:
-        """Return the oldest connection of the address that has most. If several have as many: of the first of them."""
-        if not self.total:
-            return None
-        return self.oldest(next(iter(self.by_count[self.most])))
-
-    def add(self, connection: Connection) -> None:
-        for network in connection.networks:
-            self.by_network.setdefault(network, {})[connection] = None
-        self.total += 1
-        self._move(connection.networks[0], self.count(connection.networks[0]) - 1)
-
-    def remove(self, connection: Connection) -> None:
-        address = connection.networks[0]
-        before = self.count(address)
-        for network in connection.networks:
-            members = self.by_network[network]
-            del members[connection]
-            if not members:
-                del self.by_network[network]
-        self.total -= 1
-        self._move(address, before)
-
-    def _move(self, address: Network, before: int) -> None:
-        """Move `address` from the addresses with `before` connections to those with its present number."""
-        now = self.count(address)
-        if before:
-            addresses = self.by_count[before]
-            del addresses[address]
-            if not addresses:
-                del self.by_count[before]
-        if now:
-            self.by_count.setdefault(now, {})[address] = None
-        # A number changes by one, so the next smaller number is in use if the largest is not.
-        self.most = now if now > self.most or self.most not in self.by_count else self.most
-
-
 class ConnectionShares:
     """The connections of one server.
 
@@ -145,7 +95,7 @@ class ConnectionShares:
 
     def __init__(self, limits: Limits, open_files: int | None = None) -> None:
         self._limits = limits
-        self._strangers = _Strangers()
+        self._strangers: PreauthConnections[Connection] = PreauthConnections()
         self._users: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()  # of connections with a login
         self._open = 0
@@ -220,8 +170,8 @@ class ConnectionShares:
         for network in newest.networks:
             share = self._max_per_address * level_factor(network)
             held = strangers.count(network)
-            if held > share:
-                victim = strangers.oldest(network)
+            victim = strangers.oldest_of_largest(network)
+            if held > share and victim is not None:
                 reached = self._reached("max_preauth_per_address", share, held)
                 yield self._evict(victim, reached)
         if strangers.total > self.max_strangers:
@@ -287,9 +237,9 @@ class ConnectionShares:
         if connection.evicted:
             return (), LimitReached("max_preauth_per_address", self._max_per_address, 0)
         held = self._users.get(user, 0)
-        if held >= self._limits.max_connections_per_user:
-            value = self._limits.max_connections_per_user
-            return (), LimitReached("max_connections_per_user", value, held + 1)
+        reached = self._refuse_user(held)
+        if reached is not None:
+            return (), reached
         self._strangers.remove(connection)
         self._users[user] += 1
         self._addresses[connection.address] += 1
@@ -298,15 +248,36 @@ class ConnectionShares:
         evictions = list(self._free_files(None))
         if self._missing_files() > 0:
             reached = LimitReached("open_files", self._open_files or 0, self._used_files())
-            self.logout(connection)
-            return evictions, reached
+            return [*evictions, *self.logout(connection)], reached
         return evictions, None
 
-    def logout(self, connection: Connection) -> None:
-        """Count `connection` as one without a login again, and as the newest of its address."""
-        if connection.logged_in:
-            self._forget_user(connection)
-            self._strangers.add(connection)
+    def _refuse_user(self, held: int) -> LimitReached | None:
+        """Return why a user with `held` connections may not have one more, or None."""
+        configured = self._limits.max_connections_per_user
+        limit, most = "max_connections_per_user", held + self.max_connections - self._logins
+        shares = [(configured, ""), (most // 2, "max_connections")]
+        if self._available is not None:
+            per_login = 1 + FILES_PER_LOGIN
+            files = (
+                self._available - self._logins * per_login - len(self._users) * FILES_PER_ACCOUNT
+            )
+            shares.append(((held * per_login + files) // 2 // per_login, "open_files"))
+        value, binding = min(shares)
+        return (
+            LimitReached(limit, value, held + 1, binding=binding) if held >= max(1, value) else None
+        )
+
+    def logout(self, connection: Connection) -> Sequence[Eviction]:
+        """Count `connection` as one without a login again, and as the newest of its address.
+
+        Returns:
+            the connections that must be reset for it.
+        """
+        if not connection.logged_in:
+            return ()
+        self._forget_user(connection)
+        self._strangers.add(connection)
+        return list(self._make_room(connection))
 
     def _forget_user(self, connection: Connection) -> None:
         self._addresses[connection.address] -= 1
@@ -328,7 +299,7 @@ class ConnectionShares:
 
     def strangers_of(self, network: Network) -> Sequence[Connection]:
         """Return the connections without a login from `network`, the oldest first."""
-        return tuple(self._strangers.by_network.get(network, ()))
+        return self._strangers.inside(network)
 
     def largest_address(self) -> str:
         """Return the address with most connections that have a login; "" if there are none. It looks at all of them."""

@@ -91,7 +91,7 @@ class ConnectionTests(SynchronousTestCase):
         """A client is refused when all connections that are permitted have a login."""
         server = Server(max_connections=2)
         server.login()
-        server.login()
+        server.login(b"bob", b"word")
         transport, protocol = Transport(), server.factory.buildProtocol(None)
         protocol.makeConnection(transport)
         self.assertEqual(

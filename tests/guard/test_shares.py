@@ -95,7 +95,7 @@ class ServerShareTests(SynchronousTestCase):
         for i in range(4):
             connection = connect(shares, f"10.{i}.0.1", evicted)
             assert connection is not None
-            shares.login(connection, "alice")
+            shares.login(connection, f"user{i}")
         connection, evictions, reached = shares.connect(VICTIM)
         assert reached is not None
         self.assertEqual(
@@ -115,6 +115,65 @@ class ServerShareTests(SynchronousTestCase):
         self.assertEqual((shares.strangers, shares.largest_address()), (1, VICTIM))
         shares.logout(connections[0])
         self.assertIsNone(shares.login(connections[2], "alice")[1])
+
+
+class UserShareTests(SynchronousTestCase):
+    def logins(self, shares: ConnectionShares, user: str) -> int:
+        """Log in as `user` as often as possible; return how often."""
+        for i in range(1000):
+            connection, _, _ = shares.connect(VICTIM)
+            if connection is None or shares.login(connection, user)[1] is not None:
+                return i
+        return 1000
+
+    def test_a_user_leaves_as_much_as_it_takes(self) -> None:
+        """A user may have as many connections as stay free, so there is always room for one more user."""
+        for shares in (
+            ConnectionShares(Limits(max_connections=80, max_connections_per_user=1000)),
+            ConnectionShares(Limits(), 256),
+        ):
+            logins = [self.logins(shares, f"user{i}") for i in range(4)]
+            self.assertEqual(logins, sorted(logins, reverse=True))
+            self.assertGreater(min(logins), 1)
+
+    def test_the_limit_that_binds_is_named(self) -> None:
+        """A refusal because of few descriptors names them."""
+        shares = ConnectionShares(Limits(), 256)
+        held = self.logins(shares, "alice")
+        connection, _, _ = shares.connect(VICTIM)
+        assert connection is not None
+        reached = shares.login(connection, "alice")[1]
+        assert reached is not None
+        self.assertEqual(
+            (reached.limit, reached.observed, reached.binding),
+            ("max_connections_per_user", held + 1, "open_files"),
+        )
+
+
+class NetworkTests(SynchronousTestCase):
+    def test_a_neighbour_stays(self) -> None:
+        """In a network above its share, the address that has most loses its oldest, not a neighbour with one."""
+        evicted: list[Connection] = []
+        shares = ConnectionShares(Limits(max_preauth_per_address=10))
+        typist = connect(shares, "192.0.2.9", evicted)
+        for i in range(60):
+            connect(shares, f"192.0.2.{i % 4}", evicted)
+        self.assertNotIn(typist, evicted)
+        self.assertEqual(len(evicted), 31)
+
+    def test_a_logout_makes_room(self) -> None:
+        """Clients that log out (UNAUTHENTICATE) have the share of strangers."""
+        shares = ConnectionShares(Limits(max_preauth_per_address=3))
+        connections = [shares.connect(VICTIM)[0] for _ in range(3)]
+        for connection in connections:
+            assert connection is not None
+            shares.login(connection, "alice")
+        for _ in range(3):
+            shares.connect(VICTIM)
+        assert connections[0] is not None
+        evictions = shares.logout(connections[0])
+        self.assertEqual(len(evictions), 1)
+        self.assertEqual(shares.strangers, 3)
 
 
 class BindingTests(SynchronousTestCase):
@@ -218,4 +277,6 @@ class PropertyTests(SynchronousTestCase):
             for user in ("user0", "user1", "user2"):
                 self.assertLessEqual(sum(c.user == user and c.logged_in for c in alive), 3)
             largest = max((len(shares.strangers_of(c.networks[0])) for c in strangers), default=0)
-            self.assertEqual(shares._strangers.most if strangers else 0, largest)
+            largest_of_all = shares._strangers.oldest_of_largest()
+            address = largest_of_all.networks[0] if largest_of_all else (0, 0, 0)
+            self.assertEqual(len(shares.strangers_of(address)), largest)

@@ -66,6 +66,7 @@ class ExactShareTests(SynchronousTestCase):
     def test_an_account_counts_once(self) -> None:
         """Several connections of one user share the descriptors of the account."""
         shares = ConnectionShares(Limits(), open_files=64 + 16)
+        self.patch(shares, "_refuse_user", lambda _: None)
         held = []
         for _ in range(4):
             connection, _, _ = shares.connect("192.0.2.1")
@@ -88,6 +89,7 @@ class ExactShareTests(SynchronousTestCase):
     def test_files_add_up(self) -> None:
         """Three connections of one user take three sockets, three files for messages, and four for the account."""
         shares = ConnectionShares(Limits(), open_files=64 + 13)
+        self.patch(shares, "_refuse_user", lambda _: None)
         for _ in range(3):
             connection, _, _ = shares.connect("192.0.2.1")
             assert connection is not None
@@ -154,7 +156,7 @@ class ExactShareTests(SynchronousTestCase):
         for n in range(3):
             connection = shares.connect(f"10.{n}.0.1")[0]
             assert connection is not None
-            shares.login(connection, "alice")
+            shares.login(connection, f"user{n}")
         shares.connect("10.5.0.1")
         _, evictions, _ = shares.connect("10.6.0.1")
         self.assertEqual([e.reached for e in evictions], [LimitReached("max_connections", 4, 5)])

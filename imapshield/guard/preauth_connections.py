@@ -1,0 +1,112 @@
+"""`PreauthConnections`: the connections without a login, by address and network, and the oldest of whoever has most."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
+
+from imapshield.guard.networks import Network
+
+
+class HasNetworks(Protocol):
+    """A connection. `networks`: the networks that contain its address, the smallest first."""
+
+    networks: Sequence[Network]
+
+
+T = TypeVar("T", bound=HasNetworks)
+
+
+class _ByCount:
+    """Addresses by the number of their connections. It finds one that has most at once."""
+
+    __slots__ = ("_addresses", "most")
+
+    def __init__(self) -> None:
+        self._addresses: dict[int, dict[Network, None]] = {}
+        self.most = 0
+
+    def move(self, address: Network, before: int, now: int) -> None:
+        """Note that the number of `address` has changed by one."""
+        if before:
+            addresses = self._addresses[before]
+            del addresses[address]
+            if not addresses:
+                del self._addresses[before]
+        if now:
+            self._addresses.setdefault(now, {})[address] = None
+        # A number changes by one, so the next smaller number is in use if the largest is not.
+        self.most = now if now > self.most or self.most not in self._addresses else self.most
+
+    def largest(self) -> Network:
+        """Return the address that has most. If several have as many, it is the one that has had them longest."""
+        return next(iter(self._addresses[self.most]))
+
+
+class PreauthConnections(Generic[T]):
+    """All connections without a login.
+
+    Attributes:
+        total: their number.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._by_address: dict[Network, dict[T, None]] = {}
+        self._totals: Counter[Network] = Counter()  # of all networks
+        self._all = _ByCount()
+        self._in_network: dict[
+            Network, _ByCount
+        ] = {}  # of the networks that are wider than an address
+
+    def count(self, network: Network) -> int:
+        """Return how many connections `network` has."""
+        return self._totals[network]
+
+    def of_address(self, address: Network) -> Sequence[T]:
+        """Return the connections of `address`, the oldest first."""
+        return tuple(self._by_address.get(address, ()))
+
+    def inside(self, network: Network) -> Sequence[T]:
+        """Return the connections of an address or a network. For a network, it looks at all connections."""
+        if network in self._by_address:
+            return self.of_address(network)
+        return [c for held in self._by_address.values() for c in held if network in c.networks]
+
+    def oldest_of_largest(self, network: Network | None = None) -> T | None:
+        """Return the oldest connection of the address that has most, in `network` or of all; None if there is none."""
+        if network in self._by_address:
+            return next(iter(self._by_address[network]))
+        counts = self._all if network is None else self._in_network.get(network)
+        if counts is None or not counts.most:
+            return None
+        return next(iter(self._by_address[counts.largest()]))
+
+    def add(self, connection: T) -> None:
+        """Add `connection` as the newest one of its address."""
+        address = connection.networks[0]
+        held = self._by_address.setdefault(address, {})
+        held[connection] = None
+        self._changed(connection, len(held) - 1, len(held))
+
+    def remove(self, connection: T) -> None:
+        """Remove `connection`, which was added."""
+        address = connection.networks[0]
+        held = self._by_address[address]
+        del held[connection]
+        self._changed(connection, len(held) + 1, len(held))
+        if not held:
+            del self._by_address[address]
+
+    def _changed(self, connection: T, before: int, now: int) -> None:
+        address, *wider = connection.networks
+        self.total += now - before
+        self._all.move(address, before, now)
+        for network in wider:
+            counts = self._in_network.setdefault(network, _ByCount())
+            counts.move(address, before, now)
+            if not counts.most:
+                del self._in_network[network]
+        for network in connection.networks:
+            self._totals[network] += now - before
+            if not self._totals[network]:
+                del self._totals[network]
