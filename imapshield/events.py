@@ -148,10 +148,7 @@ class LimitTriggered(Event):
     @property
     def setting(self) -> str:
         """The option that changes the limit; "none" for a limit that is a constant."""
-        limit = self.binding or self.limit
-        if not limit.islower():
-            return "none"
-        return _OPTIONS.get(limit, f"--limit={limit}=N")
+        return _setting(self.binding or self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +157,44 @@ class AddressBanned(Event):
 
     Attributes:
         network: the address, or for IPv6 its /64, such as ``2001:db8::/64``.
-        limit: the name of the limit that caused the ban.
+        limit: ``max_failed_pairs`` or ``max_limit_violations``.
+        value: the configured limit.
+        observed: the value that reached it.
         seconds: the duration of the ban.
+        last: the limit that the last violation exceeded; "" for failed logins.
+        shared: many users log in from the address, so the ban is only for others (`guard.bans.Ban.strangers_only`).
     """
 
     network: str
     limit: str
+    value: float
+    observed: float
     seconds: float
+    last: str = ""
+    shared: bool = False
+
+    @property
+    def setting(self) -> str:
+        """The option that changes the limit."""
+        return _setting(self.limit)
+
+
+@dataclass(frozen=True, slots=True)
+class AddressUnbanned(Event):
+    """Another process has ended the ban of a network, such as ``imapshield unban``. `peer` is the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionsRefused(Event):
+    """A ban has refused connections since the last event about it. `peer` is the banned network.
+
+    Attributes:
+        connections: how many connections.
+        remaining: the seconds until the ban ends.
+    """
+
+    connections: int
+    remaining: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +234,10 @@ class ConnectionClosed(Event):
 
 
 EventObserver = Callable[[Event], None]
+
+
+def _setting(limit: str) -> str:
+    return _OPTIONS.get(limit, f"--limit={limit}=N") if limit.islower() else "none"
 
 
 def printable(data: bytes, limit: int = 40) -> str:

@@ -20,6 +20,7 @@ REPORTABLE = frozenset(
         *("max_preauth_connections", "max_preauth_per_address", "connections_per_minute"),
         *("max_login_failures", "max_failed_pairs", "max_login_delay_seconds"),
         *("login_queue_seconds", "login_check_seconds", "idle_seconds", "literal_seconds"),
+        "max_limit_violations",
         *("stalled_seconds", "unsent_seconds", "max_memory_bytes", "max_user_bytes"),
     )
 )

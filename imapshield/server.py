@@ -67,14 +67,20 @@ def make_server(settings: Settings, reactor: Any) -> IService:
         challengers=challengers(checkers) if len(checkers) == 1 else None,
         guard=guard,
     )
-    shared = factory.shared
+    shared, admission = factory.shared, factory.shared.admission
     proxies = Proxies(NetworkSet.parse(settings.proxy), limits, reactor, [log])
     path = _state_path(settings, first_run)
     state = GuardState(path, guard.bans, guard.failures, reactor=reactor, now=reactor.seconds)
     ban_command = _ban_command(settings, guard, reactor)
+    state.on_unban = admission.unbanned
     if ban_command is not None:
-        shared.admission.on_ban = state.on_ban = ban_command.ban
-        state.on_unban = ban_command.unban
+        admission.on_ban = state.on_ban = ban_command.ban
+
+        def unbanned(network: str) -> None:
+            admission.unbanned(network)
+            ban_command.unban(network)
+
+        state.on_unban = unbanned
     free_memory = FreeMemory(lambda: (len(factory.connections), shared.memory_budget.memory))
 
     def load_state() -> None:
@@ -83,9 +89,10 @@ def make_server(settings: Settings, reactor: Any) -> IService:
 
     def close_off(text: str, port: Any) -> None:
         port_proxies = proxies.everyone() if is_proxied(text) else proxies
-        Gate.close_off(port, shared.admission, shared.fair_queue, port_proxies)
+        Gate.close_off(port, admission, shared.fair_queue, port_proxies)
 
     def periodic() -> None:
+        admission.report_refused()
         log.summarize()
         free_memory.check()
 

@@ -11,7 +11,7 @@ from imapshield import events
 from imapshield.edge.event_reporter import publish
 from imapshield.guard.bans import Ban
 from imapshield.guard.login_failures import FailedLogin
-from imapshield.guard.networks import describe
+from imapshield.guard.networks import describe, networks_of
 from imapshield.guard.process_guard import BANNED, Arrival, ProcessGuard
 from imapshield.guard.shares import Connection, Eviction
 from imapshield.guard.verdicts import LimitReached
@@ -70,15 +70,20 @@ class Admission:
         self._evict(arrival.evictions)
         if arrival.reached is not None and not arrival.silent:
             self.report(address, arrival.reached, "none" if arrival.connection else "refused")
-        if arrival.ban is not None and not arrival.silent:
-            self._banned(arrival.ban, address, arrival.reached)
+        if arrival.violations is not None:
+            last = arrival.reached.limit if arrival.reached else ""
+            self._too_many_violations(address, arrival.violations, arrival.ban, last)
         return arrival
 
     def report(self, address: str, reached: LimitReached, action: events.Action) -> None:
-        """Report a limit that a connection without a protocol has reached."""
+        """Report a limit that a connection without a protocol, or an address, has reached."""
         values = reached.limit, reached.value, reached.observed, action
         holder = self._largest_holder() if reached.limit in _OF_ALL else ""
-        event = events.LimitTriggered(0, address, *values, holder=holder, binding=reached.binding)
+        networks = networks_of(address)
+        network = describe(networks[1]) if networks else ""
+        event = events.LimitTriggered(
+            0, address, *values, holder=holder, network=network, binding=reached.binding
+        )
         publish(event, self._observers)
 
     def _largest_holder(self) -> str:
@@ -98,11 +103,13 @@ class Admission:
         self,
         ban: Ban,
         address: str,
-        reached: LimitReached | None,
+        reached: LimitReached,
+        last: str = "",
         spare: Connection | None = None,
     ) -> None:
-        limit = reached.limit if reached else ""
-        event = events.AddressBanned(0, address, describe(ban.network), limit, ban.seconds)
+        values = reached.limit, reached.value, reached.observed, ban.seconds
+        network, shared = describe(ban.network), ban.strangers_only
+        event = events.AddressBanned(0, address, network, *values, last=last, shared=shared)
         publish(event, self._observers)
         self.on_ban(ban)
         if ban.strangers_only:
@@ -141,12 +148,39 @@ class Admission:
         caller. Those of an address that many users share are not: `refuse_login` refuses their logins.
         """
         failed, ban = self.guard.login_failed(connection, user, secret, self._now())
-        if ban is not None:
+        if ban is not None and failed.banned_for is not None:
             self._banned(ban, connection.address, failed.banned_for, spare=connection)
         return failed, ban
 
     def violation(self, connection: Connection, reached: LimitReached) -> None:
-        """Note that `connection` is reset because of `reached`, which may ban its address."""
-        ban = self.guard.violation(connection, reached.limit, self._now())
-        if ban is not None:
-            self._banned(ban, connection.address, reached, spare=connection)
+        """Note that `connection` has reached a limit that resets it, which may ban its address.
+
+        In report-only mode it is called once for a connection.
+        """
+        violations, ban = self.guard.violation(connection, reached.limit, self._now())
+        if violations is not None:
+            address, last = connection.address, reached.limit
+            self._too_many_violations(address, violations, ban, last, spare=connection)
+
+    def _too_many_violations(
+        self,
+        address: str,
+        reached: LimitReached,
+        ban: Ban | None,
+        last: str,
+        spare: Connection | None = None,
+    ) -> None:
+        if ban is None:
+            self.report(address, reached, "none")
+        else:
+            self._banned(ban, address, reached, last, spare)
+
+    def unbanned(self, network: str) -> None:
+        """Report that another process has ended the ban of `network`."""
+        publish(events.AddressUnbanned(0, network), self._observers)
+
+    def report_refused(self) -> None:
+        """Report how many connections bans have refused since the last call."""
+        for network, connections, remaining in self.guard.take_refused(self._now()):
+            event = events.ConnectionsRefused(0, network, connections, remaining)
+            publish(event, self._observers)

@@ -94,15 +94,19 @@ class EventReporter:
         *,
         holder: str = "",
         sample: bytes = b"",
-    ) -> None:
+    ) -> bool:
         """Report a limit that was reached, by the command `event` if a command reached it.
 
         A limit that is not enforced (action "none") is reported once for a connection. `holder` is the address that
         holds most of a resource that the connection shares with others. `sample`: as the method `bad_command` has it.
+
+        Returns:
+            whether it is the first limit of the connection that is reported, or one that is enforced.
         """
+        is_first = action != "none" or not self._reported_limits
         if action == "none":
             if reached.limit in self._reported_limits:
-                return
+                return False
             self._reported_limits += (reached.limit,)
         if event is not None:
             sample = log_sample(event.tag, event.name)
@@ -114,6 +118,7 @@ class EventReporter:
         self._publish(
             events.LimitTriggered(self.number, self.peer, *fields, binding=reached.binding)
         )
+        return is_first
 
     def proxy_header_unexpected(self) -> None:
         """Report a PROXY header of a client that is no configured proxy: probably the option is missing."""

@@ -68,9 +68,10 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Do what the guard has decided about `event`, or about the connection if there is no event."""
         if isinstance(verdict, Reset):
             only_report = self.limits.reports_only(verdict.limit)
-            self.reporter.limit_triggered("none" if only_report else "reset", verdict, event)
-            if not only_report:
+            action: events.Action = "none" if only_report else "reset"
+            if self.reporter.limit_triggered(action, verdict, event):
                 self.shared.admission.violation(self.counted, verdict)
+            if not only_report:
                 self.reset()
                 return
             verdict = verdict.instead

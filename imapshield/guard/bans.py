@@ -126,15 +126,21 @@ class Bans:
         Returns:
             The new ban, if this was the violation number `max_limit_violations` within an hour; otherwise None.
         """
+        if not self.count_violation(address, now):
+            return None
+        return self.ban(address, limit, now, strangers_only=strangers_only)
+
+    def count_violation(self, address: str, now: float) -> bool:
+        """Count a violation; return whether it is number `max_limit_violations`, and begin to count anew if it is."""
         networks = networks_of(address)
         if not networks or self.banned(address, now):
-            return None
+            return False
         self._violation_count += 1
         item = self._violation_count.to_bytes(8, "big")
         if self._violations.add(networks[0], item, now) < self._limits.max_limit_violations:
-            return None
+            return False
         self._violations.forget(networks[0])
-        return self.ban(address, limit, now, strangers_only=strangers_only)
+        return True
 
     def ban(self, network: str, reason: str, now: float, *, strangers_only: bool = False) -> Ban:
         """Ban an address (IPv6: its /64) or, for an operator, a network.

@@ -10,11 +10,14 @@ Rules
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from heapq import nlargest
+from operator import itemgetter
+from typing import NamedTuple
 
 from imapshield.guard.bans import Ban, Bans
 from imapshield.guard.bounded_table import BoundedTable
 from imapshield.guard.login_failures import FailedLogin, LoginFailures
-from imapshield.guard.networks import Network, NetworkSet, networks_of
+from imapshield.guard.networks import Network, NetworkSet, describe, networks_of
 from imapshield.guard.rates import RateTable
 from imapshield.guard.shares import Connection, ConnectionShares, Eviction, level_factor
 from imapshield.guard.verdicts import LimitReached
@@ -41,6 +44,9 @@ PROBATION_SECONDS = 10.0
 MAX_PROBATIONS = 10_000
 """Addresses on probation. One more ends the probation that would end first."""
 
+MAX_REFUSED = 50
+"""Banned networks about which the log says every ten seconds how many connections were refused; those with most."""
+
 NO_NETWORKS = NetworkSet()
 BANNED = LimitReached("ban", 0, 0)
 
@@ -55,6 +61,7 @@ class Arrival:
         reached: the limit that it has reached, or None. Without `connection`, it is refused because of that limit;
             otherwise the limit is only reported.
         ban: the ban that refuses it, or a new one that it causes.
+        violations: the limit ``max_limit_violations``, if this connection was one violation too many.
         silent: whether the refusal is neither answered nor reported, because that would cost more than the connection.
     """
 
@@ -63,6 +70,15 @@ class Arrival:
     reached: LimitReached | None = None
     ban: Ban | None = None
     silent: bool = False
+    violations: LimitReached | None = None
+
+
+class Refused(NamedTuple):
+    """How many `connections` the ban of a `network` has refused, and the seconds until it ends."""
+
+    network: str
+    connections: int
+    remaining: float
 
 
 class ProcessGuard:
@@ -87,6 +103,7 @@ class ProcessGuard:
         self.failures = LoginFailures(limits, key)
         self.limits = limits
         self._rates: dict[int, RateTable] = {}
+        self._refused: dict[Network, int] = {}  # banned network → connections, until `take_refused`
         # address → end of its probation, and the seconds between two of its connections
         self._probations: BoundedTable[Network, tuple[float, float]] = BoundedTable(
             MAX_PROBATIONS, lambda probation: probation[0]
@@ -98,6 +115,7 @@ class ProcessGuard:
         is_trusted = address in self.trusted
         ban = self._ban(address, now)
         if ban is not None and not ban.strangers_only:
+            self._refused[ban.network] = self._refused.get(ban.network, 0) + 1
             return Arrival(None, reached=BANNED, ban=ban, silent=True)
         networks = networks_of(address)
         reported = self._take_rate(networks, now)
@@ -108,12 +126,27 @@ class ProcessGuard:
             self._put_on_probation(networks, RATE_PACE, now)
         if is_trusted:
             reported = None
+        violations = self._reported_violations(address, networks, reported, now)
         connection, evictions, full = self.shares.connect(address)
         if connection is not None:
             connection.took_rate = took_rate
         elif took_rate:
             self._give_back(networks, now)
-        return Arrival(connection, evictions, full or reported)
+        return Arrival(connection, evictions, full or reported, violations=violations)
+
+    def take_refused(self, now: float) -> list[Refused]:
+        """Return how many connections bans have refused since the last call, at most `MAX_REFUSED` networks.
+
+        The others are kept for the next call.
+        """
+        most = nlargest(MAX_REFUSED, self._refused.items(), key=itemgetter(1))
+        for network, _ in most:
+            del self._refused[network]
+        bans = [(self.bans.saved(network, now), network, count) for network, count in most]
+        return [
+            Refused(describe(network), count, max(0.0, ban.remaining if ban else 0.0))
+            for ban, network, count in bans
+        ]
 
     def _ban(self, address: str, now: float) -> Ban | None:
         if (
@@ -160,9 +193,20 @@ class ProcessGuard:
     def _over_rate(
         self, address: str, networks: Sequence[Network], reached: LimitReached, now: float
     ) -> Arrival:
-        is_first = not self._last_violation.take(networks[0], now)
-        ban = self._violation(address, reached.limit, now) if is_first else None
-        return Arrival(None, (), reached, ban, silent=not is_first)
+        if self._last_violation.take(networks[0], now):
+            return Arrival(None, (), reached, silent=True)
+        violations, ban = self._violation(address, reached.limit, now)
+        return Arrival(None, (), reached, ban, violations=violations)
+
+    def _reported_violations(
+        self, address: str, networks: Sequence[Network], reached: LimitReached | None, now: float
+    ) -> LimitReached | None:
+        """Return the limit that a connection above the rate would reach if nothing were report-only."""
+        if reached is None or reached.limit in self.limits.report_only_limits:
+            return None
+        if self._last_violation.take(networks[0], now):
+            return None
+        return self._violation(address, reached.limit, now)[0]
 
     def login(
         self, connection: Connection, user: str, given: bytes, now: float
@@ -233,18 +277,34 @@ class ProcessGuard:
             return None
         return BANNED
 
-    def violation(self, connection: Connection, limit: str, now: float) -> Ban | None:
-        """Count that `connection` was reset because of `limit`; return the ban that this causes, if any."""
-        if limit not in VIOLATIONS or connection.logged_in or self.limits.reports_only(limit):
-            return None
-        self._put_on_probation(networks_of(connection.address), VIOLATION_PACE, now)
+    def violation(
+        self, connection: Connection, limit: str, now: float
+    ) -> tuple[LimitReached | None, Ban | None]:
+        """Count that `connection` has exceeded `limit`, and is reset, or would be without ``--report-only``.
+
+        Returns:
+            the limit ``max_limit_violations`` if the address has reached it, and the ban, unless it is only reported.
+        """
+        limits = self.limits
+        if limit not in VIOLATIONS or connection.logged_in or limit in limits.report_only_limits:
+            return None, None
+        if not limits.report_only:
+            self._put_on_probation(networks_of(connection.address), VIOLATION_PACE, now)
         if connection.address in self.trusted:
-            return None
+            return None, None
         return self._violation(connection.address, limit, now)
 
-    def _violation(self, address: str, limit: str, now: float) -> Ban | None:
+    def _violation(
+        self, address: str, limit: str, now: float
+    ) -> tuple[LimitReached | None, Ban | None]:
+        if not self.bans.count_violation(address, now):
+            return None, None
+        most = self.limits.max_limit_violations
+        reached = LimitReached("max_limit_violations", most, most)
+        if self.limits.reports_only(reached.limit):
+            return reached, None
         shared = self.failures.is_shared(address, now)
-        return self.bans.violation(address, limit, now, strangers_only=shared)
+        return reached, self.bans.ban(address, limit, now, strangers_only=shared)
 
     def strangers_of(self, networks: Iterable[Network]) -> Sequence[Connection]:
         """Return the connections without a login from `networks`, which end when these are banned."""

@@ -67,7 +67,15 @@ _FORMATS: dict[type[events.Event], tuple[Any, str]] = {
     events.LimitTriggered: (_WARN, "limit {limit}={value_text} hit peer={peer}" + _LIMIT),
     events.AddressBanned: (
         _WARN,
-        "banned peer={peer} network={network} seconds={seconds:g} limit={limit}",
+        (
+            "banned peer={peer} network={network} seconds={seconds:.12g} shared={shared} limit={limit}={value_text} "
+            "seen={observed_text} last={last_text} change-with={setting}"
+        ),
+    ),
+    events.AddressUnbanned: (_WARN, "unbanned network={peer}"),
+    events.ConnectionsRefused: (
+        _INFO,
+        "refused network={peer} connections={connections} banned-for={remaining:.0f}",
     ),
     events.CommandFailed: (
         LogLevel.error,
@@ -88,7 +96,7 @@ _KINDS = {event: re.split(r" \w+=", text)[0] for event, (_, text) in _FORMATS.it
 """The words with which the lines of an event begin, such as ``login failed``."""
 
 
-_IMPORTANT = (events.AddressBanned, events.CommandFailed)
+_IMPORTANT = (events.AddressBanned, events.AddressUnbanned, events.CommandFailed)
 
 
 @dataclass(slots=True, eq=False)
@@ -137,6 +145,8 @@ class LogObserver:
                 level, text = _INFO, _PAUSED  # correct clients are paused too
             elif event.holder or event.limit in SHARED_LIMITS:
                 text = _SHARED_LIMIT
+        elif isinstance(event, events.AddressBanned):
+            quoted |= _values(event) | {"last_text": event.last or "none"}
         self.log.emit(level, text, event=type(event).__name__, **quoted, **fields)
 
     def summarize(self, *, everything: bool = False) -> None:
@@ -153,10 +163,15 @@ class LogObserver:
 
 
 def _limit_fields(event: events.LimitTriggered) -> dict[str, str]:
+    return _values(event) | {
+        "network_text": event.network or "none",
+        "holder_text": event.holder or "unknown",
+    }
+
+
+def _values(event: events.LimitTriggered | events.AddressBanned) -> dict[str, str]:
     return {
         "setting": event.setting,
         "value_text": f"{event.value:.12g}",
-        "observed_text": f"{event.observed:.12g}",
-        "network_text": event.network or "none",
-        "holder_text": event.holder or "unknown",
+        "observed_text": f"{round(event.observed, 3):.12g}",
     }

@@ -87,9 +87,9 @@ class BanTests(SynchronousTestCase):
         user(b"a LOGIN alice secret")
         self.flood(server)
         (banned,) = server.events_of(events.AddressBanned)
-        self.assertEqual(
-            (banned.peer, banned.network, banned.limit), (ATTACKER, f"{ATTACKER}/32", "backlog")
-        )
+        values = "max_limit_violations", 10, 10, 600.0, "backlog", False
+        expected = events.AddressBanned(0, ATTACKER, f"{ATTACKER}/32", *values)
+        self.assertEqual(banned, expected)
         self.assertTrue(stranger.transport.aborted)
         hits = [(e.connection, e.limit) for e in server.events_of(events.LimitTriggered)]
         self.assertEqual(len(hits), len({connection for connection, _ in hits}))
@@ -103,6 +103,37 @@ class BanTests(SynchronousTestCase):
         protocol.makeConnection(transport)
         self.assertEqual((transport.value(), len(server.events)), (b"", before))
         self.assertIn(b"a OK", server.connect(VICTIM)(b"a NOOP"))
+
+    def test_refused_connections_are_reported(self) -> None:
+        """Connections that a ban refuses cause no event each, but one when somebody asks; so does the end by hand."""
+        server = Server(ban_seconds=600)
+        self.flood(server)
+        server.clock.advance(30)
+        before = len(server.events)
+        for _ in range(5):
+            server.factory.buildProtocol(IPv4Address("TCP", ATTACKER, 1))
+        admission = server.factory.shared.admission
+        self.assertEqual(len(server.events), before)
+        admission.report_refused()
+        admission.report_refused()
+        admission.unbanned(f"{ATTACKER}/32")
+        self.assertEqual(
+            server.events[before:],
+            [
+                events.ConnectionsRefused(0, f"{ATTACKER}/32", 5, 570.0),
+                events.AddressUnbanned(0, f"{ATTACKER}/32"),
+            ],
+        )
+
+    def test_floods_in_report_only_mode(self) -> None:
+        """Ten floods of an address are reported as what would ban it; each connection counts once."""
+        server = Server(report_only=True, preauth_commands=150)
+        self.flood(server, 9)
+        self.assertNotIn((ATTACKER, "max_limit_violations", "none"), limits_hit(server))
+        self.flood(server, 1)
+        hits = [hit for hit in limits_hit(server) if hit[1] == "max_limit_violations"]
+        self.assertEqual(hits, [(ATTACKER, "max_limit_violations", "none")])
+        self.assertEqual(server.events_of(events.AddressBanned), [])
 
     def test_ban_of_a_shared_address(self) -> None:
         """A banned address that users share gets a greeting. Strangers are refused whatever their password."""

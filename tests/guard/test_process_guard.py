@@ -2,10 +2,11 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.guard import process_guard
 from imapshield.guard.networks import NetworkSet
 from imapshield.guard.process_guard import BANNED, RATE_PACE, VIOLATION_PACE, ProcessGuard
 from imapshield.guard.shares import Connection
-from imapshield.limits import Limits
+from imapshield.limits import LimitReached, Limits
 
 ADDRESS, OTHER = "192.0.2.1", "198.51.100.1"
 
@@ -123,7 +124,7 @@ class BanTests(SynchronousTestCase):
         bans = []
         for i in range(10):
             connection = connect(guard, now=float(i))
-            bans.append(guard.violation(connection, "backlog", float(i)))
+            bans.append(guard.violation(connection, "backlog", float(i))[1])
             guard.close(connection)
         self.assertEqual([ban is not None for ban in bans], [False] * 9 + [True])
         self.assertTrue(guard.connect(ADDRESS, 10.0).silent)
@@ -138,11 +139,11 @@ class BanTests(SynchronousTestCase):
                 (OTHER, "backlog"),
             ):
                 connection = connect(guard, address, i * 60.0)
-                self.assertIsNone(guard.violation(connection, limit, i * 60.0))
+                self.assertEqual(guard.violation(connection, limit, i * 60.0), (None, None))
                 guard.close(connection)
             connection = connect(guard, ADDRESS, i * 60.0)
             guard.login(connection, "alice", b"alice", i * 60.0)
-            self.assertIsNone(guard.violation(connection, "backlog", i * 60.0))
+            self.assertEqual(guard.violation(connection, "backlog", i * 60.0), (None, None))
             guard.close(connection)
 
     def test_a_guesser_is_banned(self) -> None:
@@ -175,7 +176,7 @@ class BanTests(SynchronousTestCase):
         guard = ProcessGuard(Limits())
         for i in range(5):
             guard.login(connect(guard), f"user{i}", b"user%d" % i, 0.0)
-        bans = [guard.violation(connect(guard), "backlog", 0.0) for _ in range(10)]
+        bans = [guard.violation(connect(guard), "backlog", 0.0)[1] for _ in range(10)]
         self.assertTrue(bans[9] is not None and bans[9].strangers_only)
         self.assertIsNone(guard.refuse_login(connect(guard), b"user0", 0.0))
 
@@ -195,6 +196,40 @@ class BanTests(SynchronousTestCase):
         for i in range(50):
             failed, ban = guard.login_failed(connection, b"bob", b"%d" % i, 0.0)
             self.assertEqual((failed.delay, ban), (0.0, None))
+
+    def test_report_only_counts_violations(self) -> None:
+        """What would ban is reported at the tenth violation. A limit that is itself report-only does not count."""
+        for limits, expected in (
+            (Limits(report_only=True), True),
+            (Limits(report_only_limits=frozenset({"max_limit_violations"})), True),
+            (Limits(report_only=True, report_only_limits=frozenset({"backlog"})), False),
+        ):
+            guard = ProcessGuard(limits)
+            results = [guard.violation(connect(guard), "backlog", 0.0) for _ in range(10)]
+            reached = LimitReached("max_limit_violations", 10, 10) if expected else None
+            self.assertEqual(results, [(None, None)] * 9 + [(reached, None)])
+            self.assertIsNone(guard.bans.banned(ADDRESS, 0.0))
+
+    def test_report_only_counts_connections_above_the_rate(self) -> None:
+        """Connections above the rate that would ban are reported, at the pace at which they would count."""
+        guard = ProcessGuard(Limits(report_only=True, connections_per_minute=1))
+        arrivals = [guard.connect(ADDRESS, i * 6.0) for i in range(20)]
+        arrivals += [guard.connect(ADDRESS, 120.0) for _ in range(9)]
+        reached = [arrival.violations for arrival in arrivals if arrival.violations]
+        self.assertEqual(reached, [LimitReached("max_limit_violations", 10, 10)])
+        self.assertTrue(all(arrival.connection for arrival in arrivals))
+
+    def test_refused_connections_are_counted(self) -> None:
+        """The connections that bans refuse are counted for each network, and taken out once, the largest first."""
+        self.patch(process_guard, "MAX_REFUSED", 1)
+        guard = ProcessGuard(Limits())
+        for address in (ADDRESS, "2001:db8::1"):
+            guard.bans.ban(address, "backlog", 0.0)
+        for address in ("2001:db8::1", ADDRESS, "2001:db8::2"):
+            self.assertTrue(guard.connect(address, 100.0).silent)
+        self.assertEqual(guard.take_refused(100.0), [("2001:db8::/64", 2, 500.0)])
+        self.assertEqual(guard.take_refused(700.0), [(f"{ADDRESS}/32", 1, 0.0)])
+        self.assertEqual(guard.take_refused(700.0), [])
 
     def test_repetitions_of_a_trusted_network(self) -> None:
         """A stale password of a user behind a trusted webmail host is repeated, not one guess after the other."""
@@ -225,7 +260,7 @@ class BanTests(SynchronousTestCase):
         self.assertIsNone(guard.refuse_login(connection, b"bob", 0.0))
         for i in range(50):
             self.assertIsNone(guard.login_failed(connection, b"bob", b"%d" % i, 0.0)[1])
-            self.assertIsNone(guard.violation(connection, "backlog", 0.0))
+            self.assertIsNone(guard.violation(connection, "backlog", 0.0)[1])
         reached = [guard.connect(ADDRESS, 0.0) for _ in range(6)][-1]
         self.assertEqual(
             (reached.connection is not None, reached.reached is not None), (True, True)

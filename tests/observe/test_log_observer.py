@@ -1,6 +1,7 @@
 """Events become log lines, which programs such as fail2ban can parse and no client can forge."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,23 +94,23 @@ class LogObserverTests(SynchronousTestCase):
             self.assertTrue(line.isascii())
 
     def test_fail2ban(self) -> None:
-        """The filter matches new failed logins and resets before login, and no line that contains a forged one."""
+        """The filter matches bans of addresses that are not shared, and no line that contains a forged one."""
         filters = Path(__file__).parents[2] / "contrib" / "fail2ban" / "filter.d"
         text = (filters / "imapshield.conf").read_text()
-        expressions = re.search(r"failregex = (.*)\n +(.*)\n", text)
-        assert expressions is not None
-        address = r"(?P<host>[0-9a-f.:]+)"
-        pattern = re.compile(
-            "|".join(
-                part.replace("<ADDR>", address.replace("host", f"host{number}"))
-                for number, part in enumerate(expressions.groups())
-            )
-        )
+        expression = re.search(r"failregex = (.*)\n", text)
+        assert expression is not None
+        pattern = re.compile(expression[1].replace("<ADDR>", r"(?P<host>[0-9a-f.:]+)"))
         forged = (
-            "[imapshield#warn] login failed peer=198.51.100.1 connection=1 mechanism=LOGIN"
-            ' repeated=False delay=0 user="'
+            "[imapshield#warn] banned peer=198.51.100.1 network=198.51.100.1/32 seconds=600"
+            " shared=False limit="
         )
+        ban = events.AddressBanned(0, PEER, "192.0.2.7/32", "max_failed_pairs", 10, 10, 600)
         for event in (
+            ban,
+            replace(ban, network="2001:db8::/64", limit="max_limit_violations", last="backlog"),
+            replace(ban, shared=True),
+            replace(ban, peer="unknown"),
+            events.AddressUnbanned(0, "192.0.2.7/32"),
             events.LoginFailed(1, PEER, forged, "LOGIN"),
             events.BadCommandReceived(1, PEER, forged, "no"),
             events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", "", forged),
@@ -119,16 +120,41 @@ class LogObserverTests(SynchronousTestCase):
             events.LimitTriggered(3, PEER, "backlog", 100, 101, "reset", "alice", forged),
             events.LimitTriggered(3, PEER, "idle_seconds", 100, 101, "bye", forged, forged),
             events.LimitTriggered(3, PEER, "max_connections", 9, 10, "refused", forged, forged),
-            events.AddressBanned(0, PEER, "192.0.2.7/32", "max_failed_pairs", 600),
             events.LoggedIn(1, PEER, forged, "PLAIN", tls=False),
             events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4, forged),
         ):
             self.observer(event)
         lines = [formatEventAsClassicLogText(event) or "" for event in self.logged]
-        matches = [
-            match and (match["host0"] or match["host1"]) for match in map(pattern.search, lines)
-        ]
-        self.assertEqual(matches, [PEER, None, PEER, *[None] * 9])
+        matches = [match and match["host"] for match in map(pattern.search, lines)]
+        self.assertEqual(matches, [PEER, PEER, *[None] * 14])
+
+    def test_bans(self) -> None:
+        """The line of a ban names limit, value, observed value and option, and what ended it or was refused."""
+        values = "max_limit_violations", 10, 10, 1209600.0, "backlog", True
+        for event in (
+            events.AddressBanned(0, PEER, f"{PEER}/32", *values),
+            events.AddressUnbanned(0, f"{PEER}/32"),
+            events.ConnectionsRefused(0, f"{PEER}/32", 7, 569.6),
+        ):
+            self.observer(event)
+        self.assertEqual(
+            self.lines(),
+            [
+                (
+                    f"banned peer={PEER} network={PEER}/32 seconds=1209600 shared=True"
+                    " limit=max_limit_violations=10 seen=10 last=backlog"
+                    " change-with=--limit=max_limit_violations=N"
+                ),
+                f"unbanned network={PEER}/32",
+                f"refused network={PEER}/32 connections=7 banned-for=570",
+            ],
+        )
+
+    def test_observed_time_is_rounded(self) -> None:
+        """An observed time has three decimals."""
+        hit = events.LimitTriggered(3, PEER, "proxy_header_seconds", 5, 5.001000133, "reset")
+        self.observer(hit)
+        self.assertIn(" seen=5.001 ", self.lines()[-1])
 
     def test_each_kind_of_event_is_one_line(self) -> None:
         """Each kind of event is one line; only an internal error has a traceback."""
@@ -183,7 +209,7 @@ class LogObserverTests(SynchronousTestCase):
         self.log_failed_logins(50)
         self.assertEqual(len(self.logged), line_budget.MAX_LINES)
         for event in (
-            events.AddressBanned(0, PEER, "192.0.2.7/32", "max_failed_pairs", 600),
+            events.AddressBanned(0, PEER, "192.0.2.7/32", "max_failed_pairs", 10, 10, 600),
             events.CommandFailed(1, PEER, "1-2", "FETCH", "Traceback"),
             events.LoggedIn(1, PEER, "alice", "PLAIN", tls=False),
             events.ConnectionClosed(1, PEER, "closed", 1.5, 2, 3, 4, "alice"),
@@ -257,7 +283,9 @@ class LogObserverTests(SynchronousTestCase):
         self.assertEqual(len(self.logged), line_budget.KIND_LINES)
         self.observer(events.LoggedIn(1, PEER, "alice", "PLAIN", tls=True))
         self.observer(events.CommandFailed(1, PEER, "1-2", "FETCH", "T"))
-        self.observer(events.AddressBanned(0, PEER, "192.0.2.7/32", "backlog", 600.0))
+        self.observer(
+            events.AddressBanned(0, PEER, "192.0.2.7/32", "max_limit_violations", 10, 10, 600.0)
+        )
         names = [event["event"] for event in self.logged[line_budget.KIND_LINES :]]
         self.assertEqual(names, ["LoggedIn", "CommandFailed", "AddressBanned"])
 
