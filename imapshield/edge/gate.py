@@ -20,7 +20,7 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from imapshield.edge.admission import Admission
 from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.peer import AdmittedAddress, address_text
-from imapshield.edge.proxy import Proxies
+from imapshield.edge.proxy import ProxiedConnection, Proxies
 from imapshield.guard.networks import Network
 from imapshield.guard.shares import Connection
 from imapshield.guard.verdicts import LimitReached
@@ -36,11 +36,14 @@ ACCEPTS_PER_TURN = 200
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """An accepted connection whose address has not had its turn yet. It is the first owner of its `Connection`."""
+    """A connection whose address has not had its turn yet. It is the first owner of its `Connection`.
+
+    `end` closes the socket.
+    """
 
     admission: Admission
     counted: Connection
-    socket: socket.socket
+    end: Callable[[], object]
 
     def evict(self, reached: LimitReached, *, only_report: bool = False) -> None:
         """Report `reached`, and close the socket unless `only_report`."""
@@ -49,10 +52,11 @@ class _Waiting:
             self.close()
 
     def close(self) -> None:
-        """Close the socket, and count the connection no more."""
-        self.counted.owner = None
-        self.socket.close()
-        self.admission.close(self.counted)
+        """Close the socket, and count the connection no more. May be called again."""
+        if self.counted.owner is self:
+            self.counted.owner = None
+            self.end()
+            self.admission.close(self.counted)
 
 
 class _Admitted(Protocol):
@@ -89,6 +93,7 @@ class Gate(ServerFactory):
         self._admission = admission
         self._fair_queue = fair_queue
         self._proxies = proxies
+        self._timers: dict[Network, Any] = {}
         # address on probation → its connections that wait, and what begins each
         self._stopped = False
         self._paced: dict[Network, deque[tuple[Connection, Callable[[], object]]]] = {}
@@ -115,17 +120,29 @@ class Gate(ServerFactory):
         arrival = self._admission.admit(address_text(addr))
         return None if arrival.silent else _Admitted(AdmittedAddress(addr, arrival.connection))
 
-    def _admit_client(self, addr: IAddress | None) -> Any:
-        """Return the protocol of the client of a proxy, or None to refuse it."""
+    def _admit_client(self, addr: IAddress | None, connection: ProxiedConnection) -> None:
+        """Admit the client of a proxy, and begin its connection when it is the turn of its address."""
         arrival = self._admission.admit(address_text(addr))
+        counted = arrival.connection
         if arrival.silent:
-            return None
-        return self._inner.buildProtocol(AdmittedAddress(addr, arrival.connection))
+            connection.refuse()
+        elif counted is None:
+            connection.begin(self._inner.buildProtocol(AdmittedAddress(addr, None)))
+        else:
+            waiting = counted.owner = _Waiting(self._admission, counted, connection.refuse)
+            connection.on_end = waiting.close
+
+            def begin() -> None:
+                if counted.owner is waiting:
+                    connection.begin(self._inner.buildProtocol(AdmittedAddress(addr, counted)))
+
+            self._take_turn(counted, begin)
 
     def wait_for_turn(self, skt: socket.socket, admitted: Any, *arguments: Any) -> Any:
         """Queue an accepted connection. Twisted calls this instead of the constructor of its transport.
 
-        A connection of a proxy does not wait: its address says nothing about the client.
+        A connection of a proxy does not wait here: its address says nothing about the client. It waits when the
+        header has arrived.
 
         Args:
             skt: the socket.
@@ -141,7 +158,7 @@ class Gate(ServerFactory):
         if counted is None:
             self._begin(skt, admitted.address, arguments)
             return None
-        waiting = counted.owner = _Waiting(self._admission, counted, skt)
+        waiting = counted.owner = _Waiting(self._admission, counted, skt.close)
 
         def begin() -> None:
             if counted.owner is not waiting:
@@ -174,9 +191,11 @@ class Gate(ServerFactory):
             counted, begin = waiting.popleft()
             self._fair_queue.add((False, address), begin)
             pace = self._admission.pace(counted.address)
-            self._fair_queue.call_later(pace, lambda: self._begin_paced(address))
+            self._timers[address] = self._fair_queue.call_later(
+                pace, lambda: self._begin_paced(address)
+            )
         else:
-            del self._paced[address]
+            del self._paced[address], self._timers[address]
 
     def _begin(self, skt: socket.socket, address: AdmittedAddress, arguments: Any) -> None:
         protocol = self._inner.buildProtocol(address)
@@ -189,8 +208,16 @@ class Gate(ServerFactory):
         """Do nothing: the port has started the inner factory."""
 
     def doStop(self) -> None:
-        """Stop the inner factory. Connections that wait are closed when it is their turn."""
+        """Stop the inner factory, and close the connections that wait."""
         self._stopped = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for waiting in self._paced.values():
+            for counted, _ in waiting:
+                if counted.owner is not None:
+                    counted.owner.close()
+        self._paced.clear()
         self._inner.doStop()
 
 

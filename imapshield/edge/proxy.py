@@ -34,20 +34,24 @@ class ProxiedConnection(Protocol):
     `ViaProxy`. A transport that belongs to a reactor passes all later input directly to the protocol of the client.
 
     Args:
-        make_inner: called with the header; returns the protocol of the client, or None to refuse the connection.
+        on_header: called with the header and this connection, which is not read until `begin` or `refuse` is called.
         clock: an `IReactorTime`.
         seconds: the connection is reset if the header is not complete after this time.
         on_malformed: called with the reason if the input is no PROXY header; the connection is reset.
         on_timeout: called with the seconds that have passed when the time is over.
-        on_end: called once, when the header has arrived or the connection has ended before.
+        on_end: initial value of the attribute.
         on_evict: called with the limit and the action when the connection must make room.
+
+    Attributes:
+        on_end: called once, when the header has arrived or the connection has ended before; and once more if the
+            connection ends after that and before `begin`, if it was set in between.
     """
 
     transport: Any
 
     def __init__(
         self,
-        make_inner: Callable[[ProxyHeader], Any],
+        on_header: Callable[[ProxyHeader, "ProxiedConnection"], object],
         clock: IReactorTime,
         seconds: float,
         on_malformed: Callable[[str], object],
@@ -55,14 +59,16 @@ class ProxiedConnection(Protocol):
         on_end: Callable[[], object] = lambda: None,
         on_evict: Callable[[LimitReached, events.Action], object] = lambda *_: None,
     ) -> None:
-        self._make_inner = make_inner
+        self._on_header = on_header
         self._clock = clock
         self._seconds = seconds
         self._on_malformed = on_malformed
         self._on_timeout = on_timeout
-        self._on_end = on_end
+        self.on_end = on_end
         self._on_evict = on_evict
         self._reader: ProxyHeaderReader | None = ProxyHeaderReader()
+        self._header: ProxyHeader | None = None
+        self._rest = b""
         self._inner: Any = None
 
     def connectionMade(self) -> None:
@@ -71,54 +77,67 @@ class ProxiedConnection(Protocol):
         self._deadline = self._clock.callLater(self._seconds, self._timed_out)
 
     def dataReceived(self, data: bytes) -> None:
-        """Receive a part of the header, or pass `data` to the protocol of the client."""
+        """Receive a part of the header, or pass `data` to the protocol of the client, also if it comes later."""
         if self._inner is not None:
             self._inner.dataReceived(data)
+        elif self._header is not None:
+            self._rest += data
         elif self._reader is not None:
             result = self._reader.feed(data)
             if isinstance(result, MalformedHeader):
-                self._refuse()
+                self.refuse()
                 self._on_malformed(result.reason)
             elif result is not None:
-                self._connect_client(result, self._reader.rest)
+                self._header, self._rest = result, self._reader.rest
+                self._header_arrived(result)
 
-    def _connect_client(self, header: ProxyHeader, rest: bytes) -> None:
-        transport, proxy = self.transport, self.transport.getPeer()
-        self._end_of_header()
-        inner = self._make_inner(header)
-        if inner is None:
-            self._refuse()
-            return
+    def _header_arrived(self, header: ProxyHeader) -> None:
+        self._reader = None
         self._deadline.cancel()
-        self._reader, self._inner = None, inner
+        self._end_of_header()
+        self.transport.pauseProducing()
+        self._on_header(header, self)
+
+    def begin(self, inner: Any) -> None:
+        """Connect `inner`, the protocol of the client, to the transport; None refuses the connection."""
+        header, transport = self._header, self.transport
+        assert header is not None
+        self.on_end = lambda: None
+        if inner is None:
+            self.refuse()
+            return
+        self._inner = inner
+        proxy = transport.getPeer()
         address = client_address(header, proxy)
         transport.getPeer = lambda: address
         transport.via_proxy = ViaProxy(proxy, header.tls)
         # As STARTTLS does in Twisted. What tests use as transports have no protocol, and pass the input to this one.
         if getattr(transport, "protocol", None) is self:
             transport.protocol = inner
+        transport.resumeProducing()
         inner.makeConnection(transport)
-        if rest:
-            inner.dataReceived(rest)
+        if self._rest:
+            inner.dataReceived(self._rest)
 
-    def _refuse(self) -> None:
+    def refuse(self) -> None:
+        """Reset the connection."""
         self._reader = None
         if self._deadline.active():
             self._deadline.cancel()
         self.transport.abortConnection()
 
     def _end_of_header(self) -> None:
-        on_end, self._on_end = self._on_end, lambda: None
+        on_end, self.on_end = self.on_end, lambda: None
         on_end()
 
     def evict(self, reached: LimitReached, *, only_report: bool = False) -> None:
         """Reset the connection, because it must make room: its proxy has too many without a header."""
         self._on_evict(reached, "none" if only_report else "reset")
         if not only_report:
-            self._refuse()
+            self.refuse()
 
     def _timed_out(self) -> None:
-        self._refuse()
+        self.refuse()
         self._on_timeout(self._clock.seconds() - self._connected_at)
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
@@ -178,14 +197,14 @@ class Proxies:
         self,
         proxy: IAddress | None,
         admission: Admission,
-        admit: Callable[[IAddress | None], Any],
+        admit: Callable[[IAddress | None, ProxiedConnection], object],
     ) -> ProxiedConnection | None:
         """Return the protocol of a connection of the address `proxy`, or None to close it at once.
 
         Args:
             proxy: the address of the socket, which reports of malformed and missing headers name.
             admission: counts the connection until its header has arrived.
-            admit: called with the address of the client; returns its protocol, or None to refuse the connection.
+            admit: called with the address of the client and the connection, when the header has arrived.
         """
         host, seconds = address_text(proxy), self._limits.proxy_header_seconds
         counted = admission.admit_proxy(host)
@@ -199,7 +218,7 @@ class Proxies:
             admission.report(host, LimitReached("proxy_header_seconds", seconds, passed), "reset")
 
         connection = counted.owner = ProxiedConnection(
-            lambda header: admit(client_address(header, proxy)),
+            lambda header, connection: admit(client_address(header, proxy), connection),
             self._clock,
             seconds,
             malformed,

@@ -54,14 +54,16 @@ class ProxiedConnectionTests(SynchronousTestCase):
         self.malformed: list[str] = []
         self.timeouts: list[float] = []
         self.inner: Any = AccumulatingProtocol()
+        self.begins = True
         self.proxied = ProxiedConnection(
-            self.make_inner, self.clock, 5, self.malformed.append, self.timeouts.append
+            self.header_arrived, self.clock, 5, self.malformed.append, self.timeouts.append
         )
         self.proxied.makeConnection(self.transport)
 
-    def make_inner(self, header: ProxyHeader) -> Any:
+    def header_arrived(self, header: ProxyHeader, connection: ProxiedConnection) -> None:
         self.headers.append(header)
-        return self.inner
+        if self.begins:
+            connection.begin(self.inner)
 
     def test_client_is_connected_when_the_header_is_complete(self) -> None:
         """The protocol of the client is made after the last byte of the header, and gets the bytes after it."""
@@ -77,6 +79,26 @@ class ProxiedConnectionTests(SynchronousTestCase):
         self.proxied.connectionLost()
         self.assertTrue(self.inner.closed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_client_may_wait(self) -> None:
+        """Until `begin`, the transport is not read, and what arrives all the same is kept."""
+        self.begins = False
+        self.proxied.dataReceived(HEADER + b"a ")
+        self.assertTrue(self.transport.paused_reading)
+        self.proxied.dataReceived(b"NOOP\r\n")
+        self.proxied.begin(self.inner)
+        self.assertFalse(self.transport.paused_reading)
+        self.assertEqual(self.inner.data, b"a NOOP\r\n")
+
+    def test_a_waiting_client_may_leave(self) -> None:
+        """If the connection ends before `begin`, whoever waits is told once."""
+        self.begins = False
+        ended: list[int] = []
+        self.proxied.dataReceived(HEADER)
+        self.proxied.on_end = lambda: ended.append(1)
+        self.proxied.connectionLost()
+        self.proxied.connectionLost()
+        self.assertEqual(ended, [1])
 
     def test_nothing_is_left_of_the_header(self) -> None:
         """A reactor's transport passes later input directly to the client's protocol: a proxy costs no memory."""
@@ -229,6 +251,21 @@ class GateTests(SynchronousTestCase):
         for i in range(4):
             self.connect("198.51.100.1", b"PROXY TCP4 10.1.%d.1 10.0.0.1 1 2\r\n" % i)
         self.assertEqual(server.factory.shared.admission.guard.shares.strangers, 4)
+
+    def test_clients_of_a_proxy_have_the_pace_of_their_address(self) -> None:
+        """After a flood, connections of one client address are begun at its pace; other clients begin at once."""
+        flood, _ = self.connect("198.51.100.1", BY_TLS)
+        flood.dataReceived(b"a NOOP\r\n" * 300)
+        waiting = [self.connect("198.51.100.1", BY_TLS)[1] for _ in range(4)]
+        _, other = self.connect("198.51.100.1", b"PROXY TCP4 203.0.113.5 10.0.0.1 1 2\r\n")
+        self.assertEqual([bool(t.value()) for t in waiting], [True, False, False, False])
+        self.assertIn(b"* OK", other.value())
+        self.server.clock.advance(0.02)
+        self.server.clock.advance(0)
+        self.assertEqual([bool(t.value()) for t in waiting], [True, True, False, False])
+        strangers = self.server.factory.shared.admission.guard.shares.strangers
+        self.port.protocols[-2].connectionLost()
+        self.assertEqual(self.server.factory.shared.admission.guard.shares.strangers, strangers - 1)
 
     def test_header_of_an_ordinary_client(self) -> None:
         """A PROXY header from a peer that is no proxy is an invalid command."""
