@@ -11,6 +11,16 @@ from typing import Any
 
 Work = Callable[[], object]
 
+LONG_WORK = 2
+"""Work that takes longer than this many times `max_seconds` makes its key rest as long as it took, if other keys have
+work now and then. A command of another user returns to the queue several times, and would meet such work each time."""
+
+MAX_REST = 0.05
+"""Seconds that a key rests at most."""
+
+OTHERS_SECONDS = 1.0
+"""Seconds after which other keys no longer count as active."""
+
 
 class FairQueue:
     """Queues of work, one for each key, served round-robin.
@@ -31,7 +41,10 @@ class FairQueue:
         self._now = now
         self._max_seconds = max_seconds
         self._queues: OrderedDict[Hashable, deque[Work]] = OrderedDict()
+        self._resting: dict[Hashable, deque[Work]] = {}
         self._scheduled = False
+        self._last_key: Hashable = None
+        self._last_change = now() - OTHERS_SECONDS
 
     def add(self, key: Hashable, work: Work) -> None:
         """Run `work` in a later iteration of the reactor, after the work already queued under `key`.
@@ -39,13 +52,20 @@ class FairQueue:
         An exception that `work` raises goes to the reactor, which logs it. The rest of the queue runs in the next
         iteration.
         """
+        if key in self._resting:
+            self._resting[key].append(work)
+            return
         self._queues.setdefault(key, deque()).append(work)
+        self._schedule()
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self.call_later(0, self._run)
 
     def _run(self) -> None:
-        deadline = self._now() + self._max_seconds
+        now = self._now()
+        deadline = now + self._max_seconds
         # Work added during this run is left for the next one: its connection may have to send or receive first.
         remaining = sum(map(len, self._queues.values()))
         try:
@@ -55,10 +75,28 @@ class FairQueue:
                 work = queue.popleft()
                 if queue:
                     self._queues[key] = queue
+                if key != self._last_key:
+                    self._last_change = now if self._last_key else self._last_change
+                    self._last_key = key
                 work()
-                if self._now() >= deadline:
+                before, now = now, self._now()
+                if now - before > LONG_WORK * self._max_seconds:
+                    self._rest(key, before, now)
+                if now >= deadline:
                     break
         finally:
             self._scheduled = bool(self._queues)
             if self._scheduled:
                 self.call_later(0, self._run)
+
+    def _rest(self, key: Hashable, before: float, now: float) -> None:
+        """Let `key` rest after work that took from `before` to `now`, unless no other key has work."""
+        if before - self._last_change < OTHERS_SECONDS:
+            self._resting[key] = self._queues.pop(key, deque())
+            self.call_later(min(now - before, MAX_REST), lambda: self._end_rest(key))
+
+    def _end_rest(self, key: Hashable) -> None:
+        queue = self._resting.pop(key)
+        if queue:
+            self._queues[key] = queue
+            self._schedule()

@@ -65,3 +65,35 @@ class FairQueueTests(SynchronousTestCase):
         self.assertRaises(ZeroDivisionError, self.run_reactor_turn)
         self.run_reactor_turn()
         self.assertEqual(self.done, ["b0"])
+
+    def test_long_work_makes_its_key_rest(self) -> None:
+        """A key with long work rests as long as that took, if others are active; its work is then run in order."""
+        delays: list[float] = []
+
+        def call_later(seconds: float, call: Callable[[], object]) -> None:
+            delays.append(seconds)
+            self.due.append(call)
+
+        self.queue.call_later = call_later
+        self.add_work("b0")
+        self.add_work("a0", 0.03)
+        self.add_work("a1", 0.03)
+        self.run_reactor_turn()
+        self.assertEqual(self.done, ["b0", "a0"])
+        self.assertAlmostEqual(delays[-1], 0.03)
+        self.add_work("a2")
+        self.add_work("b1")
+        run = self.due.pop()
+        run()
+        self.assertEqual(self.done, ["b0", "a0", "b1"])
+        self.run_reactor_turn()
+        self.run_reactor_turn()
+        self.assertEqual(self.done, ["b0", "a0", "b1", "a1"])
+
+    def test_a_key_alone_does_not_rest(self) -> None:
+        """Without work of other keys in the last second, a key with long work goes on."""
+        for i in range(100):
+            self.add_work(f"a{i}", 0.03)
+        for _ in range(60):
+            self.run_reactor_turn()
+        self.assertEqual(len(self.done), 60)
