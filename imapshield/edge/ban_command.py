@@ -30,6 +30,9 @@ from imapshield.guard.networks import NetworkSet, describe
 TIMEOUT_SECONDS = 10.0
 """Seconds after which the program is killed."""
 
+STOP_SECONDS = 1.0
+"""Seconds after which a process is killed that still runs when the server stops."""
+
 PAUSE_SECONDS = 1.0
 """Seconds after a failure until the program is called again."""
 
@@ -97,12 +100,16 @@ class BanCommand:
         self._run_next()
 
     def stop(self) -> Deferred[None]:
-        """Forget what waits; fires when no process runs any more."""
+        """Forget what waits; fires when no process runs any more, after `STOP_SECONDS` at most."""
         self._queue.clear()
         if self._next_call is not None:
             self._next_call.cancel()
-        if self._running is None:
+        run = self._running
+        if run is None:
             return succeed(None)
+        if run.timeout is not None:
+            run.timeout.cancel()
+            run.timeout = self._reactor.callLater(STOP_SECONDS, run.kill)
         self._stopped = Deferred()
         return self._stopped
 

@@ -177,6 +177,17 @@ class BanCommandTests(SynchronousTestCase):
         self.assertTrue(stopping.called)
         self.assertEqual((len(self.calls), self.reactor.getDelayedCalls()), (1, []))
 
+    def test_stop_kills_a_process_that_hangs(self) -> None:
+        """A process that hangs when the server stops is killed after a second."""
+        self.ban("192.0.2.1")
+        stopping = self.command.stop()
+        self.reactor.advance(0.9)
+        self.assertEqual(self.reactor.processes[0].signals, [])
+        self.reactor.advance(0.1)
+        self.assertEqual(self.reactor.processes[0].signals, ["KILL"])
+        self.reactor.processes[0].end(1)
+        self.assertTrue(stopping.called)
+
     def test_stop_during_a_pause(self) -> None:
         """`stop` after a failure ends the pause."""
         self.ban("192.0.2.1")
