@@ -211,10 +211,18 @@ def _report_only_limits(names: Sequence[str]) -> frozenset[str]:
     limits = [name.replace("-", "_") for name in names]
     for name, limit in zip(names, limits, strict=True):
         if limit not in REPORTABLE:
-            similar = get_close_matches(limit, REPORTABLE, 1) or sorted(REPORTABLE)
-            text = f"--report-only-limit {name}: must be one of {', '.join(similar)}"
-            raise ConfigError(text)
+            raise ConfigError(f"--report-only-limit {name}: {_report_only_advice(limit)}")
     return frozenset(limits)
+
+
+def _report_only_advice(limit: str) -> str:
+    name = limit.partition("=")[0]
+    if name in REPORTABLE:
+        return f"write the name alone: --report-only-limit {name}"
+    similar = "".join(f" did you mean {n}?" for n in get_close_matches(name, REPORTABLE, 1))
+    if name in _LIMITS:
+        return "cannot be report-only; docs/limits.rst lists the limits that can"
+    return f"unknown limit;{similar} docs/limits.rst lists the limits that can be report-only"
 
 
 def _limit_value(name: str, option: str, text: str) -> float | bool:
@@ -222,6 +230,9 @@ def _limit_value(name: str, option: str, text: str) -> float | bool:
         similar = "".join(f" did you mean {n}?" for n in get_close_matches(name, _LIMITS, 1))
         raise ConfigError(f"{option}: unknown limit;{similar} `--limit help` lists all limits")
     kind, default = _LIMITS[name].type, _LIMITS[name].default
+    if not text:
+        example = str(default).lower() if kind is bool else default
+        raise ConfigError(f"{option}: write NAME=VALUE, such as --limit {name}={example}")
     try:
         if kind is bool:
             return ("false", "true").index(text.lower()) == 1

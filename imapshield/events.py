@@ -217,7 +217,8 @@ class ConnectionClosed(Event):
     """A connection ended.
 
     Attributes:
-        reason: why, in the words of Twisted.
+        reason: "reset by the server", "closed by the server", "closed by the client", or "connection lost": the client
+            has reset it, or the network has failed.
         seconds: how long the connection was open.
         commands: how many commands were executed or were running.
         octets_in: the bytes received, before they were decompressed (COMPRESS), but without the overhead of TLS.

@@ -174,9 +174,10 @@ class Limits:
         " count the address is banned.",
     )
     ban_seconds: float = _bans(
-        600, "Duration of the first ban of an address. It doubles with each further ban."
+        600,
+        "Duration of the first ban of an address, unless max_ban_seconds is less. It doubles with each further ban.",
     )
-    max_ban_seconds: float = _bans(86400, "Maximum duration of a ban.")
+    max_ban_seconds: float = _bans(86400, "Maximum duration of a ban, also of the first.")
     max_login_delay_seconds: float = _bans(
         15,
         "Maximum delay of the answer to a failed login. The delay grows with the number of failures. A correct login is"

@@ -1,5 +1,6 @@
 """Builds the server from its `Settings`: checkers, realm, guard, factory and service."""
 
+import json
 import os
 import re
 import sys
@@ -84,6 +85,7 @@ def make_server(settings: Settings, reactor: Any) -> IService:
     free_memory = FreeMemory(lambda: (len(factory.connections), shared.memory_budget.memory))
 
     def load_state() -> None:
+        _log_start(settings, path)
         state.start()
         _keep_decoys(state, checkers)
 
@@ -119,6 +121,17 @@ def _keep_decoys(state: GuardState, checkers: Sequence[Any]) -> None:
     for checker in checkers:
         if decoy_key is not None and hasattr(checker, "decoy_key"):
             checker.decoy_key = decoy_key
+
+
+def _log_start(settings: Settings, state: str | None) -> None:
+    """Log what decides about bans, so that an operator sees which file and networks the server uses."""
+    _log.info(
+        "bans: state={state} trust={trust} proxy={proxy} ban-command={ban_command}",
+        state=state or "none",
+        trust=",".join(settings.trust) or "none",
+        proxy=",".join(settings.proxy) or "none",
+        ban_command=json.dumps(settings.ban_command or "none"),
+    )
 
 
 def _ban_command(settings: Settings, guard: Any, reactor: Any) -> Any:

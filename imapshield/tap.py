@@ -113,7 +113,7 @@ class Options(usage.Options, strcred.AuthOptionMixin):
 def limits_help() -> str:
     """Return the text of ``--limit help``: the limits by group, each with its default and its reason.
 
-    It ends with what one client can cost that has not logged in, as a sum of limits.
+    It ends with what one client can cost that has not logged in, as a sum of limits, and what a password check takes.
     """
     lines = ["All limits with their defaults. To change one: --limit NAME=VALUE"]
     for group, limits in Limits().by_group().items():
@@ -124,6 +124,13 @@ def limits_help() -> str:
     lines += [f"  {size:>6}  {part}" for part, size in stranger_cost(Limits()).items()]
     lines += [
         f"  {bytes_per_stranger(Limits()):>6}  in all, without the socket buffers of the kernel"
+    ]
+    most = Limits().max_preauth_connections
+    in_all = most * bytes_per_stranger(Limits()) >> 20
+    lines += [
+        "",
+        f"Memory of {most} such clients (max_preauth_connections): {in_all} MiB",
+        "Memory of one password check: 32 MiB for a scrypt hash, 64 MiB for argon2id; a password file checks 2 at once",
     ]
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """The command line and the TOML file of --config are combined into one `Settings` value."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -64,9 +65,15 @@ class CommandLineTests(ConfigTestCase):
         self.assertEqual(limits.report_only_limits, {"preauth_bytes"})
 
     def test_limit_that_cannot_be_report_only(self) -> None:
-        """A limit that refuses single commands cannot be report-only; the error names those that can."""
-        self.refuses({"report-only-limit": ["max_message_size"]}, None, "must be one of", "backlog")
-        self.refuses({"report-only-limit": ["bakclog"]}, None, "must be one of backlog")
+        """A limit that refuses single commands cannot be report-only; the error says where those are that can."""
+        option = "--report-only-limit"
+        for name, text in (
+            ("max_message_size", "cannot be report-only; docs/limits.rst lists"),
+            ("bakclog", "unknown limit; did you mean backlog? docs/limits.rst"),
+            ("xyz", "unknown limit; docs/limits.rst lists"),
+            ("max-failed-pairs=3", "write the name alone: --report-only-limit max_failed_pairs"),
+        ):
+            self.refuses({"report-only-limit": [name]}, None, f"{option} {name}: {text}")
 
     def test_unknown_limit_error_lists_the_known_limits(self) -> None:
         """The error for an unknown limit names a similar one and the option that lists all of them."""
@@ -76,8 +83,6 @@ class CommandLineTests(ConfigTestCase):
     def test_invalid_limit_value_error_names_the_limit(self) -> None:
         """The error for an invalid value of a limit names the limit."""
         for assignment in (
-            "max_line_length",
-            "max_line_length=",
             "max_line_length=x",
             "max_line_length=-1",
             "max_line_length=0",
@@ -89,6 +94,10 @@ class CommandLineTests(ConfigTestCase):
         ):
             with self.subTest(assignment=assignment):
                 self.refuses({"limit": [assignment]}, None, f"--limit {assignment}: must be")
+        for assignment in ("max_line_length", "max_line_length="):
+            advice = "write NAME=VALUE, such as --limit max_line_length=65536"
+            self.refuses({"limit": [assignment]}, None, f"--limit {assignment}: {advice}")
+        self.refuses({"limit": ["report_only"]}, None, "such as --limit report_only=false")
         for text in ("many", "0"):
             self.refuses({"backlog": text}, None, f"--backlog {text}: must be a whole number")
 
@@ -123,6 +132,16 @@ class CommandLineTests(ConfigTestCase):
 
 
 class TomlFileTests(ConfigTestCase):
+    def test_documented_example(self) -> None:
+        """The example in docs/running.rst is a valid file."""
+        page = (Path(__file__).parent.parent / "docs" / "running.rst").read_text()
+        example = page.partition('    listen = ["tcp:143"')
+        text = example[1] + example[2].partition("\n\nA unit for systemd")[0]
+        content = "\n".join(line.strip() for line in text.splitlines())
+        settings = load_settings({}, self.file(content.encode()))
+        self.assertEqual(settings.state, "/var/lib/imapshield-guard/guard.sqlite")
+        self.assertEqual((settings.proxy, settings.limits.idle_seconds), (("192.0.2.11",), 3600))
+
     CONTENT = (
         b'listen = ["tcp:1", "tcp:2"]\nauth = "memory:a:b"\nmail-root = "/x"\nbacklog = 7\nreport-only = true\n'
         b"[limit]\nmax_line_length = 2000\nidle_seconds = 2.5\nstrict_backlog = true\n"

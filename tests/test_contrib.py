@@ -79,7 +79,7 @@ class NftablesTests(SynchronousTestCase):
     def test_other_arguments_do_nothing(self) -> None:
         """Whatever is not a network and a number of seconds never reaches nft."""
         for arguments in (
-            (), ("ban",), ("ban", "192.0.2.7/32"), ("ban", "192.0.2.7/32", "1s"), ("ban", "192.0.2.7/32", ""), ("ban", "", "600"),
+            (), ("ban",), ("ban", "192.0.2.7/32"), ("ban", "192.0.2.7/32", "1s"), ("ban", "192.0.2.7/32", "0"), ("ban", "192.0.2.7/32", ""), ("ban", "", "600"),
             ("ban", "192.0.2.7 }; flush ruleset", "600"), ("ban", "$(id)", "600"), ("unban", "-f"), ("unban", "x\\ny"), ("delete", "::/64"),
             ("ban", "192.0.2.7/32", "600", "more"),
         ):  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard.memory_budget import bytes_per_stranger
-from imapshield.limits import Limits
+from imapshield.limits import REPORTABLE, Limits
 from imapshield.wire.framing import COMMAND_COST
 
 PAGE = Path(__file__).parent.parent / "docs" / "limits.rst"
@@ -43,6 +43,13 @@ class LimitsTests(SynchronousTestCase):
     def test_limits_page_has_the_tables_of_the_code(self) -> None:
         """docs/limits.rst has the tables of the code. To update it, write `tables()` between BEGIN and END."""
         self.assertEqual(PAGE.read_text().partition(BEGIN)[2].partition(END)[0], tables())
+
+    def test_report_only_limits(self) -> None:
+        """docs/limits.rst names the limits that --report-only-limit accepts, and no others."""
+        sentence = (
+            PAGE.read_text().partition("``--report-only-limit`` accepts ")[2].partition(".")[0]
+        )
+        self.assertEqual(set(re.findall(r"``(\w+)``", sentence)), REPORTABLE)
 
     def test_cost_of_a_stranger(self) -> None:
         """One client without a login costs at most 96 KiB, and the longest ID with some commands fits into that."""

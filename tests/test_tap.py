@@ -24,7 +24,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import TestCase
 
 from imapshield.config import Settings
-from imapshield.cred import passwords, users
+from imapshield.cred import checkers, passwords, users
 from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount
 from imapshield.mailbox.values import Namespace
@@ -149,6 +149,11 @@ class OptionsTests(CommandLineTestCase):
             self.assertIn(f"{group}:", text)
             for name, (value, reason) in limits.items():
                 self.assertIn(f"{name}={value} {reason}", text)
+        self.assertIn("Memory of 5000 such clients (max_preauth_connections): 468 MiB", text)
+        scrypt = 128 * passwords.SCRYPT_R << passwords.SCRYPT_LN >> 20
+        argon2 = passwords.ARGON2["memory_cost"] >> 10
+        self.assertIn(f"{scrypt} MiB for a scrypt hash, {argon2} MiB for argon2id", text)
+        self.assertIn(f"a password file checks {checkers.THREADS} at once", text)
 
     def test_unknown_option_is_an_error_of_one_line(self) -> None:
         """An unknown option, an unexpected argument and a missing value are errors of one line."""
@@ -419,7 +424,15 @@ class RunningServiceTests(CommandLineTestCase):
                 "--ban-command", f'{sys.executable} -c "{code}"',
             )  # fmt: skip
             service.privilegedStartService()
-            service.startService()
+            with capturedLogs() as logged:
+                service.startService()
+            (text,) = [text for text in map(formatEvent, logged) if text.startswith("bans: ")]
+            self.assertTrue(
+                text.startswith(
+                    f"bans: state={self.path('state')} trust=127.0.0.0/8,::1/128 proxy=none ban-command="
+                ),
+                text,
+            )
             if repetition == 1:
                 admission = service.factory.shared.admission
                 for n in range(10):

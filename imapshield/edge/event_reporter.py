@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Literal
 
+from twisted.internet.error import ConnectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from imapshield import events
 from imapshield.guard.networks import describe, networks_of
@@ -41,8 +43,11 @@ class EventReporter:
         peer: the client's address; "" while it is unknown.
         user: the user who is logged in; "" before login.
         client_id: what the client has sent with ID, made printable.
+        was_reset: whether the server has reset the connection. TLS does not tell that in the reason of the end.
         measure: returns the commands, the bytes in, the bytes out, and the seconds of the connection until now.
     """
+
+    was_reset = False
 
     def __init__(self, observers: Iterable[events.EventObserver]) -> None:
         self.number = next(_connection_numbers)
@@ -125,11 +130,19 @@ class EventReporter:
         reason = f"--proxy does not name this address; if it is a proxy, add --proxy {self.peer}"
         self._publish(events.ProxyHeaderRejected(self.number, self.peer, reason))
 
-    def connection_closed(self, reason: str) -> None:
-        """Report that the connection has ended."""
+    def connection_closed(self, reason: Failure, *, by_server: bool) -> None:
+        """Report that the connection has ended, for the `reason` of the transport; `by_server`: whether it began."""
         commands, octets_in, octets_out, seconds = self.measure()
-        fields = reason, seconds, commands, octets_in, octets_out, self.user
+        end = "reset by the server" if self.was_reset else _end(reason, by_server)
+        fields = end, seconds, commands, octets_in, octets_out, self.user
         self._publish(events.ConnectionClosed(self.number, self.peer, *fields))
 
     def _publish(self, event: events.Event) -> None:
         publish(event, self._observers)
+
+
+def _end(reason: Failure, by_server: bool) -> str:
+    """Return in plain words how a connection has ended."""
+    if by_server:
+        return "closed by the server"
+    return "closed by the client" if reason.check(ConnectionDone) else "connection lost"

@@ -29,6 +29,9 @@ class Holding(Protocol):
     def apply_verdict(self, verdict: Verdict, event: CommandEvent | None = None) -> None:
         """Do what the guard has decided."""
 
+    def abort(self) -> None:
+        """Reset the connection, whose other parts have ended already."""
+
 
 class MemoryShare:
     """What one connection holds: input that is not processed yet, commands, unsent output, temporary files.
@@ -88,7 +91,7 @@ class MemoryShare:
 
     def _reset(self, reached: LimitReached) -> None:
         if self._owner.closed:  # It was closed with BYE, and the client has not read that yet.
-            self._owner.transport.abortConnection()
+            self._owner.abort()
             self.close()
         else:
             self._owner.apply_verdict(Reset(reached.limit, reached.value, reached.observed))

@@ -90,6 +90,11 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         """Reset the connection (TCP RST). Input that was not processed yet is dropped, and no more is read."""
         self._teardown()
         self.memory.close()
+        self.abort()
+
+    def abort(self) -> None:
+        """Reset the connection, whose other parts have ended already."""
+        self.reporter.was_reset = True
         self.transport.abortConnection()
 
     # With the attributes of the base classes there are more than 30, for which each instance would have a dictionary of
@@ -332,7 +337,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
     def timeoutConnection(self) -> None:
         """Close after a timeout: of the login, of an idle user, of a literal, or of the last BYE."""
         if self.closed:
-            self.transport.abortConnection()
+            self.abort()
         elif self.guard.authenticated and self.guard.busy and not self.guard.line_expected:
             self.restart_timeout()  # The client waits for the server.
         else:
@@ -352,7 +357,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         if only_report:
             return
         if self.closed:
-            self.transport.abortConnection()
+            self.abort()
         else:
             self.reset()
 
@@ -365,6 +370,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         """Release everything that the connection uses, and report its end."""
+        by_server = self.closed
         if not self.closed:
             self._teardown(lost=True)
         self._write_timeout.stop()
@@ -373,7 +379,7 @@ class ShieldedIMAP4Server(imap4.IMAP4Server):
         self.memory.close()
         self.shared.admission.close(self.counted)
         super().connectionLost(reason)
-        self.reporter.connection_closed(reason.getErrorMessage())
+        self.reporter.connection_closed(reason, by_server=by_server)
         self.on_lost(self)
 
     def _teardown(self, *, lost: bool = False) -> None:

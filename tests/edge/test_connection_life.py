@@ -38,6 +38,7 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(server.factory.connections, set())
         (closed,) = server.events_of(events.ConnectionClosed)
         self.assertEqual((closed.user, closed.commands), ("alice", 2))
+        self.assertEqual(closed.reason, "connection lost")
 
     def test_loss_during_a_command_leaves_nothing_behind(self) -> None:
         """A connection lost while the store works leaves nothing behind."""

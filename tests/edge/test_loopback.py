@@ -18,6 +18,7 @@ from twisted.cred.portal import Portal
 from twisted.internet import reactor
 from twisted.internet import ssl as twisted_ssl
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -196,6 +197,34 @@ class PendingCommandTests(LoopbackCase):
         await self.client(script)
         closed = [event for event in self.events if isinstance(event, ConnectionClosed)]
         self.assertEqual([event.commands for event in closed], [0])
+
+    async def test_reasons_of_ends(self) -> None:
+        """The event of the end of a connection says in plain words how it has ended, with and without TLS."""
+
+        def script(connect: Callable[[], Peer]) -> None:
+            flood, user = connect(), connect()
+            with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+                flood.send(FULL_PACKET)
+            flood.ending()
+            user.command(b"LOGOUT")
+            user.close()
+
+        for connect in self.ways_to_connect():
+            del self.events[:]
+            await self.client(script, connect)
+            await self.everyone_has_left()
+            self.assertEqual(self.reasons(), ["closed by the server", "reset by the server"])
+        del self.events[:]
+        await self.client(lambda: self.peer().close())
+        await self.everyone_has_left()
+        self.assertEqual(self.reasons(), ["closed by the client"])
+
+    async def everyone_has_left(self) -> None:
+        while self.factory.connections:
+            await deferLater(reactor, 0.01)
+
+    def reasons(self) -> list[str]:
+        return sorted(e.reason for e in self.events if isinstance(e, ConnectionClosed))
 
     async def test_batches_of_90_end_in_a_reset_too(self) -> None:
         """A client that sends 90 commands at a time and reads every response is reset too."""

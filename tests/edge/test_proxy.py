@@ -227,8 +227,8 @@ class GateTests(SynchronousTestCase):
         """A header that does not come in time is reported as the limit `proxy_header_seconds`."""
         self.connect("198.51.100.1", HEADER[:-1])
         self.server.clock.advance(5)
-        values = "198.51.100.1", "proxy_header_seconds", 5, 5, "reset"
-        limit = LimitTriggered(0, *values, network="198.51.100.0/26")
+        values = "198.51.100.1", "proxy_header_seconds", 5, 5
+        limit = LimitTriggered(0, *values, "reset", network="198.51.100.0/26")
         self.assertEqual(self.server.events, [limit])
 
     def test_connections_without_a_header_have_a_share(self) -> None:
@@ -243,8 +243,8 @@ class GateTests(SynchronousTestCase):
         )
         connections = [self.connect("198.51.100.1", b"PROXY ") for _ in range(3)]
         self.assertEqual([t.aborted for _, t in connections], [True, False, False])
-        values = "198.51.100.1", "max_preauth_per_address", 2, 3, "reset"
-        limit = LimitTriggered(0, *values, network="198.51.100.0/26")
+        values = "198.51.100.1", "max_preauth_per_address", 2, 3
+        limit = LimitTriggered(0, *values, "reset", network="198.51.100.0/26")
         self.assertEqual(server.events, [limit])
         for proxied, _ in connections:
             proxied.connectionLost()
