@@ -100,7 +100,8 @@ def make_server(settings: Settings, reactor: Any) -> IService:
 
     on_stop = [checker.close for checker in checkers if hasattr(checker, "close")]
     on_stop += [ban_command.stop] if ban_command is not None else []
-    on_stop += [realm.close, state.stop, lambda: log.summarize(everything=True)]
+    on_stop += [realm.close, state.stop, admission.report_refused]
+    on_stop += [lambda: log.summarize(everything=True)]
     return ShieldService(
         endpoints,
         factory,

@@ -77,6 +77,9 @@ class StateFile:
         self.path = path
         self._server_advice = create
         self._data_version: object = None
+        if os.path.isdir(path):
+            advice = self._advice("name a file in it")
+            raise StateFileError(f"{path}: is a directory; {advice}")
         with self._errors():
             if create and not os.path.exists(path):
                 _create(path)

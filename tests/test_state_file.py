@@ -137,6 +137,11 @@ class BadFileTests(FileCase):
         self.assert_refused("file is not a database; move it away")
         self.assertEqual(os.path.getsize(self.path), 8000)
 
+    def test_directory(self) -> None:
+        """A directory is refused, with advice."""
+        os.mkdir(self.path)
+        self.assert_refused("is a directory; name a file in it")
+
     def test_damaged_page(self) -> None:
         """A file with a damaged page is a `StateFileError` when it is read."""
         self.open().save(0.0, Changes({BAN.network: BAN}))

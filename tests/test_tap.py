@@ -17,7 +17,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.protocol import Factory
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
 from twisted.protocols.basic import LineReceiver
@@ -29,6 +29,7 @@ from imapshield.limits import Limits
 from imapshield.mailbox.account_api import IAccount
 from imapshield.mailbox.values import Namespace
 from imapshield.service import CannotServe
+from imapshield.state_file import StateFile
 from imapshield.tap import Options, makeService, use_monotonic_clock
 from tests.certificates import self_signed
 
@@ -443,6 +444,37 @@ class RunningServiceTests(CommandLineTestCase):
                 lines = file.read().splitlines()
             self.assertEqual(len(lines), repetition)
             self.assertRegex(lines[-1], r"^ban 192\.0\.2\.7/32 (600|59\d)$")
+
+    async def test_log_of_bans(self) -> None:
+        """The log counts the connections that a ban has refused, and says that another process has ended a ban."""
+        state = self.path("state")
+        service = self.make(
+            "--mail-root", self.mail, "--auth", "memory:a:b", "--state", state, "--listen", "tcp:0:interface=127.0.0.1",
+        )  # fmt: skip
+        with capturedLogs() as logged:
+            service.startService()
+            admission = service.factory.shared.admission
+            admission.guard.bans.ban("192.0.2.7", "test", admission._now())
+            admission.admit("192.0.2.7")
+            service.periodic()
+            admission.admit("192.0.2.7")
+            file = StateFile(state)
+            while not file.unban("192.0.2.7"):
+                await deferLater(reactor, 0.05)
+            file.close()
+            while not any(formatEvent(event).startswith("unbanned") for event in logged):
+                await deferLater(reactor, 0.05)
+            await service.stopService()
+        words = ("refused", "unbanned")
+        lines = [text for text in map(formatEvent, logged) if text.startswith(words)]
+        self.assertEqual(
+            [line.partition(" banned-for=")[0] for line in lines],
+            [
+                "refused network=192.0.2.7/32 connections=1",
+                "unbanned network=192.0.2.7/32",
+                "refused network=192.0.2.7/32 connections=1",
+            ],
+        )
 
     def test_ban_command_errors(self) -> None:
         """A --ban-command that cannot be executed is an error of one line."""

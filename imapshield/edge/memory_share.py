@@ -20,7 +20,6 @@ class Holding(Protocol):
     reporter: EventReporter
     write_buffer: WriteBuffer
     closed: bool
-    transport: Any
     _buffer: bytes
 
     def callLater(self, period: float, func: Callable[[], object]) -> Any:
