@@ -7,11 +7,16 @@ Giving 135 MB back took 50 ms, and looking in vain takes less than 1 ms.
 The objects of a connection refer to each other, so that only Python's garbage collector frees them, which an idle
 server does not start. A collection after 2,000 connections takes some 100 ms. So it is done once, when a minute has
 passed without another peak.
+
+Not everything that takes memory is counted for a connection: calls of the store, sorting, objects in cycles. So the
+memory of the process is compared with what is counted, too (on Linux). If it has grown much more since the last
+collection, garbage is collected, at most once a minute.
 """
 
 import ctypes
 import gc
 from collections.abc import Callable
+from resource import getpagesize
 
 ENDED_CONNECTIONS = 200
 """How many connections must have ended since the last peak."""
@@ -19,8 +24,20 @@ ENDED_CONNECTIONS = 200
 FREED_BYTES = 16 << 20
 """Or how many bytes must have been released that were held for connections."""
 
+UNCOUNTED_BYTES = 64 << 20
+"""Or how many bytes more than are counted the process must have taken since then, in two calls one after the other."""
+
 CALLS = 6
 """How often memory is then given back, before the last time after a garbage collection."""
+
+
+def resident() -> int | None:
+    """Return how many bytes of memory the process takes; None if the system does not say (not Linux)."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * getpagesize()
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def trim() -> None:
@@ -31,12 +48,13 @@ def trim() -> None:
 
 
 class FreeMemory:
-    """Calls `trim` after connections have ended or have released what they held.
+    """Calls `trim` after connections have ended or have released what they held, or if the process takes much memory.
 
     Args:
         measure: returns the number of connections and the bytes that are held for them.
         trim: gives memory back.
         collect: collects garbage.
+        resident: returns the bytes that the process takes, or None.
     """
 
     def __init__(
@@ -44,10 +62,14 @@ class FreeMemory:
         measure: Callable[[], tuple[int, int]],
         trim: Callable[[], object] = trim,
         collect: Callable[[], object] = gc.collect,
+        resident: Callable[[], int | None] = resident,
     ) -> None:
         self._measure = measure
         self._trim = trim
         self._collect = collect
+        self._resident = resident
+        self._uncounted: int | None = None  # the least since the last such collection
+        self._calls_above = self._calls_since_collection = 0
         self._peak = 0, 0
         self._calls_left = 0
 
@@ -62,6 +84,24 @@ class FreeMemory:
             self._peak = max(peak_connections, connections), max(peak_held, held)
         if self._calls_left:
             self._calls_left -= 1
-            if not self._calls_left:
-                self._collect()
-            self._trim()
+            self._give_back(collect=not self._calls_left)
+        self._check_resident(held)
+
+    def _give_back(self, *, collect: bool) -> None:
+        if collect:
+            self._collect()
+            self._calls_since_collection = 0
+        self._trim()
+
+    def _check_resident(self, held: int) -> None:
+        """Give memory back if the process takes much more than is counted, compared with the least until now."""
+        resident = self._resident()
+        if resident is None:
+            return
+        uncounted = resident - held
+        least = self._uncounted = min(uncounted, self._uncounted or uncounted)
+        self._calls_since_collection += 1
+        self._calls_above = self._calls_above + 1 if uncounted - least >= UNCOUNTED_BYTES else 0
+        if self._calls_above >= 2 and self._calls_since_collection >= CALLS:
+            self._give_back(collect=True)
+            self._uncounted, self._calls_above = (self._resident() or resident) - held, 0

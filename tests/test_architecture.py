@@ -150,6 +150,7 @@ ORDER = {
             "fair_queue",
             "input_turns",
             "peer",
+            "user_turns",
             "write_buffer",
         ),
         ("login_checks", "memory_share", "spool"),

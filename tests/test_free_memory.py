@@ -2,18 +2,28 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.free_memory import CALLS, ENDED_CONNECTIONS, FREED_BYTES, FreeMemory, trim
+from imapshield.free_memory import (
+    CALLS,
+    ENDED_CONNECTIONS,
+    FREED_BYTES,
+    UNCOUNTED_BYTES,
+    FreeMemory,
+    resident,
+    trim,
+)
 
 
 class FreeMemoryTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.load = 0, 0
+        self.resident: int | None = None
         self.trims: list[None] = []
         self.collections: list[int] = []
         self.under_test = FreeMemory(
             lambda: self.load,
             lambda: self.trims.append(None),
             lambda: self.collections.append(len(self.trims)),
+            lambda: self.resident,
         )
 
     def check(self, connections: int, held: int) -> int:
@@ -47,6 +57,50 @@ class FreeMemoryTests(SynchronousTestCase):
         """Fewer connections that come and go do not matter."""
         for number in range(50):
             self.assertEqual(self.check(number % 2 * (ENDED_CONNECTIONS - 1), 0), 0)
+
+    def checks(self, count: int, taken: int, held: int = 0) -> int:
+        """Check `count` times while the process takes `taken` bytes; return how often garbage was collected in all."""
+        self.resident = taken
+        for _ in range(count):
+            self.check(1, held)
+        return len(self.collections)
+
+    def test_process_that_takes_much_more_than_is_counted(self) -> None:
+        """Garbage is collected once when the process has grown by much that is not counted."""
+        self.assertEqual(self.checks(CALLS, 50_000_000), 0)
+        self.assertEqual(self.checks(1, 50_000_000 + UNCOUNTED_BYTES), 0)
+        self.assertEqual(self.checks(1, 50_000_000 + UNCOUNTED_BYTES), 1)
+        # It did not help, so this is what the process needs.
+        self.assertEqual(self.checks(50, 50_000_000 + UNCOUNTED_BYTES), 1)
+        self.assertEqual(len(self.trims), 1)
+
+    def test_steady_growth_collects_once_a_minute(self) -> None:
+        """However fast the process grows, garbage is collected once in `CALLS` calls."""
+        for size in range(5 * CALLS):
+            self.checks(1, size * UNCOUNTED_BYTES)
+        self.assertLessEqual(len(self.collections), 5)
+        self.assertGreaterEqual(len(self.collections), 3)
+
+    def test_memory_that_is_counted_is_no_garbage(self) -> None:
+        """A process that takes much because its connections hold much collects nothing."""
+        self.checks(CALLS, 50_000_000)
+        held = FREED_BYTES - 1
+        self.assertEqual(self.checks(CALLS, 50_000_000 + UNCOUNTED_BYTES + held - 1, held), 0)
+
+    def test_short_peaks_collect_nothing(self) -> None:
+        """A call of the store that takes much memory for a moment does not matter."""
+        for _ in range(CALLS):
+            self.checks(1, 50_000_000)
+            self.checks(1, 50_000_000 + UNCOUNTED_BYTES)
+        self.assertEqual(self.collections, [])
+
+    def test_system_that_does_not_say_what_the_process_takes(self) -> None:
+        """Without the memory of the process, only what is counted decides; on Linux it is known."""
+        for _ in range(2 * CALLS):
+            self.check(1, 0)
+        self.assertEqual(self.trims, [])
+        taken = resident()
+        self.assertTrue(taken is None or taken > 1_000_000)
 
     def test_trim_raises_nothing(self) -> None:
         """`trim` can be called on any system."""

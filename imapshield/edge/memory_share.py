@@ -1,6 +1,7 @@
 """`MemoryShare`: records in the `MemoryBudget` of the server what one connection holds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from imapshield.edge.event_reporter import EventReporter
@@ -33,22 +34,32 @@ class Holding(Protocol):
 
 
 class MemoryShare:
-    """What one connection holds: input that is not processed yet, commands, unsent output, temporary files.
+    """What one connection holds: input that is not processed yet, commands, results, unsent output, temporary files.
 
     Args:
         owner: the protocol that owns the connection.
         budget: the budget that the connections of the server share.
 
     Attributes:
+        results: bytes of results that commands hold until the client has read enough.
         spooled: bytes that a `Spool` holds in memory.
         skipped: bytes that are kept of an overlong line.
         inflating: bytes that compression holds.
     """
 
-    __slots__ = ("_budget", "_enforcing", "_holder", "_owner", "inflating", "skipped", "spooled")
+    __slots__ = (
+        "_budget",
+        "_enforcing",
+        "_holder",
+        "_owner",
+        "inflating",
+        "results",
+        "skipped",
+        "spooled",
+    )
 
     def __init__(self, owner: Holding, budget: MemoryBudget) -> None:
-        self.spooled = self.skipped = self.inflating = 0
+        self.spooled = self.skipped = self.inflating = self.results = 0
         self._owner = owner
         self._budget = budget
         self._holder = budget.open(self._reset)
@@ -71,12 +82,23 @@ class MemoryShare:
             self._enforcing = True
             self._owner.callLater(0, self._enforce)
 
+    @contextmanager
+    def hold_result(self, size: int) -> Iterator[None]:
+        """Count `size` bytes, in the block, which a command holds while it sends its response."""
+        self.results += size
+        self.output_changed()
+        try:
+            yield
+        finally:
+            self.results -= size
+            self.output_changed()
+
     def _record(self) -> bool:
         owner = self._owner
         held = owner.write_buffer.unsent_bytes
         if not owner.closed:
             held += len(owner._buffer) + owner.framer.memory + owner.guard.memory
-            held += self.spooled + self.skipped + self.inflating
+            held += self.spooled + self.skipped + self.inflating + self.results
         return self._budget.hold(self._holder, held)
 
     def _enforce(self) -> None:

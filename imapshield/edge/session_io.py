@@ -1,6 +1,7 @@
 """`SessionIO`: implements `session.connection.Connection`, the connection as a session sees it, with Twisted."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -45,6 +46,24 @@ class SessionIO(Authentication):
         if self._owner.closed:
             raise Disconnected
         return self._owner.write_buffer.drain()
+
+    def hold_result(self, size: int) -> AbstractContextManager[None]:
+        """Count `size` bytes in the block, as a part of what the server holds for the connection and its user."""
+        return self._owner.memory.hold_result(size)
+
+    @asynccontextmanager
+    async def take_turn(self) -> AsyncIterator[None]:
+        """Wait until the client has read enough and few commands of the user compute; the block is one of them.
+
+        Raises:
+            Disconnected: the connection has ended.
+        """
+        await (
+            self.drain()
+        )  # A turn of a client that does not read would last as long as its connection.
+        owner = self._owner
+        async with owner.shared.user_turns.turn(owner.reporter.user, owner.callLater):
+            yield
 
     def read_line(self) -> Deferred[bytes]:
         """Return the next line (without CRLF), which belongs to the running command and not to the backlog.

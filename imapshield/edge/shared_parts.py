@@ -9,6 +9,7 @@ from imapshield.edge.admission import Admission
 from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.input_turns import InputTurns
 from imapshield.edge.login_checks import LoginChecks
+from imapshield.edge.user_turns import UserTurns
 from imapshield.guard.memory_budget import MemoryBudget
 from imapshield.guard.process_guard import ProcessGuard
 from imapshield.limits import Limits
@@ -24,6 +25,7 @@ class SharedParts:
         input_turns: bounds the input that is processed in one turn of the reactor.
         login_checks: the queue of password checks.
         memory_budget: what the server holds for the connections.
+        user_turns: bounds the commands of each user that compute at the same time.
     """
 
     admission: Admission
@@ -31,6 +33,7 @@ class SharedParts:
     input_turns: InputTurns
     login_checks: LoginChecks
     memory_budget: MemoryBudget
+    user_turns: UserTurns
 
     @classmethod
     def make(
@@ -57,4 +60,5 @@ class SharedParts:
             InputTurns(call_later, now),
             LoginChecks(limits, call_later, now, guard.failures.is_known),
             MemoryBudget(limits),
+            UserTurns(),
         )

@@ -1,6 +1,7 @@
 """The interface between a session and the connection that it runs on; `edge.session_io.SessionIO` implements it."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
 from imapshield.limits import LimitReached
@@ -26,6 +27,19 @@ class Connection(Protocol):
 
         Raises:
             Exception: the connection has ended, for example by `reset`.
+        """
+
+    def hold_result(self, size: int) -> AbstractContextManager[None]:
+        """Count `size` bytes of memory in the block: a result that the command holds until the client has read enough.
+
+        If the server holds too much, it resets the connection in a later turn.
+        """
+
+    def take_turn(self) -> AbstractAsyncContextManager[None]:
+        """Make the block one of the few computations of the user that are in memory at the same time.
+
+        The block must not write much, because it would wait for the client then. When it begins, the connection may
+        have ended: `drain` then raises.
         """
 
     def read_line(self) -> Awaitable[bytes]:

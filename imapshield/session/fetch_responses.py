@@ -11,6 +11,7 @@ Rules
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
+from sys import getsizeof
 from typing import NamedTuple, cast
 
 from imapshield.errors import StoreError
@@ -26,6 +27,8 @@ UID, FLAGS, MODSEQ = Attribute(b"UID"), Attribute(b"FLAGS"), Attribute(b"MODSEQ"
 SIZE = Attribute(b"RFC822.SIZE")
 KNOWN_ITEMS = frozenset({UID, FLAGS, MODSEQ, SIZE, Attribute(b"INTERNALDATE")})
 """The items whose values are in the columns of the mailbox; all others come from the store."""
+ROW_BYTES = 200
+"""Bytes that the numbers and the known items of one message take: each is in a list, and most are objects."""
 _EMPTY = strings.quoted(b"")
 
 Column = Sequence[bytes | int | Blob]
@@ -202,6 +205,12 @@ async def load_sizes(mailbox: IMailbox, uids: Sequence[int]) -> Sequence[int]:
         if (row := columns.row(uid)) is not None and columns.sizes[row] == UNKNOWN_SIZE
     ]
     return await mailbox.load_sizes(unknown)
+
+
+def memory_of(fetched: FetchResult) -> int:
+    """Return about how many bytes of memory a result takes, and the lists that its responses are made from."""
+    values = sum(getsizeof(column) + sum(map(getsizeof, column)) for column in fetched.columns)
+    return values + ROW_BYTES * len(fetched.uids)
 
 
 async def read_chunk(

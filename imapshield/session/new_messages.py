@@ -15,9 +15,11 @@ from imapshield.mailbox.values import FetchResult
 from imapshield.session.background import BackgroundSender
 from imapshield.session.fetch_responses import (
     KNOWN_ITEMS,
+    Chunk,
     implicit_items,
     lines,
     locate_messages,
+    memory_of,
     read_chunk,
     render_chunk,
     send_chunk,
@@ -127,7 +129,18 @@ class NewMessages:
         if not fetched.count:
             self._wanted.clear()
         rows, values = locate_messages(session, fetched, view.number)
+        size = memory_of(fetched)
+        del fetched
         chunk = render_chunk(session, rows, items, values)
+        with session.io.hold_result(size):
+            await self._send_rendered(chunk, wanted, background)
+        del rows, values, chunk
+        await session.io.drain()
+
+    async def _send_rendered(
+        self, chunk: Chunk, wanted: tuple[FetchItem, ...], background: bool
+    ) -> None:
+        session = self._session
         if background and chunk.has_blobs:
             messages = list(chunk.messages())
             for message in messages:
@@ -137,7 +150,6 @@ class NewMessages:
             await session.send(chain.from_iterable(small))
         else:
             await send_chunk(session, chunk)
-        await session.io.drain()
 
     async def _read(
         self, uids: Sequence[int], wanted: tuple[FetchItem, ...], items: Sequence[FetchItem]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from enum import Enum
 from itertools import chain, starmap
 from typing import Any
@@ -18,7 +19,7 @@ from imapshield.session.connection import Connection
 from imapshield.wire import encode, strings
 from imapshield.wire.commands.base import Command
 from imapshield.wire.names import NameFormat
-from imapshield.wire.pieces import sliced
+from imapshield.wire.pieces import PIECE_SIZE, sliced
 from imapshield.wire.sequence import SequenceSet
 
 MESSAGE_NEW, MESSAGE_EXPUNGE, FLAG_CHANGE = b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"
@@ -213,10 +214,11 @@ class SessionState:
         self.sending = True
         try:
             for piece in pieces:
-                for part in sliced(piece):
-                    while io.full:
-                        await io.drain()
-                    io.write(part)
+                with io.hold_result(len(piece)) if len(piece) > PIECE_SIZE else nullcontext():
+                    for part in sliced(piece):
+                        while io.full:
+                            await io.drain()
+                        io.write(part)
         finally:
             self.sending = False
 

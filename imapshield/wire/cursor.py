@@ -75,7 +75,6 @@ def too_many(what: str, limit: int) -> str:
 
 
 _SPACES_TO_END = re.compile(rb" *\Z")
-_ESCAPE = re.compile(rb'\\(["\\])')
 
 
 class Cursor:
@@ -295,9 +294,8 @@ class Cursor:
         content = self.match(abnf.QUOTED, f"{expected} in double quotes")[1:-1]
         if len(content) > self.limits.max_string_size:
             raise self._too_large("String")
-        if b"\\" in content:
-            content = _ESCAPE.sub(rb"\1", content)
-        return content
+        # A substitution for each escape would take 16 ms for 64 KiB of them.
+        return b"\\".join([p.replace(b"\\", b"") for p in content.split(b"\\\\")])
 
     def literal(self, expected: str) -> LiteralData:
         """Read a literal of any size and kind, without reading its content."""

@@ -1,6 +1,6 @@
 """Long responses in pieces: they are encoded while the client reads them, and are never in memory as a whole."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 PIECE_SIZE = 16 << 10
@@ -17,11 +17,11 @@ def joined(parts: Iterable[bytes], per_piece: int) -> Iterator[bytes]:
         yield piece
 
 
-def sliced(data: bytes) -> Sequence[bytes]:
-    """Divide `data` into pieces of at most `PIECE_SIZE`."""
+def sliced(data: bytes) -> Iterable[bytes]:
+    """Divide `data` into pieces of at most `PIECE_SIZE`, which are copied one at a time."""
     if len(data) <= PIECE_SIZE:
         return (data,)
-    return [data[i : i + PIECE_SIZE] for i in range(0, len(data), PIECE_SIZE)]
+    return (data[i : i + PIECE_SIZE] for i in range(0, len(data), PIECE_SIZE))
 
 
 def separated(parts: Iterable[bytes], separator: bytes, per_piece: int) -> Iterator[bytes]:

@@ -30,6 +30,12 @@ class StringTests(SynchronousTestCase):
         r"""The escapes \" and \\ are undone once."""
         self.assertEqual(cursor(b'"\\\\\\"\\\\"').string("a string"), b'\\"\\')
 
+    def test_escapes_next_to_each_other(self) -> None:
+        """Any sequence of escapes is undone, from left to right."""
+        for content in (b"", b"a", b"\\\\", b'"', b'\\"\\', b'""\\\\""', b'a\\"b\\\\\\"c' * 100):
+            escaped = content.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+            self.assertEqual(cursor(b'"%b"' % escaped).string("a string"), content)
+
     def test_string_is_not_an_atom(self) -> None:
         """A string is quoted or a literal."""
         self.assertRaises(BadCommand, cursor(b"a").string, "a string")

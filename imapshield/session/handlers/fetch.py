@@ -22,6 +22,7 @@ from imapshield.session.fetch_responses import (
     chunk_of_rows,
     implicit_items,
     known_items,
+    memory_of,
     read_chunk,
     send_chunk,
     take,
@@ -41,6 +42,9 @@ r"""Maximum number of messages that become \Seen before they are sent.
 
 If the client disconnects, no more messages than these are \Seen without having been received.
 """
+
+RANGE_BYTES = 130
+"""Bytes that a range of UIDs takes: a tuple, and two numbers."""
 
 
 async def fetch(session: Session, command: Fetch) -> Tagged:
@@ -101,7 +105,9 @@ async def send_vanished(session: Session, uids: SequenceSet, since: int, *, abov
     if vanished.matching_slices(view.uids, 0):
         vanished = vanished.intersection(SequenceSet.complement(view.uids, largest + 1).ranges)
     if vanished:
-        await session.send(encode.vanished(vanished, earlier=True))
+        del expunged
+        with session.io.hold_result(RANGE_BYTES * len(vanished.ranges)):
+            await session.send(encode.vanished(vanished, earlier=True))
 
 
 async def send_changed(session: Session, uids: SequenceSet, since: int) -> None:
@@ -125,19 +131,40 @@ async def _fetch(session: Session, spans: Spans, items: list[FetchItem]) -> bool
         while uids:
             fetched = await read_chunk(session, uids[:batch_size], items)
             done = max(1, fetched.count)
-            sent = 0
-            for part in _parts(fetched) if sets_seen else (fetched,):
-                chunk_items = await _items_of_seen(session, part, items) if sets_seen else items
-                responses = chunk_of_rows(session, rows[:done], uids[:done], chunk_items, part)
-                await send_chunk(session, responses)
-                if sets_seen and responses.has_blobs:
-                    await _mark_seen_later(session, responses.rows.uids, uid=UID in items)
-                sent += len(responses.rows.uids)
-            session.failed_messages += len(fetched.unreadable)
-            missing = missing or sent + len(fetched.unreadable) < done
+            with session.io.hold_result(memory_of(fetched)):
+                parts = _parts(fetched) if sets_seen else iter((fetched,))
+                unreadable = len(fetched.unreadable)
+                del fetched
+                sent = await _send_parts(
+                    session, rows[:done], uids[:done], items, parts, sets_seen=sets_seen
+                )
+                del parts
+            session.failed_messages += unreadable
+            missing = missing or sent + unreadable < done
             rows, uids = rows[done:], uids[done:]
-            await session.io.drain()
+            await session.io.drain()  # with nothing in memory
     return missing
+
+
+async def _send_parts(
+    session: Session,
+    rows: Sequence[int],
+    uids: Sequence[int],
+    items: list[FetchItem],
+    parts: Iterator[FetchResult],
+    *,
+    sets_seen: bool,
+) -> int:
+    """Send the parts of one result of the store for `uids`; return the number of messages that were sent."""
+    sent = 0
+    for part in parts:
+        chunk_items = await _items_of_seen(session, part, items) if sets_seen else items
+        responses = chunk_of_rows(session, rows, uids, chunk_items, part)
+        await send_chunk(session, responses)
+        if sets_seen and responses.has_blobs:
+            await _mark_seen_later(session, responses.rows.uids, uid=UID in items)
+        sent += len(responses.rows.uids)
+    return sent
 
 
 def _has_blob(columns: Iterable[Sequence[bytes | Blob]]) -> bool:

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable
+from sys import getsizeof
 
 from imapshield.errors import CommandRefused, NoSuchMailbox, StoreError
 from imapshield.mailbox.values import MailboxInfo, MailboxStatus
@@ -21,7 +22,10 @@ CHARACTERS_PER_TURN = 20_000
 may have 32 patterns, and an account ten thousand long names."""
 
 LINES_PER_PIECE = 100
-"""Number of LSUB responses that are encoded at once; most have fewer than 100 bytes."""
+"""Number of LIST or LSUB responses in one piece; most have fewer than 100 bytes."""
+
+NAME_BYTES = 600
+"""Bytes that LIST holds for each mailbox name: the name, its attributes, and its places in a dictionary and sets."""
 
 
 async def create(session: Session, command: Create) -> Tagged:
@@ -113,6 +117,17 @@ async def list_(session: Session, command: List) -> Tagged:
         return ok("LIST completed")
     if b"HIGHESTMODSEQ" in command.status_items:
         session.enable_condstore()
+    pieces = await _list(session, command)
+    with session.io.hold_result(sum(map(getsizeof, pieces))):
+        await session.send(pieces)
+    return ok("LIST completed")
+
+
+async def _list(session: Session, command: List) -> list[bytes]:
+    """Send the responses if they contain a STATUS response for each mailbox; else return them, in pieces.
+
+    What the responses are made from takes several times their size.
+    """
     infos = {info.name: info for info in await session.account.mailboxes()}
     subscribed: set[str] = set()
     if b"SUBSCRIBED" in command.selection | command.returns:
@@ -124,6 +139,8 @@ async def list_(session: Session, command: List) -> Tagged:
     chosen, qualifying, with_child = _choose(command, infos, subscribed, matched)
     child_info = _child_info(command)
     all_parents = parents(infos)
+    pieces: list[bytes] = []
+    batch: list[bytes] = []
     for count, name in enumerate(sorted(chosen, key=lambda n: (n != "INBOX", n)), 1):
         if count % LIST_CHUNK_RESPONSES == 0:
             await session.io.drain()
@@ -139,10 +156,17 @@ async def list_(session: Session, command: List) -> Tagged:
         )
         items = child_info if name in with_child else []
         line = encode.list_response(b"LIST", attributes, name, extended=items, names=session.names)
-        await session.send([line + status_response])
-        if status_response:
-            await session.io.drain()
-    return ok("LIST completed")
+        if command.status_items:
+            with session.io.hold_result(NAME_BYTES * len(names)):
+                await session.send([line + status_response])
+                await session.io.drain()
+            continue
+        batch.append(line)
+        if len(batch) == LINES_PER_PIECE:
+            pieces.append(b"".join(batch))
+            batch.clear()
+    pieces.append(b"".join(batch))
+    return pieces
 
 
 def _asks_for_delimiter(command: List) -> bool:
@@ -208,6 +232,14 @@ async def lsub(session: Session, command: List) -> Tagged:
     if _asks_for_delimiter(command):
         session.io.write(encode.list_response(b"LSUB", [b"\\Noselect"], "", names=session.names))
         return ok("LSUB completed")
+    pieces = await _lsub(session, command)
+    with session.io.hold_result(sum(map(getsizeof, pieces))):
+        await session.send(pieces)
+    return ok("LSUB completed")
+
+
+async def _lsub(session: Session, command: List) -> list[bytes]:
+    """Return the LSUB responses, in pieces."""
     infos = {info.name: info for info in await session.account.mailboxes()}
     subscribed = await session.account.subscriptions()
     matched = await _matching(session, command, subscribed | parents(subscribed))
@@ -216,8 +248,7 @@ async def lsub(session: Session, command: List) -> Tagged:
         encode.list_response(b"LSUB", listed[name], name, names=session.names)
         for name in sorted(listed)
     )
-    await session.send(joined(lines, LINES_PER_PIECE))
-    return ok("LSUB completed")
+    return list(joined(lines, LINES_PER_PIECE))
 
 
 def _listed_by_lsub(

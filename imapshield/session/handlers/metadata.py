@@ -5,6 +5,7 @@ entries nevertheless.
 """
 
 from collections.abc import Iterator, Mapping
+from sys import getsizeof
 
 from imapshield.errors import CommandRefused
 from imapshield.mailbox.account_api import IMetadata
@@ -51,8 +52,10 @@ async def _send_entries(
     values: dict[bytes, bytes] = await IMetadata(session.account).metadata(mailbox, entries)
     if special_use:
         values[SPECIAL_USE] = special_use
+    size = sum(map(getsizeof, values.values()))
     pairs = ((entry, values.pop(entry, None)) for entry in entries)
-    await session.send(encode.metadata(mailbox, pairs, names=session.names))
+    with session.io.hold_result(size):
+        await session.send(encode.metadata(mailbox, pairs, names=session.names))
 
 
 def _batches(sizes: Mapping[bytes, int]) -> Iterator[list[bytes]]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
+from sys import getsizeof
 
 from imapshield.errors import BadCommand, NoSuchMailbox
 from imapshield.mailbox.account_api import IMailbox
@@ -135,11 +136,13 @@ async def send_results(
     if command.returns is None:
         modseq = _highest_modseq(session.view, uids) if _has_modseq(command.key) else None
         numbers = uids if command.uid else compact_numbers(session.view, uids)
-        await session.send(encode.search(numbers, modseq, kind=kind))
+        with session.io.hold_result(getsizeof(uids) + getsizeof(numbers)):
+            await session.send(encode.search(numbers, modseq, kind=kind))
         return
     pairs = save_and_encode_results(session, command, uids, session.view)
     if command.returns != {b"SAVE"}:
-        await session.send(encode.esearch(session.tag, command.uid, pairs))
+        with session.io.hold_result(2 * getsizeof(uids)):  # the UIDs and the sequence numbers
+            await session.send(encode.esearch(session.tag, command.uid, pairs))
 
 
 def save_and_encode_results(
@@ -234,10 +237,11 @@ async def esearch(session: Session, command: MultiSearch) -> Tagged:
         command.key, True, command.returns, command.partial, update_items=command.update_items
     )
     since = session.search_contexts.begin(mailbox_search) if update else 0
-    for name in names:
-        with suppress(NoSuchMailbox):
-            async with mailbox_names.opened(session, name) as (mailbox, view):
-                await _search(session, mailbox_search, mailbox, view, since)
+    with session.io.hold_result(sum(map(getsizeof, names))):
+        for name in names:
+            with suppress(NoSuchMailbox):
+                async with mailbox_names.opened(session, name) as (mailbox, view):
+                    await _search(session, mailbox_search, mailbox, view, since)
     if update and session.mailbox.name not in names:
         text = "Selected mailbox is not among those searched"
         session.search_contexts.send_noupdate(session.tag, text)
@@ -257,5 +261,6 @@ async def _search(
         await session.search_contexts.keep(command, uids, since, source)
     pairs = save_and_encode_results(session, command, uids, view)
     if uids and pairs:
-        await session.send(encode.esearch(session.tag, True, pairs, source))
+        with session.io.hold_result(getsizeof(uids)):
+            await session.send(encode.esearch(session.tag, True, pairs, source))
     await session.io.drain()

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
+from sys import getsizeof
 
 from imapshield.mailbox import sort_order
 from imapshield.mailbox.thread_tree import ThreadMessage, thread_by_references, thread_by_subject
@@ -19,7 +20,9 @@ async def sort(session: Session, command: Sort) -> Tagged:
     """Handle SORT and UID SORT, with the return options of ESORT (RFC 5267)."""
     since = session.search_contexts.begin(command)
     uids = await find(session, command, session.mailbox, session.view, whole=True)
-    ordered, failed = await sort_uids(session, command, uids, session.pause)
+    async with session.io.take_turn():
+        ordered, failed = await sort_uids(session, command, uids, session.pause)
+    del uids
     session.failed_messages += failed
     await session.search_contexts.keep(command, ordered, since)
     ordered = array(
@@ -31,8 +34,20 @@ async def sort(session: Session, command: Sort) -> Tagged:
 
 async def thread(session: Session, command: Thread) -> Tagged:
     """Handle THREAD and UID THREAD."""
+    uids = await find(session, command, session.mailbox, session.view, whole=True)
+    async with session.io.take_turn():
+        pieces = await _thread_response(session, command, uids)
+    del uids
+    with session.io.hold_result(sum(map(getsizeof, pieces))):
+        await session.send(pieces)
+    return completed(session, "THREAD completed")
+
+
+async def _thread_response(
+    session: Session, command: Thread, uids: Sequence[int]
+) -> Sequence[bytes]:
+    """Return the THREAD response: eight bytes for each message, where its values take hundreds."""
     view = session.view
-    uids = await find(session, command, session.mailbox, view, whole=True)
     messages: list[ThreadMessage] = []
     by_references = command.algorithm == b"REFERENCES"
 
@@ -56,12 +71,9 @@ async def thread(session: Session, command: Thread) -> Tagged:
     build = thread_by_references if by_references else thread_by_subject
     threads = await build(messages, session.pause)
     messages.clear()
-    # Encoded, the threads take eight bytes for each message, and hundreds as values.
     pieces: list[bytes] = []
     for piece in encode.thread(threads):
         if pieces:
             await session.io.drain()
         pieces.append(piece)
-    del threads
-    await session.send(pieces)
-    return completed(session, "THREAD completed")
+    return pieces
