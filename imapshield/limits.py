@@ -237,8 +237,8 @@ class Limits:
     max_memory_bytes: int = _memory(
         256 << 20,
         "Bytes held for all connections together: lines, literals, waiting commands, results that wait for the client,"
-        " unsent output. Above it, the largest connection without a login is reset; without one, the largest of the user"
-        " who holds most. A thousand clients that all read slowly hold 100 MiB.",
+        " unsent output. Above it, the largest connection without a login is reset; without one, the largest of the"
+        " user who holds most. A thousand clients that all read slowly hold 100 MiB.",
     )
     max_user_bytes: int = _memory(
         16 << 20,

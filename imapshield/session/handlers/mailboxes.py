@@ -15,7 +15,7 @@ from imapshield.wire.pieces import joined
 from imapshield.wire.responses import Tagged, ok
 
 LIST_CHUNK_RESPONSES = 500
-"""Number of LIST responses that are written before other connections run."""
+"""Number of LIST responses that are encoded before other connections run."""
 
 CHARACTERS_PER_TURN = 20_000
 """Characters of mailbox names that are compared with patterns before other connections run: four milliseconds. A LIST
@@ -139,11 +139,13 @@ async def _list(session: Session, command: List) -> list[bytes]:
     chosen, qualifying, with_child = _choose(command, infos, subscribed, matched)
     child_info = _child_info(command)
     all_parents = parents(infos)
+    held = NAME_BYTES * len(names)
     pieces: list[bytes] = []
     batch: list[bytes] = []
     for count, name in enumerate(sorted(chosen, key=lambda n: (n != "INBOX", n)), 1):
         if count % LIST_CHUNK_RESPONSES == 0:
-            await session.io.drain()
+            with session.io.hold_result(held):
+                await session.io.drain()
         # The status is read first: if the mailbox was just deleted, LIST must show that (RFC 5819 section 2).
         status_response = (
             await _status(session, command, name, infos) if name in qualifying else b""
@@ -157,7 +159,7 @@ async def _list(session: Session, command: List) -> list[bytes]:
         items = child_info if name in with_child else []
         line = encode.list_response(b"LIST", attributes, name, extended=items, names=session.names)
         if command.status_items:
-            with session.io.hold_result(NAME_BYTES * len(names)):
+            with session.io.hold_result(held):
                 await session.send([line + status_response])
                 await session.io.drain()
             continue
