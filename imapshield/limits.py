@@ -19,6 +19,7 @@ REPORTABLE = frozenset(
         *("preauth_literal_size", "preauth_bad_commands", "max_bad_commands", "max_inflate_ratio"),
         *("max_preauth_connections", "max_preauth_per_address", "connections_per_minute"),
         *("max_login_failures", "max_failed_pairs", "max_login_delay_seconds"),
+        *("network_logins_per_minute", "user_logins_per_minute"),
         *("login_queue_seconds", "login_check_seconds", "idle_seconds", "literal_seconds"),
         "max_limit_violations",
         *("stalled_seconds", "unsent_seconds", "max_memory_bytes", "max_user_bytes"),
@@ -167,6 +168,19 @@ class Limits:
         10,
         "Different pairs of user and wrong password from one address (IPv6: one /64). At this count the address is"
         " banned. A device that repeats an old password counts once.",
+    )
+    network_logins_per_minute: float = _bans(
+        3,
+        "Different wrong passwords of one /26 or IPv6 /56 per minute that are looked at; at once, three times"
+        " max_failed_pairs. /21 and /48 may have three times as many, an IPv6 /32 nine times. A delayed answer does not"
+        " slow a guesser who hangs up. Above it, logins of users who have not logged in from their address before are"
+        " NO [UNAVAILABLE].",
+    )
+    user_logins_per_minute: float = _bans(
+        18,
+        "Different wrong passwords of one user per minute, from all addresses where the user has not logged in before;"
+        " at once, 18 times max_failed_pairs. Twice that if half of them come from a /26 or /56 without failed logins."
+        " So a guesser needs thousands of networks to keep the user from new addresses.",
     )
     max_limit_violations: int = _bans(
         10,

@@ -10,6 +10,7 @@ from typing import Protocol
 from imapshield import events
 from imapshield.edge.event_reporter import publish
 from imapshield.guard.bans import Ban
+from imapshield.guard.guess_rates import Guess
 from imapshield.guard.login_failures import FailedLogin
 from imapshield.guard.networks import describe, networks_of
 from imapshield.guard.process_guard import BANNED, Arrival, ProcessGuard
@@ -130,6 +131,14 @@ class Admission:
     def refuse_login(self, connection: Connection, user: bytes) -> LimitReached | None:
         """Return why `user` may not even try to log in, or None."""
         return self.guard.refuse_login(connection, user, self._now())
+
+    def begin_login(self, connection: Connection, user: bytes) -> Guess | LimitReached | None:
+        """Count a password that is about to be looked at (see `ProcessGuard.begin_login`)."""
+        return self.guard.begin_login(connection, user, self._now())
+
+    def not_a_guess(self, guess: Guess) -> None:
+        """Undo a `begin_login`."""
+        self.guard.not_a_guess(guess, self._now())
 
     def logout(self, connection: Connection) -> None:
         """Count `connection` as one without a login again."""

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
+from itertools import count
 from typing import Any, cast
 
 from twisted.cred.credentials import IUsernamePassword, UsernamePassword
@@ -23,6 +24,9 @@ from imapshield.edge.connection_owner import ConnectionOwner
 from imapshield.edge.login_checks import LoginAttempt, LoginNotChecked
 from imapshield.edge.write_buffer import Disconnected
 from imapshield.errors import BadCommand, CommandRefused
+from imapshield.guard.guess_rates import Guess
+from imapshield.guard.process_guard import BANNED
+from imapshield.guard.verdicts import LimitReached
 from imapshield.mailbox.account_api import IAccount
 
 _DIGEST_KEY = secrets.token_bytes(32)
@@ -47,6 +51,7 @@ class Authentication:
         self._logout: Callable[[], object] | None = None
         self._attempt: LoginAttempt | None = None
         self._delay: Deferred[None] | None = None
+        self._guess: Guess | None = None  # the password that is being looked at
         self.peer_is_local = False
 
     def identify_peer(self) -> None:
@@ -101,7 +106,10 @@ class Authentication:
             # After the cache: a ban must not stop a device whose password is known to be correct.
             self._refuse_banned(user)
             login = self._check_in_turn(user, lambda: authenticate(user, password))
-        return await self._finish_login(login, user, mechanism, _digest(password), user)
+        try:
+            return await self._finish_login(login, user, mechanism, _digest(password), user)
+        finally:
+            self._give_guess_back()
 
     def _is_cached(self, credentials: Any) -> bool:
         """Return whether the checker accepts a password without work, because it has checked it recently."""
@@ -127,8 +135,15 @@ class Authentication:
                 "none", reached, holder=holder
             ),
         )
+
+        def begin() -> Deferred[Any]:
+            self._begin_guess(
+                user
+            )  # again, because of the failed logins since the attempt began to wait
+            return check()
+
         try:
-            return await owner.shared.login_checks.run(attempt, check)
+            return await owner.shared.login_checks.run(attempt, begin)
         except LoginNotChecked as error:
             owner.reporter.limit_triggered("refused", error.reached, holder=error.holder)
             raise CommandRefused(b"UNAVAILABLE", CheckerUnavailable.text) from None
@@ -155,11 +170,23 @@ class Authentication:
             CommandRefused: as `login` does.
             BadCommand: the client cancelled, or sent a response that is invalid for the mechanism.
         """
+        try:
+            return await self._login_sasl(mechanism, challenge)
+        finally:
+            self._give_guess_back()
+
+    async def _login_sasl(
+        self, mechanism: bytes, challenge: Callable[[bytes], Awaitable[bytes]]
+    ) -> IAccount:
         credentials = self._owner.challengers[mechanism]()
         if hasattr(credentials, "bind_channel"):
             credentials.bind_channel(channel_bindings(self._owner.transport))
-        while True:
+        has_proof = sasl.IScramProof.providedBy(credentials)
+        for step in count():
             response = await challenge(credentials.getChallenge())
+            if has_proof and step == 1:
+                # Before the proof is verified: the answer to a correct one is another challenge.
+                self._begin_guess(credentials.username)
             try:
                 credentials.setResponse(response)
             except IllegalClientResponse:
@@ -167,7 +194,8 @@ class Authentication:
             if not credentials.moreChallenges():
                 break
         user = getattr(credentials, "username", b"")
-        self._refuse_banned(user)
+        if not has_proof:
+            self._refuse_banned(user)
         login = self._check_sasl(credentials, user)
         try:
             secret = getattr(credentials, "token", None)
@@ -193,11 +221,34 @@ class Authentication:
         return self._check_in_turn(user, lambda: self.check_credentials(credentials))
 
     def _refuse_banned(self, user: bytes) -> None:
+        """Refuse a login that need not wait for its turn, because its password may not be looked at."""
         reached = self._owner.shared.admission.refuse_login(self._owner.counted, user)
-        if reached is not None:
-            self._owner.reporter.limit_triggered("refused", reached)
+        # What is only reported is reported by `_begin_guess`.
+        if reached is not None and not self._owner.limits.reports_only(reached.limit):
+            self._refuse(reached)
+
+    def _begin_guess(self, user: bytes) -> None:
+        """Count that a password of `user` is looked at now, or refuse it."""
+        self._give_guess_back()
+        guess = self._owner.shared.admission.begin_login(self._owner.counted, user)
+        if not isinstance(guess, LimitReached):
+            self._guess = guess
+        elif self._owner.limits.reports_only(guess.limit):
+            self._owner.reporter.limit_triggered("none", guess)
+        else:
+            self._refuse(guess)
+
+    def _refuse(self, reached: LimitReached) -> None:
+        self._owner.reporter.limit_triggered("refused", reached)
+        text = "Too many failed logins of your network or user; try again later"
+        if reached == BANNED:
             text = "Your network is banned for some time; try again later"
-            raise CommandRefused(b"UNAVAILABLE", text)
+        raise CommandRefused(b"UNAVAILABLE", text)
+
+    def _give_guess_back(self) -> None:
+        guess, self._guess = self._guess, None
+        if guess is not None:
+            self._owner.shared.admission.not_a_guess(guess)
 
     async def _finish_login(
         self,
@@ -259,6 +310,8 @@ class Authentication:
         """
         owner = self._owner
         failed, ban = owner.shared.admission.login_failed(owner.counted, user, secret)
+        if failed.is_guess:
+            self._guess = None
         delay = 0.0 if ban is not None else failed.delay
         owner.reporter.login_failed(user, mechanism, failed.repeated, delay)
         owner.guard.login_failed()

@@ -5,7 +5,8 @@ Rules
 * A failure is a pair of user and password. The same pair counts once for each address, network and user, so a device
   that repeats an old password for months counts once. A pair is forgotten when it is not repeated for a day.
 * `max_failed_pairs` pairs from one address ban it, and are then forgotten. The pairs of a wider network or of a user
-  never ban, because they may be of different people. They delay the answer to a failure.
+  never ban, because they may be of different people. They delay the answer to a failure, those of a user by 2 seconds
+  at most unless the address itself has failures. `GuessRates` limits them.
 * A user who has logged in from an address is known there. The first `FREE_PAIRS` pairs of a known user do not count for
   the address and its networks, so thirty people behind one address may all have devices with an old password. Further
   pairs count, and so do those of other users. A login changes nothing about the pairs that count already.
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from imapshield.guard.guess_rates import Guess, GuessRates
 from imapshield.guard.networks import Network, networks_of
 from imapshield.guard.rates import RateTable, RecentItems
 from imapshield.guard.verdicts import LimitReached
@@ -34,6 +36,10 @@ FREE_PAIRS = 3
 
 FREE_OF_DELAY = 2
 """Pairs without a delay. The third is delayed by a second, and each further one by twice as much as the one before."""
+
+USER_DELAY_SECONDS = 2.0
+"""Maximum delay of an address with at most `FREE_OF_DELAY` pairs because of the pairs that its user has elsewhere, for
+which the user is not to blame."""
 
 SCRAM_SECONDS = 240
 """Seconds between two failed SCRAM logins of one user and address in the long run.
@@ -87,18 +93,20 @@ class FailedLogin:
         delay: the seconds by which the answer is to be delayed.
         banned_for: the limit that this failure has reached, so that the address is to be banned; or None.
         repeated: whether the address has failed with this pair before.
+        is_guess: whether the pair is not known to be wrong for its user from anywhere. With SCRAM each is a guess.
     """
 
     delay: float
     banned_for: LimitReached | None = None
     repeated: bool = field(default=False, compare=False)
+    is_guess: bool = field(default=True, compare=False)
 
 
 class LoginFailures:
     """The failed logins of all addresses, and the addresses from which users have logged in.
 
     Args:
-        limits: has `max_failed_pairs` and `max_login_delay_seconds`.
+        limits: has `max_failed_pairs` and `max_login_delay_seconds`, and those of `GuessRates`.
         key: a secret of up to 64 bytes for the hashes. Known users can be restored only with the same key.
 
     Attributes:
@@ -115,12 +123,31 @@ class LoginFailures:
         self._users = RecentItems(PAIR_SECONDS, MAX_NETWORKS, MAX_NETWORK_PAIRS)
         self._scram = RateTable(1 / SCRAM_SECONDS, SCRAM_BURST, MAX_ADDRESSES)
         self._scram_excess = 0
+        self._guess_rates = GuessRates(limits)
         self._uncounted = RecentItems(PAIR_SECONDS, MAX_NETWORKS, FREE_PAIRS)
         self._users_at = RecentItems(SHARED_SECONDS, MAX_ADDRESSES, SHARED_USERS)
         self._known: dict[
             bytes, bytes
         ] = {}  # hash of a user → hashes of addresses, the latest last
         self.changed_users: set[bytes] | None = None
+
+    def begin_guess(self, address: str, user: bytes, now: float) -> Guess | LimitReached | None:
+        """Count a password that is about to be looked at.
+
+        Returns:
+            what `not_a_guess` takes; the limit because of which the password must not be looked at; or None if the
+            user is known at the address, or the client has no address.
+        """
+        networks = networks_of(address)
+        if not networks or self.is_known(address, user):
+            return None
+        is_clean = not self._networks.count(networks[1], now)
+        guess = Guess(networks[1:], self._hash(b"user", user), is_clean)
+        return self._guess_rates.take(guess, now) or guess
+
+    def not_a_guess(self, guess: Guess, now: float) -> None:
+        """Undo a `begin_guess`: the password was correct or not looked at, or its failure has no `is_guess`."""
+        self._guess_rates.give_back(guess, now)
 
     def failed(self, address: str, user: bytes, secret: bytes | None, now: float) -> FailedLogin:
         """Count a failed login.
@@ -143,6 +170,7 @@ class LoginFailures:
         else:
             # Without the address, guesses from a thousand addresses would be one pair of their network.
             pair, wide_pair = user_hash, self._hash(b"source", source)
+        is_guess = secret is None or not self._users.has(user_hash, wide_pair, now)
         user_pairs = self._users.add(user_hash, wide_pair, now)
         if not networks:
             return FailedLogin(0.0)
@@ -150,14 +178,18 @@ class LoginFailures:
         repeated = self._addresses.has(address_key, pair, now) or self._free.has(source, pair, now)
         if known and (free := self._free.add_if_room(source, pair, now)):
             return FailedLogin(self._delay(free), repeated=repeated)
-        counts = [user_pairs / _USER_SHARE]
+        counts = [0.0]
         for network, share in zip(networks[1:], _NETWORK_SHARES, strict=False):
             counts.append(self._networks.add(network, wide_pair, now) / share)
         count, limit = self._addresses.add(address_key, pair, now), self._limits.max_failed_pairs
         if count >= limit:
             self._addresses.forget(address_key)
             return FailedLogin(self._delay(count), LimitReached("max_failed_pairs", limit, count))
-        return FailedLogin(self._delay(max(count, *counts)), repeated=repeated)
+        user_delay = self._delay(user_pairs / _USER_SHARE)
+        if count <= FREE_OF_DELAY:
+            user_delay = min(user_delay, USER_DELAY_SECONDS)
+        delay = max(user_delay, self._delay(max(count, *counts)))
+        return FailedLogin(delay, repeated=repeated, is_guess=is_guess)
 
     def is_repeated(self, address: str, user: bytes, secret: bytes | None, now: float) -> bool:
         """Return whether a failed login repeats one of the last day, and remember it without counting it for anything.

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from imapshield.guard.bans import Ban, Bans
 from imapshield.guard.bounded_table import BoundedTable
+from imapshield.guard.guess_rates import Guess
 from imapshield.guard.login_failures import FailedLogin, LoginFailures
 from imapshield.guard.networks import Network, NetworkSet, describe, networks_of
 from imapshield.guard.rates import RateTable
@@ -266,16 +267,33 @@ class ProcessGuard:
         return failed, self.bans.ban(address, limit, now, strangers_only=shared)
 
     def refuse_login(self, connection: Connection, user: bytes, now: float) -> LimitReached | None:
-        """Return BANNED if the address is banned and `user` may not even try to log in.
+        """Return why `user` may not even try to log in, or None: a ban, or a rate that is used up (`begin_login`)."""
+        guess = self.begin_login(connection, user, now)
+        if isinstance(guess, Guess):
+            self.not_a_guess(guess, now)
+            return None
+        return guess
+
+    def begin_login(
+        self, connection: Connection, user: bytes, now: float
+    ) -> Guess | LimitReached | None:
+        """Count a password of `user` that is about to be looked at, or return why it must not be.
+
+        None means that nothing is counted: the network is trusted, or the user is known at the address. A `Guess` must
+        be passed to `not_a_guess`, unless the login fails with `FailedLogin.is_guess`.
 
         A ban of an address that many users share does not refuse connections, but logins of users who have never
         logged in from there, before their passwords are looked at.
         """
         address = connection.address
         ban = self._ban(address, now)
-        if ban is None or (ban.strangers_only and self.failures.may_try(address, user, now)):
-            return None
-        return BANNED
+        if ban and not (ban.strangers_only and self.failures.may_try(address, user, now)):
+            return BANNED
+        return None if address in self.trusted else self.failures.begin_guess(address, user, now)
+
+    def not_a_guess(self, guess: Guess, now: float) -> None:
+        """Undo a `begin_login`."""
+        self.failures.not_a_guess(guess, now)
 
     def violation(
         self, connection: Connection, limit: str, now: float

@@ -104,10 +104,17 @@ class NetworkTests(FailuresCase):
         self.assertEqual(self.guess(1, "other", THERE), [FailedLogin(0.0)])
 
     def test_a_user_is_slowed(self) -> None:
-        """Guesses for one user from many networks are delayed, but not those for another user."""
+        """Guesses for one user from many networks are delayed by 2 seconds, but not those for another user."""
         delays = [self.guess(1, "bob", f"{n}.0.2.1", first=n)[0].delay for n in range(1, 51)]
-        self.assertEqual((delays[:6], delays[20:]), ([0.0] * 6, [15.0] * 30))
+        self.assertEqual((delays[:6], delays[20:]), ([0.0] * 6, [2.0] * 30))
         self.assertEqual(self.guess(1, "carol", "77.0.2.1"), [FailedLogin(0.0)])
+
+    def test_typing_error_of_a_user_who_is_guessed_elsewhere(self) -> None:
+        """However often others guess, two typing errors at a clean address are answered within 2 seconds, no third."""
+        for n in range(1, 100):
+            self.guess(1, "bob", f"{n}.0.2.1", first=n)
+        delays = [result.delay for result in self.guess(3, "bob", HERE, first=200)]
+        self.assertEqual(delays, [2.0, 2.0, 15.0])
 
 
 class KnownUserTests(FailuresCase):

@@ -3,15 +3,17 @@
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings, strategies
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard.bans import Bans
+from imapshield.guard.guess_rates import Guess
 from imapshield.guard.login_failures import LoginFailures
 from imapshield.guard.rates import RecentItems
+from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 
 OFFICE = "192.0.2.7"
@@ -62,14 +64,21 @@ class World:
         self.checked: Counter[str] = Counter()  # passwords that were compared, by address
         self.longest_delay = 0.0
         self.bans_made = 0
+        self.refused: Counter[tuple[str, bytes]] = Counter()  # by address and user
 
     def attempt(self, now: float, address: str, user: bytes, digest: bytes | None) -> None:
-        """Fail to log in, if the server would look at the password at all."""
+        """Fail to log in, if the server would look at the password at all. The client does not wait for the answer."""
         ban = self.bans.banned(address, now)
         if ban and not (ban.strangers_only and self.failures.may_try(address, user, now)):
             return
+        guess = self.failures.begin_guess(address, user, now)
+        if isinstance(guess, LimitReached):
+            self.refused[address, user] += 1
+            return
         self.checked[address] += 1
         result = self.failures.failed(address, user, digest, now)
+        if guess and not result.is_guess:
+            self.failures.not_a_guess(guess, now)
         self.longest_delay = max(self.longest_delay, result.delay)
         if result.banned_for:
             shared = self.failures.is_shared(address, now)
@@ -92,7 +101,7 @@ USERS = [b"user%d" % n for n in range(30)]
 
 class HonestTests(SynchronousTestCase):
     def assert_unharmed(self, world: World) -> None:
-        self.assertEqual((world.bans_made, world.longest_delay), (0, 0.0))
+        self.assertEqual((world.bans_made, world.longest_delay, world.refused), (0, 0.0, {}))
 
     def test_three_devices_of_one_user(self) -> None:
         """Three devices that poll for a week with the same old password are neither banned nor delayed."""
@@ -154,8 +163,33 @@ class HonestTests(SynchronousTestCase):
             user = data.draw(strategies.sampled_from(USERS))
             digest = data.draw(strategies.sampled_from((b"a", b"b", b"c")))
             world.attempt(now, OFFICE, user, digest)
-        self.assertEqual(world.bans_made, 0)
+        self.assertEqual((world.bans_made, world.refused), (0, {}))
         self.assertLessEqual(world.longest_delay, 1.0)
+
+    def test_all_users_after_a_restart(self) -> None:
+        """A thousand users of one address, unknown after a restart, log in at once, eight checks at a time."""
+        failures = LoginFailures(Limits(), b"key")
+        for batch in range(125):
+            users = [b"user%d" % (8 * batch + n) for n in range(8)]
+            guesses = [failures.begin_guess(OFFICE, user, 0.0) for user in users]
+            for user, guess in zip(users, guesses, strict=True):
+                assert isinstance(guess, Guess)
+                failures.succeeded(OFFICE, user, 0.0)
+                failures.not_a_guess(guess, 0.0)
+
+    def test_known_users_in_the_network_of_a_guesser(self) -> None:
+        """While a /26 guesses, known users of the same /26 and of the guessed name are refused nothing."""
+        world = World().log_in(OFFICE, USERS)
+        guesses: list[Attempt] = [
+            (n * 5.0, f"192.0.2.{n % 64}", USERS[n % 2], b"guess%d" % n)
+            for n in range(int(DAY / 5))
+            if n % 64 != 7
+        ]
+        devices = list(polls(1, [(OFFICE, user, b"old") for user in USERS]))
+        world.run(sorted(devices + guesses, key=lambda attempt: attempt[0]))
+        self.assertGreater(sum(world.refused.values()), 0)
+        self.assertEqual([(OFFICE, user) for user in USERS if (OFFICE, user) in world.refused], [])
+        self.assertEqual(world.checked[OFFICE], len(devices))
 
 
 class AttackerTests(SynchronousTestCase):
@@ -201,13 +235,57 @@ class AttackerTests(SynchronousTestCase):
         ]  # fmt: skip
         self.assertEqual(delays[63:], [15.0] * (5000 - 63))
 
+    def guesses(
+        self, addresses: Sequence[str], per_second: int, user: bytes | None, seconds: int = 3600
+    ) -> int:
+        """Return how many different passwords are looked at that `addresses` try in turn, for one user or for many."""
+        world = World()
+        for n in range(seconds * per_second):
+            name = user or b"u%d" % (n % 5000)
+            address = addresses[n % len(addresses)]
+            world.attempt(n / per_second, address, name, b"%d" % n)
+        return sum(world.checked.values())
+
+    def test_hour_of_a_26(self) -> None:
+        """The guessers of a /26 who hang up have 38 passwords looked at at once, and 180 an hour, for all users."""
+        addresses = [f"192.0.2.{n}" for n in range(64)]
+        self.assertEqual(self.guesses(addresses, 10, None), 38 + 179)
+        self.assertEqual(self.guesses(addresses, 10, b"bob"), 38 + 179)
+
+    def test_hour_of_a_48(self) -> None:
+        """Those with a /48 have 98 passwords looked at at once, and 540 an hour."""
+        addresses = [f"2001:db8:0:{n:x}::1" for n in range(0, 65536, 7)]
+        self.assertEqual(self.guesses(addresses, 10, None), 98 + 539)
+
+    def test_hour_of_ten_thousand_addresses(self) -> None:
+        """Ten thousand addresses that guess the password of one user have 376 looked at at once, and 2160 an hour."""
+        addresses = [f"{n % 200 + 1}.{n // 200}.0.1" for n in range(10_000)]
+        self.assertLessEqual(self.guesses(addresses, 10, b"bob"), 2 * (188 + 1080))
+        self.assertLessEqual(self.guesses(addresses[:1000], 10, b"bob"), 1000 + 188 + 1080)
+
+    def test_networks_do_not_keep_a_user_out(self) -> None:
+        """While a /48, or five /21, guess the password of a user, the user can log in from a new address elsewhere."""
+        for addresses in (
+            [f"2001:db8:0:{n:x}::1" for n in range(0, 65536, 7)],
+            [f"10.0.{n >> 8}.{n & 255}" for n in range(5 * 2048)],
+        ):
+            world, refused = World(), 0
+            for n in range(10_000):
+                world.attempt(n / 5, addresses[n % len(addresses)], b"bob", b"%d" % n)
+                guess = world.failures.begin_guess(OFFICE, b"bob", n / 5)
+                if isinstance(guess, Guess):
+                    world.failures.not_a_guess(guess, n / 5)
+                else:
+                    refused += 1
+            self.assertEqual(refused, 0)
+
     def test_ten_thousand_guessers(self) -> None:
         """Of ten thousand addresses that guess in turn, each is banned by the last guess that it has. They take 8 MB."""
         world = World(Limits(max_failed_pairs=3))
         addresses = [f"{n % 200 + 1}.{n // 200}.0.1" for n in range(10_000)]
         for n in range(4):
             for address in addresses:
-                world.attempt(n * 100.0, address, b"bob", b"%d" % n)
+                world.attempt(n * 100.0, address, address.encode(), b"%d" % n)
         self.assertEqual(world.bans_made, 10_000)
         self.assertEqual(set(world.checked.values()), {3})
         self.assertEqual(len(world.bans), 10_000)
@@ -237,5 +315,7 @@ class MemoryTests(SynchronousTestCase):
             self.assertLessEqual(len(table), 16384)
         for n in range(20_000):
             failures._scram.take(b"%16d" % n, float(n))
+            for networks in ([(6, 56, n)], [(6, 48, n)], [(6, 32, n)]):
+                failures._guess_rates.take(Guess(tuple(networks), b"%8d" % n), 20 * float(n))
             failures.restore_known(b"%8d" % n, b"12345678" * 32, 0.0)
         self.assertLess(size(failures), 32e6)

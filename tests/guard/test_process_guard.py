@@ -3,6 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard import process_guard
+from imapshield.guard.guess_rates import Guess
 from imapshield.guard.networks import NetworkSet
 from imapshield.guard.process_guard import BANNED, RATE_PACE, VIOLATION_PACE, ProcessGuard
 from imapshield.guard.shares import Connection
@@ -230,6 +231,46 @@ class BanTests(SynchronousTestCase):
         self.assertEqual(guard.take_refused(100.0), [("2001:db8::/64", 2, 500.0)])
         self.assertEqual(guard.take_refused(700.0), [(f"{ADDRESS}/32", 1, 0.0)])
         self.assertEqual(guard.take_refused(700.0), [])
+
+    def test_trusted_networks_have_no_rate_of_guesses(self) -> None:
+        """Any number of guesses of a trusted network are looked at, and count for no user."""
+        guard = ProcessGuard(Limits(), NetworkSet.parse([ADDRESS]))
+        connection = connect(guard)
+        for i in range(1000):
+            self.assertIsNone(guard.begin_login(connection, b"bob", 0.0))
+            guard.login_failed(connection, b"bob", b"%d" % i, 0.0)
+        self.assertIsNone(guard.refuse_login(connect(guard, OTHER), b"bob", 0.0))
+
+    def test_passwords_that_are_looked_at_have_a_rate(self) -> None:
+        """Guesses that begin count at once, for the network and the user; `refuse_login` counts nothing."""
+        guard = ProcessGuard(Limits(max_failed_pairs=2, max_login_checks=1))
+        connection = connect(guard)
+        for _ in range(100):
+            self.assertIsNone(guard.refuse_login(connection, b"bob", 0.0))
+        guesses = [guard.begin_login(connection, b"bob", 0.0) for _ in range(7)]
+        reached = LimitReached("network_logins_per_minute", 3, 4)
+        self.assertEqual(guard.begin_login(connection, b"bob", 0.0), reached)
+        self.assertEqual(guard.refuse_login(connect(guard, "192.0.2.63"), b"x", 0.0), reached)
+        self.assertIsNone(guard.refuse_login(connect(guard, "192.0.2.64"), b"x", 0.0))
+        self.assertIsNone(guard.refuse_login(connection, b"x", 20.0))
+        assert isinstance(guesses[0], Guess)
+        guard.not_a_guess(guesses[0], 0.0)
+        self.assertIsNone(guard.refuse_login(connection, b"x", 0.0))
+
+    def test_a_user_has_a_rate_except_where_known(self) -> None:
+        """When a user is guessed from everywhere, new addresses are refused, and no address where the user is known."""
+        guard = ProcessGuard(Limits(max_failed_pairs=1, max_login_checks=1))
+        guard.login(connect(guard), "bob", b"bob", 0.0)
+        reached = LimitReached("user_logins_per_minute", 18, 19)
+        for n in range(19):
+            guard.login_failed(connect(guard, f"10.{n}.0.9"), b"x", b"%d" % n, 0.0)
+            guard.begin_login(connect(guard, f"10.{n}.0.1"), b"bob", 0.0)
+        self.assertEqual(guard.refuse_login(connect(guard, "10.0.0.2"), b"bob", 0.0), reached)
+        for n in range(19):  # networks without a failed login have a rate of their own
+            self.assertIsNotNone(guard.begin_login(connect(guard, f"11.{n}.0.1"), b"bob", 0.0))
+        self.assertEqual(guard.refuse_login(connect(guard, OTHER), b"bob", 0.0), reached)
+        self.assertIsNone(guard.refuse_login(connect(guard, OTHER), b"carol", 0.0))
+        self.assertIsNone(guard.begin_login(connect(guard), b"bob", 0.0))
 
     def test_repetitions_of_a_trusted_network(self) -> None:
         """A stale password of a user behind a trusted webmail host is repeated, not one guess after the other."""
