@@ -137,9 +137,8 @@ class Authentication:
         )
 
         def begin() -> Deferred[Any]:
-            self._begin_guess(
-                user
-            )  # again, because of the failed logins since the attempt began to wait
+            # After `_refuse_banned` again, because logins may have failed while this one waited.
+            self._begin_guess(user)
             return check()
 
         try:

@@ -60,7 +60,7 @@ class GuessRates:
 
     def take(self, guess: Guess, now: float) -> LimitReached | None:
         """Take one from each rate, or nothing if one of them is used up; returns that one."""
-        taken = []
+        taken: list[tuple[RateTable, Hashable]] = []
         for table, key, limit, value in self._rates(guess):
             if table.take(key, now):
                 for earlier, earlier_key in taken:

@@ -85,6 +85,13 @@ class GuessRateTests(SynchronousTestCase):
             host = f"127.0.0.{n % 60}"
             self.assertIn(b"a OK", self.server.connect(host)(b"a LOGIN alice secret"))
 
+    def test_repeated_password_uses_no_rate_up(self) -> None:
+        """A phone with an old password and a new address for each poll uses up nothing after the first poll."""
+        for n in range(200):
+            answer = self.server.connect(f"127.0.0.{n % 60}")(b"a LOGIN alice old")
+            self.assertNotIn(b"UNAVAILABLE", answer)
+        self.assertIn(b"a OK", self.server.connect("127.0.0.61")(b"a LOGIN alice secret"))
+
     def test_scram_is_refused_before_the_proof(self) -> None:
         """A SCRAM proof above the rate is not verified: a correct one gets the answer of a wrong one."""
         for n in range(60):
@@ -119,7 +126,9 @@ class GuessRateTests(SynchronousTestCase):
             slow = SlowChecker()
             self.start(slow)
             for n in range(users):
-                self.server.factory.guard.failures.succeeded("127.0.0.9", b"user%d" % n, 0.0)
+                self.server.factory.guard.failures.succeeded(  # type: ignore[union-attr]
+                    "127.0.0.9", b"user%d" % n, 0.0
+                )
             clients = [self.guess("127.0.0.9", n) for n in range(30)]
             looked_at = 0
             while slow.checks:
