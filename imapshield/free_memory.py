@@ -21,10 +21,10 @@ from resource import getpagesize
 ENDED_CONNECTIONS = 200
 """How many connections must have ended since the last peak."""
 
-FREED_BYTES = 16 << 20
-"""Or how many bytes must have been released that were held for connections."""
+FREED_BYTES = 8 << 20
+"""Or how many bytes must have been released that were held for connections: half of what one user may hold."""
 
-UNCOUNTED_BYTES = 64 << 20
+UNCOUNTED_BYTES = 32 << 20
 """Or how many bytes more than are counted the process must have taken since then, in two calls one after the other."""
 
 CALLS = 6
@@ -68,8 +68,8 @@ class FreeMemory:
         self._trim = trim
         self._collect = collect
         self._resident = resident
-        self._uncounted: int | None = None  # the least since the last such collection
-        self._calls_above = self._calls_since_collection = 0
+        self._uncounted = resident()  # the least since the last such collection
+        self._calls_above, self._calls_since_collection = 0, CALLS
         self._peak = 0, 0
         self._calls_left = 0
 
