@@ -30,7 +30,15 @@ from benchmarks.flood_measure import (
     measure,
     missing_capability,
 )
-from benchmarks.flood_report import MARKER, Run, document, missed_goals, progress, tables
+from benchmarks.flood_report import (
+    MARKER,
+    Run,
+    document,
+    failed_visits,
+    missed_goals,
+    progress,
+    tables,
+)
 from benchmarks.flood_servers import NAMES, Files, prepared, serve
 from benchmarks.flood_swarm import SOURCES
 
@@ -215,7 +223,7 @@ def main() -> int:
 
 def report(run: Run, folder: Path | None) -> None:
     """Print the tables, and save them with the charts."""
-    text = "\n".join([*tables(run), *missed_goals(run)])
+    text = "\n".join([*tables(run), "", failed_visits(run), *missed_goals(run)])
     print(text)
     if folder and run.floods:
         folder.mkdir(parents=True, exist_ok=True)

@@ -213,7 +213,7 @@ def document(run: Run) -> Iterator[str]:
     for count in run.sizes():
         yield from (f".. image:: floods-{count}.svg", f"   :alt: {count} attacking connections", "")
     heading = "Goals that were missed"
-    yield from (heading, "~" * len(heading), *missed_goals(run), "")
+    yield from (heading, "~" * len(heading), "", failed_visits(run), *missed_goals(run), "")
     heading = "All figures"
     yield from (heading, "~" * len(heading), "")
     yield from tables(run)
@@ -249,39 +249,50 @@ def _simple_table(heading: list[str], cells: list[list[str]]) -> Iterator[str]:
     yield from (rule, lines[0], rule, *lines[1:], rule)
 
 
+def failed_visits(run: Run) -> str:
+    """Return a sentence that says how many visits of the honest users failed on each server."""
+    parts = []
+    for server in run.servers():
+        floods = [flood for flood in run.floods if flood.server == server and not flood.skipped]
+        failures = [sum(kind.failures for kind in flood.during.values()) for flood in floods]
+        rows = sum(map(bool, failures))
+        parts.append(f"{server} {sum(failures)} in {rows} of {len(floods)} rows")
+    return f"Visits of the honest users that failed: {'; '.join(parts)}."
+
+
 def missed_goals(run: Run) -> Iterator[str]:
-    """Yield a line for each goal that an imapshield of the run has missed."""
+    """Yield a line for each row in which an imapshield of the run has missed goals."""
     for server in run.servers():
         if server.startswith("imapshield"):
-            misses = [
-                miss
-                for flood in run.floods
-                if flood.server == server
-                for miss in _missed(run, flood)
-            ]
+            floods = [flood for flood in run.floods if flood.server == server]
+            misses = {
+                f"{ATTACKS[flood.attack].title}, {flood.connections}": found
+                for flood in floods
+                if (found := list(_missed(run, flood)))
+            }
+            judged = sum(not f.skipped and ATTACKS[f.attack].behave is not None for f in floods)
             yield from (
                 "",
-                f"{server}: {len(misses)} goals missed",
+                f"{server}: {judged - len(misses)} of {judged} rows meet all goals.",
                 "",
-                *(f"* {miss}" for miss in misses),
+                *(f"* {row}: {'; '.join(found)}" for row, found in misses.items()),
             )
 
 
 def _missed(run: Run, flood: Flood) -> Iterator[str]:
     if flood.skipped or ATTACKS[flood.attack].behave is None:
         return
-    row = f"{flood.attack} x{flood.connections}"
     for kind, latency in flood.during.items():
         quiet = run.quiet_p99(flood.server, kind, ATTACKS[flood.attack].hashes)
         if latency.p99 > 2 * quiet:
-            yield f"{row}: p99 of the {kind} {_ms(latency.p99)} ms, quiet {_ms(quiet)} ms"
+            yield f"p99 of the {kind} {_ms(latency.p99)} ms, quiet {_ms(quiet)} ms"
         if latency.failures:
-            yield f"{row}: {latency.failures} failed visits of the {kind}"
+            yield f"{latency.failures} failed visits of the {kind}"
     if flood.growth > MAX_GROWTH:
-        yield f"{row}: memory {flood.growth / MB:+.1f} MB"
+        yield f"memory {flood.growth / MB:+.1f} MB"
     for seconds, size in list(flood.kept.items())[-1:]:
         if size > RELEASED:
-            yield f"{row}: {size / MB:.1f} MB are kept after {seconds} s"
+            yield f"{size / MB:.1f} MB are kept after {seconds} s"
     other = run.find("dovecot", flood.attack, flood.connections)
     if other and not other.skipped and flood.attack_cores > other.attack_cores:
-        yield f"{row}: CPU {flood.attack_cores:.2f}, Dovecot {other.attack_cores:.2f}"
+        yield f"CPU {flood.attack_cores:.2f}, Dovecot {other.attack_cores:.2f}"
