@@ -9,7 +9,6 @@ Rules
 """
 
 import socket
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from twisted.internet.interfaces import IAddress, IProtocolFactory
 from twisted.internet.protocol import Protocol, ServerFactory
 
+from imapshield import events
 from imapshield.edge.admission import Admission
 from imapshield.edge.fair_queue import FairQueue
 from imapshield.edge.peer import AdmittedAddress, address_text
@@ -41,13 +41,13 @@ class _Waiting:
     `end` closes the socket.
     """
 
-    admission: Admission
+    gate: "Gate"
     counted: Connection
     end: Callable[[], object]
 
     def evict(self, reached: LimitReached, *, only_report: bool = False) -> None:
         """Report `reached`, and close the socket unless `only_report`."""
-        self.admission.report(self.counted.address, reached, "none" if only_report else "reset")
+        self.gate.report(self.counted, reached, "none" if only_report else "reset")
         if not only_report:
             self.close()
 
@@ -56,7 +56,7 @@ class _Waiting:
         if self.counted.owner is self:
             self.counted.owner = None
             self.end()
-            self.admission.close(self.counted)
+            self.gate.forget(self.counted)
 
 
 class _Admitted(Protocol):
@@ -73,7 +73,7 @@ class _Admitted(Protocol):
 class Gate(ServerFactory):
     """Admits the connections of one port, and passes them to the factory that the port had before.
 
-    The client of a proxy is admitted when the PROXY header has told its address.
+    The client of a proxy is admitted when the PROXY header with its address has arrived.
 
     Args:
         port: the listening port, a `twisted.internet.tcp.Port`.
@@ -93,10 +93,10 @@ class Gate(ServerFactory):
         self._admission = admission
         self._fair_queue = fair_queue
         self._proxies = proxies
-        self._timers: dict[Network, Any] = {}
-        # address on probation → its connections that wait, and what begins each
         self._stopped = False
-        self._paced: dict[Network, deque[tuple[Connection, Callable[[], object]]]] = {}
+        # address on probation → its connections that wait, the oldest first, with what begins each
+        self._paced: dict[Network, dict[Connection, Callable[[], object]]] = {}
+        self._timers: dict[Network, Any] = {}
 
     @classmethod
     def close_off(cls, port: Any, *arguments: Any) -> None:
@@ -129,11 +129,15 @@ class Gate(ServerFactory):
         elif counted is None:
             connection.begin(self._inner.buildProtocol(AdmittedAddress(addr, None)))
         else:
-            waiting = counted.owner = _Waiting(self._admission, counted, connection.refuse)
+            waiting = counted.owner = _Waiting(self, counted, connection.refuse)
             connection.on_end = waiting.close
 
             def begin() -> None:
-                if counted.owner is waiting:
+                if counted.owner is not waiting:
+                    return
+                if self._stopped:
+                    waiting.close()
+                else:
                     connection.begin(self._inner.buildProtocol(AdmittedAddress(addr, counted)))
 
             self._take_turn(counted, begin)
@@ -158,7 +162,7 @@ class Gate(ServerFactory):
         if counted is None:
             self._begin(skt, admitted.address, arguments)
             return None
-        waiting = counted.owner = _Waiting(self._admission, counted, skt.close)
+        waiting = counted.owner = _Waiting(self, counted, skt.close)
 
         def begin() -> None:
             if counted.owner is not waiting:
@@ -178,24 +182,30 @@ class Gate(ServerFactory):
             self._fair_queue.add((False, address), begin)
             return
         is_first = address not in self._paced
-        waiting = self._paced.setdefault(address, deque())
-        waiting.append((counted, begin))
-        while waiting[0][0].owner is None:  # above its share an address loses its oldest connection
-            waiting.popleft()
+        self._paced.setdefault(address, {})[counted] = begin
         if is_first:
             self._begin_paced(address)
 
     def _begin_paced(self, address: Network) -> None:
         waiting = self._paced[address]
         if waiting:
-            counted, begin = waiting.popleft()
-            self._fair_queue.add((False, address), begin)
+            counted = next(iter(waiting))
+            self._fair_queue.add((False, address), waiting.pop(counted))
             pace = self._admission.pace(counted.address)
             self._timers[address] = self._fair_queue.call_later(
                 pace, lambda: self._begin_paced(address)
             )
         else:
             del self._paced[address], self._timers[address]
+
+    def forget(self, counted: Connection) -> None:
+        """Count a connection that waits, and is closed, no more. It must not take memory until its turn."""
+        self._paced.get(counted.networks[0], {}).pop(counted, None)
+        self._admission.close(counted)
+
+    def report(self, counted: Connection, reached: LimitReached, action: events.Action) -> None:
+        """Report a limit because of which a connection that waits must make room."""
+        self._admission.report(counted.address, reached, action)
 
     def _begin(self, skt: socket.socket, address: AdmittedAddress, arguments: Any) -> None:
         protocol = self._inner.buildProtocol(address)
@@ -213,10 +223,9 @@ class Gate(ServerFactory):
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        for waiting in self._paced.values():
-            for counted, _ in waiting:
-                if counted.owner is not None:
-                    counted.owner.close()
+        for address in list(self._paced):
+            for counted in list(self._paced[address]):
+                counted.owner.close()
         self._paced.clear()
         self._inner.doStop()
 

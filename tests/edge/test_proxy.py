@@ -267,6 +267,19 @@ class GateTests(SynchronousTestCase):
         self.port.protocols[-2].connectionLost()
         self.assertEqual(self.server.factory.shared.admission.guard.shares.strangers, strangers - 1)
 
+    def test_a_client_that_leaves_while_it_waits_takes_no_memory(self) -> None:
+        """Clients of a paced address that leave before their turn are forgotten at once, also behind one that stays."""
+        flood, _ = self.connect("198.51.100.1", BY_TLS)
+        flood.dataReceived(b"a NOOP\r\n" * 300)
+        stays = [self.connect("198.51.100.1", BY_TLS)[0] for _ in range(2)]
+        for _ in range(50):
+            self.connect("198.51.100.1", BY_TLS)[0].connectionLost()
+        (waiting,) = self.port.factory._paced.values()
+        self.assertEqual(len(waiting), 1)
+        for proxied in (flood, *stays):
+            proxied.connectionLost()
+        self.assertEqual(self.server.factory.shared.admission.guard.shares.strangers, 0)
+
     def test_header_of_an_ordinary_client(self) -> None:
         """A PROXY header from a peer that is no proxy is an invalid command."""
         self.port.accept("192.0.2.99")
