@@ -19,6 +19,7 @@ from imapshield.config import DEFAULT_LISTEN, ConfigError, Settings
 from imapshield.cred.checkers import CheckerChain, PasswordFile
 from imapshield.cred.realm import MaildirRealm, MailRoot
 from imapshield.cred.sasl import challengers
+from imapshield.edge.admission import Admission
 from imapshield.edge.ban_command import BanCommand, parse_command
 from imapshield.edge.factory import ShieldedIMAP4Factory
 from imapshield.edge.gate import Gate
@@ -47,12 +48,7 @@ def make_server(settings: Settings, reactor: Any) -> IService:
     limits = settings.limits
     endpoints = [(text, _endpoint(reactor, text)) for text in settings.listen]
     context = load_context(settings.certificate, settings.key) if settings.certificate else None
-    first_run = FirstRunFolder.from_environ(os.environ)
-    if settings.mail_root is None:
-        try:
-            first_run.create_mail_root(samples=not settings.auth)
-        except OSError as error:
-            raise ConfigError(_not_writable(first_run, error)) from None
+    first_run = _first_run_folder(settings)
     demo_checker = PasswordFile(first_run.users, reactor=reactor)
     checkers = [_checker(reactor, text) for text in settings.auth] or [demo_checker]
     realm = _realm(settings, settings.mail_root or first_run.mail, reactor)
@@ -72,16 +68,8 @@ def make_server(settings: Settings, reactor: Any) -> IService:
     proxies = Proxies(NetworkSet.parse(settings.proxy), limits, reactor, [log])
     path = _state_path(settings, first_run)
     state = GuardState(path, guard.bans, guard.failures, reactor=reactor, now=reactor.seconds)
-    ban_command = _ban_command(settings, guard, reactor)
     state.on_unban = admission.unbanned
-    if ban_command is not None:
-        admission.on_ban = state.on_ban = ban_command.ban
-
-        def unbanned(network: str) -> None:
-            admission.unbanned(network)
-            ban_command.unban(network)
-
-        state.on_unban = unbanned
+    ban_command = _ban_command(settings, admission, state, reactor)
     free_memory = FreeMemory(lambda: (len(factory.connections), shared.memory_budget.memory))
 
     def load_state() -> None:
@@ -135,14 +123,37 @@ def _log_start(settings: Settings, state: str | None) -> None:
     )
 
 
-def _ban_command(settings: Settings, guard: Any, reactor: Any) -> Any:
+def _first_run_folder(settings: Settings) -> FirstRunFolder:
+    """Return the folder of the first start, with its mail root if the settings name no other."""
+    folder = FirstRunFolder.from_environ(os.environ)
+    if settings.mail_root is None:
+        try:
+            folder.create_mail_root(samples=not settings.auth)
+        except OSError as error:
+            raise ConfigError(_not_writable(folder, error)) from None
+    return folder
+
+
+def _ban_command(
+    settings: Settings, admission: Admission, state: GuardState, reactor: Any
+) -> BanCommand | None:
+    """Return the program of ``--ban-command``, which gets all bans from now on; None without the option."""
     if settings.ban_command is None:
         return None
     try:
         command = parse_command(settings.ban_command)
     except ValueError as error:
         raise ConfigError(f"--ban-command {error}") from None
-    return BanCommand(command, guard.trusted, reactor=reactor, now=reactor.seconds)
+    trusted = admission.guard.trusted
+    ban_command = BanCommand(command, trusted, reactor=reactor, now=reactor.seconds)
+    admission.on_ban = state.on_ban = ban_command.ban
+
+    def unbanned(network: str) -> None:
+        admission.unbanned(network)
+        ban_command.unban(network)
+
+    state.on_unban = unbanned
+    return ban_command
 
 
 def _state_path(settings: Settings, first_run: FirstRunFolder) -> str | None:
