@@ -136,18 +136,19 @@ class ProcessGuard:
         return Arrival(connection, evictions, full or reported, violations=violations)
 
     def take_refused(self, now: float) -> list[Refused]:
-        """Return how many connections bans have refused since the last call, at most `MAX_REFUSED` networks.
+        """Return how many connections bans have refused since the last call, for the `MAX_REFUSED` largest networks.
 
-        The others are kept for the next call.
+        The others are one entry more. If they were kept for later, there could be ever more of them.
         """
-        most = nlargest(MAX_REFUSED, self._refused.items(), key=itemgetter(1))
-        for network, _ in most:
-            del self._refused[network]
+        refused, self._refused = self._refused, {}
+        most = nlargest(MAX_REFUSED, refused.items(), key=itemgetter(1))
+        others = sum(refused.values()) - sum(count for _, count in most)
         bans = [(self.bans.saved(network, now), network, count) for network, count in most]
-        return [
+        found = [
             Refused(describe(network), count, max(0.0, ban.remaining if ban else 0.0))
             for ban, network, count in bans
         ]
+        return [*found, Refused("others", others, 0.0)] if others else found
 
     def _ban(self, address: str, now: float) -> Ban | None:
         if (
@@ -258,9 +259,7 @@ class ProcessGuard:
             failed = replace(failed, delay=0.0)
         if failed.banned_for is None or limits.reports_only("max_failed_pairs"):
             return failed, None
-        if self.bans.banned(
-            address, now
-        ):  # for strangers only: this is a user whom it does not refuse
+        if self.bans.banned(address, now):  # for strangers only, and this user is none
             return replace(failed, banned_for=None), None
         shared = self.failures.is_shared(address, now)
         limit = failed.banned_for.limit
