@@ -164,7 +164,7 @@ def answers_text(flood: Flood) -> str:
 
 
 _COLUMNS: Sequence[tuple[str, Callable[[Flood], str]]] = (
-    ("A user who connects anew (ms: p50/p99/max, F: failed visits)", lambda f: latency_text(f, "newcomer")),
+    ("A user with new connections (ms: p50/p99/max, F: failed visits)", lambda f: latency_text(f, "newcomer")),
     ("A user who stays logged in (ms: p50/p99/max, F: failed visits)", lambda f: latency_text(f, "resident")),
     ("Server CPU for the attackers (seconds per second)", cores_text),
     ("Server memory (MB): growth at the peak, and what is left of it later", memory_text),

@@ -141,9 +141,9 @@ def _remove(options: argparse.Namespace) -> None:
 def _bans(options: argparse.Namespace) -> None:
     bans = [ban for ban in _state_file(options).bans() if ban.remaining > 0]
     for ban in bans:
-        whom = ", strangers only" if ban.strangers_only else ""
+        scope = ", strangers only" if ban.strangers_only else ""
         minutes = math.ceil(ban.remaining / 60)
-        print(f"{ban.network}  {minutes} min left, {ban.reason}, ban {ban.number}{whom}")
+        print(f"{ban.network}  {minutes} min left, {ban.reason}, ban {ban.number}{scope}")
     if not bans:
         text = f"no bans in {options.state}; another server? name its file with --state"
         print(f"imapshield: {text}", file=sys.stderr)

@@ -185,7 +185,7 @@ class GuardState:
             self._merge(found, networks)
 
     def _take_changes(self) -> tuple[set[Network], set[bytes]]:
-        """Return what has changed since the last call, and begin to collect anew."""
+        """Return what has changed since the last call, and collect from nothing again."""
         taken = self._bans.changed or set(), self._failures.changed_users or set()
         self._bans.changed, self._failures.changed_users = set(), set()
         return taken

@@ -81,8 +81,8 @@ class ScramChecker:
 
     Args:
         lookup: returns the `ScramSecret` of a user name, or None. It runs on the reactor, so it must not block.
-        decoy_key: initial value of the attribute; by default it is random. Whoever asks before and after a restart then
-            knows which users exist.
+        decoy_key: initial value of the attribute; by default it is random. A client that asks before and after a
+            restart then knows which users exist.
 
     Attributes:
         decoy_key: a secret of up to 64 bytes that stays the same over restarts. From it come the salts of unknown

@@ -16,7 +16,7 @@ FREE_PARTIAL_READS = 16
 command, so a client that sends single bytes could otherwise cause a hundred times the work of its allowance."""
 
 MAX_PARTIAL_READ_DELAY = 1.0
-"""Seconds between two reads of such a client at most. Whoever types a command sends each character, and waits for the
+"""Seconds between two reads of such a client at most. A person who types sends each character, and waits for the
 answer anyway."""
 
 

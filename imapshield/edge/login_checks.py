@@ -1,6 +1,6 @@
 """`LoginChecks`: runs the password checks of all connections, few at once and fairly shared between addresses.
 
-Whoever can connect can have passwords checked, which is the most expensive work that a client without a login can
+Every client can have passwords checked, which is the most expensive work that a client without a login can
 cause. The checkers do not know the address of the client, so the fair order is made here, in front of the portal.
 """
 

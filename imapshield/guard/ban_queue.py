@@ -1,4 +1,4 @@
-"""`BanQueue`: the bans and pardons that wait until they are passed to the program of ``--ban-command``."""
+"""`BanQueue`: the bans and their ends that wait until they are passed to the program of ``--ban-command``."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -131,7 +131,7 @@ class Bans:
         return self.ban(address, limit, now, strangers_only=strangers_only)
 
     def count_violation(self, address: str, now: float) -> bool:
-        """Count a violation; return whether it is number `max_limit_violations`, and begin to count anew if it is."""
+        """Count a violation; return whether it is number `max_limit_violations`, and count from zero again if it is."""
         networks = networks_of(address)
         if not networks or self.banned(address, now):
             return False

@@ -1,4 +1,4 @@
-"""`LoginFailures`: counts failed logins per address, network and user, and tells guessers from stale passwords.
+"""`LoginFailures`: counts failed logins per address, network and user, and distinguishes guessers from stale passwords.
 
 Rules
 -----

@@ -1,4 +1,4 @@
-"""`PreauthConnections`: the connections without a login, by address and network, and the oldest of whoever has most."""
+"""`PreauthConnections`: the connections without a login, and the oldest one of the address that has most of them."""
 
 from collections import Counter
 from collections.abc import Sequence

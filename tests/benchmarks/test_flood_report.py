@@ -122,7 +122,7 @@ class ReportTests(SynchronousTestCase):
         lines = list(
             tables(a_run(a_flood("dovecot"), a_flood("imapshield"), a_flood("dovecot", "tiny")))
         )
-        heading = next(n for n, line in enumerate(lines) if "connects anew" in line)
+        heading = next(n for n, line in enumerate(lines) if "with new connections" in line)
         rule, names, _, quiet, first, second, end = lines[heading + 3 : heading + 10]
         self.assertEqual((rule, names.split()), (end, ["\\", "dovecot", "imapshield"]))
         self.assertEqual(quiet.split(), ["quiet", "p99", "10", "10"])
