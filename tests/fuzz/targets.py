@@ -152,7 +152,7 @@ def edge(data: bytes) -> None:
     compressed = deflate is not bytes
     answers = b"".join(client.send(deflate(read)) for read in reads) + settle(client)
     restarted = not compressed and client.protocol.write_buffer.compress is not None
-    if not restarted and not (compressed and b"UNAUTHENTICATE" in data.upper()):
+    if not restarted and not (compressed and b"UNAUTHENTICATE" in b"".join(reads).upper()):
         answers += resynchronize(client, deflate)
         transcript += inflater.decompress(answers) if compressed else answers
         check_responses(transcript)
