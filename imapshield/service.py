@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 SUMMARY_SECONDS = 10.0
 """Seconds between the periodic calls, which log how many lines were suppressed."""
 
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.0001
 """Seconds after which a thread that waits for the interpreter lock requests it (`sys.setswitchinterval`).
 
 A thread that reads an index requests the lock again after each row or file. With Python's default of 5 ms, a SELECT

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import IO, NamedTuple
 
 from imapshield.errors import MessageExpunged
@@ -19,10 +20,11 @@ from imapshield.mailbox.message_items import MessageItems, header_block
 from imapshield.maildir import compression, filename, files
 from imapshield.maildir.folder_listing import FileFinder
 from imapshield.message import section
-from imapshield.message.chunks import CHUNK_SIZE, line_chunks
+from imapshield.message.chunks import CHUNK_SIZE, SCAN_SIZE, chunks
 from imapshield.wire.commands.fetch import Binary, BodySection, FetchItem
 
 _HEAD_SIZE = 64 << 10
+_IN_MEMORY_SIZE = 256 << 10
 _HEADER_SECTIONS = (b"HEADER", b"HEADER.FIELDS", b"HEADER.FIELDS.NOT")
 
 FILE_COLUMNS = "uid, name, place, size, physical"
@@ -52,9 +54,12 @@ class MessageFile(NamedTuple):
 
 def to_wire(octets: bytes) -> bytes:
     """Return `octets` with every line ending in CRLF."""
-    if len(octets) > CHUNK_SIZE:
-        return b"".join(map(_to_wire, line_chunks(octets)))
-    return _to_wire(octets)
+    if len(octets) <= CHUNK_SIZE:
+        return _to_wire(octets)
+    wire = BytesIO()  # `bytes.join` would copy a large message in one call.
+    for chunk in chunks(octets):
+        wire.write(_to_wire(chunk))
+    return wire.getvalue()
 
 
 def _to_wire(octets: bytes) -> bytes:
@@ -66,8 +71,13 @@ def _to_wire(octets: bytes) -> bytes:
 
 def wire_size(octets: bytes) -> int:
     """Return the size of what `to_wire` returns."""
+    scanned = (octets,) if len(octets) <= SCAN_SIZE else chunks(octets)
+    return len(octets) + sum(map(_missing_cr, scanned))
+
+
+def _missing_cr(octets: bytes) -> int:
     crlf = octets.count(b"\r\n") if b"\r" in octets else 0
-    return len(octets) + octets.count(b"\n") - crlf
+    return octets.count(b"\n") - crlf
 
 
 class OpenBlob(NamedTuple):
@@ -231,12 +241,12 @@ class MessageReader:
             found = section.body_section(whole.part, whole.data, item.section)
             if isinstance(found, tuple):
                 start, size = _partial_range(*found, item.partial)
-                is_small = len(whole.data) <= CHUNK_SIZE
+                is_small = len(whole.data) <= _IN_MEMORY_SIZE
                 if is_small or not self._is_verbatim():
                     return whole.data[start : start + size]
                 return start, size
         elif isinstance(item, BodySection) and not item.section.text:
-            is_small = item.partial is None and self.message.physical <= CHUNK_SIZE
+            is_small = item.partial is None and self.message.physical <= _IN_MEMORY_SIZE
             if not is_small and self._is_verbatim():
                 return _partial_range(0, self.message.physical, item.partial)
         header_only = (

@@ -2,10 +2,11 @@
 
 import codecs
 import re
+from collections.abc import Callable, Iterable, Iterator
 from encodings.aliases import aliases
 from typing import Final
 
-from imapshield.message.chunks import CHUNK_SIZE
+from imapshield.message.chunks import CHUNK_SIZE, chunks
 
 # Python looks up a codec by importing a module with that name, and never forgets a name. So only the names of known
 # charsets are looked up. This set excludes codecs that are not charsets, some of which decompress their input (zlib,
@@ -41,6 +42,8 @@ _BYTE_ORDER_MARKS: Final = {
     "utf_16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
     "utf_32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
 }
+# The decoder of UTF-7 decodes a run of its base64 again with each chunk until the run ends. Genuine runs are shorter.
+_MAX_UNDECODED: Final = 1 << 16
 _surrogate = re.compile("[\ud800-\udfff]")
 _punctuation = re.compile(r"[^a-z0-9]+")
 
@@ -53,33 +56,62 @@ def to_text(data: bytes, charset: bytes) -> str:
         charset: the name of their charset, in any case. For US-ASCII and for an unknown charset, `data` is decoded as
             UTF-8 if it is valid UTF-8, and otherwise as cp1252.
     """
-    if data.isascii():
-        name = charset.lower()
-        if name in (b"utf-8", b"us-ascii", b"", b"iso-8859-1"):
-            return data.decode("ascii")
+    if data.isascii() and charset.lower() in (b"utf-8", b"us-ascii", b"", b"iso-8859-1"):
+        return data.decode("ascii")
+    if len(data) > CHUNK_SIZE:
+        return "".join(text_chunks(lambda: chunks(data), charset))
+    codec = _codec_of(charset, lambda: (data,))
+    return _without_surrogates(data.decode(codec, "replace"), codec)
+
+
+def text_chunks(read: Callable[[], Iterable[bytes]], charset: bytes) -> Iterator[str]:
+    """Yield what `to_text` returns, in pieces.
+
+    Args:
+        read: returns the chunks of the data (`chunks`). It is called several times.
+        charset: as for `to_text`.
+    """
+    codec = _codec_of(charset, read)
+    decoder = codecs.getincrementaldecoder(codec)("replace")
+    for chunk in read():
+        yield _without_surrogates(decoder.decode(chunk), codec)
+        if len(decoder.getstate()[0]) > _MAX_UNDECODED:
+            yield _without_surrogates(decoder.decode(b"", True), codec)
+            decoder.reset()
+    yield _without_surrogates(decoder.decode(b"", True), codec)
+
+
+def _codec_of(charset: bytes, read: Callable[[], Iterable[bytes]]) -> str:
+    """Return Python's name of the charset of data, of which `read` returns the chunks."""
     codec = _codec(charset)
     if codec == "ascii":
+        return "utf_8" if _is_utf8(read()) else "cp1252"
+    marks = _BYTE_ORDER_MARKS.get(codec)
+    if marks is not None and not next(iter(read()), b"").startswith(marks):
+        return codec + "_le"  # what mailers on Windows write
+    return codec
+
+
+def _is_utf8(source: Iterable[bytes]) -> bool:
+    """Return whether the chunks together are UTF-8.
+
+    A character that is cut off at their end, as in a preview, is not a sign of another charset if others precede it.
+    """
+    decoder = codecs.getincrementaldecoder("utf_8")()
+    is_ascii = True
+    remaining = iter(source)
+    for chunk in remaining:
         try:
-            return data.decode("utf_8")
+            is_ascii = decoder.decode(chunk).isascii() and is_ascii
         except UnicodeDecodeError as error:
-            # A UTF-8 character that is cut off at the end of the data is not a sign of another charset.
-            is_cut_off = error.end == len(data) and not data[: error.start].isascii()
-            codec = "utf_8" if is_cut_off else "cp1252"
-    text = _decode(data, codec)
+            is_ascii = is_ascii and error.object[: error.start].isascii()
+            return not is_ascii and error.end == len(error.object) and not any(remaining)
+    return not decoder.getstate()[0] or not is_ascii
+
+
+def _without_surrogates(text: str, codec: str) -> str:
     # UTF-7 is the only decoder that returns lone surrogates, which no encoder accepts.
     return _surrogate.sub("\ufffd", text) if codec == "utf_7" else text
-
-
-def _decode(data: bytes, codec: str) -> str:
-    if codec in _BYTE_ORDER_MARKS and not data.startswith(_BYTE_ORDER_MARKS[codec]):
-        codec += "_le"  # what mailers on Windows write
-    if len(data) <= CHUNK_SIZE:
-        return data.decode(codec, "replace")
-    decoder = codecs.getincrementaldecoder(codec)("replace")
-    stops = range(CHUNK_SIZE, len(data) + CHUNK_SIZE, CHUNK_SIZE)
-    return "".join(
-        [decoder.decode(data[stop - CHUNK_SIZE : stop], stop >= len(data)) for stop in stops]
-    )
 
 
 def _codec(charset: bytes) -> str:

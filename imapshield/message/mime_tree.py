@@ -1,7 +1,7 @@
 """Parses a message into the tree of its MIME parts, in one pass from boundary to boundary (RFC 2046 section 5.1).
 
-The bytes between boundaries are searched with `bytes.find` only, once for each level of nesting. So the cost of a
-message is at most its size times its nesting. Python code runs once for each boundary line that ends a part, and
+The bytes between boundaries are only searched (`chunks.find`), once for each level of nesting. So the cost of a message
+is at most its size times its nesting. Python code runs once for each boundary line that ends a part, and
 `MimeLimits` bounds nesting and parts.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from imapshield.message import headers
+from imapshield.message.chunks import count_lines, find
 from imapshield.message.mime_limits import DEFAULT_LIMITS, MimeLimits
 
 MESSAGE_KINDS: Final = (b"message/rfc822", b"message/global")
@@ -179,7 +180,7 @@ class _TreeParser:
             hit = self._next_boundary(line_start - 1)
             if hit < 0:
                 return -1
-            line_end = data.find(b"\n", hit + 3)
+            line_end = find(data, b"\n", hit + 3, len(data))
             boundary = self._boundary_at(hit, line_end)
             end = hit - 1 if hit > line_start and data[hit - 1] == 0x0D else hit
             self._close_parts(boundary.depth, max(end, line_start))
@@ -211,7 +212,8 @@ class _TreeParser:
                 start = max(pos, boundary.searched_to)
                 if start > limit:
                     continue
-                boundary.position = data.find(boundary.needle, start, limit + len(boundary.needle))
+                stop = min(limit + len(boundary.needle), len(data))
+                boundary.position = find(data, boundary.needle, start, stop)
                 if boundary.position < 0:
                     boundary.searched_to = limit + 1
                     continue
@@ -243,7 +245,7 @@ class _TreeParser:
 
     def _count_lines(self, pos: int) -> None:
         """Count the line ends up to `pos`. The positions never decrease, so every byte is counted once."""
-        self.lines += self.data.count(b"\n", self.lines_to, pos)
+        self.lines += count_lines(self.data, self.lines_to, pos)
         self.lines_to = max(pos, self.lines_to)
 
     def _close_parts(self, depth: int, end: int) -> None:
@@ -366,8 +368,9 @@ def header_end(data: bytes, start: int, limit: int) -> int:
         return start + 2
     if data.startswith(b"\n", start):
         return start + 1
-    with_cr = data.find(b"\n\r\n", start, limit)
-    bare = data.find(b"\n\n", start, limit if with_cr < 0 else with_cr + 1)
+    limit = min(limit, len(data))
+    with_cr = find(data, b"\n\r\n", start, limit)
+    bare = find(data, b"\n\n", start, limit if with_cr < 0 else with_cr + 1)
     if bare >= 0:
         return bare + 2
     return with_cr + 3 if with_cr >= 0 else -1

@@ -3,12 +3,12 @@
 import html
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from imapshield.message import transfer_encoding
-from imapshield.message.charsets import to_text
-from imapshield.message.chunks import CHUNK_SIZE, line_chunks
+from imapshield.message.charsets import text_chunks, to_text
+from imapshield.message.chunks import CHUNK_SIZE, chunks
 from imapshield.message.headers import decode_header
 from imapshield.message.mime_limits import DEFAULT_LIMITS
 from imapshield.message.mime_tree import Part
@@ -16,6 +16,7 @@ from imapshield.message.mime_tree import Part
 # Bytes of a part that are read for a preview. In HTML messages, tens of kilobytes of style sheets may precede the text.
 PREVIEW_BYTES: Final = 1 << 16
 
+_line_before_field = re.compile(rb"\n(?![ \t])")
 _fold = re.compile(rb"\r?\n(?=[ \t])")
 # html.parser takes quadratic time for some input. This takes linear time: each alternative matches up to the end of the
 # text if its own end is missing, so no character is tried twice.
@@ -28,8 +29,8 @@ _huge_reference = re.compile(r"&#[0-9]{1000,}+;?")
 _quoted = re.compile(r"^>.*$", re.MULTILINE)
 
 
-def searchable_texts(part: Part, data: bytes, headers: bool) -> Iterator[str]:
-    """Yield the decoded text of every text part. HTML keeps its tags, as in the search of Dovecot.
+def searchable_texts(part: Part, data: bytes, headers: bool) -> Iterator[Iterable[str]]:
+    """Yield the decoded text of every text part, each in pieces. HTML keeps its tags, as in the search of Dovecot.
 
     Args:
         part: the MIME tree of the message.
@@ -38,17 +39,28 @@ def searchable_texts(part: Part, data: bytes, headers: bool) -> Iterator[str]:
     """
     for child in part.walk():
         if headers:
-            # Encoded words are decoded in the first bytes of a header only, like fields.
-            stop = min(child.body_start, child.start + DEFAULT_LIMITS.header)
-            yield from map(_header_text, line_chunks(data[child.start : stop]))
-            for chunk in line_chunks(data[stop : child.body_start]):
-                yield to_text(chunk, b"")
+            yield _header_texts(child, data)
         if child.kind.startswith((b"text/", b"message/")) and child.embedded is None:
             yield _body_text(child, data, child.end)
 
 
+def _header_texts(part: Part, data: bytes) -> Iterator[str]:
+    # Encoded words are decoded in the first bytes of a header only, like fields.
+    stop = min(part.body_start, part.start + DEFAULT_LIMITS.header)
+    start = part.start
+    while start < stop:
+        line_end = _line_before_field.search(data, start + CHUNK_SIZE, stop)
+        end = stop if line_end is None else line_end.end()
+        yield _header_text(data[start:end])
+        start = end
+    for chunk in chunks(data, stop, part.body_start):
+        yield to_text(chunk, b"")
+
+
 def _header_text(block: bytes) -> str:
-    block = _fold.sub(b"", block.replace(b"\n\t", b"\n "))  # as `headers.unfold` does
+    block = block.replace(b"\n\t", b"\n ")
+    if b"\n " in block:
+        block = _fold.sub(b"", block)  # as `headers.unfold` does
     if b"=?" not in block:
         return to_text(block, b"")
     texts = []
@@ -59,12 +71,15 @@ def _header_text(block: bytes) -> str:
     return "\n".join(texts)
 
 
-def _body_text(part: Part, data: bytes, end: int) -> str:
+def _body_text(part: Part, data: bytes, end: int) -> Iterator[str]:
     encoding = part.transfer_encoding()
-    content = data[part.body_start : end]
-    if encoding in transfer_encoding.KNOWN:
-        content = transfer_encoding.decode(content, encoding)
-    return to_text(content, part.parameter(b"charset") or b"us-ascii")
+    if encoding not in transfer_encoding.KNOWN:
+        encoding = b"binary"
+
+    def read() -> Iterable[bytes]:
+        return transfer_encoding.decoded_chunks(data, encoding, part.body_start, end)
+
+    return text_chunks(read, part.parameter(b"charset") or b"us-ascii")
 
 
 class _CaseFolding(dict[int, str]):
@@ -87,20 +102,28 @@ _case_folding = _CaseFolding({0x131: "i"})
 
 def normalize(text: str) -> str:
     """Return the case-folded and decomposed form of a text, in which SEARCH compares texts."""
-    return text.lower() if text.isascii() else text.casefold().translate(_case_folding)
+    if text.isascii():
+        return text.lower()
+    if len(text) > CHUNK_SIZE:
+        starts = range(0, len(text), CHUNK_SIZE)
+        return "".join([normalize(text[start : start + CHUNK_SIZE]) for start in starts])
+    return text.casefold().translate(_case_folding)
 
 
-def contains(text: str, needle: str) -> bool:
-    """Return whether `needle`, which is normalized, occurs in `text`, which is not.
+def contains(pieces: Iterable[str], needle: str) -> bool:
+    """Return whether `needle`, which is normalized, occurs in the text that `pieces` are together, which is not.
 
-    Normalizing turns each character into at least one character, so a match never spans more characters of `text` than
-    `needle` has.
+    Each character is normalized by itself, so the text can be divided anywhere.
     """
-    step = max(CHUNK_SIZE, len(needle))
-    return any(
-        needle in normalize(text[start : start + step + len(needle)])
-        for start in range(0, len(text) or 1, step)
-    )
+    kept = len(needle) - 1
+    end = ""
+    for piece in pieces:
+        for start in range(0, len(piece), CHUNK_SIZE):
+            searched = end + normalize(piece[start : start + CHUNK_SIZE])
+            if needle in searched:
+                return True
+            end = searched[-kept:] if kept > 0 else ""
+    return not needle
 
 
 def preview(part: Part, data: bytes, limit: int = 200) -> str:
@@ -117,7 +140,8 @@ def preview(part: Part, data: bytes, limit: int = 200) -> str:
     for child in part.walk():
         if not child.kind.startswith(b"text/"):
             continue
-        text = _body_text(child, data, min(child.end, child.body_start + PREVIEW_BYTES))
+        stop = min(child.end, child.body_start + PREVIEW_BYTES)
+        text = "".join(_body_text(child, data, stop))
         if child.kind == b"text/html":
             text = html.unescape(_huge_reference.sub("\ufffd", _markup.sub(" ", text)))
         text = text.replace("\0", "")

@@ -2,10 +2,11 @@
 
 import binascii
 import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
-from imapshield.message.chunks import CHUNK_SIZE, line_chunks
+from imapshield.message.chunks import CHUNK_SIZE, chunks
 
 IDENTITY: Final = frozenset((b"7bit", b"8bit", b"binary"))
 KNOWN: Final = IDENTITY | {b"base64", b"quoted-printable"}
@@ -18,15 +19,27 @@ _groups: Final = re.compile(rb"(?:=*+[^=]=*+[^=]=?+[^=][^=])*").match
 # White space before a line end was added in transit (RFC 2045 section 6.7 rule 3). The look-behind makes the pattern
 # try each run of blanks once only; otherwise a line of a million blanks would cost quadratic time.
 _trailing_space = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
+# The part of a long line that can be decoded without the rest. It ends at a soft line break, and at an escape that may
+# continue behind the end.
+_whole_escapes = re.compile(
+    rb"(?:[^=\n]++|==|=[0-9A-Fa-f]{2}|=(?![=\r\n]|[0-9A-Fa-f]{2})(?=[^\n]{2}))*+"
+).match
+_blanks = re.compile(rb"[ \t\r]*+").match
+_BLANKS_BEFORE_LINE_END: Final = (b" \r\n", b"\t\r\n", b" \n", b"\t\n")
 
 
 def decode(data: bytes, encoding: bytes) -> bytes:
     """Return `data` decoded from `encoding`, which is one of `KNOWN`."""
+    return b"".join(decoded_chunks(data, encoding, 0, len(data)))
+
+
+def decoded_chunks(data: bytes, encoding: bytes, start: int, stop: int) -> Iterable[bytes]:
+    """Yield ``data[start:stop]`` decoded from `encoding`, which is one of `KNOWN`, in chunks (`chunks`)."""
     if encoding == b"base64":
-        return decode_base64(data)
+        return _base64_chunks(data, start, stop)
     if encoding == b"quoted-printable":
-        return decode_quoted_printable(data)
-    return data
+        return _quoted_printable_chunks(data, start, stop)
+    return chunks(data, start, stop)
 
 
 def decode_base64(data: bytes) -> bytes:
@@ -34,18 +47,25 @@ def decode_base64(data: bytes) -> bytes:
 
     An ``=`` that does not complete a group of four is not padding, and is ignored too.
     """
-    if len(data) <= CHUNK_SIZE:
+    return b"".join(_base64_chunks(data, 0, len(data)))
+
+
+def _base64_chunks(data: bytes, start: int, stop: int) -> Iterable[bytes]:
+    if stop - start <= CHUNK_SIZE:
         with suppress(binascii.Error):
-            return binascii.a2b_base64(data)
-    decoded = []
+            return (binascii.a2b_base64(data[start:stop]),)
+    return _long_base64_chunks(data, start, stop)
+
+
+def _long_base64_chunks(data: bytes, start: int, stop: int) -> Iterator[bytes]:
     rest = b""  # the group that has begun: up to three digits, or two and the first ``=`` of two
-    for start in range(0, len(data), CHUNK_SIZE):
-        text = rest + data[start : start + CHUNK_SIZE].translate(None, _NOT_BASE64)
+    for chunk in chunks(data, start, stop):
+        text = rest + chunk.translate(None, _NOT_BASE64)
         padding = text.find(b"=")
         groups = _groups(text, (len(text) if padding < 0 else padding) & ~3)
         assert groups is not None
         whole = groups.end()
-        decoded.append(binascii.a2b_base64(text[:whole].replace(b"=", b"")))
+        yield binascii.a2b_base64(text[:whole].replace(b"=", b""))
         rest = text[whole:]
         try:
             last = binascii.a2b_base64(rest)
@@ -54,22 +74,54 @@ def decode_base64(data: bytes) -> bytes:
             rest = digits + b"=" if len(digits) == 2 and rest.endswith(b"=") else digits
         else:
             if last:
-                return b"".join([*decoded, last])
+                yield last
+                return
             rest = b""
     digits = rest.replace(b"=", b"")
     if len(digits) > 1:
-        decoded.append(binascii.a2b_base64(digits + b"=="))
-    return b"".join(decoded)
+        yield binascii.a2b_base64(digits + b"==")
 
 
 def decode_quoted_printable(data: bytes) -> bytes:
     """Decode quoted-printable. Line ends and invalid escapes are not changed."""
-    if len(data) > CHUNK_SIZE:
-        return b"".join(map(_decode_quoted_printable_chunk, line_chunks(data)))
-    return _decode_quoted_printable_chunk(data)
+    return decode(data, b"quoted-printable")
 
 
-def _decode_quoted_printable_chunk(data: bytes) -> bytes:
-    if b" \r\n" in data or b"\t\r\n" in data or data[-1:] in (b" ", b"\t"):
-        data = _trailing_space.sub(b"", data)
-    return binascii.a2b_qp(data)
+def _quoted_printable_chunks(data: bytes, start: int, stop: int) -> Iterator[bytes]:
+    rest = b""  # what cannot be decoded without the bytes that follow
+    for read in _without_trailing_space(data, start, stop):
+        chunk = rest + read
+        end = chunk.rfind(b"\n") + 1
+        if not end:
+            escapes = _whole_escapes(chunk)
+            assert escapes is not None
+            end = escapes.end()
+        yield binascii.a2b_qp(chunk[:end])
+        rest = chunk[end:]
+        if rest.startswith(b"=\r"):
+            rest = b"=\r"  # The decoder ignores what follows, up to the line end.
+    yield binascii.a2b_qp(rest)
+
+
+def _without_trailing_space(data: bytes, start: int, stop: int) -> Iterator[bytes]:
+    """Yield ``data[start:stop]`` without the blanks before line ends, in chunks that end at line ends if possible."""
+    while start < stop:
+        last = start + CHUNK_SIZE
+        end = stop if last >= stop else data.rfind(b"\n", start, last) + 1
+        if end:
+            chunk = data[start:end]
+            if chunk[-1] in b" \t" or any(blank in chunk for blank in _BLANKS_BEFORE_LINE_END):
+                chunk = _trailing_space.sub(b"", chunk)
+            yield chunk
+        elif part := data[start:last].rstrip(b" \t\r"):  # The line end may follow the blanks.
+            end = start + len(part)
+            yield part
+        else:
+            blanks = _blanks(data, start, stop)
+            assert blanks is not None
+            end, run = blanks.end(), blanks[0]
+            if end == stop or data.startswith(b"\n", end):
+                cr = b"\r" if end < stop and run.endswith(b"\r") else b""
+                run = run.removesuffix(cr).rstrip(b" \t") + cr
+            yield from chunks(run)
+        start = end

@@ -2,17 +2,30 @@
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from types import ModuleType
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.maildir import message_file
-from imapshield.message import charsets, section, text, transfer_encoding
-from imapshield.message.chunks import line_chunks
+from imapshield.message import charsets, chunks, section, text, transfer_encoding
+from imapshield.message.mime_tree import parse_mime_tree
 
 BASE64 = (b"QUJD", b"QU", b"\r\n", b" ", b"!", b"x")
-QUOTED_PRINTABLE = (b"=41", b"=", b"\r\n", b"x", b"=\r\n")
+QUOTED_PRINTABLE = (
+    b"=41",
+    b"=",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"x",
+    b"=\r\n",
+    b" ",
+    b"\t",
+    b" " * 9,
+    b"yyyyyyyyyy",
+)
 HEADER = (b"A: b", b" c", b"\t", b"\r\n", b"\n", b"B", b":", b"\r")
 CHARACTERS = ("\u00e4", "\u0130", "a", "\u3042", "\ufb01", "\u0131")
 
@@ -26,11 +39,10 @@ class ChunkTests(SynchronousTestCase):
 
     def shrink_chunks(self, module: ModuleType) -> None:
         """Make `module` work in chunks of a few bytes."""
-        patched = mock.patch.object(module, "CHUNK_SIZE", 7)
-        patched.start()
-        self.addCleanup(patched.stop)
-        if hasattr(module, "line_chunks"):
-            self.patch(module, "line_chunks", lambda data: line_chunks(data, 7))
+        for changed in (chunks, module):
+            patched = mock.patch.object(changed, "CHUNK_SIZE", 7)
+            patched.start()
+            self.addCleanup(patched.stop)
 
     def check_same(
         self, module: ModuleType, function: Callable[[bytes], bytes], alphabet: Sequence[bytes]
@@ -42,14 +54,27 @@ class ChunkTests(SynchronousTestCase):
         for data, expected in zip(inputs, results, strict=True):
             self.assertEqual(function(data), expected, data)
 
-    def test_chunks_end_at_line_ends(self) -> None:
-        """Chunks end at line ends, have at least the requested size, and together contain the input."""
+    def test_chunks_do_not_divide_line_ends(self) -> None:
+        """Chunks of a range contain the range, and none ends between CR and LF."""
+        self.shrink_chunks(chunks)
         for _ in range(300):
-            data = self.random_data(HEADER)
-            chunks = list(line_chunks(data, 7))
-            self.assertEqual(b"".join(chunks), data)
-            for chunk in chunks[:-1]:
-                self.assertTrue(chunk.endswith(b"\n") and len(chunk) >= 7)
+            data = self.random_data((b"\r", b"\r\n", b"x"))
+            found = list(chunks.chunks(data, 1, len(data) - 1))
+            self.assertEqual(b"".join(found), data[1 : len(data) - 1])
+            for first, second in pairwise(found):
+                self.assertTrue(0 < len(first) <= 7)
+                self.assertFalse(first.endswith(b"\r") and second.startswith(b"\n"))
+
+    def test_large_data_is_searched_in_pieces(self) -> None:
+        """A needle is found, and line ends are counted, wherever the pieces that are searched end."""
+        self.patch(chunks, "SCAN_SIZE", 5)
+        for _ in range(1000):
+            data = self.random_data((b"ab", b"a", b"\n"))
+            start, stop = self.random.randrange(9), self.random.randrange(60)
+            self.assertEqual(chunks.count_lines(data, start, stop), data.count(b"\n", start, stop))
+            for needle in (b"\n", b"ab", b"aab\n"):
+                expected = data.find(needle, start, stop)
+                self.assertEqual(chunks.find(data, needle, start, stop), expected)
 
     def test_line_ends_are_converted_in_chunks(self) -> None:
         """The line ends of a file are converted in chunks."""
@@ -73,6 +98,18 @@ class ChunkTests(SynchronousTestCase):
             section, lambda header: section.header_fields(header, (b"A",), True), HEADER
         )
 
+    def test_header_is_searched_in_chunks(self) -> None:
+        """TEXT searches a large header in chunks that contain whole fields."""
+
+        def search_text(header: bytes) -> bytes:
+            part = parse_mime_tree(header + b"\r\n")
+            (header_text, _) = text.searchable_texts(part, header + b"\r\n", True)
+            return "".join(header_text).encode()
+
+        self.check_same(
+            text, search_text, (b"A: =?utf-8?q?=41?=", b"\r\n =?utf-8?q?=41?=\r\n", b"x")
+        )
+
     def test_character_split_between_chunks_is_decoded(self) -> None:
         """A character that is split between two chunks is decoded."""
         expected = "".join(self.random.choices(CHARACTERS, k=200))
@@ -85,7 +122,10 @@ class ChunkTests(SynchronousTestCase):
         """A needle that is split between two chunks is found, and a needle that is absent is not found."""
         self.patch(text, "CHUNK_SIZE", 3)
         for _ in range(2000):
-            haystack = "".join(self.random.choices(CHARACTERS, k=self.random.randrange(12)))
+            sizes = [self.random.randrange(6) for _ in range(3)]
+            pieces = ["".join(self.random.choices(CHARACTERS, k=size)) for size in sizes]
             needle = text.normalize("".join(self.random.choices(CHARACTERS, k=2)))
-            self.assertEqual(text.contains(haystack, needle), needle in text.normalize(haystack))
-        self.assertTrue(text.contains("", ""))
+            self.assertEqual(
+                text.contains(pieces, needle), needle in text.normalize("".join(pieces))
+            )
+        self.assertTrue(text.contains([""], ""))

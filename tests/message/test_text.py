@@ -13,7 +13,7 @@ from tests.message import mails
 
 
 def searchable_text(data: bytes, headers: bool = False) -> str:
-    return "\n".join(searchable_texts(parse_mime_tree(data), data, headers))
+    return "\n".join(map("".join, searchable_texts(parse_mime_tree(data), data, headers)))
 
 
 class SearchableTextTests(SynchronousTestCase):
