@@ -20,7 +20,6 @@ NETWORK_FACTOR = 3
 USER_FACTOR = 18
 """How many times `max_failed_pairs` one user may have at once: twice as many as a /21 or a /48."""
 
-
 MAX_KEYS = 1024
 """Networks of one size, and users, whose rate is remembered. Those that have taken most are never forgotten first."""
 
@@ -38,7 +37,7 @@ class Guess(NamedTuple):
 
     networks: tuple[Network, ...]
     user: bytes
-    is_clean: bool = False
+    is_clean: bool
 
 
 class GuessRates:

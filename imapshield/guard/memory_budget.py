@@ -178,7 +178,7 @@ class MemoryBudget:
         if -GRANULE < change < GRANULE or holder.closed:
             return False
         self._record(holder, memory)
-        return change > 0 and self.excess(holder) is not None
+        return change >= GRANULE and self.excess(holder) is not None
 
     def _record(self, holder: Holder, memory: int) -> None:
         group, old = holder.group, holder.memory

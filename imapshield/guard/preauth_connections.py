@@ -34,8 +34,9 @@ class _ByCount:
                 del self._addresses[before]
         if now:
             self._addresses.setdefault(now, {})[address] = None
-        # A number changes by one, so the next smaller number is in use if the largest is not.
-        self.most = now if now > self.most or self.most not in self._addresses else self.most
+        self.most = max(self.most, now)
+        if self.most not in self._addresses:
+            self.most = now  # A number changes by one, so this is the next smaller one.
 
     def largest(self) -> Network:
         """Return the address that has most. If several have as many, it is the one that has had them longest."""

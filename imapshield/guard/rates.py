@@ -122,7 +122,5 @@ def _time(records: bytes, at: int) -> int:
 
 def _find(records: bytes, item: bytes) -> int:
     """Return where the record of `item` begins, -1 if there is none."""
-    at = records.find(item)
-    while at % _RECORD.size and at >= 0:
-        at = records.find(item, at + 1)
-    return at
+    starts = range(0, len(records), _RECORD.size)
+    return next((at for at in starts if records.startswith(item, at)), -1)

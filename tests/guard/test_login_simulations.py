@@ -316,6 +316,8 @@ class MemoryTests(SynchronousTestCase):
         for n in range(20_000):
             failures._scram.take(b"%16d" % n, float(n))
             for networks in ([(6, 56, n)], [(6, 48, n)], [(6, 32, n)]):
-                failures._guess_rates.take(Guess(tuple(networks), b"%8d" % n), 20 * float(n))
+                failures._guess_rates.take(
+                    Guess(tuple(networks), b"%8d" % n, is_clean=False), 20 * float(n)
+                )
             failures.restore_known(b"%8d" % n, b"12345678" * 32, 0.0)
         self.assertLess(size(failures), 32e6)

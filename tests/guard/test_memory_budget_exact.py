@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from imapshield.guard.memory_budget import bytes_per_stranger, stranger_cost
+from imapshield.guard.memory_budget import GRANULE, bytes_per_stranger, stranger_cost
+from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 from tests.guard.test_memory_budget import KB, BudgetCase
 
@@ -70,3 +71,29 @@ class ExactBudgetTests(BudgetCase):
         for memory, recorded in ((5119, 4096), (5120, 5120), (4097, 5120), (4096, 4096)):
             budget.hold(holder, memory)
             self.assertEqual(budget.memory, recorded)
+
+    def test_limits_are_exceeded_by_the_next_granule(self) -> None:
+        """Exactly as many bytes as a limit permits are permitted, for a stranger, a user and all; a granule more is not."""
+        limits = {"preauth_held_bytes": 40, "max_user_bytes": 50, "max_memory_bytes": 120}
+        budget = self.budget(**{name: size * KB for name, size in limits.items()})
+        stranger, user = self.holder(), self.holder(0, "alice")
+        for holder, size in ((stranger, 40), (user, 50), (self.holder(0, "bob"), 30)):
+            self.assertFalse(budget.hold(holder, size * KB))
+            self.assertTrue(budget.hold(holder, size * KB + GRANULE))
+            self.assertFalse(budget.hold(holder, size * KB))
+
+    def test_who_holds_less_resets_nobody(self) -> None:
+        """A connection that holds less than before is no reason for a reset, though a limit is still exceeded."""
+        budget = self.budget(max_memory_bytes=100 * KB)
+        holder = self.holder(90 * KB, "alice")
+        self.assertTrue(budget.hold(self.holder(0, "bob"), 20 * KB))
+        self.assertFalse(budget.hold(holder, 85 * KB))
+
+    def test_files_leave_as_much_free_as_a_user_takes(self) -> None:
+        """One user may use as many bytes in files as stay free; the refusal reports the sum of all."""
+        budget = self.budget(max_spool_bytes=100)
+        alice, bob = self.holder(0, "alice"), self.holder(0, "bob")
+        budget.hold_file_bytes(alice, 6)
+        budget.hold_file_bytes(bob, 3)
+        self.assertIsNone(budget.file_refusal(alice, 42))
+        self.assertEqual(budget.file_refusal(alice, 43), LimitReached("max_spool_bytes", 100, 52))

@@ -5,7 +5,6 @@ import math
 from hypothesis import HealthCheck, given, settings, strategies
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.guard.bounded_table import BoundedTable
 from imapshield.guard.rates import RateTable, RecentItems
 
 # A busy machine generates input slowly.
@@ -90,40 +89,6 @@ class RateTableTests(SynchronousTestCase):
             table.take(n, n / 10_000)
         self.assertEqual(len(table), 50)
         self.assertGreater(table.take("flood", 10.0, cost=11), 0)
-
-
-class BoundedTableTests(SynchronousTestCase):
-    @DETERMINISTIC
-    @given(
-        strategies.integers(1, 5),
-        strategies.lists(
-            strategies.tuples(strategies.integers(0, 9), strategies.integers(-1, 20)), max_size=80
-        ),
-    )
-    def test_drops_the_lowest_score(self, size: int, steps: list[tuple[int, int]]) -> None:
-        """A full table drops the key with the lowest score, if scores only grow; -1 in this test removes a key."""
-        table: BoundedTable[int, float] = BoundedTable(size, float)
-        model: dict[int, float] = {}
-        for key, growth in steps:
-            if growth < 0:
-                self.assertEqual(table.pop(key), model.pop(key, None))
-                continue
-            value = model.get(key, 0.0) + growth
-            table.put(key, value)
-            if key not in model and len(model) == size:
-                lowest = min(model.values())
-                (dropped,) = set(model) - set(table)
-                self.assertEqual(model.pop(dropped), lowest)
-            model[key] = value
-            self.assertEqual({k: table.get(k) for k in table}, model)
-
-    def test_removed_keys_take_no_memory(self) -> None:
-        """Keys that are added and removed again and again leave nothing behind."""
-        table: BoundedTable[int, float] = BoundedTable(1000, float)
-        for n in range(100_000):
-            table.put(n, 1.0)
-            table.pop(n)
-        self.assertLess(len(table._heap), 200)
 
 
 class RecentItemsTests(SynchronousTestCase):

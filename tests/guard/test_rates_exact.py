@@ -1,4 +1,4 @@
-"""The exact numbers of rates, and the memory of the table behind them."""
+"""The exact numbers of rates and of recent items."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.guard.bounded_table import BoundedTable
 from imapshield.guard.rates import RateTable, RecentItems
 
 
@@ -59,11 +58,11 @@ class RecentItemsTests(SynchronousTestCase):
         """Adding, asking, counting and expiring agree with a list, for hundreds of random sequences."""
         draw = random.Random(1)
         for _ in range(300):
-            max_items = draw.randrange(1, 6)
+            max_items = draw.choice((1, 2, 3, 4, 5, 30))
             items, model, now = RecentItems(50, 10, max_items), RecentItemsModel(50, max_items), 0
-            for _ in range(40):
-                now += draw.choice((0, 0, 1, 7, 30, 50, 51))
-                item = b"item%4d" % draw.randrange(7)
+            for _ in range(40 + 2 * max_items):
+                now += draw.choice((0, 0, 1, 7, 30, 50, 51) if max_items < 30 else (0, 0, 1))
+                item = b"item%4d" % draw.randrange(7 if max_items < 30 else 60)
                 self.assertEqual(items.has("a", item, now), model.has(item, now))
                 self.assertEqual(items.count("a", now), model.count(now))
                 if draw.random() < 0.7:
@@ -73,17 +72,37 @@ class RecentItemsTests(SynchronousTestCase):
                     expected = model.add(item, now) if fits else 0
                     self.assertEqual(items.add_if_room("a", item, now), expected)
 
+    def test_thirty_items_expire_together(self) -> None:
+        """A key has no items `seconds` after the last of many was added, and counts are whole numbers."""
+        items = RecentItems(50, 10, 30)
+        counts = [items.add("a", b"item%4d" % n, 0.0) for n in range(30)]
+        self.assertEqual(repr(counts), repr(list(range(1, 31))))
+        self.assertEqual(items.add_if_room("a", b"item  30", 0.0), 0)
+        self.assertEqual(repr([items.count("a", now) for now in (49.0, 50.0)]), "[30, 0]")
 
-class TableMemoryTests(SynchronousTestCase):
-    def test_removed_keys_take_no_memory(self) -> None:
-        """The entries of keys that were removed are dropped when there are a hundred more of them than of others."""
-        table: BoundedTable[int, float] = BoundedTable(1000, float)
-        for key in range(10):
-            table.put(key, 1.0)
-        largest = 0
-        for key in range(100, 2000):
-            table.put(key, 2.0)
-            table.pop(key)
-            largest = max(largest, len(table._heap))
-        self.assertEqual(largest, 2 * 10 + 100)
-        self.assertEqual(sorted(table), list(range(10)))
+    def test_bytes_that_look_like_an_item(self) -> None:
+        """Neither the parts of two items nor an item and its time are taken for an item."""
+        items = RecentItems(1e6, 10, 5)
+        items.add("a", b"1" + bytes(7), 5.0)
+        items.add("a", b"2" + bytes(7), 5.0)
+        self.assertFalse(items.has("a", bytes(3) + b"2" + bytes(4), 5.0))
+        self.assertFalse(items.has("a", bytes(8), 5.0))
+        self.assertEqual(items.add("a", bytes(8), 5.0), 3)
+        self.assertTrue(items.has("a", bytes(8), 5.0))
+
+    def test_the_forgotten_key_is_worth_least(self) -> None:
+        """A full table forgets the key with the lowest sum: the time of its latest item, and for each item a share of
+        `seconds`, of which `max_items` are a whole."""
+        draw = random.Random(1)
+        for _ in range(300):
+            items, now, worth = RecentItems(100, 3, 7), 0, {}
+            for _ in range(draw.randrange(3, 20)):
+                key = draw.choice("abc")
+                now += draw.randrange(8)
+                count = items.add(key, draw.randbytes(8), now)
+                worth[key] = now + 100 * count / 7
+            for key in sorted({*"abc"} - {*worth}):
+                worth[key] = now + 100 / 7 * items.add(key, bytes(8), now)
+            items.add("new", bytes(8), now)
+            (forgotten,) = (key for key in "abc" if not items.count(key, now))
+            self.assertAlmostEqual(worth[forgotten], min(worth.values()))
