@@ -163,15 +163,16 @@ class ProcessGuard:
 
     def pace(self, address: str, now: float) -> float:
         """Return the seconds between two connections of `address` that are begun; 0 if it is not on probation."""
-        networks = networks_of(address) if self._probations else ()
-        until, pace = self._probations.get(networks[0], (0.0, 0.0)) if networks else (0.0, 0.0)
-        return pace if now < until else 0.0
+        return self._pace(networks_of(address), now) if self._probations else 0.0
+
+    def _pace(self, networks: Sequence[Network], now: float) -> float:
+        probation = self._probations.get(networks[0]) if networks else None
+        return probation[1] if probation and now < probation[0] else 0.0
 
     def _put_on_probation(self, networks: Sequence[Network], pace: float, now: float) -> None:
-        for address in networks[:1]:
-            until, present = self._probations.get(address, (0.0, 0.0))
-            slower = max(pace, present) if now < until else pace
-            self._probations.put(address, (now + PROBATION_SECONDS, slower))
+        if networks:
+            slower = max(pace, self._pace(networks, now))
+            self._probations.put(networks[0], (now + PROBATION_SECONDS, slower))
 
     def _take_rate(self, networks: Sequence[Network], now: float) -> LimitReached | None:
         for i, network in enumerate(networks):

@@ -11,9 +11,9 @@ from imapshield.limits import Limits
 
 SMALL, MIDDLE, LARGE = (6, 56, 1), (6, 48, 1), (6, 32, 1)
 LIMITS = Limits(
-    max_failed_pairs=4,
+    max_failed_pairs=5,
     max_login_checks=3,
-    network_logins_per_minute=6,
+    network_logins_per_minute=7.5,
     user_logins_per_minute=12,
 )
 
@@ -39,20 +39,20 @@ class GuessRateTests(SynchronousTestCase):
         """A network has as many at once as its share of `max_failed_pairs`, and one for each check that runs."""
         name = "network_logins_per_minute"
         for network, factor in ((SMALL, 3), (MIDDLE, 9), (LARGE, 27), ((4, 26, 1), 3)):
-            value = 2 * factor
+            value = 2.5 * factor
             self.assertEqual(
                 self.looked_at(network, now=0.0),
-                (factor * 4 + 3, LimitReached(name, value, value + 1)),
+                (factor * 5 + 3, LimitReached(name, value, value + 1)),
             )
 
     def test_guesses_of_a_network_in_the_long_run(self) -> None:
         """After that a /56 has `network_logins_per_minute`, a /48 three times as many, and a /32 nine times."""
         for network in (SMALL, MIDDLE, LARGE):
             self.looked_at(network, now=0.0)
-        for network, per_minute in ((SMALL, 6), (MIDDLE, 18), (LARGE, 54)):
+        for network, per_minute in ((SMALL, 7.5), (MIDDLE, 22.5), (LARGE, 67.5)):
             self.assertEqual(self.looked_at(network, now=60 / per_minute - 0.01)[0], 0)
-        for network, per_minute in ((SMALL, 6), (MIDDLE, 18), (LARGE, 54)):
-            self.assertEqual(self.looked_at(network, now=60.0)[0], per_minute, network)
+        for network, per_minute in ((SMALL, 7.5), (MIDDLE, 22.5), (LARGE, 67.5)):
+            self.assertEqual(self.looked_at(network, now=60.0)[0], int(per_minute), network)
 
     def test_guesses_of_a_user(self) -> None:
         """A user has 18 times `max_failed_pairs` and the checks that run, then `user_logins_per_minute`; twice that,
@@ -60,8 +60,8 @@ class GuessRateTests(SynchronousTestCase):
         reached = LimitReached("user_logins_per_minute", 12, 13)
         for is_clean in (False, True):
             guess = Guess((), b"the user", is_clean)
-            taken = [self.rates.take(guess, now) for now in [0.0] * 76 + [60.0] * 13]
-            self.assertEqual(taken, [None] * 75 + [reached] + [None] * 12 + [reached])
+            taken = [self.rates.take(guess, now) for now in [0.0] * 94 + [60.0] * 13]
+            self.assertEqual(taken, [None] * 93 + [reached] + [None] * 12 + [reached])
 
     def test_a_refused_guess_counts_nowhere(self) -> None:
         """A guess that one rate refuses is not counted by the others."""
@@ -71,7 +71,7 @@ class GuessRateTests(SynchronousTestCase):
         for _ in range(100):
             self.assertIsNotNone(self.rates.take(user._replace(networks=(SMALL, MIDDLE)), 0.0))
         self.assertEqual(
-            [self.looked_at(network, now=0.0)[0] for network in (SMALL, MIDDLE)], [15, 39]
+            [self.looked_at(network, now=0.0)[0] for network in (SMALL, MIDDLE)], [18, 48]
         )
 
     def test_what_is_given_back_does_not_count(self) -> None:

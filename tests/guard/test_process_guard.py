@@ -226,12 +226,23 @@ class BanTests(SynchronousTestCase):
         guard = ProcessGuard(Limits())
         for address in (ADDRESS, "2001:db8::1"):
             guard.bans.ban(address, "backlog", 0.0)
-        for address in ("2001:db8::1", ADDRESS, "2001:db8::2"):
+        for address in (ADDRESS, "2001:db8::1", ADDRESS, "2001:db8::2", ADDRESS):
             self.assertTrue(guard.connect(address, 100.0).silent)
         self.assertEqual(
-            guard.take_refused(100.0), [("2001:db8::/64", 2, 500.0), ("others", 1, 0.0)]
+            guard.take_refused(100.0), [("192.0.2.1/32", 3, 500.0), ("others", 2, 0.0)]
         )
         self.assertEqual(guard.take_refused(700.0), [])
+
+    def test_refused_connections_of_a_ban_that_has_ended(self) -> None:
+        """Connections that were refused are reported with 0 seconds if the ban has ended since then."""
+        guard = ProcessGuard(Limits())
+        for address in (ADDRESS, OTHER):
+            guard.bans.ban(address, "backlog", 0.0)
+            guard.connect(address, 599.5)
+        guard.bans.unban(OTHER)
+        self.assertEqual(
+            guard.take_refused(601.0), [("192.0.2.1/32", 1, 0.0), (f"{OTHER}/32", 1, 0.0)]
+        )
 
     def test_trusted_networks_have_no_rate_of_guesses(self) -> None:
         """Any number of guesses of a trusted network are looked at, and count for no user."""

@@ -113,6 +113,27 @@ class ExactTimeTests(SynchronousTestCase):
             last = self.guard.connect("192.0.2.3", 0.0)
         self.assertEqual((last.connection, last.silent), (None, False))
 
+    def test_reported_rates_count_for_each_address(self) -> None:
+        """In report-only mode, too, two addresses of one network that exceed their rate are two violators."""
+        self.guard = ProcessGuard(
+            Limits(connections_per_minute=6, max_limit_violations=1, report_only=True)
+        )
+        for address in (ADDRESS, NEIGHBOUR):
+            arrivals = [self.guard.connect(address, 0.0) for _ in range(8)]
+            reported = [arrival.violations is not None for arrival in arrivals]
+            self.assertEqual(reported, [False] * 6 + [True, False])
+
+    def test_a_connection_is_given_back_once(self) -> None:
+        """A client that logs in and out again and again gets one connection of its rate back."""
+        arrivals = [self.guard.connect(ADDRESS, 0.0) for _ in range(6)]
+        connection = arrivals[0].connection
+        assert connection is not None
+        for _ in range(5):
+            self.guard.login(connection, "bob", b"bob", 0.0)
+            self.guard.logout(connection)
+        self.assertIsNotNone(self.guard.connect(ADDRESS, 0.0).connection)
+        self.assertIsNone(self.guard.connect(ADDRESS, 0.0).connection)
+
     def test_reported_delay(self) -> None:
         """A delay of failed logins that is only reported is 0; otherwise it is not."""
         for reported, delayed in (
