@@ -2,8 +2,10 @@
 
 Rules
 -----
-* A file that cannot be used is one line in the log. The server goes on, with all of it in memory only. After an error
-  of a file that was loaded, the changes are kept and saved later.
+* A file that cannot be used is one line in the log. The server goes on, with all of it in memory only, and tries the
+  file again every minute. Then what has changed since the error is saved.
+* When a file is loaded later than at the start, the bans of the meantime stay. The failed logins and known users of the
+  meantime are forgotten, because their hashes have another key.
 * The file is written at most once per second, by one thread, and no login waits for it.
 * Each second the server looks whether another process has changed the file: `imapshield unban`, or a second server.
 """
@@ -12,9 +14,9 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -37,6 +39,16 @@ RETRY_SECONDS = 60.0
 """Seconds after an error until the file is used again."""
 
 
+class _Loaded(NamedTuple):
+    """A state file and what it has."""
+
+    file: StateFile
+    secret: bytes
+    clock: float
+    bans: Sequence[SavedBan]
+    known: Sequence[tuple[bytes, bytes]]
+
+
 class GuardState:
     """Loads the state at the start, and saves what changes.
 
@@ -49,7 +61,7 @@ class GuardState:
         pool: an object with the methods of `ThreadPool`, for tests.
 
     Attributes:
-        on_ban: called with each ban that `start` restores.
+        on_ban: called with each ban that is loaded from the file.
         on_unban: called with the text of each network whose ban was ended by another process.
     """
 
@@ -81,13 +93,12 @@ class GuardState:
 
     def start(self) -> None:
         """Load the file. Call it when the process has its final user, and before the first login."""
+        self._failures.restart(self.secret("login failures"))
         if self._path is not None:
             try:
-                self._load(self._path)
+                self._use(_load(self._path))
             except StateFileError as error:
-                self._report(error, "until the next start")
-        self._failures.key = self.secret("login failures")
-        if self._file is not None:
+                self._report(error)
             self._pool.start()
             self._loop.start(SAVE_SECONDS, now=False)
 
@@ -101,65 +112,64 @@ class GuardState:
 
     def stop(self) -> Deferred[None]:
         """Save what has changed, and close the file."""
-        if self._loop.running:
-            self._loop.stop()
+        if not self._loop.running:
+            return succeed(None)
+        self._loop.stop()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        if self._file is None:
-            return
         try:
             if self._running is not None:
                 await self._running
-            await self._save(force=True)
+            if self._file is not None:
+                await self._save(self._file, force=True)
         finally:
             self._pool.stop()
-            self._file.close()
-            self._file = None
-
-    def _load(self, path: str) -> None:
-        file = StateFile(path, create=True)
-        now = self._now()
-        try:
-            self._secret, clock = file.secret(), file.clock()
-            self._secret_is_kept = True
-            bans, known = file.bans(), file.known()
-            self._bans.restore(bans, now)
-            for user, addresses in known:
-                self._failures.restore_known(user, addresses, now)
-            kept, kept_users = (
-                {describe(ban) for ban in self._bans},
-                set(self._failures.known_users()),
-            )
-            forgotten = Changes(
-                {ban.network: None for ban in bans if ban.network not in kept},
-                {user: b"" for user, _ in known if user not in kept_users},
-            )
-            if forgotten.bans or forgotten.known:
-                file.save(clock, forgotten)
-        except StateFileError:
-            file.close()
-            raise
-        self._file, self._clock_offset = file, clock - now
-        self._take_changes()
-        for active in self._bans.active(now):
-            self.on_ban(active)
+            if self._file is not None:
+                self._file.close()
 
     def _tick(self) -> None:
         if self._running is None and self._now() >= self._retry_at:
-            self._running = Deferred.fromCoroutine(self._save())
-            self._running.addErrback(self._crashed).addBoth(self._saved)
+            work = self._load_later() if self._file is None else self._save(self._file)
+            self._running = Deferred.fromCoroutine(work)
+            self._running.addErrback(self._crashed).addBoth(self._done)
+
+    async def _load_later(self) -> None:
+        assert self._path is not None
+        try:
+            loaded = await deferToThreadPool(self._reactor, self._pool, _load, self._path)
+        except StateFileError as error:
+            self._report(error)
+            return
+        self._failed = False
+        self._use(loaded)
+
+    def _use(self, loaded: _Loaded) -> None:
+        """Take over what is in the file, except about the networks that have been banned without it."""
+        now, own, in_file = self._now(), set(self._bans), _by_network(loaded.bans)
+        self._file, self._clock_offset = loaded.file, loaded.clock - now
+        self._secret, self._secret_is_kept = loaded.secret, True
+        self._failures.restart(self.secret("login failures"))
+        self._bans.restore([ban for network, ban in in_file.items() if network not in own], now)
+        for user, addresses in loaded.known:
+            self._failures.restore_known(user, addresses, now)
+        # What is in the file, but no longer in memory, is removed from the file.
+        self._bans.changed = own | (in_file.keys() - set(self._bans))
+        known_users = set(self._failures.known_users())
+        self._failures.changed_users = {user for user, _ in loaded.known} - known_users
+        for active in self._bans.active(now):
+            if active.network not in own:
+                self.on_ban(active)
 
     def _crashed(self, failure: Failure) -> None:
         self._retry_at = self._now() + RETRY_SECONDS
         self._log.failure("Bug in the use of the --state file", failure)
 
-    def _saved(self, _: object) -> None:
+    def _done(self, _: object) -> None:
         self._running = None
 
-    async def _save(self, *, force: bool = False) -> None:
+    async def _save(self, file: StateFile, *, force: bool = False) -> None:
         """Exchange the changes with the file, in the thread."""
-        assert self._file is not None
         now = self._now()
         clock_is_due = force or (len(self._bans) > 0 and now >= self._next_clock)
         if clock_is_due:
@@ -172,13 +182,14 @@ class GuardState:
                 {describe(network): self._bans.saved(network, now) for network in networks},
                 {user: self._failures.known_addresses(user) for user in users},
             )
-        exchange, clock = self._file.exchange, now + self._clock_offset
+        clock = now + self._clock_offset
         try:
-            found = await deferToThreadPool(self._reactor, self._pool, exchange, clock, changes)
+            found = await deferToThreadPool(
+                self._reactor, self._pool, file.exchange, clock, changes
+            )
         except StateFileError as error:
             self._keep_changes(networks, users)
-            self._retry_at = self._now() + RETRY_SECONDS
-            self._report(error, f"tried again every {RETRY_SECONDS:.0f} seconds")
+            self._report(error)
             return
         self._failed = False
         if found is not None:
@@ -212,11 +223,8 @@ class GuardState:
             found: the bans in the file, before this server has `written` its own changes.
             written: the networks of these. This server knows better about them, and about what has changed since then.
         """
-        in_file: dict[Network, SavedBan] = {}
-        for ban in found:
-            with suppress(ValueError):
-                in_file[ban_target(ban.network)] = ban
         now, in_memory, newer = self._now(), set(self._bans), self._bans.changed
+        in_file = _by_network(found)
         assert newer is not None
         own = written | newer
         for network in in_memory - in_file.keys() - own:
@@ -233,12 +241,36 @@ class GuardState:
         if ban is not None and ban.remaining > 0:
             self.on_unban(ban.network)
 
-    def _report(self, error: StateFileError, then: str) -> None:
+    def _report(self, error: StateFileError) -> None:
         """Log that the file cannot be used, once until it can be used again."""
+        self._retry_at = self._now() + RETRY_SECONDS
         if not self._failed:
             self._log.warn(
-                "--state {error}; bans and known users are only in memory, {then}",
+                "--state {error}; bans and known users are only in memory; the file is tried every {seconds:.0f} seconds",
                 error=error,
-                then=then,
+                seconds=RETRY_SECONDS,
             )
         self._failed = True
+
+
+def _load(path: str) -> _Loaded:
+    """Open the file, and create it if it is missing.
+
+    Raises:
+        StateFileError: it cannot be used.
+    """
+    file = StateFile(path, create=True)
+    try:
+        return _Loaded(file, file.secret(), file.clock(), file.bans(), file.known())
+    except StateFileError:
+        file.close()
+        raise
+
+
+def _by_network(bans: Sequence[SavedBan]) -> dict[Network, SavedBan]:
+    """Return the bans of a file by their networks, without malformed ones."""
+    found = {}
+    for ban in bans:
+        with suppress(ValueError):
+            found[ban_target(ban.network)] = ban
+    return found

@@ -1,72 +1,9 @@
-"""The state of the guard over a restart: bans, known users and secrets; and a file that cannot be used."""
+"""The state of the guard over a restart: bans, known users and secrets; and what other processes change."""
 
-import os
-
-from twisted.logger import ILogObserver, globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import provider
-
-from imapshield import guard_state
-from imapshield.guard.bans import Ban, Bans
-from imapshield.guard.login_failures import LoginFailures
+from imapshield.guard import bans, login_failures
 from imapshield.guard.networks import describe
-from imapshield.guard_state import GuardState
-from imapshield.limits import Limits
 from imapshield.state_file import Changes, StateFile
-from tests.cred.fakes import FakePool, FakeReactor
-
-HERE = "192.0.2.7"
-
-
-class Run:
-    """One run of a server with a state file, which may be killed. Its clock begins at `now`."""
-
-    def __init__(self, path: str | None, now: float) -> None:
-        self.reactor, self.pool = FakeReactor(), FakePool()
-        self.reactor.advance(now)
-        self.bans, self.failures = Bans(Limits()), LoginFailures(Limits(), b"")
-        self.state = GuardState(
-            path, self.bans, self.failures, reactor=self.reactor, now=self.now, pool=self.pool
-        )
-        self.banned: list[Ban] = []
-        self.unbanned: list[str] = []
-        self.state.on_ban = self.banned.append
-        self.state.on_unban = self.unbanned.append
-        self.state.start()
-
-    def now(self) -> float:
-        return self.reactor.seconds()
-
-    def advance(self, seconds: int) -> None:
-        for _ in range(seconds):
-            self.reactor.advance(1)
-
-    def stop(self) -> bool:
-        return bool(self.state.stop().called)
-
-    def remaining(self, address: str = HERE) -> float | None:
-        ban = self.bans.banned(address, self.now())
-        return None if ban is None else ban.until - self.now()
-
-
-class StateCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.path = os.path.join(self.mktemp(), "guard.sqlite")
-        self.warnings: list[str] = []
-
-        @provider(ILogObserver)
-        def observe(event: dict[str, object]) -> None:
-            if "error" in event:
-                self.warnings.append(str(event["error"]))
-                self.then = str(event["then"])
-
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
-
-    def run_server(self, now: float = 0.0) -> Run:
-        run = Run(self.path, now)
-        self.addCleanup(run.stop)
-        return run
+from tests.state_case import HERE, Run, StateCase
 
 
 class RestartTests(StateCase):
@@ -120,6 +57,21 @@ class RestartTests(StateCase):
             content = file.read()
         self.assertNotIn(b"alice", content)
         self.assertNotIn(HERE.encode(), content)
+
+    def test_what_does_not_fit_leaves_the_file(self) -> None:
+        """Bans and known users that do not fit into memory any more are removed from the file."""
+        old = self.run_server()
+        for n in range(3):
+            old.bans.ban(f"10.0.0.{n}", "x", float(n))
+            old.failures.succeeded(HERE, b"u%d" % n, 0.0)
+        old.stop()
+        self.patch(bans, "MAX_BANS", 2)
+        self.patch(login_failures, "MAX_KNOWN_USERS", 2)
+        self.run_server().advance(1)
+        file = StateFile(self.path)
+        self.assertEqual([ban.network for ban in file.bans()], ["10.0.0.1/32", "10.0.0.2/32"])
+        self.assertEqual(len(file.known()), 2)
+        file.close()
 
     def test_secrets(self) -> None:
         """A secret depends on its name and is the same after a restart; without a file it is another in each run."""
@@ -271,137 +223,3 @@ class OtherProcessTests(StateCase):
             self.assertEqual(run.unbanned, ["192.0.2.7/32"])
         self.assertEqual(command.bans(), [])
         command.close()
-
-
-class BadFileTests(StateCase):
-    def assert_in_memory(self, run: Run) -> None:
-        """The server works without the file, and has logged one line about it."""
-        run.bans.ban("198.51.100.1", "x", run.now())
-        run.failures.succeeded(HERE, b"alice", 0.0)
-        run.advance(200)
-        self.assertIsNotNone(run.remaining("198.51.100.1"))
-        self.assertEqual(len(run.state.secret("a")), 32)
-        self.assertEqual(len(self.warnings), 1)
-        self.assertNotIn("\n", self.warnings[0])
-
-    def test_damaged_file(self) -> None:
-        """A damaged file is one line in the log. The file is left as it is."""
-        os.makedirs(os.path.dirname(self.path))
-        with open(self.path, "wb") as file:
-            file.write(b"damaged " * 100)
-        self.assert_in_memory(self.run_server())
-        self.assertIn("move it away", self.warnings[0])
-        self.assertEqual(self.then, "until the next start")
-        self.assertEqual(os.path.getsize(self.path), 800)
-
-    def test_missing_directory(self) -> None:
-        """A directory that cannot be made is one line in the log."""
-        self.path = "/dev/null/guard.sqlite"
-        self.assert_in_memory(self.run_server())
-
-    def test_file_that_fails_later(self) -> None:
-        """A file that cannot be written later is one line in the log, is tried again, and then has everything."""
-        run = self.run_server()
-        set_writable(run, False)
-        self.assert_in_memory(run)
-        self.assertIn("tried again every 60 seconds", self.then)
-        set_writable(run, True)
-        run.advance(61)
-        found = StateFile(self.path)
-        self.assertEqual((len(found.bans()), len(found.known())), (1, 1))
-        set_writable(run, False)
-        run.bans.ban(HERE, "x", run.now())
-        run.advance(2)
-        self.assertEqual(len(self.warnings), 2)
-        self.assertTrue(run.stop())
-
-    def test_changes_are_not_collected_without_a_file(self) -> None:
-        """Changes that will never be saved take no memory."""
-        run = Run(None, 0.0)
-        for n in range(2):
-            run.bans.ban(f"10.0.0.{n}", "x", 0.0)
-            run.failures.succeeded(HERE, b"u%d" % n, 0.0)
-            run.advance(2)
-        self.assertEqual((run.bans.changed, run.failures.changed_users), (None, None))
-
-    def test_kept_changes_are_bounded(self) -> None:
-        """While the file cannot be written for long, only changes of what is still in memory are kept."""
-        self.patch(guard_state, "MAX_BANS", 2)
-        self.patch(guard_state, "MAX_KNOWN_USERS", 2)
-        run = self.run_server()
-        set_writable(run, False)
-        for n in range(3):
-            run.bans.ban(f"10.0.0.{n}", "x", run.now())
-            run.failures.succeeded(HERE, b"u%d" % n, 0.0)
-        run.bans.unban("10.0.0.0")
-        run.failures._known.pop(next(run.failures.known_users()))
-        run.advance(1)
-        assert run.bans.changed is not None and run.failures.changed_users is not None
-        self.assertEqual(run.bans.changed, set(run.bans))
-        self.assertEqual(run.failures.changed_users, set(run.failures.known_users()))
-        set_writable(run, True)
-
-    def test_bug(self) -> None:
-        """A bug in the use of the file is logged with its traceback, and the file is used again after a minute."""
-        run = self.run_server()
-        self.patch(run.bans, "restore", lambda *_: 1 / 0)
-        other = self.run_server()
-        other.bans.ban(HERE, "x", other.now())
-        other.advance(1)
-        run.advance(5)
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        run.bans.ban("198.51.100.1", "x", run.now())
-        run.advance(60)
-        self.assertEqual(len(StateFile(self.path).bans()), 2)
-
-
-class FailureOfOneServerTests(StateCase):
-    """Two servers have one file. The first cannot write it for a minute, and then can again."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.one, self.other = self.run_server(), self.run_server()
-        self.one.bans.ban(HERE, "x", 0.0)
-        self.one.failures.succeeded(HERE, b"alice", 0.0)
-        self.one.advance(1)
-        self.other.advance(1)
-        set_writable(self.one, False)
-        self.one.bans.ban("198.51.100.1", "x", 1.0)
-        self.one.failures.succeeded(HERE, b"bob", 1.0)
-        self.one.advance(1)
-        self.assertEqual(len(self.warnings), 1)
-
-    def recover(self) -> None:
-        set_writable(self.one, True)
-        self.one.advance(61)
-        self.other.advance(62)
-
-    def test_changes_of_the_other_server_stay(self) -> None:
-        """The bans and known users that the other server has saved meanwhile stay, and both have all bans."""
-        self.other.bans.ban("203.0.113.1", "x", self.other.now())
-        self.other.failures.succeeded("203.0.113.9", b"carol", self.other.now())
-        self.other.advance(1)
-        self.recover()
-        for run in (self.one, self.other):
-            self.assertEqual(len(list(run.bans.active(run.now()))), 3)
-        new = self.run_server()
-        self.assertEqual(len(new.bans), 3)
-        known = (HERE, b"alice"), (HERE, b"bob"), ("203.0.113.9", b"carol")
-        self.assertEqual([new.failures.is_known(*pair) for pair in known], [True] * 3)
-
-    def test_unban_stays(self) -> None:
-        """A ban that the operator ends meanwhile does not come back."""
-        command = StateFile(self.path)
-        command.unban(HERE)
-        self.recover()
-        for run in (self.one, self.other):
-            self.assertIsNone(run.remaining())
-            self.assertEqual(run.unbanned, ["192.0.2.7/32"])
-        self.assertEqual([ban.network for ban in command.bans()], ["198.51.100.1/32"])
-        command.close()
-
-
-def set_writable(run: Run, writable: bool) -> None:
-    """Have the database accept or refuse the changes of one server."""
-    assert run.state._file is not None
-    run.state._file._database.execute(f"PRAGMA query_only = {int(not writable)}")

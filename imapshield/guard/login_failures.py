@@ -110,13 +110,17 @@ class LoginFailures:
         key: a secret of up to 64 bytes for the hashes. Known users can be restored only with the same key.
 
     Attributes:
-        key: as above. It may be replaced before the first login.
         changed_users: collects the hashes of users whose entry in `known_addresses` changes. None collects nothing.
     """
 
     def __init__(self, limits: Limits, key: bytes) -> None:
         self._limits = limits
-        self.key = key
+        self.changed_users: set[bytes] | None = None
+        self.restart(key)
+
+    def restart(self, key: bytes) -> None:
+        """Forget everything, and use another key, with which known users can be restored."""
+        limits, self._key = self._limits, key
         self._addresses = RecentItems(PAIR_SECONDS, MAX_ADDRESSES, limits.max_failed_pairs)
         self._free = RecentItems(PAIR_SECONDS, MAX_ADDRESSES, FREE_PAIRS)
         self._networks = RecentItems(PAIR_SECONDS, MAX_NETWORKS, MAX_NETWORK_PAIRS)
@@ -129,7 +133,6 @@ class LoginFailures:
         self._known: dict[
             bytes, bytes
         ] = {}  # hash of a user → hashes of addresses, the latest last
-        self.changed_users: set[bytes] | None = None
 
     def begin_guess(self, address: str, user: bytes, now: float) -> Guess | LimitReached | None:
         """Count a password that is about to be looked at.
@@ -271,7 +274,7 @@ class LoginFailures:
         return min(longer, self._limits.max_login_delay_seconds)
 
     def _hash(self, kind: bytes, data: bytes) -> bytes:
-        return blake2b(data, digest_size=_HASH_SIZE, key=self.key, person=kind).digest()
+        return blake2b(data, digest_size=_HASH_SIZE, key=self._key, person=kind).digest()
 
     def _pair(self, user_hash: bytes, secret: bytes) -> bytes:
         return self._hash(b"pair", user_hash + secret)
