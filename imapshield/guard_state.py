@@ -246,7 +246,7 @@ class GuardState:
         self._retry_at = self._now() + RETRY_SECONDS
         if not self._failed:
             self._log.warn(
-                "--state {error}; bans and known users are only in memory; the file is tried every {seconds:.0f} seconds",
+                "--state {error}; bans and known users stay in memory; the file is tried every {seconds:.0f} seconds",
                 error=error,
                 seconds=RETRY_SECONDS,
             )

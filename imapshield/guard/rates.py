@@ -77,7 +77,7 @@ class RecentItems:
         """Add `item`, which has 8 bytes, or renew it. Returns the number of items of `key`."""
         records = self._recent(key, now)
         at = _find(records, item)
-        if at >= 0:
+        if at is not None:
             records = records[:at] + records[at + _RECORD.size :]
         records = (records + _RECORD.pack(item, int(now)))[-self._max_bytes :]
         self._table.put(key, records)
@@ -85,12 +85,12 @@ class RecentItems:
 
     def has(self, key: Hashable, item: bytes, now: float) -> bool:
         """Return whether `item` is among the items of `key`."""
-        return _find(self._recent(key, now), item) >= 0
+        return _find(self._recent(key, now), item) is not None
 
     def add_if_room(self, key: Hashable, item: bytes, now: float) -> int:
         """Do what `add` does, unless that would replace another item. Then change nothing, and return 0."""
         records = self._recent(key, now)
-        has_room = len(records) < self._max_bytes or _find(records, item) >= 0
+        has_room = len(records) < self._max_bytes or _find(records, item) is not None
         return self.add(key, item, now) if has_room else 0
 
     def count(self, key: Hashable, now: float) -> int:
@@ -120,7 +120,7 @@ def _time(records: bytes, at: int) -> int:
     return time
 
 
-def _find(records: bytes, item: bytes) -> int:
-    """Return where the record of `item` begins, -1 if there is none."""
+def _find(records: bytes, item: bytes) -> int | None:
+    """Return where the record of `item` begins, None if there is none."""
     starts = range(0, len(records), _RECORD.size)
-    return next((at for at in starts if records.startswith(item, at)), -1)
+    return next((at for at in starts if records.startswith(item, at)), None)

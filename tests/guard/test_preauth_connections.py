@@ -74,6 +74,7 @@ class PreauthConnectionsTests(SynchronousTestCase):
     def test_nothing_is_left(self) -> None:
         """Connections that were removed leave nothing behind, for any of their networks."""
         tested: PreauthConnections[Connection] = PreauthConnections()
+        self.assertIsNone(tested.oldest_of_largest())
         for held in [[Connection(networks) for networks in ADDRESSES * 3]] * 2:
             for connection in held:
                 tested.add(connection)
