@@ -23,6 +23,7 @@ from imapshield.mailbox.storage import ChangeNotifier, IStore
 from imapshield.mailbox.store_account import StoreAccount
 from imapshield.mailbox.values import Namespace
 from imapshield.maildir.index_database import FIRST_BUSY_SECONDS
+from imapshield.maildir.large_messages import LargeMessages
 from imapshield.maildir.store import MaildirStore
 from imapshield.maildir.watch import DirectoryWatcher
 from imapshield.maildir.worker import MAX_THREADS, SerialWorker, SharedThreads
@@ -134,6 +135,7 @@ class MaildirRealm:
             tuple(optional_interfaces) if open_store else (IQuota, IMetadata)
         )
         self._quota = quota
+        self._large_messages = LargeMessages()
         self._namespace = Namespace.as_shown(prefix, separator)
         self._accounts: dict[str, StoreAccount] = {}
         self._idle: OrderedDict[str, StoreAccount] = OrderedDict()
@@ -250,5 +252,6 @@ class MaildirRealm:
             index_directory=index,
             follow_symlinks=self._follow_symlinks,
             first_busy_seconds=FIRST_BUSY_SECONDS,
+            large_messages=self._large_messages,
         )
         return store

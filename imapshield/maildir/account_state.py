@@ -14,7 +14,7 @@ from imapshield.maildir.entry import Ownership
 from imapshield.maildir.fetch_cache import FetchCache
 from imapshield.maildir.index import Index
 from imapshield.maildir.keywords import MailboxKeywords
-from imapshield.maildir.message_file import OpenBlob
+from imapshield.maildir.large_messages import LargeMessages
 from imapshield.maildir.open_folders import Folder, OpenFolders
 from imapshield.maildir.other_servers import SeenLists
 from imapshield.maildir.paths import CUR, NEW
@@ -33,8 +33,7 @@ class AccountState:
         keywords: the keywords of each mailbox.
         staging: inserts new messages.
         cache: cached answers to FETCH and SEARCH.
-        open_blob: the large string of which a part was read last, or None. A string in a temporary file is closed when
-            its end was read.
+        large_messages: what is kept of large messages. All accounts of the server share it.
         logged_files: the paths of ignored and unreadable files that the operator has been warned about.
         seen_lists: the lists of Dovecot and Courier as they were seen last, by mailbox (`uid_exchange`).
         unindexed: names of mailboxes that the index may lack.
@@ -54,6 +53,7 @@ class AccountState:
         index_directory: str | None = None,
         follow_symlinks: bool = False,
         first_busy_seconds: float | None = None,
+        large_messages: LargeMessages | None = None,
     ) -> None:
         self.now = now
         self.log_warning = log_warning
@@ -68,7 +68,7 @@ class AccountState:
         self.keywords = MailboxKeywords(self.index, self.folders)
         self.staging = Staging(self.index, self.folders, log_warning)
         self.cache = FetchCache(self.index, now)
-        self.open_blob: OpenBlob | None = None
+        self.large_messages = large_messages or LargeMessages()
         self.logged_files: set[bytes] = set()
         self.seen_lists: dict[int, SeenLists] = {}
         self.unindexed: list[str] = []
@@ -146,9 +146,7 @@ class AccountState:
 
     def close(self) -> None:
         """Close all files."""
-        blob, self.open_blob = self.open_blob, None
-        if blob is not None and blob.file is not None:
-            blob.file.close()
+        self.large_messages.close(self)
         self.index.close()
         self.folders.close()
         self._close_index_directory()

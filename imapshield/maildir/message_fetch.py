@@ -5,13 +5,11 @@ Rules
 * If all answers of a step are cached, the step costs one range query per item, and little per message.
 * A message is opened once for all the items that need it, and only its header is read if that is enough.
 * A large string becomes a `Blob`, which is read in ranges while the client reads it. No large string is kept in memory,
-  because a client that stops reading would keep it there. Most of them are ranges of the message's file, as they are
-  sent. Others are written to a temporary file.
+  because a client that stops reading would keep it there. `message_strings` says where its bytes come from.
 * A message that cannot be read or decoded gets no answer, and the others get theirs.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +17,6 @@ from typing import Any
 from imapshield.errors import MessageExpunged, StoreIOError
 from imapshield.mailbox.request import check_wanted
 from imapshield.mailbox.values import Blob, FetchResult
-from imapshield.maildir import files
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.fetch_cache import MAX_ANSWER_SIZE, item_name
 from imapshield.maildir.message_file import (
@@ -27,8 +24,9 @@ from imapshield.maildir.message_file import (
     MessageFile,
     MessageFiles,
     MessageReader,
-    OpenBlob,
 )
+from imapshield.maildir.message_layout import Range
+from imapshield.maildir.message_strings import MessageStrings
 from imapshield.maildir.unreadable import log_unreadable
 from imapshield.wire import strings
 from imapshield.wire.commands.fetch import Attribute, Binary, BodySection, FetchItem, Section
@@ -159,26 +157,29 @@ class _FetchChunk:
     ) -> list[bytes | Blob] | None:
         """Return the answers for one message in the order of the items, None if its file was removed."""
         values: list[bytes | Blob] = []
-        reader: MessageReader | None = None
+        fd: int | None = None
+        found: MessageStrings | None = None
         try:
             for item, item_id, answers in zip(self._items, self._ids, cached, strict=True):
                 value: bytes | Blob | None = answers.get(message.uid)
                 if value is None and item_id is None and isinstance(item, Attribute):
                     value = _attribute(item, saved, email_id)
                 if value is None:
-                    if reader is None:
+                    if found is None:
                         fd = self._message_files.open(message)
                         if fd is None:
                             return None
                         reader = MessageReader(self._message_files, message, fd)
-                    value = _read_item(reader, item)
+                        found = MessageStrings(self._account, reader)
+                    value = _read_item(found, item)
                     if item_id and type(value) is bytes and len(value) <= MAX_ANSWER_SIZE:
                         self._new_answers.append((value, message.uid, item_id))
                 values.append(value)
         finally:
-            if reader is not None:
-                self._octets_read += reader.octets_read
-                os.close(reader.fd)
+            if found is not None:
+                self._octets_read += found.reader.octets_read + found.octets_scanned
+            if fd is not None:
+                os.close(fd)
         return values
 
     def add_to_cache(self) -> None:
@@ -186,26 +187,34 @@ class _FetchChunk:
         self._cache.add(self._key, self._new_answers, self._message_files.measured)
 
 
-def _read_item(reader: MessageReader, item: FetchItem) -> bytes | Blob:
+def _read_item(message: MessageStrings, item: FetchItem) -> bytes | Blob:
     """Return the answer to `item` from the message's file."""
     if isinstance(item, BodySection) or (isinstance(item, Binary) and not item.size_only):
-        string = reader.string(item)
-        # The client is sent the size of a large string before the string is read. So here its last byte is read: if the
-        # file is damaged, this raises; if another program has truncated it, it is measured again.
-        if isinstance(string, tuple) and string[1] > MAX_STRING_SIZE:
-            start, size = string
-            if not os.pread(reader.fd, 1, start + size - 1):
-                string = reader.whole().content(item)
-        if string is None:
-            return strings.NIL
-        size = string[1] if isinstance(string, tuple) else len(string)
-        if size > MAX_STRING_SIZE:
-            return Blob(reader.message.uid, item, size)
-        octets = files.read_range(reader.fd, *string) if isinstance(string, tuple) else string
-        return strings.literal(octets, binary=isinstance(item, Binary))
+        return _read_string(message, item)
     if item == Attribute(b"ENVELOPE"):
-        return reader.head().value(item)
-    return reader.whole().value(item)
+        return message.reader.head().value(item)
+    return message.reader.whole().value(item)
+
+
+def _read_string(message: MessageStrings, item: BodySection | Binary) -> bytes | Blob:
+    string = message.string(item)
+    if isinstance(string, Range):
+        is_large = string.size > MAX_STRING_SIZE
+        # The client is sent the size of a large string before the string is read. So here its last byte is read: if the
+        # file is damaged, this raises; if another program has truncated it, it is read as it is now.
+        expected = 1 if is_large else string.size
+        octets: bytes | None = string.read(string.size - expected)
+        if octets is not None and len(octets) < expected:
+            octets = message.reader.whole().content(item)
+        elif is_large:
+            return Blob(message.reader.message.uid, item, string.size)
+    else:
+        octets = string
+    if octets is None:
+        return strings.NIL
+    if len(octets) > MAX_STRING_SIZE:
+        return Blob(message.reader.message.uid, item, len(octets))
+    return strings.literal(octets, binary=isinstance(item, Binary))
 
 
 def _is_whole_message(item: FetchItem) -> bool:
@@ -227,48 +236,28 @@ def read(
     account: AccountState, key: int, uid: int, item: FetchItem, offset: int, size: int
 ) -> bytes:
     """Return a range of the string that a `Blob` stands for; `IStore.read` describes the arguments and errors."""
-    blob = account.open_blob
-    if blob is None or blob[:3] != (key, uid, item):
-        _close_blob(account)
-        with _opened_message(account, key, uid) as reader:
-            blob = account.open_blob = _open_blob(key, item, reader)
-    if blob.file is None:
-        with _opened_message(account, key, uid) as reader:
-            return files.read_range(reader.fd, blob.start + offset, size)
-    octets = files.read_range(blob.file.fileno(), offset, size)
-    if offset + size >= os.fstat(blob.file.fileno()).st_size:
-        _close_blob(account)
+    assert isinstance(item, BodySection | Binary)
+    with _opened_message(account, key, uid) as message:
+        string = message.kept_string(item)
+        if string is None:
+            return b""
+        octets = string.read(offset, size)
+    if item.partial is None and offset + size >= string.size:
+        account.large_messages.drop_file(account, string.source)
     return octets
 
 
 @contextmanager
-def _opened_message(account: AccountState, key: int, uid: int) -> Iterator[MessageReader]:
+def _opened_message(account: AccountState, key: int, uid: int) -> Iterator[MessageStrings]:
     message_files = MessageFiles(account.folder(key))
     for row in account.index.message_rows(FILE_COLUMNS, key, [uid]):
         message = MessageFile._make(row)
         try:
             with message_files.opened(message) as fd:
                 if fd is not None:
-                    yield MessageReader(message_files, message, fd)
+                    yield MessageStrings(account, MessageReader(message_files, message, fd))
                     return
         except Exception as error:
             log_unreadable(account, message_files.path(message), error)
             raise StoreIOError from error
     raise MessageExpunged
-
-
-def _open_blob(key: int, item: FetchItem, reader: MessageReader) -> OpenBlob:
-    assert isinstance(item, BodySection | Binary)
-    string = reader.string(item)
-    if isinstance(string, tuple):
-        return OpenBlob(key, reader.message.uid, item, string[0], None)
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - it stays open after this call
-    file.write(string or b"")
-    file.flush()
-    return OpenBlob(key, reader.message.uid, item, 0, file)
-
-
-def _close_blob(account: AccountState) -> None:
-    blob, account.open_blob = account.open_blob, None
-    if blob is not None and blob.file is not None:
-        blob.file.close()

@@ -1,4 +1,4 @@
-"""Reads message files as they are sent, and the strings and items of FETCH from them.
+"""Reads message files as they are sent.
 
 A file is sent unchanged if its size on the wire is its size on disk. Otherwise a CR is inserted before every LF that
 has none. Files that APPEND wrote say in their name that both sizes are equal (``W=`` equal to ``S=``), so even a
@@ -13,19 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from imapshield.errors import MessageExpunged
 from imapshield.mailbox.message_items import MessageItems, header_block
 from imapshield.maildir import compression, filename, files
 from imapshield.maildir.folder_listing import FileFinder
-from imapshield.message import section
 from imapshield.message.chunks import CHUNK_SIZE, SCAN_SIZE, chunks
-from imapshield.wire.commands.fetch import Binary, BodySection, FetchItem
 
 _HEAD_SIZE = 64 << 10
-_IN_MEMORY_SIZE = 256 << 10
-_HEADER_SECTIONS = (b"HEADER", b"HEADER.FIELDS", b"HEADER.FIELDS.NOT")
 
 FILE_COLUMNS = "uid, name, place, size, physical"
 """The columns of a `MessageFile`, as SQL."""
@@ -43,13 +39,6 @@ class MessageFile(NamedTuple):
     directory: int
     size: int | None
     physical: int
-
-    @property
-    def is_verbatim(self) -> bool:
-        """Whether the file is sent unchanged. This is False for a file that may be compressed."""
-        return self.size == self.physical and not filename.may_be_compressed(
-            self.name, self.physical
-        )
 
 
 def to_wire(octets: bytes) -> bytes:
@@ -78,19 +67,6 @@ def wire_size(octets: bytes) -> int:
 def _missing_cr(octets: bytes) -> int:
     crlf = octets.count(b"\r\n") if b"\r" in octets else 0
     return octets.count(b"\n") - crlf
-
-
-class OpenBlob(NamedTuple):
-    """The large string of which a part was read last.
-
-    It is the whole of the temporary `file`, or, if that is None, a range of the message's file that begins at `start`.
-    """
-
-    key: int
-    uid: int
-    item: FetchItem
-    start: int
-    file: IO[bytes] | None
 
 
 @dataclass(eq=False)
@@ -143,7 +119,7 @@ class MessageFiles(FileFinder):
             octets = files.read_message(fd)
             stored = len(octets)
         is_verbatim = size == stored == physical
-        if _is_compressed(octets, message.name, stored):
+        if is_compressed(octets, message.name, stored):
             octets = compression.decompress(octets)
             is_verbatim = size == len(octets)
         wire = octets if is_verbatim else to_wire(octets)
@@ -158,14 +134,14 @@ class MessageFiles(FileFinder):
                 return None
             octets = files.read_message(fd)
             stored = len(octets)
-            if _is_compressed(octets, message.name, stored):
+            if is_compressed(octets, message.name, stored):
                 octets = compression.decompress(octets)
         size = wire_size(octets)
         self.measured.append((size, stored, message.uid, message.physical))
         return size
 
 
-def _is_compressed(octets: bytes, name: bytes, stored: int) -> bool:
+def is_compressed(octets: bytes, name: bytes, stored: int) -> bool:
     """Return whether a file is compressed.
 
     Args:
@@ -212,7 +188,7 @@ class MessageReader:
         while size < message.physical:
             octets = files.read_range(self.fd, 0, size)
             is_verbatim = message.size == message.physical
-            if _is_compressed(octets, message.name, message.physical):
+            if is_compressed(octets, message.name, message.physical):
                 octets = compression.decompress_head(octets, size)
                 is_verbatim = message.size == filename.stored_size(message.name)
             # A cut between CR and LF, or between the LFs before the body, would look like the end of the header.
@@ -229,41 +205,3 @@ class MessageReader:
         if self._whole is None:
             self._whole = MessageItems(self.message_files.content(self.fd, self.message))
         return self._whole
-
-    def string(self, item: BodySection | Binary) -> tuple[int, int] | bytes | None:
-        """Return the string that `item` asks for.
-
-        Returns:
-            (start, size) if it is a range of the file, else its bytes; None for NIL.
-        """
-        if isinstance(item, BodySection) and (item.section.path or item.section.text == b"TEXT"):
-            whole = self.whole()
-            found = section.body_section(whole.part, whole.data, item.section)
-            if isinstance(found, tuple):
-                start, size = _partial_range(*found, item.partial)
-                is_small = len(whole.data) <= _IN_MEMORY_SIZE
-                if is_small or not self._is_verbatim():
-                    return whole.data[start : start + size]
-                return start, size
-        elif isinstance(item, BodySection) and not item.section.text:
-            is_small = item.partial is None and self.message.physical <= _IN_MEMORY_SIZE
-            if not is_small and self._is_verbatim():
-                return _partial_range(0, self.message.physical, item.partial)
-        header_only = (
-            isinstance(item, BodySection)
-            and not item.section.path
-            and item.section.text in _HEADER_SECTIONS
-        )
-        return (self.head() if header_only else self.whole()).content(item)
-
-    def _is_verbatim(self) -> bool:
-        """Whether the file is sent unchanged, and is the file that the index has: it may have been compressed since."""
-        return self.message.is_verbatim and os.fstat(self.fd).st_size == self.message.physical
-
-
-def _partial_range(start: int, end: int, partial: tuple[int, int] | None) -> tuple[int, int]:
-    """Return (start, size) of the part of a range that ``<offset.size>`` asks for."""
-    if partial is None:
-        return start, end - start
-    offset, size = partial
-    return start + offset, max(0, min(size, end - start - offset))

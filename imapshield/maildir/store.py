@@ -40,6 +40,7 @@ from imapshield.maildir import (
 )
 from imapshield.maildir.account_state import AccountState
 from imapshield.maildir.entry import store_error
+from imapshield.maildir.large_messages import LargeMessages
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -112,6 +113,7 @@ class MaildirStore:
         follow_symlinks: whether folders may be symbolic links to directories.
         first_busy_seconds: seconds to wait for the lock of the index before a method raises `IndexLocked`, if it has
             done nothing yet; by default it waits `BUSY_SECONDS`. The caller repeats the call later.
+        large_messages: what all stores of the server keep of large messages; by default, this store keeps its own.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class MaildirStore:
         index_directory: str | None = None,
         follow_symlinks: bool = False,
         first_busy_seconds: float | None = None,
+        large_messages: LargeMessages | None = None,
     ) -> None:
         self._account = AccountState(
             root,
@@ -135,6 +138,7 @@ class MaildirStore:
             index_directory=index_directory,
             follow_symlinks=follow_symlinks,
             first_busy_seconds=first_busy_seconds,
+            large_messages=large_messages,
         )
 
     mailboxes = _operation(folders.mailboxes)

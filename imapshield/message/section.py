@@ -54,30 +54,49 @@ def body_section(part: Part, data: bytes, section: Section) -> tuple[int, int] |
         a range of `data`, as (start, stop); bytes, for HEADER.FIELDS and HEADER.FIELDS.NOT; or None, which FETCH sends
         as NIL, if the part does not exist or has no such section.
     """
+    if section.text not in (b"HEADER.FIELDS", b"HEADER.FIELDS.NOT"):
+        found_range = plain_range(part, section)
+        return None if found_range is None else found_range[:2]
     found = find_part(part, section.path)
-    text = section.text
+    if found is not None and section.path:
+        found = found.embedded
     if found is None:
         return None
-    if text == b"MIME":
-        return (found.start, found.body_start) if section.path else None
-    if section.path:
-        if text == b"":
-            return found.body_start, found.end
-        found = found.embedded
-        if found is None:
-            return None
-    if text == b"":
-        return found.start, found.end
-    if text == b"TEXT":
-        return found.body_start, found.end
-    if text == b"HEADER":
-        return found.start, found.body_start
     header = data[found.start : found.body_start]
     if found.body_start == found.end and data.startswith(b"\r\n", found.end):
         # The line end before a boundary belongs to the boundary, and here that line end is the blank line. But the
         # RFC says that "subsetting does not exclude" the blank line.
         header += b"\r\n" if header[-1:] in (b"", b"\n") else b""
-    return header_fields(header, section.fields, exclude=text == b"HEADER.FIELDS.NOT")
+    return header_fields(header, section.fields, exclude=section.text == b"HEADER.FIELDS.NOT")
+
+
+def plain_range(part: Part, section: Section) -> tuple[int, int, bytes] | None:
+    """Return where BODY[section] is in the message, for every section without fields; None if there is no such part.
+
+    Args:
+        part: the MIME tree of the message.
+        section: the section, without a partial.
+
+    Returns:
+        (start, stop, encoding), as `binary_range` does. The encoding is always that of bytes as they are.
+    """
+    found = find_part(part, section.path)
+    text = section.text
+    if found is None:
+        return None
+    if text == b"MIME":
+        return (found.start, found.body_start, b"binary") if section.path else None
+    if section.path:
+        if text == b"":
+            return found.body_start, found.end, b"binary"
+        found = found.embedded
+        if found is None:
+            return None
+    if text == b"":
+        return found.start, found.end, b"binary"
+    if text == b"TEXT":
+        return found.body_start, found.end, b"binary"
+    return found.start, found.body_start, b"binary"
 
 
 def header_fields(header: bytes, names: tuple[bytes, ...], exclude: bool = False) -> bytes:
@@ -115,8 +134,6 @@ def _fields_of_large_header(header: bytes) -> Iterator[bytes]:
 def binary_section(part: Part, data: bytes, path: tuple[int, ...]) -> bytes | None:
     """Return the decoded content of a part, for BINARY (RFC 3516), or None if there is no such part.
 
-    The whole message, path (), is never encoded and is returned as it is.
-
     Args:
         part: the MIME tree of the message.
         data: the message.
@@ -125,15 +142,37 @@ def binary_section(part: Part, data: bytes, path: tuple[int, ...]) -> bytes | No
     Raises:
         CommandRefused: the part has an unknown Content-Transfer-Encoding (UNKNOWN-CTE).
     """
+    found = binary_range(part, path)
+    if found is None:
+        return None
+    start, end, encoding = found
+    return transfer_encoding.decode(data[start:end], encoding)
+
+
+def binary_range(part: Part, path: tuple[int, ...]) -> tuple[int, int, bytes] | None:
+    """Return where the content of BINARY[path] is in the message, and how it is encoded; None if there is no such part.
+
+    The whole message, path (), is never encoded.
+
+    Args:
+        part: the MIME tree of the message.
+        path: the numbers of the part.
+
+    Returns:
+        (start, stop, encoding), which is one of `transfer_encoding.KNOWN`.
+
+    Raises:
+        CommandRefused: the part has an unknown Content-Transfer-Encoding (UNKNOWN-CTE).
+    """
     found = find_part(part, path)
     if found is None:
         return None
     if not path:
-        return data[found.start : found.end]
+        return found.start, found.end, b"binary"
     if found.is_multipart or found.embedded is not None:
         # RFC 2045 section 6.4: a multipart or message is never encoded itself.
-        return data[found.body_start : found.end]
+        return found.body_start, found.end, b"binary"
     encoding = found.transfer_encoding()
     if encoding not in transfer_encoding.KNOWN:
         raise CommandRefused(b"UNKNOWN-CTE", "Unknown Content-Transfer-Encoding")
-    return transfer_encoding.decode(data[found.body_start : found.end], encoding)
+    return found.body_start, found.end, encoding

@@ -197,4 +197,5 @@ class BlobTests(DiskTestCase):
                 for offset in range(0, blob.size, 100_000)
             ]
             self.assertTrue(b"".join(chunks) == content, item)
-            self.assertIsNone(self.store._account.open_blob)
+            account = self.store._account
+            self.assertEqual(account.large_messages.file_count(account), 0)

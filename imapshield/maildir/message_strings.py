@@ -1,0 +1,232 @@
+"""Finds the strings of FETCH in one message: BODY[section], BINARY[part], and pieces of them.
+
+A small message is read whole, and a header from the beginning of the file. From a large message, only the piece is read
+that the client asks for, as soon as the layout of the message is known (`large_messages`). The first piece has to read
+the whole.
+"""
+
+import os
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+
+from imapshield.maildir import filename
+from imapshield.maildir.account_state import AccountState
+from imapshield.maildir.files import MAX_MESSAGE_SIZE
+from imapshield.maildir.large_messages import TemporaryFile
+from imapshield.maildir.message_file import MessageReader, is_compressed
+from imapshield.maildir.message_layout import (
+    FileSource,
+    FileState,
+    Layout,
+    LayoutKey,
+    LineMap,
+    LineMapSource,
+    MemorySource,
+    Range,
+    Source,
+    positions,
+)
+from imapshield.message import section, transfer_encoding
+from imapshield.message.mime_tree import Part
+from imapshield.wire.commands.fetch import Binary, BodySection
+
+LARGE_SIZE = 64 << 10
+"""Bytes of a message above which its layout is used. To read, convert and parse that takes 0.2 ms."""
+
+_MAGIC_SIZE = 16
+_HEADER_SECTIONS = (b"HEADER", b"HEADER.FIELDS", b"HEADER.FIELDS.NOT")
+
+
+@dataclass(slots=True, eq=False)
+class MessageStrings:
+    """The strings of one open message.
+
+    Args:
+        account: the account, which keeps the layout and temporary files.
+        reader: the message.
+
+    Attributes:
+        octets_scanned: the bytes of the file that were read to find its line ends.
+    """
+
+    account: AccountState
+    reader: MessageReader
+    octets_scanned: int = field(default=0, init=False)
+    _index_key: LayoutKey = field(init=False)
+    _key: LayoutKey = field(init=False)
+
+    def __post_init__(self) -> None:
+        message = self.reader.message
+        state = FileState.of(self.reader.fd)  # before anything is read
+        # If the file does not have the size that the index has, its size on the wire is another one, too.
+        size = message.size if message.physical == state.size else None
+        may_be_compressed = filename.may_be_compressed(message.name, state.size)
+        self._key = self._index_key = LayoutKey(state, size, may_be_compressed)
+
+    def string(
+        self, item: BodySection | Binary, *, in_pieces: bool = False
+    ) -> Range | bytes | None:
+        """Return the string that `item` asks for; None for NIL.
+
+        Args:
+            item: the item.
+            in_pieces: whether the caller will ask for it once for each piece, although `item` is the whole string.
+
+        Raises:
+            CommandRefused: UNKNOWN-CTE, from `section.binary_range`.
+        """
+        reader, message = self.reader, self.reader.message
+        in_pieces = in_pieces or item.partial is not None
+        if isinstance(item, BodySection) and item.section.text in _HEADER_SECTIONS:
+            if not item.section.path:
+                return reader.head().content(item)
+            if item.section.text != b"HEADER":
+                return reader.whole().content(item)
+        if max(message.size or 0, message.physical) <= LARGE_SIZE:
+            return reader.whole().content(item)
+        layout = self._layout()
+        if layout is None or (layout.is_compressed and not in_pieces):
+            return reader.whole().content(item)
+        return self._located(layout, item, in_pieces)
+
+    def kept_string(self, item: BodySection | Binary) -> Range | None:
+        """Return the string that `item` asks for, in a form that is kept, because its pieces will be read one by one.
+
+        Raises:
+            CommandRefused: UNKNOWN-CTE, from `section.binary_range`.
+        """
+        file = self._kept_file(item)
+        if file is not None:
+            return Range(file, 0, file.size)
+        string = self.string(item, in_pieces=True)
+        if not isinstance(string, bytes):
+            return string
+        return Range(self._temporary(item, lambda: string), 0, len(string))
+
+    def _layout(self) -> Layout | None:
+        """Return the layout of the message, None if its file is too large."""
+        reader, message, key = self.reader, self.reader.message, self._key
+        layout = self.account.large_messages.layout(key)
+        if layout is None:
+            layout = self._new_layout()
+            if layout is None:
+                return None
+            self._keep(layout)
+        self._key = key._replace(wire_size=layout.size)
+        if (layout.size, key.state.size) != (message.size, message.physical):
+            reader.message_files.measured.append(
+                (layout.size, key.state.size, message.uid, message.physical)
+            )
+        return layout
+
+    def _new_layout(self) -> Layout | None:
+        fd, (state, wire_size, may_be_compressed) = self.reader.fd, self._key
+        if may_be_compressed and is_compressed(
+            os.pread(fd, _MAGIC_SIZE, 0), self.reader.message.name, state.size
+        ):
+            return Layout(len(self.reader.whole().data), is_compressed=True)
+        if wire_size == state.size:
+            return Layout(state.size)
+        if state.size > MAX_MESSAGE_SIZE:
+            return None
+        self.octets_scanned += state.size
+        line_map = LineMap(fd, state.size)
+        return Layout(line_map.size, line_map=line_map)
+
+    def _keep(self, layout: Layout) -> None:
+        if self._is_unchanged():
+            # After this FETCH, the index will have the size on the wire, unless it cannot be written.
+            for key in {self._index_key, self._index_key._replace(wire_size=layout.size)}:
+                self.account.large_messages.add_layout(key, layout)
+
+    def _is_unchanged(self) -> bool:
+        """Whether what was read is what the file contained when it had its present state."""
+        return (
+            self._key.state.shows_changes(self.account.now())
+            and FileState.of(self.reader.fd) == self._key.state
+        )
+
+    def _located(
+        self, layout: Layout, item: BodySection | Binary, in_pieces: bool
+    ) -> Range | bytes | None:
+        """Return the string that `item` asks for, from a layout."""
+        start, end, encoding = 0, layout.size, b"binary"
+        if isinstance(item, Binary) or item.section.path or item.section.text:
+            part = self._part(layout)
+            if part is None:
+                return self.reader.whole().content(item)
+            if isinstance(item, Binary):
+                found = section.binary_range(part, item.path)
+            else:
+                found = section.plain_range(part, item.section)
+            if found is None:
+                return None
+            start, end, encoding = found
+        source = self._source(layout)
+        if encoding not in transfer_encoding.IDENTITY:
+
+            def decode() -> bytes:
+                return transfer_encoding.decode(source.read(start, end - start), encoding)
+
+            if end - start <= LARGE_SIZE or not in_pieces:
+                decoded = decode()
+                return decoded[_slice(item.partial)]
+            file = self._temporary((start, end, encoding), decode)
+            source, start, end = file, 0, file.size
+        return Range(source, *_partial_range(start, end, item.partial))
+
+    def _part(self, layout: Layout) -> Part | None:
+        """Return the positions of the parts, None if the file has changed."""
+        if layout.part is None:
+            whole = self.reader.whole()
+            if len(whole.data) != layout.size:
+                return None
+            layout = replace(layout, part=positions(whole.part))
+            self._keep(layout)
+        return layout.part
+
+    def _source(self, layout: Layout) -> Source:
+        """Return what the message is read from, as on the wire."""
+        if layout.is_compressed:
+            return self._temporary(None, lambda: self.reader.whole().data)
+        if layout.line_map is not None:
+            return LineMapSource(self.reader.fd, layout.line_map)
+        return FileSource(self.reader.fd)
+
+    def _kept_file(self, name: Hashable) -> TemporaryFile | None:
+        account = self.account
+        return account.large_messages.file(account, (self._key, name), account.now())
+
+    def _temporary(
+        self, name: Hashable, content: Callable[[], bytes]
+    ) -> TemporaryFile | MemorySource:
+        """Return a temporary file with some content of the message; memory if there is no space for the file.
+
+        Args:
+            name: identifies the content within the message.
+            content: returns the content, if it was not kept.
+        """
+        file = self._kept_file(name)
+        if file is not None:
+            return file
+        octets = content()
+        try:
+            file = TemporaryFile(octets)
+        except OSError:
+            return MemorySource(octets)
+        if self._is_unchanged():
+            account = self.account
+            account.large_messages.add_file(account, (self._key, name), file, account.now())
+        return file
+
+
+def _partial_range(start: int, end: int, partial: tuple[int, int] | None) -> tuple[int, int]:
+    """Return (start, size) of the part of a range that ``<offset.size>`` asks for."""
+    if partial is None:
+        return start, end - start
+    offset, size = partial
+    return start + offset, max(0, min(size, end - start - offset))
+
+
+def _slice(partial: tuple[int, int] | None) -> slice:
+    return slice(None) if partial is None else slice(partial[0], sum(partial))
