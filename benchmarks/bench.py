@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +12,10 @@ from types import TracebackType
 
 from benchmarks import corpus
 from benchmarks.client import Client, ServerError
-from benchmarks.processes import settled_cpu
+from benchmarks.processes import cpu, settled_cpu
+
+IDLE_CHECK = 0.2
+"""Seconds in which an idle server uses less than a fiftieth of a processor."""
 
 
 def check_count(what: str, found: int, expected: int) -> None:
@@ -33,8 +36,8 @@ class Scale:
     round_trips: int = 1000
     appends: int = 50
     idle: int = 1000  # connections
-    clients: int = 20
-    repetitions: int = 3  # of about fifty commands, for each of the clients
+    load: int = 6000  # commands of all clients of the mixed load together
+    flood_seconds: float = 10
 
     @property
     def bulk(self) -> int:
@@ -52,7 +55,8 @@ class Scale:
             round_trips=300,
             appends=20,
             idle=250,
-            repetitions=1,
+            load=3000,
+            flood_seconds=4,
         )
 
 
@@ -96,11 +100,19 @@ class Stopwatch:
 
 @dataclass
 class Bench:
-    """A server under measurement, with a session that most rows share, in which INBOX is selected."""
+    """A server under measurement, with a session that most rows share, in which INBOX is selected.
+
+    Attributes:
+        folders: the mailbox has the folders of `mail.fill`.
+        users: users with a small mailbox each.
+        reference: the server is `noop_server.py`, which has no mail.
+    """
 
     target: Target
     scale: Scale
-    cold_folders: bool
+    folders: bool = False
+    users: Sequence[str] = ()
+    reference: bool = False
     rng: random.Random = field(default_factory=lambda: random.Random(1))
 
     def connect(self) -> Client:
@@ -121,8 +133,21 @@ class Bench:
         """The session that rows share."""
         client = self.connect()
         client.login(self.target.user, self.target.password)
-        check_count("messages in INBOX", client.select(), self.scale.messages)
+        count = client.select()
+        if not self.reference:
+            check_count("messages in INBOX", count, self.scale.messages)
         return client
+
+    def wait_idle(self, timeout: float = 300) -> None:
+        """Wait until the server does nothing any more, such as indexing new mail in the background."""
+        deadline = time.monotonic() + timeout
+        before = cpu(self.target.pid)
+        while time.monotonic() < deadline:
+            time.sleep(IDLE_CHECK)
+            now = cpu(self.target.pid)
+            if now - before < IDLE_CHECK / 50:
+                return
+            before = now
 
     def drop_client(self) -> None:
         """Close the shared session; the next row opens a new one."""

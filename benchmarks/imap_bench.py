@@ -16,16 +16,21 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import corpus
+from benchmarks import corpus, mail
 from benchmarks.bench import Bench, Scale, Stopwatch, Target
 from benchmarks.client import Client, ServerError
-from benchmarks.measures import COLD, MEASURES, Measure
-from benchmarks.processes import memory
-from benchmarks.report import ConnectionMemory, Report, Row, table
+from benchmarks.measures import MEASURES
+from benchmarks.processes import cpu, machine_cpu, memory
+from benchmarks.report import NO_GOAL, ConnectionMemory, Goal, Report, Row, table
+from benchmarks.rows import Measure
+
+PER_USER = 10
+"""Idle connections of each user."""
+MEMORY_GOAL = Goal(cpu=0.06)
 
 
 @contextmanager
@@ -53,26 +58,14 @@ def raise_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def fill(maildir: Path, scale: Scale) -> None:
-    """Write the corpus into an empty Maildir, and hard-link it into one folder for each of the cold rows.
-
-    The server may be running: delivery agents write in the same way.
-    """
-    with progress(f"writing {scale.messages} messages"):
-        corpus.write_maildir(maildir, scale.messages, scale.seed)
-    with progress("linking the folders for the cold rows"):
-        for name in COLD:
-            folder = maildir / f".cold-{name}"
-            link(maildir, folder)
-            (folder / "maildirfolder").touch()
-
-
-def link(source: Path, target: Path) -> None:
-    """Hard-link the messages of the Maildir `source` into the Maildir `target`, without its folders."""
-    for part in ("tmp", "new", "cur"):
-        (target / part).mkdir(parents=True, exist_ok=True)
-        for entry in os.scandir(source / part):
-            os.link(entry.path, target / part / entry.name)
+def chosen(options: argparse.Namespace) -> list[Measure]:
+    """Return the rows that the command line selects."""
+    return [
+        measure
+        for measure in MEASURES
+        if re.search(options.only, measure.name, re.IGNORECASE)
+        and (options.scale or not measure.seldom)
+    ]
 
 
 def fill_by_append(bench: Bench) -> None:
@@ -85,24 +78,28 @@ def fill_by_append(bench: Bench) -> None:
             client.append("INBOX", corpus.message(index, scale.seed), flags)
 
 
-def run(benches: Sequence[tuple[Bench, Report]], only: str = "") -> None:
-    """Measure every row on every server, alternating between servers in each round, and fill the reports."""
-    for measure in MEASURES:
-        if not re.search(only, measure.name, re.IGNORECASE):
-            continue
-        rows = [(bench, Row(measure.name, measure.unit)) for bench, _ in benches]
-        for (_, report), (bench, row) in zip(benches, rows, strict=True):
-            if bench.cold_folders or not measure.cold:
-                report.rows.append(row)
-        with progress(measure.name):
-            _run_rounds(
-                measure, [(b, row) for b, row in rows if b.cold_folders or not measure.cold]
-            )
+def run(benches: Sequence[tuple[Bench, Report]], measures: Iterable[Measure]) -> None:
+    """Measure rows on every server, alternating between servers in each round, and fill the reports."""
+    for measure in measures:
+        rows = []
+        for bench, report in benches:
+            if measure.possible(bench):
+                report.rows.append(Row(measure.name, measure.unit, goal=measure.goal))
+                rows.append((bench, report.rows[-1]))
+        busy, own, started = machine_cpu(), cpu(os.getpid()), time.monotonic()
+        _run_rounds(measure, rows)
+        busy, own = machine_cpu() - busy, cpu(os.getpid()) - own
+        others = max(0.0, busy - own) / (time.monotonic() - started)
+        for _, row in rows:
+            row.others = others
+        print(f"{measure.name}: {' / '.join(row.text() for _, row in rows)}", file=sys.stderr)
 
 
 def _run_rounds(measure: Measure, rows: Sequence[tuple[Bench, Row]]) -> None:
     spent = [0.0] * len(rows)
-    rounds = 1 if measure.cold else max(bench.scale.rounds for bench, _ in rows) if rows else 0
+    rounds = min(measure.rounds, *(bench.scale.rounds for bench, _ in rows)) if rows else 0
+    for bench, _ in rows:
+        bench.wait_idle()
     for number in range(-1 if measure.warm else 0, rounds):
         for index, (bench, row) in enumerate(rows):
             if row.failed or (row.cpu and spent[index] > bench.scale.row_seconds):
@@ -128,21 +125,25 @@ def measure_memory(bench: Bench) -> list[ConnectionMemory]:
     hundreds of sessions, and without them a server of one process would seem to need half as much.
     """
     count, target = bench.scale.idle, bench.target
-    names = (f"one of {count} idle, INBOX selected", f"one of {count} in IDLE")
+    users = bench.users or [target.user]
+    whose = "10 of each user" if bench.users else "all of one user"
+    names = (f"one of {count} idle, INBOX selected, {whose}", f"one of {count} in IDLE")
     clients: list[Client] = []
     results: list[ConnectionMemory] = []
 
     def open_until(total: int) -> None:
         while len(clients) < total:
+            user = users[len(clients) // PER_USER % len(users)]
             clients.append(client := bench.connect())
-            client.login(target.user, target.password)
+            client.login(user, target.password)
             client.select()
 
     def record(name: str) -> None:
         time.sleep(1)
         now = memory(target.pid)
         private = (now.private - before.private) / count
-        results.append(ConnectionMemory(name, private, (now.pss - before.pss) / count))
+        goal = MEMORY_GOAL if bench.users else NO_GOAL
+        results.append(ConnectionMemory(name, private, (now.pss - before.pss) / count, goal=goal))
 
     try:
         with progress(f"{count} idle connections"):
@@ -170,6 +171,9 @@ def scale_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", default="", metavar="REGEX", help="measure only the rows whose names match"
     )
+    parser.add_argument(
+        "--scale", action="store_true", help="add the rows with 1 and with 1,000 clients"
+    )
     parser.add_argument("--no-memory", action="store_true", help="leave out the idle connections")
 
 
@@ -194,17 +198,21 @@ def main() -> int:
     raise_descriptors()
     scale = scale_from(options)
     target = Target(options.host, options.port, options.user, options.password, options.pid)
-    bench = Bench(target, scale, cold_folders=bool(options.maildir))
+    measures = chosen(options)
+    bench = Bench(target, scale, folders=bool(options.maildir))
     report = Report(options.name, "", scale.messages)
     if options.maildir:
         if any((options.maildir / "cur").glob("*")):
             parser.error(f"{options.maildir} is not empty")
-        fill(options.maildir, scale)
+        # The server may be running: delivery agents write in the same way.
+        with progress(f"writing {scale.messages} messages"):
+            corpus.write_maildir(options.maildir, scale.messages, scale.seed)
+            mail.link_folders(options.maildir, options.maildir, measures)
     else:
         fill_by_append(bench)
     if not options.no_memory:
         report.memory = measure_memory(bench)
-    run([(bench, report)], options.only)
+    run([(bench, report)], measures)
     if options.json:
         report.save(options.json)
     print(table([report]))

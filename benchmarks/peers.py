@@ -29,6 +29,8 @@ from benchmarks.processes import process_tree, started
 
 HOST = "127.0.0.1"
 USER, PASSWORD = "alice", "secret"
+NOOP = "noop"
+"""The reference that has no mail."""
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Debian's defaults, except for: the ports, no TLS, the safest fsync, and limits of sessions that a benchmark
@@ -291,6 +293,11 @@ def _twisted(_: Path, root: Path, port: int, __: Settings) -> tuple[Sequence[str
     return [*command, str(port), str(root), PASSWORD], importlib.metadata.version("twisted")
 
 
+def _noop(_: Path, __: Path, port: int, ___: Settings) -> tuple[Sequence[str], str]:
+    command = ["env", f"PYTHONPATH={REPOSITORY}", sys.executable, "-m", "benchmarks.noop_server"]
+    return [*command, str(port)], importlib.metadata.version("twisted")
+
+
 def add_imapshield(name: str, twistd: Path) -> None:
     """Make a second imapshield, such as the version before a change, available as server `name`.
 
@@ -308,6 +315,7 @@ _COMMANDS: dict[str, _Command] = {
     "imapshield": _imapshield,
     "pymap": _pymap,
     "twisted": _twisted,
+    NOOP: _noop,
 }
 NAMES = tuple(_COMMANDS)
 

@@ -62,6 +62,12 @@ def cpu(root: int) -> float:
     return total
 
 
+def machine_cpu() -> float:
+    """Return the seconds of CPU that all processes of the machine have used, in ticks of 10 ms."""
+    user, nice, system, _, _, *interrupts = map(int, _read("/proc/stat").split()[1:8])
+    return (user + nice + system + sum(interrupts)) * _TICK
+
+
 def run_delay(root: int) -> float:
     """Return the seconds that the living threads of `root` and its descendants have waited for a processor."""
     return sum(_scheduled(pid, 1) for pid in process_tree(root))

@@ -3,23 +3,57 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+
+BUSY = 0.15
+"""A row is not comparable if other programs used more processors than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a server has to reach, compared with the first server of the run; 0 is no goal.
+
+    Attributes:
+        cpu: the most CPU time, as a multiple of that of the first server. For memory: the most private bytes.
+        rate: the fewest units per second, as a fraction of those of the first server.
+        limit: the most CPU seconds for each unit, whatever the first server needs.
+    """
+
+    cpu: float = 0
+    rate: float = 0
+    limit: float = 0
+
+
+NO_GOAL = Goal()
 
 
 @dataclass(slots=True)
 class Row:
-    """One row of the table: seconds for each unit, one value for each round; or `failed`, the reason."""
+    """One row of the table: seconds for each unit, one value for each round; or `failed`, the reason.
+
+    `others` is how many processors other programs used in the meantime.
+    """
 
     name: str
     unit: str
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     failed: str = ""
+    goal: Goal = NO_GOAL
+    others: float = 0
+
+    def text(self) -> str:
+        """Return the medians on one line, for a look at a running measurement."""
+        if self.failed:
+            return f"FAILED {self.failed}"
+        if self.unit == "core":
+            return figure_text(self.unit, median(self.cpu))
+        return f"{time_text(median(self.cpu))} CPU, {time_text(median(self.wall))} wall"
 
 
 @dataclass(slots=True)
@@ -30,6 +64,7 @@ class ConnectionMemory:
     private: float
     pss: float
     failed: str = ""
+    goal: Goal = NO_GOAL
 
 
 @dataclass(slots=True)
@@ -42,8 +77,6 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     memory: list[ConnectionMemory] = field(default_factory=list)
     kernel: str = field(default_factory=platform.release)
-    # The load average before the run: figures of a busy machine are not comparable.
-    busy: float = field(default_factory=lambda: round(os.getloadavg()[0], 1))
 
     @property
     def failures(self) -> list[str]:
@@ -59,6 +92,8 @@ class Report:
     def load(cls, path: Path) -> Report:
         """Read a report that `save` has written."""
         fields = json.loads(path.read_text())
+        for entry in [*fields["rows"], *fields["memory"]]:
+            entry["goal"] = Goal(**entry["goal"])
         fields["rows"] = [Row(**row) for row in fields["rows"]]
         fields["memory"] = [ConnectionMemory(**entry) for entry in fields["memory"]]
         return cls(**fields)
@@ -81,12 +116,24 @@ def size_text(size: float | None) -> str:
     return f"{size / 1000:.3g} kB" if size < 1e6 else f"{size / 1000:.0f} kB"
 
 
+def figure_text(unit: str, seconds: float | None) -> str:
+    """Format CPU seconds for each unit; for each second they are cores."""
+    if unit == "core" and seconds is not None:
+        return f"{seconds:.2f}"
+    return time_text(seconds)
+
+
+def median(values: Sequence[float]) -> float | None:
+    """Return the median, or None of nothing."""
+    return statistics.median(values) if values else None
+
+
 def table(reports: Sequence[Report]) -> str:
-    """Format reports side by side. Ratios are to the first report: below 1 is faster or smaller."""
+    """Format reports side by side. Ratios and goals are to the first report: below 1 is faster or smaller."""
     names = [f"{report.server} {report.version}".strip() for report in reports]
     heading = f"{reports[0].messages} messages; {', '.join(names)}; medians"
-    if (busy := max(report.busy for report in reports)) > 0.5:
-        heading += f"; MEASURED ON A BUSY MACHINE (load average {busy})"
+    if any(row.others > BUSY for row in reports[0].rows):
+        heading += "; MEASURED ON A BUSY MACHINE: see the rows that are busy"
     lines = [heading, "", *_aligned(_time_cells(reports))]
     if any(report.memory for report in reports):
         lines += ["", *_aligned(_memory_cells(reports))]
@@ -96,28 +143,73 @@ def table(reports: Sequence[Report]) -> str:
     return "\n".join(lines)
 
 
+def missed(goal: Goal, first: Row | None, row: Row | None) -> list[str]:
+    """Return what of a goal a row does not reach, compared with that row of the first server."""
+    if row is None or not row.cpu:
+        return []
+    cpu, wall = statistics.median(row.cpu), statistics.median(row.wall)
+    found = []
+    if goal.limit and cpu > goal.limit:
+        found.append(figure_text(row.unit, cpu))
+    if first is not None and first.cpu:
+        ratio = cpu / statistics.median(first.cpu)
+        rate = statistics.median(first.wall) / wall
+        if goal.cpu and ratio > goal.cpu:
+            found.append(f"{ratio:.3g}")
+        if goal.rate and rate < goal.rate:
+            found.append(f"rate {rate:.2f}")
+    return found
+
+
+def goal_text(goal: Goal, unit: str) -> str:
+    """Describe a goal in a few characters."""
+    texts = [f"{goal.cpu:g}"] if goal.cpu else []
+    if goal.rate:
+        texts.append(f"rate {goal.rate:g}")
+    if goal.limit:
+        texts.append(figure_text(unit, goal.limit))
+    return ", ".join(texts) or "-"
+
+
 def _time_cells(reports: Sequence[Report]) -> list[list[str]]:
-    units = {row.name: row.unit for report in reports for row in report.rows}
+    known = {row.name: row for report in reports for row in report.rows}
     by_name = [{row.name: row for row in report.rows} for report in reports]
-    cells = [["", "a", *_columns(reports, "CPU"), *_columns(reports, "wall")]]
-    for name, unit in units.items():
+    cpu_titles, wall_titles = _columns(reports, "CPU"), _columns(reports, "wall")
+    cells = [["", "a", *cpu_titles, "goal", *wall_titles, "missed"]]
+    for name, some in known.items():
         rows = [named.get(name) for named in by_name]
-        cpu = [statistics.median(row.cpu) if row and row.cpu else None for row in rows]
-        wall = [statistics.median(row.wall) if row and row.wall else None for row in rows]
-        cells.append([name, unit, *_compared(cpu, time_text), *_compared(wall, time_text)])
+        write = partial(figure_text, some.unit)
+        cpu = _compared([median(row.cpu) if row else None for row in rows], write)
+        # The duration of a row whose unit is cores is given.
+        given = some.unit == "core"
+        wall = _compared(
+            [median(row.wall) if row and not given else None for row in rows], time_text
+        )
+        notes = missed(some.goal, rows[0], rows[1]) if len(rows) > 1 else []
+        if some.others > BUSY:
+            notes.append(f"(busy: {some.others:.1f})")
+        goal = goal_text(some.goal, some.unit)
+        cells.append([name, some.unit, *cpu, goal, *wall, ", ".join(notes)])
     return cells
 
 
 def _memory_cells(reports: Sequence[Report]) -> list[list[str]]:
-    names = dict.fromkeys(entry.name for report in reports for entry in report.memory)
+    known = {entry.name: entry.goal for report in reports for entry in report.memory}
     by_name = [{entry.name: entry for entry in report.memory} for report in reports]
-    cells = [["", "a", *_columns(reports, "private"), *_columns(reports, "PSS")]]
-    for name in names:
+    private_titles, pss_titles = _columns(reports, "private"), _columns(reports, "PSS")
+    cells = [["", "a", *private_titles, "goal", *pss_titles, "missed"]]
+    for name, goal in known.items():
         entries = [named.get(name) for named in by_name]
         private = [entry.private if entry and not entry.failed else None for entry in entries]
         pss = [entry.pss if entry and not entry.failed else None for entry in entries]
-        compared = [*_compared(private, size_text), *_compared(pss, size_text)]
-        cells.append([name, "connection", *compared])
+        ratio = _ratio(private[1], private[0]) if len(private) > 1 else None
+        miss = f"{ratio:.3g}" if ratio is not None and goal.cpu and ratio > goal.cpu else ""
+        compared = [
+            *_compared(private, size_text),
+            goal_text(goal, ""),
+            *_compared(pss, size_text),
+        ]
+        cells.append([name, "connection", *compared, miss])
     return cells
 
 
@@ -128,11 +220,15 @@ def _columns(reports: Sequence[Report], figure: str) -> list[str]:
     return titles
 
 
+def _ratio(value: float | None, first: float | None) -> float | None:
+    return value / first if value is not None and first else None
+
+
 def _compared(values: Sequence[float | None], write: Callable[[float | None], str]) -> list[str]:
-    first = values[0]
-    cells = [write(first)]
+    cells = [write(values[0])]
     for value in values[1:]:
-        cells += [write(value), f"{value / first:.2f}" if value is not None and first else "-"]
+        ratio = _ratio(value, values[0])
+        cells += [write(value), "-" if ratio is None else f"{ratio:.2f}"]
     return cells
 
 

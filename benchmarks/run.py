@@ -11,14 +11,15 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import peers
+from benchmarks import mail, peers
 from benchmarks.bench import Bench, Scale, Target
 from benchmarks.imap_bench import (
-    fill,
-    link,
+    PER_USER,
+    chosen,
     measure_memory,
     progress,
     raise_descriptors,
@@ -26,38 +27,43 @@ from benchmarks.imap_bench import (
     scale_from,
     scale_options,
 )
-from benchmarks.measures import COLD
 from benchmarks.report import Report, table
+from benchmarks.rows import Measure
 
 
-def prepare(root: Path, names: list[str], scale: Scale) -> dict[str, Path]:
-    """Write the corpus once, and hard-link it into a mail root for each server; return the mail roots by name."""
-    corpus = root / "corpus"
-    fill(corpus, scale)
-    roots = {}
-    for name in names:
-        roots[name] = root / name
-        home = roots[name] / peers.USER
+def prepare(
+    root: Path,
+    corpus: Path,
+    names: list[str],
+    scale: Scale,
+    measures: Sequence[Measure],
+    users: int,
+) -> dict[str, Path]:
+    """Write the corpus, and hard-link it into a mail root for each server; return the mail roots by name."""
+    with progress(f"writing {scale.messages} messages"):
+        mail.write_corpus(corpus, scale.messages, scale.seed)
+    roots = {name: root / name for name in names}
+    for name, folder in roots.items():
         with progress(f"linking the mail of {name}"):
-            link(corpus, home)
-            for cold in COLD:
-                link(corpus / f".cold-{cold}", home / f".cold-{cold}")
-                (home / f".cold-{cold}" / "maildirfolder").touch()
+            mail.link(corpus, folder / peers.USER)
+            mail.link_folders(corpus, folder / peers.USER, measures)
+            mail.link_users(corpus, folder, mail.user_names(users))
     with progress("changing the owner of the mail"):
         peers.change_owner(root)
     return roots
 
 
-def bench_of(peer: peers.Peer, scale: Scale) -> Bench:
+def bench_of(peer: peers.Peer, scale: Scale, users: int) -> Bench:
     """Return the `Bench` of a running server."""
     target = Target(peer.host, peer.port, peer.user, peer.password, peer.pid)
-    return Bench(target, scale, cold_folders=True)
+    reference = peer.name == peers.NOOP
+    return Bench(target, scale, folders=True, users=mail.user_names(users), reference=reference)
 
 
 def main() -> int:
     """Measure the servers of the command line; return 1 if a row failed."""
     parser = argparse.ArgumentParser(prog="run", description="Measure IMAP servers in one run.")
-    parser.add_argument("--servers", default="dovecot,imapshield", help=", ".join(peers.NAMES))
+    parser.add_argument("--servers", default="dovecot,imapshield,noop", help=", ".join(peers.NAMES))
     parser.add_argument(
         "--imapshield-options", default="", help="more options for its command line"
     )
@@ -68,6 +74,9 @@ def main() -> int:
     parser.add_argument(
         "--save", type=Path, metavar="FOLDER", help="where to write a JSON file for each server"
     )
+    parser.add_argument(
+        "--corpus", type=Path, metavar="FOLDER", help="where to keep the messages for the next run"
+    )
     scale_options(parser)
     options = parser.parse_args()
     names = options.servers.split(",")
@@ -77,26 +86,33 @@ def main() -> int:
     if unknown := set(names) - {*peers.NAMES, "other"}:
         parser.error(f"unknown server: {', '.join(unknown)}; choose from {', '.join(peers.NAMES)}")
     extra = shlex.split(options.imapshield_options)
-    scale = scale_from(options)
+    scale, measures = scale_from(options), chosen(options)
+    users = max(measure.users for measure in measures) if measures else 0
+    if not options.no_memory:
+        users = max(users, scale.idle * 3 // 2 // PER_USER)
     raise_descriptors()
     # On SIGTERM the servers are stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     root = Path(tempfile.mkdtemp(prefix="imap-bench-", dir=options.directory))
     root.chmod(0o755)
     try:
-        roots = prepare(root, names, scale)
+        corpus = options.corpus or root / "corpus"
+        roots = prepare(root, corpus, names, scale, measures, users)
+        settings = peers.Settings(extra, users=(peers.USER, *mail.user_names(users)))
         benches: list[tuple[Bench, Report]] = []
         with ExitStack() as stack:
             for name in names:
-                peer = stack.enter_context(peers.start(name, roots[name], extra))
+                peer = stack.enter_context(peers.start_with(name, roots[name], settings))
                 report = Report(name, peer.version, scale.messages)
-                benches.append((bench_of(peer, scale), report))
-            run(benches, options.only)
+                benches.append((bench_of(peer, scale, users), report))
+            run(benches, measures)
         if not options.no_memory:
-            for name, (_, report) in zip(names, benches, strict=True):
+            for name, (bench, report) in zip(names, benches, strict=True):
+                if bench.reference:
+                    continue
                 # A new process with an existing index, as an operator has it.
-                with peers.start(name, roots[name], extra) as peer:
-                    report.memory = measure_memory(bench_of(peer, scale))
+                with peers.start_with(name, roots[name], settings) as peer:
+                    report.memory = measure_memory(bench_of(peer, scale, users))
     finally:
         with progress("removing the mail"):
             shutil.rmtree(root, ignore_errors=True)
