@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.guard.shares import ConnectionShares, level_factor
+from imapshield.guard.shares import ConnectionShares, files_for, level_factor
 from imapshield.guard.verdicts import LimitReached
 from imapshield.limits import Limits
 
@@ -41,6 +41,13 @@ class ExactShareTests(SynchronousTestCase):
         found = shares.max_connections, shares.max_strangers, shares.max_idle_accounts
         self.assertEqual(repr(found), "(751, 375, 62)")
         self.assertEqual(ConnectionShares(Limits(max_connections=9)).max_connections, 9)
+
+    def test_files_that_are_asked_for(self) -> None:
+        """The files that a server asks for suffice for all connections: 64, and four for every three of them."""
+        self.assertEqual([files_for(n) for n in (3, 4, 5, 1000)], [68, 70, 71, 1398])
+        for n in range(1, 300):
+            shares = ConnectionShares(Limits(max_connections=n), files_for(n))
+            self.assertEqual(shares.max_connections, n)
 
     def test_an_address_has_at_most_half_of_the_strangers(self) -> None:
         """One address has at most half of the connections without a login, rounded down, but one at least."""
