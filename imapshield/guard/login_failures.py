@@ -181,17 +181,17 @@ class LoginFailures:
         repeated = self._addresses.has(address_key, pair, now) or self._free.has(source, pair, now)
         if known and (free := self._free.add_if_room(source, pair, now)):
             return FailedLogin(self._delay(free), repeated=repeated)
-        counts = [0.0]
+        count, limit = self._addresses.add(address_key, pair, now), self._limits.max_failed_pairs
+        counts: list[float] = [count]
         for network, share in zip(networks[1:], _NETWORK_SHARES, strict=False):
             counts.append(self._networks.add(network, wide_pair, now) / share)
-        count, limit = self._addresses.add(address_key, pair, now), self._limits.max_failed_pairs
         if count >= limit:
             self._addresses.forget(address_key)
             return FailedLogin(self._delay(count), LimitReached("max_failed_pairs", limit, count))
         user_delay = self._delay(user_pairs / _USER_SHARE)
         if count <= FREE_OF_DELAY:
             user_delay = min(user_delay, USER_DELAY_SECONDS)
-        delay = max(user_delay, self._delay(max(count, *counts)))
+        delay = max(user_delay, self._delay(max(counts)))
         return FailedLogin(delay, repeated=repeated, is_guess=is_guess)
 
     def is_repeated(self, address: str, user: bytes, secret: bytes | None, now: float) -> bool:

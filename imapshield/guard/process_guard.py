@@ -145,7 +145,7 @@ class ProcessGuard:
         others = sum(refused.values()) - sum(count for _, count in most)
         bans = [(self.bans.saved(network, now), network, count) for network, count in most]
         found = [
-            Refused(describe(network), count, max(0.0, ban.remaining if ban else 0.0))
+            Refused(describe(network), count, max(0.0, ban.remaining) if ban else 0.0)
             for ban, network, count in bans
         ]
         return [*found, Refused("others", others, 0.0)] if others else found

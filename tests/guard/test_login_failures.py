@@ -95,7 +95,14 @@ class NetworkTests(FailuresCase):
         self.assertEqual({r.banned_for for r in results}, {None})
         delays = [r.delay for r in results]
         self.assertEqual((delays[:18], delays[62:]), ([0.0] * 18, [15.0] * 38))
+        self.assertAlmostEqual(delays[18], 2 ** (1 / 9) / 2)
         self.assertEqual(delays, sorted(delays))
+
+    def test_a_32_is_slowed(self) -> None:
+        """Guesses from different /48 of a /32 are delayed like those from one /48."""
+        results = [self.guess(1, f"u{n}", f"2001:db8:{n:x}::1")[0] for n in range(19)]
+        self.assertEqual([r.delay for r in results[:18]], [0.0] * 18)
+        self.assertAlmostEqual(results[18].delay, 2 ** (1 / 9) / 2)
 
     def test_a_26_is_slowed(self) -> None:
         """One guess from each address of an IPv4 /26 is delayed after a few, but nowhere else."""
@@ -107,6 +114,7 @@ class NetworkTests(FailuresCase):
         """Guesses for one user from many networks are delayed by 2 seconds, but not those for another user."""
         delays = [self.guess(1, "bob", f"{n}.0.2.1", first=n)[0].delay for n in range(1, 51)]
         self.assertEqual((delays[:6], delays[20:]), ([0.0] * 6, [2.0] * 30))
+        self.assertAlmostEqual(delays[6], 2 ** (1 / 3) / 2)
         self.assertEqual(self.guess(1, "carol", "77.0.2.1"), [FailedLogin(0.0)])
 
     def test_typing_error_of_a_user_who_is_guessed_elsewhere(self) -> None:
@@ -156,8 +164,9 @@ class KnownUserTests(FailuresCase):
         self.failures.succeeded(HERE, b"other", 0.0)
         for n in range(20_000):  # more than `MAX_KNOWN_USERS`
             self.failures.succeeded(f"10.0.{n >> 8}.{n & 255}", b"u", 0.0)
-        known = sum(self.failures.is_known(f"10.0.78.{n}", b"u") for n in range(256))
-        self.assertEqual(known, 32)
+        last = [f"10.0.{77 + n // 256}.{n % 256}" for n in range(256 + 32)]
+        known = [address for address in last if self.failures.is_known(address, b"u")]
+        self.assertEqual(known, last[-32:])
         self.assertTrue(self.failures.is_known(HERE, b"other"))
 
     def test_known_users_can_be_restored(self) -> None:
@@ -174,6 +183,7 @@ class KnownUserTests(FailuresCase):
         self.assertTrue(restored.is_known(THERE, b"u") and restored.is_known(HERE, b"v"))
         self.assertFalse(restored.is_known(THERE, b"v"))
         self.assertFalse(other_key.is_known(HERE, b"v"))
+        self.assertEqual(list(restored.known_users()), [user for user, _ in saved])
 
     def test_only_changes_are_saved(self) -> None:
         """A login that changes nothing leaves nothing to save; a user who was dropped is empty."""

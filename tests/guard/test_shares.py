@@ -1,10 +1,18 @@
 """Shares: who exceeds one loses its own oldest connection, and a user never loses a place to strangers."""
 
-from hypothesis import given
+from collections.abc import Sequence
+
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from imapshield.guard.shares import FILES_PER_ACCOUNT, SPARE_FILES, Connection, ConnectionShares
+from imapshield.guard.shares import (
+    FILES_PER_ACCOUNT,
+    SPARE_FILES,
+    Connection,
+    ConnectionShares,
+    Eviction,
+)
 from imapshield.limits import Limits
 
 ATTACKER, VICTIM = "192.0.2.1", "198.51.100.1"
@@ -241,6 +249,7 @@ OPERATIONS = st.lists(
 
 class PropertyTests(SynchronousTestCase):
     @given(OPERATIONS, st.sampled_from([None, 90, 120]))
+    @example([*[("connect", 2)] * 2, ("login", 0), ("connect", 2), ("logout", 0)], None)
     def test_counts_are_sums(
         self, operations: list[tuple[str, int]], open_files: int | None
     ) -> None:
@@ -261,16 +270,17 @@ class PropertyTests(SynchronousTestCase):
                 alive = [c for c in [*alive, connection] if c and c not in evicted]
             elif alive:
                 chosen = alive[number % len(alive)]
+                evictions: Sequence[Eviction] = ()
                 if operation == "login" and not chosen.logged_in:
                     evictions, _ = shares.login(chosen, f"user{number % 3}")
-                    for eviction in evictions:
-                        shares.close(eviction.connection)
-                        alive.remove(eviction.connection)
                 elif operation == "logout":
-                    shares.logout(chosen)
+                    evictions = shares.logout(chosen)
                 elif operation == "close":
                     shares.close(chosen)
                     alive.remove(chosen)
+                for eviction in evictions:
+                    shares.close(eviction.connection)
+                    alive.remove(eviction.connection)
             strangers = [c for c in alive if not c.logged_in]
             self.assertEqual((shares.strangers, shares.connections), (len(strangers), len(alive)))
             self.assertLessEqual(len(alive), limits.max_connections)
