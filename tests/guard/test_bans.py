@@ -1,6 +1,6 @@
 """Bans: how long they last, which addresses they concern, and that they survive a restart."""
 
-from hypothesis import HealthCheck, given, settings, strategies
+from hypothesis import given, strategies
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard import bans as bans_module
@@ -9,11 +9,6 @@ from imapshield.guard.networks import describe
 from imapshield.limits import Limits
 
 HERE = "192.0.2.7"
-
-# A busy machine generates input slowly.
-DETERMINISTIC = settings(
-    derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
 
 
 def export(bans: Bans, now: float) -> list[SavedBan]:
@@ -265,7 +260,6 @@ class ChangeTests(SynchronousTestCase):
 
 
 class BoundTests(SynchronousTestCase):
-    @DETERMINISTIC
     @given(
         strategies.lists(
             strategies.tuples(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings, strategies
+from hypothesis import given, strategies
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard.bounded_table import BoundedTable
 
 
 class BoundedTableTests(SynchronousTestCase):
-    @settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(
         strategies.integers(1, 5),
         strategies.lists(

@@ -2,15 +2,10 @@
 
 import math
 
-from hypothesis import HealthCheck, given, settings, strategies
+from hypothesis import given, strategies
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.guard.rates import RateTable, RecentItems
-
-# A busy machine generates input slowly.
-DETERMINISTIC = settings(
-    derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
 
 
 class TokenBucket:
@@ -29,7 +24,6 @@ class TokenBucket:
 
 
 class RateTableTests(SynchronousTestCase):
-    @DETERMINISTIC
     @given(
         strategies.integers(1, 20),
         strategies.integers(1, 20),
@@ -48,7 +42,6 @@ class RateTableTests(SynchronousTestCase):
             else:
                 self.assertAlmostEqual(got, expected, 5)
 
-    @DETERMINISTIC
     @given(strategies.integers(1, 1000), strategies.integers(1, 50), strategies.floats(0, 1e8))
     def test_waiting_as_long_as_told_is_enough(self, rate: int, burst: int, now: float) -> None:
         """The waiting time is enough, in spite of rounding; half of it is not."""
