@@ -110,6 +110,12 @@ class NetworkTests(FailuresCase):
         self.assertEqual((results[5].delay, results[20].delay), (0.0, 15.0))
         self.assertEqual(self.guess(1, "other", THERE), [FailedLogin(0.0)])
 
+    def test_a_21_is_slowed(self) -> None:
+        """Guesses from different /26 of an IPv4 /21 are delayed after eighteen."""
+        results = [self.guess(1, f"u{n}", f"192.0.{n // 4}.{n % 4 * 64}")[0] for n in range(19)]
+        self.assertEqual([r.delay for r in results[:18]], [0.0] * 18)
+        self.assertAlmostEqual(results[18].delay, 2 ** (1 / 9) / 2)
+
     def test_a_user_is_slowed(self) -> None:
         """Guesses for one user from many networks are delayed by 2 seconds, but not those for another user."""
         delays = [self.guess(1, "bob", f"{n}.0.2.1", first=n)[0].delay for n in range(1, 51)]
