@@ -184,7 +184,7 @@ class ConnectionShares:
 
     def _free_files(self, newest: Connection | None) -> Iterator[Eviction]:
         while self._missing_files() > 0 and self._strangers.total:
-            reached = LimitReached("open_files", self._open_files or 0, self._used_files())
+            reached = self._out_of_files()
             evicted = list(self._evict_largest(reached, newest))
             if not evicted:
                 return
@@ -213,11 +213,14 @@ class ConnectionShares:
     def _missing_files(self) -> int:
         return 0 if self._available is None else self._used_files() - self._available
 
+    def _out_of_files(self) -> LimitReached:
+        return LimitReached("open_files", self._open_files or 0, self._used_files())
+
     def _full(self) -> LimitReached | None:
         if self.connections > self.max_connections:
             return self._reached("max_connections", self.max_connections, self.connections)
         if self._missing_files() > 0 or self._sockets_left() < 0:
-            return LimitReached("open_files", self._open_files or 0, self._used_files())
+            return self._out_of_files()
         return None
 
     def _sockets_left(self) -> int:
@@ -247,7 +250,7 @@ class ConnectionShares:
         connection.logged_in, connection.user = True, user
         evictions = list(self._free_files(None))
         if self._missing_files() > 0:
-            reached = LimitReached("open_files", self._open_files or 0, self._used_files())
+            reached = self._out_of_files()
             return [*evictions, *self.logout(connection)], reached
         return evictions, None
 
