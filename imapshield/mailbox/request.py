@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from imapshield.errors import RequestAbandoned
+from imapshield.message.pauses import pause_point
 
 
 class Request:
@@ -38,11 +39,14 @@ async def run_for(request: Request, work: Coroutine[Any, Any, None]) -> None:
 
 
 def check_wanted() -> None:
-    """Do nothing while the client waits for the result. Stores call this between messages when they only read.
+    """Do nothing while the client waits for the result, except for a pause (`pause_point`).
+
+    Stores call this between messages when they only read.
 
     Raises:
         RequestAbandoned: the client has left.
     """
+    pause_point()
     request = current_request.get()
     if request is not None and request.is_abandoned:
         raise RequestAbandoned

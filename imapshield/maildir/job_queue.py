@@ -8,6 +8,7 @@ Rules
   and the others are free for short calls.
 * A call cannot be stopped. While one runs for longer than `SLOW_SECONDS`, it counts as slow, and a call of an account
   that is not slow gets a thread in addition, up to `EXTRA_THREADS`.
+* Long calls compute one after another, and let short ones go first (`others_compute`, `is_short_running`).
 """
 
 import heapq
@@ -30,6 +31,10 @@ SLOW_SECONDS = 0.1
 HALF_LIFE = 1.0
 """Seconds in which half of the used time is forgotten: an account that uses a seventh of a thread is slow."""
 
+COMPUTING_SECONDS = 0.005
+"""Time since its last pause point (`message.pauses`) for which a call is assumed to compute, and not to wait for a
+file."""
+
 MAX_USED_SECONDS = 8.0
 """Used time that is remembered at most. It bounds how long others can be first, to some ten seconds."""
 
@@ -47,6 +52,11 @@ class Share:
     level: float = float("-inf")
     is_slow: bool = False
     started_at: float = 0.0
+    computed_at: float = float("-inf")
+
+    def is_long(self, now: float) -> bool:
+        """Return whether the running call of this account is long, or probably becomes so."""
+        return self.is_slow or now - self.started_at > SLOW_SECONDS
 
     def used(self, now: float) -> float:
         """Return the seconds that were used recently."""
@@ -83,9 +93,7 @@ class JobQueue:
         share = self._waiting[0][2]
         share.is_slow = share.used(now) > SLOW_SECONDS
         long = sum(now - other.started_at > SLOW_SECONDS for other in self._running)
-        slow = sum(
-            other.is_slow or now - other.started_at > SLOW_SECONDS for other in self._running
-        )
+        slow = sum(other.is_long(now) for other in self._running)
         room = THREADS + min(long, EXTRA_THREADS)
         if share.is_slow and slow >= SLOW_THREADS:
             room = 0
@@ -97,6 +105,19 @@ class JobQueue:
         share.started_at = now
         self._running.add(share)
         return share
+
+    def others_compute(self, share: Share, now: float) -> bool:
+        """Return whether a long call that has started before that of `share` computes. May be called in any thread."""
+        return any(
+            other.started_at < share.started_at
+            and now - other.computed_at < COMPUTING_SECONDS
+            and other.is_long(now)
+            for other in tuple(self._running)
+        )
+
+    def is_short_running(self, now: float) -> bool:
+        """Return whether a short call runs. May be called in any thread."""
+        return not all(other.is_long(now) for other in tuple(self._running))
 
     def finish(self, share: Share, seconds: float, now: float) -> None:
         """Note that the call of an account has ended, which took `seconds`."""

@@ -1,5 +1,6 @@
 """Runs the blocking calls of an account's store one after another, in threads that all accounts share fairly."""
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from twisted.python.failure import Failure
 
 from imapshield.errors import IndexLocked
 from imapshield.maildir.job_queue import EXTRA_THREADS, SLOW_SECONDS, THREADS, JobQueue, Share
+from imapshield.message.pauses import pausing_with
 
 T = TypeVar("T")
 
@@ -18,6 +20,17 @@ MAX_THREADS = THREADS + EXTRA_THREADS + 1
 
 LOCKED_SECONDS = 10.0
 """Seconds for which a call is repeated while another process holds the lock of its index."""
+
+SECONDS_BETWEEN_PAUSES = 0.0005
+"""Time that a long call computes before it looks again whether it should pause."""
+
+MAX_SHORT_PAUSE = 0.003
+"""Time that a long call waits while short ones run: it has at least a seventh of the processor."""
+
+MAX_LONG_PAUSE = 0.05
+"""Time that a long call waits while an earlier one computes. The sum of their work does not change by that."""
+
+_PAUSE_STEP = 0.001
 
 FIRST_DELAY = 0.01
 MAX_DELAY = 0.25
@@ -31,10 +44,14 @@ class SharedThreads:
         pool: a started `twisted.python.threadpool.ThreadPool` of `MAX_THREADS` threads; not the reactor's own, which
             resolves host names.
         reactor: an `IReactorFromThreads` and `IReactorTime`.
+        sleep: lets the calling thread wait for a number of seconds.
     """
 
-    def __init__(self, pool: Any, reactor: Any) -> None:
+    def __init__(
+        self, pool: Any, reactor: Any, sleep: Callable[[float], object] = time.sleep
+    ) -> None:
         self.reactor = reactor
+        self._sleep = sleep
         self._pool = pool
         self._queue = JobQueue()
         self._workers: dict[Share, SerialWorker] = {}
@@ -49,7 +66,8 @@ class SharedThreads:
     def _start(self) -> None:
         while (share := self._queue.start_next(self.reactor.seconds())) is not None:
             call = self._workers.pop(share).next_call()
-            timed = _Timed(call.function, call.args, self.reactor.seconds)
+            pauses = _Pauses(self._queue, share, self.reactor.seconds, self._sleep)
+            timed = _Timed(call.function, call.args, pauses)
             done = deferToThreadPool(self.reactor, self._pool, timed)
             done.addBoth(self._finished, share, timed, call)
         if self._queue.is_waiting and self._delayed_call is None:
@@ -72,19 +90,55 @@ class _Timed:
     """Calls a function, and measures how long that takes."""
 
     def __init__(
-        self, function: Callable[..., Any], args: tuple[object, ...], now: Callable[[], float]
+        self, function: Callable[..., Any], args: tuple[object, ...], pauses: "_Pauses"
     ) -> None:
         self._function = function
         self._args = args
-        self._now = now
+        self._pauses = pauses
         self.seconds = 0.0
 
     def __call__(self) -> Any:
-        started_at = self._now()
+        started_at = self._pauses.now()
         try:
-            return self._function(*self._args)
+            with pausing_with(self._pauses.pause):
+                return self._function(*self._args)
         finally:
-            self.seconds = self._now() - started_at
+            self.seconds = self._pauses.now() - started_at
+
+
+class _Pauses:
+    """The pauses of one call, in which others have the interpreter lock; used in the thread of the call."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        share: Share,
+        now: Callable[[], float],
+        sleep: Callable[[float], object],
+    ) -> None:
+        self._queue = queue
+        self._share = share
+        self._sleep = sleep
+        self._next = 0.0
+        self.now = now
+
+    def pause(self) -> None:
+        """Wait while others should compute, if the call is long. Called often (`message.pauses`)."""
+        now = self.now()
+        if now < self._next:
+            return
+        share = self._share
+        share.computed_at = now
+        if share.is_long(now):
+            until = now + MAX_LONG_PAUSE
+            while self._queue.others_compute(share, now) and now < until:
+                self._sleep(_PAUSE_STEP)
+                now = self.now()
+            until = now + MAX_SHORT_PAUSE
+            while self._queue.is_short_running(now) and now < until:
+                self._sleep(_PAUSE_STEP)
+                now = self.now()
+        self._next = now + SECONDS_BETWEEN_PAUSES
 
 
 class _Call:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from imapshield.message.lexer import ATEXT, BROKEN, END, MORE, Cursor
+from imapshield.message.pauses import pause_point
 
 MISSING_MAILBOX: Final = b"MISSING_MAILBOX"
 MISSING_DOMAIN: Final = b"MISSING_DOMAIN"
@@ -67,6 +68,7 @@ def parse_addresses(value: bytes, limit: int) -> list[Address]:
                 found.append(Address(quoted or words or None, None, local, domain))
             pos = match.end()
             continue
+        pause_point()
         pos = _AddressParser(Cursor(value, pos), found, limit).parse()
     return found
 

@@ -7,6 +7,8 @@ seconds. During that time no other thread runs, not even the reactor's. Between 
 from collections.abc import Iterator
 from typing import Final
 
+from imapshield.message.pauses import pause_point
+
 CHUNK_SIZE: Final = 1 << 14
 """Bytes or characters that one call decodes or folds, which takes up to half a millisecond."""
 
@@ -21,6 +23,7 @@ def chunks(data: bytes, start: int = 0, stop: int | None = None) -> Iterator[byt
         end = min(start + CHUNK_SIZE, stop)
         if end < stop and data[end - 1] == 0x0D:
             end -= 1
+        pause_point()
         yield data[start:end]
         start = end
 
@@ -32,6 +35,7 @@ def find(data: bytes, needle: bytes, start: int, stop: int) -> int:
         if found >= 0:
             return found
         start += SCAN_SIZE - len(needle) + 1
+        pause_point()
     return data.find(needle, start, stop)
 
 

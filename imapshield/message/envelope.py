@@ -7,6 +7,7 @@ from imapshield.message.charsets import to_text
 from imapshield.message.headers import decode_header, find_values, header_values
 from imapshield.message.imap_string import collapse_space, display_string, nstring, unfolded_nstring
 from imapshield.message.mime_limits import DEFAULT_LIMITS, MimeLimits
+from imapshield.message.pauses import pause_point
 
 
 def envelope(header: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
@@ -101,6 +102,7 @@ def search_texts(header: bytes, field: bytes, limits: MimeLimits = DEFAULT_LIMIT
 
 
 def _address_text(address: Address) -> str:
+    pause_point()
     name, route, mailbox, host = address
     if host is None:  # a group
         return decode_header(mailbox or b"")
@@ -111,6 +113,7 @@ def _address_text(address: Address) -> str:
 
 
 def _encode_address(address: Address) -> bytes:
+    pause_point()
     name, route, mailbox, host = address
     shown = b"NIL" if name is None else display_string(name)
     return b"(%b %b %b %b)" % (shown, nstring(route), nstring(mailbox), nstring(host))

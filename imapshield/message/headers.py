@@ -9,6 +9,7 @@ import re
 
 from imapshield.message.charsets import to_text
 from imapshield.message.lexer import BROKEN, END, MORE, TOKEN, Cursor
+from imapshield.message.pauses import pause_point
 from imapshield.message.transfer_encoding import decode_base64
 
 Parameters = list[tuple[bytes, bytes]]
@@ -281,6 +282,7 @@ def decode_header(body: bytes) -> str:
     charset = b""
     pos = 0
     for word in _encoded_word.finditer(body):
+        pause_point()
         gap = body[pos : word.start()]
         word_charset = word[1].partition(b"*")[0].lower()
         if not word_bytes or not _is_blank(gap):

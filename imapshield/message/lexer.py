@@ -10,6 +10,10 @@ Rules
 import re
 from typing import Final
 
+from imapshield.message.pauses import pause_point
+
+_WORDS_PER_PAUSE: Final = 256
+
 BROKEN: Final = -1
 END: Final = 0
 MORE: Final = 1
@@ -173,6 +177,8 @@ class Cursor:
             if self.data[self.pos] not in _is_atext and not self.at(b'".'):
                 return self.skip_space()
             text.append(b" ")
+            if len(text) % _WORDS_PER_PAUSE == 0:
+                pause_point()
 
     def domain(self, text: list[bytes]) -> int:
         """Read a domain or domain literal. The cursor is at the ``@`` before it."""

@@ -15,6 +15,7 @@ from typing import Final
 from imapshield.message import headers
 from imapshield.message.chunks import count_lines, find
 from imapshield.message.mime_limits import DEFAULT_LIMITS, MimeLimits
+from imapshield.message.pauses import pause_point
 
 MESSAGE_KINDS: Final = (b"message/rfc822", b"message/global")
 _FIELDS: Final = frozenset(
@@ -137,6 +138,7 @@ class _TreeParser:
         part = root = Part(0)
         line_start = self._read_header(root, False)
         while True:
+            pause_point()
             self.open_parts.append(part)
             self._count_lines(part.body_start)
             self.line_counts.append(self.lines)

@@ -11,6 +11,7 @@ from imapshield.message.headers import Parameters, parse_disposition, parse_lang
 from imapshield.message.imap_string import string, unfolded_nstring
 from imapshield.message.mime_limits import DEFAULT_LIMITS, MimeLimits
 from imapshield.message.mime_tree import Part
+from imapshield.message.pauses import pause_point
 
 # The grammar requires at least one part in a multipart. This one stands for the parts of an empty multipart.
 _NO_PARTS = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
@@ -51,6 +52,7 @@ class _Writer:
 
     def part(self, part: Part) -> None:
         """Write `part`, in parentheses."""
+        pause_point()
         self.out.append(b"(")
         if part.is_multipart:
             self.multipart(part)

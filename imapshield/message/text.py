@@ -12,6 +12,7 @@ from imapshield.message.chunks import CHUNK_SIZE, chunks
 from imapshield.message.headers import decode_header
 from imapshield.message.mime_limits import DEFAULT_LIMITS
 from imapshield.message.mime_tree import Part
+from imapshield.message.pauses import pause_point
 
 # Bytes of a part that are read for a preview. In HTML messages, tens of kilobytes of style sheets may precede the text.
 PREVIEW_BYTES: Final = 1 << 16
@@ -119,6 +120,7 @@ def contains(pieces: Iterable[str], needle: str) -> bool:
     end = ""
     for piece in pieces:
         for start in range(0, len(piece), CHUNK_SIZE):
+            pause_point()
             searched = end + normalize(piece[start : start + CHUNK_SIZE])
             if needle in searched:
                 return True

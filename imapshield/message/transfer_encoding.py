@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from imapshield.message.chunks import CHUNK_SIZE, chunks
+from imapshield.message.pauses import pause_point
 
 IDENTITY: Final = frozenset((b"7bit", b"8bit", b"binary"))
 KNOWN: Final = IDENTITY | {b"base64", b"quoted-printable"}
@@ -22,7 +23,7 @@ _trailing_space = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
 # The part of a long line that can be decoded without the rest. It ends at a soft line break, and at an escape that may
 # continue behind the end.
 _whole_escapes = re.compile(
-    rb"(?:[^=\n]++|==|=[0-9A-Fa-f]{2}|=(?![=\r\n]|[0-9A-Fa-f]{2})(?=[^\n]{2}))*+"
+    rb"[^=\n]*+(?:(?:==|=[0-9A-Fa-f]{2}|=(?![=\r\n]|[0-9A-Fa-f]{2})(?=[^\n]{2}))[^=\n]*+)*"
 ).match
 _blanks = re.compile(rb"[ \t\r]*+").match
 _BLANKS_BEFORE_LINE_END: Final = (b" \r\n", b"\t\r\n", b" \n", b"\t\n")
@@ -106,6 +107,7 @@ def _quoted_printable_chunks(data: bytes, start: int, stop: int) -> Iterator[byt
 def _without_trailing_space(data: bytes, start: int, stop: int) -> Iterator[bytes]:
     """Yield ``data[start:stop]`` without the blanks before line ends, in chunks that end at line ends if possible."""
     while start < stop:
+        pause_point()
         last = start + CHUNK_SIZE
         end = stop if last >= stop else data.rfind(b"\n", start, last) + 1
         if end:

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.maildir import job_queue
 from imapshield.maildir.job_queue import (
+    COMPUTING_SECONDS,
     EXTRA_THREADS,
     HALF_LIFE,
     MAX_USED_SECONDS,
@@ -51,6 +52,27 @@ class JobQueueTests(SynchronousTestCase):
         new = [Share(), Share()]
         self.wait([*shares[:2], *new])
         self.assertEqual(self.start(), [*new, shares[1], shares[0]])
+
+    def test_long_calls_compute_one_after_another(self) -> None:
+        """Of the long calls that compute, the one that has started first goes on; one that waits for a file is passed."""
+        first, second = Share(), Share()
+        self.wait([first, second])
+        self.start()
+        second.started_at += 0.01
+        now = START + SLOW_SECONDS + 0.02
+        first.computed_at = second.computed_at = now
+        self.assertFalse(self.queue.others_compute(first, now))
+        self.assertTrue(self.queue.others_compute(second, now))
+        self.assertFalse(self.queue.others_compute(second, now + COMPUTING_SECONDS))
+        self.queue.finish(first, 1.0, now)
+        self.assertFalse(self.queue.others_compute(second, now))
+
+    def test_short_calls_are_told_from_long_ones(self) -> None:
+        """A call counts as short until it has run for long, unless its account has used much before."""
+        self.wait([Share(), slow_share()])
+        self.start()
+        self.assertTrue(self.queue.is_short_running(START + SLOW_SECONDS))
+        self.assertFalse(self.queue.is_short_running(START + SLOW_SECONDS + 0.001))
 
     def test_use_is_forgotten(self) -> None:
         """Half of the use is forgotten in each half-life, and the order of two accounts never changes by that."""

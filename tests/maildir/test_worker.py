@@ -12,8 +12,22 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from imapshield.errors import IndexLocked
-from imapshield.maildir.job_queue import SLOW_SECONDS, SLOW_THREADS
-from imapshield.maildir.worker import LOCKED_SECONDS, MAX_DELAY, SerialWorker, SharedThreads
+from imapshield.maildir.job_queue import (
+    COMPUTING_SECONDS,
+    MAX_USED_SECONDS,
+    SLOW_SECONDS,
+    SLOW_THREADS,
+)
+from imapshield.maildir.worker import (
+    LOCKED_SECONDS,
+    MAX_DELAY,
+    MAX_LONG_PAUSE,
+    MAX_SHORT_PAUSE,
+    SECONDS_BETWEEN_PAUSES,
+    SerialWorker,
+    SharedThreads,
+)
+from imapshield.message.pauses import pause_point
 from imapshield.testing.in_process import InlineWorker
 
 
@@ -45,8 +59,56 @@ class SerialWorkerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.pool = Pool()
         self.reactor = Reactor()
-        self.threads = SharedThreads(self.pool, self.reactor)
+        self.threads = SharedThreads(self.pool, self.reactor, self.sleep)
+        self.slept = 0.0
         self.worker = SerialWorker(self.threads)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+        self.reactor.advance(seconds)
+
+    def compute(self, seconds: float) -> float:
+        """Compute for as long, as a job does; return how long it has paused."""
+        self.slept = 0.0
+        self.reactor.advance(seconds)
+        pause_point()
+        return self.slept
+
+    def test_long_call_pauses_for_short_ones(self) -> None:
+        """A call that computes for long waits while a short one runs, and not for ever; a short call never waits."""
+        other = SerialWorker(self.threads)
+        paused: list[float] = []
+
+        def long_call() -> None:
+            paused.append(self.compute(SLOW_SECONDS / 2))
+            paused.append(self.compute(SLOW_SECONDS))
+            other.run(int)
+            paused.append(self.compute(SECONDS_BETWEEN_PAUSES / 2))
+            paused.append(self.compute(SECONDS_BETWEEN_PAUSES))
+            self.pool.step()
+            paused.append(self.compute(SECONDS_BETWEEN_PAUSES))
+
+        self.worker.run(long_call)
+        self.pool.step()
+        self.assertEqual(paused[:3] + paused[4:], [0.0] * 4)
+        self.assertAlmostEqual(paused[3], MAX_SHORT_PAUSE, 2)
+
+    def test_long_call_pauses_for_an_earlier_one(self) -> None:
+        """While two calls compute for long, the later one waits until the earlier one does not compute."""
+        other = SerialWorker(self.threads)
+        other.share.add(MAX_USED_SECONDS, self.reactor.seconds())
+        paused: list[float] = []
+
+        def earlier() -> None:
+            paused.append(self.compute(2 * SLOW_SECONDS))
+            other.run(lambda: paused.append(self.compute(0)))
+            self.pool.step()
+
+        self.worker.run(earlier)
+        self.pool.step()
+        self.assertEqual(paused[0], 0.0)
+        self.assertAlmostEqual(paused[1], COMPUTING_SECONDS, 2)
+        self.assertLess(paused[1], MAX_LONG_PAUSE)
 
     def test_calls_enter_the_pool_one_at_a_time(self) -> None:
         """A call enters the pool when the previous call has ended, and the order is kept."""

@@ -1,0 +1,34 @@
+"""Pauses of computations that take long.
+
+A thread that computes holds the interpreter lock. Any other thread waits for the lock whenever it has waited for
+anything else, such as a file or a row of a database: for a command that the reactor and a short call of the store
+answer together, this adds up to tens of milliseconds. So code that loops over the content of a message calls
+`pause_point` about once in each half millisecond, where whoever runs the code lets it wait (`maildir.worker`).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import local
+
+
+class _Thread(local):
+    pause: Callable[[], object] | None = None
+
+
+_thread = _Thread()
+
+
+def pause_point() -> None:
+    """Let this thread pause if the code was called in `pausing_with`."""
+    if _thread.pause is not None:
+        _thread.pause()
+
+
+@contextmanager
+def pausing_with(pause: Callable[[], object]) -> Iterator[None]:
+    """In this thread, let `pause_point` call `pause` for a block."""
+    before, _thread.pause = _thread.pause, pause
+    try:
+        yield
+    finally:
+        _thread.pause = before
