@@ -39,6 +39,10 @@ _FAILED_CODE = b"CONTACTADMIN"
 """The response code of a command that failed for some messages only (RFC 5530). To repeat the command does not help,
 whatever the reason: the administrator has to repair the file, or to report the bug."""
 
+LONG_COMMAND = 8192
+"""Bytes of a command whose execution begins in another turn than its parsing: the numbers of thousands of messages take
+milliseconds in both."""
+
 _OTHER_PROTOCOLS = frozenset(
     b"GET POST PUT HEAD OPTIONS DELETE CONNECT TRACE PATCH PRI EHLO HELO LHLO MAIL USER".split()
 )
@@ -158,6 +162,8 @@ class Dispatcher:
         if session.uid_only and command.uid is False:
             raise session.uid_required()
         assert isinstance(command, spec.command)
+        if raw.octets >= LONG_COMMAND:
+            await session.io.drain()
         return await spec.handler(session, command)
 
     def _unknown_command(self, command: RawCommand) -> Response:

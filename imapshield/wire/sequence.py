@@ -124,16 +124,18 @@ class SequenceSet:
     def matching_slices(self, numbers: Sequence[int], largest: int) -> list[tuple[int, int]]:
         """Return the non-empty slices (start, stop) of `numbers` that are in the set.
 
-        `numbers` must be in ascending order. Each range costs two bisections: ``1:*`` over a hundred thousand UIDs
-        takes a microsecond.
+        `numbers` must be in ascending order, without duplicates. Each range costs two bisections, of no more numbers
+        than there are between it and the last one: 11,000 ranges take some milliseconds.
         """
         slices: list[tuple[int, int]] = []
         start, end = 0, len(numbers)
         for first, last in self.resolve(largest):
-            start = bisect_left(numbers, first, start)
+            if start < end and numbers[start] < first:
+                start = bisect_left(numbers, first, start, min(end, start + first - numbers[start]))
             if start == end:
                 break
-            stop = bisect_right(numbers, last, start)
+            stop = min(end, start + max(0, last - numbers[start] + 1))
+            stop = bisect_right(numbers, last, start, stop)
             if stop > start:
                 slices.append((start, stop))
                 start = stop

@@ -5,6 +5,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from imapshield.session.dispatcher import LONG_COMMAND
 from imapshield.session.handlers import mailboxes, store_copy
 from imapshield.testing import Server
 from imapshield.wire.commands.messages import Store
@@ -61,6 +62,16 @@ class LargeStoreTests(SynchronousTestCase):
         self.assertEqual([client.transport.value() for client in idle], [b"", b"", b""])
         for client in idle:
             self.assertEqual(client.read().count(b"FETCH (FLAGS"), 2)
+
+    def test_long_command_is_executed_in_another_turn(self) -> None:
+        """A command of many kilobytes lets other connections run between its parsing and its execution."""
+        self.client(b"s SELECT INBOX")
+        drain = mock.Mock(wraps=self.client.protocol.write_buffer.drain)
+        self.patch(self.client.protocol.write_buffer, "drain", drain)
+        for size, drained in ((LONG_COMMAND // 4, 0), (LONG_COMMAND // 2, 1)):
+            numbers = b",".join([b"1"] * size)
+            self.assertIn(b"a OK", self.client(b"a SEARCH UID " + numbers))
+            self.assertEqual(drain.call_count, drained)
 
     def test_list_responses_are_encoded_in_batches(self) -> None:
         """LIST of many mailboxes lets other connections run between batches, and is complete and in order."""
